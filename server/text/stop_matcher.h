@@ -1,0 +1,52 @@
+// Finds stop strings in text that arrives in pieces, without ever letting out the beginning of one.
+#ifndef BARAM_SERVER_TEXT_STOP_MATCHER_H_
+#define BARAM_SERVER_TEXT_STOP_MATCHER_H_
+
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace baram::text {
+
+// The match that ends first wins; of several that end at the same byte, the one that starts first.
+// The choice does not depend on how the text was cut into pieces. At most the longest stop string
+// less one byte waits inside, plus the start of one character. One owner, one thread at a time.
+class StopMatcher {
+ public:
+  struct Match {
+    size_t stop_index;  // in the list given to the constructor
+    size_t position;    // bytes before the match, counted from the start of the reply
+  };
+
+  // Empty strings in `stops` never match. `include_stop` lets the matched string itself out too.
+  StopMatcher(std::vector<std::string> stops, bool include_stop);
+
+  // Takes the next piece (valid UTF-8) and appends to `text` what may be shown, always whole
+  // characters. After a match nothing more is taken or let out.
+  void Feed(std::string_view piece, std::string* text);
+  // The reply ended without a match: appends what still waits.
+  void End(std::string* text);
+
+  const std::optional<Match>& match() const { return match_; }
+  const std::string& stop(size_t index) const { return stops_[index].text; }
+
+ private:
+  // One stop string with the Knuth-Morris-Pratt automaton over its bytes.
+  struct Stop {
+    std::string text;
+    std::vector<size_t> border;  // border[i]: longest proper prefix of text[0..i] that also ends it
+    size_t matched = 0;          // length of the prefix that ends at the last byte fed
+  };
+
+  std::vector<Stop> stops_;
+  bool include_stop_;
+  std::string waiting_;   // the last bytes fed, not let out yet
+  size_t consumed_ = 0;   // bytes fed so far
+  std::optional<Match> match_;
+};
+
+}  // namespace baram::text
+
+#endif  // BARAM_SERVER_TEXT_STOP_MATCHER_H_

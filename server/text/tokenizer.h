@@ -1,0 +1,94 @@
+// The tokenizer of a model folder, and the decoder that turns a stream of its tokens into whole characters.
+#ifndef BARAM_SERVER_TEXT_TOKENIZER_H_
+#define BARAM_SERVER_TEXT_TOKENIZER_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+struct BaramTokenizer;  // server/text/rust/baram_text.h
+struct BaramStream;
+
+namespace baram::text {
+
+// Encoding peaks at about 80 bytes of memory for each byte of text, so text is refused above this.
+inline constexpr size_t kMaxEncodeBytes = size_t{4} << 20;
+
+// Immutable after Load: every method may be called from any thread at the same time. Outlives the
+// StreamDecoders and ChatTemplates made from it.
+class Tokenizer {
+ public:
+  // Reads tokenizer.json (required) and, where present, tokenizer_config.json and
+  // special_tokens_map.json. NotFound without a tokenizer.json, FailedPrecondition when a file can't
+  // be used; the message names the file. The files are treated as hostile.
+  static absl::StatusOr<std::unique_ptr<Tokenizer>> Load(const std::string& folder);
+
+  ~Tokenizer();
+  Tokenizer(const Tokenizer&) = delete;
+  Tokenizer& operator=(const Tokenizer&) = delete;
+
+  // Special tokens written out in `text` become their ids. `add_special_tokens` adds what the model
+  // wants around a text (usually the BOS token). InvalidArgument: not UTF-8, or above `max_bytes`.
+  absl::StatusOr<std::vector<int32_t>> Encode(std::string_view text, bool add_special_tokens,
+                                              size_t max_bytes = kMaxEncodeBytes) const;
+
+  // The text of `ids`, always valid UTF-8. Ids outside the vocabulary stand for nothing; refuse them
+  // earlier where they are an error (HasToken).
+  absl::StatusOr<std::string> Decode(std::span<const int32_t> ids, bool skip_special_tokens) const;
+
+  // What a token adds to a text, which may be part of a character. Empty if there is no such token.
+  std::string TokenBytes(int32_t id) const;
+  // The token as the vocabulary spells it ("Ġthe", "<0xEA>"). Empty if there is no such token.
+  std::string TokenText(int32_t id) const;
+  std::optional<int32_t> TokenToId(std::string_view token) const;
+
+  bool HasToken(int32_t id) const;
+  bool IsSpecial(int32_t id) const;
+  // One more than the largest id, added tokens included; there may be holes (HasToken).
+  int32_t vocab_size() const { return vocab_size_; }
+  // From the folder's bos_token and eos_token. generation_config.json may name more EOS ids.
+  std::optional<int32_t> bos_id() const { return bos_id_; }
+  std::optional<int32_t> eos_id() const { return eos_id_; }
+
+  // For StreamDecoder and ChatTemplate.
+  const BaramTokenizer* raw() const { return raw_; }
+
+ private:
+  explicit Tokenizer(BaramTokenizer* raw);
+
+  BaramTokenizer* raw_;  // owned
+  int32_t vocab_size_;
+  std::optional<int32_t> bos_id_;
+  std::optional<int32_t> eos_id_;
+};
+
+// Decodes one reply token by token. The pieces joined together equal Tokenizer::Decode of all ids,
+// and each piece is valid UTF-8: text waits inside until no later token can change it. Bytes that
+// are no character become U+FFFD. One owner, one thread at a time.
+class StreamDecoder {
+ public:
+  // `tokenizer` must outlive this.
+  StreamDecoder(const Tokenizer& tokenizer, bool skip_special_tokens);
+  ~StreamDecoder();
+  StreamDecoder(StreamDecoder&& other) noexcept;
+  StreamDecoder& operator=(StreamDecoder&& other) noexcept;
+
+  // Appends to `text` what has become certain with this token: often nothing, or one word.
+  void Step(int32_t id, std::string* text);
+  // Appends what still waits, and starts over: the next Step begins a new reply.
+  void End(std::string* text);
+
+ private:
+  BaramStream* raw_;  // owned; null after a move
+};
+
+}  // namespace baram::text
+
+#endif  // BARAM_SERVER_TEXT_TOKENIZER_H_
