@@ -1,0 +1,124 @@
+// Device: the narrow waist between the engine and the hardware. The forward pass is written once,
+// above it; everything that differs between machines is below it.
+//
+// Thread rules: PackWeight, PackedBytes and the facts may be called from any thread at any time. All
+// else is called by one thread, the executor, and runs in the order of the calls. A synchronous
+// device has finished when a call returns; its Record and Wait do nothing.
+#ifndef BARAM_KERNELS_DEVICE_H_
+#define BARAM_KERNELS_DEVICE_H_
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "kernels/ops.h"
+#include "kernels/step.h"
+#include "kernels/tensor.h"
+
+namespace baram {
+
+struct DeviceInfo {
+  std::string name;       // "cpu", "ref", "cuda:0"
+  std::string processor;  // for people: "Intel Xeon, amx, 2 threads"
+  std::string isa;        // "amx", "avx512", "avx2", "sm_90a", "scalar"
+  int64_t memory_bytes = 0;  // that this process may use
+  int32_t workers = 1;
+  DType activation = DType::kF32;  // inputs of Gemm and Attend, cache elements
+  DType residual = DType::kF32;    // the residual stream and what is added to it
+  Format weights{DType::kF32};     // what checkpoints are packed to
+  int32_t planning_depth = 1;      // steps in flight: 1 when synchronous, 2 when not
+  bool exact = false;              // I10 holds: bits do not depend on batch, chunking or threads
+};
+
+// Memory of a device; freed with its owner. The device must outlive it.
+class Buffer {
+ public:
+  Buffer() = default;
+  Buffer(void* data, int64_t bytes, std::shared_ptr<void> owner)
+      : data_(data), bytes_(bytes), owner_(std::move(owner)) {}
+  void* data() const { return data_; }
+  int64_t bytes() const { return bytes_; }
+
+ private:
+  void* data_ = nullptr;
+  int64_t bytes_ = 0;
+  std::shared_ptr<void> owner_;
+};
+
+// A tensor as the checkpoint stores it, in host memory: rows of k elements.
+struct HostRows {
+  const void* data = nullptr;
+  DType dtype = DType::kBF16;
+  int64_t rows = 0;
+  int64_t k = 0;
+};
+
+class Device {
+ public:
+  virtual ~Device() = default;
+
+  // --- facts
+  virtual const DeviceInfo& Info() const = 0;
+  // Empty if the op can run with these shapes, types and options (data pointers are not looked at);
+  // otherwise a sentence that names what is not supported.
+  virtual std::string Unsupported(const OpArgs& args) const = 0;
+  virtual int64_t KvBytesPerPage(const KvShape& shape) const = 0;
+  virtual int64_t AttendScratchBytes(const KvShape& shape, const SlotShape& slots) const = 0;
+  // Bytes PackWeight fills for a weight of this shape.
+  virtual int64_t PackedBytes(const WeightShape& shape) const = 0;
+  // Writes rows [row_begin, row_begin + source.rows) of a weight into `packed` (PackedBytes bytes of
+  // this device's memory, zeroed by Alloc). Calls for different rows may run at the same time.
+  virtual void PackWeight(const WeightShape& shape, const HostRows& source, int64_t row_begin,
+                          void* packed) = 0;
+
+  // --- memory and order
+  // Zeroed, aligned to at least 64 bytes. Only before the first step. An empty Buffer: no memory.
+  virtual Buffer Alloc(int64_t bytes) = 0;
+  virtual void Upload(void* device, const void* host, int64_t bytes) = 0;
+  virtual void Download(void* host, const void* device, int64_t bytes) = 0;
+  // A mark in the order of the device. Wait blocks until all before the mark is done; false: the
+  // device is lost, and every later call is undefined.
+  virtual uint64_t Record() { return 0; }
+  [[nodiscard]] virtual bool Wait(uint64_t mark) {
+    (void)mark;
+    return true;
+  }
+
+  // --- steps
+  // Reserves the state of the slots. Once, before the first step.
+  virtual void ReserveSlots(const SlotShape& shape) = 0;
+  // Uploads a step's deltas, applies them to the slots and expands the rows. Advances
+  // length[slot] by the row's count: positions of this step start at the length before it.
+  virtual StepView BeginStep(const StepInput& input) = 0;
+
+  // --- ops, see ops.h
+  virtual void Embed(const EmbedArgs& args) = 0;
+  virtual void Norm(const NormArgs& args) = 0;
+  virtual void AddNorm(const AddNormArgs& args) = 0;
+  virtual void Gemm(const GemmArgs& args) = 0;
+  virtual void StoreKv(const StoreKvArgs& args) = 0;
+  virtual void Attend(const AttendArgs& args) = 0;
+  virtual void Act(const ActArgs& args) = 0;
+  virtual void GatherRows(const GatherRowsArgs& args) = 0;
+  virtual void Sample(const SampleArgs& args) = 0;
+};
+
+struct DeviceOptions {
+  int32_t threads = 0;  // workers of a CPU device; 0: from affinity and the cgroup's quota
+  std::string isa;      // force "avx2", "avx512" or "amx"; empty: the best the machine has
+  // Pin workers to processors. Off when front-end threads share the cores.
+  bool pin_threads = false;
+};
+
+// Opens a device by name: "cpu", "ref". On failure returns null and sets `error` to a sentence for
+// the operator. The only place besides CMake that knows which devices are built.
+std::unique_ptr<Device> OpenDevice(const std::string& name, const DeviceOptions& options,
+                                   std::string* error);
+
+// The names OpenDevice knows in this binary, for help texts: "cpu, ref".
+std::string BuiltDevices();
+
+}  // namespace baram
+
+#endif  // BARAM_KERNELS_DEVICE_H_

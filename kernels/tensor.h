@@ -1,0 +1,71 @@
+// Views of device memory: element types, two-dimensional tensors and packed weights.
+#ifndef BARAM_KERNELS_TENSOR_H_
+#define BARAM_KERNELS_TENSOR_H_
+
+#include <cstddef>
+#include <cstdint>
+
+namespace baram {
+
+enum class DType : uint8_t { kF32, kBF16, kF16 };
+
+constexpr int64_t DTypeBytes(DType type) { return type == DType::kF32 ? 4 : 2; }
+
+constexpr const char* DTypeName(DType type) {
+  switch (type) {
+    case DType::kF32: return "f32";
+    case DType::kBF16: return "bf16";
+    case DType::kF16: return "f16";
+  }
+  return "?";
+}
+
+// A view of `rows` by `cols` elements in device memory; does not own. Row r starts at
+// data + r * stride elements; elements of a row are adjacent.
+struct Tensor {
+  void* data = nullptr;
+  DType dtype = DType::kF32;
+  int64_t rows = 0;
+  int64_t cols = 0;
+  int64_t stride = 0;  // elements between rows, at least cols
+
+  template <typename T>
+  T* Row(int64_t r) const {
+    return static_cast<T*>(data) + r * stride;
+  }
+  // The first `n` rows of this tensor.
+  Tensor Rows(int64_t n) const { return {data, dtype, n, cols, stride}; }
+  // Columns [begin, begin + n).
+  Tensor Cols(int64_t begin, int64_t n) const {
+    return {static_cast<std::byte*>(data) + begin * DTypeBytes(dtype), dtype, rows, n, stride};
+  }
+};
+
+inline Tensor DenseTensor(void* data, DType dtype, int64_t rows, int64_t cols) {
+  return {data, dtype, rows, cols, cols};
+}
+
+// How a weight matrix is stored on the device. A quantized format adds a row to this struct's
+// meaning (bits, group, scales), a packer and a loader inside the GEMM that wants it.
+struct Format {
+  DType dtype = DType::kBF16;
+  bool operator==(const Format&) const = default;
+};
+
+// The shape of a linear layer: y[n] = sum over k of W[n, k] x[k].
+struct WeightShape {
+  int64_t n = 0;  // output features
+  int64_t k = 0;  // input features
+  Format format;
+};
+
+// A weight in the device's own layout, written by Device::PackWeight. Nobody else knows the
+// layout. Does not own its memory.
+struct PackedWeight {
+  const void* data = nullptr;
+  WeightShape shape;
+};
+
+}  // namespace baram
+
+#endif  // BARAM_KERNELS_TENSOR_H_
