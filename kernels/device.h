@@ -27,6 +27,7 @@ struct DeviceInfo {
   DType activation = DType::kF32;  // inputs of Gemm and Attend, cache elements
   DType residual = DType::kF32;    // the residual stream and what is added to it
   Format weights{DType::kF32};     // what checkpoints are packed to
+  int32_t page_tokens = 32;        // tokens a KV page should hold; a power of two
   int32_t planning_depth = 1;      // steps in flight: 1 when synchronous, 2 when not
   bool exact = false;              // I10 holds: bits do not depend on batch, chunking or threads
 };

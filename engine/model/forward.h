@@ -1,0 +1,54 @@
+// The forward pass, written once for every model and device.
+#ifndef BARAM_ENGINE_MODEL_FORWARD_H_
+#define BARAM_ENGINE_MODEL_FORWARD_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "engine/model/kv_plan.h"
+#include "engine/model/weights.h"
+#include "kernels/device.h"
+
+namespace baram {
+
+// Activations of one step, allocated once at the largest shape.
+struct Workspace {
+  Tensor residual;   // [T, d] residual type
+  Tensor input;      // [T, d] activation type: what a sub-layer reads
+  Tensor qkv;        // [T, (heads + 2 kv_heads) * hd]
+  Tensor attention;  // [T, heads * hd]
+  Tensor branch;     // [T, d] residual type: what a sub-layer returned
+  Tensor gate_up;    // [T, 2 * widest ffn]
+  Tensor activated;  // [T, widest ffn]
+  Tensor head_rows;  // [O, d] residual type
+  Tensor head_input; // [O, d] activation type
+  Tensor logits;     // [O, V] fp32
+  void* attend_scratch = nullptr;
+  std::vector<Buffer> buffers;
+};
+
+int64_t WorkspaceBytes(const ModelSpec& spec, const Device& device, const KvShape& kv,
+                       const SlotShape& slots);
+// ResourceExhausted when the device has no memory for it.
+absl::StatusOr<std::unique_ptr<Workspace>> MakeWorkspace(const ModelSpec& spec, Device& device,
+                                                         const KvShape& kv, const SlotShape& slots);
+
+// Runs the step's tokens through the model and leaves logits [outputs, V] in `workspace`.
+// Called by the executor thread; issues ops only, never waits.
+Tensor Forward(Device& device, const Weights& weights, const KvPlan& plan, const KvPool& pool,
+               const StepView& step, Workspace& workspace);
+
+// Runs Forward and Sample on the trace device for `device` (I12): the first op, format or head size
+// that is not supported, as Unimplemented; nothing is loaded or computed.
+absl::Status CheckSupport(const ModelSpec& spec, const Device& device);
+
+// Lower bounds of one step, summed over its ops: what a benchmark divides by.
+OpCost StepCost(const ModelSpec& spec, const Device& device, int64_t tokens, int64_t outputs,
+                double context_tokens);
+
+}  // namespace baram
+
+#endif  // BARAM_ENGINE_MODEL_FORWARD_H_

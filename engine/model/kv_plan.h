@@ -1,0 +1,33 @@
+// KvPlan: how a model's layers share KV pages. Layers with the same window form one kind; kinds are
+// split into groups of equal layer count (the last padded), so that one page size serves all.
+#ifndef BARAM_ENGINE_MODEL_KV_PLAN_H_
+#define BARAM_ENGINE_MODEL_KV_PLAN_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "engine/model/spec.h"
+#include "kernels/ops.h"
+
+namespace baram {
+
+struct KvGroup {
+  int32_t window = 0;  // 0: pages live as long as the sequence
+};
+
+struct KvPlan {
+  KvShape shape;                // of every page
+  std::vector<KvGroup> groups;  // at most kMaxKvGroups
+  std::vector<KvLayer> layers;  // [spec.layers.size()]
+};
+
+// Chooses the layers per group that wastes least and needs at most kMaxKvGroups groups.
+KvPlan PlanKv(const ModelSpec& spec, int32_t page_tokens);
+
+// KV bytes one more token of a long sequence costs on a device with this page size.
+double KvBytesPerToken(const KvPlan& plan, int64_t page_bytes);
+
+}  // namespace baram
+
+#endif  // BARAM_ENGINE_MODEL_KV_PLAN_H_

@@ -1,0 +1,77 @@
+// Weights: a checkpoint on a device, packed. Loading is strict: nothing missing, nothing left over.
+#ifndef BARAM_ENGINE_MODEL_WEIGHTS_H_
+#define BARAM_ENGINE_MODEL_WEIGHTS_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "engine/model/spec.h"
+#include "kernels/device.h"
+
+namespace baram {
+
+// Norm weights and biases are fp32 device vectors; null where the spec has none.
+struct LayerWeights {
+  PackedWeight qkv;      // n = (heads + 2 kv_heads) * head_dim
+  PackedWeight o;
+  PackedWeight gate_up;  // n = 2 * ffn: gate, then up
+  PackedWeight down;
+  const float* qkv_bias = nullptr;
+  const float* o_bias = nullptr;
+  const float* gate_up_bias = nullptr;
+  const float* down_bias = nullptr;
+  const float* q_norm = nullptr;
+  const float* k_norm = nullptr;
+  const float* pre_attention = nullptr;
+  const float* post_attention = nullptr;
+  const float* pre_mlp = nullptr;
+  const float* post_mlp = nullptr;
+};
+
+// Owns the device memory. Immutable after loading; must not outlive the device.
+struct Weights {
+  ModelSpec spec;
+  PackedWeight embedding;
+  PackedWeight head;  // the embedding itself when tied
+  const float* final_norm = nullptr;
+  std::vector<LayerWeights> layers;
+  std::vector<RopeTable> ropes;  // [spec.ropes], `positions` as asked
+  int64_t bytes = 0;             // device memory held
+  std::vector<Buffer> buffers;
+};
+
+// The tensors a checkpoint of this spec must hold.
+struct ExpectedTensor {
+  std::string name;
+  std::vector<int64_t> shape;
+};
+std::vector<ExpectedTensor> ExpectedTensors(const ModelSpec& spec);
+
+// Parameters, and the device memory Weights will hold.
+int64_t ParameterCount(const ModelSpec& spec);
+int64_t WeightBytes(const ModelSpec& spec, const Device& device, int32_t positions);
+
+struct LoadOptions {
+  int32_t positions = 0;  // rows of the rope tables: the served context
+  int32_t threads = 1;    // that convert and pack
+  // Called from the loading thread with (bytes read, bytes in all), a few times a second at most.
+  std::function<void(int64_t, int64_t)> progress;
+};
+
+// Reads the safetensors of `folder`. Pages of the files are dropped as they are consumed, so the peak
+// is the packed weights plus one tensor per thread.
+absl::StatusOr<std::unique_ptr<Weights>> LoadWeights(const std::string& folder, const ModelSpec& spec,
+                                                     Device& device, const LoadOptions& options);
+
+// Random weights of the spec's shapes, for benchmarks and tests without a checkpoint. The same seed
+// gives the same weights on every device. With the trace device nothing is allocated.
+absl::StatusOr<std::unique_ptr<Weights>> RandomWeights(const ModelSpec& spec, Device& device,
+                                                       int32_t positions, uint64_t seed);
+
+}  // namespace baram
+
+#endif  // BARAM_ENGINE_MODEL_WEIGHTS_H_
