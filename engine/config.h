@@ -1,0 +1,73 @@
+// EngineConfig: what the operator decides about the engine. EngineInfo: what came of it.
+#ifndef BARAM_ENGINE_CONFIG_H_
+#define BARAM_ENGINE_CONFIG_H_
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace baram {
+
+// Policies are fields here, never subclasses. Zero means "from the machine and the model".
+struct EngineConfig {
+  std::string model;            // folder
+  std::string device = "cpu";   // see kernels/device.h OpenDevice
+  std::string isa;              // force a CPU instruction set; empty: the best
+  int32_t threads = 0;
+  bool pin_threads = false;
+
+  int32_t max_model_len = 0;    // context; shrinks to what the KV cache holds
+  int64_t kv_cache_bytes = 0;
+  int32_t page_tokens = 0;      // a power of two; 0: the device's choice
+  int32_t max_num_seqs = 0;     // sequences that run at once
+  int32_t max_num_batched_tokens = 0;  // tokens of one step
+  int32_t max_logit_rows = 256;        // scored tokens of one step (prompt log-probabilities)
+  bool prefix_cache = true;
+
+  int32_t max_queued_requests = 1024;      // accepted but not running
+  int64_t max_queued_tokens = 4'000'000;   // their prompt tokens together
+  int32_t stream_tokens = 1024;            // an outbox's ring; a full one pauses its sequence
+  double slow_reader_s = 30;               // a sequence paused that long ends with kSlowReader
+
+  // Called while weights load with (bytes done, bytes in all).
+  std::function<void(int64_t, int64_t)> load_progress;
+};
+
+// Facts after opening; constant from then on.
+struct EngineInfo {
+  std::string architecture;
+  std::string family;
+  std::string device;            // "cpu"
+  std::string processor;         // for people
+  std::string isa;
+  int32_t workers = 0;
+  int32_t layers = 0;
+  int64_t parameters = 0;
+  int64_t weight_bytes = 0;
+  int32_t vocab_size = 0;
+  int32_t max_model_len = 0;     // served
+  int32_t trained_model_len = 0; // the checkpoint's
+  int32_t page_tokens = 0;
+  int32_t pages = 0;
+  int64_t page_bytes = 0;
+  int64_t kv_tokens = 0;         // tokens of one long sequence the pool holds
+  double kv_bytes_per_token = 0;
+  int32_t max_num_seqs = 0;
+  int32_t max_num_batched_tokens = 0;
+  int32_t planning_depth = 1;
+  bool prefix_cache = true;
+  bool exact = false;            // I10 holds on this device
+  double load_s = 0;
+
+  // From generation_config.json and config.json; see GenerationDefaults.
+  std::vector<int32_t> eos_ids;  // the primary one first
+  int32_t bos_id = -1;
+  double temperature = -1, top_p = -1, min_p = -1, repetition_penalty = -1;
+  int32_t top_k = -1;
+  bool do_sample = true;
+};
+
+}  // namespace baram
+
+#endif  // BARAM_ENGINE_CONFIG_H_

@@ -1,0 +1,76 @@
+// Stats: everything the engine counts, as relaxed atomics written by the engine thread and read by
+// anybody at any time. Histograms are arrays of counters over fixed bounds.
+#ifndef BARAM_ENGINE_STATS_H_
+#define BARAM_ENGINE_STATS_H_
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace baram {
+
+class Counter {
+ public:
+  void Add(uint64_t n = 1) { value_.fetch_add(n, std::memory_order_relaxed); }
+  uint64_t value() const { return value_.load(std::memory_order_relaxed); }
+
+ private:
+  std::atomic<uint64_t> value_{0};
+};
+
+class Gauge {
+ public:
+  void Set(double v) { value_.store(v, std::memory_order_relaxed); }
+  double value() const { return value_.load(std::memory_order_relaxed); }
+
+ private:
+  std::atomic<double> value_{0};
+};
+
+// Counts observations at or below each bound, and their sum. Observe is lock-free; one writer.
+class Histogram {
+ public:
+  explicit Histogram(std::span<const double> bounds);
+  void Observe(double value, uint64_t times = 1);
+  std::span<const double> bounds() const { return bounds_; }
+  // Observations in bucket i (not cumulative); i == bounds().size() is the overflow.
+  uint64_t bucket(size_t i) const { return buckets_[i].load(std::memory_order_relaxed); }
+  double sum() const { return sum_.load(std::memory_order_relaxed); }
+
+ private:
+  std::vector<double> bounds_;
+  std::vector<std::atomic<uint64_t>> buckets_;
+  std::atomic<double> sum_{0};
+};
+
+// Bounds as in the interface document; seconds unless said.
+std::span<const double> TtftBounds();
+std::span<const double> TokenTimeBounds();
+std::span<const double> RequestTimeBounds();
+std::vector<double> TokenCountBounds(int64_t max);  // 1 2 5 10 20 50 ... up to max
+
+inline constexpr int kFinishReasons = 7;  // FinishReason's values
+
+struct Stats {
+  explicit Stats(int32_t max_model_len, int32_t max_step_tokens);
+
+  Gauge running, waiting, paused;
+  Gauge kv_pages_used, kv_pages_cached, kv_pages_total;
+  Counter preemptions;
+  Counter prompt_tokens, cached_prompt_tokens, generated_tokens;
+  Counter prefix_queries, prefix_hits;  // tokens asked for and found
+  Counter steps;
+  Counter nonfinite_rows;
+  std::array<Counter, kFinishReasons> finished;  // requests, by the reason of their last output
+  Counter accepted, refused;                     // Submit's answers
+  Histogram ttft, inter_token, time_per_output_token, e2e, queue_time, prefill_time, decode_time,
+      inference_time;
+  Histogram prompt_length, generation_length, step_tokens, step_time;
+  std::atomic<int64_t> last_step_ns{0};  // steady clock, for the watchdog and liveness
+};
+
+}  // namespace baram
+
+#endif  // BARAM_ENGINE_STATS_H_
