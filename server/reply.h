@@ -1,0 +1,68 @@
+// Reply: what delivery hands to a front end's stream, in native types. No wire format here.
+#ifndef BARAM_SERVER_REPLY_H_
+#define BARAM_SERVER_REPLY_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "engine/outbox.h"
+
+namespace baram::server {
+
+struct PromptEvent {
+  int32_t prompt_tokens = 0;
+  int32_t cached_tokens = 0;
+  std::vector<TokenResult> scores;  // of prompt tokens 1, 2, ...; if asked for
+};
+
+// New text and tokens of one output. A token may come before the text it completes; text is whole
+// characters only.
+struct DeltaEvent {
+  int32_t index = 0;
+  std::string text;
+  std::vector<TokenResult> tokens;
+};
+
+enum class EndReason : uint8_t { kStop, kLength, kAbort };
+
+struct EndEvent {
+  int32_t index = 0;
+  EndReason reason = EndReason::kStop;
+  std::optional<std::string> stop_string;  // the one that matched
+  int32_t stop_id = -1;                    // the id that ended it, EOS included
+};
+
+struct UsageEvent {
+  int32_t prompt_tokens = 0;
+  int32_t cached_tokens = 0;
+  int32_t completion_tokens = 0;
+  double queued_s = 0;
+  double first_token_s = 0;
+  double total_s = 0;
+};
+
+// All that piled up while the last write was in flight, in order: prompt, deltas, ends, usage, status.
+struct ReplyChunk {
+  std::optional<PromptEvent> prompt;
+  std::vector<DeltaEvent> deltas;  // at most one per output
+  std::vector<EndEvent> ends;
+  std::optional<UsageEvent> usage;  // with the last chunk, also before an error status
+  bool last = false;                // then `status` is the call's status
+  absl::Status status;
+};
+
+// A front end's stream. One of two implementations: gRPC and HTTP.
+class ReplySink {
+ public:
+  virtual ~ReplySink() = default;
+  // Called on the delivery thread, never again before the sink called Delivery::WriteDone (from any
+  // thread, also from inside Write), and not after a chunk with `last`. Must not block.
+  virtual void Write(ReplyChunk chunk) = 0;
+};
+
+}  // namespace baram::server
+
+#endif  // BARAM_SERVER_REPLY_H_

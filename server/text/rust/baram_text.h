@@ -1,0 +1,96 @@
+// The C ABI of the text library. Everything here is safe to call with hostile bytes; a panic inside
+// becomes BARAM_TEXT_PANICKED. Objects are freed exactly once by their _free function.
+#ifndef BARAM_TEXT_H_
+#define BARAM_TEXT_H_
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct BaramTokenizer BaramTokenizer;  // immutable, shared between threads
+typedef struct BaramTemplate BaramTemplate;    // immutable, shared between threads
+typedef struct BaramStream BaramStream;        // one owner; keeps its tokenizer alive
+
+enum {
+  BARAM_TEXT_OK = 0,
+  BARAM_TEXT_NOT_FOUND = 1,  // a file that must exist does not
+  BARAM_TEXT_BAD_FILE = 2,   // a file of the model folder can't be used
+  BARAM_TEXT_BAD_INPUT = 3,  // the request's text, messages or arguments are wrong
+  BARAM_TEXT_RAISED = 4,     // the template called raise_exception; the message is its own words
+  BARAM_TEXT_TOO_LARGE = 5,  // a limit on bytes or on work was passed
+  BARAM_TEXT_PANICKED = 6,   // a fault of the library
+};
+
+// A view of bytes that the caller keeps.
+typedef struct BaramView {
+  const char* data;
+  size_t size;
+} BaramView;
+
+// Owned bytes; free with baram_buffer_free. After a status other than OK it holds the error's text.
+typedef struct BaramBuffer {
+  char* data;
+  size_t size;
+  size_t capacity;
+} BaramBuffer;
+
+// Owned token ids; free with baram_ids_free.
+typedef struct BaramIds {
+  int32_t* data;
+  size_t size;
+  size_t capacity;
+} BaramIds;
+
+void baram_buffer_free(BaramBuffer buffer);
+void baram_ids_free(BaramIds ids);
+
+// `error` is written only when the status is not OK.
+int32_t baram_tokenizer_load(BaramView folder, BaramTokenizer** out, BaramBuffer* error);
+void baram_tokenizer_free(BaramTokenizer* tokenizer);
+
+// One more than the largest id.
+int32_t baram_tokenizer_vocab_size(const BaramTokenizer* tokenizer);
+// -1 where the folder names none.
+int32_t baram_tokenizer_bos_id(const BaramTokenizer* tokenizer);
+int32_t baram_tokenizer_eos_id(const BaramTokenizer* tokenizer);
+
+int32_t baram_tokenizer_encode(const BaramTokenizer* tokenizer, BaramView text,
+                               int32_t add_special_tokens, size_t max_bytes, BaramIds* out,
+                               BaramBuffer* error);
+// `out` holds the text, or the error's.
+int32_t baram_tokenizer_decode(const BaramTokenizer* tokenizer, const int32_t* ids, size_t count,
+                               int32_t skip_special_tokens, BaramBuffer* out);
+
+// The bytes live as long as the tokenizer; empty for an id without a token.
+BaramView baram_tokenizer_token_bytes(const BaramTokenizer* tokenizer, int32_t id);
+BaramBuffer baram_tokenizer_token_text(const BaramTokenizer* tokenizer, int32_t id);
+// -1 if there is no such token.
+int32_t baram_tokenizer_token_to_id(const BaramTokenizer* tokenizer, BaramView token);
+int32_t baram_tokenizer_has_token(const BaramTokenizer* tokenizer, int32_t id);
+int32_t baram_tokenizer_is_special(const BaramTokenizer* tokenizer, int32_t id);
+
+BaramStream* baram_stream_new(const BaramTokenizer* tokenizer, int32_t skip_special_tokens);
+void baram_stream_free(BaramStream* stream);
+// The text lives until the next call on this stream.
+BaramView baram_stream_step(BaramStream* stream, int32_t id);
+BaramView baram_stream_end(BaramStream* stream);
+
+// `override_path` may be empty.
+int32_t baram_template_load(const BaramTokenizer* tokenizer, BaramView folder,
+                            BaramView override_path, BaramTemplate** out, BaramBuffer* error);
+void baram_template_free(BaramTemplate* chat_template);
+int32_t baram_template_wants_content_parts(const BaramTemplate* chat_template);
+// `out` holds the prompt, or the error's text. `arguments` may be empty.
+int32_t baram_template_render(const BaramTemplate* chat_template, BaramView messages,
+                              BaramView arguments, int32_t add_generation_prompt,
+                              int32_t continue_final_message, size_t max_output_bytes,
+                              BaramBuffer* out);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif  // BARAM_TEXT_H_

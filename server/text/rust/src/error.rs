@@ -1,0 +1,37 @@
+//! What can go wrong, in the terms of the C ABI.
+
+/// The numbers of `baram_text.h`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+pub enum Status {
+    Ok = 0,
+    NotFound = 1,
+    BadFile = 2,
+    BadInput = 3,
+    Raised = 4,
+    TooLarge = 5,
+    Panicked = 6,
+}
+
+#[derive(Debug)]
+pub struct Error {
+    pub status: Status,
+    /// One sentence for the person who can mend it.
+    pub message: String,
+}
+
+impl Error {
+    pub fn new(status: Status, message: impl Into<String>) -> Self {
+        Error { status, message: message.into() }
+    }
+
+    pub fn bad_file(message: impl Into<String>) -> Self {
+        Self::new(Status::BadFile, message)
+    }
+
+    pub fn bad_input(message: impl Into<String>) -> Self {
+        Self::new(Status::BadInput, message)
+    }
+}
+
+pub type Result<T> = std::result::Result<T, Error>;

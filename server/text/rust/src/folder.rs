@@ -1,0 +1,183 @@
+//! The tokenizer's side files in a model folder: which tokens they add, name and put around a text.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Map, Value};
+use tokenizers::AddedToken;
+
+use crate::error::{Error, Result, Status};
+
+/// The largest vocabularies take about 30 MB; beyond this it is no tokenizer file.
+const MAX_FILE_BYTES: u64 = 256 << 20;
+
+/// The names that every template may use as variables.
+const NAMED_TOKENS: [&str; 7] = [
+    "bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token",
+];
+
+/// A special token as a side file gives it: with its flags, or by its text alone.
+#[derive(Clone)]
+pub enum TokenSpec {
+    Full(AddedToken),
+    Text(String),
+}
+
+impl TokenSpec {
+    pub fn text(&self) -> &str {
+        match self {
+            TokenSpec::Full(token) => &token.content,
+            TokenSpec::Text(text) => text,
+        }
+    }
+}
+
+#[derive(Default)]
+pub struct SideFiles {
+    /// `added_tokens_decoder`, in the order of its ids.
+    pub added: Vec<AddedToken>,
+    /// Name ("bos_token") and token, in the order of the file.
+    pub named: Vec<(String, TokenSpec)>,
+    /// Special tokens without a name.
+    pub extra: Vec<TokenSpec>,
+    /// None where the file is silent, and tokenizer.json decides alone.
+    pub add_bos: Option<bool>,
+    pub add_eos: Option<bool>,
+    pub split_special_tokens: bool,
+}
+
+/// The bytes of a regular file (or a link to one). NotFound if there is none.
+pub fn read_file(path: &Path) -> Result<Vec<u8>> {
+    let shown = path.display();
+    let metadata = match fs::metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(Error::new(Status::NotFound, format!("There is no file {shown}.")));
+        }
+        Err(error) => return Err(Error::bad_file(format!("Cannot read {shown}: {error}."))),
+    };
+    if !metadata.is_file() {
+        return Err(Error::bad_file(format!("{shown} is not a file.")));
+    }
+    if metadata.len() > MAX_FILE_BYTES {
+        let size = metadata.len();
+        return Err(Error::bad_file(format!(
+            "{shown} has {size} bytes, more than the {MAX_FILE_BYTES} a tokenizer file may have."
+        )));
+    }
+    fs::read(path).map_err(|error| Error::bad_file(format!("Cannot read {shown}: {error}.")))
+}
+
+/// As `read_file`, with None for a file that does not exist.
+pub fn read_optional(path: &Path) -> Result<Option<Vec<u8>>> {
+    match read_file(path) {
+        Err(error) if error.status == Status::NotFound => Ok(None),
+        other => other.map(Some),
+    }
+}
+
+/// A JSON object of the folder, or None if there is no such file.
+pub fn read_object(path: &Path) -> Result<Option<Map<String, Value>>> {
+    let Some(bytes) = read_optional(path)? else { return Ok(None) };
+    match serde_json::from_slice(&bytes) {
+        Ok(Value::Object(object)) => Ok(Some(object)),
+        Ok(_) => Err(Error::bad_file(format!("{} is not a JSON object.", path.display()))),
+        Err(error) => Err(Error::bad_file(format!("{} is not JSON: {error}.", path.display()))),
+    }
+}
+
+/// Reads tokenizer_config.json and, where that has no `added_tokens_decoder`, lets
+/// special_tokens_map.json overrule it: the order of precedence of the reference library.
+pub fn read_side_files(folder: &Path) -> Result<SideFiles> {
+    let path = folder.join("tokenizer_config.json");
+    let mut config = read_object(&path)?.unwrap_or_default();
+    if !config.contains_key("added_tokens_decoder") {
+        let map = read_object(&folder.join("special_tokens_map.json"))?.unwrap_or_default();
+        config.extend(map);
+    }
+    parse_config(&config)
+        .map_err(|error| Error::bad_file(format!("{}: {}", path.display(), error.message)))
+}
+
+fn parse_config(config: &Map<String, Value>) -> Result<SideFiles> {
+    let mut files = SideFiles {
+        added: parse_added_tokens(config.get("added_tokens_decoder"))?,
+        add_bos: parse_bool(config, "add_bos_token")?,
+        add_eos: parse_bool(config, "add_eos_token")?,
+        split_special_tokens: parse_bool(config, "split_special_tokens")?.unwrap_or(false),
+        ..SideFiles::default()
+    };
+    for name in NAMED_TOKENS {
+        match config.get(name) {
+            None | Some(Value::Null) => {}
+            Some(value) => files.named.push((name.to_string(), parse_token(name, value)?)),
+        }
+    }
+    for name in ["extra_special_tokens", "additional_special_tokens"] {
+        match config.get(name) {
+            None | Some(Value::Null) => {}
+            Some(Value::Array(tokens)) => {
+                for token in tokens {
+                    files.extra.push(parse_token(name, token)?);
+                }
+            }
+            // Names of the model's own, such as image_token.
+            Some(Value::Object(tokens)) => {
+                for (own_name, token) in tokens {
+                    files.named.push((own_name.clone(), parse_token(own_name, token)?));
+                }
+            }
+            Some(_) => return Err(Error::bad_file(format!("{name} must be a list or an object."))),
+        }
+    }
+    Ok(files)
+}
+
+fn parse_added_tokens(value: Option<&Value>) -> Result<Vec<AddedToken>> {
+    let entries = match value {
+        None | Some(Value::Null) => return Ok(Vec::new()),
+        Some(Value::Object(entries)) => entries,
+        Some(_) => return Err(Error::bad_file("added_tokens_decoder must be an object.")),
+    };
+    let mut tokens = Vec::with_capacity(entries.len());
+    for (id, token) in entries {
+        let id: u32 = id.parse().map_err(|_| {
+            Error::bad_file(format!("added_tokens_decoder has the key {id:?}, not a token id."))
+        })?;
+        match parse_token("added_tokens_decoder", token)? {
+            TokenSpec::Full(token) => tokens.push((id, token)),
+            TokenSpec::Text(_) => {
+                return Err(Error::bad_file("added_tokens_decoder must hold objects."));
+            }
+        }
+    }
+    tokens.sort_by_key(|(id, _)| *id);
+    Ok(tokens.into_iter().map(|(_, token)| token).collect())
+}
+
+fn parse_token(name: &str, value: &Value) -> Result<TokenSpec> {
+    let wrong = || Error::bad_file(format!("{name} must be a string or an object with a content."));
+    match value {
+        Value::String(text) => Ok(TokenSpec::Text(text.clone())),
+        Value::Object(fields) => {
+            let content = fields.get("content").and_then(Value::as_str).ok_or_else(wrong)?;
+            let flag = |key| parse_bool(fields, key).map(Option::unwrap_or_default);
+            let special = flag("special")?;
+            let token = AddedToken::from(content, special)
+                .single_word(flag("single_word")?)
+                .lstrip(flag("lstrip")?)
+                .rstrip(flag("rstrip")?)
+                .normalized(parse_bool(fields, "normalized")?.unwrap_or(!special));
+            Ok(TokenSpec::Full(token))
+        }
+        _ => Err(wrong()),
+    }
+}
+
+fn parse_bool(object: &Map<String, Value>, name: &str) -> Result<Option<bool>> {
+    match object.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Bool(value)) => Ok(Some(*value)),
+        Some(_) => Err(Error::bad_file(format!("{name} must be true or false."))),
+    }
+}

@@ -1,0 +1,161 @@
+//! A model folder's tokenizer: tokenizer.json, with what its side files add, as the reference library
+//! puts them together.
+
+use std::path::Path;
+
+use tokenizers::processors::template::TemplateProcessing;
+use tokenizers::{AddedToken, PostProcessorWrapper};
+
+use crate::error::{Error, Result};
+use crate::folder::{read_file, read_side_files, SideFiles, TokenSpec};
+use crate::pieces::{Pieces, MAX_VOCAB};
+
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    pieces: Pieces,
+    /// Name ("bos_token") and text.
+    named: Vec<(String, String)>,
+}
+
+impl Tokenizer {
+    pub fn load(folder: &Path) -> Result<Self> {
+        let path = folder.join("tokenizer.json");
+        let bytes = read_file(&path)?;
+        let shown = path.display();
+        // Malformed files make this panic as often as fail, so the panic is caught here too, where
+        // the file is known.
+        let parsed = std::panic::catch_unwind(|| tokenizers::Tokenizer::from_bytes(&bytes));
+        let mut inner = match parsed {
+            Ok(Ok(inner)) => inner,
+            Ok(Err(error)) => {
+                return Err(Error::bad_file(format!("{shown} is not a tokenizer: {error}.")));
+            }
+            Err(_) => return Err(Error::bad_file(format!("{shown} is not a tokenizer."))),
+        };
+        let side = read_side_files(folder)?;
+        add_tokens(&mut inner, &side)
+            .map_err(|error| Error::bad_file(format!("{shown}: cannot add tokens: {error}.")))?;
+        // Limits of training runs that some files carry; requests are limited elsewhere.
+        inner.with_padding(None);
+        inner
+            .with_truncation(None)
+            .map_err(|error| Error::bad_file(format!("{shown}: {error}.")))?;
+        inner.set_encode_special_tokens(side.split_special_tokens);
+        let named: Vec<_> =
+            side.named.iter().map(|(name, spec)| (name.clone(), spec.text().to_string())).collect();
+        surround(&mut inner, &side, &named)?;
+
+        let size = inner.get_vocab(true).values().max().map_or(0, |max| max.saturating_add(1));
+        if size == 0 || size > MAX_VOCAB {
+            return Err(Error::bad_file(format!(
+                "{shown} has token ids up to {size}; 1 to {MAX_VOCAB} tokens can be served."
+            )));
+        }
+        let tokens = (0..size).map(|id| {
+            let text = inner.id_to_token(id)?;
+            let special = inner.get_added_vocabulary().is_special_token(&text);
+            Some((text, special))
+        });
+        let pieces = Pieces::new(inner.get_decoder(), tokens)?;
+        Ok(Tokenizer { inner, pieces, named })
+    }
+
+    pub fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<i32>> {
+        let encoding = self
+            .inner
+            .encode_fast(text, add_special_tokens)
+            .map_err(|error| Error::bad_input(format!("The text cannot be tokenized: {error}.")))?;
+        Ok(encoding.get_ids().iter().map(|id| *id as i32).collect())
+    }
+
+    /// Ids without a token stand for nothing.
+    pub fn decode(&self, ids: &[i32], skip_special: bool) -> Result<String> {
+        let ids: Vec<u32> = ids.iter().filter_map(|id| u32::try_from(*id).ok()).collect();
+        self.inner
+            .decode(&ids, skip_special)
+            .map_err(|error| Error::bad_input(format!("The tokens cannot be decoded: {error}.")))
+    }
+
+    pub fn pieces(&self) -> &Pieces {
+        &self.pieces
+    }
+
+    pub fn vocab_size(&self) -> i32 {
+        self.pieces.len() as i32
+    }
+
+    pub fn token_text(&self, id: i32) -> String {
+        u32::try_from(id).ok().and_then(|id| self.inner.id_to_token(id)).unwrap_or_default()
+    }
+
+    pub fn token_to_id(&self, token: &str) -> Option<i32> {
+        self.inner.token_to_id(token).map(|id| id as i32)
+    }
+
+    /// The variables that a chat template gets: name and text.
+    pub fn named(&self) -> &[(String, String)] {
+        &self.named
+    }
+
+    pub fn named_id(&self, name: &str) -> Option<i32> {
+        let (_, text) = self.named.iter().find(|(own, _)| own == name)?;
+        self.token_to_id(text)
+    }
+}
+
+/// First the tokens with their flags, then the named ones, which are special whatever the flags say.
+fn add_tokens(inner: &mut tokenizers::Tokenizer, side: &SideFiles) -> tokenizers::Result<()> {
+    inner.add_tokens(side.added.iter().cloned())?;
+    let known = inner.get_added_tokens_decoder();
+    let special: Vec<AddedToken> = side
+        .named
+        .iter()
+        .map(|(_, spec)| spec)
+        .chain(&side.extra)
+        .map(|spec| match spec {
+            TokenSpec::Full(token) => token.clone(),
+            TokenSpec::Text(text) => known
+                .values()
+                .find(|token| &token.content == text)
+                .cloned()
+                .unwrap_or_else(|| AddedToken::from(text.as_str(), true)),
+        })
+        .map(|token| token.special(true))
+        .collect();
+    inner.add_special_tokens(special)?;
+    Ok(())
+}
+
+/// Where the side files say whether BOS and EOS go around a text, they overrule tokenizer.json.
+fn surround(
+    inner: &mut tokenizers::Tokenizer,
+    side: &SideFiles,
+    named: &[(String, String)],
+) -> Result<()> {
+    let silent = side.add_bos.is_none() && side.add_eos.is_none();
+    if silent && inner.get_post_processor().is_some() {
+        return Ok(());
+    }
+    let wanted = |wish: Option<bool>, name: &str| {
+        let (_, text) = named.iter().find(|(own, _)| own == name)?;
+        wish.unwrap_or(false).then_some(text.as_str())
+    };
+    let bos = wanted(side.add_bos, "bos_token");
+    let eos = wanted(side.add_eos, "eos_token");
+    let mut specials = Vec::new();
+    for token in bos.iter().chain(&eos) {
+        let id = inner.token_to_id(token).ok_or_else(|| {
+            Error::bad_file(format!("tokenizer_config.json: {token:?} is not in the vocabulary."))
+        })?;
+        specials.push((token.to_string(), id));
+    }
+    let single: Vec<String> = bos.into_iter().chain(["$A"]).chain(eos).map(str::to_string).collect();
+    let processor = TemplateProcessing::builder()
+        .try_single(single)
+        .map_err(|error| Error::bad_file(format!("tokenizer_config.json: {error}.")))?
+        .special_tokens(specials)
+        .build()
+        .map_err(|error| Error::bad_file(format!("tokenizer_config.json: {error}.")))?;
+    inner.with_post_processor(Some(PostProcessorWrapper::Template(processor)));
+    Ok(())
+}
