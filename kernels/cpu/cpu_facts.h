@@ -1,0 +1,37 @@
+// What this process may use of the machine: instruction sets, processors, memory, caches.
+#ifndef BARAM_KERNELS_CPU_CPU_FACTS_H_
+#define BARAM_KERNELS_CPU_CPU_FACTS_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace baram::cpu {
+
+enum class Isa : uint8_t { kNone, kAvx2, kAvx512, kAmx };
+
+// "avx2", "avx512", "amx".
+const char* IsaName(Isa isa);
+
+struct CpuFacts {
+  Isa best_isa = Isa::kNone;            // each includes those before it
+  std::string model;                    // as the processor names itself
+  std::vector<int32_t> processors;      // that this process may run on
+  int32_t default_threads = 1;          // from the processors and the cgroup's quota
+  int64_t memory_bytes = 0;             // the machine's or the cgroup's limit, the smaller
+  int64_t l2_bytes = 0;                 // of one core; 0: unknown
+};
+
+// Reads all of it. Asks the kernel for permission to use AMX tiles, which is given per process: call
+// before starting threads that will use them. Without it best_isa is at most kAvx512.
+CpuFacts ReadCpuFacts();
+
+// The smallest CPU quota of a cgroup and its ancestors, in processors; 0: unlimited. `root` is the
+// mount point ("/sys/fs/cgroup"), `membership` the text of /proc/self/cgroup. v1 and v2.
+double CgroupCpuQuota(const std::string& root, const std::string& membership);
+// The smallest memory limit in bytes; 0: unlimited.
+int64_t CgroupMemoryLimit(const std::string& root, const std::string& membership);
+
+}  // namespace baram::cpu
+
+#endif  // BARAM_KERNELS_CPU_CPU_FACTS_H_

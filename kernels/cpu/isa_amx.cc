@@ -1,0 +1,39 @@
+// The kernels for AMX-BF16 with AVX-512 beside it.
+#include <immintrin.h>
+
+#include "kernels/cpu/kernel_table.h"
+
+#define BARAM_VECTOR_BITS 512
+
+namespace baram::cpu {
+namespace {
+
+#include "kernels/cpu/thread.inc"
+#include "kernels/cpu/vec.inc"
+#include "kernels/cpu/rows.inc"
+#include "kernels/cpu/gemm_fma.inc"
+#include "kernels/cpu/gemm_amx.inc"
+#include "kernels/cpu/norm.inc"
+#include "kernels/cpu/act.inc"
+#include "kernels/cpu/store_kv.inc"
+#include "kernels/cpu/attend.inc"
+#include "kernels/cpu/sample.inc"
+
+}  // namespace
+
+const KernelTable kAmxKernels = {
+    .isa = "amx",
+    .enter_thread = EnterAmxThread,
+    .embed = Embed,
+    .gather = Gather,
+    .pack_a = PackA,
+    .gemm = Gemm,
+    .norm = Norm,
+    .add_norm = AddNorm,
+    .act = Act,
+    .store_kv = StoreKv,
+    .attend = Attend,
+    .sample = Sample,
+};
+
+}  // namespace baram::cpu

@@ -1,0 +1,38 @@
+// The kernels for AVX-512 (F, BW, DQ, VL).
+#include <immintrin.h>
+
+#include "kernels/cpu/kernel_table.h"
+
+#define BARAM_VECTOR_BITS 512
+
+namespace baram::cpu {
+namespace {
+
+#include "kernels/cpu/thread.inc"
+#include "kernels/cpu/vec.inc"
+#include "kernels/cpu/rows.inc"
+#include "kernels/cpu/gemm_fma.inc"
+#include "kernels/cpu/norm.inc"
+#include "kernels/cpu/act.inc"
+#include "kernels/cpu/store_kv.inc"
+#include "kernels/cpu/attend.inc"
+#include "kernels/cpu/sample.inc"
+
+}  // namespace
+
+const KernelTable kAvx512Kernels = {
+    .isa = "avx512",
+    .enter_thread = EnterThread,
+    .embed = Embed,
+    .gather = Gather,
+    .pack_a = ExpandA,
+    .gemm = GemmFma,
+    .norm = Norm,
+    .add_norm = AddNorm,
+    .act = Act,
+    .store_kv = StoreKv,
+    .attend = Attend,
+    .sample = Sample,
+};
+
+}  // namespace baram::cpu

@@ -1,0 +1,42 @@
+// KernelTable: the kernels of one instruction set. One table per isa_*.cc, chosen once at start.
+#ifndef BARAM_KERNELS_CPU_KERNEL_TABLE_H_
+#define BARAM_KERNELS_CPU_KERNEL_TABLE_H_
+
+#include <cstdint>
+
+#include "kernels/cpu/jobs.h"
+
+namespace baram::cpu {
+
+struct SampleJob;
+
+// Computes the units [begin, end) of a job; what a unit is, the job's comment says. Calls for
+// different units run at the same time, in any order, on any worker. Bits of a unit depend on neither.
+template <typename Job>
+using Kernel = void (*)(const Job& job, int64_t begin, int64_t end, const Worker& worker);
+
+struct KernelTable {
+  const char* isa;
+  // Every kernel runs on a thread that has called this: denormals off in both directions (as AMX
+  // does), AMX tiles configured. Cheap when called again.
+  void (*enter_thread)();
+
+  Kernel<EmbedJob> embed;
+  Kernel<GatherJob> gather;
+  Kernel<GemmJob> pack_a;  // unit: 16 rows of a
+  Kernel<GemmJob> gemm;    // unit: a panel of 16 output columns
+  Kernel<NormJob> norm;
+  Kernel<AddNormJob> add_norm;
+  Kernel<ActJob> act;
+  Kernel<StoreKvJob> store_kv;
+  Kernel<AttendJob> attend;
+  Kernel<SampleJob> sample;
+};
+
+extern const KernelTable kAvx2Kernels;
+extern const KernelTable kAvx512Kernels;
+extern const KernelTable kAmxKernels;
+
+}  // namespace baram::cpu
+
+#endif  // BARAM_KERNELS_CPU_KERNEL_TABLE_H_

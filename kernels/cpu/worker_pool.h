@@ -1,0 +1,82 @@
+// WorkerPool: runs one op at a time on the caller (worker 0) and a fixed set of threads.
+#ifndef BARAM_KERNELS_CPU_WORKER_POOL_H_
+#define BARAM_KERNELS_CPU_WORKER_POOL_H_
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "kernels/cpu/jobs.h"
+
+namespace baram::cpu {
+
+// Owned by the CPU device. ParallelFor is called by one thread at a time, the executor; it neither
+// allocates nor locks. Between ops the threads spin for at most 20 us, then sleep; the destructor
+// ends them.
+//
+// An op is open from its start until the caller finds no tile left. A thread joins by counting
+// itself in while the op is open; the caller then waits only for those that joined. So a thread that
+// is asleep, or that the kernel has taken off its processor, delays nobody.
+class WorkerPool {
+ public:
+  struct Options {
+    int32_t workers = 1;             // the caller included; 1 to kMaxWorkers
+    std::vector<int32_t> processors; // pin worker i to processors[i % size]; empty: do not pin.
+                                     // Worker 0 belongs to the caller and is never pinned.
+    void (*enter_thread)() = nullptr;  // called once by each thread of the pool
+  };
+  static constexpr int32_t kMaxWorkers = 512;
+
+  explicit WorkerPool(const Options& options);
+  ~WorkerPool();
+  WorkerPool(const WorkerPool&) = delete;
+  WorkerPool& operator=(const WorkerPool&) = delete;
+
+  int32_t workers() const { return static_cast<int32_t>(workers_.size()); }
+
+  // Calls body(begin, end, worker) for consecutive ranges of at most `grain` units that cover
+  // [0, units), on all workers, and returns when all are done. What the bodies wrote is visible to
+  // the caller, and to the bodies of the next op.
+  template <typename Body>
+  void ParallelFor(int64_t units, int64_t grain, const Body& body) {
+    op_.run = [](const void* context, int64_t begin, int64_t end, const Worker& worker) {
+      (*static_cast<const Body*>(context))(begin, end, worker);
+    };
+    op_.context = &body;
+    op_.units = units;
+    op_.grain = grain;
+    RunOp();
+  }
+
+ private:
+  struct Op {
+    void (*run)(const void* context, int64_t begin, int64_t end, const Worker& worker) = nullptr;
+    const void* context = nullptr;
+    int64_t units = 0;
+    int64_t grain = 1;
+  };
+  struct FreeScratch {
+    void operator()(void* memory) const;
+  };
+
+  void RunOp();
+  void RunTiles(const Worker& worker);
+  void ThreadMain(int32_t index, const Options& options);
+
+  std::vector<Worker> workers_;
+  std::unique_ptr<void, FreeScratch> scratch_;  // workers x kWorkerScratchBytes
+  std::vector<std::thread> threads_;
+
+  Op op_;  // written by the caller while no op is open and nobody is in one
+  alignas(64) std::atomic<int64_t> next_unit_{0};
+  // Which op, whether it is open, and how many threads are in it; see worker_pool.cc.
+  alignas(64) std::atomic<uint32_t> state_{0};
+  // The number of the last op that a thread left as the last one after it was closed.
+  alignas(64) std::atomic<uint32_t> finished_{0};
+};
+
+}  // namespace baram::cpu
+
+#endif  // BARAM_KERNELS_CPU_WORKER_POOL_H_
