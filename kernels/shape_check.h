@@ -1,0 +1,27 @@
+// Symbolic check of an op's arguments: do its shapes, types and options fit together, on any device?
+#ifndef BARAM_KERNELS_SHAPE_CHECK_H_
+#define BARAM_KERNELS_SHAPE_CHECK_H_
+
+#include <string>
+
+#include "kernels/ops.h"
+
+namespace baram {
+
+// Empty if they fit, else a sentence such as "Gemm: out has 12 columns, the weight 16". Looks at no
+// data; a null AddNormArgs::out or RopeTable means what ops.h says.
+std::string CheckShapes(const OpArgs& args);
+
+// Whether every tensor and weight of the op is fp32.
+bool IsAllF32(const OpArgs& args);
+
+#ifdef NDEBUG
+inline void DCheckShapes(const OpArgs&) {}
+#else
+// Aborts with the sentence. Every device calls it at the head of every op.
+void DCheckShapes(const OpArgs& args);
+#endif
+
+}  // namespace baram
+
+#endif  // BARAM_KERNELS_SHAPE_CHECK_H_

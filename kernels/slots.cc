@@ -1,0 +1,153 @@
+// SlotTable: applies a step's deltas and expands its rows.
+#include "kernels/slots.h"
+
+#include <algorithm>
+
+#include "kernels/check.h"
+
+namespace baram {
+
+void SlotTable::Reserve(const SlotShape& shape) {
+  Check(shape.groups <= kMaxKvGroups, "a device has at most kMaxKvGroups page tables per slot");
+  shape_ = shape;
+  const size_t slots = shape.slots;
+  states_.assign(slots, {});
+  bias_.assign(slots * kMaxBiasedTokens, {});
+  stop_ids_.assign(slots * kMaxStopIds, 0);
+  const size_t count_elements = std::max<size_t>(1, slots * shape.vocab_size);
+  counts_.reset(static_cast<uint16_t*>(std::calloc(count_elements, sizeof(uint16_t))));
+  Check(counts_ != nullptr, "there is address space for the penalty counts");
+  page_tables_.assign(slots * shape.groups * shape.max_pages_per_slot, -1);
+  for (auto* array : {&token_ids_, &positions_, &token_slots_, &row_slots_}) {
+    array->assign(shape.max_step_tokens, 0);
+  }
+  row_begin_.assign(shape.max_step_tokens + 1, 0);
+  for (auto* array : {&output_tokens_, &output_slots_, &output_targets_}) {
+    array->assign(shape.max_step_outputs, 0);
+  }
+}
+
+void SlotTable::Apply(const SlotInit& init) {
+  Check(init.slot >= 0 && init.slot < shape_.slots, "a SlotInit names a reserved slot");
+  Check(init.bias.size() <= kMaxBiasedTokens, "a slot has at most kMaxBiasedTokens biases");
+  Check(init.stop_ids.size() <= kMaxStopIds, "a slot has at most kMaxStopIds stop ids");
+  TokenBias* bias = bias_.data() + int64_t{init.slot} * kMaxBiasedTokens;
+  int32_t* stop_ids = stop_ids_.data() + int64_t{init.slot} * kMaxStopIds;
+  std::copy(init.bias.begin(), init.bias.end(), bias);
+  std::copy(init.stop_ids.begin(), init.stop_ids.end(), stop_ids);
+
+  SlotState& state = states_[init.slot];
+  state = {.length = init.length,
+           .last_token = -1,
+           .generated = init.generated,
+           .sampling = init.sampling,
+           .bias = {bias, init.bias.size()},
+           .stop_ids = {stop_ids, init.stop_ids.size()},
+           .counts = nullptr};
+  if (init.sampling.NeedsCounts()) {
+    uint16_t* counts = Counts(init.slot);
+    std::fill_n(counts, shape_.vocab_size, uint16_t{0});
+    state.counts = counts;
+    for (size_t i = 0; i < init.tokens.size(); ++i) {
+      const int32_t token = init.tokens[i];
+      if (token < 0 || token >= shape_.vocab_size) continue;
+      if (i < static_cast<size_t>(init.prompt_tokens)) {
+        counts[token] |= kCountInPrompt;
+      } else {
+        CountOutput(init.slot, token);
+      }
+    }
+  }
+
+  for (int32_t group = 0; group < shape_.groups; ++group) {
+    const int64_t row = int64_t{group} * shape_.slots + init.slot;
+    std::fill_n(page_tables_.begin() + row * shape_.max_pages_per_slot, shape_.max_pages_per_slot,
+                -1);
+  }
+}
+
+void SlotTable::Apply(const PageDelta& delta) {
+  Check(delta.slot >= 0 && delta.slot < shape_.slots, "a PageDelta names a reserved slot");
+  Check(delta.group >= 0 && delta.group < shape_.groups, "a PageDelta names a reserved group");
+  Check(delta.index >= 0 && delta.index < shape_.max_pages_per_slot,
+        "a PageDelta stays inside the slot's page table");
+  const int64_t row = int64_t{delta.group} * shape_.slots + delta.slot;
+  page_tables_[row * shape_.max_pages_per_slot + delta.index] = delta.page;
+}
+
+void SlotTable::AddOutput(StepView& view, int32_t token_index, int32_t slot, int32_t target) {
+  Check(view.outputs < shape_.max_step_outputs, "a step stays within max_step_outputs");
+  output_tokens_[view.outputs] = token_index;
+  output_slots_[view.outputs] = slot;
+  output_targets_[view.outputs] = target;
+  ++view.outputs;
+}
+
+StepView SlotTable::BeginStep(const StepInput& input) {
+  for (const SlotInit& init : input.inits) Apply(init);
+  for (const PageDelta& delta : input.page_deltas) Apply(delta);
+
+  StepView view;
+  size_t next_token = 0;
+  size_t next_target = 0;
+  for (const Row& row : input.rows) {
+    Check(row.slot >= 0 && row.slot < shape_.slots, "a Row names a reserved slot");
+    Check(row.count > 0 && view.tokens + row.count <= shape_.max_step_tokens,
+          "a step stays within max_step_tokens");
+    Check(!row.continues || row.count == 1, "a row that continues has one token");
+    Check(row.continues || next_token + row.count <= input.tokens.size(),
+          "every row that does not continue brings its tokens");
+    SlotState& state = states_[row.slot];
+    row_begin_[view.rows] = view.tokens;
+    row_slots_[view.rows] = row.slot;
+    for (int32_t i = 0; i < row.count; ++i) {
+      const int32_t t = view.tokens + i;
+      token_ids_[t] = row.continues ? state.last_token : input.tokens[next_token++];
+      positions_[t] = state.length + i;
+      token_slots_[t] = row.slot;
+    }
+    if (row.output == RowOutput::kScore) {
+      Check(row.score_count <= row.count && next_target + row.score_count <= input.targets.size(),
+            "a row scores at most its own tokens and brings their targets");
+      for (int32_t i = 0; i < row.score_count; ++i) {
+        AddOutput(view, view.tokens + i, row.slot, input.targets[next_target++]);
+      }
+    }
+    if (row.output == RowOutput::kDraw || (row.output == RowOutput::kScore && row.draws)) {
+      AddOutput(view, view.tokens + row.count - 1, row.slot, -1);
+    }
+    state.length += row.count;
+    view.tokens += row.count;
+    ++view.rows;
+  }
+  row_begin_[view.rows] = view.tokens;
+
+  view.token_ids = token_ids_.data();
+  view.positions = positions_.data();
+  view.token_slots = token_slots_.data();
+  view.row_begin = row_begin_.data();
+  view.row_slots = row_slots_.data();
+  view.output_tokens = output_tokens_.data();
+  view.output_slots = output_slots_.data();
+  view.output_targets = output_targets_.data();
+  for (int32_t group = 0; group < shape_.groups; ++group) {
+    view.page_tables[group] =
+        page_tables_.data() + int64_t{group} * shape_.slots * shape_.max_pages_per_slot;
+  }
+  view.max_pages_per_slot = shape_.max_pages_per_slot;
+  return view;
+}
+
+void SlotTable::CountOutput(int32_t slot, int32_t token) {
+  uint16_t& count = Counts(slot)[token];
+  if ((count & kCountOutputs) != kCountOutputs) ++count;
+}
+
+void SlotTable::Draw(int32_t slot, int32_t token) {
+  SlotState& state = states_[slot];
+  state.last_token = token;
+  ++state.generated;
+  if (state.counts != nullptr && token >= 0 && token < shape_.vocab_size) CountOutput(slot, token);
+}
+
+}  // namespace baram
