@@ -125,7 +125,7 @@ CASES = [
              "attention_factor": 1.25}}}),
     Case("llama_rope_yarn_mscale", "YaRN, old spelling `type`, mscale over mscale_all_dim",
          _llama(num_attention_heads=2, head_dim=32, num_hidden_layers=2,
-                rope_scaling={"type": "yarn", "factor": 8.0, "mscale": 1.3, "mscale_all_dim": 0.3,
+                rope_scaling={"type": "yarn", "factor": 8.0, "mscale": 0.4, "mscale_all_dim": 0.9,
                               "original_max_position_embeddings": 32}),
          flips={"YaRN mscale": {"rope_scaling": {
              "type": "yarn", "factor": 8.0, "original_max_position_embeddings": 32}}}),
