@@ -7,6 +7,7 @@ A rule whose breaking stays below the fp32 tolerance would not be tested: the sc
 Needs what make_goldens.py needs.
 """
 
+import json
 import sys
 
 import safetensors.torch
@@ -15,7 +16,6 @@ import transformers
 
 from golden_cases import CASES
 from make_goldens import MODELS, load_reference, log_probs
-import json
 
 FP32_TOLERANCE = 1e-2
 
@@ -27,10 +27,15 @@ def without_query_key_norms(model) -> None:
 
 
 def unit_norms(model) -> None:
-    zero_centred = model.config.model_type == "gemma3_text"
-    for name, parameter in model.named_parameters():
-        if "norm" in name and "_norm" not in name.split("self_attn.")[-1] and name != "model.norm.weight":
-            parameter.data.fill_(0.0 if zero_centred else 1.0)
+    """Every norm of a layer but the per-head ones."""
+    for layer in model.model.layers:
+        for name, module in layer.named_children():
+            if "norm" in name and hasattr(module, "weight"):
+                module.weight.data.fill_(0.0 if model.config.model_type == "gemma3_text" else 1.0)
+
+
+def without_embedding_scale(model) -> None:
+    model.model.embed_tokens.embed_scale.fill_(1.0)
 
 
 def without_biases(model) -> None:
@@ -52,6 +57,8 @@ def edits_of(case) -> dict:
         edits["no query and key norms"] = without_query_key_norms
     if family == "qwen2" or case.config.get("attention_bias"):
         edits["no biases"] = without_biases
+    if family == "gemma3_text":
+        edits["no embedding scale"] = without_embedding_scale
     if family == "exaone4" and case.config["sliding_window"]:
         edits["RoPE on global layers"] = global_layers_with_rope
     return edits

@@ -75,12 +75,13 @@ def _gemma3(**changes):
 
 
 LOCAL, GLOBAL = "sliding_attention", "full_attention"
-ROPE_OFF = {"rope_theta": 1e30}  # every frequency but the first vanishes
+ROPE_OFF = {"rope_theta": 1e30, "rope_scaling": None}  # all frequencies but the first vanish
 NO_SCALING = {"rope_scaling": None}
 
 CASES = [
     Case("llama_untied", "pre-norm, untied head, 3 query heads per KV head, head_dim left out",
-         _llama(), flips={"rope theta": {"rope_theta": 9000.0}, "norm eps": {"rms_norm_eps": 1e-2}}),
+         _llama(),
+         flips={"rope theta": {"rope_theta": 9000.0}, "norm eps": {"rms_norm_eps": 1e-2}}),
     Case("llama_tied_hd24_f32",
          "tied head, head_dim 24, heads x head_dim 96 != hidden 48, no GQA, vocabulary 203 "
          "(not a multiple of 16), f32 file",

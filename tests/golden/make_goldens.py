@@ -187,11 +187,15 @@ def make(case: Case) -> None:
     safetensors.torch.save_file(tensors, folder / "golden.safetensors")
     text = json.dumps(golden, indent=1)
     (folder / "golden.json").write_text(compact_lists(text) + "\n")
-    kib = sum(f.stat().st_size for f in folder.iterdir()) / 1024
-    distinct = len(set(entries[0]["greedy_ids"]))
-    print(f"{case.name:30} {kib:5.0f} KiB  bf16 rms {golden['bf16_error']['rms']:.4f} max "
-          f"{golden['bf16_error']['max']:.4f}  least margin "
-          f"{min(min(e['greedy_margins']) for e in entries):.4f}  distinct ids {distinct}", flush=True)
+    report(case, golden)
+
+
+def report(case: Case, golden: dict) -> None:
+    kib = sum(f.stat().st_size for f in (MODELS / case.name).iterdir()) / 1024
+    error, prompts = golden["bf16_error"], golden["prompts"]
+    least = min(min(prompt["greedy_margins"]) for prompt in prompts)
+    print(f"{case.name:30} {kib:4.0f} KiB, bf16 error rms {error['rms']:.4f} max {error['max']:.4f}, "
+          f"least margin {least:.4f}, {len(set(prompts[0]['greedy_ids']))} distinct ids", flush=True)
 
 
 def compact_lists(text: str) -> str:
