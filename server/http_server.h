@@ -1,0 +1,107 @@
+// HttpServer: an HTTP/1.1 listener with limits, keep-alive and event streams. It knows connections
+// and bytes; what a path means is its routes' business.
+#ifndef BARAM_SERVER_HTTP_SERVER_H_
+#define BARAM_SERVER_HTTP_SERVER_H_
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+namespace baram::server {
+
+struct HttpLimits {
+  int64_t max_body_bytes = 8 << 20;
+  int32_t max_header_bytes = 16 << 10;  // request line and headers together
+  int32_t max_connections = 1024;
+  double idle_s = 75;    // between requests of a kept connection
+  double request_s = 30; // from a request's first byte to its last
+  double write_s = 30;   // without progress; then the client is too slow and is cut off
+};
+
+struct HttpRequest {
+  std::string method;
+  std::string path;  // without the query
+  std::vector<std::pair<std::string, std::string>> headers;  // names in lower case
+  std::string body;
+  // The first header of this lower-case name, or "".
+  std::string_view Header(std::string_view name) const;
+};
+
+using HttpHeaders = std::vector<std::pair<std::string, std::string>>;
+
+class HttpSession;  // a connection, in http_session.h
+
+// One request and its answer. Held by whoever answers; methods may be called from any thread, and
+// after the client has gone they do nothing. An exchange dropped without an answer answers 500.
+class HttpExchange {
+ public:
+  HttpExchange(std::shared_ptr<HttpSession> session, HttpRequest request);
+  ~HttpExchange();
+  HttpExchange(const HttpExchange&) = delete;
+  HttpExchange& operator=(const HttpExchange&) = delete;
+
+  const HttpRequest& request() const { return request_; }
+  // The whole answer. Once, and not after StartStream.
+  void Respond(int status, HttpHeaders headers, std::string body);
+  // An answer in pieces: headers now, then Write one piece at a time: the next only after `written`
+  // was called (on the listener's thread), with false once the client has gone.
+  void StartStream(int status, HttpHeaders headers);
+  void Write(std::string piece, std::function<void(bool)> written);
+  void EndStream();
+  // Called at most once, on the listener's thread, if the client goes before the answer is complete;
+  // at once if it has gone already.
+  void OnGone(std::function<void()> gone);
+
+ private:
+  const std::shared_ptr<HttpSession> session_;
+  const HttpRequest request_;
+  std::atomic<bool> answered_{false};
+};
+
+struct HttpRoute {
+  std::string method;
+  std::string path;  // exact
+  std::function<void(std::shared_ptr<HttpExchange>)> answer;  // on the listener's thread: be quick
+};
+
+// Called for a request that no route takes, or that breaks a limit, with the status to answer:
+// 400, 404, 405, 408, 413, 431, 503. Returns the body; the content type is application/json.
+using HttpErrorBody = std::function<std::string(int status, const std::string& message)>;
+
+class HttpServer {
+ public:
+  // Binds "HOST:PORT" ("[::1]:8000", port 0: any) and starts `threads` threads. The error names the
+  // address and what to change.
+  static absl::StatusOr<std::unique_ptr<HttpServer>> Listen(const std::string& address,
+                                                            std::vector<HttpRoute> routes,
+                                                            HttpErrorBody error_body,
+                                                            const HttpLimits& limits, int threads,
+                                                            std::string allowed_origins = "");
+  // Stops at once: connections are closed.
+  ~HttpServer();
+
+  // Refuses new connections and closes those that are between requests; answers go on.
+  void StopAccepting();
+  // "127.0.0.1:8000", with the port that was bound.
+  const std::string& address() const;
+  int64_t connections() const;
+
+ private:
+  struct Shared;
+  explicit HttpServer(std::shared_ptr<Shared> shared);
+  std::shared_ptr<Shared> shared_;
+};
+
+// The standard phrase of a status: "Not Found".
+const char* HttpReason(int status);
+
+}  // namespace baram::server
+
+#endif  // BARAM_SERVER_HTTP_SERVER_H_
