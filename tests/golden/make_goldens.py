@@ -194,8 +194,9 @@ def report(case: Case, golden: dict) -> None:
     kib = sum(f.stat().st_size for f in (MODELS / case.name).iterdir()) / 1024
     error, prompts = golden["bf16_error"], golden["prompts"]
     least = min(min(prompt["greedy_margins"]) for prompt in prompts)
-    print(f"{case.name:30} {kib:4.0f} KiB, bf16 error rms {error['rms']:.4f} max {error['max']:.4f}, "
-          f"least margin {least:.4f}, {len(set(prompts[0]['greedy_ids']))} distinct ids", flush=True)
+    print(f"{case.name:30} {kib:4.0f} KiB, bf16 error rms {error['rms']:.4f} "
+          f"max {error['max']:.4f}, least margin {least:.4f}, "
+          f"{len(set(prompts[0]['greedy_ids']))} distinct ids", flush=True)
 
 
 def compact_lists(text: str) -> str:
