@@ -5,39 +5,148 @@
 #ifndef BARAM_SERVER_DELIVERY_H_
 #define BARAM_SERVER_DELIVERY_H_
 
+#include <cstdint>
 #include <memory>
+#include <mutex>
 #include <string>
+#include <thread>
 #include <vector>
 
-#include "engine/engine.h"
+#include "absl/container/flat_hash_map.h"
+#include "engine/outbox.h"
 #include "server/reply.h"
+#include "server/text/stop_matcher.h"
 #include "server/text/tokenizer.h"
 
 namespace baram::server {
 
 // What delivery must know of a request to turn its tokens into text.
 struct ReplyOptions {
+  std::string request_id;  // for the log
   int32_t outputs = 1;
   bool text = true;
   bool skip_special_tokens = true;
   std::vector<std::string> stop;
-  bool include_stop = false;
+  bool include_stop = false;       // also keeps the text of a stop id
+  std::vector<int32_t> stop_ids;   // as the engine got them
+  int32_t min_tokens = 0;          // stop strings are not looked for in the text of that many tokens
+};
+
+struct DeliveryLimits {
+  int64_t pending_bytes = 256 << 10;  // of text, and
+  int32_t pending_tokens = 1024;      // tokens of a reply whose write is in flight
+  double slow_reader_s = 30;          // a write in flight that long breaks the stream
 };
 
 class Delivery;
 
-// A reply in progress; shared by delivery and the front end's stream. The first may outlive the
-// second: a handle whose stream has gone drops everything.
-class ReplyHandle : public std::enable_shared_from_this<ReplyHandle> {
+// A reply in progress; shared by delivery and the front end's stream. A front end keeps the pointer
+// as long as it likes.
+//
+// The sink gets its first chunk after `done` of Serving::Start returned, and then chunk after chunk,
+// each after WriteDone. It must live until it was given a chunk with `last`, or Break, or Detach
+// returned.
+class Reply : public std::enable_shared_from_this<Reply> {
  public:
-  virtual ~ReplyHandle() = default;
+  Reply(Delivery& delivery, ReplyOptions options, ReplySink* sink);
+
   // From any thread: the sink can take the next chunk.
-  virtual void WriteDone() = 0;
-  // From any thread: the client has gone or its deadline passed. The sink still gets its last chunk
-  // unless it was detached.
-  virtual void Cancel(FinishReason reason) = 0;
-  // From any thread: after it returns the sink is never called again. Cancels what runs.
-  virtual void Detach() = 0;
+  void WriteDone();
+  // From any thread: the client has gone, or does not want more. The sink still gets its last chunk,
+  // whose status is that of `reason`.
+  void Cancel(FinishReason reason = FinishReason::kCancelled);
+  // From any thread but from inside the sink's methods: after it returns the sink is never called
+  // again. Cancels what runs.
+  void Detach();
+
+ private:
+  friend class Delivery;
+
+  // Text of one output on its way; delivery thread.
+  struct Output {
+    text::StreamDecoder decoder;
+    text::StopMatcher matcher;
+    DeltaEvent delta;      // gathered since the last chunk
+    int32_t tokens = 0;    // popped and not dropped
+    bool matched = false;  // a stop string ended it
+    bool ended = false;    // its EndEvent was made
+  };
+
+  bool HasNews() const;
+  bool Full(const DeliveryLimits& limits) const;
+  void TakePrompt(Outbox& outbox);
+  void TakeTokens(Outbox& outbox, int32_t index, const DeliveryLimits& limits);
+  void TakeToken(Outbox& outbox, int32_t index, const TokenResult& token);
+  void EndOutput(Outbox& outbox, int32_t index, const Finish& finish);
+  void EndReply(const Outbox& outbox);
+  ReplyChunk TakeChunk();
+
+  Delivery& delivery_;
+  const ReplyOptions options_;
+
+  // Delivery thread only.
+  std::vector<Output> outputs_;
+  std::optional<PromptEvent> prompt_;
+  bool prompt_sent_ = false;
+  std::vector<EndEvent> ends_;
+  std::optional<UsageEvent> usage_;
+  absl::Status status_;  // of the first output that ended badly
+  int32_t completion_tokens_ = 0;
+  int32_t ended_ = 0;    // outputs
+  int64_t pending_bytes_ = 0;
+  int32_t pending_tokens_ = 0;
+  bool over_ = false;    // every output ended and `usage_` was made
+  SteadyTime write_began_{};
+
+  std::mutex mutex_;  // guards what follows; held while the sink is called
+  ReplySink* sink_;   // null once detached or done
+
+  std::mutex write_mutex_;  // guards what follows; never held while anything is called
+  bool writing_ = true;     // as if a write were in flight until `done` has returned
+  bool queued_ = false;     // among Delivery::ready_
+  std::shared_ptr<Outbox> outbox_;
+  std::optional<FinishReason> cancel_;  // asked for before the outbox was known
+};
+
+// Owns the delivery thread, and every reply until its end.
+class Delivery {
+ public:
+  // `touched` is the engine's; it and the tokenizer must outlive this.
+  Delivery(TouchedList& touched, const text::Tokenizer& tokenizer, DeliveryLimits limits);
+  // Joins the thread. Replies that are not over are dropped, so end them first.
+  ~Delivery();
+  Delivery(const Delivery&) = delete;
+  Delivery& operator=(const Delivery&) = delete;
+
+  // Before Submit: its result is the outbox's reader.
+  std::shared_ptr<Reply> Open(ReplyOptions options, ReplySink* sink);
+  // After Submit: with its outbox, or null if it refused. The second forgets the reply; the sink was
+  // and will never be called.
+  void Bind(Reply& reply, std::shared_ptr<Outbox> outbox);
+  // Whether every reply has ended and its last chunk was taken.
+  bool idle() const;
+
+ private:
+  friend class Reply;
+
+  void Loop();
+  // Takes what the outbox has and, if the sink is idle, gives it a chunk.
+  void Pump(Reply& reply);
+  void Send(Reply& reply);
+  void BreakStalled(SteadyTime now);
+  void Forget(const Reply* reply);
+  void Ready(std::shared_ptr<Reply> reply);
+
+  TouchedList& touched_;
+  const text::Tokenizer& tokenizer_;
+  const DeliveryLimits limits_;
+
+  mutable std::mutex mutex_;  // guards what follows
+  absl::flat_hash_map<const Reply*, std::shared_ptr<Reply>> live_;
+  std::vector<std::shared_ptr<Reply>> ready_;  // their WriteDone came
+  bool closing_ = false;
+
+  std::thread thread_;  // last: it uses all of the above
 };
 
 }  // namespace baram::server

@@ -19,7 +19,8 @@ struct PromptEvent {
 };
 
 // New text and tokens of one output. A token may come before the text it completes; text is whole
-// characters only.
+// characters only. A stop id that ended the output is among the tokens, its text is not unless asked
+// for.
 struct DeltaEvent {
   int32_t index = 0;
   std::string text;
@@ -54,13 +55,18 @@ struct ReplyChunk {
   absl::Status status;
 };
 
-// A front end's stream. One of two implementations: gRPC and HTTP.
+// A front end's stream. One of two implementations: gRPC and HTTP. Both methods are called on the
+// delivery thread only, and must not block. See delivery.h for the life of a reply.
 class ReplySink {
  public:
   virtual ~ReplySink() = default;
-  // Called on the delivery thread, never again before the sink called Delivery::WriteDone (from any
-  // thread, also from inside Write), and not after a chunk with `last`. Must not block.
+  // Never again before the sink called Reply::WriteDone (from any thread, also from inside Write),
+  // and not after a chunk with `last`.
   virtual void Write(ReplyChunk chunk) = 0;
+  // The client took nothing for too long while a write was in flight, and the reply has been
+  // cancelled: break the connection. Nothing is called after it; `status` is for the log, or for a
+  // client that reads on.
+  virtual void Break(absl::Status status) = 0;
 };
 
 }  // namespace baram::server

@@ -16,16 +16,15 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "engine/engine.h"
+#include "server/delivery.h"
+#include "server/lifecycle.h"
 #include "server/reply.h"
+#include "server/settings.h"
 #include "server/text/chat_template.h"
 #include "server/text/tokenizer.h"
+#include "server/text_pool.h"
 
 namespace baram::server {
-
-class Delivery;
-class ReplyHandle;
-class TextPool;
-struct Config;
 
 struct TextPrompt {
   std::string text;
@@ -35,7 +34,7 @@ struct TextPrompt {
 struct ChatPrompt {
   std::string messages_json;   // an array of {role, content, ...} objects
   std::string arguments_json;  // an object or empty
-  std::optional<bool> add_generation_prompt;   // default: true unless continue_final_message
+  std::optional<bool> add_generation_prompt;  // default: true unless continue_final_message
   std::optional<bool> continue_final_message;
   bool add_special_tokens = false;
 };
@@ -71,38 +70,62 @@ struct Call {
   SteadyTime arrival{};
 };
 
-// What a front end learns when a call is accepted. It may use it until it dropped the handle.
+// What a front end learns when a call is accepted.
 struct Accepted {
   std::string request_id;
   std::vector<int32_t> prompt_ids;
-  std::shared_ptr<ReplyHandle> reply;  // see delivery.h: cancel, write done
+  std::shared_ptr<Reply> reply;  // see delivery.h: write done, cancel, detach
 };
 
+// Everything it is given must outlive it. All methods from any thread.
 class Serving {
  public:
+  // `chat_template` may be null: then chat prompts are refused.
   Serving(Engine& engine, const text::Tokenizer& tokenizer, const text::ChatTemplate* chat_template,
-          Delivery& delivery, TextPool& pool, const Config& config);
+          Delivery& delivery, TextPool& pool, const Lifecycle& lifecycle, const Config& config);
 
-  // Validates, renders and tokenizes on the text pool, submits, then calls `done` once, from any
-  // thread, with what was accepted or why not; `sink` then receives chunks. Refuses at once with
-  // ResourceExhausted when the text pool's queue is full. `sink` must live until it was given a chunk
-  // with `last` or `done` got an error.
-  void Start(Call call, ReplySink* sink, std::function<void(absl::StatusOr<Accepted>)> done);
+  // Validates, renders and tokenizes on the text pool, submits, then calls `done` once with what was
+  // accepted or why not, from any thread, also from inside Start. After `done` returned, `sink`
+  // receives chunks; it must live as long as delivery.h says, or until `done` got an error.
+  using Done = std::function<void(absl::StatusOr<Accepted>)>;
+  void Start(Call call, ReplySink* sink, Done done);
 
-  // The same checks without running: used by Tokenize, RenderChat and /tokenize. Runs on the caller's
-  // thread, which must belong to the text pool.
+  // The same checks without running. They take time: run them on the text pool.
   absl::StatusOr<std::vector<int32_t>> Tokenize(const Prompt& prompt) const;
   absl::StatusOr<std::string> RenderChat(const ChatPrompt& prompt) const;
   absl::StatusOr<std::string> Detokenize(const std::vector<int64_t>& ids,
                                          bool skip_special_tokens) const;
+
   // NotFound unless `model` is empty or a served name.
   absl::Status CheckModel(const std::string& model) const;
+  // At most 128 of [A-Za-z0-9._-], not empty.
+  static bool IsValidRequestId(std::string_view id);
+  // Unique in this process and, but for chance, everywhere.
+  static std::string NewRequestId();
+  // The deadline of a call that has `timeout_s` left, or named none (nullopt): within the settings.
+  SteadyTime Deadline(SteadyTime now, std::optional<double> timeout_s) const;
 
-  const std::vector<std::string>& served_names() const;
-  const EngineInfo& info() const;
-  Engine& engine() const;
-  const text::Tokenizer& tokenizer() const;
-  TextPool& pool() const;
+  const std::vector<std::string>& served_names() const { return config_.served_model_names; }
+  const Config& config() const { return config_; }
+  const EngineInfo& info() const { return engine_.info(); }
+  Engine& engine() const { return engine_; }
+  const text::Tokenizer& tokenizer() const { return tokenizer_; }
+  TextPool& pool() const { return pool_; }
+
+ private:
+  // Start's second half, on the text pool.
+  void Accept(Call call, ReplySink* sink, const Done& done);
+  absl::StatusOr<Request> Translate(Call& call) const;
+  absl::StatusOr<std::vector<int32_t>> EncodePrompt(const std::string& text, bool add_special_tokens,
+                                                    std::string_view field) const;
+
+  Engine& engine_;
+  const text::Tokenizer& tokenizer_;
+  const text::ChatTemplate* chat_template_;
+  Delivery& delivery_;
+  TextPool& pool_;
+  const Lifecycle& lifecycle_;
+  const Config& config_;
 };
 
 }  // namespace baram::server

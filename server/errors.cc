@@ -1,0 +1,93 @@
+// Errors a client sees, and their facts as payloads of absl::Status.
+#include "server/errors.h"
+
+#include <atomic>
+#include <random>
+
+#include "absl/strings/cord.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+
+namespace baram::server {
+namespace {
+
+constexpr char kFieldUrl[] = "baram/field";
+constexpr char kReasonUrl[] = "baram/reason";
+constexpr char kRetryUrl[] = "baram/retry_ms";
+
+// Where a retry goes elsewhere it may go soon.
+constexpr int64_t kRetryElsewhereMs = 1000;
+
+std::string Payload(const absl::Status& status, const char* url) {
+  const auto payload = status.GetPayload(url);
+  return payload ? std::string(*payload) : std::string();
+}
+
+// 100 to 2,000 ms, another at each call: a step through the range by the golden ratio spreads any
+// number of consecutive callers evenly.
+int64_t JitteredMs() {
+  static std::atomic<uint32_t> state{std::random_device{}()};
+  constexpr uint32_t kGolden = 0x9E3779B9u;
+  const uint64_t position = state.fetch_add(kGolden, std::memory_order_relaxed);
+  return 100 + static_cast<int64_t>((position * 1900) >> 32);
+}
+
+}  // namespace
+
+ErrorFacts FactsOf(const absl::Status& status) {
+  ErrorFacts facts;
+  facts.field = Payload(status, kFieldUrl);
+  facts.reason = Payload(status, kReasonUrl);
+  if (!absl::SimpleAtoi(Payload(status, kRetryUrl), &facts.retry_ms)) facts.retry_ms = -1;
+  return facts;
+}
+
+absl::Status WithFacts(absl::Status status, const ErrorFacts& facts) {
+  if (!facts.field.empty()) status.SetPayload(kFieldUrl, absl::Cord(facts.field));
+  if (!facts.reason.empty()) status.SetPayload(kReasonUrl, absl::Cord(facts.reason));
+  if (facts.retry_ms >= 0) status.SetPayload(kRetryUrl, absl::Cord(absl::StrCat(facts.retry_ms)));
+  return status;
+}
+
+absl::Status InvalidField(std::string_view field, std::string_view message) {
+  return WithFacts(absl::InvalidArgumentError(absl::string_view(message.data(), message.size())),
+                   {.field = std::string(field), .reason = "INVALID_FIELD"});
+}
+
+absl::Status UnknownModel(std::string_view model) {
+  return WithFacts(
+      absl::NotFoundError(absl::StrCat("The model `", std::string(model), "` does not exist.")),
+      {.field = "model", .reason = "MODEL_NOT_FOUND"});
+}
+
+absl::Status Overloaded(std::string_view message) {
+  return WithFacts(
+      absl::ResourceExhaustedError(absl::string_view(message.data(), message.size())),
+      {.reason = "SERVER_OVERLOADED", .retry_ms = JitteredMs()});
+}
+
+absl::Status SlowReader() {
+  return WithFacts(absl::ResourceExhaustedError(
+                       "The reply was not read fast enough and its buffer stayed full; read the "
+                       "stream as it comes."),
+                   {.reason = "SLOW_READER"});
+}
+
+absl::Status GoingDown() {
+  return WithFacts(absl::UnavailableError("The server is going down; try another replica."),
+                   {.reason = "DRAINING", .retry_ms = kRetryElsewhereMs});
+}
+
+absl::Status DeviceLost() {
+  return WithFacts(absl::UnavailableError("The server lost its device; try another replica."),
+                   {.reason = "DEVICE_LOST", .retry_ms = kRetryElsewhereMs});
+}
+
+absl::Status Incident(std::string_view incident) {
+  return WithFacts(absl::InternalError(absl::StrCat(
+                       "The server failed this request; its operator finds the cause under ",
+                       std::string(incident), ".")),
+                   {.reason = "INTERNAL"});
+}
+
+}  // namespace baram::server

@@ -1,0 +1,43 @@
+// Errors a client sees: a code, one sentence, and facts for machines beside them.
+//
+// A front end turns the facts into its wire form: gRPC into google.rpc details, HTTP into `param` and
+// `Retry-After`. They travel as payloads of the absl::Status, so that nothing between serving and the
+// wire has to know of them.
+#ifndef BARAM_SERVER_ERRORS_H_
+#define BARAM_SERVER_ERRORS_H_
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "absl/status/status.h"
+
+namespace baram::server {
+
+struct ErrorFacts {
+  std::string field;      // the request's field at fault by its native path, "sampling.top_p"
+  std::string reason;     // one upper-case word, "SERVER_OVERLOADED"
+  int64_t retry_ms = -1;  // a retry after that long can work; -1: a retry is useless
+};
+
+// Empty facts for a status that carries none.
+ErrorFacts FactsOf(const absl::Status& status);
+absl::Status WithFacts(absl::Status status, const ErrorFacts& facts);
+
+// INVALID_ARGUMENT that names its field.
+absl::Status InvalidField(std::string_view field, std::string_view message);
+// NOT_FOUND, reason MODEL_NOT_FOUND.
+absl::Status UnknownModel(std::string_view model);
+// RESOURCE_EXHAUSTED, reason SERVER_OVERLOADED, with a jittered pause so that clients spread out.
+absl::Status Overloaded(std::string_view message);
+// RESOURCE_EXHAUSTED, reason SLOW_READER; never worth a retry.
+absl::Status SlowReader();
+// UNAVAILABLE: another replica, or this one a little later, can serve the call.
+absl::Status GoingDown();
+absl::Status DeviceLost();
+// INTERNAL with an incident id that the log line repeats; the sentence says nothing of the cause.
+absl::Status Incident(std::string_view incident);
+
+}  // namespace baram::server
+
+#endif  // BARAM_SERVER_ERRORS_H_

@@ -1,0 +1,53 @@
+// Metrics: what the engine and the front ends count, in Prometheus' text form.
+//
+// One table in metrics.cc names each metric over engine/stats.h; collecting reads relaxed atomics and
+// never stops the engine.
+#ifndef BARAM_SERVER_METRICS_H_
+#define BARAM_SERVER_METRICS_H_
+
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <tuple>
+#include <vector>
+
+#include "engine/config.h"
+#include "engine/stats.h"
+
+namespace prometheus {
+struct MetricFamily;
+}
+
+namespace baram::server {
+
+// All methods from any thread. `info` and `stats` must outlive it.
+class Metrics {
+ public:
+  Metrics(const EngineInfo& info, const Stats& stats, std::string model_name);
+  ~Metrics();
+
+  // One call of a front end has ended. `method` and `code` come from fixed sets (a gRPC method or an
+  // HTTP route; a status name or number), `reason` from ErrorFacts or the finish reason: nothing a
+  // client can invent becomes a label.
+  void CountCall(std::string_view method, std::string_view code, std::string_view reason);
+
+  // The whole exposition, content type kContentType.
+  std::string Text() const;
+  static constexpr char kContentType[] = "text/plain; version=0.0.4; charset=utf-8";
+
+ private:
+  std::vector<prometheus::MetricFamily> Collect() const;
+
+  const EngineInfo& info_;
+  const Stats& stats_;
+  const std::string model_name_;
+  const double start_time_s_;  // Unix time
+  mutable std::mutex mutex_;   // guards calls_
+  std::map<std::tuple<std::string, std::string, std::string>, uint64_t> calls_;
+};
+
+}  // namespace baram::server
+
+#endif  // BARAM_SERVER_METRICS_H_

@@ -1,0 +1,116 @@
+// Settings: what an operator can decide, from flags, BARAM_* variables and a file.
+//
+// One table in settings.cc declares each setting once: name, default, range, help. A flag wins over
+// its variable, a variable over the file. Nothing else in the program reads the environment.
+#ifndef BARAM_SERVER_SETTINGS_H_
+#define BARAM_SERVER_SETTINGS_H_
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "engine/config.h"
+
+namespace baram::server {
+
+// The effective configuration. Defaults stand here; zero means "from the machine and the model" where
+// the table's help says so.
+struct Config {
+  // Model
+  std::string model;                              // folder
+  std::vector<std::string> served_model_names;    // never empty after ParseServe
+  std::string chat_template;                      // file; empty: the folder's
+  std::string generation_config = "auto";         // auto | none
+
+  // Device and engine
+  std::string device = "cpu";
+  std::string isa;
+  int32_t threads = 0;
+  bool pin_threads = false;
+  int32_t max_model_len = 0;
+  int64_t kv_cache_bytes = 0;
+  int32_t page_tokens = 0;
+  int32_t max_num_seqs = 0;
+  int32_t max_num_batched_tokens = 0;
+  bool prefix_cache = true;
+
+  // Listeners, HOST:PORT; port 0 takes a free one, "off" closes it
+  std::string grpc_listen = "127.0.0.1:50051";
+  std::string http_listen = "127.0.0.1:8000";
+  std::string metrics_listen = "127.0.0.1:8002";
+  std::vector<std::string> http_allowed_origins;  // empty: no CORS headers at all
+
+  // Limits
+  int64_t max_body_bytes = 8 << 20;    // of an HTTP body and of a gRPC message
+  int64_t max_prompt_bytes = 4 << 20;  // of text to tokenize, after the chat template
+  int32_t max_n = 16;
+  int32_t max_queued_requests = 1024;
+  int64_t max_queued_tokens = 4'000'000;
+  int32_t max_connections = 1024;      // HTTP
+  int32_t max_streams = 256;           // calls at once on one gRPC connection
+  int32_t max_header_bytes = 16 << 10;
+  int32_t stream_tokens = 1024;        // undelivered tokens of an output before it pauses
+  int64_t stream_bytes = 256 << 10;    // undelivered text of a reply
+  double slow_reader_s = 30;
+  double request_timeout_s = 600;      // of calls that name no deadline
+  double max_request_timeout_s = 3600; // no call gets more
+  int32_t text_threads = 2;            // tokenizing and chat templates
+  int32_t text_queue = 256;            // calls waiting for them
+  int32_t http_threads = 2;
+
+  // Stopping
+  double drain_delay_s = 5;
+  double drain_limit_s = 120;
+
+  // Log
+  std::string log_format = "text";     // text | json
+  std::string log_level = "info";      // debug | info | warning | error
+};
+
+// Exit codes, from sysexits.h.
+inline constexpr int kExitUsage = 64, kExitData = 65, kExitNoInput = 66, kExitUnavailable = 69,
+                     kExitInternal = 70, kExitOs = 71, kExitConfig = 78;
+// Of a status that ends the program.
+int ExitCode(const absl::Status& status);
+
+// Looks up a variable; tests pass their own.
+using Environment = const char* (*)(const char* name);
+const char* ProcessEnvironment(const char* name);
+
+// Which settings a subcommand takes.
+enum class Command { kServe, kInspect };
+
+// From the arguments after the subcommand. Errors are sentences for the operator: a value out of range
+// (InvalidArgument), a flag that does not exist with what was probably meant, a file that can't be
+// read (NotFound, FailedPrecondition).
+absl::StatusOr<Config> ParseSettings(Command command, std::span<const std::string> args,
+                                     Environment environment = ProcessEnvironment);
+// True if the arguments ask for help.
+bool WantsHelp(std::span<const std::string> args);
+// The help text of a subcommand's settings, grouped.
+std::string SettingsHelp(Command command);
+// The effective configuration, one aligned line a setting; what is not the default is marked.
+std::string DescribeSettings(const Config& config);
+
+EngineConfig ToEngineConfig(const Config& config);
+
+// The name a folder is served under by default: `org/name` inside a Hugging Face cache, else the
+// folder's own name.
+std::string DefaultModelName(const std::string& folder);
+
+// "127.0.0.1:8000" or "[::1]:8000" in its parts.
+struct Endpoint {
+  std::string host;
+  uint16_t port = 0;
+};
+absl::StatusOr<Endpoint> ParseEndpoint(std::string_view text);
+
+// The closest of `known` if it is near enough to `word` to be a slip of the fingers, else empty.
+std::string_view Nearest(std::string_view word, std::span<const std::string_view> known);
+
+}  // namespace baram::server
+
+#endif  // BARAM_SERVER_SETTINGS_H_

@@ -1,0 +1,46 @@
+// TextPool: a bounded queue in front of a fixed number of threads.
+#include "server/text_pool.h"
+
+#include <utility>
+
+namespace baram::server {
+
+TextPool::TextPool(int32_t threads, int32_t max_queued)
+    : max_queued_(static_cast<size_t>(max_queued)) {
+  for (int32_t i = 0; i < threads; ++i) threads_.emplace_back([this] { Work(); });
+}
+
+TextPool::~TextPool() {
+  {
+    std::lock_guard lock(mutex_);
+    closing_ = true;
+  }
+  changed_.notify_all();
+  for (std::thread& thread : threads_) thread.join();
+}
+
+bool TextPool::Run(std::function<void()> job) {
+  {
+    std::lock_guard lock(mutex_);
+    if (closing_ || queue_.size() >= max_queued_) return false;
+    queue_.push_back(std::move(job));
+  }
+  changed_.notify_one();
+  return true;
+}
+
+void TextPool::Work() {
+  std::unique_lock lock(mutex_);
+  while (true) {
+    changed_.wait(lock, [this] { return closing_ || !queue_.empty(); });
+    if (queue_.empty()) return;
+    std::function<void()> job = std::move(queue_.front());
+    queue_.pop_front();
+    lock.unlock();
+    job();
+    job = nullptr;  // what it holds is released outside the lock
+    lock.lock();
+  }
+}
+
+}  // namespace baram::server

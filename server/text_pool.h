@@ -1,0 +1,41 @@
+// TextPool: the threads that tokenize and render, so that RPC and HTTP threads never do.
+//
+// Bounded both ways: a fixed number of threads, a queue that refuses beyond its limit.
+#ifndef BARAM_SERVER_TEXT_POOL_H_
+#define BARAM_SERVER_TEXT_POOL_H_
+
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace baram::server {
+
+class TextPool {
+ public:
+  TextPool(int32_t threads, int32_t max_queued);
+  // Runs what is queued, then joins.
+  ~TextPool();
+  TextPool(const TextPool&) = delete;
+  TextPool& operator=(const TextPool&) = delete;
+
+  // Queues `job`; false, and nothing happens, when the queue is full. From any thread.
+  [[nodiscard]] bool Run(std::function<void()> job);
+
+ private:
+  void Work();
+
+  const size_t max_queued_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<std::function<void()>> queue_;
+  bool closing_ = false;
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace baram::server
+
+#endif  // BARAM_SERVER_TEXT_POOL_H_
