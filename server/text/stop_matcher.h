@@ -33,6 +33,10 @@ class StopMatcher {
   const std::string& stop(size_t index) const { return stops_[index].text; }
 
  private:
+  // Moves every automaton by one byte. Where stop strings end here, sets match_ (but for its
+  // position) to the longest of them and returns its size; else 0.
+  size_t Advance(char byte);
+
   // One stop string with the Knuth-Morris-Pratt automaton over its bytes.
   struct Stop {
     std::string text;
@@ -43,7 +47,7 @@ class StopMatcher {
   std::vector<Stop> stops_;
   bool include_stop_;
   std::string waiting_;   // the last bytes fed, not let out yet
-  size_t consumed_ = 0;   // bytes fed so far
+  size_t consumed_ = 0;   // bytes of the pieces fed so far
   std::optional<Match> match_;
 };
 

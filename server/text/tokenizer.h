@@ -21,8 +21,7 @@ namespace baram::text {
 // Encoding peaks at about 80 bytes of memory for each byte of text, so text is refused above this.
 inline constexpr size_t kMaxEncodeBytes = size_t{4} << 20;
 
-// Immutable after Load: every method may be called from any thread at the same time. Outlives the
-// StreamDecoders and ChatTemplates made from it.
+// Immutable after Load: every method may be called from any thread at the same time.
 class Tokenizer {
  public:
   // Reads tokenizer.json (required) and, where present, tokenizer_config.json and
@@ -74,7 +73,7 @@ class Tokenizer {
 // are no character become U+FFFD. One owner, one thread at a time.
 class StreamDecoder {
  public:
-  // `tokenizer` must outlive this.
+  // Keeps what it needs of `tokenizer` alive.
   StreamDecoder(const Tokenizer& tokenizer, bool skip_special_tokens);
   ~StreamDecoder();
   StreamDecoder(StreamDecoder&& other) noexcept;

@@ -57,7 +57,6 @@ impl Stream {
                     self.pending.push(piece.bytes[0]);
                 } else {
                     self.release_run();
-                    let begin = self.out.len();
                     if self.started {
                         self.out.push_str(separator);
                     }
@@ -68,7 +67,6 @@ impl Stream {
                     } else {
                         push_valid(&mut self.out, piece.bytes);
                     }
-                    debug_assert!(begin <= self.out.len());
                 }
                 if let Some((content, _)) = strip {
                     self.strip_start(*content);

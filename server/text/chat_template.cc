@@ -1,0 +1,40 @@
+// C++ face of the text library's chat templates.
+#include "server/text/chat_template.h"
+
+#include <cstddef>
+#include <cstdint>
+
+#include "server/text/ffi.h"
+
+namespace baram::text {
+
+absl::StatusOr<std::unique_ptr<ChatTemplate>> ChatTemplate::Load(const std::string& folder,
+                                                                 const std::string& override_path,
+                                                                 const Tokenizer& tokenizer) {
+  BaramTemplate* raw = nullptr;
+  BaramBuffer error{};
+  const int32_t code =
+      baram_template_load(tokenizer.raw(), ToView(folder), ToView(override_path), &raw, &error);
+  if (code != BARAM_TEXT_OK) return TakeError(code, error);
+  return std::unique_ptr<ChatTemplate>(new ChatTemplate(raw));
+}
+
+ChatTemplate::~ChatTemplate() { baram_template_free(raw_); }
+
+absl::StatusOr<std::string> ChatTemplate::Render(std::string_view messages_json,
+                                                 std::string_view arguments_json,
+                                                 bool add_generation_prompt,
+                                                 bool continue_final_message) const {
+  BaramBuffer text{};
+  const int32_t code = baram_template_render(
+      raw_, ToView(messages_json), ToView(arguments_json), add_generation_prompt,
+      continue_final_message, /*max_output_bytes=*/kMaxEncodeBytes, &text);
+  if (code != BARAM_TEXT_OK) return TakeError(code, text);
+  return TakeBuffer(text);
+}
+
+bool ChatTemplate::wants_content_parts() const {
+  return baram_template_wants_content_parts(raw_) != 0;
+}
+
+}  // namespace baram::text

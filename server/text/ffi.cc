@@ -1,0 +1,22 @@
+// Which absl code each status of the text library is.
+#include "server/text/ffi.h"
+
+namespace baram::text {
+
+absl::Status TakeError(int32_t code, BaramBuffer error) {
+  const std::string message = TakeBuffer(error);
+  switch (code) {
+    case BARAM_TEXT_NOT_FOUND:
+      return absl::NotFoundError(message);
+    case BARAM_TEXT_BAD_FILE:
+      return absl::FailedPreconditionError(message);
+    case BARAM_TEXT_BAD_INPUT:
+    case BARAM_TEXT_RAISED:
+    case BARAM_TEXT_TOO_LARGE:
+      return absl::InvalidArgumentError(message);
+    default:
+      return absl::InternalError(message);
+  }
+}
+
+}  // namespace baram::text

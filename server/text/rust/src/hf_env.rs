@@ -1,0 +1,449 @@
+//! The template environment of Hugging Face's `apply_chat_template`: Jinja's filters and tests where
+//! minijinja's differ, Python's string methods, and the functions that chat templates expect.
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::{from_args, Kwargs, Value, ValueKind};
+use minijinja::{Environment, Error, ErrorKind, State};
+use minijinja_contrib::pycompat;
+
+use crate::python::{self, JsonStyle};
+
+/// Steps of one rendering. A long conversation takes some ten thousand; an endless loop ends here.
+const FUEL: u64 = 1_000_000;
+
+/// What a template said through `raise_exception`.
+#[derive(Debug)]
+pub struct Raised(pub String);
+
+impl std::fmt::Display for Raised {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Raised {}
+
+pub fn new_environment() -> Result<Environment<'static>, Error> {
+    let mut env = Environment::new();
+    env.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
+    env.set_fuel(Some(FUEL));
+    env.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+    env.set_formatter(|out, _, value| {
+        match value.as_str() {
+            Some(text) => out.write_str(text)?,
+            None => out.write_str(&python::str(value))?,
+        }
+        Ok(())
+    });
+    env.set_unknown_method_callback(call_method);
+
+    env.add_function("raise_exception", |message: Value| -> Result<Value, Error> {
+        let message = python::str(&message);
+        Err(Error::new(ErrorKind::InvalidOperation, message.clone()).with_source(Raised(message)))
+    });
+    env.add_function("strftime_now", |format: &str| local_time(format));
+
+    env.add_filter("tojson", to_json);
+    env.add_filter("length", length);
+    env.add_filter("count", length);
+    env.add_filter("default", default);
+    env.add_filter("d", default);
+    env.add_filter("int", int);
+    env.add_filter("float", float);
+    env.add_filter("string", |value: &Value| python::str(value));
+    env.add_filter("e", escape);
+    env.add_filter("escape", escape);
+    env.add_filter("trim", |value: &Value, chars: Option<&str>| {
+        strip(&python::str(value), chars, Side::Both).to_string()
+    });
+
+    env.add_test("iterable", |value: &Value| {
+        !matches!(
+            value.kind(),
+            ValueKind::None | ValueKind::Bool | ValueKind::Number | ValueKind::Plain
+        )
+    });
+    env.add_test("sequence", |value: &Value| {
+        matches!(
+            value.kind(),
+            ValueKind::String | ValueKind::Seq | ValueKind::Map | ValueKind::Undefined
+        )
+    });
+    env.add_test("callable", |value: &Value| value.kind() == ValueKind::Plain);
+    Ok(env)
+}
+
+/// The template as minijinja shall read it: one kind of line end, as Jinja sees any file, and the
+/// `{% generation %}` tags of training templates as plain scopes.
+pub fn prepare_source(source: &str) -> String {
+    let source = source.replace("\r\n", "\n").replace('\r', "\n");
+    let mut out = String::with_capacity(source.len());
+    let mut rest = source.as_str();
+    while let Some(start) = rest.find("{%") {
+        let (before, tag) = rest.split_at(start);
+        out.push_str(before);
+        let Some(end) = tag.find("%}") else {
+            rest = tag;
+            break;
+        };
+        let body = &tag[2..end];
+        let name = body.trim_matches(|c: char| c.is_whitespace() || c == '-' || c == '+');
+        let scope = match name {
+            "generation" => Some("with"),
+            "endgeneration" => Some("endwith"),
+            _ => None,
+        };
+        let (kept, size) = match scope {
+            Some(scope) => (format!("{{%{}%}}", body.replacen(name, scope, 1)), end + 2),
+            None => ("{%".to_string(), 2),
+        };
+        out.push_str(&kept);
+        rest = &tag[size..];
+    }
+    out.push_str(rest);
+    out
+}
+
+fn wrong(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::InvalidOperation, message.into())
+}
+
+/// `json.dumps` with Hugging Face's defaults: nothing escaped but what JSON demands.
+fn to_json(value: &Value, indent: Option<Value>, options: Kwargs) -> Result<String, Error> {
+    let indent = indent.or(options.get::<Option<Value>>("indent")?);
+    let indent = match indent {
+        None => None,
+        Some(value) if value.is_none() => None,
+        Some(value) => match value.as_str() {
+            Some(text) => Some(text.to_string()),
+            // No template indents by more than a few spaces; the bound is against nonsense.
+            None => Some(" ".repeat(value.as_usize().unwrap_or(0).min(64))),
+        },
+    };
+    let separators = options.get::<Option<Vec<String>>>("separators")?;
+    let (item_separator, key_separator) = match separators.as_deref() {
+        Some([item, key]) => (item.clone(), key.clone()),
+        Some(_) => return Err(wrong("separators must be a pair")),
+        None if indent.is_some() => (",".to_string(), ": ".to_string()),
+        None => (", ".to_string(), ": ".to_string()),
+    };
+    let style = JsonStyle {
+        ensure_ascii: options.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false),
+        indent,
+        item_separator,
+        key_separator,
+        sort_keys: options.get::<Option<bool>>("sort_keys")?.unwrap_or(false),
+    };
+    options.assert_all_used()?;
+    python::to_json(value, &style)
+}
+
+fn length(value: &Value) -> Result<usize, Error> {
+    if value.is_undefined() {
+        return Ok(0);
+    }
+    value.len().ok_or_else(|| wrong(format!("a value of the kind {} has no length", value.kind())))
+}
+
+fn default(
+    value: &Value,
+    other: Option<Value>,
+    boolean: Option<bool>,
+    options: Kwargs,
+) -> Result<Value, Error> {
+    let other = other.or(options.get::<Option<Value>>("default_value")?);
+    let boolean = boolean.or(options.get::<Option<bool>>("boolean")?).unwrap_or(false);
+    options.assert_all_used()?;
+    if value.is_undefined() || (boolean && !value.is_true()) {
+        return Ok(other.unwrap_or_else(|| Value::from("")));
+    }
+    Ok(value.clone())
+}
+
+/// Python's `int`, and where that fails `int(float(…))`, and where that fails the default.
+fn int(
+    value: &Value,
+    default: Option<Value>,
+    base: Option<u32>,
+    options: Kwargs,
+) -> Result<Value, Error> {
+    let default = default.or(options.get::<Option<Value>>("default")?);
+    let base = base.or(options.get::<Option<u32>>("base")?).unwrap_or(10);
+    options.assert_all_used()?;
+    if value.is_undefined() {
+        return Err(Error::new(ErrorKind::UndefinedError, "an undefined value has no number"));
+    }
+    if value.is_integer() {
+        return Ok(value.clone());
+    }
+    let whole = |number: f64| {
+        // Beyond this a float's integer no longer fits; no template counts so far.
+        (number.is_finite() && number.abs() < 1e18).then(|| Value::from(number.trunc() as i64))
+    };
+    let number = match value.as_str() {
+        Some(text) => parse_int(text, base)
+            .map(Value::from)
+            .or_else(|| parse_float(text).and_then(whole)),
+        None if value.kind() == ValueKind::Bool => Some(Value::from(value.is_true() as i64)),
+        None => python::as_float(value).and_then(whole),
+    };
+    Ok(number.or(default).unwrap_or_else(|| Value::from(0)))
+}
+
+fn float(value: &Value, default: Option<Value>, options: Kwargs) -> Result<Value, Error> {
+    let default = default.or(options.get::<Option<Value>>("default")?);
+    options.assert_all_used()?;
+    if value.is_undefined() {
+        return Err(Error::new(ErrorKind::UndefinedError, "an undefined value has no number"));
+    }
+    let number = match value.as_str() {
+        Some(text) => parse_float(text),
+        None if value.kind() == ValueKind::Bool => Some(value.is_true() as i64 as f64),
+        None => f64::try_from(value.clone()).ok(),
+    };
+    Ok(number.map(Value::from).or(default).unwrap_or_else(|| Value::from(0.0)))
+}
+
+fn parse_int(text: &str, base: u32) -> Option<i64> {
+    if !(2..=36).contains(&base) {
+        return None;
+    }
+    let text = text.trim_matches(python::is_space).replace('_', "");
+    let prefix = match base {
+        2 => "0b",
+        8 => "0o",
+        16 => "0x",
+        _ => "",
+    };
+    i64::from_str_radix(text.strip_prefix(prefix).unwrap_or(&text), base).ok()
+}
+
+fn parse_float(text: &str) -> Option<f64> {
+    text.trim_matches(python::is_space).replace('_', "").parse().ok()
+}
+
+/// As Python's markupsafe writes it.
+fn escape(value: &Value) -> Value {
+    if value.is_safe() {
+        return value.clone();
+    }
+    let mut out = String::new();
+    for c in python::str(value).chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '\'' => out.push_str("&#39;"),
+            '"' => out.push_str("&#34;"),
+            c => out.push(c),
+        }
+    }
+    Value::from_safe_string(out)
+}
+
+/// `datetime.now().strftime(format)`.
+fn local_time(format: &str) -> Result<String, Error> {
+    let format = std::ffi::CString::new(format).map_err(|_| wrong("the format has a NUL"))?;
+    let mut buffer = [0u8; 1024];
+    // SAFETY: localtime_r fills `parts`; strftime writes at most the buffer and returns how much.
+    let size = unsafe {
+        let now = libc::time(std::ptr::null_mut());
+        let mut parts: libc::tm = std::mem::zeroed();
+        if libc::localtime_r(&now, &mut parts).is_null() {
+            return Err(wrong("the local time is not known"));
+        }
+        libc::strftime(buffer.as_mut_ptr().cast(), buffer.len(), format.as_ptr(), &parts)
+    };
+    Ok(String::from_utf8_lossy(&buffer[..size]).into_owned())
+}
+
+#[derive(PartialEq)]
+enum Side {
+    Both,
+    Left,
+    Right,
+}
+
+fn strip<'a>(text: &'a str, chars: Option<&str>, side: Side) -> &'a str {
+    let matches = |c: char| match chars {
+        Some(chars) => chars.contains(c),
+        None => python::is_space(c),
+    };
+    match side {
+        Side::Both => text.trim_matches(matches),
+        Side::Left => text.trim_start_matches(matches),
+        Side::Right => text.trim_end_matches(matches),
+    }
+}
+
+/// Python's string methods that pycompat lacks or that differ there; the rest is pycompat's.
+fn call_method(
+    state: &mut State,
+    value: &Value,
+    method: &str,
+    args: &[Value],
+) -> Result<Value, Error> {
+    let Some(text) = value.as_str() else {
+        return pycompat::unknown_method_callback(state, value, method, args);
+    };
+    let stripped = |side| -> Result<Value, Error> {
+        let (chars,): (Option<&str>,) = from_args(args)?;
+        Ok(Value::from(strip(text, chars, side)))
+    };
+    match method {
+        "strip" => stripped(Side::Both),
+        "lstrip" => stripped(Side::Left),
+        "rstrip" => stripped(Side::Right),
+        "removeprefix" => {
+            let (prefix,): (&str,) = from_args(args)?;
+            Ok(Value::from(text.strip_prefix(prefix).unwrap_or(text)))
+        }
+        "removesuffix" => {
+            let (suffix,): (&str,) = from_args(args)?;
+            Ok(Value::from(text.strip_suffix(suffix).unwrap_or(text)))
+        }
+        "partition" | "rpartition" => {
+            let (separator,): (&str,) = from_args(args)?;
+            let last = method == "rpartition";
+            let found = if last { text.rsplit_once(separator) } else { text.split_once(separator) };
+            let parts = match found {
+                Some((before, after)) => [before, separator, after],
+                None if last => ["", "", text],
+                None => [text, "", ""],
+            };
+            Ok(Value::from(parts.map(Value::from).to_vec()))
+        }
+        "rsplit" => {
+            let (separator, count): (Option<&str>, Option<i64>) = from_args(args)?;
+            Ok(rsplit(text, separator, count))
+        }
+        "index" | "rindex" => {
+            let (part,): (&str,) = from_args(args)?;
+            let at = if method == "index" { text.find(part) } else { text.rfind(part) };
+            let at = at.ok_or_else(|| wrong("substring not found"))?;
+            Ok(Value::from(text[..at].chars().count()))
+        }
+        "casefold" => {
+            let () = from_args(args)?;
+            Ok(Value::from(text.to_lowercase()))
+        }
+        "swapcase" => {
+            let () = from_args(args)?;
+            let swap = |c: char| -> String {
+                if c.is_uppercase() { c.to_lowercase().collect() } else { c.to_uppercase().collect() }
+            };
+            Ok(Value::from(text.chars().map(swap).collect::<String>()))
+        }
+        "zfill" => {
+            let (width,): (usize,) = from_args(args)?;
+            let missing = pad_size(text, width)?;
+            let (sign, digits) = match text.chars().next() {
+                Some('+' | '-') => text.split_at(1),
+                _ => ("", text),
+            };
+            Ok(Value::from(format!("{sign}{}{digits}", "0".repeat(missing))))
+        }
+        "ljust" | "rjust" | "center" => {
+            let (width, fill): (usize, Option<&str>) = from_args(args)?;
+            let missing = pad_size(text, width)?;
+            let left = match method {
+                "ljust" => 0,
+                "rjust" => missing,
+                _ => missing / 2 + (missing & width & 1),
+            };
+            let fill = fill.unwrap_or(" ");
+            let right = fill.repeat(missing - left);
+            Ok(Value::from(format!("{}{text}{right}", fill.repeat(left))))
+        }
+        _ => pycompat::unknown_method_callback(state, value, method, args),
+    }
+}
+
+/// Characters missing to `width`.
+fn pad_size(text: &str, width: usize) -> Result<usize, Error> {
+    const MAX_WIDTH: usize = 10_000;
+    if width > MAX_WIDTH {
+        return Err(wrong(format!("the width is above {MAX_WIDTH}")));
+    }
+    Ok(width.saturating_sub(text.chars().count()))
+}
+
+fn rsplit(text: &str, separator: Option<&str>, count: Option<i64>) -> Value {
+    let limit = count.and_then(|count| usize::try_from(count).ok()).unwrap_or(usize::MAX);
+    let mut parts = Vec::new();
+    let mut rest = match separator {
+        Some(_) => text,
+        None => text.trim_end_matches(python::is_space),
+    };
+    while parts.len() < limit {
+        let found = match separator {
+            Some(separator) => rest.rsplit_once(separator),
+            None => rest.rfind(python::is_space).map(|at| {
+                let after = &rest[at..];
+                let size = after.chars().next().map_or(0, char::len_utf8);
+                (rest[..at].trim_end_matches(python::is_space), &after[size..])
+            }),
+        };
+        let Some((before, after)) = found else { break };
+        parts.push(Value::from(after));
+        rest = before;
+    }
+    if separator.is_some() || !rest.is_empty() {
+        parts.push(Value::from(rest));
+    }
+    parts.reverse();
+    Value::from(parts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn render(source: &str) -> String {
+        let env = new_environment().unwrap();
+        let source = prepare_source(source);
+        let template = env.template_from_str(&source).unwrap();
+        template.render(()).unwrap_or_else(|error| format!("error: {error}"))
+    }
+
+    // Every right-hand side is what jinja2 with Hugging Face's settings prints.
+    #[test]
+    fn prints_what_jinja_prints() {
+        let cases = [
+            ("{{ true }} {{ none }} {{ 1.0 }} {{ missing }}|", "True None 1.0 |"),
+            ("{{ ['a', 1, none] }}", "['a', 1, None]"),
+            ("{{ {'a': '<한>'} | tojson }}", "{\"a\": \"<한>\"}"),
+            ("{{ [1, {}] | tojson(indent=2) }}", "[\n  1,\n  {}\n]"),
+            ("{{ {'b': 1, 'a': 2} | tojson(sort_keys=true, separators=(',', ':')) }}",
+             "{\"a\":2,\"b\":1}"),
+            ("{{ '한' | tojson(ensure_ascii=true) }}", "\"\\ud55c\""),
+            ("{{ missing | length }} {{ '한글' | length }}", "0 2"),
+            ("{{ '' | default('x') }}|{{ '' | default('x', true) }}", "|x"),
+            ("{{ none | default('x', boolean=true) }}", "x"),
+            ("{{ 'abc' | int }} {{ '7.9' | int }} {{ none | int(3) }} {{ 'ff' | int(base=16) }}",
+             "0 7 3 255"),
+            ("{{ 'x' | float }} {{ '1.5' | float }}", "0.0 1.5"),
+            ("{{ '<\"\\'&>' | e }}", "&lt;&#34;&#39;&amp;&gt;"),
+            ("{{ 'abc' is iterable }} {{ 'abc' is sequence }} {{ 1 is iterable }}",
+             "True True False"),
+            ("{{ {} is sequence }} {{ {} is mapping }} {{ raise_exception is callable }}",
+             "True True True"),
+            ("{{ ' \u{1c}a ' | trim }}|{{ 'xax'.strip('x') }}|{{ ' a '.rstrip() }}|", "a|a| a|"),
+            ("{{ 'a-b-c'.rsplit('-', 1) }} {{ ' a  b '.rsplit(none, 1) }}", "['a-b', 'c'] [' a', 'b']"),
+            ("{{ 'abc'.removeprefix('a') }}{{ '7'.zfill(3) }}{{ 'a'.center(4, '*') }}", "bc007*a**"),
+            ("a\r\n{% if true %}\r\nb\r{% endif %}", "a\nb\n"),
+            ("{% set x = 1 %}{%- generation -%} {% set x = 2 %}{{ x }} {%- endgeneration %}{{ x }}",
+             "21"),
+            ("{% for i in range(9) %}{% if i == 2 %}{% break %}{% endif %}{{ i }}{% endfor %}", "01"),
+        ];
+        for (source, expected) in cases {
+            assert_eq!(render(source), expected, "{source}");
+        }
+    }
+
+    #[test]
+    fn endless_work_runs_out_of_fuel() {
+        let source = "{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}";
+        assert!(render(source).contains("fuel"));
+    }
+}

@@ -1,0 +1,345 @@
+//! A model folder's chat template: found, compiled, and rendered over a conversation.
+
+use std::io::Write;
+use std::path::Path;
+
+use minijinja::value::Serde;
+use minijinja::{Environment, ErrorKind};
+use serde_json::{json, Map, Value};
+
+use crate::error::{Error, Result, Status};
+use crate::folder::{read_file, read_object, read_optional};
+use crate::hf_env::{new_environment, prepare_source, Raised};
+use crate::tokenizer::Tokenizer;
+
+const NAME: &str = "chat template";
+
+/// Put behind the last message to find its end in the prompt. The blank is part of it: a template that
+/// trims messages takes the blank away, and by that shows that it trims.
+const CONTINUE_TAG: &str = "BARAM_CONTINUES_THE_LAST_MESSAGE_HERE ";
+
+/// Request fields of their own, never template arguments.
+const RESERVED: [&str; 3] = ["messages", "add_generation_prompt", "continue_final_message"];
+
+/// The names a message's reasoning is passed under; templates read the first.
+const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
+
+/// A conversation with one short message, to see how a template reads content.
+const PROBE_MAX_BYTES: usize = 1 << 20;
+
+pub struct ChatTemplate {
+    env: Environment<'static>,
+    /// bos_token and the like.
+    variables: Map<String, Value>,
+    takes_text: bool,
+    takes_parts: bool,
+}
+
+impl ChatTemplate {
+    pub fn load(tokenizer: &Tokenizer, folder: &Path, override_path: &str) -> Result<Self> {
+        let (origin, source) = find_source(folder, override_path)?;
+        let shown = |error: minijinja::Error| {
+            Error::bad_file(format!("The chat template of {origin} is wrong: {}", describe(&error)))
+        };
+        let mut env = new_environment().map_err(shown)?;
+        env.add_template_owned(NAME, prepare_source(&source)).map_err(shown)?;
+        let variables = tokenizer
+            .named()
+            .iter()
+            .map(|(name, text)| (name.clone(), Value::from(text.as_str())))
+            .collect();
+        let mut template = ChatTemplate { env, variables, takes_text: true, takes_parts: false };
+        template.probe_content();
+        Ok(template)
+    }
+
+    /// Whether content may reach the template as an array of parts.
+    pub fn wants_content_parts(&self) -> bool {
+        self.takes_parts
+    }
+
+    /// `messages` is a JSON array, `arguments` a JSON object or empty.
+    pub fn render(
+        &self,
+        messages: &str,
+        arguments: &str,
+        add_generation_prompt: bool,
+        continue_final_message: bool,
+        max_output_bytes: usize,
+    ) -> Result<String> {
+        if add_generation_prompt && continue_final_message {
+            return Err(Error::bad_input(
+                "add_generation_prompt and continue_final_message exclude each other.",
+            ));
+        }
+        let arguments = parse_arguments(arguments)?;
+        let mut messages = parse_messages(messages)?;
+        for (index, message) in messages.iter_mut().enumerate() {
+            name_reasoning(message);
+            self.fit_content(message).map_err(|what| {
+                Error::bad_input(format!("The content of message {index} {what}."))
+            })?;
+        }
+        let continued = match continue_final_message {
+            true => Some(tag_final_message(&mut messages)?),
+            false => None,
+        };
+        let mut context = self.variables.clone();
+        context.extend([("tools".to_string(), Value::Null), ("documents".to_string(), Value::Null)]);
+        context.extend(arguments);
+        context.insert("messages".to_string(), messages.into_iter().map(Value::Object).collect());
+        context.insert("add_generation_prompt".to_string(), add_generation_prompt.into());
+        let prompt = self.render_context(context, max_output_bytes)?;
+        match continued {
+            Some(text) => cut_at_tag(prompt, &text),
+            None => Ok(prompt),
+        }
+    }
+
+    fn render_context(&self, context: Map<String, Value>, max_bytes: usize) -> Result<String> {
+        let mut out = CappedOutput { bytes: Vec::new(), left: max_bytes };
+        let rendered = self
+            .env
+            .get_template(NAME)
+            .and_then(|template| {
+                let context = minijinja::Value::from(Serde(Value::Object(context)));
+                template.render_captured_to(context, &mut out).map(drop)
+            })
+            .map_err(|error| render_error(&error, max_bytes));
+        rendered?;
+        // Templates and contexts are UTF-8, so what they print is.
+        String::from_utf8(out.bytes)
+            .map_err(|_| Error::new(Status::Panicked, "The chat template printed bad UTF-8."))
+    }
+
+    /// Renders a message as text and as two parts. A template that loops over parts prints both texts;
+    /// one that prints the list as it is also prints the third key.
+    fn probe_content(&mut self) {
+        let (first, second, extra) = ("BARAMFIRST", "BARAMSECOND", "BARAMKEY");
+        let try_render = |content: Value| {
+            let mut context = self.variables.clone();
+            context.extend([
+                ("tools".to_string(), Value::Null),
+                ("documents".to_string(), Value::Null),
+                ("messages".to_string(), json!([{"role": "user", "content": content}])),
+                ("add_generation_prompt".to_string(), Value::Bool(true)),
+            ]);
+            self.render_context(context, PROBE_MAX_BYTES).unwrap_or_default()
+        };
+        let text = try_render(json!(first));
+        let parts = try_render(json!([
+            {"type": "text", "text": first, extra: 1},
+            {"type": "text", "text": second, extra: 1},
+        ]));
+        self.takes_parts =
+            parts.contains(first) && parts.contains(second) && !parts.contains(extra);
+        // A template that fails on the probe, for want of a system message say, takes text as all do.
+        self.takes_text = text.contains(first) || !self.takes_parts;
+    }
+
+    /// Gives the template the form of content that it reads.
+    fn fit_content(&self, message: &mut Map<String, Value>) -> std::result::Result<(), String> {
+        let Some(content) = message.get_mut("content") else { return Ok(()) };
+        match content {
+            Value::String(text) if !self.takes_text => {
+                *content = json!([{"type": "text", "text": text}]);
+                Ok(())
+            }
+            Value::Null | Value::String(_) => Ok(()),
+            Value::Array(parts) => {
+                let texts: Vec<&str> = parts.iter().map(part_text).collect::<std::result::Result<_, _>>()?;
+                if !self.takes_parts {
+                    *content = Value::from(texts.join("\n"));
+                }
+                Ok(())
+            }
+            _ => Err("must be a string or an array of parts".to_string()),
+        }
+    }
+}
+
+/// The template's text and where it came from.
+fn find_source(folder: &Path, override_path: &str) -> Result<(String, String)> {
+    let decode = |path: &Path, bytes: Vec<u8>| {
+        let origin = path.display().to_string();
+        match String::from_utf8(bytes) {
+            Ok(source) => Ok((origin, source)),
+            Err(_) => Err(Error::bad_file(format!("{origin} is not UTF-8."))),
+        }
+    };
+    if !override_path.is_empty() {
+        let path = Path::new(override_path);
+        return decode(path, read_file(path)?);
+    }
+    let path = folder.join("chat_template.jinja");
+    if let Some(bytes) = read_optional(&path)? {
+        return decode(&path, bytes);
+    }
+    let path = folder.join("tokenizer_config.json");
+    let config = read_object(&path)?.unwrap_or_default();
+    let none = || {
+        Error::new(Status::NotFound, format!("The folder {} has no chat template.", folder.display()))
+    };
+    let source = match config.get("chat_template") {
+        Some(Value::String(source)) => source,
+        Some(Value::Array(named)) => named
+            .iter()
+            .find(|entry| entry["name"] == "default")
+            .and_then(|entry| entry["template"].as_str())
+            .ok_or_else(none)?,
+        None | Some(Value::Null) => return Err(none()),
+        Some(_) => {
+            let shown = path.display();
+            return Err(Error::bad_file(format!("{shown}: chat_template must be a string or a list.")));
+        }
+    };
+    Ok((path.display().to_string(), source.to_string()))
+}
+
+fn parse_messages(json: &str) -> Result<Vec<Map<String, Value>>> {
+    let wrong = || Error::bad_input("The messages must be a JSON array of objects.");
+    let value: Value = serde_json::from_str(json)
+        .map_err(|error| Error::bad_input(format!("The messages are not JSON: {error}.")))?;
+    let Value::Array(messages) = value else { return Err(wrong()) };
+    messages
+        .into_iter()
+        .map(|message| match message {
+            Value::Object(message) => Ok(message),
+            _ => Err(wrong()),
+        })
+        .collect()
+}
+
+fn parse_arguments(json: &str) -> Result<Map<String, Value>> {
+    if json.is_empty() {
+        return Ok(Map::new());
+    }
+    let value: Value = serde_json::from_str(json)
+        .map_err(|error| Error::bad_input(format!("The template arguments are not JSON: {error}.")))?;
+    let Value::Object(arguments) = value else {
+        return Err(Error::bad_input("The template arguments must be a JSON object."));
+    };
+    match RESERVED.iter().find(|name| arguments.contains_key(**name)) {
+        Some(name) => Err(Error::bad_input(format!(
+            "{name} is a field of the request and can't be a template argument."
+        ))),
+        None => Ok(arguments),
+    }
+}
+
+/// Gives a message's reasoning the names that templates know, whichever it came under.
+fn name_reasoning(message: &mut Map<String, Value>) {
+    let given = REASONING.iter().find_map(|name| message.get(*name).filter(|text| !text.is_null()));
+    if let Some(reasoning) = given.cloned() {
+        message.entry("thinking").or_insert_with(|| reasoning.clone());
+        message.insert(REASONING[0].to_string(), reasoning);
+    }
+}
+
+fn part_text(part: &Value) -> std::result::Result<&str, String> {
+    let Value::Object(fields) = part else { return Err("has a part that is no object".to_string()) };
+    match fields.get("type").and_then(Value::as_str) {
+        Some("text") => {}
+        Some(other) => return Err(format!("has a part of the type {other:?}; this model reads text")),
+        None => return Err("has a part without a type".to_string()),
+    }
+    fields
+        .get("text")
+        .and_then(Value::as_str)
+        .ok_or_else(|| "has a text part without a text".to_string())
+}
+
+/// Marks the end of the last message's text and returns that text.
+fn tag_final_message(messages: &mut [Map<String, Value>]) -> Result<String> {
+    let nothing = || {
+        Error::bad_input("continue_final_message needs a last message with text to continue.")
+    };
+    let content = messages.last_mut().and_then(|message| message.get_mut("content"));
+    let text = match content.ok_or_else(nothing)? {
+        Value::Array(parts) => {
+            parts.iter_mut().rev().find_map(|part| part.get_mut("text")).ok_or_else(nothing)?
+        }
+        text => text,
+    };
+    let Value::String(text) = text else { return Err(nothing()) };
+    let original = text.clone();
+    text.push_str(CONTINUE_TAG);
+    Ok(original)
+}
+
+fn cut_at_tag(mut prompt: String, text: &str) -> Result<String> {
+    let at = prompt.rfind(CONTINUE_TAG.trim_end());
+    match at.filter(|_| prompt.contains(text.trim_matches(crate::python::is_space))) {
+        Some(at) => {
+            let preserved = prompt[at..].starts_with(CONTINUE_TAG);
+            prompt.truncate(at);
+            if !preserved {
+                prompt.truncate(prompt.trim_end_matches(crate::python::is_space).len());
+            }
+            Ok(prompt)
+        }
+        None => Err(Error::bad_input(
+            "The chat template drops the last message, so it can't be continued.",
+        )),
+    }
+}
+
+fn render_error(error: &minijinja::Error, max_bytes: usize) -> Error {
+    if let Some(raised) = find_raised(error) {
+        return Error::new(Status::Raised, raised.0.clone());
+    }
+    match error.kind() {
+        ErrorKind::OutOfFuel => Error::new(
+            Status::TooLarge,
+            "The conversation takes the chat template too much work; shorten it.",
+        ),
+        ErrorKind::WriteFailure => Error::new(
+            Status::TooLarge,
+            format!("The conversation is longer than {max_bytes} bytes; shorten it."),
+        ),
+        _ => Error::bad_input(format!(
+            "The chat template can't render this conversation: {}",
+            describe(error)
+        )),
+    }
+}
+
+fn find_raised(error: &minijinja::Error) -> Option<&Raised> {
+    let mut source = std::error::Error::source(error);
+    while let Some(inner) = source {
+        if let Some(raised) = inner.downcast_ref::<Raised>() {
+            return Some(raised);
+        }
+        source = inner.source();
+    }
+    None
+}
+
+/// One sentence: what and on which line, without minijinja's excerpt of source and variables.
+fn describe(error: &minijinja::Error) -> String {
+    let what = error.detail().map_or_else(|| error.kind().to_string(), str::to_string);
+    match error.line() {
+        Some(line) => format!("{what} (line {line})."),
+        None => format!("{what}."),
+    }
+}
+
+struct CappedOutput {
+    bytes: Vec<u8>,
+    left: usize,
+}
+
+impl Write for CappedOutput {
+    fn write(&mut self, data: &[u8]) -> std::io::Result<usize> {
+        if data.len() > self.left {
+            return Err(std::io::Error::other("the output is too long"));
+        }
+        self.left -= data.len();
+        self.bytes.extend_from_slice(data);
+        Ok(data.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}

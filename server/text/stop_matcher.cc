@@ -1,0 +1,76 @@
+// Knuth-Morris-Pratt over bytes, one automaton a stop string, and a buffer of what may still be one.
+#include "server/text/stop_matcher.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "server/text/utf8.h"
+
+namespace baram::text {
+namespace {
+
+std::vector<size_t> Borders(std::string_view text) {
+  std::vector<size_t> border(text.size(), 0);
+  for (size_t i = 1, length = 0; i < text.size(); ++i) {
+    while (length > 0 && text[i] != text[length]) length = border[length - 1];
+    if (text[i] == text[length]) ++length;
+    border[i] = length;
+  }
+  return border;
+}
+
+}  // namespace
+
+StopMatcher::StopMatcher(std::vector<std::string> stops, bool include_stop)
+    : include_stop_(include_stop) {
+  stops_.reserve(stops.size());
+  for (std::string& stop : stops) {
+    std::vector<size_t> border = Borders(stop);
+    stops_.push_back({std::move(stop), std::move(border)});
+  }
+}
+
+void StopMatcher::Feed(std::string_view piece, std::string* text) {
+  if (match_.has_value()) return;
+  for (size_t i = 0; i < piece.size(); ++i) {
+    const size_t longest = Advance(piece[i]);
+    if (longest == 0) continue;
+    waiting_.append(piece.substr(0, i + 1));
+    const size_t start = waiting_.size() - longest;
+    match_->position = consumed_ + i + 1 - longest;
+    text->append(waiting_, 0, include_stop_ ? waiting_.size() : start);
+    waiting_.clear();
+    return;
+  }
+  consumed_ += piece.size();
+  waiting_.append(piece);
+  size_t held = 0;
+  for (const Stop& stop : stops_) held = std::max(held, stop.matched);
+  const size_t sure = FloorToCodePoint(waiting_, waiting_.size() - held);
+  text->append(waiting_, 0, sure);
+  waiting_.erase(0, sure);
+}
+
+size_t StopMatcher::Advance(char byte) {
+  size_t longest = 0;
+  for (size_t index = 0; index < stops_.size(); ++index) {
+    Stop& stop = stops_[index];
+    if (stop.text.empty()) continue;
+    while (stop.matched > 0 && stop.text[stop.matched] != byte) {
+      stop.matched = stop.border[stop.matched - 1];
+    }
+    if (stop.text[stop.matched] == byte) ++stop.matched;
+    if (stop.matched == stop.text.size() && stop.matched > longest) {
+      longest = stop.matched;
+      match_ = Match{.stop_index = index, .position = 0};
+    }
+  }
+  return longest;
+}
+
+void StopMatcher::End(std::string* text) {
+  text->append(waiting_);
+  waiting_.clear();
+}
+
+}  // namespace baram::text
