@@ -10,7 +10,6 @@ namespace {
 
 #include "kernels/cpu/thread.inc"
 #include "kernels/cpu/vec.inc"
-#include "kernels/cpu/rows.inc"
 #include "kernels/cpu/gemm_fma.inc"
 #include "kernels/cpu/gemm_amx.inc"
 #include "kernels/cpu/norm.inc"
@@ -24,8 +23,6 @@ namespace {
 const KernelTable kAmxKernels = {
     .isa = "amx",
     .enter_thread = EnterAmxThread,
-    .embed = Embed,
-    .gather = Gather,
     .pack_a = PackA,
     .gemm = Gemm,
     .norm = Norm,

@@ -10,7 +10,6 @@ namespace {
 
 #include "kernels/cpu/thread.inc"
 #include "kernels/cpu/vec.inc"
-#include "kernels/cpu/rows.inc"
 #include "kernels/cpu/gemm_fma.inc"
 #include "kernels/cpu/norm.inc"
 #include "kernels/cpu/act.inc"
@@ -23,8 +22,6 @@ namespace {
 const KernelTable kAvx2Kernels = {
     .isa = "avx2",
     .enter_thread = EnterThread,
-    .embed = Embed,
-    .gather = Gather,
     .pack_a = ExpandA,
     .gemm = GemmFma,
     .norm = Norm,

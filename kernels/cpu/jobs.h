@@ -21,27 +21,16 @@ struct Worker {
 
 inline constexpr int64_t kWorkerScratchBytes = int64_t{1} << 20;
 
-// A weight as PackWeight lays it out, see pack.h.
+// The layout of packed weights, see pack.h.
+inline constexpr int64_t kPanelColumns = 16;
+inline constexpr int64_t kBlockK = 32;
+
+// A weight as PackWeight lays it out.
 struct WeightView {
   const uint16_t* data = nullptr;
   int64_t n = 0;
   int64_t k = 0;         // as in the checkpoint
   int64_t padded_k = 0;  // stored, a multiple of 32
-};
-
-// Unit: a row.
-struct EmbedJob {
-  const int32_t* token_ids = nullptr;  // [rows]
-  WeightView table;
-  float scale = 1.0f;
-  Tensor out;
-};
-
-// Unit: a row.
-struct GatherJob {
-  Tensor x;
-  const int32_t* index = nullptr;  // [rows]
-  Tensor out;
 };
 
 // Unit: a row.
@@ -70,45 +59,56 @@ struct ActJob {
   Tensor out;
 };
 
-// The cache of one layer, as seen by one step.
+// The cache of one layer, as seen by one step. See kv_layout.h for what lies in a page.
 struct CacheView {
-  std::byte* pool = nullptr;
+  uint8_t* layer = nullptr;  // where this layer begins in page 0
   int64_t page_bytes = 0;
-  int32_t page_tokens = 0;  // a power of two
-  int32_t layers = 0;       // that share a page
-  int32_t layer = 0;        // this one's index among them
+  int32_t page_tokens = 0;  // a power of two, at least 32
   int32_t heads = 0;
   int32_t kv_heads = 0;
   int32_t head_dim = 0;
+  int32_t padded_k = 0;  // elements stored of a key
+  int32_t padded_v = 0;  // and of a value
   const int32_t* page_table = nullptr;  // [slots, max_pages_per_slot] of the layer's group
   int32_t max_pages_per_slot = 0;
 };
 
-// Unit: a token.
+// Unit: a token; the work of all tokens that share 32 positions is done by the first of them.
 struct StoreKvJob {
   CacheView cache;
+  int32_t tokens = 0;
   const int32_t* positions = nullptr;    // [tokens]
   const int32_t* token_slots = nullptr;  // [tokens]
-  Tensor qkv;
-  const float* q_norm = nullptr;  // or null
-  const float* k_norm = nullptr;  // or null
+  Tensor qkv;                            // bf16
+  const float* q_norm = nullptr;         // or null
+  const float* k_norm = nullptr;         // or null
   float eps = 0;
   const float* rope = nullptr;  // RopeTable::data or null
   int32_t rotary_dim = 0;
   bool interleaved = false;
 };
 
-// Unit: one entry of the plan, see attend_plan in cpu_attention.cc.
+// Consecutive tokens of one sequence that attend together.
+struct AttendRun {
+  int32_t token = 0;  // the first
+  int32_t count = 0;
+  int32_t slot = 0;
+  int32_t position = 0;  // of the first
+};
+
+// Query rows (tokens times heads) of a unit of AttendJob.
+inline constexpr int32_t kUnitRows = 32;
+
+// Unit: a run and some query heads of one KV head; see attend_plan.h.
 struct AttendJob {
   CacheView cache;
-  const int32_t* positions = nullptr;  // [tokens]
-  const int32_t* row_begin = nullptr;  // [rows + 1]
-  const int32_t* row_slots = nullptr;  // [rows]
-  int32_t rows = 0;
-  Tensor q;
-  int32_t window = 0;
+  const AttendRun* runs = nullptr;  // [run_count]
+  int64_t run_count = 0;
+  int32_t heads_per_unit = 0;
+  Tensor q;            // bf16
+  int32_t window = 0;  // 0: none
   float scale = 1.0f;
-  Tensor out;
+  Tensor out;  // bf16
 };
 
 // How the rows of `a` are laid out for a GEMM, see gemm_select.h.
@@ -117,7 +117,11 @@ enum class GemmPath : uint8_t {
   kAmx,  // tiles: `a` as 16 x 32 bf16 tiles, [rows / 16, padded_k / 32], padded with zeros
 };
 
-// Up to GemmPlan::chunk_rows rows of a GEMM. `packed_a` is filled by pack_a and read by gemm.
+// Columns of `a` that a unit of pack_a covers, beside its 16 rows.
+inline constexpr int64_t kPackColumns = 512;
+
+// Up to GemmPlan::chunk_rows rows of a GEMM. pack_a fills `packed_a`; its units are blocks of 16 rows
+// by kPackColumns columns of `a`, row-major. gemm reads it; its unit is a panel of 16 output columns.
 struct GemmJob {
   GemmPath path = GemmPath::kFma;
   Tensor a;  // bf16

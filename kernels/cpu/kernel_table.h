@@ -21,10 +21,8 @@ struct KernelTable {
   // does), AMX tiles configured. Cheap when called again.
   void (*enter_thread)();
 
-  Kernel<EmbedJob> embed;
-  Kernel<GatherJob> gather;
-  Kernel<GemmJob> pack_a;  // unit: 16 rows of a
-  Kernel<GemmJob> gemm;    // unit: a panel of 16 output columns
+  Kernel<GemmJob> pack_a;
+  Kernel<GemmJob> gemm;
   Kernel<NormJob> norm;
   Kernel<AddNormJob> add_norm;
   Kernel<ActJob> act;

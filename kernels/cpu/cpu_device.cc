@@ -1,0 +1,179 @@
+// CpuDevice: opening it, what it supports, its memory and its steps.
+#include "kernels/cpu/cpu_device.h"
+
+#include <immintrin.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstring>
+#include <optional>
+#include <utility>
+#include <variant>
+
+#include "kernels/check.h"
+#include "kernels/cpu/cpu_facts.h"
+#include "kernels/cpu/gemm_select.h"
+#include "kernels/shape_check.h"
+
+namespace baram::cpu {
+namespace {
+
+constexpr int64_t kHugePageBytes = int64_t{2} << 20;
+
+const KernelTable& KernelsOf(Isa isa) {
+  return isa == Isa::kAmx ? kAmxKernels : isa == Isa::kAvx512 ? kAvx512Kernels : kAvx2Kernels;
+}
+
+std::optional<Isa> IsaNamed(const std::string& name) {
+  for (const Isa isa : {Isa::kAvx2, Isa::kAvx512, Isa::kAmx}) {
+    if (name == IsaName(isa)) return isa;
+  }
+  return std::nullopt;
+}
+
+bool IsStored(DType type) { return type == DType::kF32 || type == DType::kBF16; }
+
+// What the CPU's kernels ask for beyond shapes that fit together.
+struct Limits {
+  std::string operator()(const EmbedArgs& args) const {
+    return args.table.shape.format.dtype != DType::kBF16 ? "Embed: the table is not bf16" : "";
+  }
+  std::string operator()(const GemmArgs& args) const {
+    if (args.a.dtype != DType::kBF16) return "Gemm: a is not bf16";
+    if (args.weight.shape.format.dtype != DType::kBF16) return "Gemm: the weight is not bf16";
+    return IsStored(args.out.dtype) ? "" : "Gemm: out is neither bf16 nor f32";
+  }
+  std::string operator()(const NormArgs& args) const {
+    return IsStored(args.x.dtype) && IsStored(args.out.dtype)
+               ? "" : "Norm: x or out is neither bf16 nor f32";
+  }
+  std::string operator()(const AddNormArgs& args) const {
+    return IsStored(args.branch.dtype) && IsStored(args.residual.dtype) &&
+                   (args.out.data == nullptr || IsStored(args.out.dtype))
+               ? "" : "AddNorm: branch, residual or out is neither bf16 nor f32";
+  }
+  std::string operator()(const ActArgs& args) const {
+    return IsStored(args.gate_up.dtype) && IsStored(args.out.dtype)
+               ? "" : "Act: gate_up or out is neither bf16 nor f32";
+  }
+  std::string operator()(const StoreKvArgs& args) const {
+    return args.qkv.dtype != DType::kBF16 ? "StoreKv: qkv is not bf16" : "";
+  }
+  std::string operator()(const AttendArgs& args) const {
+    return args.q.dtype != DType::kBF16 || args.out.dtype != DType::kBF16
+               ? "Attend: q or out is not bf16" : "";
+  }
+  std::string operator()(const GatherRowsArgs& args) const {
+    return args.x.dtype != args.out.dtype ? "GatherRows: x and out differ in type" : "";
+  }
+  std::string operator()(const SampleArgs& args) const {
+    return args.logits.dtype != DType::kF32 ? "Sample: the logits are not f32" : "";
+  }
+};
+
+struct Unmap {
+  int64_t bytes;
+  void operator()(void* memory) const { munmap(memory, bytes); }
+};
+
+}  // namespace
+
+CpuDevice::FlushDenormals::FlushDenormals(const KernelTable& kernels) : saved_(_mm_getcsr()) {
+  kernels.enter_thread();
+}
+
+CpuDevice::FlushDenormals::~FlushDenormals() { _mm_setcsr(saved_); }
+
+CpuDevice::CpuDevice(DeviceInfo info, const KernelTable& kernels, const WorkerPool::Options& pool)
+    : info_(std::move(info)), kernels_(&kernels), pool_(pool) {
+  gemm_scratch_ = Alloc(kGemmScratchBytes);
+  Check(gemm_scratch_.data() != nullptr, "the GEMM's scratch memory can be reserved");
+}
+
+std::string CpuDevice::Unsupported(const OpArgs& args) const {
+  std::string misfit = CheckShapes(args);
+  return misfit.empty() ? std::visit(Limits(), args) : misfit;
+}
+
+// Mapped, so that it is zeroed and committed only where it is written. Large allocations are aligned
+// to huge pages and ask for them: streams of weights then take one TLB entry for 2 MiB.
+Buffer CpuDevice::Alloc(int64_t bytes) {
+  const int64_t alignment = bytes >= kHugePageBytes ? kHugePageBytes : 0;
+  const int64_t mapped = std::max<int64_t>(bytes, 1) + alignment;
+  void* memory =
+      mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) return {};
+  std::shared_ptr<void> owner(memory, Unmap{mapped});
+  if (alignment == 0) return {memory, bytes, std::move(owner)};
+  const auto address = reinterpret_cast<uintptr_t>(memory);
+  void* aligned = reinterpret_cast<void*>((address + alignment - 1) / alignment * alignment);
+  madvise(aligned, bytes, MADV_HUGEPAGE);  // a wish: without it everything works, slower
+  return {aligned, bytes, std::move(owner)};
+}
+
+void CpuDevice::Upload(void* device, const void* host, int64_t bytes) {
+  std::memcpy(device, host, bytes);
+}
+
+void CpuDevice::Download(void* host, const void* device, int64_t bytes) {
+  std::memcpy(host, device, bytes);
+}
+
+void CpuDevice::ReserveSlots(const SlotShape& shape) { slots_.Reserve(shape); }
+
+StepView CpuDevice::BeginStep(const StepInput& input) { return slots_.BeginStep(input); }
+
+}  // namespace baram::cpu
+
+namespace baram {
+
+std::unique_ptr<Device> OpenCpuDevice(const DeviceOptions& options, std::string* error) {
+  using cpu::Isa;
+  const cpu::CpuFacts facts = cpu::ReadCpuFacts();
+  if (facts.best_isa == Isa::kNone) {
+    *error = "the cpu device needs a processor with AVX2, FMA and F16C; this one lacks them";
+    return nullptr;
+  }
+  Isa isa = facts.best_isa;
+  if (!options.isa.empty()) {
+    const std::optional<Isa> wanted = cpu::IsaNamed(options.isa);
+    if (!wanted) {
+      *error = "there is no instruction set \"" + options.isa + "\"; choose avx2, avx512 or amx";
+      return nullptr;
+    }
+    if (*wanted > facts.best_isa) {
+      *error = "this processor does not have " + options.isa + "; the best it has is " +
+               cpu::IsaName(facts.best_isa);
+      return nullptr;
+    }
+    isa = *wanted;
+  }
+  if (options.threads < 0 || options.threads > cpu::WorkerPool::kMaxWorkers) {
+    *error = "the cpu device takes 1 to " + std::to_string(cpu::WorkerPool::kMaxWorkers) +
+             " threads, or 0 for its own choice";
+    return nullptr;
+  }
+  const cpu::KernelTable& kernels = cpu::KernelsOf(isa);
+  cpu::WorkerPool::Options pool;
+  pool.workers = options.threads > 0
+                     ? options.threads
+                     : std::min(facts.default_threads, cpu::WorkerPool::kMaxWorkers);
+  if (options.pin_threads) pool.processors = facts.processors;
+  pool.enter_thread = kernels.enter_thread;
+
+  DeviceInfo info;
+  info.name = "cpu";
+  info.isa = kernels.isa;
+  info.processor = facts.model + ", " + info.isa + ", " + std::to_string(pool.workers) +
+                   (pool.workers == 1 ? " thread" : " threads");
+  info.memory_bytes = facts.memory_bytes;
+  info.workers = pool.workers;
+  info.activation = DType::kBF16;
+  info.residual = DType::kF32;
+  info.weights = Format{DType::kBF16};
+  info.planning_depth = 1;
+  info.exact = true;
+  return std::make_unique<cpu::CpuDevice>(std::move(info), kernels, pool);
+}
+
+}  // namespace baram

@@ -1,0 +1,206 @@
+// Reading CPUID, affinity, cgroup limits and caches on Linux.
+#include "kernels/cpu/cpu_facts.h"
+
+#include <cpuid.h>
+#include <sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <iterator>
+#include <sstream>
+
+namespace baram::cpu {
+namespace {
+
+struct Registers {
+  uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;
+};
+
+Registers Cpuid(uint32_t leaf, uint32_t subleaf) {
+  Registers r;
+  if (__get_cpuid_count(leaf, subleaf, &r.eax, &r.ebx, &r.ecx, &r.edx) == 0) return {};
+  return r;
+}
+
+// Register state that the operating system saves, one bit a component.
+uint64_t EnabledState() {
+  uint32_t low, high;
+  asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return uint64_t{high} << 32 | low;
+}
+
+constexpr uint64_t kAvxState = 0x6;          // xmm, ymm
+constexpr uint64_t kAvx512State = 0xe6;      // and masks, zmm
+constexpr uint64_t kAmxState = 0x60000;      // tile configuration, tile data
+
+constexpr bool Has(uint32_t bits, int bit) { return (bits >> bit & 1) != 0; }
+
+bool AllowAmx() {
+  constexpr int kRequestPermission = 0x1023;  // ARCH_REQ_XCOMP_PERM
+  constexpr int kTileData = 18;               // XFEATURE_XTILEDATA
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+
+Isa DetectIsa() {
+  const Registers basic = Cpuid(1, 0);
+  const bool saves_state = Has(basic.ecx, 27);
+  if (!saves_state) return Isa::kNone;
+  const uint64_t state = EnabledState();
+  const Registers extended = Cpuid(7, 0);
+  const bool avx2 = (state & kAvxState) == kAvxState && Has(extended.ebx, 5) &&
+                    Has(basic.ecx, 12) /* FMA */ && Has(basic.ecx, 29) /* F16C */;
+  if (!avx2) return Isa::kNone;
+  const bool avx512 = (state & kAvx512State) == kAvx512State && Has(extended.ebx, 16) /* F */ &&
+                      Has(extended.ebx, 17) /* DQ */ && Has(extended.ebx, 30) /* BW */ &&
+                      Has(extended.ebx, 31) /* VL */;
+  if (!avx512) return Isa::kAvx2;
+  const bool amx = (state & kAmxState) == kAmxState && Has(extended.edx, 22) /* BF16 */ &&
+                   Has(extended.edx, 24) /* TILE */ && Has(Cpuid(7, 1).eax, 5) /* AVX512_BF16 */;
+  return amx && AllowAmx() ? Isa::kAmx : Isa::kAvx512;
+}
+
+std::string ProcessorModel() {
+  char name[49] = {};
+  for (uint32_t i = 0; i < 3; ++i) {
+    const Registers r = Cpuid(0x80000002 + i, 0);
+    std::memcpy(name + 16 * i, &r, sizeof(r));
+  }
+  return name;
+}
+
+std::vector<int32_t> AllowedProcessors() {
+  std::vector<int32_t> processors;
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof(set), &set) != 0) return {0};
+  for (int32_t i = 0; i < CPU_SETSIZE; ++i) {
+    if (CPU_ISSET(i, &set)) processors.push_back(i);
+  }
+  return processors;
+}
+
+std::string ReadFile(const std::string& path) {
+  std::ifstream file(path);
+  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+}
+
+// The number at the start of a file; -1: no such file, or a word such as "max".
+int64_t ReadNumber(const std::string& path) {
+  std::istringstream text(ReadFile(path));
+  int64_t number;
+  return text >> number ? number : -1;
+}
+
+// The directories whose limits bind a member of a cgroup hierarchy: its own, then its ancestors'. In
+// a container the path may name directories outside of what is mounted; the mount point itself is
+// then the member's own.
+std::vector<std::string> CgroupDirectories(const std::string& mount, std::string path) {
+  std::vector<std::string> directories;
+  while (!path.empty() && path != "/") {
+    directories.push_back(mount + path);
+    path.resize(path.rfind('/'));
+  }
+  directories.push_back(mount);
+  return directories;
+}
+
+// Where a controller keeps its files for this process. A line of the membership is
+// "id:controllers:path"; v2 has id 0 and no controllers.
+struct Hierarchy {
+  bool v2 = false;
+  std::vector<std::string> directories;
+};
+
+std::vector<Hierarchy> HierarchiesOf(const std::string& root, const std::string& membership,
+                                     const std::string& controller) {
+  std::vector<Hierarchy> found;
+  std::istringstream lines(membership);
+  for (std::string line; std::getline(lines, line);) {
+    const size_t first = line.find(':');
+    const size_t second = line.find(':', first + 1);
+    if (first == std::string::npos || second == std::string::npos) continue;
+    const std::string controllers = line.substr(first + 1, second - first - 1);
+    const std::string path = line.substr(second + 1);
+    if (controllers.empty()) {
+      found.push_back({true, CgroupDirectories(root, path)});
+    } else if (("," + controllers + ",").find("," + controller + ",") != std::string::npos) {
+      found.push_back({false, CgroupDirectories(root + "/" + controller, path)});
+    }
+  }
+  return found;
+}
+
+int64_t MachineMemory() {
+  return int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGESIZE);
+}
+
+}  // namespace
+
+const char* IsaName(Isa isa) {
+  switch (isa) {
+    case Isa::kNone: return "none";
+    case Isa::kAvx2: return "avx2";
+    case Isa::kAvx512: return "avx512";
+    case Isa::kAmx: return "amx";
+  }
+  return "?";
+}
+
+double CgroupCpuQuota(const std::string& root, const std::string& membership) {
+  double smallest = 0;
+  for (const Hierarchy& hierarchy : HierarchiesOf(root, membership, "cpu")) {
+    for (const std::string& directory : hierarchy.directories) {
+      double quota = -1, period = 0;  // microseconds
+      if (hierarchy.v2) {
+        std::istringstream text(ReadFile(directory + "/cpu.max"));
+        if (!(text >> quota >> period)) continue;  // "max 100000": no limit
+      } else {
+        quota = static_cast<double>(ReadNumber(directory + "/cpu.cfs_quota_us"));
+        period = static_cast<double>(ReadNumber(directory + "/cpu.cfs_period_us"));
+      }
+      if (quota <= 0 || period <= 0) continue;
+      smallest = smallest == 0 ? quota / period : std::min(smallest, quota / period);
+    }
+  }
+  return smallest;
+}
+
+int64_t CgroupMemoryLimit(const std::string& root, const std::string& membership) {
+  int64_t smallest = 0;
+  for (const Hierarchy& hierarchy : HierarchiesOf(root, membership, "memory")) {
+    for (const std::string& directory : hierarchy.directories) {
+      const int64_t limit =
+          ReadNumber(directory + (hierarchy.v2 ? "/memory.max" : "/memory.limit_in_bytes"));
+      if (limit > 0) smallest = smallest == 0 ? limit : std::min(smallest, limit);
+    }
+  }
+  return smallest;
+}
+
+CpuFacts ReadCpuFacts() {
+  CpuFacts facts;
+  facts.best_isa = DetectIsa();
+  facts.model = ProcessorModel();
+  facts.processors = AllowedProcessors();
+  const std::string root = "/sys/fs/cgroup";
+  const std::string membership = ReadFile("/proc/self/cgroup");
+  facts.default_threads = static_cast<int32_t>(facts.processors.size());
+  // A thread more than the quota pays for would be stopped in the middle of an op, and all wait.
+  if (const double quota = CgroupCpuQuota(root, membership); quota > 0) {
+    const auto whole = static_cast<int32_t>(std::floor(quota));
+    facts.default_threads = std::clamp(whole, 1, facts.default_threads);
+  }
+  facts.memory_bytes = MachineMemory();
+  if (const int64_t limit = CgroupMemoryLimit(root, membership); limit > 0) {
+    facts.memory_bytes = std::min(facts.memory_bytes, limit);
+  }
+  facts.l2_bytes = std::max<int64_t>(0, sysconf(_SC_LEVEL2_CACHE_SIZE));
+  return facts;
+}
+
+}  // namespace baram::cpu

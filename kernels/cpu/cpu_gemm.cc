@@ -1,0 +1,89 @@
+// CpuDevice: the ops that read weights, Embed and Gemm, and GatherRows.
+#include <algorithm>
+#include <cstring>
+
+#include "kernels/check.h"
+#include "kernels/cpu/cpu_device.h"
+#include "kernels/cpu/gemm_select.h"
+#include "kernels/cpu/pack.h"
+#include "kernels/float_types.h"
+#include "kernels/shape_check.h"
+
+namespace baram::cpu {
+namespace {
+
+// Packing units a worker takes at a time: 4 of 16 rows x 512 columns cost about as much as a barrier.
+constexpr int64_t kPackUnitsPerTile = 4;
+
+// Row `row` of a tensor of any element type, as bytes.
+std::byte* RowBytes(const Tensor& tensor, int64_t row) {
+  return static_cast<std::byte*>(tensor.data) + row * tensor.stride * DTypeBytes(tensor.dtype);
+}
+
+// A row of the table is spread over its panel, 4 bytes in every 64: about 4 us for 2048 columns.
+void EmbedRow(const WeightView& table, int32_t token, float scale, const Tensor& out, int64_t row) {
+  DCheck(token >= 0 && token < table.n, "a token id is inside the embedding table");
+  const uint16_t* pairs = table.data + token / kPanelColumns * kPanelColumns * table.padded_k +
+                          token % kPanelColumns * 2;
+  std::byte* to = RowBytes(out, row);
+  for (int64_t k = 0; k < table.k; ++k) {
+    const float value = F32FromBF16(pairs[k / 2 * kPanelColumns * 2 + k % 2]);
+    StoreElement(to, out.dtype, k, value * scale);
+  }
+}
+
+}  // namespace
+
+int64_t CpuDevice::PackedBytes(const WeightShape& shape) const { return PackedWeightBytes(shape); }
+
+void CpuDevice::PackWeight(const WeightShape& shape, const HostRows& source, int64_t row_begin,
+                           void* packed) {
+  PackRows(shape, source, row_begin, packed);
+}
+
+void CpuDevice::Embed(const EmbedArgs& args) {
+  DCheckShapes(args);
+  const WeightView table = ViewOf(args.table);
+  Run(args.step.tokens, 8, [&](int64_t begin, int64_t end, const Worker&) {
+    for (int64_t t = begin; t < end; ++t) {
+      EmbedRow(table, args.step.token_ids[t], args.scale, args.out, t);
+    }
+  });
+}
+
+void CpuDevice::Gemm(const GemmArgs& args) {
+  DCheckShapes(args);
+  if (args.a.rows == 0) return;
+  GemmJob job;
+  job.weight = ViewOf(args.weight);
+  job.bias = args.bias;
+  job.scale = args.scale;
+  job.packed_a = gemm_scratch_.data();
+  const bool has_amx = kernels_ == &kAmxKernels;
+  const GemmPlan plan =
+      SelectGemm(args.a.rows, job.weight.n, job.weight.padded_k, has_amx, pool_.workers());
+  job.path = plan.path;
+  const int64_t panels = RoundUp(job.weight.n, kPanelColumns) / kPanelColumns;
+  const int64_t column_units = RoundUp(job.weight.padded_k, kPackColumns) / kPackColumns;
+  for (int64_t row = 0; row < args.a.rows; row += plan.chunk_rows) {
+    const int64_t rows = std::min(plan.chunk_rows, args.a.rows - row);
+    job.a = args.a.Rows(rows);
+    job.a.data = RowBytes(args.a, row);
+    job.out = args.out.Rows(rows);
+    job.out.data = RowBytes(args.out, row);
+    Run(kernels_->pack_a, job, RoundUp(rows, 16) / 16 * column_units, kPackUnitsPerTile);
+    Run(kernels_->gemm, job, panels, plan.panels_per_tile);
+  }
+}
+
+void CpuDevice::GatherRows(const GatherRowsArgs& args) {
+  DCheckShapes(args);
+  const int64_t row_bytes = args.x.cols * DTypeBytes(args.x.dtype);
+  Run(args.out.rows, 16, [&](int64_t begin, int64_t end, const Worker&) {
+    for (int64_t r = begin; r < end; ++r) {
+      std::memcpy(RowBytes(args.out, r), RowBytes(args.x, args.index[r]), row_bytes);
+    }
+  });
+}
+
+}  // namespace baram::cpu

@@ -1,0 +1,30 @@
+// How a GEMM is cut and which kernel computes it: a pure function of shapes and machine.
+#ifndef BARAM_KERNELS_CPU_GEMM_SELECT_H_
+#define BARAM_KERNELS_CPU_GEMM_SELECT_H_
+
+#include <cstdint>
+#include <string>
+
+#include "kernels/cpu/jobs.h"
+
+namespace baram::cpu {
+
+// Bytes for the packed rows of `a`, shared by all workers. Committed as far as it is used.
+inline constexpr int64_t kGemmScratchBytes = int64_t{32} << 20;
+
+struct GemmPlan {
+  GemmPath path = GemmPath::kFma;
+  int64_t chunk_rows = 0;       // rows of `a` that are packed and multiplied at a time
+  int64_t panels_per_tile = 1;  // panels of 16 columns that a worker takes at a time
+  bool operator==(const GemmPlan&) const = default;
+};
+
+// The choice never changes a bit of the result: all paths add in the same order.
+GemmPlan SelectGemm(int64_t rows, int64_t n, int64_t padded_k, bool has_amx, int32_t workers);
+
+// "amx, 512 rows, 8 panels".
+std::string ToString(const GemmPlan& plan);
+
+}  // namespace baram::cpu
+
+#endif  // BARAM_KERNELS_CPU_GEMM_SELECT_H_
