@@ -15,9 +15,9 @@
 namespace baram::server {
 
 struct ErrorFacts {
-  std::string field;      // the request's field at fault by its native path, "sampling.top_p"
-  std::string reason;     // one upper-case word, "SERVER_OVERLOADED"
-  int64_t retry_ms = -1;  // a retry after that long can work; -1: a retry is useless
+  std::string field = {};   // the request's field at fault by its native path, "sampling.top_p"
+  std::string reason = {};  // one upper-case word, "SERVER_OVERLOADED"
+  int64_t retry_ms = -1;    // a retry after that long can work; -1: a retry is useless
 };
 
 // Empty facts for a status that carries none.

@@ -97,20 +97,6 @@ std::string DescribeSettings(const Config& config);
 
 EngineConfig ToEngineConfig(const Config& config);
 
-// The name a folder is served under by default: `org/name` inside a Hugging Face cache, else the
-// folder's own name.
-std::string DefaultModelName(const std::string& folder);
-
-// "127.0.0.1:8000" or "[::1]:8000" in its parts.
-struct Endpoint {
-  std::string host;
-  uint16_t port = 0;
-};
-absl::StatusOr<Endpoint> ParseEndpoint(std::string_view text);
-
-// The closest of `known` if it is near enough to `word` to be a slip of the fingers, else empty.
-std::string_view Nearest(std::string_view word, std::span<const std::string_view> known);
-
 }  // namespace baram::server
 
 #endif  // BARAM_SERVER_SETTINGS_H_

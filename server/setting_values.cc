@@ -1,0 +1,118 @@
+// How the values of settings are read and written: byte sizes, endpoints, names.
+#include "server/setting_values.h"
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/ascii.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
+
+namespace baram::server {
+
+std::string FormatNumber(double v) {
+  if (v == std::floor(v) && std::abs(v) < 1e15) return absl::StrCat(static_cast<int64_t>(v));
+  return absl::StrCat(v);
+}
+
+std::string FormatBytes(int64_t v) {
+  constexpr std::pair<int, std::string_view> kUnits[] = {{30, "GiB"}, {20, "MiB"}, {10, "KiB"}};
+  for (const auto& [shift, unit] : kUnits) {
+    if (v != 0 && v % (1LL << shift) == 0) {
+      return absl::StrCat(v >> shift, absl::string_view(unit.data(), unit.size()));
+    }
+  }
+  return absl::StrCat(v);
+}
+
+// "4GiB", "500MB", "4g", "1024".
+std::optional<int64_t> ParseBytes(std::string text) {
+  constexpr std::pair<std::string_view, double> kSuffixes[] = {
+      {"kib", 1024.0},   {"mib", 1048576.0}, {"gib", 1073741824.0}, {"tib", 1099511627776.0},
+      {"kb", 1e3},       {"mb", 1e6},        {"gb", 1e9},           {"tb", 1e12},
+      {"k", 1024.0},     {"m", 1048576.0},   {"g", 1073741824.0},   {"t", 1099511627776.0},
+      {"b", 1},
+  };
+  absl::AsciiStrToLower(&text);
+  double scale = 1;
+  for (const auto& [suffix, factor] : kSuffixes) {
+    if (text.size() > suffix.size() && text.ends_with(suffix)) {
+      text.resize(text.size() - suffix.size());
+      scale = factor;
+      break;
+    }
+  }
+  double value = 0;
+  if (!absl::SimpleAtod(text, &value) || !std::isfinite(value) || std::abs(value) > kMaxSettingBytes) {
+    return std::nullopt;
+  }
+  return static_cast<int64_t>(value * scale);
+}
+
+std::string DefaultModelName(const std::string& folder) {
+  std::error_code failed;
+  std::filesystem::path path = std::filesystem::absolute(folder, failed).lexically_normal();
+  if (failed) path = folder;
+  if (path.filename().empty()) path = path.parent_path();
+  // A Hugging Face cache: models--org--name/snapshots/<revision>.
+  constexpr std::string_view kPrefix = "models--";
+  for (const auto& part : path) {
+    const std::string name = part.string();
+    if (!name.starts_with(kPrefix)) continue;
+    return absl::StrReplaceAll(name.substr(kPrefix.size()), {{"--", "/"}});
+  }
+  return path.filename().string();
+}
+
+absl::StatusOr<Endpoint> ParseEndpoint(std::string_view text) {
+  const auto fail = [&] {
+    return absl::InvalidArgumentError(
+        absl::StrCat("\"", std::string(text), "\" is not HOST:PORT, as in 127.0.0.1:8000."));
+  };
+  const size_t colon = text.rfind(':');
+  if (colon == std::string_view::npos || colon == 0) return fail();
+  Endpoint endpoint;
+  endpoint.host = std::string(text.substr(0, colon));
+  const bool bracketed = endpoint.host.front() == '[' && endpoint.host.back() == ']';
+  if (bracketed) endpoint.host = endpoint.host.substr(1, endpoint.host.size() - 2);
+  if (endpoint.host.empty()) return fail();
+  if (!bracketed && endpoint.host.find(':') != std::string::npos) return fail();
+  int32_t port = -1;
+  if (!absl::SimpleAtoi(std::string(text.substr(colon + 1)), &port) || port < 0 || port > 65535) {
+    return fail();
+  }
+  endpoint.port = static_cast<uint16_t>(port);
+  return endpoint;
+}
+
+std::string_view Nearest(std::string_view word, std::span<const std::string_view> known) {
+  std::string_view best;
+  size_t best_distance = std::max<size_t>(2, word.size() / 4) + 1;
+  std::vector<size_t> row;
+  for (const std::string_view candidate : known) {
+    // Levenshtein distance, one row of the table at a time.
+    row.resize(candidate.size() + 1);
+    for (size_t j = 0; j <= candidate.size(); ++j) row[j] = j;
+    for (size_t i = 1; i <= word.size(); ++i) {
+      size_t diagonal = row[0];
+      row[0] = i;
+      for (size_t j = 1; j <= candidate.size(); ++j) {
+        const size_t replaced = diagonal + (word[i - 1] == candidate[j - 1] ? 0 : 1);
+        diagonal = row[j];
+        row[j] = std::min({replaced, row[j] + 1, row[j - 1] + 1});
+      }
+    }
+    if (row.back() < best_distance) {
+      best_distance = row.back();
+      best = candidate;
+    }
+  }
+  return best;
+}
+
+}  // namespace baram::server

@@ -1,0 +1,39 @@
+// How the values of settings are read and written: byte sizes, endpoints, names.
+#ifndef BARAM_SERVER_SETTING_VALUES_H_
+#define BARAM_SERVER_SETTING_VALUES_H_
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "absl/status/statusor.h"
+
+namespace baram::server {
+
+inline constexpr double kMaxSettingBytes = 1LL << 50;
+
+// "4GiB", "500MB", "4g", "1024".
+std::optional<int64_t> ParseBytes(std::string text);
+// The largest unit that keeps the number whole: "8MiB".
+std::string FormatBytes(int64_t bytes);
+std::string FormatNumber(double value);
+
+// The name a folder is served under by default: `org/name` inside a Hugging Face cache, else the
+// folder's own name.
+std::string DefaultModelName(const std::string& folder);
+
+// "127.0.0.1:8000" or "[::1]:8000" in its parts.
+struct Endpoint {
+  std::string host;
+  uint16_t port = 0;
+};
+absl::StatusOr<Endpoint> ParseEndpoint(std::string_view text);
+
+// The closest of `known` if it is near enough to `word` to be a slip of the fingers, else empty.
+std::string_view Nearest(std::string_view word, std::span<const std::string_view> known);
+
+}  // namespace baram::server
+
+#endif  // BARAM_SERVER_SETTING_VALUES_H_
