@@ -34,13 +34,13 @@ struct RopeSpec {
   double attention_factor = 0;    // YaRN; 0: from mscale and factor
   double mscale = 0;
   double mscale_all_dim = 0;
-  bool truncate = true;           // YaRN: round the ramp's ends
+  bool truncate = true;  // YaRN: round the ramp's ends
   bool operator==(const RopeSpec&) const = default;
 };
 
 struct LayerSpec {
-  int32_t window = 0;       // 0: full attention; W: W keys, the token's own included
-  int32_t rope = 0;         // index into ModelSpec::ropes, -1: no rotation
+  int32_t window = 0;  // 0: full attention; W: W keys, the token's own included
+  int32_t rope = 0;    // index into ModelSpec::ropes, -1: no rotation
   float attention_scale = 0;
   NormKind qk_norm = NormKind::kNone;  // per head, before rotation
   bool qkv_bias = false;
@@ -79,9 +79,9 @@ struct ModelSpec {
   std::string architecture;  // "Qwen3ForCausalLM", as config.json spells it
   std::string family;        // "Qwen3", for people
   int32_t hidden = 0;
-  int32_t vocab_size = 0;    // rows of the embedding, padding included
-  int32_t max_positions = 0; // the context the checkpoint was made for
-  HeadShape head;            // the same for every layer
+  int32_t vocab_size = 0;     // rows of the embedding, padding included
+  int32_t max_positions = 0;  // the context the checkpoint was made for
+  HeadShape head;             // the same for every layer
   std::vector<LayerSpec> layers;
   std::vector<RopeSpec> ropes;
   float norm_eps = 1e-6f;

@@ -16,7 +16,7 @@ namespace baram {
 
 // Norm weights and biases are fp32 device vectors; null where the spec has none.
 struct LayerWeights {
-  PackedWeight qkv;      // n = (heads + 2 kv_heads) * head_dim
+  PackedWeight qkv;  // n = (heads + 2 kv_heads) * head_dim
   PackedWeight o;
   PackedWeight gate_up;  // n = 2 * ffn: gate, then up
   PackedWeight down;
@@ -62,13 +62,17 @@ struct LoadOptions {
   std::function<void(int64_t, int64_t)> progress;
 };
 
-// Reads the safetensors of `folder`. Pages of the files are dropped as they are consumed, so the peak
-// is the packed weights plus one tensor per thread.
-absl::StatusOr<std::unique_ptr<Weights>> LoadWeights(const std::string& folder, const ModelSpec& spec,
-                                                     Device& device, const LoadOptions& options);
+// Reads the safetensors of `folder`. NotFound: there are none. InvalidArgument: a file is broken,
+// or its tensors are not those the spec expects. Unimplemented: their type is not supported.
+// ResourceExhausted: the device has no memory for them. Peak memory is the packed weights and a few
+// megabytes a thread. Two kinds of tensor may be left over: rotary frequencies, which are made from
+// the spec, and the head of a tied model if it equals the embedding.
+absl::StatusOr<std::unique_ptr<Weights>> LoadWeights(const std::string& folder,
+                                                     const ModelSpec& spec, Device& device,
+                                                     const LoadOptions& options);
 
 // Random weights of the spec's shapes, for benchmarks and tests without a checkpoint. The same seed
-// gives the same weights on every device. With the trace device nothing is allocated.
+// gives the same weights on every device.
 absl::StatusOr<std::unique_ptr<Weights>> RandomWeights(const ModelSpec& spec, Device& device,
                                                        int32_t positions, uint64_t seed);
 

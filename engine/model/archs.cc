@@ -1,0 +1,365 @@
+// The model families: from a config.json to a ModelSpec. Each family starts from another and states
+// the difference. Facts are those of the reference library's configuration and modeling files; what
+// config.json says always wins, and what it leaves out is what the reference assumes.
+#include "engine/model/archs.h"
+
+#include <algorithm>
+#include <cmath>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "engine/model/rope_config.h"
+
+namespace baram {
+namespace {
+
+// Far past any model, and small enough that no product of them overflows 64 bits.
+constexpr int64_t kMaxHidden = int64_t{1} << 20;
+constexpr int64_t kMaxFfn = int64_t{1} << 22;
+constexpr int64_t kMaxVocab = int64_t{1} << 24;
+constexpr int64_t kMaxLayers = 1024;
+constexpr int64_t kMaxHeads = 4096;
+constexpr int64_t kMaxHeadDim = 256;
+constexpr int64_t kMaxPositions = int64_t{1} << 27;
+constexpr double kMaxScale = 1e6;  // of the multipliers
+
+// How a family names and defaults what every decoder has.
+struct LlamaFields {
+  const char* layers = "num_hidden_layers";
+  const char* norm_eps = "rms_norm_eps";
+  double default_norm_eps = 1e-6;
+  const char* activation = "hidden_act";
+  const char* default_activation = "silu";
+  int64_t default_head_dim = 0;  // 0: hidden_size / num_attention_heads
+  bool default_tied = false;
+};
+
+Activation ReadActivation(const JsonFields& config, const LlamaFields& fields) {
+  const std::string name = config.TextOr(fields.activation, fields.default_activation);
+  if (name == "silu" || name == "swish") return Activation::kSilu;
+  if (name == "gelu_pytorch_tanh" || name == "gelu_new") return Activation::kGeluTanh;
+  config.RefuseUnsupported(fields.activation, "supported are silu and gelu_pytorch_tanh");
+  return Activation::kSilu;
+}
+
+// Options that would change the result and that no family here has.
+void RefuseForeignOptions(const JsonFields& config) {
+  if (config.Has("quantization_config")) {
+    config.RefuseUnsupported("quantization_config", "serve a bf16, f16 or f32 checkpoint");
+  }
+  for (const char* name : {"num_experts", "num_local_experts", "n_routed_experts"}) {
+    if (config.IntOr(name, 0, kMaxHidden, 0) > 0) {
+      config.RefuseUnsupported(name, "mixtures of experts are not built yet");
+    }
+  }
+  for (const char* name : {"attn_logit_softcapping", "final_logit_softcapping"}) {
+    if (config.Has(name)) config.RefuseUnsupported(name, "only null is");
+  }
+  if (config.Has("kv_lora_rank")) {
+    config.RefuseUnsupported("kv_lora_rank", "latent attention is not built yet");
+  }
+  if (config.Has("vision_config")) {
+    config.RefuseUnsupported("vision_config", "only text models are");
+  }
+  if (config.BoolOr("use_bidirectional_attention", false)) {
+    config.RefuseUnsupported("use_bidirectional_attention", "only causal attention is");
+  }
+}
+
+HeadShape ReadHeads(const JsonFields& config, int64_t hidden, const LlamaFields& fields) {
+  HeadShape head;
+  head.heads = config.Int("num_attention_heads", 1, kMaxHeads);
+  head.kv_heads = config.IntOr("num_key_value_heads", 1, kMaxHeads, head.heads);
+  if (head.heads % head.kv_heads != 0) {
+    config.Refuse("num_key_value_heads",
+                  absl::StrCat("must divide num_attention_heads, and ", head.kv_heads,
+                               " does not divide ", head.heads));
+  }
+  const bool derived = !config.Has("head_dim") && fields.default_head_dim == 0;
+  if (derived && hidden % head.heads != 0) {
+    config.Refuse("hidden_size", absl::StrCat("must be a multiple of num_attention_heads where "
+                                              "head_dim is absent, and ",
+                                              hidden, " is not one of ", head.heads));
+  }
+  const int64_t fallback = derived ? hidden / head.heads : fields.default_head_dim;
+  const int64_t head_dim = config.IntOr("head_dim", 1, kMaxHidden, fallback);
+  if (head_dim % 2 != 0 || head_dim > kMaxHeadDim) {
+    const std::string supported = absl::StrCat("head sizes are even and at most ", kMaxHeadDim);
+    if (config.Has("head_dim")) {
+      config.RefuseUnsupported("head_dim", supported);
+    } else {
+      config.RefuseUnsupported("num_attention_heads",
+                               absl::StrCat("it makes heads of ", head_dim, ", and ", supported));
+    }
+  }
+  head.head_dim = static_cast<int32_t>(std::min(head_dim, kMaxHeadDim));
+  return head;
+}
+
+RopeDefaults DefaultsOf(const ModelSpec& spec) {
+  return {.head_dim = spec.head.head_dim, .max_positions = spec.max_positions};
+}
+
+float DefaultAttentionScale(const HeadShape& head) {
+  return static_cast<float>(1.0 / std::sqrt(static_cast<double>(head.head_dim)));
+}
+
+// Pre-norm, grouped-query attention with half-split RoPE, SwiGLU, biases if asked for.
+ModelSpec ReadLlama(const JsonFields& config, const LlamaFields& fields) {
+  RefuseForeignOptions(config);
+  ModelSpec spec;
+  spec.hidden = config.Int("hidden_size", 1, kMaxHidden);
+  spec.vocab_size = config.Int("vocab_size", 1, kMaxVocab);
+  spec.max_positions = config.Int("max_position_embeddings", 1, kMaxPositions);
+  spec.head = ReadHeads(config, spec.hidden, fields);
+  spec.norm_eps =
+      static_cast<float>(config.NumberOr(fields.norm_eps, 0.0, 1.0, fields.default_norm_eps));
+  spec.tied_head = config.BoolOr("tie_word_embeddings", fields.default_tied);
+  spec.ropes = {ReadRope(config, DefaultsOf(spec))};
+
+  LayerSpec layer;
+  layer.attention_scale = DefaultAttentionScale(spec.head);
+  layer.qkv_bias = layer.o_bias = config.BoolOr("attention_bias", false);
+  layer.mlp_bias = config.BoolOr("mlp_bias", false);
+  layer.ffn = config.Int("intermediate_size", 1, kMaxFfn);
+  layer.activation = ReadActivation(config, fields);
+  spec.layers.assign(config.Int(fields.layers, 1, kMaxLayers), layer);
+  return spec;
+}
+
+ModelSpec Llama(const JsonFields& config) { return ReadLlama(config, {}); }
+
+// How many keys a token of a windowed layer sees, its own included; 0 where the file says null.
+int32_t ReadWindow(const JsonFields& config) {
+  constexpr int64_t kReferenceDefault = 4096;
+  if (config.IsNull("sliding_window")) return 0;
+  return static_cast<int32_t>(config.IntOr("sliding_window", 1, kMaxPositions, kReferenceDefault));
+}
+
+// `layer_types` as one "is windowed" a layer; nothing where the file has no such list.
+std::optional<std::vector<bool>> ReadLayerTypes(const JsonFields& config, size_t layers) {
+  if (!config.Has("layer_types")) return std::nullopt;
+  const std::vector<std::string> types = config.Texts("layer_types");
+  std::vector<bool> windowed(layers, false);
+  if (types.size() != layers) {
+    config.Refuse("layer_types", absl::StrCat("names ", types.size(), " layers of ", layers));
+    return windowed;
+  }
+  for (size_t i = 0; i < layers; ++i) {
+    windowed[i] = types[i] == "sliding_attention";
+    if (!windowed[i] && types[i] != "full_attention") {
+      config.Refuse("layer_types", absl::StrCat("has \"", types[i], "\" for layer ", i,
+                                                "; known are full_attention and "
+                                                "sliding_attention"));
+    }
+  }
+  return windowed;
+}
+
+// Every `period`-th layer is global, the others are windowed.
+std::vector<bool> PeriodicWindows(size_t layers, int64_t period) {
+  std::vector<bool> windowed(layers);
+  for (size_t i = 0; i < layers; ++i) windowed[i] = (static_cast<int64_t>(i) + 1) % period != 0;
+  return windowed;
+}
+
+void SetWindows(const JsonFields& config, const std::vector<bool>& windowed, int32_t window,
+                ModelSpec& spec) {
+  for (size_t i = 0; i < spec.layers.size(); ++i) {
+    if (!windowed[i]) continue;
+    if (window == 0)
+      config.Refuse("sliding_window", "gives no window, but some layers are windowed");
+    spec.layers[i].window = window;
+  }
+}
+
+// Llama with a window on every layer.
+ModelSpec Mistral(const JsonFields& config) {
+  ModelSpec spec = Llama(config);
+  const int32_t window = ReadWindow(config);
+  for (LayerSpec& layer : spec.layers) layer.window = window;
+  // The reference's Mistral ignores layer_types; a file that relies on them is of another family.
+  const auto types = ReadLayerTypes(config, spec.layers.size());
+  if (types && *types != std::vector<bool>(spec.layers.size(), window > 0)) {
+    config.RefuseUnsupported("layer_types", "Mistral's layers are all alike");
+  }
+  return spec;
+}
+
+// Qwen's windows: from layer `max_window_layers` on, if switched on at all.
+void ReadQwenWindows(const JsonFields& config, ModelSpec& spec) {
+  const int32_t window = config.BoolOr("use_sliding_window", false) ? ReadWindow(config) : 0;
+  auto windowed = ReadLayerTypes(config, spec.layers.size());
+  if (!windowed) {
+    const int64_t first = config.IntOr("max_window_layers", 0, kMaxLayers, 28);
+    windowed.emplace(spec.layers.size(), false);
+    for (size_t i = first; window > 0 && i < windowed->size(); ++i) (*windowed)[i] = true;
+  }
+  SetWindows(config, *windowed, window, spec);
+}
+
+// Llama with biases on q, k and v alone, and Qwen's windows.
+ModelSpec Qwen2(const JsonFields& config) {
+  ModelSpec spec = Llama(config);
+  for (LayerSpec& layer : spec.layers) {
+    layer.qkv_bias = true;
+    layer.o_bias = layer.mlp_bias = false;
+  }
+  ReadQwenWindows(config, spec);
+  return spec;
+}
+
+// Llama with per-head query and key norms, and Qwen's windows.
+ModelSpec Qwen3(const JsonFields& config) {
+  ModelSpec spec = ReadLlama(config, {.default_head_dim = 128});
+  for (LayerSpec& layer : spec.layers) layer.qk_norm = NormKind::kPlain;
+  ReadQwenWindows(config, spec);
+  return spec;
+}
+
+// EXAONE 3.x is Llama under names of its own.
+ModelSpec Exaone(const JsonFields& config) {
+  ModelSpec spec = ReadLlama(config, {.layers = "num_layers",
+                                      .norm_eps = "layer_norm_epsilon",
+                                      .default_norm_eps = 1e-5,
+                                      .activation = "activation_function",
+                                      .default_tied = true});
+  TensorNames& names = spec.names;
+  names.embedding = "transformer.wte";
+  names.final_norm = "transformer.ln_f";
+  names.q = "transformer.h.{}.attn.attention.q_proj";
+  names.k = "transformer.h.{}.attn.attention.k_proj";
+  names.v = "transformer.h.{}.attn.attention.v_proj";
+  names.o = "transformer.h.{}.attn.attention.out_proj";
+  names.pre_attention = "transformer.h.{}.ln_1";
+  names.pre_mlp = "transformer.h.{}.ln_2";
+  names.gate = "transformer.h.{}.mlp.c_fc_0";
+  names.up = "transformer.h.{}.mlp.c_fc_1";
+  names.down = "transformer.h.{}.mlp.c_proj";
+  return spec;
+}
+
+// EXAONE 4's windows without layer_types: `sliding_window_pattern` is a period, or letters L and G
+// that repeat, after which the last layer is global whatever its letter.
+std::vector<bool> ReadExaone4Pattern(const JsonFields& config, size_t layers) {
+  const char* field = "sliding_window_pattern";
+  if (!config.IsText(field)) {
+    return PeriodicWindows(layers, config.IntOr(field, 1, kMaxLayers, 4));
+  }
+  const std::string letters = config.TextOr(field, "");
+  std::vector<bool> windowed(layers, false);
+  if (letters.empty() || letters.find_first_not_of("LG") != std::string::npos) {
+    config.Refuse(field, "must be a number or the letters L and G, such as LLLG");
+    return windowed;
+  }
+  for (size_t i = 0; i + 1 < layers; ++i) windowed[i] = letters[i % letters.size()] == 'L';
+  return windowed;
+}
+
+// Llama with per-head norms, and norms after the sub-layers in the place of those before. Where
+// there are windows, layers without one have no rotation either.
+ModelSpec Exaone4(const JsonFields& config) {
+  ModelSpec spec = ReadLlama(config, {.default_norm_eps = 1e-5});
+  for (LayerSpec& layer : spec.layers) {
+    layer.qk_norm = NormKind::kPlain;
+    layer.pre_attention = layer.pre_mlp = NormKind::kNone;
+    layer.post_attention = layer.post_mlp = NormKind::kPlain;
+  }
+  spec.names.post_attention = "model.layers.{}.post_attention_layernorm";
+  spec.names.post_mlp = "model.layers.{}.post_feedforward_layernorm";
+
+  const int32_t window = ReadWindow(config);
+  auto windowed = ReadLayerTypes(config, spec.layers.size());
+  if (!windowed) {
+    windowed = window > 0 ? ReadExaone4Pattern(config, spec.layers.size())
+                          : std::vector<bool>(spec.layers.size(), false);
+  }
+  SetWindows(config, *windowed, window, spec);
+  for (LayerSpec& layer : spec.layers) {
+    if (window > 0 && layer.window == 0) layer.rope = -1;
+  }
+  return spec;
+}
+
+// Llama with four multipliers and, if asked for, norms after the sub-layers too.
+ModelSpec HyperClovaX(const JsonFields& config) {
+  ModelSpec spec = Llama(config);
+  const auto multiplier = [&](const char* name, double fallback) {
+    return static_cast<float>(config.NumberOr(name, -kMaxScale, kMaxScale, fallback));
+  };
+  spec.embedding_scale = multiplier("embedding_multiplier", 1.0);
+  spec.logit_scale = multiplier("logits_scaling", 1.0);
+  for (LayerSpec& layer : spec.layers) {
+    layer.attention_scale = multiplier("attention_multiplier", layer.attention_scale);
+    layer.residual_scale = multiplier("residual_multiplier", 1.0);
+  }
+  // Libraries disagree on the default, so the file must say.
+  if (!config.Has("use_post_norm")) config.Refuse("use_post_norm", "is missing");
+  if (config.BoolOr("use_post_norm", false)) {
+    for (LayerSpec& layer : spec.layers) {
+      layer.post_attention = layer.post_mlp = NormKind::kPlain;
+    }
+    spec.names.post_attention = "model.layers.{}.post_norm1";
+    spec.names.post_mlp = "model.layers.{}.post_norm2";
+  }
+  return spec;
+}
+
+// Llama with norms before and after both sub-layers and per head, all about zero; tanh GELU; an
+// embedding times the root of its size; five windowed layers to a global one, each kind with its
+// own rotation; and a scale of the scores that does not follow from the head.
+ModelSpec Gemma3(const JsonFields& config) {
+  ModelSpec spec = ReadLlama(config, {.activation = "hidden_activation",
+                                      .default_activation = "gelu_pytorch_tanh",
+                                      .default_head_dim = 256,
+                                      .default_tied = true});
+  spec.final_norm = NormKind::kZeroCentred;
+  spec.embedding_scale = static_cast<float>(std::sqrt(static_cast<double>(spec.hidden)));
+
+  RopeDefaults global = DefaultsOf(spec);
+  global.theta = 1e6;
+  RopeDefaults local = DefaultsOf(spec);
+  local.theta_field = "rope_local_base_freq";
+  local.scaled = false;
+  spec.ropes = {ReadRope(config, global, "full_attention"),
+                ReadRope(config, local, "sliding_attention")};
+
+  auto windowed = ReadLayerTypes(config, spec.layers.size());
+  if (!windowed) {
+    windowed = PeriodicWindows(spec.layers.size(),
+                               config.IntOr("sliding_window_pattern", 1, kMaxLayers, 6));
+  }
+  SetWindows(config, *windowed, ReadWindow(config), spec);
+  const double query_scalar = config.NumberOr("query_pre_attn_scalar", 1e-6, kMaxScale, 256.0);
+  for (size_t i = 0; i < spec.layers.size(); ++i) {
+    LayerSpec& layer = spec.layers[i];
+    layer.mlp_bias = false;
+    layer.rope = (*windowed)[i] ? 1 : 0;
+    layer.attention_scale = static_cast<float>(1.0 / std::sqrt(query_scalar));
+    layer.qk_norm = layer.pre_attention = layer.post_attention = layer.pre_mlp = layer.post_mlp =
+        NormKind::kZeroCentred;
+  }
+  spec.names.post_attention = "model.layers.{}.post_attention_layernorm";
+  spec.names.pre_mlp = "model.layers.{}.pre_feedforward_layernorm";
+  spec.names.post_mlp = "model.layers.{}.post_feedforward_layernorm";
+  return spec;
+}
+
+constexpr Arch kArchs[] = {
+    {"LlamaForCausalLM", "Llama", Llama},
+    {"MistralForCausalLM", "Mistral", Mistral},
+    {"Qwen2ForCausalLM", "Qwen2", Qwen2},
+    {"Qwen3ForCausalLM", "Qwen3", Qwen3},
+    {"ExaoneForCausalLM", "EXAONE 3", Exaone},
+    {"Exaone4ForCausalLM", "EXAONE 4", Exaone4},
+    {"HyperCLOVAXForCausalLM", "HyperCLOVA X", HyperClovaX},
+    {"Gemma3ForCausalLM", "Gemma 3", Gemma3},
+};
+
+}  // namespace
+
+std::span<const Arch> Archs() { return kArchs; }
+
+}  // namespace baram

@@ -1,0 +1,23 @@
+// The model families: from a config.json to a ModelSpec.
+#ifndef BARAM_ENGINE_MODEL_ARCHS_H_
+#define BARAM_ENGINE_MODEL_ARCHS_H_
+
+#include <span>
+
+#include "engine/model/json_fields.h"
+#include "engine/model/spec.h"
+
+namespace baram {
+
+struct Arch {
+  const char* architecture;  // config.json's `architectures`
+  const char* family;        // for people
+  // Complaints go to the config; the spec is only good if it has none.
+  ModelSpec (*read)(const JsonFields& config);
+};
+
+std::span<const Arch> Archs();
+
+}  // namespace baram
+
+#endif  // BARAM_ENGINE_MODEL_ARCHS_H_

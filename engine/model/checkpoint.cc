@@ -1,0 +1,113 @@
+// Checkpoint: the tensors of a model folder, in one safetensors file or in shards with an index.
+#include "engine/model/checkpoint.h"
+
+#include <map>
+#include <string_view>
+#include <unordered_set>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "engine/model/json_fields.h"
+
+namespace baram {
+namespace {
+
+constexpr char kSingleFile[] = "model.safetensors";
+constexpr char kIndexFile[] = "model.safetensors.index.json";
+constexpr int64_t kMaxIndexBytes = int64_t{64} << 20;
+constexpr int kMaxIndexDepth = 4;
+constexpr size_t kMaxShards = 4096;
+
+// A shard must lie in the folder itself; that it may be a symlink is how Hugging Face's cache
+// works.
+bool IsPlainFileName(const std::string& name) {
+  return absl::EndsWith(name, ".safetensors") && name.find('/') == std::string::npos &&
+         name.find('\0') == std::string::npos && name.front() != '.';
+}
+
+}  // namespace
+
+absl::StatusOr<Checkpoint> Checkpoint::Open(const std::string& folder) {
+  Checkpoint checkpoint(folder);
+  absl::Status status = checkpoint.OpenFiles();
+  if (status.ok()) status = checkpoint.Index();
+  if (!status.ok()) return status;
+  return checkpoint;
+}
+
+absl::Status Checkpoint::OpenFiles() {
+  absl::StatusOr<SafetensorsFile> single = SafetensorsFile::Open(path_ + "/" + kSingleFile);
+  if (single.ok()) {
+    files_.push_back(*std::move(single));
+    return absl::OkStatus();
+  }
+  if (!absl::IsNotFound(single.status())) return single.status();
+  const std::string index_path = path_ + "/" + kIndexFile;
+  const absl::StatusOr<std::string> index = ReadSmallFile(index_path, kMaxIndexBytes);
+  if (index.ok()) return OpenShards(index_path, *index);
+  if (!absl::IsNotFound(index.status())) return index.status();
+  return absl::NotFoundError(
+      absl::StrCat(path_, ": has neither ", kSingleFile, " nor ", kIndexFile));
+}
+
+absl::Status Checkpoint::OpenShards(const std::string& index_path, const std::string& index) {
+  const auto complain = [&](auto... words) {
+    return absl::InvalidArgumentError(absl::StrCat(index_path, ": ", words...));
+  };
+  const absl::StatusOr<nlohmann::json> object = ParseJsonObject(index_path, index, kMaxIndexDepth);
+  if (!object.ok()) return object.status();
+  const auto weight_map = object->find("weight_map");
+  if (weight_map == object->end() || !weight_map->is_object() || weight_map->empty()) {
+    return complain("weight_map is missing or not an object of tensor and file names");
+  }
+  std::map<std::string, std::vector<std::string>> tensors_of;  // by file
+  for (const auto& [tensor, file] : weight_map->items()) {
+    if (!file.is_string() || file.get_ref<const std::string&>().empty() ||
+        !IsPlainFileName(file.get_ref<const std::string&>())) {
+      return complain("weight_map gives tensor ", tensor, " the file ", file.dump(-1, ' ', true),
+                      ", which is not the name of a .safetensors file beside the index");
+    }
+    tensors_of[file.get<std::string>()].push_back(tensor);
+  }
+  if (tensors_of.size() > kMaxShards) return complain("names more than ", kMaxShards, " files");
+  files_.reserve(tensors_of.size());
+  for (const auto& [name, tensors] : tensors_of) {
+    absl::StatusOr<SafetensorsFile> file = SafetensorsFile::Open(path_ + "/" + name);
+    if (absl::IsNotFound(file.status())) {
+      return complain("names ", name, " for tensor ", tensors.front(),
+                      ", and there is no such file");
+    }
+    if (!file.ok()) return file.status();
+    std::unordered_set<std::string_view> held;
+    for (const TensorEntry& entry : file->tensors()) held.insert(entry.name);
+    for (const std::string& tensor : tensors) {
+      if (!held.contains(tensor)) {
+        return complain("says that ", name, " holds tensor ", tensor, ", which it does not");
+      }
+    }
+    files_.push_back(*std::move(file));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Checkpoint::Index() {
+  for (const SafetensorsFile& file : files_) {
+    for (const TensorEntry& entry : file.tensors()) {
+      const auto [known, fresh] = tensors_.emplace(entry.name, StoredTensor{&file, &entry});
+      if (!fresh) {
+        return absl::InvalidArgumentError(absl::StrCat("tensor ", entry.name, " is both in ",
+                                                       known->second.file->path(), " and in ",
+                                                       file.path()));
+      }
+    }
+  }
+  return absl::OkStatus();
+}
+
+StoredTensor Checkpoint::Find(const std::string& name) const {
+  const auto found = tensors_.find(name);
+  return found == tensors_.end() ? StoredTensor{} : found->second;
+}
+
+}  // namespace baram

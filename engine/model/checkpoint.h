@@ -1,0 +1,47 @@
+// Checkpoint: the tensors of a model folder, in one safetensors file or in shards with an index.
+#ifndef BARAM_ENGINE_MODEL_CHECKPOINT_H_
+#define BARAM_ENGINE_MODEL_CHECKPOINT_H_
+
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "engine/model/safetensors.h"
+
+namespace baram {
+
+// Where a tensor is. Views of the checkpoint.
+struct StoredTensor {
+  const SafetensorsFile* file = nullptr;
+  const TensorEntry* entry = nullptr;
+};
+
+// Opens `model.safetensors`, or what `model.safetensors.index.json` names; no other file is
+// touched.
+class Checkpoint {
+ public:
+  // NotFound: the folder has neither. InvalidArgument: a file or the index is broken, or a tensor
+  // is not where the index says, or is there twice.
+  static absl::StatusOr<Checkpoint> Open(const std::string& folder);
+
+  // A null entry when there is none.
+  StoredTensor Find(const std::string& name) const;
+  const std::unordered_map<std::string, StoredTensor>& tensors() const { return tensors_; }
+  // The folder, for messages.
+  const std::string& path() const { return path_; }
+
+ private:
+  explicit Checkpoint(std::string path) : path_(std::move(path)) {}
+  absl::Status OpenFiles();
+  absl::Status OpenShards(const std::string& index_path, const std::string& index);
+  absl::Status Index();
+
+  std::string path_;
+  std::vector<SafetensorsFile> files_;  // filled once, before tensors_ points into it
+  std::unordered_map<std::string, StoredTensor> tensors_;
+};
+
+}  // namespace baram
+
+#endif  // BARAM_ENGINE_MODEL_CHECKPOINT_H_

@@ -1,0 +1,93 @@
+// Reads a Hugging Face model folder's config.json and generation_config.json into values. Entries
+// that name Python code (`auto_map`) are ignored: nothing from a folder is ever run.
+#include "engine/model/hf_config.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "engine/model/archs.h"
+#include "engine/model/json_fields.h"
+
+namespace baram {
+namespace {
+
+constexpr int64_t kMaxConfigBytes = int64_t{1} << 20;
+constexpr int kMaxConfigDepth = 32;
+
+absl::StatusOr<JsonFields> ReadFields(const std::string& path) {
+  absl::StatusOr<std::string> text = ReadSmallFile(path, kMaxConfigBytes);
+  if (!text.ok()) return text.status();
+  absl::StatusOr<nlohmann::json> object = ParseJsonObject(path, *text, kMaxConfigDepth);
+  if (!object.ok()) return object.status();
+  return JsonFields(path, *std::move(object));
+}
+
+// Adds the ids of an `eos_token_id`, one or a list, that are not there yet.
+void AddEosIds(const JsonFields& fields, std::vector<int32_t>& ids) {
+  for (const int64_t id : fields.Ints("eos_token_id", 0, std::numeric_limits<int32_t>::max())) {
+    if (std::find(ids.begin(), ids.end(), id) == ids.end()) {
+      ids.push_back(static_cast<int32_t>(id));
+    }
+  }
+}
+
+void ReadBosId(const JsonFields& fields, int32_t& id) {
+  id = static_cast<int32_t>(
+      fields.IntOr("bos_token_id", 0, std::numeric_limits<int32_t>::max(), id));
+}
+
+}  // namespace
+
+absl::StatusOr<ModelSpec> ReadModelSpec(const std::string& folder) {
+  absl::StatusOr<JsonFields> config = ReadFields(folder + "/config.json");
+  if (!config.ok()) return config.status();
+  const std::vector<std::string> names = config->Texts("architectures");
+  if (names.empty()) config->Refuse("architectures", "is missing or empty");
+  if (!config->status().ok()) return config->status();
+  for (const Arch& arch : Archs()) {
+    if (names.front() != arch.architecture) continue;
+    ModelSpec spec = arch.read(*config);
+    if (!config->status().ok()) return config->status();
+    spec.architecture = arch.architecture;
+    spec.family = arch.family;
+    return spec;
+  }
+  return absl::UnimplementedError(absl::StrCat(folder, "/config.json: architecture \"",
+                                               names.front(), "\" is not supported; supported are ",
+                                               absl::StrJoin(SupportedArchitectures(), ", ")));
+}
+
+absl::StatusOr<GenerationDefaults> ReadGenerationDefaults(const std::string& folder) {
+  GenerationDefaults defaults;
+  // config.json's EOS is the primary one; generation_config.json adds those of the chat format.
+  absl::StatusOr<JsonFields> config = ReadFields(folder + "/config.json");
+  if (!config.ok()) return config.status();
+  AddEosIds(*config, defaults.eos_ids);
+  ReadBosId(*config, defaults.bos_id);
+  if (!config->status().ok()) return config->status();
+
+  absl::StatusOr<JsonFields> generation = ReadFields(folder + "/generation_config.json");
+  if (absl::IsNotFound(generation.status())) return defaults;
+  if (!generation.ok()) return generation.status();
+  AddEosIds(*generation, defaults.eos_ids);
+  ReadBosId(*generation, defaults.bos_id);
+  defaults.temperature = generation->NumberOr("temperature", 0.0, 1e3, -1);
+  defaults.top_p = generation->NumberOr("top_p", 0.0, 1.0, -1);
+  defaults.min_p = generation->NumberOr("min_p", 0.0, 1.0, -1);
+  defaults.repetition_penalty = generation->NumberOr("repetition_penalty", 0.0, 1e3, -1);
+  defaults.top_k =
+      static_cast<int32_t>(generation->IntOr("top_k", 0, std::numeric_limits<int32_t>::max(), -1));
+  defaults.do_sample = generation->BoolOr("do_sample", defaults.do_sample);
+  if (!generation->status().ok()) return generation->status();
+  return defaults;
+}
+
+std::vector<std::string> SupportedArchitectures() {
+  std::vector<std::string> names;
+  for (const Arch& arch : Archs()) names.push_back(arch.architecture);
+  return names;
+}
+
+}  // namespace baram

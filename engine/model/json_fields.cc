@@ -1,0 +1,247 @@
+// JsonFields: typed, range-checked access to a JSON object whose author is not trusted.
+#include "engine/model/json_fields.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cmath>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace baram {
+namespace {
+
+using nlohmann::json;
+
+// A number as a person would write it.
+std::string ShowNumber(double value) { return json(value).dump(); }
+
+}  // namespace
+
+absl::StatusOr<std::string> ReadSmallFile(const std::string& path, int64_t max_bytes) {
+  // O_NONBLOCK: opening a pipe must not wait for its writer.
+  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (fd < 0) {
+    const std::string message = absl::StrCat(path, ": ", std::strerror(errno));
+    return errno == ENOENT ? absl::NotFoundError(message) : absl::InvalidArgumentError(message);
+  }
+  struct stat facts {};
+  std::string text;
+  absl::Status status;
+  if (fstat(fd, &facts) != 0 || !S_ISREG(facts.st_mode)) {
+    status = absl::InvalidArgumentError(absl::StrCat(path, ": not a regular file"));
+  } else if (facts.st_size > max_bytes) {
+    status = absl::InvalidArgumentError(
+        absl::StrCat(path, ": ", facts.st_size, " bytes long, at most ", max_bytes, " are read"));
+  } else {
+    text.resize(facts.st_size);
+    size_t have = 0;
+    while (have < text.size()) {
+      const ssize_t got = read(fd, text.data() + have, text.size() - have);
+      if (got < 0 && errno == EINTR) continue;
+      if (got <= 0) {
+        status = absl::InvalidArgumentError(absl::StrCat(path, ": could not be read to its end"));
+        break;
+      }
+      have += got;
+    }
+  }
+  close(fd);
+  if (!status.ok()) return status;
+  return text;
+}
+
+absl::StatusOr<json> ParseJsonObject(const std::string& path, const std::string& text,
+                                     int max_depth) {
+  bool too_deep = false;
+  const auto keep = [&](int depth, json::parse_event_t, json&) {
+    too_deep = too_deep || depth > max_depth;
+    return !too_deep;
+  };
+  json value;
+  try {
+    value = json::parse(text, keep);
+  } catch (const json::exception& error) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": not valid JSON: ", error.what()));
+  }
+  if (too_deep) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, ": nested more than ", max_depth, " deep"));
+  }
+  if (!value.is_object()) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": not a JSON object"));
+  }
+  return value;
+}
+
+JsonFields::JsonFields(std::string path, json object)
+    : path_(std::move(path)),
+      root_(std::make_shared<const json>(std::move(object))),
+      object_(root_.get()),
+      status_(std::make_shared<absl::Status>()) {}
+
+JsonFields::JsonFields(std::string path, std::string prefix, const json* object,
+                       std::shared_ptr<const json> root, std::shared_ptr<absl::Status> status)
+    : path_(std::move(path)),
+      prefix_(std::move(prefix)),
+      root_(std::move(root)),
+      object_(object),
+      status_(std::move(status)) {}
+
+const json* JsonFields::Find(const std::string& name) const {
+  const auto found = object_->find(name);
+  return found == object_->end() || found->is_null() ? nullptr : &*found;
+}
+
+bool JsonFields::Has(const std::string& name) const { return Find(name) != nullptr; }
+
+bool JsonFields::IsNull(const std::string& name) const {
+  const auto found = object_->find(name);
+  return found != object_->end() && found->is_null();
+}
+
+void JsonFields::Complain(absl::StatusCode code, const std::string& sentence) const {
+  if (status_->ok()) *status_ = absl::Status(code, absl::StrCat(path_, ": ", sentence));
+}
+
+void JsonFields::Refuse(const std::string& name, const std::string& complaint) const {
+  Complain(absl::StatusCode::kInvalidArgument, absl::StrCat(prefix_, name, " ", complaint));
+}
+
+void JsonFields::RefuseUnsupported(const std::string& name,
+                                   const std::string& what_is_supported) const {
+  Complain(
+      absl::StatusCode::kUnimplemented,
+      absl::StrCat(prefix_, name, " = ", Show(name), " is not supported; ", what_is_supported));
+}
+
+std::string JsonFields::Show(const std::string& name) const {
+  constexpr size_t kLongest = 80;
+  const json* value = Find(name);
+  if (value == nullptr) return "null";
+  std::string text = value->dump(-1, ' ', true);
+  if (text.size() > kLongest) text = text.substr(0, kLongest) + "...";
+  return text;
+}
+
+int64_t JsonFields::Int(const std::string& name, int64_t least, int64_t most) const {
+  if (!Has(name)) {
+    Refuse(name, "is missing");
+    return least;
+  }
+  return IntOr(name, least, most, least);
+}
+
+int64_t JsonFields::IntOr(const std::string& name, int64_t least, int64_t most,
+                          int64_t fallback) const {
+  const json* value = Find(name);
+  if (value == nullptr) return fallback;
+  // A float with a whole value is how some writers spell a large integer.
+  const double number = value->is_number() ? value->get<double>() : std::nan("");
+  if (!(number >= static_cast<double>(least) && number <= static_cast<double>(most)) ||
+      number != std::floor(number)) {
+    Refuse(name,
+           absl::StrCat("must be a whole number from ", least, " to ", most, ", not ", Show(name)));
+    return fallback;
+  }
+  return static_cast<int64_t>(number);
+}
+
+double JsonFields::NumberOr(const std::string& name, double least, double most,
+                            double fallback) const {
+  const json* value = Find(name);
+  if (value == nullptr) return fallback;
+  const double number = value->is_number() ? value->get<double>() : std::nan("");
+  if (!(number >= least && number <= most)) {
+    Refuse(name, absl::StrCat("must be a number from ", ShowNumber(least), " to ", ShowNumber(most),
+                              ", not ", Show(name)));
+    return fallback;
+  }
+  return number;
+}
+
+bool JsonFields::BoolOr(const std::string& name, bool fallback) const {
+  const json* value = Find(name);
+  if (value == nullptr) return fallback;
+  if (!value->is_boolean()) {
+    Refuse(name, absl::StrCat("must be true or false, not ", Show(name)));
+    return fallback;
+  }
+  return value->get<bool>();
+}
+
+std::string JsonFields::TextOr(const std::string& name, const std::string& fallback) const {
+  const json* value = Find(name);
+  if (value == nullptr) return fallback;
+  if (!value->is_string()) {
+    Refuse(name, absl::StrCat("must be a text, not ", Show(name)));
+    return fallback;
+  }
+  return value->get<std::string>();
+}
+
+std::vector<std::string> JsonFields::Texts(const std::string& name) const {
+  std::vector<std::string> texts;
+  const json* value = Find(name);
+  if (value == nullptr) return texts;
+  bool good = value->is_array();
+  if (good) {
+    for (const json& element : *value) {
+      good = good && element.is_string();
+      if (good) texts.push_back(element.get<std::string>());
+    }
+  }
+  if (!good) Refuse(name, absl::StrCat("must be a list of texts, not ", Show(name)));
+  return texts;
+}
+
+std::vector<int64_t> JsonFields::Ints(const std::string& name, int64_t least, int64_t most) const {
+  std::vector<int64_t> numbers;
+  const json* value = Find(name);
+  if (value == nullptr) return numbers;
+  const json list = value->is_array() ? *value : json::array({*value});
+  for (const json& element : list) {
+    const bool good =
+        element.is_number_integer() &&
+        !(element.is_number_unsigned() && element.get<uint64_t>() > static_cast<uint64_t>(most)) &&
+        element.get<int64_t>() >= least && element.get<int64_t>() <= most;
+    if (!good) {
+      Refuse(name, absl::StrCat("must be whole numbers from ", least, " to ", most, ", not ",
+                                Show(name)));
+      break;
+    }
+    numbers.push_back(element.get<int64_t>());
+  }
+  return numbers;
+}
+
+bool JsonFields::IsObject(const std::string& name) const {
+  const json* value = Find(name);
+  return value != nullptr && value->is_object();
+}
+
+bool JsonFields::IsText(const std::string& name) const {
+  const json* value = Find(name);
+  return value != nullptr && value->is_string();
+}
+
+JsonFields JsonFields::Nothing() const {
+  static const json kNothing = json::object();
+  return JsonFields(path_, prefix_, &kNothing, root_, status_);
+}
+
+JsonFields JsonFields::Object(const std::string& name) const {
+  const json* value = Find(name);
+  if (value == nullptr) return Nothing();
+  if (!value->is_object()) {
+    Refuse(name, absl::StrCat("must be an object, not ", Show(name)));
+    return Nothing();
+  }
+  return JsonFields(path_, absl::StrCat(prefix_, name, "."), value, root_, status_);
+}
+
+}  // namespace baram

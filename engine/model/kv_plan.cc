@@ -1,0 +1,77 @@
+// KvPlan: how a model's layers share KV pages.
+#include "engine/model/kv_plan.h"
+
+#include <algorithm>
+#include <cstddef>
+
+#include "kernels/check.h"
+
+namespace baram {
+namespace {
+
+// The layers that see one window, in the model's order.
+struct Kind {
+  int32_t window = 0;
+  std::vector<size_t> layers;
+};
+
+std::vector<Kind> KindsOf(const ModelSpec& spec) {
+  std::vector<Kind> kinds;
+  for (size_t i = 0; i < spec.layers.size(); ++i) {
+    const int32_t window = spec.layers[i].window;
+    auto kind = std::find_if(kinds.begin(), kinds.end(),
+                             [&](const Kind& known) { return known.window == window; });
+    if (kind == kinds.end()) kind = kinds.insert(kinds.end(), Kind{window, {}});
+    kind->layers.push_back(i);
+  }
+  return kinds;
+}
+
+int32_t GroupsOf(const std::vector<Kind>& kinds, int32_t per_group) {
+  int32_t groups = 0;
+  for (const Kind& kind : kinds) {
+    groups += (static_cast<int32_t>(kind.layers.size()) + per_group - 1) / per_group;
+  }
+  return groups;
+}
+
+// Groups times layers is what a token costs, padding included: the least wins, and of equals the
+// one with the fewest page tables.
+int32_t ChooseLayersPerGroup(const std::vector<Kind>& kinds, int32_t layers) {
+  int32_t best = 0;
+  for (int32_t per_group = layers; per_group >= 1; --per_group) {
+    const int32_t groups = GroupsOf(kinds, per_group);
+    if (groups > kMaxKvGroups) break;  // fewer layers a group only make more groups
+    if (best == 0 || groups * per_group < GroupsOf(kinds, best) * best) best = per_group;
+  }
+  Check(best > 0, "a model has at most kMaxKvGroups different windows");
+  return best;
+}
+
+}  // namespace
+
+KvPlan PlanKv(const ModelSpec& spec, int32_t page_tokens) {
+  const std::vector<Kind> kinds = KindsOf(spec);
+  const int32_t layers = static_cast<int32_t>(spec.layers.size());
+  KvPlan plan;
+  plan.shape.head = spec.head;
+  plan.shape.page_tokens = page_tokens;
+  plan.shape.layers_per_group = ChooseLayersPerGroup(kinds, layers);
+  plan.layers.resize(layers);
+  for (const Kind& kind : kinds) {
+    for (size_t i = 0; i < kind.layers.size(); ++i) {
+      const int32_t index = static_cast<int32_t>(i) % plan.shape.layers_per_group;
+      if (index == 0) plan.groups.push_back({kind.window});
+      plan.layers[kind.layers[i]] = {static_cast<int32_t>(plan.groups.size()) - 1, index};
+    }
+  }
+  return plan;
+}
+
+double KvBytesPerToken(const KvPlan& plan, int64_t page_bytes) {
+  const auto unbounded = std::count_if(plan.groups.begin(), plan.groups.end(),
+                                       [](const KvGroup& group) { return group.window == 0; });
+  return static_cast<double>(unbounded) * static_cast<double>(page_bytes) / plan.shape.page_tokens;
+}
+
+}  // namespace baram

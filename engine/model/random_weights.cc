@@ -1,0 +1,72 @@
+// RandomWeights: weights drawn from a counter, so that any thread makes any row of them.
+#include <cmath>
+#include <string_view>
+
+#include "engine/model/weight_fill.h"
+#include "engine/model/weight_layout.h"
+#include "engine/model/weights.h"
+#include "kernels/float_types.h"
+
+namespace baram {
+namespace {
+
+// The finalizer of splitmix64: every bit of the result depends on every bit of the counter.
+uint64_t Mix(uint64_t x) {
+  x += 0x9e3779b97f4a7c15u;
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+  return x ^ (x >> 31);
+}
+
+// The key of a tensor's numbers: its name's, not its place's, so that a spec with one layer more
+// keeps the weights of the others.
+uint64_t TensorKey(uint64_t seed, std::string_view tensor) {
+  uint64_t key = Mix(seed);
+  for (const char c : tensor) key = Mix(key ^ static_cast<unsigned char>(c));
+  return key;
+}
+
+// Element `i` of a tensor, uniform in [-1, 1).
+float Uniform(uint64_t key, int64_t i) {
+  const uint64_t four = Mix(key + static_cast<uint64_t>(i / 4));
+  const auto bits = static_cast<int16_t>(four >> (16 * (i % 4)));
+  return static_cast<float>(bits) / 32768.0f;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Weights>> RandomWeights(const ModelSpec& spec, Device& device,
+                                                       int32_t positions, uint64_t seed) {
+  auto weights = std::make_unique<Weights>();
+  weights->spec = spec;
+  const WeightLayout layout = LayOutWeights(device.Info().weights, *weights);
+  absl::Status status = PlaceWeights(layout, positions, device, *weights);
+  if (!status.ok()) return status;
+
+  const WeightSource source{
+      .type = [](const WeightPart&) { return DType::kBF16; },
+      // Unit variance in, unit variance out: activations keep their size through any depth.
+      .read_rows =
+          [&](const WeightPart& part, int64_t k, int64_t begin, int64_t rows, void* out) {
+            const uint64_t key = TensorKey(seed, part.tensor);
+            const float scale = std::sqrt(3.0f / static_cast<float>(k));
+            auto* values = static_cast<uint16_t*>(out);
+            for (int64_t i = 0; i < rows * k; ++i) {
+              values[i] = BF16FromF32(scale * Uniform(key, begin * k + i));
+            }
+            return absl::OkStatus();
+          },
+      .read_vector =
+          [&](VectorKind kind, const WeightPart& part, float* out) {
+            const uint64_t key = TensorKey(seed, part.tensor);
+            const float centre = kind == VectorKind::kPlainNorm ? 1.0f : 0.0f;
+            for (int64_t i = 0; i < part.rows; ++i) out[i] = centre + 0.25f * Uniform(key, i);
+            return absl::OkStatus();
+          },
+  };
+  status = FillWeights(layout, source, device.Info().workers, nullptr, device, *weights);
+  if (!status.ok()) return status;
+  return weights;
+}
+
+}  // namespace baram

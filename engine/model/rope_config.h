@@ -1,0 +1,32 @@
+// Reads rotary embeddings from config.json, in the spelling of any year.
+#ifndef BARAM_ENGINE_MODEL_ROPE_CONFIG_H_
+#define BARAM_ENGINE_MODEL_ROPE_CONFIG_H_
+
+#include <string>
+
+#include "engine/model/json_fields.h"
+#include "engine/model/spec.h"
+
+namespace baram {
+
+// What applies where the file is silent.
+struct RopeDefaults {
+  int32_t head_dim = 0;
+  int32_t max_positions = 0;
+  double theta = 10000.0;
+  // Where the base of this table stands outside the rope object.
+  std::string theta_field = "rope_theta";
+  // False: `rope_scaling` is of another table.
+  bool scaled = true;
+};
+
+// The table of the layers of `layer_type` ("full_attention"; empty: the only table). Reads
+//   "rope_theta", "partial_rotary_factor" and "rope_scaling": {"type" or "rope_type", ...}
+//   "rope_parameters": {"rope_type", "rope_theta", ...}
+//   "rope_parameters": {"full_attention": {...}, "sliding_attention": {...}}
+RopeSpec ReadRope(const JsonFields& config, const RopeDefaults& defaults,
+                  const std::string& layer_type = "");
+
+}  // namespace baram
+
+#endif  // BARAM_ENGINE_MODEL_ROPE_CONFIG_H_

@@ -1,0 +1,63 @@
+// Safetensors: reads one .safetensors file whose author is not trusted.
+#ifndef BARAM_ENGINE_MODEL_SAFETENSORS_H_
+#define BARAM_ENGINE_MODEL_SAFETENSORS_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "kernels/tensor.h"
+
+namespace baram {
+
+struct TensorEntry {
+  std::string name;
+  std::string dtype;           // as the file spells it: "BF16"
+  std::vector<int64_t> shape;  // empty: a scalar
+  int64_t begin = 0;           // bytes from the start of the file
+  int64_t bytes = 0;           // of the shape and type; inside the file
+};
+
+// DType of a spelling, or nothing for the types no device takes.
+std::optional<DType> ToDType(const std::string& dtype);
+
+// "[2, 3]"
+std::string ShowShape(const std::vector<int64_t>& shape);
+
+// Checks the whole header when opened, as the format's own reader does: every tensor's bytes are
+// those of its shape and type, and together they fill the rest of the file with neither overlap nor
+// hole. Reads by position into the caller's memory: a file that shrinks later is an error and not a
+// signal, and nothing of the file counts as this process's memory. Any thread.
+class SafetensorsFile {
+ public:
+  // InvalidArgument: what is wrong with the file, with its path and the tensor.
+  static absl::StatusOr<SafetensorsFile> Open(const std::string& path);
+
+  SafetensorsFile(SafetensorsFile&& other) noexcept;
+  SafetensorsFile& operator=(SafetensorsFile&&) = delete;
+  ~SafetensorsFile();
+
+  const std::string& path() const { return path_; }
+  // Sorted by position.
+  const std::vector<TensorEntry>& tensors() const { return tensors_; }
+
+  // Bytes [begin, begin + bytes) of the tensor.
+  absl::Status Read(const TensorEntry& tensor, int64_t begin, int64_t bytes, void* out) const;
+
+ private:
+  SafetensorsFile(std::string path, int fd) : path_(std::move(path)), fd_(fd) {}
+  absl::Status ReadAt(int64_t position, int64_t bytes, void* out) const;
+  absl::Status ReadHeader();
+  absl::Status CheckEntries(int64_t header_end, int64_t file_bytes);
+
+  std::string path_;
+  int fd_ = -1;
+  std::vector<TensorEntry> tensors_;
+};
+
+}  // namespace baram
+
+#endif  // BARAM_ENGINE_MODEL_SAFETENSORS_H_

@@ -1,0 +1,145 @@
+// LoadWeights: a checkpoint onto a device, strictly.
+#include "engine/model/weights.h"
+
+#include <algorithm>
+#include <cstring>
+#include <unordered_set>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "engine/model/checkpoint.h"
+#include "engine/model/weight_fill.h"
+#include "engine/model/weight_layout.h"
+#include "kernels/float_types.h"
+
+namespace baram {
+namespace {
+
+std::string HeadTensor(const ModelSpec& spec) { return spec.names.head + ".weight"; }
+
+// Tables that old checkpoints store and that follow from the spec.
+bool IsRotaryFrequencies(const std::string& tensor) {
+  return absl::EndsWith(tensor, ".rotary_emb.inv_freq") ||
+         absl::EndsWith(tensor, ".rotary.inv_freq");
+}
+
+absl::Status CheckExpected(const Checkpoint& checkpoint, const ExpectedTensor& expected) {
+  const auto [file, entry] = checkpoint.Find(expected.name);
+  if (entry == nullptr) {
+    return absl::InvalidArgumentError(absl::StrCat(checkpoint.path(), ": tensor ", expected.name,
+                                                   " of shape ", ShowShape(expected.shape),
+                                                   " is missing"));
+  }
+  if (entry->shape != expected.shape) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        file->path(), ": tensor ", expected.name, " has shape ", ShowShape(entry->shape),
+        ", and config.json implies ", ShowShape(expected.shape)));
+  }
+  if (!ToDType(entry->dtype)) {
+    return absl::UnimplementedError(absl::StrCat(file->path(), ": tensor ", expected.name,
+                                                 " is of type ", entry->dtype,
+                                                 "; supported are BF16, F16 and F32"));
+  }
+  return absl::OkStatus();
+}
+
+// The reference ties a head that the file stores too only if both are equal, and unties it
+// otherwise; such a file contradicts its config, so it is refused instead.
+absl::Status CheckStoredTiedHead(const Checkpoint& checkpoint, const ModelSpec& spec) {
+  constexpr int64_t kChunkBytes = int64_t{1} << 20;
+  const StoredTensor head = checkpoint.Find(HeadTensor(spec));
+  const StoredTensor embedding = checkpoint.Find(spec.names.embedding + ".weight");
+  bool equal =
+      head.entry->dtype == embedding.entry->dtype && head.entry->shape == embedding.entry->shape;
+  std::vector<char> a(kChunkBytes), b(kChunkBytes);
+  for (int64_t at = 0; equal && at < head.entry->bytes; at += kChunkBytes) {
+    const int64_t bytes = std::min(kChunkBytes, head.entry->bytes - at);
+    absl::Status status = head.file->Read(*head.entry, at, bytes, a.data());
+    if (status.ok()) status = embedding.file->Read(*embedding.entry, at, bytes, b.data());
+    if (!status.ok()) return status;
+    equal = std::memcmp(a.data(), b.data(), bytes) == 0;
+  }
+  if (equal) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(head.file->path(), ": tensor ", HeadTensor(spec),
+                   " differs from the embedding, although config.json ties them; set "
+                   "tie_word_embeddings to false there to serve the stored head"));
+}
+
+absl::Status CheckTensors(const Checkpoint& checkpoint, const ModelSpec& spec) {
+  std::unordered_set<std::string> known;
+  for (ExpectedTensor& expected : ExpectedTensors(spec)) {
+    if (absl::Status status = CheckExpected(checkpoint, expected); !status.ok()) return status;
+    known.insert(std::move(expected.name));
+  }
+  std::vector<std::string> foreign;
+  bool stores_tied_head = false;
+  for (const auto& [name, stored] : checkpoint.tensors()) {
+    if (known.contains(name) || IsRotaryFrequencies(name)) continue;
+    if (spec.tied_head && name == HeadTensor(spec)) {
+      stores_tied_head = true;
+    } else {
+      foreign.push_back(name);
+    }
+  }
+  if (!foreign.empty()) {
+    constexpr size_t kShown = 3;
+    std::sort(foreign.begin(), foreign.end());
+    const size_t hidden = foreign.size() - std::min(foreign.size(), kShown);
+    foreign.resize(foreign.size() - hidden);
+    return absl::InvalidArgumentError(absl::StrCat(
+        checkpoint.path(), ": ", spec.architecture, " has no place for tensor ",
+        absl::StrJoin(foreign, ", "), hidden > 0 ? absl::StrCat(" and ", hidden, " more") : ""));
+  }
+  return stores_tied_head ? CheckStoredTiedHead(checkpoint, spec) : absl::OkStatus();
+}
+
+DType StoredType(const Checkpoint& checkpoint, const WeightPart& part) {
+  return *ToDType(checkpoint.Find(part.tensor).entry->dtype);
+}
+
+absl::Status ReadAsFloats(const Checkpoint& checkpoint, const WeightPart& part, float* out) {
+  const auto [file, entry] = checkpoint.Find(part.tensor);
+  const DType type = StoredType(checkpoint, part);
+  if (type == DType::kF32) return file->Read(*entry, 0, entry->bytes, out);
+  std::vector<uint16_t> stored(part.rows);
+  absl::Status status = file->Read(*entry, 0, entry->bytes, stored.data());
+  if (!status.ok()) return status;
+  for (int64_t i = 0; i < part.rows; ++i) out[i] = LoadElement(stored.data(), type, i);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Weights>> LoadWeights(const std::string& folder,
+                                                     const ModelSpec& spec, Device& device,
+                                                     const LoadOptions& options) {
+  const absl::StatusOr<Checkpoint> checkpoint = Checkpoint::Open(folder);
+  if (!checkpoint.ok()) return checkpoint.status();
+  if (absl::Status status = CheckTensors(*checkpoint, spec); !status.ok()) return status;
+
+  auto weights = std::make_unique<Weights>();
+  weights->spec = spec;
+  const WeightLayout layout = LayOutWeights(device.Info().weights, *weights);
+  absl::Status status = PlaceWeights(layout, options.positions, device, *weights);
+  if (!status.ok()) return status;
+
+  const WeightSource source{
+      .type = [&](const WeightPart& part) { return StoredType(*checkpoint, part); },
+      .read_rows =
+          [&](const WeightPart& part, int64_t k, int64_t begin, int64_t rows, void* out) {
+            const auto [file, entry] = checkpoint->Find(part.tensor);
+            const int64_t row_bytes = k * DTypeBytes(StoredType(*checkpoint, part));
+            return file->Read(*entry, begin * row_bytes, rows * row_bytes, out);
+          },
+      .read_vector = [&](VectorKind, const WeightPart& part,
+                         float* out) { return ReadAsFloats(*checkpoint, part, out); },
+  };
+  status = FillWeights(layout, source, options.threads, options.progress, device, *weights);
+  if (!status.ok()) return status;
+  return weights;
+}
+
+}  // namespace baram

@@ -1,0 +1,80 @@
+// Workspace: the activations of one step.
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "engine/model/forward.h"
+
+namespace baram {
+namespace {
+
+struct TensorPlan {
+  Tensor Workspace::*tensor;
+  DType dtype;
+  int64_t rows;
+  int64_t cols;
+
+  int64_t Bytes() const { return rows * cols * DTypeBytes(dtype); }
+};
+
+std::vector<TensorPlan> PlanTensors(const ModelSpec& spec, const Device& device,
+                                    const SlotShape& slots) {
+  const DType activation = device.Info().activation;
+  const DType residual = device.Info().residual;
+  const int64_t tokens = slots.max_step_tokens;
+  const int64_t outputs = slots.max_step_outputs;
+  const int64_t d = spec.hidden;
+  const int64_t q = int64_t{spec.head.heads} * spec.head.head_dim;
+  const int64_t kv = int64_t{spec.head.kv_heads} * spec.head.head_dim;
+  int64_t ffn = 0;
+  for (const LayerSpec& layer : spec.layers) ffn = std::max<int64_t>(ffn, layer.ffn);
+  return {
+      {&Workspace::residual, residual, tokens, d},
+      {&Workspace::input, activation, tokens, d},
+      {&Workspace::qkv, activation, tokens, q + 2 * kv},
+      {&Workspace::attention, activation, tokens, q},
+      {&Workspace::branch, residual, tokens, d},
+      {&Workspace::gate_up, activation, tokens, 2 * ffn},
+      {&Workspace::activated, activation, tokens, ffn},
+      {&Workspace::head_rows, residual, outputs, d},
+      {&Workspace::head_input, activation, outputs, d},
+      {&Workspace::logits, DType::kF32, outputs, spec.vocab_size},
+  };
+}
+
+}  // namespace
+
+int64_t WorkspaceBytes(const ModelSpec& spec, const Device& device, const KvShape& kv,
+                       const SlotShape& slots) {
+  int64_t bytes = device.AttendScratchBytes(kv, slots);
+  for (const TensorPlan& plan : PlanTensors(spec, device, slots)) bytes += plan.Bytes();
+  return bytes;
+}
+
+absl::StatusOr<std::unique_ptr<Workspace>> MakeWorkspace(const ModelSpec& spec, Device& device,
+                                                         const KvShape& kv,
+                                                         const SlotShape& slots) {
+  auto workspace = std::make_unique<Workspace>();
+  bool refused = false;
+  const auto allocate = [&](int64_t bytes) {
+    Buffer buffer = device.Alloc(bytes);
+    void* data = buffer.data();
+    refused = refused || (data == nullptr && bytes > 0);
+    workspace->buffers.push_back(std::move(buffer));
+    return data;
+  };
+  for (const TensorPlan& plan : PlanTensors(spec, device, slots)) {
+    (*workspace).*plan.tensor =
+        DenseTensor(allocate(plan.Bytes()), plan.dtype, plan.rows, plan.cols);
+  }
+  workspace->attend_scratch = allocate(device.AttendScratchBytes(kv, slots));
+  if (refused) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "the device ", device.Info().name,
+        " has no memory for the activations: ", WorkspaceBytes(spec, device, kv, slots),
+        " bytes for steps of ", slots.max_step_tokens, " tokens"));
+  }
+  return workspace;
+}
+
+}  // namespace baram
