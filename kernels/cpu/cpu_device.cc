@@ -13,6 +13,7 @@
 #include "kernels/check.h"
 #include "kernels/cpu/cpu_facts.h"
 #include "kernels/cpu/gemm_select.h"
+#include "kernels/cpu/kv_layout.h"
 #include "kernels/shape_check.h"
 
 namespace baram::cpu {
@@ -48,20 +49,24 @@ struct Limits {
                ? "" : "Norm: x or out is neither bf16 nor f32";
   }
   std::string operator()(const AddNormArgs& args) const {
-    return IsStored(args.branch.dtype) && IsStored(args.residual.dtype) &&
-                   (args.out.data == nullptr || IsStored(args.out.dtype))
-               ? "" : "AddNorm: branch, residual or out is neither bf16 nor f32";
+    if (args.residual.dtype != DType::kF32) return "AddNorm: the residual is not f32";
+    return IsStored(args.branch.dtype) && (args.out.data == nullptr || IsStored(args.out.dtype))
+               ? "" : "AddNorm: branch or out is neither bf16 nor f32";
   }
   std::string operator()(const ActArgs& args) const {
     return IsStored(args.gate_up.dtype) && IsStored(args.out.dtype)
                ? "" : "Act: gate_up or out is neither bf16 nor f32";
   }
   std::string operator()(const StoreKvArgs& args) const {
-    return args.qkv.dtype != DType::kBF16 ? "StoreKv: qkv is not bf16" : "";
+    if (args.qkv.dtype != DType::kBF16) return "StoreKv: qkv is not bf16";
+    return UnsupportedKv("StoreKv", args.pool.shape);
   }
   std::string operator()(const AttendArgs& args) const {
-    return args.q.dtype != DType::kBF16 || args.out.dtype != DType::kBF16
-               ? "Attend: q or out is not bf16" : "";
+    if (args.q.dtype != DType::kBF16 || args.out.dtype != DType::kBF16) {
+      return "Attend: q or out is not bf16";
+    }
+    if (!(args.scale > 0)) return "Attend: the scale of the scores is not positive";
+    return UnsupportedKv("Attend", args.pool.shape);
   }
   std::string operator()(const GatherRowsArgs& args) const {
     return args.x.dtype != args.out.dtype ? "GatherRows: x and out differ in type" : "";
@@ -85,7 +90,7 @@ CpuDevice::FlushDenormals::FlushDenormals(const KernelTable& kernels) : saved_(_
 CpuDevice::FlushDenormals::~FlushDenormals() { _mm_setcsr(saved_); }
 
 CpuDevice::CpuDevice(DeviceInfo info, const KernelTable& kernels, const WorkerPool::Options& pool)
-    : info_(std::move(info)), kernels_(&kernels), pool_(pool) {
+    : info_(std::move(info)), kernels_(&kernels), sampler_(kernels.sample), pool_(pool) {
   gemm_scratch_ = Alloc(kGemmScratchBytes);
   Check(gemm_scratch_.data() != nullptr, "the GEMM's scratch memory can be reserved");
 }
@@ -119,7 +124,10 @@ void CpuDevice::Download(void* host, const void* device, int64_t bytes) {
   std::memcpy(host, device, bytes);
 }
 
-void CpuDevice::ReserveSlots(const SlotShape& shape) { slots_.Reserve(shape); }
+void CpuDevice::ReserveSlots(const SlotShape& shape) {
+  slots_.Reserve(shape);
+  sampler_.Reserve(shape.vocab_size, pool_.workers());
+}
 
 StepView CpuDevice::BeginStep(const StepInput& input) { return slots_.BeginStep(input); }
 

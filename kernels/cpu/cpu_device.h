@@ -7,6 +7,7 @@
 #include <string>
 
 #include "kernels/cpu/kernel_table.h"
+#include "kernels/cpu/sampler.h"
 #include "kernels/cpu/worker_pool.h"
 #include "kernels/device.h"
 #include "kernels/slots.h"
@@ -15,7 +16,7 @@ namespace baram::cpu {
 
 // Synchronous: an op is done when its call returns. Calls come from the executor thread, which is
 // worker 0. Facts, memory and steps are in cpu_device.cc; Embed, Gemm and GatherRows in cpu_gemm.cc;
-// the other ops in cpu_ops.cc.
+// StoreKv, Attend and the cache's facts in cpu_attention.cc; the other ops in cpu_ops.cc.
 class CpuDevice final : public Device {
  public:
   CpuDevice(DeviceInfo info, const KernelTable& kernels, const WorkerPool::Options& pool);
@@ -74,6 +75,7 @@ class CpuDevice final : public Device {
   const KernelTable* kernels_;
   Buffer gemm_scratch_;  // kGemmScratchBytes: the packed rows of `a`
   SlotTable slots_;
+  Sampler sampler_;
   WorkerPool pool_;  // last: its threads end before anything they use
 };
 

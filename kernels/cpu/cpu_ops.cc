@@ -25,4 +25,13 @@ void CpuDevice::Act(const ActArgs& args) {
   Run(kernels_->act, job, args.gate_up.rows, kRowGrain);
 }
 
+// A row is one unit: rows differ in cost, and splitting one would gain little, see sampler.cc.
+void CpuDevice::Sample(const SampleArgs& args) {
+  Run(args.step.outputs, 1, [&](int64_t begin, int64_t end, const Worker& worker) {
+    for (int64_t output = begin; output < end; ++output) {
+      sampler_.SampleRow(args, static_cast<int32_t>(output), worker.index, slots_);
+    }
+  });
+}
+
 }  // namespace baram::cpu

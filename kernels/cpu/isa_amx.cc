@@ -16,6 +16,7 @@ namespace {
 #include "kernels/cpu/act.inc"
 #include "kernels/cpu/store_kv.inc"
 #include "kernels/cpu/attend.inc"
+#include "kernels/cpu/attend_amx.inc"
 #include "kernels/cpu/sample.inc"
 
 }  // namespace
@@ -29,8 +30,8 @@ const KernelTable kAmxKernels = {
     .add_norm = AddNorm,
     .act = Act,
     .store_kv = StoreKv,
-    .attend = Attend,
-    .sample = Sample,
+    .attend = AttendAmx,
+    .sample = kSamplePasses,
 };
 
 }  // namespace baram::cpu

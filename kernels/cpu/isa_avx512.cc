@@ -15,6 +15,7 @@ namespace {
 #include "kernels/cpu/act.inc"
 #include "kernels/cpu/store_kv.inc"
 #include "kernels/cpu/attend.inc"
+#include "kernels/cpu/attend_fma.inc"
 #include "kernels/cpu/sample.inc"
 
 }  // namespace
@@ -28,8 +29,8 @@ const KernelTable kAvx512Kernels = {
     .add_norm = AddNorm,
     .act = Act,
     .store_kv = StoreKv,
-    .attend = Attend,
-    .sample = Sample,
+    .attend = AttendFma,
+    .sample = kSamplePasses,
 };
 
 }  // namespace baram::cpu

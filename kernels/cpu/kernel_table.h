@@ -5,10 +5,9 @@
 #include <cstdint>
 
 #include "kernels/cpu/jobs.h"
+#include "kernels/cpu/sample_passes.h"
 
 namespace baram::cpu {
-
-struct SampleJob;
 
 // Computes the units [begin, end) of a job; what a unit is, the job's comment says. Calls for
 // different units run at the same time, in any order, on any worker. Bits of a unit depend on neither.
@@ -28,7 +27,7 @@ struct KernelTable {
   Kernel<ActJob> act;
   Kernel<StoreKvJob> store_kv;
   Kernel<AttendJob> attend;
-  Kernel<SampleJob> sample;
+  SamplePasses sample;
 };
 
 extern const KernelTable kAvx2Kernels;

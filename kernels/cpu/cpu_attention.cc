@@ -1,0 +1,47 @@
+// CpuDevice: the cache and the ops that read and write it.
+#include "kernels/cpu/attend_plan.h"
+#include "kernels/cpu/cpu_device.h"
+#include "kernels/cpu/kv_layout.h"
+
+namespace baram::cpu {
+
+int64_t CpuDevice::KvBytesPerPage(const KvShape& shape) const { return KvPageBytes(shape); }
+
+// Room for the plan: a run a token at most.
+int64_t CpuDevice::AttendScratchBytes(const KvShape&, const SlotShape& slots) const {
+  return int64_t{slots.max_step_tokens} * static_cast<int64_t>(sizeof(AttendRun));
+}
+
+void CpuDevice::StoreKv(const StoreKvArgs& args) {
+  const StoreKvJob job = {.cache = ViewCache(args.pool, args.layer, args.step),
+                          .tokens = args.step.tokens,
+                          .positions = args.step.positions,
+                          .token_slots = args.step.token_slots,
+                          .qkv = args.qkv,
+                          .q_norm = args.q_norm,
+                          .k_norm = args.k_norm,
+                          .eps = args.eps,
+                          .rope = args.rope.data,
+                          .rotary_dim = args.rope.rotary_dim,
+                          .interleaved = args.rope.layout == RopeLayout::kInterleaved};
+  // A few decode rows cost less than waking a worker; of a prompt's tokens one in 32 has work.
+  constexpr int64_t kTokenGrain = 4;
+  Run(kernels_->store_kv, job, args.step.tokens, kTokenGrain);
+}
+
+void CpuDevice::Attend(const AttendArgs& args) {
+  const HeadShape& head = args.pool.shape.head;
+  auto* runs = static_cast<AttendRun*>(args.scratch);
+  const int64_t run_count = PlanAttend(args.step, TokensPerUnit(head), args.window, runs);
+  const AttendJob job = {.cache = ViewCache(args.pool, args.layer, args.step),
+                         .runs = runs,
+                         .run_count = run_count,
+                         .heads_per_unit = HeadsPerUnit(head),
+                         .q = args.q,
+                         .window = args.window,
+                         .scale = args.scale,
+                         .out = args.out};
+  Run(kernels_->attend, job, AttendUnits(head, run_count), 1);
+}
+
+}  // namespace baram::cpu

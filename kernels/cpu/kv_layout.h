@@ -1,0 +1,36 @@
+// How keys and values lie in a page, so that one stream feeds AMX tiles and vector lanes alike.
+//
+// A page holds, for each of its layers and each KV head, the keys of its tokens and then the values,
+// all bf16. Both are cut into pieces of 1 KiB that are the B operand of TDPBF16PS: 16 pairs (the
+// dimension summed over) by 16 columns.
+//   keys    [page_tokens / 16][padded_k / 2][16 tokens][2]: pairs of elements of a head, lanes are tokens
+//   values  [page_tokens / 32][padded_v / 16][16 pairs of tokens][16 elements][2]: lanes are elements
+// Keys are padded to 32 elements and values to 16, with zeros. Whoever writes the first token of 32
+// clears the rest of their keys and values, so a reader of whole pieces never meets what an earlier
+// sequence, or nobody, wrote there (I14). Hence pages of at least 32 tokens.
+#ifndef BARAM_KERNELS_CPU_KV_LAYOUT_H_
+#define BARAM_KERNELS_CPU_KV_LAYOUT_H_
+
+#include <cstdint>
+#include <string>
+
+#include "kernels/ops.h"
+
+namespace baram::cpu {
+
+struct CacheView;
+
+inline constexpr int32_t kMinPageTokens = 32;
+
+// Bytes of a page that holds `shape`.
+int64_t KvPageBytes(const KvShape& shape);
+
+// The cache of one layer as the kernels take it, for one step.
+CacheView ViewCache(const KvPool& pool, const KvLayer& layer, const StepView& step);
+
+// Empty, or why `op` cannot keep a cache of this shape.
+std::string UnsupportedKv(const char* op, const KvShape& shape);
+
+}  // namespace baram::cpu
+
+#endif  // BARAM_KERNELS_CPU_KV_LAYOUT_H_
