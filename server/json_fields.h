@@ -1,0 +1,62 @@
+// JsonFields: reads the fields of a client's JSON object by type; the first that is wrong names itself.
+#ifndef BARAM_SERVER_JSON_FIELDS_H_
+#define BARAM_SERVER_JSON_FIELDS_H_
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+namespace baram::server {
+
+using Json = nlohmann::json;
+
+// Parses a body. InvalidArgument for what is not JSON, not UTF-8, nested deeper than 64, or not an
+// object.
+absl::StatusOr<Json> ParseJsonObject(std::string_view body);
+
+// As text. Never fails: bytes that are no character become U+FFFD.
+std::string Dump(const Json& json);
+
+// Absent and null are the same. Getters return the default after the first error, so that a reader
+// asks for all it knows and looks at status() once.
+class JsonFields {
+ public:
+  // `object` must be an object and outlive this; `path` stands before names in errors ("messages[2].").
+  explicit JsonFields(const Json& object, std::string path = "");
+
+  const Json* Find(const char* name) const;  // null if absent
+  std::optional<double> Number(const char* name);
+  std::optional<int64_t> Integer(const char* name);
+  std::optional<bool> Bool(const char* name);
+  std::optional<std::string> String(const char* name);
+  const Json* Object(const char* name);
+  const Json* Array(const char* name);
+  // A string or an array of strings.
+  std::vector<std::string> Strings(const char* name);
+  std::vector<int64_t> Integers(const char* name);
+
+  // Records an error of the field unless there is one already.
+  void Fail(std::string_view name, std::string_view message);
+  const absl::Status& status() const { return status_; }
+
+ private:
+  template <typename T>
+  std::optional<T> WrongType(const char* name, const char* wanted);
+
+  const Json& object_;
+  const std::string path_;
+  absl::Status status_;
+};
+
+// The value as an integer: 16 and 16.0 are, 16.5 and true are not.
+std::optional<int64_t> AsInteger(const Json& value);
+
+}  // namespace baram::server
+
+#endif  // BARAM_SERVER_JSON_FIELDS_H_

@@ -1,0 +1,335 @@
+// OpenAI's request bodies as native calls: see the header.
+#include "server/openai_request.h"
+
+#include <charconv>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "server/errors.h"
+
+namespace baram::server {
+
+namespace {
+
+constexpr size_t kMaxPrompts = 128;    // of one completions call
+constexpr size_t kMaxMessages = 4096;
+
+// Fields that clients know and this server does not serve: ignoring one would answer another question
+// than was asked. Each is allowed in the forms that mean "off".
+struct Unserved {
+  const char* name;
+  const char* instead;
+};
+constexpr Unserved kUnserved[] = {
+    {"tools", "this server has no tool calling yet"},
+    {"functions", "this server has no tool calling yet"},
+    {"function_call", "this server has no tool calling yet"},
+    {"structured_outputs", "this server has no structured output yet"},
+    {"guided_json", "this server has no structured output yet"},
+    {"guided_regex", "this server has no structured output yet"},
+    {"guided_choice", "this server has no structured output yet"},
+    {"guided_grammar", "this server has no structured output yet"},
+    {"suffix", "this server does not fill in the middle"},
+    {"use_beam_search", "this server samples; use n for several answers"},
+    {"chat_template", "templates come from the model folder or the operator's --chat-template"},
+    {"documents", "put the documents into a message"},
+    {"bad_words", "use logit_bias"},
+    {"allowed_token_ids", "use logit_bias"},
+    {"kv_transfer_params", "this server does not move caches between servers"},
+    {"logits_processors", "no code is taken from requests"},
+    {"audio", "this server answers with text"},
+    {"prediction", "this server takes no predicted output"},
+};
+
+bool MeansOff(const Json& value) {
+  return value.is_null() || value == false || value == "" || value == "none" || value == "auto" ||
+         ((value.is_array() || value.is_object()) && value.empty());
+}
+
+void RefuseUnserved(JsonFields& fields) {
+  for (const Unserved& unserved : kUnserved) {
+    const Json* value = fields.Find(unserved.name);
+    if (value != nullptr && !MeansOff(*value)) {
+      fields.Fail(unserved.name,
+                  absl::StrCat(unserved.name, " is not served: ", unserved.instead));
+    }
+  }
+  if (const Json* choice = fields.Find("tool_choice"); choice != nullptr && !MeansOff(*choice)) {
+    fields.Fail("tool_choice", "tool_choice is not served: this server has no tool calling yet");
+  }
+  if (const Json* format = fields.Object("response_format")) {
+    const auto type = format->find("type");
+    if (type == format->end() || *type != "text") {
+      fields.Fail("response_format", "response_format is served with type \"text\" only");
+    }
+  }
+}
+
+// What chat and completions have in common.
+void ReadShared(JsonFields& fields, OpenAiRequest& request, Call& call) {
+  RefuseUnserved(fields);
+  call.model = fields.String("model").value_or("");
+  call.request_id = fields.String("request_id").value_or("");
+  call.temperature = fields.Number("temperature");
+  call.top_p = fields.Number("top_p");
+  call.top_k = fields.Integer("top_k");
+  call.min_p = fields.Number("min_p");
+  call.repetition_penalty = fields.Number("repetition_penalty");
+  call.presence_penalty = fields.Number("presence_penalty");
+  call.frequency_penalty = fields.Number("frequency_penalty");
+  if (const auto seed = fields.Integer("seed")) call.seed = static_cast<uint64_t>(*seed);
+  call.n = request.n = fields.Integer("n").value_or(1);
+  if (const auto best_of = fields.Integer("best_of"); best_of && *best_of != call.n) {
+    fields.Fail("best_of", "best_of is not served unless it equals n");
+  }
+  if (const Json* bias = fields.Object("logit_bias")) {
+    for (const auto& [key, value] : bias->items()) {
+      int64_t id = -1;
+      const char* end = key.data() + key.size();
+      if (std::from_chars(key.data(), end, id).ptr != end || key.empty() || !value.is_number()) {
+        fields.Fail("logit_bias", "logit_bias must map token ids to numbers");
+        break;
+      }
+      call.logit_bias[id] = value.get<double>();
+    }
+  }
+  call.min_tokens = fields.Integer("min_tokens").value_or(0);
+  call.stop = fields.Strings("stop");
+  call.stop_token_ids = fields.Integers("stop_token_ids");
+  call.include_stop = fields.Bool("include_stop_str_in_output").value_or(false);
+  call.ignore_eos = fields.Bool("ignore_eos").value_or(false);
+  call.skip_special_tokens = fields.Bool("skip_special_tokens").value_or(true);
+  call.priority = fields.Integer("priority").value_or(0);
+  call.cache_salt = fields.String("cache_salt").value_or("");
+  call.truncate_prompt_tokens = fields.Integer("truncate_prompt_tokens");
+  call.prompt_logprobs = fields.Integer("prompt_logprobs");
+  request.prompt_logprobs = call.prompt_logprobs.has_value();
+  request.token_ids = fields.Bool("return_token_ids").value_or(false);
+  request.tokens_as_ids = fields.Bool("return_tokens_as_token_ids").value_or(false);
+
+  request.stream = fields.Bool("stream").value_or(false);
+  if (const Json* options = fields.Object("stream_options")) {
+    if (!request.stream) {
+      fields.Fail("stream_options", "stream_options is allowed only with stream: true");
+    }
+    JsonFields inner(*options, "stream_options.");
+    request.include_usage = inner.Bool("include_usage").value_or(false);
+    request.continuous_usage =
+        inner.Bool("continuous_usage_stats").value_or(false) && request.include_usage;
+    if (!inner.status().ok()) fields.Fail("stream_options", std::string(inner.status().message()));
+  }
+  if (request.stream && request.prompt_logprobs) {
+    fields.Fail("prompt_logprobs", "prompt_logprobs are not served with stream: true");
+  }
+}
+
+// OpenAI's clients send a call's arguments as text of JSON; templates want the object.
+void ParseToolCallArguments(Json& message) {
+  const auto calls = message.find("tool_calls");
+  if (calls == message.end() || !calls->is_array()) return;
+  for (Json& call : *calls) {
+    if (!call.is_object() || !call.contains("function") || !call["function"].is_object()) continue;
+    Json& function = call["function"];
+    if (!function.contains("arguments") || !function["arguments"].is_string()) continue;
+    if (auto parsed = ParseJsonObject(function["arguments"].get_ref<const std::string&>()); parsed.ok()) {
+      function["arguments"] = *std::move(parsed);
+    }
+  }
+}
+
+void CheckMessage(const Json& message, size_t index, JsonFields& fields) {
+  const std::string path = absl::StrCat("messages[", index, "]");
+  if (!message.is_object()) return fields.Fail(path, absl::StrCat(path, " must be an object"));
+  const auto role = message.find("role");
+  if (role == message.end() || !role->is_string()) {
+    return fields.Fail(path + ".role", absl::StrCat(path, ".role must be a string"));
+  }
+  const auto content = message.find("content");
+  if (content == message.end() || content->is_null()) {
+    if (message.contains("tool_calls")) return;
+    return fields.Fail(path + ".content", absl::StrCat(path, ".content is missing"));
+  }
+  if (content->is_string()) return;
+  if (!content->is_array()) {
+    return fields.Fail(path + ".content",
+                       absl::StrCat(path, ".content must be a string or an array of text parts"));
+  }
+  for (size_t i = 0; i < content->size(); ++i) {
+    const Json& part = (*content)[i];
+    const bool is_text = part.is_object() && part.contains("type") && part["type"] == "text" &&
+                         part.contains("text") && part["text"].is_string();
+    if (!is_text) {
+      const std::string part_path = absl::StrCat(path, ".content[", i, "]");
+      return fields.Fail(part_path, absl::StrCat(part_path, R"( must be {"type":"text","text":...}: )",
+                                                 "this model takes text only"));
+    }
+  }
+}
+
+ChatPrompt ReadChat(JsonFields& fields) {
+  ChatPrompt chat;
+  const Json* messages = fields.Array("messages");
+  if (messages == nullptr || messages->empty()) {
+    fields.Fail("messages", "messages must be a non-empty array");
+  } else if (messages->size() > kMaxMessages) {
+    fields.Fail("messages", absl::StrCat("messages has more than ", kMaxMessages, " entries"));
+  } else {
+    Json copy = *messages;
+    for (size_t i = 0; i < copy.size(); ++i) {
+      CheckMessage(copy[i], i, fields);
+      if (!fields.status().ok()) return chat;
+      if (!copy[i].contains("content")) copy[i]["content"] = nullptr;
+      ParseToolCallArguments(copy[i]);
+    }
+    chat.messages_json = Dump(copy);
+  }
+  Json arguments = Json::object();
+  if (const Json* kwargs = fields.Object("chat_template_kwargs")) arguments = *kwargs;
+  if (const auto effort = fields.String("reasoning_effort")) {
+    arguments.emplace("reasoning_effort", *effort);
+  }
+  if (!arguments.empty()) chat.arguments_json = Dump(arguments);
+  chat.add_generation_prompt = fields.Bool("add_generation_prompt");
+  chat.continue_final_message = fields.Bool("continue_final_message");
+  chat.add_special_tokens = fields.Bool("add_special_tokens").value_or(false);
+  return chat;
+}
+
+bool IsIdList(const Json& value) {
+  return value.is_array() && !value.empty() && value[0].is_number();
+}
+
+std::vector<int32_t> ReadIds(const Json& list, JsonFields& fields) {
+  std::vector<int32_t> ids;
+  ids.reserve(list.size());
+  for (const Json& item : list) {
+    const std::optional<int64_t> id = AsInteger(item);
+    if (!id || *id < 0 || *id > INT32_MAX) {
+      fields.Fail("prompt", "prompt holds something that is not a token id");
+      break;
+    }
+    ids.push_back(static_cast<int32_t>(*id));
+  }
+  return ids;
+}
+
+// A text, a list of texts, a list of ids, or a list of lists of ids.
+std::vector<Prompt> ReadPrompts(JsonFields& fields) {
+  const bool add_special_tokens = fields.Bool("add_special_tokens").value_or(true);
+  std::vector<Prompt> prompts;
+  const Json* value = fields.Find("prompt");
+  if (value != nullptr && value->is_string()) {
+    prompts.push_back(TextPrompt{value->get<std::string>(), add_special_tokens});
+  } else if (value != nullptr && IsIdList(*value)) {
+    prompts.push_back(ReadIds(*value, fields));
+  } else if (value != nullptr && value->is_array() && !value->empty()) {
+    if (value->size() > kMaxPrompts) {
+      fields.Fail("prompt", absl::StrCat("prompt has more than ", kMaxPrompts,
+                                         " entries: send them in several calls"));
+      return prompts;
+    }
+    for (const Json& item : *value) {
+      if (item.is_string()) {
+        prompts.push_back(TextPrompt{item.get<std::string>(), add_special_tokens});
+      } else if (IsIdList(item)) {
+        prompts.push_back(ReadIds(item, fields));
+      } else {
+        fields.Fail("prompt", "prompt must hold texts or non-empty lists of token ids");
+        break;
+      }
+    }
+  } else {
+    fields.Fail("prompt", "prompt must be a text, a list of texts, a list of token ids or a list of those");
+  }
+  return prompts;
+}
+
+void ReadChatRequest(JsonFields& fields, OpenAiRequest& request) {
+  Call call;
+  ReadShared(fields, request, call);
+  call.prompt = ReadChat(fields);
+  const auto old_name = fields.Integer("max_tokens");
+  const auto new_name = fields.Integer("max_completion_tokens");
+  call.max_tokens = new_name ? new_name : old_name;
+  request.logprobs = fields.Bool("logprobs").value_or(false);
+  const auto top = fields.Integer("top_logprobs");
+  if (top && *top > 0 && !request.logprobs) {
+    fields.Fail("top_logprobs", "top_logprobs needs logprobs: true");
+  }
+  request.top_logprobs = top.value_or(0);
+  if (request.logprobs) call.logprobs = request.top_logprobs;
+  if (fields.Bool("echo").value_or(false)) fields.Fail("echo", "echo is served by completions only");
+  request.calls.push_back(std::move(call));
+}
+
+void ReadCompletionRequest(JsonFields& fields, OpenAiRequest& request) {
+  Call call;
+  ReadShared(fields, request, call);
+  call.max_tokens = fields.Integer("max_tokens").value_or(16);
+  request.echo = fields.Bool("echo").value_or(false);
+  if (request.echo && call.max_tokens == 0) {
+    request.prompt_only = true;
+    call.max_tokens = 1;
+  }
+  if (const Json* value = fields.Find("logprobs"); value != nullptr && *value != false) {
+    call.logprobs = fields.Integer("logprobs");
+    request.logprobs = call.logprobs.has_value();
+    request.top_logprobs = call.logprobs.value_or(0);
+  }
+  if (request.echo && request.logprobs && !call.prompt_logprobs) call.prompt_logprobs = call.logprobs;
+  std::vector<Prompt> prompts = ReadPrompts(fields);
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    Call one = call;
+    one.prompt = std::move(prompts[i]);
+    if (!one.request_id.empty() && prompts.size() > 1) absl::StrAppend(&one.request_id, "-", i);
+    request.calls.push_back(std::move(one));
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<OpenAiRequest> ParseOpenAiRequest(OpenAiEndpoint endpoint, std::string_view body) {
+  absl::StatusOr<Json> json = ParseJsonObject(body);
+  if (!json.ok()) return json.status();
+  JsonFields fields(*json);
+  OpenAiRequest request;
+  request.endpoint = endpoint;
+  if (endpoint == OpenAiEndpoint::kChat) {
+    ReadChatRequest(fields, request);
+  } else {
+    ReadCompletionRequest(fields, request);
+  }
+  if (!fields.status().ok()) return fields.status();
+  return request;
+}
+
+absl::StatusOr<Prompt> ParseTokenizePrompt(const Json& body, std::string* model) {
+  JsonFields fields(body);
+  *model = fields.String("model").value_or("");
+  Prompt prompt;
+  if (fields.Find("messages") != nullptr) {
+    prompt = ReadChat(fields);
+  } else if (const auto text = fields.String("prompt")) {
+    prompt = TextPrompt{*text, fields.Bool("add_special_tokens").value_or(true)};
+  } else {
+    fields.Fail("prompt", "send a prompt (a text) or messages");
+  }
+  if (!fields.status().ok()) return fields.status();
+  return prompt;
+}
+
+std::string OpenAiParam(OpenAiEndpoint endpoint, std::string_view native) {
+  const bool chat = endpoint == OpenAiEndpoint::kChat;
+  if (native == "output.logprobs") return chat ? "top_logprobs" : "logprobs";
+  if (native == "stopping.include_stop") return "include_stop_str_in_output";
+  if (native == "cache.salt") return "cache_salt";
+  if (native == "text" || native.rfind("token_ids", 0) == 0) return "prompt";
+  if (native == "chat.template_arguments_json") return "chat_template_kwargs";
+  if (native.rfind("chat", 0) == 0) return "messages";
+  for (std::string_view group : {"sampling.", "stopping.", "output."}) {
+    if (native.rfind(group, 0) == 0) return std::string(native.substr(group.size()));
+  }
+  return std::string(native);
+}
+
+}  // namespace baram::server

@@ -1,0 +1,45 @@
+// OpenAI's request bodies, with vLLM's further fields, as native calls. JSON stops here.
+#ifndef BARAM_SERVER_OPENAI_REQUEST_H_
+#define BARAM_SERVER_OPENAI_REQUEST_H_
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "server/json_fields.h"
+#include "server/serving.h"
+
+namespace baram::server {
+
+enum class OpenAiEndpoint : uint8_t { kChat, kCompletions };
+
+struct OpenAiRequest {
+  OpenAiEndpoint endpoint = OpenAiEndpoint::kChat;
+  std::vector<Call> calls;  // one a prompt; index of a choice: prompt * n + output
+  int64_t n = 1;
+  bool stream = false;
+  bool include_usage = false;     // a last chunk with the usage
+  bool continuous_usage = false;  // and the usage so far in every chunk
+  bool logprobs = false;
+  bool prompt_logprobs = false;   // asked for by that name; echo needs them too
+  int64_t top_logprobs = 0;
+  bool echo = false;              // completions: the prompt stands before the text
+  bool prompt_only = false;       // echo with max_tokens 0: nothing is generated
+  bool token_ids = false;
+  bool tokens_as_ids = false;     // "token_id:123" for token texts in log-probabilities
+};
+
+// Errors are InvalidArgument whose field is the JSON name at fault.
+absl::StatusOr<OpenAiRequest> ParseOpenAiRequest(OpenAiEndpoint endpoint, std::string_view body);
+
+// The prompt of /tokenize: {prompt | messages, add_special_tokens, ...}; `model` is set if named.
+absl::StatusOr<Prompt> ParseTokenizePrompt(const Json& body, std::string* model);
+
+// The JSON name of a native field path: "sampling.top_p" is "top_p".
+std::string OpenAiParam(OpenAiEndpoint endpoint, std::string_view native);
+
+}  // namespace baram::server
+
+#endif  // BARAM_SERVER_OPENAI_REQUEST_H_

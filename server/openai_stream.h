@@ -1,0 +1,89 @@
+// OpenAiStream: one HTTP exchange being answered by one or several replies (one a prompt).
+#ifndef BARAM_SERVER_OPENAI_STREAM_H_
+#define BARAM_SERVER_OPENAI_STREAM_H_
+
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "server/call_log.h"
+#include "server/http_server.h"
+#include "server/openai_reply.h"
+#include "server/openai_request.h"
+#include "server/serving.h"
+
+namespace baram::server {
+
+// Keeps itself alive until every reply has given its last chunk. Chunks come from the delivery
+// thread, acceptances from text threads, the rest from the listener's: one mutex orders them.
+class OpenAiStream : public std::enable_shared_from_this<OpenAiStream> {
+ public:
+  OpenAiStream(std::shared_ptr<HttpExchange> exchange, OpenAiRequest request, Serving& serving,
+               CallLog& log, std::string route, std::string request_id);
+
+  // Submits every prompt. Nothing is sent before all are accepted, so that a refusal is an ordinary
+  // HTTP error.
+  void Start();
+
+ private:
+  // The sink of one prompt's reply.
+  class Part final : public ReplySink {
+   public:
+    Part(OpenAiStream& stream, size_t index) : stream_(stream), index_(index) {}
+    void Write(ReplyChunk chunk) override { stream_.Take(index_, std::move(chunk)); }
+    void Break(absl::Status status) override { stream_.OnBreak(index_, status); }
+
+    std::shared_ptr<Reply> reply;  // once accepted
+    bool over = false;             // its last chunk came, or it was refused
+    bool waits = false;            // its events are among those to write
+    bool sending = false;          // its events are being written
+
+   private:
+    OpenAiStream& stream_;
+    const size_t index_;
+  };
+
+  void OnAccepted(size_t index, absl::StatusOr<Accepted> accepted);
+  void Take(size_t index, ReplyChunk chunk);
+  // The listener cuts the connection when its own write makes no progress.
+  void OnBreak(size_t index, const absl::Status& status);
+  void Flush();  // with mutex_ held
+  void Written(bool ok);
+  void OnGone();
+  // With mutex_ held.
+  void Fail(const absl::Status& status);
+  void FinishIfOver();
+  void Record(int http_status);
+  HttpHeaders Headers(const char* content_type) const;
+
+  const std::shared_ptr<HttpExchange> exchange_;
+  const OpenAiRequest request_;
+  Serving& serving_;
+  CallLog& log_;
+  const std::string route_;
+  const std::string request_id_;
+  const SteadyTime began_;
+
+  std::mutex mutex_;  // guards what follows
+  std::shared_ptr<OpenAiStream> self_;  // until every part is over
+  std::vector<std::unique_ptr<Part>> parts_;
+  OpenAiReply reply_;
+  size_t undecided_ = 0;     // parts neither accepted nor refused
+  size_t running_ = 0;       // parts that are not over
+  bool streaming_ = false;   // headers are out
+  bool writing_ = false;
+  bool answered_ = false;    // nothing more may be sent
+  std::string pending_;      // events to write: at most one chunk a part
+  absl::Status status_;      // of the whole call
+  const char* finish_ = "";  // the last finish reason, for the log
+  UsageEvent usage_;
+};
+
+// The answer to a call that failed before its stream began.
+void RespondError(HttpExchange& exchange, const absl::Status& status, OpenAiEndpoint endpoint,
+                  const std::string& request_id);
+
+}  // namespace baram::server
+
+#endif  // BARAM_SERVER_OPENAI_STREAM_H_
