@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -25,6 +26,7 @@ struct ReplyOptions {
   std::string request_id;  // for the log
   int32_t outputs = 1;
   bool text = true;
+  bool tokens = false;  // DeltaEvent::tokens are wanted
   bool skip_special_tokens = true;
   std::vector<std::string> stop;
   bool include_stop = false;       // also keeps the text of a stop id
@@ -67,17 +69,21 @@ class Reply : public std::enable_shared_from_this<Reply> {
     text::StreamDecoder decoder;
     text::StopMatcher matcher;
     DeltaEvent delta;      // gathered since the last chunk
-    int32_t tokens = 0;    // popped and not dropped
-    bool matched = false;  // a stop string ended it
-    bool ended = false;    // its EndEvent was made
+    int32_t tokens = 0;    // drawn, up to the one that completed a stop string
+    bool matched = false;  // a stop string ended it, and its EndEvent was made
+    bool finished = false; // the engine has nothing more for it
   };
 
+  // All on the delivery thread.
   bool HasNews() const;
-  bool Full(const DeliveryLimits& limits) const;
+  bool Full() const;
+  void Take(Outbox& outbox);
   void TakePrompt(Outbox& outbox);
-  void TakeTokens(Outbox& outbox, int32_t index, const DeliveryLimits& limits);
-  void TakeToken(Outbox& outbox, int32_t index, const TokenResult& token);
-  void EndOutput(Outbox& outbox, int32_t index, const Finish& finish);
+  void TakeToken(Outbox& outbox, Output& output, const TokenResult& token);
+  void Show(Output& output, std::string text);
+  void FlushText(Output& output);
+  void CheckMatch(Outbox& outbox, Output& output);
+  void EndOutput(Output& output, const Finish& finish);
   void EndReply(const Outbox& outbox);
   ReplyChunk TakeChunk();
 
@@ -87,15 +93,13 @@ class Reply : public std::enable_shared_from_this<Reply> {
   // Delivery thread only.
   std::vector<Output> outputs_;
   std::optional<PromptEvent> prompt_;
-  bool prompt_sent_ = false;
+  bool prompt_made_ = false;
   std::vector<EndEvent> ends_;
   std::optional<UsageEvent> usage_;
   absl::Status status_;  // of the first output that ended badly
-  int32_t completion_tokens_ = 0;
-  int32_t ended_ = 0;    // outputs
+  int32_t finished_ = 0;  // outputs
   int64_t pending_bytes_ = 0;
   int32_t pending_tokens_ = 0;
-  bool over_ = false;    // every output ended and `usage_` was made
   SteadyTime write_began_{};
 
   std::mutex mutex_;  // guards what follows; held while the sink is called
@@ -132,8 +136,8 @@ class Delivery {
   void Loop();
   // Takes what the outbox has and, if the sink is idle, gives it a chunk.
   void Pump(Reply& reply);
-  void Send(Reply& reply);
   void BreakStalled(SteadyTime now);
+  std::shared_ptr<Reply> Find(const void* reader) const;
   void Forget(const Reply* reply);
   void Ready(std::shared_ptr<Reply> reply);
 

@@ -24,7 +24,8 @@ struct PromptEvent {
 struct DeltaEvent {
   int32_t index = 0;
   std::string text;
-  std::vector<TokenResult> tokens;
+  int32_t count = 0;                // tokens drawn since the last one
+  std::vector<TokenResult> tokens;  // the same, if Call asked for ids or log-probabilities
 };
 
 enum class EndReason : uint8_t { kStop, kLength, kAbort };

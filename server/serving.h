@@ -61,6 +61,7 @@ struct Call {
   bool ignore_eos = false;
   std::optional<int64_t> logprobs, prompt_logprobs;
   bool text = true;
+  bool token_ids = false;  // DeltaEvent::tokens are wanted even without log-probabilities
   bool skip_special_tokens = true;
   int64_t priority = 0;
   std::string cache_salt;
@@ -96,6 +97,8 @@ class Serving {
   absl::StatusOr<std::string> Detokenize(const std::vector<int64_t>& ids,
                                          bool skip_special_tokens) const;
 
+  // Unavailable while draining and after the device was lost.
+  absl::Status CheckAccepting() const;
   // NotFound unless `model` is empty or a served name.
   absl::Status CheckModel(const std::string& model) const;
   // At most 128 of [A-Za-z0-9._-], not empty.
@@ -105,6 +108,8 @@ class Serving {
   // The deadline of a call that has `timeout_s` left, or named none (nullopt): within the settings.
   SteadyTime Deadline(SteadyTime now, std::optional<double> timeout_s) const;
 
+  // The EOS ids, the primary one first; the reply that ends with that has no stop_reason.
+  const std::vector<int32_t>& eos_ids() const { return eos_ids_; }
   const std::vector<std::string>& served_names() const { return config_.served_model_names; }
   const Config& config() const { return config_; }
   const EngineInfo& info() const { return engine_.info(); }
@@ -116,6 +121,7 @@ class Serving {
   // Start's second half, on the text pool.
   void Accept(Call call, ReplySink* sink, const Done& done);
   absl::StatusOr<Request> Translate(Call& call) const;
+  absl::Status Explain(const absl::Status& refused) const;
   absl::StatusOr<std::vector<int32_t>> EncodePrompt(const std::string& text, bool add_special_tokens,
                                                     std::string_view field) const;
 
@@ -126,6 +132,7 @@ class Serving {
   TextPool& pool_;
   const Lifecycle& lifecycle_;
   const Config& config_;
+  std::vector<int32_t> eos_ids_;
 };
 
 }  // namespace baram::server

@@ -1,0 +1,381 @@
+// Delivery: from token rings to the sinks of the front ends.
+#include "server/delivery.h"
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include <spdlog/spdlog.h>
+
+#include "server/errors.h"
+
+namespace baram::server {
+namespace {
+
+double Seconds(SteadyTime from, SteadyTime to) {
+  if (from == SteadyTime{} || to == SteadyTime{}) return 0;
+  return std::chrono::duration<double>(to - from).count();
+}
+
+// The call's status for an output that did not end by itself.
+absl::Status StatusOf(const Finish& finish, const std::string& request_id) {
+  switch (finish.reason) {
+    case FinishReason::kStop:
+    case FinishReason::kLength:
+      return absl::OkStatus();
+    case FinishReason::kCancelled:
+      return absl::CancelledError("The request was cancelled.");
+    case FinishReason::kDeadline:
+      return absl::DeadlineExceededError("The deadline passed before the reply was complete.");
+    case FinishReason::kDrained:
+      return GoingDown();
+    case FinishReason::kSlowReader:
+      return SlowReader();
+    case FinishReason::kFailed:
+      if (finish.unavailable) return DeviceLost();
+      spdlog::error("request {} failed: {}", request_id, finish.message);
+      return Incident(request_id);
+  }
+  return absl::InternalError("unknown end");
+}
+
+}  // namespace
+
+Reply::Reply(Delivery& delivery, ReplyOptions options, ReplySink* sink)
+    : delivery_(delivery), options_(std::move(options)), sink_(sink) {
+  outputs_.reserve(options_.outputs);
+  for (int32_t i = 0; i < options_.outputs; ++i) {
+    outputs_.push_back(
+        {.decoder = text::StreamDecoder(delivery.tokenizer_, options_.skip_special_tokens),
+         .matcher = text::StopMatcher(options_.stop, options_.include_stop),
+         .delta = {.index = i, .text = {}, .count = 0, .tokens = {}}});
+  }
+}
+
+void Reply::WriteDone() {
+  {
+    std::lock_guard lock(write_mutex_);
+    writing_ = false;
+    if (std::exchange(queued_, true)) return;
+  }
+  delivery_.Ready(shared_from_this());
+}
+
+void Reply::Cancel(FinishReason reason) {
+  std::shared_ptr<Outbox> outbox;
+  {
+    std::lock_guard lock(write_mutex_);
+    if (!cancel_) cancel_ = reason;
+    outbox = outbox_;
+  }
+  if (outbox) outbox->Cancel(reason);
+}
+
+void Reply::Detach() {
+  {
+    std::lock_guard lock(mutex_);
+    sink_ = nullptr;
+  }
+  Cancel();
+  WriteDone();  // that of a write in flight may never come
+}
+
+bool Reply::HasNews() const {
+  if (prompt_ || !ends_.empty() || usage_) return true;
+  return std::any_of(outputs_.begin(), outputs_.end(), [](const Output& output) {
+    return !output.delta.text.empty() || !output.delta.tokens.empty();
+  });
+}
+
+bool Reply::Full() const {
+  return pending_bytes_ >= delivery_.limits_.pending_bytes ||
+         pending_tokens_ >= delivery_.limits_.pending_tokens;
+}
+
+void Reply::Take(Outbox& outbox) {
+  if (usage_ || finished_ == options_.outputs) return;
+  for (Output& output : outputs_) {
+    if (output.finished) continue;
+    TokenResult token;
+    while ((output.matched || !Full()) && outbox.Pop(output.delta.index, &token)) {
+      if (!prompt_made_) TakePrompt(outbox);
+      if (!output.matched) TakeToken(outbox, output, token);
+    }
+    Finish finish;
+    if (outbox.Finished(output.delta.index, &finish)) EndOutput(output, finish);
+  }
+  if (finished_ == options_.outputs) EndReply(outbox);
+}
+
+// With the first token, so that clients which time the first event time the first token.
+void Reply::TakePrompt(Outbox& outbox) {
+  prompt_made_ = true;
+  prompt_.emplace();
+  prompt_->prompt_tokens = outbox.prompt_tokens();
+  prompt_->cached_tokens = std::max(0, outbox.cached_tokens());
+  for (TokenResult score; outbox.PopPromptScore(&score);) prompt_->scores.push_back(score);
+}
+
+void Reply::TakeToken(Outbox& outbox, Output& output, const TokenResult& token) {
+  ++output.tokens;
+  ++output.delta.count;
+  ++pending_tokens_;
+  if (options_.tokens) output.delta.tokens.push_back(token);
+  if (!options_.text && options_.stop.empty()) return;
+
+  const std::vector<int32_t>& ids = options_.stop_ids;
+  const bool ends = std::find(ids.begin(), ids.end(), token.token) != ids.end();
+  std::string piece;
+  if (ends) {
+    FlushText(output);
+    if (options_.include_stop && !output.matched) {
+      output.decoder.Step(token.token, &piece);
+      output.decoder.End(&piece);
+      Show(output, std::move(piece));
+    }
+  } else {
+    output.decoder.Step(token.token, &piece);
+    if (output.tokens <= options_.min_tokens) {
+      Show(output, std::move(piece));
+    } else {
+      std::string shown;
+      output.matcher.Feed(piece, &shown);
+      Show(output, std::move(shown));
+    }
+  }
+  CheckMatch(outbox, output);
+}
+
+void Reply::Show(Output& output, std::string text) {
+  if (!options_.text || text.empty()) return;
+  pending_bytes_ += static_cast<int64_t>(text.size());
+  if (output.delta.text.empty()) {
+    output.delta.text = std::move(text);
+  } else {
+    output.delta.text += text;
+  }
+}
+
+void Reply::FlushText(Output& output) {
+  std::string piece, shown;
+  output.decoder.End(&piece);
+  if (output.tokens <= options_.min_tokens) {
+    shown = std::move(piece);
+  } else {
+    output.matcher.Feed(piece, &shown);
+    if (!output.matcher.match()) output.matcher.End(&shown);
+  }
+  Show(output, std::move(shown));
+}
+
+void Reply::CheckMatch(Outbox& outbox, Output& output) {
+  if (output.matched || !output.matcher.match()) return;
+  output.matched = true;
+  outbox.StopAt(output.delta.index);
+  ends_.push_back({.index = output.delta.index,
+                   .reason = EndReason::kStop,
+                   .stop_string = output.matcher.stop(output.matcher.match()->stop_index)});
+}
+
+void Reply::EndOutput(Output& output, const Finish& finish) {
+  output.finished = true;
+  ++finished_;
+  if (output.matched) return;
+  FlushText(output);
+  EndEvent end{.index = output.delta.index, .reason = EndReason::kStop, .stop_string = {}};
+  const absl::Status status = StatusOf(finish, options_.request_id);
+  if (output.matcher.match()) {
+    // Its last characters waited for a token that never came.
+    end.stop_string = output.matcher.stop(output.matcher.match()->stop_index);
+  } else if (!status.ok()) {
+    end.reason = EndReason::kAbort;
+    status_.Update(status);
+  } else if (finish.reason == FinishReason::kLength) {
+    end.reason = EndReason::kLength;
+  } else {
+    end.stop_id = finish.stop_id;
+  }
+  ends_.push_back(std::move(end));
+}
+
+void Reply::EndReply(const Outbox& outbox) {
+  const Timeline times = outbox.timeline();
+  usage_.emplace();
+  usage_->prompt_tokens = outbox.prompt_tokens();
+  usage_->cached_tokens = std::max(0, outbox.cached_tokens());
+  for (const Output& output : outputs_) usage_->completion_tokens += output.tokens;
+  usage_->queued_s = Seconds(times.arrival, times.admitted);
+  usage_->first_token_s = Seconds(times.arrival, times.first_token);
+  usage_->total_s = Seconds(times.arrival, times.finished);
+}
+
+ReplyChunk Reply::TakeChunk() {
+  ReplyChunk chunk;
+  chunk.prompt = std::exchange(prompt_, std::nullopt);
+  for (Output& output : outputs_) {
+    DeltaEvent& delta = output.delta;
+    if (delta.text.empty() && delta.count == 0) continue;
+    const int32_t index = delta.index;
+    chunk.deltas.push_back(std::exchange(delta, DeltaEvent{}));
+    delta.index = index;
+  }
+  chunk.ends = std::exchange(ends_, {});
+  if (usage_) {
+    chunk.usage = std::exchange(usage_, std::nullopt);
+    chunk.last = true;
+    chunk.status = status_;
+  }
+  pending_bytes_ = 0;
+  pending_tokens_ = 0;
+  return chunk;
+}
+
+Delivery::Delivery(TouchedList& touched, const text::Tokenizer& tokenizer, DeliveryLimits limits)
+    : touched_(touched), tokenizer_(tokenizer), limits_(limits), thread_([this] { Loop(); }) {}
+
+Delivery::~Delivery() {
+  {
+    std::lock_guard lock(mutex_);
+    closing_ = true;
+  }
+  touched_.Nudge();
+  thread_.join();
+}
+
+std::shared_ptr<Reply> Delivery::Open(ReplyOptions options, ReplySink* sink) {
+  auto reply = std::make_shared<Reply>(*this, std::move(options), sink);
+  std::lock_guard lock(mutex_);
+  live_.emplace(reply.get(), reply);
+  return reply;
+}
+
+void Delivery::Bind(Reply& reply, std::shared_ptr<Outbox> outbox) {
+  if (!outbox) {
+    Forget(&reply);
+    return;
+  }
+  std::optional<FinishReason> cancel;
+  {
+    std::lock_guard lock(reply.write_mutex_);
+    reply.outbox_ = outbox;
+    cancel = reply.cancel_;
+  }
+  if (cancel) outbox->Cancel(*cancel);
+}
+
+bool Delivery::idle() const {
+  std::lock_guard lock(mutex_);
+  return live_.empty();
+}
+
+std::shared_ptr<Reply> Delivery::Find(const void* reader) const {
+  std::lock_guard lock(mutex_);
+  const auto found = live_.find(static_cast<const Reply*>(reader));
+  return found == live_.end() ? nullptr : found->second;
+}
+
+void Delivery::Forget(const Reply* reply) {
+  std::shared_ptr<Reply> last;  // released outside the lock
+  std::lock_guard lock(mutex_);
+  const auto found = live_.find(reply);
+  if (found == live_.end()) return;
+  last = std::move(found->second);
+  live_.erase(found);
+}
+
+void Delivery::Ready(std::shared_ptr<Reply> reply) {
+  bool first;
+  {
+    std::lock_guard lock(mutex_);
+    first = ready_.empty();
+    ready_.push_back(std::move(reply));
+  }
+  if (first) touched_.Nudge();
+}
+
+void Delivery::Loop() {
+  using std::chrono::steady_clock;
+  constexpr auto kLook = std::chrono::seconds(1);  // how often stalled writes are looked for
+  std::vector<std::shared_ptr<Outbox>> touched;
+  std::vector<std::shared_ptr<Reply>> ready;
+  SteadyTime next_look = steady_clock::now() + kLook;
+  while (touched_.Take(&touched, next_look)) {
+    {
+      std::lock_guard lock(mutex_);
+      if (closing_) return;
+      ready.swap(ready_);
+    }
+    // An outbox may be touched a last time after its reply is over: look the reader up.
+    for (const auto& outbox : touched) {
+      if (const auto reply = Find(outbox->reader)) Pump(*reply);
+    }
+    for (const auto& reply : ready) {
+      {
+        std::lock_guard lock(reply->write_mutex_);
+        reply->queued_ = false;
+      }
+      Pump(*reply);
+    }
+    ready.clear();
+    if (const SteadyTime now = steady_clock::now(); now >= next_look) {
+      BreakStalled(now);
+      next_look = now + kLook;
+    }
+  }
+}
+
+void Delivery::Pump(Reply& reply) {
+  std::shared_ptr<Outbox> outbox;
+  {
+    std::lock_guard lock(reply.write_mutex_);
+    outbox = reply.outbox_;
+  }
+  if (!outbox) return;  // not bound yet: WriteDone follows
+  reply.Take(*outbox);
+  if (!reply.HasNews()) return;
+  {
+    std::lock_guard lock(reply.write_mutex_);
+    if (reply.writing_) return;
+    reply.writing_ = true;
+  }
+  reply.write_began_ = std::chrono::steady_clock::now();
+  ReplyChunk chunk = reply.TakeChunk();
+  const bool last = chunk.last;
+  bool delivered = false;
+  {
+    std::lock_guard lock(reply.mutex_);
+    ReplySink* sink = last ? std::exchange(reply.sink_, nullptr) : reply.sink_;
+    if (sink != nullptr) {
+      sink->Write(std::move(chunk));
+      delivered = true;
+    }
+  }
+  if (last) {
+    Forget(&reply);
+  } else if (!delivered) {
+    reply.WriteDone();  // nobody listens: go on until the engine has ended it
+  }
+}
+
+void Delivery::BreakStalled(SteadyTime now) {
+  std::vector<std::shared_ptr<Reply>> replies;
+  {
+    std::lock_guard lock(mutex_);
+    for (const auto& [key, reply] : live_) replies.push_back(reply);
+  }
+  for (const auto& reply : replies) {
+    {
+      std::lock_guard lock(reply->write_mutex_);
+      if (!reply->writing_ || reply->write_began_ == SteadyTime{} || !reply->HasNews()) continue;
+    }
+    if (Seconds(reply->write_began_, now) < limits_.slow_reader_s) continue;
+    {
+      std::lock_guard lock(reply->mutex_);
+      if (ReplySink* sink = std::exchange(reply->sink_, nullptr)) sink->Break(SlowReader());
+    }
+    reply->Cancel(FinishReason::kSlowReader);
+    reply->WriteDone();
+  }
+}
+
+}  // namespace baram::server

@@ -1,0 +1,181 @@
+// Metrics: the table of what is exported, over the engine's statistics.
+#include "server/metrics.h"
+
+#include <chrono>
+#include <utility>
+
+#include <prometheus/metric_family.h>
+#include <prometheus/text_serializer.h>
+
+#include "absl/strings/str_cat.h"
+
+namespace baram::server {
+namespace {
+
+using prometheus::ClientMetric;
+using prometheus::MetricFamily;
+using prometheus::MetricType;
+using Label = ClientMetric::Label;
+
+constexpr char kPrefix[] = "baram_";
+
+// `member` is a Gauge, Counter or Histogram of Stats.
+template <typename T>
+struct Row {
+  const char* name;
+  const char* help;
+  T Stats::*member;
+};
+
+constexpr Row<Gauge> kGauges[] = {
+    {"num_requests_running", "Sequences in the batch.", &Stats::running},
+    {"num_requests_waiting", "Requests accepted and not running yet.", &Stats::waiting},
+    {"num_requests_paused", "Sequences whose reader is behind.", &Stats::paused},
+};
+
+constexpr Row<Counter> kCounters[] = {
+    {"num_preemptions_total", "Sequences that gave up their pages and were recomputed.",
+     &Stats::preemptions},
+    {"prompt_tokens_total", "Prompt tokens of admitted requests.", &Stats::prompt_tokens},
+    {"prompt_tokens_cached_total", "Prompt tokens whose KV came from the prefix cache.",
+     &Stats::cached_prompt_tokens},
+    {"generation_tokens_total", "Tokens drawn.", &Stats::generated_tokens},
+    {"prefix_cache_queries_total", "Prompt tokens looked up in the prefix cache.",
+     &Stats::prefix_queries},
+    {"prefix_cache_hits_total", "Prompt tokens found there.", &Stats::prefix_hits},
+    {"engine_steps_total", "Steps of the engine.", &Stats::steps},
+    {"corrupted_requests_total", "Rows of logits that held a NaN or an infinity.",
+     &Stats::nonfinite_rows},
+    {"requests_accepted_total", "Requests the engine took.", &Stats::accepted},
+    {"requests_refused_total", "Requests the engine refused at submission.", &Stats::refused},
+};
+
+constexpr Row<Histogram> kHistograms[] = {
+    {"time_to_first_token_seconds", "From arrival to the first token.", &Stats::ttft},
+    {"inter_token_latency_seconds", "Between two tokens of an output.", &Stats::inter_token},
+    {"request_time_per_output_token_seconds",
+     "Decoding time of a request, by its tokens after the first.", &Stats::time_per_output_token},
+    {"e2e_request_latency_seconds", "From arrival to the last token.", &Stats::e2e},
+    {"request_queue_time_seconds", "From arrival to admission.", &Stats::queue_time},
+    {"request_prefill_time_seconds", "From admission to the first token.", &Stats::prefill_time},
+    {"request_decode_time_seconds", "From the first token to the last.", &Stats::decode_time},
+    {"request_inference_time_seconds", "From admission to the last token.",
+     &Stats::inference_time},
+    {"request_prompt_tokens", "Prompt tokens of a request.", &Stats::prompt_length},
+    {"request_generation_tokens", "Tokens drawn for a request.", &Stats::generation_length},
+    {"iteration_tokens_total", "Tokens of a step.", &Stats::step_tokens},
+    {"step_time_seconds", "Duration of a step.", &Stats::step_time},
+};
+
+// FinishReason's values, as vLLM names them where it has them.
+constexpr const char* kFinishNames[kFinishReasons] = {
+    "stop", "length", "abort", "deadline", "drained", "slow_reader", "error"};
+
+class Exposition {
+ public:
+  explicit Exposition(std::vector<Label> labels) : labels_(std::move(labels)) {}
+
+  ClientMetric& Add(const char* name, const char* help, MetricType type,
+                    const std::vector<Label>& more = {}) {
+    const std::string full = absl::StrCat(kPrefix, name);
+    if (families_.empty() || families_.back().name != full) {
+      MetricFamily family;
+      family.name = full;
+      family.help = help;
+      family.type = type;
+      families_.push_back(std::move(family));
+    }
+    ClientMetric& metric = families_.back().metric.emplace_back();
+    metric.label = labels_;
+    metric.label.insert(metric.label.end(), more.begin(), more.end());
+    return metric;
+  }
+  void AddGauge(const char* name, const char* help, double value,
+                const std::vector<Label>& more = {}) {
+    Add(name, help, MetricType::Gauge, more).gauge.value = value;
+  }
+  void AddCounter(const char* name, const char* help, uint64_t value,
+                  const std::vector<Label>& more = {}) {
+    Add(name, help, MetricType::Counter, more).counter.value = static_cast<double>(value);
+  }
+  void AddHistogram(const char* name, const char* help, const Histogram& histogram) {
+    ClientMetric& metric = Add(name, help, MetricType::Histogram);
+    const auto bounds = histogram.bounds();
+    uint64_t below = 0;
+    for (size_t i = 0; i < bounds.size(); ++i) {
+      below += histogram.bucket(i);
+      metric.histogram.bucket.push_back({below, bounds[i]});
+    }
+    below += histogram.bucket(bounds.size());
+    metric.histogram.sample_count = below;
+    metric.histogram.sample_sum = histogram.sum();
+  }
+
+  std::vector<MetricFamily> Take() { return std::move(families_); }
+
+ private:
+  const std::vector<Label> labels_;
+  std::vector<MetricFamily> families_;
+};
+
+double UnixTime() {
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  return std::chrono::duration<double>(now).count();
+}
+
+}  // namespace
+
+Metrics::Metrics(const EngineInfo& info, const Stats& stats, std::string model_name)
+    : info_(info), stats_(stats), model_name_(std::move(model_name)), start_time_s_(UnixTime()) {}
+
+Metrics::~Metrics() = default;
+
+void Metrics::CountCall(std::string_view method, std::string_view code, std::string_view reason) {
+  std::lock_guard lock(mutex_);
+  ++calls_[{std::string(method), std::string(code), std::string(reason)}];
+}
+
+std::vector<MetricFamily> Metrics::Collect() const {
+  Exposition out({{"model_name", model_name_}});
+  for (const auto& row : kGauges) out.AddGauge(row.name, row.help, (stats_.*row.member).value());
+  const double pages = stats_.kv_pages_total.value();
+  out.AddGauge("kv_cache_usage_perc", "Share of the KV pages that running sequences hold, 0 to 1.",
+               pages > 0 ? stats_.kv_pages_used.value() / pages : 0);
+  out.AddGauge("kv_cache_cached_perc", "Share of the KV pages that only the prefix cache holds.",
+               pages > 0 ? stats_.kv_pages_cached.value() / pages : 0);
+  for (const auto& row : kCounters) {
+    out.AddCounter(row.name, row.help, (stats_.*row.member).value());
+  }
+  for (int i = 0; i < kFinishReasons; ++i) {
+    out.AddCounter("request_success_total", "Requests by how they finished.",
+                   stats_.finished[i].value(), {{"finished_reason", kFinishNames[i]}});
+  }
+  {
+    std::lock_guard lock(mutex_);
+    for (const auto& [key, count] : calls_) {
+      const auto& [method, code, reason] = key;
+      out.AddCounter("requests_total", "Calls of the front ends by method, code and reason.", count,
+                     {{"method", method}, {"code", code}, {"reason", reason}});
+    }
+  }
+  for (const auto& row : kHistograms) out.AddHistogram(row.name, row.help, stats_.*row.member);
+  out.AddGauge("cache_config_info", "Facts of the KV cache as labels.", 1,
+               {{"block_size", absl::StrCat(info_.page_tokens)},
+                {"num_gpu_blocks", absl::StrCat(info_.pages)},
+                {"block_bytes", absl::StrCat(info_.page_bytes)},
+                {"enable_prefix_caching", info_.prefix_cache ? "True" : "False"}});
+  out.AddGauge("model_info", "Facts of the model as labels.", 1,
+               {{"architecture", info_.architecture},
+                {"max_model_len", absl::StrCat(info_.max_model_len)},
+                {"parameters", absl::StrCat(info_.parameters)},
+                {"weight_bytes", absl::StrCat(info_.weight_bytes)},
+                {"device", info_.device},
+                {"isa", info_.isa}});
+  out.AddGauge("build_info", "The version as a label.", 1, {{"version", BARAM_VERSION}});
+  out.AddGauge("start_time_seconds", "Unix time of the server's start.", start_time_s_);
+  return out.Take();
+}
+
+std::string Metrics::Text() const { return prometheus::TextSerializer().Serialize(Collect()); }
+
+}  // namespace baram::server

@@ -1,0 +1,399 @@
+// Serving: checks a call field by field, turns its prompt into tokens and submits it.
+#include "server/serving.h"
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cmath>
+#include <limits>
+#include <random>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "server/errors.h"
+#include "server/text/utf8.h"
+
+namespace baram::server {
+namespace {
+
+constexpr size_t kMaxRequestIdBytes = 128;
+constexpr size_t kMaxSaltBytes = 128;
+constexpr size_t kMaxArgumentsBytes = 64 << 10;  // of template arguments
+constexpr size_t kMaxStops = 16;
+constexpr size_t kMaxStopBytes = 256;
+constexpr size_t kMaxStopTokenIds = 32;
+// Below this a temperature is greedy: dividing logits by it would overflow.
+constexpr double kGreedyBelow = 1e-5;
+
+// Random bits, another value at each call: SplitMix64 from a seed of the system's.
+uint64_t NextRandom() {
+  static std::atomic<uint64_t> state{(uint64_t{std::random_device{}()} << 32) |
+                                     std::random_device{}()};
+  uint64_t z = state.fetch_add(0x9E3779B97F4A7C15u, std::memory_order_relaxed);
+  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+  z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+  return z ^ (z >> 31);
+}
+
+// Checks that keep the first error, so that a list of them reads as one.
+class Checks {
+ public:
+  // min <= value <= max; `open` excludes min itself. False for NaN.
+  void Range(std::string_view field, double value, double min, double max, bool open = false) {
+    if (value >= min && value <= max && !(open && value == min)) return;
+    Fail(field, absl::StrCat("is ", value, " but must be ", open ? "above " : "from ", min,
+                             open ? " and at most " : " to ", max, "."));
+  }
+  void Id(std::string_view field, int64_t id, int64_t vocab_size) {
+    if (id >= 0 && id < vocab_size) return;
+    Fail(field, absl::StrCat("holds the token id ", id, " but the vocabulary ends at ",
+                             vocab_size - 1, "."));
+  }
+  void AtMost(std::string_view field, size_t count, size_t max, std::string_view what) {
+    if (count <= max) return;
+    Fail(field, absl::StrCat("has ", count, " ", std::string(what), " but at most ", max,
+                             " are taken."));
+  }
+  void Fail(std::string_view field, std::string_view rest) {
+    if (!status_.ok()) return;
+    status_ = InvalidField(field, absl::StrCat(std::string(field), " ", std::string(rest)));
+  }
+  const absl::Status& status() const { return status_; }
+
+ private:
+  absl::Status status_;
+};
+
+// The request's value, or the model's, or the neutral one.
+double Choose(const std::optional<double>& asked, double of_model, bool use_model, double neutral) {
+  if (asked) return *asked;
+  return use_model && of_model >= 0 ? of_model : neutral;
+}
+
+void CheckSampling(const Call& call, int32_t max_n, int32_t vocab_size, Checks& checks) {
+  const auto range = [&](std::string_view field, const std::optional<double>& value, double min,
+                         double max, bool open = false) {
+    if (value) checks.Range(field, *value, min, max, open);
+  };
+  range("sampling.temperature", call.temperature, 0, 2);
+  range("sampling.top_p", call.top_p, 0, 1, true);
+  range("sampling.min_p", call.min_p, 0, 1);
+  range("sampling.repetition_penalty", call.repetition_penalty, 0, 2, true);
+  range("sampling.presence_penalty", call.presence_penalty, -2, 2);
+  range("sampling.frequency_penalty", call.frequency_penalty, -2, 2);
+  if (call.top_k && *call.top_k < -1) {
+    checks.Fail("sampling.top_k", "must be at least 1, or 0 for off.");
+  }
+  checks.Range("sampling.n", static_cast<double>(call.n), 1, max_n);
+  checks.AtMost("sampling.logit_bias", call.logit_bias.size(), kMaxBiasedTokens, "entries");
+  for (const auto& [id, bias] : call.logit_bias) {
+    checks.Id("sampling.logit_bias", id, vocab_size);
+    checks.Range("sampling.logit_bias", bias, -100, 100);
+  }
+}
+
+void CheckStopping(const Call& call, int32_t vocab_size, Checks& checks) {
+  if (call.max_tokens && *call.max_tokens < 1) {
+    checks.Fail("stopping.max_tokens", "must be at least 1.");
+  }
+  if (call.min_tokens < 0) checks.Fail("stopping.min_tokens", "must not be negative.");
+  if (call.max_tokens && call.min_tokens > *call.max_tokens) {
+    checks.Fail("stopping.min_tokens", absl::StrCat("is ", call.min_tokens,
+                                                    " but must be at most max_tokens, ",
+                                                    *call.max_tokens, "."));
+  }
+  checks.AtMost("stopping.stop", call.stop.size(), kMaxStops, "strings");
+  for (const std::string& stop : call.stop) {
+    if (stop.empty()) checks.Fail("stopping.stop", "holds an empty string.");
+    checks.AtMost("stopping.stop", stop.size(), kMaxStopBytes, "bytes in one string");
+    if (!text::IsValidUtf8(stop)) checks.Fail("stopping.stop", "is not valid UTF-8.");
+  }
+  checks.AtMost("stopping.stop_token_ids", call.stop_token_ids.size(), kMaxStopTokenIds, "ids");
+  for (const int64_t id : call.stop_token_ids) {
+    checks.Id("stopping.stop_token_ids", id, vocab_size);
+  }
+}
+
+void CheckOutput(const Call& call, Checks& checks) {
+  const auto logprobs = [&](std::string_view field, const std::optional<int64_t>& value) {
+    if (value) checks.Range(field, static_cast<double>(*value), 0, kMaxTopLogprobs);
+  };
+  logprobs("output.logprobs", call.logprobs);
+  logprobs("output.prompt_logprobs", call.prompt_logprobs);
+}
+
+void CheckRest(const Call& call, int32_t max_model_len, Checks& checks) {
+  if (!call.request_id.empty() && !Serving::IsValidRequestId(call.request_id)) {
+    checks.Fail("request_id", "must be 1 to 128 of letters, digits, '.', '_' and '-'.");
+  }
+  checks.AtMost("cache.salt", call.cache_salt.size(), kMaxSaltBytes, "bytes");
+  checks.Range("priority", static_cast<double>(call.priority),
+               std::numeric_limits<int32_t>::min(), std::numeric_limits<int32_t>::max());
+  // -1 keeps what the context holds, as in vLLM.
+  if (call.truncate_prompt_tokens && *call.truncate_prompt_tokens != -1) {
+    checks.Range("truncate_prompt_tokens", static_cast<double>(*call.truncate_prompt_tokens), 1,
+                 max_model_len - 1);
+  }
+}
+
+absl::Status TooLong(int32_t max_model_len, size_t prompt_tokens) {
+  return InvalidField(
+      "prompt",
+      absl::StrCat("This model's maximum context length is ", max_model_len,
+                   " tokens, but the prompt has ", prompt_tokens,
+                   " and a reply needs at least one; shorten the prompt or set "
+                   "truncate_prompt_tokens."));
+}
+
+absl::Status TooLongReply(int32_t max_model_len, size_t prompt_tokens, int64_t max_tokens) {
+  return InvalidField(
+      "stopping.max_tokens",
+      absl::StrCat("This model's maximum context length is ", max_model_len,
+                   " tokens, but the prompt has ", prompt_tokens, " and max_tokens is ", max_tokens,
+                   "; leave max_tokens out, or set it to at most ",
+                   max_model_len - static_cast<int64_t>(prompt_tokens), "."));
+}
+
+}  // namespace
+
+Serving::Serving(Engine& engine, const text::Tokenizer& tokenizer,
+                 const text::ChatTemplate* chat_template, Delivery& delivery, TextPool& pool,
+                 const Lifecycle& lifecycle, const Config& config)
+    : engine_(engine),
+      tokenizer_(tokenizer),
+      chat_template_(chat_template),
+      delivery_(delivery),
+      pool_(pool),
+      lifecycle_(lifecycle),
+      config_(config) {
+  eos_ids_ = engine.info().eos_ids;
+  if (eos_ids_.empty() && tokenizer.eos_id()) eos_ids_.push_back(*tokenizer.eos_id());
+}
+
+void Serving::Start(Call call, ReplySink* sink, Done done) {
+  if (absl::Status refused = CheckAccepting(); !refused.ok()) return done(std::move(refused));
+  // std::function wants copies; a call is only moved.
+  auto shared = std::make_shared<std::pair<Call, Done>>(std::move(call), std::move(done));
+  if (pool_.Run([this, shared, sink] { Accept(std::move(shared->first), sink, shared->second); })) {
+    return;
+  }
+  shared->second(Overloaded("Too many prompts wait to be tokenized; try again in a moment."));
+}
+
+absl::Status Serving::CheckAccepting() const {
+  if (lifecycle_.accepting()) return absl::OkStatus();
+  return engine_.alive() ? GoingDown() : DeviceLost();
+}
+
+void Serving::Accept(Call call, ReplySink* sink, const Done& done) {
+  if (std::chrono::steady_clock::now() >= call.deadline) {
+    return done(absl::DeadlineExceededError("The deadline passed before the prompt was read."));
+  }
+  absl::StatusOr<Request> request = Translate(call);
+  if (!request.ok()) return done(request.status());
+
+  ReplyOptions options;
+  options.request_id = request->id;
+  options.outputs = request->n;
+  options.text = call.text;
+  options.tokens = call.token_ids || call.logprobs.has_value();
+  options.skip_special_tokens = call.skip_special_tokens;
+  options.stop = std::move(call.stop);
+  options.include_stop = call.include_stop;
+  options.stop_ids = request->stop_ids;
+  options.min_tokens = request->sampling.min_tokens;
+  Accepted accepted{.request_id = request->id, .prompt_ids = request->prompt, .reply = nullptr};
+  accepted.reply = delivery_.Open(std::move(options), sink);
+
+  auto outbox = engine_.Submit(*std::move(request), accepted.reply.get());
+  if (!outbox.ok()) {
+    delivery_.Bind(*accepted.reply, nullptr);
+    return done(Explain(outbox.status()));
+  }
+  delivery_.Bind(*accepted.reply, *std::move(outbox));
+  const std::shared_ptr<Reply> reply = accepted.reply;
+  done(std::move(accepted));
+  reply->WriteDone();  // from here on the sink is called
+}
+
+// What the engine refuses, with the facts a client gets beside it.
+absl::Status Serving::Explain(const absl::Status& refused) const {
+  switch (refused.code()) {
+    case absl::StatusCode::kInvalidArgument:
+      return WithFacts(refused, {.reason = "INVALID_REQUEST"});
+    case absl::StatusCode::kResourceExhausted:
+      return Overloaded(std::string(refused.message()));
+    case absl::StatusCode::kUnavailable:
+      return engine_.alive() ? GoingDown() : DeviceLost();
+    case absl::StatusCode::kAlreadyExists:
+      return WithFacts(refused, {.field = "request_id", .reason = "REQUEST_ID_IN_USE"});
+    default:
+      return refused;
+  }
+}
+
+absl::StatusOr<Request> Serving::Translate(Call& call) const {
+  const EngineInfo& model = info();
+  if (absl::Status known = CheckModel(call.model); !known.ok()) return known;
+  Checks checks;
+  CheckRest(call, model.max_model_len, checks);
+  CheckSampling(call, config_.max_n, model.vocab_size, checks);
+  CheckStopping(call, model.vocab_size, checks);
+  CheckOutput(call, checks);
+  if (!checks.status().ok()) return checks.status();
+
+  Request request;
+  request.id = call.request_id.empty() ? NewRequestId() : std::move(call.request_id);
+  absl::StatusOr<std::vector<int32_t>> prompt = Tokenize(call.prompt);
+  if (!prompt.ok()) return prompt.status();
+  request.prompt = *std::move(prompt);
+  if (call.truncate_prompt_tokens) {
+    const int64_t keep = *call.truncate_prompt_tokens == -1 ? model.max_model_len - 1
+                                                            : *call.truncate_prompt_tokens;
+    const int64_t drop = std::max<int64_t>(0, std::ssize(request.prompt) - keep);
+    request.prompt.erase(request.prompt.begin(), request.prompt.begin() + drop);
+  }
+  const int64_t room = model.max_model_len - std::ssize(request.prompt);
+  if (room < 1) return TooLong(model.max_model_len, request.prompt.size());
+  if (call.max_tokens && *call.max_tokens > room) {
+    return TooLongReply(model.max_model_len, request.prompt.size(), *call.max_tokens);
+  }
+  request.max_tokens = static_cast<int32_t>(call.max_tokens.value_or(room));
+
+  const bool use_model = config_.generation_config == "auto";
+  SamplingParams& sampling = request.sampling;
+  const double temperature = Choose(call.temperature, model.temperature, use_model, 1);
+  sampling.temperature = temperature < kGreedyBelow ? 0.0f : static_cast<float>(temperature);
+  sampling.top_p = static_cast<float>(Choose(call.top_p, model.top_p, use_model, 1));
+  if (sampling.top_p <= 0) sampling.top_p = 1;
+  sampling.min_p = static_cast<float>(Choose(call.min_p, model.min_p, use_model, 0));
+  sampling.repetition_penalty =
+      static_cast<float>(Choose(call.repetition_penalty, model.repetition_penalty, use_model, 1));
+  if (sampling.repetition_penalty <= 0) sampling.repetition_penalty = 1;
+  const int64_t top_k = call.top_k.value_or(use_model ? model.top_k : 0);
+  sampling.top_k = static_cast<int32_t>(std::clamp<int64_t>(top_k, 0, model.vocab_size));
+  sampling.presence_penalty = static_cast<float>(call.presence_penalty.value_or(0));
+  sampling.frequency_penalty = static_cast<float>(call.frequency_penalty.value_or(0));
+  sampling.seed = call.seed ? *call.seed : NextRandom();
+  sampling.logprobs = static_cast<int32_t>(call.logprobs.value_or(-1));
+  sampling.min_tokens = static_cast<int32_t>(std::min<int64_t>(call.min_tokens, room));
+
+  if (!call.ignore_eos) request.stop_ids = eos_ids_;
+  for (const int64_t id : call.stop_token_ids) {
+    request.stop_ids.push_back(static_cast<int32_t>(id));
+  }
+  if (request.stop_ids.size() > kMaxStopIds) request.stop_ids.resize(kMaxStopIds);
+  for (const auto& [id, bias] : call.logit_bias) {
+    request.logit_bias.push_back({static_cast<int32_t>(id), static_cast<float>(bias)});
+  }
+  request.n = static_cast<int32_t>(call.n);
+  request.prompt_logprobs = static_cast<int32_t>(call.prompt_logprobs.value_or(-1));
+  request.priority = static_cast<int32_t>(call.priority);
+  request.deadline = call.deadline;
+  request.arrival =
+      call.arrival == SteadyTime{} ? std::chrono::steady_clock::now() : call.arrival;
+  request.read_prefix_cache = call.read_prefix_cache;
+  request.cache_salt = std::move(call.cache_salt);
+  return request;
+}
+
+absl::StatusOr<std::vector<int32_t>> Serving::Tokenize(const Prompt& prompt) const {
+  if (const auto* text = std::get_if<TextPrompt>(&prompt)) {
+    return EncodePrompt(text->text, text->add_special_tokens, "text");
+  }
+  if (const auto* chat = std::get_if<ChatPrompt>(&prompt)) {
+    const absl::StatusOr<std::string> text = RenderChat(*chat);
+    if (!text.ok()) return text.status();
+    return EncodePrompt(*text, chat->add_special_tokens, "chat");
+  }
+  const auto& ids = std::get<std::vector<int32_t>>(prompt);
+  if (ids.empty()) return InvalidField("token_ids", "The prompt is empty: send at least one token.");
+  Checks checks;
+  for (const int32_t id : ids) checks.Id("token_ids", id, info().vocab_size);
+  if (!checks.status().ok()) return checks.status();
+  return ids;
+}
+
+absl::StatusOr<std::vector<int32_t>> Serving::EncodePrompt(const std::string& text,
+                                                           bool add_special_tokens,
+                                                           std::string_view field) const {
+  if (static_cast<int64_t>(text.size()) > config_.max_prompt_bytes) {
+    return InvalidField(field, absl::StrCat("The prompt has ", text.size(),
+                                            " bytes, but this server takes at most ",
+                                            config_.max_prompt_bytes, "; shorten it."));
+  }
+  auto ids = tokenizer_.Encode(text, add_special_tokens,
+                               static_cast<size_t>(config_.max_prompt_bytes));
+  if (!ids.ok()) return InvalidField(field, std::string(ids.status().message()));
+  if (ids->empty()) return InvalidField(field, "The prompt is empty: send at least one token.");
+  return ids;
+}
+
+absl::StatusOr<std::string> Serving::RenderChat(const ChatPrompt& prompt) const {
+  if (chat_template_ == nullptr) {
+    return InvalidField("chat",
+                        "This model has no chat template: send the prompt as text, or ask the "
+                        "server's operator for --chat-template.");
+  }
+  const bool go_on = prompt.continue_final_message.value_or(false);
+  if (go_on && prompt.add_generation_prompt.value_or(false)) {
+    return InvalidField("chat.continue_final_message",
+                        "continue_final_message excludes add_generation_prompt: set one of them.");
+  }
+  if (prompt.arguments_json.size() > kMaxArgumentsBytes) {
+    return InvalidField("chat.template_arguments_json",
+                        absl::StrCat("The template's arguments have ", prompt.arguments_json.size(),
+                                     " bytes, but at most ", kMaxArgumentsBytes, " are taken."));
+  }
+  auto text = chat_template_->Render(prompt.messages_json, prompt.arguments_json,
+                                     prompt.add_generation_prompt.value_or(!go_on), go_on);
+  if (!text.ok()) return InvalidField("chat.messages", std::string(text.status().message()));
+  return text;
+}
+
+absl::StatusOr<std::string> Serving::Detokenize(const std::vector<int64_t>& ids,
+                                                bool skip_special_tokens) const {
+  if (static_cast<int64_t>(ids.size()) > config_.max_prompt_bytes) {
+    return InvalidField("token_ids", absl::StrCat("There are ", ids.size(),
+                                                  " token ids, but at most ",
+                                                  config_.max_prompt_bytes, " are taken."));
+  }
+  Checks checks;
+  std::vector<int32_t> narrow;
+  narrow.reserve(ids.size());
+  for (const int64_t id : ids) {
+    checks.Id("token_ids", id, info().vocab_size);
+    narrow.push_back(static_cast<int32_t>(id));
+  }
+  if (!checks.status().ok()) return checks.status();
+  return tokenizer_.Decode(narrow, skip_special_tokens);
+}
+
+absl::Status Serving::CheckModel(const std::string& model) const {
+  const std::vector<std::string>& names = config_.served_model_names;
+  if (model.empty() || std::find(names.begin(), names.end(), model) != names.end()) {
+    return absl::OkStatus();
+  }
+  return UnknownModel(model);
+}
+
+bool Serving::IsValidRequestId(std::string_view id) {
+  if (id.empty() || id.size() > kMaxRequestIdBytes) return false;
+  return std::all_of(id.begin(), id.end(), [](unsigned char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+           c == '.' || c == '_' || c == '-';
+  });
+}
+
+std::string Serving::NewRequestId() {
+  return absl::StrCat("req-", absl::Hex(NextRandom(), absl::kZeroPad16));
+}
+
+SteadyTime Serving::Deadline(SteadyTime now, std::optional<double> timeout_s) const {
+  const double seconds = std::clamp(timeout_s.value_or(config_.request_timeout_s), 0.0,
+                                    config_.max_request_timeout_s);
+  return now + std::chrono::duration_cast<SteadyTime::duration>(
+                   std::chrono::duration<double>(seconds));
+}
+
+}  // namespace baram::server
