@@ -14,7 +14,8 @@
 //
 // Choice among the tokens that are left: the largest (logit - max) / temperature + gumbel, the
 // smallest id among equals. That is a draw from softmax(logit / temperature); subtracting the maximum
-// first keeps tiny temperatures finite.
+// first keeps tiny temperatures finite. (logit - max) / temperature is one fp32 subtraction and one
+// fp32 division.
 //
 // Filters. Each keeps the logits at or above a bound, so equal logits stay or go together and the
 // smallest id never decides. With z = (logit - max) / temperature, in this order:

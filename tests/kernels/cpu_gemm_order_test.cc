@@ -1,0 +1,266 @@
+// The order in which the CPU's GEMM adds: one scalar model of it against every instruction set, bit for
+// bit, with denormals, tails, strides, scales and biases.
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "kernels/cpu/cpu_facts.h"
+#include "kernels/cpu/gemm_select.h"
+#include "kernels/cpu/kernel_table.h"
+#include "kernels/cpu/pack.h"
+#include "kernels/cpu/worker_pool.h"
+#include "kernels/float_types.h"
+
+namespace baram::cpu {
+namespace {
+
+// Denormals are zero, as operands and as results.
+float Flush(float x) { return std::fpclassify(x) == FP_SUBNORMAL ? std::copysign(0.0f, x) : x; }
+
+float FusedMultiplyAdd(float a, float b, float c) {
+  return Flush(std::fma(Flush(a), Flush(b), Flush(c)));
+}
+
+// The definition of the order: that of TDPBF16PS. For every 32 elements a chain of fused multiply-adds
+// over the even ones and one over the odd ones, both from zero; then accumulator += even + odd.
+float GemmOrderDot(const std::vector<float>& a, const std::vector<float>& w) {
+  float sum = 0;
+  for (size_t block = 0; block < a.size(); block += 32) {
+    float even = 0, odd = 0;
+    for (size_t k = block; k < block + 32; k += 2) {
+      even = FusedMultiplyAdd(k < a.size() ? a[k] : 0, k < w.size() ? w[k] : 0, even);
+      odd = FusedMultiplyAdd(k + 1 < a.size() ? a[k + 1] : 0, k + 1 < w.size() ? w[k + 1] : 0, odd);
+    }
+    sum = Flush(sum + Flush(even + odd));
+  }
+  return sum;
+}
+
+struct Machine {
+  const KernelTable* kernels;
+  GemmPath path;
+  std::string name;
+};
+
+std::vector<Machine> Machines() {
+  const Isa best = ReadCpuFacts().best_isa;
+  std::vector<Machine> machines;
+  if (best >= Isa::kAvx2) machines.push_back({&kAvx2Kernels, GemmPath::kFma, "avx2"});
+  if (best >= Isa::kAvx512) machines.push_back({&kAvx512Kernels, GemmPath::kFma, "avx512"});
+  if (best >= Isa::kAmx) {
+    machines.push_back({&kAmxKernels, GemmPath::kFma, "amx, by fma"});
+    machines.push_back({&kAmxKernels, GemmPath::kAmx, "amx"});
+  }
+  return machines;
+}
+
+// How the operands are drawn.
+enum class Values { kNormal, kTiny, kMixed };
+
+struct Problem {
+  int64_t rows, n, k;
+  Values values = Values::kNormal;
+  DType out = DType::kF32;
+  bool bias = false;
+  float scale = 1.0f;
+};
+
+class Gemm {
+ public:
+  explicit Gemm(const Problem& problem) : problem_(problem), random_(12345) {
+    a_stride_ = problem.k + 3;
+    a_.assign(problem.rows * a_stride_, 0x7fc0);  // NaN between the rows: must not be read
+    for (int64_t r = 0; r < problem.rows; ++r) {
+      for (int64_t k = 0; k < problem.k; ++k) a_[r * a_stride_ + k] = Draw();
+    }
+    w_.resize(problem.n * problem.k);
+    for (uint16_t& w : w_) w = Draw();
+    const WeightShape shape = {problem.n, problem.k, {DType::kBF16}};
+    packed_.assign(PackedWeightBytes(shape) / 2, 0);
+    // Two parts that meet inside a panel, as those of a fused weight.
+    const int64_t first = problem.n / 2;
+    PackRows(shape, {w_.data(), DType::kBF16, first, problem.k}, 0, packed_.data());
+    PackRows(shape, {w_.data() + first * problem.k, DType::kBF16, problem.n - first, problem.k},
+             first, packed_.data());
+    bias_.resize(problem.n);
+    for (float& b : bias_) b = F32FromBF16(Draw());
+  }
+
+  // What the model says, as stored: fp32 bits, or bf16 bits.
+  std::vector<uint32_t> Expected() const {
+    std::vector<uint32_t> expected;
+    for (int64_t r = 0; r < problem_.rows; ++r) {
+      std::vector<float> a;
+      for (int64_t k = 0; k < problem_.k; ++k) a.push_back(F32FromBF16(a_[r * a_stride_ + k]));
+      for (int64_t n = 0; n < problem_.n; ++n) {
+        std::vector<float> w;
+        for (int64_t k = 0; k < problem_.k; ++k) w.push_back(F32FromBF16(w_[n * problem_.k + k]));
+        float value = Flush(GemmOrderDot(a, w) * problem_.scale);
+        if (problem_.bias) value = Flush(value + Flush(bias_[n]));
+        expected.push_back(problem_.out == DType::kF32 ? std::bit_cast<uint32_t>(value)
+                                                       : BF16FromF32(value));
+      }
+    }
+    return expected;
+  }
+
+  // What a machine computes, `chunk` rows and `panels` panels at a time on `workers` workers.
+  std::vector<uint32_t> Computed(const Machine& machine, int64_t block_k, int64_t panels,
+                                 int32_t workers) const {
+    WorkerPool pool({workers, {}, machine.kernels->enter_thread});
+    const uint32_t mode = __builtin_ia32_stmxcsr();
+    machine.kernels->enter_thread();
+    const int64_t padded_k = RoundUp(problem_.k, kBlockK);
+    std::vector<float> packed_a(RoundUp(problem_.rows, 16) * padded_k, NAN);
+    std::vector<float> out(problem_.rows * problem_.n, NAN);
+    GemmJob job;
+    job.path = machine.path;
+    job.a = {const_cast<uint16_t*>(a_.data()), DType::kBF16, problem_.rows, problem_.k, a_stride_};
+    job.weight = {packed_.data(), problem_.n, problem_.k, padded_k};
+    job.bias = problem_.bias ? bias_.data() : nullptr;
+    job.scale = problem_.scale;
+    job.out = DenseTensor(out.data(), problem_.out, problem_.rows, problem_.n);
+    job.block_k = block_k;
+    job.packed_a = packed_a.data();
+    const auto run = [&](Kernel<GemmJob> kernel) {
+      return [&job, kernel](int64_t begin, int64_t end, const Worker& worker) {
+        kernel(job, begin, end, worker);
+      };
+    };
+    pool.ParallelFor(RoundUp(problem_.rows, 16) / 16 * (RoundUp(padded_k, block_k) / block_k), 1,
+                     run(machine.kernels->pack_a));
+    pool.ParallelFor(RoundUp(problem_.n, 16) / 16, panels, run(machine.kernels->gemm));
+    __builtin_ia32_ldmxcsr(mode);
+    std::vector<uint32_t> computed;
+    for (int64_t i = 0; i < problem_.rows * problem_.n; ++i) {
+      computed.push_back(problem_.out == DType::kF32
+                             ? std::bit_cast<uint32_t>(out[i])
+                             : reinterpret_cast<const uint16_t*>(out.data())[i]);
+    }
+    return computed;
+  }
+
+ private:
+  uint16_t Draw() {
+    std::normal_distribution<float> normal;
+    const float x = normal(random_);
+    switch (problem_.values) {
+      case Values::kNormal: return BF16FromF32(x);
+      // Products around 2^-126: results that are denormal, or round up to the smallest normal.
+      case Values::kTiny: return BF16FromF32(std::ldexp(x, -63));
+      case Values::kMixed: {
+        const auto exponent = std::uniform_int_distribution<int>(-136, 40)(random_);
+        return BF16FromF32(std::ldexp(x, exponent));  // a twentieth of the operands is denormal
+      }
+    }
+    return 0;
+  }
+
+  Problem problem_;
+  std::mt19937 random_;
+  int64_t a_stride_;
+  std::vector<uint16_t> a_, w_, packed_;
+  std::vector<float> bias_;
+};
+
+size_t Differences(const std::vector<uint32_t>& a, const std::vector<uint32_t>& b) {
+  size_t count = a.size() == b.size() ? 0 : 1;
+  for (size_t i = 0; i < std::min(a.size(), b.size()); ++i) count += a[i] != b[i];
+  return count;
+}
+
+void ExpectModelBits(const Problem& problem) {
+  const Gemm gemm(problem);
+  const std::vector<uint32_t> expected = gemm.Expected();
+  for (const Machine& machine : Machines()) {
+    for (const auto& [block_k, panels, workers] :
+         {std::tuple<int64_t, int64_t, int32_t>{32, 1, 2}, {64, 2, 1}, {2048, 3, 3}}) {
+      EXPECT_EQ(Differences(gemm.Computed(machine, block_k, panels, workers), expected), 0u)
+          << machine.name << ", rows " << problem.rows << ", n " << problem.n << ", k "
+          << problem.k << ", block_k " << block_k << ", panels " << panels;
+    }
+  }
+}
+
+TEST(CpuGemmOrder, NormalNumbers) { ExpectModelBits({.rows = 33, .n = 48, .k = 512}); }
+
+TEST(CpuGemmOrder, DenormalProductsAndSums) {
+  ExpectModelBits({.rows = 32, .n = 64, .k = 256, .values = Values::kTiny});
+}
+
+TEST(CpuGemmOrder, DenormalOperands) {
+  ExpectModelBits({.rows = 32, .n = 64, .k = 256, .values = Values::kMixed});
+}
+
+TEST(CpuGemmOrder, EveryTail) {
+  for (const int64_t rows : {1, 2, 3, 5, 6, 7, 15, 16, 17, 31, 49}) {
+    ExpectModelBits({.rows = rows, .n = 37, .k = 97});
+  }
+  for (const int64_t k : {1, 2, 31, 32, 33, 64, 95}) {
+    ExpectModelBits({.rows = 4, .n = 17, .k = k});
+  }
+}
+
+TEST(CpuGemmOrder, ScaleBiasAndRounding) {
+  ExpectModelBits({.rows = 5, .n = 33, .k = 64, .bias = true, .scale = 0.3f});
+  ExpectModelBits({.rows = 18, .n = 33, .k = 64, .out = DType::kBF16, .bias = true});
+  ExpectModelBits({.rows = 18, .n = 33, .k = 64, .values = Values::kTiny, .out = DType::kBF16});
+}
+
+// Sources of every type round to the nearest bf16, ties to even.
+TEST(CpuPack, ConvertsAndPlaces) {
+  const int64_t n = 35, k = 7;
+  std::vector<float> source(n * k);
+  for (size_t i = 0; i < source.size(); ++i) source[i] = 1.0f + static_cast<float>(i) / 512;
+  std::vector<uint16_t> halves;
+  for (const float x : source) halves.push_back(F16FromF32(x));
+  const WeightShape shape = {n, k, {DType::kBF16}};
+  ASSERT_EQ(PackedWeightBytes(shape), 48 * 32 * 2);
+  for (const bool f16 : {false, true}) {
+    std::vector<uint16_t> packed(48 * 32, 0);
+    const HostRows rows = f16 ? HostRows{halves.data(), DType::kF16, n, k}
+                              : HostRows{source.data(), DType::kF32, n, k};
+    PackRows(shape, rows, 0, packed.data());
+    for (int64_t row = 0; row < 48; ++row) {
+      for (int64_t column = 0; column < 32; ++column) {
+        const bool inside = row < n && column < k;
+        const uint16_t expected = inside ? BF16FromF32(source[row * k + column]) : 0;
+        EXPECT_EQ(packed[row / 16 * 512 + column / 2 * 32 + row % 16 * 2 + column % 2], expected)
+            << row << ", " << column;
+      }
+    }
+  }
+}
+
+TEST(GemmSelect, TilesForManyRows) {
+  EXPECT_EQ(ToString(SelectGemm(1, 8192, 2048, true, 2)), "fma, 1 x 2048, 8 panels");
+  EXPECT_EQ(ToString(SelectGemm(16, 8192, 2048, true, 2)), "amx, 16 x 2048, 8 panels");
+  EXPECT_EQ(ToString(SelectGemm(512, 8192, 2048, true, 2)), "amx, 512 x 1024, 8 panels");
+  EXPECT_EQ(ToString(SelectGemm(512, 8192, 2048, false, 2)), "fma, 512 x 1024, 8 panels");
+}
+
+// Whatever the shape: what a worker's scratch and the shared one hold suffices.
+TEST(GemmSelect, FitsItsMemory) {
+  for (const int64_t rows : {1, 3, 4, 17, 32, 33, 512, 513, 8192}) {
+    for (const int64_t k : {32, 64, 2048, 8192, 65536}) {
+      for (const bool amx : {false, true}) {
+        const GemmPlan plan = SelectGemm(rows, 128 * 1024, k, amx, 2);
+        const int64_t packed_rows = RoundUp(plan.chunk_rows, 16);
+        EXPECT_GE(plan.chunk_rows, 1);
+        EXPECT_LE(packed_rows * k * (plan.path == GemmPath::kAmx ? 2 : 4), kGemmScratchBytes);
+        EXPECT_LE(packed_rows * plan.panels_per_tile * 16 * 4, kWorkerScratchBytes);
+        EXPECT_EQ(plan.block_k % 32, 0);
+        EXPECT_GE(plan.block_k, 32);
+        EXPECT_GE(plan.panels_per_tile, 1);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace baram::cpu

@@ -1,0 +1,170 @@
+// OpBed: a device with memory in which one op case at a time is laid out, run and read back. Used by
+// the op tests and by op_bench.
+#ifndef BARAM_TESTS_KERNELS_OP_BED_H_
+#define BARAM_TESTS_KERNELS_OP_BED_H_
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "kernels/device.h"
+#include "tests/kernels/op_cases.h"
+
+namespace baram::test {
+
+// The types a device computes with. Inputs are rounded to the types of the device under test and
+// given to ref as the same values, so that only the op's own rounding differs.
+struct ElementTypes {
+  DType activation = DType::kF32;
+  DType residual = DType::kF32;
+  DType weight = DType::kF32;
+};
+ElementTypes TypesOf(const DeviceInfo& info);
+DType TypeOf(const ElementTypes& types, Role role);
+
+// A part of a case's rows; end -1: all.
+struct RowRange {
+  int64_t begin = 0;
+  int64_t end = -1;
+};
+
+// What an op wrote, as fp32: a bf16 or f16 value has one fp32 value, so equal bits stay equal.
+struct Output {
+  std::string name;
+  Role role = Role::kActivation;
+  int64_t first_row = 0;  // in the case's numbering
+  int64_t rows = 0;
+  int64_t cols = 0;
+  std::vector<float> values;
+  const float* Row(int64_t r) const { return values.data() + r * cols; }
+};
+
+struct Outcome {
+  std::vector<Output> outputs;
+  std::vector<std::vector<TokenResult>> results;  // [rounds][rows]
+  std::string broken;  // not empty: what was overwritten that must not be
+};
+
+// An op laid out in device memory, ready to run as often as wished.
+struct PreparedOp {
+  OpArgs args;
+  double context_tokens = 0;      // see CostOf
+  std::function<void()> restore;  // puts inputs back that the op overwrites; may be empty
+};
+
+void RunOp(Device& device, const OpArgs& args);
+
+class OpBed {
+ public:
+  struct Limits {
+    int64_t memory_bytes = int64_t{48} << 20;
+    int32_t slots = 48;
+    int32_t max_pages_per_slot = 64;
+    int32_t vocab_size = 50016;
+    int32_t max_step_tokens = 1024;
+    int32_t max_step_outputs = 64;
+  };
+
+  // `device` must outlive the bed and be fresh. Inputs are rounded to `rounding`.
+  OpBed(Device& device, const ElementTypes& rounding, const Limits& limits);
+  OpBed(Device& device, const ElementTypes& rounding) : OpBed(device, rounding, Limits()) {}
+
+  // Lays out, runs once and reads back. `magnitudes` replaces the factors of sums by their absolute
+  // values (Gemm: all, Attend: the values, Act: gate and up), which bounds rounding errors.
+  Outcome Run(const OpCase& op_case, RowRange rows = {}, bool magnitudes = false);
+
+  // Lays out only.
+  PreparedOp Prepare(const OpCase& op_case, RowRange rows = {}, bool magnitudes = false);
+
+ private:
+  struct Block {
+    int64_t offset;
+    int64_t bytes;
+  };
+  struct Watched {
+    std::string name;
+    Role role;
+    Tensor tensor;
+    int64_t first_row;
+  };
+
+  // --- memory
+  void* Take(int64_t bytes, uint8_t fill);
+  std::string BrokenGuards();
+  std::vector<uint8_t> Read(const void* device, int64_t bytes);
+  std::vector<int32_t> ReadInts(const int32_t* device, int64_t count);
+  template <typename T>
+  T* Put(const std::vector<T>& values) {
+    const int64_t bytes = static_cast<int64_t>(values.size() * sizeof(T));
+    void* memory = Take(bytes, 0);
+    device_.Upload(memory, values.data(), bytes);
+    return static_cast<T*>(memory);
+  }
+
+  // --- values: functions of (case, what, row, column), the same on every device
+  std::vector<float> Random(const char* what, int64_t rows, int64_t cols, float deviation,
+                            DType rounding) const;
+  DType Rounding(Role role) const { return TypeOf(rounding_, role); }
+
+  // --- tensors
+  // A tensor of NaN, with NaN between its rows that nobody may read or write.
+  Tensor Layout(Role role, int64_t rows, int64_t cols);
+  Tensor Input(Role role, const std::vector<float>& values, int64_t cols, RowRange rows);
+  void Fill(const Tensor& tensor, const std::vector<float>& values);
+  std::vector<float> Values(const Tensor& tensor);
+  Tensor Watch(const char* name, Role role, const Tensor& tensor, int64_t first_row);
+  PackedWeight Weight(const std::vector<float>& values, int64_t n, int64_t k);
+  const float* NormWeight(const char* what, int64_t d);
+  RopeTable Rope(int32_t positions, int32_t rotary_dim, RopeLayout layout);
+  KvPool Pool(const KvShape& shape, int32_t pages);
+  void* Scratch(const KvShape& shape);
+
+  // --- steps
+  // Binds slot i to a sequence of lengths[i] tokens, with pages for all of chunks[i]. Entries wholly
+  // before first_needed[i] name page 0, which holds NaN.
+  void BindSlots(const std::vector<Chunk>& chunks, int32_t page_tokens,
+                 const std::vector<int32_t>& lengths, const std::vector<int32_t>& first_needed);
+  // The part of every chunk inside the range of tokens.
+  static std::vector<Chunk> Cut(const std::vector<Chunk>& chunks, RowRange rows);
+  StepView Step(const std::vector<Chunk>& chunks, const std::vector<int32_t>& tokens);
+  StepView SampleStep(const SampleCase& c, const std::vector<SlotInit>& inits,
+                      const std::vector<int32_t>& slots, const std::vector<int32_t>& tokens);
+  const uint32_t* const* Masks(const SampleCase& c, RowRange rows);
+  void WriteContext(const AttendCase& c, const KvPool& pool, bool magnitudes);
+
+  PreparedOp Lay(const GemmCase& c, RowRange rows, bool magnitudes);
+  PreparedOp Lay(const NormCase& c, RowRange rows, bool magnitudes);
+  PreparedOp Lay(const AddNormCase& c, RowRange rows, bool magnitudes);
+  PreparedOp Lay(const ActCase& c, RowRange rows, bool magnitudes);
+  PreparedOp Lay(const EmbedCase& c, RowRange rows, bool magnitudes);
+  PreparedOp Lay(const GatherRowsCase& c, RowRange rows, bool magnitudes);
+  PreparedOp Lay(const StoreKvCase& c, RowRange rows, bool magnitudes);
+  PreparedOp Lay(const AttendCase& c, RowRange rows, bool magnitudes);
+  PreparedOp Lay(const SampleCase& c, RowRange rows, bool magnitudes);
+
+  // Reads keys and values back through Attend: the cache's layout is the device's own.
+  void ReadBack(const StoreKvArgs& args, Outcome& outcome);
+  // Whether a page that nobody owns, or one the op only reads, was written.
+  std::string BrokenPages(const KvPool& pool);
+  // Whether the slots go on from what was drawn. Leaves them one token longer.
+  std::string BrokenSlots(const SampleArgs& args, const std::vector<TokenResult>& results);
+  // The step after a drawn one.
+  void NextRound(const SampleCase& c, const std::vector<TokenResult>& results, SampleArgs& args);
+
+  Device& device_;
+  ElementTypes own_;
+  ElementTypes rounding_;
+  Limits limits_;
+  Buffer memory_;
+  int64_t used_ = 0;
+  std::vector<Block> blocks_;
+  std::vector<Tensor> tensors_;  // all that Layout made
+  std::vector<Watched> watched_;
+  std::string case_name_;
+  std::vector<uint8_t> pool_before_;  // of an op that must not write it
+};
+
+}  // namespace baram::test
+
+#endif  // BARAM_TESTS_KERNELS_OP_BED_H_

@@ -1,0 +1,276 @@
+// OpBed: how each kind of case is laid out in device memory.
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/check.h"
+#include "tests/kernels/op_bed.h"
+
+namespace baram::test {
+namespace {
+
+// A factor of a sum, or its magnitude.
+std::vector<float> Factor(std::vector<float> values, bool magnitudes) {
+  if (magnitudes) {
+    for (float& value : values) value = std::fabs(value);
+  }
+  return values;
+}
+
+int32_t PagesOf(const std::vector<Chunk>& chunks, int32_t page_tokens) {
+  int32_t pages = 0;
+  for (const Chunk& chunk : chunks) {
+    pages += (chunk.context + chunk.count + page_tokens - 1) / page_tokens;
+  }
+  return pages + 2;  // the first and the last are nobody's
+}
+
+int32_t Tokens(const std::vector<Chunk>& chunks) {
+  int32_t tokens = 0;
+  for (const Chunk& chunk : chunks) tokens += chunk.count;
+  return tokens;
+}
+
+std::vector<int32_t> Contexts(const std::vector<Chunk>& chunks) {
+  std::vector<int32_t> contexts;
+  for (const Chunk& chunk : chunks) contexts.push_back(chunk.context);
+  return contexts;
+}
+
+int32_t Longest(const std::vector<Chunk>& chunks) {
+  int32_t longest = 0;
+  for (const Chunk& chunk : chunks) longest = std::max(longest, chunk.context + chunk.count);
+  return longest;
+}
+
+}  // namespace
+
+PreparedOp OpBed::Lay(const GemmCase& c, RowRange rows, bool magnitudes) {
+  const DType activation = Rounding(Role::kActivation);
+  GemmArgs args;
+  args.a = Input(Role::kActivation,
+                 Factor(Random("a", c.rows, c.k, 1.0f, activation), magnitudes), c.k, rows);
+  const std::vector<float> weight =
+      Factor(Random("weight", c.n, c.k, 1.0f, rounding_.weight), magnitudes);
+  args.weight = Weight(weight, c.n, c.k);
+  if (c.bias) {
+    args.bias = Put(Factor(Random("bias", 1, c.n, 4.0f, DType::kF32), magnitudes));
+  }
+  args.scale = c.scale;
+  args.out = Watch("out", c.out, Layout(c.out, rows.end - rows.begin, c.n), rows.begin);
+  return {args, 0, {}};
+}
+
+PreparedOp OpBed::Lay(const NormCase& c, RowRange rows, bool) {
+  NormArgs args;
+  args.x = Input(c.x, Random("x", c.rows, c.d, 2.0f, Rounding(c.x)), c.d, rows);
+  args.weight = NormWeight("weight", c.d);
+  args.eps = 1e-5f;
+  args.out = Watch("out", c.out, Layout(c.out, rows.end - rows.begin, c.d), rows.begin);
+  return {args, 0, {}};
+}
+
+PreparedOp OpBed::Lay(const AddNormCase& c, RowRange rows, bool) {
+  AddNormArgs args;
+  args.branch = Input(c.branch, Random("branch", c.rows, c.d, 1.5f, Rounding(c.branch)), c.d, rows);
+  const auto residual = Random("residual", c.rows, c.d, 3.0f, Rounding(Role::kResidual));
+  args.residual = Watch("residual", Role::kResidual,
+                        Input(Role::kResidual, residual, c.d, rows), rows.begin);
+  if (c.post) args.post_weight = NormWeight("post", c.d);
+  if (c.pre) args.pre_weight = NormWeight("pre", c.d);
+  args.scale = c.scale;
+  args.eps = 1e-5f;
+  if (c.has_out) {
+    args.out = Watch("out", Role::kActivation,
+                     Layout(Role::kActivation, rows.end - rows.begin, c.d), rows.begin);
+  }
+  const std::vector<float> part(residual.begin() + rows.begin * c.d,
+                                residual.begin() + rows.end * c.d);
+  return {args, 0, [this, tensor = args.residual, part] { Fill(tensor, part); }};
+}
+
+PreparedOp OpBed::Lay(const ActCase& c, RowRange rows, bool magnitudes) {
+  ActArgs args;
+  const auto values = Random("gate_up", c.rows, 2 * c.f, 3.0f, Rounding(Role::kActivation));
+  args.gate_up = Input(Role::kActivation, Factor(values, magnitudes), 2 * c.f, rows);
+  args.kind = c.kind;
+  args.out = Watch("out", Role::kActivation, Layout(Role::kActivation, rows.end - rows.begin, c.f),
+                   rows.begin);
+  return {args, 0, {}};
+}
+
+PreparedOp OpBed::Lay(const EmbedCase& c, RowRange rows, bool) {
+  std::vector<int32_t> ids;
+  for (int64_t t = rows.begin; t < rows.end; ++t) {
+    ids.push_back(static_cast<int32_t>((t * t * 5 + t) % c.vocab));
+  }
+  const std::vector<Chunk> chunks = {{0, static_cast<int32_t>(ids.size())}};
+  BindSlots(chunks, limits_.max_step_tokens, {0}, {0});
+  EmbedArgs args;
+  args.step = Step(chunks, ids);
+  args.table = Weight(Random("table", c.vocab, c.d, 1.0f, rounding_.weight), c.vocab, c.d);
+  args.scale = c.scale;
+  args.out = Watch("out", Role::kResidual, Layout(Role::kResidual, rows.end - rows.begin, c.d),
+                   rows.begin);
+  return {args, 0, {}};
+}
+
+PreparedOp OpBed::Lay(const GatherRowsCase& c, RowRange rows, bool) {
+  std::vector<int32_t> index;
+  for (int64_t r = rows.begin; r < rows.end; ++r) {
+    index.push_back(static_cast<int32_t>((r * 7 + 3) % c.from));
+  }
+  GatherRowsArgs args;
+  args.x = Input(c.type, Random("x", c.from, c.d, 1.0f, Rounding(c.type)), c.d, {0, c.from});
+  args.index = Put(index);
+  args.out = Watch("out", c.type, Layout(c.type, rows.end - rows.begin, c.d), rows.begin);
+  return {args, 0, {}};
+}
+
+PreparedOp OpBed::Lay(const StoreKvCase& c, RowRange rows, bool) {
+  const int32_t hd = c.head.head_dim;
+  const int64_t columns = int64_t{c.head.heads + 2 * c.head.kv_heads} * hd;
+  const std::vector<Chunk> cut = Cut(c.chunks, rows);
+  BindSlots(cut, c.page_tokens, Contexts(cut), std::vector<int32_t>(cut.size(), 0));
+  StoreKvArgs args;
+  args.pool = Pool({c.head, 2, c.page_tokens}, PagesOf(cut, c.page_tokens));
+  args.layer = {.group = 1, .index = 1};
+  args.step = Step(cut, std::vector<int32_t>(Tokens(cut), 0));
+
+  std::vector<float> qkv =
+      Random("qkv", Tokens(c.chunks), columns, 1.0f, Rounding(Role::kActivation));
+  // Values of alternating sign: then the mean of two neighbours tells their weights apart.
+  int64_t row = 0;
+  for (const Chunk& chunk : c.chunks) {
+    for (int32_t i = 0; i < chunk.count; ++i, ++row) {
+      const float sign = (chunk.context + i) % 2 == 0 ? 1.0f : -1.0f;
+      for (int64_t j = columns - int64_t{c.head.kv_heads} * hd; j < columns; ++j) {
+        float& value = qkv[row * columns + j];
+        value = sign * std::max(0.25f, std::fabs(value));
+      }
+    }
+  }
+  args.qkv = Input(Role::kActivation, qkv, columns, rows);
+  Watch("q", Role::kActivation, args.qkv.Cols(0, int64_t{c.head.heads} * hd), rows.begin);
+  if (c.q_norm) args.q_norm = NormWeight("q_norm", hd);
+  if (c.k_norm) args.k_norm = NormWeight("k_norm", hd);
+  args.rope = Rope(Longest(c.chunks), c.rotary_dim, c.layout);
+  const std::vector<float> part(qkv.begin() + rows.begin * columns,
+                                qkv.begin() + rows.end * columns);
+  return {args, 0, [this, tensor = args.qkv, part] { Fill(tensor, part); }};
+}
+
+void OpBed::ReadBack(const StoreKvArgs& args, Outcome& outcome) {
+  const HeadShape& head = args.pool.shape.head;
+  const int32_t tokens = args.step.tokens;
+  const int64_t columns = int64_t{head.heads} * head.head_dim;
+  // What is stored in another layer of the same pages must not be seen.
+  StoreKvArgs other = args;
+  other.layer.index = 0;
+  RunOp(device_, other);
+
+  AttendArgs attend;
+  attend.step = args.step;
+  attend.pool = args.pool;
+  attend.layer = args.layer;
+  attend.q = Layout(Role::kActivation, tokens, columns);
+  attend.out = Layout(Role::kActivation, tokens, columns);
+  attend.scratch = Scratch(args.pool.shape);
+
+  // A window of one token returns its value.
+  std::vector<float> q(tokens * columns, 0.0f);
+  Fill(attend.q, q);
+  attend.window = 1;
+  RunOp(device_, attend);
+  outcome.outputs.push_back({"v", Role::kActivation, 0, tokens, columns, Values(attend.out)});
+
+  // A window of two and a query of one element: the two weights tell that element's difference. A
+  // token whose predecessor was not stored has none.
+  const std::vector<int32_t> positions = ReadInts(args.step.positions, tokens);
+  const std::vector<int32_t> slots = ReadInts(args.step.token_slots, tokens);
+  attend.window = 2;
+  Output keys{"k", Role::kActivation, 0, tokens, columns, std::vector<float>(tokens * columns)};
+  for (int32_t i = 0; i < head.head_dim; ++i) {
+    for (int64_t h = 0; h < int64_t{tokens} * head.heads; ++h) {
+      for (int32_t j = 0; j < head.head_dim; ++j) {
+        q[h * head.head_dim + j] = i == j ? 1.0f : 0.0f;
+      }
+    }
+    Fill(attend.q, q);
+    RunOp(device_, attend);
+    const std::vector<float> out = Values(attend.out);
+    for (int32_t t = 0; t < tokens; ++t) {
+      const bool follows = t > 0 && slots[t - 1] == slots[t];
+      if (!follows && positions[t] > 0) continue;
+      for (int32_t h = 0; h < head.heads; ++h) {
+        const int64_t first = t * columns + int64_t{h} * head.head_dim;
+        keys.values[first + i] = out[first];
+      }
+    }
+  }
+  outcome.outputs.push_back(std::move(keys));
+}
+
+void OpBed::WriteContext(const AttendCase& c, const KvPool& pool, bool magnitudes) {
+  const int64_t columns = int64_t{c.head.heads + 2 * c.head.kv_heads} * c.head.head_dim;
+  const int64_t value_columns = int64_t{c.head.kv_heads} * c.head.head_dim;
+  std::vector<Chunk> whole;
+  for (const Chunk& chunk : c.chunks) whole.push_back({0, chunk.context + chunk.count});
+  BindSlots(whole, c.page_tokens, Contexts(whole), Contexts(whole));
+  const int64_t before = used_;
+  for (size_t slot = 0; slot < whole.size(); ++slot) {
+    std::vector<Chunk> one(whole.size(), Chunk{0, 0});
+    one[slot] = whole[slot];
+    const int32_t tokens = whole[slot].count;
+    StoreKvArgs args;
+    args.step = Step(one, std::vector<int32_t>(tokens, 0));
+    args.pool = pool;
+    for (int32_t layer = 0; layer < c.layers; ++layer) {
+      const std::string what = "qkv" + std::to_string(slot) + "." + std::to_string(layer);
+      std::vector<float> qkv =
+          Random(what.c_str(), tokens, columns, 1.0f, Rounding(Role::kActivation));
+      for (int64_t i = 0; magnitudes && i < static_cast<int64_t>(qkv.size()); ++i) {
+        if (i % columns >= columns - value_columns) qkv[i] = std::fabs(qkv[i]);
+      }
+      args.layer = {.group = 1, .index = layer};
+      args.qkv = Input(Role::kActivation, qkv, columns, {0, tokens});
+      RunOp(device_, args);
+    }
+    used_ = before;  // the inputs are not needed any more
+    blocks_.resize(1);  // the pool
+    tensors_.clear();
+  }
+}
+
+PreparedOp OpBed::Lay(const AttendCase& c, RowRange rows, bool magnitudes) {
+  const int64_t columns = int64_t{c.head.heads} * c.head.head_dim;
+  AttendArgs args;
+  args.pool = Pool({c.head, c.layers, c.page_tokens}, PagesOf(c.chunks, c.page_tokens));
+  args.layer = {.group = 1, .index = c.layers - 1};
+  WriteContext(c, args.pool, magnitudes);
+
+  const std::vector<Chunk> cut = Cut(c.chunks, rows);
+  std::vector<int32_t> first_needed;
+  PreparedOp op;
+  for (const Chunk& chunk : cut) {
+    first_needed.push_back(c.window > 0 ? std::max(0, chunk.context - c.window + 1) : 0);
+    for (int32_t i = 0; i < chunk.count; ++i) {
+      const int32_t keys = chunk.context + i + 1;
+      op.context_tokens += c.window > 0 ? std::min(keys, c.window) : keys;
+    }
+  }
+  // The same pages as in WriteContext, whatever the cut.
+  BindSlots(c.chunks, c.page_tokens, Contexts(cut), first_needed);
+  args.step = Step(cut, std::vector<int32_t>(Tokens(cut), 0));
+  const auto q = Random("q", Tokens(c.chunks), columns, 1.0f, Rounding(Role::kActivation));
+  args.q = Input(Role::kActivation, q, columns, rows);
+  args.window = c.window;
+  args.scale = 1.0f / std::sqrt(static_cast<float>(c.head.head_dim));
+  args.out = Watch("out", Role::kActivation,
+                   Layout(Role::kActivation, rows.end - rows.begin, columns), rows.begin);
+  args.scratch = Scratch(args.pool.shape);
+  pool_before_ = Read(args.pool.data, args.pool.page_bytes * args.pool.pages);
+  op.args = args;
+  return op;
+}
+
+}  // namespace baram::test
