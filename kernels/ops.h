@@ -21,7 +21,7 @@ struct EmbedArgs {
   StepView step;
   PackedWeight table;  // n = vocabulary, k = d
   float scale = 1.0f;
-  Tensor out;  // [T, d] residual type
+  Tensor out;  // [T, d] residual or activation type
 };
 
 // RMSNorm: out = x / sqrt(mean(x^2) + eps) * weight, in fp32, rounded once at the end.
