@@ -12,8 +12,8 @@
 namespace baram::cpu {
 namespace {
 
-// Packing units a worker takes at a time: 4 of 16 rows x 512 columns cost about as much as a barrier.
-constexpr int64_t kPackUnitsPerTile = 4;
+// Packing units a worker takes at a time: 2 of 16 rows x 2048 columns cost about as much as a barrier.
+constexpr int64_t kPackUnitsPerTile = 2;
 
 // Row `row` of a tensor of any element type, as bytes.
 std::byte* RowBytes(const Tensor& tensor, int64_t row) {
@@ -63,8 +63,9 @@ void CpuDevice::Gemm(const GemmArgs& args) {
   const GemmPlan plan =
       SelectGemm(args.a.rows, job.weight.n, job.weight.padded_k, has_amx, pool_.workers());
   job.path = plan.path;
+  job.block_k = plan.block_k;
   const int64_t panels = RoundUp(job.weight.n, kPanelColumns) / kPanelColumns;
-  const int64_t column_units = RoundUp(job.weight.padded_k, kPackColumns) / kPackColumns;
+  const int64_t column_units = RoundUp(job.weight.padded_k, plan.block_k) / plan.block_k;
   for (int64_t row = 0; row < args.a.rows; row += plan.chunk_rows) {
     const int64_t rows = std::min(plan.chunk_rows, args.a.rows - row);
     job.a = args.a.Rows(rows);

@@ -117,11 +117,8 @@ enum class GemmPath : uint8_t {
   kAmx,  // tiles: `a` as 16 x 32 bf16 tiles, [rows / 16, padded_k / 32], padded with zeros
 };
 
-// Columns of `a` that a unit of pack_a covers, beside its 16 rows.
-inline constexpr int64_t kPackColumns = 512;
-
 // Up to GemmPlan::chunk_rows rows of a GEMM. pack_a fills `packed_a`; its units are blocks of 16 rows
-// by kPackColumns columns of `a`, row-major. gemm reads it; its unit is a panel of 16 output columns.
+// by block_k columns of `a`, row-major. gemm reads it; its unit is a panel of 16 output columns.
 struct GemmJob {
   GemmPath path = GemmPath::kFma;
   Tensor a;  // bf16
@@ -129,6 +126,7 @@ struct GemmJob {
   const float* bias = nullptr;
   float scale = 1.0f;
   Tensor out;  // bf16 or f32
+  int64_t block_k = 0;  // a multiple of kBlockK
   void* packed_a = nullptr;
 };
 
