@@ -142,7 +142,8 @@ std::vector<float> OpBed::Random(const char* what, int64_t rows, int64_t cols, f
   static std::map<std::string, std::vector<float>> cache;
   if (cached_case != case_name_) cache.clear();
   cached_case = case_name_;
-  std::vector<float>& values = cache[std::string(what) + DTypeName(rounding)];
+  std::vector<float>& values =
+      cache[std::string(what) + DTypeName(rounding) + std::to_string(rows * cols)];
   if (!values.empty()) return values;
   values.resize(rows * cols);
   const uint64_t seed = Hash(case_name_) ^ Hash(what);

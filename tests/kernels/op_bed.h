@@ -131,6 +131,9 @@ class OpBed {
   StepView SampleStep(const SampleCase& c, const std::vector<SlotInit>& inits,
                       const std::vector<int32_t>& slots, const std::vector<int32_t>& tokens);
   const uint32_t* const* Masks(const SampleCase& c, RowRange rows);
+  // Rows for StoreKv of the tokens of all chunks: [tokens, (heads + 2 * kv_heads) * head_dim].
+  std::vector<float> StoreKvRows(const StoreKvCase& c, const char* what,
+                                 const std::vector<Chunk>& chunks) const;
   void WriteContext(const AttendCase& c, const KvPool& pool, bool magnitudes);
 
   PreparedOp Lay(const GemmCase& c, RowRange rows, bool magnitudes);

@@ -100,14 +100,14 @@ void AddStoreKv(Table& table) {
     for (int form = 0; form < 4; ++form) {
       const int32_t heads = form == 3 ? 6 : 2;
       const int32_t kv_heads = form == 1 ? 1 : 2;
-      StoreKvCase c{.head = {heads, kv_heads, hd}, .page_tokens = 16 << (form % 3),
+      StoreKvCase c{.head = {heads, kv_heads, hd}, .page_tokens = 32 << (form % 3),
                     .chunks = chunks, .q_norm = form == 1 || form == 3, .k_norm = form >= 2};
       c.rotary_dim = form == 0 ? hd : form == 1 ? std::max(2, hd / 4 * 2) : form == 2 ? 0 : hd;
       c.layout = form == 1 || form == 3 ? RopeLayout::kInterleaved : RopeLayout::kHalfSplit;
       table.Add("StoreKv_" + N(hd) + "_form" + N(form), c);
     }
     table.Add("StoreKv_" + N(hd) + "_partial",
-              StoreKvCase{.head = {8, 1, hd}, .page_tokens = 16, .chunks = chunks, .q_norm = true,
+              StoreKvCase{.head = {8, 1, hd}, .page_tokens = 32, .chunks = chunks, .q_norm = true,
                           .k_norm = true, .rotary_dim = std::max(2, hd / 4 * 2)});
   }
 }
@@ -117,24 +117,24 @@ void AddAttend(Table& table) {
   for (int32_t hd : {2, 24, 64, 80, 128, 256}) {
     for (int32_t ratio : {1, 3, 8}) {
       table.Add("Attend_" + N(hd) + "_gqa" + N(ratio),
-                AttendCase{.head = {2 * ratio, 2, hd}, .page_tokens = ratio == 3 ? 32 : 16,
+                AttendCase{.head = {2 * ratio, 2, hd}, .page_tokens = ratio == 3 ? 64 : 32,
                            .chunks = mixed});
     }
   }
-  for (int32_t page : {16, 32, 64, 128}) {
+  for (int32_t page : {32, 64, 128}) {
     for (int32_t window : {0, 1, 7, 16, 33, 64, 1000}) {
       table.Add("Attend_page" + N(page) + "_window" + N(window),
                 AttendCase{.head = {7, 1, 64}, .page_tokens = page, .chunks = mixed,
-                           .window = window, .layers = page == 32 ? 3 : 1});
+                           .window = window, .layers = page == 64 ? 3 : 1});
     }
   }
   for (int32_t context : {0, 1, 14, 15, 16, 31, 32, 63, 64, 65, 127, 255, 256, 511, 700}) {
     table.Add("Attend_decode_after" + N(context),
-              AttendCase{.head = {4, 2, 64}, .page_tokens = 16, .chunks = {{context, 1}}});
+              AttendCase{.head = {4, 2, 64}, .page_tokens = 32, .chunks = {{context, 1}}});
   }
   table.Add("Attend_long_prompt",
             AttendCase{.head = {4, 2, 64}, .page_tokens = 32, .chunks = {{0, 300}, {650, 50}}});
-  table.Add("Attend_long_window", AttendCase{.head = {4, 4, 96}, .page_tokens = 16,
+  table.Add("Attend_long_window", AttendCase{.head = {4, 4, 96}, .page_tokens = 32,
                                              .chunks = {{600, 40}, {700, 1}}, .window = 100});
 }
 

@@ -126,29 +126,47 @@ PreparedOp OpBed::Lay(const GatherRowsCase& c, RowRange rows, bool) {
   return {args, 0, {}};
 }
 
-PreparedOp OpBed::Lay(const StoreKvCase& c, RowRange rows, bool) {
-  const int32_t hd = c.head.head_dim;
-  const int64_t columns = int64_t{c.head.heads + 2 * c.head.kv_heads} * hd;
-  const std::vector<Chunk> cut = Cut(c.chunks, rows);
-  BindSlots(cut, c.page_tokens, Contexts(cut), std::vector<int32_t>(cut.size(), 0));
-  StoreKvArgs args;
-  args.pool = Pool({c.head, 2, c.page_tokens}, PagesOf(cut, c.page_tokens));
-  args.layer = {.group = 1, .index = 1};
-  args.step = Step(cut, std::vector<int32_t>(Tokens(cut), 0));
-
-  std::vector<float> qkv =
-      Random("qkv", Tokens(c.chunks), columns, 1.0f, Rounding(Role::kActivation));
+std::vector<float> OpBed::StoreKvRows(const StoreKvCase& c, const char* what,
+                                      const std::vector<Chunk>& chunks) const {
+  const int64_t value_columns = int64_t{c.head.kv_heads} * c.head.head_dim;
+  const int64_t columns = int64_t{c.head.heads} * c.head.head_dim + 2 * value_columns;
+  std::vector<float> rows = Random(what, Tokens(chunks), columns, 1.0f,
+                                   Rounding(Role::kActivation));
   // Values of alternating sign: then the mean of two neighbours tells their weights apart.
   int64_t row = 0;
-  for (const Chunk& chunk : c.chunks) {
+  for (const Chunk& chunk : chunks) {
     for (int32_t i = 0; i < chunk.count; ++i, ++row) {
       const float sign = (chunk.context + i) % 2 == 0 ? 1.0f : -1.0f;
-      for (int64_t j = columns - int64_t{c.head.kv_heads} * hd; j < columns; ++j) {
-        float& value = qkv[row * columns + j];
+      for (int64_t j = columns - value_columns; j < columns; ++j) {
+        float& value = rows[row * columns + j];
         value = sign * std::max(0.25f, std::fabs(value));
       }
     }
   }
+  return rows;
+}
+
+PreparedOp OpBed::Lay(const StoreKvCase& c, RowRange rows, bool) {
+  const int32_t hd = c.head.head_dim;
+  const int64_t columns = int64_t{c.head.heads + 2 * c.head.kv_heads} * hd;
+  const std::vector<Chunk> cut = Cut(c.chunks, rows);
+  const std::vector<int32_t> none(cut.size(), 0);
+  StoreKvArgs args;
+  args.pool = Pool({c.head, 2, c.page_tokens}, PagesOf(c.chunks, c.page_tokens));
+  args.layer = {.group = 1, .index = 1};
+
+  // What comes before: a sequence has no unwritten rows below its length.
+  std::vector<Chunk> before;
+  for (const Chunk& chunk : cut) before.push_back({0, chunk.context});
+  BindSlots(c.chunks, c.page_tokens, none, none);
+  args.step = Step(before, std::vector<int32_t>(Tokens(before), 0));
+  args.qkv = Input(Role::kActivation, StoreKvRows(c, "before", before), columns,
+                   {0, Tokens(before)});
+  RunOp(device_, args);
+  BindSlots(c.chunks, c.page_tokens, Contexts(cut), none);
+
+  args.step = Step(cut, std::vector<int32_t>(Tokens(cut), 0));
+  const std::vector<float> qkv = StoreKvRows(c, "qkv", c.chunks);
   args.qkv = Input(Role::kActivation, qkv, columns, rows);
   Watch("q", Role::kActivation, args.qkv.Cols(0, int64_t{c.head.heads} * hd), rows.begin);
   if (c.q_norm) args.q_norm = NormWeight("q_norm", hd);
@@ -183,10 +201,7 @@ void OpBed::ReadBack(const StoreKvArgs& args, Outcome& outcome) {
   RunOp(device_, attend);
   outcome.outputs.push_back({"v", Role::kActivation, 0, tokens, columns, Values(attend.out)});
 
-  // A window of two and a query of one element: the two weights tell that element's difference. A
-  // token whose predecessor was not stored has none.
-  const std::vector<int32_t> positions = ReadInts(args.step.positions, tokens);
-  const std::vector<int32_t> slots = ReadInts(args.step.token_slots, tokens);
+  // A window of two and a query of one element: the two weights tell that element's difference.
   attend.window = 2;
   Output keys{"k", Role::kActivation, 0, tokens, columns, std::vector<float>(tokens * columns)};
   for (int32_t i = 0; i < head.head_dim; ++i) {
@@ -198,13 +213,8 @@ void OpBed::ReadBack(const StoreKvArgs& args, Outcome& outcome) {
     Fill(attend.q, q);
     RunOp(device_, attend);
     const std::vector<float> out = Values(attend.out);
-    for (int32_t t = 0; t < tokens; ++t) {
-      const bool follows = t > 0 && slots[t - 1] == slots[t];
-      if (!follows && positions[t] > 0) continue;
-      for (int32_t h = 0; h < head.heads; ++h) {
-        const int64_t first = t * columns + int64_t{h} * head.head_dim;
-        keys.values[first + i] = out[first];
-      }
+    for (int64_t h = 0; h < int64_t{tokens} * head.heads; ++h) {
+      keys.values[h * head.head_dim + i] = out[h * head.head_dim];
     }
   }
   outcome.outputs.push_back(std::move(keys));

@@ -13,6 +13,10 @@
 #include "tests/kernels/op_tolerance.h"
 
 namespace baram::test {
+
+// Failures name a case; its fields are in the table.
+void PrintTo(const OpCase& op_case, std::ostream* os) { *os << op_case.name; }
+
 namespace {
 
 struct Bed {
