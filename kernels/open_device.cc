@@ -1,4 +1,5 @@
 // Opens a device by name. With CMake the only place that knows which devices this build has.
+#include "kernels/cpu/cpu_device.h"
 #include "kernels/device.h"
 #include "kernels/ref/ref_device.h"
 
@@ -11,6 +12,7 @@ struct DeviceKind {
 };
 
 constexpr DeviceKind kDevices[] = {
+    {"cpu", OpenCpuDevice},
     {"ref", OpenRefDevice},
 };
 

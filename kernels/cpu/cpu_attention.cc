@@ -14,7 +14,6 @@ int64_t CpuDevice::AttendScratchBytes(const KvShape&, const SlotShape& slots) co
 
 void CpuDevice::StoreKv(const StoreKvArgs& args) {
   const StoreKvJob job = {.cache = ViewCache(args.pool, args.layer, args.step),
-                          .tokens = args.step.tokens,
                           .positions = args.step.positions,
                           .token_slots = args.step.token_slots,
                           .qkv = args.qkv,
@@ -24,7 +23,7 @@ void CpuDevice::StoreKv(const StoreKvArgs& args) {
                           .rope = args.rope.data,
                           .rotary_dim = args.rope.rotary_dim,
                           .interleaved = args.rope.layout == RopeLayout::kInterleaved};
-  // A few decode rows cost less than waking a worker; of a prompt's tokens one in 32 has work.
+  // A few rows cost less than waking a worker.
   constexpr int64_t kTokenGrain = 4;
   Run(kernels_->store_kv, job, args.step.tokens, kTokenGrain);
 }

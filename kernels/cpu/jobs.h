@@ -73,10 +73,9 @@ struct CacheView {
   int32_t max_pages_per_slot = 0;
 };
 
-// Unit: a token; the work of all tokens that share 32 positions is done by the first of them.
+// Unit: a token.
 struct StoreKvJob {
   CacheView cache;
-  int32_t tokens = 0;
   const int32_t* positions = nullptr;    // [tokens]
   const int32_t* token_slots = nullptr;  // [tokens]
   Tensor qkv;                            // bf16

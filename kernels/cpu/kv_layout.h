@@ -5,9 +5,12 @@
 // dimension summed over) by 16 columns.
 //   keys    [page_tokens / 16][padded_k / 2][16 tokens][2]: pairs of elements of a head, lanes are tokens
 //   values  [page_tokens / 32][padded_v / 16][16 pairs of tokens][16 elements][2]: lanes are elements
-// Keys are padded to 32 elements and values to 16, with zeros. Whoever writes the first token of 32
-// clears the rest of their keys and values, so a reader of whole pieces never meets what an earlier
-// sequence, or nobody, wrote there (I14). Hence pages of at least 32 tokens.
+// Keys are padded to 32 elements with zeros, values to 16 with anything. A piece of values holds 32
+// tokens, hence pages of at least as many.
+//
+// What nobody wrote, or an earlier sequence, may be a NaN (I14). Among keys it spoils its own score
+// only, which is masked. Among values it would spoil a sum, 0 times NaN: readers copy the values of
+// a piece that they may read in part only, with zeros for the rest.
 #ifndef BARAM_KERNELS_CPU_KV_LAYOUT_H_
 #define BARAM_KERNELS_CPU_KV_LAYOUT_H_
 
