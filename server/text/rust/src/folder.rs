@@ -1,4 +1,7 @@
-//! The tokenizer's side files in a model folder: which tokens they add, name and put around a text.
+//! The tokenizer's side files in a model folder: which tokens they add and name.
+//!
+//! `add_bos_token` and `add_eos_token` are not read: as in the reference library, the post-processor of
+//! tokenizer.json decides alone what goes around a text.
 
 use std::fs;
 use std::path::Path;
@@ -40,9 +43,6 @@ pub struct SideFiles {
     pub named: Vec<(String, TokenSpec)>,
     /// Special tokens without a name.
     pub extra: Vec<TokenSpec>,
-    /// None where the file is silent, and tokenizer.json decides alone.
-    pub add_bos: Option<bool>,
-    pub add_eos: Option<bool>,
     pub split_special_tokens: bool,
 }
 
@@ -102,8 +102,6 @@ pub fn read_side_files(folder: &Path) -> Result<SideFiles> {
 fn parse_config(config: &Map<String, Value>) -> Result<SideFiles> {
     let mut files = SideFiles {
         added: parse_added_tokens(config.get("added_tokens_decoder"))?,
-        add_bos: parse_bool(config, "add_bos_token")?,
-        add_eos: parse_bool(config, "add_eos_token")?,
         split_special_tokens: parse_bool(config, "split_special_tokens")?.unwrap_or(false),
         ..SideFiles::default()
     };

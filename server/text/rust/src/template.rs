@@ -24,7 +24,7 @@ const RESERVED: [&str; 3] = ["messages", "add_generation_prompt", "continue_fina
 /// The names a message's reasoning is passed under; templates read the first.
 const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
 
-/// A conversation with one short message, to see how a template reads content.
+/// Bound on the prompt of one short message, rendered at load to see how the template reads content.
 const PROBE_MAX_BYTES: usize = 1 << 20;
 
 pub struct ChatTemplate {
@@ -145,7 +145,7 @@ impl ChatTemplate {
                 *content = json!([{"type": "text", "text": text}]);
                 Ok(())
             }
-            Value::Null | Value::String(_) => Ok(()),
+            Value::String(_) => Ok(()),
             Value::Array(parts) => {
                 let texts: Vec<&str> = parts.iter().map(part_text).collect::<std::result::Result<_, _>>()?;
                 if !self.takes_parts {
@@ -201,10 +201,16 @@ fn parse_messages(json: &str) -> Result<Vec<Map<String, Value>>> {
     let value: Value = serde_json::from_str(json)
         .map_err(|error| Error::bad_input(format!("The messages are not JSON: {error}.")))?;
     let Value::Array(messages) = value else { return Err(wrong()) };
+    if messages.is_empty() {
+        return Err(Error::bad_input("The conversation is empty; give at least one message."));
+    }
     messages
         .into_iter()
         .map(|message| match message {
-            Value::Object(message) => Ok(message),
+            // Clients send "content": null and the like; templates expect such keys to be missing.
+            Value::Object(message) => {
+                Ok(message.into_iter().filter(|(_, value)| !value.is_null()).collect())
+            }
             _ => Err(wrong()),
         })
         .collect()
@@ -229,9 +235,10 @@ fn parse_arguments(json: &str) -> Result<Map<String, Value>> {
 
 /// Gives a message's reasoning the names that templates know, whichever it came under.
 fn name_reasoning(message: &mut Map<String, Value>) {
-    let given = REASONING.iter().find_map(|name| message.get(*name).filter(|text| !text.is_null()));
+    let given = REASONING.iter().find_map(|name| message.get(*name));
     if let Some(reasoning) = given.cloned() {
-        message.entry("thinking").or_insert_with(|| reasoning.clone());
+        let thinking = message.shift_remove("thinking").unwrap_or_else(|| reasoning.clone());
+        message.shift_insert(0, "thinking".to_string(), thinking);
         message.insert(REASONING[0].to_string(), reasoning);
     }
 }

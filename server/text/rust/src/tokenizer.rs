@@ -3,8 +3,7 @@
 
 use std::path::Path;
 
-use tokenizers::processors::template::TemplateProcessing;
-use tokenizers::{AddedToken, PostProcessorWrapper};
+use tokenizers::AddedToken;
 
 use crate::error::{Error, Result};
 use crate::folder::{read_file, read_side_files, SideFiles, TokenSpec};
@@ -43,8 +42,6 @@ impl Tokenizer {
         inner.set_encode_special_tokens(side.split_special_tokens);
         let named: Vec<_> =
             side.named.iter().map(|(name, spec)| (name.clone(), spec.text().to_string())).collect();
-        surround(&mut inner, &side, &named)?;
-
         let size = inner.get_vocab(true).values().max().map_or(0, |max| max.saturating_add(1));
         if size == 0 || size > MAX_VOCAB {
             return Err(Error::bad_file(format!(
@@ -123,39 +120,5 @@ fn add_tokens(inner: &mut tokenizers::Tokenizer, side: &SideFiles) -> tokenizers
         .map(|token| token.special(true))
         .collect();
     inner.add_special_tokens(special)?;
-    Ok(())
-}
-
-/// Where the side files say whether BOS and EOS go around a text, they overrule tokenizer.json.
-fn surround(
-    inner: &mut tokenizers::Tokenizer,
-    side: &SideFiles,
-    named: &[(String, String)],
-) -> Result<()> {
-    let silent = side.add_bos.is_none() && side.add_eos.is_none();
-    if silent && inner.get_post_processor().is_some() {
-        return Ok(());
-    }
-    let wanted = |wish: Option<bool>, name: &str| {
-        let (_, text) = named.iter().find(|(own, _)| own == name)?;
-        wish.unwrap_or(false).then_some(text.as_str())
-    };
-    let bos = wanted(side.add_bos, "bos_token");
-    let eos = wanted(side.add_eos, "eos_token");
-    let mut specials = Vec::new();
-    for token in bos.iter().chain(&eos) {
-        let id = inner.token_to_id(token).ok_or_else(|| {
-            Error::bad_file(format!("tokenizer_config.json: {token:?} is not in the vocabulary."))
-        })?;
-        specials.push((token.to_string(), id));
-    }
-    let single: Vec<String> = bos.into_iter().chain(["$A"]).chain(eos).map(str::to_string).collect();
-    let processor = TemplateProcessing::builder()
-        .try_single(single)
-        .map_err(|error| Error::bad_file(format!("tokenizer_config.json: {error}.")))?
-        .special_tokens(specials)
-        .build()
-        .map_err(|error| Error::bad_file(format!("tokenizer_config.json: {error}.")))?;
-    inner.with_post_processor(Some(PostProcessorWrapper::Template(processor)));
     Ok(())
 }

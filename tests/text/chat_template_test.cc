@@ -1,0 +1,211 @@
+// Prompts equal the reference library's byte for byte, and hostile conversations are errors.
+#include "server/text/chat_template.h"
+
+#include <ctime>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/text/text_data.h"
+
+namespace baram::text {
+namespace {
+
+using testing::HasSubstr;
+
+constexpr std::string_view kOneMessage = R"([{"role":"user","content":"물음"}])";
+
+std::unique_ptr<ChatTemplate> LoadTemplate(std::string_view name) {
+  const auto tokenizer = LoadTokenizer("sentencepiece");
+  const std::string path = DataPath("templates/" + std::string(name) + ".jinja");
+  auto chat_template = ChatTemplate::Load(DataPath("sentencepiece"), path, *tokenizer);
+  if (!chat_template.ok()) {
+    ADD_FAILURE() << chat_template.status();
+    return nullptr;
+  }
+  return *std::move(chat_template);
+}
+
+// A template of the test's own; what Load or Render answers.
+absl::StatusOr<std::string> RenderSource(
+    std::string_view source,
+    std::string_view messages = kOneMessage,
+    std::string_view arguments = "") {
+  const ScratchFolder folder;
+  folder.Write("template.jinja", source);
+  const auto tokenizer = LoadTokenizer("sentencepiece");
+  auto chat_template = ChatTemplate::Load("", folder.path() + "/template.jinja", *tokenizer);
+  if (!chat_template.ok()) return chat_template.status();
+  return (*chat_template)->Render(messages, arguments, false, false);
+}
+
+TEST(ChatTemplate, RendersAsTheReference) {
+  std::string loaded;
+  std::unique_ptr<ChatTemplate> chat_template;
+  int prompts = 0, raised = 0, failed = 0;
+  for (const auto& golden : ReadGolden("renderings.json")) {
+    const auto name = golden["template"].get<std::string>();
+    if (name != loaded) chat_template = LoadTemplate(name);
+    loaded = name;
+    const auto prompt =
+        chat_template->Render(golden["messages"].dump(), golden["arguments"].dump(),
+                              golden["add_generation_prompt"], golden["continue_final_message"]);
+    const std::string context = golden.dump();
+    if (golden.contains("prompt")) {
+      ++prompts;
+      ASSERT_TRUE(prompt.ok()) << prompt.status() << context;
+      EXPECT_EQ(*prompt, golden["prompt"].get<std::string>()) << context;
+    } else {
+      EXPECT_EQ(prompt.status().code(), absl::StatusCode::kInvalidArgument) << context;
+      if (golden.contains("raised")) {
+        ++raised;
+        EXPECT_EQ(prompt.status().message(), golden["raised"].get<std::string>());
+      } else {
+        ++failed;
+      }
+    }
+  }
+  EXPECT_GT(prompts, 300);
+  EXPECT_GT(raised, 5);
+  EXPECT_GT(failed, 20);
+}
+
+TEST(ChatTemplate, KnowsWhichTemplatesReadParts) {
+  for (const char* name : {"parts", "parts_only"}) {
+    EXPECT_TRUE(LoadTemplate(name)->wants_content_parts()) << name;
+  }
+  for (const char* name : {"chatml", "llama31", "qwen25", "qwen3", "exaone", "mistral"}) {
+    EXPECT_FALSE(LoadTemplate(name)->wants_content_parts()) << name;
+  }
+}
+
+TEST(ChatTemplate, GivesEachTemplateTheContentItReads) {
+  constexpr std::string_view kParts =
+      R"([{"role":"user","content":[{"type":"text","text":"하나"},{"type":"text","text":"둘"}]}])";
+  EXPECT_EQ(LoadTemplate("chatml")->Render(kParts, "", false, false).value(),
+            "<|im_start|>user\n하나\n둘<|im_end|>\n");
+  EXPECT_EQ(LoadTemplate("parts_only")->Render(kParts, "", false, false).value(),
+            "User: 하나 둘<end>\n");
+  EXPECT_EQ(LoadTemplate("parts_only")
+                ->Render(R"([{"role":"user","content":"하나"}])", "", true, false)
+                .value(),
+            "User: 하나<end>\nAssistant:");
+}
+
+TEST(ChatTemplate, ReadsTheFoldersTemplate) {
+  constexpr std::string_view kMessages = R"([{"role":"user","content":"안녕"}])";
+  const auto byte_level = LoadTokenizer("byte_level");
+  const auto from_file = ChatTemplate::Load(DataPath("byte_level"), "", *byte_level);
+  ASSERT_TRUE(from_file.ok()) << from_file.status();
+  EXPECT_EQ((*from_file)->Render(kMessages, "", true, false).value(),
+            "<|im_start|>user\n안녕<|im_end|>\n<|im_start|>assistant\n");
+
+  const auto sentencepiece = LoadTokenizer("sentencepiece");
+  const auto named = ChatTemplate::Load(DataPath("sentencepiece"), "", *sentencepiece);
+  ASSERT_TRUE(named.ok()) << named.status();
+  EXPECT_EQ((*named)->Render(kMessages, "", false, false).value(), "<s>안녕");
+
+  const auto metaspace = LoadTokenizer("metaspace");
+  const auto none = ChatTemplate::Load(DataPath("metaspace"), "", *metaspace);
+  EXPECT_EQ(none.status().code(), absl::StatusCode::kNotFound);
+  const auto missing = ChatTemplate::Load(DataPath("metaspace"), "/no/such/file", *metaspace);
+  EXPECT_EQ(missing.status().code(), absl::StatusCode::kNotFound);
+}
+
+TEST(ChatTemplate, RefusesASourceThatDoesNotCompile) {
+  const auto broken = RenderSource("{% if %}");
+  EXPECT_EQ(broken.status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(broken.status().message()), HasSubstr("line 1"));
+  EXPECT_EQ(RenderSource("\xFF").status().code(), absl::StatusCode::kFailedPrecondition);
+}
+
+TEST(ChatTemplate, WritesTodaysDate) {
+  const auto today = [] {
+    const std::time_t now = std::time(nullptr);
+    std::tm parts{};
+    localtime_r(&now, &parts);
+    char text[64];
+    return std::string(text, std::strftime(text, sizeof text, "%d %b %Y", &parts));
+  };
+  const std::string before = today();
+  const auto written = RenderSource("{{ strftime_now('%d %b %Y') }}").value();
+  EXPECT_TRUE(written == before || written == today()) << written;
+}
+
+TEST(ChatTemplate, BoundsTheWorkOfARendering) {
+  const std::pair<std::string_view, std::string_view> cases[] = {
+      {"{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}", "too much work"},
+      {"{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "render"},
+      {"{% for a in range(9999) %}{{ 'x' * 1000 }}{% endfor %}", "longer than"},
+      {"{% include 'other' %}", "render"},
+      {"{{ range(99999999) | list }}", "render"},
+  };
+  for (const auto& [source, sentence] : cases) {
+    const auto prompt = RenderSource(source);
+    EXPECT_EQ(prompt.status().code(), absl::StatusCode::kInvalidArgument) << source;
+    EXPECT_THAT(std::string(prompt.status().message()), HasSubstr(std::string(sentence)));
+  }
+}
+
+TEST(ChatTemplate, SaysWhatIsWrongWithAConversation) {
+  const auto chat_template = LoadTemplate("chatml");
+  const std::string deep(100000, '[');
+  const std::pair<std::string_view, std::string_view> cases[] = {
+      {"", "not JSON"},
+      {"nonsense", "not JSON"},
+      {"\xFF", "UTF-8"},
+      {"[\"\\ud800\"]", "not JSON"},
+      {deep, "not JSON"},
+      {"[]", "empty"},
+      {"{}", "array of objects"},
+      {"[1]", "array of objects"},
+      {R"([{"role":"user","content":1}])", "message 0 must be a string"},
+      {R"([{"role":"user","content":""},{"content":[1]}])", "message 1 has a part"},
+      {R"([{"content":[{"text":"x"}]}])", "without a type"},
+      {R"([{"content":[{"type":"text"}]}])", "without a text"},
+      {R"([{"content":[{"type":"image_url","image_url":"x"}]}])", "\"image_url\""},
+  };
+  for (const auto& [messages, sentence] : cases) {
+    const auto prompt = chat_template->Render(messages, "", true, false);
+    EXPECT_EQ(prompt.status().code(), absl::StatusCode::kInvalidArgument) << messages;
+    EXPECT_THAT(std::string(prompt.status().message()), HasSubstr(std::string(sentence)));
+  }
+}
+
+TEST(ChatTemplate, SaysWhatIsWrongWithArguments) {
+  const auto chat_template = LoadTemplate("chatml");
+  for (const auto& [arguments, sentence] : std::initializer_list<std::pair<const char*, const char*>>{
+           {"[]", "JSON object"},
+           {"{", "not JSON"},
+           {R"({"messages":[]})", "messages is a field"},
+           {R"({"add_generation_prompt":true})", "add_generation_prompt is a field"}}) {
+    const auto prompt = chat_template->Render(kOneMessage, arguments, true, false);
+    EXPECT_EQ(prompt.status().code(), absl::StatusCode::kInvalidArgument) << arguments;
+    EXPECT_THAT(std::string(prompt.status().message()), HasSubstr(sentence));
+  }
+  EXPECT_EQ(RenderSource("{{ bos_token }}{{ x.y }}", kOneMessage, R"({"bos_token":"B","x":{"y":1}})").value(),
+            "B1");
+}
+
+TEST(ChatTemplate, ContinuesTheLastMessage) {
+  const auto chat_template = LoadTemplate("chatml");
+  constexpr std::string_view kMessages =
+      R"([{"role":"user","content":"물음"},{"role":"assistant","content":"그것은 "}])";
+  EXPECT_EQ(chat_template->Render(kMessages, "", false, true).value(),
+            "<|im_start|>user\n물음<|im_end|>\n<|im_start|>assistant\n그것은 ");
+  EXPECT_FALSE(chat_template->Render(kMessages, "", true, true).ok());
+  EXPECT_FALSE(chat_template->Render("[]", "", false, true).ok());
+  EXPECT_FALSE(chat_template->Render(R"([{"role":"user"}])", "", false, true).ok());
+  // A template that drops the message.
+  EXPECT_EQ(RenderSource("{{ messages[0].role }}").value(), "user");
+  EXPECT_FALSE(LoadTemplate("qwen3")
+                   ->Render(R"([{"role":"odd","content":"dropped"}])", "", false, true)
+                   .ok());
+}
+
+}  // namespace
+}  // namespace baram::text

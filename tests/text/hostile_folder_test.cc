@@ -1,0 +1,133 @@
+// A model folder is untrusted input: whatever its files hold, loading answers and never crashes.
+#include <filesystem>
+#include <random>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "server/text/tokenizer.h"
+#include "tests/text/text_data.h"
+
+namespace baram::text {
+namespace {
+
+using testing::HasSubstr;
+
+absl::Status LoadWith(std::string_view tokenizer_json, std::string_view config = "{}",
+                      std::string_view special_tokens_map = "{}") {
+  const ScratchFolder folder;
+  folder.Write("tokenizer.json", tokenizer_json);
+  folder.Write("tokenizer_config.json", config);
+  folder.Write("special_tokens_map.json", special_tokens_map);
+  return Tokenizer::Load(folder.path()).status();
+}
+
+TEST(HostileFolder, NamesTheFileThatIsMissing) {
+  const ScratchFolder folder;
+  const auto status = Tokenizer::Load(folder.path()).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("tokenizer.json"));
+  std::filesystem::create_directory(folder.path() + "/tokenizer.json");
+  EXPECT_EQ(Tokenizer::Load(folder.path()).status().code(), absl::StatusCode::kFailedPrecondition);
+}
+
+TEST(HostileFolder, ATokenizerAloneIsEnough) {
+  const ScratchFolder folder;
+  folder.Write("tokenizer.json", ReadFile(DataPath("byte_level/tokenizer.json")));
+  const auto tokenizer = Tokenizer::Load(folder.path());
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  EXPECT_EQ((*tokenizer)->bos_id(), std::nullopt);
+  EXPECT_EQ((*tokenizer)->eos_id(), std::nullopt);
+}
+
+TEST(HostileFolder, RefusesEveryTruncation) {
+  const std::string good = ReadFile(DataPath("sentencepiece/tokenizer.json"));
+  ASSERT_TRUE(LoadWith(good).ok());
+  for (size_t size = 0; size < good.size() - 2; size += 97) {
+    EXPECT_EQ(LoadWith(good.substr(0, size)).code(), absl::StatusCode::kFailedPrecondition) << size;
+  }
+}
+
+TEST(HostileFolder, SurvivesDamagedBytes) {
+  std::string good = ReadFile(DataPath("byte_level/tokenizer.json"));
+  std::mt19937 random(3);
+  int refused = 0;
+  for (int round = 0; round < 200; ++round) {
+    std::string bad = good;
+    for (int i = 0; i < 3; ++i) bad[random() % bad.size()] = static_cast<char>(random());
+    const auto status = LoadWith(bad);
+    refused += !status.ok();
+    EXPECT_TRUE(status.ok() || status.code() == absl::StatusCode::kFailedPrecondition) << status;
+  }
+  EXPECT_GT(refused, 100);
+}
+
+TEST(HostileFolder, RefusesWhatIsNoTokenizer) {
+  const std::string deep = std::string(100000, '[');
+  for (const std::string_view json :
+       {std::string_view(""), std::string_view("null"), std::string_view("[]"),
+        std::string_view("{}"), std::string_view("\xFF\xFE"), std::string_view(deep),
+        // A decoder of the wrong shape: the library panics on it.
+        std::string_view(R"({"version":"1.0","added_tokens":[],"decoder":7,)"
+                         R"("model":{"type":"BPE","vocab":{"a":0},"merges":[]}})"),
+        // A merge of tokens that do not exist.
+        std::string_view(R"({"version":"1.0","added_tokens":[],)"
+                         R"("model":{"type":"BPE","vocab":{"a":0},"merges":["x y"]}})"),
+        // Ids that would make a table of gigabytes.
+        std::string_view(R"({"version":"1.0","added_tokens":[],"decoder":{"type":"Fuse"},)"
+                         R"("model":{"type":"BPE","vocab":{"a":4000000000},"merges":[]}})"),
+        // No tokens at all.
+        std::string_view(R"({"version":"1.0","added_tokens":[],)"
+                         R"("model":{"type":"BPE","vocab":{},"merges":[]}})")}) {
+    const auto status = LoadWith(json);
+    EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << json.substr(0, 200);
+    EXPECT_THAT(std::string(status.message()), HasSubstr("tokenizer.json"));
+  }
+}
+
+TEST(HostileFolder, RefusesADecoderThatCannotStream) {
+  const auto status =
+      LoadWith(R"({"version":"1.0","added_tokens":[],"decoder":{"type":"WordPiece","prefix":"##",)"
+               R"("cleanup":true},"model":{"type":"BPE","vocab":{"a":0},"merges":[]}})");
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("WordPiece"));
+}
+
+TEST(HostileFolder, RefusesAConfigOfTheWrongShape) {
+  const std::string good = ReadFile(DataPath("byte_level/tokenizer.json"));
+  const std::pair<std::string_view, std::string_view> cases[] = {
+      {"[", "not JSON"},
+      {"[]", "not a JSON object"},
+      {R"({"bos_token":1})", "bos_token"},
+      {R"({"eos_token":{"text":"x"}})", "eos_token"},
+      {R"({"split_special_tokens":"yes"})", "split_special_tokens"},
+      {R"({"added_tokens_decoder":[]})", "added_tokens_decoder"},
+      {R"({"added_tokens_decoder":{"x":{"content":"a"}}})", "added_tokens_decoder"},
+      {R"({"added_tokens_decoder":{"1":"a"}})", "added_tokens_decoder"},
+      {R"({"extra_special_tokens":3})", "extra_special_tokens"},
+  };
+  for (const auto& [config, name] : cases) {
+    const auto status = LoadWith(good, config);
+    EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << config;
+    EXPECT_THAT(std::string(status.message()), HasSubstr(std::string(name)));
+    EXPECT_THAT(std::string(status.message()), HasSubstr("tokenizer_config.json"));
+  }
+  EXPECT_EQ(LoadWith(good, "{}", "{").code(), absl::StatusCode::kFailedPrecondition);
+}
+
+TEST(HostileFolder, TakesNamesFromTheOlderMap) {
+  const ScratchFolder folder;
+  folder.Write("tokenizer.json", ReadFile(DataPath("byte_level/tokenizer.json")));
+  folder.Write("special_tokens_map.json",
+               R"({"eos_token":{"content":"<|endoftext|>"},"bos_token":"<|im_start|>"})");
+  const auto tokenizer = Tokenizer::Load(folder.path());
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  EXPECT_EQ((*tokenizer)->eos_id(), (*tokenizer)->TokenToId("<|endoftext|>"));
+  EXPECT_EQ((*tokenizer)->bos_id(), (*tokenizer)->TokenToId("<|im_start|>"));
+}
+
+}  // namespace
+}  // namespace baram::text

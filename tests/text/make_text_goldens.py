@@ -1,0 +1,270 @@
+"""Makes the tokenizers, ids, texts and prompts that tests/text compares against.
+
+Run with transformers, tokenizers and jinja2 installed; its output is committed:
+
+    python3 tests/text/make_text_goldens.py
+
+Two small tokenizers are trained on the corpus below, a third is written by hand; `transformers`
+then encodes, decodes and renders, and what it answers is the golden.
+"""
+
+import json
+import pathlib
+import random
+
+import jinja2
+import transformers
+from tokenizers import (AddedToken, Regex, Tokenizer, decoders, models, normalizers,
+                        pre_tokenizers, processors, trainers)
+
+DATA = pathlib.Path(__file__).resolve().parent / "data"
+
+CORPUS = [
+    "바람이 불어오는 곳, 그곳으로 가네. 그대의 머릿결 같은 나무 아래로.",
+    "안녕하세요. 무엇을 도와드릴까요? 오늘 날씨가 참 좋습니다.",
+    "대한민국 헌법 제1조 1항: 대한민국은 민주공화국이다. 모든 권력은 국민으로부터 나온다.",
+    "행정안전부는 공공부문의 디지털 전환을 위하여 새로운 지침을 마련하였다고 밝혔다.",
+    "서울특별시 종로구 세종대로 209, 민원 처리 결과를 안내드립니다. 문의는 02-120으로 하십시오.",
+    "The quick brown fox jumps over the lazy dog, and the wind keeps blowing from the north.",
+    "A server answers many requests at once; each token is computed, sampled and streamed.",
+    "def add(a, b):\n    return a + b\n\nfor i in range(10):\n    print(add(i, i * 2))\n",
+    "int main(int argc, char** argv) { return argc > 1 ? 0 : 1; }  // exit code",
+    "모델은 한국어와 English를 함께 배웠고, 숫자 12345와 67,890.12도 읽는다.",
+]
+
+TEXTS = [
+    "", " ", "  ", "\n", "\t \n\n  \r\n", "a", " a", "a ", "Hello, world!", "hello   world  ",
+    "안녕하세요", " 안녕하세요 ", "안녕하세요. 무엇을 도와드릴까요?", "바람이 분다", "가", "힣", "똠방각하",
+    "펲시콜라 햏햏 뷁", "ㅋㅋㅋㅋ ㅠㅠ ㅎㅎ", "ᄀᆞᆷ", "가각", "한국어 NFD",
+    "가나다라마바사아자차카타파하", "대한민국 大韓民國 Republic of Korea", "漢字とひらがなカタカナ",
+    "简体中文与繁體中文", "🙂", "👨‍👩‍👧‍👦 가족", "🇰🇷 대한민국", "👍🏽👍🏿", "e\u0301 vs é", "Zürich naïve",
+    "\u200b제로폭\u200d", "\ufeffBOM", "\u00a0nbsp\u3000전각", "١٢٣ Ⅷ ½ ²", "0123456789 1 12 123 1234",
+    "3.14159e-10", "def f(x):\n    return x ** 2\n", "if (a && b) { c(); }\n\t// 주석\n",
+    "https://example.kr/경로?q=한글&n=1#끝", "user@example.kr", "<div class=\"x\">텍스트</div>",
+    "{\"키\": [1, 2.5, null, \"값\"]}", "don't won't I'LL we've", "CAMELCase snake_case kebab-case",
+    "…—–“”‘’·※", "100% 할인!!! ₩10,000", "가\u0000나", "\x01\x7f", "ﷺ ﬁ ǆ", "𝔘𝔫𝔦 𐍈 𠜎",
+    "<|im_start|>user\n안녕<|im_end|>\n", "앞<|im_end|>뒤", " <|im_end|> ", "<|im_end|><|im_end|>",
+    "<|im_end", "|im_end|>", "<s>문장</s>", "<s> </s>", "<|endoftext|>", "한국어", "나는 한국어를 배운다",
+    "<mask>", "a <mask> b", "  <mask>  ", "<tool_call>", "x<tool_call>y", "<0xEA><0xB0>", "▁밑줄▁", "Ġ그",
+    "a" * 300, "가" * 100, "\n" * 40, " " * 70, "ab " * 40, "🙂" * 20,
+]
+
+MESSAGES = {
+    "one": [{"role": "user", "content": "안녕하세요?"}],
+    "system": [{"role": "system", "content": " 너는 공무원을 돕는다. "},
+               {"role": "user", "content": "  <b>\"법\"</b> & '령'\n\n"}],
+    "turns": [{"role": "user", "content": "하나"}, {"role": "assistant", "content": " 둘 \n"},
+              {"role": "user", "content": "셋"}],
+    "reasoned": [{"role": "user", "content": "1+1?"},
+                 {"role": "assistant", "content": "<think>\n더하자\n</think>\n\n2"},
+                 {"role": "user", "content": "2+2?"},
+                 {"role": "assistant", "content": "<think>\n또\n</think>\n\n4"}],
+    "reasoning_field": [{"role": "user", "content": "왜?"},
+                        {"role": "assistant", "reasoning": "생각", "content": "그래서"}],
+    "tool_turns": [{"role": "user", "content": "날씨"},
+                   {"role": "assistant", "content": "", "tool_calls": [
+                       {"type": "function", "function": {
+                           "name": "날씨", "arguments": {"도시": "서울", "n": 1.0, "ok": True}}}]},
+                   {"role": "tool", "content": "맑음"}, {"role": "tool", "content": "20도"},
+                   {"role": "user", "content": "고마워"}],
+    "two_calls": [{"role": "user", "content": "x"},
+                  {"role": "assistant", "content": "", "tool_calls": [
+                      {"function": {"name": "a", "arguments": {}}},
+                      {"function": {"name": "b", "arguments": {}}}]}],
+    "special_text": [{"role": "user", "content": "<|im_end|>\n<|im_start|>system\n{{ 1 + 1 }} {% raw %}"}],
+    "assistant_first": [{"role": "assistant", "content": "먼저"}, {"role": "user", "content": "나중"}],
+    "strange_role": [{"role": "검토자", "content": "x"}, {"role": "user", "content": ""}],
+    "no_content": [{"role": "user"}],
+    "null_content": [{"role": "user", "content": "x"}, {"role": "assistant", "content": None}],
+    "no_role": [{"content": "x"}],
+    "extra_keys": [{"role": "user", "content": "x", "name": "김", "keys": "k", "items": [1]}],
+    "number_role": [{"role": 7, "content": "x"}],
+    "empty": [],
+    "separators": [{"role": "user", "content": "\u001ca\u001f\u0085\u2028\r\nb\t"}],
+}
+
+PARTS = [{"role": "system", "content": [{"type": "text", "text": "규칙"}]},
+         {"role": "user", "content": [{"type": "text", "text": "하나"}, {"type": "text", "text": "둘\n"}]}]
+
+TOOLS = [{"type": "function", "function": {
+    "name": "날씨", "description": "<도시>의 \"날씨\" & 온도",
+    "parameters": {"type": "object", "properties": {"도시": {"type": "string"}, "n": {"type": "number"}},
+                   "required": []}}}]
+
+ARGUMENTS = [{}, {"enable_thinking": False, "skip_think": True, "date_string": "26 Jul 2024"},
+             {"tools": TOOLS, "date_string": "26 Jul 2024"}]
+
+
+def train_byte_level():
+    tokenizer = Tokenizer(models.BPE(ignore_merges=True))
+    tokenizer.normalizer = None
+    split = Regex(r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+                  r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.Split(split, "isolated"),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+    trainer = trainers.BpeTrainer(vocab_size=700, show_progress=False,
+                                  initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()))
+    tokenizer.train_from_iterator(CORPUS * 4, trainer)
+    tokenizer.add_special_tokens(["<|endoftext|>", "<|im_start|>", "<|im_end|>"])
+    tokenizer.add_tokens([AddedToken("한국어", normalized=False), "<tool_call>"])
+    return tokenizer
+
+
+def train_sentencepiece():
+    tokenizer = Tokenizer(models.BPE(byte_fallback=True, fuse_unk=True, unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Sequence([
+        normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    tokenizer.decoder = decoders.Sequence([
+        decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(),
+        decoders.Strip(content=" ", left=1)])
+    special = ["<unk>", "<s>", "</s>"] + [f"<0x{byte:02X}>" for byte in range(256)]
+    trainer = trainers.BpeTrainer(vocab_size=620, show_progress=False, special_tokens=special,
+                                  limit_alphabet=250, max_token_length=6)
+    tokenizer.train_from_iterator([line.replace(" ", "▁") for line in CORPUS * 4], trainer)
+    written = json.loads(tokenizer.to_str())
+    # Byte tokens are ordinary ones, as in converted SentencePiece models.
+    written["added_tokens"] = written["added_tokens"][:3]
+    tokenizer = Tokenizer.from_str(json.dumps(written))
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", 1)])
+    return tokenizer
+
+
+def write_metaspace():
+    words = ["<unk>", "▁", "▁안녕", "하세요", "▁▁", "▁바람", "이", "▁분다", "a", "▁a", ".", "\n"]
+    vocab = [(word, -float(index)) for index, word in enumerate(words)]
+    tokenizer = Tokenizer(models.Unigram(vocab, unk_id=0, byte_fallback=False))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always", split=True)
+    tokenizer.decoder = decoders.Metaspace(prepend_scheme="always")
+    return tokenizer
+
+
+CONFIGS = {
+    "byte_level": {
+        "tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False,
+        "bos_token": None, "eos_token": "<|im_end|>",
+        "pad_token": {"__type": "AddedToken", "content": "<|endoftext|>", "special": True},
+        "extra_special_tokens": ["<mask>"],
+        "chat_template": "{{ 'unused: chat_template.jinja wins' }}",
+    },
+    "sentencepiece": {
+        "tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False,
+        "add_bos_token": False, "add_eos_token": True,  # overruled by tokenizer.json
+        "added_tokens_decoder": {
+            str(index): {"content": text, "lstrip": False, "normalized": False, "rstrip": False,
+                         "single_word": False, "special": True}
+            for index, text in enumerate(["<unk>", "<s>", "</s>"])},
+        "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>",
+        "mask_token": {"__type": "AddedToken", "content": "<mask>", "lstrip": True, "rstrip": False,
+                       "single_word": False, "normalized": False, "special": True},
+        "chat_template": [{"name": "tool_use", "template": "wrong"},
+                          {"name": "default", "template": "{{ bos_token }}{{ messages[0].content }}"}],
+    },
+    "metaspace": {"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": "<unk>",
+                  "clean_up_tokenization_spaces": False},
+}
+
+
+def write_json(path, value):
+    path.write_text(json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n", encoding="utf-8")
+
+
+def write_folder(name, tokenizer):
+    folder = DATA / name
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
+    config = json.dumps(CONFIGS[name], ensure_ascii=False, indent=1)
+    (folder / "tokenizer_config.json").write_text(config + "\n", encoding="utf-8")
+    if name == "byte_level":
+        template = (DATA / "templates" / "chatml.jinja").read_text(encoding="utf-8")
+        (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+        write_json(folder / "special_tokens_map.json", {"additional_special_tokens": ["<|im_start|>"]})
+    return transformers.AutoTokenizer.from_pretrained(str(folder))
+
+
+def texts_of(rng):
+    mixed = ["".join(rng.sample(TEXTS[3:-6], rng.randint(2, 4))) for _ in range(150)]
+    ranges = [(0x20, 0x7E), (0xAC00, 0xD7A3), (0x1100, 0x11FF), (0x3131, 0x318E), (0x4E00, 0x9FFF),
+              (0x1F300, 0x1F6FF), (0x80, 0x24F)]
+    noise = ["".join(chr(rng.randint(*rng.choice(ranges))) for _ in range(rng.randint(1, 40)))
+             for _ in range(80)]
+    return TEXTS + mixed + noise
+
+
+def encodings_of(name, reference, rng):
+    texts = []
+    for text in texts_of(rng):
+        ids = reference.encode(text, add_special_tokens=True)
+        plain = reference.encode(text, add_special_tokens=False)
+        texts.append({"text": text, "ids": ids, "plain_ids": plain})
+    random_ids = [[rng.randrange(len(reference) + 3) for _ in range(rng.randint(0, 25))]
+                  for _ in range(150)]
+    if name == "sentencepiece":
+        # Runs of byte tokens, valid and not, between texts.
+        for _ in range(150):
+            ids = []
+            for _ in range(rng.randint(1, 5)):
+                data = bytearray("".join(rng.choice("햏뷁펲🙂é▁ a") for _ in range(3)).encode())
+                if rng.random() < 0.4:
+                    del data[rng.randrange(len(data))]
+                ids += [3 + byte for byte in data]
+                ids += [rng.randrange(259, len(reference)) for _ in range(rng.randint(0, 2))]
+            random_ids.append(ids)
+    lists = random_ids + [entry["ids"] for entry in texts[::2]]
+    decoded = [{"ids": ids, "text": reference.decode(ids, skip_special_tokens=False),
+                "skipped": reference.decode(ids, skip_special_tokens=True)} for ids in lists]
+    return {"vocab_size": max(reference.get_vocab().values()) + 1, "bos_id": reference.bos_token_id,
+            "eos_id": reference.eos_token_id, "special_ids": sorted(reference.all_special_ids),
+            "texts": texts, "decoded": decoded}
+
+
+def render(reference, template, messages, arguments, generate, continued):
+    case = {"template": template, "messages": messages, "arguments": arguments,
+            "add_generation_prompt": generate, "continue_final_message": continued}
+    source = (DATA / "templates" / f"{template}.jinja").read_text(encoding="utf-8")
+    try:
+        case["prompt"] = reference.apply_chat_template(
+            messages, chat_template=source, tokenize=False, add_generation_prompt=generate,
+            continue_final_message=continued, **arguments)
+    except jinja2.exceptions.TemplateError as error:
+        case["raised" if type(error) is jinja2.exceptions.TemplateError else "fails"] = str(error)
+    except (TypeError, ValueError, KeyError, AttributeError, IndexError) as error:
+        case["fails"] = str(error)
+    return case
+
+
+def renderings_of(reference):
+    cases = []
+    for path in sorted((DATA / "templates").glob("*.jinja")):
+        if path.stem == "parts_only":
+            continue
+        for name, messages in MESSAGES.items():
+            for index, arguments in enumerate(ARGUMENTS):
+                if path.stem == "llama31" and "date_string" not in arguments:
+                    continue  # the date of today is no golden
+                cases.append(render(reference, path.stem, messages, arguments, index != 1, False))
+            last = messages[-1].get("content") if messages else None
+            if path.stem != "grab_bag" and last and messages[-1].get("role") == "assistant":
+                cases.append(render(reference, path.stem, messages, ARGUMENTS[1], False, True))
+    for template in ["parts", "parts_only"]:
+        cases.append(render(reference, template, PARTS, {}, True, False))
+        cases.append(render(reference, template, PARTS, {}, False, True))
+    return cases
+
+
+def main():
+    rng = random.Random(20240726)
+    folders = {"byte_level": train_byte_level(), "sentencepiece": train_sentencepiece(),
+               "metaspace": write_metaspace()}
+    for name, tokenizer in folders.items():
+        reference = write_folder(name, tokenizer)
+        write_json(DATA / f"{name}.json", encodings_of(name, reference, rng))
+        if name == "sentencepiece":
+            write_json(DATA / "renderings.json", renderings_of(reference))
+
+
+if __name__ == "__main__":
+    main()

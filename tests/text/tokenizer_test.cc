@@ -1,0 +1,117 @@
+// Ids and texts equal the reference library's, and what no reference covers: bounds and bad input.
+#include "server/text/tokenizer.h"
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/text/text_data.h"
+
+namespace baram::text {
+namespace {
+
+class GoldenTokenizer : public testing::TestWithParam<const char*> {
+ protected:
+  GoldenTokenizer()
+      : tokenizer_(LoadTokenizer(GetParam())),
+        golden_(ReadGolden(std::string(GetParam()) + ".json")) {}
+
+  std::unique_ptr<Tokenizer> tokenizer_;
+  nlohmann::ordered_json golden_;
+};
+
+TEST_P(GoldenTokenizer, EncodesAsTheReference) {
+  ASSERT_GT(golden_["texts"].size(), 250u);
+  for (const auto& entry : golden_["texts"]) {
+    const auto text = entry["text"].get<std::string>();
+    EXPECT_EQ(tokenizer_->Encode(text, true).value(), entry["ids"].get<std::vector<int32_t>>())
+        << text;
+    EXPECT_EQ(tokenizer_->Encode(text, false).value(),
+              entry["plain_ids"].get<std::vector<int32_t>>())
+        << text;
+  }
+}
+
+TEST_P(GoldenTokenizer, DecodesAsTheReference) {
+  ASSERT_GT(golden_["decoded"].size(), 250u);
+  for (const auto& entry : golden_["decoded"]) {
+    const auto ids = entry["ids"].get<std::vector<int32_t>>();
+    EXPECT_EQ(tokenizer_->Decode(ids, false).value(), entry["text"].get<std::string>());
+    EXPECT_EQ(tokenizer_->Decode(ids, true).value(), entry["skipped"].get<std::string>());
+  }
+}
+
+TEST_P(GoldenTokenizer, KnowsItsVocabulary) {
+  EXPECT_EQ(tokenizer_->vocab_size(), golden_["vocab_size"].get<int32_t>());
+  const auto id = [&](const char* name) {
+    return golden_[name].is_null() ? std::nullopt : std::optional<int32_t>(golden_[name]);
+  };
+  EXPECT_EQ(tokenizer_->bos_id(), id("bos_id"));
+  EXPECT_EQ(tokenizer_->eos_id(), id("eos_id"));
+  for (const auto& special : golden_["special_ids"]) {
+    EXPECT_TRUE(tokenizer_->IsSpecial(special.get<int32_t>())) << special;
+  }
+  for (int32_t token = 0; token < tokenizer_->vocab_size(); ++token) {
+    ASSERT_TRUE(tokenizer_->HasToken(token));
+    EXPECT_EQ(tokenizer_->TokenToId(tokenizer_->TokenText(token)), token);
+    EXPECT_FALSE(tokenizer_->TokenBytes(token).empty());
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Kinds, GoldenTokenizer,
+                         testing::Values("byte_level", "sentencepiece", "metaspace"),
+                         [](const auto& info) { return std::string(info.param); });
+
+TEST(Tokenizer, GivesTheBytesOfATokenThatIsNoCharacter) {
+  const auto byte_level = LoadTokenizer("byte_level");
+  const auto ids = byte_level->Encode("뷁", false).value();
+  std::string bytes;
+  for (const int32_t id : ids) bytes += byte_level->TokenBytes(id);
+  ASSERT_GT(ids.size(), 1u);
+  EXPECT_EQ(bytes, "뷁");
+
+  const auto sentencepiece = LoadTokenizer("sentencepiece");
+  EXPECT_EQ(sentencepiece->TokenBytes(*sentencepiece->TokenToId("<0xEA>")), "\xEA");
+}
+
+TEST(Tokenizer, IdsOutsideTheVocabularyStandForNothing) {
+  const auto tokenizer = LoadTokenizer("byte_level");
+  for (const int32_t id : {-1, tokenizer->vocab_size(), INT32_MAX, INT32_MIN}) {
+    EXPECT_FALSE(tokenizer->HasToken(id));
+    EXPECT_FALSE(tokenizer->IsSpecial(id));
+    EXPECT_EQ(tokenizer->TokenBytes(id), "");
+    EXPECT_EQ(tokenizer->TokenText(id), "");
+    EXPECT_EQ(tokenizer->Decode(std::vector<int32_t>{id}, false).value(), "");
+  }
+  EXPECT_EQ(tokenizer->TokenToId("no such token"), std::nullopt);
+  EXPECT_EQ(tokenizer->TokenToId("\xFF"), std::nullopt);
+}
+
+TEST(Tokenizer, RefusesBadUtf8) {
+  const auto tokenizer = LoadTokenizer("byte_level");
+  for (const char* text : {"\xFF", "ab\x80", "\xED\xA0\x80", "\xC0\x80", "\xEA\xB0"}) {
+    const auto ids = tokenizer->Encode(text, true);
+    EXPECT_EQ(ids.status().code(), absl::StatusCode::kInvalidArgument) << text;
+    EXPECT_THAT(std::string(ids.status().message()), testing::HasSubstr("UTF-8"));
+  }
+}
+
+TEST(Tokenizer, RefusesMoreThanTheBytesAllowed) {
+  const auto tokenizer = LoadTokenizer("byte_level");
+  EXPECT_TRUE(tokenizer->Encode("12345678", true, 8).ok());
+  const auto ids = tokenizer->Encode("123456789", true, 8);
+  EXPECT_EQ(ids.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(ids.status().message(), "The text has 9 bytes; at most 8 can be tokenized at once.");
+}
+
+TEST(Tokenizer, ANulIsACharacter) {
+  const auto tokenizer = LoadTokenizer("byte_level");
+  const std::string text("a\0b", 3);
+  EXPECT_EQ(tokenizer->Decode(tokenizer->Encode(text, false).value(), false).value(), text);
+}
+
+}  // namespace
+}  // namespace baram::text

@@ -1,0 +1,37 @@
+// UTF-8 facts, checked on every shape of sequence.
+#include "server/text/utf8.h"
+
+#include <string>
+
+#include <gtest/gtest.h>
+
+namespace baram::text {
+namespace {
+
+TEST(Utf8, AcceptsEveryLength) {
+  for (const char* text : {"", "a", "é", "한", "🙂", "\u0080", "\u07FF", "\u0800", "\uFFFF",
+                           "\U00010000", "\U0010FFFF", "\xED\x9F\xBF", "\xEE\x80\x80"}) {
+    EXPECT_TRUE(IsValidUtf8(text)) << text;
+  }
+}
+
+TEST(Utf8, RefusesWhatIsNoCharacter) {
+  for (const char* text :
+       {"\x80", "\xBF", "\xC0\x80", "\xC1\xBF", "\xC3", "\xE0\x9F\xBF", "\xED\xA0\x80", "\xED\xBF\xBF",
+        "\xEA\xB0", "\xEA\xB0\x28", "\xF0\x8F\xBF\xBF", "\xF4\x90\x80\x80", "\xF5\x80\x80\x80",
+        "\xF0\x9F\x99", "\xFF", "한\xEA"}) {
+    EXPECT_FALSE(IsValidUtf8(text));
+  }
+}
+
+TEST(Utf8, CountsAndCuts) {
+  const std::string text = "a한🙂";
+  EXPECT_EQ(CountCodePoints(text), 3u);
+  const size_t cuts[] = {0, 1, 1, 1, 4, 4, 4, 4, 8, 8};
+  for (size_t limit = 0; limit < std::size(cuts); ++limit) {
+    EXPECT_EQ(FloorToCodePoint(text, limit), cuts[limit]) << limit;
+  }
+}
+
+}  // namespace
+}  // namespace baram::text
