@@ -8,6 +8,7 @@
 #include <prometheus/text_serializer.h>
 
 #include "absl/strings/str_cat.h"
+#include "server/version.h"
 
 namespace baram::server {
 namespace {
@@ -171,7 +172,7 @@ std::vector<MetricFamily> Metrics::Collect() const {
                 {"weight_bytes", absl::StrCat(info_.weight_bytes)},
                 {"device", info_.device},
                 {"isa", info_.isa}});
-  out.AddGauge("build_info", "The version as a label.", 1, {{"version", BARAM_VERSION}});
+  out.AddGauge("build_info", "The version as a label.", 1, {{"version", kVersion}});
   out.AddGauge("start_time_seconds", "Unix time of the server's start.", start_time_s_);
   return out.Take();
 }

@@ -1,0 +1,309 @@
+// The reactors of Generate and GenerateOnce.
+//
+// Three threads meet in a reactor: the text pool's (accepted or refused), delivery's (chunks) and
+// gRPC's (written, cancelled, done). A call that was accepted ends by its last chunk, whatever
+// happens to its client: cancelling only makes that chunk come soon. After Finish nothing of the
+// reactor may be touched, since OnDone deletes it.
+#include "server/grpc_generate.h"
+
+#include <chrono>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "server/errors.h"
+#include "server/grpc_messages.h"
+#include "server/grpc_status.h"
+
+namespace baram::server {
+namespace {
+
+using std::chrono::steady_clock;
+
+constexpr char kRequestIdKey[] = "x-request-id";
+
+// What is left of the client's time, or nothing if it named no deadline.
+std::optional<double> TimeLeft(const grpc::CallbackServerContext& context) {
+  const auto deadline = context.deadline();
+  const auto now = std::chrono::system_clock::now();
+  constexpr auto kNever = std::chrono::hours(24 * 365);
+  if (deadline > now + kNever) return std::nullopt;
+  return std::chrono::duration<double>(deadline - now).count();
+}
+
+// What both calls keep from their start to their log line.
+class GenerateCall {
+ public:
+  GenerateCall(Serving& serving, CallLog& log, const char* method,
+               grpc::CallbackServerContext* context, const v1::GenerateRequest& request)
+      : serving_(serving),
+        log_(log),
+        context_(context),
+        began_(steady_clock::now()),
+        writer_(serving.tokenizer(), request.output()) {
+    record_.method = method;
+    record_.request_id = request.request_id();
+    if (record_.request_id.empty()) {
+      const auto& metadata = context->client_metadata();
+      if (const auto found = metadata.find(kRequestIdKey); found != metadata.end()) {
+        record_.request_id.assign(found->second.data(), found->second.size());
+      }
+    }
+    if (record_.request_id.empty()) record_.request_id = Serving::NewRequestId();
+  }
+
+  // Calls `refused` with the reason, or lets `sink` get chunks.
+  template <typename Refused>
+  void Start(const v1::GenerateRequest& request, ReplySink* sink, Refused refused) {
+    if (!Serving::IsValidRequestId(record_.request_id)) {
+      record_.request_id.clear();  // it goes into the log
+      return refused(InvalidField(
+          "request_id", "request_id must be 1 to 128 of letters, digits, '.', '_' and '-'."));
+    }
+    context_->AddInitialMetadata(kRequestIdKey, record_.request_id);
+    absl::StatusOr<Call> call = ToCall(request);
+    if (!call.ok()) return refused(call.status());
+    call->request_id = record_.request_id;
+    call->arrival = began_;
+    call->deadline = serving_.Deadline(began_, TimeLeft(*context_));
+    serving_.Start(*std::move(call), sink, [this, refused](absl::StatusOr<Accepted> accepted) {
+      if (!accepted.ok()) return refused(accepted.status());
+      bool cancelled;
+      std::shared_ptr<Reply> reply = accepted->reply;
+      {
+        std::lock_guard lock(mutex_);
+        prompt_ids_ = std::move(accepted->prompt_ids);
+        reply_ = reply;
+        cancelled = cancelled_;
+      }
+      if (cancelled) reply->Cancel();
+    });
+  }
+
+  void Cancel() {
+    std::shared_ptr<Reply> reply;
+    {
+      std::lock_guard lock(mutex_);
+      cancelled_ = true;
+      reply = reply_;
+    }
+    if (reply) reply->Cancel();
+  }
+
+  // The status to finish with; remembered for the log.
+  grpc::Status End(const absl::Status& status) {
+    record_.code = absl::StatusCodeToString(status.code());
+    if (!status.ok()) record_.reason = FactsOf(status).reason;
+    return ToGrpc(status, *context_);
+  }
+  void Note(const ReplyChunk& chunk) {
+    if (!chunk.ends.empty()) record_.reason = EndReasonName(chunk.ends.back().reason);
+    if (chunk.usage) record_.usage = *chunk.usage;
+  }
+  void Log() {
+    record_.total_s = std::chrono::duration<double>(steady_clock::now() - began_).count();
+    log_.Record(record_);
+  }
+
+  const EventWriter& writer() const { return writer_; }
+  const std::string& request_id() const { return record_.request_id; }
+  grpc::CallbackServerContext* context() const { return context_; }
+  // From the first chunk on:
+  Reply& reply() const { return *reply_; }
+  const std::vector<int32_t>& prompt_ids() const { return prompt_ids_; }
+
+ private:
+  Serving& serving_;
+  CallLog& log_;
+  grpc::CallbackServerContext* const context_;
+  const SteadyTime began_;
+  const EventWriter writer_;
+  CallRecord record_;
+
+  std::mutex mutex_;  // guards what follows until the first chunk; then it is constant
+  bool cancelled_ = false;
+  std::shared_ptr<Reply> reply_;
+  std::vector<int32_t> prompt_ids_;
+};
+
+class GenerateStream final : public grpc::ServerWriteReactor<v1::GenerateResponse>,
+                             public ReplySink {
+ public:
+  GenerateStream(Serving& serving, CallLog& log, grpc::CallbackServerContext* context,
+                 const v1::GenerateRequest& request)
+      : call_(serving, log, "Generate", context, request) {
+    call_.Start(request, this, [this](const absl::Status& status) { Finish(call_.End(status)); });
+  }
+
+  // --- delivery thread
+  void Write(ReplyChunk chunk) override {
+    call_.Note(chunk);
+    size_t count;
+    {
+      std::lock_guard lock(mutex_);
+      messages_.clear();
+      next_ = 0;
+      Gather(chunk);
+      if (chunk.last) final_ = chunk.status;
+      count = messages_.size();
+      writing_ = count > 0;
+    }
+    if (count > 0) {
+      WriteNext();
+    } else if (chunk.last) {
+      Finish(call_.End(chunk.status));
+    } else {
+      call_.reply().WriteDone();
+    }
+  }
+
+  void Break(absl::Status status) override {
+    {
+      std::lock_guard lock(mutex_);
+      broken_ = status;
+      if (writing_) {
+        call_.context()->TryCancel();  // the write then ends, and finishes the call
+        return;
+      }
+    }
+    Finish(call_.End(status));
+  }
+
+  // --- gRPC's threads
+  void OnWriteDone(bool ok) override {
+    std::optional<absl::Status> end;
+    bool more = false;
+    {
+      std::lock_guard lock(mutex_);
+      ++next_;
+      more = ok && !broken_ && next_ < messages_.size();
+      if (!more) {
+        writing_ = false;
+        end = broken_ ? broken_ : final_;
+      }
+    }
+    if (more) return WriteNext();
+    if (!ok) call_.Cancel();
+    if (end) {
+      Finish(call_.End(*end));
+    } else {
+      call_.reply().WriteDone();
+    }
+  }
+  void OnCancel() override { call_.Cancel(); }
+  void OnDone() override {
+    call_.Log();
+    delete this;
+  }
+
+ private:
+  // The chunk's events as messages, in the order the API promises.
+  void Gather(const ReplyChunk& chunk) {
+    const EventWriter& writer = call_.writer();
+    if (chunk.prompt) {
+      writer.Fill(*chunk.prompt, call_.request_id(), call_.prompt_ids(),
+                  messages_.emplace_back().mutable_prompt());
+    }
+    for (const DeltaEvent& delta : chunk.deltas) {
+      if (!writer.Fill(delta, messages_.emplace_back().mutable_delta())) messages_.pop_back();
+    }
+    for (const EndEvent& end : chunk.ends) {
+      EventWriter::Fill(end, messages_.emplace_back().mutable_finish());
+    }
+    if (chunk.usage) EventWriter::Fill(*chunk.usage, messages_.emplace_back().mutable_usage());
+  }
+
+  // Only one write is ever in flight, so what is read here belongs to the caller.
+  void WriteNext() {
+    const bool last = next_ + 1 == messages_.size();
+    grpc::WriteOptions options;
+    if (!last) options.set_buffer_hint();  // messages of one chunk leave together
+    if (last && final_) {
+      StartWriteAndFinish(&messages_[next_], options, call_.End(*final_));
+    } else {
+      StartWrite(&messages_[next_], options);
+    }
+  }
+
+  GenerateCall call_;
+  std::mutex mutex_;  // guards what follows
+  std::vector<v1::GenerateResponse> messages_;  // of the chunk being written
+  size_t next_ = 0;
+  bool writing_ = false;
+  std::optional<absl::Status> final_, broken_;
+};
+
+class GenerateUnary final : public grpc::ServerUnaryReactor, public ReplySink {
+ public:
+  GenerateUnary(Serving& serving, CallLog& log, grpc::CallbackServerContext* context,
+                const v1::GenerateRequest& request, v1::GenerateOnceResponse* response)
+      : call_(serving, log, "GenerateOnce", context, request), response_(response) {
+    call_.Start(request, this, [this](const absl::Status& status) { Finish(call_.End(status)); });
+  }
+
+  void Write(ReplyChunk chunk) override {
+    call_.Note(chunk);
+    const EventWriter& writer = call_.writer();
+    if (chunk.prompt) {
+      writer.Fill(*chunk.prompt, call_.request_id(), call_.prompt_ids(),
+                  response_->mutable_prompt());
+    }
+    for (const DeltaEvent& delta : chunk.deltas) {
+      v1::GenerateOnceResponse::Output* output = At(delta.index);
+      v1::Delta filled;
+      writer.Fill(delta, &filled);
+      output->mutable_text()->append(filled.text());
+      output->mutable_token_ids()->MergeFrom(filled.token_ids());
+      output->mutable_logprobs()->MergeFrom(filled.logprobs());
+    }
+    for (const EndEvent& end : chunk.ends) {
+      EventWriter::Fill(end, At(end.index)->mutable_finish());
+    }
+    if (chunk.usage) EventWriter::Fill(*chunk.usage, response_->mutable_usage());
+    if (chunk.last) {
+      Finish(call_.End(chunk.status));
+    } else {
+      call_.reply().WriteDone();
+    }
+  }
+  // Chunks are taken at once, so no write ever stalls.
+  void Break(absl::Status status) override { Finish(call_.End(status)); }
+
+  void OnCancel() override { call_.Cancel(); }
+  void OnDone() override {
+    call_.Log();
+    delete this;
+  }
+
+ private:
+  v1::GenerateOnceResponse::Output* At(int32_t index) {
+    while (response_->outputs_size() <= index) {
+      const int next = response_->outputs_size();
+      response_->add_outputs()->set_index(static_cast<uint32_t>(next));
+    }
+    return response_->mutable_outputs(index);
+  }
+
+  GenerateCall call_;
+  v1::GenerateOnceResponse* const response_;
+};
+
+}  // namespace
+
+grpc::ServerWriteReactor<v1::GenerateResponse>* StartGenerate(
+    Serving& serving, CallLog& log, grpc::CallbackServerContext* context,
+    const v1::GenerateRequest* request) {
+  return new GenerateStream(serving, log, context, *request);
+}
+
+grpc::ServerUnaryReactor* StartGenerateOnce(Serving& serving, CallLog& log,
+                                            grpc::CallbackServerContext* context,
+                                            const v1::GenerateRequest* request,
+                                            v1::GenerateOnceResponse* response) {
+  return new GenerateUnary(serving, log, context, *request, response);
+}
+
+}  // namespace baram::server

@@ -1,0 +1,203 @@
+// Between the messages of baram.v1 and native types.
+#include "server/grpc_messages.h"
+
+#include <limits>
+#include <utility>
+
+#include <nlohmann/json.hpp>
+
+#include "absl/strings/str_cat.h"
+#include "server/errors.h"
+
+namespace baram::server {
+namespace {
+
+constexpr int kMaxMessages = 4096;
+constexpr int kMaxMetadata = 16;
+constexpr size_t kMaxMetadataBytes = 256;
+
+absl::Status CheckMetadata(const v1::GenerateRequest& request) {
+  if (request.metadata_size() > kMaxMetadata) {
+    return InvalidField("metadata", absl::StrCat("metadata has ", request.metadata_size(),
+                                                 " entries but at most ", kMaxMetadata,
+                                                 " are taken."));
+  }
+  for (const auto& [key, value] : request.metadata()) {
+    if (key.size() + value.size() > kMaxMetadataBytes) {
+      return InvalidField("metadata", absl::StrCat("An entry of metadata has more than ",
+                                                   kMaxMetadataBytes, " bytes."));
+    }
+  }
+  return absl::OkStatus();
+}
+
+// Protobuf's ids are unsigned; what int32 does not hold is out of every vocabulary.
+int32_t NarrowId(uint32_t id) {
+  return id > static_cast<uint32_t>(std::numeric_limits<int32_t>::max())
+             ? std::numeric_limits<int32_t>::max()
+             : static_cast<int32_t>(id);
+}
+
+absl::StatusOr<Prompt> ToPrompt(const v1::GenerateRequest& request) {
+  switch (request.prompt_case()) {
+    case v1::GenerateRequest::kText:
+      return Prompt(TextPrompt{.text = request.text(),
+                               .add_special_tokens = !request.has_add_special_tokens() ||
+                                                     request.add_special_tokens()});
+    case v1::GenerateRequest::kTokenIds: {
+      std::vector<int32_t> ids;
+      ids.reserve(request.token_ids().ids_size());
+      for (const uint32_t id : request.token_ids().ids()) ids.push_back(NarrowId(id));
+      return Prompt(std::move(ids));
+    }
+    case v1::GenerateRequest::kChat: {
+      auto chat = ToChatPrompt(request.chat());
+      if (!chat.ok()) return chat.status();
+      chat->add_special_tokens = request.add_special_tokens();
+      return Prompt(*std::move(chat));
+    }
+    case v1::GenerateRequest::PROMPT_NOT_SET:
+      break;
+  }
+  return InvalidField("prompt", "There is no prompt: set text, token_ids or chat.");
+}
+
+}  // namespace
+
+absl::StatusOr<ChatPrompt> ToChatPrompt(const v1::Chat& chat) {
+  if (chat.messages_size() == 0 || chat.messages_size() > kMaxMessages) {
+    return InvalidField("chat.messages", absl::StrCat("There are ", chat.messages_size(),
+                                                      " messages; send 1 to ", kMaxMessages, "."));
+  }
+  nlohmann::json messages = nlohmann::json::array();
+  for (const v1::Message& message : chat.messages()) {
+    nlohmann::json& object = messages.emplace_back();
+    object["role"] = message.role();
+    object["content"] = message.content();
+    if (!message.name().empty()) object["name"] = message.name();
+  }
+  ChatPrompt prompt;
+  // Protobuf has checked that strings are UTF-8; `replace` keeps the library from throwing anyhow.
+  prompt.messages_json =
+      messages.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  prompt.arguments_json = chat.template_arguments_json();
+  if (chat.has_add_generation_prompt()) prompt.add_generation_prompt = chat.add_generation_prompt();
+  if (chat.has_continue_final_message()) {
+    prompt.continue_final_message = chat.continue_final_message();
+  }
+  return prompt;
+}
+
+absl::StatusOr<Call> ToCall(const v1::GenerateRequest& request) {
+  if (absl::Status status = CheckMetadata(request); !status.ok()) return status;
+  auto prompt = ToPrompt(request);
+  if (!prompt.ok()) return prompt.status();
+  Call call;
+  call.request_id = request.request_id();
+  call.model = request.model();
+  call.prompt = *std::move(prompt);
+
+  const v1::Sampling& sampling = request.sampling();
+  if (sampling.has_temperature()) call.temperature = sampling.temperature();
+  if (sampling.has_top_p()) call.top_p = sampling.top_p();
+  if (sampling.has_top_k()) call.top_k = sampling.top_k();
+  if (sampling.has_min_p()) call.min_p = sampling.min_p();
+  if (sampling.has_repetition_penalty()) call.repetition_penalty = sampling.repetition_penalty();
+  if (sampling.has_presence_penalty()) call.presence_penalty = sampling.presence_penalty();
+  if (sampling.has_frequency_penalty()) call.frequency_penalty = sampling.frequency_penalty();
+  if (sampling.has_seed()) call.seed = sampling.seed();
+  if (sampling.has_n()) call.n = sampling.n();
+  for (const auto& [id, bias] : sampling.logit_bias()) call.logit_bias[id] = bias;
+
+  const v1::Stopping& stopping = request.stopping();
+  if (stopping.has_max_tokens()) call.max_tokens = stopping.max_tokens();
+  call.min_tokens = stopping.min_tokens();
+  call.stop.assign(stopping.stop().begin(), stopping.stop().end());
+  call.stop_token_ids.assign(stopping.stop_token_ids().begin(), stopping.stop_token_ids().end());
+  call.include_stop = stopping.include_stop();
+  call.ignore_eos = stopping.ignore_eos();
+
+  const v1::Output& output = request.output();
+  if (output.has_logprobs()) call.logprobs = output.logprobs();
+  if (output.has_prompt_logprobs()) call.prompt_logprobs = output.prompt_logprobs();
+  call.text = !output.has_text() || output.text();
+  call.token_ids = output.token_ids();
+  call.skip_special_tokens = !output.has_skip_special_tokens() || output.skip_special_tokens();
+
+  call.priority = request.priority();
+  call.cache_salt = request.cache().salt();
+  call.read_prefix_cache = !request.cache().has_read() || request.cache().read();
+  if (request.has_truncate_prompt_tokens()) {
+    call.truncate_prompt_tokens = request.truncate_prompt_tokens();
+  }
+  return call;
+}
+
+EventWriter::EventWriter(const text::Tokenizer& tokenizer, const v1::Output& output)
+    : tokenizer_(tokenizer), token_ids_(output.token_ids()), logprobs_(output.has_logprobs()) {}
+
+void EventWriter::Fill(const TokenResult& token, v1::TokenLogprob* out) const {
+  out->set_token_id(static_cast<uint32_t>(token.token));
+  out->set_token(tokenizer_.TokenBytes(token.token));
+  out->set_logprob(token.logprob);
+  out->set_rank(static_cast<uint32_t>(token.rank));
+  for (int32_t i = 0; i < token.top_count; ++i) {
+    v1::TopLogprob* top = out->add_top();
+    top->set_token_id(static_cast<uint32_t>(token.top_ids[i]));
+    top->set_token(tokenizer_.TokenBytes(token.top_ids[i]));
+    top->set_logprob(token.top_logprobs[i]);
+  }
+}
+
+void EventWriter::Fill(const PromptEvent& event, const std::string& request_id,
+                       const std::vector<int32_t>& prompt_ids, v1::PromptInfo* out) const {
+  out->set_request_id(request_id);
+  out->set_prompt_tokens(static_cast<uint32_t>(event.prompt_tokens));
+  out->set_cached_tokens(static_cast<uint32_t>(event.cached_tokens));
+  for (const TokenResult& score : event.scores) Fill(score, out->add_logprobs());
+  if (token_ids_) out->mutable_token_ids()->Assign(prompt_ids.begin(), prompt_ids.end());
+}
+
+bool EventWriter::Fill(const DeltaEvent& event, v1::Delta* out) const {
+  out->set_index(static_cast<uint32_t>(event.index));
+  out->set_text(event.text);
+  for (const TokenResult& token : event.tokens) {
+    if (token_ids_) out->add_token_ids(static_cast<uint32_t>(token.token));
+    if (logprobs_) Fill(token, out->add_logprobs());
+  }
+  return !event.text.empty() || !event.tokens.empty();
+}
+
+void EventWriter::Fill(const EndEvent& event, v1::Finish* out) {
+  out->set_index(static_cast<uint32_t>(event.index));
+  switch (event.reason) {
+    case EndReason::kStop: out->set_reason(v1::FINISH_REASON_STOP); break;
+    case EndReason::kLength: out->set_reason(v1::FINISH_REASON_LENGTH); break;
+    case EndReason::kAbort: out->set_reason(v1::FINISH_REASON_ABORT); break;
+  }
+  if (event.stop_string) {
+    out->set_stop(*event.stop_string);
+  } else if (event.stop_id >= 0) {
+    out->set_stop_token_id(static_cast<uint32_t>(event.stop_id));
+  }
+}
+
+void EventWriter::Fill(const UsageEvent& event, v1::Usage* out) {
+  out->set_prompt_tokens(static_cast<uint32_t>(event.prompt_tokens));
+  out->set_cached_tokens(static_cast<uint32_t>(event.cached_tokens));
+  out->set_completion_tokens(static_cast<uint32_t>(event.completion_tokens));
+  out->set_queued_s(event.queued_s);
+  out->set_first_token_s(event.first_token_s);
+  out->set_total_s(event.total_s);
+}
+
+const char* EndReasonName(EndReason reason) {
+  switch (reason) {
+    case EndReason::kStop: return "stop";
+    case EndReason::kLength: return "length";
+    case EndReason::kAbort: return "abort";
+  }
+  return "";
+}
+
+}  // namespace baram::server

@@ -1,0 +1,87 @@
+// GrpcServer: listening, limits, health and reflection.
+#include "server/grpc_server.h"
+
+#include <chrono>
+#include <utility>
+
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/health_check_service_interface.h>
+
+#include "absl/strings/str_cat.h"
+#include "server/setting_values.h"
+
+namespace baram::server {
+namespace {
+
+// Dead peers are found within 40 s; clients may ping as often as every 10 s, with or without calls.
+constexpr int kKeepaliveMs = 30'000;
+constexpr int kKeepaliveTimeoutMs = 10'000;
+constexpr int kMinClientPingMs = 10'000;
+
+}  // namespace
+
+GrpcServer::GrpcServer(Serving& serving, Lifecycle& lifecycle, CallLog& log)
+    : inference_(serving, log), operator_(serving, lifecycle, log) {}
+
+absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Listen(Serving& serving,
+                                                               Lifecycle& lifecycle, CallLog& log,
+                                                               const Config& config) {
+  const auto endpoint = ParseEndpoint(config.grpc_listen);
+  if (!endpoint.ok()) return endpoint.status();
+  grpc::EnableDefaultHealthCheckService(true);
+  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+
+  std::unique_ptr<GrpcServer> server(new GrpcServer(serving, lifecycle, log));
+  grpc::ServerBuilder builder;
+  int port = 0;
+  builder.AddListeningPort(config.grpc_listen, grpc::InsecureServerCredentials(), &port);
+  builder.RegisterService(&server->inference_);
+  builder.RegisterService(&server->operator_);
+  builder.SetMaxReceiveMessageSize(static_cast<int>(config.max_body_bytes));
+  // A second server on the same port is an error, not a silent share of its calls.
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, config.max_streams);
+  builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, config.max_header_bytes);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
+                             kMinClientPingMs);
+  server->server_ = builder.BuildAndStart();
+  if (!server->server_ || port == 0) {
+    return absl::UnavailableError(
+        absl::StrCat("gRPC can't listen on ", config.grpc_listen,
+                     ": it is in use, or not an address of this machine; choose another with "
+                     "--grpc-listen HOST:PORT."));
+  }
+  const bool v6 = endpoint->host.find(':') != std::string::npos;
+  server->address_ = absl::StrCat(v6 ? "[" : "", endpoint->host, v6 ? "]:" : ":", port);
+  server->server_->GetHealthCheckService()->SetServingStatus("startup", false);
+  server->SetReady(false);
+  server->SetLive(true);
+  return server;
+}
+
+GrpcServer::~GrpcServer() { Shutdown(std::chrono::steady_clock::now()); }
+
+void GrpcServer::SetReady(bool ready) {
+  grpc::HealthCheckServiceInterface* health = server_->GetHealthCheckService();
+  for (const char* name : {"", "readiness", "baram.v1.Inference", "baram.v1.Operator"}) {
+    health->SetServingStatus(name, ready);
+  }
+  if (ready) health->SetServingStatus("startup", true);  // and it stays so
+}
+
+void GrpcServer::SetLive(bool live) {
+  server_->GetHealthCheckService()->SetServingStatus("liveness", live);
+}
+
+void GrpcServer::Shutdown(SteadyTime deadline) {
+  if (!server_) return;
+  const auto left = deadline - std::chrono::steady_clock::now();
+  server_->Shutdown(std::chrono::system_clock::now() +
+                    std::chrono::duration_cast<std::chrono::system_clock::duration>(left));
+  server_.reset();
+}
+
+}  // namespace baram::server

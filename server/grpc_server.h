@@ -1,0 +1,44 @@
+// GrpcServer: the gRPC listener with its services, health and reflection, and its limits.
+#ifndef BARAM_SERVER_GRPC_SERVER_H_
+#define BARAM_SERVER_GRPC_SERVER_H_
+
+#include <memory>
+#include <string>
+
+#include <grpcpp/grpcpp.h>
+
+#include "absl/status/statusor.h"
+#include "server/grpc_service.h"
+
+namespace baram::server {
+
+class GrpcServer {
+ public:
+  // Binds config.grpc_listen and serves. The error names the address and what to change.
+  static absl::StatusOr<std::unique_ptr<GrpcServer>> Listen(Serving& serving, Lifecycle& lifecycle,
+                                                            CallLog& log, const Config& config);
+  ~GrpcServer();
+
+  // What grpc.health.v1 answers. "", "readiness" and the services are ready together.
+  void SetReady(bool ready);
+  void SetLive(bool live);
+
+  // Refuses new calls, waits for those that run, cancels them at `deadline`; returns when all have
+  // ended.
+  void Shutdown(SteadyTime deadline);
+
+  // "127.0.0.1:50051", with the port that was bound.
+  const std::string& address() const { return address_; }
+
+ private:
+  GrpcServer(Serving& serving, Lifecycle& lifecycle, CallLog& log);
+
+  InferenceService inference_;
+  OperatorService operator_;
+  std::string address_;
+  std::unique_ptr<grpc::Server> server_;
+};
+
+}  // namespace baram::server
+
+#endif  // BARAM_SERVER_GRPC_SERVER_H_

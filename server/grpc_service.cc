@@ -1,0 +1,223 @@
+// The gRPC services of baram.v1: the calls with one short answer.
+#include "server/grpc_service.h"
+
+#include <chrono>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "server/errors.h"
+#include "server/grpc_generate.h"
+#include "server/grpc_messages.h"
+#include "server/grpc_status.h"
+#include "server/version.h"
+
+namespace baram::server {
+namespace {
+
+using std::chrono::steady_clock;
+
+double SecondsSince(SteadyTime then) {
+  return std::chrono::duration<double>(steady_clock::now() - then).count();
+}
+
+void End(CallLog& log, const char* method, SteadyTime began, const absl::Status& status,
+         grpc::CallbackServerContext* context, grpc::ServerUnaryReactor* reactor) {
+  log.Record({.method = method,
+              .request_id = {},
+              .code = absl::StatusCodeToString(status.code()),
+              .reason = FactsOf(status).reason,
+              .usage = {},
+              .total_s = SecondsSince(began)});
+  reactor->Finish(ToGrpc(status, *context));
+}
+
+// Answers with what `job` returns, on this thread: for jobs that only copy a few values.
+template <typename Job>
+grpc::ServerUnaryReactor* AnswerNow(CallLog& log, const char* method,
+                                    grpc::CallbackServerContext* context, const Job& job) {
+  const SteadyTime began = steady_clock::now();
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  End(log, method, began, job(), context, reactor);
+  return reactor;
+}
+
+// The same on the text pool, for jobs that tokenize or render.
+template <typename Job>
+grpc::ServerUnaryReactor* AnswerOnTextPool(Serving& serving, CallLog& log, const char* method,
+                                           const std::string& model,
+                                           grpc::CallbackServerContext* context, Job job) {
+  const SteadyTime began = steady_clock::now();
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  absl::Status refused = serving.CheckAccepting();
+  refused.Update(serving.CheckModel(model));
+  if (refused.ok() && serving.pool().Run([=, &log, job = std::move(job)] {
+        End(log, method, began, job(), context, reactor);
+      })) {
+    return reactor;
+  }
+  if (refused.ok()) {
+    refused = Overloaded("Too many prompts wait to be tokenized; try again in a moment.");
+  }
+  End(log, method, began, refused, context, reactor);
+  return reactor;
+}
+
+}  // namespace
+
+grpc::ServerWriteReactor<v1::GenerateResponse>* InferenceService::Generate(
+    grpc::CallbackServerContext* context, const v1::GenerateRequest* request) {
+  return StartGenerate(serving_, log_, context, request);
+}
+
+grpc::ServerUnaryReactor* InferenceService::GenerateOnce(grpc::CallbackServerContext* context,
+                                                         const v1::GenerateRequest* request,
+                                                         v1::GenerateOnceResponse* response) {
+  return StartGenerateOnce(serving_, log_, context, request, response);
+}
+
+grpc::ServerUnaryReactor* InferenceService::Tokenize(grpc::CallbackServerContext* context,
+                                                     const v1::TokenizeRequest* request,
+                                                     v1::TokenizeResponse* response) {
+  return AnswerOnTextPool(
+      serving_, log_, "Tokenize", request->model(), context, [this, request, response] {
+        const bool special = !request->has_add_special_tokens() || request->add_special_tokens();
+        const auto ids = serving_.Tokenize(TextPrompt{request->text(), special});
+        if (!ids.ok()) return ids.status();
+        for (const int32_t id : *ids) {
+          response->add_token_ids(static_cast<uint32_t>(id));
+          response->add_tokens(serving_.tokenizer().TokenBytes(id));
+        }
+        response->set_max_model_len(static_cast<uint32_t>(serving_.info().max_model_len));
+        return absl::OkStatus();
+      });
+}
+
+grpc::ServerUnaryReactor* InferenceService::Detokenize(grpc::CallbackServerContext* context,
+                                                       const v1::DetokenizeRequest* request,
+                                                       v1::DetokenizeResponse* response) {
+  return AnswerOnTextPool(
+      serving_, log_, "Detokenize", request->model(), context, [this, request, response] {
+        const std::vector<int64_t> ids(request->token_ids().begin(), request->token_ids().end());
+        auto text = serving_.Detokenize(ids, request->skip_special_tokens());
+        if (!text.ok()) return text.status();
+        response->set_text(*std::move(text));
+        return absl::OkStatus();
+      });
+}
+
+grpc::ServerUnaryReactor* InferenceService::RenderChat(grpc::CallbackServerContext* context,
+                                                       const v1::RenderChatRequest* request,
+                                                       v1::RenderChatResponse* response) {
+  return AnswerOnTextPool(
+      serving_, log_, "RenderChat", request->model(), context, [this, request, response] {
+        const auto chat = ToChatPrompt(request->chat());
+        if (!chat.ok()) return chat.status();
+        auto text = serving_.RenderChat(*chat);
+        if (!text.ok()) return text.status();
+        const auto ids = serving_.Tokenize(TextPrompt{*text, chat->add_special_tokens});
+        if (!ids.ok()) return ids.status();
+        response->set_text(*std::move(text));
+        response->mutable_token_ids()->Assign(ids->begin(), ids->end());
+        return absl::OkStatus();
+      });
+}
+
+grpc::ServerUnaryReactor* InferenceService::Abort(grpc::CallbackServerContext* context,
+                                                  const v1::AbortRequest* request,
+                                                  v1::AbortResponse* response) {
+  return AnswerNow(log_, "Abort", context, [&] {
+    if (request->request_id().empty()) {
+      return InvalidField("request_id", "request_id is empty: name the request to end.");
+    }
+    response->set_found(serving_.engine().Abort(request->request_id()));
+    return absl::OkStatus();
+  });
+}
+
+grpc::ServerUnaryReactor* InferenceService::ListModels(grpc::CallbackServerContext* context,
+                                                       const v1::ListModelsRequest*,
+                                                       v1::ListModelsResponse* response) {
+  return AnswerNow(log_, "ListModels", context, [&] {
+    for (const std::string& name : serving_.served_names()) {
+      v1::Model* model = response->add_models();
+      model->set_name(name);
+      model->set_root(serving_.config().model);
+      model->set_architecture(serving_.info().architecture);
+      model->set_max_model_len(static_cast<uint32_t>(serving_.info().max_model_len));
+    }
+    return absl::OkStatus();
+  });
+}
+
+OperatorService::OperatorService(Serving& serving, Lifecycle& lifecycle, CallLog& log)
+    : serving_(serving), lifecycle_(lifecycle), log_(log), started_(steady_clock::now()) {}
+
+grpc::ServerUnaryReactor* OperatorService::GetServerInfo(grpc::CallbackServerContext* context,
+                                                         const v1::GetServerInfoRequest*,
+                                                         v1::GetServerInfoResponse* response) {
+  return AnswerNow(log_, "GetServerInfo", context, [&] {
+    const EngineInfo& info = serving_.info();
+    response->set_version(kVersion);
+    response->set_architecture(info.architecture);
+    for (const std::string& name : serving_.served_names()) {
+      response->add_served_model_names(name);
+    }
+    response->set_device(info.device);
+    response->set_processor(info.processor);
+    response->set_isa(info.isa);
+    response->set_max_model_len(static_cast<uint32_t>(info.max_model_len));
+    response->set_parameters(static_cast<uint64_t>(info.parameters));
+    response->set_weight_bytes(static_cast<uint64_t>(info.weight_bytes));
+    response->set_kv_page_tokens(static_cast<uint32_t>(info.page_tokens));
+    response->set_kv_pages(static_cast<uint32_t>(info.pages));
+    response->set_kv_bytes(static_cast<uint64_t>(info.pages) *
+                           static_cast<uint64_t>(info.page_bytes));
+    response->set_max_num_seqs(static_cast<uint32_t>(info.max_num_seqs));
+    response->set_max_num_batched_tokens(static_cast<uint32_t>(info.max_num_batched_tokens));
+    response->set_vocab_size(static_cast<uint32_t>(info.vocab_size));
+    response->set_exact(info.exact);
+    response->set_uptime_s(SecondsSince(started_));
+    response->set_load_s(info.load_s);
+    return absl::OkStatus();
+  });
+}
+
+grpc::ServerUnaryReactor* OperatorService::GetLoad(grpc::CallbackServerContext* context,
+                                                   const v1::GetLoadRequest*,
+                                                   v1::GetLoadResponse* response) {
+  return AnswerNow(log_, "GetLoad", context, [&] {
+    const Stats& stats = serving_.engine().stats();
+    response->set_running(static_cast<uint32_t>(stats.running.value()));
+    response->set_waiting(static_cast<uint32_t>(stats.waiting.value()));
+    response->set_paused(static_cast<uint32_t>(stats.paused.value()));
+    const double pages = stats.kv_pages_total.value();
+    response->set_kv_usage(pages > 0 ? stats.kv_pages_used.value() / pages : 0);
+    response->set_preemptions(stats.preemptions.value());
+    response->set_prompt_tokens(stats.prompt_tokens.value());
+    response->set_generated_tokens(stats.generated_tokens.value());
+    response->set_draining(lifecycle_.draining());
+    return absl::OkStatus();
+  });
+}
+
+grpc::ServerUnaryReactor* OperatorService::Drain(grpc::CallbackServerContext* context,
+                                                 const v1::DrainRequest* request,
+                                                 v1::DrainResponse* response) {
+  return AnswerNow(log_, "Drain", context, [&] {
+    const double limit =
+        request->has_limit_s() ? request->limit_s() : serving_.config().drain_limit_s;
+    constexpr double kMostS = 86400;
+    if (!(limit >= 0 && limit <= kMostS)) {
+      return InvalidField("limit_s",
+                          absl::StrCat("limit_s is ", limit, " but must be from 0 to ", kMostS, "."));
+    }
+    const Stats& stats = serving_.engine().stats();
+    response->set_unfinished(static_cast<uint32_t>(stats.running.value() + stats.waiting.value() +
+                                                   stats.paused.value()));
+    lifecycle_.Drain(steady_clock::now() + std::chrono::duration_cast<SteadyTime::duration>(
+                                               std::chrono::duration<double>(limit)));
+    return absl::OkStatus();
+  });
+}
+
+}  // namespace baram::server
