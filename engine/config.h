@@ -23,7 +23,10 @@ struct EngineConfig {
   int32_t max_num_seqs = 0;     // sequences that run at once
   int32_t max_num_batched_tokens = 0;  // tokens of one step
   int32_t max_logit_rows = 256;        // scored tokens of one step (prompt log-probabilities)
+  int32_t max_chunk_tokens = 0;        // of one prompt in one step; 0: what the step has left
   bool prefix_cache = true;
+  int32_t valid_vocab = 0;             // ids at or past it are never drawn; 0: all of the model's
+  bool preempt_every_draw = false;     // recompute before every token: for tests of exactness (I10)
 
   int32_t max_queued_requests = 1024;      // accepted but not running
   int64_t max_queued_tokens = 4'000'000;   // their prompt tokens together

@@ -21,7 +21,7 @@
 
 namespace baram {
 
-class Device;
+struct LoadedModel;
 
 // What `baram inspect` prints: read from the folder and the machine, nothing is loaded.
 struct Inspection {
@@ -38,7 +38,10 @@ class Engine {
   // step. Errors are for the operator and name what to change.
   static absl::StatusOr<std::unique_ptr<Engine>> Open(const EngineConfig& config);
   static absl::StatusOr<Inspection> Inspect(const EngineConfig& config);
-  // Fails what is left with kDrained and joins the threads.
+  // Serves a model that is already on its device: for benchmarks and tests without a checkpoint.
+  static std::unique_ptr<Engine> Start(std::unique_ptr<LoadedModel> model,
+                                       const EngineConfig& config);
+  // Ends what is left with kDrained and joins the threads.
   ~Engine();
 
   // Accepts a request or refuses it now: InvalidArgument (never retry: a bad id, empty, too long,
@@ -65,9 +68,9 @@ class Engine {
   TouchedList& touched();
 
  private:
-  class Core;
-  explicit Engine(std::unique_ptr<Core> core);
-  std::unique_ptr<Core> core_;
+  class Threads;
+  explicit Engine(std::unique_ptr<Threads> threads);
+  std::unique_ptr<Threads> threads_;
 };
 
 }  // namespace baram

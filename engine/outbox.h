@@ -31,11 +31,12 @@ enum class FinishReason : uint8_t {
 
 struct Finish {
   FinishReason reason = FinishReason::kStop;
-  int32_t stop_id = -1;      // the stop id that was drawn; it is not among the tokens of the ring
-                             // unless it counts as output: see `tokens`
-  int32_t tokens = 0;        // drawn in all, the stop id included
+  // The stop id that was drawn, or -1. It counts as output and is the last token of the ring, with
+  // its log-probability, as vLLM returns it; it has no text.
+  int32_t stop_id = -1;
+  int32_t tokens = 0;        // drawn in all, the stop id included; usage counts these
   bool unavailable = false;  // kFailed: the device is lost; a retry elsewhere can work
-  std::string message;       // kFailed: one sentence without anybody's content
+  std::string message{};     // kFailed: one sentence without anybody's content
 };
 
 // Timestamps of a request for usage reports and metrics; zero until they happened.
@@ -50,6 +51,10 @@ class Wakeup {
   // Until notified since the last return, or `deadline`.
   void WaitUntil(SteadyTime deadline);
 
+  // Set before Notify when a request was cancelled or stopped: its waiter then looks at every request,
+  // which it does not do on each turn.
+  std::atomic<bool> look_at_all{false};
+
  private:
   std::mutex mutex_;
   std::condition_variable changed_;
@@ -58,8 +63,9 @@ class Wakeup {
 
 class Outbox {
  public:
-  // `ring_tokens` per output; `prompt_scores`: room for the prompt's log-probabilities.
+  // A ring of at most `ring_tokens` per output, and room for all prompt scores the request asks for.
   Outbox(const Request& request, int32_t ring_tokens, std::shared_ptr<Wakeup> engine);
+  ~Outbox();
 
   // --- reader's side
   int32_t outputs() const;
@@ -67,8 +73,8 @@ class Outbox {
   bool Pop(int32_t index, TokenResult* token);
   // The next prompt score (position 1, 2, ... of the prompt), or false.
   bool PopPromptScore(TokenResult* score);
-  // True once the output is finished and its ring is empty; then `finish` is set. Exactly one finish
-  // per output is ever published (I5).
+  // True once the output is finished and its ring is empty; then `finish` is set unless null. Exactly
+  // one finish per output is ever published (I5).
   bool Finished(int32_t index, Finish* finish) const;
   bool AllFinished() const;
   int32_t prompt_tokens() const;
@@ -90,12 +96,16 @@ class Outbox {
   // --- engine's side
   // Tokens that still fit into the ring of output `index`.
   int32_t Room(int32_t index) const;
+  // Asks for one wake-up of the engine once the ring of `index` is at least half empty. Look at Room
+  // again afterwards: the reader may have drained it just before.
+  void WakeWhenDrained(int32_t index);
   void Push(int32_t index, const TokenResult& token);
   void PushPromptScore(const TokenResult& score);
   void Publish(int32_t index, Finish finish);
   void SetCached(int32_t tokens);
   void SetAdmitted(SteadyTime when);
   void SetFirstToken(SteadyTime when);
+  void SetFinished(SteadyTime when);  // before the last Publish
   bool cancelled(FinishReason* reason) const;
   bool stopped(int32_t index) const;
 

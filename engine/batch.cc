@@ -1,0 +1,99 @@
+// Batch: collects a step's deltas and rows.
+#include "engine/batch.h"
+
+#include <algorithm>
+
+namespace baram {
+
+void Batch::Reserve(int32_t slots, int32_t groups, int32_t step_tokens, int32_t step_outputs,
+                    int32_t page_tokens) {
+  inits_.reserve(slots);
+  // Every row may begin a page in every group, and a page may have been replaced by a published one.
+  deltas_.reserve(size_t{2} * groups * (slots + step_tokens / page_tokens + 1));
+  for (auto* rows : {&decodes_, &chunks_, &all_rows_}) rows->reserve(slots);
+  for (auto* plans : {&decode_plans_, &chunk_plans_, &all_plans_}) plans->reserve(slots);
+  tokens_.reserve(step_tokens);
+  targets_.reserve(step_tokens);
+  results.resize(step_outputs);
+}
+
+void Batch::Clear() {
+  inits_.clear();
+  deltas_.clear();
+  for (auto* rows : {&decodes_, &chunks_, &all_rows_}) rows->clear();
+  for (auto* plans : {&decode_plans_, &chunk_plans_, &all_plans_}) plans->clear();
+  tokens_.clear();
+  targets_.clear();
+  tokens_count_ = 0;
+  outputs_ = 0;
+  joined_ = false;
+  lost = false;
+}
+
+void Batch::Bind(const Sequence& sequence) {
+  const Request& request = sequence.request->request;
+  SlotInit init;
+  init.slot = sequence.slot;
+  init.length = sequence.planned;
+  init.prompt_tokens = sequence.prompt;
+  init.generated = sequence.output();
+  init.sampling = request.sampling;
+  init.sampling.output_index = sequence.index;
+  if (request.sampling.NeedsCounts()) init.tokens = sequence.tokens;
+  init.bias = request.logit_bias;
+  if (request.sampling.min_tokens > sequence.output()) init.stop_ids = request.stop_ids;
+  inits_.push_back(init);
+}
+
+void Batch::UploadTables(Sequence& sequence) {
+  for (size_t group = 0; group < sequence.tables.size(); ++group) {
+    PageTable& table = sequence.tables[group];
+    const int32_t blocks = static_cast<int32_t>(table.pages.size());
+    for (int32_t block = std::max(table.uploaded, table.first); block < blocks; ++block) {
+      deltas_.push_back({sequence.slot, static_cast<int32_t>(group), block, table.pages[block]});
+    }
+    table.uploaded = blocks;
+  }
+}
+
+void Batch::AddRow(Sequence& sequence, int32_t count, int32_t scores, bool draws) {
+  Row row;
+  row.slot = sequence.slot;
+  row.count = count;
+  row.continues = sequence.device_has_token;
+  row.output = scores > 0 ? RowOutput::kScore : draws ? RowOutput::kDraw : RowOutput::kNone;
+  row.score_count = scores;
+  row.draws = draws;
+  const auto next = sequence.tokens.begin() + sequence.planned;
+  if (!row.continues) tokens_.insert(tokens_.end(), next, next + count);
+  if (scores > 0) targets_.insert(targets_.end(), next + 1, next + 1 + scores);
+  (row.continues ? decodes_ : chunks_).push_back(row);
+  (row.continues ? decode_plans_ : chunk_plans_)
+      .push_back({&sequence, sequence.binding, sequence.planned, count, scores, draws});
+  tokens_count_ += count;
+  outputs_ += scores + (draws ? 1 : 0);
+}
+
+void Batch::Join() {
+  if (joined_) return;
+  joined_ = true;
+  for (const auto* rows : {&decodes_, &chunks_}) {
+    all_rows_.insert(all_rows_.end(), rows->begin(), rows->end());
+  }
+  for (const auto* plans : {&decode_plans_, &chunk_plans_}) {
+    all_plans_.insert(all_plans_.end(), plans->begin(), plans->end());
+  }
+}
+
+StepInput Batch::Input() {
+  Join();
+  return {.inits = inits_, .page_deltas = deltas_, .rows = all_rows_, .tokens = tokens_,
+          .targets = targets_};
+}
+
+std::span<const PlannedRow> Batch::rows() {
+  Join();
+  return all_plans_;
+}
+
+}  // namespace baram

@@ -1,0 +1,69 @@
+// Batch: one step, from Plan over the device back to Commit. Reused; allocates nothing once warm.
+//
+// The engine thread fills it and reads its results, the executor uploads it; a queue hands it over.
+#ifndef BARAM_ENGINE_BATCH_H_
+#define BARAM_ENGINE_BATCH_H_
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "engine/sequence.h"
+#include "kernels/step.h"
+
+namespace baram {
+
+// What Commit must know of a row.
+struct PlannedRow {
+  Sequence* sequence = nullptr;
+  uint32_t binding = 0;
+  int32_t begin = 0;  // position of its first token
+  int32_t count = 0;
+  int32_t scores = 0;  // results before the drawn token
+  bool draws = false;
+};
+
+class Batch {
+ public:
+  void Reserve(int32_t slots, int32_t groups, int32_t step_tokens, int32_t step_outputs,
+               int32_t page_tokens);
+  void Clear();
+  bool empty() const { return decodes_.empty() && chunks_.empty(); }
+
+  // Binds the sequence to its slot, its cached prefix included.
+  void Bind(const Sequence& sequence);
+  // The pages the device's tables lack.
+  void UploadTables(Sequence& sequence);
+  // The next `count` tokens of the sequence, `scores` of them scored; advances nothing.
+  void AddRow(Sequence& sequence, int32_t count, int32_t scores, bool draws);
+
+  // Rows that continue first. Valid until Clear.
+  StepInput Input();
+  // Planned rows, in the order of Input.
+  std::span<const PlannedRow> rows();
+  int32_t tokens() const { return tokens_count_; }
+  int32_t outputs() const { return outputs_; }
+
+  std::vector<TokenResult> results;  // [outputs], written by the executor
+  uint64_t mark = 0;                 // of the device, after the results' download
+  bool lost = false;                 // the device did not finish it
+  SteadyTime planned_at{};
+
+ private:
+  void Join();
+
+  std::vector<SlotInit> inits_;
+  std::vector<PageDelta> deltas_;
+  std::vector<Row> decodes_, chunks_;  // rows that continue, and the others
+  std::vector<PlannedRow> decode_plans_, chunk_plans_;
+  std::vector<int32_t> tokens_, targets_;
+  std::vector<Row> all_rows_;
+  std::vector<PlannedRow> all_plans_;
+  int32_t tokens_count_ = 0;
+  int32_t outputs_ = 0;
+  bool joined_ = false;
+};
+
+}  // namespace baram
+
+#endif  // BARAM_ENGINE_BATCH_H_

@@ -1,0 +1,304 @@
+// Scheduler::Commit: results, published pages, endings.
+#include <algorithm>
+#include <utility>
+
+#include "engine/scheduler.h"
+#include "kernels/check.h"
+
+namespace baram {
+namespace {
+
+double Seconds(SteadyTime from, SteadyTime to) {
+  return std::chrono::duration<double>(to - from).count();
+}
+
+}  // namespace
+
+void Scheduler::Commit(SteadyTime now, Batch& batch) {
+  Check(steps_in_flight_ > 0, "only a planned step is committed");
+  --steps_in_flight_;
+  size_t next = 0;
+  for (const PlannedRow& row : batch.rows()) {
+    const size_t count = row.scores + (row.draws ? 1 : 0);
+    CommitRow(row, std::span(batch.results).subspan(next, count), now);
+    next += count;
+  }
+  stats_.steps.Add();
+  stats_.step_time.Observe(Seconds(batch.planned_at, now));
+  stats_.last_step_ns.store(
+      std::chrono::duration_cast<std::chrono::nanoseconds>(now.time_since_epoch()).count(),
+      std::memory_order_relaxed);
+  UpdateGauges();
+}
+
+void Scheduler::CommitRow(const PlannedRow& row, std::span<const TokenResult> results,
+                          SteadyTime now) {
+  Sequence& sequence = *row.sequence;
+  LiveRequest& live = *sequence.request;
+  --sequence.rows_in_flight;
+  if (row.draws) --sequence.draws_in_flight;
+  if (sequence.state != SequenceState::kRetiring) {
+    const bool finite = std::ranges::none_of(
+        results, [](const TokenResult& result) { return (result.flags & kResultNonFinite) != 0; });
+    if (!finite) {
+      // Before its pages are published: what made the logits so may be in them.
+      stats_.nonfinite_rows.Add();
+      EndOutput(sequence,
+                {.reason = FinishReason::kFailed, .message = "internal: non-finite logits"}, now);
+    } else {
+      if (row.binding == sequence.binding) {
+        sequence.committed += row.count;
+        PublishPages(sequence);
+        if (!live.prompt_shared && sequence.committed >= sequence.prompt) SharePrompt(sequence);
+        SlideWindows(sequence);
+      }
+      CommitScores(row, results);
+      if (row.draws) CommitToken(sequence, results.back(), now);
+    }
+  }
+  if (sequence.state != SequenceState::kRunning && sequence.rows_in_flight == 0) {
+    ReleaseSlot(sequence);
+  }
+}
+
+void Scheduler::CommitScores(const PlannedRow& row, std::span<const TokenResult> results) {
+  LiveRequest& live = *row.sequence->request;
+  for (int32_t i = 0; i < row.scores; ++i) {
+    const int32_t position = row.begin + i + 1;
+    if (position != live.scores_sent + 1) continue;
+    live.outbox->PushPromptScore(results[i]);
+    ++live.scores_sent;
+    Touch(live);
+  }
+}
+
+void Scheduler::CommitToken(Sequence& sequence, const TokenResult& result, SteadyTime now) {
+  LiveRequest& live = *sequence.request;
+  if (live.outbox->stopped(sequence.index)) {
+    EndOutput(sequence, {.reason = FinishReason::kStop}, now);
+    return;
+  }
+  const bool may_stop = sequence.output() >= live.request.sampling.min_tokens;
+  sequence.tokens.push_back(result.token);
+  live.outbox->Push(sequence.index, result);
+  Touch(live);
+  stats_.generated_tokens.Add();
+  if (sequence.first_token == SteadyTime{}) {
+    if (live.first_token() == SteadyTime{}) {
+      live.outbox->SetFirstToken(now);
+      stats_.ttft.Observe(Seconds(live.request.arrival, now));
+    }
+    sequence.first_token = now;
+  } else {
+    stats_.inter_token.Observe(Seconds(sequence.last_token, now));
+  }
+  sequence.last_token = now;
+
+  const std::vector<int32_t>& stop_ids = live.request.stop_ids;
+  if (may_stop && std::ranges::find(stop_ids, result.token) != stop_ids.end()) {
+    EndOutput(sequence, {.reason = FinishReason::kStop, .stop_id = result.token}, now);
+  } else if (sequence.output() >= sequence.max_output) {
+    EndOutput(sequence, {.reason = FinishReason::kLength}, now);
+  }
+}
+
+// Full pages of committed tokens enter the index (I4). Where an equal prefix was published meanwhile
+// its page takes the place of ours, and the device hears of it with the sequence's next row.
+void Scheduler::PublishPages(Sequence& sequence) {
+  const int32_t page_tokens = pool_.page_tokens();
+  while (sequence.publishes &&
+         (sequence.published_blocks + 1) * page_tokens <= sequence.committed) {
+    const int32_t block = sequence.published_blocks;
+    for (int32_t group = 0; group < groups(); ++group) {
+      block_pages_[group] = sequence.tables[group].pages[block];
+    }
+    const std::span<const int32_t> ids(sequence.tokens.data() + int64_t{block} * page_tokens,
+                                       page_tokens);
+    if (!pool_.Publish(sequence.request->salt, sequence.published_node, ids, block_pages_,
+                       &sequence.published_node)) {
+      sequence.publishes = false;
+      return;
+    }
+    for (int32_t group = 0; group < groups(); ++group) {
+      PageTable& table = sequence.tables[group];
+      if (table.pages[block] == block_pages_[group]) continue;
+      table.pages[block] = block_pages_[group];
+      table.uploaded = std::min(table.uploaded, block);
+    }
+    ++sequence.published_blocks;
+  }
+}
+
+// The request's other outputs take references on the full pages of the prompt. At least its last token
+// is theirs to compute: they draw from it.
+void Scheduler::SharePrompt(Sequence& leader) {
+  LiveRequest& live = *leader.request;
+  live.prompt_shared = true;
+  stats_.prompt_tokens.Add(live.prompt_tokens());
+  const int32_t blocks = (leader.prompt - 1) / pool_.page_tokens();
+  if (blocks == 0) return;
+  const int32_t length = blocks * pool_.page_tokens();
+  for (Sequence& follower : live.outputs) {
+    if (&follower == &leader || follower.state != SequenceState::kWaiting) continue;
+    BeginTables(follower);
+    for (int32_t group = 0; group < groups(); ++group) {
+      PageTable& table = follower.tables[group];
+      table.first = pool_.FirstNeededBlock(group, length);
+      table.pages.assign(blocks, -1);
+      for (int32_t block = table.first; block < blocks; ++block) {
+        table.pages[block] = leader.tables[group].pages[block];
+        pool_.Acquire(table.pages[block]);
+      }
+    }
+    follower.planned = follower.committed = length;
+    follower.publishes = leader.publishes;
+    if (leader.publishes) {
+      follower.published_blocks = blocks;
+      follower.published_node =
+          pool_.Ancestor(leader.published_node, leader.published_blocks - blocks);
+    }
+  }
+}
+
+// Frees what slid out of the windows, by committed length: a step in flight may still read the rest.
+void Scheduler::SlideWindows(Sequence& sequence) {
+  const LiveRequest& live = *sequence.request;
+  int32_t length = sequence.committed;
+  if (!live.prompt_shared && live.unfinished > 1) {
+    // The followers will start here.
+    length = std::min(length, (sequence.prompt - 1) / pool_.page_tokens() * pool_.page_tokens());
+  }
+  for (int32_t group = 0; group < groups(); ++group) {
+    PageTable& table = sequence.tables[group];
+    const int32_t needed =
+        std::min(pool_.FirstNeededBlock(group, length), sequence.blocks());
+    for (; table.first < needed; ++table.first) {
+      pool_.Release(std::exchange(table.pages[table.first], -1));
+    }
+  }
+}
+
+void Scheduler::EndAll(const Finish& finish, SteadyTime now) {
+  for (const std::unique_ptr<LiveRequest>& live : requests_) {
+    for (Sequence& sequence : live->outputs) {
+      if (sequence.state != SequenceState::kRetiring) EndOutput(sequence, finish, now);
+    }
+  }
+}
+
+void Scheduler::EndOutput(Sequence& sequence, Finish finish, SteadyTime now) {
+  LiveRequest& live = *sequence.request;
+  ReleasePages(sequence);
+  SetPaused(sequence, false, now);
+  if (sequence.state == SequenceState::kRunning) --running_;
+  const auto at = std::ranges::lower_bound(ordered_, RankOf(sequence), {},
+                                           [](const Sequence* other) { return RankOf(*other); });
+  Check(at != ordered_.end() && *at == &sequence, "what has not ended has a rank");
+  ordered_.erase(at);
+  sequence.state = SequenceState::kRetiring;
+  if (sequence.rows_in_flight == 0) ReleaseSlot(sequence);
+
+  finish.tokens = sequence.output();
+  stats_.generation_length.Observe(finish.tokens);
+  if (finish.tokens > 1) {
+    const double decode = Seconds(sequence.first_token, sequence.last_token);
+    stats_.time_per_output_token.Observe(decode / (finish.tokens - 1));
+  }
+  const bool last = --live.unfinished == 0;
+  if (last) {
+    Record(live, finish, now);
+    if (!live.admitted) LeaveQueue(live);
+    pool_.ReleaseSalt(live.salt);
+    ++ended_requests_;
+  }
+  endings_.push_back({&live, sequence.index, std::move(finish), last});
+  Touch(live);
+}
+
+void Scheduler::Record(const LiveRequest& live, const Finish& finish, SteadyTime now) {
+  live.outbox->SetFinished(now);
+  stats_.finished[static_cast<size_t>(finish.reason)].Add();
+  stats_.e2e.Observe(Seconds(live.request.arrival, now));
+  const SteadyTime first = live.first_token();
+  if (first == SteadyTime{}) return;
+  const SteadyTime admitted = live.outbox->timeline().admitted;
+  stats_.prefill_time.Observe(Seconds(admitted, first));
+  stats_.decode_time.Observe(Seconds(first, now));
+  stats_.inference_time.Observe(Seconds(admitted, now));
+}
+
+void Scheduler::LeaveQueue(LiveRequest& live) {
+  live.admitted = true;
+  ++departures_.requests;
+  departures_.tokens += live.prompt_tokens();
+}
+
+Scheduler::Departures Scheduler::TakeDepartures() { return std::exchange(departures_, {}); }
+
+void Scheduler::Touch(LiveRequest& live) {
+  if (live.touched) return;
+  live.touched = true;
+  touched_.push_back(&live);
+}
+
+void Scheduler::Reap() {
+  if (ended_requests_ == 0) return;
+  std::erase_if(requests_, [this](const std::unique_ptr<LiveRequest>& live) {
+    if (live->unfinished > 0) return false;
+    for (const Sequence& sequence : live->outputs) {
+      if (sequence.rows_in_flight > 0) return false;
+    }
+    --ended_requests_;
+    return true;
+  });
+}
+
+void Scheduler::CheckInvariants() const {
+  std::vector<int32_t> references(pool_.total(), 0);
+  std::vector<int32_t> slot_users(config_.max_num_seqs, 0);
+  for (const int32_t slot : free_slots_) ++slot_users[slot];
+  size_t live_sequences = 0;
+  int32_t running = 0, paused = 0;
+  for (const std::unique_ptr<LiveRequest>& live : requests_) {
+    int32_t unfinished = 0;
+    for (const Sequence& sequence : live->outputs) {
+      const bool retiring = sequence.state == SequenceState::kRetiring;
+      const bool runs = sequence.state == SequenceState::kRunning;
+      if (!retiring) ++live_sequences, ++unfinished;
+      if (runs) ++running;
+      if (sequence.paused) ++paused;
+      Check(!retiring || sequence.blocks() == 0, "what ended holds no pages");
+      Check(!runs || sequence.slot >= 0, "what runs has a slot");
+      Check(sequence.rows_in_flight <= steps_in_flight_, "one row a step");
+      Check(sequence.rows_in_flight > 0 || sequence.draws_in_flight == 0, "draws are of rows");
+      Check(runs || (sequence.slot >= 0) == (sequence.rows_in_flight > 0),
+            "a slot outlives its sequence's run only for what is in flight");
+      if (sequence.slot >= 0) ++slot_users[sequence.slot];
+      Check(sequence.committed <= sequence.planned && sequence.planned <= sequence.known(),
+            "committed <= planned <= known");
+      Check(sequence.planned <= sequence.blocks() * pool_.page_tokens(),
+            "what is planned has pages");
+      Check(sequence.published_blocks * pool_.page_tokens() <= sequence.committed,
+            "only committed pages are published (I4)");
+      for (const PageTable& table : sequence.tables) {
+        Check(static_cast<int32_t>(table.pages.size()) == sequence.blocks(),
+              "the tables of a sequence are of one length");
+        for (int32_t block = 0; block < sequence.blocks(); ++block) {
+          Check((table.pages[block] >= 0) == (block >= table.first),
+                "a table holds every page from its first on");
+          if (table.pages[block] >= 0) ++references[table.pages[block]];
+        }
+      }
+    }
+    Check(unfinished == live->unfinished, "unfinished outputs are counted");
+  }
+  Check(live_sequences == ordered_.size() && std::ranges::is_sorted(ordered_, {}, [](auto* s) {
+          return RankOf(*s);
+        }), "what has not ended is in order of rank");
+  Check(running == running_ && paused == paused_, "running and paused sequences are counted");
+  Check(std::ranges::all_of(slot_users, [](int32_t users) { return users == 1; }),
+        "a slot is free or has one owner");
+  pool_.CheckInvariants(references);
+}
+
+}  // namespace baram

@@ -1,0 +1,278 @@
+// EngineCore: the door, the turns of the step loop, and delivery.
+#include "engine/core.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "spdlog/spdlog.h"
+
+namespace baram {
+namespace {
+
+// Outputs of one request; each has a ring of its own from the start.
+constexpr int32_t kMostOutputs = 1024;
+
+int64_t Ticks(SteadyTime time) { return time.time_since_epoch().count(); }
+
+PagePoolShape PoolShape(const LoadedModel& model) {
+  PagePoolShape shape;
+  shape.pages = model.info.pages;
+  shape.page_tokens = model.info.page_tokens;
+  for (const KvGroup& group : model.plan.groups) shape.windows.push_back(group.window);
+  shape.max_blocks = model.slots.max_pages_per_slot;
+  return shape;
+}
+
+SchedulerConfig SchedulerFields(const EngineConfig& config, const LoadedModel& model) {
+  return {.max_model_len = model.info.max_model_len,
+          .max_num_seqs = model.info.max_num_seqs,
+          .max_num_batched_tokens = model.info.max_num_batched_tokens,
+          .max_logit_rows = model.max_logit_rows,
+          .max_chunk_tokens = config.max_chunk_tokens,
+          .prefix_cache = config.prefix_cache,
+          .preempt_every_draw = config.preempt_every_draw,
+          .slow_reader_s = config.slow_reader_s};
+}
+
+}  // namespace
+
+EngineCore::EngineCore(const EngineConfig& config, const LoadedModel& model)
+    : config_(config),
+      info_(model.info),
+      stats_(model.info.max_model_len, model.info.max_num_batched_tokens),
+      drain_limit_(Ticks(SteadyTime::max())),
+      progress_(0),
+      pool_(PoolShape(model)),
+      scheduler_(SchedulerFields(config, model), pool_, stats_) {
+  for (int32_t i = 0; i < info_.planning_depth; ++i) {
+    batches_.push_back(std::make_unique<Batch>());
+    batches_.back()->Reserve(model.slots.slots, model.slots.groups, model.slots.max_step_tokens,
+                             model.slots.max_step_outputs, info_.page_tokens);
+    free_batches_.push_back(batches_.back().get());
+  }
+  touched_now_.reserve(2 * info_.max_num_seqs);
+}
+
+absl::Status EngineCore::Validate(const Request& request) const {
+  const auto in_vocabulary = [this](int32_t id) { return id >= 0 && id < info_.vocab_size; };
+  if (request.prompt.empty()) {
+    return absl::InvalidArgumentError("the prompt is empty: it needs at least one token");
+  }
+  if (std::ssize(request.prompt) >= info_.max_model_len) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "This model's maximum context length is ", info_.max_model_len,
+        " tokens, but the prompt has ", request.prompt.size(), ": shorten it to at most ",
+        info_.max_model_len - 1, " tokens"));
+  }
+  if (!std::ranges::all_of(request.prompt, in_vocabulary)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the prompt holds a token id outside 0 .. ", info_.vocab_size - 1));
+  }
+  if (request.max_tokens < 1) return absl::InvalidArgumentError("max_tokens must be at least 1");
+  if (request.n < 1 || request.n > kMostOutputs) {
+    return absl::InvalidArgumentError(absl::StrCat("n must be 1 .. ", kMostOutputs));
+  }
+  if (request.stop_ids.size() > kMaxStopIds ||
+      !std::ranges::all_of(request.stop_ids, in_vocabulary)) {
+    return absl::InvalidArgumentError(absl::StrCat("at most ", kMaxStopIds,
+                                                   " stop token ids of 0 .. ",
+                                                   info_.vocab_size - 1, " are allowed"));
+  }
+  if (request.logit_bias.size() > kMaxBiasedTokens ||
+      !std::ranges::all_of(request.logit_bias, in_vocabulary, &TokenBias::token)) {
+    return absl::InvalidArgumentError(absl::StrCat("logit_bias may name at most ",
+                                                   kMaxBiasedTokens, " ids of 0 .. ",
+                                                   info_.vocab_size - 1));
+  }
+  if (std::max(request.sampling.logprobs, request.prompt_logprobs) > kMaxTopLogprobs) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("at most ", kMaxTopLogprobs, " log-probabilities a token can be asked for"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status EngineCore::Accepting() const {
+  if (!alive()) return absl::UnavailableError("the device is lost: retry on another server");
+  if (draining()) {
+    return absl::UnavailableError("the server is going down: retry on another server");
+  }
+  if (queued_requests_.load() >= config_.max_queued_requests ||
+      queued_tokens_.load() >= config_.max_queued_tokens) {
+    return absl::ResourceExhaustedError("the server's queue is full: retry later");
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::shared_ptr<Outbox>> EngineCore::Submit(Request request, void* reader) {
+  absl::Status status = Validate(request);
+  if (status.ok()) status = Accepting();
+  if (!status.ok()) {
+    stats_.refused.Add();
+    return status;
+  }
+  if (request.arrival == SteadyTime{}) request.arrival = std::chrono::steady_clock::now();
+  const std::string id = request.id;
+  const int64_t tokens = std::ssize(request.prompt);
+  auto outbox = std::make_shared<Outbox>(request, config_.stream_tokens, wakeup_);
+  outbox->reader = reader;
+  auto live = std::make_unique<LiveRequest>(std::move(request), outbox);
+  {
+    absl::MutexLock lock(&inbox_mutex_);
+    status = Accepting();
+    if (status.ok() && !ids_.try_emplace(id, outbox).second) {
+      status = absl::AlreadyExistsError("a request with this id is running: choose another id");
+    }
+    if (!status.ok()) {
+      stats_.refused.Add();
+      return status;
+    }
+    queued_requests_.fetch_add(1);
+    queued_tokens_.fetch_add(tokens);
+    progress_.store(Ticks(std::chrono::steady_clock::now()));
+    waiting_.store(false);
+    unfinished_.fetch_add(1);
+    inbox_.push_back(std::move(live));
+    inbox_filled_.store(true);
+  }
+  stats_.accepted.Add();
+  wakeup_->Notify();
+  return outbox;
+}
+
+bool EngineCore::Abort(const std::string& id) {
+  std::shared_ptr<Outbox> outbox;
+  {
+    absl::MutexLock lock(&inbox_mutex_);
+    const auto found = ids_.find(id);
+    if (found == ids_.end()) return false;
+    outbox = found->second;
+  }
+  outbox->Cancel();
+  return true;
+}
+
+void EngineCore::Drain(SteadyTime limit) {
+  drain_limit_.store(Ticks(limit));
+  draining_.store(true);
+  wakeup_->Notify();
+}
+
+double EngineCore::stalled_s() const {
+  if (idle() || waiting_.load()) return 0;
+  const SteadyTime progress{SteadyTime::duration(progress_.load())};
+  const SteadyTime now = std::chrono::steady_clock::now();
+  return std::max(0.0, std::chrono::duration<double>(now - progress).count());
+}
+
+void EngineCore::Intake(SteadyTime now) {
+  bool look_at_all = wakeup_->look_at_all.exchange(false);
+  if (inbox_filled_.load()) {
+    absl::MutexLock lock(&inbox_mutex_);
+    std::swap(inbox_, taken_);
+    inbox_filled_.store(false);
+  }
+  for (std::unique_ptr<LiveRequest>& live : taken_) {
+    scheduler_.Add(std::move(live), now);
+    look_at_all = true;  // it may have been cancelled on its way
+  }
+  taken_.clear();
+  scheduler_.Sweep(now, look_at_all);
+  if (draining() && Ticks(now) >= drain_limit_.load()) {
+    EndAll({.reason = FinishReason::kDrained}, now);
+  }
+}
+
+void EngineCore::EndAll(const Finish& finish, SteadyTime now) {
+  // Whoever was accepted before the caller stopped accepting is in the inbox by now.
+  {
+    absl::MutexLock lock(&inbox_mutex_);
+    std::swap(inbox_, taken_);
+    inbox_filled_.store(false);
+  }
+  for (std::unique_ptr<LiveRequest>& live : taken_) scheduler_.Add(std::move(live), now);
+  taken_.clear();
+  scheduler_.EndAll(finish, now);
+}
+
+Batch* EngineCore::PlanStep(SteadyTime now) {
+  if (free_batches_.empty() || !alive()) return nullptr;
+  Batch* batch = free_batches_.back();
+  if (!scheduler_.Plan(now, *batch)) return nullptr;
+  free_batches_.pop_back();
+  waiting_.store(false);
+  return batch;
+}
+
+void EngineCore::CommitStep(Batch* batch, SteadyTime now) {
+  if (batch->lost && alive_.exchange(false)) {
+    spdlog::error("the device is lost: every request fails, none is accepted");
+    EndAll({.reason = FinishReason::kFailed,
+            .unavailable = true,
+            .message = "the device is lost: retry on another server"},
+           now);
+  }
+  scheduler_.Commit(now, *batch);
+  free_batches_.push_back(batch);
+  progress_.store(Ticks(now));
+}
+
+bool EngineCore::Deliver(SteadyTime now) {
+  if (scheduler_.steps_in_flight() == 0) progress_.store(Ticks(now));
+  const Scheduler::Departures departures = scheduler_.TakeDepartures();
+  queued_requests_.fetch_sub(departures.requests);
+  queued_tokens_.fetch_sub(departures.tokens);
+
+  std::vector<Ending>& endings = scheduler_.endings();
+  if (std::ranges::any_of(endings, &Ending::last)) {
+    // Whoever sees the end may use the id again.
+    absl::MutexLock lock(&inbox_mutex_);
+    for (const Ending& ending : endings) {
+      if (ending.last) ids_.erase(ending.request->request.id);
+    }
+  }
+  const bool happened = !endings.empty() || !scheduler_.touched().empty();
+  for (LiveRequest* live : scheduler_.touched()) {
+    live->touched = false;
+    touched_now_.push_back(live->outbox);
+  }
+  scheduler_.touched().clear();
+  int64_t finished = 0;
+  for (Ending& ending : endings) {
+    ending.request->outbox->Publish(ending.index, std::move(ending.finish));
+    if (ending.last) ++finished;
+  }
+  endings.clear();
+  touched_.Add(touched_now_);
+  unfinished_.fetch_sub(finished);
+  scheduler_.Reap();
+  return happened;
+}
+
+void EngineCore::Stop(SteadyTime now) {
+  draining_.store(true);
+  EndAll({.reason = FinishReason::kDrained}, now);
+}
+
+SteadyTime EngineCore::next_event() const {
+  SteadyTime next = scheduler_.next_event();
+  if (draining() && !idle()) {
+    next = std::min(next, SteadyTime(SteadyTime::duration(drain_limit_.load())));
+  }
+  return next;
+}
+
+void EngineCore::SetWaiting() {
+  if (!inbox_filled_.load()) waiting_.store(true);
+}
+
+bool EngineCore::Turn(StepRunner& runner, SteadyTime now) {
+  Intake(now);
+  Batch* planned = PlanStep(now);
+  Batch* finished = planned != nullptr ? runner.Run(planned) : runner.Flush();
+  if (finished != nullptr) CommitStep(finished, now);
+  const bool delivered = Deliver(now);
+  return planned != nullptr || finished != nullptr || delivered;
+}
+
+}  // namespace baram

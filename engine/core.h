@@ -1,0 +1,100 @@
+// EngineCore: everything of the engine but its threads. Submit and its kin are called from any thread;
+// the turns of the step loop by one thread, the engine's, or by a test.
+#ifndef BARAM_ENGINE_CORE_H_
+#define BARAM_ENGINE_CORE_H_
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "engine/batch.h"
+#include "engine/config.h"
+#include "engine/executor.h"
+#include "engine/loaded_model.h"
+#include "engine/outbox.h"
+#include "engine/page_pool.h"
+#include "engine/request.h"
+#include "engine/scheduler.h"
+#include "engine/stats.h"
+
+namespace baram {
+
+class EngineCore {
+ public:
+  // Takes facts and sizes from `model`, which it does not keep.
+  EngineCore(const EngineConfig& config, const LoadedModel& model);
+
+  // --- any thread; see Engine
+  absl::StatusOr<std::shared_ptr<Outbox>> Submit(Request request, void* reader);
+  bool Abort(const std::string& id);
+  void Drain(SteadyTime limit);
+  bool draining() const { return draining_.load(); }
+  bool idle() const { return unfinished_.load() == 0; }
+  bool alive() const { return alive_.load(); }
+  double stalled_s() const;
+  const EngineInfo& info() const { return info_; }
+  const Stats& stats() const { return stats_; }
+  TouchedList& touched() { return touched_; }
+  const std::shared_ptr<Wakeup>& wakeup() const { return wakeup_; }
+
+  // --- the engine thread
+  // Takes in what was submitted, and ends what must end.
+  void Intake(SteadyTime now);
+  // The next step, or null: as many as the device's depth are in flight, or nothing can run.
+  Batch* PlanStep(SteadyTime now);
+  void CommitStep(Batch* batch, SteadyTime now);
+  // Hands what happened to the reader: one lock. True if anything did.
+  bool Deliver(SteadyTime now);
+  // Ends everything, accepts nothing more. What is in flight must be committed or dropped afterwards.
+  void Stop(SteadyTime now);
+  int32_t steps_in_flight() const { return scheduler_.steps_in_flight(); }
+  // When the engine thread must turn again by itself.
+  SteadyTime next_event() const;
+  // Before the engine thread sleeps with nothing in flight: what is left waits for its readers.
+  void SetWaiting();
+  // One whole turn on the caller's thread. False: nothing was done.
+  bool Turn(StepRunner& runner, SteadyTime now);
+  const Scheduler& scheduler() const { return scheduler_; }
+  const PagePool& pool() const { return pool_; }
+
+ private:
+  absl::Status Validate(const Request& request) const;
+  absl::Status Accepting() const;
+  void EndAll(const Finish& finish, SteadyTime now);
+
+  const EngineConfig config_;
+  const EngineInfo info_;
+  Stats stats_;
+  std::shared_ptr<Wakeup> wakeup_ = std::make_shared<Wakeup>();
+  TouchedList touched_;
+
+  absl::Mutex inbox_mutex_;
+  std::vector<std::unique_ptr<LiveRequest>> inbox_ ABSL_GUARDED_BY(inbox_mutex_);
+  absl::flat_hash_map<std::string, std::shared_ptr<Outbox>> ids_ ABSL_GUARDED_BY(inbox_mutex_);
+  std::atomic<bool> inbox_filled_{false};
+  std::atomic<int64_t> queued_requests_{0}, queued_tokens_{0};
+  std::atomic<int64_t> unfinished_{0};
+  std::atomic<bool> draining_{false};
+  std::atomic<int64_t> drain_limit_;  // SteadyTime ticks
+  std::atomic<bool> alive_{true};
+  std::atomic<bool> waiting_{true};   // see SetWaiting
+  std::atomic<int64_t> progress_;     // SteadyTime ticks of the last step, or of work's arrival
+
+  // The engine thread's.
+  PagePool pool_;
+  Scheduler scheduler_;
+  std::vector<std::unique_ptr<LiveRequest>> taken_;
+  std::vector<std::unique_ptr<Batch>> batches_;
+  std::vector<Batch*> free_batches_;
+  std::vector<std::shared_ptr<Outbox>> touched_now_;
+};
+
+}  // namespace baram
+
+#endif  // BARAM_ENGINE_CORE_H_

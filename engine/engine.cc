@@ -1,0 +1,97 @@
+// Engine: the engine thread around EngineCore, and the executor beside it.
+#include "engine/engine.h"
+
+#include <atomic>
+#include <thread>
+#include <utility>
+
+#include "engine/core.h"
+#include "engine/executor.h"
+#include "engine/loaded_model.h"
+
+namespace baram {
+
+class Engine::Threads {
+ public:
+  Threads(std::unique_ptr<LoadedModel> loaded, const EngineConfig& config)
+      : model(std::move(loaded)),
+        core(config, *model),
+        executor(*model, core.wakeup()),
+        thread_([this] { Loop(); }) {}
+
+  ~Threads() {
+    stop_.store(true);
+    core.wakeup()->Notify();
+    thread_.join();
+    core.touched().Close();
+  }
+
+  std::unique_ptr<LoadedModel> model;
+  EngineCore core;
+  Executor executor;
+
+ private:
+  // Each turn: take in, plan as far ahead as the device goes, commit what came back, deliver. Sleeps
+  // only on the one wake-up.
+  void Loop() {
+    bool flushed = false;
+    while (true) {
+      SteadyTime now = std::chrono::steady_clock::now();
+      core.Intake(now);
+      if (stop_.load()) core.Stop(now);
+      Batch* planned = core.PlanStep(now);
+      if (planned != nullptr) {
+        executor.Push(planned);
+        flushed = false;
+      } else if (!flushed && core.steps_in_flight() > 0 &&
+                 core.steps_in_flight() < core.info().planning_depth) {
+        // No step will follow that brings back the one in flight.
+        executor.Push(nullptr);
+        flushed = true;
+      }
+      Batch* finished = executor.TryPop();
+      if (finished != nullptr) {
+        now = std::chrono::steady_clock::now();
+        core.CommitStep(finished, now);
+      }
+      const bool delivered = core.Deliver(now);
+      if (stop_.load() && core.idle() && core.steps_in_flight() == 0) return;
+      if (planned != nullptr || finished != nullptr || delivered) continue;
+      if (core.steps_in_flight() == 0) core.SetWaiting();
+      core.wakeup()->WaitUntil(core.next_event());
+    }
+  }
+
+  std::atomic<bool> stop_{false};
+  std::thread thread_;
+};
+
+Engine::Engine(std::unique_ptr<Threads> threads) : threads_(std::move(threads)) {}
+Engine::~Engine() = default;
+
+absl::StatusOr<std::unique_ptr<Engine>> Engine::Open(const EngineConfig& config) {
+  absl::StatusOr<std::unique_ptr<LoadedModel>> model = OpenModel(config);
+  if (!model.ok()) return model.status();
+  return Start(*std::move(model), config);
+}
+
+std::unique_ptr<Engine> Engine::Start(std::unique_ptr<LoadedModel> model,
+                                      const EngineConfig& config) {
+  return std::unique_ptr<Engine>(
+      new Engine(std::make_unique<Threads>(std::move(model), config)));
+}
+
+absl::StatusOr<std::shared_ptr<Outbox>> Engine::Submit(Request request, void* reader) {
+  return threads_->core.Submit(std::move(request), reader);
+}
+bool Engine::Abort(const std::string& id) { return threads_->core.Abort(id); }
+void Engine::Drain(SteadyTime limit) { threads_->core.Drain(limit); }
+bool Engine::draining() const { return threads_->core.draining(); }
+bool Engine::idle() const { return threads_->core.idle(); }
+bool Engine::alive() const { return threads_->core.alive(); }
+double Engine::stalled_s() const { return threads_->core.stalled_s(); }
+const EngineInfo& Engine::info() const { return threads_->core.info(); }
+const Stats& Engine::stats() const { return threads_->core.stats(); }
+TouchedList& Engine::touched() { return threads_->core.touched(); }
+
+}  // namespace baram

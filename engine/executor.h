@@ -1,0 +1,66 @@
+// StepRunner: takes steps through a device, in order. Executor: the thread that does so (DESIGN 5.3).
+#ifndef BARAM_ENGINE_EXECUTOR_H_
+#define BARAM_ENGINE_EXECUTOR_H_
+
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "engine/batch.h"
+#include "engine/loaded_model.h"
+#include "engine/outbox.h"
+
+namespace baram {
+
+// Used by one thread. With planning depth 2 the forward pass of a step is issued before the results of
+// the step before it are waited for, so that the engine commits those while the device computes.
+class StepRunner {
+ public:
+  explicit StepRunner(LoadedModel& model) : model_(model) {}
+
+  // Issues `batch` and returns the step that is finished by now: `batch` itself on a synchronous
+  // device, else the one before it or null.
+  Batch* Run(Batch* batch);
+  // The step in flight, finished; null if there is none.
+  Batch* Flush();
+  // One token through the whole model, so that the first request does not pay for first touches.
+  // False: the device is lost.
+  bool WarmUp();
+
+ private:
+  LoadedModel& model_;
+  Batch* pending_ = nullptr;  // issued, not waited for
+  bool lost_ = false;         // the device must not be called any more
+};
+
+// Owns the device thread. Push and TryPop are the engine thread's.
+class Executor {
+ public:
+  // Notifies `engine` whenever a step is finished. `model` must outlive it.
+  Executor(LoadedModel& model, std::shared_ptr<Wakeup> engine);
+  // Finishes what was pushed; the results are dropped.
+  ~Executor();
+
+  // Null: finish what is in flight, there is nothing to add.
+  void Push(Batch* batch);
+  // The next finished step, or null.
+  Batch* TryPop();
+
+ private:
+  void Loop();
+
+  StepRunner runner_;
+  std::shared_ptr<Wakeup> engine_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<Batch*> input_;    // guarded by mutex_, as all below
+  std::vector<Batch*> finished_;
+  bool closed_ = false;
+  std::thread thread_;
+};
+
+}  // namespace baram
+
+#endif  // BARAM_ENGINE_EXECUTOR_H_

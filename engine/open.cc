@@ -1,0 +1,167 @@
+// Opening a model: device, support, sizes, weights; and inspecting one without loading it.
+#include <filesystem>
+#include <map>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "engine/engine.h"
+#include "engine/executor.h"
+#include "engine/loaded_model.h"
+#include "engine/model/hf_config.h"
+#include "spdlog/spdlog.h"
+
+namespace baram {
+namespace {
+
+absl::StatusOr<std::unique_ptr<Device>> OpenConfiguredDevice(const EngineConfig& config) {
+  std::string error;
+  std::unique_ptr<Device> device = OpenDevice(
+      config.device,
+      {.threads = config.threads, .isa = config.isa, .pin_threads = config.pin_threads}, &error);
+  if (device == nullptr) return absl::InvalidArgumentError(error);
+  return device;
+}
+
+// Everything on the device but the weights.
+absl::StatusOr<std::unique_ptr<LoadedModel>> Reserve(const EngineConfig& config,
+                                                     const ModelSpec& spec, EngineSizes sizes,
+                                                     std::unique_ptr<Device> device,
+                                                     std::unique_ptr<Weights> weights) {
+  auto model = std::make_unique<LoadedModel>();
+  model->info = std::move(sizes.info);
+  model->info.weight_bytes = weights->bytes;
+  model->device = std::move(device);
+  model->weights = std::move(weights);
+  model->plan = std::move(sizes.plan);
+  model->slots = sizes.slots;
+  model->max_logit_rows = sizes.max_logit_rows;
+  model->valid_vocab = config.valid_vocab > 0 ? std::min(config.valid_vocab, spec.vocab_size)
+                                              : spec.vocab_size;
+  const EngineInfo& info = model->info;
+  model->pool_memory = model->device->Alloc(info.pages * info.page_bytes);
+  model->results_memory = model->device->Alloc(model->slots.max_step_outputs *
+                                               static_cast<int64_t>(sizeof(TokenResult)));
+  if (model->pool_memory.data() == nullptr || model->results_memory.data() == nullptr) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("the device has no memory for a KV cache of ", info.pages * info.page_bytes,
+                     " bytes: lower the KV cache bytes"));
+  }
+  model->pool = {model->pool_memory.data(), model->plan.shape, info.page_bytes, info.pages};
+  absl::StatusOr<std::unique_ptr<Workspace>> workspace =
+      MakeWorkspace(spec, *model->device, model->plan.shape, model->slots);
+  if (!workspace.ok()) return workspace.status();
+  model->workspace = *std::move(workspace);
+  model->device->ReserveSlots(model->slots);
+  if (!StepRunner(*model).WarmUp()) {
+    return absl::UnavailableError("the device was lost in its first step");
+  }
+  return model;
+}
+
+std::string DescribeAttention(const ModelSpec& spec) {
+  std::map<std::pair<int32_t, bool>, int32_t> kinds;  // (window, has RoPE) -> layers
+  for (const LayerSpec& layer : spec.layers) ++kinds[{-layer.window, layer.rope >= 0}];
+  std::vector<std::string> parts;
+  for (const auto& [kind, layers] : kinds) {
+    const auto [minus_window, rope] = kind;
+    const char* noun = parts.empty() ? (layers == 1 ? " layer" : " layers") : "";
+    parts.push_back(absl::StrCat(layers, noun,
+                                 minus_window == 0 ? " full" : " of window ",
+                                 minus_window == 0 ? "" : absl::StrCat(-minus_window),
+                                 rope ? "" : " without RoPE"));
+  }
+  return absl::StrJoin(parts, ", ");
+}
+
+int64_t CheckpointBytes(const std::string& folder) {
+  int64_t bytes = 0;
+  std::error_code error;
+  for (const auto& file : std::filesystem::directory_iterator(folder, error)) {
+    if (file.path().extension() != ".safetensors") continue;
+    const auto size = file.file_size(error);
+    if (!error) bytes += static_cast<int64_t>(size);
+  }
+  return bytes;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<LoadedModel>> OpenModel(const EngineConfig& config) {
+  const auto begin = std::chrono::steady_clock::now();
+  absl::StatusOr<ModelSpec> spec = ReadModelSpec(config.model);
+  if (!spec.ok()) return spec.status();
+  absl::StatusOr<GenerationDefaults> defaults = ReadGenerationDefaults(config.model);
+  if (!defaults.ok()) return defaults.status();
+  absl::StatusOr<std::unique_ptr<Device>> device = OpenConfiguredDevice(config);
+  if (!device.ok()) return device.status();
+  if (absl::Status status = CheckSupport(*spec, **device); !status.ok()) return status;
+  absl::StatusOr<EngineSizes> sizes = SizeEngine(config, *spec, *defaults, **device);
+  if (!sizes.ok()) return sizes.status();
+  const int32_t wanted = config.max_model_len > 0 ? config.max_model_len : spec->max_positions;
+  if (sizes->info.max_model_len < wanted) {
+    spdlog::warn("context shrunk from {} to {} tokens, which is what the KV cache holds", wanted,
+                 sizes->info.max_model_len);
+  }
+  absl::StatusOr<std::unique_ptr<Weights>> weights =
+      LoadWeights(config.model, *spec, **device,
+                  {.positions = sizes->info.max_model_len,
+                   .threads = sizes->info.workers,
+                   .progress = config.load_progress});
+  if (!weights.ok()) return weights.status();
+  absl::StatusOr<std::unique_ptr<LoadedModel>> model =
+      Reserve(config, *spec, *std::move(sizes), *std::move(device), *std::move(weights));
+  if (model.ok()) {
+    (*model)->info.load_s =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  }
+  return model;
+}
+
+absl::StatusOr<std::unique_ptr<LoadedModel>> OpenRandomModel(const EngineConfig& config,
+                                                             const ModelSpec& spec,
+                                                             std::unique_ptr<Device> device,
+                                                             uint64_t seed) {
+  if (absl::Status status = CheckSupport(spec, *device); !status.ok()) return status;
+  absl::StatusOr<EngineSizes> sizes = SizeEngine(config, spec, {}, *device);
+  if (!sizes.ok()) return sizes.status();
+  absl::StatusOr<std::unique_ptr<Weights>> weights =
+      RandomWeights(spec, *device, sizes->info.max_model_len, seed);
+  if (!weights.ok()) return weights.status();
+  return Reserve(config, spec, *std::move(sizes), std::move(device), *std::move(weights));
+}
+
+absl::StatusOr<Inspection> Engine::Inspect(const EngineConfig& config) {
+  absl::StatusOr<ModelSpec> spec = ReadModelSpec(config.model);
+  if (!spec.ok()) return spec.status();
+  absl::StatusOr<GenerationDefaults> defaults = ReadGenerationDefaults(config.model);
+  if (!defaults.ok()) return defaults.status();
+  absl::StatusOr<std::unique_ptr<Device>> device = OpenConfiguredDevice(config);
+  if (!device.ok()) return device.status();
+
+  Inspection inspection;
+  inspection.memory_bytes = (*device)->Info().memory_bytes;
+  inspection.checkpoint_bytes = CheckpointBytes(config.model);
+  inspection.attention = DescribeAttention(*spec);
+  inspection.servable = CheckSupport(*spec, **device);
+  absl::StatusOr<EngineSizes> sizes = SizeEngine(config, *spec, *defaults, **device);
+  if (sizes.ok()) {
+    inspection.info = std::move(sizes->info);
+  } else {
+    inspection.servable.Update(sizes.status());
+    EngineInfo& info = inspection.info;
+    info.architecture = spec->architecture;
+    info.family = spec->family;
+    info.device = (*device)->Info().name;
+    info.processor = (*device)->Info().processor;
+    info.isa = (*device)->Info().isa;
+    info.layers = static_cast<int32_t>(spec->layers.size());
+    info.parameters = ParameterCount(*spec);
+    info.weight_bytes = WeightBytes(*spec, **device, spec->max_positions);
+    info.vocab_size = spec->vocab_size;
+    info.trained_model_len = spec->max_positions;
+  }
+  return inspection;
+}
+
+}  // namespace baram

@@ -1,0 +1,281 @@
+// Outbox and TouchedList: single-producer, single-consumer rings beside one lock a step.
+#include "engine/outbox.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "kernels/check.h"
+
+namespace baram {
+namespace {
+
+// Tokens with their log-probabilities at fixed places, `top` alternatives beside each: most requests
+// ask for none, and a TokenResult has room for kMaxTopLogprobs.
+class TokenStore {
+ public:
+  TokenStore(int64_t capacity, int32_t logprobs)
+      : top_(std::clamp(logprobs, 0, kMaxTopLogprobs)),
+        entries_(capacity),
+        ids_(capacity * top_),
+        logprobs_(capacity * top_) {}
+
+  int64_t capacity() const { return static_cast<int64_t>(entries_.size()); }
+
+  void Put(int64_t at, const TokenResult& token) {
+    const int32_t count = std::min(token.top_count, top_);
+    entries_[at] = {token.token, token.flags, token.rank, token.logprob, count};
+    std::copy_n(token.top_ids, count, ids_.begin() + at * top_);
+    std::copy_n(token.top_logprobs, count, logprobs_.begin() + at * top_);
+  }
+
+  void Get(int64_t at, TokenResult* token) const {
+    const Entry& entry = entries_[at];
+    token->slot = -1;
+    token->token = entry.token;
+    token->flags = entry.flags;
+    token->rank = entry.rank;
+    token->logprob = entry.logprob;
+    token->top_count = entry.top_count;
+    std::copy_n(ids_.begin() + at * top_, entry.top_count, token->top_ids);
+    std::copy_n(logprobs_.begin() + at * top_, entry.top_count, token->top_logprobs);
+  }
+
+ private:
+  struct Entry {
+    int32_t token;
+    uint32_t flags;
+    int32_t rank;
+    float logprob;
+    int32_t top_count;
+  };
+  int32_t top_;
+  std::vector<Entry> entries_;
+  std::vector<int32_t> ids_;      // [capacity, top]
+  std::vector<float> logprobs_;   // [capacity, top]
+};
+
+// Two places at least: a step in flight and the next may both draw.
+int64_t RingCapacity(const Request& request, int32_t ring_tokens) {
+  return std::max(2, std::min(ring_tokens, request.max_tokens));
+}
+
+int64_t ScoreCapacity(const Request& request) {
+  return request.prompt_logprobs < 0 ? 0 : std::max<int64_t>(0, std::ssize(request.prompt) - 1);
+}
+
+SteadyTime FromTicks(int64_t ticks) { return SteadyTime(SteadyTime::duration(ticks)); }
+int64_t Ticks(SteadyTime time) { return time.time_since_epoch().count(); }
+
+}  // namespace
+
+void Wakeup::Notify() {
+  {
+    std::lock_guard lock(mutex_);
+    notified_ = true;
+  }
+  changed_.notify_one();
+}
+
+void Wakeup::WaitUntil(SteadyTime deadline) {
+  std::unique_lock lock(mutex_);
+  if (deadline == SteadyTime::max()) {
+    changed_.wait(lock, [this] { return notified_; });
+  } else {
+    changed_.wait_until(lock, deadline, [this] { return notified_; });
+  }
+  notified_ = false;
+}
+
+struct Outbox::Output {
+  Output(int64_t capacity, int32_t logprobs) : ring(capacity, logprobs) {}
+
+  TokenStore ring;
+  std::atomic<int64_t> written{0};  // by the engine
+  std::atomic<int64_t> read{0};     // by the reader
+  std::atomic<bool> wake_when_drained{false};
+  std::atomic<bool> stopped{false};
+  Finish finish;  // constant once `finished`
+  std::atomic<bool> finished{false};
+};
+
+struct Outbox::Shared {
+  Shared(const Request& request, std::shared_ptr<Wakeup> wakeup)
+      : engine(std::move(wakeup)),
+        prompt_tokens(static_cast<int32_t>(request.prompt.size())),
+        scores(ScoreCapacity(request), request.prompt_logprobs) {}
+
+  std::shared_ptr<Wakeup> engine;
+  const int32_t prompt_tokens;
+  TokenStore scores;
+  std::atomic<int64_t> scores_written{0};
+  int64_t scores_read = 0;  // the reader's alone
+  std::atomic<int32_t> cancel{-1};  // a FinishReason, or -1
+  std::atomic<int32_t> cached{-1};
+  std::atomic<int64_t> arrival{0}, admitted{0}, first_token{0}, finished{0};  // SteadyTime ticks
+};
+
+Outbox::Outbox(const Request& request, int32_t ring_tokens, std::shared_ptr<Wakeup> engine)
+    : shared_(std::make_unique<Shared>(request, std::move(engine))) {
+  shared_->arrival = Ticks(request.arrival);
+  for (int32_t i = 0; i < request.n; ++i) {
+    outputs_.push_back(std::make_unique<Output>(RingCapacity(request, ring_tokens),
+                                                request.sampling.logprobs));
+  }
+}
+
+Outbox::~Outbox() = default;
+
+int32_t Outbox::outputs() const { return static_cast<int32_t>(outputs_.size()); }
+
+bool Outbox::Pop(int32_t index, TokenResult* token) {
+  Output& output = *outputs_[index];
+  const int64_t read = output.read.load(std::memory_order_relaxed);
+  if (read == output.written.load(std::memory_order_acquire)) return false;
+  output.ring.Get(read % output.ring.capacity(), token);
+  // Sequentially consistent against WakeWhenDrained followed by Room: one of the two sides sees the
+  // other's store.
+  output.read.store(read + 1, std::memory_order_seq_cst);
+  if (output.wake_when_drained.load(std::memory_order_seq_cst) &&
+      Room(index) * 2 >= output.ring.capacity() && output.wake_when_drained.exchange(false)) {
+    shared_->engine->Notify();
+  }
+  return true;
+}
+
+bool Outbox::PopPromptScore(TokenResult* score) {
+  if (shared_->scores_read == shared_->scores_written.load(std::memory_order_acquire)) return false;
+  shared_->scores.Get(shared_->scores_read++, score);
+  return true;
+}
+
+bool Outbox::Finished(int32_t index, Finish* finish) const {
+  const Output& output = *outputs_[index];
+  if (!output.finished.load(std::memory_order_acquire)) return false;
+  if (output.read.load(std::memory_order_relaxed) !=
+      output.written.load(std::memory_order_acquire)) {
+    return false;
+  }
+  if (finish != nullptr) *finish = output.finish;
+  return true;
+}
+
+bool Outbox::AllFinished() const {
+  for (int32_t i = 0; i < outputs(); ++i) {
+    if (!Finished(i, nullptr)) return false;
+  }
+  return true;
+}
+
+int32_t Outbox::prompt_tokens() const { return shared_->prompt_tokens; }
+int32_t Outbox::cached_tokens() const { return shared_->cached.load(); }
+
+Timeline Outbox::timeline() const {
+  return {.arrival = FromTicks(shared_->arrival.load()),
+          .admitted = FromTicks(shared_->admitted.load()),
+          .first_token = FromTicks(shared_->first_token.load()),
+          .finished = FromTicks(shared_->finished.load())};
+}
+
+void Outbox::Cancel(FinishReason reason) {
+  int32_t none = -1;
+  if (!shared_->cancel.compare_exchange_strong(none, static_cast<int32_t>(reason))) return;
+  shared_->engine->look_at_all.store(true);
+  shared_->engine->Notify();
+}
+
+void Outbox::StopAt(int32_t index) {
+  if (outputs_[index]->stopped.exchange(true)) return;
+  shared_->engine->look_at_all.store(true);
+  shared_->engine->Notify();
+}
+
+int32_t Outbox::Room(int32_t index) const {
+  const Output& output = *outputs_[index];
+  return static_cast<int32_t>(output.ring.capacity() - (output.written.load() - output.read.load()));
+}
+
+void Outbox::WakeWhenDrained(int32_t index) {
+  outputs_[index]->wake_when_drained.store(true, std::memory_order_seq_cst);
+}
+
+void Outbox::Push(int32_t index, const TokenResult& token) {
+  Output& output = *outputs_[index];
+  Check(Room(index) > 0, "a token is drawn only when its ring has room");
+  const int64_t written = output.written.load(std::memory_order_relaxed);
+  output.ring.Put(written % output.ring.capacity(), token);
+  output.written.store(written + 1, std::memory_order_release);
+}
+
+void Outbox::PushPromptScore(const TokenResult& score) {
+  const int64_t written = shared_->scores_written.load(std::memory_order_relaxed);
+  Check(written < shared_->scores.capacity(), "a prompt position is scored once");
+  shared_->scores.Put(written, score);
+  shared_->scores_written.store(written + 1, std::memory_order_release);
+}
+
+void Outbox::Publish(int32_t index, Finish finish) {
+  Output& output = *outputs_[index];
+  Check(!output.finished.load(), "an output ends once (I5)");
+  output.finish = std::move(finish);
+  output.finished.store(true, std::memory_order_release);
+}
+
+void Outbox::SetCached(int32_t tokens) { shared_->cached.store(tokens); }
+void Outbox::SetAdmitted(SteadyTime when) { shared_->admitted.store(Ticks(when)); }
+void Outbox::SetFirstToken(SteadyTime when) { shared_->first_token.store(Ticks(when)); }
+void Outbox::SetFinished(SteadyTime when) { shared_->finished.store(Ticks(when)); }
+
+bool Outbox::cancelled(FinishReason* reason) const {
+  const int32_t cancel = shared_->cancel.load();
+  if (cancel < 0) return false;
+  *reason = static_cast<FinishReason>(cancel);
+  return true;
+}
+
+bool Outbox::stopped(int32_t index) const { return outputs_[index]->stopped.load(); }
+
+void TouchedList::Add(std::vector<std::shared_ptr<Outbox>>& touched) {
+  if (touched.empty()) return;
+  {
+    std::lock_guard lock(mutex_);
+    for (std::shared_ptr<Outbox>& outbox : touched) {
+      if (!outbox->touched.exchange(true)) list_.push_back(std::move(outbox));
+    }
+  }
+  changed_.notify_one();
+  touched.clear();
+}
+
+bool TouchedList::Take(std::vector<std::shared_ptr<Outbox>>* taken, SteadyTime deadline) {
+  taken->clear();
+  std::unique_lock lock(mutex_);
+  const auto ready = [this] { return !list_.empty() || nudged_ || closed_; };
+  if (deadline == SteadyTime::max()) {
+    changed_.wait(lock, ready);
+  } else {
+    changed_.wait_until(lock, deadline, ready);
+  }
+  nudged_ = false;
+  std::swap(*taken, list_);
+  // From here a change of an outbox puts it into the next list.
+  for (const std::shared_ptr<Outbox>& outbox : *taken) outbox->touched.store(false);
+  return !(closed_ && taken->empty());
+}
+
+void TouchedList::Nudge() {
+  {
+    std::lock_guard lock(mutex_);
+    nudged_ = true;
+  }
+  changed_.notify_one();
+}
+
+void TouchedList::Close() {
+  {
+    std::lock_guard lock(mutex_);
+    closed_ = true;
+  }
+  changed_.notify_one();
+}
+
+}  // namespace baram

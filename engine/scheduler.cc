@@ -1,0 +1,422 @@
+// Scheduler::Plan: admission, budget, pages and preemption.
+#include "engine/scheduler.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "kernels/check.h"
+
+namespace baram {
+namespace {
+
+// A sequence that was preempted comes back only when more than its own pages are free: one page a
+// group for each running sequence, doubled with every preemption, so that it does not come and go.
+constexpr int kMostDoublings = 3;
+
+SteadyTime After(SteadyTime time, double seconds) {
+  return time + std::chrono::duration_cast<SteadyTime::duration>(
+                    std::chrono::duration<double>(seconds));
+}
+
+bool RankBefore(const Sequence* a, const Sequence* b) { return RankOf(*a) < RankOf(*b); }
+
+}  // namespace
+
+Scheduler::Scheduler(const SchedulerConfig& config, PagePool& pool, Stats& stats)
+    : config_(config), pool_(pool), stats_(stats), block_pages_(pool.groups()) {
+  Check(config.max_num_batched_tokens >= config.max_num_seqs,
+        "a step has room for a token of every sequence");
+  for (int32_t slot = config.max_num_seqs - 1; slot >= 0; --slot) free_slots_.push_back(slot);
+  stats_.kv_pages_total.Set(pool.total());
+}
+
+int32_t Scheduler::BlocksFor(int32_t tokens) const {
+  return (tokens + pool_.page_tokens() - 1) / pool_.page_tokens();
+}
+
+void Scheduler::Add(std::unique_ptr<LiveRequest> live, SteadyTime now) {
+  const Request& request = live->request;
+  live->order = next_order_++;
+  live->unfinished = request.n;
+  live->salt = pool_.AcquireSalt(request.cache_salt);
+  for (int32_t i = 0; i < request.n; ++i) {
+    Sequence& sequence = live->outputs[i];
+    sequence.request = live.get();
+    sequence.index = i;
+    sequence.prompt = live->prompt_tokens();
+    sequence.max_output = std::min(request.max_tokens, config_.max_model_len - sequence.prompt);
+    sequence.tables.resize(groups());
+    ordered_.insert(std::ranges::upper_bound(ordered_, &sequence, RankBefore), &sequence);
+  }
+  stats_.prompt_length.Observe(live->prompt_tokens());
+  next_event_ = std::min(next_event_, std::max(request.deadline, now));
+  requests_.push_back(std::move(live));
+}
+
+void Scheduler::Sweep(SteadyTime now, bool look_at_all) {
+  if (!look_at_all && now < next_event_) return;
+  next_event_ = SteadyTime::max();
+  for (const std::unique_ptr<LiveRequest>& live : requests_) {
+    if (live->unfinished == 0) continue;
+    Finish all;
+    bool end_all = live->outbox->cancelled(&all.reason);
+    if (!end_all && now >= live->request.deadline) {
+      end_all = true;
+      all.reason = FinishReason::kDeadline;
+    }
+    for (Sequence& sequence : live->outputs) {
+      if (sequence.state == SequenceState::kRetiring) continue;
+      if (end_all) {
+        EndOutput(sequence, all, now);
+        continue;
+      }
+      if (live->outbox->stopped(sequence.index)) {
+        EndOutput(sequence, {.reason = FinishReason::kStop}, now);
+      } else if (sequence.paused && HasRoom(sequence, now)) {
+        // Read in time.
+      } else if (sequence.paused) {
+        const SteadyTime limit = After(sequence.paused_since, config_.slow_reader_s);
+        if (now >= limit) {
+          EndOutput(sequence, {.reason = FinishReason::kSlowReader}, now);
+        } else {
+          next_event_ = std::min(next_event_, limit);
+        }
+      }
+    }
+    if (live->unfinished > 0) next_event_ = std::min(next_event_, live->request.deadline);
+  }
+}
+
+// Followers wait for their leader's prompt; a preempted sequence for what is still in flight.
+bool Scheduler::MayRun(const Sequence& sequence) const {
+  const LiveRequest& live = *sequence.request;
+  return sequence.rows_in_flight == 0 && (live.prompt_shared || live.leader() == &sequence);
+}
+
+void Scheduler::SetPaused(Sequence& sequence, bool paused, SteadyTime now) {
+  if (sequence.paused == paused) return;
+  sequence.paused = paused;
+  paused_ += paused ? 1 : -1;
+  if (!paused) return;
+  sequence.paused_since = now;
+  next_event_ = std::min(next_event_, After(now, config_.slow_reader_s));
+}
+
+bool Scheduler::HasRoom(Sequence& sequence, SteadyTime now) {
+  const int32_t needed = sequence.draws_in_flight + 1;
+  Outbox& outbox = *sequence.request->outbox;
+  bool room = outbox.Room(sequence.index) >= needed;
+  if (!room) {
+    outbox.WakeWhenDrained(sequence.index);
+    room = outbox.Room(sequence.index) >= needed;
+  }
+  SetPaused(sequence, !room, now);
+  return room;
+}
+
+bool Scheduler::Plan(SteadyTime now, Batch& batch) {
+  ++step_;
+  batch.Clear();
+  batch.planned_at = now;
+  waits_for_reader_ = false;
+  int32_t decodes = 0;
+  for (Sequence* sequence : ordered_) {
+    if (sequence->state != SequenceState::kRunning) continue;
+    if (config_.preempt_every_draw && sequence->device_has_token) {
+      Preempt(*sequence);
+      sequence->preempted_in_step = 0;  // it may come back at once
+    } else if (sequence->remaining() == 1) {
+      ++decodes;
+    }
+  }
+  Budget budget{config_.max_num_batched_tokens - decodes, config_.max_logit_rows};
+  bool admitting = true;
+  int32_t seen_running = 0;
+  Sequence* stuck = nullptr;
+  for (Sequence* sequence : ordered_) {
+    const bool was_running = sequence->state == SequenceState::kRunning;
+    const bool is_decode = was_running && sequence->remaining() == 1;
+    if (was_running) {
+      ++seen_running;
+    } else {
+      if (!admitting && seen_running == running_) break;
+      if (!admitting || sequence->preempted_in_step == step_ || !MayRun(*sequence)) continue;
+      if (!HasRoom(*sequence, now)) {
+        waits_for_reader_ = true;
+        continue;
+      }
+      admitting = budget.tokens > 0 && Admit(*sequence, now);
+      if (!admitting) {
+        if (budget.tokens > 0 && stuck == nullptr) stuck = sequence;
+        continue;
+      }
+      ++seen_running;
+    }
+    if (PlanRow(*sequence, is_decode, now, budget, batch) == Progress::kNoPages &&
+        stuck == nullptr) {
+      stuck = sequence;
+    }
+  }
+  if (batch.empty()) {
+    if (stuck != nullptr && steps_in_flight_ == 0) {
+      if (PreemptAnyBut(*stuck)) return Plan(now, batch);
+      if (!waits_for_reader_) FailStuck(*stuck, now);
+    }
+    UpdateGauges();
+    return false;
+  }
+  ++steps_in_flight_;
+  stats_.step_tokens.Observe(batch.tokens());
+  UpdateGauges();
+  return true;
+}
+
+PrefixMatch Scheduler::MatchPrefix(const Sequence& sequence) {
+  const LiveRequest& live = *sequence.request;
+  if (!config_.prefix_cache || !live.request.read_prefix_cache) return {};
+  const std::vector<int32_t>& tokens =
+      sequence.tokens.empty() ? live.request.prompt : sequence.tokens;
+  // One token must be computed to draw from; one whose successor is to be scored, too.
+  int32_t most = static_cast<int32_t>(tokens.size()) - 1;
+  if (live.scoring()) most = std::min(most, live.scores_sent);
+  return pool_.Match(live.salt, tokens, most);
+}
+
+// Whether all that is known of the sequence, and what the running ones will soon need, has pages.
+bool Scheduler::FitsWith(const Sequence& sequence, const PrefixMatch& match) const {
+  const int32_t tokens = std::max(sequence.prompt, sequence.known());
+  const int32_t have = sequence.blocks() > 0 ? sequence.blocks() : match.blocks;
+  const int32_t missing = BlocksFor(tokens) - have;
+  int64_t needed = 0;
+  for (int32_t group = 0; group < groups(); ++group) {
+    needed += std::min(missing, BlocksFor(tokens) - pool_.FirstNeededBlock(group, tokens));
+  }
+  const int64_t available = pool_.available() - match.cached;
+  if (running_ == 0) return available >= std::min<int64_t>(needed, groups());
+  const int64_t reserve = int64_t{running_} * groups()
+                          << std::min(sequence.preemptions, kMostDoublings);
+  return needed + reserve <= available;
+}
+
+bool Scheduler::Admit(Sequence& sequence, SteadyTime now) {
+  while (true) {
+    const PrefixMatch match = sequence.blocks() > 0 ? PrefixMatch{} : MatchPrefix(sequence);
+    if (!free_slots_.empty() && FitsWith(sequence, match)) {
+      Bind(sequence, match, now);
+      return true;
+    }
+    const bool needs_slot = free_slots_.empty();
+    if (!PreemptFor(sequence, /*admission=*/true)) return false;
+    // Its slot comes free once what it has in flight is committed: no second victim for that.
+    if (needs_slot && free_slots_.empty()) return false;
+  }
+}
+
+// Reserves all the memory the sequence will ever need (I6).
+void Scheduler::BeginTables(Sequence& sequence) {
+  if (sequence.tokens.empty()) {
+    const std::vector<int32_t>& prompt = sequence.request->request.prompt;
+    sequence.tokens.reserve(prompt.size() + sequence.max_output);
+    sequence.tokens.assign(prompt.begin(), prompt.end());
+  }
+  for (PageTable& table : sequence.tables) {
+    table.pages.reserve(BlocksFor(sequence.prompt + sequence.max_output));
+  }
+}
+
+void Scheduler::Bind(Sequence& sequence, const PrefixMatch& match, SteadyTime now) {
+  LiveRequest& live = *sequence.request;
+  if (sequence.blocks() == 0) {
+    BeginTables(sequence);
+    for (int32_t group = 0; group < groups(); ++group) {
+      PageTable& table = sequence.tables[group];
+      table.first = pool_.FirstNeededBlock(group, match.blocks * pool_.page_tokens());
+      for (int32_t block = 0; block < match.blocks; ++block) {
+        table.pages.push_back(pool_.Take(match, group, block));
+      }
+    }
+    sequence.planned = sequence.committed = match.blocks * pool_.page_tokens();
+    sequence.published_blocks = match.blocks;
+    sequence.published_node = match.node;
+    sequence.publishes = config_.prefix_cache;
+  }
+  for (PageTable& table : sequence.tables) table.uploaded = 0;
+  sequence.slot = free_slots_.back();
+  free_slots_.pop_back();
+  sequence.state = SequenceState::kRunning;
+  sequence.init_pending = true;
+  sequence.device_has_token = false;
+  ++running_;
+  if (live.admitted) return;
+  LeaveQueue(live);
+  live.outbox->SetAdmitted(now);
+  live.outbox->SetCached(sequence.planned);
+  if (config_.prefix_cache && live.request.read_prefix_cache && !live.scoring()) {
+    stats_.prefix_queries.Add(live.prompt_tokens());
+    stats_.prefix_hits.Add(sequence.planned);
+  }
+  stats_.cached_prompt_tokens.Add(sequence.planned);
+  stats_.queue_time.Observe(std::chrono::duration<double>(now - live.request.arrival).count());
+  Touch(live);
+}
+
+// How many of the next `count` tokens can run when `score_budget` of them may be scored. Tokens before
+// the watermark were scored before a preemption: they run alone.
+int32_t Scheduler::LimitToScores(const Sequence& sequence, int32_t count, int32_t score_budget,
+                                 int32_t* scores) const {
+  const LiveRequest& live = *sequence.request;
+  *scores = 0;
+  if (!live.scoring()) return count;
+  if (sequence.planned < live.scores_sent) {
+    return std::min(count, live.scores_sent - sequence.planned);
+  }
+  // The prompt's last token has no successor to score.
+  const int32_t unscored = std::max(0, sequence.prompt - 1 - sequence.planned);
+  *scores = std::min(count, unscored);
+  if (*scores <= score_budget) return count;
+  *scores = score_budget;
+  return score_budget;
+}
+
+// How many of the next `count` tokens have pages, counting those Allocate can give.
+int32_t Scheduler::Coverable(const Sequence& sequence, int32_t count) const {
+  const int64_t blocks = sequence.blocks() + pool_.available() / groups();
+  return static_cast<int32_t>(
+      std::min<int64_t>(count, blocks * pool_.page_tokens() - sequence.planned));
+}
+
+void Scheduler::Extend(Sequence& sequence, int32_t tokens) {
+  for (PageTable& table : sequence.tables) {
+    while (static_cast<int32_t>(table.pages.size()) < BlocksFor(tokens)) {
+      table.pages.push_back(pool_.Allocate());
+    }
+  }
+}
+
+Scheduler::Progress Scheduler::PlanRow(Sequence& sequence, bool is_decode, SteadyTime now,
+                                       Budget& budget, Batch& batch) {
+  if (!sequence.wants_rows()) return Progress::kNotNow;
+  int32_t count = sequence.remaining();
+  if (!is_decode) count = std::min(count, budget.tokens);
+  if (config_.max_chunk_tokens > 0) count = std::min(count, config_.max_chunk_tokens);
+  int32_t scores = 0;
+  count = LimitToScores(sequence, count, budget.scores, &scores);
+  if (count == 0) return Progress::kNotNow;
+  if (sequence.planned + count == sequence.known() && !HasRoom(sequence, now)) {
+    waits_for_reader_ = true;
+    return Progress::kNotNow;
+  }
+  while (Coverable(sequence, count) <= 0) {
+    if (!PreemptFor(sequence, /*admission=*/false)) return Progress::kNoPages;
+  }
+  count = Coverable(sequence, count);
+  scores = std::min(scores, count);
+  const bool draws = sequence.planned + count == sequence.known();
+
+  Extend(sequence, sequence.planned + count);
+  if (sequence.init_pending) {
+    batch.Bind(sequence);
+    sequence.init_pending = false;
+  }
+  batch.UploadTables(sequence);
+  batch.AddRow(sequence, count, scores, draws);
+  sequence.planned += count;
+  ++sequence.rows_in_flight;
+  if (draws) ++sequence.draws_in_flight;
+  sequence.device_has_token = draws;
+  if (!is_decode) budget.tokens -= count;
+  budget.scores -= scores;
+  return Progress::kPlanned;
+}
+
+// Takes pages (or a slot) from somebody for `sequence`: first from paused sequences, which can't use
+// them; then from the last in rank behind it. An admission takes from runners only where its priority
+// is higher. Whoever is behind in rank has no row in this step yet.
+bool Scheduler::PreemptFor(const Sequence& sequence, bool admission) {
+  Sequence* victim = nullptr;
+  for (auto it = ordered_.rbegin(); it != ordered_.rend(); ++it) {
+    Sequence* other = *it;
+    if (other == &sequence) continue;
+    const bool runs = other->state == SequenceState::kRunning;
+    if (!runs && (other->blocks() == 0 || (admission && free_slots_.empty()))) continue;
+    const bool behind = RankBefore(&sequence, other);
+    if (runs && other->paused &&
+        other->request->outbox->Room(other->index) <= other->draws_in_flight) {
+      victim = other;
+      break;
+    }
+    if (victim != nullptr || !behind) continue;
+    const bool outranked =
+        other->request->request.priority > sequence.request->request.priority;
+    if (!runs || !admission || outranked) victim = other;
+  }
+  if (victim == nullptr) return false;
+  Preempt(*victim);
+  return true;
+}
+
+// When nothing can run at all: the last in rank gives way, whoever it is. Somebody ahead of it may have
+// come back after it was admitted (a reader drained its ring), and can't be admitted past it.
+bool Scheduler::PreemptAnyBut(const Sequence& sequence) {
+  for (auto it = ordered_.rbegin(); it != ordered_.rend(); ++it) {
+    if (*it == &sequence || (*it)->blocks() == 0) continue;
+    Preempt(**it);
+    return true;
+  }
+  return false;
+}
+
+void Scheduler::Preempt(Sequence& sequence) {
+  ReleasePages(sequence);
+  sequence.preempted_in_step = step_;
+  if (sequence.state != SequenceState::kRunning) return;
+  sequence.state = SequenceState::kWaiting;
+  --running_;
+  ++sequence.preemptions;
+  stats_.preemptions.Add();
+  if (sequence.rows_in_flight == 0) ReleaseSlot(sequence);
+}
+
+void Scheduler::ReleasePages(Sequence& sequence) {
+  for (PageTable& table : sequence.tables) {
+    for (size_t block = table.first; block < table.pages.size(); ++block) {
+      pool_.Release(table.pages[block]);
+    }
+    table.pages.clear();
+    table.first = 0;
+    table.uploaded = 0;
+  }
+  ++sequence.binding;
+  sequence.planned = sequence.committed = 0;
+  sequence.published_blocks = 0;
+  sequence.published_node = {};
+  sequence.init_pending = false;
+  sequence.device_has_token = false;
+}
+
+void Scheduler::ReleaseSlot(Sequence& sequence) {
+  if (sequence.slot < 0) return;
+  free_slots_.push_back(sequence.slot);
+  sequence.slot = -1;
+}
+
+// Nothing runs, nothing will come back, and still the first in rank can't go on (I8).
+void Scheduler::FailStuck(Sequence& sequence, SteadyTime now) {
+  for (Sequence& output : sequence.request->outputs) {
+    if (output.state == SequenceState::kRetiring) continue;
+    EndOutput(output,
+              {.reason = FinishReason::kFailed,
+               .message = "the request needs more KV cache pages than this server has"},
+              now);
+  }
+}
+
+void Scheduler::UpdateGauges() {
+  stats_.running.Set(running_);
+  stats_.waiting.Set(static_cast<double>(ordered_.size()) - running_);
+  stats_.paused.Set(paused_);
+  stats_.kv_pages_used.Set(pool_.total() - pool_.available());
+  stats_.kv_pages_cached.Set(pool_.cached());
+}
+
+}  // namespace baram

@@ -1,0 +1,155 @@
+// Scheduler: decides which tokens run in the next step, and takes in what a step brought back.
+//
+// There is no prefill phase and no decode phase: each sequence catches up to what is known of it, in
+// order of rank, within the step's budget. Every running sequence's next token is set aside from the
+// budget first, so that prompts never starve decodes. Who needs a page when none is left takes it from
+// a paused sequence, or from the last in rank behind it; that one recomputes later (its tokens stay
+// fixed), and the first in rank can take from everybody, so somebody always gets on.
+//
+// Engine thread only (I1). Time comes from the caller, which makes it a pure function of its inputs.
+#ifndef BARAM_ENGINE_SCHEDULER_H_
+#define BARAM_ENGINE_SCHEDULER_H_
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/batch.h"
+#include "engine/page_pool.h"
+#include "engine/sequence.h"
+#include "engine/stats.h"
+
+namespace baram {
+
+// See EngineConfig; no zeros left.
+struct SchedulerConfig {
+  int32_t max_model_len = 0;
+  int32_t max_num_seqs = 0;  // also the device's slots
+  int32_t max_num_batched_tokens = 0;  // at least max_num_seqs
+  int32_t max_logit_rows = 0;
+  int32_t max_chunk_tokens = 0;
+  bool prefix_cache = true;
+  bool preempt_every_draw = false;
+  double slow_reader_s = 30;
+};
+
+// An output that ended. Published by the engine once the request's id is free again.
+struct Ending {
+  LiveRequest* request = nullptr;
+  int32_t index = 0;
+  Finish finish;
+  bool last = false;  // of its request
+};
+
+class Scheduler {
+ public:
+  // `pool` and `stats` must outlive it.
+  Scheduler(const SchedulerConfig& config, PagePool& pool, Stats& stats);
+
+  void Add(std::unique_ptr<LiveRequest> request, SteadyTime now);
+
+  // Ends what was cancelled or stopped (looked for only if `look_at_all`), is past its deadline, or
+  // waits for a reader that does not read.
+  void Sweep(SteadyTime now, bool look_at_all);
+  // Ends every output with `finish`.
+  void EndAll(const Finish& finish, SteadyTime now);
+
+  // Fills `batch` with the next step. False: nothing can run now.
+  bool Plan(SteadyTime now, Batch& batch);
+  // Takes in a step that the device finished. Steps are committed in the order they were planned.
+  void Commit(SteadyTime now, Batch& batch);
+
+  // What happened since the caller last cleared them.
+  std::vector<Ending>& endings() { return endings_; }
+  std::vector<LiveRequest*>& touched() { return touched_; }
+  // Requests and prompt tokens that left the queue since the last call.
+  struct Departures {
+    int64_t requests = 0;
+    int64_t tokens = 0;
+  };
+  Departures TakeDepartures();
+  // Destroys requests that ended and have nothing in flight (I3). After their endings were taken.
+  void Reap();
+
+  bool idle() const { return requests_.empty(); }
+  // When Sweep next has something to do by itself.
+  SteadyTime next_event() const { return next_event_; }
+  int32_t steps_in_flight() const { return steps_in_flight_; }
+  // True if the last Plan left out a sequence because its ring was full.
+  bool waits_for_reader() const { return waits_for_reader_; }
+
+  // Aborts unless the state is consistent (I2, I3). For tests: visits everything.
+  void CheckInvariants() const;
+  std::span<const std::unique_ptr<LiveRequest>> requests() const { return requests_; }
+
+ private:
+  // What is left of a step's limits while it is planned.
+  struct Budget {
+    int32_t tokens = 0;  // for all but the decodes' own
+    int32_t scores = 0;
+  };
+
+  // --- scheduler.cc: planning
+  int32_t groups() const { return pool_.groups(); }
+  int32_t BlocksFor(int32_t tokens) const;
+  bool MayRun(const Sequence& sequence) const;
+  bool HasRoom(Sequence& sequence, SteadyTime now);
+  bool Admit(Sequence& sequence, SteadyTime now);
+  bool FitsWith(const Sequence& sequence, const PrefixMatch& match) const;
+  PrefixMatch MatchPrefix(const Sequence& sequence);
+  void Bind(Sequence& sequence, const PrefixMatch& match, SteadyTime now);
+  void BeginTables(Sequence& sequence);
+  enum class Progress : uint8_t { kPlanned, kNotNow, kNoPages };
+  Progress PlanRow(Sequence& sequence, bool is_decode, SteadyTime now, Budget& budget,
+                   Batch& batch);
+  int32_t LimitToScores(const Sequence& sequence, int32_t count, int32_t score_budget,
+                        int32_t* scores) const;
+  int32_t Coverable(const Sequence& sequence, int32_t count) const;
+  void Extend(Sequence& sequence, int32_t tokens);
+  bool PreemptFor(const Sequence& sequence, bool admission);
+  bool PreemptAnyBut(const Sequence& sequence);
+  void Preempt(Sequence& sequence);
+  void ReleasePages(Sequence& sequence);
+  void ReleaseSlot(Sequence& sequence);
+  void SetPaused(Sequence& sequence, bool paused, SteadyTime now);
+  void FailStuck(Sequence& sequence, SteadyTime now);
+  void UpdateGauges();
+
+  // --- commit.cc: results and endings
+  void CommitRow(const PlannedRow& row, std::span<const TokenResult> results, SteadyTime now);
+  void CommitScores(const PlannedRow& row, std::span<const TokenResult> results);
+  void CommitToken(Sequence& sequence, const TokenResult& result, SteadyTime now);
+  void PublishPages(Sequence& sequence);
+  void SharePrompt(Sequence& leader);
+  void SlideWindows(Sequence& sequence);
+  void EndOutput(Sequence& sequence, Finish finish, SteadyTime now);
+  void Record(const LiveRequest& request, const Finish& finish, SteadyTime now);
+  void LeaveQueue(LiveRequest& request);
+  void Touch(LiveRequest& request);
+
+  const SchedulerConfig config_;
+  PagePool& pool_;
+  Stats& stats_;
+
+  std::vector<std::unique_ptr<LiveRequest>> requests_;  // by arrival
+  std::vector<Sequence*> ordered_;  // by rank, all that have not ended
+  std::vector<int32_t> free_slots_;
+  int32_t running_ = 0;
+  int32_t paused_ = 0;
+  int32_t ended_requests_ = 0;  // not yet reaped
+  int32_t steps_in_flight_ = 0;
+  bool waits_for_reader_ = false;
+  uint64_t next_order_ = 1;
+  uint64_t step_ = 0;
+  SteadyTime next_event_ = SteadyTime::max();
+  std::vector<int32_t> block_pages_;  // [groups] scratch of PublishPages
+  std::vector<Ending> endings_;
+  std::vector<LiveRequest*> touched_;
+  Departures departures_;
+};
+
+}  // namespace baram
+
+#endif  // BARAM_ENGINE_SCHEDULER_H_

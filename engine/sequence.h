@@ -1,0 +1,109 @@
+// Sequence: one output of a request on its way through the engine; LiveRequest: a request and its
+// outputs. Engine thread only (I1).
+#ifndef BARAM_ENGINE_SEQUENCE_H_
+#define BARAM_ENGINE_SEQUENCE_H_
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "engine/outbox.h"
+#include "engine/page_pool.h"
+#include "engine/request.h"
+
+namespace baram {
+
+struct LiveRequest;
+
+enum class SequenceState : uint8_t {
+  kWaiting,   // queued or preempted; holds pages only while they are shared with its leader
+  kRunning,   // bound to a slot; may be paused
+  kRetiring,  // ended and told so; waits until nothing of it is in flight (I3)
+};
+
+// A sequence's pages of one group, by block. Blocks before `first` slid out of the window, or were
+// not needed when the prefix was found in the cache.
+struct PageTable {
+  std::vector<int32_t> pages;  // -1 before `first`
+  int32_t first = 0;
+  int32_t uploaded = 0;        // blocks the device's table of the slot already has
+};
+
+struct Sequence {
+  LiveRequest* request = nullptr;
+  int32_t index = 0;      // which of the request's outputs
+  int32_t prompt = 0;     // tokens of it
+  int32_t max_output = 0; // by max_tokens and the context
+  SequenceState state = SequenceState::kWaiting;
+
+  std::vector<int32_t> tokens;  // prompt, then output; drawn tokens in flight are not in it yet
+  std::vector<PageTable> tables;  // [groups], all of the same length
+
+  // The binding to a slot. Rows of an earlier binding bring tokens but no pages.
+  int32_t slot = -1;  // kept by a preempted or ended sequence while something of it is in flight
+  uint32_t binding = 0;
+  bool init_pending = false;      // the device does not know of the binding yet
+  bool device_has_token = false;  // its last row of this binding draws: the device knows the next token
+  int32_t planned = 0;    // tokens whose keys and values are computed or in flight
+  int32_t committed = 0;  // tokens whose keys and values are computed
+  int32_t rows_in_flight = 0;
+  int32_t draws_in_flight = 0;
+
+  // How far its pages are published.
+  bool publishes = true;
+  int32_t published_blocks = 0;
+  PrefixNode published_node;
+
+  bool paused = false;         // its ring is full
+  SteadyTime paused_since{};
+  int32_t preemptions = 0;
+  uint64_t preempted_in_step = 0;
+  SteadyTime first_token{}, last_token{};
+
+  int32_t output() const { return static_cast<int32_t>(tokens.size()) - prompt; }
+  // Tokens it will have once everything in flight is committed.
+  int32_t known() const { return static_cast<int32_t>(tokens.size()) + draws_in_flight; }
+  int32_t remaining() const { return known() - planned; }
+  bool wants_rows() const { return output() + draws_in_flight < max_output; }
+  int32_t blocks() const { return static_cast<int32_t>(tables[0].pages.size()); }
+};
+
+// Smaller runs first: by priority, then by arrival, then by output.
+struct Rank {
+  int32_t priority = 0;
+  uint64_t order = 0;
+  int32_t index = 0;
+  auto operator<=>(const Rank&) const = default;
+};
+
+struct LiveRequest {
+  LiveRequest(Request wanted, std::shared_ptr<Outbox> box)
+      : request(std::move(wanted)), outbox(std::move(box)), outputs(request.n) {}
+
+  Request request;
+  std::shared_ptr<Outbox> outbox;
+  uint64_t order = 0;             // of arrival at the engine thread
+  std::vector<Sequence> outputs;  // never resized
+  int32_t unfinished = 0;
+  int32_t salt = -1;
+  bool admitted = false;          // has left the queue
+  // Until one output, the leader, has the prompt's pages, the others wait to share them.
+  bool prompt_shared = false;
+  int32_t scores_sent = 0;        // prompt positions 1 .. scores_sent: never sent twice
+  bool touched = false;           // something for the reader since the last delivery
+
+  int32_t prompt_tokens() const { return static_cast<int32_t>(request.prompt.size()); }
+  bool scoring() const {
+    return request.prompt_logprobs >= 0 && scores_sent < prompt_tokens() - 1;
+  }
+  const Sequence* leader() const;  // the first output that has not ended
+  SteadyTime first_token() const;
+};
+
+Rank RankOf(const Sequence& sequence);
+
+}  // namespace baram
+
+#endif  // BARAM_ENGINE_SEQUENCE_H_

@@ -1,0 +1,156 @@
+// FakeDevice: pages of (id, position), hashes of what is reached, tokens from hashes.
+#include "kernels/fake/fake_device.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+
+#include "kernels/check.h"
+
+namespace baram {
+namespace {
+
+struct Cell {
+  int32_t id;
+  int32_t position;
+};
+
+// [layers, page_tokens] cells a page.
+Cell& CellAt(const KvPool& pool, const StepView& step, KvLayer layer, int32_t slot,
+             int32_t position) {
+  const int32_t block = position / pool.shape.page_tokens;
+  Check(block < step.max_pages_per_slot, "a position is inside the slot's page table");
+  const int32_t page =
+      step.page_tables[layer.group][int64_t{slot} * step.max_pages_per_slot + block];
+  Check(page >= 0 && page < pool.pages, "a position that is read or written has a page");
+  auto* cells = reinterpret_cast<Cell*>(static_cast<std::byte*>(pool.data) +
+                                        int64_t{page} * pool.page_bytes);
+  return cells[layer.index * pool.shape.page_tokens + position % pool.shape.page_tokens];
+}
+
+float LogprobOf(uint64_t hash, uint64_t token) {
+  return -static_cast<float>(FakeMix(hash, token) >> 40) * 0x1p-20f;
+}
+
+}  // namespace
+
+FakeDevice::FakeDevice(const FakeOptions& options) : options_(options) {
+  info_.name = "fake";
+  info_.processor = "none";
+  info_.isa = "none";
+  info_.memory_bytes = options.memory_bytes;
+  info_.page_tokens = options.page_tokens;
+  info_.planning_depth = options.planning_depth;
+  info_.exact = true;
+}
+
+int64_t FakeDevice::KvBytesPerPage(const KvShape& shape) const {
+  return int64_t{shape.layers_per_group} * shape.page_tokens * static_cast<int64_t>(sizeof(Cell));
+}
+
+Buffer FakeDevice::Alloc(int64_t bytes) {
+  std::shared_ptr<void> memory(std::calloc(bytes / 64 + 1, 64), std::free);
+  return {memory.get(), bytes, memory};
+}
+
+void FakeDevice::Upload(void* device, const void* host, int64_t bytes) {
+  std::memcpy(device, host, bytes);
+}
+
+void FakeDevice::Download(void* host, const void* device, int64_t bytes) {
+  if (options_.planning_depth == 1) {
+    std::memcpy(host, device, bytes);
+    return;
+  }
+  const auto* begin = static_cast<const std::byte*>(device);
+  downloads_.push_back({marks_ + 1, host, {begin, begin + bytes}});
+  std::memset(host, 0xee, bytes);
+}
+
+bool FakeDevice::Wait(uint64_t mark) {
+  if (options_.lost_at != 0 && mark >= options_.lost_at) return false;
+  while (!downloads_.empty() && downloads_.front().mark <= mark) {
+    const PendingDownload& download = downloads_.front();
+    std::memcpy(download.host, download.bytes.data(), download.bytes.size());
+    downloads_.pop_front();
+  }
+  return true;
+}
+
+void FakeDevice::ReserveSlots(const SlotShape& shape) {
+  slots_.Reserve(shape);
+  hashes_.resize(shape.max_step_tokens);
+}
+
+StepView FakeDevice::BeginStep(const StepInput& input) {
+  const StepView step = slots_.BeginStep(input);
+  std::fill_n(hashes_.begin(), step.tokens, 0);
+  return step;
+}
+
+void FakeDevice::StoreKv(const StoreKvArgs& args) {
+  const StepView& step = args.step;
+  for (int32_t t = 0; t < step.tokens; ++t) {
+    CellAt(args.pool, step, args.layer, step.token_slots[t], step.positions[t]) = {
+        step.token_ids[t], step.positions[t]};
+  }
+}
+
+void FakeDevice::Attend(const AttendArgs& args) {
+  const StepView& step = args.step;
+  for (int32_t t = 0; t < step.tokens; ++t) {
+    const int32_t end = step.positions[t];
+    const int32_t begin = args.window == 0 ? 0 : std::max(0, end - args.window + 1);
+    uint64_t hash = hashes_[t];
+    for (int32_t position = begin; position <= end; ++position) {
+      const Cell& cell = CellAt(args.pool, step, args.layer, step.token_slots[t], position);
+      hash = FakeMix(hash, static_cast<uint64_t>(cell.position) << 32 |
+                               static_cast<uint32_t>(cell.id));
+    }
+    hashes_[t] = hash;
+  }
+}
+
+void FakeDevice::Sample(const SampleArgs& args) {
+  const StepView& step = args.step;
+  const uint64_t vocab = args.valid_vocab;
+  for (int32_t o = 0; o < step.outputs; ++o) {
+    const int32_t slot = step.output_slots[o];
+    const SlotState& state = slots_.State(slot);
+    const uint64_t hash = hashes_[step.output_tokens[o]];
+    TokenResult& result = args.results[o];
+    result = {};
+    result.slot = slot;
+    result.rank = 1;
+    if (options_.nonfinite_divisor != 0 && hash % options_.nonfinite_divisor == 0) {
+      result.flags = kResultNonFinite;
+      continue;
+    }
+    if (step.output_targets[o] >= 0) {
+      result.token = step.output_targets[o];
+    } else {
+      const SamplingParams& sampling = state.sampling;
+      uint64_t token =
+          FakeMix(FakeMix(hash, sampling.seed), static_cast<uint64_t>(sampling.output_index)) %
+          vocab;
+      if (state.generated < sampling.min_tokens) {
+        // Masked: the next id that is not.
+        const auto stops = [&state](uint64_t id) {
+          return std::ranges::find(state.stop_ids, static_cast<int32_t>(id)) !=
+                 state.stop_ids.end();
+        };
+        while (stops(token)) token = (token + 1) % vocab;
+      }
+      result.token = static_cast<int32_t>(token);
+      slots_.Draw(slot, result.token);
+    }
+    result.logprob = LogprobOf(hash, static_cast<uint64_t>(result.token));
+    result.top_count = std::clamp(state.sampling.logprobs, 0, kMaxTopLogprobs);
+    for (int32_t i = 0; i < result.top_count; ++i) {
+      result.top_ids[i] = i;
+      result.top_logprobs[i] = LogprobOf(hash, i);
+    }
+  }
+}
+
+}  // namespace baram

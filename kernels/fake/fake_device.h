@@ -1,0 +1,86 @@
+// FakeDevice: a device whose tokens prove that the engine did its work, at no cost of arithmetic.
+//
+// StoreKv writes (token id, position) into the pages; Attend hashes what the page tables reach within
+// the window; Sample's token is a pure function of that hash, the seed, the output and the position. So
+// a token is a pure function of (prompt, outputs so far, seed) when every page is right, and something
+// else as soon as one is wrong, stale or freed too early. All other ops do nothing.
+#ifndef BARAM_KERNELS_FAKE_FAKE_DEVICE_H_
+#define BARAM_KERNELS_FAKE_FAKE_DEVICE_H_
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "kernels/device.h"
+#include "kernels/slots.h"
+
+namespace baram {
+
+struct FakeOptions {
+  // 2: results become visible at Wait only; until then their memory holds garbage.
+  int32_t planning_depth = 1;
+  int32_t page_tokens = 4;
+  int64_t memory_bytes = int64_t{1} << 34;
+  // Rows whose hash is divisible by it are not finite; 0: none.
+  uint64_t nonfinite_divisor = 0;
+  // Wait fails from this mark on, counted from 1; 0: never. The warm-up step is the first.
+  uint64_t lost_at = 0;
+};
+
+// One step of every hash here, and of a test's own model of this device.
+inline uint64_t FakeMix(uint64_t hash, uint64_t value) {
+  hash = (hash ^ value) * 0x9e3779b97f4a7c15u;
+  return hash ^ (hash >> 29);
+}
+
+class FakeDevice final : public Device {
+ public:
+  explicit FakeDevice(const FakeOptions& options);
+
+  const DeviceInfo& Info() const override { return info_; }
+  std::string Unsupported(const OpArgs&) const override { return ""; }
+  int64_t KvBytesPerPage(const KvShape& shape) const override;
+  int64_t AttendScratchBytes(const KvShape&, const SlotShape&) const override { return 0; }
+  int64_t PackedBytes(const WeightShape&) const override { return 64; }
+  void PackWeight(const WeightShape&, const HostRows&, int64_t, void*) override {}
+
+  Buffer Alloc(int64_t bytes) override;
+  void Upload(void* device, const void* host, int64_t bytes) override;
+  void Download(void* host, const void* device, int64_t bytes) override;
+  uint64_t Record() override { return ++marks_; }
+  bool Wait(uint64_t mark) override;
+
+  void ReserveSlots(const SlotShape& shape) override;
+  StepView BeginStep(const StepInput& input) override;
+
+  void Embed(const EmbedArgs&) override {}
+  void Norm(const NormArgs&) override {}
+  void AddNorm(const AddNormArgs&) override {}
+  void Gemm(const GemmArgs&) override {}
+  void StoreKv(const StoreKvArgs& args) override;
+  void Attend(const AttendArgs& args) override;
+  void Act(const ActArgs&) override {}
+  void GatherRows(const GatherRowsArgs&) override {}
+  void Sample(const SampleArgs& args) override;
+
+ private:
+  // A download that waits for its mark.
+  struct PendingDownload {
+    uint64_t mark;
+    void* host;
+    std::vector<std::byte> bytes;
+  };
+
+  const FakeOptions options_;
+  DeviceInfo info_;
+  SlotTable slots_;
+  std::vector<uint64_t> hashes_;  // [step tokens]
+  uint64_t marks_ = 0;
+  std::deque<PendingDownload> downloads_;
+};
+
+}  // namespace baram
+
+#endif  // BARAM_KERNELS_FAKE_FAKE_DEVICE_H_
