@@ -240,7 +240,7 @@ void AddSample(Table& table) {
         table.Add("Sample_" + N(vocab) + "_" + name + suffix, c);
       }
     }
-    table.Add("Sample_" + N(vocab) + "_batch", SampleCase{vocab, columns, all, 2});
+    table.Add("Sample_" + N(vocab) + "_batch", SampleCase{vocab, columns, all, vocab == 50001 ? 1 : 2});
   }
 }
 

@@ -201,10 +201,12 @@ void OpBed::ReadBack(const StoreKvArgs& args, Outcome& outcome) {
   RunOp(device_, attend);
   outcome.outputs.push_back({"v", Role::kActivation, 0, tokens, columns, Values(attend.out)});
 
-  // A window of two and a query of one element: the two weights tell that element's difference.
+  // A window of two and a query of one element: the two weights tell that element's difference. Of
+  // large heads every third: both halves of rotated pairs are met.
+  const int32_t stride = head.head_dim <= 64 ? 1 : 3;
   attend.window = 2;
   Output keys{"k", Role::kActivation, 0, tokens, columns, std::vector<float>(tokens * columns)};
-  for (int32_t i = 0; i < head.head_dim; ++i) {
+  for (int32_t i = 0; i < head.head_dim; i += stride) {
     for (int64_t h = 0; h < int64_t{tokens} * head.heads; ++h) {
       for (int32_t j = 0; j < head.head_dim; ++j) {
         q[h * head.head_dim + j] = i == j ? 1.0f : 0.0f;

@@ -1,0 +1,166 @@
+// The roof kernels. Each is compiled for its own instruction set and runs only where the device
+// under test was opened with it.
+#include "bench/roofs.h"
+
+#include <immintrin.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <barrier>
+#include <chrono>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <thread>
+#include <vector>
+
+namespace baram::bench {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr int64_t kReadBytes = int64_t{512} << 20;  // several times any last-level cache
+constexpr int kRepeats = 5;
+
+// Seconds of the fastest of kRepeats runs of body(thread) on all threads at once.
+double FastestSeconds(int threads, const std::function<void(int)>& body) {
+  Clock::time_point mark;
+  double fastest = 1e30;
+  bool started = false;
+  std::barrier barrier(threads, [&]() noexcept {
+    const Clock::time_point now = Clock::now();
+    if (started) fastest = std::min(fastest, std::chrono::duration<double>(now - mark).count());
+    started = !started;
+    mark = now;
+  });
+  std::vector<std::thread> others;
+  const auto run = [&](int thread) {
+    body(thread);  // first touch and clock ramp
+    for (int repeat = 0; repeat < kRepeats; ++repeat) {
+      barrier.arrive_and_wait();
+      body(thread);
+      barrier.arrive_and_wait();
+    }
+  };
+  for (int thread = 1; thread < threads; ++thread) others.emplace_back(run, thread);
+  run(0);
+  for (std::thread& other : others) other.join();
+  return fastest;
+}
+
+__attribute__((target("avx2"))) int ReadAll(const char* data, int64_t bytes) {
+  __m256i sums[8] = {};
+  for (int64_t i = 0; i < bytes; i += 256) {
+    for (int j = 0; j < 8; ++j) {
+      const __m256i* address = reinterpret_cast<const __m256i*>(data + i + 32 * j);
+      sums[j] = _mm256_xor_si256(sums[j], _mm256_load_si256(address));
+    }
+  }
+  for (int j = 1; j < 8; ++j) sums[0] = _mm256_xor_si256(sums[0], sums[j]);
+  return _mm256_extract_epi32(sums[0], 0);
+}
+
+// Twelve chains hide the latency of four to five cycles at two a cycle. The empty statements keep
+// the compiler from seeing that nothing changes. Returns flops.
+__attribute__((target("avx2,fma"))) double FmaAvx2(int64_t rounds) {
+  __m256 sums[12];
+  for (__m256& sum : sums) sum = _mm256_setzero_ps();
+  __m256 a = _mm256_set1_ps(0.5f);
+  for (int64_t i = 0; i < rounds; ++i) {
+    for (__m256& sum : sums) {
+      sum = _mm256_fmadd_ps(a, a, sum);
+      asm volatile("" : "+x"(sum));
+    }
+  }
+  return static_cast<double>(rounds) * 12 * 16;
+}
+
+__attribute__((target("avx512f"))) double FmaAvx512(int64_t rounds) {
+  __m512 sums[12];
+  for (__m512& sum : sums) sum = _mm512_setzero_ps();
+  __m512 a = _mm512_set1_ps(0.5f);
+  for (int64_t i = 0; i < rounds; ++i) {
+    for (__m512& sum : sums) {
+      sum = _mm512_fmadd_ps(a, a, sum);
+      asm volatile("" : "+v"(sum));
+    }
+  }
+  return static_cast<double>(rounds) * 12 * 32;
+}
+
+// Four accumulators from two by two operand tiles, as a GEMM would have them.
+__attribute__((target("amx-tile,amx-bf16"))) double AmxBf16(int64_t rounds) {
+  struct alignas(64) {
+    uint8_t palette = 1, start_row = 0, reserved[14] = {};
+    uint16_t column_bytes[16] = {};
+    uint8_t rows[16] = {};
+  } config;
+  for (int tile = 0; tile < 8; ++tile) {
+    config.column_bytes[tile] = 64;
+    config.rows[tile] = 16;
+  }
+  // gcc 12 believes that loadconfig reads 8 bytes.
+  asm volatile("" ::"r"(&config) : "memory");
+  _tile_loadconfig(&config);
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+  _tile_zero(4);
+  _tile_zero(5);
+  _tile_zero(6);
+  _tile_zero(7);
+  for (int64_t i = 0; i < rounds; ++i) {
+    _tile_dpbf16ps(0, 4, 6);
+    _tile_dpbf16ps(1, 4, 7);
+    _tile_dpbf16ps(2, 5, 6);
+    _tile_dpbf16ps(3, 5, 7);
+  }
+  _tile_release();
+  return static_cast<double>(rounds) * 4 * 16 * 16 * 32 * 2;
+}
+
+bool MayUseAmx() {
+  constexpr int kRequestPermission = 0x1023;  // ARCH_REQ_XCOMP_PERM
+  constexpr int kTileData = 18;
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+
+}  // namespace
+
+Roofs MeasureRoofs(int threads, const std::string& isa) {
+  Roofs roofs;
+  {
+    std::vector<char*> parts(threads);
+    const int64_t part_bytes = kReadBytes / threads / 4096 * 4096;
+    for (char*& part : parts) {
+      part = static_cast<char*>(std::aligned_alloc(4096, part_bytes));
+      std::memset(part, 1, part_bytes);
+    }
+    std::vector<int> sink(threads * 16);  // a line each
+    const double seconds = FastestSeconds(
+        threads, [&](int thread) { sink[thread * 16] += ReadAll(parts[thread], part_bytes); });
+    roofs.read_bytes_per_s = static_cast<double>(part_bytes) * threads / seconds;
+    for (char* part : parts) std::free(part);
+  }
+  constexpr int64_t kFmaRounds = 10'000'000;
+  constexpr int64_t kAmxRounds = 1'000'000;
+  double (*kernel)(int64_t) = FmaAvx2;
+  int64_t rounds = kFmaRounds;
+  roofs.flops_unit = "avx2-fma";
+  if (isa == "amx" && MayUseAmx()) {
+    kernel = AmxBf16;
+    rounds = kAmxRounds;
+    roofs.flops_unit = "amx-bf16";
+  } else if (isa == "amx" || isa == "avx512") {
+    kernel = FmaAvx512;
+    roofs.flops_unit = "avx512-fma";
+  }
+  const double seconds = FastestSeconds(threads, [&](int) { kernel(rounds); });
+  roofs.flops_per_s = static_cast<double>(threads) * kernel(1) *
+                      static_cast<double>(rounds) / seconds;
+  return roofs;
+}
+
+}  // namespace baram::bench

@@ -1,0 +1,123 @@
+// The CPU device as a device: opening, limits read from cgroups, memory, embedding, floating-point mode.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "kernels/cpu/cpu_facts.h"
+#include "kernels/device.h"
+#include "kernels/float_types.h"
+
+namespace baram {
+namespace {
+
+std::unique_ptr<Device> Open(const DeviceOptions& options, std::string* error) {
+  return OpenDevice("cpu", options, error);
+}
+
+bool CpuIsUsable() { return cpu::ReadCpuFacts().best_isa != cpu::Isa::kNone; }
+
+TEST(CpuDevice, SaysWhatItIs) {
+  if (!CpuIsUsable()) GTEST_SKIP() << "no AVX2 here";
+  std::string error;
+  const auto device = Open({.threads = 3, .isa = "avx2"}, &error);
+  ASSERT_NE(device, nullptr) << error;
+  EXPECT_EQ(device->Info().name, "cpu");
+  EXPECT_EQ(device->Info().isa, "avx2");
+  EXPECT_EQ(device->Info().workers, 3);
+  EXPECT_THAT(device->Info().processor, testing::HasSubstr("avx2, 3 threads"));
+  EXPECT_EQ(device->Info().planning_depth, 1);
+  EXPECT_TRUE(device->Info().exact);
+  EXPECT_GT(device->Info().memory_bytes, 0);
+}
+
+TEST(CpuDevice, RefusesWhatItCannotBe) {
+  std::string error;
+  EXPECT_EQ(Open({.isa = "sse9"}, &error), nullptr);
+  if (!CpuIsUsable()) return;
+  EXPECT_EQ(error, "there is no instruction set \"sse9\"; choose avx2, avx512 or amx");
+  EXPECT_EQ(Open({.threads = -1}, &error), nullptr);
+  EXPECT_EQ(error, "the cpu device takes 1 to 512 threads, or 0 for its own choice");
+}
+
+TEST(CpuDevice, MemoryIsZeroedAlignedAndFinite) {
+  if (!CpuIsUsable()) GTEST_SKIP() << "no AVX2 here";
+  std::string error;
+  const auto device = Open({.threads = 1}, &error);
+  for (const int64_t bytes : {int64_t{0}, int64_t{1}, int64_t{100}, int64_t{5} << 20}) {
+    const Buffer buffer = device->Alloc(bytes);
+    ASSERT_NE(buffer.data(), nullptr);
+    EXPECT_EQ(buffer.bytes(), bytes);
+    const int64_t alignment = bytes < (2 << 20) ? 64 : 2 << 20;
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(buffer.data()) % alignment, 0u);
+    const auto* data = static_cast<const char*>(buffer.data());
+    for (int64_t i = 0; i < bytes; i += 63) ASSERT_EQ(data[i], 0);
+  }
+  EXPECT_EQ(device->Alloc(int64_t{1} << 60).data(), nullptr);
+}
+
+TEST(CpuDevice, RestoresTheCallersFloatingPointMode) {
+  if (!CpuIsUsable()) GTEST_SKIP() << "no AVX2 here";
+  std::string error;
+  const auto device = Open({.threads = 1}, &error);
+  float x[16] = {1}, out[16] = {};
+  const int32_t index = 0;
+  device->GatherRows({DenseTensor(x, DType::kF32, 1, 16), &index, DenseTensor(out, DType::kF32, 1, 16)});
+  EXPECT_EQ(out[0], 1.0f);
+  volatile float tiny = 1e-38f;
+  EXPECT_GT(tiny / 8, 0.0f);  // a denormal
+}
+
+// A directory that looks like the mount point of cgroups.
+class FakeCgroups {
+ public:
+  FakeCgroups() {
+    std::string pattern = testing::TempDir() + "cgroups.XXXXXX";
+    root_ = mkdtemp(pattern.data());
+  }
+  ~FakeCgroups() { std::filesystem::remove_all(root_); }
+  const std::string& root() const { return root_; }
+  void Write(const std::string& path, const std::string& text) const {
+    const std::filesystem::path file = root_ + path;
+    std::filesystem::create_directories(file.parent_path());
+    std::ofstream(file) << text;
+  }
+
+ private:
+  std::string root_;
+};
+
+TEST(CpuFacts, ReadsCgroupV2AndItsAncestors) {
+  const FakeCgroups cgroups;
+  const std::string membership = "0::/pod/app\n";
+  EXPECT_EQ(cpu::CgroupCpuQuota(cgroups.root(), membership), 0);
+  EXPECT_EQ(cpu::CgroupMemoryLimit(cgroups.root(), membership), 0);
+  cgroups.Write("/pod/app/cpu.max", "max 100000\n");
+  cgroups.Write("/pod/app/memory.max", "max\n");
+  EXPECT_EQ(cpu::CgroupCpuQuota(cgroups.root(), membership), 0);
+  EXPECT_EQ(cpu::CgroupMemoryLimit(cgroups.root(), membership), 0);
+  cgroups.Write("/pod/cpu.max", "250000 100000\n");
+  cgroups.Write("/pod/memory.max", "1000000\n");
+  cgroups.Write("/pod/app/memory.max", "2000000\n");
+  EXPECT_EQ(cpu::CgroupCpuQuota(cgroups.root(), membership), 2.5);
+  EXPECT_EQ(cpu::CgroupMemoryLimit(cgroups.root(), membership), 1000000);
+}
+
+TEST(CpuFacts, ReadsCgroupV1) {
+  const FakeCgroups cgroups;
+  const std::string membership = "4:memory:/box\n1:cpu,cpuacct:/box\n0::/\n";
+  cgroups.Write("/cpu/box/cpu.cfs_quota_us", "-1\n");
+  cgroups.Write("/cpu/box/cpu.cfs_period_us", "100000\n");
+  EXPECT_EQ(cpu::CgroupCpuQuota(cgroups.root(), membership), 0);
+  cgroups.Write("/cpu/box/cpu.cfs_quota_us", "150000\n");
+  cgroups.Write("/memory/box/memory.limit_in_bytes", "3000000\n");
+  EXPECT_EQ(cpu::CgroupCpuQuota(cgroups.root(), membership), 1.5);
+  EXPECT_EQ(cpu::CgroupMemoryLimit(cgroups.root(), membership), 3000000);
+}
+
+}  // namespace
+}  // namespace baram
