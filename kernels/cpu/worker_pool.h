@@ -22,9 +22,10 @@ namespace baram::cpu {
 class WorkerPool {
  public:
   struct Options {
-    int32_t workers = 1;             // the caller included; 1 to kMaxWorkers
-    std::vector<int32_t> processors; // pin worker i to processors[i % size]; empty: do not pin.
-                                     // Worker 0 belongs to the caller and is never pinned.
+    int32_t workers = 1;  // the caller included; 1 to kMaxWorkers
+    // Pin worker i to processors[i % size]; empty: do not pin. Worker 0 belongs to the caller and is
+    // never pinned.
+    std::vector<int32_t> processors = {};
     void (*enter_thread)() = nullptr;  // called once by each thread of the pool
   };
   static constexpr int32_t kMaxWorkers = 512;

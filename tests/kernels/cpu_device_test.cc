@@ -40,14 +40,14 @@ TEST(CpuDevice, RefusesWhatItCannotBe) {
   EXPECT_EQ(Open({.isa = "sse9"}, &error), nullptr);
   if (!CpuIsUsable()) return;
   EXPECT_EQ(error, "there is no instruction set \"sse9\"; choose avx2, avx512 or amx");
-  EXPECT_EQ(Open({.threads = -1}, &error), nullptr);
+  EXPECT_EQ(Open({.threads = -1, .isa = ""}, &error), nullptr);
   EXPECT_EQ(error, "the cpu device takes 1 to 512 threads, or 0 for its own choice");
 }
 
 TEST(CpuDevice, MemoryIsZeroedAlignedAndFinite) {
   if (!CpuIsUsable()) GTEST_SKIP() << "no AVX2 here";
   std::string error;
-  const auto device = Open({.threads = 1}, &error);
+  const auto device = Open({.threads = 1, .isa = ""}, &error);
   for (const int64_t bytes : {int64_t{0}, int64_t{1}, int64_t{100}, int64_t{5} << 20}) {
     const Buffer buffer = device->Alloc(bytes);
     ASSERT_NE(buffer.data(), nullptr);
@@ -63,7 +63,7 @@ TEST(CpuDevice, MemoryIsZeroedAlignedAndFinite) {
 TEST(CpuDevice, RestoresTheCallersFloatingPointMode) {
   if (!CpuIsUsable()) GTEST_SKIP() << "no AVX2 here";
   std::string error;
-  const auto device = Open({.threads = 1}, &error);
+  const auto device = Open({.threads = 1, .isa = ""}, &error);
   float x[16] = {1}, out[16] = {};
   const int32_t index = 0;
   device->GatherRows({DenseTensor(x, DType::kF32, 1, 16), &index, DenseTensor(out, DType::kF32, 1, 16)});
