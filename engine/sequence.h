@@ -38,7 +38,8 @@ struct Sequence {
   int32_t max_output = 0; // by max_tokens and the context
   SequenceState state = SequenceState::kWaiting;
 
-  std::vector<int32_t> tokens;  // prompt, then output; drawn tokens in flight are not in it yet
+  // Prompt, then output; empty until it is first admitted. Drawn tokens in flight are not in it yet.
+  std::vector<int32_t> tokens;
   std::vector<PageTable> tables;  // [groups], all of the same length
 
   // The binding to a slot. Rows of an earlier binding bring tokens but no pages.
@@ -62,7 +63,9 @@ struct Sequence {
   uint64_t preempted_in_step = 0;
   SteadyTime first_token{}, last_token{};
 
-  int32_t output() const { return static_cast<int32_t>(tokens.size()) - prompt; }
+  int32_t output() const {
+    return tokens.empty() ? 0 : static_cast<int32_t>(tokens.size()) - prompt;
+  }
   // Tokens it will have once everything in flight is committed.
   int32_t known() const { return static_cast<int32_t>(tokens.size()) + draws_in_flight; }
   int32_t remaining() const { return known() - planned; }

@@ -1,0 +1,95 @@
+// EngineRig: an engine core on a device of a test's choice, turned by the test, with a clock of its own
+// and readers that collect what they get. And the fake device's tokens, computed without an engine.
+#ifndef BARAM_TESTS_ENGINE_RIG_H_
+#define BARAM_TESTS_ENGINE_RIG_H_
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/core.h"
+#include "engine/executor.h"
+#include "engine/loaded_model.h"
+#include "kernels/fake/fake_device.h"
+
+namespace baram::testing {
+
+inline constexpr int32_t kTinyVocab = 61;
+
+// The smallest model with one layer for each of `windows` (0: full attention).
+ModelSpec TinySpec(const std::vector<int32_t>& windows, int32_t max_positions = 1 << 14);
+
+// What a client got of one output.
+struct Received {
+  std::vector<TokenResult> tokens;
+  std::vector<Finish> finishes;  // exactly one, in the end (I5)
+  std::vector<int32_t> Ids() const;
+  bool done() const { return !finishes.empty(); }
+  const Finish& finish() const { return finishes.at(0); }
+};
+
+struct Client {
+  Request request;
+  std::shared_ptr<Outbox> outbox;
+  std::vector<Received> outputs;
+  std::vector<TokenResult> scores;
+  bool done() const;
+  // Takes at most `tokens` of every output, and the finish where there is one.
+  void Read(int32_t tokens = 1 << 30);
+};
+
+class EngineRig {
+ public:
+  // On the fake device. `pages` 0: the default of the memory.
+  EngineRig(const FakeOptions& fake, EngineConfig config, const std::vector<int32_t>& windows,
+            int32_t pages = 0);
+  // On any device, with random weights.
+  EngineRig(std::unique_ptr<Device> device, const EngineConfig& config, const ModelSpec& spec);
+
+  // A request with an id of its own. Fails the test if it is refused.
+  Client* Submit(Request request);
+  // One turn of the engine and 1 ms of time; checks every invariant.
+  bool Turn();
+  // Turns and reads until all clients are done. False: it did not come to an end.
+  bool Finish(int32_t most_turns = 100000);
+
+  EngineCore& core() { return *core_; }
+  const EngineInfo& info() const { return core_->info(); }
+  SteadyTime now() const { return now_; }
+  void Advance(double seconds);
+  std::vector<std::unique_ptr<Client>>& clients() { return clients_; }
+  // Pages that live sequences hold.
+  int32_t owned_pages() const { return core_->pool().total() - core_->pool().available(); }
+  const Sequence& sequence(const Client& client, int32_t index = 0) const;
+
+ private:
+  void Start(const EngineConfig& config, const ModelSpec& spec, std::unique_ptr<Device> device);
+
+  std::unique_ptr<LoadedModel> model_;
+  std::unique_ptr<EngineCore> core_;
+  std::unique_ptr<StepRunner> runner_;
+  SteadyTime now_ = SteadyTime(std::chrono::seconds(1000));
+  int64_t next_id_ = 0;
+  std::vector<std::unique_ptr<Client>> clients_;
+};
+
+// A prompt of `tokens` ids drawn from `seed`.
+std::vector<int32_t> RandomPrompt(uint64_t seed, int32_t tokens);
+Request MakeRequest(std::vector<int32_t> prompt, int32_t max_tokens);
+
+// What the fake device draws for output `index` of `request`, from the definition of the model alone.
+struct ExpectedOutput {
+  std::vector<int32_t> ids;
+  FinishReason reason = FinishReason::kLength;  // kFailed: the next row is not finite
+  int32_t stop_id = -1;
+  std::vector<float> logprobs;
+};
+ExpectedOutput Expect(const Request& request, int32_t index, const std::vector<int32_t>& windows,
+                      int32_t max_model_len, uint64_t nonfinite_divisor = 0);
+// The log-probabilities of prompt[1..].
+std::vector<float> ExpectScores(const Request& request, const std::vector<int32_t>& windows);
+
+}  // namespace baram::testing
+
+#endif  // BARAM_TESTS_ENGINE_RIG_H_
