@@ -26,9 +26,9 @@ absl::StatusOr<std::string> ChatTemplate::Render(std::string_view messages_json,
                                                  bool add_generation_prompt,
                                                  bool continue_final_message) const {
   BaramBuffer text{};
-  const int32_t code = baram_template_render(
-      raw_, ToView(messages_json), ToView(arguments_json), add_generation_prompt,
-      continue_final_message, /*max_output_bytes=*/kMaxEncodeBytes, &text);
+  const int32_t code = baram_template_render(raw_, ToView(messages_json), ToView(arguments_json),
+                                             add_generation_prompt, continue_final_message,
+                                             /*max_output_bytes=*/kMaxEncodeBytes, &text);
   if (code != BARAM_TEXT_OK) return TakeError(code, text);
   return TakeBuffer(text);
 }

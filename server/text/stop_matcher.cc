@@ -1,4 +1,4 @@
-// Knuth-Morris-Pratt over bytes, one automaton a stop string, and a buffer of what may still be one.
+// Knuth-Morris-Pratt over bytes, one automaton a stop string; what may still match waits.
 #include "server/text/stop_matcher.h"
 
 #include <algorithm>

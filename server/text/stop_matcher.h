@@ -46,8 +46,8 @@ class StopMatcher {
 
   std::vector<Stop> stops_;
   bool include_stop_;
-  std::string waiting_;   // the last bytes fed, not let out yet
-  size_t consumed_ = 0;   // bytes of the pieces fed so far
+  std::string waiting_;  // the last bytes fed, not let out yet
+  size_t consumed_ = 0;  // bytes of the pieces fed so far
   std::optional<Match> match_;
 };
 

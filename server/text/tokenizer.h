@@ -1,4 +1,4 @@
-// The tokenizer of a model folder, and the decoder that turns a stream of its tokens into whole characters.
+// A model folder's tokenizer, and the decoder of a stream of its tokens into whole characters.
 #ifndef BARAM_SERVER_TEXT_TOKENIZER_H_
 #define BARAM_SERVER_TEXT_TOKENIZER_H_
 
@@ -25,8 +25,8 @@ inline constexpr size_t kMaxEncodeBytes = size_t{4} << 20;
 class Tokenizer {
  public:
   // Reads tokenizer.json (required) and, where present, tokenizer_config.json and
-  // special_tokens_map.json. NotFound without a tokenizer.json, FailedPrecondition when a file can't
-  // be used; the message names the file. The files are treated as hostile.
+  // special_tokens_map.json. NotFound without a tokenizer.json, FailedPrecondition when a file
+  // can't be used; the message names the file. The files are treated as hostile.
   static absl::StatusOr<std::unique_ptr<Tokenizer>> Load(const std::string& folder);
 
   ~Tokenizer();
@@ -38,8 +38,8 @@ class Tokenizer {
   absl::StatusOr<std::vector<int32_t>> Encode(std::string_view text, bool add_special_tokens,
                                               size_t max_bytes = kMaxEncodeBytes) const;
 
-  // The text of `ids`, always valid UTF-8. Ids outside the vocabulary stand for nothing; refuse them
-  // earlier where they are an error (HasToken).
+  // The text of `ids`, always valid UTF-8. Ids outside the vocabulary stand for nothing; refuse
+  // them earlier where they are an error (HasToken).
   absl::StatusOr<std::string> Decode(std::span<const int32_t> ids, bool skip_special_tokens) const;
 
   // What a token adds to a text, which may be part of a character. Empty if there is no such token.

@@ -1,7 +1,6 @@
 // UTF-8 validation and counting.
 #include "server/text/utf8.h"
 
-
 namespace baram::text {
 namespace {
 

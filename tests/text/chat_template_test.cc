@@ -1,14 +1,14 @@
 // Prompts equal the reference library's byte for byte, and hostile conversations are errors.
 #include "server/text/chat_template.h"
 
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
 #include <ctime>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
-
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
 
 #include "tests/text/text_data.h"
 
@@ -31,10 +31,9 @@ std::unique_ptr<ChatTemplate> LoadTemplate(std::string_view name) {
 }
 
 // A template of the test's own; what Load or Render answers.
-absl::StatusOr<std::string> RenderSource(
-    std::string_view source,
-    std::string_view messages = kOneMessage,
-    std::string_view arguments = "") {
+absl::StatusOr<std::string> RenderSource(std::string_view source,
+                                         std::string_view messages = kOneMessage,
+                                         std::string_view arguments = "") {
   const ScratchFolder folder;
   folder.Write("template.jinja", source);
   const auto tokenizer = LoadTokenizer("sentencepiece");
@@ -72,6 +71,22 @@ TEST(ChatTemplate, RendersAsTheReference) {
   EXPECT_GT(prompts, 300);
   EXPECT_GT(raised, 5);
   EXPECT_GT(failed, 20);
+}
+
+TEST(ChatTemplate, ReadsExpressionsAsTheReference) {
+  for (const auto& golden : ReadGolden("expressions.json")) {
+    const auto source = golden["source"].get<std::string>();
+    const auto prompt = RenderSource(source);
+    if (golden.contains("prompt")) {
+      ASSERT_TRUE(prompt.ok()) << prompt.status() << source;
+      EXPECT_EQ(*prompt, golden["prompt"].get<std::string>()) << source;
+    } else {
+      EXPECT_FALSE(prompt.ok()) << source;
+      if (golden.contains("raised")) {
+        EXPECT_EQ(prompt.status().message(), golden["raised"].get<std::string>());
+      }
+    }
+  }
 }
 
 TEST(ChatTemplate, KnowsWhichTemplatesReadParts) {
@@ -138,7 +153,8 @@ TEST(ChatTemplate, WritesTodaysDate) {
 
 TEST(ChatTemplate, BoundsTheWorkOfARendering) {
   const std::pair<std::string_view, std::string_view> cases[] = {
-      {"{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}", "too much work"},
+      {"{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}",
+       "too much work"},
       {"{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "render"},
       {"{% for a in range(9999) %}{{ 'x' * 1000 }}{% endfor %}", "longer than"},
       {"{% include 'other' %}", "render"},
@@ -178,7 +194,8 @@ TEST(ChatTemplate, SaysWhatIsWrongWithAConversation) {
 
 TEST(ChatTemplate, SaysWhatIsWrongWithArguments) {
   const auto chat_template = LoadTemplate("chatml");
-  for (const auto& [arguments, sentence] : std::initializer_list<std::pair<const char*, const char*>>{
+  for (const auto& [arguments, sentence] :
+       std::initializer_list<std::pair<const char*, const char*>>{
            {"[]", "JSON object"},
            {"{", "not JSON"},
            {R"({"messages":[]})", "messages is a field"},
@@ -187,8 +204,10 @@ TEST(ChatTemplate, SaysWhatIsWrongWithArguments) {
     EXPECT_EQ(prompt.status().code(), absl::StatusCode::kInvalidArgument) << arguments;
     EXPECT_THAT(std::string(prompt.status().message()), HasSubstr(sentence));
   }
-  EXPECT_EQ(RenderSource("{{ bos_token }}{{ x.y }}", kOneMessage, R"({"bos_token":"B","x":{"y":1}})").value(),
-            "B1");
+  EXPECT_EQ(
+      RenderSource("{{ bos_token }}{{ x.y }}", kOneMessage, R"({"bos_token":"B","x":{"y":1}})")
+          .value(),
+      "B1");
 }
 
 TEST(ChatTemplate, ContinuesTheLastMessage) {

@@ -1,12 +1,12 @@
 // A model folder is untrusted input: whatever its files hold, loading answers and never crashes.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
 #include <filesystem>
 #include <random>
 #include <string>
 #include <string_view>
 #include <utility>
-
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
 
 #include "server/text/tokenizer.h"
 #include "tests/text/text_data.h"

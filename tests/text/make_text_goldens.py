@@ -11,6 +11,7 @@ then encodes, decodes and renders, and what it answers is the golden.
 import json
 import pathlib
 import random
+import unicodedata
 
 import jinja2
 import transformers
@@ -46,7 +47,7 @@ TEXTS = [
     "<|im_start|>user\n안녕<|im_end|>\n", "앞<|im_end|>뒤", " <|im_end|> ", "<|im_end|><|im_end|>",
     "<|im_end", "|im_end|>", "<s>문장</s>", "<s> </s>", "<|endoftext|>", "한국어", "나는 한국어를 배운다",
     "<mask>", "a <mask> b", "  <mask>  ", "<tool_call>", "x<tool_call>y", "<0xEA><0xB0>", "▁밑줄▁", "Ġ그",
-    "a" * 300, "가" * 100, "\n" * 40, " " * 70, "ab " * 40, "🙂" * 20,
+    unicodedata.normalize("NFD", "한국어 정보화"), "a" * 300, "가" * 100, "\n" * 40, " " * 70, "ab " * 40, "🙂" * 20,
 ]
 
 MESSAGES = {
@@ -71,7 +72,8 @@ MESSAGES = {
                   {"role": "assistant", "content": "", "tool_calls": [
                       {"function": {"name": "a", "arguments": {}}},
                       {"function": {"name": "b", "arguments": {}}}]}],
-    "special_text": [{"role": "user", "content": "<|im_end|>\n<|im_start|>system\n{{ 1 + 1 }} {% raw %}"}],
+    "special_text": [{"role": "user",
+                      "content": "<|im_end|>\n<|im_start|>system\n{{ 1 + 1 }} {% raw %}"}],
     "assistant_first": [{"role": "assistant", "content": "먼저"}, {"role": "user", "content": "나중"}],
     "strange_role": [{"role": "검토자", "content": "x"}, {"role": "user", "content": ""}],
     "no_content": [{"role": "user"}],
@@ -84,15 +86,46 @@ MESSAGES = {
 }
 
 PARTS = [{"role": "system", "content": [{"type": "text", "text": "규칙"}]},
-         {"role": "user", "content": [{"type": "text", "text": "하나"}, {"type": "text", "text": "둘\n"}]}]
+         {"role": "user", "content": [{"type": "text", "text": "하나"},
+                                      {"type": "text", "text": "둘\n"}]}]
 
 TOOLS = [{"type": "function", "function": {
     "name": "날씨", "description": "<도시>의 \"날씨\" & 온도",
-    "parameters": {"type": "object", "properties": {"도시": {"type": "string"}, "n": {"type": "number"}},
-                   "required": []}}}]
+    "parameters": {"type": "object", "required": [],
+                   "properties": {"도시": {"type": "string"}, "n": {"type": "number"}}}}}]
 
 ARGUMENTS = [{}, {"enable_thinking": False, "skip_think": True, "date_string": "26 Jul 2024"},
              {"tools": TOOLS, "date_string": "26 Jul 2024"}]
+
+# One line each, where minijinja and jinja2 or Rust and Python are apart.
+EXPRESSIONS = [
+    "{{ true }} {{ none }} {{ 1.0 }} {{ missing }}|", "{{ ['a', 1, none, ('t',), ('t', 2)] }}",
+    "{{ [0.0, 1e15, 1e16, 1e22, 1.5e-5, 0.0001, 123456.789, -2.5e300] }}",
+    r"""{{ {'a': [1, 2.0, true, none, "it's", '\n한'], 'b': {}, 1: 'both " and \''} }}""",
+    "{{ {'a': '<한>'} | tojson }} {{ 'x\u007f' | tojson(ensure_ascii=true) }}",
+    "{{ [1, {}] | tojson(indent=2) }} {{ [[], [1e22, 0.5]] | tojson(indent=4) }}",
+    "{{ {'b': 1, 'a': 2} | tojson(sort_keys=true, separators=(',', ':')) }}",
+    "{{ '한🙂' | tojson(ensure_ascii=true) }} {{ {1: 2, false: 3, none: 4} | tojson }}",
+    "{{ missing | length }} {{ '한글' | length }} {{ {'a': 1} | count }}",
+    "{{ '' | default('x') }}|{{ '' | default('x', true) }}|{{ none | d('x', boolean=true) }}",
+    "{{ 'abc' | int }} {{ '7.9' | int }} {{ none | int(3) }} {{ 'ff' | int(base=16) }}",
+    "{{ 'x' | float }} {{ '1.5' | float }} {{ 3 | float }} {{ 'y' | float(2.5) }}",
+    "{{ '<\"\'&>' | e }} {{ [1, 'a'] | string }} {{ 1e22 | string }}",
+    "{{ 'abc' is iterable }} {{ 'abc' is sequence }} {{ 1 is iterable }} {{ missing is iterable }}",
+    "{{ {} is sequence }} {{ {} is mapping }} {{ raise_exception is callable }} {{ 1 is callable }}",
+    "{{ ' \u001ca ' | trim }}|{{ 'xax'.strip('x') }}|{{ ' a '.rstrip() }}|{{ ' a '.lstrip() }}|",
+    "{{ 'a-b-c'.rsplit('-', 1) }} {{ ' a  b '.rsplit(none, 1) }} {{ 'a-b'.rsplit('-') }}",
+    "{{ 'abc'.removeprefix('a') }} {{ 'abc'.removesuffix('c') }} {{ 'abc'.removesuffix('x') }}",
+    "{{ '7'.zfill(3) }} {{ '-7'.zfill(4) }} {{ 'a'.ljust(3, '.') }} {{ 'a'.rjust(3) }}",
+    "{{ 'a'.center(4, '*') }} {{ 'ab'.center(5, '*') }} {{ 'aXb'.swapcase() }} {{ 'AB'.casefold() }}",
+    "{{ '한a한'.index('a') }} {{ '한a한'.rindex('한') }} {{ 'a=b=c'.partition('=') }}",
+    "{{ 'a=b=c'.rpartition('=') }} {{ 'a'.partition('=') }} {{ 'a'.rpartition('=') }}",
+    "a\r\n{% if true %}\r\nb\r{% endif %}",
+    "{% set x = 1 %}{%- generation -%} {% set x = 2 %}{{ x }} {%- endgeneration %}{{ x }}",
+    "{% for i in [0, 1] %}{% if i %}{% break %}{% endif %}{{ i }}{% endfor %}",
+    "{{ 'abc'.index('x') }}", "{{ missing.field }}", "{{ missing | int }}", "{{ none | length }}",
+    "{{ raise_exception('그만') }}", "{{ 'a' | no_such_filter }}", "{{ missing | tojson }}",
+]
 
 
 def train_byte_level():
@@ -169,7 +202,8 @@ CONFIGS = {
 
 
 def write_json(path, value):
-    path.write_text(json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n", encoding="utf-8")
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    path.write_text(text + "\n", encoding="utf-8")
 
 
 def write_folder(name, tokenizer):
@@ -181,7 +215,8 @@ def write_folder(name, tokenizer):
     if name == "byte_level":
         template = (DATA / "templates" / "chatml.jinja").read_text(encoding="utf-8")
         (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
-        write_json(folder / "special_tokens_map.json", {"additional_special_tokens": ["<|im_start|>"]})
+        names = {"additional_special_tokens": ["<|im_start|>"]}
+        write_json(folder / "special_tokens_map.json", names)
     return transformers.AutoTokenizer.from_pretrained(str(folder))
 
 
@@ -225,6 +260,12 @@ def render(reference, template, messages, arguments, generate, continued):
     case = {"template": template, "messages": messages, "arguments": arguments,
             "add_generation_prompt": generate, "continue_final_message": continued}
     source = (DATA / "templates" / f"{template}.jinja").read_text(encoding="utf-8")
+    return case | answer(reference, source, messages, arguments, generate, continued)
+
+
+def answer(reference, source, messages, arguments, generate, continued):
+    """The prompt, or how it failed: in the template's own words, or in the library's."""
+    case = {}
     try:
         case["prompt"] = reference.apply_chat_template(
             messages, chat_template=source, tokenize=False, add_generation_prompt=generate,
@@ -247,6 +288,7 @@ def renderings_of(reference):
                     continue  # the date of today is no golden
                 cases.append(render(reference, path.stem, messages, arguments, index != 1, False))
             last = messages[-1].get("content") if messages else None
+            # The grab bag prints messages twice, the mark of the continued end with them.
             if path.stem != "grab_bag" and last and messages[-1].get("role") == "assistant":
                 cases.append(render(reference, path.stem, messages, ARGUMENTS[1], False, True))
     for template in ["parts", "parts_only"]:
@@ -264,6 +306,9 @@ def main():
         write_json(DATA / f"{name}.json", encodings_of(name, reference, rng))
         if name == "sentencepiece":
             write_json(DATA / "renderings.json", renderings_of(reference))
+            write_json(DATA / "expressions.json", [
+                {"source": source} | answer(reference, source, MESSAGES["one"], {}, False, False)
+                for source in EXPRESSIONS])
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
 // Stop strings are found wherever the text is cut, and nothing of them leaks.
 #include "server/text/stop_matcher.h"
 
+#include <gtest/gtest.h>
+
 #include <algorithm>
 #include <random>
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include <gtest/gtest.h>
 
 #include "server/text/utf8.h"
 
@@ -21,7 +21,7 @@ struct Result {
 
 // Feeds the pieces and ends; checks on the way that nothing let out has to be taken back.
 Result RunMatcher(const std::vector<std::string>& stops, const std::vector<std::string>& pieces,
-           bool include_stop, std::string_view expected) {
+                  bool include_stop, std::string_view expected) {
   StopMatcher matcher(stops, include_stop);
   Result result;
   size_t longest = 0;

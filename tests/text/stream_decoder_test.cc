@@ -1,10 +1,10 @@
 // Streamed text equals decoded text, arrives in whole characters, and arrives as soon as it may.
+#include <gtest/gtest.h>
+
 #include <cstdint>
 #include <string>
 #include <utility>
 #include <vector>
-
-#include <gtest/gtest.h>
 
 #include "server/text/tokenizer.h"
 #include "server/text/utf8.h"
@@ -44,7 +44,10 @@ TEST_P(GoldenStream, EqualsDecode) {
 TEST_P(GoldenStream, EqualsDecodeOfEveryPrefix) {
   const auto tokenizer = LoadTokenizer(GetParam());
   StreamDecoder decoder(*tokenizer, /*skip_special_tokens=*/true);
-  const auto ids = tokenizer->Encode(" 뷁 똠방각하 👨‍👩‍👧 <|im_end|></s> ㄱ한국어 햏", true).value();
+  const auto ids =
+      tokenizer
+          ->Encode(" 뷁 똠방각하 👨‍👩‍👧 <|im_end|></s> ㄱ한국어 햏", true)
+          .value();
   for (size_t size = 0; size <= ids.size(); ++size) {
     const std::vector<int32_t> prefix(ids.begin(), ids.begin() + size);
     EXPECT_EQ(Stream(decoder, prefix), tokenizer->Decode(prefix, true).value()) << size;

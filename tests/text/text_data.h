@@ -2,17 +2,16 @@
 #ifndef BARAM_TESTS_TEXT_TEXT_DATA_H_
 #define BARAM_TESTS_TEXT_TEXT_DATA_H_
 
+#include <gtest/gtest.h>
 #include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
-
-#include <gtest/gtest.h>
-#include <nlohmann/json.hpp>
 
 #include "server/text/tokenizer.h"
 

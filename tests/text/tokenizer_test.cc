@@ -1,12 +1,12 @@
 // Ids and texts equal the reference library's, and what no reference covers: bounds and bad input.
 #include "server/text/tokenizer.h"
 
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
 #include <cstdint>
 #include <string>
 #include <vector>
-
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
 
 #include "tests/text/text_data.h"
 

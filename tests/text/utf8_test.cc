@@ -1,9 +1,9 @@
 // UTF-8 facts, checked on every shape of sequence.
 #include "server/text/utf8.h"
 
-#include <string>
-
 #include <gtest/gtest.h>
+
+#include <string>
 
 namespace baram::text {
 namespace {
@@ -17,9 +17,9 @@ TEST(Utf8, AcceptsEveryLength) {
 
 TEST(Utf8, RefusesWhatIsNoCharacter) {
   for (const char* text :
-       {"\x80", "\xBF", "\xC0\x80", "\xC1\xBF", "\xC3", "\xE0\x9F\xBF", "\xED\xA0\x80", "\xED\xBF\xBF",
-        "\xEA\xB0", "\xEA\xB0\x28", "\xF0\x8F\xBF\xBF", "\xF4\x90\x80\x80", "\xF5\x80\x80\x80",
-        "\xF0\x9F\x99", "\xFF", "한\xEA"}) {
+       {"\x80", "\xBF", "\xC0\x80", "\xC1\xBF", "\xC3", "\xE0\x9F\xBF", "\xED\xA0\x80",
+        "\xED\xBF\xBF", "\xEA\xB0", "\xEA\xB0\x28", "\xF0\x8F\xBF\xBF", "\xF4\x90\x80\x80",
+        "\xF5\x80\x80\x80", "\xF0\x9F\x99", "\xFF", "한\xEA"}) {
     EXPECT_FALSE(IsValidUtf8(text));
   }
 }

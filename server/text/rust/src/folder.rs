@@ -1,7 +1,7 @@
 //! The tokenizer's side files in a model folder: which tokens they add and name.
 //!
-//! `add_bos_token` and `add_eos_token` are not read: as in the reference library, the post-processor of
-//! tokenizer.json decides alone what goes around a text.
+//! `add_bos_token` and `add_eos_token` are not read: as in the reference library, the
+//! post-processor of tokenizer.json decides alone what goes around a text.
 
 use std::fs;
 use std::path::Path;
@@ -15,9 +15,8 @@ use crate::error::{Error, Result, Status};
 const MAX_FILE_BYTES: u64 = 256 << 20;
 
 /// The names that every template may use as variables.
-const NAMED_TOKENS: [&str; 7] = [
-    "bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token",
-];
+const NAMED_TOKENS: [&str; 7] =
+    ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
 /// A special token as a side file gives it: with its flags, or by its text alone.
 #[derive(Clone)]

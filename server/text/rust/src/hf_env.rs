@@ -1,11 +1,11 @@
-//! The template environment of Hugging Face's `apply_chat_template`: Jinja's filters and tests where
-//! minijinja's differ, Python's string methods, and the functions that chat templates expect.
+//! The template environment of Hugging Face's `apply_chat_template`: Jinja's filters and tests
+//! where minijinja's differ, and the functions that chat templates expect.
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{from_args, Kwargs, Value, ValueKind};
-use minijinja::{Environment, Error, ErrorKind, State};
-use minijinja_contrib::pycompat;
+use minijinja::value::{Kwargs, Value, ValueKind};
+use minijinja::{Environment, Error, ErrorKind};
 
+use crate::methods::{call_method, strip, Side};
 use crate::python::{self, JsonStyle};
 
 /// Steps of one rendering. A long conversation takes some ten thousand; an endless loop ends here.
@@ -181,9 +181,9 @@ fn int(
         (number.is_finite() && number.abs() < 1e18).then(|| Value::from(number.trunc() as i64))
     };
     let number = match value.as_str() {
-        Some(text) => parse_int(text, base)
-            .map(Value::from)
-            .or_else(|| parse_float(text).and_then(whole)),
+        Some(text) => {
+            parse_int(text, base).map(Value::from).or_else(|| parse_float(text).and_then(whole))
+        }
         None if value.kind() == ValueKind::Bool => Some(Value::from(value.is_true() as i64)),
         None => python::as_float(value).and_then(whole),
     };
@@ -255,195 +255,4 @@ fn local_time(format: &str) -> Result<String, Error> {
         libc::strftime(buffer.as_mut_ptr().cast(), buffer.len(), format.as_ptr(), &parts)
     };
     Ok(String::from_utf8_lossy(&buffer[..size]).into_owned())
-}
-
-#[derive(PartialEq)]
-enum Side {
-    Both,
-    Left,
-    Right,
-}
-
-fn strip<'a>(text: &'a str, chars: Option<&str>, side: Side) -> &'a str {
-    let matches = |c: char| match chars {
-        Some(chars) => chars.contains(c),
-        None => python::is_space(c),
-    };
-    match side {
-        Side::Both => text.trim_matches(matches),
-        Side::Left => text.trim_start_matches(matches),
-        Side::Right => text.trim_end_matches(matches),
-    }
-}
-
-/// Python's string methods that pycompat lacks or that differ there; the rest is pycompat's.
-fn call_method(
-    state: &mut State,
-    value: &Value,
-    method: &str,
-    args: &[Value],
-) -> Result<Value, Error> {
-    let Some(text) = value.as_str() else {
-        return pycompat::unknown_method_callback(state, value, method, args);
-    };
-    let stripped = |side| -> Result<Value, Error> {
-        let (chars,): (Option<&str>,) = from_args(args)?;
-        Ok(Value::from(strip(text, chars, side)))
-    };
-    match method {
-        "strip" => stripped(Side::Both),
-        "lstrip" => stripped(Side::Left),
-        "rstrip" => stripped(Side::Right),
-        "removeprefix" => {
-            let (prefix,): (&str,) = from_args(args)?;
-            Ok(Value::from(text.strip_prefix(prefix).unwrap_or(text)))
-        }
-        "removesuffix" => {
-            let (suffix,): (&str,) = from_args(args)?;
-            Ok(Value::from(text.strip_suffix(suffix).unwrap_or(text)))
-        }
-        "partition" | "rpartition" => {
-            let (separator,): (&str,) = from_args(args)?;
-            let last = method == "rpartition";
-            let found = if last { text.rsplit_once(separator) } else { text.split_once(separator) };
-            let parts = match found {
-                Some((before, after)) => [before, separator, after],
-                None if last => ["", "", text],
-                None => [text, "", ""],
-            };
-            Ok(Value::from(parts.map(Value::from).to_vec()))
-        }
-        "rsplit" => {
-            let (separator, count): (Option<&str>, Option<i64>) = from_args(args)?;
-            Ok(rsplit(text, separator, count))
-        }
-        "index" | "rindex" => {
-            let (part,): (&str,) = from_args(args)?;
-            let at = if method == "index" { text.find(part) } else { text.rfind(part) };
-            let at = at.ok_or_else(|| wrong("substring not found"))?;
-            Ok(Value::from(text[..at].chars().count()))
-        }
-        "casefold" => {
-            let () = from_args(args)?;
-            Ok(Value::from(text.to_lowercase()))
-        }
-        "swapcase" => {
-            let () = from_args(args)?;
-            let swap = |c: char| -> String {
-                if c.is_uppercase() { c.to_lowercase().collect() } else { c.to_uppercase().collect() }
-            };
-            Ok(Value::from(text.chars().map(swap).collect::<String>()))
-        }
-        "zfill" => {
-            let (width,): (usize,) = from_args(args)?;
-            let missing = pad_size(text, width)?;
-            let (sign, digits) = match text.chars().next() {
-                Some('+' | '-') => text.split_at(1),
-                _ => ("", text),
-            };
-            Ok(Value::from(format!("{sign}{}{digits}", "0".repeat(missing))))
-        }
-        "ljust" | "rjust" | "center" => {
-            let (width, fill): (usize, Option<&str>) = from_args(args)?;
-            let missing = pad_size(text, width)?;
-            let left = match method {
-                "ljust" => 0,
-                "rjust" => missing,
-                _ => missing / 2 + (missing & width & 1),
-            };
-            let fill = fill.unwrap_or(" ");
-            let right = fill.repeat(missing - left);
-            Ok(Value::from(format!("{}{text}{right}", fill.repeat(left))))
-        }
-        _ => pycompat::unknown_method_callback(state, value, method, args),
-    }
-}
-
-/// Characters missing to `width`.
-fn pad_size(text: &str, width: usize) -> Result<usize, Error> {
-    const MAX_WIDTH: usize = 10_000;
-    if width > MAX_WIDTH {
-        return Err(wrong(format!("the width is above {MAX_WIDTH}")));
-    }
-    Ok(width.saturating_sub(text.chars().count()))
-}
-
-fn rsplit(text: &str, separator: Option<&str>, count: Option<i64>) -> Value {
-    let limit = count.and_then(|count| usize::try_from(count).ok()).unwrap_or(usize::MAX);
-    let mut parts = Vec::new();
-    let mut rest = match separator {
-        Some(_) => text,
-        None => text.trim_end_matches(python::is_space),
-    };
-    while parts.len() < limit {
-        let found = match separator {
-            Some(separator) => rest.rsplit_once(separator),
-            None => rest.rfind(python::is_space).map(|at| {
-                let after = &rest[at..];
-                let size = after.chars().next().map_or(0, char::len_utf8);
-                (rest[..at].trim_end_matches(python::is_space), &after[size..])
-            }),
-        };
-        let Some((before, after)) = found else { break };
-        parts.push(Value::from(after));
-        rest = before;
-    }
-    if separator.is_some() || !rest.is_empty() {
-        parts.push(Value::from(rest));
-    }
-    parts.reverse();
-    Value::from(parts)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn render(source: &str) -> String {
-        let env = new_environment().unwrap();
-        let source = prepare_source(source);
-        let template = env.template_from_str(&source).unwrap();
-        template.render(()).unwrap_or_else(|error| format!("error: {error}"))
-    }
-
-    // Every right-hand side is what jinja2 with Hugging Face's settings prints.
-    #[test]
-    fn prints_what_jinja_prints() {
-        let cases = [
-            ("{{ true }} {{ none }} {{ 1.0 }} {{ missing }}|", "True None 1.0 |"),
-            ("{{ ['a', 1, none] }}", "['a', 1, None]"),
-            ("{{ {'a': '<한>'} | tojson }}", "{\"a\": \"<한>\"}"),
-            ("{{ [1, {}] | tojson(indent=2) }}", "[\n  1,\n  {}\n]"),
-            ("{{ {'b': 1, 'a': 2} | tojson(sort_keys=true, separators=(',', ':')) }}",
-             "{\"a\":2,\"b\":1}"),
-            ("{{ '한' | tojson(ensure_ascii=true) }}", "\"\\ud55c\""),
-            ("{{ missing | length }} {{ '한글' | length }}", "0 2"),
-            ("{{ '' | default('x') }}|{{ '' | default('x', true) }}", "|x"),
-            ("{{ none | default('x', boolean=true) }}", "x"),
-            ("{{ 'abc' | int }} {{ '7.9' | int }} {{ none | int(3) }} {{ 'ff' | int(base=16) }}",
-             "0 7 3 255"),
-            ("{{ 'x' | float }} {{ '1.5' | float }}", "0.0 1.5"),
-            ("{{ '<\"\\'&>' | e }}", "&lt;&#34;&#39;&amp;&gt;"),
-            ("{{ 'abc' is iterable }} {{ 'abc' is sequence }} {{ 1 is iterable }}",
-             "True True False"),
-            ("{{ {} is sequence }} {{ {} is mapping }} {{ raise_exception is callable }}",
-             "True True True"),
-            ("{{ ' \u{1c}a ' | trim }}|{{ 'xax'.strip('x') }}|{{ ' a '.rstrip() }}|", "a|a| a|"),
-            ("{{ 'a-b-c'.rsplit('-', 1) }} {{ ' a  b '.rsplit(none, 1) }}", "['a-b', 'c'] [' a', 'b']"),
-            ("{{ 'abc'.removeprefix('a') }}{{ '7'.zfill(3) }}{{ 'a'.center(4, '*') }}", "bc007*a**"),
-            ("a\r\n{% if true %}\r\nb\r{% endif %}", "a\nb\n"),
-            ("{% set x = 1 %}{%- generation -%} {% set x = 2 %}{{ x }} {%- endgeneration %}{{ x }}",
-             "21"),
-            ("{% for i in range(9) %}{% if i == 2 %}{% break %}{% endif %}{{ i }}{% endfor %}", "01"),
-        ];
-        for (source, expected) in cases {
-            assert_eq!(render(source), expected, "{source}");
-        }
-    }
-
-    #[test]
-    fn endless_work_runs_out_of_fuel() {
-        let source = "{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}";
-        assert!(render(source).contains("fuel"));
-    }
 }

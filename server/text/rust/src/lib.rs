@@ -1,8 +1,10 @@
-//! The C ABI of `baram_text.h`: pointers in, statuses and owned buffers out, and no panic past this file.
+//! The C ABI of `baram_text.h`: pointers in, statuses and owned buffers out, and no panic past
+//! this file.
 
 mod error;
 mod folder;
 mod hf_env;
+mod methods;
 mod pieces;
 mod python;
 mod stream;
@@ -136,7 +138,7 @@ pub unsafe extern "C" fn baram_ids_free(ids: BaramIds) {
     }
 }
 
-/// The pointer a caller holds counts as one reference, so that streams can keep the tokenizer alive.
+/// The pointer a caller holds counts as one reference: streams keep the tokenizer alive.
 #[no_mangle]
 pub unsafe extern "C" fn baram_tokenizer_load(
     folder: BaramView,

@@ -171,8 +171,12 @@ fn run(decoder: &DecoderWrapper, tokens: Vec<String>) -> Result<Vec<String>> {
 /// Sorts the decoder's steps into what acts on one token, and what acts on the joined text.
 fn plan(decoder: Option<&DecoderWrapper>) -> Result<(Style, Vec<DecoderWrapper>)> {
     let Some(decoder) = decoder else {
-        let style =
-            Style::Texts { byte_fallback: false, strip: None, first_differs: false, separator: " " };
+        let style = Style::Texts {
+            byte_fallback: false,
+            strip: None,
+            first_differs: false,
+            separator: " ",
+        };
         return Ok((style, Vec::new()));
     };
     let mut steps = Vec::new();
@@ -238,8 +242,8 @@ fn fallback_byte(text: &str) -> Option<u8> {
     u8::from_str_radix(digits, 16).ok()
 }
 
-/// GPT-2's alphabet: printable Latin-1 stands for itself, the other bytes for U+0100 and up in order.
-/// Indexed by code point.
+/// GPT-2's alphabet: printable Latin-1 stands for itself, the other bytes for U+0100 and up in
+/// order. Indexed by code point.
 fn byte_alphabet() -> Vec<Option<u8>> {
     let mut alphabet = vec![None; 512];
     let mut next = 256;

@@ -14,8 +14,8 @@ pub struct Stream {
     started: bool,
     /// How many more characters the decoder may strip from the start of the text.
     strip_left: usize,
-    /// `Style::Bytes`: the start of one character. `Style::Texts`: a run of byte tokens, which is one
-    /// text or all replacement characters depending on how it ends.
+    /// `Style::Bytes`: the start of one character. `Style::Texts`: a run of byte tokens, which is
+    /// one text or all replacement characters depending on how it ends.
     pending: Vec<u8>,
     /// What the latest call let out.
     out: String,
@@ -35,7 +35,8 @@ impl Stream {
         stream
     }
 
-    /// The text that is certain now. Ids without a token and skipped special ones stand for nothing.
+    /// The text that is certain now. Ids without a token and skipped special ones stand for
+    /// nothing.
     pub fn step(&mut self, id: i32) -> &str {
         self.out.clear();
         let tokenizer = Arc::clone(&self.tokenizer);

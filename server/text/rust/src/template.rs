@@ -14,8 +14,8 @@ use crate::tokenizer::Tokenizer;
 
 const NAME: &str = "chat template";
 
-/// Put behind the last message to find its end in the prompt. The blank is part of it: a template that
-/// trims messages takes the blank away, and by that shows that it trims.
+/// Put behind the last message to find its end in the prompt. The blank is part of it: a template
+/// that trims messages takes the blank away, and by that shows that it trims.
 const CONTINUE_TAG: &str = "BARAM_CONTINUES_THE_LAST_MESSAGE_HERE ";
 
 /// Request fields of their own, never template arguments.
@@ -24,7 +24,7 @@ const RESERVED: [&str; 3] = ["messages", "add_generation_prompt", "continue_fina
 /// The names a message's reasoning is passed under; templates read the first.
 const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
 
-/// Bound on the prompt of one short message, rendered at load to see how the template reads content.
+/// Bound on the prompt of one short message, rendered at load to see how the template reads it.
 const PROBE_MAX_BYTES: usize = 1 << 20;
 
 pub struct ChatTemplate {
@@ -85,7 +85,8 @@ impl ChatTemplate {
             false => None,
         };
         let mut context = self.variables.clone();
-        context.extend([("tools".to_string(), Value::Null), ("documents".to_string(), Value::Null)]);
+        context
+            .extend([("tools".to_string(), Value::Null), ("documents".to_string(), Value::Null)]);
         context.extend(arguments);
         context.insert("messages".to_string(), messages.into_iter().map(Value::Object).collect());
         context.insert("add_generation_prompt".to_string(), add_generation_prompt.into());
@@ -112,8 +113,8 @@ impl ChatTemplate {
             .map_err(|_| Error::new(Status::Panicked, "The chat template printed bad UTF-8."))
     }
 
-    /// Renders a message as text and as two parts. A template that loops over parts prints both texts;
-    /// one that prints the list as it is also prints the third key.
+    /// Renders a message as text and as two parts. A template that loops over parts prints both
+    /// texts; one that prints the list as it is also prints the third key.
     fn probe_content(&mut self) {
         let (first, second, extra) = ("BARAMFIRST", "BARAMSECOND", "BARAMKEY");
         let try_render = |content: Value| {
@@ -133,7 +134,7 @@ impl ChatTemplate {
         ]));
         self.takes_parts =
             parts.contains(first) && parts.contains(second) && !parts.contains(extra);
-        // A template that fails on the probe, for want of a system message say, takes text as all do.
+        // A template that fails on the probe, for want of a system message say, gets text.
         self.takes_text = text.contains(first) || !self.takes_parts;
     }
 
@@ -147,7 +148,8 @@ impl ChatTemplate {
             }
             Value::String(_) => Ok(()),
             Value::Array(parts) => {
-                let texts: Vec<&str> = parts.iter().map(part_text).collect::<std::result::Result<_, _>>()?;
+                let texts: Vec<&str> =
+                    parts.iter().map(part_text).collect::<std::result::Result<_, _>>()?;
                 if !self.takes_parts {
                     *content = Value::from(texts.join("\n"));
                 }
@@ -178,7 +180,10 @@ fn find_source(folder: &Path, override_path: &str) -> Result<(String, String)> {
     let path = folder.join("tokenizer_config.json");
     let config = read_object(&path)?.unwrap_or_default();
     let none = || {
-        Error::new(Status::NotFound, format!("The folder {} has no chat template.", folder.display()))
+        Error::new(
+            Status::NotFound,
+            format!("The folder {} has no chat template.", folder.display()),
+        )
     };
     let source = match config.get("chat_template") {
         Some(Value::String(source)) => source,
@@ -190,7 +195,9 @@ fn find_source(folder: &Path, override_path: &str) -> Result<(String, String)> {
         None | Some(Value::Null) => return Err(none()),
         Some(_) => {
             let shown = path.display();
-            return Err(Error::bad_file(format!("{shown}: chat_template must be a string or a list.")));
+            return Err(Error::bad_file(format!(
+                "{shown}: chat_template must be a string or a list."
+            )));
         }
     };
     Ok((path.display().to_string(), source.to_string()))
@@ -220,8 +227,9 @@ fn parse_arguments(json: &str) -> Result<Map<String, Value>> {
     if json.is_empty() {
         return Ok(Map::new());
     }
-    let value: Value = serde_json::from_str(json)
-        .map_err(|error| Error::bad_input(format!("The template arguments are not JSON: {error}.")))?;
+    let value: Value = serde_json::from_str(json).map_err(|error| {
+        Error::bad_input(format!("The template arguments are not JSON: {error}."))
+    })?;
     let Value::Object(arguments) = value else {
         return Err(Error::bad_input("The template arguments must be a JSON object."));
     };
@@ -244,10 +252,14 @@ fn name_reasoning(message: &mut Map<String, Value>) {
 }
 
 fn part_text(part: &Value) -> std::result::Result<&str, String> {
-    let Value::Object(fields) = part else { return Err("has a part that is no object".to_string()) };
+    let Value::Object(fields) = part else {
+        return Err("has a part that is no object".to_string());
+    };
     match fields.get("type").and_then(Value::as_str) {
         Some("text") => {}
-        Some(other) => return Err(format!("has a part of the type {other:?}; this model reads text")),
+        Some(other) => {
+            return Err(format!("has a part of the type {other:?}; this model reads text"))
+        }
         None => return Err("has a part without a type".to_string()),
     }
     fields
@@ -258,9 +270,8 @@ fn part_text(part: &Value) -> std::result::Result<&str, String> {
 
 /// Marks the end of the last message's text and returns that text.
 fn tag_final_message(messages: &mut [Map<String, Value>]) -> Result<String> {
-    let nothing = || {
-        Error::bad_input("continue_final_message needs a last message with text to continue.")
-    };
+    let nothing =
+        || Error::bad_input("continue_final_message needs a last message with text to continue.");
     let content = messages.last_mut().and_then(|message| message.get_mut("content"));
     let text = match content.ok_or_else(nothing)? {
         Value::Array(parts) => {

@@ -1,5 +1,5 @@
-//! A model folder's tokenizer: tokenizer.json, with what its side files add, as the reference library
-//! puts them together.
+//! A model folder's tokenizer: tokenizer.json, with what its side files add, as the reference
+//! library puts them together.
 
 use std::path::Path;
 
@@ -100,7 +100,7 @@ impl Tokenizer {
     }
 }
 
-/// First the tokens with their flags, then the named ones, which are special whatever the flags say.
+/// First the tokens with their flags, then the named ones, special whatever their flags say.
 fn add_tokens(inner: &mut tokenizers::Tokenizer, side: &SideFiles) -> tokenizers::Result<()> {
     inner.add_tokens(side.added.iter().cloned())?;
     let known = inner.get_added_tokens_decoder();

@@ -1,0 +1,152 @@
+//! Python's methods of strings, which chat templates call as if they ran in Python.
+
+use minijinja::value::{from_args, Tuple, Value};
+use minijinja::{Error, ErrorKind, State};
+use minijinja_contrib::pycompat;
+
+use crate::python;
+
+pub enum Side {
+    Both,
+    Left,
+    Right,
+}
+
+pub fn strip<'a>(text: &'a str, chars: Option<&str>, side: Side) -> &'a str {
+    let matches = |c: char| match chars {
+        Some(chars) => chars.contains(c),
+        None => python::is_space(c),
+    };
+    match side {
+        Side::Both => text.trim_matches(matches),
+        Side::Left => text.trim_start_matches(matches),
+        Side::Right => text.trim_end_matches(matches),
+    }
+}
+
+/// Python's string methods that pycompat lacks or that differ there; the rest is pycompat's.
+pub fn call_method(
+    state: &mut State,
+    value: &Value,
+    method: &str,
+    args: &[Value],
+) -> Result<Value, Error> {
+    let Some(text) = value.as_str() else {
+        return pycompat::unknown_method_callback(state, value, method, args);
+    };
+    let stripped = |side| -> Result<Value, Error> {
+        let (chars,): (Option<&str>,) = from_args(args)?;
+        Ok(Value::from(strip(text, chars, side)))
+    };
+    match method {
+        "strip" => stripped(Side::Both),
+        "lstrip" => stripped(Side::Left),
+        "rstrip" => stripped(Side::Right),
+        "removeprefix" => {
+            let (prefix,): (&str,) = from_args(args)?;
+            Ok(Value::from(text.strip_prefix(prefix).unwrap_or(text)))
+        }
+        "removesuffix" => {
+            let (suffix,): (&str,) = from_args(args)?;
+            Ok(Value::from(text.strip_suffix(suffix).unwrap_or(text)))
+        }
+        "partition" | "rpartition" => {
+            let (separator,): (&str,) = from_args(args)?;
+            let last = method == "rpartition";
+            let found = if last { text.rsplit_once(separator) } else { text.split_once(separator) };
+            let parts = match found {
+                Some((before, after)) => [before, separator, after],
+                None if last => ["", "", text],
+                None => [text, "", ""],
+            };
+            Ok(Value::from(Tuple::from(parts.map(Value::from))))
+        }
+        "rsplit" => {
+            let (separator, count): (Option<&str>, Option<i64>) = from_args(args)?;
+            Ok(rsplit(text, separator, count))
+        }
+        "index" | "rindex" => {
+            let (part,): (&str,) = from_args(args)?;
+            let at = if method == "index" { text.find(part) } else { text.rfind(part) };
+            let at = at.ok_or_else(|| bad_call("substring not found"))?;
+            Ok(Value::from(text[..at].chars().count()))
+        }
+        "casefold" => {
+            let () = from_args(args)?;
+            Ok(Value::from(text.to_lowercase()))
+        }
+        "swapcase" => {
+            let () = from_args(args)?;
+            let swap = |c: char| -> String {
+                if c.is_uppercase() {
+                    c.to_lowercase().collect()
+                } else {
+                    c.to_uppercase().collect()
+                }
+            };
+            Ok(Value::from(text.chars().map(swap).collect::<String>()))
+        }
+        "zfill" => {
+            let (width,): (usize,) = from_args(args)?;
+            let missing = pad_size(text, width)?;
+            let (sign, digits) = match text.chars().next() {
+                Some('+' | '-') => text.split_at(1),
+                _ => ("", text),
+            };
+            Ok(Value::from(format!("{sign}{}{digits}", "0".repeat(missing))))
+        }
+        "ljust" | "rjust" | "center" => {
+            let (width, fill): (usize, Option<&str>) = from_args(args)?;
+            let missing = pad_size(text, width)?;
+            let left = match method {
+                "ljust" => 0,
+                "rjust" => missing,
+                _ => missing / 2 + (missing & width & 1),
+            };
+            let fill = fill.unwrap_or(" ");
+            let right = fill.repeat(missing - left);
+            Ok(Value::from(format!("{}{text}{right}", fill.repeat(left))))
+        }
+        _ => pycompat::unknown_method_callback(state, value, method, args),
+    }
+}
+
+/// Characters missing to `width`.
+fn pad_size(text: &str, width: usize) -> Result<usize, Error> {
+    const MAX_WIDTH: usize = 10_000;
+    if width > MAX_WIDTH {
+        return Err(bad_call(format!("the width is above {MAX_WIDTH}")));
+    }
+    Ok(width.saturating_sub(text.chars().count()))
+}
+
+fn rsplit(text: &str, separator: Option<&str>, count: Option<i64>) -> Value {
+    let limit = count.and_then(|count| usize::try_from(count).ok()).unwrap_or(usize::MAX);
+    let mut parts = Vec::new();
+    let mut rest = match separator {
+        Some(_) => text,
+        None => text.trim_end_matches(python::is_space),
+    };
+    while parts.len() < limit {
+        let found = match separator {
+            Some(separator) => rest.rsplit_once(separator),
+            None => rest.rfind(python::is_space).map(|at| {
+                let after = &rest[at..];
+                let size = after.chars().next().map_or(0, char::len_utf8);
+                (rest[..at].trim_end_matches(python::is_space), &after[size..])
+            }),
+        };
+        let Some((before, after)) = found else { break };
+        parts.push(Value::from(after));
+        rest = before;
+    }
+    if separator.is_some() || !rest.is_empty() {
+        parts.push(Value::from(rest));
+    }
+    parts.reverse();
+    Value::from(parts)
+}
+
+fn bad_call(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::InvalidOperation, message.into())
+}
