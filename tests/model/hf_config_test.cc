@@ -1,0 +1,432 @@
+// config.json in every spelling, and what is said of bad ones.
+#include "engine/model/hf_config.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "nlohmann/json.hpp"
+#include "tests/model/scratch_folder.h"
+
+namespace baram {
+namespace {
+
+using nlohmann::json;
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using testing::ScratchFolder;
+
+json LlamaConfig() {
+  return {{"architectures", {"LlamaForCausalLM"}},
+          {"hidden_size", 64},
+          {"vocab_size", 100},
+          {"intermediate_size", 96},
+          {"num_hidden_layers", 4},
+          {"num_attention_heads", 4},
+          {"num_key_value_heads", 2},
+          {"max_position_embeddings", 2048}};
+}
+
+json ConfigOf(const char* architecture, const json& changes = json::object()) {
+  json config = LlamaConfig();
+  config["architectures"] = {architecture};
+  config.update(changes);
+  return config;
+}
+
+absl::StatusOr<ModelSpec> Read(const std::string& text) {
+  const ScratchFolder folder;
+  folder.Write("config.json", text);
+  return ReadModelSpec(folder.path());
+}
+ModelSpec ReadGood(const json& config) {
+  absl::StatusOr<ModelSpec> spec = Read(config.dump());
+  EXPECT_TRUE(spec.ok()) << spec.status();
+  return spec.ok() ? *spec : ModelSpec();
+}
+ModelSpec ReadLlama(const json& changes) { return ReadGood(ConfigOf("LlamaForCausalLM", changes)); }
+
+std::vector<int32_t> Windows(const ModelSpec& spec) {
+  std::vector<int32_t> windows;
+  for (const LayerSpec& layer : spec.layers) windows.push_back(layer.window);
+  return windows;
+}
+std::vector<int32_t> Ropes(const ModelSpec& spec) {
+  std::vector<int32_t> ropes;
+  for (const LayerSpec& layer : spec.layers) ropes.push_back(layer.rope);
+  return ropes;
+}
+
+TEST(HfConfigTest, LlamaDefaultsAreTheReferences) {
+  const ModelSpec spec = ReadLlama(json::object());
+  EXPECT_EQ(spec.architecture, "LlamaForCausalLM");
+  EXPECT_EQ(spec.head, (HeadShape{4, 2, 16}));
+  EXPECT_EQ(spec.layers.size(), 4u);
+  EXPECT_EQ(spec.max_positions, 2048);
+  EXPECT_FLOAT_EQ(spec.norm_eps, 1e-6f);
+  EXPECT_FALSE(spec.tied_head);
+  EXPECT_FLOAT_EQ(spec.layers[0].attention_scale, 0.25f);
+  EXPECT_FALSE(spec.layers[0].qkv_bias || spec.layers[0].o_bias || spec.layers[0].mlp_bias);
+  ASSERT_EQ(spec.ropes.size(), 1u);
+  EXPECT_EQ(spec.ropes[0].theta, 10000);
+  EXPECT_EQ(spec.ropes[0].rotary_dim, 16);
+}
+
+TEST(HfConfigTest, BothSpellingsOfRopeAreOne) {
+  const json llama3 = {{"factor", 8.0},
+                       {"low_freq_factor", 1.0},
+                       {"high_freq_factor", 4.0},
+                       {"original_max_position_embeddings", 512}};
+  json hub = llama3, old = llama3, parameters = llama3;
+  hub["rope_type"] = "llama3";
+  old["type"] = "llama3";
+  parameters["rope_type"] = "llama3";
+  parameters["rope_theta"] = 500000.0;
+  const RopeSpec expected = ReadLlama({{"rope_theta", 500000.0}, {"rope_scaling", hub}}).ropes[0];
+  EXPECT_EQ(expected.scaling, RopeScaling::kLlama3);
+  EXPECT_EQ(expected.theta, 500000);
+  EXPECT_EQ(expected.original_max_positions, 512);
+  EXPECT_EQ(ReadLlama({{"rope_theta", 500000}, {"rope_scaling", old}}).ropes[0], expected);
+  EXPECT_EQ(ReadLlama({{"rope_parameters", parameters}}).ropes[0], expected);
+  // Without its own length, the model's.
+  hub.erase("original_max_position_embeddings");
+  EXPECT_EQ(ReadLlama({{"rope_scaling", hub}}).ropes[0].original_max_positions, 2048);
+}
+
+TEST(HfConfigTest, YarnOptions) {
+  const RopeSpec rope = ReadLlama({{"rope_scaling",
+                                    {{"rope_type", "yarn"},
+                                     {"original_max_position_embeddings", 512},
+                                     {"beta_fast", 16},
+                                     {"beta_slow", 2},
+                                     {"mscale", 0.5},
+                                     {"mscale_all_dim", 0.75},
+                                     {"truncate", false}}}})
+                            .ropes[0];
+  EXPECT_EQ(rope.scaling, RopeScaling::kYarn);
+  EXPECT_EQ(rope.factor, 4);  // 2048 over 512
+  EXPECT_EQ(rope.beta_fast, 16);
+  EXPECT_EQ(rope.beta_slow, 2);
+  EXPECT_EQ(rope.mscale, 0.5);
+  EXPECT_EQ(rope.mscale_all_dim, 0.75);
+  EXPECT_FALSE(rope.truncate);
+}
+
+TEST(HfConfigTest, PartialRotation) {
+  EXPECT_EQ(ReadLlama({{"partial_rotary_factor", 0.5}}).ropes[0].rotary_dim, 8);
+  EXPECT_EQ(ReadLlama({{"rope_parameters", {{"partial_rotary_factor", 0.25}}}}).ropes[0].rotary_dim,
+            4);
+}
+
+TEST(HfConfigTest, Mistral) {
+  const json window = {{"sliding_window", 128}};
+  EXPECT_THAT(Windows(ReadGood(ConfigOf("MistralForCausalLM", window))),
+              ElementsAre(128, 128, 128, 128));
+  EXPECT_THAT(Windows(ReadGood(ConfigOf("MistralForCausalLM", {{"sliding_window", nullptr}}))),
+              ElementsAre(0, 0, 0, 0));
+}
+
+TEST(HfConfigTest, Qwen2) {
+  json changes = {{"sliding_window", 128}, {"max_window_layers", 3}, {"use_sliding_window", true}};
+  ModelSpec spec = ReadGood(ConfigOf("Qwen2ForCausalLM", changes));
+  EXPECT_THAT(Windows(spec), ElementsAre(0, 0, 0, 128));
+  EXPECT_TRUE(spec.layers[0].qkv_bias);
+  EXPECT_FALSE(spec.layers[0].o_bias);
+  changes["use_sliding_window"] = false;
+  EXPECT_THAT(Windows(ReadGood(ConfigOf("Qwen2ForCausalLM", changes))), ElementsAre(0, 0, 0, 0));
+  changes["use_sliding_window"] = true;
+  changes["layer_types"] = {"sliding_attention", "full_attention", "full_attention",
+                            "full_attention"};
+  EXPECT_THAT(Windows(ReadGood(ConfigOf("Qwen2ForCausalLM", changes))), ElementsAre(128, 0, 0, 0));
+}
+
+TEST(HfConfigTest, Qwen3) {
+  const ModelSpec spec = ReadGood(ConfigOf("Qwen3ForCausalLM"));
+  EXPECT_EQ(spec.head.head_dim, 128);  // whatever the hidden size
+  EXPECT_EQ(spec.layers[0].qk_norm, NormKind::kPlain);
+  EXPECT_FALSE(spec.layers[0].qkv_bias);
+}
+
+TEST(HfConfigTest, Exaone3) {
+  json config = ConfigOf(
+      "ExaoneForCausalLM",
+      {{"num_layers", 3}, {"layer_norm_epsilon", 1e-4}, {"activation_function", "gelu_new"}});
+  config.erase("num_hidden_layers");
+  const ModelSpec spec = ReadGood(config);
+  EXPECT_EQ(spec.layers.size(), 3u);
+  EXPECT_FLOAT_EQ(spec.norm_eps, 1e-4f);
+  EXPECT_EQ(spec.layers[0].activation, Activation::kGeluTanh);
+  EXPECT_TRUE(spec.tied_head);
+  EXPECT_EQ(spec.names.gate, "transformer.h.{}.mlp.c_fc_0");
+}
+
+TEST(HfConfigTest, Exaone4WindowsAndRotations) {
+  const auto read = [](const json& changes) {
+    return ReadGood(ConfigOf("Exaone4ForCausalLM", changes));
+  };
+  // All global: rotation everywhere.
+  ModelSpec spec = read({{"sliding_window", nullptr}});
+  EXPECT_THAT(Windows(spec), ElementsAre(0, 0, 0, 0));
+  EXPECT_THAT(Ropes(spec), ElementsAre(0, 0, 0, 0));
+  EXPECT_EQ(spec.layers[0].pre_attention, NormKind::kNone);
+  EXPECT_EQ(spec.layers[0].post_attention, NormKind::kPlain);
+  // A period, letters, the default period, and a list that wins over them.
+  for (const json& pattern : {json(2), json("LG")}) {
+    spec = read({{"sliding_window", 64}, {"sliding_window_pattern", pattern}});
+    EXPECT_THAT(Windows(spec), ElementsAre(64, 0, 64, 0)) << pattern;
+    EXPECT_THAT(Ropes(spec), ElementsAre(0, -1, 0, -1)) << pattern;
+  }
+  EXPECT_THAT(Windows(read({{"sliding_window", 64}})), ElementsAre(64, 64, 64, 0));
+  // Letters force the last layer to be global.
+  EXPECT_THAT(Windows(read({{"sliding_window", 64}, {"sliding_window_pattern", "LLL"}})),
+              ElementsAre(64, 64, 64, 0));
+  const json types = {"full_attention", "sliding_attention", "full_attention", "sliding_attention"};
+  spec = read({{"sliding_window", 64}, {"sliding_window_pattern", 2}, {"layer_types", types}});
+  EXPECT_THAT(Windows(spec), ElementsAre(0, 64, 0, 64));
+  EXPECT_THAT(Ropes(spec), ElementsAre(-1, 0, -1, 0));
+}
+
+TEST(HfConfigTest, HyperClovaX) {
+  const json multipliers = {{"embedding_multiplier", 10},
+                            {"logits_scaling", 0.125},
+                            {"attention_multiplier", 0.0078125},
+                            {"residual_multiplier", 0.5},
+                            {"use_post_norm", true}};
+  ModelSpec spec = ReadGood(ConfigOf("HyperCLOVAXForCausalLM", multipliers));
+  EXPECT_EQ(spec.embedding_scale, 10);
+  EXPECT_EQ(spec.logit_scale, 0.125f);
+  EXPECT_EQ(spec.layers[0].attention_scale, 0.0078125f);
+  EXPECT_EQ(spec.layers[0].residual_scale, 0.5f);
+  EXPECT_EQ(spec.layers[0].pre_mlp, NormKind::kPlain);
+  EXPECT_EQ(spec.layers[0].post_mlp, NormKind::kPlain);
+  EXPECT_EQ(spec.names.post_mlp, "model.layers.{}.post_norm2");
+  spec = ReadGood(ConfigOf("HyperCLOVAXForCausalLM", {{"use_post_norm", false}}));
+  EXPECT_EQ(spec.layers[0].post_mlp, NormKind::kNone);
+  EXPECT_FLOAT_EQ(spec.layers[0].attention_scale, 0.25f);
+}
+
+TEST(HfConfigTest, Gemma3) {
+  const auto read = [](const json& changes) {
+    return ReadGood(ConfigOf("Gemma3ForCausalLM", changes));
+  };
+  ModelSpec spec = read({{"sliding_window", 64},
+                         {"sliding_window_pattern", 2},
+                         {"rope_theta", 2e6},
+                         {"rope_local_base_freq", 3e4},
+                         {"rope_scaling", {{"rope_type", "linear"}, {"factor", 8}}},
+                         {"query_pre_attn_scalar", 64}});
+  EXPECT_EQ(spec.head.head_dim, 256);
+  EXPECT_TRUE(spec.tied_head);
+  EXPECT_FLOAT_EQ(spec.embedding_scale, 8.0f);
+  EXPECT_EQ(spec.final_norm, NormKind::kZeroCentred);
+  EXPECT_THAT(Windows(spec), ElementsAre(64, 0, 64, 0));
+  EXPECT_THAT(Ropes(spec), ElementsAre(1, 0, 1, 0));
+  ASSERT_EQ(spec.ropes.size(), 2u);
+  EXPECT_EQ(spec.ropes[0].theta, 2e6);
+  EXPECT_EQ(spec.ropes[0].scaling, RopeScaling::kLinear);
+  EXPECT_EQ(spec.ropes[1].theta, 3e4);
+  EXPECT_EQ(spec.ropes[1].scaling, RopeScaling::kDefault);
+  EXPECT_FLOAT_EQ(spec.layers[0].attention_scale, 0.125f);
+  EXPECT_EQ(spec.layers[0].activation, Activation::kGeluTanh);
+
+  const std::vector<RopeSpec> hub_ropes = spec.ropes;
+  spec = read({{"sliding_window", 64},
+               {"rope_parameters",
+                {{"full_attention", {{"rope_type", "linear"}, {"factor", 8}, {"rope_theta", 2e6}}},
+                 {"sliding_attention", {{"rope_theta", 3e4}}}}}});
+  EXPECT_EQ(spec.ropes, hub_ropes);
+  spec = read(json::object());
+  EXPECT_EQ(spec.ropes[0].theta, 1e6);
+  EXPECT_EQ(spec.ropes[1].theta, 1e4);
+}
+
+TEST(HfConfigTest, CodeInTheFolderIsIgnored) {
+  EXPECT_EQ(ReadLlama({{"auto_map", {{"AutoModelForCausalLM", "evil.Model"}}},
+                       {"torch_dtype", "bfloat16"}})
+                .layers.size(),
+            4u);
+}
+
+struct BadConfig {
+  json changes;
+  absl::StatusCode code;
+  const char* complaint;
+};
+
+TEST(HfConfigTest, BadFieldsAreNamed) {
+  constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
+  constexpr auto kUnsupported = absl::StatusCode::kUnimplemented;
+  const std::vector<BadConfig> bad = {
+      {{{"hidden_size", nullptr}}, kInvalid, "config.json: hidden_size is missing"},
+      {{{"hidden_size", "64"}},
+       kInvalid,
+       "hidden_size must be a whole number from 1 to 1048576, not \"64\""},
+      {{{"hidden_size", -64}}, kInvalid, "hidden_size must be a whole number"},
+      {{{"hidden_size", 64.5}}, kInvalid, "hidden_size must be a whole number"},
+      {{{"hidden_size", 1e300}}, kInvalid, "hidden_size must be a whole number"},
+      {{{"vocab_size", uint64_t{1} << 63}}, kInvalid, "vocab_size must be a whole number"},
+      {{{"num_hidden_layers", 100000}}, kInvalid, "num_hidden_layers must be"},
+      {{{"num_hidden_layers", 0}}, kInvalid, "num_hidden_layers must be"},
+      {{{"max_position_embeddings", json::array()}}, kInvalid, "max_position_embeddings must be"},
+      {{{"num_key_value_heads", 3}}, kInvalid, "3 does not divide 4"},
+      {{{"num_attention_heads", 6}, {"num_key_value_heads", 6}},
+       kInvalid,
+       "hidden_size must be a multiple of num_attention_heads"},
+      {{{"head_dim", 15}}, kUnsupported, "head_dim = 15 is not supported"},
+      {{{"head_dim", 512}}, kUnsupported, "head_dim = 512 is not supported"},
+      {{{"hidden_size", 4096}}, kUnsupported, "it makes heads of 1024"},
+      {{{"rms_norm_eps", "small"}}, kInvalid, "rms_norm_eps must be a number"},
+      {{{"tie_word_embeddings", 1}}, kInvalid, "tie_word_embeddings must be true or false, not 1"},
+      {{{"hidden_act", "relu"}}, kUnsupported, "hidden_act = \"relu\" is not supported"},
+      {{{"hidden_act", 1}}, kInvalid, "hidden_act must be a text"},
+      {{{"rope_theta", 0}}, kInvalid, "rope_theta must be a number from"},
+      {{{"rope_scaling", "yarn"}}, kInvalid, "rope_scaling must be an object"},
+      {{{"rope_scaling", {{"type", "dynamic"}, {"factor", 2}}}},
+       kUnsupported,
+       "rope_scaling.type = \"dynamic\" is not supported"},
+      {{{"rope_parameters", {{"rope_type", "longrope"}}}},
+       kUnsupported,
+       "rope_parameters.rope_type = \"longrope\" is not supported"},
+      {{{"rope_scaling", {{"type", "linear"}}}}, kInvalid, "rope_scaling.factor is missing"},
+      {{{"rope_scaling", {{"type", "linear"}, {"factor", 0}}}},
+       kInvalid,
+       "rope_scaling.factor must be a number"},
+      {{{"rope_scaling",
+         {{"type", "llama3"}, {"factor", 2}, {"low_freq_factor", 4}, {"high_freq_factor", 4}}}},
+       kInvalid,
+       "rope_scaling.high_freq_factor must be greater"},
+      {{{"partial_rotary_factor", 0.2}}, kInvalid, "partial_rotary_factor rotates 3 of"},
+      {{{"quantization_config", {{"quant_method", "awq"}}}},
+       kUnsupported,
+       "quantization_config = {\"quant_method\":\"awq\"} is not supported"},
+      {{{"num_local_experts", 8}}, kUnsupported, "num_local_experts = 8 is not supported"},
+      {{{"final_logit_softcapping", 30.0}},
+       kUnsupported,
+       "final_logit_softcapping = 30.0 is not supported"},
+      {{{"vision_config", json::object()}}, kUnsupported, "vision_config = {} is not supported"},
+      {{{"architectures", json::array()}}, kInvalid, "architectures is missing or empty"},
+      {{{"architectures", "LlamaForCausalLM"}}, kInvalid, "architectures must be a list of texts"},
+      {{{"architectures", {"Gemma3ForConditionalGeneration"}}},
+       kUnsupported,
+       "architecture \"Gemma3ForConditionalGeneration\" is not supported; supported are "
+       "LlamaForCausalLM, "},
+      {{{"architectures", {"MistralForCausalLM"}},
+        {"sliding_window", 8},
+        {"layer_types",
+         json::array({"full_attention", "full_attention", "full_attention", "sliding_attention"})}},
+       kUnsupported,
+       "Mistral's layers are all alike"},
+      {{{"architectures", {"Qwen2ForCausalLM"}}, {"layer_types", {"full_attention"}}},
+       kInvalid,
+       "layer_types names 1 layers of 4"},
+      {{{"architectures", {"Qwen2ForCausalLM"}},
+        {"layer_types",
+         json::array({"full_attention", "full_attention", "full_attention", "linear_attention"})}},
+       kInvalid,
+       "layer_types has \"linear_attention\" for layer 3"},
+      {{{"architectures", {"Qwen2ForCausalLM"}},
+        {"layer_types",
+         json::array({"full_attention", "full_attention", "full_attention", "sliding_attention"})}},
+       kInvalid,
+       "sliding_window gives no window, but some layers are windowed"},
+      {{{"architectures", {"Exaone4ForCausalLM"}}, {"sliding_window_pattern", "LLX"}},
+       kInvalid,
+       "sliding_window_pattern must be a number or the letters L and G"},
+      {{{"architectures", {"HyperCLOVAXForCausalLM"}}}, kInvalid, "use_post_norm is missing"},
+      {{{"architectures", {"Gemma3ForCausalLM"}}, {"sliding_window", 1e12}},
+       kInvalid,
+       "sliding_window must be a whole number"},
+      {{{"architectures", {"Gemma3ForCausalLM"}}, {"use_bidirectional_attention", true}},
+       kUnsupported,
+       "use_bidirectional_attention = true is not supported"},
+  };
+  for (const BadConfig& config : bad) {
+    const json whole = ConfigOf("LlamaForCausalLM", config.changes);
+    const absl::StatusOr<ModelSpec> spec = Read(whole.dump());
+    ASSERT_FALSE(spec.ok()) << config.changes;
+    EXPECT_EQ(spec.status().code(), config.code) << config.changes;
+    EXPECT_THAT(spec.status().message(),
+                AllOf(HasSubstr("/config.json: "), HasSubstr(config.complaint)));
+  }
+}
+
+TEST(HfConfigTest, BadFilesAreRefused) {
+  EXPECT_EQ(ReadModelSpec("/nonexistent").status().code(), absl::StatusCode::kNotFound);
+  const auto complaint = [](const std::string& text) {
+    return std::string(Read(text).status().message());
+  };
+  EXPECT_THAT(complaint(""), HasSubstr("not valid JSON"));
+  EXPECT_THAT(complaint("{\"a\":\"\xff\"}"), HasSubstr("not valid JSON"));
+  EXPECT_THAT(complaint("[1]"), HasSubstr("not a JSON object"));
+  EXPECT_THAT(complaint(std::string((1 << 20) + 1, ' ')), HasSubstr("1048577 bytes long"));
+  std::string deep = "{\"a\":";
+  for (int i = 0; i < 100'000; ++i) deep += '[';
+  EXPECT_THAT(complaint(deep), HasSubstr("JSON"));
+  deep += std::string(100'000, ']') + "}";
+  EXPECT_THAT(complaint(deep), HasSubstr("nested more than 32 deep"));
+  // Any prefix is refused and none crashes.
+  const std::string good = LlamaConfig().dump();
+  for (size_t bytes = 0; bytes < good.size(); ++bytes) {
+    EXPECT_FALSE(Read(good.substr(0, bytes)).ok());
+  }
+}
+
+GenerationDefaults ReadDefaults(const json& config, const char* generation) {
+  const ScratchFolder folder;
+  folder.Write("config.json", config.dump());
+  if (generation != nullptr) folder.Write("generation_config.json", generation);
+  const absl::StatusOr<GenerationDefaults> defaults = ReadGenerationDefaults(folder.path());
+  EXPECT_TRUE(defaults.ok()) << defaults.status();
+  return defaults.ok() ? *defaults : GenerationDefaults();
+}
+
+TEST(GenerationDefaultsTest, ConfigsEosIsThePrimaryOne) {
+  const json config = {{"eos_token_id", 7}, {"bos_token_id", 1}};
+  GenerationDefaults defaults = ReadDefaults(config, nullptr);
+  EXPECT_THAT(defaults.eos_ids, ElementsAre(7));
+  EXPECT_EQ(defaults.bos_id, 1);
+  EXPECT_LT(defaults.temperature, 0);
+  EXPECT_LT(defaults.top_k, 0);
+  EXPECT_TRUE(defaults.do_sample);
+  defaults = ReadDefaults(config, R"({"eos_token_id":[3,7,9],"bos_token_id":null})");
+  EXPECT_THAT(defaults.eos_ids, ElementsAre(7, 3, 9));
+  EXPECT_EQ(defaults.bos_id, 1);
+  defaults = ReadDefaults({{"eos_token_id", {5, 6}}}, R"({"eos_token_id":6})");
+  EXPECT_THAT(defaults.eos_ids, ElementsAre(5, 6));
+  EXPECT_EQ(defaults.bos_id, -1);
+}
+
+TEST(GenerationDefaultsTest, SamplingValues) {
+  const GenerationDefaults defaults =
+      ReadDefaults(json::object(), R"({"temperature":0.6,"top_p":0.95,"top_k":20,"min_p":0.05,
+                          "repetition_penalty":1.1,"do_sample":false})");
+  EXPECT_EQ(defaults.temperature, 0.6);
+  EXPECT_EQ(defaults.top_p, 0.95);
+  EXPECT_EQ(defaults.top_k, 20);
+  EXPECT_EQ(defaults.min_p, 0.05);
+  EXPECT_EQ(defaults.repetition_penalty, 1.1);
+  EXPECT_FALSE(defaults.do_sample);
+}
+
+TEST(GenerationDefaultsTest, BadValuesAreNamed) {
+  for (const auto& [text, complaint] : std::vector<std::pair<const char*, const char*>>{
+           {R"({"temperature":-1})", "temperature must be a number"},
+           {R"({"eos_token_id":"</s>"})", "eos_token_id must be whole numbers"},
+           {R"({"eos_token_id":[2,-1]})", "eos_token_id must be whole numbers"},
+           {R"({"eos_token_id":18446744073709551615})", "eos_token_id must be whole numbers"},
+           {R"({"top_k":1.5})", "top_k must be a whole number"},
+           {"nonsense", "not valid JSON"}}) {
+    const ScratchFolder folder;
+    folder.Write("config.json", "{}");
+    folder.Write("generation_config.json", text);
+    const absl::Status status = ReadGenerationDefaults(folder.path()).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << text;
+    EXPECT_THAT(status.message(),
+                AllOf(HasSubstr("generation_config.json: "), HasSubstr(complaint)));
+  }
+}
+
+}  // namespace
+}  // namespace baram

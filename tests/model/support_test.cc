@@ -1,0 +1,104 @@
+// The traced forward pass: what a device cannot run is named, what it can is counted.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "engine/model/forward.h"
+#include "engine/model/hf_config.h"
+#include "kernels/trace/trace_device.h"
+#include "tests/model/golden_case.h"
+#include "tests/model/model_runner.h"
+
+namespace baram::testing {
+namespace {
+
+using ::testing::HasSubstr;
+
+ModelSpec GoldenSpec(const std::string& name) {
+  return *ReadModelSpec(ReadGoldenCase(name).folder);
+}
+
+// ref, but for one op.
+class PickyDevice final : public Device {
+ public:
+  const DeviceInfo& Info() const override { return ref_->Info(); }
+  std::string Unsupported(const OpArgs& args) const override {
+    const auto* attend = std::get_if<AttendArgs>(&args);
+    if (attend != nullptr && attend->window > 0) return "windows are beyond it";
+    return ref_->Unsupported(args);
+  }
+  int64_t KvBytesPerPage(const KvShape& shape) const override {
+    return ref_->KvBytesPerPage(shape);
+  }
+  int64_t AttendScratchBytes(const KvShape& shape, const SlotShape& slots) const override {
+    return ref_->AttendScratchBytes(shape, slots);
+  }
+  int64_t PackedBytes(const WeightShape& shape) const override { return ref_->PackedBytes(shape); }
+  // A support check computes nothing and allocates nothing.
+  void PackWeight(const WeightShape&, const HostRows&, int64_t, void*) override { ADD_FAILURE(); }
+  Buffer Alloc(int64_t) override { return ADD_FAILURE(), Buffer(); }
+  void Upload(void*, const void*, int64_t) override { ADD_FAILURE(); }
+  void Download(void*, const void*, int64_t) override { ADD_FAILURE(); }
+  void ReserveSlots(const SlotShape&) override { ADD_FAILURE(); }
+  StepView BeginStep(const StepInput&) override { return ADD_FAILURE(), StepView(); }
+  void Embed(const EmbedArgs&) override { ADD_FAILURE(); }
+  void Norm(const NormArgs&) override { ADD_FAILURE(); }
+  void AddNorm(const AddNormArgs&) override { ADD_FAILURE(); }
+  void Gemm(const GemmArgs&) override { ADD_FAILURE(); }
+  void StoreKv(const StoreKvArgs&) override { ADD_FAILURE(); }
+  void Attend(const AttendArgs&) override { ADD_FAILURE(); }
+  void Act(const ActArgs&) override { ADD_FAILURE(); }
+  void GatherRows(const GatherRowsArgs&) override { ADD_FAILURE(); }
+  void Sample(const SampleArgs&) override { ADD_FAILURE(); }
+
+ private:
+  std::unique_ptr<Device> ref_ = TestDevices().front().Open();
+};
+
+TEST(SupportTest, EveryGoldenIsSupportedByEveryDevice) {
+  for (const TestDevice& device : TestDevices()) {
+    const std::unique_ptr<Device> opened = device.Open();
+    for (const std::string& name : GoldenCaseNames()) {
+      const absl::Status status = CheckSupport(GoldenSpec(name), *opened);
+      EXPECT_TRUE(status.ok()) << name << " on " << device.name << ": " << status;
+    }
+  }
+}
+
+TEST(SupportTest, WhatIsNotSupportedIsNamed) {
+  const PickyDevice picky;
+  EXPECT_TRUE(CheckSupport(GoldenSpec("llama_untied"), picky).ok());
+  const absl::Status status = CheckSupport(GoldenSpec("mistral_window"), picky);
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented);
+  EXPECT_THAT(status.message(), HasSubstr("cannot run MistralForCausalLM: Attend "));
+  EXPECT_THAT(status.message(), HasSubstr("window 13"));
+  EXPECT_THAT(status.message(), HasSubstr("windows are beyond it"));
+}
+
+// A decode step reads every weight once, so its bytes are at least theirs, and nearly no more.
+TEST(SupportTest, CostsFollowTheShapes) {
+  const ModelSpec spec = GoldenSpec("llama_untied");
+  const std::unique_ptr<Device> device = TestDevices().front().Open();
+  const double matrices = static_cast<double>(ParameterCount(spec)) -
+                          static_cast<double>(spec.vocab_size) * spec.hidden;  // one row is read
+  const OpCost decode = StepCost(spec, *device, 1, 1, 0);
+  EXPECT_GT(decode.bytes, 4 * matrices * 0.99);
+  EXPECT_LT(decode.bytes, 4 * matrices * 1.3);
+  EXPECT_GT(decode.flops, 2 * matrices * 0.99);
+  EXPECT_LT(decode.flops, 2 * matrices * 1.1);
+
+  // 512 tokens compute 512 times as much, but for the head.
+  const OpCost prefill = StepCost(spec, *device, 512, 1, 0);
+  const double head = 2.0 * spec.vocab_size * spec.hidden;
+  EXPECT_NEAR(prefill.flops, 512 * (decode.flops - head) + head, 0.02 * prefill.flops);
+}
+
+TEST(SupportTest, WindowsBoundTheContext) {
+  const ModelSpec spec = GoldenSpec("mistral_window");
+  const std::unique_ptr<Device> device = TestDevices().front().Open();
+  const double window = spec.layers[0].window;
+  EXPECT_EQ(StepCost(spec, *device, 1, 1, 1000).flops, StepCost(spec, *device, 1, 1, window).flops);
+  EXPECT_GT(StepCost(spec, *device, 1, 1, window).flops, StepCost(spec, *device, 1, 1, 1).flops);
+}
+
+}  // namespace
+}  // namespace baram::testing
