@@ -10,6 +10,12 @@ const REPLACEMENT: &str = "\u{FFFD}";
 pub struct Stream {
     tokenizer: Arc<Tokenizer>,
     skip_special: bool,
+    state: State,
+}
+
+/// One reply so far.
+#[derive(Default)]
+struct State {
     /// A token has been read.
     started: bool,
     /// How many more characters the decoder may strip from the start of the text.
@@ -23,14 +29,7 @@ pub struct Stream {
 
 impl Stream {
     pub fn new(tokenizer: Arc<Tokenizer>, skip_special: bool) -> Self {
-        let mut stream = Stream {
-            tokenizer,
-            skip_special,
-            started: false,
-            strip_left: 0,
-            pending: Vec::new(),
-            out: String::new(),
-        };
+        let mut stream = Stream { tokenizer, skip_special, state: State::default() };
         stream.start_over();
         stream
     }
@@ -38,101 +37,91 @@ impl Stream {
     /// The text that is certain now. Ids without a token and skipped special ones stand for
     /// nothing.
     pub fn step(&mut self, id: i32) -> &str {
-        self.out.clear();
-        let tokenizer = Arc::clone(&self.tokenizer);
-        let Some(piece) = tokenizer.pieces().get(id) else { return "" };
+        let state = &mut self.state;
+        state.out.clear();
+        let pieces = self.tokenizer.pieces();
+        let Some(piece) = pieces.get(id) else { return "" };
         if piece.special && self.skip_special {
             return "";
         }
-        match tokenizer.pieces().style() {
-            Style::Bytes => {
-                if piece.whole && self.pending.is_empty() {
-                    push_valid(&mut self.out, piece.bytes);
-                } else {
-                    self.pending.extend_from_slice(piece.bytes);
-                    self.release_characters();
-                }
-            }
+        match pieces.style() {
+            Style::Bytes => state.add_bytes(piece.bytes, piece.whole),
             Style::Texts { separator, strip, first_differs, .. } => {
                 if piece.is_byte {
-                    self.pending.push(piece.bytes[0]);
+                    state.pending.extend_from_slice(piece.bytes);
                 } else {
-                    self.release_run();
-                    if self.started {
-                        self.out.push_str(separator);
+                    state.release_run();
+                    if state.started {
+                        state.out.push_str(separator);
                     }
-                    if *first_differs && !self.started {
+                    if *first_differs && !state.started {
                         // The decoder ran over the whole vocabulary at load, so it can't fail here.
-                        let first = tokenizer.pieces().first_form(tokenizer.token_text(id));
-                        self.out.push_str(&first.unwrap_or_default());
+                        let first = pieces.first_form(self.tokenizer.token_text(id));
+                        state.out.push_str(&first.unwrap_or_default());
                     } else {
-                        push_valid(&mut self.out, piece.bytes);
+                        push_valid(&mut state.out, piece.bytes);
                     }
                 }
                 if let Some((content, _)) = strip {
-                    self.strip_start(*content);
+                    state.strip_start(*content);
                 }
             }
         }
-        self.started = true;
-        &self.out
+        state.started = true;
+        &state.out
     }
 
     /// What still waits. The next step begins a new reply.
     pub fn end(&mut self) -> &str {
-        self.out.clear();
-        let tokenizer = Arc::clone(&self.tokenizer);
-        match tokenizer.pieces().style() {
-            Style::Bytes if !self.pending.is_empty() => self.out.push_str(REPLACEMENT),
+        let state = &mut self.state;
+        state.out.clear();
+        match self.tokenizer.pieces().style() {
+            Style::Bytes if !state.pending.is_empty() => state.out.push_str(REPLACEMENT),
             Style::Bytes => {}
             Style::Texts { strip, .. } => {
-                self.release_run();
+                state.release_run();
                 if let Some((content, _)) = strip {
-                    self.strip_start(*content);
+                    state.strip_start(*content);
                 }
             }
         }
-        self.pending.clear();
+        state.pending.clear();
         self.start_over();
-        &self.out
+        &self.state.out
     }
 
     fn start_over(&mut self) {
-        self.started = false;
-        self.strip_left = match self.tokenizer.pieces().style() {
+        self.state.started = false;
+        self.state.strip_left = match self.tokenizer.pieces().style() {
             Style::Texts { strip: Some((_, count)), .. } => *count,
             _ => 0,
         };
     }
+}
 
-    /// Lets out the whole characters of `pending`, one replacement character for each stretch of
-    /// bytes that no character begins with, and keeps a start that may still become one.
-    fn release_characters(&mut self) {
-        let mut from = 0;
-        loop {
-            match std::str::from_utf8(&self.pending[from..]) {
-                Ok(text) => {
-                    self.out.push_str(text);
-                    self.pending.clear();
-                    return;
-                }
-                Err(error) => {
-                    let valid = from + error.valid_up_to();
-                    push_valid(&mut self.out, &self.pending[from..valid]);
-                    from = valid;
-                    match error.error_len() {
-                        Some(size) => {
-                            self.out.push_str(REPLACEMENT);
-                            from += size;
-                        }
-                        None => {
-                            self.pending.drain(..from);
-                            return;
-                        }
-                    }
-                }
-            }
+impl State {
+    /// Lets out the whole characters of `pending` and `bytes`, one replacement character for each
+    /// stretch that no character begins with, and keeps a start that may still become one.
+    fn add_bytes(&mut self, bytes: &[u8], whole: bool) {
+        if whole && self.pending.is_empty() {
+            push_valid(&mut self.out, bytes);
+            return;
         }
+        self.pending.extend_from_slice(bytes);
+        let mut from = 0;
+        while let Err(error) = std::str::from_utf8(&self.pending[from..]) {
+            let valid = from + error.valid_up_to();
+            push_valid(&mut self.out, &self.pending[from..valid]);
+            from = valid;
+            let Some(size) = error.error_len() else {
+                self.pending.drain(..from);
+                return;
+            };
+            self.out.push_str(REPLACEMENT);
+            from += size;
+        }
+        push_valid(&mut self.out, &self.pending[from..]);
+        self.pending.clear();
     }
 
     fn release_run(&mut self) {
