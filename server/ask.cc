@@ -1,0 +1,238 @@
+// baram ask: a streaming terminal client of the gRPC API.
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <iostream>
+#include <iterator>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include <CLI/CLI.hpp>
+#include <grpcpp/grpcpp.h>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "baram/v1/inference.grpc.pb.h"
+#include "server/commands.h"
+#include "server/settings.h"
+
+namespace baram::server {
+namespace {
+
+constexpr char kHelp[] =
+    R"(baram ask "a question" [options]
+
+Asks a running server and shows its answer as it comes. Without a question it is read from standard
+input.
+
+  baram ask "Why is the sky blue?"
+  baram ask --chat
+  baram ask --temperature 0 --timings "Count to five."
+
+Options
+  --chat                  Go on with a dialogue; /clear forgets it, /quit or Ctrl-D ends it.
+  --system TEXT           System message.
+  --raw                   Continue the text as it is, without the chat template.
+  --timings               Show times and token counts after each answer.
+  --server HOST:PORT      gRPC address. [BARAM_SERVER; default: 127.0.0.1:50051]
+  --model NAME            Served name. [default: the served model]
+  --max-tokens N          Most tokens of an answer. [default: what the context leaves]
+  --temperature T         0 is greedy. [default: the model's]
+  --top-p P, --top-k K, --min-p P, --repetition-penalty R
+  --seed N                The same seed gives the same answer.
+  --stop TEXT             End before this text. May be repeated.
+)";
+
+struct AskOptions {
+  bool chat = false, raw = false, timings = false;
+  std::string question, system, model, address = "127.0.0.1:50051";
+  std::optional<uint32_t> max_tokens, top_k;
+  std::optional<float> temperature, top_p, min_p, repetition_penalty;
+  std::optional<uint64_t> seed;
+  std::vector<std::string> stop;
+};
+
+absl::StatusOr<AskOptions> Parse(const std::vector<std::string>& args) {
+  AskOptions options;
+  if (const char* server = ProcessEnvironment("BARAM_SERVER"); server != nullptr && *server) {
+    options.address = server;
+  }
+  std::vector<std::string> words;
+  CLI::App app;
+  app.set_help_flag();
+  app.add_flag("--chat", options.chat);
+  app.add_flag("--raw", options.raw);
+  app.add_flag("--timings", options.timings);
+  app.add_option("--system", options.system);
+  app.add_option("--model", options.model);
+  app.add_option("--server", options.address);
+  app.add_option("--max-tokens", options.max_tokens);
+  app.add_option("--temperature", options.temperature);
+  app.add_option("--top-p", options.top_p);
+  app.add_option("--top-k", options.top_k);
+  app.add_option("--min-p", options.min_p);
+  app.add_option("--repetition-penalty", options.repetition_penalty);
+  app.add_option("--seed", options.seed);
+  app.add_option("--stop", options.stop)->allow_extra_args(false);
+  app.add_option("question", words);
+  std::vector<std::string> reversed(args.rbegin(), args.rend());
+  try {
+    app.parse(reversed);
+  } catch (const CLI::ParseError& e) {
+    return absl::InvalidArgumentError(absl::StrCat(e.what(), " (--help lists the options)"));
+  }
+  for (const std::string& word : words) {
+    absl::StrAppend(&options.question, options.question.empty() ? "" : " ", word);
+  }
+  return options;
+}
+
+void AddMessage(const char* role, const std::string& content, v1::Chat* chat) {
+  v1::Message* message = chat->add_messages();
+  message->set_role(role);
+  message->set_content(content);
+}
+
+// The request but for its prompt.
+v1::GenerateRequest Settings(const AskOptions& options) {
+  v1::GenerateRequest request;
+  request.set_model(options.model);
+  v1::Sampling* sampling = request.mutable_sampling();
+  if (options.temperature) sampling->set_temperature(*options.temperature);
+  if (options.top_p) sampling->set_top_p(*options.top_p);
+  if (options.top_k) sampling->set_top_k(*options.top_k);
+  if (options.min_p) sampling->set_min_p(*options.min_p);
+  if (options.repetition_penalty) sampling->set_repetition_penalty(*options.repetition_penalty);
+  if (options.seed) sampling->set_seed(*options.seed);
+  if (options.max_tokens) request.mutable_stopping()->set_max_tokens(*options.max_tokens);
+  for (const std::string& stop : options.stop) request.mutable_stopping()->add_stop(stop);
+  return request;
+}
+
+void ShowTimings(const v1::Usage& usage) {
+  const double decoding = usage.total_s() - usage.first_token_s();
+  const std::string rate =
+      usage.completion_tokens() > 1 && decoding > 0
+          ? absl::StrFormat("%.1f tokens/s", (usage.completion_tokens() - 1) / decoding)
+          : "-";
+  absl::FPrintF(stderr, "[first token %.3f s, then %s; %u prompt tokens (%u cached), %u new]\n",
+                usage.first_token_s(), rate, usage.prompt_tokens(), usage.cached_tokens(),
+                usage.completion_tokens());
+}
+
+int Explain(const grpc::Status& status, const AskOptions& options) {
+  if (status.error_code() == grpc::StatusCode::UNAVAILABLE && status.error_details().empty()) {
+    absl::FPrintF(stderr,
+                  "baram ask: no server answers at %s. Start one with: baram serve --model DIR\n",
+                  options.address);
+    return kExitUnavailable;
+  }
+  absl::FPrintF(stderr, "baram ask: %s\n", status.error_message());
+  return status.error_code() == grpc::StatusCode::INVALID_ARGUMENT ? kExitUsage : kExitUnavailable;
+}
+
+// Streams one answer to standard output; its text is appended to `answer`.
+grpc::Status Stream(v1::Inference::Stub& stub, const v1::GenerateRequest& request, bool timings,
+                    std::string* answer) {
+  grpc::ClientContext context;
+  const auto reader = stub.Generate(&context, request);
+  std::optional<v1::Usage> usage;
+  for (v1::GenerateResponse event; reader->Read(&event);) {
+    if (event.has_delta()) {
+      const std::string& text = event.delta().text();
+      std::fwrite(text.data(), 1, text.size(), stdout);
+      std::fflush(stdout);
+      answer->append(text);
+    } else if (event.has_usage()) {
+      usage = event.usage();
+    }
+  }
+  const grpc::Status status = reader->Finish();
+  if (!answer->empty() && answer->back() != '\n') std::fputc('\n', stdout);
+  std::fflush(stdout);
+  if (status.ok() && timings && usage) ShowTimings(*usage);
+  return status;
+}
+
+int AskOnce(v1::Inference::Stub& stub, const AskOptions& options) {
+  v1::GenerateRequest request = Settings(options);
+  if (options.raw) {
+    request.set_text(options.question);
+  } else {
+    v1::Chat* chat = request.mutable_chat();
+    if (!options.system.empty()) AddMessage("system", options.system, chat);
+    AddMessage("user", options.question, chat);
+  }
+  std::string answer;
+  const grpc::Status status = Stream(stub, request, options.timings, &answer);
+  return status.ok() ? 0 : Explain(status, options);
+}
+
+int Converse(v1::Inference::Stub& stub, const AskOptions& options) {
+  const bool terminal = isatty(STDIN_FILENO) == 1;
+  v1::GenerateRequest request = Settings(options);
+  v1::Chat* chat = request.mutable_chat();
+  const auto start = [&] {
+    chat->clear_messages();
+    if (!options.system.empty()) AddMessage("system", options.system, chat);
+  };
+  start();
+  std::string line = options.question;
+  while (true) {
+    if (line.empty()) {
+      if (terminal) std::fputs("> ", stdout);
+      std::fflush(stdout);
+      if (!std::getline(std::cin, line)) break;
+    }
+    if (line == "/quit") break;
+    if (line == "/clear") {
+      start();
+    } else if (!line.empty()) {
+      AddMessage("user", line, chat);
+      std::string answer;
+      const grpc::Status status = Stream(stub, request, options.timings, &answer);
+      if (status.ok()) {
+        AddMessage("assistant", answer, chat);
+      } else {
+        const int code = Explain(status, options);
+        if (!terminal) return code;
+        chat->mutable_messages()->RemoveLast();
+      }
+    }
+    line.clear();
+  }
+  return 0;
+}
+
+}  // namespace
+
+int Ask(const std::vector<std::string>& args) {
+  if (WantsHelp(args)) {
+    std::fputs(kHelp, stdout);
+    return 0;
+  }
+  absl::StatusOr<AskOptions> options = Parse(args);
+  if (!options.ok()) {
+    absl::FPrintF(stderr, "baram ask: %s\n", options.status().message());
+    return kExitUsage;
+  }
+  if (options->chat && options->raw) {
+    std::fputs("baram ask: --raw has no dialogue; leave out --chat.\n", stderr);
+    return kExitUsage;
+  }
+  if (options->question.empty() && !options->chat) {
+    if (isatty(STDIN_FILENO) == 1) {
+      std::fputs("baram ask: there is no question, as in: baram ask \"Why is the sky blue?\"\n",
+                 stderr);
+      return kExitUsage;
+    }
+    options->question.assign(std::istreambuf_iterator<char>(std::cin), {});
+  }
+  const auto stub = v1::Inference::NewStub(
+      grpc::CreateChannel(options->address, grpc::InsecureChannelCredentials()));
+  return options->chat ? Converse(*stub, *options) : AskOnce(*stub, *options);
+}
+
+}  // namespace baram::server

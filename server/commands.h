@@ -1,0 +1,19 @@
+// The subcommands of the program. Each returns the process's exit code.
+#ifndef BARAM_SERVER_COMMANDS_H_
+#define BARAM_SERVER_COMMANDS_H_
+
+#include <string>
+#include <vector>
+
+#include "server/reply.h"
+
+namespace baram::server {
+
+// `args` are those after the subcommand; `started` is when the process was.
+int Serve(const std::vector<std::string>& args, SteadyTime started);
+int Ask(const std::vector<std::string>& args);
+int Inspect(const std::vector<std::string>& args);
+
+}  // namespace baram::server
+
+#endif  // BARAM_SERVER_COMMANDS_H_

@@ -1,0 +1,87 @@
+// baram inspect: what a model folder holds, and whether and how this machine can serve it.
+#include <algorithm>
+#include <cstdio>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "engine/engine.h"
+#include "server/commands.h"
+#include "server/settings.h"
+
+namespace baram::server {
+namespace {
+
+constexpr char kHelp[] =
+    R"(baram inspect --model DIR [settings]
+
+Reads a model folder without loading it: family, layers, sizes, what fits in this machine's memory,
+and why it can't be served if it can't. Exit code 0 if it can.
+
+)";
+
+// 1234567 as "1.23 M", in powers of a thousand.
+std::string Short(double value) {
+  constexpr const char* kUnits[] = {"", " k", " M", " G", " T"};
+  size_t unit = 0;
+  while (value >= 1000 && unit + 1 < std::size(kUnits)) {
+    value /= 1000;
+    ++unit;
+  }
+  return absl::StrFormat(unit == 0 ? "%.0f%s" : "%.2f%s", value, kUnits[unit]);
+}
+
+std::string Bytes(double value) { return absl::StrCat(Short(value), value < 1000 ? " B" : "B"); }
+
+void Line(const char* name, const std::string& value) {
+  std::printf("%-20s %s\n", name, value.c_str());
+}
+
+void Print(const Inspection& found) {
+  const EngineInfo& info = found.info;
+  Line("architecture", absl::StrCat(info.architecture, " (", info.family, ")"));
+  Line("layers", found.attention.empty() ? absl::StrCat(info.layers) : found.attention);
+  Line("parameters", Short(static_cast<double>(info.parameters)));
+  Line("checkpoint", Bytes(static_cast<double>(found.checkpoint_bytes)));
+  Line("weights in memory", Bytes(static_cast<double>(info.weight_bytes)));
+  Line("vocabulary", absl::StrCat(info.vocab_size));
+  Line("EOS ids", absl::StrJoin(info.eos_ids, ", "));
+  Line("trained context", absl::StrCat(info.trained_model_len));
+  Line("KV cache", absl::StrCat(Bytes(info.kv_bytes_per_token), " a token, pages of ",
+                                info.page_tokens, " tokens"));
+  Line("device", info.processor.empty() ? info.device : info.processor);
+  Line("memory", Bytes(static_cast<double>(found.memory_bytes)));
+  if (!found.servable.ok()) return;
+  Line("fits", absl::StrCat(info.kv_tokens, " tokens of KV (", info.pages, " pages, ",
+                            Bytes(static_cast<double>(info.pages) *
+                                  static_cast<double>(info.page_bytes)),
+                            "), context ", info.max_model_len, ", ", info.max_num_seqs,
+                            " sequences at once"));
+}
+
+}  // namespace
+
+int Inspect(const std::vector<std::string>& args) {
+  if (WantsHelp(args)) {
+    std::fputs(absl::StrCat(kHelp, SettingsHelp(Command::kInspect)).c_str(), stdout);
+    return 0;
+  }
+  const auto fail = [](const absl::Status& status) {
+    std::fprintf(stderr, "baram inspect: %s\n", std::string(status.message()).c_str());
+    return ExitCode(status);
+  };
+  const auto config = ParseSettings(Command::kInspect, args);
+  if (!config.ok()) return fail(config.status());
+  const auto found = Engine::Inspect(ToEngineConfig(*config));
+  if (!found.ok()) return fail(found.status());
+  Print(*found);
+  if (found->servable.ok()) {
+    Line("servable", "yes");
+    return 0;
+  }
+  Line("servable", absl::StrCat("no: ", found->servable.message()));
+  return ExitCode(found->servable);
+}
+
+}  // namespace baram::server

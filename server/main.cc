@@ -1,0 +1,54 @@
+// baram: picks the subcommand.
+#include <chrono>
+#include <cstdio>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "server/commands.h"
+#include "server/setting_values.h"
+#include "server/settings.h"
+#include "server/version.h"
+
+namespace {
+
+constexpr char kHelp[] =
+    R"(baram serves large language models over gRPC and OpenAI-compatible HTTP.
+
+  baram serve --model DIR       load a model folder and serve it
+  baram ask "a question"        ask a running server, in this terminal
+  baram inspect --model DIR     what a model folder holds, and whether this machine can serve it
+  baram --version               the version
+
+Each takes --help.
+)";
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const auto started = std::chrono::steady_clock::now();
+  const std::vector<std::string> all(argv + 1, argv + argc);
+  if (all.empty()) {
+    std::fputs(kHelp, stderr);
+    return baram::server::kExitUsage;
+  }
+  const std::string& command = all[0];
+  const std::vector<std::string> args(all.begin() + 1, all.end());
+  if (command == "serve") return baram::server::Serve(args, started);
+  if (command == "ask") return baram::server::Ask(args);
+  if (command == "inspect") return baram::server::Inspect(args);
+  if (command == "--version" || command == "version") {
+    std::printf("baram %s\n", baram::server::kVersion);
+    return 0;
+  }
+  if (command == "--help" || command == "-h" || command == "help") {
+    std::fputs(kHelp, stdout);
+    return 0;
+  }
+  constexpr std::string_view kCommands[] = {"serve", "ask", "inspect", "--version", "--help"};
+  const std::string nearest(baram::server::Nearest(command, kCommands));
+  std::fprintf(stderr, "baram: there is no command \"%s\".%s%s%s\n\n%s", command.c_str(),
+               nearest.empty() ? "" : " Did you mean ", nearest.c_str(), nearest.empty() ? "" : "?",
+               kHelp);
+  return baram::server::kExitUsage;
+}

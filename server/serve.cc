@@ -1,0 +1,210 @@
+// baram serve: loads, says when it is ready, watches the engine, and stops as it is told.
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <mutex>
+#include <optional>
+#include <thread>
+
+#include <spdlog/spdlog.h>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "server/call_log.h"
+#include "server/commands.h"
+#include "server/server.h"
+#include "server/settings.h"
+#include "server/version.h"
+
+namespace baram::server {
+namespace {
+
+using std::chrono::steady_clock;
+
+constexpr auto kWatchInterval = std::chrono::milliseconds(500);
+constexpr double kStuckS = 60;  // an engine without a step for that long does not recover
+
+constexpr char kHelp[] =
+    R"(baram serve --model DIR [settings]
+
+Loads a model folder and serves it until SIGTERM or Ctrl-C, which let running calls finish.
+
+  baram serve --model ./SmolLM2-135M-Instruct
+  curl http://127.0.0.1:8000/v1/models
+
+Each setting is a flag, a variable and a line of a file:
+
+)";
+
+// SIGTERM and SIGINT, taken by a thread of their own. The first asks to stop, the second ends the
+// process at once; so does the first while the model still loads.
+class StopSignals {
+ public:
+  StopSignals() {
+    sigemptyset(&set_);
+    sigaddset(&set_, SIGTERM);
+    sigaddset(&set_, SIGINT);
+    // Before any other thread starts: they inherit the mask.
+    pthread_sigmask(SIG_BLOCK, &set_, nullptr);
+    std::signal(SIGPIPE, SIG_IGN);
+    thread_ = std::jthread([this](std::stop_token stop) { Listen(stop); });
+  }
+
+  // From now on the first signal is only noted.
+  void Arm() { armed_ = true; }
+  // The first signal, once it came within `patience`.
+  std::optional<int> Wait(std::chrono::milliseconds patience) {
+    std::unique_lock lock(mutex_);
+    changed_.wait_for(lock, patience, [this] { return signal_.has_value(); });
+    return signal_;
+  }
+
+ private:
+  void Listen(std::stop_token stop) {
+    constexpr timespec kLook{.tv_sec = 0, .tv_nsec = 100'000'000};
+    while (!stop.stop_requested()) {
+      const int signal = sigtimedwait(&set_, nullptr, &kLook);
+      if (signal < 0) continue;
+      std::lock_guard lock(mutex_);
+      if (!armed_ || signal_) _exit(128 + signal);  // as a shell names a death by signal
+      signal_ = signal;
+      changed_.notify_all();
+    }
+  }
+
+  sigset_t set_;
+  std::atomic<bool> armed_{false};
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::optional<int> signal_;
+  std::jthread thread_;
+};
+
+// Shows how far loading is: one changing line on a terminal, else a log line each quarter.
+class LoadProgress {
+ public:
+  void operator()(int64_t done, int64_t all) {
+    std::lock_guard lock(mutex_);
+    const int percent = all > 0 ? static_cast<int>(done * 100 / all) : 100;
+    if (percent <= shown_) return;
+    if (terminal_) {
+      std::fprintf(stderr, "\rLoading %3d%% of %.0f MB%s", percent, static_cast<double>(all) / 1e6,
+                   percent == 100 ? "\n" : "");
+      shown_ = percent;
+    } else if (percent / 25 > shown_ / 25) {
+      spdlog::info("loading {}% of {:.0f} MB", percent, static_cast<double>(all) / 1e6);
+      shown_ = percent;
+    }
+  }
+
+ private:
+  const bool terminal_ = isatty(STDERR_FILENO) == 1;
+  std::mutex mutex_;
+  int shown_ = 0;
+};
+
+void ShowConfiguration(const Config& config) {
+  std::string text = DescribeSettings(config);
+  if (config.log_format == "json") {
+    text.pop_back();
+    spdlog::info(text);
+  } else {
+    std::fputs(text.c_str(), stderr);
+  }
+}
+
+void ShowReady(Server& server, SteadyTime started) {
+  const EngineInfo& info = server.engine().info();
+  const int32_t wished = server.config().max_model_len > 0 ? server.config().max_model_len
+                                                           : info.trained_model_len;
+  if (info.max_model_len < wished) {
+    spdlog::warn("context {} instead of {}: the KV cache holds no more; --kv-cache-bytes enlarges it",
+                 info.max_model_len, wished);
+  }
+  spdlog::info("{} on {}: {} layers, {} parameters, {} sequences of up to {} tokens a step",
+               info.architecture, info.processor, info.layers, info.parameters, info.max_num_seqs,
+               info.max_num_batched_tokens);
+  const auto address = [](const std::string& text) { return text.empty() ? "off" : text; };
+  spdlog::info("ready: {}, context {}, KV {} tokens, gRPC {}, HTTP {}, metrics {}, {:.1f} s",
+               server.config().served_model_names.front(), info.max_model_len, info.kv_tokens,
+               server.grpc_address(), address(server.http_address()),
+               address(server.metrics_address()),
+               std::chrono::duration<double>(steady_clock::now() - started).count());
+}
+
+// Until a signal. Ends the process where only a new one can help.
+int WatchUntilSignal(Server& server, StopSignals& signals) {
+  while (true) {
+    if (const auto signal = signals.Wait(kWatchInterval)) return *signal;
+    server.grpc().SetLive(server.lifecycle().live());
+    if (!server.engine().alive()) {
+      spdlog::critical("the device is lost: every request was failed; exiting");
+      server.Stop(steady_clock::now());
+      spdlog::shutdown();
+      _exit(kExitOs);
+    }
+    if (server.engine().stalled_s() > kStuckS) {
+      spdlog::critical("the engine has made no step for {:.0f} s; exiting",
+                       server.engine().stalled_s());
+      spdlog::shutdown();
+      _exit(kExitInternal);  // its threads can't be joined
+    }
+  }
+}
+
+SteadyTime After(double seconds) {
+  return steady_clock::now() + std::chrono::duration_cast<SteadyTime::duration>(
+                                   std::chrono::duration<double>(seconds));
+}
+
+// Readiness first, then refusing, then the end of the last call.
+void StopAsTold(Server& server, int signal) {
+  const Config& config = server.config();
+  server.lifecycle().StopAdvertising();
+  const double delay = signal == SIGINT ? 0 : config.drain_delay_s;
+  spdlog::info("stopping: {}running calls get {:.0f} s; a second signal stops at once",
+               delay > 0 ? absl::StrFormat("new calls are taken for %.0f s more, ", delay) : "",
+               config.drain_limit_s);
+  std::this_thread::sleep_until(After(delay));
+  server.Stop(After(config.drain_limit_s));
+  spdlog::info("stopped");
+}
+
+}  // namespace
+
+int Serve(const std::vector<std::string>& args, SteadyTime started) {
+  if (WantsHelp(args)) {
+    std::fputs(absl::StrCat(kHelp, SettingsHelp(Command::kServe)).c_str(), stdout);
+    return 0;
+  }
+  auto config = ParseSettings(Command::kServe, args);
+  if (!config.ok()) {
+    std::fprintf(stderr, "baram serve: %s\n", std::string(config.status().message()).c_str());
+    return ExitCode(config.status());
+  }
+  SetUpLog(config->log_format, config->log_level);
+  spdlog::info("baram {}", kVersion);
+  ShowConfiguration(*config);
+
+  StopSignals signals;
+  LoadProgress progress;
+  auto server = Server::Start(*std::move(config),
+                              [&](int64_t done, int64_t all) { progress(done, all); });
+  if (!server.ok()) {
+    spdlog::error(std::string(server.status().message()));
+    return ExitCode(server.status());
+  }
+  signals.Arm();
+  ShowReady(**server, started);
+  const int signal = WatchUntilSignal(**server, signals);
+  StopAsTold(**server, signal);
+  return 0;
+}
+
+}  // namespace baram::server

@@ -1,0 +1,114 @@
+// Server: wiring, in one direction, and stopping, in the other.
+#include "server/server.h"
+
+#include <chrono>
+#include <thread>
+#include <utility>
+
+#include <spdlog/spdlog.h>
+
+#include "server/openai.h"
+
+namespace baram::server {
+namespace {
+
+using std::chrono::steady_clock;
+
+// After the drain limit, for the last chunks to reach their clients.
+constexpr auto kLastWords = std::chrono::seconds(2);
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(
+    Config config, std::function<void(int64_t done, int64_t all)> load_progress) {
+  std::unique_ptr<Server> server(new Server(std::move(config)));
+  if (absl::Status opened = server->Open(std::move(load_progress)); !opened.ok()) return opened;
+  if (absl::Status listens = server->Listen(); !listens.ok()) return listens;
+  server->lifecycle_->SetReady();
+  return server;
+}
+
+absl::Status Server::Open(std::function<void(int64_t, int64_t)> load_progress) {
+  // The text first: it takes little time and says at once if the folder is not a model's.
+  auto tokenizer = text::Tokenizer::Load(config_.model);
+  if (!tokenizer.ok()) return tokenizer.status();
+  tokenizer_ = *std::move(tokenizer);
+  auto chat_template =
+      text::ChatTemplate::Load(config_.model, config_.chat_template, *tokenizer_);
+  if (chat_template.ok()) {
+    chat_template_ = *std::move(chat_template);
+  } else if (!absl::IsNotFound(chat_template.status()) || !config_.chat_template.empty()) {
+    return chat_template.status();
+  }
+
+  EngineConfig engine_config = ToEngineConfig(config_);
+  engine_config.valid_vocab = tokenizer_->vocab_size();
+  engine_config.load_progress = std::move(load_progress);
+  auto engine = Engine::Open(engine_config);
+  if (!engine.ok()) return engine.status();
+  engine_ = *std::move(engine);
+
+  lifecycle_ = std::make_unique<Lifecycle>(*engine_);
+  metrics_ = std::make_unique<Metrics>(engine_->info(), engine_->stats(),
+                                       config_.served_model_names.front());
+  log_ = std::make_unique<CallLog>(*metrics_);
+  delivery_ = std::make_unique<Delivery>(
+      engine_->touched(), *tokenizer_,
+      DeliveryLimits{.pending_bytes = config_.stream_bytes,
+                     .pending_tokens = config_.stream_tokens,
+                     .slow_reader_s = config_.slow_reader_s});
+  pool_ = std::make_unique<TextPool>(config_.text_threads, config_.text_queue);
+  serving_ = std::make_unique<Serving>(*engine_, *tokenizer_, chat_template_.get(), *delivery_,
+                                       *pool_, *lifecycle_, config_);
+  return absl::OkStatus();
+}
+
+absl::Status Server::Listen() {
+  auto grpc = GrpcServer::Listen(*serving_, *lifecycle_, *log_, config_);
+  if (!grpc.ok()) return grpc.status();
+  grpc_ = *std::move(grpc);
+
+  HttpLimits limits;
+  limits.max_body_bytes = config_.max_body_bytes;
+  limits.max_header_bytes = config_.max_header_bytes;
+  limits.max_connections = config_.max_connections;
+  limits.write_s = config_.slow_reader_s;
+  if (config_.http_listen != "off") {
+    const int64_t now =
+        std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
+    auto http = HttpServer::Listen(
+        config_.http_listen,
+        OpenAiRoutes({*serving_, *lifecycle_, *metrics_, *log_, now}), ListenerErrorBody, limits,
+        config_.http_threads, config_.http_allowed_origins);
+    if (!http.ok()) return http.status();
+    http_ = *std::move(http);
+  }
+  if (config_.metrics_listen != "off") {
+    auto probes = HttpServer::Listen(config_.metrics_listen, ProbeRoutes(*lifecycle_, *metrics_),
+                                     ListenerErrorBody, limits, 1);
+    if (!probes.ok()) return probes.status();
+    probes_ = *std::move(probes);
+  }
+  lifecycle_->Watch([this](bool ready) { grpc_->SetReady(ready); });
+  return absl::OkStatus();
+}
+
+void Server::Stop(SteadyTime limit) {
+  if (!lifecycle_) return;
+  lifecycle_->Drain(limit);
+  // Until then the listeners stay up, so that new calls are told to go elsewhere.
+  constexpr auto kLook = std::chrono::milliseconds(10);
+  while (!idle() && steady_clock::now() < limit + kLastWords) std::this_thread::sleep_for(kLook);
+  lifecycle_->Watch({});
+  if (http_) http_->StopAccepting();
+  if (grpc_) grpc_->Shutdown(std::max(limit, steady_clock::now()) + kLastWords);
+  http_.reset();
+}
+
+Server::~Server() {
+  Stop(steady_clock::now());
+  probes_.reset();
+  grpc_.reset();
+}
+
+}  // namespace baram::server

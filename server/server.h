@@ -1,0 +1,71 @@
+// Server: the whole process below the command line, wired: engine, text, delivery, listeners.
+#ifndef BARAM_SERVER_SERVER_H_
+#define BARAM_SERVER_SERVER_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "engine/engine.h"
+#include "server/call_log.h"
+#include "server/delivery.h"
+#include "server/grpc_server.h"
+#include "server/http_server.h"
+#include "server/lifecycle.h"
+#include "server/metrics.h"
+#include "server/serving.h"
+#include "server/settings.h"
+
+namespace baram::server {
+
+// Members stand in the order in which they need each other. Thread-compatible but for Stop, which may
+// run beside the accessors.
+class Server {
+ public:
+  // Loads the model, listens, turns ready. Errors are for the operator.
+  static absl::StatusOr<std::unique_ptr<Server>> Start(
+      Config config, std::function<void(int64_t done, int64_t all)> load_progress = {});
+  // Stops at once, if Stop was not called.
+  ~Server();
+
+  // Refuses new calls, lets running ones finish until `limit`, closes the listeners. Returns when
+  // every accepted call has ended.
+  void Stop(SteadyTime limit);
+
+  const Config& config() const { return config_; }
+  Engine& engine() { return *engine_; }
+  Lifecycle& lifecycle() { return *lifecycle_; }
+  Metrics& metrics() { return *metrics_; }
+  GrpcServer& grpc() { return *grpc_; }
+  // Whether nothing is running, nor on its way to a client.
+  bool idle() const { return engine_->idle() && delivery_->idle(); }
+
+  const std::string& grpc_address() const { return grpc_->address(); }
+  // Empty if switched off.
+  std::string http_address() const { return http_ ? http_->address() : ""; }
+  std::string metrics_address() const { return probes_ ? probes_->address() : ""; }
+
+ private:
+  explicit Server(Config config) : config_(std::move(config)) {}
+  absl::Status Open(std::function<void(int64_t, int64_t)> load_progress);
+  absl::Status Listen();
+
+  const Config config_;
+  std::unique_ptr<text::Tokenizer> tokenizer_;
+  std::unique_ptr<text::ChatTemplate> chat_template_;  // null if the model has none
+  std::unique_ptr<Engine> engine_;
+  std::unique_ptr<Lifecycle> lifecycle_;
+  std::unique_ptr<Metrics> metrics_;
+  std::unique_ptr<CallLog> log_;
+  std::unique_ptr<Delivery> delivery_;
+  std::unique_ptr<TextPool> pool_;
+  std::unique_ptr<Serving> serving_;
+  std::unique_ptr<GrpcServer> grpc_;
+  std::unique_ptr<HttpServer> http_, probes_;
+};
+
+}  // namespace baram::server
+
+#endif  // BARAM_SERVER_SERVER_H_

@@ -1,0 +1,256 @@
+// What Generate and GenerateOnce answer: text, tokens, ends, counts.
+#include <gmock/gmock.h>
+
+#include <algorithm>
+#include <string>
+
+#include "server/text/utf8.h"
+#include "tests/server/server_fixture.h"
+
+namespace baram::testing {
+namespace {
+
+using ::testing::ElementsAre;
+
+class GenerateTest : public ServerFixture {
+ protected:
+  void SetUp() override { StartServer(); }
+
+  // kCycle, `times` times.
+  static std::string Cycles(int times) {
+    std::string text;
+    for (int i = 0; i < times; ++i) text += TinyFolder::kCycle;
+    return text;
+  }
+};
+
+TEST_F(GenerateTest, StreamsEventsInOrder) {
+  const Streamed got = Stream(TextRequest("hello", 5));
+  ASSERT_TRUE(got.status.ok()) << got.status.error_message();
+  ASSERT_GE(got.events.size(), 4u);
+  EXPECT_TRUE(got.events.front().has_prompt());
+  EXPECT_TRUE(got.events[got.events.size() - 2].has_finish());
+  EXPECT_TRUE(got.events.back().has_usage());
+  EXPECT_EQ(std::count_if(got.events.begin(), got.events.end(),
+                          [](const auto& event) { return event.has_prompt(); }),
+            1);
+  EXPECT_EQ(got.Finish()->reason(), v1::FINISH_REASON_LENGTH);
+  EXPECT_EQ(got.Finish()->matched_case(), v1::Finish::MATCHED_NOT_SET);
+  EXPECT_EQ(got.Usage()->completion_tokens(), 5u);
+  EXPECT_EQ(got.Usage()->prompt_tokens(), got.Prompt()->prompt_tokens());
+  EXPECT_GT(got.Usage()->first_token_s(), 0);
+  EXPECT_GE(got.Usage()->total_s(), got.Usage()->first_token_s());
+}
+
+TEST_F(GenerateTest, KoreanAndEmojiComeWhole) {
+  const int tokens = 20 * TinyFolder::kCycleTokens;
+  const Streamed got = Stream(TextRequest("hello", tokens));
+  ASSERT_TRUE(got.status.ok()) << got.status.error_message();
+  EXPECT_EQ(got.Text(), Cycles(20));
+  for (const std::string& piece : got.Pieces()) EXPECT_TRUE(text::IsValidUtf8(piece)) << piece;
+}
+
+TEST_F(GenerateTest, StreamAndOnceAndDetokenizeAgree) {
+  v1::GenerateRequest request = TextRequest("hello", 200);
+  request.mutable_sampling()->set_temperature(1.5);  // pieces of characters, in any order
+  request.mutable_sampling()->set_seed(11);
+  request.mutable_output()->set_token_ids(true);
+  request.mutable_stopping()->set_ignore_eos(true);
+  const Streamed streamed = Stream(request);
+  ASSERT_TRUE(streamed.status.ok()) << streamed.status.error_message();
+  v1::GenerateOnceResponse once;
+  ASSERT_TRUE(Once(request, &once).ok());
+  ASSERT_EQ(once.outputs_size(), 1);
+  EXPECT_EQ(streamed.Text(), once.outputs(0).text());
+  EXPECT_EQ(streamed.TokenIds(), std::vector<uint32_t>(once.outputs(0).token_ids().begin(),
+                                                       once.outputs(0).token_ids().end()));
+  EXPECT_EQ(streamed.TokenIds().size(), 200u);
+  EXPECT_EQ(once.usage().completion_tokens(), 200u);
+
+  v1::DetokenizeRequest ids;
+  ids.set_skip_special_tokens(true);
+  *ids.mutable_token_ids() = once.outputs(0).token_ids();
+  v1::DetokenizeResponse text;
+  grpc::ClientContext context;
+  ASSERT_TRUE(inference().Detokenize(&context, ids, &text).ok());
+  EXPECT_EQ(text.text(), streamed.Text());
+}
+
+TEST_F(GenerateTest, StopStringAcrossTokensIsCutOrKept) {
+  // "쫓 헐" is made of parts of six tokens; the text before it has to come, its beginning not.
+  v1::GenerateRequest request = TextRequest("hello", 100);
+  request.mutable_stopping()->add_stop("없는 말");
+  request.mutable_stopping()->add_stop("쫓 헐");
+  const Streamed cut = Stream(request);
+  ASSERT_TRUE(cut.status.ok()) << cut.status.error_message();
+  EXPECT_EQ(cut.Text(), "곬 낯 ");
+  ASSERT_NE(cut.Finish(), nullptr);
+  EXPECT_EQ(cut.Finish()->reason(), v1::FINISH_REASON_STOP);
+  EXPECT_EQ(cut.Finish()->stop(), "쫓 헐");
+  EXPECT_LT(cut.Usage()->completion_tokens(), 11u);
+
+  request.mutable_stopping()->set_include_stop(true);
+  const Streamed kept = Stream(request);
+  EXPECT_EQ(kept.Text(), "곬 낯 쫓 헐");
+  EXPECT_EQ(kept.Usage()->completion_tokens(), cut.Usage()->completion_tokens());
+}
+
+TEST_F(GenerateTest, MinTokensHoldsStopStringsBack) {
+  v1::GenerateRequest request = TextRequest("hello", 100);
+  request.mutable_stopping()->add_stop("낯");
+  request.mutable_stopping()->set_min_tokens(TinyFolder::kCycleTokens);
+  const Streamed got = Stream(request);
+  EXPECT_EQ(got.Text(), Cycles(1) + "곬 ");
+  EXPECT_EQ(got.Finish()->stop(), "낯");
+}
+
+TEST_F(GenerateTest, AHeldBackBeginningOfAStopComesAtTheEnd) {
+  v1::GenerateRequest request = TextRequest("hello", TinyFolder::kCycleTokens);
+  request.mutable_stopping()->add_stop("한국어");
+  const Streamed got = Stream(request);
+  EXPECT_EQ(got.Text(), Cycles(1));
+  EXPECT_EQ(got.Finish()->reason(), v1::FINISH_REASON_LENGTH);
+}
+
+TEST_F(GenerateTest, EosAndStopIdsEndWithoutText) {
+  v1::GenerateRequest request = TextRequest("hello", 50);
+  (*request.mutable_sampling()->mutable_logit_bias())[TinyFolder::kEos] = 100;
+  request.mutable_output()->set_token_ids(true);
+  const Streamed eos = Stream(request);
+  EXPECT_EQ(eos.Text(), "");
+  EXPECT_THAT(eos.TokenIds(), ElementsAre(TinyFolder::kEos));
+  EXPECT_EQ(eos.Finish()->reason(), v1::FINISH_REASON_STOP);
+  EXPECT_EQ(eos.Finish()->stop_token_id(), TinyFolder::kEos);
+  EXPECT_EQ(eos.Usage()->completion_tokens(), 1u);
+
+  request.mutable_stopping()->set_min_tokens(4);
+  EXPECT_EQ(Stream(request).Usage()->completion_tokens(), 5u);
+  request.mutable_stopping()->clear_min_tokens();
+  request.mutable_stopping()->set_ignore_eos(true);
+  EXPECT_EQ(Stream(request).Usage()->completion_tokens(), 50u);
+
+  // The third token of the cycle as a stop id: the two before it have text.
+  request = TextRequest("hello", 50);
+  request.mutable_stopping()->add_stop_token_ids(305);
+  const Streamed stopped = Stream(request);
+  EXPECT_EQ(stopped.Text(), "곬");
+  EXPECT_EQ(stopped.Finish()->stop_token_id(), 305u);
+  EXPECT_EQ(stopped.Usage()->completion_tokens(), 3u);
+}
+
+TEST_F(GenerateTest, SeveralOutputsEachWithItsEnd) {
+  v1::GenerateRequest request = TextRequest("hello", 40);
+  request.mutable_sampling()->set_temperature(1.5);
+  request.mutable_sampling()->set_seed(3);
+  request.mutable_sampling()->set_n(4);
+  const Streamed got = Stream(request);
+  ASSERT_TRUE(got.status.ok()) << got.status.error_message();
+  for (uint32_t i = 0; i < 4; ++i) {
+    EXPECT_NE(got.Finish(i), nullptr);
+    EXPECT_FALSE(got.Text(i).empty());
+  }
+  EXPECT_NE(got.Text(0), got.Text(1));
+  v1::GenerateOnceResponse once;
+  ASSERT_TRUE(Once(request, &once).ok());
+  ASSERT_EQ(once.outputs_size(), 4);
+  for (uint32_t i = 0; i < 4; ++i) EXPECT_EQ(once.outputs(static_cast<int>(i)).text(), got.Text(i));
+}
+
+TEST_F(GenerateTest, SeedsRepeatAndDrawnSeedsDiffer) {
+  v1::GenerateRequest request = TextRequest("hello", 60);
+  request.mutable_sampling()->set_temperature(1.5);
+  request.mutable_sampling()->set_seed(5);
+  EXPECT_EQ(Stream(request).Text(), Stream(request).Text());
+  request.mutable_sampling()->clear_seed();
+  EXPECT_NE(Stream(request).Text(), Stream(request).Text());
+}
+
+TEST_F(GenerateTest, LogProbabilities) {
+  v1::GenerateRequest request = TextRequest("hello", 3);
+  request.mutable_output()->set_logprobs(2);
+  request.mutable_output()->set_prompt_logprobs(0);
+  const Streamed got = Stream(request);
+  ASSERT_TRUE(got.status.ok()) << got.status.error_message();
+  EXPECT_EQ(got.Prompt()->logprobs_size(), static_cast<int>(got.Prompt()->prompt_tokens()) - 1);
+  for (const auto& score : got.Prompt()->logprobs()) {
+    EXPECT_LT(score.logprob(), 0);
+    EXPECT_GE(score.rank(), 1u);
+    EXPECT_EQ(score.top_size(), 0);
+  }
+  int tokens = 0;
+  for (const auto& event : got.events) {
+    for (const auto& token : event.delta().logprobs()) {
+      ++tokens;
+      EXPECT_EQ(token.rank(), 1u);  // greedy
+      ASSERT_EQ(token.top_size(), 2);
+      EXPECT_EQ(token.top(0).token_id(), token.token_id());
+      EXPECT_EQ(token.top(0).logprob(), token.logprob());
+      EXPECT_GE(token.top(0).logprob(), token.top(1).logprob());
+      EXPECT_FALSE(token.token().empty());
+    }
+  }
+  EXPECT_EQ(tokens, 3);
+}
+
+TEST_F(GenerateTest, ChatUsesTheTemplateAndRenderChatShowsIt) {
+  v1::RenderChatRequest render;
+  v1::Message* message = render.mutable_chat()->add_messages();
+  message->set_role("user");
+  message->set_content("안녕");
+  v1::RenderChatResponse rendered;
+  grpc::ClientContext context;
+  ASSERT_TRUE(inference().RenderChat(&context, render, &rendered).ok());
+  EXPECT_EQ(rendered.text(), "<|im_start|>user\n안녕<|im_end|>\n<|im_start|>assistant\n");
+
+  v1::GenerateRequest request = TextRequest("", 2);
+  *request.mutable_chat() = render.chat();
+  request.mutable_output()->set_token_ids(true);
+  const Streamed got = Stream(request);
+  ASSERT_TRUE(got.status.ok()) << got.status.error_message();
+  EXPECT_TRUE(std::equal(rendered.token_ids().begin(), rendered.token_ids().end(),
+                         got.Prompt()->token_ids().begin(), got.Prompt()->token_ids().end()));
+}
+
+TEST_F(GenerateTest, TruncationKeepsTheEndOfThePrompt) {
+  v1::GenerateRequest request = TextRequest("", 2);
+  for (const uint32_t id : {10, 11, 12, 13}) request.mutable_token_ids()->add_ids(id);
+  request.set_truncate_prompt_tokens(2);
+  request.mutable_output()->set_token_ids(true);
+  const Streamed got = Stream(request);
+  EXPECT_THAT(got.Prompt()->token_ids(), ElementsAre(12, 13));
+}
+
+TEST_F(GenerateTest, RequestIdIsTakenAndEchoed) {
+  v1::GenerateRequest request = TextRequest("hello", 2);
+  {
+    grpc::ClientContext context;
+    context.AddMetadata("x-request-id", "from-metadata");
+    EXPECT_EQ(Stream(request, context).Prompt()->request_id(), "from-metadata");
+    const auto& headers = context.GetServerInitialMetadata();
+    const auto found = headers.find("x-request-id");
+    ASSERT_NE(found, headers.end());
+    EXPECT_EQ(std::string(found->second.data(), found->second.size()), "from-metadata");
+  }
+  request.set_request_id("from-field");
+  grpc::ClientContext context;
+  context.AddMetadata("x-request-id", "from-metadata");
+  EXPECT_EQ(Stream(request, context).Prompt()->request_id(), "from-field");
+  request.clear_request_id();
+  EXPECT_FALSE(Stream(request).Prompt()->request_id().empty());
+}
+
+TEST_F(GenerateTest, ASecondPromptFindsItsPrefixCachedUnlessTold) {
+  std::string prompt;
+  for (int i = 0; i < 60; ++i) prompt += "hello ";
+  v1::GenerateRequest request = TextRequest(prompt, 2);
+  EXPECT_EQ(Stream(request).Usage()->cached_tokens(), 0u);
+  EXPECT_GT(Stream(request).Usage()->cached_tokens(), 0u);
+  request.mutable_cache()->set_salt("another");
+  EXPECT_EQ(Stream(request).Usage()->cached_tokens(), 0u);
+  request.mutable_cache()->clear_salt();
+  request.mutable_cache()->set_read(false);
+  EXPECT_EQ(Stream(request).Usage()->cached_tokens(), 0u);
+}
+
+}  // namespace
+}  // namespace baram::testing

@@ -1,0 +1,212 @@
+// What a server says about itself: models, info, load, health, reflection, metrics, probes.
+#include <gmock/gmock.h>
+
+#include <cstdlib>
+#include <string>
+
+#include <google/protobuf/dynamic_message.h>
+#include <grpcpp/generic/generic_stub.h>
+
+#include "google/rpc/error_details.pb.h"
+#include "grpc/health/v1/health.grpc.pb.h"
+#include "server/probes.h"
+#include "server/version.h"
+#include "tests/server/server_fixture.h"
+
+namespace baram::testing {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+class GrpcFactsTest : public ServerFixture {
+ protected:
+  void SetUp() override { StartServer(); }
+
+  // The value of the metric's line that starts with `line`, or -1.
+  double Metric(const std::string& line) {
+    const std::string text = "\n" + server().metrics().Text();
+    const size_t at = text.find("\n" + line);
+    if (at == std::string::npos) return -1;
+    return std::atof(text.c_str() + text.find(' ', at));
+  }
+};
+
+TEST_F(GrpcFactsTest, ModelsAndServerInfo) {
+  {
+    grpc::ClientContext context;
+    v1::ListModelsResponse response;
+    ASSERT_TRUE(inference().ListModels(&context, {}, &response).ok());
+    ASSERT_EQ(response.models_size(), 2);
+    EXPECT_EQ(response.models(0).name(), "tiny");
+    EXPECT_EQ(response.models(0).root(), folder());
+    EXPECT_EQ(response.models(0).architecture(), "LlamaForCausalLM");
+    EXPECT_EQ(response.models(0).max_model_len(), TinyFolder::kMaxModelLen);
+    EXPECT_EQ(response.models(1).name(), "tiny-alias");
+  }
+  grpc::ClientContext context;
+  v1::GetServerInfoResponse info;
+  ASSERT_TRUE(operation().GetServerInfo(&context, {}, &info).ok());
+  EXPECT_EQ(info.version(), server::kVersion);
+  EXPECT_EQ(info.device(), "ref");
+  EXPECT_EQ(info.vocab_size(), TinyFolder::kVocabSize);
+  EXPECT_TRUE(info.exact());
+  EXPECT_GT(info.parameters(), 0u);
+  EXPECT_GT(info.kv_pages(), 0u);
+  EXPECT_LE(info.kv_bytes(), 8u << 20);
+}
+
+TEST_F(GrpcFactsTest, TokenizeAndDetokenizeAreInverse) {
+  v1::TokenizeRequest request;
+  request.set_text(TinyFolder::kCycle);
+  v1::TokenizeResponse response;
+  grpc::ClientContext context;
+  ASSERT_TRUE(inference().Tokenize(&context, request, &response).ok());
+  EXPECT_EQ(response.token_ids_size(), TinyFolder::kCycleTokens);
+  std::string bytes;
+  for (const std::string& token : response.tokens()) bytes += token;
+  EXPECT_EQ(bytes, TinyFolder::kCycle);
+
+  v1::DetokenizeRequest back;
+  *back.mutable_token_ids() = response.token_ids();
+  v1::DetokenizeResponse text;
+  grpc::ClientContext context_back;
+  ASSERT_TRUE(inference().Detokenize(&context_back, back, &text).ok());
+  EXPECT_EQ(text.text(), TinyFolder::kCycle);
+}
+
+TEST_F(GrpcFactsTest, HealthKnowsItsNames) {
+  const auto health = grpc::health::v1::Health::NewStub(NewChannel());
+  for (const char* name : {"", "readiness", "liveness", "startup", "baram.v1.Inference"}) {
+    grpc::ClientContext context;
+    grpc::health::v1::HealthCheckRequest request;
+    request.set_service(name);
+    grpc::health::v1::HealthCheckResponse response;
+    ASSERT_TRUE(health->Check(&context, request, &response).ok()) << name;
+    EXPECT_EQ(response.status(), grpc::health::v1::HealthCheckResponse::SERVING) << name;
+  }
+  grpc::ClientContext context;
+  grpc::health::v1::HealthCheckRequest request;
+  request.set_service("no.such.Service");
+  grpc::health::v1::HealthCheckResponse response;
+  EXPECT_EQ(health->Check(&context, request, &response).error_code(),
+            grpc::StatusCode::NOT_FOUND);
+}
+
+// Asks reflection one question through messages built from its own description.
+std::string AskReflection(const std::shared_ptr<grpc::Channel>& channel, const char* field,
+                          const std::string& value) {
+  using google::protobuf::DescriptorPool;
+  google::protobuf::DynamicMessageFactory factory;
+  const auto* pool = DescriptorPool::generated_pool();
+  const auto* request_type =
+      pool->FindMessageTypeByName("grpc.reflection.v1alpha.ServerReflectionRequest");
+  const auto* response_type =
+      pool->FindMessageTypeByName("grpc.reflection.v1alpha.ServerReflectionResponse");
+  std::unique_ptr<google::protobuf::Message> request(factory.GetPrototype(request_type)->New());
+  request->GetReflection()->SetString(request.get(), request_type->FindFieldByName(field), value);
+  std::unique_ptr<google::protobuf::Message> response(factory.GetPrototype(response_type)->New());
+
+  const std::string bytes = request->SerializeAsString();
+  const grpc::Slice slice(bytes);
+  grpc::ByteBuffer sent(&slice, 1), received;
+  grpc::ClientContext context;
+  grpc::CompletionQueue queue;
+  grpc::GenericStub stub(channel);
+  auto call = stub.PrepareCall(
+      &context, "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", &queue);
+  void* tag = nullptr;
+  bool ok = false;
+  const auto await = [&] { return queue.Next(&tag, &ok) && ok; };
+  call->StartCall(nullptr);
+  EXPECT_TRUE(await());
+  call->Write(sent, nullptr);
+  EXPECT_TRUE(await());
+  call->Read(&received, nullptr);
+  EXPECT_TRUE(await());
+  call->WritesDone(nullptr);
+  EXPECT_TRUE(await());
+  grpc::Status status;
+  call->Finish(&status, nullptr);
+  EXPECT_TRUE(await());
+  EXPECT_TRUE(status.ok()) << status.error_message();
+  grpc::Slice answer;
+  EXPECT_TRUE(received.DumpToSingleSlice(&answer).ok());
+  EXPECT_TRUE(response->ParseFromArray(answer.begin(), static_cast<int>(answer.size())));
+  return response->DebugString();
+}
+
+TEST_F(GrpcFactsTest, ReflectionDescribesServicesAndErrorDetails) {
+  const auto channel = NewChannel();
+  const std::string services = AskReflection(channel, "list_services", "");
+  for (const char* name : {"baram.v1.Inference", "baram.v1.Operator", "grpc.health.v1.Health"}) {
+    EXPECT_THAT(services, HasSubstr(name));
+  }
+  for (const char* symbol : {"baram.v1.Inference", "google.rpc.BadRequest", "google.rpc.RetryInfo",
+                             "google.rpc.Status", "grpc.health.v1.Health"}) {
+    EXPECT_THAT(AskReflection(channel, "file_containing_symbol", symbol),
+                HasSubstr("file_descriptor_proto"))
+        << symbol;
+  }
+}
+
+TEST_F(GrpcFactsTest, MetricsExistAndMove) {
+  const std::string model = "{model_name=\"tiny\"}";
+  EXPECT_EQ(Metric("baram_prompt_tokens_total" + model), 0);
+  const Streamed got = Stream(TextRequest("hello", 7));
+  ASSERT_TRUE(got.status.ok());
+  EXPECT_FALSE(Stream(TextRequest("", 7)).status.ok());
+  AwaitIdle();
+  EXPECT_EQ(Metric("baram_prompt_tokens_total" + model), got.Usage()->prompt_tokens());
+  EXPECT_EQ(Metric("baram_generation_tokens_total" + model), 7);
+  EXPECT_EQ(Metric("baram_time_to_first_token_seconds_count" + model), 1);
+  EXPECT_EQ(Metric("baram_inter_token_latency_seconds_count" + model), 6);
+  EXPECT_EQ(Metric("baram_e2e_request_latency_seconds_count" + model), 1);
+  EXPECT_EQ(Metric("baram_request_success_total{model_name=\"tiny\",finished_reason=\"length\"}"),
+            1);
+  EXPECT_EQ(Metric("baram_requests_total{model_name=\"tiny\",method=\"Generate\",code=\"OK\","
+                   "reason=\"length\"}"),
+            1);
+  EXPECT_EQ(Metric("baram_requests_total{model_name=\"tiny\",method=\"Generate\","
+                   "code=\"INVALID_ARGUMENT\",reason=\"INVALID_FIELD\"}"),
+            1);
+  for (const char* name :
+       {"num_requests_running", "num_requests_waiting", "kv_cache_usage_perc",
+        "num_preemptions_total", "prompt_tokens_cached_total", "prefix_cache_queries_total",
+        "prefix_cache_hits_total", "request_queue_time_seconds_sum",
+        "request_prefill_time_seconds_sum", "request_decode_time_seconds_sum",
+        "request_inference_time_seconds_sum", "request_time_per_output_token_seconds_sum",
+        "request_prompt_tokens_sum", "request_generation_tokens_sum",
+        "iteration_tokens_total_sum", "step_time_seconds_sum"}) {
+    EXPECT_GE(Metric("baram_" + std::string(name) + model), 0) << name;
+  }
+  EXPECT_EQ(Metric("baram_build_info"), 1);
+  EXPECT_EQ(Metric("baram_model_info"), 1);
+  EXPECT_EQ(Metric("baram_cache_config_info"), 1);
+}
+
+TEST_F(GrpcFactsTest, ProbesTellThreeTruths) {
+  const auto codes = [&] {
+    std::vector<int> codes;
+    for (const char* path : {"/startup", "/ready", "/live", "/metrics", "/other"}) {
+      codes.push_back(server::AnswerProbe(path, server().lifecycle(), server().metrics()).code);
+    }
+    return codes;
+  };
+  EXPECT_THAT(codes(), ElementsAre(200, 200, 200, 200, 404));
+  server().lifecycle().StopAdvertising();
+  EXPECT_THAT(codes(), ElementsAre(200, 503, 200, 200, 404));
+  EXPECT_TRUE(Stream(TextRequest("hello", 2)).status.ok());  // still accepting
+}
+
+TEST_F(GrpcFactsTest, APortInUseIsAnErrorThatNamesIt) {
+  server::Config config = TestConfig();
+  config.grpc_listen = server().grpc_address();
+  const auto second = server::Server::Start(config);
+  ASSERT_FALSE(second.ok());
+  EXPECT_EQ(server::ExitCode(second.status()), server::kExitUnavailable);
+  EXPECT_THAT(std::string(second.status().message()), HasSubstr(server().grpc_address()));
+}
+
+}  // namespace
+}  // namespace baram::testing

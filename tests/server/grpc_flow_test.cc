@@ -1,0 +1,222 @@
+// Calls that end otherwise than by themselves: cancelled, late, stalled, drained, refused.
+#include <gmock/gmock.h>
+
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "google/rpc/error_details.pb.h"
+#include "google/rpc/status.pb.h"
+#include "grpc/health/v1/health.grpc.pb.h"
+#include "tests/server/server_fixture.h"
+
+namespace baram::testing {
+namespace {
+
+class GrpcFlowTest : public ServerFixture {
+ protected:
+  // A request whose reply is far larger than what gRPC takes from a client that does not read: its
+  // sequences pause, with their pages held, until somebody reads.
+  static v1::GenerateRequest LargeRequest() {
+    v1::GenerateRequest request = TextRequest("hello", 400);
+    request.mutable_sampling()->set_n(8);
+    request.mutable_output()->set_logprobs(20);
+    return request;
+  }
+
+  // A server whose streams stall soon.
+  void StartSmallStreams(double slow_reader_s) {
+    StartServer([&](server::Config& config) {
+      config.stream_tokens = 16;
+      config.stream_bytes = 1024;
+      config.slow_reader_s = slow_reader_s;
+    });
+    grpc::ChannelArguments arguments;
+    arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);  // keeps the flow-control window small
+    stalled_stub_ = v1::Inference::NewStub(NewChannel(arguments));
+  }
+
+  // A stream nobody reads, running.
+  struct Unread {
+    grpc::ClientContext context;
+    std::unique_ptr<grpc::ClientReader<v1::GenerateResponse>> reader;
+  };
+  std::unique_ptr<Unread> StartUnread(const v1::GenerateRequest& request) {
+    auto unread = std::make_unique<Unread>();
+    unread->reader = stalled_stub_->Generate(&unread->context, request);
+    return unread;
+  }
+  void AwaitPaused() {
+    while (Load().paused() == 0) std::this_thread::yield();
+  }
+
+  std::unique_ptr<v1::Inference::Stub> stalled_stub_;
+};
+
+TEST_F(GrpcFlowTest, ASlowReaderCostsOnlyItselfAndLosesNothing) {
+  StartSmallStreams(/*slow_reader_s=*/600);
+  const auto unread = StartUnread(LargeRequest());
+  AwaitPaused();
+  const Streamed other = Stream(TextRequest("another", 300));
+  EXPECT_TRUE(other.status.ok()) << other.status.error_message();
+  EXPECT_EQ(other.Usage()->completion_tokens(), 300u);
+
+  Streamed late;
+  for (v1::GenerateResponse event; unread->reader->Read(&event);) late.events.push_back(event);
+  late.status = unread->reader->Finish();
+  ASSERT_TRUE(late.status.ok()) << late.status.error_message();
+  EXPECT_EQ(late.Usage()->completion_tokens(), 8u * 400u);
+  const Streamed prompt = Stream(LargeRequest());
+  for (uint32_t i = 0; i < 8; ++i) EXPECT_EQ(late.Text(i), prompt.Text(i));
+}
+
+TEST_F(GrpcFlowTest, AReplyThatNobodyReadsEnds) {
+  StartSmallStreams(/*slow_reader_s=*/0.2);
+  const auto unread = StartUnread(LargeRequest());
+  AwaitPaused();
+  AwaitIdle();
+  v1::GenerateResponse event;
+  while (unread->reader->Read(&event)) {
+  }
+  EXPECT_FALSE(unread->reader->Finish().ok());
+  EXPECT_TRUE(Stream(TextRequest("hello", 8)).status.ok());
+}
+
+TEST_F(GrpcFlowTest, AVanishedClientsPagesAreFreed) {
+  StartSmallStreams(600);
+  const auto unread = StartUnread(LargeRequest());
+  AwaitPaused();
+  EXPECT_GT(Load().kv_usage(), 0);
+  unread->context.TryCancel();
+  AwaitIdle();
+  EXPECT_EQ(unread->reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
+}
+
+TEST_F(GrpcFlowTest, AbortEndsACallById) {
+  StartSmallStreams(600);
+  v1::GenerateRequest request = LargeRequest();
+  request.set_request_id("to-abort");
+  const auto unread = StartUnread(request);
+  AwaitPaused();
+  {
+    // The same id while it is live.
+    const Streamed twin = Stream(request);
+    EXPECT_EQ(twin.status.error_code(), grpc::StatusCode::ALREADY_EXISTS);
+  }
+  v1::AbortRequest abort;
+  abort.set_request_id("to-abort");
+  v1::AbortResponse response;
+  grpc::ClientContext context;
+  ASSERT_TRUE(inference().Abort(&context, abort, &response).ok());
+  EXPECT_TRUE(response.found());
+  Streamed rest;
+  for (v1::GenerateResponse event; unread->reader->Read(&event);) rest.events.push_back(event);
+  EXPECT_EQ(unread->reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
+  ASSERT_NE(rest.Usage(), nullptr);  // before the error
+  EXPECT_LT(rest.Usage()->completion_tokens(), 8u * 400u);
+  EXPECT_EQ(rest.Finish()->reason(), v1::FINISH_REASON_ABORT);
+
+  grpc::ClientContext again;
+  ASSERT_TRUE(inference().Abort(&again, abort, &response).ok());
+  EXPECT_FALSE(response.found());
+}
+
+TEST_F(GrpcFlowTest, TheServersOwnDeadlineEndsACallWithoutOne) {
+  StartServer([](server::Config& config) {
+    config.request_timeout_s = 0.3;
+    config.stream_tokens = 16;
+    config.stream_bytes = 1024;
+  });
+  grpc::ChannelArguments arguments;
+  arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+  stalled_stub_ = v1::Inference::NewStub(NewChannel(arguments));
+  const auto unread = StartUnread(LargeRequest());
+  AwaitPaused();
+  AwaitIdle();  // only the deadline ends it
+  Streamed rest;
+  for (v1::GenerateResponse event; unread->reader->Read(&event);) rest.events.push_back(event);
+  EXPECT_EQ(unread->reader->Finish().error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+  EXPECT_NE(rest.Usage(), nullptr);
+}
+
+TEST_F(GrpcFlowTest, DrainLetsAcceptedStreamsFinishAndRefusesNewOnes) {
+  StartSmallStreams(600);
+  const auto health = grpc::health::v1::Health::NewStub(NewChannel());
+  const auto serving = [&] {
+    grpc::ClientContext context;
+    grpc::health::v1::HealthCheckResponse response;
+    EXPECT_TRUE(health->Check(&context, {}, &response).ok());
+    return response.status() == grpc::health::v1::HealthCheckResponse::SERVING;
+  };
+  EXPECT_TRUE(serving());
+  const auto unread = StartUnread(LargeRequest());
+  AwaitPaused();
+
+  v1::DrainRequest drain;
+  drain.set_limit_s(600);
+  v1::DrainResponse response;
+  grpc::ClientContext context;
+  ASSERT_TRUE(operation().Drain(&context, drain, &response).ok());
+  EXPECT_EQ(response.unfinished() > 0, true);
+  EXPECT_TRUE(Load().draining());
+  EXPECT_FALSE(serving());
+  EXPECT_FALSE(server().lifecycle().ready());
+  EXPECT_TRUE(server().lifecycle().live());
+
+  grpc::ClientContext refused_context;
+  v1::GenerateOnceResponse once;
+  const grpc::Status refused =
+      inference().GenerateOnce(&refused_context, TextRequest("hello", 2), &once);
+  EXPECT_EQ(refused.error_code(), grpc::StatusCode::UNAVAILABLE);
+  google::rpc::Status details;
+  ASSERT_TRUE(details.ParseFromString(refused.error_details()));
+  bool retry = false;
+  for (const auto& detail : details.details()) retry |= detail.Is<google::rpc::RetryInfo>();
+  EXPECT_TRUE(retry);
+  EXPECT_EQ(refused_context.GetServerTrailingMetadata().count("grpc-retry-pushback-ms"), 1u);
+
+  Streamed rest;
+  for (v1::GenerateResponse event; unread->reader->Read(&event);) rest.events.push_back(event);
+  EXPECT_TRUE(unread->reader->Finish().ok());
+  EXPECT_EQ(rest.Usage()->completion_tokens(), 8u * 400u);
+}
+
+TEST_F(GrpcFlowTest, StopEndsWhatTheLimitCutsOff) {
+  StartSmallStreams(600);
+  const auto unread = StartUnread(LargeRequest());
+  AwaitPaused();
+  std::thread reader([&] {
+    Streamed rest;
+    for (v1::GenerateResponse event; unread->reader->Read(&event);) {
+      // The first events were there before the stop; go on only once the drain limit has passed.
+      if (rest.events.empty()) {
+        while (!server().engine().idle()) std::this_thread::yield();
+      }
+      rest.events.push_back(event);
+    }
+    EXPECT_EQ(unread->reader->Finish().error_code(), grpc::StatusCode::UNAVAILABLE);
+    EXPECT_NE(rest.Usage(), nullptr);
+  });
+  server().Stop(std::chrono::steady_clock::now());
+  reader.join();
+}
+
+TEST_F(GrpcFlowTest, ManyAtOnceAllAnswerTheSame) {
+  StartServer();
+  const Streamed alone = Stream(TextRequest("hello", 60));
+  std::vector<std::thread> clients;
+  std::vector<Streamed> got(24);
+  for (Streamed& streamed : got) {
+    clients.emplace_back([&] { streamed = Stream(TextRequest("hello", 60)); });
+  }
+  for (std::thread& client : clients) client.join();
+  for (const Streamed& streamed : got) {
+    EXPECT_TRUE(streamed.status.ok()) << streamed.status.error_message();
+    EXPECT_EQ(streamed.Text(), alone.Text());
+  }
+  AwaitIdle();
+}
+
+}  // namespace
+}  // namespace baram::testing

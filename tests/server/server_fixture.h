@@ -1,0 +1,69 @@
+// ServerFixture: the real server over the tiny folder, in this process, on free ports.
+#ifndef BARAM_TESTS_SERVER_SERVER_FIXTURE_H_
+#define BARAM_TESTS_SERVER_SERVER_FIXTURE_H_
+
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <grpcpp/grpcpp.h>
+
+#include "baram/v1/inference.grpc.pb.h"
+#include "baram/v1/operator.grpc.pb.h"
+#include "server/server.h"
+#include "tests/server/tiny_folder.h"
+
+namespace baram::testing {
+
+// All that a Generate stream brought, taken apart.
+struct Streamed {
+  std::vector<v1::GenerateResponse> events;
+  grpc::Status status;
+
+  // Of output `index`.
+  std::string Text(uint32_t index = 0) const;
+  std::vector<std::string> Pieces(uint32_t index = 0) const;  // not empty
+  std::vector<uint32_t> TokenIds(uint32_t index = 0) const;
+  const v1::Finish* Finish(uint32_t index = 0) const;  // null if there was none
+  const v1::Usage* Usage() const;
+  const v1::PromptInfo* Prompt() const;
+};
+
+class ServerFixture : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite();
+  static void TearDownTestSuite();
+
+  // A server of the test's own, by default settings but for ports, the ref device and drain times.
+  void StartServer(const std::function<void(server::Config&)>& change = {});
+  void TearDown() override;
+
+  static server::Config TestConfig();
+  static const std::string& folder();
+  server::Server& server() { return *server_; }
+  // gRPC's default retries and back-off are off; each call of this makes a connection of its own.
+  std::shared_ptr<grpc::Channel> NewChannel(grpc::ChannelArguments arguments = {}) const;
+  v1::Inference::Stub& inference() { return *inference_; }
+  v1::Operator::Stub& operation() { return *operator_; }
+
+  static v1::GenerateRequest TextRequest(const std::string& text, uint32_t max_tokens);
+  Streamed Stream(const v1::GenerateRequest& request);
+  Streamed Stream(const v1::GenerateRequest& request, grpc::ClientContext& context);
+  grpc::Status Once(const v1::GenerateRequest& request, v1::GenerateOnceResponse* response);
+  v1::GetLoadResponse Load();
+  // Waits, without a limit of its own, until nothing runs or waits.
+  void AwaitIdle();
+
+  std::unique_ptr<server::Server> server_;
+  std::unique_ptr<v1::Inference::Stub> inference_;
+  std::unique_ptr<v1::Operator::Stub> operator_;
+};
+
+}  // namespace baram::testing
+
+#endif  // BARAM_TESTS_SERVER_SERVER_FIXTURE_H_
