@@ -42,6 +42,9 @@ struct Limits {
   std::string operator()(const GemmArgs& args) const {
     if (args.a.dtype != DType::kBF16) return "Gemm: a is not bf16";
     if (args.weight.shape.format.dtype != DType::kBF16) return "Gemm: the weight is not bf16";
+    if (args.weight.shape.k > kMaxGemmK) {
+      return "Gemm: k is larger than " + std::to_string(kMaxGemmK);
+    }
     return IsStored(args.out.dtype) ? "" : "Gemm: out is neither bf16 nor f32";
   }
   std::string operator()(const NormArgs& args) const {

@@ -1,4 +1,4 @@
-// Reading CPUID, affinity, cgroup limits and caches on Linux.
+// Reading CPUID, affinity and cgroup limits on Linux.
 #include "kernels/cpu/cpu_facts.h"
 
 #include <cpuid.h>
@@ -199,7 +199,6 @@ CpuFacts ReadCpuFacts() {
   if (const int64_t limit = CgroupMemoryLimit(root, membership); limit > 0) {
     facts.memory_bytes = std::min(facts.memory_bytes, limit);
   }
-  facts.l2_bytes = std::max<int64_t>(0, sysconf(_SC_LEVEL2_CACHE_SIZE));
   return facts;
 }
 

@@ -1,4 +1,4 @@
-// What this process may use of the machine: instruction sets, processors, memory, caches.
+// What this process may use of the machine: instruction sets, processors, memory.
 #ifndef BARAM_KERNELS_CPU_CPU_FACTS_H_
 #define BARAM_KERNELS_CPU_CPU_FACTS_H_
 
@@ -19,7 +19,6 @@ struct CpuFacts {
   std::vector<int32_t> processors;      // that this process may run on
   int32_t default_threads = 1;          // from the processors and the cgroup's quota
   int64_t memory_bytes = 0;             // the machine's or the cgroup's limit, the smaller
-  int64_t l2_bytes = 0;                 // of one core; 0: unknown
 };
 
 // Reads all of it. Asks the kernel for permission to use AMX tiles, which is given per process: call

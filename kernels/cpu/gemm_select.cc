@@ -39,7 +39,7 @@ GemmPlan SelectGemm(int64_t rows, int64_t n, int64_t padded_k, bool has_amx, int
 
   const int64_t element_bytes = plan.path == GemmPath::kAmx ? 2 : 4;
   const int64_t rows_that_fit = kGemmScratchBytes / (padded_k * element_bytes) / 32 * 32;
-  Check(rows_that_fit > 0, "the GEMM's scratch holds 32 rows of a");
+  Check(padded_k <= kMaxGemmK, "the GEMM's scratch holds 32 rows of a");
   // Chunks of equal size: a short last one would pay for all of the weights alone.
   const int64_t chunks = CeilDivide(rows, std::min(kMaxChunkRows, rows_that_fit));
   plan.chunk_rows = chunks == 1 ? rows : RoundUp(CeilDivide(rows, chunks), 32);

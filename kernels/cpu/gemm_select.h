@@ -11,6 +11,8 @@ namespace baram::cpu {
 
 // Bytes for the packed rows of `a`, shared by all workers. Committed as far as it is used.
 inline constexpr int64_t kGemmScratchBytes = int64_t{32} << 20;
+// The longest rows of which it holds 32 in fp32.
+inline constexpr int64_t kMaxGemmK = kGemmScratchBytes / (32 * 4);
 
 struct GemmPlan {
   GemmPath path = GemmPath::kFma;
