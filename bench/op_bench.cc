@@ -52,8 +52,8 @@ std::vector<OpCase> BenchCases() {
       cases.push_back({"Gemm_" + number(m) + "x" + number(n) + "x2048",
                        test::GemmCase{.rows = m, .n = n, .k = 2048}});
     }
-    cases.push_back({"Gemm_" + number(m) + "x2048x8192",
-                     test::GemmCase{.rows = m, .n = 2048, .k = 8192}});
+    cases.push_back(
+        {"Gemm_" + number(m) + "x2048x8192", test::GemmCase{.rows = m, .n = 2048, .k = 8192}});
   }
   const HeadShape head{16, 8, 128};
   const std::vector<test::Chunk> eight(8, {1023, 1});
@@ -65,12 +65,15 @@ std::vector<OpCase> BenchCases() {
   for (int32_t rows : {1, 512}) {
     const std::string suffix = "_" + number(rows) + "x2048";
     cases.push_back({"AddNorm" + suffix, test::AddNormCase{.rows = rows, .d = 2048}});
-    cases.push_back({"Norm" + suffix,
-                     test::NormCase{.rows = rows, .d = 2048, .x = test::Role::kResidual}});
+    cases.push_back(
+        {"Norm" + suffix, test::NormCase{.rows = rows, .d = 2048, .x = test::Role::kResidual}});
     cases.push_back({"Act" + suffix, test::ActCase{.rows = rows, .f = 8192}});
-    cases.push_back({"StoreKv" + suffix,
-                     test::StoreKvCase{.head = head, .page_tokens = 32, .chunks = {{0, rows}},
-                                       .q_norm = true, .k_norm = true, .rotary_dim = 128}});
+    cases.push_back({"StoreKv" + suffix, test::StoreKvCase{.head = head,
+                                                           .page_tokens = 32,
+                                                           .chunks = {{0, rows}},
+                                                           .q_norm = true,
+                                                           .k_norm = true,
+                                                           .rotary_dim = 128}});
     cases.push_back({"Embed" + suffix, test::EmbedCase{rows, 16384, 2048}});
   }
   for (int32_t vocab : {50'000, 128'000}) {
@@ -175,12 +178,13 @@ bool WriteJson(const std::string& path, const DeviceInfo& info, const Roofs& roo
                const std::vector<Measured>& all) {
   std::FILE* file = std::fopen(path.c_str(), "w");
   if (file == nullptr) return false;
-  std::fprintf(file,
-               "{\"device\": \"%s\", \"processor\": \"%s\", \"isa\": \"%s\", \"workers\": %d,\n"
-               " \"roofs\": {\"read_bytes_per_s\": %.4g, \"flops_per_s\": %.4g, \"unit\": \"%s\"},\n"
-               " \"ops\": [",
-               info.name.c_str(), info.processor.c_str(), info.isa.c_str(), info.workers,
-               roofs.read_bytes_per_s, roofs.flops_per_s, roofs.flops_unit.c_str());
+  std::fprintf(
+      file,
+      "{\"device\": \"%s\", \"processor\": \"%s\", \"isa\": \"%s\", \"workers\": %d,\n"
+      " \"roofs\": {\"read_bytes_per_s\": %.4g, \"flops_per_s\": %.4g, \"unit\": \"%s\"},\n"
+      " \"ops\": [",
+      info.name.c_str(), info.processor.c_str(), info.isa.c_str(), info.workers,
+      roofs.read_bytes_per_s, roofs.flops_per_s, roofs.flops_unit.c_str());
   for (size_t i = 0; i < all.size(); ++i) {
     const Measured& m = all[i];
     std::fprintf(file,
@@ -209,8 +213,12 @@ int Run(const Options& options) {
   Roofs roofs = MeasureRoofs(info.workers, info.isa);
   const Buffer cold = device->Alloc(kColdBytes);
   test::OpBed bed(*device, test::TypesOf(info),
-                  {.memory_bytes = kMemoryBytes, .slots = 16, .max_pages_per_slot = 160,
-                   .vocab_size = 128'000, .max_step_tokens = 4200, .max_step_outputs = 64});
+                  {.memory_bytes = kMemoryBytes,
+                   .slots = 16,
+                   .max_pages_per_slot = 160,
+                   .vocab_size = 128'000,
+                   .max_step_tokens = 4200,
+                   .max_step_outputs = 64});
   std::vector<OpCase> cases = BenchCases();
   std::erase_if(cases, [&](const OpCase& c) { return c.name.find(options.op) == c.name.npos; });
   std::vector<Measured> all(cases.size());
@@ -239,11 +247,16 @@ int Main(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     const std::string flag = argv[i];
     const char* value = i + 1 < argc ? argv[++i] : nullptr;
-    if (value != nullptr && flag == "--op") options.op = value;
-    else if (value != nullptr && flag == "--device") options.device = value;
-    else if (value != nullptr && flag == "--isa") options.open.isa = value;
-    else if (value != nullptr && flag == "--threads") options.open.threads = std::atoi(value);
-    else if (value != nullptr && flag == "--json") options.json = value;
+    if (value != nullptr && flag == "--op")
+      options.op = value;
+    else if (value != nullptr && flag == "--device")
+      options.device = value;
+    else if (value != nullptr && flag == "--isa")
+      options.open.isa = value;
+    else if (value != nullptr && flag == "--threads")
+      options.open.threads = std::atoi(value);
+    else if (value != nullptr && flag == "--json")
+      options.json = value;
     else {
       std::fprintf(stderr,
                    "usage: op_bench [--op PART_OF_NAME] [--device %s] [--isa ISA] [--threads N] "

@@ -158,8 +158,8 @@ Roofs MeasureRoofs(int threads, const std::string& isa) {
     roofs.flops_unit = "avx512-fma";
   }
   const double seconds = FastestSeconds(threads, [&](int) { kernel(rounds); });
-  roofs.flops_per_s = static_cast<double>(threads) * kernel(1) *
-                      static_cast<double>(rounds) / seconds;
+  roofs.flops_per_s =
+      static_cast<double>(threads) * kernel(1) * static_cast<double>(rounds) / seconds;
   return roofs;
 }
 

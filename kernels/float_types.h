@@ -1,5 +1,5 @@
-// Conversions between fp32 and the 16-bit types, one element at a time. For load time, tests and the
-// reference device; kernels have their own vector forms with the same results.
+// Conversions between fp32 and the 16-bit types, one element at a time. For load time, tests and
+// the reference device; kernels have their own vector forms with the same results.
 #ifndef BARAM_KERNELS_FLOAT_TYPES_H_
 #define BARAM_KERNELS_FLOAT_TYPES_H_
 
@@ -51,18 +51,27 @@ inline uint16_t F16FromF32(float value) {
 // Element `index` of an array of `type`.
 inline float LoadElement(const void* data, DType type, int64_t index) {
   switch (type) {
-    case DType::kF32: return static_cast<const float*>(data)[index];
-    case DType::kBF16: return F32FromBF16(static_cast<const uint16_t*>(data)[index]);
-    case DType::kF16: return F32FromF16(static_cast<const uint16_t*>(data)[index]);
+    case DType::kF32:
+      return static_cast<const float*>(data)[index];
+    case DType::kBF16:
+      return F32FromBF16(static_cast<const uint16_t*>(data)[index]);
+    case DType::kF16:
+      return F32FromF16(static_cast<const uint16_t*>(data)[index]);
   }
   return 0;
 }
 
 inline void StoreElement(void* data, DType type, int64_t index, float value) {
   switch (type) {
-    case DType::kF32: static_cast<float*>(data)[index] = value; break;
-    case DType::kBF16: static_cast<uint16_t*>(data)[index] = BF16FromF32(value); break;
-    case DType::kF16: static_cast<uint16_t*>(data)[index] = F16FromF32(value); break;
+    case DType::kF32:
+      static_cast<float*>(data)[index] = value;
+      break;
+    case DType::kBF16:
+      static_cast<uint16_t*>(data)[index] = BF16FromF32(value);
+      break;
+    case DType::kF16:
+      static_cast<uint16_t*>(data)[index] = F16FromF32(value);
+      break;
   }
 }
 

@@ -39,8 +39,8 @@ std::string Describe(const AddNormArgs& args) {
          (args.out.data != nullptr ? " -> " + Show(args.out) : std::string(" in place"));
 }
 std::string Describe(const GemmArgs& args) {
-  return Show(args.a) + " x " + Show(args.weight.shape) +
-         (args.bias != nullptr ? " + bias" : "") + " -> " + Show(args.out);
+  return Show(args.a) + " x " + Show(args.weight.shape) + (args.bias != nullptr ? " + bias" : "") +
+         " -> " + Show(args.out);
 }
 std::string Describe(const StoreKvArgs& args) {
   return Show(args.qkv) + ", " + Show(args.pool.shape) +
@@ -53,8 +53,8 @@ std::string Describe(const AttendArgs& args) {
          Show(args.out);
 }
 std::string Describe(const ActArgs& args) {
-  return std::string(args.kind == Activation::kSilu ? "silu " : "gelu-tanh ") +
-         Show(args.gate_up) + " -> " + Show(args.out);
+  return std::string(args.kind == Activation::kSilu ? "silu " : "gelu-tanh ") + Show(args.gate_up) +
+         " -> " + Show(args.out);
 }
 std::string Describe(const GatherRowsArgs& args) { return Show(args.x) + " -> " + Show(args.out); }
 std::string Describe(const SampleArgs& args) {

@@ -1,4 +1,5 @@
-// The random numbers and the per-logit formulas of Sample, exactly as every device must compute them.
+// The random numbers and the per-logit formulas of Sample, exactly as every device must compute
+// them.
 //
 // Randomness (I13). Philox4x32-10 as in Random123 (Salmon et al., "Parallel random numbers: as easy
 // as 1, 2, 3", SC 2011), without state:
@@ -13,9 +14,9 @@
 // 1 - 2^-24 and uses log1p; the words are exact everywhere, the noise is equal up to rounding.
 //
 // Choice among the tokens that are left: the largest (logit - max) / temperature + gumbel, the
-// smallest id among equals. That is a draw from softmax(logit / temperature); subtracting the maximum
-// first keeps tiny temperatures finite. (logit - max) / temperature is one fp32 subtraction and one
-// fp32 division.
+// smallest id among equals. That is a draw from softmax(logit / temperature); subtracting the
+// maximum first keeps tiny temperatures finite. (logit - max) / temperature is one fp32 subtraction
+// and one fp32 division.
 //
 // Filters. Each keeps the logits at or above a bound, so equal logits stay or go together and the
 // smallest id never decides. With z = (logit - max) / temperature, in this order:
@@ -40,10 +41,9 @@ constexpr PhiloxWords Philox4x32(PhiloxWords counter, uint32_t key0, uint32_t ke
   for (int round = 0; round < 10; ++round) {
     const uint64_t product0 = uint64_t{0xD2511F53u} * counter[0];
     const uint64_t product1 = uint64_t{0xCD9E8D57u} * counter[2];
-    counter = {static_cast<uint32_t>(product1 >> 32) ^ counter[1] ^ key0,
-               static_cast<uint32_t>(product1),
-               static_cast<uint32_t>(product0 >> 32) ^ counter[3] ^ key1,
-               static_cast<uint32_t>(product0)};
+    counter = {
+        static_cast<uint32_t>(product1 >> 32) ^ counter[1] ^ key0, static_cast<uint32_t>(product1),
+        static_cast<uint32_t>(product0 >> 32) ^ counter[3] ^ key1, static_cast<uint32_t>(product0)};
     key0 += 0x9E3779B9u;
     key1 += 0xBB67AE85u;
   }
@@ -67,7 +67,8 @@ inline double GumbelNoise(uint64_t seed, int32_t output_index, int32_t position,
   return GumbelFromWord(SamplerWords(seed, output_index, position, token / 4)[token % 4]);
 }
 
-// The three penalties, in fp32 and in this order, on a logit whose count (see SlotTable) is `count`.
+// The three penalties, in fp32 and in this order, on a logit whose count (see SlotTable) is
+// `count`.
 inline float Penalized(float logit, uint16_t count, const SamplingParams& sampling) {
   if (count == 0) return logit;
   logit = logit > 0 ? logit / sampling.repetition_penalty : logit * sampling.repetition_penalty;

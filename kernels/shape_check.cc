@@ -66,10 +66,10 @@ std::string CheckOp(const NormArgs& args) {
 }
 
 std::string CheckOp(const AddNormArgs& args) {
-  const std::string common = First(
-      {Dense("branch", args.branch), Dense("residual", args.residual),
-       Same("rows", {"branch", args.branch.rows}, {"the residual", args.residual.rows}),
-       Same("columns", {"branch", args.branch.cols}, {"the residual", args.residual.cols})});
+  const std::string common =
+      First({Dense("branch", args.branch), Dense("residual", args.residual),
+             Same("rows", {"branch", args.branch.rows}, {"the residual", args.residual.rows}),
+             Same("columns", {"branch", args.branch.cols}, {"the residual", args.residual.cols})});
   if (!common.empty() || args.out.data == nullptr) return common;
   return First({Dense("out", args.out),
                 Same("rows", {"out", args.out.rows}, {"the residual", args.residual.rows}),
@@ -86,14 +86,13 @@ std::string CheckOp(const GemmArgs& args) {
 std::string CheckOp(const StoreKvArgs& args) {
   const HeadShape& head = args.pool.shape.head;
   const int64_t columns = int64_t{head.heads + 2 * head.kv_heads} * head.head_dim;
-  return First(
-      {Pool(args.pool, args.layer), Dense("qkv", args.qkv),
-       Same("rows", {"qkv", args.qkv.rows}, {"the step", args.step.tokens}),
-       Same("columns", {"qkv", args.qkv.cols}, {"the heads together", columns}),
-       Require(args.rope.data == nullptr ||
-                   (args.rope.rotary_dim > 0 && args.rope.rotary_dim % 2 == 0 &&
-                    args.rope.rotary_dim <= head.head_dim),
-               "the rotated elements must be even in number and at most the head size")});
+  return First({Pool(args.pool, args.layer), Dense("qkv", args.qkv),
+                Same("rows", {"qkv", args.qkv.rows}, {"the step", args.step.tokens}),
+                Same("columns", {"qkv", args.qkv.cols}, {"the heads together", columns}),
+                Require(args.rope.data == nullptr ||
+                            (args.rope.rotary_dim > 0 && args.rope.rotary_dim % 2 == 0 &&
+                             args.rope.rotary_dim <= head.head_dim),
+                        "the rotated elements must be even in number and at most the head size")});
 }
 
 std::string CheckOp(const AttendArgs& args) {
@@ -108,10 +107,10 @@ std::string CheckOp(const AttendArgs& args) {
 }
 
 std::string CheckOp(const ActArgs& args) {
-  return First({Dense("gate_up", args.gate_up), Dense("out", args.out),
-                Same("rows", {"out", args.out.rows}, {"gate_up", args.gate_up.rows}),
-                Same("columns", {"gate_up", args.gate_up.cols},
-                     {"out, twice,", 2 * args.out.cols})});
+  return First(
+      {Dense("gate_up", args.gate_up), Dense("out", args.out),
+       Same("rows", {"out", args.out.rows}, {"gate_up", args.gate_up.rows}),
+       Same("columns", {"gate_up", args.gate_up.cols}, {"out, twice,", 2 * args.out.cols})});
 }
 
 std::string CheckOp(const GatherRowsArgs& args) {
@@ -121,11 +120,12 @@ std::string CheckOp(const GatherRowsArgs& args) {
 }
 
 std::string CheckOp(const SampleArgs& args) {
-  return First({Dense("logits", args.logits),
-                Same("rows", {"logits", args.logits.rows}, {"the step's outputs", args.step.outputs}),
-                Require(args.logits.dtype == DType::kF32, "the logits must be f32"),
-                Require(args.valid_vocab > 0 && args.valid_vocab <= args.logits.cols,
-                        "valid_vocab must be at least 1 and at most the logits' columns")});
+  return First(
+      {Dense("logits", args.logits),
+       Same("rows", {"logits", args.logits.rows}, {"the step's outputs", args.step.outputs}),
+       Require(args.logits.dtype == DType::kF32, "the logits must be f32"),
+       Require(args.valid_vocab > 0 && args.valid_vocab <= args.logits.cols,
+               "valid_vocab must be at least 1 and at most the logits' columns")});
 }
 
 bool F32(const EmbedArgs& args) {

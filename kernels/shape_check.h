@@ -1,4 +1,5 @@
-// Symbolic check of an op's arguments: do its shapes, types and options fit together, on any device?
+// Symbolic check of an op's arguments: do its shapes, types and options fit together, on any
+// device?
 #ifndef BARAM_KERNELS_SHAPE_CHECK_H_
 #define BARAM_KERNELS_SHAPE_CHECK_H_
 

@@ -20,17 +20,17 @@ inline constexpr uint16_t kCountOutputs = 0x7fff;
 
 // What the sampler of a device knows of one slot.
 struct SlotState {
-  int32_t length = 0;      // tokens with KV, the current step's included
-  int32_t last_token = -1; // drawn last; -1: none yet
-  int32_t generated = 0;   // output tokens so far
+  int32_t length = 0;       // tokens with KV, the current step's included
+  int32_t last_token = -1;  // drawn last; -1: none yet
+  int32_t generated = 0;    // output tokens so far
   SamplingParams sampling;
   std::span<const TokenBias> bias;
   std::span<const int32_t> stop_ids;
   const uint16_t* counts = nullptr;  // [vocab_size]; null unless sampling.NeedsCounts()
 };
 
-// Owned by a device, used by its executor thread. State and Draw may be called by workers at the same
-// time for different slots.
+// Owned by a device, used by its executor thread. State and Draw may be called by workers at the
+// same time for different slots.
 class SlotTable {
  public:
   // Reserves everything BeginStep will need; nothing is allocated afterwards.
@@ -57,12 +57,12 @@ class SlotTable {
   uint16_t* Counts(int32_t slot) { return counts_.get() + int64_t{slot} * shape_.vocab_size; }
 
   SlotShape shape_;
-  std::vector<SlotState> states_;          // [slots]
-  std::vector<TokenBias> bias_;            // [slots, kMaxBiasedTokens]
-  std::vector<int32_t> stop_ids_;          // [slots, kMaxStopIds]
+  std::vector<SlotState> states_;  // [slots]
+  std::vector<TokenBias> bias_;    // [slots, kMaxBiasedTokens]
+  std::vector<int32_t> stop_ids_;  // [slots, kMaxStopIds]
   // [slots, vocab_size]. From calloc: costs address space only, until a request has penalties.
   std::unique_ptr<uint16_t[], FreeMemory> counts_;
-  std::vector<int32_t> page_tables_;       // [groups, slots, max_pages_per_slot], -1: no page
+  std::vector<int32_t> page_tables_;  // [groups, slots, max_pages_per_slot], -1: no page
 
   // The arrays behind StepView.
   std::vector<int32_t> token_ids_, positions_, token_slots_;            // [max_step_tokens]

@@ -16,8 +16,7 @@ struct KvPlace {
 KvPlace Locate(const StepView& step, const KvPool& pool, int32_t group, int32_t slot,
                int32_t position) {
   const int32_t index = position / pool.shape.page_tokens;
-  const int32_t page =
-      step.page_tables[group][int64_t{slot} * step.max_pages_per_slot + index];
+  const int32_t page = step.page_tables[group][int64_t{slot} * step.max_pages_per_slot + index];
   return {reinterpret_cast<float*>(static_cast<std::byte*>(pool.data) + page * pool.page_bytes),
           position % pool.shape.page_tokens};
 }
@@ -25,8 +24,9 @@ KvPlace Locate(const StepView& step, const KvPool& pool, int32_t group, int32_t 
 // The head_dim elements of a key (plane 0) or a value (plane 1).
 float* KvElement(const KvPlace& place, const KvShape& shape, int32_t layer, int plane,
                  int32_t kv_head) {
-  const int64_t row = ((int64_t{layer} * 2 + plane) * shape.head.kv_heads + kv_head) *
-                          shape.page_tokens + place.offset;
+  const int64_t row =
+      ((int64_t{layer} * 2 + plane) * shape.head.kv_heads + kv_head) * shape.page_tokens +
+      place.offset;
   return place.page + row * shape.head.head_dim;
 }
 

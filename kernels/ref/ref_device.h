@@ -1,4 +1,5 @@
-// The device "ref": every op as a plain fp32 loop, the definition of the op. One thread, no vectors.
+// The device "ref": every op as a plain fp32 loop, the definition of the op. One thread, no
+// vectors.
 #ifndef BARAM_KERNELS_REF_REF_DEVICE_H_
 #define BARAM_KERNELS_REF_REF_DEVICE_H_
 

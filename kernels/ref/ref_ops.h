@@ -1,5 +1,5 @@
-// The ops of the device "ref". Everything is fp32; sums run in double, in the order of the elements,
-// and are rounded once, so that a row's bits depend on nothing but the row (I10).
+// The ops of the device "ref". Everything is fp32; sums run in double, in the order of the
+// elements, and are rounded once, so that a row's bits depend on nothing but the row (I10).
 #ifndef BARAM_KERNELS_REF_REF_OPS_H_
 #define BARAM_KERNELS_REF_REF_OPS_H_
 

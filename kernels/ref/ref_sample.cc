@@ -39,10 +39,9 @@ void Report(const float* logits, int32_t vocab, double log_sum, int32_t token, i
   result.top_count = std::min(top_count, vocab);
   std::vector<int32_t> ids(vocab);
   std::iota(ids.begin(), ids.end(), 0);
-  std::partial_sort(ids.begin(), ids.begin() + result.top_count, ids.end(),
-                    [&](int32_t a, int32_t b) {
-                      return logits[a] != logits[b] ? logits[a] > logits[b] : a < b;
-                    });
+  std::partial_sort(
+      ids.begin(), ids.begin() + result.top_count, ids.end(),
+      [&](int32_t a, int32_t b) { return logits[a] != logits[b] ? logits[a] > logits[b] : a < b; });
   for (int32_t i = 0; i < result.top_count; ++i) {
     result.top_ids[i] = ids[i];
     result.top_logprobs[i] = static_cast<float>(logits[ids[i]] - log_sum);
@@ -108,8 +107,7 @@ int32_t Draw(const SamplingParams& sampling, int32_t position, int32_t vocab, fl
   double best_score = 0;
   for (int32_t v = 0; v < vocab; ++v) {
     if (logits[v] == kMasked) continue;
-    const double score =
-        logits[v] + GumbelNoise(sampling.seed, sampling.output_index, position, v);
+    const double score = logits[v] + GumbelNoise(sampling.seed, sampling.output_index, position, v);
     if (token < 0 || score > best_score) {
       token = v;
       best_score = score;

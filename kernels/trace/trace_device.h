@@ -1,5 +1,5 @@
-// TraceDevice: runs the forward pass without computing. Records every op and asks the device that is
-// meant to run it whether it can (I12), before any weight is loaded.
+// TraceDevice: runs the forward pass without computing. Records every op and asks the device that
+// is meant to run it whether it can (I12), before any weight is loaded.
 #ifndef BARAM_KERNELS_TRACE_TRACE_DEVICE_H_
 #define BARAM_KERNELS_TRACE_TRACE_DEVICE_H_
 

@@ -54,9 +54,12 @@ ElementTypes TypesOf(const DeviceInfo& info) {
 
 DType TypeOf(const ElementTypes& types, Role role) {
   switch (role) {
-    case Role::kActivation: return types.activation;
-    case Role::kResidual: return types.residual;
-    case Role::kF32: return DType::kF32;
+    case Role::kActivation:
+      return types.activation;
+    case Role::kResidual:
+      return types.residual;
+    case Role::kF32:
+      return DType::kF32;
   }
   return DType::kF32;
 }
@@ -184,13 +187,12 @@ Tensor OpBed::Input(Role role, const std::vector<float>& values, int64_t cols, R
 }
 
 std::vector<float> OpBed::Values(const Tensor& tensor) {
-  const auto bytes = Read(tensor.data, ((tensor.rows - 1) * tensor.stride + tensor.cols) *
-                                           DTypeBytes(tensor.dtype));
+  const auto bytes = Read(
+      tensor.data, ((tensor.rows - 1) * tensor.stride + tensor.cols) * DTypeBytes(tensor.dtype));
   std::vector<float> values(tensor.rows * tensor.cols);
   for (int64_t r = 0; r < tensor.rows; ++r) {
     for (int64_t c = 0; c < tensor.cols; ++c) {
-      values[r * tensor.cols + c] =
-          LoadElement(bytes.data(), tensor.dtype, r * tensor.stride + c);
+      values[r * tensor.cols + c] = LoadElement(bytes.data(), tensor.dtype, r * tensor.stride + c);
     }
   }
   return values;
@@ -256,8 +258,12 @@ void OpBed::BindSlots(const std::vector<Chunk>& chunks, int32_t page_tokens,
     return (chunk.context + chunk.count + page_tokens - 1) / page_tokens;
   };
   for (size_t i = 0; i < chunks.size(); ++i) {
-    inits.push_back({.slot = static_cast<int32_t>(i), .length = lengths[i], .sampling = {},
-                     .tokens = {}, .bias = {}, .stop_ids = {}});
+    inits.push_back({.slot = static_cast<int32_t>(i),
+                     .length = lengths[i],
+                     .sampling = {},
+                     .tokens = {},
+                     .bias = {},
+                     .stop_ids = {}});
     most_pages = std::max(most_pages, pages_of(chunks[i]));
     page += pages_of(chunks[i]);
   }
@@ -271,8 +277,8 @@ void OpBed::BindSlots(const std::vector<Chunk>& chunks, int32_t page_tokens,
       --page;
     }
   }
-  device_.BeginStep({.inits = inits, .page_deltas = deltas, .rows = {}, .tokens = {},
-                     .targets = {}});
+  device_.BeginStep(
+      {.inits = inits, .page_deltas = deltas, .rows = {}, .tokens = {}, .targets = {}});
 }
 
 std::vector<Chunk> OpBed::Cut(const std::vector<Chunk>& chunks, RowRange rows) {
@@ -282,8 +288,8 @@ std::vector<Chunk> OpBed::Cut(const std::vector<Chunk>& chunks, RowRange rows) {
     const int64_t end = begin + chunk.count;
     const int64_t low = std::clamp(rows.begin, begin, end);
     const int64_t high = std::clamp(rows.end, low, end);
-    cut.push_back({chunk.context + static_cast<int32_t>(low - begin),
-                   static_cast<int32_t>(high - low)});
+    cut.push_back(
+        {chunk.context + static_cast<int32_t>(low - begin), static_cast<int32_t>(high - low)});
     begin = end;
   }
   return cut;
@@ -295,8 +301,8 @@ StepView OpBed::Step(const std::vector<Chunk>& chunks, const std::vector<int32_t
     if (chunks[i].count == 0) continue;
     rows.push_back({.slot = static_cast<int32_t>(i), .count = chunks[i].count});
   }
-  return device_.BeginStep({.inits = {}, .page_deltas = {}, .rows = rows, .tokens = tokens,
-                            .targets = {}});
+  return device_.BeginStep(
+      {.inits = {}, .page_deltas = {}, .rows = rows, .tokens = tokens, .targets = {}});
 }
 
 PreparedOp OpBed::Prepare(const OpCase& op_case, RowRange rows, bool magnitudes) {
@@ -312,8 +318,8 @@ PreparedOp OpBed::Prepare(const OpCase& op_case, RowRange rows, bool magnitudes)
 
 std::string OpBed::BrokenPages(const KvPool& pool) {
   for (int32_t page : {0, pool.pages - 1}) {
-    for (uint8_t byte : Read(static_cast<std::byte*>(pool.data) + page * pool.page_bytes,
-                             pool.page_bytes)) {
+    for (uint8_t byte :
+         Read(static_cast<std::byte*>(pool.data) + page * pool.page_bytes, pool.page_bytes)) {
       if (byte != kNaNByte) return "page " + std::to_string(page) + ", nobody's, was written";
     }
   }
@@ -342,8 +348,8 @@ Outcome OpBed::Run(const OpCase& op_case, RowRange rows, bool magnitudes) {
     op.restore();
   }
   for (const Watched& watched : watched_) {
-    outcome.outputs.push_back({watched.name, watched.role, watched.first_row,
-                               watched.tensor.rows, watched.tensor.cols, Values(watched.tensor)});
+    outcome.outputs.push_back({watched.name, watched.role, watched.first_row, watched.tensor.rows,
+                               watched.tensor.cols, Values(watched.tensor)});
   }
   if (outcome.broken.empty()) outcome.broken = BrokenGuards();
   if (const auto* store = std::get_if<StoreKvArgs>(&op.args)) {

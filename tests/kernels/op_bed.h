@@ -1,5 +1,5 @@
-// OpBed: a device with memory in which one op case at a time is laid out, run and read back. Used by
-// the op tests and by op_bench.
+// OpBed: a device with memory in which one op case at a time is laid out, run and read back. Used
+// by the op tests and by op_bench.
 #ifndef BARAM_TESTS_KERNELS_OP_BED_H_
 #define BARAM_TESTS_KERNELS_OP_BED_H_
 
@@ -121,8 +121,8 @@ class OpBed {
   void* Scratch(const KvShape& shape);
 
   // --- steps
-  // Binds slot i to a sequence of lengths[i] tokens, with pages for all of chunks[i]. Entries wholly
-  // before first_needed[i] name page 0, which holds NaN.
+  // Binds slot i to a sequence of lengths[i] tokens, with pages for all of chunks[i]. Entries
+  // wholly before first_needed[i] name page 0, which holds NaN.
   void BindSlots(const std::vector<Chunk>& chunks, int32_t page_tokens,
                  const std::vector<int32_t>& lengths, const std::vector<int32_t>& first_needed);
   // The part of every chunk inside the range of tokens.

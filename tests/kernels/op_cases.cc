@@ -9,7 +9,8 @@ namespace {
 class Table {
  public:
   void Add(std::string name, OpSpec spec) {
-    std::replace_if(name.begin(), name.end(), [](char c) { return c == '-' || c == '.'; }, '_');
+    std::replace_if(
+        name.begin(), name.end(), [](char c) { return c == '-' || c == '.'; }, '_');
     cases_.push_back({std::move(name), std::move(spec)});
   }
   std::vector<OpCase> Take() { return std::move(cases_); }
@@ -22,9 +23,12 @@ std::string N(int64_t value) { return std::to_string(value); }
 
 const char* RoleName(Role role) {
   switch (role) {
-    case Role::kActivation: return "act";
-    case Role::kResidual: return "res";
-    case Role::kF32: return "f32";
+    case Role::kActivation:
+      return "act";
+    case Role::kResidual:
+      return "res";
+    case Role::kF32:
+      return "f32";
   }
   return "?";
 }
@@ -66,8 +70,12 @@ void AddNorms(Table& table) {
   }
   for (int64_t d : {2, 30, 64, 1026}) {
     for (int form = 0; form < 6; ++form) {
-      AddNormCase c{.rows = 7, .d = d, .post = form % 2 == 1, .pre = form / 2 != 1,
-                    .has_out = form / 2 != 2, .scale = form % 2 == 0 ? 1.0f : 0.25f};
+      AddNormCase c{.rows = 7,
+                    .d = d,
+                    .post = form % 2 == 1,
+                    .pre = form / 2 != 1,
+                    .has_out = form / 2 != 2,
+                    .scale = form % 2 == 0 ? 1.0f : 0.25f};
       for (Role branch : {Role::kResidual, Role::kActivation}) {
         c.branch = branch;
         table.Add("AddNorm_" + N(d) + (c.post ? "_post" : "") + (c.pre ? "_pre" : "") +
@@ -88,6 +96,7 @@ void AddRowOps(Table& table) {
   for (int64_t d : {2, 30, 64, 578}) {
     table.Add("Embed_" + N(d), EmbedCase{.tokens = 9, .vocab = 53, .d = d});
     table.Add("Embed_" + N(d) + "_scale", EmbedCase{9, 53, d, 24.0f});
+    table.Add("Embed_" + N(d) + "_act", EmbedCase{9, 53, d, 0.3f, Role::kActivation});
     for (Role type : {Role::kActivation, Role::kResidual, Role::kF32}) {
       table.Add("GatherRows_" + N(d) + "_" + RoleName(type), GatherRowsCase{11, 6, d, type});
     }
@@ -100,15 +109,21 @@ void AddStoreKv(Table& table) {
     for (int form = 0; form < 4; ++form) {
       const int32_t heads = form == 3 ? 6 : 2;
       const int32_t kv_heads = form == 1 ? 1 : 2;
-      StoreKvCase c{.head = {heads, kv_heads, hd}, .page_tokens = 32 << (form % 3),
-                    .chunks = chunks, .q_norm = form == 1 || form == 3, .k_norm = form >= 2};
+      StoreKvCase c{.head = {heads, kv_heads, hd},
+                    .page_tokens = 32 << (form % 3),
+                    .chunks = chunks,
+                    .q_norm = form == 1 || form == 3,
+                    .k_norm = form >= 2};
       c.rotary_dim = form == 0 ? hd : form == 1 ? std::max(2, hd / 4 * 2) : form == 2 ? 0 : hd;
       c.layout = form == 1 || form == 3 ? RopeLayout::kInterleaved : RopeLayout::kHalfSplit;
       table.Add("StoreKv_" + N(hd) + "_form" + N(form), c);
     }
-    table.Add("StoreKv_" + N(hd) + "_partial",
-              StoreKvCase{.head = {8, 1, hd}, .page_tokens = 32, .chunks = chunks, .q_norm = true,
-                          .k_norm = true, .rotary_dim = std::max(2, hd / 4 * 2)});
+    table.Add("StoreKv_" + N(hd) + "_partial", StoreKvCase{.head = {8, 1, hd},
+                                                           .page_tokens = 32,
+                                                           .chunks = chunks,
+                                                           .q_norm = true,
+                                                           .k_norm = true,
+                                                           .rotary_dim = std::max(2, hd / 4 * 2)});
   }
 }
 
@@ -116,16 +131,20 @@ void AddAttend(Table& table) {
   const std::vector<Chunk> mixed = {{70, 1}, {0, 1}, {15, 1}, {0, 40}, {33, 20}, {16, 16}};
   for (int32_t hd : {2, 24, 64, 80, 128, 256}) {
     for (int32_t ratio : {1, 3, 8}) {
-      table.Add("Attend_" + N(hd) + "_gqa" + N(ratio),
-                AttendCase{.head = {2 * ratio, 2, hd}, .page_tokens = ratio == 3 ? 64 : 32,
-                           .chunks = mixed});
+      table.Add(
+          "Attend_" + N(hd) + "_gqa" + N(ratio),
+          AttendCase{
+              .head = {2 * ratio, 2, hd}, .page_tokens = ratio == 3 ? 64 : 32, .chunks = mixed});
     }
   }
   for (int32_t page : {32, 64, 128}) {
     for (int32_t window : {0, 1, 7, 16, 33, 64, 1000}) {
       table.Add("Attend_page" + N(page) + "_window" + N(window),
-                AttendCase{.head = {7, 1, 64}, .page_tokens = page, .chunks = mixed,
-                           .window = window, .layers = page == 64 ? 3 : 1});
+                AttendCase{.head = {7, 1, 64},
+                           .page_tokens = page,
+                           .chunks = mixed,
+                           .window = window,
+                           .layers = page == 64 ? 3 : 1});
     }
   }
   for (int32_t context : {0, 1, 14, 15, 16, 31, 32, 63, 64, 65, 127, 255, 256, 511, 700}) {
@@ -134,8 +153,10 @@ void AddAttend(Table& table) {
   }
   table.Add("Attend_long_prompt",
             AttendCase{.head = {4, 2, 64}, .page_tokens = 32, .chunks = {{0, 300}, {650, 50}}});
-  table.Add("Attend_long_window", AttendCase{.head = {4, 4, 96}, .page_tokens = 32,
-                                             .chunks = {{600, 40}, {700, 1}}, .window = 100});
+  table.Add(
+      "Attend_long_window",
+      AttendCase{
+          .head = {4, 4, 96}, .page_tokens = 32, .chunks = {{600, 40}, {700, 1}}, .window = 100});
 }
 
 void AddSample(Table& table) {
@@ -171,7 +192,9 @@ void AddSample(Table& table) {
          r.sampling.presence_penalty = -1.0f;
          r.sampling.frequency_penalty = -0.5f;
        })},
-      {"bias", with([](auto& r) { r.bias = {{0, 3.0f}, {3, -100.0f}, {2, 100.0f}, {9999999, 5.0f}}; })},
+      {"bias", with([](auto& r) {
+         r.bias = {{0, 3.0f}, {3, -100.0f}, {2, 100.0f}, {9999999, 5.0f}};
+       })},
       {"mask", with([](auto& r) { r.allow_every = 3; })},
       {"mask_greedy", with([](auto& r) {
          r.allow_every = 2;
@@ -240,7 +263,8 @@ void AddSample(Table& table) {
         table.Add("Sample_" + N(vocab) + "_" + name + suffix, c);
       }
     }
-    table.Add("Sample_" + N(vocab) + "_batch", SampleCase{vocab, columns, all, vocab == 50001 ? 1 : 2});
+    table.Add("Sample_" + N(vocab) + "_batch",
+              SampleCase{vocab, columns, all, vocab == 50001 ? 1 : 2});
   }
 }
 

@@ -47,6 +47,7 @@ struct EmbedCase {
   int32_t tokens;
   int64_t vocab, d;
   float scale = 1.0f;
+  Role out = Role::kResidual;
 };
 
 struct GatherRowsCase {
@@ -79,12 +80,12 @@ struct AttendCase {
 };
 
 enum class LogitKind {
-  kNormal,       // standard deviation 3
-  kTies,         // few distinct values
-  kHoles,        // a third is -infinity
-  kNaN,          // one NaN
-  kInfinite,     // one +infinity
-  kAllMasked,    // nothing above -infinity
+  kNormal,     // standard deviation 3
+  kTies,       // few distinct values
+  kHoles,      // a third is -infinity
+  kNaN,        // one NaN
+  kInfinite,   // one +infinity
+  kAllMasked,  // nothing above -infinity
 };
 
 // One row of logits and the slot it belongs to.
@@ -100,10 +101,10 @@ struct SampleRow {
 };
 
 struct SampleCase {
-  int32_t vocab;        // valid_vocab
-  int32_t columns;      // of the logits; those past vocab hold NaN
+  int32_t vocab;    // valid_vocab
+  int32_t columns;  // of the logits; those past vocab hold NaN
   std::vector<SampleRow> rows;
-  int32_t rounds = 1;   // steps with the same logits: counts and lengths move on
+  int32_t rounds = 1;  // steps with the same logits: counts and lengths move on
 };
 
 using OpSpec = std::variant<GemmCase, NormCase, AddNormCase, ActCase, EmbedCase, GatherRowsCase,
@@ -116,7 +117,8 @@ struct OpCase {
 
 std::vector<OpCase> OpCases();
 
-// How many rows (tokens for attention, outputs for Sample) the op has: what a batch can be cut into.
+// How many rows (tokens for attention, outputs for Sample) the op has: what a batch can be cut
+// into.
 int64_t CaseRows(const OpCase& op_case);
 
 }  // namespace baram::test

@@ -47,8 +47,8 @@ int32_t Longest(const std::vector<Chunk>& chunks) {
 PreparedOp OpBed::Lay(const GemmCase& c, RowRange rows, bool magnitudes) {
   const DType activation = Rounding(Role::kActivation);
   GemmArgs args;
-  args.a = Input(Role::kActivation,
-                 Factor(Random("a", c.rows, c.k, 1.0f, activation), magnitudes), c.k, rows);
+  args.a = Input(Role::kActivation, Factor(Random("a", c.rows, c.k, 1.0f, activation), magnitudes),
+                 c.k, rows);
   const std::vector<float> weight =
       Factor(Random("weight", c.n, c.k, 1.0f, rounding_.weight), magnitudes);
   args.weight = Weight(weight, c.n, c.k);
@@ -73,8 +73,8 @@ PreparedOp OpBed::Lay(const AddNormCase& c, RowRange rows, bool) {
   AddNormArgs args;
   args.branch = Input(c.branch, Random("branch", c.rows, c.d, 1.5f, Rounding(c.branch)), c.d, rows);
   const auto residual = Random("residual", c.rows, c.d, 3.0f, Rounding(Role::kResidual));
-  args.residual = Watch("residual", Role::kResidual,
-                        Input(Role::kResidual, residual, c.d, rows), rows.begin);
+  args.residual =
+      Watch("residual", Role::kResidual, Input(Role::kResidual, residual, c.d, rows), rows.begin);
   if (c.post) args.post_weight = NormWeight("post", c.d);
   if (c.pre) args.pre_weight = NormWeight("pre", c.d);
   args.scale = c.scale;
@@ -109,8 +109,7 @@ PreparedOp OpBed::Lay(const EmbedCase& c, RowRange rows, bool) {
   args.step = Step(chunks, ids);
   args.table = Weight(Random("table", c.vocab, c.d, 1.0f, rounding_.weight), c.vocab, c.d);
   args.scale = c.scale;
-  args.out = Watch("out", Role::kResidual, Layout(Role::kResidual, rows.end - rows.begin, c.d),
-                   rows.begin);
+  args.out = Watch("out", c.out, Layout(c.out, rows.end - rows.begin, c.d), rows.begin);
   return {args, 0, {}};
 }
 
@@ -130,8 +129,8 @@ std::vector<float> OpBed::StoreKvRows(const StoreKvCase& c, const char* what,
                                       const std::vector<Chunk>& chunks) const {
   const int64_t value_columns = int64_t{c.head.kv_heads} * c.head.head_dim;
   const int64_t columns = int64_t{c.head.heads} * c.head.head_dim + 2 * value_columns;
-  std::vector<float> rows = Random(what, Tokens(chunks), columns, 1.0f,
-                                   Rounding(Role::kActivation));
+  std::vector<float> rows =
+      Random(what, Tokens(chunks), columns, 1.0f, Rounding(Role::kActivation));
   // Values of alternating sign: then the mean of two neighbours tells their weights apart.
   int64_t row = 0;
   for (const Chunk& chunk : chunks) {
@@ -160,8 +159,8 @@ PreparedOp OpBed::Lay(const StoreKvCase& c, RowRange rows, bool) {
   for (const Chunk& chunk : cut) before.push_back({0, chunk.context});
   BindSlots(c.chunks, c.page_tokens, none, none);
   args.step = Step(before, std::vector<int32_t>(Tokens(before), 0));
-  args.qkv = Input(Role::kActivation, StoreKvRows(c, "before", before), columns,
-                   {0, Tokens(before)});
+  args.qkv =
+      Input(Role::kActivation, StoreKvRows(c, "before", before), columns, {0, Tokens(before)});
   RunOp(device_, args);
   BindSlots(c.chunks, c.page_tokens, Contexts(cut), none);
 
@@ -247,7 +246,7 @@ void OpBed::WriteContext(const AttendCase& c, const KvPool& pool, bool magnitude
       args.qkv = Input(Role::kActivation, qkv, columns, {0, tokens});
       RunOp(device_, args);
     }
-    used_ = before;  // the inputs are not needed any more
+    used_ = before;     // the inputs are not needed any more
     blocks_.resize(1);  // the pool
     tensors_.clear();
   }

@@ -17,8 +17,8 @@ StepView OpBed::SampleStep(const SampleCase& c, const std::vector<SlotInit>& ini
                     .score_count = scores ? 1 : 0});
     if (scores) targets.push_back(target);
   }
-  return device_.BeginStep({.inits = inits, .page_deltas = {}, .rows = rows, .tokens = tokens,
-                            .targets = targets});
+  return device_.BeginStep(
+      {.inits = inits, .page_deltas = {}, .rows = rows, .tokens = tokens, .targets = targets});
 }
 
 const uint32_t* const* OpBed::Masks(const SampleCase& c, RowRange rows) {
@@ -66,12 +66,23 @@ PreparedOp OpBed::Lay(const SampleCase& c, RowRange rows, bool) {
     float* row = logits.data() + r * c.columns;
     for (int32_t v = 0; v < c.columns; ++v) {
       switch (c.rows[r].logits) {
-        case LogitKind::kNormal: break;
-        case LogitKind::kTies: row[v] = std::round(row[v]); break;
-        case LogitKind::kHoles: row[v] = v % 3 == 1 ? -INFINITY : row[v]; break;
-        case LogitKind::kNaN: row[v] = v == c.vocab - 1 ? NAN : row[v]; break;
-        case LogitKind::kInfinite: row[v] = v == c.vocab / 2 ? INFINITY : row[v]; break;
-        case LogitKind::kAllMasked: row[v] = -INFINITY; break;
+        case LogitKind::kNormal:
+          break;
+        case LogitKind::kTies:
+          row[v] = std::round(row[v]);
+          break;
+        case LogitKind::kHoles:
+          row[v] = v % 3 == 1 ? -INFINITY : row[v];
+          break;
+        case LogitKind::kNaN:
+          row[v] = v == c.vocab - 1 ? NAN : row[v];
+          break;
+        case LogitKind::kInfinite:
+          row[v] = v == c.vocab / 2 ? INFINITY : row[v];
+          break;
+        case LogitKind::kAllMasked:
+          row[v] = -INFINITY;
+          break;
       }
       if (v >= c.vocab) row[v] = NAN;
     }
@@ -80,8 +91,8 @@ PreparedOp OpBed::Lay(const SampleCase& c, RowRange rows, bool) {
   args.valid_vocab = c.vocab;
   args.masks = Masks(c, rows);
   const int64_t count = rows.end - rows.begin;
-  args.results = static_cast<TokenResult*>(
-      Take(count * static_cast<int64_t>(sizeof(TokenResult)), 0xFF));
+  args.results =
+      static_cast<TokenResult*>(Take(count * static_cast<int64_t>(sizeof(TokenResult)), 0xFF));
   const std::vector<float> part(logits.begin() + rows.begin * c.columns,
                                 logits.begin() + rows.end * c.columns);
   return {args, 0, [this, tensor = args.logits, part] { Fill(tensor, part); }};

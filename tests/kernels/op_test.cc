@@ -87,12 +87,11 @@ std::string BitDifference(const Outcome& part, const Outcome& whole, int64_t fir
     for (size_t i = 0; i < part.results[round].size(); ++i) {
       const TokenResult& a = part.results[round][i];
       const TokenResult& b = whole.results[round][first_result + i];
-      const bool same = a.token == b.token && a.flags == b.flags && a.rank == b.rank &&
-                        a.top_count == b.top_count &&
-                        std::memcmp(&a.logprob, &b.logprob, sizeof(float)) == 0 &&
-                        std::equal(a.top_ids, a.top_ids + a.top_count, b.top_ids) &&
-                        std::memcmp(a.top_logprobs, b.top_logprobs,
-                                    a.top_count * sizeof(float)) == 0;
+      const bool same =
+          a.token == b.token && a.flags == b.flags && a.rank == b.rank &&
+          a.top_count == b.top_count && std::memcmp(&a.logprob, &b.logprob, sizeof(float)) == 0 &&
+          std::equal(a.top_ids, a.top_ids + a.top_count, b.top_ids) &&
+          std::memcmp(a.top_logprobs, b.top_logprobs, a.top_count * sizeof(float)) == 0;
       if (!same) {
         return "result " + std::to_string(first_result + i) + " of round " + std::to_string(round);
       }
@@ -111,8 +110,8 @@ std::vector<RowRange> Cuts(int64_t rows) {
   return cuts;
 }
 
-void ExpectNear(const OpCase& op_case, const Family& family, const Outcome& got,
-                const Outcome& ref, const Outcome& magnitudes) {
+void ExpectNear(const OpCase& op_case, const Family& family, const Outcome& got, const Outcome& ref,
+                const Outcome& magnitudes) {
   ASSERT_EQ(got.outputs.size(), ref.outputs.size());
   for (size_t i = 0; i < ref.outputs.size(); ++i) {
     const Output& output = ref.outputs[i];

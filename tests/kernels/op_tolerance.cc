@@ -14,9 +14,12 @@ constexpr double kTiny = 1e-36;  // denormals may be flushed
 
 double Unit(DType type) {
   switch (type) {
-    case DType::kF32: return kF32Unit;
-    case DType::kBF16: return 0x1p-8;
-    case DType::kF16: return 0x1p-11;
+    case DType::kF32:
+      return kF32Unit;
+    case DType::kBF16:
+      return 0x1p-8;
+    case DType::kF16:
+      return 0x1p-11;
   }
   return 0;
 }
@@ -110,8 +113,7 @@ std::vector<float> Tolerance(const OpCase& op_case, const ElementTypes& types, c
   const Bounds bounds{types, ref};
   std::vector<float> tolerance(output.values.size());
   for (size_t i = 0; i < tolerance.size(); ++i) {
-    const double magnitude =
-        magnitudes.outputs.empty() ? 0 : magnitudes.outputs[index].values[i];
+    const double magnitude = magnitudes.outputs.empty() ? 0 : magnitudes.outputs[index].values[i];
     const Element element{output, static_cast<int64_t>(i), output.values[i], magnitude,
                           Unit(TypeOf(types, output.role))};
     const double bound =

@@ -20,8 +20,12 @@ class RefTest : public testing::Test {
   RefTest() {
     std::string error;
     device_ = OpenDevice("ref", {}, &error);
-    device_->ReserveSlots({.slots = 2, .groups = 1, .max_pages_per_slot = 4, .vocab_size = 4,
-                           .max_step_tokens = 8, .max_step_outputs = 4});
+    device_->ReserveSlots({.slots = 2,
+                           .groups = 1,
+                           .max_pages_per_slot = 4,
+                           .vocab_size = 4,
+                           .max_step_tokens = 8,
+                           .max_step_outputs = 4});
   }
   // Device memory is host memory on ref.
   static Tensor View(std::vector<float>& values, int64_t rows) {
@@ -45,9 +49,13 @@ TEST_F(RefTest, AddNormNormsTheBranchThenTheSum) {
   std::vector<float> out(2);
   const std::vector<float> post = {2, 2};
   const std::vector<float> pre = {1, 3};
-  device_->AddNorm({.branch = View(branch, 1), .residual = View(residual, 1),
-                    .post_weight = post.data(), .pre_weight = pre.data(), .scale = 0.5f,
-                    .eps = 0, .out = View(out, 1)});
+  device_->AddNorm({.branch = View(branch, 1),
+                    .residual = View(residual, 1),
+                    .post_weight = post.data(),
+                    .pre_weight = pre.data(),
+                    .scale = 0.5f,
+                    .eps = 0,
+                    .out = View(out, 1)});
   const float a = 1 + 3 / std::sqrt(12.5f);
   const float b = 1 + 4 / std::sqrt(12.5f);
   const float rms = std::sqrt((a * a + b * b) / 2);
@@ -65,8 +73,11 @@ TEST_F(RefTest, GemmScalesBeforeTheBias) {
   std::vector<float> a = {1, 1, 1, 2, 4, 8};
   std::vector<float> out(4);
   const std::vector<float> bias = {10, 20};
-  device_->Gemm({.a = View(a, 2), .weight = {packed.data(), shape}, .bias = bias.data(),
-                 .scale = 0.5f, .out = View(out, 2)});
+  device_->Gemm({.a = View(a, 2),
+                 .weight = {packed.data(), shape},
+                 .bias = bias.data(),
+                 .scale = 0.5f,
+                 .out = View(out, 2)});
   EXPECT_THAT(out, ElementsAre(13, 19.75f, 27, 20));
 }
 
@@ -85,17 +96,20 @@ TEST_F(RefTest, RotationTurnsPairsOfItsLayout) {
   const int64_t page_bytes = device_->KvBytesPerPage(shape);
   const Buffer memory = device_->Alloc(page_bytes);
   const std::vector<float> rope = {9, 9, 9, 9, 0, 0, 1, 1};  // [2 positions, 4]
-  const std::vector<SlotInit> inits = {{.slot = 0, .length = 1, .sampling = {}, .tokens = {},
-                                        .bias = {}, .stop_ids = {}}};
+  const std::vector<SlotInit> inits = {
+      {.slot = 0, .length = 1, .sampling = {}, .tokens = {}, .bias = {}, .stop_ids = {}}};
   const std::vector<PageDelta> deltas = {{0, 0, 0, 0}};
   const std::vector<Row> rows = {{.slot = 0}};
   const std::vector<int32_t> tokens = {0};
   const auto rotated = [&](RopeLayout layout, int32_t rotary_dim) {
     std::vector<float> qkv = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12};
-    const StepView view = device_->BeginStep({.inits = inits, .page_deltas = deltas, .rows = rows,
-                                              .tokens = tokens, .targets = {}});
-    device_->StoreKv({.step = view, .pool = {memory.data(), shape, page_bytes, 1}, .layer = {},
-                      .qkv = View(qkv, 1), .rope = {rope.data(), 2, rotary_dim, layout}});
+    const StepView view = device_->BeginStep(
+        {.inits = inits, .page_deltas = deltas, .rows = rows, .tokens = tokens, .targets = {}});
+    device_->StoreKv({.step = view,
+                      .pool = {memory.data(), shape, page_bytes, 1},
+                      .layer = {},
+                      .qkv = View(qkv, 1),
+                      .rope = {rope.data(), 2, rotary_dim, layout}});
     return std::vector<float>(qkv.begin(), qkv.begin() + 4);
   };
   EXPECT_THAT(rotated(RopeLayout::kHalfSplit, 4), ElementsAre(-3, -4, 1, 2));
@@ -109,28 +123,32 @@ TEST_F(RefTest, AttentionIsCausalAndKeepsItsWindow) {
   const int64_t page_bytes = device_->KvBytesPerPage(shape);
   const Buffer memory = device_->Alloc(3 * page_bytes);
   const KvPool pool{memory.data(), shape, page_bytes, 3};
-  const std::vector<SlotInit> inits = {{.slot = 1, .sampling = {}, .tokens = {}, .bias = {},
-                                        .stop_ids = {}}};
+  const std::vector<SlotInit> inits = {
+      {.slot = 1, .sampling = {}, .tokens = {}, .bias = {}, .stop_ids = {}}};
   const std::vector<PageDelta> deltas = {{1, 0, 0, 2}, {1, 0, 1, 0}};
   const std::vector<Row> rows = {{.slot = 1, .count = 3}};
   const std::vector<int32_t> tokens = {0, 0, 0};
   // Two query heads, then a key and a value. Keys are (0, 0), (1, 0), (2, 0).
-  std::vector<float> qkv = {1, 0, 0, 5, 0, 0, 1, 10,   //
-                            1, 0, 0, 5, 1, 0, 2, 20,   //
+  std::vector<float> qkv = {1, 0, 0, 5, 0, 0, 1, 10,  //
+                            1, 0, 0, 5, 1, 0, 2, 20,  //
                             1, 0, 0, 5, 2, 0, 4, 40};
   std::vector<float> out(12);
   std::vector<float> scratch(64);
-  const StepView view = device_->BeginStep({.inits = inits, .page_deltas = deltas, .rows = rows,
-                                            .tokens = tokens, .targets = {}});
+  const StepView view = device_->BeginStep(
+      {.inits = inits, .page_deltas = deltas, .rows = rows, .tokens = tokens, .targets = {}});
   device_->StoreKv({.step = view, .pool = pool, .layer = {}, .qkv = View(qkv, 3), .rope = {}});
-  AttendArgs attend{.step = view, .pool = pool, .layer = {}, .q = View(qkv, 3).Cols(0, 4),
-                    .scale = std::log(2.0f), .out = View(out, 3), .scratch = scratch.data()};
+  AttendArgs attend{.step = view,
+                    .pool = pool,
+                    .layer = {},
+                    .q = View(qkv, 3).Cols(0, 4),
+                    .scale = std::log(2.0f),
+                    .out = View(out, 3),
+                    .scratch = scratch.data()};
   device_->Attend(attend);
   // Head 0 weighs keys by powers of two, head 1 (whose scores are all zero) equally.
-  EXPECT_THAT(out, Pointwise(FloatNear(1e-5f),
-                             {1.0f, 10.0f, 1.0f, 10.0f,                            //
-                              5 / 3.0f, 50 / 3.0f, 1.5f, 15.0f,                    //
-                              21 / 7.0f, 210 / 7.0f, 7 / 3.0f, 70 / 3.0f}));
+  EXPECT_THAT(out, Pointwise(FloatNear(1e-5f), {1.0f, 10.0f, 1.0f, 10.0f,          //
+                                                5 / 3.0f, 50 / 3.0f, 1.5f, 15.0f,  //
+                                                21 / 7.0f, 210 / 7.0f, 7 / 3.0f, 70 / 3.0f}));
   attend.window = 2;
   device_->Attend(attend);
   EXPECT_THAT(std::vector<float>(out.begin() + 8, out.end()),
@@ -138,8 +156,8 @@ TEST_F(RefTest, AttentionIsCausalAndKeepsItsWindow) {
 }
 
 TEST(FloatTypesTest, RoundToNearestEven) {
-  EXPECT_EQ(F32FromBF16(BF16FromF32(1.00390625f)), 1.0f);         // a tie, down to even
-  EXPECT_EQ(F32FromBF16(BF16FromF32(1.01171875f)), 1.015625f);    // a tie, up to even
+  EXPECT_EQ(F32FromBF16(BF16FromF32(1.00390625f)), 1.0f);       // a tie, down to even
+  EXPECT_EQ(F32FromBF16(BF16FromF32(1.01171875f)), 1.015625f);  // a tie, up to even
   EXPECT_TRUE(std::isnan(F32FromBF16(BF16FromF32(NAN))));
   EXPECT_EQ(F32FromBF16(BF16FromF32(3.4e38f)), INFINITY);
   EXPECT_EQ(F16FromF32(65504.0f), 0x7bff);

@@ -1,5 +1,5 @@
-// The random numbers: Philox against published vectors, draws against their distributions. Seeds are
-// fixed, so the outcomes are.
+// The random numbers: Philox against published vectors, draws against their distributions. Seeds
+// are fixed, so the outcomes are.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -20,9 +20,9 @@ TEST(PhiloxTest, KnownAnswers) {
   constexpr uint32_t kOnes = 0xffffffffu;
   EXPECT_EQ(Philox4x32({kOnes, kOnes, kOnes, kOnes}, kOnes, kOnes),
             (PhiloxWords{0x408f276du, 0x41c83b0eu, 0xa20bc7c6u, 0x6d5451fdu}));
-  EXPECT_EQ(Philox4x32({0x243f6a88u, 0x85a308d3u, 0x13198a2eu, 0x03707344u}, 0xa4093822u,
-                       0x299f31d0u),
-            (PhiloxWords{0xd16cfe09u, 0x94fdccebu, 0x5001e420u, 0x24126ea1u}));
+  EXPECT_EQ(
+      Philox4x32({0x243f6a88u, 0x85a308d3u, 0x13198a2eu, 0x03707344u}, 0xa4093822u, 0x299f31d0u),
+      (PhiloxWords{0xd16cfe09u, 0x94fdccebu, 0x5001e420u, 0x24126ea1u}));
 }
 
 TEST(GumbelTest, IsFiniteAtBothEndsAndHasItsMean) {
@@ -54,8 +54,12 @@ constexpr int kSlots = 256;
 // Draws kDraws tokens from the same logits, at positions 1 .. of many sequences.
 std::vector<int> Histogram(Device& device, const std::vector<float>& logits,
                            const SamplingParams& sampling) {
-  device.ReserveSlots({.slots = kSlots, .groups = 1, .max_pages_per_slot = 1, .vocab_size = kVocab,
-                       .max_step_tokens = kSlots, .max_step_outputs = kSlots});
+  device.ReserveSlots({.slots = kSlots,
+                       .groups = 1,
+                       .max_pages_per_slot = 1,
+                       .vocab_size = kVocab,
+                       .max_step_tokens = kSlots,
+                       .max_step_outputs = kSlots});
   const Buffer logits_memory = device.Alloc(kSlots * kVocab * sizeof(float));
   const Buffer results_memory = device.Alloc(kSlots * sizeof(TokenResult));
   std::vector<SlotInit> inits;
@@ -77,7 +81,9 @@ std::vector<int> Histogram(Device& device, const std::vector<float>& logits,
   for (int step = 0; step < kDraws / kSlots; ++step) {
     device.Upload(logits_memory.data(), batch.data(), batch.size() * sizeof(float));
     const StepView view = device.BeginStep({.inits = step == 0 ? inits : std::vector<SlotInit>(),
-                                            .page_deltas = {}, .rows = rows, .tokens = tokens,
+                                            .page_deltas = {},
+                                            .rows = rows,
+                                            .tokens = tokens,
                                             .targets = {}});
     device.Sample({.step = view,
                    .logits = DenseTensor(logits_memory.data(), DType::kF32, kSlots, kVocab),
@@ -111,9 +117,11 @@ TEST_P(SamplingDistributionTest, DrawsAreDistributedAsTheyShould) {
       {"temperature", {.temperature = 0.5f, .seed = 12}, all},
       {"hot", {.temperature = 2.5f, .seed = 13}, all},
       {"top_k", {.top_k = 4, .seed = 14}, [](double, int rank, double) { return rank < 4; }},
-      {"top_p", {.top_p = 0.6f, .seed = 15}, 
+      {"top_p",
+       {.top_p = 0.6f, .seed = 15},
        [](double, int, double larger) { return larger < 0.6; }},
-      {"min_p", {.min_p = 0.3f, .seed = 16},
+      {"min_p",
+       {.min_p = 0.3f, .seed = 16},
        [](double ratio, int, double) { return ratio >= 0.3; }},
   };
   for (const Distribution& distribution : distributions) {
@@ -157,7 +165,7 @@ TEST_P(SamplingDistributionTest, DrawsAreDistributedAsTheyShould) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Devices, SamplingDistributionTest, testing::Values("ref"),
+INSTANTIATE_TEST_SUITE_P(Devices, SamplingDistributionTest, testing::Values("cpu", "ref"),
                          [](const auto& info) { return std::string(info.param); });
 
 }  // namespace

@@ -53,8 +53,8 @@ TEST(ShapeCheckTest, Norms) {
 TEST(ShapeCheckTest, Attention) {
   const HeadShape head{6, 2, 8};
   const float rope_data = 0;
-  StoreKvArgs store{.step = Tokens(5), .pool = Pool(head), .layer = {}, .qkv = Shape(5, 80),
-                    .rope = {}};
+  StoreKvArgs store{
+      .step = Tokens(5), .pool = Pool(head), .layer = {}, .qkv = Shape(5, 80), .rope = {}};
   EXPECT_EQ(CheckShapes(store), "");
   store.rope = {&rope_data, 1, 10, RopeLayout::kHalfSplit};
   EXPECT_NE(CheckShapes(store).find("StoreKv: the rotated elements"), std::string::npos);
@@ -64,8 +64,8 @@ TEST(ShapeCheckTest, Attention) {
   store.layer.index = 2;
   EXPECT_EQ(CheckShapes(store), "StoreKv: the layer is not inside its group's pages");
 
-  AttendArgs attend{.step = Tokens(5), .pool = Pool(head), .layer = {}, .q = Shape(5, 48),
-                    .out = Shape(5, 48)};
+  AttendArgs attend{
+      .step = Tokens(5), .pool = Pool(head), .layer = {}, .q = Shape(5, 48), .out = Shape(5, 48)};
   EXPECT_EQ(CheckShapes(attend), "");
   attend.q = Shape(4, 48);
   EXPECT_EQ(CheckShapes(attend), "Attend: q has 4 rows, the step 5");
@@ -106,8 +106,8 @@ TEST(ShapeCheckTest, Sample) {
 }
 
 TEST(ShapeCheckTest, CostsOfAGemmAreItsProductAndItsBytes) {
-  const GemmArgs args{.a = Shape(3, 8, DType::kBF16), .weight = {nullptr, {16, 8, {}}},
-                      .out = Shape(3, 16)};
+  const GemmArgs args{
+      .a = Shape(3, 8, DType::kBF16), .weight = {nullptr, {16, 8, {}}}, .out = Shape(3, 16)};
   const OpCost cost = CostOf(args);
   EXPECT_EQ(cost.flops, 2 * 3 * 8 * 16);
   EXPECT_EQ(cost.bytes, 3 * 8 * 2 + 16 * 8 * 2 + 3 * 16 * 4);

@@ -25,13 +25,13 @@ class SlotsTest : public testing::Test {
                     .max_step_outputs = 6});
   }
   StepView Init(SlotInit init) {
-    return slots_.BeginStep({.inits = {&init, 1}, .page_deltas = {}, .rows = {}, .tokens = {},
-                             .targets = {}});
+    return slots_.BeginStep(
+        {.inits = {&init, 1}, .page_deltas = {}, .rows = {}, .tokens = {}, .targets = {}});
   }
   StepView Step(std::vector<Row> rows, std::vector<int32_t> tokens,
                 std::vector<int32_t> targets = {}) {
-    return slots_.BeginStep({.inits = {}, .page_deltas = {}, .rows = rows, .tokens = tokens,
-                             .targets = targets});
+    return slots_.BeginStep(
+        {.inits = {}, .page_deltas = {}, .rows = rows, .tokens = tokens, .targets = targets});
   }
   SlotTable slots_;
 };
@@ -47,9 +47,9 @@ TEST_F(SlotsTest, ExpandsRowsToTokens) {
   Init(InitOf(2, 5));
   Init(InitOf(0, 0));
   slots_.Draw(2, 7);
-  const StepView view = Step({{.slot = 2, .continues = true, .output = RowOutput::kDraw},
-                              {.slot = 0, .count = 3}},
-                             {4, 5, 6});
+  const StepView view =
+      Step({{.slot = 2, .continues = true, .output = RowOutput::kDraw}, {.slot = 0, .count = 3}},
+           {4, 5, 6});
   EXPECT_EQ(view.tokens, 4);
   EXPECT_EQ(view.rows, 2);
   EXPECT_THAT(Array(view.token_ids, 4), ElementsAre(7, 4, 5, 6));
@@ -86,8 +86,8 @@ TEST_F(SlotsTest, ScoresComeBeforeTheDrawOfTheSameRow) {
 
 TEST_F(SlotsTest, PageTablesAreKeptPerGroupAndEmptiedByAnInit) {
   const std::vector<PageDelta> deltas = {{1, 0, 2, 30}, {1, 1, 0, 31}, {2, 1, 3, 32}};
-  StepView view = slots_.BeginStep({.inits = {}, .page_deltas = deltas, .rows = {}, .tokens = {},
-                                    .targets = {}});
+  StepView view = slots_.BeginStep(
+      {.inits = {}, .page_deltas = deltas, .rows = {}, .tokens = {}, .targets = {}});
   EXPECT_EQ(view.max_pages_per_slot, 4);
   EXPECT_THAT(Array(view.page_tables[0] + 4, 4), ElementsAre(-1, -1, 30, -1));
   EXPECT_THAT(Array(view.page_tables[1] + 4, 4), ElementsAre(31, -1, -1, -1));
@@ -107,8 +107,8 @@ TEST_F(SlotsTest, CountsTellPromptFromOutput) {
   Init(init);
   const uint16_t* counts = slots_.State(0).counts;
   ASSERT_NE(counts, nullptr);
-  EXPECT_THAT(Array(counts, 10), ElementsAre(0, kCountInPrompt, kCountInPrompt | 1, 1, 0, 0, 0, 0,
-                                             0, 0));
+  EXPECT_THAT(Array(counts, 10),
+              ElementsAre(0, kCountInPrompt, kCountInPrompt | 1, 1, 0, 0, 0, 0, 0, 0));
   slots_.Draw(0, 2);
   slots_.Draw(0, 9);
   EXPECT_EQ(counts[2], kCountInPrompt | 2);

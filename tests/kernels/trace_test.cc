@@ -1,9 +1,8 @@
 // TraceDevice: records ops, asks the target, touches no memory.
-#include "kernels/trace/trace_device.h"
-
 #include <gtest/gtest.h>
 
 #include "kernels/ref/ref_device.h"
+#include "kernels/trace/trace_device.h"
 
 namespace baram {
 namespace {
@@ -19,8 +18,7 @@ TEST(TraceDeviceTest, RecordsEveryKindOfOpOnceAndAsksTheTarget) {
   const Buffer other = trace.Alloc(64);
   ASSERT_NE(memory.data(), nullptr);
   EXPECT_EQ(reinterpret_cast<uintptr_t>(memory.data()) % 64, 0u);
-  EXPECT_GE(static_cast<char*>(other.data()) - static_cast<char*>(memory.data()),
-            int64_t{1} << 50);
+  EXPECT_GE(static_cast<char*>(other.data()) - static_cast<char*>(memory.data()), int64_t{1} << 50);
   trace.Upload(memory.data(), nullptr, 1 << 30);
 
   const Tensor x = DenseTensor(memory.data(), DType::kF32, 4, 8);
@@ -30,8 +28,8 @@ TEST(TraceDeviceTest, RecordsEveryKindOfOpOnceAndAsksTheTarget) {
   EXPECT_EQ(trace.UnsupportedSentences(), "");
 
   const Tensor bf16 = DenseTensor(memory.data(), DType::kBF16, 4, 8);
-  trace.Norm({.x = bf16, .out = bf16});                 // ref has no bf16
-  trace.Norm({.x = x, .out = x.Cols(0, 4)});            // fits no device
+  trace.Norm({.x = bf16, .out = bf16});       // ref has no bf16
+  trace.Norm({.x = x, .out = x.Cols(0, 4)});  // fits no device
   ASSERT_EQ(trace.Entries().size(), 4u);
   EXPECT_EQ(trace.Entries()[0].count, 2);
   EXPECT_EQ(trace.Entries()[0].description, "Norm f32[4, 8] -> f32[4, 8]");
@@ -48,8 +46,8 @@ TEST(TraceDeviceTest, AStepHasTheCountsOfItsRows) {
   const std::vector<Row> rows = {
       {.slot = 0, .continues = true, .output = RowOutput::kDraw},
       {.slot = 1, .count = 4, .output = RowOutput::kScore, .score_count = 3, .draws = true}};
-  const StepView view = trace.BeginStep(
-      {.inits = {}, .page_deltas = {}, .rows = rows, .tokens = {}, .targets = {}});
+  const StepView view =
+      trace.BeginStep({.inits = {}, .page_deltas = {}, .rows = rows, .tokens = {}, .targets = {}});
   EXPECT_EQ(view.tokens, 5);
   EXPECT_EQ(view.rows, 2);
   EXPECT_EQ(view.outputs, 5);
