@@ -20,14 +20,14 @@ struct HttpLimits {
   int64_t max_body_bytes = 8 << 20;
   int32_t max_header_bytes = 16 << 10;  // request line and headers together
   int32_t max_connections = 1024;
-  double idle_s = 75;    // between requests of a kept connection
-  double request_s = 30; // from a request's first byte to its last
-  double write_s = 30;   // without progress; then the client is too slow and is cut off
+  double idle_s = 75;     // between requests of a kept connection
+  double request_s = 30;  // from a request's first byte to its last
+  double write_s = 30;    // without progress; then the client is too slow and is cut off
 };
 
 struct HttpRequest {
-  std::string method;
-  std::string path;  // without the query
+  std::string method;  // GET for a HEAD request, whose answer is sent without its body
+  std::string path;    // without the query, percent-decoded
   std::vector<std::pair<std::string, std::string>> headers;  // names in lower case
   std::string body;
   // The first header of this lower-case name, or "".
@@ -38,8 +38,9 @@ using HttpHeaders = std::vector<std::pair<std::string, std::string>>;
 
 class HttpSession;  // a connection, in http_session.h
 
-// One request and its answer. Held by whoever answers; methods may be called from any thread, and
-// after the client has gone they do nothing. An exchange dropped without an answer answers 500.
+// One request and its answer. Held by whoever answers; methods may be called from any thread, and do
+// nothing once the client or the listener has gone. An exchange dropped without an answer answers
+// 500; one dropped within a stream breaks the connection, so that the client sees it is cut short.
 class HttpExchange {
  public:
   HttpExchange(std::shared_ptr<HttpSession> session, HttpRequest request);
@@ -48,59 +49,68 @@ class HttpExchange {
   HttpExchange& operator=(const HttpExchange&) = delete;
 
   const HttpRequest& request() const { return request_; }
-  // The whole answer. Once, and not after StartStream.
-  void Respond(int status, HttpHeaders headers, std::string body);
-  // An answer in pieces: headers now, then Write one piece at a time: the next only after `written`
-  // was called (on the listener's thread), with false once the client has gone.
-  void StartStream(int status, HttpHeaders headers);
-  void Write(std::string piece, std::function<void(bool)> written);
-  void EndStream();
-  // Called at most once, on the listener's thread, if the client goes before the answer is complete;
-  // at once if it has gone already.
+  // Before answering: `gone` is called at most once, on a listener's thread, if the client goes before
+  // the answer is complete; soon if it has gone already. A client that closes its sending side has
+  // gone: nothing tells it from one that vanished.
   void OnGone(std::function<void()> gone);
+  // The whole answer. Once, and not after StartStream. A request's x-request-id is sent back with
+  // every answer; an X-Request-Id among `headers` counts only for a request without one.
+  void Respond(int status, HttpHeaders headers, std::string body);
+  // An answer in pieces. The headers leave with the first one.
+  void StartStream(int status, HttpHeaders headers);
+  // The next piece, after `written` was called for the last one: on a listener's thread, with false
+  // once the client has gone. Returns false if the listener has been destroyed; then `written` is
+  // never called.
+  bool Write(std::string piece, std::function<void(bool)> written);
+  // After the last `written`, with a last piece that may be empty.
+  void EndStream(std::string piece);
 
  private:
+  enum class State : uint8_t { kOpen, kStreaming, kAnswered };
+
   const std::shared_ptr<HttpSession> session_;
   const HttpRequest request_;
-  std::atomic<bool> answered_{false};
+  std::atomic<State> state_{State::kOpen};
 };
 
 struct HttpRoute {
   std::string method;
-  std::string path;  // exact
-  std::function<void(std::shared_ptr<HttpExchange>)> answer;  // on the listener's thread: be quick
+  std::string path;  // exact; one that ends in '*' takes what begins with the rest
+  std::function<void(std::shared_ptr<HttpExchange>)> answer;  // on a listener's thread: be quick
 };
 
 // Called for a request that no route takes, or that breaks a limit, with the status to answer:
-// 400, 404, 405, 408, 413, 431, 503. Returns the body; the content type is application/json.
+// 400, 404, 405, 408, 413, 431, 500, 503. Returns the body; the content type is application/json.
 using HttpErrorBody = std::function<std::string(int status, const std::string& message)>;
 
 class HttpServer {
  public:
   // Binds "HOST:PORT" ("[::1]:8000", port 0: any) and starts `threads` threads. The error names the
-  // address and what to change.
-  static absl::StatusOr<std::unique_ptr<HttpServer>> Listen(const std::string& address,
-                                                            std::vector<HttpRoute> routes,
-                                                            HttpErrorBody error_body,
-                                                            const HttpLimits& limits, int threads,
-                                                            std::string allowed_origins = "");
-  // Stops at once: connections are closed.
+  // address and what to change. Browsers' pages from `allowed_origins` may read the answers; "*" is
+  // any page.
+  static absl::StatusOr<std::unique_ptr<HttpServer>> Listen(
+      const std::string& address, std::vector<HttpRoute> routes, HttpErrorBody error_body,
+      const HttpLimits& limits, int threads, std::vector<std::string> allowed_origins = {});
+  // Stops at once: connections are closed, and whoever waits is told that its client has gone. Not
+  // from a listener's thread.
   ~HttpServer();
 
-  // Refuses new connections and closes those that are between requests; answers go on.
+  // Refuses new connections and closes those that are between requests; answers go on, and their
+  // connections close after them.
   void StopAccepting();
   // "127.0.0.1:8000", with the port that was bound.
   const std::string& address() const;
+  // Open now. After StopAccepting and the last answer it falls to 0 within seconds.
   int64_t connections() const;
 
  private:
   struct Shared;
-  explicit HttpServer(std::shared_ptr<Shared> shared);
-  std::shared_ptr<Shared> shared_;
+  explicit HttpServer(std::unique_ptr<Shared> shared);
+  std::unique_ptr<Shared> shared_;
 };
 
 // The standard phrase of a status: "Not Found".
-const char* HttpReason(int status);
+std::string_view HttpReason(int status);
 
 }  // namespace baram::server
 

@@ -1,195 +1,240 @@
 // HttpSession: see the header.
+//
+// The limits are kept by a timer of our own: Beast's tcp_stream closes the socket when its time is
+// up, and then a slow request can't be told why it failed.
 #include "server/http_session.h"
 
-#include <sys/socket.h>
-
+#include <algorithm>
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/dispatch.hpp>
-#include <boost/asio/post.hpp>
-#include <boost/asio/write.hpp>
-#include <chrono>
+#include <boost/beast/http/error.hpp>
+#include <boost/beast/http/read.hpp>
 #include <cstdio>
-#include <utility>
+#include <cstring>
+#include <ctime>
+
+#include "server/http_text.h"
 
 namespace baram::server {
 
 namespace asio = boost::asio;
-namespace beast = boost::beast;
 namespace http = boost::beast::http;
 
 namespace {
 
-std::chrono::milliseconds Milliseconds(double seconds) {
-  return std::chrono::milliseconds(static_cast<int64_t>(seconds * 1000));
-}
+constexpr size_t kReadBytes = 4096;
+// How long a client may take to read its last answer before the connection closes. Without that time
+// a request that was refused half-read would reset the connection and destroy its own answer.
+constexpr double kLingerS = 1;
 
-std::string Lower(beast::string_view text) {
-  std::string lower(text);
-  for (char& c : lower) {
-    if (c >= 'A' && c <= 'Z') c += 'a' - 'A';
-  }
-  return lower;
-}
-
-// A header's value may hold what a client sent (x-request-id): line ends would forge headers.
-std::string HeaderSafe(std::string_view text) {
-  std::string safe;
-  for (char c : text.substr(0, 1024)) {
-    if (static_cast<unsigned char>(c) >= 0x20 && c != 0x7F) safe.push_back(c);
-  }
-  return safe;
+std::string HttpDate() {
+  const std::time_t now = std::time(nullptr);
+  std::tm utc{};
+  gmtime_r(&now, &utc);
+  char text[32];
+  return {text, std::strftime(text, sizeof(text), "%a, %d %b %Y %H:%M:%S GMT", &utc)};
 }
 
 }  // namespace
 
 HttpSession::HttpSession(asio::ip::tcp::socket socket, std::shared_ptr<HttpListenerState> listener)
-    : listener_(std::move(listener)), stream_(std::move(socket)) {
+    : listener_(std::move(listener)),
+      socket_(std::move(socket)),
+      timer_(socket_.get_executor()) {
   listener_->connections.fetch_add(1, std::memory_order_relaxed);
   Error ignored;
-  stream_.socket().set_option(asio::ip::tcp::no_delay(true), ignored);
+  socket_.set_option(asio::ip::tcp::no_delay(true), ignored);
 }
 
 HttpSession::~HttpSession() { listener_->connections.fetch_sub(1, std::memory_order_relaxed); }
 
-void HttpSession::Start() {
-  asio::dispatch(stream_.get_executor(), [self = shared_from_this()] { self->ReadHeader(); });
-}
-
-void HttpSession::Refuse() {
-  asio::dispatch(stream_.get_executor(), [self = shared_from_this()] {
-    self->AnswerError(503, "too many connections: retry later or raise --http-max-connections");
+void HttpSession::Start(bool refuse) {
+  asio::dispatch(socket_.get_executor(), [self = shared_from_this(), refuse] {
+    if (!refuse) return self->ReadRequest();
+    self->AnswerError(503, "the server has too many connections: retry later", {{"Retry-After", "1"}});
   });
 }
 
 void HttpSession::CloseIfIdle() {
-  asio::post(stream_.get_executor(), [self = shared_from_this()] {
-    if (self->idle_ && !self->answering_) self->Close();
+  Post([](HttpSession& self) {
+    if (self.phase_ == Phase::kIdle) self.Close();
   });
 }
 
-void HttpSession::ReadHeader() {
+// --- reading
+
+void HttpSession::ReadRequest() {
   if (listener_->closing.load(std::memory_order_relaxed)) return Close();
+  phase_ = Phase::kIdle;
+  is_head_ = false;
+  http11_ = true;
+  origin_.clear();
+  request_id_.clear();
+  // Some clients end a body with an empty line that belongs to nothing.
+  while (buffer_.size() >= 2 && std::memcmp(buffer_.data().data(), "\r\n", 2) == 0) {
+    buffer_.consume(2);
+  }
+  if (buffer_.size() > 0) return ReadHeader();
+  LimitFor(listener_->limits.idle_s);
+  socket_.async_read_some(buffer_.prepare(kReadBytes),
+                          [self = shared_from_this()](Error error, size_t count) {
+                            // A connection that ends or stays silent between requests is normal.
+                            if (error || self->phase_ == Phase::kClosed) return self->Close();
+                            self->buffer_.commit(count);
+                            self->ReadRequest();
+                          });
+}
+
+void HttpSession::ReadHeader() {
+  phase_ = Phase::kReading;
+  LimitFor(listener_->limits.request_s);
   parser_.emplace();
   parser_->header_limit(static_cast<uint32_t>(listener_->limits.max_header_bytes));
   parser_->body_limit(static_cast<uint64_t>(listener_->limits.max_body_bytes));
-  idle_ = buffer_.size() == 0;
-  stream_.expires_after(Milliseconds(idle_ ? listener_->limits.idle_s : listener_->limits.request_s));
-  http::async_read_header(stream_, buffer_, *parser_,
-                          [self = shared_from_this()](Error error, size_t) { self->OnHeader(error); });
+  http::async_read_header(
+      socket_, buffer_, *parser_,
+      [self = shared_from_this()](Error error, size_t) { self->OnHeader(error); });
 }
 
 void HttpSession::OnHeader(Error error) {
-  idle_ = false;
-  if (error == http::error::header_limit) {
-    return AnswerError(431, "the request's headers are larger than the server takes");
-  }
-  if (error == http::error::body_limit) {
-    return AnswerError(413, "the request's body is larger than the server takes (" +
-                                std::to_string(listener_->limits.max_body_bytes) + " bytes)");
-  }
-  // A connection that ends or stays silent between requests is normal.
-  if (error == http::error::end_of_stream || error == beast::error::timeout ||
-      error == asio::error::connection_reset || error == asio::error::operation_aborted ||
-      error == asio::error::eof || error == http::error::partial_message) {
-    return Close();
-  }
-  if (error) return AnswerError(400, "this is not an HTTP/1.1 request");
-  if (Lower((*parser_).get()[http::field::expect]) == "100-continue") {
-    return Send("HTTP/1.1 100 Continue\r\n\r\n", [this](bool sent) {
-      if (sent) ReadBody();
-    });
-  }
-  ReadBody();
+  if (phase_ == Phase::kClosed) return;
+  if (!error || error == http::error::body_limit) TakeHeader();
+  if (error) return AnswerReadError(error);
+  const bool waits = LowerCase(parser_->get()[http::field::expect]) == "100-continue";
+  if (!waits || !http11_) return ReadBody();
+  const Clock::time_point limit = timer_.expiry();
+  Send("HTTP/1.1 100 Continue\r\n\r\n", [this, limit](bool sent) {
+    if (!sent) return;
+    LimitUntil(limit);
+    ReadBody();
+  });
 }
 
 void HttpSession::ReadBody() {
-  stream_.expires_after(Milliseconds(listener_->limits.request_s));
-  http::async_read(stream_, buffer_, *parser_,
+  http::async_read(socket_, buffer_, *parser_,
                    [self = shared_from_this()](Error error, size_t) { self->OnBody(error); });
 }
 
 void HttpSession::OnBody(Error error) {
-  if (error == http::error::body_limit) {
-    return AnswerError(413, "the request's body is larger than the server takes (" +
-                                std::to_string(listener_->limits.max_body_bytes) + " bytes)");
-  }
-  if (error == beast::error::timeout) return AnswerError(408, "the request did not arrive in time");
-  if (error == http::error::end_of_stream || error == asio::error::connection_reset ||
-      error == asio::error::operation_aborted || error == asio::error::eof ||
-      error == http::error::partial_message) {
-    return Close();
-  }
-  if (error) return AnswerError(400, "the request's body is malformed");
+  if (phase_ == Phase::kClosed) return;
+  if (error) return AnswerReadError(error);
   Dispatch();
 }
 
+void HttpSession::AnswerReadError(Error error) {
+  const HttpLimits& limits = listener_->limits;
+  if (error == http::error::header_limit) {
+    return AnswerError(431, "the request's headers are larger than the server takes (" +
+                                std::to_string(limits.max_header_bytes) + " bytes)");
+  }
+  if (error == http::error::body_limit) {
+    return AnswerError(413, "the request's body is larger than the server takes (" +
+                                std::to_string(limits.max_body_bytes) + " bytes)");
+  }
+  if (timed_out_) return AnswerError(408, "the request did not arrive in time");
+  const bool ended =
+      error == http::error::end_of_stream || error == http::error::partial_message;
+  if (ended || error.category() != http::make_error_code(http::error::bad_method).category()) {
+    return Close();
+  }
+  AnswerError(400, "this is not an HTTP/1.1 request: " + error.message());
+}
+
+// What every answer needs to know of its request.
+void HttpSession::TakeHeader() {
+  const auto& header = parser_->get();
+  http11_ = header.version() >= 11;
+  is_head_ = header.method() == http::verb::head;
+  request_id_ = HeaderSafe(header["x-request-id"]);
+  const std::vector<std::string>& allowed = listener_->allowed_origins;
+  const std::string origin = HeaderSafe(header[http::field::origin]);
+  const bool known = std::any_of(allowed.begin(), allowed.end(),
+                                 [&](const std::string& one) { return one == "*" || one == origin; });
+  if (known) origin_ = origin;
+}
+
 void HttpSession::Dispatch() {
-  http::request<http::string_body> message = parser_->release();
-  stream_.expires_never();
-  http11_ = message.version() >= 11;
+  auto message = parser_->release();
+  LimitUntil(Clock::time_point::max());
+  phase_ = Phase::kAnswering;
+  streaming_ = false;
   keep_alive_ = message.keep_alive();
-  is_head_ = message.method() == http::verb::head;
+  Watch();
+
   HttpRequest request;
   request.method = is_head_ ? "GET" : std::string(message.method_string());
-  const std::string target(message.target());
-  request.path = target.substr(0, target.find('?'));
+  request.path = PathOf(message.target());
   for (const auto& field : message) {
-    request.headers.emplace_back(Lower(field.name_string()), std::string(field.value()));
+    request.headers.emplace_back(LowerCase(field.name_string()), std::string(field.value()));
   }
   request.body = std::move(message.body());
+  if (request.method == "OPTIONS" && !origin_.empty()) return AnswerPreflight(request);
 
-  const std::string_view origin = request.Header("origin");
-  const std::string& allowed = listener_->allowed_origins;
-  origin_ = !origin.empty() && (allowed == "*" || allowed == origin) ? HeaderSafe(origin) : "";
-
-  answering_ = true;
-  streaming_ = false;
-  if (request.method == "OPTIONS" && !origin_.empty()) {
-    return Respond(204,
-                   {{"Access-Control-Allow-Methods", "GET, POST, OPTIONS"},
-                    {"Access-Control-Allow-Headers", "authorization, content-type, x-request-id"},
-                    {"Access-Control-Max-Age", "600"}},
-                   "", keep_alive_);
-  }
-  bool path_known = false;
+  std::string allowed;
   for (const HttpRoute& route : listener_->routes) {
-    if (route.path != request.path) continue;
-    path_known = true;
-    if (route.method != request.method) continue;
-    WatchForClose();
+    const bool prefix = !route.path.empty() && route.path.back() == '*';
+    const std::string_view stem = std::string_view(route.path).substr(0, route.path.size() - prefix);
+    if (prefix ? request.path.rfind(stem, 0) != 0 : request.path != stem) continue;
+    if (route.method != request.method) {
+      allowed += (allowed.empty() ? "" : ", ") + route.method;
+      continue;
+    }
     route.answer(std::make_shared<HttpExchange>(shared_from_this(), std::move(request)));
     return;
   }
-  const int status = path_known ? 405 : 404;
-  const std::string message_text = path_known
-                                       ? "the path " + HeaderSafe(request.path) + " does not take this method"
-                                       : "there is nothing at " + HeaderSafe(request.path);
-  Respond(status, {{"Content-Type", "application/json"}},
-          listener_->error_body(status, message_text), keep_alive_);
+  const std::string path = request.path.substr(0, 256);
+  HttpHeaders headers = {{"Content-Type", "application/json"}};
+  if (!allowed.empty()) headers.emplace_back("Allow", allowed);
+  const int status = allowed.empty() ? 404 : 405;
+  Respond(status, headers,
+          listener_->error_body(status, allowed.empty() ? "there is nothing at " + path
+                                                        : path + " takes " + allowed + " only"));
 }
 
-void HttpSession::AnswerError(int status, const std::string& message) {
-  answering_ = true;
+// Before a page's script may send a request, its browser asks.
+void HttpSession::AnswerPreflight(const HttpRequest& request) {
+  HttpHeaders headers = {{"Access-Control-Allow-Methods", "GET, POST, OPTIONS"},
+                         {"Access-Control-Max-Age", "600"}};
+  const std::string_view asked = request.Header("access-control-request-headers");
+  if (!asked.empty()) headers.emplace_back("Access-Control-Allow-Headers", std::string(asked));
+  Respond(204, headers, "");
+}
+
+// --- answering
+
+void HttpSession::AnswerError(int status, const std::string& message, HttpHeaders headers) {
+  phase_ = Phase::kAnswering;
+  streaming_ = false;
   // What follows on this connection can't be told from the rest of the bad request.
   keep_alive_ = false;
-  Respond(status, {{"Content-Type", "application/json"}}, listener_->error_body(status, message),
-          false);
+  headers.emplace_back("Content-Type", "application/json");
+  Respond(status, headers, listener_->error_body(status, message));
 }
 
-std::string HttpSession::Head(int status, const HttpHeaders& headers, bool keep_alive) const {
-  std::string head = "HTTP/1.1 " + std::to_string(status) + " " + HttpReason(status) + "\r\n";
-  for (const auto& [name, value] : headers) head += name + ": " + HeaderSafe(value) + "\r\n";
-  if (!origin_.empty()) {
-    head += "Access-Control-Allow-Origin: " + origin_ + "\r\nVary: Origin\r\n";
+std::string HttpSession::Head(int status, const HttpHeaders& headers) const {
+  std::string head =
+      "HTTP/1.1 " + std::to_string(status) + " " + std::string(HttpReason(status)) + "\r\n";
+  head += "Date: " + HttpDate() + "\r\n";
+  for (const auto& [name, value] : headers) {
+    if (request_id_.empty() || name != "X-Request-Id") head += name + ": " + HeaderSafe(value) + "\r\n";
   }
-  head += keep_alive ? (http11_ ? "" : "Connection: keep-alive\r\n") : "Connection: close\r\n";
+  if (!request_id_.empty()) head += "X-Request-Id: " + request_id_ + "\r\n";
+  if (!origin_.empty()) {
+    head += "Access-Control-Allow-Origin: " + origin_ +
+            "\r\nAccess-Control-Expose-Headers: X-Request-Id, Retry-After\r\n";
+  }
+  if (!listener_->allowed_origins.empty()) head += "Vary: Origin\r\n";
+  if (!keep_alive_) {
+    head += "Connection: close\r\n";
+  } else if (!http11_) {
+    head += "Connection: keep-alive\r\n";
+  }
   return head;
 }
 
-void HttpSession::Respond(int status, const HttpHeaders& headers, const std::string& body,
-                          bool keep_alive) {
-  keep_alive_ = keep_alive && !listener_->closing.load(std::memory_order_relaxed);
-  std::string bytes = Head(status, headers, keep_alive_);
+void HttpSession::Respond(int status, const HttpHeaders& headers, std::string_view body) {
+  if (listener_->closing.load(std::memory_order_relaxed)) keep_alive_ = false;
+  std::string bytes = Head(status, headers);
   if (status != 204) bytes += "Content-Length: " + std::to_string(body.size()) + "\r\n";
   bytes += "\r\n";
   if (!is_head_) bytes += body;
@@ -198,110 +243,174 @@ void HttpSession::Respond(int status, const HttpHeaders& headers, const std::str
   });
 }
 
+// A piece of a stream as it goes over the wire.
+std::string HttpSession::Chunk(std::string_view piece) const {
+  if (is_head_ || piece.empty()) return "";
+  if (!http11_) return std::string(piece);
+  char size[20];
+  std::snprintf(size, sizeof(size), "%zx\r\n", piece.size());
+  std::string chunk = size;
+  chunk += piece;
+  chunk += "\r\n";
+  return chunk;
+}
+
 void HttpSession::Send(std::string bytes, std::function<void(bool)> then) {
-  if (gone_) return then(false);
+  if (phase_ == Phase::kClosed) return then(false);
   sending_ = std::move(bytes);
-  stream_.expires_after(Milliseconds(listener_->limits.write_s));
-  asio::async_write(stream_, asio::buffer(sending_),
-                    [self = shared_from_this(), then = std::move(then)](Error error, size_t) {
-                      if (error) self->Gone();
-                      else self->stream_.expires_never();
-                      then(!error);
-                    });
+  sent_ = 0;
+  sent_then_ = std::move(then);
+  SendRest();
 }
 
-void HttpSession::FinishAnswer() {
-  answering_ = false;
-  streaming_ = false;
-  on_gone_ = nullptr;
-  if (!keep_alive_ || gone_) return Close();
-  // The watch reads from the socket's side only; it ends before the next request is read.
-  stream_.cancel();
-  ReadHeader();
-}
-
-// While an answer is being made nothing is read, so the end of the connection is noticed by peeking.
-void HttpSession::WatchForClose() {
-  stream_.socket().async_wait(
-      asio::ip::tcp::socket::wait_read, [self = shared_from_this()](Error error) {
-        if (error || !self->answering_) return;
-        char byte;
-        const ssize_t got = ::recv(self->stream_.socket().native_handle(), &byte, 1,
-                                   MSG_PEEK | MSG_DONTWAIT);
-        if (got == 0 || (got < 0 && errno != EAGAIN && errno != EWOULDBLOCK)) self->Gone();
-        // Bytes of a pipelined request: the end can't be seen behind them, writing will notice it.
+void HttpSession::SendRest() {
+  LimitFor(listener_->limits.write_s);
+  socket_.async_write_some(
+      asio::buffer(sending_) + sent_, [self = shared_from_this()](Error error, size_t count) {
+        self->sent_ += count;
+        if (!error && self->sent_ < self->sending_.size()) return self->SendRest();
+        self->LimitUntil(Clock::time_point::max());
+        if (error) self->Gone();
+        std::exchange(self->sent_then_, nullptr)(!error);
       });
 }
 
+void HttpSession::FinishAnswer() {
+  if (phase_ == Phase::kClosed) return;
+  streaming_ = false;
+  on_gone_ = nullptr;
+  if (!keep_alive_) return Linger();
+  if (!watching_) return ReadRequest();
+  phase_ = Phase::kTurning;
+  socket_.cancel();
+}
+
+void HttpSession::Watch() {
+  // Behind that much of pipelined requests the client's end can't be seen; writing will notice it.
+  if (buffer_.size() >= static_cast<size_t>(listener_->limits.max_header_bytes)) return;
+  watching_ = true;
+  socket_.async_read_some(buffer_.prepare(kReadBytes),
+                          [self = shared_from_this()](Error error, size_t count) {
+                            self->watching_ = false;
+                            self->buffer_.commit(count);
+                            self->OnWatched(error);
+                          });
+}
+
+void HttpSession::OnWatched(Error error) {
+  switch (phase_) {
+    case Phase::kAnswering: return error ? Gone() : Watch();
+    case Phase::kTurning: return ReadRequest();  // which meets the error again, if it was one
+    case Phase::kLingering:
+      buffer_.clear();
+      return error ? Close() : Watch();
+    default: return;
+  }
+}
+
+void HttpSession::Linger() {
+  phase_ = Phase::kLingering;
+  LimitFor(kLingerS);
+  Error ignored;
+  socket_.shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
+  if (watching_) return;
+  buffer_.clear();
+  Watch();
+}
+
 void HttpSession::Gone() {
-  if (gone_) return;
-  gone_ = true;
-  keep_alive_ = false;
-  if (auto gone = std::exchange(on_gone_, nullptr)) gone();
+  if (phase_ == Phase::kClosed) return;
   Close();
+  if (auto gone = std::exchange(on_gone_, nullptr)) gone();
 }
 
 void HttpSession::Close() {
-  gone_ = true;
+  phase_ = Phase::kClosed;
+  LimitUntil(Clock::time_point::max());
   Error ignored;
-  stream_.socket().shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
-  stream_.close();
+  socket_.close(ignored);
+}
+
+void HttpSession::LimitFor(double seconds) {
+  LimitUntil(Clock::now() + std::chrono::milliseconds(static_cast<int64_t>(seconds * 1000)));
+}
+
+void HttpSession::LimitUntil(Clock::time_point when) {
+  timed_out_ = false;
+  timer_.expires_at(when);  // ends the wait for the old limit
+  if (when == Clock::time_point::max()) return;
+  timer_.async_wait([self = shared_from_this()](Error error) {
+    // The limit may have moved after this call was queued.
+    if (error || self->timer_.expiry() > Clock::now()) return;
+    self->timed_out_ = true;
+    Error ignored;
+    self->socket_.cancel(ignored);
+  });
+}
+
+// --- the exchange's side
+
+template <typename Job>
+bool HttpSession::Post(Job job) {
+  auto bound = [self = shared_from_this(), job = std::move(job)]() mutable { job(*self); };
+  return listener_->Post(socket_.get_executor(), bound);
+}
+
+void HttpSession::PostOnGone(std::function<void()> gone) {
+  Post([gone = std::move(gone)](HttpSession& self) mutable {
+    if (self.phase_ == Phase::kClosed) return gone();
+    if (self.phase_ == Phase::kAnswering) self.on_gone_ = std::move(gone);
+  });
 }
 
 void HttpSession::PostRespond(int status, HttpHeaders headers, std::string body) {
-  asio::post(stream_.get_executor(), [self = shared_from_this(), status, headers = std::move(headers),
-                                      body = std::move(body)] {
-    if (self->answering_ && !self->gone_) self->Respond(status, headers, body, self->keep_alive_);
+  Post([status, headers = std::move(headers), body = std::move(body)](HttpSession& self) {
+    if (self.phase_ == Phase::kAnswering) self.Respond(status, headers, body);
+  });
+}
+
+void HttpSession::PostError(int status, std::string message) {
+  Post([status, message = std::move(message)](HttpSession& self) {
+    if (self.phase_ != Phase::kAnswering) return;
+    self.Respond(status, {{"Content-Type", "application/json"}, {"x-should-retry", "false"}},
+                 self.listener_->error_body(status, message));
   });
 }
 
 void HttpSession::PostStartStream(int status, HttpHeaders headers) {
-  asio::post(stream_.get_executor(),
-             [self = shared_from_this(), status, headers = std::move(headers)]() mutable {
-               if (!self->answering_ || self->gone_) return;
-               self->streaming_ = true;
-               // HTTP/1.0 has no chunks: the end of the connection ends the stream.
-               if (!self->http11_) self->keep_alive_ = false;
-               if (self->http11_) headers.emplace_back("Transfer-Encoding", "chunked");
-               // Leaves with the first piece.
-               self->buffered_head_ = self->Head(status, headers, self->keep_alive_) + "\r\n";
-             });
-}
-
-void HttpSession::PostWrite(std::string piece, std::function<void(bool)> written) {
-  asio::post(stream_.get_executor(), [self = shared_from_this(), piece = std::move(piece),
-                                      written = std::move(written)] {
-    if (!self->streaming_ || self->gone_) return written(false);
-    std::string bytes = std::exchange(self->buffered_head_, "");
-    if (self->is_head_ || piece.empty()) {
-      if (bytes.empty()) return written(true);
-    } else if (self->http11_) {
-      char size[20];
-      std::snprintf(size, sizeof(size), "%zx\r\n", piece.size());
-      bytes += size + piece + "\r\n";
-    } else {
-      bytes += piece;
-    }
-    self->Send(std::move(bytes), written);
+  Post([status, headers = std::move(headers)](HttpSession& self) mutable {
+    if (self.phase_ != Phase::kAnswering) return;
+    self.streaming_ = true;
+    // HTTP/1.0 has no chunks: the end of the connection ends the stream.
+    if (!self.http11_) self.keep_alive_ = false;
+    if (self.http11_) headers.emplace_back("Transfer-Encoding", "chunked");
+    self.buffered_head_ = self.Head(status, headers) + "\r\n";
   });
 }
 
-void HttpSession::PostEndStream() {
-  asio::post(stream_.get_executor(), [self = shared_from_this()] {
-    if (!self->streaming_ || self->gone_) return;
-    std::string bytes = std::exchange(self->buffered_head_, "");
-    if (self->http11_ && !self->is_head_) bytes += "0\r\n\r\n";
-    self->Send(std::move(bytes), [self](bool sent) {
-      if (sent) self->FinishAnswer();
+bool HttpSession::PostWrite(std::string piece, std::function<void(bool)> written) {
+  return Post([piece = std::move(piece), written = std::move(written)](HttpSession& self) mutable {
+    if (!self.streaming_) return written(false);
+    std::string bytes = std::exchange(self.buffered_head_, "") + self.Chunk(piece);
+    if (bytes.empty() && self.phase_ != Phase::kClosed) return written(true);
+    self.Send(std::move(bytes), std::move(written));
+  });
+}
+
+void HttpSession::PostEndStream(std::string piece) {
+  Post([piece = std::move(piece)](HttpSession& self) {
+    if (!self.streaming_) return;
+    std::string bytes = std::exchange(self.buffered_head_, "") + self.Chunk(piece);
+    if (self.http11_ && !self.is_head_) bytes += "0\r\n\r\n";
+    if (bytes.empty()) return self.FinishAnswer();
+    self.Send(std::move(bytes), [&self](bool sent) {
+      if (sent) self.FinishAnswer();
     });
   });
 }
 
-void HttpSession::PostOnGone(std::function<void()> gone) {
-  asio::post(stream_.get_executor(), [self = shared_from_this(), gone = std::move(gone)]() mutable {
-    if (self->gone_) return gone();
-    if (self->answering_) self->on_gone_ = std::move(gone);
-  });
+void HttpSession::PostAbort() {
+  Post([](HttpSession& self) { self.Gone(); });
 }
 
 }  // namespace baram::server

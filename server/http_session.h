@@ -5,86 +5,142 @@
 #include <atomic>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
-#include <boost/asio/strand.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
-#include <boost/beast/core/tcp_stream.hpp>
-#include <boost/beast/http.hpp>
+#include <boost/beast/http/parser.hpp>
+#include <boost/beast/http/string_body.hpp>
+#include <chrono>
+#include <cstdint>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "server/http_server.h"
 
 namespace baram::server {
 
-// What every session of a listener shares; constant but for the counters and the set of sessions.
+// What the sessions of a listener share.
 struct HttpListenerState {
   // Here, so that an answer made after the listener has gone still finds its executor.
   boost::asio::io_context io;
   std::vector<HttpRoute> routes;
   HttpErrorBody error_body;
   HttpLimits limits;
-  std::string allowed_origins;  // "" none, "*" or one origin
+  std::vector<std::string> allowed_origins;
   std::atomic<int64_t> connections{0};
   std::atomic<bool> closing{false};  // no request after the current one
+
+  // Runs `job` on `executor`. False, and nothing happens, once the listener has been destroyed: a job
+  // that is never run would keep its session, and so this, alive for ever.
+  template <typename Executor, typename Job>
+  bool Post(const Executor& executor, Job& job) {
+    std::lock_guard<std::mutex> lock(mutex);
+    if (stopped) return false;
+    boost::asio::post(executor, std::move(job));
+    return true;
+  }
+  std::mutex mutex;      // guards stopped
+  bool stopped = false;  // no thread runs `io` any more
 };
 
-// All members are touched on the stream's strand only.
+// Members are touched on the socket's strand only.
 class HttpSession : public std::enable_shared_from_this<HttpSession> {
  public:
+  // The socket's executor is a strand.
   HttpSession(boost::asio::ip::tcp::socket socket, std::shared_ptr<HttpListenerState> listener);
   ~HttpSession();
 
-  void Start();
-  // Answers 503 and closes: the listener has too many connections.
-  void Refuse();
-  // From any thread: closes the connection if it is between requests.
+  // From any thread. Serves the connection; or answers 503 and closes it: there are too many.
+  void Start(bool refuse);
+  // From any thread. Closes the connection if it is between requests.
   void CloseIfIdle();
-  // Drops the connection. Only on the strand, or when no thread runs the listener any more.
-  void Close();
+  // The client has gone, or is to be. Only when no thread runs the listener any more.
+  void Drop() { Gone(); }
 
-  // The exchange's side, posted to the strand; see HttpExchange.
-  void PostRespond(int status, HttpHeaders headers, std::string body);
-  void PostStartStream(int status, HttpHeaders headers);
-  void PostWrite(std::string piece, std::function<void(bool)> written);
-  void PostEndStream();
+  // The exchange's side, from any thread; see HttpExchange.
   void PostOnGone(std::function<void()> gone);
+  void PostRespond(int status, HttpHeaders headers, std::string body);
+  void PostError(int status, std::string message);
+  void PostStartStream(int status, HttpHeaders headers);
+  bool PostWrite(std::string piece, std::function<void(bool)> written);
+  void PostEndStream(std::string piece);
+  void PostAbort();
 
  private:
   using Error = boost::system::error_code;
   using Parser = boost::beast::http::request_parser<boost::beast::http::string_body>;
+  using Clock = std::chrono::steady_clock;
 
+  enum class Phase : uint8_t {
+    kIdle,       // no byte of the next request has been seen
+    kReading,    // a request
+    kAnswering,  // from Dispatch to the end of the answer
+    kTurning,    // the answer is out, the watch has been told to end
+    kLingering,  // our side is shut, the client's is read until it ends
+    kClosed,
+  };
+
+  void ReadRequest();
   void ReadHeader();
   void OnHeader(Error error);
   void ReadBody();
   void OnBody(Error error);
+  void TakeHeader();
   void Dispatch();
-  void AnswerError(int status, const std::string& message);
-  void Respond(int status, const HttpHeaders& headers, const std::string& body, bool keep_alive);
-  std::string Head(int status, const HttpHeaders& headers, bool keep_alive) const;
+  void AnswerPreflight(const HttpRequest& request);
+  // Answers a read that failed, or closes where nobody is left to hear.
+  void AnswerReadError(Error error);
+  void AnswerError(int status, const std::string& message, HttpHeaders headers = {});
+  void Respond(int status, const HttpHeaders& headers, std::string_view body);
+  std::string Head(int status, const HttpHeaders& headers) const;
+  std::string Chunk(std::string_view piece) const;
+
   // Sends bytes, then calls `then` with whether they went out.
   void Send(std::string bytes, std::function<void(bool)> then);
+  void SendRest();
   void FinishAnswer();
-  void WatchForClose();
+  // Reads while an answer is made, so that the client's end is noticed; what comes is kept.
+  void Watch();
+  void OnWatched(Error error);
+  void Linger();
   void Gone();
+  void Close();
 
-  const std::shared_ptr<HttpListenerState> listener_;  // before stream_, whose executor it owns
-  boost::beast::tcp_stream stream_;
+  // Cuts what is in flight off at `when`, unless the limit is changed first.
+  void LimitUntil(Clock::time_point when);
+  void LimitFor(double seconds);
+  template <typename Job>
+  bool Post(Job job);  // job(*this), on the strand
+
+  const std::shared_ptr<HttpListenerState> listener_;  // before socket_, whose executor it owns
+  boost::asio::ip::tcp::socket socket_;
+  boost::asio::steady_timer timer_;
+  bool timed_out_ = false;
   boost::beast::flat_buffer buffer_;
   std::optional<Parser> parser_;
+  Phase phase_ = Phase::kIdle;
+  bool watching_ = false;
+
+  // Of the current request.
   bool is_head_ = false;
   bool http11_ = true;
-  bool keep_alive_ = true;    // after the current answer
-  bool answering_ = false;    // between Dispatch and the end of the answer
+  std::string origin_;      // if it is allowed
+  std::string request_id_;  // as the client sent it
+
+  // Of its answer.
+  bool keep_alive_ = true;  // after it
   bool streaming_ = false;
-  bool gone_ = false;
-  bool idle_ = true;          // no byte of the next request has been seen
-  std::string origin_;        // the request's, if it is allowed
-  std::string sending_;       // bytes in flight
-  std::string buffered_head_; // of a stream, until its first piece
+  std::string buffered_head_;  // of a stream, until its first piece
   std::function<void()> on_gone_;
+
+  std::string sending_;  // bytes in flight, of which `sent_` are out
+  size_t sent_ = 0;
+  std::function<void(bool)> sent_then_;
 };
 
 }  // namespace baram::server

@@ -1,0 +1,94 @@
+// A listener with toy routes, for the tests of server/http_*.
+#ifndef BARAM_TESTS_SERVER_HTTP_BED_H_
+#define BARAM_TESTS_SERVER_HTTP_BED_H_
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <condition_variable>
+#include <cstdlib>
+#include <iostream>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "server/http_server.h"
+#include "tests/server/http_client.h"
+
+namespace baram::server {
+
+// Values that come from another thread, in order.
+template <typename T>
+class Mailbox {
+ public:
+  void Put(T value) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    values_.push_back(std::move(value));
+    changed_.notify_all();
+  }
+  // Waits for the next one; a test whose value does not come in half a minute is over.
+  T Take() {
+    std::unique_lock<std::mutex> lock(mutex_);
+    if (!changed_.wait_for(lock, std::chrono::seconds(30), [this] { return !values_.empty(); })) {
+      std::cerr << "nothing came" << std::endl;
+      std::abort();
+    }
+    T value = std::move(values_.front());
+    values_.erase(values_.begin());
+    return value;
+  }
+  size_t size() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return values_.size();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<T> values_;
+};
+
+class HttpBed : public testing::Test {
+ protected:
+  using Exchange = std::shared_ptr<HttpExchange>;
+
+  // Routes: /echo gives the body back, /path* the path, /hold puts its exchange into held_.
+  void Listen(const HttpLimits& limits = {}, std::vector<std::string> origins = {}) {
+    std::vector<HttpRoute> routes;
+    const auto echo = [](Exchange exchange) {
+      exchange->Respond(200, {{"Content-Type", "text/plain"}}, exchange->request().body);
+    };
+    routes.push_back({"GET", "/echo", echo});
+    routes.push_back({"POST", "/echo", echo});
+    routes.push_back({"GET", "/path/*", [](Exchange exchange) {
+                        exchange->Respond(200, {}, exchange->request().path);
+                      }});
+    routes.push_back({"POST", "/hold", [this](Exchange exchange) { held_.Put(exchange); }});
+    routes.push_back({"GET", "/hold", [this](Exchange exchange) { held_.Put(exchange); }});
+    routes.push_back({"POST", "/drop", [](Exchange) {}});
+    auto server = HttpServer::Listen("127.0.0.1:0", std::move(routes),
+                                     [](int status, const std::string& message) {
+                                       return std::to_string(status) + ": " + message;
+                                     },
+                                     limits, /*threads=*/2, std::move(origins));
+    ASSERT_TRUE(server.ok()) << server.status();
+    server_ = *std::move(server);
+  }
+
+  // Sends `request` on a connection of its own and reads one answer.
+  RawResponse Ask(const std::string& request) {
+    RawClient client(server_->address());
+    client.Send(request);
+    return client.Read();
+  }
+
+  // Held exchanges are used by the server's threads' callbacks: the server goes first.
+  Mailbox<Exchange> held_;
+  std::unique_ptr<HttpServer> server_;
+};
+
+}  // namespace baram::server
+
+#endif  // BARAM_TESTS_SERVER_HTTP_BED_H_

@@ -1,0 +1,151 @@
+// The HTTP listener's limits: what breaks one is told so, and disturbs nobody else.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/server/http_bed.h"
+
+namespace baram::server {
+namespace {
+
+using testing::HasSubstr;
+using HttpLimitsTest = HttpBed;
+
+TEST_F(HttpLimitsTest, RefusesWhatIsNotHttp) {
+  Listen();
+  for (const std::string request : {
+           "nonsense\r\n\r\n",
+           "GET /echo HTTP/9\r\n\r\n",
+           "GET /echo HTTP/1.1\r\nbroken header\r\n\r\n",
+           "POST /echo HTTP/1.1\r\nContent-Length: x\r\n\r\n",
+           "POST /echo HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+           "POST /echo HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+           "POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+           "\x16\x03\x01\x02\x00\x01\r\n\r\n",
+       }) {
+    const RawResponse response = Ask(request);
+    EXPECT_EQ(response.status, 400) << request;
+    EXPECT_EQ(response.headers.at("connection"), "close") << request;
+    EXPECT_THAT(response.body, HasSubstr("400: this is not an HTTP/1.1 request")) << request;
+  }
+}
+
+// A slow request hears why, which a timer that closes the socket would not let it.
+TEST_F(HttpLimitsTest, RefusesSlowRequests) {
+  Listen({.request_s = 0.05});
+  for (const std::string start : {
+           "GET /ec",
+           "POST /echo HTTP/1.1\r\nContent-Le",
+           "POST /echo HTTP/1.1\r\nx-request-id: slow\r\nContent-Length: 4\r\n\r\nab",
+           "POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nab",
+       }) {
+    const RawResponse response = Ask(start);
+    EXPECT_EQ(response.status, 408) << start;
+    EXPECT_TRUE(response.whole);
+    if (start.find("slow") != std::string::npos) {
+      EXPECT_EQ(response.headers.at("x-request-id"), "slow");
+    }
+  }
+}
+
+// The wait for a body after "100 Continue" is part of the same limit.
+TEST_F(HttpLimitsTest, RefusesABodyThatNeverComes) {
+  Listen({.request_s = 0.05});
+  RawClient client(server_->address());
+  client.Send("POST /echo HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n");
+  EXPECT_EQ(client.Read().status, 100);
+  EXPECT_EQ(client.Read().status, 408);
+}
+
+TEST_F(HttpLimitsTest, ClosesIdleConnectionsInSilence) {
+  Listen({.idle_s = 0.05});
+  RawClient fresh(server_->address());
+  EXPECT_EQ(fresh.ReadToEnd(), "");
+  RawClient kept(server_->address());
+  kept.Send(RawRequest("POST", "/echo", "x"));
+  EXPECT_EQ(kept.Read().body, "x");
+  EXPECT_EQ(kept.ReadToEnd(), "");
+}
+
+// An answer may take longer than a request may.
+TEST_F(HttpLimitsTest, DoesNotLimitTheMakingOfAnAnswer) {
+  Listen({.idle_s = 0.02, .request_s = 0.02, .write_s = 0.02});
+  RawClient slow(server_->address());
+  slow.Send(RawRequest("POST", "/hold"));
+  const Exchange exchange = held_.Take();
+  RawClient idle(server_->address());
+  EXPECT_EQ(idle.ReadToEnd(), "");  // a later connection's time is up
+  exchange->Respond(200, {}, "late");
+  EXPECT_EQ(slow.Read().body, "late");
+}
+
+TEST_F(HttpLimitsTest, RefusesLargeHeaders) {
+  Listen({.max_header_bytes = 2048});
+  const std::string fits = "x-long: " + std::string(1500, 'a') + "\r\n";
+  EXPECT_EQ(Ask(RawRequest("GET", "/echo", "", fits)).status, 200);
+  const std::string large = "x-long: " + std::string(3000, 'a') + "\r\n";
+  EXPECT_EQ(Ask(RawRequest("GET", "/echo", "", large)).status, 431);
+  EXPECT_EQ(Ask(RawRequest("GET", "/path/" + std::string(1 << 20, 'a'))).status, 431);
+}
+
+TEST_F(HttpLimitsTest, RefusesLargeBodies) {
+  Listen({.max_body_bytes = 1000});
+  EXPECT_EQ(Ask(RawRequest("POST", "/echo", std::string(1000, 'a'))).status, 200);
+  const RawResponse named =
+      Ask(RawRequest("POST", "/echo", std::string(1001, 'a'), "x-request-id: big\r\n"));
+  EXPECT_EQ(named.status, 413);
+  EXPECT_THAT(named.body, HasSubstr("1000 bytes"));
+  EXPECT_EQ(named.headers.at("x-request-id"), "big");
+  std::string chunks = "POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+  for (int i = 0; i < 20; ++i) chunks += "40\r\n" + std::string(64, 'a') + "\r\n";
+  EXPECT_EQ(Ask(chunks).status, 413);
+  const RawResponse waiting =
+      Ask("POST /echo HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 99999999999\r\n\r\n");
+  EXPECT_EQ(waiting.status, 413);
+}
+
+// The rest of the body is read and thrown away; a reset would destroy the answer on its way.
+TEST_F(HttpLimitsTest, AnswersReachAClientThatIsStillSending) {
+  Listen({.max_body_bytes = 1000});
+  RawClient client(server_->address());
+  EXPECT_TRUE(client.Send(RawRequest("POST", "/echo", std::string(16 << 20, 'a'))));
+  EXPECT_EQ(client.Read().status, 413);
+}
+
+TEST_F(HttpLimitsTest, RefusesConnectionsAboveTheLimit) {
+  Listen({.max_connections = 3});
+  std::vector<std::unique_ptr<RawClient>> clients;
+  for (int i = 0; i < 3; ++i) {
+    clients.push_back(std::make_unique<RawClient>(server_->address()));
+    clients.back()->Send(RawRequest("POST", "/echo", "x"));
+    EXPECT_EQ(clients.back()->Read().status, 200);
+  }
+  {
+    RawClient fourth(server_->address());
+    const RawResponse response = fourth.Read();
+    EXPECT_EQ(response.status, 503);
+    EXPECT_EQ(response.headers.at("retry-after"), "1");
+    EXPECT_EQ(fourth.ReadToEnd(), "");
+  }
+  for (const auto& client : clients) {
+    client->Send(RawRequest("POST", "/echo", "y"));
+    EXPECT_EQ(client->Read().body, "y");
+  }
+}
+
+TEST_F(HttpLimitsTest, Serves200Connections) {
+  Listen();
+  std::vector<std::unique_ptr<RawClient>> clients;
+  for (int i = 0; i < 200; ++i) {
+    clients.push_back(std::make_unique<RawClient>(server_->address()));
+    clients.back()->Send(RawRequest("POST", i % 2 == 0 ? "/hold" : "/echo", "x"));
+  }
+  std::vector<Exchange> held;
+  for (int i = 0; i < 100; ++i) held.push_back(held_.Take());
+  for (int i = 1; i < 200; i += 2) EXPECT_EQ(clients[i]->Read().body, "x");
+  for (const Exchange& exchange : held) exchange->Respond(200, {}, "held");
+  for (int i = 0; i < 200; i += 2) EXPECT_EQ(clients[i]->Read().body, "held");
+  EXPECT_EQ(server_->connections(), 200);
+}
+
+}  // namespace
+}  // namespace baram::server

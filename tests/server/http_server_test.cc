@@ -1,0 +1,214 @@
+// The HTTP listener: requests, routes, connections that are kept, headers.
+#include "server/http_server.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/server/http_bed.h"
+
+namespace baram::server {
+namespace {
+
+using testing::HasSubstr;
+using testing::Not;
+using HttpServerTest = HttpBed;
+
+TEST_F(HttpServerTest, KeepsAConnection) {
+  Listen();
+  RawClient client(server_->address());
+  for (const std::string body : {"one", "", "three"}) {
+    client.Send(RawRequest("POST", "/echo", body));
+    const RawResponse response = client.Read();
+    EXPECT_EQ(response.status, 200);
+    EXPECT_EQ(response.body, body);
+    EXPECT_EQ(response.headers.count("connection"), 0u);
+    EXPECT_THAT(response.headers.at("date"), HasSubstr(" GMT"));
+  }
+}
+
+TEST_F(HttpServerTest, AnswersPipelinedRequestsInOrder) {
+  Listen();
+  RawClient client(server_->address());
+  std::string requests;
+  for (int i = 0; i < 50; ++i) requests += RawRequest("POST", "/echo", "body " + std::to_string(i));
+  client.Send(requests);
+  for (int i = 0; i < 50; ++i) EXPECT_EQ(client.Read().body, "body " + std::to_string(i));
+}
+
+// The second request comes while the first is being answered, and is kept for afterwards.
+TEST_F(HttpServerTest, KeepsWhatComesWhileItAnswers) {
+  Listen();
+  RawClient client(server_->address());
+  client.Send(RawRequest("POST", "/hold"));
+  const Exchange exchange = held_.Take();
+  const std::string second = RawRequest("POST", "/echo", "second", "x-request-id: b\r\n");
+  client.Send(second.substr(0, 20));
+  client.Send(second.substr(20));
+  exchange->Respond(200, {}, "first");
+  EXPECT_EQ(client.Read().body, "first");
+  EXPECT_EQ(client.Read().body, "second");
+}
+
+TEST_F(HttpServerTest, SkipsEmptyLinesBetweenRequests) {
+  Listen();
+  RawClient client(server_->address());
+  client.Send(RawRequest("POST", "/echo", "one") + "\r\n\r\n" + RawRequest("POST", "/echo", "two"));
+  EXPECT_EQ(client.Read().body, "one");
+  EXPECT_EQ(client.Read().body, "two");
+}
+
+TEST_F(HttpServerTest, TakesChunkedBodies) {
+  Listen();
+  RawClient client(server_->address());
+  client.Send(
+      "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+      "3\r\nabc\r\n4;note=x\r\ndefg\r\n0\r\nTrailer: t\r\n\r\n");
+  EXPECT_EQ(client.Read().body, "abcdefg");
+  client.Send(RawRequest("POST", "/echo", "next"));
+  EXPECT_EQ(client.Read().body, "next");
+}
+
+TEST_F(HttpServerTest, AnswersExpectContinue) {
+  Listen();
+  RawClient client(server_->address());
+  client.Send(
+      "POST /echo HTTP/1.1\r\nHost: a\r\nExpect: 100-Continue\r\nContent-Length: 4\r\n\r\n");
+  EXPECT_EQ(client.Read().status, 100);
+  client.Send("body");
+  EXPECT_EQ(client.Read().body, "body");
+}
+
+TEST_F(HttpServerTest, ClosesAfterHttp10UnlessAskedToKeep) {
+  Listen();
+  RawClient client(server_->address());
+  client.Send("GET /echo HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+  EXPECT_EQ(client.Read().headers.at("connection"), "keep-alive");
+  client.Send("GET /echo HTTP/1.0\r\n\r\n");
+  EXPECT_EQ(client.Read().headers.at("connection"), "close");
+  EXPECT_EQ(client.ReadToEnd(), "");
+}
+
+TEST_F(HttpServerTest, ClosesWhenAskedTo) {
+  Listen();
+  RawClient client(server_->address());
+  client.Send(RawRequest("POST", "/echo", "x", "Connection: close\r\n"));
+  const RawResponse response = client.Read();
+  EXPECT_EQ(response.body, "x");
+  EXPECT_EQ(response.headers.at("connection"), "close");
+  EXPECT_EQ(client.ReadToEnd(), "");
+}
+
+TEST_F(HttpServerTest, AnswersHeadWithoutABody) {
+  Listen();
+  RawClient client(server_->address());
+  client.Send(RawRequest("HEAD", "/path/abc"));
+  const RawResponse response = client.Read(/*head=*/true);
+  EXPECT_EQ(response.status, 200);
+  EXPECT_EQ(response.headers.at("content-length"), "9");
+  client.Send(RawRequest("POST", "/echo", "after"));
+  EXPECT_EQ(client.Read().body, "after");
+}
+
+TEST_F(HttpServerTest, ReadsPaths) {
+  Listen();
+  EXPECT_EQ(Ask(RawRequest("GET", "/path/a?b=c")).body, "/path/a");
+  EXPECT_EQ(Ask(RawRequest("GET", "/path/org%2Fname%20x%")).body, "/path/org/name x%");
+  EXPECT_EQ(Ask(RawRequest("GET", "http://host:1/path/a")).body, "/path/a");
+  EXPECT_EQ(Ask(RawRequest("GET", "/path/%zz%4")).body, "/path/%zz%4");
+}
+
+TEST_F(HttpServerTest, SaysWhatIsNotThere) {
+  Listen();
+  RawResponse response = Ask(RawRequest("GET", "/nothing\"here"));
+  EXPECT_EQ(response.status, 404);
+  EXPECT_EQ(response.body, "404: there is nothing at /nothing\"here");
+  response = Ask(RawRequest("DELETE", "/echo"));
+  EXPECT_EQ(response.status, 405);
+  EXPECT_EQ(response.headers.at("allow"), "GET, POST");
+  EXPECT_EQ(response.headers.at("content-type"), "application/json");
+}
+
+TEST_F(HttpServerTest, SendsTheRequestIdBackWithEveryAnswer) {
+  Listen();
+  const std::string id = "x-request-id: my-id/1\r\n";
+  EXPECT_EQ(Ask(RawRequest("POST", "/echo", "", id)).headers.at("x-request-id"), "my-id/1");
+  EXPECT_EQ(Ask(RawRequest("GET", "/none", "", id)).headers.at("x-request-id"), "my-id/1");
+  EXPECT_EQ(Ask(RawRequest("GET", "/drop", "", id)).headers.at("x-request-id"), "my-id/1");
+  EXPECT_EQ(Ask(RawRequest("POST", "/drop", "", id)).headers.at("x-request-id"), "my-id/1");
+  EXPECT_EQ(Ask(RawRequest("POST", "/echo")).headers.count("x-request-id"), 0u);
+}
+
+// A route's own id stands only where the client sent none.
+TEST_F(HttpServerTest, SendsOneRequestId) {
+  Listen();
+  for (const std::string& sent : {std::string(), std::string("X-Request-Id: theirs\r\n")}) {
+    RawClient client(server_->address());
+    client.Send(RawRequest("POST", "/hold", "", sent));
+    held_.Take()->Respond(200, {{"X-Request-Id", "ours"}}, "");
+    EXPECT_EQ(client.Read().headers.at("x-request-id"), sent.empty() ? "ours" : "theirs");
+  }
+}
+
+TEST_F(HttpServerTest, HeadersCannotBeForged) {
+  Listen({}, {"*"});
+  RawClient client(server_->address());
+  client.Send(RawRequest("POST", "/hold", "", "x-request-id: a\tb\xff\r\n"));
+  held_.Take()->Respond(200, {{"X-Other", "v\r\nX-Forged: 1\r\n\r\nbody"}}, "end");
+  const RawResponse response = client.Read();
+  EXPECT_EQ(response.headers.at("x-request-id"), "ab\xff");
+  EXPECT_EQ(response.headers.count("x-forged"), 0u);
+  EXPECT_EQ(response.headers.at("x-other"), "vX-Forged: 1body");
+  EXPECT_EQ(response.body, "end");
+  // A line end inside a header begins another header or breaks the request; it is never sent back.
+  const RawResponse broken =
+      Ask(RawRequest("POST", "/echo", "", "Origin: http://a\r\n X-Forged: 1\r\n"));
+  EXPECT_EQ(broken.headers.count("x-forged"), 0u);
+}
+
+TEST_F(HttpServerTest, LetsNoPageReadByDefault) {
+  Listen();
+  const RawResponse response = Ask(RawRequest("POST", "/echo", "x", "Origin: http://page\r\n"));
+  EXPECT_EQ(response.status, 200);
+  EXPECT_EQ(response.headers.count("access-control-allow-origin"), 0u);
+  EXPECT_EQ(Ask(RawRequest("OPTIONS", "/echo", "", "Origin: http://page\r\n")).status, 405);
+}
+
+TEST_F(HttpServerTest, LetsNamedPagesRead) {
+  Listen({}, {"http://one", "http://two"});
+  RawResponse response = Ask(RawRequest("POST", "/echo", "x", "Origin: http://two\r\n"));
+  EXPECT_EQ(response.headers.at("access-control-allow-origin"), "http://two");
+  EXPECT_EQ(response.headers.at("vary"), "Origin");
+  response = Ask(RawRequest("POST", "/echo", "x", "Origin: http://three\r\n"));
+  EXPECT_EQ(response.headers.count("access-control-allow-origin"), 0u);
+  EXPECT_EQ(response.headers.at("vary"), "Origin");
+  response = Ask(RawRequest("OPTIONS", "/echo", "",
+                            "Origin: http://one\r\n"
+                            "Access-Control-Request-Method: POST\r\n"
+                            "Access-Control-Request-Headers: x-stainless-lang, content-type\r\n"));
+  EXPECT_EQ(response.status, 204);
+  EXPECT_EQ(response.headers.at("access-control-allow-origin"), "http://one");
+  EXPECT_EQ(response.headers.at("access-control-allow-headers"), "x-stainless-lang, content-type");
+  EXPECT_THAT(response.headers.at("access-control-allow-methods"), HasSubstr("POST"));
+}
+
+TEST_F(HttpServerTest, SaysWhyItCannotListen) {
+  Listen();
+  const auto listen = [](const std::string& address) {
+    return HttpServer::Listen(address, {}, nullptr, {}, 1).status();
+  };
+  EXPECT_THAT(std::string(listen(server_->address()).message()), HasSubstr(server_->address()));
+  for (const char* bad : {"8000", "host:", "127.0.0.1:65536", "127.0.0.1:80x", "no such host:1"}) {
+    EXPECT_THAT(std::string(listen(bad).message()), HasSubstr(bad));
+  }
+  EXPECT_THAT(server_->address(), Not(HasSubstr(":0")));
+}
+
+TEST(HttpReasonTest, NamesStatuses) {
+  for (const int status : {200, 204, 400, 401, 403, 404, 405, 408, 413, 429, 431, 500, 503, 504}) {
+    EXPECT_THAT(std::string(HttpReason(status)), Not(HasSubstr("unknown"))) << status;
+  }
+  EXPECT_EQ(HttpReason(429), "Too Many Requests");
+}
+
+}  // namespace
+}  // namespace baram::server

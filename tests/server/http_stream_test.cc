@@ -1,0 +1,306 @@
+// Streams of the HTTP listener, clients that go, and the listener's own end.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <thread>
+
+#include "tests/server/http_bed.h"
+
+namespace baram::server {
+namespace {
+
+class HttpStreamTest : public HttpBed {
+ protected:
+  // Sends a request that is held, and returns its exchange.
+  Exchange Hold(RawClient& client, const std::string& request = RawRequest("POST", "/hold")) {
+    client.Send(request);
+    return held_.Take();
+  }
+  // Writes and waits.
+  bool Write(const Exchange& exchange, const std::string& piece) {
+    Mailbox<bool> written;
+    EXPECT_TRUE(exchange->Write(piece, [&](bool ok) { written.Put(ok); }));
+    return written.Take();
+  }
+  // Counts the calls of OnGone.
+  void Watch(const Exchange& exchange) {
+    exchange->OnGone([this] { gone_.Put(true); });
+  }
+
+  Mailbox<bool> gone_;
+};
+
+TEST_F(HttpStreamTest, SendsPiecesAndKeepsTheConnection) {
+  Listen();
+  RawClient client(server_->address());
+  for (int round = 0; round < 3; ++round) {
+    const Exchange exchange = Hold(client);
+    exchange->StartStream(200, {{"Content-Type", "text/event-stream"}});
+    EXPECT_TRUE(Write(exchange, "data: 1\n\n"));
+    EXPECT_TRUE(Write(exchange, ""));
+    EXPECT_TRUE(Write(exchange, std::string(100000, 'x')));
+    exchange->EndStream(round == 1 ? "" : "data: [DONE]\n\n");
+    const RawResponse response = client.Read();
+    EXPECT_EQ(response.status, 200);
+    EXPECT_EQ(response.headers.at("content-type"), "text/event-stream");
+    EXPECT_EQ(response.body, "data: 1\n\n" + std::string(100000, 'x') +
+                                 (round == 1 ? "" : "data: [DONE]\n\n"));
+    EXPECT_TRUE(response.whole);
+  }
+}
+
+TEST_F(HttpStreamTest, HeadersLeaveWithTheFirstPiece) {
+  Listen();
+  RawClient client(server_->address());
+  const Exchange exchange = Hold(client);
+  exchange->StartStream(200, {});
+  exchange->EndStream("all");
+  const RawResponse response = client.Read();
+  EXPECT_EQ(response.body, "all");
+  EXPECT_TRUE(response.whole);
+}
+
+TEST_F(HttpStreamTest, EndsAStreamOfHttp10ByClosing) {
+  Listen();
+  RawClient client(server_->address());
+  const Exchange exchange = Hold(client, "GET /hold HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+  exchange->StartStream(200, {});
+  EXPECT_TRUE(Write(exchange, "one"));
+  exchange->EndStream("two");
+  const RawResponse response = client.Read();
+  EXPECT_EQ(response.headers.count("transfer-encoding"), 0u);
+  EXPECT_EQ(response.headers.at("connection"), "close");
+  EXPECT_EQ(response.body, "onetwo");
+}
+
+TEST_F(HttpStreamTest, StreamsNothingToHead) {
+  Listen();
+  RawClient client(server_->address());
+  const Exchange exchange = Hold(client, RawRequest("HEAD", "/hold"));
+  exchange->StartStream(200, {});
+  EXPECT_TRUE(Write(exchange, "one"));
+  EXPECT_TRUE(Write(exchange, "two"));
+  exchange->EndStream("three");
+  EXPECT_EQ(client.Read(/*head=*/true).status, 200);
+  client.Send(RawRequest("POST", "/echo", "next"));
+  EXPECT_EQ(client.Read().body, "next");
+}
+
+TEST_F(HttpStreamTest, AnswersOnceOnly) {
+  Listen();
+  RawClient client(server_->address());
+  const Exchange exchange = Hold(client);
+  exchange->Respond(200, {}, "one");
+  exchange->Respond(200, {}, "two");
+  exchange->StartStream(200, {});
+  EXPECT_FALSE(Write(exchange, "three"));
+  exchange->EndStream("four");
+  EXPECT_EQ(client.Read().body, "one");
+  client.Send(RawRequest("POST", "/echo", "next"));
+  EXPECT_EQ(client.Read().body, "next");
+}
+
+TEST_F(HttpStreamTest, AnExchangeThatIsDroppedAnswers500) {
+  Listen();
+  RawClient client(server_->address());
+  client.Send(RawRequest("POST", "/drop"));
+  const RawResponse response = client.Read();
+  EXPECT_EQ(response.status, 500);
+  EXPECT_EQ(response.headers.at("x-should-retry"), "false");
+  client.Send(RawRequest("POST", "/echo", "next"));
+  EXPECT_EQ(client.Read().body, "next");
+}
+
+TEST_F(HttpStreamTest, AStreamThatIsDroppedIsCutShort) {
+  Listen();
+  RawClient client(server_->address());
+  Exchange exchange = Hold(client);
+  exchange->StartStream(200, {});
+  EXPECT_TRUE(Write(exchange, "begin"));
+  exchange.reset();
+  const RawResponse response = client.Read();
+  EXPECT_EQ(response.body, "begin");
+  EXPECT_FALSE(response.whole);
+}
+
+TEST_F(HttpStreamTest, NoticesAClientThatGoesBeforeTheAnswer) {
+  Listen();
+  for (const bool resets : {false, true}) {
+    RawClient client(server_->address());
+    const Exchange exchange = Hold(client);
+    Watch(exchange);
+    resets ? client.Reset() : client.Close();
+    EXPECT_TRUE(gone_.Take());
+    exchange->Respond(200, {}, "too late");
+    Watch(exchange);  // it has gone already
+    EXPECT_TRUE(gone_.Take());
+  }
+  EXPECT_EQ(gone_.size(), 0u);
+}
+
+// What it sent behind its request does not hide its end.
+TEST_F(HttpStreamTest, NoticesAClientThatGoesAfterPipelining) {
+  Listen();
+  RawClient client(server_->address());
+  const Exchange exchange = Hold(client, RawRequest("POST", "/hold") + RawRequest("POST", "/echo"));
+  Watch(exchange);
+  client.Close();
+  EXPECT_TRUE(gone_.Take());
+}
+
+TEST_F(HttpStreamTest, NoticesAClientThatGoesWithinAStream) {
+  Listen();
+  for (const bool resets : {false, true}) {
+    RawClient client(server_->address());
+    const Exchange exchange = Hold(client);
+    Watch(exchange);
+    exchange->StartStream(200, {});
+    EXPECT_TRUE(Write(exchange, "begin"));
+    resets ? client.Reset() : client.Close();
+    EXPECT_TRUE(gone_.Take());
+    EXPECT_FALSE(Write(exchange, "more"));
+    exchange->EndStream("");
+  }
+  EXPECT_EQ(gone_.size(), 0u);
+}
+
+TEST_F(HttpStreamTest, AClientThatClosesItsSideHasGone) {
+  Listen();
+  RawClient client(server_->address());
+  const Exchange exchange = Hold(client);
+  Watch(exchange);
+  client.ShutdownSend();
+  EXPECT_TRUE(gone_.Take());
+  EXPECT_EQ(client.ReadToEnd(), "");
+}
+
+TEST_F(HttpStreamTest, ACompleteAnswerIsNotGone) {
+  Listen();
+  {
+    RawClient client(server_->address());
+    const Exchange exchange = Hold(client);
+    Watch(exchange);
+    exchange->Respond(200, {}, "done");
+    EXPECT_EQ(client.Read().body, "done");
+  }
+  // The end of another connection comes after that of the first one.
+  RawClient other(server_->address());
+  const Exchange exchange = Hold(other);
+  exchange->Respond(200, {}, "");
+  EXPECT_EQ(other.Read().status, 200);
+  server_.reset();
+  EXPECT_EQ(gone_.size(), 0u);
+}
+
+TEST_F(HttpStreamTest, CutsASlowReaderOff) {
+  Listen({.write_s = 0.1});
+  RawClient slow(server_->address(), /*receive_buffer_bytes=*/4096);
+  const Exchange exchange = Hold(slow);
+  Watch(exchange);
+  exchange->StartStream(200, {});
+  // More than the two sockets' buffers hold.
+  while (Write(exchange, std::string(1 << 20, 'x'))) {
+  }
+  EXPECT_TRUE(gone_.Take());
+  EXPECT_EQ(gone_.size(), 0u);
+}
+
+// The limit is for a stretch without progress, not for the whole.
+TEST_F(HttpStreamTest, LetsAReaderThatGoesOnTakeItsTime) {
+  Listen({.write_s = 5});
+  RawClient client(server_->address(), /*receive_buffer_bytes=*/4096);
+  const Exchange exchange = Hold(client);
+  const std::string body(32 << 20, 'y');
+  exchange->Respond(200, {}, body);
+  EXPECT_EQ(client.Read().body.size(), body.size());
+}
+
+TEST_F(HttpStreamTest, StopAcceptingLetsAnswersEnd) {
+  Listen();
+  RawClient idle(server_->address()), fresh(server_->address());
+  idle.Send(RawRequest("POST", "/echo", "x"));
+  EXPECT_EQ(idle.Read().body, "x");
+  RawClient busy(server_->address()), whole(server_->address());
+  const Exchange stream = Hold(busy);
+  stream->StartStream(200, {});
+  EXPECT_TRUE(Write(stream, "begin "));
+  const Exchange held = Hold(whole);
+
+  server_->StopAccepting();
+  EXPECT_EQ(idle.ReadToEnd(), "");
+  EXPECT_EQ(fresh.ReadToEnd(), "");
+  RawClient late(server_->address());
+  late.Send(RawRequest("POST", "/echo", "x"));
+  EXPECT_EQ(late.ReadToEnd(), "");
+
+  EXPECT_TRUE(Write(stream, "middle "));
+  stream->EndStream("end");
+  held->Respond(200, {}, "held");
+  const RawResponse streamed = busy.Read();
+  EXPECT_EQ(streamed.body, "begin middle end");
+  EXPECT_TRUE(streamed.whole);
+  const RawResponse answered = whole.Read();
+  EXPECT_EQ(answered.body, "held");
+  EXPECT_EQ(answered.headers.at("connection"), "close");
+  EXPECT_EQ(busy.ReadToEnd(), "");
+  EXPECT_EQ(whole.ReadToEnd(), "");
+}
+
+TEST_F(HttpStreamTest, DestructionEndsEverything) {
+  Listen();
+  std::vector<std::unique_ptr<RawClient>> clients;
+  std::vector<Exchange> exchanges;
+  for (int i = 0; i < 9; ++i) {
+    clients.push_back(std::make_unique<RawClient>(server_->address()));
+    if (i % 3 == 0) {
+      clients.back()->Send("POST /echo HTTP/1.1\r\nContent-Length: 10\r\n\r\nhalf");
+      continue;
+    }
+    exchanges.push_back(Hold(*clients.back()));
+    Watch(exchanges.back());
+    if (i % 3 == 1) {
+      exchanges.back()->StartStream(200, {});
+      EXPECT_TRUE(Write(exchanges.back(), "begin"));
+    }
+  }
+  server_.reset();
+  EXPECT_EQ(gone_.size(), exchanges.size());
+  for (const Exchange& exchange : exchanges) {
+    exchange->Respond(200, {}, "too late");
+    EXPECT_FALSE(exchange->Write("too late", [](bool) { FAIL(); }));
+    exchange->EndStream("too late");
+    exchange->OnGone([] { FAIL(); });
+  }
+  exchanges.clear();
+  for (const auto& client : clients) client->ReadToEnd();
+}
+
+// Answers from other threads race with clients that go and with the listener's end.
+TEST_F(HttpStreamTest, SurvivesRacesWithItsEnd) {
+  for (int round = 0; round < 20; ++round) {
+    Listen();
+    std::vector<std::unique_ptr<RawClient>> clients;
+    std::vector<std::thread> answerers;
+    for (int i = 0; i < 8; ++i) {
+      clients.push_back(std::make_unique<RawClient>(server_->address()));
+      Exchange exchange = Hold(*clients.back());
+      answerers.emplace_back([exchange = std::move(exchange)]() mutable {
+        exchange->OnGone([] {});
+        exchange->StartStream(200, {});
+        for (int piece = 0; piece < 50; ++piece) {
+          auto written = std::make_shared<Mailbox<bool>>();
+          if (!exchange->Write("piece", [written](bool ok) { written->Put(ok); })) return;
+          if (!written->Take()) return;
+        }
+        exchange->EndStream("");
+      });
+    }
+    clients[0]->Reset();
+    clients[1]->Close();
+    server_.reset();
+    for (std::thread& thread : answerers) thread.join();
+  }
+}
+
+}  // namespace
+}  // namespace baram::server
