@@ -179,6 +179,8 @@ PrefixMatch Scheduler::MatchPrefix(const Sequence& sequence) {
   // One token must be computed to draw from; one whose successor is to be scored, too.
   int32_t most = static_cast<int32_t>(tokens.size()) - 1;
   if (live.scoring()) most = std::min(most, live.scores_sent);
+  // The followers' windows begin where the prompt's last token is computed, see SharePrompt.
+  if (!live.prompt_shared) most = std::min(most, sequence.prompt - 1);
   return pool_.Match(live.salt, tokens, most);
 }
 

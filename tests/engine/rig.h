@@ -45,12 +45,14 @@ class EngineRig {
   EngineRig(const FakeOptions& fake, EngineConfig config, const std::vector<int32_t>& windows,
             int32_t pages = 0);
   // On any device, with random weights.
-  EngineRig(std::unique_ptr<Device> device, const EngineConfig& config, const ModelSpec& spec);
+  EngineRig(const ModelSpec& spec, std::unique_ptr<Device> device, const EngineConfig& config);
 
   // A request with an id of its own. Fails the test if it is refused.
   Client* Submit(Request request);
   // One turn of the engine and 1 ms of time; checks every invariant.
   bool Turn();
+  // The same without the checks, which allocate.
+  bool TurnUnchecked();
   // Turns and reads until all clients are done. False: it did not come to an end.
   bool Finish(int32_t most_turns = 100000);
 

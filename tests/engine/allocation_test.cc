@@ -1,0 +1,55 @@
+// I6: a step in the steady state allocates nothing.
+#include <atomic>
+#include <cstdlib>
+#include <new>
+
+#include "gtest/gtest.h"
+#include "tests/engine/rig.h"
+
+namespace {
+std::atomic<int64_t> allocations{0};
+}
+
+void* operator new(size_t bytes) {
+  allocations.fetch_add(1, std::memory_order_relaxed);
+  void* memory = std::malloc(bytes > 0 ? bytes : 1);
+  if (memory == nullptr) std::abort();
+  return memory;
+}
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, size_t) noexcept { std::free(memory); }
+
+namespace baram::testing {
+namespace {
+
+TEST(AllocationTest, ASteadyStepAllocatesNothing) {
+  EngineConfig config;
+  config.max_num_seqs = 16;
+  config.max_num_batched_tokens = 64;
+  config.max_model_len = 512;
+  config.stream_tokens = 512;
+  EngineRig rig({}, config, {0, 20});
+  for (int i = 0; i < 16; ++i) {
+    Request request = MakeRequest(RandomPrompt(i, 40), 300);
+    request.sampling.logprobs = 3;
+    rig.Submit(std::move(request));
+  }
+  for (int turn = 0; turn < 60; ++turn) rig.Turn();
+  // The reader's side is the test's own; it takes the list as delivery would.
+  std::vector<std::shared_ptr<Outbox>> taken;
+  taken.reserve(64);
+  int64_t before = 0;
+  for (int turn = 0; turn < 100; ++turn) {
+    if (turn == 20) before = allocations.load();
+    rig.TurnUnchecked();
+    rig.core().touched().Take(&taken, SteadyTime::min());
+  }
+  EXPECT_EQ(allocations.load() - before, 0);
+  // The counter counts.
+  auto* one = new int(1);
+  EXPECT_EQ(allocations.load() - before, 1);
+  delete one;
+}
+
+}  // namespace
+}  // namespace baram::testing

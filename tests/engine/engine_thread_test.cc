@@ -1,0 +1,184 @@
+// The engine with its threads: storms of submissions and cancels from several sides. For the thread
+// sanitizer above all; every output must still be exact and end once.
+#include "engine/engine.h"
+
+#include <atomic>
+#include <thread>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/engine/rig.h"
+
+namespace baram::testing {
+namespace {
+
+std::unique_ptr<Engine> StartEngine(const FakeOptions& fake, const EngineConfig& config,
+                                    const std::vector<int32_t>& windows) {
+  auto model = OpenRandomModel(config, TinySpec(windows), std::make_unique<FakeDevice>(fake), 1);
+  EXPECT_TRUE(model.ok()) << model.status();
+  return Engine::Start(*std::move(model), config);
+}
+
+EngineConfig ThreadConfig() {
+  EngineConfig config;
+  config.max_model_len = 128;
+  config.max_num_seqs = 8;
+  config.max_num_batched_tokens = 32;
+  config.stream_tokens = 8;
+  return config;
+}
+
+// The delivery thread of a server, in small: reads every touched outbox into its Client.
+class Reader {
+ public:
+  explicit Reader(Engine& engine) : engine_(engine), thread_([this] { Loop(); }) {}
+  ~Reader() { Join(); }
+  void Join() {
+    if (thread_.joinable()) thread_.join();
+  }
+  void Expect(int64_t outputs) { expected_.store(outputs); }
+  int64_t finished() const { return finished_.load(); }
+
+ private:
+  void Loop() {
+    std::vector<std::shared_ptr<Outbox>> taken;
+    while (engine_.touched().Take(&taken, SteadyTime::max())) {
+      for (const std::shared_ptr<Outbox>& outbox : taken) {
+        auto* client = static_cast<Client*>(outbox->reader);
+        client->outbox = outbox;
+        const bool was_done = client->done();
+        client->Read();
+        if (!was_done && client->done()) finished_.fetch_add(1);
+      }
+      if (finished_.load() == expected_.load()) return;
+    }
+  }
+
+  Engine& engine_;
+  std::atomic<int64_t> finished_{0}, expected_{-1};
+  std::thread thread_;
+};
+
+TEST(EngineThreadTest, StormsOfSubmitsAndCancelsStayExact) {
+  for (const int32_t depth : {1, 2}) {
+    const std::vector<int32_t> windows = {0, 9};
+    auto engine = StartEngine({.planning_depth = depth}, ThreadConfig(), windows);
+    constexpr int kThreads = 4, kEach = 150;
+    std::vector<std::unique_ptr<Client>> clients(kThreads * kEach);
+    std::atomic<int64_t> accepted{0};
+    {
+      Reader reader(*engine);
+      std::vector<std::thread> submitters;
+      for (int t = 0; t < kThreads; ++t) {
+        submitters.emplace_back([&, t] {
+          for (int i = 0; i < kEach; ++i) {
+            const int at = t * kEach + i;
+            auto client = std::make_unique<Client>();
+            client->request = MakeRequest(RandomPrompt(at % 7, 5 + at % 40), 1 + at % 30);
+            client->request.id = std::to_string(at);
+            client->request.n = 1 + at % 3;
+            client->outputs.resize(client->request.n);
+            clients[at] = std::move(client);
+            auto outbox = engine->Submit(clients[at]->request, clients[at].get());
+            if (!outbox.ok()) continue;
+            accepted.fetch_add(1);
+            if (at % 5 == 0) (*outbox)->Cancel();
+            if (at % 7 == 0) (*outbox)->StopAt(0);
+            if (at % 11 == 0) engine->Abort(std::to_string(at));
+            (void)engine->stalled_s();
+            (void)engine->stats().running.value();
+          }
+        });
+      }
+      for (std::thread& thread : submitters) thread.join();
+      reader.Expect(accepted.load());
+      engine->touched().Nudge();
+    }
+    EXPECT_GT(accepted.load(), kThreads * kEach / 2);
+    for (const auto& client : clients) {
+      if (client->outbox == nullptr) continue;  // refused: the queue was full
+      for (int32_t i = 0; i < client->request.n; ++i) {
+        ASSERT_EQ(client->outputs[i].finishes.size(), 1u);
+        const std::vector<int32_t> ids = client->outputs[i].Ids();
+        const ExpectedOutput expected = Expect(client->request, i, windows, 128);
+        ASSERT_LE(ids.size(), expected.ids.size());
+        EXPECT_TRUE(std::equal(ids.begin(), ids.end(), expected.ids.begin()));
+        if (client->outputs[i].finish().reason == FinishReason::kLength) {
+          EXPECT_EQ(ids.size(), expected.ids.size());
+        }
+      }
+    }
+  }
+}
+
+TEST(EngineThreadTest, GoingAwayEndsWhatIsLeft) {
+  std::vector<std::unique_ptr<Client>> clients;
+  {
+    EngineConfig config = ThreadConfig();
+    config.max_queued_requests = 100;
+    auto engine = StartEngine({.planning_depth = 2}, config, {0});
+    for (int i = 0; i < 50; ++i) {
+      auto client = std::make_unique<Client>();
+      client->request = MakeRequest(RandomPrompt(i, 20), 100);
+      client->request.id = std::to_string(i);
+      client->outputs.resize(1);
+      auto outbox = engine->Submit(client->request, client.get());
+      ASSERT_TRUE(outbox.ok()) << outbox.status();
+      client->outbox = *outbox;
+      clients.push_back(std::move(client));
+    }
+  }
+  for (const auto& client : clients) {
+    client->Read();
+    ASSERT_EQ(client->outputs[0].finishes.size(), 1u);
+    EXPECT_EQ(client->outputs[0].finish().reason, FinishReason::kDrained);
+  }
+}
+
+TEST(EngineThreadTest, ALostDeviceIsToldToEverybody) {
+  for (const int32_t depth : {1, 2}) {
+    auto engine = StartEngine({.planning_depth = depth, .lost_at = 10}, ThreadConfig(), {0});
+    std::vector<std::unique_ptr<Client>> clients;
+    {
+      Reader reader(*engine);
+      for (int i = 0; i < 20; ++i) {
+        auto client = std::make_unique<Client>();
+        client->request = MakeRequest(RandomPrompt(i, 20), 100);
+        client->request.id = std::to_string(i);
+        client->outputs.resize(1);
+        auto outbox = engine->Submit(client->request, client.get());
+        if (!outbox.ok()) {
+          EXPECT_TRUE(absl::IsUnavailable(outbox.status()));
+          continue;
+        }
+        clients.push_back(std::move(client));
+      }
+      reader.Expect(std::ssize(clients));
+      engine->touched().Nudge();
+    }
+    EXPECT_FALSE(engine->alive());
+    for (const auto& client : clients) {
+      EXPECT_TRUE(client->outputs[0].finish().unavailable);
+    }
+  }
+}
+
+TEST(EngineThreadTest, DrainFinishesWhatRunsAndThenIsIdle) {
+  auto engine = StartEngine({}, ThreadConfig(), {0});
+  Client client;
+  client.request = MakeRequest(RandomPrompt(1, 20), 60);
+  client.request.id = "one";
+  client.outputs.resize(1);
+  {
+    Reader reader(*engine);
+    reader.Expect(1);
+    ASSERT_TRUE(engine->Submit(client.request, &client).ok());
+    engine->Drain(SteadyTime::max());
+  }
+  EXPECT_EQ(client.outputs[0].Ids(), Expect(client.request, 0, {0}, 128).ids);
+  EXPECT_TRUE(engine->draining());
+  EXPECT_EQ(engine->stalled_s(), 0);
+}
+
+}  // namespace
+}  // namespace baram::testing

@@ -1,0 +1,629 @@
+// The scheduler's promises one by one, on the fake device. The rig checks I2 and I3 after every turn.
+#include "engine/scheduler.h"
+
+#include <functional>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/engine/rig.h"
+
+namespace baram::testing {
+namespace {
+
+using ::testing::HasSubstr;
+
+EngineConfig SmallConfig() {
+  EngineConfig config;
+  config.max_model_len = 256;
+  config.max_num_seqs = 8;
+  config.max_num_batched_tokens = 16;
+  return config;
+}
+
+void ExpectExact(EngineRig& rig, const Client& client, const std::vector<int32_t>& windows) {
+  for (int32_t i = 0; i < client.request.n; ++i) {
+    const ExpectedOutput expected =
+        Expect(client.request, i, windows, rig.info().max_model_len);
+    EXPECT_EQ(client.outputs[i].Ids(), expected.ids);
+    EXPECT_EQ(client.outputs[i].finish().reason, expected.reason);
+  }
+}
+
+TEST(SchedulerTest, PromptsAreChunkedWithinTheBudget) {
+  EngineRig rig({}, SmallConfig(), {0});
+  Client* client = rig.Submit(MakeRequest(RandomPrompt(1, 40), 3));
+  for (const int32_t committed : {16, 32, 40, 41}) {
+    rig.Turn();
+    EXPECT_EQ(rig.sequence(*client).committed, committed);
+  }
+  ASSERT_TRUE(rig.Finish());
+  ExpectExact(rig, *client, {0});
+}
+
+TEST(SchedulerTest, ALongPromptNeverDelaysADecode) {
+  EngineRig rig({}, SmallConfig(), {0});
+  Client* decoding = rig.Submit(MakeRequest(RandomPrompt(1, 4), 40));
+  rig.Turn();
+  Client* prompt = rig.Submit(MakeRequest(RandomPrompt(2, 200), 3));
+  for (int32_t turn = 1; turn <= 13; ++turn) {
+    rig.Turn();
+    EXPECT_EQ(rig.sequence(*decoding).output(), 1 + turn);
+    EXPECT_EQ(rig.sequence(*prompt).committed, 15 * turn);
+  }
+  ASSERT_TRUE(rig.Finish());
+  ExpectExact(rig, *prompt, {0});
+}
+
+TEST(SchedulerTest, ChunksAreCappedWhenAsked) {
+  EngineConfig config = SmallConfig();
+  config.max_chunk_tokens = 5;
+  EngineRig rig({}, config, {0});
+  Client* first = rig.Submit(MakeRequest(RandomPrompt(1, 40), 3));
+  Client* second = rig.Submit(MakeRequest(RandomPrompt(2, 40), 3));
+  rig.Turn();
+  EXPECT_EQ(rig.sequence(*first).committed, 5);
+  EXPECT_EQ(rig.sequence(*second).committed, 5);
+}
+
+TEST(SchedulerTest, LowerPriorityValuesRunFirstAndTiesByArrival) {
+  EngineConfig config = SmallConfig();
+  config.max_num_seqs = 1;
+  EngineRig rig({}, config, {0});
+  std::vector<Client*> clients;
+  for (const int32_t priority : {0, 5, -1, 0}) {
+    Request request = MakeRequest(RandomPrompt(priority + 10, 5), 2);
+    request.priority = priority;
+    clients.push_back(rig.Submit(std::move(request)));
+  }
+  ASSERT_TRUE(rig.Finish());
+  const auto finished = [&](int i) { return clients[i]->outbox->timeline().finished; };
+  EXPECT_LT(finished(2), finished(0));
+  EXPECT_LT(finished(0), finished(3));
+  EXPECT_LT(finished(3), finished(1));
+}
+
+TEST(SchedulerTest, AMoreUrgentRequestTakesASlotFromALessUrgentOne) {
+  EngineConfig config = SmallConfig();
+  config.max_num_seqs = 2;
+  EngineRig rig({}, config, {0});
+  Client* first = rig.Submit(MakeRequest(RandomPrompt(1, 5), 30));
+  Client* second = rig.Submit(MakeRequest(RandomPrompt(2, 5), 30));
+  rig.Turn();
+  Request urgent = MakeRequest(RandomPrompt(3, 5), 5);
+  urgent.priority = -1;
+  Client* third = rig.Submit(std::move(urgent));
+  rig.Turn();
+  EXPECT_EQ(rig.sequence(*third).state, SequenceState::kRunning);
+  EXPECT_EQ(rig.sequence(*second).state, SequenceState::kWaiting) << "the newer of the two";
+  EXPECT_EQ(rig.sequence(*first).state, SequenceState::kRunning);
+  ASSERT_TRUE(rig.Finish());
+  for (Client* client : {first, second, third}) ExpectExact(rig, *client, {0});
+}
+
+TEST(SchedulerTest, PagesAreTakenFromTheNewestAndNeverFromTheOldest) {
+  EngineConfig config = SmallConfig();
+  config.prefix_cache = false;
+  // 12 pages of 4 tokens; three sequences that grow to 8 pages each.
+  EngineRig rig({}, config, {0}, 12);
+  std::vector<Client*> clients;
+  for (int i = 0; i < 3; ++i) clients.push_back(rig.Submit(MakeRequest(RandomPrompt(i, 4), 28)));
+  std::vector<int32_t> preemptions(3, 0);
+  while (!clients[0]->done()) {
+    rig.Turn();
+    for (int i = 0; i < 3; ++i) {
+      if (rig.core().idle()) break;
+      clients[i]->Read();
+      if (!clients[i]->done()) preemptions[i] = rig.sequence(*clients[i]).preemptions;
+    }
+  }
+  EXPECT_EQ(preemptions[0], 0);
+  EXPECT_GE(preemptions[2], 1);
+  ASSERT_TRUE(rig.Finish());
+  for (Client* client : clients) ExpectExact(rig, *client, {0});
+}
+
+// Reliability promise P9: a pool for 8, 64 that grow eightfold.
+TEST(SchedulerTest, ExhaustionLosesNothingAndDoesNotThrash) {
+  EngineConfig config = SmallConfig();
+  config.max_num_seqs = 64;
+  config.max_num_batched_tokens = 64;
+  config.prefix_cache = false;
+  EngineRig rig({}, config, {0}, 8 * 16);
+  std::vector<Client*> clients;
+  for (int i = 0; i < 64; ++i) clients.push_back(rig.Submit(MakeRequest(RandomPrompt(i, 8), 56)));
+  int32_t worst = 0, turns = 0;
+  while (!rig.core().idle()) {
+    ASSERT_LT(++turns, 100000);
+    rig.Turn();
+    for (const auto& live : rig.core().scheduler().requests()) {
+      worst = std::max(worst, live->outputs[0].preemptions);
+    }
+    for (Client* client : clients) client->Read();
+  }
+  EXPECT_GE(worst, 1);
+  EXPECT_LE(worst, 8);
+  for (Client* client : clients) {
+    client->Read();
+    ExpectExact(rig, *client, {0});
+  }
+}
+
+TEST(SchedulerTest, WindowsGiveTheirPagesBack) {
+  const std::vector<int32_t> windows = {6};
+  EngineRig rig({}, SmallConfig(), windows);
+  Client* client = rig.Submit(MakeRequest(RandomPrompt(1, 50), 100));
+  int32_t most = 0;
+  while (!client->done()) {
+    rig.Turn();
+    client->Read();
+    most = std::max(most, rig.owned_pages());
+  }
+  // A window of 6 in pages of 4 touches 3, a chunk of 16 another 4 and a part.
+  EXPECT_LE(most, 8);
+  ExpectExact(rig, *client, windows);
+}
+
+TEST(SchedulerTest, ACachedPrefixIsReadUpToTheLastTokenOfThePrompt) {
+  for (const std::vector<int32_t>& windows :
+       std::vector<std::vector<int32_t>>{{0}, {6}, {0, 6}, {1, 0, 9}}) {
+    EngineRig rig({}, SmallConfig(), windows);
+    // Pages of 4: a prompt of 24 leaves its last page to compute, one of 25 its last token.
+    for (const int32_t prompt : {24, 25}) {
+      Client* cold = rig.Submit(MakeRequest(RandomPrompt(prompt, prompt), 1));
+      ASSERT_TRUE(rig.Finish());
+      Client* warm = rig.Submit(MakeRequest(RandomPrompt(prompt, prompt), 30));
+      ASSERT_TRUE(rig.Finish());
+      EXPECT_EQ(cold->outbox->cached_tokens(), 0);
+      EXPECT_EQ(warm->outbox->cached_tokens(), prompt == 24 ? 20 : 24) << windows.size();
+      ExpectExact(rig, *warm, windows);
+    }
+  }
+}
+
+TEST(SchedulerTest, SaltsAndUnwillingReadersDoNotHit) {
+  EngineRig rig({}, SmallConfig(), {0});
+  rig.Submit(MakeRequest(RandomPrompt(1, 24), 1));
+  ASSERT_TRUE(rig.Finish());
+  Request salted = MakeRequest(RandomPrompt(1, 24), 1);
+  salted.cache_salt = "tenant";
+  Request unwilling = MakeRequest(RandomPrompt(1, 24), 1);
+  unwilling.read_prefix_cache = false;
+  Client* first = rig.Submit(std::move(salted));
+  Client* second = rig.Submit(std::move(unwilling));
+  ASSERT_TRUE(rig.Finish());
+  EXPECT_EQ(first->outbox->cached_tokens(), 0);
+  EXPECT_EQ(second->outbox->cached_tokens(), 0);
+}
+
+TEST(SchedulerTest, OutputsOfARequestShareThePromptsPages) {
+  for (const bool prefix_cache : {true, false}) {
+    for (const std::vector<int32_t>& windows : std::vector<std::vector<int32_t>>{{0}, {0, 6}}) {
+      EngineConfig config = SmallConfig();
+      config.prefix_cache = prefix_cache;
+      EngineRig rig({}, config, windows);
+      Request request = MakeRequest(RandomPrompt(1, 34), 6);
+      request.n = 4;
+      Client* client = rig.Submit(std::move(request));
+      for (int turn = 0; turn < 2; ++turn) {
+        rig.Turn();
+        EXPECT_EQ(rig.sequence(*client, 1).state, SequenceState::kWaiting);
+      }
+      rig.Turn();  // the leader's prompt is done
+      rig.Turn();
+      const Sequence& leader = rig.sequence(*client, 0);
+      for (int32_t i = 1; i < 4; ++i) {
+        const Sequence& follower = rig.sequence(*client, i);
+        EXPECT_EQ(follower.tables[0].pages[7], leader.tables[0].pages[7]);
+        EXPECT_NE(follower.tables[0].pages[8], leader.tables[0].pages[8]);
+      }
+      ASSERT_TRUE(rig.Finish());
+      ExpectExact(rig, *client, windows);
+    }
+  }
+}
+
+TEST(SchedulerTest, AnotherOutputLeadsWhenTheLeaderEndsEarly) {
+  EngineRig rig({}, SmallConfig(), {0});
+  Request request = MakeRequest(RandomPrompt(1, 40), 4);
+  request.n = 3;
+  Client* client = rig.Submit(std::move(request));
+  rig.Turn();
+  client->outbox->StopAt(0);
+  ASSERT_TRUE(rig.Finish());
+  EXPECT_EQ(client->outputs[0].finish().reason, FinishReason::kStop);
+  EXPECT_TRUE(client->outputs[0].tokens.empty());
+  for (const int32_t i : {1, 2}) {
+    EXPECT_EQ(client->outputs[i].Ids(), Expect(client->request, i, {0}, 256).ids);
+  }
+}
+
+TEST(SchedulerTest, PromptScoresComeInCappedChunksWithoutTheCache) {
+  EngineConfig config = SmallConfig();
+  config.max_logit_rows = 5;
+  EngineRig rig({}, config, {0});
+  rig.Submit(MakeRequest(RandomPrompt(1, 24), 1));
+  ASSERT_TRUE(rig.Finish());
+  Request request = MakeRequest(RandomPrompt(1, 24), 2);
+  request.prompt_logprobs = 1;
+  Client* client = rig.Submit(std::move(request));
+  for (const int32_t committed : {5, 10, 15, 20, 24}) {
+    rig.Turn();
+    EXPECT_EQ(rig.sequence(*client).committed, committed);
+  }
+  ASSERT_TRUE(rig.Finish());
+  EXPECT_EQ(client->outbox->cached_tokens(), 0);
+  EXPECT_EQ(client->scores.size(), 23u);
+  Request other = MakeRequest(RandomPrompt(2, 24), 1);
+  other.prompt_logprobs = 0;
+  rig.Submit(std::move(other));
+  ASSERT_TRUE(rig.Finish());
+  Client* reader = rig.Submit(MakeRequest(RandomPrompt(2, 24), 1));
+  ASSERT_TRUE(rig.Finish());
+  EXPECT_EQ(reader->outbox->cached_tokens(), 20) << "its pages were published";
+}
+
+TEST(SchedulerTest, PromptScoresAreSentOnceAcrossAPreemption) {
+  for (const bool prefix_cache : {true, false}) {
+    EngineConfig config = SmallConfig();
+    config.max_num_seqs = 1;
+    config.max_logit_rows = 7;
+    config.prefix_cache = prefix_cache;
+    EngineRig rig({}, config, {0});
+    Request request = MakeRequest(RandomPrompt(1, 40), 4);
+    request.prompt_logprobs = 1;
+    Client* client = rig.Submit(std::move(request));
+    rig.Turn();
+    rig.Turn();
+    Request urgent = MakeRequest(RandomPrompt(2, 8), 2);
+    urgent.priority = -1;
+    rig.Submit(std::move(urgent));
+    rig.Turn();
+    EXPECT_EQ(rig.sequence(*client).preemptions, 1);
+    ASSERT_TRUE(rig.Finish());
+    const std::vector<float> expected = ExpectScores(client->request, {0});
+    ASSERT_EQ(client->scores.size(), expected.size());
+    for (size_t i = 0; i < expected.size(); ++i) {
+      EXPECT_EQ(client->scores[i].logprob, expected[i]);
+    }
+    ExpectExact(rig, *client, {0});
+  }
+}
+
+TEST(SchedulerTest, AFullRingPausesItsSequenceAlone) {
+  EngineConfig config = SmallConfig();
+  config.stream_tokens = 4;
+  EngineRig rig({}, config, {0});
+  Client* slow = rig.Submit(MakeRequest(RandomPrompt(1, 5), 20));
+  Client* quick = rig.Submit(MakeRequest(RandomPrompt(2, 5), 20));
+  for (int turn = 0; turn < 25; ++turn) {
+    rig.Turn();
+    quick->Read();
+  }
+  EXPECT_TRUE(quick->done());
+  EXPECT_TRUE(rig.sequence(*slow).paused);
+  EXPECT_EQ(rig.sequence(*slow).output(), 4);
+  EXPECT_EQ(rig.core().stats().paused.value(), 1);
+  ASSERT_TRUE(rig.Finish());
+  ExpectExact(rig, *slow, {0});
+}
+
+TEST(SchedulerTest, AReaderThatStaysAwayIsEnded) {
+  EngineConfig config = SmallConfig();
+  config.stream_tokens = 4;
+  config.slow_reader_s = 30;
+  EngineRig rig({}, config, {0});
+  Client* slow = rig.Submit(MakeRequest(RandomPrompt(1, 5), 20));
+  for (int turn = 0; turn < 8; ++turn) rig.Turn();
+  rig.Advance(29.9);
+  rig.Turn();
+  EXPECT_TRUE(rig.sequence(*slow).paused);
+  rig.Advance(0.2);
+  rig.Turn();
+  EXPECT_EQ(rig.owned_pages(), 0);
+  slow->Read();
+  EXPECT_EQ(slow->outputs[0].finish().reason, FinishReason::kSlowReader);
+  EXPECT_EQ(slow->outputs[0].tokens.size(), 4u);
+}
+
+TEST(SchedulerTest, APausedSequenceYieldsItsPagesEvenIfItIsTheOldest) {
+  EngineConfig config = SmallConfig();
+  config.stream_tokens = 2;
+  EngineRig rig({}, config, {0}, 10);
+  Client* slow = rig.Submit(MakeRequest(RandomPrompt(1, 20), 12));
+  for (int turn = 0; turn < 6; ++turn) rig.Turn();
+  ASSERT_TRUE(rig.sequence(*slow).paused);
+  Client* other = rig.Submit(MakeRequest(RandomPrompt(2, 20), 12));
+  for (int turn = 0; turn < 20; ++turn) {
+    rig.Turn();
+    other->Read();
+  }
+  EXPECT_TRUE(other->done());
+  EXPECT_EQ(rig.sequence(*slow).preemptions, 1);
+  ASSERT_TRUE(rig.Finish());
+  ExpectExact(rig, *slow, {0});
+  ExpectExact(rig, *other, {0});
+}
+
+TEST(SchedulerTest, DeadlinesEndQueuedAndRunningRequests) {
+  EngineConfig config = SmallConfig();
+  config.max_num_seqs = 1;
+  EngineRig rig({}, config, {0});
+  Request request = MakeRequest(RandomPrompt(1, 5), 100);
+  request.deadline = rig.now() + std::chrono::milliseconds(20);
+  Client* running = rig.Submit(request);
+  Client* queued = rig.Submit(request);
+  for (int turn = 0; turn < 22; ++turn) rig.Turn();
+  for (Client* client : {running, queued}) {
+    client->Read();
+    ASSERT_TRUE(client->done());
+    EXPECT_EQ(client->outputs[0].finish().reason, FinishReason::kDeadline);
+  }
+  EXPECT_EQ(running->outputs[0].tokens.size(), 20u);
+  EXPECT_EQ(rig.owned_pages(), 0);
+}
+
+// From every state a request can be in, with one step in flight or two.
+TEST(SchedulerTest, ACancelFreesThePagesWithinOneTurn) {
+  for (const int32_t depth : {1, 2}) {
+    struct State {
+      const char* name;
+      std::function<Client*(EngineRig&)> reach;
+    };
+    const auto plain = [](int32_t prompt, int32_t n = 1) {
+      Request request = MakeRequest(RandomPrompt(1, prompt), 50);
+      request.n = n;
+      return request;
+    };
+    const std::vector<State> states = {
+        {"queued", [&](EngineRig& rig) { return rig.Submit(plain(30)); }},
+        {"prefilling",
+         [&](EngineRig& rig) {
+           Client* client = rig.Submit(plain(60));
+           rig.Turn();
+           EXPECT_LT(rig.sequence(*client).planned, 60);
+           return client;
+         }},
+        {"decoding",
+         [&](EngineRig& rig) {
+           Client* client = rig.Submit(plain(4));
+           for (int turn = 0; turn < 4; ++turn) rig.Turn();
+           EXPECT_GT(rig.sequence(*client).output(), 0);
+           return client;
+         }},
+        {"preempted",
+         [&](EngineRig& rig) {
+           Client* client = rig.Submit(plain(30));
+           for (int turn = 0; turn < 3; ++turn) rig.Turn();
+           for (int i = 0; i < 2; ++i) {
+             Request urgent = MakeRequest(RandomPrompt(7 + i, 4), 100);
+             urgent.priority = -1;
+             rig.Submit(std::move(urgent));
+           }
+           for (int turn = 0; turn < 3; ++turn) rig.Turn();
+           EXPECT_EQ(rig.sequence(*client).state, SequenceState::kWaiting);
+           EXPECT_EQ(rig.sequence(*client).preemptions, 1);
+           return client;
+         }},
+        {"paused",
+         [&](EngineRig& rig) {
+           Client* client = rig.Submit(plain(4));
+           for (int turn = 0; turn < 20; ++turn) rig.Turn();
+           EXPECT_TRUE(rig.sequence(*client).paused);
+           return client;
+         }},
+        {"waiting with the leader's pages",
+         [&](EngineRig& rig) {
+           Client* client = rig.Submit(plain(20, 4));
+           for (int turn = 0; turn < 4; ++turn) rig.Turn();
+           EXPECT_EQ(rig.sequence(*client, 3).state, SequenceState::kWaiting);
+           EXPECT_GT(rig.sequence(*client, 3).blocks(), 0);
+           return client;
+         }},
+    };
+    for (const State& state : states) {
+      SCOPED_TRACE(std::string(state.name) + ", depth " + std::to_string(depth));
+      EngineConfig config = SmallConfig();
+      config.max_num_seqs = 2;
+      config.stream_tokens = 8;
+      EngineRig rig({.planning_depth = depth}, config, {0});
+      Client* client = state.reach(rig);
+      client->outbox->Cancel();
+      rig.Turn();
+      client->Read();
+      ASSERT_TRUE(client->done());
+      for (const Received& output : client->outputs) {
+        EXPECT_EQ(output.finish().reason, FinishReason::kCancelled);
+      }
+      int32_t others = 0;
+      for (const auto& live : rig.core().scheduler().requests()) {
+        for (const Sequence& sequence : live->outputs) {
+          if (live->request.id == client->request.id) {
+            EXPECT_EQ(sequence.blocks(), 0);
+          } else {
+            others += sequence.blocks();
+          }
+        }
+      }
+      EXPECT_EQ(rig.owned_pages(), others);
+    }
+  }
+}
+
+TEST(SchedulerTest, AStopIdIsTheLastToken) {
+  for (const int32_t depth : {1, 2}) {
+    EngineRig rig({.planning_depth = depth}, SmallConfig(), {0});
+    Request request = MakeRequest(RandomPrompt(1, 10), 30);
+    const std::vector<int32_t> ids = Expect(request, 0, {0}, 256).ids;
+    request.stop_ids = {ids[5]};
+    const ExpectedOutput expected = Expect(request, 0, {0}, 256);
+    ASSERT_GE(expected.ids.size(), 2u);
+    Client* client = rig.Submit(request);
+    request.sampling.min_tokens = static_cast<int32_t>(expected.ids.size()) + 3;
+    Client* later = rig.Submit(request);
+    ASSERT_TRUE(rig.Finish());
+    EXPECT_EQ(client->outputs[0].Ids(), expected.ids);
+    EXPECT_EQ(client->outputs[0].finish().reason, FinishReason::kStop);
+    EXPECT_EQ(client->outputs[0].finish().stop_id, ids[5]);
+    EXPECT_EQ(client->outputs[0].finish().tokens, std::ssize(expected.ids));
+    EXPECT_GT(later->outputs[0].tokens.size(), expected.ids.size() + 2);
+    ExpectExact(rig, *later, {0});
+  }
+}
+
+TEST(SchedulerTest, TheContextEndsAnOutput) {
+  EngineConfig config = SmallConfig();
+  config.max_model_len = 32;
+  EngineRig rig({}, config, {0});
+  Client* client = rig.Submit(MakeRequest(RandomPrompt(1, 20), 1000));
+  ASSERT_TRUE(rig.Finish());
+  EXPECT_EQ(client->outputs[0].tokens.size(), 12u);
+  EXPECT_EQ(client->outputs[0].finish().reason, FinishReason::kLength);
+}
+
+TEST(SchedulerTest, NonFiniteLogitsFailTheirOutputAlone) {
+  const FakeOptions fake{.nonfinite_divisor = 40};
+  EngineRig rig(fake, SmallConfig(), {0});
+  for (int i = 0; i < 20; ++i) rig.Submit(MakeRequest(RandomPrompt(i, 6), 10));
+  ASSERT_TRUE(rig.Finish());
+  int32_t failed = 0;
+  for (const auto& client : rig.clients()) {
+    const ExpectedOutput expected = Expect(client->request, 0, {0}, 256, fake.nonfinite_divisor);
+    const baram::Finish& finish = client->outputs[0].finish();
+    EXPECT_EQ(finish.reason, expected.reason);
+    EXPECT_EQ(client->outputs[0].Ids(), expected.ids);
+    if (finish.reason != FinishReason::kFailed) continue;
+    ++failed;
+    EXPECT_EQ(finish.message, "internal: non-finite logits");
+    EXPECT_FALSE(finish.unavailable);
+  }
+  EXPECT_GT(failed, 0);
+  EXPECT_LT(failed, 20);
+  EXPECT_EQ(rig.core().stats().nonfinite_rows.value(), static_cast<uint64_t>(failed));
+}
+
+TEST(SchedulerTest, ALostDeviceFailsEverythingAndAcceptsNothing) {
+  for (const int32_t depth : {1, 2}) {
+    EngineRig rig({.planning_depth = depth, .lost_at = 6}, SmallConfig(), {0});
+    for (int i = 0; i < 12; ++i) rig.Submit(MakeRequest(RandomPrompt(i, 6), 50));
+    ASSERT_TRUE(rig.Finish());
+    EXPECT_FALSE(rig.core().alive());
+    for (const auto& client : rig.clients()) {
+      EXPECT_EQ(client->outputs[0].finish().reason, FinishReason::kFailed);
+      EXPECT_TRUE(client->outputs[0].finish().unavailable);
+    }
+    EXPECT_TRUE(absl::IsUnavailable(
+        rig.core().Submit(MakeRequest({1, 2}, 1), nullptr).status()));
+  }
+}
+
+TEST(SchedulerTest, DrainingRefusesAndEndsWhatIsLeftAtTheLimit) {
+  EngineRig rig({}, SmallConfig(), {0});
+  Client* brief = rig.Submit(MakeRequest(RandomPrompt(1, 4), 5));
+  Client* lasting = rig.Submit(MakeRequest(RandomPrompt(2, 4), 200));
+  rig.core().Drain(rig.now() + std::chrono::milliseconds(30));
+  EXPECT_TRUE(absl::IsUnavailable(
+      rig.core().Submit(MakeRequest({1, 2}, 1), nullptr).status()));
+  for (int turn = 0; turn < 32; ++turn) rig.Turn();
+  brief->Read();
+  lasting->Read();
+  ASSERT_TRUE(lasting->done());
+  EXPECT_EQ(brief->outputs[0].finish().reason, FinishReason::kLength);
+  EXPECT_EQ(lasting->outputs[0].finish().reason, FinishReason::kDrained);
+  EXPECT_TRUE(rig.core().idle());
+}
+
+TEST(SchedulerTest, WhatCanBeRefusedIsRefusedAtTheDoor) {
+  EngineConfig config = SmallConfig();
+  config.max_queued_requests = 2;
+  EngineRig rig({}, config, {0});
+  const auto refused = [&](const std::function<void(Request&)>& change) {
+    Request request = MakeRequest({1, 2, 3}, 4);
+    request.id = "x";
+    change(request);
+    return rig.core().Submit(std::move(request), nullptr).status();
+  };
+  EXPECT_TRUE(absl::IsInvalidArgument(refused([](Request& r) { r.prompt.clear(); })));
+  const absl::Status too_long = refused([](Request& r) { r.prompt.assign(256, 1); });
+  EXPECT_TRUE(absl::IsInvalidArgument(too_long));
+  EXPECT_THAT(std::string(too_long.message()),
+              ::testing::StartsWith("This model's maximum context length is 256 tokens"));
+  EXPECT_TRUE(absl::IsInvalidArgument(refused([](Request& r) { r.prompt[1] = kTinyVocab; })));
+  EXPECT_TRUE(absl::IsInvalidArgument(refused([](Request& r) { r.prompt[1] = -1; })));
+  EXPECT_TRUE(absl::IsInvalidArgument(refused([](Request& r) { r.max_tokens = 0; })));
+  EXPECT_TRUE(absl::IsInvalidArgument(refused([](Request& r) { r.n = 0; })));
+  EXPECT_TRUE(absl::IsInvalidArgument(refused([](Request& r) { r.stop_ids = {-5}; })));
+  EXPECT_TRUE(absl::IsInvalidArgument(refused([](Request& r) { r.logit_bias = {{999, 1}}; })));
+  EXPECT_TRUE(absl::IsInvalidArgument(refused([](Request& r) { r.sampling.logprobs = 21; })));
+  EXPECT_TRUE(refused([](Request&) {}).ok());
+  EXPECT_TRUE(absl::IsAlreadyExists(refused([](Request&) {})));
+  EXPECT_TRUE(refused([](Request& r) { r.id = "y"; }).ok());
+  EXPECT_TRUE(absl::IsResourceExhausted(refused([](Request& r) { r.id = "z"; })));
+  EXPECT_TRUE(rig.core().Abort("x"));
+  EXPECT_FALSE(rig.core().Abort("z"));
+  ASSERT_TRUE(rig.Finish());
+  EXPECT_TRUE(refused([](Request&) {}).ok()) << "the id is free again, and so is the queue";
+}
+
+TEST(SchedulerTest, TheQueueIsBoundedByTokensToo) {
+  EngineConfig config = SmallConfig();
+  config.max_queued_tokens = 50;
+  EngineRig rig({}, config, {0});
+  rig.Submit(MakeRequest(RandomPrompt(1, 60), 1));
+  Request request = MakeRequest({1}, 1);
+  request.id = "second";
+  EXPECT_TRUE(absl::IsResourceExhausted(rig.core().Submit(request, nullptr).status()));
+  rig.Turn();  // admitted: no longer queued
+  EXPECT_TRUE(rig.core().Submit(request, nullptr).ok());
+}
+
+// The engine sizes its context so that this can't happen; the scheduler must not hang if it does (I8).
+TEST(SchedulerTest, WhatCanNeverFitIsFailedWithAReason) {
+  PagePool pool({.pages = 2, .page_tokens = 4, .windows = {0}, .max_blocks = 16});
+  Stats stats(64, 16);
+  Scheduler scheduler({.max_model_len = 64,
+                       .max_num_seqs = 2,
+                       .max_num_batched_tokens = 16,
+                       .max_logit_rows = 4},
+                      pool, stats);
+  Request request = MakeRequest(RandomPrompt(1, 20), 4);
+  auto outbox = std::make_shared<Outbox>(request, 4, std::make_shared<Wakeup>());
+  const SteadyTime now(std::chrono::seconds(1));
+  scheduler.Add(std::make_unique<LiveRequest>(request, outbox), now);
+  Batch batch;
+  batch.Reserve(2, 1, 16, 6, 4);
+  ASSERT_TRUE(scheduler.Plan(now, batch));
+  EXPECT_EQ(batch.tokens(), 8) << "as many as there are pages for";
+  scheduler.Commit(now, batch);
+  EXPECT_FALSE(scheduler.Plan(now, batch));
+  ASSERT_EQ(scheduler.endings().size(), 1u);
+  EXPECT_EQ(scheduler.endings()[0].finish.reason, FinishReason::kFailed);
+  EXPECT_THAT(scheduler.endings()[0].finish.message, HasSubstr("KV cache"));
+  scheduler.CheckInvariants();
+}
+
+TEST(SchedulerTest, CountsWhatItDoes) {
+  EngineRig rig({}, SmallConfig(), {0});
+  for (int i = 0; i < 2; ++i) {
+    rig.Submit(MakeRequest(RandomPrompt(1, 24), 5));
+    ASSERT_TRUE(rig.Finish());
+  }
+  const Stats& stats = rig.core().stats();
+  EXPECT_EQ(stats.accepted.value(), 2u);
+  EXPECT_EQ(stats.prompt_tokens.value(), 48u);
+  EXPECT_EQ(stats.cached_prompt_tokens.value(), 20u);
+  EXPECT_EQ(stats.prefix_queries.value(), 48u);
+  EXPECT_EQ(stats.prefix_hits.value(), 20u);
+  EXPECT_EQ(stats.generated_tokens.value(), 10u);
+  EXPECT_EQ(stats.finished[static_cast<size_t>(FinishReason::kLength)].value(), 2u);
+  EXPECT_EQ(stats.running.value(), 0);
+  EXPECT_EQ(stats.waiting.value(), 0);
+  EXPECT_EQ(stats.kv_pages_used.value(), 0);
+  EXPECT_GT(stats.kv_pages_cached.value(), 0);
+  const Timeline timeline = rig.clients()[0]->outbox->timeline();
+  EXPECT_LE(timeline.arrival, timeline.admitted);
+  EXPECT_LE(timeline.admitted, timeline.first_token);
+  EXPECT_LT(timeline.first_token, timeline.finished);
+}
+
+}  // namespace
+}  // namespace baram::testing
