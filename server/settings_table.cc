@@ -1,0 +1,114 @@
+// The one table of settings.
+#include "server/settings_table.h"
+
+#include <limits>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
+#include "server/setting_values.h"
+
+namespace baram::server {
+namespace {
+
+constexpr double kMaxInt = std::numeric_limits<int32_t>::max();
+
+}  // namespace
+
+const std::vector<Group>& SettingsTable() {
+  using C = Config;
+  static const std::vector<Group> table = {
+      {"Model",
+       {{"model", Kind::kText, &C::model, 0, 0, "DIR", "required",
+         "Folder of a model as Hugging Face lays it out: config.json, *.safetensors, tokenizer.json.",
+         true},
+        {"served-model-name", Kind::kList, &C::served_model_names, 0, 0, "NAME",
+         "the folder's name",
+         "Name that clients ask for. Repeat it for further names of the same model."},
+        {"chat-template", Kind::kText, &C::chat_template, 0, 0, "FILE", "the folder's",
+         "Jinja chat template to use instead of the model folder's."},
+        {"generation-config", Kind::kChoice, &C::generation_config, 0, 0, "auto|none", "",
+         "auto takes sampling defaults from generation_config.json; none starts from neutral ones. "
+         "Its EOS ids count either way."}}},
+      {"Device and engine",
+       {{"device", Kind::kText, &C::device, 0, 0, "NAME", "",
+         "cpu, or ref: plain loops in fp32, slow, the definition of every result.", true},
+        {"isa", Kind::kChoice, &C::isa, 0, 0, "avx2|avx512|amx", "the best there is",
+         "Instruction set of the CPU device; results are the same with each.", true},
+        {"threads", Kind::kNumber, &C::threads, 0, 1024, "N", "the CPUs this process may use",
+         "Threads of the CPU device.", true},
+        {"pin-threads", Kind::kSwitch, &C::pin_threads, 0, 0, "", "",
+         "Bind each of them to a core. Only where nothing else runs on these cores.", true},
+        {"max-model-len", Kind::kNumber, &C::max_model_len, 0, kMaxInt, "TOKENS",
+         "the model's, as far as memory holds it", "Context: prompt and reply together.", true},
+        {"kv-cache-bytes", Kind::kBytes, &C::kv_cache_bytes, 0, kMaxSettingBytes, "BYTES",
+         "from free memory", "Memory for the KV cache; 4GiB and 500MB are understood.", true},
+        {"page-tokens", Kind::kNumber, &C::page_tokens, 0, 1024, "N", "the device's choice",
+         "Tokens of a KV page, a power of two.", true},
+        {"max-num-seqs", Kind::kNumber, &C::max_num_seqs, 0, 65536, "N", "from the machine",
+         "Sequences that run at once; further ones wait.", true},
+        {"max-num-batched-tokens", Kind::kNumber, &C::max_num_batched_tokens, 0, 1 << 20, "TOKENS",
+         "from the machine", "Tokens of one step: long prompts are cut into chunks of that.", true},
+        {"prefix-cache", Kind::kSwitch, &C::prefix_cache, 0, 0, "", "",
+         "Keep the KV pages of past prompts for prompts that begin alike."}}},
+      {"Listeners (HOST:PORT; port 0 takes a free one)",
+       {{"grpc-listen", Kind::kEndpoint, &C::grpc_listen, 0, 0, "HOST:PORT", "", "gRPC, baram.v1."},
+        {"http-listen", Kind::kEndpoint, &C::http_listen, 0, 0, "HOST:PORT|off", "",
+         "HTTP as OpenAI's clients speak it."},
+        {"metrics-listen", Kind::kEndpoint, &C::metrics_listen, 0, 0, "HOST:PORT|off", "",
+         "/metrics for Prometheus, and the probes /startup, /ready and /live."},
+        {"http-allowed-origins", Kind::kList, &C::http_allowed_origins, 0, 0, "ORIGIN", "none",
+         "Origin whose web pages may call the HTTP API, or *. May be repeated."}}},
+      {"Limits",
+       {{"max-body-bytes", Kind::kBytes, &C::max_body_bytes, 1024, 1LL << 30, "BYTES", "",
+         "Largest HTTP body and gRPC message."},
+        {"max-prompt-bytes", Kind::kBytes, &C::max_prompt_bytes, 1, 4 << 20, "BYTES", "",
+         "Largest text that is tokenized, counted after the chat template."},
+        {"max-n", Kind::kNumber, &C::max_n, 1, 128, "N", "", "Outputs of one request."},
+        {"max-queued-requests", Kind::kNumber, &C::max_queued_requests, 1, 1 << 20, "N", "",
+         "Requests that wait to run; further ones are refused and may be sent again."},
+        {"max-queued-tokens", Kind::kNumber, &C::max_queued_tokens, 1, 1e12, "TOKENS", "",
+         "Their prompts together."},
+        {"max-connections", Kind::kNumber, &C::max_connections, 1, 1 << 20, "N", "",
+         "HTTP connections at once."},
+        {"max-streams", Kind::kNumber, &C::max_streams, 1, 1 << 20, "N", "",
+         "Calls at once on one gRPC connection."},
+        {"max-header-bytes", Kind::kBytes, &C::max_header_bytes, 1024, 1 << 20, "BYTES", "",
+         "Headers of an HTTP request, metadata of a gRPC call."},
+        {"stream-tokens", Kind::kNumber, &C::stream_tokens, 1, 1 << 20, "TOKENS", "",
+         "Tokens an output may be ahead of its reader before it pauses."},
+        {"stream-bytes", Kind::kBytes, &C::stream_bytes, 1024, 1 << 30, "BYTES", "",
+         "The same in bytes of text, for a whole reply."},
+        {"slow-reader", Kind::kSeconds, &C::slow_reader_s, 0.1, 86400, "SECONDS", "",
+         "A reply that nobody reads for that long is ended."},
+        {"request-timeout", Kind::kSeconds, &C::request_timeout_s, 0.1, 86400, "SECONDS", "",
+         "Time of a call that names no deadline."},
+        {"max-request-timeout", Kind::kSeconds, &C::max_request_timeout_s, 0.1, 604800, "SECONDS",
+         "", "Most time a call gets, whatever it names."},
+        {"text-threads", Kind::kNumber, &C::text_threads, 1, 256, "N", "",
+         "Threads that tokenize and render chat templates."},
+        {"text-queue", Kind::kNumber, &C::text_queue, 1, 1 << 20, "N", "",
+         "Calls that may wait for them."},
+        {"http-threads", Kind::kNumber, &C::http_threads, 1, 256, "N", "",
+         "Threads of the HTTP listeners."}}},
+      {"Stopping",
+       {{"drain-delay", Kind::kSeconds, &C::drain_delay_s, 0, 3600, "SECONDS", "",
+         "After SIGTERM: not ready, but calls are still taken, until load balancers have seen it. "
+         "Ctrl-C skips it."},
+        {"drain-limit", Kind::kSeconds, &C::drain_limit_s, 0, 86400, "SECONDS", "",
+         "Then running calls get that long to finish. A second signal stops at once."}}},
+      {"Log",
+       {{"log-format", Kind::kChoice, &C::log_format, 0, 0, "text|json", "",
+         "Lines for people, or one JSON object a line. Never any content of requests."},
+        {"log-level", Kind::kChoice, &C::log_level, 0, 0, "debug|info|warning|error", "",
+         "The least that is logged."}}},
+  };
+  return table;
+}
+
+std::string Variable(std::string_view name) {
+  return absl::StrCat("BARAM_",
+                      absl::AsciiStrToUpper(absl::StrReplaceAll(std::string(name), {{"-", "_"}})));
+}
+
+}  // namespace baram::server

@@ -1,0 +1,45 @@
+// The one table of settings: what each is called, what it takes, what it means.
+#ifndef BARAM_SERVER_SETTINGS_TABLE_H_
+#define BARAM_SERVER_SETTINGS_TABLE_H_
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "server/settings.h"
+
+namespace baram::server {
+
+using Names = std::vector<std::string>;
+using Member = std::variant<std::string Config::*, bool Config::*, int32_t Config::*,
+                            int64_t Config::*, double Config::*, Names Config::*>;
+
+enum class Kind { kText, kChoice, kEndpoint, kNumber, kBytes, kSeconds, kSwitch, kList };
+
+struct Setting {
+  std::string_view name;   // the flag without its dashes, and the key in a file
+  Kind kind;
+  Member member;
+  double min, max;         // of numbers
+  std::string_view value;  // what help calls the value; the choices of a kChoice
+  std::string_view unset;  // what an empty or zero value means; empty: it means itself
+  std::string_view help;
+  bool inspect = false;    // taken by `baram inspect` too
+};
+
+struct Group {
+  std::string_view title;
+  std::vector<Setting> settings;
+};
+
+// Every setting, in the order in which people read them.
+const std::vector<Group>& SettingsTable();
+
+// "max-n" as "BARAM_MAX_N".
+std::string Variable(std::string_view name);
+
+}  // namespace baram::server
+
+#endif  // BARAM_SERVER_SETTINGS_TABLE_H_

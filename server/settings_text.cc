@@ -1,0 +1,107 @@
+// What a person reads of the settings: help, and the effective configuration.
+#include <algorithm>
+#include <string>
+#include <string_view>
+#include <type_traits>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "server/setting_values.h"
+#include "server/settings.h"
+#include "server/settings_table.h"
+
+namespace baram::server {
+namespace {
+
+std::string Shown(const Setting& s, const Config& config) {
+  const std::string text = std::visit(
+      [&](auto member) -> std::string {
+        using T = std::decay_t<decltype(config.*member)>;
+        const T& v = config.*member;
+        if constexpr (std::is_same_v<T, std::string>) return v;
+        else if constexpr (std::is_same_v<T, bool>) return v ? "true" : "false";
+        else if constexpr (std::is_same_v<T, Names>) return absl::StrJoin(v, ", ");
+        else if (s.kind == Kind::kBytes) return FormatBytes(static_cast<int64_t>(v));
+        else return FormatNumber(static_cast<double>(v));
+      },
+      s.member);
+  const bool unset = text.empty() || (text == "0" && s.min == 0);
+  return unset && !s.unset.empty() ? std::string(s.unset) : text;
+}
+
+// Appends `text` to `out` in lines of at most 100 columns, each from column `indent` on.
+void Wrap(std::string_view text, size_t indent, std::string* out) {
+  constexpr size_t kColumns = 100;
+  size_t column = indent;
+  for (const auto word : absl::StrSplit(absl::string_view(text.data(), text.size()), ' ')) {
+    if (column > indent && column + 1 + word.size() > kColumns) {
+      absl::StrAppend(out, "\n", std::string(indent, ' '));
+      column = indent;
+    }
+    if (column > indent) {
+      absl::StrAppend(out, " ");
+      ++column;
+    }
+    absl::StrAppend(out, word);
+    column += word.size();
+  }
+  absl::StrAppend(out, "\n");
+}
+
+void AddHelp(const std::string& left, const std::string& right, std::string* out) {
+  constexpr size_t kIndent = 36;
+  absl::StrAppend(out, "  ", left);
+  if (left.size() + 4 > kIndent) {
+    absl::StrAppend(out, "\n", std::string(kIndent, ' '));
+  } else {
+    absl::StrAppend(out, std::string(kIndent - left.size() - 2, ' '));
+  }
+  Wrap(right, kIndent, out);
+}
+
+}  // namespace
+
+std::string SettingsHelp(Command command) {
+  const Config defaults;
+  std::string out;
+  for (const Group& group : SettingsTable()) {
+    std::string body;
+    for (const Setting& s : group.settings) {
+      if (command == Command::kInspect && !s.inspect) continue;
+      std::string left = absl::StrCat("--", std::string(s.name));
+      if (s.kind == Kind::kSwitch) {
+        left = absl::StrCat("--[no-]", std::string(s.name));
+      } else {
+        absl::StrAppend(&left, " ", std::string(s.value));
+      }
+      AddHelp(left,
+              absl::StrCat(std::string(s.help), " [", Variable(s.name), "; ",
+                           s.unset == "required" ? "" : "default: ", Shown(s, defaults), "]"),
+              &body);
+    }
+    if (!body.empty()) absl::StrAppend(&out, std::string(group.title), "\n", body, "\n");
+  }
+  absl::StrAppend(&out, "File\n");
+  AddHelp("--config FILE",
+          "Settings as lines of name = value, names as above without dashes in front. A flag wins "
+          "over its variable, a variable over the file. [BARAM_CONFIG; default: none]",
+          &out);
+  return out;
+}
+
+std::string DescribeSettings(const Config& config) {
+  const Config defaults;
+  std::string out = "Configuration (* is not the default)\n";
+  for (const Group& group : SettingsTable()) {
+    for (const Setting& s : group.settings) {
+      const std::string value = Shown(s, config);
+      std::string name(s.name);
+      name.resize(26, ' ');
+      absl::StrAppend(&out, value == Shown(s, defaults) ? "    " : "  * ", name, value, "\n");
+    }
+  }
+  return out;
+}
+
+}  // namespace baram::server
