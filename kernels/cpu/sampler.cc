@@ -192,10 +192,10 @@ float Sampler::TopKBound(const LogitRow& z, int32_t k, float bound,
 // reach `bound`. Tokens go into buckets by z, and only the bucket in which the sum crosses is sorted.
 float Sampler::TopPBound(const LogitRow& z, float top_p, float bound,
                          const Scratch& scratch) const {
-  const double wanted = double{top_p} * passes_->exp_sum(z.x, z.n, 0, bound);
-  // All tokens below this together weigh less than 1 - top_p, and the largest alone weighs 1. The
-  // margin covers rounding.
-  const float tail = std::log((1 - top_p) / static_cast<float>(z.n)) - 0.01f;
+  const float total = passes_->exp_sum(z.x, z.n, 0, bound);
+  const double wanted = double{top_p} * total;
+  // All tokens below this together weigh less than 1 - top_p of the total. The margin covers rounding.
+  const float tail = std::log((1 - top_p) * total / static_cast<float>(z.n)) - 0.01f;
   const float start = std::max(bound, tail);
   const int64_t count = passes_->collect(z.x, z.n, z.chunk_max, start, scratch.ids.get());
   float* values = scratch.values.get();
