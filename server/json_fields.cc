@@ -1,6 +1,7 @@
 // JsonFields: see the header.
 #include "server/json_fields.h"
 
+#include <array>
 #include <cmath>
 
 #include "absl/strings/str_cat.h"
@@ -9,22 +10,53 @@
 namespace baram::server {
 
 namespace {
-constexpr int kMaxDepth = 64;  // deeper than any message or schema a person writes
+
+constexpr int kMaxDepth = 64;   // deeper than any message or schema a person writes
+constexpr int kMaxKeys = 512;   // of one object; OpenAI's limit of logit_bias is 300
+
+// Looks at brackets and colons alone, before a parser that would build whatever it is given. (The
+// parser's own callback is no place for this: with one, closing an element walks over all its elder
+// siblings.)
+absl::Status CheckShape(std::string_view body) {
+  std::array<int, kMaxDepth + 1> keys{};  // of the object open at each depth
+  int depth = 0;
+  for (size_t i = 0; i < body.size(); ++i) {
+    switch (body[i]) {
+      case '"':
+        for (++i; i < body.size() && body[i] != '"'; ++i) i += body[i] == '\\';
+        break;
+      case '{':
+      case '[':
+        if (++depth > kMaxDepth) {
+          return absl::InvalidArgumentError(
+              absl::StrCat("the body is nested deeper than ", kMaxDepth, " levels"));
+        }
+        keys[depth] = 0;
+        break;
+      case '}':
+      case ']':
+        if (--depth < 0) return absl::OkStatus();  // not JSON, as the parser will say
+        break;
+      case ':':
+        if (++keys[depth] > kMaxKeys) {
+          return absl::InvalidArgumentError(
+              absl::StrCat("the body has an object of more than ", kMaxKeys, " keys"));
+        }
+        break;
+      default:
+        break;
+    }
+  }
+  return absl::OkStatus();
 }
 
+}  // namespace
+
 absl::StatusOr<Json> ParseJsonObject(std::string_view body) {
-  bool too_deep = false;
-  const auto bound_depth = [&](int depth, Json::parse_event_t, Json&) {
-    too_deep |= depth > kMaxDepth;
-    return !too_deep;
-  };
-  Json json = Json::parse(body, bound_depth, /*allow_exceptions=*/false);
-  if (too_deep) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("the body is nested deeper than ", kMaxDepth, " levels"));
-  }
+  if (absl::Status shape = CheckShape(body); !shape.ok()) return shape;
+  Json json = Json::parse(body, nullptr, /*allow_exceptions=*/false);
   if (json.is_discarded()) {
-    return absl::InvalidArgumentError("the body is not JSON in UTF-8; send Content-Type: application/json");
+    return absl::InvalidArgumentError("the body is not JSON in UTF-8, or holds a number too large");
   }
   if (!json.is_object()) return absl::InvalidArgumentError("the body must be a JSON object");
   return json;

@@ -14,10 +14,12 @@
 
 namespace baram::server {
 
-using Json = nlohmann::json;
+// Keeps the order of keys: chat templates show a client's objects as they were written, and replies
+// read in OpenAI's order. Its look-up is linear in the keys of an object, which are therefore bounded.
+using Json = nlohmann::ordered_json;
 
-// Parses a body. InvalidArgument for what is not JSON, not UTF-8, nested deeper than 64, or not an
-// object.
+// Parses a body. InvalidArgument for what is not JSON, not UTF-8, nested deeper than 64, has an object
+// of more than 512 keys, or is not an object. Linear in the body's bytes.
 absl::StatusOr<Json> ParseJsonObject(std::string_view body);
 
 // As text. Never fails: bytes that are no character become U+FFFD.

@@ -1,12 +1,18 @@
 // The OpenAI-compatible HTTP front end: see the header.
 #include "server/openai.h"
 
+#include <algorithm>
 #include <charconv>
 #include <chrono>
+#include <functional>
 #include <memory>
+#include <optional>
+#include <string>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_replace.h"
 #include "server/errors.h"
 #include "server/json_fields.h"
 #include "server/openai_reply.h"
@@ -32,11 +38,25 @@ void RespondProbe(HttpExchange& exchange, ProbeAnswer answer) {
   exchange.Respond(answer.code, std::move(headers), std::move(answer.body));
 }
 
-// The client's own id if it is one we take, else the body's, else a new one.
+// Bodies above this are parsed on the text pool: a listener's thread serves others meanwhile.
+constexpr size_t kQuickBytes = 64 << 10;
+
+// The header's id if it is one we take, else the body's, else a new one. (Any header of that name is
+// sent back.)
 std::string RequestId(const HttpRequest& request, const std::string& in_body) {
-  if (!in_body.empty()) return in_body;
   const std::string header(request.Header("x-request-id"));
-  return Serving::IsValidRequestId(header) ? header : Serving::NewRequestId();
+  if (Serving::IsValidRequestId(header)) return header;
+  return in_body.empty() ? Serving::NewRequestId() : in_body;
+}
+
+// A browser's page may send any other type anywhere without asking first.
+absl::Status CheckContentType(const HttpRequest& request) {
+  const std::string_view type = request.Header("content-type");
+  const absl::string_view media(type.data(), std::min(type.find(';'), type.size()));
+  if (absl::EqualsIgnoreCase(absl::StripAsciiWhitespace(media), "application/json")) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError("send JSON, with the header Content-Type: application/json");
 }
 
 // Seconds in the header x-request-timeout, if it is a positive number.
@@ -49,9 +69,9 @@ std::optional<double> Timeout(const HttpRequest& request) {
 }
 
 void Generate(const OpenAiContext& context, OpenAiEndpoint endpoint, const std::string& route,
-              Exchange exchange) {
-  const SteadyTime now = std::chrono::steady_clock::now();
-  absl::StatusOr<OpenAiRequest> request = ParseOpenAiRequest(endpoint, exchange->request().body);
+              SteadyTime arrival, Exchange exchange) {
+  absl::StatusOr<OpenAiRequest> request = CheckContentType(exchange->request());
+  if (request.status().ok()) request = ParseOpenAiRequest(endpoint, exchange->request().body);
   const std::string id = RequestId(
       exchange->request(), request.ok() ? request->calls[0].request_id : std::string());
   if (!request.ok()) {
@@ -64,9 +84,9 @@ void Generate(const OpenAiContext& context, OpenAiEndpoint endpoint, const std::
     context.log.Record(record);
     return;
   }
-  const SteadyTime deadline = context.serving.Deadline(now, Timeout(exchange->request()));
+  const SteadyTime deadline = context.serving.Deadline(arrival, Timeout(exchange->request()));
   for (Call& call : request->calls) {
-    call.arrival = now;
+    call.arrival = arrival;
     call.deadline = deadline;
   }
   std::make_shared<OpenAiStream>(std::move(exchange), *std::move(request), context.serving, context.log,
@@ -74,28 +94,31 @@ void Generate(const OpenAiContext& context, OpenAiEndpoint endpoint, const std::
       ->Start();
 }
 
-// Runs `answer` on the text pool, which gives the body or an error.
-template <typename Answer>
-void OnTextPool(const OpenAiContext& context, const Exchange& exchange, Answer answer) {
-  const bool queued = context.serving.pool().Run([exchange, answer = std::move(answer)] {
-    const absl::StatusOr<Json> json = answer(exchange->request());
-    if (json.ok()) {
-      RespondJson(*exchange, 200, *json);
-    } else {
-      RespondError(*exchange, json.status(), OpenAiEndpoint::kCompletions, "");
-    }
-  });
-  if (!queued) {
-    RespondError(*exchange, Overloaded("the server has too much text to tokenize: retry later"),
-                 OpenAiEndpoint::kCompletions, "");
-  }
+// Runs `job` on the text pool, or refuses.
+void OnTextPool(const OpenAiContext& context, const Exchange& exchange, std::function<void()> job) {
+  if (context.serving.pool().Run(std::move(job))) return;
+  RespondError(*exchange, Overloaded("Too many texts wait to be read; try again in a moment."),
+               OpenAiEndpoint::kCompletions, "");
 }
 
-absl::StatusOr<Json> Tokenize(const Serving& serving, const HttpRequest& request) {
-  const absl::StatusOr<Json> body = ParseJsonObject(request.body);
-  if (!body.ok()) return body.status();
+// `answer` gives the body or an error; it may take its time.
+template <typename Answer>
+void AnswerFromPool(const OpenAiContext& context, const Exchange& exchange, Answer answer) {
+  OnTextPool(context, exchange, [exchange, answer = std::move(answer)] {
+    absl::StatusOr<Json> body = CheckContentType(exchange->request());
+    if (body.status().ok()) body = ParseJsonObject(exchange->request().body);
+    if (body.ok()) body = answer(*body);
+    if (body.ok()) {
+      RespondJson(*exchange, 200, *body);
+    } else {
+      RespondError(*exchange, body.status(), OpenAiEndpoint::kCompletions, "");
+    }
+  });
+}
+
+absl::StatusOr<Json> Tokenize(const Serving& serving, const Json& body) {
   std::string model;
-  const absl::StatusOr<Prompt> prompt = ParseTokenizePrompt(*body, &model);
+  const absl::StatusOr<Prompt> prompt = ParseTokenizePrompt(body, &model);
   if (!prompt.ok()) return prompt.status();
   if (absl::Status status = serving.CheckModel(model); !status.ok()) return status;
   const absl::StatusOr<std::vector<int32_t>> ids = serving.Tokenize(*prompt);
@@ -108,18 +131,16 @@ absl::StatusOr<Json> Tokenize(const Serving& serving, const HttpRequest& request
               {"token_strs", std::move(texts)}};
 }
 
-absl::StatusOr<Json> Detokenize(const Serving& serving, const HttpRequest& request) {
-  const absl::StatusOr<Json> body = ParseJsonObject(request.body);
-  if (!body.ok()) return body.status();
-  JsonFields fields(*body);
+absl::StatusOr<Json> Detokenize(const Serving& serving, const Json& body) {
+  JsonFields fields(body);
   const std::string model = fields.String("model").value_or("");
   if (fields.Array("tokens") == nullptr) fields.Fail("tokens", "tokens must be an array of token ids");
   const std::vector<int64_t> ids = fields.Integers("tokens");
   if (!fields.status().ok()) return fields.status();
   if (absl::Status status = serving.CheckModel(model); !status.ok()) return status;
   absl::StatusOr<std::string> text = serving.Detokenize(ids, /*skip_special_tokens=*/false);
-  if (!text.ok()) return text.status();
-  return Json{{"prompt", *std::move(text)}};
+  if (text.ok()) return Json{{"prompt", *std::move(text)}};
+  return InvalidField("tokens", absl::StrReplaceAll(text.status().message(), {{"token_ids", "tokens"}}));
 }
 
 Json ModelEntry(const OpenAiContext& context, const std::string& name) {
@@ -154,12 +175,19 @@ std::vector<HttpRoute> OpenAiRoutes(const OpenAiContext& context) {
   const auto add = [&](const char* method, std::string path, auto answer) {
     routes.push_back({method, std::move(path), std::move(answer)});
   };
-  add("POST", "/v1/chat/completions", [context](Exchange exchange) {
-    Generate(context, OpenAiEndpoint::kChat, "/v1/chat/completions", std::move(exchange));
-  });
-  add("POST", "/v1/completions", [context](Exchange exchange) {
-    Generate(context, OpenAiEndpoint::kCompletions, "/v1/completions", std::move(exchange));
-  });
+  const auto add_generate = [&](OpenAiEndpoint endpoint, const std::string& path) {
+    add("POST", path, [context, endpoint, path](Exchange exchange) {
+      const SteadyTime arrival = std::chrono::steady_clock::now();
+      if (exchange->request().body.size() <= kQuickBytes) {
+        return Generate(context, endpoint, path, arrival, std::move(exchange));
+      }
+      OnTextPool(context, exchange, [context, endpoint, path, arrival, exchange] {
+        Generate(context, endpoint, path, arrival, exchange);
+      });
+    });
+  };
+  add_generate(OpenAiEndpoint::kChat, "/v1/chat/completions");
+  add_generate(OpenAiEndpoint::kCompletions, "/v1/completions");
   add("POST", "/v1/responses", [](Exchange exchange) {
     RespondError(*exchange,
                  absl::NotFoundError("/v1/responses is not served: use /v1/chat/completions"),
@@ -170,19 +198,20 @@ std::vector<HttpRoute> OpenAiRoutes(const OpenAiContext& context) {
     for (const std::string& name : context.serving.served_names()) list.push_back(ModelEntry(context, name));
     RespondJson(*exchange, 200, {{"object", "list"}, {"data", std::move(list)}});
   });
-  for (const std::string& name : context.serving.served_names()) {
-    add("GET", "/v1/models/" + name, [context, name](Exchange exchange) {
-      RespondJson(*exchange, 200, ModelEntry(context, name));
-    });
-  }
+  add("GET", "/v1/models/*", [context](Exchange exchange) {
+    const std::string name = exchange->request().path.substr(sizeof("/v1/models/") - 1);
+    if (absl::Status status = context.serving.CheckModel(name); !status.ok() || name.empty()) {
+      return RespondError(*exchange, UnknownModel(name), OpenAiEndpoint::kChat, "");
+    }
+    RespondJson(*exchange, 200, ModelEntry(context, name));
+  });
   add("POST", "/tokenize", [context](Exchange exchange) {
-    OnTextPool(context, exchange, [&serving = context.serving](const HttpRequest& request) {
-      return Tokenize(serving, request);
-    });
+    AnswerFromPool(context, exchange,
+                   [&serving = context.serving](const Json& body) { return Tokenize(serving, body); });
   });
   add("POST", "/detokenize", [context](Exchange exchange) {
-    OnTextPool(context, exchange, [&serving = context.serving](const HttpRequest& request) {
-      return Detokenize(serving, request);
+    AnswerFromPool(context, exchange, [&serving = context.serving](const Json& body) {
+      return Detokenize(serving, body);
     });
   });
   const auto health = [&lifecycle = context.lifecycle](Exchange exchange) {

@@ -20,57 +20,58 @@ struct OpenAiHeader {
   int64_t created = 0;  // Unix time
 };
 
-// Builds the reply to one call. One thread at a time.
+// What is known of a prompt once its call is accepted.
+struct OpenAiPrompt {
+  std::vector<int32_t> ids;
+  std::string text;  // for echo
+};
+
+// Builds the reply to one request. One thread at a time.
 class OpenAiReply {
  public:
-  // `prompts` are the ids and texts of the request's calls. All references must outlive this.
-  struct PromptFacts {
-    std::vector<int32_t> ids;
-    std::string text;  // for echo
-  };
+  // The references must outlive this. `primary_eos` ends a reply without a stop_reason.
   OpenAiReply(const OpenAiRequest& request, OpenAiHeader header, const text::Tokenizer& tokenizer,
               int32_t primary_eos);
 
-  void SetPrompt(size_t prompt, PromptFacts facts);
-
+  // Before the first chunk of that prompt.
+  void SetPrompt(size_t prompt, OpenAiPrompt facts);
   // Takes a chunk of prompt `prompt` in; returns the server-sent events it makes, empty when not
   // streaming.
   std::string Take(size_t prompt, const ReplyChunk& chunk);
   // The events after the last chunk: usage, if asked for, and "[DONE]".
-  std::string StreamEnd();
+  std::string StreamEnd() const;
   // The whole reply, once every prompt's last chunk was taken.
   std::string Whole();
 
  private:
   struct Choice {
-    bool begun = false;     // its first event was made
-    std::string text;       // so far; whole replies only
-    size_t code_points = 0; // of the text so far, echo included
+    bool begun = false;      // its first event was made
+    std::string text;        // so far; whole replies only
     std::vector<TokenResult> tokens;  // whole replies only
+    size_t code_points = 0;  // of what text_offset has counted, echo included
     int64_t completion_tokens = 0;
     EndEvent end;
   };
   struct Prompt {
-    PromptFacts facts;
-    std::vector<TokenResult> scores;
+    OpenAiPrompt facts;
+    std::vector<TokenResult> scores;  // of prompt tokens 1, 2, ...
     int64_t cached_tokens = 0;
-    int64_t completion_tokens = 0;
   };
 
   bool chat() const { return request_.endpoint == OpenAiEndpoint::kChat; }
-  std::string Event(Json choice, size_t prompt);
-  Json ChoiceDelta(size_t index, size_t prompt, const std::string& text,
-                   const std::vector<TokenResult>& tokens);
+  Prompt& PromptOf(size_t index) { return prompts_[index / static_cast<size_t>(request_.n)]; }
+
+  std::string TakeDelta(size_t index, const DeltaEvent& delta, const EndEvent* end);
+  Json Envelope(const char* chat_object) const;
+  std::string Event(size_t index, Json choice);
+  std::string RoleEvent(size_t index);
   void SetFinish(Json& choice, const EndEvent& end) const;
-  std::string BeginChoice(size_t index, size_t prompt);
-  Json Usage(int64_t prompt_tokens, int64_t completion_tokens, int64_t cached) const;
   Json TotalUsage() const;
 
-  Json Logprobs(Choice& choice, size_t prompt, const std::vector<TokenResult>& tokens,
-                bool with_prompt) const;
+  // Of `tokens`, and of the prompt's before them for a completion that begins with its echo.
+  Json Logprobs(size_t index, const std::vector<TokenResult>& tokens, bool with_prompt);
   Json ChatLogprobs(const std::vector<TokenResult>& tokens) const;
-  Json CompletionLogprobs(Choice& choice, size_t prompt, const std::vector<TokenResult>& tokens,
-                          bool with_prompt) const;
+  Json CompletionLogprobs(size_t index, const std::vector<TokenResult>& tokens, bool with_prompt);
   Json PromptLogprobs(const Prompt& prompt) const;
   std::string TokenName(int32_t id) const;
 
@@ -80,6 +81,7 @@ class OpenAiReply {
   const int32_t primary_eos_;
   std::vector<Prompt> prompts_;
   std::vector<Choice> choices_;  // [prompt * n + output]
+  bool told_prompt_ = false;     // chat: the ids of the prompt were in an event
 };
 
 // {"error": {...}} of a status; `param` may be empty.

@@ -1,6 +1,7 @@
 // OpenAI's request bodies as native calls: see the header.
 #include "server/openai_request.h"
 
+#include <algorithm>
 #include <charconv>
 #include <utility>
 
@@ -11,19 +12,22 @@ namespace baram::server {
 
 namespace {
 
-constexpr size_t kMaxPrompts = 128;    // of one completions call
+constexpr size_t kMaxPrompts = 128;  // of one completions call
 constexpr size_t kMaxMessages = 4096;
+constexpr int64_t kMaxOutputs = 128;  // of a prompt; --max-n may say less
 
 // Fields that clients know and this server does not serve: ignoring one would answer another question
 // than was asked. Each is allowed in the forms that mean "off".
 struct Unserved {
   const char* name;
   const char* instead;
+  bool chooses = false;  // "none" and "auto" mean off, too
 };
 constexpr Unserved kUnserved[] = {
     {"tools", "this server has no tool calling yet"},
     {"functions", "this server has no tool calling yet"},
-    {"function_call", "this server has no tool calling yet"},
+    {"function_call", "this server has no tool calling yet", /*chooses=*/true},
+    {"tool_choice", "this server has no tool calling yet", /*chooses=*/true},
     {"structured_outputs", "this server has no structured output yet"},
     {"guided_json", "this server has no structured output yet"},
     {"guided_regex", "this server has no structured output yet"},
@@ -39,23 +43,22 @@ constexpr Unserved kUnserved[] = {
     {"logits_processors", "no code is taken from requests"},
     {"audio", "this server answers with text"},
     {"prediction", "this server takes no predicted output"},
+    {"prompt_embeds", "send the prompt as text or token ids"},
+    {"web_search_options", "this server does not search"},
 };
 
-bool MeansOff(const Json& value) {
-  return value.is_null() || value == false || value == "" || value == "none" || value == "auto" ||
-         ((value.is_array() || value.is_object()) && value.empty());
+bool MeansOff(const Json& value, bool chooses) {
+  return value == false || value == "" || (chooses && (value == "none" || value == "auto")) ||
+         (value.is_structured() && value.empty());
 }
 
 void RefuseUnserved(JsonFields& fields) {
   for (const Unserved& unserved : kUnserved) {
     const Json* value = fields.Find(unserved.name);
-    if (value != nullptr && !MeansOff(*value)) {
+    if (value != nullptr && !MeansOff(*value, unserved.chooses)) {
       fields.Fail(unserved.name,
                   absl::StrCat(unserved.name, " is not served: ", unserved.instead));
     }
-  }
-  if (const Json* choice = fields.Find("tool_choice"); choice != nullptr && !MeansOff(*choice)) {
-    fields.Fail("tool_choice", "tool_choice is not served: this server has no tool calling yet");
   }
   if (const Json* format = fields.Object("response_format")) {
     const auto type = format->find("type");
@@ -78,7 +81,11 @@ void ReadShared(JsonFields& fields, OpenAiRequest& request, Call& call) {
   call.presence_penalty = fields.Number("presence_penalty");
   call.frequency_penalty = fields.Number("frequency_penalty");
   if (const auto seed = fields.Integer("seed")) call.seed = static_cast<uint64_t>(*seed);
-  call.n = request.n = fields.Integer("n").value_or(1);
+  request.n = fields.Integer("n").value_or(1);
+  if (request.n < 1 || request.n > kMaxOutputs) {
+    fields.Fail("n", absl::StrCat("n must be from 1 to ", kMaxOutputs));
+  }
+  call.n = request.n;
   if (const auto best_of = fields.Integer("best_of"); best_of && *best_of != call.n) {
     fields.Fail("best_of", "best_of is not served unless it equals n");
   }
@@ -102,9 +109,8 @@ void ReadShared(JsonFields& fields, OpenAiRequest& request, Call& call) {
   call.priority = fields.Integer("priority").value_or(0);
   call.cache_salt = fields.String("cache_salt").value_or("");
   call.truncate_prompt_tokens = fields.Integer("truncate_prompt_tokens");
-  call.prompt_logprobs = fields.Integer("prompt_logprobs");
-  request.prompt_logprobs = call.prompt_logprobs.has_value();
-  request.token_ids = fields.Bool("return_token_ids").value_or(false);
+  call.prompt_logprobs = request.prompt_logprobs = fields.Integer("prompt_logprobs");
+  call.token_ids = request.token_ids = fields.Bool("return_token_ids").value_or(false);
   request.tokens_as_ids = fields.Bool("return_tokens_as_token_ids").value_or(false);
 
   request.stream = fields.Bool("stream").value_or(false);
@@ -248,9 +254,11 @@ void ReadChatRequest(JsonFields& fields, OpenAiRequest& request) {
   Call call;
   ReadShared(fields, request, call);
   call.prompt = ReadChat(fields);
-  const auto old_name = fields.Integer("max_tokens");
-  const auto new_name = fields.Integer("max_completion_tokens");
-  call.max_tokens = new_name ? new_name : old_name;
+  call.max_tokens = fields.Integer("max_tokens");
+  if (const auto newer = fields.Integer("max_completion_tokens")) {
+    call.max_tokens = newer;
+    request.max_tokens_name = "max_completion_tokens";
+  }
   request.logprobs = fields.Bool("logprobs").value_or(false);
   const auto top = fields.Integer("top_logprobs");
   if (top && *top > 0 && !request.logprobs) {
@@ -276,13 +284,13 @@ void ReadCompletionRequest(JsonFields& fields, OpenAiRequest& request) {
     request.logprobs = call.logprobs.has_value();
     request.top_logprobs = call.logprobs.value_or(0);
   }
-  if (request.echo && request.logprobs && !call.prompt_logprobs) call.prompt_logprobs = call.logprobs;
+  if (request.echo && request.logprobs) {
+    call.prompt_logprobs = std::max(call.prompt_logprobs.value_or(0), *call.logprobs);
+  }
   std::vector<Prompt> prompts = ReadPrompts(fields);
-  for (size_t i = 0; i < prompts.size(); ++i) {
-    Call one = call;
-    one.prompt = std::move(prompts[i]);
-    if (!one.request_id.empty() && prompts.size() > 1) absl::StrAppend(&one.request_id, "-", i);
-    request.calls.push_back(std::move(one));
+  for (Prompt& prompt : prompts) {
+    request.calls.push_back(call);
+    request.calls.back().prompt = std::move(prompt);
   }
 }
 
@@ -323,10 +331,11 @@ std::string OpenAiParam(OpenAiEndpoint endpoint, std::string_view native) {
   if (native == "output.logprobs") return chat ? "top_logprobs" : "logprobs";
   if (native == "stopping.include_stop") return "include_stop_str_in_output";
   if (native == "cache.salt") return "cache_salt";
-  if (native == "text" || native.rfind("token_ids", 0) == 0) return "prompt";
+  if (native == "prompt" || native == "text") return chat ? "messages" : "prompt";
+  if (native == "token_ids") return "prompt";
   if (native == "chat.template_arguments_json") return "chat_template_kwargs";
-  if (native.rfind("chat", 0) == 0) return "messages";
-  for (std::string_view group : {"sampling.", "stopping.", "output."}) {
+  if (native == "chat") return "messages";
+  for (std::string_view group : {"sampling.", "stopping.", "output.", "chat."}) {
     if (native.rfind(group, 0) == 0) return std::string(native.substr(group.size()));
   }
   return std::string(native);

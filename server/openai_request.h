@@ -3,6 +3,7 @@
 #define BARAM_SERVER_OPENAI_REQUEST_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -23,12 +24,14 @@ struct OpenAiRequest {
   bool include_usage = false;     // a last chunk with the usage
   bool continuous_usage = false;  // and the usage so far in every chunk
   bool logprobs = false;
-  bool prompt_logprobs = false;   // asked for by that name; echo needs them too
   int64_t top_logprobs = 0;
+  // Asked for by that name; calls may ask for more, since echo shows them too.
+  std::optional<int64_t> prompt_logprobs;
   bool echo = false;              // completions: the prompt stands before the text
   bool prompt_only = false;       // echo with max_tokens 0: nothing is generated
   bool token_ids = false;
   bool tokens_as_ids = false;     // "token_id:123" for token texts in log-probabilities
+  const char* max_tokens_name = "max_tokens";  // the field that set Call::max_tokens
 };
 
 // Errors are InvalidArgument whose field is the JSON name at fault.
@@ -37,7 +40,7 @@ absl::StatusOr<OpenAiRequest> ParseOpenAiRequest(OpenAiEndpoint endpoint, std::s
 // The prompt of /tokenize: {prompt | messages, add_special_tokens, ...}; `model` is set if named.
 absl::StatusOr<Prompt> ParseTokenizePrompt(const Json& body, std::string* model);
 
-// The JSON name of a native field path: "sampling.top_p" is "top_p".
+// The JSON name of a native field path: "sampling.top_p" is "top_p". JSON names stay as they are.
 std::string OpenAiParam(OpenAiEndpoint endpoint, std::string_view native);
 
 }  // namespace baram::server

@@ -34,6 +34,37 @@ const char* ReasonText(EndReason reason) {
   return "";
 }
 
+// "sampling.top_p is 3 but ..." is "top_p is 3 but ..." to a client of this front end.
+struct ClientError {
+  std::string message;
+  std::string param;
+};
+ClientError TellClient(const absl::Status& status, OpenAiEndpoint endpoint,
+                       std::string_view max_tokens_name) {
+  const std::string native = FactsOf(status).field;
+  ClientError error{std::string(status.message()), OpenAiParam(endpoint, native)};
+  if (error.param == "max_tokens") error.param = std::string(max_tokens_name);
+  if (!native.empty() && error.message.rfind(native + " ", 0) == 0) {
+    error.message.replace(0, native.size(), error.param);
+  }
+  return error;
+}
+
+void Refuse(HttpExchange& exchange, const absl::Status& status, const ClientError& error,
+            HttpHeaders headers) {
+  const int code = HttpStatusOf(status);
+  const ErrorFacts facts = FactsOf(status);
+  headers.emplace_back("Content-Type", "application/json");
+  if (facts.retry_ms >= 0) {
+    headers.emplace_back("Retry-After", std::to_string((facts.retry_ms + 999) / 1000));
+    headers.emplace_back("Retry-After-Ms", std::to_string(facts.retry_ms));
+  } else {
+    // Some clients try again by themselves.
+    headers.emplace_back("x-should-retry", "false");
+  }
+  exchange.Respond(code, std::move(headers), OpenAiError(code, error.message, error.param));
+}
+
 }  // namespace
 
 OpenAiStream::OpenAiStream(std::shared_ptr<HttpExchange> exchange, OpenAiRequest request,
@@ -46,23 +77,27 @@ OpenAiStream::OpenAiStream(std::shared_ptr<HttpExchange> exchange, OpenAiRequest
       request_id_(std::move(request_id)),
       began_(Clock::now()),
       reply_(request_, HeaderOf(request_, serving, request_id_), serving.tokenizer(),
-             serving.info().eos_ids.empty() ? -1 : serving.info().eos_ids[0]) {}
+             serving.eos_ids().empty() ? -1 : serving.eos_ids()[0]) {}
 
 void OpenAiStream::Start() {
   const size_t count = request_.calls.size();
+  const std::shared_ptr<OpenAiStream> self = shared_from_this();
   {
     std::lock_guard<std::mutex> lock(mutex_);
     for (size_t i = 0; i < count; ++i) parts_.push_back(std::make_unique<Part>(*this, i));
     undecided_ = running_ = count;
-    self_ = shared_from_this();
+    self_ = self;
   }
-  const std::shared_ptr<OpenAiStream> self = shared_from_this();
   exchange_->OnGone([weak = weak_from_this()] {
-    if (auto stream = weak.lock()) stream->OnGone();
+    if (const auto stream = weak.lock()) stream->OnGone();
   });
   for (size_t i = 0; i < count; ++i) {
     Call call = request_.calls[i];
-    call.request_id = count == 1 ? request_id_ : absl::StrCat(request_id_, "-", i);
+    call.request_id = request_id_;
+    if (count > 1) {
+      // Ids are at most 128 bytes; a client's own may be as long.
+      call.request_id = absl::StrCat(request_id_.substr(0, 120), "-", i);
+    }
     serving_.Start(std::move(call), parts_[i].get(), [self, i](absl::StatusOr<Accepted> accepted) {
       self->OnAccepted(i, std::move(accepted));
     });
@@ -70,15 +105,16 @@ void OpenAiStream::Start() {
 }
 
 void OpenAiStream::OnAccepted(size_t index, absl::StatusOr<Accepted> accepted) {
-  OpenAiReply::PromptFacts facts;
+  OpenAiPrompt prompt;
   if (accepted.ok()) {
-    facts.ids = std::move(accepted->prompt_ids);
-    const auto* text = std::get_if<TextPrompt>(&request_.calls[index].prompt);
-    if (request_.echo && text != nullptr && !request_.calls[index].truncate_prompt_tokens) {
-      facts.text = text->text;
+    prompt.ids = std::move(accepted->prompt_ids);
+    const Call& call = request_.calls[index];
+    const auto* text = std::get_if<TextPrompt>(&call.prompt);
+    if (request_.echo && text != nullptr && !call.truncate_prompt_tokens) {
+      prompt.text = text->text;
     } else if (request_.echo) {
-      const std::vector<int64_t> ids(facts.ids.begin(), facts.ids.end());
-      facts.text = serving_.Detokenize(ids, /*skip_special_tokens=*/false).value_or("");
+      prompt.text =
+          serving_.tokenizer().Decode(prompt.ids, /*skip_special_tokens=*/false).value_or("");
     }
   }
   std::lock_guard<std::mutex> lock(mutex_);
@@ -89,19 +125,23 @@ void OpenAiStream::OnAccepted(size_t index, absl::StatusOr<Accepted> accepted) {
     --running_;
     Fail(accepted.status());
   } else {
-    reply_.SetPrompt(index, std::move(facts));
+    reply_.SetPrompt(index, std::move(prompt));
     part.reply = std::move(accepted->reply);
-    if (!status_.ok() || answered_) part.reply->Cancel();
+    if (!status_.ok()) part.reply->Cancel();
   }
-  Flush();
-  FinishIfOver();
+  Advance();
 }
 
 void OpenAiStream::Take(size_t index, ReplyChunk chunk) {
   const std::shared_ptr<OpenAiStream> self = shared_from_this();
   std::lock_guard<std::mutex> lock(mutex_);
   Part& part = *parts_[index];
-  if (chunk.last) {
+  if (!chunk.ends.empty()) finish_ = ReasonText(chunk.ends.back().reason);
+  if (status_.ok()) pending_ += reply_.Take(index, chunk);
+  if (!chunk.last) {
+    part.waits = status_.ok() && !pending_.empty();
+    if (!part.waits) part.reply->WriteDone();
+  } else {
     part.over = true;
     --running_;
     if (chunk.usage) {
@@ -111,117 +151,96 @@ void OpenAiStream::Take(size_t index, ReplyChunk chunk) {
       usage_.queued_s = std::max(usage_.queued_s, chunk.usage->queued_s);
       usage_.first_token_s = std::max(usage_.first_token_s, chunk.usage->first_token_s);
     }
-    if (!chunk.status.ok()) Fail(chunk.status);
+    // A call that was aborted from elsewhere ends as its client asked for it: "abort", not an error.
+    if (!chunk.status.ok() && !absl::IsCancelled(chunk.status)) Fail(chunk.status);
   }
-  if (!chunk.ends.empty()) finish_ = ReasonText(chunk.ends.back().reason);
-  if (!answered_ && status_.ok()) {
-    pending_ += reply_.Take(index, chunk);
-    part.waits = !chunk.last && !pending_.empty();
-  }
-  const bool take_more = !chunk.last && !part.waits;
-  const std::shared_ptr<Reply> reply = part.reply;
-  Flush();
-  FinishIfOver();
-  if (take_more) reply->WriteDone();
+  Advance();
 }
 
+// The connection breaks when this lets go of its exchange, or by the listener's own limit.
 void OpenAiStream::OnBreak(size_t index, const absl::Status& status) {
   const std::shared_ptr<OpenAiStream> self = shared_from_this();
   std::lock_guard<std::mutex> lock(mutex_);
   parts_[index]->over = true;
   --running_;
-  answered_ = true;
-  Fail(status);
-  FinishIfOver();
+  Abandon(status);
+  Advance();
 }
 
-void OpenAiStream::Fail(const absl::Status& status) {
-  if (!status_.ok()) return;
-  status_ = status;
+void OpenAiStream::OnWritten(bool ok) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  writing_ = false;
   for (const auto& part : parts_) {
-    if (part->reply != nullptr && !part->over) part->reply->Cancel();
+    if (std::exchange(part->sending, false) && !part->over) part->reply->WriteDone();
   }
-}
-
-void OpenAiStream::Flush() {
-  if (writing_ || answered_ || pending_.empty() || undecided_ > 0) return;
-  if (!streaming_) {
-    if (!status_.ok()) return;  // an ordinary error answers
-    streaming_ = true;
-    HttpHeaders headers = Headers("text/event-stream; charset=utf-8");
-    headers.emplace_back("Cache-Control", "no-cache");
-    headers.emplace_back("X-Accel-Buffering", "no");
-    exchange_->StartStream(200, std::move(headers));
-  }
-  writing_ = true;
-  for (const auto& part : parts_) {
-    if (part->waits) part->sending = true;
-    part->waits = false;
-  }
-  exchange_->Write(std::exchange(pending_, ""),
-                   [self = shared_from_this()](bool ok) { self->Written(ok); });
-}
-
-void OpenAiStream::Written(bool ok) {
-  std::vector<std::shared_ptr<Reply>> more;
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    writing_ = false;
-    for (const auto& part : parts_) {
-      if (std::exchange(part->sending, false) && !part->over) more.push_back(part->reply);
-    }
-    if (!ok) {
-      answered_ = true;
-      Fail(absl::CancelledError("the client has gone"));
-      for (const auto& part : parts_) {
-        if (std::exchange(part->waits, false) && !part->over) more.push_back(part->reply);
-      }
-    }
-    Flush();
-    FinishIfOver();
-  }
-  for (const auto& reply : more) reply->WriteDone();
+  if (!ok) Abandon(absl::CancelledError("the client has gone"));
+  Advance();
 }
 
 void OpenAiStream::OnGone() {
   std::lock_guard<std::mutex> lock(mutex_);
-  Fail(absl::CancelledError("the client has gone"));
-  answered_ = true;
-  FinishIfOver();
+  Abandon(absl::CancelledError("the client has gone"));
+  Advance();
 }
 
-void OpenAiStream::FinishIfOver() {
-  if (running_ > 0 || undecided_ > 0 || writing_ || self_ == nullptr) return;
-  if (answered_) {
-    Record(499);
-  } else if (!streaming_ && !status_.ok()) {
-    answered_ = true;
-    RespondError(*exchange_, status_, request_.endpoint, request_id_);
-    Record(HttpStatusOf(status_));
-  } else if (!request_.stream) {
-    answered_ = true;
-    exchange_->Respond(200, Headers("application/json"), reply_.Whole());
-    Record(200);
-  } else {
-    // The end is one more write; the stream is over when that is out.
-    answered_ = true;
-    std::string end = std::exchange(pending_, "");
-    if (status_.ok()) {
-      end += reply_.StreamEnd();
-    } else {
-      const ErrorFacts facts = FactsOf(status_);
-      absl::StrAppend(&end, "data: ",
-                      OpenAiError(HttpStatusOf(status_), std::string(status_.message()),
-                                  OpenAiParam(request_.endpoint, facts.field)),
-                      "\n\ndata: [DONE]\n\n");
-    }
-    exchange_->Write(std::move(end), [exchange = exchange_](bool ok) {
-      if (ok) exchange->EndStream();
-    });
-    Record(HttpStatusOf(status_));
+void OpenAiStream::Fail(const absl::Status& status) {
+  if (status_.ok()) status_ = status;
+  if (!streaming_) pending_.clear();
+  for (const auto& part : parts_) {
+    if (part->reply == nullptr || part->over) continue;
+    part->reply->Cancel();
+    // Its events may never be sent, and without this its last chunk would never come.
+    if (std::exchange(part->waits, false)) part->reply->WriteDone();
   }
-  // Every caller holds a reference of its own.
-  self_ = nullptr;
+}
+
+void OpenAiStream::Abandon(const absl::Status& status) {
+  abandoned_ = true;
+  Fail(status);
+  pending_.clear();
+}
+
+void OpenAiStream::Advance() {
+  if (writing_ || undecided_ > 0) return;
+  if (!pending_.empty()) {
+    BeginStream();
+    for (const auto& part : parts_) part->sending = std::exchange(part->waits, false);
+    writing_ = exchange_->Write(std::exchange(pending_, ""), [self = shared_from_this()](bool ok) {
+      self->OnWritten(ok);
+    });
+    if (writing_) return;
+    for (const auto& part : parts_) part->waits = std::exchange(part->sending, false);
+    Abandon(absl::CancelledError("the listener has gone"));
+  }
+  if (running_ > 0 || self_ == nullptr) return;
+  Finish();
+  self_ = nullptr;  // every caller holds a reference of its own
+}
+
+void OpenAiStream::BeginStream() {
+  if (std::exchange(streaming_, true)) return;
+  HttpHeaders headers = Headers("text/event-stream; charset=utf-8");
+  headers.emplace_back("Cache-Control", "no-cache");
+  headers.emplace_back("X-Accel-Buffering", "no");
+  exchange_->StartStream(200, std::move(headers));
+}
+
+void OpenAiStream::Finish() {
+  if (abandoned_) return Record(499);
+  Record(HttpStatusOf(status_));
+  const ClientError error = TellClient(status_, request_.endpoint, request_.max_tokens_name);
+  if (!status_.ok() && !streaming_) {
+    Refuse(*exchange_, status_, error, {{"X-Request-Id", request_id_}});
+  } else if (!request_.stream) {
+    exchange_->Respond(200, Headers("application/json"), reply_.Whole());
+  } else if (status_.ok()) {
+    BeginStream();
+    exchange_->EndStream(reply_.StreamEnd());
+  } else {
+    exchange_->EndStream(absl::StrCat(
+        "data: ", OpenAiError(HttpStatusOf(status_), error.message, error.param),
+        "\n\ndata: [DONE]\n\n"));
+  }
 }
 
 void OpenAiStream::Record(int http_status) {
@@ -241,19 +260,9 @@ HttpHeaders OpenAiStream::Headers(const char* content_type) const {
 
 void RespondError(HttpExchange& exchange, const absl::Status& status, OpenAiEndpoint endpoint,
                   const std::string& request_id) {
-  const int code = HttpStatusOf(status);
-  const ErrorFacts facts = FactsOf(status);
-  HttpHeaders headers = {{"Content-Type", "application/json"}};
+  HttpHeaders headers;
   if (!request_id.empty()) headers.emplace_back("X-Request-Id", request_id);
-  if (facts.retry_ms >= 0) {
-    headers.emplace_back("Retry-After", std::to_string((facts.retry_ms + 999) / 1000));
-    headers.emplace_back("Retry-After-Ms", std::to_string(facts.retry_ms));
-  } else if (code >= 429) {
-    // openai-python tries 5xx and 429 again by itself.
-    headers.emplace_back("x-should-retry", "false");
-  }
-  exchange.Respond(code, std::move(headers),
-                   OpenAiError(code, std::string(status.message()), OpenAiParam(endpoint, facts.field)));
+  Refuse(exchange, status, TellClient(status, endpoint, "max_tokens"), std::move(headers));
 }
 
 }  // namespace baram::server

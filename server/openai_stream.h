@@ -15,8 +15,8 @@
 
 namespace baram::server {
 
-// Keeps itself alive until every reply has given its last chunk. Chunks come from the delivery
-// thread, acceptances from text threads, the rest from the listener's: one mutex orders them.
+// Keeps itself alive until every reply is over. Chunks come from the delivery thread, acceptances
+// from text threads, the rest from the listener's: one mutex orders them.
 class OpenAiStream : public std::enable_shared_from_this<OpenAiStream> {
  public:
   OpenAiStream(std::shared_ptr<HttpExchange> exchange, OpenAiRequest request, Serving& serving,
@@ -35,9 +35,9 @@ class OpenAiStream : public std::enable_shared_from_this<OpenAiStream> {
     void Break(absl::Status status) override { stream_.OnBreak(index_, status); }
 
     std::shared_ptr<Reply> reply;  // once accepted
-    bool over = false;             // its last chunk came, or it was refused
-    bool waits = false;            // its events are among those to write
-    bool sending = false;          // its events are being written
+    bool over = false;             // nothing more comes from it
+    // Its last chunk's events are in pending_ or being written; delivery waits for WriteDone.
+    bool waits = false, sending = false;
 
    private:
     OpenAiStream& stream_;
@@ -46,14 +46,17 @@ class OpenAiStream : public std::enable_shared_from_this<OpenAiStream> {
 
   void OnAccepted(size_t index, absl::StatusOr<Accepted> accepted);
   void Take(size_t index, ReplyChunk chunk);
-  // The listener cuts the connection when its own write makes no progress.
   void OnBreak(size_t index, const absl::Status& status);
-  void Flush();  // with mutex_ held
-  void Written(bool ok);
+  void OnWritten(bool ok);
   void OnGone();
+
   // With mutex_ held.
+  // Ends every part; the first status counts. Before the headers are out it will be an ordinary error.
   void Fail(const absl::Status& status);
-  void FinishIfOver();
+  void Abandon(const absl::Status& status);  // the same, when nothing more can be sent
+  void Advance();  // sends what can be sent, and the end once every part is over
+  void BeginStream();
+  void Finish();
   void Record(int http_status);
   HttpHeaders Headers(const char* content_type) const;
 
@@ -73,7 +76,7 @@ class OpenAiStream : public std::enable_shared_from_this<OpenAiStream> {
   size_t running_ = 0;       // parts that are not over
   bool streaming_ = false;   // headers are out
   bool writing_ = false;
-  bool answered_ = false;    // nothing more may be sent
+  bool abandoned_ = false;   // the client has gone
   std::string pending_;      // events to write: at most one chunk a part
   absl::Status status_;      // of the whole call
   const char* finish_ = "";  // the last finish reason, for the log
