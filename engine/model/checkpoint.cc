@@ -15,7 +15,7 @@ namespace {
 
 constexpr char kSingleFile[] = "model.safetensors";
 constexpr char kIndexFile[] = "model.safetensors.index.json";
-constexpr int64_t kMaxIndexBytes = int64_t{64} << 20;
+constexpr int64_t kMaxIndexBytes = int64_t{16} << 20;
 constexpr int kMaxIndexDepth = 4;
 constexpr size_t kMaxShards = 4096;
 

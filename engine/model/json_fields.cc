@@ -1,16 +1,11 @@
 // JsonFields: typed, range-checked access to a JSON object whose author is not trusted.
 #include "engine/model/json_fields.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include <cerrno>
 #include <cmath>
-#include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "engine/model/regular_file.h"
 
 namespace baram {
 namespace {
@@ -23,34 +18,14 @@ std::string ShowNumber(double value) { return json(value).dump(); }
 }  // namespace
 
 absl::StatusOr<std::string> ReadSmallFile(const std::string& path, int64_t max_bytes) {
-  // O_NONBLOCK: opening a pipe must not wait for its writer.
-  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (fd < 0) {
-    const std::string message = absl::StrCat(path, ": ", std::strerror(errno));
-    return errno == ENOENT ? absl::NotFoundError(message) : absl::InvalidArgumentError(message);
+  const absl::StatusOr<RegularFile> file = RegularFile::Open(path);
+  if (!file.ok()) return file.status();
+  if (file->bytes() > max_bytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, ": ", file->bytes(), " bytes long, at most ", max_bytes, " are read"));
   }
-  struct stat facts {};
-  std::string text;
-  absl::Status status;
-  if (fstat(fd, &facts) != 0 || !S_ISREG(facts.st_mode)) {
-    status = absl::InvalidArgumentError(absl::StrCat(path, ": not a regular file"));
-  } else if (facts.st_size > max_bytes) {
-    status = absl::InvalidArgumentError(
-        absl::StrCat(path, ": ", facts.st_size, " bytes long, at most ", max_bytes, " are read"));
-  } else {
-    text.resize(facts.st_size);
-    size_t have = 0;
-    while (have < text.size()) {
-      const ssize_t got = read(fd, text.data() + have, text.size() - have);
-      if (got < 0 && errno == EINTR) continue;
-      if (got <= 0) {
-        status = absl::InvalidArgumentError(absl::StrCat(path, ": could not be read to its end"));
-        break;
-      }
-      have += got;
-    }
-  }
-  close(fd);
+  std::string text(file->bytes(), '\0');
+  absl::Status status = file->ReadAt(0, file->bytes(), text.data());
   if (!status.ok()) return status;
   return text;
 }

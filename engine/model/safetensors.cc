@@ -6,17 +6,12 @@
 // padded with spaces; then the data, to which the offsets are relative.
 #include "engine/model/safetensors.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
 #include <limits>
 #include <unordered_set>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "nlohmann/json.hpp"
@@ -60,6 +55,9 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
     if (place_ == Place::kTensor) return BeginField(name);
     if (place_ == Place::kMetadata) return true;
     if (name.size() > kMaxNameBytes) return Complain("a tensor's name is too long");
+    if (std::any_of(name.begin(), name.end(), absl::ascii_iscntrl)) {
+      return Complain("a tensor's name has control characters");  // it will be in messages
+    }
     if (!names_.insert(name).second) {
       return Complain(absl::StrCat("tensor ", name, " is there twice"));
     }
@@ -205,75 +203,42 @@ std::string ShowShape(const std::vector<int64_t>& shape) {
   return absl::StrCat("[", absl::StrJoin(shape, ", "), "]");
 }
 
-SafetensorsFile::SafetensorsFile(SafetensorsFile&& other) noexcept
-    : path_(std::move(other.path_)),
-      fd_(std::exchange(other.fd_, -1)),
-      tensors_(std::move(other.tensors_)) {}
-
-SafetensorsFile::~SafetensorsFile() {
-  if (fd_ >= 0) close(fd_);
-}
-
 absl::StatusOr<SafetensorsFile> SafetensorsFile::Open(const std::string& path) {
-  // O_NONBLOCK: opening a pipe must not wait for its writer.
-  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (fd < 0) {
-    const std::string message = absl::StrCat(path, ": ", std::strerror(errno));
-    return errno == ENOENT ? absl::NotFoundError(message) : absl::InvalidArgumentError(message);
-  }
-  SafetensorsFile file(path, fd);
+  absl::StatusOr<RegularFile> opened = RegularFile::Open(path);
+  if (!opened.ok()) return opened.status();
+  SafetensorsFile file(*std::move(opened));
   const absl::Status status = file.ReadHeader();
   if (!status.ok()) return status;
   return file;
 }
 
-absl::Status SafetensorsFile::ReadAt(int64_t position, int64_t bytes, void* out) const {
-  auto* to = static_cast<char*>(out);
-  while (bytes > 0) {
-    const ssize_t got = pread(fd_, to, bytes, position);
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) {
-      return absl::InvalidArgumentError(absl::StrCat(path_, ": ", std::strerror(errno)));
-    }
-    if (got == 0) return absl::InvalidArgumentError(absl::StrCat(path_, ": the file ends early"));
-    to += got;
-    position += got;
-    bytes -= got;
-  }
-  return absl::OkStatus();
-}
-
 absl::Status SafetensorsFile::Read(const TensorEntry& tensor, int64_t begin, int64_t bytes,
                                    void* out) const {
-  return ReadAt(tensor.begin + begin, bytes, out);
+  return file_.ReadAt(tensor.begin + begin, bytes, out);
 }
 
 absl::Status SafetensorsFile::ReadHeader() {
+  const int64_t file_bytes = file_.bytes();
   constexpr int64_t kLengthBytes = 8;
-  struct stat facts {};
-  if (fstat(fd_, &facts) != 0 || !S_ISREG(facts.st_mode)) {
-    return absl::InvalidArgumentError(absl::StrCat(path_, ": not a regular file"));
-  }
-  const int64_t file_bytes = facts.st_size;
   if (file_bytes < kLengthBytes) {
     return absl::InvalidArgumentError(
-        absl::StrCat(path_, ": ", file_bytes, " bytes are too short for a safetensors file"));
+        absl::StrCat(path(), ": ", file_bytes, " bytes are too short for a safetensors file"));
   }
   unsigned char prefix[kLengthBytes];
-  if (absl::Status status = ReadAt(0, kLengthBytes, prefix); !status.ok()) return status;
+  if (absl::Status status = file_.ReadAt(0, kLengthBytes, prefix); !status.ok()) return status;
   uint64_t header_bytes = 0;
   for (int i = kLengthBytes - 1; i >= 0; --i) header_bytes = header_bytes << 8 | prefix[i];
   if (header_bytes > static_cast<uint64_t>(kMaxHeaderBytes)) {
-    return absl::InvalidArgumentError(absl::StrCat(path_, ": a header of ", header_bytes,
+    return absl::InvalidArgumentError(absl::StrCat(path(), ": a header of ", header_bytes,
                                                    " bytes is longer than the format allows"));
   }
   const int64_t header_end = kLengthBytes + static_cast<int64_t>(header_bytes);
   if (header_end > file_bytes) {
-    return absl::InvalidArgumentError(absl::StrCat(path_, ": truncated: the header ends at byte ",
+    return absl::InvalidArgumentError(absl::StrCat(path(), ": truncated: the header ends at byte ",
                                                    header_end, " of ", file_bytes));
   }
   std::string header(header_bytes, '\0');
-  if (absl::Status status = ReadAt(kLengthBytes, header_end - kLengthBytes, header.data());
+  if (absl::Status status = file_.ReadAt(kLengthBytes, header_end - kLengthBytes, header.data());
       !status.ok()) {
     return status;
   }
@@ -282,15 +247,17 @@ absl::Status SafetensorsFile::ReadHeader() {
   try {
     good = nlohmann::json::sax_parse(header, &reader);
   } catch (const nlohmann::json::exception& error) {
-    return absl::InvalidArgumentError(absl::StrCat(path_, ": ", error.what()));
+    return absl::InvalidArgumentError(absl::StrCat(path(), ": ", error.what()));
   }
-  if (!good) return absl::InvalidArgumentError(absl::StrCat(path_, ": ", reader.complaint()));
-  return CheckEntries(header_end, file_bytes);
+  if (!good) return absl::InvalidArgumentError(absl::StrCat(path(), ": ", reader.complaint()));
+  return CheckEntries(header_end);
 }
 
-absl::Status SafetensorsFile::CheckEntries(int64_t header_end, int64_t file_bytes) {
+absl::Status SafetensorsFile::CheckEntries(int64_t header_end) {
+  const int64_t file_bytes = file_.bytes();
   const auto complain = [&](const TensorEntry& tensor, auto... words) {
-    return absl::InvalidArgumentError(absl::StrCat(path_, ": tensor ", tensor.name, " ", words...));
+    return absl::InvalidArgumentError(
+        absl::StrCat(path(), ": tensor ", tensor.name, " ", words...));
   };
   std::stable_sort(tensors_.begin(), tensors_.end(),
                    [](const TensorEntry& a, const TensorEntry& b) {
@@ -317,7 +284,7 @@ absl::Status SafetensorsFile::CheckEntries(int64_t header_end, int64_t file_byte
     tensor.begin += header_end;
   }
   if (filled != file_bytes - header_end) {
-    return absl::InvalidArgumentError(absl::StrCat(path_, ": ", file_bytes - header_end - filled,
+    return absl::InvalidArgumentError(absl::StrCat(path(), ": ", file_bytes - header_end - filled,
                                                    " bytes at the end belong to no tensor"));
   }
   return absl::OkStatus();

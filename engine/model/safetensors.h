@@ -5,10 +5,12 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "engine/model/regular_file.h"
 #include "kernels/tensor.h"
 
 namespace baram {
@@ -36,11 +38,7 @@ class SafetensorsFile {
   // InvalidArgument: what is wrong with the file, with its path and the tensor.
   static absl::StatusOr<SafetensorsFile> Open(const std::string& path);
 
-  SafetensorsFile(SafetensorsFile&& other) noexcept;
-  SafetensorsFile& operator=(SafetensorsFile&&) = delete;
-  ~SafetensorsFile();
-
-  const std::string& path() const { return path_; }
+  const std::string& path() const { return file_.path(); }
   // Sorted by position.
   const std::vector<TensorEntry>& tensors() const { return tensors_; }
 
@@ -48,13 +46,11 @@ class SafetensorsFile {
   absl::Status Read(const TensorEntry& tensor, int64_t begin, int64_t bytes, void* out) const;
 
  private:
-  SafetensorsFile(std::string path, int fd) : path_(std::move(path)), fd_(fd) {}
-  absl::Status ReadAt(int64_t position, int64_t bytes, void* out) const;
+  explicit SafetensorsFile(RegularFile file) : file_(std::move(file)) {}
   absl::Status ReadHeader();
-  absl::Status CheckEntries(int64_t header_end, int64_t file_bytes);
+  absl::Status CheckEntries(int64_t header_end);
 
-  std::string path_;
-  int fd_ = -1;
+  RegularFile file_;
   std::vector<TensorEntry> tensors_;
 };
 

@@ -175,6 +175,7 @@ TEST(SafetensorsTest, FieldsAreChecked) {
   EXPECT_THAT(Complaint("{\"\xff\":1}", 0), HasSubstr("not valid JSON"));
   EXPECT_THAT(Complaint("{} x", 0), HasSubstr("not valid JSON"));
   EXPECT_THAT(Complaint("{\"" + std::string(2000, 'n') + "\":{}}", 0), HasSubstr("too long"));
+  EXPECT_THAT(Complaint(R"({"\u001b[31m":{}})", 0), HasSubstr("control characters"));
 }
 
 TEST(SafetensorsTest, DeepJsonIsRefusedEarly) {

@@ -1,0 +1,50 @@
+// RegularFile: a file of a model folder, opened for reading by position.
+#include "engine/model/regular_file.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+
+namespace baram {
+
+absl::StatusOr<RegularFile> RegularFile::Open(const std::string& path) {
+  // O_NONBLOCK: opening a pipe must not wait for its writer.
+  RegularFile file(path, open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (file.fd_ < 0) {
+    const std::string message = absl::StrCat(path, ": ", std::strerror(errno));
+    return errno == ENOENT ? absl::NotFoundError(message) : absl::InvalidArgumentError(message);
+  }
+  struct stat facts {};
+  if (fstat(file.fd_, &facts) != 0 || !S_ISREG(facts.st_mode)) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": not a regular file"));
+  }
+  file.bytes_ = facts.st_size;
+  return file;
+}
+
+RegularFile::~RegularFile() {
+  if (fd_ >= 0) close(fd_);
+}
+
+absl::Status RegularFile::ReadAt(int64_t position, int64_t bytes, void* out) const {
+  auto* to = static_cast<char*>(out);
+  while (bytes > 0) {
+    const ssize_t got = pread(fd_, to, bytes, position);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) {
+      return absl::InvalidArgumentError(absl::StrCat(path_, ": ", std::strerror(errno)));
+    }
+    if (got == 0) return absl::InvalidArgumentError(absl::StrCat(path_, ": the file ends early"));
+    to += got;
+    position += got;
+    bytes -= got;
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace baram
