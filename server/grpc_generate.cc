@@ -216,15 +216,14 @@ class GenerateStream final : public grpc::ServerWriteReactor<v1::GenerateRespons
     if (chunk.usage) EventWriter::Fill(*chunk.usage, messages_.emplace_back().mutable_usage());
   }
 
-  // Only one write is ever in flight, so what is read here belongs to the caller.
+  // Only one write is ever in flight, so what is read here belongs to the caller. No buffer hints:
+  // with them gRPC 1.51 may keep a stream's last messages until the next keep-alive ping.
   void WriteNext() {
-    const bool last = next_ + 1 == messages_.size();
-    grpc::WriteOptions options;
-    if (!last) options.set_buffer_hint();  // messages of one chunk leave together
-    if (last && final_) {
-      StartWriteAndFinish(&messages_[next_], options, call_.End(*final_));
+    v1::GenerateResponse* message = &messages_[next_];
+    if (next_ + 1 == messages_.size() && final_) {
+      StartWriteAndFinish(message, grpc::WriteOptions(), call_.End(*final_));
     } else {
-      StartWrite(&messages_[next_], options);
+      StartWrite(message);
     }
   }
 
