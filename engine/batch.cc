@@ -69,7 +69,7 @@ void Batch::AddRow(Sequence& sequence, int32_t count, int32_t scores, bool draws
   if (scores > 0) targets_.insert(targets_.end(), next + 1, next + 1 + scores);
   (row.continues ? decodes_ : chunks_).push_back(row);
   (row.continues ? decode_plans_ : chunk_plans_)
-      .push_back({&sequence, sequence.binding, sequence.planned, count, scores, draws});
+      .push_back({&sequence, sequence.planned, count, scores, draws});
   tokens_count_ += count;
   outputs_ += scores + (draws ? 1 : 0);
 }

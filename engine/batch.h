@@ -16,7 +16,6 @@ namespace baram {
 // What Commit must know of a row.
 struct PlannedRow {
   Sequence* sequence = nullptr;
-  uint32_t binding = 0;
   int32_t begin = 0;  // position of its first token
   int32_t count = 0;
   int32_t scores = 0;  // results before the drawn token

@@ -46,7 +46,8 @@ void Scheduler::CommitRow(const PlannedRow& row, std::span<const TokenResult> re
       EndOutput(sequence,
                 {.reason = FinishReason::kFailed, .message = "internal: non-finite logits"}, now);
     } else {
-      if (row.binding == sequence.binding) {
+      // A preempted sequence's tokens still count; its pages are gone.
+      if (sequence.state == SequenceState::kRunning) {
         sequence.committed += row.count;
         PublishPages(sequence);
         if (!live.prompt_shared && sequence.committed >= sequence.prompt) SharePrompt(sequence);
@@ -64,8 +65,7 @@ void Scheduler::CommitRow(const PlannedRow& row, std::span<const TokenResult> re
 void Scheduler::CommitScores(const PlannedRow& row, std::span<const TokenResult> results) {
   LiveRequest& live = *row.sequence->request;
   for (int32_t i = 0; i < row.scores; ++i) {
-    const int32_t position = row.begin + i + 1;
-    if (position != live.scores_sent + 1) continue;
+    Check(row.begin + i == live.scores_sent, "prompt scores come in order and once");
     live.outbox->PushPromptScore(results[i]);
     ++live.scores_sent;
     Touch(live);

@@ -105,7 +105,8 @@ std::span<const int32_t> PagePool::Ids(int32_t node) const {
 }
 
 size_t PagePool::Hash(int32_t parent, int32_t salt, std::span<const int32_t> ids) const {
-  return absl::HashOf(parent, salt, absl::Span<const int32_t>(ids.data(), ids.size()));
+  return absl::HashOf(parent, salt, absl::Span<const int32_t>(ids.data(), ids.size())) &
+         shape_.hash_mask;
 }
 
 int32_t PagePool::Find(int32_t parent, int32_t salt, std::span<const int32_t> ids) const {

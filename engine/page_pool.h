@@ -28,6 +28,7 @@ struct PagePoolShape {
   int32_t page_tokens = 0;
   std::vector<int32_t> windows;  // [groups], 0: no window
   int32_t max_blocks = 0;        // pages of one group that a sequence can fill
+  size_t hash_mask = ~size_t{0}; // of the index; tests make all hashes collide
 };
 
 // A node of the prefix index that may be gone by the time it is used.

@@ -388,7 +388,6 @@ void Scheduler::ReleasePages(Sequence& sequence) {
     table.first = 0;
     table.uploaded = 0;
   }
-  ++sequence.binding;
   sequence.planned = sequence.committed = 0;
   sequence.published_blocks = 0;
   sequence.published_node = {};

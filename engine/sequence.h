@@ -42,11 +42,10 @@ struct Sequence {
   std::vector<int32_t> tokens;
   std::vector<PageTable> tables;  // [groups], all of the same length
 
-  // The binding to a slot. Rows of an earlier binding bring tokens but no pages.
-  int32_t slot = -1;  // kept by a preempted or ended sequence while something of it is in flight
-  uint32_t binding = 0;
-  bool init_pending = false;      // the device does not know of the binding yet
-  bool device_has_token = false;  // its last row of this binding draws: the device knows the next token
+  // Kept by a preempted or ended sequence while something of it is in flight.
+  int32_t slot = -1;
+  bool init_pending = false;      // the device does not know yet whom the slot is bound to
+  bool device_has_token = false;  // its last row draws: the device knows the next token
   int32_t planned = 0;    // tokens whose keys and values are computed or in flight
   int32_t committed = 0;  // tokens whose keys and values are computed
   int32_t rows_in_flight = 0;

@@ -344,6 +344,51 @@ TEST(SchedulerTest, APausedSequenceYieldsItsPagesEvenIfItIsTheOldest) {
   ExpectExact(rig, *other, {0});
 }
 
+// A follower waits with its leader's pages, ahead in rank of a runner that can't go on: that one gives
+// way, and nobody fails.
+TEST(SchedulerTest, TheLastInRankGivesWayWhenNothingCanRun) {
+  EngineConfig config = SmallConfig();
+  config.max_chunk_tokens = 5;
+  EngineRig rig({}, config, {0}, 10);
+  Request shared = MakeRequest(RandomPrompt(1, 20), 1);
+  shared.n = 2;
+  Client* first = rig.Submit(std::move(shared));
+  Client* behind = rig.Submit(MakeRequest(RandomPrompt(2, 20), 10));
+  for (int turn = 0; turn < 8; ++turn) rig.Turn();
+  ASSERT_EQ(rig.sequence(*first, 1).state, SequenceState::kWaiting);
+  ASSERT_EQ(rig.sequence(*first, 1).blocks(), 4);
+  ASSERT_EQ(rig.core().pool().available(), 0);
+  rig.Turn();
+  EXPECT_EQ(rig.sequence(*behind).preemptions, 1);
+  ASSERT_TRUE(rig.Finish());
+  ExpectExact(rig, *first, {0});
+  ExpectExact(rig, *behind, {0});
+}
+
+// The leader is preempted while its first token is in flight, and comes back to find all of its prompt
+// in the cache: the followers' windows need the page before.
+TEST(SchedulerTest, FollowersGetTheirWindowsAfterTheLeadersPreemption) {
+  const std::vector<int32_t> windows = {0, 6};
+  EngineConfig config = SmallConfig();
+  config.max_num_seqs = 1;
+  config.max_num_batched_tokens = 64;
+  EngineRig rig({.planning_depth = 2}, config, windows);
+  rig.Submit(MakeRequest(RandomPrompt(1, 24), 8));
+  ASSERT_TRUE(rig.Finish());
+  Request request = MakeRequest(RandomPrompt(1, 24), 5);
+  request.n = 2;
+  Client* client = rig.Submit(std::move(request));
+  rig.Turn();
+  Request urgent = MakeRequest(RandomPrompt(2, 5), 3);
+  urgent.priority = -1;
+  rig.Submit(std::move(urgent));
+  rig.Turn();
+  EXPECT_EQ(rig.sequence(*client).preemptions, 1);
+  EXPECT_EQ(rig.sequence(*client).output(), 1) << "what was in flight still counts";
+  ASSERT_TRUE(rig.Finish());
+  ExpectExact(rig, *client, windows);
+}
+
 TEST(SchedulerTest, DeadlinesEndQueuedAndRunningRequests) {
   EngineConfig config = SmallConfig();
   config.max_num_seqs = 1;
