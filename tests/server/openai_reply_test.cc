@@ -1,0 +1,399 @@
+// OpenAI's replies: the JSON of native events, streamed and whole, to the letter.
+#include "server/openai_reply.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <limits>
+
+#include "tests/text/text_data.h"
+
+namespace baram::server {
+namespace {
+
+using testing::ElementsAre;
+
+constexpr int32_t kPrimaryEos = 702, kSecondEos = 700;
+
+TokenResult Token(int32_t id, float logprob, std::vector<std::pair<int32_t, float>> tops = {},
+                  int32_t rank = 1) {
+  TokenResult token;
+  token.token = id;
+  token.logprob = logprob;
+  token.rank = rank;
+  for (const auto& [top, value] : tops) {
+    token.top_ids[token.top_count] = top;
+    token.top_logprobs[token.top_count++] = value;
+  }
+  return token;
+}
+
+DeltaEvent Delta(int32_t index, std::string text, std::vector<TokenResult> tokens) {
+  const auto count = static_cast<int32_t>(tokens.size());
+  return {.index = index, .text = std::move(text), .count = count, .tokens = std::move(tokens)};
+}
+
+EndEvent End(int32_t index, EndReason reason, int32_t stop_id = -1,
+             std::optional<std::string> stop_string = {}) {
+  return {.index = index, .reason = reason, .stop_string = std::move(stop_string), .stop_id = stop_id};
+}
+
+ReplyChunk Chunk(std::vector<DeltaEvent> deltas, std::vector<EndEvent> ends = {},
+                 std::optional<PromptEvent> prompt = {}) {
+  ReplyChunk chunk;
+  chunk.prompt = std::move(prompt);
+  chunk.deltas = std::move(deltas);
+  chunk.ends = std::move(ends);
+  return chunk;
+}
+
+class OpenAiReplyTest : public testing::Test {
+ protected:
+  static void SetUpTestSuite() { tokenizer_ = text::LoadTokenizer("byte_level").release(); }
+  static void TearDownTestSuite() { delete tokenizer_; }
+
+  // A reply to `body`, whose prompts have the ids of "Hi" each.
+  OpenAiReply& Begin(OpenAiEndpoint endpoint, const std::string& body) {
+    auto request = ParseOpenAiRequest(endpoint, body);
+    EXPECT_TRUE(request.ok()) << request.status();
+    request_ = *std::move(request);
+    reply_.emplace(request_, OpenAiHeader{"id-1", "m", 7}, *tokenizer_, kPrimaryEos);
+    for (size_t i = 0; i < request_.calls.size(); ++i) reply_->SetPrompt(i, {Ids("Hi"), "Hi"});
+    return *reply_;
+  }
+  OpenAiReply& Chat(const std::string& fields) {
+    return Begin(OpenAiEndpoint::kChat, R"({"messages":[{"role":"user","content":"x"}])" + fields + "}");
+  }
+  OpenAiReply& Completion(const std::string& fields, const std::string& prompt = "\"x\"") {
+    return Begin(OpenAiEndpoint::kCompletions, R"({"prompt":)" + prompt + fields + "}");
+  }
+  static std::vector<int32_t> Ids(const std::string& text) {
+    return tokenizer_->Encode(text, false).value();
+  }
+  static int32_t Id(const std::string& text) {
+    const std::vector<int32_t> ids = Ids(text);
+    EXPECT_EQ(ids.size(), 1u) << text;
+    return ids[0];
+  }
+  // The events' JSON, "[DONE]" as a string.
+  static std::vector<Json> Events(const std::string& sse) {
+    std::vector<Json> events;
+    size_t at = 0;
+    while (at < sse.size()) {
+      const size_t end = sse.find("\n\n", at);
+      EXPECT_EQ(sse.substr(at, 6), "data: ");
+      if (end == std::string::npos) ADD_FAILURE() << "an event without its end";
+      const std::string data = sse.substr(at + 6, end - at - 6);
+      events.push_back(data == "[DONE]" ? Json(data) : Json::parse(data));
+      at = end == std::string::npos ? sse.size() : end + 2;
+    }
+    return events;
+  }
+  static std::vector<Json> Choices(const std::string& sse) {
+    std::vector<Json> choices;
+    for (const Json& event : Events(sse)) choices.push_back(event["choices"][0]);
+    return choices;
+  }
+
+  static const text::Tokenizer* tokenizer_;
+  OpenAiRequest request_;
+  std::optional<OpenAiReply> reply_;
+};
+
+const text::Tokenizer* OpenAiReplyTest::tokenizer_ = nullptr;
+
+TEST_F(OpenAiReplyTest, WholeChat) {
+  OpenAiReply& reply = Chat("");
+  EXPECT_EQ(reply.Take(0, Chunk({Delta(0, "안녕", {})}, {}, PromptEvent{2, 1, {}})), "");
+  DeltaEvent rest = Delta(0, "하세요", {});
+  rest.count = 3;
+  EXPECT_EQ(reply.Take(0, Chunk({rest}, {End(0, EndReason::kStop, kPrimaryEos)})), "");
+  EXPECT_EQ(reply.Whole(),
+            R"({"id":"id-1","object":"chat.completion","created":7,"model":"m","choices":[)"
+            R"({"index":0,"message":{"role":"assistant","content":"안녕하세요"},"logprobs":null,)"
+            R"("finish_reason":"stop","stop_reason":null}],)"
+            R"("usage":{"prompt_tokens":)" + std::to_string(Ids("Hi").size()) +
+                R"(,"total_tokens":)" + std::to_string(Ids("Hi").size() + 3) +
+                R"(,"completion_tokens":3,"prompt_tokens_details":{"cached_tokens":1}}})");
+}
+
+TEST_F(OpenAiReplyTest, StreamedChat) {
+  OpenAiReply& reply = Chat(R"(,"stream":true,"stream_options":{"include_usage":true})");
+  DeltaEvent held;  // a token whose character is not complete
+  held.count = 1;
+  const std::string head = R"({"id":"id-1","object":"chat.completion.chunk","created":7,"model":"m",)";
+  EXPECT_EQ(reply.Take(0, Chunk({held}, {}, PromptEvent{2, 0, {}})),
+            "data: " + head + R"("choices":[{"index":0,"delta":{"role":"assistant","content":""},)"
+                              R"("logprobs":null,"finish_reason":null}]})" "\n\n");
+  EXPECT_EQ(reply.Take(0, Chunk({held})), "");
+  EXPECT_EQ(reply.Take(0, Chunk({Delta(0, "한", {})})),
+            "data: " + head + R"("choices":[{"index":0,"delta":{"content":"한"},)"
+                              R"("logprobs":null,"finish_reason":null}]})" "\n\n");
+  EXPECT_EQ(reply.Take(0, Chunk({Delta(0, "국", {})}, {End(0, EndReason::kLength)})),
+            "data: " + head + R"("choices":[{"index":0,"delta":{"content":"국"},)"
+                              R"("logprobs":null,"finish_reason":"length","stop_reason":null}]})" "\n\n");
+  const std::vector<Json> end = Events(reply.StreamEnd());
+  ASSERT_EQ(end.size(), 2u);
+  EXPECT_EQ(end[0]["choices"], Json::array());
+  EXPECT_EQ(end[0]["usage"]["completion_tokens"], 2);
+  EXPECT_EQ(end[1], "[DONE]");
+}
+
+TEST_F(OpenAiReplyTest, NothingFollowsAStreamWithoutUsage) {
+  EXPECT_EQ(Chat(R"(,"stream":true)").StreamEnd(), "data: [DONE]\n\n");
+}
+
+TEST_F(OpenAiReplyTest, StreamedCompletionBeginsWithItsText) {
+  OpenAiReply& reply = Completion(R"(,"stream":true)");
+  EXPECT_EQ(reply.Take(0, Chunk({Delta(0, "a", {})}, {}, PromptEvent{2, 0, {}})),
+            R"(data: {"id":"id-1","object":"text_completion","created":7,"model":"m","choices":[)"
+            R"({"index":0,"text":"a","logprobs":null,"finish_reason":null}]})" "\n\n");
+  const std::vector<Json> end = Choices(reply.Take(0, Chunk({}, {End(0, EndReason::kAbort)})));
+  ASSERT_EQ(end.size(), 1u);
+  EXPECT_EQ(end[0]["text"], "");
+  EXPECT_EQ(end[0]["finish_reason"], "abort");
+}
+
+TEST_F(OpenAiReplyTest, StopReasons) {
+  const auto reason = [&](EndEvent end) {
+    OpenAiReply& reply = Completion("");
+    reply.Take(0, Chunk({}, {std::move(end)}));
+    return Json::parse(reply.Whole())["choices"][0];
+  };
+  EXPECT_EQ(reason(End(0, EndReason::kStop, kPrimaryEos))["stop_reason"], nullptr);
+  EXPECT_EQ(reason(End(0, EndReason::kStop, kSecondEos))["stop_reason"], kSecondEos);
+  EXPECT_EQ(reason(End(0, EndReason::kStop, -1, "###"))["stop_reason"], "###");
+  EXPECT_EQ(reason(End(0, EndReason::kLength))["stop_reason"], nullptr);
+  EXPECT_EQ(reason(End(0, EndReason::kLength))["finish_reason"], "length");
+}
+
+TEST_F(OpenAiReplyTest, IndexIsPromptTimesNPlusOutput) {
+  OpenAiReply& reply = Completion(R"(,"n":2)", R"(["x","y"])");
+  for (size_t prompt : {1, 0}) {
+    for (int output : {1, 0}) {
+      const std::string name = std::to_string(prompt) + std::to_string(output);
+      reply.Take(prompt, Chunk({Delta(output, name, {})}, {End(output, EndReason::kStop)}));
+    }
+  }
+  const Json whole = Json::parse(reply.Whole());
+  std::vector<std::string> texts;
+  for (const Json& choice : whole["choices"]) texts.push_back(choice["text"]);
+  EXPECT_THAT(texts, ElementsAre("00", "01", "10", "11"));
+  EXPECT_EQ(whole["choices"][2]["index"], 2);
+  // Each prompt counts once, however many outputs it has.
+  EXPECT_EQ(whole["usage"]["prompt_tokens"], 2 * Ids("Hi").size());
+}
+
+TEST_F(OpenAiReplyTest, EachChoiceOfAChatBeginsWithItsRole) {
+  OpenAiReply& reply = Chat(R"(,"stream":true,"n":2,"return_token_ids":true)");
+  std::string sse = reply.Take(0, Chunk({Delta(1, "b", {Token(5, 0)})}, {}, PromptEvent{2, 0, {}}));
+  sse += reply.Take(0, Chunk({Delta(0, "a", {Token(6, 0)}), Delta(1, "c", {Token(7, 0)})}));
+  const std::vector<Json> events = Events(sse);
+  ASSERT_EQ(events.size(), 5u);
+  std::vector<std::string> shown;
+  for (const Json& event : events) {
+    const Json& choice = event["choices"][0];
+    const Json& delta = choice["delta"];
+    shown.push_back(std::to_string(choice["index"].get<int>()) +
+                    (delta.contains("role") ? "role" : delta["content"].get<std::string>()));
+  }
+  EXPECT_THAT(shown, ElementsAre("1role", "1b", "0role", "0a", "1c"));
+  // The prompt's ids are in the first event, whichever choice it is of.
+  EXPECT_EQ(events[0]["prompt_token_ids"], Json(Ids("Hi")));
+  for (size_t i = 1; i < events.size(); ++i) EXPECT_FALSE(events[i].contains("prompt_token_ids"));
+  EXPECT_EQ(events[1]["choices"][0]["token_ids"], Json({5}));
+}
+
+TEST_F(OpenAiReplyTest, TokenIdsOfCompletions) {
+  OpenAiReply& reply = Completion(R"(,"stream":true,"return_token_ids":true)");
+  // The prompt's ids don't wait for text.
+  const std::vector<Json> first = Choices(reply.Take(0, Chunk({Delta(0, "", {Token(5, 0)})})));
+  ASSERT_EQ(first.size(), 1u);
+  EXPECT_EQ(first[0]["text"], "");
+  EXPECT_EQ(first[0]["token_ids"], Json({5}));
+  EXPECT_EQ(first[0]["prompt_token_ids"], Json(Ids("Hi")));
+  const std::vector<Json> second = Choices(reply.Take(0, Chunk({Delta(0, "ab", {Token(6, 0)})})));
+  EXPECT_FALSE(second[0].contains("prompt_token_ids"));
+
+  OpenAiReply& whole = Completion(R"(,"return_token_ids":true)");
+  whole.Take(0, Chunk({Delta(0, "ab", {Token(5, 0), Token(6, 0)})}, {End(0, EndReason::kStop)}));
+  const Json choice = Json::parse(whole.Whole())["choices"][0];
+  EXPECT_EQ(choice["token_ids"], Json({5, 6}));
+  EXPECT_EQ(choice["prompt_token_ids"], Json(Ids("Hi")));
+}
+
+TEST_F(OpenAiReplyTest, ContinuousUsage) {
+  OpenAiReply& reply = Completion(
+      R"(,"stream":true,"stream_options":{"include_usage":true,"continuous_usage_stats":true})");
+  DeltaEvent two = Delta(0, "a", {});
+  two.count = 2;
+  const Json usage = Events(reply.Take(0, Chunk({two}, {}, PromptEvent{2, 1, {}})))[0]["usage"];
+  EXPECT_EQ(usage["completion_tokens"], 2);
+  EXPECT_EQ(usage["prompt_tokens"], Ids("Hi").size());
+  EXPECT_EQ(usage["prompt_tokens_details"]["cached_tokens"], 1);
+}
+
+TEST_F(OpenAiReplyTest, ChatLogprobs) {
+  OpenAiReply& reply = Chat(R"(,"logprobs":true,"top_logprobs":2,"stream":true)");
+  const int32_t a = Id("a"), b = Id("b");
+  const std::vector<Json> choices = Choices(
+      reply.Take(0, Chunk({Delta(0, "a", {Token(a, -0.5f, {{a, -0.5f}, {b, -1.25f}})})})));
+  ASSERT_EQ(choices.size(), 2u);
+  EXPECT_EQ(choices[0]["logprobs"], nullptr);
+  EXPECT_EQ(Dump(choices[1]["logprobs"]),
+            R"({"content":[{"token":"a","logprob":-0.5,"bytes":[97],"top_logprobs":[)"
+            R"({"token":"a","logprob":-0.5,"bytes":[97]},{"token":"b","logprob":-1.25,"bytes":[98]}]}]})");
+  // Text that waited comes without a token, and a token may come without text.
+  EXPECT_EQ(Choices(reply.Take(0, Chunk({Delta(0, "late", {})})))[0]["logprobs"], nullptr);
+  const Json silent = Choices(reply.Take(0, Chunk({Delta(0, "", {Token(b, -1)})})))[0];
+  EXPECT_EQ(silent["delta"]["content"], "");
+  EXPECT_EQ(silent["logprobs"]["content"][0]["token"], "b");
+}
+
+TEST_F(OpenAiReplyTest, PiecesOfCharactersInLogprobs) {
+  const std::vector<int32_t> pieces = Ids("곬");
+  ASSERT_GT(pieces.size(), 1u);
+  OpenAiReply& reply = Chat(R"(,"logprobs":true,"top_logprobs":0)");
+  std::vector<TokenResult> tokens;
+  for (int32_t piece : pieces) tokens.push_back(Token(piece, -1));
+  reply.Take(0, Chunk({Delta(0, "곬", tokens)}, {End(0, EndReason::kStop)}));
+  const Json content = Json::parse(reply.Whole())["choices"][0]["logprobs"]["content"];
+  std::string bytes;
+  for (const Json& entry : content) {
+    for (const Json& byte : entry["bytes"]) bytes.push_back(static_cast<char>(byte.get<int>()));
+    EXPECT_NE(entry["token"].get<std::string>().find("\uFFFD"), std::string::npos);
+  }
+  EXPECT_EQ(bytes, "곬");
+}
+
+TEST_F(OpenAiReplyTest, CompletionLogprobs) {
+  const int32_t a = Id("a"), b = Id("b"), han = Ids("한국")[0];
+  OpenAiReply& reply = Completion(R"(,"logprobs":1)");
+  const float low = -std::numeric_limits<float>::infinity();
+  reply.Take(0, Chunk({Delta(0, "a한b",
+                             {Token(a, -2, {{b, -0.1f}}, 2), Token(han, -0.25f, {{han, -0.25f}}),
+                              Token(b, low, {{a, 0}}, 9)})},
+                      {End(0, EndReason::kStop)}));
+  const Json logprobs = Json::parse(reply.Whole())["choices"][0]["logprobs"];
+  const std::string han_text = tokenizer_->TokenBytes(han);
+  EXPECT_EQ(logprobs["tokens"], Json({"a", han_text, "b"}));
+  EXPECT_EQ(logprobs["token_logprobs"], Json({-2.0, -0.25, -9999.0}));
+  const Json& tops = logprobs["top_logprobs"];
+  EXPECT_EQ(tops[0]["a"], -2.0);
+  EXPECT_EQ(tops[0]["b"], static_cast<double>(-0.1f));
+  EXPECT_EQ(tops[1], Json({{han_text, -0.25}}));
+  EXPECT_EQ(tops[2]["b"], -9999.0);
+}
+
+// Offsets count code points, over the whole of a stream.
+TEST_F(OpenAiReplyTest, TextOffsets) {
+  OpenAiReply& reply = Completion(R"(,"logprobs":0,"stream":true)");
+  std::vector<int32_t> ids = Ids("곬a🙂");
+  std::vector<size_t> offsets;
+  for (int32_t id : ids) {
+    const auto choices = Choices(reply.Take(0, Chunk({Delta(0, "", {Token(id, -1)})})));
+    offsets.push_back(choices[0]["logprobs"]["text_offset"][0]);
+  }
+  // Where each token's first character begins; one that goes on with a character begins behind it.
+  size_t at = 0;
+  for (size_t i = 0; i < ids.size(); ++i) {
+    EXPECT_EQ(offsets[i], at) << i;
+    for (unsigned char c : tokenizer_->TokenBytes(ids[i])) at += (c & 0xC0) != 0x80;
+  }
+  EXPECT_EQ(at, 3u);
+}
+
+TEST_F(OpenAiReplyTest, TokensThatShareATextKeepTheLikeliest) {
+  const std::vector<int32_t> pieces = Ids("곬");
+  ASSERT_GT(pieces.size(), 1u);
+  OpenAiReply& reply = Completion(R"(,"logprobs":2)");
+  const int32_t one = pieces[0], two = pieces[1];
+  reply.Take(0, Chunk({Delta(0, "", {Token(two, -3, {{one, -0.5f}, {two, -3}}, 2)})},
+                      {End(0, EndReason::kStop)}));
+  const Json tops = Json::parse(reply.Whole())["choices"][0]["logprobs"]["top_logprobs"][0];
+  EXPECT_EQ(tops.begin().value(), -0.5);
+}
+
+TEST_F(OpenAiReplyTest, TokensAsIds) {
+  OpenAiReply& reply = Completion(R"(,"logprobs":1,"return_tokens_as_token_ids":true)");
+  reply.Take(0, Chunk({Delta(0, "a", {Token(5, -1, {{6, -0.5f}})})}, {End(0, EndReason::kStop)}));
+  const Json logprobs = Json::parse(reply.Whole())["choices"][0]["logprobs"];
+  EXPECT_EQ(logprobs["tokens"], Json({"token_id:5"}));
+  EXPECT_EQ(logprobs["top_logprobs"][0], Json({{"token_id:5", -1.0}, {"token_id:6", -0.5}}));
+}
+
+TEST_F(OpenAiReplyTest, EchoStandsBeforeTheText) {
+  const std::vector<int32_t> prompt = Ids("Hi");
+  ASSERT_EQ(prompt.size(), 2u);
+  const int32_t a = Id("a");
+  for (const bool stream : {false, true}) {
+    OpenAiReply& reply =
+        Completion(std::string(R"(,"echo":true,"logprobs":1)") + (stream ? R"(,"stream":true)" : ""));
+    const PromptEvent scored{2, 0, {Token(prompt[1], -1.5f, {{a, -0.5f}, {prompt[1], -1.5f}}, 2)}};
+    const std::string events = reply.Take(
+        0, Chunk({Delta(0, "a", {Token(a, -0.25f, {{a, -0.25f}})})}, {End(0, EndReason::kLength)}, scored));
+    const Json choice = stream ? Choices(events)[0] : Json::parse(reply.Whole())["choices"][0];
+    EXPECT_EQ(choice["text"], "Hia");
+    EXPECT_EQ(Dump(choice["logprobs"]),
+              R"({"text_offset":[0,1,2],"token_logprobs":[null,-1.5,-0.25],"tokens":["H","i","a"],)"
+              R"("top_logprobs":[null,{"i":-1.5,"a":-0.5},{"a":-0.25}]})");
+    EXPECT_FALSE(choice.contains("prompt_logprobs"));
+    EXPECT_EQ(choice["finish_reason"], "length");
+  }
+}
+
+TEST_F(OpenAiReplyTest, PromptAlone) {
+  for (const bool stream : {false, true}) {
+    OpenAiReply& reply = Completion(
+        std::string(R"(,"echo":true,"max_tokens":0,"logprobs":0)") + (stream ? R"(,"stream":true)" : ""));
+    const PromptEvent scored{2, 0, {Token(Ids("Hi")[1], -1.5f)}};
+    const std::string events = reply.Take(
+        0, Chunk({Delta(0, "drawn", {Token(5, -1)})}, {End(0, EndReason::kStop, kSecondEos)}, scored));
+    const Json choice = stream ? Choices(events)[0] : Json::parse(reply.Whole())["choices"][0];
+    EXPECT_EQ(choice["text"], "Hi");
+    EXPECT_EQ(choice["logprobs"]["tokens"].size(), 2u);
+    EXPECT_EQ(choice["finish_reason"], "length");
+    EXPECT_EQ(choice["stop_reason"], nullptr);
+    if (stream) continue;
+    EXPECT_EQ(Json::parse(reply.Whole())["usage"]["completion_tokens"], 0);
+  }
+}
+
+TEST_F(OpenAiReplyTest, PromptLogprobs) {
+  const std::vector<int32_t> prompt = Ids("Hi");
+  const int32_t a = Id("a");
+  const PromptEvent scored{2, 0, {Token(prompt[1], -1.5f, {{a, -0.5f}, {5, -1}}, 7)}};
+  const Json expected = Json::array(
+      {nullptr,
+       {{std::to_string(prompt[1]), {{"logprob", -1.5}, {"rank", 7}, {"decoded_token", "i"}}},
+        {std::to_string(a), {{"logprob", -0.5}, {"rank", 1}, {"decoded_token", "a"}}}}});
+  OpenAiReply& completion = Completion(R"(,"prompt_logprobs":1)");
+  completion.Take(0, Chunk({Delta(0, "a", {})}, {End(0, EndReason::kStop)}, scored));
+  EXPECT_EQ(Json::parse(completion.Whole())["choices"][0]["prompt_logprobs"], expected);
+  OpenAiReply& chat = Chat(R"(,"prompt_logprobs":1)");
+  chat.Take(0, Chunk({Delta(0, "a", {})}, {End(0, EndReason::kStop)}, scored));
+  EXPECT_EQ(Json::parse(chat.Whole())["prompt_logprobs"], expected);
+}
+
+TEST(OpenAiErrorTest, HasItsShape) {
+  EXPECT_EQ(OpenAiError(400, "no \"x\"", "x"),
+            R"({"error":{"message":"no \"x\"","type":"BadRequestError","param":"x","code":400}})");
+  EXPECT_EQ(OpenAiError(404, "no", ""),
+            R"({"error":{"message":"no","type":"NotFoundError","param":null,"code":404}})");
+  EXPECT_EQ(Json::parse(OpenAiError(503, "\xff", ""))["error"]["type"], "ServiceUnavailableError");
+}
+
+TEST(HttpStatusOfTest, FollowsTheContract) {
+  EXPECT_EQ(HttpStatusOf(absl::OkStatus()), 200);
+  EXPECT_EQ(HttpStatusOf(absl::InvalidArgumentError("")), 400);
+  EXPECT_EQ(HttpStatusOf(absl::UnauthenticatedError("")), 401);
+  EXPECT_EQ(HttpStatusOf(absl::PermissionDeniedError("")), 403);
+  EXPECT_EQ(HttpStatusOf(absl::NotFoundError("")), 404);
+  EXPECT_EQ(HttpStatusOf(absl::ResourceExhaustedError("")), 429);
+  EXPECT_EQ(HttpStatusOf(absl::InternalError("")), 500);
+  EXPECT_EQ(HttpStatusOf(absl::UnavailableError("")), 503);
+  EXPECT_EQ(HttpStatusOf(absl::DeadlineExceededError("")), 504);
+}
+
+}  // namespace
+}  // namespace baram::server

@@ -1,0 +1,344 @@
+// OpenAI's request bodies: what each field becomes, and what is refused by which name.
+#include "server/openai_request.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+
+#include "server/errors.h"
+
+namespace baram::server {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::Pair;
+
+OpenAiRequest Parse(OpenAiEndpoint endpoint, std::string_view body) {
+  auto request = ParseOpenAiRequest(endpoint, body);
+  EXPECT_TRUE(request.ok()) << request.status();
+  if (!request.ok()) std::abort();
+  return *std::move(request);
+}
+
+// A chat or a completion with `fields` beside what it needs.
+OpenAiRequest Chat(const std::string& fields = "") {
+  return Parse(OpenAiEndpoint::kChat,
+               R"({"messages":[{"role":"user","content":"hi"}])" + (fields.empty() ? "" : "," + fields) + "}");
+}
+OpenAiRequest Completion(const std::string& fields = "") {
+  return Parse(OpenAiEndpoint::kCompletions,
+               R"({"prompt":"hi")" + (fields.empty() ? "" : "," + fields) + "}");
+}
+
+// "param: message" of what is refused.
+std::string Refusal(OpenAiEndpoint endpoint, const std::string& body) {
+  const auto request = ParseOpenAiRequest(endpoint, body);
+  if (request.ok()) return "accepted";
+  EXPECT_EQ(request.status().code(), absl::StatusCode::kInvalidArgument);
+  return OpenAiParam(endpoint, FactsOf(request.status()).field) + ": " +
+         std::string(request.status().message());
+}
+std::string ChatRefusal(const std::string& fields) {
+  return Refusal(OpenAiEndpoint::kChat,
+                 R"({"messages":[{"role":"user","content":"hi"}],)" + fields + "}");
+}
+std::string CompletionRefusal(const std::string& fields) {
+  return Refusal(OpenAiEndpoint::kCompletions, R"({"prompt":"hi",)" + fields + "}");
+}
+
+const ChatPrompt& ChatOf(const OpenAiRequest& request) {
+  return std::get<ChatPrompt>(request.calls[0].prompt);
+}
+
+TEST(OpenAiRequestTest, DefaultsOfAChat) {
+  const OpenAiRequest request = Chat();
+  ASSERT_EQ(request.calls.size(), 1u);
+  const Call& call = request.calls[0];
+  EXPECT_EQ(call.max_tokens, std::nullopt);
+  EXPECT_EQ(call.temperature, std::nullopt);
+  EXPECT_EQ(call.seed, std::nullopt);
+  EXPECT_EQ(call.logprobs, std::nullopt);
+  EXPECT_EQ(call.n, 1);
+  EXPECT_FALSE(call.token_ids);
+  EXPECT_TRUE(call.skip_special_tokens);
+  EXPECT_FALSE(request.stream);
+  EXPECT_FALSE(ChatOf(request).add_special_tokens);
+  EXPECT_EQ(ChatOf(request).messages_json, R"([{"role":"user","content":"hi"}])");
+  EXPECT_EQ(ChatOf(request).arguments_json, "");
+}
+
+TEST(OpenAiRequestTest, DefaultsOfACompletion) {
+  const OpenAiRequest request = Completion();
+  EXPECT_EQ(request.calls[0].max_tokens, 16);
+  EXPECT_EQ(std::get<TextPrompt>(request.calls[0].prompt).text, "hi");
+  EXPECT_TRUE(std::get<TextPrompt>(request.calls[0].prompt).add_special_tokens);
+}
+
+TEST(OpenAiRequestTest, ReadsEveryField) {
+  const OpenAiRequest request = Completion(
+      R"("model":"m","request_id":"id","temperature":0,"top_p":0.9,"top_k":-1,"min_p":0.1,)"
+      R"("repetition_penalty":1.1,"presence_penalty":-1,"frequency_penalty":1,"seed":-3,"n":2,)"
+      R"("best_of":2,"logit_bias":{"5":-100,"7":1.5},"max_tokens":7.0,"min_tokens":3,"stop":"a",)"
+      R"("stop_token_ids":[1,2],"include_stop_str_in_output":true,"ignore_eos":true,)"
+      R"("skip_special_tokens":false,"priority":-4,"cache_salt":"s","truncate_prompt_tokens":9,)"
+      R"("prompt_logprobs":1,"return_token_ids":true,"return_tokens_as_token_ids":true,"logprobs":2,)"
+      R"("add_special_tokens":false,"unknown":{"x":[1]})");
+  const Call& call = request.calls[0];
+  EXPECT_EQ(call.model, "m");
+  EXPECT_EQ(call.request_id, "id");
+  EXPECT_EQ(call.temperature, 0.0);
+  EXPECT_EQ(call.top_p, 0.9);
+  EXPECT_EQ(call.top_k, -1);
+  EXPECT_EQ(call.min_p, 0.1);
+  EXPECT_EQ(call.repetition_penalty, 1.1);
+  EXPECT_EQ(call.presence_penalty, -1.0);
+  EXPECT_EQ(call.frequency_penalty, 1.0);
+  EXPECT_EQ(call.seed, static_cast<uint64_t>(-3));
+  EXPECT_EQ(call.n, 2);
+  EXPECT_EQ(request.n, 2);
+  EXPECT_THAT(call.logit_bias, ElementsAre(Pair(5, -100.0), Pair(7, 1.5)));
+  EXPECT_EQ(call.max_tokens, 7);
+  EXPECT_EQ(call.min_tokens, 3);
+  EXPECT_THAT(call.stop, ElementsAre("a"));
+  EXPECT_THAT(call.stop_token_ids, ElementsAre(1, 2));
+  EXPECT_TRUE(call.include_stop);
+  EXPECT_TRUE(call.ignore_eos);
+  EXPECT_FALSE(call.skip_special_tokens);
+  EXPECT_EQ(call.priority, -4);
+  EXPECT_EQ(call.cache_salt, "s");
+  EXPECT_EQ(call.truncate_prompt_tokens, 9);
+  EXPECT_EQ(call.prompt_logprobs, 1);
+  EXPECT_EQ(request.prompt_logprobs, 1);
+  EXPECT_TRUE(call.token_ids);
+  EXPECT_TRUE(request.token_ids);
+  EXPECT_TRUE(request.tokens_as_ids);
+  EXPECT_EQ(call.logprobs, 2);
+  EXPECT_EQ(request.top_logprobs, 2);
+  EXPECT_FALSE(std::get<TextPrompt>(call.prompt).add_special_tokens);
+}
+
+TEST(OpenAiRequestTest, NullMeansAbsent) {
+  std::string fields = R"("x":null)";
+  for (const char* name :
+       {"model", "request_id", "temperature", "top_p", "top_k", "min_p", "repetition_penalty",
+        "presence_penalty", "frequency_penalty", "seed", "n", "best_of", "logit_bias", "max_tokens",
+        "min_tokens", "stop", "stop_token_ids", "include_stop_str_in_output", "ignore_eos",
+        "skip_special_tokens", "priority", "cache_salt", "truncate_prompt_tokens", "prompt_logprobs",
+        "return_token_ids", "return_tokens_as_token_ids", "logprobs", "stream", "stream_options",
+        "echo", "suffix", "tools", "tool_choice", "response_format", "chat_template_kwargs"}) {
+    fields += std::string(",\"") + name + "\":null";
+  }
+  EXPECT_EQ(Completion(fields).calls[0].max_tokens, 16);
+  EXPECT_EQ(Chat(fields + R"(,"max_completion_tokens":null,"top_logprobs":null)").calls[0].max_tokens,
+            std::nullopt);
+}
+
+TEST(OpenAiRequestTest, NamesFieldsOfAWrongType) {
+  for (const char* field : {"temperature", "top_p", "min_p", "repetition_penalty", "presence_penalty",
+                            "frequency_penalty"}) {
+    for (const char* value : {"true", "\"1\"", "[]"}) {
+      EXPECT_EQ(ChatRefusal(std::string("\"") + field + "\":" + value),
+                std::string(field) + ": " + field + " must be a number");
+    }
+  }
+  for (const char* field : {"top_k", "seed", "n", "max_tokens", "min_tokens", "priority",
+                            "truncate_prompt_tokens", "prompt_logprobs", "best_of"}) {
+    for (const char* value : {"true", "1.5", "\"1\"", "[]", "1e30"}) {
+      EXPECT_EQ(CompletionRefusal(std::string("\"") + field + "\":" + value),
+                std::string(field) + ": " + field + " must be an integer");
+    }
+  }
+  for (const char* field : {"stream", "echo", "ignore_eos", "skip_special_tokens", "return_token_ids",
+                            "include_stop_str_in_output", "add_special_tokens"}) {
+    EXPECT_EQ(CompletionRefusal(std::string("\"") + field + "\":1"),
+              std::string(field) + ": " + field + " must be true or false");
+  }
+  EXPECT_THAT(ChatRefusal(R"("logprobs":3)"), HasSubstr("logprobs: "));
+  EXPECT_THAT(CompletionRefusal(R"("logprobs":true)"), HasSubstr("logprobs: "));
+  EXPECT_FALSE(Completion(R"("logprobs":false)").logprobs);
+  EXPECT_THAT(CompletionRefusal(R"("model":7)"), HasSubstr("model: model must be a string"));
+  EXPECT_THAT(CompletionRefusal(R"("stop":[1])"), HasSubstr("stop: "));
+  EXPECT_THAT(CompletionRefusal(R"("stop_token_ids":["1"])"), HasSubstr("stop_token_ids: "));
+  for (const char* bias : {"[]", R"({"a":1})", R"({"":1})", R"({"1":true})", R"({"1.5":1})"}) {
+    EXPECT_THAT(CompletionRefusal(std::string(R"("logit_bias":)") + bias), HasSubstr("logit_bias: "));
+  }
+  EXPECT_THAT(CompletionRefusal(R"("chat_template":"{{ x }}")"), HasSubstr("chat_template: "));
+  EXPECT_THAT(ChatRefusal(R"("chat_template_kwargs":[])"), HasSubstr("chat_template_kwargs: "));
+}
+
+// Memory is set aside for n replies before the server's own limit is looked at.
+TEST(OpenAiRequestTest, BoundsTheNumberOfReplies) {
+  for (const char* n : {"0", "-1", "129", "1000000000000"}) {
+    EXPECT_THAT(ChatRefusal(std::string("\"n\":") + n), HasSubstr("n: n must be from 1 to 128"));
+  }
+  EXPECT_THAT(ChatRefusal(R"("n":2,"best_of":3)"), HasSubstr("best_of: "));
+}
+
+TEST(OpenAiRequestTest, MaxCompletionTokensWins) {
+  const OpenAiRequest both = Chat(R"("max_tokens":5,"max_completion_tokens":6)");
+  EXPECT_EQ(both.calls[0].max_tokens, 6);
+  EXPECT_STREQ(both.max_tokens_name, "max_completion_tokens");
+  const OpenAiRequest old = Chat(R"("max_tokens":5,"max_completion_tokens":null)");
+  EXPECT_EQ(old.calls[0].max_tokens, 5);
+  EXPECT_STREQ(old.max_tokens_name, "max_tokens");
+}
+
+TEST(OpenAiRequestTest, StreamOptions) {
+  const OpenAiRequest request =
+      Chat(R"("stream":true,"stream_options":{"include_usage":true,"continuous_usage_stats":true})");
+  EXPECT_TRUE(request.stream);
+  EXPECT_TRUE(request.include_usage);
+  EXPECT_TRUE(request.continuous_usage);
+  EXPECT_FALSE(Chat(R"("stream":true,"stream_options":{"continuous_usage_stats":true})").continuous_usage);
+  EXPECT_THAT(ChatRefusal(R"("stream_options":{"include_usage":true})"), HasSubstr("stream_options: "));
+  EXPECT_THAT(ChatRefusal(R"("stream":true,"stream_options":{"include_usage":1})"),
+              HasSubstr("stream_options: stream_options.include_usage must be"));
+  EXPECT_THAT(ChatRefusal(R"("stream":true,"prompt_logprobs":1)"), HasSubstr("prompt_logprobs: "));
+}
+
+TEST(OpenAiRequestTest, Logprobs) {
+  const OpenAiRequest chat = Chat(R"("logprobs":true,"top_logprobs":5)");
+  EXPECT_TRUE(chat.logprobs);
+  EXPECT_EQ(chat.calls[0].logprobs, 5);
+  EXPECT_EQ(Chat(R"("logprobs":true)").calls[0].logprobs, 0);
+  EXPECT_EQ(Chat(R"("logprobs":false,"top_logprobs":0)").calls[0].logprobs, std::nullopt);
+  EXPECT_THAT(ChatRefusal(R"("top_logprobs":5)"), HasSubstr("top_logprobs: "));
+  EXPECT_EQ(Completion(R"("logprobs":0)").calls[0].logprobs, 0);
+}
+
+TEST(OpenAiRequestTest, Echo) {
+  const OpenAiRequest echo = Completion(R"("echo":true,"logprobs":2)");
+  EXPECT_TRUE(echo.echo);
+  EXPECT_EQ(echo.calls[0].prompt_logprobs, 2);
+  EXPECT_EQ(echo.prompt_logprobs, std::nullopt);
+  const OpenAiRequest both = Completion(R"("echo":true,"logprobs":2,"prompt_logprobs":5)");
+  EXPECT_EQ(both.calls[0].prompt_logprobs, 5);
+  EXPECT_EQ(both.prompt_logprobs, 5);
+  const OpenAiRequest alone = Completion(R"("echo":true,"max_tokens":0)");
+  EXPECT_TRUE(alone.prompt_only);
+  EXPECT_EQ(alone.calls[0].max_tokens, 1);
+  EXPECT_FALSE(Completion(R"("max_tokens":0)").prompt_only);
+  EXPECT_THAT(ChatRefusal(R"("echo":true)"), HasSubstr("echo: "));
+}
+
+TEST(OpenAiRequestTest, Prompts) {
+  const auto parse = [](const std::string& prompt) {
+    return Parse(OpenAiEndpoint::kCompletions, R"({"request_id":"id","prompt":)" + prompt + "}").calls;
+  };
+  EXPECT_EQ(parse(R"("")").size(), 1u);
+  const auto texts = parse(R"(["a","b"])");
+  ASSERT_EQ(texts.size(), 2u);
+  EXPECT_EQ(std::get<TextPrompt>(texts[1].prompt).text, "b");
+  EXPECT_EQ(texts[1].request_id, "id");
+  const auto ids = parse("[1,2.0,3]");
+  ASSERT_EQ(ids.size(), 1u);
+  EXPECT_THAT(std::get<std::vector<int32_t>>(ids[0].prompt), ElementsAre(1, 2, 3));
+  const auto lists = parse("[[1],[2,3]]");
+  ASSERT_EQ(lists.size(), 2u);
+  EXPECT_THAT(std::get<std::vector<int32_t>>(lists[1].prompt), ElementsAre(2, 3));
+  for (const std::string bad : {"null", "7", "{}", "[]", "[[]]", "[1,\"a\"]", "[true]", "[\"a\",7]", "[-1]",
+                                "[1.5]", "[4294967296]", "[[1],[\"a\"]]"}) {
+    EXPECT_THAT(Refusal(OpenAiEndpoint::kCompletions, R"({"prompt":)" + bad + "}"), HasSubstr("prompt: "))
+        << bad;
+  }
+  std::string many = "[\"a\"";
+  for (int i = 0; i < 128; ++i) many += ",\"a\"";
+  EXPECT_THAT(Refusal(OpenAiEndpoint::kCompletions, R"({"prompt":)" + many + "]}"),
+              HasSubstr("prompt: prompt has more than 128"));
+}
+
+TEST(OpenAiRequestTest, Messages) {
+  const auto refusal = [](const std::string& messages) {
+    return Refusal(OpenAiEndpoint::kChat, R"({"messages":)" + messages + "}");
+  };
+  EXPECT_THAT(refusal("null"), HasSubstr("messages: "));
+  EXPECT_THAT(refusal("[]"), HasSubstr("messages: "));
+  EXPECT_THAT(refusal("\"hi\""), HasSubstr("messages: "));
+  EXPECT_THAT(refusal("[7]"), HasSubstr("messages[0]: "));
+  EXPECT_THAT(refusal(R"([{"role":"user","content":"x"},{"content":"x"}])"),
+              HasSubstr("messages[1].role: "));
+  EXPECT_THAT(refusal(R"([{"role":"user"}])"), HasSubstr("messages[0].content: "));
+  EXPECT_THAT(refusal(R"([{"role":"user","content":7}])"), HasSubstr("messages[0].content: "));
+  EXPECT_THAT(refusal(R"([{"role":"user","content":[{"type":"image_url","image_url":{"url":"x"}}]}])"),
+              HasSubstr("messages[0].content[0]: "));
+}
+
+TEST(OpenAiRequestTest, MessagesKeepTheirKeysInOrder) {
+  const OpenAiRequest request = Parse(
+      OpenAiEndpoint::kChat,
+      R"({"messages":[{"role":"user","name":"z","content":[{"type":"text","text":"한"}],"extra":1},)"
+      R"({"role":"assistant","tool_calls":[{"function":{"name":"f","arguments":"{\"z\":1,\"a\":2}"}}]}]})");
+  EXPECT_EQ(ChatOf(request).messages_json,
+            R"([{"role":"user","name":"z","content":[{"type":"text","text":"한"}],"extra":1},)"
+            R"({"role":"assistant","tool_calls":[{"function":{"name":"f","arguments":{"z":1,"a":2}}}],)"
+            R"("content":null}])");
+}
+
+TEST(OpenAiRequestTest, TemplateArguments) {
+  const OpenAiRequest request = Chat(
+      R"("chat_template_kwargs":{"enable_thinking":false},"reasoning_effort":"low",)"
+      R"("add_generation_prompt":false,"continue_final_message":true,"add_special_tokens":true)");
+  const ChatPrompt& chat = ChatOf(request);
+  EXPECT_EQ(chat.arguments_json, R"({"enable_thinking":false,"reasoning_effort":"low"})");
+  EXPECT_EQ(chat.add_generation_prompt, false);
+  EXPECT_EQ(chat.continue_final_message, true);
+  EXPECT_TRUE(chat.add_special_tokens);
+}
+
+TEST(OpenAiRequestTest, RefusesWhatItWouldOtherwiseIgnore) {
+  for (const char* field :
+       {R"("tools":[{"type":"function"}])", R"("tool_choice":"required")", R"("functions":[{}])",
+        R"("structured_outputs":{"json":{}})", R"("guided_json":{"type":"object"})",
+        R"("response_format":{"type":"json_object"})", R"("response_format":{})", R"("suffix":"none")",
+        R"("use_beam_search":true)", R"("chat_template":"x")", R"("bad_words":["x"])",
+        R"("allowed_token_ids":[1])", R"("prompt_embeds":"x")"}) {
+    const std::string name = std::string(field).substr(1, std::string(field).find('"', 1) - 1);
+    EXPECT_THAT(CompletionRefusal(field), HasSubstr(name + ": " + name + " is ")) << field;
+  }
+  // The forms that mean "off".
+  Chat(R"("tools":[],"tool_choice":"none","function_call":"auto","response_format":{"type":"text"},)"
+       R"("structured_outputs":{},"suffix":"","use_beam_search":false,"parallel_tool_calls":true,)"
+       R"("user":"u","store":true,"metadata":{"a":"b"})");
+}
+
+TEST(OpenAiParamTest, TranslatesNativeNames) {
+  const auto chat = [](std::string_view name) { return OpenAiParam(OpenAiEndpoint::kChat, name); };
+  const auto completion = [](std::string_view name) {
+    return OpenAiParam(OpenAiEndpoint::kCompletions, name);
+  };
+  EXPECT_EQ(chat("sampling.top_p"), "top_p");
+  EXPECT_EQ(chat("stopping.max_tokens"), "max_tokens");
+  EXPECT_EQ(chat("output.logprobs"), "top_logprobs");
+  EXPECT_EQ(completion("output.logprobs"), "logprobs");
+  EXPECT_EQ(completion("output.prompt_logprobs"), "prompt_logprobs");
+  EXPECT_EQ(chat("prompt"), "messages");
+  EXPECT_EQ(completion("prompt"), "prompt");
+  EXPECT_EQ(completion("text"), "prompt");
+  EXPECT_EQ(completion("token_ids"), "prompt");
+  EXPECT_EQ(chat("chat"), "messages");
+  EXPECT_EQ(chat("chat.messages"), "messages");
+  EXPECT_EQ(chat("chat.continue_final_message"), "continue_final_message");
+  EXPECT_EQ(chat("chat.template_arguments_json"), "chat_template_kwargs");
+  EXPECT_EQ(chat("chat_template"), "chat_template");
+  EXPECT_EQ(chat("cache.salt"), "cache_salt");
+  EXPECT_EQ(chat("model"), "model");
+  EXPECT_EQ(chat("messages[0].role"), "messages[0].role");
+}
+
+TEST(ParseTokenizePromptTest, TakesTextOrMessages) {
+  std::string model;
+  auto text = ParseTokenizePrompt(Json::parse(R"({"model":"m","prompt":"hi"})"), &model);
+  ASSERT_TRUE(text.ok());
+  EXPECT_EQ(model, "m");
+  EXPECT_TRUE(std::get<TextPrompt>(*text).add_special_tokens);
+  auto chat = ParseTokenizePrompt(Json::parse(R"({"messages":[{"role":"user","content":"x"}]})"), &model);
+  ASSERT_TRUE(chat.ok());
+  EXPECT_FALSE(std::get<ChatPrompt>(*chat).add_special_tokens);
+  EXPECT_FALSE(ParseTokenizePrompt(Json::object(), &model).ok());
+  EXPECT_FALSE(ParseTokenizePrompt(Json::parse(R"({"prompt":[1]})"), &model).ok());
+}
+
+}  // namespace
+}  // namespace baram::server
