@@ -70,8 +70,10 @@ std::optional<double> Timeout(const HttpRequest& request) {
 
 void Generate(const OpenAiContext& context, OpenAiEndpoint endpoint, const std::string& route,
               SteadyTime arrival, Exchange exchange) {
-  absl::StatusOr<OpenAiRequest> request = CheckContentType(exchange->request());
-  if (request.status().ok()) request = ParseOpenAiRequest(endpoint, exchange->request().body);
+  const absl::Status acceptable = CheckContentType(exchange->request());
+  absl::StatusOr<OpenAiRequest> request =
+      acceptable.ok() ? ParseOpenAiRequest(endpoint, exchange->request().body)
+                      : absl::StatusOr<OpenAiRequest>(acceptable);
   const std::string id = RequestId(
       exchange->request(), request.ok() ? request->calls[0].request_id : std::string());
   if (!request.ok()) {
@@ -105,8 +107,9 @@ void OnTextPool(const OpenAiContext& context, const Exchange& exchange, std::fun
 template <typename Answer>
 void AnswerFromPool(const OpenAiContext& context, const Exchange& exchange, Answer answer) {
   OnTextPool(context, exchange, [exchange, answer = std::move(answer)] {
-    absl::StatusOr<Json> body = CheckContentType(exchange->request());
-    if (body.status().ok()) body = ParseJsonObject(exchange->request().body);
+    const absl::Status acceptable = CheckContentType(exchange->request());
+    absl::StatusOr<Json> body = acceptable.ok() ? ParseJsonObject(exchange->request().body)
+                                                : absl::StatusOr<Json>(acceptable);
     if (body.ok()) body = answer(*body);
     if (body.ok()) {
       RespondJson(*exchange, 200, *body);
