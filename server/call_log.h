@@ -17,7 +17,7 @@ struct CallRecord {
   std::string code;        // "OK", "INVALID_ARGUMENT"; "200", "499"
   std::string reason;      // how it ended: "stop", "length", or ErrorFacts::reason; may be empty
   UsageEvent usage;
-  double total_s = 0;      // as the front end saw it
+  double total_s = 0;  // as the front end saw it
 };
 
 // Any thread. `metrics` must outlive it.

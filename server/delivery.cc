@@ -1,11 +1,11 @@
 // Delivery: from token rings to the sinks of the front ends.
 #include "server/delivery.h"
 
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
 #include <chrono>
 #include <utility>
-
-#include <spdlog/spdlog.h>
 
 #include "server/errors.h"
 

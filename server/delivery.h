@@ -1,7 +1,7 @@
 // Delivery: one thread that pulls finished tokens, detokenizes them, finds stop strings and hands
 // chunks to the front ends' sinks. It never blocks on a client: while a sink's write is in flight,
-// text piles up, bounded; past the bound tokens stay in the outbox's ring, and the engine pauses that
-// sequence. A slow client costs only itself.
+// text piles up, bounded; past the bound tokens stay in the outbox's ring, and the engine pauses
+// that sequence. A slow client costs only itself.
 #ifndef BARAM_SERVER_DELIVERY_H_
 #define BARAM_SERVER_DELIVERY_H_
 
@@ -29,9 +29,9 @@ struct ReplyOptions {
   bool tokens = false;  // DeltaEvent::tokens are wanted
   bool skip_special_tokens = true;
   std::vector<std::string> stop;
-  bool include_stop = false;       // also keeps the text of a stop id
-  std::vector<int32_t> stop_ids;   // as the engine got them
-  int32_t min_tokens = 0;          // stop strings are not looked for in the text of that many tokens
+  bool include_stop = false;      // also keeps the text of a stop id
+  std::vector<int32_t> stop_ids;  // as the engine got them
+  int32_t min_tokens = 0;         // stop strings are not looked for in the text of that many tokens
 };
 
 struct DeliveryLimits {
@@ -45,17 +45,17 @@ class Delivery;
 // A reply in progress; shared by delivery and the front end's stream. A front end keeps the pointer
 // as long as it likes.
 //
-// The sink gets its first chunk after `done` of Serving::Start returned, and then chunk after chunk,
-// each after WriteDone. It must live until it was given a chunk with `last`, or Break, or Detach
-// returned.
+// The sink gets its first chunk after `done` of Serving::Start returned, and then chunk after
+// chunk, each after WriteDone. It must live until it was given a chunk with `last`, or Break, or
+// Detach returned.
 class Reply : public std::enable_shared_from_this<Reply> {
  public:
   Reply(Delivery& delivery, ReplyOptions options, ReplySink* sink);
 
   // From any thread: the sink can take the next chunk.
   void WriteDone();
-  // From any thread: the client has gone, or does not want more. The sink still gets its last chunk,
-  // whose status is that of `reason`.
+  // From any thread: the client has gone, or does not want more. The sink still gets its last
+  // chunk, whose status is that of `reason`.
   void Cancel(FinishReason reason = FinishReason::kCancelled);
   // From any thread but from inside the sink's methods: after it returns the sink is never called
   // again. Cancels what runs.
@@ -68,10 +68,10 @@ class Reply : public std::enable_shared_from_this<Reply> {
   struct Output {
     text::StreamDecoder decoder;
     text::StopMatcher matcher;
-    DeltaEvent delta;      // gathered since the last chunk
-    int32_t tokens = 0;    // drawn, up to the one that completed a stop string
-    bool matched = false;  // a stop string ended it, and its EndEvent was made
-    bool finished = false; // the engine has nothing more for it
+    DeltaEvent delta;       // gathered since the last chunk
+    int32_t tokens = 0;     // drawn, up to the one that completed a stop string
+    bool matched = false;   // a stop string ended it, and its EndEvent was made
+    bool finished = false;  // the engine has nothing more for it
   };
 
   // All on the delivery thread.
@@ -96,7 +96,7 @@ class Reply : public std::enable_shared_from_this<Reply> {
   bool prompt_made_ = false;
   std::vector<EndEvent> ends_;
   std::optional<UsageEvent> usage_;
-  absl::Status status_;  // of the first output that ended badly
+  absl::Status status_;   // of the first output that ended badly
   int32_t finished_ = 0;  // outputs
   int64_t pending_bytes_ = 0;
   int32_t pending_tokens_ = 0;
@@ -124,8 +124,8 @@ class Delivery {
 
   // Before Submit: its result is the outbox's reader.
   std::shared_ptr<Reply> Open(ReplyOptions options, ReplySink* sink);
-  // After Submit: with its outbox, or null if it refused. The second forgets the reply; the sink was
-  // and will never be called.
+  // After Submit: with its outbox, or null if it refused. The second forgets the reply; the sink
+  // was and will never be called.
   void Bind(Reply& reply, std::shared_ptr<Outbox> outbox);
   // Whether every reply has ended and its last chunk was taken.
   bool idle() const;

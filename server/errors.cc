@@ -61,9 +61,8 @@ absl::Status UnknownModel(std::string_view model) {
 }
 
 absl::Status Overloaded(std::string_view message) {
-  return WithFacts(
-      absl::ResourceExhaustedError(absl::string_view(message.data(), message.size())),
-      {.reason = "SERVER_OVERLOADED", .retry_ms = JitteredMs()});
+  return WithFacts(absl::ResourceExhaustedError(absl::string_view(message.data(), message.size())),
+                   {.reason = "SERVER_OVERLOADED", .retry_ms = JitteredMs()});
 }
 
 absl::Status SlowReader() {

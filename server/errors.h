@@ -1,8 +1,8 @@
 // Errors a client sees: a code, one sentence, and facts for machines beside them.
 //
-// A front end turns the facts into its wire form: gRPC into google.rpc details, HTTP into `param` and
-// `Retry-After`. They travel as payloads of the absl::Status, so that nothing between serving and the
-// wire has to know of them.
+// A front end turns the facts into its wire form: gRPC into google.rpc details, HTTP into `param`
+// and `Retry-After`. They travel as payloads of the absl::Status, so that nothing between serving
+// and the wire has to know of them.
 #ifndef BARAM_SERVER_ERRORS_H_
 #define BARAM_SERVER_ERRORS_H_
 

@@ -228,7 +228,7 @@ class GenerateStream final : public grpc::ServerWriteReactor<v1::GenerateRespons
   }
 
   GenerateCall call_;
-  std::mutex mutex_;  // guards what follows
+  std::mutex mutex_;                            // guards what follows
   std::vector<v1::GenerateResponse> messages_;  // of the chunk being written
   size_t next_ = 0;
   bool writing_ = false;
@@ -292,9 +292,9 @@ class GenerateUnary final : public grpc::ServerUnaryReactor, public ReplySink {
 
 }  // namespace
 
-grpc::ServerWriteReactor<v1::GenerateResponse>* StartGenerate(
-    Serving& serving, CallLog& log, grpc::CallbackServerContext* context,
-    const v1::GenerateRequest* request) {
+grpc::ServerWriteReactor<v1::GenerateResponse>* StartGenerate(Serving& serving, CallLog& log,
+                                                              grpc::CallbackServerContext* context,
+                                                              const v1::GenerateRequest* request) {
   return new GenerateStream(serving, log, context, *request);
 }
 

@@ -11,9 +11,9 @@
 namespace baram::server {
 
 // Start the call; the reactors own themselves until gRPC has called OnDone.
-grpc::ServerWriteReactor<v1::GenerateResponse>* StartGenerate(
-    Serving& serving, CallLog& log, grpc::CallbackServerContext* context,
-    const v1::GenerateRequest* request);
+grpc::ServerWriteReactor<v1::GenerateResponse>* StartGenerate(Serving& serving, CallLog& log,
+                                                              grpc::CallbackServerContext* context,
+                                                              const v1::GenerateRequest* request);
 grpc::ServerUnaryReactor* StartGenerateOnce(Serving& serving, CallLog& log,
                                             grpc::CallbackServerContext* context,
                                             const v1::GenerateRequest* request,

@@ -2,9 +2,8 @@
 #include "server/grpc_messages.h"
 
 #include <limits>
-#include <utility>
-
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "server/errors.h"
@@ -18,9 +17,9 @@ constexpr size_t kMaxMetadataBytes = 256;
 
 absl::Status CheckMetadata(const v1::GenerateRequest& request) {
   if (request.metadata_size() > kMaxMetadata) {
-    return InvalidField("metadata", absl::StrCat("metadata has ", request.metadata_size(),
-                                                 " entries but at most ", kMaxMetadata,
-                                                 " are taken."));
+    return InvalidField(
+        "metadata", absl::StrCat("metadata has ", request.metadata_size(), " entries but at most ",
+                                 kMaxMetadata, " are taken."));
   }
   for (const auto& [key, value] : request.metadata()) {
     if (key.size() + value.size() > kMaxMetadataBytes) {
@@ -41,9 +40,9 @@ int32_t NarrowId(uint32_t id) {
 absl::StatusOr<Prompt> ToPrompt(const v1::GenerateRequest& request) {
   switch (request.prompt_case()) {
     case v1::GenerateRequest::kText:
-      return Prompt(TextPrompt{.text = request.text(),
-                               .add_special_tokens = !request.has_add_special_tokens() ||
-                                                     request.add_special_tokens()});
+      return Prompt(TextPrompt{
+          .text = request.text(),
+          .add_special_tokens = !request.has_add_special_tokens() || request.add_special_tokens()});
     case v1::GenerateRequest::kTokenIds: {
       std::vector<int32_t> ids;
       ids.reserve(request.token_ids().ids_size());
@@ -78,8 +77,7 @@ absl::StatusOr<ChatPrompt> ToChatPrompt(const v1::Chat& chat) {
   }
   ChatPrompt prompt;
   // Protobuf has checked that strings are UTF-8; `replace` keeps the library from throwing anyhow.
-  prompt.messages_json =
-      messages.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  prompt.messages_json = messages.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   prompt.arguments_json = chat.template_arguments_json();
   if (chat.has_add_generation_prompt()) prompt.add_generation_prompt = chat.add_generation_prompt();
   if (chat.has_continue_final_message()) {
@@ -171,9 +169,15 @@ bool EventWriter::Fill(const DeltaEvent& event, v1::Delta* out) const {
 void EventWriter::Fill(const EndEvent& event, v1::Finish* out) {
   out->set_index(static_cast<uint32_t>(event.index));
   switch (event.reason) {
-    case EndReason::kStop: out->set_reason(v1::FINISH_REASON_STOP); break;
-    case EndReason::kLength: out->set_reason(v1::FINISH_REASON_LENGTH); break;
-    case EndReason::kAbort: out->set_reason(v1::FINISH_REASON_ABORT); break;
+    case EndReason::kStop:
+      out->set_reason(v1::FINISH_REASON_STOP);
+      break;
+    case EndReason::kLength:
+      out->set_reason(v1::FINISH_REASON_LENGTH);
+      break;
+    case EndReason::kAbort:
+      out->set_reason(v1::FINISH_REASON_ABORT);
+      break;
   }
   if (event.stop_string) {
     out->set_stop(*event.stop_string);
@@ -193,9 +197,12 @@ void EventWriter::Fill(const UsageEvent& event, v1::Usage* out) {
 
 const char* EndReasonName(EndReason reason) {
   switch (reason) {
-    case EndReason::kStop: return "stop";
-    case EndReason::kLength: return "length";
-    case EndReason::kAbort: return "abort";
+    case EndReason::kStop:
+      return "stop";
+    case EndReason::kLength:
+      return "length";
+    case EndReason::kAbort:
+      return "abort";
   }
   return "";
 }

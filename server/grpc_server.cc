@@ -1,11 +1,13 @@
 // GrpcServer: listening, limits, health and reflection.
 #include "server/grpc_server.h"
 
-#include <chrono>
-#include <utility>
-
+#include <grpc/support/log.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/health_check_service_interface.h>
+#include <spdlog/spdlog.h>
+
+#include <chrono>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "server/setting_values.h"
@@ -28,6 +30,9 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Listen(Serving& serving,
                                                                const Config& config) {
   const auto endpoint = ParseEndpoint(config.grpc_listen);
   if (!endpoint.ok()) return endpoint.status();
+  // What the library says to itself, such as each address it could not bind; errors come as
+  // statuses.
+  gpr_set_log_function([](gpr_log_func_args* line) { spdlog::debug("gRPC: {}", line->message); });
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
 

@@ -2,10 +2,10 @@
 #ifndef BARAM_SERVER_GRPC_SERVER_H_
 #define BARAM_SERVER_GRPC_SERVER_H_
 
+#include <grpcpp/grpcpp.h>
+
 #include <memory>
 #include <string>
-
-#include <grpcpp/grpcpp.h>
 
 #include "absl/status/statusor.h"
 #include "server/grpc_service.h"

@@ -208,8 +208,8 @@ grpc::ServerUnaryReactor* OperatorService::Drain(grpc::CallbackServerContext* co
         request->has_limit_s() ? request->limit_s() : serving_.config().drain_limit_s;
     constexpr double kMostS = 86400;
     if (!(limit >= 0 && limit <= kMostS)) {
-      return InvalidField("limit_s",
-                          absl::StrCat("limit_s is ", limit, " but must be from 0 to ", kMostS, "."));
+      return InvalidField(
+          "limit_s", absl::StrCat("limit_s is ", limit, " but must be from 0 to ", kMostS, "."));
     }
     const Stats& stats = serving_.engine().stats();
     response->set_unfinished(static_cast<uint32_t>(stats.running.value() + stats.waiting.value() +

@@ -9,8 +9,8 @@
 namespace baram::server {
 
 // The status to finish a call with. Details (BadRequest, ErrorInfo, RetryInfo) travel in
-// grpc-status-details-bin, and grpc-retry-pushback-ms is added to the context's trailing metadata: a
-// pause where a retry can work, -1 where a client's retry policy must be kept from trying.
+// grpc-status-details-bin, and grpc-retry-pushback-ms is added to the context's trailing metadata:
+// a pause where a retry can work, -1 where a client's retry policy must be kept from trying.
 grpc::Status ToGrpc(const absl::Status& status, grpc::CallbackServerContext& context);
 
 }  // namespace baram::server

@@ -53,11 +53,11 @@ void Print(const Inspection& found) {
   Line("device", info.processor.empty() ? info.device : info.processor);
   Line("memory", Bytes(static_cast<double>(found.memory_bytes)));
   if (!found.servable.ok()) return;
-  Line("fits", absl::StrCat(info.kv_tokens, " tokens of KV (", info.pages, " pages, ",
-                            Bytes(static_cast<double>(info.pages) *
-                                  static_cast<double>(info.page_bytes)),
-                            "), context ", info.max_model_len, ", ", info.max_num_seqs,
-                            " sequences at once"));
+  Line("fits",
+       absl::StrCat(info.kv_tokens, " tokens of KV (", info.pages, " pages, ",
+                    Bytes(static_cast<double>(info.pages) * static_cast<double>(info.page_bytes)),
+                    "), context ", info.max_model_len, ", ", info.max_num_seqs,
+                    " sequences at once"));
 }
 
 }  // namespace

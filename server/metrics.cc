@@ -1,11 +1,11 @@
 // Metrics: the table of what is exported, over the engine's statistics.
 #include "server/metrics.h"
 
-#include <chrono>
-#include <utility>
-
 #include <prometheus/metric_family.h>
 #include <prometheus/text_serializer.h>
+
+#include <chrono>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "server/version.h"
@@ -60,8 +60,7 @@ constexpr Row<Histogram> kHistograms[] = {
     {"request_queue_time_seconds", "From arrival to admission.", &Stats::queue_time},
     {"request_prefill_time_seconds", "From admission to the first token.", &Stats::prefill_time},
     {"request_decode_time_seconds", "From the first token to the last.", &Stats::decode_time},
-    {"request_inference_time_seconds", "From admission to the last token.",
-     &Stats::inference_time},
+    {"request_inference_time_seconds", "From admission to the last token.", &Stats::inference_time},
     {"request_prompt_tokens", "Prompt tokens of a request.", &Stats::prompt_length},
     {"request_generation_tokens", "Tokens drawn for a request.", &Stats::generation_length},
     {"iteration_tokens_total", "Tokens of a step.", &Stats::step_tokens},
@@ -69,8 +68,8 @@ constexpr Row<Histogram> kHistograms[] = {
 };
 
 // FinishReason's values, as vLLM names them where it has them.
-constexpr const char* kFinishNames[kFinishReasons] = {
-    "stop", "length", "abort", "deadline", "drained", "slow_reader", "error"};
+constexpr const char* kFinishNames[kFinishReasons] = {"stop",    "length",      "abort", "deadline",
+                                                      "drained", "slow_reader", "error"};
 
 class Exposition {
  public:

@@ -1,7 +1,7 @@
 // Metrics: what the engine and the front ends count, in Prometheus' text form.
 //
-// One table in metrics.cc names each metric over engine/stats.h; collecting reads relaxed atomics and
-// never stops the engine.
+// One table in metrics.cc names each metric over engine/stats.h; collecting reads relaxed atomics
+// and never stops the engine.
 #ifndef BARAM_SERVER_METRICS_H_
 #define BARAM_SERVER_METRICS_H_
 
@@ -28,9 +28,9 @@ class Metrics {
   Metrics(const EngineInfo& info, const Stats& stats, std::string model_name);
   ~Metrics();
 
-  // One call of a front end has ended. `method` and `code` come from fixed sets (a gRPC method or an
-  // HTTP route; a status name or number), `reason` from ErrorFacts or the finish reason: nothing a
-  // client can invent becomes a label.
+  // One call of a front end has ended. `method` and `code` come from fixed sets (a gRPC method or
+  // an HTTP route; a status name or number), `reason` from ErrorFacts or the finish reason: nothing
+  // a client can invent becomes a label.
   void CountCall(std::string_view method, std::string_view code, std::string_view reason);
 
   // The whole exposition, content type kContentType.

@@ -19,8 +19,8 @@ struct PromptEvent {
 };
 
 // New text and tokens of one output. A token may come before the text it completes; text is whole
-// characters only. A stop id that ended the output is among the tokens, its text is not unless asked
-// for.
+// characters only. A stop id that ended the output is among the tokens, its text is not unless
+// asked for.
 struct DeltaEvent {
   int32_t index = 0;
   std::string text;
@@ -46,7 +46,8 @@ struct UsageEvent {
   double total_s = 0;
 };
 
-// All that piled up while the last write was in flight, in order: prompt, deltas, ends, usage, status.
+// All that piled up while the last write was in flight, in order: prompt, deltas, ends, usage,
+// status.
 struct ReplyChunk {
   std::optional<PromptEvent> prompt;
   std::vector<DeltaEvent> deltas;  // at most one per output

@@ -1,4 +1,5 @@
 // baram serve: loads, says when it is ready, watches the engine, and stops as it is told.
+#include <spdlog/spdlog.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -11,8 +12,6 @@
 #include <mutex>
 #include <optional>
 #include <thread>
-
-#include <spdlog/spdlog.h>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -121,11 +120,12 @@ void ShowConfiguration(const Config& config) {
 
 void ShowReady(Server& server, SteadyTime started) {
   const EngineInfo& info = server.engine().info();
-  const int32_t wished = server.config().max_model_len > 0 ? server.config().max_model_len
-                                                           : info.trained_model_len;
+  const int32_t wished =
+      server.config().max_model_len > 0 ? server.config().max_model_len : info.trained_model_len;
   if (info.max_model_len < wished) {
-    spdlog::warn("context {} instead of {}: the KV cache holds no more; --kv-cache-bytes enlarges it",
-                 info.max_model_len, wished);
+    spdlog::warn(
+        "context {} instead of {}: the KV cache holds no more; --kv-cache-bytes enlarges it",
+        info.max_model_len, wished);
   }
   spdlog::info("{} on {}: {} layers, {} parameters, {} sequences of up to {} tokens a step",
                info.architecture, info.processor, info.layers, info.parameters, info.max_num_seqs,
@@ -159,8 +159,8 @@ int WatchUntilSignal(Server& server, StopSignals& signals) {
 }
 
 SteadyTime After(double seconds) {
-  return steady_clock::now() + std::chrono::duration_cast<SteadyTime::duration>(
-                                   std::chrono::duration<double>(seconds));
+  return steady_clock::now() +
+         std::chrono::duration_cast<SteadyTime::duration>(std::chrono::duration<double>(seconds));
 }
 
 // Readiness first, then refusing, then the end of the last call.
@@ -194,8 +194,8 @@ int Serve(const std::vector<std::string>& args, SteadyTime started) {
 
   StopSignals signals;
   LoadProgress progress;
-  auto server = Server::Start(*std::move(config),
-                              [&](int64_t done, int64_t all) { progress(done, all); });
+  auto server =
+      Server::Start(*std::move(config), [&](int64_t done, int64_t all) { progress(done, all); });
   if (!server.ok()) {
     spdlog::error(std::string(server.status().message()));
     return ExitCode(server.status());

@@ -1,11 +1,11 @@
 // Server: wiring, in one direction, and stopping, in the other.
 #include "server/server.h"
 
+#include <spdlog/spdlog.h>
+
 #include <chrono>
 #include <thread>
 #include <utility>
-
-#include <spdlog/spdlog.h>
 
 #include "server/openai.h"
 
@@ -33,8 +33,7 @@ absl::Status Server::Open(std::function<void(int64_t, int64_t)> load_progress) {
   auto tokenizer = text::Tokenizer::Load(config_.model);
   if (!tokenizer.ok()) return tokenizer.status();
   tokenizer_ = *std::move(tokenizer);
-  auto chat_template =
-      text::ChatTemplate::Load(config_.model, config_.chat_template, *tokenizer_);
+  auto chat_template = text::ChatTemplate::Load(config_.model, config_.chat_template, *tokenizer_);
   if (chat_template.ok()) {
     chat_template_ = *std::move(chat_template);
   } else if (!absl::IsNotFound(chat_template.status()) || !config_.chat_template.empty()) {
@@ -52,11 +51,10 @@ absl::Status Server::Open(std::function<void(int64_t, int64_t)> load_progress) {
   metrics_ = std::make_unique<Metrics>(engine_->info(), engine_->stats(),
                                        config_.served_model_names.front());
   log_ = std::make_unique<CallLog>(*metrics_);
-  delivery_ = std::make_unique<Delivery>(
-      engine_->touched(), *tokenizer_,
-      DeliveryLimits{.pending_bytes = config_.stream_bytes,
-                     .pending_tokens = config_.stream_tokens,
-                     .slow_reader_s = config_.slow_reader_s});
+  delivery_ = std::make_unique<Delivery>(engine_->touched(), *tokenizer_,
+                                         DeliveryLimits{.pending_bytes = config_.stream_bytes,
+                                                        .pending_tokens = config_.stream_tokens,
+                                                        .slow_reader_s = config_.slow_reader_s});
   pool_ = std::make_unique<TextPool>(config_.text_threads, config_.text_queue);
   serving_ = std::make_unique<Serving>(*engine_, *tokenizer_, chat_template_.get(), *delivery_,
                                        *pool_, *lifecycle_, config_);
@@ -74,12 +72,10 @@ absl::Status Server::Listen() {
   limits.max_connections = config_.max_connections;
   limits.write_s = config_.slow_reader_s;
   if (config_.http_listen != "off") {
-    const int64_t now =
-        std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
+    const int64_t now = std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
     auto http = HttpServer::Listen(
-        config_.http_listen,
-        OpenAiRoutes({*serving_, *lifecycle_, *metrics_, *log_, now}), ListenerErrorBody, limits,
-        config_.http_threads, config_.http_allowed_origins);
+        config_.http_listen, OpenAiRoutes({*serving_, *lifecycle_, *metrics_, *log_, now}),
+        ListenerErrorBody, limits, config_.http_threads, config_.http_allowed_origins);
     if (!http.ok()) return http.status();
     http_ = *std::move(http);
   }

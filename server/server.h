@@ -20,8 +20,8 @@
 
 namespace baram::server {
 
-// Members stand in the order in which they need each other. Thread-compatible but for Stop, which may
-// run beside the accessors.
+// Members stand in the order in which they need each other. Thread-compatible but for Stop, which
+// may run beside the accessors.
 class Server {
  public:
   // Loads the model, listens, turns ready. Errors are for the operator.

@@ -51,8 +51,8 @@ class Checks {
   }
   void AtMost(std::string_view field, size_t count, size_t max, std::string_view what) {
     if (count <= max) return;
-    Fail(field, absl::StrCat("has ", count, " ", std::string(what), " but at most ", max,
-                             " are taken."));
+    Fail(field,
+         absl::StrCat("has ", count, " ", std::string(what), " but at most ", max, " are taken."));
   }
   void Fail(std::string_view field, std::string_view rest) {
     if (!status_.ok()) return;
@@ -98,9 +98,9 @@ void CheckStopping(const Call& call, int32_t vocab_size, Checks& checks) {
   }
   if (call.min_tokens < 0) checks.Fail("stopping.min_tokens", "must not be negative.");
   if (call.max_tokens && call.min_tokens > *call.max_tokens) {
-    checks.Fail("stopping.min_tokens", absl::StrCat("is ", call.min_tokens,
-                                                    " but must be at most max_tokens, ",
-                                                    *call.max_tokens, "."));
+    checks.Fail("stopping.min_tokens",
+                absl::StrCat("is ", call.min_tokens, " but must be at most max_tokens, ",
+                             *call.max_tokens, "."));
   }
   checks.AtMost("stopping.stop", call.stop.size(), kMaxStops, "strings");
   for (const std::string& stop : call.stop) {
@@ -127,8 +127,8 @@ void CheckRest(const Call& call, int32_t max_model_len, Checks& checks) {
     checks.Fail("request_id", "must be 1 to 128 of letters, digits, '.', '_' and '-'.");
   }
   checks.AtMost("cache.salt", call.cache_salt.size(), kMaxSaltBytes, "bytes");
-  checks.Range("priority", static_cast<double>(call.priority),
-               std::numeric_limits<int32_t>::min(), std::numeric_limits<int32_t>::max());
+  checks.Range("priority", static_cast<double>(call.priority), std::numeric_limits<int32_t>::min(),
+               std::numeric_limits<int32_t>::max());
   // -1 keeps what the context holds, as in vLLM.
   if (call.truncate_prompt_tokens && *call.truncate_prompt_tokens != -1) {
     checks.Range("truncate_prompt_tokens", static_cast<double>(*call.truncate_prompt_tokens), 1,
@@ -137,12 +137,11 @@ void CheckRest(const Call& call, int32_t max_model_len, Checks& checks) {
 }
 
 absl::Status TooLong(int32_t max_model_len, size_t prompt_tokens) {
-  return InvalidField(
-      "prompt",
-      absl::StrCat("This model's maximum context length is ", max_model_len,
-                   " tokens, but the prompt has ", prompt_tokens,
-                   " and a reply needs at least one; shorten the prompt or set "
-                   "truncate_prompt_tokens."));
+  return InvalidField("prompt",
+                      absl::StrCat("This model's maximum context length is ", max_model_len,
+                                   " tokens, but the prompt has ", prompt_tokens,
+                                   " and a reply needs at least one; shorten the prompt or set "
+                                   "truncate_prompt_tokens."));
 }
 
 absl::Status TooLongReply(int32_t max_model_len, size_t prompt_tokens, int64_t max_tokens) {
@@ -248,8 +247,8 @@ absl::StatusOr<Request> Serving::Translate(Call& call) const {
   if (!prompt.ok()) return prompt.status();
   request.prompt = *std::move(prompt);
   if (call.truncate_prompt_tokens) {
-    const int64_t keep = *call.truncate_prompt_tokens == -1 ? model.max_model_len - 1
-                                                            : *call.truncate_prompt_tokens;
+    const int64_t keep =
+        *call.truncate_prompt_tokens == -1 ? model.max_model_len - 1 : *call.truncate_prompt_tokens;
     const int64_t drop = std::max<int64_t>(0, std::ssize(request.prompt) - keep);
     request.prompt.erase(request.prompt.begin(), request.prompt.begin() + drop);
   }
@@ -290,8 +289,7 @@ absl::StatusOr<Request> Serving::Translate(Call& call) const {
   request.prompt_logprobs = static_cast<int32_t>(call.prompt_logprobs.value_or(-1));
   request.priority = static_cast<int32_t>(call.priority);
   request.deadline = call.deadline;
-  request.arrival =
-      call.arrival == SteadyTime{} ? std::chrono::steady_clock::now() : call.arrival;
+  request.arrival = call.arrival == SteadyTime{} ? std::chrono::steady_clock::now() : call.arrival;
   request.read_prefix_cache = call.read_prefix_cache;
   request.cache_salt = std::move(call.cache_salt);
   return request;
@@ -307,7 +305,8 @@ absl::StatusOr<std::vector<int32_t>> Serving::Tokenize(const Prompt& prompt) con
     return EncodePrompt(*text, chat->add_special_tokens, "chat");
   }
   const auto& ids = std::get<std::vector<int32_t>>(prompt);
-  if (ids.empty()) return InvalidField("token_ids", "The prompt is empty: send at least one token.");
+  if (ids.empty())
+    return InvalidField("token_ids", "The prompt is empty: send at least one token.");
   Checks checks;
   for (const int32_t id : ids) checks.Id("token_ids", id, info().vocab_size);
   if (!checks.status().ok()) return checks.status();
@@ -322,8 +321,8 @@ absl::StatusOr<std::vector<int32_t>> Serving::EncodePrompt(const std::string& te
                                             " bytes, but this server takes at most ",
                                             config_.max_prompt_bytes, "; shorten it."));
   }
-  auto ids = tokenizer_.Encode(text, add_special_tokens,
-                               static_cast<size_t>(config_.max_prompt_bytes));
+  auto ids =
+      tokenizer_.Encode(text, add_special_tokens, static_cast<size_t>(config_.max_prompt_bytes));
   if (!ids.ok()) return InvalidField(field, std::string(ids.status().message()));
   if (ids->empty()) return InvalidField(field, "The prompt is empty: send at least one token.");
   return ids;
@@ -354,9 +353,9 @@ absl::StatusOr<std::string> Serving::RenderChat(const ChatPrompt& prompt) const 
 absl::StatusOr<std::string> Serving::Detokenize(const std::vector<int64_t>& ids,
                                                 bool skip_special_tokens) const {
   if (static_cast<int64_t>(ids.size()) > config_.max_prompt_bytes) {
-    return InvalidField("token_ids", absl::StrCat("There are ", ids.size(),
-                                                  " token ids, but at most ",
-                                                  config_.max_prompt_bytes, " are taken."));
+    return InvalidField("token_ids",
+                        absl::StrCat("There are ", ids.size(), " token ids, but at most ",
+                                     config_.max_prompt_bytes, " are taken."));
   }
   Checks checks;
   std::vector<int32_t> narrow;
@@ -380,8 +379,8 @@ absl::Status Serving::CheckModel(const std::string& model) const {
 bool Serving::IsValidRequestId(std::string_view id) {
   if (id.empty() || id.size() > kMaxRequestIdBytes) return false;
   return std::all_of(id.begin(), id.end(), [](unsigned char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-           c == '.' || c == '_' || c == '-';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
+           c == '_' || c == '-';
   });
 }
 
@@ -390,10 +389,10 @@ std::string Serving::NewRequestId() {
 }
 
 SteadyTime Serving::Deadline(SteadyTime now, std::optional<double> timeout_s) const {
-  const double seconds = std::clamp(timeout_s.value_or(config_.request_timeout_s), 0.0,
-                                    config_.max_request_timeout_s);
-  return now + std::chrono::duration_cast<SteadyTime::duration>(
-                   std::chrono::duration<double>(seconds));
+  const double seconds =
+      std::clamp(timeout_s.value_or(config_.request_timeout_s), 0.0, config_.max_request_timeout_s);
+  return now +
+         std::chrono::duration_cast<SteadyTime::duration>(std::chrono::duration<double>(seconds));
 }
 
 }  // namespace baram::server

@@ -32,8 +32,8 @@ struct TextPrompt {
 };
 
 struct ChatPrompt {
-  std::string messages_json;   // an array of {role, content, ...} objects
-  std::string arguments_json;  // an object or empty
+  std::string messages_json;                  // an array of {role, content, ...} objects
+  std::string arguments_json;                 // an object or empty
   std::optional<bool> add_generation_prompt;  // default: true unless continue_final_message
   std::optional<bool> continue_final_message;
   bool add_special_tokens = false;
@@ -85,8 +85,8 @@ class Serving {
   Serving(Engine& engine, const text::Tokenizer& tokenizer, const text::ChatTemplate* chat_template,
           Delivery& delivery, TextPool& pool, const Lifecycle& lifecycle, const Config& config);
 
-  // Validates, renders and tokenizes on the text pool, submits, then calls `done` once with what was
-  // accepted or why not, from any thread, also from inside Start. After `done` returned, `sink`
+  // Validates, renders and tokenizes on the text pool, submits, then calls `done` once with what
+  // was accepted or why not, from any thread, also from inside Start. After `done` returned, `sink`
   // receives chunks; it must live as long as delivery.h says, or until `done` got an error.
   using Done = std::function<void(absl::StatusOr<Accepted>)>;
   void Start(Call call, ReplySink* sink, Done done);
@@ -122,7 +122,8 @@ class Serving {
   void Accept(Call call, ReplySink* sink, const Done& done);
   absl::StatusOr<Request> Translate(Call& call) const;
   absl::Status Explain(const absl::Status& refused) const;
-  absl::StatusOr<std::vector<int32_t>> EncodePrompt(const std::string& text, bool add_special_tokens,
+  absl::StatusOr<std::vector<int32_t>> EncodePrompt(const std::string& text,
+                                                    bool add_special_tokens,
                                                     std::string_view field) const;
 
   Engine& engine_;

@@ -33,9 +33,9 @@ std::string FormatBytes(int64_t v) {
 // "4GiB", "500MB", "4g", "1024".
 std::optional<int64_t> ParseBytes(std::string text) {
   constexpr std::pair<std::string_view, double> kSuffixes[] = {
-      {"kib", 1024.0},   {"mib", 1048576.0}, {"gib", 1073741824.0}, {"tib", 1099511627776.0},
-      {"kb", 1e3},       {"mb", 1e6},        {"gb", 1e9},           {"tb", 1e12},
-      {"k", 1024.0},     {"m", 1048576.0},   {"g", 1073741824.0},   {"t", 1099511627776.0},
+      {"kib", 1024.0}, {"mib", 1048576.0}, {"gib", 1073741824.0}, {"tib", 1099511627776.0},
+      {"kb", 1e3},     {"mb", 1e6},        {"gb", 1e9},           {"tb", 1e12},
+      {"k", 1024.0},   {"m", 1048576.0},   {"g", 1073741824.0},   {"t", 1099511627776.0},
       {"b", 1},
   };
   absl::AsciiStrToLower(&text);
@@ -48,7 +48,8 @@ std::optional<int64_t> ParseBytes(std::string text) {
     }
   }
   double value = 0;
-  if (!absl::SimpleAtod(text, &value) || !std::isfinite(value) || std::abs(value) > kMaxSettingBytes) {
+  if (!absl::SimpleAtod(text, &value) || !std::isfinite(value) ||
+      std::abs(value) > kMaxSettingBytes) {
     return std::nullopt;
   }
   return static_cast<int64_t>(value * scale);

@@ -1,12 +1,11 @@
 // Settings: how flags, variables and a file fill the table.
 #include "server/settings.h"
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <utility>
-
-#include <CLI/CLI.hpp>
 
 #include "absl/status/status.h"
 #include "absl/strings/numbers.h"
@@ -111,9 +110,10 @@ absl::Status Assign(const Setting& s, const Names& texts, Config& config) {
   const auto shown = [&](double v) {
     return bytes ? FormatBytes(static_cast<int64_t>(v)) : FormatNumber(v);
   };
-  const std::string want =
-      absl::StrCat(seconds ? "seconds" : bytes ? "bytes" : "a whole number", " from ",
-                   shown(s.min), " to ", shown(s.max));
+  const std::string want = absl::StrCat(seconds ? "seconds"
+                                        : bytes ? "bytes"
+                                                : "a whole number",
+                                        " from ", shown(s.min), " to ", shown(s.max));
   double value = 0;
   if (bytes) {
     const auto parsed = ParseBytes(text);
@@ -140,8 +140,9 @@ std::string Advice(Command command, const std::string& argument) {
   }
   for (const Foreign& foreign : kForeign) {
     if (foreign.flag == word) {
-      return absl::StrCat("There is no ", word, ". What it decides elsewhere is here: ",
-                          std::string(foreign.advice), ".");
+      return absl::StrCat("There is no ", word,
+                          ". What it decides elsewhere is here: ", std::string(foreign.advice),
+                          ".");
     }
   }
   std::vector<std::string> flags;
@@ -199,15 +200,23 @@ const char* ProcessEnvironment(const char* name) { return std::getenv(name); }
 
 int ExitCode(const absl::Status& status) {
   switch (status.code()) {
-    case absl::StatusCode::kOk: return 0;
-    case absl::StatusCode::kInvalidArgument: return kExitUsage;
-    case absl::StatusCode::kNotFound: return kExitNoInput;
-    case absl::StatusCode::kDataLoss: return kExitData;
+    case absl::StatusCode::kOk:
+      return 0;
+    case absl::StatusCode::kInvalidArgument:
+      return kExitUsage;
+    case absl::StatusCode::kNotFound:
+      return kExitNoInput;
+    case absl::StatusCode::kDataLoss:
+      return kExitData;
     case absl::StatusCode::kFailedPrecondition:
-    case absl::StatusCode::kUnimplemented: return kExitConfig;
-    case absl::StatusCode::kUnavailable: return kExitUnavailable;
-    case absl::StatusCode::kResourceExhausted: return kExitOs;
-    default: return kExitInternal;
+    case absl::StatusCode::kUnimplemented:
+      return kExitConfig;
+    case absl::StatusCode::kUnavailable:
+      return kExitUnavailable;
+    case absl::StatusCode::kResourceExhausted:
+      return kExitOs;
+    default:
+      return kExitInternal;
   }
 }
 
@@ -229,12 +238,13 @@ absl::StatusOr<Config> ParseSettings(Command command, std::span<const std::strin
       };
       const std::string flag = absl::StrCat("--", std::string(s.name));
       if (s.kind == Kind::kSwitch) {
-        app.add_flag_function(
-            absl::StrCat(flag, ",!--no-", std::string(s.name)),
-            [assign](int64_t count) { assign({count > 0 ? "true" : "false"}); });
+        app.add_flag_function(absl::StrCat(flag, ",!--no-", std::string(s.name)),
+                              [assign](int64_t count) { assign({count > 0 ? "true" : "false"}); });
       } else if (s.kind == Kind::kList) {
-        app.add_option(flag, assign)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
-            ->expected(1, 1 << 10)->allow_extra_args(false);
+        app.add_option(flag, assign)
+            ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+            ->expected(1, 1 << 10)
+            ->allow_extra_args(false);
       } else {
         app.add_option(flag, assign)->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
       }
@@ -262,8 +272,9 @@ absl::StatusOr<Config> ParseSettings(Command command, std::span<const std::strin
         "--model is missing: name the folder of a model, as in --model ./my-model.");
   }
   if (config.page_tokens != 0 && (config.page_tokens & (config.page_tokens - 1)) != 0) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "--page-tokens (BARAM_PAGE_TOKENS) is ", config.page_tokens, " but must be a power of two."));
+    return absl::InvalidArgumentError(absl::StrCat("--page-tokens (BARAM_PAGE_TOKENS) is ",
+                                                   config.page_tokens,
+                                                   " but must be a power of two."));
   }
   if (config.served_model_names.empty()) {
     config.served_model_names.push_back(DefaultModelName(config.model));

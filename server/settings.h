@@ -16,14 +16,14 @@
 
 namespace baram::server {
 
-// The effective configuration. Defaults stand here; zero means "from the machine and the model" where
-// the table's help says so.
+// The effective configuration. Defaults stand here; zero means "from the machine and the model"
+// where the table's help says so.
 struct Config {
   // Model
-  std::string model;                              // folder
-  std::vector<std::string> served_model_names;    // never empty after ParseServe
-  std::string chat_template;                      // file; empty: the folder's
-  std::string generation_config = "auto";         // auto | none
+  std::string model;                            // folder
+  std::vector<std::string> served_model_names;  // never empty after ParseServe
+  std::string chat_template;                    // file; empty: the folder's
+  std::string generation_config = "auto";       // auto | none
 
   // Device and engine
   std::string device = "cpu";
@@ -49,16 +49,16 @@ struct Config {
   int32_t max_n = 16;
   int32_t max_queued_requests = 1024;
   int64_t max_queued_tokens = 4'000'000;
-  int32_t max_connections = 1024;      // HTTP
-  int32_t max_streams = 256;           // calls at once on one gRPC connection
+  int32_t max_connections = 1024;  // HTTP
+  int32_t max_streams = 256;       // calls at once on one gRPC connection
   int32_t max_header_bytes = 16 << 10;
-  int32_t stream_tokens = 1024;        // undelivered tokens of an output before it pauses
-  int64_t stream_bytes = 256 << 10;    // undelivered text of a reply
+  int32_t stream_tokens = 1024;      // undelivered tokens of an output before it pauses
+  int64_t stream_bytes = 256 << 10;  // undelivered text of a reply
   double slow_reader_s = 30;
-  double request_timeout_s = 600;      // of calls that name no deadline
-  double max_request_timeout_s = 3600; // no call gets more
-  int32_t text_threads = 2;            // tokenizing and chat templates
-  int32_t text_queue = 256;            // calls waiting for them
+  double request_timeout_s = 600;       // of calls that name no deadline
+  double max_request_timeout_s = 3600;  // no call gets more
+  int32_t text_threads = 2;             // tokenizing and chat templates
+  int32_t text_queue = 256;             // calls waiting for them
   int32_t http_threads = 2;
 
   // Stopping
@@ -66,8 +66,8 @@ struct Config {
   double drain_limit_s = 120;
 
   // Log
-  std::string log_format = "text";     // text | json
-  std::string log_level = "info";      // debug | info | warning | error
+  std::string log_format = "text";  // text | json
+  std::string log_level = "info";   // debug | info | warning | error
 };
 
 // Exit codes, from sysexits.h.
@@ -83,9 +83,9 @@ const char* ProcessEnvironment(const char* name);
 // Which settings a subcommand takes.
 enum class Command { kServe, kInspect };
 
-// From the arguments after the subcommand. Errors are sentences for the operator: a value out of range
-// (InvalidArgument), a flag that does not exist with what was probably meant, a file that can't be
-// read (NotFound, FailedPrecondition).
+// From the arguments after the subcommand. Errors are sentences for the operator: a value out of
+// range (InvalidArgument), a flag that does not exist with what was probably meant, a file that
+// can't be read (NotFound, FailedPrecondition).
 absl::StatusOr<Config> ParseSettings(Command command, std::span<const std::string> args,
                                      Environment environment = ProcessEnvironment);
 // True if the arguments ask for help.

@@ -20,7 +20,8 @@ const std::vector<Group>& SettingsTable() {
   static const std::vector<Group> table = {
       {"Model",
        {{"model", Kind::kText, &C::model, 0, 0, "DIR", "required",
-         "Folder of a model as Hugging Face lays it out: config.json, *.safetensors, tokenizer.json.",
+         "Folder of a model as Hugging Face lays it out: config.json, *.safetensors, "
+         "tokenizer.json.",
          true},
         {"served-model-name", Kind::kList, &C::served_model_names, 0, 0, "NAME",
          "the folder's name",

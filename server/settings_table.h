@@ -19,14 +19,14 @@ using Member = std::variant<std::string Config::*, bool Config::*, int32_t Confi
 enum class Kind { kText, kChoice, kEndpoint, kNumber, kBytes, kSeconds, kSwitch, kList };
 
 struct Setting {
-  std::string_view name;   // the flag without its dashes, and the key in a file
+  std::string_view name;  // the flag without its dashes, and the key in a file
   Kind kind;
   Member member;
   double min, max;         // of numbers
   std::string_view value;  // what help calls the value; the choices of a kChoice
   std::string_view unset;  // what an empty or zero value means; empty: it means itself
   std::string_view help;
-  bool inspect = false;    // taken by `baram inspect` too
+  bool inspect = false;  // taken by `baram inspect` too
 };
 
 struct Group {

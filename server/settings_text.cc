@@ -19,11 +19,16 @@ std::string Shown(const Setting& s, const Config& config) {
       [&](auto member) -> std::string {
         using T = std::decay_t<decltype(config.*member)>;
         const T& v = config.*member;
-        if constexpr (std::is_same_v<T, std::string>) return v;
-        else if constexpr (std::is_same_v<T, bool>) return v ? "true" : "false";
-        else if constexpr (std::is_same_v<T, Names>) return absl::StrJoin(v, ", ");
-        else if (s.kind == Kind::kBytes) return FormatBytes(static_cast<int64_t>(v));
-        else return FormatNumber(static_cast<double>(v));
+        if constexpr (std::is_same_v<T, std::string>)
+          return v;
+        else if constexpr (std::is_same_v<T, bool>)
+          return v ? "true" : "false";
+        else if constexpr (std::is_same_v<T, Names>)
+          return absl::StrJoin(v, ", ");
+        else if (s.kind == Kind::kBytes)
+          return FormatBytes(static_cast<int64_t>(v));
+        else
+          return FormatNumber(static_cast<double>(v));
       },
       s.member);
   const bool unset = text.empty() || (text == "0" && s.min == 0);

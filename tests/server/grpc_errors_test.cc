@@ -38,12 +38,8 @@ struct BadRow {
 std::vector<BadRow> BadRows() {
   using Request = v1::GenerateRequest;
   const float nan = std::numeric_limits<float>::quiet_NaN();
-  const auto sampling = [](auto set) {
-    return [set](Request& r) { set(*r.mutable_sampling()); };
-  };
-  const auto stopping = [](auto set) {
-    return [set](Request& r) { set(*r.mutable_stopping()); };
-  };
+  const auto sampling = [](auto set) { return [set](Request& r) { set(*r.mutable_sampling()); }; };
+  const auto stopping = [](auto set) { return [set](Request& r) { set(*r.mutable_stopping()); }; };
   return {
       {"sampling.temperature", sampling([](auto& s) { s.set_temperature(2.1f); })},
       {"sampling.temperature", sampling([](auto& s) { s.set_temperature(-0.1f); })},
@@ -86,11 +82,13 @@ std::vector<BadRow> BadRows() {
       {"token_ids", [](Request& r) { r.mutable_token_ids()->add_ids(720); }},
       {"token_ids", [](Request& r) { r.mutable_token_ids()->add_ids(0xFFFFFFFFu); }},
       {"chat.messages", [](Request& r) { r.mutable_chat(); }},
-      {"chat.messages", [](Request& r) {
+      {"chat.messages",
+       [](Request& r) {
          r.mutable_chat()->add_messages()->set_role("user");
          r.mutable_chat()->set_template_arguments_json("{not json");
        }},
-      {"chat.continue_final_message", [](Request& r) {
+      {"chat.continue_final_message",
+       [](Request& r) {
          r.mutable_chat()->add_messages()->set_role("user");
          r.mutable_chat()->set_add_generation_prompt(true);
          r.mutable_chat()->set_continue_final_message(true);

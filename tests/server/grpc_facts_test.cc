@@ -1,11 +1,10 @@
 // What a server says about itself: models, info, load, health, reflection, metrics, probes.
 #include <gmock/gmock.h>
+#include <google/protobuf/dynamic_message.h>
+#include <grpcpp/generic/generic_stub.h>
 
 #include <cstdlib>
 #include <string>
-
-#include <google/protobuf/dynamic_message.h>
-#include <grpcpp/generic/generic_stub.h>
 
 #include "google/rpc/error_details.pb.h"
 #include "grpc/health/v1/health.grpc.pb.h"
@@ -89,8 +88,7 @@ TEST_F(GrpcFactsTest, HealthKnowsItsNames) {
   grpc::health::v1::HealthCheckRequest request;
   request.set_service("no.such.Service");
   grpc::health::v1::HealthCheckResponse response;
-  EXPECT_EQ(health->Check(&context, request, &response).error_code(),
-            grpc::StatusCode::NOT_FOUND);
+  EXPECT_EQ(health->Check(&context, request, &response).error_code(), grpc::StatusCode::NOT_FOUND);
 }
 
 // Asks reflection one question through messages built from its own description.
@@ -176,8 +174,8 @@ TEST_F(GrpcFactsTest, MetricsExistAndMove) {
         "prefix_cache_hits_total", "request_queue_time_seconds_sum",
         "request_prefill_time_seconds_sum", "request_decode_time_seconds_sum",
         "request_inference_time_seconds_sum", "request_time_per_output_token_seconds_sum",
-        "request_prompt_tokens_sum", "request_generation_tokens_sum",
-        "iteration_tokens_total_sum", "step_time_seconds_sum"}) {
+        "request_prompt_tokens_sum", "request_generation_tokens_sum", "iteration_tokens_total_sum",
+        "step_time_seconds_sum"}) {
     EXPECT_GE(Metric("baram_" + std::string(name) + model), 0) << name;
   }
   EXPECT_EQ(Metric("baram_build_info"), 1);

@@ -74,9 +74,9 @@ TEST_F(GrpcFlowTest, ASlowReaderCostsOnlyItselfAndLosesNothing) {
 TEST_F(GrpcFlowTest, AReplyThatNobodyReadsEnds) {
   StartSmallStreams(/*slow_reader_s=*/0.2);
   const auto unread = StartUnread(LargeRequest());
-  AwaitPaused();
-  AwaitIdle();
   v1::GenerateResponse event;
+  ASSERT_TRUE(unread->reader->Read(&event));  // it runs
+  AwaitIdle();
   while (unread->reader->Read(&event)) {
   }
   EXPECT_FALSE(unread->reader->Finish().ok());
@@ -132,9 +132,9 @@ TEST_F(GrpcFlowTest, TheServersOwnDeadlineEndsACallWithoutOne) {
   arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
   stalled_stub_ = v1::Inference::NewStub(NewChannel(arguments));
   const auto unread = StartUnread(LargeRequest());
-  AwaitPaused();
-  AwaitIdle();  // only the deadline ends it
   Streamed rest;
+  ASSERT_TRUE(unread->reader->Read(&rest.events.emplace_back()));  // it runs
+  AwaitIdle();                                                     // only the deadline ends it
   for (v1::GenerateResponse event; unread->reader->Read(&event);) rest.events.push_back(event);
   EXPECT_EQ(unread->reader->Finish().error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
   EXPECT_NE(rest.Usage(), nullptr);

@@ -2,6 +2,7 @@
 #ifndef BARAM_TESTS_SERVER_SERVER_FIXTURE_H_
 #define BARAM_TESTS_SERVER_SERVER_FIXTURE_H_
 
+#include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 
 #include <functional>
@@ -10,8 +11,6 @@
 #include <string>
 #include <utility>
 #include <vector>
-
-#include <grpcpp/grpcpp.h>
 
 #include "baram/v1/inference.grpc.pb.h"
 #include "baram/v1/operator.grpc.pb.h"

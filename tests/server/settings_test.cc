@@ -41,10 +41,10 @@ class SettingsTest : public ::testing::Test {
 
 TEST_F(SettingsTest, AFlagWinsOverAVariableOverTheFile) {
   const baram::testing::ScratchFolder folder;
-  const std::string file = folder.Write(
-      "baram.toml",
-      "max-num-seqs = 3\nmax-model-len = 100\nthreads = 2\nprefix-cache = false\n"
-      "served-model-name = [\"a\", \"b\"]\nkv-cache-bytes = \"1GiB\"\n");
+  const std::string file =
+      folder.Write("baram.toml",
+                   "max-num-seqs = 3\nmax-model-len = 100\nthreads = 2\nprefix-cache = false\n"
+                   "served-model-name = [\"a\", \"b\"]\nkv-cache-bytes = \"1GiB\"\n");
   variables = {{"BARAM_MAX_NUM_SEQS", "4"}, {"BARAM_MAX_MODEL_LEN", "200"}};
   const auto config = Parse({"--config", file, "--max-num-seqs", "5"});
   ASSERT_TRUE(config.ok()) << config.status();
@@ -76,20 +76,20 @@ TEST_F(SettingsTest, ListsAndSwitches) {
 TEST_F(SettingsTest, RangesAreSentencesThatNameFlagAndVariable) {
   EXPECT_EQ(Error({"--max-n", "0"}),
             "--max-n (BARAM_MAX_N) is \"0\" but must be a whole number from 1 to 128.");
-  for (const std::vector<std::string>& bad : std::vector<std::vector<std::string>>{
-           {"--max-n", "1.5"},
-           {"--max-n", "many"},
-           {"--max-n", "nan"},
-           {"--kv-cache-bytes", "5 apples"},
-           {"--kv-cache-bytes", "-1"},
-           {"--generation-config", "sometimes"},
-           {"--isa", "sse2"},
-           {"--grpc-listen", "50051"},
-           {"--grpc-listen", "off"},
-           {"--http-listen", "127.0.0.1:70000"},
-           {"--log-level", "loud"},
-           {"--page-tokens", "48"},
-           {"--drain-limit", "-1"}}) {
+  for (const std::vector<std::string>& bad :
+       std::vector<std::vector<std::string>>{{"--max-n", "1.5"},
+                                             {"--max-n", "many"},
+                                             {"--max-n", "nan"},
+                                             {"--kv-cache-bytes", "5 apples"},
+                                             {"--kv-cache-bytes", "-1"},
+                                             {"--generation-config", "sometimes"},
+                                             {"--isa", "sse2"},
+                                             {"--grpc-listen", "50051"},
+                                             {"--grpc-listen", "off"},
+                                             {"--http-listen", "127.0.0.1:70000"},
+                                             {"--log-level", "loud"},
+                                             {"--page-tokens", "48"},
+                                             {"--drain-limit", "-1"}}) {
     EXPECT_THAT(Error(bad), HasSubstr(bad[0])) << bad[1];
   }
   variables = {{"BARAM_MAX_N", "999"}};
@@ -140,7 +140,8 @@ TEST_F(SettingsTest, HelpAndDescriptionShowEverySetting) {
   EXPECT_THAT(help, HasSubstr("BARAM_MAX_MODEL_LEN"));
   EXPECT_THAT(shown, HasSubstr("  * max-n                     3\n"));
   EXPECT_THAT(shown, HasSubstr("    max-body-bytes            8MiB\n"));
-  for (size_t begin = 0, end; (end = help.find('\n', begin)) != std::string::npos; begin = end + 1) {
+  for (size_t begin = 0, end; (end = help.find('\n', begin)) != std::string::npos;
+       begin = end + 1) {
     EXPECT_LE(end - begin, 100u) << help.substr(begin, end - begin);
   }
 }

@@ -9,9 +9,9 @@
 namespace baram::testing {
 
 // A Llama with the tokenizer and the chat template of tests/text/data/byte_level. Its attention and
-// MLP are zero, so the next token depends on the last alone: after any token outside kCycle comes the
-// first of kCycle, and greedily kCycle goes round for ever. At temperature 1 about one token in ten
-// is another one.
+// MLP are zero, so the next token depends on the last alone: after any token outside kCycle comes
+// the first of kCycle, and greedily kCycle goes round for ever. At temperature 1 about one token in
+// ten is another one.
 class TinyFolder {
  public:
   // Most characters of it are several tokens, each a part of a character; no token occurs twice.
