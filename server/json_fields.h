@@ -2,9 +2,6 @@
 #ifndef BARAM_SERVER_JSON_FIELDS_H_
 #define BARAM_SERVER_JSON_FIELDS_H_
 
-// Without this a Json converts itself to an absl::Status, and returning one as a StatusOr<Json> aborts.
-#define JSON_USE_IMPLICIT_CONVERSIONS 0
-
 #include <cstdint>
 #include <nlohmann/json.hpp>
 #include <optional>
