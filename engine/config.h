@@ -11,27 +11,27 @@ namespace baram {
 
 // Policies are fields here, never subclasses. Zero means "from the machine and the model".
 struct EngineConfig {
-  std::string model;            // folder
-  std::string device = "cpu";   // see kernels/device.h OpenDevice
-  std::string isa;              // force a CPU instruction set; empty: the best
+  std::string model;           // folder
+  std::string device = "cpu";  // see kernels/device.h OpenDevice
+  std::string isa;             // force a CPU instruction set; empty: the best
   int32_t threads = 0;
   bool pin_threads = false;
 
-  int32_t max_model_len = 0;    // context; shrinks to what the KV cache holds
+  int32_t max_model_len = 0;  // context; shrinks to what the KV cache holds
   int64_t kv_cache_bytes = 0;
-  int32_t page_tokens = 0;      // a power of two; 0: the device's choice
-  int32_t max_num_seqs = 0;     // sequences that run at once
+  int32_t page_tokens = 0;             // a power of two; 0: the device's choice
+  int32_t max_num_seqs = 0;            // sequences that run at once
   int32_t max_num_batched_tokens = 0;  // tokens of one step
   int32_t max_logit_rows = 256;        // scored tokens of one step (prompt log-probabilities)
   int32_t max_chunk_tokens = 0;        // of one prompt in one step; 0: what the step has left
   bool prefix_cache = true;
-  int32_t valid_vocab = 0;             // ids at or past it are never drawn; 0: all of the model's
-  bool preempt_every_draw = false;     // recompute before every token: for tests of exactness (I10)
+  int32_t valid_vocab = 0;          // ids at or past it are never drawn; 0: all of the model's
+  bool preempt_every_draw = false;  // recompute before every token: for tests of exactness (I10)
 
-  int32_t max_queued_requests = 1024;      // accepted but not running
-  int64_t max_queued_tokens = 4'000'000;   // their prompt tokens together
-  int32_t stream_tokens = 1024;            // an outbox's ring; a full one pauses its sequence
-  double slow_reader_s = 30;               // a sequence paused that long ends with kSlowReader
+  int32_t max_queued_requests = 1024;     // accepted but not running
+  int64_t max_queued_tokens = 4'000'000;  // their prompt tokens together
+  int32_t stream_tokens = 1024;           // an outbox's ring; a full one pauses its sequence
+  double slow_reader_s = 30;              // a sequence paused that long ends with kSlowReader
 
   // Called while weights load with (bytes done, bytes in all).
   std::function<void(int64_t, int64_t)> load_progress;
@@ -41,26 +41,26 @@ struct EngineConfig {
 struct EngineInfo {
   std::string architecture;
   std::string family;
-  std::string device;            // "cpu"
-  std::string processor;         // for people
+  std::string device;     // "cpu"
+  std::string processor;  // for people
   std::string isa;
   int32_t workers = 0;
   int32_t layers = 0;
   int64_t parameters = 0;
   int64_t weight_bytes = 0;
   int32_t vocab_size = 0;
-  int32_t max_model_len = 0;     // served
-  int32_t trained_model_len = 0; // the checkpoint's
+  int32_t max_model_len = 0;      // served
+  int32_t trained_model_len = 0;  // the checkpoint's
   int32_t page_tokens = 0;
   int32_t pages = 0;
   int64_t page_bytes = 0;
-  int64_t kv_tokens = 0;         // tokens of one long sequence the pool holds
+  int64_t kv_tokens = 0;  // tokens of one long sequence the pool holds
   double kv_bytes_per_token = 0;
   int32_t max_num_seqs = 0;
   int32_t max_num_batched_tokens = 0;
   int32_t planning_depth = 1;
   bool prefix_cache = true;
-  bool exact = false;            // I10 holds on this device
+  bool exact = false;  // I10 holds on this device
   double load_s = 0;
 
   // From generation_config.json and config.json; see GenerationDefaults.

@@ -25,11 +25,11 @@ struct LoadedModel;
 
 // What `baram inspect` prints: read from the folder and the machine, nothing is loaded.
 struct Inspection {
-  EngineInfo info;                // as Open would report it, load_s excepted
-  int64_t memory_bytes = 0;       // of the machine, for this process
-  int64_t checkpoint_bytes = 0;   // of the files
-  std::string attention;          // "30 layers, full" or "48 of window 4096, 16 full without RoPE"
-  absl::Status servable;          // why it can't be served, if it can't
+  EngineInfo info;               // as Open would report it, load_s excepted
+  int64_t memory_bytes = 0;      // of the machine, for this process
+  int64_t checkpoint_bytes = 0;  // of the files
+  std::string attention;         // "30 layers, full" or "48 of window 4096, 16 full without RoPE"
+  absl::Status servable;         // why it can't be served, if it can't
 };
 
 class Engine {
@@ -45,14 +45,15 @@ class Engine {
   ~Engine();
 
   // Accepts a request or refuses it now: InvalidArgument (never retry: a bad id, empty, too long,
-  // can never fit), ResourceExhausted (queue full: retry later), Unavailable (draining, device lost),
-  // AlreadyExists (the id is live). `reader` is stored in the outbox before the engine sees it.
+  // can never fit), ResourceExhausted (queue full: retry later), Unavailable (draining, device
+  // lost), AlreadyExists (the id is live). `reader` is stored in the outbox before the engine sees
+  // it.
   absl::StatusOr<std::shared_ptr<Outbox>> Submit(Request request, void* reader);
   // Cancels the live request with this id; false if there is none.
   bool Abort(const std::string& id);
 
-  // Stops accepting; returns at once. Running and queued requests go on until `limit`, then end with
-  // kDrained.
+  // Stops accepting; returns at once. Running and queued requests go on until `limit`, then end
+  // with kDrained.
   void Drain(SteadyTime limit);
   bool draining() const;
   // True once no accepted request is unfinished.

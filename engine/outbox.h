@@ -20,9 +20,9 @@ namespace baram {
 
 // Why an output ended. Delivery adds "stop string" by itself through StopAt.
 enum class FinishReason : uint8_t {
-  kStop,        // an id of Request::stop_ids, in `stop_id`; or StopAt was called
-  kLength,      // max_tokens or the context
-  kCancelled,   // Cancel()
+  kStop,       // an id of Request::stop_ids, in `stop_id`; or StopAt was called
+  kLength,     // max_tokens or the context
+  kCancelled,  // Cancel()
   kDeadline,
   kDrained,     // the server is going down and the drain limit passed
   kSlowReader,  // its ring stayed full for slow_reader_s
@@ -51,8 +51,8 @@ class Wakeup {
   // Until notified since the last return, or `deadline`.
   void WaitUntil(SteadyTime deadline);
 
-  // Set before Notify when a request was cancelled or stopped: its waiter then looks at every request,
-  // which it does not do on each turn.
+  // Set before Notify when a request was cancelled or stopped: its waiter then looks at every
+  // request, which it does not do on each turn.
   std::atomic<bool> look_at_all{false};
 
  private:
@@ -63,18 +63,20 @@ class Wakeup {
 
 class Outbox {
  public:
-  // A ring of at most `ring_tokens` per output, and room for all prompt scores the request asks for.
+  // A ring of at most `ring_tokens` per output, and room for all prompt scores the request asks
+  // for.
   Outbox(const Request& request, int32_t ring_tokens, std::shared_ptr<Wakeup> engine);
   ~Outbox();
 
   // --- reader's side
   int32_t outputs() const;
-  // The next token of output `index`, or false if none is ready. TokenResult::token is the drawn id.
+  // The next token of output `index`, or false if none is ready. TokenResult::token is the drawn
+  // id.
   bool Pop(int32_t index, TokenResult* token);
   // The next prompt score (position 1, 2, ... of the prompt), or false.
   bool PopPromptScore(TokenResult* score);
-  // True once the output is finished and its ring is empty; then `finish` is set unless null. Exactly
-  // one finish per output is ever published (I5).
+  // True once the output is finished and its ring is empty; then `finish` is set unless null.
+  // Exactly one finish per output is ever published (I5).
   bool Finished(int32_t index, Finish* finish) const;
   bool AllFinished() const;
   int32_t prompt_tokens() const;
@@ -96,8 +98,8 @@ class Outbox {
   // --- engine's side
   // Tokens that still fit into the ring of output `index`.
   int32_t Room(int32_t index) const;
-  // Asks for one wake-up of the engine once the ring of `index` is at least half empty. Look at Room
-  // again afterwards: the reader may have drained it just before.
+  // Asks for one wake-up of the engine once the ring of `index` is at least half empty. Look at
+  // Room again afterwards: the reader may have drained it just before.
   void WakeWhenDrained(int32_t index);
   void Push(int32_t index, const TokenResult& token);
   void PushPromptScore(const TokenResult& score);
@@ -116,8 +118,8 @@ class Outbox {
   std::unique_ptr<Shared> shared_;
 };
 
-// The outboxes that changed since the reader last looked: the engine adds them once a step under one
-// lock, the reader takes them all.
+// The outboxes that changed since the reader last looked: the engine adds them once a step under
+// one lock, the reader takes them all.
 class TouchedList {
  public:
   void Add(std::vector<std::shared_ptr<Outbox>>& touched);  // empties `touched`, keeps its capacity

@@ -14,19 +14,19 @@ namespace baram {
 using SteadyTime = std::chrono::steady_clock::time_point;
 
 struct Request {
-  std::string id;               // unique among live requests; for logs and Abort
-  std::vector<int32_t> prompt;  // 1 .. max_model_len - 1 ids, each inside the vocabulary
-  SamplingParams sampling;      // output_index is set by the engine
-  int32_t n = 1;                // outputs; they share the prompt's pages
-  int32_t max_tokens = 16;      // per output, at least 1; capped by the context
-  std::vector<int32_t> stop_ids;   // ending ids, EOS included unless ignored; at most kMaxStopIds
+  std::string id;                 // unique among live requests; for logs and Abort
+  std::vector<int32_t> prompt;    // 1 .. max_model_len - 1 ids, each inside the vocabulary
+  SamplingParams sampling;        // output_index is set by the engine
+  int32_t n = 1;                  // outputs; they share the prompt's pages
+  int32_t max_tokens = 16;        // per output, at least 1; capped by the context
+  std::vector<int32_t> stop_ids;  // ending ids, EOS included unless ignored; at most kMaxStopIds
   std::vector<TokenBias> logit_bias;
-  int32_t prompt_logprobs = -1; // -1: none; else as SamplingParams::logprobs
-  int32_t priority = 0;         // lower runs first; ties by arrival
+  int32_t prompt_logprobs = -1;  // -1: none; else as SamplingParams::logprobs
+  int32_t priority = 0;          // lower runs first; ties by arrival
   SteadyTime deadline = SteadyTime::max();
-  SteadyTime arrival{};         // when the front end had read it
+  SteadyTime arrival{};  // when the front end had read it
   bool read_prefix_cache = true;
-  std::string cache_salt;       // prompts with different salts never share pages
+  std::string cache_salt;  // prompts with different salts never share pages
 };
 
 }  // namespace baram

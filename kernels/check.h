@@ -1,4 +1,5 @@
-// Check: aborts on a broken invariant of ours. Never reached by what a client or an operator can send.
+// Check: aborts on a broken invariant of ours. Never reached by what a client or an operator can
+// send.
 #ifndef BARAM_KERNELS_CHECK_H_
 #define BARAM_KERNELS_CHECK_H_
 
@@ -19,7 +20,8 @@ namespace baram {
 // `what` states the invariant as a sentence. Stays on in release builds: use DCheck in inner loops.
 inline void Check(bool holds, const char* what,
                   std::source_location where = std::source_location::current()) {
-  if (!holds) [[unlikely]] Fatal(what, where);
+  if (!holds) [[unlikely]]
+    Fatal(what, where);
 }
 
 #ifdef NDEBUG

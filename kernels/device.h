@@ -1,8 +1,8 @@
 // Device: the narrow waist between the engine and the hardware. The forward pass is written once,
 // above it; everything that differs between machines is below it.
 //
-// Thread rules: PackWeight, PackedBytes and the facts may be called from any thread at any time. All
-// else is called by one thread, the executor, and runs in the order of the calls. A synchronous
+// Thread rules: PackWeight, PackedBytes and the facts may be called from any thread at any time.
+// All else is called by one thread, the executor, and runs in the order of the calls. A synchronous
 // device has finished when a call returns; its Record and Wait do nothing.
 #ifndef BARAM_KERNELS_DEVICE_H_
 #define BARAM_KERNELS_DEVICE_H_
@@ -19,9 +19,9 @@
 namespace baram {
 
 struct DeviceInfo {
-  std::string name;       // "cpu", "ref", "cuda:0"
-  std::string processor;  // for people: "Intel Xeon, amx, 2 threads"
-  std::string isa;        // "amx", "avx512", "avx2", "sm_90a", "scalar"
+  std::string name;          // "cpu", "ref", "cuda:0"
+  std::string processor;     // for people: "Intel Xeon, amx, 2 threads"
+  std::string isa;           // "amx", "avx512", "avx2", "sm_90a", "scalar"
   int64_t memory_bytes = 0;  // that this process may use
   int32_t workers = 1;
   DType activation = DType::kF32;  // inputs of Gemm and Attend, cache elements
@@ -68,8 +68,8 @@ class Device {
   virtual int64_t AttendScratchBytes(const KvShape& shape, const SlotShape& slots) const = 0;
   // Bytes PackWeight fills for a weight of this shape.
   virtual int64_t PackedBytes(const WeightShape& shape) const = 0;
-  // Writes rows [row_begin, row_begin + source.rows) of a weight into `packed` (PackedBytes bytes of
-  // this device's memory, zeroed by Alloc). Calls for different rows may run at the same time.
+  // Writes rows [row_begin, row_begin + source.rows) of a weight into `packed` (PackedBytes bytes
+  // of this device's memory, zeroed by Alloc). Calls for different rows may run at the same time.
   virtual void PackWeight(const WeightShape& shape, const HostRows& source, int64_t row_begin,
                           void* packed) = 0;
 

@@ -26,8 +26,8 @@ struct EmbedArgs {
 
 // RMSNorm: out = x / sqrt(mean(x^2) + eps) * weight, in fp32, rounded once at the end.
 struct NormArgs {
-  Tensor x;                      // [R, d] any type
-  const float* weight = nullptr; // [d]
+  Tensor x;                       // [R, d] any type
+  const float* weight = nullptr;  // [d]
   float eps = 1e-6f;
   Tensor out;  // [R, d] any type
 };
@@ -38,8 +38,8 @@ struct NormArgs {
 //   out = pre_weight ? RMSNorm(residual, pre_weight) : residual   (rounded to out's type)
 // `out.data` null: only the residual is updated.
 struct AddNormArgs {
-  Tensor branch;    // [R, d] what the sub-layer returned
-  Tensor residual;  // [R, d] read and written
+  Tensor branch;                       // [R, d] what the sub-layer returned
+  Tensor residual;                     // [R, d] read and written
   const float* post_weight = nullptr;  // [d] or null
   const float* pre_weight = nullptr;   // [d] or null
   float scale = 1.0f;                  // residual multiplier
@@ -80,7 +80,7 @@ struct HeadShape {
 struct KvShape {
   HeadShape head;
   int32_t layers_per_group = 0;
-  int32_t page_tokens = 0;  // a power of two
+  int32_t page_tokens = 0;  // a power of two; a device may ask for more (Unsupported)
 };
 
 // The page pool: `pages` pages of Device::KvBytesPerPage(shape) bytes, shared by all groups.
@@ -103,24 +103,25 @@ struct StoreKvArgs {
   StepView step;
   KvPool pool;
   KvLayer layer;
-  Tensor qkv;  // [T, (heads + 2 * kv_heads) * hd]: q heads, k heads, v heads
+  Tensor qkv;                     // [T, (heads + 2 * kv_heads) * hd]: q heads, k heads, v heads
   const float* q_norm = nullptr;  // [hd] or null
   const float* k_norm = nullptr;  // [hd] or null
   float eps = 1e-6f;
   RopeTable rope;
 };
 
-// Causal attention of every token over its sequence's pages, for any mix of prompt chunks and decode
-// rows. Query head h reads KV head h / (heads / kv_heads). A token at position p sees the positions
-// max(0, p - window + 1) .. p. Softmax in fp32; key blocks start at fixed absolute positions (I10).
+// Causal attention of every token over its sequence's pages, for any mix of prompt chunks and
+// decode rows. Query head h reads KV head h / (heads / kv_heads). A token at position p sees the
+// positions max(0, p - window + 1) .. p. Softmax in fp32; key blocks start at fixed absolute
+// positions (I10).
 struct AttendArgs {
   StepView step;
   KvPool pool;
   KvLayer layer;
-  Tensor q;            // [T, heads * hd] (a column view of qkv)
-  int32_t window = 0;  // 0: no window
-  float scale = 1.0f;  // of the scores
-  Tensor out;          // [T, heads * hd]
+  Tensor q;                 // [T, heads * hd] (a column view of qkv)
+  int32_t window = 0;       // 0: no window
+  float scale = 1.0f;       // of the scores
+  Tensor out;               // [T, heads * hd]
   void* scratch = nullptr;  // Device::AttendScratchBytes() bytes
 };
 
@@ -140,11 +141,12 @@ struct GatherRowsArgs {
   Tensor out;                      // [R, d]
 };
 
-// Draws or scores one token for every row of logits, with the parameters of its slot: log-probability
-// of the raw logits; bias, masks and penalties; temperature; min-p; top-k; top-p; draw. The draw is
-// the largest of logit/temperature + Gumbel noise, keyed by (seed, output index, position, token), so
-// preemption and batching change nothing (I13). Logits at or past `valid_vocab` are never chosen.
-// Updates the slot's last token, length and penalty counts. Overwrites the logits.
+// Draws or scores one token for every row of logits, with the parameters of its slot:
+// log-probability of the raw logits; bias, masks and penalties; temperature; min-p; top-k; top-p;
+// draw. The draw is the largest of logit/temperature + Gumbel noise, keyed by (seed, output index,
+// position, token), so preemption and batching change nothing (I13). Logits at or past
+// `valid_vocab` are never chosen. Updates the slot's last token, generated count and penalty
+// counts. Overwrites the logits.
 struct SampleArgs {
   StepView step;
   Tensor logits;            // [O, V] fp32
@@ -154,8 +156,8 @@ struct SampleArgs {
   TokenResult* results = nullptr;          // [O] device memory
 };
 
-using OpArgs = std::variant<EmbedArgs, NormArgs, AddNormArgs, GemmArgs, StoreKvArgs, AttendArgs, ActArgs,
-                            GatherRowsArgs, SampleArgs>;
+using OpArgs = std::variant<EmbedArgs, NormArgs, AddNormArgs, GemmArgs, StoreKvArgs, AttendArgs,
+                            ActArgs, GatherRowsArgs, SampleArgs>;
 
 // What the roofline of an op is made of.
 struct OpCost {
@@ -167,8 +169,8 @@ struct OpCost {
 const char* OpName(const OpArgs& args);
 // One line with the shapes, types and options that select a kernel.
 std::string OpDescription(const OpArgs& args);
-// Lower bounds; context lengths of Attend are taken from `context_tokens`, the sum over query rows of
-// the keys each sequence must read.
+// Lower bounds; context lengths of Attend are taken from `context_tokens`, the sum over query rows
+// of the keys each sequence must read.
 OpCost CostOf(const OpArgs& args, double context_tokens = 0);
 
 }  // namespace baram

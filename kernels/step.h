@@ -12,10 +12,10 @@
 
 namespace baram {
 
-inline constexpr int kMaxTopLogprobs = 20;   // alternatives reported beside a token
-inline constexpr int kMaxKvGroups = 8;       // page tables a sequence may have
-inline constexpr int kMaxBiasedTokens = 300; // logit_bias entries of a request, as OpenAI's limit
-inline constexpr int kMaxStopIds = 64;       // ids masked until min_tokens is reached
+inline constexpr int kMaxTopLogprobs = 20;    // alternatives reported beside a token
+inline constexpr int kMaxKvGroups = 8;        // page tables a sequence may have
+inline constexpr int kMaxBiasedTokens = 300;  // logit_bias entries of a request, as OpenAI's limit
+inline constexpr int kMaxStopIds = 64;        // ids masked until min_tokens is reached
 
 // Per-request sampling. Meaning and order of application as vLLM's: bias and masks, penalties,
 // temperature, min-p, top-k, top-p, draw. Ranges are checked by the server, not here.
@@ -28,9 +28,9 @@ struct SamplingParams {
   float presence_penalty = 0.0f;    // over output
   float frequency_penalty = 0.0f;   // over output
   uint64_t seed = 0;
-  int32_t output_index = 0;         // which of the n outputs; part of the random key
-  int32_t logprobs = -1;            // -1: none; 0: the chosen token's; up to kMaxTopLogprobs
-  int32_t min_tokens = 0;           // stop_ids are masked while fewer were generated
+  int32_t output_index = 0;  // which of the n outputs; part of the random key
+  int32_t logprobs = -1;     // -1: none; 0: the chosen token's; up to kMaxTopLogprobs
+  int32_t min_tokens = 0;    // stop_ids are masked while fewer were generated
 
   bool NeedsCounts() const {
     return repetition_penalty != 1.0f || presence_penalty != 0.0f || frequency_penalty != 0.0f;
@@ -45,12 +45,12 @@ struct TokenBias {
 // (Re)binds a slot to a sequence. Page tables of the slot are empty afterwards.
 struct SlotInit {
   int32_t slot = 0;
-  int32_t length = 0;            // tokens whose KV the prefix pages already hold
-  int32_t prompt_tokens = 0;     // how many of the sequence's tokens are prompt
-  int32_t generated = 0;         // and how many were generated, now fixed
+  int32_t length = 0;         // tokens whose KV the prefix pages already hold
+  int32_t prompt_tokens = 0;  // how many of the sequence's tokens are prompt
+  int32_t generated = 0;      // and how many were generated, now fixed
   SamplingParams sampling;
-  std::span<const int32_t> tokens;    // prompt, then output so far; may be empty unless NeedsCounts()
-  std::span<const TokenBias> bias;    // at most kMaxBiasedTokens
+  std::span<const int32_t> tokens;  // prompt, then output so far; may be empty unless NeedsCounts()
+  std::span<const TokenBias> bias;  // at most kMaxBiasedTokens
   std::span<const int32_t> stop_ids;  // at most kMaxStopIds
 };
 
@@ -96,15 +96,15 @@ struct StepInput {
 struct StepView {
   int32_t tokens = 0;
   int32_t rows = 0;
-  int32_t outputs = 0;                    // rows of the logits
-  const int32_t* token_ids = nullptr;     // [tokens]
-  const int32_t* positions = nullptr;     // [tokens]
-  const int32_t* token_slots = nullptr;   // [tokens]
-  const int32_t* row_begin = nullptr;     // [rows + 1] first token of each row
-  const int32_t* row_slots = nullptr;     // [rows]
-  const int32_t* output_tokens = nullptr; // [outputs] index of the token that produces the logits
-  const int32_t* output_slots = nullptr;  // [outputs]
-  const int32_t* output_targets = nullptr;// [outputs] token to score, or -1: draw
+  int32_t outputs = 0;                      // rows of the logits
+  const int32_t* token_ids = nullptr;       // [tokens]
+  const int32_t* positions = nullptr;       // [tokens]
+  const int32_t* token_slots = nullptr;     // [tokens]
+  const int32_t* row_begin = nullptr;       // [rows + 1] first token of each row
+  const int32_t* row_slots = nullptr;       // [rows]
+  const int32_t* output_tokens = nullptr;   // [outputs] index of the token that produces the logits
+  const int32_t* output_slots = nullptr;    // [outputs]
+  const int32_t* output_targets = nullptr;  // [outputs] token to score, or -1: draw
   // Per group: [slots, max_pages_per_slot] page ids.
   const int32_t* page_tables[kMaxKvGroups] = {};
   int32_t max_pages_per_slot = 0;
@@ -118,10 +118,10 @@ enum ResultFlags : uint32_t {
 // The outcome of one row of logits, in StepView::output order.
 struct TokenResult {
   int32_t slot = 0;
-  int32_t token = -1;        // drawn, or the scored target
+  int32_t token = -1;  // drawn, or the scored target
   uint32_t flags = kResultOk;
-  int32_t rank = 0;          // 1 is the most likely; ties count against the token
-  float logprob = 0;         // of the raw logits
+  int32_t rank = 0;   // 1 is the most likely; ties count against the token
+  float logprob = 0;  // of the raw logits
   int32_t top_count = 0;
   int32_t top_ids[kMaxTopLogprobs];
   float top_logprobs[kMaxTopLogprobs];  // descending, smallest id first among equals

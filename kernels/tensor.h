@@ -13,9 +13,12 @@ constexpr int64_t DTypeBytes(DType type) { return type == DType::kF32 ? 4 : 2; }
 
 constexpr const char* DTypeName(DType type) {
   switch (type) {
-    case DType::kF32: return "f32";
-    case DType::kBF16: return "bf16";
-    case DType::kF16: return "f16";
+    case DType::kF32:
+      return "f32";
+    case DType::kBF16:
+      return "bf16";
+    case DType::kF16:
+      return "f16";
   }
   return "?";
 }

@@ -68,12 +68,14 @@ std::optional<double> Timeout(const HttpRequest& request) {
   return good ? std::optional<double>(seconds) : std::nullopt;
 }
 
+absl::StatusOr<OpenAiRequest> ReadRequest(OpenAiEndpoint endpoint, const HttpRequest& request) {
+  if (absl::Status status = CheckContentType(request); !status.ok()) return status;
+  return ParseOpenAiRequest(endpoint, request.body);
+}
+
 void Generate(const OpenAiContext& context, OpenAiEndpoint endpoint, const std::string& route,
               SteadyTime arrival, Exchange exchange) {
-  const absl::Status acceptable = CheckContentType(exchange->request());
-  absl::StatusOr<OpenAiRequest> request =
-      acceptable.ok() ? ParseOpenAiRequest(endpoint, exchange->request().body)
-                      : absl::StatusOr<OpenAiRequest>(acceptable);
+  absl::StatusOr<OpenAiRequest> request = ReadRequest(endpoint, exchange->request());
   const std::string id = RequestId(
       exchange->request(), request.ok() ? request->calls[0].request_id : std::string());
   if (!request.ok()) {
@@ -107,21 +109,25 @@ void OnTextPool(const OpenAiContext& context, const Exchange& exchange, std::fun
 template <typename Answer>
 void AnswerFromPool(const OpenAiContext& context, const Exchange& exchange, Answer answer) {
   OnTextPool(context, exchange, [exchange, answer = std::move(answer)] {
-    const absl::Status acceptable = CheckContentType(exchange->request());
-    absl::StatusOr<Json> body = acceptable.ok() ? ParseJsonObject(exchange->request().body)
-                                                : absl::StatusOr<Json>(acceptable);
-    if (body.ok()) body = answer(*body);
-    if (body.ok()) {
-      RespondJson(*exchange, 200, *body);
+    const absl::StatusOr<Json> reply = answer(exchange->request());
+    if (reply.ok()) {
+      RespondJson(*exchange, 200, *reply);
     } else {
-      RespondError(*exchange, body.status(), OpenAiEndpoint::kCompletions, "");
+      RespondError(*exchange, reply.status(), OpenAiEndpoint::kCompletions, "");
     }
   });
 }
 
-absl::StatusOr<Json> Tokenize(const Serving& serving, const Json& body) {
+absl::StatusOr<Json> ReadJson(const HttpRequest& request) {
+  if (absl::Status status = CheckContentType(request); !status.ok()) return status;
+  return ParseJsonObject(request.body);
+}
+
+absl::StatusOr<Json> Tokenize(const Serving& serving, const HttpRequest& request) {
+  const absl::StatusOr<Json> body = ReadJson(request);
+  if (!body.ok()) return body.status();
   std::string model;
-  const absl::StatusOr<Prompt> prompt = ParseTokenizePrompt(body, &model);
+  const absl::StatusOr<Prompt> prompt = ParseTokenizePrompt(*body, &model);
   if (!prompt.ok()) return prompt.status();
   if (absl::Status status = serving.CheckModel(model); !status.ok()) return status;
   const absl::StatusOr<std::vector<int32_t>> ids = serving.Tokenize(*prompt);
@@ -134,8 +140,10 @@ absl::StatusOr<Json> Tokenize(const Serving& serving, const Json& body) {
               {"token_strs", std::move(texts)}};
 }
 
-absl::StatusOr<Json> Detokenize(const Serving& serving, const Json& body) {
-  JsonFields fields(body);
+absl::StatusOr<Json> Detokenize(const Serving& serving, const HttpRequest& request) {
+  const absl::StatusOr<Json> body = ReadJson(request);
+  if (!body.ok()) return body.status();
+  JsonFields fields(*body);
   const std::string model = fields.String("model").value_or("");
   if (fields.Array("tokens") == nullptr) fields.Fail("tokens", "tokens must be an array of token ids");
   const std::vector<int64_t> ids = fields.Integers("tokens");
@@ -209,12 +217,13 @@ std::vector<HttpRoute> OpenAiRoutes(const OpenAiContext& context) {
     RespondJson(*exchange, 200, ModelEntry(context, name));
   });
   add("POST", "/tokenize", [context](Exchange exchange) {
-    AnswerFromPool(context, exchange,
-                   [&serving = context.serving](const Json& body) { return Tokenize(serving, body); });
+    AnswerFromPool(context, exchange, [&serving = context.serving](const HttpRequest& request) {
+      return Tokenize(serving, request);
+    });
   });
   add("POST", "/detokenize", [context](Exchange exchange) {
-    AnswerFromPool(context, exchange, [&serving = context.serving](const Json& body) {
-      return Detokenize(serving, body);
+    AnswerFromPool(context, exchange, [&serving = context.serving](const HttpRequest& request) {
+      return Detokenize(serving, request);
     });
   });
   const auto health = [&lifecycle = context.lifecycle](Exchange exchange) {

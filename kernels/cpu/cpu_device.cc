@@ -49,16 +49,19 @@ struct Limits {
   }
   std::string operator()(const NormArgs& args) const {
     return IsStored(args.x.dtype) && IsStored(args.out.dtype)
-               ? "" : "Norm: x or out is neither bf16 nor f32";
+               ? ""
+               : "Norm: x or out is neither bf16 nor f32";
   }
   std::string operator()(const AddNormArgs& args) const {
     if (args.residual.dtype != DType::kF32) return "AddNorm: the residual is not f32";
     return IsStored(args.branch.dtype) && (args.out.data == nullptr || IsStored(args.out.dtype))
-               ? "" : "AddNorm: branch or out is neither bf16 nor f32";
+               ? ""
+               : "AddNorm: branch or out is neither bf16 nor f32";
   }
   std::string operator()(const ActArgs& args) const {
     return IsStored(args.gate_up.dtype) && IsStored(args.out.dtype)
-               ? "" : "Act: gate_up or out is neither bf16 nor f32";
+               ? ""
+               : "Act: gate_up or out is neither bf16 nor f32";
   }
   std::string operator()(const StoreKvArgs& args) const {
     if (args.qkv.dtype != DType::kBF16) return "StoreKv: qkv is not bf16";
@@ -103,13 +106,12 @@ std::string CpuDevice::Unsupported(const OpArgs& args) const {
   return misfit.empty() ? std::visit(Limits(), args) : misfit;
 }
 
-// Mapped, so that it is zeroed and committed only where it is written. Large allocations are aligned
-// to huge pages and ask for them: streams of weights then take one TLB entry for 2 MiB.
+// Mapped, so that it is zeroed and committed only where it is written. Large allocations are
+// aligned to huge pages and ask for them: streams of weights then take one TLB entry for 2 MiB.
 Buffer CpuDevice::Alloc(int64_t bytes) {
   const int64_t alignment = bytes >= kHugePageBytes ? kHugePageBytes : 0;
   const int64_t mapped = std::max<int64_t>(bytes, 1) + alignment;
-  void* memory =
-      mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  void* memory = mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) return {};
   std::shared_ptr<void> owner(memory, Unmap{mapped});
   if (alignment == 0) return {memory, bytes, std::move(owner)};

@@ -1,4 +1,5 @@
-// CpuDevice: the ops on x86-64 processors with AVX2, AVX-512 or AMX, in bf16 with fp32 accumulation.
+// CpuDevice: the ops on x86-64 processors with AVX2, AVX-512 or AMX, in bf16 with fp32
+// accumulation.
 #ifndef BARAM_KERNELS_CPU_CPU_DEVICE_H_
 #define BARAM_KERNELS_CPU_CPU_DEVICE_H_
 
@@ -15,8 +16,9 @@
 namespace baram::cpu {
 
 // Synchronous: an op is done when its call returns. Calls come from the executor thread, which is
-// worker 0. Facts, memory and steps are in cpu_device.cc; Embed, Gemm and GatherRows in cpu_gemm.cc;
-// StoreKv, Attend and the cache's facts in cpu_attention.cc; the other ops in cpu_ops.cc.
+// worker 0. Facts, memory and steps are in cpu_device.cc; Embed, Gemm and GatherRows in
+// cpu_gemm.cc; StoreKv, Attend and the cache's facts in cpu_attention.cc; the other ops in
+// cpu_ops.cc.
 class CpuDevice final : public Device {
  public:
   CpuDevice(DeviceInfo info, const KernelTable& kernels, const WorkerPool::Options& pool);
@@ -56,9 +58,8 @@ class CpuDevice final : public Device {
   // The same for one kernel of the table.
   template <typename Job>
   void Run(Kernel<Job> kernel, const Job& job, int64_t units, int64_t grain) {
-    Run(units, grain, [&](int64_t begin, int64_t end, const Worker& worker) {
-      kernel(job, begin, end, worker);
-    });
+    Run(units, grain,
+        [&](int64_t begin, int64_t end, const Worker& worker) { kernel(job, begin, end, worker); });
   }
 
   // Gives the executor thread the floating-point mode of the workers for the length of an op.

@@ -34,9 +34,9 @@ uint64_t EnabledState() {
   return uint64_t{high} << 32 | low;
 }
 
-constexpr uint64_t kAvxState = 0x6;          // xmm, ymm
-constexpr uint64_t kAvx512State = 0xe6;      // and masks, zmm
-constexpr uint64_t kAmxState = 0x60000;      // tile configuration, tile data
+constexpr uint64_t kAvxState = 0x6;      // xmm, ymm
+constexpr uint64_t kAvx512State = 0xe6;  // and masks, zmm
+constexpr uint64_t kAmxState = 0x60000;  // tile configuration, tile data
 
 constexpr bool Has(uint32_t bits, int bit) { return (bits >> bit & 1) != 0; }
 
@@ -96,9 +96,9 @@ int64_t ReadNumber(const std::string& path) {
   return text >> number ? number : -1;
 }
 
-// The directories whose limits bind a member of a cgroup hierarchy: its own, then its ancestors'. In
-// a container the path may name directories outside of what is mounted; the mount point itself is
-// then the member's own.
+// The directories whose limits bind a member of a cgroup hierarchy: its own, then its ancestors'.
+// In a container the path may name directories outside of what is mounted; the mount point itself
+// is then the member's own.
 std::vector<std::string> CgroupDirectories(const std::string& mount, std::string path) {
   std::vector<std::string> directories;
   while (!path.empty() && path != "/") {
@@ -135,18 +135,20 @@ std::vector<Hierarchy> HierarchiesOf(const std::string& root, const std::string&
   return found;
 }
 
-int64_t MachineMemory() {
-  return int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGESIZE);
-}
+int64_t MachineMemory() { return int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGESIZE); }
 
 }  // namespace
 
 const char* IsaName(Isa isa) {
   switch (isa) {
-    case Isa::kNone: return "none";
-    case Isa::kAvx2: return "avx2";
-    case Isa::kAvx512: return "avx512";
-    case Isa::kAmx: return "amx";
+    case Isa::kNone:
+      return "none";
+    case Isa::kAvx2:
+      return "avx2";
+    case Isa::kAvx512:
+      return "avx512";
+    case Isa::kAmx:
+      return "amx";
   }
   return "?";
 }

@@ -14,15 +14,15 @@ enum class Isa : uint8_t { kNone, kAvx2, kAvx512, kAmx };
 const char* IsaName(Isa isa);
 
 struct CpuFacts {
-  Isa best_isa = Isa::kNone;            // each includes those before it
-  std::string model;                    // as the processor names itself
-  std::vector<int32_t> processors;      // that this process may run on
-  int32_t default_threads = 1;          // from the processors and the cgroup's quota
-  int64_t memory_bytes = 0;             // the machine's or the cgroup's limit, the smaller
+  Isa best_isa = Isa::kNone;        // each includes those before it
+  std::string model;                // as the processor names itself
+  std::vector<int32_t> processors;  // that this process may run on
+  int32_t default_threads = 1;      // from the processors and the cgroup's quota
+  int64_t memory_bytes = 0;         // the machine's or the cgroup's limit, the smaller
 };
 
-// Reads all of it. Asks the kernel for permission to use AMX tiles, which is given per process: call
-// before starting threads that will use them. Without it best_isa is at most kAvx512.
+// Reads all of it. Asks the kernel for permission to use AMX tiles, which is given per process:
+// call before starting threads that will use them. Without it best_isa is at most kAvx512.
 CpuFacts ReadCpuFacts();
 
 // The smallest CPU quota of a cgroup and its ancestors, in processors; 0: unlimited. `root` is the

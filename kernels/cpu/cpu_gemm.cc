@@ -12,7 +12,8 @@
 namespace baram::cpu {
 namespace {
 
-// Packing units a worker takes at a time: 2 of 16 rows x 2048 columns cost about as much as a barrier.
+// Packing units a worker takes at a time: 2 of 16 rows x 2048 columns cost about as much as a
+// barrier.
 constexpr int64_t kPackUnitsPerTile = 2;
 
 // Row `row` of a tensor of any element type, as bytes.

@@ -12,15 +12,16 @@ namespace {
 // Up to here fp32 FMAs keep up with DRAM; past it they are bound by arithmetic.
 constexpr int64_t kMaxFmaRows = 3;
 
-// Rows that share one reading of the weights, and columns of them that are multiplied in one go: 1 MiB
-// of packed rows, half of L2, is then read from there for every panel. With 512 rows the columns
-// would have to be halved and the accumulators be written and read twice as often, which costs as much as 5
-// TDPBF16PS a tile; reading the weights a second time hides behind the arithmetic.
+// Rows that share one reading of the weights, and columns of them that are multiplied in one go: 1
+// MiB of packed rows, half of L2, is then read from there for every panel. With 512 rows the
+// columns would have to be halved and the accumulators be written and read twice as often, which
+// costs as much as 5 TDPBF16PS a tile; reading the weights a second time hides behind the
+// arithmetic.
 constexpr int64_t kMaxChunkRows = 256;
 constexpr int64_t kMaxBlockK = 2048;
 
-// Bytes of weights a worker takes at a time when the weights are what is read: long enough to stream,
-// short enough that workers end together.
+// Bytes of weights a worker takes at a time when the weights are what is read: long enough to
+// stream, short enough that workers end together.
 constexpr int64_t kStreamTileBytes = int64_t{512} << 10;
 
 // Tiles per worker that even out workers of unequal speed.
@@ -58,9 +59,8 @@ GemmPlan SelectGemm(int64_t rows, int64_t n, int64_t padded_k, bool has_amx, int
 
 std::string ToString(const GemmPlan& plan) {
   return std::string(plan.path == GemmPath::kAmx ? "amx" : "fma") + ", " +
-         std::to_string(plan.chunk_rows) + " x " +
-         std::to_string(plan.block_k) + ", " + std::to_string(plan.panels_per_tile) +
-         " panels";
+         std::to_string(plan.chunk_rows) + " x " + std::to_string(plan.block_k) + ", " +
+         std::to_string(plan.panels_per_tile) + " panels";
 }
 
 }  // namespace baram::cpu

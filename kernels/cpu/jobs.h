@@ -1,8 +1,8 @@
 // What the per-ISA kernels are called with: the arguments of ops.h, resolved and flattened.
 //
 // Plain data over fixed-width types, because the files compiled with AVX-512 or AMX flags must not
-// instantiate any inline function of the standard library or of ours: the linker could keep that copy
-// for the whole program, which would then not start on a lesser machine. For the same reason
+// instantiate any inline function of the standard library or of ours: the linker could keep that
+// copy for the whole program, which would then not start on a lesser machine. For the same reason
 // kernels read the fields of Tensor and never call its member functions.
 #ifndef BARAM_KERNELS_CPU_JOBS_H_
 #define BARAM_KERNELS_CPU_JOBS_H_
@@ -67,8 +67,8 @@ struct CacheView {
   int32_t heads = 0;
   int32_t kv_heads = 0;
   int32_t head_dim = 0;
-  int32_t padded_k = 0;  // elements stored of a key
-  int32_t padded_v = 0;  // and of a value
+  int32_t padded_k = 0;                 // elements stored of a key
+  int32_t padded_v = 0;                 // and of a value
   const int32_t* page_table = nullptr;  // [slots, max_pages_per_slot] of the layer's group
   int32_t max_pages_per_slot = 0;
 };
@@ -116,15 +116,16 @@ enum class GemmPath : uint8_t {
   kAmx,  // tiles: `a` as 16 x 32 bf16 tiles, [rows / 16, padded_k / 32], padded with zeros
 };
 
-// Up to GemmPlan::chunk_rows rows of a GEMM. pack_a fills `packed_a`; its units are blocks of 16 rows
-// by block_k columns of `a`, row-major. gemm reads it; its unit is a panel of 16 output columns.
+// Up to GemmPlan::chunk_rows rows of a GEMM. pack_a fills `packed_a`; its units are blocks of 16
+// rows by block_k columns of `a`, row-major. gemm reads it; its unit is a panel of 16 output
+// columns.
 struct GemmJob {
   GemmPath path = GemmPath::kFma;
   Tensor a;  // bf16
   WeightView weight;
   const float* bias = nullptr;
   float scale = 1.0f;
-  Tensor out;  // bf16 or f32
+  Tensor out;           // bf16 or f32
   int64_t block_k = 0;  // a multiple of kBlockK
   void* packed_a = nullptr;
 };

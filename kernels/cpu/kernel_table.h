@@ -10,7 +10,8 @@
 namespace baram::cpu {
 
 // Computes the units [begin, end) of a job; what a unit is, the job's comment says. Calls for
-// different units run at the same time, in any order, on any worker. Bits of a unit depend on neither.
+// different units run at the same time, in any order, on any worker. Bits of a unit depend on
+// neither.
 template <typename Job>
 using Kernel = void (*)(const Job& job, int64_t begin, int64_t end, const Worker& worker);
 

@@ -21,8 +21,8 @@ uint32_t LoadPair(const std::byte* row, DType type, int64_t k) {
     case DType::kF16: {
       uint16_t halves[2];
       std::memcpy(halves, row + k * 2, sizeof(halves));
-      return BF16FromF32(F32FromF16(halves[0])) |
-             uint32_t{BF16FromF32(F32FromF16(halves[1]))} << 16;
+      return BF16FromF32(F32FromF16(halves[0])) | uint32_t{BF16FromF32(F32FromF16(halves[1]))}
+                                                      << 16;
     }
     case DType::kF32: {
       float values[2];
@@ -40,8 +40,8 @@ uint32_t LoadLast(const std::byte* row, DType type, int64_t k) {
   return LoadPair(padded, type, 0);
 }
 
-// Writes `columns` adjacent columns of a panel. Columns are the inner loop: writing whole cache lines
-// while reading 16 streams is several times faster than the other way round.
+// Writes `columns` adjacent columns of a panel. Columns are the inner loop: writing whole cache
+// lines while reading 16 streams is several times faster than the other way round.
 template <DType kType>
 void PackPanel(const std::byte* source, int64_t columns, int64_t k, uint32_t* out) {
   const int64_t row_bytes = k * DTypeBytes(kType);
@@ -76,9 +76,15 @@ void PackRows(const WeightShape& shape, const HostRows& source, int64_t row_begi
         static_cast<uint32_t*>(packed) + n / kPanelColumns * panel_words + n % kPanelColumns;
     const std::byte* from = rows + done * row_bytes;
     switch (source.dtype) {
-      case DType::kF32: PackPanel<DType::kF32>(from, columns, source.k, out); break;
-      case DType::kBF16: PackPanel<DType::kBF16>(from, columns, source.k, out); break;
-      case DType::kF16: PackPanel<DType::kF16>(from, columns, source.k, out); break;
+      case DType::kF32:
+        PackPanel<DType::kF32>(from, columns, source.k, out);
+        break;
+      case DType::kBF16:
+        PackPanel<DType::kBF16>(from, columns, source.k, out);
+        break;
+      case DType::kF16:
+        PackPanel<DType::kF16>(from, columns, source.k, out);
+        break;
     }
     done += columns;
   }

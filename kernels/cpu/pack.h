@@ -1,10 +1,11 @@
-// The layout of weights on the CPU: one for every instruction set, chosen so that an AMX tile of W^T
-// is 1 KiB of adjacent memory.
+// The layout of weights on the CPU: one for every instruction set, chosen so that an AMX tile of
+// W^T is 1 KiB of adjacent memory.
 //
-// W[n, k] becomes panels of 16 output features. A panel holds, for every pair of input features, the
-// pairs of its 16 outputs side by side, as TDPBF16PS and fp32 FMAs on 16 lanes both want them:
+// W[n, k] becomes panels of 16 output features. A panel holds, for every pair of input features,
+// the pairs of its 16 outputs side by side, as TDPBF16PS and fp32 FMAs on 16 lanes both want them:
 //   packed[n / 16][k / 2][n % 16][k % 2]   bf16
-// k is padded with zeros to a multiple of kBlockK, n to one of kPanelColumns. A panel is read from front to back.
+// k is padded with zeros to a multiple of kBlockK, n to one of kPanelColumns. A panel is read from
+// front to back.
 #ifndef BARAM_KERNELS_CPU_PACK_H_
 #define BARAM_KERNELS_CPU_PACK_H_
 

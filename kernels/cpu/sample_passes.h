@@ -1,7 +1,7 @@
 // SamplePasses: what Sample does with whole rows of logits, one entry per instruction set.
 //
-// A row is cut into chunks of kChunk logits. Most passes first look at the largest of each chunk and
-// leave out chunks in which nothing matters, so that they touch little of the row.
+// A row is cut into chunks of kChunk logits. Most passes first look at the largest of each chunk
+// and leave out chunks in which nothing matters, so that they touch little of the row.
 #ifndef BARAM_KERNELS_CPU_SAMPLE_PASSES_H_
 #define BARAM_KERNELS_CPU_SAMPLE_PASSES_H_
 
@@ -29,7 +29,8 @@ struct TokenSet {
   uint32_t bits = 0;
 };
 
-// x is a row of n logits; chunk_max has the largest of every kChunk of them, the last may be partial.
+// x is a row of n logits; chunk_max has the largest of every kChunk of them, the last may be
+// partial.
 struct SamplePasses {
   // Fills chunk_max. False if a logit is a NaN or +infinity.
   bool (*chunk_max)(const float* x, int64_t n, float* chunk_max);
@@ -45,8 +46,8 @@ struct SamplePasses {
   // The tokens with x >= bound, ascending. Returns how many.
   int64_t (*collect)(const float* x, int64_t n, const float* chunk_max, float bound, int32_t* ids);
   int64_t (*count_at_least)(const float* x, int64_t n, float bound);
-  // Some of the next tokens from `from` (a multiple of 16) on, among them all of those 16 that reach
-  // job.best. `first` is n or more when none is left.
+  // Some of the next tokens from `from` (a multiple of 16) on, among them all of those 16 that
+  // reach job.best. `first` is n or more when none is left.
   TokenSet (*contenders)(const NoiseJob& job, int64_t from);
 };
 

@@ -24,8 +24,7 @@ float Largest(const float* chunk_max, int64_t n) {
 
 // The first token with the largest logit.
 int32_t ArgMax(const float* x, const float* chunk_max, int64_t n) {
-  const int64_t chunk =
-      std::max_element(chunk_max, chunk_max + Chunks(n)) - chunk_max;
+  const int64_t chunk = std::max_element(chunk_max, chunk_max + Chunks(n)) - chunk_max;
   const float* begin = x + chunk * kChunk;
   const float* end = x + std::min(n, (chunk + 1) * kChunk);
   return static_cast<int32_t>(std::find(begin, end, chunk_max[chunk]) - x);
@@ -122,8 +121,7 @@ int32_t Sampler::Draw(const LogitRow& row, const SamplingParams& sampling, int32
   if (sampling.temperature == 0) return likeliest;
   // Denormals are zero here, and a temperature of zero would make 0 / 0 of the largest logit.
   const float temperature = std::max(sampling.temperature, FLT_MIN);
-  passes_->temper(row.x, row.n, row.largest, temperature, scratch.z.get(),
-                  scratch.chunk_max.get());
+  passes_->temper(row.x, row.n, row.largest, temperature, scratch.z.get(), scratch.chunk_max.get());
   const LogitRow z = {scratch.z.get(), scratch.chunk_max.get(), row.n, 0};
 
   NoiseJob job = {.z = z.x,
@@ -134,8 +132,7 @@ int32_t Sampler::Draw(const LogitRow& row, const SamplingParams& sampling, int32
                   .output_index = static_cast<uint32_t>(sampling.output_index),
                   .position = static_cast<uint32_t>(position)};
   const auto score = [&](int32_t token) {
-    return z.x[token] +
-           GumbelNoise(sampling.seed, sampling.output_index, position, token);
+    return z.x[token] + GumbelNoise(sampling.seed, sampling.output_index, position, token);
   };
   int32_t token = likeliest;
   double best = score(token);
@@ -177,8 +174,7 @@ float Sampler::AtLeastTop(const LogitRow& row, int64_t k, const Scratch& scratch
   return maxima[k - 1];
 }
 
-float Sampler::TopKBound(const LogitRow& z, int32_t k, float bound,
-                         const Scratch& scratch) const {
+float Sampler::TopKBound(const LogitRow& z, int32_t k, float bound, const Scratch& scratch) const {
   const float start = std::max(bound, AtLeastTop(z, k, scratch));
   const int64_t count = passes_->collect(z.x, z.n, z.chunk_max, start, scratch.ids.get());
   if (count < k) return bound;
@@ -189,12 +185,14 @@ float Sampler::TopKBound(const LogitRow& z, int32_t k, float bound,
 }
 
 // The largest bound such that the tokens at or above it have top_p of the probability of all that
-// reach `bound`. Tokens go into buckets by z, and only the bucket in which the sum crosses is sorted.
+// reach `bound`. Tokens go into buckets by z, and only the bucket in which the sum crosses is
+// sorted.
 float Sampler::TopPBound(const LogitRow& z, float top_p, float bound,
                          const Scratch& scratch) const {
   const float total = passes_->exp_sum(z.x, z.n, 0, bound);
   const double wanted = double{top_p} * total;
-  // All tokens below this together weigh less than 1 - top_p of the total. The margin covers rounding.
+  // All tokens below this together weigh less than 1 - top_p of the total. The margin covers
+  // rounding.
   const float tail = std::log((1 - top_p) * total / static_cast<float>(z.n)) - 0.01f;
   const float start = std::max(bound, tail);
   const int64_t count = passes_->collect(z.x, z.n, z.chunk_max, start, scratch.ids.get());

@@ -12,8 +12,8 @@
 
 namespace baram::cpu {
 
-// Owned by the CPU device. Reserve is called once; SampleRow by any worker, for different rows at the
-// same time. Nothing is allocated after Reserve. Leaves the logits as they are.
+// Owned by the CPU device. Reserve is called once; SampleRow by any worker, for different rows at
+// the same time. Nothing is allocated after Reserve. Leaves the logits as they are.
 //
 // Chooses the very token that kernels/ref/ chooses for the same logits, except where a top-p bound
 // falls between tokens within rounding: passes over the row only leave out what cannot win, and the
@@ -49,7 +49,8 @@ class Sampler {
                 const Scratch& scratch) const;
   int32_t Draw(const LogitRow& row, const SamplingParams& sampling, int32_t position,
                const Scratch& scratch) const;
-  float FilterBound(const LogitRow& z, const SamplingParams& sampling, const Scratch& scratch) const;
+  float FilterBound(const LogitRow& z, const SamplingParams& sampling,
+                    const Scratch& scratch) const;
   float TopKBound(const LogitRow& z, int32_t k, float bound, const Scratch& scratch) const;
   float TopPBound(const LogitRow& z, float top_p, float bound, const Scratch& scratch) const;
   float AtLeastTop(const LogitRow& row, int64_t k, const Scratch& scratch) const;

@@ -28,7 +28,8 @@ uint32_t OpNumber(uint32_t state) { return state >> kOpShift; }
 // Longer waits go to the kernel: front-end threads share the processors.
 constexpr auto kSpin = std::chrono::microseconds(20);
 
-// Spins until `ready(value of atomic)`, for at most kSpin; then sleeps until it is. Returns the value.
+// Spins until `ready(value of atomic)`, for at most kSpin; then sleeps until it is. Returns the
+// value.
 template <typename Ready>
 uint32_t Await(const std::atomic<uint32_t>& atomic, const Ready& ready) {
   uint32_t value = atomic.load(std::memory_order_acquire);
@@ -93,8 +94,8 @@ void WorkerPool::RunOp() {
   next_unit_.store(0, std::memory_order_relaxed);
   finished_.store(kUnfinished, std::memory_order_relaxed);
   // Nobody is inside and the op is closed, so no thread changes the state now.
-  const uint32_t number = (OpNumber(state_.load(std::memory_order_relaxed)) + 1) &
-                          (~uint32_t{0} >> kOpShift);
+  const uint32_t number =
+      (OpNumber(state_.load(std::memory_order_relaxed)) + 1) & (~uint32_t{0} >> kOpShift);
   state_.store(number << kOpShift | kOpen);
   state_.notify_all();
 

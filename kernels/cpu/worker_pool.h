@@ -17,14 +17,14 @@ namespace baram::cpu {
 // ends them.
 //
 // An op is open from its start until the caller finds no tile left. A thread joins by counting
-// itself in while the op is open; the caller then waits only for those that joined. So a thread that
-// is asleep, or that the kernel has taken off its processor, delays nobody.
+// itself in while the op is open; the caller then waits only for those that joined. So a thread
+// that is asleep, or that the kernel has taken off its processor, delays nobody.
 class WorkerPool {
  public:
   struct Options {
     int32_t workers = 1;  // the caller included; 1 to kMaxWorkers
-    // Pin worker i to processors[i % size]; empty: do not pin. Worker 0 belongs to the caller and is
-    // never pinned.
+    // Pin worker i to processors[i % size]; empty: do not pin. Worker 0 belongs to the caller and
+    // is never pinned.
     std::vector<int32_t> processors = {};
     void (*enter_thread)() = nullptr;  // called once by each thread of the pool
   };

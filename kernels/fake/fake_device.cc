@@ -23,8 +23,8 @@ Cell& CellAt(const KvPool& pool, const StepView& step, KvLayer layer, int32_t sl
   const int32_t page =
       step.page_tables[layer.group][int64_t{slot} * step.max_pages_per_slot + block];
   Check(page >= 0 && page < pool.pages, "a position that is read or written has a page");
-  auto* cells = reinterpret_cast<Cell*>(static_cast<std::byte*>(pool.data) +
-                                        int64_t{page} * pool.page_bytes);
+  auto* cells =
+      reinterpret_cast<Cell*>(static_cast<std::byte*>(pool.data) + int64_t{page} * pool.page_bytes);
   return cells[layer.index * pool.shape.page_tokens + position % pool.shape.page_tokens];
 }
 
@@ -104,8 +104,8 @@ void FakeDevice::Attend(const AttendArgs& args) {
     uint64_t hash = hashes_[t];
     for (int32_t position = begin; position <= end; ++position) {
       const Cell& cell = CellAt(args.pool, step, args.layer, step.token_slots[t], position);
-      hash = FakeMix(hash, static_cast<uint64_t>(cell.position) << 32 |
-                               static_cast<uint32_t>(cell.id));
+      hash = FakeMix(hash,
+                     static_cast<uint64_t>(cell.position) << 32 | static_cast<uint32_t>(cell.id));
     }
     hashes_[t] = hash;
   }

@@ -1,9 +1,10 @@
 // FakeDevice: a device whose tokens prove that the engine did its work, at no cost of arithmetic.
 //
-// StoreKv writes (token id, position) into the pages; Attend hashes what the page tables reach within
-// the window; Sample's token is a pure function of that hash, the seed, the output and the position. So
-// a token is a pure function of (prompt, outputs so far, seed) when every page is right, and something
-// else as soon as one is wrong, stale or freed too early. All other ops do nothing.
+// StoreKv writes (token id, position) into the pages; Attend hashes what the page tables reach
+// within the window; Sample's token is a pure function of that hash, the seed, the output and the
+// position. So a token is a pure function of (prompt, outputs so far, seed) when every page is
+// right, and something else as soon as one is wrong, stale or freed too early. All other ops do
+// nothing.
 #ifndef BARAM_KERNELS_FAKE_FAKE_DEVICE_H_
 #define BARAM_KERNELS_FAKE_FAKE_DEVICE_H_
 

@@ -1,4 +1,5 @@
-// The CPU device as a device: opening, limits read from cgroups, memory, embedding, floating-point mode.
+// The CPU device as a device: opening, limits read from cgroups, memory, embedding, floating-point
+// mode.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -66,7 +67,8 @@ TEST(CpuDevice, RestoresTheCallersFloatingPointMode) {
   const auto device = Open({.threads = 1, .isa = ""}, &error);
   float x[16] = {1}, out[16] = {};
   const int32_t index = 0;
-  device->GatherRows({DenseTensor(x, DType::kF32, 1, 16), &index, DenseTensor(out, DType::kF32, 1, 16)});
+  device->GatherRows(
+      {DenseTensor(x, DType::kF32, 1, 16), &index, DenseTensor(out, DType::kF32, 1, 16)});
   EXPECT_EQ(out[0], 1.0f);
   volatile float tiny = 1e-38f;
   EXPECT_GT(tiny / 8, 0.0f);  // a denormal

@@ -1,5 +1,5 @@
-// The order in which the CPU's GEMM adds: one scalar model of it against every instruction set, bit for
-// bit, with denormals, tails, strides, scales and biases.
+// The order in which the CPU's GEMM adds: one scalar model of it against every instruction set, bit
+// for bit, with denormals, tails, strides, scales and biases.
 #include <gtest/gtest.h>
 
 #include <bit>
@@ -26,8 +26,9 @@ float FusedMultiplyAdd(float a, float b, float c) {
   return Flush(std::fma(Flush(a), Flush(b), Flush(c)));
 }
 
-// The definition of the order: that of TDPBF16PS. For every 32 elements a chain of fused multiply-adds
-// over the even ones and one over the odd ones, both from zero; then accumulator += even + odd.
+// The definition of the order: that of TDPBF16PS. For every 32 elements a chain of fused
+// multiply-adds over the even ones and one over the odd ones, both from zero; then accumulator +=
+// even + odd.
 float GemmOrderDot(const std::vector<float>& a, const std::vector<float>& w) {
   float sum = 0;
   for (size_t block = 0; block < a.size(); block += 32) {
@@ -150,9 +151,11 @@ class Gemm {
     std::normal_distribution<float> normal;
     const float x = normal(random_);
     switch (problem_.values) {
-      case Values::kNormal: return BF16FromF32(x);
+      case Values::kNormal:
+        return BF16FromF32(x);
       // Products around 2^-126: results that are denormal, or round up to the smallest normal.
-      case Values::kTiny: return BF16FromF32(std::ldexp(x, -63));
+      case Values::kTiny:
+        return BF16FromF32(std::ldexp(x, -63));
       case Values::kMixed: {
         const auto exponent = std::uniform_int_distribution<int>(-136, 40)(random_);
         return BF16FromF32(std::ldexp(x, exponent));  // a twentieth of the operands is denormal
@@ -181,8 +184,8 @@ void ExpectModelBits(const Problem& problem) {
     for (const auto& [block_k, panels, workers] :
          {std::tuple<int64_t, int64_t, int32_t>{32, 1, 2}, {64, 2, 1}, {2048, 3, 3}}) {
       EXPECT_EQ(Differences(gemm.Computed(machine, block_k, panels, workers), expected), 0u)
-          << machine.name << ", rows " << problem.rows << ", n " << problem.n << ", k "
-          << problem.k << ", block_k " << block_k << ", panels " << panels;
+          << machine.name << ", rows " << problem.rows << ", n " << problem.n << ", k " << problem.k
+          << ", block_k " << block_k << ", panels " << panels;
     }
   }
 }

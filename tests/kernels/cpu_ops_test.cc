@@ -1,5 +1,8 @@
 // What the op cases cannot see of the CPU device: the accuracy of its exponential, the same bits on
 // every instruction set, the cut of attention into units, and chunk invariance of whole sequences.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -7,9 +10,6 @@
 #include <random>
 #include <string>
 #include <vector>
-
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
 
 #include "kernels/cpu/attend_plan.h"
 #include "kernels/cpu/cpu_facts.h"
@@ -162,7 +162,8 @@ TEST(AttendPlan, CoversEveryTokenOnceAndLongestFirst) {
   }
 }
 
-// StoreKv and Attend of one sequence of `tokens` tokens in steps of `chunk`; bf16 bits of the output.
+// StoreKv and Attend of one sequence of `tokens` tokens in steps of `chunk`; bf16 bits of the
+// output.
 std::vector<uint16_t> RunSequence(const std::string& isa, int32_t threads, const HeadShape& head,
                                   int32_t page_tokens, int32_t window, int32_t tokens,
                                   int32_t chunk) {
@@ -190,8 +191,8 @@ std::vector<uint16_t> RunSequence(const std::string& isa, int32_t threads, const
   std::vector<PageDelta> deltas;
   for (int32_t i = 0; i < pages; ++i) deltas.push_back({0, 0, i, pages - 1 - i});
   const SlotInit init = {.slot = 0, .sampling = {}, .tokens = {}, .bias = {}, .stop_ids = {}};
-  device->BeginStep({.inits = {&init, 1}, .page_deltas = deltas, .rows = {}, .tokens = {},
-                     .targets = {}});
+  device->BeginStep(
+      {.inits = {&init, 1}, .page_deltas = deltas, .rows = {}, .tokens = {}, .targets = {}});
   for (int32_t begin = 0; begin < tokens; begin += chunk) {
     const int32_t count = std::min(chunk, tokens - begin);
     const std::vector<int32_t> ids(count, 1);
@@ -222,7 +223,8 @@ TEST(CpuAttend, BitsDoNotDependOnChunksPagesThreadsOrInstructionSet) {
   for (const HeadShape head : {HeadShape{3, 3, 24}, HeadShape{8, 2, 64}, HeadShape{10, 2, 80},
                                HeadShape{7, 1, 128}, HeadShape{40, 1, 32}, HeadShape{2, 1, 256}}) {
     for (const int32_t window : {0, 120}) {
-      const std::vector<uint16_t> whole = RunSequence("avx2", 1, head, 64, window, kTokens, kTokens);
+      const std::vector<uint16_t> whole =
+          RunSequence("avx2", 1, head, 64, window, kTokens, kTokens);
       const bool finite = std::none_of(whole.begin(), whole.end(),
                                        [](uint16_t x) { return (x & 0x7fff) >= 0x7f80; });
       EXPECT_TRUE(finite);

@@ -1,6 +1,5 @@
 // The worker pool: every unit once, effects visible, threads that come late, sleep and end.
 #include <gtest/gtest.h>
-
 #include <sched.h>
 
 #include <atomic>
@@ -59,8 +58,8 @@ TEST(WorkerPool, ScratchIsPrivateAndAligned) {
   });
 }
 
-// Two units that wait for each other need two threads inside one op, also after the threads have had
-// time to fall asleep: the wait below ends only if a sleeping thread is woken.
+// Two units that wait for each other need two threads inside one op, also after the threads have
+// had time to fall asleep: the wait below ends only if a sleeping thread is woken.
 TEST(WorkerPool, WakesItsThreads) {
   WorkerPool pool({.workers = 2});
   for (int op = 0; op < 50; ++op) {

@@ -73,7 +73,7 @@ const IncludeRule kRules[] = {
     {"kernels/cpu/", {"\"kernels/"}, kAllOutside, "kernels/cpu/ includes kernels/ only"},
     {"engine/model/",
      {"\"engine/model/", "\"kernels/device.h", "\"kernels/ops.h", "\"kernels/tensor.h",
-      "\"kernels/step.h", "\"kernels/check.h", "\"kernels/trace/"},
+      "\"kernels/step.h", "\"kernels/check.h", "\"kernels/float_types.h", "\"kernels/trace/"},
      With(kServing, {"<cuda", "<spdlog/"}),
      "engine/model/ includes kernels/{device,ops,tensor,step,check}.h, absl status and JSON only"},
     {"engine/",
@@ -171,7 +171,8 @@ const WordRule kWords[] = {
     {"TODO", {}, "unfinished work belongs in an issue"},
     {"FIXME", {}, "unfinished work belongs in an issue"},
     {"#ifdef BARAM_", {}, "no device or feature switches by preprocessor"},
-    {"#if BARAM_", {}, "no device or feature switches by preprocessor"},
+    // Inside kernels/cpu/ one source is compiled for several instruction sets.
+    {"#if BARAM_", {"kernels/cpu/"}, "no device or feature switches by preprocessor"},
 };
 
 TEST(Rules, WordsStandOnlyWhereTheyMay) {
@@ -196,7 +197,7 @@ TEST(Rules, FilesSayWhatTheyAreForAndCanBeReadInOneSitting) {
       const size_t columns = static_cast<size_t>(
           std::count_if(source.lines[i].begin(), source.lines[i].end(),
                         [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
-      EXPECT_LE(columns, 110u) << source.path << ":" << i + 1;
+      EXPECT_LE(columns, 100u) << source.path << ":" << i + 1;
     }
   }
 }
