@@ -1,5 +1,5 @@
-// engine_bench: prefill and decode of a whole model through the engine, as shares of what this machine
-// can do at best, measured in the same run.
+// engine_bench: prefill and decode of a whole model through the engine, as shares of what this
+// machine can do at best, measured in the same run.
 //
 //   engine_bench                          random weights, a 1.07B Llama shape
 //   engine_bench --model DIR              a checkpoint

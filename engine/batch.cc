@@ -8,7 +8,8 @@ namespace baram {
 void Batch::Reserve(int32_t slots, int32_t groups, int32_t step_tokens, int32_t step_outputs,
                     int32_t page_tokens) {
   inits_.reserve(slots);
-  // Every row may begin a page in every group, and a page may have been replaced by a published one.
+  // Every row may begin a page in every group, and a page may have been replaced by a published
+  // one.
   deltas_.reserve(size_t{2} * groups * (slots + step_tokens / page_tokens + 1));
   for (auto* rows : {&decodes_, &chunks_, &all_rows_}) rows->reserve(slots);
   for (auto* plans : {&decode_plans_, &chunk_plans_, &all_plans_}) plans->reserve(slots);
@@ -87,7 +88,10 @@ void Batch::Join() {
 
 StepInput Batch::Input() {
   Join();
-  return {.inits = inits_, .page_deltas = deltas_, .rows = all_rows_, .tokens = tokens_,
+  return {.inits = inits_,
+          .page_deltas = deltas_,
+          .rows = all_rows_,
+          .tokens = tokens_,
           .targets = targets_};
 }
 

@@ -102,8 +102,9 @@ void Scheduler::CommitToken(Sequence& sequence, const TokenResult& result, Stead
   }
 }
 
-// Full pages of committed tokens enter the index (I4). Where an equal prefix was published meanwhile
-// its page takes the place of ours, and the device hears of it with the sequence's next row.
+// Full pages of committed tokens enter the index (I4). Where an equal prefix was published
+// meanwhile its page takes the place of ours, and the device hears of it with the sequence's next
+// row.
 void Scheduler::PublishPages(Sequence& sequence) {
   const int32_t page_tokens = pool_.page_tokens();
   while (sequence.publishes &&
@@ -129,8 +130,8 @@ void Scheduler::PublishPages(Sequence& sequence) {
   }
 }
 
-// The request's other outputs take references on the full pages of the prompt. At least its last token
-// is theirs to compute: they draw from it.
+// The request's other outputs take references on the full pages of the prompt. At least its last
+// token is theirs to compute: they draw from it.
 void Scheduler::SharePrompt(Sequence& leader) {
   LiveRequest& live = *leader.request;
   live.prompt_shared = true;
@@ -160,7 +161,8 @@ void Scheduler::SharePrompt(Sequence& leader) {
   }
 }
 
-// Frees what slid out of the windows, by committed length: a step in flight may still read the rest.
+// Frees what slid out of the windows, by committed length: a step in flight may still read the
+// rest.
 void Scheduler::SlideWindows(Sequence& sequence) {
   const LiveRequest& live = *sequence.request;
   int32_t length = sequence.committed;
@@ -170,8 +172,7 @@ void Scheduler::SlideWindows(Sequence& sequence) {
   }
   for (int32_t group = 0; group < groups(); ++group) {
     PageTable& table = sequence.tables[group];
-    const int32_t needed =
-        std::min(pool_.FirstNeededBlock(group, length), sequence.blocks());
+    const int32_t needed = std::min(pool_.FirstNeededBlock(group, length), sequence.blocks());
     for (; table.first < needed; ++table.first) {
       pool_.Release(std::exchange(table.pages[table.first], -1));
     }
@@ -292,9 +293,9 @@ void Scheduler::CheckInvariants() const {
     }
     Check(unfinished == live->unfinished, "unfinished outputs are counted");
   }
-  Check(live_sequences == ordered_.size() && std::ranges::is_sorted(ordered_, {}, [](auto* s) {
-          return RankOf(*s);
-        }), "what has not ended is in order of rank");
+  Check(live_sequences == ordered_.size() &&
+            std::ranges::is_sorted(ordered_, {}, [](auto* s) { return RankOf(*s); }),
+        "what has not ended is in order of rank");
   Check(running == running_ && paused == paused_, "running and paused sequences are counted");
   Check(std::ranges::all_of(slot_users, [](int32_t users) { return users == 1; }),
         "a slot is free or has one owner");

@@ -60,10 +60,10 @@ absl::Status EngineCore::Validate(const Request& request) const {
     return absl::InvalidArgumentError("the prompt is empty: it needs at least one token");
   }
   if (std::ssize(request.prompt) >= info_.max_model_len) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "This model's maximum context length is ", info_.max_model_len,
-        " tokens, but the prompt has ", request.prompt.size(), ": shorten it to at most ",
-        info_.max_model_len - 1, " tokens"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("This model's maximum context length is ", info_.max_model_len,
+                     " tokens, but the prompt has ", request.prompt.size(),
+                     ": shorten it to at most ", info_.max_model_len - 1, " tokens"));
   }
   if (!std::ranges::all_of(request.prompt, in_vocabulary)) {
     return absl::InvalidArgumentError(
@@ -75,15 +75,13 @@ absl::Status EngineCore::Validate(const Request& request) const {
   }
   if (request.stop_ids.size() > kMaxStopIds ||
       !std::ranges::all_of(request.stop_ids, in_vocabulary)) {
-    return absl::InvalidArgumentError(absl::StrCat("at most ", kMaxStopIds,
-                                                   " stop token ids of 0 .. ",
-                                                   info_.vocab_size - 1, " are allowed"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "at most ", kMaxStopIds, " stop token ids of 0 .. ", info_.vocab_size - 1, " are allowed"));
   }
   if (request.logit_bias.size() > kMaxBiasedTokens ||
       !std::ranges::all_of(request.logit_bias, in_vocabulary, &TokenBias::token)) {
-    return absl::InvalidArgumentError(absl::StrCat("logit_bias may name at most ",
-                                                   kMaxBiasedTokens, " ids of 0 .. ",
-                                                   info_.vocab_size - 1));
+    return absl::InvalidArgumentError(absl::StrCat("logit_bias may name at most ", kMaxBiasedTokens,
+                                                   " ids of 0 .. ", info_.vocab_size - 1));
   }
   if (std::max(request.sampling.logprobs, request.prompt_logprobs) > kMaxTopLogprobs) {
     return absl::InvalidArgumentError(

@@ -1,5 +1,5 @@
-// EngineCore: everything of the engine but its threads. Submit and its kin are called from any thread;
-// the turns of the step loop by one thread, the engine's, or by a test.
+// EngineCore: everything of the engine but its threads. Submit and its kin are called from any
+// thread; the turns of the step loop by one thread, the engine's, or by a test.
 #ifndef BARAM_ENGINE_CORE_H_
 #define BARAM_ENGINE_CORE_H_
 
@@ -51,7 +51,8 @@ class EngineCore {
   void CommitStep(Batch* batch, SteadyTime now);
   // Hands what happened to the reader: one lock. True if anything did.
   bool Deliver(SteadyTime now);
-  // Ends everything, accepts nothing more. What is in flight must be committed or dropped afterwards.
+  // Ends everything, accepts nothing more. What is in flight must be committed or dropped
+  // afterwards.
   void Stop(SteadyTime now);
   int32_t steps_in_flight() const { return scheduler_.steps_in_flight(); }
   // When the engine thread must turn again by itself.
@@ -83,8 +84,8 @@ class EngineCore {
   std::atomic<bool> draining_{false};
   std::atomic<int64_t> drain_limit_;  // SteadyTime ticks
   std::atomic<bool> alive_{true};
-  std::atomic<bool> waiting_{true};   // see SetWaiting
-  std::atomic<int64_t> progress_;     // SteadyTime ticks of the last step, or of work's arrival
+  std::atomic<bool> waiting_{true};  // see SetWaiting
+  std::atomic<int64_t> progress_;    // SteadyTime ticks of the last step, or of work's arrival
 
   // The engine thread's.
   PagePool pool_;

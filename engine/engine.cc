@@ -31,8 +31,8 @@ class Engine::Threads {
   Executor executor;
 
  private:
-  // Each turn: take in, plan as far ahead as the device goes, commit what came back, deliver. Sleeps
-  // only on the one wake-up.
+  // Each turn: take in, plan as far ahead as the device goes, commit what came back, deliver.
+  // Sleeps only on the one wake-up.
   void Loop() {
     bool flushed = false;
     while (true) {
@@ -77,8 +77,7 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Open(const EngineConfig& config)
 
 std::unique_ptr<Engine> Engine::Start(std::unique_ptr<LoadedModel> model,
                                       const EngineConfig& config) {
-  return std::unique_ptr<Engine>(
-      new Engine(std::make_unique<Threads>(std::move(model), config)));
+  return std::unique_ptr<Engine>(new Engine(std::make_unique<Threads>(std::move(model), config)));
 }
 
 absl::StatusOr<std::shared_ptr<Outbox>> Engine::Submit(Request request, void* reader) {

@@ -1,4 +1,5 @@
-// StepRunner: takes steps through a device, in order. Executor: the thread that does so (DESIGN 5.3).
+// StepRunner: takes steps through a device, in order. Executor: the thread that does so
+// (DESIGN 5.3).
 #ifndef BARAM_ENGINE_EXECUTOR_H_
 #define BARAM_ENGINE_EXECUTOR_H_
 
@@ -14,8 +15,8 @@
 
 namespace baram {
 
-// Used by one thread. With planning depth 2 the forward pass of a step is issued before the results of
-// the step before it are waited for, so that the engine commits those while the device computes.
+// Used by one thread. With planning depth 2 the forward pass of a step is issued before the results
+// of the step before it are waited for, so that the engine commits those while the device computes.
 class StepRunner {
  public:
   explicit StepRunner(LoadedModel& model) : model_(model) {}
@@ -55,7 +56,7 @@ class Executor {
   std::shared_ptr<Wakeup> engine_;
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::vector<Batch*> input_;    // guarded by mutex_, as all below
+  std::vector<Batch*> input_;  // guarded by mutex_, as all below
   std::vector<Batch*> finished_;
   bool closed_ = false;
   std::thread thread_;

@@ -33,8 +33,8 @@ struct LoadedModel {
   int32_t max_logit_rows = 0;
 };
 
-// What an engine with this configuration would be on this device: the zeros of `config` filled from the
-// machine and the model. FailedPrecondition: it does not fit, and what to change.
+// What an engine with this configuration would be on this device: the zeros of `config` filled from
+// the machine and the model. FailedPrecondition: it does not fit, and what to change.
 struct EngineSizes {
   EngineInfo info;
   KvPlan plan;

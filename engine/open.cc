@@ -36,16 +36,16 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> Reserve(const EngineConfig& config,
   model->plan = std::move(sizes.plan);
   model->slots = sizes.slots;
   model->max_logit_rows = sizes.max_logit_rows;
-  model->valid_vocab = config.valid_vocab > 0 ? std::min(config.valid_vocab, spec.vocab_size)
-                                              : spec.vocab_size;
+  model->valid_vocab =
+      config.valid_vocab > 0 ? std::min(config.valid_vocab, spec.vocab_size) : spec.vocab_size;
   const EngineInfo& info = model->info;
   model->pool_memory = model->device->Alloc(info.pages * info.page_bytes);
   model->results_memory = model->device->Alloc(model->slots.max_step_outputs *
                                                static_cast<int64_t>(sizeof(TokenResult)));
   if (model->pool_memory.data() == nullptr || model->results_memory.data() == nullptr) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("the device has no memory for a KV cache of ", info.pages * info.page_bytes,
-                     " bytes: lower the KV cache bytes"));
+    return absl::ResourceExhaustedError(absl::StrCat("the device has no memory for a KV cache of ",
+                                                     info.pages * info.page_bytes,
+                                                     " bytes: lower the KV cache bytes"));
   }
   model->pool = {model->pool_memory.data(), model->plan.shape, info.page_bytes, info.pages};
   absl::StatusOr<std::unique_ptr<Workspace>> workspace =
@@ -66,8 +66,7 @@ std::string DescribeAttention(const ModelSpec& spec) {
   for (const auto& [kind, layers] : kinds) {
     const auto [minus_window, rope] = kind;
     const char* noun = parts.empty() ? (layers == 1 ? " layer" : " layers") : "";
-    parts.push_back(absl::StrCat(layers, noun,
-                                 minus_window == 0 ? " full" : " of window ",
+    parts.push_back(absl::StrCat(layers, noun, minus_window == 0 ? " full" : " of window ",
                                  minus_window == 0 ? "" : absl::StrCat(-minus_window),
                                  rope ? "" : " without RoPE"));
   }

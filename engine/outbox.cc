@@ -9,8 +9,8 @@
 namespace baram {
 namespace {
 
-// Tokens with their log-probabilities at fixed places, `top` alternatives beside each: most requests
-// ask for none, and a TokenResult has room for kMaxTopLogprobs.
+// Tokens with their log-probabilities at fixed places, `top` alternatives beside each: most
+// requests ask for none, and a TokenResult has room for kMaxTopLogprobs.
 class TokenStore {
  public:
   TokenStore(int64_t capacity, int32_t logprobs)
@@ -50,8 +50,8 @@ class TokenStore {
   };
   int32_t top_;
   std::vector<Entry> entries_;
-  std::vector<int32_t> ids_;      // [capacity, top]
-  std::vector<float> logprobs_;   // [capacity, top]
+  std::vector<int32_t> ids_;     // [capacity, top]
+  std::vector<float> logprobs_;  // [capacity, top]
 };
 
 // Two places at least: a step in flight and the next may both draw.
@@ -108,7 +108,7 @@ struct Outbox::Shared {
   const int32_t prompt_tokens;
   TokenStore scores;
   std::atomic<int64_t> scores_written{0};
-  int64_t scores_read = 0;  // the reader's alone
+  int64_t scores_read = 0;          // the reader's alone
   std::atomic<int32_t> cancel{-1};  // a FinishReason, or -1
   std::atomic<int32_t> cached{-1};
   std::atomic<int64_t> arrival{0}, admitted{0}, first_token{0}, finished{0};  // SteadyTime ticks
@@ -118,8 +118,8 @@ Outbox::Outbox(const Request& request, int32_t ring_tokens, std::shared_ptr<Wake
     : shared_(std::make_unique<Shared>(request, std::move(engine))) {
   shared_->arrival = Ticks(request.arrival);
   for (int32_t i = 0; i < request.n; ++i) {
-    outputs_.push_back(std::make_unique<Output>(RingCapacity(request, ring_tokens),
-                                                request.sampling.logprobs));
+    outputs_.push_back(
+        std::make_unique<Output>(RingCapacity(request, ring_tokens), request.sampling.logprobs));
   }
 }
 
@@ -191,7 +191,8 @@ void Outbox::StopAt(int32_t index) {
 
 int32_t Outbox::Room(int32_t index) const {
   const Output& output = *outputs_[index];
-  return static_cast<int32_t>(output.ring.capacity() - (output.written.load() - output.read.load()));
+  return static_cast<int32_t>(output.ring.capacity() -
+                              (output.written.load() - output.read.load()));
 }
 
 void Outbox::WakeWhenDrained(int32_t index) {

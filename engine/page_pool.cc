@@ -13,8 +13,8 @@ namespace {
 
 // How far ListByAge looks for a page's place before it settles for the newest end.
 constexpr int kAgeSteps = 64;
-// Pages Publish gives up to find room for a node: only a model whose layers all have windows can have
-// more nodes than pages.
+// Pages Publish gives up to find room for a node: only a model whose layers all have windows can
+// have more nodes than pages.
 constexpr int kNodeEvictions = 16;
 
 }  // namespace
@@ -247,9 +247,8 @@ PrefixMatch PagePool::Match(int32_t salt, std::span<const int32_t> tokens, int32
   PrefixMatch match;
   int32_t parent = -1;
   for (int32_t block = 0; block < limit; ++block) {
-    const int32_t node = Find(
-        parent, salt,
-        tokens.subspan(int64_t{block} * shape_.page_tokens, shape_.page_tokens));
+    const int32_t node =
+        Find(parent, salt, tokens.subspan(int64_t{block} * shape_.page_tokens, shape_.page_tokens));
     if (node < 0) break;
     path_.push_back(node);
     parent = node;
@@ -358,8 +357,8 @@ void PagePool::CheckInvariants(std::span<const int32_t> references) const {
       if (shape_.windows[group] > 0) continue;
       const int32_t page = PageOf(static_cast<int32_t>(i), group);
       Check(page >= 0, "a node has its pages of groups without a window");
-      Check(node.parent < 0 || pages_[page].references <=
-                                   pages_[PageOf(node.parent, group)].references,
+      Check(node.parent < 0 ||
+                pages_[page].references <= pages_[PageOf(node.parent, group)].references,
             "who holds a page holds the ones before it");
     }
   }

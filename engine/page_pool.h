@@ -1,16 +1,18 @@
 // PagePool: who holds which KV page, and which prefixes of earlier prompts are still there.
 //
 // All groups of a model draw from one pool. The prefix index is a tree: a node is one full page of
-// token ids below its parent, and names the page of every group that holds their keys and values. An
-// edge is found by hash and decided by comparing the ids and the parent, so a hit is exact all the way
-// to the root (I4). Roots are told apart by the request's salt.
+// token ids below its parent, and names the page of every group that holds their keys and values.
+// An edge is found by hash and decided by comparing the ids and the parent, so a hit is exact all
+// the way to the root (I4). Roots are told apart by the request's salt.
 //
 // A page is free, owned (references > 0) or cached (in the index, no references):
-// free + owned + cached = total (I2). Cached pages are taken back least recently used first; in groups
-// that see the whole past a node goes only after its children, since they could not be reached without
-// it. Pages of windowed groups go alone: what lies past the window is not needed to extend a prefix.
+// free + owned + cached = total (I2). Cached pages are taken back least recently used first; in
+// groups that see the whole past a node goes only after its children, since they could not be
+// reached without it. Pages of windowed groups go alone: what lies past the window is not needed to
+// extend a prefix.
 //
-// Owned by the engine thread (I1). Allocates nothing after construction, but for a salt's first use.
+// Owned by the engine thread (I1). Allocates nothing after construction, but for a salt's first
+// use.
 #ifndef BARAM_ENGINE_PAGE_POOL_H_
 #define BARAM_ENGINE_PAGE_POOL_H_
 
@@ -26,9 +28,9 @@ namespace baram {
 struct PagePoolShape {
   int32_t pages = 0;
   int32_t page_tokens = 0;
-  std::vector<int32_t> windows;  // [groups], 0: no window
-  int32_t max_blocks = 0;        // pages of one group that a sequence can fill
-  size_t hash_mask = ~size_t{0}; // of the index; tests make all hashes collide
+  std::vector<int32_t> windows;   // [groups], 0: no window
+  int32_t max_blocks = 0;         // pages of one group that a sequence can fill
+  size_t hash_mask = ~size_t{0};  // of the index; tests make all hashes collide
 };
 
 // A node of the prefix index that may be gone by the time it is used.
@@ -55,11 +57,12 @@ class PagePool {
   // Pages that Allocate can give out.
   int32_t available() const { return free() + cached_; }
 
-  // The first block of a windowed group that a sequence of `length` tokens still needs: its next token
-  // sees position length - window + 1 and later ones.
+  // The first block of a windowed group that a sequence of `length` tokens still needs: its next
+  // token sees position length - window + 1 and later ones.
   int32_t FirstNeededBlock(int32_t group, int32_t length) const;
 
-  // A page with one reference, taken from the cache when none is free. available() must be positive.
+  // A page with one reference, taken from the cache when none is free. available() must be
+  // positive.
   int32_t Allocate();
   void Acquire(int32_t page);
   void Release(int32_t page);
@@ -92,8 +95,8 @@ class PagePool {
  private:
   struct Page {
     int32_t references = 0;
-    int32_t node = -1;   // of the index, or -1
-    int32_t group = 0;   // valid with `node`
+    int32_t node = -1;                 // of the index, or -1
+    int32_t group = 0;                 // valid with `node`
     int32_t previous = -1, next = -1;  // in the list of what can be taken back
     bool listed = false;
     uint64_t released = 0;  // when the last reference went
@@ -137,9 +140,9 @@ class PagePool {
   std::vector<int32_t> node_ids_;    // [nodes, page_tokens]
   std::vector<int32_t> node_pages_;  // [nodes, groups], -1: none
   std::vector<int32_t> free_nodes_;
-  std::vector<int32_t> buckets_;     // first node of each, a power of two
-  std::vector<int32_t> path_;        // nodes of the last match
-  std::vector<int32_t> runs_;        // [groups] scratch of Match
+  std::vector<int32_t> buckets_;  // first node of each, a power of two
+  std::vector<int32_t> path_;     // nodes of the last match
+  std::vector<int32_t> runs_;     // [groups] scratch of Match
 
   struct Salt {
     std::string text;

@@ -9,13 +9,9 @@
 namespace baram {
 namespace {
 
-// A sequence that was preempted comes back only when more than its own pages are free: one page a
-// group for each running sequence, doubled with every preemption, so that it does not come and go.
-constexpr int kMostDoublings = 3;
-
 SteadyTime After(SteadyTime time, double seconds) {
-  return time + std::chrono::duration_cast<SteadyTime::duration>(
-                    std::chrono::duration<double>(seconds));
+  return time +
+         std::chrono::duration_cast<SteadyTime::duration>(std::chrono::duration<double>(seconds));
 }
 
 bool RankBefore(const Sequence* a, const Sequence* b) { return RankOf(*a) < RankOf(*b); }
@@ -85,12 +81,6 @@ void Scheduler::Sweep(SteadyTime now, bool look_at_all) {
     }
     if (live->unfinished > 0) next_event_ = std::min(next_event_, live->request.deadline);
   }
-}
-
-// Followers wait for their leader's prompt; a preempted sequence for what is still in flight.
-bool Scheduler::MayRun(const Sequence& sequence) const {
-  const LiveRequest& live = *sequence.request;
-  return sequence.rows_in_flight == 0 && (live.prompt_shared || live.leader() == &sequence);
 }
 
 void Scheduler::SetPaused(Sequence& sequence, bool paused, SteadyTime now) {
@@ -171,99 +161,8 @@ bool Scheduler::Plan(SteadyTime now, Batch& batch) {
   return true;
 }
 
-PrefixMatch Scheduler::MatchPrefix(const Sequence& sequence) {
-  const LiveRequest& live = *sequence.request;
-  if (!config_.prefix_cache || !live.request.read_prefix_cache) return {};
-  const std::vector<int32_t>& tokens =
-      sequence.tokens.empty() ? live.request.prompt : sequence.tokens;
-  // One token must be computed to draw from; one whose successor is to be scored, too.
-  int32_t most = static_cast<int32_t>(tokens.size()) - 1;
-  if (live.scoring()) most = std::min(most, live.scores_sent);
-  // The followers' windows begin where the prompt's last token is computed, see SharePrompt.
-  if (!live.prompt_shared) most = std::min(most, sequence.prompt - 1);
-  return pool_.Match(live.salt, tokens, most);
-}
-
-// Whether all that is known of the sequence, and what the running ones will soon need, has pages.
-bool Scheduler::FitsWith(const Sequence& sequence, const PrefixMatch& match) const {
-  const int32_t tokens = std::max(sequence.prompt, sequence.known());
-  const int32_t have = sequence.blocks() > 0 ? sequence.blocks() : match.blocks;
-  const int32_t missing = BlocksFor(tokens) - have;
-  int64_t needed = 0;
-  for (int32_t group = 0; group < groups(); ++group) {
-    needed += std::min(missing, BlocksFor(tokens) - pool_.FirstNeededBlock(group, tokens));
-  }
-  const int64_t available = pool_.available() - match.cached;
-  if (running_ == 0) return available >= std::min<int64_t>(needed, groups());
-  const int64_t reserve = int64_t{running_} * groups()
-                          << std::min(sequence.preemptions, kMostDoublings);
-  return needed + reserve <= available;
-}
-
-bool Scheduler::Admit(Sequence& sequence, SteadyTime now) {
-  while (true) {
-    const PrefixMatch match = sequence.blocks() > 0 ? PrefixMatch{} : MatchPrefix(sequence);
-    if (!free_slots_.empty() && FitsWith(sequence, match)) {
-      Bind(sequence, match, now);
-      return true;
-    }
-    const bool needs_slot = free_slots_.empty();
-    if (!PreemptFor(sequence, /*admission=*/true)) return false;
-    // Its slot comes free once what it has in flight is committed: no second victim for that.
-    if (needs_slot && free_slots_.empty()) return false;
-  }
-}
-
-// Reserves all the memory the sequence will ever need (I6).
-void Scheduler::BeginTables(Sequence& sequence) {
-  if (sequence.tokens.empty()) {
-    const std::vector<int32_t>& prompt = sequence.request->request.prompt;
-    sequence.tokens.reserve(prompt.size() + sequence.max_output);
-    sequence.tokens.assign(prompt.begin(), prompt.end());
-  }
-  for (PageTable& table : sequence.tables) {
-    table.pages.reserve(BlocksFor(sequence.prompt + sequence.max_output));
-  }
-}
-
-void Scheduler::Bind(Sequence& sequence, const PrefixMatch& match, SteadyTime now) {
-  LiveRequest& live = *sequence.request;
-  if (sequence.blocks() == 0) {
-    BeginTables(sequence);
-    for (int32_t group = 0; group < groups(); ++group) {
-      PageTable& table = sequence.tables[group];
-      table.first = pool_.FirstNeededBlock(group, match.blocks * pool_.page_tokens());
-      for (int32_t block = 0; block < match.blocks; ++block) {
-        table.pages.push_back(pool_.Take(match, group, block));
-      }
-    }
-    sequence.planned = sequence.committed = match.blocks * pool_.page_tokens();
-    sequence.published_blocks = match.blocks;
-    sequence.published_node = match.node;
-    sequence.publishes = config_.prefix_cache;
-  }
-  for (PageTable& table : sequence.tables) table.uploaded = 0;
-  sequence.slot = free_slots_.back();
-  free_slots_.pop_back();
-  sequence.state = SequenceState::kRunning;
-  sequence.init_pending = true;
-  sequence.device_has_token = false;
-  ++running_;
-  if (live.admitted) return;
-  LeaveQueue(live);
-  live.outbox->SetAdmitted(now);
-  live.outbox->SetCached(sequence.planned);
-  if (config_.prefix_cache && live.request.read_prefix_cache && !live.scoring()) {
-    stats_.prefix_queries.Add(live.prompt_tokens());
-    stats_.prefix_hits.Add(sequence.planned);
-  }
-  stats_.cached_prompt_tokens.Add(sequence.planned);
-  stats_.queue_time.Observe(std::chrono::duration<double>(now - live.request.arrival).count());
-  Touch(live);
-}
-
-// How many of the next `count` tokens can run when `score_budget` of them may be scored. Tokens before
-// the watermark were scored before a preemption: they run alone.
+// How many of the next `count` tokens can run when `score_budget` of them may be scored. Tokens
+// before the watermark were scored before a preemption: they run alone.
 int32_t Scheduler::LimitToScores(const Sequence& sequence, int32_t count, int32_t score_budget,
                                  int32_t* scores) const {
   const LiveRequest& live = *sequence.request;
@@ -331,9 +230,9 @@ Scheduler::Progress Scheduler::PlanRow(Sequence& sequence, bool is_decode, Stead
   return Progress::kPlanned;
 }
 
-// Takes pages (or a slot) from somebody for `sequence`: first from paused sequences, which can't use
-// them; then from the last in rank behind it. An admission takes from runners only where its priority
-// is higher. Whoever is behind in rank has no row in this step yet.
+// Takes pages (or a slot) from somebody for `sequence`: first from paused sequences, which can't
+// use them; then from the last in rank behind it. An admission takes from runners only where its
+// priority is higher. Whoever is behind in rank has no row in this step yet.
 bool Scheduler::PreemptFor(const Sequence& sequence, bool admission) {
   Sequence* victim = nullptr;
   for (auto it = ordered_.rbegin(); it != ordered_.rend(); ++it) {
@@ -348,8 +247,7 @@ bool Scheduler::PreemptFor(const Sequence& sequence, bool admission) {
       break;
     }
     if (victim != nullptr || !behind) continue;
-    const bool outranked =
-        other->request->request.priority > sequence.request->request.priority;
+    const bool outranked = other->request->request.priority > sequence.request->request.priority;
     if (!runs || !admission || outranked) victim = other;
   }
   if (victim == nullptr) return false;
@@ -357,8 +255,8 @@ bool Scheduler::PreemptFor(const Sequence& sequence, bool admission) {
   return true;
 }
 
-// When nothing can run at all: the last in rank gives way, whoever it is. Somebody ahead of it may have
-// come back after it was admitted (a reader drained its ring), and can't be admitted past it.
+// When nothing can run at all: the last in rank gives way, whoever it is. Somebody ahead of it may
+// have come back after it was admitted (a reader drained its ring), and can't be admitted past it.
 bool Scheduler::PreemptAnyBut(const Sequence& sequence) {
   for (auto it = ordered_.rbegin(); it != ordered_.rend(); ++it) {
     if (*it == &sequence || (*it)->blocks() == 0) continue;

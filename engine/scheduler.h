@@ -1,12 +1,13 @@
 // Scheduler: decides which tokens run in the next step, and takes in what a step brought back.
 //
-// There is no prefill phase and no decode phase: each sequence catches up to what is known of it, in
-// order of rank, within the step's budget. Every running sequence's next token is set aside from the
-// budget first, so that prompts never starve decodes. Who needs a page when none is left takes it from
-// a paused sequence, or from the last in rank behind it; that one recomputes later (its tokens stay
-// fixed), and the first in rank can take from everybody, so somebody always gets on.
+// There is no prefill phase and no decode phase: each sequence catches up to what is known of it,
+// in order of rank, within the step's budget. Every running sequence's next token is set aside from
+// the budget first, so that prompts never starve decodes. Who needs a page when none is left takes
+// it from a paused sequence, or from the last in rank behind it; that one recomputes later (its
+// tokens stay fixed), and the first in rank can take from everybody, so somebody always gets on.
 //
-// Engine thread only (I1). Time comes from the caller, which makes it a pure function of its inputs.
+// Engine thread only (I1). Time comes from the caller, which makes it a pure function of its
+// inputs.
 #ifndef BARAM_ENGINE_SCHEDULER_H_
 #define BARAM_ENGINE_SCHEDULER_H_
 
@@ -26,7 +27,7 @@ namespace baram {
 // See EngineConfig; no zeros left.
 struct SchedulerConfig {
   int32_t max_model_len = 0;
-  int32_t max_num_seqs = 0;  // also the device's slots
+  int32_t max_num_seqs = 0;            // also the device's slots
   int32_t max_num_batched_tokens = 0;  // at least max_num_seqs
   int32_t max_logit_rows = 0;
   int32_t max_chunk_tokens = 0;
@@ -91,16 +92,18 @@ class Scheduler {
     int32_t scores = 0;
   };
 
+  // --- admission.cc
+  bool MayRun(const Sequence& sequence) const;
+  bool Admit(Sequence& sequence, SteadyTime now);
+  PrefixMatch MatchPrefix(const Sequence& sequence);
+  bool FitsWith(const Sequence& sequence, const PrefixMatch& match) const;
+  void BeginTables(Sequence& sequence);
+  void Bind(Sequence& sequence, const PrefixMatch& match, SteadyTime now);
+
   // --- scheduler.cc: planning
   int32_t groups() const { return pool_.groups(); }
   int32_t BlocksFor(int32_t tokens) const;
-  bool MayRun(const Sequence& sequence) const;
   bool HasRoom(Sequence& sequence, SteadyTime now);
-  bool Admit(Sequence& sequence, SteadyTime now);
-  bool FitsWith(const Sequence& sequence, const PrefixMatch& match) const;
-  PrefixMatch MatchPrefix(const Sequence& sequence);
-  void Bind(Sequence& sequence, const PrefixMatch& match, SteadyTime now);
-  void BeginTables(Sequence& sequence);
   enum class Progress : uint8_t { kPlanned, kNotNow, kNoPages };
   Progress PlanRow(Sequence& sequence, bool is_decode, SteadyTime now, Budget& budget,
                    Batch& batch);
@@ -134,7 +137,7 @@ class Scheduler {
   Stats& stats_;
 
   std::vector<std::unique_ptr<LiveRequest>> requests_;  // by arrival
-  std::vector<Sequence*> ordered_;  // by rank, all that have not ended
+  std::vector<Sequence*> ordered_;                      // by rank, all that have not ended
   std::vector<int32_t> free_slots_;
   int32_t running_ = 0;
   int32_t paused_ = 0;

@@ -28,17 +28,18 @@ enum class SequenceState : uint8_t {
 struct PageTable {
   std::vector<int32_t> pages;  // -1 before `first`
   int32_t first = 0;
-  int32_t uploaded = 0;        // blocks the device's table of the slot already has
+  int32_t uploaded = 0;  // blocks the device's table of the slot already has
 };
 
 struct Sequence {
   LiveRequest* request = nullptr;
-  int32_t index = 0;      // which of the request's outputs
-  int32_t prompt = 0;     // tokens of it
-  int32_t max_output = 0; // by max_tokens and the context
+  int32_t index = 0;       // which of the request's outputs
+  int32_t prompt = 0;      // tokens of it
+  int32_t max_output = 0;  // by max_tokens and the context
   SequenceState state = SequenceState::kWaiting;
 
-  // Prompt, then output; empty until it is first admitted. Drawn tokens in flight are not in it yet.
+  // Prompt, then output; empty until it is first admitted. Drawn tokens in flight are not in it
+  // yet.
   std::vector<int32_t> tokens;
   std::vector<PageTable> tables;  // [groups], all of the same length
 
@@ -46,8 +47,8 @@ struct Sequence {
   int32_t slot = -1;
   bool init_pending = false;      // the device does not know yet whom the slot is bound to
   bool device_has_token = false;  // its last row draws: the device knows the next token
-  int32_t planned = 0;    // tokens whose keys and values are computed or in flight
-  int32_t committed = 0;  // tokens whose keys and values are computed
+  int32_t planned = 0;            // tokens whose keys and values are computed or in flight
+  int32_t committed = 0;          // tokens whose keys and values are computed
   int32_t rows_in_flight = 0;
   int32_t draws_in_flight = 0;
 
@@ -56,7 +57,7 @@ struct Sequence {
   int32_t published_blocks = 0;
   PrefixNode published_node;
 
-  bool paused = false;         // its ring is full
+  bool paused = false;  // its ring is full
   SteadyTime paused_since{};
   int32_t preemptions = 0;
   uint64_t preempted_in_step = 0;
@@ -90,16 +91,14 @@ struct LiveRequest {
   std::vector<Sequence> outputs;  // never resized
   int32_t unfinished = 0;
   int32_t salt = -1;
-  bool admitted = false;          // has left the queue
+  bool admitted = false;  // has left the queue
   // Until one output, the leader, has the prompt's pages, the others wait to share them.
   bool prompt_shared = false;
-  int32_t scores_sent = 0;        // prompt positions 1 .. scores_sent: never sent twice
-  bool touched = false;           // something for the reader since the last delivery
+  int32_t scores_sent = 0;  // prompt positions 1 .. scores_sent: never sent twice
+  bool touched = false;     // something for the reader since the last delivery
 
   int32_t prompt_tokens() const { return static_cast<int32_t>(request.prompt.size()); }
-  bool scoring() const {
-    return request.prompt_logprobs >= 0 && scores_sent < prompt_tokens() - 1;
-  }
+  bool scoring() const { return request.prompt_logprobs >= 0 && scores_sent < prompt_tokens() - 1; }
   const Sequence* leader() const;  // the first output that has not ended
   SteadyTime first_token() const;
 };

@@ -9,12 +9,12 @@
 namespace baram {
 namespace {
 
-// Defaults. A synchronous device computes a step while its decodes wait, so its steps are short: 512
-// tokens of a 1B model take about a second on two cores.
+// Defaults. A synchronous device computes a step while its decodes wait, so its steps are short:
+// 512 tokens of a 1B model take about a second on two cores.
 constexpr int32_t kSyncSeqs = 32, kSyncTokens = 512;
 constexpr int32_t kAsyncSeqs = 256, kAsyncTokens = 8192;
-// The default KV cache holds this much context for every sequence, within its share of the memory. On
-// an asynchronous device, whose memory serves nothing else, it takes what is left.
+// The default KV cache holds this much context for every sequence, within its share of the memory.
+// On an asynchronous device, whose memory serves nothing else, it takes what is left.
 constexpr int64_t kDefaultContext = 2048;
 constexpr double kSyncKvShare = 0.25;
 // Left for the rest of the process.
@@ -93,8 +93,7 @@ absl::StatusOr<EngineSizes> SizeEngine(const EngineConfig& config, const ModelSp
                                                                   : kAsyncTokens;
   // Every running sequence decodes in every step.
   info.max_num_batched_tokens = std::max(info.max_num_batched_tokens, info.max_num_seqs);
-  sizes.max_logit_rows =
-      std::clamp(config.max_logit_rows, 1, info.max_num_batched_tokens);
+  sizes.max_logit_rows = std::clamp(config.max_logit_rows, 1, info.max_num_batched_tokens);
 
   sizes.plan = PlanKv(spec, info.page_tokens);
   info.page_bytes = device.KvBytesPerPage(sizes.plan.shape);
@@ -110,8 +109,7 @@ absl::StatusOr<EngineSizes> SizeEngine(const EngineConfig& config, const ModelSp
   slots.max_step_outputs = info.max_num_seqs + sizes.max_logit_rows;
 
   info.weight_bytes = WeightBytes(spec, device, wanted);
-  const int64_t fixed =
-      info.weight_bytes + WorkspaceBytes(spec, device, sizes.plan.shape, slots);
+  const int64_t fixed = info.weight_bytes + WorkspaceBytes(spec, device, sizes.plan.shape, slots);
   const double left = kUsableMemory * static_cast<double>(facts.memory_bytes) - fixed;
   const int64_t whole_pages = PagesForSequence(sizes.plan, wanted, facts.planning_depth);
   double kv_bytes = static_cast<double>(config.kv_cache_bytes);
@@ -125,9 +123,8 @@ absl::StatusOr<EngineSizes> SizeEngine(const EngineConfig& config, const ModelSp
     kv_bytes = std::min(useful, most);
   } else if (kv_bytes > left) {
     return absl::FailedPreconditionError(absl::StrCat(
-        "weights and work space need ", Gigabytes(fixed), " and the KV cache ",
-        Gigabytes(kv_bytes), ", but ", facts.name, " has ",
-        Gigabytes(static_cast<double>(facts.memory_bytes)),
+        "weights and work space need ", Gigabytes(fixed), " and the KV cache ", Gigabytes(kv_bytes),
+        ", but ", facts.name, " has ", Gigabytes(static_cast<double>(facts.memory_bytes)),
         ": lower the KV cache bytes or the context"));
   }
   const double pages = std::floor(kv_bytes / static_cast<double>(info.page_bytes));

@@ -1,5 +1,6 @@
 // Draws whole configurations and loads of the engine on the fake device. After every step I2 and I3
-// hold; every output gets exactly one end (I5) and the very tokens that the model's definition gives.
+// hold; every output gets exactly one end (I5) and the very tokens that the model's definition
+// gives.
 //
 // BARAM_FUZZ_CASES sets how many configurations are drawn, BARAM_FUZZ_SEED the first of them.
 #include <cstdlib>
@@ -165,9 +166,9 @@ class FuzzCase {
         ASSERT_EQ(received.tokens[t].logprob, expected.logprobs[t]);
       }
       EXPECT_EQ(finish.tokens, std::ssize(ids));
-      const bool by_itself =
-          finish.reason == FinishReason::kLength || finish.reason == FinishReason::kFailed ||
-          (finish.reason == FinishReason::kStop && finish.stop_id >= 0);
+      const bool by_itself = finish.reason == FinishReason::kLength ||
+                             finish.reason == FinishReason::kFailed ||
+                             (finish.reason == FinishReason::kStop && finish.stop_id >= 0);
       if (!by_itself) continue;
       EXPECT_EQ(finish.reason, expected.reason) << finish.message;
       EXPECT_EQ(finish.stop_id, expected.stop_id);

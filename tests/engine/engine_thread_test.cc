@@ -1,10 +1,9 @@
 // The engine with its threads: storms of submissions and cancels from several sides. For the thread
 // sanitizer above all; every output must still be exact and end once.
-#include "engine/engine.h"
-
 #include <atomic>
 #include <thread>
 
+#include "engine/engine.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/engine/rig.h"

@@ -1,6 +1,6 @@
-// I10 on the real devices: a row's bits depend on its own prefix alone. Ids and log-probabilities are
-// the same for every chunking, cache hit, number of workers, instruction set, preemption, output count
-// and company.
+// I10 on the real devices: a row's bits depend on its own prefix alone. Ids and log-probabilities
+// are the same for every chunking, cache hit, number of workers, instruction set, preemption,
+// output count and company.
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/engine/rig.h"
@@ -176,8 +176,7 @@ TEST_P(ExactnessTest, PromptScoresDoNotDependOnTheirChunks) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Full, ExactnessTest,
-                         ::testing::Values(std::vector<int32_t>{0, 0}));
+INSTANTIATE_TEST_SUITE_P(Full, ExactnessTest, ::testing::Values(std::vector<int32_t>{0, 0}));
 INSTANTIATE_TEST_SUITE_P(Windowed, ExactnessTest,
                          ::testing::Values(std::vector<int32_t>{24, 0, 24}));
 

@@ -1,4 +1,5 @@
-// PagePool: counts, exact prefix hits, and what is taken back first; random operations against a model.
+// PagePool: counts, exact prefix hits, and what is taken back first; random operations against a
+// model.
 #include "engine/page_pool.h"
 
 #include <algorithm>
@@ -161,9 +162,8 @@ TEST_F(PagePoolTest, WindowsNeedOnlyThePagesAtTheEnd) {
   EXPECT_EQ(pool_->Take(match, 1, 1), -1);
   EXPECT_EQ(pool_->Take(match, 1, 2), chain.pages[1][2]);
   EXPECT_EQ(pool_->Take(match, 0, 0), chain.pages[0][0]);
-  Chain second{.ids = ids,
-               .pages = {{chain.pages[0][0], -1, -1}, {-1, -1, chain.pages[1][2]}},
-               .node = {}};
+  Chain second{
+      .ids = ids, .pages = {{chain.pages[0][0], -1, -1}, {-1, -1, chain.pages[1][2]}}, .node = {}};
   Release(second);
   Check({&chain});
 }
@@ -190,8 +190,8 @@ TEST_F(PagePoolTest, AModelOfWindowsOnlyKeepsChainsWithoutPages) {
   const std::vector<int32_t> ids = chain.ids;
   for (size_t block = 0; block < 4; ++block) {
     std::vector<int32_t> page = {pool_->Allocate()};
-    ASSERT_TRUE(pool_->Publish(salt_, chain.node, std::span(ids).subspan(2 * block, 2), page,
-                               &chain.node));
+    ASSERT_TRUE(
+        pool_->Publish(salt_, chain.node, std::span(ids).subspan(2 * block, 2), page, &chain.node));
     chain.pages[0].push_back(page[0]);
     if (block > 0) pool_->Release(std::exchange(chain.pages[0][block - 1], -1));
     Check({&chain});
@@ -233,8 +233,7 @@ TEST_F(PagePoolTest, RandomOperationsKeepEveryCountAndContent) {
     const std::vector<int32_t> windows = shapes[seed % shapes.size()];
     const auto groups = static_cast<int32_t>(windows.size());
     // Every other time all hashes are equal: only the ids decide (I4).
-    Make(groups * static_cast<int32_t>(6 + random() % 20), windows,
-         seed % 2 == 0 ? 0 : ~size_t{0});
+    Make(groups * static_cast<int32_t>(6 + random() % 20), windows, seed % 2 == 0 ? 0 : ~size_t{0});
     std::map<int32_t, std::vector<int32_t>> content;  // page -> all ids up to its end
     std::vector<std::unique_ptr<Chain>> live;
     for (int step = 0; step < 600; ++step) {
@@ -264,8 +263,8 @@ TEST_F(PagePoolTest, RandomOperationsKeepEveryCountAndContent) {
         const size_t block = chain.pages[0].size();
         if (block == 8 || pool_->available() < groups) continue;
         std::vector<int32_t> pages;
-        const std::vector<int32_t> prefix(chain.ids.begin(),
-                                          chain.ids.begin() + 2 * (static_cast<int64_t>(block) + 1));
+        const std::vector<int32_t> prefix(
+            chain.ids.begin(), chain.ids.begin() + 2 * (static_cast<int64_t>(block) + 1));
         for (int32_t group = 0; group < groups; ++group) {
           pages.push_back(pool_->Allocate());
           content[pages.back()] = prefix;

@@ -51,8 +51,7 @@ EngineRig::EngineRig(const FakeOptions& fake, EngineConfig config,
   const ModelSpec spec = TinySpec(windows);
   auto device = std::make_unique<FakeDevice>(fake);
   if (pages > 0) {
-    config.kv_cache_bytes =
-        pages * device->KvBytesPerPage(PlanKv(spec, fake.page_tokens).shape);
+    config.kv_cache_bytes = pages * device->KvBytesPerPage(PlanKv(spec, fake.page_tokens).shape);
   }
   Start(config, spec, std::move(device));
 }
@@ -134,6 +133,14 @@ Request MakeRequest(std::vector<int32_t> prompt, int32_t max_tokens) {
   return request;
 }
 
+EngineConfig SmallConfig() {
+  EngineConfig config;
+  config.max_model_len = 256;
+  config.max_num_seqs = 8;
+  config.max_num_batched_tokens = 16;
+  return config;
+}
+
 namespace {
 
 // What the token at the end of `ids` sees.
@@ -191,6 +198,14 @@ ExpectedOutput Expect(const Request& request, int32_t index, const std::vector<i
     }
   }
   return expected;
+}
+
+void ExpectExact(EngineRig& rig, const Client& client, const std::vector<int32_t>& windows) {
+  for (int32_t i = 0; i < client.request.n; ++i) {
+    const ExpectedOutput expected = Expect(client.request, i, windows, rig.info().max_model_len);
+    EXPECT_EQ(client.outputs[i].Ids(), expected.ids);
+    EXPECT_EQ(client.outputs[i].finish().reason, expected.reason);
+  }
 }
 
 std::vector<float> ExpectScores(const Request& request, const std::vector<int32_t>& windows) {

@@ -1,5 +1,6 @@
-// EngineRig: an engine core on a device of a test's choice, turned by the test, with a clock of its own
-// and readers that collect what they get. And the fake device's tokens, computed without an engine.
+// EngineRig: an engine core on a device of a test's choice, turned by the test, with a clock of its
+// own and readers that collect what they get. And the fake device's tokens, computed without an
+// engine.
 #ifndef BARAM_TESTS_ENGINE_RIG_H_
 #define BARAM_TESTS_ENGINE_RIG_H_
 
@@ -80,7 +81,11 @@ class EngineRig {
 std::vector<int32_t> RandomPrompt(uint64_t seed, int32_t tokens);
 Request MakeRequest(std::vector<int32_t> prompt, int32_t max_tokens);
 
-// What the fake device draws for output `index` of `request`, from the definition of the model alone.
+// Eight sequences and sixteen tokens a step, a context of 256.
+EngineConfig SmallConfig();
+
+// What the fake device draws for output `index` of `request`, from the definition of the model
+// alone.
 struct ExpectedOutput {
   std::vector<int32_t> ids;
   FinishReason reason = FinishReason::kLength;  // kFailed: the next row is not finite
@@ -89,6 +94,8 @@ struct ExpectedOutput {
 };
 ExpectedOutput Expect(const Request& request, int32_t index, const std::vector<int32_t>& windows,
                       int32_t max_model_len, uint64_t nonfinite_divisor = 0);
+// Expects that every output of `client` is what the model's definition gives.
+void ExpectExact(EngineRig& rig, const Client& client, const std::vector<int32_t>& windows);
 // The log-probabilities of prompt[1..].
 std::vector<float> ExpectScores(const Request& request, const std::vector<int32_t>& windows);
 

@@ -1,7 +1,6 @@
-// The scheduler's promises one by one, on the fake device. The rig checks I2 and I3 after every turn.
+// The scheduler's promises one by one, on the fake device. The rig checks I2 and I3 after every
+// turn.
 #include "engine/scheduler.h"
-
-#include <functional>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -11,23 +10,6 @@ namespace baram::testing {
 namespace {
 
 using ::testing::HasSubstr;
-
-EngineConfig SmallConfig() {
-  EngineConfig config;
-  config.max_model_len = 256;
-  config.max_num_seqs = 8;
-  config.max_num_batched_tokens = 16;
-  return config;
-}
-
-void ExpectExact(EngineRig& rig, const Client& client, const std::vector<int32_t>& windows) {
-  for (int32_t i = 0; i < client.request.n; ++i) {
-    const ExpectedOutput expected =
-        Expect(client.request, i, windows, rig.info().max_model_len);
-    EXPECT_EQ(client.outputs[i].Ids(), expected.ids);
-    EXPECT_EQ(client.outputs[i].finish().reason, expected.reason);
-  }
-}
 
 TEST(SchedulerTest, PromptsAreChunkedWithinTheBudget) {
   EngineRig rig({}, SmallConfig(), {0});
@@ -289,42 +271,6 @@ TEST(SchedulerTest, PromptScoresAreSentOnceAcrossAPreemption) {
   }
 }
 
-TEST(SchedulerTest, AFullRingPausesItsSequenceAlone) {
-  EngineConfig config = SmallConfig();
-  config.stream_tokens = 4;
-  EngineRig rig({}, config, {0});
-  Client* slow = rig.Submit(MakeRequest(RandomPrompt(1, 5), 20));
-  Client* quick = rig.Submit(MakeRequest(RandomPrompt(2, 5), 20));
-  for (int turn = 0; turn < 25; ++turn) {
-    rig.Turn();
-    quick->Read();
-  }
-  EXPECT_TRUE(quick->done());
-  EXPECT_TRUE(rig.sequence(*slow).paused);
-  EXPECT_EQ(rig.sequence(*slow).output(), 4);
-  EXPECT_EQ(rig.core().stats().paused.value(), 1);
-  ASSERT_TRUE(rig.Finish());
-  ExpectExact(rig, *slow, {0});
-}
-
-TEST(SchedulerTest, AReaderThatStaysAwayIsEnded) {
-  EngineConfig config = SmallConfig();
-  config.stream_tokens = 4;
-  config.slow_reader_s = 30;
-  EngineRig rig({}, config, {0});
-  Client* slow = rig.Submit(MakeRequest(RandomPrompt(1, 5), 20));
-  for (int turn = 0; turn < 8; ++turn) rig.Turn();
-  rig.Advance(29.9);
-  rig.Turn();
-  EXPECT_TRUE(rig.sequence(*slow).paused);
-  rig.Advance(0.2);
-  rig.Turn();
-  EXPECT_EQ(rig.owned_pages(), 0);
-  slow->Read();
-  EXPECT_EQ(slow->outputs[0].finish().reason, FinishReason::kSlowReader);
-  EXPECT_EQ(slow->outputs[0].tokens.size(), 4u);
-}
-
 TEST(SchedulerTest, APausedSequenceYieldsItsPagesEvenIfItIsTheOldest) {
   EngineConfig config = SmallConfig();
   config.stream_tokens = 2;
@@ -344,8 +290,8 @@ TEST(SchedulerTest, APausedSequenceYieldsItsPagesEvenIfItIsTheOldest) {
   ExpectExact(rig, *other, {0});
 }
 
-// A follower waits with its leader's pages, ahead in rank of a runner that can't go on: that one gives
-// way, and nobody fails.
+// A follower waits with its leader's pages, ahead in rank of a runner that can't go on: that one
+// gives way, and nobody fails.
 TEST(SchedulerTest, TheLastInRankGivesWayWhenNothingCanRun) {
   EngineConfig config = SmallConfig();
   config.max_chunk_tokens = 5;
@@ -365,8 +311,8 @@ TEST(SchedulerTest, TheLastInRankGivesWayWhenNothingCanRun) {
   ExpectExact(rig, *behind, {0});
 }
 
-// The leader is preempted while its first token is in flight, and comes back to find all of its prompt
-// in the cache: the followers' windows need the page before.
+// The leader is preempted while its first token is in flight, and comes back to find all of its
+// prompt in the cache: the followers' windows need the page before.
 TEST(SchedulerTest, FollowersGetTheirWindowsAfterTheLeadersPreemption) {
   const std::vector<int32_t> windows = {0, 6};
   EngineConfig config = SmallConfig();
@@ -389,247 +335,14 @@ TEST(SchedulerTest, FollowersGetTheirWindowsAfterTheLeadersPreemption) {
   ExpectExact(rig, *client, windows);
 }
 
-TEST(SchedulerTest, DeadlinesEndQueuedAndRunningRequests) {
-  EngineConfig config = SmallConfig();
-  config.max_num_seqs = 1;
-  EngineRig rig({}, config, {0});
-  Request request = MakeRequest(RandomPrompt(1, 5), 100);
-  request.deadline = rig.now() + std::chrono::milliseconds(20);
-  Client* running = rig.Submit(request);
-  Client* queued = rig.Submit(request);
-  for (int turn = 0; turn < 22; ++turn) rig.Turn();
-  for (Client* client : {running, queued}) {
-    client->Read();
-    ASSERT_TRUE(client->done());
-    EXPECT_EQ(client->outputs[0].finish().reason, FinishReason::kDeadline);
-  }
-  EXPECT_EQ(running->outputs[0].tokens.size(), 20u);
-  EXPECT_EQ(rig.owned_pages(), 0);
-}
-
-// From every state a request can be in, with one step in flight or two.
-TEST(SchedulerTest, ACancelFreesThePagesWithinOneTurn) {
-  for (const int32_t depth : {1, 2}) {
-    struct State {
-      const char* name;
-      std::function<Client*(EngineRig&)> reach;
-    };
-    const auto plain = [](int32_t prompt, int32_t n = 1) {
-      Request request = MakeRequest(RandomPrompt(1, prompt), 50);
-      request.n = n;
-      return request;
-    };
-    const std::vector<State> states = {
-        {"queued", [&](EngineRig& rig) { return rig.Submit(plain(30)); }},
-        {"prefilling",
-         [&](EngineRig& rig) {
-           Client* client = rig.Submit(plain(60));
-           rig.Turn();
-           EXPECT_LT(rig.sequence(*client).planned, 60);
-           return client;
-         }},
-        {"decoding",
-         [&](EngineRig& rig) {
-           Client* client = rig.Submit(plain(4));
-           for (int turn = 0; turn < 4; ++turn) rig.Turn();
-           EXPECT_GT(rig.sequence(*client).output(), 0);
-           return client;
-         }},
-        {"preempted",
-         [&](EngineRig& rig) {
-           Client* client = rig.Submit(plain(30));
-           for (int turn = 0; turn < 3; ++turn) rig.Turn();
-           for (int i = 0; i < 2; ++i) {
-             Request urgent = MakeRequest(RandomPrompt(7 + i, 4), 100);
-             urgent.priority = -1;
-             rig.Submit(std::move(urgent));
-           }
-           for (int turn = 0; turn < 3; ++turn) rig.Turn();
-           EXPECT_EQ(rig.sequence(*client).state, SequenceState::kWaiting);
-           EXPECT_EQ(rig.sequence(*client).preemptions, 1);
-           return client;
-         }},
-        {"paused",
-         [&](EngineRig& rig) {
-           Client* client = rig.Submit(plain(4));
-           for (int turn = 0; turn < 20; ++turn) rig.Turn();
-           EXPECT_TRUE(rig.sequence(*client).paused);
-           return client;
-         }},
-        {"waiting with the leader's pages",
-         [&](EngineRig& rig) {
-           Client* client = rig.Submit(plain(20, 4));
-           for (int turn = 0; turn < 4; ++turn) rig.Turn();
-           EXPECT_EQ(rig.sequence(*client, 3).state, SequenceState::kWaiting);
-           EXPECT_GT(rig.sequence(*client, 3).blocks(), 0);
-           return client;
-         }},
-    };
-    for (const State& state : states) {
-      SCOPED_TRACE(std::string(state.name) + ", depth " + std::to_string(depth));
-      EngineConfig config = SmallConfig();
-      config.max_num_seqs = 2;
-      config.stream_tokens = 8;
-      EngineRig rig({.planning_depth = depth}, config, {0});
-      Client* client = state.reach(rig);
-      client->outbox->Cancel();
-      rig.Turn();
-      client->Read();
-      ASSERT_TRUE(client->done());
-      for (const Received& output : client->outputs) {
-        EXPECT_EQ(output.finish().reason, FinishReason::kCancelled);
-      }
-      int32_t others = 0;
-      for (const auto& live : rig.core().scheduler().requests()) {
-        for (const Sequence& sequence : live->outputs) {
-          if (live->request.id == client->request.id) {
-            EXPECT_EQ(sequence.blocks(), 0);
-          } else {
-            others += sequence.blocks();
-          }
-        }
-      }
-      EXPECT_EQ(rig.owned_pages(), others);
-    }
-  }
-}
-
-TEST(SchedulerTest, AStopIdIsTheLastToken) {
-  for (const int32_t depth : {1, 2}) {
-    EngineRig rig({.planning_depth = depth}, SmallConfig(), {0});
-    Request request = MakeRequest(RandomPrompt(1, 10), 30);
-    const std::vector<int32_t> ids = Expect(request, 0, {0}, 256).ids;
-    request.stop_ids = {ids[5]};
-    const ExpectedOutput expected = Expect(request, 0, {0}, 256);
-    ASSERT_GE(expected.ids.size(), 2u);
-    Client* client = rig.Submit(request);
-    request.sampling.min_tokens = static_cast<int32_t>(expected.ids.size()) + 3;
-    Client* later = rig.Submit(request);
-    ASSERT_TRUE(rig.Finish());
-    EXPECT_EQ(client->outputs[0].Ids(), expected.ids);
-    EXPECT_EQ(client->outputs[0].finish().reason, FinishReason::kStop);
-    EXPECT_EQ(client->outputs[0].finish().stop_id, ids[5]);
-    EXPECT_EQ(client->outputs[0].finish().tokens, std::ssize(expected.ids));
-    EXPECT_GT(later->outputs[0].tokens.size(), expected.ids.size() + 2);
-    ExpectExact(rig, *later, {0});
-  }
-}
-
-TEST(SchedulerTest, TheContextEndsAnOutput) {
-  EngineConfig config = SmallConfig();
-  config.max_model_len = 32;
-  EngineRig rig({}, config, {0});
-  Client* client = rig.Submit(MakeRequest(RandomPrompt(1, 20), 1000));
-  ASSERT_TRUE(rig.Finish());
-  EXPECT_EQ(client->outputs[0].tokens.size(), 12u);
-  EXPECT_EQ(client->outputs[0].finish().reason, FinishReason::kLength);
-}
-
-TEST(SchedulerTest, NonFiniteLogitsFailTheirOutputAlone) {
-  const FakeOptions fake{.nonfinite_divisor = 40};
-  EngineRig rig(fake, SmallConfig(), {0});
-  for (int i = 0; i < 20; ++i) rig.Submit(MakeRequest(RandomPrompt(i, 6), 10));
-  ASSERT_TRUE(rig.Finish());
-  int32_t failed = 0;
-  for (const auto& client : rig.clients()) {
-    const ExpectedOutput expected = Expect(client->request, 0, {0}, 256, fake.nonfinite_divisor);
-    const baram::Finish& finish = client->outputs[0].finish();
-    EXPECT_EQ(finish.reason, expected.reason);
-    EXPECT_EQ(client->outputs[0].Ids(), expected.ids);
-    if (finish.reason != FinishReason::kFailed) continue;
-    ++failed;
-    EXPECT_EQ(finish.message, "internal: non-finite logits");
-    EXPECT_FALSE(finish.unavailable);
-  }
-  EXPECT_GT(failed, 0);
-  EXPECT_LT(failed, 20);
-  EXPECT_EQ(rig.core().stats().nonfinite_rows.value(), static_cast<uint64_t>(failed));
-}
-
-TEST(SchedulerTest, ALostDeviceFailsEverythingAndAcceptsNothing) {
-  for (const int32_t depth : {1, 2}) {
-    EngineRig rig({.planning_depth = depth, .lost_at = 6}, SmallConfig(), {0});
-    for (int i = 0; i < 12; ++i) rig.Submit(MakeRequest(RandomPrompt(i, 6), 50));
-    ASSERT_TRUE(rig.Finish());
-    EXPECT_FALSE(rig.core().alive());
-    for (const auto& client : rig.clients()) {
-      EXPECT_EQ(client->outputs[0].finish().reason, FinishReason::kFailed);
-      EXPECT_TRUE(client->outputs[0].finish().unavailable);
-    }
-    EXPECT_TRUE(absl::IsUnavailable(
-        rig.core().Submit(MakeRequest({1, 2}, 1), nullptr).status()));
-  }
-}
-
-TEST(SchedulerTest, DrainingRefusesAndEndsWhatIsLeftAtTheLimit) {
-  EngineRig rig({}, SmallConfig(), {0});
-  Client* brief = rig.Submit(MakeRequest(RandomPrompt(1, 4), 5));
-  Client* lasting = rig.Submit(MakeRequest(RandomPrompt(2, 4), 200));
-  rig.core().Drain(rig.now() + std::chrono::milliseconds(30));
-  EXPECT_TRUE(absl::IsUnavailable(
-      rig.core().Submit(MakeRequest({1, 2}, 1), nullptr).status()));
-  for (int turn = 0; turn < 32; ++turn) rig.Turn();
-  brief->Read();
-  lasting->Read();
-  ASSERT_TRUE(lasting->done());
-  EXPECT_EQ(brief->outputs[0].finish().reason, FinishReason::kLength);
-  EXPECT_EQ(lasting->outputs[0].finish().reason, FinishReason::kDrained);
-  EXPECT_TRUE(rig.core().idle());
-}
-
-TEST(SchedulerTest, WhatCanBeRefusedIsRefusedAtTheDoor) {
-  EngineConfig config = SmallConfig();
-  config.max_queued_requests = 2;
-  EngineRig rig({}, config, {0});
-  const auto refused = [&](const std::function<void(Request&)>& change) {
-    Request request = MakeRequest({1, 2, 3}, 4);
-    request.id = "x";
-    change(request);
-    return rig.core().Submit(std::move(request), nullptr).status();
-  };
-  EXPECT_TRUE(absl::IsInvalidArgument(refused([](Request& r) { r.prompt.clear(); })));
-  const absl::Status too_long = refused([](Request& r) { r.prompt.assign(256, 1); });
-  EXPECT_TRUE(absl::IsInvalidArgument(too_long));
-  EXPECT_THAT(std::string(too_long.message()),
-              ::testing::StartsWith("This model's maximum context length is 256 tokens"));
-  EXPECT_TRUE(absl::IsInvalidArgument(refused([](Request& r) { r.prompt[1] = kTinyVocab; })));
-  EXPECT_TRUE(absl::IsInvalidArgument(refused([](Request& r) { r.prompt[1] = -1; })));
-  EXPECT_TRUE(absl::IsInvalidArgument(refused([](Request& r) { r.max_tokens = 0; })));
-  EXPECT_TRUE(absl::IsInvalidArgument(refused([](Request& r) { r.n = 0; })));
-  EXPECT_TRUE(absl::IsInvalidArgument(refused([](Request& r) { r.stop_ids = {-5}; })));
-  EXPECT_TRUE(absl::IsInvalidArgument(refused([](Request& r) { r.logit_bias = {{999, 1}}; })));
-  EXPECT_TRUE(absl::IsInvalidArgument(refused([](Request& r) { r.sampling.logprobs = 21; })));
-  EXPECT_TRUE(refused([](Request&) {}).ok());
-  EXPECT_TRUE(absl::IsAlreadyExists(refused([](Request&) {})));
-  EXPECT_TRUE(refused([](Request& r) { r.id = "y"; }).ok());
-  EXPECT_TRUE(absl::IsResourceExhausted(refused([](Request& r) { r.id = "z"; })));
-  EXPECT_TRUE(rig.core().Abort("x"));
-  EXPECT_FALSE(rig.core().Abort("z"));
-  ASSERT_TRUE(rig.Finish());
-  EXPECT_TRUE(refused([](Request&) {}).ok()) << "the id is free again, and so is the queue";
-}
-
-TEST(SchedulerTest, TheQueueIsBoundedByTokensToo) {
-  EngineConfig config = SmallConfig();
-  config.max_queued_tokens = 50;
-  EngineRig rig({}, config, {0});
-  rig.Submit(MakeRequest(RandomPrompt(1, 60), 1));
-  Request request = MakeRequest({1}, 1);
-  request.id = "second";
-  EXPECT_TRUE(absl::IsResourceExhausted(rig.core().Submit(request, nullptr).status()));
-  rig.Turn();  // admitted: no longer queued
-  EXPECT_TRUE(rig.core().Submit(request, nullptr).ok());
-}
-
-// The engine sizes its context so that this can't happen; the scheduler must not hang if it does (I8).
+// The engine sizes its context so that this can't happen; the scheduler must not hang if it does
+// (I8).
 TEST(SchedulerTest, WhatCanNeverFitIsFailedWithAReason) {
   PagePool pool({.pages = 2, .page_tokens = 4, .windows = {0}, .max_blocks = 16});
   Stats stats(64, 16);
-  Scheduler scheduler({.max_model_len = 64,
-                       .max_num_seqs = 2,
-                       .max_num_batched_tokens = 16,
-                       .max_logit_rows = 4},
-                      pool, stats);
+  Scheduler scheduler(
+      {.max_model_len = 64, .max_num_seqs = 2, .max_num_batched_tokens = 16, .max_logit_rows = 4},
+      pool, stats);
   Request request = MakeRequest(RandomPrompt(1, 20), 4);
   auto outbox = std::make_shared<Outbox>(request, 4, std::make_shared<Wakeup>());
   const SteadyTime now(std::chrono::seconds(1));
@@ -644,30 +357,6 @@ TEST(SchedulerTest, WhatCanNeverFitIsFailedWithAReason) {
   EXPECT_EQ(scheduler.endings()[0].finish.reason, FinishReason::kFailed);
   EXPECT_THAT(scheduler.endings()[0].finish.message, HasSubstr("KV cache"));
   scheduler.CheckInvariants();
-}
-
-TEST(SchedulerTest, CountsWhatItDoes) {
-  EngineRig rig({}, SmallConfig(), {0});
-  for (int i = 0; i < 2; ++i) {
-    rig.Submit(MakeRequest(RandomPrompt(1, 24), 5));
-    ASSERT_TRUE(rig.Finish());
-  }
-  const Stats& stats = rig.core().stats();
-  EXPECT_EQ(stats.accepted.value(), 2u);
-  EXPECT_EQ(stats.prompt_tokens.value(), 48u);
-  EXPECT_EQ(stats.cached_prompt_tokens.value(), 20u);
-  EXPECT_EQ(stats.prefix_queries.value(), 48u);
-  EXPECT_EQ(stats.prefix_hits.value(), 20u);
-  EXPECT_EQ(stats.generated_tokens.value(), 10u);
-  EXPECT_EQ(stats.finished[static_cast<size_t>(FinishReason::kLength)].value(), 2u);
-  EXPECT_EQ(stats.running.value(), 0);
-  EXPECT_EQ(stats.waiting.value(), 0);
-  EXPECT_EQ(stats.kv_pages_used.value(), 0);
-  EXPECT_GT(stats.kv_pages_cached.value(), 0);
-  const Timeline timeline = rig.clients()[0]->outbox->timeline();
-  EXPECT_LE(timeline.arrival, timeline.admitted);
-  EXPECT_LE(timeline.admitted, timeline.first_token);
-  EXPECT_LT(timeline.first_token, timeline.finished);
 }
 
 }  // namespace
