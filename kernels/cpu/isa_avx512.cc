@@ -8,15 +8,18 @@
 namespace baram::cpu {
 namespace {
 
-#include "kernels/cpu/act.inc"
-#include "kernels/cpu/attend.inc"
-#include "kernels/cpu/attend_fma.inc"
-#include "kernels/cpu/gemm_fma.inc"
-#include "kernels/cpu/norm.inc"
-#include "kernels/cpu/sample.inc"
-#include "kernels/cpu/store_kv.inc"
+// Each builds on those before it.
+// clang-format off
 #include "kernels/cpu/thread.inc"
 #include "kernels/cpu/vec.inc"
+#include "kernels/cpu/gemm_fma.inc"
+#include "kernels/cpu/norm.inc"
+#include "kernels/cpu/act.inc"
+#include "kernels/cpu/store_kv.inc"
+#include "kernels/cpu/attend.inc"
+#include "kernels/cpu/attend_fma.inc"
+#include "kernels/cpu/sample.inc"
+// clang-format on
 
 }  // namespace
 
