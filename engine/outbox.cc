@@ -54,9 +54,15 @@ class TokenStore {
   std::vector<float> logprobs_;  // [capacity, top]
 };
 
+// Of all outputs of a request together: a queue full of requests for many outputs with many
+// log-probabilities stays in the hundreds of megabytes.
+constexpr int64_t kRingBytes = 256 << 10;
+
 // Two places at least: a step in flight and the next may both draw.
 int64_t RingCapacity(const Request& request, int32_t ring_tokens) {
-  return std::max(2, std::min(ring_tokens, request.max_tokens));
+  const int64_t entry_bytes = 20 + 8 * std::clamp(request.sampling.logprobs, 0, kMaxTopLogprobs);
+  const int64_t fits = kRingBytes / (entry_bytes * std::max(1, request.n));
+  return std::max<int64_t>(2, std::min({int64_t{ring_tokens}, int64_t{request.max_tokens}, fits}));
 }
 
 int64_t ScoreCapacity(const Request& request) {

@@ -119,8 +119,10 @@ void Reply::TakePrompt(Outbox& outbox) {
 void Reply::TakeToken(Outbox& outbox, Output& output, const TokenResult& token) {
   ++output.tokens;
   ++output.delta.count;
-  ++pending_tokens_;
-  if (options_.tokens) output.delta.tokens.push_back(token);
+  if (options_.tokens) {
+    output.delta.tokens.push_back(token);
+    ++pending_tokens_;  // others hold nothing back: a reply that is full always has news to send
+  }
   if (!options_.text && options_.stop.empty()) return;
 
   const std::vector<int32_t>& ids = options_.stop_ids;

@@ -41,9 +41,14 @@ HttpExchange::HttpExchange(std::shared_ptr<HttpSession> session, HttpRequest req
 
 HttpExchange::~HttpExchange() {
   switch (state_.load()) {
-    case State::kOpen: session_->PostError(500, "the server failed to answer this request"); break;
-    case State::kStreaming: session_->PostAbort(); break;
-    case State::kAnswered: break;
+    case State::kOpen:
+      session_->PostError(500, "the server failed to answer this request");
+      break;
+    case State::kStreaming:
+      session_->PostAbort();
+      break;
+    case State::kAnswered:
+      break;
   }
 }
 
@@ -136,7 +141,8 @@ absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Listen(
   const auto found = resolver.resolve(host.empty() ? "0.0.0.0" : host, std::to_string(port),
                                       tcp::resolver::passive, error);
   if (error || found.empty()) {
-    return absl::InvalidArgumentError("the host of " + address + " has no address: " + error.message());
+    return absl::InvalidArgumentError("the host of " + address +
+                                      " has no address: " + error.message());
   }
   const tcp::endpoint endpoint = *found.begin();
   tcp::endpoint bound;
@@ -171,8 +177,8 @@ HttpServer::~HttpServer() {
     std::lock_guard<std::mutex> lock(state.mutex);
     state.stopped = true;
   }
-  // From here on this thread is the only one. All that waits for the network ends now, and is run: it
-  // holds the sessions, and they hold the state that holds it.
+  // From here on this thread is the only one. All that waits for the network ends now, and is run:
+  // it holds the sessions, and they hold the state that holds it.
   boost::system::error_code ignored;
   shared_->acceptor.close(ignored);
   shared_->retry.cancel();

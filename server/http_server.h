@@ -38,9 +38,10 @@ using HttpHeaders = std::vector<std::pair<std::string, std::string>>;
 
 class HttpSession;  // a connection, in http_session.h
 
-// One request and its answer. Held by whoever answers; methods may be called from any thread, and do
-// nothing once the client or the listener has gone. An exchange dropped without an answer answers
-// 500; one dropped within a stream breaks the connection, so that the client sees it is cut short.
+// One request and its answer. Held by whoever answers; methods may be called from any thread, and
+// do nothing once the client or the listener has gone. An exchange dropped without an answer
+// answers 500; one dropped within a stream breaks the connection, so that the client sees it is cut
+// short.
 class HttpExchange {
  public:
   HttpExchange(std::shared_ptr<HttpSession> session, HttpRequest request);
@@ -49,9 +50,9 @@ class HttpExchange {
   HttpExchange& operator=(const HttpExchange&) = delete;
 
   const HttpRequest& request() const { return request_; }
-  // Before answering: `gone` is called at most once, on a listener's thread, if the client goes before
-  // the answer is complete; soon if it has gone already. A client that closes its sending side has
-  // gone: nothing tells it from one that vanished.
+  // Before answering: `gone` is called at most once, on a listener's thread, if the client goes
+  // before the answer is complete; soon if it has gone already. A client that closes its sending
+  // side has gone: nothing tells it from one that vanished.
   void OnGone(std::function<void()> gone);
   // The whole answer. Once, and not after StartStream. A request's x-request-id is sent back with
   // every answer; an X-Request-Id among `headers` counts only for a request without one.

@@ -23,8 +23,8 @@ namespace http = boost::beast::http;
 namespace {
 
 constexpr size_t kReadBytes = 4096;
-// How long a client may take to read its last answer before the connection closes. Without that time
-// a request that was refused half-read would reset the connection and destroy its own answer.
+// How long a client may take to read its last answer before the connection closes. Without that
+// time a request that was refused half-read would reset the connection and destroy its own answer.
 constexpr double kLingerS = 1;
 
 std::string HttpDate() {
@@ -38,9 +38,7 @@ std::string HttpDate() {
 }  // namespace
 
 HttpSession::HttpSession(asio::ip::tcp::socket socket, std::shared_ptr<HttpListenerState> listener)
-    : listener_(std::move(listener)),
-      socket_(std::move(socket)),
-      timer_(socket_.get_executor()) {
+    : listener_(std::move(listener)), socket_(std::move(socket)), timer_(socket_.get_executor()) {
   listener_->connections.fetch_add(1, std::memory_order_relaxed);
   Error ignored;
   socket_.set_option(asio::ip::tcp::no_delay(true), ignored);
@@ -51,7 +49,8 @@ HttpSession::~HttpSession() { listener_->connections.fetch_sub(1, std::memory_or
 void HttpSession::Start(bool refuse) {
   asio::dispatch(socket_.get_executor(), [self = shared_from_this(), refuse] {
     if (!refuse) return self->ReadRequest();
-    self->AnswerError(503, "the server has too many connections: retry later", {{"Retry-After", "1"}});
+    self->AnswerError(503, "the server has too many connections: retry later",
+                      {{"Retry-After", "1"}});
   });
 }
 
@@ -132,8 +131,7 @@ void HttpSession::AnswerReadError(Error error) {
                                 std::to_string(limits.max_body_bytes) + " bytes)");
   }
   if (timed_out_) return AnswerError(408, "the request did not arrive in time");
-  const bool ended =
-      error == http::error::end_of_stream || error == http::error::partial_message;
+  const bool ended = error == http::error::end_of_stream || error == http::error::partial_message;
   if (ended || error.category() != http::make_error_code(http::error::bad_method).category()) {
     return Close();
   }
@@ -148,8 +146,9 @@ void HttpSession::TakeHeader() {
   request_id_ = HeaderSafe(header["x-request-id"]);
   const std::vector<std::string>& allowed = listener_->allowed_origins;
   const std::string origin = HeaderSafe(header[http::field::origin]);
-  const bool known = std::any_of(allowed.begin(), allowed.end(),
-                                 [&](const std::string& one) { return one == "*" || one == origin; });
+  const bool known = std::any_of(allowed.begin(), allowed.end(), [&](const std::string& one) {
+    return one == "*" || one == origin;
+  });
   if (known) origin_ = origin;
 }
 
@@ -173,7 +172,8 @@ void HttpSession::Dispatch() {
   std::string allowed;
   for (const HttpRoute& route : listener_->routes) {
     const bool prefix = !route.path.empty() && route.path.back() == '*';
-    const std::string_view stem = std::string_view(route.path).substr(0, route.path.size() - prefix);
+    const std::string_view stem =
+        std::string_view(route.path).substr(0, route.path.size() - prefix);
     if (prefix ? request.path.rfind(stem, 0) != 0 : request.path != stem) continue;
     if (route.method != request.method) {
       allowed += (allowed.empty() ? "" : ", ") + route.method;
@@ -216,7 +216,8 @@ std::string HttpSession::Head(int status, const HttpHeaders& headers) const {
       "HTTP/1.1 " + std::to_string(status) + " " + std::string(HttpReason(status)) + "\r\n";
   head += "Date: " + HttpDate() + "\r\n";
   for (const auto& [name, value] : headers) {
-    if (request_id_.empty() || name != "X-Request-Id") head += name + ": " + HeaderSafe(value) + "\r\n";
+    if (request_id_.empty() || name != "X-Request-Id")
+      head += name + ": " + HeaderSafe(value) + "\r\n";
   }
   if (!request_id_.empty()) head += "X-Request-Id: " + request_id_ + "\r\n";
   if (!origin_.empty()) {
@@ -265,14 +266,15 @@ void HttpSession::Send(std::string bytes, std::function<void(bool)> then) {
 
 void HttpSession::SendRest() {
   LimitFor(listener_->limits.write_s);
-  socket_.async_write_some(
-      asio::buffer(sending_) + sent_, [self = shared_from_this()](Error error, size_t count) {
-        self->sent_ += count;
-        if (!error && self->sent_ < self->sending_.size()) return self->SendRest();
-        self->LimitUntil(Clock::time_point::max());
-        if (error) self->Gone();
-        std::exchange(self->sent_then_, nullptr)(!error);
-      });
+  socket_.async_write_some(asio::buffer(sending_) + sent_,
+                           [self = shared_from_this()](Error error, size_t count) {
+                             self->sent_ += count;
+                             if (!error && self->sent_ < self->sending_.size())
+                               return self->SendRest();
+                             self->LimitUntil(Clock::time_point::max());
+                             if (error) self->Gone();
+                             std::exchange(self->sent_then_, nullptr)(!error);
+                           });
 }
 
 void HttpSession::FinishAnswer() {
@@ -299,12 +301,15 @@ void HttpSession::Watch() {
 
 void HttpSession::OnWatched(Error error) {
   switch (phase_) {
-    case Phase::kAnswering: return error ? Gone() : Watch();
-    case Phase::kTurning: return ReadRequest();  // which meets the error again, if it was one
+    case Phase::kAnswering:
+      return error ? Gone() : Watch();
+    case Phase::kTurning:
+      return ReadRequest();  // which meets the error again, if it was one
     case Phase::kLingering:
       buffer_.clear();
       return error ? Close() : Watch();
-    default: return;
+    default:
+      return;
   }
 }
 

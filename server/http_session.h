@@ -35,8 +35,8 @@ struct HttpListenerState {
   std::atomic<int64_t> connections{0};
   std::atomic<bool> closing{false};  // no request after the current one
 
-  // Runs `job` on `executor`. False, and nothing happens, once the listener has been destroyed: a job
-  // that is never run would keep its session, and so this, alive for ever.
+  // Runs `job` on `executor`. False, and nothing happens, once the listener has been destroyed: a
+  // job that is never run would keep its session, and so this, alive for ever.
   template <typename Executor, typename Job>
   bool Post(const Executor& executor, Job& job) {
     std::lock_guard<std::mutex> lock(mutex);

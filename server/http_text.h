@@ -2,10 +2,9 @@
 #ifndef BARAM_SERVER_HTTP_TEXT_H_
 #define BARAM_SERVER_HTTP_TEXT_H_
 
+#include <boost/beast/core/string.hpp>
 #include <string>
 #include <string_view>
-
-#include <boost/beast/core/string.hpp>
 
 namespace baram::server {
 
@@ -15,8 +14,8 @@ std::string LowerCase(boost::beast::string_view text);
 // length would be sent back. At most 1024 bytes, none of them a control character.
 std::string HeaderSafe(boost::beast::string_view text);
 
-// The path of a request's target, "/v1/models/org%2Fname?x=1" or "http://host/v1/models": without the
-// query, percent-decoded.
+// The path of a request's target, "/v1/models/org%2Fname?x=1" or "http://host/v1/models": without
+// the query, percent-decoded.
 std::string PathOf(boost::beast::string_view target);
 
 }  // namespace baram::server

@@ -11,8 +11,8 @@ namespace baram::server {
 
 namespace {
 
-constexpr int kMaxDepth = 64;   // deeper than any message or schema a person writes
-constexpr int kMaxKeys = 512;   // of one object; OpenAI's limit of logit_bias is 300
+constexpr int kMaxDepth = 64;  // deeper than any message or schema a person writes
+constexpr int kMaxKeys = 512;  // of one object; OpenAI's limit of logit_bias is 300
 
 // Looks at brackets and colons alone, before a parser that would build whatever it is given. (The
 // parser's own callback is no place for this: with one, closing an element walks over all its elder
@@ -62,7 +62,9 @@ absl::StatusOr<Json> ParseJsonObject(std::string_view body) {
   return json;
 }
 
-std::string Dump(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
+std::string Dump(const Json& json) {
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
 
 std::optional<int64_t> AsInteger(const Json& value) {
   if (value.is_number_unsigned()) {

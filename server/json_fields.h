@@ -1,4 +1,5 @@
-// JsonFields: reads the fields of a client's JSON object by type; the first that is wrong names itself.
+// JsonFields: reads the fields of a client's JSON object by type; the first that is wrong names
+// itself.
 #ifndef BARAM_SERVER_JSON_FIELDS_H_
 #define BARAM_SERVER_JSON_FIELDS_H_
 
@@ -15,11 +16,12 @@
 namespace baram::server {
 
 // Keeps the order of keys: chat templates show a client's objects as they were written, and replies
-// read in OpenAI's order. Its look-up is linear in the keys of an object, which are therefore bounded.
+// read in OpenAI's order. Its look-up is linear in the keys of an object, which are therefore
+// bounded.
 using Json = nlohmann::ordered_json;
 
-// Parses a body. InvalidArgument for what is not JSON, not UTF-8, nested deeper than 64, has an object
-// of more than 512 keys, or is not an object. Linear in the body's bytes.
+// Parses a body. InvalidArgument for what is not JSON, not UTF-8, nested deeper than 64, has an
+// object of more than 512 keys, or is not an object. Linear in the body's bytes.
 absl::StatusOr<Json> ParseJsonObject(std::string_view body);
 
 // As text. Never fails: bytes that are no character become U+FFFD.
@@ -29,7 +31,8 @@ std::string Dump(const Json& json);
 // asks for all it knows and looks at status() once.
 class JsonFields {
  public:
-  // `object` must be an object and outlive this; `path` stands before names in errors ("messages[2].").
+  // `object` must be an object and outlive this; `path` stands before names in errors
+  // ("messages[2].").
   explicit JsonFields(const Json& object, std::string path = "");
 
   const Json* Find(const char* name) const;  // null if absent

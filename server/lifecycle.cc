@@ -6,8 +6,8 @@
 namespace baram::server {
 namespace {
 
-// A step of the largest batch on a small CPU takes seconds, never this long.
-constexpr double kStalledS = 30;
+// A step of a large model on few cores takes a minute or two, never this long.
+constexpr double kStalledS = 300;
 
 }  // namespace
 

@@ -41,8 +41,8 @@ void RespondProbe(HttpExchange& exchange, ProbeAnswer answer) {
 // Bodies above this are parsed on the text pool: a listener's thread serves others meanwhile.
 constexpr size_t kQuickBytes = 64 << 10;
 
-// The header's id if it is one we take, else the body's, else a new one. (Any header of that name is
-// sent back.)
+// The header's id if it is one we take, else the body's, else a new one. (Any header of that name
+// is sent back.)
 std::string RequestId(const HttpRequest& request, const std::string& in_body) {
   const std::string header(request.Header("x-request-id"));
   if (Serving::IsValidRequestId(header)) return header;
@@ -76,8 +76,8 @@ absl::StatusOr<OpenAiRequest> ReadRequest(OpenAiEndpoint endpoint, const HttpReq
 void Generate(const OpenAiContext& context, OpenAiEndpoint endpoint, const std::string& route,
               SteadyTime arrival, Exchange exchange) {
   absl::StatusOr<OpenAiRequest> request = ReadRequest(endpoint, exchange->request());
-  const std::string id = RequestId(
-      exchange->request(), request.ok() ? request->calls[0].request_id : std::string());
+  const std::string id =
+      RequestId(exchange->request(), request.ok() ? request->calls[0].request_id : std::string());
   if (!request.ok()) {
     RespondError(*exchange, request.status(), endpoint, id);
     CallRecord record;
@@ -93,8 +93,8 @@ void Generate(const OpenAiContext& context, OpenAiEndpoint endpoint, const std::
     call.arrival = arrival;
     call.deadline = deadline;
   }
-  std::make_shared<OpenAiStream>(std::move(exchange), *std::move(request), context.serving, context.log,
-                                 route, id)
+  std::make_shared<OpenAiStream>(std::move(exchange), *std::move(request), context.serving,
+                                 context.log, route, id)
       ->Start();
 }
 
@@ -145,13 +145,15 @@ absl::StatusOr<Json> Detokenize(const Serving& serving, const HttpRequest& reque
   if (!body.ok()) return body.status();
   JsonFields fields(*body);
   const std::string model = fields.String("model").value_or("");
-  if (fields.Array("tokens") == nullptr) fields.Fail("tokens", "tokens must be an array of token ids");
+  if (fields.Array("tokens") == nullptr)
+    fields.Fail("tokens", "tokens must be an array of token ids");
   const std::vector<int64_t> ids = fields.Integers("tokens");
   if (!fields.status().ok()) return fields.status();
   if (absl::Status status = serving.CheckModel(model); !status.ok()) return status;
   absl::StatusOr<std::string> text = serving.Detokenize(ids, /*skip_special_tokens=*/false);
   if (text.ok()) return Json{{"prompt", *std::move(text)}};
-  return InvalidField("tokens", absl::StrReplaceAll(text.status().message(), {{"token_ids", "tokens"}}));
+  return InvalidField("tokens",
+                      absl::StrReplaceAll(text.status().message(), {{"token_ids", "tokens"}}));
 }
 
 Json ModelEntry(const OpenAiContext& context, const std::string& name) {
@@ -206,7 +208,8 @@ std::vector<HttpRoute> OpenAiRoutes(const OpenAiContext& context) {
   });
   add("GET", "/v1/models", [context](Exchange exchange) {
     Json list = Json::array();
-    for (const std::string& name : context.serving.served_names()) list.push_back(ModelEntry(context, name));
+    for (const std::string& name : context.serving.served_names())
+      list.push_back(ModelEntry(context, name));
     RespondJson(*exchange, 200, {{"object", "list"}, {"data", std::move(list)}});
   });
   add("GET", "/v1/models/*", [context](Exchange exchange) {
@@ -237,8 +240,9 @@ std::vector<HttpRoute> OpenAiRoutes(const OpenAiContext& context) {
   });
   add("GET", "/load", [context](Exchange exchange) {
     const Stats& stats = context.serving.engine().stats();
-    RespondJson(*exchange, 200,
-                {{"server_load", static_cast<int64_t>(stats.running.value() + stats.waiting.value())}});
+    RespondJson(
+        *exchange, 200,
+        {{"server_load", static_cast<int64_t>(stats.running.value() + stats.waiting.value())}});
   });
   add("GET", "/metrics", [context](Exchange exchange) {
     RespondProbe(*exchange, AnswerProbe("/metrics", context.lifecycle, context.metrics));

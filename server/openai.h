@@ -23,8 +23,8 @@ struct OpenAiContext {
   int64_t start_time = 0;  // Unix time, `created` of the models
 };
 
-// /v1/chat/completions, /v1/completions, /v1/models, /tokenize, /detokenize, /health, /ping, /version,
-// /load, /metrics.
+// /v1/chat/completions, /v1/completions, /v1/models, /tokenize, /detokenize, /health, /ping,
+// /version, /load, /metrics.
 std::vector<HttpRoute> OpenAiRoutes(const OpenAiContext& context);
 
 // /metrics, /startup, /ready, /live, for the operator's listener.

@@ -33,9 +33,12 @@ Json Ids(const std::vector<TokenResult>& tokens) {
 
 const char* ReasonName(EndReason reason) {
   switch (reason) {
-    case EndReason::kStop: return "stop";
-    case EndReason::kLength: return "length";
-    case EndReason::kAbort: return "abort";
+    case EndReason::kStop:
+      return "stop";
+    case EndReason::kLength:
+      return "length";
+    case EndReason::kAbort:
+      return "abort";
   }
   return "stop";
 }
@@ -70,7 +73,8 @@ std::string OpenAiReply::Take(size_t prompt, const ReplyChunk& chunk) {
   Prompt& facts = prompts_[prompt];
   if (chunk.prompt) {
     facts.cached_tokens = chunk.prompt->cached_tokens;
-    facts.scores.insert(facts.scores.end(), chunk.prompt->scores.begin(), chunk.prompt->scores.end());
+    facts.scores.insert(facts.scores.end(), chunk.prompt->scores.begin(),
+                        chunk.prompt->scores.end());
   }
   const size_t first = prompt * static_cast<size_t>(request_.n);
   std::string events;
@@ -107,7 +111,8 @@ std::string OpenAiReply::TakeDelta(size_t index, const DeltaEvent& delta, const 
   // An echo and the prompt's ids come with a completion's first event.
   const bool opens = first && !chat() && (request_.echo || request_.token_ids);
   // Tokens without text yet are told only to who asked for tokens.
-  const bool tells = !text.empty() || ((request_.logprobs || request_.token_ids) && !tokens.empty());
+  const bool tells =
+      !text.empty() || ((request_.logprobs || request_.token_ids) && !tokens.empty());
   if (!opens && !tells && end == nullptr) return events;
 
   Json json = {{"index", index}};
@@ -295,9 +300,8 @@ Json OpenAiReply::PromptLogprobs(const Prompt& prompt) const {
   for (const TokenResult& score : prompt.scores) {
     Json entry = Json::object();
     const auto put = [&](int32_t id, float logprob, int rank) {
-      entry[std::to_string(id)] = {{"logprob", Logprob(logprob)},
-                                   {"rank", rank},
-                                   {"decoded_token", TokenName(id)}};
+      entry[std::to_string(id)] = {
+          {"logprob", Logprob(logprob)}, {"rank", rank}, {"decoded_token", TokenName(id)}};
     };
     put(score.token, score.logprob, score.rank);
     const int count = std::min<int>(score.top_count, static_cast<int>(*request_.prompt_logprobs));
@@ -314,14 +318,34 @@ Json OpenAiReply::PromptLogprobs(const Prompt& prompt) const {
 std::string OpenAiError(int status, std::string_view message, std::string_view param) {
   const char* type = "InternalServerError";
   switch (status) {
-    case 400: case 405: case 413: case 431: type = "BadRequestError"; break;
-    case 401: type = "AuthenticationError"; break;
-    case 403: type = "PermissionDeniedError"; break;
-    case 404: type = "NotFoundError"; break;
-    case 408: case 504: type = "TimeoutError"; break;
-    case 429: type = "RateLimitError"; break;
-    case 499: type = "ClientClosedRequest"; break;
-    case 503: type = "ServiceUnavailableError"; break;
+    case 400:
+    case 405:
+    case 413:
+    case 431:
+      type = "BadRequestError";
+      break;
+    case 401:
+      type = "AuthenticationError";
+      break;
+    case 403:
+      type = "PermissionDeniedError";
+      break;
+    case 404:
+      type = "NotFoundError";
+      break;
+    case 408:
+    case 504:
+      type = "TimeoutError";
+      break;
+    case 429:
+      type = "RateLimitError";
+      break;
+    case 499:
+      type = "ClientClosedRequest";
+      break;
+    case 503:
+      type = "ServiceUnavailableError";
+      break;
   }
   return Dump({{"error",
                 {{"message", std::string(message)},
@@ -332,20 +356,30 @@ std::string OpenAiError(int status, std::string_view message, std::string_view p
 
 int HttpStatusOf(const absl::Status& status) {
   switch (status.code()) {
-    case absl::StatusCode::kOk: return 200;
+    case absl::StatusCode::kOk:
+      return 200;
     case absl::StatusCode::kInvalidArgument:
     case absl::StatusCode::kAlreadyExists:
     case absl::StatusCode::kFailedPrecondition:
     case absl::StatusCode::kOutOfRange:
-    case absl::StatusCode::kUnimplemented: return 400;
-    case absl::StatusCode::kUnauthenticated: return 401;
-    case absl::StatusCode::kPermissionDenied: return 403;
-    case absl::StatusCode::kNotFound: return 404;
-    case absl::StatusCode::kResourceExhausted: return 429;
-    case absl::StatusCode::kCancelled: return 499;
-    case absl::StatusCode::kUnavailable: return 503;
-    case absl::StatusCode::kDeadlineExceeded: return 504;
-    default: return 500;
+    case absl::StatusCode::kUnimplemented:
+      return 400;
+    case absl::StatusCode::kUnauthenticated:
+      return 401;
+    case absl::StatusCode::kPermissionDenied:
+      return 403;
+    case absl::StatusCode::kNotFound:
+      return 404;
+    case absl::StatusCode::kResourceExhausted:
+      return 429;
+    case absl::StatusCode::kCancelled:
+      return 499;
+    case absl::StatusCode::kUnavailable:
+      return 503;
+    case absl::StatusCode::kDeadlineExceeded:
+      return 504;
+    default:
+      return 500;
   }
 }
 

@@ -15,8 +15,8 @@ namespace baram::server {
 
 // What every part of a reply repeats.
 struct OpenAiHeader {
-  std::string id;     // "chatcmpl-..." or "cmpl-..."
-  std::string model;  // the name the client used, or the served one
+  std::string id;       // "chatcmpl-..." or "cmpl-..."
+  std::string model;    // the name the client used, or the served one
   int64_t created = 0;  // Unix time
 };
 
@@ -45,10 +45,10 @@ class OpenAiReply {
 
  private:
   struct Choice {
-    bool begun = false;      // its first event was made
-    std::string text;        // so far; whole replies only
+    bool begun = false;               // its first event was made
+    std::string text;                 // so far; whole replies only
     std::vector<TokenResult> tokens;  // whole replies only
-    size_t code_points = 0;  // of what text_offset has counted, echo included
+    size_t code_points = 0;           // of what text_offset has counted, echo included
     int64_t completion_tokens = 0;
     EndEvent end;
   };

@@ -16,8 +16,8 @@ constexpr size_t kMaxPrompts = 128;  // of one completions call
 constexpr size_t kMaxMessages = 4096;
 constexpr int64_t kMaxOutputs = 128;  // of a prompt; --max-n may say less
 
-// Fields that clients know and this server does not serve: ignoring one would answer another question
-// than was asked. Each is allowed in the forms that mean "off".
+// Fields that clients know and this server does not serve: ignoring one would answer another
+// question than was asked. Each is allowed in the forms that mean "off".
 struct Unserved {
   const char* name;
   const char* instead;
@@ -56,8 +56,7 @@ void RefuseUnserved(JsonFields& fields) {
   for (const Unserved& unserved : kUnserved) {
     const Json* value = fields.Find(unserved.name);
     if (value != nullptr && !MeansOff(*value, unserved.chooses)) {
-      fields.Fail(unserved.name,
-                  absl::StrCat(unserved.name, " is not served: ", unserved.instead));
+      fields.Fail(unserved.name, absl::StrCat(unserved.name, " is not served: ", unserved.instead));
     }
   }
   if (const Json* format = fields.Object("response_format")) {
@@ -137,7 +136,8 @@ void ParseToolCallArguments(Json& message) {
     if (!call.is_object() || !call.contains("function") || !call["function"].is_object()) continue;
     Json& function = call["function"];
     if (!function.contains("arguments") || !function["arguments"].is_string()) continue;
-    if (auto parsed = ParseJsonObject(function["arguments"].get_ref<const std::string&>()); parsed.ok()) {
+    if (auto parsed = ParseJsonObject(function["arguments"].get_ref<const std::string&>());
+        parsed.ok()) {
       function["arguments"] = *std::move(parsed);
     }
   }
@@ -166,8 +166,9 @@ void CheckMessage(const Json& message, size_t index, JsonFields& fields) {
                          part.contains("text") && part["text"].is_string();
     if (!is_text) {
       const std::string part_path = absl::StrCat(path, ".content[", i, "]");
-      return fields.Fail(part_path, absl::StrCat(part_path, R"( must be {"type":"text","text":...}: )",
-                                                 "this model takes text only"));
+      return fields.Fail(part_path,
+                         absl::StrCat(part_path, R"( must be {"type":"text","text":...}: )",
+                                      "this model takes text only"));
     }
   }
 }
@@ -245,7 +246,8 @@ std::vector<Prompt> ReadPrompts(JsonFields& fields) {
       }
     }
   } else {
-    fields.Fail("prompt", "prompt must be a text, a list of texts, a list of token ids or a list of those");
+    fields.Fail("prompt",
+                "prompt must be a text, a list of texts, a list of token ids or a list of those");
   }
   return prompts;
 }
@@ -266,7 +268,8 @@ void ReadChatRequest(JsonFields& fields, OpenAiRequest& request) {
   }
   request.top_logprobs = top.value_or(0);
   if (request.logprobs) call.logprobs = request.top_logprobs;
-  if (fields.Bool("echo").value_or(false)) fields.Fail("echo", "echo is served by completions only");
+  if (fields.Bool("echo").value_or(false))
+    fields.Fail("echo", "echo is served by completions only");
   request.calls.push_back(std::move(call));
 }
 

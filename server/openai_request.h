@@ -27,10 +27,10 @@ struct OpenAiRequest {
   int64_t top_logprobs = 0;
   // Asked for by that name; calls may ask for more, since echo shows them too.
   std::optional<int64_t> prompt_logprobs;
-  bool echo = false;              // completions: the prompt stands before the text
-  bool prompt_only = false;       // echo with max_tokens 0: nothing is generated
+  bool echo = false;         // completions: the prompt stands before the text
+  bool prompt_only = false;  // echo with max_tokens 0: nothing is generated
   bool token_ids = false;
-  bool tokens_as_ids = false;     // "token_id:123" for token texts in log-probabilities
+  bool tokens_as_ids = false;  // "token_id:123" for token texts in log-probabilities
   const char* max_tokens_name = "max_tokens";  // the field that set Call::max_tokens
 };
 

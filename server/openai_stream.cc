@@ -27,9 +27,12 @@ OpenAiHeader HeaderOf(const OpenAiRequest& request, const Serving& serving,
 
 const char* ReasonText(EndReason reason) {
   switch (reason) {
-    case EndReason::kStop: return "stop";
-    case EndReason::kLength: return "length";
-    case EndReason::kAbort: return "abort";
+    case EndReason::kStop:
+      return "stop";
+    case EndReason::kLength:
+      return "length";
+    case EndReason::kAbort:
+      return "abort";
   }
   return "";
 }
@@ -68,7 +71,8 @@ void Refuse(HttpExchange& exchange, const absl::Status& status, const ClientErro
 }  // namespace
 
 OpenAiStream::OpenAiStream(std::shared_ptr<HttpExchange> exchange, OpenAiRequest request,
-                           Serving& serving, CallLog& log, std::string route, std::string request_id)
+                           Serving& serving, CallLog& log, std::string route,
+                           std::string request_id)
     : exchange_(std::move(exchange)),
       request_(std::move(request)),
       serving_(serving),
@@ -151,7 +155,8 @@ void OpenAiStream::Take(size_t index, ReplyChunk chunk) {
       usage_.queued_s = std::max(usage_.queued_s, chunk.usage->queued_s);
       usage_.first_token_s = std::max(usage_.first_token_s, chunk.usage->first_token_s);
     }
-    // A call that was aborted from elsewhere ends as its client asked for it: "abort", not an error.
+    // A call that was aborted from elsewhere ends as its client asked for it: "abort", not an
+    // error.
     if (!chunk.status.ok() && !absl::IsCancelled(chunk.status)) Fail(chunk.status);
   }
   Advance();
@@ -205,9 +210,8 @@ void OpenAiStream::Advance() {
   if (!pending_.empty()) {
     BeginStream();
     for (const auto& part : parts_) part->sending = std::exchange(part->waits, false);
-    writing_ = exchange_->Write(std::exchange(pending_, ""), [self = shared_from_this()](bool ok) {
-      self->OnWritten(ok);
-    });
+    writing_ = exchange_->Write(std::exchange(pending_, ""),
+                                [self = shared_from_this()](bool ok) { self->OnWritten(ok); });
     if (writing_) return;
     for (const auto& part : parts_) part->waits = std::exchange(part->sending, false);
     Abandon(absl::CancelledError("the listener has gone"));
@@ -237,9 +241,9 @@ void OpenAiStream::Finish() {
     BeginStream();
     exchange_->EndStream(reply_.StreamEnd());
   } else {
-    exchange_->EndStream(absl::StrCat(
-        "data: ", OpenAiError(HttpStatusOf(status_), error.message, error.param),
-        "\n\ndata: [DONE]\n\n"));
+    exchange_->EndStream(
+        absl::StrCat("data: ", OpenAiError(HttpStatusOf(status_), error.message, error.param),
+                     "\n\ndata: [DONE]\n\n"));
   }
 }
 

@@ -51,7 +51,8 @@ class OpenAiStream : public std::enable_shared_from_this<OpenAiStream> {
   void OnGone();
 
   // With mutex_ held.
-  // Ends every part; the first status counts. Before the headers are out it will be an ordinary error.
+  // Ends every part; the first status counts. Before the headers are out it will be an ordinary
+  // error.
   void Fail(const absl::Status& status);
   void Abandon(const absl::Status& status);  // the same, when nothing more can be sent
   void Advance();  // sends what can be sent, and the end once every part is over
@@ -68,13 +69,13 @@ class OpenAiStream : public std::enable_shared_from_this<OpenAiStream> {
   const std::string request_id_;
   const SteadyTime began_;
 
-  std::mutex mutex_;  // guards what follows
+  std::mutex mutex_;                    // guards what follows
   std::shared_ptr<OpenAiStream> self_;  // until every part is over
   std::vector<std::unique_ptr<Part>> parts_;
   OpenAiReply reply_;
-  size_t undecided_ = 0;     // parts neither accepted nor refused
-  size_t running_ = 0;       // parts that are not over
-  bool streaming_ = false;   // headers are out
+  size_t undecided_ = 0;    // parts neither accepted nor refused
+  size_t running_ = 0;      // parts that are not over
+  bool streaming_ = false;  // headers are out
   bool writing_ = false;
   bool abandoned_ = false;   // the client has gone
   std::string pending_;      // events to write: at most one chunk a part

@@ -27,7 +27,8 @@ namespace {
 using std::chrono::steady_clock;
 
 constexpr auto kWatchInterval = std::chrono::milliseconds(500);
-constexpr double kStuckS = 60;  // an engine without a step for that long does not recover
+// A step is 512 tokens of a prompt: with a large model on few cores that takes minutes.
+constexpr double kStuckS = 600;
 
 constexpr char kHelp[] =
     R"(baram serve --model DIR [settings]

@@ -97,7 +97,12 @@ void Server::Stop(SteadyTime limit) {
   while (!idle() && steady_clock::now() < limit + kLastWords) std::this_thread::sleep_for(kLook);
   lifecycle_->Watch({});
   if (http_) http_->StopAccepting();
-  if (grpc_) grpc_->Shutdown(std::max(limit, steady_clock::now()) + kLastWords);
+  const SteadyTime last = std::max(limit, steady_clock::now()) + kLastWords;
+  if (grpc_) grpc_->Shutdown(last);
+  // A connection closes behind its last bytes.
+  while (http_ && http_->connections() > 0 && steady_clock::now() < last) {
+    std::this_thread::sleep_for(kLook);
+  }
   http_.reset();
 }
 
@@ -105,6 +110,7 @@ Server::~Server() {
   Stop(steady_clock::now());
   probes_.reset();
   grpc_.reset();
+  pool_.reset();  // runs what is queued, which uses the serving
 }
 
 }  // namespace baram::server

@@ -263,12 +263,15 @@ absl::StatusOr<Request> Serving::Translate(Call& call) const {
   SamplingParams& sampling = request.sampling;
   const double temperature = Choose(call.temperature, model.temperature, use_model, 1);
   sampling.temperature = temperature < kGreedyBelow ? 0.0f : static_cast<float>(temperature);
-  sampling.top_p = static_cast<float>(Choose(call.top_p, model.top_p, use_model, 1));
-  if (sampling.top_p <= 0) sampling.top_p = 1;
+  // A model's own default of 0 means off; a client's tiny value stays the strictest there is.
+  const auto positive = [](double value) {
+    return value <= 0 ? 1.0f
+                      : std::max(static_cast<float>(value), std::numeric_limits<float>::min());
+  };
+  sampling.top_p = positive(Choose(call.top_p, model.top_p, use_model, 1));
   sampling.min_p = static_cast<float>(Choose(call.min_p, model.min_p, use_model, 0));
   sampling.repetition_penalty =
-      static_cast<float>(Choose(call.repetition_penalty, model.repetition_penalty, use_model, 1));
-  if (sampling.repetition_penalty <= 0) sampling.repetition_penalty = 1;
+      positive(Choose(call.repetition_penalty, model.repetition_penalty, use_model, 1));
   const int64_t top_k = call.top_k.value_or(use_model ? model.top_k : 0);
   sampling.top_k = static_cast<int32_t>(std::clamp<int64_t>(top_k, 0, model.vocab_size));
   sampling.presence_penalty = static_cast<float>(call.presence_penalty.value_or(0));

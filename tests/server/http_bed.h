@@ -68,11 +68,12 @@ class HttpBed : public testing::Test {
     routes.push_back({"POST", "/hold", [this](Exchange exchange) { held_.Put(exchange); }});
     routes.push_back({"GET", "/hold", [this](Exchange exchange) { held_.Put(exchange); }});
     routes.push_back({"POST", "/drop", [](Exchange) {}});
-    auto server = HttpServer::Listen("127.0.0.1:0", std::move(routes),
-                                     [](int status, const std::string& message) {
-                                       return std::to_string(status) + ": " + message;
-                                     },
-                                     limits, /*threads=*/2, std::move(origins));
+    auto server = HttpServer::Listen(
+        "127.0.0.1:0", std::move(routes),
+        [](int status, const std::string& message) {
+          return std::to_string(status) + ": " + message;
+        },
+        limits, /*threads=*/2, std::move(origins));
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
   }

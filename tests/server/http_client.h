@@ -9,10 +9,10 @@
 namespace baram::server {
 
 struct RawResponse {
-  int status = 0;  // 0: the connection ended before an answer
+  int status = 0;                              // 0: the connection ended before an answer
   std::map<std::string, std::string> headers;  // names in lower case
-  std::string body;     // without the chunks' framing
-  bool whole = false;   // its end was seen: by length, last chunk, or end of the connection
+  std::string body;                            // without the chunks' framing
+  bool whole = false;  // its end was seen: by length, last chunk, or end of the connection
 };
 
 // A read that takes longer than 30 s ends the connection, so that a test fails instead of hanging.

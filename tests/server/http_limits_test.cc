@@ -18,7 +18,8 @@ TEST_F(HttpLimitsTest, RefusesWhatIsNotHttp) {
            "GET /echo HTTP/1.1\r\nbroken header\r\n\r\n",
            "POST /echo HTTP/1.1\r\nContent-Length: x\r\n\r\n",
            "POST /echo HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
-           "POST /echo HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+           "POST /echo HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: "
+           "chunked\r\n\r\n0\r\n\r\n",
            "POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
            "\x16\x03\x01\x02\x00\x01\r\n\r\n",
        }) {

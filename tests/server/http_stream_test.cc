@@ -43,8 +43,8 @@ TEST_F(HttpStreamTest, SendsPiecesAndKeepsTheConnection) {
     const RawResponse response = client.Read();
     EXPECT_EQ(response.status, 200);
     EXPECT_EQ(response.headers.at("content-type"), "text/event-stream");
-    EXPECT_EQ(response.body, "data: 1\n\n" + std::string(100000, 'x') +
-                                 (round == 1 ? "" : "data: [DONE]\n\n"));
+    EXPECT_EQ(response.body,
+              "data: 1\n\n" + std::string(100000, 'x') + (round == 1 ? "" : "data: [DONE]\n\n"));
     EXPECT_TRUE(response.whole);
   }
 }

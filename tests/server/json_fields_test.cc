@@ -31,9 +31,9 @@ std::string Keys(int count) {
 }
 
 TEST(ParseJsonObjectTest, RefusesWhatIsNotJson) {
-  for (const std::string body :
-       {"", "{", "nonsense", R"({"a":1}x)", R"({"a":NaN})", R"({"a":1e999})", "{\"a\":\"\xed\xa0\x80\"}",
-        "{\"a\":\"\xff\"}", R"({"a":"\ud800"})", "]}", R"({"a":"\)", R"({"a)", R"({'a':1})"}) {
+  for (const std::string body : {"", "{", "nonsense", R"({"a":1}x)", R"({"a":NaN})",
+                                 R"({"a":1e999})", "{\"a\":\"\xed\xa0\x80\"}", "{\"a\":\"\xff\"}",
+                                 R"({"a":"\ud800"})", "]}", R"({"a":"\)", R"({"a)", R"({'a':1})"}) {
     EXPECT_THAT(ErrorOf(body), HasSubstr("not JSON in UTF-8")) << body;
   }
   EXPECT_THAT(ErrorOf("[1]"), HasSubstr("must be a JSON object"));
@@ -66,9 +66,7 @@ TEST(ParseJsonObjectTest, KeepsTheOrderOfKeys) {
   EXPECT_EQ(Dump(*json), R"({"z":1,"a":{"y":2,"b":3}})");
 }
 
-TEST(DumpTest, ReplacesWhatIsNoCharacter) {
-  EXPECT_EQ(Dump(Json("한\xed\x95")), "\"한\uFFFD\"");
-}
+TEST(DumpTest, ReplacesWhatIsNoCharacter) { EXPECT_EQ(Dump(Json("한\xed\x95")), "\"한\uFFFD\""); }
 
 TEST(AsIntegerTest, TakesWholeNumbers) {
   EXPECT_EQ(AsInteger(Json::parse("16")), 16);

@@ -35,7 +35,8 @@ DeltaEvent Delta(int32_t index, std::string text, std::vector<TokenResult> token
 
 EndEvent End(int32_t index, EndReason reason, int32_t stop_id = -1,
              std::optional<std::string> stop_string = {}) {
-  return {.index = index, .reason = reason, .stop_string = std::move(stop_string), .stop_id = stop_id};
+  return {
+      .index = index, .reason = reason, .stop_string = std::move(stop_string), .stop_id = stop_id};
 }
 
 ReplyChunk Chunk(std::vector<DeltaEvent> deltas, std::vector<EndEvent> ends = {},
@@ -62,7 +63,8 @@ class OpenAiReplyTest : public testing::Test {
     return *reply_;
   }
   OpenAiReply& Chat(const std::string& fields) {
-    return Begin(OpenAiEndpoint::kChat, R"({"messages":[{"role":"user","content":"x"}])" + fields + "}");
+    return Begin(OpenAiEndpoint::kChat,
+                 R"({"messages":[{"role":"user","content":"x"}])" + fields + "}");
   }
   OpenAiReply& Completion(const std::string& fields, const std::string& prompt = "\"x\"") {
     return Begin(OpenAiEndpoint::kCompletions, R"({"prompt":)" + prompt + fields + "}");
@@ -112,8 +114,9 @@ TEST_F(OpenAiReplyTest, WholeChat) {
             R"({"id":"id-1","object":"chat.completion","created":7,"model":"m","choices":[)"
             R"({"index":0,"message":{"role":"assistant","content":"안녕하세요"},"logprobs":null,)"
             R"("finish_reason":"stop","stop_reason":null}],)"
-            R"("usage":{"prompt_tokens":)" + std::to_string(Ids("Hi").size()) +
-                R"(,"total_tokens":)" + std::to_string(Ids("Hi").size() + 3) +
+            R"("usage":{"prompt_tokens":)" +
+                std::to_string(Ids("Hi").size()) + R"(,"total_tokens":)" +
+                std::to_string(Ids("Hi").size() + 3) +
                 R"(,"completion_tokens":3,"prompt_tokens_details":{"cached_tokens":1}}})");
 }
 
@@ -121,17 +124,24 @@ TEST_F(OpenAiReplyTest, StreamedChat) {
   OpenAiReply& reply = Chat(R"(,"stream":true,"stream_options":{"include_usage":true})");
   DeltaEvent held;  // a token whose character is not complete
   held.count = 1;
-  const std::string head = R"({"id":"id-1","object":"chat.completion.chunk","created":7,"model":"m",)";
+  const std::string head =
+      R"({"id":"id-1","object":"chat.completion.chunk","created":7,"model":"m",)";
   EXPECT_EQ(reply.Take(0, Chunk({held}, {}, PromptEvent{2, 0, {}})),
-            "data: " + head + R"("choices":[{"index":0,"delta":{"role":"assistant","content":""},)"
-                              R"("logprobs":null,"finish_reason":null}]})" "\n\n");
+            "data: " + head +
+                R"("choices":[{"index":0,"delta":{"role":"assistant","content":""},)"
+                R"("logprobs":null,"finish_reason":null}]})"
+                "\n\n");
   EXPECT_EQ(reply.Take(0, Chunk({held})), "");
   EXPECT_EQ(reply.Take(0, Chunk({Delta(0, "한", {})})),
-            "data: " + head + R"("choices":[{"index":0,"delta":{"content":"한"},)"
-                              R"("logprobs":null,"finish_reason":null}]})" "\n\n");
+            "data: " + head +
+                R"("choices":[{"index":0,"delta":{"content":"한"},)"
+                R"("logprobs":null,"finish_reason":null}]})"
+                "\n\n");
   EXPECT_EQ(reply.Take(0, Chunk({Delta(0, "국", {})}, {End(0, EndReason::kLength)})),
-            "data: " + head + R"("choices":[{"index":0,"delta":{"content":"국"},)"
-                              R"("logprobs":null,"finish_reason":"length","stop_reason":null}]})" "\n\n");
+            "data: " + head +
+                R"("choices":[{"index":0,"delta":{"content":"국"},)"
+                R"("logprobs":null,"finish_reason":"length","stop_reason":null}]})"
+                "\n\n");
   const std::vector<Json> end = Events(reply.StreamEnd());
   ASSERT_EQ(end.size(), 2u);
   EXPECT_EQ(end[0]["choices"], Json::array());
@@ -147,7 +157,8 @@ TEST_F(OpenAiReplyTest, StreamedCompletionBeginsWithItsText) {
   OpenAiReply& reply = Completion(R"(,"stream":true)");
   EXPECT_EQ(reply.Take(0, Chunk({Delta(0, "a", {})}, {}, PromptEvent{2, 0, {}})),
             R"(data: {"id":"id-1","object":"text_completion","created":7,"model":"m","choices":[)"
-            R"({"index":0,"text":"a","logprobs":null,"finish_reason":null}]})" "\n\n");
+            R"({"index":0,"text":"a","logprobs":null,"finish_reason":null}]})"
+            "\n\n");
   const std::vector<Json> end = Choices(reply.Take(0, Chunk({}, {End(0, EndReason::kAbort)})));
   ASSERT_EQ(end.size(), 1u);
   EXPECT_EQ(end[0]["text"], "");
@@ -236,13 +247,14 @@ TEST_F(OpenAiReplyTest, ContinuousUsage) {
 TEST_F(OpenAiReplyTest, ChatLogprobs) {
   OpenAiReply& reply = Chat(R"(,"logprobs":true,"top_logprobs":2,"stream":true)");
   const int32_t a = Id("a"), b = Id("b");
-  const std::vector<Json> choices = Choices(
-      reply.Take(0, Chunk({Delta(0, "a", {Token(a, -0.5f, {{a, -0.5f}, {b, -1.25f}})})})));
+  const std::vector<Json> choices =
+      Choices(reply.Take(0, Chunk({Delta(0, "a", {Token(a, -0.5f, {{a, -0.5f}, {b, -1.25f}})})})));
   ASSERT_EQ(choices.size(), 2u);
   EXPECT_EQ(choices[0]["logprobs"], nullptr);
-  EXPECT_EQ(Dump(choices[1]["logprobs"]),
-            R"({"content":[{"token":"a","logprob":-0.5,"bytes":[97],"top_logprobs":[)"
-            R"({"token":"a","logprob":-0.5,"bytes":[97]},{"token":"b","logprob":-1.25,"bytes":[98]}]}]})");
+  EXPECT_EQ(
+      Dump(choices[1]["logprobs"]),
+      R"({"content":[{"token":"a","logprob":-0.5,"bytes":[97],"top_logprobs":[)"
+      R"({"token":"a","logprob":-0.5,"bytes":[97]},{"token":"b","logprob":-1.25,"bytes":[98]}]}]})");
   // Text that waited comes without a token, and a token may come without text.
   EXPECT_EQ(Choices(reply.Take(0, Chunk({Delta(0, "late", {})})))[0]["logprobs"], nullptr);
   const Json silent = Choices(reply.Take(0, Chunk({Delta(0, "", {Token(b, -1)})})))[0];
@@ -327,11 +339,12 @@ TEST_F(OpenAiReplyTest, EchoStandsBeforeTheText) {
   ASSERT_EQ(prompt.size(), 2u);
   const int32_t a = Id("a");
   for (const bool stream : {false, true}) {
-    OpenAiReply& reply =
-        Completion(std::string(R"(,"echo":true,"logprobs":1)") + (stream ? R"(,"stream":true)" : ""));
+    OpenAiReply& reply = Completion(std::string(R"(,"echo":true,"logprobs":1)") +
+                                    (stream ? R"(,"stream":true)" : ""));
     const PromptEvent scored{2, 0, {Token(prompt[1], -1.5f, {{a, -0.5f}, {prompt[1], -1.5f}}, 2)}};
-    const std::string events = reply.Take(
-        0, Chunk({Delta(0, "a", {Token(a, -0.25f, {{a, -0.25f}})})}, {End(0, EndReason::kLength)}, scored));
+    const std::string events =
+        reply.Take(0, Chunk({Delta(0, "a", {Token(a, -0.25f, {{a, -0.25f}})})},
+                            {End(0, EndReason::kLength)}, scored));
     const Json choice = stream ? Choices(events)[0] : Json::parse(reply.Whole())["choices"][0];
     EXPECT_EQ(choice["text"], "Hia");
     EXPECT_EQ(Dump(choice["logprobs"]),
@@ -344,11 +357,11 @@ TEST_F(OpenAiReplyTest, EchoStandsBeforeTheText) {
 
 TEST_F(OpenAiReplyTest, PromptAlone) {
   for (const bool stream : {false, true}) {
-    OpenAiReply& reply = Completion(
-        std::string(R"(,"echo":true,"max_tokens":0,"logprobs":0)") + (stream ? R"(,"stream":true)" : ""));
+    OpenAiReply& reply = Completion(std::string(R"(,"echo":true,"max_tokens":0,"logprobs":0)") +
+                                    (stream ? R"(,"stream":true)" : ""));
     const PromptEvent scored{2, 0, {Token(Ids("Hi")[1], -1.5f)}};
-    const std::string events = reply.Take(
-        0, Chunk({Delta(0, "drawn", {Token(5, -1)})}, {End(0, EndReason::kStop, kSecondEos)}, scored));
+    const std::string events = reply.Take(0, Chunk({Delta(0, "drawn", {Token(5, -1)})},
+                                                   {End(0, EndReason::kStop, kSecondEos)}, scored));
     const Json choice = stream ? Choices(events)[0] : Json::parse(reply.Whole())["choices"][0];
     EXPECT_EQ(choice["text"], "Hi");
     EXPECT_EQ(choice["logprobs"]["tokens"].size(), 2u);

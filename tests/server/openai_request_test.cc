@@ -24,8 +24,8 @@ OpenAiRequest Parse(OpenAiEndpoint endpoint, std::string_view body) {
 
 // A chat or a completion with `fields` beside what it needs.
 OpenAiRequest Chat(const std::string& fields = "") {
-  return Parse(OpenAiEndpoint::kChat,
-               R"({"messages":[{"role":"user","content":"hi"}])" + (fields.empty() ? "" : "," + fields) + "}");
+  return Parse(OpenAiEndpoint::kChat, R"({"messages":[{"role":"user","content":"hi"}])" +
+                                          (fields.empty() ? "" : "," + fields) + "}");
 }
 OpenAiRequest Completion(const std::string& fields = "") {
   return Parse(OpenAiEndpoint::kCompletions,
@@ -121,23 +121,52 @@ TEST(OpenAiRequestTest, ReadsEveryField) {
 
 TEST(OpenAiRequestTest, NullMeansAbsent) {
   std::string fields = R"("x":null)";
-  for (const char* name :
-       {"model", "request_id", "temperature", "top_p", "top_k", "min_p", "repetition_penalty",
-        "presence_penalty", "frequency_penalty", "seed", "n", "best_of", "logit_bias", "max_tokens",
-        "min_tokens", "stop", "stop_token_ids", "include_stop_str_in_output", "ignore_eos",
-        "skip_special_tokens", "priority", "cache_salt", "truncate_prompt_tokens", "prompt_logprobs",
-        "return_token_ids", "return_tokens_as_token_ids", "logprobs", "stream", "stream_options",
-        "echo", "suffix", "tools", "tool_choice", "response_format", "chat_template_kwargs"}) {
+  for (const char* name : {"model",
+                           "request_id",
+                           "temperature",
+                           "top_p",
+                           "top_k",
+                           "min_p",
+                           "repetition_penalty",
+                           "presence_penalty",
+                           "frequency_penalty",
+                           "seed",
+                           "n",
+                           "best_of",
+                           "logit_bias",
+                           "max_tokens",
+                           "min_tokens",
+                           "stop",
+                           "stop_token_ids",
+                           "include_stop_str_in_output",
+                           "ignore_eos",
+                           "skip_special_tokens",
+                           "priority",
+                           "cache_salt",
+                           "truncate_prompt_tokens",
+                           "prompt_logprobs",
+                           "return_token_ids",
+                           "return_tokens_as_token_ids",
+                           "logprobs",
+                           "stream",
+                           "stream_options",
+                           "echo",
+                           "suffix",
+                           "tools",
+                           "tool_choice",
+                           "response_format",
+                           "chat_template_kwargs"}) {
     fields += std::string(",\"") + name + "\":null";
   }
   EXPECT_EQ(Completion(fields).calls[0].max_tokens, 16);
-  EXPECT_EQ(Chat(fields + R"(,"max_completion_tokens":null,"top_logprobs":null)").calls[0].max_tokens,
-            std::nullopt);
+  EXPECT_EQ(
+      Chat(fields + R"(,"max_completion_tokens":null,"top_logprobs":null)").calls[0].max_tokens,
+      std::nullopt);
 }
 
 TEST(OpenAiRequestTest, NamesFieldsOfAWrongType) {
-  for (const char* field : {"temperature", "top_p", "min_p", "repetition_penalty", "presence_penalty",
-                            "frequency_penalty"}) {
+  for (const char* field : {"temperature", "top_p", "min_p", "repetition_penalty",
+                            "presence_penalty", "frequency_penalty"}) {
     for (const char* value : {"true", "\"1\"", "[]"}) {
       EXPECT_EQ(ChatRefusal(std::string("\"") + field + "\":" + value),
                 std::string(field) + ": " + field + " must be a number");
@@ -150,8 +179,9 @@ TEST(OpenAiRequestTest, NamesFieldsOfAWrongType) {
                 std::string(field) + ": " + field + " must be an integer");
     }
   }
-  for (const char* field : {"stream", "echo", "ignore_eos", "skip_special_tokens", "return_token_ids",
-                            "include_stop_str_in_output", "add_special_tokens"}) {
+  for (const char* field :
+       {"stream", "echo", "ignore_eos", "skip_special_tokens", "return_token_ids",
+        "include_stop_str_in_output", "add_special_tokens"}) {
     EXPECT_EQ(CompletionRefusal(std::string("\"") + field + "\":1"),
               std::string(field) + ": " + field + " must be true or false");
   }
@@ -162,7 +192,8 @@ TEST(OpenAiRequestTest, NamesFieldsOfAWrongType) {
   EXPECT_THAT(CompletionRefusal(R"("stop":[1])"), HasSubstr("stop: "));
   EXPECT_THAT(CompletionRefusal(R"("stop_token_ids":["1"])"), HasSubstr("stop_token_ids: "));
   for (const char* bias : {"[]", R"({"a":1})", R"({"":1})", R"({"1":true})", R"({"1.5":1})"}) {
-    EXPECT_THAT(CompletionRefusal(std::string(R"("logit_bias":)") + bias), HasSubstr("logit_bias: "));
+    EXPECT_THAT(CompletionRefusal(std::string(R"("logit_bias":)") + bias),
+                HasSubstr("logit_bias: "));
   }
   EXPECT_THAT(CompletionRefusal(R"("chat_template":"{{ x }}")"), HasSubstr("chat_template: "));
   EXPECT_THAT(ChatRefusal(R"("chat_template_kwargs":[])"), HasSubstr("chat_template_kwargs: "));
@@ -186,13 +217,15 @@ TEST(OpenAiRequestTest, MaxCompletionTokensWins) {
 }
 
 TEST(OpenAiRequestTest, StreamOptions) {
-  const OpenAiRequest request =
-      Chat(R"("stream":true,"stream_options":{"include_usage":true,"continuous_usage_stats":true})");
+  const OpenAiRequest request = Chat(
+      R"("stream":true,"stream_options":{"include_usage":true,"continuous_usage_stats":true})");
   EXPECT_TRUE(request.stream);
   EXPECT_TRUE(request.include_usage);
   EXPECT_TRUE(request.continuous_usage);
-  EXPECT_FALSE(Chat(R"("stream":true,"stream_options":{"continuous_usage_stats":true})").continuous_usage);
-  EXPECT_THAT(ChatRefusal(R"("stream_options":{"include_usage":true})"), HasSubstr("stream_options: "));
+  EXPECT_FALSE(
+      Chat(R"("stream":true,"stream_options":{"continuous_usage_stats":true})").continuous_usage);
+  EXPECT_THAT(ChatRefusal(R"("stream_options":{"include_usage":true})"),
+              HasSubstr("stream_options: "));
   EXPECT_THAT(ChatRefusal(R"("stream":true,"stream_options":{"include_usage":1})"),
               HasSubstr("stream_options: stream_options.include_usage must be"));
   EXPECT_THAT(ChatRefusal(R"("stream":true,"prompt_logprobs":1)"), HasSubstr("prompt_logprobs: "));
@@ -225,7 +258,8 @@ TEST(OpenAiRequestTest, Echo) {
 
 TEST(OpenAiRequestTest, Prompts) {
   const auto parse = [](const std::string& prompt) {
-    return Parse(OpenAiEndpoint::kCompletions, R"({"request_id":"id","prompt":)" + prompt + "}").calls;
+    return Parse(OpenAiEndpoint::kCompletions, R"({"request_id":"id","prompt":)" + prompt + "}")
+        .calls;
   };
   EXPECT_EQ(parse(R"("")").size(), 1u);
   const auto texts = parse(R"(["a","b"])");
@@ -238,9 +272,10 @@ TEST(OpenAiRequestTest, Prompts) {
   const auto lists = parse("[[1],[2,3]]");
   ASSERT_EQ(lists.size(), 2u);
   EXPECT_THAT(std::get<std::vector<int32_t>>(lists[1].prompt), ElementsAre(2, 3));
-  for (const std::string bad : {"null", "7", "{}", "[]", "[[]]", "[1,\"a\"]", "[true]", "[\"a\",7]", "[-1]",
-                                "[1.5]", "[4294967296]", "[[1],[\"a\"]]"}) {
-    EXPECT_THAT(Refusal(OpenAiEndpoint::kCompletions, R"({"prompt":)" + bad + "}"), HasSubstr("prompt: "))
+  for (const std::string bad : {"null", "7", "{}", "[]", "[[]]", "[1,\"a\"]", "[true]", "[\"a\",7]",
+                                "[-1]", "[1.5]", "[4294967296]", "[[1],[\"a\"]]"}) {
+    EXPECT_THAT(Refusal(OpenAiEndpoint::kCompletions, R"({"prompt":)" + bad + "}"),
+                HasSubstr("prompt: "))
         << bad;
   }
   std::string many = "[\"a\"";
@@ -261,8 +296,9 @@ TEST(OpenAiRequestTest, Messages) {
               HasSubstr("messages[1].role: "));
   EXPECT_THAT(refusal(R"([{"role":"user"}])"), HasSubstr("messages[0].content: "));
   EXPECT_THAT(refusal(R"([{"role":"user","content":7}])"), HasSubstr("messages[0].content: "));
-  EXPECT_THAT(refusal(R"([{"role":"user","content":[{"type":"image_url","image_url":{"url":"x"}}]}])"),
-              HasSubstr("messages[0].content[0]: "));
+  EXPECT_THAT(
+      refusal(R"([{"role":"user","content":[{"type":"image_url","image_url":{"url":"x"}}]}])"),
+      HasSubstr("messages[0].content[0]: "));
 }
 
 TEST(OpenAiRequestTest, MessagesKeepTheirKeysInOrder) {
@@ -270,10 +306,11 @@ TEST(OpenAiRequestTest, MessagesKeepTheirKeysInOrder) {
       OpenAiEndpoint::kChat,
       R"({"messages":[{"role":"user","name":"z","content":[{"type":"text","text":"한"}],"extra":1},)"
       R"({"role":"assistant","tool_calls":[{"function":{"name":"f","arguments":"{\"z\":1,\"a\":2}"}}]}]})");
-  EXPECT_EQ(ChatOf(request).messages_json,
-            R"([{"role":"user","name":"z","content":[{"type":"text","text":"한"}],"extra":1},)"
-            R"({"role":"assistant","tool_calls":[{"function":{"name":"f","arguments":{"z":1,"a":2}}}],)"
-            R"("content":null}])");
+  EXPECT_EQ(
+      ChatOf(request).messages_json,
+      R"([{"role":"user","name":"z","content":[{"type":"text","text":"한"}],"extra":1},)"
+      R"({"role":"assistant","tool_calls":[{"function":{"name":"f","arguments":{"z":1,"a":2}}}],)"
+      R"("content":null}])");
 }
 
 TEST(OpenAiRequestTest, TemplateArguments) {
@@ -291,16 +328,17 @@ TEST(OpenAiRequestTest, RefusesWhatItWouldOtherwiseIgnore) {
   for (const char* field :
        {R"("tools":[{"type":"function"}])", R"("tool_choice":"required")", R"("functions":[{}])",
         R"("structured_outputs":{"json":{}})", R"("guided_json":{"type":"object"})",
-        R"("response_format":{"type":"json_object"})", R"("response_format":{})", R"("suffix":"none")",
-        R"("use_beam_search":true)", R"("chat_template":"x")", R"("bad_words":["x"])",
-        R"("allowed_token_ids":[1])", R"("prompt_embeds":"x")"}) {
+        R"("response_format":{"type":"json_object"})", R"("response_format":{})",
+        R"("suffix":"none")", R"("use_beam_search":true)", R"("chat_template":"x")",
+        R"("bad_words":["x"])", R"("allowed_token_ids":[1])", R"("prompt_embeds":"x")"}) {
     const std::string name = std::string(field).substr(1, std::string(field).find('"', 1) - 1);
     EXPECT_THAT(CompletionRefusal(field), HasSubstr(name + ": " + name + " is ")) << field;
   }
   // The forms that mean "off".
-  Chat(R"("tools":[],"tool_choice":"none","function_call":"auto","response_format":{"type":"text"},)"
-       R"("structured_outputs":{},"suffix":"","use_beam_search":false,"parallel_tool_calls":true,)"
-       R"("user":"u","store":true,"metadata":{"a":"b"})");
+  Chat(
+      R"("tools":[],"tool_choice":"none","function_call":"auto","response_format":{"type":"text"},)"
+      R"("structured_outputs":{},"suffix":"","use_beam_search":false,"parallel_tool_calls":true,)"
+      R"("user":"u","store":true,"metadata":{"a":"b"})");
 }
 
 TEST(OpenAiParamTest, TranslatesNativeNames) {
@@ -333,7 +371,8 @@ TEST(ParseTokenizePromptTest, TakesTextOrMessages) {
   ASSERT_TRUE(text.ok());
   EXPECT_EQ(model, "m");
   EXPECT_TRUE(std::get<TextPrompt>(*text).add_special_tokens);
-  auto chat = ParseTokenizePrompt(Json::parse(R"({"messages":[{"role":"user","content":"x"}]})"), &model);
+  auto chat =
+      ParseTokenizePrompt(Json::parse(R"({"messages":[{"role":"user","content":"x"}]})"), &model);
   ASSERT_TRUE(chat.ok());
   EXPECT_FALSE(std::get<ChatPrompt>(*chat).add_special_tokens);
   EXPECT_FALSE(ParseTokenizePrompt(Json::object(), &model).ok());

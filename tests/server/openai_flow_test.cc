@@ -1,0 +1,152 @@
+// OpenAI's HTTP over the real server: calls that end otherwise than their client asked for.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "server/json_fields.h"
+#include "tests/server/http_client.h"
+#include "tests/server/server_fixture.h"
+
+namespace baram::testing {
+namespace {
+
+using ::testing::EndsWith;
+using ::testing::HasSubstr;
+using server::Json;
+using server::RawClient;
+using server::RawRequest;
+using server::RawResponse;
+
+constexpr char kCompletions[] = "/v1/completions";
+
+class OpenAiFlowTest : public ServerFixture {
+ protected:
+  // One sequence runs at a time, so that what is behind a long one waits.
+  void StartNarrow(const std::function<void(server::Config&)>& change = {}) {
+    StartServer([&](server::Config& config) {
+      config.max_num_seqs = 1;
+      if (change) change(config);
+    });
+  }
+  static std::string Post(const std::string& body, const std::string& headers = "") {
+    return RawRequest("POST", kCompletions, body, "Content-Type: application/json\r\n" + headers);
+  }
+  std::unique_ptr<RawClient> Send(const std::string& request) {
+    auto client = std::make_unique<RawClient>(server_->http_address());
+    client->Send(request);
+    return client;
+  }
+  RawResponse Ask(const std::string& request) { return Send(request)->Read(); }
+  // Work for much longer than any test looks at it, unless its client goes.
+  std::unique_ptr<RawClient> Occupy() {
+    std::string prompts = R"("a")";
+    for (int i = 1; i < 16; ++i) prompts += R"(,"a")";
+    auto client = Send(Post(R"({"prompt":[)" + prompts + R"(],"n":8,"max_tokens":500,"ignore_eos":true})"));
+    while (server_->engine().stats().waiting.value() == 0) std::this_thread::yield();
+    return client;
+  }
+};
+
+TEST_F(OpenAiFlowTest, ACallAbortedFromElsewhereEndsWithAbort) {
+  StartNarrow();
+  const auto busy = Occupy();
+  for (const bool stream : {false, true}) {
+    const auto client = Send(Post(std::string(R"({"prompt":"b","max_tokens":9,"stream":)") +
+                                      (stream ? "true}" : "false}"),
+                                  "x-request-id: to-abort\r\n"));
+    v1::AbortRequest abort;
+    abort.set_request_id("to-abort");
+    // Until the call has been accepted there is nothing to abort.
+    for (bool found = false; !found;) {
+      grpc::ClientContext context;
+      v1::AbortResponse response;
+      found = inference().Abort(&context, abort, &response).ok() && response.found();
+    }
+    const RawResponse response = client->Read();
+    EXPECT_EQ(response.status, 200);
+    EXPECT_THAT(response.body, HasSubstr(R"("finish_reason":"abort")"));
+    if (stream) {
+      EXPECT_THAT(response.body, EndsWith("data: [DONE]\n\n"));
+    }
+  }
+  busy->Close();
+  AwaitIdle();
+}
+
+TEST_F(OpenAiFlowTest, ADeadlineInTheHeader) {
+  StartNarrow();
+  const auto busy = Occupy();
+  const RawResponse response = Ask(Post(R"({"prompt":"b"})", "x-request-timeout: 0.05\r\n"));
+  EXPECT_EQ(response.status, 504);
+  EXPECT_EQ(response.headers.at("x-should-retry"), "false");
+  EXPECT_EQ(Json::parse(response.body)["error"]["type"], "TimeoutError");
+  busy->Close();
+  AwaitIdle();
+}
+
+// The first part of the reply is out when the deadline comes: the error is an event.
+TEST_F(OpenAiFlowTest, ADeadlineWithinAStream) {
+  StartNarrow();
+  std::string prompts = R"("a")";
+  for (int i = 1; i < 100; ++i) prompts += R"(,"a")";
+  const RawResponse response =
+      Ask(Post(R"({"prompt":[)" + prompts + R"(],"n":16,"max_tokens":500,"ignore_eos":true,"stream":true})",
+               "x-request-timeout: 1\r\n"));
+  EXPECT_EQ(response.status, 200);
+  EXPECT_TRUE(response.whole);
+  EXPECT_THAT(response.body, HasSubstr(R"(data: {"error":{"message":"The deadline passed)"));
+  EXPECT_THAT(response.body, EndsWith("\"code\":504}}\n\ndata: [DONE]\n\n"));
+  AwaitIdle();
+}
+
+TEST_F(OpenAiFlowTest, AFullQueueSaysWhenToTryAgain) {
+  StartNarrow([](server::Config& config) { config.max_queued_requests = 4; });
+  std::string prompts = R"("a")";
+  for (int i = 1; i < 100; ++i) prompts += R"(,"a")";
+  const RawResponse response =
+      Ask(Post(R"({"prompt":[)" + prompts + R"(],"max_tokens":500,"ignore_eos":true,"stream":true})"));
+  EXPECT_EQ(response.status, 429);
+  EXPECT_THAT(response.headers.at("retry-after"), ::testing::AnyOf("1", "2"));
+  EXPECT_EQ(response.headers.count("x-should-retry"), 0u);
+  EXPECT_EQ(Json::parse(response.body)["error"]["type"], "RateLimitError");
+  AwaitIdle();
+}
+
+TEST_F(OpenAiFlowTest, ADrainingServerSendsCallsElsewhere) {
+  StartNarrow();
+  const auto busy = Occupy();
+  const auto waiting = Send(Post(R"({"prompt":"b","max_tokens":9,"ignore_eos":true,"stream":true})"));
+  while (server_->engine().stats().waiting.value() < 2) std::this_thread::yield();
+  server_->lifecycle().Drain(std::chrono::steady_clock::now() + std::chrono::minutes(1));
+  const RawResponse response = Ask(Post(R"({"prompt":"c"})"));
+  EXPECT_EQ(response.status, 503);
+  EXPECT_EQ(response.headers.at("retry-after"), "1");
+  EXPECT_EQ(Ask(RawRequest("GET", "/health")).status, 503);
+  busy->Close();
+  EXPECT_THAT(waiting->Read().body, HasSubstr(R"("finish_reason":"length")"));
+}
+
+// Past the drain limit every client still hears how its call ended.
+TEST_F(OpenAiFlowTest, AServerThatStopsAtOnceSaysSo) {
+  StartNarrow();
+  std::vector<std::unique_ptr<RawClient>> clients;
+  clients.push_back(Occupy());
+  for (int i = 0; i < 8; ++i) {
+    clients.push_back(Send(Post(R"({"prompt":"b","max_tokens":400,"ignore_eos":true,"stream":true})")));
+  }
+  while (server_->engine().stats().waiting.value() < 8) std::this_thread::yield();
+  server_->Stop(std::chrono::steady_clock::now());
+  for (const auto& client : clients) {
+    const RawResponse response = client->Read();
+    EXPECT_TRUE(response.whole);
+    EXPECT_THAT(response.body, HasSubstr(R"("code":503)"));
+  }
+}
+
+}  // namespace
+}  // namespace baram::testing
