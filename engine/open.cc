@@ -8,6 +8,7 @@
 #include "engine/engine.h"
 #include "engine/executor.h"
 #include "engine/loaded_model.h"
+#include "engine/model/checkpoint.h"
 #include "engine/model/hf_config.h"
 #include "spdlog/spdlog.h"
 
@@ -143,6 +144,7 @@ absl::StatusOr<Inspection> Engine::Inspect(const EngineConfig& config) {
   inspection.checkpoint_bytes = CheckpointBytes(config.model);
   inspection.attention = DescribeAttention(*spec);
   inspection.servable = CheckSupport(*spec, **device);
+  inspection.servable.Update(Checkpoint::Open(config.model).status());
   absl::StatusOr<EngineSizes> sizes = SizeEngine(config, *spec, *defaults, **device);
   if (sizes.ok()) {
     inspection.info = std::move(sizes->info);

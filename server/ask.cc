@@ -228,6 +228,10 @@ int Ask(const std::vector<std::string>& args) {
       return kExitUsage;
     }
     options->question.assign(std::istreambuf_iterator<char>(std::cin), {});
+    if (options->question.find_first_not_of(" \t\r\n") == std::string::npos) {
+      std::fputs("baram ask: the question is empty.\n", stderr);
+      return kExitUsage;
+    }
   }
   const auto stub = v1::Inference::NewStub(
       grpc::CreateChannel(options->address, grpc::InsecureChannelCredentials()));
