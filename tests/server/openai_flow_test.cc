@@ -121,7 +121,8 @@ TEST_F(OpenAiFlowTest, ADrainingServerSendsCallsElsewhere) {
   StartNarrow();
   const auto busy = Occupy();
   const auto waiting = Send(Post(R"({"prompt":"b","max_tokens":9,"ignore_eos":true,"stream":true})"));
-  while (server_->engine().stats().waiting.value() < 2) std::this_thread::yield();
+  // Occupy's 16 prompts, and this one.
+  while (server_->engine().stats().accepted.value() < 17) std::this_thread::yield();
   server_->lifecycle().Drain(std::chrono::steady_clock::now() + std::chrono::minutes(1));
   const RawResponse response = Ask(Post(R"({"prompt":"c"})"));
   EXPECT_EQ(response.status, 503);
