@@ -116,7 +116,7 @@ absl::StatusOr<std::shared_ptr<Outbox>> EngineCore::Submit(Request request, void
   outbox->reader = reader;
   auto live = std::make_unique<LiveRequest>(std::move(request), outbox);
   {
-    absl::MutexLock lock(&inbox_mutex_);
+    std::lock_guard lock(inbox_mutex_);
     status = Accepting();
     if (status.ok() && !ids_.try_emplace(id, outbox).second) {
       status = absl::AlreadyExistsError("a request with this id is running: choose another id");
@@ -141,7 +141,7 @@ absl::StatusOr<std::shared_ptr<Outbox>> EngineCore::Submit(Request request, void
 bool EngineCore::Abort(const std::string& id) {
   std::shared_ptr<Outbox> outbox;
   {
-    absl::MutexLock lock(&inbox_mutex_);
+    std::lock_guard lock(inbox_mutex_);
     const auto found = ids_.find(id);
     if (found == ids_.end()) return false;
     outbox = found->second;
@@ -166,7 +166,7 @@ double EngineCore::stalled_s() const {
 void EngineCore::Intake(SteadyTime now) {
   bool look_at_all = wakeup_->look_at_all.exchange(false);
   if (inbox_filled_.load()) {
-    absl::MutexLock lock(&inbox_mutex_);
+    std::lock_guard lock(inbox_mutex_);
     std::swap(inbox_, taken_);
     inbox_filled_.store(false);
   }
@@ -184,7 +184,7 @@ void EngineCore::Intake(SteadyTime now) {
 void EngineCore::EndAll(const Finish& finish, SteadyTime now) {
   // Whoever was accepted before the caller stopped accepting is in the inbox by now.
   {
-    absl::MutexLock lock(&inbox_mutex_);
+    std::lock_guard lock(inbox_mutex_);
     std::swap(inbox_, taken_);
     inbox_filled_.store(false);
   }
@@ -224,7 +224,7 @@ bool EngineCore::Deliver(SteadyTime now) {
   std::vector<Ending>& endings = scheduler_.endings();
   if (std::ranges::any_of(endings, &Ending::last)) {
     // Whoever sees the end may use the id again.
-    absl::MutexLock lock(&inbox_mutex_);
+    std::lock_guard lock(inbox_mutex_);
     for (const Ending& ending : endings) {
       if (ending.last) ids_.erase(ending.request->request.id);
     }
