@@ -4,7 +4,9 @@
 #include <grpcpp/generic/generic_stub.h>
 
 #include <cstdlib>
+#include <chrono>
 #include <string>
+#include <thread>
 
 #include "google/rpc/error_details.pb.h"
 #include "grpc/health/v1/health.grpc.pb.h"
@@ -162,12 +164,16 @@ TEST_F(GrpcFactsTest, MetricsExistAndMove) {
   EXPECT_EQ(Metric("baram_e2e_request_latency_seconds_count" + model), 1);
   EXPECT_EQ(Metric("baram_request_success_total{model_name=\"tiny\",finished_reason=\"length\"}"),
             1);
-  EXPECT_EQ(Metric("baram_requests_total{model_name=\"tiny\",method=\"Generate\",code=\"OK\","
-                   "reason=\"length\"}"),
-            1);
-  EXPECT_EQ(Metric("baram_requests_total{model_name=\"tiny\",method=\"Generate\","
-                   "code=\"INVALID_ARGUMENT\",reason=\"INVALID_FIELD\"}"),
-            1);
+  // A call is counted once it is over for the server, a moment after its client knows.
+  const std::string calls = "baram_requests_total{model_name=\"tiny\",method=\"Generate\",";
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+  for (const char* call : {"code=\"OK\",reason=\"length\"}",
+                           "code=\"INVALID_ARGUMENT\",reason=\"INVALID_FIELD\"}"}) {
+    while (Metric(calls + call) != 1 && std::chrono::steady_clock::now() < deadline) {
+      std::this_thread::yield();
+    }
+    EXPECT_EQ(Metric(calls + call), 1) << call;
+  }
   for (const char* name :
        {"num_requests_running", "num_requests_waiting", "kv_cache_usage_perc",
         "num_preemptions_total", "prompt_tokens_cached_total", "prefix_cache_queries_total",
