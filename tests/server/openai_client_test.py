@@ -121,7 +121,7 @@ class OpenAiClientTest(unittest.TestCase):
         cls.client.close()
         if cls.maker:
             cls.maker.communicate()
-        assert code == 0, f"baram serve ended with {code}"
+        assert code == 0, f"baram serve ended with {code}:\n" + "".join(cls.baram.log[-20:])
 
     def chat(self, content=KOREAN, **fields):
         fields = {"max_tokens": 24, "temperature": 0, **fields}
@@ -449,11 +449,12 @@ class OpenAiClientTest(unittest.TestCase):
         held = []
         for i in range(12):
             connection = socket.create_connection(self.baram.http.split(":"), timeout=PATIENCE_S)
-            content = streamed if i % 2 else body
+            self.addCleanup(connection.close)
+            content = streamed if i < 6 else body
             connection.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\n"
                                b"Content-Type: application/json\r\n"
                                b"Content-Length: %d\r\n\r\n" % len(content) + content)
-            if i % 4 == 3:
+            if i < 2:  # these go within their streams, the others wait or have hardly begun
                 connection.recv(100)
             held.append(connection)
         for connection in held:
