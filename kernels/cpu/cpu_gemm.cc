@@ -65,6 +65,7 @@ void CpuDevice::Gemm(const GemmArgs& args) {
       SelectGemm(args.a.rows, job.weight.n, job.weight.padded_k, has_amx, pool_.workers());
   job.path = plan.path;
   job.block_k = plan.block_k;
+  job.stream_out = plan.stream_out;
   const int64_t panels = RoundUp(job.weight.n, kPanelColumns) / kPanelColumns;
   const int64_t column_units = RoundUp(job.weight.padded_k, plan.block_k) / plan.block_k;
   for (int64_t row = 0; row < args.a.rows; row += plan.chunk_rows) {

@@ -12,23 +12,32 @@ namespace {
 // Up to here fp32 FMAs keep up with DRAM; past it they are bound by arithmetic.
 constexpr int64_t kMaxFmaRows = 3;
 
-// Rows that share one reading of the weights, and columns of them that are multiplied in one go: 1
-// MiB of packed rows, half of L2, is then read from there for every panel. With 512 rows the
-// columns would have to be halved and the accumulators be written and read twice as often, which
-// costs as much as 5 TDPBF16PS a tile; reading the weights a second time hides behind the
-// arithmetic.
-constexpr int64_t kMaxChunkRows = 256;
-constexpr int64_t kMaxBlockK = 2048;
+// How rows and columns of `a` are cut into chunks and blocks for tiles, and how many panels a
+// worker takes at a time. What comes from beyond L2 is the weights once a chunk, and the chunk once
+// for every worker's tile of panels; in L2 are a block of `a` and the accumulators, rows x panels x
+// 64 bytes.
+struct Blocking {
+  int64_t chunk_rows;
+  int64_t block_k;
+  int64_t panels;
+  int64_t tiles_per_worker;  // even out workers of unequal speed
+};
+// Up to kShortK a chunk is one block of 1 MiB, so accumulators are written once. Twice the rows, in
+// blocks of a quarter, would read the weights half as often, but write and read the accumulators
+// four times: measured 0.8 times as fast at k = 2048.
+constexpr int64_t kShortK = 2048;
+constexpr Blocking kShort = {256, kShortK, 16, 4};
+// Of longer rows a chunk doesn't fit into L2 and would be read again for every 256 columns: half
+// the traffic for twice the accumulators, measured 1.2 times as fast at k = 8192.
+constexpr Blocking kLong = {512, 512, 32, 2};
+
+// Results above this are not found in L2 by who reads them next. Written past the caches they need
+// not be read first: measured 1.1 to 1.2 times as fast at 512 rows.
+constexpr int64_t kStreamOutBytes = int64_t{1} << 20;
 
 // Bytes of weights a worker takes at a time when the weights are what is read: long enough to
 // stream, short enough that workers end together.
 constexpr int64_t kStreamTileBytes = int64_t{512} << 10;
-
-// Tiles per worker that even out workers of unequal speed.
-constexpr int64_t kTilesPerWorker = 4;
-
-// 256 rows of accumulators of a tile take 256 KiB of the worker's scratch and of L2.
-constexpr int64_t kMaxPanelsPerTile = 16;
 
 constexpr int64_t CeilDivide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -42,16 +51,20 @@ GemmPlan SelectGemm(int64_t rows, int64_t n, int64_t padded_k, bool has_amx, int
   const int64_t rows_that_fit = kGemmScratchBytes / (padded_k * element_bytes) / 32 * 32;
   Check(padded_k <= kMaxGemmK, "the GEMM's scratch holds 32 rows of a");
   // Chunks of equal size: a short last one would pay for all of the weights alone.
-  const int64_t chunks = CeilDivide(rows, std::min(kMaxChunkRows, rows_that_fit));
+  const Blocking blocking =
+      plan.path == GemmPath::kAmx && padded_k > kShortK && rows > kShort.chunk_rows ? kLong
+                                                                                    : kShort;
+  const int64_t chunks = CeilDivide(rows, std::min(blocking.chunk_rows, rows_that_fit));
   plan.chunk_rows = chunks == 1 ? rows : RoundUp(CeilDivide(rows, chunks), 32);
-  plan.block_k = std::min(padded_k, kMaxBlockK);
+  plan.block_k = std::min(padded_k, blocking.block_k);
+  plan.stream_out = plan.path == GemmPath::kAmx && rows * n * 2 > kStreamOutBytes;
 
   const int64_t panels = RoundUp(n, kPanelColumns) / kPanelColumns;
-  int64_t largest = kMaxPanelsPerTile;
+  int64_t largest = blocking.panels;
   if (plan.chunk_rows <= 32) {
-    largest = std::clamp(kStreamTileBytes / PanelBytes(padded_k), int64_t{2}, kMaxPanelsPerTile);
+    largest = std::clamp(kStreamTileBytes / PanelBytes(padded_k), int64_t{2}, blocking.panels);
   }
-  const int64_t even_share = panels / (workers * kTilesPerWorker);
+  const int64_t even_share = panels / (workers * blocking.tiles_per_worker);
   // Kernels work on pairs of panels.
   plan.panels_per_tile = std::clamp(even_share, int64_t{2}, largest) / 2 * 2;
   return plan;
@@ -60,7 +73,7 @@ GemmPlan SelectGemm(int64_t rows, int64_t n, int64_t padded_k, bool has_amx, int
 std::string ToString(const GemmPlan& plan) {
   return std::string(plan.path == GemmPath::kAmx ? "amx" : "fma") + ", " +
          std::to_string(plan.chunk_rows) + " x " + std::to_string(plan.block_k) + ", " +
-         std::to_string(plan.panels_per_tile) + " panels";
+         std::to_string(plan.panels_per_tile) + " panels" + (plan.stream_out ? ", streamed" : "");
 }
 
 }  // namespace baram::cpu

@@ -20,6 +20,8 @@ struct Worker {
 };
 
 inline constexpr int64_t kWorkerScratchBytes = int64_t{1} << 20;
+// Panels of a GEMM's result that a worker takes at a time, at most.
+inline constexpr int64_t kMaxPanelsPerTile = 32;
 
 // The layout of packed weights, see pack.h.
 inline constexpr int64_t kPanelColumns = 16;
@@ -125,8 +127,9 @@ struct GemmJob {
   WeightView weight;
   const float* bias = nullptr;
   float scale = 1.0f;
-  Tensor out;           // bf16 or f32
-  int64_t block_k = 0;  // a multiple of kBlockK
+  Tensor out;               // bf16 or f32
+  int64_t block_k = 0;      // a multiple of kBlockK
+  bool stream_out = false;  // write the result past the caches where its layout allows it
   void* packed_a = nullptr;
 };
 
