@@ -58,8 +58,9 @@ struct IncludeRule {
 };
 
 const std::vector<std::string> kServing = {"<grpc", "<google/", "<boost/", "<prometheus/", "<CLI/"};
-const std::vector<std::string> kAllOutside = {"<grpc",  "<google/", "<boost/", "<prometheus/", "<CLI/",
-                                              "<cuda",  "<cublas",  "<nlohmann/", "<spdlog/", "\"absl/"};
+const std::vector<std::string> kAllOutside = {"<grpc",    "<google/", "<boost/", "<prometheus/",
+                                              "<CLI/",    "<cuda",    "<cublas", "<nlohmann/",
+                                              "<spdlog/", "\"absl/"};
 
 std::vector<std::string> With(std::vector<std::string> list, const std::vector<std::string>& more) {
   list.insert(list.end(), more.begin(), more.end());
@@ -67,7 +68,9 @@ std::vector<std::string> With(std::vector<std::string> list, const std::vector<s
 }
 
 const IncludeRule kRules[] = {
-    {"kernels/", {"\"kernels/"}, kAllOutside,
+    {"kernels/",
+     {"\"kernels/"},
+     kAllOutside,
      "kernels/ includes the standard library and kernels/ only"},
     {"kernels/ref/", {"\"kernels/"}, kAllOutside, "kernels/ref/ includes kernels/ only"},
     {"kernels/cpu/", {"\"kernels/"}, kAllOutside, "kernels/cpu/ includes kernels/ only"},
@@ -77,14 +80,15 @@ const IncludeRule kRules[] = {
      With(kServing, {"<cuda", "<spdlog/"}),
      "engine/model/ includes kernels/{device,ops,tensor,step,check}.h, absl status and JSON only"},
     {"engine/",
-     {"\"engine/", "\"kernels/device.h", "\"kernels/ops.h", "\"kernels/tensor.h", "\"kernels/step.h",
-      "\"kernels/check.h"},
+     {"\"engine/", "\"kernels/device.h", "\"kernels/ops.h", "\"kernels/tensor.h",
+      "\"kernels/step.h", "\"kernels/check.h"},
      With(kServing, {"<cuda", "<nlohmann/"}),
-     "engine/ includes engine/model/ and kernels/{device,ops,tensor,step,check}.h, no JSON, no RPC"},
+     "engine/ includes engine/model/ and kernels/{device,ops,tensor,step,check}.h, no JSON, no "
+     "RPC"},
     {"server/",
-     {"\"server/", "\"baram/v1/", "\"proto/", "\"google/rpc/", "\"engine/engine.h", "\"engine/config.h",
-      "\"engine/request.h", "\"engine/outbox.h", "\"engine/stats.h", "\"engine/grammar.h",
-      "\"engine/kv_events.h"},
+     {"\"server/", "\"baram/v1/", "\"proto/", "\"google/rpc/", "\"engine/engine.h",
+      "\"engine/config.h", "\"engine/request.h", "\"engine/outbox.h", "\"engine/stats.h",
+      "\"engine/grammar.h", "\"engine/kv_events.h"},
      {"<cuda"},
      "server/ includes the engine's public headers, never kernels/ or the engine's insides"},
 };
@@ -146,7 +150,8 @@ TEST(Rules, IsaFilesIncludeOnlyIntrinsicsAndFixedWidthTypes) {
       if (included.empty() || included[0] == '"') continue;
       EXPECT_TRUE(included == "<immintrin.h>" || included == "<cstdint>" || included == "<cstddef>")
           << source.path << " includes " << included
-          << ": an inline library function compiled with ISA flags can be the copy the linker keeps "
+          << ": an inline library function compiled with ISA flags can be the copy the linker "
+             "keeps "
              "for everyone";
     }
   }
@@ -161,7 +166,9 @@ struct WordRule {
 };
 
 const WordRule kWords[] = {
-    {"getenv", {"server/settings.cc"}, "environment variables are read in server/settings.cc only (I11)"},
+    {"getenv",
+     {"server/settings.cc"},
+     "environment variables are read in server/settings.cc only (I11)"},
     {"std::regex", {}, "no backtracking regex on client data"},
     {"alloca(", {}, "no stack allocation by size"},
     {"dlopen(", {}, "nothing is loaded at run time"},

@@ -3,8 +3,8 @@
 #include <google/protobuf/dynamic_message.h>
 #include <grpcpp/generic/generic_stub.h>
 
-#include <cstdlib>
 #include <chrono>
+#include <cstdlib>
 #include <string>
 #include <thread>
 
@@ -167,8 +167,8 @@ TEST_F(GrpcFactsTest, MetricsExistAndMove) {
   // A call is counted once it is over for the server, a moment after its client knows.
   const std::string calls = "baram_requests_total{model_name=\"tiny\",method=\"Generate\",";
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
-  for (const char* call : {"code=\"OK\",reason=\"length\"}",
-                           "code=\"INVALID_ARGUMENT\",reason=\"INVALID_FIELD\"}"}) {
+  for (const char* call :
+       {"code=\"OK\",reason=\"length\"}", "code=\"INVALID_ARGUMENT\",reason=\"INVALID_FIELD\"}"}) {
     while (Metric(calls + call) != 1 && std::chrono::steady_clock::now() < deadline) {
       std::this_thread::yield();
     }

@@ -15,12 +15,12 @@
 namespace baram::testing {
 namespace {
 
-using ::testing::EndsWith;
-using ::testing::HasSubstr;
 using server::Json;
 using server::RawClient;
 using server::RawRequest;
 using server::RawResponse;
+using ::testing::EndsWith;
+using ::testing::HasSubstr;
 
 constexpr char kCompletions[] = "/v1/completions";
 
@@ -46,7 +46,8 @@ class OpenAiFlowTest : public ServerFixture {
   std::unique_ptr<RawClient> Occupy() {
     std::string prompts = R"("a")";
     for (int i = 1; i < 16; ++i) prompts += R"(,"a")";
-    auto client = Send(Post(R"({"prompt":[)" + prompts + R"(],"n":8,"max_tokens":500,"ignore_eos":true})"));
+    auto client =
+        Send(Post(R"({"prompt":[)" + prompts + R"(],"n":8,"max_tokens":500,"ignore_eos":true})"));
     while (server_->engine().stats().waiting.value() == 0) std::this_thread::yield();
     return client;
   }
@@ -56,9 +57,9 @@ TEST_F(OpenAiFlowTest, ACallAbortedFromElsewhereEndsWithAbort) {
   StartNarrow();
   const auto busy = Occupy();
   for (const bool stream : {false, true}) {
-    const auto client = Send(Post(std::string(R"({"prompt":"b","max_tokens":9,"stream":)") +
-                                      (stream ? "true}" : "false}"),
-                                  "x-request-id: to-abort\r\n"));
+    const auto client = Send(Post(
+        std::string(R"({"prompt":"b","max_tokens":9,"stream":)") + (stream ? "true}" : "false}"),
+        "x-request-id: to-abort\r\n"));
     v1::AbortRequest abort;
     abort.set_request_id("to-abort");
     // Until the call has been accepted there is nothing to abort.
@@ -94,9 +95,9 @@ TEST_F(OpenAiFlowTest, ADeadlineWithinAStream) {
   StartNarrow();
   std::string prompts = R"("a")";
   for (int i = 1; i < 100; ++i) prompts += R"(,"a")";
-  const RawResponse response =
-      Ask(Post(R"({"prompt":[)" + prompts + R"(],"n":16,"max_tokens":500,"ignore_eos":true,"stream":true})",
-               "x-request-timeout: 1\r\n"));
+  const RawResponse response = Ask(Post(
+      R"({"prompt":[)" + prompts + R"(],"n":16,"max_tokens":500,"ignore_eos":true,"stream":true})",
+      "x-request-timeout: 1\r\n"));
   EXPECT_EQ(response.status, 200);
   EXPECT_TRUE(response.whole);
   EXPECT_THAT(response.body, HasSubstr(R"(data: {"error":{"message":"The deadline passed)"));
@@ -108,8 +109,8 @@ TEST_F(OpenAiFlowTest, AFullQueueSaysWhenToTryAgain) {
   StartNarrow([](server::Config& config) { config.max_queued_requests = 4; });
   std::string prompts = R"("a")";
   for (int i = 1; i < 100; ++i) prompts += R"(,"a")";
-  const RawResponse response =
-      Ask(Post(R"({"prompt":[)" + prompts + R"(],"max_tokens":500,"ignore_eos":true,"stream":true})"));
+  const RawResponse response = Ask(
+      Post(R"({"prompt":[)" + prompts + R"(],"max_tokens":500,"ignore_eos":true,"stream":true})"));
   EXPECT_EQ(response.status, 429);
   EXPECT_THAT(response.headers.at("retry-after"), ::testing::AnyOf("1", "2"));
   EXPECT_EQ(response.headers.count("x-should-retry"), 0u);
@@ -120,7 +121,8 @@ TEST_F(OpenAiFlowTest, AFullQueueSaysWhenToTryAgain) {
 TEST_F(OpenAiFlowTest, ADrainingServerSendsCallsElsewhere) {
   StartNarrow();
   const auto busy = Occupy();
-  const auto waiting = Send(Post(R"({"prompt":"b","max_tokens":9,"ignore_eos":true,"stream":true})"));
+  const auto waiting =
+      Send(Post(R"({"prompt":"b","max_tokens":9,"ignore_eos":true,"stream":true})"));
   // Occupy's 16 prompts, and this one.
   while (server_->engine().stats().accepted.value() < 17) std::this_thread::yield();
   server_->lifecycle().Drain(std::chrono::steady_clock::now() + std::chrono::minutes(1));
@@ -138,7 +140,8 @@ TEST_F(OpenAiFlowTest, AServerThatStopsAtOnceSaysSo) {
   std::vector<std::unique_ptr<RawClient>> clients;
   clients.push_back(Occupy());
   for (int i = 0; i < 8; ++i) {
-    clients.push_back(Send(Post(R"({"prompt":"b","max_tokens":400,"ignore_eos":true,"stream":true})")));
+    clients.push_back(
+        Send(Post(R"({"prompt":"b","max_tokens":400,"ignore_eos":true,"stream":true})")));
   }
   // Occupy's 16 prompts, and these.
   while (server_->engine().stats().accepted.value() < 24) std::this_thread::yield();
