@@ -1,7 +1,9 @@
 // Engine: the engine thread around EngineCore, and the executor beside it.
 #include "engine/engine.h"
 
+#include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <thread>
 #include <utility>
 
@@ -88,7 +90,11 @@ void Engine::Drain(SteadyTime limit) { threads_->core.Drain(limit); }
 bool Engine::draining() const { return threads_->core.draining(); }
 bool Engine::idle() const { return threads_->core.idle(); }
 bool Engine::alive() const { return threads_->core.alive(); }
-double Engine::stalled_s() const { return threads_->core.stalled_s(); }
+double Engine::stalled_s() const {
+  const SteadyTime layer{SteadyTime::duration(threads_->model->workspace->layer_begun.load())};
+  const std::chrono::duration<double> in_layer = std::chrono::steady_clock::now() - layer;
+  return std::min(threads_->core.stalled_s(), std::max(0.0, in_layer.count()));
+}
 const EngineInfo& Engine::info() const { return threads_->core.info(); }
 const Stats& Engine::stats() const { return threads_->core.stats(); }
 TouchedList& Engine::touched() { return threads_->core.touched(); }

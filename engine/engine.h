@@ -61,7 +61,8 @@ class Engine {
 
   // False once the device is lost: every request was failed and none is accepted.
   bool alive() const;
-  // Seconds since the engine thread last turned its loop with work to do; 0 when it has none.
+  // Seconds with work to do since a step was last finished or a layer of the model begun; 0 without
+  // work.
   double stalled_s() const;
 
   const EngineInfo& info() const;

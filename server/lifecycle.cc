@@ -6,12 +6,10 @@
 namespace baram::server {
 namespace {
 
-// A step of a large model on few cores takes a minute or two, never this long.
-constexpr double kStalledS = 300;
+// A layer takes seconds at most, of a large model on few cores.
+constexpr double kStalledS = 30;
 
 }  // namespace
-
-Lifecycle::Lifecycle(Engine& engine) : engine_(engine) {}
 
 void Lifecycle::Watch(std::function<void(bool ready)> watcher) {
   std::lock_guard lock(mutex_);
@@ -25,8 +23,8 @@ void Lifecycle::Advertise(bool ready) {
   if (watcher_) watcher_(ready);
 }
 
-void Lifecycle::SetReady() {
-  started_.store(true, std::memory_order_release);
+void Lifecycle::SetReady(Engine& engine) {
+  engine_.store(&engine, std::memory_order_release);
   Advertise(true);
 }
 
@@ -35,13 +33,21 @@ void Lifecycle::StopAdvertising() { Advertise(false); }
 void Lifecycle::Drain(SteadyTime limit) {
   Advertise(false);
   accepting_.store(false, std::memory_order_release);
-  engine_.Drain(limit);
+  if (Engine* engine = engine_.load(std::memory_order_acquire)) engine->Drain(limit);
 }
 
 bool Lifecycle::ready() const {
-  return advertised_.load(std::memory_order_acquire) && engine_.alive();
+  return advertised_.load(std::memory_order_acquire) && engine_alive();
 }
 
-bool Lifecycle::live() const { return engine_.alive() && engine_.stalled_s() < kStalledS; }
+bool Lifecycle::engine_alive() const {
+  const Engine* engine = engine_.load(std::memory_order_acquire);
+  return engine != nullptr && engine->alive();
+}
+
+bool Lifecycle::live() const {
+  const Engine* engine = engine_.load(std::memory_order_acquire);
+  return engine == nullptr || (engine->alive() && engine->stalled_s() < kStalledS);
+}
 
 }  // namespace baram::server

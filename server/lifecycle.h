@@ -1,7 +1,7 @@
 // Lifecycle: whether this process is started, ready and alive; the one truth behind the probes, the
 // gRPC health service and /health.
 //
-//   started --SetReady--> ready --StopAdvertising--> not ready, still accepting --Drain--> refusing
+//   loading --SetReady--> ready --StopAdvertising--> not ready, still accepting --Drain--> refusing
 #ifndef BARAM_SERVER_LIFECYCLE_H_
 #define BARAM_SERVER_LIFECYCLE_H_
 
@@ -13,33 +13,35 @@
 
 namespace baram::server {
 
-// All methods from any thread. The engine must outlive it.
+// All methods from any thread. Made before the engine, so that probes are answered while the model
+// loads.
 class Lifecycle {
  public:
-  explicit Lifecycle(Engine& engine);
+  Lifecycle() = default;
 
   // Called now and whenever readiness changes through the methods below. Set before SetReady.
   void Watch(std::function<void(bool ready)> watcher);
 
-  void SetReady();
+  // The model is loaded. `engine` must outlive this.
+  void SetReady(Engine& engine);
   // Readiness turns false while calls are still accepted: load balancers need time to see it.
   void StopAdvertising();
   // Refuses new calls from now on; running ones go on until `limit`.
   void Drain(SteadyTime limit);
 
-  bool started() const { return started_.load(std::memory_order_acquire); }
+  bool started() const { return engine_.load(std::memory_order_acquire) != nullptr; }
   bool ready() const;
-  bool accepting() const { return accepting_.load(std::memory_order_acquire) && engine_.alive(); }
+  bool accepting() const { return accepting_.load(std::memory_order_acquire) && engine_alive(); }
   // False once the device is lost or the engine makes no progress: restart the process. Overload
-  // never turns it.
+  // never turns it, nor does loading.
   bool live() const;
   bool draining() const { return !accepting_.load(std::memory_order_acquire); }
 
  private:
   void Advertise(bool ready);
+  bool engine_alive() const;
 
-  Engine& engine_;
-  std::atomic<bool> started_{false};
+  std::atomic<Engine*> engine_{nullptr};  // set once, by SetReady
   std::atomic<bool> advertised_{false};
   std::atomic<bool> accepting_{true};
   std::mutex mutex_;  // guards the watcher

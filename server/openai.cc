@@ -68,14 +68,16 @@ std::optional<double> Timeout(const HttpRequest& request) {
   return good ? std::optional<double>(seconds) : std::nullopt;
 }
 
-absl::StatusOr<OpenAiRequest> ReadRequest(OpenAiEndpoint endpoint, const HttpRequest& request) {
+absl::StatusOr<OpenAiRequest> ReadRequest(OpenAiEndpoint endpoint, const HttpRequest& request,
+                                          int32_t max_n) {
   if (absl::Status status = CheckContentType(request); !status.ok()) return status;
-  return ParseOpenAiRequest(endpoint, request.body);
+  return ParseOpenAiRequest(endpoint, request.body, max_n);
 }
 
 void Generate(const OpenAiContext& context, OpenAiEndpoint endpoint, const std::string& route,
               SteadyTime arrival, Exchange exchange) {
-  absl::StatusOr<OpenAiRequest> request = ReadRequest(endpoint, exchange->request());
+  absl::StatusOr<OpenAiRequest> request =
+      ReadRequest(endpoint, exchange->request(), context.serving.config().max_n);
   const std::string id =
       RequestId(exchange->request(), request.ok() ? request->calls[0].request_id : std::string());
   if (!request.ok()) {
@@ -173,11 +175,12 @@ std::string ListenerErrorBody(int status, const std::string& message) {
   return OpenAiError(status, message, "");
 }
 
-std::vector<HttpRoute> ProbeRoutes(const Lifecycle& lifecycle, const Metrics& metrics) {
+std::vector<HttpRoute> ProbeRoutes(const Lifecycle& lifecycle,
+                                   const std::atomic<const Metrics*>& metrics) {
   std::vector<HttpRoute> routes;
   for (const char* path : {"/metrics", "/startup", "/ready", "/live"}) {
     routes.push_back({"GET", path, [path, &lifecycle, &metrics](Exchange exchange) {
-                        RespondProbe(*exchange, AnswerProbe(path, lifecycle, metrics));
+                        RespondProbe(*exchange, AnswerProbe(path, lifecycle, metrics.load()));
                       }});
   }
   return routes;
@@ -214,8 +217,9 @@ std::vector<HttpRoute> OpenAiRoutes(const OpenAiContext& context) {
   });
   add("GET", "/v1/models/*", [context](Exchange exchange) {
     const std::string name = exchange->request().path.substr(sizeof("/v1/models/") - 1);
-    if (absl::Status status = context.serving.CheckModel(name); !status.ok() || name.empty()) {
-      return RespondError(*exchange, UnknownModel(name), OpenAiEndpoint::kChat, "");
+    const std::vector<std::string>& served = context.serving.served_names();
+    if (std::find(served.begin(), served.end(), name) == served.end()) {
+      return RespondError(*exchange, UnknownModel(name, served), OpenAiEndpoint::kChat, "");
     }
     RespondJson(*exchange, 200, ModelEntry(context, name));
   });
@@ -245,7 +249,7 @@ std::vector<HttpRoute> OpenAiRoutes(const OpenAiContext& context) {
         {{"server_load", static_cast<int64_t>(stats.running.value() + stats.waiting.value())}});
   });
   add("GET", "/metrics", [context](Exchange exchange) {
-    RespondProbe(*exchange, AnswerProbe("/metrics", context.lifecycle, context.metrics));
+    RespondProbe(*exchange, AnswerProbe("/metrics", context.lifecycle, &context.metrics));
   });
   return routes;
 }

@@ -2,6 +2,7 @@
 #ifndef BARAM_SERVER_OPENAI_H_
 #define BARAM_SERVER_OPENAI_H_
 
+#include <atomic>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -27,8 +28,10 @@ struct OpenAiContext {
 // /version, /load, /metrics.
 std::vector<HttpRoute> OpenAiRoutes(const OpenAiContext& context);
 
-// /metrics, /startup, /ready, /live, for the operator's listener.
-std::vector<HttpRoute> ProbeRoutes(const Lifecycle& lifecycle, const Metrics& metrics);
+// /metrics, /startup, /ready, /live, for the operator's listener. `metrics` is null while the model
+// loads.
+std::vector<HttpRoute> ProbeRoutes(const Lifecycle& lifecycle,
+                                   const std::atomic<const Metrics*>& metrics);
 
 // The body of an error the listener itself answers.
 std::string ListenerErrorBody(int status, const std::string& message);

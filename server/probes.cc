@@ -8,8 +8,9 @@ ProbeAnswer Truth(bool value) { return {value ? 200 : 503, "text/plain", value ?
 
 }  // namespace
 
-ProbeAnswer AnswerProbe(std::string_view path, const Lifecycle& lifecycle, const Metrics& metrics) {
-  if (path == "/metrics") return {200, Metrics::kContentType, metrics.Text()};
+ProbeAnswer AnswerProbe(std::string_view path, const Lifecycle& lifecycle, const Metrics* metrics) {
+  if (path == "/metrics" && metrics == nullptr) return {503, "text/plain", "loading\n"};
+  if (path == "/metrics") return {200, Metrics::kContentType, metrics->Text()};
   if (path == "/startup") return Truth(lifecycle.started());
   if (path == "/ready") return Truth(lifecycle.ready());
   if (path == "/live") return Truth(lifecycle.live());

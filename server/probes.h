@@ -16,8 +16,9 @@ struct ProbeAnswer {
   std::string body;
 };
 
-// `path` without its query. Cheap but for /metrics, which builds some 20 KB of text.
-ProbeAnswer AnswerProbe(std::string_view path, const Lifecycle& lifecycle, const Metrics& metrics);
+// `path` without its query. Cheap but for /metrics, which builds some 20 KB of text. There are no
+// metrics (null) while the model loads.
+ProbeAnswer AnswerProbe(std::string_view path, const Lifecycle& lifecycle, const Metrics* metrics);
 
 }  // namespace baram::server
 

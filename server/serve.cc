@@ -27,8 +27,8 @@ namespace {
 using std::chrono::steady_clock;
 
 constexpr auto kWatchInterval = std::chrono::milliseconds(500);
-// A step is 512 tokens of a prompt: with a large model on few cores that takes minutes.
-constexpr double kStuckS = 600;
+// A layer of a large model takes seconds on few cores.
+constexpr double kStuckS = 60;
 
 constexpr char kHelp[] =
     R"(baram serve --model DIR [settings]
@@ -72,7 +72,11 @@ class StopSignals {
       const int signal = sigtimedwait(&set_, nullptr, &kLook);
       if (signal < 0) continue;
       std::lock_guard lock(mutex_);
-      if (!armed_ || signal_) _exit(128 + signal);  // as a shell names a death by signal
+      if (!armed_ || signal_) {
+        spdlog::warn("stopped at once by a signal");
+        spdlog::default_logger()->flush();
+        _exit(128 + signal);  // as a shell names a death by signal
+      }
       signal_ = signal;
       changed_.notify_all();
     }
@@ -151,7 +155,7 @@ int WatchUntilSignal(Server& server, StopSignals& signals) {
       _exit(kExitOs);
     }
     if (server.engine().stalled_s() > kStuckS) {
-      spdlog::critical("the engine has made no step for {:.0f} s; exiting",
+      spdlog::critical("the engine has made no progress for {:.0f} s; exiting",
                        server.engine().stalled_s());
       spdlog::shutdown();
       _exit(kExitInternal);  // its threads can't be joined

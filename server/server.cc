@@ -7,6 +7,7 @@
 #include <thread>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "server/openai.h"
 
 namespace baram::server {
@@ -17,15 +18,51 @@ using std::chrono::steady_clock;
 // After the drain limit, for the last chunks to reach their clients.
 constexpr auto kLastWords = std::chrono::seconds(2);
 
+HttpLimits LimitsOf(const Config& config) {
+  HttpLimits limits;
+  limits.max_body_bytes = config.max_body_bytes;
+  limits.max_header_bytes = config.max_header_bytes;
+  limits.max_connections = config.max_connections;
+  limits.write_s = config.slow_reader_s;
+  return limits;
+}
+
+absl::Status Explain(const char* flag, const absl::Status& status) {
+  return absl::Status(status.code(), absl::StrCat(flag, ": ", status.message()));
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(
     Config config, std::function<void(int64_t done, int64_t all)> load_progress) {
   std::unique_ptr<Server> server(new Server(std::move(config)));
+  // Loading can take minutes: what is wrong with the addresses is said before.
+  if (absl::Status free = server->CheckAddresses(); !free.ok()) return free;
+  if (absl::Status probes = server->ListenForProbes(); !probes.ok()) return probes;
   if (absl::Status opened = server->Open(std::move(load_progress)); !opened.ok()) return opened;
   if (absl::Status listens = server->Listen(); !listens.ok()) return listens;
-  server->lifecycle_->SetReady();
+  server->lifecycle_.SetReady(*server->engine_);
   return server;
+}
+
+absl::Status Server::CheckAddresses() const {
+  const std::pair<const char*, const std::string*> addresses[] = {
+      {"--grpc-listen", &config_.grpc_listen}, {"--http-listen", &config_.http_listen}};
+  for (const auto& [flag, address] : addresses) {
+    if (*address == "off") continue;
+    auto listener = HttpServer::Listen(*address, {}, ListenerErrorBody, LimitsOf(config_), 0);
+    if (!listener.ok()) return Explain(flag, listener.status());
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Server::ListenForProbes() {
+  if (config_.metrics_listen == "off") return absl::OkStatus();
+  auto probes = HttpServer::Listen(config_.metrics_listen, ProbeRoutes(lifecycle_, loaded_metrics_),
+                                   ListenerErrorBody, LimitsOf(config_), 1);
+  if (!probes.ok()) return Explain("--metrics-listen", probes.status());
+  probes_ = *std::move(probes);
+  return absl::OkStatus();
 }
 
 absl::Status Server::Open(std::function<void(int64_t, int64_t)> load_progress) {
@@ -47,9 +84,9 @@ absl::Status Server::Open(std::function<void(int64_t, int64_t)> load_progress) {
   if (!engine.ok()) return engine.status();
   engine_ = *std::move(engine);
 
-  lifecycle_ = std::make_unique<Lifecycle>(*engine_);
   metrics_ = std::make_unique<Metrics>(engine_->info(), engine_->stats(),
                                        config_.served_model_names.front());
+  loaded_metrics_.store(metrics_.get());
   log_ = std::make_unique<CallLog>(*metrics_);
   delivery_ = std::make_unique<Delivery>(engine_->touched(), *tokenizer_,
                                          DeliveryLimits{.pending_bytes = config_.stream_bytes,
@@ -57,45 +94,35 @@ absl::Status Server::Open(std::function<void(int64_t, int64_t)> load_progress) {
                                                         .slow_reader_s = config_.slow_reader_s});
   pool_ = std::make_unique<TextPool>(config_.text_threads, config_.text_queue);
   serving_ = std::make_unique<Serving>(*engine_, *tokenizer_, chat_template_.get(), *delivery_,
-                                       *pool_, *lifecycle_, config_);
+                                       *pool_, lifecycle_, config_);
   return absl::OkStatus();
 }
 
 absl::Status Server::Listen() {
-  auto grpc = GrpcServer::Listen(*serving_, *lifecycle_, *log_, config_);
+  auto grpc = GrpcServer::Listen(*serving_, lifecycle_, *log_, config_);
   if (!grpc.ok()) return grpc.status();
   grpc_ = *std::move(grpc);
 
-  HttpLimits limits;
-  limits.max_body_bytes = config_.max_body_bytes;
-  limits.max_header_bytes = config_.max_header_bytes;
-  limits.max_connections = config_.max_connections;
-  limits.write_s = config_.slow_reader_s;
+  const HttpLimits limits = LimitsOf(config_);
   if (config_.http_listen != "off") {
     const int64_t now = std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
     auto http = HttpServer::Listen(
-        config_.http_listen, OpenAiRoutes({*serving_, *lifecycle_, *metrics_, *log_, now}),
+        config_.http_listen, OpenAiRoutes({*serving_, lifecycle_, *metrics_, *log_, now}),
         ListenerErrorBody, limits, config_.http_threads, config_.http_allowed_origins);
-    if (!http.ok()) return http.status();
+    if (!http.ok()) return Explain("--http-listen", http.status());
     http_ = *std::move(http);
   }
-  if (config_.metrics_listen != "off") {
-    auto probes = HttpServer::Listen(config_.metrics_listen, ProbeRoutes(*lifecycle_, *metrics_),
-                                     ListenerErrorBody, limits, 1);
-    if (!probes.ok()) return probes.status();
-    probes_ = *std::move(probes);
-  }
-  lifecycle_->Watch([this](bool ready) { grpc_->SetReady(ready); });
+  lifecycle_.Watch([this](bool ready) { grpc_->SetReady(ready); });
   return absl::OkStatus();
 }
 
 void Server::Stop(SteadyTime limit) {
-  if (!lifecycle_) return;
-  lifecycle_->Drain(limit);
+  if (!engine_) return;
+  lifecycle_.Drain(limit);
   // Until then the listeners stay up, so that new calls are told to go elsewhere.
   constexpr auto kLook = std::chrono::milliseconds(10);
   while (!idle() && steady_clock::now() < limit + kLastWords) std::this_thread::sleep_for(kLook);
-  lifecycle_->Watch({});
+  lifecycle_.Watch({});
   if (http_) http_->StopAccepting();
   const SteadyTime last = std::max(limit, steady_clock::now()) + kLastWords;
   if (grpc_) grpc_->Shutdown(last);

@@ -2,6 +2,7 @@
 #ifndef BARAM_SERVER_SERVER_H_
 #define BARAM_SERVER_SERVER_H_
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -24,7 +25,7 @@ namespace baram::server {
 // may run beside the accessors.
 class Server {
  public:
-  // Loads the model, listens, turns ready. Errors are for the operator.
+  // Answers probes, loads the model, listens for calls, turns ready. Errors are for the operator.
   static absl::StatusOr<std::unique_ptr<Server>> Start(
       Config config, std::function<void(int64_t done, int64_t all)> load_progress = {});
   // Stops at once, if Stop was not called.
@@ -36,7 +37,7 @@ class Server {
 
   const Config& config() const { return config_; }
   Engine& engine() { return *engine_; }
-  Lifecycle& lifecycle() { return *lifecycle_; }
+  Lifecycle& lifecycle() { return lifecycle_; }
   Metrics& metrics() { return *metrics_; }
   GrpcServer& grpc() { return *grpc_; }
   // Whether nothing is running, nor on its way to a client.
@@ -49,14 +50,17 @@ class Server {
 
  private:
   explicit Server(Config config) : config_(std::move(config)) {}
+  absl::Status CheckAddresses() const;
   absl::Status Open(std::function<void(int64_t, int64_t)> load_progress);
+  absl::Status ListenForProbes();
   absl::Status Listen();
 
   const Config config_;
+  Lifecycle lifecycle_;
+  std::atomic<const Metrics*> loaded_metrics_{nullptr};
   std::unique_ptr<text::Tokenizer> tokenizer_;
   std::unique_ptr<text::ChatTemplate> chat_template_;  // null if the model has none
   std::unique_ptr<Engine> engine_;
-  std::unique_ptr<Lifecycle> lifecycle_;
   std::unique_ptr<Metrics> metrics_;
   std::unique_ptr<CallLog> log_;
   std::unique_ptr<Delivery> delivery_;

@@ -1,6 +1,8 @@
 // The forward pass, written once for every model and device.
 #include "engine/model/forward.h"
 
+#include <chrono>
+
 namespace baram {
 namespace {
 
@@ -128,6 +130,8 @@ Tensor Forward(Device& device, const Weights& weights, const KvPlan& plan, const
   for (size_t i = 0; i < layers.size(); ++i) {
     const LayerWeights& layer = weights.layers[i];
     const bool last = i + 1 == layers.size();
+    workspace.layer_begun.store(std::chrono::steady_clock::now().time_since_epoch().count(),
+                                std::memory_order_relaxed);
     Attention(pass, i);
     AddBranch(pass, layers[i].residual_scale, layer.post_attention, layer.pre_mlp, input);
     Mlp(pass, i);

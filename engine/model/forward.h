@@ -2,6 +2,7 @@
 #ifndef BARAM_ENGINE_MODEL_FORWARD_H_
 #define BARAM_ENGINE_MODEL_FORWARD_H_
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -28,6 +29,9 @@ struct Workspace {
   Tensor logits;      // [O, V] fp32
   void* attend_scratch = nullptr;
   std::vector<Buffer> buffers;
+  // When the last layer was begun, in ticks of the steady clock: a step can take minutes on a
+  // synchronous device, a layer can't. Read by any thread.
+  std::atomic<int64_t> layer_begun{0};
 };
 
 int64_t WorkspaceBytes(const ModelSpec& spec, const Device& device, const KvShape& kv,

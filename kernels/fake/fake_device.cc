@@ -97,6 +97,7 @@ void FakeDevice::StoreKv(const StoreKvArgs& args) {
 }
 
 void FakeDevice::Attend(const AttendArgs& args) {
+  if (options_.in_attend) options_.in_attend();
   const StepView& step = args.step;
   for (int32_t t = 0; t < step.tokens; ++t) {
     const int32_t end = step.positions[t];

@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -28,6 +29,8 @@ struct FakeOptions {
   uint64_t nonfinite_divisor = 0;
   // Wait fails from this mark on, counted from 1; 0: never. The warm-up step is the first.
   uint64_t lost_at = 0;
+  // Called by every Attend, if set: to hold a step in a layer.
+  std::function<void()> in_attend = {};
 };
 
 // One step of every hash here, and of a test's own model of this device.

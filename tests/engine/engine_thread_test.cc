@@ -1,6 +1,8 @@
 // The engine with its threads: storms of submissions and cancels from several sides. For the thread
 // sanitizer above all; every output must still be exact and end once.
 #include <atomic>
+#include <chrono>
+#include <semaphore>
 #include <thread>
 
 #include "engine/engine.h"
@@ -177,6 +179,38 @@ TEST(EngineThreadTest, DrainFinishesWhatRunsAndThenIsIdle) {
   EXPECT_EQ(client.outputs[0].Ids(), Expect(client.request, 0, {0}, 128).ids);
   EXPECT_TRUE(engine->draining());
   EXPECT_EQ(engine->stalled_s(), 0);
+}
+
+// A step may take long as long as its layers don't.
+TEST(EngineThreadTest, EveryLayerIsProgress) {
+  std::atomic<bool> holding{false};
+  std::counting_semaphore<> layers(0);
+  FakeOptions fake;
+  fake.in_attend = [&] {
+    if (holding.load()) layers.acquire();
+  };
+  auto engine = StartEngine(fake, ThreadConfig(), {0, 0});
+  const auto await = [&](const auto& condition) {
+    const SteadyTime limit = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+    while (!condition() && std::chrono::steady_clock::now() < limit) std::this_thread::yield();
+    return condition();
+  };
+  Client client;
+  client.request = MakeRequest(RandomPrompt(1, 20), 1);
+  client.outputs.resize(1);
+  holding.store(true);
+  Reader reader(*engine);
+  reader.Expect(1);
+  ASSERT_TRUE(engine->Submit(client.request, &client).ok());
+  EXPECT_TRUE(await([&] { return engine->stalled_s() > 0.2; }));
+  layers.release();  // the second layer begins and is held
+  EXPECT_TRUE(await([&] { return engine->stalled_s() < 0.2; }));
+  EXPECT_EQ(reader.finished(), 0);
+  EXPECT_TRUE(await([&] { return engine->stalled_s() > 0.2; }));
+  holding.store(false);
+  layers.release();
+  reader.Join();
+  EXPECT_TRUE(await([&] { return engine->stalled_s() == 0; }));
 }
 
 }  // namespace

@@ -5,13 +5,16 @@
 
 #include <chrono>
 #include <cstdlib>
+#include <map>
 #include <string>
 #include <thread>
+#include <utility>
 
 #include "google/rpc/error_details.pb.h"
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "server/probes.h"
 #include "server/version.h"
+#include "tests/server/http_client.h"
 #include "tests/server/server_fixture.h"
 
 namespace baram::testing {
@@ -19,6 +22,7 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::Pair;
 
 class GrpcFactsTest : public ServerFixture {
  protected:
@@ -193,7 +197,7 @@ TEST_F(GrpcFactsTest, ProbesTellThreeTruths) {
   const auto codes = [&] {
     std::vector<int> codes;
     for (const char* path : {"/startup", "/ready", "/live", "/metrics", "/other"}) {
-      codes.push_back(server::AnswerProbe(path, server().lifecycle(), server().metrics()).code);
+      codes.push_back(server::AnswerProbe(path, server().lifecycle(), &server().metrics()).code);
     }
     return codes;
   };
@@ -203,13 +207,40 @@ TEST_F(GrpcFactsTest, ProbesTellThreeTruths) {
   EXPECT_TRUE(Stream(TextRequest("hello", 2)).status.ok());  // still accepting
 }
 
-TEST_F(GrpcFactsTest, APortInUseIsAnErrorThatNamesIt) {
+TEST_F(GrpcFactsTest, ProbesAreAnsweredWhileTheModelLoads) {
   server::Config config = TestConfig();
-  config.grpc_listen = server().grpc_address();
-  const auto second = server::Server::Start(config);
-  ASSERT_FALSE(second.ok());
-  EXPECT_EQ(server::ExitCode(second.status()), server::kExitUnavailable);
-  EXPECT_THAT(std::string(second.status().message()), HasSubstr(server().grpc_address()));
+  {
+    const auto any = server::HttpServer::Listen("127.0.0.1:0", {}, {}, {}, 0);
+    ASSERT_TRUE(any.ok()) << any.status();
+    config.metrics_listen = (*any)->address();
+  }
+  std::map<std::string, int> codes;
+  const auto loading = server::Server::Start(config, [&](int64_t, int64_t) {
+    for (const char* path : {"/startup", "/ready", "/live", "/metrics"}) {
+      server::RawClient client(config.metrics_listen);
+      client.Send(server::RawRequest("GET", path));
+      codes[path] = client.Read().status;
+    }
+  });
+  ASSERT_TRUE(loading.ok()) << loading.status();
+  EXPECT_THAT(codes, ElementsAre(Pair("/live", 200), Pair("/metrics", 503), Pair("/ready", 503),
+                                 Pair("/startup", 503)));
+}
+
+TEST_F(GrpcFactsTest, APortInUseIsToldBeforeLoading) {
+  const std::pair<std::string server::Config::*, std::string> addresses[] = {
+      {&server::Config::grpc_listen, server().grpc_address()},
+      {&server::Config::http_listen, server().http_address()},
+      {&server::Config::metrics_listen, server().metrics_address()}};
+  for (const auto& [field, address] : addresses) {
+    server::Config config = TestConfig();
+    config.model = "/no/such/folder";
+    config.*field = address;
+    const auto second = server::Server::Start(config);
+    ASSERT_FALSE(second.ok());
+    EXPECT_EQ(server::ExitCode(second.status()), server::kExitUnavailable);
+    EXPECT_THAT(std::string(second.status().message()), HasSubstr(address));
+  }
 }
 
 }  // namespace
