@@ -70,7 +70,9 @@ class Tokenizer {
 
 // Decodes one reply token by token. The pieces joined together equal Tokenizer::Decode of all ids,
 // and each piece is valid UTF-8: text waits inside until no later token can change it. Bytes that
-// are no character become U+FFFD. One owner, one thread at a time.
+// are no character become U+FFFD. Of a run of byte tokens ("<0xEA>") that holds such bytes Decode
+// replaces all, a stream only those: what came before them has left. One owner, one thread at a
+// time.
 class StreamDecoder {
  public:
   // Keeps what it needs of `tokenizer` alive.

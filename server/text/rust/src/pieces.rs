@@ -15,8 +15,10 @@ pub enum Style {
     Bytes,
     /// SentencePiece-like: tokens are texts.
     Texts {
-        /// Tokens such as `<0xEA>` are bytes. A run of them is one text if the whole run is valid
-        /// UTF-8, else one replacement character for each of its bytes.
+        /// Tokens such as `<0xEA>` are bytes. Whole characters among them stand, as in a run that
+        /// is valid to its end; each other byte is one replacement character. (The reference
+        /// replaces every byte of a run that is not valid to its end, which a stream can't know
+        /// before it, and which loses characters that the model wrote.)
         byte_fallback: bool,
         /// Up to this many of this character are taken from the start of the whole text.
         strip: Option<(char, usize)>,

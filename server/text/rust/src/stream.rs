@@ -20,9 +20,10 @@ struct State {
     started: bool,
     /// How many more characters the decoder may strip from the start of the text.
     strip_left: usize,
-    /// `Style::Bytes`: the start of one character. `Style::Texts`: a run of byte tokens, which is
-    /// one text or all replacement characters depending on how it ends.
+    /// The start of one character.
     pending: Vec<u8>,
+    /// Bytes that belong to no character are replaced one by one, not one stretch at a time.
+    replace_each: bool,
     /// What the latest call let out.
     out: String,
 }
@@ -48,9 +49,9 @@ impl Stream {
             Style::Bytes => state.add_bytes(piece.bytes, piece.whole),
             Style::Texts { separator, strip, first_differs, .. } => {
                 if piece.is_byte {
-                    state.pending.extend_from_slice(piece.bytes);
+                    state.add_bytes(piece.bytes, piece.whole);
                 } else {
-                    state.release_run();
+                    state.replace_pending();
                     if state.started {
                         state.out.push_str(separator);
                     }
@@ -75,24 +76,19 @@ impl Stream {
     pub fn end(&mut self) -> &str {
         let state = &mut self.state;
         state.out.clear();
-        match self.tokenizer.pieces().style() {
-            Style::Bytes if !state.pending.is_empty() => state.out.push_str(REPLACEMENT),
-            Style::Bytes => {}
-            Style::Texts { strip, .. } => {
-                state.release_run();
-                if let Some((content, _)) = strip {
-                    state.strip_start(*content);
-                }
-            }
+        state.replace_pending();
+        if let Style::Texts { strip: Some((content, _)), .. } = self.tokenizer.pieces().style() {
+            state.strip_start(*content);
         }
-        state.pending.clear();
         self.start_over();
         &self.state.out
     }
 
     fn start_over(&mut self) {
+        let style = self.tokenizer.pieces().style();
         self.state.started = false;
-        self.state.strip_left = match self.tokenizer.pieces().style() {
+        self.state.replace_each = matches!(style, Style::Texts { .. });
+        self.state.strip_left = match style {
             Style::Texts { strip: Some((_, count)), .. } => *count,
             _ => 0,
         };
@@ -100,8 +96,8 @@ impl Stream {
 }
 
 impl State {
-    /// Lets out the whole characters of `pending` and `bytes`, one replacement character for each
-    /// stretch that no character begins with, and keeps a start that may still become one.
+    /// Lets out the whole characters of `pending` and `bytes`, replaces what belongs to none, and
+    /// keeps a start that may still become one.
     fn add_bytes(&mut self, bytes: &[u8], whole: bool) {
         if whole && self.pending.is_empty() {
             push_valid(&mut self.out, bytes);
@@ -117,19 +113,25 @@ impl State {
                 self.pending.drain(..from);
                 return;
             };
-            self.out.push_str(REPLACEMENT);
+            self.replace(size);
             from += size;
         }
         push_valid(&mut self.out, &self.pending[from..]);
         self.pending.clear();
     }
 
-    fn release_run(&mut self) {
-        match std::str::from_utf8(&self.pending) {
-            Ok(text) => self.out.push_str(text),
-            Err(_) => self.pending.iter().for_each(|_| self.out.push_str(REPLACEMENT)),
+    /// No later token completes the character that waits.
+    fn replace_pending(&mut self) {
+        if !self.pending.is_empty() {
+            self.replace(self.pending.len());
+            self.pending.clear();
         }
-        self.pending.clear();
+    }
+
+    /// Stands for a stretch of `size` bytes that begins no character.
+    fn replace(&mut self, size: usize) {
+        let count = if self.replace_each { size } else { 1 };
+        (0..count).for_each(|_| self.out.push_str(REPLACEMENT));
     }
 
     /// Everything before `out` was stripped away whole if `strip_left` is not 0.
