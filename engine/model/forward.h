@@ -17,16 +17,16 @@ namespace baram {
 
 // Activations of one step, allocated once at the largest shape.
 struct Workspace {
-  Tensor residual;    // [T, d] residual type
-  Tensor input;       // [T, d] activation type: what a sub-layer reads
-  Tensor qkv;         // [T, (heads + 2 kv_heads) * hd]
-  Tensor attention;   // [T, heads * hd]
-  Tensor branch;      // [T, d] residual type: what a sub-layer returned
-  Tensor gate_up;     // [T, 2 * widest ffn]
-  Tensor activated;   // [T, widest ffn]
-  Tensor head_rows;   // [O, d] residual type
-  Tensor head_input;  // [O, d] activation type
-  Tensor logits;      // [O, V] fp32
+  // T: tokens of a step, O: its outputs, which may be more; R: the larger of the two.
+  Tensor residual;       // [T, d] residual type
+  Tensor input;          // [R, d] activation type: what a sub-layer reads
+  Tensor qkv;            // [R, (heads + 2 kv_heads) * hd]
+  Tensor attention;      // [T, heads * hd]
+  Tensor branch;         // [R, d] residual type: what a sub-layer returned
+  Tensor gate_up;        // [R, 2 * widest ffn]
+  Tensor activated;      // [R, widest ffn]
+  Tensor head_residual;  // [O, d] residual type: of the rows that want logits
+  Tensor logits;         // [O, V] fp32
   void* attend_scratch = nullptr;
   std::vector<Buffer> buffers;
   // When the last layer was begun, in ticks of the steady clock: a step can take minutes on a

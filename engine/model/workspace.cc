@@ -23,6 +23,7 @@ std::vector<TensorPlan> PlanTensors(const ModelSpec& spec, const Device& device,
   const DType residual = device.Info().residual;
   const int64_t tokens = slots.max_step_tokens;
   const int64_t outputs = slots.max_step_outputs;
+  const int64_t rows = std::max(tokens, outputs);
   const int64_t d = spec.hidden;
   const int64_t q = int64_t{spec.head.heads} * spec.head.head_dim;
   const int64_t kv = int64_t{spec.head.kv_heads} * spec.head.head_dim;
@@ -30,14 +31,13 @@ std::vector<TensorPlan> PlanTensors(const ModelSpec& spec, const Device& device,
   for (const LayerSpec& layer : spec.layers) ffn = std::max<int64_t>(ffn, layer.ffn);
   return {
       {&Workspace::residual, residual, tokens, d},
-      {&Workspace::input, activation, tokens, d},
-      {&Workspace::qkv, activation, tokens, q + 2 * kv},
+      {&Workspace::input, activation, rows, d},
+      {&Workspace::qkv, activation, rows, q + 2 * kv},
       {&Workspace::attention, activation, tokens, q},
-      {&Workspace::branch, residual, tokens, d},
-      {&Workspace::gate_up, activation, tokens, 2 * ffn},
-      {&Workspace::activated, activation, tokens, ffn},
-      {&Workspace::head_rows, residual, outputs, d},
-      {&Workspace::head_input, activation, outputs, d},
+      {&Workspace::branch, residual, rows, d},
+      {&Workspace::gate_up, activation, rows, 2 * ffn},
+      {&Workspace::activated, activation, rows, ffn},
+      {&Workspace::head_residual, residual, outputs, d},
       {&Workspace::logits, DType::kF32, outputs, spec.vocab_size},
   };
 }
