@@ -1,0 +1,116 @@
+// Peak resident memory of loading a model and running it: at most 1.15 times its weights, and the
+// KV cache, and 300 MB. The head is tied and is most of the weights, so that a second copy of it,
+// or of the file, would not fit.
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <fstream>
+#include <memory>
+#include <numeric>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "engine/engine.h"
+#include "gtest/gtest.h"
+#include "tests/model/scratch_folder.h"
+
+namespace baram::testing {
+namespace {
+
+constexpr int64_t kKvBytes = int64_t{64} << 20;
+constexpr int64_t kAllowance = 300'000'000;
+constexpr char kConfig[] = R"({
+  "architectures": ["LlamaForCausalLM"], "hidden_size": 2048, "intermediate_size": 4096,
+  "num_hidden_layers": 2, "num_attention_heads": 16, "num_key_value_heads": 4, "head_dim": 128,
+  "vocab_size": 163840, "max_position_embeddings": 4096, "rms_norm_eps": 1e-5,
+  "rope_theta": 10000.0, "hidden_act": "silu", "tie_word_embeddings": true,
+  "torch_dtype": "bfloat16", "bos_token_id": 1, "eos_token_id": 2})";
+
+struct ShapedTensor {
+  std::string name;
+  std::vector<int64_t> shape;
+};
+
+std::vector<ShapedTensor> Tensors() {
+  std::vector<ShapedTensor> tensors = {{"model.embed_tokens.weight", {163840, 2048}},
+                                       {"model.norm.weight", {2048}}};
+  for (const std::string layer : {"model.layers.0.", "model.layers.1."}) {
+    tensors.push_back({layer + "input_layernorm.weight", {2048}});
+    tensors.push_back({layer + "post_attention_layernorm.weight", {2048}});
+    tensors.push_back({layer + "self_attn.q_proj.weight", {2048, 2048}});
+    tensors.push_back({layer + "self_attn.k_proj.weight", {512, 2048}});
+    tensors.push_back({layer + "self_attn.v_proj.weight", {512, 2048}});
+    tensors.push_back({layer + "self_attn.o_proj.weight", {2048, 2048}});
+    tensors.push_back({layer + "mlp.gate_proj.weight", {4096, 2048}});
+    tensors.push_back({layer + "mlp.up_proj.weight", {4096, 2048}});
+    tensors.push_back({layer + "mlp.down_proj.weight", {2048, 4096}});
+  }
+  return tensors;
+}
+
+// A file of zeros that takes no place on the disk. Returns the bytes of its tensors.
+int64_t WriteSparseWeights(const ScratchFolder& folder) {
+  std::string header;
+  int64_t end = 0;
+  for (const ShapedTensor& tensor : Tensors()) {
+    const int64_t begin = end;
+    std::string shape;
+    int64_t elements = 1;
+    for (const int64_t size : tensor.shape) {
+      elements *= size;
+      shape += (shape.empty() ? "" : ",") + std::to_string(size);
+    }
+    end += elements * 2;
+    header += (header.empty() ? "{" : ",") + ("\"" + tensor.name) +
+              R"(":{"dtype":"BF16","shape":[)" + shape + R"(],"data_offsets":[)" +
+              std::to_string(begin) + "," + std::to_string(end) + "]}";
+  }
+  const std::string file =
+      folder.Write("model.safetensors", SafetensorsBytes(header + "}", std::string()));
+  std::ifstream written(file, std::ios::ate | std::ios::binary);
+  EXPECT_EQ(truncate(file.c_str(), static_cast<int64_t>(written.tellg()) + end), 0);
+  return end;
+}
+
+// The most memory this process has had resident, in bytes.
+int64_t PeakResidentBytes() {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);) {
+    int64_t kilobytes = 0;
+    if (std::sscanf(line.c_str(), "VmHWM: %ld kB", &kilobytes) == 1) return kilobytes * 1024;
+  }
+  return -1;
+}
+
+TEST(MemoryTest, APeakOfLittleMoreThanWeightsAndCache) {
+  const ScratchFolder folder;
+  folder.Write("config.json", kConfig);
+  const int64_t weights = WriteSparseWeights(folder);
+  EngineConfig config;
+  config.model = folder.path();
+  config.kv_cache_bytes = kKvBytes;
+  config.max_num_batched_tokens = 512;
+  const auto engine = Engine::Open(config);
+  ASSERT_TRUE(engine.ok()) << engine.status();
+
+  Request request;
+  request.id = "one";
+  request.prompt.resize(600);
+  std::iota(request.prompt.begin(), request.prompt.end(), 3);
+  request.max_tokens = 2;
+  const auto outbox = (*engine)->Submit(request, nullptr);
+  ASSERT_TRUE(outbox.ok()) << outbox.status();
+  while (!(*engine)->idle()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+
+  const int64_t peak = PeakResidentBytes();
+  std::printf("weights %.0f MB, KV %.0f MB, peak %.0f MB\n", weights / 1e6, kKvBytes / 1e6,
+              peak / 1e6);
+  ASSERT_GT(peak, weights) << "the weights were not loaded";
+  EXPECT_LE(peak, weights * 115 / 100 + kKvBytes + kAllowance);
+}
+
+}  // namespace
+}  // namespace baram::testing
