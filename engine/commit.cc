@@ -231,7 +231,7 @@ void Scheduler::Record(const LiveRequest& live, const Finish& finish, SteadyTime
 void Scheduler::LeaveQueue(LiveRequest& live) {
   live.admitted = true;
   ++departures_.requests;
-  departures_.tokens += live.prompt_tokens();
+  departures_.tokens += QueuedTokens(live.request);
 }
 
 Scheduler::Departures Scheduler::TakeDepartures() { return std::exchange(departures_, {}); }

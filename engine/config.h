@@ -29,7 +29,7 @@ struct EngineConfig {
   bool preempt_every_draw = false;  // recompute before every token: for tests of exactness (I10)
 
   int32_t max_queued_requests = 1024;     // accepted but not running
-  int64_t max_queued_tokens = 4'000'000;  // their prompt tokens together
+  int64_t max_queued_tokens = 4'000'000;  // together, see QueuedTokens
   int32_t stream_tokens = 1024;           // an outbox's ring; a full one pauses its sequence
   double slow_reader_s = 30;              // a sequence paused that long ends with kSlowReader
 

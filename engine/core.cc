@@ -111,7 +111,7 @@ absl::StatusOr<std::shared_ptr<Outbox>> EngineCore::Submit(Request request, void
   }
   if (request.arrival == SteadyTime{}) request.arrival = std::chrono::steady_clock::now();
   const std::string id = request.id;
-  const int64_t tokens = std::ssize(request.prompt);
+  const int64_t tokens = QueuedTokens(request);
   auto outbox = std::make_shared<Outbox>(request, config_.stream_tokens, wakeup_);
   outbox->reader = reader;
   auto live = std::make_unique<LiveRequest>(std::move(request), outbox);

@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <iterator>
 #include <string>
 #include <vector>
 
@@ -28,6 +29,12 @@ struct Request {
   bool read_prefix_cache = true;
   std::string cache_salt;  // prompts with different salts never share pages
 };
+
+// What a waiting request counts against EngineConfig::max_queued_tokens: its prompt, and as much
+// again for every log-probability that is kept of each of its tokens.
+inline int64_t QueuedTokens(const Request& request) {
+  return std::ssize(request.prompt) * (2 + request.prompt_logprobs);
+}
 
 }  // namespace baram
 

@@ -69,7 +69,7 @@ const std::vector<Group>& SettingsTable() {
         {"max-queued-requests", Kind::kNumber, &C::max_queued_requests, 1, 1 << 20, "N", "",
          "Requests that wait to run; further ones are refused and may be sent again."},
         {"max-queued-tokens", Kind::kNumber, &C::max_queued_tokens, 1, 1e12, "TOKENS", "",
-         "Their prompts together."},
+         "Their prompts together, and log-probabilities asked for of prompts."},
         {"max-connections", Kind::kNumber, &C::max_connections, 1, 1 << 20, "N", "",
          "HTTP connections at once."},
         {"max-streams", Kind::kNumber, &C::max_streams, 1, 1 << 20, "N", "",

@@ -275,6 +275,20 @@ TEST(LifecycleTest, TheQueueIsBoundedByTokensToo) {
   EXPECT_TRUE(rig.core().Submit(request, nullptr).ok());
 }
 
+TEST(LifecycleTest, PromptScoresCountInTheQueue) {
+  EngineConfig config = SmallConfig();
+  config.max_queued_tokens = 50;
+  EngineRig rig({}, config, {0});
+  Request scored = MakeRequest(RandomPrompt(1, 20), 1);
+  scored.prompt_logprobs = 1;  // 20 tokens, with two log-probabilities each
+  rig.Submit(scored);
+  Request request = MakeRequest({1}, 1);
+  request.id = "second";
+  EXPECT_TRUE(absl::IsResourceExhausted(rig.core().Submit(request, nullptr).status()));
+  rig.Turn();
+  EXPECT_TRUE(rig.core().Submit(request, nullptr).ok());
+}
+
 TEST(LifecycleTest, CountsWhatItDoes) {
   EngineRig rig({}, SmallConfig(), {0});
   for (int i = 0; i < 2; ++i) {
