@@ -1,12 +1,14 @@
 // Errors a client sees, and their facts as payloads of absl::Status.
 #include "server/errors.h"
 
+#include <algorithm>
 #include <atomic>
 #include <random>
 
 #include "absl/strings/cord.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 
 namespace baram::server {
 namespace {
@@ -54,9 +56,13 @@ absl::Status InvalidField(std::string_view field, std::string_view message) {
                    {.field = std::string(field), .reason = "INVALID_FIELD"});
 }
 
-absl::Status UnknownModel(std::string_view model) {
+absl::Status UnknownModel(std::string_view model, std::span<const std::string> served) {
+  constexpr size_t kShown = 4;
+  const auto shown = served.first(std::min(served.size(), kShown));
   return WithFacts(
-      absl::NotFoundError(absl::StrCat("The model `", std::string(model), "` does not exist.")),
+      absl::NotFoundError(absl::StrCat(
+          "The model `", std::string(model), "` does not exist. This server serves `",
+          absl::StrJoin(shown, "`, `"), "`", served.size() > kShown ? " and further names." : ".")),
       {.field = "model", .reason = "MODEL_NOT_FOUND"});
 }
 

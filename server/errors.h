@@ -7,6 +7,7 @@
 #define BARAM_SERVER_ERRORS_H_
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -26,8 +27,8 @@ absl::Status WithFacts(absl::Status status, const ErrorFacts& facts);
 
 // INVALID_ARGUMENT that names its field.
 absl::Status InvalidField(std::string_view field, std::string_view message);
-// NOT_FOUND, reason MODEL_NOT_FOUND.
-absl::Status UnknownModel(std::string_view model);
+// NOT_FOUND, reason MODEL_NOT_FOUND; the sentence says what is served instead.
+absl::Status UnknownModel(std::string_view model, std::span<const std::string> served);
 // RESOURCE_EXHAUSTED, reason SERVER_OVERLOADED, with a jittered pause so that clients spread out.
 absl::Status Overloaded(std::string_view message);
 // RESOURCE_EXHAUSTED, reason SLOW_READER; never worth a retry.

@@ -14,7 +14,6 @@ namespace {
 
 constexpr size_t kMaxPrompts = 128;  // of one completions call
 constexpr size_t kMaxMessages = 4096;
-constexpr int64_t kMaxOutputs = 128;  // of a prompt; --max-n may say less
 
 // Fields that clients know and this server does not serve: ignoring one would answer another
 // question than was asked. Each is allowed in the forms that mean "off".
@@ -67,8 +66,20 @@ void RefuseUnserved(JsonFields& fields) {
   }
 }
 
+// vLLM's -1 is no seed; other negative ones wrap around, so that all of int64 and of uint64 is
+// taken.
+std::optional<uint64_t> ReadSeed(JsonFields& fields) {
+  const Json* value = fields.Find("seed");
+  if (value == nullptr) return std::nullopt;
+  if (value->is_number_unsigned()) return value->get<uint64_t>();
+  const std::optional<int64_t> seed = AsInteger(*value);
+  if (!seed) fields.Fail("seed", "seed must be an integer from -2^63 to 2^64 - 1");
+  if (!seed || *seed == -1) return std::nullopt;
+  return static_cast<uint64_t>(*seed);
+}
+
 // What chat and completions have in common.
-void ReadShared(JsonFields& fields, OpenAiRequest& request, Call& call) {
+void ReadShared(JsonFields& fields, int32_t max_n, OpenAiRequest& request, Call& call) {
   RefuseUnserved(fields);
   call.model = fields.String("model").value_or("");
   call.request_id = fields.String("request_id").value_or("");
@@ -79,10 +90,11 @@ void ReadShared(JsonFields& fields, OpenAiRequest& request, Call& call) {
   call.repetition_penalty = fields.Number("repetition_penalty");
   call.presence_penalty = fields.Number("presence_penalty");
   call.frequency_penalty = fields.Number("frequency_penalty");
-  if (const auto seed = fields.Integer("seed")) call.seed = static_cast<uint64_t>(*seed);
+  call.seed = ReadSeed(fields);
   request.n = fields.Integer("n").value_or(1);
-  if (request.n < 1 || request.n > kMaxOutputs) {
-    fields.Fail("n", absl::StrCat("n must be from 1 to ", kMaxOutputs));
+  if (request.n < 1 || request.n > max_n) {
+    fields.Fail("n", absl::StrCat("n is ", request.n, " but must be from 1 to ", max_n,
+                                  ", this server's --max-n"));
   }
   call.n = request.n;
   if (const auto best_of = fields.Integer("best_of"); best_of && *best_of != call.n) {
@@ -252,9 +264,9 @@ std::vector<Prompt> ReadPrompts(JsonFields& fields) {
   return prompts;
 }
 
-void ReadChatRequest(JsonFields& fields, OpenAiRequest& request) {
+void ReadChatRequest(JsonFields& fields, int32_t max_n, OpenAiRequest& request) {
   Call call;
-  ReadShared(fields, request, call);
+  ReadShared(fields, max_n, request, call);
   call.prompt = ReadChat(fields);
   call.max_tokens = fields.Integer("max_tokens");
   if (const auto newer = fields.Integer("max_completion_tokens")) {
@@ -273,9 +285,9 @@ void ReadChatRequest(JsonFields& fields, OpenAiRequest& request) {
   request.calls.push_back(std::move(call));
 }
 
-void ReadCompletionRequest(JsonFields& fields, OpenAiRequest& request) {
+void ReadCompletionRequest(JsonFields& fields, int32_t max_n, OpenAiRequest& request) {
   Call call;
-  ReadShared(fields, request, call);
+  ReadShared(fields, max_n, request, call);
   call.max_tokens = fields.Integer("max_tokens").value_or(16);
   request.echo = fields.Bool("echo").value_or(false);
   if (request.echo && call.max_tokens == 0) {
@@ -299,16 +311,17 @@ void ReadCompletionRequest(JsonFields& fields, OpenAiRequest& request) {
 
 }  // namespace
 
-absl::StatusOr<OpenAiRequest> ParseOpenAiRequest(OpenAiEndpoint endpoint, std::string_view body) {
+absl::StatusOr<OpenAiRequest> ParseOpenAiRequest(OpenAiEndpoint endpoint, std::string_view body,
+                                                 int32_t max_n) {
   absl::StatusOr<Json> json = ParseJsonObject(body);
   if (!json.ok()) return json.status();
   JsonFields fields(*json);
   OpenAiRequest request;
   request.endpoint = endpoint;
   if (endpoint == OpenAiEndpoint::kChat) {
-    ReadChatRequest(fields, request);
+    ReadChatRequest(fields, max_n, request);
   } else {
-    ReadCompletionRequest(fields, request);
+    ReadCompletionRequest(fields, max_n, request);
   }
   if (!fields.status().ok()) return fields.status();
   return request;

@@ -34,8 +34,10 @@ struct OpenAiRequest {
   const char* max_tokens_name = "max_tokens";  // the field that set Call::max_tokens
 };
 
-// Errors are InvalidArgument whose field is the JSON name at fault.
-absl::StatusOr<OpenAiRequest> ParseOpenAiRequest(OpenAiEndpoint endpoint, std::string_view body);
+// Errors are InvalidArgument whose field is the JSON name at fault. `max_n`: most outputs of a
+// prompt, checked here because a reply's memory grows with them.
+absl::StatusOr<OpenAiRequest> ParseOpenAiRequest(OpenAiEndpoint endpoint, std::string_view body,
+                                                 int32_t max_n);
 
 // The prompt of /tokenize: {prompt | messages, add_special_tokens, ...}; `model` is set if named.
 absl::StatusOr<Prompt> ParseTokenizePrompt(const Json& body, std::string* model);

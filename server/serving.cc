@@ -7,6 +7,7 @@
 #include <cmath>
 #include <limits>
 #include <random>
+#include <type_traits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -38,8 +39,11 @@ uint64_t NextRandom() {
 // Checks that keep the first error, so that a list of them reads as one.
 class Checks {
  public:
-  // min <= value <= max; `open` excludes min itself. False for NaN.
-  void Range(std::string_view field, double value, double min, double max, bool open = false) {
+  // min <= value <= max; `open` excludes min itself. False for NaN. `value` says what the numbers
+  // are: integers are shown with all their digits.
+  template <typename T>
+  void Range(std::string_view field, T value, std::type_identity_t<T> min,
+             std::type_identity_t<T> max, bool open = false) {
     if (value >= min && value <= max && !(open && value == min)) return;
     Fail(field, absl::StrCat("is ", value, " but must be ", open ? "above " : "from ", min,
                              open ? " and at most " : " to ", max, "."));
@@ -84,7 +88,7 @@ void CheckSampling(const Call& call, int32_t max_n, int32_t vocab_size, Checks& 
   if (call.top_k && *call.top_k < -1) {
     checks.Fail("sampling.top_k", "must be at least 1, or 0 for off.");
   }
-  checks.Range("sampling.n", static_cast<double>(call.n), 1, max_n);
+  checks.Range("sampling.n", call.n, 1, max_n);
   checks.AtMost("sampling.logit_bias", call.logit_bias.size(), kMaxBiasedTokens, "entries");
   for (const auto& [id, bias] : call.logit_bias) {
     checks.Id("sampling.logit_bias", id, vocab_size);
@@ -116,7 +120,7 @@ void CheckStopping(const Call& call, int32_t vocab_size, Checks& checks) {
 
 void CheckOutput(const Call& call, Checks& checks) {
   const auto logprobs = [&](std::string_view field, const std::optional<int64_t>& value) {
-    if (value) checks.Range(field, static_cast<double>(*value), 0, kMaxTopLogprobs);
+    if (value) checks.Range(field, *value, 0, kMaxTopLogprobs);
   };
   logprobs("output.logprobs", call.logprobs);
   logprobs("output.prompt_logprobs", call.prompt_logprobs);
@@ -127,12 +131,11 @@ void CheckRest(const Call& call, int32_t max_model_len, Checks& checks) {
     checks.Fail("request_id", "must be 1 to 128 of letters, digits, '.', '_' and '-'.");
   }
   checks.AtMost("cache.salt", call.cache_salt.size(), kMaxSaltBytes, "bytes");
-  checks.Range("priority", static_cast<double>(call.priority), std::numeric_limits<int32_t>::min(),
+  checks.Range("priority", call.priority, std::numeric_limits<int32_t>::min(),
                std::numeric_limits<int32_t>::max());
   // -1 keeps what the context holds, as in vLLM.
   if (call.truncate_prompt_tokens && *call.truncate_prompt_tokens != -1) {
-    checks.Range("truncate_prompt_tokens", static_cast<double>(*call.truncate_prompt_tokens), 1,
-                 max_model_len - 1);
+    checks.Range("truncate_prompt_tokens", *call.truncate_prompt_tokens, 1, max_model_len - 1);
   }
 }
 
@@ -376,7 +379,7 @@ absl::Status Serving::CheckModel(const std::string& model) const {
   if (model.empty() || std::find(names.begin(), names.end(), model) != names.end()) {
     return absl::OkStatus();
   }
-  return UnknownModel(model);
+  return UnknownModel(model, names);
 }
 
 bool Serving::IsValidRequestId(std::string_view id) {

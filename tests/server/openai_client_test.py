@@ -302,7 +302,9 @@ class OpenAiClientTest(unittest.TestCase):
         self.assertEqual(self.client.models.retrieve("test-model").id, "test-model")
         with self.assertRaises(openai.NotFoundError) as caught:
             self.client.models.retrieve("org/other")
-        self.assertEqual(caught.exception.body["message"], "The model `org/other` does not exist.")
+        self.assertEqual(caught.exception.body["message"],
+                         "The model `org/other` does not exist. This server serves "
+                         "`test-model`.")
 
     def test_tokenize(self):
         _, _, encoded = self.baram.ask("POST", "/tokenize", {"prompt": KOREAN})
@@ -378,7 +380,8 @@ class OpenAiClientTest(unittest.TestCase):
     def test_an_unknown_model(self):
         with self.assertRaises(openai.NotFoundError) as caught:
             self.client.completions.create(model="other", prompt="x")
-        self.assertEqual(caught.exception.body["message"], "The model `other` does not exist.")
+        self.assertEqual(caught.exception.body["message"],
+                         "The model `other` does not exist. This server serves `test-model`.")
         self.assertEqual(caught.exception.param, "model")
 
     def test_a_refusal_of_one_prompt_refuses_all(self):

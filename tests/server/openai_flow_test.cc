@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <cstdint>
+#include <limits>
 #include <memory>
 #include <string>
 #include <thread>
@@ -79,6 +81,33 @@ TEST_F(OpenAiFlowTest, ACallAbortedFromElsewhereEndsWithAbort) {
   AwaitIdle();
 }
 
+TEST_F(OpenAiFlowTest, ASeedDrawsAlikeOverGrpcAndHttp) {
+  StartServer();
+  constexpr uint64_t kSeed = std::numeric_limits<uint64_t>::max();
+  v1::GenerateRequest request = TextRequest("abc", 12);
+  request.mutable_sampling()->set_temperature(1.5);
+  request.mutable_sampling()->set_seed(kSeed);
+  request.mutable_stopping()->set_ignore_eos(true);
+  const std::string drawn = Stream(request).Text();
+  const RawResponse response =
+      Ask(Post(R"({"prompt":"abc","max_tokens":12,"temperature":1.5,"ignore_eos":true,"seed":)" +
+               std::to_string(kSeed) + "}"));
+  EXPECT_EQ(Json::parse(response.body)["choices"][0]["text"], drawn);
+}
+
+TEST_F(OpenAiFlowTest, RefusalsSayWhatWouldDo) {
+  StartServer([](server::Config& config) { config.served_model_names = {"one", "two"}; });
+  const auto refusal = [&](const std::string& field) {
+    return std::string(
+        Json::parse(Ask(Post(R"({"prompt":"a",)" + field + "}")).body)["error"]["message"]);
+  };
+  EXPECT_EQ(refusal(R"("model":"three")"),
+            "The model `three` does not exist. This server serves `one`, `two`.");
+  EXPECT_EQ(refusal(R"("priority":3000000000)"),
+            "priority is 3000000000 but must be from -2147483648 to 2147483647.");
+  EXPECT_EQ(refusal(R"("temperature":2.5)"), "temperature is 2.5 but must be from 0 to 2.");
+}
+
 TEST_F(OpenAiFlowTest, ADeadlineInTheHeader) {
   StartNarrow();
   const auto busy = Occupy();
@@ -151,6 +180,20 @@ TEST_F(OpenAiFlowTest, AServerThatStopsAtOnceSaysSo) {
     EXPECT_TRUE(response.whole);
     EXPECT_THAT(response.body, HasSubstr(R"("code":503)"));
   }
+}
+
+// Tokens that write nothing fill no reply: it goes on reading the engine.
+TEST_F(OpenAiFlowTest, TokensWithoutTextDoNotHoldAReply) {
+  StartServer([](server::Config& config) { config.stream_tokens = 16; });
+  const std::string fields = R"({"prompt":"a","max_tokens":100,"ignore_eos":true,"logit_bias":{")" +
+                             std::to_string(TinyFolder::kEos) + R"(":100})";
+  const RawResponse whole = Ask(Post(fields + "}"));
+  EXPECT_EQ(whole.status, 200);
+  const Json choice = Json::parse(whole.body)["choices"][0];
+  EXPECT_EQ(choice["text"], "");
+  EXPECT_EQ(choice["finish_reason"], "length");
+  EXPECT_EQ(Json::parse(whole.body)["usage"]["completion_tokens"], 100);
+  EXPECT_THAT(Ask(Post(fields + R"(,"stream":true})")).body, EndsWith("data: [DONE]\n\n"));
 }
 
 }  // namespace

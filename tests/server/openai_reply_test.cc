@@ -55,7 +55,7 @@ class OpenAiReplyTest : public testing::Test {
 
   // A reply to `body`, whose prompts have the ids of "Hi" each.
   OpenAiReply& Begin(OpenAiEndpoint endpoint, const std::string& body) {
-    auto request = ParseOpenAiRequest(endpoint, body);
+    auto request = ParseOpenAiRequest(endpoint, body, /*max_n=*/16);
     EXPECT_TRUE(request.ok()) << request.status();
     request_ = *std::move(request);
     reply_.emplace(request_, OpenAiHeader{"id-1", "m", 7}, *tokenizer_, kPrimaryEos);

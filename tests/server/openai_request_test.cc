@@ -15,8 +15,10 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::Pair;
 
+constexpr int32_t kMaxN = 16;
+
 OpenAiRequest Parse(OpenAiEndpoint endpoint, std::string_view body) {
-  auto request = ParseOpenAiRequest(endpoint, body);
+  auto request = ParseOpenAiRequest(endpoint, body, kMaxN);
   EXPECT_TRUE(request.ok()) << request.status();
   if (!request.ok()) std::abort();
   return *std::move(request);
@@ -34,7 +36,7 @@ OpenAiRequest Completion(const std::string& fields = "") {
 
 // "param: message" of what is refused.
 std::string Refusal(OpenAiEndpoint endpoint, const std::string& body) {
-  const auto request = ParseOpenAiRequest(endpoint, body);
+  const auto request = ParseOpenAiRequest(endpoint, body, kMaxN);
   if (request.ok()) return "accepted";
   EXPECT_EQ(request.status().code(), absl::StatusCode::kInvalidArgument);
   return OpenAiParam(endpoint, FactsOf(request.status()).field) + ": " +
@@ -172,7 +174,7 @@ TEST(OpenAiRequestTest, NamesFieldsOfAWrongType) {
                 std::string(field) + ": " + field + " must be a number");
     }
   }
-  for (const char* field : {"top_k", "seed", "n", "max_tokens", "min_tokens", "priority",
+  for (const char* field : {"top_k", "n", "max_tokens", "min_tokens", "priority",
                             "truncate_prompt_tokens", "prompt_logprobs", "best_of"}) {
     for (const char* value : {"true", "1.5", "\"1\"", "[]", "1e30"}) {
       EXPECT_EQ(CompletionRefusal(std::string("\"") + field + "\":" + value),
@@ -199,11 +201,27 @@ TEST(OpenAiRequestTest, NamesFieldsOfAWrongType) {
   EXPECT_THAT(ChatRefusal(R"("chat_template_kwargs":[])"), HasSubstr("chat_template_kwargs: "));
 }
 
-// Memory is set aside for n replies before the server's own limit is looked at.
-TEST(OpenAiRequestTest, BoundsTheNumberOfReplies) {
-  for (const char* n : {"0", "-1", "129", "1000000000000"}) {
-    EXPECT_THAT(ChatRefusal(std::string("\"n\":") + n), HasSubstr("n: n must be from 1 to 128"));
+TEST(OpenAiRequestTest, TakesAllSeedsOf64Bits) {
+  const auto seed = [](const std::string& text) { return Chat("\"seed\":" + text).calls[0].seed; };
+  EXPECT_EQ(seed("18446744073709551615"), UINT64_MAX);
+  EXPECT_EQ(seed("9223372036854775808"), uint64_t{1} << 63);
+  EXPECT_EQ(seed("0"), 0u);
+  EXPECT_EQ(seed("7.0"), 7u);
+  EXPECT_EQ(seed("-2"), UINT64_MAX - 1);
+  EXPECT_EQ(seed("-9223372036854775808"), uint64_t{1} << 63);
+  EXPECT_EQ(seed("-1"), std::nullopt);
+  for (const char* bad : {"18446744073709551616", "-9223372036854775809", "1.5", "\"1\"", "true"}) {
+    EXPECT_EQ(ChatRefusal(std::string("\"seed\":") + bad),
+              "seed: seed must be an integer from -2^63 to 2^64 - 1");
   }
+}
+
+TEST(OpenAiRequestTest, BoundsTheNumberOfReplies) {
+  for (const char* n : {"0", "-1", "17", "1000000000000"}) {
+    EXPECT_EQ(ChatRefusal(std::string("\"n\":") + n),
+              std::string("n: n is ") + n + " but must be from 1 to 16, this server's --max-n");
+  }
+  EXPECT_EQ(Chat(R"("n":16)").n, 16);
   EXPECT_THAT(ChatRefusal(R"("n":2,"best_of":3)"), HasSubstr("best_of: "));
 }
 
