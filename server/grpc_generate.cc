@@ -100,7 +100,7 @@ class GenerateCall {
     return ToGrpc(status, *context_);
   }
   void Note(const ReplyChunk& chunk) {
-    if (!chunk.ends.empty()) record_.reason = EndReasonName(chunk.ends.back().reason);
+    if (!chunk.ends.empty()) record_.reason = NameOf(chunk.ends.back().reason);
     if (chunk.usage) record_.usage = *chunk.usage;
   }
   void Log() {

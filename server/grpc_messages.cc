@@ -195,16 +195,4 @@ void EventWriter::Fill(const UsageEvent& event, v1::Usage* out) {
   out->set_total_s(event.total_s);
 }
 
-const char* EndReasonName(EndReason reason) {
-  switch (reason) {
-    case EndReason::kStop:
-      return "stop";
-    case EndReason::kLength:
-      return "length";
-    case EndReason::kAbort:
-      return "abort";
-  }
-  return "";
-}
-
 }  // namespace baram::server

@@ -37,9 +37,6 @@ class EventWriter {
   const bool logprobs_;
 };
 
-// "stop", "length" or "abort", for the log.
-const char* EndReasonName(EndReason reason);
-
 }  // namespace baram::server
 
 #endif  // BARAM_SERVER_GRPC_MESSAGES_H_

@@ -31,18 +31,6 @@ Json Ids(const std::vector<TokenResult>& tokens) {
   return ids;
 }
 
-const char* ReasonName(EndReason reason) {
-  switch (reason) {
-    case EndReason::kStop:
-      return "stop";
-    case EndReason::kLength:
-      return "length";
-    case EndReason::kAbort:
-      return "abort";
-  }
-  return "stop";
-}
-
 std::string Sse(const Json& json) { return absl::StrCat("data: ", Dump(json), "\n\n"); }
 
 Json UsageOf(int64_t prompt_tokens, int64_t completion_tokens, int64_t cached) {
@@ -200,7 +188,7 @@ Json OpenAiReply::Envelope(const char* chat_object) const {
 }
 
 void OpenAiReply::SetFinish(Json& choice, const EndEvent& end) const {
-  choice["finish_reason"] = request_.prompt_only ? "length" : ReasonName(end.reason);
+  choice["finish_reason"] = request_.prompt_only ? "length" : NameOf(end.reason);
   Json& reason = choice["stop_reason"];
   if (request_.prompt_only || end.reason != EndReason::kStop) return;
   if (end.stop_string) {

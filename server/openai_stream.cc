@@ -25,18 +25,6 @@ OpenAiHeader HeaderOf(const OpenAiRequest& request, const Serving& serving,
               .count()};
 }
 
-const char* ReasonText(EndReason reason) {
-  switch (reason) {
-    case EndReason::kStop:
-      return "stop";
-    case EndReason::kLength:
-      return "length";
-    case EndReason::kAbort:
-      return "abort";
-  }
-  return "";
-}
-
 // "sampling.top_p is 3 but ..." is "top_p is 3 but ..." to a client of this front end.
 struct ClientError {
   std::string message;
@@ -140,7 +128,7 @@ void OpenAiStream::Take(size_t index, ReplyChunk chunk) {
   const std::shared_ptr<OpenAiStream> self = shared_from_this();
   std::lock_guard<std::mutex> lock(mutex_);
   Part& part = *parts_[index];
-  if (!chunk.ends.empty()) finish_ = ReasonText(chunk.ends.back().reason);
+  if (!chunk.ends.empty()) finish_ = NameOf(chunk.ends.back().reason);
   if (status_.ok()) pending_ += reply_.Take(index, chunk);
   if (!chunk.last) {
     part.waits = status_.ok() && !pending_.empty();

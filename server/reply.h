@@ -30,6 +30,19 @@ struct DeltaEvent {
 
 enum class EndReason : uint8_t { kStop, kLength, kAbort };
 
+// As OpenAI's finish_reason, logs and metrics spell it.
+inline const char* NameOf(EndReason reason) {
+  switch (reason) {
+    case EndReason::kStop:
+      return "stop";
+    case EndReason::kLength:
+      return "length";
+    case EndReason::kAbort:
+      return "abort";
+  }
+  return "";
+}
+
 struct EndEvent {
   int32_t index = 0;
   EndReason reason = EndReason::kStop;
