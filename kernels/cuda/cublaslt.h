@@ -1,0 +1,40 @@
+// NVIDIA's matrix products for many rows: cuBLASLt, opened at run time, so that the binary starts
+// without it. There are two bodies: cublaslt.cc, and emulation/cublaslt_host.cc, which has none.
+#ifndef BARAM_KERNELS_CUDA_CUBLASLT_H_
+#define BARAM_KERNELS_CUDA_CUBLASLT_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "kernels/cuda/runtime.h"
+#include "kernels/ops.h"
+
+namespace baram::cuda {
+
+// Owned by the device, called by the executor thread. bf16 in, bf16 or f32 out, fp32 sums.
+class CublasLt {
+ public:
+  // Memory that its kernels may use, aligned to 256 bytes. NVIDIA's advice for Hopper.
+  static constexpr int64_t kWorkspaceBytes = int64_t{32} << 20;
+
+  // For the GPU in use. Null and a sentence for the operator if the library is missing, too old or
+  // does not start.
+  static std::unique_ptr<CublasLt> Open(void* workspace, std::string* error);
+  ~CublasLt();
+
+  // out = scale * a W^T + bias for shapes that SelectGemm gives it. False: it has no algorithm for
+  // this product, and nothing was started. The first product of a kind asks the library for an
+  // algorithm, which takes host time.
+  bool Multiply(const GemmArgs& args, Stream stream);
+
+ private:
+  struct State;
+  explicit CublasLt(std::unique_ptr<State> state);
+
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace baram::cuda
+
+#endif  // BARAM_KERNELS_CUDA_CUBLASLT_H_

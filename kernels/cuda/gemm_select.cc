@@ -1,0 +1,111 @@
+// The choice of GEMM. Its constants follow from the hardware's numbers; none was measured.
+#include "kernels/cuda/gemm_select.h"
+
+#include <algorithm>
+
+namespace baram::cuda {
+namespace {
+
+// A warp of the skinny kernel has 4 to 8 KiB of weights under way. The latency of HBM times its
+// bandwidth is about 30 KiB a multiprocessor: this many warps keep it busy with room to spare.
+constexpr int64_t kSkinnyWarpsPerMultiprocessor = 12;
+constexpr int32_t kMinSkinnyWarps = 4;
+// Fewer steps of k a block are not worth the exchange of its partial sums.
+constexpr int64_t kMinStepsPerSplit = 4;
+// The last block of a tile adds the parts of all: more parts would make it the slowest.
+constexpr int64_t kMaxSplits = 8;
+// Blocks of the small tile that a multiprocessor should have at least: one waits for memory while
+// the other multiplies.
+constexpr int64_t kMmaBlocksPerMultiprocessor = 2;
+// Rows from which the large tile pays: below, it would multiply rows that do not exist.
+constexpr int64_t kLargeTileRows = 96;
+
+constexpr int64_t CeilDivide(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+int32_t Splits(int64_t tiles, int64_t wanted_blocks, int64_t steps) {
+  if (tiles > kMaxSplitTiles) return 1;
+  const int64_t most = std::min(kMaxSplits, steps / kMinStepsPerSplit);
+  return static_cast<int32_t>(
+      std::clamp(wanted_blocks / tiles, int64_t{1}, std::max(most, int64_t{1})));
+}
+
+GemmPlan SelectSkinny(const GemmProblem& problem, int64_t multiprocessors) {
+  GemmPlan plan{.path = GemmPath::kSkinny};
+  const int64_t tiles = CeilDivide(problem.n, kSkinnyTileColumns);
+  const int64_t steps = CeilDivide(problem.k, kSkinnyStepK);
+  plan.splits = Splits(tiles, multiprocessors, steps);
+  const int64_t block_steps = CeilDivide(steps, plan.splits);
+  plan.warps = kMinSkinnyWarps;
+  while (plan.warps < kMaxSkinnyWarps && plan.warps < block_steps &&
+         tiles * plan.splits * plan.warps < kSkinnyWarpsPerMultiprocessor * multiprocessors) {
+    plan.warps *= 2;
+  }
+  return plan;
+}
+
+GemmPlan SelectMma(const GemmProblem& problem, int64_t multiprocessors) {
+  GemmPlan plan{.path = GemmPath::kMma};
+  const auto tiles = [&](int64_t tile) {
+    return CeilDivide(problem.rows, tile) * CeilDivide(problem.n, tile);
+  };
+  if (problem.wide_a && problem.rows >= kLargeTileRows && tiles(kLargeMmaTile) >= multiprocessors) {
+    plan.tile = kLargeMmaTile;
+    return plan;
+  }
+  plan.tile = kSmallMmaTile;
+  plan.splits = Splits(tiles(kSmallMmaTile), kMmaBlocksPerMultiprocessor * multiprocessors,
+                       CeilDivide(problem.k, kMmaStepK));
+  return plan;
+}
+
+// cuBLASLt's tensor-core kernels take rows of 16 bytes. Its bias has the type of the result, ours
+// is fp32.
+bool IsForCublasLt(const GemmProblem& problem) {
+  return problem.wide_a && problem.wide_out && problem.k % 8 == 0 && problem.n % 8 == 0 &&
+         (!problem.has_bias || problem.out == DType::kF32);
+}
+
+bool IsWide(const void* data) { return reinterpret_cast<uintptr_t>(data) % 16 == 0; }
+bool HasWideRows(const Tensor& tensor) {
+  return IsWide(tensor.data) && tensor.stride * DTypeBytes(tensor.dtype) % 16 == 0;
+}
+
+}  // namespace
+
+GemmProblem ProblemOf(const GemmArgs& args) {
+  return {.rows = args.a.rows,
+          .n = args.weight.shape.n,
+          .k = args.weight.shape.k,
+          .wide_a = HasWideRows(args.a),
+          .wide_out = HasWideRows(args.out) && IsWide(args.bias),
+          .has_bias = args.bias != nullptr,
+          .out = args.out.dtype};
+}
+
+GemmPlan SelectOwnGemm(const GemmProblem& problem, int32_t multiprocessors) {
+  const bool skinny = problem.rows <= kMaxSkinnyRows && problem.wide_a && problem.k % 8 == 0;
+  return skinny ? SelectSkinny(problem, multiprocessors) : SelectMma(problem, multiprocessors);
+}
+
+GemmPlan SelectGemm(const GemmProblem& problem, const GemmFacts& facts) {
+  if (facts.has_cublaslt && problem.rows > kMaxSkinnyRows && IsForCublasLt(problem)) {
+    return {.path = GemmPath::kCublasLt};
+  }
+  return SelectOwnGemm(problem, facts.multiprocessors);
+}
+
+std::string ToString(const GemmPlan& plan) {
+  const std::string splits =
+      plan.splits > 1 ? ", " + std::to_string(plan.splits) + " splits" : std::string();
+  switch (plan.path) {
+    case GemmPath::kSkinny:
+      return "skinny, " + std::to_string(plan.warps) + " warps" + splits;
+    case GemmPath::kMma:
+      return "mma " + std::to_string(plan.tile) + " x " + std::to_string(plan.tile) + splits;
+    case GemmPath::kCublasLt:
+      return "cublaslt";
+  }
+  return "?";
+}
+
+}  // namespace baram::cuda

@@ -1,0 +1,65 @@
+// Which GEMM computes a product and how it is cut: a pure function of shapes, alignment and GPU.
+#ifndef BARAM_KERNELS_CUDA_GEMM_SELECT_H_
+#define BARAM_KERNELS_CUDA_GEMM_SELECT_H_
+
+#include <cstdint>
+#include <string>
+
+#include "kernels/ops.h"
+
+namespace baram::cuda {
+
+// kSkinny: gemm_skinny.cu, streams the weight once. kMma: gemm_mma.cu, any shape and alignment.
+// kCublasLt: cublaslt.h.
+enum class GemmPath : uint8_t { kSkinny, kMma, kCublasLt };
+
+inline constexpr int64_t kMaxSkinnyRows = 16;
+inline constexpr int32_t kSkinnyTileColumns = 16;  // of the result, a block
+inline constexpr int32_t kSkinnyStepK = 128;       // elements of k a warp takes at a time
+inline constexpr int32_t kMaxSkinnyWarps = 16;
+inline constexpr int32_t kSmallMmaTile = 64;   // rows and columns of the result, a block
+inline constexpr int32_t kLargeMmaTile = 128;  // the same
+inline constexpr int32_t kMmaStepK = 64;
+
+// What the partial sums of blocks that share a tile need; a plan stays inside it.
+inline constexpr int64_t kSplitBytes = int64_t{32} << 20;
+inline constexpr int32_t kMaxSplitTiles = 1024;
+
+struct GemmProblem {
+  int64_t rows = 0;
+  int64_t n = 0;
+  int64_t k = 0;
+  bool wide_a = false;    // the rows of `a` begin at multiples of 16 bytes
+  bool wide_out = false;  // the rows of `out` and the bias do
+  bool has_bias = false;
+  DType out = DType::kBF16;
+};
+GemmProblem ProblemOf(const GemmArgs& args);
+
+// What of a GPU and its machine the choice depends on.
+struct GemmFacts {
+  int32_t multiprocessors = 1;
+  bool has_cublaslt = false;
+};
+
+struct GemmPlan {
+  GemmPath path = GemmPath::kMma;
+  int32_t tile = 0;    // kMma: rows and columns of a block's part of the result
+  int32_t warps = 0;   // kSkinny: of a block; they share k
+  int32_t splits = 1;  // blocks that share a tile's k
+  bool operator==(const GemmPlan&) const = default;
+};
+
+// The cut of a skinny product does not depend on the number of rows, so up to kMaxSkinnyRows a
+// row's bits do not either.
+GemmPlan SelectGemm(const GemmProblem& problem, const GemmFacts& facts);
+
+// The choice without cuBLASLt, for a product that it turned down.
+GemmPlan SelectOwnGemm(const GemmProblem& problem, int32_t multiprocessors);
+
+// "skinny, 8 warps, 2 splits", "mma 128 x 128", "cublaslt".
+std::string ToString(const GemmPlan& plan);
+
+}  // namespace baram::cuda
+
+#endif  // BARAM_KERNELS_CUDA_GEMM_SELECT_H_

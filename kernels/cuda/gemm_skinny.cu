@@ -1,0 +1,194 @@
+// Gemm for up to 16 rows of `a`: out = scale * a W^T + bias, at the speed of reading W.
+//
+// Bound by memory: 2 n k bytes of weights, each read once; `a` (2 rows k bytes) comes from the
+// caches. Tensor cores, because fp32 multiply-adds keep up with HBM only to about 6 rows: a tile of
+// 16 rows of W is the left factor of m16n8k16, rows of `a` are the right one, 8 at a time.
+//
+// The order of k inside a product is free if both factors agree. A lane takes 16 consecutive bytes
+// of a row, which are its operands of two products:
+//   k of a block of 32:  8 t + {0, 1}, {2, 3} in the first product, {4, 5}, {6, 7} in the second
+// with t = lane % 4, so operands go from global memory to registers as they are.
+//
+// A block computes 16 columns of the result; its warps take turns along k, 128 elements a step: a
+// block reads warps * 256 consecutive bytes of every row at a time. A step's weights are loaded
+// while the one before is multiplied. Sums of warps meet in shared memory, those of blocks that
+// share k in prims/split_sum.h. Grid: tiles of 16 columns, splits.
+#include "kernels/check.h"
+#include "kernels/cuda/dispatch.h"
+#include "kernels/cuda/launchers.h"
+#include "kernels/cuda/pack.h"
+#include "kernels/cuda/prims/split_sum.h"
+
+namespace baram::cuda {
+namespace {
+
+constexpr int kMostThreads = kMaxSkinnyWarps * kWarpThreads;
+constexpr int kBlockK = 32;  // elements of k in one vector of every lane
+constexpr int kBlocks = kSkinnyStepK / kBlockK;
+constexpr int kTileRows = 8;  // of `a`
+// Floats from one row's sums to the next: lanes that store together meet 32 banks.
+constexpr int kSumPitch = 20;
+// With the fewest warps, every thread finishes one output of each tile of rows.
+constexpr int kFinishThreads = kTileRows * kSkinnyTileColumns;
+
+struct SkinnyLaunch {
+  const Bf16* a;
+  int64_t a_stride;
+  const Bf16* weight;
+  int64_t weight_stride;
+  const float* bias;  // or null
+  float scale;
+  Rows out;
+  int32_t rows;
+  int64_t n;
+  int64_t k;  // a multiple of 8
+  SplitMemory split_memory;
+};
+
+// A lane's share of 16 rows of W in a step.
+struct WeightStep {
+  uint4 upper[kBlocks];  // row lane / 4
+  uint4 lower[kBlocks];  // 8 rows further
+};
+
+__device__ __forceinline__ void LoadStep(const Bf16* upper, const Bf16* lower, int64_t begin,
+                                         int64_t k, WeightStep& weights) {
+  for (int b = 0; b < kBlocks; ++b) {
+    const int64_t at = begin + b * kBlockK;
+    weights.upper[b] = at < k ? LoadOnce(upper + at) : uint4{0, 0, 0, 0};
+    weights.lower[b] = at < k ? LoadOnce(lower + at) : uint4{0, 0, 0, 0};
+  }
+}
+
+// Adds a step's products to the sums of one tile of rows. `row` is null past the last row.
+__device__ __forceinline__ void MultiplyStep(const WeightStep& weights, const Bf16* row,
+                                             int64_t begin, int64_t k, float (&sums)[4]) {
+  uint4 values[kBlocks];
+  for (int b = 0; b < kBlocks; ++b) {
+    const int64_t at = begin + b * kBlockK;
+    values[b] =
+        row != nullptr && at < k ? *reinterpret_cast<const uint4*>(row + at) : uint4{0, 0, 0, 0};
+  }
+  for (int b = 0; b < kBlocks; ++b) {
+    const uint4& upper = weights.upper[b];
+    const uint4& lower = weights.lower[b];
+    MmaBf16(sums, {upper.x, lower.x, upper.y, lower.y}, {values[b].x, values[b].y});
+    MmaBf16(sums, {upper.z, lower.z, upper.w, lower.w}, {values[b].z, values[b].w});
+  }
+}
+
+// kTiles: of 8 rows of `a`.
+template <int kTiles, typename Out>
+__global__ void __launch_bounds__(kMostThreads)
+    SkinnyKernel(const __grid_constant__ SkinnyLaunch args) {
+  // [warps][kTiles * 8 rows][kSumPitch]
+  float* partial = DynamicShared<float>();
+  const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
+  const int warp = static_cast<int>(threadIdx.x) / kWarpThreads;
+  const int warps = static_cast<int>(blockDim.x) / kWarpThreads;
+  const int group = lane / 4;
+  const int member = lane % 4;
+
+  // Past the last column the last is read again, and not stored.
+  const int64_t first_column = int64_t{blockIdx.x} * kSkinnyTileColumns;
+  const auto weight_row = [&](int64_t column) {
+    const int64_t row = column < args.n ? column : args.n - 1;
+    return args.weight + row * args.weight_stride;
+  };
+  const Bf16* upper = weight_row(first_column + group);
+  const Bf16* lower = weight_row(first_column + group + 8);
+  const Bf16* rows[kTiles];
+  for (int tile = 0; tile < kTiles; ++tile) {
+    const int row = tile * kTileRows + group;
+    rows[tile] = row < args.rows ? args.a + row * args.a_stride : nullptr;
+  }
+
+  const int64_t steps = (args.k + kSkinnyStepK - 1) / kSkinnyStepK;
+  const int64_t last_step = steps * (blockIdx.y + 1) / gridDim.y;
+  int64_t step = steps * blockIdx.y / gridDim.y + warp;
+  const auto begin_of = [&](int64_t s) { return s * kSkinnyStepK + member * 8; };
+  float sums[kTiles][4] = {};
+  WeightStep weights;
+  if (step < last_step) LoadStep(upper, lower, begin_of(step), args.k, weights);
+  while (step < last_step) {
+    const int64_t next = step + warps;
+    WeightStep next_weights;
+    if (next < last_step) LoadStep(upper, lower, begin_of(next), args.k, next_weights);
+    for (int tile = 0; tile < kTiles; ++tile) {
+      MultiplyStep(weights, rows[tile], begin_of(step), args.k, sums[tile]);
+    }
+    weights = next_weights;
+    step = next;
+  }
+
+  constexpr int kWarpFloats = kTiles * kTileRows * kSumPitch;
+  for (int tile = 0; tile < kTiles; ++tile) {
+    for (int i = 0; i < 4; ++i) {
+      const int row = tile * kTileRows + 2 * member + i % 2;
+      const int column = group + i / 2 * 8;
+      partial[warp * kWarpFloats + row * kSumPitch + column] = sums[tile][i];
+    }
+  }
+  __syncthreads();
+
+  float outputs[kTiles];
+  const auto row_of = [](int i) {
+    return static_cast<int>(threadIdx.x + i * blockDim.x) / kSkinnyTileColumns;
+  };
+  const int column = static_cast<int>(threadIdx.x) % kSkinnyTileColumns;
+  for (int i = 0; i < kTiles; ++i) {
+    outputs[i] = 0;
+    if (row_of(i) >= kTiles * kTileRows) continue;
+    for (int w = 0; w < warps; ++w) {
+      outputs[i] += partial[w * kWarpFloats + row_of(i) * kSumPitch + column];
+    }
+  }
+  const SplitPlace place{blockIdx.x, gridDim.x, blockIdx.y, gridDim.y};
+  if (!SumSplits(args.split_memory, place, outputs)) return;
+
+  const int64_t n = first_column + column;
+  if (n >= args.n) return;
+  const float bias = args.bias != nullptr ? args.bias[n] : 0.0f;
+  for (int i = 0; i < kTiles; ++i) {
+    if (row_of(i) >= args.rows) continue;
+    args.out.template Row<Out>(row_of(i))[n] = FromFloat<Out>(outputs[i] * args.scale + bias);
+  }
+}
+
+}  // namespace
+
+void LaunchGemmSkinny(const GemmArgs& args, const GemmPlan& plan, const SplitMemory& memory,
+                      Stream stream) {
+  if (args.a.rows == 0) return;
+  const WeightShape& shape = args.weight.shape;
+  const auto threads = static_cast<uint32_t>(plan.warps * kWarpThreads);
+  Check(threads >= kFinishThreads && threads <= kMostThreads && args.a.rows <= kMaxSkinnyRows,
+        "the plan is one of SelectGemm");
+  const SkinnyLaunch launch{.a = args.a.Row<const Bf16>(0),
+                            .a_stride = args.a.stride,
+                            .weight = static_cast<const Bf16*>(args.weight.data),
+                            .weight_stride = PackedStride(shape),
+                            .bias = args.bias,
+                            .scale = args.scale,
+                            .out = RowsOf(args.out),
+                            .rows = static_cast<int32_t>(args.a.rows),
+                            .n = shape.n,
+                            .k = shape.k,
+                            .split_memory = memory};
+  const Dim3 grid{static_cast<uint32_t>((shape.n + kSkinnyTileColumns - 1) / kSkinnyTileColumns),
+                  static_cast<uint32_t>(plan.splits)};
+  WithType(args.out.dtype, [&](auto out) {
+    using Out = typename decltype(out)::Type;
+    const auto launch_tiles = [&](auto kernel, int64_t tiles) {
+      const size_t shared = plan.warps * tiles * kTileRows * kSumPitch * sizeof(float);
+      Launch(kernel, grid, {threads}, shared, stream, launch);
+    };
+    if (args.a.rows <= kTileRows) {
+      launch_tiles(SkinnyKernel<1, Out>, 1);
+    } else {
+      launch_tiles(SkinnyKernel<2, Out>, 2);
+    }
+  });
+}
+
+}  // namespace baram::cuda

@@ -1,0 +1,97 @@
+// The choice of GEMM on a GPU: which path, which cut, and that a plan stays inside its memory.
+#include <gtest/gtest.h>
+
+#include "kernels/cuda/gemm_select.h"
+
+namespace baram::cuda {
+namespace {
+
+constexpr GemmFacts kH200 = {.multiprocessors = 132, .has_cublaslt = true};
+constexpr GemmFacts kAlone = {.multiprocessors = 132, .has_cublaslt = false};
+
+GemmProblem Problem(int64_t rows, int64_t n, int64_t k) {
+  return {.rows = rows, .n = n, .k = k, .wide_a = true, .wide_out = true};
+}
+
+std::string Plan(const GemmProblem& problem, const GemmFacts& facts = kH200) {
+  return ToString(SelectGemm(problem, facts));
+}
+
+TEST(CudaGemmSelect, FewRowsStreamTheWeightAndManyGoToTheLibrary) {
+  EXPECT_EQ(Plan(Problem(1, 28672, 4096)), "skinny, 4 warps");
+  EXPECT_EQ(Plan(Problem(16, 28672, 4096)), "skinny, 4 warps");
+  EXPECT_EQ(Plan(Problem(17, 28672, 4096)), "cublaslt");
+  EXPECT_EQ(Plan(Problem(2048, 28672, 4096)), "cublaslt");
+}
+
+TEST(CudaGemmSelect, WithoutTheLibraryManyRowsStayOnTensorCores) {
+  EXPECT_EQ(Plan(Problem(2048, 28672, 4096), kAlone), "mma 128 x 128");
+  // 64 tiles of 64 columns would leave half of the multiprocessors idle.
+  EXPECT_EQ(Plan(Problem(17, 4096, 4096), kAlone), "mma 64 x 64, 4 splits");
+  EXPECT_EQ(Plan(Problem(64, 28672, 4096), kAlone), "mma 64 x 64");
+}
+
+TEST(CudaGemmSelect, NarrowerProductsHaveMoreWarpsABlockThenMoreBlocksATile) {
+  EXPECT_EQ(Plan(Problem(1, 128256, 4096)), "skinny, 4 warps");
+  EXPECT_EQ(Plan(Problem(1, 6144, 4096)), "skinny, 8 warps");
+  EXPECT_EQ(Plan(Problem(1, 4096, 14336)), "skinny, 8 warps");
+  EXPECT_EQ(Plan(Problem(1, 2048, 2048)), "skinny, 16 warps");
+  EXPECT_EQ(Plan(Problem(1, 1024, 4096)), "skinny, 16 warps, 2 splits");
+  // Steps of k are what warps and splits can share at most.
+  EXPECT_EQ(Plan(Problem(1, 64, 512)), "skinny, 4 warps");
+  EXPECT_EQ(Plan(Problem(1, 64, 1024)), "skinny, 4 warps, 2 splits");
+}
+
+TEST(CudaGemmSelect, TheCutOfASkinnyProductDoesNotDependOnItsRows) {
+  for (int64_t n : {48, 1024, 4096, 128256}) {
+    for (int64_t rows = 2; rows <= kMaxSkinnyRows; ++rows) {
+      EXPECT_EQ(SelectGemm(Problem(rows, n, 4096), kH200), SelectGemm(Problem(1, n, 4096), kH200));
+    }
+  }
+}
+
+TEST(CudaGemmSelect, RowsThatVectorsCannotReadGoToTensorCoresElementByElement) {
+  for (int64_t rows : {1, 16, 17, 4096}) {
+    GemmProblem problem = Problem(rows, 28672, 4096);
+    problem.wide_a = false;
+    EXPECT_EQ(Plan(problem), "mma 64 x 64") << rows;
+  }
+  EXPECT_EQ(Plan(Problem(4, 28672, 4094)), "mma 64 x 64");
+}
+
+TEST(CudaGemmSelect, WhatTheLibraryDoesNotTakeStaysHere) {
+  GemmProblem problem = Problem(2048, 6144, 4096);
+  problem.has_bias = true;
+  EXPECT_EQ(Plan(problem), "mma 128 x 128");  // its bias would be bf16
+  problem.out = DType::kF32;
+  EXPECT_EQ(Plan(problem), "cublaslt");
+  problem.wide_out = false;
+  EXPECT_EQ(Plan(problem), "mma 128 x 128");
+  EXPECT_EQ(Plan(Problem(2048, 6142, 4096)), "mma 128 x 128");
+}
+
+TEST(CudaGemmSelect, PartialSumsFitTheirMemory) {
+  for (int32_t multiprocessors : {1, 4, 132, 148}) {
+    for (int64_t rows : {1, 16, 17, 64, 65, 100, 300}) {
+      for (int64_t n = 1; n < 300000; n = n * 5 / 2 + 1) {
+        for (int64_t k : {8, 512, 4096, 53248}) {
+          const GemmPlan plan = SelectOwnGemm(Problem(rows, n, k), multiprocessors);
+          ASSERT_GE(plan.splits, 1);
+          if (plan.splits == 1) continue;
+          const bool skinny = plan.path == GemmPath::kSkinny;
+          const int64_t tile = skinny ? kSkinnyTileColumns : plan.tile;
+          const int64_t tiles = (n + tile - 1) / tile * (skinny ? 1 : (rows + tile - 1) / tile);
+          // A thread of the skinny kernel keeps at most two sums.
+          const int64_t tile_floats = skinny ? plan.warps * 32 * 2 : tile * tile;
+          ASSERT_NE(plan.tile, kLargeMmaTile);
+          ASSERT_LE(tiles, kMaxSplitTiles);
+          ASSERT_LE(tiles * tile_floats * plan.splits * 4, kSplitBytes)
+              << rows << " x " << n << " x " << k << ": " << ToString(plan);
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace baram::cuda
