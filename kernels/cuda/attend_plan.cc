@@ -1,0 +1,220 @@
+// PlanAttend: equal shares of the keys.
+#include "kernels/cuda/attend_plan.h"
+
+#include <algorithm>
+#include <bit>
+#include <initializer_list>
+
+#include "kernels/check.h"
+
+namespace baram::cuda {
+namespace {
+
+constexpr AttendKernel kKernels[] = {AttendKernel::kVector, AttendKernel::kNarrow,
+                                     AttendKernel::kWide};
+
+// Costs are in blocks of keys. What a piece costs beside its keys: its queries, the first copies
+// that nothing hides, its result. An estimate, not a measurement.
+constexpr int64_t kPieceCost = 1;
+// The least that is worth a block of threads of its own: two blocks of keys and what comes with it.
+constexpr int64_t kLeastShare = 2 + kPieceCost;
+
+int32_t CeilDiv(int32_t a, int32_t b) { return (a + b - 1) / b; }
+
+int32_t TileRows(AttendKernel kernel) {
+  switch (kernel) {
+    case AttendKernel::kVector:
+      return 4;
+    case AttendKernel::kNarrow:
+      return 16;
+    case AttendKernel::kWide:
+      return 64;
+  }
+  return 0;
+}
+
+// Blocks of threads that a multiprocessor holds at once: what shared memory allows, and the
+// registers, of which a thread of the vector kernel has up to 168 (of heads of 256, where shared
+// memory is scarcer, 188) and one of the others up to 255.
+int32_t BlocksPerMultiprocessor(AttendKernel kernel, int32_t head_dim, int64_t shared_bytes) {
+  const int32_t by_registers = kernel == AttendKernel::kVector ? 3 : 2;
+  constexpr int64_t kReservedBytes = 1024;  // by the system, of every block
+  const int64_t bytes = AttendSharedBytes(kernel, head_dim) + kReservedBytes;
+  return static_cast<int32_t>(std::clamp<int64_t>(shared_bytes / bytes, 1, by_registers));
+}
+constexpr int32_t kMostBlocksPerMultiprocessor = 3;
+
+int64_t KeyBlocks(int32_t begin, int32_t end) {
+  return (end - 1) / kKeyBlock - begin / kKeyBlock + 1;
+}
+
+// visit(piece) for every tile of query tokens that `kernel` computes, with all its keys.
+template <typename Visit>
+void ForTiles(std::span<const StepRow> rows, const AttendKind& kind, AttendKernel kernel,
+              int32_t tile_tokens, const Visit& visit) {
+  for (const StepRow& row : rows) {
+    if (KernelFor(row.count, kind.head) != kernel) continue;
+    for (int32_t done = 0; done < row.count; done += tile_tokens) {
+      const int32_t tokens = std::min(tile_tokens, row.count - done);
+      const int32_t position = row.position + done;
+      const int32_t begin = kind.window > 0 ? std::max(0, position - kind.window + 1) : 0;
+      visit(AttendPiece{.token = row.begin + done,
+                        .tokens = tokens,
+                        .slot = row.slot,
+                        .position = position,
+                        .key_begin = begin,
+                        .key_end = position + tokens,
+                        .partial = -1});
+    }
+  }
+}
+
+// Gives the partial results of a tile's pieces, the plan's last `parts`, their places.
+void AddMerges(int32_t parts, AttendPlan* plan) {
+  const auto pieces = std::span(plan->pieces).last(parts);
+  const int32_t tokens = pieces.front().tokens;
+  for (int32_t i = 0; i < parts; ++i) pieces[i].partial = plan->partials + i * tokens;
+  for (int32_t t = 0; t < tokens; ++t) {
+    plan->merges.push_back({.token = pieces.front().token + t,
+                            .partial = plan->partials + t,
+                            .stride = tokens,
+                            .parts = parts});
+  }
+  plan->partials += parts * tokens;
+}
+
+void PlanKernel(std::span<const StepRow> rows, const AttendKind& kind, AttendKernel kernel,
+                const AttendTiling& tiling, AttendPlan* plan) {
+  int64_t total = 0;
+  ForTiles(rows, kind, kernel, tiling.tokens, [&](const AttendPiece& tile) {
+    total += kPieceCost + KeyBlocks(tile.key_begin, tile.key_end);
+  });
+  const int64_t shares = std::clamp<int64_t>(total / kLeastShare, 1, tiling.groups);
+  // Where a share ends it cuts a tile, which costs one piece more, or leaves no more than a piece's
+  // cost unused: never both. So this is enough for the last share too.
+  const int64_t share = (total + (shares - 1) * kPieceCost + shares - 1) / shares;
+
+  std::vector<int32_t>& group_begin = plan->group_begin[static_cast<int>(kernel)];
+  group_begin.clear();
+  group_begin.push_back(static_cast<int32_t>(plan->pieces.size()));
+  int64_t room = share;
+  const auto next_group = [&] {
+    group_begin.push_back(static_cast<int32_t>(plan->pieces.size()));
+    room = share;
+  };
+  ForTiles(rows, kind, kernel, tiling.tokens, [&](AttendPiece tile) {
+    const int32_t end = tile.key_end;
+    int32_t parts = 0;
+    while (tile.key_begin < end) {
+      if (room <= kPieceCost) next_group();
+      const int64_t blocks = std::min(room - kPieceCost, KeyBlocks(tile.key_begin, end));
+      const int64_t border = (tile.key_begin / kKeyBlock + blocks) * kKeyBlock;
+      tile.key_end = static_cast<int32_t>(std::min<int64_t>(end, border));
+      plan->pieces.push_back(tile);
+      ++parts;
+      room -= kPieceCost + blocks;
+      tile.key_begin = tile.key_end;
+    }
+    if (parts > 1) AddMerges(parts, plan);
+    if (kernel == AttendKernel::kVector) {
+      plan->vector_rows = std::max(plan->vector_rows, tile.tokens * tiling.heads);
+    }
+  });
+  Check(static_cast<int32_t>(group_begin.size()) <= tiling.groups, "the shares hold all keys");
+  while (static_cast<int32_t>(group_begin.size()) <= tiling.groups) next_group();
+}
+
+}  // namespace
+
+AttendKernel KernelFor(int32_t count, const HeadShape& head) {
+  const int64_t rows = int64_t{count} * (head.heads / head.kv_heads);
+  for (AttendKernel kernel : kKernels) {
+    if (rows <= TileRows(kernel)) return kernel;
+  }
+  return AttendKernel::kWide;
+}
+
+AttendTiling TilingOf(AttendKernel kernel, const HeadShape& head, const AttendDevice& device) {
+  const int32_t rows = TileRows(kernel);
+  const int32_t ratio = head.heads / head.kv_heads;
+  AttendTiling tiling;
+  tiling.heads = std::min(ratio, rows);
+  tiling.tokens = rows / tiling.heads;
+  tiling.units = head.kv_heads * CeilDiv(ratio, tiling.heads);
+  const int32_t blocks =
+      device.multiprocessors * BlocksPerMultiprocessor(kernel, head.head_dim, device.shared_bytes);
+  tiling.groups = std::max(1, blocks / tiling.units);
+  return tiling;
+}
+
+int32_t AttendDepth(AttendKernel kernel, int32_t head_dim) {
+  const uint32_t least = kernel == AttendKernel::kVector ? 32 : 64;
+  return static_cast<int32_t>(std::max(least, std::bit_ceil(static_cast<uint32_t>(head_dim))));
+}
+
+int64_t AttendSharedBytes(AttendKernel kernel, int32_t head_dim) {
+  const int64_t depth = AttendDepth(kernel, head_dim);
+  const int64_t queries = kernel == AttendKernel::kVector ? 0 : TileRows(kernel) * depth * 2;
+  const int64_t stages = 2 * 2 * kKeyBlock * depth * 2;  // two, of keys and values
+  // What the warps found takes the place of the keys: see attend_pieces.h.
+  constexpr int64_t kRowPadding = 8;
+  const int64_t rows = kernel == AttendKernel::kVector ? 4 * TileRows(kernel) * (256 / depth) : 64;
+  return queries + std::max(stages, rows * (depth + kRowPadding) * 4);
+}
+
+void PlanAttend(std::span<const StepRow> rows, const AttendKind& kind, const AttendDevice& device,
+                AttendPlan* plan) {
+  plan->pieces.clear();
+  plan->merges.clear();
+  plan->partials = 0;
+  plan->vector_rows = 0;
+  for (AttendKernel kernel : kKernels) {
+    PlanKernel(rows, kind, kernel, TilingOf(kernel, kind.head, device), plan);
+  }
+}
+
+std::string AttendPlanText(const AttendPlan& plan) {
+  constexpr const char* kNames[kAttendKernels] = {"vector", "narrow", "wide"};
+  std::string text;
+  const auto number = [](int32_t value) { return std::to_string(value); };
+  for (int kernel = 0; kernel < kAttendKernels; ++kernel) {
+    const std::vector<int32_t>& begin = plan.group_begin[kernel];
+    for (size_t group = 0; group + 1 < begin.size(); ++group) {
+      for (int32_t i = begin[group]; i < begin[group + 1]; ++i) {
+        const AttendPiece& piece = plan.pieces[i];
+        text += std::string(kNames[kernel]) + " " + std::to_string(group) + ": tokens " +
+                number(piece.token) + "+" + number(piece.tokens) + " of slot " +
+                number(piece.slot) + " at " + number(piece.position) + ", keys " +
+                number(piece.key_begin) + ".." + number(piece.key_end) +
+                (piece.partial < 0 ? "" : ", partial " + number(piece.partial)) + "\n";
+      }
+    }
+  }
+  for (const AttendMerge& merge : plan.merges) {
+    text += "token " + number(merge.token) + " from " + number(merge.parts) + " partials " +
+            number(merge.partial) + ", +" + number(merge.stride) + "\n";
+  }
+  return text;
+}
+
+int64_t MostAttendPieces(int32_t step_tokens, const AttendDevice& device) {
+  return step_tokens +
+         int64_t{kAttendKernels} * device.multiprocessors * kMostBlocksPerMultiprocessor;
+}
+
+int64_t MostAttendPartials(const HeadShape& head, const AttendDevice& device) {
+  int64_t partials = 0;
+  for (AttendKernel kernel : kKernels) {
+    const AttendTiling tiling = TilingOf(kernel, head, device);
+    // Only the first and the last piece of a share are parts of a cut tile.
+    partials += int64_t{2} * (tiling.groups - 1) * tiling.tokens;
+  }
+  return partials;
+}
+
+int64_t AttendPartialBytes(const HeadShape& head, int32_t row_elements,
+                           const AttendDevice& device) {
+  return MostAttendPartials(head, device) * head.heads * (2 + row_elements) * 4;
+}
+
+}  // namespace baram::cuda

@@ -1,0 +1,286 @@
+// Attend on tensor cores: prompt chunks, and decode steps of many query heads a KV head.
+//
+//   out = softmax(scale * q K^T) V over the keys each query row sees, causal, with or without a
+//   window; bf16 operands, the weights rounded to bf16 as well, fp32 scores, sums and softmax
+//
+// Tiles of 64 query rows (a token and a head that share a KV head) are bound by the tensor cores:
+// 4 * hd flops a row and key. Tiles of 16 rows, decode steps, are bound by reading the cache:
+// 4 * hd * kv_heads bytes a key. Both come from the pages straight to shared memory with 16-byte
+// asynchronous copies, two blocks of 64 keys in turn.
+//
+// Grid [KV heads and parts of their query heads, groups of pieces], 128 threads. A warp has 16
+// rows: of 64 its own with all keys (kKeyWarps 1), of 16 all with every fourth 16 keys (kKeyWarps
+// 4), which it copies itself, so that its warps wait for each other at the end of a piece only.
+// Rows of shared memory are dense with the 16-byte vectors of each 8 rows exchanged, so that the
+// eight rows of a matrix lie in different banks. Fragments are those of MmaBf16 in instructions.h:
+// the scores of two blocks of 8 keys are the left operand of the product with the values as they
+// are.
+
+#include "kernels/cuda/attend_pieces.h"
+#include "kernels/cuda/dispatch.h"
+#include "kernels/cuda/launchers.h"
+#include "kernels/cuda/prims/reduce.h"
+
+namespace baram::cuda {
+namespace {
+
+constexpr int kFragmentRows = 16;
+constexpr int kQuadLanes = 4;  // that hold a row of a fragment together
+
+template <int kDepth, int kKeyWarps>
+class TilePiece {
+ public:
+  __device__ TilePiece(const AttendLaunch& args, const AttendUnit& unit, const AttendPiece& piece)
+      : args_(args),
+        unit_(unit),
+        piece_(piece),
+        lane_(static_cast<int>(threadIdx.x) % kWarpThreads),
+        row_part_(static_cast<int>(threadIdx.x) / kWarpThreads / kKeyWarps),
+        key_part_(static_cast<int>(threadIdx.x) / kWarpThreads % kKeyWarps),
+        sharer_(static_cast<int>(threadIdx.x) % kSharers),
+        queries_(DynamicShared<Bf16>()),
+        stages_(queries_ + kTileRows * kDepth) {}
+
+  __device__ void Run() {
+    StoreQueries();
+    for (int half = 0; half < 2; ++half) {
+      keys_[half] = KeysOf(args_, piece_, FirstRow() + half * 8);
+      state_[half] = {kMinusInfinity, 0};
+    }
+    for (auto& sums : sums_) {
+      for (float& sum : sums) sum = 0;
+    }
+    const int32_t first = piece_.key_begin / kKeyBlock;
+    const int32_t end = (piece_.key_end - 1) / kKeyBlock + 1;
+    Copy(first, 0);
+    __syncthreads();  // the queries are there
+    if constexpr (kKeepsQueries) {
+      for (int k = 0; k < kDepth / 16; ++k) LoadQueryFragment(k, query_fragments_[k]);
+    }
+    for (int32_t block = first; block < end; ++block) {
+      const int stage = (block - first) % 2;
+      if (block + 1 < end) {
+        Copy(block + 1, 1 - stage);
+        CopyAsyncWait<1>();
+      } else {
+        CopyAsyncWait<0>();
+      }
+      SyncSharers();  // everybody's copies have arrived
+      Add(block, stage);
+      SyncSharers();  // and are read
+    }
+    __syncthreads();  // results take the place of the stages
+    Leave();
+    __syncthreads();
+    StoreResults<kDepth>(args_, piece_, unit_, Results(), kKeyWarps, kTileRows);
+  }
+
+ private:
+  static constexpr int kRowWarps = kAttendWarps / kKeyWarps;
+  static constexpr int kTileRows = kRowWarps * kFragmentRows;
+  static constexpr int kWarpKeys = kKeyBlock / kKeyWarps;
+  static constexpr int kSharers = kAttendThreads / kKeyWarps;  // threads that copy for each other
+  static constexpr int kRowVectors = kDepth / kWideVector;
+  static constexpr int kPlane = kKeyBlock * kDepth;  // keys, or values, of a stage
+  // Whether a warp's query fragments stay in registers: longer ones would make the sums spill.
+  static constexpr bool kKeepsQueries = kDepth <= (kKeyWarps == 1 ? 64 : 128);
+
+  // Where vector `vector` of a row lies in a dense [rows, kDepth] of shared memory.
+  static __device__ int Place(int row, int vector) {
+    return row * kDepth + (vector ^ (row % 8)) * kWideVector;
+  }
+  __device__ Bf16* Plane(int stage, int plane) const {
+    return stages_ + (stage * 2 + plane) * kPlane;
+  }
+  __device__ float* Results() const { return reinterpret_cast<float*>(stages_); }
+  // Of this lane's two query rows, eight apart, in the tile.
+  __device__ int FirstRow() const { return row_part_ * kFragmentRows + lane_ / kQuadLanes; }
+
+  __device__ void SyncSharers() const {
+    if constexpr (kKeyWarps == 1) {
+      __syncthreads();
+    } else {
+      SyncWarp();
+    }
+  }
+
+  __device__ void StoreQueries() const {
+    for (int i = static_cast<int>(threadIdx.x); i < kTileRows * kRowVectors; i += kAttendThreads) {
+      const int row = i / kRowVectors;
+      const int vector = i % kRowVectors;
+      float values[kWideVector];
+      LoadQuery(args_, RowOf(args_, piece_, unit_, row), vector * kWideVector, values);
+      StoreVector<kWideVector>(values, queries_ + Place(row, vector));
+    }
+  }
+
+  // What the piece does not hold becomes zero: it may be a NaN, and 0 times it too. The page table
+  // is not read there.
+  __device__ void Copy(int32_t block, int stage) const {
+    const KvView& kv = args_.kv;
+    for (int i = sharer_; i < kWarpKeys * kRowVectors; i += kSharers) {
+      const int row = key_part_ * kWarpKeys + i / kRowVectors;
+      const int vector = i % kRowVectors;
+      const int32_t key = block * kKeyBlock + row;
+      const bool wanted =
+          key >= piece_.key_begin && key < piece_.key_end && vector * kWideVector < kv.row_elements;
+      const int32_t page = wanted ? kv.Page(piece_.slot, key >> kv.page_shift) : 0;
+      const int32_t at =
+          wanted ? (key & ((1 << kv.page_shift) - 1)) * kv.row_elements + vector * kWideVector : 0;
+      const int bytes = wanted ? 16 : 0;
+      CopyAsync16(Plane(stage, 0) + Place(row, vector), kv.Plane(page, unit_.kv_head, 0) + at,
+                  bytes);
+      CopyAsync16(Plane(stage, 1) + Place(row, vector), kv.Plane(page, unit_.kv_head, 1) + at,
+                  bytes);
+    }
+    CopyAsyncCommit();
+  }
+
+  // Elements 16 k .. 16 k + 15 of this warp's query rows.
+  __device__ void LoadQueryFragment(int k, uint32_t (&fragment)[4]) const {
+    const int row = row_part_ * kFragmentRows + lane_ % 16;
+    LoadMatrices<false>(fragment, queries_ + Place(row, 2 * k + lane_ / 16));
+  }
+
+  // Scores of this lane's two rows: [8 keys][row, two keys each].
+  using Scores = float[kWarpKeys / 8][4];
+
+  __device__ void Score(int stage, Scores& scores) const {
+    for (auto& keys : scores) {
+      for (float& score : keys) score = 0;
+    }
+    // Lanes 0-7 and 8-15 bring the two halves of 8 keys' 16 elements, the others 8 keys more.
+    const int row = key_part_ * kWarpKeys + lane_ / 16 * 8 + lane_ % 8;
+    for (int k = 0; k < kDepth / 16; ++k) {
+      uint32_t query[4];
+      if constexpr (kKeepsQueries) {
+        for (int i = 0; i < 4; ++i) query[i] = query_fragments_[k][i];
+      } else {
+        LoadQueryFragment(k, query);
+      }
+      for (int n = 0; n < kWarpKeys / 16; ++n) {
+        uint32_t keys[4];
+        LoadMatrices<false>(keys, Plane(stage, 0) + Place(row + n * 16, 2 * k + lane_ / 8 % 2));
+        MmaBf16(scores[2 * n], query, {keys[0], keys[1]});
+        MmaBf16(scores[2 * n + 1], query, {keys[2], keys[3]});
+      }
+    }
+  }
+
+  // Scores in bits; of keys that a row does not see, -infinity.
+  __device__ void Mask(int32_t block, Scores& scores) const {
+    const int32_t first = block * kKeyBlock + key_part_ * kWarpKeys + lane_ % kQuadLanes * 2;
+    for (int n = 0; n < kWarpKeys / 8; ++n) {
+      for (int i = 0; i < 4; ++i) {
+        const int32_t key = first + n * 8 + i % 2;
+        const bool seen = key >= keys_[i / 2].begin && key < keys_[i / 2].end;
+        scores[n][i] = seen ? scores[n][i] * args_.scale : kMinusInfinity;
+      }
+    }
+  }
+
+  // From scores to weights, relative to the largest so far; what was summed before follows. The
+  // sums of weights are this lane's own until Leave.
+  __device__ void Weigh(Scores& scores) {
+    for (int half = 0; half < 2; ++half) {
+      float largest = state_[half].largest;
+      for (const auto& keys : scores) {
+        largest = fmaxf(largest, fmaxf(keys[2 * half], keys[2 * half + 1]));
+      }
+      largest = WarpReduce<Max>(largest, kQuadLanes);
+      const float factor = Rescale(state_[half].largest, largest);
+      float sum = state_[half].sum * factor;
+      for (auto& keys : scores) {
+        for (int i = 2 * half; i < 2 * half + 2; ++i) {
+          keys[i] = Rescale(keys[i], largest);
+          sum += keys[i];
+        }
+      }
+      state_[half] = {largest, sum};
+      for (auto& sums : sums_) {
+        sums[2 * half] *= factor;
+        sums[2 * half + 1] *= factor;
+      }
+    }
+  }
+
+  __device__ void AddValues(int stage, const Scores& weights) {
+    // Lanes 0-15 bring 16 keys' first 8 elements, the others the next 8.
+    const int row = key_part_ * kWarpKeys + lane_ % 16;
+    for (int k = 0; k < kWarpKeys / 16; ++k) {
+      const auto& low = weights[2 * k];
+      const auto& high = weights[2 * k + 1];
+      const uint32_t fragment[4] = {PackBf16(low[0], low[1]), PackBf16(low[2], low[3]),
+                                    PackBf16(high[0], high[1]), PackBf16(high[2], high[3])};
+      for (int n = 0; n < kDepth / 16; ++n) {
+        uint32_t values[4];
+        LoadMatrices<true>(values, Plane(stage, 1) + Place(row + k * 16, 2 * n + lane_ / 16));
+        MmaBf16(sums_[2 * n], fragment, {values[0], values[1]});
+        MmaBf16(sums_[2 * n + 1], fragment, {values[2], values[3]});
+      }
+    }
+  }
+
+  __device__ void Add(int32_t block, int stage) {
+    Scores scores;
+    Score(stage, scores);
+    Mask(block, scores);
+    Weigh(scores);
+    AddValues(stage, scores);
+  }
+
+  __device__ void Leave() {
+    for (int half = 0; half < 2; ++half) {
+      state_[half].sum = WarpReduce<Sum>(state_[half].sum, kQuadLanes);
+      const int row = key_part_ * kTileRows + FirstRow() + half * 8;
+      float* result = Results() + row * kResultStride<kDepth>;
+      for (int n = 0; n < kDepth / 8; ++n) {
+        const int column = n * 8 + lane_ % kQuadLanes * 2;
+        *reinterpret_cast<float2*>(result + column) =
+            float2{sums_[n][2 * half], sums_[n][2 * half + 1]};
+      }
+      if (lane_ % kQuadLanes == 0) LeaveState<kDepth>(result, state_[half]);
+    }
+  }
+
+  const AttendLaunch& args_;
+  const AttendUnit unit_;
+  const AttendPiece piece_;
+  const int lane_;
+  const int row_part_;
+  const int key_part_;
+  const int sharer_;     // among the threads that copy for each other
+  Bf16* const queries_;  // [kTileRows, kDepth]
+  Bf16* const stages_;   // [2][keys, values][kKeyBlock, kDepth]
+  KeyRange keys_[2];     // of this lane's two rows
+  SoftmaxState state_[2];
+  float sums_[kDepth / 8][4];  // [8 elements][row, two elements each]
+  uint32_t query_fragments_[kKeepsQueries ? kDepth / 16 : 1][4];
+};
+
+template <int kDepth, int kKeyWarps>
+__global__ void __launch_bounds__(kAttendThreads)
+    AttendTileKernel(const __grid_constant__ AttendLaunch args) {
+  const AttendUnit unit = UnitOf(args);
+  for (int32_t i = args.group_begin[blockIdx.y]; i < args.group_begin[blockIdx.y + 1]; ++i) {
+    TilePiece<kDepth, kKeyWarps>(args, unit, args.pieces[i]).Run();
+    __syncthreads();  // the next piece's keys take the place of the results
+  }
+}
+
+}  // namespace
+
+void LaunchAttendTiles(const AttendArgs& args, const AttendPlanArrays& plan,
+                       const AttendTiling& tiling, AttendKernel kernel, Stream stream) {
+  const AttendLaunch launch = AttendLaunchOf(args, plan, tiling, kernel);
+  const int64_t shared = AttendSharedBytes(kernel, launch.head_dim);
+  const int key_warps = kernel == AttendKernel::kNarrow ? kAttendWarps : 1;
+  WithConstant<64, 128, 256>(AttendDepth(kernel, launch.head_dim), [&](auto depth) {
+    WithConstant<1, kAttendWarps>(key_warps, [&](auto warps) {
+      Launch(AttendTileKernel<depth(), warps()>, GridOf(tiling), {kAttendThreads}, shared, stream,
+             launch);
+    });
+  });
+}
+
+}  // namespace baram::cuda

@@ -1,0 +1,212 @@
+// PlanAttend: every query token meets each of its keys once, shares are equal, what is cut is put
+// together, and nothing outgrows what was reserved.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <map>
+#include <random>
+#include <vector>
+
+#include "kernels/cuda/attend_plan.h"
+
+namespace baram::cuda {
+namespace {
+
+constexpr AttendKernel kKernels[] = {AttendKernel::kVector, AttendKernel::kNarrow,
+                                     AttendKernel::kWide};
+constexpr AttendDevice kSmall{.multiprocessors = 4, .shared_bytes = 227 << 10};
+constexpr AttendDevice kLarge{.multiprocessors = 132, .shared_bytes = 227 << 10};
+
+struct Chunk {
+  int32_t position;
+  int32_t count;
+};
+
+std::vector<StepRow> RowsOf(const std::vector<Chunk>& chunks) {
+  std::vector<StepRow> rows;
+  int32_t token = 0;
+  for (const Chunk& chunk : chunks) {
+    rows.push_back({.slot = static_cast<int32_t>(rows.size()),
+                    .begin = token,
+                    .count = chunk.count,
+                    .position = chunk.position,
+                    .source = 0});
+    token += chunk.count;
+  }
+  return rows;
+}
+
+AttendPlan Plan(const std::vector<Chunk>& chunks, const AttendKind& kind,
+                const AttendDevice& device) {
+  AttendPlan plan;
+  PlanAttend(RowsOf(chunks), kind, device, &plan);
+  return plan;
+}
+
+// Blocks of keys, and one for the piece.
+int64_t Cost(const AttendPiece& piece) {
+  return 2 + (piece.key_end - 1) / kKeyBlock - piece.key_begin / kKeyBlock;
+}
+
+int64_t GroupCost(const AttendPlan& plan, int kernel, size_t group) {
+  int64_t cost = 0;
+  for (int32_t i = plan.group_begin[kernel][group]; i < plan.group_begin[kernel][group + 1]; ++i) {
+    cost += Cost(plan.pieces[i]);
+  }
+  return cost;
+}
+
+// The pieces of every query token, in order of their keys, leave no key out and meet none twice.
+void ExpectEveryKeyOnce(const std::vector<Chunk>& chunks, const AttendKind& kind,
+                        const AttendPlan& plan) {
+  std::map<int32_t, std::vector<AttendPiece>> of_token;
+  for (const AttendPiece& piece : plan.pieces) {
+    ASSERT_GT(piece.tokens, 0);
+    ASSERT_LT(piece.key_begin, piece.key_end);
+    for (int32_t t = 0; t < piece.tokens; ++t) of_token[piece.token + t].push_back(piece);
+  }
+  std::map<int32_t, AttendMerge> merges;
+  for (const AttendMerge& merge : plan.merges) {
+    ASSERT_TRUE(merges.emplace(merge.token, merge).second) << "a token is put together twice";
+  }
+  std::vector<int> written(plan.partials, 0);
+  for (const StepRow& row : RowsOf(chunks)) {
+    for (int32_t t = 0; t < row.count; ++t) {
+      const auto& pieces = of_token[row.begin + t];
+      const int32_t position = row.position + t;
+      const int32_t first = kind.window > 0 ? std::max(0, position - kind.window + 1) : 0;
+      ASSERT_FALSE(pieces.empty());
+      EXPECT_LE(pieces.front().key_begin, first);
+      EXPECT_GT(pieces.back().key_end, position);
+      const bool cut = pieces.size() > 1;
+      ASSERT_EQ(merges.count(row.begin + t), cut ? 1u : 0u);
+      for (size_t i = 0; i < pieces.size(); ++i) {
+        EXPECT_EQ(pieces[i].slot, row.slot);
+        EXPECT_EQ(pieces[i].position + (row.begin + t - pieces[i].token), position);
+        if (i > 0) {
+          EXPECT_EQ(pieces[i].key_begin, pieces[i - 1].key_end);
+          EXPECT_EQ(pieces[i].key_begin % kKeyBlock, 0);
+        }
+        if (!cut) {
+          EXPECT_EQ(pieces[i].partial, -1);
+          continue;
+        }
+        const AttendMerge& merge = merges[row.begin + t];
+        EXPECT_EQ(merge.parts, static_cast<int32_t>(pieces.size()));
+        const int32_t place = pieces[i].partial + (row.begin + t - pieces[i].token);
+        EXPECT_EQ(merge.partial + static_cast<int32_t>(i) * merge.stride, place);
+        ASSERT_LT(place, plan.partials);
+        ++written[place];
+      }
+    }
+  }
+  for (int count : written) EXPECT_EQ(count, 1);
+}
+
+void ExpectEqualShares(const AttendKind& kind, const AttendDevice& device, const AttendPlan& plan) {
+  for (AttendKernel kernel : kKernels) {
+    const int k = static_cast<int>(kernel);
+    const AttendTiling tiling = TilingOf(kernel, kind.head, device);
+    ASSERT_EQ(plan.group_begin[k].size(), tiling.groups + 1u);
+    int64_t total = 0;
+    int64_t most = 0;
+    int64_t used = 0;
+    for (int32_t group = 0; group < tiling.groups; ++group) {
+      const int64_t cost = GroupCost(plan, k, group);
+      total += cost;
+      most = std::max(most, cost);
+      used += cost > 0 ? 1 : 0;
+    }
+    // Rounding up, and the cost of the piece that a cut adds.
+    EXPECT_LE(most, std::max<int64_t>(total / tiling.groups + 2, 6)) << "kernel " << k;
+    EXPECT_LE(used, std::max<int64_t>(total / 3, 1)) << "shares too small to be worth a block";
+  }
+}
+
+TEST(AttendPlan, SaysWhatItCuts) {
+  // One decode step after 1000 tokens, one of a sequence that begins, a chunk.
+  const AttendPlan plan = Plan({{1000, 1}, {0, 1}, {60, 40}}, {{4, 4, 64}, 0}, kSmall);
+  EXPECT_EQ(AttendPlanText(plan),
+            "vector 0: tokens 0+1 of slot 0 at 1000, keys 0..448, partial 0\n"
+            "vector 1: tokens 0+1 of slot 0 at 1000, keys 448..896, partial 1\n"
+            "vector 2: tokens 0+1 of slot 0 at 1000, keys 896..1001, partial 2\n"
+            "vector 2: tokens 1+1 of slot 1 at 0, keys 0..1\n"
+            "wide 0: tokens 2+40 of slot 2 at 60, keys 0..100\n"
+            "token 0 from 3 partials 0, +1\n");
+  EXPECT_EQ(plan.vector_rows, 1);
+  EXPECT_TRUE(plan.Uses(AttendKernel::kVector));
+  EXPECT_FALSE(plan.Uses(AttendKernel::kNarrow));
+  EXPECT_TRUE(plan.Uses(AttendKernel::kWide));
+}
+
+TEST(AttendPlan, RowsThatShareKeysChooseTheKernel) {
+  EXPECT_EQ(KernelFor(1, {32, 8, 128}), AttendKernel::kVector);
+  EXPECT_EQ(KernelFor(2, {32, 8, 128}), AttendKernel::kNarrow);
+  EXPECT_EQ(KernelFor(5, {32, 8, 128}), AttendKernel::kWide);
+  EXPECT_EQ(KernelFor(1, {71, 1, 64}), AttendKernel::kWide);
+  EXPECT_EQ(KernelFor(4, {8, 8, 64}), AttendKernel::kVector);
+}
+
+TEST(AttendPlan, TilesHoldWholeTokens) {
+  const AttendTiling seven = TilingOf(AttendKernel::kWide, {7, 1, 64}, kLarge);
+  EXPECT_EQ(seven.heads, 7);
+  EXPECT_EQ(seven.tokens, 9);
+  EXPECT_EQ(seven.units, 1);
+  // More query heads than a tile has rows: two units a token.
+  const AttendTiling many = TilingOf(AttendKernel::kWide, {142, 2, 64}, kLarge);
+  EXPECT_EQ(many.heads, 64);
+  EXPECT_EQ(many.tokens, 1);
+  EXPECT_EQ(many.units, 4);
+}
+
+// One long context alone fills the GPU; the groups and the KV heads are its blocks.
+TEST(AttendPlan, ALongContextIsSpreadOverTheDevice) {
+  const AttendKind kind{{32, 8, 128}, 0};
+  const AttendPlan plan = Plan({{131071, 1}}, kind, kLarge);
+  const AttendTiling tiling = TilingOf(AttendKernel::kVector, kind.head, kLarge);
+  EXPECT_GE(tiling.groups * tiling.units, 2 * kLarge.multiprocessors);
+  EXPECT_GE(static_cast<int32_t>(plan.pieces.size()), tiling.groups * 9 / 10);
+  ExpectEqualShares(kind, kLarge, plan);
+}
+
+TEST(AttendPlan, AWindowBoundsTheKeys) {
+  const AttendPlan plan = Plan({{131071, 1}}, {{32, 8, 128}, 100}, kLarge);
+  ASSERT_EQ(plan.pieces.size(), 1u);
+  EXPECT_EQ(plan.pieces[0].key_begin, 131072 - 100);
+  EXPECT_EQ(plan.pieces[0].key_end, 131072);
+}
+
+TEST(AttendPlan, NoRowsAreNoWork) {
+  const AttendPlan plan = Plan({}, {{32, 8, 128}, 0}, kLarge);
+  EXPECT_TRUE(plan.pieces.empty());
+  for (AttendKernel kernel : kKernels) EXPECT_FALSE(plan.Uses(kernel));
+}
+
+TEST(AttendPlan, AnyStepIsCoveredOnceInEqualSharesWithinTheLimits) {
+  std::mt19937 random(11);
+  const auto below = [&](int32_t n) { return static_cast<int32_t>(random() % n); };
+  const HeadShape heads[] = {{32, 8, 128}, {16, 16, 64}, {7, 1, 256}, {40, 8, 128}, {71, 1, 24}};
+  AttendPlan reused;
+  for (int round = 0; round < 60; ++round) {
+    const AttendKind kind{heads[below(5)], below(2) == 0 ? 0 : 1 + below(3000)};
+    const AttendDevice& device = below(2) == 0 ? kSmall : kLarge;
+    std::vector<Chunk> chunks;
+    int32_t tokens = 0;
+    for (int32_t i = below(40); i >= 0; --i) {
+      const int32_t count = below(3) == 0 ? 1 + below(200) : 1 + below(2);
+      chunks.push_back({below(below(8) == 0 ? 60000 : 2000), count});
+      tokens += count;
+    }
+    PlanAttend(RowsOf(chunks), kind, device, &reused);
+    SCOPED_TRACE(round);
+    ASSERT_NO_FATAL_FAILURE(ExpectEveryKeyOnce(chunks, kind, reused));
+    ASSERT_NO_FATAL_FAILURE(ExpectEqualShares(kind, device, reused));
+    EXPECT_LE(static_cast<int64_t>(reused.pieces.size()), MostAttendPieces(tokens, device));
+    EXPECT_LE(reused.partials, MostAttendPartials(kind.head, device));
+    // Nothing of the plan before is left.
+    EXPECT_EQ(AttendPlanText(reused), AttendPlanText(Plan(chunks, kind, device)));
+  }
+}
+
+}  // namespace
+}  // namespace baram::cuda
