@@ -76,6 +76,8 @@ class Device {
   // --- memory and order
   // Zeroed, aligned to at least 64 bytes. Only before the first step. An empty Buffer: no memory.
   virtual Buffer Alloc(int64_t bytes) = 0;
+  // In the order of the device. Upload has read `host` when it returns; what Download writes is
+  // there after Wait() for a mark recorded after it.
   virtual void Upload(void* device, const void* host, int64_t bytes) = 0;
   virtual void Download(void* host, const void* device, int64_t bytes) = 0;
   // A mark in the order of the device. Wait blocks until all before the mark is done; false: the
@@ -110,14 +112,16 @@ struct DeviceOptions {
   std::string isa;      // force "avx2", "avx512" or "amx"; empty: the best the machine has
   // Pin workers to processors. Off when front-end threads share the cores.
   bool pin_threads = false;
+  std::string which = {};  // of several GPUs: an index or a UUID; OpenDevice takes it from the name
 };
 
-// Opens a device by name: "cpu", "ref". On failure returns null and sets `error` to a sentence for
-// the operator. The only place besides CMake that knows which devices are built.
+// Opens a device by name: "cpu", "ref", "cuda:0", "cuda:GPU-<uuid>". On failure returns null and
+// sets `error` to a sentence for the operator. The only place besides CMake that knows which
+// devices are built.
 std::unique_ptr<Device> OpenDevice(const std::string& name, const DeviceOptions& options,
                                    std::string* error);
 
-// The names OpenDevice knows in this binary, for help texts: "cpu, ref".
+// The names OpenDevice knows in this binary, for help texts: "cpu, ref, cuda".
 std::string BuiltDevices();
 
 }  // namespace baram

@@ -1,5 +1,6 @@
 // Opens a device by name. With CMake the only place that knows which devices this build has.
 #include "kernels/cpu/cpu_device.h"
+#include "kernels/cuda/cuda_device.h"
 #include "kernels/device.h"
 #include "kernels/ref/ref_device.h"
 
@@ -9,11 +10,14 @@ namespace {
 struct DeviceKind {
   const char* name;
   std::unique_ptr<Device> (*open)(const DeviceOptions& options, std::string* error);
+  bool numbered;  // there may be several: "name:which"
 };
 
+// CMake says whether a kind is built: its function, or null.
 constexpr DeviceKind kDevices[] = {
-    {"cpu", OpenCpuDevice},
-    {"ref", OpenRefDevice},
+    {"cpu", OpenCpuDevice, false},
+    {"ref", OpenRefDevice, false},
+    {"cuda", BARAM_OPEN_CUDA, true},
 };
 
 }  // namespace
@@ -21,7 +25,13 @@ constexpr DeviceKind kDevices[] = {
 std::unique_ptr<Device> OpenDevice(const std::string& name, const DeviceOptions& options,
                                    std::string* error) {
   for (const DeviceKind& kind : kDevices) {
+    if (kind.open == nullptr) continue;
     if (name == kind.name) return kind.open(options, error);
+    const std::string prefix = std::string(kind.name) + ":";
+    if (!kind.numbered || !name.starts_with(prefix)) continue;
+    DeviceOptions with_which = options;
+    with_which.which = name.substr(prefix.size());
+    return kind.open(with_which, error);
   }
   *error = "there is no device \"" + name + "\"; this build has " + BuiltDevices();
   return nullptr;
@@ -30,6 +40,7 @@ std::unique_ptr<Device> OpenDevice(const std::string& name, const DeviceOptions&
 std::string BuiltDevices() {
   std::string names;
   for (const DeviceKind& kind : kDevices) {
+    if (kind.open == nullptr) continue;
     if (!names.empty()) names += ", ";
     names += kind.name;
   }

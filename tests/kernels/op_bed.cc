@@ -15,8 +15,7 @@ namespace {
 
 constexpr int64_t kGuardBytes = 64;  // also keeps blocks aligned
 constexpr uint8_t kGuardByte = 0xA5;
-constexpr uint8_t kNaNByte = 0xFF;   // a NaN in every element type
-constexpr int64_t kGapElements = 5;  // between the rows of a tensor
+constexpr uint8_t kNaNByte = 0xFF;  // a NaN in every element type
 
 uint64_t Mix(uint64_t x) {  // the finalizer of splitmix64
   x += 0x9E3779B97F4A7C15ull;
@@ -100,15 +99,20 @@ void* OpBed::Take(int64_t bytes, uint8_t fill) {
   return base;
 }
 
+void OpBed::Fetch(void* host, const void* device, int64_t bytes) {
+  device_.Download(host, device, bytes);
+  Check(device_.Wait(device_.Record()), "the device survives a download");
+}
+
 std::vector<uint8_t> OpBed::Read(const void* device, int64_t bytes) {
   std::vector<uint8_t> host(bytes);
-  device_.Download(host.data(), device, bytes);
+  Fetch(host.data(), device, bytes);
   return host;
 }
 
 std::vector<int32_t> OpBed::ReadInts(const int32_t* device, int64_t count) {
   std::vector<int32_t> host(count);
-  device_.Download(host.data(), device, count * static_cast<int64_t>(sizeof(int32_t)));
+  Fetch(host.data(), device, count * static_cast<int64_t>(sizeof(int32_t)));
   return host;
 }
 
@@ -164,7 +168,7 @@ std::vector<float> OpBed::Random(const char* what, int64_t rows, int64_t cols, f
 }
 
 Tensor OpBed::Layout(Role role, int64_t rows, int64_t cols) {
-  Tensor tensor{nullptr, TypeOf(own_, role), rows, cols, cols + kGapElements};
+  Tensor tensor{nullptr, TypeOf(own_, role), rows, cols, cols + limits_.gap_elements};
   tensor.data = Take(rows * tensor.stride * DTypeBytes(tensor.dtype), kNaNByte);
   tensors_.push_back(tensor);
   return tensor;
@@ -338,8 +342,8 @@ Outcome OpBed::Run(const OpCase& op_case, RowRange rows, bool magnitudes) {
     auto* sample = std::get_if<SampleArgs>(&op.args);
     if (sample == nullptr) break;
     std::vector<TokenResult> results(sample->step.outputs);
-    device_.Download(results.data(), sample->results,
-                     static_cast<int64_t>(results.size() * sizeof(TokenResult)));
+    Fetch(results.data(), sample->results,
+          static_cast<int64_t>(results.size() * sizeof(TokenResult)));
     outcome.broken = BrokenGuards();
     if (outcome.broken.empty()) outcome.broken = BrokenSlots(*sample, results);
     outcome.results.push_back(results);

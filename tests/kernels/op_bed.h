@@ -64,6 +64,7 @@ class OpBed {
     int32_t vocab_size = 50016;
     int32_t max_step_tokens = 1024;
     int32_t max_step_outputs = 64;
+    int64_t gap_elements = 5;  // between the rows of a tensor; 8 keeps rows aligned
   };
 
   // `device` must outlive the bed and be fresh. Inputs are rounded to `rounding`.
@@ -92,6 +93,8 @@ class OpBed {
   // --- memory
   void* Take(int64_t bytes, uint8_t fill);
   std::string BrokenGuards();
+  // Downloads and waits.
+  void Fetch(void* host, const void* device, int64_t bytes);
   std::vector<uint8_t> Read(const void* device, int64_t bytes);
   std::vector<int32_t> ReadInts(const int32_t* device, int64_t count);
   template <typename T>

@@ -1,0 +1,97 @@
+// CudaDevice: memory, order and steps.
+#include "kernels/cuda/cuda_device.h"
+
+#include <cstdio>
+#include <utility>
+
+#include "kernels/check.h"
+#include "kernels/cuda/pack.h"
+
+namespace baram::cuda {
+
+CudaDevice::CudaDevice(int ordinal, const GpuFacts& facts, DeviceInfo info)
+    : ordinal_(ordinal), facts_(facts), info_(std::move(info)) {}
+
+Error CudaDevice::Open() {
+  Error error = UseGpu(ordinal_);
+  if (error == nullptr) error = MakeOwned(&stream_, CreateStream);
+  for (OwnedEvent& mark : marks_) {
+    if (error == nullptr) error = MakeOwned(&mark, CreateEvent);
+  }
+  if (error == nullptr) error = downloads_.Reserve();
+  if (error == nullptr) error = weights_.Reserve();
+  if (error == nullptr) error = OpenGemm();
+  return error;
+}
+
+void CudaDevice::Note(Error error) {
+  if (error == nullptr) return;
+  Error none = nullptr;
+  if (!error_.compare_exchange_strong(none, error)) return;
+  std::fprintf(stderr, "baram: %s is lost: %s\n", info_.name.c_str(), error);
+}
+
+int64_t CudaDevice::PackedBytes(const WeightShape& shape) const { return PackedWeightBytes(shape); }
+
+void CudaDevice::PackWeight(const WeightShape& shape, const HostRows& source, int64_t row_begin,
+                            void* packed) {
+  Note(UseGpu(ordinal_));
+  Note(weights_.Write(shape, source, row_begin, packed));
+}
+
+Buffer CudaDevice::Alloc(int64_t bytes) {
+  Note(UseGpu(ordinal_));
+  void* memory = nullptr;
+  if (Allocate(bytes > 0 ? bytes : 1, &memory) != nullptr) {
+    LastError();  // no memory is an answer, not the loss of the device
+    return {};
+  }
+  Buffer buffer(memory, bytes, std::shared_ptr<void>(memory, FreeDevice()));
+  Note(Fill(memory, 0, bytes, stream_.get()));
+  Note(Synchronize(stream_.get()));  // weights arrive in an order of their own
+  return buffer;
+}
+
+void CudaDevice::Upload(void* device, const void* host, int64_t bytes) {
+  Note(UseGpu(ordinal_));
+  Note(CopyToDevice(device, host, bytes, stream_.get()));
+}
+
+void CudaDevice::Download(void* host, const void* device, int64_t bytes) {
+  if (bytes == 0) return;
+  Note(UseGpu(ordinal_));
+  Note(downloads_.Add(host, device, bytes, next_mark_, stream_.get()));
+}
+
+uint64_t CudaDevice::Record() {
+  Note(UseGpu(ordinal_));
+  Note(LastError());
+  Note(RecordEvent(marks_[next_mark_ % kMarks].get(), stream_.get()));
+  return next_mark_++;
+}
+
+bool CudaDevice::Wait(uint64_t mark) {
+  Check(mark < next_mark_ && mark + kMarks >= next_mark_, "a mark is waited for soon");
+  Note(UseGpu(ordinal_));
+  Note(WaitEvent(marks_[mark % kMarks].get()));
+  if (error_ != nullptr) return false;
+  downloads_.Deliver(mark);
+  return true;
+}
+
+void CudaDevice::ReserveSlots(const SlotShape& shape) {
+  Note(UseGpu(ordinal_));
+  Note(steps_.Reserve(shape, stream_.get()));
+  Note(attend_plans_.Reserve(shape, AttendFacts(), stream_.get()));
+}
+
+StepView CudaDevice::BeginStep(const StepInput& input) {
+  Note(UseGpu(ordinal_));
+  const StepView view = steps_.BeginStep(input);
+  Note(steps_.error());
+  attend_plans_.BeginStep(steps_.rows());
+  Note(attend_plans_.error());
+  return view;
+}
+
+}  // namespace baram::cuda

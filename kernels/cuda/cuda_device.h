@@ -1,0 +1,97 @@
+// CudaDevice: the ops on NVIDIA GPUs, in bf16 with fp32 accumulation.
+#ifndef BARAM_KERNELS_CUDA_CUDA_DEVICE_H_
+#define BARAM_KERNELS_CUDA_CUDA_DEVICE_H_
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "kernels/cuda/attend_plans.h"
+#include "kernels/cuda/cublaslt.h"
+#include "kernels/cuda/device_memory.h"
+#include "kernels/cuda/runtime.h"
+#include "kernels/cuda/step_upload.h"
+#include "kernels/cuda/transfers.h"
+#include "kernels/device.h"
+
+namespace baram::cuda {
+
+// Asynchronous: everything runs on one stream in the order of the calls, which come from the
+// executor thread. Errors of the GPU stay: the first is printed, and every Wait from then on says
+// that the device is lost. Facts, memory and steps are in cuda_device.cc, Attend and the cache's
+// facts in cuda_attend.cc, Gemm in cuda_gemm.cc, the other ops in cuda_ops.cc.
+class CudaDevice final : public Device {
+ public:
+  CudaDevice(int ordinal, const GpuFacts& facts, DeviceInfo info);
+  // What the device needs before its first call. On an error it must not be used.
+  Error Open();
+
+  const DeviceInfo& Info() const override { return info_; }
+  std::string Unsupported(const OpArgs& args) const override;
+  int64_t KvBytesPerPage(const KvShape& shape) const override;
+  int64_t AttendScratchBytes(const KvShape& shape, const SlotShape& slots) const override;
+  int64_t PackedBytes(const WeightShape& shape) const override;
+  void PackWeight(const WeightShape& shape, const HostRows& source, int64_t row_begin,
+                  void* packed) override;
+
+  Buffer Alloc(int64_t bytes) override;
+  void Upload(void* device, const void* host, int64_t bytes) override;
+  void Download(void* host, const void* device, int64_t bytes) override;
+  uint64_t Record() override;
+  [[nodiscard]] bool Wait(uint64_t mark) override;
+
+  void ReserveSlots(const SlotShape& shape) override;
+  StepView BeginStep(const StepInput& input) override;
+
+  void Embed(const EmbedArgs& args) override;
+  void Norm(const NormArgs& args) override;
+  void AddNorm(const AddNormArgs& args) override;
+  void Gemm(const GemmArgs& args) override;
+  void StoreKv(const StoreKvArgs& args) override;
+  void Attend(const AttendArgs& args) override;
+  void Act(const ActArgs& args) override;
+  void GatherRows(const GatherRowsArgs& args) override;
+  void Sample(const SampleArgs& args) override;
+
+ private:
+  // Marks that may be waited for at a time: the steps in flight and a few.
+  static constexpr uint64_t kMarks = 16;
+
+  // What the kernels ask for beyond shapes that fit together; in the files of the ops.
+  std::string UnsupportedGemm(const GemmArgs& args) const;
+  std::string UnsupportedAttend(const AttendArgs& args) const;
+  // What plans of attention depend on.
+  AttendDevice AttendFacts() const;
+
+  Error OpenGemm();
+
+  // Remembers the first error.
+  void Note(Error error);
+
+  const int ordinal_;
+  const GpuFacts facts_;
+  DeviceInfo info_;
+  std::atomic<Error> error_ = nullptr;
+  OwnedStream stream_;
+  std::array<OwnedEvent, kMarks> marks_;
+  uint64_t next_mark_ = 1;
+  Downloads downloads_;
+  WeightStaging weights_;
+  DeviceMemory gemm_memory_;
+  std::unique_ptr<CublasLt> cublaslt_;  // null: this machine has none
+  StepUpload steps_;
+  AttendPlans attend_plans_;
+};
+
+}  // namespace baram::cuda
+
+namespace baram {
+
+// See OpenDevice. options.which is an index, a UUID as nvidia-smi prints it, or empty: the first.
+std::unique_ptr<Device> OpenCudaDevice(const DeviceOptions& options, std::string* error);
+
+}  // namespace baram
+
+#endif  // BARAM_KERNELS_CUDA_CUDA_DEVICE_H_

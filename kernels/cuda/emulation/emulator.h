@@ -1,0 +1,56 @@
+// Runs CUDA kernels on a CPU, for tests: every thread of a block is a fiber, one block runs at a
+// time, barriers and warp collectives are meetings of fibers. Built with the sanitizers it finds
+// what a GPU would hide: accesses out of bounds, misaligned vectors, missing and divergent
+// barriers.
+//
+// One launch at a time per process. Static __shared__ variables are static variables, dynamic
+// shared memory is an exact-size heap block that is filled with NaN for every block.
+#ifndef BARAM_KERNELS_CUDA_EMULATION_EMULATOR_H_
+#define BARAM_KERNELS_CUDA_EMULATION_EMULATOR_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <source_location>
+
+#include "kernels/cuda/runtime.h"
+
+namespace baram::cuda::emulation {
+
+// The order in which the threads of a block take their turns. A kernel whose results depend on it
+// lacks a barrier.
+enum class LaneOrder { kForward, kBackward, kShuffled };
+void SetLaneOrder(LaneOrder order);
+
+// Of the running thread.
+extern Dim3 thread_index, block_index, block_size, grid_size;
+// Null if the launch asked for none.
+void* DynamicShared();
+
+// Runs body(args) in every thread of every block, in order of the blocks. Aborts with a report if
+// threads wait for each other forever, or at different barriers.
+void LaunchBody(void (*body)(const void* args), const void* args, Dim3 grid, Dim3 block,
+                size_t shared_bytes);
+
+// __syncthreads().
+void BlockBarrier(std::source_location where);
+
+inline constexpr int kWarpLanes = 32;
+// What the lanes of a warp brought to a meeting: pointers into their stacks, null for lanes that
+// are not in the mask.
+struct WarpMeeting {
+  const void* in[kWarpLanes];
+  void* out[kWarpLanes];
+};
+// Waits for the lanes of `mask`; the last to arrive combines, then all go on.
+void MeetWarp(uint32_t mask, const void* in, void* out, void (*combine)(const WarpMeeting&),
+              std::source_location where);
+int LaneIndex();
+
+// cp.async: the copy is carried out when the thread waits for its group, as late as it may be.
+void CopyLater(void* shared, const void* global, size_t bytes, size_t valid_bytes);
+void CommitCopies();
+void WaitCopies(int groups_left);
+
+}  // namespace baram::cuda::emulation
+
+#endif  // BARAM_KERNELS_CUDA_EMULATION_EMULATOR_H_

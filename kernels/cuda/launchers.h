@@ -1,0 +1,65 @@
+// What starts the kernels: one function per op, in the op's own file. Plain C++, so that the device
+// and its tests include no CUDA header.
+//
+// All are asynchronous in the order of the stream, take arguments that Unsupported() has let pass,
+// and do nothing for zero rows.
+#ifndef BARAM_KERNELS_CUDA_LAUNCHERS_H_
+#define BARAM_KERNELS_CUDA_LAUNCHERS_H_
+
+#include "kernels/cuda/attend_plan.h"
+#include "kernels/cuda/gemm_select.h"
+#include "kernels/cuda/runtime.h"
+#include "kernels/ops.h"
+
+namespace baram::cuda {
+
+// Device memory for sums of blocks that share a tile: kSplitBytes of `partials`, and kMaxSplitTiles
+// of `arrived`, which are zero between kernels. Kernels that use one run one after the other.
+struct SplitMemory {
+  float* partials = nullptr;
+  uint32_t* arrived = nullptr;
+};
+// gemm_skinny.cu and gemm_mma.cu, as planned by gemm_select.h. Weights packed by pack.h.
+void LaunchGemmSkinny(const GemmArgs& args, const GemmPlan& plan, const SplitMemory& memory,
+                      Stream stream);
+void LaunchGemmMma(const GemmArgs& args, const GemmPlan& plan, const SplitMemory& memory,
+                   Stream stream);
+
+// norm.cu. Rows of at most kMaxNormColumns.
+inline constexpr int64_t kMaxNormColumns = 32768;
+void LaunchNorm(const NormArgs& args, Stream stream);
+void LaunchAddNorm(const AddNormArgs& args, Stream stream);
+
+// act.cu
+void LaunchAct(const ActArgs& args, Stream stream);
+
+// embed.cu, from a table packed by pack.h
+void LaunchEmbed(const EmbedArgs& args, Stream stream);
+
+// gather_rows.cu
+void LaunchGatherRows(const GatherRowsArgs& args, Stream stream);
+
+// A step's AttendPlan in GPU memory.
+struct AttendPlanHeader {
+  int32_t merge_count = 0;
+  int32_t merges_at = 0;  // words of 32 bits from the header
+};
+struct AttendPlanArrays {
+  const AttendPlanHeader* header = nullptr;
+  const int32_t* group_begin[kAttendKernels] = {};
+  const AttendPiece* pieces = nullptr;
+  int64_t partial_capacity = 0;  // MostAttendPartials
+};
+// attend_decode.cu: the pieces of kVector, which have at most `rows` query rows
+void LaunchAttendVector(const AttendArgs& args, const AttendPlanArrays& plan,
+                        const AttendTiling& tiling, int32_t rows, Stream stream);
+// attend_prefill.cu: the pieces of kNarrow or kWide
+void LaunchAttendTiles(const AttendArgs& args, const AttendPlanArrays& plan,
+                       const AttendTiling& tiling, AttendKernel kernel, Stream stream);
+// attend_combine.cu: the merges, after all pieces
+void LaunchAttendCombine(const AttendArgs& args, const AttendPlanArrays& plan, int32_t blocks,
+                         Stream stream);
+
+}  // namespace baram::cuda
+
+#endif  // BARAM_KERNELS_CUDA_LAUNCHERS_H_

@@ -1,0 +1,117 @@
+// Opening a GPU by index or UUID: what is missing is said in the operator's words.
+#include "kernels/cuda/open_cuda.h"
+
+#include <algorithm>
+#include <charconv>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "kernels/cuda/cuda_device.h"
+
+namespace baram::cuda {
+namespace {
+
+// Of the device, for this process; the rest is for the driver and for fragmentation.
+constexpr double kMemoryShare = 0.9;
+constexpr int32_t kPageTokens = 32;
+
+std::string VersionText(int version) {
+  return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
+}
+
+}  // namespace
+
+std::string DriverProblem(int driver_version, int runtime_version, const std::string& release) {
+  if (driver_version >= runtime_version) return "";
+  const std::string needed = "the cuda device needs an NVIDIA driver of release " +
+                             std::to_string(kNeededDriverRelease) + " or newer (CUDA " +
+                             VersionText(runtime_version) + "); this machine has ";
+  if (driver_version == 0 && release.empty()) return needed + "none";
+  if (driver_version == 0) return needed + release + ", which does not answer";
+  return needed + (release.empty() ? "one" : release) + " (CUDA " + VersionText(driver_version) +
+         ")";
+}
+
+std::string ArchitectureProblem(const GpuFacts& facts) {
+  if (facts.major == kMajor && facts.minor == kMinor) return "";
+  return facts.name + " is of architecture sm_" + std::to_string(facts.major) +
+         std::to_string(facts.minor) + "; this binary has " + kArchitecture;
+}
+
+int FindGpu(const std::string& which, std::span<const GpuFacts> gpus, std::string* error) {
+  if (which.empty()) return 0;
+  for (size_t i = 0; i < gpus.size(); ++i) {
+    if (gpus[i].uuid == which) return static_cast<int>(i);
+  }
+  int index = -1;
+  const char* end = which.data() + which.size();
+  const auto parsed = std::from_chars(which.data(), end, index);
+  const bool is_number = parsed.ec == std::errc() && parsed.ptr == end;
+  if (is_number && index >= 0 && index < static_cast<int>(gpus.size())) return index;
+  *error = "there is no GPU \"" + which + "\"; this machine has";
+  for (size_t i = 0; i < gpus.size(); ++i) {
+    *error +=
+        (i > 0 ? ", " : " ") + std::to_string(i) + " (" + gpus[i].uuid + ", " + gpus[i].name + ")";
+  }
+  return -1;
+}
+
+}  // namespace baram::cuda
+
+namespace baram {
+
+std::unique_ptr<Device> OpenCudaDevice(const DeviceOptions& options, std::string* error) {
+  using namespace cuda;  // NOLINT: this function is that namespace's door
+  if (!options.isa.empty() && options.isa != kArchitecture) {
+    *error = "the cuda device has no isa \"" + options.isa + "\"; this binary has " + kArchitecture;
+    return nullptr;
+  }
+  *error = DriverProblem(DriverVersion(), RuntimeVersion(), DriverRelease());
+  if (!error->empty()) return nullptr;
+  int count = 0;
+  const Error counted = CountGpus(&count);
+  if (counted != nullptr || count == 0) {
+    *error = std::string("the driver shows no GPU: ") +
+             (counted != nullptr ? counted : "CUDA_VISIBLE_DEVICES may hide them");
+    return nullptr;
+  }
+  std::vector<GpuFacts> gpus(count);
+  for (int i = 0; i < count; ++i) {
+    if (const Error failed = ReadFacts(i, &gpus[i])) {
+      *error = "GPU " + std::to_string(i) + " can't be asked for its properties: " + failed;
+      return nullptr;
+    }
+  }
+  const int ordinal = FindGpu(options.which, gpus, error);
+  if (ordinal < 0) return nullptr;
+  const GpuFacts& facts = gpus[ordinal];
+  *error = ArchitectureProblem(facts);
+  if (!error->empty()) return nullptr;
+
+  int64_t free_bytes = 0;
+  Error failed = UseGpu(ordinal);
+  if (failed == nullptr) failed = FreeMemory(&free_bytes);
+  DeviceInfo info;
+  info.name = "cuda:" + std::to_string(ordinal);
+  info.processor = facts.name + ", " + std::to_string(facts.multiprocessors) + " multiprocessors";
+  info.isa = kArchitecture;
+  info.memory_bytes = std::min(
+      static_cast<int64_t>(kMemoryShare * static_cast<double>(facts.memory_bytes)), free_bytes);
+  info.workers = facts.multiprocessors;
+  info.activation = DType::kBF16;
+  info.residual = DType::kF32;
+  info.weights = Format{DType::kBF16};
+  info.page_tokens = kPageTokens;
+  info.planning_depth = 2;
+  info.exact = false;  // products of matrices choose their kernel by the number of rows
+  auto device = std::make_unique<CudaDevice>(ordinal, facts, std::move(info));
+  if (failed == nullptr) failed = device->Open();
+  if (failed != nullptr) {
+    *error = "GPU " + std::to_string(ordinal) + " can't be used: " + failed;
+    return nullptr;
+  }
+  return device;
+}
+
+}  // namespace baram

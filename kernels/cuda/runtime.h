@@ -1,0 +1,80 @@
+// The few calls of the CUDA runtime that the device needs, with plain C++ signatures. There are two
+// bodies: runtime_cuda.cc, and emulation/runtime_host.cc for tests on machines without a GPU.
+#ifndef BARAM_KERNELS_CUDA_RUNTIME_H_
+#define BARAM_KERNELS_CUDA_RUNTIME_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+// The runtime's own opaque types.
+struct CUstream_st;
+struct CUevent_st;
+
+namespace baram::cuda {
+
+using Stream = CUstream_st*;
+using Event = CUevent_st*;
+
+// Null: none. Otherwise the runtime's own words, which live forever. Errors of kernels come with
+// whichever call finds them first, and stay.
+using Error = const char*;
+
+struct Dim3 {
+  uint32_t x = 1, y = 1, z = 1;
+};
+
+struct GpuFacts {
+  std::string name;  // "NVIDIA H200"
+  std::string uuid;  // "GPU-0f2b...", as nvidia-smi prints it
+  int major = 0;     // compute capability
+  int minor = 0;
+  int32_t multiprocessors = 0;
+  int64_t memory_bytes = 0;
+  int64_t l2_bytes = 0;
+  int64_t shared_bytes_per_block = 0;  // the most a kernel may ask for
+};
+
+// CUDA versions are 1000 * major + 10 * minor. The driver's is the newest it can serve; 0: there is
+// no driver.
+int DriverVersion();
+int RuntimeVersion();
+// The release of the installed driver, "580.65.06"; empty if it can't be found out.
+std::string DriverRelease();
+
+Error CountGpus(int* count);
+Error ReadFacts(int ordinal, GpuFacts* facts);
+// Makes a GPU the one that this thread's later calls mean. Cheap if it is already.
+Error UseGpu(int ordinal);
+Error FreeMemory(int64_t* free_bytes);
+
+Error Allocate(int64_t bytes, void** device);
+void Free(void* device);
+// Memory of the host that the GPU copies from and to without a detour.
+Error AllocatePinned(int64_t bytes, void** host);
+void FreePinned(void* host);
+
+Error CreateStream(Stream* stream);
+void DestroyStream(Stream stream);
+Error Synchronize(Stream stream);
+
+// In the order of the stream. CopyToDevice from memory that is not pinned has read it when it
+// returns; from pinned memory, and CopyToHost, not before the stream got there.
+Error CopyToDevice(void* device, const void* host, int64_t bytes, Stream stream);
+Error CopyToHost(void* host, const void* device, int64_t bytes, Stream stream);
+Error Fill(void* device, uint8_t byte, int64_t bytes, Stream stream);
+
+Error CreateEvent(Event* event);
+void DestroyEvent(Event event);
+Error RecordEvent(Event event, Stream stream);
+// Blocks the thread. Returns at once for an event that was never recorded.
+Error WaitEvent(Event event);
+// Blocks what is put on the stream from now on.
+Error StreamWaitEvent(Stream stream, Event event);
+
+// Of the launches since the last call.
+Error LastError();
+
+}  // namespace baram::cuda
+
+#endif  // BARAM_KERNELS_CUDA_RUNTIME_H_

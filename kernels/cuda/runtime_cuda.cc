@@ -1,0 +1,116 @@
+// runtime.h on the CUDA runtime, which is linked statically and starts without a driver.
+#include <cuda_runtime_api.h>
+
+#include <cstdio>
+#include <fstream>
+
+#include "kernels/cuda/runtime.h"
+
+namespace baram::cuda {
+namespace {
+
+Error Words(cudaError_t error) {
+  return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
+}
+
+std::string UuidText(const cudaUUID_t& uuid) {
+  std::string text = "GPU";
+  for (int i = 0; i < 16; ++i) {
+    if (i == 0 || i == 4 || i == 6 || i == 8 || i == 10) text += '-';
+    char digits[3];
+    std::snprintf(digits, sizeof(digits), "%02x", static_cast<unsigned char>(uuid.bytes[i]));
+    text += digits;
+  }
+  return text;
+}
+
+}  // namespace
+
+int DriverVersion() {
+  int version = 0;
+  return cudaDriverGetVersion(&version) == cudaSuccess ? version : 0;
+}
+
+int RuntimeVersion() { return CUDART_VERSION; }
+
+// The line is "NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.65.06  <date>", or the same with
+// other words before the number: the first word with a dot between digits is the release.
+std::string DriverRelease() {
+  std::ifstream in("/proc/driver/nvidia/version");
+  for (std::string word; in >> word;) {
+    const size_t dot = word.find('.');
+    if (dot == std::string::npos || dot == 0) continue;
+    if (word.find_first_not_of("0123456789.") == std::string::npos) return word;
+  }
+  return "";
+}
+
+Error CountGpus(int* count) { return Words(cudaGetDeviceCount(count)); }
+
+Error ReadFacts(int ordinal, GpuFacts* facts) {
+  cudaDeviceProp properties;
+  if (Error error = Words(cudaGetDeviceProperties(&properties, ordinal))) return error;
+  facts->name = properties.name;
+  facts->uuid = UuidText(properties.uuid);
+  facts->major = properties.major;
+  facts->minor = properties.minor;
+  facts->multiprocessors = properties.multiProcessorCount;
+  facts->memory_bytes = static_cast<int64_t>(properties.totalGlobalMem);
+  facts->l2_bytes = properties.l2CacheSize;
+  facts->shared_bytes_per_block = static_cast<int64_t>(properties.sharedMemPerBlockOptin);
+  return nullptr;
+}
+
+Error UseGpu(int ordinal) {
+  thread_local int used = -1;
+  if (used == ordinal) return nullptr;
+  const Error error = Words(cudaSetDevice(ordinal));
+  if (error == nullptr) used = ordinal;
+  return error;
+}
+
+Error FreeMemory(int64_t* free_bytes) {
+  size_t free = 0;
+  size_t total = 0;
+  const Error error = Words(cudaMemGetInfo(&free, &total));
+  *free_bytes = static_cast<int64_t>(free);
+  return error;
+}
+
+Error Allocate(int64_t bytes, void** device) { return Words(cudaMalloc(device, bytes)); }
+void Free(void* device) { cudaFree(device); }
+Error AllocatePinned(int64_t bytes, void** host) {
+  return Words(cudaHostAlloc(host, bytes, cudaHostAllocPortable));
+}
+void FreePinned(void* host) { cudaFreeHost(host); }
+
+// Not the legacy stream, with which every other stream would wait.
+Error CreateStream(Stream* stream) {
+  return Words(cudaStreamCreateWithFlags(stream, cudaStreamNonBlocking));
+}
+void DestroyStream(Stream stream) { cudaStreamDestroy(stream); }
+Error Synchronize(Stream stream) { return Words(cudaStreamSynchronize(stream)); }
+
+Error CopyToDevice(void* device, const void* host, int64_t bytes, Stream stream) {
+  return Words(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, stream));
+}
+Error CopyToHost(void* host, const void* device, int64_t bytes, Stream stream) {
+  return Words(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, stream));
+}
+Error Fill(void* device, uint8_t byte, int64_t bytes, Stream stream) {
+  return Words(cudaMemsetAsync(device, byte, bytes, stream));
+}
+
+Error CreateEvent(Event* event) {
+  return Words(cudaEventCreateWithFlags(event, cudaEventDisableTiming));
+}
+void DestroyEvent(Event event) { cudaEventDestroy(event); }
+Error RecordEvent(Event event, Stream stream) { return Words(cudaEventRecord(event, stream)); }
+Error WaitEvent(Event event) { return Words(cudaEventSynchronize(event)); }
+Error StreamWaitEvent(Stream stream, Event event) {
+  return Words(cudaStreamWaitEvent(stream, event));
+}
+
+Error LastError() { return Words(cudaGetLastError()); }
+
+}  // namespace baram::cuda

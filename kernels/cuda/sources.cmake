@@ -1,0 +1,26 @@
+# The CUDA device's sources, for nvcc and for the emulation alike.
+set(baram_cuda_host_sources
+  attend_plan.cc
+  attend_plans.cc
+  cuda_attend.cc
+  cuda_device.cc
+  cuda_gemm.cc
+  cuda_ops.cc
+  gemm_select.cc
+  open_cuda.cc
+  pack.cc
+  step_upload.cc
+  transfers.cc
+)
+set(baram_cuda_kernel_sources
+  act.cu
+  attend_combine.cu
+  attend_decode.cu
+  attend_prefill.cu
+  embed.cu
+  gather_rows.cu
+  gemm_mma.cu
+  gemm_skinny.cu
+  norm.cu
+  slots.cu
+)

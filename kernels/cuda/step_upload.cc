@@ -1,0 +1,267 @@
+// StepUpload: packs, copies and applies.
+#include "kernels/cuda/step_upload.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "kernels/check.h"
+
+namespace baram::cuda {
+namespace {
+
+// A block takes the histories of a few new requests with penalties beside any step.
+constexpr int64_t kSpareBytes = int64_t{1} << 20;
+constexpr int64_t kSectionAlignment = 16;
+constexpr int64_t kArrayAlignment = 256;  // of what is cut from one allocation
+constexpr int64_t kCountsMultiple = 8;
+
+int64_t RoundUp(int64_t value, int64_t multiple) {
+  return (value + multiple - 1) / multiple * multiple;
+}
+
+template <typename T>
+int64_t SectionBytes(const std::vector<T>& section) {
+  return RoundUp(static_cast<int64_t>(section.size() * sizeof(T)), kSectionAlignment);
+}
+
+// Cuts arrays from one allocation; with a null base it only adds up.
+class Cutter {
+ public:
+  explicit Cutter(std::byte* base) : base_(base) {}
+  template <typename T>
+  void Cut(T** array, int64_t count) {
+    if (base_ != nullptr) *array = reinterpret_cast<T*>(base_ + used_);
+    used_ += RoundUp(count * static_cast<int64_t>(sizeof(T)), kArrayAlignment);
+  }
+  int64_t used() const { return used_; }
+
+ private:
+  std::byte* base_;
+  int64_t used_ = 0;
+};
+
+}  // namespace
+
+Error StepUpload::Reserve(const SlotShape& shape, Stream stream) {
+  Check(shape.groups <= kMaxKvGroups, "a device has at most kMaxKvGroups page tables per slot");
+  shape_ = shape;
+  stream_ = stream;
+  slots_.counts_stride = RoundUp(std::max(shape.vocab_size, 1), kCountsMultiple);
+  slots_.vocab_size = shape.vocab_size;
+  slots_.slots = shape.slots;
+  slots_.groups = shape.groups;
+  slots_.max_pages_per_slot = shape.max_pages_per_slot;
+  const int64_t table_entries = int64_t{shape.slots} * shape.groups * shape.max_pages_per_slot;
+  Check(table_entries <= INT32_MAX, "an entry of the page tables has a 32-bit index");
+
+  const int64_t tokens = shape.max_step_tokens;
+  const int64_t outputs = shape.max_step_outputs;
+  block_bytes_ = RoundUp(tokens * static_cast<int64_t>(sizeof(StepRow) + sizeof(int32_t)) +
+                             outputs * static_cast<int64_t>(sizeof(OutputEntry)) + kSpareBytes,
+                         kArrayAlignment);
+  const auto cut = [&](Cutter cutter) {
+    cutter.Cut(&slots_.sampling, shape.slots);
+    cutter.Cut(&slots_.bias, int64_t{shape.slots} * kMaxBiasedTokens);
+    cutter.Cut(&slots_.stop_ids, int64_t{shape.slots} * kMaxStopIds);
+    cutter.Cut(&slots_.counts, shape.slots * slots_.counts_stride);
+    cutter.Cut(&slots_.page_tables, table_entries);
+    for (int32_t** array :
+         {&step_.token_ids, &step_.positions, &step_.token_slots, &step_.row_slots}) {
+      cutter.Cut(array, tokens);
+    }
+    cutter.Cut(&step_.row_begin, tokens + 1);
+    for (int32_t** array : {&step_.output_tokens, &step_.output_slots, &step_.output_targets}) {
+      cutter.Cut(array, outputs);
+    }
+    cutter.Cut(&block_, block_bytes_);
+    return cutter.used();
+  };
+  const int64_t bytes = cut(Cutter(nullptr));
+  Error error = MakeOwned(&memory_, [bytes](void** made) { return Allocate(bytes, made); });
+  if (error == nullptr) error = Fill(memory_.get(), 0, bytes, stream);
+  if (error != nullptr) return error;
+  cut(Cutter(static_cast<std::byte*>(memory_.get())));
+  constexpr uint8_t kNoPage = 0xff;  // every byte of -1
+  error = Fill(slots_.page_tables, kNoPage, table_entries * 4, stream);
+  if (error != nullptr) return error;
+
+  for (Staging& staging : stagings_) {
+    error = MakeOwned(&staging.memory,
+                      [this](void** made) { return AllocatePinned(block_bytes_, made); });
+    if (error == nullptr) error = MakeOwned(&staging.copied, CreateEvent);
+    if (error != nullptr) return error;
+  }
+  lengths_.assign(shape.slots, 0);
+  const auto reserve = [this](auto&... sections) {
+    (sections.reserve(block_bytes_ / sizeof(sections[0])), ...);
+  };
+  reserve(bindings_, bias_, stop_ids_, history_, pages_, rows_, tokens_, outputs_);
+  return nullptr;
+}
+
+int64_t StepUpload::PackedBytes() const {
+  return SectionBytes(bindings_) + SectionBytes(bias_) + SectionBytes(stop_ids_) +
+         SectionBytes(history_) + SectionBytes(pages_) + SectionBytes(rows_) +
+         SectionBytes(tokens_) + SectionBytes(outputs_);
+}
+
+void StepUpload::Flush() {
+  Staging& staging = stagings_[next_staging_];
+  next_staging_ = 1 - next_staging_;
+  Note(WaitEvent(staging.copied.get()));  // the copy before the last
+  auto* host = static_cast<std::byte*>(staging.memory.get());
+  int64_t used = 0;
+  const auto pack = [&](const auto& section) {
+    using T = typename std::decay_t<decltype(section)>::value_type;
+    if (!section.empty()) std::memcpy(host + used, section.data(), section.size() * sizeof(T));
+    auto* on_device = reinterpret_cast<const T*>(block_ + used);
+    used += SectionBytes(section);
+    return on_device;
+  };
+  const BindLaunch bind{.slots = slots_,
+                        .bindings = pack(bindings_),
+                        .history = pack(history_),
+                        .bias = pack(bias_),
+                        .stop_ids = pack(stop_ids_)};
+  const ExpandLaunch expand{.slots = slots_,
+                            .step = step_,
+                            .pages = pack(pages_),
+                            .rows = pack(rows_),
+                            .tokens = pack(tokens_),
+                            .outputs = pack(outputs_),
+                            .page_count = static_cast<int32_t>(pages_.size()),
+                            .row_count = static_cast<int32_t>(rows_.size()),
+                            .output_count = static_cast<int32_t>(outputs_.size())};
+  if (used > 0) Note(CopyToDevice(block_, host, used, stream_));
+  Note(RecordEvent(staging.copied.get(), stream_));
+  LaunchBind(bind, static_cast<int32_t>(bindings_.size()), stream_);
+  LaunchExpand(expand, stream_);
+  bindings_.clear();
+  bias_.clear();
+  stop_ids_.clear();
+  history_.clear();
+  pages_.clear();
+}
+
+void StepUpload::Bind(const SlotInit& init) {
+  Check(init.slot >= 0 && init.slot < shape_.slots, "a SlotInit names a reserved slot");
+  Check(init.bias.size() <= kMaxBiasedTokens, "a slot has at most kMaxBiasedTokens biases");
+  Check(init.stop_ids.size() <= kMaxStopIds, "a slot has at most kMaxStopIds stop ids");
+  lengths_[init.slot] = init.length;
+  // Room for a piece of the history as well, and for what aligning the sections adds.
+  constexpr int64_t kRoom = sizeof(SlotBinding) + kMaxBiasedTokens * sizeof(TokenBias) +
+                            kMaxStopIds * sizeof(int32_t) + 8 * kSectionAlignment + 4096;
+  if (!HasRoom(kRoom)) Flush();
+  SlotBinding binding{};
+  binding.slot = init.slot;
+  binding.begins = true;
+  binding.counts = init.sampling.NeedsCounts();
+  binding.bias_begin = static_cast<int32_t>(bias_.size());
+  binding.stop_begin = static_cast<int32_t>(stop_ids_.size());
+  binding.state = {.params = init.sampling,
+                   .generated = init.generated,
+                   .last_token = -1,
+                   .bias_count = static_cast<int32_t>(init.bias.size()),
+                   .stop_count = static_cast<int32_t>(init.stop_ids.size())};
+  bias_.insert(bias_.end(), init.bias.begin(), init.bias.end());
+  stop_ids_.insert(stop_ids_.end(), init.stop_ids.begin(), init.stop_ids.end());
+
+  int64_t next = 0;
+  const int64_t total = binding.counts ? static_cast<int64_t>(init.tokens.size()) : 0;
+  while (true) {
+    bindings_.push_back(binding);
+    const int64_t room =
+        (block_bytes_ - PackedBytes() - kSectionAlignment) / static_cast<int64_t>(sizeof(int32_t));
+    const int64_t count = std::min(total - next, room);
+    SlotBinding& added = bindings_.back();
+    added.token_begin = static_cast<int32_t>(history_.size());
+    added.token_count = static_cast<int32_t>(count);
+    added.prompt_count =
+        static_cast<int32_t>(std::clamp<int64_t>(init.prompt_tokens - next, 0, count));
+    history_.insert(history_.end(), init.tokens.begin() + next, init.tokens.begin() + next + count);
+    next += count;
+    if (next == total) return;
+    Flush();
+    binding.begins = false;
+  }
+}
+
+void StepUpload::AddPage(const PageDelta& delta) {
+  Check(delta.slot >= 0 && delta.slot < shape_.slots, "a PageDelta names a reserved slot");
+  Check(delta.group >= 0 && delta.group < shape_.groups, "a PageDelta names a reserved group");
+  Check(delta.index >= 0 && delta.index < shape_.max_pages_per_slot,
+        "a PageDelta stays inside the slot's page table");
+  if (!HasRoom(sizeof(PageEntry) + kSectionAlignment)) Flush();
+  const int64_t row = int64_t{delta.group} * shape_.slots + delta.slot;
+  pages_.push_back(
+      {static_cast<int32_t>(row * shape_.max_pages_per_slot + delta.index), delta.page});
+}
+
+void StepUpload::AddOutput(StepView& view, int32_t token, int32_t slot, int32_t target) {
+  Check(view.outputs < shape_.max_step_outputs, "a step stays within max_step_outputs");
+  outputs_.push_back({token, slot, target});
+  ++view.outputs;
+}
+
+StepView StepUpload::AddRows(const StepInput& input) {
+  StepView view;
+  size_t next_target = 0;
+  size_t next_token = 0;
+  for (const Row& row : input.rows) {
+    Check(row.slot >= 0 && row.slot < shape_.slots, "a Row names a reserved slot");
+    Check(row.count > 0 && view.tokens + row.count <= shape_.max_step_tokens,
+          "a step stays within max_step_tokens");
+    Check(!row.continues || row.count == 1, "a row that continues has one token");
+    Check(row.continues || next_token + row.count <= input.tokens.size(),
+          "every row that does not continue brings its tokens");
+    rows_.push_back({.slot = row.slot,
+                     .begin = view.tokens,
+                     .count = row.count,
+                     .position = lengths_[row.slot],
+                     .source = row.continues ? -1 : static_cast<int32_t>(next_token)});
+    if (!row.continues) next_token += row.count;
+    if (row.output == RowOutput::kScore) {
+      Check(row.score_count <= row.count && next_target + row.score_count <= input.targets.size(),
+            "a row scores at most its own tokens and brings their targets");
+      for (int32_t i = 0; i < row.score_count; ++i) {
+        AddOutput(view, view.tokens + i, row.slot, input.targets[next_target++]);
+      }
+    }
+    if (row.output == RowOutput::kDraw || (row.output == RowOutput::kScore && row.draws)) {
+      AddOutput(view, view.tokens + row.count - 1, row.slot, -1);
+    }
+    lengths_[row.slot] += row.count;
+    view.tokens += row.count;
+    ++view.rows;
+  }
+  tokens_.assign(input.tokens.begin(), input.tokens.begin() + static_cast<int64_t>(next_token));
+  return view;
+}
+
+StepView StepUpload::BeginStep(const StepInput& input) {
+  rows_.clear();
+  tokens_.clear();
+  outputs_.clear();
+  for (const SlotInit& init : input.inits) Bind(init);
+  for (const PageDelta& delta : input.page_deltas) AddPage(delta);
+  if (!HasRoom(block_bytes_ - kSpareBytes)) Flush();  // the most that rows can take
+  StepView view = AddRows(input);
+  Flush();
+
+  view.token_ids = step_.token_ids;
+  view.positions = step_.positions;
+  view.token_slots = step_.token_slots;
+  view.row_begin = step_.row_begin;
+  view.row_slots = step_.row_slots;
+  view.output_tokens = step_.output_tokens;
+  view.output_slots = step_.output_slots;
+  view.output_targets = step_.output_targets;
+  for (int32_t group = 0; group < shape_.groups; ++group) {
+    view.page_tables[group] =
+        slots_.page_tables + int64_t{group} * shape_.slots * shape_.max_pages_per_slot;
+  }
+  view.max_pages_per_slot = shape_.max_pages_per_slot;
+  return view;
+}
+
+}  // namespace baram::cuda

@@ -1,0 +1,72 @@
+// Copies between pageable host memory and the GPU through pinned staging: downloads that arrive
+// when their mark is waited for, and weights on their way in.
+#ifndef BARAM_KERNELS_CUDA_TRANSFERS_H_
+#define BARAM_KERNELS_CUDA_TRANSFERS_H_
+
+#include <array>
+#include <condition_variable>
+#include <cstdint>
+#include <mutex>
+#include <vector>
+
+#include "kernels/cuda/device_memory.h"
+#include "kernels/device.h"
+
+namespace baram::cuda {
+
+// Downloads under way, oldest first. Owned by the device, used by the executor thread.
+class Downloads {
+ public:
+  Error Reserve();
+
+  // Starts a copy that Deliver(mark) finishes. What does not fit the staging arrives at once.
+  Error Add(void* host, const void* device, int64_t bytes, uint64_t mark, Stream stream);
+  // To be called once the stream has passed `mark`: hands over what belongs to it or came before.
+  void Deliver(uint64_t mark);
+
+ private:
+  struct Download {
+    void* host;
+    int64_t offset;  // in the staging
+    int64_t bytes;
+    uint64_t mark;
+  };
+  // Where `bytes` fit behind the newest download, or -1.
+  int64_t Place(int64_t bytes) const;
+
+  static constexpr int64_t kStagingBytes = int64_t{1} << 20;  // a step's results take 47 KiB
+  static constexpr size_t kMostDownloads = 64;
+
+  PinnedMemory staging_;
+  std::vector<Download> under_way_;  // capacity kMostDownloads
+};
+
+// Weights on their way to the GPU. Write may be called by any number of threads: each converts into
+// a piece of pinned memory while its other piece is being copied.
+class WeightStaging {
+ public:
+  Error Reserve();
+  // See Device::PackWeight. The rows have arrived when it returns.
+  Error Write(const WeightShape& shape, const HostRows& source, int64_t row_begin, void* packed);
+
+ private:
+  static constexpr int64_t kPieceBytes = int64_t{4} << 20;
+  static constexpr int kPieces = 8;
+
+  struct Piece {
+    PinnedMemory memory;
+    OwnedEvent copied;
+  };
+  int Acquire();
+  void Release(int piece);
+
+  OwnedStream stream_;
+  std::array<Piece, kPieces> pieces_;
+  std::mutex mutex_;
+  std::condition_variable released_;
+  std::vector<int> idle_;  // guarded by mutex_; the one that was idle longest comes first
+};
+
+}  // namespace baram::cuda
+
+#endif  // BARAM_KERNELS_CUDA_TRANSFERS_H_

@@ -1,0 +1,268 @@
+// CudaDevice over the emulation: opening, steps against the host's slots, transfers, marks.
+#include "kernels/cuda/cuda_device.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <memory>
+#include <random>
+#include <thread>
+#include <vector>
+
+#include "kernels/cuda/open_cuda.h"
+#include "kernels/cuda/pack.h"
+#include "kernels/float_types.h"
+#include "kernels/slots.h"
+
+namespace baram::cuda {
+namespace {
+
+DeviceOptions Which(const std::string& which) {
+  DeviceOptions options;
+  options.which = which;
+  return options;
+}
+
+std::unique_ptr<Device> Open(const std::string& which = "") {
+  std::string error;
+  std::unique_ptr<Device> device = OpenCudaDevice(Which(which), &error);
+  EXPECT_NE(device, nullptr) << error;
+  return device;
+}
+
+template <typename T>
+std::vector<T> Fetch(Device& device, const T* from, int64_t count) {
+  std::vector<T> host(count);
+  device.Download(host.data(), from, count * static_cast<int64_t>(sizeof(T)));
+  EXPECT_TRUE(device.Wait(device.Record()));
+  return host;
+}
+
+TEST(OpenCuda, SaysWhichDriverIsNeededAndWhichWasFound) {
+  EXPECT_EQ(DriverProblem(13000, 13000, "580.65.06"), "");
+  EXPECT_EQ(DriverProblem(13010, 13000, ""), "");
+  EXPECT_EQ(DriverProblem(0, 13000, ""),
+            "the cuda device needs an NVIDIA driver of release 580 or newer (CUDA 13.0); this "
+            "machine has none");
+  EXPECT_EQ(DriverProblem(12020, 13000, "535.104.05"),
+            "the cuda device needs an NVIDIA driver of release 580 or newer (CUDA 13.0); this "
+            "machine has 535.104.05 (CUDA 12.2)");
+}
+
+TEST(OpenCuda, RefusesAnArchitectureByName) {
+  GpuFacts facts;
+  facts.name = "NVIDIA A100";
+  facts.major = 8;
+  EXPECT_EQ(ArchitectureProblem(facts),
+            "NVIDIA A100 is of architecture sm_80; this binary has sm_90a");
+  facts.major = 9;
+  EXPECT_EQ(ArchitectureProblem(facts), "");
+}
+
+TEST(OpenCuda, FindsGpusByIndexAndUuid) {
+  std::vector<GpuFacts> gpus(2);
+  gpus[0].name = gpus[1].name = "NVIDIA H200";
+  gpus[0].uuid = "GPU-a";
+  gpus[1].uuid = "GPU-b";
+  std::string error;
+  EXPECT_EQ(FindGpu("", gpus, &error), 0);
+  EXPECT_EQ(FindGpu("1", gpus, &error), 1);
+  EXPECT_EQ(FindGpu("GPU-b", gpus, &error), 1);
+  for (const char* wrong : {"2", "-1", "1x", "GPU-c"}) {
+    EXPECT_EQ(FindGpu(wrong, gpus, &error), -1);
+    EXPECT_EQ(error, "there is no GPU \"" + std::string(wrong) +
+                         "\"; this machine has 0 (GPU-a, NVIDIA H200), 1 (GPU-b, NVIDIA H200)");
+  }
+}
+
+TEST(CudaDevice, SaysWhatItIs) {
+  const auto device = Open("0");
+  EXPECT_EQ(device->Info().name, "cuda:0");
+  EXPECT_EQ(device->Info().isa, "sm_90a");
+  EXPECT_EQ(device->Info().planning_depth, 2);
+  std::string error;
+  EXPECT_EQ(OpenCudaDevice(Which("7"), &error), nullptr);
+}
+
+TEST(CudaDevice, DownloadsArriveWithTheirMark) {
+  const auto device = Open();
+  const Buffer memory = device->Alloc(64);
+  int32_t value = 41;
+  device->Upload(memory.data(), &value, sizeof(value));
+  value = 42;
+  int32_t first = -1;
+  int32_t second = -1;
+  device->Download(&first, memory.data(), sizeof(first));
+  const uint64_t mark = device->Record();
+  device->Upload(memory.data(), &value, sizeof(value));
+  device->Download(&second, memory.data(), sizeof(second));
+  const uint64_t later = device->Record();
+  EXPECT_EQ(first, -1);
+  EXPECT_TRUE(device->Wait(mark));
+  EXPECT_EQ(first, 41);
+  EXPECT_EQ(second, -1);
+  EXPECT_TRUE(device->Wait(later));
+  EXPECT_EQ(second, 42);
+}
+
+TEST(CudaDevice, DownloadsOfAnySizeAndNumberArrive) {
+  const auto device = Open();
+  constexpr int64_t kCount = 1 << 20;
+  const Buffer memory = device->Alloc(kCount * 4);
+  std::vector<int32_t> values(kCount);
+  for (int64_t i = 0; i < kCount; ++i) values[i] = static_cast<int32_t>(i);
+  device->Upload(memory.data(), values.data(), kCount * 4);
+  std::mt19937 random(5);
+  const auto* from = static_cast<const int32_t*>(memory.data());
+  std::vector<std::vector<int32_t>> downloads;
+  std::vector<int64_t> begins;
+  uint64_t previous = device->Record();
+  for (int step = 0; step < 40; ++step) {
+    for (int i = 0; i < 4; ++i) {
+      const int64_t count = 1 + random() % (step % 10 == 9 ? kCount / 2 : 40000);
+      begins.push_back(random() % (kCount - count));
+      downloads.emplace_back(count);
+      device->Download(downloads.back().data(), from + begins.back(), count * 4);
+    }
+    const uint64_t mark = device->Record();
+    ASSERT_TRUE(device->Wait(previous));
+    previous = mark;
+  }
+  ASSERT_TRUE(device->Wait(previous));
+  for (size_t i = 0; i < downloads.size(); ++i) {
+    for (size_t j = 0; j < downloads[i].size(); ++j) {
+      ASSERT_EQ(downloads[i][j], values[begins[i] + static_cast<int64_t>(j)]);
+    }
+  }
+}
+
+TEST(CudaDevice, PacksWeightsFromSeveralThreads) {
+  const auto device = Open();
+  const WeightShape shape{4000, 1500, device->Info().weights};
+  std::vector<float> source(shape.n * shape.k);
+  for (size_t i = 0; i < source.size(); ++i) source[i] = static_cast<float>(i % 251) - 125;
+  const Buffer packed = device->Alloc(device->PackedBytes(shape));
+  std::vector<std::thread> threads;
+  constexpr int64_t kParts = 4;
+  for (int64_t part = 0; part < kParts; ++part) {
+    threads.emplace_back([&, part] {
+      const int64_t begin = shape.n * part / kParts;
+      const int64_t rows = shape.n * (part + 1) / kParts - begin;
+      device->PackWeight(shape, {source.data() + begin * shape.k, DType::kF32, rows, shape.k},
+                         begin, packed.data());
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  const int64_t stride = PackedStride(shape);
+  EXPECT_EQ(stride, 1504);
+  const auto bits = Fetch(*device, static_cast<const uint16_t*>(packed.data()), shape.n * stride);
+  for (int64_t n = 0; n < shape.n; ++n) {
+    for (int64_t k = 0; k < stride; ++k) {
+      const float want = k < shape.k ? source[n * shape.k + k] : 0.0f;
+      ASSERT_EQ(F32FromBF16(bits[n * stride + k]), want) << n << ", " << k;
+    }
+  }
+}
+
+SlotShape SmallSlots() {
+  return {.slots = 5,
+          .groups = 2,
+          .max_pages_per_slot = 9,
+          .vocab_size = 101,
+          .max_step_tokens = 64,
+          .max_step_outputs = 16};
+}
+
+void ExpectSameStep(Device& device, const StepView& got, const StepView& want,
+                    const SlotShape& shape) {
+  ASSERT_EQ(got.tokens, want.tokens);
+  ASSERT_EQ(got.rows, want.rows);
+  ASSERT_EQ(got.outputs, want.outputs);
+  const auto expect_same = [&](const char* what, const int32_t* a, const int32_t* b, int64_t n) {
+    EXPECT_EQ(Fetch(device, a, n), std::vector<int32_t>(b, b + n)) << what;
+  };
+  expect_same("token_ids", got.token_ids, want.token_ids, want.tokens);
+  expect_same("positions", got.positions, want.positions, want.tokens);
+  expect_same("token_slots", got.token_slots, want.token_slots, want.tokens);
+  if (want.rows > 0) expect_same("row_begin", got.row_begin, want.row_begin, want.rows + 1);
+  expect_same("row_slots", got.row_slots, want.row_slots, want.rows);
+  expect_same("output_tokens", got.output_tokens, want.output_tokens, want.outputs);
+  expect_same("output_slots", got.output_slots, want.output_slots, want.outputs);
+  expect_same("output_targets", got.output_targets, want.output_targets, want.outputs);
+  for (int32_t group = 0; group < shape.groups; ++group) {
+    expect_same("page_tables", got.page_tables[group], want.page_tables[group],
+                int64_t{shape.slots} * shape.max_pages_per_slot);
+  }
+  EXPECT_EQ(got.max_pages_per_slot, want.max_pages_per_slot);
+}
+
+// Random steps on the device and on the host's SlotTable, which defines what they mean.
+TEST(CudaDevice, StepsExpandAsTheHostsSlotsDo) {
+  const auto device = Open();
+  const SlotShape shape = SmallSlots();
+  device->ReserveSlots(shape);
+  SlotTable table;
+  table.Reserve(shape);
+  std::mt19937 random(7);
+  const auto below = [&](int32_t n) { return static_cast<int32_t>(random() % n); };
+  for (int step = 0; step < 60; ++step) {
+    std::vector<SlotInit> inits;
+    std::vector<PageDelta> pages;
+    std::vector<Row> rows;
+    std::vector<int32_t> tokens;
+    std::vector<int32_t> targets;
+    for (int32_t slot = 0; slot < shape.slots; ++slot) {
+      if (below(4) == 0) {
+        SlotInit init;
+        init.slot = slot;
+        init.length = below(30);
+        inits.push_back(init);
+      }
+      for (int32_t i = below(4); i > 0; --i) {
+        pages.push_back({slot, below(shape.groups), below(shape.max_pages_per_slot), below(1000)});
+      }
+      if (below(3) == 0) continue;
+      Row row{.slot = slot, .count = 1 + below(9)};
+      row.output = static_cast<RowOutput>(below(3));
+      if (row.output == RowOutput::kScore) {
+        row.score_count = below(std::min(row.count, 2) + 1);
+        row.draws = below(2) == 0;
+      }
+      for (int32_t i = 0; i < row.count; ++i) tokens.push_back(below(shape.vocab_size));
+      for (int32_t i = 0; i < row.score_count; ++i) targets.push_back(below(shape.vocab_size));
+      rows.push_back(row);
+    }
+    const StepInput input{inits, pages, rows, tokens, targets};
+    const StepView want = table.BeginStep(input);
+    const StepView got = device->BeginStep(input);
+    ASSERT_NO_FATAL_FAILURE(ExpectSameStep(*device, got, want, shape)) << "step " << step;
+  }
+}
+
+// More deltas and a longer history than one block holds: several copies, the same outcome.
+TEST(CudaDevice, AStepMayBringMoreThanABlockHolds) {
+  const auto device = Open();
+  SlotShape shape = SmallSlots();
+  shape.max_pages_per_slot = 60000;
+  device->ReserveSlots(shape);
+  SlotTable table;
+  table.Reserve(shape);
+  std::vector<PageDelta> pages;
+  for (int32_t i = 0; i < 4 * shape.max_pages_per_slot; ++i) {
+    pages.push_back({i % shape.slots, i % 2, i / 4, i});
+  }
+  const std::vector<int32_t> history(400000, 3);
+  SlotInit init;
+  init.slot = 2;
+  init.prompt_tokens = 100;
+  init.sampling.frequency_penalty = 1;
+  init.tokens = history;
+  const Row row{.slot = 2, .count = 2};
+  const int32_t tokens[] = {5, 6};
+  const StepInput input{{&init, 1}, pages, {&row, 1}, tokens, {}};
+  const StepView want = table.BeginStep(input);
+  ExpectSameStep(*device, device->BeginStep(input), want, shape);
+}
+
+}  // namespace
+}  // namespace baram::cuda

@@ -1,0 +1,41 @@
+// The devices that op_test runs the cases on. Each binary made of op_test.cc has its own list.
+#ifndef BARAM_TESTS_KERNELS_OP_FAMILIES_H_
+#define BARAM_TESTS_KERNELS_OP_FAMILIES_H_
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kernels/device.h"
+#include "tests/kernels/op_bed.h"
+#include "tests/kernels/op_cases.h"
+
+namespace baram::test {
+
+struct Bed {
+  std::string name;
+  std::unique_ptr<Device> device;
+  std::unique_ptr<OpBed> bed;
+};
+
+// Devices that promise the same bits, and ref given inputs rounded to their types.
+struct Family {
+  ElementTypes types;
+  std::unique_ptr<Device> ref_device;
+  std::unique_ptr<OpBed> ref;
+  std::vector<Bed> beds;
+};
+
+// Adds a bed of `device`; null, a device that was not built or is not of this machine, adds none.
+void AddBed(Family& family, const std::string& name, std::unique_ptr<Device> device,
+            const OpBed::Limits& limits);
+// Gives the family its ref, once all beds are there.
+void AddRef(Family& family);
+
+// This binary's.
+std::vector<Family> TestedFamilies();
+std::vector<OpCase> TestedCases();
+
+}  // namespace baram::test
+
+#endif  // BARAM_TESTS_KERNELS_OP_FAMILIES_H_
