@@ -61,7 +61,7 @@ GemmPlan SelectMma(const GemmProblem& problem, int64_t multiprocessors) {
 // cuBLASLt's tensor-core kernels take rows of 16 bytes. Its bias has the type of the result, ours
 // is fp32.
 bool IsForCublasLt(const GemmProblem& problem) {
-  return problem.wide_a && problem.wide_out && problem.k % 8 == 0 && problem.n % 8 == 0 &&
+  return problem.wide_a && problem.wide_out && problem.k % 8 == 0 &&
          (!problem.has_bias || problem.out == DType::kF32);
 }
 

@@ -67,7 +67,8 @@ TEST(CudaGemmSelect, WhatTheLibraryDoesNotTakeStaysHere) {
   EXPECT_EQ(Plan(problem), "cublaslt");
   problem.wide_out = false;
   EXPECT_EQ(Plan(problem), "mma 128 x 128");
-  EXPECT_EQ(Plan(Problem(2048, 6142, 4096)), "mma 128 x 128");
+  EXPECT_EQ(Plan(Problem(2048, 50257, 4096)), "cublaslt");  // an odd vocabulary is no hindrance
+  EXPECT_EQ(Plan(Problem(2048, 6144, 4094)), "mma 128 x 128");
 }
 
 TEST(CudaGemmSelect, PartialSumsFitTheirMemory) {
