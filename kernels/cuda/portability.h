@@ -90,7 +90,8 @@ template <typename Args>
 void Launch(void (*kernel)(Args), Dim3 grid, Dim3 block, size_t shared_bytes, Stream stream,
             const Args& args) {
 #ifdef __CUDACC__
-  constexpr size_t kAlwaysAllowed = 48 << 10;
+  // Of 48 KiB, the rest of which is left for the kernel's static variables.
+  constexpr size_t kAlwaysAllowed = 32 << 10;
   if (shared_bytes > kAlwaysAllowed) {
     cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
                          cudaFuncAttributeMaxDynamicSharedMemorySize,
