@@ -8,7 +8,6 @@
 #include "engine/engine.h"
 #include "engine/executor.h"
 #include "engine/loaded_model.h"
-#include "engine/model/checkpoint.h"
 #include "engine/model/hf_config.h"
 #include "spdlog/spdlog.h"
 
@@ -144,7 +143,7 @@ absl::StatusOr<Inspection> Engine::Inspect(const EngineConfig& config) {
   inspection.checkpoint_bytes = CheckpointBytes(config.model);
   inspection.attention = DescribeAttention(*spec);
   inspection.servable = CheckSupport(*spec, **device);
-  inspection.servable.Update(Checkpoint::Open(config.model).status());
+  inspection.servable.Update(CheckCheckpoint(config.model, *spec));
   absl::StatusOr<EngineSizes> sizes = SizeEngine(config, *spec, *defaults, **device);
   if (sizes.ok()) {
     inspection.info = std::move(sizes->info);

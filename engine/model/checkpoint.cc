@@ -53,7 +53,7 @@ absl::Status Checkpoint::OpenFiles() {
 
 absl::Status Checkpoint::OpenShards(const std::string& index_path, const std::string& index) {
   const auto complain = [&](auto... words) {
-    return absl::InvalidArgumentError(absl::StrCat(index_path, ": ", words...));
+    return absl::DataLossError(absl::StrCat(index_path, ": ", words...));
   };
   const absl::StatusOr<nlohmann::json> object = ParseJsonObject(index_path, index, kMaxIndexDepth);
   if (!object.ok()) return object.status();
@@ -96,9 +96,9 @@ absl::Status Checkpoint::Index() {
     for (const TensorEntry& entry : file.tensors()) {
       const auto [known, fresh] = tensors_.emplace(entry.name, StoredTensor{&file, &entry});
       if (!fresh) {
-        return absl::InvalidArgumentError(absl::StrCat("tensor ", entry.name, " is both in ",
-                                                       known->second.file->path(), " and in ",
-                                                       file.path()));
+        return absl::DataLossError(absl::StrCat("tensor ", entry.name, " is both in ",
+                                                known->second.file->path(), " and in ",
+                                                file.path()));
       }
     }
   }

@@ -21,7 +21,7 @@ struct StoredTensor {
 // touched.
 class Checkpoint {
  public:
-  // NotFound: the folder has neither. InvalidArgument: a file or the index is broken, or a tensor
+  // NotFound: the folder has neither. DataLoss: a file or the index is broken, or a tensor
   // is not where the index says, or is there twice.
   static absl::StatusOr<Checkpoint> Open(const std::string& folder);
 

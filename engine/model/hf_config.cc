@@ -3,6 +3,7 @@
 #include "engine/model/hf_config.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <limits>
 
 #include "absl/strings/str_cat.h"
@@ -33,6 +34,19 @@ void AddEosIds(const JsonFields& fields, std::vector<int32_t>& ids) {
   }
 }
 
+// What is missing where there is no config.json.
+absl::Status DescribeMissing(const std::string& folder) {
+  std::error_code unknown;
+  if (!std::filesystem::exists(folder, unknown)) {
+    return absl::NotFoundError(absl::StrCat("there is no folder ", folder));
+  }
+  if (!std::filesystem::is_directory(folder, unknown)) {
+    return absl::NotFoundError(absl::StrCat(folder, " is not a folder"));
+  }
+  return absl::NotFoundError(
+      absl::StrCat(folder, " has no config.json: it is not a model as Hugging Face lays it out"));
+}
+
 void ReadBosId(const JsonFields& fields, int32_t& id) {
   id = static_cast<int32_t>(
       fields.IntOr("bos_token_id", 0, std::numeric_limits<int32_t>::max(), id));
@@ -42,6 +56,7 @@ void ReadBosId(const JsonFields& fields, int32_t& id) {
 
 absl::StatusOr<ModelSpec> ReadModelSpec(const std::string& folder) {
   absl::StatusOr<JsonFields> config = ReadFields(folder + "/config.json");
+  if (absl::IsNotFound(config.status())) return DescribeMissing(folder);
   if (!config.ok()) return config.status();
   const std::vector<std::string> names = config->Texts("architectures");
   if (names.empty()) config->Refuse("architectures", "is missing or empty");

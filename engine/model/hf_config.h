@@ -10,7 +10,7 @@
 
 namespace baram {
 
-// The spec of the model in `folder`. NotFound: no config.json; InvalidArgument: a field is missing,
+// The spec of the model in `folder`. NotFound: no config.json; DataLoss: a field is missing,
 // of the wrong type or out of range, named in the message; Unimplemented: the architecture or an
 // option of it is not supported, with the reason and what is.
 absl::StatusOr<ModelSpec> ReadModelSpec(const std::string& folder);

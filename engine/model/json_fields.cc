@@ -1,6 +1,7 @@
 // JsonFields: typed, range-checked access to a JSON object whose author is not trusted.
 #include "engine/model/json_fields.h"
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -12,6 +13,20 @@ namespace {
 
 using nlohmann::json;
 
+// "line 3, column 7" of the last of the first `bytes` bytes; columns count characters.
+std::string ShowPosition(const std::string& text, size_t bytes) {
+  size_t line = 1, column = 0;
+  for (size_t i = 0; i < bytes; ++i) {
+    if (i > 0 && text[i - 1] == '\n') {
+      ++line;
+      column = 0;
+    }
+    const bool goes_on = i < text.size() && (static_cast<unsigned char>(text[i]) & 0xC0) == 0x80;
+    if (!goes_on) ++column;
+  }
+  return absl::StrCat("line ", line, ", column ", column);
+}
+
 // A number as a person would write it.
 std::string ShowNumber(double value) { return json(value).dump(); }
 
@@ -21,7 +36,7 @@ absl::StatusOr<std::string> ReadSmallFile(const std::string& path, int64_t max_b
   const absl::StatusOr<RegularFile> file = RegularFile::Open(path);
   if (!file.ok()) return file.status();
   if (file->bytes() > max_bytes) {
-    return absl::InvalidArgumentError(
+    return absl::DataLossError(
         absl::StrCat(path, ": ", file->bytes(), " bytes long, at most ", max_bytes, " are read"));
   }
   std::string text(file->bytes(), '\0');
@@ -40,15 +55,20 @@ absl::StatusOr<json> ParseJsonObject(const std::string& path, const std::string&
   json value;
   try {
     value = json::parse(text, keep);
-  } catch (const json::exception& error) {
-    return absl::InvalidArgumentError(absl::StrCat(path, ": not valid JSON: ", error.what()));
+  } catch (const json::parse_error& error) {
+    // Counted from 1; one past the end where the text ends too early.
+    const size_t at = std::min(error.byte, text.size() + 1);
+    return absl::DataLossError(
+        absl::StrCat(path, ": not valid JSON: ", at > text.size() ? "it ends too early, at " : "",
+                     ShowPosition(text, at)));
+  } catch (const json::exception&) {
+    return absl::DataLossError(absl::StrCat(path, ": not valid JSON: a number is too large"));
   }
   if (too_deep) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(path, ": nested more than ", max_depth, " deep"));
+    return absl::DataLossError(absl::StrCat(path, ": nested more than ", max_depth, " deep"));
   }
   if (!value.is_object()) {
-    return absl::InvalidArgumentError(absl::StrCat(path, ": not a JSON object"));
+    return absl::DataLossError(absl::StrCat(path, ": not a JSON object"));
   }
   return value;
 }
@@ -84,7 +104,7 @@ void JsonFields::Complain(absl::StatusCode code, const std::string& sentence) co
 }
 
 void JsonFields::Refuse(const std::string& name, const std::string& complaint) const {
-  Complain(absl::StatusCode::kInvalidArgument, absl::StrCat(prefix_, name, " ", complaint));
+  Complain(absl::StatusCode::kDataLoss, absl::StrCat(prefix_, name, " ", complaint));
 }
 
 void JsonFields::RefuseUnsupported(const std::string& name,

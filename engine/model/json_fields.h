@@ -53,7 +53,7 @@ class JsonFields {
   // The field as JSON text, shortened, for messages. "null" when absent.
   std::string Show(const std::string& name) const;
 
-  // Complains of the field: InvalidArgument "config.json: hidden_size ...", or Unimplemented.
+  // Complains of the field: DataLoss "config.json: hidden_size ...", or Unimplemented.
   void Refuse(const std::string& name, const std::string& complaint) const;
   void RefuseUnsupported(const std::string& name, const std::string& what_is_supported) const;
 

@@ -17,11 +17,12 @@ absl::StatusOr<RegularFile> RegularFile::Open(const std::string& path) {
   RegularFile file(path, open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (file.fd_ < 0) {
     const std::string message = absl::StrCat(path, ": ", std::strerror(errno));
-    return errno == ENOENT ? absl::NotFoundError(message) : absl::InvalidArgumentError(message);
+    if (errno == ENOENT || errno == ENOTDIR) return absl::NotFoundError(message);
+    return errno == EACCES ? absl::PermissionDeniedError(message) : absl::DataLossError(message);
   }
   struct stat facts {};
   if (fstat(file.fd_, &facts) != 0 || !S_ISREG(facts.st_mode)) {
-    return absl::InvalidArgumentError(absl::StrCat(path, ": not a regular file"));
+    return absl::DataLossError(absl::StrCat(path, ": not a regular file"));
   }
   file.bytes_ = facts.st_size;
   return file;
@@ -37,9 +38,9 @@ absl::Status RegularFile::ReadAt(int64_t position, int64_t bytes, void* out) con
     const ssize_t got = pread(fd_, to, bytes, position);
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) {
-      return absl::InvalidArgumentError(absl::StrCat(path_, ": ", std::strerror(errno)));
+      return absl::DataLossError(absl::StrCat(path_, ": ", std::strerror(errno)));
     }
-    if (got == 0) return absl::InvalidArgumentError(absl::StrCat(path_, ": the file ends early"));
+    if (got == 0) return absl::DataLossError(absl::StrCat(path_, ": the file ends early"));
     to += got;
     position += got;
     bytes -= got;

@@ -221,7 +221,7 @@ absl::Status SafetensorsFile::ReadHeader() {
   const int64_t file_bytes = file_.bytes();
   constexpr int64_t kLengthBytes = 8;
   if (file_bytes < kLengthBytes) {
-    return absl::InvalidArgumentError(
+    return absl::DataLossError(
         absl::StrCat(path(), ": ", file_bytes, " bytes are too short for a safetensors file"));
   }
   unsigned char prefix[kLengthBytes];
@@ -229,13 +229,13 @@ absl::Status SafetensorsFile::ReadHeader() {
   uint64_t header_bytes = 0;
   for (int i = kLengthBytes - 1; i >= 0; --i) header_bytes = header_bytes << 8 | prefix[i];
   if (header_bytes > static_cast<uint64_t>(kMaxHeaderBytes)) {
-    return absl::InvalidArgumentError(absl::StrCat(path(), ": a header of ", header_bytes,
-                                                   " bytes is longer than the format allows"));
+    return absl::DataLossError(absl::StrCat(path(), ": a header of ", header_bytes,
+                                            " bytes is longer than the format allows"));
   }
   const int64_t header_end = kLengthBytes + static_cast<int64_t>(header_bytes);
   if (header_end > file_bytes) {
-    return absl::InvalidArgumentError(absl::StrCat(path(), ": truncated: the header ends at byte ",
-                                                   header_end, " of ", file_bytes));
+    return absl::DataLossError(absl::StrCat(path(), ": truncated: the header ends at byte ",
+                                            header_end, " of ", file_bytes));
   }
   std::string header(header_bytes, '\0');
   if (absl::Status status = file_.ReadAt(kLengthBytes, header_end - kLengthBytes, header.data());
@@ -247,17 +247,16 @@ absl::Status SafetensorsFile::ReadHeader() {
   try {
     good = nlohmann::json::sax_parse(header, &reader);
   } catch (const nlohmann::json::exception& error) {
-    return absl::InvalidArgumentError(absl::StrCat(path(), ": ", error.what()));
+    return absl::DataLossError(absl::StrCat(path(), ": ", error.what()));
   }
-  if (!good) return absl::InvalidArgumentError(absl::StrCat(path(), ": ", reader.complaint()));
+  if (!good) return absl::DataLossError(absl::StrCat(path(), ": ", reader.complaint()));
   return CheckEntries(header_end);
 }
 
 absl::Status SafetensorsFile::CheckEntries(int64_t header_end) {
   const int64_t file_bytes = file_.bytes();
   const auto complain = [&](const TensorEntry& tensor, auto... words) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(path(), ": tensor ", tensor.name, " ", words...));
+    return absl::DataLossError(absl::StrCat(path(), ": tensor ", tensor.name, " ", words...));
   };
   std::stable_sort(tensors_.begin(), tensors_.end(),
                    [](const TensorEntry& a, const TensorEntry& b) {
@@ -284,8 +283,8 @@ absl::Status SafetensorsFile::CheckEntries(int64_t header_end) {
     tensor.begin += header_end;
   }
   if (filled != file_bytes - header_end) {
-    return absl::InvalidArgumentError(absl::StrCat(path(), ": ", file_bytes - header_end - filled,
-                                                   " bytes at the end belong to no tensor"));
+    return absl::DataLossError(absl::StrCat(path(), ": ", file_bytes - header_end - filled,
+                                            " bytes at the end belong to no tensor"));
   }
   return absl::OkStatus();
 }

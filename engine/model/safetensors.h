@@ -35,7 +35,7 @@ std::string ShowShape(const std::vector<int64_t>& shape);
 // signal, and nothing of the file counts as this process's memory. Any thread.
 class SafetensorsFile {
  public:
-  // InvalidArgument: what is wrong with the file, with its path and the tensor.
+  // DataLoss: what is wrong with the file, with its path and the tensor.
   static absl::StatusOr<SafetensorsFile> Open(const std::string& path);
 
   const std::string& path() const { return file_.path(); }

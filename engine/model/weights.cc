@@ -28,14 +28,14 @@ bool IsRotaryFrequencies(const std::string& tensor) {
 absl::Status CheckExpected(const Checkpoint& checkpoint, const ExpectedTensor& expected) {
   const auto [file, entry] = checkpoint.Find(expected.name);
   if (entry == nullptr) {
-    return absl::InvalidArgumentError(absl::StrCat(checkpoint.path(), ": tensor ", expected.name,
-                                                   " of shape ", ShowShape(expected.shape),
-                                                   " is missing"));
+    return absl::DataLossError(absl::StrCat(checkpoint.path(), ": tensor ", expected.name,
+                                            " of shape ", ShowShape(expected.shape),
+                                            " is missing"));
   }
   if (entry->shape != expected.shape) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        file->path(), ": tensor ", expected.name, " has shape ", ShowShape(entry->shape),
-        ", and config.json implies ", ShowShape(expected.shape)));
+    return absl::DataLossError(absl::StrCat(file->path(), ": tensor ", expected.name, " has shape ",
+                                            ShowShape(entry->shape), ", and config.json implies ",
+                                            ShowShape(expected.shape)));
   }
   if (!ToDType(entry->dtype)) {
     return absl::UnimplementedError(absl::StrCat(file->path(), ": tensor ", expected.name,
@@ -62,38 +62,47 @@ absl::Status CheckStoredTiedHead(const Checkpoint& checkpoint, const ModelSpec& 
     equal = std::memcmp(a.data(), b.data(), bytes) == 0;
   }
   if (equal) return absl::OkStatus();
-  return absl::InvalidArgumentError(
+  return absl::DataLossError(
       absl::StrCat(head.file->path(), ": tensor ", HeadTensor(spec),
                    " differs from the embedding, although config.json ties them; set "
                    "tie_word_embeddings to false there to serve the stored head"));
 }
 
+// The first few of `parts`, and how many more there are.
+std::string Shorten(std::vector<std::string> parts, const char* separator) {
+  constexpr size_t kShown = 3;
+  const size_t hidden = parts.size() - std::min(parts.size(), kShown);
+  parts.resize(parts.size() - hidden);
+  return absl::StrCat(absl::StrJoin(parts, separator),
+                      hidden > 0 ? absl::StrCat(" and ", hidden, " more") : "");
+}
+
+bool StoresTiedHead(const Checkpoint& checkpoint, const ModelSpec& spec) {
+  return spec.tied_head && checkpoint.Find(HeadTensor(spec)).entry != nullptr;
+}
+
 absl::Status CheckTensors(const Checkpoint& checkpoint, const ModelSpec& spec) {
   std::unordered_set<std::string> known;
+  absl::Status first;
+  std::vector<std::string> complaints;
   for (ExpectedTensor& expected : ExpectedTensors(spec)) {
-    if (absl::Status status = CheckExpected(checkpoint, expected); !status.ok()) return status;
+    if (absl::Status status = CheckExpected(checkpoint, expected); !status.ok()) {
+      complaints.emplace_back(status.message());
+      first.Update(status);
+    }
     known.insert(std::move(expected.name));
   }
+  if (!first.ok()) return absl::Status(first.code(), Shorten(std::move(complaints), "; "));
+  if (spec.tied_head) known.insert(HeadTensor(spec));
   std::vector<std::string> foreign;
-  bool stores_tied_head = false;
   for (const auto& [name, stored] : checkpoint.tensors()) {
-    if (known.contains(name) || IsRotaryFrequencies(name)) continue;
-    if (spec.tied_head && name == HeadTensor(spec)) {
-      stores_tied_head = true;
-    } else {
-      foreign.push_back(name);
-    }
+    if (!known.contains(name) && !IsRotaryFrequencies(name)) foreign.push_back(name);
   }
-  if (!foreign.empty()) {
-    constexpr size_t kShown = 3;
-    std::sort(foreign.begin(), foreign.end());
-    const size_t hidden = foreign.size() - std::min(foreign.size(), kShown);
-    foreign.resize(foreign.size() - hidden);
-    return absl::InvalidArgumentError(absl::StrCat(
-        checkpoint.path(), ": ", spec.architecture, " has no place for tensor ",
-        absl::StrJoin(foreign, ", "), hidden > 0 ? absl::StrCat(" and ", hidden, " more") : ""));
-  }
-  return stores_tied_head ? CheckStoredTiedHead(checkpoint, spec) : absl::OkStatus();
+  if (foreign.empty()) return absl::OkStatus();
+  std::sort(foreign.begin(), foreign.end());
+  return absl::DataLossError(absl::StrCat(checkpoint.path(), ": ", spec.architecture,
+                                          " has no place for tensor ",
+                                          Shorten(std::move(foreign), ", ")));
 }
 
 DType StoredType(const Checkpoint& checkpoint, const WeightPart& part) {
@@ -113,12 +122,20 @@ absl::Status ReadAsFloats(const Checkpoint& checkpoint, const WeightPart& part, 
 
 }  // namespace
 
+absl::Status CheckCheckpoint(const std::string& folder, const ModelSpec& spec) {
+  const absl::StatusOr<Checkpoint> checkpoint = Checkpoint::Open(folder);
+  return checkpoint.ok() ? CheckTensors(*checkpoint, spec) : checkpoint.status();
+}
+
 absl::StatusOr<std::unique_ptr<Weights>> LoadWeights(const std::string& folder,
                                                      const ModelSpec& spec, Device& device,
                                                      const LoadOptions& options) {
   const absl::StatusOr<Checkpoint> checkpoint = Checkpoint::Open(folder);
   if (!checkpoint.ok()) return checkpoint.status();
   if (absl::Status status = CheckTensors(*checkpoint, spec); !status.ok()) return status;
+  if (StoresTiedHead(*checkpoint, spec)) {
+    if (absl::Status status = CheckStoredTiedHead(*checkpoint, spec); !status.ok()) return status;
+  }
 
   auto weights = std::make_unique<Weights>();
   weights->spec = spec;

@@ -55,6 +55,10 @@ std::vector<ExpectedTensor> ExpectedTensors(const ModelSpec& spec);
 int64_t ParameterCount(const ModelSpec& spec);
 int64_t WeightBytes(const ModelSpec& spec, const Device& device, int32_t positions);
 
+// What LoadWeights would complain of in the headers of `folder`'s files: the first few tensors that
+// are missing, of another shape or type, or left over. Weights are not read.
+absl::Status CheckCheckpoint(const std::string& folder, const ModelSpec& spec);
+
 struct LoadOptions {
   int32_t positions = 0;  // rows of the rope tables: the served context
   int32_t threads = 1;    // that convert and pack
@@ -62,7 +66,7 @@ struct LoadOptions {
   std::function<void(int64_t, int64_t)> progress;
 };
 
-// Reads the safetensors of `folder`. NotFound: there are none. InvalidArgument: a file is broken,
+// Reads the safetensors of `folder`. NotFound: there are none. DataLoss: a file is broken,
 // or its tensors are not those the spec expects. Unimplemented: their type is not supported.
 // ResourceExhausted: the device has no memory for them. Peak memory is the packed weights and a few
 // megabytes a thread. Two kinds of tensor may be left over: rotary frequencies, which are made from

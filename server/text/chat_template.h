@@ -20,7 +20,7 @@ class ChatTemplate {
  public:
   // Takes the template from the file `override_path` if not empty, else from the folder's
   // chat_template.jinja, else from tokenizer_config.json ("default" of a list of named templates).
-  // NotFound if there is none, FailedPrecondition if it does not compile. `tokenizer` gives
+  // NotFound if there is none, DataLoss if it does not compile. `tokenizer` gives
   // bos_token, eos_token and the like; it need not outlive this.
   static absl::StatusOr<std::unique_ptr<ChatTemplate>> Load(const std::string& folder,
                                                             const std::string& override_path,

@@ -9,7 +9,7 @@ absl::Status TakeError(int32_t code, BaramBuffer error) {
     case BARAM_TEXT_NOT_FOUND:
       return absl::NotFoundError(message);
     case BARAM_TEXT_BAD_FILE:
-      return absl::FailedPreconditionError(message);
+      return absl::DataLossError(message);
     case BARAM_TEXT_BAD_INPUT:
     case BARAM_TEXT_RAISED:
     case BARAM_TEXT_TOO_LARGE:

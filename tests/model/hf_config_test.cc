@@ -15,6 +15,7 @@ namespace {
 using nlohmann::json;
 using ::testing::AllOf;
 using ::testing::ElementsAre;
+using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using testing::ScratchFolder;
 
@@ -256,7 +257,7 @@ struct BadConfig {
 };
 
 TEST(HfConfigTest, BadFieldsAreNamed) {
-  constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
+  constexpr auto kInvalid = absl::StatusCode::kDataLoss;
   constexpr auto kUnsupported = absl::StatusCode::kUnimplemented;
   const std::vector<BadConfig> bad = {
       {{{"hidden_size", nullptr}}, kInvalid, "config.json: hidden_size is missing"},
@@ -353,12 +354,24 @@ TEST(HfConfigTest, BadFieldsAreNamed) {
 }
 
 TEST(HfConfigTest, BadFilesAreRefused) {
-  EXPECT_EQ(ReadModelSpec("/nonexistent").status().code(), absl::StatusCode::kNotFound);
+  const auto missing = [](const std::string& folder) {
+    const absl::Status status = ReadModelSpec(folder).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
+    return std::string(status.message());
+  };
+  EXPECT_EQ(missing("/nonexistent"), "there is no folder /nonexistent");
+  const ScratchFolder empty;
+  EXPECT_THAT(missing(empty.path()), HasSubstr("has no config.json"));
+  EXPECT_THAT(missing(empty.Write("file", "")), HasSubstr("is not a folder"));
   const auto complaint = [](const std::string& text) {
     return std::string(Read(text).status().message());
   };
-  EXPECT_THAT(complaint(""), HasSubstr("not valid JSON"));
-  EXPECT_THAT(complaint("{\"a\":\"\xff\"}"), HasSubstr("not valid JSON"));
+  EXPECT_THAT(complaint(""), EndsWith("not valid JSON: it ends too early, at line 1, column 1"));
+  EXPECT_THAT(complaint("{\"a\":\"\xff\"}"), EndsWith("not valid JSON: line 1, column 7"));
+  EXPECT_THAT(complaint("{\n  \"한\": 1,\n  \"글\" 2\n}"),
+              EndsWith("/config.json: not valid JSON: line 3, column 7"));
+  EXPECT_THAT(complaint("{\n"), EndsWith("it ends too early, at line 2, column 1"));
+  EXPECT_THAT(complaint("{\"a\":1e999}"), EndsWith("a number is too large"));
   EXPECT_THAT(complaint("[1]"), HasSubstr("not a JSON object"));
   EXPECT_THAT(complaint(std::string((1 << 20) + 1, ' ')), HasSubstr("1048577 bytes long"));
   std::string deep = "{\"a\":";
@@ -422,7 +435,7 @@ TEST(GenerationDefaultsTest, BadValuesAreNamed) {
     folder.Write("config.json", "{}");
     folder.Write("generation_config.json", text);
     const absl::Status status = ReadGenerationDefaults(folder.path()).status();
-    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << text;
+    EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << text;
     EXPECT_THAT(status.message(),
                 AllOf(HasSubstr("generation_config.json: "), HasSubstr(complaint)));
   }

@@ -14,6 +14,7 @@ namespace baram {
 namespace {
 
 using ::testing::Each;
+using ::testing::EndsWith;
 using testing::FilledTensor;
 using ::testing::HasSubstr;
 using testing::SafetensorsBytes;
@@ -157,7 +158,7 @@ TEST_F(WeightsTest, MissingTensorsAreNamed) {
     return tensor.name == "model.layers.1.mlp.up_proj.weight";
   });
   const absl::Status status = Complaint(SmallSpec(), tensors);
-  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
   EXPECT_THAT(status.message(),
               HasSubstr("tensor model.layers.1.mlp.up_proj.weight of shape [10, 12] is missing"));
 }
@@ -168,6 +169,22 @@ TEST_F(WeightsTest, WrongShapesAreNamedWithBoth) {
   EXPECT_THAT(Complaint(SmallSpec(), tensors).message(),
               HasSubstr("tensor model.layers.0.mlp.down_proj.weight has shape [10, 12], and "
                         "config.json implies [12, 10]"));
+}
+
+TEST_F(WeightsTest, AllThatIsWrongIsCountedWithoutReadingWeights) {
+  std::vector<FilledTensor> tensors = FilledTensors(SmallSpec());
+  for (const char* name : {"q", "k", "v"}) {
+    Named(tensors, std::string("model.layers.0.self_attn.") + name + "_proj.weight").shape = {1};
+  }
+  Named(tensors, "model.norm.weight").shape = {13};
+  folder_.Write("model.safetensors", SafetensorsBytes(tensors));
+  const absl::Status status = CheckCheckpoint(folder_.path(), SmallSpec());
+  EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
+  EXPECT_THAT(status.message(), HasSubstr("q_proj.weight has shape [1], and config.json implies "));
+  EXPECT_THAT(status.message(), HasSubstr("; "));
+  EXPECT_THAT(std::string(status.message()), EndsWith(" and 1 more"));
+  folder_.Write("model.safetensors", SafetensorsBytes(FilledTensors(SmallSpec())));
+  EXPECT_TRUE(CheckCheckpoint(folder_.path(), SmallSpec()).ok());
 }
 
 TEST_F(WeightsTest, LeftoversAreNamed) {

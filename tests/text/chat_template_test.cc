@@ -133,9 +133,9 @@ TEST(ChatTemplate, ReadsTheFoldersTemplate) {
 
 TEST(ChatTemplate, RefusesASourceThatDoesNotCompile) {
   const auto broken = RenderSource("{% if %}");
-  EXPECT_EQ(broken.status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(broken.status().code(), absl::StatusCode::kDataLoss);
   EXPECT_THAT(std::string(broken.status().message()), HasSubstr("line 1"));
-  EXPECT_EQ(RenderSource("\xFF").status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(RenderSource("\xFF").status().code(), absl::StatusCode::kDataLoss);
 }
 
 TEST(ChatTemplate, WritesTodaysDate) {

@@ -30,8 +30,11 @@ TEST(HostileFolder, NamesTheFileThatIsMissing) {
   const auto status = Tokenizer::Load(folder.path()).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
   EXPECT_THAT(std::string(status.message()), HasSubstr("tokenizer.json"));
+  const auto nowhere = Tokenizer::Load(folder.path() + "/nowhere").status();
+  EXPECT_EQ(nowhere.code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(std::string(nowhere.message()), "There is no folder " + folder.path() + "/nowhere.");
   std::filesystem::create_directory(folder.path() + "/tokenizer.json");
-  EXPECT_EQ(Tokenizer::Load(folder.path()).status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(Tokenizer::Load(folder.path()).status().code(), absl::StatusCode::kDataLoss);
 }
 
 TEST(HostileFolder, ATokenizerAloneIsEnough) {
@@ -47,7 +50,7 @@ TEST(HostileFolder, RefusesEveryTruncation) {
   const std::string good = ReadFile(DataPath("sentencepiece/tokenizer.json"));
   ASSERT_TRUE(LoadWith(good).ok());
   for (size_t size = 0; size < good.size() - 2; size += 97) {
-    EXPECT_EQ(LoadWith(good.substr(0, size)).code(), absl::StatusCode::kFailedPrecondition) << size;
+    EXPECT_EQ(LoadWith(good.substr(0, size)).code(), absl::StatusCode::kDataLoss) << size;
   }
 }
 
@@ -60,7 +63,7 @@ TEST(HostileFolder, SurvivesDamagedBytes) {
     for (int i = 0; i < 3; ++i) bad[random() % bad.size()] = static_cast<char>(random());
     const auto status = LoadWith(bad);
     refused += !status.ok();
-    EXPECT_TRUE(status.ok() || status.code() == absl::StatusCode::kFailedPrecondition) << status;
+    EXPECT_TRUE(status.ok() || status.code() == absl::StatusCode::kDataLoss) << status;
   }
   EXPECT_GT(refused, 100);
 }
@@ -83,7 +86,7 @@ TEST(HostileFolder, RefusesWhatIsNoTokenizer) {
         std::string_view(R"({"version":"1.0","added_tokens":[],)"
                          R"("model":{"type":"BPE","vocab":{},"merges":[]}})")}) {
     const auto status = LoadWith(json);
-    EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << json.substr(0, 200);
+    EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << json.substr(0, 200);
     EXPECT_THAT(std::string(status.message()), HasSubstr("tokenizer.json"));
   }
 }
@@ -92,7 +95,7 @@ TEST(HostileFolder, RefusesADecoderThatCannotStream) {
   const auto status =
       LoadWith(R"({"version":"1.0","added_tokens":[],"decoder":{"type":"WordPiece","prefix":"##",)"
                R"("cleanup":true},"model":{"type":"BPE","vocab":{"a":0},"merges":[]}})");
-  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
   EXPECT_THAT(std::string(status.message()), HasSubstr("WordPiece"));
 }
 
@@ -111,11 +114,11 @@ TEST(HostileFolder, RefusesAConfigOfTheWrongShape) {
   };
   for (const auto& [config, name] : cases) {
     const auto status = LoadWith(good, config);
-    EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << config;
+    EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << config;
     EXPECT_THAT(std::string(status.message()), HasSubstr(std::string(name)));
     EXPECT_THAT(std::string(status.message()), HasSubstr("tokenizer_config.json"));
   }
-  EXPECT_EQ(LoadWith(good, "{}", "{").code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(LoadWith(good, "{}", "{").code(), absl::StatusCode::kDataLoss);
 }
 
 TEST(HostileFolder, TakesNamesFromTheOlderMap) {

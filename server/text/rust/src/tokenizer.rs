@@ -5,7 +5,7 @@ use std::path::Path;
 
 use tokenizers::AddedToken;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Status};
 use crate::folder::{read_file, read_side_files, SideFiles, TokenSpec};
 use crate::pieces::{Pieces, MAX_VOCAB};
 
@@ -18,6 +18,10 @@ pub struct Tokenizer {
 
 impl Tokenizer {
     pub fn load(folder: &Path) -> Result<Self> {
+        if !folder.is_dir() {
+            let shown = folder.display();
+            return Err(Error::new(Status::NotFound, format!("There is no folder {shown}.")));
+        }
         let path = folder.join("tokenizer.json");
         let bytes = read_file(&path)?;
         let shown = path.display();
