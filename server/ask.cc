@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "baram/v1/inference.grpc.pb.h"
+#include "server/arguments.h"
 #include "server/commands.h"
 #include "server/settings.h"
 
@@ -42,6 +43,9 @@ Options
   --top-p P, --top-k K, --min-p P, --repetition-penalty R
   --seed N                The same seed gives the same answer.
   --stop TEXT             End before this text. May be repeated.
+
+Exit code 0 if all was answered, 64 for wrong options or a question the server refuses, 69 if no
+server answers or it could not finish.
 )";
 
 struct AskOptions {
@@ -55,32 +59,31 @@ struct AskOptions {
 
 absl::StatusOr<AskOptions> Parse(const std::vector<std::string>& args) {
   AskOptions options;
+  absl::Status error;
   if (const char* server = ProcessEnvironment("BARAM_SERVER"); server != nullptr && *server) {
     options.address = server;
   }
   std::vector<std::string> words;
   CLI::App app;
-  app.set_help_flag();
   app.add_flag("--chat", options.chat);
   app.add_flag("--raw", options.raw);
   app.add_flag("--timings", options.timings);
   app.add_option("--system", options.system);
   app.add_option("--model", options.model);
   app.add_option("--server", options.address);
-  app.add_option("--max-tokens", options.max_tokens);
-  app.add_option("--temperature", options.temperature);
-  app.add_option("--top-p", options.top_p);
-  app.add_option("--top-k", options.top_k);
-  app.add_option("--min-p", options.min_p);
-  app.add_option("--repetition-penalty", options.repetition_penalty);
-  app.add_option("--seed", options.seed);
+  AddNumber("--max-tokens", &options.max_tokens, app, error);
+  AddNumber("--temperature", &options.temperature, app, error);
+  AddNumber("--top-p", &options.top_p, app, error);
+  AddNumber("--top-k", &options.top_k, app, error);
+  AddNumber("--min-p", &options.min_p, app, error);
+  AddNumber("--repetition-penalty", &options.repetition_penalty, app, error);
+  AddNumber("--seed", &options.seed, app, error);
   app.add_option("--stop", options.stop)->allow_extra_args(false);
   app.add_option("question", words);
-  std::vector<std::string> reversed(args.rbegin(), args.rend());
-  try {
-    app.parse(reversed);
-  } catch (const CLI::ParseError& e) {
-    return absl::InvalidArgumentError(absl::StrCat(e.what(), " (--help lists the options)"));
+  error.Update(ParseArguments(args, app));
+  if (!error.ok()) return error;
+  if (const auto unknown = UnknownArgument(app)) {
+    return absl::InvalidArgumentError(DescribeUnknown(*unknown, app));
   }
   for (const std::string& word : words) {
     absl::StrAppend(&options.question, options.question.empty() ? "" : " ", word);
@@ -116,9 +119,10 @@ void ShowTimings(const v1::Usage& usage) {
       usage.completion_tokens() > 1 && decoding > 0
           ? absl::StrFormat("%.1f tokens/s", (usage.completion_tokens() - 1) / decoding)
           : "-";
-  absl::FPrintF(stderr, "[first token %.3f s, then %s; %u prompt tokens (%u cached), %u new]\n",
-                usage.first_token_s(), rate, usage.prompt_tokens(), usage.cached_tokens(),
-                usage.completion_tokens());
+  absl::FPrintF(
+      stderr, "[first token %.3f s, then %s, total %.3f s; %u prompt tokens (%u cached), %u new]\n",
+      usage.first_token_s(), rate, usage.total_s(), usage.prompt_tokens(), usage.cached_tokens(),
+      usage.completion_tokens());
 }
 
 int Explain(const grpc::Status& status, const AskOptions& options) {

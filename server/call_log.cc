@@ -1,41 +1,17 @@
-// CallLog and the forms of log lines.
+// CallLog: see the header.
 #include "server/call_log.h"
 
-#include <spdlog/pattern_formatter.h>
-#include <spdlog/sinks/stdout_color_sinks.h>
-#include <spdlog/spdlog.h>
-
-#include <memory>
-#include <utility>
+#include <cmath>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "server/log.h"
 
 namespace baram::server {
 namespace {
 
-// The message with what JSON does not allow in a string escaped.
-class JsonMessage : public spdlog::custom_flag_formatter {
- public:
-  void format(const spdlog::details::log_msg& message, const std::tm&,
-              spdlog::memory_buf_t& out) override {
-    for (const char c : message.payload) {
-      const unsigned char byte = static_cast<unsigned char>(c);
-      if (c == '"' || c == '\\') {
-        out.push_back('\\');
-        out.push_back(c);
-      } else if (byte < 0x20) {
-        const std::string escaped = absl::StrFormat("\\u%04x", byte);
-        out.append(escaped.data(), escaped.data() + escaped.size());
-      } else {
-        out.push_back(c);
-      }
-    }
-  }
-  std::unique_ptr<spdlog::custom_flag_formatter> clone() const override {
-    return std::make_unique<JsonMessage>();
-  }
-};
+// With one decimal, as in the text.
+double Milliseconds(double seconds) { return std::round(seconds * 1e4) / 10; }
 
 }  // namespace
 
@@ -53,24 +29,18 @@ void CallLog::Record(const CallRecord& record) {
     absl::StrAppendFormat(&line, " first_ms=%.1f", record.usage.first_token_s * 1e3);
   }
   absl::StrAppendFormat(&line, " ms=%.1f", record.total_s * 1e3);
-  spdlog::info(line);
-}
 
-void SetUpLog(const std::string& format, const std::string& level) {
-  auto logger = spdlog::get("baram");
-  if (!logger) logger = spdlog::stderr_color_mt("baram");
-  auto formatter = std::make_unique<spdlog::pattern_formatter>();
-  if (format == "json") {
-    formatter = std::make_unique<spdlog::pattern_formatter>(spdlog::pattern_time_type::utc);
-    formatter->add_flag<JsonMessage>('*');
-    formatter->set_pattern(R"({"time":"%Y-%m-%dT%H:%M:%S.%eZ","level":"%l","message":"%*"})");
-  } else {
-    formatter->set_pattern("%H:%M:%S.%e %^%l%$ %v");
+  Json facts = {
+      {"method", record.method}, {"code", record.code}, {"ms", Milliseconds(record.total_s)}};
+  if (!record.reason.empty()) facts["reason"] = record.reason;
+  if (!record.request_id.empty()) facts["id"] = record.request_id;
+  if (record.usage.prompt_tokens > 0) {
+    facts["prompt"] = record.usage.prompt_tokens;
+    facts["cached"] = record.usage.cached_tokens;
+    facts["completion"] = record.usage.completion_tokens;
   }
-  logger->set_formatter(std::move(formatter));
-  logger->set_level(spdlog::level::from_str(level));
-  logger->flush_on(spdlog::level::info);
-  spdlog::set_default_logger(std::move(logger));
+  if (record.usage.first_token_s > 0) facts["first_ms"] = Milliseconds(record.usage.first_token_s);
+  LogFacts(line, "call", facts);
 }
 
 }  // namespace baram::server

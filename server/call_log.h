@@ -30,10 +30,6 @@ class CallLog {
   Metrics& metrics_;
 };
 
-// Sets the process's log up: `format` is "text" or "json" (one object a line), `level` as spdlog
-// names them. Lines go to standard error.
-void SetUpLog(const std::string& format, const std::string& level);
-
 }  // namespace baram::server
 
 #endif  // BARAM_SERVER_CALL_LOG_H_

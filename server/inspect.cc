@@ -73,6 +73,9 @@ int Inspect(const std::vector<std::string>& args) {
   };
   const auto config = ParseSettings(Command::kInspect, args);
   if (!config.ok()) return fail(config.status());
+  for (const std::string& warning : UnknownVariables(ProcessVariables())) {
+    std::fprintf(stderr, "baram inspect: %s\n", warning.c_str());
+  }
   const auto found = Engine::Inspect(ToEngineConfig(*config));
   if (!found.ok()) return fail(found.status());
   Print(*found);

@@ -15,8 +15,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "server/call_log.h"
 #include "server/commands.h"
+#include "server/log.h"
 #include "server/server.h"
 #include "server/settings.h"
 #include "server/version.h"
@@ -114,13 +114,13 @@ class LoadProgress {
 };
 
 void ShowConfiguration(const Config& config) {
-  std::string text = DescribeSettings(config);
-  if (config.log_format == "json") {
-    text.pop_back();
-    spdlog::info(text);
-  } else {
-    std::fputs(text.c_str(), stderr);
+  if (config.log_format == "text") {
+    std::fputs(DescribeSettings(config).c_str(), stderr);
+    return;
   }
+  Json facts = Json::object();
+  for (const ShownSetting& setting : ShowSettings(config)) facts[setting.name] = setting.value;
+  LogFacts("configuration", "configuration", facts);
 }
 
 void ShowReady(Server& server, SteadyTime started) {
@@ -136,11 +136,21 @@ void ShowReady(Server& server, SteadyTime started) {
                info.architecture, info.processor, info.layers, info.parameters, info.max_num_seqs,
                info.max_num_batched_tokens);
   const auto address = [](const std::string& text) { return text.empty() ? "off" : text; };
-  spdlog::info("ready: {}, context {}, KV {} tokens, gRPC {}, HTTP {}, metrics {}, {:.1f} s",
-               server.config().served_model_names.front(), info.max_model_len, info.kv_tokens,
-               server.grpc_address(), address(server.http_address()),
-               address(server.metrics_address()),
-               std::chrono::duration<double>(steady_clock::now() - started).count());
+  const std::string& name = server.config().served_model_names.front();
+  const std::string http = address(server.http_address());
+  const std::string metrics = address(server.metrics_address());
+  const double seconds = std::chrono::duration<double>(steady_clock::now() - started).count();
+  LogFacts(absl::StrFormat(
+               "ready: %s, context %d, KV %d tokens, gRPC %s, HTTP %s, metrics %s, %.1f s", name,
+               info.max_model_len, info.kv_tokens, server.grpc_address(), http, metrics, seconds),
+           "ready",
+           {{"model", name},
+            {"context", info.max_model_len},
+            {"kv_tokens", info.kv_tokens},
+            {"grpc", server.grpc_address()},
+            {"http", http},
+            {"metrics", metrics},
+            {"seconds", seconds}});
 }
 
 // Until a signal. Ends the process where only a new one can help.
@@ -195,6 +205,7 @@ int Serve(const std::vector<std::string>& args, SteadyTime started) {
   }
   SetUpLog(config->log_format, config->log_level);
   spdlog::info("baram {}", kVersion);
+  for (const std::string& warning : UnknownVariables(ProcessVariables())) spdlog::warn(warning);
   ShowConfiguration(*config);
 
   StopSignals signals;

@@ -1,18 +1,24 @@
 // Settings: how flags, variables and a file fill the table.
 #include "server/settings.h"
 
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <memory>
 #include <utility>
 
 #include "absl/status/status.h"
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "server/arguments.h"
 #include "server/setting_values.h"
+#include "server/settings_file.h"
 #include "server/settings_table.h"
 
 namespace baram::server {
@@ -133,7 +139,7 @@ absl::Status Assign(const Setting& s, const Names& texts, Config& config) {
   return absl::OkStatus();
 }
 
-std::string Advice(Command command, const std::string& argument) {
+std::string Advice(const std::string& argument, const CLI::App& app) {
   const std::string word = argument.substr(0, argument.find('='));
   if (word.empty() || word[0] != '-') {
     return absl::StrCat("\"", word, "\" is not expected here; a setting is written --name VALUE.");
@@ -145,18 +151,19 @@ std::string Advice(Command command, const std::string& argument) {
                           ".");
     }
   }
-  std::vector<std::string> flags;
+  return DescribeUnknown(argument, app);
+}
+
+// The names that a file may hold, whichever subcommand reads it.
+Names NamesOfFiles() {
+  Names names;
   for (const Group& group : SettingsTable()) {
     for (const Setting& s : group.settings) {
-      if (command == Command::kInspect && !s.inspect) continue;
-      flags.push_back(absl::StrCat("--", std::string(s.name)));
+      names.emplace_back(s.name);
+      if (s.kind == Kind::kSwitch) names.push_back(absl::StrCat("no-", std::string(s.name)));
     }
   }
-  const std::vector<std::string_view> views(flags.begin(), flags.end());
-  const std::string_view nearest = Nearest(word, views);
-  return nearest.empty()
-             ? absl::StrCat("There is no ", word, "; --help lists what there is.")
-             : absl::StrCat("There is no ", word, ". Did you mean ", std::string(nearest), "?");
+  return names;
 }
 
 // True if `args` name the setting, in any of its spellings.
@@ -194,9 +201,49 @@ Names FromEnvironment(Command command, std::span<const std::string> args, Enviro
   return flags;
 }
 
+// What Kubernetes sets in every container for a service whose name begins with "baram":
+// BARAM_SERVICE_HOST, BARAM_PORT=tcp://..., BARAM_PORT_8000_TCP_ADDR and so on.
+bool IsServiceLink(const std::string& entry) {
+  const size_t equals = entry.find('=');
+  const std::string name = entry.substr(0, equals);
+  return absl::StrContains(name, "_SERVICE_HOST") || absl::StrContains(name, "_SERVICE_PORT") ||
+         absl::StrContains(name, "_TCP") || absl::StrContains(name, "_UDP") ||
+         absl::StrContains(entry, "=tcp://") || absl::StrContains(entry, "=udp://");
+}
+
 }  // namespace
 
 const char* ProcessEnvironment(const char* name) { return std::getenv(name); }
+
+Names ProcessVariables() {
+  Names entries;
+  for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) {
+    entries.emplace_back(*entry);
+  }
+  return entries;
+}
+
+Names UnknownVariables(std::span<const std::string> entries) {
+  Names known = {"BARAM_CONFIG", "BARAM_SERVER"};
+  for (const Group& group : SettingsTable()) {
+    for (const Setting& s : group.settings) known.push_back(Variable(s.name));
+  }
+  const std::vector<std::string_view> views(known.begin(), known.end());
+  Names warnings;
+  for (const std::string& entry : entries) {
+    const std::string name = entry.substr(0, entry.find('='));
+    if (!name.starts_with("BARAM_") || IsServiceLink(entry) ||
+        std::find(known.begin(), known.end(), name) != known.end()) {
+      continue;
+    }
+    const std::string nearest(Nearest(name, views));
+    warnings.push_back(absl::StrCat("the variable ", name, " is no setting",
+                                    nearest.empty()
+                                        ? "; baram serve --help lists them"
+                                        : absl::StrCat(". Did you mean ", nearest, "?")));
+  }
+  return warnings;
+}
 
 int ExitCode(const absl::Status& status) {
   switch (status.code()) {
@@ -205,11 +252,12 @@ int ExitCode(const absl::Status& status) {
     case absl::StatusCode::kInvalidArgument:
       return kExitUsage;
     case absl::StatusCode::kNotFound:
+    case absl::StatusCode::kPermissionDenied:
       return kExitNoInput;
     case absl::StatusCode::kDataLoss:
+    case absl::StatusCode::kUnimplemented:  // a model that baram or the device can't serve
       return kExitData;
     case absl::StatusCode::kFailedPrecondition:
-    case absl::StatusCode::kUnimplemented:
       return kExitConfig;
     case absl::StatusCode::kUnavailable:
       return kExitUnavailable;
@@ -223,12 +271,12 @@ int ExitCode(const absl::Status& status) {
 absl::StatusOr<Config> ParseSettings(Command command, std::span<const std::string> args,
                                      Environment environment) {
   Config config;
-  absl::Status error;
+  absl::Status error, file_error;
   CLI::App app;
-  app.set_help_flag();
-  app.allow_extras();
-  app.allow_config_extras(CLI::config_extras_mode::error);
-  app.set_config("--config");
+  // Unknown names were refused before; what another subcommand takes is none of this one's.
+  app.allow_config_extras(CLI::config_extras_mode::ignore_all);
+  CLI::Option* const file = app.set_config("--config");
+  app.config_formatter(std::make_shared<SettingsFile>(NamesOfFiles(), file_error));
   for (const Group& group : SettingsTable()) {
     for (const Setting& s : group.settings) {
       if (command == Command::kInspect && !s.inspect) continue;
@@ -253,19 +301,14 @@ absl::StatusOr<Config> ParseSettings(Command command, std::span<const std::strin
 
   Names line = FromEnvironment(command, args, environment);
   line.insert(line.end(), args.begin(), args.end());
-  std::reverse(line.begin(), line.end());  // as CLI11 wants it
-  try {
-    app.parse(line);
-  } catch (const CLI::FileError& e) {
-    return absl::NotFoundError(absl::StrCat("--config: ", e.what()));
-  } catch (const CLI::ConfigError& e) {
-    return absl::FailedPreconditionError(absl::StrCat("--config: ", e.what()));
-  } catch (const CLI::ParseError& e) {
-    return absl::InvalidArgumentError(e.what());
+  if (absl::Status parsed = ParseArguments(line, app); !parsed.ok()) return parsed;
+  if (!file_error.ok()) {
+    return absl::Status(file_error.code(), absl::StrCat("--config ", file->as<std::string>(), ", ",
+                                                        file_error.message()));
   }
   if (!error.ok()) return error;
-  if (const Names extras = app.remaining(); !extras.empty()) {
-    return absl::InvalidArgumentError(Advice(command, extras.front()));
+  if (const auto unknown = UnknownArgument(app)) {
+    return absl::InvalidArgumentError(Advice(*unknown, app));
   }
   if (config.model.empty()) {
     return absl::InvalidArgumentError(

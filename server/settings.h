@@ -79,6 +79,11 @@ int ExitCode(const absl::Status& status);
 // Looks up a variable; tests pass their own.
 using Environment = const char* (*)(const char* name);
 const char* ProcessEnvironment(const char* name);
+// All of them, as NAME=VALUE.
+std::vector<std::string> ProcessVariables();
+// A sentence for each entry (NAME=VALUE) that looks like a setting and is none. Other programs may
+// use the prefix, so this is a warning.
+std::vector<std::string> UnknownVariables(std::span<const std::string> entries);
 
 // Which settings a subcommand takes.
 enum class Command { kServe, kInspect };
@@ -92,6 +97,12 @@ absl::StatusOr<Config> ParseSettings(Command command, std::span<const std::strin
 bool WantsHelp(std::span<const std::string> args);
 // The help text of a subcommand's settings, grouped.
 std::string SettingsHelp(Command command);
+// A setting as people read it.
+struct ShownSetting {
+  std::string name, value;
+  bool is_default = false;
+};
+std::vector<ShownSetting> ShowSettings(const Config& config);
 // The effective configuration, one aligned line a setting; what is not the default is marked.
 std::string DescribeSettings(const Config& config);
 

@@ -3,6 +3,7 @@
 #include <string>
 #include <string_view>
 #include <type_traits>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -13,6 +14,17 @@
 
 namespace baram::server {
 namespace {
+
+constexpr std::pair<int, const char*> kExitCodes[] = {
+    {0, "It did what it was asked for."},
+    {kExitUsage, "A flag or its value is wrong."},
+    {kExitData, "The model's files are broken, or of a model that can't be served."},
+    {kExitNoInput, "The model's folder or a file is missing, or not to be read."},
+    {kExitUnavailable, "An address is in use."},
+    {kExitInternal, "Internal error, or the engine hung."},
+    {kExitOs, "The device was lost, or has no memory."},
+    {kExitConfig, "A setting or the --config file can't work."},
+};
 
 std::string Shown(const Setting& s, const Config& config) {
   const std::string text = std::visit(
@@ -92,19 +104,29 @@ std::string SettingsHelp(Command command) {
           "Settings as lines of name = value, names as above without dashes in front. A flag wins "
           "over its variable, a variable over the file. [BARAM_CONFIG; default: none]",
           &out);
+  absl::StrAppend(&out, "\nExit codes\n");
+  for (const auto& [code, meaning] : kExitCodes) AddHelp(absl::StrCat(code), meaning, &out);
   return out;
 }
 
-std::string DescribeSettings(const Config& config) {
-  const Config defaults;
-  std::string out = "Configuration (* is not the default)\n";
+std::vector<ShownSetting> ShowSettings(const Config& config) {
+  Config defaults;
+  defaults.served_model_names = {DefaultModelName(config.model)};
+  std::vector<ShownSetting> settings;
   for (const Group& group : SettingsTable()) {
     for (const Setting& s : group.settings) {
       const std::string value = Shown(s, config);
-      std::string name(s.name);
-      name.resize(26, ' ');
-      absl::StrAppend(&out, value == Shown(s, defaults) ? "    " : "  * ", name, value, "\n");
+      settings.push_back({std::string(s.name), value, value == Shown(s, defaults)});
     }
+  }
+  return settings;
+}
+
+std::string DescribeSettings(const Config& config) {
+  std::string out = "Configuration (* is not the default)\n";
+  for (ShownSetting& s : ShowSettings(config)) {
+    s.name.resize(26, ' ');
+    absl::StrAppend(&out, s.is_default ? "    " : "  * ", s.name, s.value, "\n");
   }
   return out;
 }

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "server/arguments.h"
 #include "server/setting_values.h"
 #include "tests/model/scratch_folder.h"
 
@@ -111,10 +112,76 @@ TEST_F(SettingsTest, WhatWasProbablyMeant) {
 TEST_F(SettingsTest, FilesThatCantBeUsed) {
   EXPECT_TRUE(absl::IsNotFound(Parse({"--config", "/no/such/file"}).status()));
   const baram::testing::ScratchFolder folder;
-  const std::string unknown = folder.Write("unknown.toml", "max-sequences = 3\n");
-  EXPECT_THAT(Error({"--config", unknown}), HasSubstr("max-sequences"));
+  const std::string unknown = folder.Write("unknown.toml",
+                                           "# ours\n\nserved-model-name = [\n  \"a\",  # first\n"
+                                           "  \"b\"]\nmax-num-seq = 3\n");
+  EXPECT_EQ(Error({"--config", unknown}),
+            "--config " + unknown +
+                ", line 6: there is no setting \"max-num-seq\". Did you mean max-num-seqs?");
+  EXPECT_EQ(ExitCode(Parse({"--config", unknown}).status()), kExitConfig);
+  const std::string section = folder.Write("section.toml", "max-n = 3\n[serve]\n");
+  EXPECT_EQ(Error({"--config", section}),
+            "--config " + section + ", line 2: \"[serve]\" is not of the form name = value.");
+  const std::string yaml = folder.Write("config.yaml", "max-n: 3\n");
+  EXPECT_THAT(Error({"--config", yaml}), HasSubstr("line 1: \"max-n: 3\" is not of the form"));
+  const std::string odd = folder.Write("odd.toml", "prefix-cache = maybe\n");
+  EXPECT_THAT(Error({"--config", odd}), HasSubstr("neither true nor false"));
   const std::string bad = folder.Write("bad.toml", "max-n = 0\n");
   EXPECT_THAT(Error({"--config", bad}), HasSubstr("--max-n"));
+}
+
+TEST_F(SettingsTest, AFileServesEverySubcommand) {
+  const baram::testing::ScratchFolder folder;
+  const std::string file = folder.Write("baram.toml", "model = \"/m\"\nthreads = 2\nmax-n = 3\n");
+  const auto config =
+      ParseSettings(Command::kInspect, std::vector<std::string>{"--config", file}, TestEnvironment);
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->threads, 2);
+}
+
+TEST_F(SettingsTest, ValuesThatAreMissing) {
+  EXPECT_EQ(Error({"--max-n"}), "--max-n needs a value behind it.");
+  EXPECT_EQ(Error({"--prefix-cache=maybe"}),
+            "A switch has a value that is neither true nor false.");
+}
+
+TEST(UnknownVariablesTest, AreNamedWithTheNearest) {
+  EXPECT_THAT(UnknownVariables(std::vector<std::string>{
+                  "BARAM_MAX_NUM_SEQ=3", "BARAM_XYZZY=", "BARAM_MAX_N=3", "BARAM_CONFIG=x",
+                  "BARAM_SERVER=x", "PATH=BARAM_", "BARAMX=1",
+                  // Kubernetes's, for services named baram and baram-http.
+                  "BARAM_SERVICE_HOST=10.0.0.1", "BARAM_SERVICE_PORT_HTTP=8000",
+                  "BARAM_PORT=tcp://10.0.0.1:8000", "BARAM_PORT_8000_TCP_ADDR=10.0.0.1",
+                  "BARAM_HTTP_PORT_8000_TCP=tcp://10.0.0.1:8000"}),
+              ElementsAre("the variable BARAM_MAX_NUM_SEQ is no setting. Did you mean "
+                          "BARAM_MAX_NUM_SEQS?",
+                          "the variable BARAM_XYZZY is no setting; baram serve --help lists them"));
+}
+
+TEST(ArgumentsTest, NumbersOfAsk) {
+  const auto complaint = [](std::vector<std::string> args) {
+    std::optional<float> temperature;
+    std::optional<uint32_t> top_k;
+    absl::Status error;
+    CLI::App app;
+    AddNumber("--temperature", &temperature, app, error);
+    AddNumber("--top-k", &top_k, app, error);
+    error.Update(ParseArguments(args, app));
+    if (const auto unknown = UnknownArgument(app); error.ok() && unknown) {
+      return DescribeUnknown(*unknown, app);
+    }
+    return std::string(error.message());
+  };
+  EXPECT_EQ(complaint({"--temperature", "0.5", "--top-k", "3"}), "");
+  EXPECT_EQ(complaint({"--temperature", "abc"}), "--temperature needs a number, got 'abc'.");
+  EXPECT_EQ(complaint({"--temperature=1x"}), "--temperature needs a number, got '1x'.");
+  EXPECT_EQ(complaint({"--top-k", "-1"}),
+            "--top-k needs a whole number from 0 to 4294967295, got '-1'.");
+  EXPECT_EQ(complaint({"--top-k", "4294967296"}),
+            "--top-k needs a whole number from 0 to 4294967295, got '4294967296'.");
+  EXPECT_EQ(complaint({"--top-k"}), "--top-k needs a value behind it.");
+  EXPECT_EQ(complaint({"--temprature", "1"}),
+            "There is no --temprature. Did you mean --temperature?");
 }
 
 TEST_F(SettingsTest, TheModelIsRequired) {
@@ -140,10 +207,22 @@ TEST_F(SettingsTest, HelpAndDescriptionShowEverySetting) {
   EXPECT_THAT(help, HasSubstr("BARAM_MAX_MODEL_LEN"));
   EXPECT_THAT(shown, HasSubstr("  * max-n                     3\n"));
   EXPECT_THAT(shown, HasSubstr("    max-body-bytes            8MiB\n"));
+  EXPECT_THAT(shown, HasSubstr("    served-model-name         some\n"));
+  EXPECT_THAT(DescribeSettings(*Parse({"--served-model-name", "x"})),
+              HasSubstr("  * served-model-name         x\n"));
   for (size_t begin = 0, end; (end = help.find('\n', begin)) != std::string::npos;
        begin = end + 1) {
     EXPECT_LE(end - begin, 100u) << help.substr(begin, end - begin);
   }
+}
+
+TEST(ExitCodeTest, SaysWhoseFaultItIs) {
+  EXPECT_EQ(ExitCode(absl::InvalidArgumentError("a flag")), 64);
+  EXPECT_EQ(ExitCode(absl::DataLossError("a broken model")), 65);
+  EXPECT_EQ(ExitCode(absl::UnimplementedError("a model that can't be served")), 65);
+  EXPECT_EQ(ExitCode(absl::NotFoundError("no such folder")), 66);
+  EXPECT_EQ(ExitCode(absl::PermissionDeniedError("not to be read")), 66);
+  EXPECT_EQ(ExitCode(absl::FailedPreconditionError("a setting")), 78);
 }
 
 TEST(SettingValuesTest, NamesOfFolders) {
