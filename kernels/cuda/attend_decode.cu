@@ -10,7 +10,7 @@
 //
 // Grid [KV heads, groups of pieces], 128 threads. A key takes kDepth / 8 lanes of 8 elements, so a
 // warp reads 32 * 8 / kDepth keys at a time, 16 keys (the keys of one page) of each block of 64. A
-// lane copies its own 16 bytes of keys and values to shared memory two blocks ahead and nobody else
+// lane copies its own 16 bytes of keys and values to shared memory a block ahead and nobody else
 // reads them: no barrier until the piece is done. Each group of lanes keeps its own softmax, so
 // that lanes meet only in the sum of a score; all are added up at the end of the piece.
 

@@ -127,9 +127,9 @@ TEST(AttendPlan, SaysWhatItCuts) {
   // One decode step after 1000 tokens, one of a sequence that begins, a chunk.
   const AttendPlan plan = Plan({{1000, 1}, {0, 1}, {60, 40}}, {{4, 4, 64}, 0}, kSmall);
   EXPECT_EQ(AttendPlanText(plan),
-            "vector 0: tokens 0+1 of slot 0 at 1000, keys 0..448, partial 0\n"
-            "vector 1: tokens 0+1 of slot 0 at 1000, keys 448..896, partial 1\n"
-            "vector 2: tokens 0+1 of slot 0 at 1000, keys 896..1001, partial 2\n"
+            "vector 0: tokens 0+1 of slot 0 at 1000, keys 0..384, partial 0\n"
+            "vector 1: tokens 0+1 of slot 0 at 1000, keys 384..768, partial 1\n"
+            "vector 2: tokens 0+1 of slot 0 at 1000, keys 768..1001, partial 2\n"
             "vector 2: tokens 1+1 of slot 1 at 0, keys 0..1\n"
             "wide 0: tokens 2+40 of slot 2 at 60, keys 0..100\n"
             "token 0 from 3 partials 0, +1\n");

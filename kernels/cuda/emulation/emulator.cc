@@ -160,10 +160,11 @@ void RunBlock(const std::vector<uint32_t>& order) {
       if (block->lanes[lane].state == LaneState::kReady) {
         Resume(lane);
         ran = true;
+        if (lane_order == LaneOrder::kBackward) break;
       }
       all_done &= block->lanes[lane].state == LaneState::kDone;
     }
-    if (all_done) return;
+    if (!ran && all_done) return;
     if (!ran && !OpenBarrier()) Report("threads wait for each other forever");
   }
 }
@@ -261,7 +262,12 @@ void MeetWarp(uint32_t mask, const void* in, void* out, void (*combine)(const Wa
 }
 
 void CopyLater(void* shared, const void* global, size_t bytes, size_t valid_bytes) {
-  Current().uncommitted.push_back({shared, global, bytes, valid_bytes});
+  const AsyncCopy copy{shared, global, bytes, valid_bytes};
+  if (lane_order == LaneOrder::kBackward) {
+    CarryOut({copy});
+  } else {
+    Current().uncommitted.push_back(copy);
+  }
 }
 
 void CommitCopies() {

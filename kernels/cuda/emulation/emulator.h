@@ -17,7 +17,8 @@
 namespace baram::cuda::emulation {
 
 // The order in which the threads of a block take their turns. A kernel whose results depend on it
-// lacks a barrier.
+// lacks a barrier. Backward, warps also run ahead of each other as far as they can, and asynchronous
+// copies arrive at once, not as late as they may: what is overwritten while others read it shows.
 enum class LaneOrder { kForward, kBackward, kShuffled };
 void SetLaneOrder(LaneOrder order);
 
@@ -46,7 +47,8 @@ void MeetWarp(uint32_t mask, const void* in, void* out, void (*combine)(const Wa
               std::source_location where);
 int LaneIndex();
 
-// cp.async: the copy is carried out when the thread waits for its group, as late as it may be.
+// cp.async: the copy is carried out when the thread waits for its group, as late as it may be; see
+// LaneOrder for the other extreme.
 void CopyLater(void* shared, const void* global, size_t bytes, size_t valid_bytes);
 void CommitCopies();
 void WaitCopies(int groups_left);
