@@ -23,8 +23,10 @@ void Lifecycle::Advertise(bool ready) {
   if (watcher_) watcher_(ready);
 }
 
-void Lifecycle::SetReady(Engine& engine) {
-  engine_.store(&engine, std::memory_order_release);
+void Lifecycle::SetEngine(Engine& engine) { engine_.store(&engine, std::memory_order_release); }
+
+void Lifecycle::SetReady() {
+  started_.store(true, std::memory_order_release);
   Advertise(true);
 }
 

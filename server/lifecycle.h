@@ -22,14 +22,16 @@ class Lifecycle {
   // Called now and whenever readiness changes through the methods below. Set before SetReady.
   void Watch(std::function<void(bool ready)> watcher);
 
-  // The model is loaded. `engine` must outlive this.
-  void SetReady(Engine& engine);
+  // The model is loaded: calls may come. `engine` must outlive this.
+  void SetEngine(Engine& engine);
+  // Every listener is open.
+  void SetReady();
   // Readiness turns false while calls are still accepted: load balancers need time to see it.
   void StopAdvertising();
   // Refuses new calls from now on; running ones go on until `limit`.
   void Drain(SteadyTime limit);
 
-  bool started() const { return engine_.load(std::memory_order_acquire) != nullptr; }
+  bool started() const { return started_.load(std::memory_order_acquire); }
   bool ready() const;
   bool accepting() const { return accepting_.load(std::memory_order_acquire) && engine_alive(); }
   // False once the device is lost or the engine makes no progress: restart the process. Overload
@@ -41,7 +43,8 @@ class Lifecycle {
   void Advertise(bool ready);
   bool engine_alive() const;
 
-  std::atomic<Engine*> engine_{nullptr};  // set once, by SetReady
+  std::atomic<Engine*> engine_{nullptr};  // set once
+  std::atomic<bool> started_{false};
   std::atomic<bool> advertised_{false};
   std::atomic<bool> accepting_{true};
   std::mutex mutex_;  // guards the watcher

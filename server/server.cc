@@ -6,6 +6,7 @@
 #include <chrono>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "server/openai.h"
@@ -37,21 +38,23 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(
     Config config, std::function<void(int64_t done, int64_t all)> load_progress) {
   std::unique_ptr<Server> server(new Server(std::move(config)));
   // Loading can take minutes: what is wrong with the addresses is said before.
-  if (absl::Status free = server->CheckAddresses(); !free.ok()) return free;
   if (absl::Status probes = server->ListenForProbes(); !probes.ok()) return probes;
+  if (absl::Status free = server->CheckAddresses(); !free.ok()) return free;
   if (absl::Status opened = server->Open(std::move(load_progress)); !opened.ok()) return opened;
   if (absl::Status listens = server->Listen(); !listens.ok()) return listens;
-  server->lifecycle_.SetReady(*server->engine_);
+  server->lifecycle_.SetReady();
   return server;
 }
 
 absl::Status Server::CheckAddresses() const {
   const std::pair<const char*, const std::string*> addresses[] = {
       {"--grpc-listen", &config_.grpc_listen}, {"--http-listen", &config_.http_listen}};
+  std::vector<std::unique_ptr<HttpServer>> held;  // so that two of them are not the same
   for (const auto& [flag, address] : addresses) {
     if (*address == "off") continue;
     auto listener = HttpServer::Listen(*address, {}, ListenerErrorBody, LimitsOf(config_), 0);
     if (!listener.ok()) return Explain(flag, listener.status());
+    held.push_back(*std::move(listener));
   }
   return absl::OkStatus();
 }
@@ -83,6 +86,7 @@ absl::Status Server::Open(std::function<void(int64_t, int64_t)> load_progress) {
   auto engine = Engine::Open(engine_config);
   if (!engine.ok()) return engine.status();
   engine_ = *std::move(engine);
+  lifecycle_.SetEngine(*engine_);
 
   metrics_ = std::make_unique<Metrics>(engine_->info(), engine_->stats(),
                                        config_.served_model_names.front());

@@ -16,7 +16,18 @@ namespace baram::server {
 namespace {
 
 absl::string_view WithoutComment(absl::string_view text) {
-  return absl::StripAsciiWhitespace(text.substr(0, text.find('#')));
+  char quote = 0;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (quote != 0) {
+      if (c == quote) quote = 0;
+    } else if (c == '"' || c == '\'') {
+      quote = c;
+    } else if (c == '#') {
+      text = text.substr(0, i);
+    }
+  }
+  return absl::StripAsciiWhitespace(text);
 }
 
 // Whether the line opens a list that a later line ends.
@@ -40,7 +51,7 @@ std::vector<CLI::ConfigItem> SettingsFile::from_config(std::istream& input) cons
   for (std::string line; std::getline(lines, line);) {
     ++number;
     if (in_list) {
-      in_list = !absl::EndsWith(absl::StripAsciiWhitespace(line), "]");
+      in_list = !absl::EndsWith(WithoutComment(line), "]");
       continue;
     }
     if (absl::Status status = CheckLine(line); !status.ok()) {

@@ -227,6 +227,19 @@ TEST_F(GrpcFactsTest, ProbesAreAnsweredWhileTheModelLoads) {
                                  Pair("/startup", 503)));
 }
 
+TEST_F(GrpcFactsTest, OneAddressForTwoListenersIsToldBeforeLoading) {
+  server::Config config = TestConfig();
+  config.model = "/no/such/folder";
+  {
+    const auto any = server::HttpServer::Listen("127.0.0.1:0", {}, {}, {}, 0);
+    ASSERT_TRUE(any.ok()) << any.status();
+    config.grpc_listen = config.http_listen = (*any)->address();
+  }
+  const auto refused = server::Server::Start(config);
+  EXPECT_EQ(server::ExitCode(refused.status()), server::kExitUnavailable);
+  EXPECT_THAT(std::string(refused.status().message()), HasSubstr("--http-listen"));
+}
+
 TEST_F(GrpcFactsTest, APortInUseIsToldBeforeLoading) {
   const std::pair<std::string server::Config::*, std::string> addresses[] = {
       {&server::Config::grpc_listen, server().grpc_address()},

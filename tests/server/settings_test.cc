@@ -113,8 +113,8 @@ TEST_F(SettingsTest, FilesThatCantBeUsed) {
   EXPECT_TRUE(absl::IsNotFound(Parse({"--config", "/no/such/file"}).status()));
   const baram::testing::ScratchFolder folder;
   const std::string unknown = folder.Write("unknown.toml",
-                                           "# ours\n\nserved-model-name = [\n  \"a\",  # first\n"
-                                           "  \"b\"]\nmax-num-seq = 3\n");
+                                           "# ours\n\nserved-model-name = [\n  \"a#1\",  # first\n"
+                                           "  \"b\"]  # last\nmax-num-seq = 3\n");
   EXPECT_EQ(Error({"--config", unknown}),
             "--config " + unknown +
                 ", line 6: there is no setting \"max-num-seq\". Did you mean max-num-seqs?");
