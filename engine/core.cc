@@ -127,9 +127,11 @@ absl::StatusOr<std::shared_ptr<Outbox>> EngineCore::Submit(Request request, void
     }
     queued_requests_.fetch_add(1);
     queued_tokens_.fetch_add(tokens);
-    progress_.store(Ticks(std::chrono::steady_clock::now()));
+    // Work that arrives at an idle engine starts its clock; more of it does not wind it back.
+    if (unfinished_.fetch_add(1) == 0 || waiting_.load()) {
+      progress_.store(Ticks(std::chrono::steady_clock::now()));
+    }
     waiting_.store(false);
-    unfinished_.fetch_add(1);
     inbox_.push_back(std::move(live));
     inbox_filled_.store(true);
   }

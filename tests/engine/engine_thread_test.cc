@@ -195,14 +195,19 @@ TEST(EngineThreadTest, EveryLayerIsProgress) {
     while (!condition() && std::chrono::steady_clock::now() < limit) std::this_thread::yield();
     return condition();
   };
-  Client client;
+  Client client, more;
   client.request = MakeRequest(RandomPrompt(1, 20), 1);
+  more.request = MakeRequest(RandomPrompt(2, 5), 1);
+  more.request.id = "more";
   client.outputs.resize(1);
+  more.outputs.resize(1);
   holding.store(true);
   Reader reader(*engine);
-  reader.Expect(1);
+  reader.Expect(2);
   ASSERT_TRUE(engine->Submit(client.request, &client).ok());
   EXPECT_TRUE(await([&] { return engine->stalled_s() > 0.2; }));
+  ASSERT_TRUE(engine->Submit(more.request, &more).ok());
+  EXPECT_GT(engine->stalled_s(), 0.2) << "new work is no progress";
   layers.release();  // the second layer begins and is held
   EXPECT_TRUE(await([&] { return engine->stalled_s() < 0.2; }));
   EXPECT_EQ(reader.finished(), 0);
