@@ -17,8 +17,9 @@
 namespace baram::cuda::emulation {
 
 // The order in which the threads of a block take their turns. A kernel whose results depend on it
-// lacks a barrier. Backward, warps also run ahead of each other as far as they can, and asynchronous
-// copies arrive at once, not as late as they may: what is overwritten while others read it shows.
+// lacks a barrier. Backward, warps also run ahead of each other as far as they can, and copies in
+// the background arrive at once, not as late as they may: what is overwritten while others read it
+// shows.
 enum class LaneOrder { kForward, kBackward, kShuffled };
 void SetLaneOrder(LaneOrder order);
 
