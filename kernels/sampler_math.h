@@ -69,7 +69,7 @@ inline double GumbelNoise(uint64_t seed, int32_t output_index, int32_t position,
 
 // The three penalties, in fp32 and in this order, on a logit whose count (see SlotTable) is
 // `count`.
-inline float Penalized(float logit, uint16_t count, const SamplingParams& sampling) {
+constexpr float Penalized(float logit, uint16_t count, const SamplingParams& sampling) {
   if (count == 0) return logit;
   logit = logit > 0 ? logit / sampling.repetition_penalty : logit * sampling.repetition_penalty;
   const int outputs = count & kCountOutputs;
@@ -81,7 +81,7 @@ inline float Penalized(float logit, uint16_t count, const SamplingParams& sampli
 }
 
 // Whether a row's grammar mask allows a token; a null mask allows all.
-inline bool MaskAllows(const uint32_t* mask, int32_t token) {
+constexpr bool MaskAllows(const uint32_t* mask, int32_t token) {
   return mask == nullptr || ((mask[token / 32] >> (token % 32)) & 1u) != 0;
 }
 

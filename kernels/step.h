@@ -32,7 +32,7 @@ struct SamplingParams {
   int32_t logprobs = -1;     // -1: none; 0: the chosen token's; up to kMaxTopLogprobs
   int32_t min_tokens = 0;    // stop_ids are masked while fewer were generated
 
-  bool NeedsCounts() const {
+  constexpr bool NeedsCounts() const {
     return repetition_penalty != 1.0f || presence_penalty != 0.0f || frequency_penalty != 0.0f;
   }
 };

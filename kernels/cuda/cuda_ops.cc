@@ -3,7 +3,6 @@
 #include <string>
 #include <variant>
 
-#include "kernels/check.h"
 #include "kernels/cuda/cuda_device.h"
 #include "kernels/cuda/launchers.h"
 #include "kernels/shape_check.h"
@@ -47,8 +46,10 @@ std::string Limit(const AddNormArgs& args) {
 }
 std::string Limit(const ActArgs& args) { return UnlessStored("Act", {&args.gate_up, &args.out}); }
 std::string Limit(const GatherRowsArgs&) { return ""; }
-std::string Limit(const StoreKvArgs&) { return "StoreKv: the cuda device has no kernel"; }
-std::string Limit(const SampleArgs&) { return "Sample: the cuda device has no kernel"; }
+std::string Limit(const StoreKvArgs& args) {
+  return args.qkv.dtype == DType::kBF16 ? "" : "StoreKv: qkv is not bf16";
+}
+std::string Limit(const SampleArgs&) { return ""; }
 
 }  // namespace
 
@@ -90,8 +91,14 @@ void CudaDevice::GatherRows(const GatherRowsArgs& args) {
   LaunchGatherRows(args, stream_.get());
 }
 
-void CudaDevice::StoreKv(const StoreKvArgs&) { Fatal("Unsupported refuses StoreKv"); }
+void CudaDevice::StoreKv(const StoreKvArgs& args) {
+  DCheckShapes(args);
+  LaunchStoreKv(args, stream_.get());
+}
 
-void CudaDevice::Sample(const SampleArgs&) { Fatal("Unsupported refuses Sample"); }
+void CudaDevice::Sample(const SampleArgs& args) {
+  DCheckShapes(args);
+  LaunchSample(args, steps_.slots(), stream_.get());
+}
 
 }  // namespace baram::cuda

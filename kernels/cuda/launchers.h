@@ -9,6 +9,7 @@
 #include "kernels/cuda/attend_plan.h"
 #include "kernels/cuda/gemm_select.h"
 #include "kernels/cuda/runtime.h"
+#include "kernels/cuda/slot_arrays.h"
 #include "kernels/ops.h"
 
 namespace baram::cuda {
@@ -38,6 +39,12 @@ void LaunchEmbed(const EmbedArgs& args, Stream stream);
 
 // gather_rows.cu
 void LaunchGatherRows(const GatherRowsArgs& args, Stream stream);
+
+// store_kv.cu, pages as in kv_layout.h
+void LaunchStoreKv(const StoreKvArgs& args, Stream stream);
+
+// sample.cu
+void LaunchSample(const SampleArgs& args, const SlotArrays& slots, Stream stream);
 
 // A step's AttendPlan in GPU memory.
 struct AttendPlanHeader {

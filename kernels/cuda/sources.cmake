@@ -22,5 +22,7 @@ set(baram_cuda_kernel_sources
   gemm_mma.cu
   gemm_skinny.cu
   norm.cu
+  sample.cu
   slots.cu
+  store_kv.cu
 )
