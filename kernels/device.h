@@ -19,11 +19,11 @@
 namespace baram {
 
 struct DeviceInfo {
-  std::string name;          // "cpu", "ref", "cuda:0"
-  std::string processor;     // for people: "Intel Xeon, amx, 2 threads"
-  std::string isa;           // "amx", "avx512", "avx2", "sm_90a", "scalar"
-  int64_t memory_bytes = 0;  // that this process may use
-  int32_t workers = 1;
+  std::string name;                // "cpu", "ref", "cuda:0"
+  std::string processor;           // for people: "Intel Xeon, amx, 2 threads"
+  std::string isa;                 // "amx", "avx512", "avx2", "sm_90a", "scalar"
+  int64_t memory_bytes = 0;        // that this process may use
+  int32_t workers = 1;             // host threads that compute, or on a GPU convert weights
   DType activation = DType::kF32;  // inputs of Gemm and Attend, cache elements
   DType residual = DType::kF32;    // the residual stream and what is added to it
   Format weights{DType::kF32};     // what checkpoints are packed to

@@ -55,6 +55,8 @@ Buffer CudaDevice::Alloc(int64_t bytes) {
 void CudaDevice::Upload(void* device, const void* host, int64_t bytes) {
   Note(UseGpu(ordinal_));
   Note(CopyToDevice(device, host, bytes, stream_.get()));
+  // `host` is not pinned and may be overwritten at once.
+  Note(Synchronize(stream_.get()));
 }
 
 void CudaDevice::Download(void* host, const void* device, int64_t bytes) {

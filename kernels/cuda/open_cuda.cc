@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <charconv>
 #include <system_error>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -18,6 +19,12 @@ constexpr int32_t kPageTokens = 32;
 
 std::string VersionText(int version) {
   return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
+}
+
+// Host threads that convert weights: a few keep the copies busy.
+int32_t LoadingThreads() {
+  constexpr uint32_t kMost = 8;
+  return static_cast<int32_t>(std::clamp(std::thread::hardware_concurrency(), 1u, kMost));
 }
 
 }  // namespace
@@ -98,7 +105,7 @@ std::unique_ptr<Device> OpenCudaDevice(const DeviceOptions& options, std::string
   info.isa = kArchitecture;
   info.memory_bytes = std::min(
       static_cast<int64_t>(kMemoryShare * static_cast<double>(facts.memory_bytes)), free_bytes);
-  info.workers = facts.multiprocessors;
+  info.workers = options.threads > 0 ? options.threads : LoadingThreads();
   info.activation = DType::kBF16;
   info.residual = DType::kF32;
   info.weights = Format{DType::kBF16};

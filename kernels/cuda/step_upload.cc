@@ -56,8 +56,10 @@ Error StepUpload::Reserve(const SlotShape& shape, Stream stream) {
 
   const int64_t tokens = shape.max_step_tokens;
   const int64_t outputs = shape.max_step_outputs;
+  // Rows, tokens and outputs, each section aligned; then what deltas may take before them.
   block_bytes_ = RoundUp(tokens * static_cast<int64_t>(sizeof(StepRow) + sizeof(int32_t)) +
-                             outputs * static_cast<int64_t>(sizeof(OutputEntry)) + kSpareBytes,
+                             outputs * static_cast<int64_t>(sizeof(OutputEntry)) +
+                             3 * kSectionAlignment + kSpareBytes,
                          kArrayAlignment);
   const auto cut = [&](Cutter cutter) {
     cutter.Cut(&slots_.sampling, shape.slots);
@@ -111,6 +113,7 @@ void StepUpload::Flush() {
   Note(WaitEvent(staging.copied.get()));  // the copy before the last
   auto* host = static_cast<std::byte*>(staging.memory.get());
   int64_t used = 0;
+  Check(PackedBytes() <= block_bytes_, "a step's deltas and rows fit the block");
   const auto pack = [&](const auto& section) {
     using T = typename std::decay_t<decltype(section)>::value_type;
     if (!section.empty()) std::memcpy(host + used, section.data(), section.size() * sizeof(T));

@@ -84,7 +84,6 @@ Error WeightStaging::Write(const WeightShape& shape, const HostRows& source, int
   Check(row_bytes <= kPieceBytes, "a row of a weight fits a piece of the staging");
   const int64_t rows_per_piece = kPieceBytes / row_bytes;
   Error error = nullptr;
-  int last = -1;
   for (int64_t r = 0; r < source.rows && error == nullptr; r += rows_per_piece) {
     const int64_t rows = std::min(rows_per_piece, source.rows - r);
     const int index = Acquire();
@@ -96,14 +95,9 @@ Error WeightStaging::Write(const WeightShape& shape, const HostRows& source, int
                            piece.memory.get(), rows * row_bytes, stream_.get());
     }
     if (error == nullptr) error = RecordEvent(piece.copied.get(), stream_.get());
-    // The last piece is kept until its copy has ended: another thread would move its event on.
-    if (last >= 0) Release(last);
-    last = index;
+    Release(index);
   }
-  if (last < 0) return error;
-  if (error == nullptr) error = WaitEvent(pieces_[last].copied.get());
-  Release(last);
-  return error;
+  return error == nullptr ? Synchronize(stream_.get()) : error;
 }
 
 }  // namespace baram::cuda

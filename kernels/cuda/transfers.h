@@ -42,7 +42,7 @@ class Downloads {
 };
 
 // Weights on their way to the GPU. Write may be called by any number of threads: each converts into
-// a piece of pinned memory while its other piece is being copied.
+// a piece of pinned memory, of which it holds one at a time, while others are being copied.
 class WeightStaging {
  public:
   Error Reserve();
