@@ -49,7 +49,6 @@ struct Candidate {
 };
 
 struct Shared {
-  SamplingParams params;  // of the row; here they cost no registers
   Weight histogram[kBins];
   Weight weights[kWarpThreads];
   double doubles[kWarpThreads];
@@ -418,8 +417,7 @@ __global__ void __launch_bounds__(kMostThreads)
   const int64_t slot = args.output_slots[o];
   const int32_t target = args.output_targets[o];
   SlotSampling& state = args.slots.sampling[slot];
-  if (threadIdx.x == 0) shared.params = state.params;  // read after the barriers of the first pass
-  const SamplingParams& params = shared.params;
+  const SamplingParams& params = state.params;  // read where they are used: no registers are kept
   TokenResult* result = args.results + o;
   const LogitRow raw{args.logits.Row<float>(o), args.vocab, args.wide};
 
