@@ -90,6 +90,11 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> OpenModel(const EngineConfig& confi
   const auto begin = std::chrono::steady_clock::now();
   absl::StatusOr<ModelSpec> spec = ReadModelSpec(config.model);
   if (!spec.ok()) return spec.status();
+  if (config.max_model_len > spec->max_positions) {
+    return absl::InvalidArgumentError(absl::StrCat("max-model-len is ", config.max_model_len,
+                                                   " but the model was made for contexts of up to ",
+                                                   spec->max_positions, " tokens"));
+  }
   absl::StatusOr<GenerationDefaults> defaults = ReadGenerationDefaults(config.model);
   if (!defaults.ok()) return defaults.status();
   absl::StatusOr<std::unique_ptr<Device>> device = OpenConfiguredDevice(config);

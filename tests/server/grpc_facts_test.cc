@@ -227,6 +227,14 @@ TEST_F(GrpcFactsTest, ProbesAreAnsweredWhileTheModelLoads) {
                                  Pair("/startup", 503)));
 }
 
+TEST_F(GrpcFactsTest, AContextPastTheModelsIsRefused) {
+  server::Config config = TestConfig();
+  config.max_model_len = 1 << 20;
+  const auto refused = server::Server::Start(config);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_THAT(std::string(refused.status().message()), HasSubstr("max-model-len is 1048576"));
+}
+
 TEST_F(GrpcFactsTest, OneAddressForTwoListenersIsToldBeforeLoading) {
   server::Config config = TestConfig();
   config.model = "/no/such/folder";
