@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "kernels/check.h"
+#include "kernels/step_rows.h"
 
 namespace baram {
 
@@ -75,51 +76,28 @@ void SlotTable::Apply(const PageDelta& delta) {
   page_tables_[row * shape_.max_pages_per_slot + delta.index] = delta.page;
 }
 
-void SlotTable::AddOutput(StepView& view, int32_t token_index, int32_t slot, int32_t target) {
-  Check(view.outputs < shape_.max_step_outputs, "a step stays within max_step_outputs");
-  output_tokens_[view.outputs] = token_index;
-  output_slots_[view.outputs] = slot;
-  output_targets_[view.outputs] = target;
-  ++view.outputs;
-}
-
 StepView SlotTable::BeginStep(const StepInput& input) {
   for (const SlotInit& init : input.inits) Apply(init);
   for (const PageDelta& delta : input.page_deltas) Apply(delta);
 
-  StepView view;
-  size_t next_token = 0;
-  size_t next_target = 0;
-  for (const Row& row : input.rows) {
-    Check(row.slot >= 0 && row.slot < shape_.slots, "a Row names a reserved slot");
-    Check(row.count > 0 && view.tokens + row.count <= shape_.max_step_tokens,
-          "a step stays within max_step_tokens");
-    Check(!row.continues || row.count == 1, "a row that continues has one token");
-    Check(row.continues || next_token + row.count <= input.tokens.size(),
-          "every row that does not continue brings its tokens");
+  int32_t next_row = 0;
+  const auto place = [&](const Row& row, int32_t begin, int64_t tokens) {
     SlotState& state = states_[row.slot];
-    row_begin_[view.rows] = view.tokens;
-    row_slots_[view.rows] = row.slot;
+    row_begin_[next_row] = begin;
+    row_slots_[next_row++] = row.slot;
     for (int32_t i = 0; i < row.count; ++i) {
-      const int32_t t = view.tokens + i;
-      token_ids_[t] = row.continues ? state.last_token : input.tokens[next_token++];
-      positions_[t] = state.length + i;
-      token_slots_[t] = row.slot;
-    }
-    if (row.output == RowOutput::kScore) {
-      Check(row.score_count <= row.count && next_target + row.score_count <= input.targets.size(),
-            "a row scores at most its own tokens and brings their targets");
-      for (int32_t i = 0; i < row.score_count; ++i) {
-        AddOutput(view, view.tokens + i, row.slot, input.targets[next_target++]);
-      }
-    }
-    if (row.output == RowOutput::kDraw || (row.output == RowOutput::kScore && row.draws)) {
-      AddOutput(view, view.tokens + row.count - 1, row.slot, -1);
+      token_ids_[begin + i] = tokens < 0 ? state.last_token : input.tokens[tokens + i];
+      positions_[begin + i] = state.length + i;
+      token_slots_[begin + i] = row.slot;
     }
     state.length += row.count;
-    view.tokens += row.count;
-    ++view.rows;
-  }
+  };
+  const auto output = [&](int32_t index, int32_t token, int32_t slot, int32_t target) {
+    output_tokens_[index] = token;
+    output_slots_[index] = slot;
+    output_targets_[index] = target;
+  };
+  StepView view = WalkRows(input, shape_, place, output);
   row_begin_[view.rows] = view.tokens;
 
   view.token_ids = token_ids_.data();

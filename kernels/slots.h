@@ -52,7 +52,6 @@ class SlotTable {
 
   void Apply(const SlotInit& init);
   void Apply(const PageDelta& delta);
-  void AddOutput(StepView& view, int32_t token_index, int32_t slot, int32_t target);
   void CountOutput(int32_t slot, int32_t token);
   uint16_t* Counts(int32_t slot) { return counts_.get() + int64_t{slot} * shape_.vocab_size; }
 

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "kernels/check.h"
+#include "kernels/step_rows.h"
 
 namespace baram::cuda {
 namespace {
@@ -200,45 +201,24 @@ void StepUpload::AddPage(const PageDelta& delta) {
       {static_cast<int32_t>(row * shape_.max_pages_per_slot + delta.index), delta.page});
 }
 
-void StepUpload::AddOutput(StepView& view, int32_t token, int32_t slot, int32_t target) {
-  Check(view.outputs < shape_.max_step_outputs, "a step stays within max_step_outputs");
-  outputs_.push_back({token, slot, target});
-  ++view.outputs;
-}
-
 StepView StepUpload::AddRows(const StepInput& input) {
-  StepView view;
-  size_t next_target = 0;
-  size_t next_token = 0;
-  for (const Row& row : input.rows) {
-    Check(row.slot >= 0 && row.slot < shape_.slots, "a Row names a reserved slot");
-    Check(row.count > 0 && view.tokens + row.count <= shape_.max_step_tokens,
-          "a step stays within max_step_tokens");
-    Check(!row.continues || row.count == 1, "a row that continues has one token");
-    Check(row.continues || next_token + row.count <= input.tokens.size(),
-          "every row that does not continue brings its tokens");
-    rows_.push_back({.slot = row.slot,
-                     .begin = view.tokens,
-                     .count = row.count,
-                     .position = lengths_[row.slot],
-                     .source = row.continues ? -1 : static_cast<int32_t>(next_token)});
-    if (!row.continues) next_token += row.count;
-    if (row.output == RowOutput::kScore) {
-      Check(row.score_count <= row.count && next_target + row.score_count <= input.targets.size(),
-            "a row scores at most its own tokens and brings their targets");
-      for (int32_t i = 0; i < row.score_count; ++i) {
-        AddOutput(view, view.tokens + i, row.slot, input.targets[next_target++]);
-      }
-    }
-    if (row.output == RowOutput::kDraw || (row.output == RowOutput::kScore && row.draws)) {
-      AddOutput(view, view.tokens + row.count - 1, row.slot, -1);
-    }
-    lengths_[row.slot] += row.count;
-    view.tokens += row.count;
-    ++view.rows;
-  }
-  tokens_.assign(input.tokens.begin(), input.tokens.begin() + static_cast<int64_t>(next_token));
-  return view;
+  return WalkRows(
+      input, shape_,
+      [&](const Row& row, int32_t begin, int64_t tokens) {
+        rows_.push_back({.slot = row.slot,
+                         .begin = begin,
+                         .count = row.count,
+                         .position = lengths_[row.slot],
+                         .source = static_cast<int32_t>(tokens)});
+        if (tokens >= 0) {
+          const auto first = input.tokens.begin() + tokens;
+          tokens_.insert(tokens_.end(), first, first + row.count);
+        }
+        lengths_[row.slot] += row.count;
+      },
+      [this](int32_t, int32_t token, int32_t slot, int32_t target) {
+        outputs_.push_back({token, slot, target});
+      });
 }
 
 StepView StepUpload::BeginStep(const StepInput& input) {

@@ -35,7 +35,6 @@ class StepUpload {
   void Bind(const SlotInit& init);
   void AddPage(const PageDelta& delta);
   StepView AddRows(const StepInput& input);
-  void AddOutput(StepView& view, int32_t token, int32_t slot, int32_t target);
   // Copies the block and applies it.
   void Flush();
   int64_t PackedBytes() const;

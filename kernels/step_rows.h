@@ -1,0 +1,55 @@
+// The rows of a step, checked and cut into tokens and outputs: once for every device.
+#ifndef BARAM_KERNELS_STEP_ROWS_H_
+#define BARAM_KERNELS_STEP_ROWS_H_
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/check.h"
+#include "kernels/step.h"
+
+namespace baram {
+
+// For every row of `input`, in order: place(row, begin, tokens), where `begin` is its first token
+// in the step and `tokens` its first in input.tokens, or -1 if it continues; then output(index,
+// token, slot, target) for what is drawn or scored of it, `target` -1 where it is drawn. Dies where
+// the input breaks the rules of step.h or the bounds of `shape`. Returns how many tokens, rows and
+// outputs there are, without arrays.
+template <typename Place, typename Output>
+StepView WalkRows(const StepInput& input, const SlotShape& shape, const Place& place,
+                  const Output& output) {
+  StepView view;
+  size_t next_token = 0;
+  size_t next_target = 0;
+  const auto add_output = [&](const Row& row, int32_t token, int32_t target) {
+    Check(view.outputs < shape.max_step_outputs, "a step stays within max_step_outputs");
+    output(view.outputs++, token, row.slot, target);
+  };
+  for (const Row& row : input.rows) {
+    Check(row.slot >= 0 && row.slot < shape.slots, "a Row names a reserved slot");
+    Check(row.count > 0 && view.tokens + row.count <= shape.max_step_tokens,
+          "a step stays within max_step_tokens");
+    Check(!row.continues || row.count == 1, "a row that continues has one token");
+    Check(row.continues || next_token + row.count <= input.tokens.size(),
+          "every row that does not continue brings its tokens");
+    place(row, view.tokens, row.continues ? int64_t{-1} : static_cast<int64_t>(next_token));
+    if (!row.continues) next_token += row.count;
+    if (row.output == RowOutput::kScore) {
+      Check(row.score_count <= row.count && next_target + row.score_count <= input.targets.size(),
+            "a row scores at most its own tokens and brings their targets");
+      for (int32_t i = 0; i < row.score_count; ++i) {
+        add_output(row, view.tokens + i, input.targets[next_target++]);
+      }
+    }
+    if (row.output == RowOutput::kDraw || (row.output == RowOutput::kScore && row.draws)) {
+      add_output(row, view.tokens + row.count - 1, -1);
+    }
+    view.tokens += row.count;
+    ++view.rows;
+  }
+  return view;
+}
+
+}  // namespace baram
+
+#endif  // BARAM_KERNELS_STEP_ROWS_H_
