@@ -112,7 +112,14 @@ absl::Status Server::Listen() {
     const int64_t now = std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
     auto http = HttpServer::Listen(
         config_.http_listen, OpenAiRoutes({*serving_, lifecycle_, *metrics_, *log_, now}),
-        ListenerErrorBody, limits, config_.http_threads, config_.http_allowed_origins);
+        [this](int status, const std::string& message) {
+          CallRecord record;
+          record.method = "http";
+          record.code = absl::StrCat(status);
+          log_->Record(record);
+          return ListenerErrorBody(status, message);
+        },
+        limits, config_.http_threads, config_.http_allowed_origins);
     if (!http.ok()) return Explain("--http-listen", http.status());
     http_ = *std::move(http);
   }

@@ -196,5 +196,17 @@ TEST_F(OpenAiFlowTest, TokensWithoutTextDoNotHoldAReply) {
   EXPECT_THAT(Ask(Post(fields + R"(,"stream":true})")).body, EndsWith("data: [DONE]\n\n"));
 }
 
+// What the listener refuses before any route sees it is a call to the operator all the same.
+TEST_F(OpenAiFlowTest, WhatTheListenerRefusesIsCounted) {
+  StartServer([](server::Config& config) { config.max_body_bytes = 100; });
+  EXPECT_EQ(Ask(RawRequest("GET", "/nothing")).status, 404);
+  EXPECT_EQ(Ask(RawRequest("GET", kCompletions)).status, 405);
+  EXPECT_EQ(Ask(Post(std::string(200, ' '))).status, 413);
+  const std::string metrics = server().metrics().Text();
+  for (const char* code : {"404", "405", "413"}) {
+    EXPECT_THAT(metrics, HasSubstr(std::string("code=\"") + code + "\"")) << code;
+  }
+}
+
 }  // namespace
 }  // namespace baram::testing
