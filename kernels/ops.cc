@@ -35,8 +35,7 @@ std::string Describe(const NormArgs& args) { return Show(args.x) + " -> " + Show
 std::string Describe(const AddNormArgs& args) {
   return Show(args.branch) + " + " + Show(args.residual) +
          (args.post_weight != nullptr ? ", post norm" : "") +
-         (args.pre_weight != nullptr ? ", pre norm" : "") +
-         (args.out.data != nullptr ? " -> " + Show(args.out) : std::string(" in place"));
+         (args.pre_weight != nullptr ? ", pre norm" : "") + " -> " + Show(args.out);
 }
 std::string Describe(const GemmArgs& args) {
   return Show(args.a) + " x " + Show(args.weight.shape) + (args.bias != nullptr ? " + bias" : "") +
@@ -93,9 +92,8 @@ OpCost Cost(const NormArgs& args, double) {
   return {Bytes(args.x) + Bytes(args.out), 4 * Elements(args.x)};
 }
 OpCost Cost(const AddNormArgs& args, double) {
-  const bool has_out = args.out.data != nullptr;
-  const int norms = (args.post_weight != nullptr) + (has_out && args.pre_weight != nullptr);
-  return {Bytes(args.branch) + 2 * Bytes(args.residual) + (has_out ? Bytes(args.out) : 0),
+  const int norms = (args.post_weight != nullptr) + (args.pre_weight != nullptr);
+  return {Bytes(args.branch) + 2 * Bytes(args.residual) + Bytes(args.out),
           (2 + 4 * norms) * Elements(args.residual)};
 }
 OpCost Cost(const GemmArgs& args, double) {

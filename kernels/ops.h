@@ -36,7 +36,6 @@ struct NormArgs {
 //   y = post_weight ? RMSNorm(branch, post_weight) : branch
 //   residual += scale * y
 //   out = pre_weight ? RMSNorm(residual, pre_weight) : residual   (rounded to out's type)
-// `out.data` null: only the residual is updated.
 struct AddNormArgs {
   Tensor branch;                       // [R, d] what the sub-layer returned
   Tensor residual;                     // [R, d] read and written

@@ -66,12 +66,10 @@ std::string CheckOp(const NormArgs& args) {
 }
 
 std::string CheckOp(const AddNormArgs& args) {
-  const std::string common =
-      First({Dense("branch", args.branch), Dense("residual", args.residual),
-             Same("rows", {"branch", args.branch.rows}, {"the residual", args.residual.rows}),
-             Same("columns", {"branch", args.branch.cols}, {"the residual", args.residual.cols})});
-  if (!common.empty() || args.out.data == nullptr) return common;
-  return First({Dense("out", args.out),
+  return First({Dense("branch", args.branch), Dense("residual", args.residual),
+                Dense("out", args.out),
+                Same("rows", {"branch", args.branch.rows}, {"the residual", args.residual.rows}),
+                Same("columns", {"branch", args.branch.cols}, {"the residual", args.residual.cols}),
                 Same("rows", {"out", args.out.rows}, {"the residual", args.residual.rows}),
                 Same("columns", {"out", args.out.cols}, {"the residual", args.residual.cols})});
 }
@@ -136,7 +134,7 @@ bool F32(const NormArgs& args) {
 }
 bool F32(const AddNormArgs& args) {
   return args.branch.dtype == DType::kF32 && args.residual.dtype == DType::kF32 &&
-         (args.out.data == nullptr || args.out.dtype == DType::kF32);
+         args.out.dtype == DType::kF32;
 }
 bool F32(const GemmArgs& args) {
   return args.a.dtype == DType::kF32 && args.weight.shape.format.dtype == DType::kF32 &&

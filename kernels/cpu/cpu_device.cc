@@ -54,7 +54,7 @@ struct Limits {
   }
   std::string operator()(const AddNormArgs& args) const {
     if (args.residual.dtype != DType::kF32) return "AddNorm: the residual is not f32";
-    return IsStored(args.branch.dtype) && (args.out.data == nullptr || IsStored(args.out.dtype))
+    return IsStored(args.branch.dtype) && IsStored(args.out.dtype)
                ? ""
                : "AddNorm: branch or out is neither bf16 nor f32";
   }

@@ -51,7 +51,7 @@ struct AddNormJob {
   const float* pre_weight = nullptr;   // or null
   float scale = 1.0f;
   float eps = 0;
-  Tensor out;  // data null: only the residual
+  Tensor out;
 };
 
 // Unit: a row.

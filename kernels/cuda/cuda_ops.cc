@@ -37,12 +37,8 @@ std::string Limit(const NormArgs& args) {
 }
 std::string Limit(const AddNormArgs& args) {
   if (args.residual.dtype != DType::kF32) return "AddNorm: the residual is not f32";
-  const std::string types = UnlessStored("AddNorm", {&args.branch});
-  if (!types.empty()) return types;
-  if (args.out.data != nullptr && !IsStored(args.out)) {
-    return "AddNorm: out is neither bf16 nor f32";
-  }
-  return UnlessNormable("AddNorm", args.residual.cols);
+  const std::string types = UnlessStored("AddNorm", {&args.branch, &args.out});
+  return types.empty() ? UnlessNormable("AddNorm", args.residual.cols) : types;
 }
 std::string Limit(const ActArgs& args) { return UnlessStored("Act", {&args.gate_up, &args.out}); }
 std::string Limit(const GatherRowsArgs&) { return ""; }

@@ -31,7 +31,7 @@ struct AddNormLaunch {
   Rows residual;
   const float* post_weight;  // or null
   const float* pre_weight;   // or null
-  Rows out;                  // data null: only the residual is updated
+  Rows out;
   int64_t d;
   float scale;
   float eps;
@@ -123,8 +123,6 @@ __global__ void __launch_bounds__(kMostThreads)
     StoreVector<kN>(sums, row + begin);
     sum += SquareSum(sums);
   });
-  if (args.out.data == nullptr) return;
-
   Out* out = args.out.template Row<Out>(r);
   if (args.pre_weight == nullptr) {
     ForOwnVectors<kN>(args.d, [&](int64_t begin) {
@@ -162,10 +160,8 @@ void LaunchNorm(const NormArgs& args, Stream stream) {
 void LaunchAddNorm(const AddNormArgs& args, Stream stream) {
   if (args.residual.rows == 0) return;
   const int64_t d = args.residual.cols;
-  const bool has_out = args.out.data != nullptr;
-  const bool wide = IsWide(args.branch) && IsWide(args.residual) &&
-                    (!has_out || IsWide(args.out)) && IsWideOrNull(args.post_weight, d) &&
-                    IsWideOrNull(args.pre_weight, d);
+  const bool wide = IsWide(args.branch) && IsWide(args.residual) && IsWide(args.out) &&
+                    IsWideOrNull(args.post_weight, d) && IsWideOrNull(args.pre_weight, d);
   const AddNormLaunch launch{.branch = RowsOf(args.branch),
                              .residual = RowsOf(args.residual),
                              .post_weight = args.post_weight,
@@ -175,7 +171,7 @@ void LaunchAddNorm(const AddNormArgs& args, Stream stream) {
                              .scale = args.scale,
                              .eps = args.eps};
   WithType(args.branch.dtype, [&](auto branch) {
-    WithType(has_out ? args.out.dtype : DType::kBF16, [&](auto out) {
+    WithType(args.out.dtype, [&](auto out) {
       WithWidth(wide, [&](auto width) {
         using Branch = typename decltype(branch)::Type;
         using Out = typename decltype(out)::Type;

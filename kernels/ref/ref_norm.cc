@@ -34,7 +34,6 @@ void RefAddNorm(const AddNormArgs& args) {
                                                    : double{branch[i]};
       residual[i] = static_cast<float>(residual[i] + args.scale * y);
     }
-    if (args.out.data == nullptr) continue;
     float* out = args.out.Row<float>(r);
     if (args.pre_weight != nullptr) {
       RefRmsNorm(residual, args.pre_weight, args.eps, d, out);

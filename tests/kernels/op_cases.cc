@@ -69,17 +69,16 @@ void AddNorms(Table& table) {
     }
   }
   for (int64_t d : {2, 30, 64, 1026}) {
-    for (int form = 0; form < 6; ++form) {
+    for (int form = 0; form < 4; ++form) {
       AddNormCase c{.rows = 7,
                     .d = d,
                     .post = form % 2 == 1,
                     .pre = form / 2 != 1,
-                    .has_out = form / 2 != 2,
                     .scale = form % 2 == 0 ? 1.0f : 0.25f};
       for (Role branch : {Role::kResidual, Role::kActivation}) {
         c.branch = branch;
-        table.Add("AddNorm_" + N(d) + (c.post ? "_post" : "") + (c.pre ? "_pre" : "") +
-                      (c.has_out ? "" : "_inplace") + "_" + RoleName(branch),
+        table.Add("AddNorm_" + N(d) + (c.post ? "_post" : "") + (c.pre ? "_pre" : "") + "_" +
+                      RoleName(branch),
                   c);
       }
     }

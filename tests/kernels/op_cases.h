@@ -33,7 +33,6 @@ struct AddNormCase {
   int64_t rows, d;
   bool post = false;
   bool pre = true;
-  bool has_out = true;
   float scale = 1.0f;
   Role branch = Role::kResidual;
 };

@@ -79,10 +79,8 @@ PreparedOp OpBed::Lay(const AddNormCase& c, RowRange rows, bool) {
   if (c.pre) args.pre_weight = NormWeight("pre", c.d);
   args.scale = c.scale;
   args.eps = 1e-5f;
-  if (c.has_out) {
-    args.out = Watch("out", Role::kActivation,
-                     Layout(Role::kActivation, rows.end - rows.begin, c.d), rows.begin);
-  }
+  args.out = Watch("out", Role::kActivation, Layout(Role::kActivation, rows.end - rows.begin, c.d),
+                   rows.begin);
   const std::vector<float> part(residual.begin() + rows.begin * c.d,
                                 residual.begin() + rows.end * c.d);
   return {args, 0, [this, tensor = args.residual, part] { Fill(tensor, part); }};
