@@ -3,6 +3,7 @@
 #include "bench/roofs.h"
 
 #include <immintrin.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -20,7 +21,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr int64_t kReadBytes = int64_t{512} << 20;  // several times any last-level cache
+constexpr int64_t kReadBytes = int64_t{1} << 30;  // several times any last-level cache
+constexpr int64_t kHugePage = int64_t{2} << 20;
 constexpr int kRepeats = 5;
 
 // Seconds of the fastest of kRepeats runs of body(thread) on all threads at once. The threads are
@@ -50,9 +52,18 @@ double FastestSeconds(int threads, const std::function<void(int)>& body) {
   return fastest;
 }
 
+// The loops over arrays of vectors are unrolled by order: -O2 alone leaves them, and the arrays in
+// memory, and the roof would be the latency of a store and a load.
+
+// The hardware's prefetchers alone do not reach the roof: this far ahead, 8 % more was measured.
+constexpr int64_t kPrefetchBytes = 8192;
+
 __attribute__((target("avx2"))) int ReadAll(const char* data, int64_t bytes) {
   __m256i sums[8] = {};
   for (int64_t i = 0; i < bytes; i += 256) {
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; ++j) _mm_prefetch(data + i + kPrefetchBytes + 64 * j, _MM_HINT_T1);
+#pragma GCC unroll 8
     for (int j = 0; j < 8; ++j) {
       const __m256i* address = reinterpret_cast<const __m256i*>(data + i + 32 * j);
       sums[j] = _mm256_xor_si256(sums[j], _mm256_load_si256(address));
@@ -66,12 +77,14 @@ __attribute__((target("avx2"))) int ReadAll(const char* data, int64_t bytes) {
 // the compiler from seeing that nothing changes. Returns flops.
 __attribute__((target("avx2,fma"))) double FmaAvx2(int64_t rounds) {
   __m256 sums[12];
-  for (__m256& sum : sums) sum = _mm256_setzero_ps();
+#pragma GCC unroll 12
+  for (int j = 0; j < 12; ++j) sums[j] = _mm256_setzero_ps();
   __m256 a = _mm256_set1_ps(0.5f);
   for (int64_t i = 0; i < rounds; ++i) {
-    for (__m256& sum : sums) {
-      sum = _mm256_fmadd_ps(a, a, sum);
-      asm volatile("" : "+x"(sum));
+#pragma GCC unroll 12
+    for (int j = 0; j < 12; ++j) {
+      sums[j] = _mm256_fmadd_ps(a, a, sums[j]);
+      asm volatile("" : "+x"(sums[j]));
     }
   }
   return static_cast<double>(rounds) * 12 * 16;
@@ -79,12 +92,14 @@ __attribute__((target("avx2,fma"))) double FmaAvx2(int64_t rounds) {
 
 __attribute__((target("avx512f"))) double FmaAvx512(int64_t rounds) {
   __m512 sums[12];
-  for (__m512& sum : sums) sum = _mm512_setzero_ps();
+#pragma GCC unroll 12
+  for (int j = 0; j < 12; ++j) sums[j] = _mm512_setzero_ps();
   __m512 a = _mm512_set1_ps(0.5f);
   for (int64_t i = 0; i < rounds; ++i) {
-    for (__m512& sum : sums) {
-      sum = _mm512_fmadd_ps(a, a, sum);
-      asm volatile("" : "+v"(sum));
+#pragma GCC unroll 12
+    for (int j = 0; j < 12; ++j) {
+      sums[j] = _mm512_fmadd_ps(a, a, sums[j]);
+      asm volatile("" : "+v"(sums[j]));
     }
   }
   return static_cast<double>(rounds) * 12 * 32;
@@ -134,9 +149,11 @@ Roofs MeasureRoofs(int threads, const std::string& isa) {
   Roofs roofs;
   {
     std::vector<char*> parts(threads);
-    const int64_t part_bytes = kReadBytes / threads / 4096 * 4096;
+    // In huge pages, as weights and caches are: 1.4 times as fast as in small ones.
+    const int64_t part_bytes = kReadBytes / threads / kHugePage * kHugePage;
     for (char*& part : parts) {
-      part = static_cast<char*>(std::aligned_alloc(4096, part_bytes));
+      part = static_cast<char*>(std::aligned_alloc(kHugePage, part_bytes));
+      madvise(part, part_bytes, MADV_HUGEPAGE);
       std::memset(part, 1, part_bytes);
     }
     std::vector<int> sink(threads * 16);  // a line each

@@ -12,7 +12,7 @@ struct Roofs {
   std::string flops_unit;       // "amx-bf16", "avx512-fma", "avx2-fma"
 };
 
-// Takes about a second and 512 MB. `isa` limits the multiplications to those of a device's path:
+// Takes about a second and 1 GiB. `isa` limits the multiplications to those of a device's path:
 // "amx", "avx512" or "avx2"; anything else means avx2. The larger of two calls is the better roof.
 Roofs MeasureRoofs(int threads, const std::string& isa);
 
