@@ -114,7 +114,7 @@ struct AttendJob {
 
 // How the rows of `a` are laid out for a GEMM, see gemm_select.h.
 enum class GemmPath : uint8_t {
-  kFma,  // fp32 FMAs: `a` expanded to fp32, [rows, padded_k]
+  kFma,  // fp32 FMAs: `a` expanded to fp32, [blocks of rows][padded_k][rows of the block]
   kAmx,  // tiles: `a` as 16 x 32 bf16 tiles, [rows / 16, padded_k / 32], padded with zeros
 };
 

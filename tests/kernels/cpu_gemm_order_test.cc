@@ -246,8 +246,7 @@ TEST(GemmSelect, TilesForManyRows) {
   EXPECT_EQ(ToString(SelectGemm(512, 8192, 2048, true, 2)), "amx, 256 x 2048, 16 panels, streamed");
   EXPECT_EQ(ToString(SelectGemm(512, 2048, 8192, true, 2)), "amx, 512 x 512, 32 panels, streamed");
   EXPECT_EQ(ToString(SelectGemm(300, 8192, 2048, true, 2)), "amx, 160 x 2048, 16 panels, streamed");
-  EXPECT_EQ(ToString(SelectGemm(512, 8192, 2048, false, 2)),
-            "fma, 256 x 2048, 16 panels");
+  EXPECT_EQ(ToString(SelectGemm(512, 8192, 2048, false, 2)), "fma, 128 x 2048, 16 panels");
 }
 
 // Whatever the shape: what a worker's scratch and the shared one hold suffices.
