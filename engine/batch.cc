@@ -40,6 +40,9 @@ void Batch::Bind(const Sequence& sequence) {
   init.generated = sequence.output();
   init.sampling = request.sampling;
   init.sampling.output_index = sequence.index;
+  // A device reports as many alternatives for the prompt as for the output; the outbox keeps of
+  // each what was asked for.
+  init.sampling.logprobs = std::max(init.sampling.logprobs, request.prompt_logprobs);
   if (request.sampling.NeedsCounts()) init.tokens = sequence.tokens;
   init.bias = request.logit_bias;
   if (request.sampling.min_tokens > sequence.output()) init.stop_ids = request.stop_ids;

@@ -192,6 +192,27 @@ TEST_F(GenerateTest, LogProbabilities) {
   EXPECT_EQ(tokens, 3);
 }
 
+// The prompt's alternatives and the output's are numbers of their own.
+TEST_F(GenerateTest, LogProbabilitiesOfThePromptAlone) {
+  v1::GenerateRequest request = TextRequest("hello", 3);
+  request.mutable_output()->set_prompt_logprobs(3);
+  for (const bool both : {false, true}) {
+    if (both) request.mutable_output()->set_logprobs(1);
+    const Streamed got = Stream(request);
+    ASSERT_TRUE(got.status.ok()) << got.status.error_message();
+    ASSERT_EQ(got.Prompt()->logprobs_size(), static_cast<int>(got.Prompt()->prompt_tokens()) - 1);
+    for (const auto& score : got.Prompt()->logprobs()) EXPECT_EQ(score.top_size(), 3);
+    int tokens = 0;
+    for (const auto& event : got.events) {
+      for (const auto& token : event.delta().logprobs()) {
+        ++tokens;
+        EXPECT_EQ(token.top_size(), 1);
+      }
+    }
+    EXPECT_EQ(tokens, both ? 3 : 0);
+  }
+}
+
 TEST_F(GenerateTest, ChatUsesTheTemplateAndRenderChatShowsIt) {
   v1::RenderChatRequest render;
   v1::Message* message = render.mutable_chat()->add_messages();
