@@ -226,6 +226,10 @@ void Scheduler::Record(const LiveRequest& live, const Finish& finish, SteadyTime
   stats_.prefill_time.Observe(Seconds(admitted, first));
   stats_.decode_time.Observe(Seconds(first, now));
   stats_.inference_time.Observe(Seconds(admitted, now));
+  int32_t longest = 0;
+  for (const Sequence& output : live.outputs) longest = std::max(longest, output.output());
+  stats_.longest_output.Observe(longest);
+  stats_.computed_prompt.Observe(live.prompt_tokens() - std::max(0, live.outbox->cached_tokens()));
 }
 
 void Scheduler::LeaveQueue(LiveRequest& live) {

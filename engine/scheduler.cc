@@ -45,6 +45,8 @@ void Scheduler::Add(std::unique_ptr<LiveRequest> live, SteadyTime now) {
     ordered_.insert(std::ranges::upper_bound(ordered_, &sequence, RankBefore), &sequence);
   }
   stats_.prompt_length.Observe(live->prompt_tokens());
+  stats_.asked_outputs.Observe(request.n);
+  stats_.asked_tokens.Observe(request.max_tokens);
   next_event_ = std::min(next_event_, std::max(request.deadline, now));
   requests_.push_back(std::move(live));
 }

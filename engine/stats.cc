@@ -16,6 +16,7 @@ constexpr double kTokenTime[] = {0.0005, 0.001, 0.002, 0.004, 0.008, 0.01, 0.025
                                  1,      2.5,   5,     7.5,   10,    20,   40,    80};
 constexpr double kRequestTime[] = {0.3, 0.5, 0.8, 1,  1.5, 2,   2.5, 5,   10,   15,  20,
                                    30,  40,  50,  60, 120, 240, 480, 960, 1920, 7680};
+constexpr double kOutputs[] = {1, 2, 5, 10, 20};
 
 }  // namespace
 
@@ -58,6 +59,10 @@ Stats::Stats(int32_t max_model_len, int32_t max_step_tokens)
       prompt_length(TokenCountBounds(max_model_len)),
       generation_length(TokenCountBounds(max_model_len)),
       step_tokens(TokenCountBounds(max_step_tokens)),
-      step_time(TokenTimeBounds()) {}
+      step_time(TokenTimeBounds()),
+      asked_outputs(kOutputs),
+      asked_tokens(TokenCountBounds(max_model_len)),
+      longest_output(TokenCountBounds(max_model_len)),
+      computed_prompt(TokenCountBounds(max_model_len)) {}
 
 }  // namespace baram

@@ -68,6 +68,8 @@ struct Stats {
   Histogram ttft, inter_token, time_per_output_token, e2e, queue_time, prefill_time, decode_time,
       inference_time;
   Histogram prompt_length, generation_length, step_tokens, step_time;
+  // Of a request: its outputs, its max_tokens, its longest output, its prompt less what was cached.
+  Histogram asked_outputs, asked_tokens, longest_output, computed_prompt;
   std::atomic<int64_t> last_step_ns{0};  // steady clock, for the watchdog and liveness
 };
 

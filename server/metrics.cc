@@ -63,6 +63,13 @@ constexpr Row<Histogram> kHistograms[] = {
     {"request_inference_time_seconds", "From admission to the last token.", &Stats::inference_time},
     {"request_prompt_tokens", "Prompt tokens of a request.", &Stats::prompt_length},
     {"request_generation_tokens", "Tokens drawn for a request.", &Stats::generation_length},
+    {"request_max_num_generation_tokens", "Tokens of a request's longest output.",
+     &Stats::longest_output},
+    {"request_params_n", "Outputs a request asked for.", &Stats::asked_outputs},
+    {"request_params_max_tokens", "max_tokens of a request, or what its context left.",
+     &Stats::asked_tokens},
+    {"request_prefill_kv_computed_tokens", "Prompt tokens of a request that were not cached.",
+     &Stats::computed_prompt},
     {"iteration_tokens_total", "Tokens of a step.", &Stats::step_tokens},
     {"step_time_seconds", "Duration of a step.", &Stats::step_time},
 };
@@ -136,7 +143,8 @@ void Metrics::CountCall(std::string_view method, std::string_view code, std::str
 }
 
 std::vector<MetricFamily> Metrics::Collect() const {
-  Exposition out({{"model_name", model_name_}});
+  // One process is one engine: the label is for dashboards that sum over it.
+  Exposition out({{"model_name", model_name_}, {"engine", "0"}});
   for (const auto& row : kGauges) out.AddGauge(row.name, row.help, (stats_.*row.member).value());
   const double pages = stats_.kv_pages_total.value();
   out.AddGauge("kv_cache_usage_perc", "Share of the KV pages that running sequences hold, 0 to 1.",

@@ -155,7 +155,7 @@ TEST_F(GrpcFactsTest, ReflectionDescribesServicesAndErrorDetails) {
 }
 
 TEST_F(GrpcFactsTest, MetricsExistAndMove) {
-  const std::string model = "{model_name=\"tiny\"}";
+  const std::string model = "{model_name=\"tiny\",engine=\"0\"}";
   EXPECT_EQ(Metric("baram_prompt_tokens_total" + model), 0);
   const Streamed got = Stream(TextRequest("hello", 7));
   ASSERT_TRUE(got.status.ok());
@@ -166,10 +166,17 @@ TEST_F(GrpcFactsTest, MetricsExistAndMove) {
   EXPECT_EQ(Metric("baram_time_to_first_token_seconds_count" + model), 1);
   EXPECT_EQ(Metric("baram_inter_token_latency_seconds_count" + model), 6);
   EXPECT_EQ(Metric("baram_e2e_request_latency_seconds_count" + model), 1);
-  EXPECT_EQ(Metric("baram_request_success_total{model_name=\"tiny\",finished_reason=\"length\"}"),
+  EXPECT_EQ(Metric("baram_request_params_n_sum" + model), 1);
+  EXPECT_EQ(Metric("baram_request_params_max_tokens_sum" + model), 7);
+  EXPECT_EQ(Metric("baram_request_max_num_generation_tokens_sum" + model), 7);
+  EXPECT_EQ(Metric("baram_request_prefill_kv_computed_tokens_sum" + model),
+            got.Usage()->prompt_tokens());
+  EXPECT_EQ(Metric("baram_request_success_total{model_name=\"tiny\",engine=\"0\",finished_reason="
+                   "\"length\"}"),
             1);
   // A call is counted once it is over for the server, a moment after its client knows.
-  const std::string calls = "baram_requests_total{model_name=\"tiny\",method=\"Generate\",";
+  const std::string calls =
+      "baram_requests_total{model_name=\"tiny\",engine=\"0\",method=\"Generate\",";
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
   for (const char* call :
        {"code=\"OK\",reason=\"length\"}", "code=\"INVALID_ARGUMENT\",reason=\"INVALID_FIELD\"}"}) {
@@ -178,14 +185,26 @@ TEST_F(GrpcFactsTest, MetricsExistAndMove) {
     }
     EXPECT_EQ(Metric(calls + call), 1) << call;
   }
-  for (const char* name :
-       {"num_requests_running", "num_requests_waiting", "kv_cache_usage_perc",
-        "num_preemptions_total", "prompt_tokens_cached_total", "prefix_cache_queries_total",
-        "prefix_cache_hits_total", "request_queue_time_seconds_sum",
-        "request_prefill_time_seconds_sum", "request_decode_time_seconds_sum",
-        "request_inference_time_seconds_sum", "request_time_per_output_token_seconds_sum",
-        "request_prompt_tokens_sum", "request_generation_tokens_sum", "iteration_tokens_total_sum",
-        "step_time_seconds_sum"}) {
+  for (const char* name : {"num_requests_running",
+                           "num_requests_waiting",
+                           "kv_cache_usage_perc",
+                           "num_preemptions_total",
+                           "prompt_tokens_cached_total",
+                           "prefix_cache_queries_total",
+                           "prefix_cache_hits_total",
+                           "request_queue_time_seconds_sum",
+                           "request_prefill_time_seconds_sum",
+                           "request_decode_time_seconds_sum",
+                           "request_inference_time_seconds_sum",
+                           "request_time_per_output_token_seconds_sum",
+                           "request_params_n_sum",
+                           "request_params_max_tokens_sum",
+                           "request_max_num_generation_tokens_sum",
+                           "request_prefill_kv_computed_tokens_sum",
+                           "request_prompt_tokens_sum",
+                           "request_generation_tokens_sum",
+                           "iteration_tokens_total_sum",
+                           "step_time_seconds_sum"}) {
     EXPECT_GE(Metric("baram_" + std::string(name) + model), 0) << name;
   }
   EXPECT_EQ(Metric("baram_build_info"), 1);
