@@ -9,6 +9,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "server/text/utf8.h"
 
 namespace baram::server {
 namespace {
@@ -19,6 +20,15 @@ constexpr char kRetryUrl[] = "baram/retry_ms";
 
 // Where a retry goes elsewhere it may go soon.
 constexpr int64_t kRetryElsewhereMs = 1000;
+
+// Clients' own words come back in errors, and gRPC's clients take 8 KiB of trailers.
+constexpr size_t kMaxMessageBytes = 1024;
+constexpr size_t kMaxNameBytes = 128;
+
+std::string Cut(std::string_view text, size_t max_bytes) {
+  if (text.size() <= max_bytes) return std::string(text);
+  return absl::StrCat(std::string(text.substr(0, text::FloorToCodePoint(text, max_bytes))), "...");
+}
 
 std::string Payload(const absl::Status& status, const char* url) {
   const auto payload = status.GetPayload(url);
@@ -52,7 +62,7 @@ absl::Status WithFacts(absl::Status status, const ErrorFacts& facts) {
 }
 
 absl::Status InvalidField(std::string_view field, std::string_view message) {
-  return WithFacts(absl::InvalidArgumentError(absl::string_view(message.data(), message.size())),
+  return WithFacts(absl::InvalidArgumentError(Cut(message, kMaxMessageBytes)),
                    {.field = std::string(field), .reason = "INVALID_FIELD"});
 }
 
@@ -61,7 +71,7 @@ absl::Status UnknownModel(std::string_view model, std::span<const std::string> s
   const auto shown = served.first(std::min(served.size(), kShown));
   return WithFacts(
       absl::NotFoundError(absl::StrCat(
-          "The model `", std::string(model), "` does not exist. This server serves `",
+          "The model `", Cut(model, kMaxNameBytes), "` does not exist. This server serves `",
           absl::StrJoin(shown, "`, `"), "`", served.size() > kShown ? " and further names." : ".")),
       {.field = "model", .reason = "MODEL_NOT_FOUND"});
 }
@@ -76,6 +86,14 @@ absl::Status SlowReader() {
                        "The reply was not read fast enough and its buffer stayed full; read the "
                        "stream as it comes."),
                    {.reason = "SLOW_READER"});
+}
+
+absl::Status ReplyTooLarge(int64_t max_bytes) {
+  return WithFacts(
+      absl::ResourceExhaustedError(absl::StrCat(
+          "The reply is larger than one message may be, ", max_bytes,
+          " bytes (--max-reply-bytes); ask for less, or use Generate, which sends several.")),
+      {.reason = "REPLY_TOO_LARGE"});
 }
 
 absl::Status GoingDown() {

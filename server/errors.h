@@ -25,7 +25,8 @@ struct ErrorFacts {
 ErrorFacts FactsOf(const absl::Status& status);
 absl::Status WithFacts(absl::Status status, const ErrorFacts& facts);
 
-// INVALID_ARGUMENT that names its field.
+// INVALID_ARGUMENT that names its field. A sentence of more than 1 KiB, which holds a client's or a
+// template's words, is cut.
 absl::Status InvalidField(std::string_view field, std::string_view message);
 // NOT_FOUND, reason MODEL_NOT_FOUND; the sentence says what is served instead.
 absl::Status UnknownModel(std::string_view model, std::span<const std::string> served);
@@ -33,6 +34,8 @@ absl::Status UnknownModel(std::string_view model, std::span<const std::string> s
 absl::Status Overloaded(std::string_view message);
 // RESOURCE_EXHAUSTED, reason SLOW_READER; never worth a retry.
 absl::Status SlowReader();
+// RESOURCE_EXHAUSTED, reason REPLY_TOO_LARGE: a reply in one message that outgrew the setting.
+absl::Status ReplyTooLarge(int64_t max_bytes);
 // UNAVAILABLE: another replica, or this one a little later, can serve the call.
 absl::Status GoingDown();
 absl::Status DeviceLost();

@@ -16,6 +16,7 @@
 
 #include "server/errors.h"
 #include "server/grpc_messages.h"
+#include "server/grpc_reply.h"
 #include "server/grpc_status.h"
 
 namespace baram::server {
@@ -55,9 +56,10 @@ class GenerateCall {
     if (record_.request_id.empty()) record_.request_id = Serving::NewRequestId();
   }
 
-  // Calls `refused` with the reason, or lets `sink` get chunks.
+  // Calls `refused` with the reason, or lets `sink` get chunks. See Call::max_reply_bytes.
   template <typename Refused>
-  void Start(const v1::GenerateRequest& request, ReplySink* sink, Refused refused) {
+  void Start(const v1::GenerateRequest& request, ReplySink* sink, Refused refused,
+             std::optional<int64_t> max_reply_bytes = {}) {
     if (!Serving::IsValidRequestId(record_.request_id)) {
       record_.request_id.clear();  // it goes into the log
       return refused(InvalidField(
@@ -67,6 +69,7 @@ class GenerateCall {
     absl::StatusOr<Call> call = ToCall(request);
     if (!call.ok()) return refused(call.status());
     call->request_id = record_.request_id;
+    call->max_reply_bytes = max_reply_bytes;
     call->arrival = began_;
     call->deadline = serving_.Deadline(began_, TimeLeft(*context_));
     serving_.Start(*std::move(call), sink, [this, refused](absl::StatusOr<Accepted> accepted) {
@@ -108,12 +111,12 @@ class GenerateCall {
     log_.Record(record_);
   }
 
-  const EventWriter& writer() const { return writer_; }
-  const std::string& request_id() const { return record_.request_id; }
   grpc::CallbackServerContext* context() const { return context_; }
   // From the first chunk on:
   Reply& reply() const { return *reply_; }
-  const std::vector<int32_t>& prompt_ids() const { return prompt_ids_; }
+  ChunkMessages Messages(ReplyChunk chunk) const {
+    return {writer_, std::move(chunk), record_.request_id, prompt_ids_};
+  }
 
  private:
   Serving& serving_;
@@ -141,20 +144,18 @@ class GenerateStream final : public grpc::ServerWriteReactor<v1::GenerateRespons
   // --- delivery thread
   void Write(ReplyChunk chunk) override {
     call_.Note(chunk);
-    size_t count;
+    std::optional<absl::Status> end;
+    bool any = false;
     {
       std::lock_guard lock(mutex_);
-      messages_.clear();
-      next_ = 0;
-      Gather(chunk);
-      if (chunk.last) final_ = chunk.status;
-      count = messages_.size();
-      writing_ = count > 0;
+      if (chunk.last) end = final_ = chunk.status;
+      messages_.emplace(call_.Messages(std::move(chunk)));
+      any = writing_ = messages_->Next(&next_);
     }
-    if (count > 0) {
+    if (any) {
       WriteNext();
-    } else if (chunk.last) {
-      Finish(call_.End(chunk.status));
+    } else if (end) {
+      Finish(call_.End(*end));
     } else {
       call_.reply().WriteDone();
     }
@@ -178,8 +179,7 @@ class GenerateStream final : public grpc::ServerWriteReactor<v1::GenerateRespons
     bool more = false;
     {
       std::lock_guard lock(mutex_);
-      ++next_;
-      more = ok && !broken_ && next_ < messages_.size();
+      more = ok && !broken_ && more_;
       if (!more) {
         writing_ = false;
         end = broken_ ? broken_ : final_;
@@ -200,38 +200,24 @@ class GenerateStream final : public grpc::ServerWriteReactor<v1::GenerateRespons
   }
 
  private:
-  // The chunk's events as messages, in the order the API promises.
-  void Gather(const ReplyChunk& chunk) {
-    const EventWriter& writer = call_.writer();
-    if (chunk.prompt) {
-      writer.Fill(*chunk.prompt, call_.request_id(), call_.prompt_ids(),
-                  messages_.emplace_back().mutable_prompt());
-    }
-    for (const DeltaEvent& delta : chunk.deltas) {
-      if (!writer.Fill(delta, messages_.emplace_back().mutable_delta())) messages_.pop_back();
-    }
-    for (const EndEvent& end : chunk.ends) {
-      EventWriter::Fill(end, messages_.emplace_back().mutable_finish());
-    }
-    if (chunk.usage) EventWriter::Fill(*chunk.usage, messages_.emplace_back().mutable_usage());
-  }
-
-  // Only one write is ever in flight, so what is read here belongs to the caller. No buffer hints:
-  // with them gRPC 1.51 may keep a stream's last messages until the next keep-alive ping.
+  // Only one write is ever in flight, so what is touched here belongs to the caller. No buffer
+  // hints: with them gRPC 1.51 may keep a stream's last messages until the next keep-alive ping.
   void WriteNext() {
-    v1::GenerateResponse* message = &messages_[next_];
-    if (next_ + 1 == messages_.size() && final_) {
-      StartWriteAndFinish(message, grpc::WriteOptions(), call_.End(*final_));
+    message_.Swap(&next_);
+    next_.Clear();
+    more_ = messages_->Next(&next_);
+    if (!more_ && final_) {
+      StartWriteAndFinish(&message_, grpc::WriteOptions(), call_.End(*final_));
     } else {
-      StartWrite(message);
+      StartWrite(&message_);
     }
   }
 
   GenerateCall call_;
-  std::mutex mutex_;                            // guards what follows
-  std::vector<v1::GenerateResponse> messages_;  // of the chunk being written
-  size_t next_ = 0;
-  bool writing_ = false;
+  std::mutex mutex_;                       // guards what follows
+  std::optional<ChunkMessages> messages_;  // of the chunk being written
+  v1::GenerateResponse message_, next_;    // in flight, and the one after it
+  bool more_ = false, writing_ = false;    // next_ is a message; message_ is in flight
   std::optional<absl::Status> final_, broken_;
 };
 
@@ -239,33 +225,25 @@ class GenerateUnary final : public grpc::ServerUnaryReactor, public ReplySink {
  public:
   GenerateUnary(Serving& serving, CallLog& log, grpc::CallbackServerContext* context,
                 const v1::GenerateRequest& request, v1::GenerateOnceResponse* response)
-      : call_(serving, log, "GenerateOnce", context, request), response_(response) {
-    call_.Start(request, this, [this](const absl::Status& status) { Finish(call_.End(status)); });
+      : call_(serving, log, "GenerateOnce", context, request),
+        response_(response),
+        max_bytes_(serving.config().max_reply_bytes) {
+    call_.Start(
+        request, this, [this](const absl::Status& status) { Finish(call_.End(status)); },
+        max_bytes_);
   }
 
   void Write(ReplyChunk chunk) override {
     call_.Note(chunk);
-    const EventWriter& writer = call_.writer();
-    if (chunk.prompt) {
-      writer.Fill(*chunk.prompt, call_.request_id(), call_.prompt_ids(),
-                  response_->mutable_prompt());
-    }
-    for (const DeltaEvent& delta : chunk.deltas) {
-      v1::GenerateOnceResponse::Output* output = At(delta.index);
-      v1::Delta filled;
-      writer.Fill(delta, &filled);
-      output->mutable_text()->append(filled.text());
-      output->mutable_token_ids()->MergeFrom(filled.token_ids());
-      output->mutable_logprobs()->MergeFrom(filled.logprobs());
-    }
-    for (const EndEvent& end : chunk.ends) {
-      EventWriter::Fill(end, At(end.index)->mutable_finish());
-    }
-    if (chunk.usage) EventWriter::Fill(*chunk.usage, response_->mutable_usage());
-    if (chunk.last) {
-      Finish(call_.End(chunk.status));
-    } else {
+    const bool last = chunk.last;
+    const absl::Status status = chunk.status;
+    ChunkMessages messages = call_.Messages(std::move(chunk));
+    for (v1::GenerateResponse message; messages.Next(&message); message.Clear()) Add(message);
+    if (!last) {
       call_.reply().WriteDone();
+    } else {
+      // Why it was cancelled, if it was for its size.
+      Finish(call_.End(bytes_ > max_bytes_ ? ReplyTooLarge(max_bytes_) : status));
     }
   }
   // Chunks are taken at once, so no write ever stalls.
@@ -278,16 +256,36 @@ class GenerateUnary final : public grpc::ServerUnaryReactor, public ReplySink {
   }
 
  private:
-  v1::GenerateOnceResponse::Output* At(int32_t index) {
-    while (response_->outputs_size() <= index) {
-      const int next = response_->outputs_size();
-      response_->add_outputs()->set_index(static_cast<uint32_t>(next));
+  // Once the reply is larger than it may be, the rest is only counted until the request has ended.
+  void Add(v1::GenerateResponse& message) {
+    bytes_ += static_cast<int64_t>(message.ByteSizeLong());
+    if (bytes_ > max_bytes_) return call_.reply().Cancel();
+    if (message.has_prompt()) {
+      response_->mutable_prompt()->MergeFrom(message.prompt());
+    } else if (message.has_delta()) {
+      v1::GenerateOnceResponse::Output* output = At(message.delta().index());
+      output->mutable_text()->append(message.delta().text());
+      output->mutable_token_ids()->MergeFrom(message.delta().token_ids());
+      output->mutable_logprobs()->MergeFrom(message.delta().logprobs());
+    } else if (message.has_finish()) {
+      *At(message.finish().index())->mutable_finish() = message.finish();
+    } else if (message.has_usage()) {
+      *response_->mutable_usage() = message.usage();
     }
-    return response_->mutable_outputs(index);
+  }
+
+  v1::GenerateOnceResponse::Output* At(uint32_t index) {
+    while (static_cast<uint32_t>(response_->outputs_size()) <= index) {
+      const auto next = static_cast<uint32_t>(response_->outputs_size());
+      response_->add_outputs()->set_index(next);
+    }
+    return response_->mutable_outputs(static_cast<int>(index));
   }
 
   GenerateCall call_;
   v1::GenerateOnceResponse* const response_;
+  const int64_t max_bytes_;
+  int64_t bytes_ = 0;  // of the messages the reply was made of
 };
 
 }  // namespace

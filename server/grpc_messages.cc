@@ -1,4 +1,4 @@
-// Between the messages of baram.v1 and native types.
+// The request half of baram.v1: see the header.
 #include "server/grpc_messages.h"
 
 #include <limits>
@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/errors.h"
+#include "server/json_fields.h"
 
 namespace baram::server {
 namespace {
@@ -75,10 +76,16 @@ absl::StatusOr<ChatPrompt> ToChatPrompt(const v1::Chat& chat) {
     object["content"] = message.content();
     if (!message.name().empty()) object["name"] = message.name();
   }
+  const std::string& arguments = chat.template_arguments_json();
+  if (const auto object = ParseJsonObject(arguments); !arguments.empty() && !object.ok()) {
+    return InvalidField("chat.template_arguments_json",
+                        absl::StrCat("chat.template_arguments_json must be a JSON object, as in ",
+                                     R"({"enable_thinking": false}. )", object.status().message()));
+  }
   ChatPrompt prompt;
   // Protobuf has checked that strings are UTF-8; `replace` keeps the library from throwing anyhow.
   prompt.messages_json = messages.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-  prompt.arguments_json = chat.template_arguments_json();
+  prompt.arguments_json = arguments;
   if (chat.has_add_generation_prompt()) prompt.add_generation_prompt = chat.add_generation_prompt();
   if (chat.has_continue_final_message()) {
     prompt.continue_final_message = chat.continue_final_message();
@@ -129,70 +136,6 @@ absl::StatusOr<Call> ToCall(const v1::GenerateRequest& request) {
     call.truncate_prompt_tokens = request.truncate_prompt_tokens();
   }
   return call;
-}
-
-EventWriter::EventWriter(const text::Tokenizer& tokenizer, const v1::Output& output)
-    : tokenizer_(tokenizer), token_ids_(output.token_ids()), logprobs_(output.has_logprobs()) {}
-
-void EventWriter::Fill(const TokenResult& token, v1::TokenLogprob* out) const {
-  out->set_token_id(static_cast<uint32_t>(token.token));
-  out->set_token(tokenizer_.TokenBytes(token.token));
-  out->set_logprob(token.logprob);
-  out->set_rank(static_cast<uint32_t>(token.rank));
-  for (int32_t i = 0; i < token.top_count; ++i) {
-    v1::TopLogprob* top = out->add_top();
-    top->set_token_id(static_cast<uint32_t>(token.top_ids[i]));
-    top->set_token(tokenizer_.TokenBytes(token.top_ids[i]));
-    top->set_logprob(token.top_logprobs[i]);
-  }
-}
-
-void EventWriter::Fill(const PromptEvent& event, const std::string& request_id,
-                       const std::vector<int32_t>& prompt_ids, v1::PromptInfo* out) const {
-  out->set_request_id(request_id);
-  out->set_prompt_tokens(static_cast<uint32_t>(event.prompt_tokens));
-  out->set_cached_tokens(static_cast<uint32_t>(event.cached_tokens));
-  for (const TokenResult& score : event.scores) Fill(score, out->add_logprobs());
-  if (token_ids_) out->mutable_token_ids()->Assign(prompt_ids.begin(), prompt_ids.end());
-}
-
-bool EventWriter::Fill(const DeltaEvent& event, v1::Delta* out) const {
-  out->set_index(static_cast<uint32_t>(event.index));
-  out->set_text(event.text);
-  for (const TokenResult& token : event.tokens) {
-    if (token_ids_) out->add_token_ids(static_cast<uint32_t>(token.token));
-    if (logprobs_) Fill(token, out->add_logprobs());
-  }
-  return !event.text.empty() || !event.tokens.empty();
-}
-
-void EventWriter::Fill(const EndEvent& event, v1::Finish* out) {
-  out->set_index(static_cast<uint32_t>(event.index));
-  switch (event.reason) {
-    case EndReason::kStop:
-      out->set_reason(v1::FINISH_REASON_STOP);
-      break;
-    case EndReason::kLength:
-      out->set_reason(v1::FINISH_REASON_LENGTH);
-      break;
-    case EndReason::kAbort:
-      out->set_reason(v1::FINISH_REASON_ABORT);
-      break;
-  }
-  if (event.stop_string) {
-    out->set_stop(*event.stop_string);
-  } else if (event.stop_id >= 0) {
-    out->set_stop_token_id(static_cast<uint32_t>(event.stop_id));
-  }
-}
-
-void EventWriter::Fill(const UsageEvent& event, v1::Usage* out) {
-  out->set_prompt_tokens(static_cast<uint32_t>(event.prompt_tokens));
-  out->set_cached_tokens(static_cast<uint32_t>(event.cached_tokens));
-  out->set_completion_tokens(static_cast<uint32_t>(event.completion_tokens));
-  out->set_queued_s(event.queued_s);
-  out->set_first_token_s(event.first_token_s);
-  out->set_total_s(event.total_s);
 }
 
 }  // namespace baram::server

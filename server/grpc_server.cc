@@ -21,6 +21,8 @@ constexpr int kKeepaliveTimeoutMs = 10'000;
 constexpr int kMinClientPingMs = 10'000;
 // Connections without calls are closed after half an hour: clients open them again by themselves.
 constexpr int kMaxIdleMs = 1'800'000;
+// From a connection's start to its client's first frame.
+constexpr int kHandshakeMs = 10'000;
 
 }  // namespace
 
@@ -38,35 +40,43 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Listen(Serving& serving,
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
 
+  auto acceptor = GrpcAcceptor::Bind(*endpoint);
+  if (!acceptor.ok()) {
+    return absl::UnavailableError(absl::StrCat("gRPC can't listen on ", config.grpc_listen, ": ",
+                                               acceptor.status().message(),
+                                               "; choose another with --grpc-listen HOST:PORT."));
+  }
   std::unique_ptr<GrpcServer> server(new GrpcServer(serving, lifecycle, log));
+  server->acceptor_ = *std::move(acceptor);
   grpc::ServerBuilder builder;
-  int port = 0;
-  builder.AddListeningPort(config.grpc_listen, grpc::InsecureServerCredentials(), &port);
+  server->acceptor_->Register(builder);
   builder.RegisterService(&server->inference_);
   builder.RegisterService(&server->operator_);
   builder.SetMaxReceiveMessageSize(static_cast<int>(config.max_body_bytes));
-  // A second server on the same port is an error, not a silent share of its calls.
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, config.max_streams);
   builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, config.max_header_bytes);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_IDLE_MS, kMaxIdleMs);
+  builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, kHandshakeMs);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
                              kMinClientPingMs);
   server->server_ = builder.BuildAndStart();
-  if (!server->server_ || port == 0) {
-    return absl::UnavailableError(
-        absl::StrCat("gRPC can't listen on ", config.grpc_listen,
-                     ": it is in use, or not an address of this machine; choose another with "
-                     "--grpc-listen HOST:PORT."));
-  }
+  if (!server->server_) return absl::InternalError("gRPC can't start its server.");
   const bool v6 = endpoint->host.find(':') != std::string::npos;
-  server->address_ = absl::StrCat(v6 ? "[" : "", endpoint->host, v6 ? "]:" : ":", port);
+  server->address_ =
+      absl::StrCat(v6 ? "[" : "", endpoint->host, v6 ? "]:" : ":", server->acceptor_->port());
   server->server_->GetHealthCheckService()->SetServingStatus("startup", false);
   server->SetReady(false);
   server->SetLive(true);
+  server->acceptor_->Start(config.max_connections, [&log] {
+    log.Record({.method = "grpc",
+                .request_id = {},
+                .code = "UNAVAILABLE",
+                .reason = "TOO_MANY_CONNECTIONS",
+                .usage = {}});
+  });
   return server;
 }
 
@@ -86,6 +96,7 @@ void GrpcServer::SetLive(bool live) {
 
 void GrpcServer::Shutdown(SteadyTime deadline) {
   if (!server_) return;
+  acceptor_->Stop();
   const auto left = deadline - std::chrono::steady_clock::now();
   server_->Shutdown(std::chrono::system_clock::now() +
                     std::chrono::duration_cast<std::chrono::system_clock::duration>(left));

@@ -8,13 +8,15 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "server/grpc_acceptor.h"
 #include "server/grpc_service.h"
 
 namespace baram::server {
 
 class GrpcServer {
  public:
-  // Binds config.grpc_listen and serves. The error names the address and what to change.
+  // Binds config.grpc_listen and serves, config.max_connections at once. The error names the
+  // address and what to change.
   static absl::StatusOr<std::unique_ptr<GrpcServer>> Listen(Serving& serving, Lifecycle& lifecycle,
                                                             CallLog& log, const Config& config);
   ~GrpcServer();
@@ -29,6 +31,8 @@ class GrpcServer {
 
   // "127.0.0.1:50051", with the port that was bound.
   const std::string& address() const { return address_; }
+  // Open now.
+  int64_t connections() const { return acceptor_->connections(); }
 
  private:
   GrpcServer(Serving& serving, Lifecycle& lifecycle, CallLog& log);
@@ -36,6 +40,7 @@ class GrpcServer {
   InferenceService inference_;
   OperatorService operator_;
   std::string address_;
+  std::unique_ptr<GrpcAcceptor> acceptor_;  // outlives the server it feeds
   std::unique_ptr<grpc::Server> server_;
 };
 

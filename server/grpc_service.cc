@@ -41,17 +41,23 @@ grpc::ServerUnaryReactor* AnswerNow(CallLog& log, const char* method,
   return reactor;
 }
 
-// The same on the text pool, for jobs that tokenize or render.
+// The same on the text pool, for jobs that tokenize or render into `response`.
 template <typename Job>
 grpc::ServerUnaryReactor* AnswerOnTextPool(Serving& serving, CallLog& log, const char* method,
                                            const std::string& model,
+                                           const google::protobuf::Message* response,
                                            grpc::CallbackServerContext* context, Job job) {
   const SteadyTime began = steady_clock::now();
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   absl::Status refused = serving.CheckAccepting();
   refused.Update(serving.CheckModel(model));
-  if (refused.ok() && serving.pool().Run([=, &log, job = std::move(job)] {
-        End(log, method, began, job(), context, reactor);
+  if (refused.ok() && serving.pool().Run([=, &serving, &log, job = std::move(job)] {
+        absl::Status status = job();
+        const int64_t max_bytes = serving.config().max_reply_bytes;
+        if (status.ok() && static_cast<int64_t>(response->ByteSizeLong()) > max_bytes) {
+          status = ReplyTooLarge(max_bytes);
+        }
+        End(log, method, began, status, context, reactor);
       })) {
     return reactor;
   }
@@ -79,7 +85,7 @@ grpc::ServerUnaryReactor* InferenceService::Tokenize(grpc::CallbackServerContext
                                                      const v1::TokenizeRequest* request,
                                                      v1::TokenizeResponse* response) {
   return AnswerOnTextPool(
-      serving_, log_, "Tokenize", request->model(), context, [this, request, response] {
+      serving_, log_, "Tokenize", request->model(), response, context, [this, request, response] {
         const bool special = !request->has_add_special_tokens() || request->add_special_tokens();
         const auto ids = serving_.Tokenize(TextPrompt{request->text(), special});
         if (!ids.ok()) return ids.status();
@@ -96,7 +102,7 @@ grpc::ServerUnaryReactor* InferenceService::Detokenize(grpc::CallbackServerConte
                                                        const v1::DetokenizeRequest* request,
                                                        v1::DetokenizeResponse* response) {
   return AnswerOnTextPool(
-      serving_, log_, "Detokenize", request->model(), context, [this, request, response] {
+      serving_, log_, "Detokenize", request->model(), response, context, [this, request, response] {
         const std::vector<int64_t> ids(request->token_ids().begin(), request->token_ids().end());
         auto text = serving_.Detokenize(ids, request->skip_special_tokens());
         if (!text.ok()) return text.status();
@@ -109,7 +115,7 @@ grpc::ServerUnaryReactor* InferenceService::RenderChat(grpc::CallbackServerConte
                                                        const v1::RenderChatRequest* request,
                                                        v1::RenderChatResponse* response) {
   return AnswerOnTextPool(
-      serving_, log_, "RenderChat", request->model(), context, [this, request, response] {
+      serving_, log_, "RenderChat", request->model(), response, context, [this, request, response] {
         const auto chat = ToChatPrompt(request->chat());
         if (!chat.ok()) return chat.status();
         auto text = serving_.RenderChat(*chat);

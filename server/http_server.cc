@@ -42,7 +42,7 @@ HttpExchange::HttpExchange(std::shared_ptr<HttpSession> session, HttpRequest req
 HttpExchange::~HttpExchange() {
   switch (state_.load()) {
     case State::kOpen:
-      session_->PostError(500, "the server failed to answer this request");
+      session_->PostError(500, "The server failed to answer this request.");
       break;
     case State::kStreaming:
       session_->PostAbort();

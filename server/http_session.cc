@@ -49,7 +49,7 @@ HttpSession::~HttpSession() { listener_->connections.fetch_sub(1, std::memory_or
 void HttpSession::Start(bool refuse) {
   asio::dispatch(socket_.get_executor(), [self = shared_from_this(), refuse] {
     if (!refuse) return self->ReadRequest();
-    self->AnswerError(503, "the server has too many connections: retry later",
+    self->AnswerError(503, "The server has too many connections; try again in a moment.",
                       {{"Retry-After", "1"}});
   });
 }
@@ -123,19 +123,19 @@ void HttpSession::OnBody(Error error) {
 void HttpSession::AnswerReadError(Error error) {
   const HttpLimits& limits = listener_->limits;
   if (error == http::error::header_limit) {
-    return AnswerError(431, "the request's headers are larger than the server takes (" +
-                                std::to_string(limits.max_header_bytes) + " bytes)");
+    return AnswerError(431, "The request's headers are larger than the server takes (" +
+                                std::to_string(limits.max_header_bytes) + " bytes).");
   }
   if (error == http::error::body_limit) {
-    return AnswerError(413, "the request's body is larger than the server takes (" +
-                                std::to_string(limits.max_body_bytes) + " bytes)");
+    return AnswerError(413, "The request's body is larger than the server takes (" +
+                                std::to_string(limits.max_body_bytes) + " bytes).");
   }
-  if (timed_out_) return AnswerError(408, "the request did not arrive in time");
+  if (timed_out_) return AnswerError(408, "The request did not arrive in time.");
   const bool ended = error == http::error::end_of_stream || error == http::error::partial_message;
   if (ended || error.category() != http::make_error_code(http::error::bad_method).category()) {
     return Close();
   }
-  AnswerError(400, "this is not an HTTP/1.1 request: " + error.message());
+  AnswerError(400, "This is not an HTTP/1.1 request: " + error.message() + ".");
 }
 
 // What every answer needs to know of its request.
@@ -182,13 +182,24 @@ void HttpSession::Dispatch() {
     route.answer(std::make_shared<HttpExchange>(shared_from_this(), std::move(request)));
     return;
   }
-  const std::string path = request.path.substr(0, 256);
   HttpHeaders headers = {{"Content-Type", "application/json"}};
   if (!allowed.empty()) headers.emplace_back("Allow", allowed);
   const int status = allowed.empty() ? 404 : 405;
   Respond(status, headers,
-          listener_->error_body(status, allowed.empty() ? "there is nothing at " + path
-                                                        : path + " takes " + allowed + " only"));
+          listener_->error_body(status, allowed.empty()
+                                            ? NothingAt(request.path)
+                                            : request.path + " takes " + allowed + " only."));
+}
+
+// Most who meet nothing have left "/v1" out of a client's base URL, or written it twice.
+std::string HttpSession::NothingAt(const std::string& path) const {
+  std::string message = "There is nothing at " + path.substr(0, 256) + ".";
+  for (const HttpRoute& route : listener_->routes) {
+    if (route.path.ends_with('*')) continue;
+    const bool near = path.size() > 1 && (path.ends_with(route.path) || route.path.ends_with(path));
+    if (near) return message + " Did you mean " + route.path + "?";
+  }
+  return message;
 }
 
 // Before a page's script may send a request, its browser asks.

@@ -93,6 +93,7 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   void TakeHeader();
   void Dispatch();
   void AnswerPreflight(const HttpRequest& request);
+  std::string NothingAt(const std::string& path) const;
   // Answers a read that failed, or closes where nobody is left to hear.
   void AnswerReadError(Error error);
   void AnswerError(int status, const std::string& message, HttpHeaders headers = {});

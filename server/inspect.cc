@@ -8,6 +8,7 @@
 #include "absl/strings/str_join.h"
 #include "engine/engine.h"
 #include "server/commands.h"
+#include "server/folder_text.h"
 #include "server/settings.h"
 
 namespace baram::server {
@@ -16,8 +17,9 @@ namespace {
 constexpr char kHelp[] =
     R"(baram inspect --model DIR [settings]
 
-Reads a model folder without loading it: family, layers, sizes, what fits in this machine's memory,
-and why it can't be served if it can't. Exit code 0 if it can.
+Reads a model folder without loading its weights: family, layers, sizes, tokenizer, chat template,
+what fits in this machine's memory, and why `serve` would refuse it if it would. Exit code 0 if it
+would not, else that of `serve`.
 
 )";
 
@@ -38,7 +40,7 @@ void Line(const char* name, const std::string& value) {
   std::printf("%-20s %s\n", name, value.c_str());
 }
 
-void Print(const Inspection& found) {
+void Print(const Inspection& found, const absl::StatusOr<FolderText>& text) {
   const EngineInfo& info = found.info;
   Line("architecture", absl::StrCat(info.architecture, " (", info.family, ")"));
   Line("layers", found.attention.empty() ? absl::StrCat(info.layers) : found.attention);
@@ -47,6 +49,10 @@ void Print(const Inspection& found) {
   Line("weights in memory", Bytes(static_cast<double>(info.weight_bytes)));
   Line("vocabulary", absl::StrCat(info.vocab_size));
   Line("EOS ids", absl::StrJoin(info.eos_ids, ", "));
+  if (text.ok()) {
+    Line("tokenizer", absl::StrCat(text->tokenizer->vocab_size(), " tokens"));
+    Line("chat template", text->chat_template ? "yes" : kNoChatTemplate);
+  }
   Line("trained context", absl::StrCat(info.trained_model_len));
   Line("KV cache", absl::StrCat(Bytes(info.kv_bytes_per_token), " a token, pages of ",
                                 info.page_tokens, " tokens"));
@@ -76,15 +82,23 @@ int Inspect(const std::vector<std::string>& args) {
   for (const std::string& warning : UnknownVariables(ProcessVariables())) {
     std::fprintf(stderr, "baram inspect: %s\n", warning.c_str());
   }
-  const auto found = Engine::Inspect(ToEngineConfig(*config));
+  const absl::StatusOr<FolderText> text = LoadFolderText(*config);
+  EngineConfig engine = ToEngineConfig(*config);
+  if (text.ok()) engine.valid_vocab = text->tokenizer->vocab_size();
+  const auto found = Engine::Inspect(engine);
   if (!found.ok()) return fail(found.status());
-  Print(*found);
-  if (found->servable.ok()) {
+  Print(*found, text);
+  // As `serve` would find them: the text first.
+  absl::Status servable = text.status();
+  servable.Update(found->servable);
+  if (servable.ok()) {
     Line("servable", "yes");
     return 0;
   }
-  Line("servable", absl::StrCat("no: ", found->servable.message()));
-  return ExitCode(found->servable);
+  Line("servable", absl::StrCat("no: ", servable.message()));
+  if (!text.ok() && !found->servable.ok())
+    Line("", absl::StrCat("and: ", found->servable.message()));
+  return ExitCode(servable);
 }
 
 }  // namespace baram::server

@@ -1,11 +1,13 @@
 // JsonFields: see the header.
 #include "server/json_fields.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 
 #include "absl/strings/str_cat.h"
 #include "server/errors.h"
+#include "server/text/utf8.h"
 
 namespace baram::server {
 
@@ -28,8 +30,8 @@ absl::Status CheckShape(std::string_view body) {
       case '{':
       case '[':
         if (++depth > kMaxDepth) {
-          return absl::InvalidArgumentError(
-              absl::StrCat("the body is nested deeper than ", kMaxDepth, " levels"));
+          return absl::InvalidArgumentError(absl::StrCat("The body is nested deeper than ",
+                                                         kMaxDepth, " levels; send it flatter."));
         }
         keys[depth] = 0;
         break;
@@ -40,7 +42,7 @@ absl::Status CheckShape(std::string_view body) {
       case ':':
         if (++keys[depth] > kMaxKeys) {
           return absl::InvalidArgumentError(
-              absl::StrCat("the body has an object of more than ", kMaxKeys, " keys"));
+              absl::StrCat("The body has an object of more than ", kMaxKeys, " keys."));
         }
         break;
       default:
@@ -50,16 +52,46 @@ absl::Status CheckShape(std::string_view body) {
   return absl::OkStatus();
 }
 
+// "[json.exception.parse_error.101] parse error at line 1, column 8: syntax error while parsing
+// value - invalid literal; last read: ..." as "invalid literal"; what was read may be long, and the
+// position is counted in bytes elsewhere.
+std::string Detail(std::string_view what) {
+  constexpr std::string_view kBefore = " - ";
+  constexpr size_t kMaxBytes = 200;
+  const size_t begin = what.find(kBefore);
+  if (begin == std::string_view::npos) return "it breaks off or goes wrong";
+  what.remove_prefix(begin + kBefore.size());
+  return std::string(what.substr(0, std::min(what.find("; "), kMaxBytes)));
+}
+
+// As people call the types of JSON.
+std::string KindOf(const Json& value) {
+  if (value.is_number()) return absl::StrCat("the number ", value.dump());
+  if (value.is_boolean()) return value.get<bool>() ? "true" : "false";
+  if (value.is_string()) return "a string";
+  if (value.is_array()) return "an array";
+  return value.is_object() ? "an object" : "null";
+}
+
 }  // namespace
 
 absl::StatusOr<Json> ParseJsonObject(std::string_view body) {
+  const auto wrong = [](const std::string& sentence) {
+    return absl::InvalidArgumentError(sentence);
+  };
+  if (body.empty()) return wrong("The body is empty; send a JSON object.");
+  if (!text::IsValidUtf8(body)) return wrong("The body is not valid UTF-8.");
   if (absl::Status shape = CheckShape(body); !shape.ok()) return shape;
-  Json json = Json::parse(body, nullptr, /*allow_exceptions=*/false);
-  if (json.is_discarded()) {
-    return absl::InvalidArgumentError("the body is not JSON in UTF-8, or holds a number too large");
+  try {
+    Json json = Json::parse(body);
+    if (!json.is_object()) return wrong("The body must be a JSON object.");
+    return json;
+  } catch (const Json::parse_error& error) {
+    return wrong(absl::StrCat("The body is not JSON: at byte ", error.byte, ", ",
+                              Detail(error.what()), "."));
+  } catch (const Json::exception&) {
+    return wrong("The body holds a number that is too large.");
   }
-  if (!json.is_object()) return absl::InvalidArgumentError("the body must be a JSON object");
-  return json;
 }
 
 std::string Dump(const Json& json) {
@@ -94,15 +126,20 @@ void JsonFields::Fail(std::string_view name, std::string_view message) {
 }
 
 template <typename T>
-std::optional<T> JsonFields::WrongType(const char* name, const char* wanted) {
-  Fail(name, absl::StrCat(path_, name, " must be ", wanted));
+std::optional<T> JsonFields::WrongType(const char* name, const char* wanted, const Json& got) {
+  Fail(name, absl::StrCat(path_, name, " must be ", wanted, ", but is ", KindOf(got), "."));
   return std::nullopt;
+}
+
+void JsonFields::FailItem(const char* name, size_t index, const char* wanted, const Json& got) {
+  Fail(name,
+       absl::StrCat(path_, name, "[", index, "] must be ", wanted, ", but is ", KindOf(got), "."));
 }
 
 std::optional<double> JsonFields::Number(const char* name) {
   const Json* value = Find(name);
   if (value == nullptr) return std::nullopt;
-  if (!value->is_number()) return WrongType<double>(name, "a number");
+  if (!value->is_number()) return WrongType<double>(name, "a number", *value);
   return value->get<double>();
 }
 
@@ -110,27 +147,27 @@ std::optional<int64_t> JsonFields::Integer(const char* name) {
   const Json* value = Find(name);
   if (value == nullptr) return std::nullopt;
   const std::optional<int64_t> n = AsInteger(*value);
-  return n ? n : WrongType<int64_t>(name, "an integer");
+  return n ? n : WrongType<int64_t>(name, "an integer", *value);
 }
 
 std::optional<bool> JsonFields::Bool(const char* name) {
   const Json* value = Find(name);
   if (value == nullptr) return std::nullopt;
-  if (!value->is_boolean()) return WrongType<bool>(name, "true or false");
+  if (!value->is_boolean()) return WrongType<bool>(name, "true or false", *value);
   return value->get<bool>();
 }
 
 std::optional<std::string> JsonFields::String(const char* name) {
   const Json* value = Find(name);
   if (value == nullptr) return std::nullopt;
-  if (!value->is_string()) return WrongType<std::string>(name, "a string");
+  if (!value->is_string()) return WrongType<std::string>(name, "a string", *value);
   return value->get<std::string>();
 }
 
 const Json* JsonFields::Object(const char* name) {
   const Json* value = Find(name);
   if (value != nullptr && !value->is_object()) {
-    WrongType<bool>(name, "an object");
+    WrongType<bool>(name, "an object", *value);
     return nullptr;
   }
   return value;
@@ -139,7 +176,7 @@ const Json* JsonFields::Object(const char* name) {
 const Json* JsonFields::Array(const char* name) {
   const Json* value = Find(name);
   if (value != nullptr && !value->is_array()) {
-    WrongType<bool>(name, "an array");
+    WrongType<bool>(name, "an array", *value);
     return nullptr;
   }
   return value;
@@ -150,12 +187,17 @@ std::vector<std::string> JsonFields::Strings(const char* name) {
   std::vector<std::string> strings;
   if (value == nullptr) return strings;
   if (value->is_string()) return {value->get<std::string>()};
-  bool good = value->is_array();
-  for (const Json& item : good ? *value : Json::array()) {
-    good &= item.is_string();
-    if (good) strings.push_back(item.get<std::string>());
+  if (!value->is_array()) {
+    WrongType<bool>(name, "a string or an array of strings", *value);
+    return strings;
   }
-  if (!good) WrongType<bool>(name, "a string or an array of strings");
+  for (const Json& item : *value) {
+    if (!item.is_string()) {
+      FailItem(name, strings.size(), "a string", item);
+      break;
+    }
+    strings.push_back(item.get<std::string>());
+  }
   return strings;
 }
 
@@ -166,7 +208,7 @@ std::vector<int64_t> JsonFields::Integers(const char* name) {
   for (const Json& item : *value) {
     const std::optional<int64_t> n = AsInteger(item);
     if (!n) {
-      WrongType<bool>(name, "an array of integers");
+      FailItem(name, integers.size(), "an integer", item);
       break;
     }
     integers.push_back(*n);

@@ -20,8 +20,9 @@ namespace baram::server {
 // bounded.
 using Json = nlohmann::ordered_json;
 
-// Parses a body. InvalidArgument for what is not JSON, not UTF-8, nested deeper than 64, has an
-// object of more than 512 keys, or is not an object. Linear in the body's bytes.
+// Parses a body. InvalidArgument, with a sentence for the client, for what is not JSON, not UTF-8,
+// nested deeper than 64, has an object of more than 512 keys, or is not an object. Of a key that
+// stands twice the last value counts. Linear in the body's bytes.
 absl::StatusOr<Json> ParseJsonObject(std::string_view body);
 
 // As text. Never fails: bytes that are no character become U+FFFD.
@@ -52,7 +53,8 @@ class JsonFields {
 
  private:
   template <typename T>
-  std::optional<T> WrongType(const char* name, const char* wanted);
+  std::optional<T> WrongType(const char* name, const char* wanted, const Json& got);
+  void FailItem(const char* name, size_t index, const char* wanted, const Json& got);
 
   const Json& object_;
   const std::string path_;

@@ -56,7 +56,7 @@ absl::Status CheckContentType(const HttpRequest& request) {
   if (absl::EqualsIgnoreCase(absl::StripAsciiWhitespace(media), "application/json")) {
     return absl::OkStatus();
   }
-  return absl::InvalidArgumentError("send JSON, with the header Content-Type: application/json");
+  return absl::InvalidArgumentError("Send JSON, with the header Content-Type: application/json.");
 }
 
 // Seconds in the header x-request-timeout, if it is a positive number.
@@ -147,8 +147,9 @@ absl::StatusOr<Json> Detokenize(const Serving& serving, const HttpRequest& reque
   if (!body.ok()) return body.status();
   JsonFields fields(*body);
   const std::string model = fields.String("model").value_or("");
-  if (fields.Array("tokens") == nullptr)
-    fields.Fail("tokens", "tokens must be an array of token ids");
+  if (fields.Array("tokens") == nullptr) {
+    fields.Fail("tokens", "tokens is missing: send an array of token ids.");
+  }
   const std::vector<int64_t> ids = fields.Integers("tokens");
   if (!fields.status().ok()) return fields.status();
   if (absl::Status status = serving.CheckModel(model); !status.ok()) return status;
@@ -206,7 +207,7 @@ std::vector<HttpRoute> OpenAiRoutes(const OpenAiContext& context) {
   add_generate(OpenAiEndpoint::kCompletions, "/v1/completions");
   add("POST", "/v1/responses", [](Exchange exchange) {
     RespondError(*exchange,
-                 absl::NotFoundError("/v1/responses is not served: use /v1/chat/completions"),
+                 absl::NotFoundError("/v1/responses is not served yet; use /v1/chat/completions."),
                  OpenAiEndpoint::kChat, "");
   });
   add("GET", "/v1/models", [context](Exchange exchange) {

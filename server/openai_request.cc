@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/errors.h"
+#include "server/text/utf8.h"
 
 namespace baram::server {
 
@@ -46,6 +47,16 @@ constexpr Unserved kUnserved[] = {
     {"web_search_options", "this server does not search"},
 };
 
+// An example for who sent something else.
+constexpr char kOneMessage[] = R"({"role": "user", "content": "Hello"})";
+
+// A client's own words in an error, cut to what a line holds.
+std::string Shown(const std::string& text) {
+  constexpr size_t kMaxBytes = 40;
+  if (text.size() <= kMaxBytes) return text;
+  return text.substr(0, text::FloorToCodePoint(text, kMaxBytes)) + "...";
+}
+
 bool MeansOff(const Json& value, bool chooses) {
   return value == false || value == "" || (chooses && (value == "none" || value == "auto")) ||
          (value.is_structured() && value.empty());
@@ -55,13 +66,16 @@ void RefuseUnserved(JsonFields& fields) {
   for (const Unserved& unserved : kUnserved) {
     const Json* value = fields.Find(unserved.name);
     if (value != nullptr && !MeansOff(*value, unserved.chooses)) {
-      fields.Fail(unserved.name, absl::StrCat(unserved.name, " is not served: ", unserved.instead));
+      fields.Fail(unserved.name,
+                  absl::StrCat(unserved.name, " is not served: ", unserved.instead, "."));
     }
   }
   if (const Json* format = fields.Object("response_format")) {
     const auto type = format->find("type");
     if (type == format->end() || *type != "text") {
-      fields.Fail("response_format", "response_format is served with type \"text\" only");
+      fields.Fail("response_format",
+                  "response_format is served with {\"type\": \"text\"} only: there is no "
+                  "structured output yet.");
     }
   }
 }
@@ -73,7 +87,7 @@ std::optional<uint64_t> ReadSeed(JsonFields& fields) {
   if (value == nullptr) return std::nullopt;
   if (value->is_number_unsigned()) return value->get<uint64_t>();
   const std::optional<int64_t> seed = AsInteger(*value);
-  if (!seed) fields.Fail("seed", "seed must be an integer from -2^63 to 2^64 - 1");
+  if (!seed) fields.Fail("seed", "seed must be an integer from -2^63 to 2^64 - 1.");
   if (!seed || *seed == -1) return std::nullopt;
   return static_cast<uint64_t>(*seed);
 }
@@ -94,18 +108,20 @@ void ReadShared(JsonFields& fields, int32_t max_n, OpenAiRequest& request, Call&
   request.n = fields.Integer("n").value_or(1);
   if (request.n < 1 || request.n > max_n) {
     fields.Fail("n", absl::StrCat("n is ", request.n, " but must be from 1 to ", max_n,
-                                  ", this server's --max-n"));
+                                  ", this server's --max-n."));
   }
   call.n = request.n;
   if (const auto best_of = fields.Integer("best_of"); best_of && *best_of != call.n) {
-    fields.Fail("best_of", "best_of is not served unless it equals n");
+    fields.Fail("best_of", "best_of is not served unless it equals n; leave it out.");
   }
   if (const Json* bias = fields.Object("logit_bias")) {
     for (const auto& [key, value] : bias->items()) {
       int64_t id = -1;
       const char* end = key.data() + key.size();
       if (std::from_chars(key.data(), end, id).ptr != end || key.empty() || !value.is_number()) {
-        fields.Fail("logit_bias", "logit_bias must map token ids to numbers");
+        fields.Fail("logit_bias",
+                    absl::StrCat("logit_bias must map token ids to numbers, as in ",
+                                 R"({"15": -100}; its key ")", Shown(key), R"(" does not.)"));
         break;
       }
       call.logit_bias[id] = value.get<double>();
@@ -127,7 +143,8 @@ void ReadShared(JsonFields& fields, int32_t max_n, OpenAiRequest& request, Call&
   request.stream = fields.Bool("stream").value_or(false);
   if (const Json* options = fields.Object("stream_options")) {
     if (!request.stream) {
-      fields.Fail("stream_options", "stream_options is allowed only with stream: true");
+      fields.Fail("stream_options",
+                  "stream_options is allowed only with stream: true; leave it out.");
     }
     JsonFields inner(*options, "stream_options.");
     request.include_usage = inner.Bool("include_usage").value_or(false);
@@ -136,7 +153,8 @@ void ReadShared(JsonFields& fields, int32_t max_n, OpenAiRequest& request, Call&
     if (!inner.status().ok()) fields.Fail("stream_options", std::string(inner.status().message()));
   }
   if (request.stream && request.prompt_logprobs) {
-    fields.Fail("prompt_logprobs", "prompt_logprobs are not served with stream: true");
+    fields.Fail("prompt_logprobs",
+                "prompt_logprobs is not served with stream: true; leave one of them out.");
   }
 }
 
@@ -157,20 +175,27 @@ void ParseToolCallArguments(Json& message) {
 
 void CheckMessage(const Json& message, size_t index, JsonFields& fields) {
   const std::string path = absl::StrCat("messages[", index, "]");
-  if (!message.is_object()) return fields.Fail(path, absl::StrCat(path, " must be an object"));
+  if (!message.is_object()) {
+    return fields.Fail(path, absl::StrCat(path, " must be an object, as in ", kOneMessage, "."));
+  }
   const auto role = message.find("role");
   if (role == message.end() || !role->is_string()) {
-    return fields.Fail(path + ".role", absl::StrCat(path, ".role must be a string"));
+    return fields.Fail(
+        path + ".role",
+        absl::StrCat(path, ".role ", role == message.end() ? "is missing" : "is wrong",
+                     R"(: send "system", "user", "assistant" or another role that )",
+                     "the model's chat template knows."));
   }
   const auto content = message.find("content");
   if (content == message.end() || content->is_null()) {
     if (message.contains("tool_calls")) return;
-    return fields.Fail(path + ".content", absl::StrCat(path, ".content is missing"));
+    return fields.Fail(path + ".content",
+                       absl::StrCat(path, ".content is missing: send the message's text."));
   }
   if (content->is_string()) return;
   if (!content->is_array()) {
     return fields.Fail(path + ".content",
-                       absl::StrCat(path, ".content must be a string or an array of text parts"));
+                       absl::StrCat(path, ".content must be a string or an array of text parts."));
   }
   for (size_t i = 0; i < content->size(); ++i) {
     const Json& part = (*content)[i];
@@ -179,8 +204,8 @@ void CheckMessage(const Json& message, size_t index, JsonFields& fields) {
     if (!is_text) {
       const std::string part_path = absl::StrCat(path, ".content[", i, "]");
       return fields.Fail(part_path,
-                         absl::StrCat(part_path, R"( must be {"type":"text","text":...}: )",
-                                      "this model takes text only"));
+                         absl::StrCat(part_path, R"( must be {"type": "text", "text": "..."}: )",
+                                      "this server takes text only."));
     }
   }
 }
@@ -189,9 +214,14 @@ ChatPrompt ReadChat(JsonFields& fields) {
   ChatPrompt chat;
   const Json* messages = fields.Array("messages");
   if (messages == nullptr || messages->empty()) {
-    fields.Fail("messages", "messages must be a non-empty array");
+    fields.Fail("messages", absl::StrCat("messages is ", messages == nullptr ? "missing" : "empty",
+                                         ": send at least one, as in [", kOneMessage, "].",
+                                         fields.Find("prompt") == nullptr
+                                             ? ""
+                                             : " A prompt is sent to /v1/completions instead."));
   } else if (messages->size() > kMaxMessages) {
-    fields.Fail("messages", absl::StrCat("messages has more than ", kMaxMessages, " entries"));
+    fields.Fail("messages", absl::StrCat("messages has ", messages->size(), " entries but at most ",
+                                         kMaxMessages, " are taken."));
   } else {
     Json copy = *messages;
     for (size_t i = 0; i < copy.size(); ++i) {
@@ -224,7 +254,8 @@ std::vector<int32_t> ReadIds(const Json& list, JsonFields& fields) {
   for (const Json& item : list) {
     const std::optional<int64_t> id = AsInteger(item);
     if (!id || *id < 0 || *id > INT32_MAX) {
-      fields.Fail("prompt", "prompt holds something that is not a token id");
+      fields.Fail("prompt", absl::StrCat("prompt holds ", Shown(Dump(item)), " as its entry ",
+                                         ids.size(), ", which is no token id."));
       break;
     }
     ids.push_back(static_cast<int32_t>(*id));
@@ -243,8 +274,8 @@ std::vector<Prompt> ReadPrompts(JsonFields& fields) {
     prompts.push_back(ReadIds(*value, fields));
   } else if (value != nullptr && value->is_array() && !value->empty()) {
     if (value->size() > kMaxPrompts) {
-      fields.Fail("prompt", absl::StrCat("prompt has more than ", kMaxPrompts,
-                                         " entries: send them in several calls"));
+      fields.Fail("prompt", absl::StrCat("prompt has ", value->size(), " entries but at most ",
+                                         kMaxPrompts, " are taken: send them in several calls."));
       return prompts;
     }
     for (const Json& item : *value) {
@@ -253,13 +284,22 @@ std::vector<Prompt> ReadPrompts(JsonFields& fields) {
       } else if (IsIdList(item)) {
         prompts.push_back(ReadIds(item, fields));
       } else {
-        fields.Fail("prompt", "prompt must hold texts or non-empty lists of token ids");
+        fields.Fail("prompt", "prompt must hold texts or non-empty lists of token ids.");
         break;
       }
     }
   } else {
-    fields.Fail("prompt",
-                "prompt must be a text, a list of texts, a list of token ids or a list of those");
+    const bool empty = value != nullptr && value->is_array();
+    fields.Fail(
+        "prompt",
+        absl::StrCat("prompt ",
+                     value == nullptr ? "is missing"
+                     : empty          ? "is empty"
+                                      : "is wrong",
+                     ": send a text, a list of texts, a list of token ids or a list of those.",
+                     fields.Find("messages") == nullptr
+                         ? ""
+                         : " Messages are sent to /v1/chat/completions instead."));
   }
   return prompts;
 }
@@ -276,12 +316,13 @@ void ReadChatRequest(JsonFields& fields, int32_t max_n, OpenAiRequest& request) 
   request.logprobs = fields.Bool("logprobs").value_or(false);
   const auto top = fields.Integer("top_logprobs");
   if (top && *top > 0 && !request.logprobs) {
-    fields.Fail("top_logprobs", "top_logprobs needs logprobs: true");
+    fields.Fail("top_logprobs", "top_logprobs needs logprobs: true.");
   }
   request.top_logprobs = top.value_or(0);
   if (request.logprobs) call.logprobs = request.top_logprobs;
-  if (fields.Bool("echo").value_or(false))
-    fields.Fail("echo", "echo is served by completions only");
+  if (fields.Bool("echo").value_or(false)) {
+    fields.Fail("echo", "echo is served by /v1/completions only.");
+  }
   request.calls.push_back(std::move(call));
 }
 
@@ -336,7 +377,7 @@ absl::StatusOr<Prompt> ParseTokenizePrompt(const Json& body, std::string* model)
   } else if (const auto text = fields.String("prompt")) {
     prompt = TextPrompt{*text, fields.Bool("add_special_tokens").value_or(true)};
   } else {
-    fields.Fail("prompt", "send a prompt (a text) or messages");
+    fields.Fail("prompt", "prompt is missing: send a prompt, which is a text, or messages.");
   }
   if (!fields.status().ok()) return fields.status();
   return prompt;

@@ -1,6 +1,7 @@
 // baram serve: loads, says when it is ready, watches the engine, and stops as it is told.
 #include <poll.h>
 #include <spdlog/spdlog.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -120,6 +121,24 @@ class LoadProgress {
   int shown_ = 0;
 };
 
+// Shells often give a process 1,024 descriptors and let it take more: a connection of HTTP is one,
+// a connection of gRPC two.
+void RaiseDescriptorLimit(const Config& config) {
+  constexpr rlim_t kOwn = 128;  // weights, listeners, threads' events
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  (void)setrlimit(RLIMIT_NOFILE, &limit);
+  (void)getrlimit(RLIMIT_NOFILE, &limit);
+  const rlim_t needed = 3 * static_cast<rlim_t>(config.max_connections) + kOwn;
+  if (limit.rlim_cur < needed) {
+    spdlog::warn(
+        "this process may open {} files, and --max-connections {} can take {}: raise the limit of "
+        "open files (ulimit -n), or lower the setting",
+        limit.rlim_cur, config.max_connections, needed);
+  }
+}
+
 void ShowConfiguration(const Config& config) {
   if (config.log_format == "text") {
     std::fputs(DescribeSettings(config).c_str(), stderr);
@@ -214,6 +233,7 @@ int Serve(const std::vector<std::string>& args, SteadyTime started) {
   spdlog::info("baram {}", kVersion);
   for (const std::string& warning : UnknownVariables(ProcessVariables())) spdlog::warn(warning);
   ShowConfiguration(*config);
+  RaiseDescriptorLimit(*config);
 
   StopSignals signals;
   LoadProgress progress;

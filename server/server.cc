@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "server/folder_text.h"
 #include "server/openai.h"
 
 namespace baram::server {
@@ -70,15 +71,11 @@ absl::Status Server::ListenForProbes() {
 
 absl::Status Server::Open(std::function<void(int64_t, int64_t)> load_progress) {
   // The text first: it takes little time and says at once if the folder is not a model's.
-  auto tokenizer = text::Tokenizer::Load(config_.model);
-  if (!tokenizer.ok()) return tokenizer.status();
-  tokenizer_ = *std::move(tokenizer);
-  auto chat_template = text::ChatTemplate::Load(config_.model, config_.chat_template, *tokenizer_);
-  if (chat_template.ok()) {
-    chat_template_ = *std::move(chat_template);
-  } else if (!absl::IsNotFound(chat_template.status()) || !config_.chat_template.empty()) {
-    return chat_template.status();
-  }
+  auto text = LoadFolderText(config_);
+  if (!text.ok()) return text.status();
+  tokenizer_ = std::move(text->tokenizer);
+  chat_template_ = std::move(text->chat_template);
+  if (!chat_template_) spdlog::warn("chat template {}", kNoChatTemplate);
 
   EngineConfig engine_config = ToEngineConfig(config_);
   engine_config.valid_vocab = tokenizer_->vocab_size();

@@ -25,6 +25,10 @@ constexpr size_t kMaxStopBytes = 256;
 constexpr size_t kMaxStopTokenIds = 32;
 // Below this a temperature is greedy: dividing logits by it would overflow.
 constexpr double kGreedyBelow = 1e-5;
+// How the text library ends its sentence on an argument that has a reserved name.
+constexpr char kArgumentWords[] = "can't be a template argument.";
+// What a log-probability takes at least in a message: lengths, an id, a byte of text, a float.
+constexpr int64_t kScoreBytes = 12;
 
 // Random bits, another value at each call: SplitMix64 from a seed of the system's.
 uint64_t NextRandom() {
@@ -86,7 +90,8 @@ void CheckSampling(const Call& call, int32_t max_n, int32_t vocab_size, Checks& 
   range("sampling.presence_penalty", call.presence_penalty, -2, 2);
   range("sampling.frequency_penalty", call.frequency_penalty, -2, 2);
   if (call.top_k && *call.top_k < -1) {
-    checks.Fail("sampling.top_k", "must be at least 1, or 0 for off.");
+    checks.Fail("sampling.top_k",
+                absl::StrCat("is ", *call.top_k, " but must be at least 1, or 0 for off."));
   }
   checks.Range("sampling.n", call.n, 1, max_n);
   checks.AtMost("sampling.logit_bias", call.logit_bias.size(), kMaxBiasedTokens, "entries");
@@ -98,9 +103,13 @@ void CheckSampling(const Call& call, int32_t max_n, int32_t vocab_size, Checks& 
 
 void CheckStopping(const Call& call, int32_t vocab_size, Checks& checks) {
   if (call.max_tokens && *call.max_tokens < 1) {
-    checks.Fail("stopping.max_tokens", "must be at least 1.");
+    checks.Fail("stopping.max_tokens",
+                absl::StrCat("is ", *call.max_tokens, " but must be at least 1."));
   }
-  if (call.min_tokens < 0) checks.Fail("stopping.min_tokens", "must not be negative.");
+  if (call.min_tokens < 0) {
+    checks.Fail("stopping.min_tokens",
+                absl::StrCat("is ", call.min_tokens, " but must be at least 0."));
+  }
   if (call.max_tokens && call.min_tokens > *call.max_tokens) {
     checks.Fail("stopping.min_tokens",
                 absl::StrCat("is ", call.min_tokens, " but must be at most max_tokens, ",
@@ -108,7 +117,7 @@ void CheckStopping(const Call& call, int32_t vocab_size, Checks& checks) {
   }
   checks.AtMost("stopping.stop", call.stop.size(), kMaxStops, "strings");
   for (const std::string& stop : call.stop) {
-    if (stop.empty()) checks.Fail("stopping.stop", "holds an empty string.");
+    if (stop.empty()) checks.Fail("stopping.stop", "holds an empty string; leave it out.");
     checks.AtMost("stopping.stop", stop.size(), kMaxStopBytes, "bytes in one string");
     if (!text::IsValidUtf8(stop)) checks.Fail("stopping.stop", "is not valid UTF-8.");
   }
@@ -154,6 +163,15 @@ absl::Status TooLongReply(int32_t max_model_len, size_t prompt_tokens, int64_t m
                    " tokens, but the prompt has ", prompt_tokens, " and max_tokens is ", max_tokens,
                    "; leave max_tokens out, or set it to at most ",
                    max_model_len - static_cast<int64_t>(prompt_tokens), "."));
+}
+
+absl::Status TooManyScores(size_t prompt_tokens, int64_t max_bytes) {
+  return InvalidField(
+      "output.prompt_logprobs",
+      absl::StrCat("output.prompt_logprobs of a prompt of ", prompt_tokens,
+                   " tokens do not fit into one reply of ", max_bytes,
+                   " bytes (--max-reply-bytes); use Generate, which sends them in several "
+                   "messages, or ask for fewer."));
 }
 
 }  // namespace
@@ -261,6 +279,11 @@ absl::StatusOr<Request> Serving::Translate(Call& call) const {
     return TooLongReply(model.max_model_len, request.prompt.size(), *call.max_tokens);
   }
   request.max_tokens = static_cast<int32_t>(call.max_tokens.value_or(room));
+  if (call.max_reply_bytes && call.prompt_logprobs &&
+      std::ssize(request.prompt) * (1 + *call.prompt_logprobs) * kScoreBytes >
+          *call.max_reply_bytes) {
+    return TooManyScores(request.prompt.size(), *call.max_reply_bytes);
+  }
 
   const bool use_model = config_.generation_config == "auto";
   SamplingParams& sampling = request.sampling;
@@ -352,7 +375,12 @@ absl::StatusOr<std::string> Serving::RenderChat(const ChatPrompt& prompt) const 
   }
   auto text = chat_template_->Render(prompt.messages_json, prompt.arguments_json,
                                      prompt.add_generation_prompt.value_or(!go_on), go_on);
-  if (!text.ok()) return InvalidField("chat.messages", std::string(text.status().message()));
+  if (!text.ok()) {
+    const std::string message(text.status().message());
+    return InvalidField(
+        message.ends_with(kArgumentWords) ? "chat.template_arguments_json" : "chat.messages",
+        message);
+  }
   return text;
 }
 

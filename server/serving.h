@@ -67,6 +67,9 @@ struct Call {
   std::string cache_salt;
   bool read_prefix_cache = true;
   std::optional<int64_t> truncate_prompt_tokens;
+  // Of a reply in one message; absent: it has as many as it takes. Prompt log-probabilities that
+  // can't fit are refused; the front end looks at the rest as it comes.
+  std::optional<int64_t> max_reply_bytes;
   SteadyTime deadline = SteadyTime::max();
   SteadyTime arrival{};
 };

@@ -17,58 +17,13 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "server/arguments.h"
+#include "server/foreign_flags.h"
 #include "server/setting_values.h"
 #include "server/settings_file.h"
 #include "server/settings_table.h"
 
 namespace baram::server {
 namespace {
-
-// What vLLM and llama-server call things.
-struct Foreign {
-  std::string_view flag;
-  std::string_view advice;
-};
-constexpr Foreign kForeign[] = {
-    {"-m", "--model"},
-    {"-c", "--max-model-len"},
-    {"--ctx-size", "--max-model-len"},
-    {"--max-seq-len", "--max-model-len"},
-    {"-t", "--threads"},
-    {"-np", "--max-num-seqs"},
-    {"--parallel", "--max-num-seqs"},
-    {"-b", "--max-num-batched-tokens"},
-    {"--batch-size", "--max-num-batched-tokens"},
-    {"-ub", "--max-num-batched-tokens"},
-    {"--ubatch-size", "--max-num-batched-tokens"},
-    {"-ngl", "--device"},
-    {"--gpu-layers", "--device"},
-    {"--n-gpu-layers", "--device"},
-    {"-a", "--served-model-name"},
-    {"--alias", "--served-model-name"},
-    {"--chat-template-file", "--chat-template"},
-    {"--host", "--grpc-listen, --http-listen and --metrics-listen, as HOST:PORT"},
-    {"--port", "--grpc-listen, --http-listen and --metrics-listen, as HOST:PORT"},
-    {"--metrics", "--metrics-listen"},
-    {"-to", "--request-timeout"},
-    {"--timeout", "--request-timeout"},
-    {"--gpu-memory-utilization", "--kv-cache-bytes"},
-    {"--kv-cache-memory-bytes", "--kv-cache-bytes"},
-    {"--swap-space", "--kv-cache-bytes"},
-    {"--block-size", "--page-tokens"},
-    {"--enable-prefix-caching", "--prefix-cache"},
-    {"--no-enable-prefix-caching", "--no-prefix-cache"},
-    {"--allowed-origins", "--http-allowed-origins"},
-    {"--uvicorn-log-level", "--log-level"},
-    {"--shutdown-timeout", "--drain-limit"},
-    {"--max-tokens", "max_tokens in each request; --max-model-len bounds them all"},
-    {"-n", "max_tokens in each request; --max-model-len bounds them all"},
-    {"--n-predict", "max_tokens in each request; --max-model-len bounds them all"},
-    {"--temp", "temperature in each request"},
-    {"--temperature", "temperature in each request"},
-    {"--trust-remote-code", "nothing: baram never runs code from a model folder"},
-    {"--tokenizer", "nothing: the tokenizer is the model folder's"},
-};
 
 // Sets one setting from its text; the error says what would do.
 absl::Status Assign(const Setting& s, const Names& texts, Config& config) {
@@ -144,13 +99,7 @@ std::string Advice(const std::string& argument, const CLI::App& app) {
   if (word.empty() || word[0] != '-') {
     return absl::StrCat("\"", word, "\" is not expected here; a setting is written --name VALUE.");
   }
-  for (const Foreign& foreign : kForeign) {
-    if (foreign.flag == word) {
-      return absl::StrCat("There is no ", word,
-                          ". What it decides elsewhere is here: ", std::string(foreign.advice),
-                          ".");
-    }
-  }
+  if (std::string advice = ForeignFlagAdvice(word); !advice.empty()) return advice;
   return DescribeUnknown(argument, app);
 }
 

@@ -45,11 +45,12 @@ struct Config {
 
   // Limits
   int64_t max_body_bytes = 8 << 20;    // of an HTTP body and of a gRPC message
+  int64_t max_reply_bytes = 4 << 20;   // of a gRPC reply in one message: what clients take
   int64_t max_prompt_bytes = 4 << 20;  // of text to tokenize, after the chat template
   int32_t max_n = 16;
   int32_t max_queued_requests = 1024;
   int64_t max_queued_tokens = 4'000'000;
-  int32_t max_connections = 1024;  // HTTP
+  int32_t max_connections = 1024;  // of HTTP and of gRPC each
   int32_t max_streams = 256;       // calls at once on one gRPC connection
   int32_t max_header_bytes = 16 << 10;
   int32_t stream_tokens = 1024;      // undelivered tokens of an output before it pauses

@@ -27,7 +27,7 @@ const std::vector<Group>& SettingsTable() {
          "the folder's name",
          "Name that clients ask for. Repeat it for further names of the same model."},
         {"chat-template", Kind::kText, &C::chat_template, 0, 0, "FILE", "the folder's",
-         "Jinja chat template to use instead of the model folder's."},
+         "Jinja chat template to use instead of the model folder's.", true},
         {"generation-config", Kind::kChoice, &C::generation_config, 0, 0, "auto|none", "",
          "auto takes sampling defaults from generation_config.json; none starts from neutral ones. "
          "Its EOS ids count either way."}}},
@@ -63,6 +63,10 @@ const std::vector<Group>& SettingsTable() {
       {"Limits",
        {{"max-body-bytes", Kind::kBytes, &C::max_body_bytes, 1024, 1LL << 30, "BYTES", "",
          "Largest HTTP body and gRPC message."},
+        {"max-reply-bytes", Kind::kBytes, &C::max_reply_bytes, 1024, 1LL << 30, "BYTES", "",
+         "Largest gRPC reply in one message (GenerateOnce, Tokenize). Clients take 4MiB unless "
+         "they "
+         "are told to take more."},
         {"max-prompt-bytes", Kind::kBytes, &C::max_prompt_bytes, 1, 4 << 20, "BYTES", "",
          "Largest text that is tokenized, counted after the chat template."},
         {"max-n", Kind::kNumber, &C::max_n, 1, 128, "N", "", "Outputs of one request."},
@@ -71,7 +75,7 @@ const std::vector<Group>& SettingsTable() {
         {"max-queued-tokens", Kind::kNumber, &C::max_queued_tokens, 1, 1e12, "TOKENS", "",
          "Their prompts together, and log-probabilities asked for of prompts."},
         {"max-connections", Kind::kNumber, &C::max_connections, 1, 1 << 20, "N", "",
-         "HTTP connections at once."},
+         "Connections at once, of HTTP and of gRPC each."},
         {"max-streams", Kind::kNumber, &C::max_streams, 1, 1 << 20, "N", "",
          "Calls at once on one gRPC connection."},
         {"max-header-bytes", Kind::kBytes, &C::max_header_bytes, 1024, 1 << 20, "BYTES", "",

@@ -9,6 +9,7 @@
 
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
+#include "server/text/utf8.h"
 #include "tests/server/server_fixture.h"
 
 namespace baram::testing {
@@ -82,7 +83,7 @@ std::vector<BadRow> BadRows() {
       {"token_ids", [](Request& r) { r.mutable_token_ids()->add_ids(720); }},
       {"token_ids", [](Request& r) { r.mutable_token_ids()->add_ids(0xFFFFFFFFu); }},
       {"chat.messages", [](Request& r) { r.mutable_chat(); }},
-      {"chat.messages",
+      {"chat.template_arguments_json",
        [](Request& r) {
          r.mutable_chat()->add_messages()->set_role("user");
          r.mutable_chat()->set_template_arguments_json("{not json");
@@ -147,6 +148,18 @@ TEST_F(GrpcErrorsTest, InvalidUtf8NeverReachesTheModel) {
   const Streamed got = Stream(TextRequest("\xff\xfe", 4));
   EXPECT_FALSE(got.status.ok());
   EXPECT_TRUE(got.events.empty());
+}
+
+// Whatever a client wrote, its error fits into what gRPC's clients take of trailers.
+TEST_F(GrpcErrorsTest, LongWordsComeBackCut) {
+  v1::GenerateRequest request = TextRequest("hello", 1);
+  std::string name;
+  for (int i = 0; i < 50'000; ++i) name += "한";
+  request.set_model(name);
+  const Streamed unknown = Stream(request);
+  EXPECT_EQ(unknown.status.error_code(), grpc::StatusCode::NOT_FOUND);
+  EXPECT_LT(unknown.status.error_message().size(), 400u);
+  EXPECT_TRUE(text::IsValidUtf8(unknown.status.error_message()));
 }
 
 TEST_F(GrpcErrorsTest, ServedNamesAreAllKnown) {

@@ -2,6 +2,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <thread>
+
 #include "tests/server/http_bed.h"
 
 namespace baram::server {
@@ -26,7 +29,7 @@ TEST_F(HttpLimitsTest, RefusesWhatIsNotHttp) {
     const RawResponse response = Ask(request);
     EXPECT_EQ(response.status, 400) << request;
     EXPECT_EQ(response.headers.at("connection"), "close") << request;
-    EXPECT_THAT(response.body, HasSubstr("400: this is not an HTTP/1.1 request")) << request;
+    EXPECT_THAT(response.body, HasSubstr("400: This is not an HTTP/1.1 request")) << request;
   }
 }
 
@@ -45,6 +48,22 @@ TEST_F(HttpLimitsTest, RefusesSlowRequests) {
     if (start.find("slow") != std::string::npos) {
       EXPECT_EQ(response.headers.at("x-request-id"), "slow");
     }
+  }
+}
+
+// Bytes that keep coming buy no time.
+TEST_F(HttpLimitsTest, RefusesTrickledRequests) {
+  Listen({.request_s = 0.1});
+  for (const std::string start :
+       {"GET /echo HTTP/1.1\r\nx-long: ", "POST /echo HTTP/1.1\r\nContent-Length: 9999\r\n\r\n",
+        "POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nfff\r\n"}) {
+    RawClient client(server_->address());
+    client.Send(start);
+    for (int i = 0; i < 60; ++i) {
+      client.Send("a");
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+    EXPECT_EQ(client.Read().status, 408) << start;
   }
 }
 
@@ -131,6 +150,24 @@ TEST_F(HttpLimitsTest, RefusesConnectionsAboveTheLimit) {
     client->Send(RawRequest("POST", "/echo", "y"));
     EXPECT_EQ(client->Read().body, "y");
   }
+}
+
+TEST_F(HttpLimitsTest, AFloodOfConnectionsDisturbsNobody) {
+  Listen({.max_connections = 50});
+  std::vector<std::unique_ptr<RawClient>> served, flood;
+  for (int i = 0; i < 50; ++i) {
+    served.push_back(std::make_unique<RawClient>(server_->address()));
+    served.back()->Send(RawRequest("POST", "/echo", "x"));
+    EXPECT_EQ(served.back()->Read().status, 200);
+  }
+  for (int i = 0; i < 400; ++i) flood.push_back(std::make_unique<RawClient>(server_->address()));
+  for (const auto& client : served) {
+    client->Send(RawRequest("POST", "/echo", "y"));
+    EXPECT_EQ(client->Read().body, "y");
+  }
+  // Of the flood some hear why, and the rest are closed without a word.
+  for (const auto& client : flood) EXPECT_THAT(client->Read().status, testing::AnyOf(503, 0));
+  EXPECT_LE(server_->connections(), 50 + 64);
 }
 
 TEST_F(HttpLimitsTest, Serves200Connections) {

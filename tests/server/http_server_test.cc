@@ -121,7 +121,11 @@ TEST_F(HttpServerTest, SaysWhatIsNotThere) {
   Listen();
   RawResponse response = Ask(RawRequest("GET", "/nothing\"here"));
   EXPECT_EQ(response.status, 404);
-  EXPECT_EQ(response.body, "404: there is nothing at /nothing\"here");
+  EXPECT_EQ(response.body, "404: There is nothing at /nothing\"here.");
+  // A base URL with a part too few or too many.
+  EXPECT_EQ(Ask(RawRequest("GET", "/v1/echo")).body,
+            "404: There is nothing at /v1/echo. Did you mean /echo?");
+  EXPECT_EQ(Ask(RawRequest("GET", "/")).body, "404: There is nothing at /.");
   response = Ask(RawRequest("DELETE", "/echo"));
   EXPECT_EQ(response.status, 405);
   EXPECT_EQ(response.headers.at("allow"), "GET, POST");

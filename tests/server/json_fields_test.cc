@@ -10,7 +10,9 @@ namespace baram::server {
 namespace {
 
 using testing::ElementsAre;
+using testing::EndsWith;
 using testing::HasSubstr;
+using testing::StartsWith;
 
 std::string ErrorOf(std::string_view body) {
   const auto json = ParseJsonObject(body);
@@ -30,15 +32,40 @@ std::string Keys(int count) {
   return body + "}";
 }
 
-TEST(ParseJsonObjectTest, RefusesWhatIsNotJson) {
-  for (const std::string body : {"", "{", "nonsense", R"({"a":1}x)", R"({"a":NaN})",
-                                 R"({"a":1e999})", "{\"a\":\"\xed\xa0\x80\"}", "{\"a\":\"\xff\"}",
-                                 R"({"a":"\ud800"})", "]}", R"({"a":"\)", R"({"a)", R"({'a':1})"}) {
-    EXPECT_THAT(ErrorOf(body), HasSubstr("not JSON in UTF-8")) << body;
+TEST(ParseJsonObjectTest, SaysWhatIsNotJsonAndWhere) {
+  EXPECT_EQ(ErrorOf(""), "The body is empty; send a JSON object.");
+  for (const std::string body : {"{\"a\":\"\xed\xa0\x80\"}", "{\"a\":\"\xff\"}", "\xc3"}) {
+    EXPECT_EQ(ErrorOf(body), "The body is not valid UTF-8.") << body;
   }
-  EXPECT_THAT(ErrorOf("[1]"), HasSubstr("must be a JSON object"));
+  for (const char* body : {R"({"a":1e999})", R"({"a":-1e999})"}) {
+    EXPECT_EQ(ErrorOf(body), "The body holds a number that is too large.") << body;
+  }
+  for (const std::string body :
+       {"{", "nonsense", R"({"a":1}x)", R"({"a":NaN})", R"({"a":Infinity})", R"({"a":\"\ud800\"})",
+        R"({"a":"\ud800"})", R"({"a":"\ude00\ud800"})", "]}", R"({"a":"\)", R"({"a)", R"({'a':1})",
+        R"({"a":01})", R"({"a":1,})", "{\"a\":\"\n\"}"}) {
+    EXPECT_THAT(ErrorOf(body), StartsWith("The body is not JSON: at byte ")) << body;
+    EXPECT_THAT(ErrorOf(body), EndsWith(".")) << body;
+  }
+  EXPECT_EQ(ErrorOf(R"({"a": nope})"), "The body is not JSON: at byte 8, invalid literal.");
+  EXPECT_LT(ErrorOf(R"({"a":")" + std::string(100'000, 'x')).size(), 300u);
+  EXPECT_EQ(ErrorOf("[1]"), "The body must be a JSON object.");
+  EXPECT_EQ(ErrorOf("null"), "The body must be a JSON object.");
   EXPECT_EQ(ErrorOf("{}"), "");
   EXPECT_EQ(ErrorOf("\xef\xbb\xbf{\"a\": \"한국어 \\ud55c\"}"), "");
+}
+
+TEST(ParseJsonObjectTest, TakesOddNumbersKeysAndCharacters) {
+  const auto json =
+      ParseJsonObject(R"({"zero":-0,"large":18446744073709551615,"larger":18446744073709551616,)"
+                      R"("twice":1,"twice":2,"nul":"a\u0000b","pair":"\ud83d\ude42"})");
+  ASSERT_TRUE(json.ok()) << json.status();
+  EXPECT_EQ(AsInteger((*json)["zero"]), 0);
+  EXPECT_EQ(AsInteger((*json)["large"]), std::nullopt);
+  EXPECT_EQ(AsInteger((*json)["larger"]), std::nullopt);
+  EXPECT_EQ((*json)["twice"], 2);
+  EXPECT_EQ((*json)["nul"], std::string("a\0b", 3));
+  EXPECT_EQ((*json)["pair"], "🙂");
 }
 
 TEST(ParseJsonObjectTest, BoundsDepthAndKeys) {
@@ -116,15 +143,26 @@ TEST(JsonFieldsTest, NamesTheFirstWrongField) {
     EXPECT_EQ(fields.status().code(), absl::StatusCode::kInvalidArgument);
     return FactsOf(fields.status()).field + ": " + std::string(fields.status().message());
   };
-  EXPECT_EQ(wrong([](JsonFields& f) { f.Integer("n"); }), "outer.n: outer.n must be an integer");
-  EXPECT_EQ(wrong([](JsonFields& f) { f.Number("d"); }), "outer.d: outer.d must be a number");
-  EXPECT_EQ(wrong([](JsonFields& f) { f.Number("n"); }), "outer.n: outer.n must be a number");
-  EXPECT_EQ(wrong([](JsonFields& f) { f.Bool("b"); }), "outer.b: outer.b must be true or false");
-  EXPECT_EQ(wrong([](JsonFields& f) { f.String("s"); }), "outer.s: outer.s must be a string");
-  EXPECT_EQ(wrong([](JsonFields& f) { f.Object("o"); }), "outer.o: outer.o must be an object");
-  EXPECT_EQ(wrong([](JsonFields& f) { f.Array("a"); }), "outer.a: outer.a must be an array");
-  EXPECT_THAT(wrong([](JsonFields& f) { f.Integers("ints"); }), HasSubstr("an array of integers"));
-  EXPECT_THAT(wrong([](JsonFields& f) { f.Strings("strings"); }), HasSubstr("an array of strings"));
+  EXPECT_EQ(wrong([](JsonFields& f) { f.Integer("n"); }),
+            "outer.n: outer.n must be an integer, but is true.");
+  EXPECT_EQ(wrong([](JsonFields& f) { f.Number("d"); }),
+            "outer.d: outer.d must be a number, but is a string.");
+  EXPECT_EQ(wrong([](JsonFields& f) { f.Number("n"); }),
+            "outer.n: outer.n must be a number, but is true.");
+  EXPECT_EQ(wrong([](JsonFields& f) { f.Bool("b"); }),
+            "outer.b: outer.b must be true or false, but is the number 1.");
+  EXPECT_EQ(wrong([](JsonFields& f) { f.String("s"); }),
+            "outer.s: outer.s must be a string, but is the number 7.");
+  EXPECT_EQ(wrong([](JsonFields& f) { f.Object("o"); }),
+            "outer.o: outer.o must be an object, but is an array.");
+  EXPECT_EQ(wrong([](JsonFields& f) { f.Array("a"); }),
+            "outer.a: outer.a must be an array, but is an object.");
+  EXPECT_EQ(wrong([](JsonFields& f) { f.Integers("ints"); }),
+            "outer.ints: outer.ints[1] must be an integer, but is a string.");
+  EXPECT_EQ(wrong([](JsonFields& f) { f.Strings("strings"); }),
+            "outer.strings: outer.strings[1] must be a string, but is the number 1.");
+  EXPECT_EQ(wrong([](JsonFields& f) { f.Strings("n"); }),
+            "outer.n: outer.n must be a string or an array of strings, but is true.");
 }
 
 }  // namespace

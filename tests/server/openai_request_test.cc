@@ -7,13 +7,16 @@
 #include <cstdlib>
 
 #include "server/errors.h"
+#include "server/text/utf8.h"
 
 namespace baram::server {
 namespace {
 
 using testing::ElementsAre;
+using testing::EndsWith;
 using testing::HasSubstr;
 using testing::Pair;
+using testing::StartsWith;
 
 constexpr int32_t kMaxN = 16;
 
@@ -170,22 +173,22 @@ TEST(OpenAiRequestTest, NamesFieldsOfAWrongType) {
   for (const char* field : {"temperature", "top_p", "min_p", "repetition_penalty",
                             "presence_penalty", "frequency_penalty"}) {
     for (const char* value : {"true", "\"1\"", "[]"}) {
-      EXPECT_EQ(ChatRefusal(std::string("\"") + field + "\":" + value),
-                std::string(field) + ": " + field + " must be a number");
+      EXPECT_THAT(ChatRefusal(std::string("\"") + field + "\":" + value),
+                  StartsWith(std::string(field) + ": " + field + " must be a number, but is "));
     }
   }
   for (const char* field : {"top_k", "n", "max_tokens", "min_tokens", "priority",
                             "truncate_prompt_tokens", "prompt_logprobs", "best_of"}) {
     for (const char* value : {"true", "1.5", "\"1\"", "[]", "1e30"}) {
-      EXPECT_EQ(CompletionRefusal(std::string("\"") + field + "\":" + value),
-                std::string(field) + ": " + field + " must be an integer");
+      EXPECT_THAT(CompletionRefusal(std::string("\"") + field + "\":" + value),
+                  StartsWith(std::string(field) + ": " + field + " must be an integer, but is "));
     }
   }
   for (const char* field :
        {"stream", "echo", "ignore_eos", "skip_special_tokens", "return_token_ids",
         "include_stop_str_in_output", "add_special_tokens"}) {
     EXPECT_EQ(CompletionRefusal(std::string("\"") + field + "\":1"),
-              std::string(field) + ": " + field + " must be true or false");
+              std::string(field) + ": " + field + " must be true or false, but is the number 1.");
   }
   EXPECT_THAT(ChatRefusal(R"("logprobs":3)"), HasSubstr("logprobs: "));
   EXPECT_THAT(CompletionRefusal(R"("logprobs":true)"), HasSubstr("logprobs: "));
@@ -212,14 +215,14 @@ TEST(OpenAiRequestTest, TakesAllSeedsOf64Bits) {
   EXPECT_EQ(seed("-1"), std::nullopt);
   for (const char* bad : {"18446744073709551616", "-9223372036854775809", "1.5", "\"1\"", "true"}) {
     EXPECT_EQ(ChatRefusal(std::string("\"seed\":") + bad),
-              "seed: seed must be an integer from -2^63 to 2^64 - 1");
+              "seed: seed must be an integer from -2^63 to 2^64 - 1.");
   }
 }
 
 TEST(OpenAiRequestTest, BoundsTheNumberOfReplies) {
   for (const char* n : {"0", "-1", "17", "1000000000000"}) {
     EXPECT_EQ(ChatRefusal(std::string("\"n\":") + n),
-              std::string("n: n is ") + n + " but must be from 1 to 16, this server's --max-n");
+              std::string("n: n is ") + n + " but must be from 1 to 16, this server's --max-n.");
   }
   EXPECT_EQ(Chat(R"("n":16)").n, 16);
   EXPECT_THAT(ChatRefusal(R"("n":2,"best_of":3)"), HasSubstr("best_of: "));
@@ -299,7 +302,7 @@ TEST(OpenAiRequestTest, Prompts) {
   std::string many = "[\"a\"";
   for (int i = 0; i < 128; ++i) many += ",\"a\"";
   EXPECT_THAT(Refusal(OpenAiEndpoint::kCompletions, R"({"prompt":)" + many + "]}"),
-              HasSubstr("prompt: prompt has more than 128"));
+              HasSubstr("prompt: prompt has 129 entries but at most 128"));
 }
 
 TEST(OpenAiRequestTest, Messages) {
@@ -317,6 +320,39 @@ TEST(OpenAiRequestTest, Messages) {
   EXPECT_THAT(
       refusal(R"([{"role":"user","content":[{"type":"image_url","image_url":{"url":"x"}}]}])"),
       HasSubstr("messages[0].content[0]: "));
+}
+
+// The commonest mistakes: each is told with what to send instead.
+TEST(OpenAiRequestTest, RefusalsSayHowToMendThem) {
+  const auto chat = [](const std::string& body) { return Refusal(OpenAiEndpoint::kChat, body); };
+  const auto completion = [](const std::string& body) {
+    return Refusal(OpenAiEndpoint::kCompletions, body);
+  };
+  EXPECT_EQ(chat("{}"),
+            R"(messages: messages is missing: send at least one, as in [{"role": "user", )"
+            R"("content": "Hello"}].)");
+  EXPECT_THAT(chat(R"({"messages":[]})"), StartsWith("messages: messages is empty: "));
+  EXPECT_THAT(chat(R"({"prompt":"x"})"), EndsWith("A prompt is sent to /v1/completions instead."));
+  EXPECT_EQ(chat(R"({"messages":"hi"})"), "messages: messages must be an array, but is a string.");
+  EXPECT_THAT(chat(R"({"messages":["hi"]})"), HasSubstr(R"(as in {"role": "user")"));
+  EXPECT_THAT(chat(R"({"messages":[{"content":"x"}]})"), HasSubstr("messages[0].role is missing"));
+  EXPECT_THAT(chat(R"({"messages":[{"role":7,"content":"x"}]})"),
+              HasSubstr("messages[0].role is wrong"));
+  EXPECT_EQ(completion("{}"),
+            "prompt: prompt is missing: send a text, a list of texts, a list of token ids or a "
+            "list of those.");
+  EXPECT_THAT(completion(R"({"prompt":[]})"), StartsWith("prompt: prompt is empty: "));
+  EXPECT_THAT(completion(R"({"prompt":7})"), StartsWith("prompt: prompt is wrong: "));
+  EXPECT_THAT(completion(R"({"messages":[]})"),
+              EndsWith("Messages are sent to /v1/chat/completions instead."));
+  EXPECT_THAT(completion(R"({"prompt":[5,-1]})"), HasSubstr("prompt holds -1 as its entry 1"));
+  EXPECT_THAT(CompletionRefusal(R"("logit_bias":{"서울":1})"), HasSubstr(R"(its key "서울")"));
+  // A client's own words come back cut, and whole characters of them.
+  std::string key;
+  for (int i = 0; i < 1000; ++i) key += "한";
+  const std::string long_key = CompletionRefusal(R"("logit_bias":{")" + key + R"(":1})");
+  EXPECT_LT(long_key.size(), 250u);
+  EXPECT_TRUE(text::IsValidUtf8(long_key));
 }
 
 TEST(OpenAiRequestTest, MessagesKeepTheirKeysInOrder) {

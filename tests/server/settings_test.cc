@@ -103,6 +103,10 @@ TEST_F(SettingsTest, WhatWasProbablyMeant) {
   EXPECT_THAT(Error({"-ngl", "99"}), HasSubstr("--device"));
   EXPECT_THAT(Error({"--gpu-memory-utilization=0.9"}), HasSubstr("--kv-cache-bytes"));
   EXPECT_THAT(Error({"--port", "8000"}), HasSubstr("--http-listen"));
+  EXPECT_EQ(Error({"--kv-cache-dtype", "fp8"}),
+            "There is no --kv-cache-dtype: the cache is bf16, and fp32 with --device ref.");
+  EXPECT_THAT(Error({"--load-format", "auto"}), HasSubstr("safetensors"));
+  EXPECT_THAT(Error({"--tokenizer=x"}), HasSubstr("the model folder's"));
   EXPECT_EQ(Error({"--max-model-length", "5"}),
             "There is no --max-model-length. Did you mean --max-model-len?");
   EXPECT_THAT(Error({"--xyzzy"}), HasSubstr("--help"));

@@ -68,7 +68,7 @@ std::string Safetensors(const std::map<std::string, std::pair<std::vector<int64_
 
 }  // namespace
 
-TinyFolder::TinyFolder() {
+TinyFolder::TinyFolder(int max_model_len) {
   const std::filesystem::path source = BARAM_SOURCE_DIR "/tests/text/data/byte_level";
   for (const auto& entry : std::filesystem::directory_iterator(source)) {
     std::filesystem::copy(entry.path(), path() / entry.path().filename());
@@ -113,7 +113,7 @@ TinyFolder::TinyFolder() {
                                               {"num_attention_heads", kHeads},
                                               {"num_key_value_heads", kKvHeads},
                                               {"hidden_act", "silu"},
-                                              {"max_position_embeddings", kMaxModelLen},
+                                              {"max_position_embeddings", max_model_len},
                                               {"rms_norm_eps", 1e-5},
                                               {"rope_theta", 10000.0},
                                               {"tie_word_embeddings", false},

@@ -22,7 +22,7 @@ class TinyFolder {
   static constexpr int kEos = 702;        // <|im_end|>, primary
   static constexpr int kSecondEos = 700;  // <|endoftext|>
 
-  TinyFolder();
+  explicit TinyFolder(int max_model_len = kMaxModelLen);
   const std::string& path() const { return folder_.path(); }
 
  private:

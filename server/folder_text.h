@@ -1,0 +1,31 @@
+// The text half of a model folder, tokenizer and chat template: `serve` loads it before the engine,
+// `inspect` to see whether it could.
+#ifndef BARAM_SERVER_FOLDER_TEXT_H_
+#define BARAM_SERVER_FOLDER_TEXT_H_
+
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "server/settings.h"
+#include "server/text/chat_template.h"
+#include "server/text/tokenizer.h"
+
+namespace baram::server {
+
+struct FolderText {
+  std::unique_ptr<text::Tokenizer> tokenizer;
+  std::unique_ptr<text::ChatTemplate> chat_template;  // null if the model has none
+};
+
+// Of config.model and config.chat_template. Errors are for the operator and name the file: NotFound
+// for one that is missing, DataLoss for one that can't be used. A folder without a chat template is
+// no error; a --chat-template that is not there is one.
+absl::StatusOr<FolderText> LoadFolderText(const Config& config);
+
+// What a folder without a chat template means, for logs and `inspect`.
+inline constexpr char kNoChatTemplate[] =
+    "none: chats are refused, plain prompts are served; --chat-template FILE gives it one";
+
+}  // namespace baram::server
+
+#endif  // BARAM_SERVER_FOLDER_TEXT_H_

@@ -1,0 +1,112 @@
+// Flags of other servers: see the header.
+#include "server/foreign_flags.h"
+
+#include "absl/strings/str_cat.h"
+
+namespace baram::server {
+namespace {
+
+// What vLLM and llama-server call things.
+struct Foreign {
+  std::string_view flag;
+  std::string_view advice;
+};
+constexpr Foreign kNamedOtherwise[] = {
+    {"-m", "--model"},
+    {"-c", "--max-model-len"},
+    {"--ctx-size", "--max-model-len"},
+    {"--max-seq-len", "--max-model-len"},
+    {"-t", "--threads"},
+    {"-np", "--max-num-seqs"},
+    {"--parallel", "--max-num-seqs"},
+    {"-b", "--max-num-batched-tokens"},
+    {"--batch-size", "--max-num-batched-tokens"},
+    {"-ub", "--max-num-batched-tokens"},
+    {"--ubatch-size", "--max-num-batched-tokens"},
+    {"-ngl", "--device"},
+    {"--gpu-layers", "--device"},
+    {"--n-gpu-layers", "--device"},
+    {"-a", "--served-model-name"},
+    {"--alias", "--served-model-name"},
+    {"--chat-template-file", "--chat-template"},
+    {"--host", "--grpc-listen, --http-listen and --metrics-listen, as HOST:PORT"},
+    {"--port", "--grpc-listen, --http-listen and --metrics-listen, as HOST:PORT"},
+    {"--metrics", "--metrics-listen"},
+    {"-to", "--request-timeout"},
+    {"--timeout", "--request-timeout"},
+    {"--gpu-memory-utilization", "--kv-cache-bytes"},
+    {"--kv-cache-memory-bytes", "--kv-cache-bytes"},
+    {"--swap-space", "--kv-cache-bytes"},
+    {"--block-size", "--page-tokens"},
+    {"--enable-prefix-caching", "--prefix-cache"},
+    {"--no-enable-prefix-caching", "--no-prefix-cache"},
+    {"--allowed-origins", "--http-allowed-origins"},
+    {"--uvicorn-log-level", "--log-level"},
+    {"--shutdown-timeout", "--drain-limit"},
+    {"--max-tokens", "max_tokens in each request; --max-model-len bounds them all"},
+    {"-n", "max_tokens in each request; --max-model-len bounds them all"},
+    {"--n-predict", "max_tokens in each request; --max-model-len bounds them all"},
+    {"--temp", "temperature in each request"},
+    {"--temperature", "temperature in each request"},
+    {"--seed", "seed in each request"},
+    {"--override-generation-config", "--generation-config"},
+    {"-hf", "--model, a folder: baram downloads nothing"},
+    {"--hf-repo", "--model, a folder: baram downloads nothing"},
+    {"--download-dir", "--model, a folder: baram downloads nothing"},
+    {"--revision", "--model, a folder: baram downloads nothing"},
+    {"--chat-template-content-format", "the chat template, which shows what it takes"},
+    {"--disable-log-requests", "--log-level; no content of requests is ever logged"},
+    {"--enable-log-requests", "--log-level; no content of requests is ever logged"},
+    {"--enable-chunked-prefill", "--max-num-batched-tokens; long prompts are always cut"},
+};
+
+// What they can be told and baram can't, with the reason.
+constexpr Foreign kNothing[] = {
+    {"--trust-remote-code", "baram never runs code from a model folder"},
+    {"--tokenizer", "the tokenizer is the model folder's"},
+    {"--load-format", "weights are safetensors"},
+    {"--dtype", "weights and cache are bf16, and fp32 with --device ref"},
+    {"--kv-cache-dtype", "the cache is bf16, and fp32 with --device ref"},
+    {"--quantization", "quantized weights are not served yet"},
+    {"-q", "quantized weights are not served yet"},
+    {"--tensor-parallel-size", "one device serves a model so far"},
+    {"-tp", "one device serves a model so far"},
+    {"--pipeline-parallel-size", "one device serves a model so far"},
+    {"--data-parallel-size", "one device serves a model so far"},
+    {"--api-key", "there are no keys yet; put a proxy that authenticates in front"},
+    {"--ssl-keyfile", "there is no TLS yet; put a proxy that ends it in front"},
+    {"--ssl-certfile", "there is no TLS yet; put a proxy that ends it in front"},
+    {"--enable-lora", "adapters are not served yet"},
+    {"--lora-modules", "adapters are not served yet"},
+    {"--tool-call-parser", "tool calls are not served yet"},
+    {"--enable-auto-tool-choice", "tool calls are not served yet"},
+    {"--reasoning-parser", "reasoning stays in the text so far"},
+    {"--rope-scaling", "config.json decides"},
+    {"--hf-overrides", "config.json decides"},
+    {"--max-logprobs", "at most 20 are given for a token"},
+    {"--enforce-eager", "nothing is compiled while serving"},
+    {"--flash-attn", "there is one attention"},
+    {"-fa", "there is one attention"},
+    {"--cont-batching", "requests are always batched as they come"},
+    {"-cb", "requests are always batched as they come"},
+    {"--jinja", "chat templates are always Jinja"},
+    {"--mlock", "weights are read once and not mapped"},
+    {"--no-mmap", "weights are read once and not mapped"},
+};
+
+}  // namespace
+
+std::string ForeignFlagAdvice(std::string_view flag) {
+  for (const Foreign& foreign : kNamedOtherwise) {
+    if (foreign.flag != flag) continue;
+    return absl::StrCat("There is no ", std::string(flag),
+                        ". What it decides elsewhere is here: ", std::string(foreign.advice), ".");
+  }
+  for (const Foreign& foreign : kNothing) {
+    if (foreign.flag != flag) continue;
+    return absl::StrCat("There is no ", std::string(flag), ": ", std::string(foreign.advice), ".");
+  }
+  return "";
+}
+
+}  // namespace baram::server

@@ -1,0 +1,16 @@
+// Flags of other servers, for whoever comes from one.
+#ifndef BARAM_SERVER_FOREIGN_FLAGS_H_
+#define BARAM_SERVER_FOREIGN_FLAGS_H_
+
+#include <string>
+#include <string_view>
+
+namespace baram::server {
+
+// What to do instead of vLLM's or llama-server's `flag` ("--ctx-size"), as a sentence; empty if
+// neither has it, or baram has it too.
+std::string ForeignFlagAdvice(std::string_view flag);
+
+}  // namespace baram::server
+
+#endif  // BARAM_SERVER_FOREIGN_FLAGS_H_

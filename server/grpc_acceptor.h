@@ -1,0 +1,70 @@
+// GrpcAcceptor: accepts gRPC's connections and hands them over, never more than a number at once.
+// gRPC itself has no such limit.
+#ifndef BARAM_SERVER_GRPC_ACCEPTOR_H_
+#define BARAM_SERVER_GRPC_ACCEPTOR_H_
+
+#include <grpcpp/server_builder.h>
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <unordered_set>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "server/setting_values.h"
+
+namespace baram::server {
+
+// gRPC owns the descriptors it is given; a duplicate of each stays here, to see its connection end:
+// gRPC shuts a socket down in both directions before it closes its own, and every duplicate sees
+// that. So a connection costs two descriptors.
+class GrpcAcceptor {
+ public:
+  // Binds every address of `endpoint`. The error is the system's.
+  static absl::StatusOr<std::unique_ptr<GrpcAcceptor>> Bind(const Endpoint& endpoint);
+  // After gRPC's server was shut down. Closes what is left.
+  ~GrpcAcceptor();
+
+  // Before the server is built: it will take connections from here.
+  void Register(grpc::ServerBuilder& builder);
+  // After it was built: accepts until Stop, `max_connections` at once. Further ones are closed
+  // without a word, which clients see as UNAVAILABLE, and `refused` is called on this one's thread.
+  void Start(int32_t max_connections, std::function<void()> refused);
+  // Before the server is shut down: refuses new connections; those that are open go on.
+  void Stop();
+
+  uint16_t port() const { return port_; }
+  // Open now.
+  int64_t connections() const { return connections_.load(std::memory_order_relaxed); }
+
+ private:
+  GrpcAcceptor();
+  absl::Status Listen(const Endpoint& endpoint);
+  void Loop();
+  void Wake() const;
+  // With mutex_ held.
+  void Accept(int listener);
+  void Forget(int watched);
+
+  const int epoll_, wake_;
+  uint16_t port_ = 0;
+  std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> handler_;
+  int32_t max_connections_ = 0;
+  std::function<void()> refused_;
+  std::atomic<int64_t> connections_{0};
+
+  std::mutex mutex_;  // guards what follows
+  bool closing_ = false;
+  std::vector<int> listeners_;       // none once stopped
+  std::unordered_set<int> watched_;  // duplicates
+
+  std::thread thread_;
+};
+
+}  // namespace baram::server
+
+#endif  // BARAM_SERVER_GRPC_ACCEPTOR_H_

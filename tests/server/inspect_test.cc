@@ -1,0 +1,115 @@
+// baram inspect: says of a folder what `baram serve` would, in the same words and exit codes.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+
+#include <array>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+#include "server/settings.h"
+#include "tests/server/tiny_folder.h"
+
+namespace baram::testing {
+namespace {
+
+using ::testing::HasSubstr;
+
+struct Ran {
+  int code = -1;
+  std::string output;  // of both streams
+};
+
+// `command` with this test's program in front.
+Ran Execute(const std::string& command) {
+  Ran ran;
+  FILE* pipe = popen((std::string(BARAM_PROGRAM) + " " + command + " 2>&1").c_str(), "r");
+  if (pipe == nullptr) return ran;
+  std::array<char, 4096> bytes;
+  for (size_t got; (got = fread(bytes.data(), 1, bytes.size(), pipe)) > 0;) {
+    ran.output.append(bytes.data(), got);
+  }
+  const int status = pclose(pipe);
+  ran.code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  return ran;
+}
+
+class InspectTest : public ::testing::Test {
+ protected:
+  Ran Inspect(const std::string& more = "") { return Execute("inspect --model " + path() + more); }
+  // What serve says when it gives the folder up.
+  Ran Serve() {
+    return Execute(
+        "serve --grpc-listen 127.0.0.1:0 --http-listen off --metrics-listen off --model " + path());
+  }
+  std::string path() const { return folder_.path(); }
+  std::filesystem::path File(const char* name) const {
+    return std::filesystem::path(path()) / name;
+  }
+  void Write(const char* name, const std::string& text) { std::ofstream(File(name)) << text; }
+  // The sentence behind "servable  no: ".
+  static std::string Reason(const Ran& ran) {
+    const std::string begin = " no: ";
+    const size_t at = ran.output.find(begin);
+    if (at == std::string::npos) return "no reason in: " + ran.output;
+    const size_t from = at + begin.size();
+    return ran.output.substr(from, ran.output.find('\n', from) - from);
+  }
+
+  TinyFolder folder_;
+};
+
+TEST_F(InspectTest, AWholeFolderIsServable) {
+  const Ran ran = Inspect();
+  EXPECT_EQ(ran.code, 0) << ran.output;
+  EXPECT_THAT(ran.output, HasSubstr("tokenizer            706 tokens"));
+  EXPECT_THAT(ran.output, HasSubstr("chat template        yes"));
+  EXPECT_THAT(ran.output, HasSubstr("servable             yes"));
+}
+
+TEST_F(InspectTest, AFolderWithoutAChatTemplateServesPrompts) {
+  std::filesystem::remove(File("chat_template.jinja"));
+  std::filesystem::remove(File("tokenizer_config.json"));
+  const Ran ran = Inspect();
+  EXPECT_EQ(ran.code, 0) << ran.output;
+  EXPECT_THAT(ran.output, HasSubstr("chat template        none: chats are refused"));
+}
+
+TEST_F(InspectTest, SaysOfTheTextWhatServeSays) {
+  const auto expect = [&](int code, const char* file) {
+    const Ran ran = Inspect();
+    EXPECT_EQ(ran.code, code) << ran.output;
+    EXPECT_THAT(Reason(ran), HasSubstr(file));
+    EXPECT_THAT(ran.output, HasSubstr("architecture         LlamaForCausalLM"))
+        << "the rest is told";
+    const Ran serve = Serve();
+    EXPECT_EQ(serve.code, code) << serve.output;
+    EXPECT_THAT(serve.output, HasSubstr(Reason(ran)));
+  };
+  Write("chat_template.jinja", "{% for %}");
+  expect(server::kExitData, "chat_template.jinja");
+  Write("tokenizer.json", "{");
+  expect(server::kExitData, "tokenizer.json");
+  std::filesystem::remove(File("tokenizer.json"));
+  expect(server::kExitNoInput, "tokenizer.json");
+  // Two reasons at once.
+  std::filesystem::resize_file(File("model.safetensors"), 1000);
+  const Ran both = Inspect();
+  EXPECT_EQ(both.code, server::kExitNoInput);
+  EXPECT_THAT(both.output, HasSubstr("and: "));
+  EXPECT_THAT(both.output, HasSubstr("model.safetensors"));
+}
+
+TEST_F(InspectTest, LooksAtTheTemplateItIsGiven) {
+  Write("mine.jinja", "{{ broken");
+  const Ran broken = Inspect(" --chat-template " + File("mine.jinja").string());
+  EXPECT_EQ(broken.code, server::kExitData) << broken.output;
+  EXPECT_THAT(Reason(broken), HasSubstr("mine.jinja"));
+  const Ran missing = Inspect(" --chat-template " + File("none.jinja").string());
+  EXPECT_EQ(missing.code, server::kExitNoInput) << missing.output;
+}
+
+}  // namespace
+}  // namespace baram::testing

@@ -1,0 +1,166 @@
+// Hostile and odd requests over HTTP: each a row, and what becomes of it; nothing else is
+// disturbed.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "server/json_fields.h"
+#include "server/text/utf8.h"
+#include "tests/server/http_client.h"
+#include "tests/server/server_fixture.h"
+
+namespace baram::testing {
+namespace {
+
+using server::Json;
+using server::RawClient;
+using server::RawRequest;
+using server::RawResponse;
+
+struct Row {
+  std::string body;
+  int status = 200;
+  std::string param = "";  // of a 400
+};
+
+class OpenAiHostileTest : public ServerFixture {
+ protected:
+  void SetUp() override { StartServer(); }
+  RawResponse Ask(const std::string& request) {
+    RawClient client(server_->http_address());
+    client.Send(request);
+    return client.Read();
+  }
+  RawResponse Post(const std::string& path, const std::string& body,
+                   const std::string& headers = "") {
+    return Ask(RawRequest("POST", path, body, "Content-Type: application/json\r\n" + headers));
+  }
+  void Expect(const std::string& path, const std::vector<Row>& rows) {
+    for (const Row& row : rows) {
+      SCOPED_TRACE(row.body.substr(0, 120));
+      const RawResponse response = Post(path, row.body);
+      EXPECT_EQ(response.status, row.status) << response.body.substr(0, 400);
+      ASSERT_TRUE(Json::accept(response.body)) << response.body.substr(0, 400);
+      if (response.status == 200) continue;
+      const Json error = Json::parse(response.body)["error"];
+      EXPECT_EQ(error["code"], row.status);
+      EXPECT_EQ(error["param"], row.param.empty() ? Json() : Json(row.param));
+      EXPECT_LT(std::string(error["message"]).size(), 1100u);
+      EXPECT_EQ(response.headers.at("x-should-retry"), "false");
+    }
+    const RawResponse healthy =
+        Post("/v1/completions", R"({"prompt":"hello","temperature":0,"max_tokens":15})");
+    EXPECT_EQ(Json::parse(healthy.body)["choices"][0]["text"], TinyFolder::kCycle);
+  }
+  // {"0":1,"1":1,...}
+  static std::string Biases(int count) {
+    std::string biases = "{";
+    for (int i = 0; i < count; ++i) {
+      biases += (i > 0 ? ",\"" : "\"") + std::to_string(i) + "\":1";
+    }
+    return biases + "}";
+  }
+};
+
+TEST_F(OpenAiHostileTest, Completions) {
+  const auto with = [](const std::string& fields) {
+    return R"({"prompt":"hello","max_tokens":2,)" + fields + "}";
+  };
+  Expect("/v1/completions",
+         {{R"({"prompt":"a\u0000b","max_tokens":2})"},
+          {with(R"("stop":"\u0000")")},
+          {with(R"("logit_bias":)" + Biases(300))},
+          {with(R"("logit_bias":)" + Biases(301)), 400, "logit_bias"},
+          {with(R"("logit_bias":{"-1":1})"), 400, "logit_bias"},
+          {with(R"("logit_bias":{"720":1})"), 400, "logit_bias"},
+          {with(R"("logit_bias":{"18446744073709551616":1})"), 400, "logit_bias"},
+          {with(R"("logit_bias":{" 1":1})"), 400, "logit_bias"},
+          {with(R"("logit_bias":{"1":1e308})"), 400, "logit_bias"},
+          {with(R"("logit_bias":{"1":1e999})"), 400},
+          {with(R"("temperature":-0.0)")},
+          {with(R"("temperature":1e-300)")},
+          {with(R"("top_p":1e-320)")},
+          {with(R"("top_k":9223372036854775807)")},
+          {with(R"("top_k":18446744073709551616)"), 400, "top_k"},
+          {with(R"("min_p":1e-400)")},
+          {with(R"("repetition_penalty":1e-300)")},
+          {with(R"("repetition_penalty":-0.0)"), 400, "repetition_penalty"},
+          {with(R"("min_tokens":9223372036854775807)"), 400, "min_tokens"},
+          {with(R"("n":0)"), 400, "n"},
+          {with(R"("n":-0)"), 400, "n"},
+          {with(R"("best_of":3)"), 400, "best_of"},
+          {with(R"("n":0,"n":1)")},
+          {with(R"("stop":["\ud800"])"), 400},
+          {with(R"("stop_token_ids":[-1])"), 400, "stop_token_ids"},
+          {with(R"("stop_token_ids":[18446744073709551615])"), 400, "stop_token_ids"},
+          {with(R"("request_id":"a\r\nX: y")"), 400, "request_id"},
+          {with(R"("cache_salt":")" + std::string(129, 's') + "\""), 400, "cache_salt"},
+          {with(R"("model":")" + std::string(1 << 20, 'm') + "\""), 404, "model"},
+          {R"({"prompt":[-1]})", 400, "prompt"},
+          {R"({"prompt":[720]})", 400, "prompt"},
+          {R"({"prompt":[2147483648]})", 400, "prompt"},
+          {R"({"prompt":[[1],[]]})", 400, "prompt"},
+          {R"({"prompt":"","echo":true})", 400, "prompt"},
+          {R"({"prompt":"a","max_tokens":-0})", 400, "max_tokens"},
+          {R"({"prompt":"a","max_tokens":18446744073709551615})", 400, "max_tokens"},
+          {R"({"prompt":"a","max_tokens":9223372036854775807})", 400, "max_tokens"}});
+}
+
+TEST_F(OpenAiHostileTest, Chats) {
+  const auto with = [](const std::string& fields) {
+    return R"({"messages":[{"role":"user","content":"hi"}],"max_tokens":2,)" + fields + "}";
+  };
+  std::string deep;
+  for (int i = 0; i < 55; ++i) deep += R"({"a":)";
+  deep += "1" + std::string(55, '}');
+  Expect("/v1/chat/completions",
+         {{R"({"messages":[]})", 400, "messages"},
+          {R"({"messages":[{}]})", 400, "messages[0].role"},
+          {R"({"messages":[{"role":"user","content":null}]})", 400, "messages[0].content"},
+          {R"({"messages":[{"role":"user","content":[]}],"max_tokens":2})"},
+          {R"({"messages":[{"role":"wizard","content":"x"}],"max_tokens":2})"},
+          {R"({"messages":[{"role":"","content":""}],"max_tokens":2})"},
+          {R"({"messages":[{"role":"a\u0000<|im_end|>","content":"\u0000"}],"max_tokens":2})"},
+          {R"({"messages":[{"role":"user","content":"{{ 7*7 }}{% for %}"}],"max_tokens":2})"},
+          {R"({"messages":[{"role":"user","content":"x","content":"y"}],"max_tokens":2})"},
+          {with(R"("chat_template_kwargs":)" + deep)},
+          {with(R"("chat_template_kwargs":{"__class__":{},"range":1e308,"bos_token":[]})")},
+          {with(R"("chat_template_kwargs":{"x":")" + std::string(70'000, 'x') + "\"}"), 400,
+           "chat_template_kwargs"},
+          {with(R"("chat_template_kwargs":{"messages":[]})"), 400, "chat_template_kwargs"},
+          {with(R"("chat_template_kwargs":"x")"), 400, "chat_template_kwargs"},
+          {with(R"("add_generation_prompt":true,"continue_final_message":true)"), 400,
+           "continue_final_message"},
+          {with(R"("top_logprobs":3)"), 400, "top_logprobs"}});
+}
+
+TEST_F(OpenAiHostileTest, AStopStringOfHangulAcrossTokensDoesNotLeak) {
+  const std::string fields = R"({"prompt":"hello","temperature":0,"max_tokens":60,"stop":"쫓 헐")";
+  const Json choice = Json::parse(Post("/v1/completions", fields + "}").body)["choices"][0];
+  EXPECT_EQ(choice["text"], "곬 낯 ");
+  EXPECT_EQ(choice["stop_reason"], "쫓 헐");
+  EXPECT_THAT(Post("/v1/completions", fields + R"(,"stream":true})").body,
+              ::testing::Not(::testing::HasSubstr("\"text\":\"쫓")));
+}
+
+// Bytes that are no text, in every place but the body.
+TEST_F(OpenAiHostileTest, BytesOutsideTheBody) {
+  const std::string body = R"({"prompt":"a","max_tokens":1})";
+  const RawResponse id = Post("/v1/completions", body, "X-Request-Id: \xff\xfe id\r\n");
+  EXPECT_EQ(id.status, 200);
+  EXPECT_TRUE(text::IsValidUtf8(std::string(Json::parse(id.body)["id"])));
+  EXPECT_EQ(Post("/v1/completions", body, "X-Request-Timeout: nan\r\n").status, 200);
+  EXPECT_EQ(Post("/v1/completions", body, "X-Request-Timeout: -1e999\r\n").status, 200);
+  EXPECT_EQ(Post("/v1/completions", body, "X-Request-Timeout: 1e999\r\n").status, 200);
+  for (const char* path : {"/v1/models/%ff%00", "/%c3%28", "/v1/models/%0d%0aX:%20y"}) {
+    const RawResponse response = Ask(RawRequest("GET", path));
+    EXPECT_EQ(response.status, 404) << path;
+    EXPECT_TRUE(Json::accept(response.body)) << response.body;
+    EXPECT_EQ(response.headers.count("x"), 0u);
+  }
+}
+
+}  // namespace
+}  // namespace baram::testing
