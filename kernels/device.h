@@ -19,11 +19,16 @@
 namespace baram {
 
 struct DeviceInfo {
-  std::string name;                // "cpu", "ref", "cuda:0"
-  std::string processor;           // for people: "Intel Xeon, amx, 2 threads"
-  std::string isa;                 // "amx", "avx512", "avx2", "sm_90a", "scalar"
-  int64_t memory_bytes = 0;        // that this process may use
-  int32_t workers = 1;             // host threads that compute, or on a GPU convert weights
+  std::string name;       // "cpu", "ref", "cuda:0"
+  std::string processor;  // for people: "Intel Xeon, amx, 2 threads"
+  std::string isa;        // "amx", "avx512", "avx2", "sm_90a", "scalar"
+  // The device's memory; of the host's, what this process may use.
+  int64_t memory_bytes = 0;
+  // True: the memory is the device's alone, and other processes may hold some of it.
+  bool own_memory = false;
+  int64_t free_bytes = 0;      // of own memory, what nobody else held when the device was opened
+  int64_t alloc_multiple = 1;  // Alloc takes a multiple of it
+  int32_t workers = 1;         // host threads that compute, or on a GPU convert weights
   DType activation = DType::kF32;  // inputs of Gemm and Attend, cache elements
   DType residual = DType::kF32;    // the residual stream and what is added to it
   Format weights{DType::kF32};     // what checkpoints are packed to
@@ -47,6 +52,17 @@ class Buffer {
   std::shared_ptr<void> owner_;
 };
 
+// What Alloc takes of the memory for a buffer of `bytes`.
+inline int64_t TakenBytes(const DeviceInfo& info, int64_t bytes) {
+  return (bytes + info.alloc_multiple - 1) / info.alloc_multiple * info.alloc_multiple;
+}
+
+// Own memory that a device takes beside what Alloc hands out.
+struct DeviceReserve {
+  int64_t state_bytes = 0;    // the slots, plans of attention, work space of products
+  int64_t runtime_bytes = 0;  // the driver's context, code and libraries: an estimate
+};
+
 // A tensor as the checkpoint stores it, in host memory: rows of k elements.
 struct HostRows {
   const void* data = nullptr;
@@ -66,6 +82,12 @@ class Device {
   virtual std::string Unsupported(const OpArgs& args) const = 0;
   virtual int64_t KvBytesPerPage(const KvShape& shape) const = 0;
   virtual int64_t AttendScratchBytes(const KvShape& shape, const SlotShape& slots) const = 0;
+  // What a device with memory of its own takes of it for itself. On the others this is a part of
+  // the process like any other.
+  virtual DeviceReserve Reserve(const SlotShape& slots) const {
+    (void)slots;
+    return {};
+  }
   // Bytes PackWeight fills for a weight of this shape.
   virtual int64_t PackedBytes(const WeightShape& shape) const = 0;
   // Writes rows [row_begin, row_begin + source.rows) of a weight into `packed` (PackedBytes bytes
@@ -121,7 +143,7 @@ struct DeviceOptions {
 std::unique_ptr<Device> OpenDevice(const std::string& name, const DeviceOptions& options,
                                    std::string* error);
 
-// The names OpenDevice knows in this binary, for help texts: "cpu, ref, cuda".
+// The names OpenDevice knows in this binary, for people: "cpu, ref, cuda (sm_90a)".
 std::string BuiltDevices();
 
 }  // namespace baram

@@ -10,14 +10,15 @@ namespace {
 struct DeviceKind {
   const char* name;
   std::unique_ptr<Device> (*open)(const DeviceOptions& options, std::string* error);
-  bool numbered;  // there may be several: "name:which"
+  bool numbered;                        // there may be several: "name:which"
+  std::string (*variants)() = nullptr;  // what it was compiled for, if that differs between builds
 };
 
 // CMake says whether a kind is built: its function, or null.
 constexpr DeviceKind kDevices[] = {
     {"cpu", OpenCpuDevice, false},
     {"ref", OpenRefDevice, false},
-    {"cuda", BARAM_OPEN_CUDA, true},
+    {"cuda", BARAM_OPEN_CUDA, true, BARAM_CUDA_VARIANTS},
 };
 
 }  // namespace
@@ -43,6 +44,7 @@ std::string BuiltDevices() {
     if (kind.open == nullptr) continue;
     if (!names.empty()) names += ", ";
     names += kind.name;
+    if (kind.variants != nullptr) names += " (" + kind.variants() + ")";
   }
   return names;
 }

@@ -20,22 +20,36 @@ int32_t* Append(const std::vector<T>& values, int32_t* words) {
   return words + values.size() * sizeof(T) / sizeof(int32_t);
 }
 
+// No more groups than blocks of threads, no more merges than tokens.
+int64_t MostGroups(const SlotShape& shape, const AttendDevice& device) {
+  return MostAttendPieces(shape.max_step_tokens, device) - shape.max_step_tokens;
+}
+
+// Of the largest plan.
+int64_t BlockWords(const SlotShape& shape, const AttendDevice& device) {
+  return kHeaderWords + MostGroups(shape, device) + kAttendKernels +
+         MostAttendPieces(shape.max_step_tokens, device) * kPieceWords +
+         shape.max_step_tokens * kMergeWords;
+}
+
 }  // namespace
+
+int64_t AttendPlans::DeviceBytes(const SlotShape& shape, const AttendDevice& device) {
+  return static_cast<int64_t>(kMostKinds * sizeof(int32_t)) * BlockWords(shape, device);
+}
 
 Error AttendPlans::Reserve(const SlotShape& shape, const AttendDevice& device, Stream stream) {
   device_ = device;
   stream_ = stream;
   const int64_t pieces = MostAttendPieces(shape.max_step_tokens, device);
-  // No more groups than blocks of threads, no more merges than tokens.
-  const int64_t groups = pieces - shape.max_step_tokens;
-  block_words_ = kHeaderWords + groups + kAttendKernels + pieces * kPieceWords +
-                 shape.max_step_tokens * kMergeWords;
+  const int64_t groups = MostGroups(shape, device);
+  block_words_ = BlockWords(shape, device);
   for (Planned& planned : planned_) {
     planned.plan.pieces.reserve(pieces);
     planned.plan.merges.reserve(shape.max_step_tokens);
     for (std::vector<int32_t>& begin : planned.plan.group_begin) begin.reserve(groups + 1);
   }
-  const int64_t bytes = static_cast<int64_t>(kMostKinds * sizeof(int32_t)) * block_words_;
+  const int64_t bytes = DeviceBytes(shape, device);
   Error error = MakeOwned(&memory_, [bytes](void** made) { return Allocate(bytes, made); });
   for (Staging& staging : stagings_) {
     if (error != nullptr) return error;

@@ -26,6 +26,8 @@ class AttendPlans {
     AttendPlanArrays arrays;
   };
 
+  // The GPU memory that Reserve takes.
+  static int64_t DeviceBytes(const SlotShape& shape, const AttendDevice& device);
   Error Reserve(const SlotShape& shape, const AttendDevice& device, Stream stream);
   // Plans for the rows, which must stay until the next call. Nothing is allocated.
   void BeginStep(std::span<const StepRow> rows);

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "kernels/check.h"
+#include "kernels/cuda/open_cuda.h"
 #include "kernels/cuda/pack.h"
 
 namespace baram::cuda {
@@ -22,6 +23,16 @@ Error CudaDevice::Open() {
   if (error == nullptr) error = weights_.Reserve();
   if (error == nullptr) error = OpenGemm();
   return error;
+}
+
+DeviceReserve CudaDevice::Reserve(const SlotShape& slots) const {
+  DeviceReserve reserve;
+  for (const int64_t bytes : {GemmBytes(), StepUpload::DeviceBytes(slots),
+                              AttendPlans::DeviceBytes(slots, AttendFacts())}) {
+    reserve.state_bytes += TakenBytes(info_, bytes);
+  }
+  reserve.runtime_bytes = kContextBytes + kCodeBytes;
+  return reserve;
 }
 
 void CudaDevice::Note(Error error) {

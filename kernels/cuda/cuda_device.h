@@ -32,6 +32,7 @@ class CudaDevice final : public Device {
   std::string Unsupported(const OpArgs& args) const override;
   int64_t KvBytesPerPage(const KvShape& shape) const override;
   int64_t AttendScratchBytes(const KvShape& shape, const SlotShape& slots) const override;
+  DeviceReserve Reserve(const SlotShape& slots) const override;
   int64_t PackedBytes(const WeightShape& shape) const override;
   void PackWeight(const WeightShape& shape, const HostRows& source, int64_t row_begin,
                   void* packed) override;
@@ -66,6 +67,7 @@ class CudaDevice final : public Device {
   AttendDevice AttendFacts() const;
 
   Error OpenGemm();
+  static int64_t GemmBytes();  // of gemm_memory_
 
   // Remembers the first error.
   void Note(Error error);
@@ -88,6 +90,9 @@ class CudaDevice final : public Device {
 }  // namespace baram::cuda
 
 namespace baram {
+
+// What this binary's kernels are compiled for: "sm_90a, sm_100a".
+std::string CudaArchitectures();
 
 // See OpenDevice. options.which is an index, a UUID as nvidia-smi prints it, or empty: the first.
 std::unique_ptr<Device> OpenCudaDevice(const DeviceOptions& options, std::string* error);

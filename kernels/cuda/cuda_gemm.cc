@@ -23,9 +23,11 @@ SplitMemory SplitMemoryIn(void* memory) {
 
 }  // namespace
 
+int64_t CudaDevice::GemmBytes() { return kSumBytes + kCounterBytes; }
+
 Error CudaDevice::OpenGemm() {
-  Error error = MakeOwned(
-      &gemm_memory_, [](void** memory) { return Allocate(kSumBytes + kCounterBytes, memory); });
+  Error error =
+      MakeOwned(&gemm_memory_, [](void** memory) { return Allocate(GemmBytes(), memory); });
   if (error == nullptr) {
     error = Fill(SplitMemoryIn(gemm_memory_.get()).arrived, 0, kCounterBytes, stream_.get());
   }

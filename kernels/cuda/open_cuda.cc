@@ -8,13 +8,12 @@
 #include <utility>
 #include <vector>
 
+#include "kernels/check.h"
 #include "kernels/cuda/cuda_device.h"
 
 namespace baram::cuda {
 namespace {
 
-// Of the device, for this process; the rest is for the driver and for fragmentation.
-constexpr double kMemoryShare = 0.9;
 constexpr int32_t kPageTokens = 32;
 
 std::string VersionText(int version) {
@@ -40,10 +39,51 @@ std::string DriverProblem(int driver_version, int runtime_version, const std::st
          ")";
 }
 
-std::string ArchitectureProblem(const GpuFacts& facts) {
-  if (facts.major == kMajor && facts.minor == kMinor) return "";
-  return facts.name + " is of architecture sm_" + std::to_string(facts.major) +
-         std::to_string(facts.minor) + "; this binary has " + kArchitecture;
+std::vector<Architecture> ParseArchitectures(std::string_view list) {
+  std::vector<Architecture> architectures;
+  while (!list.empty()) {
+    const std::string_view entry = list.substr(0, list.find(','));
+    list.remove_prefix(std::min(list.size(), entry.size() + 1));
+    if (entry.ends_with("-virtual")) continue;
+    const std::string_view version = entry.substr(0, entry.find('-'));
+    int number = 0;  // 10 * major + minor
+    const auto parsed = std::from_chars(version.data(), version.data() + version.size(), number);
+    Check(parsed.ec == std::errc(), "CMAKE_CUDA_ARCHITECTURES lists versions");
+    architectures.push_back({.name = "sm_" + std::string(version),
+                             .major = number / 10,
+                             .minor = number % 10,
+                             .exact = version.ends_with('a')});
+  }
+  return architectures;
+}
+
+std::string ArchitectureNames(std::span<const Architecture> architectures) {
+  std::string names;
+  for (const Architecture& architecture : architectures) {
+    names += (names.empty() ? "" : ", ") + architecture.name;
+  }
+  return names;
+}
+
+const Architecture* FindArchitecture(const GpuFacts& facts,
+                                     std::span<const Architecture> architectures,
+                                     std::string* error) {
+  const Architecture* best = nullptr;
+  for (const Architecture& architecture : architectures) {
+    const bool serves = facts.major == architecture.major &&
+                        (architecture.exact ? facts.minor == architecture.minor
+                                            : facts.minor >= architecture.minor);
+    if (!serves) continue;
+    if (best == nullptr || architecture.minor > best->minor ||
+        (architecture.minor == best->minor && architecture.exact)) {
+      best = &architecture;
+    }
+  }
+  if (best == nullptr) {
+    *error = facts.name + " is of architecture sm_" + std::to_string(facts.major) +
+             std::to_string(facts.minor) + "; this binary has " + ArchitectureNames(architectures);
+  }
+  return best;
 }
 
 int FindGpu(const std::string& which, std::span<const GpuFacts> gpus, std::string* error) {
@@ -68,11 +108,20 @@ int FindGpu(const std::string& which, std::span<const GpuFacts> gpus, std::strin
 
 namespace baram {
 
+std::string CudaArchitectures() {
+  return cuda::ArchitectureNames(cuda::ParseArchitectures(BARAM_CUDA_ARCHITECTURES));
+}
+
 std::unique_ptr<Device> OpenCudaDevice(const DeviceOptions& options, std::string* error) {
   using namespace cuda;  // NOLINT: this function is that namespace's door
-  if (!options.isa.empty() && options.isa != kArchitecture) {
-    *error = "the cuda device has no isa \"" + options.isa + "\"; this binary has " + kArchitecture;
-    return nullptr;
+  std::vector<Architecture> architectures = ParseArchitectures(BARAM_CUDA_ARCHITECTURES);
+  if (!options.isa.empty()) {
+    std::erase_if(architectures, [&](const auto& one) { return one.name != options.isa; });
+    if (architectures.empty()) {
+      *error = "the cuda device has no isa \"" + options.isa + "\"; this binary has " +
+               CudaArchitectures();
+      return nullptr;
+    }
   }
   *error = DriverProblem(DriverVersion(), RuntimeVersion(), DriverRelease());
   if (!error->empty()) return nullptr;
@@ -93,8 +142,8 @@ std::unique_ptr<Device> OpenCudaDevice(const DeviceOptions& options, std::string
   const int ordinal = FindGpu(options.which, gpus, error);
   if (ordinal < 0) return nullptr;
   const GpuFacts& facts = gpus[ordinal];
-  *error = ArchitectureProblem(facts);
-  if (!error->empty()) return nullptr;
+  const Architecture* architecture = FindArchitecture(facts, architectures, error);
+  if (architecture == nullptr) return nullptr;
 
   int64_t free_bytes = 0;
   Error failed = UseGpu(ordinal);
@@ -102,9 +151,12 @@ std::unique_ptr<Device> OpenCudaDevice(const DeviceOptions& options, std::string
   DeviceInfo info;
   info.name = "cuda:" + std::to_string(ordinal);
   info.processor = facts.name + ", " + std::to_string(facts.multiprocessors) + " multiprocessors";
-  info.isa = kArchitecture;
-  info.memory_bytes = std::min(
-      static_cast<int64_t>(kMemoryShare * static_cast<double>(facts.memory_bytes)), free_bytes);
+  info.isa = architecture->name;
+  info.memory_bytes = facts.memory_bytes;
+  info.own_memory = true;
+  // The context is there already.
+  info.free_bytes = std::min(facts.memory_bytes, free_bytes + kContextBytes);
+  info.alloc_multiple = kAllocMultiple;
   info.workers = options.threads > 0 ? options.threads : LoadingThreads();
   info.activation = DType::kBF16;
   info.residual = DType::kF32;

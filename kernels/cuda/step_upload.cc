@@ -20,6 +20,10 @@ int64_t RoundUp(int64_t value, int64_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
 }
 
+int64_t TableEntries(const SlotShape& shape) {
+  return int64_t{shape.slots} * shape.groups * shape.max_pages_per_slot;
+}
+
 template <typename T>
 int64_t SectionBytes(const std::vector<T>& section) {
   return RoundUp(static_cast<int64_t>(section.size() * sizeof(T)), kSectionAlignment);
@@ -43,18 +47,13 @@ class Cutter {
 
 }  // namespace
 
-Error StepUpload::Reserve(const SlotShape& shape, Stream stream) {
-  Check(shape.groups <= kMaxKvGroups, "a device has at most kMaxKvGroups page tables per slot");
+int64_t StepUpload::Lay(const SlotShape& shape, std::byte* base) {
   shape_ = shape;
-  stream_ = stream;
   slots_.counts_stride = RoundUp(std::max(shape.vocab_size, 1), kCountsMultiple);
   slots_.vocab_size = shape.vocab_size;
   slots_.slots = shape.slots;
   slots_.groups = shape.groups;
   slots_.max_pages_per_slot = shape.max_pages_per_slot;
-  const int64_t table_entries = int64_t{shape.slots} * shape.groups * shape.max_pages_per_slot;
-  Check(table_entries <= INT32_MAX, "an entry of the page tables has a 32-bit index");
-
   const int64_t tokens = shape.max_step_tokens;
   const int64_t outputs = shape.max_step_outputs;
   // Rows, tokens and outputs, each section aligned; then what deltas may take before them.
@@ -62,30 +61,35 @@ Error StepUpload::Reserve(const SlotShape& shape, Stream stream) {
                              outputs * static_cast<int64_t>(sizeof(OutputEntry)) +
                              3 * kSectionAlignment + kSpareBytes,
                          kArrayAlignment);
-  const auto cut = [&](Cutter cutter) {
-    cutter.Cut(&slots_.sampling, shape.slots);
-    cutter.Cut(&slots_.bias, int64_t{shape.slots} * kMaxBiasedTokens);
-    cutter.Cut(&slots_.stop_ids, int64_t{shape.slots} * kMaxStopIds);
-    cutter.Cut(&slots_.counts, shape.slots * slots_.counts_stride);
-    cutter.Cut(&slots_.page_tables, table_entries);
-    for (int32_t** array :
-         {&step_.token_ids, &step_.positions, &step_.token_slots, &step_.row_slots}) {
-      cutter.Cut(array, tokens);
-    }
-    cutter.Cut(&step_.row_begin, tokens + 1);
-    for (int32_t** array : {&step_.output_tokens, &step_.output_slots, &step_.output_targets}) {
-      cutter.Cut(array, outputs);
-    }
-    cutter.Cut(&block_, block_bytes_);
-    return cutter.used();
-  };
-  const int64_t bytes = cut(Cutter(nullptr));
+  Cutter cutter(base);
+  cutter.Cut(&slots_.sampling, shape.slots);
+  cutter.Cut(&slots_.bias, int64_t{shape.slots} * kMaxBiasedTokens);
+  cutter.Cut(&slots_.stop_ids, int64_t{shape.slots} * kMaxStopIds);
+  cutter.Cut(&slots_.counts, shape.slots * slots_.counts_stride);
+  cutter.Cut(&slots_.page_tables, TableEntries(shape));
+  for (int32_t** array :
+       {&step_.token_ids, &step_.positions, &step_.token_slots, &step_.row_slots}) {
+    cutter.Cut(array, tokens);
+  }
+  cutter.Cut(&step_.row_begin, tokens + 1);
+  for (int32_t** array : {&step_.output_tokens, &step_.output_slots, &step_.output_targets}) {
+    cutter.Cut(array, outputs);
+  }
+  cutter.Cut(&block_, block_bytes_);
+  return cutter.used();
+}
+
+Error StepUpload::Reserve(const SlotShape& shape, Stream stream) {
+  Check(shape.groups <= kMaxKvGroups, "a device has at most kMaxKvGroups page tables per slot");
+  Check(TableEntries(shape) <= INT32_MAX, "an entry of the page tables has a 32-bit index");
+  stream_ = stream;
+  const int64_t bytes = DeviceBytes(shape);
   Error error = MakeOwned(&memory_, [bytes](void** made) { return Allocate(bytes, made); });
   if (error == nullptr) error = Fill(memory_.get(), 0, bytes, stream);
   if (error != nullptr) return error;
-  cut(Cutter(static_cast<std::byte*>(memory_.get())));
+  Lay(shape, static_cast<std::byte*>(memory_.get()));
   constexpr uint8_t kNoPage = 0xff;  // every byte of -1
-  error = Fill(slots_.page_tables, kNoPage, table_entries * 4, stream);
+  error = Fill(slots_.page_tables, kNoPage, TableEntries(shape) * 4, stream);
   if (error != nullptr) return error;
 
   for (Staging& staging : stagings_) {

@@ -18,6 +18,8 @@ namespace baram::cuda {
 // more than a block holds, long histories of new requests, takes several copies.
 class StepUpload {
  public:
+  // The GPU memory that Reserve takes.
+  static int64_t DeviceBytes(const SlotShape& shape) { return StepUpload().Lay(shape, nullptr); }
   Error Reserve(const SlotShape& shape, Stream stream);
 
   // See Device::BeginStep. Nothing is allocated.
@@ -32,6 +34,8 @@ class StepUpload {
   std::span<const StepRow> rows() const { return rows_; }
 
  private:
+  // Lays the arrays out from `base` on and returns their bytes; with a null base it only adds up.
+  int64_t Lay(const SlotShape& shape, std::byte* base);
   void Bind(const SlotInit& init);
   void AddPage(const PageDelta& delta);
   StepView AddRows(const StepInput& input);

@@ -39,6 +39,9 @@ FakeDevice::FakeDevice(const FakeOptions& options) : options_(options) {
   info_.processor = "none";
   info_.isa = "none";
   info_.memory_bytes = options.memory_bytes;
+  info_.own_memory = options.own_memory;
+  info_.free_bytes = options.free_bytes;
+  info_.alloc_multiple = options.alloc_multiple;
   info_.page_tokens = options.page_tokens;
   info_.planning_depth = options.planning_depth;
   info_.exact = true;

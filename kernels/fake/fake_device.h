@@ -25,6 +25,11 @@ struct FakeOptions {
   int32_t planning_depth = 1;
   int32_t page_tokens = 4;
   int64_t memory_bytes = int64_t{1} << 34;
+  // Memory of its own, of which so much is free, and what the device takes of it.
+  bool own_memory = false;
+  int64_t free_bytes = 0;
+  DeviceReserve reserve = {};
+  int64_t alloc_multiple = 1;
   // Rows whose hash is divisible by it are not finite; 0: none.
   uint64_t nonfinite_divisor = 0;
   // Wait fails from this mark on, counted from 1; 0: never. The warm-up step is the first.
@@ -47,6 +52,7 @@ class FakeDevice final : public Device {
   std::string Unsupported(const OpArgs&) const override { return ""; }
   int64_t KvBytesPerPage(const KvShape& shape) const override;
   int64_t AttendScratchBytes(const KvShape&, const SlotShape&) const override { return 0; }
+  DeviceReserve Reserve(const SlotShape&) const override { return options_.reserve; }
   int64_t PackedBytes(const WeightShape&) const override { return 64; }
   void PackWeight(const WeightShape&, const HostRows&, int64_t, void*) override {}
 

@@ -1,6 +1,7 @@
 // CudaDevice over the emulation: opening, steps against the host's slots, transfers, marks.
 #include "kernels/cuda/cuda_device.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cstring>
@@ -16,6 +17,8 @@
 
 namespace baram::cuda {
 namespace {
+
+using ::testing::HasSubstr;
 
 DeviceOptions Which(const std::string& which) {
   DeviceOptions options;
@@ -49,14 +52,35 @@ TEST(OpenCuda, SaysWhichDriverIsNeededAndWhichWasFound) {
             "machine has 535.104.05 (CUDA 12.2)");
 }
 
-TEST(OpenCuda, RefusesAnArchitectureByName) {
+// The name of what runs on a GPU of this compute capability, or why none does.
+std::string Found(const std::string& list, int major, int minor) {
+  const std::vector<Architecture> architectures = ParseArchitectures(list);
   GpuFacts facts;
-  facts.name = "NVIDIA A100";
-  facts.major = 8;
-  EXPECT_EQ(ArchitectureProblem(facts),
-            "NVIDIA A100 is of architecture sm_80; this binary has sm_90a");
-  facts.major = 9;
-  EXPECT_EQ(ArchitectureProblem(facts), "");
+  facts.name = "a GPU";
+  facts.major = major;
+  facts.minor = minor;
+  std::string error;
+  const Architecture* found = FindArchitecture(facts, architectures, &error);
+  return found != nullptr ? found->name : error;
+}
+
+TEST(OpenCuda, RefusesAnArchitectureByName) {
+  EXPECT_EQ(Found("90a-real", 9, 0), "sm_90a");
+  EXPECT_EQ(Found("90a-real", 8, 0), "a GPU is of architecture sm_80; this binary has sm_90a");
+  EXPECT_EQ(Found("90a-real,100a-real", 12, 0),
+            "a GPU is of architecture sm_120; this binary has sm_90a, sm_100a");
+}
+
+TEST(OpenCuda, CodeServesLaterMinorVersionsUnlessItIsExact) {
+  EXPECT_EQ(Found("90a-real,100a-real", 10, 0), "sm_100a");
+  EXPECT_THAT(Found("90a-real,100a-real", 10, 3), HasSubstr("is of architecture sm_103"));
+  EXPECT_EQ(Found("90a-real,100f-real", 10, 3), "sm_100f");
+  EXPECT_EQ(Found("90a-real,100-real", 10, 3), "sm_100");
+  EXPECT_EQ(Found("100-real,103a-real,100a-real", 10, 3), "sm_103a");
+  EXPECT_EQ(Found("100-real,103a-real,100a-real", 10, 0), "sm_100a");
+  EXPECT_THAT(Found("103-real", 10, 0), HasSubstr("is of architecture sm_100"));
+  EXPECT_THAT(Found("90-virtual", 9, 0), HasSubstr("is of architecture sm_90"));
+  EXPECT_EQ(Found("90", 9, 0), "sm_90");
 }
 
 TEST(OpenCuda, FindsGpusByIndexAndUuid) {
@@ -82,6 +106,11 @@ TEST(CudaDevice, SaysWhatItIs) {
   EXPECT_EQ(device->Info().planning_depth, 2);
   std::string error;
   EXPECT_EQ(OpenCudaDevice(Which("7"), &error), nullptr);
+  DeviceOptions options;
+  options.isa = "sm_100a";
+  EXPECT_EQ(OpenCudaDevice(options, &error), nullptr);
+  EXPECT_EQ(error, "the cuda device has no isa \"sm_100a\"; this binary has sm_90a");
+  EXPECT_EQ(CudaArchitectures(), "sm_90a");
 }
 
 TEST(CudaDevice, DownloadsArriveWithTheirMark) {
@@ -171,6 +200,29 @@ SlotShape SmallSlots() {
           .vocab_size = 101,
           .max_step_tokens = 64,
           .max_step_outputs = 16};
+}
+
+// Everything the device takes beside Alloc is told beforehand: what is free shrinks by just that.
+TEST(CudaDevice, TellsTheMemoryItTakesForItself) {
+  int64_t before = 0;
+  ASSERT_EQ(FreeMemory(&before), nullptr);
+  const auto device = Open();
+  EXPECT_TRUE(device->Info().own_memory);
+  EXPECT_EQ(device->Info().free_bytes, before);
+  SlotShape shape = SmallSlots();
+  shape.vocab_size = 300'000;
+  shape.max_step_tokens = 5000;
+  shape.max_pages_per_slot = 70'000;
+  const int64_t told = device->Reserve(shape).state_bytes;
+  device->ReserveSlots(shape);
+  int64_t after = 0;
+  ASSERT_EQ(FreeMemory(&after), nullptr);
+  EXPECT_EQ(before - after, told);
+  EXPECT_LT(device->Reserve(SmallSlots()).state_bytes, told);
+  const Buffer buffer = device->Alloc(3'000'000);
+  int64_t last = 0;
+  ASSERT_EQ(FreeMemory(&last), nullptr);
+  EXPECT_EQ(after - last, TakenBytes(device->Info(), 3'000'000));
 }
 
 void ExpectSameStep(Device& device, const StepView& got, const StepView& want,

@@ -1,5 +1,8 @@
 // runtime.h on host memory. A stream carries out everything at once but copies to the host, which
 // it keeps until somebody waits: code that reads a download too early reads what was there before.
+#include <malloc.h>
+
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
 #include <vector>
@@ -32,6 +35,16 @@ Error AllocateHost(int64_t bytes, void** memory) {
   return posix_memalign(memory, 256, bytes) == 0 ? nullptr : "out of memory";
 }
 
+constexpr int64_t kMemoryBytes = int64_t{4} << 30;
+constexpr int64_t kMemoryPage = int64_t{2} << 20;  // what the driver hands out
+std::atomic<int64_t> free_memory = kMemoryBytes;
+
+// What an allocation takes of the GPU's memory.
+int64_t PagesOf(void* memory) {
+  const auto bytes = static_cast<int64_t>(malloc_usable_size(memory));
+  return (bytes + kMemoryPage - 1) / kMemoryPage * kMemoryPage;
+}
+
 }  // namespace
 
 int DriverVersion() { return 13000; }
@@ -49,7 +62,7 @@ Error ReadFacts(int, GpuFacts* facts) {
             .major = 9,
             .minor = 0,
             .multiprocessors = 4,
-            .memory_bytes = int64_t{4} << 30,
+            .memory_bytes = kMemoryBytes,
             .l2_bytes = int64_t{1} << 20,
             .shared_bytes_per_block = 227 << 10};
   return nullptr;
@@ -57,12 +70,19 @@ Error ReadFacts(int, GpuFacts* facts) {
 
 Error UseGpu(int) { return nullptr; }
 Error FreeMemory(int64_t* free_bytes) {
-  *free_bytes = int64_t{4} << 30;
+  *free_bytes = free_memory;
   return nullptr;
 }
 
-Error Allocate(int64_t bytes, void** device) { return AllocateHost(bytes, device); }
-void Free(void* device) { std::free(device); }
+Error Allocate(int64_t bytes, void** device) {
+  const Error error = AllocateHost(bytes, device);
+  if (error == nullptr) free_memory -= PagesOf(*device);
+  return error;
+}
+void Free(void* device) {
+  free_memory += PagesOf(device);
+  std::free(device);
+}
 Error AllocatePinned(int64_t bytes, void** host) { return AllocateHost(bytes, host); }
 void FreePinned(void* host) { std::free(host); }
 
