@@ -19,6 +19,9 @@ struct EngineConfig {
 
   int32_t max_model_len = 0;  // context; shrinks to what the KV cache holds
   int64_t kv_cache_bytes = 0;
+  // Of a device with memory of its own: the share (0, 1] of it that this process may take in all.
+  // Not asked for where kv_cache_bytes are named; then the sum need only be free.
+  double gpu_memory_utilization = 0.9;
   int32_t page_tokens = 0;             // a power of two; 0: the device's choice
   int32_t max_num_seqs = 0;            // sequences that run at once
   int32_t max_num_batched_tokens = 0;  // tokens of one step
@@ -37,6 +40,21 @@ struct EngineConfig {
   std::function<void(int64_t, int64_t)> load_progress;
 };
 
+// The memory of a device and what an engine takes of it, known before anything is loaded.
+struct MemorySum {
+  struct Part {
+    std::string name;
+    int64_t bytes = 0;
+  };
+  std::string device;
+  bool own_memory = false;   // the device's, not the host's
+  int64_t total_bytes = 0;   // of the device; of the host, what this process may use
+  int64_t free_bytes = 0;    // of that, with own memory: what no other process holds
+  int64_t usable_bytes = 0;  // what the parts may take together
+  double share = 0;          // usable of total; 0: the cache was sized in bytes
+  std::vector<Part> parts;   // the KV cache is the last
+};
+
 // Facts after opening; constant from then on.
 struct EngineInfo {
   std::string architecture;
@@ -48,6 +66,7 @@ struct EngineInfo {
   int32_t layers = 0;
   int64_t parameters = 0;
   int64_t weight_bytes = 0;
+  MemorySum memory;
   int32_t vocab_size = 0;
   int32_t max_model_len = 0;      // served
   int32_t trained_model_len = 0;  // the checkpoint's

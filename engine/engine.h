@@ -37,6 +37,8 @@ class Engine {
   // Opens the device, checks support (I12), sizes the KV cache, loads the weights, runs one warm-up
   // step. Errors are for the operator and name what to change.
   static absl::StatusOr<std::unique_ptr<Engine>> Open(const EngineConfig& config);
+  // The devices this binary has, for people: "cpu, ref, cuda (sm_90a)".
+  static std::string Devices();
   static absl::StatusOr<Inspection> Inspect(const EngineConfig& config);
   // Serves a model that is already on its device: for benchmarks and tests without a checkpoint.
   static std::unique_ptr<Engine> Start(std::unique_ptr<LoadedModel> model,

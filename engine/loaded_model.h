@@ -44,6 +44,9 @@ struct EngineSizes {
 absl::StatusOr<EngineSizes> SizeEngine(const EngineConfig& config, const ModelSpec& spec,
                                        const GenerationDefaults& defaults, const Device& device);
 
+// Of LoadedModel::results_memory.
+int64_t ResultBytes(const SlotShape& slots);
+
 // Pages a sequence of `tokens` holds at most, all groups together.
 int64_t PagesForSequence(const KvPlan& plan, int64_t tokens, int32_t planning_depth);
 

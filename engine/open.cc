@@ -8,6 +8,7 @@
 #include "engine/engine.h"
 #include "engine/executor.h"
 #include "engine/loaded_model.h"
+#include "engine/memory_sum.h"
 #include "engine/model/hf_config.h"
 #include "spdlog/spdlog.h"
 
@@ -40,8 +41,7 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> Reserve(const EngineConfig& config,
       config.valid_vocab > 0 ? std::min(config.valid_vocab, spec.vocab_size) : spec.vocab_size;
   const EngineInfo& info = model->info;
   model->pool_memory = model->device->Alloc(info.pages * info.page_bytes);
-  model->results_memory = model->device->Alloc(model->slots.max_step_outputs *
-                                               static_cast<int64_t>(sizeof(TokenResult)));
+  model->results_memory = model->device->Alloc(ResultBytes(model->slots));
   if (model->pool_memory.data() == nullptr || model->results_memory.data() == nullptr) {
     return absl::ResourceExhaustedError(absl::StrCat("the device has no memory for a KV cache of ",
                                                      info.pages * info.page_bytes,
@@ -102,6 +102,7 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> OpenModel(const EngineConfig& confi
   if (absl::Status status = CheckSupport(*spec, **device); !status.ok()) return status;
   absl::StatusOr<EngineSizes> sizes = SizeEngine(config, *spec, *defaults, **device);
   if (!sizes.ok()) return sizes.status();
+  if (sizes->info.memory.own_memory) spdlog::info(DescribeSum(sizes->info.memory));
   const int32_t wanted = config.max_model_len > 0 ? config.max_model_len : spec->max_positions;
   if (sizes->info.max_model_len < wanted) {
     spdlog::warn("context shrunk from {} to {} tokens, which is what the KV cache holds", wanted,
@@ -134,6 +135,8 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> OpenRandomModel(const EngineConfig&
   if (!weights.ok()) return weights.status();
   return Reserve(config, spec, *std::move(sizes), std::move(device), *std::move(weights));
 }
+
+std::string Engine::Devices() { return BuiltDevices(); }
 
 absl::StatusOr<Inspection> Engine::Inspect(const EngineConfig& config) {
   absl::StatusOr<ModelSpec> spec = ReadModelSpec(config.model);

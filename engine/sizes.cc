@@ -3,8 +3,8 @@
 #include <cmath>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "engine/loaded_model.h"
+#include "engine/memory_sum.h"
 
 namespace baram {
 namespace {
@@ -14,16 +14,16 @@ namespace {
 constexpr int32_t kSyncSeqs = 32, kSyncTokens = 512;
 constexpr int32_t kAsyncSeqs = 256, kAsyncTokens = 8192;
 // The default KV cache holds this much context for every sequence, within its share of the memory.
-// On an asynchronous device, whose memory serves nothing else, it takes what is left.
+// On a device with memory of its own, which serves nothing else, it takes what is left, as far as
+// running sequences can fill it.
 constexpr int64_t kDefaultContext = 2048;
-constexpr double kSyncKvShare = 0.25;
-// Left for the rest of the process.
-constexpr double kUsableMemory = 0.92;
+constexpr double kHostKvShare = 0.25;
+// The smallest useful cache: one sequence that can grow.
+constexpr int64_t kLeastPages = 2;
+constexpr int64_t kMostPages = 2'000'000'000;
 constexpr int64_t kMostBlocks = int64_t{1} << 24;
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-std::string Gigabytes(double bytes) { return absl::StrFormat("%.2f GB", bytes / 1e9); }
 
 // The longest sequence whose pages fit into `pages`.
 int64_t TokensThatFit(const KvPlan& plan, int64_t pages, int32_t planning_depth) {
@@ -40,6 +40,53 @@ int64_t TokensThatFit(const KvPlan& plan, int64_t pages, int32_t planning_depth)
   return low * page_tokens;
 }
 
+// What running sequences can fill, within what is left of the memory.
+int64_t DefaultKvBytes(const EngineSizes& sizes, const DeviceInfo& facts, int64_t wanted,
+                       int64_t left) {
+  const auto pages_for = [&](int64_t tokens) {
+    return PagesForSequence(sizes.plan, tokens, facts.planning_depth);
+  };
+  const int64_t each = pages_for(facts.own_memory ? wanted : std::min(wanted, kDefaultContext));
+  const int64_t useful =
+      std::max(pages_for(wanted), each * sizes.info.max_num_seqs) * sizes.info.page_bytes;
+  const auto share = static_cast<int64_t>(kHostKvShare * static_cast<double>(facts.memory_bytes));
+  return std::min({useful, left, facts.own_memory ? left : share});
+}
+
+// The sum of the memory, and the pages that are left in it.
+absl::Status SizeCache(const EngineConfig& config, const ModelSpec& spec, const Device& device,
+                       int64_t wanted, EngineSizes* sizes) {
+  const DeviceInfo& facts = device.Info();
+  EngineInfo& info = sizes->info;
+  const int64_t activations = WorkspaceBytes(spec, device, sizes->plan.shape, sizes->slots) +
+                              TakenBytes(facts, ResultBytes(sizes->slots));
+  info.memory = MemoryFor(config, facts);
+  info.memory.parts = {{"weights", info.weight_bytes}, {"activations", activations}};
+  if (facts.own_memory) {
+    const DeviceReserve reserve = device.Reserve(sizes->slots);
+    info.memory.parts.push_back({"slots and work space", reserve.state_bytes});
+    info.memory.parts.push_back({"context and code", reserve.runtime_bytes});
+  }
+  const int64_t least_tokens = std::min(wanted, kLeastPages * info.page_tokens);
+  const int64_t least =
+      PagesForSequence(sizes->plan, least_tokens, facts.planning_depth) * info.page_bytes;
+  if (config.kv_cache_bytes > 0 && config.kv_cache_bytes < least) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("kv-cache-bytes ", config.kv_cache_bytes, " are too few: the smallest useful ",
+                     "KV cache, which holds ", least_tokens, " tokens, takes ", least));
+  }
+  const int64_t left = info.memory.usable_bytes - PartsBytes(info.memory);
+  const int64_t asked = config.kv_cache_bytes > 0 ? config.kv_cache_bytes
+                                                  : DefaultKvBytes(*sizes, facts, wanted, left);
+  info.memory.parts.push_back({"KV cache", std::max(asked, least)});
+  if (absl::Status status = CheckShare(info.memory); !status.ok()) return status;
+  if (absl::Status status = CheckFits(info.memory); !status.ok()) return status;
+  info.pages = static_cast<int32_t>(std::min(asked / info.page_bytes, kMostPages));
+  info.memory.parts.back().bytes = info.pages * info.page_bytes;
+  info.kv_tokens = TokensThatFit(sizes->plan, info.pages, facts.planning_depth);
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 int64_t PagesForSequence(const KvPlan& plan, int64_t tokens, int32_t planning_depth) {
@@ -52,6 +99,10 @@ int64_t PagesForSequence(const KvPlan& plan, int64_t tokens, int32_t planning_de
     pages += group.window == 0 ? blocks : std::min(blocks, windowed);
   }
   return pages;
+}
+
+int64_t ResultBytes(const SlotShape& slots) {
+  return slots.max_step_outputs * static_cast<int64_t>(sizeof(TokenResult));
 }
 
 absl::StatusOr<EngineSizes> SizeEngine(const EngineConfig& config, const ModelSpec& spec,
@@ -109,33 +160,8 @@ absl::StatusOr<EngineSizes> SizeEngine(const EngineConfig& config, const ModelSp
   slots.max_step_outputs = info.max_num_seqs + sizes.max_logit_rows;
 
   info.weight_bytes = WeightBytes(spec, device, wanted);
-  const int64_t fixed = info.weight_bytes + WorkspaceBytes(spec, device, sizes.plan.shape, slots);
-  const double left = kUsableMemory * static_cast<double>(facts.memory_bytes) - fixed;
-  const int64_t whole_pages = PagesForSequence(sizes.plan, wanted, facts.planning_depth);
-  double kv_bytes = static_cast<double>(config.kv_cache_bytes);
-  if (config.kv_cache_bytes == 0) {
-    const int64_t each = PagesForSequence(sizes.plan, std::min<int64_t>(wanted, kDefaultContext),
-                                          facts.planning_depth);
-    const double useful =
-        static_cast<double>(std::max(whole_pages, each * info.max_num_seqs)) * info.page_bytes;
-    const double most =
-        sync ? std::min(left, kSyncKvShare * static_cast<double>(facts.memory_bytes)) : left;
-    kv_bytes = std::min(useful, most);
-  } else if (kv_bytes > left) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "weights and work space need ", Gigabytes(fixed), " and the KV cache ", Gigabytes(kv_bytes),
-        ", but ", facts.name, " has ", Gigabytes(static_cast<double>(facts.memory_bytes)),
-        ": lower the KV cache bytes or the context"));
-  }
-  const double pages = std::floor(kv_bytes / static_cast<double>(info.page_bytes));
-  info.pages = static_cast<int32_t>(std::clamp(pages, 0.0, 2e9));
-  info.kv_tokens = TokensThatFit(sizes.plan, info.pages, facts.planning_depth);
-  if (info.kv_tokens < std::min<int64_t>(wanted, 2 * info.page_tokens)) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "weights and work space need ", Gigabytes(fixed), " of the ",
-        Gigabytes(static_cast<double>(facts.memory_bytes)), " that ", facts.name,
-        " has, which leaves no room for a KV cache: give the process more memory, or lower the "
-        "tokens of a step"));
+  if (absl::Status status = SizeCache(config, spec, device, wanted, &sizes); !status.ok()) {
+    return status;
   }
   info.max_model_len = static_cast<int32_t>(std::min<int64_t>(wanted, info.kv_tokens));
   slots.max_pages_per_slot = static_cast<int32_t>(CeilDiv(info.max_model_len, info.page_tokens));

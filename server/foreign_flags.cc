@@ -34,7 +34,6 @@ constexpr Foreign kNamedOtherwise[] = {
     {"--metrics", "--metrics-listen"},
     {"-to", "--request-timeout"},
     {"--timeout", "--request-timeout"},
-    {"--gpu-memory-utilization", "--kv-cache-bytes"},
     {"--kv-cache-memory-bytes", "--kv-cache-bytes"},
     {"--swap-space", "--kv-cache-bytes"},
     {"--block-size", "--page-tokens"},

@@ -40,6 +40,23 @@ void Line(const char* name, const std::string& value) {
   std::printf("%-20s %s\n", name, value.c_str());
 }
 
+// What is taken of a GPU's memory, part by part.
+void PrintSum(const MemorySum& sum) {
+  const auto line = [](const char* name, int64_t bytes) {
+    std::printf("  %-22s %10s\n", name, Bytes(static_cast<double>(bytes)).c_str());
+  };
+  line("free", sum.free_bytes);
+  const std::string usable =
+      sum.share > 0 ? absl::StrFormat("usable, share %.2f", sum.share) : "usable";
+  line(usable.c_str(), sum.usable_bytes);
+  int64_t all = 0;
+  for (const MemorySum::Part& part : sum.parts) {
+    line(part.name.c_str(), part.bytes);
+    all += part.bytes;
+  }
+  line("together", all);
+}
+
 void Print(const Inspection& found, const absl::StatusOr<FolderText>& text) {
   const EngineInfo& info = found.info;
   Line("architecture", absl::StrCat(info.architecture, " (", info.family, ")"));
@@ -59,6 +76,7 @@ void Print(const Inspection& found, const absl::StatusOr<FolderText>& text) {
   Line("device", info.processor.empty() ? info.device : info.processor);
   Line("memory", Bytes(static_cast<double>(found.memory_bytes)));
   if (!found.servable.ok()) return;
+  if (info.memory.own_memory) PrintSum(info.memory);
   Line("fits",
        absl::StrCat(info.kv_tokens, " tokens of KV (", info.pages, " pages, ",
                     Bytes(static_cast<double>(info.pages) * static_cast<double>(info.page_bytes)),

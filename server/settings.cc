@@ -62,17 +62,20 @@ absl::Status Assign(const Setting& s, const Names& texts, Config& config) {
       config.*std::get<bool Config::*>(s.member) = text == "true";
       return absl::OkStatus();
     case Kind::kNumber:
+    case Kind::kShare:
     case Kind::kBytes:
     case Kind::kSeconds:
       break;
   }
 
   const bool bytes = s.kind == Kind::kBytes, seconds = s.kind == Kind::kSeconds;
+  const bool share = s.kind == Kind::kShare;
   const auto shown = [&](double v) {
     return bytes ? FormatBytes(static_cast<int64_t>(v)) : FormatNumber(v);
   };
   const std::string want = absl::StrCat(seconds ? "seconds"
                                         : bytes ? "bytes"
+                                        : share ? "a share"
                                                 : "a whole number",
                                         " from ", shown(s.min), " to ", shown(s.max));
   double value = 0;
@@ -84,7 +87,7 @@ absl::Status Assign(const Setting& s, const Names& texts, Config& config) {
     return fail(want);
   }
   if (value < s.min || value > s.max) return fail(want);
-  if (!seconds && value != std::floor(value)) return fail(want);
+  if (!seconds && !share && value != std::floor(value)) return fail(want);
   std::visit(
       [&](auto member) {
         using T = std::decay_t<decltype(config.*member)>;
@@ -288,6 +291,7 @@ EngineConfig ToEngineConfig(const Config& config) {
   engine.pin_threads = config.pin_threads;
   engine.max_model_len = config.max_model_len;
   engine.kv_cache_bytes = config.kv_cache_bytes;
+  engine.gpu_memory_utilization = config.gpu_memory_utilization;
   engine.page_tokens = config.page_tokens;
   engine.max_num_seqs = config.max_num_seqs;
   engine.max_num_batched_tokens = config.max_num_batched_tokens;

@@ -32,6 +32,7 @@ struct Config {
   bool pin_threads = false;
   int32_t max_model_len = 0;
   int64_t kv_cache_bytes = 0;
+  double gpu_memory_utilization = 0.9;
   int32_t page_tokens = 0;
   int32_t max_num_seqs = 0;
   int32_t max_num_batched_tokens = 0;

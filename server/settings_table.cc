@@ -33,7 +33,9 @@ const std::vector<Group>& SettingsTable() {
          "Its EOS ids count either way."}}},
       {"Device and engine",
        {{"device", Kind::kText, &C::device, 0, 0, "NAME", "",
-         "cpu, or ref: plain loops in fp32, slow, the definition of every result.", true},
+         "cpu; cuda:0 or cuda:GPU-<uuid>, where the build has it; or ref: plain loops in fp32, "
+         "slow, the definition of every result.",
+         true},
         {"isa", Kind::kChoice, &C::isa, 0, 0, "avx2|avx512|amx", "the best there is",
          "Instruction set of the CPU device; results are the same with each.", true},
         {"threads", Kind::kNumber, &C::threads, 0, 1024, "N", "the CPUs this process may use",
@@ -43,7 +45,14 @@ const std::vector<Group>& SettingsTable() {
         {"max-model-len", Kind::kNumber, &C::max_model_len, 0, kMaxInt, "TOKENS",
          "the model's, as far as memory holds it", "Context: prompt and reply together.", true},
         {"kv-cache-bytes", Kind::kBytes, &C::kv_cache_bytes, 0, kMaxSettingBytes, "BYTES",
-         "from free memory", "Memory for the KV cache; 4GiB and 500MB are understood.", true},
+         "from free memory",
+         "Memory for the KV cache; 4GiB and 500MB are understood. On a GPU it stands in for "
+         "--gpu-memory-utilization.",
+         true},
+        {"gpu-memory-utilization", Kind::kShare, &C::gpu_memory_utilization, 0.01, 1, "SHARE", "",
+         "Of a GPU's memory, what this process may take in all: weights, work space, KV cache. "
+         "Several servers on one GPU divide it so. Refused where less is free.",
+         true},
         {"page-tokens", Kind::kNumber, &C::page_tokens, 0, 1024, "N", "the device's choice",
          "Tokens of a KV page, a power of two.", true},
         {"max-num-seqs", Kind::kNumber, &C::max_num_seqs, 0, 65536, "N", "from the machine",

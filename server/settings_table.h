@@ -16,7 +16,7 @@ using Names = std::vector<std::string>;
 using Member = std::variant<std::string Config::*, bool Config::*, int32_t Config::*,
                             int64_t Config::*, double Config::*, Names Config::*>;
 
-enum class Kind { kText, kChoice, kEndpoint, kNumber, kBytes, kSeconds, kSwitch, kList };
+enum class Kind { kText, kChoice, kEndpoint, kNumber, kShare, kBytes, kSeconds, kSwitch, kList };
 
 struct Setting {
   std::string_view name;  // the flag without its dashes, and the key in a file

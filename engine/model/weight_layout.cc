@@ -146,10 +146,14 @@ int64_t WeightBytes(const ModelSpec& spec, const Device& device, int32_t positio
   Weights weights;
   weights.spec = spec;
   const WeightLayout layout = LayOutWeights(device.Info().weights, weights);
-  int64_t bytes = VectorElements(layout) * static_cast<int64_t>(sizeof(float));
-  for (const MatrixLayout& matrix : layout.matrices) bytes += device.PackedBytes(matrix.shape);
+  const DeviceInfo& info = device.Info();
+  int64_t bytes = TakenBytes(info, VectorElements(layout) * static_cast<int64_t>(sizeof(float)));
+  for (const MatrixLayout& matrix : layout.matrices) {
+    bytes += TakenBytes(info, device.PackedBytes(matrix.shape));
+  }
   for (const RopeSpec& rope : spec.ropes) {
-    bytes += int64_t{positions} * rope.rotary_dim * static_cast<int64_t>(sizeof(float));
+    bytes += TakenBytes(info,
+                        int64_t{positions} * rope.rotary_dim * static_cast<int64_t>(sizeof(float)));
   }
   return bytes;
 }

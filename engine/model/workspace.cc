@@ -46,8 +46,11 @@ std::vector<TensorPlan> PlanTensors(const ModelSpec& spec, const Device& device,
 
 int64_t WorkspaceBytes(const ModelSpec& spec, const Device& device, const KvShape& kv,
                        const SlotShape& slots) {
-  int64_t bytes = device.AttendScratchBytes(kv, slots);
-  for (const TensorPlan& plan : PlanTensors(spec, device, slots)) bytes += plan.Bytes();
+  const DeviceInfo& info = device.Info();
+  int64_t bytes = TakenBytes(info, device.AttendScratchBytes(kv, slots));
+  for (const TensorPlan& plan : PlanTensors(spec, device, slots)) {
+    bytes += TakenBytes(info, plan.Bytes());
+  }
   return bytes;
 }
 

@@ -1,4 +1,5 @@
 // SizeEngine: defaults from the machine and the model, and what does not fit.
+#include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/engine/rig.h"
@@ -7,6 +8,38 @@ namespace baram::testing {
 namespace {
 
 using ::testing::HasSubstr;
+
+// What SizeEngine says where the model does not fit.
+std::string Refusal(const EngineConfig& config, const Device& device) {
+  const absl::Status status = SizeEngine(config, TinySpec({0}), {}, device).status();
+  EXPECT_TRUE(absl::IsFailedPrecondition(status)) << status;
+  return std::string(status.message());
+}
+
+constexpr int64_t kGb = 1'000'000'000;
+
+// A GPU of 100 GB, of which 5 go to the device itself.
+FakeOptions Gpu(int64_t free_bytes) {
+  return {.memory_bytes = 100 * kGb,
+          .own_memory = true,
+          .free_bytes = free_bytes,
+          .reserve = {.state_bytes = 2 * kGb, .runtime_bytes = 3 * kGb}};
+}
+
+// So many sequences of so long contexts that a cache for all of them fits no memory here.
+ModelSpec HugeSpec() { return TinySpec({0}, /*max_positions=*/1 << 20); }
+EngineConfig ManySequences() {
+  EngineConfig config;
+  config.page_tokens = 1024;
+  config.max_num_seqs = 20'000;
+  return config;
+}
+
+int64_t Together(const MemorySum& sum) {
+  int64_t bytes = 0;
+  for (const MemorySum::Part& part : sum.parts) bytes += part.bytes;
+  return bytes;
+}
 
 TEST(SizesTest, PagesOfASequence) {
   const KvPlan plan = PlanKv(TinySpec({0, 6}), 4);
@@ -43,15 +76,110 @@ TEST(SizesTest, AStepHoldsATokenOfEverySequence) {
   EXPECT_EQ(sizes->info.max_num_batched_tokens, 40);
 }
 
+TEST(SizesTest, OfAGpuTheSumTakesTheShare) {
+  EngineConfig config = ManySequences();
+  for (const double share : {0.9, 0.45}) {
+    config.gpu_memory_utilization = share;
+    const auto sizes = SizeEngine(config, HugeSpec(), {}, FakeDevice(Gpu(99 * kGb)));
+    ASSERT_TRUE(sizes.ok()) << sizes.status();
+    const MemorySum& sum = sizes->info.memory;
+    const auto usable = static_cast<int64_t>(share * 100 * kGb);
+    EXPECT_EQ(sum.usable_bytes, usable);
+    EXPECT_LE(Together(sum), usable);
+    EXPECT_GT(Together(sum), usable - sizes->info.page_bytes);
+    ASSERT_EQ(sum.parts.size(), 5u);
+    EXPECT_EQ(sum.parts[0].bytes, sizes->info.weight_bytes);
+    EXPECT_EQ(sum.parts[2].bytes, 2 * kGb);
+    EXPECT_EQ(sum.parts[3].bytes, 3 * kGb);
+    EXPECT_EQ(sum.parts[4].bytes, sizes->info.pages * sizes->info.page_bytes);
+  }
+}
+
+TEST(SizesTest, TheCacheIsNoLargerThanRunningSequencesCanFill) {
+  const auto sizes = SizeEngine({}, TinySpec({0}, 64), {}, FakeDevice(Gpu(99 * kGb)));
+  ASSERT_TRUE(sizes.ok());
+  EXPECT_EQ(sizes->info.pages, sizes->info.max_num_seqs * 64 / sizes->info.page_tokens);
+}
+
+TEST(SizesTest, TwoServersShareAGpuAndAThirdIsRefused) {
+  EngineConfig config = ManySequences();
+  config.gpu_memory_utilization = 0.45;
+  int64_t free_bytes = 99 * kGb;
+  for (int server = 0; server < 2; ++server) {
+    const auto sizes = SizeEngine(config, HugeSpec(), {}, FakeDevice(Gpu(free_bytes)));
+    ASSERT_TRUE(sizes.ok()) << sizes.status();
+    free_bytes -= Together(sizes->info.memory);
+  }
+  const std::string message = Refusal(config, FakeDevice(Gpu(free_bytes)));
+  EXPECT_THAT(message, HasSubstr("gpu-memory-utilization 0.45 asks for 45.00 GB of fake, which has "
+                                 "100.00 GB, of which 9.0"));
+  EXPECT_THAT(message, HasSubstr("Lower it to 0.09,"));
+  EXPECT_THAT(message, HasSubstr("slots and work space 2.00 GB, context and code 3.00 GB"));
+}
+
+TEST(SizesTest, ABytesSizedCacheNeedsOnlyToBeFree) {
+  EngineConfig config;
+  config.kv_cache_bytes = 20 * kGb;
+  // More than the share, and less than what is free.
+  config.gpu_memory_utilization = 0.1;
+  const auto sizes = SizeEngine(config, TinySpec({0}), {}, FakeDevice(Gpu(40 * kGb)));
+  ASSERT_TRUE(sizes.ok()) << sizes.status();
+  EXPECT_GT(sizes->info.pages * sizes->info.page_bytes, 20 * kGb - sizes->info.page_bytes);
+  const std::string message = Refusal(config, FakeDevice(Gpu(24 * kGb)));
+  EXPECT_THAT(message,
+              HasSubstr("KV cache 20.00 GB. fake has 100.00 GB, of which 24.00 GB are free"));
+  EXPECT_THAT(message, HasSubstr(": lower kv-cache-bytes, lower max-num-seqs"));
+}
+
+TEST(SizesTest, AShareTooSmallForTheModelListsTheParts) {
+  EngineConfig config;
+  config.gpu_memory_utilization = 0.05;
+  const std::string message = Refusal(config, FakeDevice(Gpu(99 * kGb)));
+  EXPECT_THAT(message, HasSubstr("weights "));
+  EXPECT_THAT(message, HasSubstr("activations "));
+  EXPECT_THAT(message, HasSubstr("gpu-memory-utilization 0.05 lends 5.00 GB: raise"));
+}
+
+TEST(SizesTest, WhatAllocTakesIsCountedNotWhatItIsAskedFor) {
+  FakeOptions options = Gpu(99 * kGb);
+  const auto exact = SizeEngine({}, TinySpec({0}), {}, FakeDevice(options));
+  options.alloc_multiple = 1 << 21;
+  const auto rounded = SizeEngine({}, TinySpec({0}), {}, FakeDevice(options));
+  ASSERT_TRUE(exact.ok() && rounded.ok());
+  for (size_t part = 0; part < 2; ++part) {
+    EXPECT_EQ(rounded->info.memory.parts[part].bytes % (1 << 21), 0);
+    EXPECT_GT(rounded->info.memory.parts[part].bytes, exact->info.memory.parts[part].bytes);
+  }
+}
+
+TEST(SizesTest, AHandfulOfCacheBytesIsToldTheLeast) {
+  const FakeDevice device({.page_tokens = 4});
+  EngineConfig config;
+  config.kv_cache_bytes = 1;
+  const auto whole = SizeEngine({}, TinySpec({0}), {}, device);
+  ASSERT_TRUE(whole.ok());
+  const int64_t least = 2 * whole->info.page_bytes;
+  EXPECT_EQ(
+      Refusal(config, device),
+      absl::StrCat("kv-cache-bytes 1 are too few: the smallest useful KV cache, which holds 8 "
+                   "tokens, takes ",
+                   least));
+  config.kv_cache_bytes = least - 1;
+  EXPECT_THAT(Refusal(config, device), HasSubstr("too few"));
+  config.kv_cache_bytes = least;
+  const auto smallest = SizeEngine(config, TinySpec({0}), {}, device);
+  ASSERT_TRUE(smallest.ok()) << smallest.status();
+  EXPECT_EQ(smallest->info.max_model_len, 8);
+}
+
 TEST(SizesTest, WhatDoesNotFitSaysWhatToChange) {
   const FakeDevice small({.memory_bytes = 1 << 20});
   EngineConfig config;
   config.kv_cache_bytes = 1 << 30;
-  const absl::Status status = SizeEngine(config, TinySpec({0}), {}, small).status();
-  EXPECT_TRUE(absl::IsFailedPrecondition(status));
-  EXPECT_THAT(std::string(status.message()), HasSubstr("lower the KV cache bytes"));
-  EXPECT_TRUE(absl::IsFailedPrecondition(
-      SizeEngine({}, TinySpec({0}), {}, FakeDevice({.memory_bytes = 4096})).status()));
+  const std::string message = Refusal(config, small);
+  EXPECT_THAT(message, HasSubstr("KV cache 1.07 GB"));
+  EXPECT_THAT(message, HasSubstr("lower kv-cache-bytes"));
+  EXPECT_THAT(Refusal({}, FakeDevice({.memory_bytes = 4096})), HasSubstr("give it more memory"));
   config = {};
   config.page_tokens = 12;
   EXPECT_TRUE(

@@ -90,6 +90,9 @@ TEST_F(SettingsTest, RangesAreSentencesThatNameFlagAndVariable) {
                                              {"--http-listen", "127.0.0.1:70000"},
                                              {"--log-level", "loud"},
                                              {"--page-tokens", "48"},
+                                             {"--gpu-memory-utilization", "0"},
+                                             {"--gpu-memory-utilization", "1.01"},
+                                             {"--gpu-memory-utilization", "90%"},
                                              {"--drain-limit", "-1"}}) {
     EXPECT_THAT(Error(bad), HasSubstr(bad[0])) << bad[1];
   }
@@ -97,11 +100,20 @@ TEST_F(SettingsTest, RangesAreSentencesThatNameFlagAndVariable) {
   EXPECT_THAT(Error({}), HasSubstr("BARAM_MAX_N"));
 }
 
+TEST_F(SettingsTest, TheShareOfAGpuReachesTheEngine) {
+  EXPECT_EQ(ToEngineConfig(*Parse({})).gpu_memory_utilization, 0.9);
+  variables = {{"BARAM_GPU_MEMORY_UTILIZATION", "0.45"}};
+  EXPECT_EQ(ToEngineConfig(*Parse({})).gpu_memory_utilization, 0.45);
+  EXPECT_EQ(Error({"--gpu-memory-utilization", "2"}),
+            "--gpu-memory-utilization (BARAM_GPU_MEMORY_UTILIZATION) is \"2\" but must be a share "
+            "from 0.01 to 1.");
+}
+
 TEST_F(SettingsTest, WhatWasProbablyMeant) {
   EXPECT_THAT(Error({"--ctx-size", "4096"}), HasSubstr("--max-model-len"));
   EXPECT_THAT(Error({"-c", "4096"}), HasSubstr("--max-model-len"));
   EXPECT_THAT(Error({"-ngl", "99"}), HasSubstr("--device"));
-  EXPECT_THAT(Error({"--gpu-memory-utilization=0.9"}), HasSubstr("--kv-cache-bytes"));
+  EXPECT_THAT(Error({"--kv-cache-memory-bytes=1g"}), HasSubstr("--kv-cache-bytes"));
   EXPECT_THAT(Error({"--port", "8000"}), HasSubstr("--http-listen"));
   EXPECT_EQ(Error({"--kv-cache-dtype", "fp8"}),
             "There is no --kv-cache-dtype: the cache is bf16, and fp32 with --device ref.");
