@@ -5,6 +5,7 @@
 #include <string_view>
 #include <vector>
 
+#include "engine/engine.h"
 #include "server/commands.h"
 #include "server/setting_values.h"
 #include "server/settings.h"
@@ -18,7 +19,7 @@ constexpr char kHelp[] =
   baram serve --model DIR       load a model folder and serve it
   baram ask "a question"        ask a running server, in this terminal
   baram inspect --model DIR     what a model folder holds, and whether this machine can serve it
-  baram --version               the version
+  baram --version               the version, and the devices this binary has
 
 Each takes --help.
 )";
@@ -38,7 +39,8 @@ int main(int argc, char** argv) {
   if (command == "ask") return baram::server::Ask(args);
   if (command == "inspect") return baram::server::Inspect(args);
   if (command == "--version" || command == "version") {
-    std::printf("baram %s\n", baram::server::kVersion);
+    std::printf("baram %s\ndevices: %s\n", baram::server::kVersion,
+                baram::Engine::Devices().c_str());
     return 0;
   }
   if (command == "--help" || command == "-h" || command == "help") {
