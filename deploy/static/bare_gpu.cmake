@@ -1,0 +1,21 @@
+# bare_gpu: what runs on a machine with a GPU, its driver and the C library, and little else. The
+# programs named here are linked statically, stripped and put into bin/ of the build folder.
+set(programs baram)
+if(BARAM_TESTS)
+  list(APPEND programs op_test model_golden_test exactness_test)
+endif()
+if(BARAM_BENCH)
+  list(APPEND programs op_bench engine_bench)
+endif()
+
+set(bin ${PROJECT_BINARY_DIR}/bin)
+foreach(program IN LISTS programs)
+  list(APPEND strip COMMAND ${CMAKE_STRIP} -o ${bin}/${program} $<TARGET_FILE:${program}>)
+endforeach()
+add_custom_target(bare_gpu
+  COMMAND ${CMAKE_COMMAND} -E rm -rf ${bin}
+  COMMAND ${CMAKE_COMMAND} -E make_directory ${bin}
+  ${strip}
+  COMMAND ${CMAKE_CURRENT_LIST_DIR}/check_bare.sh ${bin}
+  VERBATIM)
+add_dependencies(bare_gpu ${programs})

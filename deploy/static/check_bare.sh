@@ -1,0 +1,29 @@
+#!/bin/sh
+# check_bare.sh DIR: fails if a program in DIR needs a shared library beyond the C library's family
+# or a newer C library than agreed, or if together they are larger than what is carried to a machine.
+set -eu
+most_mib=60
+most_glibc=2.35
+allowed='^(libc|libm|libdl|librt|libpthread|ld-linux-x86-64)\.so\.[0-9]+$'
+total=0
+for program in "$1"/*; do
+  bytes=$(stat -c %s "$program")
+  total=$((total + bytes))
+  needed=$(readelf -d "$program" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p')
+  printf '%-24s %6.1f MiB  %s\n' "${program##*/}" "$(echo "$bytes" | awk '{print $1 / 1048576}')" \
+    "$(echo "$needed" | tr '\n' ' ')"
+  glibc=$(readelf -V "$program" | grep -o 'GLIBC_[0-9.]*' | sed 's/GLIBC_//' | sort -Vu | tail -n 1)
+  if [ "$(printf '%s\n' "$glibc" $most_glibc | sort -V | tail -n 1)" != $most_glibc ]; then
+    echo "${program##*/} needs glibc $glibc; $most_glibc was agreed" >&2
+    exit 1
+  fi
+  if echo "$needed" | grep -Ev "$allowed"; then
+    echo "${program##*/} needs the libraries above, which a bare machine does not have" >&2
+    exit 1
+  fi
+done
+printf '%-24s %6.1f MiB\n' together "$(echo "$total" | awk '{print $1 / 1048576}')"
+if [ "$total" -gt $((most_mib * 1048576)) ]; then
+  echo "together they are larger than $most_mib MiB" >&2
+  exit 1
+fi
