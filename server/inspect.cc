@@ -65,14 +65,16 @@ void Print(const Inspection& found, const absl::StatusOr<FolderText>& text) {
   Line("checkpoint", Bytes(static_cast<double>(found.checkpoint_bytes)));
   Line("weights in memory", Bytes(static_cast<double>(info.weight_bytes)));
   Line("vocabulary", absl::StrCat(info.vocab_size));
-  Line("EOS ids", absl::StrJoin(info.eos_ids, ", "));
+  if (!info.eos_ids.empty()) Line("EOS ids", absl::StrJoin(info.eos_ids, ", "));
   if (text.ok()) {
     Line("tokenizer", absl::StrCat(text->tokenizer->vocab_size(), " tokens"));
     Line("chat template", text->chat_template ? "yes" : kNoChatTemplate);
   }
   Line("trained context", absl::StrCat(info.trained_model_len));
-  Line("KV cache", absl::StrCat(Bytes(info.kv_bytes_per_token), " a token, pages of ",
-                                info.page_tokens, " tokens"));
+  if (info.page_tokens > 0) {
+    Line("KV cache", absl::StrCat(Bytes(info.kv_bytes_per_token), " a token, pages of ",
+                                  info.page_tokens, " tokens"));
+  }
   Line("device", info.processor.empty() ? info.device : info.processor);
   Line("memory", Bytes(static_cast<double>(found.memory_bytes)));
   if (!found.servable.ok()) return;
