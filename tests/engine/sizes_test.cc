@@ -1,5 +1,6 @@
 // SizeEngine: defaults from the machine and the model, and what does not fit.
 #include "absl/strings/str_cat.h"
+#include "engine/memory_sum.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/engine/rig.h"
@@ -8,6 +9,7 @@ namespace baram::testing {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::MatchesRegex;
 
 // What SizeEngine says where the model does not fit.
 std::string Refusal(const EngineConfig& config, const Device& device) {
@@ -129,6 +131,15 @@ TEST(SizesTest, ABytesSizedCacheNeedsOnlyToBeFree) {
   EXPECT_THAT(message,
               HasSubstr("KV cache 20.00 GB. fake has 100.00 GB, of which 24.00 GB are free"));
   EXPECT_THAT(message, HasSubstr(": lower kv-cache-bytes, lower max-num-seqs"));
+}
+
+TEST(SizesTest, TheSumInOneLine) {
+  const auto sizes = SizeEngine(ManySequences(), HugeSpec(), {}, FakeDevice(Gpu(99 * kGb)));
+  ASSERT_TRUE(sizes.ok()) << sizes.status();
+  EXPECT_THAT(DescribeSum(sizes->info.memory),
+              MatchesRegex("fake has 100.00 GB, of which 99.00 GB are free; 90.00 GB are taken: "
+                           "weights .*, activations .* MB, slots and work space 2.00 GB, "
+                           "context and code 3.00 GB, KV cache .* GB"));
 }
 
 TEST(SizesTest, AShareTooSmallForTheModelListsTheParts) {

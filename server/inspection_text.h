@@ -1,0 +1,26 @@
+// What `baram inspect` prints.
+#ifndef BARAM_SERVER_INSPECTION_TEXT_H_
+#define BARAM_SERVER_INSPECTION_TEXT_H_
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/status.h"
+#include "engine/engine.h"
+
+namespace baram::server {
+
+// What was found of the folder's tokenizer and chat template; the rest is known if `status` is OK.
+struct InspectedText {
+  absl::Status status;
+  int64_t tokens = 0;         // of the vocabulary
+  std::string chat_template;  // "yes", or what its absence means
+};
+
+// One aligned line a fact; of a GPU's memory, what each part takes; last whether the model can be
+// served, and why not.
+std::string DescribeInspection(const Inspection& found, const InspectedText& text);
+
+}  // namespace baram::server
+
+#endif  // BARAM_SERVER_INSPECTION_TEXT_H_
