@@ -21,11 +21,15 @@ struct DestroyOwnedStream {
 struct DestroyOwnedEvent {
   void operator()(Event event) const { DestroyEvent(event); }
 };
+struct DestroyOwnedGraph {
+  void operator()(Graph graph) const { DestroyGraph(graph); }
+};
 
 using DeviceMemory = std::unique_ptr<void, FreeDevice>;
 using PinnedMemory = std::unique_ptr<void, FreePinnedHost>;
 using OwnedStream = std::unique_ptr<CUstream_st, DestroyOwnedStream>;
 using OwnedEvent = std::unique_ptr<CUevent_st, DestroyOwnedEvent>;
+using OwnedGraph = std::unique_ptr<CUgraphExec_st, DestroyOwnedGraph>;
 
 // An owner filled by one of runtime.h's functions; stays empty on an error.
 template <typename Owner, typename Make>

@@ -25,6 +25,7 @@
 #ifndef __CUDACC__
 
 #include "kernels/cuda/emulation/emulator.h"
+#include "kernels/cuda/emulation/streams.h"
 
 #define __global__
 #define __device__
@@ -102,16 +103,16 @@ void Launch(void (*kernel)(Args), Dim3 grid, Dim3 block, size_t shared_bytes, St
 #else
   struct Bound {
     void (*kernel)(Args);
-    const Args* args;
+    Args args;
   };
-  static_cast<void>(stream);
-  const Bound bound{kernel, &args};
-  emulation::LaunchBody(
-      [](const void* body) {
-        const auto* bound = static_cast<const Bound*>(body);
-        bound->kernel(*bound->args);
-      },
-      &bound, grid, block, shared_bytes);
+  emulation::Enqueue(stream, [bound = Bound{kernel, args}, grid, block, shared_bytes] {
+    emulation::LaunchBody(
+        [](const void* body) {
+          const auto* bound = static_cast<const Bound*>(body);
+          bound->kernel(bound->args);
+        },
+        &bound, grid, block, shared_bytes);
+  });
 #endif
 }
 

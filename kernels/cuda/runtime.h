@@ -10,11 +10,13 @@
 // The runtime's own opaque types.
 struct CUstream_st;
 struct CUevent_st;
+struct CUgraphExec_st;
 
 namespace baram::cuda {
 
 using Stream = CUstream_st*;
 using Event = CUevent_st*;
+using Graph = CUgraphExec_st*;  // captured and ready to run
 
 // Null: none. Otherwise the runtime's own words, which live forever. Errors of kernels come with
 // whichever call finds them first, and stay.
@@ -71,6 +73,15 @@ Error RecordEvent(Event event, Stream stream);
 Error WaitEvent(Event event);
 // Blocks what is put on the stream from now on.
 Error StreamWaitEvent(Stream stream, Event event);
+
+// What this thread puts on the stream from now on becomes a graph and is not carried out. Until
+// EndCapture the thread must not wait, allocate or free memory; an error between the two is told by
+// EndCapture, which leaves the stream as it was before BeginCapture.
+Error BeginCapture(Stream stream);
+Error EndCapture(Stream stream, Graph* graph);
+// Carries out what was captured, arguments of kernels as they were then.
+Error LaunchGraph(Graph graph, Stream stream);
+void DestroyGraph(Graph graph);
 
 // Of the launches since the last call.
 Error LastError();

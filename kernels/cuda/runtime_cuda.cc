@@ -111,6 +111,24 @@ Error StreamWaitEvent(Stream stream, Event event) {
   return Words(cudaStreamWaitEvent(stream, event));
 }
 
+// Of this thread: what another allocates meanwhile does not end the capture.
+Error BeginCapture(Stream stream) {
+  return Words(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+}
+Error EndCapture(Stream stream, Graph* graph) {
+  cudaGraph_t captured = nullptr;
+  cudaError_t error = cudaStreamEndCapture(stream, &captured);
+  if (error != cudaSuccess) return Words(error);
+  error = cudaGraphInstantiate(graph, captured, 0);
+  cudaGraphDestroy(captured);
+  if (error != cudaSuccess) return Words(error);
+  error = cudaGraphUpload(*graph, stream);
+  if (error != cudaSuccess) cudaGraphExecDestroy(*graph);
+  return Words(error);
+}
+Error LaunchGraph(Graph graph, Stream stream) { return Words(cudaGraphLaunch(graph, stream)); }
+void DestroyGraph(Graph graph) { cudaGraphExecDestroy(graph); }
+
 Error LastError() { return Words(cudaGetLastError()); }
 
 }  // namespace baram::cuda

@@ -3,9 +3,12 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <functional>
 #include <numeric>
+#include <utility>
 #include <vector>
 
+#include "kernels/cuda/device_memory.h"
 #include "kernels/cuda/instructions.h"
 #include "kernels/cuda/prims/reduce.h"
 
@@ -192,6 +195,128 @@ TEST(EmulationDeathTest, DifferentBarriersAreReported) {
 TEST(EmulationDeathTest, TheFirstByteBeyondSharedMemoryIsFound) {
   EXPECT_DEATH(Launch(BeyondKernel, {1}, {33}, 32 * sizeof(int32_t), nullptr, OutArgs{}),
                "heap-buffer-overflow");
+}
+
+// A stream whose memory the tests look at directly.
+class EmulatedStream : public testing::Test {
+ protected:
+  void SetUp() override {
+    ASSERT_EQ(MakeOwned(&stream_, CreateStream), nullptr);
+    ASSERT_EQ(MakeOwned(&event_, CreateEvent), nullptr);
+    const auto allocate = [](void** made) { return Allocate(sizeof(int32_t), made); };
+    ASSERT_EQ(MakeOwned(&memory_, allocate), nullptr);
+    ASSERT_EQ(MakeOwned(&pinned_, [](void** made) { return AllocatePinned(8, made); }), nullptr);
+    device_ = static_cast<int32_t*>(memory_.get());
+    host_ = static_cast<int32_t*>(pinned_.get());
+    *device_ = 0;
+  }
+  Error Copy(const int32_t* host) { return CopyToDevice(device_, host, 4, stream_.get()); }
+
+  OwnedStream stream_;
+  OwnedEvent event_;
+  DeviceMemory memory_;
+  PinnedMemory pinned_;
+  int32_t* device_ = nullptr;
+  int32_t* host_ = nullptr;  // [2] pinned
+};
+
+TEST_F(EmulatedStream, ReadsPinnedMemoryWhenItGetsThereAndOtherMemoryAtOnce) {
+  int32_t pageable = 1;
+  ASSERT_EQ(Copy(&pageable), nullptr);
+  pageable = 2;
+  EXPECT_EQ(*device_, 0);
+  ASSERT_EQ(Synchronize(stream_.get()), nullptr);
+  EXPECT_EQ(*device_, 1);
+  host_[1] = 3;
+  ASSERT_EQ(Copy(host_ + 1), nullptr);
+  host_[1] = 4;
+  ASSERT_EQ(Synchronize(stream_.get()), nullptr);
+  EXPECT_EQ(*device_, 4);
+}
+
+TEST_F(EmulatedStream, GoesAsFarAsTheEventThatIsWaitedFor) {
+  ASSERT_EQ(WaitEvent(event_.get()), nullptr);  // was never recorded
+  host_[0] = 1;
+  host_[1] = 2;
+  ASSERT_EQ(Copy(host_), nullptr);
+  ASSERT_EQ(RecordEvent(event_.get(), stream_.get()), nullptr);
+  ASSERT_EQ(Copy(host_ + 1), nullptr);
+  ASSERT_EQ(WaitEvent(event_.get()), nullptr);
+  EXPECT_EQ(*device_, 1);
+  OwnedStream other;
+  ASSERT_EQ(MakeOwned(&other, CreateStream), nullptr);
+  ASSERT_EQ(RecordEvent(event_.get(), stream_.get()), nullptr);
+  ASSERT_EQ(StreamWaitEvent(other.get(), event_.get()), nullptr);
+  int32_t seen = 0;
+  ASSERT_EQ(CopyToHost(&seen, device_, 4, other.get()), nullptr);
+  ASSERT_EQ(Synchronize(other.get()), nullptr);
+  EXPECT_EQ(seen, 2);
+}
+
+TEST_F(EmulatedStream, FreeingMemoryAndEndingAStreamWaitForIt) {
+  host_[0] = 5;
+  ASSERT_EQ(Copy(host_), nullptr);
+  void* more = nullptr;
+  ASSERT_EQ(Allocate(4, &more), nullptr);
+  Free(more);
+  EXPECT_EQ(*device_, 5);
+  host_[0] = 6;
+  ASSERT_EQ(Copy(host_), nullptr);
+  ASSERT_EQ(RecordEvent(event_.get(), stream_.get()), nullptr);
+  stream_.reset();
+  EXPECT_EQ(*device_, 6);
+  EXPECT_EQ(WaitEvent(event_.get()), nullptr);
+}
+
+struct AddArgs {
+  int32_t* to;
+  int32_t value;
+};
+__global__ void AddKernel(const __grid_constant__ AddArgs args) { *args.to += args.value; }
+
+TEST_F(EmulatedStream, LaunchesKeepTheirArguments) {
+  AddArgs args{device_, 3};
+  Launch(AddKernel, {1}, {1}, 0, stream_.get(), args);
+  args.value = 100;
+  EXPECT_EQ(*device_, 0);
+  ASSERT_EQ(Synchronize(stream_.get()), nullptr);
+  EXPECT_EQ(*device_, 3);
+}
+
+TEST_F(EmulatedStream, GraphsRunAgainWithTheArgumentsOfTheirCapture) {
+  AddArgs args{device_, 3};
+  ASSERT_EQ(BeginCapture(stream_.get()), nullptr);
+  Launch(AddKernel, {1}, {1}, 0, stream_.get(), args);
+  args.value = 100;
+  Launch(AddKernel, {1}, {1}, 0, stream_.get(), AddArgs{device_, 40});
+  OwnedGraph graph;
+  ASSERT_EQ(MakeOwned(&graph, [&](Graph* made) { return EndCapture(stream_.get(), made); }),
+            nullptr);
+  ASSERT_EQ(Synchronize(stream_.get()), nullptr);
+  EXPECT_EQ(*device_, 0) << "captured, not run";
+  ASSERT_EQ(LaunchGraph(graph.get(), stream_.get()), nullptr);
+  ASSERT_EQ(LaunchGraph(graph.get(), stream_.get()), nullptr);
+  graph.reset();  // what was launched still runs
+  EXPECT_EQ(*device_, 0);
+  ASSERT_EQ(Synchronize(stream_.get()), nullptr);
+  EXPECT_EQ(*device_, 86);
+}
+
+TEST_F(EmulatedStream, WaitingOrAllocatingLosesACapture) {
+  void* memory = nullptr;
+  const std::function<Error()> calls[] = {[&] { return Synchronize(stream_.get()); },
+                                          [&] { return WaitEvent(event_.get()); },
+                                          [&] { return Allocate(4, &memory); }};
+  for (const auto& call : calls) {
+    ASSERT_EQ(BeginCapture(stream_.get()), nullptr);
+    Launch(AddKernel, {1}, {1}, 0, stream_.get(), AddArgs{device_, 3});
+    EXPECT_NE(call(), nullptr);
+    Graph graph = nullptr;
+    EXPECT_NE(EndCapture(stream_.get(), &graph), nullptr);
+    EXPECT_EQ(call(), nullptr) << "the capture is over";
+    if (memory != nullptr) Free(std::exchange(memory, nullptr));
+  }
+  EXPECT_EQ(*device_, 0);
 }
 
 }  // namespace

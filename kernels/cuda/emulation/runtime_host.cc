@@ -1,37 +1,25 @@
-// runtime.h on host memory. A stream carries out everything at once but copies to the host, which
-// it keeps until somebody waits: code that reads a download too early reads what was there before.
+// runtime.h on host memory: facts and memory. Streams, events, copies and graphs are in streams.cc.
 #include <malloc.h>
 
 #include <atomic>
 #include <cstdlib>
-#include <cstring>
-#include <vector>
+#include <iterator>
+#include <map>
+#include <mutex>
 
+#include "kernels/cuda/emulation/streams.h"
 #include "kernels/cuda/runtime.h"
-
-struct CUevent_st {
-  CUstream_st* stream = nullptr;  // null: never recorded
-};
-
-struct CUstream_st {
-  struct Copy {
-    void* to;
-    std::vector<std::byte> bytes;
-  };
-  std::vector<Copy> downloads;
-
-  void CarryOut() {
-    for (const Copy& copy : downloads) std::memcpy(copy.to, copy.bytes.data(), copy.bytes.size());
-    downloads.clear();
-  }
-};
 
 namespace baram::cuda {
 namespace {
 
+using emulation::AllowedNow;
+using emulation::kCapturing;
+
 // As cudaMalloc aligns. Exact in size, so that the address sanitizer sees the first byte beyond.
 Error AllocateHost(int64_t bytes, void** memory) {
   *memory = nullptr;
+  if (!AllowedNow()) return kCapturing;
   return posix_memalign(memory, 256, bytes) == 0 ? nullptr : "out of memory";
 }
 
@@ -45,7 +33,25 @@ int64_t PagesOf(void* memory) {
   return (bytes + kMemoryPage - 1) / kMemoryPage * kMemoryPage;
 }
 
+// Ends of what AllocatePinned returned, by beginning.
+struct PinnedRanges {
+  std::mutex mutex;
+  std::map<const std::byte*, const std::byte*> ends;
+};
+PinnedRanges& Pinned() {
+  static auto& ranges = *new PinnedRanges;
+  return ranges;
+}
+
 }  // namespace
+
+bool emulation::IsPinned(const void* host) {
+  PinnedRanges& pinned = Pinned();
+  std::lock_guard lock(pinned.mutex);
+  const auto* address = static_cast<const std::byte*>(host);
+  const auto after = pinned.ends.upper_bound(address);
+  return after != pinned.ends.begin() && address < std::prev(after)->second;
+}
 
 int DriverVersion() { return 13000; }
 int RuntimeVersion() { return 13000; }
@@ -80,50 +86,30 @@ Error Allocate(int64_t bytes, void** device) {
   return error;
 }
 void Free(void* device) {
+  AllowedNow();
+  emulation::CarryOutAll();
   free_memory += PagesOf(device);
   std::free(device);
 }
-Error AllocatePinned(int64_t bytes, void** host) { return AllocateHost(bytes, host); }
-void FreePinned(void* host) { std::free(host); }
-
-Error CreateStream(Stream* stream) {
-  *stream = new CUstream_st;
+Error AllocatePinned(int64_t bytes, void** host) {
+  const Error error = AllocateHost(bytes, host);
+  if (error != nullptr) return error;
+  PinnedRanges& pinned = Pinned();
+  std::lock_guard lock(pinned.mutex);
+  const auto* begin = static_cast<const std::byte*>(*host);
+  pinned.ends[begin] = begin + bytes;
   return nullptr;
 }
-void DestroyStream(Stream stream) { delete stream; }
-Error Synchronize(Stream stream) {
-  stream->CarryOut();
-  return nullptr;
+void FreePinned(void* host) {
+  AllowedNow();
+  emulation::CarryOutAll();
+  {
+    PinnedRanges& pinned = Pinned();
+    std::lock_guard lock(pinned.mutex);
+    pinned.ends.erase(static_cast<const std::byte*>(host));
+  }
+  std::free(host);
 }
-
-Error CopyToDevice(void* device, const void* host, int64_t bytes, Stream) {
-  std::memcpy(device, host, bytes);
-  return nullptr;
-}
-Error CopyToHost(void* host, const void* device, int64_t bytes, Stream stream) {
-  const auto* begin = static_cast<const std::byte*>(device);
-  if (bytes > 0) stream->downloads.push_back({host, {begin, begin + bytes}});
-  return nullptr;
-}
-Error Fill(void* device, uint8_t byte, int64_t bytes, Stream) {
-  std::memset(device, byte, bytes);
-  return nullptr;
-}
-
-Error CreateEvent(Event* event) {
-  *event = new CUevent_st;
-  return nullptr;
-}
-void DestroyEvent(Event event) { delete event; }
-Error RecordEvent(Event event, Stream stream) {
-  event->stream = stream;
-  return nullptr;
-}
-Error WaitEvent(Event event) {
-  if (event->stream != nullptr) event->stream->CarryOut();
-  return nullptr;
-}
-Error StreamWaitEvent(Stream, Event) { return nullptr; }
 
 Error LastError() { return nullptr; }
 

@@ -1,0 +1,205 @@
+// The emulation's streams, events, graphs and copies.
+#include "kernels/cuda/emulation/streams.h"
+
+#include <cstdint>
+#include <cstring>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <utility>
+#include <vector>
+
+#include "kernels/check.h"
+
+namespace baram::cuda::emulation {
+namespace {
+
+using Work = std::function<void()>;
+
+// Shared by a stream and the events recorded on it, which may outlive it.
+struct Queue {
+  std::deque<Work> waiting;
+  uint64_t added = 0;  // pieces of work that were ever put on it
+  uint64_t begun = 0;  // and that were taken off
+};
+
+// What a stream gets while it is captured.
+struct Capture {
+  std::vector<Work> nodes;
+  bool lost = false;
+};
+
+}  // namespace
+}  // namespace baram::cuda::emulation
+
+struct CUstream_st {
+  std::shared_ptr<baram::cuda::emulation::Queue> queue =
+      std::make_shared<baram::cuda::emulation::Queue>();
+  std::unique_ptr<baram::cuda::emulation::Capture> capture;  // null: it is not captured
+};
+
+// A position in a queue. Null: never recorded.
+struct CUevent_st {
+  std::shared_ptr<baram::cuda::emulation::Queue> queue;
+  uint64_t position = 0;
+};
+
+struct CUgraphExec_st {
+  std::shared_ptr<const std::vector<baram::cuda::emulation::Work>> nodes;
+};
+
+namespace baram::cuda::emulation {
+namespace {
+
+// Guards everything here, and work while it is carried out.
+std::mutex mutex;
+std::set<Stream>& Streams() {
+  static auto& streams = *new std::set<Stream>;
+  return streams;
+}
+// Of this thread.
+thread_local Stream capturing = nullptr;
+
+void CarryOut(Queue& queue, uint64_t position) {
+  while (queue.begun < position) {
+    const Work work = std::move(queue.waiting.front());
+    queue.waiting.pop_front();
+    ++queue.begun;
+    work();
+  }
+}
+
+}  // namespace
+
+void Enqueue(Stream stream, Work work) {
+  std::lock_guard lock(mutex);
+  if (stream == nullptr) {
+    work();
+  } else if (stream->capture != nullptr) {
+    stream->capture->nodes.push_back(std::move(work));
+  } else {
+    stream->queue->waiting.push_back(std::move(work));
+    ++stream->queue->added;
+  }
+}
+
+void CarryOutAll() {
+  std::lock_guard lock(mutex);
+  for (Stream stream : Streams()) CarryOut(*stream->queue, stream->queue->added);
+}
+
+bool AllowedNow() {
+  if (capturing == nullptr) return true;
+  capturing->capture->lost = true;
+  return false;
+}
+
+}  // namespace baram::cuda::emulation
+
+namespace baram::cuda {
+
+using emulation::AllowedNow;
+using emulation::Enqueue;
+using emulation::kCapturing;
+
+Error CreateStream(Stream* stream) {
+  if (!AllowedNow()) return kCapturing;
+  *stream = new CUstream_st;
+  std::lock_guard lock(emulation::mutex);
+  emulation::Streams().insert(*stream);
+  return nullptr;
+}
+void DestroyStream(Stream stream) {
+  {
+    std::lock_guard lock(emulation::mutex);
+    CarryOut(*stream->queue, stream->queue->added);
+    emulation::Streams().erase(stream);
+  }
+  delete stream;
+}
+Error Synchronize(Stream stream) {
+  if (!AllowedNow()) return kCapturing;
+  if (stream == nullptr) return nullptr;
+  std::lock_guard lock(emulation::mutex);
+  CarryOut(*stream->queue, stream->queue->added);
+  return nullptr;
+}
+
+Error CopyToDevice(void* device, const void* host, int64_t bytes, Stream stream) {
+  if (bytes == 0) return nullptr;
+  const bool captured = stream != nullptr && emulation::capturing == stream;
+  if (captured || emulation::IsPinned(host)) {
+    Enqueue(stream, [=] { std::memcpy(device, host, bytes); });
+    return nullptr;
+  }
+  const auto* begin = static_cast<const std::byte*>(host);
+  Enqueue(stream, [device, copy = std::vector<std::byte>(begin, begin + bytes)] {
+    std::memcpy(device, copy.data(), copy.size());
+  });
+  return nullptr;
+}
+Error CopyToHost(void* host, const void* device, int64_t bytes, Stream stream) {
+  if (bytes > 0) Enqueue(stream, [=] { std::memcpy(host, device, bytes); });
+  return nullptr;
+}
+Error Fill(void* device, uint8_t byte, int64_t bytes, Stream stream) {
+  if (bytes > 0) Enqueue(stream, [=] { std::memset(device, byte, bytes); });
+  return nullptr;
+}
+
+Error CreateEvent(Event* event) {
+  *event = new CUevent_st;
+  return nullptr;
+}
+void DestroyEvent(Event event) { delete event; }
+Error RecordEvent(Event event, Stream stream) {
+  if (!AllowedNow()) return kCapturing;
+  if (stream == nullptr) return nullptr;
+  std::lock_guard lock(emulation::mutex);
+  event->queue = stream->queue;
+  event->position = stream->queue->added;
+  return nullptr;
+}
+Error WaitEvent(Event event) {
+  if (!AllowedNow()) return kCapturing;
+  std::lock_guard lock(emulation::mutex);
+  if (event->queue != nullptr) CarryOut(*event->queue, event->position);
+  return nullptr;
+}
+Error StreamWaitEvent(Stream stream, Event event) {
+  if (!AllowedNow()) return kCapturing;
+  if (event->queue == nullptr) return nullptr;
+  Enqueue(stream,
+          [queue = event->queue, position = event->position] { CarryOut(*queue, position); });
+  return nullptr;
+}
+
+Error BeginCapture(Stream stream) {
+  if (!AllowedNow()) return kCapturing;
+  Check(stream != nullptr, "the null stream is never captured");
+  std::lock_guard lock(emulation::mutex);
+  stream->capture = std::make_unique<emulation::Capture>();
+  emulation::capturing = stream;
+  return nullptr;
+}
+Error EndCapture(Stream stream, Graph* graph) {
+  Check(emulation::capturing == stream, "the thread that began a capture ends it");
+  std::lock_guard lock(emulation::mutex);
+  const auto capture = std::exchange(stream->capture, nullptr);
+  emulation::capturing = nullptr;
+  if (capture->lost) return "operation failed due to a previous error during capture";
+  *graph = new CUgraphExec_st{
+      std::make_shared<const std::vector<emulation::Work>>(std::move(capture->nodes))};
+  return nullptr;
+}
+Error LaunchGraph(Graph graph, Stream stream) {
+  if (!AllowedNow()) return kCapturing;
+  Enqueue(stream, [nodes = graph->nodes] {
+    for (const emulation::Work& node : *nodes) node();
+  });
+  return nullptr;
+}
+void DestroyGraph(Graph graph) { delete graph; }
+
+}  // namespace baram::cuda
