@@ -34,6 +34,7 @@ struct DeviceInfo {
   Format weights{DType::kF32};     // what checkpoints are packed to
   int32_t page_tokens = 32;        // tokens a KV page should hold; a power of two
   int32_t planning_depth = 1;      // steps in flight: 1 when synchronous, 2 when not
+  bool graphs = false;             // BeginCapture, EndCapture and Replay work; steps may be padded
   bool exact = false;              // I10 holds: bits do not depend on batch, chunking or threads
 };
 
@@ -115,7 +116,19 @@ class Device {
   virtual void ReserveSlots(const SlotShape& shape) = 0;
   // Uploads a step's deltas, applies them to the slots and expands the rows. Advances
   // length[slot] by the row's count: positions of this step start at the length before it.
+  // Steps may be padded on a device with graphs only.
   virtual StepView BeginStep(const StepInput& input) = 0;
+
+  // --- graphs: the ops of a step, recorded once and run again in one go (DeviceInfo::graphs)
+  // From now on ops are recorded, not run; nothing but ops may be called. They must have been
+  // called with the same shapes before, in a step of their own. False: ops run as ever.
+  [[nodiscard]] virtual bool BeginCapture() { return false; }
+  // Ends the recording. 0: it failed, nothing was recorded and the device goes on as before.
+  // Otherwise a graph, which lives as long as the device.
+  [[nodiscard]] virtual uint64_t EndCapture() { return 0; }
+  // Runs the recorded ops with what the current step's arrays hold. The step must have as many
+  // tokens and outputs, padding included, as the one that was captured.
+  virtual void Replay(uint64_t graph) { (void)graph; }
 
   // --- ops, see ops.h
   virtual void Embed(const EmbedArgs& args) = 0;

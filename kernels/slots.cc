@@ -98,7 +98,13 @@ StepView SlotTable::BeginStep(const StepInput& input) {
     output_targets_[index] = target;
   };
   StepView view = WalkRows(input, shape_, place, output);
-  row_begin_[view.rows] = view.tokens;
+  int32_t padding = view.tokens - (view.outputs - view.live_outputs);
+  row_begin_[view.rows] = padding;
+  for (; padding < view.tokens; ++padding) {
+    token_ids_[padding] = positions_[padding] = 0;
+    token_slots_[padding] = -1;
+    output(padding, padding, -1, -1);
+  }
 
   view.token_ids = token_ids_.data();
   view.positions = positions_.data();

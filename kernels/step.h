@@ -42,7 +42,8 @@ struct TokenBias {
   float bias;
 };
 
-// (Re)binds a slot to a sequence. Page tables of the slot are empty afterwards.
+// (Re)binds a slot to a sequence. Page tables of the slot are empty afterwards. At most one a step
+// for a slot.
 struct SlotInit {
   int32_t slot = 0;
   int32_t length = 0;         // tokens whose KV the prefix pages already hold
@@ -54,7 +55,8 @@ struct SlotInit {
   std::span<const int32_t> stop_ids;  // at most kMaxStopIds
 };
 
-// page_tables[group][slot][index] = page, before the step's rows run.
+// page_tables[group][slot][index] = page, after the step's inits and before its rows run. At most
+// one a step for an entry: a device applies them in any order.
 struct PageDelta {
   int32_t slot;
   int32_t group;
@@ -90,16 +92,26 @@ struct StepInput {
   std::span<const Row> rows;         // rows that continue come first
   std::span<const int32_t> tokens;   // prompt tokens of the rows that do not continue, in row order
   std::span<const int32_t> targets;  // successors for kScore rows, in row order
+  // For a device with graphs, whose launches have fixed shapes: runs the step as if it had that
+  // many rows. 0: no padding. Otherwise at least the number of rows, at most max_step_tokens and
+  // max_step_outputs, and every row is one token that is drawn from (kDraw).
+  int32_t padded_rows = 0;
 };
 
 // A step as the ops see it: device pointers at fixed addresses, valid until the next BeginStep.
+//
+// In a padded step (StepInput::padded_rows) `tokens` and `outputs` count the padding, which comes
+// last: tokens of id 0, position 0 and slot -1, each its own output. Its rows of activations hold
+// anything, NaN included, and reach no other row: StoreKv stores nothing of it, Attend computes
+// `rows` rows, Sample is given live_outputs rows (see Live).
 struct StepView {
   int32_t tokens = 0;
-  int32_t rows = 0;
+  int32_t rows = 0;                         // without padding
   int32_t outputs = 0;                      // rows of the logits
+  int32_t live_outputs = 0;                 // of them, without padding
   const int32_t* token_ids = nullptr;       // [tokens]
   const int32_t* positions = nullptr;       // [tokens]
-  const int32_t* token_slots = nullptr;     // [tokens]
+  const int32_t* token_slots = nullptr;     // [tokens], -1: padding
   const int32_t* row_begin = nullptr;       // [rows + 1] first token of each row
   const int32_t* row_slots = nullptr;       // [rows]
   const int32_t* output_tokens = nullptr;   // [outputs] index of the token that produces the logits
@@ -108,6 +120,14 @@ struct StepView {
   // Per group: [slots, max_pages_per_slot] page ids.
   const int32_t* page_tables[kMaxKvGroups] = {};
   int32_t max_pages_per_slot = 0;
+
+  // The step without its padding, for Sample.
+  StepView Live() const {
+    StepView live = *this;
+    live.tokens -= outputs - live_outputs;
+    live.outputs = live_outputs;
+    return live;
+  }
 };
 
 enum ResultFlags : uint32_t {

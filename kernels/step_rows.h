@@ -14,7 +14,7 @@ namespace baram {
 // in the step and `tokens` its first in input.tokens, or -1 if it continues; then output(index,
 // token, slot, target) for what is drawn or scored of it, `target` -1 where it is drawn. Dies where
 // the input breaks the rules of step.h or the bounds of `shape`. Returns how many tokens, rows and
-// outputs there are, without arrays.
+// outputs there are, padding included, without arrays; padding is not visited.
 template <typename Place, typename Output>
 StepView WalkRows(const StepInput& input, const SlotShape& shape, const Place& place,
                   const Output& output) {
@@ -46,6 +46,15 @@ StepView WalkRows(const StepInput& input, const SlotShape& shape, const Place& p
     }
     view.tokens += row.count;
     ++view.rows;
+  }
+  view.live_outputs = view.outputs;
+  if (input.padded_rows > 0) {
+    Check(view.tokens == view.rows && view.outputs == view.rows && input.targets.empty(),
+          "every row of a padded step is one token that is drawn from");
+    Check(input.padded_rows >= view.rows && input.padded_rows <= shape.max_step_tokens &&
+              input.padded_rows <= shape.max_step_outputs,
+          "a padded step holds its rows and stays within the bounds of a step");
+    view.tokens = view.outputs = input.padded_rows;
   }
   return view;
 }

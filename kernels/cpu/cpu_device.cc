@@ -134,7 +134,10 @@ void CpuDevice::ReserveSlots(const SlotShape& shape) {
   sampler_.Reserve(shape.vocab_size, pool_.workers());
 }
 
-StepView CpuDevice::BeginStep(const StepInput& input) { return slots_.BeginStep(input); }
+StepView CpuDevice::BeginStep(const StepInput& input) {
+  Check(input.padded_rows == 0, "steps are padded for devices with graphs only");
+  return slots_.BeginStep(input);
+}
 
 }  // namespace baram::cpu
 

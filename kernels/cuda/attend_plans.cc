@@ -65,10 +65,15 @@ void AttendPlans::BeginStep(std::span<const StepRow> rows) {
   if (!rows.empty() && kinds_ > 0) Plan(std::span(planned_).first(kinds_));
 }
 
-const AttendPlans::Planned& AttendPlans::For(const AttendKind& kind) {
+const AttendPlans::Planned& AttendPlans::For(const AttendKind& kind, bool captured) {
   for (size_t i = 0; i < kinds_; ++i) {
-    if (planned_[i].kind == kind) return planned_[i];
+    Planned& planned = planned_[i];
+    if (planned.kind != kind) continue;
+    planned.in_graph = planned.in_graph || captured;
+    return planned;
   }
+  // Its copy to the GPU would become a part of the graph.
+  Check(!captured, "attention of a kind ran in a step of its own before it is captured");
   size_t place = kinds_;
   if (kinds_ < kMostKinds) {
     ++kinds_;
@@ -76,6 +81,7 @@ const AttendPlans::Planned& AttendPlans::For(const AttendKind& kind) {
     place = oldest_;
     oldest_ = (oldest_ + 1) % kMostKinds;
   }
+  Check(!planned_[place].in_graph, "the plan of a kind that a graph uses keeps its place");
   planned_[place].kind = kind;
   Plan(std::span(planned_).subspan(place, 1));
   return planned_[place];

@@ -17,13 +17,14 @@ namespace baram::cuda {
 // Owned by the device, used by the executor thread. A model has one or two kinds of attention, with
 // and without a window; a kind is planned when a layer first asks for it, and at the beginning of
 // every step from then on. So a graph, captured when its kinds are known, finds the plans of its
-// step at addresses that stay.
+// step at addresses that stay; a kind that a graph uses keeps its place.
 class AttendPlans {
  public:
   struct Planned {
     AttendKind kind;
     AttendPlan plan;
     AttendPlanArrays arrays;
+    bool in_graph = false;  // must keep its place
   };
 
   // The GPU memory that Reserve takes.
@@ -31,13 +32,15 @@ class AttendPlans {
   Error Reserve(const SlotShape& shape, const AttendDevice& device, Stream stream);
   // Plans for the rows, which must stay until the next call. Nothing is allocated.
   void BeginStep(std::span<const StepRow> rows);
-  // The step's plan. Valid until the next call.
-  const Planned& For(const AttendKind& kind);
+  // The step's plan. Valid until the next call. `captured`: for a graph; the kind must be known.
+  const Planned& For(const AttendKind& kind, bool captured = false);
   // The first error since Reserve.
   Error error() const { return error_; }
 
  private:
-  static constexpr size_t kMostKinds = 4;  // a fifth takes the place of the oldest
+  // A kind more takes the place of the oldest. No model has more: its layers of one window share
+  // page tables.
+  static constexpr size_t kMostKinds = kMaxKvGroups;
 
   // Plans `planned` and copies the plans to the GPU.
   void Plan(std::span<Planned> planned);

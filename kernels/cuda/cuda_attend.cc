@@ -38,7 +38,7 @@ void CudaDevice::Attend(const AttendArgs& args) {
   DCheckShapes(args);
   if (args.step.tokens == 0) return;
   const HeadShape& head = args.pool.shape.head;
-  const AttendPlans::Planned& planned = attend_plans_.For({head, args.window});
+  const AttendPlans::Planned& planned = attend_plans_.For({head, args.window}, capturing_);
   Note(attend_plans_.error());
   const AttendDevice device = AttendFacts();
   for (AttendKernel kernel : {AttendKernel::kVector, AttendKernel::kNarrow, AttendKernel::kWide}) {
@@ -50,7 +50,10 @@ void CudaDevice::Attend(const AttendArgs& args) {
       LaunchAttendTiles(args, planned.arrays, tiling, kernel, stream_.get());
     }
   }
-  if (planned.plan.merges.empty()) return;
+  // In a graph whatever this step's plan says: the next one's may cut a sequence. And once before
+  // any: its first launch makes the driver load a kernel, which is better not done in a capture.
+  if (planned.plan.merges.empty() && !capturing_ && combined_) return;
+  combined_ = true;
   LaunchAttendCombine(args, planned.arrays,
                       facts_.multiprocessors * kCombineBlocksPerMultiprocessor, stream_.get());
 }

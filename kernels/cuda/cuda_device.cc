@@ -72,11 +72,13 @@ void CudaDevice::Upload(void* device, const void* host, int64_t bytes) {
 
 void CudaDevice::Download(void* host, const void* device, int64_t bytes) {
   if (bytes == 0) return;
+  Check(!capturing_, "nothing but ops is called while they are captured");
   Note(UseGpu(ordinal_));
   Note(downloads_.Add(host, device, bytes, next_mark_, stream_.get()));
 }
 
 uint64_t CudaDevice::Record() {
+  Check(!capturing_, "nothing but ops is called while they are captured");
   Note(UseGpu(ordinal_));
   Note(LastError());
   Note(RecordEvent(marks_[next_mark_ % kMarks].get(), stream_.get()));
@@ -99,12 +101,52 @@ void CudaDevice::ReserveSlots(const SlotShape& shape) {
 }
 
 StepView CudaDevice::BeginStep(const StepInput& input) {
+  Check(!capturing_, "nothing but ops is called while they are captured");
   Note(UseGpu(ordinal_));
   const StepView view = steps_.BeginStep(input);
   Note(steps_.error());
   attend_plans_.BeginStep(steps_.rows());
   Note(attend_plans_.error());
   return view;
+}
+
+void CudaDevice::NoteRefusedCapture(Error error) {
+  if (std::exchange(told_refused_capture_, true)) return;
+  std::fprintf(stderr, "baram: %s: a step can't be captured as a graph: %s; it will be slower\n",
+               info_.name.c_str(), error);
+}
+
+bool CudaDevice::BeginCapture() {
+  Check(!capturing_, "one graph is captured at a time");
+  Note(UseGpu(ordinal_));
+  Note(LastError());  // of launches before it
+  const Error error = cuda::BeginCapture(stream_.get());
+  if (error != nullptr) NoteRefusedCapture(error);
+  capturing_ = error == nullptr;
+  return capturing_;
+}
+
+uint64_t CudaDevice::EndCapture() {
+  Check(std::exchange(capturing_, false), "a capture ends that was begun");
+  OwnedGraph graph;
+  Error error =
+      MakeOwned(&graph, [this](Graph* made) { return cuda::EndCapture(stream_.get(), made); });
+  // Errors of captured launches are not the device's: nothing of them ran. One that is will be met
+  // again by what runs next.
+  const Error launched = LastError();
+  if (error == nullptr) error = launched;
+  if (error != nullptr) {
+    NoteRefusedCapture(error);
+    return 0;
+  }
+  graphs_.push_back(std::move(graph));
+  return graphs_.size();
+}
+
+void CudaDevice::Replay(uint64_t graph) {
+  Check(!capturing_ && graph > 0 && graph <= graphs_.size(), "a graph that was captured is run");
+  Note(UseGpu(ordinal_));
+  Note(LaunchGraph(graphs_[graph - 1].get(), stream_.get()));
 }
 
 }  // namespace baram::cuda

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "kernels/cuda/attend_plans.h"
 #include "kernels/cuda/cublaslt.h"
@@ -46,6 +47,10 @@ class CudaDevice final : public Device {
   void ReserveSlots(const SlotShape& shape) override;
   StepView BeginStep(const StepInput& input) override;
 
+  [[nodiscard]] bool BeginCapture() override;
+  [[nodiscard]] uint64_t EndCapture() override;
+  void Replay(uint64_t graph) override;
+
   void Embed(const EmbedArgs& args) override;
   void Norm(const NormArgs& args) override;
   void AddNorm(const AddNormArgs& args) override;
@@ -71,6 +76,8 @@ class CudaDevice final : public Device {
 
   // Remembers the first error.
   void Note(Error error);
+  // Says once why steps can't be captured, which costs speed but not the device.
+  void NoteRefusedCapture(Error error);
 
   const int ordinal_;
   const GpuFacts facts_;
@@ -85,6 +92,10 @@ class CudaDevice final : public Device {
   std::unique_ptr<CublasLt> cublaslt_;  // null: this machine has none
   StepUpload steps_;
   AttendPlans attend_plans_;
+  bool combined_ = false;  // the combining kernel of Attend ran
+  bool capturing_ = false;
+  bool told_refused_capture_ = false;
+  std::vector<OwnedGraph> graphs_;  // graph n is graphs_[n - 1]
 };
 
 }  // namespace baram::cuda

@@ -163,6 +163,7 @@ std::unique_ptr<Device> OpenCudaDevice(const DeviceOptions& options, std::string
   info.weights = Format{DType::kBF16};
   info.page_tokens = kPageTokens;
   info.planning_depth = 2;
+  info.graphs = true;
   info.exact = false;  // products of matrices choose their kernel by the number of rows
   auto device = std::make_unique<CudaDevice>(ordinal, facts, std::move(info));
   if (failed == nullptr) failed = device->Open();

@@ -99,6 +99,7 @@ struct ExpandLaunch {
   int32_t page_count;
   int32_t row_count;
   int32_t output_count;
+  int32_t padded_rows;  // see StepInput
 };
 void LaunchExpand(const ExpandLaunch& launch, Stream stream);
 

@@ -72,7 +72,7 @@ __global__ void __launch_bounds__(kBindThreads)
   }
 }
 
-// One block a row; entries and outputs are shared among all threads of the grid.
+// One block a row; entries, outputs and padding are shared among all threads of the grid.
 __global__ void __launch_bounds__(kExpandThreads)
     ExpandKernel(const __grid_constant__ ExpandLaunch args) {
   const int32_t first = static_cast<int32_t>(blockIdx.x * blockDim.x + threadIdx.x);
@@ -84,6 +84,14 @@ __global__ void __launch_bounds__(kExpandThreads)
     args.step.output_tokens[i] = args.outputs[i].token;
     args.step.output_slots[i] = args.outputs[i].slot;
     args.step.output_targets[i] = args.outputs[i].target;
+  }
+  for (int32_t i = args.row_count + first; i < args.padded_rows; i += threads) {
+    args.step.token_ids[i] = 0;
+    args.step.positions[i] = 0;
+    args.step.token_slots[i] = -1;
+    args.step.output_tokens[i] = i;
+    args.step.output_slots[i] = -1;
+    args.step.output_targets[i] = -1;
   }
   const int32_t r = static_cast<int32_t>(blockIdx.x);
   if (r >= args.row_count) return;

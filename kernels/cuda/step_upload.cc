@@ -112,7 +112,7 @@ int64_t StepUpload::PackedBytes() const {
          SectionBytes(tokens_) + SectionBytes(outputs_);
 }
 
-void StepUpload::Flush() {
+void StepUpload::Flush(int32_t padded_rows) {
   Staging& staging = stagings_[next_staging_];
   next_staging_ = 1 - next_staging_;
   Note(WaitEvent(staging.copied.get()));  // the copy before the last
@@ -139,7 +139,8 @@ void StepUpload::Flush() {
                             .outputs = pack(outputs_),
                             .page_count = static_cast<int32_t>(pages_.size()),
                             .row_count = static_cast<int32_t>(rows_.size()),
-                            .output_count = static_cast<int32_t>(outputs_.size())};
+                            .output_count = static_cast<int32_t>(outputs_.size()),
+                            .padded_rows = padded_rows};
   if (used > 0) Note(CopyToDevice(block_, host, used, stream_));
   Note(RecordEvent(staging.copied.get(), stream_));
   LaunchBind(bind, static_cast<int32_t>(bindings_.size()), stream_);
@@ -233,7 +234,7 @@ StepView StepUpload::BeginStep(const StepInput& input) {
   for (const PageDelta& delta : input.page_deltas) AddPage(delta);
   if (!HasRoom(block_bytes_ - kSpareBytes)) Flush();  // the most that rows can take
   StepView view = AddRows(input);
-  Flush();
+  Flush(input.padded_rows);
 
   view.token_ids = step_.token_ids;
   view.positions = step_.positions;

@@ -40,7 +40,7 @@ class StepUpload {
   void AddPage(const PageDelta& delta);
   StepView AddRows(const StepInput& input);
   // Copies the block and applies it.
-  void Flush();
+  void Flush(int32_t padded_rows = 0);
   int64_t PackedBytes() const;
   // Whether the block takes `bytes` more.
   bool HasRoom(int64_t bytes) const { return PackedBytes() + bytes <= block_bytes_; }

@@ -2,7 +2,7 @@
 //
 // Bound by memory: a token reads and writes its row of qkv once. A warp takes one head of one
 // token; the head lies in shared memory as fp32 between norm and rotation, because a rotation pairs
-// elements that different lanes load.
+// elements that different lanes load. Padding of a step (slot -1) is left as it is.
 #include "kernels/cuda/dispatch.h"
 #include "kernels/cuda/kv_layout.h"
 #include "kernels/cuda/launchers.h"
@@ -69,6 +69,8 @@ __global__ void __launch_bounds__(kThreads)
   const int32_t h = static_cast<int32_t>(blockIdx.y) * kWarps + warp;
   if (h >= args.heads + 2 * args.kv_heads) return;
   const int64_t t = blockIdx.x;
+  const int32_t slot = args.token_slots[t];
+  if (slot < 0) return;
   const int32_t position = args.positions[t];
   const int32_t hd = args.head_dim;
   Bf16* source = args.qkv.Row<Bf16>(t) + int64_t{h} * hd;
@@ -92,7 +94,7 @@ __global__ void __launch_bounds__(kThreads)
   int32_t columns = hd;
   if (!is_query) {
     const int32_t kv_head = h - args.heads - (is_value ? args.kv_heads : 0);
-    const int32_t page = args.kv.Page(args.token_slots[t], position >> args.kv.page_shift);
+    const int32_t page = args.kv.Page(slot, position >> args.kv.page_shift);
     const int32_t offset = position & ((1 << args.kv.page_shift) - 1);
     to = args.kv.Plane(page, kv_head, is_value ? 1 : 0) + int64_t{offset} * args.kv.row_elements;
     columns = args.kv.row_elements;

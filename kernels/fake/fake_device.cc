@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 #include "kernels/check.h"
 
@@ -44,6 +45,7 @@ FakeDevice::FakeDevice(const FakeOptions& options) : options_(options) {
   info_.alloc_multiple = options.alloc_multiple;
   info_.page_tokens = options.page_tokens;
   info_.planning_depth = options.planning_depth;
+  info_.graphs = options.graphs;
   info_.exact = true;
 }
 
@@ -83,26 +85,79 @@ bool FakeDevice::Wait(uint64_t mark) {
 void FakeDevice::ReserveSlots(const SlotShape& shape) {
   slots_.Reserve(shape);
   hashes_.resize(shape.max_step_tokens);
+  bound_in_step_.resize(shape.slots);
+  changed_in_step_.resize(size_t{1} * shape.groups * shape.slots * shape.max_pages_per_slot);
+}
+
+void FakeDevice::CheckDeltas(const StepInput& input) {
+  const SlotShape& shape = slots_.shape();
+  ++steps_;
+  for (const SlotInit& init : input.inits) {
+    Check(std::exchange(bound_in_step_[init.slot], steps_) != steps_, "a step binds a slot once");
+  }
+  for (const PageDelta& delta : input.page_deltas) {
+    const int64_t row = int64_t{delta.group} * shape.slots + delta.slot;
+    uint64_t& changed = changed_in_step_[row * shape.max_pages_per_slot + delta.index];
+    Check(std::exchange(changed, steps_) != steps_, "a step changes an entry of a page table once");
+  }
 }
 
 StepView FakeDevice::BeginStep(const StepInput& input) {
-  const StepView step = slots_.BeginStep(input);
-  std::fill_n(hashes_.begin(), step.tokens, 0);
-  return step;
+  Check(!capturing_, "nothing but ops is called while they are captured");
+  Check(input.padded_rows == 0 || options_.graphs, "steps are padded for graphs only");
+  CheckDeltas(input);
+  step_ = slots_.BeginStep(input);
+  std::fill_n(hashes_.begin(), step_.tokens, 0);
+  return step_;
+}
+
+bool FakeDevice::BeginCapture() {
+  Check(!capturing_, "one graph is captured at a time");
+  graphs_.push_back({step_.tokens, step_.outputs, {}});
+  capturing_ = true;
+  return true;
+}
+
+uint64_t FakeDevice::EndCapture() {
+  Check(std::exchange(capturing_, false), "a capture ends that was begun");
+  if (!options_.fail_captures) return graphs_.size();
+  graphs_.pop_back();
+  return 0;
+}
+
+void FakeDevice::Replay(uint64_t graph) {
+  Check(!capturing_ && graph > 0 && graph <= graphs_.size(), "a graph that was captured is run");
+  const Graph& captured = graphs_[graph - 1];
+  Check(step_.tokens == captured.tokens && step_.outputs == captured.outputs,
+        "a graph is run for steps of its own shape");
+  for (const OpArgs& op : captured.ops) {
+    if (const auto* store = std::get_if<StoreKvArgs>(&op)) StoreKv(*store);
+    if (const auto* attend = std::get_if<AttendArgs>(&op)) Attend(*attend);
+  }
 }
 
 void FakeDevice::StoreKv(const StoreKvArgs& args) {
+  if (capturing_) {
+    graphs_.back().ops.push_back(args);
+    return;
+  }
   const StepView& step = args.step;
   for (int32_t t = 0; t < step.tokens; ++t) {
+    if (step.token_slots[t] < 0) continue;  // padding
     CellAt(args.pool, step, args.layer, step.token_slots[t], step.positions[t]) = {
         step.token_ids[t], step.positions[t]};
   }
 }
 
 void FakeDevice::Attend(const AttendArgs& args) {
+  if (capturing_) {
+    graphs_.back().ops.push_back(args);
+    return;
+  }
   if (options_.in_attend) options_.in_attend();
   const StepView& step = args.step;
   for (int32_t t = 0; t < step.tokens; ++t) {
+    if (step.token_slots[t] < 0) continue;  // padding
     const int32_t end = step.positions[t];
     const int32_t begin = args.window == 0 ? 0 : std::max(0, end - args.window + 1);
     uint64_t hash = hashes_[t];
@@ -116,10 +171,12 @@ void FakeDevice::Attend(const AttendArgs& args) {
 }
 
 void FakeDevice::Sample(const SampleArgs& args) {
+  Check(!capturing_, "a graph ends at the logits");
   const StepView& step = args.step;
   const uint64_t vocab = args.valid_vocab;
   for (int32_t o = 0; o < step.outputs; ++o) {
     const int32_t slot = step.output_slots[o];
+    Check(slot >= 0, "padding is not drawn from");
     const SlotState& state = slots_.State(slot);
     const uint64_t hash = hashes_[step.output_tokens[o]];
     TokenResult& result = args.results[o];

@@ -4,7 +4,10 @@
 // within the window; Sample's token is a pure function of that hash, the seed, the output and the
 // position. So a token is a pure function of (prompt, outputs so far, seed) when every page is
 // right, and something else as soon as one is wrong, stale or freed too early. All other ops do
-// nothing.
+// nothing. A graph is the list of these ops with the arguments they were captured with.
+//
+// Aborts if a step breaks a rule of step.h that devices do not check: two inits of a slot, two
+// deltas of an entry.
 #ifndef BARAM_KERNELS_FAKE_FAKE_DEVICE_H_
 #define BARAM_KERNELS_FAKE_FAKE_DEVICE_H_
 
@@ -23,6 +26,8 @@ namespace baram {
 struct FakeOptions {
   // 2: results become visible at Wait only; until then their memory holds garbage.
   int32_t planning_depth = 1;
+  bool graphs = false;         // see DeviceInfo
+  bool fail_captures = false;  // no capture succeeds
   int32_t page_tokens = 4;
   int64_t memory_bytes = int64_t{1} << 34;
   // Memory of its own, of which so much is free, and what the device takes of it.
@@ -64,6 +69,9 @@ class FakeDevice final : public Device {
 
   void ReserveSlots(const SlotShape& shape) override;
   StepView BeginStep(const StepInput& input) override;
+  [[nodiscard]] bool BeginCapture() override;
+  [[nodiscard]] uint64_t EndCapture() override;
+  void Replay(uint64_t graph) override;
 
   void Embed(const EmbedArgs&) override {}
   void Norm(const NormArgs&) override {}
@@ -83,10 +91,22 @@ class FakeDevice final : public Device {
     std::vector<std::byte> bytes;
   };
 
+  void CheckDeltas(const StepInput& input);
+
   const FakeOptions options_;
   DeviceInfo info_;
   SlotTable slots_;
   std::vector<uint64_t> hashes_;  // [step tokens]
+  uint64_t steps_ = 0;
+  std::vector<uint64_t> bound_in_step_;    // [slots], the last
+  std::vector<uint64_t> changed_in_step_;  // [groups, slots, max_pages_per_slot], the last
+  StepView step_;                          // the current one
+  struct Graph {
+    int32_t tokens = 0, outputs = 0;  // of the step
+    std::vector<OpArgs> ops;
+  };
+  std::vector<Graph> graphs_;  // graph n is graphs_[n - 1]
+  bool capturing_ = false;     // the last of graphs_
   uint64_t marks_ = 0;
   std::deque<PendingDownload> downloads_;
 };

@@ -62,6 +62,7 @@ void RefStoreKv(const StoreKvArgs& args) {
   const HeadShape& head = args.pool.shape.head;
   const int32_t hd = head.head_dim;
   for (int32_t t = 0; t < args.step.tokens; ++t) {
+    if (args.step.token_slots[t] < 0) continue;  // padding
     const int32_t position = args.step.positions[t];
     float* q = args.qkv.Row<float>(t);
     float* k = q + int64_t{head.heads} * hd;
@@ -89,6 +90,7 @@ void RefAttend(const AttendArgs& args) {
   const int32_t hd = head.head_dim;
   double* scores = static_cast<double*>(args.scratch);  // [positions seen]
   for (int32_t t = 0; t < args.step.tokens; ++t) {
+    if (args.step.token_slots[t] < 0) continue;  // padding
     const int32_t last = args.step.positions[t];
     const int32_t first = args.window > 0 ? std::max(0, last - args.window + 1) : 0;
     for (int32_t h = 0; h < head.heads; ++h) {

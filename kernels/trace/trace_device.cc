@@ -27,6 +27,8 @@ StepView TraceDevice::BeginStep(const StepInput& input) {
     if (scores) view.outputs += row.score_count;
     if (row.output == RowOutput::kDraw || (scores && row.draws)) ++view.outputs;
   }
+  view.live_outputs = view.outputs;
+  if (input.padded_rows > 0) view.tokens = view.outputs = input.padded_rows;
   return view;
 }
 

@@ -4,12 +4,15 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <memory>
 #include <random>
 #include <thread>
 #include <vector>
 
+#include "kernels/cuda/attend_plans.h"
+#include "kernels/cuda/device_memory.h"
 #include "kernels/cuda/open_cuda.h"
 #include "kernels/cuda/pack.h"
 #include "kernels/float_types.h"
@@ -230,6 +233,7 @@ void ExpectSameStep(Device& device, const StepView& got, const StepView& want,
   ASSERT_EQ(got.tokens, want.tokens);
   ASSERT_EQ(got.rows, want.rows);
   ASSERT_EQ(got.outputs, want.outputs);
+  ASSERT_EQ(got.live_outputs, want.live_outputs);
   const auto expect_same = [&](const char* what, const int32_t* a, const int32_t* b, int64_t n) {
     EXPECT_EQ(Fetch(device, a, n), std::vector<int32_t>(b, b + n)) << what;
   };
@@ -248,6 +252,49 @@ void ExpectSameStep(Device& device, const StepView& got, const StepView& want,
   EXPECT_EQ(got.max_pages_per_slot, want.max_pages_per_slot);
 }
 
+// The parts of a StepInput, and what it is made of.
+struct RandomStep {
+  std::vector<SlotInit> inits;
+  std::vector<PageDelta> pages;
+  std::vector<Row> rows;
+  std::vector<int32_t> tokens;
+  std::vector<int32_t> targets;
+  int32_t padded_rows = 0;
+  StepInput Input() const { return {inits, pages, rows, tokens, targets, padded_rows}; }
+};
+
+// `decodes`: rows of one token, each drawn from, and padding.
+RandomStep DrawStep(const SlotShape& shape, bool decodes, std::mt19937& random) {
+  const auto below = [&](int32_t n) { return static_cast<int32_t>(random() % n); };
+  RandomStep step;
+  for (int32_t slot = 0; slot < shape.slots; ++slot) {
+    if (below(4) == 0) {
+      SlotInit init;
+      init.slot = slot;
+      init.length = below(30);
+      step.inits.push_back(init);
+    }
+    // Each entry once.
+    for (int32_t group = 0; group < shape.groups; ++group) {
+      for (int32_t index = below(4); index < shape.max_pages_per_slot; index += 1 + below(6)) {
+        step.pages.push_back({slot, group, index, below(1000)});
+      }
+    }
+    if (below(3) == 0) continue;
+    Row row{.slot = slot, .count = decodes ? 1 : 1 + below(9), .output = RowOutput::kDraw};
+    if (!decodes) row.output = static_cast<RowOutput>(below(3));
+    if (row.output == RowOutput::kScore) {
+      row.score_count = below(std::min(row.count, 2) + 1);
+      row.draws = below(2) == 0;
+    }
+    for (int32_t i = 0; i < row.count; ++i) step.tokens.push_back(below(shape.vocab_size));
+    for (int32_t i = 0; i < row.score_count; ++i) step.targets.push_back(below(shape.vocab_size));
+    step.rows.push_back(row);
+  }
+  if (decodes) step.padded_rows = std::max<int32_t>(1, std::ssize(step.rows) + below(4));
+  return step;
+}
+
 // Random steps on the device and on the host's SlotTable, which defines what they mean.
 TEST(CudaDevice, StepsExpandAsTheHostsSlotsDo) {
   const auto device = Open();
@@ -256,39 +303,86 @@ TEST(CudaDevice, StepsExpandAsTheHostsSlotsDo) {
   SlotTable table;
   table.Reserve(shape);
   std::mt19937 random(7);
-  const auto below = [&](int32_t n) { return static_cast<int32_t>(random() % n); };
   for (int step = 0; step < 60; ++step) {
-    std::vector<SlotInit> inits;
-    std::vector<PageDelta> pages;
-    std::vector<Row> rows;
-    std::vector<int32_t> tokens;
-    std::vector<int32_t> targets;
-    for (int32_t slot = 0; slot < shape.slots; ++slot) {
-      if (below(4) == 0) {
-        SlotInit init;
-        init.slot = slot;
-        init.length = below(30);
-        inits.push_back(init);
-      }
-      for (int32_t i = below(4); i > 0; --i) {
-        pages.push_back({slot, below(shape.groups), below(shape.max_pages_per_slot), below(1000)});
-      }
-      if (below(3) == 0) continue;
-      Row row{.slot = slot, .count = 1 + below(9)};
-      row.output = static_cast<RowOutput>(below(3));
-      if (row.output == RowOutput::kScore) {
-        row.score_count = below(std::min(row.count, 2) + 1);
-        row.draws = below(2) == 0;
-      }
-      for (int32_t i = 0; i < row.count; ++i) tokens.push_back(below(shape.vocab_size));
-      for (int32_t i = 0; i < row.score_count; ++i) targets.push_back(below(shape.vocab_size));
-      rows.push_back(row);
-    }
-    const StepInput input{inits, pages, rows, tokens, targets};
-    const StepView want = table.BeginStep(input);
-    const StepView got = device->BeginStep(input);
+    const RandomStep drawn = DrawStep(shape, step % 3 == 2, random);
+    const StepView want = table.BeginStep(drawn.Input());
+    const StepView got = device->BeginStep(drawn.Input());
     ASSERT_NO_FATAL_FAILURE(ExpectSameStep(*device, got, want, shape)) << "step " << step;
   }
+}
+
+// Nobody waits between the steps, so a staging that is written again too early shows.
+TEST(CudaDevice, StepsThatNobodyWaitsForExpandAlike) {
+  const auto device = Open();
+  const SlotShape shape = SmallSlots();
+  device->ReserveSlots(shape);
+  SlotTable table;
+  table.Reserve(shape);
+  std::mt19937 random(9);
+  std::vector<std::vector<int32_t>> want, got;
+  constexpr int kSteps = 9;
+  got.reserve(2 * kSteps);
+  for (int step = 0; step < kSteps; ++step) {
+    const RandomStep drawn = DrawStep(shape, false, random);
+    const StepView host = table.BeginStep(drawn.Input());
+    const StepView view = device->BeginStep(drawn.Input());
+    const auto download = [&](const int32_t* on_host, const int32_t* on_device) {
+      want.emplace_back(on_host, on_host + host.tokens);
+      got.emplace_back(host.tokens, -1);
+      device->Download(got.back().data(), on_device, host.tokens * int64_t{4});
+    };
+    download(host.token_ids, view.token_ids);
+    download(host.positions, view.positions);
+  }
+  ASSERT_TRUE(device->Wait(device->Record()));
+  EXPECT_EQ(got, want);
+}
+
+// The same of plans of attention.
+TEST(CudaDevice, PlansThatNobodyWaitsForArriveWithTheirStep) {
+  OwnedStream stream;
+  ASSERT_EQ(MakeOwned(&stream, CreateStream), nullptr);
+  SlotShape shape;
+  shape.max_step_tokens = 32;
+  const AttendDevice facts{.multiprocessors = 4, .shared_bytes = 227 << 10};
+  AttendPlans plans;
+  ASSERT_EQ(plans.Reserve(shape, facts, stream.get()), nullptr);
+  const AttendKind kind{.head = {4, 2, 64}};
+  constexpr int kSteps = 7;
+  constexpr int64_t kPieceInts = sizeof(AttendPiece) / sizeof(int32_t);
+  std::vector<std::vector<AttendPiece>> want, got;
+  got.reserve(kSteps);
+  for (int step = 0; step < kSteps; ++step) {
+    const StepRow row{.slot = step, .begin = 0, .count = 1, .position = 100 * step, .source = -1};
+    plans.BeginStep({&row, 1});
+    const AttendPlans::Planned& planned = plans.For(kind);
+    want.push_back(planned.plan.pieces);
+    got.emplace_back(want.back().size());
+    ASSERT_EQ(CopyToHost(got.back().data(), planned.arrays.pieces,
+                         std::ssize(want.back()) * kPieceInts * 4, stream.get()),
+              nullptr);
+  }
+  ASSERT_EQ(Synchronize(stream.get()), nullptr);
+  EXPECT_EQ(plans.error(), nullptr);
+  EXPECT_EQ(got, want);
+}
+
+TEST(CudaDevice, PlansThatGraphsUseKeepTheirPlace) {
+  OwnedStream stream;
+  ASSERT_EQ(MakeOwned(&stream, CreateStream), nullptr);
+  SlotShape shape;
+  shape.max_step_tokens = 4;
+  AttendPlans plans;
+  ASSERT_EQ(plans.Reserve(shape, {.multiprocessors = 4, .shared_bytes = 227 << 10}, stream.get()),
+            nullptr);
+  const StepRow row{.slot = 0, .begin = 0, .count = 1, .position = 10, .source = -1};
+  plans.BeginStep({&row, 1});
+  const auto kind = [](int32_t window) { return AttendKind{.head = {4, 2, 64}, .window = window}; };
+  EXPECT_DEATH(plans.For(kind(1), /*captured=*/true), "before it is captured");
+  for (int32_t window = 0; window < kMaxKvGroups; ++window) plans.For(kind(window));
+  plans.For(kind(kMaxKvGroups));  // in the place of the first
+  plans.For(kind(1), /*captured=*/true);
+  EXPECT_DEATH(plans.For(kind(kMaxKvGroups + 1)), "keeps its place");
 }
 
 // More deltas and a longer history than one block holds: several copies, the same outcome.

@@ -155,6 +155,36 @@ TEST_F(RefTest, AttentionIsCausalAndKeepsItsWindow) {
               Pointwise(FloatNear(1e-5f), {10 / 3.0f, 100 / 3.0f, 3.0f, 30.0f}));
 }
 
+TEST_F(RefTest, PaddingIsNeitherStoredNorAttendedTo) {
+  const KvShape shape{{1, 1, 2}, 1, 2};
+  const int64_t page_bytes = device_->KvBytesPerPage(shape);
+  const Buffer memory = device_->Alloc(page_bytes);
+  const KvPool pool{memory.data(), shape, page_bytes, 1};
+  const PageDelta delta{0, 0, 0, 0};
+  const Row row{.slot = 0, .output = RowOutput::kDraw};
+  const int32_t token = 3;
+  std::vector<float> qkv = {1,   0,   5,   6,   7,   8,  //
+                            NAN, NAN, NAN, NAN, NAN, NAN};
+  std::vector<float> out(4, -1);
+  std::vector<float> scratch(64);
+  const StepView view = device_->BeginStep({.inits = {},
+                                            .page_deltas = {&delta, 1},
+                                            .rows = {&row, 1},
+                                            .tokens = {&token, 1},
+                                            .targets = {},
+                                            .padded_rows = 2});
+  device_->StoreKv({.step = view, .pool = pool, .layer = {}, .qkv = View(qkv, 2), .rope = {}});
+  device_->Attend({.step = view,
+                   .pool = pool,
+                   .layer = {},
+                   .q = View(qkv, 2).Cols(0, 2),
+                   .out = View(out, 2),
+                   .scratch = scratch.data()});
+  EXPECT_THAT(out, ElementsAre(7, 8, -1, -1));
+  const auto* cache = static_cast<const float*>(memory.data());
+  EXPECT_THAT(std::vector<float>(cache, cache + 8), ElementsAre(5, 6, 0, 0, 7, 8, 0, 0));
+}
+
 TEST(FloatTypesTest, RoundToNearestEven) {
   EXPECT_EQ(F32FromBF16(BF16FromF32(1.00390625f)), 1.0f);       // a tie, down to even
   EXPECT_EQ(F32FromBF16(BF16FromF32(1.01171875f)), 1.015625f);  // a tie, up to even

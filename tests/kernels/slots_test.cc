@@ -43,6 +43,50 @@ SlotInit InitOf(int32_t slot, int32_t length) {
   return init;
 }
 
+TEST_F(SlotsTest, PadsDecodesToAFixedNumberOfRows) {
+  Init(InitOf(2, 5));
+  slots_.Draw(2, 7);
+  const Row rows[] = {{.slot = 2, .continues = true, .output = RowOutput::kDraw},
+                      {.slot = 0, .output = RowOutput::kDraw}};
+  const int32_t tokens[] = {4};
+  const StepView view = slots_.BeginStep({.inits = {},
+                                          .page_deltas = {},
+                                          .rows = rows,
+                                          .tokens = tokens,
+                                          .targets = {},
+                                          .padded_rows = 5});
+  EXPECT_EQ(view.tokens, 5);
+  EXPECT_EQ(view.rows, 2);
+  EXPECT_EQ(view.outputs, 5);
+  EXPECT_EQ(view.live_outputs, 2);
+  EXPECT_THAT(Array(view.token_ids, 5), ElementsAre(7, 4, 0, 0, 0));
+  EXPECT_THAT(Array(view.positions, 5), ElementsAre(5, 0, 0, 0, 0));
+  EXPECT_THAT(Array(view.token_slots, 5), ElementsAre(2, 0, -1, -1, -1));
+  EXPECT_THAT(Array(view.row_begin, 3), ElementsAre(0, 1, 2));
+  EXPECT_THAT(Array(view.output_tokens, 5), ElementsAre(0, 1, 2, 3, 4));
+  EXPECT_THAT(Array(view.output_slots, 5), ElementsAre(2, 0, -1, -1, -1));
+  EXPECT_EQ(view.Live().tokens, 2);
+  EXPECT_EQ(view.Live().outputs, 2);
+}
+
+TEST_F(SlotsTest, RefusesToPadWhatIsNoDecodeStep) {
+  const auto pad = [this](Row row, int32_t padded_rows) {
+    const int32_t tokens[] = {4, 5};
+    const int32_t targets[] = {6};
+    StepInput input;
+    input.rows = {&row, 1};
+    input.tokens = tokens;
+    input.padded_rows = padded_rows;
+    if (row.output == RowOutput::kScore) input.targets = targets;
+    slots_.BeginStep(input);
+  };
+  const char* kRule = "every row of a padded step is one token that is drawn from";
+  EXPECT_DEATH(pad({.count = 2, .output = RowOutput::kDraw}, 4), kRule);
+  EXPECT_DEATH(pad({.count = 1, .output = RowOutput::kNone}, 4), kRule);
+  EXPECT_DEATH(pad({.count = 1, .output = RowOutput::kScore, .score_count = 1}, 4), kRule);
+  EXPECT_DEATH(pad({.count = 1, .output = RowOutput::kDraw}, 7), "within the bounds of a step");
+}
+
 TEST_F(SlotsTest, ExpandsRowsToTokens) {
   Init(InitOf(2, 5));
   Init(InitOf(0, 0));
