@@ -27,6 +27,7 @@ void Batch::Clear() {
   targets_.clear();
   tokens_count_ = 0;
   outputs_ = 0;
+  only_decodes_ = true;
   joined_ = false;
   lost = false;
 }
@@ -76,6 +77,7 @@ void Batch::AddRow(Sequence& sequence, int32_t count, int32_t scores, bool draws
       .push_back({&sequence, sequence.planned, count, scores, draws});
   tokens_count_ += count;
   outputs_ += scores + (draws ? 1 : 0);
+  only_decodes_ = only_decodes_ && count == 1 && scores == 0 && draws;
 }
 
 void Batch::Join() {

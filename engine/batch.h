@@ -42,6 +42,8 @@ class Batch {
   std::span<const PlannedRow> rows();
   int32_t tokens() const { return tokens_count_; }
   int32_t outputs() const { return outputs_; }
+  // Every row is one token that is drawn from and not scored.
+  bool only_decodes() const { return only_decodes_; }
 
   std::vector<TokenResult> results;  // [outputs], written by the executor
   uint64_t mark = 0;                 // of the device, after the results' download
@@ -60,6 +62,7 @@ class Batch {
   std::vector<PlannedRow> all_plans_;
   int32_t tokens_count_ = 0;
   int32_t outputs_ = 0;
+  bool only_decodes_ = true;
   bool joined_ = false;
 };
 

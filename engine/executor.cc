@@ -1,9 +1,9 @@
 // StepRunner and Executor: upload, forward, sample, download.
 #include "engine/executor.h"
 
+#include <algorithm>
 #include <utility>
 
-#include "engine/model/forward.h"
 #include "kernels/check.h"
 
 namespace baram {
@@ -20,19 +20,22 @@ Batch* StepRunner::Run(Batch* batch) {
     pending_ = batch;
     return Flush();
   }
-  const StepView step = device.BeginStep(batch->Input());
-  const Tensor logits =
-      Forward(device, *model_.weights, model_.plan, model_.pool, step, *model_.workspace);
+  StepInput input = batch->Input();
+  if (batch->only_decodes()) {
+    input.padded_rows = graphs_.PaddedRows(static_cast<int32_t>(input.rows.size()));
+  }
+  const StepView step = device.BeginStep(input);
+  const Tensor logits = graphs_.Forward(step, input.padded_rows > 0);
   Batch* finished = Flush();
-  if (step.outputs > 0 && !lost_) {
+  if (step.live_outputs > 0 && !lost_) {
     auto* results = static_cast<TokenResult*>(model_.results_memory.data());
-    device.Sample({.step = step,
-                   .logits = logits,
+    device.Sample({.step = step.Live(),
+                   .logits = logits.Rows(step.live_outputs),
                    .valid_vocab = model_.valid_vocab,
                    .masks = nullptr,
                    .results = results});
     device.Download(batch->results.data(), results,
-                    step.outputs * static_cast<int64_t>(sizeof(TokenResult)));
+                    step.live_outputs * static_cast<int64_t>(sizeof(TokenResult)));
   }
   if (!lost_) batch->mark = device.Record();
   pending_ = batch;
@@ -47,30 +50,49 @@ Batch* StepRunner::Flush() {
   return std::exchange(pending_, nullptr);
 }
 
-bool StepRunner::WarmUp() {
+bool StepRunner::RunWarmUpStep(int32_t tokens) {
   Device& device = *model_.device;
+  const SlotShape& shape = model_.slots;
+  const int32_t page_tokens = model_.plan.shape.page_tokens;
+  const int32_t row_count = std::min(tokens, shape.slots);
+  const int32_t row_tokens = std::min(tokens / row_count, model_.info.max_model_len);
+  const int32_t row_pages = (row_tokens + page_tokens - 1) / page_tokens;
+  if (int64_t{row_count} * row_pages * shape.groups > model_.pool.pages) return false;
+
+  std::vector<SlotInit> inits(row_count);
+  std::vector<Row> rows(row_count);
   std::vector<PageDelta> pages;
-  for (size_t group = 0; group < model_.plan.groups.size(); ++group) {
-    pages.push_back({.slot = 0, .group = static_cast<int32_t>(group), .index = 0, .page = 0});
+  for (int32_t slot = 0; slot < row_count; ++slot) {
+    inits[slot].slot = slot;
+    rows[slot] = {.slot = slot, .count = row_tokens, .output = RowOutput::kDraw};
+    for (int32_t i = 0; i < shape.groups * row_pages; ++i) {
+      pages.push_back({.slot = slot,
+                       .group = i / row_pages,
+                       .index = i % row_pages,
+                       .page = static_cast<int32_t>(pages.size())});
+    }
   }
-  const SlotInit init;
-  const Row row{.slot = 0, .count = 1, .output = RowOutput::kDraw};
-  const int32_t token = 0;
-  const StepView step = device.BeginStep({.inits = {&init, 1},
-                                          .page_deltas = pages,
-                                          .rows = {&row, 1},
-                                          .tokens = {&token, 1},
-                                          .targets = {}});
-  const Tensor logits =
-      Forward(device, *model_.weights, model_.plan, model_.pool, step, *model_.workspace);
-  auto* results = static_cast<TokenResult*>(model_.results_memory.data());
+  const std::vector<int32_t> ids(size_t{1} * row_count * row_tokens, 0);
+  const StepView step = device.BeginStep(
+      {.inits = inits, .page_deltas = pages, .rows = rows, .tokens = ids, .targets = {}});
   device.Sample({.step = step,
-                 .logits = logits,
+                 .logits = graphs_.Forward(step, false),
                  .valid_vocab = model_.valid_vocab,
                  .masks = nullptr,
-                 .results = results});
+                 .results = static_cast<TokenResult*>(model_.results_memory.data())});
+  return true;
+}
+
+bool StepRunner::WarmUp() {
+  Device& device = *model_.device;
+  Check(RunWarmUpStep(1), "the pool has a page for every group");
+  if (device.Info().planning_depth > 1) {
+    const int32_t most = model_.slots.max_step_tokens;
+    for (int32_t tokens = 2; tokens < most && RunWarmUpStep(tokens);) tokens *= 2;
+    if (most > 1) RunWarmUpStep(most);
+  }
   TokenResult result;
-  device.Download(&result, results, sizeof(result));
+  device.Download(&result, model_.results_memory.data(), sizeof(result));
   return device.Wait(device.Record());
 }
 

@@ -12,6 +12,7 @@
 #include "engine/batch.h"
 #include "engine/loaded_model.h"
 #include "engine/outbox.h"
+#include "engine/step_graphs.h"
 
 namespace baram {
 
@@ -19,19 +20,30 @@ namespace baram {
 // of the step before it are waited for, so that the engine commits those while the device computes.
 class StepRunner {
  public:
-  explicit StepRunner(LoadedModel& model) : model_(model) {}
+  // `model` must outlive it.
+  explicit StepRunner(LoadedModel& model) : model_(model), graphs_(model) {}
 
   // Issues `batch` and returns the step that is finished by now: `batch` itself on a synchronous
   // device, else the one before it or null.
   Batch* Run(Batch* batch);
   // The step in flight, finished; null if there is none.
   Batch* Flush();
-  // One token through the whole model, so that the first request does not pay for first touches.
-  // False: the device is lost.
+  // Before the first step: runs the model, so that requests do not pay for first touches. One token
+  // on a synchronous device, which chooses its kernels itself. On others steps of 1, 2, 4, ...
+  // tokens and the largest, because libraries are asked for an algorithm when a number of rows,
+  // rounded, first comes up: together they cost at most three of the largest. What lies between is
+  // asked for when it comes. False: the device is lost.
   bool WarmUp();
 
+  const StepGraphs& graphs() const { return graphs_; }
+
  private:
+  // A step of about `tokens` tokens in as many rows as there are slots for. False: the pool is too
+  // small for it, and nothing was run.
+  bool RunWarmUpStep(int32_t tokens);
+
   LoadedModel& model_;
+  StepGraphs graphs_;
   Batch* pending_ = nullptr;  // issued, not waited for
   bool lost_ = false;         // the device must not be called any more
 };

@@ -7,6 +7,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "engine/config.h"
@@ -27,7 +28,8 @@ struct LoadedModel {
   SlotShape slots;
   Buffer pool_memory;
   KvPool pool;
-  Buffer results_memory;  // [max_step_outputs] TokenResult, the device's
+  std::vector<int32_t> step_buckets;  // see StepBuckets; empty: no graphs
+  Buffer results_memory;              // [max_step_outputs] TokenResult, the device's
   std::unique_ptr<Workspace> workspace;
   int32_t valid_vocab = 0;
   int32_t max_logit_rows = 0;
@@ -39,6 +41,7 @@ struct EngineSizes {
   EngineInfo info;
   KvPlan plan;
   SlotShape slots;
+  std::vector<int32_t> step_buckets;  // see StepBuckets; empty: no graphs
   int32_t max_logit_rows = 0;
 };
 absl::StatusOr<EngineSizes> SizeEngine(const EngineConfig& config, const ModelSpec& spec,

@@ -36,6 +36,7 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> Reserve(const EngineConfig& config,
   model->weights = std::move(weights);
   model->plan = std::move(sizes.plan);
   model->slots = sizes.slots;
+  model->step_buckets = std::move(sizes.step_buckets);
   model->max_logit_rows = sizes.max_logit_rows;
   model->valid_vocab =
       config.valid_vocab > 0 ? std::min(config.valid_vocab, spec.vocab_size) : spec.vocab_size;

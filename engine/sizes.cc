@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/loaded_model.h"
 #include "engine/memory_sum.h"
+#include "engine/step_graphs.h"
 
 namespace baram {
 namespace {
@@ -66,6 +67,9 @@ absl::Status SizeCache(const EngineConfig& config, const ModelSpec& spec, const 
     const DeviceReserve reserve = device.Reserve(sizes->slots);
     info.memory.parts.push_back({"slots and work space", reserve.state_bytes});
     info.memory.parts.push_back({"context and code", reserve.runtime_bytes});
+  }
+  if (!sizes->step_buckets.empty()) {
+    info.memory.parts.push_back({"graphs", StepGraphBytes(spec, sizes->step_buckets)});
   }
   const int64_t least_tokens = std::min(wanted, kLeastPages * info.page_tokens);
   const int64_t least =
@@ -160,6 +164,7 @@ absl::StatusOr<EngineSizes> SizeEngine(const EngineConfig& config, const ModelSp
   slots.max_step_outputs = info.max_num_seqs + sizes.max_logit_rows;
 
   info.weight_bytes = WeightBytes(spec, device, wanted);
+  if (facts.graphs && !config.enforce_eager) sizes.step_buckets = StepBuckets(info.max_num_seqs);
   if (absl::Status status = SizeCache(config, spec, device, wanted, &sizes); !status.ok()) {
     return status;
   }

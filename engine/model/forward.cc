@@ -121,6 +121,11 @@ void Mlp(const Pass& pass, size_t index) {
 
 }  // namespace
 
+void BeginLayer(Workspace& workspace) {
+  workspace.layer_begun.store(std::chrono::steady_clock::now().time_since_epoch().count(),
+                              std::memory_order_relaxed);
+}
+
 Tensor Forward(Device& device, const Weights& weights, const KvPlan& plan, const KvPool& pool,
                const StepView& step, Workspace& workspace) {
   const ModelSpec& spec = weights.spec;
@@ -131,8 +136,7 @@ Tensor Forward(Device& device, const Weights& weights, const KvPlan& plan, const
   for (size_t i = 0; i < spec.layers.size(); ++i) {
     const LayerWeights& layer = weights.layers[i];
     const bool last = i + 1 == spec.layers.size();
-    workspace.layer_begun.store(std::chrono::steady_clock::now().time_since_epoch().count(),
-                                std::memory_order_relaxed);
+    BeginLayer(workspace);
     Project(pass, i);
     if (last && step.outputs == 0) return logits;  // the cache is all that was wanted
     Attend(pass, i);

@@ -34,6 +34,9 @@ struct Workspace {
   std::atomic<int64_t> layer_begun{0};
 };
 
+// Says that a layer is begun now.
+void BeginLayer(Workspace& workspace);
+
 int64_t WorkspaceBytes(const ModelSpec& spec, const Device& device, const KvShape& kv,
                        const SlotShape& slots);
 // ResourceExhausted when the device has no memory for it.

@@ -22,13 +22,13 @@ void operator delete(void* memory, size_t) noexcept { std::free(memory); }
 namespace baram::testing {
 namespace {
 
-TEST(AllocationTest, ASteadyStepAllocatesNothing) {
+void ExpectSteadyStepsAllocateNothing(const FakeOptions& fake) {
   EngineConfig config;
   config.max_num_seqs = 16;
   config.max_num_batched_tokens = 64;
   config.max_model_len = 512;
   config.stream_tokens = 512;
-  EngineRig rig({}, config, {0, 20});
+  EngineRig rig(fake, config, {0, 20});
   for (int i = 0; i < 16; ++i) {
     Request request = MakeRequest(RandomPrompt(i, 40), 300);
     request.sampling.logprobs = 3;
@@ -50,6 +50,10 @@ TEST(AllocationTest, ASteadyStepAllocatesNothing) {
   EXPECT_EQ(allocations.load() - before, 1);
   delete one;
 }
+
+TEST(AllocationTest, ASteadyStepAllocatesNothing) { ExpectSteadyStepsAllocateNothing({}); }
+
+TEST(AllocationTest, NorDoesAGraph) { ExpectSteadyStepsAllocateNothing({.graphs = true}); }
 
 }  // namespace
 }  // namespace baram::testing

@@ -48,6 +48,8 @@ class FuzzCase {
  public:
   explicit FuzzCase(uint64_t seed) : draw_(seed) {
     fake_.planning_depth = draw_.Between(1, 2);
+    fake_.graphs = fake_.planning_depth == 2 && seed % 4 != 0;
+    fake_.fail_captures = seed % 16 == 1;
     fake_.page_tokens = draw_.Of({1, 2, 4, 8, 16});
     if (draw_.OneIn(4)) fake_.nonfinite_divisor = 200;
     const int32_t layers = draw_.Between(1, 4);
@@ -69,9 +71,9 @@ class FuzzCase {
 
   std::string Describe() const {
     std::ostringstream text;
-    text << "depth " << fake_.planning_depth << ", page " << fake_.page_tokens << ", pages "
-         << pages_ << ", seqs " << config_.max_num_seqs << ", tokens "
-         << config_.max_num_batched_tokens << ", windows";
+    text << "depth " << fake_.planning_depth << (fake_.graphs ? " with graphs" : "") << ", page "
+         << fake_.page_tokens << ", pages " << pages_ << ", seqs " << config_.max_num_seqs
+         << ", tokens " << config_.max_num_batched_tokens << ", windows";
     for (const int32_t window : windows_) text << ' ' << window;
     return text.str();
   }

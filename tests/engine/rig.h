@@ -58,6 +58,8 @@ class EngineRig {
   bool Finish(int32_t most_turns = 100000);
 
   EngineCore& core() { return *core_; }
+  const StepRunner& runner() const { return *runner_; }
+  LoadedModel& model() { return *model_; }
   const EngineInfo& info() const { return core_->info(); }
   SteadyTime now() const { return now_; }
   void Advance(double seconds);

@@ -1,0 +1,91 @@
+// StepGraphs: buckets, and when one is captured and run.
+#include "engine/step_graphs.h"
+
+#include <algorithm>
+#include <bit>
+
+#include "engine/model/forward.h"
+#include "kernels/check.h"
+
+namespace baram {
+namespace {
+
+constexpr int32_t kFineRows = 64;       // up to here padding is free
+constexpr int32_t kFineStep = 8;        // and buckets are multiples of it
+constexpr int32_t kStepsADoubling = 8;  // beyond
+
+// Estimates, not measured: what CUDA keeps on the GPU for a kernel node is its parameters, at most
+// 4 KiB of which ours use a few hundred bytes, and its launch descriptor.
+constexpr int64_t kNodeBytes = 2 << 10;
+constexpr int64_t kGraphBytes = 64 << 10;
+// Of one layer: four products, each of which may take a second kernel; cache, attention in two;
+// activation; two norms. And embedding, first norm, two gathers, head.
+constexpr int64_t kLayerNodes = 14;
+constexpr int64_t kOtherNodes = 6;
+
+}  // namespace
+
+std::vector<int32_t> StepBuckets(int32_t max_rows) {
+  std::vector<int32_t> buckets;
+  int32_t rows = 1;
+  while (rows < max_rows) {
+    buckets.push_back(rows);
+    if (rows < kFineStep) {
+      rows *= 2;
+    } else if (rows < kFineRows) {
+      rows += kFineStep;
+    } else {
+      rows += static_cast<int32_t>(std::bit_floor(static_cast<uint32_t>(rows))) / kStepsADoubling;
+    }
+  }
+  if (max_rows > 0) buckets.push_back(max_rows);
+  return buckets;
+}
+
+int64_t StepGraphBytes(const ModelSpec& spec, const std::vector<int32_t>& buckets) {
+  const int64_t nodes = std::ssize(spec.layers) * kLayerNodes + kOtherNodes;
+  return std::ssize(buckets) * (kGraphBytes + nodes * kNodeBytes);
+}
+
+StepGraphs::StepGraphs(LoadedModel& model) : model_(model) {
+  for (const int32_t rows : model.step_buckets) buckets_.push_back({.rows = rows});
+}
+
+int32_t StepGraphs::PaddedRows(int32_t rows) const {
+  const auto bucket = std::ranges::lower_bound(buckets_, rows, {}, &Bucket::rows);
+  return rows == 0 || bucket == buckets_.end() || bucket->refused ? 0 : bucket->rows;
+}
+
+Tensor StepGraphs::Forward(const StepView& step, bool is_padded) {
+  if (!is_padded) return RunEagerly(step);
+  const auto found = std::ranges::lower_bound(buckets_, step.tokens, {}, &Bucket::rows);
+  Check(found != buckets_.end() && found->rows == step.tokens, "a padded step fills its bucket");
+  Bucket& bucket = *found;
+  if (!bucket.ran) {
+    bucket.ran = true;
+    return RunEagerly(step);
+  }
+  if (bucket.graph == 0 && !Capture(step, bucket)) {
+    bucket.refused = true;
+    return RunEagerly(step);
+  }
+  BeginLayer(*model_.workspace);  // of all layers together
+  model_.device->Replay(bucket.graph);
+  ++replays_;
+  return bucket.logits;
+}
+
+Tensor StepGraphs::RunEagerly(const StepView& step) {
+  return baram::Forward(*model_.device, *model_.weights, model_.plan, model_.pool, step,
+                        *model_.workspace);
+}
+
+bool StepGraphs::Capture(const StepView& step, Bucket& bucket) {
+  if (!model_.device->BeginCapture()) return false;
+  bucket.logits = RunEagerly(step);
+  bucket.graph = model_.device->EndCapture();
+  if (bucket.graph != 0) ++captures_;
+  return bucket.graph != 0;
+}
+
+}  // namespace baram
