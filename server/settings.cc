@@ -296,6 +296,7 @@ EngineConfig ToEngineConfig(const Config& config) {
   engine.max_num_seqs = config.max_num_seqs;
   engine.max_num_batched_tokens = config.max_num_batched_tokens;
   engine.prefix_cache = config.prefix_cache;
+  engine.enforce_eager = config.enforce_eager;
   engine.max_queued_requests = config.max_queued_requests;
   engine.max_queued_tokens = config.max_queued_tokens;
   engine.stream_tokens = config.stream_tokens;

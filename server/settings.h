@@ -37,6 +37,7 @@ struct Config {
   int32_t max_num_seqs = 0;
   int32_t max_num_batched_tokens = 0;
   bool prefix_cache = true;
+  bool enforce_eager = false;
 
   // Listeners, HOST:PORT; port 0 takes a free one, "off" closes it
   std::string grpc_listen = "127.0.0.1:50051";

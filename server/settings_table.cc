@@ -60,7 +60,11 @@ const std::vector<Group>& SettingsTable() {
         {"max-num-batched-tokens", Kind::kNumber, &C::max_num_batched_tokens, 0, 1 << 20, "TOKENS",
          "from the machine", "Tokens of one step: long prompts are cut into chunks of that.", true},
         {"prefix-cache", Kind::kSwitch, &C::prefix_cache, 0, 0, "", "",
-         "Keep the KV pages of past prompts for prompts that begin alike."}}},
+         "Keep the KV pages of past prompts for prompts that begin alike."},
+        {"enforce-eager", Kind::kSwitch, &C::enforce_eager, 0, 0, "", "",
+         "Start every kernel of a step by itself instead of replaying CUDA graphs: slower, for "
+         "finding faults.",
+         true}}},
       {"Listeners (HOST:PORT; port 0 takes a free one)",
        {{"grpc-listen", Kind::kEndpoint, &C::grpc_listen, 0, 0, "HOST:PORT", "", "gRPC, baram.v1."},
         {"http-listen", Kind::kEndpoint, &C::http_listen, 0, 0, "HOST:PORT|off", "",
