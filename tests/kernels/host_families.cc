@@ -1,4 +1,9 @@
-// op_test on the host's devices: ref, and every instruction set of this processor.
+// op_test on the device that was asked for, or on the host's: ref, and every instruction set of
+// this processor.
+#include <cstdio>
+#include <cstdlib>
+
+#include "tests/environment.h"
 #include "tests/kernels/op_families.h"
 
 namespace baram::test {
@@ -17,9 +22,33 @@ Family OpenFamily(const std::string& name, const std::vector<std::string>& isas,
   return family;
 }
 
+// With rows that begin anywhere, and with rows that allow wide loads: they take other kernels.
+std::vector<Family> FamiliesOf(const std::string& name) {
+  std::vector<Family> families;
+  for (const int64_t gap : {5, 8}) {
+    Family family;
+    std::string error;
+    std::unique_ptr<Device> device = OpenDevice(name, {}, &error);
+    if (device == nullptr) {
+      std::fprintf(stderr, "%s\n", error.c_str());
+      std::exit(EXIT_FAILURE);
+    }
+    OpBed::Limits limits;
+    limits.gap_elements = gap;
+    const DeviceInfo& info = device->Info();
+    AddBed(family, info.name + ", " + info.processor + ", gap=" + std::to_string(gap),
+           std::move(device), limits);
+    AddRef(family);
+    families.push_back(std::move(family));
+  }
+  return families;
+}
+
 }  // namespace
 
 std::vector<Family> TestedFamilies() {
+  const std::string requested = baram::testing::RequestedDevice();
+  if (!requested.empty()) return FamiliesOf(requested);
   std::vector<Family> families;
   families.push_back(OpenFamily("ref", {""}, 1));
   families.push_back(OpenFamily("cpu", {"avx2", "avx512", "amx"}, 2));

@@ -9,6 +9,7 @@
 
 #include "kernels/device.h"
 #include "kernels/sampler_math.h"
+#include "tests/environment.h"
 
 namespace baram {
 namespace {
@@ -90,6 +91,7 @@ std::vector<int> Histogram(Device& device, const std::vector<float>& logits,
                    .valid_vocab = kVocab,
                    .results = static_cast<TokenResult*>(results_memory.data())});
     device.Download(results.data(), results_memory.data(), kSlots * sizeof(TokenResult));
+    EXPECT_TRUE(device.Wait(device.Record()));
     for (const TokenResult& result : results) {
       EXPECT_EQ(result.flags, kResultOk);
       ++histogram[result.token];
@@ -106,7 +108,7 @@ struct Distribution {
   std::function<bool(double ratio, int rank, double larger)> kept;
 };
 
-class SamplingDistributionTest : public testing::TestWithParam<const char*> {};
+class SamplingDistributionTest : public ::testing::TestWithParam<std::string> {};
 
 TEST_P(SamplingDistributionTest, DrawsAreDistributedAsTheyShould) {
   const std::vector<float> logits = {1.0f, -0.5f, 2.0f, 0.3f, -3.0f, 1.7f,
@@ -165,8 +167,14 @@ TEST_P(SamplingDistributionTest, DrawsAreDistributedAsTheyShould) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Devices, SamplingDistributionTest, testing::Values("cpu", "ref"),
-                         [](const auto& info) { return std::string(info.param); });
+std::vector<std::string> Devices() {
+  const std::string requested = baram::testing::RequestedDevice();
+  return requested.empty() ? std::vector<std::string>{"cpu", "ref"}
+                           : std::vector<std::string>{requested};
+}
+
+INSTANTIATE_TEST_SUITE_P(Devices, SamplingDistributionTest, ::testing::ValuesIn(Devices()),
+                         [](const auto& info) { return baram::testing::TestName(info.param); });
 
 }  // namespace
 }  // namespace baram

@@ -1,5 +1,5 @@
-// The demo model on the cpu device: greedy text against the reference library's. Runs where
-// BARAM_DEMO_MODEL names the folder that deploy/ makes.
+// The demo model, on the cpu device unless another is asked for: greedy text against the reference
+// library's. Runs where BARAM_DEMO_MODEL names the folder that deploy/ makes.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -7,6 +7,7 @@
 #include <fstream>
 
 #include "nlohmann/json.hpp"
+#include "tests/environment.h"
 #include "tests/model/model_runner.h"
 
 namespace baram::testing {
@@ -19,7 +20,7 @@ struct DemoPrompt {
 };
 
 std::vector<DemoPrompt> ReadPrompts() {
-  std::ifstream file(BARAM_SOURCE_DIR "/tests/golden/demo/demo_golden.json");
+  std::ifstream file(SourceFolder() + "/tests/golden/demo/demo_golden.json");
   std::vector<DemoPrompt> prompts;
   const nlohmann::json golden = nlohmann::json::parse(file);
   for (const nlohmann::json& entry : golden.at("prompts")) {
@@ -57,7 +58,9 @@ TEST(DemoModelTest, GreedyTextIsTheReferences) {
   std::string error;
   DeviceOptions options;
   options.threads = 2;
-  std::unique_ptr<Device> device = OpenDevice("cpu", options, &error);
+  const std::string requested = RequestedDevice();
+  std::unique_ptr<Device> device =
+      OpenDevice(requested.empty() ? "cpu" : requested, options, &error);
   ASSERT_NE(device, nullptr) << error;
   const auto max_tokens = static_cast<int32_t>(longest);
   ModelRunner runner(std::move(device), folder, max_tokens);

@@ -10,17 +10,18 @@
 #include "engine/model/safetensors.h"
 #include "kernels/check.h"
 #include "nlohmann/json.hpp"
+#include "tests/environment.h"
 
 namespace baram::testing {
 namespace {
 
-const char kModels[] = BARAM_SOURCE_DIR "/tests/golden/models";
+std::string ModelsFolder() { return SourceFolder() + "/tests/golden/models"; }
 
 }  // namespace
 
 std::vector<std::string> GoldenCaseNames() {
   std::vector<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator(kModels)) {
+  for (const auto& entry : std::filesystem::directory_iterator(ModelsFolder())) {
     names.push_back(entry.path().filename().string());
   }
   std::sort(names.begin(), names.end());
@@ -29,7 +30,7 @@ std::vector<std::string> GoldenCaseNames() {
 
 GoldenCase ReadGoldenCase(const std::string& name) {
   GoldenCase golden;
-  golden.folder = std::string(kModels) + "/" + name;
+  golden.folder = ModelsFolder() + "/" + name;
   std::ifstream file(golden.folder + "/golden.json");
   const nlohmann::json json = nlohmann::json::parse(file);
   const auto tensors = SafetensorsFile::Open(golden.folder + "/golden.safetensors");

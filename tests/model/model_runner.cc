@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "kernels/check.h"
+#include "tests/environment.h"
 
 namespace baram::testing {
 namespace {
@@ -33,6 +34,9 @@ std::unique_ptr<Device> TestDevice::Open() const {
 }
 
 std::vector<TestDevice> TestDevices() {
+  if (const std::string device = RequestedDevice(); !device.empty()) {
+    return {{TestName(device), device, {}}};
+  }
   std::vector<TestDevice> devices = {{"ref", "ref", {}}};
   for (const char* isa : {"avx2", "avx512", "amx"}) {
     DeviceOptions options;
@@ -134,6 +138,7 @@ std::vector<TokenResult> ModelRunner::Step(const Row& row, std::span<const int32
   if (log_probs != nullptr) {
     std::vector<float> host(logits.rows * logits.cols);
     device_->Download(host.data(), logits.data, static_cast<int64_t>(host.size() * sizeof(float)));
+    Check(device_->Wait(device_->Record()), "the device is there");
     for (int64_t r = 0; r < logits.rows; ++r) {
       const std::vector<float> row_log_probs =
           LogSoftmax(std::span(host).subspan(r * logits.cols, logits.cols));
@@ -144,10 +149,10 @@ std::vector<TokenResult> ModelRunner::Step(const Row& row, std::span<const int32
                    .logits = logits,
                    .valid_vocab = slots_.vocab_size,
                    .results = static_cast<TokenResult*>(results_.data())});
-  Check(device_->Wait(device_->Record()), "the device is there");
   std::vector<TokenResult> results(step.outputs);
   device_->Download(results.data(), results_.data(),
                     static_cast<int64_t>(results.size() * sizeof(TokenResult)));
+  Check(device_->Wait(device_->Record()), "the device is there");
   fresh_ = false;
   length_ += row.count;
   return results;

@@ -26,7 +26,7 @@ struct TestDevice {
   // How GoogleTest prints it.
   friend void PrintTo(const TestDevice& device, std::ostream* out) { *out << device.name; }
 };
-// Every device of this build with every instruction set of this machine.
+// The device that was asked for, or every one of this host with every instruction set.
 std::vector<TestDevice> TestDevices();
 
 // A change of a rule that a golden must notice.

@@ -1,8 +1,8 @@
 """Drives `baram serve` with openai-python and with the raw requests of other clients.
 
 Usage: openai_client_test.py BARAM TINY_FOLDER_MAKER [unittest arguments]. BARAM_DEMO_MODEL names a model
-folder to serve; without it, the folder that the maker makes. Needs the packages of
-tests/requirements.txt, all of them.
+folder to serve; without it, the folder that the maker makes. BARAM_TEST_DEVICE names
+the device to serve on, the server's own choice otherwise. Needs the packages of tests/requirements.txt, all of them.
 """
 
 import concurrent.futures
@@ -31,6 +31,8 @@ class Baram:
     def __init__(self, model, *settings):
         command = [BARAM, "serve", "--model", model, "--served-model-name", "test-model",
                    "--kv-cache-bytes", "64M", "--max-model-len", "512", "--drain-delay", "0"]
+        if os.environ.get("BARAM_TEST_DEVICE"):
+            command += ["--device", os.environ["BARAM_TEST_DEVICE"]]
         for listener in ("http", "grpc", "metrics"):
             command += [f"--{listener}-listen", "127.0.0.1:0"]
         environment = {k: v for k, v in os.environ.items() if not k.startswith("BARAM_")}

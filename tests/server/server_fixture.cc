@@ -6,6 +6,8 @@
 #include <chrono>
 #include <thread>
 
+#include "tests/environment.h"
+
 namespace baram::testing {
 namespace {
 
@@ -75,7 +77,8 @@ server::Config ServerFixture::TestConfig() {
   server::Config config;
   config.model = folder();
   config.served_model_names = {"tiny", "tiny-alias"};
-  config.device = "ref";
+  const std::string device = RequestedDevice();
+  config.device = device.empty() ? "ref" : device;
   config.kv_cache_bytes = 8 << 20;
   config.max_num_seqs = 16;
   config.grpc_listen = config.http_listen = config.metrics_listen = "127.0.0.1:0";

@@ -38,7 +38,8 @@ class ServerFixture : public ::testing::Test {
   static void SetUpTestSuite();
   static void TearDownTestSuite();
 
-  // A server of the test's own, by default settings but for ports, the ref device and drain times.
+  // A server of the test's own, by default settings but for ports, drain times and the device: ref,
+  // unless another is asked for.
   void StartServer(const std::function<void(server::Config&)>& change = {});
   void TearDown() override;
 

@@ -11,6 +11,7 @@
 #include "kernels/check.h"
 #include "kernels/float_types.h"
 #include "server/text/tokenizer.h"
+#include "tests/environment.h"
 
 namespace baram::testing {
 namespace {
@@ -69,7 +70,7 @@ std::string Safetensors(const std::map<std::string, std::pair<std::vector<int64_
 }  // namespace
 
 TinyFolder::TinyFolder(int max_model_len) {
-  const std::filesystem::path source = BARAM_SOURCE_DIR "/tests/text/data/byte_level";
+  const std::filesystem::path source = SourceFolder() + "/tests/text/data/byte_level";
   for (const auto& entry : std::filesystem::directory_iterator(source)) {
     std::filesystem::copy(entry.path(), path() / entry.path().filename());
   }

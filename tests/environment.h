@@ -1,0 +1,38 @@
+// What a run of the tests is told from outside, in environment variables.
+//
+//   BARAM_TEST_DEVICE   a device as --device names it, "cuda:0": the tests that a device must pass
+//                       run on it and on nothing else. Unset: each on the devices of its own
+//                       choice.
+//   BARAM_TEST_SOURCES  the folder of the sources, where the binaries are run on another machine
+//                       than the one that built them.
+#ifndef BARAM_TESTS_ENVIRONMENT_H_
+#define BARAM_TESTS_ENVIRONMENT_H_
+
+#include <algorithm>
+#include <cctype>
+#include <cstdlib>
+#include <string>
+
+namespace baram::testing {
+
+// Empty: none is asked for.
+inline std::string RequestedDevice() {
+  const char* device = std::getenv("BARAM_TEST_DEVICE");
+  return device == nullptr ? "" : device;
+}
+
+inline std::string SourceFolder() {
+  const char* folder = std::getenv("BARAM_TEST_SOURCES");
+  return folder == nullptr ? BARAM_SOURCE_DIR : folder;
+}
+
+// A device's name as a part of a test's: "cuda:0" is cuda_0.
+inline std::string TestName(std::string device) {
+  std::replace_if(
+      device.begin(), device.end(), [](unsigned char c) { return !std::isalnum(c); }, '_');
+  return device;
+}
+
+}  // namespace baram::testing
+
+#endif  // BARAM_TESTS_ENVIRONMENT_H_
