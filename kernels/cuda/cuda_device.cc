@@ -64,6 +64,7 @@ Buffer CudaDevice::Alloc(int64_t bytes) {
 }
 
 void CudaDevice::Upload(void* device, const void* host, int64_t bytes) {
+  if (bytes == 0) return;
   Note(UseGpu(ordinal_));
   Note(CopyToDevice(device, host, bytes, stream_.get()));
   // `host` is not pinned and may be overwritten at once.
