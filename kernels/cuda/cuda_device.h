@@ -12,6 +12,7 @@
 #include "kernels/cuda/attend_plans.h"
 #include "kernels/cuda/cublaslt.h"
 #include "kernels/cuda/device_memory.h"
+#include "kernels/cuda/gemm_select.h"
 #include "kernels/cuda/runtime.h"
 #include "kernels/cuda/step_upload.h"
 #include "kernels/cuda/transfers.h"
@@ -73,6 +74,8 @@ class CudaDevice final : public Device {
 
   Error OpenGemm();
   static int64_t GemmBytes();  // of gemm_memory_
+  // False: the library turned a part of it down; what was written is to be computed again.
+  bool GemmByLibrary(const GemmArgs& args, const GemmPlan& plan);
 
   // Remembers the first error.
   void Note(Error error);

@@ -1,4 +1,5 @@
 // CudaDevice: Gemm, on the path that gemm_select.h plans.
+#include <algorithm>
 #include <cstdio>
 #include <string>
 
@@ -11,7 +12,7 @@ namespace baram::cuda {
 namespace {
 
 // One block of memory: cuBLASLt's workspace and the partial sums of our own kernels, which never
-// run at the same time, then the tiles' counters.
+// run at the same time, then the tiles' counters, then results that wait to be rounded.
 constexpr int64_t kSumBytes =
     kSplitBytes > CublasLt::kWorkspaceBytes ? kSplitBytes : CublasLt::kWorkspaceBytes;
 constexpr int64_t kCounterBytes = kMaxSplitTiles * int64_t{sizeof(uint32_t)};
@@ -20,10 +21,21 @@ SplitMemory SplitMemoryIn(void* memory) {
   auto* bytes = static_cast<std::byte*>(memory);
   return {reinterpret_cast<float*>(bytes), reinterpret_cast<uint32_t*>(bytes + kSumBytes)};
 }
+void* WideMemoryIn(void* memory) {
+  return static_cast<std::byte*>(memory) + kSumBytes + kCounterBytes;
+}
+
+Tensor RowsFrom(const Tensor& tensor, int64_t begin, int64_t count) {
+  Tensor part = tensor;
+  part.data =
+      static_cast<std::byte*>(tensor.data) + begin * tensor.stride * DTypeBytes(tensor.dtype);
+  part.rows = count;
+  return part;
+}
 
 }  // namespace
 
-int64_t CudaDevice::GemmBytes() { return kSumBytes + kCounterBytes; }
+int64_t CudaDevice::GemmBytes() { return kSumBytes + kCounterBytes + kWideBytes; }
 
 Error CudaDevice::OpenGemm() {
   Error error =
@@ -50,13 +62,26 @@ std::string CudaDevice::UnsupportedGemm(const GemmArgs& args) const {
   return "";
 }
 
+bool CudaDevice::GemmByLibrary(const GemmArgs& args, const GemmPlan& plan) {
+  if (plan.wide_rows == 0) return cublaslt_->Multiply(args, stream_.get());
+  for (int64_t begin = 0; begin < args.a.rows; begin += plan.wide_rows) {
+    const int64_t count = std::min<int64_t>(plan.wide_rows, args.a.rows - begin);
+    GemmArgs part = args;
+    part.a = RowsFrom(args.a, begin, count);
+    part.out = DenseTensor(WideMemoryIn(gemm_memory_.get()), DType::kF32, count, args.out.cols);
+    if (!cublaslt_->Multiply(part, stream_.get())) return false;
+    LaunchRound(part.out, RowsFrom(args.out, begin, count), stream_.get());
+  }
+  return true;
+}
+
 void CudaDevice::Gemm(const GemmArgs& args) {
   DCheckShapes(args);
   if (args.a.rows == 0) return;
   const GemmProblem problem = ProblemOf(args);
   GemmPlan plan = SelectGemm(problem, {facts_.multiprocessors, cublaslt_ != nullptr});
   if (plan.path == GemmPath::kCublasLt) {
-    if (cublaslt_->Multiply(args, stream_.get())) return;
+    if (GemmByLibrary(args, plan)) return;
     plan = SelectOwnGemm(problem, facts_.multiprocessors);
   }
   const SplitMemory memory = SplitMemoryIn(gemm_memory_.get());

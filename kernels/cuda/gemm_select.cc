@@ -2,6 +2,7 @@
 #include "kernels/cuda/gemm_select.h"
 
 #include <algorithm>
+#include <optional>
 
 namespace baram::cuda {
 namespace {
@@ -58,11 +59,32 @@ GemmPlan SelectMma(const GemmProblem& problem, int64_t multiprocessors) {
   return plan;
 }
 
-// cuBLASLt's tensor-core kernels take rows of 16 bytes. Its bias has the type of the result, ours
-// is fp32.
-bool IsForCublasLt(const GemmProblem& problem) {
-  return problem.wide_a && problem.wide_out && problem.k % 8 == 0 &&
-         (!problem.has_bias || problem.out == DType::kF32);
+// Rows from which a biased product pays the pass that rounds it: below, reading W costs more than
+// multiplying, and our own kernel reads it once as well.
+constexpr int64_t kMinWideRows = 256;
+constexpr int64_t kWideRowsMultiple = 128;  // whole tiles of the library's kernels
+
+// cuBLASLt's bias has the type of the result. Ours is fp32, and a bias rounded to bf16 is not what
+// Gemm is defined as: where it nearly cancels the sum, all of the result's bits would be wrong. So
+// the library adds it to a result in fp32, which stays in L2 until a kernel has rounded it, once.
+// For a Qwen 2 7B's q, k and v of 2048 tokens that is 4 + 4 + 2 bytes an element in place of 2,
+// some 20 us at the speed of L2 beside some 85 us of products; our own kernel, on mma.sync, has two
+// thirds of the library's speed at best. Results too wide for kMinWideRows stay here.
+int32_t WideRows(const GemmProblem& problem) {
+  const int64_t rows =
+      kWideBytes / (problem.n * int64_t{sizeof(float)}) / kWideRowsMultiple * kWideRowsMultiple;
+  return rows >= kMinWideRows ? static_cast<int32_t>(rows) : 0;
+}
+
+// cuBLASLt's tensor-core kernels take rows of 16 bytes. Nothing: it is not for this product.
+std::optional<GemmPlan> SelectCublasLt(const GemmProblem& problem) {
+  if (!problem.wide_a || !problem.wide_out || problem.k % 8 != 0) return std::nullopt;
+  GemmPlan plan{.path = GemmPath::kCublasLt};
+  if (!problem.has_bias || problem.out == DType::kF32) return plan;
+  if (problem.rows < kMinWideRows || problem.n % 8 != 0) return std::nullopt;
+  plan.wide_rows = WideRows(problem);
+  if (plan.wide_rows == 0) return std::nullopt;
+  return plan;
 }
 
 bool IsWide(const void* data) { return reinterpret_cast<uintptr_t>(data) % 16 == 0; }
@@ -88,8 +110,8 @@ GemmPlan SelectOwnGemm(const GemmProblem& problem, int32_t multiprocessors) {
 }
 
 GemmPlan SelectGemm(const GemmProblem& problem, const GemmFacts& facts) {
-  if (facts.has_cublaslt && problem.rows > kMaxSkinnyRows && IsForCublasLt(problem)) {
-    return {.path = GemmPath::kCublasLt};
+  if (facts.has_cublaslt && problem.rows > kMaxSkinnyRows) {
+    if (const auto plan = SelectCublasLt(problem)) return *plan;
   }
   return SelectOwnGemm(problem, facts.multiprocessors);
 }
@@ -103,7 +125,9 @@ std::string ToString(const GemmPlan& plan) {
     case GemmPath::kMma:
       return "mma " + std::to_string(plan.tile) + " x " + std::to_string(plan.tile) + splits;
     case GemmPath::kCublasLt:
-      return "cublaslt";
+      return plan.wide_rows == 0
+                 ? "cublaslt"
+                 : "cublaslt, rounded by " + std::to_string(plan.wide_rows) + " rows";
   }
   return "?";
 }

@@ -24,6 +24,9 @@ inline constexpr int32_t kMmaStepK = 64;
 // What the partial sums of blocks that share a tile need; a plan stays inside it.
 inline constexpr int64_t kSplitBytes = int64_t{32} << 20;
 inline constexpr int32_t kMaxSplitTiles = 1024;
+// What results of the library wait in to be rounded: a part of the smallest L2, 50 MB, so that they
+// do not go through memory.
+inline constexpr int64_t kWideBytes = int64_t{32} << 20;
 
 struct GemmProblem {
   int64_t rows = 0;
@@ -47,6 +50,8 @@ struct GemmPlan {
   int32_t tile = 0;    // kMma: rows and columns of a block's part of the result
   int32_t warps = 0;   // kSkinny: of a block; they share k
   int32_t splits = 1;  // blocks that share a tile's k
+  // kCublasLt: rows at a time whose result it leaves in fp32, for LaunchRound; 0: all, as they are
+  int32_t wide_rows = 0;
   bool operator==(const GemmPlan&) const = default;
 };
 
@@ -57,7 +62,7 @@ GemmPlan SelectGemm(const GemmProblem& problem, const GemmFacts& facts);
 // The choice without cuBLASLt, for a product that it turned down.
 GemmPlan SelectOwnGemm(const GemmProblem& problem, int32_t multiprocessors);
 
-// "skinny, 8 warps, 2 splits", "mma 128 x 128", "cublaslt".
+// "skinny, 8 warps, 2 splits", "mma 128 x 128", "cublaslt", "cublaslt, rounded by 1792 rows".
 std::string ToString(const GemmPlan& plan);
 
 }  // namespace baram::cuda

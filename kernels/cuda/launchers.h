@@ -26,6 +26,10 @@ void LaunchGemmSkinny(const GemmArgs& args, const GemmPlan& plan, const SplitMem
 void LaunchGemmMma(const GemmArgs& args, const GemmPlan& plan, const SplitMemory& memory,
                    Stream stream);
 
+// gemm_round.cu: out = sums, rounded. Both have rows that begin at 16 bytes and columns that are a
+// multiple of 8.
+void LaunchRound(const Tensor& sums, const Tensor& out, Stream stream);
+
 // norm.cu. Rows of at most kMaxNormColumns.
 inline constexpr int64_t kMaxNormColumns = 32768;
 void LaunchNorm(const NormArgs& args, Stream stream);

@@ -20,6 +20,7 @@ set(baram_cuda_kernel_sources
   embed.cu
   gather_rows.cu
   gemm_mma.cu
+  gemm_round.cu
   gemm_skinny.cu
   norm.cu
   sample.cu

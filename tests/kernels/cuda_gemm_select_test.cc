@@ -62,13 +62,37 @@ TEST(CudaGemmSelect, RowsThatVectorsCannotReadGoToTensorCoresElementByElement) {
 TEST(CudaGemmSelect, WhatTheLibraryDoesNotTakeStaysHere) {
   GemmProblem problem = Problem(2048, 6144, 4096);
   problem.has_bias = true;
-  EXPECT_EQ(Plan(problem), "mma 128 x 128");  // its bias would be bf16
+  problem.n = 6148;  // rows of vectors of eight are what rounding takes
+  EXPECT_EQ(Plan(problem), "mma 128 x 128");
+  problem.n = 6144;
   problem.out = DType::kF32;
   EXPECT_EQ(Plan(problem), "cublaslt");
   problem.wide_out = false;
   EXPECT_EQ(Plan(problem), "mma 128 x 128");
   EXPECT_EQ(Plan(Problem(2048, 50257, 4096)), "cublaslt");  // an odd vocabulary is no hindrance
   EXPECT_EQ(Plan(Problem(2048, 6144, 4094)), "mma 128 x 128");
+}
+
+// The library's bias has the type of its result: it adds ours, fp32, to a result in fp32.
+TEST(CudaGemmSelect, ResultsOfTheLibraryWithABiasAreRoundedAfterwards) {
+  GemmProblem problem = Problem(2048, 4608, 3584);
+  problem.has_bias = true;
+  EXPECT_EQ(Plan(problem), "cublaslt, rounded by 1792 rows");
+  EXPECT_EQ(Plan(problem, kAlone), "mma 128 x 128");
+  problem.rows = 255;  // too few to pay
+  EXPECT_EQ(Plan(problem), "mma 64 x 64");
+  problem.rows = 16;
+  EXPECT_EQ(Plan(problem).substr(0, 6), "skinny");
+  problem.rows = 2048;
+  problem.n = 40000;  // of which memory holds too few rows
+  EXPECT_EQ(Plan(problem), "mma 128 x 128");
+  for (int64_t n = 8; n < 100000; n += 8) {
+    problem.n = n;
+    const GemmPlan plan = SelectGemm(problem, kH200);
+    if (plan.path != GemmPath::kCublasLt) continue;
+    ASSERT_GT(plan.wide_rows, 0);
+    ASSERT_LE(plan.wide_rows * n * 4, kWideBytes) << n;
+  }
 }
 
 TEST(CudaGemmSelect, PartialSumsFitTheirMemory) {

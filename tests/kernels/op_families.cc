@@ -14,10 +14,10 @@ void AddBed(Family& family, const std::string& name, std::unique_ptr<Device> dev
   family.beds.push_back(std::move(bed));
 }
 
-void AddRef(Family& family) {
+void AddRef(Family& family, const OpBed::Limits& limits) {
   std::string error;
   family.ref_device = OpenDevice("ref", {}, &error);
-  family.ref = std::make_unique<OpBed>(*family.ref_device, family.types);
+  family.ref = std::make_unique<OpBed>(*family.ref_device, family.types, limits);
 }
 
 }  // namespace baram::test

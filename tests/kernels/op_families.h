@@ -30,7 +30,7 @@ struct Family {
 void AddBed(Family& family, const std::string& name, std::unique_ptr<Device> device,
             const OpBed::Limits& limits);
 // Gives the family its ref, once all beds are there.
-void AddRef(Family& family);
+void AddRef(Family& family, const OpBed::Limits& limits = {});
 
 // This binary's.
 std::vector<Family> TestedFamilies();

@@ -1,18 +1,65 @@
-// cublaslt.h where there is no GPU: products take the path of machines without the library.
+// cublaslt.h where there is no GPU. By default there is no library, as on a machine that lacks it;
+// tests may ask for a stand-in, which computes what the library's documentation says.
 #include "kernels/check.h"
 #include "kernels/cuda/cublaslt.h"
+#include "kernels/cuda/emulation/emulator.h"
+#include "kernels/cuda/pack.h"
+#include "kernels/cuda/portability.h"
 
 namespace baram::cuda {
+namespace {
+
+bool has_cublaslt = false;
+
+struct MultiplyLaunch {
+  GemmArgs args;
+  int64_t weight_stride;
+};
+
+// A block a row, a thread a column or several.
+void MultiplyKernel(MultiplyLaunch launch) {
+  const GemmArgs& args = launch.args;
+  const int64_t row = blockIdx.x;
+  const auto* weight = static_cast<const uint16_t*>(args.weight.data);
+  for (int64_t column = threadIdx.x; column < args.out.cols; column += blockDim.x) {
+    float sum = 0;
+    for (int64_t i = 0; i < args.a.cols; ++i) {
+      sum += F32FromBF16(args.a.Row<uint16_t>(row)[i]) *
+             F32FromBF16(weight[column * launch.weight_stride + i]);
+    }
+    sum *= args.scale;
+    if (args.bias != nullptr) sum += args.bias[column];
+    StoreElement(args.out.data, args.out.dtype, row * args.out.stride + column, sum);
+  }
+}
+
+}  // namespace
+
+void emulation::OfferCublasLt() { has_cublaslt = true; }
 
 struct CublasLt::State {};
 
 std::unique_ptr<CublasLt> CublasLt::Open(void*, std::string* error) {
+  error->clear();
+  if (has_cublaslt) return std::unique_ptr<CublasLt>(new CublasLt(std::make_unique<State>()));
   *error = "the emulation has no cuBLASLt";
   return nullptr;
 }
 CublasLt::CublasLt(std::unique_ptr<State> state) : state_(std::move(state)) {}
 CublasLt::~CublasLt() = default;
 
-bool CublasLt::Multiply(const GemmArgs&, Stream) { Fatal("the emulation has no cuBLASLt"); }
+bool CublasLt::Multiply(const GemmArgs& args, Stream stream) {
+  const auto is_wide = [](const void* data) { return reinterpret_cast<uintptr_t>(data) % 16 == 0; };
+  Check(is_wide(args.a.data) && is_wide(args.weight.data) && is_wide(args.out.data) &&
+            is_wide(args.bias) && args.a.stride % 8 == 0 &&
+            args.out.stride * DTypeBytes(args.out.dtype) % 16 == 0,
+        "the library is given what its algorithms were chosen for");
+  Check(args.bias == nullptr || args.out.dtype == DType::kF32,
+        "the library's bias has the type of its result");
+  constexpr uint32_t kThreads = 32;
+  Launch(MultiplyKernel, {static_cast<uint32_t>(args.a.rows)}, {kThreads}, 0, stream,
+         MultiplyLaunch{args, PackedStride(args.weight.shape)});
+  return true;
+}
 
 }  // namespace baram::cuda

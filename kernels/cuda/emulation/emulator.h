@@ -23,6 +23,9 @@ namespace baram::cuda::emulation {
 enum class LaneOrder { kForward, kBackward, kShuffled };
 void SetLaneOrder(LaneOrder order);
 
+// From now on devices that are opened find a cuBLASLt: cublaslt_host.cc.
+void OfferCublasLt();
+
 // Of the running thread.
 extern Dim3 thread_index, block_index, block_size, grid_size;
 // Null if the launch asked for none.

@@ -1,0 +1,47 @@
+// The last step of a product whose result a library leaves in fp32: out = sums, rounded to bf16.
+//
+// 4 bytes read, from L2 where gemm_select.h keeps them, and 2 written an element. One thread a
+// vector of 8, blocks along the columns.
+#include <algorithm>
+
+#include "kernels/cuda/dispatch.h"
+#include "kernels/cuda/launchers.h"
+#include "kernels/cuda/prims/vector.h"
+
+namespace baram::cuda {
+namespace {
+
+constexpr uint32_t kMostThreads = 256;
+constexpr int64_t kMostGridRows = 32768;  // CUDA's limit is 65535
+
+struct RoundLaunch {
+  Rows sums;
+  Rows out;
+  int64_t rows;
+  int64_t columns;
+};
+
+__global__ void __launch_bounds__(kMostThreads)
+    RoundKernel(const __grid_constant__ RoundLaunch args) {
+  const int64_t begin = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) * kWideVector;
+  if (begin >= args.columns) return;
+  for (int64_t r = blockIdx.y; r < args.rows; r += gridDim.y) {
+    float values[kWideVector];
+    LoadVector<kWideVector>(args.sums.template Row<float>(r) + begin, values);
+    StoreVector<kWideVector>(values, args.out.template Row<Bf16>(r) + begin);
+  }
+}
+
+}  // namespace
+
+void LaunchRound(const Tensor& sums, const Tensor& out, Stream stream) {
+  if (sums.rows == 0) return;
+  const RoundLaunch launch{RowsOf(sums), RowsOf(out), sums.rows, sums.cols};
+  const int64_t vectors = sums.cols / kWideVector;
+  const uint32_t threads = BlockThreads(vectors, kMostThreads);
+  const Dim3 grid{static_cast<uint32_t>((vectors + threads - 1) / threads),
+                  static_cast<uint32_t>(std::min(sums.rows, kMostGridRows))};
+  Launch(RoundKernel, grid, {threads}, 0, stream, launch);
+}
+
+}  // namespace baram::cuda
