@@ -26,11 +26,17 @@ uint64_t TensorKey(uint64_t seed, std::string_view tensor) {
   return key;
 }
 
-// Element `i` of a tensor, uniform in [-1, 1).
-float Uniform(uint64_t key, int64_t i) {
-  const uint64_t four = Mix(key + static_cast<uint64_t>(i / 4));
-  const auto bits = static_cast<int16_t>(four >> (16 * (i % 4)));
-  return static_cast<float>(bits) / 32768.0f;
+// Calls use(i, element) for the elements begin + i, i < count, of a tensor, uniform in [-1, 1).
+// Four come from one number: billions of them are made while somebody waits.
+template <typename Use>
+void ForUniform(uint64_t key, int64_t begin, int64_t count, const Use& use) {
+  for (int64_t i = 0; i < count;) {
+    const int64_t first = (begin + i) % 4;
+    uint64_t four = Mix(key + static_cast<uint64_t>((begin + i) / 4)) >> (16 * first);
+    for (int64_t j = first; j < 4 && i < count; ++j, ++i, four >>= 16) {
+      use(i, static_cast<float>(static_cast<int16_t>(four)) / 32768.0f);
+    }
+  }
 }
 
 }  // namespace
@@ -51,16 +57,16 @@ absl::StatusOr<std::unique_ptr<Weights>> RandomWeights(const ModelSpec& spec, De
             const uint64_t key = TensorKey(seed, part.tensor);
             const float scale = std::sqrt(3.0f / static_cast<float>(k));
             auto* values = static_cast<uint16_t*>(out);
-            for (int64_t i = 0; i < rows * k; ++i) {
-              values[i] = BF16FromF32(scale * Uniform(key, begin * k + i));
-            }
+            ForUniform(key, begin * k, rows * k,
+                       [&](int64_t i, float uniform) { values[i] = BF16FromF32(scale * uniform); });
             return absl::OkStatus();
           },
       .read_vector =
           [&](VectorKind kind, const WeightPart& part, float* out) {
             const uint64_t key = TensorKey(seed, part.tensor);
             const float centre = kind == VectorKind::kPlainNorm ? 1.0f : 0.0f;
-            for (int64_t i = 0; i < part.rows; ++i) out[i] = centre + 0.25f * Uniform(key, i);
+            ForUniform(key, 0, part.rows,
+                       [&](int64_t i, float uniform) { out[i] = centre + 0.25f * uniform; });
             return absl::OkStatus();
           },
   };
