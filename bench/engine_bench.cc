@@ -1,10 +1,14 @@
-// engine_bench: prefill and decode of a whole model through the engine, as shares of what this
-// machine can do at best, measured in the same run.
+// engine_bench: prefill and decode of a whole model through the engine, as shares of what the
+// device can do at best, measured in the same run.
 //
 //   engine_bench                          random weights, a 1.07B Llama shape
+//   engine_bench --shape llama-8b         another of model_shapes.h
 //   engine_bench --model DIR              a checkpoint
-//   engine_bench --device cpu --isa amx --threads 2 --prompt 512 --batches 1,8,32 --steps 16
-//                --json FILE
+//   engine_bench --device cpu --isa amx --threads 2 --prompt 512,2048 --batches 1,8,32
+//                --context 32 --steps 16 --kv-cache-bytes 0 --json FILE
+//
+// A decode step is timed from the end of the one before to its own, with as many steps in flight as
+// the engine has there. How long a GPU is idle between two can't be told through Device.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -16,6 +20,7 @@
 #include <string>
 #include <vector>
 
+#include "bench/model_shapes.h"
 #include "bench/roofs.h"
 #include "engine/core.h"
 #include "engine/executor.h"
@@ -27,35 +32,22 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// Tokens in the cache when a decode is measured.
-constexpr int32_t kDecodeContext = 32;
-
 struct Options {
   std::string model, json;
+  std::string shape = "llama-1b";
   EngineConfig config;
-  int32_t prompt = 512;
+  std::vector<int32_t> prompts = {512};
+  int32_t context = 32;  // tokens in the cache of a sequence when its decode is measured
   int32_t steps = 16;
   std::vector<int32_t> batches = {1, 8, 32};
+
+  // Steps until all of a batch decode, those that a budget of prompt tokens takes and a few.
+  int32_t StepsBefore(int32_t batch) const {
+    return batch + 8 + 2 * batch * context / config.max_num_batched_tokens;
+  }
 };
 
 double Seconds(Clock::duration duration) { return std::chrono::duration<double>(duration).count(); }
-
-// The shape that reference measurements of other engines were made with.
-ModelSpec LlamaShape() {
-  ModelSpec spec;
-  spec.architecture = "LlamaForCausalLM";
-  spec.family = "Llama shape, random weights";
-  spec.hidden = 2048;
-  spec.vocab_size = 49152;
-  spec.max_positions = 4096;
-  spec.head = {.heads = 32, .kv_heads = 8, .head_dim = 64};
-  spec.ropes = {{.rotary_dim = 64}};
-  spec.tied_head = true;
-  for (int layer = 0; layer < 16; ++layer) {
-    spec.layers.push_back({.attention_scale = 0.125f, .ffn = 8192});
-  }
-  return spec;
-}
 
 // One kind of step, measured several times.
 struct Measurement {
@@ -74,22 +66,35 @@ class Bench {
       : options_(options),
         model_(std::move(model)),
         core_(options.config, *model_),
-        runner_(*model_) {}
+        runner_(*model_) {
+    Check(runner_.WarmUp(), "the device is there");
+  }
 
-  Measurement Prefill() {
-    std::vector<double> steps, hosts;
+  // From its first step to its first token.
+  Measurement Prefill(int32_t prompt) {
+    std::vector<double> steps, hosts, ignored;
     for (int i = 0; i < 4; ++i) {
-      Submit(options_.prompt, 1);
-      Step(&steps, &hosts);
+      Submit(prompt, 1);
+      const Clock::time_point begin = Clock::now();
+      Step(&ignored, &hosts);
+      if (Batch* finished = runner_.Flush()) core_.CommitStep(finished, Clock::now());
+      steps.push_back(Seconds(Clock::now() - begin));
       Finish();
     }
-    const double keys = 0.5 * options_.prompt * (options_.prompt + 1.0);
-    return Summarize("prefill " + std::to_string(options_.prompt), options_.prompt, 1, keys, steps,
-                     hosts);
+    const double keys = 0.5 * prompt * (prompt + 1.0);
+    return Summarize("prefill " + std::to_string(prompt), prompt, 1, keys, steps, hosts);
+  }
+
+  // What the first request of a process waits for, beside opening the model.
+  void FirstToken() {
+    Submit(1, 1);
+    Finish();
   }
 
   Measurement Decode(int32_t batch) {
-    for (int32_t i = 0; i < batch; ++i) Submit(kDecodeContext, options_.steps + batch + 8);
+    for (int32_t i = 0; i < batch; ++i) {
+      Submit(options_.context, options_.steps + options_.StepsBefore(batch));
+    }
     std::vector<double> ignored;
     do {
       Step(&ignored, &ignored);
@@ -99,7 +104,7 @@ class Bench {
     Check(last_outputs_ == batch, "every request decodes in every measured step");
     for (const auto& outbox : outboxes_) outbox->Cancel();
     Finish();
-    const double keys = batch * (kDecodeContext + 0.5 * options_.steps);
+    const double keys = batch * (options_.context + 0.5 * options_.steps);
     return Summarize("decode B=" + std::to_string(batch), batch, batch, keys, steps, hosts);
   }
 
@@ -180,7 +185,11 @@ bool ParseOptions(int argc, char** argv, Options* options) {
       {"--device", [&](const std::string& v) { options->config.device = v; }},
       {"--isa", [&](const std::string& v) { options->config.isa = v; }},
       {"--threads", [&](const std::string& v) { options->config.threads = std::stoi(v); }},
-      {"--prompt", [&](const std::string& v) { options->prompt = std::stoi(v); }},
+      {"--shape", [&](const std::string& v) { options->shape = v; }},
+      {"--prompt", [&](const std::string& v) { options->prompts = ParseList(v); }},
+      {"--context", [&](const std::string& v) { options->context = std::stoi(v); }},
+      {"--kv-cache-bytes",
+       [&](const std::string& v) { options->config.kv_cache_bytes = std::stoll(v); }},
       {"--steps", [&](const std::string& v) { options->steps = std::stoi(v); }},
       {"--batches", [&](const std::string& v) { options->batches = ParseList(v); }},
   };
@@ -199,10 +208,13 @@ bool ParseOptions(int argc, char** argv, Options* options) {
 
 absl::StatusOr<std::unique_ptr<LoadedModel>> Open(Options& options) {
   EngineConfig& config = options.config;
+  const int32_t longest = std::ranges::max(options.prompts);
+  const int32_t widest = std::ranges::max(options.batches);
   config.prefix_cache = false;
-  config.max_num_batched_tokens = options.prompt;
-  config.max_num_seqs = std::ranges::max(options.batches);
-  config.max_model_len = std::max(options.prompt + 64, kDecodeContext + options.steps + 128);
+  config.max_num_batched_tokens = longest;
+  config.max_num_seqs = widest;
+  config.max_model_len = std::max(
+      longest + 64, options.context + options.steps + std::max(112, options.StepsBefore(widest)));
   if (!options.model.empty()) {
     config.model = options.model;
     return OpenModel(config);
@@ -211,20 +223,37 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> Open(Options& options) {
   std::unique_ptr<Device> device =
       OpenDevice(config.device, {.threads = config.threads, .isa = config.isa}, &error);
   if (device == nullptr) return absl::InvalidArgumentError(error);
-  return OpenRandomModel(config, LlamaShape(), std::move(device), /*seed=*/1);
+  ModelSpec spec;
+  if (!FindModelShape(options.shape, &spec)) {
+    return absl::InvalidArgumentError("there is no shape \"" + options.shape + "\"");
+  }
+  return OpenRandomModel(config, spec, std::move(device), /*seed=*/1);
 }
 
-void WriteJson(const std::string& path, const EngineInfo& info, const Roofs& roofs,
-               const std::vector<Measurement>& measurements) {
+// Through the device opened once more, beside the idle model, which leaves a part of its memory.
+Roofs MeasureRoofs(const Options& options) {
+  std::string error;
+  const EngineConfig& config = options.config;
+  const std::unique_ptr<Device> device =
+      OpenDevice(config.device, {.threads = config.threads, .isa = config.isa}, &error);
+  Check(device != nullptr, error.c_str());
+  GpuRoofSizes sizes;
+  if (options.shape == "tiny") sizes = {.read_bytes = 128 << 10, .gemm = 64};
+  return RoofMeter(*device, sizes).Measure();
+}
+
+void WriteJson(const std::string& path, const EngineInfo& info, double open_s, double first_token_s,
+               const Roofs& roofs, const std::vector<Measurement>& measurements) {
   std::FILE* file = std::fopen(path.c_str(), "w");
   Check(file != nullptr, "the JSON file can be written");
   std::fprintf(file,
                "{\n \"model\": \"%s\", \"parameters\": %lld, \"device\": \"%s\", \"isa\": \"%s\", "
-               "\"workers\": %d,\n \"roofs\": {\"read_bytes_per_s\": %.6g, \"flops_per_s\": %.6g, "
+               "\"workers\": %d, \"open_s\": %.4g, \"first_token_s\": %.4g,\n \"roofs\": "
+               "{\"read_bytes_per_s\": %.6g, \"flops_per_s\": %.6g, "
                "\"flops_unit\": \"%s\"},\n \"measurements\": [",
                info.family.c_str(), static_cast<long long>(info.parameters), info.device.c_str(),
-               info.isa.c_str(), info.workers, roofs.read_bytes_per_s, roofs.flops_per_s,
-               roofs.flops_unit.c_str());
+               info.isa.c_str(), info.workers, open_s, first_token_s, roofs.read_bytes_per_s,
+               roofs.flops_per_s, roofs.flops_unit.c_str());
   const char* comma = "";
   for (const Measurement& m : measurements) {
     std::fprintf(file,
@@ -239,6 +268,7 @@ void WriteJson(const std::string& path, const EngineInfo& info, const Roofs& roo
 }
 
 int Main(int argc, char** argv) {
+  const Clock::time_point started = Clock::now();
   Options options;
   if (!ParseOptions(argc, argv, &options)) return EXIT_FAILURE;
   absl::StatusOr<std::unique_ptr<LoadedModel>> model = Open(options);
@@ -247,18 +277,22 @@ int Main(int argc, char** argv) {
     return EXIT_FAILURE;
   }
   const EngineInfo info = (*model)->info;
-  Roofs roofs = MeasureRoofs(info.workers, info.isa);
+  const double open_s = Seconds(Clock::now() - started);
+  Bench bench(options, *std::move(model));
+  bench.FirstToken();
+  const double first_token_s = Seconds(Clock::now() - started);
   std::printf("%s, %.3f B parameters, %.2f GB packed; %s %s, %d workers\n", info.family.c_str(),
               static_cast<double>(info.parameters) / 1e9,
               static_cast<double>(info.weight_bytes) / 1e9, info.device.c_str(), info.isa.c_str(),
               info.workers);
-  Bench bench(options, *std::move(model));
-  std::vector<Measurement> measurements = {bench.Prefill()};
-  for (const int32_t batch : options.batches) measurements.push_back(bench.Decode(batch));
+  std::printf("open after %.2f s, first token after %.2f s\n", open_s, first_token_s);
+
   // Other tenants of the machine come and go: the better of before and after is the roof.
-  const Roofs after = MeasureRoofs(info.workers, info.isa);
-  roofs.read_bytes_per_s = std::max(roofs.read_bytes_per_s, after.read_bytes_per_s);
-  roofs.flops_per_s = std::max(roofs.flops_per_s, after.flops_per_s);
+  const Roofs before = MeasureRoofs(options);
+  std::vector<Measurement> measurements;
+  for (const int32_t prompt : options.prompts) measurements.push_back(bench.Prefill(prompt));
+  for (const int32_t batch : options.batches) measurements.push_back(bench.Decode(batch));
+  const Roofs roofs = Larger(before, MeasureRoofs(options));
 
   std::printf("roofs: %.1f GB/s read, %.2f TFLOP/s %s\n", roofs.read_bytes_per_s / 1e9,
               roofs.flops_per_s / 1e12, roofs.flops_unit.c_str());
@@ -269,7 +303,8 @@ int Main(int argc, char** argv) {
                 m.step_s * 1e3, m.host_s * 1e6, m.bytes_per_s / roofs.read_bytes_per_s,
                 m.flops_per_s / roofs.flops_per_s);
   }
-  if (!options.json.empty()) WriteJson(options.json, info, roofs, measurements);
+  if (!options.json.empty())
+    WriteJson(options.json, info, open_s, first_token_s, roofs, measurements);
   return EXIT_SUCCESS;
 }
 

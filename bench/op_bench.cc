@@ -1,7 +1,7 @@
-// op_bench: how close every op comes to this machine's roofs, at the shapes models have.
+// op_bench: how close every op comes to a device's roofs, at the shapes models have.
 //
-// Weights and caches are read from memory, as in a model whose layers do not fit the caches: copies
-// are used in turn. Activations stay warm.
+// Weights, caches and logits are read from memory, as in a model whose layers do not fit the
+// caches: copies are used in turn. Activations stay warm.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -11,7 +11,9 @@
 #include <string>
 #include <vector>
 
+#include "bench/op_bench_cases.h"
 #include "bench/roofs.h"
+#include "kernels/check.h"
 #include "kernels/device.h"
 #include "tests/kernels/op_bed.h"
 
@@ -21,16 +23,16 @@ namespace {
 using test::OpCase;
 using test::PreparedOp;
 
-constexpr int64_t kMemoryBytes = int64_t{1} << 30;
-constexpr int64_t kColdBytes = int64_t{384} << 20;  // copies of what must come from memory
-constexpr double kSampleSeconds = 3e-3;             // one measurement runs the op at least so long
+constexpr double kSampleSeconds = 3e-3;  // one measurement runs the op at least so long
+constexpr int64_t kMostRuns = 1000;
 // Samples of a case are spread over passes through all cases, the roofs' as well, so that a
 // disturbance does not hit one of them alone. The median counts; of the roofs the highest.
 constexpr int kPasses = 3;
 constexpr int kSamplesPerPass = 5;
 
 struct Options {
-  std::string op;  // part of a case's name; empty: all
+  std::string op;     // part of a case's name; empty: all
+  std::string cases;  // a set's name; empty: the one for the device
   std::string device = "cpu";
   std::string json;
   DeviceOptions open;
@@ -44,63 +46,11 @@ struct Measured {
   double seconds = 0;  // their median
 };
 
-std::vector<OpCase> BenchCases() {
-  std::vector<OpCase> cases;
-  const auto number = [](int64_t value) { return std::to_string(value); };
-  for (int64_t m : {1, 8, 32, 128, 512}) {
-    for (int64_t n : {2048, 8192, 16384}) {
-      cases.push_back({"Gemm_" + number(m) + "x" + number(n) + "x2048",
-                       test::GemmCase{.rows = m, .n = n, .k = 2048}});
-    }
-    cases.push_back(
-        {"Gemm_" + number(m) + "x2048x8192", test::GemmCase{.rows = m, .n = 2048, .k = 8192}});
-  }
-  const HeadShape head{16, 8, 128};
-  const std::vector<test::Chunk> eight(8, {1023, 1});
-  cases.push_back({"Attend_decode_1x1024", test::AttendCase{head, 32, {{1023, 1}}}});
-  cases.push_back({"Attend_decode_8x1024", test::AttendCase{head, 32, eight}});
-  cases.push_back({"Attend_decode_2x4096", test::AttendCase{head, 32, {{4095, 1}, {4095, 1}}}});
-  cases.push_back({"Attend_prefill_512", test::AttendCase{head, 32, {{0, 512}}}});
-  cases.push_back({"Attend_prefill_2048", test::AttendCase{head, 32, {{0, 2048}}}});
-  for (int32_t rows : {1, 512}) {
-    const std::string suffix = "_" + number(rows) + "x2048";
-    cases.push_back({"AddNorm" + suffix, test::AddNormCase{.rows = rows, .d = 2048}});
-    cases.push_back(
-        {"Norm" + suffix, test::NormCase{.rows = rows, .d = 2048, .x = test::Role::kResidual}});
-    cases.push_back({"Act" + suffix, test::ActCase{.rows = rows, .f = 8192}});
-    cases.push_back({"StoreKv" + suffix, test::StoreKvCase{.head = head,
-                                                           .page_tokens = 32,
-                                                           .chunks = {{0, rows}},
-                                                           .q_norm = true,
-                                                           .k_norm = true,
-                                                           .rotary_dim = 128}});
-    cases.push_back({"Embed" + suffix, test::EmbedCase{rows, 16384, 2048}});
-  }
-  for (int32_t vocab : {50'000, 128'000}) {
-    for (int rows : {1, 8}) {
-      test::SampleRow greedy;
-      greedy.sampling.temperature = 0;
-      test::SampleRow plain;
-      test::SampleRow filtered;
-      filtered.sampling.top_k = 50;
-      filtered.sampling.top_p = 0.9f;
-      filtered.sampling.logprobs = 5;
-      const std::string suffix = "_" + number(rows) + "x" + number(vocab);
-      const auto add = [&](const char* name, const test::SampleRow& row) {
-        cases.push_back({name + suffix, test::SampleCase{vocab, vocab, {size_t(rows), row}}});
-      };
-      add("Sample_greedy", greedy);
-      add("Sample_plain", plain);
-      add("Sample_filtered", filtered);
-    }
-  }
-  return cases;
-}
-
-// The addresses of an op's weight or pages and of its copies, used in turn.
+// What must come from memory of an op, its weight or pages, and copies of it, used in turn. On an
+// asynchronous device also logits: Sample overwrites them, and one run is shorter than the wait.
 class ColdCopies {
  public:
-  ColdCopies(Device& device, const Buffer& memory, OpArgs& args) {
+  ColdCopies(Device& device, const Buffer& memory, OpArgs& args) : device_(device) {
     int64_t bytes = 0;
     if (auto* gemm = std::get_if<GemmArgs>(&args)) {
       place_ = [gemm](void* data) { gemm->weight.data = data; };
@@ -110,34 +60,51 @@ class ColdCopies {
       place_ = [attend](void* data) { attend->pool.data = data; };
       first_ = attend->pool.data;
       bytes = attend->pool.page_bytes * attend->pool.pages;
+    } else if (auto* sample = std::get_if<SampleArgs>(&args);
+               sample != nullptr && device.Info().planning_depth > 1) {
+      place_ = [sample](void* data) { sample->logits.data = data; };
+      first_ = sample->logits.data;
+      bytes = sample->logits.rows * sample->logits.stride * DTypeBytes(sample->logits.dtype);
     } else {
       return;
     }
-    std::vector<char> image(bytes);
-    device.Download(image.data(), first_, bytes);
+    image_.resize(bytes);
+    device.Download(image_.data(), first_, bytes);
+    Check(device.Wait(device.Record()), "the device survives a download");
     const int64_t stride = (bytes + 4095) / 4096 * 4096;
     for (int64_t offset = 0; offset + bytes <= memory.bytes(); offset += stride) {
       copies_.push_back(static_cast<char*>(memory.data()) + offset);
-      device.Upload(copies_.back(), image.data(), bytes);
     }
+    Restore();
   }
   void Next() {
     if (!copies_.empty()) place_(copies_[next_++ % copies_.size()]);
   }
+  int64_t count() const { return std::ssize(copies_); }
+  void Restore() {
+    for (void* copy : copies_) {
+      device_.Upload(copy, image_.data(), static_cast<int64_t>(image_.size()));
+    }
+  }
 
  private:
+  Device& device_;
   std::function<void(void*)> place_;
   void* first_ = nullptr;
+  std::vector<char> image_;
   std::vector<void*> copies_;
   size_t next_ = 0;
 };
 
+// Of one run, when `runs` are put into the device's order one after the other and the last is
+// waited for. Of ops shorter than a launch, that of an asynchronous device is what is measured.
 double SecondsOf(Device& device, const PreparedOp& op, ColdCopies& copies, int runs) {
   const auto begin = std::chrono::steady_clock::now();
   for (int i = 0; i < runs; ++i) {
     copies.Next();
-    test::RunOp(device, op.args);
+    test::IssueOp(device, op.args);
   }
+  Check(device.Wait(device.Record()), "the device survives an op");
   const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - begin;
   if (op.restore) op.restore();
   return taken.count() / runs;
@@ -150,10 +117,13 @@ void Measure(Device& device, test::OpBed& bed, const Buffer& cold, const OpCase&
   measured.description = OpDescription(op.args);
   measured.cost = CostOf(op.args, op.context_tokens);
   ColdCopies copies(device, cold, op.args);
-  // Sample overwrites its logits: one run a measurement.
-  const bool once = std::holds_alternative<SampleArgs>(op.args);
+  // Sample overwrites its logits: it is run once on each copy.
+  const bool samples = std::holds_alternative<SampleArgs>(op.args);
+  const int64_t most = samples ? std::clamp<int64_t>(copies.count(), 1, kMostRuns) : kMostRuns;
+  if (samples && copies.count() > 0) op.restore = [&copies] { copies.Restore(); };
   const double first = SecondsOf(device, op, copies, 1);
-  const int runs = once ? 1 : std::clamp(static_cast<int>(kSampleSeconds / first), 1, 1000);
+  const int runs =
+      static_cast<int>(std::clamp<int64_t>(static_cast<int64_t>(kSampleSeconds / first), 1, most));
   for (int i = 0; i < kSamplesPerPass; ++i) {
     measured.samples.push_back(SecondsOf(device, op, copies, runs));
   }
@@ -197,11 +167,6 @@ bool WriteJson(const std::string& path, const DeviceInfo& info, const Roofs& roo
   return std::fclose(file) == 0;
 }
 
-Roofs Larger(const Roofs& a, const Roofs& b) {
-  return {std::max(a.read_bytes_per_s, b.read_bytes_per_s), std::max(a.flops_per_s, b.flops_per_s),
-          a.flops_unit};
-}
-
 int Run(const Options& options) {
   std::string error;
   const std::unique_ptr<Device> device = OpenDevice(options.device, options.open, &error);
@@ -210,16 +175,18 @@ int Run(const Options& options) {
     return 1;
   }
   const DeviceInfo& info = device->Info();
-  Roofs roofs = MeasureRoofs(info.workers, info.isa);
-  const Buffer cold = device->Alloc(kColdBytes);
-  test::OpBed bed(*device, test::TypesOf(info),
-                  {.memory_bytes = kMemoryBytes,
-                   .slots = 16,
-                   .max_pages_per_slot = 160,
-                   .vocab_size = 128'000,
-                   .max_step_tokens = 4200,
-                   .max_step_outputs = 64});
-  std::vector<OpCase> cases = BenchCases();
+  CaseSet set;
+  const bool is_gpu = info.name.starts_with("cuda");
+  const std::string set_name = options.cases.empty() ? (is_gpu ? "gpu" : "host") : options.cases;
+  if (!FindCaseSet(set_name, &set)) {
+    std::fprintf(stderr, "op_bench: there are no cases \"%s\"\n", set_name.c_str());
+    return 1;
+  }
+  RoofMeter meter(*device, set.roofs);
+  Roofs roofs = meter.Measure();
+  const Buffer cold = device->Alloc(set.cold_bytes);
+  test::OpBed bed(*device, test::TypesOf(info), set.limits);
+  std::vector<OpCase>& cases = set.cases;
   std::erase_if(cases, [&](const OpCase& c) { return c.name.find(options.op) == c.name.npos; });
   std::vector<Measured> all(cases.size());
   for (int pass = 0; pass < kPasses; ++pass) {
@@ -227,7 +194,7 @@ int Run(const Options& options) {
       Measure(*device, bed, cold, cases[i], all[i]);
       std::fprintf(stderr, ".");
     }
-    roofs = Larger(roofs, MeasureRoofs(info.workers, info.isa));
+    roofs = Larger(roofs, meter.Measure());
   }
   std::fprintf(stderr, "\n");
 
@@ -249,6 +216,8 @@ int Main(int argc, char** argv) {
     const char* value = i + 1 < argc ? argv[++i] : nullptr;
     if (value != nullptr && flag == "--op")
       options.op = value;
+    else if (value != nullptr && flag == "--cases")
+      options.cases = value;
     else if (value != nullptr && flag == "--device")
       options.device = value;
     else if (value != nullptr && flag == "--isa")
@@ -259,8 +228,8 @@ int Main(int argc, char** argv) {
       options.json = value;
     else {
       std::fprintf(stderr,
-                   "usage: op_bench [--op PART_OF_NAME] [--device %s] [--isa ISA] [--threads N] "
-                   "[--json FILE]\n",
+                   "usage: op_bench [--op PART_OF_NAME] [--cases host | gpu | smoke] [--device %s] "
+                   "[--isa ISA] [--threads N] [--json FILE]\n",
                    BuiltDevices().c_str());
       return 2;
     }

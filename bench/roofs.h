@@ -1,20 +1,50 @@
-// What this machine can do at best: reading memory, and multiplying from registers.
+// What a device can do at best: reading its memory, and multiplying matrices. Shares are of these,
+// measured in the same run.
 #ifndef BARAM_BENCH_ROOFS_H_
 #define BARAM_BENCH_ROOFS_H_
 
+#include <cstdint>
 #include <string>
+
+#include "kernels/device.h"
 
 namespace baram::bench {
 
 struct Roofs {
-  double read_bytes_per_s = 0;  // DRAM, all threads together
-  double flops_per_s = 0;       // all threads together, no memory touched
-  std::string flops_unit;       // "amx-bf16", "avx512-fma", "avx2-fma"
+  double read_bytes_per_s = 0;  // of memory, all threads or multiprocessors together
+  double flops_per_s = 0;       // all together
+  std::string flops_unit;       // "amx-bf16", "avx512-fma", "avx2-fma", "gemm 8192 x 8192 x 8192"
 };
 
-// Takes about a second and 1 GiB. `isa` limits the multiplications to those of a device's path:
-// "amx", "avx512" or "avx2"; anything else means avx2. The larger of two calls is the better roof.
-Roofs MeasureRoofs(int threads, const std::string& isa);
+// How much a GPU's roofs are measured with.
+struct GpuRoofSizes {
+  int64_t read_bytes = int64_t{2} << 30;  // many times any L2; a multiple of 64 KiB
+  int64_t gemm = 8192;                    // rows, columns and depth; a multiple of 64
+};
+
+// Measures one device, any number of times. On the host: reading DRAM and a loop in registers, on
+// threads of its own. On a GPU: a kernel that reads and does nothing else, and the device's own
+// Gemm, which for such a product is NVIDIA's library where there is one.
+class RoofMeter {
+ public:
+  // Takes its memory from a device that has not run a step; `device` must outlive the meter.
+  explicit RoofMeter(Device& device, const GpuRoofSizes& sizes = {});
+
+  // Takes about a second; the device must have nothing else to do. The larger of what two calls
+  // found is the better roof.
+  Roofs Measure();
+
+ private:
+  double ReadBytesPerSecond();
+  double GemmFlopsPerSecond();
+
+  Device& device_;
+  GpuRoofSizes sizes_;
+  bool is_gpu_;
+  Buffer read_, a_, weight_, out_;  // of a GPU
+};
+
+Roofs Larger(const Roofs& a, const Roofs& b);
 
 }  // namespace baram::bench
 

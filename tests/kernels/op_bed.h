@@ -53,6 +53,9 @@ struct PreparedOp {
   std::function<void()> restore;  // puts inputs back that the op overwrites; may be empty
 };
 
+// Calls the op; on an asynchronous device it may still be running.
+void IssueOp(Device& device, const OpArgs& args);
+// And waits.
 void RunOp(Device& device, const OpArgs& args);
 
 class OpBed {
@@ -65,6 +68,9 @@ class OpBed {
     int32_t max_step_tokens = 1024;
     int32_t max_step_outputs = 64;
     int64_t gap_elements = 5;  // between the rows of a tensor; 8 keeps rows aligned
+    // Cases of gigabytes are laid out in a second: values repeat, a cache is filled as a whole and
+    // nothing is kept to be compared. For Prepare() alone.
+    bool for_timing = false;
   };
 
   // `device` must outlive the bed and be fresh. Inputs are rounded to `rounding`.
@@ -138,6 +144,7 @@ class OpBed {
   std::vector<float> StoreKvRows(const StoreKvCase& c, const char* what,
                                  const std::vector<Chunk>& chunks) const;
   void WriteContext(const AttendCase& c, const KvPool& pool, bool magnitudes);
+  void FillPool(const KvPool& pool);
 
   PreparedOp Lay(const GemmCase& c, RowRange rows, bool magnitudes);
   PreparedOp Lay(const NormCase& c, RowRange rows, bool magnitudes);

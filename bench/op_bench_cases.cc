@@ -1,0 +1,174 @@
+// The rows of op_bench.
+#include "bench/op_bench_cases.h"
+
+#include <utility>
+
+namespace baram::bench {
+namespace {
+
+using test::OpCase;
+
+std::string Number(int64_t value) { return std::to_string(value); }
+
+void AddSample(int rows, int32_t vocab, std::vector<OpCase>* cases) {
+  test::SampleRow greedy;
+  greedy.sampling.temperature = 0;
+  test::SampleRow plain;
+  test::SampleRow filtered;
+  filtered.sampling.top_k = 50;
+  filtered.sampling.top_p = 0.9f;
+  filtered.sampling.logprobs = 5;
+  const std::string suffix = "_" + Number(rows) + "x" + Number(vocab);
+  const auto add = [&](const char* name, const test::SampleRow& row) {
+    cases->push_back({name + suffix, test::SampleCase{vocab, vocab, {size_t(rows), row}}});
+  };
+  add("Sample_greedy", greedy);
+  add("Sample_plain", plain);
+  add("Sample_filtered", filtered);
+}
+
+CaseSet HostCases() {
+  std::vector<OpCase> cases;
+  for (int64_t m : {1, 8, 32, 128, 512}) {
+    for (int64_t n : {2048, 8192, 16384}) {
+      cases.push_back({"Gemm_" + Number(m) + "x" + Number(n) + "x2048",
+                       test::GemmCase{.rows = m, .n = n, .k = 2048}});
+    }
+    cases.push_back(
+        {"Gemm_" + Number(m) + "x2048x8192", test::GemmCase{.rows = m, .n = 2048, .k = 8192}});
+  }
+  const HeadShape head{16, 8, 128};
+  const std::vector<test::Chunk> eight(8, {1023, 1});
+  cases.push_back({"Attend_decode_1x1024", test::AttendCase{head, 32, {{1023, 1}}}});
+  cases.push_back({"Attend_decode_8x1024", test::AttendCase{head, 32, eight}});
+  cases.push_back({"Attend_decode_2x4096", test::AttendCase{head, 32, {{4095, 1}, {4095, 1}}}});
+  cases.push_back({"Attend_prefill_512", test::AttendCase{head, 32, {{0, 512}}}});
+  cases.push_back({"Attend_prefill_2048", test::AttendCase{head, 32, {{0, 2048}}}});
+  for (int32_t rows : {1, 512}) {
+    const std::string suffix = "_" + Number(rows) + "x2048";
+    cases.push_back({"AddNorm" + suffix, test::AddNormCase{.rows = rows, .d = 2048}});
+    cases.push_back(
+        {"Norm" + suffix, test::NormCase{.rows = rows, .d = 2048, .x = test::Role::kResidual}});
+    cases.push_back({"Act" + suffix, test::ActCase{.rows = rows, .f = 8192}});
+    cases.push_back({"StoreKv" + suffix, test::StoreKvCase{.head = head,
+                                                           .page_tokens = 32,
+                                                           .chunks = {{0, rows}},
+                                                           .q_norm = true,
+                                                           .k_norm = true,
+                                                           .rotary_dim = 128}});
+    cases.push_back({"Embed" + suffix, test::EmbedCase{rows, 16384, 2048}});
+  }
+  for (int32_t vocab : {50'000, 128'000}) {
+    for (int rows : {1, 8}) AddSample(rows, vocab, &cases);
+  }
+  return {.cases = std::move(cases),
+          .limits = {.memory_bytes = int64_t{1} << 30,
+                     .slots = 16,
+                     .max_pages_per_slot = 160,
+                     .vocab_size = 128'000,
+                     .max_step_tokens = 4200,
+                     .max_step_outputs = 64},
+          .cold_bytes = int64_t{384} << 20,
+          .roofs = {}};
+}
+
+// The layers of Llama 3.1 8B: hidden size 4096, 14336 inside the feed-forward part, 32 query and 8
+// KV heads of 128.
+CaseSet GpuCases() {
+  std::vector<OpCase> cases;
+  constexpr int64_t kHidden = 4096, kQkv = 6144, kInner = 14336;
+  for (int64_t m : {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 2048, 8192}) {
+    const auto add = [&](int64_t n, int64_t k) {
+      cases.push_back({"Gemm_" + Number(m) + "x" + Number(n) + "x" + Number(k),
+                       test::GemmCase{.rows = m, .n = n, .k = k}});
+    };
+    add(kQkv, kHidden);
+    add(kHidden, kHidden);
+    add(2 * kInner, kHidden);
+    add(kHidden, kInner);
+  }
+  for (int64_t m : {32, 2048}) {  // Qwen 2's
+    cases.push_back({"Gemm_bias_" + Number(m) + "x4608x3584",
+                     test::GemmCase{.rows = m, .n = 4608, .k = 3584, .bias = true}});
+  }
+  const HeadShape head{32, 8, 128};
+  const auto decode = [&](size_t sequences, int32_t context) {
+    cases.push_back(
+        {"Attend_decode_" + Number(sequences) + "x" + Number(context),
+         test::AttendCase{head, 32, std::vector<test::Chunk>(sequences, {context - 1, 1})}});
+  };
+  for (int32_t context : {1024, 4096, 16384}) decode(1, context);
+  decode(32, 1024);
+  decode(128, 1024);
+  decode(32, 4096);
+  decode(8, 16384);
+  for (int32_t tokens : {512, 2048, 8192}) {
+    cases.push_back(
+        {"Attend_prefill_" + Number(tokens), test::AttendCase{head, 32, {{0, tokens}}}});
+  }
+  cases.push_back({"Attend_prefill_2048_after_6144", test::AttendCase{head, 32, {{6144, 2048}}}});
+  for (int32_t rows : {1, 32, 256, 8192}) {
+    const std::string suffix = "_" + Number(rows) + "x4096";
+    cases.push_back({"AddNorm" + suffix, test::AddNormCase{.rows = rows, .d = kHidden}});
+    cases.push_back(
+        {"Norm" + suffix, test::NormCase{.rows = rows, .d = kHidden, .x = test::Role::kResidual}});
+    cases.push_back({"Act_" + Number(rows) + "x14336", test::ActCase{.rows = rows, .f = kInner}});
+    cases.push_back(
+        {"StoreKv" + suffix,
+         test::StoreKvCase{
+             .head = head, .page_tokens = 32, .chunks = {{0, rows}}, .rotary_dim = 128}});
+    cases.push_back({"Embed" + suffix, test::EmbedCase{rows, 16384, kHidden}});
+  }
+  for (int rows : {1, 32, 256}) AddSample(rows, 128'256, &cases);
+  return {.cases = std::move(cases),
+          .limits = {.memory_bytes = int64_t{6} << 30,
+                     .slots = 256,
+                     .max_pages_per_slot = 520,
+                     .vocab_size = 128'256,
+                     .max_step_tokens = 8192,
+                     .max_step_outputs = 256,
+                     .gap_elements = 8,
+                     .for_timing = true},
+          .cold_bytes = int64_t{512} << 20,
+          .roofs = {}};
+}
+
+CaseSet SmokeCases() {
+  std::vector<OpCase> cases = {
+      {"Gemm_2x64x128", test::GemmCase{.rows = 2, .n = 64, .k = 128}},
+      {"Gemm_20x64x64", test::GemmCase{.rows = 20, .n = 64, .k = 64}},
+      {"Attend_decode_2x40", test::AttendCase{{2, 1, 64}, 32, {{39, 1}, {39, 1}}}},
+      {"Attend_prefill_20", test::AttendCase{{2, 1, 64}, 32, {{0, 20}}}},
+      {"AddNorm_2x64", test::AddNormCase{.rows = 2, .d = 64}},
+      {"StoreKv_2x64", test::StoreKvCase{{2, 1, 64}, 32, {{0, 2}}}},
+  };
+  AddSample(2, 100, &cases);
+  return {.cases = std::move(cases),
+          .limits = {.memory_bytes = int64_t{4} << 20,
+                     .slots = 2,
+                     .max_pages_per_slot = 4,
+                     .vocab_size = 100,
+                     .max_step_tokens = 64,
+                     .max_step_outputs = 4,
+                     .gap_elements = 8},
+          .cold_bytes = 128 << 10,
+          .roofs = {.read_bytes = 128 << 10, .gemm = 64}};
+}
+
+}  // namespace
+
+bool FindCaseSet(const std::string& name, CaseSet* set) {
+  struct Row {
+    const char* name;
+    CaseSet (*make)();
+  };
+  constexpr Row kSets[] = {{"host", HostCases}, {"gpu", GpuCases}, {"smoke", SmokeCases}};
+  for (const Row& row : kSets) {
+    if (name != row.name) continue;
+    *set = row.make();
+    return true;
+  }
+  return false;
+}
+
+}  // namespace baram::bench
