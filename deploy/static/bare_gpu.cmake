@@ -2,7 +2,9 @@
 # programs named here are linked statically, stripped and put into bin/ of the build folder.
 set(programs baram)
 if(BARAM_TESTS)
-  list(APPEND programs op_test model_golden_test exactness_test)
+  # What tests/gpu/check.sh runs.
+  list(APPEND programs cuda_cublaslt_test identities_test model_golden_test op_test
+    sampling_distribution_test tiny_folder)
 endif()
 if(BARAM_BENCH)
   list(APPEND programs op_bench engine_bench)

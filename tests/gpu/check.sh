@@ -1,0 +1,100 @@
+#!/usr/bin/env bash
+# check.sh PROGRAMS FOLDER [DEVICE]: on a machine with a GPU and its driver, what the CUDA device must
+# show: correctness first, then numbers as shares of the GPU's roofs. PROGRAMS is the folder of
+# `./dev build cuda-static`; DEVICE is cuda:0 by default. Every part has its own time limit; all
+# together take less than eight minutes. FOLDER gets a log and where there are numbers a JSON file of
+# each part, and summary.json. Exits with 1 if a part failed. BARAM_DEMO_MODEL, if set, is the model
+# that is served.
+set -uo pipefail
+programs=$(cd "$1" && pwd) device=${3:-cuda:0}
+mkdir -p "$2" && folder=$(cd "$2" && pwd)
+sources=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+export BARAM_TEST_DEVICE=$device BARAM_TEST_SOURCES=$sources
+started=$SECONDS failed=0 rows=()
+
+# part NAME SECONDS COMMAND...: runs it with its output in a log, and remembers how it went.
+part() {
+  local name=$1 limit=$2 begin=$SECONDS status=0 word
+  shift 2
+  timeout -k 5 "$limit" "$@" >"$folder/$name.log" 2>&1 || status=$?
+  case $status in
+    0) word=passed ;;
+    77) word=skipped ;;
+    124 | 137) word="not done after $limit s" failed=1 ;;
+    127) word="is not there" failed=1 ;;
+    *) word="failed with $status" failed=1 ;;
+  esac
+  printf '%-14s %4d s  %s\n' "$name" $((SECONDS - begin)) "$word"
+  [[ $status == 0 ]] || tail -n 3 "$folder/$name.log" | sed 's/^/    /'
+  rows+=("{\"part\": \"$name\", \"result\": \"$word\", \"seconds\": $((SECONDS - begin))}")
+}
+
+# sharded N TEST: N processes of a GoogleTest binary, each with its part of the tests.
+sharded() {
+  local pids=() status=0 i
+  for ((i = 0; i < $1; ++i)); do
+    GTEST_TOTAL_SHARDS=$1 GTEST_SHARD_INDEX=$i "$2" --gtest_brief=1 &
+    pids+=($!)
+  done
+  for i in "${pids[@]}"; do wait "$i" || status=$?; done
+  return $status
+}
+
+# stream: a server on the device streams one answer, then drains.
+stream() {
+  local model=${BARAM_DEMO_MODEL:-} server status=0
+  if [[ -z $model ]]; then
+    coproc TINY { "$programs/tiny_folder"; }
+    read -r model <&"${TINY[0]}" || return
+  fi
+  "$programs/baram" serve --model "$model" --device "$device" --grpc-listen 127.0.0.1:50061 \
+    --http-listen 127.0.0.1:8061 --metrics-listen 127.0.0.1:8062 --drain-delay 0 &
+  server=$!
+  until { exec 3<>/dev/tcp/127.0.0.1/8062 && printf 'GET /ready HTTP/1.0\r\n\r\n' >&3 &&
+    head -n 1 <&3 | grep -q ' 200 '; } 2>/dev/null; do
+    kill -0 $server || return
+    sleep 0.1
+  done
+  "$programs/baram" ask --server 127.0.0.1:50061 --temperature 0 --max-tokens 32 --timings \
+    "The capital of Korea is" || status=$?
+  kill -INT $server
+  wait $server || status=$?
+  return $status
+}
+
+export -f sharded stream
+export programs folder device
+{
+  cat "$sources/.git/HEAD" 2>/dev/null
+  nvidia-smi -q 2>/dev/null || echo "no nvidia-smi here"
+} >"$folder/machine.txt"
+
+# Says why where there is no GPU.
+part opens 20 "$programs/op_test" --gtest_filter='OpTestDevices.*'
+if ((failed)); then
+  echo "the device $device can't be opened here; nothing was checked"
+  exit 1
+fi
+part ops 110 bash -c 'sharded 6 "$programs/op_test"'
+part cublaslt 30 "$programs/cuda_cublaslt_test" --gtest_brief=1
+part sampling 15 "$programs/sampling_distribution_test" --gtest_brief=1
+part goldens 40 bash -c 'sharded 4 "$programs/model_golden_test"'
+part identities 20 "$programs/identities_test" --gtest_brief=1
+part stream 30 bash -c stream
+# A part of the table: the tools slow kernels down a hundredfold.
+GTEST_FILTER='*Gemm*x50x*:*Gemm_33*:*Norm_576*:*Attend_64*:*window33*:*StoreKv_64*:*Sample_1003_batch*' \
+  part sanitizers 95 "$sources/tests/gpu/compute_sanitizer.sh" "$programs/op_test" "$folder" 30
+part op_bench 80 "$programs/op_bench" --device "$device" --json "$folder/ops.json"
+for shape in exaone-1.2b llama-8b; do
+  part "$shape" 60 "$programs/engine_bench" --device "$device" --shape "$shape" --context 1024 \
+    --prompt 512,2048,8192 --batches 1,8,32,128,256 --steps 64 --json "$folder/$shape.json"
+done
+
+{
+  printf '{"device": "%s", "seconds": %d, "parts": [\n  %s' "$device" $((SECONDS - started)) \
+    "${rows[0]}"
+  printf ',\n  %s' "${rows[@]:1}"
+  printf '\n]}\n'
+} >"$folder/summary.json"
+echo "all in $((SECONDS - started)) s; logs and numbers are in $folder"
+exit $failed

@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# compute_sanitizer.sh OP_TEST FOLDER [SECONDS]: runs the op table on a GPU under compute-sanitizer's
+# memcheck, racecheck and initcheck, at most SECONDS each (default: an hour), logs into FOLDER.
+# BARAM_TEST_DEVICE names the GPU, cuda:0 otherwise; GTEST_FILTER takes a part of the table.
+# Exits with 0 if nothing was found, 1 if something was, 77 if there is no compute-sanitizer.
+set -euo pipefail
+op_test=$1 folder=$2 seconds=${3:-3600}
+export BARAM_TEST_DEVICE=${BARAM_TEST_DEVICE:-cuda:0}
+
+tool=$(command -v compute-sanitizer || true)
+for path in /usr/local/cuda*/bin/compute-sanitizer /opt/nvidia/*/compute-sanitizer; do
+  [[ -n $tool || ! -x $path ]] || tool=$path
+done
+if [[ -z $tool ]]; then
+  echo "compute-sanitizer is not installed here: it comes with the CUDA toolkit, package" \
+    "cuda-sanitizer-13-0, or on PyPI as nvidia-cuda-sanitizer-api" >&2
+  exit 77
+fi
+
+mkdir -p "$folder"
+failed=0
+for check in memcheck racecheck initcheck; do
+  log=$folder/$check.log status=0
+  # Its own exit code for what it finds, so that it is not taken for a failed test.
+  timeout "$seconds" "$tool" --tool "$check" --error-exitcode 99 "$op_test" >"$log" 2>&1 || status=$?
+  case $status in
+    0) echo "$check: nothing found" ;;
+    99) echo "$check: errors, see $log" ;;
+    124) echo "$check: not done after $seconds s, see $log" ;;
+    *) echo "$check: the tests failed with status $status, see $log" ;;
+  esac
+  grep -a 'ERROR SUMMARY\|RACECHECK SUMMARY' "$log" | tail -n 1 || true
+  ((status == 0)) || failed=1
+done
+exit $failed
