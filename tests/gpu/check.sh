@@ -62,31 +62,46 @@ stream() {
   return $status
 }
 
-export -f sharded stream
-export programs folder device
+# startup: from the start of a program to its first token, 8B from the page cache. The first run puts
+# it there.
+startup() {
+  local model run
+  model=$(mktemp -d) || return
+  "$sources/bench/blank_checkpoint.sh" "$model" 32 4096 14336 32 8 128 128256 || return
+  for run in cold warm; do
+    "$programs/engine_bench" --device "$device" --model "$model" --prompt 16 --batches 1 --steps 4 \
+      --json "$folder/startup-$run.json" || break
+  done
+  rm -rf "$model"
+  [[ -s $folder/startup-warm.json ]]
+}
+
+export -f sharded stream startup
+export programs folder device sources
 {
   cat "$sources/.git/HEAD" 2>/dev/null
   nvidia-smi -q 2>/dev/null || echo "no nvidia-smi here"
 } >"$folder/machine.txt"
 
 # Says why where there is no GPU.
-part opens 20 "$programs/op_test" --gtest_filter='OpTestDevices.*'
+part opens 10 "$programs/op_test" --gtest_filter='OpTestDevices.*'
 if ((failed)); then
   echo "the device $device can't be opened here; nothing was checked"
   exit 1
 fi
-part ops 110 bash -c 'sharded 6 "$programs/op_test"'
-part cublaslt 30 "$programs/cuda_cublaslt_test" --gtest_brief=1
-part sampling 15 "$programs/sampling_distribution_test" --gtest_brief=1
-part goldens 40 bash -c 'sharded 4 "$programs/model_golden_test"'
-part identities 20 "$programs/identities_test" --gtest_brief=1
-part stream 30 bash -c stream
+part ops 80 bash -c 'sharded 6 "$programs/op_test"'
+part cublaslt 20 "$programs/cuda_cublaslt_test" --gtest_brief=1
+part sampling 10 "$programs/sampling_distribution_test" --gtest_brief=1
+part goldens 30 bash -c 'sharded 4 "$programs/model_golden_test"'
+part identities 15 "$programs/identities_test" --gtest_brief=1
+part stream 20 bash -c stream
 # A part of the table: the tools slow kernels down a hundredfold.
 GTEST_FILTER='*Gemm*x50x*:*Gemm_33*:*Norm_576*:*Attend_64*:*window33*:*StoreKv_64*:*Sample_1003_batch*' \
-  part sanitizers 95 "$sources/tests/gpu/compute_sanitizer.sh" "$programs/op_test" "$folder" 30
-part op_bench 80 "$programs/op_bench" --device "$device" --json "$folder/ops.json"
+  part sanitizers 80 "$sources/tests/gpu/compute_sanitizer.sh" "$programs/op_test" "$folder" 25
+part op_bench 65 "$programs/op_bench" --device "$device" --json "$folder/ops.json"
+part startup 40 bash -c startup
 for shape in exaone-1.2b llama-8b; do
-  part "$shape" 60 "$programs/engine_bench" --device "$device" --shape "$shape" --context 1024 \
+  part "$shape" 45 "$programs/engine_bench" --device "$device" --shape "$shape" --context 1024 \
     --prompt 512,2048,8192 --batches 1,8,32,128,256 --steps 64 --json "$folder/$shape.json"
 done
 
