@@ -36,7 +36,7 @@ class ExactnessTest : public ::testing::TestWithParam<std::vector<int32_t>> {
 
   // All the ways of running one request on one device.
   void ExpectAllWaysEqual(const Place& place, const std::string& expected) {
-    for (const Schedule& schedule : OtherSchedules()) {
+    for (const Schedule& schedule : OtherSchedules(31)) {
       EXPECT_EQ(Run(place, schedule), expected) << schedule.name;
     }
     ExpectCachedAndMultipleEqual(place, expected);

@@ -61,7 +61,7 @@ struct Schedule {
 // The prompt in one chunk, alone.
 inline Schedule PlainSchedule() { return {"alone", PlainConfig()}; }
 
-inline std::vector<Schedule> OtherSchedules() {
+inline std::vector<Schedule> OtherSchedules(int32_t company) {
   std::vector<Schedule> schedules;
   for (const int32_t chunk : {1, 7, 64}) {
     EngineConfig config = PlainConfig();
@@ -73,7 +73,7 @@ inline std::vector<Schedule> OtherSchedules() {
   schedules.push_back({"preempted at every step, from the cache", preempting});
   preempting.prefix_cache = false;
   schedules.push_back({"preempted at every step, recomputed", preempting});
-  schedules.push_back({"among 31 others", PlainConfig(), 31});
+  schedules.push_back({"among " + std::to_string(company) + " others", PlainConfig(), company});
   return schedules;
 }
 

@@ -5,6 +5,7 @@ folder to serve; without it, the folder that the maker makes. BARAM_TEST_DEVICE 
 the device to serve on, the server's own choice otherwise. Needs the packages of tests/requirements.txt, all of them.
 """
 
+import ast
 import concurrent.futures
 import http.client
 import json
@@ -135,6 +136,12 @@ class OpenAiClientTest(unittest.TestCase):
         return self.client.completions.create(model="test-model", prompt=prompt, **fields)
 
     # --- answers
+
+    def test_the_example_of_dev_up_is_python(self):
+        dev = os.path.join(os.path.dirname(__file__), "..", "..", "dev")
+        with open(dev, encoding="utf-8") as file:
+            example = re.search(r"python -c '(.*?)'$", file.read(), re.DOTALL | re.MULTILINE)
+        ast.parse(example.group(1).replace("\\\\", "\\"))
 
     def test_chat(self):
         reply = self.chat()
