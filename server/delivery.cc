@@ -61,6 +61,21 @@ void Reply::WriteDone() {
   delivery_.Ready(shared_from_this());
 }
 
+void Reply::Progressed() {
+  std::lock_guard lock(write_mutex_);
+  write_moved_ = std::chrono::steady_clock::now();
+}
+
+void Reply::Over() {
+  bool last;
+  {
+    std::lock_guard lock(mutex_);
+    sink_ = nullptr;
+    last = last_sent_;
+  }
+  if (last) delivery_.Forget(this);  // else the engine's end of it is still to come
+}
+
 void Reply::Cancel(FinishReason reason) {
   std::shared_ptr<Outbox> outbox;
   {
@@ -69,15 +84,6 @@ void Reply::Cancel(FinishReason reason) {
     outbox = outbox_;
   }
   if (outbox) outbox->Cancel(reason);
-}
-
-void Reply::Detach() {
-  {
-    std::lock_guard lock(mutex_);
-    sink_ = nullptr;
-  }
-  Cancel();
-  WriteDone();  // that of a write in flight may never come
 }
 
 bool Reply::HasNews() const {
@@ -339,22 +345,24 @@ void Delivery::Pump(Reply& reply) {
     std::lock_guard lock(reply.write_mutex_);
     if (reply.writing_) return;
     reply.writing_ = true;
+    reply.write_moved_ = std::chrono::steady_clock::now();
   }
-  reply.write_began_ = std::chrono::steady_clock::now();
   ReplyChunk chunk = reply.TakeChunk();
   const bool last = chunk.last;
-  bool delivered = false;
+  bool heard = false;
+  bool on_its_way = false;
   {
     std::lock_guard lock(reply.mutex_);
-    ReplySink* sink = last ? std::exchange(reply.sink_, nullptr) : reply.sink_;
-    if (sink != nullptr) {
-      sink->Write(std::move(chunk));
-      delivered = true;
+    reply.last_sent_ = last;
+    if (reply.sink_ != nullptr) {
+      heard = true;
+      on_its_way = reply.sink_->Write(std::move(chunk));
+      if (last && !on_its_way) reply.sink_ = nullptr;
     }
   }
   if (last) {
-    Forget(&reply);
-  } else if (!delivered) {
+    if (!on_its_way) Forget(&reply);
+  } else if (!heard) {
     reply.WriteDone();  // nobody listens: go on until the engine has ended it
   }
 }
@@ -368,11 +376,14 @@ void Delivery::BreakStalled(SteadyTime now) {
   for (const auto& reply : replies) {
     {
       std::lock_guard lock(reply->write_mutex_);
-      if (!reply->writing_ || reply->write_began_ == SteadyTime{} || !reply->HasNews()) continue;
+      if (!reply->writing_ || reply->write_moved_ == SteadyTime{}) continue;
+      if (Seconds(reply->write_moved_, now) < limits_.slow_reader_s) continue;
     }
-    if (Seconds(reply->write_began_, now) < limits_.slow_reader_s) continue;
     {
       std::lock_guard lock(reply->mutex_);
+      // Whoever has nothing to wait for costs nothing, but for the end: nothing else comes after
+      // it.
+      if (!reply->last_sent_ && !reply->HasNews()) continue;
       if (ReplySink* sink = std::exchange(reply->sink_, nullptr)) sink->Break(SlowReader());
     }
     reply->Cancel(FinishReason::kSlowReader);

@@ -37,7 +37,8 @@ struct ReplyOptions {
 struct DeliveryLimits {
   int64_t pending_bytes = 256 << 10;  // of text, and
   int32_t pending_tokens = 1024;      // tokens of a reply whose write is in flight
-  double slow_reader_s = 30;          // a write in flight that long breaks the stream
+  double slow_reader_s = 30;          // a write in flight that long without progress breaks the
+                                      // stream
 };
 
 class Delivery;
@@ -46,20 +47,22 @@ class Delivery;
 // as long as it likes.
 //
 // The sink gets its first chunk after `done` of Serving::Start returned, and then chunk after
-// chunk, each after WriteDone. It must live until it was given a chunk with `last`, or Break, or
-// Detach returned.
+// chunk, each after WriteDone. It must live until Write of a chunk with `last` returned false, or
+// Break or Over returned.
 class Reply : public std::enable_shared_from_this<Reply> {
  public:
   Reply(Delivery& delivery, ReplyOptions options, ReplySink* sink);
 
   // From any thread: the sink can take the next chunk.
   void WriteDone();
+  // From any thread: a part of the write in flight is out, and its time begins anew.
+  void Progressed();
+  // From any thread but from inside the sink's methods: the call is over, its last bytes are out or
+  // lost. After it returns the sink is never called again.
+  void Over();
   // From any thread: the client has gone, or does not want more. The sink still gets its last
   // chunk, whose status is that of `reason`.
   void Cancel(FinishReason reason = FinishReason::kCancelled);
-  // From any thread but from inside the sink's methods: after it returns the sink is never called
-  // again. Cancels what runs.
-  void Detach();
 
  private:
   friend class Delivery;
@@ -100,14 +103,15 @@ class Reply : public std::enable_shared_from_this<Reply> {
   int32_t finished_ = 0;  // outputs
   int64_t pending_bytes_ = 0;
   int32_t pending_tokens_ = 0;
-  SteadyTime write_began_{};
 
-  std::mutex mutex_;  // guards what follows; held while the sink is called
-  ReplySink* sink_;   // null once detached or done
+  std::mutex mutex_;        // guards what follows; held while the sink is called
+  ReplySink* sink_;         // null once it was broken or is done
+  bool last_sent_ = false;  // the sink has the last chunk
 
-  std::mutex write_mutex_;  // guards what follows; never held while anything is called
-  bool writing_ = true;     // as if a write were in flight until `done` has returned
-  bool queued_ = false;     // among Delivery::ready_
+  std::mutex write_mutex_;    // guards what follows; never held while anything is called
+  bool writing_ = true;       // as if a write were in flight until `done` has returned
+  SteadyTime write_moved_{};  // when it began, or a part of it was out
+  bool queued_ = false;       // among Delivery::ready_
   std::shared_ptr<Outbox> outbox_;
   std::optional<FinishReason> cancel_;  // asked for before the outbox was known
 };
@@ -127,7 +131,7 @@ class Delivery {
   // After Submit: with its outbox, or null if it refused. The second forgets the reply; the sink
   // was and will never be called.
   void Bind(Reply& reply, std::shared_ptr<Outbox> outbox);
-  // Whether every reply has ended and its last chunk was taken.
+  // Whether every reply has ended, and what its sink wrote is out or lost.
   bool idle() const;
 
  private:

@@ -2,8 +2,9 @@
 //
 // Three threads meet in a reactor: the text pool's (accepted or refused), delivery's (chunks) and
 // gRPC's (written, cancelled, done). A call that was accepted ends by its last chunk, whatever
-// happens to its client: cancelling only makes that chunk come soon. After Finish nothing of the
-// reactor may be touched, since OnDone deletes it.
+// happens to its client: cancelling only makes that chunk come soon. Delivery goes on looking after
+// a client that does not read until OnDone, which deletes the reactor: after Finish nothing of it
+// may be touched but by delivery.
 #include "server/grpc_generate.h"
 
 #include <chrono>
@@ -98,20 +99,34 @@ class GenerateCall {
 
   // The status to finish with; remembered for the log.
   grpc::Status End(const absl::Status& status) {
-    record_.code = absl::StatusCodeToString(status.code());
-    if (!status.ok()) record_.reason = FactsOf(status).reason;
+    Remember(status);
     return ToGrpc(status, *context_);
   }
   void Note(const ReplyChunk& chunk) {
     if (!chunk.ends.empty()) record_.reason = NameOf(chunk.ends.back().reason);
     if (chunk.usage) record_.usage = *chunk.usage;
   }
-  void Log() {
+  // Ends a call whose client takes nothing, also one that is finishing.
+  void Break(const absl::Status& status) {
+    {
+      std::lock_guard lock(mutex_);
+      broken_ = status;
+    }
+    context_->TryCancel();
+  }
+  // In OnDone: the log line, and the end of the reply.
+  void Over() {
+    {
+      std::lock_guard lock(mutex_);
+      if (broken_) Remember(*broken_);
+    }
+    // The reply was whole, but not all of it has left.
+    if (record_.code == "OK" && context_->IsCancelled()) Remember(absl::CancelledError());
     record_.total_s = std::chrono::duration<double>(steady_clock::now() - began_).count();
     log_.Record(record_);
+    if (reply_) reply_->Over();
   }
 
-  grpc::CallbackServerContext* context() const { return context_; }
   // From the first chunk on:
   Reply& reply() const { return *reply_; }
   ChunkMessages Messages(ReplyChunk chunk) const {
@@ -119,6 +134,11 @@ class GenerateCall {
   }
 
  private:
+  void Remember(const absl::Status& status) {
+    record_.code = absl::StatusCodeToString(status.code());
+    if (!status.ok()) record_.reason = FactsOf(status).reason;
+  }
+
   Serving& serving_;
   CallLog& log_;
   grpc::CallbackServerContext* const context_;
@@ -128,6 +148,7 @@ class GenerateCall {
 
   std::mutex mutex_;  // guards what follows until the first chunk; then it is constant
   bool cancelled_ = false;
+  std::optional<absl::Status> broken_;  // always
   std::shared_ptr<Reply> reply_;
   std::vector<int32_t> prompt_ids_;
 };
@@ -142,8 +163,9 @@ class GenerateStream final : public grpc::ServerWriteReactor<v1::GenerateRespons
   }
 
   // --- delivery thread
-  void Write(ReplyChunk chunk) override {
+  bool Write(ReplyChunk chunk) override {
     call_.Note(chunk);
+    const bool last = chunk.last;
     std::optional<absl::Status> end;
     bool any = false;
     {
@@ -159,16 +181,15 @@ class GenerateStream final : public grpc::ServerWriteReactor<v1::GenerateRespons
     } else {
       call_.reply().WriteDone();
     }
+    return last;
   }
 
   void Break(absl::Status status) override {
     {
       std::lock_guard lock(mutex_);
       broken_ = status;
-      if (writing_) {
-        call_.context()->TryCancel();  // the write then ends, and finishes the call
-        return;
-      }
+      // A write then ends, and finishes the call; what is finishing already ends too.
+      if (writing_ || final_) return call_.Break(status);
     }
     Finish(call_.End(status));
   }
@@ -185,7 +206,10 @@ class GenerateStream final : public grpc::ServerWriteReactor<v1::GenerateRespons
         end = broken_ ? broken_ : final_;
       }
     }
-    if (more) return WriteNext();
+    if (more) {
+      call_.reply().Progressed();
+      return WriteNext();
+    }
     if (!ok) call_.Cancel();
     if (end) {
       Finish(call_.End(*end));
@@ -195,7 +219,7 @@ class GenerateStream final : public grpc::ServerWriteReactor<v1::GenerateRespons
   }
   void OnCancel() override { call_.Cancel(); }
   void OnDone() override {
-    call_.Log();
+    call_.Over();
     delete this;
   }
 
@@ -233,7 +257,8 @@ class GenerateUnary final : public grpc::ServerUnaryReactor, public ReplySink {
         max_bytes_);
   }
 
-  void Write(ReplyChunk chunk) override {
+  // --- delivery thread
+  bool Write(ReplyChunk chunk) override {
     call_.Note(chunk);
     const bool last = chunk.last;
     const absl::Status status = chunk.status;
@@ -245,13 +270,15 @@ class GenerateUnary final : public grpc::ServerUnaryReactor, public ReplySink {
       // Why it was cancelled, if it was for its size.
       Finish(call_.End(bytes_ > max_bytes_ ? ReplyTooLarge(max_bytes_) : status));
     }
+    return last;
   }
-  // Chunks are taken at once, so no write ever stalls.
-  void Break(absl::Status status) override { Finish(call_.End(status)); }
+  // All chunks but the last are taken at once, so what stalls is the whole reply.
+  void Break(absl::Status status) override { call_.Break(status); }
 
+  // --- gRPC's threads
   void OnCancel() override { call_.Cancel(); }
   void OnDone() override {
-    call_.Log();
+    call_.Over();
     delete this;
   }
 

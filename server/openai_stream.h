@@ -31,7 +31,11 @@ class OpenAiStream : public std::enable_shared_from_this<OpenAiStream> {
   class Part final : public ReplySink {
    public:
     Part(OpenAiStream& stream, size_t index) : stream_(stream), index_(index) {}
-    void Write(ReplyChunk chunk) override { stream_.Take(index_, std::move(chunk)); }
+    // The listener has a limit of its own for bytes on their way, the last ones included.
+    bool Write(ReplyChunk chunk) override {
+      stream_.Take(index_, std::move(chunk));
+      return false;
+    }
     void Break(absl::Status status) override { stream_.OnBreak(index_, status); }
 
     std::shared_ptr<Reply> reply;  // once accepted

@@ -76,11 +76,12 @@ class ReplySink {
  public:
   virtual ~ReplySink() = default;
   // Never again before the sink called Reply::WriteDone (from any thread, also from inside Write),
-  // and not after a chunk with `last`.
-  virtual void Write(ReplyChunk chunk) = 0;
-  // The client took nothing for too long while a write was in flight, and the reply has been
-  // cancelled: break the connection. Nothing is called after it; `status` is for the log, or for a
-  // client that reads on.
+  // and not after a chunk with `last`. Of that one it returns whether its bytes are still on their
+  // way: then delivery goes on looking after the client until Reply::Over, and may call Break.
+  virtual bool Write(ReplyChunk chunk) = 0;
+  // The client took nothing for too long while a write was in flight, the last one included, and
+  // the reply has been cancelled: break the connection. Nothing is called after it; `status` is for
+  // the log, or for a client that reads on.
   virtual void Break(absl::Status status) = 0;
 };
 

@@ -46,6 +46,7 @@ class Server {
   const std::string& grpc_address() const { return grpc_->address(); }
   // Empty if switched off.
   std::string http_address() const { return http_ ? http_->address() : ""; }
+  int64_t open_http_connections() const { return http_ ? http_->connections() : 0; }
   std::string metrics_address() const { return probes_ ? probes_->address() : ""; }
 
  private:

@@ -4,11 +4,13 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 #include "grpc/health/v1/health.grpc.pb.h"
+#include "tests/server/http_client.h"
 #include "tests/server/server_fixture.h"
 
 namespace baram::testing {
@@ -51,6 +53,36 @@ class GrpcFlowTest : public ServerFixture {
     while (Load().paused() == 0) std::this_thread::yield();
   }
 
+  // Sends a call in HTTP/2 of its own, which gRPC's client would read by itself: no more than the
+  // first 64 KiB of the reply leave.
+  static void SendRaw(server::RawClient& client, const std::string& method,
+                      const v1::GenerateRequest& request) {
+    constexpr char kHeaders = 1, kData = 0, kEndHeaders = 4, kEndStream = 1;
+    const auto number = [](size_t value, int bytes) {
+      std::string text;
+      while (bytes-- > 0) text += static_cast<char>(value >> (8 * bytes) & 255);
+      return text;
+    };
+    const auto frame = [&](char type, char flags, uint32_t stream, const std::string& payload) {
+      return number(payload.size(), 3) + type + flags + number(stream, 4) + payload;
+    };
+    std::string headers;
+    for (const auto& [name, value] : std::vector<std::pair<std::string, std::string>>{
+             {":method", "POST"},
+             {":scheme", "http"},
+             {":path", "/baram.v1.Inference/" + method},
+             {":authority", "test"},
+             {"te", "trailers"},
+             {"content-type", "application/grpc"}}) {
+      headers += number(0, 1) + number(name.size(), 1) + name + number(value.size(), 1) + value;
+    }
+    const std::string message = request.SerializeAsString();
+    constexpr char kSettings = 4;
+    client.Send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(kSettings, 0, 0, "") +
+                frame(kHeaders, kEndHeaders, 1, headers) +
+                frame(kData, kEndStream, 1, number(0, 1) + number(message.size(), 4) + message));
+  }
+
   std::unique_ptr<v1::Inference::Stub> stalled_stub_;
 };
 
@@ -81,6 +113,39 @@ TEST_F(GrpcFlowTest, AReplyThatNobodyReadsEnds) {
   }
   EXPECT_FALSE(unread->reader->Finish().ok());
   EXPECT_TRUE(Stream(TextRequest("hello", 8)).status.ok());
+}
+
+// The reply is one chunk, and the engine has nothing more to do with it.
+TEST_F(GrpcFlowTest, ALastChunkThatNobodyReadsEnds) {
+  StartServer([](server::Config& config) { config.slow_reader_s = 0.2; });
+  v1::GenerateRequest request = TextRequest("", 1);
+  for (uint32_t i = 0; i < 500; ++i) request.mutable_token_ids()->add_ids(i);
+  request.mutable_output()->set_prompt_logprobs(20);
+  for (const std::string method : {"Generate", "GenerateOnce"}) {
+    server::RawClient client(server_->grpc_address());
+    SendRaw(client, method, request);
+    const std::string labels =
+        "method=\"" + method + "\",code=\"RESOURCE_EXHAUSTED\",reason=\"SLOW_READER\"";
+    EXPECT_TRUE(Comes([&] { return server().metrics().Text().find(labels) != std::string::npos; }))
+        << method;
+    EXPECT_TRUE(Comes([&] { return server().idle(); }));
+  }
+}
+
+// One that goes in the midst of the last chunk has not got a whole reply.
+TEST_F(GrpcFlowTest, AClientThatGoesInTheLastChunkIsNotOk) {
+  StartServer();
+  v1::GenerateRequest request = TextRequest("", 1);
+  for (uint32_t i = 0; i < 500; ++i) request.mutable_token_ids()->add_ids(i);
+  request.mutable_output()->set_prompt_logprobs(20);
+  server::RawClient client(server_->grpc_address());
+  SendRaw(client, "Generate", request);
+  const Stats& stats = server().engine().stats();
+  ASSERT_TRUE(Comes([&] { return stats.accepted.value() == 1 && server().engine().idle(); }));
+  EXPECT_FALSE(server().idle()) << "a reply that nobody has read is held";
+  client.Close();
+  EXPECT_TRUE(Comes([&] { return server().idle(); }));
+  EXPECT_THAT(server().metrics().Text(), ::testing::HasSubstr("code=\"CANCELLED\""));
 }
 
 TEST_F(GrpcFlowTest, AVanishedClientsPagesAreFreed) {

@@ -5,10 +5,12 @@
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <functional>
 #include <map>
 #include <memory>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -58,6 +60,16 @@ class ServerFixture : public ::testing::Test {
   v1::GetLoadResponse Load();
   // Waits, without a limit of its own, until nothing runs or waits.
   void AwaitIdle();
+  // Whether `holds` comes true in time; much longer than anything here takes.
+  template <typename Condition>
+  static bool Comes(Condition holds) {
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    while (!holds()) {
+      if (std::chrono::steady_clock::now() > end) return false;
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    return true;
+  }
 
   std::unique_ptr<server::Server> server_;
   std::unique_ptr<v1::Inference::Stub> inference_;
