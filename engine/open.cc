@@ -85,10 +85,14 @@ int64_t CheckpointBytes(const std::string& folder) {
   return bytes;
 }
 
-}  // namespace
+// What opening and inspecting begin with, so that they meet the same errors in the same order.
+struct Found {
+  ModelSpec spec;
+  GenerationDefaults defaults;
+  std::unique_ptr<Device> device;
+};
 
-absl::StatusOr<std::unique_ptr<LoadedModel>> OpenModel(const EngineConfig& config) {
-  const auto begin = std::chrono::steady_clock::now();
+absl::StatusOr<Found> Find(const EngineConfig& config) {
   absl::StatusOr<ModelSpec> spec = ReadModelSpec(config.model);
   if (!spec.ok()) return spec.status();
   if (config.max_model_len > spec->max_positions) {
@@ -100,23 +104,33 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> OpenModel(const EngineConfig& confi
   if (!defaults.ok()) return defaults.status();
   absl::StatusOr<std::unique_ptr<Device>> device = OpenConfiguredDevice(config);
   if (!device.ok()) return device.status();
-  if (absl::Status status = CheckSupport(*spec, **device); !status.ok()) return status;
-  absl::StatusOr<EngineSizes> sizes = SizeEngine(config, *spec, *defaults, **device);
+  return Found{*std::move(spec), *std::move(defaults), *std::move(device)};
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<LoadedModel>> OpenModel(const EngineConfig& config) {
+  const auto begin = std::chrono::steady_clock::now();
+  absl::StatusOr<Found> found = Find(config);
+  if (!found.ok()) return found.status();
+  auto& [spec, defaults, device] = *found;
+  if (absl::Status status = CheckSupport(spec, *device); !status.ok()) return status;
+  absl::StatusOr<EngineSizes> sizes = SizeEngine(config, spec, defaults, *device);
   if (!sizes.ok()) return sizes.status();
   if (sizes->info.memory.own_memory) spdlog::info(DescribeSum(sizes->info.memory));
-  const int32_t wanted = config.max_model_len > 0 ? config.max_model_len : spec->max_positions;
+  const int32_t wanted = config.max_model_len > 0 ? config.max_model_len : spec.max_positions;
   if (sizes->info.max_model_len < wanted) {
     spdlog::warn("context shrunk from {} to {} tokens, which is what the KV cache holds", wanted,
                  sizes->info.max_model_len);
   }
   absl::StatusOr<std::unique_ptr<Weights>> weights =
-      LoadWeights(config.model, *spec, **device,
+      LoadWeights(config.model, spec, *device,
                   {.positions = sizes->info.max_model_len,
                    .threads = sizes->info.workers,
                    .progress = config.load_progress});
   if (!weights.ok()) return weights.status();
   absl::StatusOr<std::unique_ptr<LoadedModel>> model =
-      Reserve(config, *spec, *std::move(sizes), *std::move(device), *std::move(weights));
+      Reserve(config, spec, *std::move(sizes), std::move(device), *std::move(weights));
   if (model.ok()) {
     (*model)->info.load_s =
         std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
@@ -140,36 +154,34 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> OpenRandomModel(const EngineConfig&
 std::string Engine::Devices() { return BuiltDevices(); }
 
 absl::StatusOr<Inspection> Engine::Inspect(const EngineConfig& config) {
-  absl::StatusOr<ModelSpec> spec = ReadModelSpec(config.model);
-  if (!spec.ok()) return spec.status();
-  absl::StatusOr<GenerationDefaults> defaults = ReadGenerationDefaults(config.model);
-  if (!defaults.ok()) return defaults.status();
-  absl::StatusOr<std::unique_ptr<Device>> device = OpenConfiguredDevice(config);
-  if (!device.ok()) return device.status();
+  absl::StatusOr<Found> found = Find(config);
+  if (!found.ok()) return found.status();
+  const auto& [spec, defaults, device] = *found;
 
   Inspection inspection;
-  inspection.memory_bytes = (*device)->Info().memory_bytes;
+  inspection.memory_bytes = device->Info().memory_bytes;
   inspection.checkpoint_bytes = CheckpointBytes(config.model);
-  inspection.attention = DescribeAttention(*spec);
-  inspection.servable = CheckSupport(*spec, **device);
-  inspection.servable.Update(CheckCheckpoint(config.model, *spec));
-  absl::StatusOr<EngineSizes> sizes = SizeEngine(config, *spec, *defaults, **device);
+  inspection.attention = DescribeAttention(spec);
+  inspection.servable = CheckSupport(spec, *device);
+  absl::StatusOr<EngineSizes> sizes = SizeEngine(config, spec, defaults, *device);
   if (sizes.ok()) {
     inspection.info = std::move(sizes->info);
   } else {
     inspection.servable.Update(sizes.status());
     EngineInfo& info = inspection.info;
-    info.architecture = spec->architecture;
-    info.family = spec->family;
-    info.device = (*device)->Info().name;
-    info.processor = (*device)->Info().processor;
-    info.isa = (*device)->Info().isa;
-    info.layers = static_cast<int32_t>(spec->layers.size());
-    info.parameters = ParameterCount(*spec);
-    info.weight_bytes = WeightBytes(*spec, **device, spec->max_positions);
-    info.vocab_size = spec->vocab_size;
-    info.trained_model_len = spec->max_positions;
+    info.architecture = spec.architecture;
+    info.family = spec.family;
+    info.device = device->Info().name;
+    info.processor = device->Info().processor;
+    info.isa = device->Info().isa;
+    info.layers = static_cast<int32_t>(spec.layers.size());
+    info.parameters = ParameterCount(spec);
+    info.weight_bytes = WeightBytes(spec, *device, spec.max_positions);
+    info.vocab_size = spec.vocab_size;
+    info.trained_model_len = spec.max_positions;
   }
+  // Behind the sizes, as the weights are loaded when opening.
+  inspection.servable.Update(CheckCheckpoint(config.model, spec));
   return inspection;
 }
 

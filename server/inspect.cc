@@ -41,7 +41,8 @@ int Inspect(const std::vector<std::string>& args) {
   EngineConfig engine = ToEngineConfig(*config);
   if (text.ok()) engine.valid_vocab = text->tokenizer->vocab_size();
   const auto found = Engine::Inspect(engine);
-  if (!found.ok()) return fail(found.status());
+  // As `serve` would find them: the text first.
+  if (!found.ok()) return fail(text.ok() ? found.status() : text.status());
   InspectedText facts;
   facts.status = text.status();
   if (text.ok()) {
@@ -49,7 +50,6 @@ int Inspect(const std::vector<std::string>& args) {
     facts.chat_template = text->chat_template ? "yes" : kNoChatTemplate;
   }
   std::fputs(DescribeInspection(*found, facts).c_str(), stdout);
-  // As `serve` would find them: the text first.
   return ExitCode(text.ok() ? found->servable : text.status());
 }
 

@@ -22,10 +22,10 @@ struct Ran {
   std::string output;  // of both streams
 };
 
-// `command` with this test's program in front.
+// `command` with this test's program in front. One that serves after all is ended with code 124.
 Ran Execute(const std::string& command) {
   Ran ran;
-  FILE* pipe = popen((std::string(BARAM_PROGRAM) + " " + command + " 2>&1").c_str(), "r");
+  FILE* pipe = popen(("timeout 20 " BARAM_PROGRAM " " + command + " 2>&1").c_str(), "r");
   if (pipe == nullptr) return ran;
   std::array<char, 4096> bytes;
   for (size_t got; (got = fread(bytes.data(), 1, bytes.size(), pipe)) > 0;) {
@@ -40,9 +40,10 @@ class InspectTest : public ::testing::Test {
  protected:
   Ran Inspect(const std::string& more = "") { return Execute("inspect --model " + path() + more); }
   // What serve says when it gives the folder up.
-  Ran Serve() {
+  Ran Serve(const std::string& more = "") {
     return Execute(
-        "serve --grpc-listen 127.0.0.1:0 --http-listen off --metrics-listen off --model " + path());
+        "serve --grpc-listen 127.0.0.1:0 --http-listen off --metrics-listen off --model " + path() +
+        more);
   }
   std::string path() const { return folder_.path(); }
   std::filesystem::path File(const char* name) const {
@@ -100,6 +101,27 @@ TEST_F(InspectTest, SaysOfTheTextWhatServeSays) {
   EXPECT_EQ(both.code, server::kExitNoInput);
   EXPECT_THAT(both.output, HasSubstr("and: "));
   EXPECT_THAT(both.output, HasSubstr("model.safetensors"));
+}
+
+// Where there are several reasons, the one that serve meets first.
+TEST_F(InspectTest, FindsErrorsInTheOrderOfServe) {
+  const auto expect = [&](int code, const std::string& more, const char* words) {
+    const Ran ran = Inspect(more);
+    const Ran serve = Serve(more);
+    EXPECT_EQ(ran.code, code) << ran.output;
+    EXPECT_EQ(serve.code, code) << serve.output;
+    EXPECT_THAT(ran.output, HasSubstr(words));
+    EXPECT_THAT(serve.output, HasSubstr(words));
+  };
+  // Too little memory for a cache, before the weights are looked at.
+  std::filesystem::resize_file(File("model.safetensors"), 1000);
+  expect(server::kExitConfig, " --kv-cache-bytes 1", "kv-cache-bytes");
+  expect(server::kExitUsage, " --max-model-len 100000", "the model was made for contexts");
+  // The text, before a config that can't be read.
+  Write("config.json", "{");
+  expect(server::kExitData, "", "config.json");
+  std::filesystem::remove(File("tokenizer.json"));
+  expect(server::kExitNoInput, "", "tokenizer.json");
 }
 
 TEST_F(InspectTest, LooksAtTheTemplateItIsGiven) {
