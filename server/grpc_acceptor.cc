@@ -58,11 +58,30 @@ int ListenOn(const addrinfo& address, uint16_t* port) {
   return fd;
 }
 
+bool SameAddress(const addrinfo& a, const addrinfo& b) {
+  return a.ai_addrlen == b.ai_addrlen && std::memcmp(a.ai_addr, b.ai_addr, a.ai_addrlen) == 0;
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<GrpcAcceptor>> GrpcAcceptor::Bind(const Endpoint& endpoint) {
+  addrinfo hints{};
+  hints.ai_flags = AI_PASSIVE;
+  hints.ai_socktype = SOCK_STREAM;
+  addrinfo* found = nullptr;
+  const int failed =
+      getaddrinfo(endpoint.host.c_str(), absl::StrCat(endpoint.port).c_str(), &hints, &found);
+  if (failed != 0) return absl::UnavailableError(gai_strerror(failed));
+  auto acceptor = Bind(found, endpoint.port);
+  freeaddrinfo(found);
+  return acceptor;
+}
+
+absl::StatusOr<std::unique_ptr<GrpcAcceptor>> GrpcAcceptor::Bind(const addrinfo* addresses,
+                                                                 uint16_t port) {
   std::unique_ptr<GrpcAcceptor> acceptor(new GrpcAcceptor());
-  if (absl::Status listens = acceptor->Listen(endpoint); !listens.ok()) return listens;
+  acceptor->port_ = port;
+  if (absl::Status listens = acceptor->Listen(addresses); !listens.ok()) return listens;
   return acceptor;
 }
 
@@ -82,26 +101,20 @@ GrpcAcceptor::~GrpcAcceptor() {
   if (wake_ >= 0) close(wake_);
 }
 
-absl::Status GrpcAcceptor::Listen(const Endpoint& endpoint) {
+absl::Status GrpcAcceptor::Listen(const addrinfo* addresses) {
   if (epoll_ < 0 || wake_ < 0) return absl::ErrnoToStatus(errno, "epoll");
-  addrinfo hints{};
-  hints.ai_flags = AI_PASSIVE;
-  hints.ai_socktype = SOCK_STREAM;
-  addrinfo* found = nullptr;
-  const int failed =
-      getaddrinfo(endpoint.host.c_str(), absl::StrCat(endpoint.port).c_str(), &hints, &found);
-  if (failed != 0) return absl::UnavailableError(gai_strerror(failed));
-  port_ = endpoint.port;
   int error = 0;
-  for (const addrinfo* one = found; one != nullptr; one = one->ai_next) {
+  for (const addrinfo* one = addresses; one != nullptr; one = one->ai_next) {
+    const addrinfo* first = addresses;
+    while (!SameAddress(*first, *one)) first = first->ai_next;
+    if (first != one) continue;
     const int fd = ListenOn(*one, &port_);
     if (fd >= 0) {
       listeners_.push_back(fd);
-    } else if (error == 0) {
+    } else if (error == 0 || errno == EADDRINUSE) {
       error = errno;
     }
   }
-  freeaddrinfo(found);
   // A name may have an address that this machine has not, ::1 of localhost for one; one in use is
   // an error.
   if (listeners_.empty() || error == EADDRINUSE) return absl::UnavailableError(strerror(error));

@@ -17,6 +17,8 @@
 #include "absl/status/statusor.h"
 #include "server/setting_values.h"
 
+struct addrinfo;  // of <netdb.h>
+
 namespace baram::server {
 
 // gRPC owns the descriptors it is given; a duplicate of each stays here, to see its connection end:
@@ -26,6 +28,9 @@ class GrpcAcceptor {
  public:
   // Binds every address of `endpoint`. The error is the system's.
   static absl::StatusOr<std::unique_ptr<GrpcAcceptor>> Bind(const Endpoint& endpoint);
+  // The same with each of `addresses`, as getaddrinfo lists them: some come twice.
+  static absl::StatusOr<std::unique_ptr<GrpcAcceptor>> Bind(const addrinfo* addresses,
+                                                            uint16_t port);
   // After gRPC's server was shut down. Closes what is left.
   ~GrpcAcceptor();
 
@@ -43,7 +48,7 @@ class GrpcAcceptor {
 
  private:
   GrpcAcceptor();
-  absl::Status Listen(const Endpoint& endpoint);
+  absl::Status Listen(const addrinfo* addresses);
   void Loop();
   void Wake() const;
   // With mutex_ held.

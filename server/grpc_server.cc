@@ -29,6 +29,16 @@ constexpr int kHandshakeMs = 10'000;
 GrpcServer::GrpcServer(Serving& serving, Lifecycle& lifecycle, CallLog& log)
     : inference_(serving, log), operator_(serving, lifecycle, log) {}
 
+absl::StatusOr<std::unique_ptr<GrpcAcceptor>> GrpcServer::BindListener(const Config& config) {
+  const auto endpoint = ParseEndpoint(config.grpc_listen);
+  if (!endpoint.ok()) return endpoint.status();
+  auto acceptor = GrpcAcceptor::Bind(*endpoint);
+  if (acceptor.ok()) return acceptor;
+  return absl::UnavailableError(absl::StrCat("gRPC can't listen on ", config.grpc_listen, ": ",
+                                             acceptor.status().message(),
+                                             "; choose another with --grpc-listen HOST:PORT."));
+}
+
 absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Listen(Serving& serving,
                                                                Lifecycle& lifecycle, CallLog& log,
                                                                const Config& config) {
@@ -40,12 +50,8 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Listen(Serving& serving,
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
 
-  auto acceptor = GrpcAcceptor::Bind(*endpoint);
-  if (!acceptor.ok()) {
-    return absl::UnavailableError(absl::StrCat("gRPC can't listen on ", config.grpc_listen, ": ",
-                                               acceptor.status().message(),
-                                               "; choose another with --grpc-listen HOST:PORT."));
-  }
+  auto acceptor = BindListener(config);
+  if (!acceptor.ok()) return acceptor.status();
   std::unique_ptr<GrpcServer> server(new GrpcServer(serving, lifecycle, log));
   server->acceptor_ = *std::move(acceptor);
   grpc::ServerBuilder builder;

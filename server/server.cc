@@ -48,16 +48,14 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(
 }
 
 absl::Status Server::CheckAddresses() const {
-  const std::pair<const char*, const std::string*> addresses[] = {
-      {"--grpc-listen", &config_.grpc_listen}, {"--http-listen", &config_.http_listen}};
-  std::vector<std::unique_ptr<HttpServer>> held;  // so that two of them are not the same
-  for (const auto& [flag, address] : addresses) {
-    if (*address == "off") continue;
-    auto listener = HttpServer::Listen(*address, {}, ListenerErrorBody, LimitsOf(config_), 0);
-    if (!listener.ok()) return Explain(flag, listener.status());
-    held.push_back(*std::move(listener));
-  }
-  return absl::OkStatus();
+  // Not kept while loading: a client is to be refused then, not to wait. Both are held at once, so
+  // that they are not the same.
+  const auto grpc = GrpcServer::BindListener(config_);
+  if (!grpc.ok()) return grpc.status();
+  if (config_.http_listen == "off") return absl::OkStatus();
+  const auto http =
+      HttpServer::Listen(config_.http_listen, {}, ListenerErrorBody, LimitsOf(config_), 0);
+  return http.ok() ? absl::OkStatus() : Explain("--http-listen", http.status());
 }
 
 absl::Status Server::ListenForProbes() {

@@ -1,6 +1,8 @@
 // The bound on gRPC's connections, and that none is counted after its end.
 #include <dirent.h>
 #include <gmock/gmock.h>
+#include <netdb.h>
+#include <netinet/in.h>
 
 #include <memory>
 #include <string>
@@ -86,6 +88,31 @@ TEST_F(GrpcConnectionsTest, AStoppedServerTakesNone) {
   open->ReadToEnd();
   AwaitConnections(0);
   EXPECT_FALSE(Connect()->Send("x"));
+}
+
+TEST_F(GrpcConnectionsTest, AnAddressThatComesTwiceIsBoundOnce) {
+  sockaddr_in loopback{};
+  loopback.sin_family = AF_INET;
+  loopback.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  addrinfo first{};
+  first.ai_family = AF_INET;
+  first.ai_addr = reinterpret_cast<sockaddr*>(&loopback);
+  first.ai_addrlen = sizeof(loopback);
+  addrinfo second = first;
+  first.ai_next = &second;
+  const auto acceptor = server::GrpcAcceptor::Bind(&first, 0);
+  EXPECT_TRUE(acceptor.ok()) << acceptor.status();
+}
+
+// Of a name with several addresses one in use is told before the model, which there is none of.
+TEST_F(GrpcConnectionsTest, EachOfItsAddressesIsCheckedBeforeLoading) {
+  server::Config config = TestConfig();
+  config.model = "/none";
+  config.grpc_listen =
+      "localhost" + server_->grpc_address().substr(server_->grpc_address().rfind(':'));
+  const auto started = server::Server::Start(config);
+  ASSERT_FALSE(started.ok());
+  EXPECT_THAT(std::string(started.status().message()), HasSubstr("gRPC can't listen on localhost"));
 }
 
 }  // namespace
