@@ -1,7 +1,9 @@
 // CallLog: see the header.
 #include "server/call_log.h"
 
+#include <chrono>
 #include <cmath>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -9,6 +11,9 @@
 
 namespace baram::server {
 namespace {
+
+// Between two lines on connections that were refused.
+constexpr auto kRefusedPause = std::chrono::seconds(1);
 
 // With one decimal, as in the text.
 double Milliseconds(double seconds) { return std::round(seconds * 1e4) / 10; }
@@ -41,6 +46,23 @@ void CallLog::Record(const CallRecord& record) {
   }
   if (record.usage.first_token_s > 0) facts["first_ms"] = Milliseconds(record.usage.first_token_s);
   LogFacts(line, "call", facts);
+}
+
+void CallLog::RecordRefused(const std::string& method, const std::string& code,
+                            const std::string& reason, SteadyTime now) {
+  metrics_.CountCall(method, code, reason);
+  int64_t count;
+  {
+    std::lock_guard lock(mutex_);
+    Refused& refused = refused_[absl::StrCat(method, " ", reason)];
+    ++refused.untold;
+    if (now < refused.next_line) return;
+    refused.next_line = now + kRefusedPause;
+    count = std::exchange(refused.untold, 0);
+  }
+  LogFacts(absl::StrCat("refused ", method, " ", code, " ", reason, " connections=", count),
+           "refused",
+           {{"method", method}, {"code", code}, {"reason", reason}, {"connections", count}});
 }
 
 }  // namespace baram::server

@@ -3,6 +3,8 @@
 #define BARAM_SERVER_CALL_LOG_H_
 
 #include <cstdint>
+#include <map>
+#include <mutex>
 #include <string>
 
 #include "absl/status/status.h"
@@ -25,9 +27,21 @@ class CallLog {
  public:
   explicit CallLog(Metrics& metrics) : metrics_(metrics) {}
   void Record(const CallRecord& record);
+  // A connection that was turned away, of which there may be floods: each is counted, and a line
+  // with how many there were since the last one is written once a second at most. What comes after
+  // a flood's last line is told with the next one's first.
+  void RecordRefused(const std::string& method, const std::string& code, const std::string& reason,
+                     SteadyTime now);
 
  private:
+  struct Refused {
+    int64_t untold = 0;
+    SteadyTime next_line{};
+  };
+
   Metrics& metrics_;
+  std::mutex mutex_;                        // guards refused_
+  std::map<std::string, Refused> refused_;  // by method and reason
 };
 
 }  // namespace baram::server

@@ -127,16 +127,21 @@ void GrpcAcceptor::Register(grpc::ServerBuilder& builder) {
       Kind::FROM_FD, grpc::InsecureServerCredentials());
 }
 
-void GrpcAcceptor::Start(int32_t max_connections, std::function<void()> refused) {
+absl::Status GrpcAcceptor::Start(int32_t max_connections,
+                                 std::function<void(const char* reason)> refused) {
+  absl::Status watches = Watch(wake_, EPOLLIN);
+  for (const int fd : listeners_) watches.Update(Watch(fd, EPOLLIN));
+  if (!watches.ok()) return watches;
   max_connections_ = max_connections;
   refused_ = std::move(refused);
-  std::vector<int> fds = listeners_;
-  fds.push_back(wake_);
-  for (const int fd : fds) {
-    epoll_event event{.events = EPOLLIN, .data = {.fd = fd}};
-    (void)epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &event);
-  }
   thread_ = std::thread([this] { Loop(); });
+  return absl::OkStatus();
+}
+
+absl::Status GrpcAcceptor::Watch(int fd, uint32_t events) const {
+  epoll_event event{.events = events, .data = {.fd = fd}};
+  if (epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &event) == 0) return absl::OkStatus();
+  return absl::ErrnoToStatus(errno, "epoll");
 }
 
 // What gRPC is given after its shutdown it keeps and does nothing with: behind the lock nothing is.
@@ -155,42 +160,56 @@ void GrpcAcceptor::Loop() {
   std::array<epoll_event, 64> events;
   while (true) {
     const int count = epoll_wait(epoll_, events.data(), static_cast<int>(events.size()), -1);
-    std::lock_guard lock(mutex_);
-    if (closing_) return;
-    for (int i = 0; i < count; ++i) {
-      const int fd = events[static_cast<size_t>(i)].data.fd;
-      if (std::find(listeners_.begin(), listeners_.end(), fd) != listeners_.end()) {
-        Accept(fd);
-      } else {
-        Forget(fd);
+    int too_many = 0, no_descriptors = 0;
+    bool exhausted = false;
+    {
+      std::lock_guard lock(mutex_);
+      if (closing_) return;
+      for (int i = 0; i < count; ++i) {
+        const int fd = events[static_cast<size_t>(i)].data.fd;
+        if (std::find(listeners_.begin(), listeners_.end(), fd) == listeners_.end()) {
+          Forget(fd);
+          continue;
+        }
+        const Accepted accepted = Accept(fd);
+        too_many += accepted == Accepted::kTooMany;
+        no_descriptors += accepted == Accepted::kNoDescriptors;
+        exhausted |= accepted == Accepted::kExhausted || accepted == Accepted::kNoDescriptors;
       }
     }
+    while (too_many-- > 0) refused_(kTooMany);
+    while (no_descriptors-- > 0) refused_(kNoDescriptors);
+    if (exhausted) std::this_thread::sleep_for(kPause);
   }
 }
 
-void GrpcAcceptor::Accept(int listener) {
+GrpcAcceptor::Accepted GrpcAcceptor::Accept(int listener) {
   const int fd = accept4(listener, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
   if (fd < 0) {
-    if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-      std::this_thread::sleep_for(kPause);
-    }
-    return;
+    const bool exhausted =
+        errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM;
+    return exhausted ? Accepted::kExhausted : Accepted::kNothing;
   }
-  const int watched = connections() < max_connections_ ? fcntl(fd, F_DUPFD_CLOEXEC, 0) : -1;
-  if (watched < 0) {
+  if (connections() >= max_connections_) {
     close(fd);
-    return refused_();
+    return Accepted::kTooMany;
+  }
+  const int watched = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+  // One whose end would not be seen would be counted for ever.
+  if (watched < 0 || !Watch(watched, EPOLLRDHUP).ok()) {
+    if (watched >= 0) close(watched);
+    close(fd);
+    return Accepted::kNoDescriptors;
   }
   Set(fd, IPPROTO_TCP, TCP_NODELAY, 1);
   Set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, kUserTimeoutMs);
   watched_.insert(watched);
   connections_.fetch_add(1, std::memory_order_relaxed);
-  epoll_event event{.events = EPOLLRDHUP, .data = {.fd = watched}};
-  (void)epoll_ctl(epoll_, EPOLL_CTL_ADD, watched, &event);
   grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters connection;
   connection.listener_fd = listener;
   connection.fd = fd;
   handler_->HandleNewConnection(&connection);
+  return Accepted::kYes;
 }
 
 // The client or gRPC has ended the connection. gRPC gives its own descriptor up by itself.

@@ -37,10 +37,14 @@ class GrpcAcceptor {
   // Before the server is built: it will take connections from here.
   void Register(grpc::ServerBuilder& builder);
   // After it was built: accepts until Stop, `max_connections` at once. Further ones are closed
-  // without a word, which clients see as UNAVAILABLE, and `refused` is called on this one's thread.
-  void Start(int32_t max_connections, std::function<void()> refused);
+  // without a word, which clients see as UNAVAILABLE, and `refused` is called on this one's thread
+  // with the reason: kTooMany or kNoDescriptors.
+  absl::Status Start(int32_t max_connections, std::function<void(const char* reason)> refused);
   // Before the server is shut down: refuses new connections; those that are open go on.
   void Stop();
+
+  static constexpr char kTooMany[] = "TOO_MANY_CONNECTIONS";
+  static constexpr char kNoDescriptors[] = "OUT_OF_DESCRIPTORS";  // this process or the system is
 
   uint16_t port() const { return port_; }
   // Open now.
@@ -51,15 +55,17 @@ class GrpcAcceptor {
   absl::Status Listen(const addrinfo* addresses);
   void Loop();
   void Wake() const;
+  absl::Status Watch(int fd, uint32_t events) const;
   // With mutex_ held.
-  void Accept(int listener);
+  enum class Accepted : uint8_t { kYes, kNothing, kExhausted, kTooMany, kNoDescriptors };
+  Accepted Accept(int listener);
   void Forget(int watched);
 
   const int epoll_, wake_;
   uint16_t port_ = 0;
   std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> handler_;
   int32_t max_connections_ = 0;
-  std::function<void()> refused_;
+  std::function<void(const char* reason)> refused_;
   std::atomic<int64_t> connections_{0};
 
   std::mutex mutex_;  // guards what follows

@@ -76,13 +76,11 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Listen(Serving& serving,
   server->server_->GetHealthCheckService()->SetServingStatus("startup", false);
   server->SetReady(false);
   server->SetLive(true);
-  server->acceptor_->Start(config.max_connections, [&log] {
-    log.Record({.method = "grpc",
-                .request_id = {},
-                .code = "UNAVAILABLE",
-                .reason = "TOO_MANY_CONNECTIONS",
-                .usage = {}});
-  });
+  const absl::Status accepts =
+      server->acceptor_->Start(config.max_connections, [&log](const char* reason) {
+        log.RecordRefused("grpc", "UNAVAILABLE", reason, std::chrono::steady_clock::now());
+      });
+  if (!accepts.ok()) return accepts;
   return server;
 }
 

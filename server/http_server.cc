@@ -108,7 +108,10 @@ struct HttpServer::Shared {
     const int64_t limit = state->limits.max_connections;
     const int64_t open = state->connections.load(std::memory_order_relaxed);
     // Those that are being refused take a moment; a flood of them is dropped without a word.
-    if (open >= limit + kMaxRefused) return;
+    if (open >= limit + kMaxRefused) {
+      (void)state->error_body(503, "");  // it is counted all the same
+      return;
+    }
     auto session = std::make_shared<HttpSession>(std::move(socket), state);
     // Each session is looked at twice over its life, however many there are.
     if (sessions.size() >= 2 * static_cast<size_t>(open) + 16) {

@@ -81,7 +81,8 @@ struct HttpRoute {
 };
 
 // Called for a request that no route takes, or that breaks a limit, with the status to answer:
-// 400, 404, 405, 408, 413, 431, 500, 503. Returns the body; the content type is application/json.
+// 400, 404, 405, 408, 413, 431, 500; 503 for a connection too many, also one that is closed without
+// an answer. Returns the body; the content type is application/json.
 using HttpErrorBody = std::function<std::string(int status, const std::string& message)>;
 
 class HttpServer {

@@ -108,6 +108,10 @@ absl::Status Server::Listen() {
     auto http = HttpServer::Listen(
         config_.http_listen, OpenAiRoutes({*serving_, lifecycle_, *metrics_, *log_, now}),
         [this](int status, const std::string& message) {
+          if (status == 503) {
+            log_->RecordRefused("http", "503", GrpcAcceptor::kTooMany, steady_clock::now());
+            return ListenerErrorBody(status, message);
+          }
           CallRecord record;
           record.method = "http";
           record.code = absl::StrCat(status);

@@ -4,7 +4,11 @@
 #include <gmock/gmock.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
+#include <chrono>
 #include <string>
+
+#include "server/call_log.h"
 
 namespace baram::server {
 namespace {
@@ -41,6 +45,29 @@ TEST(LogTest, AnySentenceIsOneLineOfJson) {
   const std::string logged = Logged("json", [] { spdlog::warn("a \"b\"\n\\ {} \xff", "한"); });
   EXPECT_EQ(logged.find('\n'), logged.size() - 1);
   EXPECT_THAT(std::string(Json::parse(logged)["message"]), HasSubstr("a \"b\"\n\\ 한"));
+}
+
+TEST(LogTest, AFloodOfRefusedConnectionsIsALineASecond) {
+  const EngineInfo info;
+  const Stats stats(1, 1);
+  Metrics metrics(info, stats, "tiny");
+  CallLog log(metrics);
+  const SteadyTime start = std::chrono::steady_clock::now();
+  const auto refuse = [&](int count, std::chrono::milliseconds at) {
+    for (int i = 0; i < count; ++i) log.RecordRefused("grpc", "UNAVAILABLE", "WHY", start + at);
+  };
+  using std::chrono::milliseconds;
+  const std::string logged = Logged("text", [&] {
+    refuse(1000, milliseconds(0));
+    refuse(500, milliseconds(999));
+    refuse(1, milliseconds(1000));
+    log.RecordRefused("http", "503", "WHY", start);
+  });
+  EXPECT_EQ(std::count(logged.begin(), logged.end(), '\n'), 3) << logged;
+  EXPECT_THAT(logged, HasSubstr("refused grpc UNAVAILABLE WHY connections=1\n"));
+  EXPECT_THAT(logged, HasSubstr("refused grpc UNAVAILABLE WHY connections=1500\n"));
+  EXPECT_THAT(logged, HasSubstr("refused http 503 WHY connections=1\n"));
+  EXPECT_THAT(metrics.Text(), HasSubstr("code=\"UNAVAILABLE\",reason=\"WHY\"} 1501\n"));
 }
 
 }  // namespace
