@@ -19,10 +19,6 @@ namespace baram::server {
 namespace asio = boost::asio;
 using asio::ip::tcp;
 
-namespace {
-constexpr int64_t kMaxRefused = 64;  // connections above the limit that hear why
-}
-
 std::string_view HttpRequest::Header(std::string_view name) const {
   for (const auto& [key, value] : headers) {
     if (key == name) return value;

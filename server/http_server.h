@@ -87,6 +87,9 @@ using HttpErrorBody = std::function<std::string(int status, const std::string& m
 
 class HttpServer {
  public:
+  // Connections above max_connections that are told why they are refused.
+  static constexpr int32_t kMaxRefused = 64;
+
   // Binds "HOST:PORT" ("[::1]:8000", port 0: any) and starts `threads` threads. The error names the
   // address and what to change. Browsers' pages from `allowed_origins` may read the answers; "*" is
   // any page.

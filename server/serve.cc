@@ -130,7 +130,8 @@ void RaiseDescriptorLimit(const Config& config) {
   limit.rlim_cur = limit.rlim_max;
   (void)setrlimit(RLIMIT_NOFILE, &limit);
   (void)getrlimit(RLIMIT_NOFILE, &limit);
-  const rlim_t needed = 3 * static_cast<rlim_t>(config.max_connections) + kOwn;
+  constexpr rlim_t kBeside = kMaxProbeConnections + 2 * HttpServer::kMaxRefused;
+  const rlim_t needed = 3 * static_cast<rlim_t>(config.max_connections) + kBeside + kOwn;
   if (limit.rlim_cur < needed) {
     spdlog::warn(
         "this process may open {} files, and --max-connections {} can take {}: raise the limit of "

@@ -60,8 +60,10 @@ absl::Status Server::CheckAddresses() const {
 
 absl::Status Server::ListenForProbes() {
   if (config_.metrics_listen == "off") return absl::OkStatus();
+  HttpLimits limits = LimitsOf(config_);
+  limits.max_connections = kMaxProbeConnections;
   auto probes = HttpServer::Listen(config_.metrics_listen, ProbeRoutes(lifecycle_, loaded_metrics_),
-                                   ListenerErrorBody, LimitsOf(config_), 1);
+                                   ListenerErrorBody, limits, 1);
   if (!probes.ok()) return Explain("--metrics-listen", probes.status());
   probes_ = *std::move(probes);
   return absl::OkStatus();

@@ -21,6 +21,9 @@
 
 namespace baram::server {
 
+// Connections of the metrics listener at once: kubelets and scrapers are few.
+inline constexpr int32_t kMaxProbeConnections = 128;
+
 // Members stand in the order in which they need each other. Thread-compatible but for Stop, which
 // may run beside the accessors.
 class Server {

@@ -167,7 +167,7 @@ TEST_F(HttpLimitsTest, AFloodOfConnectionsDisturbsNobody) {
   }
   // Of the flood some hear why, and the rest are closed without a word.
   for (const auto& client : flood) EXPECT_THAT(client->Read().status, testing::AnyOf(503, 0));
-  EXPECT_LE(server_->connections(), 50 + 64);
+  EXPECT_LE(server_->connections(), 50 + HttpServer::kMaxRefused);
 }
 
 TEST_F(HttpLimitsTest, Serves200Connections) {

@@ -211,6 +211,19 @@ TEST_F(OpenAiFlowTest, TokensWithoutTextDoNotHoldAReply) {
   EXPECT_THAT(Ask(Post(fields + R"(,"stream":true})")).body, EndsWith("data: [DONE]\n\n"));
 }
 
+// Its own limit, however many connections of calls there may be.
+TEST_F(OpenAiFlowTest, TheMetricsListenerHoldsFew) {
+  StartServer();
+  std::vector<std::unique_ptr<RawClient>> held;
+  const auto ask = [&] {
+    held.push_back(std::make_unique<RawClient>(server_->metrics_address()));
+    held.back()->Send(RawRequest("GET", "/live"));
+    return held.back()->Read().status;
+  };
+  for (int i = 0; i < server::kMaxProbeConnections; ++i) ASSERT_EQ(ask(), 200);
+  EXPECT_EQ(ask(), 503);
+}
+
 // What the listener refuses before any route sees it is a call to the operator all the same.
 TEST_F(OpenAiFlowTest, WhatTheListenerRefusesIsCounted) {
   StartServer([](server::Config& config) { config.max_body_bytes = 100; });
