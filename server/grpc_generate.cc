@@ -268,7 +268,7 @@ class GenerateUnary final : public grpc::ServerUnaryReactor, public ReplySink {
       call_.reply().WriteDone();
     } else {
       // Why it was cancelled, if it was for its size.
-      Finish(call_.End(bytes_ > max_bytes_ ? ReplyTooLarge(max_bytes_) : status));
+      Finish(call_.End(too_large_ ? ReplyTooLarge(max_bytes_) : status));
     }
     return last;
   }
@@ -283,10 +283,9 @@ class GenerateUnary final : public grpc::ServerUnaryReactor, public ReplySink {
   }
 
  private:
-  // Once the reply is larger than it may be, the rest is only counted until the request has ended.
+  // Once the reply is larger than it may be, the rest is thrown away until the request has ended.
   void Add(v1::GenerateResponse& message) {
-    bytes_ += static_cast<int64_t>(message.ByteSizeLong());
-    if (bytes_ > max_bytes_) return call_.reply().Cancel();
+    if (too_large_) return;
     if (message.has_prompt()) {
       response_->mutable_prompt()->MergeFrom(message.prompt());
     } else if (message.has_delta()) {
@@ -299,6 +298,13 @@ class GenerateUnary final : public grpc::ServerUnaryReactor, public ReplySink {
     } else if (message.has_usage()) {
       *response_->mutable_usage() = message.usage();
     }
+    // Messages are larger than what they add, the more so the more of them there are; the reply's
+    // own size, which counts, is looked at only when theirs says that it might be too large.
+    bytes_ += static_cast<int64_t>(message.ByteSizeLong());
+    if (bytes_ <= max_bytes_) return;
+    bytes_ = static_cast<int64_t>(response_->ByteSizeLong());
+    too_large_ = bytes_ > max_bytes_;
+    if (too_large_) call_.reply().Cancel();
   }
 
   v1::GenerateOnceResponse::Output* At(uint32_t index) {
@@ -312,7 +318,8 @@ class GenerateUnary final : public grpc::ServerUnaryReactor, public ReplySink {
   GenerateCall call_;
   v1::GenerateOnceResponse* const response_;
   const int64_t max_bytes_;
-  int64_t bytes_ = 0;  // of the messages the reply was made of
+  int64_t bytes_ = 0;  // of the reply, or a little more
+  bool too_large_ = false;
 };
 
 }  // namespace

@@ -116,6 +116,21 @@ TEST_F(GrpcSizesTest, AReplyThatOutgrowsOneMessageEnds) {
   EXPECT_EQ(Reason(inference().Tokenize(&context, tokenize, &tokens)), "REPLY_TOO_LARGE");
 }
 
+// What counts is the reply, not the pieces it came in.
+TEST_F(GrpcSizesTest, AReplyOfExactlyTheLimitFits) {
+  v1::GenerateRequest request = TextRequest("hello", 400);
+  request.mutable_stopping()->set_ignore_eos(true);
+  v1::GenerateOnceResponse once;
+  StartServer();
+  ASSERT_TRUE(Once(request, &once).ok());
+  const auto bytes = static_cast<int64_t>(once.ByteSizeLong());
+  StartServer([&](server::Config& config) { config.max_reply_bytes = bytes; });
+  const grpc::Status fits = Once(request, &once);
+  EXPECT_TRUE(fits.ok()) << fits.error_message();
+  StartServer([&](server::Config& config) { config.max_reply_bytes = bytes - 1; });
+  EXPECT_EQ(Reason(Once(request, &once)), "REPLY_TOO_LARGE");
+}
+
 // Deltas pile up behind a slow reader as far as --stream-tokens and --stream-bytes let them.
 TEST_F(GrpcSizesTest, ALargeDeltaIsSplitAtCharacters) {
   StartServer();
