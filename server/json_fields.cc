@@ -19,7 +19,7 @@ constexpr int kMaxKeys = 512;  // of one object; OpenAI's limit of logit_bias is
 // Looks at brackets and colons alone, before a parser that would build whatever it is given. (The
 // parser's own callback is no place for this: with one, closing an element walks over all its elder
 // siblings.)
-absl::Status CheckShape(std::string_view body) {
+absl::Status CheckShape(std::string_view body, std::string_view subject) {
   std::array<int, kMaxDepth + 1> keys{};  // of the object open at each depth
   int depth = 0;
   for (size_t i = 0; i < body.size(); ++i) {
@@ -30,8 +30,9 @@ absl::Status CheckShape(std::string_view body) {
       case '{':
       case '[':
         if (++depth > kMaxDepth) {
-          return absl::InvalidArgumentError(absl::StrCat("The body is nested deeper than ",
-                                                         kMaxDepth, " levels; send it flatter."));
+          return absl::InvalidArgumentError(absl::StrCat(std::string(subject),
+                                                         " is nested deeper than ", kMaxDepth,
+                                                         " levels; send it flatter."));
         }
         keys[depth] = 0;
         break;
@@ -41,8 +42,8 @@ absl::Status CheckShape(std::string_view body) {
         break;
       case ':':
         if (++keys[depth] > kMaxKeys) {
-          return absl::InvalidArgumentError(
-              absl::StrCat("The body has an object of more than ", kMaxKeys, " keys."));
+          return absl::InvalidArgumentError(absl::StrCat(
+              std::string(subject), " has an object of more than ", kMaxKeys, " keys."));
         }
         break;
       default:
@@ -75,22 +76,22 @@ std::string KindOf(const Json& value) {
 
 }  // namespace
 
-absl::StatusOr<Json> ParseJsonObject(std::string_view body) {
-  const auto wrong = [](const std::string& sentence) {
-    return absl::InvalidArgumentError(sentence);
+absl::StatusOr<Json> ParseJsonObject(std::string_view body, std::string_view subject) {
+  const auto wrong = [&](const std::string& what) {
+    return absl::InvalidArgumentError(absl::StrCat(std::string(subject), what));
   };
-  if (body.empty()) return wrong("The body is empty; send a JSON object.");
-  if (!text::IsValidUtf8(body)) return wrong("The body is not valid UTF-8.");
-  if (absl::Status shape = CheckShape(body); !shape.ok()) return shape;
+  if (body.empty()) return wrong(" is empty; send a JSON object.");
+  if (!text::IsValidUtf8(body)) return wrong(" is not valid UTF-8.");
+  if (absl::Status shape = CheckShape(body, subject); !shape.ok()) return shape;
   try {
     Json json = Json::parse(body);
-    if (!json.is_object()) return wrong("The body must be a JSON object.");
+    if (!json.is_object()) return wrong(" must be a JSON object.");
     return json;
   } catch (const Json::parse_error& error) {
-    return wrong(absl::StrCat("The body is not JSON: at byte ", error.byte, ", ",
-                              Detail(error.what()), "."));
+    return wrong(
+        absl::StrCat(" is not JSON: at byte ", error.byte, ", ", Detail(error.what()), "."));
   } catch (const Json::exception&) {
-    return wrong("The body holds a number that is too large.");
+    return wrong(" holds a number that is too large.");
   }
 }
 

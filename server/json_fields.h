@@ -22,8 +22,9 @@ using Json = nlohmann::ordered_json;
 
 // Parses a body. InvalidArgument, with a sentence for the client, for what is not JSON, not UTF-8,
 // nested deeper than 64, has an object of more than 512 keys, or is not an object. Of a key that
-// stands twice the last value counts. Linear in the body's bytes.
-absl::StatusOr<Json> ParseJsonObject(std::string_view body);
+// stands twice the last value counts. Linear in the body's bytes. `subject` is what the sentence
+// calls it.
+absl::StatusOr<Json> ParseJsonObject(std::string_view body, std::string_view subject = "The body");
 
 // As text. Never fails: bytes that are no character become U+FFFD.
 std::string Dump(const Json& json);

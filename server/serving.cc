@@ -19,7 +19,6 @@ namespace {
 
 constexpr size_t kMaxRequestIdBytes = 128;
 constexpr size_t kMaxSaltBytes = 128;
-constexpr size_t kMaxArgumentsBytes = 64 << 10;  // of template arguments
 constexpr size_t kMaxStops = 16;
 constexpr size_t kMaxStopBytes = 256;
 constexpr size_t kMaxStopTokenIds = 32;
@@ -357,6 +356,14 @@ absl::StatusOr<std::vector<int32_t>> Serving::EncodePrompt(const std::string& te
   return ids;
 }
 
+absl::Status Serving::CheckArgumentsSize(std::string_view arguments_json) {
+  constexpr size_t kMaxBytes = 64 << 10;
+  if (arguments_json.size() <= kMaxBytes) return absl::OkStatus();
+  return InvalidField("chat.template_arguments_json",
+                      absl::StrCat("The template's arguments have ", arguments_json.size(),
+                                   " bytes, but at most ", kMaxBytes, " are taken."));
+}
+
 absl::StatusOr<std::string> Serving::RenderChat(const ChatPrompt& prompt) const {
   if (chat_template_ == nullptr) {
     return InvalidField("chat",
@@ -368,11 +375,7 @@ absl::StatusOr<std::string> Serving::RenderChat(const ChatPrompt& prompt) const 
     return InvalidField("chat.continue_final_message",
                         "continue_final_message excludes add_generation_prompt: set one of them.");
   }
-  if (prompt.arguments_json.size() > kMaxArgumentsBytes) {
-    return InvalidField("chat.template_arguments_json",
-                        absl::StrCat("The template's arguments have ", prompt.arguments_json.size(),
-                                     " bytes, but at most ", kMaxArgumentsBytes, " are taken."));
-  }
+  if (absl::Status size = CheckArgumentsSize(prompt.arguments_json); !size.ok()) return size;
   auto text = chat_template_->Render(prompt.messages_json, prompt.arguments_json,
                                      prompt.add_generation_prompt.value_or(!go_on), go_on);
   if (!text.ok()) {

@@ -104,6 +104,8 @@ class Serving {
   absl::Status CheckAccepting() const;
   // NotFound unless `model` is empty or a served name.
   absl::Status CheckModel(const std::string& model) const;
+  // The bound of template arguments, for front ends that parse them: to be looked at before.
+  static absl::Status CheckArgumentsSize(std::string_view arguments_json);
   // At most 128 of [A-Za-z0-9._-], not empty.
   static bool IsValidRequestId(std::string_view id);
   // Unique in this process and, but for chance, everywhere.

@@ -127,6 +127,18 @@ TEST_F(GrpcErrorsTest, EveryBadFieldIsNamedAndNothingElseDisturbed) {
   EXPECT_TRUE(Stream(TextRequest("hello", 8)).status.ok());
 }
 
+TEST_F(GrpcErrorsTest, TemplateArgumentsAreMeasuredBeforeTheyAreParsed) {
+  v1::GenerateRequest request = TextRequest("", 1);
+  request.mutable_chat()->add_messages()->set_role("user");
+  request.mutable_chat()->set_template_arguments_json(std::string(100'000, '['));
+  EXPECT_EQ(Stream(request).status.error_message(),
+            "The template's arguments have 100000 bytes, but at most 65536 are taken.");
+  request.mutable_chat()->set_template_arguments_json("[1]");
+  EXPECT_EQ(Stream(request).status.error_message(),
+            "chat.template_arguments_json must be a JSON object, as in "
+            "{\"enable_thinking\": false}. It must be a JSON object.");
+}
+
 TEST_F(GrpcErrorsTest, APromptPastTheContextSaysHowLongItMayBe) {
   v1::GenerateRequest request = TextRequest("", 1);
   for (int i = 0; i < TinyFolder::kMaxModelLen; ++i) request.mutable_token_ids()->add_ids(5);
