@@ -83,7 +83,6 @@ constexpr Foreign kNothing[] = {
     {"--rope-scaling", "config.json decides"},
     {"--hf-overrides", "config.json decides"},
     {"--max-logprobs", "at most 20 are given for a token"},
-    {"--enforce-eager", "nothing is compiled while serving"},
     {"--flash-attn", "there is one attention"},
     {"-fa", "there is one attention"},
     {"--cont-batching", "requests are always batched as they come"},
@@ -94,6 +93,13 @@ constexpr Foreign kNothing[] = {
 };
 
 }  // namespace
+
+std::vector<std::string_view> ForeignFlags() {
+  std::vector<std::string_view> flags;
+  for (const Foreign& foreign : kNamedOtherwise) flags.push_back(foreign.flag);
+  for (const Foreign& foreign : kNothing) flags.push_back(foreign.flag);
+  return flags;
+}
 
 std::string ForeignFlagAdvice(std::string_view flag) {
   for (const Foreign& foreign : kNamedOtherwise) {

@@ -4,12 +4,15 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace baram::server {
 
 // What to do instead of vLLM's or llama-server's `flag` ("--ctx-size"), as a sentence; empty if
 // neither has it, or baram has it too.
 std::string ForeignFlagAdvice(std::string_view flag);
+// All that have advice.
+std::vector<std::string_view> ForeignFlags();
 
 }  // namespace baram::server
 

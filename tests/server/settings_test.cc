@@ -4,11 +4,15 @@
 #include <gmock/gmock.h>
 
 #include <cstring>
+#include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "server/arguments.h"
+#include "server/foreign_flags.h"
 #include "server/setting_values.h"
+#include "server/settings_table.h"
 #include "tests/model/scratch_folder.h"
 
 namespace baram::server {
@@ -107,6 +111,21 @@ TEST_F(SettingsTest, TheShareOfAGpuReachesTheEngine) {
   EXPECT_EQ(Error({"--gpu-memory-utilization", "2"}),
             "--gpu-memory-utilization (BARAM_GPU_MEMORY_UTILIZATION) is \"2\" but must be a share "
             "from 0.01 to 1.");
+}
+
+// Advice says "There is no ...", so it must not be given on what there is.
+TEST_F(SettingsTest, NoForeignFlagIsASetting) {
+  std::set<std::string> own;
+  for (const Group& group : SettingsTable()) {
+    for (const Setting& setting : group.settings) {
+      own.insert("--" + std::string(setting.name));
+      if (setting.kind == Kind::kSwitch) own.insert("--no-" + std::string(setting.name));
+    }
+  }
+  ASSERT_FALSE(ForeignFlags().empty());
+  for (const std::string_view flag : ForeignFlags()) {
+    EXPECT_EQ(own.count(std::string(flag)), 0u) << flag;
+  }
 }
 
 TEST_F(SettingsTest, WhatWasProbablyMeant) {
