@@ -14,6 +14,7 @@
 #include <ctime>
 
 #include "server/http_text.h"
+#include "server/text/utf8.h"
 
 namespace baram::server {
 
@@ -185,6 +186,8 @@ void HttpSession::Dispatch() {
   HttpHeaders headers = {{"Content-Type", "application/json"}};
   if (!allowed.empty()) headers.emplace_back("Allow", allowed);
   const int status = allowed.empty() ? 404 : 405;
+  constexpr size_t kShownBytes = 256;  // of a path
+  request.path.resize(text::FloorToCodePoint(request.path, kShownBytes));
   Respond(status, headers,
           listener_->error_body(status, allowed.empty()
                                             ? NothingAt(request.path)
@@ -193,7 +196,7 @@ void HttpSession::Dispatch() {
 
 // Most who meet nothing have left "/v1" out of a client's base URL, or written it twice.
 std::string HttpSession::NothingAt(const std::string& path) const {
-  std::string message = "There is nothing at " + path.substr(0, 256) + ".";
+  std::string message = "There is nothing at " + path + ".";
   for (const HttpRoute& route : listener_->routes) {
     if (route.path.ends_with('*')) continue;
     const bool near = path.size() > 1 && (path.ends_with(route.path) || route.path.ends_with(path));

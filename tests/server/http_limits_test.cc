@@ -5,6 +5,7 @@
 #include <chrono>
 #include <thread>
 
+#include "server/text/utf8.h"
 #include "tests/server/http_bed.h"
 
 namespace baram::server {
@@ -105,6 +106,21 @@ TEST_F(HttpLimitsTest, RefusesLargeHeaders) {
   const std::string large = "x-long: " + std::string(3000, 'a') + "\r\n";
   EXPECT_EQ(Ask(RawRequest("GET", "/echo", "", large)).status, 431);
   EXPECT_EQ(Ask(RawRequest("GET", "/path/" + std::string(1 << 20, 'a'))).status, 431);
+}
+
+// A path comes back in errors: shortly, and in whole characters.
+TEST_F(HttpLimitsTest, ShowsTheBeginningOfALongPath) {
+  Listen();
+  std::string han;
+  for (int i = 0; i < 400; ++i) han += "%ED%95%9C";  // 한
+  const std::string nothing = Ask(RawRequest("GET", "/" + han)).body;
+  EXPECT_THAT(nothing, HasSubstr("한."));
+  EXPECT_LT(nothing.size(), 300u);
+  EXPECT_TRUE(text::IsValidUtf8(nothing));
+  const std::string wrong = Ask(RawRequest("POST", "/path/" + han)).body;
+  EXPECT_THAT(wrong, HasSubstr("한 takes GET only."));
+  EXPECT_LT(wrong.size(), 300u);
+  EXPECT_TRUE(text::IsValidUtf8(wrong));
 }
 
 TEST_F(HttpLimitsTest, RefusesLargeBodies) {
