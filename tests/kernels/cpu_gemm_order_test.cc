@@ -201,7 +201,7 @@ TEST(CpuGemmOrder, DenormalOperands) {
 }
 
 TEST(CpuGemmOrder, EveryTail) {
-  for (const int64_t rows : {1, 2, 3, 5, 6, 7, 15, 16, 17, 31, 49}) {
+  for (const int64_t rows : {1, 2, 3, 5, 6, 7, 12, 13, 15, 16, 17, 24, 31, 36, 49}) {
     ExpectModelBits({.rows = rows, .n = 37, .k = 97});
   }
   for (const int64_t k : {1, 2, 31, 32, 33, 64, 95}) {

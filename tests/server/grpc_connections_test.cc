@@ -10,7 +10,6 @@
 #include <atomic>
 #include <memory>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "tests/server/http_client.h"
@@ -31,9 +30,9 @@ class GrpcConnectionsTest : public ServerFixture {
   std::unique_ptr<RawClient> Connect() {
     return std::make_unique<RawClient>(server_->grpc_address());
   }
-  // Waits, without a limit of its own, until so many are open.
   void AwaitConnections(int64_t count) {
-    while (server().grpc().connections() != count) std::this_thread::yield();
+    Comes([&] { return server().grpc().connections() == count; });
+    EXPECT_EQ(server().grpc().connections(), count);
   }
   static int OpenDescriptors() {
     int count = 0;
@@ -81,7 +80,8 @@ TEST_F(GrpcConnectionsTest, ConnectionsThatComeAndGoLeaveNothing) {
   }
   AwaitConnections(1);
   // gRPC closes its own of the last ones a moment later.
-  while (OpenDescriptors() > before) std::this_thread::yield();
+  Comes([&] { return OpenDescriptors() <= before; });
+  EXPECT_LE(OpenDescriptors(), before);
   EXPECT_TRUE(Stream(TextRequest("hello", 2)).status.ok());
 }
 
