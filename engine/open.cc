@@ -114,7 +114,9 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> OpenModel(const EngineConfig& confi
   absl::StatusOr<Found> found = Find(config);
   if (!found.ok()) return found.status();
   auto& [spec, defaults, device] = *found;
-  if (absl::Status status = CheckSupport(spec, *device); !status.ok()) return status;
+  if (absl::Status status = CheckSupport(spec, *device, config.page_tokens); !status.ok()) {
+    return status;
+  }
   absl::StatusOr<EngineSizes> sizes = SizeEngine(config, spec, defaults, *device);
   if (!sizes.ok()) return sizes.status();
   if (sizes->info.memory.own_memory) spdlog::info(DescribeSum(sizes->info.memory));
@@ -142,7 +144,9 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> OpenRandomModel(const EngineConfig&
                                                              const ModelSpec& spec,
                                                              std::unique_ptr<Device> device,
                                                              uint64_t seed) {
-  if (absl::Status status = CheckSupport(spec, *device); !status.ok()) return status;
+  if (absl::Status status = CheckSupport(spec, *device, config.page_tokens); !status.ok()) {
+    return status;
+  }
   absl::StatusOr<EngineSizes> sizes = SizeEngine(config, spec, {}, *device);
   if (!sizes.ok()) return sizes.status();
   absl::StatusOr<std::unique_ptr<Weights>> weights =
@@ -162,7 +166,7 @@ absl::StatusOr<Inspection> Engine::Inspect(const EngineConfig& config) {
   inspection.memory_bytes = device->Info().memory_bytes;
   inspection.checkpoint_bytes = CheckpointBytes(config.model);
   inspection.attention = DescribeAttention(spec);
-  inspection.servable = CheckSupport(spec, *device);
+  inspection.servable = CheckSupport(spec, *device, config.page_tokens);
   absl::StatusOr<EngineSizes> sizes = SizeEngine(config, spec, defaults, *device);
   if (sizes.ok()) {
     inspection.info = std::move(sizes->info);

@@ -20,14 +20,14 @@ struct TracedModel {
   std::unique_ptr<Workspace> workspace;
 };
 
-absl::StatusOr<TracedModel> MakeTracedModel(const ModelSpec& spec, int32_t tokens, int32_t outputs,
-                                            TraceDevice& trace) {
+absl::StatusOr<TracedModel> MakeTracedModel(const ModelSpec& spec, int32_t page_tokens,
+                                            int32_t tokens, int32_t outputs, TraceDevice& trace) {
   TracedModel model;
   model.weights.spec = spec;
   const WeightLayout layout = LayOutWeights(trace.Info().weights, model.weights);
   absl::Status status = PlaceWeights(layout, spec.max_positions, trace, model.weights);
   if (!status.ok()) return status;
-  model.plan = PlanKv(spec, trace.Info().page_tokens);
+  model.plan = PlanKv(spec, page_tokens > 0 ? page_tokens : trace.Info().page_tokens);
   model.pool = {.data = nullptr,
                 .shape = model.plan.shape,
                 .page_bytes = trace.KvBytesPerPage(model.plan.shape),
@@ -46,9 +46,9 @@ absl::StatusOr<TracedModel> MakeTracedModel(const ModelSpec& spec, int32_t token
 }
 
 // Traces one step of `tokens` tokens in as many rows as there are outputs, at least one.
-absl::Status TraceStep(const ModelSpec& spec, int32_t tokens, int32_t outputs, bool sample,
-                       TraceDevice& trace, StepView& step) {
-  absl::StatusOr<TracedModel> model = MakeTracedModel(spec, tokens, outputs, trace);
+absl::Status TraceStep(const ModelSpec& spec, int32_t page_tokens, int32_t tokens, int32_t outputs,
+                       bool sample, TraceDevice& trace, StepView& step) {
+  absl::StatusOr<TracedModel> model = MakeTracedModel(spec, page_tokens, tokens, outputs, trace);
   if (!model.ok()) return model.status();
   std::vector<Row> rows(std::max(1, outputs));
   const int32_t row_count = static_cast<int32_t>(rows.size());
@@ -70,11 +70,11 @@ absl::Status TraceStep(const ModelSpec& spec, int32_t tokens, int32_t outputs, b
 
 }  // namespace
 
-absl::Status CheckSupport(const ModelSpec& spec, const Device& device) {
+absl::Status CheckSupport(const ModelSpec& spec, const Device& device, int32_t page_tokens) {
   TraceDevice trace(device);
   // A prompt chunk beside decodes: more tokens than rows, so no shape is special.
   StepView step;
-  absl::Status status = TraceStep(spec, 40, 3, true, trace, step);
+  absl::Status status = TraceStep(spec, page_tokens, 40, 3, true, trace, step);
   if (!status.ok()) return status;
   const std::string sentences = trace.UnsupportedSentences();
   if (sentences.empty()) return absl::OkStatus();
@@ -88,8 +88,8 @@ OpCost StepCost(const ModelSpec& spec, const Device& device, int64_t tokens, int
   TraceDevice trace(device);
   OpCost total;
   StepView step;
-  if (!TraceStep(spec, static_cast<int32_t>(tokens), static_cast<int32_t>(outputs), false, trace,
-                 step)
+  if (!TraceStep(spec, /*page_tokens=*/0, static_cast<int32_t>(tokens),
+                 static_cast<int32_t>(outputs), false, trace, step)
            .ok()) {
     return total;
   }

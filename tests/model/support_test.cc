@@ -58,7 +58,7 @@ TEST(SupportTest, EveryGoldenIsSupportedByEveryDevice) {
   for (const TestDevice& device : TestDevices()) {
     const std::unique_ptr<Device> opened = device.Open();
     for (const std::string& name : GoldenCaseNames()) {
-      const absl::Status status = CheckSupport(GoldenSpec(name), *opened);
+      const absl::Status status = CheckSupport(GoldenSpec(name), *opened, 0);
       EXPECT_TRUE(status.ok()) << name << " on " << device.name << ": " << status;
     }
   }
@@ -66,8 +66,8 @@ TEST(SupportTest, EveryGoldenIsSupportedByEveryDevice) {
 
 TEST(SupportTest, WhatIsNotSupportedIsNamed) {
   const PickyDevice picky;
-  EXPECT_TRUE(CheckSupport(GoldenSpec("llama_untied"), picky).ok());
-  const absl::Status status = CheckSupport(GoldenSpec("mistral_window"), picky);
+  EXPECT_TRUE(CheckSupport(GoldenSpec("llama_untied"), picky, 0).ok());
+  const absl::Status status = CheckSupport(GoldenSpec("mistral_window"), picky, 0);
   EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented);
   EXPECT_THAT(status.message(), HasSubstr("cannot run MistralForCausalLM: Attend "));
   EXPECT_THAT(status.message(), HasSubstr("window 13"));

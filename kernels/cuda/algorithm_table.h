@@ -1,0 +1,64 @@
+// AlgorithmTable: which of its algorithms a library takes for a product, asked before steps need it.
+#ifndef BARAM_KERNELS_CUDA_ALGORITHM_TABLE_H_
+#define BARAM_KERNELS_CUDA_ALGORITHM_TABLE_H_
+
+#include <algorithm>
+#include <compare>
+#include <cstdint>
+#include <map>
+
+#include "kernels/cuda/gemm_select.h"
+#include "kernels/tensor.h"
+
+namespace baram::cuda {
+
+// Rows are rounded up, so that the table stays small however many different steps a server sees.
+inline int64_t RoundedRows(int64_t rows) {
+  const int64_t multiple = rows <= 128 ? 16 : rows <= 512 ? 64 : rows <= 2048 ? 256 : 1024;
+  return (rows + multiple - 1) / multiple * multiple;
+}
+
+// Products that share an algorithm.
+struct ProductKind {
+  int64_t rows = 0;  // RoundedRows of the product's
+  int64_t n = 0;
+  int64_t k = 0;
+  int64_t a_stride = 0;
+  int64_t out_stride = 0;
+  DType out = DType::kBF16;
+  bool has_bias = false;
+  auto operator<=>(const ProductKind&) const = default;
+};
+
+// Used by one thread. A model has a handful of kinds but for the rows, which its first steps show;
+// asking takes host time and memory, so that the first product of a kind asks for all rows that a
+// step can have (I6).
+template <typename Algorithm>
+class AlgorithmTable {
+ public:
+  // The most rows of a step.
+  void SetMostRows(int64_t rows) { most_rows_ = rows; }
+
+  // ask(kind) is called for what is not in the table.
+  template <typename Ask>
+  const Algorithm& Find(const ProductKind& kind, const Ask& ask) {
+    const auto known = algorithms_.find(kind);
+    if (known != algorithms_.end()) return known->second;
+    ProductKind each = kind;
+    const int64_t last = std::max(kind.rows, RoundedRows(most_rows_));
+    for (each.rows = RoundedRows(kMaxSkinnyRows + 1); each.rows <= last;
+         each.rows = RoundedRows(each.rows + 1)) {
+      const auto [entry, is_new] = algorithms_.try_emplace(each);
+      if (is_new) entry->second = ask(each);
+    }
+    return algorithms_.at(kind);
+  }
+
+ private:
+  int64_t most_rows_ = 0;
+  std::map<ProductKind, Algorithm> algorithms_;
+};
+
+}  // namespace baram::cuda
+
+#endif  // BARAM_KERNELS_CUDA_ALGORITHM_TABLE_H_
