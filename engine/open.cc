@@ -41,19 +41,25 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> Reserve(const EngineConfig& config,
   model->valid_vocab =
       config.valid_vocab > 0 ? std::min(config.valid_vocab, spec.vocab_size) : spec.vocab_size;
   const EngineInfo& info = model->info;
-  model->pool_memory = model->device->Alloc(info.pages * info.page_bytes);
-  model->results_memory = model->device->Alloc(ResultBytes(model->slots));
-  if (model->pool_memory.data() == nullptr || model->results_memory.data() == nullptr) {
-    return absl::ResourceExhaustedError(absl::StrCat("the device has no memory for a KV cache of ",
-                                                     info.pages * info.page_bytes,
-                                                     " bytes: lower the KV cache bytes"));
-  }
-  model->pool = {model->pool_memory.data(), model->plan.shape, info.page_bytes, info.pages};
   absl::StatusOr<std::unique_ptr<Workspace>> workspace =
       MakeWorkspace(spec, *model->device, model->plan.shape, model->slots);
   if (!workspace.ok()) return workspace.status();
   model->workspace = *std::move(workspace);
-  model->device->ReserveSlots(model->slots);
+  model->results_memory = model->device->Alloc(ResultBytes(model->slots));
+  if (model->results_memory.data() == nullptr || !model->device->ReserveSlots(model->slots)) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "the device ", info.device, " has no memory for the state of ", info.max_num_seqs,
+        " sequences and steps of ", info.max_num_batched_tokens,
+        " tokens: lower max-num-seqs or max-num-batched-tokens, or free memory there"));
+  }
+  // The largest comes last: what a device can't do without finds room before it.
+  model->pool_memory = model->device->Alloc(info.pages * info.page_bytes);
+  if (model->pool_memory.data() == nullptr) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "the device ", info.device, " has no memory for a KV cache of ",
+        ShowBytes(info.pages * info.page_bytes), ": lower kv-cache-bytes, or free memory there"));
+  }
+  model->pool = {model->pool_memory.data(), model->plan.shape, info.page_bytes, info.pages};
   if (!StepRunner(*model).WarmUp()) {
     return absl::UnavailableError("the device was lost in its first step");
   }

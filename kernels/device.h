@@ -112,8 +112,9 @@ class Device {
   }
 
   // --- steps
-  // Reserves the state of the slots. Once, before the first step.
-  virtual void ReserveSlots(const SlotShape& shape) = 0;
+  // Reserves the state of the slots. Once, before the first step. False: no memory; the device is
+  // as before, but for that it runs no step.
+  [[nodiscard]] virtual bool ReserveSlots(const SlotShape& shape) = 0;
   // Uploads a step's deltas, applies them to the slots and expands the rows. Advances
   // length[slot] by the row's count: positions of this step start at the length before it.
   // Steps may be padded on a device with graphs only.

@@ -6,6 +6,7 @@
 #include "engine/model/forward.h"
 #include "engine/model/weight_fill.h"
 #include "engine/model/weight_layout.h"
+#include "kernels/check.h"
 #include "kernels/trace/trace_device.h"
 
 namespace baram {
@@ -41,7 +42,7 @@ absl::StatusOr<TracedModel> MakeTracedModel(const ModelSpec& spec, int32_t page_
   auto workspace = MakeWorkspace(spec, trace, model.plan.shape, model.slots);
   if (!workspace.ok()) return workspace.status();
   model.workspace = *std::move(workspace);
-  trace.ReserveSlots(model.slots);
+  Check(trace.ReserveSlots(model.slots), "a trace takes no memory");
   return model;
 }
 

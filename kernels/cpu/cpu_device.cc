@@ -129,9 +129,10 @@ void CpuDevice::Download(void* host, const void* device, int64_t bytes) {
   std::memcpy(host, device, bytes);
 }
 
-void CpuDevice::ReserveSlots(const SlotShape& shape) {
+bool CpuDevice::ReserveSlots(const SlotShape& shape) {
   slots_.Reserve(shape);
   sampler_.Reserve(shape.vocab_size, pool_.workers());
+  return true;
 }
 
 StepView CpuDevice::BeginStep(const StepInput& input) {

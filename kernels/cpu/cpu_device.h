@@ -35,7 +35,7 @@ class CpuDevice final : public Device {
   void Upload(void* device, const void* host, int64_t bytes) override;
   void Download(void* host, const void* device, int64_t bytes) override;
 
-  void ReserveSlots(const SlotShape& shape) override;
+  [[nodiscard]] bool ReserveSlots(const SlotShape& shape) override;
   StepView BeginStep(const StepInput& input) override;
 
   void Embed(const EmbedArgs& args) override;

@@ -95,10 +95,13 @@ bool CudaDevice::Wait(uint64_t mark) {
   return true;
 }
 
-void CudaDevice::ReserveSlots(const SlotShape& shape) {
+bool CudaDevice::ReserveSlots(const SlotShape& shape) {
   Note(UseGpu(ordinal_));
-  Note(steps_.Reserve(shape, stream_.get()));
-  Note(attend_plans_.Reserve(shape, AttendFacts(), stream_.get()));
+  Error error = steps_.Reserve(shape, stream_.get());
+  if (error == nullptr) error = attend_plans_.Reserve(shape, AttendFacts(), stream_.get());
+  if (error == nullptr) return true;
+  LastError();  // as in Alloc
+  return false;
 }
 
 StepView CudaDevice::BeginStep(const StepInput& input) {

@@ -45,7 +45,7 @@ class CudaDevice final : public Device {
   uint64_t Record() override;
   [[nodiscard]] bool Wait(uint64_t mark) override;
 
-  void ReserveSlots(const SlotShape& shape) override;
+  [[nodiscard]] bool ReserveSlots(const SlotShape& shape) override;
   StepView BeginStep(const StepInput& input) override;
 
   [[nodiscard]] bool BeginCapture() override;

@@ -82,11 +82,12 @@ bool FakeDevice::Wait(uint64_t mark) {
   return true;
 }
 
-void FakeDevice::ReserveSlots(const SlotShape& shape) {
+bool FakeDevice::ReserveSlots(const SlotShape& shape) {
   slots_.Reserve(shape);
   hashes_.resize(shape.max_step_tokens);
   bound_in_step_.resize(shape.slots);
   changed_in_step_.resize(size_t{1} * shape.groups * shape.slots * shape.max_pages_per_slot);
+  return true;
 }
 
 void FakeDevice::CheckDeltas(const StepInput& input) {

@@ -67,7 +67,7 @@ class FakeDevice final : public Device {
   uint64_t Record() override { return ++marks_; }
   bool Wait(uint64_t mark) override;
 
-  void ReserveSlots(const SlotShape& shape) override;
+  [[nodiscard]] bool ReserveSlots(const SlotShape& shape) override;
   StepView BeginStep(const StepInput& input) override;
   [[nodiscard]] bool BeginCapture() override;
   [[nodiscard]] uint64_t EndCapture() override;

@@ -64,7 +64,10 @@ class RefDevice final : public Device {
     std::memcpy(host, device, bytes);
   }
 
-  void ReserveSlots(const SlotShape& shape) override { slots_.Reserve(shape); }
+  [[nodiscard]] bool ReserveSlots(const SlotShape& shape) override {
+    slots_.Reserve(shape);
+    return true;
+  }
   StepView BeginStep(const StepInput& input) override { return slots_.BeginStep(input); }
 
   void Embed(const EmbedArgs& args) override { DCheckShapes(args), RefEmbed(args); }

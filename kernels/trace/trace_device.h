@@ -50,7 +50,10 @@ class TraceDevice final : public Device {
   void Upload(void*, const void*, int64_t) override {}
   void Download(void* host, const void* device, int64_t bytes) override;
 
-  void ReserveSlots(const SlotShape& shape) override { slots_ = shape; }
+  [[nodiscard]] bool ReserveSlots(const SlotShape& shape) override {
+    slots_ = shape;
+    return true;
+  }
   StepView BeginStep(const StepInput& input) override;
 
   void Embed(const EmbedArgs& args) override { Record(args); }

@@ -1,12 +1,16 @@
 // Opening an engine on the CUDA device, emulated: what can't work is refused with a sentence.
+#include <set>
+
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "kernels/cuda/cuda_device.h"
+#include "kernels/cuda/emulation/emulator.h"
 #include "tests/engine/rig.h"
 
 namespace baram::testing {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 EngineConfig OpeningConfig() {
@@ -32,6 +36,38 @@ TEST(CudaOpening, PagesTooSmallForItsKernelsAreRefused) {
   }
   config.page_tokens = 16;
   EXPECT_TRUE(OpenEngine(config).ok());
+}
+
+// Whichever allocation finds no memory, on the GPU or pinned: a sentence, no crash and no lost
+// device.
+TEST(CudaOpening, NoMemoryIsAnAnswer) {
+  std::set<std::string> refused;  // the words after "no memory for"
+  int n = 1;
+  for (;; ++n) {
+    SCOPED_TRACE("allocation " + std::to_string(n));
+    cuda::emulation::FailAllocation(n);
+    const absl::Status status = OpenEngine(OpeningConfig());
+    const bool failed = cuda::emulation::AllocationFailed();
+    cuda::emulation::FailAllocation(0);
+    if (!failed) {
+      EXPECT_TRUE(status.ok()) << status;
+      break;
+    }
+    ASSERT_FALSE(status.ok());
+    const std::string message(status.message());
+    if (absl::IsResourceExhausted(status)) {
+      constexpr std::string_view kWords = "has no memory for ";
+      const size_t at = message.find(kWords);
+      ASSERT_NE(at, std::string::npos) << message;
+      refused.insert(message.substr(at + kWords.size(), 9));
+      EXPECT_EQ(cuda::LastError(), nullptr) << "the next mark would take it for a lost device";
+    } else {
+      EXPECT_EQ(message, "GPU 0 can't be used: out of memory");
+      cuda::LastError();
+    }
+  }
+  EXPECT_GT(n, 20);
+  EXPECT_THAT(refused, ElementsAre("a KV cach", "the activ", "the state", "the weigh"));
 }
 
 }  // namespace

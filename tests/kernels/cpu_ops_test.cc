@@ -178,7 +178,7 @@ std::vector<uint16_t> RunSequence(const std::string& isa, int32_t threads, const
   std::memset(memory.data(), 0xff, pool.page_bytes * pages);  // NaN
   pool.data = memory.data();
   const SlotShape slots = {1, 1, pages, 16, tokens, 1};
-  device->ReserveSlots(slots);
+  EXPECT_TRUE(device->ReserveSlots(slots));
   const Buffer scratch = device->Alloc(device->AttendScratchBytes(shape, slots));
 
   const int32_t q_columns = head.heads * head.head_dim;

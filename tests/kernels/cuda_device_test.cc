@@ -13,6 +13,7 @@
 
 #include "kernels/cuda/attend_plans.h"
 #include "kernels/cuda/device_memory.h"
+#include "kernels/cuda/emulation/emulator.h"
 #include "kernels/cuda/open_cuda.h"
 #include "kernels/cuda/pack.h"
 #include "kernels/float_types.h"
@@ -21,6 +22,7 @@
 namespace baram::cuda {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 DeviceOptions Which(const std::string& which) {
@@ -168,6 +170,19 @@ TEST(CudaDevice, DownloadsOfAnySizeAndNumberArrive) {
   }
 }
 
+TEST(CudaDevice, ARefusedCaptureIsNoLostDevice) {
+  const auto device = Open();
+  emulation::RefuseCaptures(true);
+  EXPECT_FALSE(device->BeginCapture());
+  emulation::RefuseCaptures(false);
+  const Buffer memory = device->Alloc(4);
+  const int32_t value = 41;
+  device->Upload(memory.data(), &value, sizeof(value));
+  EXPECT_THAT(Fetch(*device, static_cast<const int32_t*>(memory.data()), 1), ElementsAre(41));
+  ASSERT_TRUE(device->BeginCapture());
+  EXPECT_NE(device->EndCapture(), 0u);
+}
+
 TEST(CudaDevice, PacksWeightsFromSeveralThreads) {
   const auto device = Open();
   const WeightShape shape{4000, 1500, device->Info().weights};
@@ -217,7 +232,7 @@ TEST(CudaDevice, TellsTheMemoryItTakesForItself) {
   shape.max_step_tokens = 5000;
   shape.max_pages_per_slot = 70'000;
   const int64_t told = device->Reserve(shape).state_bytes;
-  device->ReserveSlots(shape);
+  ASSERT_TRUE(device->ReserveSlots(shape));
   int64_t after = 0;
   ASSERT_EQ(FreeMemory(&after), nullptr);
   EXPECT_EQ(before - after, told);
@@ -299,7 +314,7 @@ RandomStep DrawStep(const SlotShape& shape, bool decodes, std::mt19937& random) 
 TEST(CudaDevice, StepsExpandAsTheHostsSlotsDo) {
   const auto device = Open();
   const SlotShape shape = SmallSlots();
-  device->ReserveSlots(shape);
+  ASSERT_TRUE(device->ReserveSlots(shape));
   SlotTable table;
   table.Reserve(shape);
   std::mt19937 random(7);
@@ -315,7 +330,7 @@ TEST(CudaDevice, StepsExpandAsTheHostsSlotsDo) {
 TEST(CudaDevice, StepsThatNobodyWaitsForExpandAlike) {
   const auto device = Open();
   const SlotShape shape = SmallSlots();
-  device->ReserveSlots(shape);
+  ASSERT_TRUE(device->ReserveSlots(shape));
   SlotTable table;
   table.Reserve(shape);
   std::mt19937 random(9);
@@ -390,7 +405,7 @@ TEST(CudaDevice, AStepMayBringMoreThanABlockHolds) {
   const auto device = Open();
   SlotShape shape = SmallSlots();
   shape.max_pages_per_slot = 60000;
-  device->ReserveSlots(shape);
+  ASSERT_TRUE(device->ReserveSlots(shape));
   SlotTable table;
   table.Reserve(shape);
   std::vector<PageDelta> pages;

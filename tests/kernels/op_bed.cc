@@ -89,7 +89,7 @@ OpBed::OpBed(Device& device, const ElementTypes& rounding, const Limits& limits)
     : device_(device), own_(TypesOf(device.Info())), rounding_(rounding), limits_(limits) {
   memory_ = device.Alloc(limits.memory_bytes);
   Check(memory_.data() != nullptr, "there is memory for the op cases");
-  device.ReserveSlots(SlotsOf(limits));
+  Check(device.ReserveSlots(SlotsOf(limits)), "there is memory for the slots");
 }
 
 void* OpBed::Take(int64_t bytes, uint8_t fill) {

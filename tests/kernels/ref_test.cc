@@ -20,12 +20,12 @@ class RefTest : public testing::Test {
   RefTest() {
     std::string error;
     device_ = OpenDevice("ref", {}, &error);
-    device_->ReserveSlots({.slots = 2,
-                           .groups = 1,
-                           .max_pages_per_slot = 4,
-                           .vocab_size = 4,
-                           .max_step_tokens = 8,
-                           .max_step_outputs = 4});
+    EXPECT_TRUE(device_->ReserveSlots({.slots = 2,
+                                       .groups = 1,
+                                       .max_pages_per_slot = 4,
+                                       .vocab_size = 4,
+                                       .max_step_tokens = 8,
+                                       .max_step_outputs = 4}));
   }
   // Device memory is host memory on ref.
   static Tensor View(std::vector<float>& values, int64_t rows) {

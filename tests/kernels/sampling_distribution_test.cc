@@ -55,12 +55,12 @@ constexpr int kSlots = 256;
 // Draws kDraws tokens from the same logits, at positions 1 .. of many sequences.
 std::vector<int> Histogram(Device& device, const std::vector<float>& logits,
                            const SamplingParams& sampling) {
-  device.ReserveSlots({.slots = kSlots,
-                       .groups = 1,
-                       .max_pages_per_slot = 1,
-                       .vocab_size = kVocab,
-                       .max_step_tokens = kSlots,
-                       .max_step_outputs = kSlots});
+  EXPECT_TRUE(device.ReserveSlots({.slots = kSlots,
+                                   .groups = 1,
+                                   .max_pages_per_slot = 1,
+                                   .vocab_size = kVocab,
+                                   .max_step_tokens = kSlots,
+                                   .max_step_outputs = kSlots}));
   const Buffer logits_memory = device.Alloc(kSlots * kVocab * sizeof(float));
   const Buffer results_memory = device.Alloc(kSlots * sizeof(TokenResult));
   std::vector<SlotInit> inits;

@@ -42,7 +42,7 @@ TEST(TraceDeviceTest, AStepHasTheCountsOfItsRows) {
   std::string error;
   const std::unique_ptr<Device> ref = OpenRefDevice({}, &error);
   TraceDevice trace(*ref);
-  trace.ReserveSlots({.slots = 2, .groups = 1, .max_pages_per_slot = 3});
+  EXPECT_TRUE(trace.ReserveSlots({.slots = 2, .groups = 1, .max_pages_per_slot = 3}));
   const std::vector<Row> rows = {
       {.slot = 0, .continues = true, .output = RowOutput::kDraw},
       {.slot = 1, .count = 4, .output = RowOutput::kScore, .score_count = 3, .draws = true}};

@@ -79,7 +79,7 @@ ModelRunner::ModelRunner(std::unique_ptr<Device> device, const std::string& fold
   auto workspace = MakeWorkspace(weights_->spec, *device_, plan_.shape, slots_);
   Check(workspace.ok(), workspace.status().ToString().c_str());
   workspace_ = *std::move(workspace);
-  device_->ReserveSlots(slots_);
+  Check(device_->ReserveSlots(slots_), "there is memory for the slots");
 }
 
 void ModelRunner::Reset() {

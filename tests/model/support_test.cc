@@ -38,7 +38,7 @@ class PickyDevice final : public Device {
   Buffer Alloc(int64_t) override { return ADD_FAILURE(), Buffer(); }
   void Upload(void*, const void*, int64_t) override { ADD_FAILURE(); }
   void Download(void*, const void*, int64_t) override { ADD_FAILURE(); }
-  void ReserveSlots(const SlotShape&) override { ADD_FAILURE(); }
+  [[nodiscard]] bool ReserveSlots(const SlotShape&) override { return ADD_FAILURE(), false; }
   StepView BeginStep(const StepInput&) override { return ADD_FAILURE(), StepView(); }
   void Embed(const EmbedArgs&) override { ADD_FAILURE(); }
   void Norm(const NormArgs&) override { ADD_FAILURE(); }

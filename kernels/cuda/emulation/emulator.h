@@ -26,6 +26,14 @@ void SetLaneOrder(LaneOrder order);
 // From now on devices that are opened find a cuBLASLt: cublaslt_host.cc.
 void OfferCublasLt();
 
+// Failures to order, of any thread. The n-th allocation from now on, on the GPU or pinned, finds no
+// memory; 0: none fails.
+void FailAllocation(int n);
+// Whether that allocation came.
+bool AllocationFailed();
+// From now on no capture can be begun, or can again.
+void RefuseCaptures(bool refuse);
+
 // Of the running thread.
 extern Dim3 thread_index, block_index, block_size, grid_size;
 // Null if the launch asked for none.

@@ -6,7 +6,9 @@
 #include <iterator>
 #include <map>
 #include <mutex>
+#include <utility>
 
+#include "kernels/cuda/emulation/emulator.h"
 #include "kernels/cuda/emulation/streams.h"
 #include "kernels/cuda/runtime.h"
 
@@ -14,13 +16,19 @@ namespace baram::cuda {
 namespace {
 
 using emulation::AllowedNow;
+using emulation::Failed;
 using emulation::kCapturing;
+
+std::atomic<int> allocations_to_failure = 0;
+thread_local Error last_error = nullptr;
 
 // As cudaMalloc aligns. Exact in size, so that the address sanitizer sees the first byte beyond.
 Error AllocateHost(int64_t bytes, void** memory) {
   *memory = nullptr;
-  if (!AllowedNow()) return kCapturing;
-  return posix_memalign(memory, 256, bytes) == 0 ? nullptr : "out of memory";
+  if (!AllowedNow()) return Failed(kCapturing);
+  constexpr Error kNoMemory = "out of memory";
+  if (allocations_to_failure > 0 && --allocations_to_failure == 0) return Failed(kNoMemory);
+  return posix_memalign(memory, 256, bytes) == 0 ? nullptr : Failed(kNoMemory);
 }
 
 constexpr int64_t kMemoryBytes = int64_t{4} << 30;
@@ -44,6 +52,11 @@ PinnedRanges& Pinned() {
 }
 
 }  // namespace
+
+void emulation::FailAllocation(int n) { allocations_to_failure = n; }
+bool emulation::AllocationFailed() { return allocations_to_failure == 0; }
+
+Error emulation::Failed(Error error) { return last_error = error; }
 
 bool emulation::IsPinned(const void* host) {
   PinnedRanges& pinned = Pinned();
@@ -111,6 +124,6 @@ void FreePinned(void* host) {
   std::free(host);
 }
 
-Error LastError() { return nullptr; }
+Error LastError() { return std::exchange(last_error, nullptr); }
 
 }  // namespace baram::cuda

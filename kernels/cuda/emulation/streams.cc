@@ -1,6 +1,7 @@
 // The emulation's streams, events, graphs and copies.
 #include "kernels/cuda/emulation/streams.h"
 
+#include <atomic>
 #include <cstdint>
 #include <cstring>
 #include <deque>
@@ -11,6 +12,7 @@
 #include <vector>
 
 #include "kernels/check.h"
+#include "kernels/cuda/emulation/emulator.h"
 
 namespace baram::cuda::emulation {
 namespace {
@@ -60,6 +62,7 @@ std::set<Stream>& Streams() {
 }
 // Of this thread.
 thread_local Stream capturing = nullptr;
+std::atomic<bool> refuse_captures = false;
 
 void CarryOut(Queue& queue, uint64_t position) {
   while (queue.begun < position) {
@@ -71,6 +74,8 @@ void CarryOut(Queue& queue, uint64_t position) {
 }
 
 }  // namespace
+
+void RefuseCaptures(bool refuse) { refuse_captures = refuse; }
 
 void Enqueue(Stream stream, Work work) {
   std::lock_guard lock(mutex);
@@ -101,10 +106,11 @@ namespace baram::cuda {
 
 using emulation::AllowedNow;
 using emulation::Enqueue;
+using emulation::Failed;
 using emulation::kCapturing;
 
 Error CreateStream(Stream* stream) {
-  if (!AllowedNow()) return kCapturing;
+  if (!AllowedNow()) return Failed(kCapturing);
   *stream = new CUstream_st;
   std::lock_guard lock(emulation::mutex);
   emulation::Streams().insert(*stream);
@@ -119,7 +125,7 @@ void DestroyStream(Stream stream) {
   delete stream;
 }
 Error Synchronize(Stream stream) {
-  if (!AllowedNow()) return kCapturing;
+  if (!AllowedNow()) return Failed(kCapturing);
   if (stream == nullptr) return nullptr;
   std::lock_guard lock(emulation::mutex);
   CarryOut(*stream->queue, stream->queue->added);
@@ -154,7 +160,7 @@ Error CreateEvent(Event* event) {
 }
 void DestroyEvent(Event event) { delete event; }
 Error RecordEvent(Event event, Stream stream) {
-  if (!AllowedNow()) return kCapturing;
+  if (!AllowedNow()) return Failed(kCapturing);
   if (stream == nullptr) return nullptr;
   std::lock_guard lock(emulation::mutex);
   event->queue = stream->queue;
@@ -162,13 +168,13 @@ Error RecordEvent(Event event, Stream stream) {
   return nullptr;
 }
 Error WaitEvent(Event event) {
-  if (!AllowedNow()) return kCapturing;
+  if (!AllowedNow()) return Failed(kCapturing);
   std::lock_guard lock(emulation::mutex);
   if (event->queue != nullptr) CarryOut(*event->queue, event->position);
   return nullptr;
 }
 Error StreamWaitEvent(Stream stream, Event event) {
-  if (!AllowedNow()) return kCapturing;
+  if (!AllowedNow()) return Failed(kCapturing);
   if (event->queue == nullptr) return nullptr;
   Enqueue(stream,
           [queue = event->queue, position = event->position] { CarryOut(*queue, position); });
@@ -176,8 +182,9 @@ Error StreamWaitEvent(Stream stream, Event event) {
 }
 
 Error BeginCapture(Stream stream) {
-  if (!AllowedNow()) return kCapturing;
+  if (!AllowedNow()) return Failed(kCapturing);
   Check(stream != nullptr, "the null stream is never captured");
+  if (emulation::refuse_captures) return Failed("operation not supported");
   std::lock_guard lock(emulation::mutex);
   stream->capture = std::make_unique<emulation::Capture>();
   emulation::capturing = stream;
@@ -188,13 +195,13 @@ Error EndCapture(Stream stream, Graph* graph) {
   std::lock_guard lock(emulation::mutex);
   const auto capture = std::exchange(stream->capture, nullptr);
   emulation::capturing = nullptr;
-  if (capture->lost) return "operation failed due to a previous error during capture";
+  if (capture->lost) return Failed("operation failed due to a previous error during capture");
   *graph = new CUgraphExec_st{
       std::make_shared<const std::vector<emulation::Work>>(std::move(capture->nodes))};
   return nullptr;
 }
 Error LaunchGraph(Graph graph, Stream stream) {
-  if (!AllowedNow()) return kCapturing;
+  if (!AllowedNow()) return Failed(kCapturing);
   Enqueue(stream, [nodes = graph->nodes] {
     for (const emulation::Work& node : *nodes) node();
   });

@@ -18,9 +18,13 @@ void Enqueue(Stream stream, std::function<void()> work);
 // Everything that waits on any stream.
 void CarryOutAll();
 
+// What a call of the runtime returns that fails: LastError() tells it once more.
+Error Failed(Error error);
+
 // False, and the capture is lost, if this thread is capturing: for calls that CUDA forbids then,
 // and for marks and graphs in graphs, which nobody needs.
 bool AllowedNow();
+// What such a call returns.
 inline constexpr Error kCapturing = "operation not permitted when stream is capturing";
 
 // Whether AllocatePinned returned this memory: copies read it when the stream gets there.
