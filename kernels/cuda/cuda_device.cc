@@ -125,7 +125,10 @@ bool CudaDevice::BeginCapture() {
   Note(UseGpu(ordinal_));
   Note(LastError());  // of launches before it
   const Error error = cuda::BeginCapture(stream_.get());
-  if (error != nullptr) NoteRefusedCapture(error);
+  if (error != nullptr) {
+    LastError();  // a refusal is an answer, not the loss of the device
+    NoteRefusedCapture(error);
+  }
   capturing_ = error == nullptr;
   return capturing_;
 }
