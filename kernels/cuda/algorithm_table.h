@@ -1,4 +1,5 @@
-// AlgorithmTable: which of its algorithms a library takes for a product, asked before steps need it.
+// AlgorithmTable: which of its algorithms a library takes for a product, asked before steps need
+// it.
 #ifndef BARAM_KERNELS_CUDA_ALGORITHM_TABLE_H_
 #define BARAM_KERNELS_CUDA_ALGORITHM_TABLE_H_
 

@@ -7,10 +7,9 @@
 #include <cublasLt.h>
 #include <dlfcn.h>
 
-#include <compare>
-#include <map>
 #include <utility>
 
+#include "kernels/cuda/algorithm_table.h"
 #include "kernels/cuda/pack.h"
 
 namespace baram::cuda {
@@ -69,21 +68,6 @@ std::string Load(Library* library) {
   return "";
 }
 
-// Products that share an algorithm. Rows are rounded up, so that the table stays small however many
-// different steps a server sees.
-struct Kind {
-  int64_t rows, n, k;
-  int64_t a_stride, out_stride;
-  DType out;
-  bool has_bias;
-  auto operator<=>(const Kind&) const = default;
-};
-
-int64_t RoundedRows(int64_t rows) {
-  const int64_t multiple = rows <= 128 ? 16 : rows <= 512 ? 64 : rows <= 2048 ? 256 : 1024;
-  return (rows + multiple - 1) / multiple * multiple;
-}
-
 struct Algorithm {
   bool exists = false;
   cublasLtMatmulAlgo_t algorithm = {};
@@ -97,7 +81,7 @@ struct CublasLt::State {
   Library library = {};
   cublasLtHandle_t handle = nullptr;
   void* workspace = nullptr;
-  std::map<Kind, Algorithm> algorithms;
+  AlgorithmTable<Algorithm> algorithms;
 
   ~State() {
     if (handle != nullptr) library.destroy(handle);
@@ -114,7 +98,7 @@ struct Product {
   cublasLtMatrixLayoutOpaque_t out;
 
   // False: the library refuses a part of it.
-  bool Describe(const Library& library, const Kind& kind, int64_t rows, const float* bias) {
+  bool Describe(const Library& library, const ProductKind& kind, int64_t rows, const float* bias) {
     bool ok = true;
     const auto set = [&](cublasLtMatmulDescAttributes_t attribute, const auto& value) {
       ok = ok && library.set_desc(&desc, attribute, &value, sizeof(value)) == CUBLAS_STATUS_SUCCESS;
@@ -140,7 +124,7 @@ struct Product {
   }
 };
 
-Algorithm FindAlgorithm(const Library& library, cublasLtHandle_t handle, const Kind& kind,
+Algorithm FindAlgorithm(const Library& library, cublasLtHandle_t handle, const ProductKind& kind,
                         const float* bias) {
   Product product;
   if (!product.Describe(library, kind, kind.rows, bias)) return {};
@@ -187,26 +171,26 @@ std::unique_ptr<CublasLt> CublasLt::Open(void* workspace, std::string* error) {
 CublasLt::CublasLt(std::unique_ptr<State> state) : state_(std::move(state)) {}
 CublasLt::~CublasLt() = default;
 
+void CublasLt::Reserve(int64_t most_rows) { state_->algorithms.SetMostRows(most_rows); }
+
 bool CublasLt::Multiply(const GemmArgs& args, Stream stream) {
-  const Kind kind{.rows = RoundedRows(args.a.rows),
-                  .n = args.weight.shape.n,
-                  .k = args.weight.shape.k,
-                  .a_stride = args.a.stride,
-                  .out_stride = args.out.stride,
-                  .out = args.out.dtype,
-                  .has_bias = args.bias != nullptr};
-  auto known = state_->algorithms.find(kind);
-  if (known == state_->algorithms.end()) {
-    const Algorithm found = FindAlgorithm(state_->library, state_->handle, kind, args.bias);
-    known = state_->algorithms.emplace(kind, found).first;
-  }
-  if (!known->second.exists) return false;
+  const ProductKind kind{.rows = RoundedRows(args.a.rows),
+                         .n = args.weight.shape.n,
+                         .k = args.weight.shape.k,
+                         .a_stride = args.a.stride,
+                         .out_stride = args.out.stride,
+                         .out = args.out.dtype,
+                         .has_bias = args.bias != nullptr};
+  const Algorithm& algorithm = state_->algorithms.Find(kind, [&](const ProductKind& asked) {
+    return FindAlgorithm(state_->library, state_->handle, asked, args.bias);
+  });
+  if (!algorithm.exists) return false;
   Product product;
   const float beta = 0;
   return product.Describe(state_->library, kind, args.a.rows, args.bias) &&
          state_->library.matmul(state_->handle, &product.desc, &args.scale, args.weight.data,
                                 &product.weight, args.a.data, &product.a, &beta, args.out.data,
-                                &product.out, args.out.data, &product.out, &known->second.algorithm,
+                                &product.out, args.out.data, &product.out, &algorithm.algorithm,
                                 state_->workspace, kWorkspaceBytes,
                                 stream) == CUBLAS_STATUS_SUCCESS;
 }

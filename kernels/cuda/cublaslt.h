@@ -23,9 +23,12 @@ class CublasLt {
   static std::unique_ptr<CublasLt> Open(void* workspace, std::string* error);
   ~CublasLt();
 
+  // The most rows of a step. Once, before the first.
+  void Reserve(int64_t most_rows);
+
   // out = scale * a W^T + bias for shapes that SelectGemm gives it. False: it has no algorithm for
-  // this product, and nothing was started. The first product of a kind asks the library for an
-  // algorithm, which takes host time.
+  // this product, and nothing was started. The first product of a kind asks the library for
+  // algorithms, those for other rows as well, which takes host time: warm-up shows it every kind.
   bool Multiply(const GemmArgs& args, Stream stream);
 
  private:

@@ -1,6 +1,7 @@
 // CudaDevice: memory, order and steps.
 #include "kernels/cuda/cuda_device.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <utility>
 
@@ -99,9 +100,14 @@ bool CudaDevice::ReserveSlots(const SlotShape& shape) {
   Note(UseGpu(ordinal_));
   Error error = steps_.Reserve(shape, stream_.get());
   if (error == nullptr) error = attend_plans_.Reserve(shape, AttendFacts(), stream_.get());
-  if (error == nullptr) return true;
-  LastError();  // as in Alloc
-  return false;
+  if (error != nullptr) {
+    LastError();  // as in Alloc
+    return false;
+  }
+  if (cublaslt_ != nullptr) {
+    cublaslt_->Reserve(std::max(shape.max_step_tokens, shape.max_step_outputs));
+  }
+  return true;
 }
 
 StepView CudaDevice::BeginStep(const StepInput& input) {

@@ -1,6 +1,9 @@
 // The choice of GEMM on a GPU: which path, which cut, and that a plan stays inside its memory.
 #include <gtest/gtest.h>
 
+#include <vector>
+
+#include "kernels/cuda/algorithm_table.h"
 #include "kernels/cuda/gemm_select.h"
 
 namespace baram::cuda {
@@ -116,6 +119,41 @@ TEST(CudaGemmSelect, PartialSumsFitTheirMemory) {
       }
     }
   }
+}
+
+TEST(AlgorithmTable, RoundsRowsUpToFewNumbers) {
+  EXPECT_EQ(RoundedRows(17), 32);
+  EXPECT_EQ(RoundedRows(128), 128);
+  EXPECT_EQ(RoundedRows(129), 192);
+  EXPECT_EQ(RoundedRows(513), 768);
+  EXPECT_EQ(RoundedRows(2049), 3072);
+  EXPECT_EQ(RoundedRows(8192), 8192);
+}
+
+// The first product of a kind is the last that asks, whatever rows follow.
+TEST(AlgorithmTable, AsksForAllRowsOfAKindAtOnce) {
+  AlgorithmTable<int64_t> table;
+  table.SetMostRows(3000);
+  std::vector<int64_t> asked;
+  const auto find = [&](int64_t rows, int64_t n) {
+    return table.Find({.rows = RoundedRows(rows), .n = n}, [&](const ProductKind& kind) {
+      asked.push_back(kind.rows);
+      return kind.rows * kind.n;
+    });
+  };
+  EXPECT_EQ(find(512, 7), 512 * 7);
+  EXPECT_EQ(asked, (std::vector<int64_t>{32,  48,  64,  80,  96,   112,  128,  192,  256,  320,
+                                         384, 448, 512, 768, 1024, 1280, 1536, 1792, 2048, 3072}));
+  asked.clear();
+  for (int64_t rows = kMaxSkinnyRows + 1; rows <= 3000; ++rows) {
+    ASSERT_EQ(find(rows, 7), RoundedRows(rows) * 7);
+  }
+  EXPECT_TRUE(asked.empty());
+  find(40, 8);
+  EXPECT_EQ(asked.size(), 20u) << "another kind";
+  asked.clear();
+  EXPECT_EQ(find(5000, 7), 5120 * 7);
+  EXPECT_EQ(asked, (std::vector<int64_t>{4096, 5120})) << "more than a step was said to have";
 }
 
 }  // namespace

@@ -48,6 +48,8 @@ std::unique_ptr<CublasLt> CublasLt::Open(void*, std::string* error) {
 CublasLt::CublasLt(std::unique_ptr<State> state) : state_(std::move(state)) {}
 CublasLt::~CublasLt() = default;
 
+void CublasLt::Reserve(int64_t) {}
+
 bool CublasLt::Multiply(const GemmArgs& args, Stream stream) {
   const auto is_wide = [](const void* data) { return reinterpret_cast<uintptr_t>(data) % 16 == 0; };
   Check(is_wide(args.a.data) && is_wide(args.weight.data) && is_wide(args.out.data) &&
