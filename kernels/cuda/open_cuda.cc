@@ -20,6 +20,16 @@ std::string VersionText(int version) {
   return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
 }
 
+char Lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
+
+// What tells GPUs apart: whether one is whole, the runtime does not always know.
+std::string Digits(std::string_view uuid) {
+  std::string lower(uuid.size(), ' ');
+  std::transform(uuid.begin(), uuid.end(), lower.begin(), Lower);
+  const bool has_kind = lower.starts_with("gpu-") || lower.starts_with("mig-");
+  return has_kind ? lower.substr(4) : lower;
+}
+
 // Host threads that convert weights: a few keep the copies busy.
 int32_t LoadingThreads() {
   constexpr uint32_t kMost = 8;
@@ -89,7 +99,7 @@ const Architecture* FindArchitecture(const GpuFacts& facts,
 int FindGpu(const std::string& which, std::span<const GpuFacts> gpus, std::string* error) {
   if (which.empty()) return 0;
   for (size_t i = 0; i < gpus.size(); ++i) {
-    if (gpus[i].uuid == which) return static_cast<int>(i);
+    if (Digits(gpus[i].uuid) == Digits(which)) return static_cast<int>(i);
   }
   int index = -1;
   const char* end = which.data() + which.size();

@@ -45,7 +45,8 @@ const Architecture* FindArchitecture(const GpuFacts& facts,
 // "sm_90a, sm_100f"
 std::string ArchitectureNames(std::span<const Architecture> architectures);
 
-// The ordinal of the GPU with this index or UUID; -1 and `error` if there is none.
+// The ordinal of the GPU with this index or UUID, "GPU-..." or "MIG-..." in letters of either case;
+// empty: the first. -1 and `error` if there is none.
 int FindGpu(const std::string& which, std::span<const GpuFacts> gpus, std::string* error);
 
 }  // namespace baram::cuda

@@ -28,7 +28,7 @@ struct Dim3 {
 
 struct GpuFacts {
   std::string name;  // "NVIDIA H200"
-  std::string uuid;  // "GPU-0f2b...", as nvidia-smi prints it
+  std::string uuid;  // "GPU-0f2b..." or "MIG-0f2b...", as nvidia-smi -L prints it
   int major = 0;     // compute capability
   int minor = 0;
   int32_t multiprocessors = 0;

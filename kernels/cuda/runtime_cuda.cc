@@ -13,8 +13,10 @@ Error Words(cudaError_t error) {
   return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
 }
 
-std::string UuidText(const cudaUUID_t& uuid) {
-  std::string text = "GPU";
+// The runtime tells the UUID of a slice of a GPU like that of a whole one; only the name of a slice
+// says what it is: "NVIDIA H100 80GB HBM3 MIG 1g.10gb".
+std::string UuidText(const cudaUUID_t& uuid, const std::string& name) {
+  std::string text = name.find(" MIG ") != std::string::npos ? "MIG" : "GPU";
   for (int i = 0; i < 16; ++i) {
     if (i == 0 || i == 4 || i == 6 || i == 8 || i == 10) text += '-';
     char digits[3];
@@ -51,7 +53,7 @@ Error ReadFacts(int ordinal, GpuFacts* facts) {
   cudaDeviceProp properties;
   if (Error error = Words(cudaGetDeviceProperties(&properties, ordinal))) return error;
   facts->name = properties.name;
-  facts->uuid = UuidText(properties.uuid);
+  facts->uuid = UuidText(properties.uuid, facts->name);
   facts->major = properties.major;
   facts->minor = properties.minor;
   facts->multiprocessors = properties.multiProcessorCount;

@@ -104,6 +104,20 @@ TEST(OpenCuda, FindsGpusByIndexAndUuid) {
   }
 }
 
+// A slice of a GPU, whether or not the runtime calls it one.
+TEST(OpenCuda, FindsSlicesOfGpusAsNvidiaSmiPrintsThem) {
+  std::vector<GpuFacts> gpus(2);
+  gpus[0].uuid = "GPU-c5f9a2ab-0a3d-5c1c-9c6c-52b7a0d6e3f1";
+  gpus[1].uuid = "MIG-11ce6a47-2d5e-5d38-9d0c-3d1d40c5f8aa";
+  std::string error;
+  EXPECT_EQ(FindGpu("MIG-c5f9a2ab-0a3d-5c1c-9c6c-52b7a0d6e3f1", gpus, &error), 0);
+  EXPECT_EQ(FindGpu("GPU-C5F9A2AB-0A3D-5C1C-9C6C-52B7A0D6E3F1", gpus, &error), 0);
+  EXPECT_EQ(FindGpu("mig-11ce6a47-2d5e-5d38-9d0c-3d1d40c5f8aa", gpus, &error), 1);
+  EXPECT_EQ(FindGpu("MIG-c5f9a2ab-0a3d-5c1c-9c6c-52b7a0d6e3f2", gpus, &error), -1);
+  EXPECT_THAT(error, HasSubstr("1 (MIG-11ce6a47-"));
+  EXPECT_EQ(FindGpu("MIG-", gpus, &error), -1);
+}
+
 TEST(CudaDevice, SaysWhatItIs) {
   const auto device = Open("0");
   EXPECT_EQ(device->Info().name, "cuda:0");
