@@ -49,6 +49,12 @@ std::string DriverProblem(int driver_version, int runtime_version, const std::st
          ")";
 }
 
+std::string NoGpuProblem(Error counted) {
+  return std::string("the driver shows no GPU") +
+         (counted != nullptr ? std::string(": ") + counted : "") +
+         "; CUDA_VISIBLE_DEVICES may hide them";
+}
+
 std::vector<Architecture> ParseArchitectures(std::string_view list) {
   std::vector<Architecture> architectures;
   while (!list.empty()) {
@@ -138,8 +144,7 @@ std::unique_ptr<Device> OpenCudaDevice(const DeviceOptions& options, std::string
   int count = 0;
   const Error counted = CountGpus(&count);
   if (counted != nullptr || count == 0) {
-    *error = std::string("the driver shows no GPU: ") +
-             (counted != nullptr ? counted : "CUDA_VISIBLE_DEVICES may hide them");
+    *error = NoGpuProblem(counted);
     return nullptr;
   }
   std::vector<GpuFacts> gpus(count);

@@ -23,6 +23,10 @@ inline constexpr int64_t kAllocMultiple = int64_t{2} << 20;
 // Empty, or what driver is needed and what was found. Versions as in runtime.h.
 std::string DriverProblem(int driver_version, int runtime_version, const std::string& release);
 
+// What is said where there is a driver and it shows no GPU. `counted`: what CountGpus returned;
+// GPUs that are hidden are an error there.
+std::string NoGpuProblem(Error counted);
+
 // Compiled code for one kind of GPU.
 struct Architecture {
   std::string name;  // "sm_90a"

@@ -57,6 +57,13 @@ TEST(OpenCuda, SaysWhichDriverIsNeededAndWhichWasFound) {
             "machine has 535.104.05 (CUDA 12.2)");
 }
 
+TEST(OpenCuda, SaysWhatMayHideTheGpus) {
+  EXPECT_EQ(NoGpuProblem(nullptr), "the driver shows no GPU; CUDA_VISIBLE_DEVICES may hide them");
+  EXPECT_EQ(NoGpuProblem("no CUDA-capable device is detected"),
+            "the driver shows no GPU: no CUDA-capable device is detected; CUDA_VISIBLE_DEVICES may "
+            "hide them");
+}
+
 // The name of what runs on a GPU of this compute capability, or why none does.
 std::string Found(const std::string& list, int major, int minor) {
   const std::vector<Architecture> architectures = ParseArchitectures(list);
