@@ -170,6 +170,12 @@ absl::StatusOr<EngineSizes> SizeEngine(const EngineConfig& config, const ModelSp
   }
   info.max_model_len = static_cast<int32_t>(std::min<int64_t>(wanted, info.kv_tokens));
   slots.max_pages_per_slot = static_cast<int32_t>(CeilDiv(info.max_model_len, info.page_tokens));
+  if (slots.TableEntries() > kMostTableEntries) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("page tables of ", info.max_num_seqs, " sequences of ", info.max_model_len,
+                     " tokens have ", slots.TableEntries(), " entries, and ", kMostTableEntries,
+                     " are the most: lower max-num-seqs or max-model-len, or raise page-tokens"));
+  }
   return sizes;
 }
 

@@ -155,7 +155,12 @@ struct SlotShape {
   int32_t vocab_size = 0;
   int32_t max_step_tokens = 0;   // largest StepView::tokens
   int32_t max_step_outputs = 0;  // largest StepView::outputs
+
+  // Of all page tables; at most kMostTableEntries.
+  int64_t TableEntries() const { return int64_t{slots} * groups * max_pages_per_slot; }
 };
+// Devices may count entries in 32 bits.
+inline constexpr int64_t kMostTableEntries = INT32_MAX;
 
 }  // namespace baram
 

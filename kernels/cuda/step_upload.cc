@@ -20,10 +20,6 @@ int64_t RoundUp(int64_t value, int64_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
 }
 
-int64_t TableEntries(const SlotShape& shape) {
-  return int64_t{shape.slots} * shape.groups * shape.max_pages_per_slot;
-}
-
 template <typename T>
 int64_t SectionBytes(const std::vector<T>& section) {
   return RoundUp(static_cast<int64_t>(section.size() * sizeof(T)), kSectionAlignment);
@@ -66,7 +62,7 @@ int64_t StepUpload::Lay(const SlotShape& shape, std::byte* base) {
   cutter.Cut(&slots_.bias, int64_t{shape.slots} * kMaxBiasedTokens);
   cutter.Cut(&slots_.stop_ids, int64_t{shape.slots} * kMaxStopIds);
   cutter.Cut(&slots_.counts, shape.slots * slots_.counts_stride);
-  cutter.Cut(&slots_.page_tables, TableEntries(shape));
+  cutter.Cut(&slots_.page_tables, shape.TableEntries());
   for (int32_t** array :
        {&step_.token_ids, &step_.positions, &step_.token_slots, &step_.row_slots}) {
     cutter.Cut(array, tokens);
@@ -81,7 +77,8 @@ int64_t StepUpload::Lay(const SlotShape& shape, std::byte* base) {
 
 Error StepUpload::Reserve(const SlotShape& shape, Stream stream) {
   Check(shape.groups <= kMaxKvGroups, "a device has at most kMaxKvGroups page tables per slot");
-  Check(TableEntries(shape) <= INT32_MAX, "an entry of the page tables has a 32-bit index");
+  Check(shape.TableEntries() <= kMostTableEntries,
+        "an entry of the page tables has a 32-bit index");
   stream_ = stream;
   const int64_t bytes = DeviceBytes(shape);
   Error error = MakeOwned(&memory_, [bytes](void** made) { return Allocate(bytes, made); });
@@ -89,7 +86,7 @@ Error StepUpload::Reserve(const SlotShape& shape, Stream stream) {
   if (error != nullptr) return error;
   Lay(shape, static_cast<std::byte*>(memory_.get()));
   constexpr uint8_t kNoPage = 0xff;  // every byte of -1
-  error = Fill(slots_.page_tables, kNoPage, TableEntries(shape) * 4, stream);
+  error = Fill(slots_.page_tables, kNoPage, shape.TableEntries() * 4, stream);
   if (error != nullptr) return error;
 
   for (Staging& staging : stagings_) {

@@ -183,6 +183,20 @@ TEST(SizesTest, AHandfulOfCacheBytesIsToldTheLeast) {
   EXPECT_EQ(smallest->info.max_model_len, 8);
 }
 
+TEST(SizesTest, PageTablesBeyondTheirIndexAreRefused) {
+  EngineConfig config = ManySequences();
+  config.page_tokens = 8;
+  // A million tokens of 20,000 sequences are 131,072 pages each.
+  const auto sizes = [&] { return SizeEngine(config, HugeSpec(), {}, FakeDevice(Gpu(99 * kGb))); };
+  const absl::Status status = sizes().status();
+  EXPECT_TRUE(absl::IsFailedPrecondition(status)) << status;
+  EXPECT_EQ(status.message(),
+            "page tables of 20000 sequences of 1048576 tokens have 2621440000 entries, and "
+            "2147483647 are the most: lower max-num-seqs or max-model-len, or raise page-tokens");
+  config.page_tokens = 16;
+  EXPECT_TRUE(sizes().ok()) << sizes().status();
+}
+
 TEST(SizesTest, WhatDoesNotFitSaysWhatToChange) {
   const FakeDevice small({.memory_bytes = 1 << 20});
   EngineConfig config;
