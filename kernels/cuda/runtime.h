@@ -69,7 +69,7 @@ Error Fill(void* device, uint8_t byte, int64_t bytes, Stream stream);
 Error CreateEvent(Event* event);
 void DestroyEvent(Event event);
 Error RecordEvent(Event event, Stream stream);
-// Blocks the thread. Returns at once for an event that was never recorded.
+// Blocks the thread without spinning. Returns at once for an event that was never recorded.
 Error WaitEvent(Event event);
 // Blocks what is put on the stream from now on.
 Error StreamWaitEvent(Stream stream, Event event);
