@@ -23,6 +23,9 @@ constexpr double kHostKvShare = 0.25;
 constexpr int64_t kLeastPages = 2;
 constexpr int64_t kMostPages = 2'000'000'000;
 constexpr int64_t kMostBlocks = int64_t{1} << 24;
+// Of a GPU's free memory, what the sum leaves alone: estimates are a part of it, and kernels are
+// loaded when they first run.
+constexpr int64_t kSpareBytes = int64_t{256} << 20;
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -70,6 +73,11 @@ absl::Status SizeCache(const EngineConfig& config, const ModelSpec& spec, const 
   }
   if (!sizes->step_buckets.empty()) {
     info.memory.parts.push_back({"graphs", StepGraphBytes(spec, sizes->step_buckets)});
+  }
+  if (facts.own_memory) {
+    // A share below 1 leaves more than that free by itself.
+    const int64_t outside = std::max<int64_t>(0, facts.free_bytes - info.memory.usable_bytes);
+    if (outside < kSpareBytes) info.memory.parts.push_back({"to spare", kSpareBytes - outside});
   }
   const int64_t least_tokens = std::min(wanted, kLeastPages * info.page_tokens);
   const int64_t least =

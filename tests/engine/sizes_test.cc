@@ -133,6 +133,40 @@ TEST(SizesTest, ABytesSizedCacheNeedsOnlyToBeFree) {
   EXPECT_THAT(message, HasSubstr(": lower kv-cache-bytes, lower max-num-seqs"));
 }
 
+// Estimates are a part of the sum, so that it never takes the last of what is free.
+TEST(SizesTest, SomeOfAGpusFreeMemoryIsSpared) {
+  constexpr int64_t kSpared = int64_t{256} << 20;
+  const auto free_left = [](const EngineConfig& config, int64_t free_bytes) {
+    const auto sizes = SizeEngine(config, HugeSpec(), {}, FakeDevice(Gpu(free_bytes)));
+    EXPECT_TRUE(sizes.ok()) << sizes.status();
+    if (!sizes.ok()) return int64_t{0};
+    int64_t taken = 0;
+    for (const MemorySum::Part& part : sizes->info.memory.parts) {
+      if (part.name != "to spare") taken += part.bytes;
+    }
+    return free_bytes - taken;
+  };
+  EngineConfig config = ManySequences();
+  config.gpu_memory_utilization = 0.999;
+  EXPECT_GE(free_left(config, 100 * kGb), kSpared);
+  config.gpu_memory_utilization = 0.9;
+  EXPECT_GE(free_left(config, 90 * kGb), kSpared);
+  EXPECT_LT(free_left(config, 99 * kGb), 9 * kGb + (1 << 26)) << "outside of the share is enough";
+
+  config = {};
+  config.kv_cache_bytes = 20 * kGb;
+  const auto fits = [&](int64_t free_bytes) {
+    return SizeEngine(config, TinySpec({0}), {}, FakeDevice(Gpu(free_bytes))).ok();
+  };
+  int64_t low = 20 * kGb, high = 40 * kGb;  // the least that is free
+  while (high - low > 1) (fits((low + high) / 2) ? high : low) = (low + high) / 2;
+  const auto sizes = SizeEngine(config, TinySpec({0}), {}, FakeDevice(Gpu(high)));
+  ASSERT_TRUE(sizes.ok()) << sizes.status();
+  EXPECT_GE(free_left(config, 40 * kGb), kSpared);
+  EXPECT_GE(high - 25 * kGb, kSpared);
+  EXPECT_LT(high - 25 * kGb, kSpared + kGb / 10);
+}
+
 TEST(SizesTest, TheSumInOneLine) {
   const auto sizes = SizeEngine(ManySequences(), HugeSpec(), {}, FakeDevice(Gpu(99 * kGb)));
   ASSERT_TRUE(sizes.ok()) << sizes.status();
