@@ -4,7 +4,7 @@ set(programs baram)
 if(BARAM_TESTS)
   # What tests/gpu/check.sh runs.
   list(APPEND programs cuda_cublaslt_test identities_test model_golden_test op_test
-    sampling_distribution_test tiny_folder)
+    sampling_distribution_test step_graphs_cuda_test tiny_folder)
 endif()
 if(BARAM_BENCH)
   list(APPEND programs op_bench engine_bench)

@@ -1,11 +1,15 @@
-// Decode steps on the CUDA device over its emulation, as graphs and kernel by kernel: the same ids
-// and log-probabilities, bit for bit, whatever joins, leaves and grows between two runs of a graph.
-// No product changes its kernel by padding here: that would be a border of gemm_select.h, and 16 is
-// a bucket.
+// Decode steps on a GPU or its emulation, as graphs and kernel by kernel: the same ids and
+// log-probabilities, bit for bit, whatever joins, leaves and grows between two runs of a graph. No
+// product changes its kernel by padding here: that would be a border of gemm_select.h, and 16 is a
+// bucket.
+#include <cstdio>
+
+#include "engine/step_graphs.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "kernels/cuda/cuda_device.h"
+#include "kernels/cuda/runtime.h"
 #include "tests/engine/rig.h"
+#include "tests/environment.h"
 
 namespace baram::testing {
 namespace {
@@ -26,11 +30,28 @@ ModelSpec GraphSpec() {
   return spec;
 }
 
-std::unique_ptr<Device> OpenEmulated() {
+// Null where no device is asked for.
+std::unique_ptr<Device> OpenTested() {
+  if (RequestedDevice().empty()) return nullptr;
   std::string error;
-  std::unique_ptr<Device> device = OpenCudaDevice({}, &error);
+  std::unique_ptr<Device> device = OpenDevice(RequestedDevice(), {}, &error);
   EXPECT_NE(device, nullptr) << error;
   return device;
+}
+
+class CudaStepGraphs : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    const std::unique_ptr<Device> device = OpenTested();
+    if (device == nullptr) GTEST_SKIP() << "BARAM_TEST_DEVICE names no device";
+    if (!device->Info().graphs) GTEST_SKIP() << device->Info().name << " has no graphs";
+  }
+};
+
+int64_t FreeBytes() {
+  int64_t bytes = 0;
+  EXPECT_EQ(cuda::FreeMemory(&bytes), nullptr);
+  return bytes;
 }
 
 EngineConfig GraphConfig(bool enforce_eager) {
@@ -68,8 +89,9 @@ struct Outcome {
 };
 
 Outcome Run(const std::vector<Arrival>& arrivals, bool enforce_eager) {
-  EngineRig rig(GraphSpec(), OpenEmulated(), GraphConfig(enforce_eager));
+  EngineRig rig(GraphSpec(), OpenTested(), GraphConfig(enforce_eager));
   FillWithNaN(rig);
+  const int64_t free_before = FreeBytes();
   std::vector<Client*> clients;
   int32_t turn = 0;
   for (const Arrival& arrival : arrivals) {
@@ -89,6 +111,14 @@ Outcome Run(const std::vector<Arrival>& arrivals, bool enforce_eager) {
   }
   outcome.captures = rig.runner().graphs().captures();
   outcome.replays = rig.runner().graphs().replays();
+  // After an eager run in the same process, which loaded all kernels: a check of the estimate.
+  if (!enforce_eager) {
+    std::printf("%d graphs took %lld bytes of the GPU, estimated %lld\n",
+                static_cast<int>(outcome.captures),
+                static_cast<long long>(free_before - FreeBytes()),
+                static_cast<long long>(StepGraphBytes(
+                    GraphSpec(), std::vector<int32_t>(static_cast<size_t>(outcome.captures)))));
+  }
   return outcome;
 }
 
@@ -125,7 +155,7 @@ Outcome ExpectGraphsChangeNothing(const std::vector<Arrival>& arrivals) {
 
 // One, three, five and six at a time, then fewer again; contexts grow past a page of 32 and a block
 // of 64 keys, and past the window.
-TEST(CudaStepGraphs, BatchesThatGrowAndShrink) {
+TEST_F(CudaStepGraphs, BatchesThatGrowAndShrink) {
   const Outcome graphs = ExpectGraphsChangeNothing({{0, 60, 34},
                                                     {5, 28, 12, true},
                                                     {5, 3, 9},
@@ -139,15 +169,15 @@ TEST(CudaStepGraphs, BatchesThatGrowAndShrink) {
 
 // Alone, a sequence of four blocks of keys is computed whole and one of five is cut: the graph is
 // captured before and runs after.
-TEST(CudaStepGraphs, AContextThatIsCutAfterTheCapture) {
+TEST_F(CudaStepGraphs, AContextThatIsCutAfterTheCapture) {
   const Outcome graphs = ExpectGraphsChangeNothing({{0, 250, 12}});
   EXPECT_EQ(graphs.captures, 1);
   EXPECT_GE(graphs.replays, 9);
 }
 
 // What a thread must not do while it captures loses the capture and nothing else.
-TEST(CudaStepGraphs, ALostCaptureLeavesTheDevice) {
-  const auto device = OpenEmulated();
+TEST_F(CudaStepGraphs, ALostCaptureLeavesTheDevice) {
+  const auto device = OpenTested();
   const Buffer memory = device->Alloc(64);
   const std::vector<float> ones(8, 1.0f);
   const std::vector<float> fives(8, 5.0f);

@@ -94,6 +94,8 @@ part cublaslt 20 "$programs/cuda_cublaslt_test" --gtest_brief=1
 part sampling 10 "$programs/sampling_distribution_test" --gtest_brief=1
 part goldens 30 bash -c 'sharded 4 "$programs/model_golden_test"'
 part identities 15 "$programs/identities_test" --gtest_brief=1
+part graphs 15 "$programs/step_graphs_cuda_test" --gtest_brief=1
+grep 'graphs took' "$folder/graphs.log" | sed 's/^/    /'
 part stream 20 bash -c stream
 # A part of the table: the tools slow kernels down a hundredfold.
 GTEST_FILTER='*Gemm*x50x*:*Gemm_33*:*Norm_576*:*Attend_64*:*window33*:*StoreKv_64*:*Sample_1003_batch*' \
