@@ -239,9 +239,10 @@ struct Edits {
 
 // --- the draw
 
+// 1 - v has 33 bits, exact in double precision: its log is log1p(-v), without the division there.
 __device__ double Gumbel(uint32_t word) {
   const double v = (word + 0.5) * 0x1p-32;
-  return -log(-log1p(-v));
+  return -log(-log(1 - v));
 }
 
 // (logit - max) / temperature of a row, and what is left of it.
@@ -308,7 +309,7 @@ __device__ float FilterBound(const TemperedRow& z, const SamplingParams& params,
   return params.top_p < 1 ? TopPBound(z, params.top_p, bound, shared) : bound;
 }
 
-// The token that wins with its noise. Noise above g needs v < e^-g, because -log1p(-v) >= v: what
+// The token that wins with its noise. Noise above g needs v < e^-g, because -log(1 - v) >= v: what
 // can't win is told by one fp32 exponential, and the few others are scored in double precision.
 __device__ int32_t DrawToken(const TemperedRow& z, float bound, int32_t likeliest, int32_t position,
                              Shared& shared) {
