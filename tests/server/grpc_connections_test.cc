@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <chrono>
 #include <memory>
 #include <string>
 #include <vector>
@@ -56,6 +57,7 @@ TEST_F(GrpcConnectionsTest, NeverMoreThanTheLimit) {
   AwaitConnections(kLimit - 1);
   grpc::ClientContext context;
   context.set_wait_for_ready(true);
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(10));
   EXPECT_TRUE(Stream(TextRequest("hello", 2), context).status.ok());
   EXPECT_EQ(server().grpc().connections(), kLimit);
 }
