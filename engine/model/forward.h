@@ -48,9 +48,9 @@ absl::StatusOr<std::unique_ptr<Workspace>> MakeWorkspace(const ModelSpec& spec, 
 Tensor Forward(Device& device, const Weights& weights, const KvPlan& plan, const KvPool& pool,
                const StepView& step, Workspace& workspace);
 
-// Runs Forward and Sample on the trace device for `device` (I12): the first op, format, head size or
-// page size that is not supported, as Unimplemented; nothing is loaded or computed. `page_tokens` as
-// EngineConfig::page_tokens; 0: the device's choice.
+// Runs Forward and Sample on the trace device for `device` (I12): the first op, format, head size
+// or page size that is not supported, as Unimplemented; nothing is loaded or computed.
+// `page_tokens` as EngineConfig::page_tokens; 0: the device's choice.
 absl::Status CheckSupport(const ModelSpec& spec, const Device& device, int32_t page_tokens);
 
 // Lower bounds of one step, summed over its ops: what a benchmark divides by.
