@@ -3,11 +3,10 @@
 // Bound by memory alone. A block reads tiles of 64 KiB. With 32 registers a thread has four loads
 // under way: 8 blocks of 256 threads have 128 KiB in flight on a multiprocessor, where latency
 // times bandwidth asks for about 30 KiB.
-#include "bench/read_memory.h"
-
 #include <algorithm>
 #include <chrono>
 
+#include "bench/read_memory.h"
 #include "kernels/cuda/device_memory.h"
 #include "kernels/cuda/portability.h"
 
