@@ -17,6 +17,7 @@
 #include "server/arguments.h"
 #include "server/commands.h"
 #include "server/settings.h"
+#include "server/text/utf8.h"
 
 namespace baram::server {
 namespace {
@@ -136,9 +137,22 @@ int Explain(const grpc::Status& status, const AskOptions& options) {
   return status.error_code() == grpc::StatusCode::INVALID_ARGUMENT ? kExitUsage : kExitUnavailable;
 }
 
+// gRPC would refuse it without a word that a person understands.
+grpc::Status CheckText(const v1::GenerateRequest& request) {
+  bool valid = text::IsValidUtf8(request.text());
+  for (const v1::Message& message : request.chat().messages()) {
+    valid = valid && text::IsValidUtf8(message.content());
+  }
+  return valid ? grpc::Status::OK
+               : grpc::Status(grpc::StatusCode::INVALID_ARGUMENT,
+                              "the question is not valid UTF-8; convert it, or set the terminal "
+                              "to UTF-8.");
+}
+
 // Streams one answer to standard output; its text is appended to `answer`.
 grpc::Status Stream(v1::Inference::Stub& stub, const v1::GenerateRequest& request, bool timings,
                     std::string* answer) {
+  if (grpc::Status checked = CheckText(request); !checked.ok()) return checked;
   grpc::ClientContext context;
   const auto reader = stub.Generate(&context, request);
   std::optional<v1::Usage> usage;

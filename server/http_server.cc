@@ -151,8 +151,10 @@ absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Listen(
   if (!error) shared->acceptor.listen(asio::socket_base::max_listen_connections, error);
   if (!error) bound = shared->acceptor.local_endpoint(error);
   if (error) {
+    const bool in_use = error == asio::error::address_in_use;
     return absl::UnavailableError("can't listen on " + address + ": " + error.message() +
-                                  "; stop what uses it or choose another port");
+                                  (in_use ? "; stop what uses it or choose another port"
+                                          : "; give an address of this machine"));
   }
   shared->address = shown_host + ":" + std::to_string(bound.port());
   shared->state->routes = std::move(routes);

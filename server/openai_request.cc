@@ -326,10 +326,17 @@ void ReadChatRequest(JsonFields& fields, int32_t max_n, OpenAiRequest& request) 
   request.calls.push_back(std::move(call));
 }
 
+// Of completions that do not ask for a number.
+constexpr int64_t kCompletionTokens = 16;
+
 void ReadCompletionRequest(JsonFields& fields, int32_t max_n, OpenAiRequest& request) {
   Call call;
   ReadShared(fields, max_n, request, call);
-  call.max_tokens = fields.Integer("max_tokens").value_or(16);
+  call.max_tokens = fields.Integer("max_tokens");
+  if (!call.max_tokens) {
+    call.max_tokens = kCompletionTokens;
+    call.may_end_sooner = true;
+  }
   request.echo = fields.Bool("echo").value_or(false);
   if (request.echo && call.max_tokens == 0) {
     request.prompt_only = true;

@@ -274,10 +274,10 @@ absl::StatusOr<Request> Serving::Translate(Call& call) const {
   }
   const int64_t room = model.max_model_len - std::ssize(request.prompt);
   if (room < 1) return TooLong(model.max_model_len, request.prompt.size());
-  if (call.max_tokens && *call.max_tokens > room) {
+  if (call.max_tokens && *call.max_tokens > room && !call.may_end_sooner) {
     return TooLongReply(model.max_model_len, request.prompt.size(), *call.max_tokens);
   }
-  request.max_tokens = static_cast<int32_t>(call.max_tokens.value_or(room));
+  request.max_tokens = static_cast<int32_t>(std::min(call.max_tokens.value_or(room), room));
   if (call.max_reply_bytes && call.prompt_logprobs &&
       std::ssize(request.prompt) * (1 + *call.prompt_logprobs) * kScoreBytes >
           *call.max_reply_bytes) {

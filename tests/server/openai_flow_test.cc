@@ -197,6 +197,18 @@ TEST_F(OpenAiFlowTest, AWholeAnswerThatNobodyReadsEnds) {
   EXPECT_FALSE(client.Read().whole);
 }
 
+// A length that nobody asked for is no reason to refuse a prompt.
+TEST_F(OpenAiFlowTest, TheDefaultLengthGivesWayToTheContext) {
+  StartServer([](server::Config&) {});
+  std::string prompt = "[5";
+  for (int i = 1; i < TinyFolder::kMaxModelLen - 3; ++i) prompt += ",5";
+  const std::string fields = R"({"ignore_eos":true,"prompt":)" + prompt + "]";
+  const RawResponse whole = Ask(Post(fields + "}"));
+  EXPECT_EQ(whole.status, 200);
+  EXPECT_EQ(Json::parse(whole.body)["usage"]["completion_tokens"], 3);
+  EXPECT_EQ(Ask(Post(fields + R"(,"max_tokens":16})")).status, 400);
+}
+
 // Tokens that write nothing fill no reply: it goes on reading the engine.
 TEST_F(OpenAiFlowTest, TokensWithoutTextDoNotHoldAReply) {
   StartServer([](server::Config& config) { config.stream_tokens = 16; });
