@@ -7,6 +7,7 @@ most_glibc=2.35
 allowed='^(libc|libm|libdl|librt|libpthread|ld-linux-x86-64)\.so\.[0-9]+$'
 total=0
 for program in "$1"/*; do
+  [ -f "$program" ] || continue # the model
   bytes=$(stat -c %s "$program")
   total=$((total + bytes))
   needed=$(readelf -d "$program" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p')

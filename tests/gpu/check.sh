@@ -42,11 +42,7 @@ sharded() {
 
 # stream: a server on the device streams one answer, then drains.
 stream() {
-  local model=${BARAM_DEMO_MODEL:-} server status=0
-  if [[ -z $model ]]; then
-    coproc TINY { "$programs/tiny_folder"; }
-    read -r model <&"${TINY[0]}" || return
-  fi
+  local model=${BARAM_DEMO_MODEL:-$programs/tiny-model} server status=0
   "$programs/baram" serve --model "$model" --device "$device" --grpc-listen 127.0.0.1:50061 \
     --http-listen 127.0.0.1:8061 --metrics-listen 127.0.0.1:8062 --drain-delay 0 &
   server=$!
@@ -91,7 +87,6 @@ if ((failed)); then
 fi
 part ops 80 bash -c 'sharded 6 "$programs/op_test"'
 part cublaslt 20 "$programs/cuda_cublaslt_test" --gtest_brief=1
-part sampling 10 "$programs/sampling_distribution_test" --gtest_brief=1
 part goldens 30 bash -c 'sharded 4 "$programs/model_golden_test"'
 part identities 15 "$programs/identities_test" --gtest_brief=1
 part graphs 15 "$programs/step_graphs_cuda_test" --gtest_brief=1
