@@ -18,6 +18,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "engine/outbox.h"
 #include "server/commands.h"
 #include "server/log.h"
 #include "server/server.h"
@@ -159,6 +160,11 @@ void ShowReady(Server& server, SteadyTime started) {
         "context {} instead of {}: the KV cache holds no more; --kv-cache-bytes enlarges it",
         info.max_model_len, wished);
   }
+  const int32_t tokens = server.config().max_num_batched_tokens;
+  if (tokens > 0 && info.max_num_batched_tokens > tokens) {
+    spdlog::warn("max-num-batched-tokens {} instead of {}: every sequence that runs takes one",
+                 info.max_num_batched_tokens, tokens);
+  }
   spdlog::info("{} on {}: {} layers, {} parameters, {} sequences of up to {} tokens a step",
                info.architecture, info.processor, info.layers, info.parameters, info.max_num_seqs,
                info.max_num_batched_tokens);
@@ -215,6 +221,9 @@ void StopAsTold(Server& server, int signal) {
                config.drain_limit_s);
   std::this_thread::sleep_until(After(delay));
   server.Stop(After(config.drain_limit_s));
+  const auto drained = static_cast<size_t>(FinishReason::kDrained);
+  const int64_t cut = server.engine().stats().finished[drained].value();
+  if (cut > 0) spdlog::warn("requests cut off at the drain limit: {}", cut);
   spdlog::info("stopped");
 }
 

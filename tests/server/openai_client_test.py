@@ -48,7 +48,8 @@ class Baram:
                 break
         else:
             raise RuntimeError("baram serve did not become ready:\n" + "".join(self.log))
-        threading.Thread(target=self._read_log, daemon=True).start()
+        self.reader = threading.Thread(target=self._read_log, daemon=True)
+        self.reader.start()
 
     def _read_log(self):
         self.log.extend(self.process.stderr)
@@ -493,6 +494,20 @@ class OpenAiClientTest(unittest.TestCase):
                 self.assertEqual(events[-1]["usage"]["completion_tokens"], tokens)
                 self.assertEqual(events[-2]["choices"][0]["finish_reason"], "length")
         self.assertEqual(baram.process.wait(PATIENCE_S), 0, "".join(baram.log))
+
+    def test_a_drain_that_cuts_answers_says_so(self):
+        baram = Baram(self.model, "--max-num-seqs", "1", "--drain-limit", "0")
+        body = {"prompt": KOREAN, "max_tokens": 420, "ignore_eos": True, "n": 16}
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            result = pool.submit(baram.ask, "POST", "/v1/completions", body)
+            limit = time.monotonic() + PATIENCE_S
+            while not baram.metric("num_requests_running", "num_requests_waiting"):
+                self.assertLess(time.monotonic(), limit)
+            baram.process.send_signal(signal.SIGTERM)
+            self.assertEqual(result.result(PATIENCE_S)[0], 503)
+        self.assertEqual(baram.process.wait(PATIENCE_S), 0)
+        baram.reader.join(PATIENCE_S)
+        self.assertRegex("".join(baram.log), r"requests cut off at the drain limit: 1\n")
 
 
 if __name__ == "__main__":
