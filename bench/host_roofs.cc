@@ -150,7 +150,7 @@ Roofs MeasureHostRoofs(int threads, const std::string& isa) {
   {
     std::vector<char*> parts(threads);
     // In huge pages, as weights and caches are: 1.4 times as fast as in small ones.
-    const int64_t part_bytes = kReadBytes / threads / kHugePage * kHugePage;
+    const int64_t part_bytes = std::max(kReadBytes / threads / kHugePage, int64_t{1}) * kHugePage;
     for (char*& part : parts) {
       part = static_cast<char*>(std::aligned_alloc(kHugePage, part_bytes));
       madvise(part, part_bytes, MADV_HUGEPAGE);
