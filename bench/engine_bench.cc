@@ -13,13 +13,12 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
-#include <functional>
-#include <map>
 #include <memory>
 #include <random>
 #include <string>
 #include <vector>
 
+#include "bench/flags.h"
 #include "bench/model_shapes.h"
 #include "bench/roofs.h"
 #include "engine/core.h"
@@ -169,17 +168,8 @@ class Bench {
   std::vector<std::shared_ptr<Outbox>> outboxes_;
 };
 
-std::vector<int32_t> ParseList(const std::string& text) {
-  std::vector<int32_t> values;
-  for (size_t at = 0; at < text.size(); at = text.find_first_of(',', at)) {
-    if (text[at] == ',') ++at;
-    values.push_back(std::atoi(text.c_str() + at));
-  }
-  return values;
-}
-
 bool ParseOptions(int argc, char** argv, Options* options) {
-  const std::map<std::string, std::function<void(const std::string&)>> flags = {
+  const Flags flags = {
       {"--model", [&](const std::string& v) { options->model = v; }},
       {"--json", [&](const std::string& v) { options->json = v; }},
       {"--device", [&](const std::string& v) { options->config.device = v; }},
@@ -193,17 +183,7 @@ bool ParseOptions(int argc, char** argv, Options* options) {
       {"--steps", [&](const std::string& v) { options->steps = std::stoi(v); }},
       {"--batches", [&](const std::string& v) { options->batches = ParseList(v); }},
   };
-  for (int i = 1; i < argc; i += 2) {
-    const auto flag = flags.find(argv[i]);
-    if (flag == flags.end() || i + 1 == argc) {
-      std::fprintf(stderr, "engine_bench: unknown flag or missing value: %s; flags:", argv[i]);
-      for (const auto& [name, unused] : flags) std::fprintf(stderr, " %s", name.c_str());
-      std::fprintf(stderr, "\n");
-      return false;
-    }
-    flag->second(argv[i + 1]);
-  }
-  return true;
+  return ParseFlags("engine_bench", argc, argv, flags);
 }
 
 absl::StatusOr<std::unique_ptr<LoadedModel>> Open(Options& options) {

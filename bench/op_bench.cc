@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "bench/flags.h"
 #include "bench/op_bench_cases.h"
 #include "bench/roofs.h"
 #include "kernels/check.h"
@@ -211,28 +212,16 @@ int Run(const Options& options) {
 
 int Main(int argc, char** argv) {
   Options options;
-  for (int i = 1; i < argc; ++i) {
-    const std::string flag = argv[i];
-    const char* value = i + 1 < argc ? argv[++i] : nullptr;
-    if (value != nullptr && flag == "--op")
-      options.op = value;
-    else if (value != nullptr && flag == "--cases")
-      options.cases = value;
-    else if (value != nullptr && flag == "--device")
-      options.device = value;
-    else if (value != nullptr && flag == "--isa")
-      options.open.isa = value;
-    else if (value != nullptr && flag == "--threads")
-      options.open.threads = std::atoi(value);
-    else if (value != nullptr && flag == "--json")
-      options.json = value;
-    else {
-      std::fprintf(stderr,
-                   "usage: op_bench [--op PART_OF_NAME] [--cases host | gpu | smoke] [--device %s] "
-                   "[--isa ISA] [--threads N] [--json FILE]\n",
-                   BuiltDevices().c_str());
-      return 2;
-    }
+  // --op takes a part of an op's name; --cases host, gpu or smoke.
+  if (!ParseFlags(
+          "op_bench", argc, argv,
+          {{"--op", [&](const std::string& v) { options.op = v; }},
+           {"--cases", [&](const std::string& v) { options.cases = v; }},
+           {"--device", [&](const std::string& v) { options.device = v; }},
+           {"--isa", [&](const std::string& v) { options.open.isa = v; }},
+           {"--threads", [&](const std::string& v) { options.open.threads = std::stoi(v); }},
+           {"--json", [&](const std::string& v) { options.json = v; }}})) {
+    return EXIT_FAILURE;
   }
   options.open.pin_threads = true;
   return Run(options);

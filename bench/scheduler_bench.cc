@@ -1,0 +1,178 @@
+// scheduler_bench: what a step costs the host, whatever the device: intake, plan, commit, delivery.
+//
+//   scheduler_bench --batches 32,256,1024 --context 1024 --steps 512 --json FILE
+//
+// The engine's own loop with two steps in flight on one thread, and in the device's place somebody
+// who has always just finished: every row draws a token that doesn't end it. The reader that
+// empties the outboxes meanwhile is not timed. Times are of the thread's processor time, so that
+// other tenants of the machine count less. Contexts differ, so that steps in which pages are taken
+// and published are spread as in a server's life.
+#include <time.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "bench/flags.h"
+#include "engine/core.h"
+#include "engine/loaded_model.h"
+#include "kernels/check.h"
+#include "kernels/fake/fake_device.h"
+
+namespace baram::bench {
+namespace {
+
+constexpr int32_t kVocabulary = 1 << 17;
+constexpr int32_t kPageTokens = 16;
+
+struct Options {
+  std::vector<int32_t> batches = {32, 256, 1024};
+  int32_t context = 1024;  // tokens of the longest prompt; the shortest has half
+  int32_t steps = 512;
+  std::string json;
+};
+
+// Two groups of layers, as of a model with windows.
+ModelSpec Spec(int32_t max_positions) {
+  ModelSpec spec;
+  spec.architecture = spec.family = "None";
+  spec.hidden = 16;
+  spec.vocab_size = kVocabulary;
+  spec.max_positions = max_positions;
+  spec.head = {.heads = 1, .kv_heads = 1, .head_dim = 8};
+  spec.ropes = {{.rotary_dim = 8}};
+  spec.tied_head = true;
+  for (const int32_t window : {0, 512}) spec.layers.push_back({.window = window, .ffn = 16});
+  return spec;
+}
+
+double ThreadSeconds() {
+  timespec now;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
+}
+
+struct Measurement {
+  int32_t batch = 0;
+  double p50_s = 0;  // of a step
+  double p99_s = 0;
+};
+
+class Bench {
+ public:
+  Bench(const Options& options, int32_t batch) : options_(options), batch_(batch) {
+    EngineConfig config;
+    config.max_num_seqs = batch;
+    config.max_num_batched_tokens = std::max(batch, 8192);
+    // Prompts catch up before the measured steps; nothing ends in them.
+    most_tokens_ = options.steps + 8 + 2 * (batch * options.context / 8192 + 1);
+    config.max_model_len = options.context + most_tokens_;
+    config.kv_cache_bytes = int64_t{1} << 30;
+    auto model = OpenRandomModel(
+        config, Spec(config.max_model_len),
+        std::make_unique<FakeDevice>(FakeOptions{.planning_depth = 2, .page_tokens = kPageTokens}),
+        /*seed=*/1);
+    Check(model.ok(), model.status().ToString().c_str());
+    core_ = std::make_unique<EngineCore>(config, **model);
+    for (int32_t i = 0; i < batch; ++i) Submit(i);
+  }
+
+  Measurement Measure() {
+    std::vector<double> steps;
+    while (std::ssize(steps) < options_.steps) {
+      const double begin = ThreadSeconds();
+      Turn();
+      const double end = ThreadSeconds();
+      if (last_outputs_ == batch_) steps.push_back(end - begin);
+      Read();
+    }
+    std::ranges::sort(steps);
+    return {batch_, steps[steps.size() / 2], steps[steps.size() * 99 / 100]};
+  }
+
+ private:
+  void Submit(int32_t index) {
+    Request request;
+    request.id = std::to_string(index);
+    const int32_t prompt = options_.context / 2 + index * 37 % (options_.context / 2);
+    for (int32_t i = 0; i < prompt; ++i) {
+      request.prompt.push_back(static_cast<int32_t>(random_() % kVocabulary));
+    }
+    request.max_tokens = most_tokens_;
+    auto outbox = core_->Submit(std::move(request), nullptr);
+    Check(outbox.ok(), outbox.status().ToString().c_str());
+    outboxes_.push_back(*std::move(outbox));
+  }
+
+  // Plans step n + 1, then commits step n.
+  void Turn() {
+    const SteadyTime now = std::chrono::steady_clock::now();
+    core_->Intake(now);
+    Batch* batch = core_->PlanStep(now);
+    Check(batch != nullptr, "there is work");
+    last_outputs_ = batch->outputs();
+    for (int32_t i = 0; i < last_outputs_; ++i) batch->results[i].token = i + 1;
+    Batch* finished = std::exchange(in_flight_, batch);
+    if (finished != nullptr) core_->CommitStep(finished, now);
+    core_->Deliver(now);
+  }
+
+  void Read() {
+    taken_.clear();
+    core_->touched().Take(&taken_, SteadyTime{});
+    TokenResult token;
+    for (const auto& outbox : taken_) {
+      while (outbox->Pop(0, &token)) continue;
+    }
+  }
+
+  const Options& options_;
+  const int32_t batch_;
+  int32_t most_tokens_ = 0;
+  std::mt19937 random_{1};
+  std::unique_ptr<EngineCore> core_;
+  Batch* in_flight_ = nullptr;
+  int32_t last_outputs_ = 0;
+  std::vector<std::shared_ptr<Outbox>> outboxes_, taken_;
+};
+
+int Main(int argc, char** argv) {
+  Options options;
+  if (!ParseFlags("scheduler_bench", argc, argv,
+                  {{"--batches", [&](const std::string& v) { options.batches = ParseList(v); }},
+                   {"--context", [&](const std::string& v) { options.context = std::stoi(v); }},
+                   {"--steps", [&](const std::string& v) { options.steps = std::stoi(v); }},
+                   {"--json", [&](const std::string& v) { options.json = v; }}})) {
+    return EXIT_FAILURE;
+  }
+  std::vector<Measurement> measurements;
+  std::printf("%-10s %10s %10s %12s\n", "sequences", "p50 us", "p99 us", "p50 ns a row");
+  for (const int32_t batch : options.batches) {
+    const Measurement m = Bench(options, batch).Measure();
+    std::printf("%-10d %10.1f %10.1f %12.1f\n", batch, m.p50_s * 1e6, m.p99_s * 1e6,
+                m.p50_s * 1e9 / batch);
+    measurements.push_back(m);
+  }
+  if (options.json.empty()) return EXIT_SUCCESS;
+  std::FILE* file = std::fopen(options.json.c_str(), "w");
+  Check(file != nullptr, "the JSON file can be written");
+  std::fprintf(file, "{\n \"context\": %d, \"measurements\": [", options.context);
+  const char* comma = "";
+  for (const Measurement& m : measurements) {
+    std::fprintf(file, "%s\n  {\"sequences\": %d, \"p50_s\": %.4g, \"p99_s\": %.4g}", comma,
+                 m.batch, m.p50_s, m.p99_s);
+    comma = ",";
+  }
+  std::fprintf(file, "\n ]\n}\n");
+  std::fclose(file);
+  return EXIT_SUCCESS;
+}
+
+}  // namespace
+}  // namespace baram::bench
+
+int main(int argc, char** argv) { return baram::bench::Main(argc, argv); }
