@@ -23,6 +23,7 @@ void Scheduler::Commit(SteadyTime now, Batch& batch) {
     CommitRow(row, std::span(batch.results).subspan(next, count), now);
     next += count;
   }
+  stats_.generated_tokens.Add(std::exchange(drawn_in_step_, 0));
   stats_.steps.Add();
   stats_.step_time.Observe(Seconds(batch.planned_at, now));
   stats_.last_step_ns.store(
@@ -82,7 +83,7 @@ void Scheduler::CommitToken(Sequence& sequence, const TokenResult& result, Stead
   sequence.tokens.push_back(result.token);
   live.outbox->Push(sequence.index, result);
   Touch(live);
-  stats_.generated_tokens.Add();
+  ++drawn_in_step_;
   if (sequence.first_token == SteadyTime{}) {
     if (live.first_token() == SteadyTime{}) {
       live.outbox->SetFirstToken(now);

@@ -246,7 +246,8 @@ void TouchedList::Add(std::vector<std::shared_ptr<Outbox>>& touched) {
   {
     std::lock_guard lock(mutex_);
     for (std::shared_ptr<Outbox>& outbox : touched) {
-      if (!outbox->touched.exchange(true)) list_.push_back(std::move(outbox));
+      if (std::exchange(outbox->touched, true)) continue;
+      list_.push_back(std::move(outbox));
     }
   }
   changed_.notify_one();
@@ -265,7 +266,7 @@ bool TouchedList::Take(std::vector<std::shared_ptr<Outbox>>* taken, SteadyTime d
   nudged_ = false;
   std::swap(*taken, list_);
   // From here a change of an outbox puts it into the next list.
-  for (const std::shared_ptr<Outbox>& outbox : *taken) outbox->touched.store(false);
+  for (const std::shared_ptr<Outbox>& outbox : *taken) outbox->touched = false;
   return !(closed_ && taken->empty());
 }
 

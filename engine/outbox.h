@@ -90,8 +90,8 @@ class Outbox {
   // drawn later are dropped.
   void StopAt(int32_t index);
 
-  // A reader's own mark: true while the outbox is in the touched list. Kept by TouchedList.
-  std::atomic<bool> touched{false};
+  // True while the outbox is in the touched list. Kept by TouchedList, under its lock.
+  bool touched = false;
   // The reader's object this outbox feeds; set before Submit, never read by the engine.
   void* reader = nullptr;
 

@@ -143,6 +143,7 @@ class Scheduler {
   int32_t paused_ = 0;
   int32_t ended_requests_ = 0;  // not yet reaped
   int32_t steps_in_flight_ = 0;
+  uint64_t drawn_in_step_ = 0;  // tokens of the step that is being committed
   bool waits_for_reader_ = false;
   uint64_t next_order_ = 1;
   uint64_t step_ = 0;

@@ -27,8 +27,9 @@ Histogram::Histogram(std::span<const double> bounds)
 
 void Histogram::Observe(double value, uint64_t times) {
   const size_t at = std::lower_bound(bounds_.begin(), bounds_.end(), value) - bounds_.begin();
-  buckets_[at].fetch_add(times, std::memory_order_relaxed);
-  // One writer: no read-modify-write is needed.
+  // One writer: no read-modify-write is needed, which would wait for all stores before it.
+  buckets_[at].store(buckets_[at].load(std::memory_order_relaxed) + times,
+                     std::memory_order_relaxed);
   sum_.store(sum_.load(std::memory_order_relaxed) + value * static_cast<double>(times),
              std::memory_order_relaxed);
 }

@@ -13,6 +13,7 @@ namespace baram {
 
 class Counter {
  public:
+  // From any thread. Waits for the stores before it: once a step rather than once a token.
   void Add(uint64_t n = 1) { value_.fetch_add(n, std::memory_order_relaxed); }
   uint64_t value() const { return value_.load(std::memory_order_relaxed); }
 
