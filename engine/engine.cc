@@ -1,6 +1,8 @@
 // Engine: the engine thread around EngineCore, and the executor beside it.
 #include "engine/engine.h"
 
+#include <pthread.h>
+
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -36,6 +38,7 @@ class Engine::Threads {
   // Each turn: take in, plan as far ahead as the device goes, commit what came back, deliver.
   // Sleeps only on the one wake-up.
   void Loop() {
+    pthread_setname_np(pthread_self(), "baram-engine");
     bool flushed = false;
     while (true) {
       SteadyTime now = std::chrono::steady_clock::now();

@@ -1,6 +1,8 @@
 // StepRunner and Executor: upload, forward, sample, download.
 #include "engine/executor.h"
 
+#include <pthread.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -130,6 +132,7 @@ Batch* Executor::TryPop() {
 }
 
 void Executor::Loop() {
+  pthread_setname_np(pthread_self(), "baram-executor");
   while (true) {
     Batch* batch = nullptr;
     {

@@ -1,6 +1,7 @@
 // Delivery: from token rings to the sinks of the front ends.
 #include "server/delivery.h"
 
+#include <pthread.h>
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
@@ -302,6 +303,7 @@ void Delivery::Ready(std::shared_ptr<Reply> reply) {
 }
 
 void Delivery::Loop() {
+  pthread_setname_np(pthread_self(), "baram-delivery");
   using std::chrono::steady_clock;
   constexpr auto kLook = std::chrono::seconds(1);  // how often stalled writes are looked for
   std::vector<std::shared_ptr<Outbox>> touched;

@@ -5,6 +5,7 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -157,6 +158,7 @@ void GrpcAcceptor::Wake() const {
 }
 
 void GrpcAcceptor::Loop() {
+  pthread_setname_np(pthread_self(), "baram-accept");
   std::array<epoll_event, 64> events;
   while (true) {
     const int count = epoll_wait(epoll_, events.data(), static_cast<int>(events.size()), -1);

@@ -1,6 +1,8 @@
 // HttpServer: see the header. Sessions are in http_session.cc.
 #include "server/http_server.h"
 
+#include <pthread.h>
+
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/post.hpp>
@@ -163,7 +165,10 @@ absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Listen(
   shared->state->allowed_origins = std::move(allowed_origins);
   shared->Accept();
   for (int i = 0; i < threads; ++i) {
-    shared->threads.emplace_back([io = &shared->io] { io->run(); });
+    shared->threads.emplace_back([io = &shared->io] {
+      pthread_setname_np(pthread_self(), "baram-http");
+      io->run();
+    });
   }
   return std::unique_ptr<HttpServer>(new HttpServer(std::move(shared)));
 }

@@ -1,6 +1,8 @@
 // TextPool: a bounded queue in front of a fixed number of threads.
 #include "server/text_pool.h"
 
+#include <pthread.h>
+
 #include <utility>
 
 namespace baram::server {
@@ -30,6 +32,7 @@ bool TextPool::Run(std::function<void()> job) {
 }
 
 void TextPool::Work() {
+  pthread_setname_np(pthread_self(), "baram-text");
   std::unique_lock lock(mutex_);
   while (true) {
     changed_.wait(lock, [this] { return closing_ || !queue_.empty(); });

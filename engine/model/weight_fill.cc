@@ -1,6 +1,8 @@
 // Gives the weights of a layout their device memory, and fills it from a source of tensors.
 #include "engine/model/weight_fill.h"
 
+#include <pthread.h>
+
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -79,7 +81,10 @@ class SlicePacker {
   absl::Status Run(int32_t threads, const std::function<void(int64_t, int64_t)>& progress) {
     std::vector<std::thread> others;
     for (int32_t i = 1; i < threads; ++i) {
-      others.emplace_back([this] { Work([] {}); });
+      others.emplace_back([this] {
+        pthread_setname_np(pthread_self(), "baram-load");
+        Work([] {});
+      });
     }
     auto told = std::chrono::steady_clock::now();
     Work([&] {

@@ -117,6 +117,7 @@ void WorkerPool::RunTiles(const Worker& worker) {
 }
 
 void WorkerPool::ThreadMain(int32_t index, const Options& options) {
+  pthread_setname_np(pthread_self(), "baram-worker");
   if (!options.processors.empty()) {
     PinTo(options.processors[index % options.processors.size()]);
   }
