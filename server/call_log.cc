@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "server/errors.h"
 #include "server/log.h"
 
 namespace baram::server {
@@ -46,6 +47,23 @@ void CallLog::Record(const CallRecord& record) {
   }
   if (record.usage.first_token_s > 0) facts["first_ms"] = Milliseconds(record.usage.first_token_s);
   LogFacts(line, "call", facts);
+}
+
+void CallLog::RecordHttp(CallRecord record, int status, HttpEnd end) {
+  switch (end) {
+    case HttpEnd::kSent:
+      record.code = absl::StrCat(status);
+      break;
+    case HttpEnd::kGone:
+      record.code = "499";
+      record.reason.clear();
+      break;
+    case HttpEnd::kSlow:
+      record.code = "408";
+      record.reason = FactsOf(SlowReader()).reason;
+      break;
+  }
+  Record(record);
 }
 
 void CallLog::RecordRefused(const std::string& method, const std::string& code,

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "server/http_server.h"
 #include "server/metrics.h"
 #include "server/reply.h"
 
@@ -16,7 +17,7 @@ namespace baram::server {
 struct CallRecord {
   std::string method;      // from a fixed set: "Generate", "/v1/chat/completions"
   std::string request_id;  // empty where the method has none
-  std::string code;        // "OK", "INVALID_ARGUMENT"; "200", "499"
+  std::string code;        // "OK", "INVALID_ARGUMENT"; "200", "499", see RecordHttp
   std::string reason;      // how it ended: "stop", "length", or ErrorFacts::reason; may be empty
   UsageEvent usage;
   double total_s = 0;  // as the front end saw it
@@ -27,6 +28,10 @@ class CallLog {
  public:
   explicit CallLog(Metrics& metrics) : metrics_(metrics) {}
   void Record(const CallRecord& record);
+  // The same for a call of HTTP whose answer, with `status`, ended as `end` says. Its code is then
+  // the status; 499 if the client went before it had all of it; 408, reason SLOW_READER, if the
+  // client was cut off. The last two are in the log and in the metrics only.
+  void RecordHttp(CallRecord record, int status, HttpEnd end);
   // A connection that was turned away, of which there may be floods: each is counted, and a line
   // with how many there were since the last one is written once a second at most. What comes after
   // a flood's last line is told with the next one's first.

@@ -50,12 +50,12 @@ HttpExchange::~HttpExchange() {
   }
 }
 
-void HttpExchange::OnGone(std::function<void()> gone) { session_->PostOnGone(std::move(gone)); }
+void HttpExchange::OnGone(HttpEnded gone) { session_->PostOnGone(std::move(gone)); }
 
-void HttpExchange::Respond(int status, HttpHeaders headers, std::string body) {
+void HttpExchange::Respond(int status, HttpHeaders headers, std::string body, HttpEnded ended) {
   State open = State::kOpen;
   if (!state_.compare_exchange_strong(open, State::kAnswered)) return;
-  session_->PostRespond(status, std::move(headers), std::move(body));
+  session_->PostRespond(status, std::move(headers), std::move(body), std::move(ended));
 }
 
 void HttpExchange::StartStream(int status, HttpHeaders headers) {
@@ -64,14 +64,14 @@ void HttpExchange::StartStream(int status, HttpHeaders headers) {
   session_->PostStartStream(status, std::move(headers));
 }
 
-bool HttpExchange::Write(std::string piece, std::function<void(bool)> written) {
+bool HttpExchange::Write(std::string piece, HttpEnded written) {
   return session_->PostWrite(std::move(piece), std::move(written));
 }
 
-void HttpExchange::EndStream(std::string piece) {
+void HttpExchange::EndStream(std::string piece, HttpEnded ended) {
   State streaming = State::kStreaming;
   if (!state_.compare_exchange_strong(streaming, State::kAnswered)) return;
-  session_->PostEndStream(std::move(piece));
+  session_->PostEndStream(std::move(piece), std::move(ended));
 }
 
 // Members that the accept loop uses are touched on the acceptor's strand only.

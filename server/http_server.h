@@ -22,7 +22,9 @@ struct HttpLimits {
   int32_t max_connections = 1024;
   double idle_s = 75;     // between requests of a kept connection
   double request_s = 30;  // from a request's first byte to its last
-  double write_s = 30;    // without progress; then the client is too slow and is cut off
+  // A client is too slow, and is cut off, if it takes nothing for that long; or if an answer, or a
+  // piece of one, is not out after that long and as long again for each MiB of it.
+  double write_s = 30;
 };
 
 struct HttpRequest {
@@ -35,6 +37,14 @@ struct HttpRequest {
 };
 
 using HttpHeaders = std::vector<std::pair<std::string, std::string>>;
+
+// What became of an answer, or of a piece of one.
+enum class HttpEnd : uint8_t {
+  kSent,  // the network has all of it
+  kGone,  // the client, or the listener, went before
+  kSlow,  // the client read too slowly and was cut off
+};
+using HttpEnded = std::function<void(HttpEnd)>;
 
 class HttpSession;  // a connection, in http_session.h
 
@@ -50,21 +60,23 @@ class HttpExchange {
   HttpExchange& operator=(const HttpExchange&) = delete;
 
   const HttpRequest& request() const { return request_; }
-  // Before answering: `gone` is called at most once, on a listener's thread, if the client goes
-  // before the answer is complete; soon if it has gone already. A client that closes its sending
-  // side has gone: nothing tells it from one that vanished.
-  void OnGone(std::function<void()> gone);
+  // Before answering: `gone` is called at most once, on a listener's thread, if the client goes, or
+  // is cut off, before the answer is complete; soon if it has gone already. A client that closes
+  // its sending side has gone: nothing tells it from one that vanished.
+  void OnGone(HttpEnded gone);
   // The whole answer. Once, and not after StartStream. A request's x-request-id is sent back with
-  // every answer; an X-Request-Id among `headers` counts only for a request without one.
-  void Respond(int status, HttpHeaders headers, std::string body);
+  // every answer; an X-Request-Id among `headers` counts only for a request without one. `ended`
+  // is called once: on a listener's thread, or, once the listener has been destroyed, on this one
+  // before Respond returns.
+  void Respond(int status, HttpHeaders headers, std::string body, HttpEnded ended = nullptr);
   // An answer in pieces. The headers leave with the first one.
   void StartStream(int status, HttpHeaders headers);
-  // The next piece, after `written` was called for the last one: on a listener's thread, with false
-  // once the client has gone. Returns false if the listener has been destroyed; then `written` is
-  // never called.
-  bool Write(std::string piece, std::function<void(bool)> written);
-  // After the last `written`, with a last piece that may be empty.
-  void EndStream(std::string piece);
+  // The next piece, after `written` was called for the last one, on a listener's thread. Returns
+  // false if the listener has been destroyed; then `written` is never called.
+  bool Write(std::string piece, HttpEnded written);
+  // After the last `written`, with a last piece that may be empty. `ended` as with Respond, for the
+  // whole stream.
+  void EndStream(std::string piece, HttpEnded ended = nullptr);
 
  private:
   enum class State : uint8_t { kOpen, kStreaming, kAnswered };

@@ -27,6 +27,11 @@ constexpr size_t kReadBytes = 4096;
 // How long a client may take to read its last answer before the connection closes. Without that
 // time a request that was refused half-read would reset the connection and destroy its own answer.
 constexpr double kLingerS = 1;
+// What the kernel keeps of answers that their client has not taken, doubled by it for its own
+// needs. By itself it goes up to megabytes: minutes of a stream, until a reader who stopped is
+// noticed.
+constexpr int kSendBufferBytes = 128 << 10;
+constexpr double kPaceBytes = 1 << 20;  // see HttpLimits::write_s
 
 std::string HttpDate() {
   const std::time_t now = std::time(nullptr);
@@ -43,6 +48,7 @@ HttpSession::HttpSession(asio::ip::tcp::socket socket, std::shared_ptr<HttpListe
   listener_->connections.fetch_add(1, std::memory_order_relaxed);
   Error ignored;
   socket_.set_option(asio::ip::tcp::no_delay(true), ignored);
+  socket_.set_option(asio::socket_base::send_buffer_size(kSendBufferBytes), ignored);
 }
 
 HttpSession::~HttpSession() { listener_->connections.fetch_sub(1, std::memory_order_relaxed); }
@@ -103,8 +109,8 @@ void HttpSession::OnHeader(Error error) {
   const bool waits = LowerCase(parser_->get()[http::field::expect]) == "100-continue";
   if (!waits || !http11_) return ReadBody();
   const Clock::time_point limit = timer_.expiry();
-  Send("HTTP/1.1 100 Continue\r\n\r\n", [this, limit](bool sent) {
-    if (!sent) return;
+  Send("HTTP/1.1 100 Continue\r\n\r\n", [this, limit](HttpEnd end) {
+    if (end != HttpEnd::kSent) return;
     LimitUntil(limit);
     ReadBody();
   });
@@ -159,6 +165,7 @@ void HttpSession::Dispatch() {
   phase_ = Phase::kAnswering;
   streaming_ = false;
   keep_alive_ = message.keep_alive();
+  on_gone_ = ended_ = nullptr;
   Watch();
 
   HttpRequest request;
@@ -253,8 +260,8 @@ void HttpSession::Respond(int status, const HttpHeaders& headers, std::string_vi
   if (status != 204) bytes += "Content-Length: " + std::to_string(body.size()) + "\r\n";
   bytes += "\r\n";
   if (!is_head_) bytes += body;
-  Send(std::move(bytes), [this](bool sent) {
-    if (sent) FinishAnswer();
+  Send(std::move(bytes), [this](HttpEnd end) {
+    if (end == HttpEnd::kSent) FinishAnswer();
   });
 }
 
@@ -270,8 +277,10 @@ std::string HttpSession::Chunk(std::string_view piece) const {
   return chunk;
 }
 
-void HttpSession::Send(std::string bytes, std::function<void(bool)> then) {
-  if (phase_ == Phase::kClosed) return then(false);
+void HttpSession::Send(std::string bytes, HttpEnded then) {
+  if (phase_ == Phase::kClosed) return then(gone_as_);
+  const double pieces = 1 + static_cast<double>(bytes.size()) / kPaceBytes;
+  send_limit_ = After(listener_->limits.write_s * pieces);
   sending_ = std::move(bytes);
   sent_ = 0;
   sent_then_ = std::move(then);
@@ -279,22 +288,22 @@ void HttpSession::Send(std::string bytes, std::function<void(bool)> then) {
 }
 
 void HttpSession::SendRest() {
-  LimitFor(listener_->limits.write_s);
-  socket_.async_write_some(asio::buffer(sending_) + sent_,
-                           [self = shared_from_this()](Error error, size_t count) {
-                             self->sent_ += count;
-                             if (!error && self->sent_ < self->sending_.size())
-                               return self->SendRest();
-                             self->LimitUntil(Clock::time_point::max());
-                             if (error) self->Gone();
-                             std::exchange(self->sent_then_, nullptr)(!error);
-                           });
+  LimitUntil(std::min(After(listener_->limits.write_s), send_limit_));
+  socket_.async_write_some(
+      asio::buffer(sending_) + sent_, [self = shared_from_this()](Error error, size_t count) {
+        self->sent_ += count;
+        if (!error && self->sent_ < self->sending_.size()) return self->SendRest();
+        if (error) self->Gone(self->Failure());
+        self->LimitUntil(Clock::time_point::max());
+        std::exchange(self->sent_then_, nullptr)(error ? self->gone_as_ : HttpEnd::kSent);
+      });
 }
 
 void HttpSession::FinishAnswer() {
   if (phase_ == Phase::kClosed) return;
   streaming_ = false;
   on_gone_ = nullptr;
+  if (const auto ended = std::exchange(ended_, nullptr)) ended(HttpEnd::kSent);
   if (!keep_alive_) return Linger();
   if (!watching_) return ReadRequest();
   phase_ = Phase::kTurning;
@@ -316,7 +325,7 @@ void HttpSession::Watch() {
 void HttpSession::OnWatched(Error error) {
   switch (phase_) {
     case Phase::kAnswering:
-      return error ? Gone() : Watch();
+      return error ? Gone(Failure()) : Watch();
     case Phase::kTurning:
       return ReadRequest();  // which meets the error again, if it was one
     case Phase::kLingering:
@@ -337,10 +346,12 @@ void HttpSession::Linger() {
   Watch();
 }
 
-void HttpSession::Gone() {
+void HttpSession::Gone(HttpEnd how) {
   if (phase_ == Phase::kClosed) return;
+  gone_as_ = how;
   Close();
-  if (auto gone = std::exchange(on_gone_, nullptr)) gone();
+  if (const auto gone = std::exchange(on_gone_, nullptr)) gone(how);
+  if (const auto ended = std::exchange(ended_, nullptr)) ended(how);
 }
 
 void HttpSession::Close() {
@@ -350,9 +361,11 @@ void HttpSession::Close() {
   socket_.close(ignored);
 }
 
-void HttpSession::LimitFor(double seconds) {
-  LimitUntil(Clock::now() + std::chrono::milliseconds(static_cast<int64_t>(seconds * 1000)));
+HttpSession::Clock::time_point HttpSession::After(double seconds) {
+  return Clock::now() + std::chrono::milliseconds(static_cast<int64_t>(seconds * 1000));
 }
+
+void HttpSession::LimitFor(double seconds) { LimitUntil(After(seconds)); }
 
 void HttpSession::LimitUntil(Clock::time_point when) {
   timed_out_ = false;
@@ -375,17 +388,20 @@ bool HttpSession::Post(Job job) {
   return listener_->Post(socket_.get_executor(), bound);
 }
 
-void HttpSession::PostOnGone(std::function<void()> gone) {
+void HttpSession::PostOnGone(HttpEnded gone) {
   Post([gone = std::move(gone)](HttpSession& self) mutable {
-    if (self.phase_ == Phase::kClosed) return gone();
+    if (self.phase_ == Phase::kClosed) return gone(self.gone_as_);
     if (self.phase_ == Phase::kAnswering) self.on_gone_ = std::move(gone);
   });
 }
 
-void HttpSession::PostRespond(int status, HttpHeaders headers, std::string body) {
-  Post([status, headers = std::move(headers), body = std::move(body)](HttpSession& self) {
-    if (self.phase_ == Phase::kAnswering) self.Respond(status, headers, body);
+void HttpSession::PostRespond(int status, HttpHeaders headers, std::string body, HttpEnded ended) {
+  const bool posted = Post([status, headers = std::move(headers), body = std::move(body),
+                            ended](HttpSession& self) mutable {
+    if (!self.EndsWith(std::move(ended))) return;
+    self.Respond(status, headers, body);
   });
+  if (!posted && ended) ended(HttpEnd::kGone);
 }
 
 void HttpSession::PostError(int status, std::string message) {
@@ -407,29 +423,39 @@ void HttpSession::PostStartStream(int status, HttpHeaders headers) {
   });
 }
 
-bool HttpSession::PostWrite(std::string piece, std::function<void(bool)> written) {
+bool HttpSession::PostWrite(std::string piece, HttpEnded written) {
   return Post([piece = std::move(piece), written = std::move(written)](HttpSession& self) mutable {
-    if (!self.streaming_) return written(false);
+    if (!self.streaming_) return written(self.gone_as_);
     std::string bytes = std::exchange(self.buffered_head_, "") + self.Chunk(piece);
-    if (bytes.empty() && self.phase_ != Phase::kClosed) return written(true);
+    if (bytes.empty() && self.phase_ != Phase::kClosed) return written(HttpEnd::kSent);
     self.Send(std::move(bytes), std::move(written));
   });
 }
 
-void HttpSession::PostEndStream(std::string piece) {
-  Post([piece = std::move(piece)](HttpSession& self) {
-    if (!self.streaming_) return;
+void HttpSession::PostEndStream(std::string piece, HttpEnded ended) {
+  const bool posted = Post([piece = std::move(piece), ended](HttpSession& self) mutable {
+    if (!self.EndsWith(std::move(ended))) return;
     std::string bytes = std::exchange(self.buffered_head_, "") + self.Chunk(piece);
     if (self.http11_ && !self.is_head_) bytes += "0\r\n\r\n";
     if (bytes.empty()) return self.FinishAnswer();
-    self.Send(std::move(bytes), [&self](bool sent) {
-      if (sent) self.FinishAnswer();
+    self.Send(std::move(bytes), [&self](HttpEnd end) {
+      if (end == HttpEnd::kSent) self.FinishAnswer();
     });
   });
+  if (!posted && ended) ended(HttpEnd::kGone);
 }
 
 void HttpSession::PostAbort() {
-  Post([](HttpSession& self) { self.Gone(); });
+  Post([](HttpSession& self) { self.Gone(HttpEnd::kGone); });
+}
+
+bool HttpSession::EndsWith(HttpEnded ended) {
+  if (phase_ != Phase::kAnswering) {
+    if (ended) ended(gone_as_);
+    return false;
+  }
+  ended_ = std::move(ended);
+  return true;
 }
 
 }  // namespace baram::server

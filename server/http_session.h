@@ -60,15 +60,15 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   // From any thread. Closes the connection if it is between requests.
   void CloseIfIdle();
   // The client has gone, or is to be. Only when no thread runs the listener any more.
-  void Drop() { Gone(); }
+  void Drop() { Gone(HttpEnd::kGone); }
 
   // The exchange's side, from any thread; see HttpExchange.
-  void PostOnGone(std::function<void()> gone);
-  void PostRespond(int status, HttpHeaders headers, std::string body);
+  void PostOnGone(HttpEnded gone);
+  void PostRespond(int status, HttpHeaders headers, std::string body, HttpEnded ended);
   void PostError(int status, std::string message);
   void PostStartStream(int status, HttpHeaders headers);
-  bool PostWrite(std::string piece, std::function<void(bool)> written);
-  void PostEndStream(std::string piece);
+  bool PostWrite(std::string piece, HttpEnded written);
+  void PostEndStream(std::string piece, HttpEnded ended);
   void PostAbort();
 
  private:
@@ -101,20 +101,25 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   std::string Head(int status, const HttpHeaders& headers) const;
   std::string Chunk(std::string_view piece) const;
 
-  // Sends bytes, then calls `then` with whether they went out.
-  void Send(std::string bytes, std::function<void(bool)> then);
+  // Sends bytes, then calls `then` with what became of them.
+  void Send(std::string bytes, HttpEnded then);
   void SendRest();
   void FinishAnswer();
   // Reads while an answer is made, so that the client's end is noticed; what comes is kept.
   void Watch();
   void OnWatched(Error error);
   void Linger();
-  void Gone();
+  void Gone(HttpEnd how);
   void Close();
+  // Why an operation on the socket failed.
+  HttpEnd Failure() const { return timed_out_ ? HttpEnd::kSlow : HttpEnd::kGone; }
 
   // Cuts what is in flight off at `when`, unless the limit is changed first.
   void LimitUntil(Clock::time_point when);
   void LimitFor(double seconds);
+  static Clock::time_point After(double seconds);
+  // Keeps `ended` for the end of the answer that begins now; false if there is nobody to answer.
+  bool EndsWith(HttpEnded ended);
   template <typename Job>
   bool Post(Job job);  // job(*this), on the strand
 
@@ -137,11 +142,14 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   bool keep_alive_ = true;  // after it
   bool streaming_ = false;
   std::string buffered_head_;  // of a stream, until its first piece
-  std::function<void()> on_gone_;
+  HttpEnded on_gone_;
+  HttpEnded ended_;
+  HttpEnd gone_as_ = HttpEnd::kGone;  // once closed
 
   std::string sending_;  // bytes in flight, of which `sent_` are out
   size_t sent_ = 0;
-  std::function<void(bool)> sent_then_;
+  Clock::time_point send_limit_;  // for all of them
+  HttpEnded sent_then_;
 };
 
 }  // namespace baram::server

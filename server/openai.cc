@@ -28,8 +28,8 @@ namespace {
 
 using Exchange = std::shared_ptr<HttpExchange>;
 
-void RespondJson(HttpExchange& exchange, int status, const Json& json) {
-  exchange.Respond(status, {{"Content-Type", "application/json"}}, Dump(json));
+void RespondJson(HttpExchange& exchange, const Json& json) {
+  exchange.Respond(200, {{"Content-Type", "application/json"}}, Dump(json));
 }
 
 void RespondProbe(HttpExchange& exchange, ProbeAnswer answer) {
@@ -74,50 +74,67 @@ absl::StatusOr<OpenAiRequest> ReadRequest(OpenAiEndpoint endpoint, const HttpReq
   return ParseOpenAiRequest(endpoint, request.body, max_n);
 }
 
-void Generate(const OpenAiContext& context, OpenAiEndpoint endpoint, const std::string& route,
-              SteadyTime arrival, Exchange exchange) {
+// A call of a route from its arrival to its line in the log, but for those that OpenAiStream
+// answers.
+struct RouteCall {
+  RouteCall(const OpenAiContext& context, const char* path, Exchange taken)
+      : log(context.log), route(path), exchange(std::move(taken)) {}
+
+  void Fail(const absl::Status& status, OpenAiEndpoint endpoint, const std::string& id) const {
+    RespondError(*exchange, status, endpoint, id,
+                 Ended(HttpStatusOf(status), FactsOf(status).reason, id));
+  }
+  void Answer(const absl::StatusOr<Json>& reply) const {
+    const std::string_view header = exchange->request().Header("x-request-id");
+    const std::string id(Serving::IsValidRequestId(header) ? header : "");
+    if (!reply.ok()) return Fail(reply.status(), OpenAiEndpoint::kCompletions, id);
+    exchange->Respond(200, {{"Content-Type", "application/json"}}, Dump(*reply),
+                      Ended(200, "", id));
+  }
+
+  CallLog& log;
+  const char* const route;  // one of a fixed set
+  const Exchange exchange;
+  const SteadyTime arrival = std::chrono::steady_clock::now();
+
+ private:
+  HttpEnded Ended(int status, const std::string& reason, const std::string& id) const {
+    CallRecord record;
+    record.method = route;
+    record.request_id = id;
+    record.reason = reason;
+    return [&log = log, arrival = arrival, status, record = std::move(record)](HttpEnd end) {
+      CallRecord ended = record;
+      ended.total_s =
+          std::chrono::duration<double>(std::chrono::steady_clock::now() - arrival).count();
+      log.RecordHttp(std::move(ended), status, end);
+    };
+  }
+};
+
+void Generate(const OpenAiContext& context, OpenAiEndpoint endpoint, const RouteCall& taken) {
+  const Exchange& exchange = taken.exchange;
   absl::StatusOr<OpenAiRequest> request =
       ReadRequest(endpoint, exchange->request(), context.serving.config().max_n);
   const std::string id =
       RequestId(exchange->request(), request.ok() ? request->calls[0].request_id : std::string());
   if (!request.ok()) {
-    RespondError(*exchange, request.status(), endpoint, id);
-    CallRecord record;
-    record.method = route;
-    record.request_id = id;
-    record.code = std::to_string(HttpStatusOf(request.status()));
-    record.reason = FactsOf(request.status()).reason;
-    context.log.Record(record);
-    return;
+    return taken.Fail(request.status(), endpoint, id);
   }
-  const SteadyTime deadline = context.serving.Deadline(arrival, Timeout(exchange->request()));
+  const SteadyTime deadline = context.serving.Deadline(taken.arrival, Timeout(exchange->request()));
   for (Call& call : request->calls) {
-    call.arrival = arrival;
+    call.arrival = taken.arrival;
     call.deadline = deadline;
   }
-  std::make_shared<OpenAiStream>(std::move(exchange), *std::move(request), context.serving,
-                                 context.log, route, id)
+  std::make_shared<OpenAiStream>(exchange, *std::move(request), context.serving, context.log,
+                                 taken.route, id)
       ->Start();
 }
 
 // Runs `job` on the text pool, or refuses.
-void OnTextPool(const OpenAiContext& context, const Exchange& exchange, std::function<void()> job) {
+void OnTextPool(const OpenAiContext& context, const RouteCall& call, std::function<void()> job) {
   if (context.serving.pool().Run(std::move(job))) return;
-  RespondError(*exchange, Overloaded("Too many texts wait to be read; try again in a moment."),
-               OpenAiEndpoint::kCompletions, "");
-}
-
-// `answer` gives the body or an error; it may take its time.
-template <typename Answer>
-void AnswerFromPool(const OpenAiContext& context, const Exchange& exchange, Answer answer) {
-  OnTextPool(context, exchange, [exchange, answer = std::move(answer)] {
-    const absl::StatusOr<Json> reply = answer(exchange->request());
-    if (reply.ok()) {
-      RespondJson(*exchange, 200, *reply);
-    } else {
-      RespondError(*exchange, reply.status(), OpenAiEndpoint::kCompletions, "");
-    }
-  });
+  call.Answer(Overloaded("Too many texts wait to be read; try again in a moment."));
 }
 
 absl::StatusOr<Json> ReadJson(const HttpRequest& request) {
@@ -170,6 +187,27 @@ Json ModelEntry(const OpenAiContext& context, const std::string& name) {
           {"permission", Json::array()}};
 }
 
+absl::StatusOr<Json> ListModels(const OpenAiContext& context, const HttpRequest&) {
+  Json list = Json::array();
+  for (const std::string& name : context.serving.served_names()) {
+    list.push_back(ModelEntry(context, name));
+  }
+  return Json{{"object", "list"}, {"data", std::move(list)}};
+}
+
+absl::StatusOr<Json> FindModel(const OpenAiContext& context, const HttpRequest& request) {
+  const std::string name = request.path.substr(sizeof("/v1/models/") - 1);
+  const std::vector<std::string>& served = context.serving.served_names();
+  if (std::find(served.begin(), served.end(), name) == served.end()) {
+    return UnknownModel(name, served);
+  }
+  return ModelEntry(context, name);
+}
+
+absl::StatusOr<Json> NoResponses(const OpenAiContext&, const HttpRequest&) {
+  return absl::NotFoundError("/v1/responses is not served yet; use /v1/chat/completions.");
+}
+
 }  // namespace
 
 std::string ListenerErrorBody(int status, const std::string& message) {
@@ -192,48 +230,37 @@ std::vector<HttpRoute> OpenAiRoutes(const OpenAiContext& context) {
   const auto add = [&](const char* method, std::string path, auto answer) {
     routes.push_back({method, std::move(path), std::move(answer)});
   };
-  const auto add_generate = [&](OpenAiEndpoint endpoint, const std::string& path) {
+  const auto add_generate = [&](OpenAiEndpoint endpoint, const char* path) {
     add("POST", path, [context, endpoint, path](Exchange exchange) {
-      const SteadyTime arrival = std::chrono::steady_clock::now();
-      if (exchange->request().body.size() <= kQuickBytes) {
-        return Generate(context, endpoint, path, arrival, std::move(exchange));
+      const RouteCall call(context, path, std::move(exchange));
+      if (call.exchange->request().body.size() <= kQuickBytes) {
+        return Generate(context, endpoint, call);
       }
-      OnTextPool(context, exchange, [context, endpoint, path, arrival, exchange] {
-        Generate(context, endpoint, path, arrival, exchange);
-      });
+      OnTextPool(context, call, [=] { Generate(context, endpoint, call); });
+    });
+  };
+  // `answer` gives the body or an error; it may take its time on the text pool, and none elsewhere.
+  const auto add_short = [&](const char* method, const char* path, auto answer) {
+    add(method, path, [context, path, answer](Exchange exchange) {
+      const RouteCall call(context, path, std::move(exchange));
+      call.Answer(answer(context, call.exchange->request()));
+    });
+  };
+  const auto add_on_pool = [&](const char* path, auto answer) {
+    add("POST", path, [context, path, answer](Exchange exchange) {
+      const RouteCall call(context, path, std::move(exchange));
+      OnTextPool(context, call,
+                 [=] { call.Answer(answer(context.serving, call.exchange->request())); });
     });
   };
   add_generate(OpenAiEndpoint::kChat, "/v1/chat/completions");
   add_generate(OpenAiEndpoint::kCompletions, "/v1/completions");
-  add("POST", "/v1/responses", [](Exchange exchange) {
-    RespondError(*exchange,
-                 absl::NotFoundError("/v1/responses is not served yet; use /v1/chat/completions."),
-                 OpenAiEndpoint::kChat, "");
-  });
-  add("GET", "/v1/models", [context](Exchange exchange) {
-    Json list = Json::array();
-    for (const std::string& name : context.serving.served_names())
-      list.push_back(ModelEntry(context, name));
-    RespondJson(*exchange, 200, {{"object", "list"}, {"data", std::move(list)}});
-  });
-  add("GET", "/v1/models/*", [context](Exchange exchange) {
-    const std::string name = exchange->request().path.substr(sizeof("/v1/models/") - 1);
-    const std::vector<std::string>& served = context.serving.served_names();
-    if (std::find(served.begin(), served.end(), name) == served.end()) {
-      return RespondError(*exchange, UnknownModel(name, served), OpenAiEndpoint::kChat, "");
-    }
-    RespondJson(*exchange, 200, ModelEntry(context, name));
-  });
-  add("POST", "/tokenize", [context](Exchange exchange) {
-    AnswerFromPool(context, exchange, [&serving = context.serving](const HttpRequest& request) {
-      return Tokenize(serving, request);
-    });
-  });
-  add("POST", "/detokenize", [context](Exchange exchange) {
-    AnswerFromPool(context, exchange, [&serving = context.serving](const HttpRequest& request) {
-      return Detokenize(serving, request);
-    });
-  });
+  add_short("POST", "/v1/responses", NoResponses);
+  add_short("GET", "/v1/models", ListModels);
+  add_short("GET", "/v1/models/*", FindModel);
+  add_on_pool("/tokenize", Tokenize);
+  add_on_pool("/detokenize", Detokenize);
+  // What machines ask every few seconds leaves no line.
   const auto health = [&lifecycle = context.lifecycle](Exchange exchange) {
     exchange->Respond(lifecycle.ready() && lifecycle.live() ? 200 : 503, {}, "");
   };
@@ -241,13 +268,12 @@ std::vector<HttpRoute> OpenAiRoutes(const OpenAiContext& context) {
   add("GET", "/ping", health);
   add("POST", "/ping", health);
   add("GET", "/version", [](Exchange exchange) {
-    RespondJson(*exchange, 200, {{"version", kVersion}});
+    RespondJson(*exchange, {{"version", kVersion}});
   });
   add("GET", "/load", [context](Exchange exchange) {
     const Stats& stats = context.serving.engine().stats();
-    RespondJson(
-        *exchange, 200,
-        {{"server_load", static_cast<int64_t>(stats.running.value() + stats.waiting.value())}});
+    RespondJson(*exchange, {{"server_load",
+                             static_cast<int64_t>(stats.running.value() + stats.waiting.value())}});
   });
   add("GET", "/metrics", [context](Exchange exchange) {
     RespondProbe(*exchange, AnswerProbe("/metrics", context.lifecycle, &context.metrics));

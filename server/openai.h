@@ -24,8 +24,8 @@ struct OpenAiContext {
   int64_t start_time = 0;  // Unix time, `created` of the models
 };
 
-// /v1/chat/completions, /v1/completions, /v1/models, /tokenize, /detokenize, /health, /ping,
-// /version, /load, /metrics.
+// /v1/chat/completions, /v1/completions, /v1/models, /tokenize, /detokenize: a line and a count in
+// `log` for each call. /health, /ping, /version, /load, /metrics: none, machines ask them for ever.
 std::vector<HttpRoute> OpenAiRoutes(const OpenAiContext& context);
 
 // /metrics, /startup, /ready, /live, for the operator's listener. `metrics` is null while the model

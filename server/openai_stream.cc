@@ -14,6 +14,10 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+double SecondsSince(SteadyTime then) {
+  return std::chrono::duration<double>(Clock::now() - then).count();
+}
+
 OpenAiHeader HeaderOf(const OpenAiRequest& request, const Serving& serving,
                       const std::string& request_id) {
   const bool chat = request.endpoint == OpenAiEndpoint::kChat;
@@ -42,7 +46,7 @@ ClientError TellClient(const absl::Status& status, OpenAiEndpoint endpoint,
 }
 
 void Refuse(HttpExchange& exchange, const absl::Status& status, const ClientError& error,
-            HttpHeaders headers) {
+            HttpHeaders headers, HttpEnded ended) {
   const int code = HttpStatusOf(status);
   const ErrorFacts facts = FactsOf(status);
   headers.emplace_back("Content-Type", "application/json");
@@ -53,7 +57,8 @@ void Refuse(HttpExchange& exchange, const absl::Status& status, const ClientErro
     // Some clients try again by themselves.
     headers.emplace_back("x-should-retry", "false");
   }
-  exchange.Respond(code, std::move(headers), OpenAiError(code, error.message, error.param));
+  exchange.Respond(code, std::move(headers), OpenAiError(code, error.message, error.param),
+                   std::move(ended));
 }
 
 }  // namespace
@@ -80,8 +85,8 @@ void OpenAiStream::Start() {
     undecided_ = running_ = count;
     self_ = self;
   }
-  exchange_->OnGone([weak = weak_from_this()] {
-    if (const auto stream = weak.lock()) stream->OnGone();
+  exchange_->OnGone([weak = weak_from_this()](HttpEnd how) {
+    if (const auto stream = weak.lock()) stream->OnGone(how);
   });
   for (size_t i = 0; i < count; ++i) {
     Call call = request_.calls[i];
@@ -151,28 +156,28 @@ void OpenAiStream::Take(size_t index, ReplyChunk chunk) {
 }
 
 // The connection breaks when this lets go of its exchange, or by the listener's own limit.
-void OpenAiStream::OnBreak(size_t index, const absl::Status& status) {
+void OpenAiStream::OnBreak(size_t index) {
   const std::shared_ptr<OpenAiStream> self = shared_from_this();
   std::lock_guard<std::mutex> lock(mutex_);
   parts_[index]->over = true;
   --running_;
-  Abandon(status);
+  Abandon(HttpEnd::kSlow);
   Advance();
 }
 
-void OpenAiStream::OnWritten(bool ok) {
+void OpenAiStream::OnWritten(HttpEnd end) {
   std::lock_guard<std::mutex> lock(mutex_);
   writing_ = false;
   for (const auto& part : parts_) {
     if (std::exchange(part->sending, false) && !part->over) part->reply->WriteDone();
   }
-  if (!ok) Abandon(absl::CancelledError("the client has gone"));
+  if (end != HttpEnd::kSent) Abandon(end);
   Advance();
 }
 
-void OpenAiStream::OnGone() {
+void OpenAiStream::OnGone(HttpEnd how) {
   std::lock_guard<std::mutex> lock(mutex_);
-  Abandon(absl::CancelledError("the client has gone"));
+  Abandon(how);
   Advance();
 }
 
@@ -181,15 +186,16 @@ void OpenAiStream::Fail(const absl::Status& status) {
   if (!streaming_) pending_.clear();
   for (const auto& part : parts_) {
     if (part->reply == nullptr || part->over) continue;
-    part->reply->Cancel();
+    part->reply->Cancel(abandoned_ == HttpEnd::kSlow ? FinishReason::kSlowReader
+                                                     : FinishReason::kCancelled);
     // Its events may never be sent, and without this its last chunk would never come.
     if (std::exchange(part->waits, false)) part->reply->WriteDone();
   }
 }
 
-void OpenAiStream::Abandon(const absl::Status& status) {
-  abandoned_ = true;
-  Fail(status);
+void OpenAiStream::Abandon(HttpEnd how) {
+  if (!abandoned_) abandoned_ = how;
+  Fail(absl::CancelledError("nobody takes the answer"));
   pending_.clear();
 }
 
@@ -199,10 +205,10 @@ void OpenAiStream::Advance() {
     BeginStream();
     for (const auto& part : parts_) part->sending = std::exchange(part->waits, false);
     writing_ = exchange_->Write(std::exchange(pending_, ""),
-                                [self = shared_from_this()](bool ok) { self->OnWritten(ok); });
+                                [self = shared_from_this()](HttpEnd end) { self->OnWritten(end); });
     if (writing_) return;
     for (const auto& part : parts_) part->waits = std::exchange(part->sending, false);
-    Abandon(absl::CancelledError("the listener has gone"));
+    Abandon(HttpEnd::kGone);
   }
   if (running_ > 0 || self_ == nullptr) return;
   Finish();
@@ -218,32 +224,35 @@ void OpenAiStream::BeginStream() {
 }
 
 void OpenAiStream::Finish() {
-  if (abandoned_) return Record(499);
-  Record(HttpStatusOf(status_));
+  const int code = HttpStatusOf(status_);
+  if (abandoned_) return log_.RecordHttp(Record(), code, *abandoned_);
+  const auto ended = [self = shared_from_this(), record = Record(), code](HttpEnd end) mutable {
+    record.total_s = SecondsSince(self->began_);
+    self->log_.RecordHttp(std::move(record), code, end);
+  };
   const ClientError error = TellClient(status_, request_.endpoint, request_.max_tokens_name);
   if (!status_.ok() && !streaming_) {
-    Refuse(*exchange_, status_, error, {{"X-Request-Id", request_id_}});
+    Refuse(*exchange_, status_, error, {{"X-Request-Id", request_id_}}, ended);
   } else if (!request_.stream) {
-    exchange_->Respond(200, Headers("application/json"), reply_.Whole());
+    exchange_->Respond(200, Headers("application/json"), reply_.Whole(), ended);
   } else if (status_.ok()) {
     BeginStream();
-    exchange_->EndStream(reply_.StreamEnd());
+    exchange_->EndStream(reply_.StreamEnd(), ended);
   } else {
-    exchange_->EndStream(
-        absl::StrCat("data: ", OpenAiError(HttpStatusOf(status_), error.message, error.param),
-                     "\n\ndata: [DONE]\n\n"));
+    exchange_->EndStream(absl::StrCat("data: ", OpenAiError(code, error.message, error.param),
+                                      "\n\ndata: [DONE]\n\n"),
+                         ended);
   }
 }
 
-void OpenAiStream::Record(int http_status) {
+CallRecord OpenAiStream::Record() const {
   CallRecord record;
   record.method = route_;
   record.request_id = request_id_;
-  record.code = std::to_string(http_status);
   record.reason = status_.ok() ? finish_ : FactsOf(status_).reason;
   record.usage = usage_;
-  record.total_s = std::chrono::duration<double>(Clock::now() - began_).count();
-  log_.Record(record);
+  record.total_s = SecondsSince(began_);
+  return record;
 }
 
 HttpHeaders OpenAiStream::Headers(const char* content_type) const {
@@ -251,10 +260,11 @@ HttpHeaders OpenAiStream::Headers(const char* content_type) const {
 }
 
 void RespondError(HttpExchange& exchange, const absl::Status& status, OpenAiEndpoint endpoint,
-                  const std::string& request_id) {
+                  const std::string& request_id, HttpEnded ended) {
   HttpHeaders headers;
   if (!request_id.empty()) headers.emplace_back("X-Request-Id", request_id);
-  Refuse(exchange, status, TellClient(status, endpoint, "max_tokens"), std::move(headers));
+  Refuse(exchange, status, TellClient(status, endpoint, "max_tokens"), std::move(headers),
+         std::move(ended));
 }
 
 }  // namespace baram::server

@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -36,7 +37,7 @@ class OpenAiStream : public std::enable_shared_from_this<OpenAiStream> {
       stream_.Take(index_, std::move(chunk));
       return false;
     }
-    void Break(absl::Status status) override { stream_.OnBreak(index_, status); }
+    void Break(absl::Status) override { stream_.OnBreak(index_); }
 
     std::shared_ptr<Reply> reply;  // once accepted
     bool over = false;             // nothing more comes from it
@@ -50,19 +51,19 @@ class OpenAiStream : public std::enable_shared_from_this<OpenAiStream> {
 
   void OnAccepted(size_t index, absl::StatusOr<Accepted> accepted);
   void Take(size_t index, ReplyChunk chunk);
-  void OnBreak(size_t index, const absl::Status& status);
-  void OnWritten(bool ok);
-  void OnGone();
+  void OnBreak(size_t index);
+  void OnWritten(HttpEnd end);
+  void OnGone(HttpEnd how);
 
   // With mutex_ held.
   // Ends every part; the first status counts. Before the headers are out it will be an ordinary
   // error.
   void Fail(const absl::Status& status);
-  void Abandon(const absl::Status& status);  // the same, when nothing more can be sent
-  void Advance();  // sends what can be sent, and the end once every part is over
+  void Abandon(HttpEnd how);  // the same, when nothing more can be sent
+  void Advance();             // sends what can be sent, and the end once every part is over
   void BeginStream();
   void Finish();
-  void Record(int http_status);
+  CallRecord Record() const;
   HttpHeaders Headers(const char* content_type) const;
 
   const std::shared_ptr<HttpExchange> exchange_;
@@ -81,16 +82,18 @@ class OpenAiStream : public std::enable_shared_from_this<OpenAiStream> {
   size_t running_ = 0;      // parts that are not over
   bool streaming_ = false;  // headers are out
   bool writing_ = false;
-  bool abandoned_ = false;   // the client has gone
+  // Nothing more can be sent, and why.
+  std::optional<HttpEnd> abandoned_;
   std::string pending_;      // events to write: at most one chunk a part
   absl::Status status_;      // of the whole call
   const char* finish_ = "";  // the last finish reason, for the log
   UsageEvent usage_;
 };
 
-// The answer to a call that failed before its stream began.
+// The answer to a call that failed before its stream began. `ended` as with HttpExchange::
+// Respond.
 void RespondError(HttpExchange& exchange, const absl::Status& status, OpenAiEndpoint endpoint,
-                  const std::string& request_id);
+                  const std::string& request_id, HttpEnded ended);
 
 }  // namespace baram::server
 

@@ -103,6 +103,12 @@ RawResponse RawClient::Read(bool head) {
   return response;
 }
 
+size_t RawClient::ReadSome(size_t count) {
+  std::string bytes(count, '\0');
+  const ssize_t got = recv(fd_, bytes.data(), count, 0);
+  return got > 0 ? static_cast<size_t>(got) : 0;
+}
+
 std::string RawClient::ReadToEnd() {
   while (Fill()) {
   }

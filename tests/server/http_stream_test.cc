@@ -18,16 +18,16 @@ class HttpStreamTest : public HttpBed {
   }
   // Writes and waits.
   bool Write(const Exchange& exchange, const std::string& piece) {
-    Mailbox<bool> written;
-    EXPECT_TRUE(exchange->Write(piece, [&](bool ok) { written.Put(ok); }));
-    return written.Take();
+    Mailbox<HttpEnd> written;
+    EXPECT_TRUE(exchange->Write(piece, [&](HttpEnd end) { written.Put(end); }));
+    return written.Take() == HttpEnd::kSent;
   }
   // Counts the calls of OnGone.
   void Watch(const Exchange& exchange) {
-    exchange->OnGone([this] { gone_.Put(true); });
+    exchange->OnGone([this](HttpEnd how) { gone_.Put(how); });
   }
 
-  Mailbox<bool> gone_;
+  Mailbox<HttpEnd> gone_;
 };
 
 TEST_F(HttpStreamTest, SendsPiecesAndKeepsTheConnection) {
@@ -130,10 +130,10 @@ TEST_F(HttpStreamTest, NoticesAClientThatGoesBeforeTheAnswer) {
     const Exchange exchange = Hold(client);
     Watch(exchange);
     resets ? client.Reset() : client.Close();
-    EXPECT_TRUE(gone_.Take());
+    EXPECT_EQ(gone_.Take(), HttpEnd::kGone);
     exchange->Respond(200, {}, "too late");
     Watch(exchange);  // it has gone already
-    EXPECT_TRUE(gone_.Take());
+    EXPECT_EQ(gone_.Take(), HttpEnd::kGone);
   }
   EXPECT_EQ(gone_.size(), 0u);
 }
@@ -145,7 +145,7 @@ TEST_F(HttpStreamTest, NoticesAClientThatGoesAfterPipelining) {
   const Exchange exchange = Hold(client, RawRequest("POST", "/hold") + RawRequest("POST", "/echo"));
   Watch(exchange);
   client.Close();
-  EXPECT_TRUE(gone_.Take());
+  EXPECT_EQ(gone_.Take(), HttpEnd::kGone);
 }
 
 TEST_F(HttpStreamTest, NoticesAClientThatGoesWithinAStream) {
@@ -157,7 +157,7 @@ TEST_F(HttpStreamTest, NoticesAClientThatGoesWithinAStream) {
     exchange->StartStream(200, {});
     EXPECT_TRUE(Write(exchange, "begin"));
     resets ? client.Reset() : client.Close();
-    EXPECT_TRUE(gone_.Take());
+    EXPECT_EQ(gone_.Take(), HttpEnd::kGone);
     EXPECT_FALSE(Write(exchange, "more"));
     exchange->EndStream("");
   }
@@ -170,7 +170,7 @@ TEST_F(HttpStreamTest, AClientThatClosesItsSideHasGone) {
   const Exchange exchange = Hold(client);
   Watch(exchange);
   client.ShutdownSend();
-  EXPECT_TRUE(gone_.Take());
+  EXPECT_EQ(gone_.Take(), HttpEnd::kGone);
   EXPECT_EQ(client.ReadToEnd(), "");
 }
 
@@ -201,11 +201,74 @@ TEST_F(HttpStreamTest, CutsASlowReaderOff) {
   // More than the two sockets' buffers hold.
   while (Write(exchange, std::string(1 << 20, 'x'))) {
   }
-  EXPECT_TRUE(gone_.Take());
+  EXPECT_EQ(gone_.Take(), HttpEnd::kSlow);
   EXPECT_EQ(gone_.size(), 0u);
 }
 
-// The limit is for a stretch without progress, not for the whole.
+// A reader who takes a little now and then holds a connection no longer than one who takes nothing.
+TEST_F(HttpStreamTest, CutsAReaderOffWhoIsTooSlowForTheWhole) {
+  Listen({.write_s = 0.2});
+  RawClient slow(server_->address(), /*receive_buffer_bytes=*/32 << 10);
+  const Exchange exchange = Hold(slow);
+  Mailbox<HttpEnd> ended;
+  exchange->Respond(200, {}, std::string(4 << 20, 'x'), [&](HttpEnd end) { ended.Put(end); });
+  // Fast enough for some to leave every 0.2 s, too slow for all to leave within a second.
+  while (ended.size() == 0 && slow.ReadSome(16 << 10) > 0) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  EXPECT_EQ(ended.Take(), HttpEnd::kSlow);
+}
+
+// Of a stream nobody reads the kernel keeps little, so that its end comes soon.
+TEST_F(HttpStreamTest, KeepsLittleForAReaderWhoStopped) {
+  Listen({.write_s = 0.1});
+  RawClient stopped(server_->address());
+  const Exchange exchange = Hold(stopped);
+  exchange->StartStream(200, {});
+  size_t out = 0;
+  while (Write(exchange, std::string(16 << 10, 'x'))) out += 16 << 10;
+  EXPECT_LT(out, size_t{1} << 20);
+}
+
+// Each answer's end is told once, whatever it is.
+TEST_F(HttpStreamTest, TellsHowAnAnswerEnded) {
+  Listen();
+  Mailbox<HttpEnd> ended;
+  const auto tell = [&](HttpEnd end) { ended.Put(end); };
+  RawClient client(server_->address());
+  Hold(client)->Respond(200, {}, "whole", tell);
+  EXPECT_EQ(client.Read().body, "whole");
+  EXPECT_EQ(ended.Take(), HttpEnd::kSent);
+
+  Exchange exchange = Hold(client);
+  exchange->StartStream(200, {});
+  EXPECT_TRUE(Write(exchange, "piece"));
+  EXPECT_EQ(ended.size(), 0u);
+  exchange->EndStream("", tell);
+  EXPECT_EQ(client.Read().body, "piece");
+  EXPECT_EQ(ended.Take(), HttpEnd::kSent);
+
+  // Went before the answer; in the middle of it; with the listener.
+  exchange = Hold(client);
+  Watch(exchange);
+  client.Close();
+  EXPECT_EQ(gone_.Take(), HttpEnd::kGone);
+  exchange->Respond(200, {}, "late", tell);
+  EXPECT_EQ(ended.Take(), HttpEnd::kGone);
+  RawClient second(server_->address(), /*receive_buffer_bytes=*/4096);
+  Hold(second)->Respond(200, {}, std::string(4 << 20, 'x'), tell);
+  EXPECT_EQ(second.ReadSome(1), 1u);
+  second.Reset();
+  EXPECT_EQ(ended.Take(), HttpEnd::kGone);
+  RawClient third(server_->address());
+  exchange = Hold(third);
+  server_.reset();
+  exchange->Respond(200, {}, "late", tell);
+  EXPECT_EQ(ended.Take(), HttpEnd::kGone);
+  EXPECT_EQ(ended.size(), 0u);
+}
+
+// A large answer gets its time.
 TEST_F(HttpStreamTest, LetsAReaderThatGoesOnTakeItsTime) {
   Listen({.write_s = 5});
   RawClient client(server_->address(), /*receive_buffer_bytes=*/4096);
@@ -267,9 +330,9 @@ TEST_F(HttpStreamTest, DestructionEndsEverything) {
   EXPECT_EQ(gone_.size(), exchanges.size());
   for (const Exchange& exchange : exchanges) {
     exchange->Respond(200, {}, "too late");
-    EXPECT_FALSE(exchange->Write("too late", [](bool) { FAIL(); }));
+    EXPECT_FALSE(exchange->Write("too late", [](HttpEnd) { FAIL(); }));
     exchange->EndStream("too late");
-    exchange->OnGone([] { FAIL(); });
+    exchange->OnGone([](HttpEnd) { FAIL(); });
   }
   exchanges.clear();
   for (const auto& client : clients) client->ReadToEnd();
@@ -285,12 +348,12 @@ TEST_F(HttpStreamTest, SurvivesRacesWithItsEnd) {
       clients.push_back(std::make_unique<RawClient>(server_->address()));
       Exchange exchange = Hold(*clients.back());
       answerers.emplace_back([exchange = std::move(exchange)]() mutable {
-        exchange->OnGone([] {});
+        exchange->OnGone([](HttpEnd) {});
         exchange->StartStream(200, {});
         for (int piece = 0; piece < 50; ++piece) {
-          auto written = std::make_shared<Mailbox<bool>>();
-          if (!exchange->Write("piece", [written](bool ok) { written->Put(ok); })) return;
-          if (!written->Take()) return;
+          auto written = std::make_shared<Mailbox<HttpEnd>>();
+          if (!exchange->Write("piece", [written](HttpEnd end) { written->Put(end); })) return;
+          if (written->Take() != HttpEnd::kSent) return;
         }
         exchange->EndStream("");
       });

@@ -1,0 +1,105 @@
+// Which calls of HTTP leave a line and a count, and what these say of how the call ended.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <string>
+
+#include "tests/server/http_client.h"
+#include "tests/server/server_fixture.h"
+
+namespace baram::testing {
+namespace {
+
+using server::RawClient;
+using server::RawRequest;
+using server::RawResponse;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+class OpenAiLogTest : public ServerFixture {
+ protected:
+  static std::string Post(const std::string& path, const std::string& body) {
+    return RawRequest("POST", path, body, "Content-Type: application/json\r\n");
+  }
+  RawResponse Ask(const std::string& request) {
+    RawClient client(server().http_address());
+    client.Send(request);
+    return client.Read();
+  }
+  // Whether calls of `method` with that code and reason are counted, `count` in all.
+  bool Counted(const std::string& method, const std::string& code, const std::string& reason,
+               int count = 1) {
+    const std::string line = "method=\"" + method + "\",code=\"" + code + "\",reason=\"" + reason +
+                             "\"} " + std::to_string(count) + "\n";
+    // The answer is out a moment before it is counted.
+    return Comes([&] { return server().metrics().Text().find(line) != std::string::npos; });
+  }
+  // A completion whose answer is some 20 MB, more than sockets hold.
+  static std::string LargeBody() {
+    std::string prompt = "[0", prompts;
+    for (int i = 1; i < 500; ++i) prompt += "," + std::to_string(i);
+    prompt += "]";
+    for (int i = 0; i < 32; ++i) prompts += (i > 0 ? "," : "") + prompt;
+    return R"({"prompt":[)" + prompts + R"(],"max_tokens":1,"prompt_logprobs":20})";
+  }
+};
+
+TEST_F(OpenAiLogTest, EveryRouteOfTheModelsIsCounted) {
+  StartServer();
+  Ask(RawRequest("GET", "/v1/models"));
+  Ask(RawRequest("GET", "/v1/models/tiny"));
+  Ask(RawRequest("GET", "/v1/models/other"));
+  Ask(Post("/tokenize", R"({"prompt":"a"})"));
+  Ask(Post("/tokenize", "{}"));
+  Ask(Post("/detokenize", R"({"tokens":[1]})"));
+  Ask(Post("/v1/responses", "{}"));
+  Ask(Post("/v1/completions", R"({"prompt":7})"));
+  Ask(Post("/v1/completions", R"({"prompt":"a","max_tokens":2,"ignore_eos":true})"));
+  EXPECT_TRUE(Counted("/v1/models", "200", ""));
+  EXPECT_TRUE(Counted("/v1/models/*", "200", ""));
+  EXPECT_TRUE(Counted("/v1/models/*", "404", "MODEL_NOT_FOUND"));
+  EXPECT_TRUE(Counted("/tokenize", "200", ""));
+  EXPECT_TRUE(Counted("/tokenize", "400", "INVALID_FIELD"));
+  EXPECT_TRUE(Counted("/detokenize", "200", ""));
+  EXPECT_TRUE(Counted("/v1/responses", "404", ""));
+  EXPECT_TRUE(Counted("/v1/completions", "400", "INVALID_FIELD"));
+  EXPECT_TRUE(Counted("/v1/completions", "200", "length"));
+}
+
+TEST_F(OpenAiLogTest, WhatMachinesAskForEverIsNot) {
+  StartServer();
+  for (const char* path : {"/health", "/ping", "/version", "/load", "/metrics"}) {
+    EXPECT_EQ(Ask(RawRequest("GET", path)).status, 200) << path;
+  }
+  EXPECT_THAT(server().metrics().Text(), Not(HasSubstr("baram_requests_total{")));
+}
+
+TEST_F(OpenAiLogTest, AClientThatGoesWhileItsAnswerLeavesIs499) {
+  StartServer();
+  RawClient client(server().http_address(), /*receive_buffer_bytes=*/4096);
+  client.Send(Post("/v1/completions", LargeBody()));
+  EXPECT_EQ(client.ReadSome(1), 1u);  // it has begun to leave
+  EXPECT_THAT(server().metrics().Text(), Not(HasSubstr("code=\"200\"")));
+  client.Reset();
+  EXPECT_TRUE(Counted("/v1/completions", "499", ""));
+  EXPECT_THAT(server().metrics().Text(), Not(HasSubstr("code=\"200\"")));
+}
+
+TEST_F(OpenAiLogTest, AReaderWhoStopsIsASlowReader) {
+  StartServer([](server::Config& config) { config.slow_reader_s = 0.3; });
+  RawClient whole(server().http_address(), /*receive_buffer_bytes=*/4096);
+  whole.Send(Post("/v1/completions", LargeBody()));
+  EXPECT_TRUE(Counted("/v1/completions", "408", "SLOW_READER", 1));
+
+  // Log-probabilities of every token: the stream is more than the sockets hold.
+  RawClient stream(server().http_address(), /*receive_buffer_bytes=*/4096);
+  stream.Send(Post("/v1/completions",
+                   R"({"prompt":"a","n":16,"max_tokens":500,"ignore_eos":true,"logprobs":20,)"
+                   R"("stream":true})"));
+  EXPECT_TRUE(Counted("/v1/completions", "408", "SLOW_READER", 2));
+  EXPECT_TRUE(Comes([&] { return server().idle() && server().open_http_connections() == 0; }));
+}
+
+}  // namespace
+}  // namespace baram::testing
