@@ -69,9 +69,14 @@ std::optional<double> Timeout(const HttpRequest& request) {
 }
 
 absl::StatusOr<OpenAiRequest> ReadRequest(OpenAiEndpoint endpoint, const HttpRequest& request,
-                                          int32_t max_n) {
+                                          const Serving& serving) {
   if (absl::Status status = CheckContentType(request); !status.ok()) return status;
-  return ParseOpenAiRequest(endpoint, request.body, max_n);
+  auto read = ParseOpenAiRequest(endpoint, request.body, serving.config().max_n);
+  if (!read.ok() || serving.takes_reasoning_effort()) return read;
+  if (read->reasoning_effort.empty() || read->reasoning_effort == "none") return read;
+  return InvalidField("reasoning_effort",
+                      "reasoning_effort is not served: this model's chat template does not read "
+                      "it; leave it out.");
 }
 
 // A call of a route from its arrival to its line in the log, but for those that OpenAiStream
@@ -115,7 +120,7 @@ struct RouteCall {
 void Generate(const OpenAiContext& context, OpenAiEndpoint endpoint, const RouteCall& taken) {
   const Exchange& exchange = taken.exchange;
   absl::StatusOr<OpenAiRequest> request =
-      ReadRequest(endpoint, exchange->request(), context.serving.config().max_n);
+      ReadRequest(endpoint, exchange->request(), context.serving);
   const std::string id =
       RequestId(exchange->request(), request.ok() ? request->calls[0].request_id : std::string());
   if (!request.ok()) {

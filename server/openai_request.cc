@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/errors.h"
+#include "server/openai_unserved.h"
 #include "server/text/utf8.h"
 
 namespace baram::server {
@@ -16,37 +17,6 @@ namespace {
 constexpr size_t kMaxPrompts = 128;  // of one completions call
 constexpr size_t kMaxMessages = 4096;
 
-// Fields that clients know and this server does not serve: ignoring one would answer another
-// question than was asked. Each is allowed in the forms that mean "off".
-struct Unserved {
-  const char* name;
-  const char* instead;
-  bool chooses = false;  // "none" and "auto" mean off, too
-};
-constexpr Unserved kUnserved[] = {
-    {"tools", "this server has no tool calling yet"},
-    {"functions", "this server has no tool calling yet"},
-    {"function_call", "this server has no tool calling yet", /*chooses=*/true},
-    {"tool_choice", "this server has no tool calling yet", /*chooses=*/true},
-    {"structured_outputs", "this server has no structured output yet"},
-    {"guided_json", "this server has no structured output yet"},
-    {"guided_regex", "this server has no structured output yet"},
-    {"guided_choice", "this server has no structured output yet"},
-    {"guided_grammar", "this server has no structured output yet"},
-    {"suffix", "this server does not fill in the middle"},
-    {"use_beam_search", "this server samples; use n for several answers"},
-    {"chat_template", "templates come from the model folder or the operator's --chat-template"},
-    {"documents", "put the documents into a message"},
-    {"bad_words", "use logit_bias"},
-    {"allowed_token_ids", "use logit_bias"},
-    {"kv_transfer_params", "this server does not move caches between servers"},
-    {"logits_processors", "no code is taken from requests"},
-    {"audio", "this server answers with text"},
-    {"prediction", "this server takes no predicted output"},
-    {"prompt_embeds", "send the prompt as text or token ids"},
-    {"web_search_options", "this server does not search"},
-};
-
 // An example for who sent something else.
 constexpr char kOneMessage[] = R"({"role": "user", "content": "Hello"})";
 
@@ -55,29 +25,6 @@ std::string Shown(const std::string& text) {
   constexpr size_t kMaxBytes = 40;
   if (text.size() <= kMaxBytes) return text;
   return text.substr(0, text::FloorToCodePoint(text, kMaxBytes)) + "...";
-}
-
-bool MeansOff(const Json& value, bool chooses) {
-  return value == false || value == "" || (chooses && (value == "none" || value == "auto")) ||
-         (value.is_structured() && value.empty());
-}
-
-void RefuseUnserved(JsonFields& fields) {
-  for (const Unserved& unserved : kUnserved) {
-    const Json* value = fields.Find(unserved.name);
-    if (value != nullptr && !MeansOff(*value, unserved.chooses)) {
-      fields.Fail(unserved.name,
-                  absl::StrCat(unserved.name, " is not served: ", unserved.instead, "."));
-    }
-  }
-  if (const Json* format = fields.Object("response_format")) {
-    const auto type = format->find("type");
-    if (type == format->end() || *type != "text") {
-      fields.Fail("response_format",
-                  "response_format is served with {\"type\": \"text\"} only: there is no "
-                  "structured output yet.");
-    }
-  }
 }
 
 // vLLM's -1 is no seed; other negative ones wrap around, so that all of int64 and of uint64 is
@@ -210,7 +157,7 @@ void CheckMessage(const Json& message, size_t index, JsonFields& fields) {
   }
 }
 
-ChatPrompt ReadChat(JsonFields& fields) {
+ChatPrompt ReadChat(JsonFields& fields, std::string* reasoning_effort = nullptr) {
   ChatPrompt chat;
   const Json* messages = fields.Array("messages");
   if (messages == nullptr || messages->empty()) {
@@ -236,6 +183,7 @@ ChatPrompt ReadChat(JsonFields& fields) {
   if (const Json* kwargs = fields.Object("chat_template_kwargs")) arguments = *kwargs;
   if (const auto effort = fields.String("reasoning_effort")) {
     arguments.emplace("reasoning_effort", *effort);
+    if (reasoning_effort != nullptr) *reasoning_effort = *effort;
   }
   if (!arguments.empty()) chat.arguments_json = Dump(arguments);
   chat.add_generation_prompt = fields.Bool("add_generation_prompt");
@@ -307,7 +255,7 @@ std::vector<Prompt> ReadPrompts(JsonFields& fields) {
 void ReadChatRequest(JsonFields& fields, int32_t max_n, OpenAiRequest& request) {
   Call call;
   ReadShared(fields, max_n, request, call);
-  call.prompt = ReadChat(fields);
+  call.prompt = ReadChat(fields, &request.reasoning_effort);
   call.max_tokens = fields.Integer("max_tokens");
   if (const auto newer = fields.Integer("max_completion_tokens")) {
     call.max_tokens = newer;

@@ -184,7 +184,9 @@ Serving::Serving(Engine& engine, const text::Tokenizer& tokenizer,
       delivery_(delivery),
       pool_(pool),
       lifecycle_(lifecycle),
-      config_(config) {
+      config_(config),
+      takes_reasoning_effort_(chat_template != nullptr &&
+                              chat_template->Reads("reasoning_effort")) {
   eos_ids_ = engine.info().eos_ids;
   if (eos_ids_.empty() && tokenizer.eos_id()) eos_ids_.push_back(*tokenizer.eos_id());
 }

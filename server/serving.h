@@ -114,6 +114,8 @@ class Serving {
   // The deadline of a call that has `timeout_s` left, or named none (nullopt): within the settings.
   SteadyTime Deadline(SteadyTime now, std::optional<double> timeout_s) const;
 
+  // Whether the chat template reads reasoning_effort.
+  bool takes_reasoning_effort() const { return takes_reasoning_effort_; }
   // The EOS ids, the primary one first; the reply that ends with that has no stop_reason.
   const std::vector<int32_t>& eos_ids() const { return eos_ids_; }
   const std::vector<std::string>& served_names() const { return config_.served_model_names; }
@@ -139,6 +141,7 @@ class Serving {
   TextPool& pool_;
   const Lifecycle& lifecycle_;
   const Config& config_;
+  const bool takes_reasoning_effort_;
   std::vector<int32_t> eos_ids_;
 };
 

@@ -37,4 +37,8 @@ bool ChatTemplate::wants_content_parts() const {
   return baram_template_wants_content_parts(raw_) != 0;
 }
 
+bool ChatTemplate::Reads(std::string_view name) const {
+  return baram_template_reads(raw_, ToView(name)) != 0;
+}
+
 }  // namespace baram::text

@@ -44,6 +44,9 @@ class ChatTemplate {
 
   // Whether the template loops over content parts, so that arrays reach it as they are.
   bool wants_content_parts() const;
+  // Whether the template reads the variable `name`, of those that arguments set. Walks the whole
+  // template: not for every request.
+  bool Reads(std::string_view name) const;
 
  private:
   explicit ChatTemplate(BaramTemplate* raw) : raw_(raw) {}

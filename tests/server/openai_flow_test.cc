@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "server/json_fields.h"
+#include "tests/model/scratch_folder.h"
 #include "tests/server/http_client.h"
 #include "tests/server/server_fixture.h"
 
@@ -106,6 +107,29 @@ TEST_F(OpenAiFlowTest, RefusalsSayWhatWouldDo) {
   EXPECT_EQ(refusal(R"("priority":3000000000)"),
             "priority is 3000000000 but must be from -2147483648 to 2147483647.");
   EXPECT_EQ(refusal(R"("temperature":2.5)"), "temperature is 2.5 but must be from 0 to 2.");
+}
+
+// Known to clients, but only some templates read it.
+TEST_F(OpenAiFlowTest, ReasoningEffortIsForTemplatesThatReadIt) {
+  const auto ask = [this](const std::string& effort) {
+    return Ask(RawRequest(
+        "POST", "/v1/chat/completions",
+        R"({"messages":[{"role":"user","content":"a"}],"max_tokens":1,"reasoning_effort":)" +
+            effort + "}",
+        "Content-Type: application/json\r\n"));
+  };
+  StartServer();
+  const RawResponse refused = ask(R"("low")");
+  EXPECT_EQ(refused.status, 400);
+  EXPECT_EQ(Json::parse(refused.body)["error"]["param"], "reasoning_effort");
+  EXPECT_EQ(ask(R"("none")").status, 200);
+  EXPECT_EQ(ask("null").status, 200);
+
+  const ScratchFolder scratch;
+  const std::string file =
+      scratch.Write("effort.jinja", "{{ messages[0].content }} {{ reasoning_effort }}");
+  StartServer([&](server::Config& config) { config.chat_template = file; });
+  EXPECT_EQ(ask(R"("low")").status, 200);
 }
 
 TEST_F(OpenAiFlowTest, ADeadlineInTheHeader) {

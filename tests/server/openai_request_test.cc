@@ -373,26 +373,58 @@ TEST(OpenAiRequestTest, TemplateArguments) {
       R"("add_generation_prompt":false,"continue_final_message":true,"add_special_tokens":true)");
   const ChatPrompt& chat = ChatOf(request);
   EXPECT_EQ(chat.arguments_json, R"({"enable_thinking":false,"reasoning_effort":"low"})");
+  EXPECT_EQ(request.reasoning_effort, "low");
   EXPECT_EQ(chat.add_generation_prompt, false);
   EXPECT_EQ(chat.continue_final_message, true);
   EXPECT_TRUE(chat.add_special_tokens);
 }
 
 TEST(OpenAiRequestTest, RefusesWhatItWouldOtherwiseIgnore) {
-  for (const char* field :
-       {R"("tools":[{"type":"function"}])", R"("tool_choice":"required")", R"("functions":[{}])",
-        R"("structured_outputs":{"json":{}})", R"("guided_json":{"type":"object"})",
-        R"("response_format":{"type":"json_object"})", R"("response_format":{})",
-        R"("suffix":"none")", R"("use_beam_search":true)", R"("chat_template":"x")",
-        R"("bad_words":["x"])", R"("allowed_token_ids":[1])", R"("prompt_embeds":"x")"}) {
+  for (const char* field : {R"("tools":[{"type":"function"}])",
+                            R"("tool_choice":"required")",
+                            R"("functions":[{}])",
+                            R"("structured_outputs":{"json":{}})",
+                            R"("guided_json":{"type":"object"})",
+                            R"("response_format":{"type":"json_object"})",
+                            R"("response_format":{})",
+                            R"("suffix":"none")",
+                            R"("use_beam_search":true)",
+                            R"("chat_template":"x")",
+                            R"("bad_words":["x"])",
+                            R"("allowed_token_ids":[1])",
+                            R"("prompt_embeds":"x")",
+                            R"("function_call":{"name":"f"})",
+                            R"("length_penalty":0.5)",
+                            R"("early_stopping":true)",
+                            R"("modalities":["text","audio"])",
+                            R"("audio":{"voice":"v"})",
+                            R"("prediction":{"type":"content"})",
+                            R"("web_search_options":{})",
+                            R"("verbosity":"low")",
+                            R"("thinking_token_budget":0)",
+                            R"("service_tier":"priority")",
+                            R"("grammar":"x")",
+                            R"("json_schema":{"type":"object"})",
+                            R"("regex":"a+")",
+                            R"("ebnf":"x")"}) {
     const std::string name = std::string(field).substr(1, std::string(field).find('"', 1) - 1);
     EXPECT_THAT(CompletionRefusal(field), HasSubstr(name + ": " + name + " is ")) << field;
   }
   // The forms that mean "off".
   Chat(
       R"("tools":[],"tool_choice":"none","function_call":"auto","response_format":{"type":"text"},)"
-      R"("structured_outputs":{},"suffix":"","use_beam_search":false,"parallel_tool_calls":true,)"
-      R"("user":"u","store":true,"metadata":{"a":"b"})");
+      R"("structured_outputs":{},"suffix":"","use_beam_search":false,"length_penalty":1.0,)"
+      R"("early_stopping":false,"modalities":["text"],"verbosity":"medium","audio":null,)"
+      R"("web_search_options":null,"functions":[])");
+  for (const char* choice : {"none", "auto"}) {
+    Chat(std::string(R"("tool_choice":")") + choice + "\"");
+  }
+  for (const char* tier : {"auto", "default"}) {
+    Chat(std::string(R"("service_tier":")") + tier + "\"");
+  }
+  // What changes no word of an answer.
+  Chat(R"("user":"u","safety_identifier":"s","prompt_cache_key":"k","store":true,)"
+       R"("metadata":{"a":"b"},"parallel_tool_calls":true)");
 }
 
 TEST(OpenAiParamTest, TranslatesNativeNames) {

@@ -89,6 +89,16 @@ TEST(ChatTemplate, ReadsExpressionsAsTheReference) {
   }
 }
 
+TEST(ChatTemplate, KnowsWhichVariablesATemplateReads) {
+  const auto qwen3 = LoadTemplate("qwen3");
+  EXPECT_TRUE(qwen3->Reads("enable_thinking"));
+  EXPECT_TRUE(qwen3->Reads("messages"));
+  EXPECT_FALSE(qwen3->Reads("reasoning_effort"));
+  EXPECT_FALSE(qwen3->Reads("\xff"));
+  EXPECT_FALSE(LoadTemplate("chatml")->Reads("enable_thinking"));
+  EXPECT_FALSE(LoadTemplate("chatml")->Reads("message"));  // its own, of a loop
+}
+
 TEST(ChatTemplate, KnowsWhichTemplatesReadParts) {
   for (const char* name : {"parts", "parts_only"}) {
     EXPECT_TRUE(LoadTemplate(name)->wants_content_parts()) << name;

@@ -83,6 +83,7 @@ int32_t baram_template_load(const BaramTokenizer* tokenizer, BaramView folder,
                             BaramView override_path, BaramTemplate** out, BaramBuffer* error);
 void baram_template_free(BaramTemplate* chat_template);
 int32_t baram_template_wants_content_parts(const BaramTemplate* chat_template);
+int32_t baram_template_reads(const BaramTemplate* chat_template, BaramView name);
 // `out` holds the prompt, or the error's text. `arguments` may be empty.
 int32_t baram_template_render(const BaramTemplate* chat_template, BaramView messages,
                               BaramView arguments, int32_t add_generation_prompt,

@@ -298,6 +298,14 @@ pub unsafe extern "C" fn baram_template_wants_content_parts(
 }
 
 #[no_mangle]
+pub unsafe extern "C" fn baram_template_reads(
+    chat_template: *const ChatTemplate,
+    name: BaramView,
+) -> i32 {
+    or_else(0, || name.text("variable's name").is_ok_and(|name| (*chat_template).reads(name)) as i32)
+}
+
+#[no_mangle]
 pub unsafe extern "C" fn baram_template_render(
     chat_template: *const ChatTemplate,
     messages: BaramView,

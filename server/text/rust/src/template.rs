@@ -58,6 +58,12 @@ impl ChatTemplate {
         self.takes_parts
     }
 
+    /// Whether the template reads the variable `name`, which it does not set itself.
+    pub fn reads(&self, name: &str) -> bool {
+        let template = self.env.get_template(NAME);
+        template.is_ok_and(|template| template.undeclared_variables(false).contains(name))
+    }
+
     /// `messages` is a JSON array, `arguments` a JSON object or empty.
     pub fn render(
         &self,
