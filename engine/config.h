@@ -64,6 +64,7 @@ struct EngineInfo {
   std::string processor;  // for people
   std::string isa;
   int32_t workers = 0;
+  int32_t processors = 0;  // for them, at once; 0: not known
   int32_t layers = 0;
   int64_t parameters = 0;
   int64_t weight_bytes = 0;

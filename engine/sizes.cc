@@ -129,6 +129,7 @@ absl::StatusOr<EngineSizes> SizeEngine(const EngineConfig& config, const ModelSp
   info.processor = facts.processor;
   info.isa = facts.isa;
   info.workers = facts.workers;
+  info.processors = facts.processors;
   info.layers = static_cast<int32_t>(spec.layers.size());
   info.parameters = ParameterCount(spec);
   info.vocab_size = spec.vocab_size;

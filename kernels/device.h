@@ -29,6 +29,7 @@ struct DeviceInfo {
   int64_t free_bytes = 0;      // of own memory, what nobody else held when the device was opened
   int64_t alloc_multiple = 1;  // Alloc takes a multiple of it
   int32_t workers = 1;         // host threads that compute, or on a GPU convert weights
+  int32_t processors = 0;      // that workers may have at once, by affinity and quota; 0: not known
   DType activation = DType::kF32;  // inputs of Gemm and Attend, cache elements
   DType residual = DType::kF32;    // the residual stream and what is added to it
   Format weights{DType::kF32};     // what checkpoints are packed to

@@ -74,10 +74,6 @@ absl::Status ParseArguments(std::span<const std::string> args, CLI::App& app) {
   std::vector<std::string> line(args.rbegin(), args.rend());  // as CLI11 wants it
   try {
     app.parse(line);
-  } catch (const CLI::FileError& e) {
-    return absl::NotFoundError(absl::StrCat("--config: ", e.what(), "."));
-  } catch (const CLI::ConfigError& e) {
-    return absl::FailedPreconditionError(absl::StrCat("--config: ", e.what(), "."));
   } catch (const CLI::ConversionError& e) {
     return absl::InvalidArgumentError(DescribeSwitch(e.what()));
   } catch (const CLI::ArgumentMismatch& e) {
@@ -89,8 +85,8 @@ absl::Status ParseArguments(std::span<const std::string> args, CLI::App& app) {
                                           : absl::StrCat(flag, "."));
   } catch (const CLI::ParseError& e) {
     return absl::InvalidArgumentError(e.what());
-  } catch (const std::invalid_argument&) {
-    // CLI11's, of a switch that has a --no- form; it does not say which.
+  } catch (const std::logic_error&) {
+    // Of a switch whose value CLI11 can't convert; it does not say which.
     return absl::InvalidArgumentError("A switch has a value that is neither true nor false.");
   }
   return absl::OkStatus();

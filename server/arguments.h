@@ -22,9 +22,8 @@ void AddNumber(const std::string& flag, std::optional<uint32_t>* value, CLI::App
 void AddNumber(const std::string& flag, std::optional<uint64_t>* value, CLI::App& app,
                absl::Status& error);
 
-// Lets `app` read `args`, in their order. InvalidArgument says what is missing or malformed;
-// NotFound and FailedPrecondition tell of a file of settings. Arguments without an option of their
-// name are left to UnknownArgument.
+// Lets `app` read `args`, in their order. InvalidArgument says what is missing or malformed.
+// Arguments without an option of their name are left to UnknownArgument.
 absl::Status ParseArguments(std::span<const std::string> args, CLI::App& app);
 
 // The first argument that `app` was given and has no option for.

@@ -48,7 +48,7 @@ void SetUpLog(const std::string& format, const std::string& level) {
     formatter->add_flag<JsonFieldsOfLine>('*');
     formatter->set_pattern(R"({"time":"%Y-%m-%dT%H:%M:%S.%eZ","level":"%l",%*})");
   } else {
-    formatter->set_pattern("%H:%M:%S.%e %^%l%$ %v");
+    formatter->set_pattern("%Y-%m-%dT%H:%M:%S.%e%z %^%l%$ %v");
   }
   logger->set_formatter(std::move(formatter));
   logger->set_level(spdlog::level::from_str(level));

@@ -165,6 +165,11 @@ void ShowReady(Server& server, SteadyTime started) {
     spdlog::warn("max-num-batched-tokens {} instead of {}: every sequence that runs takes one",
                  info.max_num_batched_tokens, tokens);
   }
+  if (info.processors > 0 && info.workers > info.processors) {
+    spdlog::warn(
+        "threads {} on {} CPUs: they wait for each other; leave --threads out, or give at most {}",
+        info.workers, info.processors, info.processors);
+  }
   spdlog::info("{} on {}: {} layers, {} parameters, {} sequences of up to {} tokens a step",
                info.architecture, info.processor, info.layers, info.parameters, info.max_num_seqs,
                info.max_num_batched_tokens);

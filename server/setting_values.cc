@@ -55,6 +55,17 @@ std::optional<int64_t> ParseBytes(std::string text) {
   return static_cast<int64_t>(value * scale);
 }
 
+std::optional<bool> ParseSwitch(std::string text) {
+  absl::AsciiStrToLower(&text);
+  for (const char* on : {"true", "on", "yes", "enable", "t", "y", "1"}) {
+    if (text == on) return true;
+  }
+  for (const char* off : {"false", "off", "no", "disable", "f", "n", "0"}) {
+    if (text == off) return false;
+  }
+  return std::nullopt;
+}
+
 std::string DefaultModelName(const std::string& folder) {
   std::error_code failed;
   std::filesystem::path path = std::filesystem::absolute(folder, failed).lexically_normal();

@@ -16,6 +16,8 @@ inline constexpr double kMaxSettingBytes = 1LL << 50;
 
 // "4GiB", "500MB", "4g", "1024".
 std::optional<int64_t> ParseBytes(std::string text);
+// true, on, yes, enable, t, y, 1 or their opposites, in any case.
+std::optional<bool> ParseSwitch(std::string text);
 // The largest unit that keeps the number whole: "8MiB".
 std::string FormatBytes(int64_t bytes);
 std::string FormatNumber(double value);

@@ -7,7 +7,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
-#include <memory>
+#include <map>
+#include <optional>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -25,14 +26,21 @@
 namespace baram::server {
 namespace {
 
-// Sets one setting from its text; the error says what would do.
-absl::Status Assign(const Setting& s, const Names& texts, Config& config) {
-  const std::string& text = texts.empty() ? std::string() : texts.back();
+// Where a value stands.
+struct Source {
+  std::string shown;      // "--max-n", "BARAM_MAX_N", "--config FILE, line 3: max-n"
+  absl::StatusCode code;  // of what is wrong with it: a flag's is InvalidArgument
+};
+
+// Sets one setting from its text; the error says where it stands and what would do.
+absl::Status Assign(const Setting& s, const Names& texts, const Source& source, Config& config) {
+  const std::string text = texts.empty() ? std::string() : texts.back();
   const auto fail = [&](const std::string& want) {
-    return absl::InvalidArgumentError(absl::StrCat("--", std::string(s.name), " (",
-                                                   Variable(s.name), ") is \"", text,
-                                                   "\" but must be ", want, "."));
+    return absl::Status(source.code,
+                        absl::StrCat(source.shown, " is \"", absl::StrJoin(texts, ", "),
+                                     "\" but must be ", want, "."));
   };
+  if (texts.size() > 1 && s.kind != Kind::kList) return fail("one value");
   switch (s.kind) {
     case Kind::kText:
       config.*std::get<std::string Config::*>(s.member) = text;
@@ -57,10 +65,12 @@ absl::Status Assign(const Setting& s, const Names& texts, Config& config) {
       if (std::find(list.begin(), list.end(), "") != list.end()) return fail("not empty");
       return absl::OkStatus();
     }
-    case Kind::kSwitch:
-      if (text != "true" && text != "false") return fail("true or false");
-      config.*std::get<bool Config::*>(s.member) = text == "true";
+    case Kind::kSwitch: {
+      const std::optional<bool> on = ParseSwitch(text);
+      if (!on) return fail("true or false");
+      config.*std::get<bool Config::*>(s.member) = *on;
       return absl::OkStatus();
+    }
     case Kind::kNumber:
     case Kind::kShare:
     case Kind::kBytes:
@@ -88,6 +98,9 @@ absl::Status Assign(const Setting& s, const Names& texts, Config& config) {
   }
   if (value < s.min || value > s.max) return fail(want);
   if (!seconds && !share && value != std::floor(value)) return fail(want);
+  if (s.check != nullptr) {
+    if (const char* wanted = s.check(value)) return fail(wanted);
+  }
   std::visit(
       [&](auto member) {
         using T = std::decay_t<decltype(config.*member)>;
@@ -118,39 +131,134 @@ Names NamesOfFiles() {
   return names;
 }
 
-// True if `args` name the setting, in any of its spellings.
-bool Given(std::span<const std::string> args, std::string_view name) {
-  for (const std::string& arg : args) {
-    const std::string_view flag = std::string_view(arg).substr(0, arg.find('='));
-    if (flag == absl::StrCat("--", std::string(name))) return true;
-    if (flag == absl::StrCat("--no-", std::string(name))) return true;
+const Setting* Find(Command command, std::string_view name) {
+  for (const Group& group : SettingsTable()) {
+    for (const Setting& s : group.settings) {
+      if (s.name == name && (command != Command::kInspect || s.inspect)) return &s;
+    }
   }
-  return false;
+  return nullptr;
 }
 
-// The flags that the variables stand for, where the arguments do not name them themselves.
-Names FromEnvironment(Command command, std::span<const std::string> args, Environment environment) {
-  Names flags;
-  const auto add = [&](std::string_view name, absl::string_view value) {
-    flags.push_back(absl::StrCat("--", std::string(name), "=", value));
-  };
+// What the arguments name, as texts.
+struct Flags {
+  std::map<const Setting*, Names> values;
+  std::string file;
+};
+
+// CLI11 does not say which switch has a value that it can't read, so switches are read here: the
+// last one counts.
+absl::Status ReadSwitch(Command command, std::string_view argument, Flags& flags) {
+  if (!argument.starts_with("--")) return absl::OkStatus();
+  const size_t equals = argument.find('=');
+  const std::string_view flag = argument.substr(0, equals);
+  const std::string_view name = flag.substr(2);
+  const Setting* s = Find(command, name);
+  const bool negated = s == nullptr && name.starts_with("no-");
+  if (negated) s = Find(command, name.substr(3));
+  if (s == nullptr || s->kind != Kind::kSwitch) return absl::OkStatus();
+  const std::string text(equals == std::string_view::npos ? "true" : argument.substr(equals + 1));
+  const std::optional<bool> on = ParseSwitch(text);
+  if (!on) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(std::string(flag), " is \"", text, "\" but must be true or false."));
+  }
+  flags.values[s] = {*on != negated ? "true" : "false"};
+  return absl::OkStatus();
+}
+
+absl::Status ReadFlags(Command command, std::span<const std::string> args, Flags& flags) {
+  for (const std::string& argument : args) {
+    if (absl::Status read = ReadSwitch(command, argument, flags); !read.ok()) return read;
+  }
+  CLI::App app;
+  app.add_option("--config", flags.file)->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   for (const Group& group : SettingsTable()) {
     for (const Setting& s : group.settings) {
       if (command == Command::kInspect && !s.inspect) continue;
-      const char* value = environment(Variable(s.name).c_str());
-      if (value == nullptr || *value == '\0' || Given(args, s.name)) continue;
-      if (s.kind != Kind::kList) {
-        add(s.name, value);
+      const std::string flag = absl::StrCat("--", std::string(s.name));
+      if (s.kind == Kind::kSwitch) {
+        app.add_flag(absl::StrCat(flag, ",!--no-", std::string(s.name)));
         continue;
       }
-      for (const auto part : absl::StrSplit(value, ',')) {
-        add(s.name, absl::StripAsciiWhitespace(part));
+      CLI::Option* const option = app.add_option(flag, [&flags, &s](const CLI::results_t& texts) {
+        flags.values[&s] = texts;
+        return true;
+      });
+      if (s.kind == Kind::kList) {
+        option->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+            ->expected(1, 1 << 10)
+            ->allow_extra_args(false);
+      } else {
+        option->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
       }
     }
   }
-  const char* file = environment("BARAM_CONFIG");
-  if (file != nullptr && *file != '\0' && !Given(args, "config")) add("config", file);
-  return flags;
+  if (absl::Status parsed = ParseArguments(args, app); !parsed.ok()) return parsed;
+  const auto unknown = UnknownArgument(app);
+  return unknown ? absl::InvalidArgumentError(Advice(*unknown, app)) : absl::OkStatus();
+}
+
+Names SplitAtCommas(const std::string& text) {
+  Names parts;
+  for (const auto part : absl::StrSplit(text, ',')) {
+    parts.emplace_back(absl::StripAsciiWhitespace(part));
+  }
+  return parts;
+}
+
+// The variables' values, where the arguments do not name the setting.
+absl::Status ReadVariables(Command command, const Flags& flags, Environment environment,
+                           Config& config) {
+  for (const Group& group : SettingsTable()) {
+    for (const Setting& s : group.settings) {
+      if (command == Command::kInspect && !s.inspect) continue;
+      const std::string variable = Variable(s.name);
+      const char* value = environment(variable.c_str());
+      if (value == nullptr || *value == '\0' || flags.values.contains(&s)) continue;
+      const Names texts = s.kind == Kind::kList ? SplitAtCommas(value) : Names{value};
+      const Source source{variable, absl::StatusCode::kFailedPrecondition};
+      if (absl::Status set = Assign(s, texts, source, config); !set.ok()) return set;
+    }
+  }
+  return absl::OkStatus();
+}
+
+// The file's, where neither arguments nor variables do.
+absl::Status ReadFile(Command command, const Flags& flags, Environment environment,
+                      Config& config) {
+  std::string name = "--config", path = flags.file;
+  if (const char* variable = environment("BARAM_CONFIG"); path.empty() && variable != nullptr) {
+    name = "BARAM_CONFIG";
+    path = variable;
+  }
+  if (path.empty()) return absl::OkStatus();
+  const std::string file = absl::StrCat(name, " ", path);
+  auto settings = ReadSettingsFile(path, NamesOfFiles());
+  if (!settings.ok()) {
+    const char* const between = absl::IsNotFound(settings.status()) ? ": " : ", ";
+    return absl::Status(settings.status().code(),
+                        absl::StrCat(file, between, settings.status().message()));
+  }
+  for (FileSetting& setting : *settings) {
+    const Setting* s = Find(command, setting.name);
+    const bool negated = s == nullptr && setting.name.starts_with("no-");
+    if (negated) s = Find(command, setting.name.substr(3));
+    if (s == nullptr || flags.values.contains(s)) continue;  // another subcommand's, or a flag's
+    const char* variable = environment(Variable(s->name).c_str());
+    if (variable != nullptr && *variable != '\0') continue;
+    if (s->kind == Kind::kList && setting.values.size() == 1) {
+      setting.values = SplitAtCommas(setting.values[0]);
+    }
+    const Source source{absl::StrCat(file, ", line ", setting.line, ": ", setting.name),
+                        absl::StatusCode::kFailedPrecondition};
+    if (absl::Status set = Assign(*s, setting.values, source, config); !set.ok()) return set;
+    if (negated) {
+      bool& on = config.*std::get<bool Config::*>(s->member);
+      on = !on;
+    }
+  }
+  return absl::OkStatus();
 }
 
 // What Kubernetes sets in every container for a service whose name begins with "baram":
@@ -223,53 +331,19 @@ int ExitCode(const absl::Status& status) {
 absl::StatusOr<Config> ParseSettings(Command command, std::span<const std::string> args,
                                      Environment environment) {
   Config config;
-  absl::Status error, file_error;
-  CLI::App app;
-  // Unknown names were refused before; what another subcommand takes is none of this one's.
-  app.allow_config_extras(CLI::config_extras_mode::ignore_all);
-  CLI::Option* const file = app.set_config("--config");
-  app.config_formatter(std::make_shared<SettingsFile>(NamesOfFiles(), file_error));
-  for (const Group& group : SettingsTable()) {
-    for (const Setting& s : group.settings) {
-      if (command == Command::kInspect && !s.inspect) continue;
-      const auto assign = [&config, &error, &s](const CLI::results_t& texts) {
-        error.Update(Assign(s, texts, config));
-        return true;
-      };
-      const std::string flag = absl::StrCat("--", std::string(s.name));
-      if (s.kind == Kind::kSwitch) {
-        app.add_flag_function(absl::StrCat(flag, ",!--no-", std::string(s.name)),
-                              [assign](int64_t count) { assign({count > 0 ? "true" : "false"}); });
-      } else if (s.kind == Kind::kList) {
-        app.add_option(flag, assign)
-            ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
-            ->expected(1, 1 << 10)
-            ->allow_extra_args(false);
-      } else {
-        app.add_option(flag, assign)->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
-      }
-    }
+  Flags flags;
+  if (absl::Status read = ReadFlags(command, args, flags); !read.ok()) return read;
+  absl::Status set = ReadFile(command, flags, environment, config);
+  if (set.ok()) set = ReadVariables(command, flags, environment, config);
+  for (const auto& [s, texts] : flags.values) {
+    const Source source{absl::StrCat("--", std::string(s->name)),
+                        absl::StatusCode::kInvalidArgument};
+    if (set.ok()) set = Assign(*s, texts, source, config);
   }
-
-  Names line = FromEnvironment(command, args, environment);
-  line.insert(line.end(), args.begin(), args.end());
-  if (absl::Status parsed = ParseArguments(line, app); !parsed.ok()) return parsed;
-  if (!file_error.ok()) {
-    return absl::Status(file_error.code(), absl::StrCat("--config ", file->as<std::string>(), ", ",
-                                                        file_error.message()));
-  }
-  if (!error.ok()) return error;
-  if (const auto unknown = UnknownArgument(app)) {
-    return absl::InvalidArgumentError(Advice(*unknown, app));
-  }
+  if (!set.ok()) return set;
   if (config.model.empty()) {
     return absl::InvalidArgumentError(
         "--model is missing: name the folder of a model, as in --model ./my-model.");
-  }
-  if (config.page_tokens != 0 && (config.page_tokens & (config.page_tokens - 1)) != 0) {
-    return absl::InvalidArgumentError(absl::StrCat("--page-tokens (BARAM_PAGE_TOKENS) is ",
-                                                   config.page_tokens,
-                                                   " but must be a power of two."));
   }
   if (config.served_model_names.empty()) {
     config.served_model_names.push_back(DefaultModelName(config.model));

@@ -75,7 +75,7 @@ struct Config {
 
 // Exit codes, from sysexits.h.
 inline constexpr int kExitUsage = 64, kExitData = 65, kExitNoInput = 66, kExitUnavailable = 69,
-                     kExitInternal = 70, kExitOs = 71, kExitConfig = 78;
+                     kExitInternal = 70, kExitOs = 71, kExitIo = 74, kExitConfig = 78;
 // Of a status that ends the program.
 int ExitCode(const absl::Status& status);
 
@@ -91,9 +91,10 @@ std::vector<std::string> UnknownVariables(std::span<const std::string> entries);
 // Which settings a subcommand takes.
 enum class Command { kServe, kInspect };
 
-// From the arguments after the subcommand. Errors are sentences for the operator: a value out of
-// range (InvalidArgument), a flag that does not exist with what was probably meant, a file that
-// can't be read (NotFound, FailedPrecondition).
+// From the arguments after the subcommand. Errors are sentences for the operator that say where the
+// fault stands: a flag that does not exist, with what was probably meant, or whose value is wrong
+// (InvalidArgument), a variable or a line of the file (FailedPrecondition), a file that can't be
+// read (NotFound).
 absl::StatusOr<Config> ParseSettings(Command command, std::span<const std::string> args,
                                      Environment environment = ProcessEnvironment);
 // True if the arguments ask for help.

@@ -1,31 +1,27 @@
-// SettingsFile: the form of a --config file, checked line by line before CLI11 reads it.
+// The --config file: lines of `name = value`.
 #ifndef BARAM_SERVER_SETTINGS_FILE_H_
 #define BARAM_SERVER_SETTINGS_FILE_H_
 
-#include <CLI/CLI.hpp>
-#include <istream>
+#include <span>
 #include <string>
 #include <vector>
 
-#include "absl/status/status.h"
+#include "absl/status/statusor.h"
 
 namespace baram::server {
 
-// Lines of `name = value`, comments behind #, lists in brackets that may go over several lines.
-class SettingsFile : public CLI::ConfigTOML {
- public:
-  // Names that are not among `known`, and lines of another form, are told in `error`, which must
-  // outlive this, with the line's number; then the whole file counts for nothing.
-  SettingsFile(std::vector<std::string> known, absl::Status& error);
-
-  std::vector<CLI::ConfigItem> from_config(std::istream& input) const override;
-
- private:
-  absl::Status CheckLine(std::string_view line) const;
-
-  const std::vector<std::string> known_;
-  absl::Status& error_;
+struct FileSetting {
+  std::string name;
+  std::vector<std::string> values;  // several of a list
+  int line = 0;                     // its first, from 1
 };
+
+// Reads lines of `name = value`, as TOML has them: comments behind #, values in quotes or bare,
+// lists in brackets that may go over several lines. NotFound for a file that can't be read;
+// otherwise FailedPrecondition, with the line, for a name that is not among `known` or stands there
+// twice, and for lines of another form. A name with "no-" in front is the same as without.
+absl::StatusOr<std::vector<FileSetting>> ReadSettingsFile(const std::string& path,
+                                                          std::span<const std::string> known);
 
 }  // namespace baram::server
 

@@ -13,6 +13,15 @@ namespace {
 
 constexpr double kMaxInt = std::numeric_limits<int32_t>::max();
 
+const char* PowerOfTwo(double value) {
+  const auto whole = static_cast<int64_t>(value);
+  return (whole & (whole - 1)) == 0 ? nullptr : "a power of two";
+}
+
+const char* PromptAndReply(double value) {
+  return value == 1 ? "at least 2: a prompt and a reply have a token each" : nullptr;
+}
+
 }  // namespace
 
 const std::vector<Group>& SettingsTable() {
@@ -43,7 +52,8 @@ const std::vector<Group>& SettingsTable() {
         {"pin-threads", Kind::kSwitch, &C::pin_threads, 0, 0, "", "",
          "Bind each of them to a core. Only where nothing else runs on these cores.", true},
         {"max-model-len", Kind::kNumber, &C::max_model_len, 0, kMaxInt, "TOKENS",
-         "the model's, as far as memory holds it", "Context: prompt and reply together.", true},
+         "the model's, as far as memory holds it", "Context: prompt and reply together.", true,
+         PromptAndReply},
         {"kv-cache-bytes", Kind::kBytes, &C::kv_cache_bytes, 0, kMaxSettingBytes, "BYTES",
          "from free memory",
          "Memory for the KV cache; 4GiB and 500MB are understood. On a GPU it stands in for "
@@ -54,7 +64,7 @@ const std::vector<Group>& SettingsTable() {
          "Several servers on one GPU divide it so. Refused where less is free.",
          true},
         {"page-tokens", Kind::kNumber, &C::page_tokens, 0, 1024, "N", "the device's choice",
-         "Tokens of a KV page, a power of two.", true},
+         "Tokens of a KV page, a power of two.", true, PowerOfTwo},
         {"max-num-seqs", Kind::kNumber, &C::max_num_seqs, 0, 65536, "N", "from the machine",
          "Sequences that run at once; further ones wait.", true},
         {"max-num-batched-tokens", Kind::kNumber, &C::max_num_batched_tokens, 0, 1 << 20, "TOKENS",
@@ -98,7 +108,8 @@ const std::vector<Group>& SettingsTable() {
         {"stream-bytes", Kind::kBytes, &C::stream_bytes, 1024, 1 << 30, "BYTES", "",
          "The same in bytes of text, for a whole reply."},
         {"slow-reader", Kind::kSeconds, &C::slow_reader_s, 0.1, 86400, "SECONDS", "",
-         "A reply that nobody reads for that long is ended."},
+         "A reply that nobody reads for that long is ended; so is one that takes longer for a "
+         "MiB."},
         {"request-timeout", Kind::kSeconds, &C::request_timeout_s, 0.1, 86400, "SECONDS", "",
          "Time of a call that names no deadline."},
         {"max-request-timeout", Kind::kSeconds, &C::max_request_timeout_s, 0.1, 604800, "SECONDS",

@@ -27,6 +27,8 @@ struct Setting {
   std::string_view unset;  // what an empty or zero value means; empty: it means itself
   std::string_view help;
   bool inspect = false;  // taken by `baram inspect` too
+  // Of a number within min and max: what it must be, if it is not; else null.
+  const char* (*check)(double value) = nullptr;
 };
 
 struct Group {

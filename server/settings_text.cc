@@ -15,15 +15,23 @@
 namespace baram::server {
 namespace {
 
-constexpr std::pair<int, const char*> kExitCodes[] = {
-    {0, "It did what it was asked for."},
-    {kExitUsage, "A flag or its value is wrong."},
-    {kExitData, "The model's files are broken, or of a model that can't be served."},
-    {kExitNoInput, "The model's folder or a file is missing, or not to be read."},
-    {kExitUnavailable, "An address is in use."},
-    {kExitInternal, "Internal error, or the engine hung."},
-    {kExitOs, "The device was lost, or has no memory."},
-    {kExitConfig, "A setting or the --config file can't work."},
+struct ExitMeaning {
+  const char* codes;
+  const char* meaning;
+  bool serve_only = false;
+};
+// Their names are in settings.h.
+constexpr ExitMeaning kExitCodes[] = {
+    {"0", "It did what it was asked for."},
+    {"64", "A flag or its value is wrong."},
+    {"65", "The model's files are broken, or of a model that can't be served."},
+    {"66", "The model's folder or a file is missing, or not to be read."},
+    {"69", "An address is in use.", true},
+    {"70", "Internal error, or the engine hung."},
+    {"71", "The device was lost, or has no memory."},
+    {"74", "The output can't be written."},
+    {"78", "A variable, the --config file or a setting can't work."},
+    {"130, 143", "Stopped at once: by a second Ctrl-C, by a second SIGTERM.", true},
 };
 
 std::string Shown(const Setting& s, const Config& config) {
@@ -105,7 +113,9 @@ std::string SettingsHelp(Command command) {
           "over its variable, a variable over the file. [BARAM_CONFIG; default: none]",
           &out);
   absl::StrAppend(&out, "\nExit codes\n");
-  for (const auto& [code, meaning] : kExitCodes) AddHelp(absl::StrCat(code), meaning, &out);
+  for (const ExitMeaning& code : kExitCodes) {
+    if (command == Command::kServe || !code.serve_only) AddHelp(code.codes, code.meaning, &out);
+  }
   return out;
 }
 

@@ -185,6 +185,7 @@ std::unique_ptr<Device> OpenCpuDevice(const DeviceOptions& options, std::string*
                    (pool.workers == 1 ? " thread" : " threads");
   info.memory_bytes = facts.memory_bytes;
   info.workers = pool.workers;
+  info.processors = facts.default_threads;
   info.activation = DType::kBF16;
   info.residual = DType::kF32;
   info.weights = Format{DType::kBF16};

@@ -78,9 +78,8 @@ TEST_F(SettingsTest, ListsAndSwitches) {
   EXPECT_TRUE(Parse({"--pin-threads"})->pin_threads);
 }
 
-TEST_F(SettingsTest, RangesAreSentencesThatNameFlagAndVariable) {
-  EXPECT_EQ(Error({"--max-n", "0"}),
-            "--max-n (BARAM_MAX_N) is \"0\" but must be a whole number from 1 to 128.");
+TEST_F(SettingsTest, RangesAreSentencesThatNameTheFlag) {
+  EXPECT_EQ(Error({"--max-n", "0"}), "--max-n is \"0\" but must be a whole number from 1 to 128.");
   for (const std::vector<std::string>& bad :
        std::vector<std::vector<std::string>>{{"--max-n", "1.5"},
                                              {"--max-n", "many"},
@@ -100,8 +99,35 @@ TEST_F(SettingsTest, RangesAreSentencesThatNameFlagAndVariable) {
                                              {"--drain-limit", "-1"}}) {
     EXPECT_THAT(Error(bad), HasSubstr(bad[0])) << bad[1];
   }
+  EXPECT_EQ(Error({"--max-model-len", "1"}),
+            "--max-model-len is \"1\" but must be at least 2: a prompt and a reply have a token "
+            "each.");
+  EXPECT_EQ(Error({"--max-model-len", "2"}), "");
+}
+
+// A fault is told with the place where it stands, and only where the value would count.
+TEST_F(SettingsTest, WrongValuesNameTheirSource) {
+  variables = {{"BARAM_PREFIX_CACHE", "maybe"}};
+  EXPECT_EQ(Error({}), "BARAM_PREFIX_CACHE is \"maybe\" but must be true or false.");
+  EXPECT_EQ(ExitCode(Parse({}).status()), kExitConfig);
+  EXPECT_EQ(Error({"--no-prefix-cache"}), "");
   variables = {{"BARAM_MAX_N", "999"}};
-  EXPECT_THAT(Error({}), HasSubstr("BARAM_MAX_N"));
+  EXPECT_EQ(Error({}), "BARAM_MAX_N is \"999\" but must be a whole number from 1 to 128.");
+
+  const baram::testing::ScratchFolder folder;
+  const std::string bad = folder.Write("bad.toml", "# ours\nmax-n = 0\nprefix-cache = maybe\n");
+  // The variable's stands for line 2's.
+  EXPECT_THAT(Error({"--config", bad}), HasSubstr("line 3: prefix-cache is"));
+  variables.clear();
+  EXPECT_EQ(
+      Error({"--config", bad}),
+      "--config " + bad + ", line 2: max-n is \"0\" but must be a whole number from 1 to 128.");
+  EXPECT_EQ(ExitCode(Parse({"--config", bad}).status()), kExitConfig);
+  EXPECT_THAT(Error({"--config", bad, "--max-n", "1"}),
+              HasSubstr("line 3: prefix-cache is \"maybe\" but must be true or false."));
+  EXPECT_EQ(Error({"--config", bad, "--max-n", "1", "--prefix-cache"}), "");
+  variables = {{"BARAM_CONFIG", bad}};
+  EXPECT_THAT(Error({}), HasSubstr("BARAM_CONFIG " + bad + ", line 2: max-n is"));
 }
 
 TEST_F(SettingsTest, TheShareOfAGpuReachesTheEngine) {
@@ -109,8 +135,7 @@ TEST_F(SettingsTest, TheShareOfAGpuReachesTheEngine) {
   variables = {{"BARAM_GPU_MEMORY_UTILIZATION", "0.45"}};
   EXPECT_EQ(ToEngineConfig(*Parse({})).gpu_memory_utilization, 0.45);
   EXPECT_EQ(Error({"--gpu-memory-utilization", "2"}),
-            "--gpu-memory-utilization (BARAM_GPU_MEMORY_UTILIZATION) is \"2\" but must be a share "
-            "from 0.01 to 1.");
+            "--gpu-memory-utilization is \"2\" but must be a share from 0.01 to 1.");
 }
 
 // Advice says "There is no ...", so it must not be given on what there is.
@@ -159,10 +184,38 @@ TEST_F(SettingsTest, FilesThatCantBeUsed) {
             "--config " + section + ", line 2: \"[serve]\" is not of the form name = value.");
   const std::string yaml = folder.Write("config.yaml", "max-n: 3\n");
   EXPECT_THAT(Error({"--config", yaml}), HasSubstr("line 1: \"max-n: 3\" is not of the form"));
-  const std::string odd = folder.Write("odd.toml", "prefix-cache = maybe\n");
-  EXPECT_THAT(Error({"--config", odd}), HasSubstr("neither true nor false"));
-  const std::string bad = folder.Write("bad.toml", "max-n = 0\n");
-  EXPECT_THAT(Error({"--config", bad}), HasSubstr("--max-n"));
+  const std::string twice = folder.Write("twice.toml", "max-n = 3\n\nthreads = 1\nmax-n = 4\n");
+  EXPECT_EQ(Error({"--config", twice}),
+            "--config " + twice + ", line 4: max-n stands in line 1 already; remove one of them.");
+  const std::string both =
+      folder.Write("both.toml", "prefix-cache = true\nno-prefix-cache = true\n");
+  EXPECT_THAT(Error({"--config", both}), HasSubstr("line 2: prefix-cache stands in line 1"));
+  const std::string open = folder.Write("open.toml", "served-model-name = [\"a\",\n\"b\"\n");
+  EXPECT_THAT(Error({"--config", open}), HasSubstr("line 1: the list has no ] at its end."));
+  const std::string quote = folder.Write("quote.toml", "device = \"cpu\n");
+  EXPECT_THAT(Error({"--config", quote}), HasSubstr("line 1: the quote of \"cpu has no end."));
+  const std::string list = folder.Write("list.toml", "max-n = [3, 4]\n");
+  EXPECT_THAT(Error({"--config", list}), HasSubstr("max-n is \"3, 4\" but must be one value."));
+  EXPECT_EQ(ExitCode(Parse({"--config", folder.path()}).status()), kExitNoInput);
+}
+
+TEST_F(SettingsTest, ValuesOfAFile) {
+  const baram::testing::ScratchFolder folder;
+  const std::string file = folder.Write(
+      "baram.toml",
+      "served-model-name = [ \"a#1\", # one\n  'b, c',\n]\nchat-template = \"/my folder/x#y\" # "
+      "two\n"
+      "http-allowed-origins = http://a, http://b\nno-prefix-cache = true\npin-threads = ON\n"
+      "; three\n\"max-n\" = 7\nisa=avx2\n");
+  const auto config = Parse({"--config=" + file});
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_THAT(config->served_model_names, ElementsAre("a#1", "b, c"));
+  EXPECT_EQ(config->chat_template, "/my folder/x#y");
+  EXPECT_THAT(config->http_allowed_origins, ElementsAre("http://a", "http://b"));
+  EXPECT_FALSE(config->prefix_cache);
+  EXPECT_TRUE(config->pin_threads);
+  EXPECT_EQ(config->max_n, 7);
+  EXPECT_EQ(config->isa, "avx2");
 }
 
 TEST_F(SettingsTest, AFileServesEverySubcommand) {
@@ -177,7 +230,11 @@ TEST_F(SettingsTest, AFileServesEverySubcommand) {
 TEST_F(SettingsTest, ValuesThatAreMissing) {
   EXPECT_EQ(Error({"--max-n"}), "--max-n needs a value behind it.");
   EXPECT_EQ(Error({"--prefix-cache=maybe"}),
-            "A switch has a value that is neither true nor false.");
+            "--prefix-cache is \"maybe\" but must be true or false.");
+  EXPECT_EQ(Error({"--no-prefix-cache=99999999999999999999"}),
+            "--no-prefix-cache is \"99999999999999999999\" but must be true or false.");
+  EXPECT_TRUE(Parse({"--no-prefix-cache", "--prefix-cache"})->prefix_cache);
+  EXPECT_TRUE(Parse({"--no-prefix-cache=false"})->prefix_cache);
 }
 
 TEST(UnknownVariablesTest, AreNamedWithTheNearest) {
@@ -240,6 +297,7 @@ TEST_F(SettingsTest, HelpAndDescriptionShowEverySetting) {
     EXPECT_THAT(shown, HasSubstr(name));
   }
   EXPECT_THAT(help, HasSubstr("BARAM_MAX_MODEL_LEN"));
+  EXPECT_THAT(help, HasSubstr("\n  130, 143  "));
   EXPECT_THAT(shown, HasSubstr("  * max-n                     3\n"));
   EXPECT_THAT(shown, HasSubstr("    max-body-bytes            8MiB\n"));
   EXPECT_THAT(shown, HasSubstr("    served-model-name         some\n"));
