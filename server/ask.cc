@@ -4,7 +4,10 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cerrno>
+#include <chrono>
 #include <cstdio>
+#include <cstring>
 #include <iostream>
 #include <iterator>
 #include <memory>
@@ -16,6 +19,7 @@
 #include "baram/v1/inference.grpc.pb.h"
 #include "server/arguments.h"
 #include "server/commands.h"
+#include "server/interrupts.h"
 #include "server/settings.h"
 #include "server/text/utf8.h"
 
@@ -33,7 +37,8 @@ input.
   baram ask --temperature 0 --timings "Count to five."
 
 Options
-  --chat                  Go on with a dialogue; /clear forgets it, /quit or Ctrl-D ends it.
+  --chat                  Go on with a dialogue; /clear forgets it, /quit or Ctrl-D ends it. Ctrl-C
+                          ends an answer, or the dialogue if there is none.
   --system TEXT           System message.
   --raw                   Continue the text as it is, without the chat template.
   --timings               Show times and token counts after each answer.
@@ -46,7 +51,7 @@ Options
   --stop TEXT             End before this text. May be repeated.
 
 Exit code 0 if all was answered, 64 for wrong options or a question the server refuses, 69 if no
-server answers or it could not finish.
+server answers or it could not finish, 74 if the answer can't be written, 130 after Ctrl-C.
 )";
 
 struct AskOptions {
@@ -111,30 +116,64 @@ v1::GenerateRequest Settings(const AskOptions& options) {
   if (options.seed) sampling->set_seed(*options.seed);
   if (options.max_tokens) request.mutable_stopping()->set_max_tokens(*options.max_tokens);
   for (const std::string& stop : options.stop) request.mutable_stopping()->add_stop(stop);
+  // Counts what came of an answer that is stopped.
+  request.mutable_output()->set_token_ids(options.timings);
   return request;
 }
 
-void ShowTimings(const v1::Usage& usage) {
+void ShowTimings(const v1::Usage& usage, bool stopped) {
+  if (stopped && usage.first_token_s() <= 0) {
+    absl::FPrintF(stderr, "[stopped after %.3f s, before the first token]\n", usage.total_s());
+    return;
+  }
   const double decoding = usage.total_s() - usage.first_token_s();
   const std::string rate =
       usage.completion_tokens() > 1 && decoding > 0
           ? absl::StrFormat("%.1f tokens/s", (usage.completion_tokens() - 1) / decoding)
           : "-";
   absl::FPrintF(
-      stderr, "[first token %.3f s, then %s, total %.3f s; %u prompt tokens (%u cached), %u new]\n",
+      stderr,
+      "[first token %.3f s, then %s, total %.3f s; %u prompt tokens (%u cached), %u new%s]\n",
       usage.first_token_s(), rate, usage.total_s(), usage.prompt_tokens(), usage.cached_tokens(),
-      usage.completion_tokens());
+      usage.completion_tokens(), stopped ? "; stopped" : "");
 }
 
-int Explain(const grpc::Status& status, const AskOptions& options) {
+// What came of a question.
+struct Answer {
+  grpc::Status status;
+  std::string text;
+  bool begun = false;    // something came
+  bool stopped = false;  // by Ctrl-C
+  int write_error = 0;   // errno, if the text can't be written
+};
+
+// Says what went wrong; returns the exit code.
+int Explain(const Answer& answer, const AskOptions& options) {
+  if (answer.write_error != 0) {
+    absl::FPrintF(stderr, "baram ask: can't write the answer: %s.\n",
+                  std::strerror(answer.write_error));
+    return kExitIo;
+  }
+  if (answer.stopped) return Interrupts::kExitInterrupted;
+  const grpc::Status& status = answer.status;
+  if (status.ok()) return 0;
+  // Without details it is not the server's own word.
   if (status.error_code() == grpc::StatusCode::UNAVAILABLE && status.error_details().empty()) {
-    absl::FPrintF(stderr,
-                  "baram ask: no server answers at %s. Start one with: baram serve --model DIR\n",
-                  options.address);
+    if (answer.begun) {
+      absl::FPrintF(stderr,
+                    "baram ask: the server at %s went away before the answer was complete.\n",
+                    options.address);
+    } else {
+      absl::FPrintF(stderr,
+                    "baram ask: no server answers at %s. Start one with: baram serve --model DIR\n",
+                    options.address);
+    }
     return kExitUnavailable;
   }
   absl::FPrintF(stderr, "baram ask: %s\n", status.error_message());
-  return status.error_code() == grpc::StatusCode::INVALID_ARGUMENT ? kExitUsage : kExitUnavailable;
+  const bool asked_wrong = status.error_code() == grpc::StatusCode::INVALID_ARGUMENT ||
+                           status.error_code() == grpc::StatusCode::NOT_FOUND;
+  return asked_wrong ? kExitUsage : kExitUnavailable;
 }
 
 // gRPC would refuse it without a word that a person understands.
@@ -149,31 +188,79 @@ grpc::Status CheckText(const v1::GenerateRequest& request) {
                               "to UTF-8.");
 }
 
-// Streams one answer to standard output; its text is appended to `answer`.
-grpc::Status Stream(v1::Inference::Stub& stub, const v1::GenerateRequest& request, bool timings,
-                    std::string* answer) {
-  if (grpc::Status checked = CheckText(request); !checked.ok()) return checked;
-  grpc::ClientContext context;
-  const auto reader = stub.Generate(&context, request);
-  std::optional<v1::Usage> usage;
-  for (v1::GenerateResponse event; reader->Read(&event);) {
-    if (event.has_delta()) {
-      const std::string& text = event.delta().text();
-      std::fwrite(text.data(), 1, text.size(), stdout);
-      std::fflush(stdout);
-      answer->append(text);
-    } else if (event.has_usage()) {
-      usage = event.usage();
+// What a client sees of a call by itself: a call that is stopped brings no usage.
+class Measured {
+ public:
+  void Note(const v1::GenerateResponse& event) {
+    if (event.has_usage()) {
+      usage_ = event.usage();
+      whole_ = true;
+    }
+    if (whole_) return;
+    if (event.has_prompt()) {
+      usage_.set_prompt_tokens(event.prompt().prompt_tokens());
+      usage_.set_cached_tokens(event.prompt().cached_tokens());
+    } else if (event.has_delta()) {
+      if (usage_.first_token_s() <= 0) usage_.set_first_token_s(Seconds());
+      usage_.set_completion_tokens(usage_.completion_tokens() +
+                                   static_cast<uint32_t>(event.delta().token_ids_size()));
     }
   }
-  const grpc::Status status = reader->Finish();
-  if (!answer->empty() && answer->back() != '\n') std::fputc('\n', stdout);
+  // The server's own, if it came.
+  v1::Usage Usage() {
+    if (!whole_) usage_.set_total_s(Seconds());
+    return usage_;
+  }
+
+ private:
+  double Seconds() const {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - began_).count();
+  }
+
+  const std::chrono::steady_clock::time_point began_ = std::chrono::steady_clock::now();
+  v1::Usage usage_;
+  bool whole_ = false;
+};
+
+// 0, or why standard output does not take it.
+int Print(std::string_view text) {
+  errno = 0;
+  std::fwrite(text.data(), 1, text.size(), stdout);
   std::fflush(stdout);
-  if (status.ok() && timings && usage) ShowTimings(*usage);
-  return status;
+  if (std::ferror(stdout) == 0) return 0;
+  return errno != 0 ? errno : EIO;
 }
 
-int AskOnce(v1::Inference::Stub& stub, const AskOptions& options) {
+// Streams one answer to standard output, until Ctrl-C ends it.
+Answer Stream(v1::Inference::Stub& stub, const v1::GenerateRequest& request, bool timings,
+              Interrupts& interrupts) {
+  Answer answer;
+  answer.status = CheckText(request);
+  if (!answer.status.ok()) return answer;
+  grpc::ClientContext context;
+  interrupts.Guard([&context] { context.TryCancel(); });
+  Measured measured;
+  const auto reader = stub.Generate(&context, request);
+  for (v1::GenerateResponse event; reader->Read(&event);) {
+    answer.begun = true;
+    measured.Note(event);
+    if (!event.has_delta() || answer.write_error != 0) continue;
+    answer.text += event.delta().text();
+    answer.write_error = Print(event.delta().text());
+    if (answer.write_error != 0) context.TryCancel();
+  }
+  answer.status = reader->Finish();
+  answer.stopped = interrupts.Release() && !answer.status.ok();
+  // What follows, if only the shell's prompt, begins a line of its own.
+  const bool open = !answer.text.empty() && answer.text.back() != '\n';
+  if ((open || answer.stopped) && answer.write_error == 0) answer.write_error = Print("\n");
+  if (timings && (answer.status.ok() || answer.stopped)) {
+    ShowTimings(measured.Usage(), answer.stopped);
+  }
+  return answer;
+}
+
+int AskOnce(v1::Inference::Stub& stub, const AskOptions& options, Interrupts& interrupts) {
   v1::GenerateRequest request = Settings(options);
   if (options.raw) {
     request.set_text(options.question);
@@ -182,12 +269,10 @@ int AskOnce(v1::Inference::Stub& stub, const AskOptions& options) {
     if (!options.system.empty()) AddMessage("system", options.system, chat);
     AddMessage("user", options.question, chat);
   }
-  std::string answer;
-  const grpc::Status status = Stream(stub, request, options.timings, &answer);
-  return status.ok() ? 0 : Explain(status, options);
+  return Explain(Stream(stub, request, options.timings, interrupts), options);
 }
 
-int Converse(v1::Inference::Stub& stub, const AskOptions& options) {
+int Converse(v1::Inference::Stub& stub, const AskOptions& options, Interrupts& interrupts) {
   const bool terminal = isatty(STDIN_FILENO) == 1;
   v1::GenerateRequest request = Settings(options);
   v1::Chat* chat = request.mutable_chat();
@@ -208,13 +293,13 @@ int Converse(v1::Inference::Stub& stub, const AskOptions& options) {
       start();
     } else if (!line.empty()) {
       AddMessage("user", line, chat);
-      std::string answer;
-      const grpc::Status status = Stream(stub, request, options.timings, &answer);
-      if (status.ok()) {
-        AddMessage("assistant", answer, chat);
+      const Answer answer = Stream(stub, request, options.timings, interrupts);
+      const bool kept = answer.status.ok() || (answer.stopped && !answer.text.empty());
+      const int code = Explain(answer, options);
+      if (code == kExitIo || (code != 0 && !answer.stopped && !terminal)) return code;
+      if (kept) {
+        AddMessage("assistant", answer.text, chat);
       } else {
-        const int code = Explain(status, options);
-        if (!terminal) return code;
         chat->mutable_messages()->RemoveLast();
       }
     }
@@ -251,9 +336,11 @@ int Ask(const std::vector<std::string>& args) {
       return kExitUsage;
     }
   }
+  Interrupts interrupts;
   const auto stub = v1::Inference::NewStub(
       grpc::CreateChannel(options->address, grpc::InsecureChannelCredentials()));
-  return options->chat ? Converse(*stub, *options) : AskOnce(*stub, *options);
+  return options->chat ? Converse(*stub, *options, interrupts)
+                       : AskOnce(*stub, *options, interrupts);
 }
 
 }  // namespace baram::server

@@ -1,6 +1,8 @@
 // baram: picks the subcommand.
+#include <cerrno>
 #include <chrono>
 #include <cstdio>
+#include <cstring>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -24,11 +26,8 @@ constexpr char kHelp[] =
 Each takes --help.
 )";
 
-}  // namespace
-
-int main(int argc, char** argv) {
+int Run(const std::vector<std::string>& all) {
   const auto started = std::chrono::steady_clock::now();
-  const std::vector<std::string> all(argv + 1, argv + argc);
   if (all.empty()) {
     std::fputs(kHelp, stderr);
     return baram::server::kExitUsage;
@@ -53,4 +52,16 @@ int main(int argc, char** argv) {
                nearest.empty() ? "" : " Did you mean ", nearest.c_str(), nearest.empty() ? "" : "?",
                kHelp);
   return baram::server::kExitUsage;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const int code = Run({argv + 1, argv + argc});
+  // Output that is lost is no success.
+  errno = 0;
+  const bool lost = std::fflush(stdout) != 0 || std::ferror(stdout) != 0;
+  if (!lost || code != 0) return code;
+  std::fprintf(stderr, "baram: can't write the output: %s.\n", std::strerror(errno));
+  return baram::server::kExitIo;
 }

@@ -1,0 +1,41 @@
+// Interrupts: Ctrl-C in a terminal client, taken by a thread of its own.
+#ifndef BARAM_SERVER_INTERRUPTS_H_
+#define BARAM_SERVER_INTERRUPTS_H_
+
+#include <csignal>
+#include <functional>
+#include <mutex>
+#include <thread>
+
+namespace baram::server {
+
+// While something is guarded the first Ctrl-C ends that; any other ends the process with 130, the
+// cursor on a line of its own.
+class Interrupts {
+ public:
+  static constexpr int kExitInterrupted = 128 + SIGINT;
+
+  // Before any other thread starts: they inherit the mask.
+  Interrupts();
+  ~Interrupts();
+  Interrupts(const Interrupts&) = delete;
+  Interrupts& operator=(const Interrupts&) = delete;
+
+  // From now on a Ctrl-C calls `end`, once, on another thread.
+  void Guard(std::function<void()> end);
+  // Not any more: when this returns `end` is not running. Whether there was a Ctrl-C.
+  bool Release();
+
+ private:
+  void Listen();
+
+  sigset_t set_;
+  std::mutex mutex_;  // guards what follows
+  std::function<void()> end_;
+  bool guarding_ = false, interrupted_ = false, closing_ = false;
+  std::thread thread_;  // last: it uses all of the above
+};
+
+}  // namespace baram::server
+
+#endif  // BARAM_SERVER_INTERRUPTS_H_

@@ -1,0 +1,258 @@
+// baram ask: the program itself, in front of a server that answers as each test needs.
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <grpcpp/grpcpp.h>
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <csignal>
+#include <cstdlib>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "baram/v1/inference.grpc.pb.h"
+
+extern char** environ;
+
+namespace baram::testing {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::EndsWith;
+using ::testing::HasSubstr;
+
+// Answers the last message's word: "fine" with "ok."; "hang" with "begun", and then never; "mute"
+// never; "die" as a server that ends in the middle; "unknown" as one without that model.
+class FakeInference final : public v1::Inference::Service {
+ public:
+  grpc::Status Generate(grpc::ServerContext* context, const v1::GenerateRequest* request,
+                        grpc::ServerWriter<v1::GenerateResponse>* writer) override {
+    std::string dialogue;
+    for (const v1::Message& message : request->chat().messages()) {
+      dialogue += (dialogue.empty() ? "" : "|") + message.content();
+    }
+    const std::string word = dialogue.substr(dialogue.rfind('|') + 1);
+    {
+      std::lock_guard lock(mutex_);
+      dialogues_.push_back(dialogue);
+    }
+    if (word == "unknown") return {grpc::StatusCode::NOT_FOUND, "The model `x` does not exist."};
+    v1::GenerateResponse event;
+    event.mutable_prompt()->set_prompt_tokens(7);
+    if (word != "mute") writer->Write(event);
+    event.mutable_delta()->set_text(word == "fine" ? "ok." : "begun");
+    event.mutable_delta()->add_token_ids(1);
+    event.mutable_delta()->add_token_ids(2);
+    if (word != "mute") writer->Write(event);
+    if (word == "die") return {grpc::StatusCode::UNAVAILABLE, "Socket closed"};
+    if (word == "hang" || word == "mute") {
+      while (!context->IsCancelled()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      return grpc::Status::CANCELLED;
+    }
+    event.mutable_usage()->set_completion_tokens(2);
+    writer->Write(event);
+    return grpc::Status::OK;
+  }
+  // The messages of each call, in order.
+  std::vector<std::string> dialogues() {
+    std::lock_guard lock(mutex_);
+    return dialogues_;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<std::string> dialogues_;
+};
+
+// `baram ask` with a terminal as its standard input and output.
+class Asking {
+ public:
+  Asking(const std::string& server, std::vector<std::string> args) {
+    terminal_ = posix_openpt(O_RDWR | O_NOCTTY);
+    grantpt(terminal_);
+    unlockpt(terminal_);
+    const int own = open(ptsname(terminal_), O_RDWR | O_NOCTTY);
+    termios mode{};
+    tcgetattr(own, &mode);
+    mode.c_lflag &= ~static_cast<tcflag_t>(ECHO);
+    mode.c_oflag &= ~static_cast<tcflag_t>(OPOST);
+    tcsetattr(own, TCSANOW, &mode);
+    int errors[2];
+    EXPECT_EQ(pipe(errors), 0);
+    errors_ = errors[0];
+
+    args.insert(args.begin(), {BARAM_PROGRAM, "ask", "--server", server});
+    std::vector<char*> argv;
+    for (std::string& arg : args) argv.push_back(arg.data());
+    argv.push_back(nullptr);
+    posix_spawn_file_actions_t files;
+    posix_spawn_file_actions_init(&files);
+    posix_spawn_file_actions_adddup2(&files, own, STDIN_FILENO);
+    posix_spawn_file_actions_adddup2(&files, own, STDOUT_FILENO);
+    posix_spawn_file_actions_adddup2(&files, errors[1], STDERR_FILENO);
+    for (const int fd : {own, terminal_, errors[0], errors[1]}) {
+      posix_spawn_file_actions_addclose(&files, fd);
+    }
+    EXPECT_EQ(posix_spawn(&pid_, BARAM_PROGRAM, &files, nullptr, argv.data(), environ), 0);
+    posix_spawn_file_actions_destroy(&files);
+    close(own);
+    close(errors[1]);
+  }
+  ~Asking() {
+    if (pid_ > 0) {
+      kill(pid_, SIGKILL);
+      waitpid(pid_, nullptr, 0);
+    }
+    close(terminal_);
+    close(errors_);
+  }
+
+  void Type(const std::string& text) {
+    EXPECT_EQ(write(terminal_, text.data(), text.size()), static_cast<ssize_t>(text.size()));
+  }
+  void Interrupt() { kill(pid_, SIGINT); }
+  // Reads on until what was shown since the last call ends with `text`; false if it does not come.
+  bool Shows(const std::string& text) {
+    shown_.clear();
+    while (!shown_.ends_with(text)) {
+      if (!ReadSome(terminal_, &shown_)) return false;
+    }
+    return true;
+  }
+  // The exit code, once it has ended; then `output` and `complaint` are all there is.
+  int Ends() {
+    while (ReadSome(errors_, &complaint)) {
+    }
+    while (ReadSome(terminal_, &shown_)) {
+    }
+    int status = 0;
+    waitpid(pid_, &status, 0);
+    pid_ = -1;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+  }
+
+  std::string output, complaint;
+
+ private:
+  bool ReadSome(int fd, std::string* to) {
+    pollfd ready{.fd = fd, .events = POLLIN, .revents = 0};
+    constexpr int kPatienceMs = 20'000;
+    char bytes[4096];
+    if (poll(&ready, 1, kPatienceMs) != 1) return false;
+    const ssize_t got = read(fd, bytes, sizeof(bytes));
+    if (got <= 0) return false;  // of a terminal that its last user has closed, an error
+    to->append(bytes, static_cast<size_t>(got));
+    if (fd == terminal_) output.append(bytes, static_cast<size_t>(got));
+    return true;
+  }
+
+  pid_t pid_ = -1;
+  int terminal_ = -1, errors_ = -1;
+  std::string shown_;
+};
+
+class AskTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    grpc::ServerBuilder builder;
+    int port = 0;
+    builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
+    builder.RegisterService(&service_);
+    server_ = builder.BuildAndStart();
+    address_ = "127.0.0.1:" + std::to_string(port);
+  }
+  void TearDown() override { server_->Shutdown(std::chrono::system_clock::now()); }
+  Asking Ask(std::vector<std::string> args) { return Asking(address_, std::move(args)); }
+  // The exit code of a shell's command; "$ASK" is the program with its server.
+  int Shell(const std::string& command) {
+    const std::string line = "ASK='timeout 20 " BARAM_PROGRAM " ask --server " + address_ + "'; (" +
+                             command + ") 2>/dev/null";
+    const int status = std::system(line.c_str());
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  }
+
+  FakeInference service_;
+  std::unique_ptr<grpc::Server> server_;
+  std::string address_;
+};
+
+TEST_F(AskTest, CtrlCStopsAnAnswerAndKeepsTheDialogue) {
+  Asking asking = Ask({"--chat"});
+  ASSERT_TRUE(asking.Shows("> "));
+  asking.Type("hang\n");
+  ASSERT_TRUE(asking.Shows("begun"));
+  asking.Interrupt();
+  ASSERT_TRUE(asking.Shows("\n> "));
+  asking.Type("mute\n");
+  while (service_.dialogues().size() < 2) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  asking.Interrupt();
+  ASSERT_TRUE(asking.Shows("\n> "));
+  asking.Type("fine\n");
+  ASSERT_TRUE(asking.Shows("ok.\n> "));
+  asking.Type("/quit\n");
+  EXPECT_EQ(asking.Ends(), 0);
+  EXPECT_EQ(asking.complaint, "");
+  // What was shown is part of the dialogue; a question without an answer is not.
+  EXPECT_THAT(service_.dialogues(), ElementsAre("hang", "hang|begun|mute", "hang|begun|fine"));
+}
+
+TEST_F(AskTest, CtrlCAtThePromptEndsTheDialogue) {
+  Asking asking = Ask({"--chat", "fine"});
+  ASSERT_TRUE(asking.Shows("ok.\n> "));
+  asking.Interrupt();
+  EXPECT_EQ(asking.Ends(), 130);
+  EXPECT_THAT(asking.output, EndsWith("> \n"));
+}
+
+TEST_F(AskTest, CtrlCShowsWhatWasMeasured) {
+  Asking asking = Ask({"--timings", "hang"});
+  ASSERT_TRUE(asking.Shows("begun"));
+  asking.Interrupt();
+  EXPECT_EQ(asking.Ends(), 130);
+  EXPECT_EQ(asking.output, "begun\n");
+  EXPECT_THAT(asking.complaint, HasSubstr("7 prompt tokens (0 cached), 2 new; stopped]\n"));
+
+  Asking mute = Ask({"--timings", "mute"});
+  while (service_.dialogues().size() < 2) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  mute.Interrupt();
+  EXPECT_EQ(mute.Ends(), 130);
+  EXPECT_EQ(mute.output, "\n");
+  EXPECT_THAT(mute.complaint, HasSubstr("before the first token]\n"));
+}
+
+TEST_F(AskTest, AServerThatGoesAwayIsOneSentence) {
+  Asking asking = Ask({"die"});
+  EXPECT_EQ(asking.Ends(), 69);
+  EXPECT_EQ(asking.output, "begun\n");
+  EXPECT_EQ(asking.complaint, "baram ask: the server at " + address_ +
+                                  " went away before the answer was complete.\n");
+  Asking nobody("127.0.0.1:1", {"fine"});
+  EXPECT_EQ(nobody.Ends(), 69);
+  EXPECT_THAT(nobody.complaint, HasSubstr("no server answers at 127.0.0.1:1."));
+}
+
+TEST_F(AskTest, AModelThatIsNotServedIsAWrongQuestion) {
+  Asking asking = Ask({"--model", "x", "unknown"});
+  EXPECT_EQ(asking.Ends(), 64);
+  EXPECT_EQ(asking.complaint, "baram ask: The model `x` does not exist.\n");
+}
+
+TEST_F(AskTest, OutputThatIsLostIsNoSuccess) {
+  EXPECT_EQ(Shell("$ASK fine > /dev/null"), 0);
+  EXPECT_EQ(Shell("$ASK fine > /dev/full"), 74);
+  EXPECT_EQ(Shell("$ASK hang > /dev/full"), 74);  // and does not wait for the rest
+  EXPECT_EQ(Shell("echo fine | $ASK --chat > /dev/full"), 74);
+  EXPECT_EQ(Shell("$ASK --help > /dev/full"), 74);
+  EXPECT_EQ(Shell(BARAM_PROGRAM " --version > /dev/full"), 74);
+}
+
+}  // namespace
+}  // namespace baram::testing
