@@ -136,7 +136,11 @@ void Scheduler::PublishPages(Sequence& sequence) {
 void Scheduler::SharePrompt(Sequence& leader) {
   LiveRequest& live = *leader.request;
   live.prompt_shared = true;
+  followers_ -= live.unfinished - 1;
+  const int32_t cached = std::max(0, live.outbox->cached_tokens());
   stats_.prompt_tokens.Add(live.prompt_tokens());
+  stats_.computed_prompt_tokens.Add(live.prompt_tokens() - cached);
+  stats_.cached_prompt_tokens.Add(cached);
   const int32_t blocks = (leader.prompt - 1) / pool_.page_tokens();
   if (blocks == 0) return;
   const int32_t length = blocks * pool_.page_tokens();
@@ -207,6 +211,7 @@ void Scheduler::EndOutput(Sequence& sequence, Finish finish, SteadyTime now) {
     stats_.time_per_output_token.Observe(decode / (finish.tokens - 1));
   }
   const bool last = --live.unfinished == 0;
+  if (!live.prompt_shared && !last) --followers_;
   if (last) {
     Record(live, finish, now);
     if (!live.admitted) LeaveQueue(live);
@@ -264,7 +269,7 @@ void Scheduler::CheckInvariants() const {
   std::vector<int32_t> slot_users(config_.max_num_seqs, 0);
   for (const int32_t slot : free_slots_) ++slot_users[slot];
   size_t live_sequences = 0;
-  int32_t running = 0, paused = 0;
+  int32_t running = 0, paused = 0, followers = 0, waiting_paused = 0;
   for (const std::unique_ptr<LiveRequest>& live : requests_) {
     int32_t unfinished = 0;
     for (const Sequence& sequence : live->outputs) {
@@ -273,6 +278,9 @@ void Scheduler::CheckInvariants() const {
       if (!retiring) ++live_sequences, ++unfinished;
       if (runs) ++running;
       if (sequence.paused) ++paused;
+      const bool waits = sequence.state == SequenceState::kWaiting;
+      if (waits && !live->prompt_shared && live->leader() != &sequence) ++followers;
+      if (waits && sequence.paused) ++waiting_paused;
       Check(!retiring || sequence.blocks() == 0, "what ended holds no pages");
       Check(!runs || sequence.slot >= 0, "what runs has a slot");
       Check(sequence.rows_in_flight <= steps_in_flight_, "one row a step");
@@ -302,6 +310,8 @@ void Scheduler::CheckInvariants() const {
             std::ranges::is_sorted(ordered_, {}, [](auto* s) { return RankOf(*s); }),
         "what has not ended is in order of rank");
   Check(running == running_ && paused == paused_, "running and paused sequences are counted");
+  Check(followers == followers_ && waiting_paused == waiting_paused_,
+        "what waits for neither slot nor pages is counted");
   Check(std::ranges::all_of(slot_users, [](int32_t users) { return users == 1; }),
         "a slot is free or has one owner");
   pool_.CheckInvariants(references);

@@ -44,6 +44,7 @@ void Scheduler::Add(std::unique_ptr<LiveRequest> live, SteadyTime now) {
     sequence.tables.resize(groups());
     ordered_.insert(std::ranges::upper_bound(ordered_, &sequence, RankBefore), &sequence);
   }
+  followers_ += request.n - 1;
   stats_.prompt_length.Observe(live->prompt_tokens());
   stats_.asked_outputs.Observe(request.n);
   stats_.asked_tokens.Observe(request.max_tokens);
@@ -89,6 +90,7 @@ void Scheduler::SetPaused(Sequence& sequence, bool paused, SteadyTime now) {
   if (sequence.paused == paused) return;
   sequence.paused = paused;
   paused_ += paused ? 1 : -1;
+  if (sequence.state == SequenceState::kWaiting) waiting_paused_ += paused ? 1 : -1;
   if (!paused) return;
   sequence.paused_since = now;
   next_event_ = std::min(next_event_, After(now, config_.slow_reader_s));
@@ -273,6 +275,7 @@ void Scheduler::Preempt(Sequence& sequence) {
   sequence.preempted_in_step = step_;
   if (sequence.state != SequenceState::kRunning) return;
   sequence.state = SequenceState::kWaiting;
+  if (sequence.paused) ++waiting_paused_;
   --running_;
   ++sequence.preemptions;
   stats_.preemptions.Add();
@@ -315,6 +318,7 @@ void Scheduler::FailStuck(Sequence& sequence, SteadyTime now) {
 void Scheduler::UpdateGauges() {
   stats_.running.Set(running_);
   stats_.waiting.Set(static_cast<double>(ordered_.size()) - running_);
+  stats_.deferred.Set(followers_ + waiting_paused_);
   stats_.paused.Set(paused_);
   stats_.kv_pages_used.Set(pool_.total() - pool_.available());
   stats_.kv_pages_cached.Set(pool_.cached());

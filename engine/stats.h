@@ -58,9 +58,14 @@ struct Stats {
   explicit Stats(int32_t max_model_len, int32_t max_step_tokens);
 
   Gauge running, waiting, paused;
+  // Of the waiting: those that would not run with any number of slots and pages. They wait for
+  // their prompt, which another output of their request computes, or for their reader.
+  Gauge deferred;
   Gauge kv_pages_used, kv_pages_cached, kv_pages_total;
   Counter preemptions;
-  Counter prompt_tokens, cached_prompt_tokens, generated_tokens;
+  // Of prompts once they are computed, prompt_tokens is the sum of the two others.
+  Counter prompt_tokens, computed_prompt_tokens, cached_prompt_tokens;
+  Counter generated_tokens;
   Counter prefix_queries, prefix_hits;  // tokens asked for and found
   Counter steps;
   Counter nonfinite_rows;

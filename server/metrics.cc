@@ -4,6 +4,7 @@
 #include <prometheus/metric_family.h>
 #include <prometheus/text_serializer.h>
 
+#include <algorithm>
 #include <chrono>
 #include <utility>
 
@@ -37,7 +38,7 @@ constexpr Row<Gauge> kGauges[] = {
 constexpr Row<Counter> kCounters[] = {
     {"num_preemptions_total", "Sequences that gave up their pages and were recomputed.",
      &Stats::preemptions},
-    {"prompt_tokens_total", "Prompt tokens of admitted requests.", &Stats::prompt_tokens},
+    {"prompt_tokens_total", "Prompt tokens computed or found in the cache.", &Stats::prompt_tokens},
     {"prompt_tokens_cached_total", "Prompt tokens whose KV came from the prefix cache.",
      &Stats::cached_prompt_tokens},
     {"generation_tokens_total", "Tokens drawn.", &Stats::generated_tokens},
@@ -146,6 +147,17 @@ std::vector<MetricFamily> Metrics::Collect() const {
   // One process is one engine: the label is for dashboards that sum over it.
   Exposition out({{"model_name", model_name_}, {"engine", "0"}});
   for (const auto& row : kGauges) out.AddGauge(row.name, row.help, (stats_.*row.member).value());
+  // As vLLM tells them apart. The sum is num_requests_waiting but for a step between the two reads.
+  const double deferred = stats_.deferred.value();
+  for (const auto& [reason, value] :
+       {std::pair("capacity", std::max(0.0, stats_.waiting.value() - deferred)),
+        std::pair("deferred", deferred)}) {
+    out.AddGauge(
+        "num_requests_waiting_by_reason",
+        "Of num_requests_waiting: for a slot or pages (capacity); for a prompt that another "
+        "output computes, or a reader (deferred).",
+        value, {{"reason", reason}});
+  }
   const double pages = stats_.kv_pages_total.value();
   out.AddGauge("kv_cache_usage_perc", "Share of the KV pages that running sequences hold, 0 to 1.",
                pages > 0 ? stats_.kv_pages_used.value() / pages : 0);
@@ -153,6 +165,12 @@ std::vector<MetricFamily> Metrics::Collect() const {
                pages > 0 ? stats_.kv_pages_cached.value() / pages : 0);
   for (const auto& row : kCounters) {
     out.AddCounter(row.name, row.help, (stats_.*row.member).value());
+  }
+  for (const auto& [source, counter] :
+       {std::pair("local_compute", &stats_.computed_prompt_tokens),
+        std::pair("local_cache_hit", &stats_.cached_prompt_tokens)}) {
+    out.AddCounter("prompt_tokens_by_source_total", "prompt_tokens_total by where they came from.",
+                   counter->value(), {{"source", source}});
   }
   for (int i = 0; i < kFinishReasons; ++i) {
     out.AddCounter("request_success_total", "Requests by how they finished.",

@@ -289,6 +289,26 @@ TEST(LifecycleTest, PromptScoresCountInTheQueue) {
   EXPECT_TRUE(rig.core().Submit(request, nullptr).ok());
 }
 
+// Those that more slots would help, and those that only wait for their request's first output.
+TEST(LifecycleTest, SaysWhyRequestsWait) {
+  EngineConfig config = SmallConfig();
+  config.max_num_seqs = 1;
+  EngineRig rig({}, config, {0});
+  Request many = MakeRequest(RandomPrompt(1, 20), 3);
+  many.n = 3;
+  rig.Submit(many);
+  rig.Submit(MakeRequest(RandomPrompt(2, 5), 1));
+  const Stats& stats = rig.core().stats();
+  rig.Turn();  // sixteen tokens of the prompt
+  EXPECT_EQ(stats.running.value(), 1);
+  EXPECT_EQ(stats.waiting.value(), 3);
+  EXPECT_EQ(stats.deferred.value(), 2);
+  rig.Turn();  // the rest of it: all may run
+  EXPECT_EQ(stats.waiting.value(), 3);
+  EXPECT_EQ(stats.deferred.value(), 0);
+  EXPECT_TRUE(rig.Finish());
+}
+
 TEST(LifecycleTest, CountsWhatItDoes) {
   EngineRig rig({}, SmallConfig(), {0});
   for (int i = 0; i < 2; ++i) {
@@ -299,6 +319,7 @@ TEST(LifecycleTest, CountsWhatItDoes) {
   EXPECT_EQ(stats.accepted.value(), 2u);
   EXPECT_EQ(stats.prompt_tokens.value(), 48u);
   EXPECT_EQ(stats.cached_prompt_tokens.value(), 20u);
+  EXPECT_EQ(stats.computed_prompt_tokens.value(), 28u);
   EXPECT_EQ(stats.prefix_queries.value(), 48u);
   EXPECT_EQ(stats.prefix_hits.value(), 20u);
   EXPECT_EQ(stats.generated_tokens.value(), 10u);

@@ -163,6 +163,13 @@ TEST_F(GrpcFactsTest, MetricsExistAndMove) {
   EXPECT_FALSE(Stream(TextRequest("", 7)).status.ok());
   AwaitIdle();
   EXPECT_EQ(Metric("baram_prompt_tokens_total" + model), got.Usage()->prompt_tokens());
+  const std::string reason = "{model_name=\"tiny\",engine=\"0\",reason=";
+  EXPECT_EQ(Metric("baram_num_requests_waiting_by_reason" + reason + "\"capacity\"}"), 0);
+  EXPECT_EQ(Metric("baram_num_requests_waiting_by_reason" + reason + "\"deferred\"}"), 0);
+  const std::string source = "{model_name=\"tiny\",engine=\"0\",source=";
+  EXPECT_EQ(Metric("baram_prompt_tokens_by_source_total" + source + "\"local_compute\"}"),
+            got.Usage()->prompt_tokens());
+  EXPECT_EQ(Metric("baram_prompt_tokens_by_source_total" + source + "\"local_cache_hit\"}"), 0);
   EXPECT_EQ(Metric("baram_generation_tokens_total" + model), 7);
   EXPECT_EQ(Metric("baram_time_to_first_token_seconds_count" + model), 1);
   EXPECT_EQ(Metric("baram_inter_token_latency_seconds_count" + model), 6);
