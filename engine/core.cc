@@ -57,47 +57,48 @@ EngineCore::EngineCore(const EngineConfig& config, const LoadedModel& model)
 absl::Status EngineCore::Validate(const Request& request) const {
   const auto in_vocabulary = [this](int32_t id) { return id >= 0 && id < info_.vocab_size; };
   if (request.prompt.empty()) {
-    return absl::InvalidArgumentError("the prompt is empty: it needs at least one token");
+    return absl::InvalidArgumentError("The prompt is empty: it needs at least one token.");
   }
   if (std::ssize(request.prompt) >= info_.max_model_len) {
     return absl::InvalidArgumentError(
         absl::StrCat("This model's maximum context length is ", info_.max_model_len,
                      " tokens, but the prompt has ", request.prompt.size(),
-                     ": shorten it to at most ", info_.max_model_len - 1, " tokens"));
+                     "; shorten it to at most ", info_.max_model_len - 1, " tokens."));
   }
   if (!std::ranges::all_of(request.prompt, in_vocabulary)) {
     return absl::InvalidArgumentError(
-        absl::StrCat("the prompt holds a token id outside 0 .. ", info_.vocab_size - 1));
+        absl::StrCat("The prompt holds a token id outside 0 .. ", info_.vocab_size - 1, "."));
   }
-  if (request.max_tokens < 1) return absl::InvalidArgumentError("max_tokens must be at least 1");
+  if (request.max_tokens < 1) return absl::InvalidArgumentError("max_tokens must be at least 1.");
   if (request.n < 1 || request.n > kMostOutputs) {
-    return absl::InvalidArgumentError(absl::StrCat("n must be 1 .. ", kMostOutputs));
+    return absl::InvalidArgumentError(absl::StrCat("n must be 1 .. ", kMostOutputs, "."));
   }
   if (request.stop_ids.size() > kMaxStopIds ||
       !std::ranges::all_of(request.stop_ids, in_vocabulary)) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "at most ", kMaxStopIds, " stop token ids of 0 .. ", info_.vocab_size - 1, " are allowed"));
+    return absl::InvalidArgumentError(absl::StrCat("At most ", kMaxStopIds,
+                                                   " stop token ids of 0 .. ", info_.vocab_size - 1,
+                                                   " are allowed."));
   }
   if (request.logit_bias.size() > kMaxBiasedTokens ||
       !std::ranges::all_of(request.logit_bias, in_vocabulary, &TokenBias::token)) {
     return absl::InvalidArgumentError(absl::StrCat("logit_bias may name at most ", kMaxBiasedTokens,
-                                                   " ids of 0 .. ", info_.vocab_size - 1));
+                                                   " ids of 0 .. ", info_.vocab_size - 1, "."));
   }
   if (std::max(request.sampling.logprobs, request.prompt_logprobs) > kMaxTopLogprobs) {
     return absl::InvalidArgumentError(
-        absl::StrCat("at most ", kMaxTopLogprobs, " log-probabilities a token can be asked for"));
+        absl::StrCat("At most ", kMaxTopLogprobs, " log-probabilities a token can be asked for."));
   }
   return absl::OkStatus();
 }
 
 absl::Status EngineCore::Accepting() const {
-  if (!alive()) return absl::UnavailableError("the device is lost: retry on another server");
+  if (!alive()) return absl::UnavailableError("The device is lost; try another replica.");
   if (draining()) {
-    return absl::UnavailableError("the server is going down: retry on another server");
+    return absl::UnavailableError("The server is going down; try another replica.");
   }
   if (queued_requests_.load() >= config_.max_queued_requests ||
       queued_tokens_.load() >= config_.max_queued_tokens) {
-    return absl::ResourceExhaustedError("the server's queue is full: retry later");
+    return absl::ResourceExhaustedError("The server's queue is full; try again in a moment.");
   }
   return absl::OkStatus();
 }
@@ -119,7 +120,7 @@ absl::StatusOr<std::shared_ptr<Outbox>> EngineCore::Submit(Request request, void
     std::lock_guard lock(inbox_mutex_);
     status = Accepting();
     if (status.ok() && !ids_.try_emplace(id, outbox).second) {
-      status = absl::AlreadyExistsError("a request with this id is running: choose another id");
+      status = absl::AlreadyExistsError("A request with this id is running; choose another id.");
     }
     if (!status.ok()) {
       stats_.refused.Add();

@@ -167,7 +167,9 @@ TEST_F(OpenAiFlowTest, AFullQueueSaysWhenToTryAgain) {
   EXPECT_EQ(response.status, 429);
   EXPECT_THAT(response.headers.at("retry-after"), ::testing::AnyOf("1", "2"));
   EXPECT_EQ(response.headers.count("x-should-retry"), 0u);
-  EXPECT_EQ(Json::parse(response.body)["error"]["type"], "RateLimitError");
+  const Json error = Json::parse(response.body)["error"];
+  EXPECT_EQ(error["type"], "RateLimitError");
+  EXPECT_EQ(error["message"], "The server's queue is full; try again in a moment.");
   AwaitIdle();
 }
 
