@@ -1,17 +1,14 @@
-// HttpSession: see the header.
+// HttpSession: reading requests, and the ends of connections. Answers are in http_answer.cc.
 //
 // The limits are kept by a timer of our own: Beast's tcp_stream closes the socket when its time is
 // up, and then a slow request can't be told why it failed.
 #include "server/http_session.h"
 
 #include <algorithm>
-#include <boost/asio/buffer.hpp>
 #include <boost/asio/dispatch.hpp>
 #include <boost/beast/http/error.hpp>
 #include <boost/beast/http/read.hpp>
-#include <cstdio>
 #include <cstring>
-#include <ctime>
 
 #include "server/http_text.h"
 #include "server/text/utf8.h"
@@ -31,15 +28,6 @@ constexpr double kLingerS = 1;
 // needs. By itself it goes up to megabytes: minutes of a stream, until a reader who stopped is
 // noticed.
 constexpr int kSendBufferBytes = 128 << 10;
-constexpr double kPaceBytes = 1 << 20;  // see HttpLimits::write_s
-
-std::string HttpDate() {
-  const std::time_t now = std::time(nullptr);
-  std::tm utc{};
-  gmtime_r(&now, &utc);
-  char text[32];
-  return {text, std::strftime(text, sizeof(text), "%a, %d %b %Y %H:%M:%S GMT", &utc)};
-}
 
 }  // namespace
 
@@ -221,83 +209,7 @@ void HttpSession::AnswerPreflight(const HttpRequest& request) {
   Respond(204, headers, "");
 }
 
-// --- answering
-
-void HttpSession::AnswerError(int status, const std::string& message, HttpHeaders headers) {
-  phase_ = Phase::kAnswering;
-  streaming_ = false;
-  // What follows on this connection can't be told from the rest of the bad request.
-  keep_alive_ = false;
-  headers.emplace_back("Content-Type", "application/json");
-  Respond(status, headers, listener_->error_body(status, message));
-}
-
-std::string HttpSession::Head(int status, const HttpHeaders& headers) const {
-  std::string head =
-      "HTTP/1.1 " + std::to_string(status) + " " + std::string(HttpReason(status)) + "\r\n";
-  head += "Date: " + HttpDate() + "\r\n";
-  for (const auto& [name, value] : headers) {
-    if (request_id_.empty() || name != "X-Request-Id")
-      head += name + ": " + HeaderSafe(value) + "\r\n";
-  }
-  if (!request_id_.empty()) head += "X-Request-Id: " + request_id_ + "\r\n";
-  if (!origin_.empty()) {
-    head += "Access-Control-Allow-Origin: " + origin_ +
-            "\r\nAccess-Control-Expose-Headers: X-Request-Id, Retry-After\r\n";
-  }
-  if (!listener_->allowed_origins.empty()) head += "Vary: Origin\r\n";
-  if (!keep_alive_) {
-    head += "Connection: close\r\n";
-  } else if (!http11_) {
-    head += "Connection: keep-alive\r\n";
-  }
-  return head;
-}
-
-void HttpSession::Respond(int status, const HttpHeaders& headers, std::string_view body) {
-  if (listener_->closing.load(std::memory_order_relaxed)) keep_alive_ = false;
-  std::string bytes = Head(status, headers);
-  if (status != 204) bytes += "Content-Length: " + std::to_string(body.size()) + "\r\n";
-  bytes += "\r\n";
-  if (!is_head_) bytes += body;
-  Send(std::move(bytes), [this](HttpEnd end) {
-    if (end == HttpEnd::kSent) FinishAnswer();
-  });
-}
-
-// A piece of a stream as it goes over the wire.
-std::string HttpSession::Chunk(std::string_view piece) const {
-  if (is_head_ || piece.empty()) return "";
-  if (!http11_) return std::string(piece);
-  char size[20];
-  std::snprintf(size, sizeof(size), "%zx\r\n", piece.size());
-  std::string chunk = size;
-  chunk += piece;
-  chunk += "\r\n";
-  return chunk;
-}
-
-void HttpSession::Send(std::string bytes, HttpEnded then) {
-  if (phase_ == Phase::kClosed) return then(gone_as_);
-  const double pieces = 1 + static_cast<double>(bytes.size()) / kPaceBytes;
-  send_limit_ = After(listener_->limits.write_s * pieces);
-  sending_ = std::move(bytes);
-  sent_ = 0;
-  sent_then_ = std::move(then);
-  SendRest();
-}
-
-void HttpSession::SendRest() {
-  LimitUntil(std::min(After(listener_->limits.write_s), send_limit_));
-  socket_.async_write_some(
-      asio::buffer(sending_) + sent_, [self = shared_from_this()](Error error, size_t count) {
-        self->sent_ += count;
-        if (!error && self->sent_ < self->sending_.size()) return self->SendRest();
-        if (error) self->Gone(self->Failure());
-        self->LimitUntil(Clock::time_point::max());
-        std::exchange(self->sent_then_, nullptr)(error ? self->gone_as_ : HttpEnd::kSent);
-      });
-}
+// --- after an answer
 
 void HttpSession::FinishAnswer() {
   if (phase_ == Phase::kClosed) return;
@@ -378,84 +290,6 @@ void HttpSession::LimitUntil(Clock::time_point when) {
     Error ignored;
     self->socket_.cancel(ignored);
   });
-}
-
-// --- the exchange's side
-
-template <typename Job>
-bool HttpSession::Post(Job job) {
-  auto bound = [self = shared_from_this(), job = std::move(job)]() mutable { job(*self); };
-  return listener_->Post(socket_.get_executor(), bound);
-}
-
-void HttpSession::PostOnGone(HttpEnded gone) {
-  Post([gone = std::move(gone)](HttpSession& self) mutable {
-    if (self.phase_ == Phase::kClosed) return gone(self.gone_as_);
-    if (self.phase_ == Phase::kAnswering) self.on_gone_ = std::move(gone);
-  });
-}
-
-void HttpSession::PostRespond(int status, HttpHeaders headers, std::string body, HttpEnded ended) {
-  const bool posted = Post([status, headers = std::move(headers), body = std::move(body),
-                            ended](HttpSession& self) mutable {
-    if (!self.EndsWith(std::move(ended))) return;
-    self.Respond(status, headers, body);
-  });
-  if (!posted && ended) ended(HttpEnd::kGone);
-}
-
-void HttpSession::PostError(int status, std::string message) {
-  Post([status, message = std::move(message)](HttpSession& self) {
-    if (self.phase_ != Phase::kAnswering) return;
-    self.Respond(status, {{"Content-Type", "application/json"}, {"x-should-retry", "false"}},
-                 self.listener_->error_body(status, message));
-  });
-}
-
-void HttpSession::PostStartStream(int status, HttpHeaders headers) {
-  Post([status, headers = std::move(headers)](HttpSession& self) mutable {
-    if (self.phase_ != Phase::kAnswering) return;
-    self.streaming_ = true;
-    // HTTP/1.0 has no chunks: the end of the connection ends the stream.
-    if (!self.http11_) self.keep_alive_ = false;
-    if (self.http11_) headers.emplace_back("Transfer-Encoding", "chunked");
-    self.buffered_head_ = self.Head(status, headers) + "\r\n";
-  });
-}
-
-bool HttpSession::PostWrite(std::string piece, HttpEnded written) {
-  return Post([piece = std::move(piece), written = std::move(written)](HttpSession& self) mutable {
-    if (!self.streaming_) return written(self.gone_as_);
-    std::string bytes = std::exchange(self.buffered_head_, "") + self.Chunk(piece);
-    if (bytes.empty() && self.phase_ != Phase::kClosed) return written(HttpEnd::kSent);
-    self.Send(std::move(bytes), std::move(written));
-  });
-}
-
-void HttpSession::PostEndStream(std::string piece, HttpEnded ended) {
-  const bool posted = Post([piece = std::move(piece), ended](HttpSession& self) mutable {
-    if (!self.EndsWith(std::move(ended))) return;
-    std::string bytes = std::exchange(self.buffered_head_, "") + self.Chunk(piece);
-    if (self.http11_ && !self.is_head_) bytes += "0\r\n\r\n";
-    if (bytes.empty()) return self.FinishAnswer();
-    self.Send(std::move(bytes), [&self](HttpEnd end) {
-      if (end == HttpEnd::kSent) self.FinishAnswer();
-    });
-  });
-  if (!posted && ended) ended(HttpEnd::kGone);
-}
-
-void HttpSession::PostAbort() {
-  Post([](HttpSession& self) { self.Gone(HttpEnd::kGone); });
-}
-
-bool HttpSession::EndsWith(HttpEnded ended) {
-  if (phase_ != Phase::kAnswering) {
-    if (ended) ended(gone_as_);
-    return false;
-  }
-  ended_ = std::move(ended);
-  return true;
 }
 
 }  // namespace baram::server

@@ -152,6 +152,12 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   HttpEnded sent_then_;
 };
 
+template <typename Job>
+bool HttpSession::Post(Job job) {
+  auto bound = [self = shared_from_this(), job = std::move(job)]() mutable { job(*self); };
+  return listener_->Post(socket_.get_executor(), bound);
+}
+
 }  // namespace baram::server
 
 #endif  // BARAM_SERVER_HTTP_SESSION_H_
