@@ -208,21 +208,6 @@ TEST_F(OpenAiFlowTest, AServerThatStopsAtOnceSaysSo) {
   }
 }
 
-// The last bytes of an answer too: the listener bounds every write.
-TEST_F(OpenAiFlowTest, AWholeAnswerThatNobodyReadsEnds) {
-  StartServer([](server::Config& config) { config.slow_reader_s = 0.2; });
-  std::string prompt = "[0", prompts;
-  for (int i = 1; i < 500; ++i) prompt += "," + std::to_string(i);
-  prompt += "]";
-  for (int i = 0; i < 32; ++i) prompts += (i > 0 ? "," : "") + prompt;
-  RawClient client(server_->http_address(), /*receive_buffer_bytes=*/4096);
-  client.Send(Post(R"({"prompt":[)" + prompts + R"(],"max_tokens":1,"prompt_logprobs":20})"));
-  const Stats& stats = server().engine().stats();
-  ASSERT_TRUE(Comes([&] { return stats.accepted.value() == 32 && server().idle(); }));
-  EXPECT_TRUE(Comes([&] { return server().open_http_connections() == 0; }));
-  EXPECT_FALSE(client.Read().whole);
-}
-
 // A length that nobody asked for is no reason to refuse a prompt.
 TEST_F(OpenAiFlowTest, TheDefaultLengthGivesWayToTheContext) {
   StartServer([](server::Config&) {});
