@@ -212,7 +212,7 @@ int Run(const Options& options) {
 
 int Main(int argc, char** argv) {
   Options options;
-  // --op takes a part of an op's name; --cases host, gpu or smoke.
+  // --op takes a part of an op's name; --cases host, decode, gpu or smoke.
   if (!ParseFlags(
           "op_bench", argc, argv,
           {{"--op", [&](const std::string& v) { options.op = v; }},

@@ -133,6 +133,37 @@ CaseSet GpuCases() {
           .roofs = {}};
 }
 
+// Decode attention alone: the sizes of a head, the query heads that share a KV head, contexts and
+// batches that a CPU serves. As many KV heads as keep the pools of long batches small.
+CaseSet DecodeCases() {
+  std::vector<OpCase> cases;
+  for (int32_t head_dim : {64, 128}) {
+    for (int32_t group : {1, 4, 8}) {
+      const auto add = [&](size_t sequences, int32_t context, int32_t kv_heads) {
+        const std::vector<test::Chunk> rows(sequences, {context - 1, 1});
+        cases.push_back({"Attend_decode_d" + Number(head_dim) + "_g" + Number(group) + "_" +
+                             Number(sequences) + "x" + Number(context),
+                         test::AttendCase{{kv_heads * group, kv_heads, head_dim}, 32, rows}});
+      };
+      for (int32_t context : {1024, 4096, 16384}) add(1, context, 8);
+      add(32, 1024, 8);
+      add(32, 4096, 2);
+      add(32, 16384, 1);
+    }
+  }
+  return {.cases = std::move(cases),
+          .limits = {.memory_bytes = int64_t{640} << 20,
+                     .slots = 32,
+                     .max_pages_per_slot = 512,
+                     .vocab_size = 64,
+                     .max_step_tokens = 8192,
+                     .max_step_outputs = 32,
+                     .gap_elements = 8,
+                     .for_timing = true},
+          .cold_bytes = int64_t{640} << 20,
+          .roofs = {}};
+}
+
 CaseSet SmokeCases() {
   std::vector<OpCase> cases = {
       {"Gemm_2x64x128", test::GemmCase{.rows = 2, .n = 64, .k = 128}},
@@ -162,7 +193,8 @@ bool FindCaseSet(const std::string& name, CaseSet* set) {
     const char* name;
     CaseSet (*make)();
   };
-  constexpr Row kSets[] = {{"host", HostCases}, {"gpu", GpuCases}, {"smoke", SmokeCases}};
+  constexpr Row kSets[] = {
+      {"host", HostCases}, {"decode", DecodeCases}, {"gpu", GpuCases}, {"smoke", SmokeCases}};
   for (const Row& row : kSets) {
     if (name != row.name) continue;
     *set = row.make();

@@ -20,8 +20,9 @@ struct CaseSet {
   GpuRoofSizes roofs;
 };
 
-// "host": shapes of 1B models at batches a CPU serves. "gpu": shapes of 8B models at a GPU's
-// batches. "smoke": a few of the smallest, for trying the program out.
+// "host": shapes of 1B models at batches a CPU serves. "decode": a host's decode attention by head,
+// group, context and batch. "gpu": shapes of 8B models at a GPU's batches. "smoke": a few of the
+// smallest, for trying the program out.
 bool FindCaseSet(const std::string& name, CaseSet* set);
 
 }  // namespace baram::bench
