@@ -23,9 +23,13 @@ void CpuDevice::StoreKv(const StoreKvArgs& args) {
                           .rope = args.rope.data,
                           .rotary_dim = args.rope.rotary_dim,
                           .interleaved = args.rope.layout == RopeLayout::kInterleaved};
-  // A few rows cost less than waking a worker.
+  // A few rows cost less than waking a worker. The tokens of a prompt share lines of the cache, 16
+  // those of keys: two workers that write the same ones wait for each other.
   constexpr int64_t kTokenGrain = 4;
-  Run(kernels_->store_kv, job, args.step.tokens, kTokenGrain);
+  constexpr int64_t kPromptGrain = 32;
+  const int64_t tokens = args.step.tokens;
+  Run(kernels_->store_kv, job, tokens,
+      tokens < 2 * kPromptGrain * pool_.workers() ? kTokenGrain : kPromptGrain);
 }
 
 void CpuDevice::Attend(const AttendArgs& args) {
