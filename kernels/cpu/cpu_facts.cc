@@ -1,9 +1,7 @@
 // Reading CPUID, affinity and cgroup limits on Linux.
 #include "kernels/cpu/cpu_facts.h"
 
-#include <cpuid.h>
 #include <sched.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -14,37 +12,13 @@
 #include <iterator>
 #include <sstream>
 
+#include "kernels/cpu/cpuid.h"
+
 namespace baram::cpu {
 namespace {
 
-struct Registers {
-  uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;
-};
-
-Registers Cpuid(uint32_t leaf, uint32_t subleaf) {
-  Registers r;
-  if (__get_cpuid_count(leaf, subleaf, &r.eax, &r.ebx, &r.ecx, &r.edx) == 0) return {};
-  return r;
-}
-
-// Register state that the operating system saves, one bit a component.
-uint64_t EnabledState() {
-  uint32_t low, high;
-  asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-  return uint64_t{high} << 32 | low;
-}
-
 constexpr uint64_t kAvxState = 0x6;      // xmm, ymm
 constexpr uint64_t kAvx512State = 0xe6;  // and masks, zmm
-constexpr uint64_t kAmxState = 0x60000;  // tile configuration, tile data
-
-constexpr bool Has(uint32_t bits, int bit) { return (bits >> bit & 1) != 0; }
-
-bool AllowAmx() {
-  constexpr int kRequestPermission = 0x1023;  // ARCH_REQ_XCOMP_PERM
-  constexpr int kTileData = 18;               // XFEATURE_XTILEDATA
-  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
-}
 
 Isa DetectIsa() {
   const Registers basic = Cpuid(1, 0);
@@ -59,9 +33,7 @@ Isa DetectIsa() {
                       Has(extended.ebx, 17) /* DQ */ && Has(extended.ebx, 30) /* BW */ &&
                       Has(extended.ebx, 31) /* VL */;
   if (!avx512) return Isa::kAvx2;
-  const bool amx = (state & kAmxState) == kAmxState && Has(extended.edx, 22) /* BF16 */ &&
-                   Has(extended.edx, 24) /* TILE */ && Has(Cpuid(7, 1).eax, 5) /* AVX512_BF16 */;
-  return amx && AllowAmx() ? Isa::kAmx : Isa::kAvx512;
+  return MayUseAmx() ? Isa::kAmx : Isa::kAvx512;
 }
 
 std::string ProcessorModel() {

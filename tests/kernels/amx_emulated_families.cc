@@ -1,0 +1,29 @@
+// op_test on the CPU device with emulated AMX, beside the instruction sets whose bits it must have.
+#include <string>
+
+#include "tests/kernels/op_families.h"
+
+namespace baram::test {
+namespace {
+
+void Add(Family& family, const std::string& isa, int32_t threads, const std::string& how) {
+  std::string error;
+  AddBed(family, "cpu " + isa + how + " threads=" + std::to_string(threads),
+         OpenDevice("cpu", {.threads = threads, .isa = isa}, &error), {});
+}
+
+}  // namespace
+
+std::vector<Family> TestedFamilies() {
+  std::vector<Family> families(1);
+  Add(families[0], "avx2", 1, "");  // all there is where AVX-512 is missing, too
+  Add(families[0], "avx512", 1, "");
+  Add(families[0], "amx", 1, " emulated");
+  Add(families[0], "amx", 2, " emulated");
+  AddRef(families[0]);
+  return families;
+}
+
+std::vector<OpCase> TestedCases() { return OpCases(); }
+
+}  // namespace baram::test
