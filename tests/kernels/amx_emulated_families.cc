@@ -1,4 +1,4 @@
-// op_test on the CPU device with emulated AMX, beside the instruction sets whose bits it must have.
+// op_test on the CPU device with emulated AMX, beside the instruction set whose bits it must have.
 #include <string>
 
 #include "tests/kernels/op_families.h"
@@ -16,10 +16,11 @@ void Add(Family& family, const std::string& isa, int32_t threads, const std::str
 
 std::vector<Family> TestedFamilies() {
   std::vector<Family> families(1);
-  Add(families[0], "avx2", 1, "");  // all there is where AVX-512 is missing, too
   Add(families[0], "avx512", 1, "");
   Add(families[0], "amx", 1, " emulated");
   Add(families[0], "amx", 2, " emulated");
+  // AVX-512 is missing here, and with it the emulation.
+  if (families[0].beds.empty()) Add(families[0], "avx2", 1, "");
   AddRef(families[0]);
   return families;
 }
