@@ -1,6 +1,8 @@
 // OpBed: memory with guard zones, tensors, steps, running and reading back.
 #include "tests/kernels/op_bed.h"
 
+#include <sanitizer/asan_interface.h>
+
 #include <algorithm>
 #include <cmath>
 #include <map>
@@ -119,6 +121,19 @@ std::vector<int32_t> OpBed::ReadInts(const int32_t* device, int64_t count) {
   std::vector<int32_t> host(count);
   Fetch(host.data(), device, count * static_cast<int64_t>(sizeof(int32_t)));
   return host;
+}
+
+void OpBed::RunSealed(const OpArgs& args) {
+  const auto for_guards = [&](const auto& visit) {
+    for (const Block& block : blocks_) {
+      const std::byte* base = static_cast<std::byte*>(memory_.data()) + block.offset;
+      visit(base - kGuardBytes);
+      visit(base + block.bytes);
+    }
+  };
+  for_guards([](const std::byte* zone) { ASAN_POISON_MEMORY_REGION(zone, kGuardBytes); });
+  RunOp(device_, args);
+  for_guards([](const std::byte* zone) { ASAN_UNPOISON_MEMORY_REGION(zone, kGuardBytes); });
 }
 
 std::string OpBed::BrokenGuards() {
@@ -345,7 +360,7 @@ Outcome OpBed::Run(const OpCase& op_case, RowRange rows, bool magnitudes) {
   const auto* sample_case = std::get_if<SampleCase>(&op_case.spec);
   const int rounds = sample_case != nullptr ? sample_case->rounds : 1;
   for (int round = 0; round < rounds; ++round) {
-    RunOp(device_, op.args);
+    RunSealed(op.args);
     auto* sample = std::get_if<SampleArgs>(&op.args);
     if (sample == nullptr) break;
     std::vector<TokenResult> results(sample->step.outputs);
