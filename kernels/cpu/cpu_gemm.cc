@@ -12,9 +12,8 @@
 namespace baram::cpu {
 namespace {
 
-// Packing units a worker takes at a time: 2 of 16 rows x 2048 columns cost about as much as a
-// barrier.
-constexpr int64_t kPackUnitsPerTile = 2;
+// Columns of 16 rows that a worker packs at a time: they cost about as much as a barrier.
+constexpr int64_t kPackColumnsPerTile = 4096;
 
 // How far ahead in the embedding table: the hardware's prefetchers stop at every 4 KiB page.
 constexpr int64_t kEmbedAheadBytes = 4096;
@@ -87,7 +86,8 @@ void CpuDevice::Gemm(const GemmArgs& args) {
     job.a.data = RowBytes(args.a, row);
     job.out = args.out.Rows(rows);
     job.out.data = RowBytes(args.out, row);
-    Run(kernels_->pack_a, job, RoundUp(rows, 16) / 16 * column_units, kPackUnitsPerTile);
+    Run(kernels_->pack_a, job, RoundUp(rows, 16) / 16 * column_units,
+        kPackColumnsPerTile / plan.block_k);
     Run(kernels_->gemm, job, panels, plan.panels_per_tile);
   }
 }

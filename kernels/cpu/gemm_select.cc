@@ -1,4 +1,4 @@
-// The choice of GEMM kernel and tiling, with the measurements behind it.
+// The choice of GEMM kernel and tiling, with what it rests on.
 #include "kernels/cpu/gemm_select.h"
 
 #include <algorithm>
@@ -13,25 +13,37 @@ namespace {
 constexpr int64_t kMaxFmaRows = 3;
 
 // How rows and columns of `a` are cut into chunks and blocks for tiles, and how many panels a
-// worker takes at a time. What comes from beyond L2 is the weights once a chunk, and the chunk once
-// for every worker's tile of panels; in L2 are a block of `a` and the accumulators, rows x panels x
-// 64 bytes.
+// worker takes at a time.
+//
+// Derived, not measured: from the cache lines that a model of L1 (48 KiB) and L2 (2 MiB) counts for
+// the addresses of the kernel's tile loads, stores and prefetches, at the rates of an AMX machine.
+// TDPBF16PS takes 7.8 ns; filling L1 takes 9 ns a KiB from L2, 44 from L3 (of `a` and accumulators)
+// and 63 from DRAM (of weights), one after the other, but beside the products. Of a step, 2 x 2
+// products in 31 ns, the model then says at 512 rows, k = 2048 and n = 8192:
+//   256 rows x 2048, 16 panels   54 ns: weights and `a` both come from L2 again for every 2 x 2
+//   512 rows x 512, 32 panels    56 ns: still both, for a pair of panels takes 32 KiB of L1, and as
+//                                much of `a` passes through before it is used again
+//   512 rows x 256, 32 panels    39 ns: the weights stay in L1 and are read from DRAM once
+//   512 rows x 320, 32 panels    49 ns: half of the weights are pushed out again
+//   512 rows x 2048, 16 panels  118 ns: the chunk is larger than L2
+// It agrees in order with what other loops of 1024 rows reached on that machine, as shares of the
+// AMX peak: 0.88 with blocks of 256 (by the model 0.69), 0.31 with blocks of 2048 (0.26).
 struct Blocking {
   int64_t chunk_rows;
   int64_t block_k;
   int64_t panels;
   int64_t tiles_per_worker;  // even out workers of unequal speed
 };
-// Up to kShortK a chunk is one block of 1 MiB, so accumulators are written once. Twice the rows, in
-// blocks of a quarter, would read the weights half as often, but write and read the accumulators
-// four times: measured 0.8 times as fast at k = 2048.
-constexpr int64_t kShortK = 2048;
-constexpr Blocking kShort = {256, kShortK, 16, 4};
-// Of longer rows a chunk doesn't fit into L2 and would be read again for every 256 columns: half
-// the traffic for twice the accumulators, measured 1.2 times as fast at k = 8192.
-constexpr Blocking kLong = {512, 512, 32, 2};
+// The accumulators, rows x panels x 64 bytes, take half of L2 and their share of L1 once a block.
+// Half the panels would read the chunk from L3 twice as often, for 1 ns more.
+constexpr Blocking kMany = {512, 256, 32, 2};
+// Here the chunk stays in L2 as a whole, beside the accumulators of 16 panels: 48 ns at 256 rows,
+// 53 with 2048 columns a block; at 128 rows 59 and 69.
+constexpr Blocking kSome = {256, 256, 16, 4};
+// The bytes of the weights are the bound, and each is used twice at most: a panel is one stream.
+constexpr Blocking kFew = {64, 2048, 16, 4};
 // For FMAs a chunk is fp32, of 2048 columns 1 MiB: twice the rows measured 0.95 times as fast.
-constexpr Blocking kFma = {128, kShortK, 16, 4};
+constexpr Blocking kFma = {128, 2048, 16, 4};
 
 // Results above this are not found in L2 by who reads them next. Written past the caches they need
 // not be read first: measured 1.1 to 1.2 times as fast at 512 rows.
@@ -53,9 +65,10 @@ GemmPlan SelectGemm(int64_t rows, int64_t n, int64_t padded_k, bool has_amx, int
   const int64_t rows_that_fit = kGemmScratchBytes / (padded_k * element_bytes) / 32 * 32;
   Check(padded_k <= kMaxGemmK, "the GEMM's scratch holds 32 rows of a");
   // Chunks of equal size: a short last one would pay for all of the weights alone.
-  const Blocking blocking = plan.path == GemmPath::kFma                      ? kFma
-                            : padded_k > kShortK && rows > kShort.chunk_rows ? kLong
-                                                                             : kShort;
+  const Blocking blocking = plan.path == GemmPath::kFma ? kFma
+                            : rows > kSome.chunk_rows   ? kMany
+                            : rows > kFew.chunk_rows    ? kSome
+                                                        : kFew;
   const int64_t chunks = CeilDivide(rows, std::min(blocking.chunk_rows, rows_that_fit));
   plan.chunk_rows = chunks == 1 ? rows : RoundUp(CeilDivide(rows, chunks), 32);
   plan.block_k = std::min(padded_k, blocking.block_k);

@@ -192,6 +192,19 @@ void ExpectModelBits(const Problem& problem) {
 
 TEST(CpuGemmOrder, NormalNumbers) { ExpectModelBits({.rows = 33, .n = 48, .k = 512}); }
 
+// Partial sums wait in memory between blocks of k, as fp32.
+TEST(CpuGemmOrder, BlocksOfKChangeNothing) {
+  const Problem problem = {.rows = 50, .n = 72, .k = 1100};
+  const Gemm gemm(problem);
+  const std::vector<uint32_t> expected = gemm.Expected();
+  for (const Machine& machine : Machines()) {
+    for (const int64_t block_k : {32, 96, 128, 256, 512, 1024, 2048}) {
+      EXPECT_EQ(Differences(gemm.Computed(machine, block_k, 4, 2), expected), 0u)
+          << machine.name << ", block_k " << block_k;
+    }
+  }
+}
+
 TEST(CpuGemmOrder, DenormalProductsAndSums) {
   ExpectModelBits({.rows = 32, .n = 64, .k = 256, .values = Values::kTiny});
 }
@@ -243,9 +256,14 @@ TEST(CpuPack, ConvertsAndPlaces) {
 TEST(GemmSelect, TilesForManyRows) {
   EXPECT_EQ(ToString(SelectGemm(1, 8192, 2048, true, 2)), "fma, 1 x 2048, 8 panels");
   EXPECT_EQ(ToString(SelectGemm(16, 8192, 2048, true, 2)), "amx, 16 x 2048, 8 panels");
-  EXPECT_EQ(ToString(SelectGemm(512, 8192, 2048, true, 2)), "amx, 256 x 2048, 16 panels, streamed");
-  EXPECT_EQ(ToString(SelectGemm(512, 2048, 8192, true, 2)), "amx, 512 x 512, 32 panels, streamed");
-  EXPECT_EQ(ToString(SelectGemm(300, 8192, 2048, true, 2)), "amx, 160 x 2048, 16 panels, streamed");
+  EXPECT_EQ(ToString(SelectGemm(64, 8192, 2048, true, 2)), "amx, 64 x 2048, 16 panels");
+  EXPECT_EQ(ToString(SelectGemm(65, 8192, 2048, true, 2)), "amx, 65 x 256, 16 panels, streamed");
+  EXPECT_EQ(ToString(SelectGemm(256, 2048, 8192, true, 2)), "amx, 256 x 256, 16 panels");
+  EXPECT_EQ(ToString(SelectGemm(300, 8192, 2048, true, 2)), "amx, 300 x 256, 32 panels, streamed");
+  EXPECT_EQ(ToString(SelectGemm(512, 8192, 2048, true, 2)), "amx, 512 x 256, 32 panels, streamed");
+  EXPECT_EQ(ToString(SelectGemm(512, 2048, 8192, true, 2)), "amx, 512 x 256, 32 panels, streamed");
+  EXPECT_EQ(ToString(SelectGemm(600, 8192, 2048, true, 2)), "amx, 320 x 256, 32 panels, streamed");
+  EXPECT_EQ(ToString(SelectGemm(600, 8192, 64, true, 2)), "amx, 320 x 64, 32 panels, streamed");
   EXPECT_EQ(ToString(SelectGemm(512, 8192, 2048, false, 2)), "fma, 128 x 2048, 16 panels");
 }
 
