@@ -8,7 +8,7 @@
 
 #include "bench/read_memory.h"
 #include "kernels/cuda/device_memory.h"
-#include "kernels/cuda/portability.h"
+#include "kernels/cuda/instructions.h"
 
 namespace baram::cuda {
 namespace {
@@ -25,6 +25,7 @@ struct ReadLaunch {
 };
 
 __global__ void __launch_bounds__(kThreads) ReadKernel(const __grid_constant__ ReadLaunch args) {
+  WaitForPrevious();
   uint32_t folded = 0;
   for (int64_t tile = blockIdx.x; tile < args.tiles; tile += gridDim.x) {
     const uint4* from = args.memory + tile * kTile + threadIdx.x;

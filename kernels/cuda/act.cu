@@ -31,6 +31,8 @@ __device__ __forceinline__ float Activate(float x, Activation kind) {
 
 template <typename In, typename Out, int kN>
 __global__ void __launch_bounds__(kMostThreads) ActKernel(const __grid_constant__ ActLaunch args) {
+  WaitForPrevious();
+  LetNextStart();
   const int64_t begin = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) * kN;
   if (begin >= args.f) return;
   for (int64_t r = blockIdx.y; r < args.rows; r += gridDim.y) {

@@ -24,6 +24,8 @@ struct CombineLaunch {
 
 __global__ void __launch_bounds__(kAttendThreads)
     CombineKernel(const __grid_constant__ CombineLaunch args) {
+  WaitForPrevious();
+  LetNextStart();
   const AttendPartials& partials = args.partials;
   const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
   const int warp = static_cast<int>(threadIdx.x) / kWarpThreads;

@@ -172,6 +172,8 @@ class VectorPiece {
 template <int kDepth, int kRows>
 __global__ void __launch_bounds__(kAttendThreads)
     AttendVectorKernel(const __grid_constant__ AttendLaunch args) {
+  WaitForPrevious();
+  LetNextStart();
   const AttendUnit unit = UnitOf(args);
   for (int32_t i = args.group_begin[blockIdx.y]; i < args.group_begin[blockIdx.y + 1]; ++i) {
     VectorPiece<kDepth, kRows>(args, unit, args.pieces[i]).Run();

@@ -261,6 +261,8 @@ class TilePiece {
 template <int kDepth, int kKeyWarps>
 __global__ void __launch_bounds__(kAttendThreads)
     AttendTileKernel(const __grid_constant__ AttendLaunch args) {
+  WaitForPrevious();
+  LetNextStart();
   const AttendUnit unit = UnitOf(args);
   for (int32_t i = args.group_begin[blockIdx.y]; i < args.group_begin[blockIdx.y + 1]; ++i) {
     TilePiece<kDepth, kKeyWarps>(args, unit, args.pieces[i]).Run();

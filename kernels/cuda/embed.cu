@@ -23,6 +23,8 @@ struct EmbedLaunch {
 template <typename Out, int kN>
 __global__ void __launch_bounds__(kMostThreads)
     EmbedKernel(const __grid_constant__ EmbedLaunch args) {
+  WaitForPrevious();
+  LetNextStart();
   const int64_t t = blockIdx.x;
   const Bf16* row = args.table + args.token_ids[t] * args.table_stride;
   Out* out = args.out.template Row<Out>(t);

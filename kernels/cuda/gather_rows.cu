@@ -25,6 +25,8 @@ struct GatherLaunch {
 template <typename Unit>
 __global__ void __launch_bounds__(kMostThreads)
     GatherRowsKernel(const __grid_constant__ GatherLaunch args) {
+  WaitForPrevious();
+  LetNextStart();
   const int64_t r = blockIdx.x;
   const auto* from = reinterpret_cast<const Unit*>(args.x + args.index[r] * args.x_stride_bytes);
   auto* to = reinterpret_cast<Unit*>(args.out + r * args.out_stride_bytes);

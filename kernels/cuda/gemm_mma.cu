@@ -159,6 +159,8 @@ __device__ __forceinline__ void StorePair(const MmaLaunch& args, int64_t row, in
 template <typename Tile, bool kWideA, typename Out>
 __global__ void __launch_bounds__(Tile::kThreads, Tile::kResidentBlocks)
     MmaKernel(const __grid_constant__ MmaLaunch args) {
+  WaitForPrevious();
+  LetNextStart();
   Bf16* stages = DynamicShared<Bf16>();
   const int64_t tile_row = int64_t{blockIdx.x} * Tile::kRows;
   const int64_t tile_column = int64_t{blockIdx.y} * Tile::kColumns;

@@ -23,6 +23,8 @@ struct RoundLaunch {
 
 __global__ void __launch_bounds__(kMostThreads)
     RoundKernel(const __grid_constant__ RoundLaunch args) {
+  WaitForPrevious();
+  LetNextStart();
   const int64_t begin = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) * kWideVector;
   if (begin >= args.columns) return;
   for (int64_t r = blockIdx.y; r < args.rows; r += gridDim.y) {

@@ -11,8 +11,10 @@
 //
 // A block computes 16 columns of the result; its warps take turns along k, 128 elements a step: a
 // block reads warps * 256 consecutive bytes of every row at a time. A step's weights are loaded
-// while the one before is multiplied. Sums of warps meet in shared memory, those of blocks that
-// share k in prims/split_sum.h. Grid: tiles of 16 columns, splits.
+// while the one before is multiplied; the first step's before the kernel waits for the one before
+// it, which writes `a` and not W: 64 KiB of a multiprocessor are on their way while that one ends,
+// twice what latency times bandwidth asks for. Sums of warps meet in shared memory, those of blocks
+// that share k in prims/split_sum.h. Grid: tiles of 16 columns, splits.
 #include "kernels/check.h"
 #include "kernels/cuda/dispatch.h"
 #include "kernels/cuda/launchers.h"
@@ -55,8 +57,8 @@ __device__ __forceinline__ void LoadStep(const Bf16* upper, const Bf16* lower, i
                                          int64_t k, WeightStep& weights) {
   for (int b = 0; b < kBlocks; ++b) {
     const int64_t at = begin + b * kBlockK;
-    weights.upper[b] = at < k ? LoadOnce(upper + at) : uint4{0, 0, 0, 0};
-    weights.lower[b] = at < k ? LoadOnce(lower + at) : uint4{0, 0, 0, 0};
+    weights.upper[b] = at < k ? LoadConstant(upper + at) : uint4{0, 0, 0, 0};
+    weights.lower[b] = at < k ? LoadConstant(lower + at) : uint4{0, 0, 0, 0};
   }
 }
 
@@ -110,6 +112,8 @@ __global__ void __launch_bounds__(kMostThreads)
   float sums[kTiles][4] = {};
   WeightStep weights;
   if (step < last_step) LoadStep(upper, lower, begin_of(step), args.k, weights);
+  WaitForPrevious();
+  LetNextStart();
   while (step < last_step) {
     const int64_t next = step + warps;
     WeightStep next_weights;

@@ -10,13 +10,23 @@
 
 namespace baram::cuda {
 
+// --- the kernel before and the kernel after, see Launch
+
+// Until all kernels before this one have ended and what they wrote can be seen.
+__device__ __forceinline__ void WaitForPrevious() {
 #ifdef __CUDACC__
-#define BARAM_WHERE
+  asm volatile("griddepcontrol.wait;" ::: "memory");
 #else
-// Every meeting of lanes knows where it is in the source: lanes that meet at different places are
-// a defect.
-#define BARAM_WHERE , std::source_location where = std::source_location::current()
+  emulation::WaitForPrevious();
 #endif
+}
+// The next kernel may become resident once a thread of every block has called this, or the block
+// has ended. It orders no memory.
+__device__ __forceinline__ void LetNextStart() {
+#ifdef __CUDACC__
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
 
 // --- conversions
 
@@ -225,8 +235,13 @@ __device__ __forceinline__ void CopyAsyncWait() {
 
 // --- global memory
 
-// 16 bytes that this kernel reads once: they need no room in the first-level cache.
-__device__ __forceinline__ uint4 LoadOnce(const void* global) {
+// Constant memory is what nothing writes while steps run: weights, norms and biases of the model,
+// which have arrived before the first step is begun (Device::PackWeight and Upload return no
+// sooner). It alone may be touched before WaitForPrevious().
+
+// 16 bytes of constant memory that this kernel reads once: they need no room in the first-level
+// cache.
+__device__ __forceinline__ uint4 LoadConstant(const void* global) {
 #ifdef __CUDACC__
   uint4 value;
   asm volatile("ld.global.nc.L1::no_allocate.L2::256B.v4.u32 {%0, %1, %2, %3}, [%4];"
@@ -234,7 +249,20 @@ __device__ __forceinline__ uint4 LoadOnce(const void* global) {
                : "l"(global));
   return value;
 #else
-  return *static_cast<const uint4*>(global);
+  emulation::CheckAligned(global, sizeof(uint4));
+  uint4 value;
+  emulation::ReadConstant(&value, global, sizeof(value));
+  return value;
+#endif
+}
+
+// Brings the line of constant memory that holds this address to the second-level cache.
+__device__ __forceinline__ void PrefetchConstant(const void* global) {
+#ifdef __CUDACC__
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(global));
+#else
+  uint8_t byte;
+  emulation::ReadConstant(&byte, global, sizeof(byte));
 #endif
 }
 
@@ -275,8 +303,6 @@ __device__ __forceinline__ uint32_t AtomicCompareSwap(uint32_t* address, uint32_
   return before;
 #endif
 }
-
-#undef BARAM_WHERE
 
 }  // namespace baram::cuda
 

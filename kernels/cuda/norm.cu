@@ -58,6 +58,13 @@ __device__ __forceinline__ float InverseRms(float square_sum, int64_t d, float e
   return ReciprocalSqrt(sum / static_cast<float>(d) + eps);
 }
 
+// The weights are of the model: their way from memory may pass behind the kernel before.
+template <int kN>
+__device__ __forceinline__ void PrefetchWeights(const float* weight, int64_t d) {
+  if (weight == nullptr) return;
+  ForOwnVectors<kN>(d, [&](int64_t begin) { PrefetchConstant(weight + begin); });
+}
+
 // out = row * inverse * weight, for the elements of this thread.
 template <int kN, typename Out>
 __device__ __forceinline__ void StoreNormed(const float* row, float inverse, const float* weight,
@@ -74,6 +81,9 @@ __device__ __forceinline__ void StoreNormed(const float* row, float inverse, con
 template <typename In, typename Out, int kN>
 __global__ void __launch_bounds__(kMostThreads)
     NormKernel(const __grid_constant__ NormLaunch args) {
+  PrefetchWeights<kN>(args.weight, args.d);
+  WaitForPrevious();
+  LetNextStart();
   __shared__ float partial[kWarpThreads];
   float* row = DynamicShared<float>();
   const In* x = args.x.template Row<In>(blockIdx.x);
@@ -91,6 +101,10 @@ __global__ void __launch_bounds__(kMostThreads)
 template <typename Branch, typename Out, int kN>
 __global__ void __launch_bounds__(kMostThreads)
     AddNormKernel(const __grid_constant__ AddNormLaunch args) {
+  PrefetchWeights<kN>(args.post_weight, args.d);
+  PrefetchWeights<kN>(args.pre_weight, args.d);
+  WaitForPrevious();
+  LetNextStart();
   __shared__ float partial[kWarpThreads];
   float* row = DynamicShared<float>();
   const int64_t r = blockIdx.x;

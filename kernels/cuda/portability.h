@@ -22,6 +22,14 @@
 #define BARAM_UNROLL
 #endif
 
+// The emulation knows where in the source lanes meet, and where a kernel was launched: lanes that
+// meet at different places are a defect, and reports name the launch.
+#ifdef __CUDACC__
+#define BARAM_WHERE
+#else
+#define BARAM_WHERE , std::source_location where = std::source_location::current()
+#endif
+
 #ifndef __CUDACC__
 
 #include "kernels/cuda/emulation/emulator.h"
@@ -86,10 +94,41 @@ __device__ __forceinline__ T* DynamicShared() {
 #endif
 }
 
-// Starts a kernel. Errors are found by LastError().
+// Starts a kernel in the order of the stream. Errors are found by LastError().
+//
+// Kernels overlap: by programmatic dependent launch the blocks of a kernel may be resident, and
+// run, while the kernel before it on the stream still does. A boundary in full order costs the
+// drain of one kernel, a launch and the filling of the next, at some 300 boundaries a step. So
+// there is a rule, which the emulation checks:
+//
+//   Every thread of every kernel calls WaitForPrevious(): on every path, before any return, and
+//   before it reads or writes global memory, constant memory (see LoadConstant) excepted.
+//
+// Writing counts as reading does: a kernel before may still be reading what would be overwritten.
+// That makes order transitive: a kernel ends after its threads have waited, so whoever has waited
+// for it has waited for all before it. A kernel some of whose blocks return without waiting breaks
+// this for its successors: it may end before its predecessor, and only that it ends is waited for.
+//
+// LetNextStart() comes right after the wait, in every kernel:
+//   - Not later, because it is safe at any time (it orders nothing; the successor waits for our
+//     end), and because the successor's blocks come only when all of ours have been placed: they
+//     take room that no block of ours asks for, and the bandwidth that they use by reading
+//     constant memory is what the end of a kernel, or a kernel of one block, leaves idle.
+//   - Not before the wait, although nothing would break: then kernel after kernel would be let in
+//     behind one that runs, each waiting with the registers and shared memory of its blocks in
+//     hand. This way at most two kernels of a stream are resident, one that works and one that
+//     waits.
+//
+// What lies beside kernels on a stream is in full order with them: the overlap is with a preceding
+// kernel alone, so a kernel behind a copy, a fill, an event that is waited for or a graph starts
+// after it, its wait passing at once; and all of those, events that are recorded and kernels of
+// libraries come after the end of the kernel before them, hence, by the rule, of all kernels
+// before. In a capture, which holds nothing but kernels, launches become programmatic edges.
+//
+// Needs compute capability 9.0.
 template <typename Args>
 void Launch(void (*kernel)(Args), Dim3 grid, Dim3 block, size_t shared_bytes, Stream stream,
-            const Args& args) {
+            const Args& args BARAM_WHERE) {
 #ifdef __CUDACC__
   // Of 48 KiB, the rest of which is left for the kernel's static variables.
   constexpr size_t kAlwaysAllowed = 32 << 10;
@@ -98,20 +137,30 @@ void Launch(void (*kernel)(Args), Dim3 grid, Dim3 block, size_t shared_bytes, St
                          cudaFuncAttributeMaxDynamicSharedMemorySize,
                          static_cast<int>(shared_bytes));
   }
-  kernel<<<dim3(grid.x, grid.y, grid.z), dim3(block.x, block.y, block.z), shared_bytes, stream>>>(
-      args);
+  cudaLaunchAttribute overlaps{};
+  overlaps.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  overlaps.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(grid.x, grid.y, grid.z);
+  config.blockDim = dim3(block.x, block.y, block.z);
+  config.dynamicSmemBytes = shared_bytes;
+  config.stream = stream;
+  config.attrs = &overlaps;
+  config.numAttrs = 1;
+  cudaLaunchKernelEx(&config, kernel, args);
 #else
   struct Bound {
     void (*kernel)(Args);
     Args args;
   };
-  emulation::Enqueue(stream, [bound = Bound{kernel, args}, grid, block, shared_bytes] {
+  emulation::Enqueue(stream, [bound = Bound{kernel, args}, grid, block, shared_bytes, where] {
     emulation::LaunchBody(
         [](const void* body) {
           const auto* bound = static_cast<const Bound*>(body);
           bound->kernel(bound->args);
         },
-        &bound, grid, block, shared_bytes);
+        &bound, grid, block, shared_bytes,
+        {.kernel = reinterpret_cast<const void*>(bound.kernel), .where = where});
   });
 #endif
 }

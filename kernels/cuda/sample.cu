@@ -413,6 +413,8 @@ __device__ void Report(const LogitRow& row, float largest, float own_largest, in
 
 __global__ void __launch_bounds__(kMostThreads)
     SampleKernel(const __grid_constant__ SampleLaunch args) {
+  WaitForPrevious();
+  LetNextStart();
   __shared__ Shared shared;
   const int64_t o = blockIdx.x;
   const int64_t slot = args.output_slots[o];

@@ -44,6 +44,8 @@ __device__ __forceinline__ void CopyByBlock(const T* from, T* to, int64_t count)
 
 __global__ void __launch_bounds__(kBindThreads)
     BindKernel(const __grid_constant__ BindLaunch args) {
+  WaitForPrevious();
+  LetNextStart();
   const SlotBinding& binding = args.bindings[blockIdx.x];
   const SlotArrays& slots = args.slots;
   const int64_t slot = binding.slot;
@@ -75,6 +77,8 @@ __global__ void __launch_bounds__(kBindThreads)
 // One block a row; entries, outputs and padding are shared among all threads of the grid.
 __global__ void __launch_bounds__(kExpandThreads)
     ExpandKernel(const __grid_constant__ ExpandLaunch args) {
+  WaitForPrevious();
+  LetNextStart();
   const int32_t first = static_cast<int32_t>(blockIdx.x * blockDim.x + threadIdx.x);
   const int32_t threads = static_cast<int32_t>(gridDim.x * blockDim.x);
   for (int32_t i = first; i < args.page_count; i += threads) {

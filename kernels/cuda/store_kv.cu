@@ -63,6 +63,8 @@ __device__ __forceinline__ void RotateHead(float* head, const float* table, int3
 template <int kN>
 __global__ void __launch_bounds__(kThreads)
     StoreKvKernel(const __grid_constant__ StoreKvLaunch args) {
+  WaitForPrevious();
+  LetNextStart();
   alignas(16) __shared__ float heads[kWarps][kMostHeadDim];
   const int32_t warp = static_cast<int32_t>(threadIdx.x) / kWarpThreads;
   const int32_t first = static_cast<int32_t>(threadIdx.x) % kWarpThreads * kN;

@@ -28,6 +28,7 @@ struct ReverseArgs {
 
 // Reverses each block's part through shared memory.
 __global__ void ReverseKernel(const __grid_constant__ ReverseArgs args) {
+  WaitForPrevious();
   auto* shared = DynamicShared<int32_t>();
   const uint32_t begin = blockIdx.x * blockDim.x;
   shared[threadIdx.x] = args.in[begin + threadIdx.x];
@@ -62,6 +63,7 @@ struct OutArgs {
 };
 
 __global__ void CollectivesKernel(const __grid_constant__ OutArgs args) {
+  WaitForPrevious();
   __shared__ int32_t partial[kWarpThreads];
   const int32_t lane = threadIdx.x % kWarpThreads;
   int32_t* out = args.out + threadIdx.x * 5;
@@ -100,6 +102,7 @@ struct MmaArgs {
 };
 
 __global__ void MmaKernel(const __grid_constant__ MmaArgs args) {
+  WaitForPrevious();
   alignas(16) __shared__ Bf16 a[16 * kPitch];
   alignas(16) __shared__ Bf16 b[16 * kPitch];
   const int lane = static_cast<int>(threadIdx.x);
@@ -140,6 +143,7 @@ TEST(Emulation, TensorCoresMultiplyWhatMatrixLoadsBring) {
 }
 
 __global__ void UnwaitedCopyKernel(const __grid_constant__ MmaArgs args) {
+  WaitForPrevious();
   alignas(16) __shared__ Bf16 a[8];
   CopyAsync16(a, args.a);
   CopyAsyncCommit();
@@ -157,6 +161,7 @@ TEST(Emulation, AnAsynchronousCopyArrivesWhenItIsWaitedFor) {
 }
 
 __global__ void DivergentKernel(const __grid_constant__ OutArgs args) {
+  WaitForPrevious();
   if (threadIdx.x < 8) {
     __syncthreads();
   } else {
@@ -166,6 +171,7 @@ __global__ void DivergentKernel(const __grid_constant__ OutArgs args) {
 }
 
 __global__ void TwoBarriersKernel(const __grid_constant__ OutArgs args) {
+  WaitForPrevious();
   if (threadIdx.x < 32) {
     __syncthreads();
   } else {
@@ -175,6 +181,7 @@ __global__ void TwoBarriersKernel(const __grid_constant__ OutArgs args) {
 }
 
 __global__ void BeyondKernel(const __grid_constant__ OutArgs) {
+  WaitForPrevious();
   DynamicShared<int32_t>()[threadIdx.x] = 1;
 }
 
@@ -195,6 +202,63 @@ TEST(EmulationDeathTest, DifferentBarriersAreReported) {
 TEST(EmulationDeathTest, TheFirstByteBeyondSharedMemoryIsFound) {
   EXPECT_DEATH(Launch(BeyondKernel, {1}, {33}, 32 * sizeof(int32_t), nullptr, OutArgs{}),
                "heap-buffer-overflow");
+}
+
+// What a kernel does before it waits for the kernel before, in a block of its grid.
+enum class Early { kNone, kReturn, kMeeting, kRead, kWrite, kConstant, kPastConstant };
+
+struct EarlyArgs {
+  int32_t* memory;  // [8] on the GPU
+  uint32_t block;
+};
+// A kernel for each, because the first launches of a kernel are watched most.
+template <Early kEarly>
+__global__ void EarlyKernel(const __grid_constant__ EarlyArgs args) {
+  int32_t seen = 0;
+  if (blockIdx.x == args.block && threadIdx.x == 5) {
+    if (kEarly == Early::kReturn) return;
+    if (kEarly == Early::kMeeting) SyncWarp(1u << 5 | 1u << 6);
+    if (kEarly == Early::kRead) seen = args.memory[1];
+    if (kEarly == Early::kWrite) args.memory[1] = 1;
+    if (kEarly == Early::kConstant) {
+      PrefetchConstant(args.memory + 7);
+      seen = static_cast<int32_t>(LoadConstant(args.memory + 4).w);
+    }
+    if (kEarly == Early::kPastConstant) PrefetchConstant(args.memory + 8);
+  }
+  WaitForPrevious();
+  LetNextStart();
+  if (blockIdx.x == args.block && threadIdx.x == 5) args.memory[0] = seen;
+}
+
+// Of three blocks; returns what the kernel saw.
+template <Early kEarly>
+int32_t RunEarly(uint32_t block) {
+  DeviceMemory memory;
+  const Error error =
+      MakeOwned(&memory, [](void** made) { return Allocate(8 * sizeof(int32_t), made); });
+  EXPECT_EQ(error, nullptr);
+  auto* values = static_cast<int32_t*>(memory.get());
+  std::iota(values, values + 8, 0);
+  Launch(EarlyKernel<kEarly>, {3}, {32}, 0, nullptr, EarlyArgs{values, block});
+  return values[0];
+}
+
+TEST(EmulationDeathTest, ThreadsThatDoNotWaitForThePreviousKernelAreReported) {
+  for (const uint32_t block : {0, 1, 2}) {
+    EXPECT_EQ(RunEarly<Early::kNone>(block), 0);
+    EXPECT_DEATH(RunEarly<Early::kReturn>(block), "previous kernel.*RunEarly.*emulation_test");
+  }
+}
+
+TEST(EmulationDeathTest, ConstantMemoryAloneMayBeTouchedBeforeThePreviousKernelHasEnded) {
+  for (const uint32_t block : {0, 2}) {
+    EXPECT_EQ(RunEarly<Early::kConstant>(block), 7);
+    EXPECT_DEATH(RunEarly<Early::kPastConstant>(block), "heap-buffer-overflow");
+    EXPECT_DEATH(RunEarly<Early::kRead>(block), "use-after-poison");
+    EXPECT_DEATH(RunEarly<Early::kWrite>(block), "use-after-poison");
+    EXPECT_DEATH(RunEarly<Early::kMeeting>(block), "before it has waited for the previous kernel");
+  }
 }
 
 // A stream whose memory the tests look at directly.
@@ -272,7 +336,10 @@ struct AddArgs {
   int32_t* to;
   int32_t value;
 };
-__global__ void AddKernel(const __grid_constant__ AddArgs args) { *args.to += args.value; }
+__global__ void AddKernel(const __grid_constant__ AddArgs args) {
+  WaitForPrevious();
+  *args.to += args.value;
+}
 
 TEST_F(EmulatedStream, LaunchesKeepTheirArguments) {
   AddArgs args{device_, 3};

@@ -3,6 +3,7 @@
 #include "kernels/check.h"
 #include "kernels/cuda/cublaslt.h"
 #include "kernels/cuda/emulation/emulator.h"
+#include "kernels/cuda/instructions.h"
 #include "kernels/cuda/pack.h"
 #include "kernels/cuda/portability.h"
 
@@ -18,6 +19,7 @@ struct MultiplyLaunch {
 
 // A block a row, a thread a column or several.
 void MultiplyKernel(MultiplyLaunch launch) {
+  WaitForPrevious();
   const GemmArgs& args = launch.args;
   const int64_t row = blockIdx.x;
   const auto* weight = static_cast<const uint16_t*>(args.weight.data);

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <deque>
+#include <map>
 #include <memory>
 #include <numeric>
 #include <random>
@@ -15,6 +16,7 @@
 
 #include "kernels/check.h"
 #include "kernels/cuda/emulation/fiber_switch.h"
+#include "kernels/cuda/emulation/memory_guard.h"
 
 namespace baram::cuda::emulation {
 
@@ -26,8 +28,9 @@ constexpr size_t kStackBytes = 256 << 10;  // the sanitizer's frames are several
 constexpr uint8_t kPoison = 0xFF;          // a NaN in every float type
 constexpr uint32_t kMaxThreads = 1024;
 constexpr int kReportedLanes = 16;
+constexpr int kGuardedLaunches = 4;  // of every kernel
 
-enum class LaneState : uint8_t { kReady, kAtBarrier, kInMeeting, kDone };
+enum class LaneState : uint8_t { kReady, kWaitsForPrevious, kAtBarrier, kInMeeting, kDone };
 
 struct AsyncCopy {
   void* to;
@@ -40,6 +43,7 @@ struct Lane {
   StackContext context;
   Dim3 index;
   LaneState state = LaneState::kReady;
+  bool has_waited = false;     // for the previous kernel
   std::source_location where;  // of what it waits for
   std::vector<AsyncCopy> uncommitted;
   std::deque<std::vector<AsyncCopy>> groups;
@@ -65,7 +69,9 @@ struct Stacks {
 struct Block {
   void (*body)(const void* args);
   const void* args;
+  LaunchSource source;
   void* shared;
+  bool is_guarded;  // until all lanes wait for the previous kernel
   std::vector<Lane> lanes;
   std::vector<Warp> warps;
 };
@@ -104,8 +110,11 @@ void Resume(uint32_t index) {
 }
 
 [[noreturn]] void Report(const char* what) {
-  std::fprintf(stderr, "emulation: %s, in block (%u, %u, %u) of %zu threads\n", what, block_index.x,
-               block_index.y, block_index.z, block->lanes.size());
+  const std::source_location& where = block->source.where;
+  std::fprintf(stderr,
+               "emulation: %s, in block (%u, %u, %u) of %zu threads, launched by %s, %s:%u\n", what,
+               block_index.x, block_index.y, block_index.z, block->lanes.size(),
+               where.function_name(), where.file_name(), static_cast<unsigned>(where.line()));
   int shown = 0;
   for (size_t i = 0; i < block->lanes.size() && shown < kReportedLanes; ++i) {
     const Lane& lane = block->lanes[i];
@@ -113,10 +122,11 @@ void Resume(uint32_t index) {
                       block->lanes[i - 1].where.line() == lane.where.line();
     if (same) continue;
     ++shown;
-    const char* state = lane.state == LaneState::kAtBarrier   ? "waits at the barrier"
-                        : lane.state == LaneState::kInMeeting ? "waits for its warp"
-                        : lane.state == LaneState::kDone      ? "has ended"
-                                                              : "is ready";
+    const char* state = lane.state == LaneState::kAtBarrier          ? "waits at the barrier"
+                        : lane.state == LaneState::kInMeeting        ? "waits for its warp"
+                        : lane.state == LaneState::kWaitsForPrevious ? "waits for the kernel before"
+                        : lane.state == LaneState::kDone             ? "has ended"
+                                                                     : "is ready";
     std::fprintf(stderr, "  from thread %zu on: %s, %s:%u\n", i, state, lane.where.file_name(),
                  static_cast<unsigned>(lane.where.line()));
   }
@@ -152,6 +162,21 @@ std::vector<uint32_t> TurnOrder(uint32_t threads) {
   return order;
 }
 
+// Runs a fresh block until every lane waits for the previous kernel, which a GPU may do while that
+// one still runs: its memory is not to be touched.
+void RunGuarded(const std::vector<uint32_t>& order) {
+  block->is_guarded = true;
+  GuardDeviceMemory();
+  for (const uint32_t lane : order) {
+    Resume(lane);
+    if (block->lanes[lane].state == LaneState::kWaitsForPrevious) continue;
+    Report("a thread ends or meets others before it has waited for the previous kernel");
+  }
+  ReleaseDeviceMemory();
+  block->is_guarded = false;
+  for (Lane& lane : block->lanes) lane.state = LaneState::kReady;
+}
+
 void RunBlock(const std::vector<uint32_t>& order) {
   while (true) {
     bool ran = false;
@@ -185,21 +210,42 @@ void* DynamicShared() { return block->shared; }
 
 int LaneIndex() { return static_cast<int>(current % kWarpLanes); }
 
+void WaitForPrevious() {
+  if (block->is_guarded) Pause(LaneState::kWaitsForPrevious, {});
+  Current().has_waited = true;
+}
+
+void ReadConstant(void* to, const void* global, size_t bytes) {
+  if (block->is_guarded) {
+    ReadGuarded(to, global, bytes);
+  } else {
+    std::memcpy(to, global, bytes);
+  }
+}
+
 void LaunchBody(void (*body)(const void* args), const void* args, Dim3 grid, Dim3 threads,
-                size_t shared_bytes) {
+                size_t shared_bytes, const LaunchSource& source) {
   static const Stacks stacks;
+  static auto& launches = *new std::map<const void*, int>;  // of every kernel
   const uint32_t count = threads.x * threads.y * threads.z;
   Check(block == nullptr, "one launch is emulated at a time");
   Check(count > 0 && count <= kMaxThreads, "a block has 1 to 1024 threads");
   Check(grid.x > 0 && grid.y > 0 && grid.z > 0, "a grid has blocks");
   Check(grid.y < 65536 && grid.z < 65536, "a grid has fewer than 65536 blocks in y and z");
   const std::vector<uint32_t> order = TurnOrder(count);
-  Block running{body, args, nullptr, std::vector<Lane>(count),
-                std::vector<Warp>((count + kWarpLanes - 1) / kWarpLanes)};
+  Block running{.body = body,
+                .args = args,
+                .source = source,
+                .shared = nullptr,
+                .is_guarded = false,
+                .lanes = std::vector<Lane>(count),
+                .warps = std::vector<Warp>((count + kWarpLanes - 1) / kWarpLanes)};
   block = &running;
   block_size = threads;
   grid_size = grid;
-  for (uint32_t b = 0; b < grid.x * grid.y * grid.z; ++b) {
+  const bool guards = launches[source.kernel]++ < kGuardedLaunches;
+  const uint32_t blocks = grid.x * grid.y * grid.z;
+  for (uint32_t b = 0; b < blocks; ++b) {
     block_index = {b % grid.x, b / grid.x % grid.y, b / grid.x / grid.y};
     // A fresh block every time: what the last one left there must not be met.
     void* shared = nullptr;
@@ -212,9 +258,14 @@ void LaunchBody(void (*body)(const void* args), const void* args, Dim3 grid, Dim
       Lane& lane = running.lanes[i];
       lane.index = {i % threads.x, i / threads.x % threads.y, i / threads.x / threads.y};
       lane.state = LaneState::kReady;
+      lane.has_waited = false;
       PrepareStack(&lane.context, stacks.Of(i), kStackBytes, LaneEntry);
     }
+    if (guards && (b == 0 || b + 1 == blocks)) RunGuarded(order);
     RunBlock(order);
+    if (!std::ranges::all_of(running.lanes, &Lane::has_waited)) {
+      Report("a thread ended without having waited for the previous kernel");
+    }
     for (Lane& lane : running.lanes) {
       Check(lane.uncommitted.empty() && lane.groups.empty(),
             "a thread waits for its asynchronous copies before it ends");

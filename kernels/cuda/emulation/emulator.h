@@ -1,7 +1,8 @@
 // Runs CUDA kernels on a CPU, for tests: every thread of a block is a fiber, one block runs at a
 // time, barriers and warp collectives are meetings of fibers. Built with the sanitizers it finds
 // what a GPU would hide: accesses out of bounds, misaligned vectors, missing and divergent
-// barriers.
+// barriers, and kernels that do not keep to the rule of Launch (portability.h): each thread must
+// wait for the previous kernel, and touch nothing of the GPU's memory before.
 //
 // One launch at a time per process. Static __shared__ variables are static variables, dynamic
 // shared memory is an exact-size heap block that is filled with NaN for every block.
@@ -39,10 +40,24 @@ extern Dim3 thread_index, block_index, block_size, grid_size;
 // Null if the launch asked for none.
 void* DynamicShared();
 
+// What reports name a launch by.
+struct LaunchSource {
+  const void* kernel;
+  std::source_location where;
+};
 // Runs body(args) in every thread of every block, in order of the blocks. Aborts with a report if
-// threads wait for each other forever, or at different barriers.
+// threads wait for each other forever, or at different barriers, or end without having called
+// WaitForPrevious(). In the first and the last block of the first launches of every kernel threads
+// also may not meet before that call, and the address sanitizer reports what they touch of memory
+// that Allocate() returned, as use of poisoned memory; what is checked often would take too long.
 void LaunchBody(void (*body)(const void* args), const void* args, Dim3 grid, Dim3 block,
-                size_t shared_bytes);
+                size_t shared_bytes, const LaunchSource& source);
+
+// griddepcontrol.wait.
+void WaitForPrevious();
+// Reads constant memory, which may be done before the wait. That nothing writes it while kernels
+// run is not checked.
+void ReadConstant(void* to, const void* global, size_t bytes);
 
 // __syncthreads().
 void BlockBarrier(std::source_location where);

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "kernels/cuda/emulation/emulator.h"
+#include "kernels/cuda/emulation/memory_guard.h"
 #include "kernels/cuda/emulation/streams.h"
 #include "kernels/cuda/runtime.h"
 
@@ -95,13 +96,16 @@ Error FreeMemory(int64_t* free_bytes) {
 
 Error Allocate(int64_t bytes, void** device) {
   const Error error = AllocateHost(bytes, device);
-  if (error == nullptr) free_memory -= PagesOf(*device);
-  return error;
+  if (error != nullptr) return error;
+  free_memory -= PagesOf(*device);
+  emulation::AddDeviceMemory(*device, bytes);
+  return nullptr;
 }
 void Free(void* device) {
   AllowedNow();
   emulation::CarryOutAll();
   free_memory += PagesOf(device);
+  emulation::RemoveDeviceMemory(device);
   std::free(device);
 }
 Error AllocatePinned(int64_t bytes, void** host) {

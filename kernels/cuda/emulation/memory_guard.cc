@@ -1,0 +1,73 @@
+// The emulated GPU's allocations, poisoned and unpoisoned.
+#include "kernels/cuda/emulation/memory_guard.h"
+
+#include <algorithm>
+#include <cstring>
+#include <iterator>
+#include <map>
+#include <mutex>
+
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_POISON_MEMORY_REGION(address, bytes) (static_cast<void>(0))
+#define ASAN_UNPOISON_MEMORY_REGION(address, bytes) (static_cast<void>(0))
+#endif
+
+namespace baram::cuda::emulation {
+namespace {
+
+constexpr std::ptrdiff_t kGranule = 8;  // what the sanitizer marks; allocations begin at one
+
+struct Memory {
+  std::mutex mutex;
+  std::map<const std::byte*, size_t> bytes;  // by beginning
+};
+Memory& All() {
+  static auto& memory = *new Memory;
+  return memory;
+}
+
+}  // namespace
+
+void AddDeviceMemory(void* memory, size_t bytes) {
+  std::lock_guard lock(All().mutex);
+  All().bytes[static_cast<const std::byte*>(memory)] = bytes;
+}
+
+void RemoveDeviceMemory(void* memory) {
+  std::lock_guard lock(All().mutex);
+  const auto found = All().bytes.find(static_cast<const std::byte*>(memory));
+  if (found == All().bytes.end()) return;
+  ASAN_UNPOISON_MEMORY_REGION(found->first, found->second);
+  All().bytes.erase(found);
+}
+
+void GuardDeviceMemory() {
+  std::lock_guard lock(All().mutex);
+  for (const auto& [memory, bytes] : All().bytes) ASAN_POISON_MEMORY_REGION(memory, bytes);
+}
+
+void ReleaseDeviceMemory() {
+  std::lock_guard lock(All().mutex);
+  for (const auto& [memory, bytes] : All().bytes) ASAN_UNPOISON_MEMORY_REGION(memory, bytes);
+}
+
+void ReadGuarded(void* to, const void* from, size_t bytes) {
+  const auto* first = static_cast<const std::byte*>(from);
+  std::lock_guard lock(All().mutex);
+  const auto after = All().bytes.upper_bound(first);
+  const std::byte* begin = nullptr;  // of what is let go for the moment
+  const std::byte* end = nullptr;
+  if (after != All().bytes.begin()) {
+    const auto& [memory, size] = *std::prev(after);
+    begin = std::min(first - (first - memory) % kGranule, memory + size);
+    end = std::min(begin + (first + bytes - begin + kGranule - 1) / kGranule * kGranule,
+                   memory + size);
+  }
+  ASAN_UNPOISON_MEMORY_REGION(begin, end - begin);
+  std::memcpy(to, from, bytes);
+  ASAN_POISON_MEMORY_REGION(begin, end - begin);
+}
+
+}  // namespace baram::cuda::emulation
