@@ -27,6 +27,7 @@ namespace {
 constexpr int kMostThreads = kMaxSkinnyWarps * kWarpThreads;
 constexpr int kBlockK = 32;  // elements of k in one vector of every lane
 constexpr int kBlocks = kSkinnyStepK / kBlockK;
+constexpr int kVector = 8;    // elements of 16 bytes
 constexpr int kTileRows = 8;  // of `a`
 // Floats from one row's sums to the next: lanes that store together meet 32 banks.
 constexpr int kSumPitch = 20;
@@ -53,12 +54,16 @@ struct WeightStep {
   uint4 lower[kBlocks];  // 8 rows further
 };
 
+// Past k the last weights of the row are read again, which MultiplyStep multiplies by zero. Zeros
+// in their place would be a second path to the same registers: values are copied where paths meet,
+// and a copy waits for its load.
 __device__ __forceinline__ void LoadStep(const Bf16* upper, const Bf16* lower, int64_t begin,
                                          int64_t k, WeightStep& weights) {
   for (int b = 0; b < kBlocks; ++b) {
-    const int64_t at = begin + b * kBlockK;
-    weights.upper[b] = at < k ? LoadConstant(upper + at) : uint4{0, 0, 0, 0};
-    weights.lower[b] = at < k ? LoadConstant(lower + at) : uint4{0, 0, 0, 0};
+    const int64_t wanted = begin + b * kBlockK;
+    const int64_t at = wanted < k ? wanted : k - kVector;
+    weights.upper[b] = LoadConstant(upper + at);
+    weights.lower[b] = LoadConstant(lower + at);
   }
 }
 
@@ -111,7 +116,8 @@ __global__ void __launch_bounds__(kMostThreads)
   const auto begin_of = [&](int64_t s) { return s * kSkinnyStepK + member * 8; };
   float sums[kTiles][4] = {};
   WeightStep weights;
-  if (step < last_step) LoadStep(upper, lower, begin_of(step), args.k, weights);
+  // Whether there is a step or not: no branch, so that nothing waits for these before the kernel.
+  LoadStep(upper, lower, begin_of(step), args.k, weights);
   WaitForPrevious();
   LetNextStart();
   while (step < last_step) {

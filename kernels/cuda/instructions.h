@@ -240,11 +240,12 @@ __device__ __forceinline__ void CopyAsyncWait() {
 // sooner). It alone may be touched before WaitForPrevious().
 
 // 16 bytes of constant memory that this kernel reads once: they need no room in the first-level
-// cache.
+// cache. Not through the path for read-only data (.nc): assemblers move such loads behind
+// WaitForPrevious(), because no other thread's writing concerns them.
 __device__ __forceinline__ uint4 LoadConstant(const void* global) {
 #ifdef __CUDACC__
   uint4 value;
-  asm volatile("ld.global.nc.L1::no_allocate.L2::256B.v4.u32 {%0, %1, %2, %3}, [%4];"
+  asm volatile("ld.global.L1::no_allocate.L2::256B.v4.u32 {%0, %1, %2, %3}, [%4];"
                : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
                : "l"(global));
   return value;
