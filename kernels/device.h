@@ -73,6 +73,16 @@ struct HostRows {
   int64_t k = 0;
 };
 
+// How long a step took on the device, by the device's own clock. Seconds.
+struct StepTime {
+  // From the first op of the step, after its uploads, to the mark behind it.
+  double busy_s = 0;
+  // Before: from the mark before to the first op. The uploads of the step are in it, so it is at
+  // least as long as the device was idle between the two steps. What is idle inside a step, between
+  // two ops or where one waits for the host to issue it, is not in it.
+  double gap_s = 0;
+};
+
 class Device {
  public:
   virtual ~Device() = default;
@@ -110,6 +120,12 @@ class Device {
   [[nodiscard]] virtual bool Wait(uint64_t mark) {
     (void)mark;
     return true;
+  }
+  // Of the step between a mark that was waited for and the mark before it; zeros if no step was
+  // begun there. A synchronous device's step lasts as long as its calls: it has no clock.
+  virtual StepTime TimeOf(uint64_t mark) {
+    (void)mark;
+    return {};
   }
 
   // --- steps

@@ -18,7 +18,10 @@ Error CudaDevice::Open() {
   Error error = UseGpu(ordinal_);
   if (error == nullptr) error = MakeOwned(&stream_, CreateStream);
   for (OwnedEvent& mark : marks_) {
-    if (error == nullptr) error = MakeOwned(&mark, CreateEvent);
+    if (error == nullptr) error = MakeOwned(&mark, CreateTimedEvent);
+  }
+  for (Beginning& beginning : beginnings_) {
+    if (error == nullptr) error = MakeOwned(&beginning.event, CreateTimedEvent);
   }
   if (error == nullptr) error = downloads_.Reserve();
   if (error == nullptr) error = weights_.Reserve();
@@ -96,6 +99,18 @@ bool CudaDevice::Wait(uint64_t mark) {
   return true;
 }
 
+StepTime CudaDevice::TimeOf(uint64_t mark) {
+  Check(mark < next_mark_ && mark + kMarks > next_mark_, "a step's time is asked for soon");
+  const Beginning& beginning = beginnings_[mark % kMarks];
+  StepTime time;
+  if (mark == 0 || beginning.mark != mark) return time;
+  Note(UseGpu(ordinal_));
+  Note(SecondsBetween(beginning.event.get(), marks_[mark % kMarks].get(), &time.busy_s));
+  if (mark == 1) return time;
+  Note(SecondsBetween(marks_[(mark - 1) % kMarks].get(), beginning.event.get(), &time.gap_s));
+  return time;
+}
+
 bool CudaDevice::ReserveSlots(const SlotShape& shape) {
   Note(UseGpu(ordinal_));
   Error error = steps_.Reserve(shape, stream_.get());
@@ -117,6 +132,9 @@ StepView CudaDevice::BeginStep(const StepInput& input) {
   Note(steps_.error());
   attend_plans_.BeginStep(steps_.rows());
   Note(attend_plans_.error());
+  Beginning& beginning = beginnings_[next_mark_ % kMarks];
+  beginning.mark = next_mark_;
+  Note(RecordEvent(beginning.event.get(), stream_.get()));
   return view;
 }
 

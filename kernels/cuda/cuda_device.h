@@ -44,6 +44,7 @@ class CudaDevice final : public Device {
   void Download(void* host, const void* device, int64_t bytes) override;
   uint64_t Record() override;
   [[nodiscard]] bool Wait(uint64_t mark) override;
+  StepTime TimeOf(uint64_t mark) override;
 
   [[nodiscard]] bool ReserveSlots(const SlotShape& shape) override;
   StepView BeginStep(const StepInput& input) override;
@@ -88,6 +89,12 @@ class CudaDevice final : public Device {
   std::atomic<Error> error_ = nullptr;
   OwnedStream stream_;
   std::array<OwnedEvent, kMarks> marks_;
+  // Where the ops of the step before a mark begin; of which mark, 0: of none.
+  struct Beginning {
+    OwnedEvent event;
+    uint64_t mark = 0;
+  };
+  std::array<Beginning, kMarks> beginnings_;
   uint64_t next_mark_ = 1;
   Downloads downloads_;
   WeightStaging weights_;

@@ -67,10 +67,14 @@ Error CopyToHost(void* host, const void* device, int64_t bytes, Stream stream);
 Error Fill(void* device, uint8_t byte, int64_t bytes, Stream stream);
 
 Error CreateEvent(Event* event);
+// One that remembers when the stream got there.
+Error CreateTimedEvent(Event* event);
 void DestroyEvent(Event event);
 Error RecordEvent(Event event, Stream stream);
 // Blocks the thread without spinning. Returns at once for an event that was never recorded.
 Error WaitEvent(Event event);
+// Between two timed events, both of which were recorded and waited for.
+Error SecondsBetween(Event from, Event to, double* seconds);
 // Blocks what is put on the stream from now on.
 Error StreamWaitEvent(Stream stream, Event event);
 

@@ -109,9 +109,18 @@ Error Fill(void* device, uint8_t byte, int64_t bytes, Stream stream) {
 Error CreateEvent(Event* event) {
   return Words(cudaEventCreateWithFlags(event, cudaEventDisableTiming | cudaEventBlockingSync));
 }
+Error CreateTimedEvent(Event* event) {
+  return Words(cudaEventCreateWithFlags(event, cudaEventBlockingSync));
+}
 void DestroyEvent(Event event) { cudaEventDestroy(event); }
 Error RecordEvent(Event event, Stream stream) { return Words(cudaEventRecord(event, stream)); }
 Error WaitEvent(Event event) { return Words(cudaEventSynchronize(event)); }
+Error SecondsBetween(Event from, Event to, double* seconds) {
+  float ms = 0;
+  const Error error = Words(cudaEventElapsedTime(&ms, from, to));
+  *seconds = double{ms} * 1e-3;
+  return error;
+}
 Error StreamWaitEvent(Stream stream, Event event) {
   return Words(cudaStreamWaitEvent(stream, event));
 }

@@ -66,6 +66,9 @@ class FakeDevice final : public Device {
   void Download(void* host, const void* device, int64_t bytes) override;
   uint64_t Record() override { return ++marks_; }
   bool Wait(uint64_t mark) override;
+  // Of any step, if two may be in flight.
+  static constexpr StepTime kStepTime{.busy_s = 0.25, .gap_s = 0.125};
+  StepTime TimeOf(uint64_t) override { return kStepTime; }
 
   [[nodiscard]] bool ReserveSlots(const SlotShape& shape) override;
   StepView BeginStep(const StepInput& input) override;

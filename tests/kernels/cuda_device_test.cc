@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <memory>
 #include <random>
@@ -264,6 +265,42 @@ TEST(CudaDevice, StepsExpandAsTheHostsSlotsDo) {
     const StepView got = device->BeginStep(drawn.Input());
     ASSERT_NO_FATAL_FAILURE(ExpectSameStep(*device, got, want, shape)) << "step " << step;
   }
+}
+
+// The emulated stream carries work out when it must, and tells the host's time then.
+TEST(CudaDevice, TellsHowLongAStepTookAndWhatWasBeforeIt) {
+  using Clock = std::chrono::steady_clock;
+  const auto seconds = [](Clock::time_point from) {
+    return std::chrono::duration<double>(Clock::now() - from).count();
+  };
+  const auto device = Open();
+  const SlotShape shape = SmallSlots();
+  ASSERT_TRUE(device->ReserveSlots(shape));
+  std::mt19937 random(3);
+  const auto step = [&] {
+    device->BeginStep(DrawStep(shape, false, random).Input());
+    return device->Record();
+  };
+  ASSERT_TRUE(device->Wait(device->Record()));
+  const auto begin = Clock::now();
+  const uint64_t first = step();
+  const uint64_t second = step();
+  ASSERT_TRUE(device->Wait(first));
+  const StepTime first_time = device->TimeOf(first);
+  EXPECT_GT(first_time.busy_s, 0);
+  EXPECT_GT(first_time.gap_s, 0);
+  constexpr double kPause = 0.02;
+  std::this_thread::sleep_for(std::chrono::duration<double>(kPause));
+  ASSERT_TRUE(device->Wait(second));
+  const double all = seconds(begin);
+  const StepTime second_time = device->TimeOf(second);
+  EXPECT_GT(second_time.busy_s, 0);
+  EXPECT_GE(second_time.gap_s, kPause) << "the stream stood still between the two steps";
+  EXPECT_LT(first_time.busy_s + second_time.busy_s + second_time.gap_s, all);
+  const uint64_t no_step = device->Record();
+  ASSERT_TRUE(device->Wait(no_step));
+  EXPECT_EQ(device->TimeOf(no_step).busy_s, 0);
+  EXPECT_EQ(device->TimeOf(no_step).gap_s, 0);
 }
 
 // Nobody waits between the steps, so a staging that is written again too early shows.

@@ -2,6 +2,7 @@
 #include "kernels/cuda/emulation/streams.h"
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <cstring>
 #include <deque>
@@ -45,6 +46,8 @@ struct CUstream_st {
 struct CUevent_st {
   std::shared_ptr<baram::cuda::emulation::Queue> queue;
   uint64_t position = 0;
+  // Of a timed event: when the queue got there. Work on the queue writes it, and may outlive it.
+  std::shared_ptr<std::chrono::steady_clock::time_point> time;
 };
 
 struct CUgraphExec_st {
@@ -158,11 +161,21 @@ Error CreateEvent(Event* event) {
   *event = new CUevent_st;
   return nullptr;
 }
+Error CreateTimedEvent(Event* event) {
+  *event = new CUevent_st{.queue = nullptr,
+                          .time = std::make_shared<std::chrono::steady_clock::time_point>()};
+  return nullptr;
+}
 void DestroyEvent(Event event) { delete event; }
 Error RecordEvent(Event event, Stream stream) {
   if (!AllowedNow()) return Failed(kCapturing);
   if (stream == nullptr) return nullptr;
   std::lock_guard lock(emulation::mutex);
+  if (event->time != nullptr) {
+    stream->queue->waiting.push_back(
+        [time = event->time] { *time = std::chrono::steady_clock::now(); });
+    ++stream->queue->added;
+  }
   event->queue = stream->queue;
   event->position = stream->queue->added;
   return nullptr;
@@ -171,6 +184,15 @@ Error WaitEvent(Event event) {
   if (!AllowedNow()) return Failed(kCapturing);
   std::lock_guard lock(emulation::mutex);
   if (event->queue != nullptr) CarryOut(*event->queue, event->position);
+  return nullptr;
+}
+Error SecondsBetween(Event from, Event to, double* seconds) {
+  std::lock_guard lock(emulation::mutex);
+  for (Event event : {from, to}) {
+    if (event->time == nullptr || event->queue == nullptr) return Failed("invalid resource handle");
+    if (event->queue->begun < event->position) return Failed("device not ready");
+  }
+  *seconds = std::chrono::duration<double>(*to->time - *from->time).count();
   return nullptr;
 }
 Error StreamWaitEvent(Stream stream, Event event) {
