@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "engine/sequence.h"
+#include "kernels/device.h"
 #include "kernels/step.h"
 
 namespace baram {
@@ -48,6 +49,11 @@ class Batch {
   std::vector<TokenResult> results;  // [outputs], written by the executor
   uint64_t mark = 0;                 // of the device, after the results' download
   bool lost = false;                 // the device did not finish it
+  // Written by the executor: the time on the device, of a synchronous one by the host's clock; and
+  // whether the step before was still in flight when this one was issued, so that the gap between
+  // the two was the device's waiting for its host and not for work.
+  StepTime time = {};
+  bool follows = false;
   SteadyTime planned_at{};
 
  private:

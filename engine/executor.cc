@@ -4,6 +4,7 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 #include "kernels/check.h"
@@ -22,6 +23,8 @@ Batch* StepRunner::Run(Batch* batch) {
     pending_ = batch;
     return Flush();
   }
+  batch->follows = pending_ != nullptr;
+  begun_ = std::chrono::steady_clock::now();
   StepInput input = batch->Input();
   if (batch->only_decodes()) {
     input.padded_rows = graphs_.PaddedRows(static_cast<int32_t>(input.rows.size()));
@@ -48,8 +51,18 @@ Batch* StepRunner::Flush() {
   if (pending_ != nullptr) {
     lost_ = lost_ || !model_.device->Wait(pending_->mark);
     pending_->lost = lost_;
+    pending_->time = lost_ ? StepTime{} : MeasuredTime(*pending_);
   }
   return std::exchange(pending_, nullptr);
+}
+
+StepTime StepRunner::MeasuredTime(const Batch& batch) {
+  if (model_.device->Info().planning_depth > 1) return model_.device->TimeOf(batch.mark);
+  using Seconds = std::chrono::duration<double>;
+  const SteadyTime now = std::chrono::steady_clock::now();
+  const SteadyTime before = std::exchange(ended_, now);
+  const Seconds gap = before == SteadyTime{} ? Seconds{} : Seconds(begun_ - before);
+  return {.busy_s = Seconds(now - begun_).count(), .gap_s = gap.count()};
 }
 
 bool StepRunner::RunWarmUpStep(int32_t tokens) {

@@ -41,11 +41,16 @@ class StepRunner {
   // A step of about `tokens` tokens in as many rows as there are slots for. False: the pool is too
   // small for it, and nothing was run.
   bool RunWarmUpStep(int32_t tokens);
+  // Of the step that was waited for.
+  StepTime MeasuredTime(const Batch& batch);
 
   LoadedModel& model_;
   StepGraphs graphs_;
   Batch* pending_ = nullptr;  // issued, not waited for
-  bool lost_ = false;         // the device must not be called any more
+  // On a synchronous device.
+  SteadyTime begun_{};  // the step that is issued
+  SteadyTime ended_{};  // the step before
+  bool lost_ = false;   // the device must not be called any more
 };
 
 // Owns the device thread. Push and TryPop are the engine thread's.

@@ -68,6 +68,8 @@ struct Stats {
   Counter generated_tokens;
   Counter prefix_queries, prefix_hits;  // tokens asked for and found
   Counter steps;
+  Counter device_busy_ns;  // of the device in steps, see StepTime
+  Counter device_gap_ns;   // between a step and one that was issued before it had ended
   Counter nonfinite_rows;
   std::array<Counter, kFinishReasons> finished;  // requests, by the reason of their last output
   Counter accepted, refused;                     // Submit's answers

@@ -52,6 +52,15 @@ constexpr Row<Counter> kCounters[] = {
     {"requests_refused_total", "Requests the engine refused at submission.", &Stats::refused},
 };
 
+// Counted in nanoseconds.
+constexpr Row<Counter> kSeconds[] = {
+    {"device_busy_seconds_total", "Time that the device spent in steps.", &Stats::device_busy_ns},
+    {"device_gap_seconds_total",
+     "Time that a GPU with a step in flight and one to come spent between the two, the upload "
+     "of the second included: what its host made it wait.",
+     &Stats::device_gap_ns},
+};
+
 constexpr Row<Histogram> kHistograms[] = {
     {"time_to_first_token_seconds", "From arrival to the first token.", &Stats::ttft},
     {"inter_token_latency_seconds", "Between two tokens of an output.", &Stats::inter_token},
@@ -102,9 +111,9 @@ class Exposition {
                 const std::vector<Label>& more = {}) {
     Add(name, help, MetricType::Gauge, more).gauge.value = value;
   }
-  void AddCounter(const char* name, const char* help, uint64_t value,
+  void AddCounter(const char* name, const char* help, double value,
                   const std::vector<Label>& more = {}) {
-    Add(name, help, MetricType::Counter, more).counter.value = static_cast<double>(value);
+    Add(name, help, MetricType::Counter, more).counter.value = value;
   }
   void AddHistogram(const char* name, const char* help, const Histogram& histogram) {
     ClientMetric& metric = Add(name, help, MetricType::Histogram);
@@ -164,7 +173,10 @@ std::vector<MetricFamily> Metrics::Collect() const {
   out.AddGauge("kv_cache_cached_perc", "Share of the KV pages that only the prefix cache holds.",
                pages > 0 ? stats_.kv_pages_cached.value() / pages : 0);
   for (const auto& row : kCounters) {
-    out.AddCounter(row.name, row.help, (stats_.*row.member).value());
+    out.AddCounter(row.name, row.help, static_cast<double>((stats_.*row.member).value()));
+  }
+  for (const auto& row : kSeconds) {
+    out.AddCounter(row.name, row.help, static_cast<double>((stats_.*row.member).value()) * 1e-9);
   }
   for (const auto& [source, counter] :
        {std::pair("local_compute", &stats_.computed_prompt_tokens),
@@ -174,13 +186,15 @@ std::vector<MetricFamily> Metrics::Collect() const {
   }
   for (int i = 0; i < kFinishReasons; ++i) {
     out.AddCounter("request_success_total", "Requests by how they finished.",
-                   stats_.finished[i].value(), {{"finished_reason", kFinishNames[i]}});
+                   static_cast<double>(stats_.finished[i].value()),
+                   {{"finished_reason", kFinishNames[i]}});
   }
   {
     std::lock_guard lock(mutex_);
     for (const auto& [key, count] : calls_) {
       const auto& [method, code, reason] = key;
-      out.AddCounter("requests_total", "Calls of the front ends by method, code and reason.", count,
+      out.AddCounter("requests_total", "Calls of the front ends by method, code and reason.",
+                     static_cast<double>(count),
                      {{"method", method}, {"code", code}, {"reason", reason}});
     }
   }

@@ -334,5 +334,27 @@ TEST(LifecycleTest, CountsWhatItDoes) {
   EXPECT_LT(timeline.first_token, timeline.finished);
 }
 
+TEST(LifecycleTest, CountsTheTimeOfTheDevice) {
+  for (const int32_t depth : {1, 2}) {
+    EngineRig rig({.planning_depth = depth}, SmallConfig(), {0});
+    for (int i = 0; i < 2; ++i) {
+      rig.Submit(MakeRequest(RandomPrompt(1, 24), 5));
+      ASSERT_TRUE(rig.Finish());
+    }
+    const Stats& stats = rig.core().stats();
+    const auto steps = static_cast<double>(stats.steps.value());
+    const auto busy_s = static_cast<double>(stats.device_busy_ns.value()) * 1e-9;
+    const auto gap_s = static_cast<double>(stats.device_gap_ns.value()) * 1e-9;
+    if (depth == 1) {
+      EXPECT_GT(busy_s, 0);
+      EXPECT_EQ(gap_s, 0);
+      continue;
+    }
+    EXPECT_DOUBLE_EQ(busy_s, steps * FakeDevice::kStepTime.busy_s);
+    // The first step of each request waited for the request, not for the host.
+    EXPECT_DOUBLE_EQ(gap_s, (steps - 2) * FakeDevice::kStepTime.gap_s);
+  }
+}
+
 }  // namespace
 }  // namespace baram::testing

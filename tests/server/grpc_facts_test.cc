@@ -197,6 +197,8 @@ TEST_F(GrpcFactsTest, MetricsExistAndMove) {
                            "num_requests_waiting",
                            "kv_cache_usage_perc",
                            "num_preemptions_total",
+                           "device_busy_seconds_total",
+                           "device_gap_seconds_total",
                            "prompt_tokens_cached_total",
                            "prefix_cache_queries_total",
                            "prefix_cache_hits_total",
