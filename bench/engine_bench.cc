@@ -8,7 +8,9 @@
 //                --context 32 --steps 16 --kv-cache-bytes 0 --json FILE
 //
 // A decode step is timed from the end of the one before to its own, with as many steps in flight as
-// the engine has there. How long a GPU is idle between two can't be told through Device.
+// the engine has there. Its idle share is the device's time from the end of a step's work to the
+// first op of the next, uploads of that one included, as a share of the time of both: StepTime in
+// kernels/device.h. Gaps between kernels inside a step are not in it; a profiler shows those.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -54,6 +56,7 @@ struct Measurement {
   int32_t tokens = 0;      // of a step
   double step_s = 0;       // median
   double host_s = 0;       // of it on the engine thread: intake, plan, commit, delivery
+  double idle_share = -1;  // of all measured steps' time; -1: not measured
   double bytes_per_s = 0;  // of the step's lower bound
   double flops_per_s = 0;
   double tokens_per_s() const { return tokens / step_s; }
@@ -99,12 +102,18 @@ class Bench {
       Step(&ignored, &ignored);
     } while (last_outputs_ < batch);
     std::vector<double> steps, hosts;
+    device_time_ = {};
     for (int32_t i = 0; i < options_.steps; ++i) Step(&steps, &hosts);
+    const double device_s = device_time_.busy_s + device_time_.gap_s;
+    const double idle_share = device_s > 0 ? device_time_.gap_s / device_s : -1;
     Check(last_outputs_ == batch, "every request decodes in every measured step");
     for (const auto& outbox : outboxes_) outbox->Cancel();
     Finish();
     const double keys = batch * (options_.context + 0.5 * options_.steps);
-    return Summarize("decode B=" + std::to_string(batch), batch, batch, keys, steps, hosts);
+    Measurement measurement =
+        Summarize("decode B=" + std::to_string(batch), batch, batch, keys, steps, hosts);
+    measurement.idle_share = idle_share;
+    return measurement;
   }
 
  private:
@@ -131,7 +140,11 @@ class Bench {
     Batch* finished = runner_.Run(batch);
     const Clock::time_point computed = Clock::now();
     last_outputs_ = batch->outputs();
-    if (finished != nullptr) core_.CommitStep(finished, computed);
+    if (finished != nullptr) {
+      device_time_.busy_s += finished->time.busy_s;
+      device_time_.gap_s += finished->time.gap_s;
+      core_.CommitStep(finished, computed);
+    }
     core_.Deliver(computed);
     const Clock::time_point end = Clock::now();
     steps->push_back(Seconds(end - begin));
@@ -165,6 +178,7 @@ class Bench {
   std::mt19937 random_{1};
   int64_t next_id_ = 0;
   int32_t last_outputs_ = 0;
+  StepTime device_time_;  // added up
   std::vector<std::shared_ptr<Outbox>> outboxes_;
 };
 
@@ -238,9 +252,11 @@ void WriteJson(const std::string& path, const EngineInfo& info, double open_s, d
   for (const Measurement& m : measurements) {
     std::fprintf(file,
                  "%s\n  {\"name\": \"%s\", \"tokens_per_s\": %.6g, \"step_s\": %.6g, "
-                 "\"host_s\": %.6g, \"read_share\": %.4f, \"flops_share\": %.4f}",
+                 "\"host_s\": %.6g, \"read_share\": %.4f, \"flops_share\": %.4f",
                  comma, m.name.c_str(), m.tokens_per_s(), m.step_s, m.host_s,
                  m.bytes_per_s / roofs.read_bytes_per_s, m.flops_per_s / roofs.flops_per_s);
+    if (m.idle_share >= 0) std::fprintf(file, ", \"idle_share\": %.5f", m.idle_share);
+    std::fprintf(file, "}");
     comma = ",";
   }
   std::fprintf(file, "\n ]\n}\n");
@@ -276,13 +292,18 @@ int Main(int argc, char** argv) {
 
   std::printf("roofs: %.1f GB/s read, %.2f TFLOP/s %s\n", roofs.read_bytes_per_s / 1e9,
               roofs.flops_per_s / 1e12, roofs.flops_unit.c_str());
-  std::printf("%-14s %10s %10s %10s %8s %8s\n", "step", "tok/s", "step ms", "host us", "of read",
-              "of flops");
+  std::printf("%-14s %10s %10s %10s %8s %8s %8s\n", "step", "tok/s", "step ms", "host us",
+              "of read", "of flops", "idle");
   for (const Measurement& m : measurements) {
-    std::printf("%-14s %10.1f %10.2f %10.1f %8.3f %8.3f\n", m.name.c_str(), m.tokens_per_s(),
+    std::printf("%-14s %10.1f %10.2f %10.1f %8.3f %8.3f", m.name.c_str(), m.tokens_per_s(),
                 m.step_s * 1e3, m.host_s * 1e6, m.bytes_per_s / roofs.read_bytes_per_s,
                 m.flops_per_s / roofs.flops_per_s);
+    if (m.idle_share >= 0) std::printf(" %8.4f", m.idle_share);
+    std::printf("\n");
   }
+  std::printf(
+      "idle: the device's time from the end of a step to the first op of the next, its uploads\n"
+      "included, as a share of both; gaps between kernels inside a step are not in it\n");
   if (!options.json.empty())
     WriteJson(options.json, info, open_s, first_token_s, roofs, measurements);
   return EXIT_SUCCESS;
