@@ -301,6 +301,7 @@ TEST(CudaDevice, TellsHowLongAStepTookAndWhatWasBeforeIt) {
   ASSERT_TRUE(device->Wait(no_step));
   EXPECT_EQ(device->TimeOf(no_step).busy_s, 0);
   EXPECT_EQ(device->TimeOf(no_step).gap_s, 0);
+  EXPECT_TRUE(device->Wait(device->Record())) << "nothing failed";
 }
 
 // Nobody waits between the steps, so a staging that is written again too early shows.
