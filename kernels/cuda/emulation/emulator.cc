@@ -27,6 +27,7 @@ namespace {
 constexpr size_t kStackBytes = 256 << 10;  // the sanitizer's frames are several times larger
 constexpr uint8_t kPoison = 0xFF;          // a NaN in every float type
 constexpr uint32_t kMaxThreads = 1024;
+constexpr size_t kMostSharedBytes = 227 << 10;  // a block's of an H100, H200 or B200
 constexpr int kReportedLanes = 16;
 constexpr int kGuardedLaunches = 4;  // of every kernel
 
@@ -232,6 +233,7 @@ void LaunchBody(void (*body)(const void* args), const void* args, Dim3 grid, Dim
   Check(count > 0 && count <= kMaxThreads, "a block has 1 to 1024 threads");
   Check(grid.x > 0 && grid.y > 0 && grid.z > 0, "a grid has blocks");
   Check(grid.y < 65536 && grid.z < 65536, "a grid has fewer than 65536 blocks in y and z");
+  Check(shared_bytes <= kMostSharedBytes, "a block finds its shared memory on a multiprocessor");
   const std::vector<uint32_t> order = TurnOrder(count);
   Block running{.body = body,
                 .args = args,
