@@ -16,10 +16,13 @@
 #include "kernels/float_types.h"
 
 // Before a loop over an array that must stay in registers and that nvcc would not unroll unasked.
+// BARAM_NO_UNROLL: before one whose copies would hold more registers than there are.
 #ifdef __CUDACC__
 #define BARAM_UNROLL _Pragma("unroll")
+#define BARAM_NO_UNROLL _Pragma("unroll 1")
 #else
 #define BARAM_UNROLL
+#define BARAM_NO_UNROLL
 #endif
 
 // The emulation knows where in the source lanes meet, and where a kernel was launched: lanes that

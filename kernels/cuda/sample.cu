@@ -1,10 +1,16 @@
 // Sample: one block a row of logits. The formulas, filters and random numbers are sampler_math.h's.
 //
 // Bound by memory: every pass reads the row once, from the second-level cache when it fits. A
-// greedy row takes two passes, a plain draw three, top-k and top-p three to four more each: they
-// select their bounds digit by digit from histograms in shared memory, which nothing is sorted for.
+// greedy row takes one pass, a plain draw two, and one more each what bias, masks or penalties
+// change, and log-probabilities. Top-k and the report of the likeliest tokens take one more each:
+// the k-th largest of what the threads found largest is passed by few tokens, which are listed in
+// shared memory and ranked there. Top-p alone takes two, one to add up how much lies above a few
+// levels and one to list what is above the lowest that is needed. Where a list would be too long,
+// as of flat distributions, bounds are selected from the row digit by digit, from histograms in
+// shared memory, in three passes each. Nothing is sorted.
+//
 // Sums that decide are of integers, so their order does not matter and a repeated step draws the
-// same.
+// same. Neither does the order of a list.
 //
 // Bias and stop ids are few: they are written into the row, and undone before the report of the raw
 // logits. Masks and penalties are applied on the way by every pass.
@@ -14,6 +20,7 @@
 #include "kernels/cuda/instructions.h"
 #include "kernels/cuda/launchers.h"
 #include "kernels/cuda/prims/reduce.h"
+#include "kernels/cuda/prims/select.h"
 #include "kernels/sampler_math.h"
 
 namespace baram::cuda {
@@ -21,12 +28,12 @@ namespace {
 
 constexpr uint32_t kMostThreads = 512;  // with more the registers are spilled
 constexpr int kGroup = 4;  // tokens of a thread at a time: the words of one Philox block
+// Groups of a thread that are under way while as many are looked at: 512 threads of 48 bytes keep
+// 24 KiB a multiprocessor in flight, about what HBM's latency times its bandwidth asks for. One
+// more and registers are spilled.
+constexpr int kBatch = 3;
 constexpr float kMasked = -INFINITY;
 
-using Weight = unsigned long long;  // what 64-bit atomics take
-constexpr int kDigitBits = 11;
-constexpr int kBins = 1 << kDigitBits;
-constexpr int kBinsPerLane = kBins / kWarpThreads;
 // The weight of probability 1 relative to the likeliest token: sums of 2^23 tokens fit.
 constexpr float kMassUnit = 0x1p40f;
 
@@ -36,7 +43,7 @@ struct SampleLaunch {
   const int32_t* output_slots;
   const int32_t* output_targets;
   Rows logits;
-  bool wide;  // rows can be read four floats at a time
+  bool wide;  // rows can be read four floats at a time, what follows the last logit as well
   int32_t vocab;
   const uint32_t* const* masks;  // or null
   TokenResult* results;
@@ -49,29 +56,14 @@ struct Candidate {
 };
 
 struct Shared {
-  Weight histogram[kBins];
+  SelectMemory select;
   Weight weights[kWarpThreads];
   double doubles[kWarpThreads];
   float floats[kWarpThreads];
   int32_t ints[kWarpThreads];
   Candidate candidates[kWarpThreads];
   float saved[kMaxBiasedTokens + kMaxStopIds];  // raw logits under bias and stop ids
-  Weight above;                                 // of the bins past the one that was chosen
-  int32_t bin;                                  // -1: all weights together are too few
-  int32_t top_found;
-  int32_t top_ids[kMaxTopLogprobs];
-  float top_logits[kMaxTopLogprobs];
 };
-
-// Larger keys for larger values; zeros of both signs are one. 0 is no value's key.
-__device__ __forceinline__ uint32_t KeyOf(float value) {
-  const uint32_t bits = BitsOf(value + 0.0f);
-  return (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
-}
-__device__ __forceinline__ float ValueOf(uint32_t key) {
-  if (key == 0) return kMasked;
-  return FloatOf((key & 0x80000000u) != 0 ? key & 0x7fffffffu : ~key);
-}
 
 struct Better {
   __device__ Candidate operator()(const Candidate& a, const Candidate& b) const {
@@ -96,75 +88,50 @@ __device__ Candidate BestOfBlock(Candidate own, Candidate* partial) {
   return own;
 }
 
-// The bin in which the weights, summed from the largest bin down, reach `wanted`. Of one warp.
-__device__ void FindBin(Weight wanted, Shared& shared) {
-  const int lane = static_cast<int>(threadIdx.x);
-  Weight own = 0;
-  for (int i = 0; i < kBinsPerLane; ++i) own += shared.histogram[lane * kBinsPerLane + i];
-  Weight sum = own;  // with the lanes that hold larger bins
-  for (int distance = 1; distance < kWarpThreads; distance *= 2) {
-    const int from = lane + distance < kWarpThreads ? lane + distance : lane;
-    const Weight other = ShuffleFrom(sum, from);
-    if (from != lane) sum += other;
-  }
-  Weight above = sum - own;
-  if (above >= wanted || sum < wanted) return;
-  int bin = (lane + 1) * kBinsPerLane - 1;
-  while (above + shared.histogram[bin] < wanted) above += shared.histogram[bin--];
-  shared.bin = bin;
-  shared.above = above;
-}
-
-// The largest key such that the items at or above it weigh at least `wanted`, at least 1; 0 if all
-// together do not. each(add) calls add(key, weight) for the items of the calling thread.
-template <typename Each>
-__device__ uint32_t SelectKey(Weight wanted, Shared& shared, const Each& each) {
-  uint32_t prefix = 0;
-  uint32_t prefix_mask = 0;
-  for (int shift = 32 - kDigitBits;; shift = shift > kDigitBits ? shift - kDigitBits : 0) {
-    for (uint32_t i = threadIdx.x; i < kBins; i += blockDim.x) shared.histogram[i] = 0;
-    if (threadIdx.x == 0) shared.bin = -1;
-    __syncthreads();
-    each([&](uint32_t key, Weight weight) {
-      if ((key & prefix_mask) != prefix) return;
-      AtomicAdd(&shared.histogram[key >> shift & (kBins - 1)], weight);
-    });
-    __syncthreads();
-    if (threadIdx.x < kWarpThreads) FindBin(wanted, shared);
-    __syncthreads();
-    const int32_t bin = shared.bin;
-    wanted -= shared.above;
-    __syncthreads();
-    if (bin < 0) return 0;
-    prefix |= static_cast<uint32_t>(bin) << shift;
-    prefix_mask |= static_cast<uint32_t>(kBins - 1) << shift;
-    if (shift == 0) return prefix;
-  }
-}
-
 // A row as one block reads it.
 struct LogitRow {
   float* x;
   int32_t n;
   bool wide;
 
-  // visit(first, values, count) for groups of up to four tokens, the calling thread's.
+  // The logits from v on; past the last anything.
+  __device__ __forceinline__ float4 Group(int32_t v) const {
+    if (wide) return v < n ? *reinterpret_cast<const float4*>(x + v) : float4{0, 0, 0, 0};
+    return float4{v < n ? x[v] : 0.0f, v + 1 < n ? x[v + 1] : 0.0f, v + 2 < n ? x[v + 2] : 0.0f,
+                  v + 3 < n ? x[v + 3] : 0.0f};
+  }
+
+  __device__ __forceinline__ void LoadBatch(int32_t v, int32_t stride,
+                                            float4 (&groups)[kBatch]) const {
+    BARAM_UNROLL
+    for (int b = 0; b < kBatch; ++b) groups[b] = Group(v + b * stride);
+  }
+
+  // visit(first, values, count) for groups of up to four tokens, the calling thread's. Nothing is
+  // written to the row meanwhile.
   template <typename Visit>
   __device__ __forceinline__ void ForGroups(const Visit& visit) const {
-    const int64_t stride = int64_t{blockDim.x} * kGroup;
-    for (int64_t v = int64_t{threadIdx.x} * kGroup; v < n; v += stride) {
-      float values[kGroup];
-      const int count = static_cast<int>(n - v < kGroup ? n - v : kGroup);
-      if (wide && count == kGroup) {
-        const float4 four = *reinterpret_cast<const float4*>(x + v);
-        values[0] = four.x;
-        values[1] = four.y;
-        values[2] = four.z;
-        values[3] = four.w;
-      } else {
-        for (int i = 0; i < kGroup; ++i) values[i] = i < count ? x[v + i] : 0.0f;
+    const int32_t stride = static_cast<int32_t>(blockDim.x) * kGroup;
+    int32_t v = static_cast<int32_t>(threadIdx.x) * kGroup;
+    float4 next[kBatch];
+    LoadBatch(v, stride, next);
+    for (; v < n; v += kBatch * stride) {
+      float4 batch[kBatch];
+      BARAM_UNROLL
+      for (int b = 0; b < kBatch; ++b) batch[b] = next[b];
+      LoadBatch(v + kBatch * stride, stride, next);
+      BARAM_NO_UNROLL
+      for (int b = 0; b < kBatch; ++b) {
+        const int32_t first = v + b * stride;
+        if (first >= n) break;
+        float4 four = batch[0];
+        BARAM_UNROLL
+        for (int i = 1; i < kBatch; ++i) {
+          if (i == b) four = batch[i];  // an index would put the batch into memory
+        }
+        const float values[kGroup] = {four.x, four.y, four.z, four.w};
+        visit(first, values, n - first < kGroup ? n - first : kGroup);
       }
-      visit(static_cast<int32_t>(v), values, count);
     }
   }
   template <typename Visit>
@@ -261,98 +228,198 @@ struct TemperedRow {
 // A value that at least `k` items reach, and not many more: the k-th largest of the threads' own.
 __device__ float AtLeastTop(int32_t k, float own_largest, Shared& shared) {
   if (k > static_cast<int32_t>(blockDim.x)) return kMasked;
-  return ValueOf(SelectKey(static_cast<Weight>(k), shared, [&](const auto& add) {
+  return ValueOf(SelectKey(static_cast<Weight>(k), shared.select, [&](const auto& add) {
     if (own_largest > kMasked) add(KeyOf(own_largest), Weight{1});
   }));
 }
 
-__device__ float TopKBound(const TemperedRow& z, int32_t k, float bound, float own_largest,
+__device__ __forceinline__ Weight Mass(float z) { return static_cast<Weight>(expf(z) * kMassUnit); }
+
+// Of `total`, the mass that top-p keeps at least.
+__device__ __forceinline__ Weight MassOf(float top_p, Weight total) {
+  const double wanted = ceil(static_cast<double>(top_p) * static_cast<double>(total));
+  return wanted > 1 ? static_cast<Weight>(wanted) : Weight{1};
+}
+
+// What is left of a row once its filters were applied: the tokens of the list, or of the row, at or
+// above `bound`.
+struct Filtered {
+  float bound;
+  bool listed;
+};
+
+__device__ void FilterTopK(const TemperedRow& z, int32_t k, float own_largest, Filtered& left,
                            Shared& shared) {
-  const float start = fmaxf(bound, AtLeastTop(k, own_largest, shared));
-  const uint32_t key = SelectKey(static_cast<Weight>(k), shared, [&](const auto& add) {
+  const float start = fmaxf(left.bound, AtLeastTop(k, own_largest, shared));
+  // Above -infinity, which is masked.
+  left.listed = start > kMasked && Shorten(z, start, shared.select.list);
+  if (left.listed) {
+    left.bound = fmaxf(left.bound, KthOf(shared.select.list, k, shared.select));
+    return;
+  }
+  const uint32_t key = SelectKey(static_cast<Weight>(k), shared.select, [&](const auto& add) {
     z.ForTokens([&](int32_t, float value) {
       if (value >= start && value > kMasked) add(KeyOf(value), Weight{1});
     });
   });
-  return fmaxf(bound, ValueOf(key));
+  left.bound = fmaxf(left.bound, ValueOf(key));
 }
 
-__device__ __forceinline__ Weight Mass(float z) { return static_cast<Weight>(expf(z) * kMassUnit); }
+// The bound of top-p among tokens at or above `start`, whose mass reaches `wanted`.
+template <typename Row>
+__device__ float SelectByMass(const Row& row, float start, Weight wanted, Shared& shared) {
+  return ValueOf(SelectKey(wanted, shared.select, [&](const auto& add) {
+    row.ForTokens([&](int32_t, float value) {
+      if (value >= start && value > kMasked) add(KeyOf(value), Mass(value));
+    });
+  }));
+}
 
-__device__ float TopPBound(const TemperedRow& z, float top_p, float bound, Shared& shared) {
+__device__ void FilterTopPOfList(float top_p, Filtered& left, Shared& shared) {
   Weight own = 0;
-  z.ForTokens([&](int32_t, float value) {
-    if (value >= bound) own += Mass(value);
+  shared.select.list.ForTokens([&](int32_t, float value) {
+    if (value >= left.bound) own += Mass(value);
   });
   const Weight total = BlockReduce<Sum>(own, shared.weights);
-  const double wanted = ceil(static_cast<double>(top_p) * static_cast<double>(total));
+  const Weight wanted = MassOf(top_p, total);
+  left.bound = fmaxf(left.bound, SelectByMass(shared.select.list, left.bound, wanted, shared));
+}
+
+// Levels of z. At the last a token is 6e-6 times as likely as the likeliest.
+constexpr int kLevels = 4;
+constexpr float kLevelStep = -3.0f;
+
+__device__ void FilterTopPOfRow(const TemperedRow& z, float top_p, Filtered& left, Shared& shared) {
+  Weight own = 0;
+  Weight own_above[kLevels] = {};
+  int32_t own_count[kLevels] = {};
+  z.ForTokens([&](int32_t, float value) {
+    if (!(value >= left.bound)) return;
+    const Weight mass = Mass(value);
+    own += mass;
+    BARAM_UNROLL
+    for (int i = 0; i < kLevels; ++i) {
+      const bool is_above = value >= kLevelStep * static_cast<float>(i + 1);
+      own_above[i] += is_above ? mass : 0;
+      own_count[i] += is_above ? 1 : 0;
+    }
+  });
+  const Weight total = BlockReduce<Sum>(own, shared.weights);
+  const Weight wanted = MassOf(top_p, total);
+  float level = kMasked;
+  BARAM_UNROLL
+  for (int i = kLevels - 1; i >= 0; --i) {
+    const Weight above = BlockReduce<Sum>(own_above[i], shared.weights);
+    const int32_t count = BlockReduce<Sum>(own_count[i], shared.ints);
+    if (above >= wanted && count <= ShortList::kMost) {
+      level = kLevelStep * static_cast<float>(i + 1);
+    }
+  }
+  left.listed = level > kMasked && Shorten(z, fmaxf(left.bound, level), shared.select.list);
+  if (left.listed) {
+    left.bound = fmaxf(left.bound, SelectByMass(shared.select.list, left.bound, wanted, shared));
+    return;
+  }
   // All tokens below this together weigh less than 1 - top_p of the total; the margin is for
   // rounding.
   const float parts = static_cast<float>(total) / kMassUnit / static_cast<float>(z.row.row.n);
-  const float start = fmaxf(bound, logf((1 - top_p) * parts) - 0.01f);
-  const Weight target = wanted > 1 ? static_cast<Weight>(wanted) : Weight{1};
-  const uint32_t key = SelectKey(target, shared, [&](const auto& add) {
-    z.ForTokens([&](int32_t, float value) {
-      if (value >= start && value > kMasked) add(KeyOf(value), Mass(value));
-    });
-  });
-  return fmaxf(bound, ValueOf(key));
+  const float start = fmaxf(left.bound, logf((1 - top_p) * parts) - 0.01f);
+  left.bound = fmaxf(left.bound, SelectByMass(z, start, wanted, shared));
 }
 
-// min-p, top-k and top-p as one bound on z; -infinity if all tokens stay.
-__device__ float FilterBound(const TemperedRow& z, const SamplingParams& params, float own_largest,
-                             Shared& shared) {
-  float bound = params.min_p > 0 ? logf(params.min_p) : kMasked;
+// min-p, top-k and top-p. A bound of -infinity: all tokens stay.
+__device__ Filtered Filter(const TemperedRow& z, const SamplingParams& params, float own_largest,
+                           Shared& shared) {
+  Filtered left{params.min_p > 0 ? logf(params.min_p) : kMasked, false};
   if (params.top_k > 0 && params.top_k < z.row.row.n) {
-    bound = TopKBound(z, params.top_k, bound, own_largest, shared);
+    FilterTopK(z, params.top_k, own_largest, left, shared);
   }
-  return params.top_p < 1 ? TopPBound(z, params.top_p, bound, shared) : bound;
+  if (params.top_p >= 1) return left;
+  if (left.listed) {
+    FilterTopPOfList(params.top_p, left, shared);
+  } else {
+    FilterTopPOfRow(z, params.top_p, left, shared);
+  }
+  return left;
+}
+
+// Of `token` among the words of its block.
+__device__ __forceinline__ uint32_t WordOf(const PhiloxWords& words, int32_t token) {
+  const uint32_t even = (token & 2) != 0 ? words[2] : words[0];
+  const uint32_t odd = (token & 2) != 0 ? words[3] : words[1];
+  return (token & 1) != 0 ? odd : even;
 }
 
 // The token that wins with its noise. Noise above g needs v < e^-g, because -log(1 - v) >= v: what
 // can't win is told by one fp32 exponential, and the few others are scored in double precision.
-__device__ int32_t DrawToken(const TemperedRow& z, float bound, int32_t likeliest, int32_t position,
-                             Shared& shared) {
+__device__ int32_t DrawToken(const TemperedRow& z, const Filtered& left, int32_t likeliest,
+                             int32_t position, Shared& shared) {
   const SamplingParams& params = z.row.params;
   const auto words_of = [&](int32_t block) {
     return SamplerWords(params.seed, params.output_index, position, block);
   };
-  Candidate best{Gumbel(words_of(likeliest / kGroup)[likeliest % kGroup]), likeliest};
-  z.row.row.ForGroups([&](int32_t first, const float(&values)[kGroup], int count) {
+  Candidate best{Gumbel(WordOf(words_of(likeliest / kGroup), likeliest)), likeliest};
+  const auto stays = [&](float value) { return value >= left.bound && value > kMasked; };
+  const auto consider = [&](int32_t token, float value, uint32_t word) {
+    const float v = (static_cast<float>(word) + 0.5f) * 0x1p-32f;
+    if (v > 1.001f * expf(value - static_cast<float>(best.score))) return;
+    best = Better()(best, {value + Gumbel(word), token});
+  };
+  if (left.listed) {
+    shared.select.list.ForTokens([&](int32_t token, float value) {
+      if (stays(value)) consider(token, value, WordOf(words_of(token / kGroup), token));
+    });
+    return BestOfBlock(best, shared.candidates).token;
+  }
+  z.row.row.ForGroups([&](int32_t first, const float(&logits)[kGroup], int count) {
+    float values[kGroup];
+    bool any_stays = false;
+    for (int i = 0; i < kGroup; ++i) {
+      values[i] = i < count ? z.Temper(z.row.Edit(first + i, logits[i])) : kMasked;
+      any_stays |= stays(values[i]);
+    }
+    if (!any_stays) return;
     const PhiloxWords words = words_of(first / kGroup);
     for (int i = 0; i < kGroup; ++i) {
-      if (i >= count) break;
-      const float value = z.Temper(z.row.Edit(first + i, values[i]));
-      if (!(value >= bound) || value == kMasked) continue;
-      const float v = (static_cast<float>(words[i]) + 0.5f) * 0x1p-32f;
-      if (v > 1.001f * expf(value - static_cast<float>(best.score))) continue;
-      best = Better()(best, {value + Gumbel(words[i]), first + i});
+      if (stays(values[i])) consider(first + i, values[i], words[i]);
     }
   });
   return BestOfBlock(best, shared.candidates).token;
 }
 
-// -1 if nothing is allowed.
-__device__ int32_t Draw(const EditedRow& row, int32_t position, Shared& shared) {
-  Candidate own{0, -1};
-  row.ForTokens([&](int32_t token, float x) {
-    if (x > kMasked && (own.token < 0 || x > own.score)) own = {x, token};
-  });
-  const Candidate likeliest = BestOfBlock(own, shared.candidates);
+// The largest logit of a thread's own tokens, the smallest id among equals.
+struct OwnLargest {
+  float logit;
+  int32_t token;  // -1: all are -infinity
+  __device__ __forceinline__ void See(int32_t seen, float x) {
+    if (x > logit) {
+      logit = x;
+      token = seen;
+    }
+  }
+};
+
+// `raw`: of the row without edits. -1 if nothing is allowed.
+__device__ int32_t Draw(const EditedRow& row, bool is_edited, OwnLargest raw, int32_t position,
+                        Shared& shared) {
+  OwnLargest own = raw;
+  if (is_edited) {
+    own = {kMasked, -1};
+    row.ForTokens([&](int32_t token, float x) { own.See(token, x); });
+  }
+  const Candidate likeliest = BestOfBlock({own.logit, own.token}, shared.candidates);
   if (likeliest.token < 0 || row.params.temperature == 0) return likeliest.token;
   const TemperedRow z{row, static_cast<float>(likeliest.score), row.params.temperature};
-  const float own_largest = own.token < 0 ? kMasked : z.Temper(static_cast<float>(own.score));
-  const float bound = FilterBound(z, row.params, own_largest, shared);
-  return DrawToken(z, bound, likeliest.token, position, shared);
+  const float own_largest = own.token < 0 ? kMasked : z.Temper(own.logit);
+  const Filtered left = Filter(z, row.params, own_largest, shared);
+  return DrawToken(z, left, likeliest.token, position, shared);
 }
 
 // --- the report of the raw logits
 
-// The `count` largest logits, smallest ids first among equals, as log-probabilities.
-__device__ void ReportTop(const LogitRow& row, int32_t count, float own_largest, double log_sum,
-                          TokenResult* result, Shared& shared) {
-  const float start = AtLeastTop(count, own_largest, shared);
-  const uint32_t last = SelectKey(static_cast<Weight>(count), shared, [&](const auto& add) {
+// Lists the `count` largest logits, the smallest ids among equals, and nothing else.
+__device__ void ListLargest(const LogitRow& row, int32_t count, float start, Shared& shared) {
+  const uint32_t last = SelectKey(static_cast<Weight>(count), shared.select, [&](const auto& add) {
     row.ForTokens([&](int32_t, float x) {
       if (x >= start) add(KeyOf(x), Weight{1});
     });
@@ -362,33 +429,42 @@ __device__ void ReportTop(const LogitRow& row, int32_t count, float own_largest,
   const int32_t above = BlockReduce<Sum>(own_above, shared.ints);
   // Of the tokens that equal the last value the smallest ids: the largest of the ids' complements.
   const uint32_t last_id =
-      ~SelectKey(static_cast<Weight>(count - above), shared, [&](const auto& add) {
+      ~SelectKey(static_cast<Weight>(count - above), shared.select, [&](const auto& add) {
         row.ForTokens([&](int32_t token, float x) {
           if (KeyOf(x) == last) {
             add(~static_cast<uint32_t>(token), Weight{1});
           }
         });
       });
-  if (threadIdx.x == 0) shared.top_found = 0;
+  if (threadIdx.x == 0) shared.select.list.found = 0;
   __syncthreads();
   row.ForTokens([&](int32_t token, float x) {
     const uint32_t key = KeyOf(x);
     if (key < last || (key == last && static_cast<uint32_t>(token) > last_id)) return;
-    const int32_t at = AtomicAdd(&shared.top_found, 1);
-    shared.top_ids[at] = token;
-    shared.top_logits[at] = x;
+    const int32_t at = AtomicAdd(&shared.select.list.found, 1);
+    shared.select.list.tokens[at] = token;
+    shared.select.list.values[at] = x;
   });
   __syncthreads();
-  for (int32_t i = static_cast<int32_t>(threadIdx.x); i < count; i += blockDim.x) {
+}
+
+// The `count` largest logits, smallest ids first among equals, as log-probabilities.
+__device__ void ReportTop(const LogitRow& row, int32_t count, float own_largest, double log_sum,
+                          TokenResult* result, Shared& shared) {
+  const ShortList& list = shared.select.list;
+  const float start = AtLeastTop(count, own_largest, shared);
+  const bool is_short = start > kMasked || row.n <= ShortList::kMost;
+  if (!is_short || !Shorten(row, start, shared.select.list)) ListLargest(row, count, start, shared);
+  list.ForTokens([&](int32_t token, float x) {
     int32_t place = 0;
-    for (int32_t j = 0; j < count; ++j) {
-      const bool larger = shared.top_logits[j] > shared.top_logits[i];
-      const bool equal = shared.top_logits[j] == shared.top_logits[i];
-      place += larger || (equal && shared.top_ids[j] < shared.top_ids[i]);
+    for (int32_t i = 0; i < list.found; ++i) {
+      const bool equal = list.values[i] == x;
+      place += list.values[i] > x || (equal && list.tokens[i] < token);
     }
-    result->top_ids[place] = shared.top_ids[i];
-    result->top_logprobs[place] = static_cast<float>(shared.top_logits[i] - log_sum);
-  }
+    if (place >= count) return;
+    result->top_ids[place] = token;
+    result->top_logprobs[place] = static_cast<float>(x - log_sum);
+  });
 }
 
 __device__ void Report(const LogitRow& row, float largest, float own_largest, int32_t token,
@@ -425,12 +501,12 @@ __global__ void __launch_bounds__(kMostThreads)
   const LogitRow raw{args.logits.Row<float>(o), args.vocab, args.wide};
 
   bool own_finite = true;
-  float own_largest = kMasked;
-  raw.ForTokens([&](int32_t, float x) {
+  OwnLargest own{kMasked, -1};
+  raw.ForTokens([&](int32_t token, float x) {
     own_finite &= x < INFINITY;  // false for NaN
-    own_largest = fmaxf(own_largest, x);
+    own.See(token, x);
   });
-  const float largest = BlockReduce<Max>(own_largest, shared.floats);
+  const float largest = BlockReduce<Max>(own.logit, shared.floats);
   const int32_t broken = BlockReduce<Max>(own_finite ? 0 : 1, shared.ints);
   bool usable = broken == 0 && largest > kMasked;
 
@@ -445,8 +521,9 @@ __global__ void __launch_bounds__(kMostThreads)
                       .vocab = args.vocab};
     edits.Apply(raw.x, shared.saved);
     const EditedRow row{raw, args.masks != nullptr ? args.masks[o] : nullptr, counts, params};
+    const bool is_edited = edits.Count() > 0 || row.mask != nullptr || counts != nullptr;
     const int32_t position = args.positions[args.output_tokens[o]] + 1;
-    token = Draw(row, position, shared);
+    token = Draw(row, is_edited, own, position, shared);
     usable = token >= 0;
     edits.Undo(raw.x, shared.saved);
     if (usable && threadIdx.x == 0) {
@@ -468,15 +545,16 @@ __global__ void __launch_bounds__(kMostThreads)
   const int32_t wanted = params.logprobs < 0                 ? 0
                          : params.logprobs > kMaxTopLogprobs ? kMaxTopLogprobs
                                                              : params.logprobs;
-  Report(raw, largest, own_largest, token, wanted, result, shared);
+  Report(raw, largest, own.logit, token, wanted, result, shared);
 }
 
 }  // namespace
 
 void LaunchSample(const SampleArgs& args, const SlotArrays& slots, Stream stream) {
   if (args.step.outputs == 0) return;
+  const int64_t group_columns = (int64_t{args.valid_vocab} + kGroup - 1) / kGroup * kGroup;
   const bool wide = reinterpret_cast<uintptr_t>(args.logits.data) % sizeof(float4) == 0 &&
-                    args.logits.stride % kGroup == 0;
+                    args.logits.stride % kGroup == 0 && group_columns <= args.logits.cols;
   const SampleLaunch launch{.positions = args.step.positions,
                             .output_tokens = args.step.output_tokens,
                             .output_slots = args.step.output_slots,

@@ -212,6 +212,15 @@ void AddSample(Table& table) {
       {"top_k", with([](auto& r) { r.sampling.top_k = 3; })},
       {"top_k_one", with([](auto& r) { r.sampling.top_k = 1; })},
       {"top_k_past", with([](auto& r) { r.sampling.top_k = 1 << 30; })},
+      {"top_k_many", with([](auto& r) { r.sampling.top_k = 700; })},
+      {"top_k_hot", with([](auto& r) {
+         r.sampling.temperature = 5;
+         r.sampling.top_k = 200;
+       })},
+      {"top_k_flat", with([](auto& r) {
+         r.logits = LogitKind::kFlat;
+         r.sampling.top_k = 3;
+       })},
       {"top_p", with([](auto& r) { r.sampling.top_p = 0.6f; })},
       {"top_p_tiny", with([](auto& r) { r.sampling.top_p = 1e-6f; })},
       {"top_p_wide", with([](auto& r) {
@@ -264,6 +273,12 @@ void AddSample(Table& table) {
     }
     table.Add("Sample_" + N(vocab) + "_batch",
               SampleCase{vocab, columns, all, vocab == 50001 ? 1 : 2});
+  }
+  // Small enough to emulate a GPU, and longer than what its kernel lists in shared memory.
+  for (const auto& [name, row] : rows) {
+    if (name.starts_with("top_") || name == "all_filters" || name == "logprobs_20") {
+      table.Add("Sample_2051_" + name, SampleCase{2051, 2052, {row}, 2});
+    }
   }
 }
 

@@ -82,6 +82,7 @@ enum class LogitKind {
   kNormal,     // standard deviation 3
   kTies,       // few distinct values
   kHoles,      // a third is -infinity
+  kFlat,       // all equal
   kNaN,        // one NaN
   kInfinite,   // one +infinity
   kAllMasked,  // nothing above -infinity

@@ -74,6 +74,9 @@ PreparedOp OpBed::Lay(const SampleCase& c, RowRange rows, bool) {
         case LogitKind::kHoles:
           row[v] = v % 3 == 1 ? -INFINITY : row[v];
           break;
+        case LogitKind::kFlat:
+          row[v] = 1.0f;
+          break;
         case LogitKind::kNaN:
           row[v] = v == c.vocab - 1 ? NAN : row[v];
           break;
