@@ -25,7 +25,8 @@ namespace baram::cuda {
 namespace {
 
 constexpr int kFragmentRows = 16;
-constexpr int kQuadLanes = 4;  // that hold a row of a fragment together
+constexpr int kQuadLanes = 4;                // that hold a row of a fragment together
+constexpr int kPageKeys = kLeastPageTokens;  // keys from a multiple of it on lie in one page
 
 template <int kDepth, int kKeyWarps>
 class TilePiece {
@@ -52,7 +53,9 @@ class TilePiece {
     }
     const int32_t first = piece_.key_begin / kKeyBlock;
     const int32_t end = (piece_.key_end - 1) / kKeyBlock + 1;
-    Copy(first, 0);
+    int32_t page = PageOf(first, 0);
+    Copy(first, 0, page);
+    page = PageOf(first + 1, 0);
     __syncthreads();  // the queries are there
     if constexpr (kKeepsQueries) {
       for (int k = 0; k < kDepth / 16; ++k) LoadQueryFragment(k, query_fragments_[k]);
@@ -60,7 +63,8 @@ class TilePiece {
     for (int32_t block = first; block < end; ++block) {
       const int stage = (block - first) % 2;
       if (block + 1 < end) {
-        Copy(block + 1, 1 - stage);
+        Copy(block + 1, 1 - stage, page);
+        page = PageOf(block + 2, 0);  // its latency passes behind the arithmetic
         CopyAsyncWait<1>();
       } else {
         CopyAsyncWait<0>();
@@ -81,7 +85,9 @@ class TilePiece {
   static constexpr int kWarpKeys = kKeyBlock / kKeyWarps;
   static constexpr int kSharers = kAttendThreads / kKeyWarps;  // threads that copy for each other
   static constexpr int kRowVectors = kDepth / kWideVector;
-  static constexpr int kPlane = kKeyBlock * kDepth;  // keys, or values, of a stage
+  static constexpr int kPassKeys = kSharers / kRowVectors;   // that they copy at a time
+  static constexpr int kPageGroups = kWarpKeys / kPageKeys;  // of their keys
+  static constexpr int kPlane = kKeyBlock * kDepth;          // keys, or values, of a stage
   // Whether a warp's query fragments stay in registers: longer ones would make the sums spill.
   static constexpr bool kKeepsQueries = kDepth <= (kKeyWarps == 1 ? 64 : 128);
 
@@ -93,6 +99,10 @@ class TilePiece {
     return stages_ + (stage * 2 + plane) * kPlane;
   }
   __device__ float* Results() const { return reinterpret_cast<float*>(stages_); }
+  // The first key of a block that this thread's warp, or all, copy.
+  __device__ int32_t FirstKey(int32_t block) const {
+    return block * kKeyBlock + key_part_ * kWarpKeys;
+  }
   // Of this lane's two query rows, eight apart, in the tile.
   __device__ int FirstRow() const { return row_part_ * kFragmentRows + lane_ / kQuadLanes; }
 
@@ -114,24 +124,37 @@ class TilePiece {
     }
   }
 
-  // What the piece does not hold becomes zero: it may be a NaN, and 0 times it too. The page table
-  // is not read there.
-  __device__ void Copy(int32_t block, int stage) const {
+  // The page of group `group` of the keys of a block that this thread copies some of. The page
+  // table is not read where no key is wanted.
+  __device__ int32_t PageOf(int32_t block, int group) const {
+    const int32_t first = FirstKey(block) + group * kPageKeys;
+    const bool wanted = first < piece_.key_end && first + kPageKeys > piece_.key_begin;
+    return wanted ? args_.kv.Page(piece_.slot, first >> args_.kv.page_shift) : 0;
+  }
+
+  // What the piece does not hold becomes zero: it may be a NaN, and 0 times it too. `page`: of the
+  // only group, where there is but one.
+  __device__ void Copy(int32_t block, int stage, int32_t page) const {
     const KvView& kv = args_.kv;
-    for (int i = sharer_; i < kWarpKeys * kRowVectors; i += kSharers) {
-      const int row = key_part_ * kWarpKeys + i / kRowVectors;
-      const int vector = i % kRowVectors;
+    const int vector = sharer_ % kRowVectors;
+    const bool in_row = vector * kWideVector < kv.row_elements;
+    const int32_t plane = kv.row_elements << kv.page_shift;
+    BARAM_NO_UNROLL
+    for (int group = 0; group < kPageGroups; ++group) {
+      if constexpr (kPageGroups > 1) page = PageOf(block, group);
+      const int row = key_part_ * kWarpKeys + group * kPageKeys + sharer_ / kRowVectors;
       const int32_t key = block * kKeyBlock + row;
-      const bool wanted =
-          key >= piece_.key_begin && key < piece_.key_end && vector * kWideVector < kv.row_elements;
-      const int32_t page = wanted ? kv.Page(piece_.slot, key >> kv.page_shift) : 0;
-      const int32_t at =
-          wanted ? (key & ((1 << kv.page_shift) - 1)) * kv.row_elements + vector * kWideVector : 0;
-      const int bytes = wanted ? 16 : 0;
-      CopyAsync16(Plane(stage, 0) + Place(row, vector), kv.Plane(page, unit_.kv_head, 0) + at,
-                  bytes);
-      CopyAsync16(Plane(stage, 1) + Place(row, vector), kv.Plane(page, unit_.kv_head, 1) + at,
-                  bytes);
+      const Bf16* from = kv.Plane(page, unit_.kv_head, 0) + vector * kWideVector +
+                         (key & ((1 << kv.page_shift) - 1)) * kv.row_elements;
+      BARAM_UNROLL
+      for (int pass = 0; pass < kPageKeys / kPassKeys; ++pass) {
+        const int32_t at = key + pass * kPassKeys;
+        const int bytes = in_row && at >= piece_.key_begin && at < piece_.key_end ? 16 : 0;
+        Bf16* to = Plane(stage, 0) + Place(row + pass * kPassKeys, vector);
+        CopyAsync16(to, from, bytes);
+        CopyAsync16(to + kPlane, from + plane, bytes);
+        from += kPassKeys * kv.row_elements;
+      }
     }
     CopyAsyncCommit();
   }
@@ -167,9 +190,18 @@ class TilePiece {
     }
   }
 
-  // Scores in bits; of keys that a row does not see, -infinity.
+  // Scores in bits; of keys that a row does not see, -infinity. In most blocks both rows see all.
   __device__ void Mask(int32_t block, Scores& scores) const {
-    const int32_t first = block * kKeyBlock + key_part_ * kWarpKeys + lane_ % kQuadLanes * 2;
+    const int32_t begin = FirstKey(block);
+    const int32_t end = begin + kWarpKeys;
+    // The second row's token is not before the first's.
+    if (begin >= keys_[1].begin && end <= keys_[0].end) {
+      for (auto& keys : scores) {
+        for (float& score : keys) score *= args_.scale;
+      }
+      return;
+    }
+    const int32_t first = begin + lane_ % kQuadLanes * 2;
     for (int n = 0; n < kWarpKeys / 8; ++n) {
       for (int i = 0; i < 4; ++i) {
         const int32_t key = first + n * 8 + i % 2;

@@ -8,8 +8,6 @@
 namespace baram::cuda {
 namespace {
 
-// A warp of the decode kernel looks up one page for 16 keys.
-constexpr int32_t kLeastPageTokens = 16;
 // The combining kernel has little to do in a block and none where no sequence was cut.
 constexpr int32_t kCombineBlocksPerMultiprocessor = 2;
 

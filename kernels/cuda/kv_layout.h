@@ -18,6 +18,8 @@
 namespace baram::cuda {
 
 inline constexpr int32_t kKvRowMultiple = 8;  // elements
+// The kernels of Attend look up one page for 16 keys.
+inline constexpr int32_t kLeastPageTokens = 16;
 
 inline int32_t KvRowElements(int32_t head_dim) {
   return (head_dim + kKvRowMultiple - 1) / kKvRowMultiple * kKvRowMultiple;
