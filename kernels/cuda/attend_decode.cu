@@ -1,12 +1,15 @@
-// Attend for up to four query rows that share their keys: decode steps of models with few query
-// heads a KV head, on the cores for fp32.
+// Attend for one or two query rows that share their keys: decode steps of models with as many KV
+// heads as query heads or half as many, on the cores for fp32.
 //
 //   out = softmax(scale * q K^T) V over the keys each row sees, flash-decoding: pieces of the keys
 //   are computed by different blocks and put together by attend_combine.cu
 //
-// Bound by reading the cache: 4 * hd * kv_heads bytes a key for 4 * hd * heads flops, at most 4
+// Bound by reading the cache: 4 * hd * kv_heads bytes a key for 4 * hd * heads flops, at most 2
 // flops a byte here. More query rows a KV head go to attend_prefill.cu, where tensor cores keep up
-// with memory. The border of four is reckoned from instruction counts, not measured.
+// with memory. The border is reckoned, not measured, from the instructions that a warp's 16 keys of
+// 128 take as compiled for sm_90a, 8 KiB: 628 for one row, 920 for two, 1466 for four; there some
+// 400 for any number up to 16. At 132 multiprocessors' 4 instructions a cycle of 1.75 GHz four rows
+// could read 5.2 TB/s if no cycle were lost, no more than what an H200 has; two rows 8.2.
 //
 // Grid [KV heads, groups of pieces], 128 threads. A key takes kDepth / 8 lanes of 8 elements, so a
 // warp reads 32 * 8 / kDepth keys at a time, 16 keys (the keys of one page) of each block of 64. A
@@ -170,7 +173,8 @@ class VectorPiece {
 };
 
 template <int kDepth, int kRows>
-__global__ void __launch_bounds__(kAttendThreads)
+__global__ void __launch_bounds__(kAttendThreads,
+                                  AttendResidentBlocks(AttendKernel::kVector, kDepth))
     AttendVectorKernel(const __grid_constant__ AttendLaunch args) {
   WaitForPrevious();
   LetNextStart();
@@ -189,11 +193,10 @@ void LaunchAttendVector(const AttendArgs& args, const AttendPlanArrays& plan,
   const int64_t shared = AttendSharedBytes(AttendKernel::kVector, launch.head_dim);
   WithConstant<32, 64, 128, 256>(
       AttendDepth(AttendKernel::kVector, launch.head_dim), [&](auto depth) {
-        WithConstant<1, 2, 4>(static_cast<int>(std::bit_ceil(static_cast<uint32_t>(rows))),
-                              [&](auto tile_rows) {
-                                Launch(AttendVectorKernel<depth(), tile_rows()>, GridOf(tiling),
-                                       {kAttendThreads}, shared, stream, launch);
-                              });
+        WithConstant<1, 2>(rows, [&](auto tile_rows) {
+          Launch(AttendVectorKernel<depth(), tile_rows()>, GridOf(tiling), {kAttendThreads}, shared,
+                 stream, launch);
+        });
       });
 }
 

@@ -24,7 +24,7 @@ int32_t CeilDiv(int32_t a, int32_t b) { return (a + b - 1) / b; }
 int32_t TileRows(AttendKernel kernel) {
   switch (kernel) {
     case AttendKernel::kVector:
-      return 4;
+      return 2;
     case AttendKernel::kNarrow:
       return 16;
     case AttendKernel::kWide:
@@ -33,16 +33,14 @@ int32_t TileRows(AttendKernel kernel) {
   return 0;
 }
 
-// Blocks of threads that a multiprocessor holds at once: what shared memory allows, and the
-// registers, of which a thread of the vector kernel has up to 168 (of heads of 256, where shared
-// memory is scarcer, 188) and one of the others up to 255.
+// Blocks of threads that a multiprocessor holds at once.
 int32_t BlocksPerMultiprocessor(AttendKernel kernel, int32_t head_dim, int64_t shared_bytes) {
-  const int32_t by_registers = kernel == AttendKernel::kVector ? 3 : 2;
+  const int32_t by_registers = AttendResidentBlocks(kernel, AttendDepth(kernel, head_dim));
   constexpr int64_t kReservedBytes = 1024;  // by the system, of every block
   const int64_t bytes = AttendSharedBytes(kernel, head_dim) + kReservedBytes;
   return static_cast<int32_t>(std::clamp<int64_t>(shared_bytes / bytes, 1, by_registers));
 }
-constexpr int32_t kMostBlocksPerMultiprocessor = 3;
+constexpr int32_t kMostBlocksPerMultiprocessor = 6;
 
 int64_t KeyBlocks(int32_t begin, int32_t end) {
   return (end - 1) / kKeyBlock - begin / kKeyBlock + 1;

@@ -26,7 +26,7 @@ namespace baram::cuda {
 inline constexpr int32_t kKeyBlock = 64;
 
 enum class AttendKernel : uint8_t {
-  kVector,  // up to 4 query rows, on the cores for fp32
+  kVector,  // up to 2 query rows, on the cores for fp32
   kNarrow,  // up to 16, a tensor-core tile high: the warps of a block share the keys
   kWide,    // tiles of 64: the warps of a block share the rows
 };
@@ -58,6 +58,19 @@ AttendKernel KernelFor(int32_t count, const HeadShape& head);
 // Elements of a head in shared memory: a power of two, at least 32 for kVector, at least 64
 // otherwise.
 int32_t AttendDepth(AttendKernel kernel, int32_t head_dim);
+// Blocks of threads that a multiprocessor's registers hold at once: what the kernels' launch bounds
+// hold the compiler to. Shared memory may leave room for fewer.
+constexpr int32_t AttendResidentBlocks(AttendKernel kernel, int32_t depth) {
+  switch (kernel) {
+    case AttendKernel::kVector:
+      return depth <= 64 ? 6 : 4;
+    case AttendKernel::kNarrow:
+      return depth <= 64 ? 4 : depth <= 128 ? 3 : 2;
+    case AttendKernel::kWide:
+      return 2;
+  }
+  return 1;
+}
 // Dynamic shared memory of a block.
 int64_t AttendSharedBytes(AttendKernel kernel, int32_t head_dim);
 

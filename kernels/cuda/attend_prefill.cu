@@ -88,8 +88,9 @@ class TilePiece {
   static constexpr int kPassKeys = kSharers / kRowVectors;   // that they copy at a time
   static constexpr int kPageGroups = kWarpKeys / kPageKeys;  // of their keys
   static constexpr int kPlane = kKeyBlock * kDepth;          // keys, or values, of a stage
-  // Whether a warp's query fragments stay in registers: longer ones would make the sums spill.
-  static constexpr bool kKeepsQueries = kDepth <= (kKeyWarps == 1 ? 64 : 128);
+  // Whether a warp's query fragments stay in registers: longer ones would make the sums spill, or
+  // leave room for fewer blocks on a multiprocessor.
+  static constexpr bool kKeepsQueries = kDepth <= 64;
 
   // Where vector `vector` of a row lies in a dense [rows, kDepth] of shared memory.
   static __device__ int Place(int row, int vector) {
@@ -291,7 +292,10 @@ class TilePiece {
 };
 
 template <int kDepth, int kKeyWarps>
-__global__ void __launch_bounds__(kAttendThreads)
+__global__ void __launch_bounds__(kAttendThreads,
+                                  AttendResidentBlocks(kKeyWarps == 1 ? AttendKernel::kWide
+                                                                      : AttendKernel::kNarrow,
+                                                       kDepth))
     AttendTileKernel(const __grid_constant__ AttendLaunch args) {
   WaitForPrevious();
   LetNextStart();

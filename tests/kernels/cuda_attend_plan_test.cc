@@ -127,12 +127,15 @@ TEST(AttendPlan, SaysWhatItCuts) {
   // One decode step after 1000 tokens, one of a sequence that begins, a chunk.
   const AttendPlan plan = Plan({{1000, 1}, {0, 1}, {60, 40}}, {{4, 4, 64}, 0}, kSmall);
   EXPECT_EQ(AttendPlanText(plan),
-            "vector 0: tokens 0+1 of slot 0 at 1000, keys 0..384, partial 0\n"
-            "vector 1: tokens 0+1 of slot 0 at 1000, keys 384..768, partial 1\n"
-            "vector 2: tokens 0+1 of slot 0 at 1000, keys 768..1001, partial 2\n"
-            "vector 2: tokens 1+1 of slot 1 at 0, keys 0..1\n"
+            "vector 0: tokens 0+1 of slot 0 at 1000, keys 0..192, partial 0\n"
+            "vector 1: tokens 0+1 of slot 0 at 1000, keys 192..384, partial 1\n"
+            "vector 2: tokens 0+1 of slot 0 at 1000, keys 384..576, partial 2\n"
+            "vector 3: tokens 0+1 of slot 0 at 1000, keys 576..768, partial 3\n"
+            "vector 4: tokens 0+1 of slot 0 at 1000, keys 768..960, partial 4\n"
+            "vector 5: tokens 0+1 of slot 0 at 1000, keys 960..1001, partial 5\n"
+            "vector 5: tokens 1+1 of slot 1 at 0, keys 0..1\n"
             "wide 0: tokens 2+40 of slot 2 at 60, keys 0..100\n"
-            "token 0 from 3 partials 0, +1\n");
+            "token 0 from 6 partials 0, +1\n");
   EXPECT_EQ(plan.vector_rows, 1);
   EXPECT_TRUE(plan.Uses(AttendKernel::kVector));
   EXPECT_FALSE(plan.Uses(AttendKernel::kNarrow));
@@ -140,11 +143,12 @@ TEST(AttendPlan, SaysWhatItCuts) {
 }
 
 TEST(AttendPlan, RowsThatShareKeysChooseTheKernel) {
-  EXPECT_EQ(KernelFor(1, {32, 8, 128}), AttendKernel::kVector);
-  EXPECT_EQ(KernelFor(2, {32, 8, 128}), AttendKernel::kNarrow);
+  EXPECT_EQ(KernelFor(1, {32, 16, 128}), AttendKernel::kVector);
+  EXPECT_EQ(KernelFor(1, {24, 8, 128}), AttendKernel::kNarrow);
+  EXPECT_EQ(KernelFor(4, {32, 8, 128}), AttendKernel::kNarrow);
   EXPECT_EQ(KernelFor(5, {32, 8, 128}), AttendKernel::kWide);
   EXPECT_EQ(KernelFor(1, {71, 1, 64}), AttendKernel::kWide);
-  EXPECT_EQ(KernelFor(4, {8, 8, 64}), AttendKernel::kVector);
+  EXPECT_EQ(KernelFor(2, {8, 8, 64}), AttendKernel::kVector);
 }
 
 TEST(AttendPlan, TilesHoldWholeTokens) {
@@ -163,7 +167,7 @@ TEST(AttendPlan, TilesHoldWholeTokens) {
 TEST(AttendPlan, ALongContextIsSpreadOverTheDevice) {
   const AttendKind kind{{32, 8, 128}, 0};
   const AttendPlan plan = Plan({{131071, 1}}, kind, kLarge);
-  const AttendTiling tiling = TilingOf(AttendKernel::kVector, kind.head, kLarge);
+  const AttendTiling tiling = TilingOf(AttendKernel::kNarrow, kind.head, kLarge);
   EXPECT_GE(tiling.groups * tiling.units, 2 * kLarge.multiprocessors);
   EXPECT_GE(static_cast<int32_t>(plan.pieces.size()), tiling.groups * 9 / 10);
   ExpectEqualShares(kind, kLarge, plan);

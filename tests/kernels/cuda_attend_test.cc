@@ -287,12 +287,13 @@ constexpr AttendKernel kNarrow = AttendKernel::kNarrow;
 constexpr AttendKernel kWide = AttendKernel::kWide;
 
 const AttendTestCase kCases[] = {
-    {"vector_24", kVector, {6, 2, 24}, 32, {{70, 1}, {64, 1}}, 7, 5, false},
+    {"vector_24", kVector, {4, 2, 24}, 32, {{70, 1}, {64, 1}}, 7, 5, false},
     {"vector_64", kVector, {4, 2, 64}, 32, {{700, 1}, {13, 2}}, 0, 5, true},
-    {"vector_80", kVector, {1, 1, 80}, 16, {{100, 3}}, 0, 8, false},
+    {"vector_80", kVector, {1, 1, 80}, 16, {{100, 2}}, 0, 8, false},
     {"vector_128", kVector, {2, 1, 128}, 32, {{300, 1}, {0, 1}}, 0, 8, true},
-    {"vector_256", kVector, {4, 1, 256}, 64, {{200, 1}}, 33, 8, false},
+    {"vector_256", kVector, {2, 1, 256}, 64, {{200, 1}}, 33, 8, false},
     {"narrow_64", kNarrow, {16, 2, 64}, 32, {{700, 1}, {5, 2}}, 0, 8, true},
+    {"narrow_80", kNarrow, {8, 2, 80}, 16, {{330, 1}, {37, 3}}, 0, 5, true},
     {"narrow_128", kNarrow, {7, 1, 128}, 128, {{200, 2}}, 50, 5, false},
     {"narrow_256", kNarrow, {8, 1, 256}, 32, {{90, 1}}, 0, 8, false},
     {"wide_64", kWide, {4, 2, 64}, 32, {{0, 70}, {420, 33}}, 0, 8, true},
