@@ -25,6 +25,7 @@ struct SelectArgs {
 };
 
 __global__ void SelectKernel(const __grid_constant__ SelectArgs args) {
+  WaitForPrevious();
   __shared__ SelectMemory memory;
   const uint32_t found = SelectKey(args.wanted[blockIdx.x], memory, [&](const auto& add) {
     for (int32_t i = static_cast<int32_t>(threadIdx.x); i < args.count; i += blockDim.x) {
@@ -88,6 +89,7 @@ struct ListArgs {
 };
 
 __global__ void ListKernel(const __grid_constant__ ListArgs args) {
+  WaitForPrevious();
   __shared__ SelectMemory memory;
   const bool fits = Shorten(args.row, args.start, memory.list);
   const float kth = fits ? KthOf(memory.list, args.k, memory) : 0.0f;
