@@ -12,7 +12,8 @@ namespace baram::bench {
 
 using Flags = std::map<std::string, std::function<void(const std::string&)>>;
 
-// False, with a line on stderr that lists the flags: one is unknown, or lacks its value.
+// False, with a line on stderr that lists the flags: one is unknown, lacks its value, or its value
+// is no number where one is wanted (its function throws what std::stoi throws).
 bool ParseFlags(const char* program, int argc, char** argv, const Flags& flags);
 
 // "1,8,32". What is no number counts as 0.

@@ -149,6 +149,10 @@ int Main(int argc, char** argv) {
                    {"--json", [&](const std::string& v) { options.json = v; }}})) {
     return EXIT_FAILURE;
   }
+  if (options.context < 2 || std::ranges::min(options.batches) < 1 || options.steps < 1) {
+    std::fprintf(stderr, "scheduler_bench: --context is at least 2, --batches and --steps 1\n");
+    return EXIT_FAILURE;
+  }
   std::vector<Measurement> measurements;
   std::printf("%-10s %10s %10s %12s\n", "sequences", "p50 us", "p99 us", "p50 ns a row");
   for (const int32_t batch : options.batches) {

@@ -8,7 +8,8 @@
 // many parts as there are groups, 49 of an H200's with 8 KV heads, in every layer. A warp takes a
 // token and head, a lane 8 elements of every part, or of every second to eighth where heads are
 // shorter than a warp's 256 elements, and reads kAtOnce parts at a time: 49 parts of 128 elements
-// are 4 rounds to the second-level cache, not 12. The parts are always added in the same order, so
+// are 4 rounds to the second-level cache, after 2 for the largest, of which a lane takes a part.
+// The parts are always added in the same order, so
 // equal inputs give equal bits. The grid depends on the device alone; what there is to do is read
 // from the plan.
 
@@ -30,7 +31,7 @@ struct CombineLaunch {
   int32_t lanes;  // of a part: a power of two
 };
 
-// Over the lanes of a warp that have the same elements.
+// Over the lanes of a warp that are a multiple of `lanes` apart.
 template <typename Op>
 __device__ __forceinline__ float OverParts(float value, int32_t lanes) {
   for (int32_t distance = lanes; distance < kWarpThreads; distance *= 2) {
@@ -63,10 +64,10 @@ __global__ void __launch_bounds__(kAttendThreads)
       return partials.Row(merge.partial + at * merge.stride, head);
     };
     float largest = kMinusInfinity;
-    for (int32_t part = first_part; part < merge.parts; part += part_step) {
+    for (int32_t part = lane; part < merge.parts; part += kWarpThreads) {
       largest = fmaxf(largest, partials.states[row(part)].largest);
     }
-    largest = OverParts<Max>(largest, args.lanes);
+    largest = OverParts<Max>(largest, 1);
     float sum = 0;
     float sums[kWideVector] = {};
     for (int32_t next = first_part; next < merge.parts; next += kAtOnce * part_step) {

@@ -41,6 +41,9 @@ int32_t BlocksPerMultiprocessor(AttendKernel kernel, int32_t head_dim, int64_t s
   return static_cast<int32_t>(std::clamp<int64_t>(shared_bytes / bytes, 1, by_registers));
 }
 constexpr int32_t kMostBlocksPerMultiprocessor = 6;
+static_assert(AttendResidentBlocks(AttendKernel::kVector, 0) <= kMostBlocksPerMultiprocessor &&
+              AttendResidentBlocks(AttendKernel::kNarrow, 0) <= kMostBlocksPerMultiprocessor &&
+              AttendResidentBlocks(AttendKernel::kWide, 0) <= kMostBlocksPerMultiprocessor);
 
 int64_t KeyBlocks(int32_t begin, int32_t end) {
   return (end - 1) / kKeyBlock - begin / kKeyBlock + 1;

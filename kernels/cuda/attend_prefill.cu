@@ -53,9 +53,9 @@ class TilePiece {
     }
     const int32_t first = piece_.key_begin / kKeyBlock;
     const int32_t end = (piece_.key_end - 1) / kKeyBlock + 1;
-    int32_t page = PageOf(first, 0);
+    int32_t page = PageAhead(first);
     Copy(first, 0, page);
-    page = PageOf(first + 1, 0);
+    page = PageAhead(first + 1);
     __syncthreads();  // the queries are there
     if constexpr (kKeepsQueries) {
       for (int k = 0; k < kDepth / 16; ++k) LoadQueryFragment(k, query_fragments_[k]);
@@ -64,7 +64,7 @@ class TilePiece {
       const int stage = (block - first) % 2;
       if (block + 1 < end) {
         Copy(block + 1, 1 - stage, page);
-        page = PageOf(block + 2, 0);  // its latency passes behind the arithmetic
+        page = PageAhead(block + 2);
         CopyAsyncWait<1>();
       } else {
         CopyAsyncWait<0>();
@@ -133,8 +133,18 @@ class TilePiece {
     return wanted ? args_.kv.Page(piece_.slot, first >> args_.kv.page_shift) : 0;
   }
 
-  // What the piece does not hold becomes zero: it may be a NaN, and 0 times it too. `page`: of the
-  // only group, where there is but one.
+  // Of the only group, where there is but one: looked up a block ahead, its latency passes behind
+  // the arithmetic. Where there are several, Copy looks them up.
+  __device__ int32_t PageAhead(int32_t block) const {
+    if constexpr (kPageGroups == 1) {
+      return PageOf(block, 0);
+    } else {
+      return 0;
+    }
+  }
+
+  // What the piece does not hold becomes zero: it may be a NaN, and 0 times it too. `page`: of
+  // PageAhead.
   __device__ void Copy(int32_t block, int stage, int32_t page) const {
     const KvView& kv = args_.kv;
     const int vector = sharer_ % kRowVectors;

@@ -112,7 +112,7 @@ __device__ __forceinline__ T* DynamicShared() {
 // for it has waited for all before it. A kernel some of whose blocks return without waiting breaks
 // this for its successors: it may end before its predecessor, and only that it ends is waited for.
 //
-// LetNextStart() comes right after the wait, in every kernel:
+// LetNextStart() comes right after the wait, in every kernel of a step:
 //   - Not later, because it is safe at any time (it orders nothing; the successor waits for our
 //     end), and because the successor's blocks come only when all of ours have been placed: they
 //     take room that no block of ours asks for, and the bandwidth that they use by reading

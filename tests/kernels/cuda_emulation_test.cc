@@ -202,10 +202,12 @@ TEST(EmulationDeathTest, DifferentBarriersAreReported) {
 TEST(EmulationDeathTest, TheFirstByteBeyondSharedMemoryIsFound) {
   EXPECT_DEATH(Launch(BeyondKernel, {1}, {33}, 32 * sizeof(int32_t), nullptr, OutArgs{}),
                "heap-buffer-overflow");
+  EXPECT_DEATH(Launch(BeyondKernel, {1}, {32}, (227 << 10) + 1, nullptr, OutArgs{}),
+               "dynamic shared memory");
 }
 
 // What a kernel does before it waits for the kernel before, in a block of its grid.
-enum class Early { kNone, kReturn, kMeeting, kRead, kWrite, kConstant, kPastConstant };
+enum class Early { kNone, kReturn, kMeeting, kRead, kWrite, kCopy, kConstant, kPastConstant };
 
 struct EarlyArgs {
   int32_t* memory;  // [8] on the GPU
@@ -220,6 +222,7 @@ __global__ void EarlyKernel(const __grid_constant__ EarlyArgs args) {
     if (kEarly == Early::kMeeting) SyncWarp(1u << 5 | 1u << 6);
     if (kEarly == Early::kRead) seen = args.memory[1];
     if (kEarly == Early::kWrite) args.memory[1] = 1;
+    if (kEarly == Early::kCopy) CopyAsync16(DynamicShared<int32_t>(), args.memory);
     if (kEarly == Early::kConstant) {
       PrefetchConstant(args.memory + 7);
       seen = static_cast<int32_t>(LoadConstant(args.memory + 4).w);
@@ -240,7 +243,7 @@ int32_t RunEarly(uint32_t block) {
   EXPECT_EQ(error, nullptr);
   auto* values = static_cast<int32_t*>(memory.get());
   std::iota(values, values + 8, 0);
-  Launch(EarlyKernel<kEarly>, {3}, {32}, 0, nullptr, EarlyArgs{values, block});
+  Launch(EarlyKernel<kEarly>, {3}, {32}, 16, nullptr, EarlyArgs{values, block});
   return values[0];
 }
 
@@ -257,6 +260,7 @@ TEST(EmulationDeathTest, ConstantMemoryAloneMayBeTouchedBeforeThePreviousKernelH
     EXPECT_DEATH(RunEarly<Early::kPastConstant>(block), "heap-buffer-overflow");
     EXPECT_DEATH(RunEarly<Early::kRead>(block), "use-after-poison");
     EXPECT_DEATH(RunEarly<Early::kWrite>(block), "use-after-poison");
+    EXPECT_DEATH(RunEarly<Early::kCopy>(block), "use-after-poison");
     EXPECT_DEATH(RunEarly<Early::kMeeting>(block), "before it has waited for the previous kernel");
   }
 }

@@ -98,7 +98,7 @@ class OpBed {
 
   // --- memory
   void* Take(int64_t bytes, uint8_t fill);
-  // Runs an op. Where this is built for the address sanitizer, reading a guard zone is an error
+  // Runs an op to its end. In a program with the address sanitizer reading a guard zone is an error
   // too.
   void RunSealed(const OpArgs& args);
   std::string BrokenGuards();

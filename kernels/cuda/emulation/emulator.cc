@@ -233,7 +233,8 @@ void LaunchBody(void (*body)(const void* args), const void* args, Dim3 grid, Dim
   Check(count > 0 && count <= kMaxThreads, "a block has 1 to 1024 threads");
   Check(grid.x > 0 && grid.y > 0 && grid.z > 0, "a grid has blocks");
   Check(grid.y < 65536 && grid.z < 65536, "a grid has fewer than 65536 blocks in y and z");
-  Check(shared_bytes <= kMostSharedBytes, "a block finds its shared memory on a multiprocessor");
+  Check(shared_bytes <= kMostSharedBytes,
+        "a block finds its dynamic shared memory on a multiprocessor");
   const std::vector<uint32_t> order = TurnOrder(count);
   Block running{.body = body,
                 .args = args,
@@ -316,7 +317,8 @@ void MeetWarp(uint32_t mask, const void* in, void* out, void (*combine)(const Wa
 
 void CopyLater(void* shared, const void* global, size_t bytes, size_t valid_bytes) {
   const AsyncCopy copy{shared, global, bytes, valid_bytes};
-  if (lane_order == LaneOrder::kBackward) {
+  // A guarded block must not read yet: at once, so that it is seen.
+  if (lane_order == LaneOrder::kBackward || block->is_guarded) {
     CarryOut({copy});
   } else {
     Current().uncommitted.push_back(copy);

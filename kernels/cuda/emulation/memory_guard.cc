@@ -6,6 +6,8 @@
 #include <iterator>
 #include <map>
 #include <mutex>
+#include <span>
+#include <vector>
 
 #ifdef __SANITIZE_ADDRESS__
 #include <sanitizer/asan_interface.h>
@@ -22,10 +24,29 @@ constexpr std::ptrdiff_t kGranule = 8;  // what the sanitizer marks; allocations
 struct Memory {
   std::mutex mutex;
   std::map<const std::byte*, size_t> bytes;  // by beginning
+  // While guarded: what a test had poisoned before, and finds poisoned afterwards.
+  std::vector<std::span<const std::byte>> sealed;
 };
 Memory& All() {
   static auto& memory = *new Memory;
   return memory;
+}
+
+// The parts of an allocation that are poisoned already.
+void RememberSealed(const std::byte* memory, size_t bytes) {
+#ifdef __SANITIZE_ADDRESS__
+  const std::byte* const end = memory + bytes;
+  for (const std::byte* at = memory; at < end;) {
+    at = static_cast<const std::byte*>(
+        __asan_region_is_poisoned(const_cast<std::byte*>(at), end - at));
+    if (at == nullptr) return;
+    const std::byte* begin = at;
+    while (at < end && __asan_address_is_poisoned(at)) ++at;
+    All().sealed.emplace_back(begin, at - begin);
+  }
+#else
+  static_cast<void>(memory), static_cast<void>(bytes);
+#endif
 }
 
 }  // namespace
@@ -45,12 +66,17 @@ void RemoveDeviceMemory(void* memory) {
 
 void GuardDeviceMemory() {
   std::lock_guard lock(All().mutex);
-  for (const auto& [memory, bytes] : All().bytes) ASAN_POISON_MEMORY_REGION(memory, bytes);
+  for (const auto& [memory, bytes] : All().bytes) {
+    RememberSealed(memory, bytes);
+    ASAN_POISON_MEMORY_REGION(memory, bytes);
+  }
 }
 
 void ReleaseDeviceMemory() {
   std::lock_guard lock(All().mutex);
   for (const auto& [memory, bytes] : All().bytes) ASAN_UNPOISON_MEMORY_REGION(memory, bytes);
+  for (const auto part : All().sealed) ASAN_POISON_MEMORY_REGION(part.data(), part.size());
+  All().sealed.clear();
 }
 
 void ReadGuarded(void* to, const void* from, size_t bytes) {
