@@ -1,13 +1,18 @@
 // The process's log: see the header.
 #include "server/log.h"
 
+#include <pthread.h>
+#include <spdlog/async.h>
 #include <spdlog/pattern_formatter.h>
-#include <spdlog/sinks/stdout_color_sinks.h>
+#include <spdlog/sinks/ansicolor_sink.h>
 #include <spdlog/spdlog.h>
 
 #include <atomic>
+#include <chrono>
+#include <csignal>
 #include <memory>
 #include <string_view>
+#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -15,7 +20,29 @@
 namespace baram::server {
 namespace {
 
+// A burst of calls that end at once, as at a drain; some MiB at most.
+constexpr size_t kQueuedLines = 8192;
+constexpr auto kFlushPatience = std::chrono::seconds(1);
+
 std::atomic<bool> json_lines = false;
+std::atomic<uint64_t> flushes = 0;  // of the sink, which flushes when it is asked to and not before
+
+// On the log's thread.
+class Sink final : public spdlog::sinks::ansicolor_stderr_sink_mt {
+ public:
+  void flush() override {
+    ansicolor_stderr_sink::flush();
+    flushes.fetch_add(1);
+  }
+};
+
+// Signals are for the threads that wait for them.
+void EnterLogThread() {
+  pthread_setname_np(pthread_self(), "baram-log");
+  sigset_t all;
+  sigfillset(&all);
+  pthread_sigmask(SIG_BLOCK, &all, nullptr);
+}
 
 // Begins a payload that is fields already.
 constexpr char kFields = '\x1f';
@@ -39,8 +66,9 @@ class JsonFieldsOfLine : public spdlog::custom_flag_formatter {
 }  // namespace
 
 void SetUpLog(const std::string& format, const std::string& level) {
+  if (!spdlog::thread_pool()) spdlog::init_thread_pool(kQueuedLines, 1, EnterLogThread);
   auto logger = spdlog::get("baram");
-  if (!logger) logger = spdlog::stderr_color_mt("baram");
+  if (!logger) logger = spdlog::create_async_nb<Sink>("baram");
   auto formatter = std::make_unique<spdlog::pattern_formatter>();
   json_lines = format == "json";
   if (json_lines) {
@@ -52,8 +80,25 @@ void SetUpLog(const std::string& format, const std::string& level) {
   }
   logger->set_formatter(std::move(formatter));
   logger->set_level(spdlog::level::from_str(level));
-  logger->flush_on(spdlog::level::info);
   spdlog::set_default_logger(std::move(logger));
+}
+
+uint64_t LostLogLines() {
+  const auto pool = spdlog::thread_pool();
+  return pool ? pool->overrun_counter() : 0;
+}
+
+bool FlushLog() {
+  const auto logger = spdlog::get("baram");
+  if (!logger) return true;
+  const uint64_t before = flushes.load();
+  logger->flush();
+  const auto end = std::chrono::steady_clock::now() + kFlushPatience;
+  while (flushes.load() == before) {
+    if (std::chrono::steady_clock::now() > end) return false;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  return true;
 }
 
 void LogFacts(const std::string& text, const std::string& event, const Json& facts) {

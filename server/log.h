@@ -2,6 +2,7 @@
 #ifndef BARAM_SERVER_LOG_H_
 #define BARAM_SERVER_LOG_H_
 
+#include <cstdint>
 #include <string>
 
 #include "server/json_fields.h"
@@ -9,8 +10,15 @@
 namespace baram::server {
 
 // Sets the log up: `format` is "text" or "json" (one object a line), `level` as spdlog names them.
-// Lines go to standard error. Before any other thread logs.
+// A thread of its own writes lines to standard error, so that nobody waits for who reads it: where
+// that stands still, as behind a stalled pipe or Ctrl-S, the oldest lines are lost and counted.
+// Before any other thread logs.
 void SetUpLog(const std::string& format, const std::string& level);
+// Lines lost so far. Any thread.
+uint64_t LostLogLines();
+// Returns once all lines so far are written. False: not within a second, and a process that is to
+// end must do so by _exit, as its end would wait too. True at once if SetUpLog was not called.
+bool FlushLog();
 
 // A line at level info: `text` for people; in JSON `event` is the message, and `facts`, an object,
 // are fields beside it. Any thread. Never content of requests.

@@ -1,4 +1,6 @@
 // baram: picks the subcommand.
+#include <unistd.h>
+
 #include <cerrno>
 #include <chrono>
 #include <cstdio>
@@ -9,6 +11,7 @@
 
 #include "engine/engine.h"
 #include "server/commands.h"
+#include "server/log.h"
 #include "server/setting_values.h"
 #include "server/settings.h"
 #include "server/version.h"
@@ -58,6 +61,7 @@ int Run(const std::vector<std::string>& all) {
 
 int main(int argc, char** argv) {
   const int code = Run({argv + 1, argv + argc});
+  if (!baram::server::FlushLog()) _exit(code);
   // Output that is lost is no success.
   errno = 0;
   const bool lost = std::fflush(stdout) != 0 || std::ferror(stdout) != 0;

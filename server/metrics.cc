@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/log.h"
 #include "server/version.h"
 
 namespace baram::server {
@@ -198,6 +199,8 @@ std::vector<MetricFamily> Metrics::Collect() const {
                      {{"method", method}, {"code", code}, {"reason", reason}});
     }
   }
+  out.AddCounter("log_lines_lost_total", "Lines of the log that nobody read in time.",
+                 static_cast<double>(LostLogLines()));
   for (const auto& row : kHistograms) out.AddHistogram(row.name, row.help, stats_.*row.member);
   out.AddGauge("cache_config_info", "Facts of the KV cache as labels.", 1,
                {{"block_size", absl::StrCat(info_.page_tokens)},

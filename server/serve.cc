@@ -37,7 +37,8 @@ constexpr double kStuckS = 60;
 constexpr char kHelp[] =
     R"(baram serve --model DIR [settings]
 
-Loads a model folder and serves it until SIGTERM or Ctrl-C, which let running calls finish.
+Loads a model folder and serves it until SIGTERM, Ctrl-C or the end of its terminal, which let
+running calls finish.
 
   baram serve --model ./SmolLM2-135M-Instruct
   curl http://127.0.0.1:8000/v1/models
@@ -46,14 +47,18 @@ Each setting is a flag, a variable and a line of a file:
 
 )";
 
-// SIGTERM and SIGINT, taken by a thread of their own. The first asks to stop, the second ends the
-// process at once; so does the first while the model still loads.
+// SIGTERM, SIGINT and SIGHUP, which comes when the terminal goes, taken by a thread of their own.
+// The first asks to stop, the second ends the process at once; so does the first while the model
+// still loads. A SIGHUP that is ignored from the start, as under nohup, stays so.
 class StopSignals {
  public:
   StopSignals() {
     sigemptyset(&set_);
     sigaddset(&set_, SIGTERM);
     sigaddset(&set_, SIGINT);
+    struct sigaction hangup {};
+    sigaction(SIGHUP, nullptr, &hangup);
+    if (hangup.sa_handler != SIG_IGN) sigaddset(&set_, SIGHUP);
     // Before any other thread starts: they inherit the mask.
     pthread_sigmask(SIG_BLOCK, &set_, nullptr);
     std::signal(SIGPIPE, SIG_IGN);
@@ -193,19 +198,25 @@ void ShowReady(Server& server, SteadyTime started) {
 
 // Until a signal. Ends the process where only a new one can help.
 int WatchUntilSignal(Server& server, StopSignals& signals) {
+  uint64_t lost_lines = 0;
   while (true) {
     if (const auto signal = signals.Wait(kWatchInterval)) return *signal;
     server.grpc().SetLive(server.lifecycle().live());
+    if (LostLogLines() > lost_lines) {
+      const uint64_t all = LostLogLines();
+      spdlog::warn("log lines lost, as nobody read them in time: {}", all - lost_lines);
+      lost_lines = all;
+    }
     if (!server.engine().alive()) {
       spdlog::critical("the device is lost: every request was failed; exiting");
       server.Stop(steady_clock::now());
-      spdlog::shutdown();
+      FlushLog();
       _exit(kExitOs);
     }
     if (server.engine().stalled_s() > kStuckS) {
       spdlog::critical("the engine has made no progress for {:.0f} s; exiting",
                        server.engine().stalled_s());
-      spdlog::shutdown();
+      FlushLog();
       _exit(kExitInternal);  // its threads can't be joined
     }
   }
@@ -245,9 +256,9 @@ int Serve(const std::vector<std::string>& args, SteadyTime started) {
     return ExitCode(config.status());
   }
   SetUpLog(config->log_format, config->log_level);
+  ShowConfiguration(*config);
   spdlog::info("baram {}", kVersion);
   for (const std::string& warning : UnknownVariables(ProcessVariables())) spdlog::warn(warning);
-  ShowConfiguration(*config);
   RaiseDescriptorLimit(*config);
 
   StopSignals signals;

@@ -3,10 +3,12 @@
 
 #include <gmock/gmock.h>
 #include <spdlog/spdlog.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
 #include <string>
+#include <thread>
 
 #include "server/call_log.h"
 
@@ -23,6 +25,7 @@ std::string Logged(const std::string& format, Write write) {
   ::testing::internal::CaptureStderr();
   SetUpLog(format, "info");
   write();
+  EXPECT_TRUE(FlushLog());
   SetUpLog("text", "info");
   return ::testing::internal::GetCapturedStderr();
 }
@@ -48,6 +51,28 @@ TEST(LogTest, AnySentenceIsOneLineOfJson) {
   const std::string logged = Logged("json", [] { spdlog::warn("a \"b\"\n\\ {} \xff", "한"); });
   EXPECT_EQ(logged.find('\n'), logged.size() - 1);
   EXPECT_THAT(std::string(Json::parse(logged)["message"]), HasSubstr("a \"b\"\n\\ 한"));
+}
+
+TEST(LogTest, NobodyWaitsForAReaderThatStandsStill) {
+  int ends[2];
+  ASSERT_EQ(pipe(ends), 0);
+  const int kept = dup(STDERR_FILENO);
+  dup2(ends[1], STDERR_FILENO);
+  SetUpLog("text", "info");
+  const uint64_t before = LostLogLines();
+  for (int i = 0; i < 20000; ++i) spdlog::info("a line that nobody reads, number {}", i);
+  EXPECT_GT(LostLogLines(), before);
+  EXPECT_FALSE(FlushLog());
+  std::thread reader([&] {
+    char bytes[4096];
+    while (read(ends[0], bytes, sizeof(bytes)) > 0) continue;
+  });
+  EXPECT_TRUE(FlushLog());
+  dup2(kept, STDERR_FILENO);
+  close(kept);
+  close(ends[1]);
+  reader.join();
+  close(ends[0]);
 }
 
 TEST(LogTest, AFloodOfRefusedConnectionsIsALineASecond) {
