@@ -1,6 +1,8 @@
 // The gRPC services of baram.v1: the calls with one short answer.
 #include "server/grpc_service.h"
 
+#include <spdlog/spdlog.h>
+
 #include <chrono>
 #include <utility>
 
@@ -220,6 +222,7 @@ grpc::ServerUnaryReactor* OperatorService::Drain(grpc::CallbackServerContext* co
     const Stats& stats = serving_.engine().stats();
     response->set_unfinished(static_cast<uint32_t>(stats.running.value() + stats.waiting.value() +
                                                    stats.paused.value()));
+    spdlog::warn("draining, as asked over gRPC: new calls are refused until a restart");
     lifecycle_.Drain(steady_clock::now() + std::chrono::duration_cast<SteadyTime::duration>(
                                                std::chrono::duration<double>(limit)));
     return absl::OkStatus();

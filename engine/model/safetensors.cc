@@ -226,6 +226,10 @@ absl::Status SafetensorsFile::ReadHeader() {
   }
   unsigned char prefix[kLengthBytes];
   if (absl::Status status = file_.ReadAt(0, kLengthBytes, prefix); !status.ok()) return status;
+  if (std::equal(std::begin(prefix), std::end(prefix), "version ")) {
+    return absl::DataLossError(
+        absl::StrCat(path(), ": a Git LFS pointer, not the file itself: fetch it with git lfs pull"));
+  }
   uint64_t header_bytes = 0;
   for (int i = kLengthBytes - 1; i >= 0; --i) header_bytes = header_bytes << 8 | prefix[i];
   if (header_bytes > static_cast<uint64_t>(kMaxHeaderBytes)) {

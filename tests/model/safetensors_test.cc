@@ -97,6 +97,11 @@ TEST(SafetensorsTest, EveryFlippedByteIsSurvived) {
   }
 }
 
+TEST(SafetensorsTest, APointerIsNotTheFile) {
+  EXPECT_THAT(Complaint("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"),
+              HasSubstr("git lfs pull"));
+}
+
 TEST(SafetensorsTest, HeaderLengthIsCapped) {
   EXPECT_THAT(Complaint(std::string(8, '\xff')), HasSubstr("longer than the format allows"));
   EXPECT_THAT(Complaint(std::string("\x01\xe1\xf5\x05\0\0\0\0", 8)),

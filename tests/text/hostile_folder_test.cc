@@ -37,6 +37,12 @@ TEST(HostileFolder, NamesTheFileThatIsMissing) {
   EXPECT_EQ(Tokenizer::Load(folder.path()).status().code(), absl::StatusCode::kDataLoss);
 }
 
+TEST(HostileFolder, TellsAPointerFromATokenizer) {
+  const absl::Status status = LoadWith("version https://git-lfs.github.com/spec/v1\nsize 9\n");
+  EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("git lfs pull"));
+}
+
 TEST(HostileFolder, ATokenizerAloneIsEnough) {
   const ScratchFolder folder;
   folder.Write("tokenizer.json", ReadFile(DataPath("byte_level/tokenizer.json")));

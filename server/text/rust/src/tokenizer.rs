@@ -25,6 +25,10 @@ impl Tokenizer {
         let path = folder.join("tokenizer.json");
         let bytes = read_file(&path)?;
         let shown = path.display();
+        if bytes.starts_with(b"version https://git-lfs") {
+            let message = format!("{shown} is a Git LFS pointer: fetch the file with git lfs pull.");
+            return Err(Error::bad_file(message));
+        }
         // Malformed files make this panic as often as fail, so the panic is caught here too, where
         // the file is known.
         let parsed = std::panic::catch_unwind(|| tokenizers::Tokenizer::from_bytes(&bytes));
