@@ -111,7 +111,7 @@ class Device {
   // Zeroed, aligned to at least 64 bytes. Only before the first step. An empty Buffer: no memory.
   virtual Buffer Alloc(int64_t bytes) = 0;
   // In the order of the device. Upload has read `host` when it returns; what Download writes is
-  // there after Wait() for a mark recorded after it.
+  // there after Wait() for a mark recorded after it. Of no bytes, both pointers may be null.
   virtual void Upload(void* device, const void* host, int64_t bytes) = 0;
   virtual void Download(void* host, const void* device, int64_t bytes) = 0;
   // A mark in the order of the device. Wait blocks until all before the mark is done; false: the

@@ -122,11 +122,11 @@ Buffer CpuDevice::Alloc(int64_t bytes) {
 }
 
 void CpuDevice::Upload(void* device, const void* host, int64_t bytes) {
-  std::memcpy(device, host, bytes);
+  if (bytes > 0) std::memcpy(device, host, bytes);
 }
 
 void CpuDevice::Download(void* host, const void* device, int64_t bytes) {
-  std::memcpy(host, device, bytes);
+  if (bytes > 0) std::memcpy(host, device, bytes);
 }
 
 bool CpuDevice::ReserveSlots(const SlotShape& shape) {

@@ -59,10 +59,11 @@ Buffer FakeDevice::Alloc(int64_t bytes) {
 }
 
 void FakeDevice::Upload(void* device, const void* host, int64_t bytes) {
-  std::memcpy(device, host, bytes);
+  if (bytes > 0) std::memcpy(device, host, bytes);
 }
 
 void FakeDevice::Download(void* host, const void* device, int64_t bytes) {
+  if (bytes == 0) return;
   if (options_.planning_depth == 1) {
     std::memcpy(host, device, bytes);
     return;

@@ -58,10 +58,10 @@ class RefDevice final : public Device {
             std::shared_ptr<void>(data, [](void* p) { ::operator delete(p, kAlignment); })};
   }
   void Upload(void* device, const void* host, int64_t bytes) override {
-    std::memcpy(device, host, bytes);
+    if (bytes > 0) std::memcpy(device, host, bytes);
   }
   void Download(void* host, const void* device, int64_t bytes) override {
-    std::memcpy(host, device, bytes);
+    if (bytes > 0) std::memcpy(host, device, bytes);
   }
 
   [[nodiscard]] bool ReserveSlots(const SlotShape& shape) override {

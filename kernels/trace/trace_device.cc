@@ -15,7 +15,9 @@ Buffer TraceDevice::Alloc(int64_t bytes) {
   return {address, bytes, nullptr};
 }
 
-void TraceDevice::Download(void* host, const void*, int64_t bytes) { std::memset(host, 0, bytes); }
+void TraceDevice::Download(void* host, const void*, int64_t bytes) {
+  if (bytes > 0) std::memset(host, 0, bytes);
+}
 
 StepView TraceDevice::BeginStep(const StepInput& input) {
   StepView view;
