@@ -15,32 +15,10 @@
 #include "kernels/cpu/pack.h"
 #include "kernels/cpu/worker_pool.h"
 #include "kernels/float_types.h"
+#include "tests/kernels/cpu_order.h"
 
 namespace baram::cpu {
 namespace {
-
-// Denormals are zero, as operands and as results.
-float Flush(float x) { return std::fpclassify(x) == FP_SUBNORMAL ? std::copysign(0.0f, x) : x; }
-
-float FusedMultiplyAdd(float a, float b, float c) {
-  return Flush(std::fma(Flush(a), Flush(b), Flush(c)));
-}
-
-// The definition of the order: that of TDPBF16PS. For every 32 elements a chain of fused
-// multiply-adds over the even ones and one over the odd ones, both from zero; then accumulator +=
-// even + odd.
-float GemmOrderDot(const std::vector<float>& a, const std::vector<float>& w) {
-  float sum = 0;
-  for (size_t block = 0; block < a.size(); block += 32) {
-    float even = 0, odd = 0;
-    for (size_t k = block; k < block + 32; k += 2) {
-      even = FusedMultiplyAdd(k < a.size() ? a[k] : 0, k < w.size() ? w[k] : 0, even);
-      odd = FusedMultiplyAdd(k + 1 < a.size() ? a[k + 1] : 0, k + 1 < w.size() ? w[k + 1] : 0, odd);
-    }
-    sum = Flush(sum + Flush(even + odd));
-  }
-  return sum;
-}
 
 struct Machine {
   const KernelTable* kernels;
@@ -101,7 +79,7 @@ class Gemm {
       for (int64_t n = 0; n < problem_.n; ++n) {
         std::vector<float> w;
         for (int64_t k = 0; k < problem_.k; ++k) w.push_back(F32FromBF16(w_[n * problem_.k + k]));
-        float value = Flush(GemmOrderDot(a, w) * problem_.scale);
+        float value = Flush(AddProducts(a, w, 0) * problem_.scale);
         if (problem_.bias) value = Flush(value + Flush(bias_[n]));
         expected.push_back(problem_.out == DType::kF32 ? std::bit_cast<uint32_t>(value)
                                                        : BF16FromF32(value));
