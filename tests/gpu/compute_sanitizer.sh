@@ -2,7 +2,8 @@
 # compute_sanitizer.sh OP_TEST FOLDER [SECONDS]: runs the op table on a GPU under compute-sanitizer's
 # memcheck, racecheck and initcheck, at most SECONDS each (default: an hour), logs into FOLDER.
 # BARAM_TEST_DEVICE names the GPU, cuda:0 otherwise; GTEST_FILTER takes a part of the table.
-# Exits with 0 if nothing was found, 1 if something was, 77 if there is no compute-sanitizer.
+# Exits with 0 if nothing was found, 1 if something was, 75 if nothing was but a tool was not done in
+# time, 77 if there is no compute-sanitizer.
 set -euo pipefail
 op_test=$1 folder=$2 seconds=${3:-3600}
 export BARAM_TEST_DEVICE=${BARAM_TEST_DEVICE:-cuda:0}
@@ -18,18 +19,29 @@ if [[ -z $tool ]]; then
 fi
 
 mkdir -p "$folder"
-failed=0
+# What the tools write above what they found, and GoogleTest of a test that failed: of a run that was
+# ended before its summary this is all there is.
+findings='^=+ (Invalid|Misaligned|Uninitialized|Program hit|Error: (Race|Potential)|Warning: Race)|^\[  FAILED  \]'
+failed=0 unfinished=0
 for check in memcheck racecheck initcheck; do
   log=$folder/$check.log status=0
   # Its own exit code for what it finds, so that it is not taken for a failed test.
-  timeout "$seconds" "$tool" --tool "$check" --error-exitcode 99 "$op_test" >"$log" 2>&1 || status=$?
+  timeout -k 2 "$seconds" "$tool" --tool "$check" --error-exitcode 99 "$op_test" >"$log" 2>&1 || status=$?
   case $status in
     0) echo "$check: nothing found" ;;
-    99) echo "$check: errors, see $log" ;;
-    124) echo "$check: not done after $seconds s, see $log" ;;
-    *) echo "$check: the tests failed with status $status, see $log" ;;
+    99) echo "$check: errors, see $log" && failed=1 ;;
+    124 | 137)
+      if grep -aqE "$findings" "$log"; then
+        echo "$check: errors, and not done in $seconds s, see $log"
+        failed=1
+      else
+        echo "$check: not done in $seconds s, nothing found until then"
+        unfinished=1
+      fi
+      ;;
+    *) echo "$check: the tests failed with status $status, see $log" && failed=1 ;;
   esac
   grep -a 'ERROR SUMMARY\|RACECHECK SUMMARY' "$log" | tail -n 1 || true
-  ((status == 0)) || failed=1
 done
-exit $failed
+((failed == 0)) || exit 1
+((unfinished == 0)) || exit 75
