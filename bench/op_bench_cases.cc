@@ -73,7 +73,7 @@ CaseSet HostCases() {
 }
 
 // The layers of Llama 3.1 8B: hidden size 4096, 14336 inside the feed-forward part, 32 query and 8
-// KV heads of 128.
+// KV heads of 128; and what other models do otherwise.
 CaseSet GpuCases() {
   std::vector<OpCase> cases;
   constexpr int64_t kHidden = 4096, kQkv = 6144, kInner = 14336;
@@ -102,6 +102,12 @@ CaseSet GpuCases() {
   decode(128, 1024);
   decode(32, 4096);
   decode(8, 16384);
+  for (const auto& [sequences, context] : {std::pair{1, 4096}, {32, 1024}, {32, 4096}}) {
+    // Qwen3 1.7B's: two query heads of a KV head, which is a kernel of its own.
+    cases.push_back({"Attend_decode_g2_" + Number(sequences) + "x" + Number(context),
+                     test::AttendCase{
+                         {16, 8, 128}, 32, std::vector<test::Chunk>(sequences, {context - 1, 1})}});
+  }
   for (int32_t tokens : {512, 2048, 8192}) {
     cases.push_back(
         {"Attend_prefill_" + Number(tokens), test::AttendCase{head, 32, {{0, tokens}}}});
