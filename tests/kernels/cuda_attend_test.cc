@@ -37,12 +37,17 @@ struct AttendTestCase {
   int32_t window;
   int32_t gap;  // elements between rows of q and of out
   bool cuts;    // whether a sequence is cut
+  int32_t multiprocessors = 4;
+  int32_t least_parts = 0;  // of some token
 };
 
 void PrintTo(const AttendTestCase& c, std::ostream* os) { *os << c.name; }
 
 constexpr uint8_t kNaNByte = 0xFF;
-constexpr AttendDevice kDevice{.multiprocessors = 4, .shared_bytes = 227 << 10};
+
+AttendDevice DeviceOf(const AttendTestCase& c) {
+  return {.multiprocessors = c.multiprocessors, .shared_bytes = 227 << 10};
+}
 
 struct FreeHost {
   void operator()(void* memory) const { std::free(memory); }
@@ -79,7 +84,7 @@ class Layout {
         pool_({c.head, 1, c.page_tokens}, pages_),
         q_(0),
         out_(0),
-        scratch_(AttendPartialBytes(c.head, KvRowElements(c.head.head_dim), kDevice)) {
+        scratch_(AttendPartialBytes(c.head, KvRowElements(c.head.head_dim), DeviceOf(c))) {
     int32_t page = pages_ - 1;
     for (const Chunk& chunk : c.chunks) {
       const int32_t first = c.window > 0 ? std::max(0, chunk.context - c.window + 1) : 0;
@@ -124,10 +129,15 @@ class Layout {
     const AttendPlans::Planned& planned = plans->For({case_.head, case_.window});
     EXPECT_TRUE(planned.plan.Uses(case_.kernel));
     EXPECT_EQ(!planned.plan.merges.empty(), case_.cuts);
+    int32_t most_parts = 0;
+    for (const AttendMerge& merge : planned.plan.merges) {
+      most_parts = std::max(most_parts, merge.parts);
+    }
+    EXPECT_GE(most_parts, case_.least_parts);
     for (AttendKernel kernel :
          {AttendKernel::kVector, AttendKernel::kNarrow, AttendKernel::kWide}) {
       if (!planned.plan.Uses(kernel)) continue;
-      const AttendTiling tiling = TilingOf(kernel, case_.head, kDevice);
+      const AttendTiling tiling = TilingOf(kernel, case_.head, DeviceOf(case_));
       if (kernel == AttendKernel::kVector) {
         LaunchAttendVector(args, planned.arrays, tiling, planned.plan.vector_rows, nullptr);
       } else {
@@ -270,7 +280,7 @@ TEST_P(CudaAttend, IsCloseToAPlainLoopInEveryOrderOfThreads) {
   SlotShape slots;
   slots.max_step_tokens = 256;
   AttendPlans plans;
-  ASSERT_EQ(plans.Reserve(slots, kDevice, nullptr), nullptr);
+  ASSERT_EQ(plans.Reserve(slots, DeviceOf(GetParam()), nullptr), nullptr);
   emulation::SetLaneOrder(LaneOrder::kForward);
   const std::vector<uint16_t> out = layout.Run(&plans);
   ASSERT_NO_FATAL_FAILURE(layout.ExpectNearPlainLoop(out));
@@ -301,6 +311,9 @@ const AttendTestCase kCases[] = {
     {"wide_256", kWide, {8, 1, 256}, 32, {{20, 12}}, 0, 8, false},
     {"more_heads_than_a_tile", kWide, {71, 1, 24}, 32, {{40, 1}, {0, 3}}, 0, 5, false},
     {"mixed", kNarrow, {7, 1, 64}, 64, {{70, 1}, {0, 1}, {0, 40}, {33, 20}, {9, 2}}, 16, 5, false},
+    // More parts than a warp of the combining kernel reads at once: 8 of 256 elements, 16 of 128.
+    {"many_parts_256", kVector, {1, 1, 256}, 64, {{4600, 1}}, 0, 8, true, 18, 18},
+    {"many_parts_128", kVector, {1, 1, 128}, 64, {{4600, 1}}, 0, 8, true, 6, 18},
 };
 INSTANTIATE_TEST_SUITE_P(Cases, CudaAttend, testing::ValuesIn(kCases),
                          [](const auto& info) { return info.param.name; });
