@@ -279,6 +279,17 @@ void AddSample(Table& table) {
     if (name.starts_with("top_") || name == "all_filters" || name == "logprobs_20") {
       table.Add("Sample_2051_" + name, SampleCase{2051, 2052, {row}, 2});
     }
+    // Often enough that tokens near the bound are drawn.
+    if (name == "top_p_wide") {
+      table.Add("Sample_1003_" + name + "_rounds", SampleCase{1003, 1006, {row}, 30});
+    }
+    // More than the vectors that the threads of a block load at once, twice, and all that matters
+    // behind them, in a vector and a part of one.
+    if (name == "greedy" || name == "plain" || name == "top_k" || name == "top_p") {
+      SampleCase tail{8197, 8200, {row}, 2};
+      tail.rows[0].logits = LogitKind::kTail;
+      table.Add("Sample_8197_" + name + "_tail", tail);
+    }
   }
 }
 
