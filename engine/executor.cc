@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <numeric>
 #include <utility>
 
 #include "kernels/check.h"
@@ -14,6 +15,28 @@ namespace {
 
 // Never more than the planning depth, and a flush.
 constexpr size_t kQueueCapacity = 8;
+
+// Rows of that many tokens and of more are computed by the same kernels of attention.
+constexpr int32_t kMostMixedTokens = 32;
+
+// Of a step of `tokens` tokens, or a few less: equal rows, in as many slots as there are.
+std::vector<int32_t> EqualRows(int32_t tokens, const LoadedModel& model) {
+  const int32_t rows = std::min(tokens, model.slots.slots);
+  return std::vector<int32_t>(rows, std::min(tokens / rows, model.info.max_model_len));
+}
+
+// Of a step that mixes decodes and chunks: 1, 2, 4, ... tokens.
+std::vector<int32_t> MixedRows(const LoadedModel& model) {
+  const int32_t longest = std::min(kMostMixedTokens, model.info.max_model_len);
+  std::vector<int32_t> rows;
+  int32_t total = 0;
+  for (int32_t tokens = 1; tokens <= longest; tokens *= 2) {
+    total += tokens;
+    if (std::ssize(rows) == model.slots.slots || total > model.slots.max_step_tokens) break;
+    rows.push_back(tokens);
+  }
+  return rows;
+}
 
 }  // namespace
 
@@ -65,29 +88,25 @@ StepTime StepRunner::MeasuredTime(const Batch& batch) {
   return {.busy_s = Seconds(now - begun_).count(), .gap_s = gap.count()};
 }
 
-bool StepRunner::RunWarmUpStep(int32_t tokens) {
+bool StepRunner::RunWarmUpStep(const std::vector<int32_t>& row_tokens) {
   Device& device = *model_.device;
-  const SlotShape& shape = model_.slots;
   const int32_t page_tokens = model_.plan.shape.page_tokens;
-  const int32_t row_count = std::min(tokens, shape.slots);
-  const int32_t row_tokens = std::min(tokens / row_count, model_.info.max_model_len);
-  const int32_t row_pages = (row_tokens + page_tokens - 1) / page_tokens;
-  if (int64_t{row_count} * row_pages * shape.groups > model_.pool.pages) return false;
-
-  std::vector<SlotInit> inits(row_count);
-  std::vector<Row> rows(row_count);
+  std::vector<SlotInit> inits;
+  std::vector<Row> rows;
   std::vector<PageDelta> pages;
-  for (int32_t slot = 0; slot < row_count; ++slot) {
-    inits[slot].slot = slot;
-    rows[slot] = {.slot = slot, .count = row_tokens, .output = RowOutput::kDraw};
-    for (int32_t i = 0; i < shape.groups * row_pages; ++i) {
-      pages.push_back({.slot = slot,
-                       .group = i / row_pages,
-                       .index = i % row_pages,
-                       .page = static_cast<int32_t>(pages.size())});
+  for (const int32_t tokens : row_tokens) {
+    const auto slot = static_cast<int32_t>(rows.size());
+    inits.emplace_back().slot = slot;
+    rows.push_back({.slot = slot, .count = tokens, .output = RowOutput::kDraw});
+    for (int32_t group = 0; group < model_.slots.groups; ++group) {
+      for (int32_t i = 0; i * page_tokens < tokens; ++i) {
+        const auto page = static_cast<int32_t>(pages.size());
+        pages.push_back({.slot = slot, .group = group, .index = i, .page = page});
+      }
     }
   }
-  const std::vector<int32_t> ids(size_t{1} * row_count * row_tokens, 0);
+  if (std::ssize(pages) > model_.pool.pages) return false;
+  const std::vector<int32_t> ids(std::accumulate(row_tokens.begin(), row_tokens.end(), size_t{0}));
   const StepView step = device.BeginStep(
       {.inits = inits, .page_deltas = pages, .rows = rows, .tokens = ids, .targets = {}});
   device.Sample({.step = step,
@@ -100,11 +119,15 @@ bool StepRunner::RunWarmUpStep(int32_t tokens) {
 
 bool StepRunner::WarmUp() {
   Device& device = *model_.device;
-  Check(RunWarmUpStep(1), "the pool has a page for every group");
+  Check(RunWarmUpStep(EqualRows(1, model_)), "the pool has a page for every group");
   if (device.Info().planning_depth > 1) {
     const int32_t most = model_.slots.max_step_tokens;
-    for (int32_t tokens = 2; tokens < most && RunWarmUpStep(tokens);) tokens *= 2;
-    if (most > 1) RunWarmUpStep(most);
+    for (int32_t tokens = 2; tokens < most && RunWarmUpStep(EqualRows(tokens, model_));) {
+      tokens *= 2;
+    }
+    if (most > 1) RunWarmUpStep(EqualRows(most, model_));
+    std::vector<int32_t> mixed = MixedRows(model_);
+    while (mixed.size() > 1 && !RunWarmUpStep(mixed)) mixed.pop_back();
   }
   TokenResult result;
   device.Download(&result, model_.results_memory.data(), sizeof(result));

@@ -32,15 +32,16 @@ class StepRunner {
   // on a synchronous device, which chooses its kernels itself. On others steps of 1, 2, 4, ...
   // tokens and the largest, because libraries are asked for an algorithm when a number of rows,
   // rounded, first comes up: together they cost at most three of the largest. What lies between is
-  // asked for when it comes. False: the device is lost.
+  // asked for when it comes. And one small step of rows of 1, 2, 4, ... tokens, because attention
+  // has kernels by the tokens of a row. False: the device is lost.
   bool WarmUp();
 
   const StepGraphs& graphs() const { return graphs_; }
 
  private:
-  // A step of about `tokens` tokens in as many rows as there are slots for. False: the pool is too
-  // small for it, and nothing was run.
-  bool RunWarmUpStep(int32_t tokens);
+  // A step of rows of so many tokens, each in a slot of its own. False: the pool is too small for
+  // it, and nothing was run.
+  bool RunWarmUpStep(const std::vector<int32_t>& row_tokens);
   // Of the step that was waited for.
   StepTime MeasuredTime(const Batch& batch);
 

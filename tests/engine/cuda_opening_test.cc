@@ -5,6 +5,7 @@
 #include "gtest/gtest.h"
 #include "kernels/cuda/cuda_device.h"
 #include "kernels/cuda/emulation/emulator.h"
+#include "kernels/cuda/emulation/kernels_met.h"
 #include "tests/engine/rig.h"
 
 namespace baram::testing {
@@ -36,6 +37,27 @@ TEST(CudaOpening, PagesTooSmallForItsKernelsAreRefused) {
   }
   config.page_tokens = 16;
   EXPECT_TRUE(OpenEngine(config).ok());
+}
+
+// Loading a kernel stalls a step. These heads have a kernel of attention for rows of one token, of
+// two, of up to sixteen and of more, which no other test of this program has.
+TEST(CudaOpening, StepsThatMixDecodesAndChunksMeetNoNewKernel) {
+  ModelSpec spec = TinySpec({0});
+  spec.head = {.heads = 1, .kv_heads = 1, .head_dim = 128};
+  spec.ropes = {{.rotary_dim = 128}};
+  EngineConfig config = OpeningConfig();
+  config.max_num_seqs = 64;
+  config.max_num_batched_tokens = 64;
+  std::string error;
+  EngineRig rig(spec, OpenCudaDevice({}, &error), config);
+  const int met = cuda::emulation::KernelsMet();
+  EXPECT_GT(met, 0);
+  for (const int32_t prompt : {1, 2, 7, 30}) {
+    rig.Submit(MakeRequest(RandomPrompt(prompt, prompt), 4));
+    rig.Turn();
+  }
+  ASSERT_TRUE(rig.Finish());
+  EXPECT_EQ(cuda::emulation::KernelsMet(), met);
 }
 
 // Whichever allocation finds no memory, on the GPU or pinned: a sentence, no crash and no lost

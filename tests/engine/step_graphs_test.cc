@@ -126,9 +126,9 @@ TEST(StepRunnerTest, WarmsUpTheUsualStepsOfAnAsynchronousDevice) {
     return attends;
   };
   EXPECT_EQ(steps(1, 24, 0), 1);
-  EXPECT_EQ(steps(2, 24, 0), 6) << "1, 2, 4, 8, 16 and 24 tokens";
-  EXPECT_EQ(steps(2, 16, 0), 5);
-  EXPECT_EQ(steps(2, 24, 4), 3) << "more rows have no pages";
+  EXPECT_EQ(steps(2, 24, 0), 7) << "1, 2, 4, 8, 16 and 24 tokens, and rows of 1, 2, 4 and 8";
+  EXPECT_EQ(steps(2, 16, 0), 6);
+  EXPECT_EQ(steps(2, 24, 4), 4) << "more rows have no pages";
 }
 
 TEST(StepGraphsTest, TheirMemoryIsCountedBeforehand) {

@@ -16,6 +16,7 @@
 
 #include "kernels/check.h"
 #include "kernels/cuda/emulation/fiber_switch.h"
+#include "kernels/cuda/emulation/kernels_met.h"
 #include "kernels/cuda/emulation/memory_guard.h"
 
 namespace baram::cuda::emulation {
@@ -81,6 +82,12 @@ LaneOrder lane_order = LaneOrder::kForward;
 Block* block = nullptr;  // the running one
 uint32_t current = 0;    // its running lane
 StackContext scheduler;
+
+// Of every kernel.
+std::map<const void*, int>& Launches() {
+  static auto& launches = *new std::map<const void*, int>;
+  return launches;
+}
 
 Lane& Current() { return block->lanes[current]; }
 Warp& CurrentWarp() { return block->warps[current / kWarpLanes]; }
@@ -207,6 +214,8 @@ void CarryOut(const std::vector<AsyncCopy>& copies) {
 
 void SetLaneOrder(LaneOrder order) { lane_order = order; }
 
+int KernelsMet() { return static_cast<int>(Launches().size()); }
+
 void* DynamicShared() { return block->shared; }
 
 int LaneIndex() { return static_cast<int>(current % kWarpLanes); }
@@ -227,7 +236,6 @@ void ReadConstant(void* to, const void* global, size_t bytes) {
 void LaunchBody(void (*body)(const void* args), const void* args, Dim3 grid, Dim3 threads,
                 size_t shared_bytes, const LaunchSource& source) {
   static const Stacks stacks;
-  static auto& launches = *new std::map<const void*, int>;  // of every kernel
   const uint32_t count = threads.x * threads.y * threads.z;
   Check(block == nullptr, "one launch is emulated at a time");
   Check(count > 0 && count <= kMaxThreads, "a block has 1 to 1024 threads");
@@ -246,7 +254,7 @@ void LaunchBody(void (*body)(const void* args), const void* args, Dim3 grid, Dim
   block = &running;
   block_size = threads;
   grid_size = grid;
-  const bool guards = launches[source.kernel]++ < kGuardedLaunches;
+  const bool guards = Launches()[source.kernel]++ < kGuardedLaunches;
   const uint32_t blocks = grid.x * grid.y * grid.z;
   for (uint32_t b = 0; b < blocks; ++b) {
     block_index = {b % grid.x, b / grid.x % grid.y, b / grid.x / grid.y};
