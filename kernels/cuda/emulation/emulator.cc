@@ -142,6 +142,11 @@ void Resume(uint32_t index) {
   std::abort();
 }
 
+bool IsSamePlace(const std::source_location& a, const std::source_location& b) {
+  return a.line() == b.line() &&
+         (a.file_name() == b.file_name() || std::strcmp(a.file_name(), b.file_name()) == 0);
+}
+
 // Lets the lanes go on if all that have not ended wait at the barrier. False: they do not.
 bool OpenBarrier() {
   const Lane* first = nullptr;
@@ -149,8 +154,7 @@ bool OpenBarrier() {
     if (lane.state == LaneState::kDone) continue;
     if (lane.state != LaneState::kAtBarrier) return false;
     if (first == nullptr) first = &lane;
-    if (lane.where.line() != first->where.line() ||
-        std::strcmp(lane.where.file_name(), first->where.file_name()) != 0) {
+    if (!IsSamePlace(lane.where, first->where)) {
       Report("threads wait at different barriers");
     }
   }
@@ -313,8 +317,7 @@ void MeetWarp(uint32_t mask, const void* in, void* out, void (*combine)(const Wa
   for (uint32_t i = 0; i < lanes; ++i) {
     Lane& other = block->lanes[first + i];
     if ((mask >> i & 1) == 0 || i == static_cast<uint32_t>(lane)) continue;
-    if (other.where.line() != where.line() ||
-        std::strcmp(other.where.file_name(), where.file_name()) != 0) {
+    if (!IsSamePlace(other.where, where)) {
       Report("lanes of a warp meet at different places");
     }
     other.state = LaneState::kReady;
