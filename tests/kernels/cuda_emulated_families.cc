@@ -35,7 +35,8 @@ struct IsSmall {
   bool operator()(const SampleCase& c) const {
     const LogitKind kind = c.rows[0].logits;
     return c.vocab <= 100 || kind == LogitKind::kTail ||
-           (c.vocab <= 2051 && (kind == LogitKind::kNormal || kind == LogitKind::kFlat));
+           (c.vocab <= 2051 && (kind == LogitKind::kNormal || kind == LogitKind::kFlat ||
+                                kind == LogitKind::kPlateau));
   }
   bool operator()(const auto&) const { return true; }
 };

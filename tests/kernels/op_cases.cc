@@ -221,7 +221,16 @@ void AddSample(Table& table) {
          r.logits = LogitKind::kFlat;
          r.sampling.top_k = 3;
        })},
+      {"top_k_flat_top_p", with([](auto& r) {
+         r.logits = LogitKind::kFlat;
+         r.sampling.top_k = 3;
+         r.sampling.top_p = 0.5f;
+       })},
       {"top_p", with([](auto& r) { r.sampling.top_p = 0.6f; })},
+      {"top_p_min_p", with([](auto& r) {
+         r.sampling.top_p = 0.9f;
+         r.sampling.min_p = 0.05f;
+       })},
       {"top_p_tiny", with([](auto& r) { r.sampling.top_p = 1e-6f; })},
       {"top_p_wide", with([](auto& r) {
          r.sampling.top_p = 0.999f;
@@ -240,6 +249,10 @@ void AddSample(Table& table) {
       {"logprob_only", with([](auto& r) { r.sampling.logprobs = 0; })},
       {"logprobs_20", with([](auto& r) { r.sampling.logprobs = 20; })},
       {"second_output", with([](auto& r) { r.sampling.output_index = 1; })},
+      {"plateau", with([](auto& r) {
+         r.logits = LogitKind::kPlateau;
+         r.sampling.logprobs = 5;
+       })},
       {"score", with([](auto& r) { r.target = 4; })},
       {"score_first", with([](auto& r) {
          r.target = 0;
@@ -276,7 +289,8 @@ void AddSample(Table& table) {
   }
   // Small enough to emulate a GPU, and longer than what its kernel lists in shared memory.
   for (const auto& [name, row] : rows) {
-    if (name.starts_with("top_") || name == "all_filters" || name == "logprobs_20") {
+    if (name.starts_with("top_") || name == "all_filters" || name == "logprobs_20" ||
+        name == "plateau") {
       table.Add("Sample_2051_" + name, SampleCase{2051, 2052, {row}, 2});
     }
     // Often enough that tokens near the bound are drawn.
