@@ -34,9 +34,8 @@ struct IsSmall {
   bool operator()(const AttendCase& c) const { return c.chunks.size() == 1 || c.window == 7; }
   bool operator()(const SampleCase& c) const {
     const LogitKind kind = c.rows[0].logits;
-    return c.vocab <= 100 || kind == LogitKind::kTail ||
-           (c.vocab <= 2051 && (kind == LogitKind::kNormal || kind == LogitKind::kFlat ||
-                                kind == LogitKind::kPlateau));
+    return c.vocab <= 100 || kind == LogitKind::kTail || kind == LogitKind::kPlateau ||
+           (c.vocab <= 2051 && (kind == LogitKind::kNormal || kind == LogitKind::kFlat));
   }
   bool operator()(const auto&) const { return true; }
 };

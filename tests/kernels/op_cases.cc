@@ -228,8 +228,9 @@ void AddSample(Table& table) {
        })},
       {"top_p", with([](auto& r) { r.sampling.top_p = 0.6f; })},
       {"top_p_min_p", with([](auto& r) {
-         r.sampling.top_p = 0.9f;
-         r.sampling.min_p = 0.05f;
+         r.sampling.temperature = 3.0f;
+         r.sampling.top_p = 0.7f;
+         r.sampling.min_p = 0.3f;
        })},
       {"top_p_tiny", with([](auto& r) { r.sampling.top_p = 1e-6f; })},
       {"top_p_wide", with([](auto& r) {
@@ -289,14 +290,15 @@ void AddSample(Table& table) {
   }
   // Small enough to emulate a GPU, and longer than what its kernel lists in shared memory.
   for (const auto& [name, row] : rows) {
-    if (name.starts_with("top_") || name == "all_filters" || name == "logprobs_20" ||
-        name == "plateau") {
+    if (name.starts_with("top_") || name == "all_filters" || name == "logprobs_20") {
       table.Add("Sample_2051_" + name, SampleCase{2051, 2052, {row}, 2});
     }
     // Often enough that tokens near the bound are drawn.
-    if (name == "top_p_wide") {
+    if (name == "top_p_wide" || name == "top_p_min_p") {
       table.Add("Sample_1003_" + name + "_rounds", SampleCase{1003, 1006, {row}, 30});
     }
+    // What is equal is more than the list takes, and so is what is less.
+    if (name == "plateau") table.Add("Sample_8197_plateau", SampleCase{8197, 8200, {row}, 1});
     // More than the vectors that the threads of a block load at once, twice, and all that matters
     // behind them, in a vector and a part of one.
     if (name == "greedy" || name == "plain" || name == "top_k" || name == "top_p") {

@@ -83,7 +83,7 @@ enum class LogitKind {
   kTies,       // few distinct values
   kHoles,      // a third is -infinity
   kFlat,       // all equal
-  kPlateau,    // all but the first three are equal, and those larger
+  kPlateau,    // three are the largest, two thirds are equal below, the others lower
   kTail,       // the last five are equal, and far above the others
   kNaN,        // one NaN
   kInfinite,   // one +infinity

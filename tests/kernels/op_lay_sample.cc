@@ -78,7 +78,7 @@ PreparedOp OpBed::Lay(const SampleCase& c, RowRange rows, bool) {
           row[v] = 1.0f;
           break;
         case LogitKind::kPlateau:
-          row[v] = v < 3 ? 2.0f : 1.0f;
+          row[v] = v < 3 ? 2.0f : v % 3 == 0 ? 0.0f : 1.0f;
           break;
         case LogitKind::kTail:
           row[v] = v >= c.vocab - 5 ? 15.0f : row[v];
