@@ -98,6 +98,8 @@ void HttpSession::SendRest() {
         if (error) self->Gone(self->Failure());
         self->LimitUntil(Clock::time_point::max());
         std::exchange(self->sent_then_, nullptr)(error ? self->gone_as_ : HttpEnd::kSent);
+        const bool more_to_come = self->phase_ == Phase::kAnswering && !self->sent_then_;
+        if (self->ended_unheard_ && more_to_come) self->Gone(HttpEnd::kGone);
       });
 }
 

@@ -62,7 +62,8 @@ class HttpExchange {
   const HttpRequest& request() const { return request_; }
   // Before answering: `gone` is called at most once, on a listener's thread, if the client goes, or
   // is cut off, before the answer is complete; soon if it has gone already. A client that closes
-  // its sending side has gone: nothing tells it from one that vanished.
+  // its sending side has gone: nothing tells it from one that vanished. What is in flight then is
+  // still sent, and how that ended is told by its own callback.
   void OnGone(HttpEnded gone);
   // The whole answer. Once, and not after StartStream. A request's x-request-id is sent back with
   // every answer; an X-Request-Id among `headers` counts only for a request without one. `ended`

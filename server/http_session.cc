@@ -154,6 +154,7 @@ void HttpSession::Dispatch() {
   streaming_ = false;
   keep_alive_ = message.keep_alive();
   on_gone_ = ended_ = nullptr;
+  ended_unheard_ = false;
   Watch();
 
   HttpRequest request;
@@ -237,7 +238,15 @@ void HttpSession::Watch() {
 void HttpSession::OnWatched(Error error) {
   switch (phase_) {
     case Phase::kAnswering:
-      return error ? Gone(Failure()) : Watch();
+      // Our own limit, which was for the bytes in flight: what becomes of them says the rest.
+      if (!error || error == asio::error::operation_aborted) return Watch();
+      // A client that has read all may close before we are told that all has left. So whatever is
+      // in flight says how it ended, and only what would come after it has nobody to go to.
+      if (sent_then_) {
+        ended_unheard_ = true;
+        return;
+      }
+      return Gone(HttpEnd::kGone);
     case Phase::kTurning:
       return ReadRequest();  // which meets the error again, if it was one
     case Phase::kLingering:

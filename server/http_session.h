@@ -131,6 +131,7 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   std::optional<Parser> parser_;
   Phase phase_ = Phase::kIdle;
   bool watching_ = false;
+  bool ended_unheard_ = false;  // the client's end came while bytes were in flight
 
   // Of the current request.
   bool is_head_ = false;

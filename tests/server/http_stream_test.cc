@@ -174,6 +174,38 @@ TEST_F(HttpStreamTest, AClientThatClosesItsSideHasGone) {
   EXPECT_EQ(client.ReadToEnd(), "");
 }
 
+// Whoever has read all may close before the server is told that all has left.
+TEST_F(HttpStreamTest, WhatIsInFlightSaysHowItEnded) {
+  Listen();
+  const std::string body(8 << 20, 'x');  // more than the sockets hold
+  {
+    RawClient client(server_->address(), /*receive_buffer_bytes=*/32 << 10);
+    const Exchange exchange = Hold(client);
+    Watch(exchange);
+    Mailbox<HttpEnd> ended;
+    exchange->Respond(200, {}, body, [&](HttpEnd end) { ended.Put(end); });
+    EXPECT_EQ(client.ReadSome(1), 1u);
+    client.ShutdownSend();
+    while (client.ReadSome(64 << 10) > 0) {
+    }
+    EXPECT_EQ(ended.Take(), HttpEnd::kSent);
+    EXPECT_EQ(gone_.size(), 0u);
+  }
+  // Within a stream there is more to come, and nobody for it.
+  RawClient client(server_->address(), /*receive_buffer_bytes=*/32 << 10);
+  const Exchange exchange = Hold(client);
+  Watch(exchange);
+  exchange->StartStream(200, {});
+  Mailbox<HttpEnd> written;
+  EXPECT_TRUE(exchange->Write(body, [&](HttpEnd end) { written.Put(end); }));
+  EXPECT_EQ(client.ReadSome(1), 1u);
+  client.ShutdownSend();
+  while (client.ReadSome(64 << 10) > 0) {
+  }
+  EXPECT_EQ(written.Take(), HttpEnd::kSent);
+  EXPECT_EQ(gone_.Take(), HttpEnd::kGone);
+}
+
 TEST_F(HttpStreamTest, ACompleteAnswerIsNotGone) {
   Listen();
   {
