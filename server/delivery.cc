@@ -352,18 +352,18 @@ void Delivery::Pump(Reply& reply) {
   ReplyChunk chunk = reply.TakeChunk();
   const bool last = chunk.last;
   bool heard = false;
-  bool on_its_way = false;
+  reply.watched_ = false;
   {
     std::lock_guard lock(reply.mutex_);
     reply.last_sent_ = last;
     if (reply.sink_ != nullptr) {
       heard = true;
-      on_its_way = reply.sink_->Write(std::move(chunk));
-      if (last && !on_its_way) reply.sink_ = nullptr;
+      reply.watched_ = reply.sink_->Write(std::move(chunk));
+      if (last && !reply.watched_) reply.sink_ = nullptr;
     }
   }
   if (last) {
-    if (!on_its_way) Forget(&reply);
+    if (!reply.watched_) Forget(&reply);
   } else if (!heard) {
     reply.WriteDone();  // nobody listens: go on until the engine has ended it
   }
@@ -376,9 +376,10 @@ void Delivery::BreakStalled(SteadyTime now) {
     for (const auto& [key, reply] : live_) replies.push_back(reply);
   }
   for (const auto& reply : replies) {
+    if (!reply->watched_) continue;
     {
       std::lock_guard lock(reply->write_mutex_);
-      if (!reply->writing_ || reply->write_moved_ == SteadyTime{}) continue;
+      if (!reply->writing_) continue;
       if (Seconds(reply->write_moved_, now) < limits_.slow_reader_s) continue;
     }
     {

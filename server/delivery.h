@@ -37,8 +37,8 @@ struct ReplyOptions {
 struct DeliveryLimits {
   int64_t pending_bytes = 256 << 10;  // of text, and
   int32_t pending_tokens = 1024;      // tokens of a reply whose write is in flight
-  double slow_reader_s = 30;          // a write in flight that long without progress breaks the
-                                      // stream
+  double slow_reader_s = 30;          // of a sink that wants its client looked after, a write in
+                                      // flight that long without progress breaks the stream
 };
 
 class Delivery;
@@ -101,6 +101,7 @@ class Reply : public std::enable_shared_from_this<Reply> {
   std::optional<UsageEvent> usage_;
   absl::Status status_;   // of the first output that ended badly
   int32_t finished_ = 0;  // outputs
+  bool watched_ = false;  // the sink wants its client looked after while it writes
   int64_t pending_bytes_ = 0;
   int32_t pending_tokens_ = 0;
 

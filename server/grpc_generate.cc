@@ -165,7 +165,6 @@ class GenerateStream final : public grpc::ServerWriteReactor<v1::GenerateRespons
   // --- delivery thread
   bool Write(ReplyChunk chunk) override {
     call_.Note(chunk);
-    const bool last = chunk.last;
     std::optional<absl::Status> end;
     bool any = false;
     {
@@ -181,7 +180,7 @@ class GenerateStream final : public grpc::ServerWriteReactor<v1::GenerateRespons
     } else {
       call_.reply().WriteDone();
     }
-    return last;
+    return true;
   }
 
   void Break(absl::Status status) override {

@@ -155,16 +155,6 @@ void OpenAiStream::Take(size_t index, ReplyChunk chunk) {
   Advance();
 }
 
-// The connection breaks when this lets go of its exchange, or by the listener's own limit.
-void OpenAiStream::OnBreak(size_t index) {
-  const std::shared_ptr<OpenAiStream> self = shared_from_this();
-  std::lock_guard<std::mutex> lock(mutex_);
-  parts_[index]->over = true;
-  --running_;
-  Abandon(HttpEnd::kSlow);
-  Advance();
-}
-
 void OpenAiStream::OnWritten(HttpEnd end) {
   std::lock_guard<std::mutex> lock(mutex_);
   writing_ = false;

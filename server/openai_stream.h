@@ -32,12 +32,13 @@ class OpenAiStream : public std::enable_shared_from_this<OpenAiStream> {
   class Part final : public ReplySink {
    public:
     Part(OpenAiStream& stream, size_t index) : stream_(stream), index_(index) {}
-    // The listener has a limit of its own for bytes on their way, the last ones included.
+    // The listener has a limit of its own for bytes on their way. What waits for the acceptance of
+    // other prompts is not on its way, and nobody's reader is slow for it.
     bool Write(ReplyChunk chunk) override {
       stream_.Take(index_, std::move(chunk));
       return false;
     }
-    void Break(absl::Status) override { stream_.OnBreak(index_); }
+    void Break(absl::Status) override {}  // never called: see Write
 
     std::shared_ptr<Reply> reply;  // once accepted
     bool over = false;             // nothing more comes from it
@@ -51,7 +52,6 @@ class OpenAiStream : public std::enable_shared_from_this<OpenAiStream> {
 
   void OnAccepted(size_t index, absl::StatusOr<Accepted> accepted);
   void Take(size_t index, ReplyChunk chunk);
-  void OnBreak(size_t index);
   void OnWritten(HttpEnd end);
   void OnGone(HttpEnd how);
 

@@ -76,12 +76,13 @@ class ReplySink {
  public:
   virtual ~ReplySink() = default;
   // Never again before the sink called Reply::WriteDone (from any thread, also from inside Write),
-  // and not after a chunk with `last`. Of that one it returns whether its bytes are still on their
-  // way: then delivery goes on looking after the client until Reply::Over, and may call Break.
+  // and not after a chunk with `last`. Returns whether delivery must look after the client until
+  // the chunk is out, which WriteDone says, or Reply::Over of the last one; then it may call Break.
+  // A sink returns false that has a limit of its own for bytes on their way, or none on their way.
   virtual bool Write(ReplyChunk chunk) = 0;
-  // The client took nothing for too long while a write was in flight, the last one included, and
-  // the reply has been cancelled: break the connection. Nothing is called after it; `status` is for
-  // the log, or for a client that reads on.
+  // The client was too slow with a chunk that delivery looked after, see DeliveryLimits, and the
+  // reply has been cancelled: break the connection. Nothing is called after it; `status` is for the
+  // log, or for a client that reads on.
   virtual void Break(absl::Status status) = 0;
 };
 

@@ -374,7 +374,10 @@ EngineConfig ToEngineConfig(const Config& config) {
   engine.max_queued_requests = config.max_queued_requests;
   engine.max_queued_tokens = config.max_queued_tokens;
   engine.stream_tokens = config.stream_tokens;
-  engine.slow_reader_s = config.slow_reader_s;
+  // Who reads too slowly is for those to say who see bytes leave, the HTTP listener and delivery. A
+  // ring is full as well while a client that reads well takes a large chunk of other outputs, or
+  // while one prompt waits for another; no call lasts longer than this, so the engine leaves it.
+  engine.slow_reader_s = config.max_request_timeout_s;
   return engine;
 }
 

@@ -14,6 +14,8 @@ namespace {
 using server::RawClient;
 using server::RawRequest;
 using server::RawResponse;
+using ::testing::AllOf;
+using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -100,6 +102,24 @@ TEST_F(OpenAiLogTest, AReaderWhoStopsIsASlowReader) {
                    R"("stream":true})"));
   EXPECT_TRUE(Counted("/v1/completions", "408", "SLOW_READER", 2));
   EXPECT_TRUE(Comes([&] { return server().idle() && server().open_http_connections() == 0; }));
+}
+
+// The first prompt's text is there long before the second one has been read, and waits for it.
+TEST_F(OpenAiLogTest, WhatWaitsForAnotherPromptHasNoSlowReader) {
+  StartServer([](server::Config& config) {
+    config.slow_reader_s = 0.1;
+    config.text_threads = 1;
+    config.stream_tokens = 16;
+  });
+  const std::string large(3 << 20, 'a');
+  const RawResponse response =
+      Ask(Post("/v1/completions", R"({"prompt":["a",")" + large +
+                                      R"("],"truncate_prompt_tokens":10,"max_tokens":400,)"
+                                      R"("ignore_eos":true,"stream":true})"));
+  EXPECT_EQ(response.status, 200);
+  EXPECT_THAT(response.body, AllOf(EndsWith("data: [DONE]\n\n"), Not(HasSubstr("error"))));
+  EXPECT_TRUE(Counted("/v1/completions", "200", "length"));
+  EXPECT_THAT(server().metrics().Text(), Not(HasSubstr("method=\"http\"")));
 }
 
 }  // namespace

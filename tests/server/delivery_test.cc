@@ -1,0 +1,155 @@
+// Delivery by itself: outboxes filled by the test, sinks that take what it lets them.
+#include "server/delivery.h"
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "tests/server/tiny_folder.h"
+
+namespace baram::server {
+namespace {
+
+using baram::testing::TinyFolder;
+
+// Keeps what it is given; its bytes are on their way until the test calls WriteDone.
+class HeldSink final : public ReplySink {
+ public:
+  explicit HeldSink(bool watched) : watched_(watched) {}
+
+  bool Write(ReplyChunk chunk) override {
+    std::lock_guard lock(mutex_);
+    chunks_.push_back(std::move(chunk));
+    return watched_;
+  }
+  void Break(absl::Status status) override {
+    std::lock_guard lock(mutex_);
+    broken_ = std::move(status);
+  }
+
+  size_t chunks() const {
+    std::lock_guard lock(mutex_);
+    return chunks_.size();
+  }
+  ReplyChunk chunk(size_t index) const {
+    std::lock_guard lock(mutex_);
+    return chunks_.at(index);
+  }
+  absl::Status broken() const {
+    std::lock_guard lock(mutex_);
+    return broken_;
+  }
+
+ private:
+  const bool watched_;
+  mutable std::mutex mutex_;
+  std::vector<ReplyChunk> chunks_;
+  absl::Status broken_;
+};
+
+// A reply, and the engine's end of it.
+struct Live {
+  std::shared_ptr<Outbox> outbox;
+  std::shared_ptr<Reply> reply;
+};
+
+class DeliveryTest : public ::testing::Test {
+ protected:
+  static constexpr int32_t kRing = 8;
+
+  static void SetUpTestSuite() {
+    const TinyFolder folder;
+    tokenizer_ = text::Tokenizer::Load(folder.path()).value().release();
+  }
+  static void TearDownTestSuite() { delete tokenizer_; }
+
+  // A chunk is full with the tokens of one ring.
+  void Start(double slow_reader_s) {
+    delivery_ = std::make_unique<Delivery>(
+        touched_, *tokenizer_,
+        DeliveryLimits{.pending_tokens = kRing, .slow_reader_s = slow_reader_s});
+  }
+  // A reply whose tokens are wanted.
+  Live Open(HeldSink& sink, int32_t outputs = 1) {
+    Request request;
+    request.prompt = {1};
+    request.n = outputs;
+    request.max_tokens = 1000;
+    ReplyOptions options;
+    options.outputs = outputs;
+    options.tokens = true;
+    Live live{std::make_shared<Outbox>(request, kRing, std::make_shared<Wakeup>()),
+              delivery_->Open(std::move(options), &sink)};
+    live.outbox->reader = live.reply.get();
+    delivery_->Bind(*live.reply, live.outbox);
+    live.reply->WriteDone();
+    return live;
+  }
+  // Draws tokens until every ring is full.
+  void Fill(const Live& live) {
+    TokenResult token{};
+    token.token = 65;
+    for (int32_t i = 0; i < live.outbox->outputs(); ++i) {
+      while (live.outbox->Room(i) > 0) live.outbox->Push(i, token);
+    }
+    std::vector<std::shared_ptr<Outbox>> touched = {live.outbox};
+    touched_.Add(touched);
+  }
+  // One chunk on its way, and something that waits behind it.
+  void FillTwice(const Live& live, const HeldSink& sink) {
+    Fill(live);
+    ASSERT_TRUE(Comes([&] { return sink.chunks() == 1; }));
+    Fill(live);
+  }
+  // Whether `holds` comes true in time; much longer than anything here takes.
+  template <typename Condition>
+  static bool Comes(Condition holds) {
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    while (!holds()) {
+      if (std::chrono::steady_clock::now() > end) return false;
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    return true;
+  }
+
+  static inline text::Tokenizer* tokenizer_ = nullptr;
+  HeldSink watched_{true}, left_alone_{false}, last_{true};
+  TouchedList touched_;
+  std::unique_ptr<Delivery> delivery_;  // uses what is above
+};
+
+TEST_F(DeliveryTest, AClientThatTakesNothingIsBroken) {
+  Start(/*slow_reader_s=*/0.1);
+  const Live live = Open(watched_);
+  FillTwice(live, watched_);
+  EXPECT_TRUE(Comes([&] { return !watched_.broken().ok(); }));
+  FinishReason reason{};
+  EXPECT_TRUE(Comes([&] { return live.outbox->cancelled(&reason); }));
+  EXPECT_EQ(reason, FinishReason::kSlowReader);
+}
+
+// A sink with a limit of its own may hold a chunk as long as it likes: what is not on its way has
+// no reader.
+TEST_F(DeliveryTest, ASinkThatLooksAfterItsClientIsLeftAlone) {
+  Start(/*slow_reader_s=*/0.1);
+  const Live alone = Open(left_alone_);
+  FillTwice(alone, left_alone_);
+  const Live later = Open(watched_);
+  FillTwice(later, watched_);
+  ASSERT_TRUE(Comes([&] { return !watched_.broken().ok(); }));
+  const Live after = Open(last_);  // whose chunk comes after all have been looked at
+  Fill(after);
+  ASSERT_TRUE(Comes([&] { return last_.chunks() == 1; }));
+  EXPECT_TRUE(left_alone_.broken().ok());
+  FinishReason reason{};
+  EXPECT_FALSE(alone.outbox->cancelled(&reason));
+}
+
+}  // namespace
+}  // namespace baram::server
