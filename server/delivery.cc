@@ -101,13 +101,19 @@ bool Reply::Full() const {
 
 void Reply::Take(Outbox& outbox) {
   if (usage_ || finished_ == options_.outputs) return;
-  for (Output& output : outputs_) {
+  // What fills the reply has had its turn: however fast its ring is filled again, the next chunk
+  // begins with the output behind it.
+  for (size_t i = 0, first = turn_; i < outputs_.size(); ++i) {
+    const size_t index = (first + i) % outputs_.size();
+    Output& output = outputs_[index];
     if (output.finished) continue;
+    const bool was_full = Full();
     TokenResult token;
     while ((output.matched || !Full()) && outbox.Pop(output.delta.index, &token)) {
       if (!prompt_made_) TakePrompt(outbox);
       if (!output.matched) TakeToken(outbox, output, token);
     }
+    if (!was_full && Full()) turn_ = index + 1;
     Finish finish;
     if (outbox.Finished(output.delta.index, &finish)) EndOutput(output, finish);
   }

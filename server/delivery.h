@@ -101,6 +101,7 @@ class Reply : public std::enable_shared_from_this<Reply> {
   std::optional<UsageEvent> usage_;
   absl::Status status_;   // of the first output that ended badly
   int32_t finished_ = 0;  // outputs
+  size_t turn_ = 0;       // the output to begin with
   bool watched_ = false;  // the sink wants its client looked after while it writes
   int64_t pending_bytes_ = 0;
   int32_t pending_tokens_ = 0;

@@ -124,6 +124,19 @@ class DeliveryTest : public ::testing::Test {
   std::unique_ptr<Delivery> delivery_;  // uses what is above
 };
 
+TEST_F(DeliveryTest, EveryOutputOfAFullReplyHasItsTurn) {
+  Start(/*slow_reader_s=*/600);
+  const Live live = Open(watched_, /*outputs=*/3);
+  std::vector<int32_t> seen(3);
+  for (size_t chunk = 0; chunk < 6; ++chunk) {
+    Fill(live);
+    ASSERT_TRUE(Comes([&] { return watched_.chunks() > chunk; }));
+    for (const DeltaEvent& delta : watched_.chunk(chunk).deltas) seen[delta.index] += delta.count;
+    live.reply->WriteDone();
+  }
+  for (const int32_t count : seen) EXPECT_GE(count, kRing);
+}
+
 TEST_F(DeliveryTest, AClientThatTakesNothingIsBroken) {
   Start(/*slow_reader_s=*/0.1);
   const Live live = Open(watched_);

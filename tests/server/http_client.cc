@@ -103,10 +103,12 @@ RawResponse RawClient::Read(bool head) {
   return response;
 }
 
-size_t RawClient::ReadSome(size_t count) {
+size_t RawClient::ReadSome(size_t count, std::string* text) {
   std::string bytes(count, '\0');
   const ssize_t got = recv(fd_, bytes.data(), count, 0);
-  return got > 0 ? static_cast<size_t>(got) : 0;
+  if (got <= 0) return 0;
+  if (text != nullptr) text->append(bytes, 0, static_cast<size_t>(got));
+  return static_cast<size_t>(got);
 }
 
 std::string RawClient::ReadToEnd() {

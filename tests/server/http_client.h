@@ -28,8 +28,9 @@ class RawClient {
   bool Send(std::string_view bytes);
   // Reads the next response; `head`: to a HEAD request, which has no body.
   RawResponse Read(bool head = false);
-  // At most `count` bytes as they come, 0 at the end; with the others' buffer left aside.
-  size_t ReadSome(size_t count);
+  // At most `count` bytes as they come, appended to `text` if there is one; 0 at the end. With the
+  // others' buffer left aside.
+  size_t ReadSome(size_t count, std::string* text = nullptr);
   // All that comes until the server closes or resets.
   std::string ReadToEnd();
   void ShutdownSend();

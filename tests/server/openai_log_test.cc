@@ -2,8 +2,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <memory>
 #include <string>
+#include <thread>
 
 #include "tests/server/http_client.h"
 #include "tests/server/server_fixture.h"
@@ -120,6 +122,21 @@ TEST_F(OpenAiLogTest, WhatWaitsForAnotherPromptHasNoSlowReader) {
   EXPECT_THAT(response.body, AllOf(EndsWith("data: [DONE]\n\n"), Not(HasSubstr("error"))));
   EXPECT_TRUE(Counted("/v1/completions", "200", "length"));
   EXPECT_THAT(server().metrics().Text(), Not(HasSubstr("method=\"http\"")));
+}
+
+// Log-probabilities of many outputs: a chunk takes long to read, and each output waits its turn.
+TEST_F(OpenAiLogTest, AReaderOfManyOutputsWhoGoesOnIsNotSlow) {
+  StartServer([](server::Config& config) { config.slow_reader_s = 1; });
+  RawClient client(server().http_address(), /*receive_buffer_bytes=*/32 << 10);
+  client.Send(Post("/v1/chat/completions",
+                   R"({"messages":[{"role":"user","content":"a"}],"n":16,"max_tokens":250,)"
+                   R"("ignore_eos":true,"logprobs":true,"top_logprobs":20,"stream":true})"));
+  std::string text;
+  while (!text.ends_with("data: [DONE]\n\n\r\n0\r\n\r\n")) {
+    ASSERT_GT(client.ReadSome(32 << 10, &text), 0u) << "cut off after " << text.size();
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  EXPECT_TRUE(Counted("/v1/chat/completions", "200", "length"));
 }
 
 }  // namespace
