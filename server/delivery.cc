@@ -13,6 +13,8 @@
 namespace baram::server {
 namespace {
 
+constexpr double kPaceBytes = 1 << 20;  // see DeliveryLimits::slow_reader_s
+
 double Seconds(SteadyTime from, SteadyTime to) {
   if (from == SteadyTime{} || to == SteadyTime{}) return 0;
   return std::chrono::duration<double>(to - from).count();
@@ -62,9 +64,10 @@ void Reply::WriteDone() {
   delivery_.Ready(shared_from_this());
 }
 
-void Reply::Progressed() {
+void Reply::Progressed(int64_t bytes) {
   std::lock_guard lock(write_mutex_);
   write_moved_ = std::chrono::steady_clock::now();
+  write_bytes_ += bytes;
 }
 
 void Reply::Over() {
@@ -245,6 +248,17 @@ ReplyChunk Reply::TakeChunk() {
   return chunk;
 }
 
+// How large the write is nobody knows before it is out. By what is out already, somebody who keeps
+// to the pace is always within it, and a message now and then buys no time.
+bool Reply::Stalled(SteadyTime now) {
+  if (!watched_) return false;
+  std::lock_guard lock(write_mutex_);
+  if (!writing_) return false;
+  const double limit = delivery_.limits_.slow_reader_s;
+  const double pieces = 1 + static_cast<double>(write_bytes_) / kPaceBytes;
+  return Seconds(write_moved_, now) >= limit || Seconds(write_began_, now) >= limit * pieces;
+}
+
 Delivery::Delivery(TouchedList& touched, const text::Tokenizer& tokenizer, DeliveryLimits limits)
     : touched_(touched), tokenizer_(tokenizer), limits_(limits), thread_([this] { Loop(); }) {}
 
@@ -353,7 +367,8 @@ void Delivery::Pump(Reply& reply) {
     std::lock_guard lock(reply.write_mutex_);
     if (reply.writing_) return;
     reply.writing_ = true;
-    reply.write_moved_ = std::chrono::steady_clock::now();
+    reply.write_began_ = reply.write_moved_ = std::chrono::steady_clock::now();
+    reply.write_bytes_ = 0;
   }
   ReplyChunk chunk = reply.TakeChunk();
   const bool last = chunk.last;
@@ -382,12 +397,7 @@ void Delivery::BreakStalled(SteadyTime now) {
     for (const auto& [key, reply] : live_) replies.push_back(reply);
   }
   for (const auto& reply : replies) {
-    if (!reply->watched_) continue;
-    {
-      std::lock_guard lock(reply->write_mutex_);
-      if (!reply->writing_) continue;
-      if (Seconds(reply->write_moved_, now) < limits_.slow_reader_s) continue;
-    }
+    if (!reply->Stalled(now)) continue;
     {
       std::lock_guard lock(reply->mutex_);
       // Whoever has nothing to wait for costs nothing, but for the end: nothing else comes after

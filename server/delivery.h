@@ -37,8 +37,9 @@ struct ReplyOptions {
 struct DeliveryLimits {
   int64_t pending_bytes = 256 << 10;  // of text, and
   int32_t pending_tokens = 1024;      // tokens of a reply whose write is in flight
-  double slow_reader_s = 30;          // of a sink that wants its client looked after, a write in
-                                      // flight that long without progress breaks the stream
+  // Where a sink wants its client looked after: a write in flight breaks the stream if nothing of
+  // it gets out for that long, or if it is not out after that long and as long again for each MiB.
+  double slow_reader_s = 30;
 };
 
 class Delivery;
@@ -55,8 +56,8 @@ class Reply : public std::enable_shared_from_this<Reply> {
 
   // From any thread: the sink can take the next chunk.
   void WriteDone();
-  // From any thread: a part of the write in flight is out, and its time begins anew.
-  void Progressed();
+  // From any thread: a part of the write in flight is out, of that many bytes.
+  void Progressed(int64_t bytes);
   // From any thread but from inside the sink's methods: the call is over, its last bytes are out or
   // lost. After it returns the sink is never called again.
   void Over();
@@ -89,6 +90,7 @@ class Reply : public std::enable_shared_from_this<Reply> {
   void EndOutput(Output& output, const Finish& finish);
   void EndReply(const Outbox& outbox);
   ReplyChunk TakeChunk();
+  bool Stalled(SteadyTime now);
 
   Delivery& delivery_;
   const ReplyOptions options_;
@@ -110,9 +112,11 @@ class Reply : public std::enable_shared_from_this<Reply> {
   ReplySink* sink_;         // null once it was broken or is done
   bool last_sent_ = false;  // the sink has the last chunk
 
-  std::mutex write_mutex_;    // guards what follows; never held while anything is called
-  bool writing_ = true;       // as if a write were in flight until `done` has returned
+  std::mutex write_mutex_;  // guards what follows; never held while anything is called
+  bool writing_ = true;     // as if a write were in flight until `done` has returned
+  SteadyTime write_began_{};
   SteadyTime write_moved_{};  // when it began, or a part of it was out
+  int64_t write_bytes_ = 0;   // of it that are out
   bool queued_ = false;       // among Delivery::ready_
   std::shared_ptr<Outbox> outbox_;
   std::optional<FinishReason> cancel_;  // asked for before the outbox was known

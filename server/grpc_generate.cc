@@ -206,7 +206,7 @@ class GenerateStream final : public grpc::ServerWriteReactor<v1::GenerateRespons
       }
     }
     if (more) {
-      call_.reply().Progressed();
+      call_.reply().Progressed(static_cast<int64_t>(message_.ByteSizeLong()));
       return WriteNext();
     }
     if (!ok) call_.Cancel();

@@ -108,8 +108,8 @@ const std::vector<Group>& SettingsTable() {
         {"stream-bytes", Kind::kBytes, &C::stream_bytes, 1024, 1 << 30, "BYTES", "",
          "The same in bytes of text, for a whole reply."},
         {"slow-reader", Kind::kSeconds, &C::slow_reader_s, 0.1, 86400, "SECONDS", "",
-         "A reply that nobody reads for that long is ended; so is one that takes longer for a "
-         "MiB."},
+         "A client that takes nothing for that long is cut off; so is one that has not taken what "
+         "was sent at once after that long and as long again for each MiB."},
         {"request-timeout", Kind::kSeconds, &C::request_timeout_s, 0.1, 86400, "SECONDS", "",
          "Time of a call that names no deadline."},
         {"max-request-timeout", Kind::kSeconds, &C::max_request_timeout_s, 0.1, 604800, "SECONDS",

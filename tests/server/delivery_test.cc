@@ -147,6 +147,32 @@ TEST_F(DeliveryTest, AClientThatTakesNothingIsBroken) {
   EXPECT_EQ(reason, FinishReason::kSlowReader);
 }
 
+// A message now and then is progress, but buys no time.
+TEST_F(DeliveryTest, AClientThatTakesLittleIsBroken) {
+  Start(/*slow_reader_s=*/1);
+  const Live live = Open(watched_);
+  FillTwice(live, watched_);
+  EXPECT_TRUE(Comes([&] {
+    live.reply->Progressed(1);
+    return !watched_.broken().ok();
+  }));
+}
+
+TEST_F(DeliveryTest, AClientThatKeepsToThePaceIsNot) {
+  Start(/*slow_reader_s=*/1);
+  const Live live = Open(watched_);
+  FillTwice(live, watched_);
+  live.reply->Progressed(1 << 30);
+  // Looked at as the first one is, which goes on.
+  const Live idle = Open(last_);
+  FillTwice(idle, last_);
+  EXPECT_TRUE(Comes([&] {
+    live.reply->Progressed(0);
+    return !last_.broken().ok();
+  }));
+  EXPECT_TRUE(watched_.broken().ok());
+}
+
 // A sink with a limit of its own may hold a chunk as long as it likes: what is not on its way has
 // no reader.
 TEST_F(DeliveryTest, ASinkThatLooksAfterItsClientIsLeftAlone) {
