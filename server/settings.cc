@@ -35,12 +35,12 @@ struct Source {
 // Sets one setting from its text; the error says where it stands and what would do.
 absl::Status Assign(const Setting& s, const Names& texts, const Source& source, Config& config) {
   const std::string text = texts.empty() ? std::string() : texts.back();
-  const auto fail = [&](const std::string& want) {
+  const auto must = [&](const std::string& want) {
     return absl::Status(source.code,
                         absl::StrCat(source.shown, " is \"", absl::StrJoin(texts, ", "),
-                                     "\" but must be ", want, "."));
+                                     "\" but must ", want, "."));
   };
-  if (texts.size() > 1 && s.kind != Kind::kList) return fail("one value");
+  const auto fail = [&](const std::string& want) { return must(absl::StrCat("be ", want)); };
   switch (s.kind) {
     case Kind::kText:
       config.*std::get<std::string Config::*>(s.member) = text;
@@ -62,7 +62,7 @@ absl::Status Assign(const Setting& s, const Names& texts, const Source& source, 
     case Kind::kList: {
       Names& list = config.*std::get<Names Config::*>(s.member);
       list = texts;
-      if (std::find(list.begin(), list.end(), "") != list.end()) return fail("not empty");
+      if (std::find(list.begin(), list.end(), "") != list.end()) return must("have no empty item");
       return absl::OkStatus();
     }
     case Kind::kSwitch: {
@@ -120,12 +120,12 @@ std::string Advice(const std::string& argument, const CLI::App& app) {
 }
 
 // The names that a file may hold, whichever subcommand reads it.
-Names NamesOfFiles() {
-  Names names;
+std::vector<FileName> NamesOfFiles() {
+  std::vector<FileName> names;
   for (const Group& group : SettingsTable()) {
     for (const Setting& s : group.settings) {
-      names.emplace_back(s.name);
-      if (s.kind == Kind::kSwitch) names.push_back(absl::StrCat("no-", std::string(s.name)));
+      names.push_back({std::string(s.name), s.kind == Kind::kList});
+      if (s.kind == Kind::kSwitch) names.push_back({absl::StrCat("no-", std::string(s.name))});
     }
   }
   return names;
@@ -199,11 +199,13 @@ absl::Status ReadFlags(Command command, std::span<const std::string> args, Flags
   return unknown ? absl::InvalidArgumentError(Advice(*unknown, app)) : absl::OkStatus();
 }
 
+// A comma behind the last part is no further one, as in a file.
 Names SplitAtCommas(const std::string& text) {
   Names parts;
   for (const auto part : absl::StrSplit(text, ',')) {
     parts.emplace_back(absl::StripAsciiWhitespace(part));
   }
+  if (parts.size() > 1 && parts.back().empty()) parts.pop_back();
   return parts;
 }
 
@@ -240,16 +242,13 @@ absl::Status ReadFile(Command command, const Flags& flags, Environment environme
     return absl::Status(settings.status().code(),
                         absl::StrCat(file, between, settings.status().message()));
   }
-  for (FileSetting& setting : *settings) {
+  for (const FileSetting& setting : *settings) {
     const Setting* s = Find(command, setting.name);
     const bool negated = s == nullptr && setting.name.starts_with("no-");
     if (negated) s = Find(command, setting.name.substr(3));
     if (s == nullptr || flags.values.contains(s)) continue;  // another subcommand's, or a flag's
     const char* variable = environment(Variable(s->name).c_str());
     if (variable != nullptr && *variable != '\0') continue;
-    if (s->kind == Kind::kList && setting.values.size() == 1) {
-      setting.values = SplitAtCommas(setting.values[0]);
-    }
     const Source source{absl::StrCat(file, ", line ", setting.line, ": ", setting.name),
                         absl::StatusCode::kFailedPrecondition};
     if (absl::Status set = Assign(*s, setting.values, source, config); !set.ok()) return set;

@@ -5,6 +5,7 @@
 #include <fstream>
 #include <iterator>
 #include <map>
+#include <optional>
 #include <sstream>
 #include <string_view>
 #include <utility>
@@ -16,6 +17,9 @@
 
 namespace baram::server {
 namespace {
+
+// What some editors put before UTF-8.
+constexpr std::string_view kMark = "\xef\xbb\xbf";
 
 // Calls `at(i)` for each byte outside of quotes until it returns false. Whether every quote ends.
 template <typename At>
@@ -47,33 +51,35 @@ std::string WithoutComment(std::string_view line) {
   return Trimmed(line.substr(0, end));
 }
 
-std::string WithoutQuotes(std::string text) {
-  const bool quoted =
-      text.size() > 1 && text.front() == text.back() && (text[0] == '"' || text[0] == '\'');
-  return quoted ? text.substr(1, text.size() - 2) : text;
+// A value without its quotes; nullopt if it goes on behind them.
+std::optional<std::string> WithoutQuotes(std::string_view text) {
+  if (!text.starts_with('"') && !text.starts_with('\'')) return std::string(text);
+  if (text.find(text[0], 1) != text.size() - 1) return std::nullopt;
+  return std::string(text.substr(1, text.size() - 2));
 }
 
 // `text` between commas outside of quotes; a comma behind the last is no further one.
-std::vector<std::string> Items(std::string_view text) {
+std::vector<std::string> SplitAtCommas(std::string_view text) {
   std::vector<size_t> ends;
   OutsideQuotes(text, [&](size_t i) {
     if (text[i] == ',') ends.push_back(i);
     return true;
   });
   ends.push_back(text.size());
-  std::vector<std::string> items;
+  std::vector<std::string> parts;
   size_t begin = 0;
   for (const size_t end : ends) {
-    const std::string item = Trimmed(text.substr(begin, end - begin));
-    if (end < text.size() || !item.empty()) items.push_back(WithoutQuotes(item));
+    std::string part = Trimmed(text.substr(begin, end - begin));
+    if (end < text.size() || !part.empty()) parts.push_back(std::move(part));
     begin = end + 1;
   }
-  return items;
+  return parts;
 }
 
 class Reader {
  public:
-  Reader(std::span<const std::string> known, std::string text) : known_(known), text_(text) {}
+  Reader(std::span<const FileName> known, const std::string& text)
+      : known_(known), text_(text.starts_with(kMark) ? text.substr(kMark.size()) : text) {}
 
   absl::StatusOr<std::vector<FileSetting>> Read() {
     std::vector<FileSetting> settings;
@@ -106,29 +112,82 @@ class Reader {
     }
     FileSetting setting;
     setting.line = first;
-    setting.name = WithoutQuotes(Trimmed(line.substr(0, equals)));
-    if (absl::Status name = CheckName(setting.name); !name.ok()) return name;
+    const std::string name = Trimmed(line.substr(0, equals));
+    setting.name = WithoutQuotes(name).value_or(name);
+    const absl::StatusOr<bool> list = CheckName(setting.name);
+    if (!list.ok()) return list.status();
 
     std::string value = Trimmed(line.substr(equals + 1));
-    const bool list = value.starts_with('[');
-    for (std::string more; list && !value.ends_with(']');) {
-      if (!Next(&more)) return Fail(first, "the list has no ] at its end.");
-      absl::StrAppend(&value, more);
-    }
-    if (!OutsideQuotes(value, [](size_t) { return true; })) {
-      return Fail(first, absl::StrCat("the quote of ", value, " has no end."));
-    }
-    if (list) {
-      setting.values = Items(std::string_view(value).substr(1, value.size() - 2));
+    if (absl::Status quotes = CheckQuotes(value); !quotes.ok()) return quotes;
+    std::vector<std::string> texts;
+    if (*list) {
+      if (value.starts_with('[')) {
+        absl::StatusOr<std::string> items = ReadBrackets(value.substr(1));
+        if (!items.ok()) return items.status();
+        value = *std::move(items);
+      }
+      texts = SplitAtCommas(value);
+    } else if (value.starts_with('[') && value.ends_with(']')) {
+      return Fail(first, absl::StrCat(setting.name, " takes one value, not a list."));
     } else {
-      setting.values = {WithoutQuotes(value)};
+      texts = {value};
+    }
+    for (const std::string& text : texts) {
+      // Lines are joined by what no line holds.
+      if (const size_t end = text.find('\n'); end != std::string::npos) {
+        return Fail(first, absl::StrCat("a comma is missing in the list behind ",
+                                        text.substr(0, end), "."));
+      }
+      std::optional<std::string> plain = WithoutQuotes(text);
+      if (!plain) return Fail(first, absl::StrCat(text, " goes on behind its quotes."));
+      setting.values.push_back(*std::move(plain));
     }
     return setting;
   }
 
-  absl::Status CheckName(const std::string& name) {
-    if (std::find(known_.begin(), known_.end(), name) == known_.end()) {
-      const std::vector<std::string_view> views(known_.begin(), known_.end());
+  absl::Status CheckQuotes(const std::string& text) const {
+    if (OutsideQuotes(text, [](size_t) { return true; })) return absl::OkStatus();
+    return Fail(number_, absl::StrCat("the quote of ", text, " has no end."));
+  }
+
+  // What stands before the ] that ends a list, lines apart: `line` is what follows its [.
+  absl::StatusOr<std::string> ReadBrackets(std::string line) {
+    const int first = number_;
+    std::string list;
+    while (true) {
+      if (absl::Status quotes = CheckQuotes(line); !quotes.ok()) return quotes;
+      size_t bracket = line.size();
+      OutsideQuotes(line, [&](size_t i) {
+        if (line[i] == '[' || line[i] == ']') bracket = i;
+        return bracket == line.size();
+      });
+      list.append(line, 0, bracket);
+      if (bracket < line.size()) {
+        const std::string behind = line.substr(bracket + 1);
+        if (line[bracket] == ']' && behind.empty()) return list;
+        if (line[bracket] == ']') {
+          return Fail(number_,
+                      absl::StrCat("\"", Trimmed(behind), "\" stands behind the list's ]; ",
+                                   "a bracket inside an item needs quotes around it."));
+        }
+        return Fail(number_, absl::StrCat("there is a [ in the list of line ", first,
+                                          ", which has no ] before; a bracket inside an item needs "
+                                          "quotes around it."));
+      }
+      list += '\n';
+      do {
+        if (!Next(&line)) return Fail(first, "the list has no ] at its end.");
+      } while (line.starts_with(';'));
+    }
+  }
+
+  // Whether it takes a list.
+  absl::StatusOr<bool> CheckName(const std::string& name) {
+    const auto known = std::find_if(known_.begin(), known_.end(),
+                                    [&](const FileName& one) { return one.name == name; });
+    if (known == known_.end()) {
+      std::vector<std::string_view> views;
+      for (const FileName& one : known_) views.push_back(one.name);
       const std::string nearest(Nearest(name, views));
       return Fail(number_,
                   absl::StrCat("there is no setting \"", name, "\"",
@@ -137,12 +196,12 @@ class Reader {
     }
     const std::string bare = name.starts_with("no-") ? name.substr(3) : name;
     const auto [before, added] = lines_.emplace(bare, number_);
-    if (added) return absl::OkStatus();
+    if (added) return known->list;
     return Fail(number_, absl::StrCat(bare, " stands in line ", before->second,
                                       " already; remove one of them."));
   }
 
-  const std::span<const std::string> known_;
+  const std::span<const FileName> known_;
   std::istringstream text_;
   int number_ = 0;
   std::map<std::string, int> lines_;  // of names, without "no-"
@@ -151,7 +210,7 @@ class Reader {
 }  // namespace
 
 absl::StatusOr<std::vector<FileSetting>> ReadSettingsFile(const std::string& path,
-                                                          std::span<const std::string> known) {
+                                                          std::span<const FileName> known) {
   std::ifstream file(path);
   // Of a folder the first read fails.
   if (!file || (file.peek() == EOF && file.bad())) {

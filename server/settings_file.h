@@ -10,18 +10,29 @@
 
 namespace baram::server {
 
+// A name that a file may hold.
+struct FileName {
+  std::string name;
+  bool list = false;  // takes several values
+};
+
 struct FileSetting {
   std::string name;
-  std::vector<std::string> values;  // several of a list
+  std::vector<std::string> values;  // one, or those of a list
   int line = 0;                     // its first, from 1
 };
 
-// Reads lines of `name = value`, as TOML has them: comments behind #, values in quotes or bare,
-// lists in brackets that may go over several lines. NotFound for a file that can't be read;
-// otherwise FailedPrecondition, with the line, for a name that is not among `known` or stands there
-// twice, and for lines of another form. A name with "no-" in front is the same as without.
+// Reads lines of `name = value`, much as TOML has them: UTF-8 with or without a mark, comments
+// behind # and lines that begin with ;, values in quotes or bare. Nothing is escaped: a backslash
+// is a backslash, and the other kind of quotes holds a quote. Several values stand between commas,
+// or in brackets, which may go over several lines; where one value is wanted a bracket is part of
+// it, as in [::1]:8000.
+//
+// NotFound for a file that can't be read; otherwise FailedPrecondition, with the line, for a name
+// that is not among `known` or stands there twice, and for lines of another form. A name with "no-"
+// in front is the same as without.
 absl::StatusOr<std::vector<FileSetting>> ReadSettingsFile(const std::string& path,
-                                                          std::span<const std::string> known);
+                                                          std::span<const FileName> known);
 
 }  // namespace baram::server
 

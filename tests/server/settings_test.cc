@@ -3,6 +3,7 @@
 
 #include <gmock/gmock.h>
 
+#include <algorithm>
 #include <cstring>
 #include <set>
 #include <string>
@@ -195,7 +196,7 @@ TEST_F(SettingsTest, FilesThatCantBeUsed) {
   const std::string quote = folder.Write("quote.toml", "device = \"cpu\n");
   EXPECT_THAT(Error({"--config", quote}), HasSubstr("line 1: the quote of \"cpu has no end."));
   const std::string list = folder.Write("list.toml", "max-n = [3, 4]\n");
-  EXPECT_THAT(Error({"--config", list}), HasSubstr("max-n is \"3, 4\" but must be one value."));
+  EXPECT_THAT(Error({"--config", list}), HasSubstr("line 1: max-n takes one value, not a list."));
   EXPECT_EQ(ExitCode(Parse({"--config", folder.path()}).status()), kExitNoInput);
 }
 
@@ -216,6 +217,96 @@ TEST_F(SettingsTest, ValuesOfAFile) {
   EXPECT_TRUE(config->pin_threads);
   EXPECT_EQ(config->max_n, 7);
   EXPECT_EQ(config->isa, "avx2");
+}
+
+TEST_F(SettingsTest, ABracketIsNoListWhereOneValueIsWanted) {
+  const baram::testing::ScratchFolder folder;
+  const std::string file = folder.Write(
+      "baram.toml", "grpc-listen = [::1]:50051\nhttp-listen = \"[::1]:8000\"\nmax-n = 3\n");
+  const auto config = Parse({"--config", file});
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->grpc_listen, "[::1]:50051");
+  EXPECT_EQ(config->http_listen, "[::1]:8000");
+  EXPECT_EQ(config->max_n, 3);
+}
+
+// A list that is written wrong takes no line that follows, and none of its items is a guess.
+TEST_F(SettingsTest, ListsOfAFileThatAreWrittenWrong) {
+  const baram::testing::ScratchFolder folder;
+  const auto error = [&](const std::string& text) {
+    const std::string message = Error({"--config", folder.Write("list.toml", text)});
+    return message.substr(std::min(message.size(), message.find("line ")));
+  };
+  EXPECT_EQ(
+      error("served-model-name = [a] x\nhttp-allowed-origins = [b]\n"),
+      "line 1: \"x\" stands behind the list's ]; a bracket inside an item needs quotes around "
+      "it.");
+  EXPECT_EQ(
+      error("served-model-name = [a,\nhttp-allowed-origins = [b]\n"),
+      "line 2: there is a [ in the list of line 1, which has no ] before; a bracket inside an "
+      "item needs quotes around it.");
+  EXPECT_EQ(error("served-model-name = [\n\"a\"\n\"b\"]\n"),
+            "line 1: a comma is missing in the list behind \"a\".");
+  EXPECT_EQ(error("served-model-name = [a\nb]\n"),
+            "line 1: a comma is missing in the list behind a.");
+  EXPECT_EQ(error("served-model-name = [\"a\" b]\n"), "line 1: \"a\" b goes on behind its quotes.");
+  EXPECT_EQ(error("served-model-name = [a,\n\"b]\n"), "line 2: the quote of \"b] has no end.");
+  EXPECT_EQ(error("served-model-name = [a,, b]\n"),
+            "line 1: served-model-name is \"a, , b\" but must have no empty item.");
+}
+
+TEST_F(SettingsTest, ListsOfAFile) {
+  const baram::testing::ScratchFolder folder;
+  const auto names = [&](const std::string& value) {
+    const auto config =
+        Parse({"--config", folder.Write("list.toml", "served-model-name = " + value + "\n")});
+    EXPECT_TRUE(config.ok()) << config.status();
+    return config.ok() ? config->served_model_names : std::vector<std::string>{};
+  };
+  EXPECT_THAT(names("[\"a\",\n; one\n\n\"b\"\n]"), ElementsAre("a", "b"));
+  EXPECT_THAT(names("[\"a,b\"]"), ElementsAre("a,b"));
+  EXPECT_THAT(names("\"a,b\""), ElementsAre("a,b"));
+  EXPECT_THAT(names("\"a,b\", c"), ElementsAre("a,b", "c"));
+  EXPECT_THAT(names("[\"a]\", '[b']"), ElementsAre("a]", "[b"));
+  EXPECT_THAT(names("a, b,"), ElementsAre("a", "b"));
+}
+
+TEST_F(SettingsTest, QuotesOfAFile) {
+  const baram::testing::ScratchFolder folder;
+  const auto error = [&](const std::string& value) {
+    return Error({"--config", folder.Write("quote.toml", "chat-template = " + value + "\n")});
+  };
+  EXPECT_THAT(error("\"x\" \"y\""), HasSubstr("line 1: \"x\" \"y\" goes on behind its quotes."));
+  EXPECT_THAT(error("\"x\" junk"), HasSubstr("line 1: \"x\" junk goes on behind its quotes."));
+  // Nothing is escaped.
+  const std::string file =
+      folder.Write("plain.toml", "chat-template = \"바람\\n\"\ndevice = 'say \"cpu\"'\n");
+  const auto config = Parse({"--config", file});
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->chat_template, "바람\\n");
+  EXPECT_EQ(config->device, "say \"cpu\"");
+}
+
+TEST_F(SettingsTest, FilesOfOtherEditors) {
+  const baram::testing::ScratchFolder folder;
+  const std::string file =
+      folder.Write("baram.toml",
+                   "\xef\xbb\xbfmax-n = 3\r\nserved-model-name = [\"a\",\r\n\"b\"]\r\n"
+                   "device = cpu\r\n");
+  const auto config = Parse({"--config", file});
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->max_n, 3);
+  EXPECT_THAT(config->served_model_names, ElementsAre("a", "b"));
+  EXPECT_EQ(config->device, "cpu");
+}
+
+TEST_F(SettingsTest, ItemsOfAVariable) {
+  variables = {{"BARAM_HTTP_ALLOWED_ORIGINS", "http://a, http://b,"}};
+  const auto config = Parse({});
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_THAT(config->http_allowed_origins, ElementsAre("http://a", "http://b"));
+  variables = {{"BARAM_HTTP_ALLOWED_ORIGINS", "a,,b"}};
+  EXPECT_EQ(Error({}), "BARAM_HTTP_ALLOWED_ORIGINS is \"a, , b\" but must have no empty item.");
 }
 
 TEST_F(SettingsTest, AFileServesEverySubcommand) {
