@@ -1,21 +1,36 @@
 // Interrupts: see the header.
 #include "server/interrupts.h"
 
+#include <poll.h>
 #include <pthread.h>
 #include <unistd.h>
 
 #include <utility>
 
 namespace baram::server {
+namespace {
+
+// Never waits: what can't be written now, as to a pager that stands still, is left out.
+void EndLine() {
+  pollfd out{.fd = STDOUT_FILENO, .events = POLLOUT, .revents = 0};
+  if (poll(&out, 1, 0) == 1 && out.revents == POLLOUT) (void)!write(STDOUT_FILENO, "\n", 1);
+}
+
+}  // namespace
 
 Interrupts::Interrupts() {
+  // As of a script's background job, which a Ctrl-C is not meant for.
+  struct sigaction inherited {};
+  if (sigaction(SIGINT, nullptr, &inherited) == 0 && inherited.sa_handler == SIG_IGN) return;
   sigemptyset(&set_);
   sigaddset(&set_, SIGINT);
   pthread_sigmask(SIG_BLOCK, &set_, nullptr);
   thread_ = std::thread([this] { Listen(); });
+  pthread_setname_np(thread_.native_handle(), "baram-signals");
 }
 
 Interrupts::~Interrupts() {
+  if (!thread_.joinable()) return;
   {
     std::lock_guard lock(mutex_);
     closing_ = true;
@@ -48,7 +63,7 @@ void Interrupts::Listen() {
       end_();
       continue;
     }
-    (void)!write(STDOUT_FILENO, "\n", 1);
+    EndLine();
     _exit(kExitInterrupted);
   }
 }

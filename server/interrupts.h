@@ -9,8 +9,9 @@
 
 namespace baram::server {
 
-// While something is guarded the first Ctrl-C ends that; any other ends the process with 130, the
-// cursor on a line of its own.
+// While something is guarded the first Ctrl-C ends that; any other ends the process with 130, even
+// if its output is stuck, the cursor on a line of its own. A process that was started to ignore
+// Ctrl-C goes on to ignore it.
 class Interrupts {
  public:
   static constexpr int kExitInterrupted = 128 + SIGINT;

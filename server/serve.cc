@@ -1,5 +1,6 @@
 // baram serve: loads, says when it is ready, watches the engine, and stops as it is told.
 #include <poll.h>
+#include <pthread.h>
 #include <spdlog/spdlog.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -82,6 +83,7 @@ class StopSignals {
   }
 
   void Listen(std::stop_token stop) {
+    pthread_setname_np(pthread_self(), "baram-signals");
     constexpr timespec kLook{.tv_sec = 0, .tv_nsec = 100'000'000};
     while (!stop.stop_requested()) {
       const int signal = sigtimedwait(&set_, nullptr, &kLook);

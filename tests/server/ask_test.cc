@@ -12,8 +12,12 @@
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <memory>
 #include <mutex>
+#include <optional>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -25,12 +29,14 @@ extern char** environ;
 namespace baram::testing {
 namespace {
 
+using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::EndsWith;
 using ::testing::HasSubstr;
 
-// Answers the last message's word: "fine" with "ok."; "hang" with "begun", and then never; "mute"
-// never; "die" as a server that ends in the middle; "unknown" as one without that model.
+// Answers the last message's word: "fine" with "ok."; "hang" with "begun", and then never; "flood"
+// so with more than any pipe holds; "mute" never; "die" as a server that ends in the middle;
+// "unknown" as one without that model.
 class FakeInference final : public v1::Inference::Service {
  public:
   grpc::Status Generate(grpc::ServerContext* context, const v1::GenerateRequest* request,
@@ -48,12 +54,14 @@ class FakeInference final : public v1::Inference::Service {
     v1::GenerateResponse event;
     event.mutable_prompt()->set_prompt_tokens(7);
     if (word != "mute") writer->Write(event);
-    event.mutable_delta()->set_text(word == "fine" ? "ok." : "begun");
+    event.mutable_delta()->set_text(word == "fine"    ? "ok."
+                                    : word == "flood" ? std::string(2 << 20, 'x')
+                                                      : "begun");
     event.mutable_delta()->add_token_ids(1);
     event.mutable_delta()->add_token_ids(2);
     if (word != "mute") writer->Write(event);
     if (word == "die") return {grpc::StatusCode::UNAVAILABLE, "Socket closed"};
-    if (word == "hang" || word == "mute") {
+    if (word == "hang" || word == "mute" || word == "flood") {
       while (!context->IsCancelled()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
       return grpc::Status::CANCELLED;
     }
@@ -127,6 +135,35 @@ class Asking {
     }
     return true;
   }
+  // Waits until something is shown, which stays unread.
+  bool Begins() {
+    pollfd ready{.fd = terminal_, .events = POLLIN, .revents = 0};
+    return poll(&ready, 1, kPatienceMs) == 1;
+  }
+  // Interrupts it until it ends, reading nothing. The exit code, or nothing if it goes on.
+  std::optional<int> EndsByInterrupts() {
+    for (int i = 0; i < 100; ++i) {
+      Interrupt();
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+      int status = 0;
+      if (waitpid(pid_, &status, WNOHANG) != pid_) continue;
+      pid_ = -1;
+      return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+    }
+    return std::nullopt;
+  }
+  // The names of its threads.
+  std::set<std::string> Threads() const {
+    std::set<std::string> names;
+    const std::string tasks = "/proc/" + std::to_string(pid_) + "/task";
+    for (const auto& task : std::filesystem::directory_iterator(tasks)) {
+      std::ifstream file(task.path() / "comm");
+      std::string name;
+      std::getline(file, name);
+      names.insert(name);
+    }
+    return names;
+  }
   // The exit code, once it has ended; then `output` and `complaint` are all there is.
   int Ends() {
     while (ReadSome(errors_, &complaint)) {
@@ -142,9 +179,10 @@ class Asking {
   std::string output, complaint;
 
  private:
+  static constexpr int kPatienceMs = 20'000;
+
   bool ReadSome(int fd, std::string* to) {
     pollfd ready{.fd = fd, .events = POLLIN, .revents = 0};
-    constexpr int kPatienceMs = 20'000;
     char bytes[4096];
     if (poll(&ready, 1, kPatienceMs) != 1) return false;
     const ssize_t got = read(fd, bytes, sizeof(bytes));
@@ -210,6 +248,32 @@ TEST_F(AskTest, CtrlCAtThePromptEndsTheDialogue) {
   asking.Interrupt();
   EXPECT_EQ(asking.Ends(), 130);
   EXPECT_THAT(asking.output, EndsWith("> \n"));
+}
+
+TEST_F(AskTest, CtrlCEndsAnAnswerThatNobodyReads) {
+  Asking asking = Ask({"flood"});
+  ASSERT_TRUE(asking.Begins());
+  EXPECT_EQ(asking.EndsByInterrupts(), 130);
+}
+
+// As `ask` in a script's background has it.
+TEST_F(AskTest, ACtrlCThatIsIgnoredFromTheStartStaysSo) {
+  const auto before = std::signal(SIGINT, SIG_IGN);
+  Asking asking = Ask({"--chat"});
+  std::signal(SIGINT, before);
+  ASSERT_TRUE(asking.Shows("> "));
+  asking.Interrupt();
+  asking.Type("fine\n");
+  ASSERT_TRUE(asking.Shows("ok.\n> "));
+  asking.Interrupt();
+  asking.Type("/quit\n");
+  EXPECT_EQ(asking.Ends(), 0);
+}
+
+TEST_F(AskTest, TheThreadOfCtrlCHasAName) {
+  Asking asking = Ask({"--chat"});
+  ASSERT_TRUE(asking.Shows("> "));
+  EXPECT_THAT(asking.Threads(), Contains("baram-signals"));
 }
 
 TEST_F(AskTest, CtrlCShowsWhatWasMeasured) {
