@@ -51,7 +51,8 @@ Options
   --stop TEXT             End before this text. May be repeated.
 
 Exit code 0 if all was answered, 64 for wrong options or a question the server refuses, 69 if no
-server answers or it could not finish, 74 if the answer can't be written, 130 after Ctrl-C.
+server answers or it could not finish, 74 if the answer can't be written, 130 after Ctrl-C. Of a
+dialogue the last answer counts.
 )";
 
 struct AskOptions {
@@ -272,6 +273,7 @@ int AskOnce(v1::Inference::Stub& stub, const AskOptions& options, Interrupts& in
   return Explain(Stream(stub, request, options.timings, interrupts), options);
 }
 
+// Returns the exit code of the last answer.
 int Converse(v1::Inference::Stub& stub, const AskOptions& options, Interrupts& interrupts) {
   const bool terminal = isatty(STDIN_FILENO) == 1;
   v1::GenerateRequest request = Settings(options);
@@ -282,6 +284,7 @@ int Converse(v1::Inference::Stub& stub, const AskOptions& options, Interrupts& i
   };
   start();
   std::string line = options.question;
+  int code = 0;
   while (true) {
     if (line.empty()) {
       if (terminal) std::fputs("> ", stdout);
@@ -295,7 +298,7 @@ int Converse(v1::Inference::Stub& stub, const AskOptions& options, Interrupts& i
       AddMessage("user", line, chat);
       const Answer answer = Stream(stub, request, options.timings, interrupts);
       const bool kept = answer.status.ok() || (answer.stopped && !answer.text.empty());
-      const int code = Explain(answer, options);
+      code = Explain(answer, options);
       if (code == kExitIo || (code != 0 && !answer.stopped && !terminal)) return code;
       if (kept) {
         AddMessage("assistant", answer.text, chat);
@@ -305,7 +308,7 @@ int Converse(v1::Inference::Stub& stub, const AskOptions& options, Interrupts& i
     }
     line.clear();
   }
-  return 0;
+  return code;
 }
 
 }  // namespace

@@ -66,6 +66,8 @@ int main(int argc, char** argv) {
   errno = 0;
   const bool lost = std::fflush(stdout) != 0 || std::ferror(stdout) != 0;
   if (!lost || code != 0) return code;
-  std::fprintf(stderr, "baram: can't write the output: %s.\n", std::strerror(errno));
+  // What an earlier write failed of is not known any more.
+  std::fprintf(stderr, "baram: can't write the output: %s.\n",
+               std::strerror(errno != 0 ? errno : EIO));
   return baram::server::kExitIo;
 }

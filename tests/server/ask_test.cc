@@ -309,6 +309,32 @@ TEST_F(AskTest, AModelThatIsNotServedIsAWrongQuestion) {
   EXPECT_EQ(asking.complaint, "baram ask: The model `x` does not exist.\n");
 }
 
+TEST_F(AskTest, ADialogueEndsAsItsLastAnswer) {
+  Asking stopped = Ask({"--chat", "hang"});
+  ASSERT_TRUE(stopped.Shows("begun"));
+  stopped.Interrupt();
+  ASSERT_TRUE(stopped.Shows("\n> "));
+  stopped.Type("/quit\n");
+  EXPECT_EQ(stopped.Ends(), 130);
+
+  Asking refused = Ask({"--chat", "unknown"});
+  ASSERT_TRUE(refused.Shows("> "));
+  refused.Type("/quit\n");
+  EXPECT_EQ(refused.Ends(), 64);
+
+  Asking mended = Ask({"--chat", "unknown"});
+  ASSERT_TRUE(mended.Shows("> "));
+  mended.Type("fine\n");
+  ASSERT_TRUE(mended.Shows("ok.\n> "));
+  mended.Type("/quit\n");
+  EXPECT_EQ(mended.Ends(), 0);
+
+  Asking nobody("127.0.0.1:1", {"--chat", "fine"});
+  ASSERT_TRUE(nobody.Shows("> "));
+  nobody.Type("/quit\n");
+  EXPECT_EQ(nobody.Ends(), 69);
+}
+
 TEST_F(AskTest, OutputThatIsLostIsNoSuccess) {
   EXPECT_EQ(Shell("$ASK fine > /dev/null"), 0);
   EXPECT_EQ(Shell("$ASK fine > /dev/full"), 74);
@@ -316,6 +342,11 @@ TEST_F(AskTest, OutputThatIsLostIsNoSuccess) {
   EXPECT_EQ(Shell("echo fine | $ASK --chat > /dev/full"), 74);
   EXPECT_EQ(Shell("$ASK --help > /dev/full"), 74);
   EXPECT_EQ(Shell(BARAM_PROGRAM " --version > /dev/full"), 74);
+  // More than a buffer: it is an earlier write that fails.
+  EXPECT_EQ(Shell(BARAM_PROGRAM " serve --help > /dev/full"), 74);
+  EXPECT_EQ(Shell("{ " BARAM_PROGRAM " serve --help > /dev/full; } 2>&1 | "
+                  "grep -q \"can't write the output: [^S]\""),
+            0);
 }
 
 }  // namespace
