@@ -97,6 +97,28 @@ TEST(ChatTemplate, KnowsWhichVariablesATemplateReads) {
   EXPECT_FALSE(qwen3->Reads("\xff"));
   EXPECT_FALSE(LoadTemplate("chatml")->Reads("enable_thinking"));
   EXPECT_FALSE(LoadTemplate("chatml")->Reads("message"));  // its own, of a loop
+
+  const auto reads_effort = [](std::string_view source) {
+    const ScratchFolder folder;
+    folder.Write("template.jinja", source);
+    const auto tokenizer = LoadTokenizer("sentencepiece");
+    const auto loaded = ChatTemplate::Load("", folder.path() + "/template.jinja", *tokenizer);
+    return loaded.ok() && (*loaded)->Reads("reasoning_effort");
+  };
+  for (const char* source :
+       {"{%- set reasoning_effort = reasoning_effort | default('medium') -%}",
+        "{% set reasoning_effort=reasoning_effort or 'medium' %}{{ reasoning_effort }}",
+        "{% with reasoning_effort = reasoning_effort %}{{ reasoning_effort }}{% endwith %}",
+        "{% if reasoning_effort is not defined %}{% set reasoning_effort = 1 %}{% endif %}",
+        "{% if messages %}{% set reasoning_effort = 1 %}{% endif %}{{ reasoning_effort }}"}) {
+    EXPECT_TRUE(reads_effort(source)) << source;
+  }
+  for (const char* source :
+       {"{% set reasoning_effort = 'low' %}{{ reasoning_effort }}",
+        "{% set reasoning_effort = old_reasoning_effort %}{{ messages[0].reasoning_effort }}",
+        "reasoning_effort = reasoning_effort"}) {
+    EXPECT_FALSE(reads_effort(source)) << source;
+  }
 }
 
 TEST(ChatTemplate, KnowsWhichTemplatesReadParts) {

@@ -58,10 +58,12 @@ impl ChatTemplate {
         self.takes_parts
     }
 
-    /// Whether the template reads the variable `name`, which it does not set itself.
+    /// Whether the template reads the variable `name` before it sets it.
     pub fn reads(&self, name: &str) -> bool {
-        let template = self.env.get_template(NAME);
-        template.is_ok_and(|template| template.undeclared_variables(false).contains(name))
+        self.env.get_template(NAME).is_ok_and(|template| {
+            template.undeclared_variables(false).contains(name)
+                || sets_from_itself(template.source(), name)
+        })
     }
 
     /// `messages` is a JSON array, `arguments` a JSON object or empty.
@@ -227,6 +229,29 @@ fn parse_messages(json: &str) -> Result<Vec<Map<String, Value>>> {
             _ => Err(wrong()),
         })
         .collect()
+}
+
+/// Whether a tag sets `name` to something made of `name`, as `set x = x | default(1)` does:
+/// undeclared_variables takes the name as set before it looks at the value. The name in a string
+/// counts as well: a yes too many does no harm.
+fn sets_from_itself(source: &str, name: &str) -> bool {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    source.split("{%").skip(1).any(|rest| {
+        let tag = rest.split("%}").next().unwrap_or(rest);
+        let mut uses = 0;
+        let mut is_set = false;
+        for (at, _) in tag.match_indices(name) {
+            let behind = &tag[at + name.len()..];
+            let before = tag[..at].chars().next_back();
+            if before.is_some_and(|c| c == '.' || is_word(c)) || behind.starts_with(is_word) {
+                continue;
+            }
+            uses += 1;
+            let behind = behind.trim_start();
+            is_set |= behind.starts_with('=') && !behind.starts_with("==");
+        }
+        is_set && uses > 1
+    })
 }
 
 fn parse_arguments(json: &str) -> Result<Map<String, Value>> {
