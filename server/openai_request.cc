@@ -325,6 +325,7 @@ absl::StatusOr<OpenAiRequest> ParseOpenAiRequest(OpenAiEndpoint endpoint, std::s
 
 absl::StatusOr<Prompt> ParseTokenizePrompt(const Json& body, std::string* model) {
   JsonFields fields(body);
+  RefuseUnserved(fields);
   *model = fields.String("model").value_or("");
   Prompt prompt;
   if (fields.Find("messages") != nullptr) {

@@ -41,6 +41,7 @@ absl::StatusOr<OpenAiRequest> ParseOpenAiRequest(OpenAiEndpoint endpoint, std::s
                                                  int32_t max_n);
 
 // The prompt of /tokenize: {prompt | messages, add_special_tokens, ...}; `model` is set if named.
+// What would change the prompt and is not served is refused here too.
 absl::StatusOr<Prompt> ParseTokenizePrompt(const Json& body, std::string* model);
 
 // The JSON name of a native field path: "sampling.top_p" is "top_p". JSON names stay as they are.

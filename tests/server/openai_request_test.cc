@@ -405,6 +405,13 @@ TEST(OpenAiRequestTest, RefusesWhatItWouldOtherwiseIgnore) {
                             R"("service_tier":"priority")",
                             R"("grammar":"x")",
                             R"("json_schema":{"type":"object"})",
+                            R"("json_schema":{})",
+                            R"("guided_json":{})",
+                            R"("guided_json_object":true)",
+                            R"("stop_regex":"a+")",
+                            R"("lora_path":"x")",
+                            R"("custom_logit_processor":"x")",
+                            R"("repetition_detection":{"max_pattern_size":3})",
                             R"("regex":"a+")",
                             R"("ebnf":"x")"}) {
     const std::string name = std::string(field).substr(1, std::string(field).find('"', 1) - 1);
@@ -461,6 +468,14 @@ TEST(ParseTokenizePromptTest, TakesTextOrMessages) {
       ParseTokenizePrompt(Json::parse(R"({"messages":[{"role":"user","content":"x"}]})"), &model);
   ASSERT_TRUE(chat.ok());
   EXPECT_FALSE(std::get<ChatPrompt>(*chat).add_special_tokens);
+  // A count without them would be another prompt's.
+  for (const char* field :
+       {R"("tools":[{"type":"function"}])", R"("chat_template":"x")", R"("documents":[{}])"}) {
+    const std::string body =
+        std::string(R"({"messages":[{"role":"user","content":"x"}],)") + field + "}";
+    EXPECT_FALSE(ParseTokenizePrompt(Json::parse(body), &model).ok()) << field;
+  }
+  EXPECT_TRUE(ParseTokenizePrompt(Json::parse(R"({"prompt":"x","tools":[]})"), &model).ok());
   EXPECT_FALSE(ParseTokenizePrompt(Json::object(), &model).ok());
   EXPECT_FALSE(ParseTokenizePrompt(Json::parse(R"({"prompt":[1]})"), &model).ok());
 }
