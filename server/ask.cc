@@ -340,8 +340,12 @@ int Ask(const std::vector<std::string>& args) {
     }
   }
   Interrupts interrupts;
+  // A person waits: a server that is back is found with the next question.
+  grpc::ChannelArguments arguments;
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 500);
   const auto stub = v1::Inference::NewStub(
-      grpc::CreateChannel(options->address, grpc::InsecureChannelCredentials()));
+      grpc::CreateCustomChannel(options->address, grpc::InsecureChannelCredentials(), arguments));
   return options->chat ? Converse(*stub, *options, interrupts)
                        : AskOnce(*stub, *options, interrupts);
 }
