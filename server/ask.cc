@@ -233,15 +233,20 @@ int Print(std::string_view text) {
 }
 
 // Streams one answer to standard output, until Ctrl-C ends it.
-Answer Stream(v1::Inference::Stub& stub, const v1::GenerateRequest& request, bool timings,
+Answer Stream(const AskOptions& options, const v1::GenerateRequest& request,
               Interrupts& interrupts) {
   Answer answer;
   answer.status = CheckText(request);
   if (!answer.status.ok()) return answer;
+  // A connection for each question: one that has failed waits before it looks for the server again.
+  grpc::ChannelArguments own;
+  own.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  const auto stub = v1::Inference::NewStub(
+      grpc::CreateCustomChannel(options.address, grpc::InsecureChannelCredentials(), own));
   grpc::ClientContext context;
   interrupts.Guard([&context] { context.TryCancel(); });
   Measured measured;
-  const auto reader = stub.Generate(&context, request);
+  const auto reader = stub->Generate(&context, request);
   for (v1::GenerateResponse event; reader->Read(&event);) {
     answer.begun = true;
     measured.Note(event);
@@ -255,13 +260,13 @@ Answer Stream(v1::Inference::Stub& stub, const v1::GenerateRequest& request, boo
   // What follows, if only the shell's prompt, begins a line of its own.
   const bool open = !answer.text.empty() && answer.text.back() != '\n';
   if ((open || answer.stopped) && answer.write_error == 0) answer.write_error = Print("\n");
-  if (timings && (answer.status.ok() || answer.stopped)) {
+  if (options.timings && (answer.status.ok() || answer.stopped)) {
     ShowTimings(measured.Usage(), answer.stopped);
   }
   return answer;
 }
 
-int AskOnce(v1::Inference::Stub& stub, const AskOptions& options, Interrupts& interrupts) {
+int AskOnce(const AskOptions& options, Interrupts& interrupts) {
   v1::GenerateRequest request = Settings(options);
   if (options.raw) {
     request.set_text(options.question);
@@ -270,11 +275,11 @@ int AskOnce(v1::Inference::Stub& stub, const AskOptions& options, Interrupts& in
     if (!options.system.empty()) AddMessage("system", options.system, chat);
     AddMessage("user", options.question, chat);
   }
-  return Explain(Stream(stub, request, options.timings, interrupts), options);
+  return Explain(Stream(options, request, interrupts), options);
 }
 
 // Returns the exit code of the last answer.
-int Converse(v1::Inference::Stub& stub, const AskOptions& options, Interrupts& interrupts) {
+int Converse(const AskOptions& options, Interrupts& interrupts) {
   const bool terminal = isatty(STDIN_FILENO) == 1;
   v1::GenerateRequest request = Settings(options);
   v1::Chat* chat = request.mutable_chat();
@@ -296,7 +301,7 @@ int Converse(v1::Inference::Stub& stub, const AskOptions& options, Interrupts& i
       start();
     } else if (!line.empty()) {
       AddMessage("user", line, chat);
-      const Answer answer = Stream(stub, request, options.timings, interrupts);
+      const Answer answer = Stream(options, request, interrupts);
       const bool kept = answer.status.ok() || (answer.stopped && !answer.text.empty());
       code = Explain(answer, options);
       if (code == kExitIo || (code != 0 && !answer.stopped && !terminal)) return code;
@@ -340,14 +345,7 @@ int Ask(const std::vector<std::string>& args) {
     }
   }
   Interrupts interrupts;
-  // A person waits: a server that is back is found with the next question.
-  grpc::ChannelArguments arguments;
-  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
-  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 500);
-  const auto stub = v1::Inference::NewStub(
-      grpc::CreateCustomChannel(options->address, grpc::InsecureChannelCredentials(), arguments));
-  return options->chat ? Converse(*stub, *options, interrupts)
-                       : AskOnce(*stub, *options, interrupts);
+  return options->chat ? Converse(*options, interrupts) : AskOnce(*options, interrupts);
 }
 
 }  // namespace baram::server
