@@ -16,6 +16,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_replace.h"
 #include "baram/v1/inference.grpc.pb.h"
 #include "server/arguments.h"
 #include "server/commands.h"
@@ -148,6 +149,18 @@ struct Answer {
   int write_error = 0;   // errno, if the text can't be written
 };
 
+// The server names its fields; this command has flags for some.
+std::string InFlags(const std::string& message) {
+  return absl::StrReplaceAll(message, {{"stopping.max_tokens", "--max-tokens"},
+                                       {"sampling.temperature", "--temperature"},
+                                       {"sampling.top_p", "--top-p"},
+                                       {"sampling.top_k", "--top-k"},
+                                       {"sampling.min_p", "--min-p"},
+                                       {"sampling.repetition_penalty", "--repetition-penalty"},
+                                       {"sampling.seed", "--seed"},
+                                       {"stopping.stop ", "--stop "}});
+}
+
 // Says what went wrong; returns the exit code.
 int Explain(const Answer& answer, const AskOptions& options) {
   if (answer.write_error != 0) {
@@ -171,7 +184,7 @@ int Explain(const Answer& answer, const AskOptions& options) {
     }
     return kExitUnavailable;
   }
-  absl::FPrintF(stderr, "baram ask: %s\n", status.error_message());
+  absl::FPrintF(stderr, "baram ask: %s\n", InFlags(status.error_message()));
   const bool asked_wrong = status.error_code() == grpc::StatusCode::INVALID_ARGUMENT ||
                            status.error_code() == grpc::StatusCode::NOT_FOUND;
   return asked_wrong ? kExitUsage : kExitUnavailable;

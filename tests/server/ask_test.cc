@@ -36,7 +36,7 @@ using ::testing::HasSubstr;
 
 // Answers the last message's word: "fine" with "ok."; "hang" with "begun", and then never; "flood"
 // so with more than any pipe holds; "mute" never; "die" as a server that ends in the middle;
-// "unknown" as one without that model.
+// "unknown" as one without that model; "wrong" as to a value that it refuses.
 class FakeInference final : public v1::Inference::Service {
  public:
   grpc::Status Generate(grpc::ServerContext* context, const v1::GenerateRequest* request,
@@ -49,6 +49,9 @@ class FakeInference final : public v1::Inference::Service {
     {
       std::lock_guard lock(mutex_);
       dialogues_.push_back(dialogue);
+    }
+    if (word == "wrong") {
+      return {grpc::StatusCode::INVALID_ARGUMENT, "stopping.max_tokens is 0 but must be more."};
     }
     if (word == "unknown") return {grpc::StatusCode::NOT_FOUND, "The model `x` does not exist."};
     v1::GenerateResponse event;
@@ -307,6 +310,12 @@ TEST_F(AskTest, AModelThatIsNotServedIsAWrongQuestion) {
   Asking asking = Ask({"--model", "x", "unknown"});
   EXPECT_EQ(asking.Ends(), 64);
   EXPECT_EQ(asking.complaint, "baram ask: The model `x` does not exist.\n");
+}
+
+TEST_F(AskTest, WhatTheServerRefusesIsNamedAsItsFlag) {
+  Asking asking = Ask({"--max-tokens", "0", "wrong"});
+  EXPECT_EQ(asking.Ends(), 64);
+  EXPECT_EQ(asking.complaint, "baram ask: --max-tokens is 0 but must be more.\n");
 }
 
 TEST_F(AskTest, ADialogueEndsAsItsLastAnswer) {
