@@ -21,6 +21,7 @@
 #include "server/arguments.h"
 #include "server/commands.h"
 #include "server/interrupts.h"
+#include "server/setting_values.h"
 #include "server/settings.h"
 #include "server/text/utf8.h"
 
@@ -92,6 +93,12 @@ absl::StatusOr<AskOptions> Parse(const std::vector<std::string>& args) {
   if (!error.ok()) return error;
   if (const auto unknown = UnknownArgument(app)) {
     return absl::InvalidArgumentError(DescribeUnknown(*unknown, app));
+  }
+  if (const auto endpoint = ParseEndpoint(options.address);
+      !endpoint.ok() || endpoint->host.empty() || endpoint->host.find('/') != std::string::npos) {
+    return absl::InvalidArgumentError(absl::StrCat("--server is \"", options.address,
+                                                   "\" but must be HOST:PORT of the gRPC address, "
+                                                   "as 127.0.0.1:50051."));
   }
   for (const std::string& word : words) {
     absl::StrAppend(&options.question, options.question.empty() ? "" : " ", word);

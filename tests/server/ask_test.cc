@@ -318,6 +318,14 @@ TEST_F(AskTest, WhatTheServerRefusesIsNamedAsItsFlag) {
   EXPECT_EQ(asking.complaint, "baram ask: --max-tokens is 0 but must be more.\n");
 }
 
+TEST_F(AskTest, AnAddressThatIsNoneIsAWrongQuestion) {
+  for (const char* address : {"foo", "http://127.0.0.1:8000", "127.0.0.1:", ":50051"}) {
+    Asking asking(address, {"fine"});
+    EXPECT_EQ(asking.Ends(), 64) << address;
+    EXPECT_THAT(asking.complaint, HasSubstr("must be HOST:PORT")) << address;
+  }
+}
+
 TEST_F(AskTest, ADialogueEndsAsItsLastAnswer) {
   Asking stopped = Ask({"--chat", "hang"});
   ASSERT_TRUE(stopped.Shows("begun"));
