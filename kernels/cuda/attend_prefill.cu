@@ -87,6 +87,9 @@ class TilePiece {
   static constexpr int kRowVectors = kDepth / kWideVector;
   static constexpr int kPassKeys = kSharers / kRowVectors;   // that they copy at a time
   static constexpr int kPageGroups = kWarpKeys / kPageKeys;  // of their keys
+  static constexpr int kPasses = kPageKeys / kPassKeys;
+  // Beside the sums of the longest heads there is no register left for several addresses.
+  static constexpr int kPassesAtOnce = kDepth > 128 ? 1 : kPasses;
   static constexpr int kPlane = kKeyBlock * kDepth;          // keys, or values, of a stage
   // Whether a warp's query fragments stay in registers: longer ones would make the sums spill, or
   // leave room for fewer blocks on a multiprocessor.
@@ -157,8 +160,8 @@ class TilePiece {
       const int32_t key = block * kKeyBlock + row;
       const Bf16* from = kv.Plane(page, unit_.kv_head, 0) + vector * kWideVector +
                          (key & ((1 << kv.page_shift) - 1)) * kv.row_elements;
-      BARAM_UNROLL
-      for (int pass = 0; pass < kPageKeys / kPassKeys; ++pass) {
+      BARAM_UNROLL_BY(kPassesAtOnce)
+      for (int pass = 0; pass < kPasses; ++pass) {
         const int32_t at = key + pass * kPassKeys;
         const int bytes = in_row && at >= piece_.key_begin && at < piece_.key_end ? 16 : 0;
         Bf16* to = Plane(stage, 0) + Place(row + pass * kPassKeys, vector);

@@ -17,12 +17,16 @@
 
 // Before a loop over an array that must stay in registers and that nvcc would not unroll unasked.
 // BARAM_NO_UNROLL: before one whose copies would hold more registers than there are.
+// BARAM_UNROLL_BY: so many copies, a constant.
 #ifdef __CUDACC__
 #define BARAM_UNROLL _Pragma("unroll")
 #define BARAM_NO_UNROLL _Pragma("unroll 1")
+#define BARAM_UNROLL_BY(constant) BARAM_PRAGMA(unroll constant)
+#define BARAM_PRAGMA(text) _Pragma(#text)
 #else
 #define BARAM_UNROLL
 #define BARAM_NO_UNROLL
+#define BARAM_UNROLL_BY(constant)
 #endif
 
 // The emulation knows where in the source lanes meet, and where a kernel was launched: lanes that
