@@ -11,11 +11,13 @@
 #include <utility>
 #include <vector>
 
+#include "tests/server/comes.h"
 #include "tests/server/tiny_folder.h"
 
 namespace baram::server {
 namespace {
 
+using baram::testing::Comes;
 using baram::testing::TinyFolder;
 
 // Keeps what it is given; its bytes are on their way until the test calls WriteDone.
@@ -106,16 +108,6 @@ class DeliveryTest : public ::testing::Test {
     Fill(live);
     ASSERT_TRUE(Comes([&] { return sink.chunks() == 1; }));
     Fill(live);
-  }
-  // Whether `holds` comes true in time; much longer than anything here takes.
-  template <typename Condition>
-  static bool Comes(Condition holds) {
-    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(10);
-    while (!holds()) {
-      if (std::chrono::steady_clock::now() > end) return false;
-      std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    }
-    return true;
   }
 
   static inline text::Tokenizer* tokenizer_ = nullptr;

@@ -17,6 +17,7 @@
 #include "baram/v1/inference.grpc.pb.h"
 #include "baram/v1/operator.grpc.pb.h"
 #include "server/server.h"
+#include "tests/server/comes.h"
 #include "tests/server/tiny_folder.h"
 
 namespace baram::testing {
@@ -60,16 +61,6 @@ class ServerFixture : public ::testing::Test {
   v1::GetLoadResponse Load();
   // Waits, without a limit of its own, until nothing runs or waits.
   void AwaitIdle();
-  // Whether `holds` comes true in time; much longer than anything here takes.
-  template <typename Condition>
-  static bool Comes(Condition holds) {
-    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(10);
-    while (!holds()) {
-      if (std::chrono::steady_clock::now() > end) return false;
-      std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    }
-    return true;
-  }
 
   std::unique_ptr<server::Server> server_;
   std::unique_ptr<v1::Inference::Stub> inference_;
