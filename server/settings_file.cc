@@ -42,10 +42,12 @@ std::string Trimmed(std::string_view text) {
   return std::string(absl::StripAsciiWhitespace(absl::string_view(text.data(), text.size())));
 }
 
+// Inside a bare value, as in a#b, a # is a part of it.
 std::string WithoutComment(std::string_view line) {
+  constexpr std::string_view kBefore = " \t,[]\"'";
   size_t end = line.size();
   OutsideQuotes(line, [&](size_t i) {
-    if (line[i] == '#') end = i;
+    if (line[i] == '#' && (i == 0 || kBefore.find(line[i - 1]) != kBefore.npos)) end = i;
     return end == line.size();
   });
   return Trimmed(line.substr(0, end));

@@ -23,10 +23,10 @@ struct FileSetting {
 };
 
 // Reads lines of `name = value`, much as TOML has them: UTF-8 with or without a mark, comments
-// behind # and lines that begin with ;, values in quotes or bare. Nothing is escaped: a backslash
-// is a backslash, and the other kind of quotes holds a quote. Several values stand between commas,
-// or in brackets, which may go over several lines; where one value is wanted a bracket is part of
-// it, as in [::1]:8000.
+// behind # (but for one inside a bare value) and lines that begin with ;, values in quotes or bare.
+// Nothing is escaped: a backslash is a backslash, and the other kind of quotes holds a quote.
+// Several values stand between commas, or in brackets, which may go over several lines; where one
+// value is wanted a bracket is part of it, as in [::1]:8000.
 //
 // NotFound for a file that can't be read; otherwise FailedPrecondition, with the line, for a name
 // that is not among `known` or stands there twice, and for lines of another form. A name with "no-"

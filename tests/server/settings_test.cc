@@ -206,13 +206,14 @@ TEST_F(SettingsTest, ValuesOfAFile) {
       "baram.toml",
       "served-model-name = [ \"a#1\", # one\n  'b, c',\n]\nchat-template = \"/my folder/x#y\" # "
       "two\n"
-      "http-allowed-origins = http://a, http://b\nno-prefix-cache = true\npin-threads = ON\n"
+      "http-allowed-origins = http://a#1, http://b # three\nno-prefix-cache = true\npin-threads = "
+      "ON\n"
       "; three\n\"max-n\" = 7\nisa=avx2\n");
   const auto config = Parse({"--config=" + file});
   ASSERT_TRUE(config.ok()) << config.status();
   EXPECT_THAT(config->served_model_names, ElementsAre("a#1", "b, c"));
   EXPECT_EQ(config->chat_template, "/my folder/x#y");
-  EXPECT_THAT(config->http_allowed_origins, ElementsAre("http://a", "http://b"));
+  EXPECT_THAT(config->http_allowed_origins, ElementsAre("http://a#1", "http://b"));
   EXPECT_FALSE(config->prefix_cache);
   EXPECT_TRUE(config->pin_threads);
   EXPECT_EQ(config->max_n, 7);
