@@ -2,6 +2,7 @@
 #ifndef BARAM_SERVER_CALL_LOG_H_
 #define BARAM_SERVER_CALL_LOG_H_
 
+#include <chrono>
 #include <cstdint>
 #include <map>
 #include <mutex>
@@ -22,6 +23,11 @@ struct CallRecord {
   UsageEvent usage;
   double total_s = 0;  // as the front end saw it
 };
+
+// For CallRecord::total_s.
+inline double SecondsSince(SteadyTime then) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - then).count();
+}
 
 // Any thread. `metrics` must outlive it.
 class CallLog {

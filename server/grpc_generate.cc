@@ -122,7 +122,7 @@ class GenerateCall {
     }
     // The reply was whole, but not all of it has left.
     if (record_.code == "OK" && context_->IsCancelled()) Remember(absl::CancelledError());
-    record_.total_s = std::chrono::duration<double>(steady_clock::now() - began_).count();
+    record_.total_s = SecondsSince(began_);
     log_.Record(record_);
     if (reply_) reply_->Over();
   }

@@ -18,10 +18,6 @@ namespace {
 
 using std::chrono::steady_clock;
 
-double SecondsSince(SteadyTime then) {
-  return std::chrono::duration<double>(steady_clock::now() - then).count();
-}
-
 void End(CallLog& log, const char* method, SteadyTime began, const absl::Status& status,
          grpc::CallbackServerContext* context, grpc::ServerUnaryReactor* reactor) {
   log.Record({.method = method,

@@ -110,8 +110,7 @@ struct RouteCall {
     record.reason = reason;
     return [&log = log, arrival = arrival, status, record = std::move(record)](HttpEnd end) {
       CallRecord ended = record;
-      ended.total_s =
-          std::chrono::duration<double>(std::chrono::steady_clock::now() - arrival).count();
+      ended.total_s = SecondsSince(arrival);
       log.RecordHttp(std::move(ended), status, end);
     };
   }

@@ -14,10 +14,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-double SecondsSince(SteadyTime then) {
-  return std::chrono::duration<double>(Clock::now() - then).count();
-}
-
 OpenAiHeader HeaderOf(const OpenAiRequest& request, const Serving& serving,
                       const std::string& request_id) {
   const bool chat = request.endpoint == OpenAiEndpoint::kChat;
