@@ -105,6 +105,21 @@ __attribute__((target("avx512f"))) double FmaAvx512(int64_t rounds) {
   return static_cast<double>(rounds) * 12 * 32;
 }
 
+__attribute__((target("avx512f,avx512bf16"))) double DotAvx512(int64_t rounds) {
+  __m512 sums[12];
+#pragma GCC unroll 12
+  for (int j = 0; j < 12; ++j) sums[j] = _mm512_setzero_ps();
+  const __m512bh a = (__m512bh)_mm512_set1_epi32(0x3f003f00);  // 0.5
+  for (int64_t i = 0; i < rounds; ++i) {
+#pragma GCC unroll 12
+    for (int j = 0; j < 12; ++j) {
+      sums[j] = _mm512_dpbf16_ps(sums[j], a, a);
+      asm volatile("" : "+v"(sums[j]));
+    }
+  }
+  return static_cast<double>(rounds) * 12 * 64;
+}
+
 // Four accumulators from two by two operand tiles, as a GEMM would have them.
 __attribute__((target("amx-tile,amx-bf16"))) double AmxBf16(int64_t rounds) {
   struct alignas(64) {
@@ -171,6 +186,9 @@ Roofs MeasureHostRoofs(int threads, const std::string& isa) {
     kernel = AmxBf16;
     rounds = kAmxRounds;
     roofs.flops_unit = "amx-bf16";
+  } else if (isa == "avx512_bf16") {
+    kernel = DotAvx512;
+    roofs.flops_unit = "avx512-bf16";
   } else if (isa == "amx" || isa == "avx512") {
     kernel = FmaAvx512;
     roofs.flops_unit = "avx512-fma";

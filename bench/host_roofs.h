@@ -9,7 +9,7 @@
 namespace baram::bench {
 
 // Takes about a second and 1 GiB. `isa` limits the multiplications to those of a device's path:
-// "amx", "avx512" or "avx2"; anything else means avx2.
+// "amx", "avx512_bf16", "avx512" or "avx2"; anything else means avx2.
 Roofs MeasureHostRoofs(int threads, const std::string& isa);
 
 }  // namespace baram::bench

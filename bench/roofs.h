@@ -13,7 +13,7 @@ namespace baram::bench {
 struct Roofs {
   double read_bytes_per_s = 0;  // of memory, all threads or multiprocessors together
   double flops_per_s = 0;       // all together
-  std::string flops_unit;       // "amx-bf16", "avx512-fma", "avx2-fma", "gemm 8192 x 8192 x 8192"
+  std::string flops_unit;       // "amx-bf16", "avx512-bf16", "avx512-fma", "avx2-fma", "gemm 8192 x 8192 x 8192"
 };
 
 // How much a GPU's roofs are measured with.

@@ -21,7 +21,7 @@ namespace baram {
 struct DeviceInfo {
   std::string name;       // "cpu", "ref", "cuda:0"
   std::string processor;  // for people: "Intel Xeon, amx, 2 threads"
-  std::string isa;        // "amx", "avx512", "avx2", "sm_90a", "scalar"
+  std::string isa;        // "amx", "avx512_bf16", "avx512", "avx2", "sm_90a", "scalar"
   // The device's memory; of the host's, what this process may use.
   int64_t memory_bytes = 0;
   // True: the memory is the device's alone, and other processes may hold some of it.
@@ -162,7 +162,7 @@ class Device {
 
 struct DeviceOptions {
   int32_t threads = 0;  // workers of a CPU device; 0: from affinity and the cgroup's quota
-  std::string isa;      // force "avx2", "avx512" or "amx"; empty: the best the machine has
+  std::string isa;      // force "avx2", "avx512", "avx512_bf16" or "amx"; empty: the best
   // Pin workers to processors. Off when front-end threads share the cores.
   bool pin_threads = false;
   std::string which = {};  // of several GPUs: an index or a UUID; OpenDevice takes it from the name

@@ -45,7 +45,7 @@ const std::vector<Group>& SettingsTable() {
          "cpu; cuda:0 or cuda:GPU-<uuid>, where the build has it; or ref: plain loops in fp32, "
          "slow, the definition of every result.",
          true},
-        {"isa", Kind::kChoice, &C::isa, 0, 0, "avx2|avx512|amx", "the best there is",
+        {"isa", Kind::kChoice, &C::isa, 0, 0, "avx2|avx512|avx512_bf16|amx", "the best there is",
          "Instruction set of the CPU device; results are the same with each.", true},
         {"threads", Kind::kNumber, &C::threads, 0, 1024, "N", "the CPUs this process may use",
          "Threads of the CPU device.", true},

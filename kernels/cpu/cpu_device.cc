@@ -22,11 +22,20 @@ namespace {
 constexpr int64_t kHugePageBytes = int64_t{2} << 20;
 
 const KernelTable& KernelsOf(Isa isa) {
-  return isa == Isa::kAmx ? kAmxKernels : isa == Isa::kAvx512 ? kAvx512Kernels : kAvx2Kernels;
+  switch (isa) {
+    case Isa::kAmx:
+      return kAmxKernels;
+    case Isa::kAvx512Bf16:
+      return kAvx512Bf16Kernels;
+    case Isa::kAvx512:
+      return kAvx512Kernels;
+    default:
+      return kAvx2Kernels;
+  }
 }
 
 std::optional<Isa> IsaNamed(const std::string& name) {
-  for (const Isa isa : {Isa::kAvx2, Isa::kAvx512, Isa::kAmx}) {
+  for (const Isa isa : {Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16, Isa::kAmx}) {
     if (name == IsaName(isa)) return isa;
   }
   return std::nullopt;
@@ -155,7 +164,8 @@ std::unique_ptr<Device> OpenCpuDevice(const DeviceOptions& options, std::string*
   if (!options.isa.empty()) {
     const std::optional<Isa> wanted = cpu::IsaNamed(options.isa);
     if (!wanted) {
-      *error = "there is no instruction set \"" + options.isa + "\"; choose avx2, avx512 or amx";
+      *error = "there is no instruction set \"" + options.isa +
+               "\"; choose avx2, avx512, avx512_bf16 or amx";
       return nullptr;
     }
     if (*wanted > facts.best_isa) {

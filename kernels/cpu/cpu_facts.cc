@@ -33,7 +33,8 @@ Isa DetectIsa() {
                       Has(extended.ebx, 17) /* DQ */ && Has(extended.ebx, 30) /* BW */ &&
                       Has(extended.ebx, 31) /* VL */;
   if (!avx512) return Isa::kAvx2;
-  return MayUseAmx() ? Isa::kAmx : Isa::kAvx512;
+  if (!MayUseDots()) return Isa::kAvx512;
+  return MayUseAmx() ? Isa::kAmx : Isa::kAvx512Bf16;
 }
 
 std::string ProcessorModel() {
@@ -119,6 +120,8 @@ const char* IsaName(Isa isa) {
       return "avx2";
     case Isa::kAvx512:
       return "avx512";
+    case Isa::kAvx512Bf16:
+      return "avx512_bf16";
     case Isa::kAmx:
       return "amx";
   }

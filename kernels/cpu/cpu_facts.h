@@ -8,9 +8,9 @@
 
 namespace baram::cpu {
 
-enum class Isa : uint8_t { kNone, kAvx2, kAvx512, kAmx };
+enum class Isa : uint8_t { kNone, kAvx2, kAvx512, kAvx512Bf16, kAmx };
 
-// "avx2", "avx512", "amx".
+// "avx2", "avx512", "avx512_bf16", "amx".
 const char* IsaName(Isa isa);
 
 struct CpuFacts {
@@ -22,7 +22,7 @@ struct CpuFacts {
 };
 
 // Reads all of it. Asks the kernel for permission to use AMX tiles, which is given per process:
-// call before starting threads that will use them. Without it best_isa is at most kAvx512.
+// call before starting threads that will use them. Without it best_isa is at most kAvx512Bf16.
 CpuFacts ReadCpuFacts();
 
 // The smallest CPU quota of a cgroup and its ancestors, in processors; 0: unlimited. `root` is the

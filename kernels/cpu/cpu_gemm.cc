@@ -72,9 +72,8 @@ void CpuDevice::Gemm(const GemmArgs& args) {
   job.bias = args.bias;
   job.scale = args.scale;
   job.packed_a = gemm_scratch_.data();
-  const bool has_amx = kernels_ == &kAmxKernels;
-  const GemmPlan plan =
-      SelectGemm(args.a.rows, job.weight.n, job.weight.padded_k, has_amx, pool_.workers());
+  const GemmPlan plan = SelectGemm(args.a.rows, job.weight.n, job.weight.padded_k,
+                                   kernels_->gemm_paths, pool_.workers());
   job.path = plan.path;
   job.block_k = plan.block_k;
   job.stream_out = plan.stream_out;

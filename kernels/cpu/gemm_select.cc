@@ -9,8 +9,8 @@
 namespace baram::cpu {
 namespace {
 
-// Up to here fp32 FMAs keep up with DRAM; past it they are bound by arithmetic.
-constexpr int64_t kMaxFmaRows = 3;
+// Up to here lanes keep up with DRAM; past it they are bound by arithmetic, and tiles are better.
+constexpr int64_t kMaxLaneRows = 3;
 
 // How rows and columns of `a` are cut into chunks and blocks for tiles, and how many panels a
 // worker takes at a time.
@@ -42,8 +42,9 @@ constexpr Blocking kMany = {512, 256, 32, 2};
 constexpr Blocking kSome = {256, 256, 16, 4};
 // The bytes of the weights are the bound, and each is used twice at most: a panel is one stream.
 constexpr Blocking kFew = {64, 2048, 16, 4};
-// For FMAs a chunk is fp32, of 2048 columns 1 MiB: twice the rows measured 0.95 times as fast.
-constexpr Blocking kFma = {128, 2048, 16, 4};
+// For lanes. In fp32 128 rows of 2048 columns are 1 MiB: twice the rows measured 0.95 times as
+// fast.
+constexpr Blocking kLanes = {128, 2048, 16, 4};
 
 // Results above this are not found in L2 by who reads them next. Written past the caches they need
 // not be read first: measured 1.1 to 1.2 times as fast at 512 rows.
@@ -57,22 +58,23 @@ constexpr int64_t CeilDivide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 }  // namespace
 
-GemmPlan SelectGemm(int64_t rows, int64_t n, int64_t padded_k, bool has_amx, int32_t workers) {
+GemmPlan SelectGemm(int64_t rows, int64_t n, int64_t padded_k, const GemmPaths& paths,
+                    int32_t workers) {
   GemmPlan plan;
-  plan.path = has_amx && rows > kMaxFmaRows ? GemmPath::kAmx : GemmPath::kFma;
+  plan.path = paths.tiles && rows > kMaxLaneRows ? GemmPath::kTiles : GemmPath::kLanes;
 
-  const int64_t element_bytes = plan.path == GemmPath::kAmx ? 2 : 4;
+  const int64_t element_bytes = plan.path == GemmPath::kTiles ? 2 : paths.lane_bytes;
   const int64_t rows_that_fit = kGemmScratchBytes / (padded_k * element_bytes) / 32 * 32;
   Check(padded_k <= kMaxGemmK, "the GEMM's scratch holds 32 rows of a");
   // Chunks of equal size: a short last one would pay for all of the weights alone.
-  const Blocking blocking = plan.path == GemmPath::kFma ? kFma
-                            : rows > kSome.chunk_rows   ? kMany
-                            : rows > kFew.chunk_rows    ? kSome
-                                                        : kFew;
+  const Blocking blocking = plan.path == GemmPath::kLanes ? kLanes
+                            : rows > kSome.chunk_rows     ? kMany
+                            : rows > kFew.chunk_rows      ? kSome
+                                                          : kFew;
   const int64_t chunks = CeilDivide(rows, std::min(blocking.chunk_rows, rows_that_fit));
   plan.chunk_rows = chunks == 1 ? rows : RoundUp(CeilDivide(rows, chunks), 32);
   plan.block_k = std::min(padded_k, blocking.block_k);
-  plan.stream_out = plan.path == GemmPath::kAmx && rows * n * 2 > kStreamOutBytes;
+  plan.stream_out = plan.path == GemmPath::kTiles && rows * n * 2 > kStreamOutBytes;
 
   const int64_t panels = RoundUp(n, kPanelColumns) / kPanelColumns;
   int64_t largest = blocking.panels;
@@ -86,7 +88,7 @@ GemmPlan SelectGemm(int64_t rows, int64_t n, int64_t padded_k, bool has_amx, int
 }
 
 std::string ToString(const GemmPlan& plan) {
-  return std::string(plan.path == GemmPath::kAmx ? "amx" : "fma") + ", " +
+  return std::string(plan.path == GemmPath::kTiles ? "tiles" : "lanes") + ", " +
          std::to_string(plan.chunk_rows) + " x " + std::to_string(plan.block_k) + ", " +
          std::to_string(plan.panels_per_tile) + " panels" + (plan.stream_out ? ", streamed" : "");
 }

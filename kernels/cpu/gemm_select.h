@@ -15,7 +15,7 @@ inline constexpr int64_t kGemmScratchBytes = int64_t{32} << 20;
 inline constexpr int64_t kMaxGemmK = kGemmScratchBytes / (32 * 4);
 
 struct GemmPlan {
-  GemmPath path = GemmPath::kFma;
+  GemmPath path = GemmPath::kLanes;
   int64_t chunk_rows = 0;       // rows of `a` that are packed and multiplied at a time
   int64_t block_k = 0;          // columns of `a` that are multiplied before its next rows
   int64_t panels_per_tile = 1;  // panels of 16 columns that a worker takes at a time
@@ -24,9 +24,10 @@ struct GemmPlan {
 };
 
 // The choice never changes a bit of the result: all paths add in the same order.
-GemmPlan SelectGemm(int64_t rows, int64_t n, int64_t padded_k, bool has_amx, int32_t workers);
+GemmPlan SelectGemm(int64_t rows, int64_t n, int64_t padded_k, const GemmPaths& paths,
+                    int32_t workers);
 
-// "amx, 512 x 1024, 8 panels, streamed".
+// "tiles, 512 x 1024, 8 panels, streamed".
 std::string ToString(const GemmPlan& plan);
 
 }  // namespace baram::cpu

@@ -12,7 +12,8 @@ namespace {
 // clang-format off
 #include "kernels/cpu/thread.inc"
 #include "kernels/cpu/vec.inc"
-#include "kernels/cpu/gemm_fma.inc"
+#include "kernels/cpu/chains_fma.inc"
+#include "kernels/cpu/gemm_lanes.inc"
 #include "kernels/cpu/gemm_amx.inc"
 #include "kernels/cpu/norm.inc"
 #include "kernels/cpu/act.inc"
@@ -27,6 +28,7 @@ namespace {
 const KernelTable kAmxKernels = {
     .isa = "amx",
     .enter_thread = EnterAmxThread,
+    .gemm_paths = {.lane_bytes = sizeof(Factor) / kFactorElements, .tiles = true},
     .pack_a = PackA,
     .gemm = Gemm,
     .norm = Norm,

@@ -12,12 +12,13 @@ namespace {
 // clang-format off
 #include "kernels/cpu/thread.inc"
 #include "kernels/cpu/vec.inc"
-#include "kernels/cpu/gemm_fma.inc"
+#include "kernels/cpu/chains_fma.inc"
+#include "kernels/cpu/gemm_lanes.inc"
 #include "kernels/cpu/norm.inc"
 #include "kernels/cpu/act.inc"
 #include "kernels/cpu/store_kv.inc"
 #include "kernels/cpu/attend.inc"
-#include "kernels/cpu/attend_fma.inc"
+#include "kernels/cpu/attend_lanes.inc"
 #include "kernels/cpu/sample.inc"
 // clang-format on
 
@@ -26,13 +27,14 @@ namespace {
 const KernelTable kAvx2Kernels = {
     .isa = "avx2",
     .enter_thread = EnterThread,
-    .pack_a = ExpandA,
-    .gemm = GemmFma,
+    .gemm_paths = {.lane_bytes = sizeof(Factor) / kFactorElements, .tiles = false},
+    .pack_a = PackFactors,
+    .gemm = GemmLanes,
     .norm = Norm,
     .add_norm = AddNorm,
     .act = Act,
     .store_kv = StoreKv,
-    .attend = AttendFma,
+    .attend = AttendLanes,
     .sample = kSamplePasses,
 };
 

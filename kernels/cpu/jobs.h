@@ -114,15 +114,21 @@ struct AttendJob {
 
 // How the rows of `a` are laid out for a GEMM, see gemm_select.h.
 enum class GemmPath : uint8_t {
-  kFma,  // fp32 FMAs: `a` expanded to fp32, [blocks of rows][padded_k][rows of the block]
-  kAmx,  // tiles: `a` as 16 x 32 bf16 tiles, [rows / 16, padded_k / 32], padded with zeros
+  kLanes,  // factors, see gemm_lanes.inc: [blocks of rows][padded_k][rows of the block]
+  kTiles,  // `a` as 16 x 32 bf16 tiles, [rows / 16, padded_k / 32], padded with zeros
+};
+
+// What a set of kernels has for GEMMs.
+struct GemmPaths {
+  int32_t lane_bytes = 4;  // of an element of `a` as a factor
+  bool tiles = false;
 };
 
 // Up to GemmPlan::chunk_rows rows of a GEMM. pack_a fills `packed_a`; its units are blocks of 16
 // rows by block_k columns of `a`, row-major. gemm reads it; its unit is a panel of 16 output
 // columns.
 struct GemmJob {
-  GemmPath path = GemmPath::kFma;
+  GemmPath path = GemmPath::kLanes;
   Tensor a;  // bf16
   WeightView weight;
   const float* bias = nullptr;

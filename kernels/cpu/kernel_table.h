@@ -21,6 +21,7 @@ struct KernelTable {
   // does), AMX tiles configured. Cheap when called again.
   void (*enter_thread)();
 
+  GemmPaths gemm_paths;
   Kernel<GemmJob> pack_a;
   Kernel<GemmJob> gemm;
   Kernel<NormJob> norm;
@@ -31,8 +32,13 @@ struct KernelTable {
   SamplePasses sample;
 };
 
+// Whether VDPBF16PS adds as the order of sums wants it: rounding after each of its two products,
+// the high halves first, denormals flushed. To be called only where there is AVX512_BF16.
+bool DotsFollowTheOrder();
+
 extern const KernelTable kAvx2Kernels;
 extern const KernelTable kAvx512Kernels;
+extern const KernelTable kAvx512Bf16Kernels;
 extern const KernelTable kAmxKernels;
 
 }  // namespace baram::cpu

@@ -68,7 +68,7 @@ TEST_P(ExactnessTest, RefIsExact) {
 
 TEST_P(ExactnessTest, EveryInstructionSetAndWorkerCountIsExactAndEqual) {
   std::string expected;
-  for (const char* isa : {"avx2", "avx512", "amx"}) {
+  for (const char* isa : {"avx2", "avx512", "avx512_bf16", "amx"}) {
     for (const int32_t threads : {1, 2}) {
       const Place place{"cpu", {.threads = threads, .isa = isa}};
       if (place.Open() == nullptr) continue;  // not on this machine

@@ -300,6 +300,7 @@ std::vector<std::string> InstructionSets() {
   const Isa best = ReadCpuFacts().best_isa;
   if (best >= Isa::kAvx2) isas.push_back("avx2");
   if (best >= Isa::kAvx512) isas.push_back("avx512");
+  if (best >= Isa::kAvx512Bf16) isas.push_back("avx512_bf16");
   if (best >= Isa::kAmx) isas.push_back("amx");
   return isas;
 }

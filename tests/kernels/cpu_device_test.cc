@@ -40,7 +40,7 @@ TEST(CpuDevice, RefusesWhatItCannotBe) {
   std::string error;
   EXPECT_EQ(Open({.isa = "sse9"}, &error), nullptr);
   if (!CpuIsUsable()) return;
-  EXPECT_EQ(error, "there is no instruction set \"sse9\"; choose avx2, avx512 or amx");
+  EXPECT_EQ(error, "there is no instruction set \"sse9\"; choose avx2, avx512, avx512_bf16 or amx");
   EXPECT_EQ(Open({.threads = -1, .isa = ""}, &error), nullptr);
   EXPECT_EQ(error, "the cpu device takes 1 to 512 threads, or 0 for its own choice");
 }

@@ -29,11 +29,14 @@ struct Machine {
 std::vector<Machine> Machines() {
   const Isa best = ReadCpuFacts().best_isa;
   std::vector<Machine> machines;
-  if (best >= Isa::kAvx2) machines.push_back({&kAvx2Kernels, GemmPath::kFma, "avx2"});
-  if (best >= Isa::kAvx512) machines.push_back({&kAvx512Kernels, GemmPath::kFma, "avx512"});
+  if (best >= Isa::kAvx2) machines.push_back({&kAvx2Kernels, GemmPath::kLanes, "avx2"});
+  if (best >= Isa::kAvx512) machines.push_back({&kAvx512Kernels, GemmPath::kLanes, "avx512"});
+  if (best >= Isa::kAvx512Bf16) {
+    machines.push_back({&kAvx512Bf16Kernels, GemmPath::kLanes, "avx512_bf16"});
+  }
   if (best >= Isa::kAmx) {
-    machines.push_back({&kAmxKernels, GemmPath::kFma, "amx, by fma"});
-    machines.push_back({&kAmxKernels, GemmPath::kAmx, "amx"});
+    machines.push_back({&kAmxKernels, GemmPath::kLanes, "amx, by lanes"});
+    machines.push_back({&kAmxKernels, GemmPath::kTiles, "amx"});
   }
   return machines;
 }
@@ -231,29 +234,38 @@ TEST(CpuPack, ConvertsAndPlaces) {
   }
 }
 
+constexpr GemmPaths kFma = {.lane_bytes = 4, .tiles = false};
+constexpr GemmPaths kDots = {.lane_bytes = 2, .tiles = false};
+constexpr GemmPaths kAmx = {.lane_bytes = 4, .tiles = true};
+
 TEST(GemmSelect, TilesForManyRows) {
-  EXPECT_EQ(ToString(SelectGemm(1, 8192, 2048, true, 2)), "fma, 1 x 2048, 8 panels");
-  EXPECT_EQ(ToString(SelectGemm(16, 8192, 2048, true, 2)), "amx, 16 x 2048, 8 panels");
-  EXPECT_EQ(ToString(SelectGemm(64, 8192, 2048, true, 2)), "amx, 64 x 2048, 16 panels");
-  EXPECT_EQ(ToString(SelectGemm(65, 8192, 2048, true, 2)), "amx, 65 x 256, 16 panels, streamed");
-  EXPECT_EQ(ToString(SelectGemm(256, 2048, 8192, true, 2)), "amx, 256 x 256, 16 panels");
-  EXPECT_EQ(ToString(SelectGemm(300, 8192, 2048, true, 2)), "amx, 300 x 256, 32 panels, streamed");
-  EXPECT_EQ(ToString(SelectGemm(512, 8192, 2048, true, 2)), "amx, 512 x 256, 32 panels, streamed");
-  EXPECT_EQ(ToString(SelectGemm(512, 2048, 8192, true, 2)), "amx, 512 x 256, 32 panels, streamed");
-  EXPECT_EQ(ToString(SelectGemm(600, 8192, 2048, true, 2)), "amx, 320 x 256, 32 panels, streamed");
-  EXPECT_EQ(ToString(SelectGemm(600, 8192, 64, true, 2)), "amx, 320 x 64, 32 panels, streamed");
-  EXPECT_EQ(ToString(SelectGemm(512, 8192, 2048, false, 2)), "fma, 128 x 2048, 16 panels");
+  EXPECT_EQ(ToString(SelectGemm(1, 8192, 2048, kAmx, 2)), "lanes, 1 x 2048, 8 panels");
+  EXPECT_EQ(ToString(SelectGemm(16, 8192, 2048, kAmx, 2)), "tiles, 16 x 2048, 8 panels");
+  EXPECT_EQ(ToString(SelectGemm(64, 8192, 2048, kAmx, 2)), "tiles, 64 x 2048, 16 panels");
+  EXPECT_EQ(ToString(SelectGemm(65, 8192, 2048, kAmx, 2)), "tiles, 65 x 256, 16 panels, streamed");
+  EXPECT_EQ(ToString(SelectGemm(256, 2048, 8192, kAmx, 2)), "tiles, 256 x 256, 16 panels");
+  EXPECT_EQ(ToString(SelectGemm(300, 8192, 2048, kAmx, 2)),
+            "tiles, 300 x 256, 32 panels, streamed");
+  EXPECT_EQ(ToString(SelectGemm(512, 8192, 2048, kAmx, 2)),
+            "tiles, 512 x 256, 32 panels, streamed");
+  EXPECT_EQ(ToString(SelectGemm(512, 2048, 8192, kAmx, 2)),
+            "tiles, 512 x 256, 32 panels, streamed");
+  EXPECT_EQ(ToString(SelectGemm(600, 8192, 2048, kAmx, 2)),
+            "tiles, 320 x 256, 32 panels, streamed");
+  EXPECT_EQ(ToString(SelectGemm(600, 8192, 64, kAmx, 2)), "tiles, 320 x 64, 32 panels, streamed");
+  EXPECT_EQ(ToString(SelectGemm(512, 8192, 2048, kFma, 2)), "lanes, 128 x 2048, 16 panels");
 }
 
 // Whatever the shape: what a worker's scratch and the shared one hold suffices.
 TEST(GemmSelect, FitsItsMemory) {
   for (const int64_t rows : {1, 3, 4, 17, 32, 33, 512, 513, 8192}) {
     for (const int64_t k : {32, 64, 2048, 8192, 65536}) {
-      for (const bool amx : {false, true}) {
-        const GemmPlan plan = SelectGemm(rows, 128 * 1024, k, amx, 2);
+      for (const GemmPaths& paths : {kFma, kDots, kAmx}) {
+        const GemmPlan plan = SelectGemm(rows, 128 * 1024, k, paths, 2);
         const int64_t packed_rows = RoundUp(plan.chunk_rows, 16);
         EXPECT_GE(plan.chunk_rows, 1);
-        EXPECT_LE(packed_rows * k * (plan.path == GemmPath::kAmx ? 2 : 4), kGemmScratchBytes);
+        EXPECT_LE(packed_rows * k * (plan.path == GemmPath::kTiles ? 2 : paths.lane_bytes),
+                  kGemmScratchBytes);
         EXPECT_LE(packed_rows * plan.panels_per_tile * 16 * 4, kWorkerScratchBytes);
         EXPECT_EQ(plan.block_k % 32, 0);
         EXPECT_GE(plan.block_k, 32);

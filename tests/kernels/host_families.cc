@@ -51,7 +51,7 @@ std::vector<Family> TestedFamilies() {
   if (!requested.empty()) return FamiliesOf(requested);
   std::vector<Family> families;
   families.push_back(OpenFamily("ref", {""}, 1));
-  families.push_back(OpenFamily("cpu", {"avx2", "avx512", "amx"}, 2));
+  families.push_back(OpenFamily("cpu", {"avx2", "avx512", "avx512_bf16", "amx"}, 2));
   return families;
 }
 

@@ -38,7 +38,7 @@ std::vector<TestDevice> TestDevices() {
     return {{TestName(device), device, {}}};
   }
   std::vector<TestDevice> devices = {{"ref", "ref", {}}};
-  for (const char* isa : {"avx2", "avx512", "amx"}) {
+  for (const char* isa : {"avx2", "avx512", "avx512_bf16", "amx"}) {
     DeviceOptions options;
     options.threads = 2;
     options.isa = isa;

@@ -1,4 +1,5 @@
-// The emulated AMX instructions against Intel's manual, said once more in scalar code.
+// The emulated instructions: those of AMX against Intel's manual, said once more in scalar code,
+// and VDPBF16PS by the check that real processors have to pass.
 #include <gtest/gtest.h>
 
 #include <bit>
@@ -10,6 +11,7 @@
 
 #include "kernels/cpu/cpu_facts.h"
 #include "kernels/cpu/emulation/amx.h"
+#include "kernels/cpu/kernel_table.h"
 #include "kernels/float_types.h"
 
 namespace baram::cpu::emulation {
@@ -29,7 +31,7 @@ struct Config {
   }
 };
 
-class AmxEmulation : public testing::Test {
+class IsaEmulation : public testing::Test {
  protected:
   void SetUp() override {
     if (ReadCpuFacts().best_isa < Isa::kAvx512) GTEST_SKIP() << "no AVX-512 here";
@@ -45,7 +47,7 @@ std::vector<uint8_t> Stored(int tile, int64_t stride, int64_t bytes) {
   return memory;
 }
 
-TEST_F(AmxEmulation, MovesTheConfiguredShapeAndNothingElse) {
+TEST_F(IsaEmulation, MovesTheConfiguredShapeAndNothingElse) {
   Config config;
   config.Tile(0, 3, 8).Tile(5, 16, 64);
   LoadConfig(&config);
@@ -118,7 +120,7 @@ void ExpectManualsBits(int rows, int pairs, int columns, int smallest_exponent) 
   }
 }
 
-TEST_F(AmxEmulation, MultipliesAsTheManualSays) {
+TEST_F(IsaEmulation, MultipliesAsTheManualSays) {
   for (const int exponent : {-1, -68, -135}) {
     ExpectManualsBits(16, 16, 16, exponent);
     ExpectManualsBits(1, 1, 1, exponent);
@@ -129,7 +131,7 @@ TEST_F(AmxEmulation, MultipliesAsTheManualSays) {
 }
 
 // What the processor would not do either.
-TEST_F(AmxEmulation, FaultsWhereTheProcessorWould) {
+TEST_F(IsaEmulation, FaultsWhereTheProcessorWould) {
   const auto faults = [](Config config, const char* sentence) {
     EXPECT_DEATH(LoadConfig(&config), sentence);
   };
@@ -152,6 +154,13 @@ TEST_F(AmxEmulation, FaultsWhereTheProcessorWould) {
   const Config released{.palette = 0};
   LoadConfig(&released);
   EXPECT_DEATH(ZeroTile(0), "#UD, tiles are not configured");
+}
+
+TEST_F(IsaEmulation, DotsFollowTheOrderWithDenormalsOff) {
+  kAvx512Bf16Kernels.enter_thread();
+  EXPECT_TRUE(DotsFollowTheOrder());
+  _mm_setcsr(0x1f80);
+  EXPECT_FALSE(DotsFollowTheOrder()) << "the check sees denormals that are not flushed";
 }
 
 }  // namespace

@@ -1,8 +1,10 @@
-// MayUseAmx of the real processor. A file of its own: emulation/ puts another in its place.
+// MayUseDots and MayUseAmx of the real processor. A file of its own: emulation/ puts another in its
+// place.
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "kernels/cpu/cpuid.h"
+#include "kernels/cpu/kernel_table.h"
 
 namespace baram::cpu {
 namespace {
@@ -17,10 +19,12 @@ bool AllowAmx() {
 
 }  // namespace
 
+bool MayUseDots() { return Has(Cpuid(7, 1).eax, 5) && DotsFollowTheOrder(); }
+
 bool MayUseAmx() {
   const Registers extended = Cpuid(7, 0);
   const bool has = (EnabledState() & kAmxState) == kAmxState && Has(extended.edx, 22) /* BF16 */ &&
-                   Has(extended.edx, 24) /* TILE */ && Has(Cpuid(7, 1).eax, 5) /* AVX512_BF16 */;
+                   Has(extended.edx, 24) /* TILE */;
   return has && AllowAmx();
 }
 

@@ -1,4 +1,5 @@
-// op_test on the CPU device with emulated AMX, beside the instruction set whose bits it must have.
+// op_test on the CPU device with emulated AVX512_BF16 and AMX, beside the instruction set whose
+// bits they must have.
 #include <string>
 
 #include "tests/kernels/op_families.h"
@@ -17,6 +18,7 @@ void Add(Family& family, const std::string& isa, int32_t threads, const std::str
 std::vector<Family> TestedFamilies() {
   std::vector<Family> families(1);
   Add(families[0], "avx512", 1, "");
+  Add(families[0], "avx512_bf16", 1, " emulated");
   Add(families[0], "amx", 1, " emulated");
   Add(families[0], "amx", 2, " emulated");
   // AVX-512 is missing here, and with it the emulation.

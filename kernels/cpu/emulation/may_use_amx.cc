@@ -1,8 +1,0 @@
-// MayUseAmx where AMX is emulated: asked only of processors with AVX-512, which is what it takes.
-#include "kernels/cpu/cpuid.h"
-
-namespace baram::cpu {
-
-bool MayUseAmx() { return true; }
-
-}  // namespace baram::cpu
