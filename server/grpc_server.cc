@@ -24,6 +24,25 @@ constexpr int kMaxIdleMs = 1'800'000;
 // From a connection's start to its client's first frame.
 constexpr int kHandshakeMs = 10'000;
 
+// What the library may hold of requests that are not whole yet, which have no deadline, and for its
+// connections: read buffers, windows. Past it the library takes less of each client, then ends idle
+// connections and calls, whosever they are; so it is far above what honest clients need.
+size_t MemoryBytes(const Config& config) {
+  constexpr size_t kConnectionBytes = size_t{64} << 10;
+  constexpr size_t kRequestsAtOnce = 32;  // of the largest
+  return static_cast<size_t>(config.max_connections) * kConnectionBytes +
+         kRequestsAtOnce * static_cast<size_t>(config.max_body_bytes);
+}
+
+// The library compares the compressed size of a message with the limit, and inflates without one.
+void RefuseCompression(grpc::ServerBuilder& builder) {
+  for (const auto algorithm : {GRPC_COMPRESS_DEFLATE, GRPC_COMPRESS_GZIP}) {
+    builder.SetCompressionAlgorithmSupportStatus(algorithm, false);
+  }
+  // Nor does it inflate what comes for a call that is being refused.
+  builder.AddChannelArgument(GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0);
+}
+
 }  // namespace
 
 GrpcServer::GrpcServer(Serving& serving, Lifecycle& lifecycle, CallLog& log)
@@ -59,6 +78,8 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Listen(Serving& serving,
   builder.RegisterService(&server->inference_);
   builder.RegisterService(&server->operator_);
   builder.SetMaxReceiveMessageSize(static_cast<int>(config.max_body_bytes));
+  builder.SetResourceQuota(grpc::ResourceQuota("baram").Resize(MemoryBytes(config)));
+  RefuseCompression(builder);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, config.max_streams);
   builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, config.max_header_bytes);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_IDLE_MS, kMaxIdleMs);

@@ -4,12 +4,11 @@
 #include <memory>
 #include <string>
 #include <thread>
-#include <utility>
-#include <vector>
 
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 #include "grpc/health/v1/health.grpc.pb.h"
+#include "tests/server/http2_frames.h"
 #include "tests/server/http_client.h"
 #include "tests/server/server_fixture.h"
 
@@ -56,31 +55,14 @@ class GrpcFlowTest : public ServerFixture {
   // Sends a call in HTTP/2 of its own, which gRPC's client would read by itself: no more than the
   // first 64 KiB of the reply leave.
   static void SendRaw(server::RawClient& client, const std::string& method,
-                      const v1::GenerateRequest& request) {
-    constexpr char kHeaders = 1, kData = 0, kEndHeaders = 4, kEndStream = 1;
-    const auto number = [](size_t value, int bytes) {
-      std::string text;
-      while (bytes-- > 0) text += static_cast<char>(value >> (8 * bytes) & 255);
-      return text;
-    };
-    const auto frame = [&](char type, char flags, uint32_t stream, const std::string& payload) {
-      return number(payload.size(), 3) + type + flags + number(stream, 4) + payload;
-    };
-    std::string headers;
-    for (const auto& [name, value] : std::vector<std::pair<std::string, std::string>>{
-             {":method", "POST"},
-             {":scheme", "http"},
-             {":path", "/baram.v1.Inference/" + method},
-             {":authority", "test"},
-             {"te", "trailers"},
-             {"content-type", "application/grpc"}}) {
-      headers += number(0, 1) + number(name.size(), 1) + name + number(value.size(), 1) + value;
+                      const google::protobuf::Message& request) {
+    std::string message = request.SerializeAsString();
+    message.insert(0, MessagePrefix(message.size()));
+    client.Send(Preface() + CallHeaders(1, method));
+    for (; message.size() > kMostFrameBytes; message.erase(0, kMostFrameBytes)) {
+      client.Send(Frame(kDataFrame, 0, 1, message.substr(0, kMostFrameBytes)));
     }
-    const std::string message = request.SerializeAsString();
-    constexpr char kSettings = 4;
-    client.Send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(kSettings, 0, 0, "") +
-                frame(kHeaders, kEndHeaders, 1, headers) +
-                frame(kData, kEndStream, 1, number(0, 1) + number(message.size(), 4) + message));
+    client.Send(Frame(kDataFrame, kEndStream, 1, message));
   }
 
   std::unique_ptr<v1::Inference::Stub> stalled_stub_;

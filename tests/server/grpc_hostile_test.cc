@@ -1,0 +1,121 @@
+// What gRPC itself does with hostile clients, as this server sets it up.
+#include <gmock/gmock.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <string>
+#include <utility>
+
+#include "tests/server/http2_frames.h"
+#include "tests/server/http_client.h"
+#include "tests/server/server_fixture.h"
+
+namespace baram::testing {
+namespace {
+
+using ::testing::HasSubstr;
+
+class GrpcHostileTest : public ServerFixture {};
+
+// A client that begins calls and never ends them.
+class HalfSender {
+ public:
+  explicit HalfSender(const std::string& address) : client_(address) { client_.Send(Preface()); }
+
+  // The first `bytes`, less than a stream's first window, of a call with a message of `message`
+  // bytes. False if the server does not take them: it has ended a call, or its window stays shut.
+  bool Send(size_t bytes, size_t message) {
+    const uint32_t stream = std::exchange(next_stream_, next_stream_ + 2);
+    if (!client_.Send(CallHeaders(stream, "Generate"))) return false;
+    std::string rest = MessagePrefix(message) + std::string(bytes, '\0');
+    while (!rest.empty()) {
+      const size_t part = std::min(rest.size(), kMostFrameBytes);
+      if (!Opens(part)) return false;
+      if (!client_.Send(Frame(kDataFrame, 0, stream, rest.substr(0, part)))) return false;
+      window_ -= part;
+      rest.erase(0, part);
+    }
+    return true;
+  }
+
+ private:
+  // Whether the connection's window takes `bytes`. The answer to settings tells that the server has
+  // seen all there is.
+  bool Opens(size_t bytes) {
+    constexpr int kRounds = 20;
+    for (int round = 0; window_ < bytes || round == 0; ++round) {
+      if (round == kRounds) return false;
+      client_.Send(Frame(kSettingsFrame, 0, 0, ""));
+      while (true) {
+        const std::string head = Read(9);
+        if (head.size() < 9) return false;
+        const std::string payload = Read(Number(head.substr(0, 3)));
+        const char type = head[3];
+        const bool ack = (head[4] & kAck) != 0;
+        if (type == kResetFrame) return false;
+        if (type == kSettingsFrame && ack) break;
+        if (type == kSettingsFrame) client_.Send(Frame(type, kAck, 0, ""));
+        if (type == kPingFrame && !ack) client_.Send(Frame(type, kAck, 0, payload));
+        if (type == kWindowFrame && Number(head.substr(5, 4)) == 0) window_ += Number(payload);
+      }
+    }
+    return true;
+  }
+  std::string Read(size_t count) {
+    while (received_.size() < count && client_.ReadSome(1 << 16, &received_) > 0) {
+    }
+    std::string bytes = received_.substr(0, count);
+    received_.erase(0, count);
+    return bytes;
+  }
+  static size_t Number(const std::string& bytes) {
+    size_t value = 0;
+    for (const char byte : bytes) value = value << 8 | static_cast<unsigned char>(byte);
+    return value;
+  }
+
+  server::RawClient client_;
+  std::string received_;
+  size_t window_ = kFirstWindow;
+  uint32_t next_stream_ = 1;
+};
+
+// They have no deadline, as no call has begun; what they hold is bounded.
+TEST_F(GrpcHostileTest, HalfSentRequestsHoldBoundedMemory) {
+  constexpr size_t kBody = 64 << 10, kHalf = 60'000;
+  StartServer([](server::Config& config) {
+    config.max_body_bytes = kBody;
+    config.max_connections = 4;
+  });
+  size_t taken = 0;
+  {
+    HalfSender sender(server().grpc_address());
+    while (taken < 200 * kHalf && sender.Send(kHalf, kBody - 1)) taken += kHalf;
+  }
+  EXPECT_GT(taken, 8 * kBody);
+  EXPECT_LT(taken, 64 * kBody);
+  grpc::ClientContext context;
+  context.set_wait_for_ready(true);
+  const Streamed after = Stream(TextRequest("hello", 4), context);
+  EXPECT_TRUE(after.status.ok()) << after.status.error_message();
+}
+
+// A few KiB of gzip are any number of bytes, and gRPC would inflate them before anybody measures.
+TEST_F(GrpcHostileTest, CompressedMessagesAreRefused) {
+  StartServer();
+  for (const auto algorithm : {GRPC_COMPRESS_GZIP, GRPC_COMPRESS_DEFLATE}) {
+    grpc::ChannelArguments arguments;
+    arguments.SetCompressionAlgorithm(algorithm);
+    const auto stub = v1::Inference::NewStub(NewChannel(arguments));
+    grpc::ClientContext context;
+    v1::GenerateOnceResponse response;
+    const grpc::Status status =
+        stub->GenerateOnce(&context, TextRequest(std::string(32 << 20, ' '), 1), &response);
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::UNIMPLEMENTED) << status.error_message();
+    EXPECT_THAT(status.error_message(), HasSubstr("is disabled"));
+  }
+  EXPECT_TRUE(Stream(TextRequest("hello", 4)).status.ok());
+}
+
+}  // namespace
+}  // namespace baram::testing

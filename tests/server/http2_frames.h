@@ -1,0 +1,57 @@
+// HTTP/2 of a test's own, for what gRPC's client would not do: leave a reply unread, or a request
+// half sent.
+#ifndef BARAM_TESTS_SERVER_HTTP2_FRAMES_H_
+#define BARAM_TESTS_SERVER_HTTP2_FRAMES_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace baram::testing {
+
+inline constexpr char kDataFrame = 0, kHeadersFrame = 1, kResetFrame = 3, kSettingsFrame = 4,
+                      kPingFrame = 6, kWindowFrame = 8;
+inline constexpr char kAck = 1, kEndStream = 1, kEndHeaders = 4;
+inline constexpr size_t kFirstWindow = 65535;  // of a stream and of a connection, in bytes
+inline constexpr size_t kMostFrameBytes = 16384;
+
+// The number in so many bytes, the highest first.
+inline std::string BigEndian(uint64_t value, int bytes) {
+  std::string text;
+  while (bytes-- > 0) text += static_cast<char>(value >> (8 * bytes) & 255);
+  return text;
+}
+
+inline std::string Frame(char type, char flags, uint32_t stream, const std::string& payload) {
+  return BigEndian(payload.size(), 3) + type + flags + BigEndian(stream, 4) + payload;
+}
+
+// What a connection begins with.
+inline std::string Preface() {
+  return "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + Frame(kSettingsFrame, 0, 0, "");
+}
+
+// Begins a call of baram.v1.Inference.
+inline std::string CallHeaders(uint32_t stream, const std::string& method) {
+  std::string headers;
+  for (const auto& [name, value] :
+       std::vector<std::pair<std::string, std::string>>{{":method", "POST"},
+                                                        {":scheme", "http"},
+                                                        {":path", "/baram.v1.Inference/" + method},
+                                                        {":authority", "test"},
+                                                        {"te", "trailers"},
+                                                        {"content-type", "application/grpc"}}) {
+    headers +=
+        BigEndian(0, 1) + BigEndian(name.size(), 1) + name + BigEndian(value.size(), 1) + value;
+  }
+  return Frame(kHeadersFrame, kEndHeaders, stream, headers);
+}
+
+// What stands before a message of gRPC that is not compressed.
+inline std::string MessagePrefix(size_t bytes) { return BigEndian(0, 1) + BigEndian(bytes, 4); }
+
+}  // namespace baram::testing
+
+#endif  // BARAM_TESTS_SERVER_HTTP2_FRAMES_H_
