@@ -1,9 +1,12 @@
 // The gRPC services of baram.v1: the calls with one short answer.
 #include "server/grpc_service.h"
 
+#include <grpcpp/alarm.h>
 #include <spdlog/spdlog.h>
 
 #include <chrono>
+#include <memory>
+#include <mutex>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -18,25 +21,80 @@ namespace {
 
 using std::chrono::steady_clock;
 
-void End(CallLog& log, const char* method, SteadyTime began, const absl::Status& status,
-         grpc::CallbackServerContext* context, grpc::ServerUnaryReactor* reactor) {
-  log.Record({.method = method,
-              .request_id = {},
-              .code = absl::StatusCodeToString(status.code()),
-              .reason = FactsOf(status).reason,
-              .usage = {},
-              .total_s = SecondsSince(began)});
-  reactor->Finish(ToGrpc(status, *context));
-}
+// A call with one short answer: gives it, ends the call if its client has not taken it in time, and
+// logs how it ended. Owns itself until gRPC has called OnDone.
+class ShortCall final : public grpc::ServerUnaryReactor {
+ public:
+  ShortCall(CallLog& log, const char* method, double slow_reader_s,
+            grpc::CallbackServerContext* context)
+      : log_(log), method_(method), slow_reader_s_(slow_reader_s), client_(new Client(context)) {}
+
+  // Once, from any thread; nothing of it may be touched after.
+  void Answer(const absl::Status& status) {
+    status_ = status;
+    grpc::CallbackServerContext& context = *client_->context;
+    const auto limit = std::chrono::system_clock::now() +
+                       std::chrono::duration_cast<std::chrono::system_clock::duration>(
+                           std::chrono::duration<double>(slow_reader_s_));
+    patience_.Set(limit, [client = client_](bool over) {
+      if (over) client->Break();
+    });
+    Finish(ToGrpc(status, context));
+  }
+
+  void OnDone() override {
+    if (client_->Over()) {
+      status_ = SlowReader();
+    } else if (status_.ok() && client_->context->IsCancelled()) {
+      status_ = absl::CancelledError();  // not all of the answer has left
+    }
+    log_.Record({.method = method_,
+                 .request_id = {},
+                 .code = absl::StatusCodeToString(status_.code()),
+                 .reason = FactsOf(status_).reason,
+                 .usage = {},
+                 .total_s = SecondsSince(began_)});
+    delete this;
+  }
+
+ private:
+  // Shared with the alarm, which may ring beside OnDone.
+  struct Client {
+    explicit Client(grpc::CallbackServerContext* context) : context(context) {}
+    void Break() {
+      std::lock_guard lock(mutex);
+      if (over) return;
+      broken = true;
+      context->TryCancel();
+    }
+    // Returns whether it was broken before.
+    bool Over() {
+      std::lock_guard lock(mutex);
+      over = true;
+      return broken;
+    }
+
+    grpc::CallbackServerContext* const context;
+    std::mutex mutex;  // guards what follows
+    bool over = false, broken = false;
+  };
+
+  CallLog& log_;
+  const char* const method_;
+  const double slow_reader_s_;
+  const SteadyTime began_ = steady_clock::now();
+  const std::shared_ptr<Client> client_;
+  grpc::Alarm patience_;
+  absl::Status status_;
+};
 
 // Answers with what `job` returns, on this thread: for jobs that only copy a few values.
 template <typename Job>
-grpc::ServerUnaryReactor* AnswerNow(CallLog& log, const char* method,
+grpc::ServerUnaryReactor* AnswerNow(Serving& serving, CallLog& log, const char* method,
                                     grpc::CallbackServerContext* context, const Job& job) {
-  const SteadyTime began = steady_clock::now();
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  End(log, method, began, job(), context, reactor);
-  return reactor;
+  auto* const call = new ShortCall(log, method, serving.config().slow_reader_s, context);
+  call->Answer(job());
+  return call;
 }
 
 // The same on the text pool, for jobs that tokenize or render into `response`.
@@ -45,25 +103,24 @@ grpc::ServerUnaryReactor* AnswerOnTextPool(Serving& serving, CallLog& log, const
                                            const std::string& model,
                                            const google::protobuf::Message* response,
                                            grpc::CallbackServerContext* context, Job job) {
-  const SteadyTime began = steady_clock::now();
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  auto* const call = new ShortCall(log, method, serving.config().slow_reader_s, context);
   absl::Status refused = serving.CheckAccepting();
   refused.Update(serving.CheckModel(model));
-  if (refused.ok() && serving.pool().Run([=, &serving, &log, job = std::move(job)] {
+  if (refused.ok() && serving.pool().Run([=, &serving, job = std::move(job)] {
         absl::Status status = job();
         const int64_t max_bytes = serving.config().max_reply_bytes;
         if (status.ok() && static_cast<int64_t>(response->ByteSizeLong()) > max_bytes) {
           status = ReplyTooLarge(max_bytes);
         }
-        End(log, method, began, status, context, reactor);
+        call->Answer(status);
       })) {
-    return reactor;
+    return call;
   }
   if (refused.ok()) {
     refused = Overloaded("Too many prompts wait to be tokenized; try again in a moment.");
   }
-  End(log, method, began, refused, context, reactor);
-  return reactor;
+  call->Answer(refused);
+  return call;
 }
 
 }  // namespace
@@ -129,7 +186,7 @@ grpc::ServerUnaryReactor* InferenceService::RenderChat(grpc::CallbackServerConte
 grpc::ServerUnaryReactor* InferenceService::Abort(grpc::CallbackServerContext* context,
                                                   const v1::AbortRequest* request,
                                                   v1::AbortResponse* response) {
-  return AnswerNow(log_, "Abort", context, [&] {
+  return AnswerNow(serving_, log_, "Abort", context, [&] {
     if (request->request_id().empty()) {
       return InvalidField("request_id", "request_id is empty: name the request to end.");
     }
@@ -141,7 +198,7 @@ grpc::ServerUnaryReactor* InferenceService::Abort(grpc::CallbackServerContext* c
 grpc::ServerUnaryReactor* InferenceService::ListModels(grpc::CallbackServerContext* context,
                                                        const v1::ListModelsRequest*,
                                                        v1::ListModelsResponse* response) {
-  return AnswerNow(log_, "ListModels", context, [&] {
+  return AnswerNow(serving_, log_, "ListModels", context, [&] {
     for (const std::string& name : serving_.served_names()) {
       v1::Model* model = response->add_models();
       model->set_name(name);
@@ -159,7 +216,7 @@ OperatorService::OperatorService(Serving& serving, Lifecycle& lifecycle, CallLog
 grpc::ServerUnaryReactor* OperatorService::GetServerInfo(grpc::CallbackServerContext* context,
                                                          const v1::GetServerInfoRequest*,
                                                          v1::GetServerInfoResponse* response) {
-  return AnswerNow(log_, "GetServerInfo", context, [&] {
+  return AnswerNow(serving_, log_, "GetServerInfo", context, [&] {
     const EngineInfo& info = serving_.info();
     response->set_version(kVersion);
     response->set_architecture(info.architecture);
@@ -189,7 +246,7 @@ grpc::ServerUnaryReactor* OperatorService::GetServerInfo(grpc::CallbackServerCon
 grpc::ServerUnaryReactor* OperatorService::GetLoad(grpc::CallbackServerContext* context,
                                                    const v1::GetLoadRequest*,
                                                    v1::GetLoadResponse* response) {
-  return AnswerNow(log_, "GetLoad", context, [&] {
+  return AnswerNow(serving_, log_, "GetLoad", context, [&] {
     const Stats& stats = serving_.engine().stats();
     response->set_running(static_cast<uint32_t>(stats.running.value()));
     response->set_waiting(static_cast<uint32_t>(stats.waiting.value()));
@@ -207,7 +264,7 @@ grpc::ServerUnaryReactor* OperatorService::GetLoad(grpc::CallbackServerContext* 
 grpc::ServerUnaryReactor* OperatorService::Drain(grpc::CallbackServerContext* context,
                                                  const v1::DrainRequest* request,
                                                  v1::DrainResponse* response) {
-  return AnswerNow(log_, "Drain", context, [&] {
+  return AnswerNow(serving_, log_, "Drain", context, [&] {
     const double limit =
         request->has_limit_s() ? request->limit_s() : serving_.config().drain_limit_s;
     constexpr double kMostS = 86400;

@@ -114,6 +114,30 @@ TEST_F(GrpcFlowTest, ALastChunkThatNobodyReadsEnds) {
   }
 }
 
+// Calls with one short answer have no deadline of the server's.
+TEST_F(GrpcFlowTest, AShortAnswerThatNobodyReadsEnds) {
+  StartServer([](server::Config& config) { config.slow_reader_s = 0.2; });
+  v1::TokenizeRequest request;
+  while (request.text().size() < 50'000) *request.mutable_text() += TinyFolder::kCycle;
+  server::RawClient client(server_->grpc_address());
+  SendRaw(client, "Tokenize", request);
+  EXPECT_TRUE(Comes([&] {
+    return server().metrics().Text().find(
+               "method=\"Tokenize\",code=\"RESOURCE_EXHAUSTED\",reason=\"SLOW_READER\"") !=
+           std::string::npos;
+  }));
+  client.Close();
+  StartServer();
+  server::RawClient gone(server_->grpc_address());
+  SendRaw(gone, "Tokenize", request);
+  EXPECT_GT(gone.ReadSome(1 << 16), 0u);
+  gone.Close();
+  EXPECT_TRUE(Comes([&] {
+    return server().metrics().Text().find("method=\"Tokenize\",code=\"CANCELLED\"") !=
+           std::string::npos;
+  }));
+}
+
 // One that goes in the midst of the last chunk has not got a whole reply.
 TEST_F(GrpcFlowTest, AClientThatGoesInTheLastChunkIsNotOk) {
   StartServer();
