@@ -136,9 +136,10 @@ void Server::Stop(SteadyTime limit) {
   while (!idle() && steady_clock::now() < limit + kLastWords) std::this_thread::sleep_for(kLook);
   lifecycle_.Watch({});
   if (http_) http_->StopAccepting();
-  const SteadyTime last = std::max(limit, steady_clock::now()) + kLastWords;
-  if (grpc_) grpc_->Shutdown(last);
+  // What is left of gRPC are streams that nobody ends, such as a health watch, and short replies.
+  if (grpc_) grpc_->Shutdown(steady_clock::now() + kLastWords);
   // A connection closes behind its last bytes.
+  const SteadyTime last = std::max(limit, steady_clock::now()) + kLastWords;
   while (http_ && http_->connections() > 0 && steady_clock::now() < last) {
     std::this_thread::sleep_for(kLook);
   }

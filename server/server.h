@@ -43,8 +43,8 @@ class Server {
   Lifecycle& lifecycle() { return lifecycle_; }
   Metrics& metrics() { return *metrics_; }
   GrpcServer& grpc() { return *grpc_; }
-  // Whether nothing is running, nor on its way to a client.
-  bool idle() const { return engine_->idle() && delivery_->idle(); }
+  // Whether nothing is running or tokenized, and no answer of the model on its way to a client.
+  bool idle() const { return pool_->idle() && engine_->idle() && delivery_->idle(); }
 
   const std::string& grpc_address() const { return grpc_->address(); }
   // Empty if switched off.

@@ -31,6 +31,11 @@ bool TextPool::Run(std::function<void()> job) {
   return true;
 }
 
+bool TextPool::idle() const {
+  std::lock_guard lock(mutex_);
+  return queue_.empty() && running_ == 0;
+}
+
 void TextPool::Work() {
   pthread_setname_np(pthread_self(), "baram-text");
   std::unique_lock lock(mutex_);
@@ -39,10 +44,12 @@ void TextPool::Work() {
     if (queue_.empty()) return;
     std::function<void()> job = std::move(queue_.front());
     queue_.pop_front();
+    ++running_;
     lock.unlock();
     job();
     job = nullptr;  // what it holds is released outside the lock
     lock.lock();
+    --running_;
   }
 }
 

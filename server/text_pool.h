@@ -24,14 +24,17 @@ class TextPool {
 
   // Queues `job`; false, and nothing happens, when the queue is full. From any thread.
   [[nodiscard]] bool Run(std::function<void()> job);
+  // Whether no job is queued or runs.
+  bool idle() const;
 
  private:
   void Work();
 
   const size_t max_queued_;
-  std::mutex mutex_;
+  mutable std::mutex mutex_;  // guards what follows, but for the threads
   std::condition_variable changed_;
   std::deque<std::function<void()>> queue_;
+  int32_t running_ = 0;
   bool closing_ = false;
   std::vector<std::thread> threads_;
 };

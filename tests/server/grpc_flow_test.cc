@@ -1,6 +1,8 @@
 // Calls that end otherwise than by themselves: cancelled, late, stalled, drained, refused.
 #include <gmock/gmock.h>
 
+#include <atomic>
+#include <chrono>
 #include <memory>
 #include <string>
 #include <thread>
@@ -271,6 +273,27 @@ TEST_F(GrpcFlowTest, StopEndsWhatTheLimitCutsOff) {
   });
   server().Stop(std::chrono::steady_clock::now());
   reader.join();
+}
+
+// Nobody ends a watch of the health service but its client.
+TEST_F(GrpcFlowTest, AForeignStreamDoesNotHoldTheStop) {
+  StartServer();
+  const auto health = grpc::health::v1::Health::NewStub(NewChannel());
+  grpc::ClientContext context;
+  const auto watch = health->Watch(&context, {});
+  grpc::health::v1::HealthCheckResponse response;
+  ASSERT_TRUE(watch->Read(&response));
+  std::atomic<bool> stopped{false};
+  std::thread stopping([&] {
+    server().Stop(std::chrono::steady_clock::now() + std::chrono::hours(1));
+    stopped = true;
+  });
+  EXPECT_TRUE(Comes([&] { return stopped.load(); }));
+  context.TryCancel();
+  stopping.join();
+  while (watch->Read(&response)) {
+  }
+  EXPECT_FALSE(watch->Finish().ok());
 }
 
 TEST_F(GrpcFlowTest, ManyAtOnceAllAnswerTheSame) {
