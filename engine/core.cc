@@ -128,11 +128,9 @@ absl::StatusOr<std::shared_ptr<Outbox>> EngineCore::Submit(Request request, void
     }
     queued_requests_.fetch_add(1);
     queued_tokens_.fetch_add(tokens);
-    // Work that arrives at an idle engine starts its clock; more of it does not wind it back.
-    if (unfinished_.fetch_add(1) == 0 || waiting_.load()) {
-      progress_.store(Ticks(std::chrono::steady_clock::now()));
-    }
-    waiting_.store(false);
+    // Work that arrives at a sleeping engine starts its clock; other work does not wind it back.
+    unfinished_.fetch_add(1);
+    if (waiting_.exchange(false)) progress_.store(Ticks(std::chrono::steady_clock::now()));
     inbox_.push_back(std::move(live));
     inbox_filled_.store(true);
   }
@@ -160,7 +158,7 @@ void EngineCore::Drain(SteadyTime limit) {
 }
 
 double EngineCore::stalled_s() const {
-  if (idle() || waiting_.load()) return 0;
+  if (waiting_.load()) return 0;
   const SteadyTime progress{SteadyTime::duration(progress_.load())};
   const SteadyTime now = std::chrono::steady_clock::now();
   return std::max(0.0, std::chrono::duration<double>(now - progress).count());

@@ -63,8 +63,8 @@ class Engine {
 
   // False once the device is lost: every request was failed and none is accepted.
   bool alive() const;
-  // Seconds with work to do since a step was last finished or a layer of the model begun; 0 without
-  // work.
+  // Seconds with work to do, or a step in flight of requests that have ended, since a step was last
+  // finished or a layer of the model begun; 0 without either.
   double stalled_s() const;
 
   const EngineInfo& info() const;

@@ -60,6 +60,13 @@ class Reader {
   std::thread thread_;
 };
 
+template <typename Condition>
+bool Await(const Condition& condition) {
+  const SteadyTime limit = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  while (!condition() && std::chrono::steady_clock::now() < limit) std::this_thread::yield();
+  return condition();
+}
+
 TEST(EngineThreadTest, StormsOfSubmitsAndCancelsStayExact) {
   for (const int32_t depth : {1, 2}) {
     const std::vector<int32_t> windows = {0, 9};
@@ -178,7 +185,7 @@ TEST(EngineThreadTest, DrainFinishesWhatRunsAndThenIsIdle) {
   }
   EXPECT_EQ(client.outputs[0].Ids(), Expect(client.request, 0, {0}, 128).ids);
   EXPECT_TRUE(engine->draining());
-  EXPECT_EQ(engine->stalled_s(), 0);
+  EXPECT_TRUE(Await([&] { return engine->stalled_s() == 0; }));
 }
 
 // A step may take long as long as its layers don't.
@@ -190,11 +197,6 @@ TEST(EngineThreadTest, EveryLayerIsProgress) {
     if (holding.load()) layers.acquire();
   };
   auto engine = StartEngine(fake, ThreadConfig(), {0, 0});
-  const auto await = [&](const auto& condition) {
-    const SteadyTime limit = std::chrono::steady_clock::now() + std::chrono::seconds(60);
-    while (!condition() && std::chrono::steady_clock::now() < limit) std::this_thread::yield();
-    return condition();
-  };
   Client client, more;
   client.request = MakeRequest(RandomPrompt(1, 20), 1);
   more.request = MakeRequest(RandomPrompt(2, 5), 1);
@@ -205,17 +207,49 @@ TEST(EngineThreadTest, EveryLayerIsProgress) {
   Reader reader(*engine);
   reader.Expect(2);
   ASSERT_TRUE(engine->Submit(client.request, &client).ok());
-  EXPECT_TRUE(await([&] { return engine->stalled_s() > 0.2; }));
+  EXPECT_TRUE(Await([&] { return engine->stalled_s() > 0.2; }));
   ASSERT_TRUE(engine->Submit(more.request, &more).ok());
   EXPECT_GT(engine->stalled_s(), 0.2) << "new work is no progress";
   layers.release();  // the second layer begins and is held
-  EXPECT_TRUE(await([&] { return engine->stalled_s() < 0.2; }));
+  EXPECT_TRUE(Await([&] { return engine->stalled_s() < 0.2; }));
   EXPECT_EQ(reader.finished(), 0);
-  EXPECT_TRUE(await([&] { return engine->stalled_s() > 0.2; }));
+  EXPECT_TRUE(Await([&] { return engine->stalled_s() > 0.2; }));
   holding.store(false);
   layers.release();
   reader.Join();
-  EXPECT_TRUE(await([&] { return engine->stalled_s() == 0; }));
+  EXPECT_TRUE(Await([&] { return engine->stalled_s() == 0; }));
+}
+
+// Whoever joins the engine waits for it.
+TEST(EngineThreadTest, AStepInFlightIsNoRestThoughItsRequestHasEnded) {
+  std::atomic<bool> holding{false};
+  std::counting_semaphore<> layers(0);
+  FakeOptions fake;
+  fake.in_attend = [&] {
+    if (holding.load()) layers.acquire();
+  };
+  auto engine = StartEngine(fake, ThreadConfig(), {0});
+  Client client, more;
+  client.request = MakeRequest(RandomPrompt(1, 20), 100);
+  more.request = MakeRequest(RandomPrompt(2, 5), 1);
+  more.request.id = "more";
+  client.outputs.resize(1);
+  more.outputs.resize(1);
+  holding.store(true);
+  Reader reader(*engine);
+  reader.Expect(2);
+  const auto outbox = engine->Submit(client.request, &client);
+  ASSERT_TRUE(outbox.ok());
+  EXPECT_TRUE(Await([&] { return engine->stalled_s() > 0.2; }));
+  (*outbox)->Cancel();
+  EXPECT_TRUE(Await([&] { return engine->idle(); }));
+  EXPECT_GT(engine->stalled_s(), 0.2);
+  ASSERT_TRUE(engine->Submit(more.request, &more).ok());
+  EXPECT_GT(engine->stalled_s(), 0.2) << "new work is no progress";
+  holding.store(false);
+  layers.release();
+  reader.Join();
+  EXPECT_TRUE(Await([&] { return engine->stalled_s() == 0; }));
 }
 
 }  // namespace
