@@ -25,15 +25,12 @@
 #include "server/server.h"
 #include "server/settings.h"
 #include "server/version.h"
+#include "server/watchdog.h"
 
 namespace baram::server {
 namespace {
 
 using std::chrono::steady_clock;
-
-constexpr auto kWatchInterval = std::chrono::milliseconds(500);
-// A layer of a large model takes seconds on few cores.
-constexpr double kStuckS = 60;
 
 constexpr char kHelp[] =
     R"(baram serve --model DIR [settings]
@@ -198,29 +195,32 @@ void ShowReady(Server& server, SteadyTime started) {
             {"seconds", seconds}});
 }
 
+// Without joining threads, which may hang.
+[[noreturn]] void ExitNow(int code, const Engine& engine) {
+  if (code == kExitOs) {
+    spdlog::critical("the device is lost: every request was failed; exiting");
+  } else {
+    spdlog::critical("the engine has made no progress for {:.0f} s; exiting", engine.stalled_s());
+  }
+  FlushLog();
+  _exit(code);
+}
+
 // Until a signal. Ends the process where only a new one can help.
-int WatchUntilSignal(Server& server, StopSignals& signals) {
+int WatchUntilSignal(Server& server, const Watchdog& watchdog, StopSignals& signals) {
   uint64_t lost_lines = 0;
   while (true) {
-    if (const auto signal = signals.Wait(kWatchInterval)) return *signal;
+    if (const auto signal = signals.Wait(Watchdog::kInterval)) return *signal;
     server.grpc().SetLive(server.lifecycle().live());
     if (LostLogLines() > lost_lines) {
       const uint64_t all = LostLogLines();
       spdlog::warn("log lines lost, as nobody read them in time: {}", all - lost_lines);
       lost_lines = all;
     }
-    if (!server.engine().alive()) {
-      spdlog::critical("the device is lost: every request was failed; exiting");
-      server.Stop(steady_clock::now());
-      FlushLog();
-      _exit(kExitOs);
-    }
-    if (server.engine().stalled_s() > kStuckS) {
-      spdlog::critical("the engine has made no progress for {:.0f} s; exiting",
-                       server.engine().stalled_s());
-      FlushLog();
-      _exit(kExitInternal);  // its threads can't be joined
-    }
+    int code = watchdog.Look();
+    // The calls of a lost device have failed: their clients are told.
+    if (code == kExitOs) code = watchdog.Await([&server] { server.Stop(steady_clock::now()); });
+    if (code != 0) ExitNow(code, server.engine());
   }
 }
 
@@ -229,16 +229,20 @@ SteadyTime After(double seconds) {
          std::chrono::duration_cast<SteadyTime::duration>(std::chrono::duration<double>(seconds));
 }
 
-// Readiness first, then refusing, then the end of the last call.
-void StopAsTold(Server& server, int signal) {
+// Readiness first, then refusing, then the end of the last call. A device that is lost or hangs
+// meanwhile ends the process as it would have before.
+void StopAsTold(Server& server, const Watchdog& watchdog, int signal) {
   const Config& config = server.config();
   server.lifecycle().StopAdvertising();
   const double delay = signal == SIGINT ? 0 : config.drain_delay_s;
   spdlog::info("stopping: {}running calls get {:.0f} s; a second signal stops at once",
                delay > 0 ? absl::StrFormat("new calls are taken for %.0f s more, ", delay) : "",
                config.drain_limit_s);
-  std::this_thread::sleep_until(After(delay));
-  server.Stop(After(config.drain_limit_s));
+  const int code = watchdog.Await([&] {
+    std::this_thread::sleep_until(After(delay));
+    server.Stop(After(config.drain_limit_s));
+  });
+  if (code != 0) ExitNow(code, server.engine());
   const auto drained = static_cast<size_t>(FinishReason::kDrained);
   const int64_t cut = server.engine().stats().finished[drained].value();
   if (cut > 0) spdlog::warn("requests cut off at the drain limit: {}", cut);
@@ -273,8 +277,9 @@ int Serve(const std::vector<std::string>& args, SteadyTime started) {
   }
   signals.Arm();
   ShowReady(**server, started);
-  const int signal = WatchUntilSignal(**server, signals);
-  StopAsTold(**server, signal);
+  const Watchdog watchdog((*server)->engine());
+  const int signal = WatchUntilSignal(**server, watchdog, signals);
+  StopAsTold(**server, watchdog, signal);
   return 0;
 }
 

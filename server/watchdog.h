@@ -1,0 +1,42 @@
+// Watchdog: sees what of an engine only a new process can mend, while a server runs and while it
+// stops.
+#ifndef BARAM_SERVER_WATCHDOG_H_
+#define BARAM_SERVER_WATCHDOG_H_
+
+#include <chrono>
+#include <functional>
+
+#include "engine/engine.h"
+
+namespace baram::server {
+
+// One thread at a time.
+class Watchdog {
+ public:
+  // A layer of a large model takes seconds on few cores.
+  static constexpr double kStuckS = 60;
+  // How often to look.
+  static constexpr auto kInterval = std::chrono::milliseconds(500);
+
+  // `engine` must outlive it.
+  explicit Watchdog(const Engine& engine, double stuck_s = kStuckS)
+      : engine_(engine), stuck_s_(stuck_s) {}
+
+  // 0 while all is well, else the code with which the process must exit: kExitOs once the device is
+  // lost, kExitInternal when nothing has moved for `stuck_s`.
+  int Look() const;
+
+  // Runs `stop`, which drains the server, on a thread of its own, and looks meanwhile. Returns
+  // Look's answer once `stop` is done and no step is in flight, for which whoever joins the engine
+  // waits. Or kExitInternal as soon as nothing moves: then `stop` may still run, no thread can be
+  // joined, and only _exit ends the process.
+  int Await(std::function<void()> stop) const;
+
+ private:
+  const Engine& engine_;
+  const double stuck_s_;
+};
+
+}  // namespace baram::server
+
+#endif  // BARAM_SERVER_WATCHDOG_H_

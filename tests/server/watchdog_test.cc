@@ -1,0 +1,95 @@
+// Watchdog: a device that hangs or is lost while the server stops.
+#include "server/watchdog.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <chrono>
+#include <semaphore>
+#include <thread>
+
+#include "server/settings.h"
+#include "tests/engine/rig.h"
+#include "tests/server/comes.h"
+
+namespace baram::testing {
+namespace {
+
+using server::Watchdog;
+
+constexpr double kSoonS = 0.05, kNeverS = 1e9;
+
+class WatchdogTest : public ::testing::Test {
+ protected:
+  // An engine with a request that runs, whose first layer is held.
+  void Start(FakeOptions fake = {}) {
+    fake.in_attend = [this] {
+      if (!holding_.load()) return;
+      held_.store(true);
+      layers_.acquire();
+    };
+    const EngineConfig config = SmallConfig();
+    auto model = OpenRandomModel(config, TinySpec({0}), std::make_unique<FakeDevice>(fake), 1);
+    ASSERT_TRUE(model.ok()) << model.status();
+    engine_ = Engine::Start(*std::move(model), config);
+    holding_.store(true);
+    ASSERT_TRUE(engine_->Submit(MakeRequest(RandomPrompt(1, 6), 50), nullptr).ok());
+    ASSERT_TRUE(Comes([this] { return held_.load(); }));
+  }
+  void Release() {
+    holding_.store(false);
+    layers_.release();
+  }
+  // As Server::Stop, without listeners.
+  void Stop(SteadyTime limit) {
+    engine_->Drain(limit);
+    while (!engine_->idle()) std::this_thread::yield();
+    stopped_.store(true);
+  }
+
+  std::atomic<bool> holding_{false}, held_{false}, stopped_{false};
+  std::counting_semaphore<> layers_{0};
+  std::unique_ptr<Engine> engine_;
+};
+
+TEST_F(WatchdogTest, ADeviceThatHangsWhileCallsDrain) {
+  Start();
+  const Watchdog watchdog(*engine_, kSoonS);
+  EXPECT_EQ(watchdog.Await([this] { Stop(SteadyTime::max()); }), server::kExitInternal);
+  EXPECT_FALSE(stopped_.load());
+  Release();
+  EXPECT_TRUE(Comes([this] { return stopped_.load(); }));
+}
+
+// The limit has cut its calls off, and the engine's threads still can't be joined.
+TEST_F(WatchdogTest, ADeviceThatHangsPastTheLimit) {
+  Start();
+  const Watchdog watchdog(*engine_, kSoonS);
+  EXPECT_EQ(watchdog.Await([this] { Stop(std::chrono::steady_clock::now()); }),
+            server::kExitInternal);
+  EXPECT_TRUE(Comes([this] { return stopped_.load(); }));
+  Release();
+}
+
+TEST_F(WatchdogTest, AStepThatEndsIsWaitedFor) {
+  Start();
+  const Watchdog watchdog(*engine_, kNeverS);
+  std::thread later([this] {
+    EXPECT_TRUE(Comes([this] { return stopped_.load(); }));
+    Release();
+  });
+  EXPECT_EQ(watchdog.Await([this] { Stop(std::chrono::steady_clock::now()); }), 0);
+  EXPECT_FALSE(holding_.load());
+  later.join();
+}
+
+TEST_F(WatchdogTest, ADeviceThatIsLostWhileCallsDrain) {
+  Start({.lost_at = 4});
+  const Watchdog watchdog(*engine_, kNeverS);
+  EXPECT_EQ(watchdog.Look(), 0);
+  Release();
+  EXPECT_EQ(watchdog.Await([this] { Stop(SteadyTime::max()); }), server::kExitOs);
+}
+
+}  // namespace
+}  // namespace baram::testing
