@@ -47,6 +47,9 @@ struct EngineSizes {
 absl::StatusOr<EngineSizes> SizeEngine(const EngineConfig& config, const ModelSpec& spec,
                                        const GenerationDefaults& defaults, const Device& device);
 
+// The ids below it may be drawn.
+int32_t DrawnIds(const EngineConfig& config, const ModelSpec& spec);
+
 // Of LoadedModel::results_memory.
 int64_t ResultBytes(const SlotShape& slots);
 

@@ -38,8 +38,7 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> Reserve(const EngineConfig& config,
   model->slots = sizes.slots;
   model->step_buckets = std::move(sizes.step_buckets);
   model->max_logit_rows = sizes.max_logit_rows;
-  model->valid_vocab =
-      config.valid_vocab > 0 ? std::min(config.valid_vocab, spec.vocab_size) : spec.vocab_size;
+  model->valid_vocab = DrawnIds(config, spec);
   const EngineInfo& info = model->info;
   absl::StatusOr<std::unique_ptr<Workspace>> workspace =
       MakeWorkspace(spec, *model->device, model->plan.shape, model->slots);
@@ -126,6 +125,12 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> OpenModel(const EngineConfig& confi
   absl::StatusOr<EngineSizes> sizes = SizeEngine(config, spec, defaults, *device);
   if (!sizes.ok()) return sizes.status();
   if (sizes->info.memory.own_memory) spdlog::info(DescribeSum(sizes->info.memory));
+  if (const std::vector<int32_t>& ignored = sizes->info.ignored_eos_ids; !ignored.empty()) {
+    spdlog::warn(
+        "EOS ids {} are ignored: config.json or generation_config.json names them, and only "
+        "ids below {} are drawn",
+        absl::StrJoin(ignored, ", "), DrawnIds(config, spec));
+  }
   const int32_t wanted = config.max_model_len > 0 ? config.max_model_len : spec.max_positions;
   if (sizes->info.max_model_len < wanted) {
     spdlog::warn("context shrunk from {} to {} tokens, which is what the KV cache holds", wanted,

@@ -113,6 +113,10 @@ int64_t PagesForSequence(const KvPlan& plan, int64_t tokens, int32_t planning_de
   return pages;
 }
 
+int32_t DrawnIds(const EngineConfig& config, const ModelSpec& spec) {
+  return config.valid_vocab > 0 ? std::min(config.valid_vocab, spec.vocab_size) : spec.vocab_size;
+}
+
 int64_t ResultBytes(const SlotShape& slots) {
   return slots.max_step_outputs * static_cast<int64_t>(sizeof(TokenResult));
 }
@@ -137,7 +141,9 @@ absl::StatusOr<EngineSizes> SizeEngine(const EngineConfig& config, const ModelSp
   info.planning_depth = facts.planning_depth;
   info.prefix_cache = config.prefix_cache;
   info.exact = facts.exact;
-  info.eos_ids = defaults.eos_ids;
+  for (const int32_t id : defaults.eos_ids) {
+    (id < DrawnIds(config, spec) ? info.eos_ids : info.ignored_eos_ids).push_back(id);
+  }
   info.bos_id = defaults.bos_id;
   info.temperature = defaults.temperature;
   info.top_p = defaults.top_p;

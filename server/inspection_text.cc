@@ -65,6 +65,10 @@ std::string DescribeInspection(const Inspection& found, const InspectedText& tex
   lines.Add("weights in memory", Bytes(info.weight_bytes));
   lines.Add("vocabulary", absl::StrCat(info.vocab_size));
   if (!info.eos_ids.empty()) lines.Add("EOS ids", absl::StrJoin(info.eos_ids, ", "));
+  if (!info.ignored_eos_ids.empty()) {
+    lines.Add("ignored EOS ids",
+              absl::StrCat(absl::StrJoin(info.ignored_eos_ids, ", "), ": they are never drawn"));
+  }
   if (text.status.ok()) {
     lines.Add("tokenizer", absl::StrCat(text.tokens, " tokens"));
     lines.Add("chat template", text.chat_template);

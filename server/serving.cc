@@ -188,7 +188,10 @@ Serving::Serving(Engine& engine, const text::Tokenizer& tokenizer,
       takes_reasoning_effort_(chat_template != nullptr &&
                               chat_template->Reads("reasoning_effort")) {
   eos_ids_ = engine.info().eos_ids;
-  if (eos_ids_.empty() && tokenizer.eos_id()) eos_ids_.push_back(*tokenizer.eos_id());
+  const auto of_text = tokenizer.eos_id();
+  if (eos_ids_.empty() && of_text && *of_text < engine.info().vocab_size) {
+    eos_ids_.push_back(*of_text);
+  }
 }
 
 void Serving::Start(Call call, ReplySink* sink, Done done) {

@@ -78,6 +78,14 @@ TEST_F(InspectTest, AFolderWithoutAChatTemplateServesPrompts) {
   EXPECT_THAT(ran.output, HasSubstr("chat template        none: chats are refused"));
 }
 
+TEST_F(InspectTest, TellsEosIdsThatAreNeverDrawn) {
+  Write("generation_config.json", R"({"eos_token_id":[700,9999]})");
+  const Ran ran = Inspect();
+  EXPECT_EQ(ran.code, 0) << ran.output;
+  EXPECT_THAT(ran.output, HasSubstr("EOS ids              702, 700\n"));
+  EXPECT_THAT(ran.output, HasSubstr("ignored EOS ids      9999: they are never drawn\n"));
+}
+
 TEST_F(InspectTest, SaysOfTheTextWhatServeSays) {
   const auto expect = [&](int code, const char* file) {
     const Ran ran = Inspect();
