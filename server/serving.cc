@@ -1,6 +1,8 @@
 // Serving: checks a call field by field, turns its prompt into tokens and submits it.
 #include "server/serving.h"
 
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -10,6 +12,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "server/errors.h"
 #include "server/text/utf8.h"
@@ -356,7 +359,7 @@ absl::StatusOr<std::vector<int32_t>> Serving::EncodePrompt(const std::string& te
   }
   auto ids =
       tokenizer_.Encode(text, add_special_tokens, static_cast<size_t>(config_.max_prompt_bytes));
-  if (!ids.ok()) return InvalidField(field, std::string(ids.status().message()));
+  if (!ids.ok()) return OfText(field, ids.status());
   if (ids->empty()) return InvalidField(field, "The prompt is empty: send at least one token.");
   return ids;
 }
@@ -383,13 +386,9 @@ absl::StatusOr<std::string> Serving::RenderChat(const ChatPrompt& prompt) const 
   if (absl::Status size = CheckArgumentsSize(prompt.arguments_json); !size.ok()) return size;
   auto text = chat_template_->Render(prompt.messages_json, prompt.arguments_json,
                                      prompt.add_generation_prompt.value_or(!go_on), go_on);
-  if (!text.ok()) {
-    const std::string message(text.status().message());
-    return InvalidField(
-        message.ends_with(kArgumentWords) ? "chat.template_arguments_json" : "chat.messages",
-        message);
-  }
-  return text;
+  if (text.ok()) return text;
+  const bool of_argument = absl::EndsWith(text.status().message(), kArgumentWords);
+  return OfText(of_argument ? "chat.template_arguments_json" : "chat.messages", text.status());
 }
 
 absl::StatusOr<std::string> Serving::Detokenize(const std::vector<int64_t>& ids,
@@ -407,7 +406,17 @@ absl::StatusOr<std::string> Serving::Detokenize(const std::vector<int64_t>& ids,
     narrow.push_back(static_cast<int32_t>(id));
   }
   if (!checks.status().ok()) return checks.status();
-  return tokenizer_.Decode(narrow, skip_special_tokens);
+  auto text = tokenizer_.Decode(narrow, skip_special_tokens);
+  if (!text.ok()) return OfText("token_ids", text.status());
+  return text;
+}
+
+absl::Status Serving::OfText(std::string_view field, const absl::Status& error) {
+  const std::string message(error.message());
+  if (!absl::IsInternal(error)) return InvalidField(field, message);
+  const std::string incident = NewRequestId();
+  spdlog::error("incident {}: {}", incident, message);
+  return Incident(incident);
 }
 
 absl::Status Serving::CheckModel(const std::string& model) const {

@@ -107,6 +107,9 @@ class Serving {
   absl::Status CheckModel(const std::string& model) const;
   // The bound of template arguments, for front ends that parse them: to be looked at before.
   static absl::Status CheckArgumentsSize(std::string_view arguments_json);
+  // What a client gets for an error of the text library: InvalidField, or an Incident, whose cause
+  // is logged, where the library itself failed.
+  static absl::Status OfText(std::string_view field, const absl::Status& error);
   // At most 128 of [A-Za-z0-9._-], not empty.
   static bool IsValidRequestId(std::string_view id);
   // Unique in this process and, but for chance, everywhere.

@@ -1,6 +1,7 @@
 // Bad input over gRPC: each row a request, the code and the field it is refused with.
 #include <gmock/gmock.h>
 
+#include <fstream>
 #include <functional>
 #include <limits>
 #include <optional>
@@ -9,6 +10,7 @@
 
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
+#include "server/errors.h"
 #include "server/text/utf8.h"
 #include "tests/server/server_fixture.h"
 
@@ -16,6 +18,7 @@ namespace baram::testing {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 using ::testing::StartsWith;
 
 // The detail of type T among a status', if it has one.
@@ -214,6 +217,29 @@ TEST_F(GrpcErrorsTest, OtherCallsCheckTheirFieldsToo) {
     EXPECT_EQ(operation().Drain(&context, request, &response).error_code(),
               grpc::StatusCode::INVALID_ARGUMENT);
   }
+}
+
+// A folder may name one that its vocabulary has not: no request asks for it.
+TEST_F(GrpcErrorsTest, AnEosIdOutsideTheVocabularyIsIgnored) {
+  const TinyFolder folder;
+  std::ofstream(folder.path() + "/generation_config.json") << R"({"eos_token_id":9999})";
+  StartServer([&](server::Config& config) { config.model = folder.path(); });
+  const Streamed got = Stream(TextRequest("hello", 8));
+  EXPECT_TRUE(got.status.ok()) << got.status.error_message();
+}
+
+TEST(TextErrors, WhatFailsHereIsNotTheClients) {
+  const absl::Status theirs = server::Serving::OfText("text", absl::InvalidArgumentError("Empty."));
+  EXPECT_TRUE(absl::IsInvalidArgument(theirs));
+  EXPECT_EQ(theirs.message(), "Empty.");
+  EXPECT_EQ(server::FactsOf(theirs).field, "text");
+  const absl::Status ours =
+      server::Serving::OfText("text", absl::InternalError("failed at x.rs:3"));
+  EXPECT_TRUE(absl::IsInternal(ours));
+  EXPECT_EQ(server::FactsOf(ours).reason, "INTERNAL");
+  EXPECT_EQ(server::FactsOf(ours).field, "");
+  EXPECT_THAT(std::string(ours.message()), Not(HasSubstr("x.rs")));
+  EXPECT_THAT(std::string(ours.message()), HasSubstr("under req-"));
 }
 
 TEST_F(GrpcErrorsTest, OversizeMessagesAreRefused) {

@@ -11,6 +11,7 @@ mod stream;
 mod template;
 mod tokenizer;
 
+use std::cell::RefCell;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::path::PathBuf;
 use std::sync::{Arc, Once};
@@ -80,21 +81,28 @@ impl BaramIds {
     }
 }
 
-/// Panics are reported through statuses; the default hook would print request text to stderr.
+thread_local! {
+    /// Where this thread's last panic was.
+    static PLACE: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Panics are reported through statuses, by their place alone: their texts, which the default hook
+/// would print to stderr, may hold a request's.
 fn silence_panics() {
     static ONCE: Once = Once::new();
-    ONCE.call_once(|| std::panic::set_hook(Box::new(|_| {})));
+    ONCE.call_once(|| {
+        std::panic::set_hook(Box::new(|panic| {
+            let place = panic.location().map_or_else(String::new, |place| place.to_string());
+            PLACE.with(|last| last.replace(place));
+        }));
+    });
 }
 
 fn guard<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
     silence_panics();
-    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| {
-        let why = match (payload.downcast_ref::<String>(), payload.downcast_ref::<&str>()) {
-            (Some(text), _) => text.as_str(),
-            (_, Some(text)) => text,
-            _ => "unknown cause",
-        };
-        Err(Error::new(Status::Panicked, format!("The text library failed: {why}")))
+    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|_| {
+        let place = PLACE.with(|last| last.take());
+        Err(Error::new(Status::Panicked, format!("The text library failed at {place}.")))
     })
 }
 
