@@ -1,6 +1,7 @@
 // SizeEngine: how many pages, slots and tokens fit a machine.
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "absl/strings/str_cat.h"
 #include "engine/loaded_model.h"
@@ -29,6 +30,13 @@ constexpr int64_t kSpareBytes = int64_t{256} << 20;
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+// Of two numbers that are not negative; the largest there is where 64 bits do not hold it.
+int64_t Product(int64_t a, int64_t b) {
+  int64_t product = 0;
+  const bool over = __builtin_mul_overflow(a, b, &product);
+  return over ? std::numeric_limits<int64_t>::max() : product;
+}
+
 // The longest sequence whose pages fit into `pages`.
 int64_t TokensThatFit(const KvPlan& plan, int64_t pages, int32_t planning_depth) {
   const int64_t page_tokens = plan.shape.page_tokens;
@@ -51,8 +59,8 @@ int64_t DefaultKvBytes(const EngineSizes& sizes, const DeviceInfo& facts, int64_
     return PagesForSequence(sizes.plan, tokens, facts.planning_depth);
   };
   const int64_t each = pages_for(facts.own_memory ? wanted : std::min(wanted, kDefaultContext));
-  const int64_t useful =
-      std::max(pages_for(wanted), each * sizes.info.max_num_seqs) * sizes.info.page_bytes;
+  const int64_t useful = Product(
+      std::max(pages_for(wanted), Product(each, sizes.info.max_num_seqs)), sizes.info.page_bytes);
   const auto share = static_cast<int64_t>(kHostKvShare * static_cast<double>(facts.memory_bytes));
   return std::min({useful, left, facts.own_memory ? left : share});
 }
@@ -88,12 +96,13 @@ absl::Status SizeCache(const EngineConfig& config, const ModelSpec& spec, const 
                      "KV cache, which holds ", least_tokens, " tokens, takes ", least));
   }
   const int64_t left = info.memory.usable_bytes - PartsBytes(info.memory);
-  const int64_t asked = config.kv_cache_bytes > 0 ? config.kv_cache_bytes
-                                                  : DefaultKvBytes(*sizes, facts, wanted, left);
-  info.memory.parts.push_back({"KV cache", std::max(asked, least)});
+  const int64_t bytes =
+      std::max(least, config.kv_cache_bytes > 0 ? config.kv_cache_bytes
+                                                : DefaultKvBytes(*sizes, facts, wanted, left));
+  info.memory.parts.push_back({"KV cache", bytes});
   if (absl::Status status = CheckShare(info.memory); !status.ok()) return status;
   if (absl::Status status = CheckFits(info.memory); !status.ok()) return status;
-  info.pages = static_cast<int32_t>(std::min(asked / info.page_bytes, kMostPages));
+  info.pages = static_cast<int32_t>(std::min(bytes / info.page_bytes, kMostPages));
   info.memory.parts.back().bytes = info.pages * info.page_bytes;
   info.kv_tokens = TokensThatFit(sizes->plan, info.pages, facts.planning_depth);
   return absl::OkStatus();

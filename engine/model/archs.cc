@@ -15,7 +15,8 @@
 namespace baram {
 namespace {
 
-// Far past any model, and small enough that no product of them overflows 64 bits.
+// Far past any model, and small enough that 64 bits hold the bytes of all weights and those of a
+// page of all layers. Not those of all sequences' pages: sizes.cc looks at that.
 constexpr int64_t kMaxHidden = int64_t{1} << 20;
 constexpr int64_t kMaxFfn = int64_t{1} << 22;
 constexpr int64_t kMaxVocab = int64_t{1} << 24;

@@ -8,6 +8,7 @@
 namespace baram::testing {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::MatchesRegex;
 
@@ -165,6 +166,35 @@ TEST(SizesTest, SomeOfAGpusFreeMemoryIsSpared) {
   EXPECT_GE(free_left(config, 40 * kGb), kSpared);
   EXPECT_GE(high - 25 * kGb, kSpared);
   EXPECT_LT(high - 25 * kGb, kSpared + kGb / 10);
+}
+
+// What all sequences can fill is more bytes than 64 bits hold.
+TEST(SizesTest, AnImmenseModelTakesWhatIsLeft) {
+  const ModelSpec spec = TinySpec(std::vector<int32_t>(1024, 0), /*max_positions=*/1 << 27);
+  EngineConfig config;
+  config.page_tokens = 1 << 24;
+  config.max_num_seqs = 1 << 26;
+  FakeOptions options = Gpu(int64_t{1} << 62);
+  options.memory_bytes = options.free_bytes;
+  const auto sizes = SizeEngine(config, spec, {}, FakeDevice(options));
+  ASSERT_TRUE(sizes.ok()) << sizes.status();
+  const MemorySum& sum = sizes->info.memory;
+  EXPECT_LE(Together(sum), sum.usable_bytes);
+  EXPECT_GT(Together(sum), sum.usable_bytes - sizes->info.page_bytes);
+}
+
+TEST(SizesTest, EosIdsThatAreNeverDrawnAreIgnored) {
+  EngineConfig config;
+  const GenerationDefaults defaults = {.eos_ids = {1000, 60, 7}};
+  const auto padded = SizeEngine(config, TinySpec({0}), defaults, FakeDevice({}));
+  ASSERT_TRUE(padded.ok());
+  EXPECT_THAT(padded->info.eos_ids, ElementsAre(60, 7));
+  EXPECT_THAT(padded->info.ignored_eos_ids, ElementsAre(1000));
+  config.valid_vocab = 50;
+  const auto sizes = SizeEngine(config, TinySpec({0}), defaults, FakeDevice({}));
+  ASSERT_TRUE(sizes.ok());
+  EXPECT_THAT(sizes->info.eos_ids, ElementsAre(7));
+  EXPECT_THAT(sizes->info.ignored_eos_ids, ElementsAre(1000, 60));
 }
 
 TEST(SizesTest, TheSumInOneLine) {
