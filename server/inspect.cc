@@ -17,7 +17,8 @@ constexpr char kHelp[] =
 
 Reads a model folder without loading its weights: family, layers, sizes, tokenizer, chat template,
 what fits in this machine's memory, and why `serve` would refuse it if it would. Exit code 0 if it
-would not, else that of `serve`.
+would not, else that of `serve`. Whether a tied head that is stored as well is the embedding, byte
+by byte, only `serve` sees.
 
 )";
 

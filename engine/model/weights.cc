@@ -45,27 +45,41 @@ absl::Status CheckExpected(const Checkpoint& checkpoint, const ExpectedTensor& e
   return absl::OkStatus();
 }
 
+bool StoresTiedHead(const Checkpoint& checkpoint, const ModelSpec& spec) {
+  return spec.tied_head && checkpoint.Find(HeadTensor(spec)).entry != nullptr;
+}
+
 // The reference ties a head that the file stores too only if both are equal, and unties it
 // otherwise; such a file contradicts its config, so it is refused instead.
-absl::Status CheckStoredTiedHead(const Checkpoint& checkpoint, const ModelSpec& spec) {
+absl::Status DescribeUntiedHead(const Checkpoint& checkpoint, const ModelSpec& spec) {
+  return absl::DataLossError(
+      absl::StrCat(checkpoint.Find(HeadTensor(spec)).file->path(), ": tensor ", HeadTensor(spec),
+                   " differs from the embedding, although config.json ties them; set "
+                   "tie_word_embeddings to false there to serve the stored head"));
+}
+
+absl::Status CheckTiedHeadsHeader(const Checkpoint& checkpoint, const ModelSpec& spec) {
+  const TensorEntry& head = *checkpoint.Find(HeadTensor(spec)).entry;
+  const TensorEntry& embedding = *checkpoint.Find(spec.names.embedding + ".weight").entry;
+  return head.dtype == embedding.dtype && head.shape == embedding.shape
+             ? absl::OkStatus()
+             : DescribeUntiedHead(checkpoint, spec);
+}
+
+// After CheckTiedHeadsHeader.
+absl::Status CheckTiedHeadsBytes(const Checkpoint& checkpoint, const ModelSpec& spec) {
   constexpr int64_t kChunkBytes = int64_t{1} << 20;
   const StoredTensor head = checkpoint.Find(HeadTensor(spec));
   const StoredTensor embedding = checkpoint.Find(spec.names.embedding + ".weight");
-  bool equal =
-      head.entry->dtype == embedding.entry->dtype && head.entry->shape == embedding.entry->shape;
   std::vector<char> a(kChunkBytes), b(kChunkBytes);
-  for (int64_t at = 0; equal && at < head.entry->bytes; at += kChunkBytes) {
+  for (int64_t at = 0; at < head.entry->bytes; at += kChunkBytes) {
     const int64_t bytes = std::min(kChunkBytes, head.entry->bytes - at);
     absl::Status status = head.file->Read(*head.entry, at, bytes, a.data());
     if (status.ok()) status = embedding.file->Read(*embedding.entry, at, bytes, b.data());
     if (!status.ok()) return status;
-    equal = std::memcmp(a.data(), b.data(), bytes) == 0;
+    if (std::memcmp(a.data(), b.data(), bytes) != 0) return DescribeUntiedHead(checkpoint, spec);
   }
-  if (equal) return absl::OkStatus();
-  return absl::DataLossError(
-      absl::StrCat(head.file->path(), ": tensor ", HeadTensor(spec),
-                   " differs from the embedding, although config.json ties them; set "
-                   "tie_word_embeddings to false there to serve the stored head"));
+  return absl::OkStatus();
 }
 
 // The first few of `parts`, and how many more there are.
@@ -75,10 +89,6 @@ std::string Shorten(std::vector<std::string> parts, const char* separator) {
   parts.resize(parts.size() - hidden);
   return absl::StrCat(absl::StrJoin(parts, separator),
                       hidden > 0 ? absl::StrCat(" and ", hidden, " more") : "");
-}
-
-bool StoresTiedHead(const Checkpoint& checkpoint, const ModelSpec& spec) {
-  return spec.tied_head && checkpoint.Find(HeadTensor(spec)).entry != nullptr;
 }
 
 absl::Status CheckTensors(const Checkpoint& checkpoint, const ModelSpec& spec) {
@@ -98,11 +108,14 @@ absl::Status CheckTensors(const Checkpoint& checkpoint, const ModelSpec& spec) {
   for (const auto& [name, stored] : checkpoint.tensors()) {
     if (!known.contains(name) && !IsRotaryFrequencies(name)) foreign.push_back(name);
   }
-  if (foreign.empty()) return absl::OkStatus();
-  std::sort(foreign.begin(), foreign.end());
-  return absl::DataLossError(absl::StrCat(checkpoint.path(), ": ", spec.architecture,
-                                          " has no place for tensor ",
-                                          Shorten(std::move(foreign), ", ")));
+  if (!foreign.empty()) {
+    std::sort(foreign.begin(), foreign.end());
+    return absl::DataLossError(absl::StrCat(checkpoint.path(), ": ", spec.architecture,
+                                            " has no place for tensor ",
+                                            Shorten(std::move(foreign), ", ")));
+  }
+  return StoresTiedHead(checkpoint, spec) ? CheckTiedHeadsHeader(checkpoint, spec)
+                                          : absl::OkStatus();
 }
 
 DType StoredType(const Checkpoint& checkpoint, const WeightPart& part) {
@@ -134,7 +147,7 @@ absl::StatusOr<std::unique_ptr<Weights>> LoadWeights(const std::string& folder,
   if (!checkpoint.ok()) return checkpoint.status();
   if (absl::Status status = CheckTensors(*checkpoint, spec); !status.ok()) return status;
   if (StoresTiedHead(*checkpoint, spec)) {
-    if (absl::Status status = CheckStoredTiedHead(*checkpoint, spec); !status.ok()) return status;
+    if (absl::Status status = CheckTiedHeadsBytes(*checkpoint, spec); !status.ok()) return status;
   }
 
   auto weights = std::make_unique<Weights>();

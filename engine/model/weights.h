@@ -56,7 +56,8 @@ int64_t ParameterCount(const ModelSpec& spec);
 int64_t WeightBytes(const ModelSpec& spec, const Device& device, int32_t positions);
 
 // What LoadWeights would complain of in the headers of `folder`'s files: the first few tensors that
-// are missing, of another shape or type, or left over. Weights are not read.
+// are missing, of another shape or type, or left over. Weights are not read: whether the bytes of a
+// tied head that is stored as well are the embedding's, only LoadWeights sees.
 absl::Status CheckCheckpoint(const std::string& folder, const ModelSpec& spec);
 
 struct LoadOptions {

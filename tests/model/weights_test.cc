@@ -228,6 +228,12 @@ TEST_F(WeightsTest, ATiedHeadIsTheEmbedding) {
   tensors.back().value = 100;
   EXPECT_THAT(Complaint(spec, tensors).message(),
               HasSubstr("tensor lm_head.weight differs from the embedding"));
+  EXPECT_TRUE(CheckCheckpoint(folder_.path(), spec).ok()) << "bytes are not read";
+  // One of another shape is seen without its bytes.
+  tensors.back().shape = {1, spec.hidden};
+  EXPECT_THAT(Complaint(spec, tensors).message(),
+              HasSubstr("tensor lm_head.weight differs from the embedding"));
+  EXPECT_EQ(CheckCheckpoint(folder_.path(), spec), Complaint(spec, tensors));
 }
 
 TEST_F(WeightsTest, ThreadsChangeNothingAndProgressEndsComplete) {
