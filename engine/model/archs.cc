@@ -151,7 +151,7 @@ std::optional<std::vector<bool>> ReadLayerTypes(const JsonFields& config, size_t
   for (size_t i = 0; i < layers; ++i) {
     windowed[i] = types[i] == "sliding_attention";
     if (!windowed[i] && types[i] != "full_attention") {
-      config.Refuse("layer_types", absl::StrCat("has \"", types[i], "\" for layer ", i,
+      config.Refuse("layer_types", absl::StrCat("has ", Quote(types[i]), " for layer ", i,
                                                 "; known are full_attention and "
                                                 "sliding_attention"));
     }

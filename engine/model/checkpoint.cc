@@ -1,11 +1,11 @@
 // Checkpoint: the tensors of a model folder, in one safetensors file or in shards with an index.
 #include "engine/model/checkpoint.h"
 
+#include <algorithm>
 #include <map>
-#include <string_view>
-#include <unordered_set>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "engine/model/json_fields.h"
@@ -20,27 +20,25 @@ constexpr int kMaxIndexDepth = 4;
 constexpr size_t kMaxShards = 4096;
 
 // A shard must lie in the folder itself; that it may be a symlink is how Hugging Face's cache
-// works.
+// works. Its name will be in messages.
 bool IsPlainFileName(const std::string& name) {
   return absl::EndsWith(name, ".safetensors") && name.find('/') == std::string::npos &&
-         name.find('\0') == std::string::npos && name.front() != '.';
+         name.front() != '.' && std::all_of(name.begin(), name.end(), absl::ascii_isprint);
 }
 
 }  // namespace
 
 absl::StatusOr<Checkpoint> Checkpoint::Open(const std::string& folder) {
   Checkpoint checkpoint(folder);
-  absl::Status status = checkpoint.OpenFiles();
-  if (status.ok()) status = checkpoint.Index();
-  if (!status.ok()) return status;
+  if (absl::Status status = checkpoint.OpenFiles(); !status.ok()) return status;
   return checkpoint;
 }
 
 absl::Status Checkpoint::OpenFiles() {
   absl::StatusOr<SafetensorsFile> single = SafetensorsFile::Open(path_ + "/" + kSingleFile);
   if (single.ok()) {
-    files_.push_back(*std::move(single));
-    return absl::OkStatus();
+    files_.reserve(1);
+    return Add(*std::move(single));
   }
   if (!absl::IsNotFound(single.status())) return single.status();
   const std::string index_path = path_ + "/" + kIndexFile;
@@ -65,7 +63,7 @@ absl::Status Checkpoint::OpenShards(const std::string& index_path, const std::st
   for (const auto& [tensor, file] : weight_map->items()) {
     if (!file.is_string() || file.get_ref<const std::string&>().empty() ||
         !IsPlainFileName(file.get_ref<const std::string&>())) {
-      return complain("weight_map gives tensor ", tensor, " the file ", file.dump(-1, ' ', true),
+      return complain("weight_map gives tensor ", Quote(tensor), " the file ", Quote(file),
                       ", which is not the name of a .safetensors file beside the index");
     }
     tensors_of[file.get<std::string>()].push_back(tensor);
@@ -73,33 +71,31 @@ absl::Status Checkpoint::OpenShards(const std::string& index_path, const std::st
   if (tensors_of.size() > kMaxShards) return complain("names more than ", kMaxShards, " files");
   files_.reserve(tensors_of.size());
   for (const auto& [name, tensors] : tensors_of) {
-    absl::StatusOr<SafetensorsFile> file = SafetensorsFile::Open(path_ + "/" + name);
+    absl::StatusOr<SafetensorsFile> file =
+        SafetensorsFile::Open(path_ + "/" + name, kMaxTensors - tensors_.size());
     if (absl::IsNotFound(file.status())) {
-      return complain("names ", name, " for tensor ", tensors.front(),
+      return complain("names ", name, " for tensor ", Quote(tensors.front()),
                       ", and there is no such file");
     }
     if (!file.ok()) return file.status();
-    std::unordered_set<std::string_view> held;
-    for (const TensorEntry& entry : file->tensors()) held.insert(entry.name);
+    if (absl::Status added = Add(*std::move(file)); !added.ok()) return added;
     for (const std::string& tensor : tensors) {
-      if (!held.contains(tensor)) {
-        return complain("says that ", name, " holds tensor ", tensor, ", which it does not");
+      if (Find(tensor).file != &files_.back()) {
+        return complain("says that ", name, " holds tensor ", Quote(tensor), ", which it does not");
       }
     }
-    files_.push_back(*std::move(file));
   }
   return absl::OkStatus();
 }
 
-absl::Status Checkpoint::Index() {
-  for (const SafetensorsFile& file : files_) {
-    for (const TensorEntry& entry : file.tensors()) {
-      const auto [known, fresh] = tensors_.emplace(entry.name, StoredTensor{&file, &entry});
-      if (!fresh) {
-        return absl::DataLossError(absl::StrCat("tensor ", entry.name, " is both in ",
-                                                known->second.file->path(), " and in ",
-                                                file.path()));
-      }
+absl::Status Checkpoint::Add(SafetensorsFile file) {
+  const SafetensorsFile& added = files_.emplace_back(std::move(file));
+  for (const TensorEntry& entry : added.tensors()) {
+    const auto [known, fresh] = tensors_.emplace(entry.name, StoredTensor{&added, &entry});
+    if (!fresh) {
+      return absl::DataLossError(absl::StrCat("tensor ", entry.name, " is both in ",
+                                              known->second.file->path(), " and in ",
+                                              added.path()));
     }
   }
   return absl::OkStatus();

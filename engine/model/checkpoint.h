@@ -22,7 +22,7 @@ struct StoredTensor {
 class Checkpoint {
  public:
   // NotFound: the folder has neither. DataLoss: a file or the index is broken, or a tensor
-  // is not where the index says, or is there twice.
+  // is not where the index says, or is there twice, or there are more than kMaxTensors.
   static absl::StatusOr<Checkpoint> Open(const std::string& folder);
 
   // A null entry when there is none.
@@ -35,10 +35,11 @@ class Checkpoint {
   explicit Checkpoint(std::string path) : path_(std::move(path)) {}
   absl::Status OpenFiles();
   absl::Status OpenShards(const std::string& index_path, const std::string& index);
-  absl::Status Index();
+  // The next file's tensors, while files_ has room for it.
+  absl::Status Add(SafetensorsFile file);
 
   std::string path_;
-  std::vector<SafetensorsFile> files_;  // filled once, before tensors_ points into it
+  std::vector<SafetensorsFile> files_;  // tensors_ points into it: reserved before it is filled
   std::unordered_map<std::string, StoredTensor> tensors_;
 };
 

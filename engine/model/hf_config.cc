@@ -69,9 +69,9 @@ absl::StatusOr<ModelSpec> ReadModelSpec(const std::string& folder) {
     spec.family = arch.family;
     return spec;
   }
-  return absl::UnimplementedError(absl::StrCat(folder, "/config.json: architecture \"",
-                                               names.front(), "\" is not supported; supported are ",
-                                               absl::StrJoin(SupportedArchitectures(), ", ")));
+  return absl::UnimplementedError(absl::StrCat(
+      folder, "/config.json: architecture ", Quote(names.front()),
+      " is not supported; supported are ", absl::StrJoin(SupportedArchitectures(), ", ")));
 }
 
 absl::StatusOr<GenerationDefaults> ReadGenerationDefaults(const std::string& folder) {

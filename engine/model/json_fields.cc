@@ -73,6 +73,13 @@ absl::StatusOr<json> ParseJsonObject(const std::string& path, const std::string&
   return value;
 }
 
+std::string Quote(const json& foreign) {
+  constexpr size_t kLongest = 80;
+  std::string text = foreign.dump(-1, ' ', true, json::error_handler_t::replace);
+  if (text.size() > kLongest) text = text.substr(0, kLongest) + "...";
+  return text;
+}
+
 JsonFields::JsonFields(std::string path, json object)
     : path_(std::move(path)),
       root_(std::make_shared<const json>(std::move(object))),
@@ -115,12 +122,8 @@ void JsonFields::RefuseUnsupported(const std::string& name,
 }
 
 std::string JsonFields::Show(const std::string& name) const {
-  constexpr size_t kLongest = 80;
   const json* value = Find(name);
-  if (value == nullptr) return "null";
-  std::string text = value->dump(-1, ' ', true);
-  if (text.size() > kLongest) text = text.substr(0, kLongest) + "...";
-  return text;
+  return value == nullptr ? "null" : Quote(*value);
 }
 
 int64_t JsonFields::Int(const std::string& name, int64_t least, int64_t most) const {

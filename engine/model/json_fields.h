@@ -20,6 +20,10 @@ absl::StatusOr<std::string> ReadSmallFile(const std::string& path, int64_t max_b
 absl::StatusOr<nlohmann::json> ParseJsonObject(const std::string& path, const std::string& text,
                                                int max_depth);
 
+// Something that a model folder says, as it may stand in a message: as JSON in ASCII, a text in
+// quotes, so that nothing of it steers a terminal; cut after 80 characters.
+std::string Quote(const nlohmann::json& foreign);
+
 // The fields of one object. The first complaint sticks and later ones are dropped, so a reader asks
 // for everything it wants and looks at status() once; until then it sees harmless values. Objects
 // inside share the complaint of the outermost. Copies are views of the same object.
@@ -50,7 +54,7 @@ class JsonFields {
   // An object without fields.
   JsonFields Nothing() const;
 
-  // The field as JSON text, shortened, for messages. "null" when absent.
+  // The field for messages, see Quote. "null" when absent.
   std::string Show(const std::string& name) const;
 
   // Complains of the field: DataLoss "config.json: hidden_size ...", or Unimplemented.

@@ -14,6 +14,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "engine/model/json_fields.h"
 #include "nlohmann/json.hpp"
 
 namespace baram {
@@ -21,7 +22,7 @@ namespace {
 
 constexpr int64_t kMaxHeaderBytes = 100'000'000;  // the format's own limit
 constexpr size_t kMaxRank = 8;
-constexpr size_t kMaxNameBytes = 1024;
+constexpr size_t kMaxNameBytes = 256;
 constexpr char kMetadata[] = "__metadata__";
 
 struct FileType {
@@ -48,15 +49,16 @@ const FileType* FindType(const std::string& name) {
 // than its tensors do, and stops at the first thing that has no place in the format.
 class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
  public:
-  explicit HeaderReader(std::vector<TensorEntry>& tensors) : tensors_(tensors) {}
+  HeaderReader(std::vector<TensorEntry>& tensors, size_t most_tensors)
+      : tensors_(tensors), most_tensors_(most_tensors) {}
   const std::string& complaint() const { return complaint_; }
 
   bool key(std::string& name) override {
     if (place_ == Place::kTensor) return BeginField(name);
     if (place_ == Place::kMetadata) return true;
     if (name.size() > kMaxNameBytes) return Complain("a tensor's name is too long");
-    if (std::any_of(name.begin(), name.end(), absl::ascii_iscntrl)) {
-      return Complain("a tensor's name has control characters");  // it will be in messages
+    if (!std::all_of(name.begin(), name.end(), absl::ascii_isprint)) {
+      return Complain("a tensor's name is not printable ASCII");  // it will be in messages
     }
     if (!names_.insert(name).second) {
       return Complain(absl::StrCat("tensor ", name, " is there twice"));
@@ -72,6 +74,9 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
       place_ = Place::kMetadata;
     } else if (place_ == Place::kTop) {
       place_ = Place::kTensor;
+      if (tensors_.size() == most_tensors_) {
+        return Complain(absl::StrCat("the checkpoint has more than ", kMaxTensors, " tensors"));
+      }
       tensors_.push_back({.name = name_, .dtype = "", .shape = {}});
       has_dtype_ = has_shape_ = has_offsets_ = false;
     } else {
@@ -137,9 +142,9 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
   bool boolean(bool) override { return Misplaced("a boolean"); }
   bool null() override { return Misplaced("a null"); }
   bool binary(nlohmann::json::binary_t&) override { return Misplaced("binary"); }
-  bool parse_error(std::size_t, const std::string&,
-                   const nlohmann::json::exception& error) override {
-    return Complain(absl::StrCat("the header is not valid JSON: ", error.what()));
+  bool parse_error(std::size_t position, const std::string&,
+                   const nlohmann::json::exception&) override {
+    return Complain(absl::StrCat("the header is not valid JSON at its byte ", position));
   }
 
  private:
@@ -174,6 +179,7 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
   }
 
   std::vector<TensorEntry>& tensors_;
+  const size_t most_tensors_;
   std::unordered_set<std::string> names_;
   Place place_ = Place::kStart;
   Field field_ = Field::kDtype;
@@ -203,11 +209,12 @@ std::string ShowShape(const std::vector<int64_t>& shape) {
   return absl::StrCat("[", absl::StrJoin(shape, ", "), "]");
 }
 
-absl::StatusOr<SafetensorsFile> SafetensorsFile::Open(const std::string& path) {
+absl::StatusOr<SafetensorsFile> SafetensorsFile::Open(const std::string& path,
+                                                      size_t most_tensors) {
   absl::StatusOr<RegularFile> opened = RegularFile::Open(path);
   if (!opened.ok()) return opened.status();
   SafetensorsFile file(*std::move(opened));
-  const absl::Status status = file.ReadHeader();
+  const absl::Status status = file.ReadHeader(most_tensors);
   if (!status.ok()) return status;
   return file;
 }
@@ -217,7 +224,7 @@ absl::Status SafetensorsFile::Read(const TensorEntry& tensor, int64_t begin, int
   return file_.ReadAt(tensor.begin + begin, bytes, out);
 }
 
-absl::Status SafetensorsFile::ReadHeader() {
+absl::Status SafetensorsFile::ReadHeader(size_t most_tensors) {
   const int64_t file_bytes = file_.bytes();
   constexpr int64_t kLengthBytes = 8;
   if (file_bytes < kLengthBytes) {
@@ -227,8 +234,8 @@ absl::Status SafetensorsFile::ReadHeader() {
   unsigned char prefix[kLengthBytes];
   if (absl::Status status = file_.ReadAt(0, kLengthBytes, prefix); !status.ok()) return status;
   if (std::equal(std::begin(prefix), std::end(prefix), "version ")) {
-    return absl::DataLossError(
-        absl::StrCat(path(), ": a Git LFS pointer, not the file itself: fetch it with git lfs pull"));
+    return absl::DataLossError(absl::StrCat(
+        path(), ": a Git LFS pointer, not the file itself: fetch it with git lfs pull"));
   }
   uint64_t header_bytes = 0;
   for (int i = kLengthBytes - 1; i >= 0; --i) header_bytes = header_bytes << 8 | prefix[i];
@@ -246,12 +253,12 @@ absl::Status SafetensorsFile::ReadHeader() {
       !status.ok()) {
     return status;
   }
-  HeaderReader reader(tensors_);
+  HeaderReader reader(tensors_, most_tensors);
   bool good = false;
   try {
     good = nlohmann::json::sax_parse(header, &reader);
-  } catch (const nlohmann::json::exception& error) {
-    return absl::DataLossError(absl::StrCat(path(), ": ", error.what()));
+  } catch (const nlohmann::json::exception&) {
+    return absl::DataLossError(absl::StrCat(path(), ": the header is not valid JSON"));
   }
   if (!good) return absl::DataLossError(absl::StrCat(path(), ": ", reader.complaint()));
   return CheckEntries(header_end);
@@ -269,7 +276,7 @@ absl::Status SafetensorsFile::CheckEntries(int64_t header_end) {
   int64_t filled = 0;
   for (TensorEntry& tensor : tensors_) {
     const FileType* type = FindType(tensor.dtype);
-    if (type == nullptr) return complain(tensor, "has the unknown dtype \"", tensor.dtype, "\"");
+    if (type == nullptr) return complain(tensor, "has the unknown dtype ", Quote(tensor.dtype));
     const std::optional<int64_t> bytes = ShapeBytes(tensor.shape, type->bytes);
     if (!bytes || *bytes != tensor.bytes) {
       return complain(tensor, "of shape ", ShowShape(tensor.shape), " and dtype ", tensor.dtype,

@@ -16,7 +16,7 @@
 namespace baram {
 
 struct TensorEntry {
-  std::string name;
+  std::string name;            // printable ASCII
   std::string dtype;           // as the file spells it: "BF16"
   std::vector<int64_t> shape;  // empty: a scalar
   int64_t begin = 0;           // bytes from the start of the file
@@ -25,6 +25,9 @@ struct TensorEntry {
 
 // DType of a spelling, or nothing for the types no device takes.
 std::optional<DType> ToDType(const std::string& dtype);
+
+// Of a whole checkpoint, far more than real ones have; each costs some hundred bytes of memory.
+inline constexpr size_t kMaxTensors = size_t{1} << 17;
 
 // "[2, 3]"
 std::string ShowShape(const std::vector<int64_t>& shape);
@@ -35,8 +38,10 @@ std::string ShowShape(const std::vector<int64_t>& shape);
 // signal, and nothing of the file counts as this process's memory. Any thread.
 class SafetensorsFile {
  public:
-  // DataLoss: what is wrong with the file, with its path and the tensor.
-  static absl::StatusOr<SafetensorsFile> Open(const std::string& path);
+  // DataLoss: what is wrong with the file, with its path and the tensor; or it has more tensors
+  // than `most_tensors`.
+  static absl::StatusOr<SafetensorsFile> Open(const std::string& path,
+                                              size_t most_tensors = kMaxTensors);
 
   const std::string& path() const { return file_.path(); }
   // Sorted by position.
@@ -47,7 +52,7 @@ class SafetensorsFile {
 
  private:
   explicit SafetensorsFile(RegularFile file) : file_(std::move(file)) {}
-  absl::Status ReadHeader();
+  absl::Status ReadHeader(size_t most_tensors);
   absl::Status CheckEntries(int64_t header_end);
 
   RegularFile file_;

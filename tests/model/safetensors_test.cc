@@ -180,7 +180,27 @@ TEST(SafetensorsTest, FieldsAreChecked) {
   EXPECT_THAT(Complaint("{\"\xff\":1}", 0), HasSubstr("not valid JSON"));
   EXPECT_THAT(Complaint("{} x", 0), HasSubstr("not valid JSON"));
   EXPECT_THAT(Complaint("{\"" + std::string(2000, 'n') + "\":{}}", 0), HasSubstr("too long"));
-  EXPECT_THAT(Complaint(R"({"\u001b[31m":{}})", 0), HasSubstr("control characters"));
+  for (const char* name : {R"({"\u001b[31m":{}})", R"({"\u009b31m":{}})"}) {
+    EXPECT_THAT(Complaint(name, 0), HasSubstr("not printable ASCII"));
+  }
+}
+
+// What a terminal would obey comes escaped, however long it is.
+TEST(SafetensorsTest, ForeignTextIsQuoted) {
+  EXPECT_THAT(Complaint("{" + Tensor("w", "\\u001b[31m\\u009b", "[1]", "[0,1]") + "}", 1),
+              HasSubstr(R"(the unknown dtype "\u001b[31m\u009b")"));
+  const std::string broken = Complaint("{\"" + std::string(5000, 'n') + "\x9b\":1}", 0);
+  EXPECT_THAT(broken, HasSubstr("not valid JSON at its byte 500"));
+  EXPECT_LT(broken.size(), 200u);
+}
+
+TEST(SafetensorsTest, TensorsAreCounted) {
+  const ScratchFolder folder;
+  const std::string path =
+      folder.Write("x.safetensors", SafetensorsBytes({{"a", {1}}, {"b", {1}}, {"c", {1}}}));
+  EXPECT_TRUE(SafetensorsFile::Open(path, 3).ok());
+  EXPECT_THAT(SafetensorsFile::Open(path, 2).status().message(),
+              HasSubstr("x.safetensors: the checkpoint has more than 131072 tensors"));
 }
 
 TEST(SafetensorsTest, DeepJsonIsRefusedEarly) {
@@ -238,11 +258,12 @@ TEST(CheckpointTest, ShardsMayBeLinks) {
 }
 
 TEST(CheckpointTest, AnIndexNamesFilesBesideItOnly) {
-  for (const std::string name : {"../1.safetensors", "/etc/passwd", "sub/1.safetensors", "..", "",
-                                 ".safetensors", "model.bin", "a\\u0000.safetensors"}) {
+  for (const std::string name :
+       {"../1.safetensors", "/etc/passwd", "sub/1.safetensors", "..", "", ".safetensors",
+        "model.bin", "a\\u0000.safetensors", "\\u001b[2J.safetensors"}) {
     const ScratchFolder folder;
     folder.Write("model.safetensors.index.json", R"({"weight_map":{"a":")" + name + "\"}}");
-    EXPECT_THAT(OpenComplaint(folder), HasSubstr("gives tensor a the file")) << name;
+    EXPECT_THAT(OpenComplaint(folder), HasSubstr("gives tensor \"a\" the file \"")) << name;
   }
 }
 
@@ -255,16 +276,48 @@ TEST(CheckpointTest, AnIndexThatLiesIsNamed) {
   folder.Write("1.safetensors", SafetensorsBytes({{"a", {2}, 1.0f}}));
   folder.Write("2.safetensors", SafetensorsBytes({{"a", {2}, 1.0f}, {"b", {2}, 1.0f}}));
   EXPECT_THAT(index(R"({"weight_map":{"a":"3.safetensors"}})"),
-              HasSubstr("names 3.safetensors for tensor a, and there is no such file"));
+              HasSubstr("names 3.safetensors for tensor \"a\", and there is no such file"));
+  EXPECT_THAT(index(R"({"weight_map":{"\u001b[2J":"3.safetensors"}})"),
+              HasSubstr(R"(for tensor "\u001b[2J", and)"));
   EXPECT_THAT(index(R"({"weight_map":{"c":"1.safetensors"}})"),
-              HasSubstr("says that 1.safetensors holds tensor c"));
+              HasSubstr("says that 1.safetensors holds tensor \"c\""));
   EXPECT_THAT(index(R"({"weight_map":{"a":"1.safetensors","b":"2.safetensors"}})"),
               HasSubstr("tensor a is both in"));
   EXPECT_THAT(index(R"({"weight_map":{}})"), HasSubstr("weight_map is missing"));
-  EXPECT_THAT(index(R"({"weight_map":{"a":7}})"), HasSubstr("gives tensor a the file 7"));
+  EXPECT_THAT(index(R"({"weight_map":{"a":7}})"), HasSubstr("gives tensor \"a\" the file 7"));
   EXPECT_THAT(index("[]"), HasSubstr("not a JSON object"));
   EXPECT_THAT(index(R"({"weight_map":{"a":{"b":{"c":{"d":{"e":1}}}}}})"), HasSubstr("nested"));
   EXPECT_THAT(index("{"), HasSubstr("not valid JSON"));
+}
+
+// A name that stands twice ends it, before further files are read.
+TEST(CheckpointTest, OneFileUnderManyNamesIsReadTwiceAtMost) {
+  const ScratchFolder folder;
+  const std::string file =
+      folder.Write("1.safetensors", SafetensorsBytes({{"a", {2}}, {"b", {2}}, {"c", {2}}}));
+  std::filesystem::create_symlink(file, folder.path() + "/2.safetensors");
+  folder.Write("3.safetensors", "broken");
+  folder.Write("model.safetensors.index.json",
+               R"({"weight_map":{"a":"1.safetensors","b":"2.safetensors","c":"3.safetensors"}})");
+  EXPECT_THAT(OpenComplaint(folder), HasSubstr("tensor a is both in"));
+}
+
+TEST(CheckpointTest, TensorsOfAllFilesAreCounted) {
+  const ScratchFolder folder;
+  const auto write = [&](const std::string& name, size_t tensors) {
+    std::string header = "{";
+    for (size_t i = 0; i < tensors; ++i) {
+      header += (i > 0 ? "," : "") + Tensor(name + std::to_string(i), "U8", "[0]", "[0,0]");
+    }
+    folder.Write(name + ".safetensors", SafetensorsBytes(header + "}", ""));
+  };
+  folder.Write("model.safetensors.index.json",
+               R"({"weight_map":{"a0":"a.safetensors","b0":"b.safetensors"}})");
+  write("a", kMaxTensors - 1);
+  write("b", 1);
+  EXPECT_EQ(OpenComplaint(folder), "");
+  write("b", 2);
+  EXPECT_THAT(OpenComplaint(folder), HasSubstr("b.safetensors: the checkpoint has more than"));
 }
 
 }  // namespace
