@@ -40,7 +40,8 @@ input.
 
 Options
   --chat                  Go on with a dialogue; /clear forgets it, /quit or Ctrl-D ends it. Ctrl-C
-                          ends an answer, or the dialogue if there is none.
+                          ends an answer, or the dialogue if there is none. A line that begins with
+                          // is sent with one slash.
   --system TEXT           System message.
   --raw                   Continue the text as it is, without the chat template.
   --timings               Show times and token counts after each answer.
@@ -319,8 +320,14 @@ int Converse(const AskOptions& options, Interrupts& interrupts) {
     if (line == "/quit") break;
     if (line == "/clear") {
       start();
+    } else if (line.starts_with('/') && !line.starts_with("//")) {
+      std::fputs(
+          "baram ask: there is no such command; there are /clear, which forgets the dialogue, and "
+          "/quit. A line that begins with // is sent with one slash.\n",
+          stderr);
+      if (!terminal) return kExitUsage;
     } else if (!line.empty()) {
-      AddMessage("user", line, chat);
+      AddMessage("user", line.starts_with('/') ? line.substr(1) : line, chat);
       const Answer answer = Stream(options, request, interrupts);
       const bool kept = answer.status.ok() || (answer.stopped && !answer.text.empty());
       code = Explain(answer, options);

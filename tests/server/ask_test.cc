@@ -245,6 +245,26 @@ TEST_F(AskTest, CtrlCStopsAnAnswerAndKeepsTheDialogue) {
   EXPECT_THAT(service_.dialogues(), ElementsAre("hang", "hang|begun|mute", "hang|begun|fine"));
 }
 
+TEST_F(AskTest, ALineThatLooksLikeACommandIsNotSent) {
+  Asking asking = Ask({"--chat"});
+  ASSERT_TRUE(asking.Shows("> "));
+  asking.Type("fine\n");
+  ASSERT_TRUE(asking.Shows("ok.\n> "));
+  asking.Type("/wat\n");
+  ASSERT_TRUE(asking.Shows("> "));
+  asking.Type("/clear\n");
+  ASSERT_TRUE(asking.Shows("> "));
+  asking.Type("//wat\n");
+  ASSERT_TRUE(asking.Shows("> "));
+  asking.Type("/quit\n");
+  EXPECT_EQ(asking.Ends(), 0);
+  EXPECT_THAT(asking.complaint,
+              HasSubstr("there are /clear, which forgets the dialogue, and /quit"));
+  EXPECT_THAT(asking.complaint, HasSubstr("// is sent with one slash"));
+  EXPECT_THAT(service_.dialogues(), ElementsAre("fine", "/wat"));
+  EXPECT_EQ(Shell("printf '/wat\\nfine\\n' | $ASK --chat > /dev/null"), 64);
+}
+
 TEST_F(AskTest, CtrlCAtThePromptEndsTheDialogue) {
   Asking asking = Ask({"--chat", "fine"});
   ASSERT_TRUE(asking.Shows("ok.\n> "));
