@@ -111,7 +111,7 @@ absl::StatusOr<std::shared_ptr<Outbox>> EngineCore::Submit(Request request, void
     return status;
   }
   if (request.arrival == SteadyTime{}) request.arrival = std::chrono::steady_clock::now();
-  const std::string id = request.id;
+  const std::pair<std::string, int32_t> id(request.id, request.part);
   const int64_t tokens = QueuedTokens(request);
   auto outbox = std::make_shared<Outbox>(request, config_.stream_tokens, wakeup_);
   outbox->reader = reader;
@@ -119,7 +119,7 @@ absl::StatusOr<std::shared_ptr<Outbox>> EngineCore::Submit(Request request, void
   {
     std::lock_guard lock(inbox_mutex_);
     status = Accepting();
-    if (status.ok() && !ids_.try_emplace(id, outbox).second) {
+    if (status.ok() && !live_.try_emplace(id, outbox).second) {
       status = absl::AlreadyExistsError("A request with this id is running; choose another id.");
     }
     if (!status.ok()) {
@@ -140,15 +140,14 @@ absl::StatusOr<std::shared_ptr<Outbox>> EngineCore::Submit(Request request, void
 }
 
 bool EngineCore::Abort(const std::string& id) {
-  std::shared_ptr<Outbox> outbox;
+  std::vector<std::shared_ptr<Outbox>> parts;
   {
     std::lock_guard lock(inbox_mutex_);
-    const auto found = ids_.find(id);
-    if (found == ids_.end()) return false;
-    outbox = found->second;
+    auto part = live_.lower_bound(ByIdAndPart::Key(id, 0));
+    for (; part != live_.end() && part->first.first == id; ++part) parts.push_back(part->second);
   }
-  outbox->Cancel();
-  return true;
+  for (const auto& outbox : parts) outbox->Cancel();
+  return !parts.empty();
 }
 
 void EngineCore::Drain(SteadyTime limit) {
@@ -227,7 +226,9 @@ bool EngineCore::Deliver(SteadyTime now) {
     // Whoever sees the end may use the id again.
     std::lock_guard lock(inbox_mutex_);
     for (const Ending& ending : endings) {
-      if (ending.last) ids_.erase(ending.request->request.id);
+      if (!ending.last) continue;
+      const Request& request = ending.request->request;
+      live_.erase(live_.find(ByIdAndPart::Key(request.id, request.part)));
     }
   }
   const bool happened = !endings.empty() || !scheduler_.touched().empty();

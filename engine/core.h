@@ -4,12 +4,14 @@
 #define BARAM_ENGINE_CORE_H_
 
 #include <atomic>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/status/statusor.h"
 #include "engine/batch.h"
 #include "engine/config.h"
@@ -63,6 +65,14 @@ class EngineCore {
   const PagePool& pool() const { return pool_; }
 
  private:
+  // The parts of an id lie side by side, and are looked up without a copy.
+  struct ByIdAndPart {
+    using is_transparent = void;
+    using Key = std::pair<std::string_view, int32_t>;
+    bool operator()(const Key& a, const Key& b) const { return a < b; }
+  };
+  using Live = std::map<std::pair<std::string, int32_t>, std::shared_ptr<Outbox>, ByIdAndPart>;
+
   absl::Status Validate(const Request& request) const;
   absl::Status Accepting() const;
   void EndAll(const Finish& finish, SteadyTime now);
@@ -75,8 +85,8 @@ class EngineCore {
 
   // A standard mutex, not Abseil's: the thread sanitizer can't see into the distribution's Abseil.
   std::mutex inbox_mutex_;
-  std::vector<std::unique_ptr<LiveRequest>> inbox_;                // guarded by inbox_mutex_
-  absl::flat_hash_map<std::string, std::shared_ptr<Outbox>> ids_;  // guarded by inbox_mutex_
+  std::vector<std::unique_ptr<LiveRequest>> inbox_;  // guarded by inbox_mutex_
+  Live live_;                                        // guarded by inbox_mutex_
   std::atomic<bool> inbox_filled_{false};
   std::atomic<int64_t> queued_requests_{0}, queued_tokens_{0};
   std::atomic<int64_t> unfinished_{0};

@@ -15,7 +15,8 @@ namespace baram {
 using SteadyTime = std::chrono::steady_clock::time_point;
 
 struct Request {
-  std::string id;                 // unique among live requests; for logs and Abort
+  std::string id;                 // for logs and Abort; with `part`, unique among live requests
+  int32_t part = 0;               // of a client's request for several prompts, which share its id
   std::vector<int32_t> prompt;    // 1 .. max_model_len - 1 ids, each inside the vocabulary
   SamplingParams sampling;        // output_index is set by the engine
   int32_t n = 1;                  // outputs; they share the prompt's pages

@@ -275,6 +275,27 @@ TEST(LifecycleTest, TheQueueIsBoundedByTokensToo) {
   EXPECT_TRUE(rig.core().Submit(request, nullptr).ok());
 }
 
+// The parts of a client's request for several prompts end together, and are told apart.
+TEST(LifecycleTest, PartsShareTheirId) {
+  EngineRig rig({}, SmallConfig(), {0});
+  const auto submit = [&](const std::string& id, int32_t part) {
+    Request request = MakeRequest({1, 2, 3}, 4);
+    request.id = id;
+    request.part = part;
+    return rig.core().Submit(std::move(request), nullptr);
+  };
+  const auto first = submit("a", 0), second = submit("a", 1), other = submit("a-1", 0);
+  ASSERT_TRUE(first.ok() && second.ok() && other.ok());
+  EXPECT_TRUE(absl::IsAlreadyExists(submit("a", 1).status()));
+  EXPECT_TRUE(rig.core().Abort("a"));
+  FinishReason reason{};
+  EXPECT_TRUE((*first)->cancelled(&reason));
+  EXPECT_TRUE((*second)->cancelled(&reason));
+  EXPECT_FALSE((*other)->cancelled(&reason));
+  ASSERT_TRUE(rig.Finish());
+  EXPECT_FALSE(rig.core().Abort("a"));
+}
+
 TEST(LifecycleTest, PromptScoresCountInTheQueue) {
   EngineConfig config = SmallConfig();
   config.max_queued_tokens = 50;
