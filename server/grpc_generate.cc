@@ -19,6 +19,7 @@
 #include "server/grpc_messages.h"
 #include "server/grpc_reply.h"
 #include "server/grpc_status.h"
+#include "server/request_id.h"
 
 namespace baram::server {
 namespace {
@@ -61,10 +62,9 @@ class GenerateCall {
   template <typename Refused>
   void Start(const v1::GenerateRequest& request, ReplySink* sink, Refused refused,
              std::optional<int64_t> max_reply_bytes = {}) {
-    if (!Serving::IsValidRequestId(record_.request_id)) {
+    if (absl::Status id = CheckRequestId(record_.request_id); !id.ok()) {
       record_.request_id.clear();  // it goes into the log
-      return refused(InvalidField(
-          "request_id", "request_id must be 1 to 128 of letters, digits, '.', '_' and '-'."));
+      return refused(id);
     }
     context_->AddInitialMetadata(kRequestIdKey, record_.request_id);
     absl::StatusOr<Call> call = ToCall(request);

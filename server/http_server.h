@@ -65,10 +65,10 @@ class HttpExchange {
   // its sending side has gone: nothing tells it from one that vanished. What is in flight then is
   // still sent, and how that ended is told by its own callback.
   void OnGone(HttpEnded gone);
-  // The whole answer. Once, and not after StartStream. A request's x-request-id is sent back with
-  // every answer; an X-Request-Id among `headers` counts only for a request without one. `ended`
-  // is called once: on a listener's thread, or, once the listener has been destroyed, on this one
-  // before Respond returns.
+  // The whole answer. Once, and not after StartStream. A request's x-request-id, if it is one
+  // (request_id.h), is sent back with every answer; an X-Request-Id among `headers` counts only for
+  // a request without. `ended` is called once: on a listener's thread, or, once the listener has
+  // been destroyed, on this one before Respond returns.
   void Respond(int status, HttpHeaders headers, std::string body, HttpEnded ended = nullptr);
   // An answer in pieces. The headers leave with the first one.
   void StartStream(int status, HttpHeaders headers);

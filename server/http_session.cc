@@ -11,6 +11,7 @@
 #include <cstring>
 
 #include "server/http_text.h"
+#include "server/request_id.h"
 #include "server/text/utf8.h"
 
 namespace baram::server {
@@ -138,7 +139,8 @@ void HttpSession::TakeHeader() {
   const auto& header = parser_->get();
   http11_ = header.version() >= 11;
   is_head_ = header.method() == http::verb::head;
-  request_id_ = HeaderSafe(header["x-request-id"]);
+  const auto id = header["x-request-id"];
+  request_id_ = IsRequestId({id.data(), id.size()}) ? std::string(id) : "";
   const std::vector<std::string>& allowed = listener_->allowed_origins;
   const std::string origin = HeaderSafe(header[http::field::origin]);
   const bool known = std::any_of(allowed.begin(), allowed.end(), [&](const std::string& one) {

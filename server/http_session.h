@@ -137,7 +137,8 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   bool is_head_ = false;
   bool http11_ = true;
   std::string origin_;      // if it is allowed
-  std::string request_id_;  // as the client sent it
+  std::string request_id_;  // the client's, if it is one
+  int64_t body_bytes_ = 0;  // as they came, with the framing of chunks
 
   // Of its answer.
   bool keep_alive_ = true;  // after it

@@ -19,6 +19,7 @@
 #include "server/openai_request.h"
 #include "server/openai_stream.h"
 #include "server/probes.h"
+#include "server/request_id.h"
 #include "server/text_pool.h"
 #include "server/version.h"
 
@@ -45,7 +46,7 @@ constexpr size_t kQuickBytes = 64 << 10;
 // is sent back.)
 std::string RequestId(const HttpRequest& request, const std::string& in_body) {
   const std::string header(request.Header("x-request-id"));
-  if (Serving::IsValidRequestId(header)) return header;
+  if (IsRequestId(header)) return header;
   return in_body.empty() ? Serving::NewRequestId() : in_body;
 }
 
@@ -91,7 +92,7 @@ struct RouteCall {
   }
   void Answer(const absl::StatusOr<Json>& reply) const {
     const std::string_view header = exchange->request().Header("x-request-id");
-    const std::string id(Serving::IsValidRequestId(header) ? header : "");
+    const std::string id(IsRequestId(header) ? header : "");
     if (!reply.ok()) return Fail(reply.status(), OpenAiEndpoint::kCompletions, id);
     exchange->Respond(200, {{"Content-Type", "application/json"}}, Dump(*reply),
                       Ended(200, "", id));

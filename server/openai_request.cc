@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "server/errors.h"
 #include "server/openai_unserved.h"
+#include "server/request_id.h"
 #include "server/text/utf8.h"
 
 namespace baram::server {
@@ -43,7 +44,12 @@ std::optional<uint64_t> ReadSeed(JsonFields& fields) {
 void ReadShared(JsonFields& fields, int32_t max_n, OpenAiRequest& request, Call& call) {
   RefuseUnserved(fields);
   call.model = fields.String("model").value_or("");
-  call.request_id = fields.String("request_id").value_or("");
+  if (auto id = fields.String("request_id"); id && !id->empty()) {
+    if (absl::Status status = CheckRequestId(*id); !status.ok()) {
+      fields.Fail("request_id", std::string(status.message()));
+    }
+    call.request_id = *std::move(id);
+  }
   call.temperature = fields.Number("temperature");
   call.top_p = fields.Number("top_p");
   call.top_k = fields.Integer("top_k");

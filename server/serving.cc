@@ -15,12 +15,12 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "server/errors.h"
+#include "server/request_id.h"
 #include "server/text/utf8.h"
 
 namespace baram::server {
 namespace {
 
-constexpr size_t kMaxRequestIdBytes = 128;
 constexpr size_t kMaxSaltBytes = 128;
 constexpr size_t kMaxStops = 16;
 constexpr size_t kMaxStopBytes = 256;
@@ -138,9 +138,6 @@ void CheckOutput(const Call& call, Checks& checks) {
 }
 
 void CheckRest(const Call& call, int32_t max_model_len, Checks& checks) {
-  if (!call.request_id.empty() && !Serving::IsValidRequestId(call.request_id)) {
-    checks.Fail("request_id", "must be 1 to 128 of letters, digits, '.', '_' and '-'.");
-  }
   checks.AtMost("cache.salt", call.cache_salt.size(), kMaxSaltBytes, "bytes");
   checks.Range("priority", call.priority, std::numeric_limits<int32_t>::min(),
                std::numeric_limits<int32_t>::max());
@@ -262,6 +259,9 @@ absl::Status Serving::Explain(const absl::Status& refused) const {
 absl::StatusOr<Request> Serving::Translate(Call& call) const {
   const EngineInfo& model = info();
   if (absl::Status known = CheckModel(call.model); !known.ok()) return known;
+  if (!call.request_id.empty()) {
+    if (absl::Status id = CheckRequestId(call.request_id); !id.ok()) return id;
+  }
   Checks checks;
   CheckRest(call, model.max_model_len, checks);
   CheckSampling(call, config_.max_n, model.vocab_size, checks);
@@ -271,6 +271,7 @@ absl::StatusOr<Request> Serving::Translate(Call& call) const {
 
   Request request;
   request.id = call.request_id.empty() ? NewRequestId() : std::move(call.request_id);
+  request.part = call.part;
   absl::StatusOr<std::vector<int32_t>> prompt = Tokenize(call.prompt);
   if (!prompt.ok()) return prompt.status();
   request.prompt = *std::move(prompt);
@@ -425,14 +426,6 @@ absl::Status Serving::CheckModel(const std::string& model) const {
     return absl::OkStatus();
   }
   return UnknownModel(model, names);
-}
-
-bool Serving::IsValidRequestId(std::string_view id) {
-  if (id.empty() || id.size() > kMaxRequestIdBytes) return false;
-  return std::all_of(id.begin(), id.end(), [](unsigned char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
-           c == '_' || c == '-';
-  });
 }
 
 std::string Serving::NewRequestId() {

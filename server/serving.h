@@ -44,7 +44,8 @@ using Prompt = std::variant<TextPrompt, std::vector<int32_t>, ChatPrompt>;
 // A client's call in native types; absent fields take the model's or the server's default. `names`
 // used in error details are the native ones; a front end with other names translates them.
 struct Call {
-  std::string request_id;  // may be empty
+  std::string request_id;  // may be empty, else see request_id.h
+  int32_t part = 0;        // of a request with several prompts, each a call; see Request::part
   std::string model;       // may be empty
   Prompt prompt;
   std::optional<double> temperature, top_p, min_p, repetition_penalty, presence_penalty,
@@ -110,8 +111,6 @@ class Serving {
   // What a client gets for an error of the text library: InvalidField, or an Incident, whose cause
   // is logged, where the library itself failed.
   static absl::Status OfText(std::string_view field, const absl::Status& error);
-  // At most 128 of [A-Za-z0-9._-], not empty.
-  static bool IsValidRequestId(std::string_view id);
   // Unique in this process and, but for chance, everywhere.
   static std::string NewRequestId();
   // The deadline of a call that has `timeout_s` left, or named none (nullopt): within the settings.

@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "server/json_fields.h"
-#include "server/text/utf8.h"
 #include "tests/server/http_client.h"
 #include "tests/server/server_fixture.h"
 
@@ -108,6 +107,18 @@ TEST_F(OpenAiHostileTest, Completions) {
           {R"({"prompt":"a","max_tokens":9223372036854775807})", 400, "max_tokens"}});
 }
 
+// Every event of every prompt carries the id, and the log does.
+TEST_F(OpenAiHostileTest, IdsOfSeveralPrompts) {
+  const auto with = [](const std::string& id) {
+    return R"({"prompt":["a","b"],"max_tokens":1,"request_id":")" + id + "\"}";
+  };
+  Expect("/v1/completions", {{with(std::string(128, 'i'))},
+                             {with(std::string(129, 'i')), 400, "request_id"},
+                             {with(std::string(1 << 20, 'i')), 400, "request_id"},
+                             {with(R"(a\nb)"), 400, "request_id"},
+                             {with("")}});
+}
+
 TEST_F(OpenAiHostileTest, Chats) {
   const auto with = [](const std::string& fields) {
     return R"({"messages":[{"role":"user","content":"hi"}],"max_tokens":2,)" + fields + "}";
@@ -150,7 +161,7 @@ TEST_F(OpenAiHostileTest, BytesOutsideTheBody) {
   const std::string body = R"({"prompt":"a","max_tokens":1})";
   const RawResponse id = Post("/v1/completions", body, "X-Request-Id: \xff\xfe id\r\n");
   EXPECT_EQ(id.status, 200);
-  EXPECT_TRUE(text::IsValidUtf8(std::string(Json::parse(id.body)["id"])));
+  EXPECT_EQ(Json::parse(id.body)["id"], "cmpl-" + id.headers.at("x-request-id"));
   EXPECT_EQ(Post("/v1/completions", body, "X-Request-Timeout: nan\r\n").status, 200);
   EXPECT_EQ(Post("/v1/completions", body, "X-Request-Timeout: -1e999\r\n").status, 200);
   EXPECT_EQ(Post("/v1/completions", body, "X-Request-Timeout: 1e999\r\n").status, 200);
