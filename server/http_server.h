@@ -17,8 +17,9 @@
 namespace baram::server {
 
 struct HttpLimits {
-  int64_t max_body_bytes = 8 << 20;
-  int32_t max_header_bytes = 16 << 10;  // request line and headers together
+  int64_t max_body_bytes = 8 << 20;  // the framing of its chunks may take as much again
+  // Request line and headers together; also what lies around a chunk, and the trailers.
+  int32_t max_header_bytes = 16 << 10;
   int32_t max_connections = 1024;
   double idle_s = 75;     // between requests of a kept connection
   double request_s = 30;  // from a request's first byte to its last
@@ -94,8 +95,8 @@ struct HttpRoute {
 };
 
 // Called for a request that no route takes, or that breaks a limit, with the status to answer:
-// 400, 404, 405, 408, 413, 431, 500; 503 for a connection too many, also one that is closed without
-// an answer. Returns the body; the content type is application/json.
+// 400, 404, 405, 408, 413, 415, 431, 500; 503 for a connection too many, also one that is closed
+// without an answer. Returns the body; the content type is application/json.
 using HttpErrorBody = std::function<std::string(int status, const std::string& message)>;
 
 class HttpServer {

@@ -309,6 +309,7 @@ std::string OpenAiError(int status, std::string_view message, std::string_view p
     case 400:
     case 405:
     case 413:
+    case 415:
     case 431:
       type = "BadRequestError";
       break;

@@ -25,6 +25,7 @@ TEST_F(HttpLimitsTest, RefusesWhatIsNotHttp) {
            "POST /echo HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: "
            "chunked\r\n\r\n0\r\n\r\n",
            "POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+           "POST /echo HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
            "\x16\x03\x01\x02\x00\x01\r\n\r\n",
        }) {
     const RawResponse response = Ask(request);
@@ -32,6 +33,42 @@ TEST_F(HttpLimitsTest, RefusesWhatIsNotHttp) {
     EXPECT_EQ(response.headers.at("connection"), "close") << request;
     EXPECT_THAT(response.body, HasSubstr("400: This is not an HTTP/1.1 request")) << request;
   }
+}
+
+// Where a proxy and we might see different ends of a body, its rest would be a request of
+// somebody's.
+TEST_F(HttpLimitsTest, RefusesBodiesWhoseEndIsNotClear) {
+  Listen();
+  for (const std::string framing : {
+           "Transfer-Encoding: gzip\r\n",
+           "Transfer-Encoding: xchunked\r\n",
+           "Transfer-Encoding: identity\r\n",
+           "Transfer-Encoding: chunked, gzip\r\n",
+           "Transfer-Encoding: gzip, chunked\r\n",
+           "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",
+           "Transfer-Encoding: xchunked\r\nContent-Length: 4\r\n",
+           "Content-Length: 4\r\nTransfer-Encoding: xchunked\r\n",
+           "Content-Length: 4\r\nContent-Length: 4\r\n",
+           "Content-Length: 4, 4\r\n",
+       }) {
+    RawClient client(server_->address());
+    client.Send("POST /echo HTTP/1.1\r\n" + framing + "\r\n" + RawRequest("GET", "/path/stolen"));
+    const RawResponse response = client.Read();
+    EXPECT_EQ(response.status, 400) << framing;
+    EXPECT_THAT(response.body, HasSubstr("400: This is not an HTTP/1.1 request")) << framing;
+    EXPECT_EQ(client.ReadToEnd(), "") << framing;
+  }
+}
+
+TEST_F(HttpLimitsTest, RefusesCompressedBodies) {
+  Listen();
+  const RawResponse refused =
+      Ask(RawRequest("POST", "/echo", "\x1f\x8b", "Content-Encoding: gzip\r\n"));
+  EXPECT_EQ(refused.status, 415);
+  EXPECT_THAT(refused.body, HasSubstr("send the body uncompressed"));
+  EXPECT_EQ(refused.headers.at("accept-encoding"), "identity");
+  EXPECT_EQ(Ask(RawRequest("POST", "/echo", "x", "Content-Encoding: Identity\r\n")).body, "x");
+  EXPECT_EQ(Ask(RawRequest("GET", "/echo", "", "Content-Encoding: gzip\r\n")).status, 200);
 }
 
 // A slow request hears why, which a timer that closes the socket would not let it.
@@ -137,6 +174,19 @@ TEST_F(HttpLimitsTest, RefusesLargeBodies) {
   const RawResponse waiting =
       Ask("POST /echo HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 99999999999\r\n\r\n");
   EXPECT_EQ(waiting.status, 413);
+}
+
+// What is no part of a body counts too: the line before a chunk, the trailers, their sum.
+TEST_F(HttpLimitsTest, RefusesLargeFraming) {
+  Listen({.max_body_bytes = 4000, .max_header_bytes = 2048, .request_s = 5});
+  const std::string head = "POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+  const std::string large(64 << 10, 'a');
+  EXPECT_EQ(Ask(head + "1;" + large).status, 431);
+  EXPECT_EQ(Ask(head + "1\r\nx\r\n0\r\nx-trailer: " + large).status, 431);
+  EXPECT_EQ(Ask(head + "1;ext=1\r\nx\r\n0\r\nx-trailer: y\r\n\r\n").body, "x");
+  std::string chunks;
+  for (int i = 0; i < 100; ++i) chunks += "1;" + std::string(200, 'a') + "\r\nx\r\n";
+  EXPECT_EQ(Ask(head + chunks).status, 413);
 }
 
 // The rest of the body is read and thrown away; a reset would destroy the answer on its way.
