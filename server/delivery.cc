@@ -46,11 +46,12 @@ absl::Status StatusOf(const Finish& finish, const std::string& request_id) {
 
 Reply::Reply(Delivery& delivery, ReplyOptions options, ReplySink* sink)
     : delivery_(delivery), options_(std::move(options)), sink_(sink) {
+  const auto stops = std::make_shared<const text::StopStrings>(options_.stop);
   outputs_.reserve(options_.outputs);
   for (int32_t i = 0; i < options_.outputs; ++i) {
     outputs_.push_back(
         {.decoder = text::StreamDecoder(delivery.tokenizer_, options_.skip_special_tokens),
-         .matcher = text::StopMatcher(options_.stop, options_.include_stop),
+         .matcher = text::StopMatcher(stops, options_.include_stop),
          .delta = {.index = i, .text = {}, .count = 0, .tokens = {}}});
   }
 }

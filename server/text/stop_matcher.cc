@@ -21,14 +21,16 @@ std::vector<size_t> Borders(std::string_view text) {
 
 }  // namespace
 
-StopMatcher::StopMatcher(std::vector<std::string> stops, bool include_stop)
-    : include_stop_(include_stop) {
+StopStrings::StopStrings(std::vector<std::string> stops) {
   stops_.reserve(stops.size());
   for (std::string& stop : stops) {
     std::vector<size_t> border = Borders(stop);
     stops_.push_back({std::move(stop), std::move(border)});
   }
 }
+
+StopMatcher::StopMatcher(std::shared_ptr<const StopStrings> stops, bool include_stop)
+    : stops_(std::move(stops)), matched_(stops_->stops_.size(), 0), include_stop_(include_stop) {}
 
 void StopMatcher::Feed(std::string_view piece, std::string* text) {
   if (match_.has_value()) return;
@@ -45,7 +47,7 @@ void StopMatcher::Feed(std::string_view piece, std::string* text) {
   consumed_ += piece.size();
   waiting_.append(piece);
   size_t held = 0;
-  for (const Stop& stop : stops_) held = std::max(held, stop.matched);
+  for (const size_t matched : matched_) held = std::max(held, matched);
   const size_t sure = FloorToCodePoint(waiting_, waiting_.size() - held);
   text->append(waiting_, 0, sure);
   waiting_.erase(0, sure);
@@ -53,15 +55,14 @@ void StopMatcher::Feed(std::string_view piece, std::string* text) {
 
 size_t StopMatcher::Advance(char byte) {
   size_t longest = 0;
-  for (size_t index = 0; index < stops_.size(); ++index) {
-    Stop& stop = stops_[index];
-    if (stop.text.empty()) continue;
-    while (stop.matched > 0 && stop.text[stop.matched] != byte) {
-      stop.matched = stop.border[stop.matched - 1];
-    }
-    if (stop.text[stop.matched] == byte) ++stop.matched;
-    if (stop.matched == stop.text.size() && stop.matched > longest) {
-      longest = stop.matched;
+  for (size_t index = 0; index < matched_.size(); ++index) {
+    const auto& [text, border] = stops_->stops_[index];
+    size_t& matched = matched_[index];
+    if (text.empty()) continue;
+    while (matched > 0 && text[matched] != byte) matched = border[matched - 1];
+    if (text[matched] == byte) ++matched;
+    if (matched == text.size() && matched > longest) {
+      longest = matched;
       match_ = Match{.stop_index = index, .position = 0};
     }
   }

@@ -4,15 +4,21 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <memory>
 #include <random>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "server/text/utf8.h"
 
 namespace baram::text {
 namespace {
+
+std::shared_ptr<const StopStrings> Strings(std::vector<std::string> stops) {
+  return std::make_shared<const StopStrings>(std::move(stops));
+}
 
 struct Result {
   std::string text;
@@ -22,7 +28,7 @@ struct Result {
 // Feeds the pieces and ends; checks on the way that nothing let out has to be taken back.
 Result RunMatcher(const std::vector<std::string>& stops, const std::vector<std::string>& pieces,
                   bool include_stop, std::string_view expected) {
-  StopMatcher matcher(stops, include_stop);
+  StopMatcher matcher(Strings(stops), include_stop);
   Result result;
   size_t longest = 0;
   for (const auto& stop : stops) longest = std::max(longest, stop.size());
@@ -122,7 +128,7 @@ TEST(StopMatcher, AgreesWithASearchOnRandomText) {
 }
 
 TEST(StopMatcher, LetsTextOutThatCanNoLongerMatch) {
-  StopMatcher matcher({"</끝>"}, false);
+  StopMatcher matcher(Strings({"</끝>"}), false);
   std::string text;
   matcher.Feed("하나</", &text);
   EXPECT_EQ(text, "하나");
@@ -132,7 +138,7 @@ TEST(StopMatcher, LetsTextOutThatCanNoLongerMatch) {
 
 // 가 and 각 begin with the same two bytes.
 TEST(StopMatcher, KeepsACharacterWholeThatSharesBytesWithAStop) {
-  StopMatcher matcher({"가나"}, false);
+  StopMatcher matcher(Strings({"가나"}), false);
   std::string text;
   matcher.Feed("x각", &text);
   EXPECT_EQ(text, "x각");
@@ -147,7 +153,7 @@ TEST(StopMatcher, KeepsACharacterWholeThatSharesBytesWithAStop) {
 }
 
 TEST(StopMatcher, TakesNothingAfterAMatch) {
-  StopMatcher matcher({"끝"}, true);
+  StopMatcher matcher(Strings({"끝"}), true);
   std::string text;
   matcher.Feed("앞끝뒤", &text);
   matcher.Feed("끝", &text);
@@ -156,7 +162,7 @@ TEST(StopMatcher, TakesNothingAfterAMatch) {
 }
 
 TEST(StopMatcher, WithoutStopsHoldsNothing) {
-  StopMatcher matcher({}, false);
+  StopMatcher matcher(Strings({}), false);
   std::string text;
   matcher.Feed("한", &text);
   EXPECT_EQ(text, "한");
