@@ -44,7 +44,8 @@ absl::Status StatusOf(const Finish& finish, const std::string& request_id) {
 
 }  // namespace
 
-Reply::Reply(Delivery& delivery, ReplyOptions options, ReplySink* sink)
+Reply::Reply(Delivery& delivery, ReplyOptions options, std::span<const int32_t> prompt,
+             ReplySink* sink)
     : delivery_(delivery), options_(std::move(options)), sink_(sink) {
   const auto stops = std::make_shared<const text::StopStrings>(options_.stop);
   outputs_.reserve(options_.outputs);
@@ -53,6 +54,7 @@ Reply::Reply(Delivery& delivery, ReplyOptions options, ReplySink* sink)
         {.decoder = text::StreamDecoder(delivery.tokenizer_, options_.skip_special_tokens),
          .matcher = text::StopMatcher(stops, options_.include_stop),
          .delta = {.index = i, .text = {}, .count = 0, .tokens = {}}});
+    outputs_.back().decoder.Follow(prompt);
   }
 }
 
@@ -272,8 +274,9 @@ Delivery::~Delivery() {
   thread_.join();
 }
 
-std::shared_ptr<Reply> Delivery::Open(ReplyOptions options, ReplySink* sink) {
-  auto reply = std::make_shared<Reply>(*this, std::move(options), sink);
+std::shared_ptr<Reply> Delivery::Open(ReplyOptions options, std::span<const int32_t> prompt,
+                                      ReplySink* sink) {
+  auto reply = std::make_shared<Reply>(*this, std::move(options), prompt, sink);
   std::lock_guard lock(mutex_);
   live_.emplace(reply.get(), reply);
   return reply;

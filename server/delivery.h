@@ -9,6 +9,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 #include <thread>
 #include <vector>
@@ -52,7 +53,8 @@ class Delivery;
 // Break or Over returned.
 class Reply : public std::enable_shared_from_this<Reply> {
  public:
-  Reply(Delivery& delivery, ReplyOptions options, ReplySink* sink);
+  // See Delivery::Open.
+  Reply(Delivery& delivery, ReplyOptions options, std::span<const int32_t> prompt, ReplySink* sink);
 
   // From any thread: the sink can take the next chunk.
   void WriteDone();
@@ -132,8 +134,10 @@ class Delivery {
   Delivery(const Delivery&) = delete;
   Delivery& operator=(const Delivery&) = delete;
 
-  // Before Submit: its result is the outbox's reader.
-  std::shared_ptr<Reply> Open(ReplyOptions options, ReplySink* sink);
+  // Before Submit: its result is the outbox's reader. The text goes on after `prompt`, which is not
+  // kept.
+  std::shared_ptr<Reply> Open(ReplyOptions options, std::span<const int32_t> prompt,
+                              ReplySink* sink);
   // After Submit: with its outbox, or null if it refused. The second forgets the reply; the sink
   // was and will never be called.
   void Bind(Reply& reply, std::shared_ptr<Outbox> outbox);

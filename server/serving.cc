@@ -227,7 +227,7 @@ void Serving::Accept(Call call, ReplySink* sink, const Done& done) {
   options.stop_ids = request->stop_ids;
   options.min_tokens = request->sampling.min_tokens;
   Accepted accepted{.request_id = request->id, .prompt_ids = request->prompt, .reply = nullptr};
-  accepted.reply = delivery_.Open(std::move(options), sink);
+  accepted.reply = delivery_.Open(std::move(options), request->prompt, sink);
 
   auto outbox = engine_.Submit(*std::move(request), accepted.reply.get());
   if (!outbox.ok()) {

@@ -84,6 +84,10 @@ StreamDecoder& StreamDecoder::operator=(StreamDecoder&& other) noexcept {
   return *this;
 }
 
+void StreamDecoder::Follow(std::span<const int32_t> prompt) {
+  baram_stream_follow(raw_, prompt.data(), prompt.size());
+}
+
 void StreamDecoder::Step(int32_t id, std::string* text) {
   text->append(FromView(baram_stream_step(raw_, id)));
 }

@@ -81,6 +81,11 @@ class StreamDecoder {
   StreamDecoder(StreamDecoder&& other) noexcept;
   StreamDecoder& operator=(StreamDecoder&& other) noexcept;
 
+  // Before the first Step of a reply that goes on after `prompt`: the pieces are then what Decode
+  // of both has beyond the prompt's text. So a blank that decoders take from the start of a text
+  // stays, and a character that the prompt broke off comes whole, or, if it stays broken, without
+  // the prompt's bytes. Reads the prompt's last tokens alone.
+  void Follow(std::span<const int32_t> prompt);
   // Appends to `text` what has become certain with this token: often nothing, or one word.
   void Step(int32_t id, std::string* text);
   // Appends what still waits, and starts over: the next Step begins a new reply.

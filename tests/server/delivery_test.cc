@@ -79,15 +79,18 @@ class DeliveryTest : public ::testing::Test {
   }
   // A reply whose tokens are wanted.
   Live Open(HeldSink& sink, int32_t outputs = 1) {
-    Request request;
-    request.prompt = {1};
-    request.n = outputs;
-    request.max_tokens = 1000;
     ReplyOptions options;
     options.outputs = outputs;
     options.tokens = true;
+    return Open(sink, std::move(options));
+  }
+  Live Open(HeldSink& sink, ReplyOptions options) {
+    Request request;
+    request.prompt = {1};
+    request.n = options.outputs;
+    request.max_tokens = 1000;
     Live live{std::make_shared<Outbox>(request, kRing, std::make_shared<Wakeup>()),
-              delivery_->Open(std::move(options), &sink)};
+              delivery_->Open(std::move(options), request.prompt, &sink)};
     live.outbox->reader = live.reply.get();
     delivery_->Bind(*live.reply, live.outbox);
     live.reply->WriteDone();
@@ -127,6 +130,33 @@ TEST_F(DeliveryTest, EveryOutputOfAFullReplyHasItsTurn) {
     live.reply->WriteDone();
   }
   for (const int32_t count : seen) EXPECT_GE(count, kRing);
+}
+
+// The model's own end may lie within a character; an end from elsewhere cuts one off, and what
+// waits for a stop string is whole.
+TEST_F(DeliveryTest, WhatEndsAnOutputFromElsewhereLeavesNoPieceOfACharacter) {
+  Start(/*slow_reader_s=*/600);
+  const std::vector<int32_t> ids = tokenizer_->Encode("ab낯", false).value();
+  ASSERT_GT(ids.size(), 2u);
+  for (const FinishReason reason :
+       {FinishReason::kCancelled, FinishReason::kDeadline, FinishReason::kDrained,
+        FinishReason::kSlowReader, FinishReason::kFailed, FinishReason::kLength}) {
+    HeldSink sink(/*watched=*/false);
+    ReplyOptions options;
+    options.stop = {"bc"};
+    const Live live = Open(sink, std::move(options));
+    for (size_t i = 0; i + 1 < ids.size(); ++i) {
+      TokenResult token{};
+      token.token = ids[i];
+      live.outbox->Push(0, token);
+    }
+    live.outbox->Publish(0, {.reason = reason});
+    std::vector<std::shared_ptr<Outbox>> touched = {live.outbox};
+    touched_.Add(touched);
+    ASSERT_TRUE(Comes([&] { return sink.chunks() == 1; }));
+    const std::string text = sink.chunk(0).deltas.at(0).text;
+    EXPECT_EQ(text, reason == FinishReason::kLength ? "ab\uFFFD" : "ab");
+  }
 }
 
 TEST_F(DeliveryTest, AClientThatTakesNothingIsBroken) {

@@ -187,6 +187,77 @@ TEST(StreamDecoder, StartsOverAfterEnd) {
   }
 }
 
+// The text of `reply` behind `prompt`.
+std::string StreamBehind(const Tokenizer& tokenizer, std::span<const int32_t> prompt,
+                         std::span<const int32_t> reply, bool skip_special) {
+  StreamDecoder decoder(tokenizer, skip_special);
+  decoder.Follow(prompt);
+  return Stream(decoder, {reply.begin(), reply.end()});
+}
+
+// Wherever a text is cut into prompt and reply, nothing of it is lost or doubled.
+TEST_P(GoldenStream, GoesOnBehindAPrompt) {
+  const auto tokenizer = LoadTokenizer(GetParam());
+  for (const char* text :
+       {"대한민국의 수도는 서울이다",
+        " 뷁 똠방각하 👨‍👩‍👧 <|im_end|></s> ㄱ한국어 햏", "  a  b", "바람"}) {
+    const auto ids = tokenizer->Encode(text, true).value();
+    const std::span<const int32_t> all = ids;
+    for (const bool skip_special : {true, false}) {
+      const std::string whole = tokenizer->Decode(ids, skip_special).value();
+      ASSERT_EQ(whole.find("\uFFFD"), std::string::npos);
+      for (size_t cut = 0; cut <= ids.size(); ++cut) {
+        // The character that the prompt broke off is the reply's.
+        std::string prompt =
+            DecodeByCharacters(*tokenizer, {ids.begin(), ids.begin() + cut}, skip_special);
+        while (prompt.ends_with("\uFFFD")) prompt.resize(prompt.size() - 3);
+        std::string reply =
+            StreamBehind(*tokenizer, all.first(cut), all.subspan(cut), skip_special);
+        if (cut == ids.size()) {
+          EXPECT_EQ(reply, "");
+        } else {
+          EXPECT_EQ(prompt + reply, whole) << cut;
+        }
+      }
+    }
+  }
+}
+
+TEST(StreamDecoder, KeepsTheBlankBehindAPrompt) {
+  const auto tokenizer = LoadTokenizer("sentencepiece");
+  const auto behind = [&](const std::vector<int32_t>& prompt, const std::vector<int32_t>& reply) {
+    return StreamBehind(*tokenizer, prompt, reply, /*skip_special=*/true);
+  };
+  const int32_t begin = *tokenizer->bos_id(), blank = *tokenizer->TokenToId("▁"),
+                letter = *tokenizer->TokenToId("a");
+  EXPECT_EQ(behind({begin, letter}, {blank, letter}), " a");
+  // Special tokens behind a text take it away from nobody, however many.
+  EXPECT_EQ(behind({letter, begin, begin, begin, begin, begin}, {blank, letter}), " a");
+  // Behind no text the reply begins one.
+  EXPECT_EQ(behind({begin}, {blank, letter}), "a");
+  EXPECT_EQ(behind({}, {blank, letter}), "a");
+}
+
+TEST(StreamDecoder, CompletesTheCharacterOfAPromptOrDropsItsBytes) {
+  const auto tokenizer = LoadTokenizer("sentencepiece");
+  const auto ids = [&](const std::vector<const char*>& tokens) {
+    std::vector<int32_t> ids;
+    for (const char* token : tokens) ids.push_back(tokenizer->TokenToId(token).value());
+    return ids;
+  };
+  const auto behind = [&](const std::vector<int32_t>& prompt, const std::vector<int32_t>& reply) {
+    return StreamBehind(*tokenizer, prompt, reply, /*skip_special=*/false);
+  };
+  EXPECT_EQ(behind(ids({"a", "<0xED>", "<0x96>"}), ids({"<0x8F>", "a"})), "햏a");
+  EXPECT_EQ(behind(ids({"<0xF0>", "<0x9F>", "<0x99>"}), ids({"<0x82>"})), "🙂");
+  EXPECT_EQ(behind(ids({"<0xED>", "<0x96>"}), ids({"a"})), "a");
+  EXPECT_EQ(behind(ids({"<0xED>", "<0x96>"}), {}), "");
+  EXPECT_EQ(behind(ids({"<0xED>"}), ids({"▁", "a"})), " a");
+  // What the reply's own bytes leave unfinished is its own.
+  EXPECT_EQ(behind(ids({"<0xED>"}), ids({"<0x96>", "a"})), "\uFFFDa");
+  EXPECT_EQ(behind(ids({"<0xED>"}), ids({"<0xED>", "<0x96>", "<0x8F>"})), "햏");
+}
+
 TEST(StreamDecoder, OutlivesItsTokenizerAndMoves) {
   auto tokenizer = LoadTokenizer("byte_level");
   const auto ids = tokenizer->Encode("바람 뷁", false).value();

@@ -74,6 +74,8 @@ int32_t baram_tokenizer_is_special(const BaramTokenizer* tokenizer, int32_t id);
 
 BaramStream* baram_stream_new(const BaramTokenizer* tokenizer, int32_t skip_special_tokens);
 void baram_stream_free(BaramStream* stream);
+// Before the first step of a reply: it goes on after `prompt`, of which nothing is let out.
+void baram_stream_follow(BaramStream* stream, const int32_t* prompt, size_t count);
 // The text lives until the next call on this stream.
 BaramView baram_stream_step(BaramStream* stream, int32_t id);
 BaramView baram_stream_end(BaramStream* stream);

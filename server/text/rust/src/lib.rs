@@ -268,6 +268,16 @@ pub unsafe extern "C" fn baram_stream_free(stream: *mut Stream) {
 }
 
 #[no_mangle]
+pub unsafe extern "C" fn baram_stream_follow(
+    stream: *mut Stream,
+    prompt: *const i32,
+    count: usize,
+) {
+    let ids = if count == 0 { &[] } else { std::slice::from_raw_parts(prompt, count) };
+    or_else((), || (*stream).follow(ids));
+}
+
+#[no_mangle]
 pub unsafe extern "C" fn baram_stream_step(stream: *mut Stream, id: i32) -> BaramView {
     or_else(BaramView::EMPTY, || BaramView::of((*stream).step(id).as_bytes()))
 }

@@ -7,6 +7,9 @@ use crate::tokenizer::Tokenizer;
 
 const REPLACEMENT: &str = "\u{FFFD}";
 
+/// The start of a character is at most this long.
+const MAX_START_BYTES: usize = 3;
+
 pub struct Stream {
     tokenizer: Arc<Tokenizer>,
     skip_special: bool,
@@ -22,6 +25,8 @@ struct State {
     strip_left: usize,
     /// The start of one character.
     pending: Vec<u8>,
+    /// How many bytes of `pending` the prompt ended with: they are no text of the reply.
+    of_prompt: usize,
     /// Bytes that belong to no character are replaced one by one, not one stretch at a time.
     replace_each: bool,
     /// What the latest call let out.
@@ -33,6 +38,27 @@ impl Stream {
         let mut stream = Stream { tokenizer, skip_special, state: State::default() };
         stream.start_over();
         stream
+    }
+
+    /// Begins a reply that goes on after `prompt`, of which nothing is let out. It matters only by
+    /// what its end leaves behind: that there is text, which nothing strips any more, and perhaps
+    /// the start of a character. So as many tokens are read as that start can have bytes.
+    pub fn follow(&mut self, prompt: &[i32]) {
+        let mut first = prompt.len();
+        let mut bytes = 0;
+        while first > 0 && bytes < MAX_START_BYTES {
+            first -= 1;
+            if let Some(piece) = self.tokenizer.pieces().get(prompt[first]) {
+                bytes += if piece.special && self.skip_special { 0 } else { piece.bytes.len() };
+            }
+        }
+        for id in &prompt[first..] {
+            self.step(*id);
+        }
+        self.state.of_prompt = self.state.pending.len();
+        if self.state.started {
+            self.state.strip_left = 0;
+        }
     }
 
     /// The text that is certain now. Ids without a token and skipped special ones stand for
@@ -107,7 +133,10 @@ impl State {
         let mut from = 0;
         while let Err(error) = std::str::from_utf8(&self.pending[from..]) {
             let valid = from + error.valid_up_to();
-            push_valid(&mut self.out, &self.pending[from..valid]);
+            if valid > from {
+                push_valid(&mut self.out, &self.pending[from..valid]);
+                self.of_prompt = 0;
+            }
             from = valid;
             let Some(size) = error.error_len() else {
                 self.pending.drain(..from);
@@ -118,6 +147,7 @@ impl State {
         }
         push_valid(&mut self.out, &self.pending[from..]);
         self.pending.clear();
+        self.of_prompt = 0;
     }
 
     /// No later token completes the character that waits.
@@ -130,6 +160,10 @@ impl State {
 
     /// Stands for a stretch of `size` bytes that begins no character.
     fn replace(&mut self, size: usize) {
+        let size = size - size.min(std::mem::take(&mut self.of_prompt));
+        if size == 0 {
+            return;
+        }
         let count = if self.replace_each { size } else { 1 };
         (0..count).for_each(|_| self.out.push_str(REPLACEMENT));
     }
