@@ -148,7 +148,7 @@ void Reply::TakeToken(Outbox& outbox, Output& output, const TokenResult& token) 
   const bool ends = std::find(ids.begin(), ids.end(), token.token) != ids.end();
   std::string piece;
   if (ends) {
-    FlushText(output);
+    FlushText(output, /*whole=*/true);
     if (options_.include_stop && !output.matched) {
       output.decoder.Step(token.token, &piece);
       output.decoder.End(&piece);
@@ -177,9 +177,9 @@ void Reply::Show(Output& output, std::string text) {
   }
 }
 
-void Reply::FlushText(Output& output) {
+void Reply::FlushText(Output& output, bool whole) {
   std::string piece, shown;
-  output.decoder.End(&piece);
+  if (whole) output.decoder.End(&piece);
   if (output.tokens <= options_.min_tokens) {
     shown = std::move(piece);
   } else {
@@ -202,9 +202,11 @@ void Reply::EndOutput(Output& output, const Finish& finish) {
   output.finished = true;
   ++finished_;
   if (output.matched) return;
-  FlushText(output);
-  EndEvent end{.index = output.delta.index, .reason = EndReason::kStop, .stop_string = {}};
   const absl::Status status = StatusOf(finish, options_.request_id);
+  // What came from elsewhere cuts the text between two tokens: the character begun there is no
+  // word of the model's.
+  FlushText(output, /*whole=*/status.ok());
+  EndEvent end{.index = output.delta.index, .reason = EndReason::kStop, .stop_string = {}};
   if (output.matcher.match()) {
     // Its last characters waited for a token that never came.
     end.stop_string = output.matcher.stop(output.matcher.match()->stop_index);

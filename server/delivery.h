@@ -87,7 +87,8 @@ class Reply : public std::enable_shared_from_this<Reply> {
   void TakePrompt(Outbox& outbox);
   void TakeToken(Outbox& outbox, Output& output, const TokenResult& token);
   void Show(Output& output, std::string text);
-  void FlushText(Output& output);
+  // Shows what waits: for a stop string and, if the text ends there, for the rest of a character.
+  void FlushText(Output& output, bool whole);
   void CheckMatch(Outbox& outbox, Output& output);
   void EndOutput(Output& output, const Finish& finish);
   void EndReply(const Outbox& outbox);
