@@ -9,11 +9,10 @@
 #include <utility>
 
 #include "server/errors.h"
+#include "server/slow_reader.h"
 
 namespace baram::server {
 namespace {
-
-constexpr double kPaceBytes = 1 << 20;  // see DeliveryLimits::slow_reader_s
 
 double Seconds(SteadyTime from, SteadyTime to) {
   if (from == SteadyTime{} || to == SteadyTime{}) return 0;
@@ -260,8 +259,8 @@ bool Reply::Stalled(SteadyTime now) {
   std::lock_guard lock(write_mutex_);
   if (!writing_) return false;
   const double limit = delivery_.limits_.slow_reader_s;
-  const double pieces = 1 + static_cast<double>(write_bytes_) / kPaceBytes;
-  return Seconds(write_moved_, now) >= limit || Seconds(write_began_, now) >= limit * pieces;
+  return Seconds(write_moved_, now) >= limit ||
+         Seconds(write_began_, now) >= PatienceFor(static_cast<double>(write_bytes_), limit);
 }
 
 Delivery::Delivery(TouchedList& touched, const text::Tokenizer& tokenizer, DeliveryLimits limits)

@@ -6,14 +6,13 @@
 
 #include "server/http_session.h"
 #include "server/http_text.h"
+#include "server/slow_reader.h"
 
 namespace baram::server {
 
 namespace asio = boost::asio;
 
 namespace {
-
-constexpr double kPaceBytes = 1 << 20;  // see HttpLimits::write_s
 
 std::string HttpDate() {
   const std::time_t now = std::time(nullptr);
@@ -81,8 +80,7 @@ std::string HttpSession::Chunk(std::string_view piece) const {
 
 void HttpSession::Send(std::string bytes, HttpEnded then) {
   if (phase_ == Phase::kClosed) return then(gone_as_);
-  const double pieces = 1 + static_cast<double>(bytes.size()) / kPaceBytes;
-  send_limit_ = After(listener_->limits.write_s * pieces);
+  send_limit_ = After(PatienceFor(static_cast<double>(bytes.size()), listener_->limits.write_s));
   sending_ = std::move(bytes);
   sent_ = 0;
   sent_then_ = std::move(then);
