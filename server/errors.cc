@@ -66,6 +66,11 @@ absl::Status InvalidField(std::string_view field, std::string_view message) {
                    {.field = std::string(field), .reason = "INVALID_FIELD"});
 }
 
+absl::Status InvalidBody(std::string_view message) {
+  return WithFacts(absl::InvalidArgumentError(Cut(message, kMaxMessageBytes)),
+                   {.reason = "INVALID_BODY"});
+}
+
 absl::Status UnknownModel(std::string_view model, std::span<const std::string> served) {
   constexpr size_t kShown = 4;
   const auto shown = served.first(std::min(served.size(), kShown));

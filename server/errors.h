@@ -28,6 +28,8 @@ absl::Status WithFacts(absl::Status status, const ErrorFacts& facts);
 // INVALID_ARGUMENT that names its field. A sentence of more than 1 KiB, which holds a client's or a
 // template's words, is cut.
 absl::Status InvalidField(std::string_view field, std::string_view message);
+// INVALID_ARGUMENT, reason INVALID_BODY: no field can be read, or its type is not ours.
+absl::Status InvalidBody(std::string_view message);
 // NOT_FOUND, reason MODEL_NOT_FOUND; the sentence says what is served instead.
 absl::Status UnknownModel(std::string_view model, std::span<const std::string> served);
 // RESOURCE_EXHAUSTED, reason SERVER_OVERLOADED, with a jittered pause so that clients spread out.

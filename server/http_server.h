@@ -61,6 +61,9 @@ class HttpExchange {
   HttpExchange& operator=(const HttpExchange&) = delete;
 
   const HttpRequest& request() const { return request_; }
+  // The request's body, which request() has no longer: calls live longer than their bodies are
+  // needed. By whoever answers, once.
+  std::string TakeBody() { return std::exchange(request_.body, ""); }
   // Before answering: `gone` is called at most once, on a listener's thread, if the client goes, or
   // is cut off, before the answer is complete; soon if it has gone already. A client that closes
   // its sending side has gone: nothing tells it from one that vanished. What is in flight then is
@@ -84,7 +87,7 @@ class HttpExchange {
   enum class State : uint8_t { kOpen, kStreaming, kAnswered };
 
   const std::shared_ptr<HttpSession> session_;
-  const HttpRequest request_;
+  HttpRequest request_;
   std::atomic<State> state_{State::kOpen};
 };
 

@@ -57,7 +57,7 @@ absl::Status CheckContentType(const HttpRequest& request) {
   if (absl::EqualsIgnoreCase(absl::StripAsciiWhitespace(media), "application/json")) {
     return absl::OkStatus();
   }
-  return absl::InvalidArgumentError("Send JSON, with the header Content-Type: application/json.");
+  return InvalidBody("Send JSON, with the header Content-Type: application/json.");
 }
 
 // Seconds in the header x-request-timeout, if it is a positive number.
@@ -69,10 +69,10 @@ std::optional<double> Timeout(const HttpRequest& request) {
   return good ? std::optional<double>(seconds) : std::nullopt;
 }
 
-absl::StatusOr<OpenAiRequest> ReadRequest(OpenAiEndpoint endpoint, const HttpRequest& request,
+absl::StatusOr<OpenAiRequest> ReadRequest(OpenAiEndpoint endpoint, HttpExchange& exchange,
                                           const Serving& serving) {
-  if (absl::Status status = CheckContentType(request); !status.ok()) return status;
-  auto read = ParseOpenAiRequest(endpoint, request.body, serving.config().max_n);
+  if (absl::Status status = CheckContentType(exchange.request()); !status.ok()) return status;
+  auto read = ParseOpenAiRequest(endpoint, exchange.TakeBody(), serving.config().max_n);
   if (!read.ok() || serving.takes_reasoning_effort()) return read;
   if (read->reasoning_effort.empty() || read->reasoning_effort == "none") return read;
   return InvalidField("reasoning_effort",
@@ -119,8 +119,7 @@ struct RouteCall {
 
 void Generate(const OpenAiContext& context, OpenAiEndpoint endpoint, const RouteCall& taken) {
   const Exchange& exchange = taken.exchange;
-  absl::StatusOr<OpenAiRequest> request =
-      ReadRequest(endpoint, exchange->request(), context.serving);
+  absl::StatusOr<OpenAiRequest> request = ReadRequest(endpoint, *exchange, context.serving);
   const std::string id =
       RequestId(exchange->request(), request.ok() ? request->calls[0].request_id : std::string());
   if (!request.ok()) {
@@ -142,13 +141,15 @@ void OnTextPool(const OpenAiContext& context, const RouteCall& call, std::functi
   call.Answer(Overloaded("Too many texts wait to be read; try again in a moment."));
 }
 
-absl::StatusOr<Json> ReadJson(const HttpRequest& request) {
-  if (absl::Status status = CheckContentType(request); !status.ok()) return status;
-  return ParseJsonObject(request.body);
+absl::StatusOr<Json> ReadJson(HttpExchange& exchange) {
+  if (absl::Status status = CheckContentType(exchange.request()); !status.ok()) return status;
+  absl::StatusOr<Json> json = ParseJsonObject(exchange.TakeBody());
+  if (!json.ok()) return InvalidBody(std::string(json.status().message()));
+  return json;
 }
 
-absl::StatusOr<Json> Tokenize(const Serving& serving, const HttpRequest& request) {
-  const absl::StatusOr<Json> body = ReadJson(request);
+absl::StatusOr<Json> Tokenize(const Serving& serving, HttpExchange& exchange) {
+  const absl::StatusOr<Json> body = ReadJson(exchange);
   if (!body.ok()) return body.status();
   std::string model;
   const absl::StatusOr<Prompt> prompt = ParseTokenizePrompt(*body, &model);
@@ -164,8 +165,8 @@ absl::StatusOr<Json> Tokenize(const Serving& serving, const HttpRequest& request
               {"token_strs", std::move(texts)}};
 }
 
-absl::StatusOr<Json> Detokenize(const Serving& serving, const HttpRequest& request) {
-  const absl::StatusOr<Json> body = ReadJson(request);
+absl::StatusOr<Json> Detokenize(const Serving& serving, HttpExchange& exchange) {
+  const absl::StatusOr<Json> body = ReadJson(exchange);
   if (!body.ok()) return body.status();
   JsonFields fields(*body);
   const std::string model = fields.String("model").value_or("");
@@ -254,8 +255,7 @@ std::vector<HttpRoute> OpenAiRoutes(const OpenAiContext& context) {
   const auto add_on_pool = [&](const char* path, auto answer) {
     add("POST", path, [context, path, answer](Exchange exchange) {
       const RouteCall call(context, path, std::move(exchange));
-      OnTextPool(context, call,
-                 [=] { call.Answer(answer(context.serving, call.exchange->request())); });
+      OnTextPool(context, call, [=] { call.Answer(answer(context.serving, *call.exchange)); });
     });
   };
   add_generate(OpenAiEndpoint::kChat, "/v1/chat/completions");

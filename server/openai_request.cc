@@ -315,8 +315,8 @@ void ReadCompletionRequest(JsonFields& fields, int32_t max_n, OpenAiRequest& req
 
 absl::StatusOr<OpenAiRequest> ParseOpenAiRequest(OpenAiEndpoint endpoint, std::string_view body,
                                                  int32_t max_n) {
-  absl::StatusOr<Json> json = ParseJsonObject(body);
-  if (!json.ok()) return json.status();
+  const absl::StatusOr<Json> json = ParseJsonObject(body);
+  if (!json.ok()) return InvalidBody(std::string(json.status().message()));
   JsonFields fields(*json);
   OpenAiRequest request;
   request.endpoint = endpoint;

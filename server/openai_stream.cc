@@ -77,7 +77,15 @@ void OpenAiStream::Start() {
   const std::shared_ptr<OpenAiStream> self = shared_from_this();
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    for (size_t i = 0; i < count; ++i) parts_.push_back(std::make_unique<Part>(*this, i));
+    for (size_t i = 0; i < count; ++i) {
+      parts_.push_back(std::make_unique<Part>(*this, i));
+      const Call& call = request_.calls[i];
+      const auto* text = std::get_if<TextPrompt>(&call.prompt);
+      // A prompt that is cut, or came as ids, is shown as its ids read.
+      if (request_.echo && text != nullptr && !call.truncate_prompt_tokens) {
+        parts_[i]->echo = text->text;
+      }
+    }
     undecided_ = running_ = count;
     self_ = self;
   }
@@ -85,7 +93,7 @@ void OpenAiStream::Start() {
     if (const auto stream = weak.lock()) stream->OnGone(how);
   });
   for (size_t i = 0; i < count; ++i) {
-    Call call = request_.calls[i];
+    Call call = std::move(request_.calls[i]);
     call.request_id = request_id_;
     if (count > 1) {
       // Ids are at most 128 bytes; a client's own may be as long.
@@ -101,11 +109,8 @@ void OpenAiStream::OnAccepted(size_t index, absl::StatusOr<Accepted> accepted) {
   OpenAiPrompt prompt;
   if (accepted.ok()) {
     prompt.ids = std::move(accepted->prompt_ids);
-    const Call& call = request_.calls[index];
-    const auto* text = std::get_if<TextPrompt>(&call.prompt);
-    if (request_.echo && text != nullptr && !call.truncate_prompt_tokens) {
-      prompt.text = text->text;
-    } else if (request_.echo) {
+    prompt.text = std::move(parts_[index]->echo);
+    if (request_.echo && prompt.text.empty()) {
       prompt.text =
           serving_.tokenizer().Decode(prompt.ids, /*skip_special_tokens=*/false).value_or("");
     }

@@ -40,6 +40,7 @@ class OpenAiStream : public std::enable_shared_from_this<OpenAiStream> {
     }
     void Break(absl::Status) override {}  // never called: see Write
 
+    std::string echo;              // the prompt's text, if it is to be shown as it came
     std::shared_ptr<Reply> reply;  // once accepted
     bool over = false;             // nothing more comes from it
     // Its last chunk's events are in pending_ or being written; delivery waits for WriteDone.
@@ -67,7 +68,7 @@ class OpenAiStream : public std::enable_shared_from_this<OpenAiStream> {
   HttpHeaders Headers(const char* content_type) const;
 
   const std::shared_ptr<HttpExchange> exchange_;
-  const OpenAiRequest request_;
+  OpenAiRequest request_;  // its calls are gone once they were started
   Serving& serving_;
   CallLog& log_;
   const std::string route_;

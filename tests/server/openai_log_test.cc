@@ -59,6 +59,9 @@ TEST_F(OpenAiLogTest, EveryRouteOfTheModelsIsCounted) {
   Ask(Post("/detokenize", R"({"tokens":[1]})"));
   Ask(Post("/v1/responses", "{}"));
   Ask(Post("/v1/completions", R"({"prompt":7})"));
+  Ask(Post("/v1/completions", "{"));
+  Ask(RawRequest("POST", "/v1/completions", R"({"prompt":"a"})", "Content-Type: text/plain\r\n"));
+  Ask(Post("/tokenize", "\xff"));
   Ask(Post("/v1/completions", R"({"prompt":"a","max_tokens":2,"ignore_eos":true})"));
   EXPECT_TRUE(Counted("/v1/models", "200", ""));
   EXPECT_TRUE(Counted("/v1/models/*", "200", ""));
@@ -68,6 +71,8 @@ TEST_F(OpenAiLogTest, EveryRouteOfTheModelsIsCounted) {
   EXPECT_TRUE(Counted("/detokenize", "200", ""));
   EXPECT_TRUE(Counted("/v1/responses", "404", ""));
   EXPECT_TRUE(Counted("/v1/completions", "400", "INVALID_FIELD"));
+  EXPECT_TRUE(Counted("/v1/completions", "400", "INVALID_BODY", 2));
+  EXPECT_TRUE(Counted("/tokenize", "400", "INVALID_BODY"));
   EXPECT_TRUE(Counted("/v1/completions", "200", "length"));
 }
 
