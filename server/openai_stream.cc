@@ -95,10 +95,7 @@ void OpenAiStream::Start() {
   for (size_t i = 0; i < count; ++i) {
     Call call = std::move(request_.calls[i]);
     call.request_id = request_id_;
-    if (count > 1) {
-      // Ids are at most 128 bytes; a client's own may be as long.
-      call.request_id = absl::StrCat(request_id_.substr(0, 120), "-", i);
-    }
+    call.part = static_cast<int32_t>(i);
     serving_.Start(std::move(call), parts_[i].get(), [self, i](absl::StatusOr<Accepted> accepted) {
       self->OnAccepted(i, std::move(accepted));
     });
@@ -125,7 +122,7 @@ void OpenAiStream::OnAccepted(size_t index, absl::StatusOr<Accepted> accepted) {
   } else {
     reply_.SetPrompt(index, std::move(prompt));
     part.reply = std::move(accepted->reply);
-    if (!status_.ok()) part.reply->Cancel();
+    if (!status_.ok() || aborted_) part.reply->Cancel();
   }
   Advance();
 }
@@ -149,9 +146,11 @@ void OpenAiStream::Take(size_t index, ReplyChunk chunk) {
       usage_.queued_s = std::max(usage_.queued_s, chunk.usage->queued_s);
       usage_.first_token_s = std::max(usage_.first_token_s, chunk.usage->first_token_s);
     }
-    // A call that was aborted from elsewhere ends as its client asked for it: "abort", not an
-    // error.
-    if (!chunk.status.ok() && !absl::IsCancelled(chunk.status)) Fail(chunk.status);
+    if (absl::IsCancelled(chunk.status)) {
+      EndAborted();
+    } else if (!chunk.status.ok()) {
+      Fail(chunk.status);
+    }
   }
   Advance();
 }
@@ -181,6 +180,13 @@ void OpenAiStream::Fail(const absl::Status& status) {
                                                      : FinishReason::kCancelled);
     // Its events may never be sent, and without this its last chunk would never come.
     if (std::exchange(part->waits, false)) part->reply->WriteDone();
+  }
+}
+
+void OpenAiStream::EndAborted() {
+  aborted_ = true;
+  for (const auto& part : parts_) {
+    if (part->reply != nullptr && !part->over) part->reply->Cancel();
   }
 }
 

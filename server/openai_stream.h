@@ -57,6 +57,9 @@ class OpenAiStream : public std::enable_shared_from_this<OpenAiStream> {
   void OnGone(HttpEnd how);
 
   // With mutex_ held.
+  // A part was aborted from elsewhere: the others are too, also those that were not accepted by
+  // then. The call ends as its client asked for it, "abort", which is no error.
+  void EndAborted();
   // Ends every part; the first status counts. Before the headers are out it will be an ordinary
   // error.
   void Fail(const absl::Status& status);
@@ -87,6 +90,7 @@ class OpenAiStream : public std::enable_shared_from_this<OpenAiStream> {
   std::optional<HttpEnd> abandoned_;
   std::string pending_;      // events to write: at most one chunk a part
   absl::Status status_;      // of the whole call
+  bool aborted_ = false;     // see EndAborted
   const char* finish_ = "";  // the last finish reason, for the log
   UsageEvent usage_;
 };
