@@ -42,8 +42,7 @@ void RespondProbe(HttpExchange& exchange, ProbeAnswer answer) {
 // Bodies above this are parsed on the text pool: a listener's thread serves others meanwhile.
 constexpr size_t kQuickBytes = 64 << 10;
 
-// The header's id if it is one we take, else the body's, else a new one. (Any header of that name
-// is sent back.)
+// The header's id if it is one, else the body's, else a new one.
 std::string RequestId(const HttpRequest& request, const std::string& in_body) {
   const std::string header(request.Header("x-request-id"));
   if (IsRequestId(header)) return header;

@@ -31,6 +31,12 @@ Json Ids(const std::vector<TokenResult>& tokens) {
   return ids;
 }
 
+// About how many bytes of JSON tokens take: each is an entry, as each of its alternatives is.
+size_t EntryBytes(const std::vector<TokenResult>& tokens) {
+  constexpr size_t kEntryBytes = 100;
+  return tokens.empty() ? 0 : tokens.size() * (1 + tokens[0].top_count) * kEntryBytes;
+}
+
 std::string Sse(const Json& json) { return absl::StrCat("data: ", Dump(json), "\n\n"); }
 
 Json UsageOf(int64_t prompt_tokens, int64_t completion_tokens, int64_t cached) {
@@ -53,6 +59,26 @@ OpenAiReply::OpenAiReply(const OpenAiRequest& request, OpenAiHeader header,
 
 void OpenAiReply::SetPrompt(size_t prompt, OpenAiPrompt facts) {
   prompts_[prompt].facts = std::move(facts);
+}
+
+size_t OpenAiReply::SizeOf(size_t prompt, const ReplyChunk& chunk) const {
+  size_t bytes = chunk.prompt ? EntryBytes(chunk.prompt->scores) : 0;
+  const size_t first = prompt * static_cast<size_t>(request_.n);
+  for (const DeltaEvent& delta : chunk.deltas) {
+    bytes += delta.text.size() + EntryBytes(delta.tokens);
+    const bool opens = !choices_[first + static_cast<size_t>(delta.index)].begun;
+    if (opens) bytes += prompts_[prompt].facts.text.size();
+  }
+  return bytes;
+}
+
+size_t OpenAiReply::WholeSize() const {
+  size_t bytes = 0;
+  for (const Prompt& prompt : prompts_) {
+    bytes += EntryBytes(prompt.scores) + prompt.facts.text.size() * static_cast<size_t>(request_.n);
+  }
+  for (const Choice& choice : choices_) bytes += choice.text.size() + EntryBytes(choice.tokens);
+  return bytes;
 }
 
 // --- events

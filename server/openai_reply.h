@@ -26,7 +26,8 @@ struct OpenAiPrompt {
   std::string text;  // for echo
 };
 
-// Builds the reply to one request. One thread at a time.
+// Builds the reply to one request. Each prompt has a thread at a time; once all have had their last
+// chunk, the whole has.
 class OpenAiReply {
  public:
   // The references must outlive this. `primary_eos` ends a reply without a stop_reason.
@@ -38,6 +39,9 @@ class OpenAiReply {
   // Takes a chunk of prompt `prompt` in; returns the server-sent events it makes, empty when not
   // streaming.
   std::string Take(size_t prompt, const ReplyChunk& chunk);
+  // About how many bytes of JSON Take of the chunk, or Whole, will make: whether it takes a while.
+  size_t SizeOf(size_t prompt, const ReplyChunk& chunk) const;
+  size_t WholeSize() const;
   // The events after the last chunk: usage, if asked for, and "[DONE]".
   std::string StreamEnd() const;
   // The whole reply, once every prompt's last chunk was taken.

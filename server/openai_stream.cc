@@ -14,6 +14,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+// What is larger is written on the text pool: milliseconds of work.
+constexpr size_t kQuickBytes = 256 << 10;
+
 OpenAiHeader HeaderOf(const OpenAiRequest& request, const Serving& serving,
                       const std::string& request_id) {
   const bool chat = request.endpoint == OpenAiEndpoint::kChat;
@@ -65,6 +68,7 @@ OpenAiStream::OpenAiStream(std::shared_ptr<HttpExchange> exchange, OpenAiRequest
     : exchange_(std::move(exchange)),
       request_(std::move(request)),
       serving_(serving),
+      pool_(serving.pool()),
       log_(log),
       route_(std::move(route)),
       request_id_(std::move(request_id)),
@@ -127,12 +131,24 @@ void OpenAiStream::OnAccepted(size_t index, absl::StatusOr<Accepted> accepted) {
   Advance();
 }
 
-void OpenAiStream::Take(size_t index, ReplyChunk chunk) {
+void OpenAiStream::Bring(size_t index, ReplyChunk chunk) {
+  if (reply_.SizeOf(index, chunk) <= kQuickBytes) return Take(index, chunk);
+  auto shared = std::make_shared<const ReplyChunk>(std::move(chunk));
+  pool_.Finish([self = shared_from_this(), index, shared] { self->Take(index, *shared); });
+}
+
+void OpenAiStream::Take(size_t index, const ReplyChunk& chunk) {
   const std::shared_ptr<OpenAiStream> self = shared_from_this();
+  bool wanted;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    wanted = status_.ok();
+  }
+  const std::string events = wanted ? reply_.Take(index, chunk) : "";
   std::lock_guard<std::mutex> lock(mutex_);
   Part& part = *parts_[index];
   if (!chunk.ends.empty()) finish_ = NameOf(chunk.ends.back().reason);
-  if (status_.ok()) pending_ += reply_.Take(index, chunk);
+  if (status_.ok()) pending_ += events;
   if (!chunk.last) {
     part.waits = status_.ok() && !pending_.empty();
     if (!part.waits) part.reply->WriteDone();
@@ -231,7 +247,12 @@ void OpenAiStream::Finish() {
   if (!status_.ok() && !streaming_) {
     Refuse(*exchange_, status_, error, {{"X-Request-Id", request_id_}}, ended);
   } else if (!request_.stream) {
-    exchange_->Respond(200, Headers("application/json"), reply_.Whole(), ended);
+    // Every part is over, so nobody else touches the reply.
+    const auto respond = [self = shared_from_this(), ended] {
+      self->exchange_->Respond(200, self->Headers("application/json"), self->reply_.Whole(), ended);
+    };
+    if (reply_.WholeSize() <= kQuickBytes) return respond();
+    pool_.Finish(respond);
   } else if (status_.ok()) {
     BeginStream();
     exchange_->EndStream(reply_.StreamEnd(), ended);

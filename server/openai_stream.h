@@ -17,7 +17,8 @@
 namespace baram::server {
 
 // Keeps itself alive until every reply is over. Chunks come from the delivery thread, acceptances
-// from text threads, the rest from the listener's: one mutex orders them.
+// from text threads, the rest from the listener's: one mutex orders them. JSON is written outside
+// it, and what takes a while on the text pool: neither delivery nor another prompt waits for it.
 class OpenAiStream : public std::enable_shared_from_this<OpenAiStream> {
  public:
   OpenAiStream(std::shared_ptr<HttpExchange> exchange, OpenAiRequest request, Serving& serving,
@@ -35,7 +36,7 @@ class OpenAiStream : public std::enable_shared_from_this<OpenAiStream> {
     // The listener has a limit of its own for bytes on their way. What waits for the acceptance of
     // other prompts is not on its way, and nobody's reader is slow for it.
     bool Write(ReplyChunk chunk) override {
-      stream_.Take(index_, std::move(chunk));
+      stream_.Bring(index_, std::move(chunk));
       return false;
     }
     void Break(absl::Status) override {}  // never called: see Write
@@ -52,7 +53,8 @@ class OpenAiStream : public std::enable_shared_from_this<OpenAiStream> {
   };
 
   void OnAccepted(size_t index, absl::StatusOr<Accepted> accepted);
-  void Take(size_t index, ReplyChunk chunk);
+  void Bring(size_t index, ReplyChunk chunk);  // to Take
+  void Take(size_t index, const ReplyChunk& chunk);
   void OnWritten(HttpEnd end);
   void OnGone(HttpEnd how);
 
@@ -73,6 +75,7 @@ class OpenAiStream : public std::enable_shared_from_this<OpenAiStream> {
   const std::shared_ptr<HttpExchange> exchange_;
   OpenAiRequest request_;  // its calls are gone once they were started
   Serving& serving_;
+  TextPool& pool_;  // outlives the serving: chunks come until delivery ends
   CallLog& log_;
   const std::string route_;
   const std::string request_id_;

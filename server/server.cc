@@ -89,11 +89,11 @@ absl::Status Server::Open(std::function<void(int64_t, int64_t)> load_progress) {
                                        config_.served_model_names.front());
   loaded_metrics_.store(metrics_.get());
   log_ = std::make_unique<CallLog>(*metrics_);
+  pool_ = std::make_unique<TextPool>(config_.text_threads, config_.text_queue);
   delivery_ = std::make_unique<Delivery>(engine_->touched(), *tokenizer_,
                                          DeliveryLimits{.pending_bytes = config_.stream_bytes,
                                                         .pending_tokens = config_.stream_tokens,
                                                         .slow_reader_s = config_.slow_reader_s});
-  pool_ = std::make_unique<TextPool>(config_.text_threads, config_.text_queue);
   serving_ = std::make_unique<Serving>(*engine_, *tokenizer_, chat_template_.get(), *delivery_,
                                        *pool_, lifecycle_, config_);
   return absl::OkStatus();
@@ -150,7 +150,7 @@ Server::~Server() {
   Stop(steady_clock::now());
   probes_.reset();
   grpc_.reset();
-  pool_.reset();  // runs what is queued, which uses the serving
+  if (pool_) pool_->Close();  // runs what is queued, which uses the serving
 }
 
 }  // namespace baram::server

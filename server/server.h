@@ -43,8 +43,12 @@ class Server {
   Lifecycle& lifecycle() { return lifecycle_; }
   Metrics& metrics() { return *metrics_; }
   GrpcServer& grpc() { return *grpc_; }
-  // Whether nothing is running or tokenized, and no answer of the model on its way to a client.
-  bool idle() const { return pool_->idle() && engine_->idle() && delivery_->idle(); }
+  TextPool& text_pool() { return *pool_; }
+  // Whether nothing is running or tokenized, and no answer of the model on its way to a client. The
+  // pool is where calls begin, and where delivery has long answers written.
+  bool idle() const {
+    return pool_->idle() && engine_->idle() && delivery_->idle() && pool_->idle();
+  }
 
   const std::string& grpc_address() const { return grpc_->address(); }
   // Empty if switched off.
@@ -67,8 +71,8 @@ class Server {
   std::unique_ptr<Engine> engine_;
   std::unique_ptr<Metrics> metrics_;
   std::unique_ptr<CallLog> log_;
-  std::unique_ptr<Delivery> delivery_;
   std::unique_ptr<TextPool> pool_;
+  std::unique_ptr<Delivery> delivery_;  // its thread gives the pool what is long
   std::unique_ptr<Serving> serving_;
   std::unique_ptr<GrpcServer> grpc_;
   std::unique_ptr<HttpServer> http_, probes_;

@@ -12,13 +12,16 @@ TextPool::TextPool(int32_t threads, int32_t max_queued)
   for (int32_t i = 0; i < threads; ++i) threads_.emplace_back([this] { Work(); });
 }
 
-TextPool::~TextPool() {
+TextPool::~TextPool() { Close(); }
+
+void TextPool::Close() {
   {
     std::lock_guard lock(mutex_);
     closing_ = true;
   }
   changed_.notify_all();
   for (std::thread& thread : threads_) thread.join();
+  threads_.clear();
 }
 
 bool TextPool::Run(std::function<void()> job) {
@@ -29,6 +32,15 @@ bool TextPool::Run(std::function<void()> job) {
   }
   changed_.notify_one();
   return true;
+}
+
+void TextPool::Finish(std::function<void()> job) {
+  {
+    std::lock_guard lock(mutex_);
+    if (!closing_) queue_.push_back(std::exchange(job, nullptr));
+  }
+  if (job) return job();
+  changed_.notify_one();
 }
 
 bool TextPool::idle() const {

@@ -1,4 +1,5 @@
-// TextPool: the threads that tokenize and render, so that RPC and HTTP threads never do.
+// TextPool: the threads that tokenize, render and write long replies, so that no thread does that
+// others wait for.
 //
 // Bounded both ways: a fixed number of threads, a queue that refuses beyond its limit.
 #ifndef BARAM_SERVER_TEXT_POOL_H_
@@ -17,15 +18,19 @@ namespace baram::server {
 class TextPool {
  public:
   TextPool(int32_t threads, int32_t max_queued);
-  // Runs what is queued, then joins.
   ~TextPool();
   TextPool(const TextPool&) = delete;
   TextPool& operator=(const TextPool&) = delete;
 
   // Queues `job`; false, and nothing happens, when the queue is full. From any thread.
   [[nodiscard]] bool Run(std::function<void()> job);
+  // Queues `job`, however many wait: for the end of a call that was accepted, which is where calls
+  // are bounded. Once closed, runs it before it returns.
+  void Finish(std::function<void()> job);
   // Whether no job is queued or runs.
   bool idle() const;
+  // Refuses from now on, runs what is queued, joins. Not from a job.
+  void Close();
 
  private:
   void Work();

@@ -117,6 +117,11 @@ std::string RawClient::ReadToEnd() {
   return std::exchange(buffer_, "");
 }
 
+bool RawClient::HasMore() {
+  char byte;
+  return !buffer_.empty() || recv(fd_, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+}
+
 void RawClient::ShutdownSend() { shutdown(fd_, SHUT_WR); }
 
 void RawClient::Close() {

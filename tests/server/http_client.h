@@ -33,6 +33,8 @@ class RawClient {
   size_t ReadSome(size_t count, std::string* text = nullptr);
   // All that comes until the server closes or resets.
   std::string ReadToEnd();
+  // Whether anything has come that was not read.
+  bool HasMore();
   void ShutdownSend();
   void Close();
   void Reset();  // so that the server sees an error, not an end

@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <future>
 #include <limits>
 #include <memory>
 #include <string>
@@ -80,6 +81,79 @@ TEST_F(OpenAiFlowTest, ACallAbortedFromElsewhereEndsWithAbort) {
   }
   busy->Close();
   AwaitIdle();
+}
+
+// One id for all its prompts, also for one that has not been read yet.
+TEST_F(OpenAiFlowTest, ACallOfSeveralPromptsIsAbortedWhole) {
+  StartNarrow([](server::Config& config) { config.text_threads = 1; });
+  const auto busy = Occupy();
+  const std::string id(128, 'i');
+  const std::string large(3 << 20, 'a');
+  const auto client = Send(
+      Post(R"({"prompt":["b","c",")" + large + R"("],"truncate_prompt_tokens":10,"max_tokens":9})",
+           "x-request-id: " + id + "\r\n"));
+  v1::AbortRequest abort;
+  abort.set_request_id(id);
+  for (bool found = false; !found;) {
+    grpc::ClientContext context;
+    v1::AbortResponse response;
+    found = inference().Abort(&context, abort, &response).ok() && response.found();
+  }
+  const RawResponse response = client->Read();
+  EXPECT_EQ(response.status, 200);
+  const Json choices = Json::parse(response.body)["choices"];
+  ASSERT_EQ(choices.size(), 3u);
+  for (const Json& choice : choices) EXPECT_EQ(choice["finish_reason"], "abort");
+  busy->Close();
+  AwaitIdle();
+}
+
+// Where the text pool is held up, so is a reply that takes long to write, and nobody else's.
+TEST_F(OpenAiFlowTest, ALargeReplyIsNotWrittenByDelivery) {
+  StartNarrow([](server::Config& config) { config.text_threads = 1; });
+  std::string prompt = "[5";
+  for (int i = 1; i < 300; ++i) prompt += ",5";
+  prompt += "]";
+  const std::string fields = R"(,"max_tokens":1,"ignore_eos":true)";
+  uint64_t calls = 0;
+  const auto await_accepted = [&] {
+    while (server_->engine().stats().accepted.value() < calls) std::this_thread::yield();
+  };
+  for (const std::string kind :
+       {R"(,"prompt_logprobs":20)", R"(,"echo":true,"logprobs":20,"stream":true)"}) {
+    const auto busy = Occupy();
+    calls += 16 + 1;
+    const auto large = Send(Post(R"({"prompt":)" + prompt + fields + kind + "}"));
+    await_accepted();
+    ++calls;
+    const auto small = Send(Post(R"({"prompt":"b")" + fields + "}"));
+    await_accepted();
+    std::promise<void> held;
+    ASSERT_TRUE(server_->text_pool().Run([&held] { held.get_future().wait(); }));
+    busy->Close();
+    EXPECT_EQ(small->Read().status, 200);
+    // A reply that delivery wrote would be out by then: the large one was first.
+    for (int i = 0; i < 20; ++i) EXPECT_EQ(Ask(RawRequest("GET", "/health")).status, 200);
+    EXPECT_FALSE(large->HasMore());
+    held.set_value();
+    EXPECT_EQ(large->Read().status, 200);
+  }
+  AwaitIdle();
+}
+
+// The character that a prompt of ids breaks off comes whole.
+TEST_F(OpenAiFlowTest, ACompletionGoesOnWithinACharacter) {
+  StartServer();
+  const Json ids =
+      Json::parse(Ask(RawRequest("POST", "/tokenize",
+                                 R"({"prompt":")" + std::string(TinyFolder::kCycle) + R"("})",
+                                 "Content-Type: application/json\r\n"))
+                      .body)["tokens"];
+  ASSERT_EQ(ids.size(), size_t{TinyFolder::kCycleTokens});
+  const std::string body = R"({"temperature":0,"max_tokens":)" +
+                           std::to_string(TinyFolder::kCycleTokens - 1) + R"(,"prompt":[)" +
+                           ids[0].dump() + "]}";
+  EXPECT_EQ(Json::parse(Ask(Post(body)).body)["choices"][0]["text"], TinyFolder::kCycle);
 }
 
 TEST_F(OpenAiFlowTest, ASeedDrawsAlikeOverGrpcAndHttp) {
