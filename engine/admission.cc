@@ -75,6 +75,7 @@ void Scheduler::BeginTables(Sequence& sequence) {
 
 void Scheduler::Bind(Sequence& sequence, const PrefixMatch& match, SteadyTime now) {
   LiveRequest& live = *sequence.request;
+  if (!sequence.holds()) InsertByRank(holders_, sequence);
   if (sequence.blocks() == 0) {
     BeginTables(sequence);
     for (int32_t group = 0; group < groups(); ++group) {

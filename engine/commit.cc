@@ -149,6 +149,7 @@ void Scheduler::SharePrompt(Sequence& leader) {
   for (Sequence& follower : live.outputs) {
     if (&follower == &leader || follower.state != SequenceState::kWaiting) continue;
     BeginTables(follower);
+    InsertByRank(holders_, follower);
     for (int32_t group = 0; group < groups(); ++group) {
       PageTable& table = follower.tables[group];
       table.first = pool_.FirstNeededBlock(group, length);
@@ -199,10 +200,7 @@ void Scheduler::EndOutput(Sequence& sequence, Finish finish, SteadyTime now) {
   ReleasePages(sequence);
   SetPaused(sequence, false, now);
   if (sequence.state == SequenceState::kRunning) --running_;
-  const auto at = std::ranges::lower_bound(ordered_, RankOf(sequence), {},
-                                           [](const Sequence* other) { return RankOf(*other); });
-  Check(at != ordered_.end() && *at == &sequence, "what has not ended has a rank");
-  ordered_.erase(at);
+  EraseByRank(ordered_, sequence);
   sequence.state = SequenceState::kRetiring;
   if (sequence.rows_in_flight == 0) ReleaseSlot(sequence);
 
@@ -270,7 +268,7 @@ void Scheduler::CheckInvariants() const {
   std::vector<int32_t> references(pool_.total(), 0);
   std::vector<int32_t> slot_users(config_.max_num_seqs, 0);
   for (const int32_t slot : free_slots_) ++slot_users[slot];
-  size_t live_sequences = 0;
+  size_t live_sequences = 0, holders = 0;
   int32_t running = 0, paused = 0, followers = 0, waiting_paused = 0;
   for (const std::unique_ptr<LiveRequest>& live : requests_) {
     int32_t unfinished = 0;
@@ -278,6 +276,7 @@ void Scheduler::CheckInvariants() const {
       const bool retiring = sequence.state == SequenceState::kRetiring;
       const bool runs = sequence.state == SequenceState::kRunning;
       if (!retiring) ++live_sequences, ++unfinished;
+      if (sequence.holds()) ++holders;
       if (runs) ++running;
       if (sequence.paused) ++paused;
       const bool waits = sequence.state == SequenceState::kWaiting;
@@ -311,6 +310,9 @@ void Scheduler::CheckInvariants() const {
   Check(live_sequences == ordered_.size() &&
             std::ranges::is_sorted(ordered_, {}, [](auto* s) { return RankOf(*s); }),
         "what has not ended is in order of rank");
+  Check(holders == holders_.size() && std::ranges::all_of(holders_, &Sequence::holds) &&
+            std::ranges::is_sorted(holders_, {}, [](auto* s) { return RankOf(*s); }),
+        "who runs or holds pages is in order of rank");
   Check(running == running_ && paused == paused_, "running and paused sequences are counted");
   Check(followers == followers_ && waiting_paused == waiting_paused_,
         "what waits for neither slot nor pages is counted");

@@ -2,6 +2,7 @@
 #include "engine/scheduler.h"
 
 #include <algorithm>
+#include <ranges>
 #include <utility>
 
 #include "kernels/check.h"
@@ -13,8 +14,6 @@ SteadyTime After(SteadyTime time, double seconds) {
   return time +
          std::chrono::duration_cast<SteadyTime::duration>(std::chrono::duration<double>(seconds));
 }
-
-bool RankBefore(const Sequence* a, const Sequence* b) { return RankOf(*a) < RankOf(*b); }
 
 }  // namespace
 
@@ -42,8 +41,9 @@ void Scheduler::Add(std::unique_ptr<LiveRequest> live, SteadyTime now) {
     sequence.prompt = live->prompt_tokens();
     sequence.max_output = std::min(request.max_tokens, config_.max_model_len - sequence.prompt);
     sequence.tables.resize(groups());
-    ordered_.insert(std::ranges::upper_bound(ordered_, &sequence, RankBefore), &sequence);
+    InsertByRank(ordered_, sequence);
   }
+  holders_.reserve(ordered_.capacity());
   followers_ += request.n - 1;
   stats_.prompt_length.Observe(live->prompt_tokens());
   stats_.asked_outputs.Observe(request.n);
@@ -114,27 +114,29 @@ bool Scheduler::Plan(SteadyTime now, Batch& batch) {
   batch.planned_at = now;
   waits_for_reader_ = false;
   int32_t decodes = 0;
-  for (Sequence* sequence : ordered_) {
-    if (sequence->state != SequenceState::kRunning) continue;
-    if (config_.preempt_every_draw && sequence->device_has_token) {
-      Preempt(*sequence);
-      sequence->preempted_in_step = 0;  // it may come back at once
-    } else if (sequence->remaining() == 1) {
+  for (size_t i = holders_.size(); i-- > 0;) {  // backwards: who is preempted leaves the list
+    Sequence& sequence = *holders_[i];
+    if (sequence.state != SequenceState::kRunning) continue;
+    if (config_.preempt_every_draw && sequence.device_has_token) {
+      Preempt(sequence);
+      sequence.preempted_in_step = 0;  // it may come back at once
+    } else if (sequence.remaining() == 1) {
       ++decodes;
     }
   }
   Budget budget{config_.max_num_batched_tokens - decodes, config_.max_logit_rows};
   bool admitting = true;
-  int32_t seen_running = 0;
   Sequence* stuck = nullptr;
   for (Sequence* sequence : ordered_) {
     const bool was_running = sequence->state == SequenceState::kRunning;
     const bool is_decode = was_running && sequence->remaining() == 1;
-    if (was_running) {
-      ++seen_running;
-    } else {
-      if (!admitting && seen_running == running_) break;
-      if (!admitting || sequence->preempted_in_step == step_ || !MayRun(*sequence)) continue;
+    if (!was_running) {
+      if (!admitting) {
+        const bool more = !holders_.empty() && RankBefore(*sequence, *holders_.back());
+        if (!more) break;  // nobody behind runs
+        continue;
+      }
+      if (sequence->preempted_in_step == step_ || !MayRun(*sequence)) continue;
       if (!HasRoom(*sequence, now)) {
         waits_for_reader_ = true;
         continue;
@@ -144,7 +146,6 @@ bool Scheduler::Plan(SteadyTime now, Batch& batch) {
         if (budget.tokens > 0 && stuck == nullptr) stuck = sequence;
         continue;
       }
-      ++seen_running;
     }
     if (PlanRow(*sequence, is_decode, now, budget, batch) == Progress::kNoPages &&
         stuck == nullptr) {
@@ -234,37 +235,43 @@ Scheduler::Progress Scheduler::PlanRow(Sequence& sequence, bool is_decode, Stead
   return Progress::kPlanned;
 }
 
-// Takes pages (or a slot) from somebody for `sequence`: first from paused sequences, which can't
-// use them; then from the last in rank behind it. An admission takes from runners only where its
-// priority is higher. Whoever is behind in rank has no row in this step yet.
+// Takes pages (or a slot) from somebody for `sequence`. Whoever is behind in rank has no row in
+// this step yet.
 bool Scheduler::PreemptFor(const Sequence& sequence, bool admission) {
-  Sequence* victim = nullptr;
-  for (auto it = ordered_.rbegin(); it != ordered_.rend(); ++it) {
-    Sequence* other = *it;
-    if (other == &sequence) continue;
-    const bool runs = other->state == SequenceState::kRunning;
-    if (!runs && (other->blocks() == 0 || (admission && free_slots_.empty()))) continue;
-    const bool behind = RankBefore(&sequence, other);
-    if (runs && other->paused &&
-        other->request->outbox->Room(other->index) <= other->draws_in_flight) {
-      victim = other;
-      break;
-    }
-    if (victim != nullptr || !behind) continue;
-    const bool outranked = other->request->request.priority > sequence.request->request.priority;
-    if (!runs || !admission || outranked) victim = other;
-  }
+  Sequence* victim = VictimFor(sequence, admission);
   if (victim == nullptr) return false;
   Preempt(*victim);
   return true;
 }
 
+// First a paused sequence, which can't use what it has; then the last in rank behind. An admission
+// takes from runners only where its priority is higher, and a slot only from them.
+Sequence* Scheduler::VictimFor(const Sequence& sequence, bool admission) const {
+  if (paused_ > waiting_paused_) {
+    for (Sequence* other : std::views::reverse(holders_)) {
+      if (other == &sequence || other->state != SequenceState::kRunning || !other->paused) continue;
+      const Outbox& outbox = *other->request->outbox;
+      if (outbox.Room(other->index) <= other->draws_in_flight) return other;
+    }
+  }
+  for (Sequence* other : std::views::reverse(holders_)) {
+    if (!RankBefore(sequence, *other)) break;
+    if (other->state != SequenceState::kRunning) {
+      if (!admission || !free_slots_.empty()) return other;
+    } else if (!admission ||
+               other->request->request.priority > sequence.request->request.priority) {
+      return other;
+    }
+  }
+  return nullptr;
+}
+
 // When nothing can run at all: the last in rank gives way, whoever it is. Somebody ahead of it may
 // have come back after it was admitted (a reader drained its ring), and can't be admitted past it.
 bool Scheduler::PreemptAnyBut(const Sequence& sequence) {
-  for (auto it = ordered_.rbegin(); it != ordered_.rend(); ++it) {
-    if (*it == &sequence || (*it)->blocks() == 0) continue;
-    Preempt(**it);
+  for (Sequence* other : std::views::reverse(holders_)) {
+    if (other == &sequence || other->blocks() == 0) continue;
+    Preempt(*other);
     return true;
   }
   return false;
@@ -282,7 +289,9 @@ void Scheduler::Preempt(Sequence& sequence) {
   if (sequence.rows_in_flight == 0) ReleaseSlot(sequence);
 }
 
+// Of who is about to run no more.
 void Scheduler::ReleasePages(Sequence& sequence) {
+  if (sequence.holds()) EraseByRank(holders_, sequence);
   for (PageTable& table : sequence.tables) {
     for (size_t block = table.first; block < table.pages.size(); ++block) {
       pool_.Release(table.pages[block]);

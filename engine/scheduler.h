@@ -112,6 +112,7 @@ class Scheduler {
   int32_t Coverable(const Sequence& sequence, int32_t count) const;
   void Extend(Sequence& sequence, int32_t tokens);
   bool PreemptFor(const Sequence& sequence, bool admission);
+  Sequence* VictimFor(const Sequence& sequence, bool admission) const;
   bool PreemptAnyBut(const Sequence& sequence);
   void Preempt(Sequence& sequence);
   void ReleasePages(Sequence& sequence);
@@ -138,6 +139,7 @@ class Scheduler {
 
   std::vector<std::unique_ptr<LiveRequest>> requests_;  // by arrival
   std::vector<Sequence*> ordered_;                      // by rank, all that have not ended
+  std::vector<Sequence*> holders_;                      // by rank, those that run or hold pages
   std::vector<int32_t> free_slots_;
   int32_t running_ = 0;
   int32_t paused_ = 0;

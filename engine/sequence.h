@@ -71,6 +71,8 @@ struct Sequence {
   int32_t remaining() const { return known() - planned; }
   bool wants_rows() const { return output() + draws_in_flight < max_output; }
   int32_t blocks() const { return static_cast<int32_t>(tables[0].pages.size()); }
+  // Of what others may need.
+  bool holds() const { return state == SequenceState::kRunning || blocks() > 0; }
 };
 
 // Smaller runs first: by priority, then by arrival, then by output.
@@ -104,6 +106,11 @@ struct LiveRequest {
 };
 
 Rank RankOf(const Sequence& sequence);
+bool RankBefore(const Sequence& a, const Sequence& b);
+
+// Lists of sequences are kept in order of rank.
+void InsertByRank(std::vector<Sequence*>& list, Sequence& sequence);
+void EraseByRank(std::vector<Sequence*>& list, const Sequence& sequence);  // which is in it
 
 }  // namespace baram
 

@@ -290,6 +290,36 @@ TEST(SchedulerTest, APausedSequenceYieldsItsPagesEvenIfItIsTheOldest) {
   ExpectExact(rig, *other, {0});
 }
 
+// P runs and is paused, W and X were paused and preempted for B, which runs behind them. When W
+// comes back it takes P's pages and still lacks some: B's turn comes all the same.
+TEST(SchedulerTest, WhoRunsBehindAFailedAdmissionStillHasItsTurn) {
+  EngineConfig config = SmallConfig();
+  config.stream_tokens = 2;
+  config.prefix_cache = false;
+  EngineRig rig({}, config, {0}, 20);
+  Client* p = rig.Submit(MakeRequest(RandomPrompt(1, 8), 20));
+  Client* w = rig.Submit(MakeRequest(RandomPrompt(2, 20), 20));
+  Client* x = rig.Submit(MakeRequest(RandomPrompt(3, 20), 20));
+  for (int turn = 0; turn < 8; ++turn) rig.Turn();
+  Client* b = rig.Submit(MakeRequest(RandomPrompt(4, 24), 60));
+  while (!b->done() && (rig.core().stats().waiting.value() < 2 || rig.sequence(*b).blocks() < 13)) {
+    rig.Turn();
+    b->Read();
+  }
+  ASSERT_EQ(rig.sequence(*p).state, SequenceState::kRunning);
+  ASSERT_EQ(rig.sequence(*w).state, SequenceState::kWaiting);
+  ASSERT_EQ(rig.sequence(*x).state, SequenceState::kWaiting);
+  w->Read();
+  x->Read();
+  const int32_t planned = rig.sequence(*b).planned;
+  rig.Turn();
+  EXPECT_EQ(rig.sequence(*p).state, SequenceState::kWaiting);
+  EXPECT_EQ(rig.sequence(*w).state, SequenceState::kWaiting);
+  EXPECT_EQ(rig.sequence(*b).planned, planned + 1);
+  ASSERT_TRUE(rig.Finish());
+  for (Client* client : {p, w, x, b}) ExpectExact(rig, *client, {0});
+}
+
 // A follower waits with its leader's pages, ahead in rank of a runner that can't go on: that one
 // gives way, and nobody fails.
 TEST(SchedulerTest, TheLastInRankGivesWayWhenNothingCanRun) {
