@@ -12,10 +12,9 @@ constexpr int kMostDoublings = 3;
 
 }  // namespace
 
-// Followers wait for their leader's prompt; a preempted sequence for what is still in flight.
-bool Scheduler::MayRun(const Sequence& sequence) const {
+bool Scheduler::WaitsForLeader(const Sequence& sequence) const {
   const LiveRequest& live = *sequence.request;
-  return sequence.rows_in_flight == 0 && (live.prompt_shared || live.leader() == &sequence);
+  return !live.prompt_shared && live.leader() != &sequence;
 }
 
 PrefixMatch Scheduler::MatchPrefix(const Sequence& sequence) {

@@ -280,7 +280,7 @@ void Scheduler::CheckInvariants() const {
       if (runs) ++running;
       if (sequence.paused) ++paused;
       const bool waits = sequence.state == SequenceState::kWaiting;
-      if (waits && !live->prompt_shared && live->leader() != &sequence) ++followers;
+      if (waits && WaitsForLeader(sequence)) ++followers;
       if (waits && sequence.paused) ++waiting_paused;
       Check(!retiring || sequence.blocks() == 0, "what ended holds no pages");
       Check(!runs || sequence.slot >= 0, "what runs has a slot");

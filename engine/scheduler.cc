@@ -136,9 +136,13 @@ bool Scheduler::Plan(SteadyTime now, Batch& batch) {
         if (!more) break;  // nobody behind runs
         continue;
       }
-      if (sequence->preempted_in_step == step_ || !MayRun(*sequence)) continue;
+      if (WaitsForLeader(*sequence)) continue;
       if (!HasRoom(*sequence, now)) {
         waits_for_reader_ = true;
+        continue;
+      }
+      if (sequence->preempted_in_step == step_ || sequence->rows_in_flight > 0) {
+        admitting = false;  // what it gave up is not for those behind it
         continue;
       }
       admitting = budget.tokens > 0 && Admit(*sequence, now);

@@ -4,7 +4,8 @@
 // in order of rank, within the step's budget. Every running sequence's next token is set aside from
 // the budget first, so that prompts never starve decodes. Who needs a page when none is left takes
 // it from a paused sequence, or from the last in rank behind it; that one recomputes later (its
-// tokens stay fixed), and the first in rank can take from everybody, so somebody always gets on.
+// tokens stay fixed), before anybody behind it in rank is admitted. The first in rank can take from
+// everybody, so somebody always gets on.
 //
 // Engine thread only (I1). Time comes from the caller, which makes it a pure function of its
 // inputs.
@@ -93,7 +94,7 @@ class Scheduler {
   };
 
   // --- admission.cc
-  bool MayRun(const Sequence& sequence) const;
+  bool WaitsForLeader(const Sequence& sequence) const;
   bool Admit(Sequence& sequence, SteadyTime now);
   PrefixMatch MatchPrefix(const Sequence& sequence);
   bool FitsWith(const Sequence& sequence, const PrefixMatch& match) const;

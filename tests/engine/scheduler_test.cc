@@ -104,6 +104,27 @@ TEST(SchedulerTest, PagesAreTakenFromTheNewestAndNeverFromTheOldest) {
   for (Client* client : clients) ExpectExact(rig, *client, {0});
 }
 
+TEST(SchedulerTest, NobodyIsAdmittedPastAPreemptedSequence) {
+  for (const int32_t depth : {1, 2}) {
+    EngineConfig config = SmallConfig();
+    config.prefix_cache = false;
+    EngineRig rig({.planning_depth = depth}, config, {0}, 15);
+    Client* first = rig.Submit(MakeRequest(RandomPrompt(1, 12), 40));
+    Client* victim = rig.Submit(MakeRequest(RandomPrompt(2, 40), 10));
+    for (int turn = 0; turn < 4; ++turn) rig.Turn();
+    Client* newcomer = rig.Submit(MakeRequest(RandomPrompt(3, 4), 4));
+    while (rig.sequence(*victim).preemptions == 0) {
+      ASSERT_EQ(rig.sequence(*newcomer).state, SequenceState::kWaiting) << "too few pages";
+      rig.Turn();
+    }
+    EXPECT_GT(rig.core().pool().available(), 8);
+    EXPECT_EQ(rig.sequence(*newcomer).state, SequenceState::kWaiting);
+    ASSERT_TRUE(rig.Finish());
+    EXPECT_LT(victim->outbox->timeline().finished, newcomer->outbox->timeline().finished);
+    for (Client* client : {first, victim, newcomer}) ExpectExact(rig, *client, {0});
+  }
+}
+
 // Reliability promise P9: a pool for 8, 64 that grow eightfold.
 TEST(SchedulerTest, ExhaustionLosesNothingAndDoesNotThrash) {
   EngineConfig config = SmallConfig();
