@@ -46,17 +46,21 @@ bool Scheduler::FitsWith(const Sequence& sequence, const PrefixMatch& match) con
   return needed + reserve <= available;
 }
 
-bool Scheduler::Admit(Sequence& sequence, SteadyTime now) {
+// The slot comes first: who waits for one need not look for its prefix in every step.
+bool Scheduler::Admit(Sequence& sequence, SteadyTime now, Budget& budget) {
   while (true) {
+    if (free_slots_.empty()) {
+      if (!PreemptFor(sequence, /*admission=*/true, budget)) return false;
+      // It comes free once what its owner has in flight is committed: no second victim for that.
+      if (free_slots_.empty()) return false;
+    }
+    if (budget.tokens == 0) return false;
     const PrefixMatch match = sequence.blocks() > 0 ? PrefixMatch{} : MatchPrefix(sequence);
-    if (!free_slots_.empty() && FitsWith(sequence, match)) {
+    if (FitsWith(sequence, match)) {
       Bind(sequence, match, now);
       return true;
     }
-    const bool needs_slot = free_slots_.empty();
-    if (!PreemptFor(sequence, /*admission=*/true)) return false;
-    // Its slot comes free once what it has in flight is committed: no second victim for that.
-    if (needs_slot && free_slots_.empty()) return false;
+    if (!PreemptFor(sequence, /*admission=*/true, budget)) return false;
   }
 }
 

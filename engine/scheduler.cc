@@ -113,24 +113,11 @@ bool Scheduler::Plan(SteadyTime now, Batch& batch) {
   batch.Clear();
   batch.planned_at = now;
   waits_for_reader_ = false;
-  int32_t decodes = 0;
-  for (size_t i = holders_.size(); i-- > 0;) {  // backwards: who is preempted leaves the list
-    Sequence& sequence = *holders_[i];
-    if (sequence.state != SequenceState::kRunning) continue;
-    if (config_.preempt_every_draw && sequence.device_has_token) {
-      Preempt(sequence);
-      sequence.preempted_in_step = 0;  // it may come back at once
-    } else if (sequence.remaining() == 1) {
-      ++decodes;
-    }
-  }
-  Budget budget{config_.max_num_batched_tokens - decodes, config_.max_logit_rows};
+  Budget budget = BeginBudget(now);
   bool admitting = true;
   Sequence* stuck = nullptr;
   for (Sequence* sequence : ordered_) {
-    const bool was_running = sequence->state == SequenceState::kRunning;
-    const bool is_decode = was_running && sequence->remaining() == 1;
-    if (!was_running) {
+    if (sequence->state != SequenceState::kRunning) {
       if (!admitting) {
         const bool more = !holders_.empty() && RankBefore(*sequence, *holders_.back());
         if (!more) break;  // nobody behind runs
@@ -145,16 +132,15 @@ bool Scheduler::Plan(SteadyTime now, Batch& batch) {
         admitting = false;  // what it gave up is not for those behind it
         continue;
       }
-      admitting = budget.tokens > 0 && Admit(*sequence, now);
+      admitting = Admit(*sequence, now, budget);
       if (!admitting) {
-        if (budget.tokens > 0 && stuck == nullptr) stuck = sequence;
+        if (stuck == nullptr) stuck = sequence;
         continue;
       }
     }
-    if (PlanRow(*sequence, is_decode, now, budget, batch) == Progress::kNoPages &&
-        stuck == nullptr) {
-      stuck = sequence;
-    }
+    const Progress progress = PlanRow(*sequence, now, budget, batch);
+    if (progress != Progress::kPlanned) ReturnToken(*sequence, budget);
+    if (progress == Progress::kNoPages && stuck == nullptr) stuck = sequence;
   }
   if (batch.empty()) {
     if (stuck != nullptr && steps_in_flight_ == 0) {
@@ -168,6 +154,28 @@ bool Scheduler::Plan(SteadyTime now, Batch& batch) {
   stats_.step_tokens.Observe(batch.tokens());
   UpdateGauges();
   return true;
+}
+
+// A paused sequence has no use for a token until its reader makes room.
+Scheduler::Budget Scheduler::BeginBudget(SteadyTime now) {
+  Budget budget{config_.max_num_batched_tokens, config_.max_logit_rows};
+  for (size_t i = holders_.size(); i-- > 0;) {  // backwards: who is preempted leaves the list
+    Sequence& sequence = *holders_[i];
+    if (sequence.state != SequenceState::kRunning) continue;
+    if (config_.preempt_every_draw && sequence.device_has_token) {
+      Preempt(sequence);
+      sequence.preempted_in_step = 0;  // it may come back at once
+      continue;
+    }
+    sequence.token_set_aside = sequence.remaining() == 1 && sequence.wants_rows() &&
+                               (!sequence.paused || HasRoom(sequence, now));
+    if (sequence.token_set_aside) --budget.tokens;
+  }
+  return budget;
+}
+
+void Scheduler::ReturnToken(Sequence& sequence, Budget& budget) {
+  if (std::exchange(sequence.token_set_aside, false)) ++budget.tokens;
 }
 
 // How many of the next `count` tokens can run when `score_budget` of them may be scored. Tokens
@@ -203,11 +211,11 @@ void Scheduler::Extend(Sequence& sequence, int32_t tokens) {
   }
 }
 
-Scheduler::Progress Scheduler::PlanRow(Sequence& sequence, bool is_decode, SteadyTime now,
-                                       Budget& budget, Batch& batch) {
+Scheduler::Progress Scheduler::PlanRow(Sequence& sequence, SteadyTime now, Budget& budget,
+                                       Batch& batch) {
   if (!sequence.wants_rows()) return Progress::kNotNow;
   int32_t count = sequence.remaining();
-  if (!is_decode) count = std::min(count, budget.tokens);
+  if (!sequence.token_set_aside) count = std::min(count, budget.tokens);
   if (config_.max_chunk_tokens > 0) count = std::min(count, config_.max_chunk_tokens);
   int32_t scores = 0;
   count = LimitToScores(sequence, count, budget.scores, &scores);
@@ -217,7 +225,7 @@ Scheduler::Progress Scheduler::PlanRow(Sequence& sequence, bool is_decode, Stead
     return Progress::kNotNow;
   }
   while (Coverable(sequence, count) <= 0) {
-    if (!PreemptFor(sequence, /*admission=*/false)) return Progress::kNoPages;
+    if (!PreemptFor(sequence, /*admission=*/false, budget)) return Progress::kNoPages;
   }
   count = Coverable(sequence, count);
   scores = std::min(scores, count);
@@ -234,16 +242,17 @@ Scheduler::Progress Scheduler::PlanRow(Sequence& sequence, bool is_decode, Stead
   ++sequence.rows_in_flight;
   if (draws) ++sequence.draws_in_flight;
   sequence.device_has_token = draws;
-  if (!is_decode) budget.tokens -= count;
+  if (!std::exchange(sequence.token_set_aside, false)) budget.tokens -= count;
   budget.scores -= scores;
   return Progress::kPlanned;
 }
 
-// Takes pages (or a slot) from somebody for `sequence`. Whoever is behind in rank has no row in
+// Takes pages, or a slot, from somebody for `sequence`. Whoever is behind in rank has no row in
 // this step yet.
-bool Scheduler::PreemptFor(const Sequence& sequence, bool admission) {
+bool Scheduler::PreemptFor(const Sequence& sequence, bool admission, Budget& budget) {
   Sequence* victim = VictimFor(sequence, admission);
   if (victim == nullptr) return false;
+  ReturnToken(*victim, budget);
   Preempt(*victim);
   return true;
 }

@@ -1,11 +1,11 @@
 // Scheduler: decides which tokens run in the next step, and takes in what a step brought back.
 //
 // There is no prefill phase and no decode phase: each sequence catches up to what is known of it,
-// in order of rank, within the step's budget. Every running sequence's next token is set aside from
-// the budget first, so that prompts never starve decodes. Who needs a page when none is left takes
-// it from a paused sequence, or from the last in rank behind it; that one recomputes later (its
-// tokens stay fixed), before anybody behind it in rank is admitted. The first in rank can take from
-// everybody, so somebody always gets on.
+// in order of rank, within the step's budget. The next token of every running sequence that can use
+// it is set aside from the budget first, so that prompts never starve decodes. Who needs a page
+// when none is left takes it from a paused sequence, or from the last in rank behind it; that one
+// recomputes later (its tokens stay fixed), before anybody behind it in rank is admitted. The first
+// in rank can take from everybody, so somebody always gets on.
 //
 // Engine thread only (I1). Time comes from the caller, which makes it a pure function of its
 // inputs.
@@ -89,13 +89,13 @@ class Scheduler {
  private:
   // What is left of a step's limits while it is planned.
   struct Budget {
-    int32_t tokens = 0;  // for all but the decodes' own
+    int32_t tokens = 0;  // but for those that are set aside
     int32_t scores = 0;
   };
 
   // --- admission.cc
   bool WaitsForLeader(const Sequence& sequence) const;
-  bool Admit(Sequence& sequence, SteadyTime now);
+  bool Admit(Sequence& sequence, SteadyTime now, Budget& budget);
   PrefixMatch MatchPrefix(const Sequence& sequence);
   bool FitsWith(const Sequence& sequence, const PrefixMatch& match) const;
   void BeginTables(Sequence& sequence);
@@ -106,13 +106,14 @@ class Scheduler {
   int32_t BlocksFor(int32_t tokens) const;
   bool HasRoom(Sequence& sequence, SteadyTime now);
   enum class Progress : uint8_t { kPlanned, kNotNow, kNoPages };
-  Progress PlanRow(Sequence& sequence, bool is_decode, SteadyTime now, Budget& budget,
-                   Batch& batch);
+  Budget BeginBudget(SteadyTime now);
+  void ReturnToken(Sequence& sequence, Budget& budget);
+  Progress PlanRow(Sequence& sequence, SteadyTime now, Budget& budget, Batch& batch);
   int32_t LimitToScores(const Sequence& sequence, int32_t count, int32_t score_budget,
                         int32_t* scores) const;
   int32_t Coverable(const Sequence& sequence, int32_t count) const;
   void Extend(Sequence& sequence, int32_t tokens);
-  bool PreemptFor(const Sequence& sequence, bool admission);
+  bool PreemptFor(const Sequence& sequence, bool admission, Budget& budget);
   Sequence* VictimFor(const Sequence& sequence, bool admission) const;
   bool PreemptAnyBut(const Sequence& sequence);
   void Preempt(Sequence& sequence);

@@ -47,6 +47,7 @@ struct Sequence {
   int32_t slot = -1;
   bool init_pending = false;      // the device does not know yet whom the slot is bound to
   bool device_has_token = false;  // its last row draws: the device knows the next token
+  bool token_set_aside = false;   // of the budget of the step that is being planned
   int32_t planned = 0;            // tokens whose keys and values are computed or in flight
   int32_t committed = 0;          // tokens whose keys and values are computed
   int32_t rows_in_flight = 0;
@@ -71,7 +72,7 @@ struct Sequence {
   int32_t remaining() const { return known() - planned; }
   bool wants_rows() const { return output() + draws_in_flight < max_output; }
   int32_t blocks() const { return static_cast<int32_t>(tables[0].pages.size()); }
-  // Of what others may need.
+  // Has what may be taken from it.
   bool holds() const { return state == SequenceState::kRunning || blocks() > 0; }
 };
 
