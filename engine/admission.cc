@@ -1,5 +1,6 @@
 // Scheduler::Admit: who may begin to run, with which cached prefix.
 #include <algorithm>
+#include <utility>
 
 #include "engine/scheduler.h"
 
@@ -100,8 +101,9 @@ void Scheduler::Bind(Sequence& sequence, const PrefixMatch& match, SteadyTime no
   sequence.init_pending = true;
   sequence.device_has_token = false;
   ++running_;
-  if (live.admitted) return;
-  LeaveQueue(live);
+  ++live.running;
+  UpdateQueued(live);
+  if (std::exchange(live.admitted, true)) return;
   live.outbox->SetAdmitted(now);
   live.outbox->SetCached(sequence.planned);
   if (config_.prefix_cache && live.request.read_prefix_cache && !live.scoring()) {

@@ -199,7 +199,10 @@ void Scheduler::EndOutput(Sequence& sequence, Finish finish, SteadyTime now) {
   LiveRequest& live = *sequence.request;
   ReleasePages(sequence);
   SetPaused(sequence, false, now);
-  if (sequence.state == SequenceState::kRunning) --running_;
+  if (sequence.state == SequenceState::kRunning) {
+    --running_;
+    --live.running;
+  }
   EraseByRank(ordered_, sequence);
   sequence.state = SequenceState::kRetiring;
   if (sequence.rows_in_flight == 0) ReleaseSlot(sequence);
@@ -211,10 +214,10 @@ void Scheduler::EndOutput(Sequence& sequence, Finish finish, SteadyTime now) {
     stats_.time_per_output_token.Observe(decode / (finish.tokens - 1));
   }
   const bool last = --live.unfinished == 0;
+  UpdateQueued(live);
   if (!live.prompt_shared && !last) --followers_;
   if (last) {
     Record(live, finish, now);
-    if (!live.admitted) LeaveQueue(live);
     pool_.ReleaseSalt(live.salt);
     ++ended_requests_;
   }
@@ -238,10 +241,11 @@ void Scheduler::Record(const LiveRequest& live, const Finish& finish, SteadyTime
   stats_.computed_prompt.Observe(live.prompt_tokens() - std::max(0, live.outbox->cached_tokens()));
 }
 
-void Scheduler::LeaveQueue(LiveRequest& live) {
-  live.admitted = true;
-  ++departures_.requests;
-  departures_.tokens += QueuedTokens(live.request);
+void Scheduler::UpdateQueued(LiveRequest& live) {
+  const bool queued = live.unfinished > 0 && live.running == 0;
+  if (queued == std::exchange(live.queued, queued)) return;
+  departures_.requests += queued ? -1 : 1;
+  departures_.tokens += queued ? -QueuedTokens(live.request) : QueuedTokens(live.request);
 }
 
 Scheduler::Departures Scheduler::TakeDepartures() { return std::exchange(departures_, {}); }
@@ -271,13 +275,13 @@ void Scheduler::CheckInvariants() const {
   size_t live_sequences = 0, holders = 0;
   int32_t running = 0, paused = 0, followers = 0, waiting_paused = 0;
   for (const std::unique_ptr<LiveRequest>& live : requests_) {
-    int32_t unfinished = 0;
+    int32_t unfinished = 0, running_outputs = 0;
     for (const Sequence& sequence : live->outputs) {
       const bool retiring = sequence.state == SequenceState::kRetiring;
       const bool runs = sequence.state == SequenceState::kRunning;
       if (!retiring) ++live_sequences, ++unfinished;
       if (sequence.holds()) ++holders;
-      if (runs) ++running;
+      if (runs) ++running, ++running_outputs;
       if (sequence.paused) ++paused;
       const bool waits = sequence.state == SequenceState::kWaiting;
       if (waits && WaitsForLeader(sequence)) ++followers;
@@ -306,7 +310,10 @@ void Scheduler::CheckInvariants() const {
         }
       }
     }
-    Check(unfinished == live->unfinished, "unfinished outputs are counted");
+    Check(unfinished == live->unfinished && running_outputs == live->running,
+          "unfinished and running outputs are counted");
+    Check(live->queued == (unfinished > 0 && running_outputs == 0),
+          "a request is queued while nothing of it runs");
   }
   Check(live_sequences == ordered_.size() &&
             std::ranges::is_sorted(ordered_, {}, [](auto* s) { return RankOf(*s); }),

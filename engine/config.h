@@ -32,8 +32,11 @@ struct EngineConfig {
   int32_t valid_vocab = 0;          // ids at or past it are never drawn; 0: all of the model's
   bool preempt_every_draw = false;  // recompute before every token: for tests of exactness (I10)
 
-  int32_t max_queued_requests = 1024;     // accepted but not running
-  int64_t max_queued_tokens = 4'000'000;  // together, see QueuedTokens
+  // While so many requests wait no further one is accepted. A request waits while none of its
+  // outputs runs: before it is first admitted, and again once it is preempted. So those that live
+  // are at most these and one a running sequence, whatever priorities they come with.
+  int32_t max_queued_requests = 1024;
+  int64_t max_queued_tokens = 4'000'000;  // of those that wait together, see QueuedTokens
   int32_t stream_tokens = 1024;           // an outbox's ring; a full one pauses its sequence
   double slow_reader_s = 30;              // a sequence paused that long ends with kSlowReader
 

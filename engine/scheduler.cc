@@ -297,6 +297,8 @@ void Scheduler::Preempt(Sequence& sequence) {
   sequence.state = SequenceState::kWaiting;
   if (sequence.paused) ++waiting_paused_;
   --running_;
+  --sequence.request->running;
+  UpdateQueued(*sequence.request);
   ++sequence.preemptions;
   stats_.preemptions.Add();
   if (sequence.rows_in_flight == 0) ReleaseSlot(sequence);

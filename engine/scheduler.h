@@ -66,7 +66,8 @@ class Scheduler {
   // What happened since the caller last cleared them.
   std::vector<Ending>& endings() { return endings_; }
   std::vector<LiveRequest*>& touched() { return touched_; }
-  // Requests and prompt tokens that left the queue since the last call.
+  // Requests and prompt tokens that left the queue since the last call, less those that came back:
+  // a request of which nothing runs any more waits again.
   struct Departures {
     int64_t requests = 0;
     int64_t tokens = 0;
@@ -132,7 +133,7 @@ class Scheduler {
   void SlideWindows(Sequence& sequence);
   void EndOutput(Sequence& sequence, Finish finish, SteadyTime now);
   void Record(const LiveRequest& request, const Finish& finish, SteadyTime now);
-  void LeaveQueue(LiveRequest& request);
+  void UpdateQueued(LiveRequest& request);
   void Touch(LiveRequest& request);
 
   const SchedulerConfig config_;

@@ -296,6 +296,30 @@ TEST(LifecycleTest, PartsShareTheirId) {
   EXPECT_FALSE(rig.core().Abort("a"));
 }
 
+// Each takes the only slot from the one before.
+TEST(LifecycleTest, WhoIsPreemptedIsQueuedAgain) {
+  for (const int32_t depth : {1, 2}) {
+    EngineConfig config = SmallConfig();
+    config.max_num_seqs = 1;
+    config.max_queued_requests = 3;
+    EngineRig rig({.planning_depth = depth}, config, {0});
+    Request urgent = MakeRequest(RandomPrompt(1, 5), 20);
+    for (int i = 0; i < 4; ++i) {
+      urgent.priority = -i;
+      rig.Submit(urgent);
+      for (int turn = 0; turn < 3; ++turn) rig.Turn();
+      ASSERT_EQ(rig.sequence(*rig.clients().back()).state, SequenceState::kRunning);
+    }
+    urgent.id = "one too many";
+    EXPECT_TRUE(absl::IsResourceExhausted(rig.core().Submit(urgent, nullptr).status()));
+    ASSERT_TRUE(rig.Finish());
+    for (int i = 0; i < 3; ++i) rig.Submit(urgent);
+    EXPECT_TRUE(absl::IsResourceExhausted(rig.core().Submit(urgent, nullptr).status()))
+        << "who came back and ended is counted once";
+    ASSERT_TRUE(rig.Finish());
+  }
+}
+
 TEST(LifecycleTest, PromptScoresCountInTheQueue) {
   EngineConfig config = SmallConfig();
   config.max_queued_tokens = 50;
