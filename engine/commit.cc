@@ -49,6 +49,7 @@ void Scheduler::CommitRow(const PlannedRow& row, std::span<const TokenResult> re
       EndOutput(sequence,
                 {.reason = FinishReason::kFailed, .message = "internal: non-finite logits"}, now);
     } else {
+      if (row.begin + row.count >= sequence.prompt) CountPrompt(live);
       // A preempted sequence's tokens still count; its pages are gone.
       if (sequence.state == SequenceState::kRunning) {
         sequence.committed += row.count;
@@ -133,16 +134,21 @@ void Scheduler::PublishPages(Sequence& sequence) {
   }
 }
 
+// Once a request, though it may be preempted before its prompt is shared and compute it again.
+void Scheduler::CountPrompt(LiveRequest& live) {
+  if (std::exchange(live.prompt_counted, true)) return;
+  const int32_t cached = std::max(0, live.outbox->cached_tokens());
+  stats_.prompt_tokens.Add(live.prompt_tokens());
+  stats_.computed_prompt_tokens.Add(live.prompt_tokens() - cached);
+  stats_.cached_prompt_tokens.Add(cached);
+}
+
 // The request's other outputs take references on the full pages of the prompt. At least its last
 // token is theirs to compute: they draw from it.
 void Scheduler::SharePrompt(Sequence& leader) {
   LiveRequest& live = *leader.request;
   live.prompt_shared = true;
   followers_ -= live.unfinished - 1;
-  const int32_t cached = std::max(0, live.outbox->cached_tokens());
-  stats_.prompt_tokens.Add(live.prompt_tokens());
-  stats_.computed_prompt_tokens.Add(live.prompt_tokens() - cached);
-  stats_.cached_prompt_tokens.Add(cached);
   const int32_t blocks = (leader.prompt - 1) / pool_.page_tokens();
   if (blocks == 0) return;
   const int32_t length = blocks * pool_.page_tokens();

@@ -94,9 +94,10 @@ struct LiveRequest {
   std::vector<Sequence> outputs;  // never resized
   int32_t unfinished = 0;
   int32_t salt = -1;
-  int32_t running = 0;    // outputs
-  bool queued = true;     // of none that is unfinished runs
-  bool admitted = false;  // once
+  int32_t running = 0;          // outputs
+  bool queued = true;           // of none that is unfinished runs
+  bool admitted = false;        // once
+  bool prompt_counted = false;  // in the statistics
   // Until one output, the leader, has the prompt's pages, the others wait to share them.
   bool prompt_shared = false;
   int32_t scores_sent = 0;  // prompt positions 1 .. scores_sent: never sent twice

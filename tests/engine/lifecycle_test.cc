@@ -379,6 +379,30 @@ TEST(LifecycleTest, CountsWhatItDoes) {
   EXPECT_LT(timeline.first_token, timeline.finished);
 }
 
+// Its only token is in flight when it gives way, so it ends without running again; of two outputs
+// the second computes the prompt once more.
+TEST(LifecycleTest, CountsThePromptOfWhoIsPreemptedBeforeItsLastToken) {
+  for (const int32_t n : {1, 2}) {
+    EngineConfig config = SmallConfig();
+    config.max_num_seqs = 1;
+    EngineRig rig({.planning_depth = 2}, config, {0});
+    Request brief = MakeRequest(RandomPrompt(1, 10), 1);
+    brief.n = n;
+    Client* client = rig.Submit(std::move(brief));
+    rig.Turn();
+    Request urgent = MakeRequest(RandomPrompt(2, 5), 3);
+    urgent.priority = -1;
+    rig.Submit(std::move(urgent));
+    rig.Turn();
+    EXPECT_EQ(rig.core().stats().preemptions.value(), 1u);
+    client->Read();
+    EXPECT_TRUE(client->outputs[0].done());
+    ASSERT_TRUE(rig.Finish());
+    EXPECT_EQ(rig.core().stats().prompt_tokens.value(), 15u);
+    EXPECT_EQ(rig.core().stats().computed_prompt_tokens.value(), 15u);
+  }
+}
+
 TEST(LifecycleTest, CountsTheTimeOfTheDevice) {
   for (const int32_t depth : {1, 2}) {
     EngineRig rig({.planning_depth = depth}, SmallConfig(), {0});
