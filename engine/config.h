@@ -38,7 +38,8 @@ struct EngineConfig {
   int32_t max_queued_requests = 1024;
   int64_t max_queued_tokens = 4'000'000;  // of those that wait together, see QueuedTokens
   int32_t stream_tokens = 1024;           // an outbox's ring; a full one pauses its sequence
-  double slow_reader_s = 30;              // a sequence paused that long ends with kSlowReader
+  // A sequence that is paused so long, and whose reader takes nothing, ends with kSlowReader.
+  double slow_reader_s = 30;
 
   // Called while weights load with (bytes done, bytes in all).
   std::function<void(int64_t, int64_t)> load_progress;

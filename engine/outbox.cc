@@ -195,6 +195,10 @@ void Outbox::StopAt(int32_t index) {
   shared_->engine->Notify();
 }
 
+int32_t Outbox::ring_tokens(int32_t index) const {
+  return static_cast<int32_t>(outputs_[index]->ring.capacity());
+}
+
 int32_t Outbox::Room(int32_t index) const {
   const Output& output = *outputs_[index];
   return static_cast<int32_t>(output.ring.capacity() -

@@ -96,6 +96,7 @@ class Outbox {
   void* reader = nullptr;
 
   // --- engine's side
+  int32_t ring_tokens(int32_t index) const;  // that fit in all
   // Tokens that still fit into the ring of output `index`.
   int32_t Room(int32_t index) const;
   // Asks for one wake-up of the engine once the ring of `index` is at least half empty. Look at

@@ -96,16 +96,26 @@ void Scheduler::SetPaused(Sequence& sequence, bool paused, SteadyTime now) {
   next_event_ = std::min(next_event_, After(now, config_.slow_reader_s));
 }
 
+// Room for the next token. A preempted sequence comes back to half a ring or to what it has left to
+// draw: to compute its context again for a few tokens, and be the next to give way, helps nobody.
 bool Scheduler::HasRoom(Sequence& sequence, SteadyTime now) {
-  const int32_t needed = sequence.draws_in_flight + 1;
   Outbox& outbox = *sequence.request->outbox;
-  bool room = outbox.Room(sequence.index) >= needed;
-  if (!room) {
-    outbox.WakeWhenDrained(sequence.index);
-    room = outbox.Room(sequence.index) >= needed;
+  int32_t needed = 1;
+  if (sequence.state == SequenceState::kWaiting && sequence.preemptions > 0) {
+    needed = std::min((outbox.ring_tokens(sequence.index) + 1) / 2,
+                      sequence.max_output - sequence.output());
   }
-  SetPaused(sequence, !room, now);
-  return room;
+  needed = std::max(needed, sequence.draws_in_flight + 1);
+  int32_t room = outbox.Room(sequence.index);
+  if (room < needed) {
+    outbox.WakeWhenDrained(sequence.index);
+    room = outbox.Room(sequence.index);
+  }
+  // A reader that took something is given its time anew.
+  if (sequence.paused && room > sequence.paused_room) sequence.paused_since = now;
+  sequence.paused_room = room;
+  SetPaused(sequence, room < needed, now);
+  return !sequence.paused;
 }
 
 bool Scheduler::Plan(SteadyTime now, Batch& batch) {

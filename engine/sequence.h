@@ -58,8 +58,9 @@ struct Sequence {
   int32_t published_blocks = 0;
   PrefixNode published_node;
 
-  bool paused = false;  // its ring is full
-  SteadyTime paused_since{};
+  bool paused = false;        // its ring has too little room, see Scheduler::HasRoom
+  SteadyTime paused_since{};  // or since its reader last took something
+  int32_t paused_room = 0;    // in its ring, when last looked at
   int32_t preemptions = 0;
   uint64_t preempted_in_step = 0;
   SteadyTime first_token{}, last_token{};

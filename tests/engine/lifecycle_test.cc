@@ -45,6 +45,29 @@ TEST(LifecycleTest, AReaderThatStaysAwayIsEnded) {
   EXPECT_EQ(slow->outputs[0].tokens.size(), 4u);
 }
 
+// Also where it had taken something, but too little to come back to.
+TEST(LifecycleTest, AReaderThatStaysAwayAfterAPreemptionIsEnded) {
+  EngineConfig config = SmallConfig();
+  config.max_num_seqs = 1;
+  config.stream_tokens = 8;
+  EngineRig rig({}, config, {0});
+  Client* slow = rig.Submit(MakeRequest(RandomPrompt(1, 5), 30));
+  for (int turn = 0; turn < 12; ++turn) rig.Turn();
+  Client* other = rig.Submit(MakeRequest(RandomPrompt(2, 5), 2));
+  for (int turn = 0; turn < 4; ++turn) rig.Turn();
+  other->Read();
+  ASSERT_TRUE(other->done());
+  slow->Read(1);
+  rig.Turn();
+  rig.Advance(29.9);
+  rig.Turn();
+  EXPECT_EQ(rig.sequence(*slow).state, SequenceState::kWaiting);
+  rig.Advance(0.2);
+  rig.Turn();
+  slow->Read();
+  EXPECT_EQ(slow->outputs[0].finish().reason, FinishReason::kSlowReader);
+}
+
 TEST(LifecycleTest, DeadlinesEndQueuedAndRunningRequests) {
   EngineConfig config = SmallConfig();
   config.max_num_seqs = 1;

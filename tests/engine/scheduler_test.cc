@@ -352,6 +352,44 @@ TEST(SchedulerTest, APausedSequenceYieldsItsPagesEvenIfItIsTheOldest) {
   ExpectExact(rig, *other, {0});
 }
 
+// A slow reader takes a token now and then, and another request has its slot meanwhile.
+TEST(SchedulerTest, APreemptedStreamComesBackToHalfARing) {
+  EngineConfig config = SmallConfig();
+  config.max_num_seqs = 1;
+  config.stream_tokens = 8;
+  EngineRig rig({}, config, {0});
+  Client* slow = rig.Submit(MakeRequest(RandomPrompt(1, 20), 30));
+  for (int turn = 0; turn < 12; ++turn) rig.Turn();
+  ASSERT_TRUE(rig.sequence(*slow).paused);
+  rig.Submit(MakeRequest(RandomPrompt(2, 20), 4));
+  for (int turn = 0; turn < 8; ++turn) rig.Turn();
+  EXPECT_EQ(rig.sequence(*slow).preemptions, 1);
+  for (int taken = 1; taken <= 4; ++taken) {
+    rig.Advance(20);  // seconds: fewer than end it, unless it takes nothing
+    slow->Read(1);
+    rig.Turn();
+    ASSERT_EQ(rig.sequence(*slow).state,
+              taken < 4 ? SequenceState::kWaiting : SequenceState::kRunning);
+  }
+  ASSERT_TRUE(rig.Finish());
+  ExpectExact(rig, *slow, {0});
+}
+
+TEST(SchedulerTest, APreemptedStreamThatCanEndInItsRingWaitsForNoReader) {
+  EngineConfig config = SmallConfig();
+  config.max_num_seqs = 1;
+  EngineRig rig({}, config, {0});
+  Client* unread = rig.Submit(MakeRequest(RandomPrompt(1, 5), 30));
+  for (int turn = 0; turn < 20; ++turn) rig.Turn();
+  Request urgent = MakeRequest(RandomPrompt(2, 5), 2);
+  urgent.priority = -1;
+  rig.Submit(std::move(urgent));
+  for (int turn = 0; turn < 40; ++turn) rig.Turn();
+  EXPECT_TRUE(rig.core().idle());
+  unread->Read();
+  ExpectExact(rig, *unread, {0});
+}
+
 // P runs and is paused, W and X were paused and preempted for B, which runs behind them. When W
 // comes back it takes P's pages and still lacks some: B's turn comes all the same.
 TEST(SchedulerTest, WhoRunsBehindAFailedAdmissionStillHasItsTurn) {
