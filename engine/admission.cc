@@ -7,9 +7,11 @@
 namespace baram {
 namespace {
 
-// A sequence that was preempted comes back only when more than its own pages are free: one page a
-// group for each running sequence, doubled with every preemption, so that it does not come and go.
+// What must stay free when a sequence is admitted, since the running ones will soon need it: a page
+// a group for each of them. Doubled with every preemption of the sequence, so that it does not come
+// and go; but not past a share of the pool, or admission would end until most had ended.
 constexpr int kMostDoublings = 3;
+constexpr int64_t kMostReserveDivisor = 4;
 
 }  // namespace
 
@@ -31,7 +33,13 @@ PrefixMatch Scheduler::MatchPrefix(const Sequence& sequence) {
   return pool_.Match(live.salt, tokens, most);
 }
 
-// Whether all that is known of the sequence, and what the running ones will soon need, has pages.
+int64_t Scheduler::Reserve(const Sequence& sequence) const {
+  const int64_t pages = int64_t{running_} * groups();
+  const int64_t doubled = pages << std::min(sequence.preemptions, kMostDoublings);
+  return std::max(pages, std::min(doubled, pool_.total() / kMostReserveDivisor));
+}
+
+// Whether all that is known of the sequence has pages, beside the reserve.
 bool Scheduler::FitsWith(const Sequence& sequence, const PrefixMatch& match) const {
   const int32_t tokens = std::max(sequence.prompt, sequence.known());
   const int32_t have = sequence.blocks() > 0 ? sequence.blocks() : match.blocks;
@@ -42,12 +50,10 @@ bool Scheduler::FitsWith(const Sequence& sequence, const PrefixMatch& match) con
   }
   const int64_t available = pool_.available() - match.cached;
   if (running_ == 0) return available >= std::min<int64_t>(needed, groups());
-  const int64_t reserve = int64_t{running_} * groups()
-                          << std::min(sequence.preemptions, kMostDoublings);
-  return needed + reserve <= available;
+  return needed + Reserve(sequence) <= available;
 }
 
-// The slot comes first: who waits for one need not look for its prefix in every step.
+// The prefix comes last: who waits for a slot or pages need not hash it in every step.
 bool Scheduler::Admit(Sequence& sequence, SteadyTime now, Budget& budget) {
   while (true) {
     if (free_slots_.empty()) {
@@ -56,10 +62,12 @@ bool Scheduler::Admit(Sequence& sequence, SteadyTime now, Budget& budget) {
       if (free_slots_.empty()) return false;
     }
     if (budget.tokens == 0) return false;
-    const PrefixMatch match = sequence.blocks() > 0 ? PrefixMatch{} : MatchPrefix(sequence);
-    if (FitsWith(sequence, match)) {
-      Bind(sequence, match, now);
-      return true;
+    if (Reserve(sequence) <= pool_.available()) {
+      const PrefixMatch match = sequence.blocks() > 0 ? PrefixMatch{} : MatchPrefix(sequence);
+      if (FitsWith(sequence, match)) {
+        Bind(sequence, match, now);
+        return true;
+      }
     }
     if (!PreemptFor(sequence, /*admission=*/true, budget)) return false;
   }

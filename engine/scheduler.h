@@ -98,6 +98,7 @@ class Scheduler {
   bool WaitsForLeader(const Sequence& sequence) const;
   bool Admit(Sequence& sequence, SteadyTime now, Budget& budget);
   PrefixMatch MatchPrefix(const Sequence& sequence);
+  int64_t Reserve(const Sequence& sequence) const;
   bool FitsWith(const Sequence& sequence, const PrefixMatch& match) const;
   void BeginTables(Sequence& sequence);
   void Bind(Sequence& sequence, const PrefixMatch& match, SteadyTime now);

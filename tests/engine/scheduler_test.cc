@@ -166,6 +166,30 @@ TEST(SchedulerTest, NobodyIsAdmittedPastAPreemptedSequence) {
   }
 }
 
+// Preempted again and again, it still comes back into a quarter of the pool: sixteen that run,
+// eight pages for each, would be all there is.
+TEST(SchedulerTest, WhatAPreemptedSequenceMustLeaveFreeIsAShareOfThePool) {
+  EngineConfig config = SmallConfig();
+  config.max_num_seqs = 17;
+  config.max_num_batched_tokens = 64;
+  config.prefix_cache = false;
+  EngineRig rig({}, config, {0}, 128);
+  for (int i = 0; i < 16; ++i) rig.Submit(MakeRequest(RandomPrompt(i, 4), 200));
+  Client* victim = rig.Submit(MakeRequest(RandomPrompt(17, 4), 40));
+  do {
+    rig.Turn();
+  } while (rig.sequence(*victim).output() == 0);
+  for (int i = 0; i < 3; ++i) {
+    Request urgent = MakeRequest(RandomPrompt(20 + i, 4), 1);
+    urgent.priority = -1;
+    rig.Submit(std::move(urgent));
+    rig.Turn();
+    EXPECT_EQ(rig.sequence(*victim).preemptions, i + 1);
+    rig.Turn();
+    EXPECT_EQ(rig.sequence(*victim).state, SequenceState::kRunning);
+  }
+}
+
 // Reliability promise P9: a pool for 8, 64 that grow eightfold.
 TEST(SchedulerTest, ExhaustionLosesNothingAndDoesNotThrash) {
   EngineConfig config = SmallConfig();
