@@ -44,8 +44,8 @@ void Scheduler::CommitRow(const PlannedRow& row, std::span<const TokenResult> re
     const bool finite = std::ranges::none_of(
         results, [](const TokenResult& result) { return (result.flags & kResultNonFinite) != 0; });
     if (!finite) {
-      // Before its pages are published: what made the logits so may be in them.
       stats_.nonfinite_rows.Add();
+      UnpublishPages(sequence);
       EndOutput(sequence,
                 {.reason = FinishReason::kFailed, .message = "internal: non-finite logits"}, now);
     } else {
@@ -141,6 +141,13 @@ void Scheduler::CountPrompt(LiveRequest& live) {
   stats_.prompt_tokens.Add(live.prompt_tokens());
   stats_.computed_prompt_tokens.Add(live.prompt_tokens() - cached);
   stats_.cached_prompt_tokens.Add(cached);
+}
+
+// What made the logits so may be in any of its pages, and was not seen when they were published:
+// the rows of all but the last chunk of a prompt have no logits. Nobody shall find them.
+void Scheduler::UnpublishPages(const Sequence& sequence) {
+  if (std::ssize(sequence.tokens) < pool_.page_tokens()) return;
+  pool_.Unpublish(sequence.request->salt, std::span(sequence.tokens).first(pool_.page_tokens()));
 }
 
 // The request's other outputs take references on the full pages of the prompt. At least its last

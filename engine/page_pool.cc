@@ -129,6 +129,7 @@ int32_t PagePool::NewNode(int32_t parent, int32_t salt, std::span<const int32_t>
   entry.parent = parent;
   entry.salt = salt;
   entry.children = 0;
+  entry.unpublished = false;
   entry.hash = Hash(parent, salt, ids);
   int32_t& bucket = buckets_[entry.hash & (buckets_.size() - 1)];
   entry.next_in_bucket = bucket;
@@ -146,6 +147,12 @@ int32_t PagePool::NewNode(int32_t parent, int32_t salt, std::span<const int32_t>
   return node;
 }
 
+void PagePool::LeaveBucket(int32_t node) {
+  int32_t* link = &buckets_[nodes_[node].hash & (buckets_.size() - 1)];
+  while (*link != node) link = &nodes_[*link].next_in_bucket;
+  *link = nodes_[node].next_in_bucket;
+}
+
 bool PagePool::Empty(int32_t node) const {
   for (int32_t group = 0; group < groups(); ++group) {
     if (PageOf(node, group) >= 0) return false;
@@ -156,9 +163,7 @@ bool PagePool::Empty(int32_t node) const {
 void PagePool::Prune(int32_t node) {
   while (node >= 0 && nodes_[node].children == 0 && Empty(node)) {
     Node& entry = nodes_[node];
-    int32_t* link = &buckets_[entry.hash & (buckets_.size() - 1)];
-    while (*link != node) link = &nodes_[*link].next_in_bucket;
-    *link = entry.next_in_bucket;
+    if (!entry.unpublished) LeaveBucket(node);
     const int32_t parent = entry.parent;
     ReleaseSalt(entry.salt);
     entry.salt = -1;
@@ -319,6 +324,13 @@ bool PagePool::Publish(int32_t salt, PrefixNode parent, std::span<const int32_t>
   return true;
 }
 
+void PagePool::Unpublish(int32_t salt, std::span<const int32_t> ids) {
+  const int32_t node = Find(-1, salt, ids);
+  if (node < 0) return;
+  LeaveBucket(node);
+  nodes_[node].unpublished = true;
+}
+
 void PagePool::CheckInvariants(std::span<const int32_t> references) const {
   int32_t owned = 0, cached = 0, listed = 0;
   for (int32_t page = 0; page < total(); ++page) {
@@ -351,8 +363,9 @@ void PagePool::CheckInvariants(std::span<const int32_t> references) const {
       Check(nodes_[node.parent].salt == node.salt, "a chain has one salt");
       ++children[node.parent];
     }
-    Check(Find(node.parent, node.salt, Ids(static_cast<int32_t>(i))) == static_cast<int32_t>(i),
-          "a node is found by its ids");
+    Check((Find(node.parent, node.salt, Ids(static_cast<int32_t>(i))) == static_cast<int32_t>(i)) !=
+              node.unpublished,
+          "a node is found by its ids unless it was unpublished");
     for (int32_t group = 0; group < groups(); ++group) {
       if (shape_.windows[group] > 0) continue;
       const int32_t page = PageOf(static_cast<int32_t>(i), group);

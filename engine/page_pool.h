@@ -84,6 +84,10 @@ class PagePool {
   // time. Returns false if `parent` is gone or there is no room in the index.
   bool Publish(int32_t salt, PrefixNode parent, std::span<const int32_t> ids,
                std::span<int32_t> pages, PrefixNode* node);
+  // Takes the first page of a prefix, token `ids`, out of the index, and so all that extends it:
+  // nobody finds them any more. Who holds their pages keeps them; the others' are taken back in
+  // their turn.
+  void Unpublish(int32_t salt, std::span<const int32_t> ids);
   // The node `levels` above, the root at most.
   PrefixNode Ancestor(PrefixNode node, int32_t levels) const;
   bool Alive(PrefixNode node) const;
@@ -106,6 +110,7 @@ class PagePool {
     int32_t salt = -1;  // -1: not in use
     int32_t children = 0;
     int32_t next_in_bucket = -1;
+    bool unpublished = false;  // in no bucket
     uint32_t generation = 0;
     size_t hash = 0;
   };
@@ -116,6 +121,7 @@ class PagePool {
   size_t Hash(int32_t parent, int32_t salt, std::span<const int32_t> ids) const;
   int32_t Find(int32_t parent, int32_t salt, std::span<const int32_t> ids) const;
   int32_t NewNode(int32_t parent, int32_t salt, std::span<const int32_t> ids);
+  void LeaveBucket(int32_t node);
   bool Empty(int32_t node) const;
   // Frees `node` and then its ancestors, as far as they have neither pages nor children.
   void Prune(int32_t node);

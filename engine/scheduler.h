@@ -130,6 +130,7 @@ class Scheduler {
   void CommitScores(const PlannedRow& row, std::span<const TokenResult> results);
   void CommitToken(Sequence& sequence, const TokenResult& result, SteadyTime now);
   void PublishPages(Sequence& sequence);
+  void UnpublishPages(const Sequence& sequence);
   void CountPrompt(LiveRequest& request);
   void SharePrompt(Sequence& leader);
   void SlideWindows(Sequence& sequence);

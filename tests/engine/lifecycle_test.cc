@@ -225,6 +225,22 @@ TEST(LifecycleTest, NonFiniteLogitsFailTheirOutputAlone) {
   EXPECT_EQ(rig.core().stats().nonfinite_rows.value(), static_cast<uint64_t>(failed));
 }
 
+// Its first chunks were published before the last one failed.
+TEST(LifecycleTest, ThePagesOfNonFiniteLogitsAreNoPrefixOfOthers) {
+  const FakeOptions fake{.nonfinite_divisor = 3};
+  Request request = MakeRequest(RandomPrompt(0, 40), 1);
+  for (uint64_t seed = 1; Expect(request, 0, {0}, 256, 3).reason != FinishReason::kFailed; ++seed) {
+    request.prompt = RandomPrompt(seed, 40);
+  }
+  EngineRig rig(fake, SmallConfig(), {0});
+  for (int i = 0; i < 2; ++i) {
+    Client* client = rig.Submit(request);
+    ASSERT_TRUE(rig.Finish());
+    EXPECT_EQ(client->outputs[0].finish().reason, FinishReason::kFailed);
+    EXPECT_EQ(client->outbox->cached_tokens(), 0);
+  }
+}
+
 TEST(LifecycleTest, ALostDeviceFailsEverythingAndAcceptsNothing) {
   for (const int32_t depth : {1, 2}) {
     EngineRig rig({.planning_depth = depth, .lost_at = 6}, SmallConfig(), {0});

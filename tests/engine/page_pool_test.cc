@@ -224,6 +224,37 @@ TEST_F(PagePoolTest, AncestorsAreFound) {
   Check({&chain});
 }
 
+TEST_F(PagePoolTest, WhatIsUnpublishedIsFoundNoMoreAndStaysWithItsHolders) {
+  for (const size_t hash_mask : {size_t{0}, ~size_t{0}}) {
+    Make(12, {0}, hash_mask);
+    Chain held = Publish({1, 2, 3, 4});
+    Chain gone = Publish({1, 2, 5, 6});
+    Chain other = Publish({7, 8, 9, 9});
+    Release(gone);
+    const std::vector<int32_t> first = {1, 2};
+    pool_->Unpublish(salt_, first);
+    EXPECT_EQ(Matched({1, 2, 3, 4}), 0);
+    EXPECT_EQ(Matched({1, 2, 5, 6}), 0);
+    EXPECT_EQ(Matched({7, 8, 9, 9}), 2);
+    Check({&held, &other});
+    // Its holder goes on below it, and finds nothing; the same tokens enter the index anew.
+    held.ids.insert(held.ids.end(), {5, 5});
+    Extend(held, 2, salt_);
+    Chain anew = Publish({1, 2, 3, 4});
+    EXPECT_NE(anew.pages[0][0], held.pages[0][0]);
+    EXPECT_EQ(Matched({1, 2, 3, 4, 5, 5}), 2);
+    Check({&held, &other, &anew});
+    // What nobody holds is taken back like all that is cached.
+    Release(held);
+    EXPECT_EQ(pool_->available(), 8);
+    Chain rest = Publish({0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0});
+    EXPECT_EQ(pool_->available(), 0);
+    EXPECT_EQ(Matched({1, 2, 3, 4}), 2);
+    pool_->Unpublish(salt_, std::vector<int32_t>{4, 4});
+    Check({&other, &anew, &rest});
+  }
+}
+
 // Random sequences come, find prefixes, grow, slide and go. A hit must be a prefix that was really
 // published by somebody, and every page of it must hold what its publisher computed.
 TEST_F(PagePoolTest, RandomOperationsKeepEveryCountAndContent) {
@@ -254,6 +285,10 @@ TEST_F(PagePoolTest, RandomOperationsKeepEveryCountAndContent) {
           }
         }
         live.push_back(std::move(chain));
+      } else if (!live.empty() && random() % 64 == 0) {
+        const std::vector<int32_t>& ids = live[random() % live.size()]->ids;
+        pool_->Unpublish(salt_, std::span(ids).first(2));
+        ASSERT_EQ(Matched(ids), 0);
       } else if (!live.empty() && random() % 4 == 0) {
         const size_t at = random() % live.size();
         Release(*live[at]);
