@@ -193,9 +193,13 @@ void FakeDevice::Sample(const SampleArgs& args) {
       result.token = step.output_targets[o];
     } else {
       const SamplingParams& sampling = state.sampling;
-      uint64_t token =
-          FakeMix(FakeMix(hash, sampling.seed), static_cast<uint64_t>(sampling.output_index)) %
-          vocab;
+      uint64_t draw =
+          FakeMix(FakeMix(hash, sampling.seed), static_cast<uint64_t>(sampling.output_index));
+      if (sampling.NeedsCounts()) {
+        for (uint64_t id = 0; id < vocab; ++id) draw = FakeMix(draw, state.counts[id]);
+      }
+      for (const TokenBias& bias : state.bias) draw = FakeMix(draw, bias.token);
+      uint64_t token = draw % vocab;
       if (state.generated < sampling.min_tokens) {
         // Masked: the next id that is not.
         const auto stops = [&state](uint64_t id) {

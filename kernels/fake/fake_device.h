@@ -1,10 +1,11 @@
 // FakeDevice: a device whose tokens prove that the engine did its work, at no cost of arithmetic.
 //
 // StoreKv writes (token id, position) into the pages; Attend hashes what the page tables reach
-// within the window; Sample's token is a pure function of that hash, the seed, the output and the
-// position. So a token is a pure function of (prompt, outputs so far, seed) when every page is
-// right, and something else as soon as one is wrong, stale or freed too early. All other ops do
-// nothing. A graph is the list of these ops with the arguments they were captured with.
+// within the window; Sample's token is a pure function of that hash, the seed, the output, the
+// counts for penalties and the biased ids. So a token is a pure function of (prompt, outputs so
+// far, seed) when every page is right, and something else as soon as one is wrong, stale or freed
+// too early. All other ops do nothing. A graph is the list of these ops with the arguments they
+// were captured with.
 //
 // Aborts if a step breaks a rule of step.h that devices do not check: two inits of a slot, two
 // deltas of an entry.

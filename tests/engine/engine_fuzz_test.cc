@@ -1,6 +1,6 @@
-// Draws whole configurations and loads of the engine on the fake device. After every step I2 and I3
-// hold; every output gets exactly one end (I5) and the very tokens that the model's definition
-// gives.
+// Draws whole configurations and loads of the engine on the fake device, some of which drain or
+// lose the device. After every step I2 and I3 hold and the step was fair; every output gets exactly
+// one end (I5) and the very tokens that the model's definition gives.
 //
 // BARAM_FUZZ_CASES sets how many configurations are drawn, BARAM_FUZZ_SEED the first of them.
 #include <cstdlib>
@@ -9,6 +9,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/engine/fairness.h"
 #include "tests/engine/rig.h"
 
 namespace baram::testing {
@@ -52,6 +53,8 @@ class FuzzCase {
     fake_.fail_captures = seed % 16 == 1;
     fake_.page_tokens = draw_.Of({1, 2, 4, 8, 16});
     if (draw_.OneIn(4)) fake_.nonfinite_divisor = 200;
+    if (draw_.OneIn(12)) fake_.lost_at = draw_.Between(2, 200);
+    if (draw_.OneIn(8)) drain_in_ = draw_.Between(0, 80);
     const int32_t layers = draw_.Between(1, 4);
     for (int32_t i = 0; i < layers; ++i) windows_.push_back(draw_.Of({0, 0, 1, 3, 8, 20}));
     config_.max_model_len = draw_.Between(8, 120);
@@ -88,11 +91,18 @@ class FuzzCase {
     std::vector<Behaviour> behaviours;
     int32_t turn = 0;
     for (; turn < 200000; ++turn) {
+      if (turn == drain_in_) {
+        rig.core().Drain(rig.now() + std::chrono::milliseconds(draw_.Between(0, 60)));
+      }
+      if (!rig.core().alive() || rig.core().draining()) to_come = 0;
       while (to_come > 0 && draw_.OneIn(3)) {
         behaviours.push_back(Arrive(rig));
         --to_come;
       }
+      const Fairness fairness(rig);
       rig.Turn();
+      if (rig.core().alive() && !config_.preempt_every_draw) fairness.ExpectKept(rig);
+      if (::testing::Test::HasFailure()) return;
       if (draw_.OneIn(50)) rig.Advance(0.05);
       bool done = to_come == 0;
       for (Behaviour& behaviour : behaviours) {
@@ -104,7 +114,7 @@ class FuzzCase {
     ASSERT_LT(turn, 200000) << "it goes on for ever";
     EXPECT_EQ(rig.owned_pages(), 0);
     EXPECT_TRUE(rig.core().scheduler().idle());
-    for (const Behaviour& behaviour : behaviours) Verify(*behaviour.client);
+    for (const Behaviour& behaviour : behaviours) Verify(rig, *behaviour.client);
   }
 
   int64_t requests() const { return requests_; }
@@ -121,6 +131,8 @@ class FuzzCase {
     request.sampling.seed = draw_.Between(0, 3);
     request.sampling.logprobs = draw_.Of({-1, 0, 2});
     request.priority = draw_.Of({0, 0, 0, -1, 2});
+    if (draw_.OneIn(6)) request.sampling.frequency_penalty = 0.5f;
+    if (draw_.OneIn(6)) request.logit_bias = {{draw_.Between(0, kTinyVocab - 1), 1.0f}};
     if (draw_.OneIn(3)) request.stop_ids = {draw_.Between(0, 60), draw_.Between(0, 60)};
     if (draw_.OneIn(4)) request.sampling.min_tokens = draw_.Between(1, 8);
     if (draw_.OneIn(4)) request.prompt_logprobs = draw_.Between(0, 2);
@@ -152,7 +164,7 @@ class FuzzCase {
     }
   }
 
-  void Verify(const Client& client) {
+  void Verify(const EngineRig& rig, const Client& client) {
     const Request& request = client.request;
     bool completed = false;
     for (int32_t i = 0; i < request.n; ++i) {
@@ -168,8 +180,10 @@ class FuzzCase {
         ASSERT_EQ(received.tokens[t].logprob, expected.logprobs[t]);
       }
       EXPECT_EQ(finish.tokens, std::ssize(ids));
+      EXPECT_FALSE(finish.unavailable && rig.core().alive());
+      EXPECT_FALSE(finish.reason == FinishReason::kDrained && !rig.core().draining());
       const bool by_itself = finish.reason == FinishReason::kLength ||
-                             finish.reason == FinishReason::kFailed ||
+                             (finish.reason == FinishReason::kFailed && !finish.unavailable) ||
                              (finish.reason == FinishReason::kStop && finish.stop_id >= 0);
       if (!by_itself) continue;
       EXPECT_EQ(finish.reason, expected.reason) << finish.message;
@@ -194,6 +208,7 @@ class FuzzCase {
   EngineConfig config_;
   std::vector<int32_t> windows_;
   int32_t pages_ = 0;
+  int32_t drain_in_ = -1;  // turns; -1: never
   int32_t max_model_len_ = 0;
   int64_t requests_ = 0;
   std::vector<std::vector<int32_t>> stems_;  // prompts begin alike

@@ -156,6 +156,19 @@ uint64_t HashOf(const std::vector<int32_t>& ids, size_t count,
   return hash;
 }
 
+// For penalties, see kernels/slots.h.
+std::vector<uint16_t> CountsOf(const std::vector<int32_t>& ids, size_t prompt) {
+  std::vector<uint16_t> counts(kTinyVocab);
+  for (size_t i = 0; i < ids.size(); ++i) {
+    if (i < prompt) {
+      counts[ids[i]] |= kCountInPrompt;
+    } else {
+      ++counts[ids[i]];
+    }
+  }
+  return counts;
+}
+
 float LogprobOf(uint64_t hash, int32_t token) {
   return -static_cast<float>(FakeMix(hash, token) >> 40) * 0x1p-20f;
 }
@@ -184,7 +197,14 @@ ExpectedOutput Expect(const Request& request, int32_t index, const std::vector<i
       expected.reason = FinishReason::kFailed;
       return expected;
     }
-    uint64_t token = FakeMix(FakeMix(hash, request.sampling.seed), index) % kTinyVocab;
+    uint64_t draw = FakeMix(FakeMix(hash, request.sampling.seed), index);
+    if (request.sampling.NeedsCounts()) {
+      for (const uint16_t count : CountsOf(ids, request.prompt.size())) {
+        draw = FakeMix(draw, count);
+      }
+    }
+    for (const TokenBias& bias : request.logit_bias) draw = FakeMix(draw, bias.token);
+    uint64_t token = draw % kTinyVocab;
     if (drawn < request.sampling.min_tokens) {
       while (stops(static_cast<int32_t>(token))) token = (token + 1) % kTinyVocab;
     }

@@ -58,6 +58,7 @@ class EngineRig {
   bool Finish(int32_t most_turns = 100000);
 
   EngineCore& core() { return *core_; }
+  const EngineCore& core() const { return *core_; }
   const StepRunner& runner() const { return *runner_; }
   LoadedModel& model() { return *model_; }
   const EngineInfo& info() const { return core_->info(); }

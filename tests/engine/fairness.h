@@ -1,0 +1,46 @@
+// Fairness: what a turn of the engine owes its sequences, whatever the load. Taken before the turn,
+// checked after it.
+#ifndef BARAM_TESTS_ENGINE_FAIRNESS_H_
+#define BARAM_TESTS_ENGINE_FAIRNESS_H_
+
+#include <map>
+#include <utility>
+
+#include "tests/engine/rig.h"
+
+namespace baram::testing {
+
+// Not for engines that preempt by rule (EngineConfig::preempt_every_draw) or whose device is lost.
+class Fairness {
+ public:
+  explicit Fairness(const EngineRig& rig);
+
+  // Fails the test unless all of it was kept.
+  void ExpectKept(const EngineRig& rig) const;
+
+ private:
+  struct Before {
+    bool running = false, paused = false;
+    bool ready = false;   // waits for a slot or pages alone
+    bool decode = false;  // its next token has its page, and nothing else is wanted
+    int32_t planned = 0;
+    int32_t preemptions = 0;
+  };
+  using Key = std::pair<uint64_t, int32_t>;  // the request's order, the output
+
+  static Key KeyOf(const Sequence& sequence);
+  const Before* Find(const Sequence& sequence) const;
+  // Waits after the turn though it could have been admitted in it.
+  bool LeftOut(const Sequence& sequence) const;
+
+  void ExpectAdmissionsInOrder(const std::vector<const Sequence*>& sequences) const;
+  void ExpectDecodesPlanned(const std::vector<const Sequence*>& sequences) const;
+  void ExpectSlotsGoToTheUrgent(const std::vector<const Sequence*>& sequences, int32_t slots) const;
+
+  std::map<Key, Before> before_;
+  int32_t slots_taken_ = 0;
+};
+
+}  // namespace baram::testing
+
+#endif  // BARAM_TESTS_ENGINE_FAIRNESS_H_
