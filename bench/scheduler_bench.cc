@@ -1,12 +1,12 @@
 // scheduler_bench: what a step costs the host, whatever the device: intake, plan, commit, delivery.
 //
-//   scheduler_bench --batches 32,256,1024 --context 1024 --steps 512 --json FILE
+//   scheduler_bench --batches 32,256,1024 --queued 0 --context 1024 --steps 512 --json FILE
 //
 // The engine's own loop with two steps in flight on one thread, and in the device's place somebody
 // who has always just finished: every row draws a token that doesn't end it. The reader that
-// empties the outboxes meanwhile is not timed. Times are of the thread's processor time, so that
-// other tenants of the machine count less. Contexts differ, so that steps in which pages are taken
-// and published are spread as in a server's life.
+// empties the outboxes meanwhile is not timed. --queued requests wait behind those that run. Times
+// are of the thread's processor time, so that other tenants of the machine count less. Contexts
+// differ, so that steps in which pages are taken and published are spread as in a server's life.
 #include <time.h>
 
 #include <algorithm>
@@ -32,6 +32,7 @@ constexpr int32_t kPageTokens = 16;
 struct Options {
   std::vector<int32_t> batches = {32, 256, 1024};
   int32_t context = 1024;  // tokens of the longest prompt; the shortest has half
+  int32_t queued = 0;
   int32_t steps = 512;
   std::string json;
 };
@@ -68,6 +69,8 @@ class Bench {
     EngineConfig config;
     config.max_num_seqs = batch;
     config.max_num_batched_tokens = std::max(batch, 8192);
+    config.max_queued_requests = batch + options.queued + 1;
+    config.max_queued_tokens = int64_t{config.max_queued_requests} * options.context;
     // Prompts catch up before the measured steps; nothing ends in them.
     most_tokens_ = options.steps + 8 + 2 * (batch * options.context / 8192 + 1);
     config.max_model_len = options.context + most_tokens_;
@@ -78,7 +81,7 @@ class Bench {
         /*seed=*/1);
     Check(model.ok(), model.status().ToString().c_str());
     core_ = std::make_unique<EngineCore>(config, **model);
-    for (int32_t i = 0; i < batch; ++i) Submit(i);
+    for (int32_t i = 0; i < batch + options.queued; ++i) Submit(i);
   }
 
   Measurement Measure() {
@@ -144,13 +147,16 @@ int Main(int argc, char** argv) {
   Options options;
   if (!ParseFlags("scheduler_bench", argc, argv,
                   {{"--batches", [&](const std::string& v) { options.batches = ParseList(v); }},
+                   {"--queued", [&](const std::string& v) { options.queued = std::stoi(v); }},
                    {"--context", [&](const std::string& v) { options.context = std::stoi(v); }},
                    {"--steps", [&](const std::string& v) { options.steps = std::stoi(v); }},
                    {"--json", [&](const std::string& v) { options.json = v; }}})) {
     return EXIT_FAILURE;
   }
-  if (options.context < 2 || std::ranges::min(options.batches) < 1 || options.steps < 1) {
-    std::fprintf(stderr, "scheduler_bench: --context is at least 2, --batches and --steps 1\n");
+  if (options.context < 2 || std::ranges::min(options.batches) < 1 || options.steps < 1 ||
+      options.queued < 0) {
+    std::fprintf(stderr,
+                 "scheduler_bench: --context is at least 2, --batches and --steps 1, --queued 0\n");
     return EXIT_FAILURE;
   }
   std::vector<Measurement> measurements;
@@ -164,7 +170,8 @@ int Main(int argc, char** argv) {
   if (options.json.empty()) return EXIT_SUCCESS;
   std::FILE* file = std::fopen(options.json.c_str(), "w");
   Check(file != nullptr, "the JSON file can be written");
-  std::fprintf(file, "{\n \"context\": %d, \"measurements\": [", options.context);
+  std::fprintf(file, "{\n \"context\": %d, \"queued\": %d, \"measurements\": [", options.context,
+               options.queued);
   const char* comma = "";
   for (const Measurement& m : measurements) {
     std::fprintf(file, "%s\n  {\"sequences\": %d, \"p50_s\": %.4g, \"p99_s\": %.4g}", comma,
