@@ -119,7 +119,7 @@ void Scheduler::Bind(Sequence& sequence, const PrefixMatch& match, SteadyTime no
     stats_.prefix_hits.Add(sequence.planned);
   }
   stats_.queue_time.Observe(std::chrono::duration<double>(now - live.request.arrival).count());
-  Touch(live);
+  SetChanged(live);
 }
 
 }  // namespace baram

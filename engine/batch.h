@@ -30,7 +30,7 @@ class Batch {
   void Clear();
   bool empty() const { return decodes_.empty() && chunks_.empty(); }
 
-  // Binds the sequence to its slot, its cached prefix included.
+  // Binds the sequence to its slot; UploadTables must follow.
   void Bind(const Sequence& sequence);
   // The pages the device's tables lack.
   void UploadTables(Sequence& sequence);

@@ -72,7 +72,7 @@ void Scheduler::CommitScores(const PlannedRow& row, std::span<const TokenResult>
     Check(row.begin + i == live.scores_sent, "prompt scores come in order and once");
     live.outbox->PushPromptScore(results[i]);
     ++live.scores_sent;
-    Touch(live);
+    SetChanged(live);
   }
 }
 
@@ -85,7 +85,7 @@ void Scheduler::CommitToken(Sequence& sequence, const TokenResult& result, Stead
   const bool may_stop = sequence.output() >= live.request.sampling.min_tokens;
   sequence.tokens.push_back(result.token);
   live.outbox->Push(sequence.index, result);
-  Touch(live);
+  SetChanged(live);
   ++drawn_in_step_;
   if (sequence.first_token == SteadyTime{}) {
     if (live.first_token() == SteadyTime{}) {
@@ -235,7 +235,7 @@ void Scheduler::EndOutput(Sequence& sequence, Finish finish, SteadyTime now) {
     ++ended_requests_;
   }
   endings_.push_back({&live, sequence.index, std::move(finish), last});
-  Touch(live);
+  SetChanged(live);
 }
 
 void Scheduler::Record(const LiveRequest& live, const Finish& finish, SteadyTime now) {
@@ -263,10 +263,10 @@ void Scheduler::UpdateQueued(LiveRequest& live) {
 
 Scheduler::Departures Scheduler::TakeDepartures() { return std::exchange(departures_, {}); }
 
-void Scheduler::Touch(LiveRequest& live) {
-  if (live.touched) return;
-  live.touched = true;
-  touched_.push_back(&live);
+void Scheduler::SetChanged(LiveRequest& live) {
+  if (live.changed) return;
+  live.changed = true;
+  changed_.push_back(&live);
 }
 
 void Scheduler::Reap() {

@@ -51,7 +51,7 @@ EngineCore::EngineCore(const EngineConfig& config, const LoadedModel& model)
                              model.slots.max_step_outputs, info_.page_tokens);
     free_batches_.push_back(batches_.back().get());
   }
-  touched_now_.reserve(2 * info_.max_num_seqs);
+  changed_.reserve(2 * info_.max_num_seqs);
 }
 
 absl::Status EngineCore::Validate(const Request& request) const {
@@ -129,7 +129,7 @@ absl::StatusOr<std::shared_ptr<Outbox>> EngineCore::Submit(Request request, void
     queued_requests_.fetch_add(1);
     queued_tokens_.fetch_add(tokens);
     // Work that arrives at a sleeping engine starts its clock; other work does not wind it back.
-    unfinished_.fetch_add(1);
+    unfinished_requests_.fetch_add(1);
     if (waiting_.exchange(false)) progress_.store(Ticks(std::chrono::steady_clock::now()));
     inbox_.push_back(std::move(live));
     inbox_filled_.store(true);
@@ -231,20 +231,20 @@ bool EngineCore::Deliver(SteadyTime now) {
       live_.erase(live_.find(ByIdAndPart::Key(request.id, request.part)));
     }
   }
-  const bool happened = !endings.empty() || !scheduler_.touched().empty();
-  for (LiveRequest* live : scheduler_.touched()) {
-    live->touched = false;
-    touched_now_.push_back(live->outbox);
+  const bool happened = !endings.empty() || !scheduler_.changed().empty();
+  for (LiveRequest* live : scheduler_.changed()) {
+    live->changed = false;
+    changed_.push_back(live->outbox);
   }
-  scheduler_.touched().clear();
+  scheduler_.changed().clear();
   int64_t finished = 0;
   for (Ending& ending : endings) {
     ending.request->outbox->Publish(ending.index, std::move(ending.finish));
     if (ending.last) ++finished;
   }
   endings.clear();
-  touched_.Add(touched_now_);
-  unfinished_.fetch_sub(finished);
+  touched_.Add(changed_);
+  unfinished_requests_.fetch_sub(finished);
   scheduler_.Reap();
   return happened;
 }

@@ -35,7 +35,7 @@ class EngineCore {
   bool Abort(const std::string& id);
   void Drain(SteadyTime limit);
   bool draining() const { return draining_.load(); }
-  bool idle() const { return unfinished_.load() == 0; }
+  bool idle() const { return unfinished_requests_.load() == 0; }
   bool alive() const { return alive_.load(); }
   double stalled_s() const;
   const EngineInfo& info() const { return info_; }
@@ -89,7 +89,7 @@ class EngineCore {
   Live live_;                                        // guarded by inbox_mutex_
   std::atomic<bool> inbox_filled_{false};
   std::atomic<int64_t> queued_requests_{0}, queued_tokens_{0};
-  std::atomic<int64_t> unfinished_{0};
+  std::atomic<int64_t> unfinished_requests_{0};
   std::atomic<bool> draining_{false};
   std::atomic<int64_t> drain_limit_;  // SteadyTime ticks
   std::atomic<bool> alive_{true};
@@ -102,7 +102,7 @@ class EngineCore {
   std::vector<std::unique_ptr<LiveRequest>> taken_;
   std::vector<std::unique_ptr<Batch>> batches_;
   std::vector<Batch*> free_batches_;
-  std::vector<std::shared_ptr<Outbox>> touched_now_;
+  std::vector<std::shared_ptr<Outbox>> changed_;
 };
 
 }  // namespace baram

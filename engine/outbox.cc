@@ -250,7 +250,7 @@ void TouchedList::Add(std::vector<std::shared_ptr<Outbox>>& touched) {
   {
     std::lock_guard lock(mutex_);
     for (std::shared_ptr<Outbox>& outbox : touched) {
-      if (std::exchange(outbox->touched, true)) continue;
+      if (std::exchange(outbox->listed, true)) continue;
       list_.push_back(std::move(outbox));
     }
   }
@@ -270,7 +270,7 @@ bool TouchedList::Take(std::vector<std::shared_ptr<Outbox>>* taken, SteadyTime d
   nudged_ = false;
   std::swap(*taken, list_);
   // From here a change of an outbox puts it into the next list.
-  for (const std::shared_ptr<Outbox>& outbox : *taken) outbox->touched = false;
+  for (const std::shared_ptr<Outbox>& outbox : *taken) outbox->listed = false;
   return !(closed_ && taken->empty());
 }
 

@@ -91,7 +91,7 @@ class Outbox {
   void StopAt(int32_t index);
 
   // True while the outbox is in the touched list. Kept by TouchedList, under its lock.
-  bool touched = false;
+  bool listed = false;
   // The reader's object this outbox feeds; set before Submit, never read by the engine.
   void* reader = nullptr;
 

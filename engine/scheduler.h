@@ -65,7 +65,7 @@ class Scheduler {
 
   // What happened since the caller last cleared them.
   std::vector<Ending>& endings() { return endings_; }
-  std::vector<LiveRequest*>& touched() { return touched_; }
+  std::vector<LiveRequest*>& changed() { return changed_; }
   // Requests and prompt tokens that left the queue since the last call, less those that came back:
   // a request of which nothing runs any more waits again.
   struct Departures {
@@ -80,8 +80,6 @@ class Scheduler {
   // When Sweep next has something to do by itself.
   SteadyTime next_event() const { return next_event_; }
   int32_t steps_in_flight() const { return steps_in_flight_; }
-  // True if the last Plan left out a sequence because its ring was full.
-  bool waits_for_reader() const { return waits_for_reader_; }
 
   // Aborts unless the state is consistent (I2, I3). For tests: visits everything.
   void CheckInvariants() const;
@@ -137,7 +135,7 @@ class Scheduler {
   void EndOutput(Sequence& sequence, Finish finish, SteadyTime now);
   void Record(const LiveRequest& request, const Finish& finish, SteadyTime now);
   void UpdateQueued(LiveRequest& request);
-  void Touch(LiveRequest& request);
+  void SetChanged(LiveRequest& request);
 
   const SchedulerConfig config_;
   PagePool& pool_;
@@ -154,14 +152,14 @@ class Scheduler {
   int32_t waiting_paused_ = 0;
   int32_t ended_requests_ = 0;  // not yet reaped
   int32_t steps_in_flight_ = 0;
-  uint64_t drawn_in_step_ = 0;  // tokens of the step that is being committed
-  bool waits_for_reader_ = false;
+  uint64_t drawn_in_step_ = 0;     // tokens of the step that is being committed
+  bool waits_for_reader_ = false;  // the last Plan left out a paused sequence
   uint64_t next_order_ = 1;
   uint64_t step_ = 0;
   SteadyTime next_event_ = SteadyTime::max();
   std::vector<int32_t> block_pages_;  // [groups] scratch of PublishPages
   std::vector<Ending> endings_;
-  std::vector<LiveRequest*> touched_;
+  std::vector<LiveRequest*> changed_;
   Departures departures_;
 };
 

@@ -73,7 +73,7 @@ struct Sequence {
   int32_t remaining() const { return known() - planned; }
   bool wants_rows() const { return output() + draws_in_flight < max_output; }
   int32_t blocks() const { return static_cast<int32_t>(tables[0].pages.size()); }
-  // Has what may be taken from it.
+  // Runs or has pages: others may take them.
   bool holds() const { return state == SequenceState::kRunning || blocks() > 0; }
 };
 
@@ -95,14 +95,14 @@ struct LiveRequest {
   std::vector<Sequence> outputs;  // never resized
   int32_t unfinished = 0;
   int32_t salt = -1;
-  int32_t running = 0;          // outputs
-  bool queued = true;           // of none that is unfinished runs
-  bool admitted = false;        // once
+  int32_t running = 0;          // of the outputs
+  bool queued = true;           // waits while none of them runs: counts in the queue's bounds
+  bool admitted = false;        // has run, if only for a while
   bool prompt_counted = false;  // in the statistics
   // Until one output, the leader, has the prompt's pages, the others wait to share them.
   bool prompt_shared = false;
   int32_t scores_sent = 0;  // prompt positions 1 .. scores_sent: never sent twice
-  bool touched = false;     // something for the reader since the last delivery
+  bool changed = false;     // something for the reader since the last delivery
 
   int32_t prompt_tokens() const { return static_cast<int32_t>(request.prompt.size()); }
   bool scoring() const { return request.prompt_logprobs >= 0 && scores_sent < prompt_tokens() - 1; }
