@@ -130,7 +130,7 @@ absl::StatusOr<std::shared_ptr<Outbox>> EngineCore::Submit(Request request, void
     queued_tokens_.fetch_add(tokens);
     // Work that arrives at a sleeping engine starts its clock; other work does not wind it back.
     unfinished_requests_.fetch_add(1);
-    if (waiting_.exchange(false)) progress_.store(Ticks(std::chrono::steady_clock::now()));
+    EndWaiting(std::chrono::steady_clock::now());
     inbox_.push_back(std::move(live));
     inbox_filled_.store(true);
   }
@@ -198,7 +198,7 @@ Batch* EngineCore::PlanStep(SteadyTime now) {
   Batch* batch = free_batches_.back();
   if (!scheduler_.Plan(now, *batch)) return nullptr;
   free_batches_.pop_back();
-  waiting_.store(false);
+  EndWaiting(now);
   return batch;
 }
 
@@ -260,6 +260,13 @@ SteadyTime EngineCore::next_event() const {
     next = std::min(next, SteadyTime(SteadyTime::duration(drain_limit_.load())));
   }
   return next;
+}
+
+// The clock first: whoever sees that it waits no more must not see the time from before.
+void EngineCore::EndWaiting(SteadyTime now) {
+  if (!waiting_.load()) return;
+  progress_.store(Ticks(now));
+  waiting_.store(false);
 }
 
 void EngineCore::SetWaiting() {

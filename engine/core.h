@@ -76,6 +76,7 @@ class EngineCore {
   absl::Status Validate(const Request& request) const;
   absl::Status Accepting() const;
   void EndAll(const Finish& finish, SteadyTime now);
+  void EndWaiting(SteadyTime now);  // any thread
 
   const EngineConfig config_;
   const EngineInfo info_;

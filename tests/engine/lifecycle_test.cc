@@ -359,6 +359,25 @@ TEST(LifecycleTest, WhoIsPreemptedIsQueuedAgain) {
   }
 }
 
+// All had waited for their readers, for however long, when one came back.
+TEST(LifecycleTest, TimeSpentWaitingIsNoStandstill) {
+  EngineRig rig({}, SmallConfig(), {0});
+  EngineCore& core = rig.core();
+  rig.Submit(MakeRequest({1, 2, 3}, 4));
+  core.Intake(std::chrono::steady_clock::now());
+  core.SetWaiting();
+  EXPECT_EQ(core.stalled_s(), 0);
+  const SteadyTime before = std::chrono::steady_clock::now();
+  Batch* batch = core.PlanStep(before);
+  ASSERT_NE(batch, nullptr);
+  const double stalled_s = core.stalled_s();
+  EXPECT_GT(stalled_s, 0) << "a step is in flight";
+  EXPECT_LE(stalled_s,
+            std::chrono::duration<double>(std::chrono::steady_clock::now() - before).count());
+  batch->lost = true;
+  core.CommitStep(batch, before);
+}
+
 TEST(LifecycleTest, PromptScoresCountInTheQueue) {
   EngineConfig config = SmallConfig();
   config.max_queued_tokens = 50;
