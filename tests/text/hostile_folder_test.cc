@@ -97,6 +97,12 @@ TEST(HostileFolder, RefusesWhatIsNoTokenizer) {
   }
 }
 
+TEST(HostileFolder, ItsControlCharactersReachNoTerminal) {
+  const auto status = LoadWith(R"({"version":"1.0","added_tokens":[],"model":{"type":"BPE",)"
+                               R"("vocab":{"a":0},"merges":["\u001b[2J\u009b2J\ud55c y"]}})");
+  EXPECT_THAT(std::string(status.message()), HasSubstr("\\u001b[2J\\u009b2J한"));
+}
+
 TEST(HostileFolder, RefusesADecoderThatCannotStream) {
   const auto status =
       LoadWith(R"({"version":"1.0","added_tokens":[],"decoder":{"type":"WordPiece","prefix":"##",)"
