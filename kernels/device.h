@@ -26,7 +26,11 @@ struct DeviceInfo {
   int64_t memory_bytes = 0;
   // True: the memory is the device's alone, and other processes may hold some of it.
   bool own_memory = false;
-  int64_t free_bytes = 0;      // of own memory, what nobody else held when the device was opened
+  int64_t free_bytes = 0;  // of own memory, what nobody else held when the device was opened
+  // Measured at opening, of own memory, beside what DeviceReserve counts as state: what was taken
+  // once the context was there, by anybody; and what the library for products took.
+  int64_t context_bytes = 0;
+  int64_t library_bytes = 0;
   int64_t alloc_multiple = 1;  // Alloc takes a multiple of it
   int32_t workers = 1;         // host threads that compute, or on a GPU convert weights
   int32_t processors = 0;      // that workers may have at once, by affinity and quota; 0: not known
@@ -99,6 +103,14 @@ class Device {
   virtual DeviceReserve Reserve(const SlotShape& slots) const {
     (void)slots;
     return {};
+  }
+  // Of own memory, what is free now. 0: the device has none of its own.
+  virtual int64_t FreeBytes() const { return 0; }
+  // Which of its kernels computes the op, where it has several and says so: "cublaslt", "mma 128 x
+  // 128". Of what a library has turned down, the one that computed it instead. For people.
+  virtual std::string KernelOf(const OpArgs& args) const {
+    (void)args;
+    return "";
   }
   // Bytes PackWeight fills for a weight of this shape.
   virtual int64_t PackedBytes(const WeightShape& shape) const = 0;

@@ -9,7 +9,7 @@
 #include <map>
 
 #include "kernels/cuda/gemm_select.h"
-#include "kernels/tensor.h"
+#include "kernels/ops.h"
 
 namespace baram::cuda {
 
@@ -30,6 +30,15 @@ struct ProductKind {
   bool has_bias = false;
   auto operator<=>(const ProductKind&) const = default;
 };
+inline ProductKind KindOf(const GemmArgs& args) {
+  return {.rows = RoundedRows(args.a.rows),
+          .n = args.weight.shape.n,
+          .k = args.weight.shape.k,
+          .a_stride = args.a.stride,
+          .out_stride = args.out.stride,
+          .out = args.out.dtype,
+          .has_bias = args.bias != nullptr};
+}
 
 // Used by one thread. A model has a handful of kinds but for the rows, which its first steps show;
 // asking takes host time and memory, so that the first product of a kind asks for all rows that a
@@ -42,7 +51,7 @@ class AlgorithmTable {
 
   // ask(kind) is called for what is not in the table.
   template <typename Ask>
-  const Algorithm& Find(const ProductKind& kind, const Ask& ask) {
+  Algorithm& Find(const ProductKind& kind, const Ask& ask) {
     const auto known = algorithms_.find(kind);
     if (known != algorithms_.end()) return known->second;
     ProductKind each = kind;
@@ -53,6 +62,11 @@ class AlgorithmTable {
       if (is_new) entry->second = ask(each);
     }
     return algorithms_.at(kind);
+  }
+  // Null: it was never asked for.
+  const Algorithm* Known(const ProductKind& kind) const {
+    const auto known = algorithms_.find(kind);
+    return known == algorithms_.end() ? nullptr : &known->second;
   }
 
  private:

@@ -69,9 +69,12 @@ std::string Load(Library* library) {
 }
 
 struct Algorithm {
-  bool exists = false;
+  Error refusal = nullptr;  // not null: there is none
   cublasLtMatmulAlgo_t algorithm = {};
 };
+
+constexpr Error kIndescribable = "the library refuses its description";
+constexpr Error kNoAlgorithm = "the library has no algorithm for it";
 
 cudaDataType TypeOf(DType type) { return type == DType::kF32 ? CUDA_R_32F : CUDA_R_16BF; }
 
@@ -127,7 +130,7 @@ struct Product {
 Algorithm FindAlgorithm(const Library& library, cublasLtHandle_t handle, const ProductKind& kind,
                         const float* bias) {
   Product product;
-  if (!product.Describe(library, kind, kind.rows, bias)) return {};
+  if (!product.Describe(library, kind, kind.rows, bias)) return {kIndescribable};
   cublasLtMatmulPreferenceOpaque_t preference;
   bool ok = library.init_preference(&preference, sizeof(preference)) == CUBLAS_STATUS_SUCCESS;
   const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t attribute, const auto& value) {
@@ -143,13 +146,16 @@ Algorithm FindAlgorithm(const Library& library, cublasLtHandle_t handle, const P
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES}) {
     prefer(attribute, kAlignment);
   }
+  if (!ok) return {kIndescribable};
   cublasLtMatmulHeuristicResult_t found = {};
   int count = 0;
-  ok = ok &&
-       library.heuristic(handle, &product.desc, &product.weight, &product.a, &product.out,
-                         &product.out, &preference, 1, &found, &count) == CUBLAS_STATUS_SUCCESS;
-  if (!ok || count == 0 || found.state != CUBLAS_STATUS_SUCCESS) return {};
-  return {true, found.algo};
+  const cublasStatus_t status =
+      library.heuristic(handle, &product.desc, &product.weight, &product.a, &product.out,
+                        &product.out, &preference, 1, &found, &count);
+  if (status != CUBLAS_STATUS_SUCCESS) return {library.status_string(status)};
+  if (count == 0) return {kNoAlgorithm};
+  if (found.state != CUBLAS_STATUS_SUCCESS) return {library.status_string(found.state)};
+  return {nullptr, found.algo};
 }
 
 }  // namespace
@@ -173,26 +179,29 @@ CublasLt::~CublasLt() = default;
 
 void CublasLt::Reserve(int64_t most_rows) { state_->algorithms.SetMostRows(most_rows); }
 
-bool CublasLt::Multiply(const GemmArgs& args, Stream stream) {
-  const ProductKind kind{.rows = RoundedRows(args.a.rows),
-                         .n = args.weight.shape.n,
-                         .k = args.weight.shape.k,
-                         .a_stride = args.a.stride,
-                         .out_stride = args.out.stride,
-                         .out = args.out.dtype,
-                         .has_bias = args.bias != nullptr};
-  const Algorithm& algorithm = state_->algorithms.Find(kind, [&](const ProductKind& asked) {
-    return FindAlgorithm(state_->library, state_->handle, asked, args.bias);
+Error CublasLt::Multiply(const GemmArgs& args, Stream stream) {
+  const Library& library = state_->library;
+  const ProductKind kind = KindOf(args);
+  Algorithm& algorithm = state_->algorithms.Find(kind, [&](const ProductKind& asked) {
+    return FindAlgorithm(library, state_->handle, asked, args.bias);
   });
-  if (!algorithm.exists) return false;
+  if (algorithm.refusal != nullptr) return algorithm.refusal;
   Product product;
+  if (!product.Describe(library, kind, args.a.rows, args.bias)) {
+    return algorithm.refusal = kIndescribable;
+  }
   const float beta = 0;
-  return product.Describe(state_->library, kind, args.a.rows, args.bias) &&
-         state_->library.matmul(state_->handle, &product.desc, &args.scale, args.weight.data,
-                                &product.weight, args.a.data, &product.a, &beta, args.out.data,
-                                &product.out, args.out.data, &product.out, &algorithm.algorithm,
-                                state_->workspace, kWorkspaceBytes,
-                                stream) == CUBLAS_STATUS_SUCCESS;
+  const cublasStatus_t status = library.matmul(
+      state_->handle, &product.desc, &args.scale, args.weight.data, &product.weight, args.a.data,
+      &product.a, &beta, args.out.data, &product.out, args.out.data, &product.out,
+      &algorithm.algorithm, state_->workspace, kWorkspaceBytes, stream);
+  if (status != CUBLAS_STATUS_SUCCESS) algorithm.refusal = library.status_string(status);
+  return algorithm.refusal;
+}
+
+Error CublasLt::Refusal(const GemmArgs& args) const {
+  const Algorithm* known = state_->algorithms.Known(KindOf(args));
+  return known == nullptr ? nullptr : known->refusal;
 }
 
 }  // namespace baram::cuda

@@ -26,10 +26,13 @@ class CublasLt {
   // The most rows of a step. Once, before the first.
   void Reserve(int64_t most_rows);
 
-  // out = scale * a W^T + bias for shapes that SelectGemm gives it. False: it has no algorithm for
-  // this product, and nothing was started. The first product of a kind asks the library for
-  // algorithms, those for other rows as well, which takes host time: warm-up shows it every kind.
-  bool Multiply(const GemmArgs& args, Stream stream);
+  // out = scale * a W^T + bias for shapes that SelectGemm gives it. Not null: why the library turns
+  // products of this kind down, for good; nothing was started. The first product of a kind asks the
+  // library for algorithms, those for other rows as well, which takes host time: warm-up shows it
+  // every kind.
+  Error Multiply(const GemmArgs& args, Stream stream);
+  // What Multiply says of such a product, as far as it was asked. Null: it was not, or computes it.
+  Error Refusal(const GemmArgs& args) const;
 
  private:
   struct State;

@@ -39,6 +39,12 @@ DeviceReserve CudaDevice::Reserve(const SlotShape& slots) const {
   return reserve;
 }
 
+int64_t CudaDevice::FreeBytes() const {
+  int64_t bytes = 0;
+  const bool known = UseGpu(ordinal_) == nullptr && FreeMemory(&bytes) == nullptr;
+  return known ? bytes : 0;
+}
+
 void CudaDevice::Note(Error error) {
   if (error == nullptr) return;
   Error none = nullptr;

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/cuda/algorithm_table.h"
 #include "kernels/cuda/attend_plans.h"
 #include "kernels/cuda/cublaslt.h"
 #include "kernels/cuda/device_memory.h"
@@ -35,6 +36,8 @@ class CudaDevice final : public Device {
   int64_t KvBytesPerPage(const KvShape& shape) const override;
   int64_t AttendScratchBytes(const KvShape& shape, const SlotShape& slots) const override;
   DeviceReserve Reserve(const SlotShape& slots) const override;
+  int64_t FreeBytes() const override;
+  std::string KernelOf(const OpArgs& args) const override;
   int64_t PackedBytes(const WeightShape& shape) const override;
   void PackWeight(const WeightShape& shape, const HostRows& source, int64_t row_begin,
                   void* packed) override;
@@ -74,14 +77,24 @@ class CudaDevice final : public Device {
   AttendDevice AttendFacts() const;
 
   Error OpenGemm();
+  // Has the library compute a small product of known factors. `problem` says why it is of no use
+  // here; stays empty if it is.
+  Error ProbeCublasLt(std::string* problem);
   static int64_t GemmBytes();  // of gemm_memory_
-  // False: the library turned a part of it down; what was written is to be computed again.
-  bool GemmByLibrary(const GemmArgs& args, const GemmPlan& plan);
+  // The plan. Where the library would be planned with and is known to turn the product down, why it
+  // does, and our own kernels' plan.
+  GemmPlan PlanGemm(const GemmArgs& args, Error* refusal) const;
+  // What the library is asked for at a time, from row `begin` on.
+  GemmArgs LibraryPart(const GemmArgs& args, const GemmPlan& plan, int64_t begin) const;
+  // Not null: why the library turned a part of it down; what was written is to be computed again.
+  Error GemmByLibrary(const GemmArgs& args, const GemmPlan& plan);
 
   // Remembers the first error.
   void Note(Error error);
   // Says once why steps can't be captured, which costs speed but not the device.
   void NoteRefusedCapture(Error error);
+  // The same of products, once for each weight's shape.
+  void NoteRefusedProduct(const GemmArgs& args, Error refusal);
 
   const int ordinal_;
   const GpuFacts facts_;
@@ -100,6 +113,7 @@ class CudaDevice final : public Device {
   WeightStaging weights_;
   DeviceMemory gemm_memory_;
   std::unique_ptr<CublasLt> cublaslt_;  // null: this machine has none
+  std::vector<ProductKind> told_refusals_;
   StepUpload steps_;
   AttendPlans attend_plans_;
   bool combined_ = false;  // the combining kernel of Attend ran

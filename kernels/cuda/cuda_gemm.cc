@@ -1,11 +1,14 @@
 // CudaDevice: Gemm, on the path that gemm_select.h plans.
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <string>
 
+#include "kernels/cuda/algorithm_table.h"
 #include "kernels/cuda/cuda_device.h"
 #include "kernels/cuda/gemm_select.h"
 #include "kernels/cuda/launchers.h"
+#include "kernels/float_types.h"
 #include "kernels/shape_check.h"
 
 namespace baram::cuda {
@@ -24,6 +27,10 @@ SplitMemory SplitMemoryIn(void* memory) {
 void* WideMemoryIn(void* memory) {
   return static_cast<std::byte*>(memory) + kSumBytes + kCounterBytes;
 }
+
+// A product of this many rows, columns and depth, whose factors have every byte equal.
+constexpr int64_t kProbe = 64;
+constexpr uint8_t kProbeByte = 0x3f;  // 0.746 in bf16
 
 Tensor RowsFrom(const Tensor& tensor, int64_t begin, int64_t count) {
   Tensor part = tensor;
@@ -44,12 +51,42 @@ Error CudaDevice::OpenGemm() {
     error = Fill(SplitMemoryIn(gemm_memory_.get()).arrived, 0, kCounterBytes, stream_.get());
   }
   if (error != nullptr) return error;
-  std::string missing;
-  cublaslt_ = CublasLt::Open(gemm_memory_.get(), &missing);
-  if (cublaslt_ == nullptr) {
+  int64_t free_before = 0, free_after = 0;
+  error = FreeMemory(&free_before);
+  std::string problem;
+  cublaslt_ = CublasLt::Open(gemm_memory_.get(), &problem);
+  if (error == nullptr && cublaslt_ != nullptr) error = ProbeCublasLt(&problem);
+  if (!problem.empty()) {
+    cublaslt_.reset();
     std::fprintf(stderr, "baram: %s: %s; long prompts will be slower\n", info_.name.c_str(),
-                 missing.c_str());
+                 problem.c_str());
   }
+  if (error == nullptr) error = FreeMemory(&free_after);
+  info_.library_bytes = free_before - free_after;
+  return error;
+}
+
+Error CudaDevice::ProbeCublasLt(std::string* problem) {
+  auto* a = static_cast<std::byte*>(WideMemoryIn(gemm_memory_.get()));
+  constexpr int64_t kBytes = kProbe * kProbe * int64_t{sizeof(uint16_t)};
+  std::byte* weight = a + kBytes;
+  std::byte* out = weight + kBytes;
+  const GemmArgs probe{.a = DenseTensor(a, DType::kBF16, kProbe, kProbe),
+                       .weight = {.data = weight, .shape = {kProbe, kProbe, Format{DType::kBF16}}},
+                       .out = DenseTensor(out, DType::kBF16, kProbe, kProbe)};
+  if (Error error = Fill(a, kProbeByte, 2 * kBytes, stream_.get())) return error;
+  if (const Error refusal = cublaslt_->Multiply(probe, stream_.get())) {
+    LastError();  // a refusal is an answer, not the loss of the device
+    *problem = std::string("cuBLASLt does not multiply here: ") + refusal;
+    return nullptr;
+  }
+  uint16_t got = 0;
+  Error error = CopyToHost(&got, out, sizeof(got), stream_.get());
+  if (error == nullptr) error = Synchronize(stream_.get());
+  if (error != nullptr) return error;
+  const float factor = F32FromBF16(uint16_t{kProbeByte} << 8 | kProbeByte);
+  const float want = kProbe * factor * factor;
+  if (!(std::fabs(F32FromBF16(got) - want) < want / 64)) *problem = "cuBLASLt multiplies wrongly";
   return nullptr;
 }
 
@@ -62,28 +99,67 @@ std::string CudaDevice::UnsupportedGemm(const GemmArgs& args) const {
   return "";
 }
 
-bool CudaDevice::GemmByLibrary(const GemmArgs& args, const GemmPlan& plan) {
-  if (plan.wide_rows == 0) return cublaslt_->Multiply(args, stream_.get());
-  for (int64_t begin = 0; begin < args.a.rows; begin += plan.wide_rows) {
-    const int64_t count = std::min<int64_t>(plan.wide_rows, args.a.rows - begin);
-    GemmArgs part = args;
-    part.a = RowsFrom(args.a, begin, count);
-    part.out = DenseTensor(WideMemoryIn(gemm_memory_.get()), DType::kF32, count, args.out.cols);
-    if (!cublaslt_->Multiply(part, stream_.get())) return false;
+GemmArgs CudaDevice::LibraryPart(const GemmArgs& args, const GemmPlan& plan, int64_t begin) const {
+  if (plan.wide_rows == 0) return args;
+  const int64_t count = std::min<int64_t>(plan.wide_rows, args.a.rows - begin);
+  GemmArgs part = args;
+  part.a = RowsFrom(args.a, begin, count);
+  part.out = DenseTensor(WideMemoryIn(gemm_memory_.get()), DType::kF32, count, args.out.cols);
+  return part;
+}
+
+Error CudaDevice::GemmByLibrary(const GemmArgs& args, const GemmPlan& plan) {
+  int64_t count = 0;
+  for (int64_t begin = 0; begin < args.a.rows; begin += count) {
+    const GemmArgs part = LibraryPart(args, plan, begin);
+    count = part.a.rows;
+    if (const Error refusal = cublaslt_->Multiply(part, stream_.get())) return refusal;
+    if (plan.wide_rows == 0) continue;
     LaunchRound(part.out, RowsFrom(args.out, begin, count), stream_.get());
   }
-  return true;
+  return nullptr;
+}
+
+GemmPlan CudaDevice::PlanGemm(const GemmArgs& args, Error* refusal) const {
+  const GemmProblem problem = ProblemOf(args);
+  GemmPlan plan = SelectGemm(problem, {facts_.multiprocessors, cublaslt_ != nullptr});
+  if (plan.path != GemmPath::kCublasLt) return plan;
+  int64_t count = 0;
+  for (int64_t begin = 0; begin < args.a.rows; begin += count) {
+    const GemmArgs part = LibraryPart(args, plan, begin);
+    count = part.a.rows;
+    *refusal = cublaslt_->Refusal(part);
+    if (*refusal != nullptr) return SelectOwnGemm(problem, facts_.multiprocessors);
+  }
+  return plan;
+}
+
+std::string CudaDevice::KernelOf(const OpArgs& args) const {
+  const auto* gemm = std::get_if<GemmArgs>(&args);
+  Error refusal = nullptr;
+  return gemm == nullptr ? "" : ToString(PlanGemm(*gemm, &refusal));
+}
+
+void CudaDevice::NoteRefusedProduct(const GemmArgs& args, Error refusal) {
+  ProductKind kind = KindOf(args);
+  kind.rows = 0;  // one line for all numbers of rows
+  if (std::ranges::find(told_refusals_, kind) != told_refusals_.end()) return;
+  told_refusals_.push_back(kind);
+  std::fprintf(stderr, "baram: %s: cuBLASLt does not compute %s: %s; it will be slower\n",
+               info_.name.c_str(), OpDescription(args).c_str(), refusal);
 }
 
 void CudaDevice::Gemm(const GemmArgs& args) {
   DCheckShapes(args);
   if (args.a.rows == 0) return;
-  const GemmProblem problem = ProblemOf(args);
-  GemmPlan plan = SelectGemm(problem, {facts_.multiprocessors, cublaslt_ != nullptr});
+  Error refusal = nullptr;
+  GemmPlan plan = PlanGemm(args, &refusal);
   if (plan.path == GemmPath::kCublasLt) {
-    if (GemmByLibrary(args, plan)) return;
-    plan = SelectOwnGemm(problem, facts_.multiprocessors);
+    refusal = GemmByLibrary(args, plan);
+    if (refusal == nullptr) return;
+    plan = SelectOwnGemm(ProblemOf(args), facts_.multiprocessors);
   }
+  if (refusal != nullptr) NoteRefusedProduct(args, refusal);
   const SplitMemory memory = SplitMemoryIn(gemm_memory_.get());
   if (plan.path == GemmPath::kSkinny) {
     LaunchGemmSkinny(args, plan, memory, stream_.get());

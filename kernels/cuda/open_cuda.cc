@@ -171,6 +171,7 @@ std::unique_ptr<Device> OpenCudaDevice(const DeviceOptions& options, std::string
   info.own_memory = true;
   // The context is there already.
   info.free_bytes = std::min(facts.memory_bytes, free_bytes + kContextBytes);
+  info.context_bytes = facts.memory_bytes - free_bytes;
   info.alloc_multiple = kAllocMultiple;
   info.workers = options.threads > 0 ? options.threads : LoadingThreads();
   info.activation = DType::kBF16;

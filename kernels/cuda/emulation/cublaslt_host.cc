@@ -11,6 +11,8 @@ namespace baram::cuda {
 namespace {
 
 bool has_cublaslt = false;
+bool refuses_products = false;
+constexpr Error kRefusal = "the emulation refuses products";
 
 struct MultiplyLaunch {
   GemmArgs args;
@@ -38,8 +40,11 @@ void MultiplyKernel(MultiplyLaunch launch) {
 }  // namespace
 
 void emulation::OfferCublasLt() { has_cublaslt = true; }
+void emulation::RefuseProducts(bool refuse) { refuses_products = refuse; }
 
-struct CublasLt::State {};
+struct CublasLt::State {
+  bool has_refused = false;
+};
 
 std::unique_ptr<CublasLt> CublasLt::Open(void*, std::string* error) {
   error->clear();
@@ -52,7 +57,13 @@ CublasLt::~CublasLt() = default;
 
 void CublasLt::Reserve(int64_t) {}
 
-bool CublasLt::Multiply(const GemmArgs& args, Stream stream) {
+Error CublasLt::Refusal(const GemmArgs&) const { return state_->has_refused ? kRefusal : nullptr; }
+
+Error CublasLt::Multiply(const GemmArgs& args, Stream stream) {
+  if (refuses_products) {
+    state_->has_refused = true;
+    return kRefusal;
+  }
   const auto is_wide = [](const void* data) { return reinterpret_cast<uintptr_t>(data) % 16 == 0; };
   Check(is_wide(args.a.data) && is_wide(args.weight.data) && is_wide(args.out.data) &&
             is_wide(args.bias) && args.a.stride % 8 == 0 &&
@@ -63,7 +74,7 @@ bool CublasLt::Multiply(const GemmArgs& args, Stream stream) {
   constexpr uint32_t kThreads = 32;
   Launch(MultiplyKernel, {static_cast<uint32_t>(args.a.rows)}, {kThreads}, 0, stream,
          MultiplyLaunch{args, PackedStride(args.weight.shape)});
-  return true;
+  return nullptr;
 }
 
 }  // namespace baram::cuda

@@ -1,0 +1,93 @@
+// The CUDA device and a cuBLASLt that turns products down, as the emulation's can: our own kernels
+// compute them, and the operator is told.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kernels/cuda/cuda_device.h"
+#include "kernels/cuda/emulation/emulator.h"
+#include "kernels/float_types.h"
+
+namespace baram::cuda {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+
+std::unique_ptr<Device> Open() {
+  std::string error;
+  std::unique_ptr<Device> device = OpenCudaDevice({}, &error);
+  EXPECT_NE(device, nullptr) << error;
+  return device;
+}
+// A product of 2 m rows in which every sum is k.
+struct Ones {
+  Ones(Device& device, int64_t m)
+      : rows(device.Alloc(2 * m * kK * 2)),
+        weight(device.Alloc(device.PackedBytes({kN, kK, device.Info().weights}))),
+        out(device.Alloc(2 * m * kN * 4)) {
+    const std::vector<uint16_t> ones(std::max(2 * m, kN) * kK, BF16FromF32(1));
+    device.Upload(rows.data(), ones.data(), rows.bytes());
+    device.Upload(weight.data(), ones.data(), weight.bytes());
+    args = {.a = DenseTensor(rows.data(), DType::kBF16, 2 * m, kK),
+            .weight = {weight.data(), {kN, kK, device.Info().weights}},
+            .out = DenseTensor(out.data(), DType::kBF16, 2 * m, kN)};
+  }
+  static constexpr int64_t kN = 64, kK = 32;
+  Buffer rows, weight, out;
+  GemmArgs args;
+};
+
+std::string WordsOf(const std::function<void()>& what) {
+  ::testing::internal::CaptureStderr();
+  what();
+  return ::testing::internal::GetCapturedStderr();
+}
+
+TEST(CudaLibrary, DoesNotUseALibraryThatCantMultiply) {
+  emulation::OfferCublasLt();
+  emulation::RefuseProducts(true);
+  std::unique_ptr<Device> device;
+  EXPECT_THAT(WordsOf([&] { device = Open(); }),
+              HasSubstr("cuda:0: cuBLASLt does not multiply here: the emulation refuses products; "
+                        "long prompts will be slower"));
+  emulation::RefuseProducts(false);
+  const Ones ones(*device, 16);
+  EXPECT_THAT(device->KernelOf(ones.args), StartsWith("mma"));
+  EXPECT_EQ(WordsOf([&] { Open(); }), "");
+}
+
+TEST(CudaLibrary, SaysOnceWhatTheLibraryTurnsDown) {
+  emulation::OfferCublasLt();
+  const auto device = Open();
+  Ones ones(*device, 16);
+  EXPECT_EQ(device->KernelOf(ones.args), "cublaslt");
+  emulation::RefuseProducts(true);
+  const std::string words = WordsOf([&] { device->Gemm(ones.args); });
+  EXPECT_THAT(words, HasSubstr("cuda:0: cuBLASLt does not compute Gemm"));
+  EXPECT_THAT(words, HasSubstr("the emulation refuses products; it will be slower"));
+  EXPECT_THAT(device->KernelOf(ones.args), StartsWith("mma"));
+  uint16_t got = 0;
+  device->Download(&got, ones.out.data(), sizeof(got));
+  EXPECT_TRUE(device->Wait(device->Record()));
+  EXPECT_EQ(F32FromBF16(got), Ones::kK);
+  EXPECT_EQ(WordsOf([&] {
+              device->Gemm(ones.args);
+              ones.args.a.rows = ones.args.out.rows = 17;
+              device->Gemm(ones.args);
+            }),
+            "");
+  // A kind that it is known to turn down before it is asked, as other rows of one that it was.
+  ones.args.out.dtype = DType::kF32;
+  EXPECT_THAT(WordsOf([&] { device->Gemm(ones.args); }), HasSubstr("cuBLASLt does not compute"));
+  EXPECT_EQ(WordsOf([&] { device->Gemm(ones.args); }), "");
+  emulation::RefuseProducts(false);
+}
+
+}  // namespace
+}  // namespace baram::cuda
