@@ -29,6 +29,7 @@ struct EngineConfig {
   int32_t max_chunk_tokens = 0;        // of one prompt in one step; 0: what the step has left
   bool prefix_cache = true;
   bool enforce_eager = false;       // no graphs, on a device that has them
+  bool overlap_kernels = true;      // see DeviceOptions
   int32_t valid_vocab = 0;          // ids at or past it are never drawn; 0: all of the model's
   bool preempt_every_draw = false;  // recompute before every token: for tests of exactness (I10)
 

@@ -17,9 +17,12 @@ namespace {
 
 absl::StatusOr<std::unique_ptr<Device>> OpenConfiguredDevice(const EngineConfig& config) {
   std::string error;
-  std::unique_ptr<Device> device = OpenDevice(
-      config.device,
-      {.threads = config.threads, .isa = config.isa, .pin_threads = config.pin_threads}, &error);
+  std::unique_ptr<Device> device = OpenDevice(config.device,
+                                              {.threads = config.threads,
+                                               .isa = config.isa,
+                                               .pin_threads = config.pin_threads,
+                                               .overlap_kernels = config.overlap_kernels},
+                                              &error);
   if (device == nullptr) return absl::InvalidArgumentError(error);
   return device;
 }

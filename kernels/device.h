@@ -173,11 +173,15 @@ class Device {
 };
 
 struct DeviceOptions {
-  int32_t threads = 0;  // workers of a CPU device; 0: from affinity and the cgroup's quota
-  std::string isa;      // force "avx2", "avx512", "avx512_bf16" or "amx"; empty: the best
+  int32_t threads = 0;   // workers of a CPU device; 0: from affinity and the cgroup's quota
+  std::string isa = {};  // force "avx2", "avx512", "avx512_bf16" or "amx"; empty: the best
   // Pin workers to processors. Off when front-end threads share the cores.
   bool pin_threads = false;
   std::string which = {};  // of several GPUs: an index or a UUID; OpenDevice takes it from the name
+  // On a GPU a kernel's blocks may be there before the kernel before it has ended. False: they are
+  // not, which is slower and finds out whether a fault lies there. Of all devices of the process:
+  // the one opened last decides.
+  bool overlap_kernels = true;
 };
 
 // Opens a device by name: "cpu", "ref", "cuda:0", "cuda:GPU-<uuid>". On failure returns null and

@@ -3,6 +3,7 @@
 //   BARAM_TEST_DEVICE   a device as --device names it, "cuda:0": the tests that a device must pass
 //                       run on it and on nothing else. Unset: each on the devices of its own
 //                       choice.
+//   BARAM_TEST_OVERLAP  0: on a GPU kernels do not overlap, see DeviceOptions::overlap_kernels.
 //   BARAM_TEST_SOURCES  the folder of the sources, where the binaries are run on another machine
 //                       than the one that built them.
 #ifndef BARAM_TESTS_ENVIRONMENT_H_
@@ -19,6 +20,11 @@ namespace baram::testing {
 inline std::string RequestedDevice() {
   const char* device = std::getenv("BARAM_TEST_DEVICE");
   return device == nullptr ? "" : device;
+}
+
+inline bool KernelsOverlap() {
+  const char* overlap = std::getenv("BARAM_TEST_OVERLAP");
+  return overlap == nullptr || std::string(overlap) != "0";
 }
 
 inline std::string SourceFolder() {

@@ -160,6 +160,7 @@ std::unique_ptr<Device> OpenCudaDevice(const DeviceOptions& options, std::string
   const Architecture* architecture = FindArchitecture(facts, architectures, error);
   if (architecture == nullptr) return nullptr;
 
+  kernels_overlap = options.overlap_kernels;
   int64_t free_bytes = 0;
   Error failed = UseGpu(ordinal);
   if (failed == nullptr) failed = FreeMemory(&free_bytes);

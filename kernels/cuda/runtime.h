@@ -3,6 +3,7 @@
 #ifndef BARAM_KERNELS_CUDA_RUNTIME_H_
 #define BARAM_KERNELS_CUDA_RUNTIME_H_
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -89,6 +90,10 @@ void DestroyGraph(Graph graph);
 
 // Of the launches since the last call.
 Error LastError();
+
+// Whether kernels overlap: see Launch in portability.h and DeviceOptions::overlap_kernels. Of all
+// launches of the process.
+inline std::atomic<bool> kernels_overlap = true;
 
 }  // namespace baram::cuda
 

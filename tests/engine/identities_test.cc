@@ -26,7 +26,7 @@ EngineConfig OwnConfig(EngineConfig config = PlainConfig()) {
 
 std::unique_ptr<Device> Open(const std::string& name) {
   std::string error;
-  std::unique_ptr<Device> device = OpenDevice(name, {}, &error);
+  std::unique_ptr<Device> device = OpenDevice(name, {.overlap_kernels = KernelsOverlap()}, &error);
   EXPECT_NE(device, nullptr) << error;
   return device;
 }

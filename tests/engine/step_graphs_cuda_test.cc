@@ -34,7 +34,8 @@ ModelSpec GraphSpec() {
 std::unique_ptr<Device> OpenTested() {
   if (RequestedDevice().empty()) return nullptr;
   std::string error;
-  std::unique_ptr<Device> device = OpenDevice(RequestedDevice(), {}, &error);
+  std::unique_ptr<Device> device =
+      OpenDevice(RequestedDevice(), {.overlap_kernels = KernelsOverlap()}, &error);
   EXPECT_NE(device, nullptr) << error;
   return device;
 }

@@ -28,7 +28,8 @@ std::vector<Family> FamiliesOf(const std::string& name) {
   for (const int64_t gap : {5, 8}) {
     Family family;
     std::string error;
-    std::unique_ptr<Device> device = OpenDevice(name, {}, &error);
+    std::unique_ptr<Device> device =
+        OpenDevice(name, {.overlap_kernels = baram::testing::KernelsOverlap()}, &error);
     if (device == nullptr) {
       std::fprintf(stderr, "%s\n", error.c_str());
       std::exit(EXIT_FAILURE);

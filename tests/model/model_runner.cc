@@ -35,7 +35,7 @@ std::unique_ptr<Device> TestDevice::Open() const {
 
 std::vector<TestDevice> TestDevices() {
   if (const std::string device = RequestedDevice(); !device.empty()) {
-    return {{TestName(device), device, {}}};
+    return {{TestName(device), device, {.overlap_kernels = KernelsOverlap()}}};
   }
   std::vector<TestDevice> devices = {{"ref", "ref", {}}};
   for (const char* isa : {"avx2", "avx512", "avx512_bf16", "amx"}) {
