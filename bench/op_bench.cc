@@ -1,7 +1,8 @@
 // op_bench: how close every op comes to a device's roofs, at the shapes models have.
 //
 // Weights, caches and logits are read from memory, as in a model whose layers do not fit the
-// caches: copies are used in turn. Activations stay warm.
+// caches: copies are used in turn. Activations stay warm. --json FILE is written anew after every
+// case, so that a run that is ended early leaves what it measured.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -13,9 +14,11 @@
 
 #include "bench/flags.h"
 #include "bench/op_bench_cases.h"
+#include "bench/replace_file.h"
 #include "bench/roofs.h"
 #include "kernels/check.h"
 #include "kernels/device.h"
+#include "tests/kernels/device_copy.h"
 #include "tests/kernels/op_bed.h"
 
 namespace baram::bench {
@@ -42,17 +45,19 @@ struct Options {
 struct Measured {
   std::string name;
   std::string description;
+  std::string kernel;  // Device::KernelOf
   OpCost cost;
-  std::vector<double> samples;
-  double seconds = 0;  // their median
+  std::vector<double> samples;  // sorted; none: its turn has not come
+  double seconds = 0;           // their median
 };
 
 // What must come from memory of an op, its weight or pages, and copies of it, used in turn. On an
 // asynchronous device also logits: Sample overwrites them, and one run is shorter than the wait.
 class ColdCopies {
  public:
-  ColdCopies(Device& device, const Buffer& memory, OpArgs& args) : device_(device) {
-    int64_t bytes = 0;
+  ColdCopies(Device& device, test::DeviceCopy& copy, const Buffer& memory, OpArgs& args)
+      : copy_(copy) {
+    int64_t& bytes = bytes_;
     if (auto* gemm = std::get_if<GemmArgs>(&args)) {
       place_ = [gemm](void* data) { gemm->weight.data = data; };
       first_ = const_cast<void*>(gemm->weight.data);
@@ -69,9 +74,6 @@ class ColdCopies {
     } else {
       return;
     }
-    image_.resize(bytes);
-    device.Download(image_.data(), first_, bytes);
-    Check(device.Wait(device.Record()), "the device survives a download");
     const int64_t stride = (bytes + 4095) / 4096 * 4096;
     for (int64_t offset = 0; offset + bytes <= memory.bytes(); offset += stride) {
       copies_.push_back(static_cast<char*>(memory.data()) + offset);
@@ -83,16 +85,14 @@ class ColdCopies {
   }
   int64_t count() const { return std::ssize(copies_); }
   void Restore() {
-    for (void* copy : copies_) {
-      device_.Upload(copy, image_.data(), static_cast<int64_t>(image_.size()));
-    }
+    for (void* copy : copies_) copy_.Copy(copy, first_, bytes_);
   }
 
  private:
-  Device& device_;
+  test::DeviceCopy& copy_;
   std::function<void(void*)> place_;
-  void* first_ = nullptr;
-  std::vector<char> image_;
+  void* first_ = nullptr;  // not run on, where there are copies
+  int64_t bytes_ = 0;
   std::vector<void*> copies_;
   size_t next_ = 0;
 };
@@ -100,6 +100,7 @@ class ColdCopies {
 // Of one run, when `runs` are put into the device's order one after the other and the last is
 // waited for. Of ops shorter than a launch, that of an asynchronous device is what is measured.
 double SecondsOf(Device& device, const PreparedOp& op, ColdCopies& copies, int runs) {
+  Check(device.Wait(device.Record()), "the device survives what was before");
   const auto begin = std::chrono::steady_clock::now();
   for (int i = 0; i < runs; ++i) {
     copies.Next();
@@ -111,13 +112,13 @@ double SecondsOf(Device& device, const PreparedOp& op, ColdCopies& copies, int r
   return taken.count() / runs;
 }
 
-void Measure(Device& device, test::OpBed& bed, const Buffer& cold, const OpCase& op_case,
-             Measured& measured) {
+void Measure(Device& device, test::OpBed& bed, test::DeviceCopy& copy, const Buffer& cold,
+             const OpCase& op_case, Measured& measured) {
   PreparedOp op = bed.Prepare(op_case);
   measured.name = op_case.name;
   measured.description = OpDescription(op.args);
   measured.cost = CostOf(op.args, op.context_tokens);
-  ColdCopies copies(device, cold, op.args);
+  ColdCopies copies(device, copy, cold, op.args);
   // Sample overwrites its logits: it is run once on each copy.
   const bool samples = std::holds_alternative<SampleArgs>(op.args);
   const int64_t most = samples ? std::clamp<int64_t>(copies.count(), 1, kMostRuns) : kMostRuns;
@@ -128,6 +129,7 @@ void Measure(Device& device, test::OpBed& bed, const Buffer& cold, const OpCase&
   for (int i = 0; i < kSamplesPerPass; ++i) {
     measured.samples.push_back(SecondsOf(device, op, copies, runs));
   }
+  measured.kernel = device.KernelOf(op.args);
   std::sort(measured.samples.begin(), measured.samples.end());
   measured.seconds = measured.samples[measured.samples.size() / 2];
 }
@@ -140,15 +142,14 @@ double Share(const Measured& m, const Roofs& roofs) {
 
 void Print(const Measured& m, const Roofs& roofs) {
   const bool memory = m.cost.bytes / roofs.read_bytes_per_s > m.cost.flops / roofs.flops_per_s;
-  std::printf("%-26s %10.1f us %8.1f GB/s %8.3f TFLOP/s   %5.1f %% of %s\n", m.name.c_str(),
+  std::printf("%-26s %10.1f us %8.1f GB/s %8.3f TFLOP/s   %5.1f %% of %s%s%s\n", m.name.c_str(),
               m.seconds * 1e6, m.cost.bytes / m.seconds * 1e-9, m.cost.flops / m.seconds * 1e-12,
-              100 * Share(m, roofs), memory ? "memory" : "compute");
+              100 * Share(m, roofs), memory ? "memory" : "compute", m.kernel.empty() ? "" : ", by ",
+              m.kernel.c_str());
 }
 
-bool WriteJson(const std::string& path, const DeviceInfo& info, const Roofs& roofs,
+void WriteJson(std::FILE* file, const DeviceInfo& info, const Roofs& roofs,
                const std::vector<Measured>& all) {
-  std::FILE* file = std::fopen(path.c_str(), "w");
-  if (file == nullptr) return false;
   std::fprintf(
       file,
       "{\"device\": \"%s\", \"processor\": \"%s\", \"isa\": \"%s\", \"workers\": %d,\n"
@@ -156,16 +157,17 @@ bool WriteJson(const std::string& path, const DeviceInfo& info, const Roofs& roo
       " \"ops\": [",
       info.name.c_str(), info.processor.c_str(), info.isa.c_str(), info.workers,
       roofs.read_bytes_per_s, roofs.flops_per_s, roofs.flops_unit.c_str());
-  for (size_t i = 0; i < all.size(); ++i) {
-    const Measured& m = all[i];
-    std::fprintf(file,
-                 "%s\n  {\"name\": \"%s\", \"op\": \"%s\", \"seconds\": %.5g, \"bytes\": %.5g, "
-                 "\"flops\": %.5g, \"share\": %.4f}",
-                 i == 0 ? "" : ",", m.name.c_str(), m.description.c_str(), m.seconds, m.cost.bytes,
-                 m.cost.flops, Share(m, roofs));
+  const char* comma = "";
+  for (const Measured& m : all) {
+    if (m.samples.empty()) continue;
+    std::fprintf(file, "%s\n  {\"name\": \"%s\", \"op\": \"%s\", ", comma, m.name.c_str(),
+                 m.description.c_str());
+    if (!m.kernel.empty()) std::fprintf(file, "\"kernel\": \"%s\", ", m.kernel.c_str());
+    std::fprintf(file, "\"seconds\": %.5g, \"bytes\": %.5g, \"flops\": %.5g, \"share\": %.4f}",
+                 m.seconds, m.cost.bytes, m.cost.flops, Share(m, roofs));
+    comma = ",";
   }
   std::fprintf(file, "\n ]}\n");
-  return std::fclose(file) == 0;
 }
 
 int Run(const Options& options) {
@@ -186,33 +188,41 @@ int Run(const Options& options) {
   RoofMeter meter(*device, set.roofs);
   Roofs roofs = meter.Measure();
   const Buffer cold = device->Alloc(set.cold_bytes);
+  test::DeviceCopy copy(*device);
   test::OpBed bed(*device, test::TypesOf(info), set.limits);
   std::vector<OpCase>& cases = set.cases;
   std::erase_if(cases, [&](const OpCase& c) { return c.name.find(options.op) == c.name.npos; });
   std::vector<Measured> all(cases.size());
+  const auto keep = [&] {
+    if (options.json.empty() ||
+        ReplaceFile(options.json, [&](std::FILE* file) { WriteJson(file, info, roofs, all); })) {
+      return true;
+    }
+    std::fprintf(stderr, "op_bench: cannot write %s\n", options.json.c_str());
+    return false;
+  };
   for (int pass = 0; pass < kPasses; ++pass) {
     for (size_t i = 0; i < cases.size(); ++i) {
-      Measure(*device, bed, cold, cases[i], all[i]);
+      Measure(*device, bed, copy, cold, cases[i], all[i]);
+      if (!keep()) return 1;
       std::fprintf(stderr, ".");
     }
     roofs = Larger(roofs, meter.Measure());
   }
+  if (!keep()) return 1;
   std::fprintf(stderr, "\n");
 
   std::printf("%s: %s\nroofs: read %.1f GB/s, %s %.3f TFLOP/s, %d threads\n", info.name.c_str(),
               info.processor.c_str(), roofs.read_bytes_per_s * 1e-9, roofs.flops_unit.c_str(),
               roofs.flops_per_s * 1e-12, info.workers);
   for (const Measured& measured : all) Print(measured, roofs);
-  if (!options.json.empty() && !WriteJson(options.json, info, roofs, all)) {
-    std::fprintf(stderr, "op_bench: cannot write %s\n", options.json.c_str());
-    return 1;
-  }
   return 0;
 }
 
 int Main(int argc, char** argv) {
   Options options;
-  // --op takes a part of an op's name; --cases host, decode, gpu or smoke.
+  // --op takes a part of an op's name; --cases host, decode, gpu or smoke; --overlap 0: see
+  // DeviceOptions::overlap_kernels.
   if (!ParseFlags(
           "op_bench", argc, argv,
           {{"--op", [&](const std::string& v) { options.op = v; }},
@@ -220,6 +230,8 @@ int Main(int argc, char** argv) {
            {"--device", [&](const std::string& v) { options.device = v; }},
            {"--isa", [&](const std::string& v) { options.open.isa = v; }},
            {"--threads", [&](const std::string& v) { options.open.threads = std::stoi(v); }},
+           {"--overlap",
+            [&](const std::string& v) { options.open.overlap_kernels = std::stoi(v) != 0; }},
            {"--json", [&](const std::string& v) { options.json = v; }}})) {
     return EXIT_FAILURE;
   }

@@ -187,7 +187,8 @@ CaseSet SmokeCases() {
                      .vocab_size = 100,
                      .max_step_tokens = 64,
                      .max_step_outputs = 4,
-                     .gap_elements = 8},
+                     .gap_elements = 8,
+                     .for_timing = true},
           .cold_bytes = 128 << 10,
           .roofs = {.read_bytes = 128 << 10, .gemm = 64}};
 }

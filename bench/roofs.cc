@@ -62,7 +62,9 @@ Roofs RoofMeter::Measure() {
   if (!is_gpu_) return MeasureHostRoofs(info.workers, info.isa);
   const std::string n = std::to_string(sizes_.gemm);
   Check(device_.Wait(device_.Record()), "the device is there");
-  return {ReadBytesPerSecond(), GemmFlopsPerSecond(), "gemm " + n + " x " + n + " x " + n};
+  Roofs roofs{ReadBytesPerSecond(), GemmFlopsPerSecond(), ""};
+  roofs.flops_unit = "gemm " + n + " x " + n + " x " + n + ", " + device_.KernelOf(Product());
+  return roofs;
 }
 
 double RoofMeter::ReadBytesPerSecond() {
@@ -75,12 +77,17 @@ double RoofMeter::ReadBytesPerSecond() {
   return static_cast<double>(sizes_.read_bytes) * kReads / fastest;
 }
 
-double RoofMeter::GemmFlopsPerSecond() {
+GemmArgs RoofMeter::Product() const {
   const int64_t n = sizes_.gemm;
   const DType type = device_.Info().activation;
-  const GemmArgs args{.a = DenseTensor(a_.data(), type, n, n),
-                      .weight = {weight_.data(), {n, n, device_.Info().weights}},
-                      .out = DenseTensor(out_.data(), type, n, n)};
+  return {.a = DenseTensor(a_.data(), type, n, n),
+          .weight = {weight_.data(), {n, n, device_.Info().weights}},
+          .out = DenseTensor(out_.data(), type, n, n)};
+}
+
+double RoofMeter::GemmFlopsPerSecond() {
+  const auto n = static_cast<double>(sizes_.gemm);
+  const GemmArgs args = Product();
   double fastest = 1e30;
   for (int i = 0; i <= kRepeats; ++i) {
     const auto begin = std::chrono::steady_clock::now();
@@ -89,7 +96,7 @@ double RoofMeter::GemmFlopsPerSecond() {
     const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - begin;
     if (i > 0) fastest = std::min(fastest, taken.count());
   }
-  return 2.0 * static_cast<double>(n) * n * n * kProducts / fastest;
+  return 2.0 * n * n * n * kProducts / fastest;
 }
 
 Roofs Larger(const Roofs& a, const Roofs& b) {

@@ -13,7 +13,8 @@ namespace baram::bench {
 struct Roofs {
   double read_bytes_per_s = 0;  // of memory, all threads or multiprocessors together
   double flops_per_s = 0;       // all together
-  std::string flops_unit;       // "amx-bf16", "avx512-bf16", "avx512-fma", "avx2-fma", "gemm 8192 x 8192 x 8192"
+  // "amx-bf16", "avx512-bf16", "avx512-fma", "avx2-fma", "gemm 8192 x 8192 x 8192, cublaslt"
+  std::string flops_unit;
 };
 
 // How much a GPU's roofs are measured with.
@@ -24,7 +25,8 @@ struct GpuRoofSizes {
 
 // Measures one device, any number of times. On the host: reading DRAM and a loop in registers, on
 // threads of its own. On a GPU: a kernel that reads and does nothing else, and the device's own
-// Gemm, which for such a product is NVIDIA's library where there is one.
+// Gemm, which for such a product is NVIDIA's library where there is one; the unit names what it
+// was.
 class RoofMeter {
  public:
   // Takes its memory from a device that has not run a step; `device` must outlive the meter.
@@ -37,6 +39,7 @@ class RoofMeter {
  private:
   double ReadBytesPerSecond();
   double GemmFlopsPerSecond();
+  GemmArgs Product() const;
 
   Device& device_;
   GpuRoofSizes sizes_;

@@ -22,8 +22,8 @@ namespace {
 
 constexpr int64_t kGuardBytes = 64;  // also keeps blocks aligned
 constexpr uint8_t kGuardByte = 0xA5;
-constexpr uint8_t kNaNByte = 0xFF;  // a NaN in every element type
-constexpr size_t kTimedValues = 1 << 20;
+constexpr uint8_t kNaNByte = 0xFF;        // a NaN in every element type
+constexpr size_t kTimedValues = 1 << 18;  // that repeat, for timing
 
 uint64_t Mix(uint64_t x) {  // the finalizer of splitmix64
   x += 0x9E3779B97F4A7C15ull;
@@ -96,6 +96,7 @@ OpBed::OpBed(Device& device, const ElementTypes& rounding, const Limits& limits)
     : device_(device), own_(TypesOf(device.Info())), rounding_(rounding), limits_(limits) {
   memory_ = device.Alloc(limits.memory_bytes);
   Check(memory_.data() != nullptr, "there is memory for the op cases");
+  if (limits.for_timing) copy_.emplace(device);
   Check(device.ReserveSlots(SlotsOf(limits)), "there is memory for the slots");
 }
 
@@ -103,9 +104,10 @@ void* OpBed::Take(int64_t bytes, uint8_t fill) {
   const int64_t offset = used_ + kGuardBytes;
   used_ = (offset + bytes + kGuardBytes + kGuardBytes - 1) / kGuardBytes * kGuardBytes;
   Check(used_ <= memory_.bytes(), "an op case fits the bed's memory");
+  std::byte* base = static_cast<std::byte*>(memory_.data()) + offset;
+  if (limits_.for_timing) return base;
   std::vector<uint8_t> image(kGuardBytes + bytes + kGuardBytes, kGuardByte);
   std::fill_n(image.begin() + kGuardBytes, bytes, fill);
-  std::byte* base = static_cast<std::byte*>(memory_.data()) + offset;
   device_.Upload(base - kGuardBytes, image.data(), static_cast<int64_t>(image.size()));
   blocks_.push_back({offset, bytes});
   return base;
@@ -171,29 +173,36 @@ std::string OpBed::BrokenGuards() {
 
 std::vector<float> OpBed::Random(const char* what, int64_t rows, int64_t cols, float deviation,
                                  DType rounding) const {
+  const size_t asked = rows * cols;
+  const size_t count = limits_.for_timing ? std::min(asked, kTimedValues) : asked;
+  const std::string of_case = limits_.for_timing ? "" : case_name_;
   // The same values are asked for by every device and every cut of a case.
   static std::string cached_case;
   static std::map<std::string, std::vector<float>> cache;
-  if (cached_case != case_name_) cache.clear();
-  cached_case = case_name_;
-  std::vector<float>& values =
-      cache[std::string(what) + DTypeName(rounding) + std::to_string(rows * cols)];
+  if (cached_case != of_case) cache.clear();
+  cached_case = of_case;
+  std::vector<float>& values = cache[std::string(what) + DTypeName(rounding) +
+                                     std::to_string(count) + "*" + std::to_string(deviation)];
   if (!values.empty()) return values;
-  values.resize(rows * cols);
-  const uint64_t seed = Hash(case_name_) ^ Hash(what);
-  const size_t drawn = std::min(values.size(), limits_.for_timing ? kTimedValues : values.size());
-  for (size_t i = 0; i < drawn; i += 2) {  // Box-Muller
+  values.resize(count);
+  const uint64_t seed = Hash(of_case) ^ Hash(what);
+  for (size_t i = 0; i < count; i += 2) {  // Box-Muller
     const uint64_t bits = Mix(seed + i);
     const double radius =
         deviation * std::sqrt(-2 * std::log((static_cast<double>(bits >> 32) + 0.5) * 0x1p-32));
     const double angle = 2 * std::numbers::pi * static_cast<double>(bits & 0xffffffffu) * 0x1p-32;
     values[i] = RoundTo(rounding, static_cast<float>(radius * std::cos(angle)));
-    if (i + 1 < drawn) {
+    if (i + 1 < count) {
       values[i + 1] = RoundTo(rounding, static_cast<float>(radius * std::sin(angle)));
     }
   }
-  for (size_t i = drawn; i < values.size(); ++i) values[i] = values[i - drawn];
   return values;
+}
+
+std::vector<float> OpBed::Part(const std::vector<float>& values, int64_t cols,
+                               RowRange rows) const {
+  if (limits_.for_timing) return values;
+  return {values.begin() + rows.begin * cols, values.begin() + rows.end * cols};
 }
 
 Tensor OpBed::Layout(Role role, int64_t rows, int64_t cols) {
@@ -203,8 +212,18 @@ Tensor OpBed::Layout(Role role, int64_t rows, int64_t cols) {
   return tensor;
 }
 
+void OpBed::FillRepeating(void* data, int64_t bytes, DType type, const std::vector<float>& values) {
+  const int64_t count = std::min<int64_t>(std::ssize(values), bytes / DTypeBytes(type));
+  std::vector<uint8_t> image(count * DTypeBytes(type));
+  for (int64_t i = 0; i < count; ++i) StoreElement(image.data(), type, i, values[i]);
+  device_.Upload(data, image.data(), std::ssize(image));
+  if (count > 0) copy_->Repeat(data, std::ssize(image), bytes);
+}
+
 void OpBed::Fill(const Tensor& tensor, const std::vector<float>& values) {
-  std::vector<uint8_t> image(tensor.rows * tensor.stride * DTypeBytes(tensor.dtype), kNaNByte);
+  const int64_t bytes = tensor.rows * tensor.stride * DTypeBytes(tensor.dtype);
+  if (limits_.for_timing) return FillRepeating(tensor.data, bytes, tensor.dtype, values);
+  std::vector<uint8_t> image(bytes, kNaNByte);
   for (int64_t r = 0; r < tensor.rows; ++r) {
     for (int64_t c = 0; c < tensor.cols; ++c) {
       StoreElement(image.data(), tensor.dtype, r * tensor.stride + c, values[r * tensor.cols + c]);
@@ -215,7 +234,7 @@ void OpBed::Fill(const Tensor& tensor, const std::vector<float>& values) {
 
 Tensor OpBed::Input(Role role, const std::vector<float>& values, int64_t cols, RowRange rows) {
   const Tensor tensor = Layout(role, rows.end - rows.begin, cols);
-  Fill(tensor, {values.begin() + rows.begin * cols, values.begin() + rows.end * cols});
+  Fill(tensor, Part(values, cols, rows));
   return tensor;
 }
 
@@ -239,7 +258,13 @@ Tensor OpBed::Watch(const char* name, Role role, const Tensor& tensor, int64_t f
 PackedWeight OpBed::Weight(const std::vector<float>& values, int64_t n, int64_t k) {
   PackedWeight weight;
   weight.shape = {n, k, device_.Info().weights};
-  void* packed = Take(device_.PackedBytes(weight.shape), 0);
+  const int64_t bytes = device_.PackedBytes(weight.shape);
+  void* packed = Take(bytes, 0);
+  weight.data = packed;
+  if (limits_.for_timing) {  // in whatever order a device keeps the elements
+    FillRepeating(packed, bytes, weight.shape.format.dtype, values);
+    return weight;
+  }
   // In two parts, as a fused projection is packed.
   const int64_t split = n / 2;
   if (split > 0) {
@@ -247,7 +272,6 @@ PackedWeight OpBed::Weight(const std::vector<float>& values, int64_t n, int64_t 
   }
   device_.PackWeight(weight.shape, {values.data() + split * k, DType::kF32, n - split, k}, split,
                      packed);
-  weight.data = packed;
   return weight;
 }
 

@@ -5,10 +5,12 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "kernels/device.h"
+#include "tests/kernels/device_copy.h"
 #include "tests/kernels/op_cases.h"
 
 namespace baram::test {
@@ -68,8 +70,9 @@ class OpBed {
     int32_t max_step_tokens = 1024;
     int32_t max_step_outputs = 64;
     int64_t gap_elements = 5;  // between the rows of a tensor; 8 keeps rows aligned
-    // Cases of gigabytes are laid out in a second: values repeat, a cache is filled as a whole and
-    // nothing is kept to be compared. For Prepare() alone.
+    // Cases of gigabytes are laid out in milliseconds: values repeat and are copied where they lie,
+    // weights and caches are filled as a whole, and what an op is to write, and what lies between
+    // rows, is left as it was. For Prepare() of all rows alone.
     bool for_timing = false;
   };
 
@@ -114,16 +117,21 @@ class OpBed {
     return static_cast<T*>(memory);
   }
 
-  // --- values: functions of (case, what, row, column), the same on every device
+  // --- values: functions of (case, what, row, column), the same on every device. For timing fewer
+  // than asked for, and of any case: Fill and Weight repeat them.
   std::vector<float> Random(const char* what, int64_t rows, int64_t cols, float deviation,
                             DType rounding) const;
   DType Rounding(Role role) const { return TypeOf(rounding_, role); }
+  // The values of some rows; for timing all there are.
+  std::vector<float> Part(const std::vector<float>& values, int64_t cols, RowRange rows) const;
 
   // --- tensors
   // A tensor of NaN, with NaN between its rows that nobody may read or write.
   Tensor Layout(Role role, int64_t rows, int64_t cols);
   Tensor Input(Role role, const std::vector<float>& values, int64_t cols, RowRange rows);
   void Fill(const Tensor& tensor, const std::vector<float>& values);
+  // For timing: `bytes` of elements, from the beginning again where the values end.
+  void FillRepeating(void* data, int64_t bytes, DType type, const std::vector<float>& values);
   std::vector<float> Values(const Tensor& tensor);
   Tensor Watch(const char* name, Role role, const Tensor& tensor, int64_t first_row);
   PackedWeight Weight(const std::vector<float>& values, int64_t n, int64_t k);
@@ -173,6 +181,7 @@ class OpBed {
   ElementTypes rounding_;
   Limits limits_;
   Buffer memory_;
+  std::optional<DeviceCopy> copy_;  // for timing
   int64_t used_ = 0;
   std::vector<Block> blocks_;
   std::vector<Tensor> tensors_;  // all that Layout made

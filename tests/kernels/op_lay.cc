@@ -82,9 +82,8 @@ PreparedOp OpBed::Lay(const AddNormCase& c, RowRange rows, bool) {
   args.eps = 1e-5f;
   args.out = Watch("out", Role::kActivation, Layout(Role::kActivation, rows.end - rows.begin, c.d),
                    rows.begin);
-  const std::vector<float> part(residual.begin() + rows.begin * c.d,
-                                residual.begin() + rows.end * c.d);
-  return {args, 0, [this, tensor = args.residual, part] { Fill(tensor, part); }};
+  return {args, 0,
+          [this, tensor = args.residual, part = Part(residual, c.d, rows)] { Fill(tensor, part); }};
 }
 
 PreparedOp OpBed::Lay(const ActCase& c, RowRange rows, bool magnitudes) {
@@ -130,6 +129,7 @@ std::vector<float> OpBed::StoreKvRows(const StoreKvCase& c, const char* what,
   const int64_t columns = int64_t{c.head.heads} * c.head.head_dim + 2 * value_columns;
   std::vector<float> rows =
       Random(what, Tokens(chunks), columns, 1.0f, Rounding(Role::kActivation));
+  if (limits_.for_timing) return rows;
   // Values of alternating sign: then the mean of two neighbours tells their weights apart.
   int64_t row = 0;
   for (const Chunk& chunk : chunks) {
@@ -170,9 +170,8 @@ PreparedOp OpBed::Lay(const StoreKvCase& c, RowRange rows, bool) {
   if (c.q_norm) args.q_norm = NormWeight("q_norm", hd);
   if (c.k_norm) args.k_norm = NormWeight("k_norm", hd);
   args.rope = Rope(Longest(c.chunks), c.rotary_dim, c.layout);
-  const std::vector<float> part(qkv.begin() + rows.begin * columns,
-                                qkv.begin() + rows.end * columns);
-  return {args, 0, [this, tensor = args.qkv, part] { Fill(tensor, part); }};
+  return {args, 0,
+          [this, tensor = args.qkv, part = Part(qkv, columns, rows)] { Fill(tensor, part); }};
 }
 
 void OpBed::ReadBack(const StoreKvArgs& args, Outcome& outcome) {

@@ -4,6 +4,47 @@
 #include "tests/kernels/op_bed.h"
 
 namespace baram::test {
+namespace {
+
+// Normal values become what each row's kind says; past the vocabulary nobody may look.
+void ShapeLogits(const SampleCase& c, std::vector<float>* logits) {
+  for (int64_t r = 0; r < std::ssize(c.rows); ++r) {
+    float* row = logits->data() + r * c.columns;
+    for (int32_t v = 0; v < c.columns; ++v) {
+      switch (c.rows[r].logits) {
+        case LogitKind::kNormal:
+          break;
+        case LogitKind::kTies:
+          row[v] = std::round(row[v]);
+          break;
+        case LogitKind::kHoles:
+          row[v] = v % 3 == 1 ? -INFINITY : row[v];
+          break;
+        case LogitKind::kFlat:
+          row[v] = 1.0f;
+          break;
+        case LogitKind::kPlateau:
+          row[v] = v < 3 ? 2.0f : v % 3 == 0 ? 0.0f : 1.0f;
+          break;
+        case LogitKind::kTail:
+          row[v] = v >= c.vocab - 5 ? 15.0f : row[v];
+          break;
+        case LogitKind::kNaN:
+          row[v] = v == c.vocab - 1 ? NAN : row[v];
+          break;
+        case LogitKind::kInfinite:
+          row[v] = v == c.vocab / 2 ? INFINITY : row[v];
+          break;
+        case LogitKind::kAllMasked:
+          row[v] = -INFINITY;
+          break;
+      }
+      if (v >= c.vocab) row[v] = NAN;
+    }
+  }
+}
+
+}  // namespace
 
 StepView OpBed::SampleStep(const SampleCase& c, const std::vector<SlotInit>& inits,
                            const std::vector<int32_t>& slots, const std::vector<int32_t>& tokens) {
@@ -62,49 +103,16 @@ PreparedOp OpBed::Lay(const SampleCase& c, RowRange rows, bool) {
 
   const int64_t total = static_cast<int64_t>(c.rows.size());
   std::vector<float> logits = Random("logits", total, c.columns, 3.0f, DType::kF32);
-  for (int64_t r = 0; r < total; ++r) {
-    float* row = logits.data() + r * c.columns;
-    for (int32_t v = 0; v < c.columns; ++v) {
-      switch (c.rows[r].logits) {
-        case LogitKind::kNormal:
-          break;
-        case LogitKind::kTies:
-          row[v] = std::round(row[v]);
-          break;
-        case LogitKind::kHoles:
-          row[v] = v % 3 == 1 ? -INFINITY : row[v];
-          break;
-        case LogitKind::kFlat:
-          row[v] = 1.0f;
-          break;
-        case LogitKind::kPlateau:
-          row[v] = v < 3 ? 2.0f : v % 3 == 0 ? 0.0f : 1.0f;
-          break;
-        case LogitKind::kTail:
-          row[v] = v >= c.vocab - 5 ? 15.0f : row[v];
-          break;
-        case LogitKind::kNaN:
-          row[v] = v == c.vocab - 1 ? NAN : row[v];
-          break;
-        case LogitKind::kInfinite:
-          row[v] = v == c.vocab / 2 ? INFINITY : row[v];
-          break;
-        case LogitKind::kAllMasked:
-          row[v] = -INFINITY;
-          break;
-      }
-      if (v >= c.vocab) row[v] = NAN;
-    }
-  }
+  if (!limits_.for_timing) ShapeLogits(c, &logits);
   args.logits = Input(Role::kF32, logits, c.columns, rows);
   args.valid_vocab = c.vocab;
   args.masks = Masks(c, rows);
   const int64_t count = rows.end - rows.begin;
   args.results =
       static_cast<TokenResult*>(Take(count * static_cast<int64_t>(sizeof(TokenResult)), 0xFF));
-  const std::vector<float> part(logits.begin() + rows.begin * c.columns,
-                                logits.begin() + rows.end * c.columns);
-  return {args, 0, [this, tensor = args.logits, part] { Fill(tensor, part); }};
+  return {args, 0, [this, tensor = args.logits, part = Part(logits, c.columns, rows)] {
+            Fill(tensor, part);
+          }};
 }
 
 void OpBed::NextRound(const SampleCase& c, const std::vector<TokenResult>& results,
