@@ -54,8 +54,7 @@ Batch* StepRunner::Run(Batch* batch) {
   }
   const StepView step = device.BeginStep(input);
   const Tensor logits = graphs_.Forward(step, input.padded_rows > 0);
-  Batch* finished = Flush();
-  if (step.live_outputs > 0 && !lost_) {
+  if (step.live_outputs > 0) {
     auto* results = static_cast<TokenResult*>(model_.results_memory.data());
     device.Sample({.step = step.Live(),
                    .logits = logits.Rows(step.live_outputs),
@@ -65,7 +64,8 @@ Batch* StepRunner::Run(Batch* batch) {
     device.Download(batch->results.data(), results,
                     step.live_outputs * static_cast<int64_t>(sizeof(TokenResult)));
   }
-  if (!lost_) batch->mark = device.Record();
+  batch->mark = device.Record();
+  Batch* finished = Flush();
   pending_ = batch;
   return device.Info().planning_depth > 1 ? finished : Flush();
 }

@@ -16,8 +16,9 @@
 
 namespace baram {
 
-// Used by one thread. With planning depth 2 the forward pass of a step is issued before the results
-// of the step before it are waited for, so that the engine commits those while the device computes.
+// Used by one thread. With planning depth 2 all of a step is issued before the results of the step
+// before it are waited for, so that the engine commits those while the device computes, and the
+// device goes from the logits to the draw without its host.
 class StepRunner {
  public:
   // `model` must outlive it.

@@ -74,6 +74,7 @@ void FakeDevice::Download(void* host, const void* device, int64_t bytes) {
 }
 
 bool FakeDevice::Wait(uint64_t mark) {
+  if (options_.in_wait) options_.in_wait();
   if (options_.lost_at != 0 && mark >= options_.lost_at) return false;
   while (!downloads_.empty() && downloads_.front().mark <= mark) {
     const PendingDownload& download = downloads_.front();
@@ -174,6 +175,7 @@ void FakeDevice::Attend(const AttendArgs& args) {
 
 void FakeDevice::Sample(const SampleArgs& args) {
   Check(!capturing_, "a graph ends at the logits");
+  if (options_.in_sample) options_.in_sample();
   const StepView& step = args.step;
   const uint64_t vocab = args.valid_vocab;
   for (int32_t o = 0; o < step.outputs; ++o) {

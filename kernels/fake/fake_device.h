@@ -42,6 +42,9 @@ struct FakeOptions {
   uint64_t lost_at = 0;
   // Called by every Attend, if set: to hold a step in a layer.
   std::function<void()> in_attend = {};
+  // The same of Sample and of Wait.
+  std::function<void()> in_sample = {};
+  std::function<void()> in_wait = {};
 };
 
 // One step of every hash here, and of a test's own model of this device.

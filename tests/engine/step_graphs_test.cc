@@ -131,6 +131,22 @@ TEST(StepRunnerTest, WarmsUpTheUsualStepsOfAnAsynchronousDevice) {
   EXPECT_EQ(steps(2, 24, 4), 4) << "more rows have no pages";
 }
 
+TEST(StepRunnerTest, DrawsAStepBeforeItWaitsForTheStepBefore) {
+  int32_t drawn = 0;
+  std::vector<int32_t> drawn_at_wait;
+  FakeOptions fake;
+  fake.planning_depth = 2;
+  fake.in_sample = [&] { ++drawn; };
+  fake.in_wait = [&] { drawn_at_wait.push_back(drawn); };
+  EngineRig rig(fake, SmallConfig(), {0, 6});
+  drawn = 0;  // the warm-up is over
+  drawn_at_wait.clear();
+  Client* client = rig.Submit(MakeRequest(RandomPrompt(1, 3), 5));
+  ASSERT_TRUE(rig.Finish());
+  ExpectExact(rig, *client, {0, 6});
+  EXPECT_THAT(drawn_at_wait, ElementsAre(2, 3, 4, 5, 5)) << "nothing follows the last";
+}
+
 TEST(StepGraphsTest, TheirMemoryIsCountedBeforehand) {
   const ModelSpec spec = TinySpec({0, 6});
   EngineConfig config;
