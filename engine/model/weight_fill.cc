@@ -21,7 +21,7 @@ namespace {
 constexpr int64_t kSliceBytes = int64_t{2} << 20;
 // Slices of whole tiles of any device's layout.
 constexpr int64_t kSliceRows = 64;
-constexpr int64_t kRopeRows = 1024;  // uploaded at a time
+constexpr int64_t kRopeRows = 1024;  // that a thread computes at a time
 constexpr auto kProgressInterval = std::chrono::milliseconds(250);
 
 constexpr int64_t kFloatBytes = sizeof(float);
@@ -153,14 +153,28 @@ absl::Status FillVectors(const WeightLayout& layout, const WeightSource& source,
   return absl::OkStatus();
 }
 
-void FillRopes(Device& device, Weights& weights) {
+// Sines and cosines of a long context take a thread a third of a second. All threads compute a part
+// each, then the calling one, which alone may, uploads the parts.
+void FillRopes(int32_t threads, Device& device, Weights& weights) {
   std::vector<float> rows;
   for (size_t i = 0; i < weights.ropes.size(); ++i) {
     const RopeTable& table = weights.ropes[i];
-    for (int64_t begin = 0; begin < table.positions; begin += kRopeRows) {
-      const int64_t count = std::min<int64_t>(kRopeRows, table.positions - begin);
+    for (int64_t begin = 0; begin < table.positions; begin += threads * kRopeRows) {
+      const int64_t count = std::min(threads * kRopeRows, table.positions - begin);
       rows.resize(count * table.rotary_dim);
-      FillRopeRows(weights.spec.ropes[i], begin, count, rows.data());
+      const auto compute = [&](int64_t from) {
+        FillRopeRows(weights.spec.ropes[i], begin + from, std::min(kRopeRows, count - from),
+                     rows.data() + from * table.rotary_dim);
+      };
+      std::vector<std::thread> others;
+      for (int64_t from = kRopeRows; from < count; from += kRopeRows) {
+        others.emplace_back([&compute, from] {
+          pthread_setname_np(pthread_self(), "baram-load");
+          compute(from);
+        });
+      }
+      compute(0);
+      for (std::thread& other : others) other.join();
       device.Upload(const_cast<float*>(table.data) + begin * table.rotary_dim, rows.data(),
                     count * table.rotary_dim * kFloatBytes);
     }
@@ -199,7 +213,7 @@ absl::Status FillWeights(const WeightLayout& layout, const WeightSource& source,
                          const std::function<void(int64_t, int64_t)>& progress, Device& device,
                          Weights& weights) {
   if (absl::Status status = FillVectors(layout, source, device); !status.ok()) return status;
-  FillRopes(device, weights);
+  FillRopes(threads, device, weights);
   return SlicePacker(CutSlices(layout, source), source, device).Run(threads, progress);
 }
 

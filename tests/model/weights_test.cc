@@ -263,6 +263,21 @@ TEST_F(WeightsTest, ThreadsChangeNothingAndProgressEndsComplete) {
   }
 }
 
+// More rows than the threads compute at a time, and a rest.
+TEST_F(WeightsTest, ThreadsFillWholeRopes) {
+  const ModelSpec spec = SmallSpec();
+  folder_.Write("model.safetensors", SafetensorsBytes(FilledTensors(spec)));
+  constexpr int32_t kMany = 4500;
+  std::vector<float> want(kMany * 6);
+  FillRopeRows(spec.ropes[0], 0, kMany, want.data());
+  for (const int32_t threads : {1, 3}) {
+    const auto loaded = LoadWeights(folder_.path(), spec, *device_,
+                                    {.positions = kMany, .threads = threads, .progress = nullptr});
+    ASSERT_TRUE(loaded.ok()) << loaded.status();
+    EXPECT_EQ(Vector((*loaded)->ropes[0].data, kMany * 6), want) << threads << " threads";
+  }
+}
+
 TEST_F(WeightsTest, RandomWeightsDependOnTheSeedAlone) {
   const ModelSpec spec = SmallSpec();
   const auto a = RandomWeights(spec, *device_, kPositions, 1);
