@@ -6,6 +6,11 @@
 //   engine_bench --model DIR              a checkpoint
 //   engine_bench --device cpu --isa amx --threads 2 --prompt 512,2048 --batches 1,8,32
 //                --context 32 --steps 16 --kv-cache-bytes 0 --json FILE
+//   engine_bench --enforce-eager 1 --overlap 0    on a GPU: no graphs; no kernels that overlap
+//   engine_bench --model DIR --prompt '' --batches ''
+//                the start alone, in the sizes that the server takes by default
+//
+// FILE is written anew after every measurement: a run that is ended early leaves what it measured.
 //
 // A decode step is timed from the end of the one before to its own, with as many steps in flight as
 // the engine has there. Its idle share is the device's time from the end of a step's work to the
@@ -20,8 +25,10 @@
 #include <string>
 #include <vector>
 
+#include "bench/engine_report.h"
 #include "bench/flags.h"
 #include "bench/model_shapes.h"
+#include "bench/replace_file.h"
 #include "bench/roofs.h"
 #include "engine/core.h"
 #include "engine/executor.h"
@@ -41,6 +48,7 @@ struct Options {
   int32_t context = 32;  // tokens in the cache of a sequence when its decode is measured
   int32_t steps = 16;
   std::vector<int32_t> batches = {1, 8, 32};
+  bool measures_steps() const { return !prompts.empty() || !batches.empty(); }
 
   // Steps until all of a batch decode, those that a budget of prompt tokens takes and a few.
   int32_t StepsBefore(int32_t batch) const {
@@ -50,27 +58,13 @@ struct Options {
 
 double Seconds(Clock::duration duration) { return std::chrono::duration<double>(duration).count(); }
 
-// One kind of step, measured several times.
-struct Measurement {
-  std::string name;
-  int32_t tokens = 0;      // of a step
-  double step_s = 0;       // median
-  double host_s = 0;       // of it on the engine thread: intake, plan, commit, delivery
-  double idle_share = -1;  // of all measured steps' time; -1: not measured
-  double bytes_per_s = 0;  // of the step's lower bound
-  double flops_per_s = 0;
-  double tokens_per_s() const { return tokens / step_s; }
-};
-
 class Bench {
  public:
   Bench(const Options& options, std::unique_ptr<LoadedModel> model)
       : options_(options),
         model_(std::move(model)),
         core_(options.config, *model_),
-        runner_(*model_) {
-    Check(runner_.WarmUp(), "the device is there");
-  }
+        runner_(*model_) {}
 
   // From its first step to its first token.
   Measurement Prefill(int32_t prompt) {
@@ -91,6 +85,22 @@ class Bench {
   void FirstToken() {
     Submit(1, 1);
     Finish();
+  }
+
+  // Has every graph captured that the engine's batches can need, by a batch of all sequences that
+  // end one after another, two steps apart: a bucket's first step is not captured. Returns the
+  // bytes of the device's memory that this took.
+  int64_t CaptureGraphs() {
+    if (model_->step_buckets.empty()) return 0;
+    const int64_t before = model_->device->FreeBytes();
+    for (int32_t i = 1; i <= core_.info().max_num_seqs; ++i) Submit(1, 2 * i + 1);
+    Finish();
+    return before - model_->device->FreeBytes();
+  }
+  void CountGraphs(EngineReport* report) const {
+    report->captures = runner_.graphs().captures();
+    report->replays = runner_.graphs().replays();
+    report->refusals = runner_.graphs().refusals();
   }
 
   Measurement Decode(int32_t batch) {
@@ -196,26 +206,43 @@ bool ParseOptions(int argc, char** argv, Options* options) {
        [&](const std::string& v) { options->config.kv_cache_bytes = std::stoll(v); }},
       {"--steps", [&](const std::string& v) { options->steps = std::stoi(v); }},
       {"--batches", [&](const std::string& v) { options->batches = ParseList(v); }},
+      {"--enforce-eager",
+       [&](const std::string& v) { options->config.enforce_eager = std::stoi(v) != 0; }},
+      {"--overlap",
+       [&](const std::string& v) { options->config.overlap_kernels = std::stoi(v) != 0; }},
   };
   return ParseFlags("engine_bench", argc, argv, flags);
 }
 
-absl::StatusOr<std::unique_ptr<LoadedModel>> Open(Options& options) {
+// As large as the measured steps need.
+void SizeForSteps(Options& options) {
   EngineConfig& config = options.config;
-  const int32_t longest = std::ranges::max(options.prompts);
-  const int32_t widest = std::ranges::max(options.batches);
-  config.prefix_cache = false;
-  config.max_num_batched_tokens = longest;
+  const int32_t longest = options.prompts.empty() ? 1 : std::ranges::max(options.prompts);
+  const int32_t widest = options.batches.empty() ? 1 : std::ranges::max(options.batches);
+  config.max_num_batched_tokens = std::max(longest, widest);
   config.max_num_seqs = widest;
   config.max_model_len = std::max(
-      longest + 64, options.context + options.steps + std::max(112, options.StepsBefore(widest)));
+      {longest + 64, options.context + options.steps + std::max(112, options.StepsBefore(widest)),
+       2 * widest + 16});
+}
+
+std::unique_ptr<Device> OpenAnother(const EngineConfig& config, std::string* error) {
+  return OpenDevice(
+      config.device,
+      {.threads = config.threads, .isa = config.isa, .overlap_kernels = config.overlap_kernels},
+      error);
+}
+
+absl::StatusOr<std::unique_ptr<LoadedModel>> Open(Options& options) {
+  EngineConfig& config = options.config;
+  config.prefix_cache = false;
+  if (options.measures_steps()) SizeForSteps(options);
   if (!options.model.empty()) {
     config.model = options.model;
     return OpenModel(config);
   }
   std::string error;
-  std::unique_ptr<Device> device =
-      OpenDevice(config.device, {.threads = config.threads, .isa = config.isa}, &error);
+  std::unique_ptr<Device> device = OpenAnother(config, &error);
   if (device == nullptr) return absl::InvalidArgumentError(error);
   ModelSpec spec;
   if (!FindModelShape(options.shape, &spec)) {
@@ -227,40 +254,11 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> Open(Options& options) {
 // Through the device opened once more, beside the idle model, which leaves a part of its memory.
 Roofs MeasureRoofs(const Options& options) {
   std::string error;
-  const EngineConfig& config = options.config;
-  const std::unique_ptr<Device> device =
-      OpenDevice(config.device, {.threads = config.threads, .isa = config.isa}, &error);
+  const std::unique_ptr<Device> device = OpenAnother(options.config, &error);
   Check(device != nullptr, error.c_str());
   GpuRoofSizes sizes;
   if (options.shape == "tiny") sizes = {.read_bytes = 128 << 10, .gemm = 64};
   return RoofMeter(*device, sizes).Measure();
-}
-
-void WriteJson(const std::string& path, const EngineInfo& info, double open_s, double first_token_s,
-               const Roofs& roofs, const std::vector<Measurement>& measurements) {
-  std::FILE* file = std::fopen(path.c_str(), "w");
-  Check(file != nullptr, "the JSON file can be written");
-  std::fprintf(file,
-               "{\n \"model\": \"%s\", \"parameters\": %lld, \"device\": \"%s\", \"isa\": \"%s\", "
-               "\"workers\": %d, \"open_s\": %.4g, \"first_token_s\": %.4g,\n \"roofs\": "
-               "{\"read_bytes_per_s\": %.6g, \"flops_per_s\": %.6g, "
-               "\"flops_unit\": \"%s\"},\n \"measurements\": [",
-               info.family.c_str(), static_cast<long long>(info.parameters), info.device.c_str(),
-               info.isa.c_str(), info.workers, open_s, first_token_s, roofs.read_bytes_per_s,
-               roofs.flops_per_s, roofs.flops_unit.c_str());
-  const char* comma = "";
-  for (const Measurement& m : measurements) {
-    std::fprintf(file,
-                 "%s\n  {\"name\": \"%s\", \"tokens_per_s\": %.6g, \"step_s\": %.6g, "
-                 "\"host_s\": %.6g, \"read_share\": %.4f, \"flops_share\": %.4f",
-                 comma, m.name.c_str(), m.tokens_per_s(), m.step_s, m.host_s,
-                 m.bytes_per_s / roofs.read_bytes_per_s, m.flops_per_s / roofs.flops_per_s);
-    if (m.idle_share >= 0) std::fprintf(file, ", \"idle_share\": %.5f", m.idle_share);
-    std::fprintf(file, "}");
-    comma = ",";
-  }
-  std::fprintf(file, "\n ]\n}\n");
-  std::fclose(file);
 }
 
 int Main(int argc, char** argv) {
@@ -272,40 +270,42 @@ int Main(int argc, char** argv) {
     std::fprintf(stderr, "engine_bench: %s\n", model.status().ToString().c_str());
     return EXIT_FAILURE;
   }
-  const EngineInfo info = (*model)->info;
-  const double open_s = Seconds(Clock::now() - started);
+  EngineReport report;
+  report.info = (*model)->info;
+  report.has_memory = (*model)->device->Info().own_memory;
+  report.memory = {.context = (*model)->device->Info().context_bytes,
+                   .library = (*model)->device->Info().library_bytes,
+                   .warm_up = report.info.warm_up_bytes};
+  report.open_s = Seconds(Clock::now() - started);
   Bench bench(options, *std::move(model));
   bench.FirstToken();
-  const double first_token_s = Seconds(Clock::now() - started);
-  std::printf("%s, %.3f B parameters, %.2f GB packed; %s %s, %d workers\n", info.family.c_str(),
-              static_cast<double>(info.parameters) / 1e9,
-              static_cast<double>(info.weight_bytes) / 1e9, info.device.c_str(), info.isa.c_str(),
-              info.workers);
-  std::printf("open after %.2f s, first token after %.2f s\n", open_s, first_token_s);
+  report.first_token_s = Seconds(Clock::now() - started);
+  const auto keep = [&] {
+    bench.CountGraphs(&report);
+    const bool kept = options.json.empty() ||
+                      ReplaceFile(options.json, [&](std::FILE* file) { WriteJson(file, report); });
+    Check(kept, "the JSON file can be written");
+  };
+  if (!options.measures_steps()) {
+    keep();
+    PrintStart(report);
+    return EXIT_SUCCESS;
+  }
+  report.memory.graphs = bench.CaptureGraphs();
+  keep();
+  PrintStart(report);
 
   // Other tenants of the machine come and go: the better of before and after is the roof.
-  const Roofs before = MeasureRoofs(options);
-  std::vector<Measurement> measurements;
-  for (const int32_t prompt : options.prompts) measurements.push_back(bench.Prefill(prompt));
-  for (const int32_t batch : options.batches) measurements.push_back(bench.Decode(batch));
-  const Roofs roofs = Larger(before, MeasureRoofs(options));
-
-  std::printf("roofs: %.1f GB/s read, %.2f TFLOP/s %s\n", roofs.read_bytes_per_s / 1e9,
-              roofs.flops_per_s / 1e12, roofs.flops_unit.c_str());
-  std::printf("%-14s %10s %10s %10s %8s %8s %8s\n", "step", "tok/s", "step ms", "host us",
-              "of read", "of flops", "idle");
-  for (const Measurement& m : measurements) {
-    std::printf("%-14s %10.1f %10.2f %10.1f %8.3f %8.3f", m.name.c_str(), m.tokens_per_s(),
-                m.step_s * 1e3, m.host_s * 1e6, m.bytes_per_s / roofs.read_bytes_per_s,
-                m.flops_per_s / roofs.flops_per_s);
-    if (m.idle_share >= 0) std::printf(" %8.4f", m.idle_share);
-    std::printf("\n");
-  }
-  std::printf(
-      "idle: the device's time from the end of a step to the first op of the next, its uploads\n"
-      "included, as a share of both; gaps between kernels inside a step are not in it\n");
-  if (!options.json.empty())
-    WriteJson(options.json, info, open_s, first_token_s, roofs, measurements);
+  report.roofs = MeasureRoofs(options);
+  const auto add = [&](const Measurement& measurement) {
+    report.measurements.push_back(measurement);
+    keep();
+  };
+  for (const int32_t batch : options.batches) add(bench.Decode(batch));
+  for (const int32_t prompt : options.prompts) add(bench.Prefill(prompt));
+  report.roofs = Larger(report.roofs, MeasureRoofs(options));
+  keep();
+  PrintMeasurements(report);
   return EXIT_SUCCESS;
 }
 

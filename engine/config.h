@@ -88,6 +88,7 @@ struct EngineInfo {
   bool prefix_cache = true;
   bool exact = false;  // I10 holds on this device
   double load_s = 0;
+  int64_t warm_up_bytes = 0;  // of the device's own memory, that the first steps took: code
 
   // From generation_config.json and config.json; see GenerationDefaults.
   std::vector<int32_t> eos_ids;          // the primary one first

@@ -62,9 +62,11 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> Reserve(const EngineConfig& config,
         ShowBytes(info.pages * info.page_bytes), ": lower kv-cache-bytes, or free memory there"));
   }
   model->pool = {model->pool_memory.data(), model->plan.shape, info.page_bytes, info.pages};
+  const int64_t free_bytes = model->device->FreeBytes();
   if (!StepRunner(*model).WarmUp()) {
     return absl::UnavailableError("the device was lost in its first step");
   }
+  model->info.warm_up_bytes = free_bytes - model->device->FreeBytes();
   return model;
 }
 

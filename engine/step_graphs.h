@@ -9,6 +9,7 @@
 #ifndef BARAM_ENGINE_STEP_GRAPHS_H_
 #define BARAM_ENGINE_STEP_GRAPHS_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -41,6 +42,8 @@ class StepGraphs {
   // Since the beginning.
   int64_t captures() const { return captures_; }
   int64_t replays() const { return replays_; }
+  // Buckets whose capture the device refused.
+  int64_t refusals() const { return std::ranges::count(buckets_, true, &Bucket::refused); }
 
  private:
   struct Bucket {

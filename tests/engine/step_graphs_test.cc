@@ -88,6 +88,7 @@ TEST(StepGraphsTest, ARefusedCaptureCostsNothingButSpeed) {
   RunTogether(rig, 8, 12);
   EXPECT_EQ(rig.runner().graphs().captures(), 0);
   EXPECT_EQ(rig.runner().graphs().replays(), 0);
+  EXPECT_GE(rig.runner().graphs().refusals(), 1);
 }
 
 TEST(StepGraphsTest, NoDeviceWithoutGraphsIsAskedForThem) {

@@ -1,0 +1,105 @@
+// The JSON and the tables of engine_bench.
+#include "bench/engine_report.h"
+
+namespace baram::bench {
+namespace {
+
+// The estimate of this name; 0: the sum has none.
+int64_t Foreseen(const EngineInfo& info, const std::string& name) {
+  for (const MemorySum::Part& part : info.memory.parts) {
+    if (part.name == name) return part.bytes;
+  }
+  return 0;
+}
+
+double Megabytes(int64_t bytes) { return static_cast<double>(bytes) / 1e6; }
+long long Whole(int64_t value) { return value; }
+
+void WriteMemory(std::FILE* file, const EngineReport& report) {
+  const MemoryTaken& memory = report.memory;
+  std::fprintf(file,
+               " \"memory\": {\"context_bytes\": %lld, \"library_bytes\": %lld, "
+               "\"warm_up_bytes\": %lld, \"context_and_code_foreseen_bytes\": %lld, "
+               "\"graph_bytes\": %lld, \"graphs_foreseen_bytes\": %lld},\n",
+               Whole(memory.context), Whole(memory.library), Whole(memory.warm_up),
+               Whole(Foreseen(report.info, "context and code")), Whole(memory.graphs),
+               Whole(Foreseen(report.info, "graphs")));
+}
+
+void PrintMemory(const EngineReport& report) {
+  const EngineInfo& info = report.info;
+  const MemoryTaken& memory = report.memory;
+  std::printf("memory: context %.1f MB, library %.1f MB, first steps %.1f MB; foreseen %.1f MB\n",
+              Megabytes(memory.context), Megabytes(memory.library), Megabytes(memory.warm_up),
+              Megabytes(Foreseen(info, "context and code")));
+  std::printf("graphs: %lld captured, %lld refused, %.1f MB; foreseen %.1f MB\n",
+              Whole(report.captures), Whole(report.refusals), Megabytes(memory.graphs),
+              Megabytes(Foreseen(info, "graphs")));
+}
+
+}  // namespace
+
+void WriteJson(std::FILE* file, const EngineReport& report) {
+  const EngineInfo& info = report.info;
+  std::fprintf(file,
+               "{\n \"model\": \"%s\", \"parameters\": %lld, \"device\": \"%s\", \"isa\": \"%s\", "
+               "\"workers\": %d, \"open_s\": %.4g, \"first_token_s\": %.4g,\n"
+               " \"max_num_batched_tokens\": %d, \"max_num_seqs\": %d, \"kv_tokens\": %lld,\n"
+               " \"graphs\": {\"captures\": %lld, \"replays\": %lld, \"refusals\": %lld},\n",
+               info.family.c_str(), Whole(info.parameters), info.device.c_str(), info.isa.c_str(),
+               info.workers, report.open_s, report.first_token_s, info.max_num_batched_tokens,
+               info.max_num_seqs, Whole(info.kv_tokens), Whole(report.captures),
+               Whole(report.replays), Whole(report.refusals));
+  if (report.has_memory) WriteMemory(file, report);
+  const Roofs& roofs = report.roofs;
+  if (roofs.flops_per_s > 0) {
+    std::fprintf(file,
+                 " \"roofs\": {\"read_bytes_per_s\": %.6g, \"flops_per_s\": %.6g, "
+                 "\"flops_unit\": \"%s\"},\n",
+                 roofs.read_bytes_per_s, roofs.flops_per_s, roofs.flops_unit.c_str());
+  }
+  std::fprintf(file, " \"measurements\": [");
+  const char* comma = "";
+  for (const Measurement& m : report.measurements) {
+    std::fprintf(file,
+                 "%s\n  {\"name\": \"%s\", \"tokens_per_s\": %.6g, \"step_s\": %.6g, "
+                 "\"host_s\": %.6g, \"read_share\": %.4f, \"flops_share\": %.4f",
+                 comma, m.name.c_str(), m.tokens_per_s(), m.step_s, m.host_s,
+                 m.bytes_per_s / roofs.read_bytes_per_s, m.flops_per_s / roofs.flops_per_s);
+    if (m.idle_share >= 0) std::fprintf(file, ", \"idle_share\": %.5f", m.idle_share);
+    std::fprintf(file, "}");
+    comma = ",";
+  }
+  std::fprintf(file, "\n ]\n}\n");
+}
+
+void PrintStart(const EngineReport& report) {
+  const EngineInfo& info = report.info;
+  std::printf("%s, %.3f B parameters, %.2f GB packed; %s %s, %d workers\n", info.family.c_str(),
+              static_cast<double>(info.parameters) / 1e9,
+              static_cast<double>(info.weight_bytes) / 1e9, info.device.c_str(), info.isa.c_str(),
+              info.workers);
+  std::printf("open after %.2f s, first token after %.2f s\n", report.open_s, report.first_token_s);
+  if (report.has_memory) PrintMemory(report);
+  std::fflush(stdout);  // the measurements take a minute
+}
+
+void PrintMeasurements(const EngineReport& report) {
+  const Roofs& roofs = report.roofs;
+  std::printf("roofs: %.1f GB/s read, %.2f TFLOP/s %s\n", roofs.read_bytes_per_s / 1e9,
+              roofs.flops_per_s / 1e12, roofs.flops_unit.c_str());
+  std::printf("%-14s %10s %10s %10s %8s %8s %8s\n", "step", "tok/s", "step ms", "host us",
+              "of read", "of flops", "idle");
+  for (const Measurement& m : report.measurements) {
+    std::printf("%-14s %10.1f %10.2f %10.1f %8.3f %8.3f", m.name.c_str(), m.tokens_per_s(),
+                m.step_s * 1e3, m.host_s * 1e6, m.bytes_per_s / roofs.read_bytes_per_s,
+                m.flops_per_s / roofs.flops_per_s);
+    if (m.idle_share >= 0) std::printf(" %8.4f", m.idle_share);
+    std::printf("\n");
+  }
+  std::printf(
+      "idle: the device's time from the end of a step to the first op of the next, its uploads\n"
+      "included, as a share of both; gaps between kernels inside a step are not in it\n");
+}
+
+}  // namespace baram::bench

@@ -1,0 +1,55 @@
+// What engine_bench found, as JSON and as a table.
+#ifndef BARAM_BENCH_ENGINE_REPORT_H_
+#define BARAM_BENCH_ENGINE_REPORT_H_
+
+#include <cstdint>
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#include "bench/roofs.h"
+#include "engine/config.h"
+
+namespace baram::bench {
+
+// One kind of step, measured several times.
+struct Measurement {
+  std::string name;
+  int32_t tokens = 0;      // of a step
+  double step_s = 0;       // median
+  double host_s = 0;       // of it on the engine thread: intake, plan, commit, delivery
+  double idle_share = -1;  // of all measured steps' time; -1: not measured
+  double bytes_per_s = 0;  // of the step's lower bound
+  double flops_per_s = 0;
+  double tokens_per_s() const { return tokens / step_s; }
+};
+
+// Of a GPU's memory, what MemorySum can only estimate, measured. Bytes.
+struct MemoryTaken {
+  int64_t context = 0;  // by all processes, once ours had its context
+  int64_t library = 0;  // by starting cuBLASLt
+  int64_t warm_up = 0;  // by the first steps: kernels that were loaded
+  // By the graphs of all buckets, and the kernels that their first steps load.
+  int64_t graphs = 0;
+};
+
+struct EngineReport {
+  EngineInfo info;
+  double open_s = 0;         // from the start of the program until the model can run
+  double first_token_s = 0;  // and until it gave a token
+  bool has_memory = false;   // the device has its own
+  MemoryTaken memory;
+  int64_t captures = 0, replays = 0, refusals = 0;  // of graphs, see StepGraphs
+  Roofs roofs;                                      // zeros: not measured
+  std::vector<Measurement> measurements;
+};
+
+void WriteJson(std::FILE* file, const EngineReport& report);
+
+// What is known before the measurements: the model, its start, the memory.
+void PrintStart(const EngineReport& report);
+void PrintMeasurements(const EngineReport& report);
+
+}  // namespace baram::bench
+
+#endif  // BARAM_BENCH_ENGINE_REPORT_H_
