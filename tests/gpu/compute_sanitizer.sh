@@ -3,13 +3,15 @@
 # memcheck, racecheck and initcheck, at most SECONDS each (default: an hour), logs into FOLDER.
 # BARAM_TEST_DEVICE names the GPU, cuda:0 otherwise; GTEST_FILTER takes a part of the table.
 # Exits with 0 if nothing was found, 1 if something was, 75 if nothing was but a tool was not done in
-# time, 77 if there is no compute-sanitizer.
+# time, 77 if there is no compute-sanitizer or it can't work on this machine.
 set -euo pipefail
 op_test=$1 folder=$2 seconds=${3:-3600}
 export BARAM_TEST_DEVICE=${BARAM_TEST_DEVICE:-cuda:0}
 
 tool=$(command -v compute-sanitizer || true)
-for path in /usr/local/cuda*/bin/compute-sanitizer /opt/nvidia/*/compute-sanitizer; do
+shopt -s dotglob # environments of Python
+for path in /usr/local/cuda*/bin/compute-sanitizer /opt/nvidia/*/compute-sanitizer \
+  /opt/{,*/,*/*/}lib/python3*/site-packages/nvidia/*/{bin,compute-sanitizer}/compute-sanitizer; do
   [[ -n $tool || ! -x $path ]] || tool=$path
 done
 if [[ -z $tool ]]; then
@@ -27,6 +29,11 @@ for check in memcheck racecheck initcheck; do
   log=$folder/$check.log status=0
   # Its own exit code for what it finds, so that it is not taken for a failed test.
   timeout -k 2 "$seconds" "$tool" --tool "$check" --error-exitcode 99 "$op_test" >"$log" 2>&1 || status=$?
+  # Runtimes into which the tool has no way, of some virtual machines: then nothing runs under it.
+  if ((status)) && grep -aq 'Device not supported' "$log"; then
+    echo "compute-sanitizer can't work on this machine, see $log" >&2
+    exit 77
+  fi
   case $status in
     0) echo "$check: nothing found" ;;
     99) echo "$check: errors, see $log" && failed=1 ;;

@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# check_test.sh: check.sh itself, on programs that only pretend. What it must not get wrong on the day
+# when there is a GPU: finding the library, keeping results when it is killed, telling what was skipped.
+set -euo pipefail
+sources=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+export TMPDIR=$scratch/tmp PATH=$scratch/path:$PATH BARAM_TEST_ROOT=$scratch/root
+programs=$scratch/programs
+mkdir -p "$TMPDIR" "$scratch/path" "$programs"
+
+die() { echo "check_test.sh: $*" >&2; exit 1; }
+fake() { # fake PROGRAM, its script on standard input
+  { echo '#!/usr/bin/env bash' && cat; } >"$1"
+  chmod +x "$1"
+}
+expect() { # expect PART RESULT: what OUT's summary says
+  grep -q "{\"part\": \"$1\", \"result\": \"$2\"" "$out/summary.json" || die "no $1: $2 in $(<"$out/summary.json")"
+}
+kept() { tar -xzOf "$out/results.tar.gz" "./$1"; }
+
+for program in op_test identities_test step_graphs_cuda_test; do fake "$programs/$program" <<<'exit 0'; done
+fake "$programs/cuda_cublaslt_test" <<<'echo "from $LD_LIBRARY_PATH"'
+fake "$programs/model_golden_test" <<<'[[ ${BARAM_TEST_OVERLAP:-} == 0 ]]'
+fake "$programs/baram" <<<'exit 1'
+# Ended by its limit, with what it measured until then.
+fake "$programs/op_bench" <<<'echo "half" >"${@: -1}"; exit 124'
+fake "$programs/engine_bench" <<<'echo "$*" >"${@: -1}"'
+fake "$scratch/path/nvidia-smi" <<<'echo a GPU'
+fake "$scratch/path/compute-sanitizer" <<<'echo "========= Error: Device not supported."; exit 99'
+library=$scratch/root/opt/torch/.venv/lib/python3.12/site-packages/nvidia/cu13/lib
+mkdir -p "$library"
+touch "$library/libcublasLt.so.13"
+
+out=$scratch/whole
+"$sources/tests/gpu/check.sh" "$programs" "$out" >"$scratch/words" && die "a part failed, check.sh did not"
+expect opens passed
+expect goldens "failed with 1"
+expect goldens-alone passed
+expect op_bench "not done after 50 s"
+expect llama-8b passed
+expect stream "failed with 1"
+expect startup passed
+expect sanitizers skipped
+[[ $(kept ops.json) == half ]] || die "what op_bench measured is lost"
+[[ $(kept cublaslt.log) == "from "*"$library" ]] || die "the library of the Python environment is not found: $(kept cublaslt.log)"
+[[ $(kept startup-warm.json) == *"--prompt  --batches "* ]] || die "the start is not measured alone"
+[[ $(ls -A "$out" | tr '\n' ' ') == "results.tar.gz summary.json " ]] || die "other files: $(ls -A "$out")"
+
+# Elsewhere than where libraries usually are, by search.
+mkdir -p "$scratch/root/opt/a/b/c"
+mv "$library/libcublasLt.so.13" "$scratch/root/opt/a/b/c"
+# Killed, as by a limit on the whole: what was done by then is there.
+fake "$programs/engine_bench" <<<'kill -KILL $(cut -d " " -f 4 /proc/$PPID/stat)'
+out=$scratch/killed
+"$sources/tests/gpu/check.sh" "$programs" "$out" >"$scratch/words" 2>&1 && die "it was not killed"
+expect op_bench "not done after 50 s"
+grep -q llama-8b "$out/summary.json" && die "a part that was not finished is in the summary"
+[[ $(kept ops.json) == half ]] || die "what was measured before the kill is lost"
+[[ $(kept cublaslt.log) == "from "*"$scratch/root/opt/a/b/c" ]] || die "the library is not searched for"
+
+# No GPU: said at once.
+fake "$programs/op_test" <<<'echo "no driver"; exit 1'
+out=$scratch/none
+"$sources/tests/gpu/check.sh" "$programs" "$out" >"$scratch/words" && die "no GPU is no success"
+grep -q "can't be opened here" "$scratch/words" || die "it does not say that there is no GPU"
+expect opens "failed with 1"
