@@ -1,4 +1,4 @@
-// AttendPlans: plans, packs and copies.
+// AttendPlans: plans and packs.
 #include "kernels/cuda/attend_plans.h"
 
 #include <algorithm>
@@ -9,15 +9,19 @@
 namespace baram::cuda {
 namespace {
 
-// A block: the header, group_begin of every kernel, the pieces, the merges.
-constexpr int64_t kHeaderWords = sizeof(AttendPlanHeader) / sizeof(int32_t);
-constexpr int64_t kPieceWords = sizeof(AttendPiece) / sizeof(int32_t);
-constexpr int64_t kMergeWords = sizeof(AttendMerge) / sizeof(int32_t);
+constexpr int64_t kHeaderBytes = sizeof(AttendPlanHeader);
+constexpr int64_t kPieceBytes = sizeof(AttendPiece);
+constexpr int64_t kMergeBytes = sizeof(AttendMerge);
+constexpr int64_t kWordBytes = sizeof(int32_t);
+constexpr int64_t kPlaceAlignment = 16;
 
-template <typename T>
-int32_t* Append(const std::vector<T>& values, int32_t* words) {
-  std::memcpy(words, values.data(), values.size() * sizeof(T));
-  return words + values.size() * sizeof(T) / sizeof(int32_t);
+int64_t RoundUp(int64_t value, int64_t multiple) {
+  return (value + multiple - 1) / multiple * multiple;
+}
+
+// Of a kind's place: `words` of group_begin, of all kernels.
+int64_t PlaceBytes(int64_t words) {
+  return RoundUp(kHeaderBytes + words * kWordBytes, kPlaceAlignment);
 }
 
 // No more groups than blocks of threads, no more merges than tokens.
@@ -25,102 +29,98 @@ int64_t MostGroups(const SlotShape& shape, const AttendDevice& device) {
   return MostAttendPieces(shape.max_step_tokens, device) - shape.max_step_tokens;
 }
 
-// Of the largest plan.
-int64_t BlockWords(const SlotShape& shape, const AttendDevice& device) {
-  return kHeaderWords + MostGroups(shape, device) + kAttendKernels +
-         MostAttendPieces(shape.max_step_tokens, device) * kPieceWords +
-         shape.max_step_tokens * kMergeWords;
-}
-
 }  // namespace
 
-int64_t AttendPlans::DeviceBytes(const SlotShape& shape, const AttendDevice& device) {
-  return static_cast<int64_t>(kMostKinds * sizeof(int32_t)) * BlockWords(shape, device);
+int64_t AttendPlans::BytesBelow(const SlotShape& shape, const AttendDevice& device) {
+  return int64_t{kMostKinds} * PlaceBytes(MostGroups(shape, device) + kAttendKernels);
 }
 
-Error AttendPlans::Reserve(const SlotShape& shape, const AttendDevice& device, Stream stream) {
+int64_t AttendPlans::BytesAbove(const SlotShape& shape, const AttendDevice& device) {
+  const int64_t pieces = MostAttendPieces(shape.max_step_tokens, device) + 1;  // aligned to a piece
+  return int64_t{kMostKinds} * (pieces * kPieceBytes + shape.max_step_tokens * kMergeBytes);
+}
+
+void AttendPlans::Reserve(const SlotShape& shape, const AttendDevice& device, StepBlock* block) {
   device_ = device;
-  stream_ = stream;
+  block_ = block;
+  bytes_above_ = BytesAbove(shape, device);
   const int64_t pieces = MostAttendPieces(shape.max_step_tokens, device);
   const int64_t groups = MostGroups(shape, device);
-  block_words_ = BlockWords(shape, device);
   for (Planned& planned : planned_) {
     planned.plan.pieces.reserve(pieces);
     planned.plan.merges.reserve(shape.max_step_tokens);
     for (std::vector<int32_t>& begin : planned.plan.group_begin) begin.reserve(groups + 1);
   }
-  const int64_t bytes = DeviceBytes(shape, device);
-  Error error = MakeOwned(&memory_, [bytes](void** made) { return Allocate(bytes, made); });
-  for (Staging& staging : stagings_) {
-    if (error != nullptr) return error;
-    error =
-        MakeOwned(&staging.memory, [bytes](void** made) { return AllocatePinned(bytes, made); });
-    if (error == nullptr) error = MakeOwned(&staging.copied, CreateEvent);
-  }
-  return error;
 }
 
 void AttendPlans::BeginStep(std::span<const StepRow> rows) {
   rows_ = rows;
-  if (!rows.empty() && kinds_ > 0) Plan(std::span(planned_).first(kinds_));
+  end_ = 0;
+  if (rows.empty()) return;
+  for (Planned& planned : std::span(planned_).first(kinds_)) Pack(planned);
 }
 
 const AttendPlans::Planned& AttendPlans::For(const AttendKind& kind, bool captured) {
-  for (size_t i = 0; i < kinds_; ++i) {
-    Planned& planned = planned_[i];
+  for (Planned& planned : std::span(planned_).first(kinds_)) {
     if (planned.kind != kind) continue;
     planned.in_graph = planned.in_graph || captured;
     return planned;
   }
   // Its copy to the GPU would become a part of the graph.
   Check(!captured, "attention of a kind ran in a step of its own before it is captured");
-  size_t place = kinds_;
-  if (kinds_ < kMostKinds) {
-    ++kinds_;
-  } else {
-    place = oldest_;
-    oldest_ = (oldest_ + 1) % kMostKinds;
+  if (kinds_ == kMostKinds) {
+    Check(std::ranges::none_of(planned_, &Planned::in_graph),
+          "the plan of a kind that a graph uses keeps its place");
+    kinds_ = 0;
+    begin_ = end_ = 0;
   }
-  Check(!planned_[place].in_graph, "the plan of a kind that a graph uses keeps its place");
-  planned_[place].kind = kind;
-  Plan(std::span(planned_).subspan(place, 1));
-  return planned_[place];
+  Planned& planned = planned_[kinds_++];
+  planned.kind = kind;
+  int64_t words = 0;
+  for (int kernel = 0; kernel < kAttendKernels; ++kernel) {
+    words += TilingOf(static_cast<AttendKernel>(kernel), kind.head, device_).groups + 1;
+  }
+  const int64_t bytes = PlaceBytes(words);
+  begin_ -= bytes;
+  planned.place = begin_;
+  // What the step has put into its staging lies where the new place is, and may still be copied.
+  block_->Begin();
+  const int64_t pieces = end_;
+  Pack(planned);
+  block_->Copy(planned.place, planned.place + bytes);
+  block_->Copy(pieces, end_);
+  return planned;
 }
 
-int64_t AttendPlans::Pack(const Planned& planned, int32_t* words) const {
-  const AttendPlan& plan = planned.plan;
-  int32_t* end = words + kHeaderWords;
-  for (const std::vector<int32_t>& begin : plan.group_begin) end = Append(begin, end);
-  end = Append(plan.pieces, end);
-  const AttendPlanHeader header{.merge_count = static_cast<int32_t>(plan.merges.size()),
-                                .merges_at = static_cast<int32_t>(end - words)};
-  std::memcpy(words, &header, sizeof(header));
-  end = Append(plan.merges, end);
-  Check(end - words <= block_words_, "a plan stays within what was reserved");
-  return end - words;
-}
+void AttendPlans::Pack(Planned& planned) {
+  AttendPlan& plan = planned.plan;
+  PlanAttend(rows_, planned.kind, device_, &plan);
+  const auto append = [&](const auto& values, int64_t bytes_each) {
+    const int64_t bytes = std::ssize(values) * bytes_each;
+    Check(end_ + bytes <= bytes_above_, "plans stay within what was reserved");
+    std::memcpy(block_->host() + end_, values.data(), bytes);
+    end_ += bytes;
+  };
+  end_ = RoundUp(end_, kPieceBytes);
+  const auto first_piece = static_cast<int32_t>(end_ / kPieceBytes);
+  append(plan.pieces, kPieceBytes);
+  const AttendPlanHeader header{
+      .merge_count = static_cast<int32_t>(plan.merges.size()),
+      .merges_at = static_cast<int32_t>((end_ - planned.place) / kWordBytes)};
+  append(plan.merges, kMergeBytes);
+  std::memcpy(block_->host() + planned.place, &header, kHeaderBytes);
 
-void AttendPlans::Plan(std::span<Planned> planned) {
-  Staging& staging = stagings_[next_staging_];
-  next_staging_ = 1 - next_staging_;
-  Note(WaitEvent(staging.copied.get()));  // the copies before the last
-  for (Planned& one : planned) {
-    PlanAttend(rows_, one.kind, device_, &one.plan);
-    const int64_t at = (&one - planned_.data()) * block_words_;
-    int32_t* host = static_cast<int32_t*>(staging.memory.get()) + at;
-    int32_t* block = static_cast<int32_t*>(memory_.get()) + at;
-    const int64_t bytes = Pack(one, host) * static_cast<int64_t>(sizeof(int32_t));
-    Note(CopyToDevice(block, host, bytes, stream_));
-    one.arrays.partial_capacity = MostAttendPartials(one.kind.head, device_);
-    one.arrays.header = reinterpret_cast<const AttendPlanHeader*>(block);
-    const int32_t* next = block + kHeaderWords;
-    for (int kernel = 0; kernel < kAttendKernels; ++kernel) {
-      one.arrays.group_begin[kernel] = next;
-      next += one.plan.group_begin[kernel].size();
-    }
-    one.arrays.pieces = reinterpret_cast<const AttendPiece*>(next);
+  AttendPlanArrays& arrays = planned.arrays;
+  arrays.partial_capacity = MostAttendPartials(planned.kind.head, device_);
+  arrays.header = reinterpret_cast<const AttendPlanHeader*>(block_->device() + planned.place);
+  arrays.pieces = reinterpret_cast<const AttendPiece*>(block_->device());
+  int64_t at = planned.place + kHeaderBytes;
+  for (int kernel = 0; kernel < kAttendKernels; ++kernel) {
+    arrays.group_begin[kernel] = reinterpret_cast<const int32_t*>(block_->device() + at);
+    auto* words = reinterpret_cast<int32_t*>(block_->host() + at);
+    for (const int32_t begin : plan.group_begin[kernel]) *words++ = first_piece + begin;
+    at += std::ssize(plan.group_begin[kernel]) * kWordBytes;
   }
-  Note(RecordEvent(staging.copied.get(), stream_));
 }
 
 }  // namespace baram::cuda

@@ -37,7 +37,7 @@ void CudaDevice::Attend(const AttendArgs& args) {
   if (args.step.tokens == 0) return;
   const HeadShape& head = args.pool.shape.head;
   const AttendPlans::Planned& planned = attend_plans_.For({head, args.window}, capturing_);
-  Note(attend_plans_.error());
+  Note(step_block_.error());
   const AttendDevice device = AttendFacts();
   for (AttendKernel kernel : {AttendKernel::kVector, AttendKernel::kNarrow, AttendKernel::kWide}) {
     if (!planned.plan.Uses(kernel)) continue;

@@ -29,10 +29,17 @@ Error CudaDevice::Open() {
   return error;
 }
 
+int64_t CudaDevice::BytesBelow(const SlotShape& slots) const {
+  return StepUpload::BytesBelow(slots) + AttendPlans::BytesBelow(slots, AttendFacts());
+}
+int64_t CudaDevice::BytesAbove(const SlotShape& slots) const {
+  return AttendPlans::BytesAbove(slots, AttendFacts());
+}
+
 DeviceReserve CudaDevice::Reserve(const SlotShape& slots) const {
   DeviceReserve reserve;
-  for (const int64_t bytes : {GemmBytes(), StepUpload::DeviceBytes(slots),
-                              AttendPlans::DeviceBytes(slots, AttendFacts())}) {
+  for (const int64_t bytes :
+       {GemmBytes(), StepUpload::DeviceBytes(slots), BytesBelow(slots) + BytesAbove(slots)}) {
     reserve.state_bytes += TakenBytes(info_, bytes);
   }
   reserve.runtime_bytes = kContextBytes + kCodeBytes;
@@ -119,12 +126,15 @@ StepTime CudaDevice::TimeOf(uint64_t mark) {
 
 bool CudaDevice::ReserveSlots(const SlotShape& shape) {
   Note(UseGpu(ordinal_));
-  Error error = steps_.Reserve(shape, stream_.get());
-  if (error == nullptr) error = attend_plans_.Reserve(shape, AttendFacts(), stream_.get());
+  Error error = step_block_.Reserve(BytesBelow(shape), BytesAbove(shape), stream_.get());
+  if (error == nullptr) {
+    error = steps_.Reserve(shape, stream_.get(), &step_block_, &attend_plans_);
+  }
   if (error != nullptr) {
     LastError();  // as in Alloc
     return false;
   }
+  attend_plans_.Reserve(shape, AttendFacts(), &step_block_);
   if (cublaslt_ != nullptr) {
     cublaslt_->Reserve(std::max(shape.max_step_tokens, shape.max_step_outputs));
   }
@@ -135,9 +145,7 @@ StepView CudaDevice::BeginStep(const StepInput& input) {
   Check(!capturing_, "nothing but ops is called while they are captured");
   Note(UseGpu(ordinal_));
   const StepView view = steps_.BeginStep(input);
-  Note(steps_.error());
-  attend_plans_.BeginStep(steps_.rows());
-  Note(attend_plans_.error());
+  Note(step_block_.error());
   Beginning& beginning = beginnings_[next_mark_ % kMarks];
   beginning.mark = next_mark_;
   Note(RecordEvent(beginning.event.get(), stream_.get()));

@@ -15,6 +15,7 @@
 #include "kernels/cuda/device_memory.h"
 #include "kernels/cuda/gemm_select.h"
 #include "kernels/cuda/runtime.h"
+#include "kernels/cuda/step_block.h"
 #include "kernels/cuda/step_upload.h"
 #include "kernels/cuda/transfers.h"
 #include "kernels/device.h"
@@ -75,6 +76,9 @@ class CudaDevice final : public Device {
   std::string UnsupportedAttend(const AttendArgs& args) const;
   // What plans of attention depend on.
   AttendDevice AttendFacts() const;
+  // Of step_block_.
+  int64_t BytesBelow(const SlotShape& slots) const;
+  int64_t BytesAbove(const SlotShape& slots) const;
 
   Error OpenGemm();
   // Has the library compute a small product of known factors. `problem` says why it is of no use
@@ -114,8 +118,9 @@ class CudaDevice final : public Device {
   DeviceMemory gemm_memory_;
   std::unique_ptr<CublasLt> cublaslt_;  // null: this machine has none
   std::vector<ProductKind> told_refusals_;
-  StepUpload steps_;
+  StepBlock step_block_;
   AttendPlans attend_plans_;
+  StepUpload steps_;
   bool combined_ = false;  // the combining kernel of Attend ran
   bool capturing_ = false;
   bool told_refused_capture_ = false;

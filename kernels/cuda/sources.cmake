@@ -9,6 +9,7 @@ set(baram_cuda_host_sources
   gemm_select.cc
   open_cuda.cc
   pack.cc
+  step_block.cc
   step_upload.cc
   transfers.cc
 )

@@ -43,6 +43,14 @@ class Cutter {
 
 }  // namespace
 
+int64_t StepUpload::BytesBelow(const SlotShape& shape) {
+  // Rows, tokens and outputs, each section aligned; then what deltas may take before them.
+  return RoundUp(shape.max_step_tokens * static_cast<int64_t>(sizeof(StepRow) + sizeof(int32_t)) +
+                     shape.max_step_outputs * static_cast<int64_t>(sizeof(OutputEntry)) +
+                     3 * kSectionAlignment + kSpareBytes,
+                 kArrayAlignment);
+}
+
 int64_t StepUpload::Lay(const SlotShape& shape, std::byte* base) {
   shape_ = shape;
   slots_.counts_stride = RoundUp(std::max(shape.vocab_size, 1), kCountsMultiple);
@@ -52,11 +60,6 @@ int64_t StepUpload::Lay(const SlotShape& shape, std::byte* base) {
   slots_.max_pages_per_slot = shape.max_pages_per_slot;
   const int64_t tokens = shape.max_step_tokens;
   const int64_t outputs = shape.max_step_outputs;
-  // Rows, tokens and outputs, each section aligned; then what deltas may take before them.
-  block_bytes_ = RoundUp(tokens * static_cast<int64_t>(sizeof(StepRow) + sizeof(int32_t)) +
-                             outputs * static_cast<int64_t>(sizeof(OutputEntry)) +
-                             3 * kSectionAlignment + kSpareBytes,
-                         kArrayAlignment);
   Cutter cutter(base);
   cutter.Cut(&slots_.sampling, shape.slots);
   cutter.Cut(&slots_.bias, int64_t{shape.slots} * kMaxBiasedTokens);
@@ -71,15 +74,18 @@ int64_t StepUpload::Lay(const SlotShape& shape, std::byte* base) {
   for (int32_t** array : {&step_.output_tokens, &step_.output_slots, &step_.output_targets}) {
     cutter.Cut(array, outputs);
   }
-  cutter.Cut(&block_, block_bytes_);
   return cutter.used();
 }
 
-Error StepUpload::Reserve(const SlotShape& shape, Stream stream) {
+Error StepUpload::Reserve(const SlotShape& shape, Stream stream, StepBlock* block,
+                          AttendPlans* plans) {
   Check(shape.groups <= kMaxKvGroups, "a device has at most kMaxKvGroups page tables per slot");
   Check(shape.TableEntries() <= kMostTableEntries,
         "an entry of the page tables has a 32-bit index");
   stream_ = stream;
+  block_ = block;
+  plans_ = plans;
+  block_bytes_ = BytesBelow(shape);
   const int64_t bytes = DeviceBytes(shape);
   Error error = MakeOwned(&memory_, [bytes](void** made) { return Allocate(bytes, made); });
   if (error == nullptr) error = Fill(memory_.get(), 0, bytes, stream);
@@ -88,13 +94,6 @@ Error StepUpload::Reserve(const SlotShape& shape, Stream stream) {
   constexpr uint8_t kNoPage = 0xff;  // every byte of -1
   error = Fill(slots_.page_tables, kNoPage, shape.TableEntries() * 4, stream);
   if (error != nullptr) return error;
-
-  for (Staging& staging : stagings_) {
-    error = MakeOwned(&staging.memory,
-                      [this](void** made) { return AllocatePinned(block_bytes_, made); });
-    if (error == nullptr) error = MakeOwned(&staging.copied, CreateEvent);
-    if (error != nullptr) return error;
-  }
   lengths_.assign(shape.slots, 0);
   const auto reserve = [this](auto&... sections) {
     (sections.reserve(block_bytes_ / sizeof(sections[0])), ...);
@@ -109,18 +108,21 @@ int64_t StepUpload::PackedBytes() const {
          SectionBytes(tokens_) + SectionBytes(outputs_);
 }
 
-void StepUpload::Flush(int32_t padded_rows) {
-  Staging& staging = stagings_[next_staging_];
-  next_staging_ = 1 - next_staging_;
-  Note(WaitEvent(staging.copied.get()));  // the copy before the last
-  auto* host = static_cast<std::byte*>(staging.memory.get());
-  int64_t used = 0;
+void StepUpload::FlushEarly() {
+  block_->Begin();
+  Flush(plans_->begin(), 0);
+}
+
+void StepUpload::Flush(int64_t plans_end, int32_t padded_rows) {
   Check(PackedBytes() <= block_bytes_, "a step's deltas and rows fit the block");
+  const int64_t begin = plans_->begin() - PackedBytes();
+  int64_t end = begin;
   const auto pack = [&](const auto& section) {
     using T = typename std::decay_t<decltype(section)>::value_type;
-    if (!section.empty()) std::memcpy(host + used, section.data(), section.size() * sizeof(T));
-    auto* on_device = reinterpret_cast<const T*>(block_ + used);
-    used += SectionBytes(section);
+    std::byte* host = block_->host() + end;
+    if (!section.empty()) std::memcpy(host, section.data(), section.size() * sizeof(T));
+    auto* on_device = reinterpret_cast<const T*>(block_->device() + end);
+    end += SectionBytes(section);
     return on_device;
   };
   const BindLaunch bind{.slots = slots_,
@@ -138,8 +140,7 @@ void StepUpload::Flush(int32_t padded_rows) {
                             .row_count = static_cast<int32_t>(rows_.size()),
                             .output_count = static_cast<int32_t>(outputs_.size()),
                             .padded_rows = padded_rows};
-  if (used > 0) Note(CopyToDevice(block_, host, used, stream_));
-  Note(RecordEvent(staging.copied.get(), stream_));
+  block_->Copy(begin, plans_end);
   LaunchBind(bind, static_cast<int32_t>(bindings_.size()), stream_);
   LaunchExpand(expand, stream_);
   bindings_.clear();
@@ -157,7 +158,7 @@ void StepUpload::Bind(const SlotInit& init) {
   // Room for a piece of the history as well, and for what aligning the sections adds.
   constexpr int64_t kRoom = sizeof(SlotBinding) + kMaxBiasedTokens * sizeof(TokenBias) +
                             kMaxStopIds * sizeof(int32_t) + 8 * kSectionAlignment + 4096;
-  if (!HasRoom(kRoom)) Flush();
+  if (!HasRoom(kRoom)) FlushEarly();
   SlotBinding binding{};
   binding.slot = init.slot;
   binding.begins = true;
@@ -187,7 +188,7 @@ void StepUpload::Bind(const SlotInit& init) {
     history_.insert(history_.end(), init.tokens.begin() + next, init.tokens.begin() + next + count);
     next += count;
     if (next == total) return;
-    Flush();
+    FlushEarly();
     binding.begins = false;
   }
 }
@@ -197,7 +198,7 @@ void StepUpload::AddPage(const PageDelta& delta) {
   Check(delta.group >= 0 && delta.group < shape_.groups, "a PageDelta names a reserved group");
   Check(delta.index >= 0 && delta.index < shape_.max_pages_per_slot,
         "a PageDelta stays inside the slot's page table");
-  if (!HasRoom(sizeof(PageEntry) + kSectionAlignment)) Flush();
+  if (!HasRoom(sizeof(PageEntry) + kSectionAlignment)) FlushEarly();
   const int64_t row = int64_t{delta.group} * shape_.slots + delta.slot;
   pages_.push_back(
       {static_cast<int32_t>(row * shape_.max_pages_per_slot + delta.index), delta.page});
@@ -229,9 +230,11 @@ StepView StepUpload::BeginStep(const StepInput& input) {
   outputs_.clear();
   for (const SlotInit& init : input.inits) Bind(init);
   for (const PageDelta& delta : input.page_deltas) AddPage(delta);
-  if (!HasRoom(block_bytes_ - kSpareBytes)) Flush();  // the most that rows can take
+  if (!HasRoom(block_bytes_ - kSpareBytes)) FlushEarly();  // the most that rows can take
   StepView view = AddRows(input);
-  Flush(input.padded_rows);
+  block_->Begin();
+  plans_->BeginStep(rows_);
+  Flush(rows_.empty() ? plans_->begin() : plans_->end(), input.padded_rows);
 
   view.token_ids = step_.token_ids;
   view.positions = step_.positions;

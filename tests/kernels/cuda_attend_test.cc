@@ -14,11 +14,11 @@
 #include <vector>
 
 #include "kernels/cuda/attend_plan.h"
-#include "kernels/cuda/attend_plans.h"
 #include "kernels/cuda/emulation/emulator.h"
 #include "kernels/cuda/instructions.h"
 #include "kernels/cuda/kv_layout.h"
 #include "kernels/cuda/launchers.h"
+#include "tests/kernels/cuda_plans.h"
 
 namespace baram::cuda {
 namespace {
@@ -114,7 +114,7 @@ class Layout {
   }
 
   // The outputs' bits.
-  std::vector<uint16_t> Run(AttendPlans* plans) {
+  std::vector<uint16_t> Run(UploadedPlans* uploaded) {
     std::memset(out_.data(), kNaNByte, out_.size() * sizeof(uint16_t));
     std::memset(scratch_.data(), kNaNByte, scratch_.size());
     AttendArgs args;
@@ -125,8 +125,8 @@ class Layout {
     args.window = case_.window;
     args.scale = Scale();
     args.scratch = scratch_.data();
-    plans->BeginStep(rows_);
-    const AttendPlans::Planned& planned = plans->For({case_.head, case_.window});
+    uploaded->BeginStep(rows_);
+    const AttendPlans::Planned& planned = uploaded->plans.For({case_.head, case_.window});
     EXPECT_TRUE(planned.plan.Uses(case_.kernel));
     EXPECT_EQ(!planned.plan.merges.empty(), case_.cuts);
     int32_t most_parts = 0;
@@ -279,7 +279,7 @@ TEST_P(CudaAttend, IsCloseToAPlainLoopInEveryOrderOfThreads) {
   Layout layout(GetParam());
   SlotShape slots;
   slots.max_step_tokens = 256;
-  AttendPlans plans;
+  UploadedPlans plans;
   ASSERT_EQ(plans.Reserve(slots, DeviceOf(GetParam()), nullptr), nullptr);
   emulation::SetLaneOrder(LaneOrder::kForward);
   const std::vector<uint16_t> out = layout.Run(&plans);
@@ -289,7 +289,7 @@ TEST_P(CudaAttend, IsCloseToAPlainLoopInEveryOrderOfThreads) {
     emulation::SetLaneOrder(order);
     ASSERT_EQ(layout.Run(&plans), out);
   }
-  EXPECT_EQ(plans.error(), nullptr);
+  EXPECT_EQ(plans.block.error(), nullptr);
 }
 
 constexpr AttendKernel kVector = AttendKernel::kVector;

@@ -12,7 +12,6 @@
 #include <thread>
 #include <vector>
 
-#include "kernels/cuda/attend_plans.h"
 #include "kernels/cuda/device_memory.h"
 #include "kernels/cuda/emulation/emulator.h"
 #include "kernels/cuda/pack.h"
@@ -341,53 +340,6 @@ TEST(CudaDevice, StepsThatNobodyWaitsForExpandAlike) {
   }
   ASSERT_TRUE(device->Wait(device->Record()));
   EXPECT_EQ(got, want);
-}
-
-// The same of plans of attention.
-TEST(CudaDevice, PlansThatNobodyWaitsForArriveWithTheirStep) {
-  OwnedStream stream;
-  ASSERT_EQ(MakeOwned(&stream, CreateStream), nullptr);
-  SlotShape shape;
-  shape.max_step_tokens = 32;
-  const AttendDevice facts{.multiprocessors = 4, .shared_bytes = 227 << 10};
-  AttendPlans plans;
-  ASSERT_EQ(plans.Reserve(shape, facts, stream.get()), nullptr);
-  const AttendKind kind{.head = {4, 2, 64}};
-  constexpr int kSteps = 7;
-  constexpr int64_t kPieceInts = sizeof(AttendPiece) / sizeof(int32_t);
-  std::vector<std::vector<AttendPiece>> want, got;
-  got.reserve(kSteps);
-  for (int step = 0; step < kSteps; ++step) {
-    const StepRow row{.slot = step, .begin = 0, .count = 1, .position = 100 * step, .source = -1};
-    plans.BeginStep({&row, 1});
-    const AttendPlans::Planned& planned = plans.For(kind);
-    want.push_back(planned.plan.pieces);
-    got.emplace_back(want.back().size());
-    ASSERT_EQ(CopyToHost(got.back().data(), planned.arrays.pieces,
-                         std::ssize(want.back()) * kPieceInts * 4, stream.get()),
-              nullptr);
-  }
-  ASSERT_EQ(Synchronize(stream.get()), nullptr);
-  EXPECT_EQ(plans.error(), nullptr);
-  EXPECT_EQ(got, want);
-}
-
-TEST(CudaDevice, PlansThatGraphsUseKeepTheirPlace) {
-  OwnedStream stream;
-  ASSERT_EQ(MakeOwned(&stream, CreateStream), nullptr);
-  SlotShape shape;
-  shape.max_step_tokens = 4;
-  AttendPlans plans;
-  ASSERT_EQ(plans.Reserve(shape, {.multiprocessors = 4, .shared_bytes = 227 << 10}, stream.get()),
-            nullptr);
-  const StepRow row{.slot = 0, .begin = 0, .count = 1, .position = 10, .source = -1};
-  plans.BeginStep({&row, 1});
-  const auto kind = [](int32_t window) { return AttendKind{.head = {4, 2, 64}, .window = window}; };
-  EXPECT_DEATH(plans.For(kind(1), /*captured=*/true), "before it is captured");
-  for (int32_t window = 0; window < kMaxKvGroups; ++window) plans.For(kind(window));
-  plans.For(kind(kMaxKvGroups));  // in the place of the first
-  plans.For(kind(1), /*captured=*/true);
-  EXPECT_DEATH(plans.For(kind(kMaxKvGroups + 1)), "keeps its place");
 }
 
 // More deltas and a longer history than one block holds: several copies, the same outcome.

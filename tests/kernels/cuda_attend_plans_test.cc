@@ -1,0 +1,124 @@
+// AttendPlans over the emulation: what the kernels read is what was planned, of every kind, in
+// every step, at addresses that stay.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <vector>
+
+#include "kernels/cuda/attend_plans.h"
+#include "kernels/cuda/device_memory.h"
+#include "tests/kernels/cuda_plans.h"
+
+namespace baram::cuda {
+namespace {
+
+// What a step found of a kind's plan in GPU memory, once the stream got there; and what it should.
+struct FoundPlan {
+  AttendPlan want;
+  AttendPlanArrays arrays;
+  AttendPlanHeader header = {};
+  std::array<std::vector<int32_t>, kAttendKernels> group_begin;
+  std::vector<AttendPiece> pieces = std::vector<AttendPiece>(100);
+
+  FoundPlan(const AttendPlans::Planned& planned, Stream stream)
+      : want(planned.plan), arrays(planned.arrays) {
+    const auto fetch = [&](void* host, const void* device, int64_t bytes) {
+      EXPECT_EQ(CopyToHost(host, device, bytes, stream), nullptr);
+    };
+    fetch(&header, arrays.header, sizeof(header));
+    for (int kernel = 0; kernel < kAttendKernels; ++kernel) {
+      group_begin[kernel].resize(want.group_begin[kernel].size());
+      fetch(group_begin[kernel].data(), arrays.group_begin[kernel],
+            std::ssize(group_begin[kernel]) * 4);
+    }
+    fetch(pieces.data(), arrays.pieces, std::ssize(pieces) * int64_t{sizeof(AttendPiece)});
+  }
+  void ExpectAsPlanned() const {
+    EXPECT_EQ(header.merge_count, std::ssize(want.merges));
+    // They lie behind the pieces, which were fetched from `arrays.pieces` on.
+    const auto* words = reinterpret_cast<const int32_t*>(arrays.header) + header.merges_at;
+    const std::ptrdiff_t at = words - reinterpret_cast<const int32_t*>(arrays.pieces);
+    const auto* first =
+        reinterpret_cast<const AttendMerge*>(reinterpret_cast<const int32_t*>(pieces.data()) + at);
+    const std::vector<AttendMerge> merges(first, first + header.merge_count);
+    EXPECT_EQ(merges, want.merges);
+    std::vector<AttendPiece> found;
+    for (int kernel = 0; kernel < kAttendKernels; ++kernel) {
+      const std::vector<int32_t>& begin = group_begin[kernel];
+      const int32_t offset = begin.front() - want.group_begin[kernel].front();
+      for (size_t group = 0; group < begin.size(); ++group) {
+        EXPECT_EQ(begin[group], want.group_begin[kernel][group] + offset);
+      }
+      found.insert(found.end(), pieces.begin() + begin.front(), pieces.begin() + begin.back());
+    }
+    EXPECT_EQ(found, want.pieces);
+  }
+};
+
+// Nobody waits between the steps, so a staging that is written again too early shows. Kinds come
+// one after the other.
+TEST(AttendPlans, ArriveWithTheirStep) {
+  OwnedStream stream;
+  ASSERT_EQ(MakeOwned(&stream, CreateStream), nullptr);
+  SlotShape shape;
+  shape.max_step_tokens = 32;
+  UploadedPlans uploaded;
+  const AttendDevice facts{.multiprocessors = 4, .shared_bytes = 227 << 10};
+  ASSERT_EQ(uploaded.Reserve(shape, facts, stream.get()), nullptr);
+  const AttendKind kinds[] = {
+      {.head = {4, 2, 64}}, {.head = {4, 2, 64}, .window = 40}, {.head = {8, 1, 128}, .window = 7}};
+  constexpr int kSteps = 9;
+  std::vector<FoundPlan> found;
+  found.reserve(kSteps * std::size(kinds));  // the stream writes to them
+  for (int step = 0; step < kSteps; ++step) {
+    const StepRow rows[] = {
+        {.slot = 0, .begin = 0, .count = 1, .position = 300 * step, .source = -1},
+        {.slot = 1, .begin = 1, .count = 1 + step, .position = 10 * step, .source = 0}};
+    uploaded.BeginStep(rows);
+    const size_t asked = std::min<size_t>(std::size(kinds), 1 + step / 2);
+    for (size_t kind = 0; kind < asked; ++kind) {
+      found.emplace_back(uploaded.plans.For(kinds[kind]), stream.get());
+    }
+  }
+  ASSERT_EQ(Synchronize(stream.get()), nullptr);
+  EXPECT_EQ(uploaded.block.error(), nullptr);
+  ASSERT_EQ(found.size(), 2 * 1 + 2 * 2 + 5 * 3u);
+  for (const FoundPlan& plan : found) plan.ExpectAsPlanned();
+  // A graph reads where it read when it was captured.
+  for (size_t kind = 0; kind < std::size(kinds); ++kind) {
+    const AttendPlanArrays& first = found[6 + kind].arrays;
+    const AttendPlanArrays& last = found[found.size() - std::size(kinds) + kind].arrays;
+    EXPECT_EQ(first.header, last.header);
+    EXPECT_EQ(first.pieces, last.pieces);
+    EXPECT_TRUE(std::ranges::equal(first.group_begin, last.group_begin));
+  }
+}
+
+TEST(AttendPlans, ThatGraphsUseKeepTheirPlace) {
+  OwnedStream stream;
+  ASSERT_EQ(MakeOwned(&stream, CreateStream), nullptr);
+  SlotShape shape;
+  shape.max_step_tokens = 4;
+  UploadedPlans uploaded;
+  AttendPlans& plans = uploaded.plans;
+  const AttendDevice facts{.multiprocessors = 4, .shared_bytes = 227 << 10};
+  ASSERT_EQ(uploaded.Reserve(shape, facts, stream.get()), nullptr);
+  const StepRow row{.slot = 0, .begin = 0, .count = 1, .position = 10, .source = -1};
+  uploaded.BeginStep({&row, 1});
+  const auto kind = [](int32_t window) { return AttendKind{.head = {4, 2, 64}, .window = window}; };
+  EXPECT_DEATH(plans.For(kind(1), /*captured=*/true), "before it is captured");
+  // The second round finds no place and begins anew.
+  for (int32_t window = 0; window < 2 * kMaxKvGroups; ++window) {
+    const FoundPlan found(plans.For(kind(window)), stream.get());
+    ASSERT_EQ(Synchronize(stream.get()), nullptr);
+    found.ExpectAsPlanned();
+  }
+  EXPECT_DEATH(plans.For(kind(1), /*captured=*/true), "before it is captured");
+  plans.For(kind(2 * kMaxKvGroups - 1), /*captured=*/true);
+  EXPECT_DEATH(plans.For(kind(2 * kMaxKvGroups)), "keeps its place");
+}
+
+}  // namespace
+}  // namespace baram::cuda
