@@ -47,6 +47,8 @@ endforeach()
 set(CMAKE_CXX_LINK_EXECUTABLE "<CMAKE_CXX_COMPILER> <FLAGS> <CMAKE_CXX_LINK_FLAGS> <LINK_FLAGS> \
 <OBJECTS> -o <TARGET> -Wl,--start-group <LINK_LIBRARIES> -Wl,--end-group")
 add_link_options(-static-libstdc++ -static-libgcc)
+# What nobody calls stays behind: programs are carried to machines.
+add_link_options(-Wl,--gc-sections)
 # libstdc++ comes last and would find it in the C library first.
 add_link_options(-Wl,-u,arc4random)
 add_library(arc4random STATIC ${CMAKE_CURRENT_LIST_DIR}/arc4random.c)
