@@ -23,6 +23,7 @@
 #include <memory>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "bench/engine_report.h"
@@ -251,14 +252,9 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> Open(Options& options) {
   return OpenRandomModel(config, spec, std::move(device), /*seed=*/1);
 }
 
-// Through the device opened once more, beside the idle model, which leaves a part of its memory.
-Roofs MeasureRoofs(const Options& options) {
-  std::string error;
-  const std::unique_ptr<Device> device = OpenAnother(options.config, &error);
-  Check(device != nullptr, error.c_str());
-  GpuRoofSizes sizes;
-  if (options.shape == "tiny") sizes = {.read_bytes = 128 << 10, .gemm = 64};
-  return RoofMeter(*device, sizes).Measure();
+GpuRoofSizes RoofSizes(const Options& options) {
+  if (options.shape == "tiny") return {.read_bytes = 128 << 10, .gemm = 64};
+  return {};
 }
 
 int Main(int argc, char** argv) {
@@ -295,16 +291,21 @@ int Main(int argc, char** argv) {
   keep();
   PrintStart(report);
 
-  // Other tenants of the machine come and go: the better of before and after is the roof.
-  report.roofs = MeasureRoofs(options);
-  const auto add = [&](const Measurement& measurement) {
-    report.measurements.push_back(measurement);
+  // The device opened once more, beside the model, which leaves a part of its memory.
+  std::string error;
+  const std::unique_ptr<Device> device = OpenAnother(options.config, &error);
+  Check(device != nullptr, error.c_str());
+  RoofMeter meter(*device, RoofSizes(options));
+  Roofs before = meter.Measure();
+  const auto add = [&](Measurement measurement) {
+    const Roofs after = meter.Measure();
+    measurement.roofs = Larger(before, after);
+    before = after;
+    report.measurements.push_back(std::move(measurement));
     keep();
   };
   for (const int32_t batch : options.batches) add(bench.Decode(batch));
   for (const int32_t prompt : options.prompts) add(bench.Prefill(prompt));
-  report.roofs = Larger(report.roofs, MeasureRoofs(options));
-  keep();
   PrintMeasurements(report);
   return EXIT_SUCCESS;
 }

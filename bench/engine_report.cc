@@ -51,21 +51,17 @@ void WriteJson(std::FILE* file, const EngineReport& report) {
                info.max_num_seqs, Whole(info.kv_tokens), Whole(report.captures),
                Whole(report.replays), Whole(report.refusals));
   if (report.has_memory) WriteMemory(file, report);
-  const Roofs& roofs = report.roofs;
-  if (roofs.flops_per_s > 0) {
-    std::fprintf(file,
-                 " \"roofs\": {\"read_bytes_per_s\": %.6g, \"flops_per_s\": %.6g, "
-                 "\"flops_unit\": \"%s\"},\n",
-                 roofs.read_bytes_per_s, roofs.flops_per_s, roofs.flops_unit.c_str());
-  }
   std::fprintf(file, " \"measurements\": [");
   const char* comma = "";
   for (const Measurement& m : report.measurements) {
     std::fprintf(file,
                  "%s\n  {\"name\": \"%s\", \"tokens_per_s\": %.6g, \"step_s\": %.6g, "
-                 "\"host_s\": %.6g, \"read_share\": %.4f, \"flops_share\": %.4f",
-                 comma, m.name.c_str(), m.tokens_per_s(), m.step_s, m.host_s,
-                 m.bytes_per_s / roofs.read_bytes_per_s, m.flops_per_s / roofs.flops_per_s);
+                 "\"host_s\": %.6g, \"read_share\": %.4f, \"flops_share\": %.4f, "
+                 "\"roofs\": {\"read_bytes_per_s\": %.4g, \"flops_per_s\": %.4g, "
+                 "\"flops_unit\": \"%s\"}",
+                 comma, m.name.c_str(), m.tokens_per_s(), m.step_s, m.host_s, m.read_share(),
+                 m.flops_share(), m.roofs.read_bytes_per_s, m.roofs.flops_per_s,
+                 m.roofs.flops_unit.c_str());
     if (m.idle_share >= 0) std::fprintf(file, ", \"idle_share\": %.5f", m.idle_share);
     std::fprintf(file, "}");
     comma = ",";
@@ -85,17 +81,14 @@ void PrintStart(const EngineReport& report) {
 }
 
 void PrintMeasurements(const EngineReport& report) {
-  const Roofs& roofs = report.roofs;
-  std::printf("roofs: %.1f GB/s read, %.2f TFLOP/s %s\n", roofs.read_bytes_per_s / 1e9,
-              roofs.flops_per_s / 1e12, roofs.flops_unit.c_str());
-  std::printf("%-14s %10s %10s %10s %8s %8s %8s\n", "step", "tok/s", "step ms", "host us",
-              "of read", "of flops", "idle");
+  std::printf("%-14s %10s %10s %10s %8s %8s %8s %14s\n", "step", "tok/s", "step ms", "host us",
+              "of read", "of flops", "idle", "roofs");
   for (const Measurement& m : report.measurements) {
     std::printf("%-14s %10.1f %10.2f %10.1f %8.3f %8.3f", m.name.c_str(), m.tokens_per_s(),
-                m.step_s * 1e3, m.host_s * 1e6, m.bytes_per_s / roofs.read_bytes_per_s,
-                m.flops_per_s / roofs.flops_per_s);
-    if (m.idle_share >= 0) std::printf(" %8.4f", m.idle_share);
-    std::printf("\n");
+                m.step_s * 1e3, m.host_s * 1e6, m.read_share(), m.flops_share());
+    m.idle_share >= 0 ? std::printf(" %8.4f", m.idle_share) : std::printf(" %8s", "");
+    std::printf("   %.1f GB/s, %.3f TFLOP/s %s\n", m.roofs.read_bytes_per_s / 1e9,
+                m.roofs.flops_per_s / 1e12, m.roofs.flops_unit.c_str());
   }
   std::printf(
       "idle: the device's time from the end of a step to the first op of the next, its uploads\n"

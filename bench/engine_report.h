@@ -21,7 +21,11 @@ struct Measurement {
   double idle_share = -1;  // of all measured steps' time; -1: not measured
   double bytes_per_s = 0;  // of the step's lower bound
   double flops_per_s = 0;
+  // The better ones of right before and right after: a machine's other tenants come and go.
+  Roofs roofs = {};
   double tokens_per_s() const { return tokens / step_s; }
+  double read_share() const { return bytes_per_s / roofs.read_bytes_per_s; }
+  double flops_share() const { return flops_per_s / roofs.flops_per_s; }
 };
 
 // Of a GPU's memory, what MemorySum can only estimate, measured. Bytes.
@@ -40,7 +44,6 @@ struct EngineReport {
   bool has_memory = false;   // the device has its own
   MemoryTaken memory;
   int64_t captures = 0, replays = 0, refusals = 0;  // of graphs, see StepGraphs
-  Roofs roofs;                                      // zeros: not measured
   std::vector<Measurement> measurements;
 };
 
