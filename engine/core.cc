@@ -111,7 +111,6 @@ absl::StatusOr<std::shared_ptr<Outbox>> EngineCore::Submit(Request request, void
     return status;
   }
   if (request.arrival == SteadyTime{}) request.arrival = std::chrono::steady_clock::now();
-  const std::pair<std::string, int32_t> id(request.id, request.part);
   const int64_t tokens = QueuedTokens(request);
   auto outbox = std::make_shared<Outbox>(request, config_.stream_tokens, wakeup_);
   outbox->reader = reader;
@@ -119,7 +118,7 @@ absl::StatusOr<std::shared_ptr<Outbox>> EngineCore::Submit(Request request, void
   {
     std::lock_guard lock(inbox_mutex_);
     status = Accepting();
-    if (status.ok() && !live_.try_emplace(id, outbox).second) {
+    if (status.ok() && !AddLive(live->request, outbox)) {
       status = absl::AlreadyExistsError("A request with this id is running; choose another id.");
     }
     if (!status.ok()) {
@@ -139,12 +138,22 @@ absl::StatusOr<std::shared_ptr<Outbox>> EngineCore::Submit(Request request, void
   return outbox;
 }
 
+bool EngineCore::AddLive(const Request& request, std::shared_ptr<Outbox> outbox) {
+  const auto other = live_.lower_bound(ByIdAndPart::Key(request.id, 0));
+  const bool shared = other != live_.end() && other->first.first == request.id;
+  if (shared && other->second.group != request.group) return false;
+  return live_.try_emplace({request.id, request.part}, LivePart{request.group, std::move(outbox)})
+      .second;
+}
+
 bool EngineCore::Abort(const std::string& id) {
   std::vector<std::shared_ptr<Outbox>> parts;
   {
     std::lock_guard lock(inbox_mutex_);
     auto part = live_.lower_bound(ByIdAndPart::Key(id, 0));
-    for (; part != live_.end() && part->first.first == id; ++part) parts.push_back(part->second);
+    for (; part != live_.end() && part->first.first == id; ++part) {
+      parts.push_back(part->second.outbox);
+    }
   }
   for (const auto& outbox : parts) outbox->Cancel();
   return !parts.empty();

@@ -71,10 +71,15 @@ class EngineCore {
     using Key = std::pair<std::string_view, int32_t>;
     bool operator()(const Key& a, const Key& b) const { return a < b; }
   };
-  using Live = std::map<std::pair<std::string, int32_t>, std::shared_ptr<Outbox>, ByIdAndPart>;
+  struct LivePart {
+    uint64_t group;
+    std::shared_ptr<Outbox> outbox;
+  };
+  using Live = std::map<std::pair<std::string, int32_t>, LivePart, ByIdAndPart>;
 
   absl::Status Validate(const Request& request) const;
   absl::Status Accepting() const;
+  bool AddLive(const Request& request, std::shared_ptr<Outbox> outbox);  // false: the id is taken
   void EndAll(const Finish& finish, SteadyTime now);
   void EndWaiting(SteadyTime now);  // any thread
 

@@ -15,8 +15,11 @@ namespace baram {
 using SteadyTime = std::chrono::steady_clock::time_point;
 
 struct Request {
-  std::string id;                 // for logs and Abort; with `part`, unique among live requests
-  int32_t part = 0;               // of a client's request for several prompts, which share its id
+  // For logs and Abort. Of live requests those alone share one that are parts of a client's request
+  // for several prompts: they have its `group`, which no other has, and each a `part` of its own.
+  std::string id;
+  uint64_t group = 0;  // 0: there is one part
+  int32_t part = 0;
   std::vector<int32_t> prompt;    // 1 .. max_model_len - 1 ids, each inside the vocabulary
   SamplingParams sampling;        // output_index is set by the engine
   int32_t n = 1;                  // outputs; they share the prompt's pages

@@ -2,6 +2,7 @@
 #include "server/openai_stream.h"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <utility>
 
@@ -96,9 +97,12 @@ void OpenAiStream::Start() {
   exchange_->OnGone([weak = weak_from_this()](HttpEnd how) {
     if (const auto stream = weak.lock()) stream->OnGone(how);
   });
+  static std::atomic<uint64_t> groups{0};
+  const uint64_t group = count > 1 ? ++groups : 0;
   for (size_t i = 0; i < count; ++i) {
     Call call = std::move(request_.calls[i]);
     call.request_id = request_id_;
+    call.group = group;
     call.part = static_cast<int32_t>(i);
     serving_.Start(std::move(call), parts_[i].get(), [self, i](absl::StatusOr<Accepted> accepted) {
       self->OnAccepted(i, std::move(accepted));

@@ -271,6 +271,7 @@ absl::StatusOr<Request> Serving::Translate(Call& call) const {
 
   Request request;
   request.id = call.request_id.empty() ? NewRequestId() : std::move(call.request_id);
+  request.group = call.group;
   request.part = call.part;
   absl::StatusOr<std::vector<int32_t>> prompt = Tokenize(call.prompt);
   if (!prompt.ok()) return prompt.status();

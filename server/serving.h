@@ -45,8 +45,9 @@ using Prompt = std::variant<TextPrompt, std::vector<int32_t>, ChatPrompt>;
 // used in error details are the native ones; a front end with other names translates them.
 struct Call {
   std::string request_id;  // may be empty, else see request_id.h
-  int32_t part = 0;        // of a request with several prompts, each a call; see Request::part
-  std::string model;       // may be empty
+  uint64_t group = 0;      // of a request with several prompts, each a call: see Request::id
+  int32_t part = 0;
+  std::string model;  // may be empty
   Prompt prompt;
   std::optional<double> temperature, top_p, min_p, repetition_penalty, presence_penalty,
       frequency_penalty;

@@ -317,15 +317,18 @@ TEST(LifecycleTest, TheQueueIsBoundedByTokensToo) {
 // The parts of a client's request for several prompts end together, and are told apart.
 TEST(LifecycleTest, PartsShareTheirId) {
   EngineRig rig({}, SmallConfig(), {0});
-  const auto submit = [&](const std::string& id, int32_t part) {
+  const auto submit = [&](const std::string& id, int32_t part, uint64_t group = 7) {
     Request request = MakeRequest({1, 2, 3}, 4);
     request.id = id;
+    request.group = group;
     request.part = part;
     return rig.core().Submit(std::move(request), nullptr);
   };
   const auto first = submit("a", 0), second = submit("a", 1), other = submit("a-1", 0);
   ASSERT_TRUE(first.ok() && second.ok() && other.ok());
   EXPECT_TRUE(absl::IsAlreadyExists(submit("a", 1).status()));
+  EXPECT_TRUE(absl::IsAlreadyExists(submit("a", 2, 0).status())) << "a request of somebody else";
+  EXPECT_TRUE(absl::IsAlreadyExists(submit("a", 2, 8).status()));
   EXPECT_TRUE(rig.core().Abort("a"));
   FinishReason reason{};
   EXPECT_TRUE((*first)->cancelled(&reason));
