@@ -12,6 +12,7 @@
 
 #include "kernels/check.h"
 #include "kernels/cpu/cpu_facts.h"
+#include "kernels/cpu/cpuid.h"
 #include "kernels/cpu/gemm_select.h"
 #include "kernels/cpu/kv_layout.h"
 #include "kernels/shape_check.h"
@@ -168,7 +169,7 @@ std::unique_ptr<Device> OpenCpuDevice(const DeviceOptions& options, std::string*
                "\"; choose avx2, avx512, avx512_bf16 or amx";
       return nullptr;
     }
-    if (*wanted > facts.best_isa) {
+    if (*wanted > facts.best_isa || (*wanted == Isa::kAvx512Bf16 && !cpu::MayUseDots())) {
       *error = "this processor does not have " + options.isa + "; the best it has is " +
                cpu::IsaName(facts.best_isa);
       return nullptr;

@@ -33,8 +33,8 @@ Isa DetectIsa() {
                       Has(extended.ebx, 17) /* DQ */ && Has(extended.ebx, 30) /* BW */ &&
                       Has(extended.ebx, 31) /* VL */;
   if (!avx512) return Isa::kAvx2;
-  if (!MayUseDots()) return Isa::kAvx512;
-  return MayUseAmx() ? Isa::kAmx : Isa::kAvx512Bf16;
+  if (MayUseAmx()) return Isa::kAmx;
+  return MayUseDots() ? Isa::kAvx512Bf16 : Isa::kAvx512;
 }
 
 std::string ProcessorModel() {

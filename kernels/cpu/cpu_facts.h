@@ -14,7 +14,8 @@ enum class Isa : uint8_t { kNone, kAvx2, kAvx512, kAvx512Bf16, kAmx };
 const char* IsaName(Isa isa);
 
 struct CpuFacts {
-  Isa best_isa = Isa::kNone;        // each includes those before it
+  // Each includes those before it; but with AMX, whether AVX512_BF16 is of use MayUseDots says.
+  Isa best_isa = Isa::kNone;
   std::string model;                // as the processor names itself
   std::vector<int32_t> processors;  // that this process may run on
   int32_t default_threads = 1;      // from the processors and the cgroup's quota

@@ -29,9 +29,10 @@ inline uint64_t EnabledState() {
 constexpr bool Has(uint32_t bits, int bit) { return (bits >> bit & 1) != 0; }
 
 // These two are called where AVX-512 is known to be there.
-// Whether the processor has AVX512_BF16, and adds in the order that all others follow.
+// Whether the processor has AVX512_BF16 and adds in the order that all others follow. Says so on
+// standard error if it has it and does not.
 bool MayUseDots();
-// Whether it has AMX-BF16 beside that, and this process may use it; asks the kernel for permission.
+// Whether it has AMX-BF16, and this process may use it; asks the kernel for permission.
 bool MayUseAmx();
 
 }  // namespace baram::cpu

@@ -3,6 +3,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <cstdio>
+
 #include "kernels/cpu/cpuid.h"
 #include "kernels/cpu/kernel_table.h"
 
@@ -19,12 +21,17 @@ bool AllowAmx() {
 
 }  // namespace
 
-bool MayUseDots() { return Has(Cpuid(7, 1).eax, 5) && DotsFollowTheOrder(); }
+bool MayUseDots() {
+  if (!Has(Cpuid(7, 1).eax, 5)) return false;
+  if (DotsFollowTheOrder()) return true;
+  std::fprintf(stderr, "baram: this processor's VDPBF16PS does not round as it should: not used\n");
+  return false;
+}
 
 bool MayUseAmx() {
   const Registers extended = Cpuid(7, 0);
   const bool has = (EnabledState() & kAmxState) == kAmxState && Has(extended.edx, 22) /* BF16 */ &&
-                   Has(extended.edx, 24) /* TILE */;
+                   Has(extended.edx, 24) /* TILE */ && Has(Cpuid(7, 1).eax, 5) /* AVX512_BF16 */;
   return has && AllowAmx();
 }
 
