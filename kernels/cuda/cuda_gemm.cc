@@ -113,7 +113,10 @@ Error CudaDevice::GemmByLibrary(const GemmArgs& args, const GemmPlan& plan) {
   for (int64_t begin = 0; begin < args.a.rows; begin += count) {
     const GemmArgs part = LibraryPart(args, plan, begin);
     count = part.a.rows;
-    if (const Error refusal = cublaslt_->Multiply(part, stream_.get())) return refusal;
+    if (const Error refusal = cublaslt_->Multiply(part, stream_.get())) {
+      LastError();  // as in ProbeCublasLt
+      return refusal;
+    }
     if (plan.wide_rows == 0) continue;
     LaunchRound(part.out, RowsFrom(args.out, begin, count), stream_.get());
   }
