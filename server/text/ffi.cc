@@ -10,7 +10,7 @@ namespace baram::text {
 namespace {
 
 // Messages repeat what stands in a folder's files, and are shown in terminals: no control character
-// may reach them, neither an ASCII one nor U+0080 to U+009F.
+// but the end of a line may reach them, neither an ASCII one nor U+0080 to U+009F.
 std::string Visible(std::string_view message) {
   std::string visible;
   for (size_t i = 0; i < message.size(); ++i) {
@@ -19,7 +19,7 @@ std::string Visible(std::string_view message) {
     if (byte == 0xc2 && next >= 0x80 && next <= 0x9f) {
       absl::StrAppendFormat(&visible, "\\u%04x", next);
       ++i;
-    } else if (byte < 0x20 || byte == 0x7f) {
+    } else if ((byte < 0x20 && byte != '\n') || byte == 0x7f) {
       absl::StrAppendFormat(&visible, "\\u%04x", byte);
     } else {
       visible += message[i];
