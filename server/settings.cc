@@ -347,6 +347,15 @@ absl::StatusOr<Config> ParseSettings(Command command, std::span<const std::strin
   if (config.served_model_names.empty()) {
     config.served_model_names.push_back(DefaultModelName(config.model));
   }
+  // They are shown in terminals and written into logs.
+  const auto controls = [](unsigned char c) { return c < 0x20 || c == 0x7f; };
+  for (const std::string& name : config.served_model_names) {
+    if (std::any_of(name.begin(), name.end(), controls)) {
+      return absl::InvalidArgumentError(
+          "a served name holds a control character: give another with --served-model-name (the "
+          "default is the name of the model's folder).");
+    }
+  }
   return config;
 }
 

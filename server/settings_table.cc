@@ -111,7 +111,8 @@ const std::vector<Group>& SettingsTable() {
          "A client that takes nothing for that long is cut off; so is one that has not taken what "
          "was sent at once after that long and as long again for each MiB."},
         {"request-timeout", Kind::kSeconds, &C::request_timeout_s, 0.1, 86400, "SECONDS", "",
-         "Time of a call that names no deadline."},
+         "Time of a call that names none: over gRPC by its deadline, over HTTP in the header "
+         "X-Request-Timeout, in seconds."},
         {"max-request-timeout", Kind::kSeconds, &C::max_request_timeout_s, 0.1, 604800, "SECONDS",
          "", "Most time a call gets, whatever it names."},
         {"text-threads", Kind::kNumber, &C::text_threads, 1, 256, "N", "",

@@ -72,6 +72,8 @@ TEST_F(SettingsTest, ListsAndSwitches) {
   variables = {{"BARAM_SERVED_MODEL_NAME", "p, q"}, {"BARAM_PREFIX_CACHE", "false"}};
   EXPECT_THAT(Parse({})->served_model_names, ElementsAre("p", "q"));
   EXPECT_THAT(Parse({"--served-model-name", "x"})->served_model_names, ElementsAre("x"));
+  EXPECT_THAT(std::string(Parse({"--served-model-name", "a\nb"}).status().message()),
+              HasSubstr("control character"));
   EXPECT_FALSE(Parse({})->prefix_cache);
   EXPECT_TRUE(Parse({"--prefix-cache"})->prefix_cache);
   variables.clear();
