@@ -154,6 +154,7 @@ struct Answer {
   std::string text;
   bool begun = false;    // something came
   bool stopped = false;  // by Ctrl-C
+  bool cut = false;      // by --max-tokens, or where the context ends
   int write_error = 0;   // errno, if the text can't be written
 };
 
@@ -193,6 +194,9 @@ int Explain(const Answer& answer, const AskOptions& options) {
     return kExitUnavailable;
   }
   absl::FPrintF(stderr, "baram ask: %s\n", InFlags(status.error_message()));
+  if (options.chat && status.error_message().starts_with("This model's maximum context length")) {
+    std::fputs("baram ask: /clear forgets the dialogue and begins another.\n", stderr);
+  }
   const bool asked_wrong = status.error_code() == grpc::StatusCode::INVALID_ARGUMENT ||
                            status.error_code() == grpc::StatusCode::NOT_FOUND;
   return asked_wrong ? kExitUsage : kExitUnavailable;
@@ -271,6 +275,7 @@ Answer Stream(const AskOptions& options, const v1::GenerateRequest& request,
   for (v1::GenerateResponse event; reader->Read(&event);) {
     answer.begun = true;
     measured.Note(event);
+    answer.cut |= event.finish().reason() == v1::FINISH_REASON_LENGTH;
     if (!event.has_delta() || answer.write_error != 0) continue;
     answer.text += event.delta().text();
     answer.write_error = Print(event.delta().text());
@@ -281,6 +286,11 @@ Answer Stream(const AskOptions& options, const v1::GenerateRequest& request,
   // What follows, if only the shell's prompt, begins a line of its own.
   const bool open = !answer.text.empty() && answer.text.back() != '\n';
   if ((open || answer.stopped) && answer.write_error == 0) answer.write_error = Print("\n");
+  if (answer.cut && isatty(STDERR_FILENO) == 1) {
+    std::fputs(
+        options.max_tokens ? "[cut off by --max-tokens]\n" : "[cut off: the context is full]\n",
+        stderr);
+  }
   if (options.timings && (answer.status.ok() || answer.stopped)) {
     ShowTimings(measured.Usage(), answer.stopped);
   }
