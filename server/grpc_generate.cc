@@ -37,6 +37,13 @@ std::optional<double> TimeLeft(const grpc::CallbackServerContext& context) {
   return std::chrono::duration<double>(deadline - now).count();
 }
 
+// Whether what cancelled the call was its own deadline, at which gRPC and its client end it too. A
+// client's clock may be a moment ahead.
+bool PastDeadline(const grpc::CallbackServerContext& context) {
+  constexpr auto kMoment = std::chrono::milliseconds(50);
+  return std::chrono::system_clock::now() + kMoment >= context.deadline();
+}
+
 // What both calls keep from their start to their log line.
 class GenerateCall {
  public:
@@ -75,7 +82,7 @@ class GenerateCall {
     call->deadline = serving_.Deadline(began_, TimeLeft(*context_));
     serving_.Start(*std::move(call), sink, [this, refused](absl::StatusOr<Accepted> accepted) {
       if (!accepted.ok()) return refused(accepted.status());
-      bool cancelled;
+      std::optional<FinishReason> cancelled;
       std::shared_ptr<Reply> reply = accepted->reply;
       {
         std::lock_guard lock(mutex_);
@@ -83,18 +90,20 @@ class GenerateCall {
         reply_ = reply;
         cancelled = cancelled_;
       }
-      if (cancelled) reply->Cancel();
+      if (cancelled) reply->Cancel(*cancelled);
     });
   }
 
   void Cancel() {
+    const FinishReason why =
+        PastDeadline(*context_) ? FinishReason::kDeadline : FinishReason::kCancelled;
     std::shared_ptr<Reply> reply;
     {
       std::lock_guard lock(mutex_);
-      cancelled_ = true;
+      cancelled_ = why;
       reply = reply_;
     }
-    if (reply) reply->Cancel();
+    if (reply) reply->Cancel(why);
   }
 
   // The status to finish with; remembered for the log.
@@ -121,7 +130,9 @@ class GenerateCall {
       if (broken_) Remember(*broken_);
     }
     // The reply was whole, but not all of it has left.
-    if (record_.code == "OK" && context_->IsCancelled()) Remember(absl::CancelledError());
+    if (record_.code == "OK" && context_->IsCancelled()) {
+      Remember(PastDeadline(*context_) ? absl::DeadlineExceededError("") : absl::CancelledError());
+    }
     record_.total_s = SecondsSince(began_);
     log_.Record(record_);
     if (reply_) reply_->Over();
@@ -147,8 +158,8 @@ class GenerateCall {
   CallRecord record_;
 
   std::mutex mutex_;  // guards what follows until the first chunk; then it is constant
-  bool cancelled_ = false;
-  std::optional<absl::Status> broken_;  // always
+  std::optional<FinishReason> cancelled_;  // by gRPC, and why
+  std::optional<absl::Status> broken_;     // always
   std::shared_ptr<Reply> reply_;
   std::vector<int32_t> prompt_ids_;
 };

@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
@@ -211,6 +212,29 @@ TEST_F(GrpcFlowTest, TheServersOwnDeadlineEndsACallWithoutOne) {
   for (v1::GenerateResponse event; unread->reader->Read(&event);) rest.events.push_back(event);
   EXPECT_EQ(unread->reader->Finish().error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
   EXPECT_NE(rest.Usage(), nullptr);
+}
+
+// Whoever sees it first: the engine, gRPC, or the client, which hangs up.
+TEST_F(GrpcFlowTest, ACallThatItsClientsDeadlineEndsIsCountedSo) {
+  StartServer();
+  constexpr int kCalls = 12;
+  std::vector<std::thread> clients;
+  for (int i = 0; i < kCalls; ++i) {
+    clients.emplace_back([this] {
+      grpc::ClientContext context;
+      context.set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(40));
+      v1::GenerateOnceResponse response;
+      EXPECT_EQ(inference().GenerateOnce(&context, LargeRequest(), &response).error_code(),
+                grpc::StatusCode::DEADLINE_EXCEEDED);
+    });
+  }
+  for (std::thread& client : clients) client.join();
+  AwaitIdle();
+  const auto text = [&] { return server().metrics().Text(); };
+  EXPECT_TRUE(Comes([&] {
+    return text().find("method=\"GenerateOnce\",code=\"DEADLINE_EXCEEDED\"") != std::string::npos;
+  }));
+  EXPECT_EQ(text().find("code=\"CANCELLED\""), std::string::npos) << text();
 }
 
 TEST_F(GrpcFlowTest, DrainLetsAcceptedStreamsFinishAndRefusesNewOnes) {
