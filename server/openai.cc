@@ -134,8 +134,11 @@ void Generate(const OpenAiContext& context, OpenAiEndpoint endpoint, const Route
       ->Start();
 }
 
-// Runs `job` on the text pool, or refuses.
+// Runs `job` on the text pool, or refuses. A drain waits for that pool: nothing new enters it then.
 void OnTextPool(const OpenAiContext& context, const RouteCall& call, std::function<void()> job) {
+  if (absl::Status status = context.serving.CheckAccepting(); !status.ok()) {
+    return call.Answer(status);
+  }
   if (context.serving.pool().Run(std::move(job))) return;
   call.Answer(Overloaded("Too many texts wait to be read; try again in a moment."));
 }

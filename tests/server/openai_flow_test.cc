@@ -248,7 +248,7 @@ TEST_F(OpenAiFlowTest, AFullQueueSaysWhenToTryAgain) {
 }
 
 TEST_F(OpenAiFlowTest, ADrainingServerSendsCallsElsewhere) {
-  StartNarrow();
+  StartNarrow([](server::Config& config) { config.text_threads = 1; });
   const auto busy = Occupy();
   const auto waiting =
       Send(Post(R"({"prompt":"b","max_tokens":9,"ignore_eos":true,"stream":true})"));
@@ -265,6 +265,19 @@ TEST_F(OpenAiFlowTest, ADrainingServerSendsCallsElsewhere) {
 
 // Past the drain limit every client still hears how its call ended.
 TEST_F(OpenAiFlowTest, AServerThatStopsAtOnceSaysSo) {
+  // Nothing new waits for the text pool, on which the drain does.
+  std::promise<void> held;
+  ASSERT_TRUE(server_->text_pool().Run([&held] { held.get_future().wait(); }));
+  const std::string json = "Content-Type: application/json\r\n";
+  for (const std::string& request :
+       {RawRequest("POST", "/tokenize", R"({"prompt":"c"})", json),
+        RawRequest("POST", "/detokenize", R"({"tokens":[5]})", json),
+        Post(R"({"prompt":")" + std::string(100 << 10, 'c') + R"("})")}) {
+    RawResponse refused = Ask(request);
+    EXPECT_EQ(refused.status, 503) << request.substr(0, 20);
+    EXPECT_EQ(refused.headers["retry-after"], "1");
+  }
+  held.set_value();
   StartNarrow();
   std::vector<std::unique_ptr<RawClient>> clients;
   clients.push_back(Occupy());
