@@ -61,21 +61,39 @@ void OpenAiReply::SetPrompt(size_t prompt, OpenAiPrompt facts) {
   prompts_[prompt].facts = std::move(facts);
 }
 
-size_t OpenAiReply::SizeOf(size_t prompt, const ReplyChunk& chunk) const {
-  size_t bytes = chunk.prompt ? EntryBytes(chunk.prompt->scores) : 0;
-  const size_t first = prompt * static_cast<size_t>(request_.n);
-  for (const DeltaEvent& delta : chunk.deltas) {
-    bytes += delta.text.size() + EntryBytes(delta.tokens);
-    const bool opens = !choices_[first + static_cast<size_t>(delta.index)].begun;
-    if (opens) bytes += prompts_[prompt].facts.text.size();
-  }
+size_t OpenAiReply::PromptBytes(const Prompt& prompt) const {
+  constexpr size_t kIdBytes = 8;
+  size_t bytes = prompt.facts.text.size();
+  if (request_.token_ids) bytes += prompt.facts.ids.size() * kIdBytes;
+  if (request_.echo && request_.logprobs) bytes += EntryBytes(prompt.scores);
   return bytes;
 }
 
+size_t OpenAiReply::SizeOf(size_t prompt, const ReplyChunk& chunk) const {
+  if (!request_.stream) return 0;
+  const size_t first = prompt * static_cast<size_t>(request_.n);
+  size_t bytes = 0;
+  size_t opened = 0;
+  for (const DeltaEvent& delta : chunk.deltas) {
+    bytes += delta.text.size() + EntryBytes(delta.tokens);
+    opened += !choices_[first + static_cast<size_t>(delta.index)].begun;
+  }
+  // An output that ends without a delta opens too; one that does both in one chunk counts twice.
+  for (const EndEvent& end : chunk.ends) {
+    opened += !choices_[first + static_cast<size_t>(end.index)].begun;
+  }
+  size_t shown = PromptBytes(prompts_[prompt]);
+  if (chunk.prompt && request_.echo && request_.logprobs) shown += EntryBytes(chunk.prompt->scores);
+  return bytes + opened * shown;
+}
+
 size_t OpenAiReply::WholeSize() const {
+  // A chat's prompt is shown beside its choices, a completion's in each.
+  const size_t times = chat() ? 1 : static_cast<size_t>(request_.n);
   size_t bytes = 0;
   for (const Prompt& prompt : prompts_) {
-    bytes += EntryBytes(prompt.scores) + prompt.facts.text.size() * static_cast<size_t>(request_.n);
+    bytes += times * PromptBytes(prompt);
+    if (request_.prompt_logprobs) bytes += times * EntryBytes(prompt.scores);
   }
   for (const Choice& choice : choices_) bytes += choice.text.size() + EntryBytes(choice.tokens);
   return bytes;

@@ -66,6 +66,8 @@ class OpenAiReply {
   Prompt& PromptOf(size_t index) { return prompts_[index / static_cast<size_t>(request_.n)]; }
 
   std::string TakeDelta(size_t index, const DeltaEvent& delta, const EndEvent* end);
+  // About how many bytes of JSON an output shows of its prompt.
+  size_t PromptBytes(const Prompt& prompt) const;
   Json Envelope(const char* chat_object) const;
   std::string Event(size_t index, Json choice);
   std::string RoleEvent(size_t index);

@@ -355,6 +355,43 @@ TEST_F(OpenAiReplyTest, EchoStandsBeforeTheText) {
   }
 }
 
+// What is larger than it says would be written where others wait.
+TEST_F(OpenAiReplyTest, SizesCountThePromptOfEveryOutput) {
+  constexpr int kOutputs = 16;
+  const int32_t a = Id("a"), b = Id("b");
+  const OpenAiPrompt prompt{std::vector<int32_t>(1000, a), ""};
+  const PromptEvent scored{1000, 0,
+                           std::vector<TokenResult>(999, Token(a, -1.5f, {{a, -1.5f}, {b, -2}}))};
+  const auto chunk_of = [&](int32_t output) {
+    const bool leads = output == 0;  // the scores come with it
+    if (output == 1) return Chunk({}, {End(1, EndReason::kStop)});
+    return Chunk({Delta(output, "a", {Token(a, -1)})}, {End(output, EndReason::kLength)},
+                 leads ? std::optional(scored) : std::nullopt);
+  };
+  for (const std::string fields :
+       {R"(,"n":16,"echo":true,"logprobs":2)", R"(,"n":16,"return_token_ids":true)"}) {
+    OpenAiReply& stream = Completion(fields + R"(,"stream":true)");
+    stream.SetPrompt(0, prompt);
+    for (int32_t output = 0; output < kOutputs; ++output) {
+      const ReplyChunk chunk = chunk_of(output);
+      const size_t size = stream.SizeOf(0, chunk);
+      EXPECT_GE(size, stream.Take(0, chunk).size() / 2) << fields << output;
+    }
+  }
+  for (const std::string fields :
+       {R"(,"n":16,"echo":true,"logprobs":2)", R"(,"n":16,"return_token_ids":true)",
+        R"(,"n":16,"prompt_logprobs":2)"}) {
+    OpenAiReply& whole = Completion(fields);
+    whole.SetPrompt(0, prompt);
+    for (int32_t output = 0; output < kOutputs; ++output) {
+      const ReplyChunk chunk = chunk_of(output);
+      EXPECT_EQ(whole.SizeOf(0, chunk), 0u) << "nothing is written yet";
+      whole.Take(0, chunk);
+    }
+    EXPECT_GE(whole.WholeSize(), whole.Whole().size() / 2) << fields;
+  }
+}
+
 TEST_F(OpenAiReplyTest, PromptAlone) {
   for (const bool stream : {false, true}) {
     OpenAiReply& reply = Completion(std::string(R"(,"echo":true,"max_tokens":0,"logprobs":0)") +
