@@ -178,6 +178,7 @@ absl::StatusOr<Json> Detokenize(const Serving& serving, HttpExchange& exchange) 
   const std::vector<int64_t> ids = fields.Integers("tokens");
   if (!fields.status().ok()) return fields.status();
   if (absl::Status status = serving.CheckModel(model); !status.ok()) return status;
+  if (!absl::IsInvalidArgument(text.status())) return text.status();
   absl::StatusOr<std::string> text = serving.Detokenize(ids, /*skip_special_tokens=*/false);
   if (text.ok()) return Json{{"prompt", *std::move(text)}};
   return InvalidField("tokens",
