@@ -29,6 +29,17 @@ OpenAiHeader HeaderOf(const OpenAiRequest& request, const Serving& serving,
               .count()};
 }
 
+// A prompt of ids as text that its reply goes on with: the start of a character at its end is left
+// to the reply, which brings the character whole. Where none follows, it is shown as no character.
+std::string EchoOf(const text::Tokenizer& tokenizer, const std::vector<int32_t>& ids,
+                   bool reply_follows) {
+  text::StreamDecoder decoder(tokenizer, /*skip_special_tokens=*/false);
+  std::string text;
+  for (const int32_t id : ids) decoder.Step(id, &text);
+  if (!reply_follows) decoder.End(&text);
+  return text;
+}
+
 // "sampling.top_p is 3 but ..." is "top_p is 3 but ..." to a client of this front end.
 struct ClientError {
   std::string message;
@@ -116,8 +127,7 @@ void OpenAiStream::OnAccepted(size_t index, absl::StatusOr<Accepted> accepted) {
     prompt.ids = std::move(accepted->prompt_ids);
     prompt.text = std::move(parts_[index]->echo);
     if (request_.echo && prompt.text.empty()) {
-      prompt.text =
-          serving_.tokenizer().Decode(prompt.ids, /*skip_special_tokens=*/false).value_or("");
+      prompt.text = EchoOf(serving_.tokenizer(), prompt.ids, !request_.prompt_only);
     }
   }
   std::lock_guard<std::mutex> lock(mutex_);

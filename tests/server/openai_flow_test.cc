@@ -150,10 +150,16 @@ TEST_F(OpenAiFlowTest, ACompletionGoesOnWithinACharacter) {
                                  "Content-Type: application/json\r\n"))
                       .body)["tokens"];
   ASSERT_EQ(ids.size(), size_t{TinyFolder::kCycleTokens});
-  const std::string body = R"({"temperature":0,"max_tokens":)" +
-                           std::to_string(TinyFolder::kCycleTokens - 1) + R"(,"prompt":[)" +
-                           ids[0].dump() + "]}";
-  EXPECT_EQ(Json::parse(Ask(Post(body)).body)["choices"][0]["text"], TinyFolder::kCycle);
+  const auto text = [&](const std::string& fields) {
+    const RawResponse response =
+        Ask(Post(R"({"temperature":0,"prompt":[)" + ids[0].dump() + "]" + fields + "}"));
+    return Json::parse(response.body)["choices"][0]["text"];
+  };
+  const std::string length = R"(,"max_tokens":)" + std::to_string(TinyFolder::kCycleTokens - 1);
+  EXPECT_EQ(text(length), TinyFolder::kCycle);
+  // An echo leaves that character to the reply, if there is one.
+  EXPECT_EQ(text(length + R"(,"echo":true)"), TinyFolder::kCycle);
+  EXPECT_EQ(text(R"(,"max_tokens":0,"echo":true)"), "\uFFFD");
 }
 
 TEST_F(OpenAiFlowTest, ASeedDrawsAlikeOverGrpcAndHttp) {
@@ -259,12 +265,6 @@ TEST_F(OpenAiFlowTest, ADrainingServerSendsCallsElsewhere) {
   EXPECT_EQ(response.status, 503);
   EXPECT_EQ(response.headers.at("retry-after"), "1");
   EXPECT_EQ(Ask(RawRequest("GET", "/health")).status, 503);
-  busy->Close();
-  EXPECT_THAT(waiting->Read().body, HasSubstr(R"("finish_reason":"length")"));
-}
-
-// Past the drain limit every client still hears how its call ended.
-TEST_F(OpenAiFlowTest, AServerThatStopsAtOnceSaysSo) {
   // Nothing new waits for the text pool, on which the drain does.
   std::promise<void> held;
   ASSERT_TRUE(server_->text_pool().Run([&held] { held.get_future().wait(); }));
@@ -278,6 +278,12 @@ TEST_F(OpenAiFlowTest, AServerThatStopsAtOnceSaysSo) {
     EXPECT_EQ(refused.headers["retry-after"], "1");
   }
   held.set_value();
+  busy->Close();
+  EXPECT_THAT(waiting->Read().body, HasSubstr(R"("finish_reason":"length")"));
+}
+
+// Past the drain limit every client still hears how its call ended.
+TEST_F(OpenAiFlowTest, AServerThatStopsAtOnceSaysSo) {
   StartNarrow();
   std::vector<std::unique_ptr<RawClient>> clients;
   clients.push_back(Occupy());
