@@ -149,7 +149,9 @@ void HttpSession::ReadBody() {
   }
   if (error && error != http::error::need_more) return AnswerReadError(error);
   if (body_bytes_ > 2 * limits.max_body_bytes + limits.max_header_bytes) {
-    return AnswerReadError(http::error::body_limit);
+    return AnswerError(413,
+                       "The request's body came in chunks too small for their framing; send larger "
+                       "chunks.");
   }
   if (parser_->is_done()) return Dispatch();
   const size_t room = buffer_.max_size() - buffer_.size();

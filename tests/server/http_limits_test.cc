@@ -186,7 +186,9 @@ TEST_F(HttpLimitsTest, RefusesLargeFraming) {
   EXPECT_EQ(Ask(head + "1;ext=1\r\nx\r\n0\r\nx-trailer: y\r\n\r\n").body, "x");
   std::string chunks;
   for (int i = 0; i < 100; ++i) chunks += "1;" + std::string(200, 'a') + "\r\nx\r\n";
-  EXPECT_EQ(Ask(head + chunks).status, 413);
+  const RawResponse framed = Ask(head + chunks);
+  EXPECT_EQ(framed.status, 413);
+  EXPECT_THAT(framed.body, HasSubstr("chunks too small for their framing; send larger chunks."));
 }
 
 // The rest of the body is read and thrown away; a reset would destroy the answer on its way.
