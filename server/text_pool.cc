@@ -27,8 +27,9 @@ void TextPool::Close() {
 bool TextPool::Run(std::function<void()> job) {
   {
     std::lock_guard lock(mutex_);
-    if (closing_ || queue_.size() >= max_queued_) return false;
-    queue_.push_back(std::move(job));
+    if (closing_ || counted_ >= max_queued_) return false;
+    queue_.push_back({std::move(job), /*counts=*/true});
+    ++counted_;
   }
   changed_.notify_one();
   return true;
@@ -37,7 +38,7 @@ bool TextPool::Run(std::function<void()> job) {
 void TextPool::Finish(std::function<void()> job) {
   {
     std::lock_guard lock(mutex_);
-    if (!closing_) queue_.push_back(std::exchange(job, nullptr));
+    if (!closing_) queue_.push_back({std::exchange(job, nullptr), /*counts=*/false});
   }
   if (job) return job();
   changed_.notify_one();
@@ -54,12 +55,13 @@ void TextPool::Work() {
   while (true) {
     changed_.wait(lock, [this] { return closing_ || !queue_.empty(); });
     if (queue_.empty()) return;
-    std::function<void()> job = std::move(queue_.front());
+    Job job = std::move(queue_.front());
     queue_.pop_front();
+    counted_ -= job.counts;
     ++running_;
     lock.unlock();
-    job();
-    job = nullptr;  // what it holds is released outside the lock
+    job.work();
+    job = {};  // what it holds is released outside the lock
     lock.lock();
     --running_;
   }

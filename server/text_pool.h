@@ -1,7 +1,8 @@
 // TextPool: the threads that tokenize, render and write long replies, so that no thread does that
 // others wait for.
 //
-// Bounded both ways: a fixed number of threads, a queue that refuses beyond its limit.
+// Bounded both ways: a fixed number of threads, a queue that refuses new texts beyond its limit.
+// The ends of accepted calls wait in it uncounted.
 #ifndef BARAM_SERVER_TEXT_POOL_H_
 #define BARAM_SERVER_TEXT_POOL_H_
 
@@ -17,12 +18,13 @@ namespace baram::server {
 
 class TextPool {
  public:
+  // `max_queued`: most jobs of Run that wait.
   TextPool(int32_t threads, int32_t max_queued);
   ~TextPool();
   TextPool(const TextPool&) = delete;
   TextPool& operator=(const TextPool&) = delete;
 
-  // Queues `job`; false, and nothing happens, when the queue is full. From any thread.
+  // Queues `job`; false, and nothing happens, when max_queued wait. From any thread.
   [[nodiscard]] bool Run(std::function<void()> job);
   // Queues `job`, however many wait: for the end of a call that was accepted, which is where calls
   // are bounded. Once closed, runs it before it returns.
@@ -33,12 +35,18 @@ class TextPool {
   void Close();
 
  private:
+  struct Job {
+    std::function<void()> work;
+    bool counts = false;  // it came by Run
+  };
+
   void Work();
 
   const size_t max_queued_;
   mutable std::mutex mutex_;  // guards what follows, but for the threads
   std::condition_variable changed_;
-  std::deque<std::function<void()>> queue_;
+  std::deque<Job> queue_;
+  size_t counted_ = 0;  // of queue_
   int32_t running_ = 0;
   bool closing_ = false;
   std::vector<std::thread> threads_;
