@@ -31,7 +31,8 @@ struct HttpLimits {
 struct HttpRequest {
   std::string method;  // GET for a HEAD request, whose answer is sent without its body
   std::string path;    // without the query, percent-decoded
-  std::vector<std::pair<std::string, std::string>> headers;  // names in lower case
+  // Names in lower case; trailers are not among them.
+  std::vector<std::pair<std::string, std::string>> headers;
   std::string body;
   // The first header of this lower-case name, or "".
   std::string_view Header(std::string_view name) const;

@@ -193,13 +193,21 @@ void HttpSession::AnswerReadError(Error error) {
   AnswerError(400, "This is not an HTTP/1.1 request: " + error.message() + ".");
 }
 
-// What every answer needs to know of its request.
+// All of the request but its body. Beast adds trailers to the fields later, and those went past
+// whatever a proxy before us does with headers: they are ignored.
 void HttpSession::TakeHeader() {
   const auto& header = parser_->get();
   http11_ = header.version() >= 11;
+  keep_alive_ = header.keep_alive();
   is_head_ = header.method() == http::verb::head;
-  const auto id = header["x-request-id"];
-  request_id_ = IsRequestId({id.data(), id.size()}) ? std::string(id) : "";
+  request_ = {};
+  request_.method = is_head_ ? "GET" : std::string(header.method_string());
+  request_.path = PathOf(header.target());
+  for (const auto& field : header) {
+    request_.headers.emplace_back(LowerCase(field.name_string()), std::string(field.value()));
+  }
+  const std::string_view id = request_.Header("x-request-id");
+  request_id_ = IsRequestId(id) ? std::string(id) : "";
   const std::vector<std::string>& allowed = listener_->allowed_origins;
   const std::string origin = HeaderSafe(header[http::field::origin]);
   const bool known = std::any_of(allowed.begin(), allowed.end(), [&](const std::string& one) {
@@ -209,22 +217,15 @@ void HttpSession::TakeHeader() {
 }
 
 void HttpSession::Dispatch() {
-  auto message = parser_->release();
+  HttpRequest request = std::exchange(request_, {});
+  request.body = parser_->release().body();
   LimitUntil(Clock::time_point::max());
   phase_ = Phase::kAnswering;
   streaming_ = false;
-  keep_alive_ = message.keep_alive();
   on_gone_ = ended_ = nullptr;
   ended_unheard_ = false;
   Watch();
 
-  HttpRequest request;
-  request.method = is_head_ ? "GET" : std::string(message.method_string());
-  request.path = PathOf(message.target());
-  for (const auto& field : message) {
-    request.headers.emplace_back(LowerCase(field.name_string()), std::string(field.value()));
-  }
-  request.body = std::move(message.body());
   if (request.method == "OPTIONS" && !origin_.empty()) return AnswerPreflight(request);
 
   std::string allowed;

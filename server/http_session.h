@@ -138,6 +138,7 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   bool http11_ = true;
   std::string origin_;      // if it is allowed
   std::string request_id_;  // the client's, if it is one
+  HttpRequest request_;     // its body comes last
   int64_t body_bytes_ = 0;  // as they came, with the framing of chunks
 
   // Of its answer.

@@ -68,6 +68,25 @@ TEST_F(HttpServerTest, TakesChunkedBodies) {
   EXPECT_EQ(client.Read().body, "next");
 }
 
+// A proxy that takes headers out leaves trailers in.
+TEST_F(HttpServerTest, TrailersAreNoHeaders) {
+  Listen();
+  RawClient client(server_->address());
+  client.Send(
+      "POST /hold HTTP/1.1\r\nx-early: yes\r\nTransfer-Encoding: chunked\r\n\r\n"
+      "1\r\na\r\n0\r\nx-early: no\r\nx-late: 1\r\nx-request-id: late\r\n"
+      "Connection: close\r\n\r\n");
+  const Exchange exchange = held_.Take();
+  EXPECT_EQ(exchange->request().body, "a");
+  EXPECT_EQ(exchange->request().Header("x-early"), "yes");
+  EXPECT_EQ(exchange->request().Header("x-late"), "");
+  EXPECT_EQ(exchange->request().Header("x-request-id"), "");
+  exchange->Respond(200, {}, "");
+  const RawResponse response = client.Read();
+  EXPECT_EQ(response.headers.count("x-request-id"), 0u);
+  EXPECT_EQ(response.headers.count("connection"), 0u);
+}
+
 TEST_F(HttpServerTest, AnswersExpectContinue) {
   Listen();
   RawClient client(server_->address());
