@@ -29,7 +29,13 @@ void HttpSession::AnswerError(int status, const std::string& message, HttpHeader
   streaming_ = false;
   // What follows on this connection can't be told from the rest of the bad request.
   keep_alive_ = false;
+  RespondError(status, message, std::move(headers));
+}
+
+void HttpSession::RespondError(int status, const std::string& message, HttpHeaders headers) {
   headers.emplace_back("Content-Type", "application/json");
+  // Some clients try again by themselves, which helps a slow request and a full listener alone.
+  if (status != 408 && status != 503) headers.emplace_back("x-should-retry", "false");
   Respond(status, headers, listener_->error_body(status, message));
 }
 
@@ -122,8 +128,7 @@ void HttpSession::PostRespond(int status, HttpHeaders headers, std::string body,
 void HttpSession::PostError(int status, std::string message) {
   Post([status, message = std::move(message)](HttpSession& self) {
     if (self.phase_ != Phase::kAnswering) return;
-    self.Respond(status, {{"Content-Type", "application/json"}, {"x-should-retry", "false"}},
-                 self.listener_->error_body(status, message));
+    self.RespondError(status, message);
   });
 }
 

@@ -241,15 +241,10 @@ void HttpSession::Dispatch() {
     route.answer(std::make_shared<HttpExchange>(shared_from_this(), std::move(request)));
     return;
   }
-  HttpHeaders headers = {{"Content-Type", "application/json"}};
-  if (!allowed.empty()) headers.emplace_back("Allow", allowed);
-  const int status = allowed.empty() ? 404 : 405;
   constexpr size_t kShownBytes = 256;  // of a path
   request.path.resize(text::FloorToCodePoint(request.path, kShownBytes));
-  Respond(status, headers,
-          listener_->error_body(status, allowed.empty()
-                                            ? NothingAt(request.path)
-                                            : request.path + " takes " + allowed + " only."));
+  if (allowed.empty()) return RespondError(404, NothingAt(request.path));
+  RespondError(405, request.path + " takes " + allowed + " only.", {{"Allow", allowed}});
 }
 
 // Most who meet nothing have left "/v1" out of a client's base URL, or written it twice.

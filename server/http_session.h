@@ -96,7 +96,9 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   std::string NothingAt(const std::string& path) const;
   // Answers a read that failed, or closes where nobody is left to hear.
   void AnswerReadError(Error error);
+  // Answers, and closes.
   void AnswerError(int status, const std::string& message, HttpHeaders headers = {});
+  void RespondError(int status, const std::string& message, HttpHeaders headers = {});
   void Respond(int status, const HttpHeaders& headers, std::string_view body);
   std::string Head(int status, const HttpHeaders& headers) const;
   std::string Chunk(std::string_view piece) const;
@@ -136,9 +138,9 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   // Of the current request.
   bool is_head_ = false;
   bool http11_ = true;
+  HttpRequest request_;     // its body comes last
   std::string origin_;      // if it is allowed
   std::string request_id_;  // the client's, if it is one
-  HttpRequest request_;     // its body comes last
   int64_t body_bytes_ = 0;  // as they came, with the framing of chunks
 
   // Of its answer.

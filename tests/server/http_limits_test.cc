@@ -28,9 +28,10 @@ TEST_F(HttpLimitsTest, RefusesWhatIsNotHttp) {
            "POST /echo HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
            "\x16\x03\x01\x02\x00\x01\r\n\r\n",
        }) {
-    const RawResponse response = Ask(request);
+    RawResponse response = Ask(request);
     EXPECT_EQ(response.status, 400) << request;
     EXPECT_EQ(response.headers.at("connection"), "close") << request;
+    EXPECT_EQ(response.headers["x-should-retry"], "false") << request;
     EXPECT_THAT(response.body, HasSubstr("400: This is not an HTTP/1.1 request")) << request;
   }
 }
@@ -82,6 +83,7 @@ TEST_F(HttpLimitsTest, RefusesSlowRequests) {
        }) {
     const RawResponse response = Ask(start);
     EXPECT_EQ(response.status, 408) << start;
+    EXPECT_EQ(response.headers.count("x-should-retry"), 0u);
     EXPECT_TRUE(response.whole);
     if (start.find("slow") != std::string::npos) {
       EXPECT_EQ(response.headers.at("x-request-id"), "slow");

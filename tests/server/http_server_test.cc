@@ -141,6 +141,7 @@ TEST_F(HttpServerTest, SaysWhatIsNotThere) {
   RawResponse response = Ask(RawRequest("GET", "/nothing\"here"));
   EXPECT_EQ(response.status, 404);
   EXPECT_EQ(response.body, "404: There is nothing at /nothing\"here.");
+  EXPECT_EQ(response.headers["x-should-retry"], "false");
   // A base URL with a part too few or too many.
   EXPECT_EQ(Ask(RawRequest("GET", "/v1/echo")).body,
             "404: There is nothing at /v1/echo. Did you mean /echo?");
@@ -148,6 +149,7 @@ TEST_F(HttpServerTest, SaysWhatIsNotThere) {
   response = Ask(RawRequest("DELETE", "/echo"));
   EXPECT_EQ(response.status, 405);
   EXPECT_EQ(response.headers.at("allow"), "GET, POST");
+  EXPECT_EQ(response.headers["x-should-retry"], "false");
   EXPECT_EQ(response.headers.at("content-type"), "application/json");
 }
 
