@@ -25,6 +25,8 @@ constexpr size_t kReadBytes = 4096;
 // How long a client may take to read its last answer before the connection closes. Without that
 // time a request that was refused half-read would reset the connection and destroy its own answer.
 constexpr double kLingerS = 1;
+// Between two cuts of what has taken too long.
+constexpr double kCutAgainS = 0.1;
 // What the kernel keeps of answers that their client has not taken, doubled by it for its own
 // needs. By itself it goes up to megabytes: minutes of a stream, until a reader who stopped is
 // noticed.
@@ -352,6 +354,8 @@ void HttpSession::LimitUntil(Clock::time_point when) {
   timer_.async_wait([self = shared_from_this()](Error error) {
     // The limit may have moved after this call was queued.
     if (error || self->timer_.expiry() > Clock::now()) return;
+    // What is done and only waits for its turn is not cut off, and may begin anew: that is.
+    self->LimitFor(kCutAgainS);
     self->timed_out_ = true;
     Error ignored;
     self->socket_.cancel(ignored);

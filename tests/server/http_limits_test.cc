@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <future>
 #include <thread>
 
 #include "server/text/utf8.h"
@@ -103,6 +104,30 @@ TEST_F(HttpLimitsTest, RefusesTrickledRequests) {
       client.Send("a");
       std::this_thread::sleep_for(std::chrono::milliseconds(5));
     }
+    EXPECT_EQ(client.Read().status, 408) << start;
+  }
+}
+
+// Nor does a byte that is read as the time ends, but whose turn comes after that.
+TEST_F(HttpLimitsTest, RefusesARequestWhoseTimeEndsBehindAByte) {
+  using std::chrono::milliseconds;
+  Listen({.request_s = 0.1});
+  for (const std::string start :
+       {"GET /ec", "POST /echo HTTP/1.1\r\nContent-Length: 9\r\n\r\nab"}) {
+    RawClient client(server_->address());
+    client.Send(RawRequest("POST", "/hold"));
+    const Exchange answered = held_.Take();
+    answered->Respond(200, {}, "");
+    EXPECT_EQ(client.Read().status, 200);
+    client.Send(start);
+    std::this_thread::sleep_for(milliseconds(20));
+    // A piece behind an answer is refused on the connection's strand, which is held there.
+    std::promise<void> held;
+    answered->Write("", [over = held.get_future().share()](HttpEnd) { over.wait(); });
+    std::this_thread::sleep_for(milliseconds(120));
+    client.Send("a");
+    std::this_thread::sleep_for(milliseconds(20));
+    held.set_value();
     EXPECT_EQ(client.Read().status, 408) << start;
   }
 }
