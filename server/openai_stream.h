@@ -17,8 +17,10 @@
 namespace baram::server {
 
 // Keeps itself alive until every reply is over. Chunks come from the delivery thread, acceptances
-// from text threads, the rest from the listener's: one mutex orders them. JSON is written outside
-// it, and what takes a while on the text pool: neither delivery nor another prompt waits for it.
+// from text threads, the rest from the listener's: one mutex orders them. Events are written
+// outside it, and what takes a while on the text pool: neither delivery nor another prompt waits
+// for it. A short whole reply, the end of a stream or an error is written under it: every part is
+// over by then.
 class OpenAiStream : public std::enable_shared_from_this<OpenAiStream> {
  public:
   OpenAiStream(std::shared_ptr<HttpExchange> exchange, OpenAiRequest request, Serving& serving,
