@@ -40,7 +40,7 @@ void RespondProbe(HttpExchange& exchange, ProbeAnswer answer) {
 }
 
 // Bodies above this are parsed on the text pool: a listener's thread serves others meanwhile.
-constexpr size_t kQuickBytes = 64 << 10;
+constexpr size_t kQuickBodyBytes = 64 << 10;
 
 // The header's id if it is one, else the body's, else a new one.
 std::string RequestId(const HttpRequest& request, const std::string& in_body) {
@@ -145,9 +145,7 @@ void OnTextPool(const OpenAiContext& context, const RouteCall& call, std::functi
 
 absl::StatusOr<Json> ReadJson(HttpExchange& exchange) {
   if (absl::Status status = CheckContentType(exchange.request()); !status.ok()) return status;
-  absl::StatusOr<Json> json = ParseJsonObject(exchange.TakeBody());
-  if (!json.ok()) return InvalidBody(std::string(json.status().message()));
-  return json;
+  return ParseOpenAiBody(exchange.TakeBody());
 }
 
 absl::StatusOr<Json> Tokenize(const Serving& serving, HttpExchange& exchange) {
@@ -178,9 +176,9 @@ absl::StatusOr<Json> Detokenize(const Serving& serving, HttpExchange& exchange) 
   const std::vector<int64_t> ids = fields.Integers("tokens");
   if (!fields.status().ok()) return fields.status();
   if (absl::Status status = serving.CheckModel(model); !status.ok()) return status;
-  if (!absl::IsInvalidArgument(text.status())) return text.status();
   absl::StatusOr<std::string> text = serving.Detokenize(ids, /*skip_special_tokens=*/false);
   if (text.ok()) return Json{{"prompt", *std::move(text)}};
+  if (!absl::IsInvalidArgument(text.status())) return text.status();
   return InvalidField("tokens",
                       absl::StrReplaceAll(text.status().message(), {{"token_ids", "tokens"}}));
 }
@@ -242,7 +240,7 @@ std::vector<HttpRoute> OpenAiRoutes(const OpenAiContext& context) {
   const auto add_generate = [&](OpenAiEndpoint endpoint, const char* path) {
     add("POST", path, [context, endpoint, path](Exchange exchange) {
       const RouteCall call(context, path, std::move(exchange));
-      if (call.exchange->request().body.size() <= kQuickBytes) {
+      if (call.exchange->request().body.size() <= kQuickBodyBytes) {
         return Generate(context, endpoint, call);
       }
       OnTextPool(context, call, [=] { Generate(context, endpoint, call); });

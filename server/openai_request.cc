@@ -313,10 +313,16 @@ void ReadCompletionRequest(JsonFields& fields, int32_t max_n, OpenAiRequest& req
 
 }  // namespace
 
+absl::StatusOr<Json> ParseOpenAiBody(std::string_view body) {
+  absl::StatusOr<Json> json = ParseJsonObject(body);
+  if (!json.ok()) return InvalidBody(std::string(json.status().message()));
+  return json;
+}
+
 absl::StatusOr<OpenAiRequest> ParseOpenAiRequest(OpenAiEndpoint endpoint, std::string_view body,
                                                  int32_t max_n) {
-  const absl::StatusOr<Json> json = ParseJsonObject(body);
-  if (!json.ok()) return InvalidBody(std::string(json.status().message()));
+  const absl::StatusOr<Json> json = ParseOpenAiBody(body);
+  if (!json.ok()) return json.status();
   JsonFields fields(*json);
   OpenAiRequest request;
   request.endpoint = endpoint;

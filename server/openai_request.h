@@ -35,6 +35,9 @@ struct OpenAiRequest {
   const char* max_tokens_name = "max_tokens";  // the field that set Call::max_tokens
 };
 
+// A body as JSON; the error is InvalidBody.
+absl::StatusOr<Json> ParseOpenAiBody(std::string_view body);
+
 // Errors are InvalidArgument whose field is the JSON name at fault. `max_n`: most outputs of a
 // prompt, checked here because a reply's memory grows with them.
 absl::StatusOr<OpenAiRequest> ParseOpenAiRequest(OpenAiEndpoint endpoint, std::string_view body,

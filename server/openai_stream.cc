@@ -16,7 +16,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 // What is larger is written on the text pool: milliseconds of work.
-constexpr size_t kQuickBytes = 256 << 10;
+constexpr size_t kQuickReplyBytes = 256 << 10;
 
 OpenAiHeader HeaderOf(const OpenAiRequest& request, const Serving& serving,
                       const std::string& request_id) {
@@ -146,7 +146,7 @@ void OpenAiStream::OnAccepted(size_t index, absl::StatusOr<Accepted> accepted) {
 }
 
 void OpenAiStream::Bring(size_t index, ReplyChunk chunk) {
-  if (reply_.SizeOf(index, chunk) <= kQuickBytes) return Take(index, chunk);
+  if (reply_.SizeOf(index, chunk) <= kQuickReplyBytes) return Take(index, chunk);
   auto shared = std::make_shared<const ReplyChunk>(std::move(chunk));
   pool_.Finish([self = shared_from_this(), index, shared] { self->Take(index, *shared); });
 }
@@ -265,7 +265,7 @@ void OpenAiStream::Finish() {
     const auto respond = [self = shared_from_this(), ended] {
       self->exchange_->Respond(200, self->Headers("application/json"), self->reply_.Whole(), ended);
     };
-    if (reply_.WholeSize() <= kQuickBytes) return respond();
+    if (reply_.WholeSize() <= kQuickReplyBytes) return respond();
     pool_.Finish(respond);
   } else if (status_.ok()) {
     BeginStream();
