@@ -101,12 +101,14 @@ grpc::ServerUnaryReactor* AnswerNow(Serving& serving, CallLog& log, const char* 
 template <typename Job>
 grpc::ServerUnaryReactor* AnswerOnTextPool(Serving& serving, CallLog& log, const char* method,
                                            const std::string& model,
+                                           const google::protobuf::Message& request,
                                            const google::protobuf::Message* response,
                                            grpc::CallbackServerContext* context, Job job) {
   auto* const call = new ShortCall(log, method, serving.config().slow_reader_s, context);
   absl::Status refused = serving.CheckAccepting();
   refused.Update(serving.CheckModel(model));
-  if (refused.ok() && serving.pool().Run([=, &serving, job = std::move(job)] {
+  if (refused.ok() &&
+      serving.pool().Run(request.ByteSizeLong(), [=, &serving, job = std::move(job)] {
         absl::Status status = job();
         const int64_t max_bytes = serving.config().max_reply_bytes;
         if (status.ok() && static_cast<int64_t>(response->ByteSizeLong()) > max_bytes) {
@@ -140,7 +142,8 @@ grpc::ServerUnaryReactor* InferenceService::Tokenize(grpc::CallbackServerContext
                                                      const v1::TokenizeRequest* request,
                                                      v1::TokenizeResponse* response) {
   return AnswerOnTextPool(
-      serving_, log_, "Tokenize", request->model(), response, context, [this, request, response] {
+      serving_, log_, "Tokenize", request->model(), *request, response, context,
+      [this, request, response] {
         const bool special = !request->has_add_special_tokens() || request->add_special_tokens();
         const auto ids = serving_.Tokenize(TextPrompt{request->text(), special});
         if (!ids.ok()) return ids.status();
@@ -156,21 +159,23 @@ grpc::ServerUnaryReactor* InferenceService::Tokenize(grpc::CallbackServerContext
 grpc::ServerUnaryReactor* InferenceService::Detokenize(grpc::CallbackServerContext* context,
                                                        const v1::DetokenizeRequest* request,
                                                        v1::DetokenizeResponse* response) {
-  return AnswerOnTextPool(
-      serving_, log_, "Detokenize", request->model(), response, context, [this, request, response] {
-        const std::vector<int64_t> ids(request->token_ids().begin(), request->token_ids().end());
-        auto text = serving_.Detokenize(ids, request->skip_special_tokens());
-        if (!text.ok()) return text.status();
-        response->set_text(*std::move(text));
-        return absl::OkStatus();
-      });
+  return AnswerOnTextPool(serving_, log_, "Detokenize", request->model(), *request, response,
+                          context, [this, request, response] {
+                            const std::vector<int64_t> ids(request->token_ids().begin(),
+                                                           request->token_ids().end());
+                            auto text = serving_.Detokenize(ids, request->skip_special_tokens());
+                            if (!text.ok()) return text.status();
+                            response->set_text(*std::move(text));
+                            return absl::OkStatus();
+                          });
 }
 
 grpc::ServerUnaryReactor* InferenceService::RenderChat(grpc::CallbackServerContext* context,
                                                        const v1::RenderChatRequest* request,
                                                        v1::RenderChatResponse* response) {
   return AnswerOnTextPool(
-      serving_, log_, "RenderChat", request->model(), response, context, [this, request, response] {
+      serving_, log_, "RenderChat", request->model(), *request, response, context,
+      [this, request, response] {
         const auto chat = ToChatPrompt(request->chat());
         if (!chat.ok()) return chat.status();
         auto text = serving_.RenderChat(*chat);

@@ -139,7 +139,8 @@ void OnTextPool(const OpenAiContext& context, const RouteCall& call, std::functi
   if (absl::Status status = context.serving.CheckAccepting(); !status.ok()) {
     return call.Answer(status);
   }
-  if (context.serving.pool().Run(std::move(job))) return;
+  const size_t bytes = call.exchange->request().body.size();
+  if (context.serving.pool().Run(bytes, std::move(job))) return;
   call.Answer(Overloaded("Too many texts wait to be read; try again in a moment."));
 }
 

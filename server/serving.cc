@@ -194,11 +194,24 @@ Serving::Serving(Engine& engine, const text::Tokenizer& tokenizer,
   }
 }
 
+namespace {
+
+// Of the text that is to be tokenized; none of ids.
+size_t TextBytes(const Prompt& prompt) {
+  if (const auto* text = std::get_if<TextPrompt>(&prompt)) return text->text.size();
+  if (const auto* chat = std::get_if<ChatPrompt>(&prompt)) return chat->messages_json.size();
+  return 0;
+}
+
+}  // namespace
+
 void Serving::Start(Call call, ReplySink* sink, Done done) {
   if (absl::Status refused = CheckAccepting(); !refused.ok()) return done(std::move(refused));
+  const size_t bytes = TextBytes(call.prompt);
   // std::function wants copies; a call is only moved.
   auto shared = std::make_shared<std::pair<Call, Done>>(std::move(call), std::move(done));
-  if (pool_.Run([this, shared, sink] { Accept(std::move(shared->first), sink, shared->second); })) {
+  if (pool_.Run(bytes,
+                [this, shared, sink] { Accept(std::move(shared->first), sink, shared->second); })) {
     return;
   }
   shared->second(Overloaded("Too many prompts wait to be tokenized; try again in a moment."));

@@ -3,12 +3,13 @@
 
 #include <pthread.h>
 
+#include <algorithm>
 #include <utility>
 
 namespace baram::server {
 
 TextPool::TextPool(int32_t threads, int32_t max_queued)
-    : max_queued_(static_cast<size_t>(max_queued)) {
+    : max_queued_(static_cast<size_t>(max_queued)), max_long_(std::max(threads - 1, 1)) {
   for (int32_t i = 0; i < threads; ++i) threads_.emplace_back([this] { Work(); });
 }
 
@@ -24,11 +25,11 @@ void TextPool::Close() {
   threads_.clear();
 }
 
-bool TextPool::Run(std::function<void()> job) {
+bool TextPool::Run(size_t bytes, std::function<void()> job) {
   {
     std::lock_guard lock(mutex_);
     if (closing_ || counted_ >= max_queued_) return false;
-    queue_.push_back({std::move(job), /*counts=*/true});
+    queue_.push_back({std::move(job), /*counts=*/true, bytes > kLongBytes});
     ++counted_;
   }
   changed_.notify_one();
@@ -38,7 +39,7 @@ bool TextPool::Run(std::function<void()> job) {
 void TextPool::Finish(std::function<void()> job) {
   {
     std::lock_guard lock(mutex_);
-    if (!closing_) queue_.push_back({std::exchange(job, nullptr), /*counts=*/false});
+    if (!closing_) queue_.push_back({.work = std::exchange(job, nullptr)});
   }
   if (job) return job();
   changed_.notify_one();
@@ -49,21 +50,33 @@ bool TextPool::idle() const {
   return queue_.empty() && running_ == 0;
 }
 
+bool TextPool::MayRun(const Job& job) const {
+  return !job.is_long || running_long_ < max_long_ || closing_;
+}
+
+std::deque<TextPool::Job>::iterator TextPool::Next() {
+  return std::find_if(queue_.begin(), queue_.end(), [this](const Job& job) { return MayRun(job); });
+}
+
 void TextPool::Work() {
   pthread_setname_np(pthread_self(), "baram-text");
   std::unique_lock lock(mutex_);
   while (true) {
-    changed_.wait(lock, [this] { return closing_ || !queue_.empty(); });
-    if (queue_.empty()) return;
-    Job job = std::move(queue_.front());
-    queue_.pop_front();
+    changed_.wait(lock, [this] { return closing_ || Next() != queue_.end(); });
+    const auto next = Next();
+    if (next == queue_.end()) return;
+    Job job = std::move(*next);
+    queue_.erase(next);
     counted_ -= job.counts;
     ++running_;
+    running_long_ += job.is_long;
+    const bool was_long = job.is_long;
     lock.unlock();
     job.work();
     job = {};  // what it holds is released outside the lock
     lock.lock();
     --running_;
+    running_long_ -= was_long;
   }
 }
 

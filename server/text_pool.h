@@ -2,7 +2,8 @@
 // others wait for.
 //
 // Bounded both ways: a fixed number of threads, a queue that refuses new texts beyond its limit.
-// The ends of accepted calls wait in it uncounted.
+// The ends of accepted calls wait in it uncounted. Of several threads one never reads a long text,
+// so that a short one waits for none.
 #ifndef BARAM_SERVER_TEXT_POOL_H_
 #define BARAM_SERVER_TEXT_POOL_H_
 
@@ -24,8 +25,12 @@ class TextPool {
   TextPool(const TextPool&) = delete;
   TextPool& operator=(const TextPool&) = delete;
 
-  // Queues `job`; false, and nothing happens, when max_queued wait. From any thread.
-  [[nodiscard]] bool Run(std::function<void()> job);
+  // What reads more bytes than this takes tens of milliseconds, or seconds.
+  static constexpr size_t kLongBytes = 64 << 10;
+
+  // Queues `job`, which reads a text of so many bytes; false, and nothing happens, when max_queued
+  // wait. From any thread.
+  [[nodiscard]] bool Run(size_t bytes, std::function<void()> job);
   // Queues `job`, however many wait: for the end of a call that was accepted, which is where calls
   // are bounded. Once closed, runs it before it returns.
   void Finish(std::function<void()> job);
@@ -37,17 +42,21 @@ class TextPool {
  private:
   struct Job {
     std::function<void()> work;
-    bool counts = false;  // it came by Run
+    bool counts = false;   // it came by Run
+    bool is_long = false;  // see kLongBytes
   };
 
   void Work();
+  bool MayRun(const Job& job) const;
+  std::deque<Job>::iterator Next();  // with mutex_ held; its end: nothing that may run now
 
   const size_t max_queued_;
+  const int32_t max_long_;    // that run at once
   mutable std::mutex mutex_;  // guards what follows, but for the threads
   std::condition_variable changed_;
   std::deque<Job> queue_;
   size_t counted_ = 0;  // of queue_
-  int32_t running_ = 0;
+  int32_t running_ = 0, running_long_ = 0;
   bool closing_ = false;
   std::vector<std::thread> threads_;
 };

@@ -129,7 +129,7 @@ TEST_F(OpenAiFlowTest, ALargeReplyIsNotWrittenByDelivery) {
     const auto small = Send(Post(R"({"prompt":"b")" + fields + "}"));
     await_accepted();
     std::promise<void> held;
-    ASSERT_TRUE(server_->text_pool().Run([&held] { held.get_future().wait(); }));
+    ASSERT_TRUE(server_->text_pool().Run(0, [&held] { held.get_future().wait(); }));
     busy->Close();
     EXPECT_EQ(small->Read().status, 200);
     // A reply that delivery wrote would be out by then: the large one was first.
@@ -267,7 +267,7 @@ TEST_F(OpenAiFlowTest, ADrainingServerSendsCallsElsewhere) {
   EXPECT_EQ(Ask(RawRequest("GET", "/health")).status, 503);
   // Nothing new waits for the text pool, on which the drain does.
   std::promise<void> held;
-  ASSERT_TRUE(server_->text_pool().Run([&held] { held.get_future().wait(); }));
+  ASSERT_TRUE(server_->text_pool().Run(0, [&held] { held.get_future().wait(); }));
   const std::string json = "Content-Type: application/json\r\n";
   for (const std::string& request :
        {RawRequest("POST", "/tokenize", R"({"prompt":"c"})", json),

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <future>
 
 namespace baram::server {
@@ -11,7 +12,7 @@ namespace {
 TEST(TextPoolTest, EndsOfCallsTakeNobodysPlace) {
   TextPool pool(/*threads=*/1, /*max_queued=*/2);
   std::promise<void> begun, held;
-  ASSERT_TRUE(pool.Run([&] {
+  ASSERT_TRUE(pool.Run(0, [&] {
     begun.set_value();
     held.get_future().wait();
   }));
@@ -20,17 +21,41 @@ TEST(TextPoolTest, EndsOfCallsTakeNobodysPlace) {
   int ran = 0;  // by the one thread
   const auto job = [&ran] { ++ran; };
   for (int i = 0; i < 3; ++i) pool.Finish(job);
-  EXPECT_TRUE(pool.Run(job));
-  EXPECT_TRUE(pool.Run(job));
-  EXPECT_FALSE(pool.Run(job));
+  EXPECT_TRUE(pool.Run(0, job));
+  EXPECT_TRUE(pool.Run(0, job));
+  EXPECT_FALSE(pool.Run(0, job));
   std::promise<void> done;
   pool.Finish([&done] { done.set_value(); });
   held.set_value();
   done.get_future().wait();
   EXPECT_EQ(ran, 5);
-  EXPECT_TRUE(pool.Run(job)) << "their places are free again";
+  EXPECT_TRUE(pool.Run(0, job)) << "their places are free again";
   pool.Close();
   EXPECT_EQ(ran, 6);
+}
+
+TEST(TextPoolTest, AShortTextWaitsForNoLongOne) {
+  constexpr size_t kLong = TextPool::kLongBytes + 1;
+  TextPool pool(/*threads=*/2, /*max_queued=*/8);
+  std::promise<void> held;
+  const std::shared_future<void> go = held.get_future().share();
+  int long_ones = 0;  // one at a time
+  for (int i = 0; i < 3; ++i) {
+    ASSERT_TRUE(pool.Run(kLong, [&long_ones, go] {
+      go.wait();
+      ++long_ones;
+    }));
+  }
+  std::promise<void> done;
+  ASSERT_TRUE(pool.Run(kLong - 1, [&done] { done.set_value(); }));
+  const bool came =
+      done.get_future().wait_for(std::chrono::seconds(20)) == std::future_status::ready;
+  held.set_value();
+  EXPECT_TRUE(came);
+  std::promise<void> last;
+  ASSERT_TRUE(pool.Run(kLong, [&last] { last.set_value(); }));
+  last.get_future().wait();
+  EXPECT_EQ(long_ones, 3);
 }
 
 }  // namespace
