@@ -59,13 +59,16 @@ absl::Status CheckContentType(const HttpRequest& request) {
   return InvalidBody("Send JSON, with the header Content-Type: application/json.");
 }
 
-// Seconds in the header x-request-timeout, if it is a positive number.
-std::optional<double> Timeout(const HttpRequest& request) {
+// Seconds in the header x-request-timeout, if there is one.
+absl::StatusOr<std::optional<double>> Timeout(const HttpRequest& request) {
   const std::string_view value = request.Header("x-request-timeout");
+  if (value.empty()) return std::nullopt;
   double seconds = 0;
   const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), seconds);
   const bool good = error == std::errc() && end == value.data() + value.size() && seconds > 0;
-  return good ? std::optional<double>(seconds) : std::nullopt;
+  if (good) return seconds;
+  return InvalidField("x-request-timeout",
+                      "The header X-Request-Timeout must be a positive number of seconds, as 30.");
 }
 
 absl::StatusOr<OpenAiRequest> ReadRequest(OpenAiEndpoint endpoint, HttpExchange& exchange,
@@ -121,10 +124,10 @@ void Generate(const OpenAiContext& context, OpenAiEndpoint endpoint, const Route
   absl::StatusOr<OpenAiRequest> request = ReadRequest(endpoint, *exchange, context.serving);
   const std::string id =
       RequestId(exchange->request(), request.ok() ? request->calls[0].request_id : std::string());
-  if (!request.ok()) {
-    return taken.Fail(request.status(), endpoint, id);
-  }
-  const SteadyTime deadline = context.serving.Deadline(taken.arrival, Timeout(exchange->request()));
+  if (!request.ok()) return taken.Fail(request.status(), endpoint, id);
+  const absl::StatusOr<std::optional<double>> timeout_s = Timeout(exchange->request());
+  if (!timeout_s.ok()) return taken.Fail(timeout_s.status(), endpoint, id);
+  const SteadyTime deadline = context.serving.Deadline(taken.arrival, *timeout_s);
   for (Call& call : request->calls) {
     call.arrival = taken.arrival;
     call.deadline = deadline;

@@ -173,6 +173,13 @@ absl::Status TooManyScores(size_t prompt_tokens, int64_t max_bytes) {
                    "messages, or ask for fewer."));
 }
 
+// Of the text that is to be tokenized; none of ids.
+size_t TextBytes(const Prompt& prompt) {
+  if (const auto* text = std::get_if<TextPrompt>(&prompt)) return text->text.size();
+  if (const auto* chat = std::get_if<ChatPrompt>(&prompt)) return chat->messages_json.size();
+  return 0;
+}
+
 }  // namespace
 
 Serving::Serving(Engine& engine, const text::Tokenizer& tokenizer,
@@ -193,17 +200,6 @@ Serving::Serving(Engine& engine, const text::Tokenizer& tokenizer,
     eos_ids_.push_back(*of_text);
   }
 }
-
-namespace {
-
-// Of the text that is to be tokenized; none of ids.
-size_t TextBytes(const Prompt& prompt) {
-  if (const auto* text = std::get_if<TextPrompt>(&prompt)) return text->text.size();
-  if (const auto* chat = std::get_if<ChatPrompt>(&prompt)) return chat->messages_json.size();
-  return 0;
-}
-
-}  // namespace
 
 void Serving::Start(Call call, ReplySink* sink, Done done) {
   if (absl::Status refused = CheckAccepting(); !refused.ok()) return done(std::move(refused));
