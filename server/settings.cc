@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "absl/status/status.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -348,9 +349,8 @@ absl::StatusOr<Config> ParseSettings(Command command, std::span<const std::strin
     config.served_model_names.push_back(DefaultModelName(config.model));
   }
   // They are shown in terminals and written into logs.
-  const auto controls = [](unsigned char c) { return c < 0x20 || c == 0x7f; };
   for (const std::string& name : config.served_model_names) {
-    if (std::any_of(name.begin(), name.end(), controls)) {
+    if (std::any_of(name.begin(), name.end(), absl::ascii_iscntrl)) {
       return absl::InvalidArgumentError(
           "a served name holds a control character: give another with --served-model-name (the "
           "default is the name of the model's folder).");
