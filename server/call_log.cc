@@ -21,10 +21,17 @@ double Milliseconds(double seconds) { return std::round(seconds * 1e4) / 10; }
 
 }  // namespace
 
+void CallRecord::SetError(const absl::Status& status) {
+  ErrorFacts facts = FactsOf(status);
+  reason = std::move(facts.reason);
+  field = std::move(facts.field);
+}
+
 void CallLog::Record(const CallRecord& record) {
   metrics_.CountCall(record.method, record.code, record.reason);
   std::string line = absl::StrCat("call ", record.method, " ", record.code);
   if (!record.reason.empty()) absl::StrAppend(&line, " ", record.reason);
+  if (!record.field.empty()) absl::StrAppend(&line, " field=", record.field);
   if (!record.request_id.empty()) absl::StrAppend(&line, " id=", record.request_id);
   if (record.usage.prompt_tokens > 0) {
     absl::StrAppend(&line, " prompt=", record.usage.prompt_tokens,
@@ -39,6 +46,7 @@ void CallLog::Record(const CallRecord& record) {
   Json facts = {
       {"method", record.method}, {"code", record.code}, {"ms", Milliseconds(record.total_s)}};
   if (!record.reason.empty()) facts["reason"] = record.reason;
+  if (!record.field.empty()) facts["field"] = record.field;
   if (!record.request_id.empty()) facts["id"] = record.request_id;
   if (record.usage.prompt_tokens > 0) {
     facts["prompt"] = record.usage.prompt_tokens;
@@ -56,11 +64,11 @@ void CallLog::RecordHttp(CallRecord record, int status, HttpEnd end) {
       break;
     case HttpEnd::kGone:
       record.code = "499";
-      record.reason.clear();
+      record.SetError(absl::OkStatus());
       break;
     case HttpEnd::kSlow:
       record.code = "408";
-      record.reason = FactsOf(SlowReader()).reason;
+      record.SetError(SlowReader());
       break;
   }
   Record(record);

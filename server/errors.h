@@ -21,6 +21,9 @@ struct ErrorFacts {
   int64_t retry_ms = -1;    // a retry after that long can work; -1: a retry is useless
 };
 
+// The reason of a connection refused, which has no status.
+inline constexpr char kTooManyConnections[] = "TOO_MANY_CONNECTIONS";
+
 // Empty facts for a status that carries none.
 ErrorFacts FactsOf(const absl::Status& status);
 absl::Status WithFacts(absl::Status status, const ErrorFacts& facts);

@@ -20,6 +20,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "server/errors.h"
 
 namespace baram::server {
 namespace {
@@ -179,7 +180,7 @@ void GrpcAcceptor::Loop() {
         exhausted |= accepted == Accepted::kExhausted || accepted == Accepted::kNoDescriptors;
       }
     }
-    while (too_many-- > 0) refused_(kTooMany);
+    while (too_many-- > 0) refused_(kTooManyConnections);
     while (no_descriptors-- > 0) refused_(kNoDescriptors);
     if (exhausted) std::this_thread::sleep_for(kPause);
   }

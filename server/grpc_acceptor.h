@@ -38,12 +38,11 @@ class GrpcAcceptor {
   void Register(grpc::ServerBuilder& builder);
   // After it was built: accepts until Stop, `max_connections` at once. Further ones are closed
   // without a word, which clients see as UNAVAILABLE, and `refused` is called on this one's thread
-  // with the reason: kTooMany or kNoDescriptors.
+  // with the reason: kTooManyConnections or kNoDescriptors.
   absl::Status Start(int32_t max_connections, std::function<void(const char* reason)> refused);
   // Before the server is shut down: refuses new connections; those that are open go on.
   void Stop();
 
-  static constexpr char kTooMany[] = "TOO_MANY_CONNECTIONS";
   static constexpr char kNoDescriptors[] = "OUT_OF_DESCRIPTORS";  // this process or the system is
 
   uint16_t port() const { return port_; }

@@ -147,7 +147,7 @@ class GenerateCall {
  private:
   void Remember(const absl::Status& status) {
     record_.code = absl::StatusCodeToString(status.code());
-    if (!status.ok()) record_.reason = FactsOf(status).reason;
+    if (!status.ok()) record_.SetError(status);
   }
 
   Serving& serving_;

@@ -48,12 +48,12 @@ class ShortCall final : public grpc::ServerUnaryReactor {
     } else if (status_.ok() && client_->context->IsCancelled()) {
       status_ = absl::CancelledError();  // not all of the answer has left
     }
-    log_.Record({.method = method_,
-                 .request_id = {},
-                 .code = absl::StatusCodeToString(status_.code()),
-                 .reason = FactsOf(status_).reason,
-                 .usage = {},
-                 .total_s = SecondsSince(began_)});
+    CallRecord record;
+    record.method = method_;
+    record.code = absl::StatusCodeToString(status_.code());
+    record.SetError(status_);
+    record.total_s = SecondsSince(began_);
+    log_.Record(record);
     delete this;
   }
 

@@ -24,19 +24,19 @@ std::string HttpDate() {
 
 }  // namespace
 
-void HttpSession::AnswerError(int status, const std::string& message, HttpHeaders headers) {
+void HttpSession::AnswerError(const HttpError& error, HttpHeaders headers) {
   phase_ = Phase::kAnswering;
   streaming_ = false;
   // What follows on this connection can't be told from the rest of the bad request.
   keep_alive_ = false;
-  RespondError(status, message, std::move(headers));
+  RespondError(error, std::move(headers));
 }
 
-void HttpSession::RespondError(int status, const std::string& message, HttpHeaders headers) {
+void HttpSession::RespondError(const HttpError& error, HttpHeaders headers) {
   headers.emplace_back("Content-Type", "application/json");
   // Some clients try again by themselves, which helps a slow request and a full listener alone.
-  if (status != 408 && status != 503) headers.emplace_back("x-should-retry", "false");
-  Respond(status, headers, listener_->error_body(status, message));
+  if (error.status != 408 && error.status != 503) headers.emplace_back("x-should-retry", "false");
+  Respond(error.status, headers, listener_->error_body(error));
 }
 
 std::string HttpSession::Head(int status, const HttpHeaders& headers) const {
@@ -125,10 +125,10 @@ void HttpSession::PostRespond(int status, HttpHeaders headers, std::string body,
   if (!posted && ended) ended(HttpEnd::kGone);
 }
 
-void HttpSession::PostError(int status, std::string message) {
-  Post([status, message = std::move(message)](HttpSession& self) {
+void HttpSession::PostError(HttpError error) {
+  Post([error = std::move(error)](HttpSession& self) {
     if (self.phase_ != Phase::kAnswering) return;
-    self.RespondError(status, message);
+    self.RespondError(error);
   });
 }
 

@@ -14,6 +14,7 @@
 #include <mutex>
 #include <thread>
 
+#include "server/errors.h"
 #include "server/http_session.h"
 
 namespace baram::server {
@@ -40,7 +41,7 @@ HttpExchange::HttpExchange(std::shared_ptr<HttpSession> session, HttpRequest req
 HttpExchange::~HttpExchange() {
   switch (state_.load()) {
     case State::kOpen:
-      session_->PostError(500, "The server failed to answer this request.");
+      session_->PostError({500, "UNANSWERED", "The server failed to answer this request."});
       break;
     case State::kStreaming:
       session_->PostAbort();
@@ -107,7 +108,7 @@ struct HttpServer::Shared {
     const int64_t open = state->connections.load(std::memory_order_relaxed);
     // Those that are being refused take a moment; a flood of them is dropped without a word.
     if (open >= limit + kMaxRefused) {
-      (void)state->error_body(503, "");  // it is counted all the same
+      (void)state->error_body({503, kTooManyConnections, ""});  // it is counted all the same
       return;
     }
     auto session = std::make_shared<HttpSession>(std::move(socket), state);

@@ -98,10 +98,15 @@ struct HttpRoute {
   std::function<void(std::shared_ptr<HttpExchange>)> answer;  // on a listener's thread: be quick
 };
 
-// Called for a request that no route takes, or that breaks a limit, with the status to answer:
-// 400, 404, 405, 408, 413, 415, 431, 500; 503 for a connection too many, also one that is closed
-// without an answer. Returns the body; the content type is application/json.
-using HttpErrorBody = std::function<std::string(int status, const std::string& message)>;
+// What the listener itself answers a request that no route takes, or that breaks a limit.
+struct HttpError {
+  int status;          // 400, 404, 405, 408, 413, 415, 431, 500 or 503
+  const char* reason;  // one upper-case word from a fixed set, for logs and metrics
+  std::string message;
+};
+// Called once for each; of a connection too many (503) also if it is closed without an answer.
+// Returns the body; the content type is application/json.
+using HttpErrorBody = std::function<std::string(const HttpError&)>;
 
 class HttpServer {
  public:

@@ -10,6 +10,8 @@
 #include <boost/beast/http/read.hpp>
 #include <cstring>
 
+#include "absl/strings/str_cat.h"
+#include "server/errors.h"
 #include "server/http_text.h"
 #include "server/request_id.h"
 #include "server/text/utf8.h"
@@ -32,15 +34,16 @@ constexpr double kCutAgainS = 0.1;
 // noticed.
 constexpr int kSendBufferBytes = 128 << 10;
 
+size_t Count(const http::fields& header, http::field name) {
+  return static_cast<size_t>(std::count_if(
+      header.begin(), header.end(), [name](const auto& field) { return field.name() == name; }));
+}
+
 // Whether a header says where its body ends in the one way that everybody reads alike (RFC 9112,
 // 6.3). Of any other, a proxy before us may have read other requests than we would.
 bool EndIsClear(const http::fields& header, bool http11) {
-  const auto count = [&](http::field name) {
-    return std::count_if(header.begin(), header.end(),
-                         [name](const auto& field) { return field.name() == name; });
-  };
-  const auto lengths = count(http::field::content_length);
-  const auto codings = count(http::field::transfer_encoding);
+  const size_t lengths = Count(header, http::field::content_length);
+  const size_t codings = Count(header, http::field::transfer_encoding);
   if (lengths + codings > 1) return false;
   if (codings > 0) return http11 && LowerCase(header[http::field::transfer_encoding]) == "chunked";
   const auto length = header[http::field::content_length];
@@ -66,8 +69,9 @@ HttpSession::~HttpSession() { listener_->connections.fetch_sub(1, std::memory_or
 void HttpSession::Start(bool refuse) {
   asio::dispatch(socket_.get_executor(), [self = shared_from_this(), refuse] {
     if (!refuse) return self->ReadRequest();
-    self->AnswerError(503, "The server has too many connections; try again in a moment.",
-                      {{"Retry-After", "1"}});
+    self->AnswerError(
+        {503, kTooManyConnections, "The server has too many connections; try again in a moment."},
+        {{"Retry-After", "1"}});
   });
 }
 
@@ -117,19 +121,20 @@ void HttpSession::OnHeader(Error error) {
   if (phase_ == Phase::kClosed) return;
   if (!error || error == http::error::body_limit) TakeHeader();
   if (error) return AnswerReadError(error);
-  if (!EndIsClear(parser_->get(), http11_)) {
-    return AnswerError(
-        400,
-        "This is not an HTTP/1.1 request: the end of its body is not clear. Send one "
-        "Content-Length, or Transfer-Encoding: chunked.");
+  const http::fields& header = parser_->get();
+  if (!EndIsClear(header, http11_)) {
+    return AnswerError({400, "UNCLEAR_BODY_END",
+                        "This is not an HTTP/1.1 request: the end of its body is not clear. Send "
+                        "one Content-Length, or Transfer-Encoding: chunked."});
   }
-  const std::string coding = LowerCase(parser_->get()[http::field::content_encoding]);
+  const std::string coding = LowerCase(header[http::field::content_encoding]);
   const bool has_body = parser_->chunked() || parser_->content_length().value_or(0) > 0;
   if (has_body && !coding.empty() && coding != "identity") {
-    return AnswerError(415, "The request's body is compressed; send the body uncompressed.",
-                       {{"Accept-Encoding", "identity"}});
+    return AnswerError(
+        {415, "COMPRESSED_BODY", "The request's body is compressed; send the body uncompressed."},
+        {{"Accept-Encoding", "identity"}});
   }
-  const bool waits = LowerCase(parser_->get()[http::field::expect]) == "100-continue";
+  const bool waits = LowerCase(header[http::field::expect]) == "100-continue";
   if (!waits || !http11_) return ReadBody();
   const Clock::time_point limit = timer_.expiry();
   Send("HTTP/1.1 100 Continue\r\n\r\n", [this, limit](HttpEnd end) {
@@ -151,9 +156,9 @@ void HttpSession::ReadBody() {
   }
   if (error && error != http::error::need_more) return AnswerReadError(error);
   if (body_bytes_ > 2 * limits.max_body_bytes + limits.max_header_bytes) {
-    return AnswerError(413,
-                       "The request's body came in chunks too small for their framing; send larger "
-                       "chunks.");
+    return AnswerError({413, "CHUNKS_TOO_SMALL",
+                        "The request's body came in chunks too small for their framing; send "
+                        "larger chunks."});
   }
   if (parser_->is_done()) return Dispatch();
   const size_t room = buffer_.max_size() - buffer_.size();
@@ -174,25 +179,30 @@ void HttpSession::OnBody(Error error) {
 void HttpSession::AnswerReadError(Error error) {
   const HttpLimits& limits = listener_->limits;
   if (error == http::error::header_limit) {
-    return AnswerError(431, "The request's headers are larger than the server takes (" +
-                                std::to_string(limits.max_header_bytes) + " bytes).");
+    return AnswerError({431, "HEADERS_TOO_LARGE",
+                        absl::StrCat("The request's headers are larger than the server takes (",
+                                     limits.max_header_bytes, " bytes).")});
   }
   if (error == http::error::buffer_overflow) {
-    return AnswerError(431,
-                       "What lies between the chunks of the request's body, or behind them, is "
-                       "larger than the server takes (" +
-                           std::to_string(limits.max_header_bytes) + " bytes).");
+    return AnswerError({431, "FRAMING_TOO_LARGE",
+                        absl::StrCat("What lies between the chunks of the request's body, or "
+                                     "behind them, is larger than the server takes (",
+                                     limits.max_header_bytes, " bytes).")});
   }
   if (error == http::error::body_limit) {
-    return AnswerError(413, "The request's body is larger than the server takes (" +
-                                std::to_string(limits.max_body_bytes) + " bytes).");
+    return AnswerError({413, "BODY_TOO_LARGE",
+                        absl::StrCat("The request's body is larger than the server takes (",
+                                     limits.max_body_bytes, " bytes).")});
   }
-  if (timed_out_) return AnswerError(408, "The request did not arrive in time.");
+  if (timed_out_) {
+    return AnswerError({408, "SLOW_REQUEST", "The request did not arrive in time."});
+  }
   const bool ended = error == http::error::end_of_stream || error == http::error::partial_message;
   if (ended || error.category() != http::make_error_code(http::error::bad_method).category()) {
     return Close();
   }
-  AnswerError(400, "This is not an HTTP/1.1 request: " + error.message() + ".");
+  AnswerError(
+      {400, "NOT_HTTP", absl::StrCat("This is not an HTTP/1.1 request: ", error.message(), ".")});
 }
 
 // All of the request but its body. Beast adds trailers to the fields later, and those went past
@@ -245,8 +255,9 @@ void HttpSession::Dispatch() {
   }
   constexpr size_t kShownBytes = 256;  // of a path
   request.path.resize(text::FloorToCodePoint(request.path, kShownBytes));
-  if (allowed.empty()) return RespondError(404, NothingAt(request.path));
-  RespondError(405, request.path + " takes " + allowed + " only.", {{"Allow", allowed}});
+  if (allowed.empty()) return RespondError({404, "NO_SUCH_PATH", NothingAt(request.path)});
+  RespondError({405, "WRONG_METHOD", absl::StrCat(request.path, " takes ", allowed, " only.")},
+               {{"Allow", allowed}});
 }
 
 // Most who meet nothing have left "/v1" out of a client's base URL, or written it twice.

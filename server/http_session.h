@@ -65,7 +65,7 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   // The exchange's side, from any thread; see HttpExchange.
   void PostOnGone(HttpEnded gone);
   void PostRespond(int status, HttpHeaders headers, std::string body, HttpEnded ended);
-  void PostError(int status, std::string message);
+  void PostError(HttpError error);
   void PostStartStream(int status, HttpHeaders headers);
   bool PostWrite(std::string piece, HttpEnded written);
   void PostEndStream(std::string piece, HttpEnded ended);
@@ -97,8 +97,8 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   // Answers a read that failed, or closes where nobody is left to hear.
   void AnswerReadError(Error error);
   // Answers, and closes.
-  void AnswerError(int status, const std::string& message, HttpHeaders headers = {});
-  void RespondError(int status, const std::string& message, HttpHeaders headers = {});
+  void AnswerError(const HttpError& error, HttpHeaders headers = {});
+  void RespondError(const HttpError& error, HttpHeaders headers = {});
   void Respond(int status, const HttpHeaders& headers, std::string_view body);
   std::string Head(int status, const HttpHeaders& headers) const;
   std::string Chunk(std::string_view piece) const;

@@ -89,15 +89,14 @@ struct RouteCall {
       : log(context.log), route(path), exchange(std::move(taken)) {}
 
   void Fail(const absl::Status& status, OpenAiEndpoint endpoint, const std::string& id) const {
-    RespondError(*exchange, status, endpoint, id,
-                 Ended(HttpStatusOf(status), FactsOf(status).reason, id));
+    RespondError(*exchange, status, endpoint, id, Ended(HttpStatusOf(status), status, id));
   }
   void Answer(const absl::StatusOr<Json>& reply) const {
     const std::string_view header = exchange->request().Header("x-request-id");
     const std::string id(IsRequestId(header) ? header : "");
     if (!reply.ok()) return Fail(reply.status(), OpenAiEndpoint::kCompletions, id);
     exchange->Respond(200, {{"Content-Type", "application/json"}}, Dump(*reply),
-                      Ended(200, "", id));
+                      Ended(200, absl::OkStatus(), id));
   }
 
   CallLog& log;
@@ -106,15 +105,15 @@ struct RouteCall {
   const SteadyTime arrival = std::chrono::steady_clock::now();
 
  private:
-  HttpEnded Ended(int status, const std::string& reason, const std::string& id) const {
+  HttpEnded Ended(int code, const absl::Status& status, const std::string& id) const {
     CallRecord record;
     record.method = route;
     record.request_id = id;
-    record.reason = reason;
-    return [&log = log, arrival = arrival, status, record = std::move(record)](HttpEnd end) {
+    record.SetError(status);
+    return [&log = log, arrival = arrival, code, record = std::move(record)](HttpEnd end) {
       CallRecord ended = record;
       ended.total_s = SecondsSince(arrival);
-      log.RecordHttp(std::move(ended), status, end);
+      log.RecordHttp(std::move(ended), code, end);
     };
   }
 };
@@ -221,8 +220,8 @@ absl::StatusOr<Json> NoResponses(const OpenAiContext&, const HttpRequest&) {
 
 }  // namespace
 
-std::string ListenerErrorBody(int status, const std::string& message) {
-  return OpenAiError(status, message, "");
+std::string ListenerErrorBody(const HttpError& error) {
+  return OpenAiError(error.status, error.message, "");
 }
 
 std::vector<HttpRoute> ProbeRoutes(const Lifecycle& lifecycle,

@@ -34,7 +34,7 @@ std::vector<HttpRoute> ProbeRoutes(const Lifecycle& lifecycle,
                                    const std::atomic<const Metrics*>& metrics);
 
 // The body of an error the listener itself answers.
-std::string ListenerErrorBody(int status, const std::string& message);
+std::string ListenerErrorBody(const HttpError& error);
 
 }  // namespace baram::server
 

@@ -281,7 +281,8 @@ CallRecord OpenAiStream::Record() const {
   CallRecord record;
   record.method = route_;
   record.request_id = request_id_;
-  record.reason = status_.ok() ? finish_ : FactsOf(status_).reason;
+  record.SetError(status_);
+  if (status_.ok()) record.reason = finish_;
   record.usage = usage_;
   record.total_s = SecondsSince(began_);
   return record;

@@ -109,16 +109,18 @@ absl::Status Server::Listen() {
     const int64_t now = std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
     auto http = HttpServer::Listen(
         config_.http_listen, OpenAiRoutes({*serving_, lifecycle_, *metrics_, *log_, now}),
-        [this](int status, const std::string& message) {
-          if (status == 503) {
-            log_->RecordRefused("http", "503", GrpcAcceptor::kTooMany, steady_clock::now());
-            return ListenerErrorBody(status, message);
+        [this](const HttpError& error) {
+          const std::string code = absl::StrCat(error.status);
+          if (error.status == 503) {
+            log_->RecordRefused("http", code, error.reason, steady_clock::now());
+          } else {
+            CallRecord record;
+            record.method = "http";
+            record.code = code;
+            record.reason = error.reason;
+            log_->Record(record);
           }
-          CallRecord record;
-          record.method = "http";
-          record.code = absl::StrCat(status);
-          log_->Record(record);
-          return ListenerErrorBody(status, message);
+          return ListenerErrorBody(error);
         },
         limits, config_.http_threads, config_.http_allowed_origins);
     if (!http.ok()) return Explain("--http-listen", http.status());

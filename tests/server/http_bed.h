@@ -70,8 +70,8 @@ class HttpBed : public testing::Test {
     routes.push_back({"POST", "/drop", [](Exchange) {}});
     auto server = HttpServer::Listen(
         "127.0.0.1:0", std::move(routes),
-        [](int status, const std::string& message) {
-          return std::to_string(status) + ": " + message;
+        [](const HttpError& error) {
+          return std::to_string(error.status) + " " + error.reason + ": " + error.message;
         },
         limits, /*threads=*/2, std::move(origins));
     ASSERT_TRUE(server.ok()) << server.status();

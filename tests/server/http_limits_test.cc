@@ -5,7 +5,9 @@
 #include <chrono>
 #include <future>
 #include <thread>
+#include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "server/text/utf8.h"
 #include "tests/server/http_bed.h"
 
@@ -20,12 +22,12 @@ TEST_F(HttpLimitsTest, RefusesWhatIsNotHttp) {
   for (const std::string request : {
            "nonsense\r\n\r\n",
            "GET /echo HTTP/9\r\n\r\n",
-           "GET /echo HTTP/1.1\r\nbroken header\r\n\r\n",
-           "POST /echo HTTP/1.1\r\nContent-Length: x\r\n\r\n",
-           "POST /echo HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
-           "POST /echo HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: "
+           "GET /echo HTTP/1.1\r\nHost: a\r\nbroken header\r\n\r\n",
+           "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n",
+           "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+           "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: "
            "chunked\r\n\r\n0\r\n\r\n",
-           "POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+           "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
            "POST /echo HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
            "\x16\x03\x01\x02\x00\x01\r\n\r\n",
        }) {
@@ -33,7 +35,7 @@ TEST_F(HttpLimitsTest, RefusesWhatIsNotHttp) {
     EXPECT_EQ(response.status, 400) << request;
     EXPECT_EQ(response.headers.at("connection"), "close") << request;
     EXPECT_EQ(response.headers["x-should-retry"], "false") << request;
-    EXPECT_THAT(response.body, HasSubstr("400: This is not an HTTP/1.1 request")) << request;
+    EXPECT_THAT(response.body, HasSubstr(": This is not an HTTP/1.1 request")) << request;
   }
 }
 
@@ -54,10 +56,11 @@ TEST_F(HttpLimitsTest, RefusesBodiesWhoseEndIsNotClear) {
            "Content-Length: 4, 4\r\n",
        }) {
     RawClient client(server_->address());
-    client.Send("POST /echo HTTP/1.1\r\n" + framing + "\r\n" + RawRequest("GET", "/path/stolen"));
+    client.Send("POST /echo HTTP/1.1\r\nHost: a\r\n" + framing + "\r\n" +
+                RawRequest("GET", "/path/stolen"));
     const RawResponse response = client.Read();
     EXPECT_EQ(response.status, 400) << framing;
-    EXPECT_THAT(response.body, HasSubstr("400: This is not an HTTP/1.1 request")) << framing;
+    EXPECT_THAT(response.body, HasSubstr("400 UNCLEAR_BODY_END: This is not")) << framing;
     EXPECT_EQ(client.ReadToEnd(), "") << framing;
   }
 }
@@ -78,9 +81,9 @@ TEST_F(HttpLimitsTest, RefusesSlowRequests) {
   Listen({.request_s = 0.05});
   for (const std::string start : {
            "GET /ec",
-           "POST /echo HTTP/1.1\r\nContent-Le",
-           "POST /echo HTTP/1.1\r\nx-request-id: slow\r\nContent-Length: 4\r\n\r\nab",
-           "POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nab",
+           "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Le",
+           "POST /echo HTTP/1.1\r\nHost: a\r\nx-request-id: slow\r\nContent-Length: 4\r\n\r\nab",
+           "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nab",
        }) {
     const RawResponse response = Ask(start);
     EXPECT_EQ(response.status, 408) << start;
@@ -96,8 +99,9 @@ TEST_F(HttpLimitsTest, RefusesSlowRequests) {
 TEST_F(HttpLimitsTest, RefusesTrickledRequests) {
   Listen({.request_s = 0.1});
   for (const std::string start :
-       {"GET /echo HTTP/1.1\r\nx-long: ", "POST /echo HTTP/1.1\r\nContent-Length: 9999\r\n\r\n",
-        "POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nfff\r\n"}) {
+       {"GET /echo HTTP/1.1\r\nHost: a\r\nx-long: ",
+        "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 9999\r\n\r\n",
+        "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nfff\r\n"}) {
     RawClient client(server_->address());
     client.Send(start);
     for (int i = 0; i < 60; ++i) {
@@ -113,7 +117,7 @@ TEST_F(HttpLimitsTest, RefusesARequestWhoseTimeEndsBehindAByte) {
   using std::chrono::milliseconds;
   Listen({.request_s = 0.1});
   for (const std::string start :
-       {"GET /ec", "POST /echo HTTP/1.1\r\nContent-Length: 9\r\n\r\nab"}) {
+       {"GET /ec", "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nab"}) {
     RawClient client(server_->address());
     client.Send(RawRequest("POST", "/hold"));
     const Exchange answered = held_.Take();
@@ -136,7 +140,8 @@ TEST_F(HttpLimitsTest, RefusesARequestWhoseTimeEndsBehindAByte) {
 TEST_F(HttpLimitsTest, RefusesABodyThatNeverComes) {
   Listen({.request_s = 0.05});
   RawClient client(server_->address());
-  client.Send("POST /echo HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n");
+  client.Send(
+      "POST /echo HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n");
   EXPECT_EQ(client.Read().status, 100);
   EXPECT_EQ(client.Read().status, 408);
 }
@@ -195,18 +200,19 @@ TEST_F(HttpLimitsTest, RefusesLargeBodies) {
   EXPECT_EQ(named.status, 413);
   EXPECT_THAT(named.body, HasSubstr("1000 bytes"));
   EXPECT_EQ(named.headers.at("x-request-id"), "big");
-  std::string chunks = "POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+  std::string chunks = "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
   for (int i = 0; i < 20; ++i) chunks += "40\r\n" + std::string(64, 'a') + "\r\n";
   EXPECT_EQ(Ask(chunks).status, 413);
   const RawResponse waiting =
-      Ask("POST /echo HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 99999999999\r\n\r\n");
+      Ask("POST /echo HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: "
+          "99999999999\r\n\r\n");
   EXPECT_EQ(waiting.status, 413);
 }
 
 // What is no part of a body counts too: the line before a chunk, the trailers, their sum.
 TEST_F(HttpLimitsTest, RefusesLargeFraming) {
   Listen({.max_body_bytes = 4000, .max_header_bytes = 2048, .request_s = 5});
-  const std::string head = "POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+  const std::string head = "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
   const std::string large(64 << 10, 'a');
   EXPECT_EQ(Ask(head + "1;" + large).status, 431);
   EXPECT_EQ(Ask(head + "1\r\nx\r\n0\r\nx-trailer: " + large).status, 431);

@@ -73,7 +73,7 @@ TEST_F(HttpServerTest, TrailersAreNoHeaders) {
   Listen();
   RawClient client(server_->address());
   client.Send(
-      "POST /hold HTTP/1.1\r\nx-early: yes\r\nTransfer-Encoding: chunked\r\n\r\n"
+      "POST /hold HTTP/1.1\r\nHost: a\r\nx-early: yes\r\nTransfer-Encoding: chunked\r\n\r\n"
       "1\r\na\r\n0\r\nx-early: no\r\nx-late: 1\r\nx-request-id: late\r\n"
       "Connection: close\r\n\r\n");
   const Exchange exchange = held_.Take();
@@ -140,12 +140,12 @@ TEST_F(HttpServerTest, SaysWhatIsNotThere) {
   Listen();
   RawResponse response = Ask(RawRequest("GET", "/nothing\"here"));
   EXPECT_EQ(response.status, 404);
-  EXPECT_EQ(response.body, "404: There is nothing at /nothing\"here.");
+  EXPECT_EQ(response.body, "404 NO_SUCH_PATH: There is nothing at /nothing\"here.");
   EXPECT_EQ(response.headers["x-should-retry"], "false");
   // A base URL with a part too few or too many.
   EXPECT_EQ(Ask(RawRequest("GET", "/v1/echo")).body,
-            "404: There is nothing at /v1/echo. Did you mean /echo?");
-  EXPECT_EQ(Ask(RawRequest("GET", "/")).body, "404: There is nothing at /.");
+            "404 NO_SUCH_PATH: There is nothing at /v1/echo. Did you mean /echo?");
+  EXPECT_EQ(Ask(RawRequest("GET", "/")).body, "404 NO_SUCH_PATH: There is nothing at /.");
   response = Ask(RawRequest("DELETE", "/echo"));
   EXPECT_EQ(response.status, 405);
   EXPECT_EQ(response.headers.at("allow"), "GET, POST");

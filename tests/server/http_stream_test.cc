@@ -348,7 +348,7 @@ TEST_F(HttpStreamTest, DestructionEndsEverything) {
   for (int i = 0; i < 9; ++i) {
     clients.push_back(std::make_unique<RawClient>(server_->address()));
     if (i % 3 == 0) {
-      clients.back()->Send("POST /echo HTTP/1.1\r\nContent-Length: 10\r\n\r\nhalf");
+      clients.back()->Send("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf");
       continue;
     }
     exchanges.push_back(Hold(*clients.back()));

@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "server/call_log.h"
+#include "server/errors.h"
 
 namespace baram::server {
 namespace {
@@ -73,6 +74,24 @@ TEST(LogTest, NobodyWaitsForAReaderThatStandsStill) {
   close(ends[1]);
   reader.join();
   close(ends[0]);
+}
+
+TEST(LogTest, ARefusedCallTellsItsFieldInTheLogAlone) {
+  const EngineInfo info;
+  const Stats stats(1, 1);
+  Metrics metrics(info, stats, "tiny");
+  CallLog log(metrics);
+  CallRecord record;
+  record.method = "Generate";
+  record.code = "INVALID_ARGUMENT";
+  record.SetError(InvalidField("sampling.top_p", "No prompt is told."));
+  const auto call = [&] { log.Record(record); };
+  EXPECT_THAT(Logged("text", call),
+              HasSubstr(" call Generate INVALID_ARGUMENT INVALID_FIELD field=sampling.top_p ms="));
+  const Json line = Json::parse(Logged("json", call));
+  EXPECT_EQ(line["reason"], "INVALID_FIELD");
+  EXPECT_EQ(line["field"], "sampling.top_p");
+  EXPECT_THAT(metrics.Text(), HasSubstr("code=\"INVALID_ARGUMENT\",reason=\"INVALID_FIELD\"} 2\n"));
 }
 
 TEST(LogTest, AFloodOfRefusedConnectionsIsALineASecond) {

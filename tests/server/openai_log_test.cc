@@ -76,6 +76,18 @@ TEST_F(OpenAiLogTest, EveryRouteOfTheModelsIsCounted) {
   EXPECT_TRUE(Counted("/v1/completions", "200", "length"));
 }
 
+TEST_F(OpenAiLogTest, WhatTheListenerRefusesIsCountedWithItsReason) {
+  StartServer();
+  Ask(RawRequest("GET", "/nothing"));
+  Ask(RawRequest("GET", "/tokenize"));
+  Ask(RawRequest("POST", "/tokenize", "x", "Content-Encoding: gzip\r\n"));
+  Ask("nonsense\r\n\r\n");
+  EXPECT_TRUE(Counted("http", "404", "NO_SUCH_PATH"));
+  EXPECT_TRUE(Counted("http", "405", "WRONG_METHOD"));
+  EXPECT_TRUE(Counted("http", "415", "COMPRESSED_BODY"));
+  EXPECT_TRUE(Counted("http", "400", "NOT_HTTP"));
+}
+
 TEST_F(OpenAiLogTest, WhatMachinesAskForEverIsNot) {
   StartServer();
   for (const char* path : {"/health", "/ping", "/version", "/load", "/metrics"}) {
