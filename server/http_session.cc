@@ -127,6 +127,13 @@ void HttpSession::OnHeader(Error error) {
                         "This is not an HTTP/1.1 request: the end of its body is not clear. Send "
                         "one Content-Length, or Transfer-Encoding: chunked."});
   }
+  // RFC 9112, 3.2. A proxy before us may have routed by another one than we would see.
+  const size_t hosts = Count(header, http::field::host);
+  if (hosts > 1 || (hosts == 0 && http11_)) {
+    return AnswerError({400, "UNCLEAR_HOST",
+                        absl::StrCat("This is not an HTTP/1.1 request: it has ", hosts,
+                                     " Host headers. Send one.")});
+  }
   const std::string coding = LowerCase(header[http::field::content_encoding]);
   const bool has_body = parser_->chunked() || parser_->content_length().value_or(0) > 0;
   if (has_body && !coding.empty() && coding != "identity") {

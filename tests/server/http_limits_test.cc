@@ -39,6 +39,21 @@ TEST_F(HttpLimitsTest, RefusesWhatIsNotHttp) {
   }
 }
 
+// A proxy before us may have looked at another one than we would, or at none.
+TEST_F(HttpLimitsTest, RefusesRequestsWithoutOneHost) {
+  Listen();
+  for (const auto& [hosts, count] :
+       {std::pair("", "0"), std::pair("Host: a\r\nhost: a\r\n", "2")}) {
+    const RawResponse response = Ask(absl::StrCat("GET /echo HTTP/1.1\r\n", hosts, "\r\n"));
+    EXPECT_EQ(response.status, 400) << hosts;
+    EXPECT_EQ(response.body, absl::StrCat("400 UNCLEAR_HOST: This is not an HTTP/1.1 request: it "
+                                          "has ",
+                                          count, " Host headers. Send one."));
+    EXPECT_EQ(response.headers.at("connection"), "close") << hosts;
+  }
+  EXPECT_EQ(Ask("GET /path/old HTTP/1.0\r\n\r\n").body, "/path/old");
+}
+
 // Where a proxy and we might see different ends of a body, its rest would be a request of
 // somebody's.
 TEST_F(HttpLimitsTest, RefusesBodiesWhoseEndIsNotClear) {

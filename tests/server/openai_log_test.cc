@@ -81,10 +81,12 @@ TEST_F(OpenAiLogTest, WhatTheListenerRefusesIsCountedWithItsReason) {
   Ask(RawRequest("GET", "/nothing"));
   Ask(RawRequest("GET", "/tokenize"));
   Ask(RawRequest("POST", "/tokenize", "x", "Content-Encoding: gzip\r\n"));
+  Ask("GET /health HTTP/1.1\r\n\r\n");
   Ask("nonsense\r\n\r\n");
   EXPECT_TRUE(Counted("http", "404", "NO_SUCH_PATH"));
   EXPECT_TRUE(Counted("http", "405", "WRONG_METHOD"));
   EXPECT_TRUE(Counted("http", "415", "COMPRESSED_BODY"));
+  EXPECT_TRUE(Counted("http", "400", "UNCLEAR_HOST"));
   EXPECT_TRUE(Counted("http", "400", "NOT_HTTP"));
 }
 
