@@ -3,6 +3,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "kernels/check.h"
 
 namespace baram {
 namespace {
@@ -47,6 +48,7 @@ class LayoutBuilder {
 
  private:
   std::string Name(const std::string& role, const char* suffix) const {
+    Check(!role.empty(), "the family names the tensors of every weight that its spec has");
     return absl::StrCat(absl::StrReplaceAll(role, {{"{}", layer_}}), suffix);
   }
 

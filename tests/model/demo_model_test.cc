@@ -63,10 +63,11 @@ TEST(DemoModelTest, GreedyTextIsTheReferences) {
       OpenDevice(requested.empty() ? "cpu" : requested, options, &error);
   ASSERT_NE(device, nullptr) << error;
   const auto max_tokens = static_cast<int32_t>(longest);
-  ModelRunner runner(std::move(device), folder, max_tokens);
+  const auto runner = ModelRunner::Open(std::move(device), folder, max_tokens);
+  ASSERT_TRUE(runner.ok()) << runner.status();
   for (const DemoPrompt& prompt : prompts) {
     const auto greedy = static_cast<int32_t>(prompt.greedy_ids.size());
-    const Reply reply = runner.Run(prompt.ids, max_tokens, greedy);
+    const Reply reply = (*runner)->Run(prompt.ids, max_tokens, greedy);
     EXPECT_LE(MarginAtDeparture(prompt, reply.greedy_ids), near_tie) << prompt.name;
   }
 }

@@ -19,12 +19,16 @@ using Param = std::tuple<std::string, TestDevice>;
 
 class GoldenTest : public ::testing::TestWithParam<Param> {
  protected:
-  GoldenTest() : golden_(ReadGoldenCase(std::get<0>(GetParam()))) {
+  GoldenTest() : golden_(ReadGoldenCase(std::get<0>(GetParam()))) {}
+
+  void SetUp() override {
     int32_t most = 0;
     for (const GoldenPrompt& prompt : golden_.prompts) {
       most = std::max<int32_t>(most, prompt.ids.size() + prompt.greedy_ids.size());
     }
-    runner_ = std::make_unique<ModelRunner>(std::get<1>(GetParam()).Open(), golden_.folder, most);
+    auto runner = ModelRunner::Open(std::get<1>(GetParam()).Open(), golden_.folder, most);
+    ASSERT_TRUE(runner.ok()) << runner.status();
+    runner_ = *std::move(runner);
   }
 
   void ExpectAgreement(const std::vector<Reply>& replies);
@@ -127,8 +131,10 @@ TEST(InstructionSetTest, ChangesNothing) {
       const std::vector<int32_t>& ids = golden.prompts.front().ids;
       std::vector<float> first;
       for (const TestDevice& device : devices) {
-        ModelRunner runner(device.Open(), golden.folder, static_cast<int32_t>(ids.size()));
-        const Reply reply = runner.Run(ids, kWhole, 1);
+        const auto runner =
+            ModelRunner::Open(device.Open(), golden.folder, static_cast<int32_t>(ids.size()));
+        ASSERT_TRUE(runner.ok()) << runner.status();
+        const Reply reply = (*runner)->Run(ids, kWhole, 1);
         if (first.empty()) first = reply.log_probs;
         EXPECT_EQ(reply.log_probs, first) << case_name << " on " << device.name;
       }

@@ -49,15 +49,23 @@ std::vector<TestDevice> TestDevices() {
   return devices;
 }
 
-ModelRunner::ModelRunner(std::unique_ptr<Device> device, const std::string& folder,
-                         int32_t max_tokens, const SpecChange& change)
-    : device_(std::move(device)) {
+absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Open(std::unique_ptr<Device> device,
+                                                               const std::string& folder,
+                                                               int32_t max_tokens,
+                                                               const SpecChange& change) {
+  std::unique_ptr<ModelRunner> runner(new ModelRunner(std::move(device)));
+  if (absl::Status loaded = runner->Load(folder, max_tokens, change); !loaded.ok()) return loaded;
+  return runner;
+}
+
+absl::Status ModelRunner::Load(const std::string& folder, int32_t max_tokens,
+                               const SpecChange& change) {
   absl::StatusOr<ModelSpec> spec = ReadModelSpec(folder);
-  Check(spec.ok(), spec.status().ToString().c_str());
+  if (!spec.ok()) return spec.status();
   if (change.before_loading) change.before_loading(*spec);
   auto weights = LoadWeights(folder, *spec, *device_,
                              {.positions = max_tokens, .threads = 2, .progress = nullptr});
-  Check(weights.ok(), weights.status().ToString().c_str());
+  if (!weights.ok()) return weights.status();
   weights_ = *std::move(weights);
   if (change.after_loading) change.after_loading(*weights_);
 
@@ -77,9 +85,10 @@ ModelRunner::ModelRunner(std::unique_ptr<Device> device, const std::string& fold
   device_->Upload(pool_.data, nan.data(), static_cast<int64_t>(nan.size()));
   results_ = device_->Alloc(slots_.max_step_outputs * int64_t{sizeof(TokenResult)});
   auto workspace = MakeWorkspace(weights_->spec, *device_, plan_.shape, slots_);
-  Check(workspace.ok(), workspace.status().ToString().c_str());
+  if (!workspace.ok()) return workspace.status();
   workspace_ = *std::move(workspace);
   Check(device_->ReserveSlots(slots_), "there is memory for the slots");
+  return absl::OkStatus();
 }
 
 void ModelRunner::Reset() {

@@ -8,8 +8,10 @@
 #include <ostream>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "engine/model/forward.h"
 #include "engine/model/hf_config.h"
 #include "kernels/device.h"
@@ -48,8 +50,12 @@ struct Reply {
 // or unwritten row shows.
 class ModelRunner {
  public:
-  ModelRunner(std::unique_ptr<Device> device, const std::string& folder, int32_t max_tokens,
-              const SpecChange& change = {});
+  // The error is the folder's: of its config.json, its tensors or what the family's spec says of
+  // them.
+  static absl::StatusOr<std::unique_ptr<ModelRunner>> Open(std::unique_ptr<Device> device,
+                                                           const std::string& folder,
+                                                           int32_t max_tokens,
+                                                           const SpecChange& change = {});
 
   // Runs the prompt in chunks of at most `chunk`, then draws `greedy` tokens. Any number of times.
   Reply Run(std::span<const int32_t> prompt, int32_t chunk, int32_t greedy);
@@ -58,6 +64,8 @@ class ModelRunner {
   const Weights& weights() const { return *weights_; }
 
  private:
+  explicit ModelRunner(std::unique_ptr<Device> device) : device_(std::move(device)) {}
+  absl::Status Load(const std::string& folder, int32_t max_tokens, const SpecChange& change);
   // Runs rows of the slot and returns their results; appends log-probabilities if asked.
   std::vector<TokenResult> Step(const Row& row, std::span<const int32_t> tokens,
                                 std::span<const int32_t> targets, std::vector<float>* log_probs);
