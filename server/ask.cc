@@ -41,7 +41,9 @@ input.
 Options
   --chat                  Go on with a dialogue; /clear forgets it, /quit or Ctrl-D ends it. Ctrl-C
                           ends an answer, or the dialogue if there is none. A line that begins with
-                          // is sent with one slash.
+                          // is sent with one slash. Arrow keys, history and an erase key that
+                          knows how wide Hangul is come from rlwrap, which keeps no history so:
+                          rlwrap -H /dev/null baram ask --chat
   --system TEXT           System message.
   --raw                   Continue the text as it is, without the chat template.
   --timings               Show times and token counts after each answer.
