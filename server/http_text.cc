@@ -37,8 +37,9 @@ std::string PathOf(boost::beast::string_view target) {
   std::string_view rest(target.data(), target.size());
   for (const std::string_view scheme : {"http://", "https://"}) {
     if (rest.substr(0, scheme.size()) != scheme) continue;
-    const size_t slash = rest.find('/', scheme.size());
-    rest = slash == std::string_view::npos ? "/" : rest.substr(slash);
+    // A host ends at a query as well: what stands behind "?" never names a path.
+    const size_t end = rest.find_first_of("/?", scheme.size());
+    rest = end == std::string_view::npos || rest[end] == '?' ? "/" : rest.substr(end);
     break;
   }
   rest = rest.substr(0, rest.find('?'));

@@ -133,6 +133,8 @@ TEST_F(HttpServerTest, ReadsPaths) {
   EXPECT_EQ(Ask(RawRequest("GET", "/path/a?b=c")).body, "/path/a");
   EXPECT_EQ(Ask(RawRequest("GET", "/path/org%2Fname%20x%")).body, "/path/org/name x%");
   EXPECT_EQ(Ask(RawRequest("GET", "http://host:1/path/a")).body, "/path/a");
+  // A proxy that looks at paths sees "/" here.
+  EXPECT_EQ(Ask(RawRequest("GET", "http://host:1?q=/path/a")).status, 404);
   EXPECT_EQ(Ask(RawRequest("GET", "/path/%zz%4")).body, "/path/%zz%4");
 }
 
