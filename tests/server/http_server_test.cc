@@ -4,6 +4,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <thread>
+
 #include "tests/server/http_bed.h"
 
 namespace baram::server {
@@ -95,6 +98,18 @@ TEST_F(HttpServerTest, AnswersExpectContinue) {
   EXPECT_EQ(client.Read().status, 100);
   client.Send("body");
   EXPECT_EQ(client.Read().body, "body");
+}
+
+// One byte at a time, as a network may cut it: the end of a body whose only chunk is the last.
+TEST_F(HttpServerTest, TakesTheLastChunkInAnyPieces) {
+  Listen();
+  RawClient client(server_->address());
+  client.Send("POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+  for (const char byte : std::string_view("0\r\nx-trailer: y\r\n\r\n")) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    ASSERT_TRUE(client.Send({&byte, 1}));
+  }
+  EXPECT_EQ(client.Read().status, 200);
 }
 
 TEST_F(HttpServerTest, ClosesAfterHttp10UnlessAskedToKeep) {
