@@ -48,11 +48,10 @@ std::optional<int64_t> ParseBytes(std::string text) {
     }
   }
   double value = 0;
-  if (!absl::SimpleAtod(text, &value) || !std::isfinite(value) ||
-      std::abs(value) > kMaxSettingBytes) {
-    return std::nullopt;
-  }
-  return static_cast<int64_t>(value * scale);
+  if (!absl::SimpleAtod(text, &value)) return std::nullopt;
+  const double bytes = value * scale;
+  if (!(std::abs(bytes) <= kMaxSettingBytes)) return std::nullopt;  // also of what is no number
+  return static_cast<int64_t>(bytes);
 }
 
 std::optional<bool> ParseSwitch(std::string text) {

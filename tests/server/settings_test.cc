@@ -426,6 +426,11 @@ TEST(SettingValuesTest, BytesAndEndpoints) {
   EXPECT_EQ(ParseBytes("12"), 12);
   EXPECT_FALSE(ParseBytes("").has_value());
   EXPECT_FALSE(ParseBytes("1e30").has_value());
+  // Few enough before their unit, and more than 64 bits hold with it.
+  EXPECT_EQ(ParseBytes("1024TiB"), int64_t{1} << 50);
+  for (const char* many : {"1025TiB", "16777216TiB", "-16777216TiB", "9000000t"}) {
+    EXPECT_FALSE(ParseBytes(many).has_value()) << many;
+  }
   const auto v6 = ParseEndpoint("[::1]:80");
   ASSERT_TRUE(v6.ok());
   EXPECT_EQ(v6->host, "::1");
