@@ -97,6 +97,27 @@ TEST(HostileFolder, RefusesWhatIsNoTokenizer) {
   }
 }
 
+// Its special tokens are first looked up when a text is tokenized: every request would fail.
+TEST(HostileFolder, RefusesAPostProcessorThatCannotWork) {
+  const auto load = [](std::string_view single, std::string_view special_tokens) {
+    return LoadWith(std::string(R"({"version":"1.0","added_tokens":[],"decoder":{"type":"Fuse"},)"
+                                R"("model":{"type":"BPE","vocab":{"a":0},"merges":[]},)"
+                                R"("post_processor":{"type":"TemplateProcessing","pair":[],)") +
+                    R"("single":[)" + std::string(single) + R"(],"special_tokens":{)" +
+                    std::string(special_tokens) + "}}}");
+  };
+  const std::string a = R"({"Sequence":{"id":"A","type_id":0}})";
+  const std::string begin = R"({"SpecialToken":{"id":"<s>","type_id":0}},)";
+  EXPECT_TRUE(load(begin + a, R"("<s>":{"id":"<s>","ids":[0],"tokens":["a"]})").ok());
+  for (const absl::Status& status :
+       {load(begin + a, ""), load(R"({"Sequence":{"id":"B","type_id":0}})", ""),
+        load(begin + a, R"("<s>":{"id":"<s>","ids":[7],"tokens":["a"]})"),
+        load(begin + a, R"("<s>":{"id":"<s>","ids":[4294967295],"tokens":["a"]})")}) {
+    EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << status;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("tokenizer.json has a post_processor"));
+  }
+}
+
 TEST(HostileFolder, ItsControlCharactersReachNoTerminal) {
   const auto status = LoadWith(R"({"version":"1.0","added_tokens":[],"model":{"type":"BPE",)"
                                R"("vocab":{"a":0},"merges":["\u001b[2J\u009b2J\ud55c y"]}})");

@@ -62,7 +62,25 @@ impl Tokenizer {
             Some((text, special))
         });
         let pieces = Pieces::new(inner.get_decoder(), tokens)?;
-        Ok(Tokenizer { inner, pieces, named })
+        let tokenizer = Tokenizer { inner, pieces, named };
+        tokenizer.probe().map_err(|what| Error::bad_file(format!("{shown} {what}.")))?;
+        Ok(tokenizer)
+    }
+
+    /// Tokenizes an empty text: the library does not look before at what the post-processor puts
+    /// around texts, and what is wrong there would fail every request.
+    fn probe(&self) -> std::result::Result<(), String> {
+        let encode = || self.encode("", true);
+        let ids = match std::panic::catch_unwind(std::panic::AssertUnwindSafe(encode)) {
+            Ok(Ok(ids)) => ids,
+            _ => return Err("has a post_processor that fails on every text".to_string()),
+        };
+        match ids.iter().find(|id| !self.pieces.has(**id)) {
+            Some(id) => {
+                Err(format!("has a post_processor that adds the id {id}, which no token has"))
+            }
+            None => Ok(()),
+        }
     }
 
     pub fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<i32>> {
