@@ -168,6 +168,9 @@ TEST(ChatTemplate, RefusesASourceThatDoesNotCompile) {
   EXPECT_EQ(broken.status().code(), absl::StatusCode::kDataLoss);
   EXPECT_THAT(std::string(broken.status().message()), HasSubstr("line 1"));
   EXPECT_EQ(RenderSource("\xFF").status().code(), absl::StatusCode::kDataLoss);
+  for (const char* tag : {"{%}", "{%", "{% generation %}{%}", "{%}%}", "a{%}b{% if 1 %}"}) {
+    EXPECT_EQ(RenderSource(tag).status().code(), absl::StatusCode::kDataLoss) << tag;
+  }
 }
 
 TEST(ChatTemplate, WritesTodaysDate) {

@@ -82,7 +82,8 @@ pub fn prepare_source(source: &str) -> String {
     while let Some(start) = rest.find("{%") {
         let (before, tag) = rest.split_at(start);
         out.push_str(before);
-        let Some(end) = tag.find("%}") else {
+        // Behind the opening, whose % is not that of the end: "{%}" is no tag.
+        let Some(end) = tag[2..].find("%}").map(|at| 2 + at) else {
             rest = tag;
             break;
         };
