@@ -1,6 +1,7 @@
 // GrpcServer: listening, limits, health and reflection.
 #include "server/grpc_server.h"
 
+#include <google/protobuf/stubs/logging.h>
 #include <grpc/support/log.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/health_check_service_interface.h>
@@ -63,9 +64,14 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Listen(Serving& serving,
                                                                const Config& config) {
   const auto endpoint = ParseEndpoint(config.grpc_listen);
   if (!endpoint.ok()) return endpoint.status();
-  // What the library says to itself, such as each address it could not bind; errors come as
-  // statuses.
+  // What the libraries say to themselves, such as each address that could not be bound, or the
+  // field of a client's message that is not UTF-8; errors come as statuses. By themselves they
+  // would write to stderr, and wait for who reads it.
   gpr_set_log_function([](gpr_log_func_args* line) { spdlog::debug("gRPC: {}", line->message); });
+  google::protobuf::SetLogHandler(
+      [](google::protobuf::LogLevel, const char*, int, const std::string& text) {
+        spdlog::debug("protobuf: {}", text);
+      });
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
 

@@ -117,5 +117,15 @@ TEST_F(GrpcHostileTest, CompressedMessagesAreRefused) {
   EXPECT_TRUE(Stream(TextRequest("hello", 4)).status.ok());
 }
 
+// Protobuf would write a line of its own for each, in no form of ours, and wait for its reader.
+TEST_F(GrpcHostileTest, TextThatIsNotUtf8WritesNothingToStderr) {
+  StartServer();
+  ::testing::internal::CaptureStderr();
+  const grpc::Status refused = Stream(TextRequest("\xff", 4)).status;
+  EXPECT_EQ(::testing::internal::GetCapturedStderr(), "");
+  EXPECT_FALSE(refused.ok());
+  EXPECT_TRUE(Stream(TextRequest("hello", 4)).status.ok());
+}
+
 }  // namespace
 }  // namespace baram::testing
