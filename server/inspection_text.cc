@@ -18,7 +18,7 @@ std::string Short(double value) {
     value /= 1000;
     ++unit;
   }
-  return absl::StrFormat(unit == 0 ? "%.0f%s" : "%.2f%s", value, kUnits[unit]);
+  return absl::StrFormat("%.*f%s", unit == 0 ? 0 : 2, value, kUnits[unit]);
 }
 
 std::string Bytes(double value) { return absl::StrCat(Short(value), value < 1000 ? " B" : "B"); }
