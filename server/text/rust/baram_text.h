@@ -1,5 +1,8 @@
 // The C ABI of the text library. Everything here is safe to call with hostile bytes; a panic inside
-// becomes BARAM_TEXT_PANICKED. Objects are freed exactly once by their _free function.
+// becomes BARAM_TEXT_PANICKED. Two things excepted, which come with a model and not with a request:
+// what a chat template does is bounded in steps, not in memory nor in how deep it nests values; and
+// a tokenizer's replacements may make a short text as long as they like. Either can end the process.
+// Objects are freed exactly once by their _free function.
 #ifndef BARAM_TEXT_H_
 #define BARAM_TEXT_H_
 
