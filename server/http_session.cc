@@ -94,7 +94,10 @@ void HttpSession::ReadRequest() {
   while (buffer_.size() >= 2 && std::memcmp(buffer_.data().data(), "\r\n", 2) == 0) {
     buffer_.consume(2);
   }
-  if (buffer_.size() > 0) return ReadHeader();
+  // The first half of one may be all that has come.
+  const bool half_line =
+      buffer_.size() == 1 && *static_cast<const char*>(buffer_.data().data()) == '\r';
+  if (buffer_.size() > 0 && !half_line) return ReadHeader();
   LimitFor(listener_->limits.idle_s);
   socket_.async_read_some(buffer_.prepare(kReadBytes),
                           [self = shared_from_this()](Error error, size_t count) {

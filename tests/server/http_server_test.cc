@@ -100,6 +100,18 @@ TEST_F(HttpServerTest, AnswersExpectContinue) {
   EXPECT_EQ(client.Read().body, "body");
 }
 
+// Also where it comes in two pieces.
+TEST_F(HttpServerTest, IgnoresAnEmptyLineBeforeARequest) {
+  Listen();
+  RawClient client(server_->address());
+  client.Send("\r\n" + RawRequest("POST", "/echo", "one") + "\r");
+  EXPECT_EQ(client.Read().body, "one");
+  client.Send("\n\r");
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  client.Send("\n" + RawRequest("POST", "/echo", "two"));
+  EXPECT_EQ(client.Read().body, "two");
+}
+
 // One byte at a time, as a network may cut it: the end of a body whose only chunk is the last.
 TEST_F(HttpServerTest, TakesTheLastChunkInAnyPieces) {
   Listen();
