@@ -363,4 +363,16 @@ constexpr Arch kArchs[] = {
 
 std::span<const Arch> Archs() { return kArchs; }
 
+// YaRN is often switched on by adding its object alone, and max_position_embeddings stays what it
+// was before. Files with another scaling state the stretched context already.
+int32_t StretchedContext(int32_t max_positions, std::span<const RopeSpec> ropes) {
+  for (const RopeSpec& rope : ropes) {
+    if (rope.scaling != RopeScaling::kYarn) continue;
+    const double stretched = std::floor(rope.original_max_positions * rope.factor);
+    const double served = std::min(stretched, static_cast<double>(kMaxPositions));
+    max_positions = std::max(max_positions, static_cast<int32_t>(served));
+  }
+  return max_positions;
+}
+
 }  // namespace baram

@@ -18,6 +18,9 @@ struct Arch {
 
 std::span<const Arch> Archs();
 
+// The context of a model of these rotations whose max_position_embeddings is `max_positions`.
+int32_t StretchedContext(int32_t max_positions, std::span<const RopeSpec> ropes);
+
 }  // namespace baram
 
 #endif  // BARAM_ENGINE_MODEL_ARCHS_H_

@@ -67,6 +67,7 @@ absl::StatusOr<ModelSpec> ReadModelSpec(const std::string& folder) {
     if (!config->status().ok()) return config->status();
     spec.architecture = arch.architecture;
     spec.family = arch.family;
+    spec.max_positions = StretchedContext(spec.max_positions, spec.ropes);
     return spec;
   }
   return absl::UnimplementedError(absl::StrCat(

@@ -80,7 +80,7 @@ struct ModelSpec {
   std::string family;        // "Qwen3", for people
   int32_t hidden = 0;
   int32_t vocab_size = 0;     // rows of the embedding, padding included
-  int32_t max_positions = 0;  // the context the checkpoint was made for
+  int32_t max_positions = 0;  // the context the checkpoint is for, as stretched by YaRN
   HeadShape head;             // the same for every layer
   std::vector<LayerSpec> layers;
   std::vector<RopeSpec> ropes;

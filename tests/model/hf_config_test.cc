@@ -115,6 +115,27 @@ TEST(HfConfigTest, YarnOptions) {
   EXPECT_FALSE(rope.truncate);
 }
 
+TEST(HfConfigTest, YarnStretchesTheContext) {
+  const auto context = [](const json& rope, int64_t max_positions = 2048) {
+    return ReadLlama({{"max_position_embeddings", max_positions}, {"rope_scaling", rope}})
+        .max_positions;
+  };
+  json yarn = {{"rope_type", "yarn"}, {"original_max_position_embeddings", 512}, {"factor", 8}};
+  EXPECT_EQ(context(yarn), 4096);
+  EXPECT_EQ(context(yarn, 5000), 5000) << "the file's own is longer";
+  yarn["factor"] = 4.01;
+  EXPECT_EQ(context(yarn), 2053);
+  yarn["factor"] = 1e12;
+  EXPECT_EQ(context(yarn), 1 << 27);
+  yarn.erase("factor");
+  EXPECT_EQ(context(yarn), 2048) << "the factor follows from the context";
+  // Without its own, the original context is the file's, not the stretched one.
+  const ModelSpec spec = ReadLlama({{"rope_scaling", {{"rope_type", "yarn"}, {"factor", 4}}}});
+  EXPECT_EQ(spec.ropes[0].original_max_positions, 2048);
+  EXPECT_EQ(spec.max_positions, 8192);
+  EXPECT_EQ(context({{"rope_type", "linear"}, {"factor", 8}}), 2048);
+}
+
 TEST(HfConfigTest, PartialRotation) {
   EXPECT_EQ(ReadLlama({{"partial_rotary_factor", 0.5}}).ropes[0].rotary_dim, 8);
   EXPECT_EQ(ReadLlama({{"rope_parameters", {{"partial_rotary_factor", 0.25}}}}).ropes[0].rotary_dim,
