@@ -93,8 +93,11 @@ absl::StatusOr<GenerationDefaults> ReadGenerationDefaults(const std::string& fol
   defaults.top_p = generation->NumberOr("top_p", 0.0, 1.0, -1);
   defaults.min_p = generation->NumberOr("min_p", 0.0, 1.0, -1);
   defaults.repetition_penalty = generation->NumberOr("repetition_penalty", 0.0, 1e3, -1);
-  defaults.top_k =
-      static_cast<int32_t>(generation->IntOr("top_k", 0, std::numeric_limits<int32_t>::max(), -1));
+  if (generation->Has("top_k")) {
+    // vLLM's spelling of off is -1.
+    const int64_t top_k = generation->Int("top_k", -1, std::numeric_limits<int32_t>::max());
+    defaults.top_k = static_cast<int32_t>(std::max<int64_t>(top_k, 0));
+  }
   defaults.do_sample = generation->BoolOr("do_sample", defaults.do_sample);
   if (!generation->status().ok()) return generation->status();
   return defaults;

@@ -452,6 +452,12 @@ TEST(GenerationDefaultsTest, SamplingValues) {
   EXPECT_FALSE(defaults.do_sample);
 }
 
+TEST(GenerationDefaultsTest, TopKIsOffByEitherSpelling) {
+  EXPECT_EQ(ReadDefaults(json::object(), R"({"top_k":0})").top_k, 0);
+  EXPECT_EQ(ReadDefaults(json::object(), R"({"top_k":-1})").top_k, 0);
+  EXPECT_EQ(ReadDefaults(json::object(), R"({"top_k":null})").top_k, -1) << "absent";
+}
+
 TEST(GenerationDefaultsTest, BadValuesAreNamed) {
   for (const auto& [text, complaint] : std::vector<std::pair<const char*, const char*>>{
            {R"({"temperature":-1})", "temperature must be a number"},
@@ -459,6 +465,7 @@ TEST(GenerationDefaultsTest, BadValuesAreNamed) {
            {R"({"eos_token_id":[2,-1]})", "eos_token_id must be whole numbers"},
            {R"({"eos_token_id":18446744073709551615})", "eos_token_id must be whole numbers"},
            {R"({"top_k":1.5})", "top_k must be a whole number"},
+           {R"({"top_k":-2})", "top_k must be a whole number from -1"},
            {"nonsense", "not valid JSON"}}) {
     const ScratchFolder folder;
     folder.Write("config.json", "{}");
