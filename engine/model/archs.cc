@@ -113,7 +113,8 @@ ModelSpec ReadLlama(const JsonFields& config, const LlamaFields& fields) {
   ModelSpec spec;
   spec.hidden = config.Int("hidden_size", 1, kMaxHidden);
   spec.vocab_size = config.Int("vocab_size", 1, kMaxVocab);
-  spec.max_positions = config.Int("max_position_embeddings", 1, kMaxPositions);
+  // A prompt and a reply have a token each.
+  spec.max_positions = config.Int("max_position_embeddings", 2, kMaxPositions);
   spec.head = ReadHeads(config, spec.hidden, fields);
   spec.norm_eps =
       static_cast<float>(config.NumberOr(fields.norm_eps, 0.0, 1.0, fields.default_norm_eps));
