@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/model/rope_config.h"
+#include "kernels/float_types.h"
 
 namespace baram {
 namespace {
@@ -101,6 +102,15 @@ HeadShape ReadHeads(const JsonFields& config, int64_t hidden, const LlamaFields&
 
 RopeDefaults DefaultsOf(const ModelSpec& spec) {
   return {.head_dim = spec.head.head_dim, .max_positions = spec.max_positions};
+}
+
+// `value` as the reference has it where it casts to the type of the weights, which is the one that
+// the file names; files of fp32, or without a name, keep it.
+float InModelType(const JsonFields& config, float value) {
+  const std::string type = config.TextOr("dtype", config.TextOr("torch_dtype", ""));
+  if (type == "bfloat16") return F32FromBF16(BF16FromF32(value));
+  if (type == "float16") return F32FromF16(F16FromF32(value));
+  return value;
 }
 
 float DefaultAttentionScale(const HeadShape& head) {
@@ -310,15 +320,16 @@ ModelSpec HyperClovaX(const JsonFields& config) {
 }
 
 // Llama with norms before and after both sub-layers and per head, all about zero; tanh GELU; an
-// embedding times the root of its size; five windowed layers to a global one, each kind with its
-// own rotation; and a scale of the scores that does not follow from the head.
+// embedding times the root of its size, in the model's type; five windowed layers to a global one,
+// each kind with its own rotation; and a scale of the scores that does not follow from the head.
 ModelSpec Gemma3(const JsonFields& config) {
   ModelSpec spec = ReadLlama(config, {.activation = "hidden_activation",
                                       .default_activation = "gelu_pytorch_tanh",
                                       .default_head_dim = 256,
                                       .default_tied = true});
   spec.final_norm = NormKind::kZeroCentred;
-  spec.embedding_scale = static_cast<float>(std::sqrt(static_cast<double>(spec.hidden)));
+  spec.embedding_scale =
+      InModelType(config, static_cast<float>(std::sqrt(static_cast<double>(spec.hidden))));
 
   RopeDefaults global = DefaultsOf(spec);
   global.theta = 1e6;

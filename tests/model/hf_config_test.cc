@@ -264,6 +264,20 @@ TEST(HfConfigTest, Gemma3) {
   EXPECT_EQ(spec.ropes[1].theta, 1e4);
 }
 
+// The square root of Gemma 3 4B's 2560 is 50.596..., of which bf16 keeps 50.5.
+TEST(HfConfigTest, Gemma3ScalesItsEmbeddingInTheModelsType) {
+  const auto scale = [](const json& type) {
+    json changes = {{"hidden_size", 2560}};
+    changes.update(type);
+    return ReadGood(ConfigOf("Gemma3ForCausalLM", changes)).embedding_scale;
+  };
+  EXPECT_EQ(scale({{"torch_dtype", "bfloat16"}}), 50.5f);
+  EXPECT_EQ(scale({{"dtype", "bfloat16"}}), 50.5f);
+  EXPECT_EQ(scale({{"torch_dtype", "float16"}}), 50.59375f);
+  EXPECT_EQ(scale({{"dtype", "float32"}, {"torch_dtype", "bfloat16"}}), std::sqrt(2560.0f));
+  EXPECT_EQ(scale(json::object()), std::sqrt(2560.0f));
+}
+
 TEST(HfConfigTest, CodeInTheFolderIsIgnored) {
   EXPECT_EQ(ReadLlama({{"auto_map", {{"AutoModelForCausalLM", "evil.Model"}}},
                        {"torch_dtype", "bfloat16"}})
