@@ -27,22 +27,36 @@ std::vector<Kind> KindsOf(const ModelSpec& spec) {
   return kinds;
 }
 
-int32_t GroupsOf(const std::vector<Kind>& kinds, int32_t per_group) {
-  int32_t groups = 0;
-  for (const Kind& kind : kinds) {
-    groups += (static_cast<int32_t>(kind.layers.size()) + per_group - 1) / per_group;
-  }
-  return groups;
+int32_t GroupsOf(const Kind& kind, int32_t per_group) {
+  return (static_cast<int32_t>(kind.layers.size()) + per_group - 1) / per_group;
 }
 
-// Groups times layers is what a token costs, padding included: the least wins, and of equals the
-// one with the fewest page tables.
-int32_t ChooseLayersPerGroup(const std::vector<Kind>& kinds, int32_t layers) {
+// What a sequence of `tokens` tokens holds, padding included, in keys of a layer: a group with a
+// window keeps no more than that.
+int64_t CostOf(const std::vector<Kind>& kinds, int32_t per_group, int64_t tokens) {
+  int64_t cost = 0;
+  for (const Kind& kind : kinds) {
+    const int64_t held = kind.window == 0 ? tokens : std::min<int64_t>(tokens, kind.window);
+    cost += held * GroupsOf(kind, per_group) * per_group;
+  }
+  return cost;
+}
+
+// The least cost of a sequence of the model's whole context wins, and of equals the one with the
+// fewest page tables. Not that of the context to be served: a model has one plan, and windows are
+// so much shorter that a length too long costs a short sequence a few percent, one too short a long
+// sequence a quarter and more.
+int32_t ChooseLayersPerGroup(const std::vector<Kind>& kinds, int32_t layers, int64_t context) {
   int32_t best = 0;
+  int64_t least = 0;
   for (int32_t per_group = layers; per_group >= 1; --per_group) {
-    const int32_t groups = GroupsOf(kinds, per_group);
+    int32_t groups = 0;
+    for (const Kind& kind : kinds) groups += GroupsOf(kind, per_group);
     if (groups > kMaxKvGroups) break;  // fewer layers a group only make more groups
-    if (best == 0 || groups * per_group < GroupsOf(kinds, best) * best) best = per_group;
+    const int64_t cost = CostOf(kinds, per_group, context);
+    if (best > 0 && cost >= least) continue;
+    best = per_group;
+    least = cost;
   }
   Check(best > 0, "a model has at most kMaxKvGroups different windows");
   return best;
@@ -56,7 +70,7 @@ KvPlan PlanKv(const ModelSpec& spec, int32_t page_tokens) {
   KvPlan plan;
   plan.shape.head = spec.head;
   plan.shape.page_tokens = page_tokens;
-  plan.shape.layers_per_group = ChooseLayersPerGroup(kinds, layers);
+  plan.shape.layers_per_group = ChooseLayersPerGroup(kinds, layers, spec.max_positions);
   plan.layers.resize(layers);
   for (const Kind& kind : kinds) {
     for (size_t i = 0; i < kind.layers.size(); ++i) {

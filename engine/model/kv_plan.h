@@ -22,7 +22,8 @@ struct KvPlan {
   std::vector<KvLayer> layers;  // [spec.layers.size()]
 };
 
-// Chooses the layers per group that wastes least and needs at most kMaxKvGroups groups.
+// Chooses the layers per group with which a sequence of the model's whole context holds least, and
+// which needs at most kMaxKvGroups groups.
 KvPlan PlanKv(const ModelSpec& spec, int32_t page_tokens);
 
 // KV bytes one more token of a long sequence costs on a device with this page size.

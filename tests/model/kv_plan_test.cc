@@ -11,6 +11,7 @@ namespace {
 ModelSpec SpecOf(const std::vector<int32_t>& windows) {
   ModelSpec spec;
   spec.head = {.heads = 4, .kv_heads = 2, .head_dim = 64};
+  spec.max_positions = 131072;
   for (const int32_t window : windows) {
     LayerSpec layer;
     layer.window = window;
@@ -59,6 +60,21 @@ TEST(KvPlanTest, Exaone4SixtyFourLayers) {
   ExpectPlaces(spec, plan);
   // Only the global group grows with a long sequence.
   EXPECT_DOUBLE_EQ(KvBytesPerToken(plan, 64'000), 2000);
+}
+
+TEST(KvPlanTest, LongSequencesDecide) {
+  // Gemma 3 27B. Thirteens of 52 windowed layers waste nothing there and three places of the ten
+  // that keep every token; tens waste eight places of the windows.
+  std::vector<int32_t> windows = Repeat({1024, 1024, 1024, 1024, 1024, 0}, 10);
+  windows.insert(windows.end(), 2, 1024);
+  ModelSpec spec = SpecOf(windows);
+  const KvPlan plan = PlanKv(spec, 32);
+  EXPECT_EQ(plan.shape.layers_per_group, 10);
+  EXPECT_EQ(plan.groups.size(), 7u);
+  ExpectPlaces(spec, plan);
+  // Where no sequence is longer than a window, places are all that counts.
+  spec.max_positions = 1024;
+  EXPECT_EQ(PlanKv(spec, 32).shape.layers_per_group, 13);
 }
 
 TEST(KvPlanTest, UnevenKindsPadTheLastGroup) {
