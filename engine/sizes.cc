@@ -65,11 +65,20 @@ int64_t DefaultKvBytes(const EngineSizes& sizes, const DeviceInfo& facts, int64_
   return std::min({useful, left, facts.own_memory ? left : share});
 }
 
-// The sum of the memory, and the pages that are left in it.
+// What the smallest useful cache holds.
+int64_t LeastContext(const EngineInfo& info, int64_t wanted) {
+  return std::min(wanted, kLeastPages * info.page_tokens);
+}
+
+// The sum of the memory where sequences of `context` tokens are served, and the pages that are left
+// in it.
 absl::Status SizeCache(const EngineConfig& config, const ModelSpec& spec, const Device& device,
-                       int64_t wanted, EngineSizes* sizes) {
+                       int64_t wanted, int64_t context, EngineSizes* sizes) {
   const DeviceInfo& facts = device.Info();
   EngineInfo& info = sizes->info;
+  info.max_model_len = static_cast<int32_t>(context);
+  info.weight_bytes = WeightBytes(spec, device, info.max_model_len);
+  sizes->slots.max_pages_per_slot = static_cast<int32_t>(CeilDiv(context, info.page_tokens));
   const int64_t activations = WorkspaceBytes(spec, device, sizes->plan.shape, sizes->slots) +
                               TakenBytes(facts, ResultBytes(sizes->slots));
   info.memory = MemoryFor(config, facts);
@@ -87,7 +96,7 @@ absl::Status SizeCache(const EngineConfig& config, const ModelSpec& spec, const 
     const int64_t outside = std::max<int64_t>(0, facts.free_bytes - info.memory.usable_bytes);
     if (outside < kSpareBytes) info.memory.parts.push_back({"to spare", kSpareBytes - outside});
   }
-  const int64_t least_tokens = std::min(wanted, kLeastPages * info.page_tokens);
+  const int64_t least_tokens = LeastContext(info, wanted);
   const int64_t least =
       PagesForSequence(sizes->plan, least_tokens, facts.planning_depth) * info.page_bytes;
   if (config.kv_cache_bytes > 0 && config.kv_cache_bytes < least) {
@@ -106,6 +115,29 @@ absl::Status SizeCache(const EngineConfig& config, const ModelSpec& spec, const 
   info.memory.parts.back().bytes = info.pages * info.page_bytes;
   info.kv_tokens = TokensThatFit(sizes->plan, info.pages, facts.planning_depth);
   return absl::OkStatus();
+}
+
+// Serves the longest context, `wanted` at most, whose rope tables and page tables leave room for a
+// cache that holds it. Refuses for the shortest one.
+absl::Status SizeContext(const EngineConfig& config, const ModelSpec& spec, const Device& device,
+                         int64_t wanted, EngineSizes* sizes) {
+  const auto size = [&](int64_t context) {
+    return SizeCache(config, spec, device, wanted, context, sizes);
+  };
+  const auto holds = [&](int64_t context) {
+    return size(context).ok() && sizes->info.kv_tokens >= context;
+  };
+  if (holds(wanted)) return absl::OkStatus();
+  int64_t low = LeastContext(sizes->info, wanted), high = wanted - 1;
+  while (low < high) {
+    const int64_t middle = (low + high + 1) / 2;
+    if (holds(middle)) {
+      low = middle;
+    } else {
+      high = middle - 1;
+    }
+  }
+  return size(low);
 }
 
 }  // namespace
@@ -182,18 +214,14 @@ absl::StatusOr<EngineSizes> SizeEngine(const EngineConfig& config, const ModelSp
   SlotShape& slots = sizes.slots;
   slots.slots = info.max_num_seqs;
   slots.groups = static_cast<int32_t>(sizes.plan.groups.size());
-  slots.max_pages_per_slot = static_cast<int32_t>(CeilDiv(wanted, info.page_tokens));
   slots.vocab_size = spec.vocab_size;
   slots.max_step_tokens = info.max_num_batched_tokens;
   slots.max_step_outputs = info.max_num_seqs + sizes.max_logit_rows;
 
-  info.weight_bytes = WeightBytes(spec, device, wanted);
   if (facts.graphs && !config.enforce_eager) sizes.step_buckets = StepBuckets(info.max_num_seqs);
-  if (absl::Status status = SizeCache(config, spec, device, wanted, &sizes); !status.ok()) {
+  if (absl::Status status = SizeContext(config, spec, device, wanted, &sizes); !status.ok()) {
     return status;
   }
-  info.max_model_len = static_cast<int32_t>(std::min<int64_t>(wanted, info.kv_tokens));
-  slots.max_pages_per_slot = static_cast<int32_t>(CeilDiv(info.max_model_len, info.page_tokens));
   if (slots.TableEntries() > kMostTableEntries) {
     return absl::FailedPreconditionError(
         absl::StrCat("page tables of ", info.max_num_seqs, " sequences of ", info.max_model_len,

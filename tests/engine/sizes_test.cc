@@ -70,6 +70,27 @@ TEST(SizesTest, TheContextShrinksToWhatTheCacheHolds) {
   EXPECT_EQ(shrunk->slots.max_pages_per_slot, 100);
 }
 
+// A rope table of the whole context would take all of the memory, twice.
+TEST(SizesTest, RopeTablesAreThoseOfTheServedContext) {
+  const ModelSpec spec = HugeSpec();
+  const FakeDevice device({.memory_bytes = 16 << 20});
+  EngineConfig config;
+  for (const int64_t kv_cache_bytes : {0, 10 << 20}) {
+    config.kv_cache_bytes = kv_cache_bytes;
+    const auto sizes = SizeEngine(config, spec, {}, device);
+    ASSERT_TRUE(sizes.ok()) << sizes.status();
+    const EngineInfo& info = sizes->info;
+    EXPECT_GT(info.max_model_len, 100'000);
+    EXPECT_EQ(info.weight_bytes, WeightBytes(spec, device, info.max_model_len));
+    EXPECT_LE(Together(info.memory), info.memory.usable_bytes);
+    EXPECT_GE(info.kv_tokens, info.max_model_len);
+    // And no longer context has room for both.
+    const int64_t row = WeightBytes(spec, device, info.max_model_len + 1) - info.weight_bytes;
+    EXPECT_TRUE(info.kv_tokens == info.max_model_len ||
+                Together(info.memory) + row > info.memory.usable_bytes);
+  }
+}
+
 TEST(SizesTest, AStepHoldsATokenOfEverySequence) {
   EngineConfig config;
   config.max_num_seqs = 40;
