@@ -27,7 +27,7 @@ struct LoadedModel;
 struct Inspection {
   EngineInfo info;               // as Open would report it, load_s excepted
   int64_t memory_bytes = 0;      // of the machine, for this process
-  int64_t checkpoint_bytes = 0;  // of the files
+  int64_t checkpoint_bytes = 0;  // of the files that would be loaded; 0: they can't be read
   std::string attention;         // "30 layers, full" or "48 of window 4096, 16 full without RoPE"
   absl::Status servable;         // why it can't be served, if it can't
 };

@@ -1,5 +1,4 @@
 // Opening a model: device, support, sizes, weights; and inspecting one without loading it.
-#include <filesystem>
 #include <map>
 #include <utility>
 
@@ -82,17 +81,6 @@ std::string DescribeAttention(const ModelSpec& spec) {
                                  rope ? "" : " without RoPE"));
   }
   return absl::StrJoin(parts, ", ");
-}
-
-int64_t CheckpointBytes(const std::string& folder) {
-  int64_t bytes = 0;
-  std::error_code error;
-  for (const auto& file : std::filesystem::directory_iterator(folder, error)) {
-    if (file.path().extension() != ".safetensors") continue;
-    const auto size = file.file_size(error);
-    if (!error) bytes += static_cast<int64_t>(size);
-  }
-  return bytes;
 }
 
 // What opening and inspecting begin with, so that they meet the same errors in the same order.
@@ -180,7 +168,6 @@ absl::StatusOr<Inspection> Engine::Inspect(const EngineConfig& config) {
 
   Inspection inspection;
   inspection.memory_bytes = device->Info().memory_bytes;
-  inspection.checkpoint_bytes = CheckpointBytes(config.model);
   inspection.attention = DescribeAttention(spec);
   inspection.servable = CheckSupport(spec, *device, config.page_tokens);
   absl::StatusOr<EngineSizes> sizes = SizeEngine(config, spec, defaults, *device);
@@ -201,7 +188,7 @@ absl::StatusOr<Inspection> Engine::Inspect(const EngineConfig& config) {
     info.trained_model_len = spec.max_positions;
   }
   // Behind the sizes, as the weights are loaded when opening.
-  inspection.servable.Update(CheckCheckpoint(config.model, spec));
+  inspection.servable.Update(CheckCheckpoint(config.model, spec, &inspection.checkpoint_bytes));
   return inspection;
 }
 

@@ -61,7 +61,7 @@ std::string DescribeInspection(const Inspection& found, const InspectedText& tex
   lines.Add("architecture", absl::StrCat(info.architecture, " (", info.family, ")"));
   lines.Add("layers", found.attention.empty() ? absl::StrCat(info.layers) : found.attention);
   lines.Add("parameters", Short(static_cast<double>(info.parameters)));
-  lines.Add("checkpoint", Bytes(found.checkpoint_bytes));
+  if (found.checkpoint_bytes > 0) lines.Add("checkpoint", Bytes(found.checkpoint_bytes));
   lines.Add("weights in memory", Bytes(info.weight_bytes));
   lines.Add("vocabulary", absl::StrCat(info.vocab_size));
   if (!info.eos_ids.empty()) lines.Add("EOS ids", absl::StrJoin(info.eos_ids, ", "));

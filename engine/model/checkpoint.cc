@@ -101,6 +101,12 @@ absl::Status Checkpoint::Add(SafetensorsFile file) {
   return absl::OkStatus();
 }
 
+int64_t Checkpoint::bytes() const {
+  int64_t bytes = 0;
+  for (const SafetensorsFile& file : files_) bytes += file.bytes();
+  return bytes;
+}
+
 StoredTensor Checkpoint::Find(const std::string& name) const {
   const auto found = tensors_.find(name);
   return found == tensors_.end() ? StoredTensor{} : found->second;

@@ -44,6 +44,7 @@ class SafetensorsFile {
                                               size_t most_tensors = kMaxTensors);
 
   const std::string& path() const { return file_.path(); }
+  int64_t bytes() const { return file_.bytes(); }
   // Sorted by position.
   const std::vector<TensorEntry>& tensors() const { return tensors_; }
 

@@ -135,8 +135,10 @@ absl::Status ReadAsFloats(const Checkpoint& checkpoint, const WeightPart& part, 
 
 }  // namespace
 
-absl::Status CheckCheckpoint(const std::string& folder, const ModelSpec& spec) {
+absl::Status CheckCheckpoint(const std::string& folder, const ModelSpec& spec,
+                             int64_t* file_bytes) {
   const absl::StatusOr<Checkpoint> checkpoint = Checkpoint::Open(folder);
+  *file_bytes = checkpoint.ok() ? checkpoint->bytes() : 0;
   return checkpoint.ok() ? CheckTensors(*checkpoint, spec) : checkpoint.status();
 }
 

@@ -57,8 +57,9 @@ int64_t WeightBytes(const ModelSpec& spec, const Device& device, int32_t positio
 
 // What LoadWeights would complain of in the headers of `folder`'s files: the first few tensors that
 // are missing, of another shape or type, or left over. Weights are not read: whether the bytes of a
-// tied head that is stored as well are the embedding's, only LoadWeights sees.
-absl::Status CheckCheckpoint(const std::string& folder, const ModelSpec& spec);
+// tied head that is stored as well are the embedding's, only LoadWeights sees. `file_bytes` becomes
+// the size of the files that were opened, 0 where one can't be read.
+absl::Status CheckCheckpoint(const std::string& folder, const ModelSpec& spec, int64_t* file_bytes);
 
 struct LoadOptions {
   int32_t positions = 0;  // rows of the rope tables: the served context

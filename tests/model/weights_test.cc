@@ -75,6 +75,10 @@ class WeightsTest : public ::testing::Test {
   absl::Status Complaint(const ModelSpec& spec, const std::vector<FilledTensor>& tensors) {
     return Load(spec, tensors).status();
   }
+  absl::Status Check(const ModelSpec& spec) {
+    int64_t file_bytes = 0;
+    return CheckCheckpoint(folder_.path(), spec, &file_bytes);
+  }
   std::vector<float> Vector(const float* data, int64_t n) {
     std::vector<float> host(n);
     device_->Download(host.data(), data, n * static_cast<int64_t>(sizeof(float)));
@@ -178,13 +182,26 @@ TEST_F(WeightsTest, AllThatIsWrongIsCountedWithoutReadingWeights) {
   }
   Named(tensors, "model.norm.weight").shape = {13};
   folder_.Write("model.safetensors", SafetensorsBytes(tensors));
-  const absl::Status status = CheckCheckpoint(folder_.path(), SmallSpec());
+  const absl::Status status = Check(SmallSpec());
   EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
   EXPECT_THAT(status.message(), HasSubstr("q_proj.weight has shape [1], and config.json implies "));
   EXPECT_THAT(status.message(), HasSubstr("; "));
   EXPECT_THAT(std::string(status.message()), EndsWith(" and 1 more"));
   folder_.Write("model.safetensors", SafetensorsBytes(FilledTensors(SmallSpec())));
-  EXPECT_TRUE(CheckCheckpoint(folder_.path(), SmallSpec()).ok());
+  EXPECT_TRUE(Check(SmallSpec()).ok());
+}
+
+// Other files of the folder, such as another format's copy of the weights, are none of its.
+TEST_F(WeightsTest, OnlyTheCheckpointsFilesAreCounted) {
+  const std::string file = SafetensorsBytes(FilledTensors(SmallSpec()));
+  folder_.Write("model.safetensors", file);
+  folder_.Write("consolidated.safetensors", file);
+  int64_t file_bytes = 0;
+  EXPECT_TRUE(CheckCheckpoint(folder_.path(), SmallSpec(), &file_bytes).ok());
+  EXPECT_EQ(file_bytes, std::ssize(file));
+  folder_.Write("model.safetensors", "broken");
+  EXPECT_FALSE(CheckCheckpoint(folder_.path(), SmallSpec(), &file_bytes).ok());
+  EXPECT_EQ(file_bytes, 0);
 }
 
 TEST_F(WeightsTest, LeftoversAreNamed) {
@@ -228,12 +245,12 @@ TEST_F(WeightsTest, ATiedHeadIsTheEmbedding) {
   tensors.back().value = 100;
   EXPECT_THAT(Complaint(spec, tensors).message(),
               HasSubstr("tensor lm_head.weight differs from the embedding"));
-  EXPECT_TRUE(CheckCheckpoint(folder_.path(), spec).ok()) << "bytes are not read";
+  EXPECT_TRUE(Check(spec).ok()) << "bytes are not read";
   // One of another shape is seen without its bytes.
   tensors.back().shape = {1, spec.hidden};
   EXPECT_THAT(Complaint(spec, tensors).message(),
               HasSubstr("tensor lm_head.weight differs from the embedding"));
-  EXPECT_EQ(CheckCheckpoint(folder_.path(), spec), Complaint(spec, tensors));
+  EXPECT_EQ(Check(spec), Complaint(spec, tensors));
 }
 
 TEST_F(WeightsTest, ThreadsChangeNothingAndProgressEndsComplete) {
