@@ -28,9 +28,6 @@ void Scheduler::Commit(SteadyTime now, Batch& batch) {
   stats_.device_busy_ns.Add(static_cast<uint64_t>(batch.time.busy_s * 1e9));
   if (batch.follows) stats_.device_gap_ns.Add(static_cast<uint64_t>(batch.time.gap_s * 1e9));
   stats_.step_time.Observe(Seconds(batch.planned_at, now));
-  stats_.last_step_ns.store(
-      std::chrono::duration_cast<std::chrono::nanoseconds>(now.time_since_epoch()).count(),
-      std::memory_order_relaxed);
   UpdateGauges();
 }
 

@@ -78,7 +78,6 @@ struct Stats {
   Histogram prompt_length, generation_length, step_tokens, step_time;
   // Of a request: its outputs, its max_tokens, its longest output, its prompt less what was cached.
   Histogram asked_outputs, asked_tokens, longest_output, computed_prompt;
-  std::atomic<int64_t> last_step_ns{0};  // steady clock, for the watchdog and liveness
 };
 
 }  // namespace baram
