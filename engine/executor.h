@@ -25,7 +25,7 @@ class StepRunner {
   explicit StepRunner(LoadedModel& model) : model_(model), graphs_(model) {}
 
   // Issues `batch` and returns the step that is finished by now: `batch` itself on a synchronous
-  // device, else the one before it or null.
+  // device, else the one before it or null. Not after a step that was lost.
   Batch* Run(Batch* batch);
   // The step in flight, finished; null if there is none.
   Batch* Flush();

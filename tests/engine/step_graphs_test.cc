@@ -148,6 +148,18 @@ TEST(StepRunnerTest, DrawsAStepBeforeItWaitsForTheStepBefore) {
   EXPECT_THAT(drawn_at_wait, ElementsAre(2, 3, 4, 5, 5)) << "nothing follows the last";
 }
 
+// The engine does not; see EngineFuzz, where devices are lost with one and two steps in flight.
+TEST(StepRunnerDeathTest, NoStepFollowsALostOne) {
+  EngineRig rig({.lost_at = 2}, SmallConfig(), {0});
+  StepRunner runner(rig.model());
+  Batch batch;
+  batch.Reserve(rig.model().slots, rig.info().page_tokens);
+  batch.Clear();
+  EXPECT_EQ(runner.Run(&batch), &batch);
+  ASSERT_TRUE(batch.lost);
+  EXPECT_DEATH(runner.Run(&batch), "no step is planned for a device that is lost");
+}
+
 TEST(StepGraphsTest, TheirMemoryIsCountedBeforehand) {
   const ModelSpec spec = TinySpec({0, 6});
   EngineConfig config;
