@@ -13,8 +13,6 @@ namespace {
 // Outputs of one request; each has a ring of its own from the start.
 constexpr int32_t kMostOutputs = 1024;
 
-int64_t Ticks(SteadyTime time) { return time.time_since_epoch().count(); }
-
 PagePoolShape PoolShape(const LoadedModel& model) {
   PagePoolShape shape;
   shape.pages = model.info.pages;
@@ -167,7 +165,7 @@ void EngineCore::Drain(SteadyTime limit) {
 
 double EngineCore::stalled_s() const {
   if (waiting_.load()) return 0;
-  const SteadyTime progress{SteadyTime::duration(progress_.load())};
+  const SteadyTime progress = FromTicks(progress_.load());
   const SteadyTime now = std::chrono::steady_clock::now();
   return std::max(0.0, std::chrono::duration<double>(now - progress).count());
 }
@@ -266,7 +264,7 @@ void EngineCore::Stop(SteadyTime now) {
 SteadyTime EngineCore::next_event() const {
   SteadyTime next = scheduler_.next_event();
   if (draining() && !idle()) {
-    next = std::min(next, SteadyTime(SteadyTime::duration(drain_limit_.load())));
+    next = std::min(next, FromTicks(drain_limit_.load()));
   }
   return next;
 }

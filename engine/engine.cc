@@ -94,7 +94,7 @@ bool Engine::draining() const { return threads_->core.draining(); }
 bool Engine::idle() const { return threads_->core.idle(); }
 bool Engine::alive() const { return threads_->core.alive(); }
 double Engine::stalled_s() const {
-  const SteadyTime layer{SteadyTime::duration(threads_->model->workspace->layer_begun.load())};
+  const SteadyTime layer = FromTicks(threads_->model->workspace->layer_begun.load());
   const std::chrono::duration<double> in_layer = std::chrono::steady_clock::now() - layer;
   return std::min(threads_->core.stalled_s(), std::max(0.0, in_layer.count()));
 }

@@ -69,9 +69,6 @@ int64_t ScoreCapacity(const Request& request) {
   return request.prompt_logprobs < 0 ? 0 : std::max<int64_t>(0, std::ssize(request.prompt) - 1);
 }
 
-SteadyTime FromTicks(int64_t ticks) { return SteadyTime(SteadyTime::duration(ticks)); }
-int64_t Ticks(SteadyTime time) { return time.time_since_epoch().count(); }
-
 }  // namespace
 
 void Wakeup::Notify() {

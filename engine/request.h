@@ -2,17 +2,15 @@
 #ifndef BARAM_ENGINE_REQUEST_H_
 #define BARAM_ENGINE_REQUEST_H_
 
-#include <chrono>
 #include <cstdint>
 #include <iterator>
 #include <string>
 #include <vector>
 
+#include "engine/model/steady_time.h"
 #include "kernels/step.h"
 
 namespace baram {
-
-using SteadyTime = std::chrono::steady_clock::time_point;
 
 struct Request {
   // For logs and Abort. Of live requests those alone share one that are parts of a client's request

@@ -3,6 +3,8 @@
 
 #include <chrono>
 
+#include "engine/model/steady_time.h"
+
 namespace baram {
 namespace {
 
@@ -122,8 +124,7 @@ void Mlp(const Pass& pass, size_t index) {
 }  // namespace
 
 void BeginLayer(Workspace& workspace) {
-  workspace.layer_begun.store(std::chrono::steady_clock::now().time_since_epoch().count(),
-                              std::memory_order_relaxed);
+  workspace.layer_begun.store(Ticks(std::chrono::steady_clock::now()), std::memory_order_relaxed);
 }
 
 Tensor Forward(Device& device, const Weights& weights, const KvPlan& plan, const KvPool& pool,

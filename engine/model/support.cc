@@ -58,9 +58,9 @@ absl::Status TraceStep(const ModelSpec& spec, int32_t page_tokens, int32_t token
     rows[i].count = tokens / row_count + (i < tokens % row_count ? 1 : 0);
     rows[i].output = outputs > 0 ? RowOutput::kDraw : RowOutput::kNone;
   }
-  StepInput input;
-  input.rows = rows;
-  step = trace.BeginStep(input);
+  const std::vector<int32_t> ids(tokens);
+  step =
+      trace.BeginStep({.inits = {}, .page_deltas = {}, .rows = rows, .tokens = ids, .targets = {}});
   const Tensor logits =
       Forward(trace, model->weights, model->plan, model->pool, step, *model->workspace);
   if (sample) {

@@ -7,6 +7,7 @@
 #include "kernels/cpu/gemm_select.h"
 #include "kernels/cpu/pack.h"
 #include "kernels/float_types.h"
+#include "kernels/rounding.h"
 #include "kernels/shape_check.h"
 
 namespace baram::cpu {
@@ -77,15 +78,15 @@ void CpuDevice::Gemm(const GemmArgs& args) {
   job.path = plan.path;
   job.block_k = plan.block_k;
   job.stream_out = plan.stream_out;
-  const int64_t panels = RoundUp(job.weight.n, kPanelColumns) / kPanelColumns;
-  const int64_t column_units = RoundUp(job.weight.padded_k, plan.block_k) / plan.block_k;
+  const int64_t panels = CeilDivide(job.weight.n, kPanelColumns);
+  const int64_t column_units = CeilDivide(job.weight.padded_k, plan.block_k);
   for (int64_t row = 0; row < args.a.rows; row += plan.chunk_rows) {
     const int64_t rows = std::min(plan.chunk_rows, args.a.rows - row);
     job.a = args.a.Rows(rows);
     job.a.data = RowBytes(args.a, row);
     job.out = args.out.Rows(rows);
     job.out.data = RowBytes(args.out, row);
-    Run(kernels_->pack_a, job, RoundUp(rows, 16) / 16 * column_units,
+    Run(kernels_->pack_a, job, CeilDivide(rows, 16) * column_units,
         kPackColumnsPerTile / plan.block_k);
     Run(kernels_->gemm, job, panels, plan.panels_per_tile);
   }

@@ -5,6 +5,7 @@
 
 #include "kernels/check.h"
 #include "kernels/cpu/pack.h"
+#include "kernels/rounding.h"
 
 namespace baram::cpu {
 namespace {
@@ -54,8 +55,6 @@ constexpr int64_t kStreamOutBytes = int64_t{1} << 20;
 // stream, short enough that workers end together.
 constexpr int64_t kStreamTileBytes = int64_t{512} << 10;
 
-constexpr int64_t CeilDivide(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 }  // namespace
 
 GemmPlan SelectGemm(int64_t rows, int64_t n, int64_t padded_k, const GemmPaths& paths,
@@ -76,7 +75,7 @@ GemmPlan SelectGemm(int64_t rows, int64_t n, int64_t padded_k, const GemmPaths& 
   plan.block_k = std::min(padded_k, blocking.block_k);
   plan.stream_out = plan.path == GemmPath::kTiles && rows * n * 2 > kStreamOutBytes;
 
-  const int64_t panels = RoundUp(n, kPanelColumns) / kPanelColumns;
+  const int64_t panels = CeilDivide(n, kPanelColumns);
   int64_t largest = blocking.panels;
   if (plan.chunk_rows <= 32) {
     largest = std::clamp(kStreamTileBytes / PanelBytes(padded_k), int64_t{2}, blocking.panels);

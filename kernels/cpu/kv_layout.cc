@@ -4,11 +4,10 @@
 #include <bit>
 
 #include "kernels/cpu/jobs.h"
+#include "kernels/rounding.h"
 
 namespace baram::cpu {
 namespace {
-
-int32_t RoundUp(int32_t x, int32_t multiple) { return (x + multiple - 1) / multiple * multiple; }
 
 int64_t ElementsPerHead(const KvShape& shape) {
   return int64_t{shape.page_tokens} *
@@ -30,8 +29,8 @@ CacheView ViewCache(const KvPool& pool, const KvLayer& layer, const StepView& st
           .heads = shape.head.heads,
           .kv_heads = shape.head.kv_heads,
           .head_dim = shape.head.head_dim,
-          .padded_k = RoundUp(shape.head.head_dim, 32),
-          .padded_v = RoundUp(shape.head.head_dim, 16),
+          .padded_k = static_cast<int32_t>(RoundUp(shape.head.head_dim, 32)),
+          .padded_v = static_cast<int32_t>(RoundUp(shape.head.head_dim, 16)),
           .page_table = step.page_tables[layer.group],
           .max_pages_per_slot = step.max_pages_per_slot};
 }

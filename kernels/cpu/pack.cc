@@ -6,6 +6,7 @@
 
 #include "kernels/check.h"
 #include "kernels/float_types.h"
+#include "kernels/rounding.h"
 
 namespace baram::cpu {
 namespace {

@@ -16,10 +16,6 @@
 
 namespace baram::cpu {
 
-constexpr int64_t RoundUp(int64_t value, int64_t multiple) {
-  return (value + multiple - 1) / multiple * multiple;
-}
-
 constexpr int64_t PanelBytes(int64_t padded_k) { return kPanelColumns * padded_k * 2; }
 
 int64_t PackedWeightBytes(const WeightShape& shape);

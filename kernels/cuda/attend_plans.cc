@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "kernels/check.h"
+#include "kernels/rounding.h"
 
 namespace baram::cuda {
 namespace {
@@ -14,10 +15,6 @@ constexpr int64_t kPieceBytes = sizeof(AttendPiece);
 constexpr int64_t kMergeBytes = sizeof(AttendMerge);
 constexpr int64_t kWordBytes = sizeof(int32_t);
 constexpr int64_t kPlaceAlignment = 16;
-
-int64_t RoundUp(int64_t value, int64_t multiple) {
-  return (value + multiple - 1) / multiple * multiple;
-}
 
 // Of a kind's place: `words` of group_begin, of all kernels.
 int64_t PlaceBytes(int64_t words) {

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <optional>
 
+#include "kernels/rounding.h"
+
 namespace baram::cuda {
 namespace {
 
@@ -20,8 +22,6 @@ constexpr int64_t kMaxSplits = 8;
 constexpr int64_t kMmaBlocksPerMultiprocessor = 2;
 // Rows from which the large tile pays: below, it would multiply rows that do not exist.
 constexpr int64_t kLargeTileRows = 96;
-
-constexpr int64_t CeilDivide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 int32_t Splits(int64_t tiles, int64_t wanted_blocks, int64_t steps) {
   if (tiles > kMaxSplitTiles) return 1;

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "kernels/check.h"
+#include "kernels/rounding.h"
 #include "kernels/step_rows.h"
 
 namespace baram::cuda {
@@ -15,10 +16,6 @@ constexpr int64_t kSpareBytes = int64_t{1} << 20;
 constexpr int64_t kSectionAlignment = 16;
 constexpr int64_t kArrayAlignment = 256;  // of what is cut from one allocation
 constexpr int64_t kCountsMultiple = 8;
-
-int64_t RoundUp(int64_t value, int64_t multiple) {
-  return (value + multiple - 1) / multiple * multiple;
-}
 
 template <typename T>
 int64_t SectionBytes(const std::vector<T>& section) {

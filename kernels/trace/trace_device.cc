@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "kernels/shape_check.h"
+#include "kernels/step_rows.h"
 
 namespace baram {
 
@@ -20,17 +21,9 @@ void TraceDevice::Download(void* host, const void*, int64_t bytes) {
 }
 
 StepView TraceDevice::BeginStep(const StepInput& input) {
-  StepView view;
+  StepView view = WalkRows(
+      input, slots_, [](auto...) {}, [](auto...) {});
   view.max_pages_per_slot = slots_.max_pages_per_slot;
-  for (const Row& row : input.rows) {
-    view.tokens += row.count;
-    ++view.rows;
-    const bool scores = row.output == RowOutput::kScore;
-    if (scores) view.outputs += row.score_count;
-    if (row.output == RowOutput::kDraw || (scores && row.draws)) ++view.outputs;
-  }
-  view.live_outputs = view.outputs;
-  if (input.padded_rows > 0) view.tokens = view.outputs = input.padded_rows;
   return view;
 }
 

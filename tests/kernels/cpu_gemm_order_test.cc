@@ -15,6 +15,7 @@
 #include "kernels/cpu/pack.h"
 #include "kernels/cpu/worker_pool.h"
 #include "kernels/float_types.h"
+#include "kernels/rounding.h"
 #include "tests/kernels/cpu_order.h"
 
 namespace baram::cpu {

@@ -42,16 +42,35 @@ TEST(TraceDeviceTest, AStepHasTheCountsOfItsRows) {
   std::string error;
   const std::unique_ptr<Device> ref = OpenRefDevice({}, &error);
   TraceDevice trace(*ref);
-  EXPECT_TRUE(trace.ReserveSlots({.slots = 2, .groups = 1, .max_pages_per_slot = 3}));
+  EXPECT_TRUE(trace.ReserveSlots({.slots = 2,
+                                  .groups = 1,
+                                  .max_pages_per_slot = 3,
+                                  .max_step_tokens = 5,
+                                  .max_step_outputs = 5}));
   const std::vector<Row> rows = {
       {.slot = 0, .continues = true, .output = RowOutput::kDraw},
       {.slot = 1, .count = 4, .output = RowOutput::kScore, .score_count = 3, .draws = true}};
-  const StepView view =
-      trace.BeginStep({.inits = {}, .page_deltas = {}, .rows = rows, .tokens = {}, .targets = {}});
+  const std::vector<int32_t> ids(4);
+  const std::vector<int32_t> targets(3);
+  const StepView view = trace.BeginStep(
+      {.inits = {}, .page_deltas = {}, .rows = rows, .tokens = ids, .targets = targets});
   EXPECT_EQ(view.tokens, 5);
   EXPECT_EQ(view.rows, 2);
   EXPECT_EQ(view.outputs, 5);
   EXPECT_EQ(view.max_pages_per_slot, 3);
+}
+
+// A step that a device would die of is none for the trace either.
+TEST(TraceDeviceDeathTest, AStepKeepsToTheRules) {
+  std::string error;
+  const std::unique_ptr<Device> ref = OpenRefDevice({}, &error);
+  TraceDevice trace(*ref);
+  EXPECT_TRUE(trace.ReserveSlots({.slots = 1, .groups = 1, .max_step_tokens = 4}));
+  const std::vector<Row> rows = {{.slot = 0, .count = 5}};
+  const std::vector<int32_t> ids(5);
+  EXPECT_DEATH(
+      trace.BeginStep({.inits = {}, .page_deltas = {}, .rows = rows, .tokens = ids, .targets = {}}),
+      "max_step_tokens");
 }
 
 }  // namespace

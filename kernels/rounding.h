@@ -1,0 +1,20 @@
+// Whole numbers rounded up. Not for the per-ISA files of cpu/: an inline function compiled with
+// AVX-512 flags can be the copy that the linker keeps for everyone.
+#ifndef BARAM_KERNELS_ROUNDING_H_
+#define BARAM_KERNELS_ROUNDING_H_
+
+#include <cstdint>
+
+namespace baram {
+
+// Of numbers that are not negative; b is positive.
+constexpr int64_t CeilDivide(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// To the next multiple, `value` itself if it is one.
+constexpr int64_t RoundUp(int64_t value, int64_t multiple) {
+  return CeilDivide(value, multiple) * multiple;
+}
+
+}  // namespace baram
+
+#endif  // BARAM_KERNELS_ROUNDING_H_
