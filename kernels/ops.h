@@ -144,8 +144,8 @@ struct GatherRowsArgs {
 // log-probability of the raw logits; bias, masks and penalties; temperature; min-p; top-k; top-p;
 // draw. The draw is the largest of logit/temperature + Gumbel noise, keyed by (seed, output index,
 // position, token), so preemption and batching change nothing (I13). Logits at or past
-// `valid_vocab` are never chosen. Updates the slot's last token, generated count and penalty
-// counts. Overwrites the logits.
+// `valid_vocab` are never chosen, and scored as -infinity behind all others. Updates the slot's
+// last token, generated count and penalty counts. Overwrites the logits.
 struct SampleArgs {
   StepView step;
   Tensor logits;            // [O, V] fp32

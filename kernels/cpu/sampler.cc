@@ -226,14 +226,18 @@ float Sampler::TopPBound(const LogitRow& z, float top_p, float bound,
   return values[last];
 }
 
-// Log-probability, rank and alternatives of result.token, from the raw logits.
+// Log-probability, rank and alternatives of result.token, from the raw logits. One past the row is
+// as one of -infinity behind all others.
 void Sampler::Report(const LogitRow& raw, int32_t top_count, const Scratch& scratch,
                      TokenResult& result) const {
   const double log_sum =
       raw.largest + std::log(double{passes_->exp_sum(raw.x, raw.n, raw.largest, kMasked)});
-  const auto logprob = [&](int32_t id) { return static_cast<float>(raw.x[id] - log_sum); };
-  result.logprob = logprob(result.token);
-  result.rank = static_cast<int32_t>(passes_->count_at_least(raw.x, raw.n, raw.x[result.token]));
+  const auto logprob = [&](float x) { return static_cast<float>(x - log_sum); };
+  const bool known = result.token < raw.n;
+  const float chosen = known ? raw.x[result.token] : kMasked;
+  result.logprob = logprob(chosen);
+  result.rank =
+      static_cast<int32_t>(passes_->count_at_least(raw.x, raw.n, chosen)) + (known ? 0 : 1);
   result.top_count = static_cast<int32_t>(std::min<int64_t>(top_count, raw.n));
   if (result.top_count == 0) return;
   int32_t* ids = scratch.ids.get();
@@ -244,7 +248,7 @@ void Sampler::Report(const LogitRow& raw, int32_t top_count, const Scratch& scra
   });
   for (int32_t i = 0; i < result.top_count; ++i) {
     result.top_ids[i] = ids[i];
-    result.top_logprobs[i] = logprob(ids[i]);
+    result.top_logprobs[i] = logprob(raw.x[ids[i]]);
   }
 }
 

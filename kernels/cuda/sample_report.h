@@ -64,9 +64,11 @@ inline __device__ void ReportTop(const LogitRow& row, int32_t count, float own_l
   });
 }
 
+// A scored token past the row is as one of -infinity behind all others.
 inline __device__ void Report(const LogitRow& row, float largest, float own_largest, int32_t token,
                               int32_t wanted, TokenResult* result, SampleMemory& shared) {
-  const float chosen = row.x[token];
+  const bool known = token < row.n;
+  const float chosen = known ? row.x[token] : kMasked;
   double own_sum = 0;
   int32_t own_rank = 0;
   row.ForTokens([&](int32_t, float x) {
@@ -78,7 +80,7 @@ inline __device__ void Report(const LogitRow& row, float largest, float own_larg
   const int32_t count = wanted < row.n ? wanted : row.n;
   if (threadIdx.x == 0) {
     result->logprob = static_cast<float>(chosen - log_sum);
-    result->rank = rank;
+    result->rank = rank + (known ? 0 : 1);
     result->top_count = count;
   }
   if (count > 0) ReportTop(row, count, own_largest, log_sum, result, shared);

@@ -30,12 +30,16 @@ double LogSumExp(const float* logits, int32_t vocab) {
   return largest + std::log(sum);
 }
 
-// Log-probability, rank and alternatives, from the raw logits.
+// Log-probability, rank and alternatives, from the raw logits. A scored token past the vocabulary
+// is as one of -infinity behind all others.
 void Report(const float* logits, int32_t vocab, double log_sum, int32_t token, int32_t top_count,
             TokenResult& result) {
-  result.logprob = static_cast<float>(logits[token] - log_sum);
+  const bool known = token < vocab;
+  const float chosen = known ? logits[token] : kMasked;
+  result.logprob = static_cast<float>(chosen - log_sum);
   result.rank = static_cast<int32_t>(
-      std::count_if(logits, logits + vocab, [&](float x) { return x >= logits[token]; }));
+                    std::count_if(logits, logits + vocab, [&](float x) { return x >= chosen; })) +
+                (known ? 0 : 1);
   result.top_count = std::min(top_count, vocab);
   std::vector<int32_t> ids(vocab);
   std::iota(ids.begin(), ids.end(), 0);

@@ -260,6 +260,7 @@ void AddSample(Table& table) {
          r.sampling.logprobs = -1;
          r.sampling.frequency_penalty = 1.0f;
        })},
+      {"score_past", with([](auto& r) { r.target = kPastVocab; })},
       {"nan", with([](auto& r) { r.logits = LogitKind::kNaN; })},
       {"score_nan", with([](auto& r) {
          r.logits = LogitKind::kNaN;

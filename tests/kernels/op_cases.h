@@ -91,6 +91,9 @@ enum class LogitKind {
 };
 
 // One row of logits and the slot it belongs to.
+// A target: the first token past the vocabulary.
+inline constexpr int32_t kPastVocab = 1 << 30;
+
 struct SampleRow {
   SamplingParams sampling;
   LogitKind logits = LogitKind::kNormal;
@@ -98,7 +101,7 @@ struct SampleRow {
   std::vector<int32_t> output;
   std::vector<TokenBias> bias;
   std::vector<int32_t> stop_ids;
-  int32_t target = -1;      // score this token instead of drawing
+  int32_t target = -1;      // score this token instead of drawing; or kPastVocab
   int32_t allow_every = 0;  // grammar mask: multiples of this; 0: no mask; -1: nothing
 };
 

@@ -1,4 +1,5 @@
 // OpBed: sampling cases, laid out and carried on from step to step.
+#include <algorithm>
 #include <cmath>
 
 #include "tests/kernels/op_bed.h"
@@ -51,7 +52,7 @@ StepView OpBed::SampleStep(const SampleCase& c, const std::vector<SlotInit>& ini
   std::vector<Row> rows;
   std::vector<int32_t> targets;
   for (int32_t slot : slots) {
-    const int32_t target = c.rows[slot].target;
+    const int32_t target = std::min(c.rows[slot].target, c.vocab);
     const bool scores = target >= 0;
     rows.push_back({.slot = slot,
                     .output = scores ? RowOutput::kScore : RowOutput::kDraw,

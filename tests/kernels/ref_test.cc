@@ -185,6 +185,29 @@ TEST_F(RefTest, PaddingIsNeitherStoredNorAttendedTo) {
   EXPECT_THAT(std::vector<float>(cache, cache + 8), ElementsAre(5, 6, 0, 0, 7, 8, 0, 0));
 }
 
+// What stands in its column is nobody's: a padded table has any rows there.
+TEST_F(RefTest, ATargetPastTheVocabularyIsTheLeastLikely) {
+  const Row row{.slot = 0, .output = RowOutput::kScore, .score_count = 1};
+  const int32_t token = 0;
+  for (const float foreign : {NAN, 50.0f}) {
+    for (const int32_t target : {1, 3}) {
+      std::vector<float> logits = {1, 2, 3, foreign};
+      TokenResult result;
+      const StepView view = device_->BeginStep({.inits = {},
+                                                .page_deltas = {},
+                                                .rows = {&row, 1},
+                                                .tokens = {&token, 1},
+                                                .targets = {&target, 1}});
+      device_->Sample(
+          {.step = view, .logits = View(logits, 1), .valid_vocab = 3, .results = &result});
+      EXPECT_EQ(result.flags, kResultOk);
+      EXPECT_EQ(result.token, target);
+      EXPECT_EQ(result.rank, target == 1 ? 2 : 4);
+      EXPECT_FLOAT_EQ(result.logprob, target == 1 ? -1.4076059f : -INFINITY);
+    }
+  }
+}
+
 TEST(FloatTypesTest, RoundToNearestEven) {
   EXPECT_EQ(F32FromBF16(BF16FromF32(1.00390625f)), 1.0f);       // a tie, down to even
   EXPECT_EQ(F32FromBF16(BF16FromF32(1.01171875f)), 1.015625f);  // a tie, up to even
