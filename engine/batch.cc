@@ -5,17 +5,18 @@
 
 namespace baram {
 
-void Batch::Reserve(int32_t slots, int32_t groups, int32_t step_tokens, int32_t step_outputs,
-                    int32_t page_tokens) {
+void Batch::Reserve(const SlotShape& shape, int32_t page_tokens) {
+  const int32_t slots = shape.slots;
   inits_.reserve(slots);
   // Every row may begin a page in every group, and a page may have been replaced by a published
-  // one.
-  deltas_.reserve(size_t{2} * groups * (slots + step_tokens / page_tokens + 1));
+  // one. Beside them, the whole tables of a sequence that is bound.
+  const int32_t steady = 2 * (slots + shape.max_step_tokens / page_tokens + 1);
+  deltas_.reserve(size_t{1} * shape.groups * (steady + shape.max_pages_per_slot));
   for (auto* rows : {&decodes_, &chunks_, &all_rows_}) rows->reserve(slots);
   for (auto* plans : {&decode_plans_, &chunk_plans_, &all_plans_}) plans->reserve(slots);
-  tokens_.reserve(step_tokens);
-  targets_.reserve(step_tokens);
-  results.resize(step_outputs);
+  tokens_.reserve(shape.max_step_tokens);
+  targets_.reserve(shape.max_step_tokens);
+  results.resize(shape.max_step_outputs);
 }
 
 void Batch::Clear() {

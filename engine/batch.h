@@ -1,4 +1,5 @@
-// Batch: one step, from Plan over the device back to Commit. Reused; allocates nothing once warm.
+// Batch: one step, from Plan over the device back to Commit. Reused; allocates nothing but where
+// the page tables of several sequences are uploaded whole in one step, see Reserve.
 //
 // The engine thread fills it and reads its results, the executor uploads it; a queue hands it over.
 #ifndef BARAM_ENGINE_BATCH_H_
@@ -25,8 +26,10 @@ struct PlannedRow {
 
 class Batch {
  public:
-  void Reserve(int32_t slots, int32_t groups, int32_t step_tokens, int32_t step_outputs,
-               int32_t page_tokens);
+  // For any step in which one sequence, of any length, is bound to its slot with what it has in the
+  // cache. Steps that bind more of them make the list of pages longer, up to what they hold, and
+  // it stays so.
+  void Reserve(const SlotShape& shape, int32_t page_tokens);
   void Clear();
   bool empty() const { return decodes_.empty() && chunks_.empty(); }
 

@@ -45,8 +45,7 @@ EngineCore::EngineCore(const EngineConfig& config, const LoadedModel& model)
       scheduler_(SchedulerFields(config, model), pool_, stats_) {
   for (int32_t i = 0; i < info_.planning_depth; ++i) {
     batches_.push_back(std::make_unique<Batch>());
-    batches_.back()->Reserve(model.slots.slots, model.slots.groups, model.slots.max_step_tokens,
-                             model.slots.max_step_outputs, info_.page_tokens);
+    batches_.back()->Reserve(model.slots, info_.page_tokens);
     free_batches_.push_back(batches_.back().get());
   }
   changed_.reserve(2 * info_.max_num_seqs);

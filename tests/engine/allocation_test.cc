@@ -52,6 +52,26 @@ void ExpectSteadyStepsAllocateNothing(const FakeOptions& fake) {
   delete one;
 }
 
+// Preempted after every draw, a sequence comes back to all of its pages in the cache: the device
+// hears of every one of them.
+TEST(AllocationTest, NorDoesComingBackToALongCachedPrefix) {
+  EngineConfig config;
+  config.max_num_seqs = 1;
+  config.max_num_batched_tokens = 64;
+  config.max_model_len = 8192;
+  config.preempt_every_draw = true;
+  EngineRig rig({}, config, {0, 20});
+  Client* client = rig.Submit(MakeRequest(RandomPrompt(1, 8000), 100));
+  do {
+    rig.TurnUnchecked();
+  } while (rig.sequence(*client).output() == 0);
+  const int64_t before = allocations.load();
+  for (int turn = 0; turn < 20; ++turn) rig.TurnUnchecked();
+  EXPECT_EQ(allocations.load() - before, 0);
+  EXPECT_GE(rig.sequence(*client).preemptions, 19);
+  EXPECT_GE(rig.sequence(*client).blocks(), 2000);
+}
+
 TEST(AllocationTest, ASteadyStepAllocatesNothing) { ExpectSteadyStepsAllocateNothing({}); }
 
 TEST(AllocationTest, NorDoesAGraph) { ExpectSteadyStepsAllocateNothing({.graphs = true}); }

@@ -502,7 +502,12 @@ TEST(SchedulerTest, WhatCanNeverFitIsFailedWithAReason) {
   const SteadyTime now(std::chrono::seconds(1));
   scheduler.Add(std::make_unique<LiveRequest>(request, outbox), now);
   Batch batch;
-  batch.Reserve(2, 1, 16, 6, 4);
+  batch.Reserve({.slots = 2,
+                 .groups = 1,
+                 .max_pages_per_slot = 64,
+                 .max_step_tokens = 16,
+                 .max_step_outputs = 6},
+                4);
   ASSERT_TRUE(scheduler.Plan(now, batch));
   EXPECT_EQ(batch.tokens(), 8) << "as many as there are pages for";
   scheduler.Commit(now, batch);
