@@ -33,14 +33,16 @@ PrefixMatch Scheduler::MatchPrefix(const Sequence& sequence) {
   return pool_.Match(live.salt, tokens, most);
 }
 
-int64_t Scheduler::Reserve(const Sequence& sequence) const {
-  const int64_t pages = int64_t{running_} * groups();
+int64_t Scheduler::Reserve(const Sequence& sequence, int32_t running) const {
+  const int64_t pages = int64_t{running} * groups();
   const int64_t doubled = pages << std::min(sequence.preemptions, kMostDoublings);
   return std::max(pages, std::min(doubled, pool_.total() / kMostReserveDivisor));
 }
 
-// Whether all that is known of the sequence has pages, beside the reserve.
-bool Scheduler::FitsWith(const Sequence& sequence, const PrefixMatch& match) const {
+// Whether all that is known of the sequence has pages, beside the reserve, where `available` can be
+// given out and so many sequences run.
+bool Scheduler::Fits(const Sequence& sequence, const PrefixMatch& match, int64_t available,
+                     int32_t running) const {
   const int32_t tokens = std::max(sequence.prompt, sequence.known());
   const int32_t have = sequence.blocks() > 0 ? sequence.blocks() : match.blocks;
   const int32_t missing = BlocksFor(tokens) - have;
@@ -48,28 +50,70 @@ bool Scheduler::FitsWith(const Sequence& sequence, const PrefixMatch& match) con
   for (int32_t group = 0; group < groups(); ++group) {
     needed += std::min(missing, BlocksFor(tokens) - pool_.FirstNeededBlock(group, tokens));
   }
-  const int64_t available = pool_.available() - match.cached;
-  if (running_ == 0) return available >= std::min<int64_t>(needed, groups());
-  return needed + Reserve(sequence) <= available;
+  available -= match.cached;
+  if (running == 0) return available >= std::min<int64_t>(needed, groups());
+  return needed + Reserve(sequence, running) <= available;
+}
+
+// Whether the sequence is admitted once all have given way who must. Asked before the first does:
+// what somebody loses to an admission that fails, nobody has.
+bool Scheduler::PreemptionSuffices(const Sequence& sequence, const Budget& budget) {
+  const Sequence* first = VictimFor(sequence, /*admission=*/true);
+  if (first == nullptr || (budget.tokens == 0 && !first->token_set_aside)) return false;
+  int32_t running = running_;
+  // There is a slot, or one comes with the first of them.
+  const auto for_victims = [&](const auto& visit) {
+    for (const Sequence* other : holders_) {
+      if (CanNotGoOn(*other) || GivesWay(*other, sequence, /*admission=*/true, /*has_slot=*/true)) {
+        visit(*other);
+      }
+    }
+  };
+  const auto for_pages = [&](const auto& visit) {
+    for_victims([&](const Sequence& victim) {
+      for (const PageTable& table : victim.tables) {
+        for (int32_t block = table.first; block < victim.blocks(); ++block) {
+          visit(block, table.pages[block]);
+        }
+      }
+    });
+  };
+  for_victims([&](const Sequence& victim) {
+    if (victim.state == SequenceState::kRunning) --running;
+  });
+  const PrefixMatch match = sequence.blocks() > 0 ? PrefixMatch{} : MatchPrefix(sequence);
+  int64_t available = pool_.available();
+  // A page comes free with the last of its holders, unless it is a part of the prefix.
+  for_pages([&](int32_t block, int32_t page) {
+    const bool last = ++claims_[page] == pool_.references(page);
+    if (last && !pool_.Takes(match, block, page)) ++available;
+  });
+  for_pages([&](int32_t, int32_t page) { claims_[page] = 0; });
+  return Fits(sequence, match, available, running);
 }
 
 // The prefix comes last: who waits for a slot or pages need not hash it in every step.
 bool Scheduler::Admit(Sequence& sequence, SteadyTime now, Budget& budget) {
+  bool suffices = false;  // it was asked
+  const auto preempt = [&] {
+    suffices = suffices || PreemptionSuffices(sequence, budget);
+    return suffices && PreemptFor(sequence, /*admission=*/true, budget);
+  };
   while (true) {
     if (free_slots_.empty()) {
-      if (!PreemptFor(sequence, /*admission=*/true, budget)) return false;
+      if (!preempt()) return false;
       // It comes free once what its owner has in flight is committed: no second victim for that.
       if (free_slots_.empty()) return false;
     }
     if (budget.tokens == 0) return false;
-    if (Reserve(sequence) <= pool_.available()) {
+    if (Reserve(sequence, running_) <= pool_.available()) {
       const PrefixMatch match = sequence.blocks() > 0 ? PrefixMatch{} : MatchPrefix(sequence);
-      if (FitsWith(sequence, match)) {
+      if (Fits(sequence, match, pool_.available(), running_)) {
         Bind(sequence, match, now);
         return true;
       }
     }
-    if (!PreemptFor(sequence, /*admission=*/true, budget)) return false;
+    if (!preempt()) return false;
   }
 }
 

@@ -277,6 +277,11 @@ PrefixMatch PagePool::Match(int32_t salt, std::span<const int32_t> tokens, int32
   return match;
 }
 
+bool PagePool::Takes(const PrefixMatch& match, int32_t block, int32_t page) const {
+  if (block >= match.blocks || pages_[page].node != path_[block]) return false;
+  return block >= FirstNeededBlock(pages_[page].group, match.blocks * shape_.page_tokens);
+}
+
 int32_t PagePool::Take(const PrefixMatch& match, int32_t group, int32_t block) {
   if (block < FirstNeededBlock(group, match.blocks * shape_.page_tokens)) return -1;
   const int32_t page = PageOf(path_[block], group);

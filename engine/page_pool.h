@@ -61,6 +61,8 @@ class PagePool {
   // token sees position length - window + 1 and later ones.
   int32_t FirstNeededBlock(int32_t group, int32_t length) const;
 
+  int32_t references(int32_t page) const { return pages_[page].references; }
+
   // A page with one reference, taken from the cache when none is free. available() must be
   // positive.
   int32_t Allocate();
@@ -74,6 +76,9 @@ class PagePool {
   // The longest prefix of `tokens`, of at most `max_tokens`, from which a sequence can go on: every
   // page of the groups that see all the past, and the windows' pages at its end.
   PrefixMatch Match(int32_t salt, std::span<const int32_t> tokens, int32_t max_tokens);
+  // Whether Take gives that very page, which somebody holds for his block `block`, for the match
+  // just made.
+  bool Takes(const PrefixMatch& match, int32_t block, int32_t page) const;
   // Page of `group` for block `block` of the match just made, with one more reference; -1 where the
   // window needs none.
   int32_t Take(const PrefixMatch& match, int32_t group, int32_t block);

@@ -18,7 +18,11 @@ SteadyTime After(SteadyTime time, double seconds) {
 }  // namespace
 
 Scheduler::Scheduler(const SchedulerConfig& config, PagePool& pool, Stats& stats)
-    : config_(config), pool_(pool), stats_(stats), block_pages_(pool.groups()) {
+    : config_(config),
+      pool_(pool),
+      stats_(stats),
+      block_pages_(pool.groups()),
+      claims_(pool.total()) {
   Check(config.max_num_batched_tokens >= config.max_num_seqs,
         "a step has room for a token of every sequence");
   for (int32_t slot = config.max_num_seqs - 1; slot >= 0; --slot) free_slots_.push_back(slot);
@@ -267,24 +271,31 @@ bool Scheduler::PreemptFor(const Sequence& sequence, bool admission, Budget& bud
   return true;
 }
 
-// First a paused sequence, which can't use what it has; then the last in rank behind. An admission
-// takes from runners only where its priority is higher, and a slot only from them.
+// It is paused, and has no use for what it holds until its reader makes room.
+bool Scheduler::CanNotGoOn(const Sequence& sequence) const {
+  if (sequence.state != SequenceState::kRunning || !sequence.paused) return false;
+  return sequence.request->outbox->Room(sequence.index) <= sequence.draws_in_flight;
+}
+
+// An admission takes from runners only where its priority is higher, and a slot only from them.
+bool Scheduler::GivesWay(const Sequence& other, const Sequence& sequence, bool admission,
+                         bool has_slot) const {
+  if (!RankBefore(sequence, other)) return false;
+  if (!admission) return true;
+  if (other.state != SequenceState::kRunning) return has_slot;
+  return other.request->request.priority > sequence.request->request.priority;
+}
+
+// First a paused sequence; then the last in rank behind.
 Sequence* Scheduler::VictimFor(const Sequence& sequence, bool admission) const {
   if (paused_ > waiting_paused_) {
     for (Sequence* other : std::views::reverse(holders_)) {
-      if (other == &sequence || other->state != SequenceState::kRunning || !other->paused) continue;
-      const Outbox& outbox = *other->request->outbox;
-      if (outbox.Room(other->index) <= other->draws_in_flight) return other;
+      if (other != &sequence && CanNotGoOn(*other)) return other;
     }
   }
   for (Sequence* other : std::views::reverse(holders_)) {
     if (!RankBefore(sequence, *other)) break;
-    if (other->state != SequenceState::kRunning) {
-      if (!admission || !free_slots_.empty()) return other;
-    } else if (!admission ||
-               other->request->request.priority > sequence.request->request.priority) {
-      return other;
-    }
+    if (GivesWay(*other, sequence, admission, !free_slots_.empty())) return other;
   }
   return nullptr;
 }

@@ -96,8 +96,10 @@ class Scheduler {
   bool WaitsForLeader(const Sequence& sequence) const;
   bool Admit(Sequence& sequence, SteadyTime now, Budget& budget);
   PrefixMatch MatchPrefix(const Sequence& sequence);
-  int64_t Reserve(const Sequence& sequence) const;
-  bool FitsWith(const Sequence& sequence, const PrefixMatch& match) const;
+  int64_t Reserve(const Sequence& sequence, int32_t running) const;
+  bool Fits(const Sequence& sequence, const PrefixMatch& match, int64_t available,
+            int32_t running) const;
+  bool PreemptionSuffices(const Sequence& sequence, const Budget& budget);
   void BeginTables(Sequence& sequence);
   void Bind(Sequence& sequence, const PrefixMatch& match, SteadyTime now);
 
@@ -114,6 +116,9 @@ class Scheduler {
   int32_t Coverable(const Sequence& sequence, int32_t count) const;
   void Extend(Sequence& sequence, int32_t tokens);
   bool PreemptFor(const Sequence& sequence, bool admission, Budget& budget);
+  bool CanNotGoOn(const Sequence& sequence) const;
+  bool GivesWay(const Sequence& other, const Sequence& sequence, bool admission,
+                bool has_slot) const;
   Sequence* VictimFor(const Sequence& sequence, bool admission) const;
   bool PreemptAnyBut(const Sequence& sequence);
   void Preempt(Sequence& sequence);
@@ -158,6 +163,7 @@ class Scheduler {
   uint64_t step_ = 0;
   SteadyTime next_event_ = SteadyTime::max();
   std::vector<int32_t> block_pages_;  // [groups] scratch of PublishPages
+  std::vector<int32_t> claims_;       // [pages] zeros: scratch of PreemptionSuffices
   std::vector<Ending> endings_;
   std::vector<LiveRequest*> changed_;
   Departures departures_;

@@ -21,6 +21,24 @@ int32_t SlotsTaken(const std::vector<const Sequence*>& sequences) {
       std::ranges::count_if(sequences, [](const Sequence* s) { return s->slot >= 0; }));
 }
 
+uint64_t Finished(const EngineRig& rig) {
+  uint64_t finished = 0;
+  for (const Counter& counter : rig.core().stats().finished) finished += counter.value();
+  return finished;
+}
+
+// Whether the sequence fits beside those it can't take from, whatever must stay free for them.
+bool SurelyFits(const Sequence& sequence, const std::vector<const Sequence*>& others,
+                const EngineRig& rig) {
+  const PagePool& pool = rig.core().pool();
+  const int32_t tokens = std::max(sequence.prompt, sequence.known());
+  const int32_t blocks = (tokens + pool.page_tokens() - 1) / pool.page_tokens();
+  int64_t held = 0;
+  for (const Sequence* other : others) held += int64_t{other->blocks()} * pool.groups();
+  const int64_t reserve = std::max<int64_t>(std::ssize(others) * pool.groups(), pool.total() / 4);
+  return int64_t{blocks} * pool.groups() + reserve + held <= pool.total();
+}
+
 bool Runs(const Sequence& sequence) { return sequence.state == SequenceState::kRunning; }
 
 int32_t PriorityOf(const Sequence& sequence) { return sequence.request->request.priority; }
@@ -30,16 +48,20 @@ int32_t PriorityOf(const Sequence& sequence) { return sequence.request->request.
 Fairness::Fairness(const EngineRig& rig) {
   const std::vector<const Sequence*> sequences = SequencesOf(rig);
   slots_taken_ = SlotsTaken(sequences);
+  finished_ = Finished(rig);
+  step_tokens_ = rig.core().stats().step_tokens.sum();
   for (const Sequence* sequence : sequences) {
     const LiveRequest& live = *sequence->request;
     Before& before = before_[KeyOf(*sequence)];
     before.running = Runs(*sequence);
     before.paused = sequence->paused;
+    before.ended = sequence->state == SequenceState::kRetiring;
     before.ready = sequence->state == SequenceState::kWaiting &&
                    (live.prompt_shared || live.leader() == sequence);
     before.decode = before.running && sequence->remaining() == 1 && sequence->wants_rows() &&
                     sequence->planned < sequence->blocks() * rig.info().page_tokens;
     before.planned = sequence->planned;
+    before.blocks = sequence->blocks();
     before.preemptions = sequence->preemptions;
   }
 }
@@ -86,13 +108,23 @@ void Fairness::ExpectDecodesPlanned(const std::vector<const Sequence*>& sequence
 }
 
 // While all slots stay taken, nobody waits who is more urgent than one that runs, or where one that
-// runs is paused.
+// runs is paused; unless it would have no pages, or no token of the step.
 void Fairness::ExpectSlotsGoToTheUrgent(const std::vector<const Sequence*>& sequences,
-                                        int32_t slots) const {
+                                        const EngineRig& rig) const {
+  const int32_t slots = rig.info().max_num_seqs;
   if (slots_taken_ < slots || SlotsTaken(sequences) < slots) return;
+  const double tokens = rig.core().stats().step_tokens.sum() - step_tokens_;
+  if (tokens >= rig.info().max_num_batched_tokens) return;
   for (const Sequence* waiting : sequences) {
     const Before* waited = Find(*waiting);
     if (waited == nullptr || !waited->ready || !LeftOut(*waiting)) continue;
+    std::vector<const Sequence*> kept;
+    for (const Sequence* other : sequences) {
+      const bool gives = RankBefore(*waiting, *other) &&
+                         (!Runs(*other) || PriorityOf(*other) > PriorityOf(*waiting));
+      if (other != waiting && !gives) kept.push_back(other);
+    }
+    if (!SurelyFits(*waiting, kept, rig)) continue;
     for (const Sequence* running : sequences) {
       const Before* ran = Find(*running);
       if (ran == nullptr || !ran->running || !Runs(*running)) continue;
@@ -105,11 +137,37 @@ void Fairness::ExpectSlotsGoToTheUrgent(const std::vector<const Sequence*>& sequ
   }
 }
 
+// Who is preempted gave way to somebody that was admitted, or that got a page; or to one that runs
+// and still stands, as those ahead of it hold all. Of a step in flight only the commit frees a
+// slot.
+void Fairness::ExpectNoPreemptionInVain(const std::vector<const Sequence*>& sequences,
+                                        const EngineRig& rig) const {
+  if (Finished(rig) != finished_) return;  // it may have been the one
+  const bool slot_comes = rig.info().planning_depth > 1 && slots_taken_ == rig.info().max_num_seqs;
+  if (slot_comes) return;
+  const Sequence* preempted = nullptr;
+  for (const Sequence* sequence : sequences) {
+    const Before* before = Find(*sequence);
+    if (before != nullptr && sequence->preemptions != before->preemptions) preempted = sequence;
+    const bool ran = before != nullptr && before->running;
+    const bool ended =
+        sequence->state == SequenceState::kRetiring && (before == nullptr || !before->ended);
+    const bool admitted = !ran && Runs(*sequence);
+    const bool grew = ran && Runs(*sequence) && sequence->blocks() > before->blocks;
+    const bool stands = ran && Runs(*sequence) && !sequence->paused && sequence->wants_rows() &&
+                        sequence->planned == before->planned;
+    if (ended || admitted || grew || stands) return;
+  }
+  if (preempted == nullptr) return;
+  ADD_FAILURE() << "request " << preempted->request->order << " was preempted for nobody";
+}
+
 void Fairness::ExpectKept(const EngineRig& rig) const {
   const std::vector<const Sequence*> sequences = SequencesOf(rig);
   ExpectAdmissionsInOrder(sequences);
   ExpectDecodesPlanned(sequences);
-  ExpectSlotsGoToTheUrgent(sequences, rig.info().max_num_seqs);
+  ExpectSlotsGoToTheUrgent(sequences, rig);
+  ExpectNoPreemptionInVain(sequences, rig);
 }
 
 }  // namespace baram::testing

@@ -20,10 +20,11 @@ class Fairness {
 
  private:
   struct Before {
-    bool running = false, paused = false;
+    bool running = false, paused = false, ended = false;
     bool ready = false;   // waits for a slot or pages alone
     bool decode = false;  // its next token has its page, and nothing else is wanted
     int32_t planned = 0;
+    int32_t blocks = 0;
     int32_t preemptions = 0;
   };
   using Key = std::pair<uint64_t, int32_t>;  // the request's order, the output
@@ -35,10 +36,15 @@ class Fairness {
 
   void ExpectAdmissionsInOrder(const std::vector<const Sequence*>& sequences) const;
   void ExpectDecodesPlanned(const std::vector<const Sequence*>& sequences) const;
-  void ExpectSlotsGoToTheUrgent(const std::vector<const Sequence*>& sequences, int32_t slots) const;
+  void ExpectSlotsGoToTheUrgent(const std::vector<const Sequence*>& sequences,
+                                const EngineRig& rig) const;
+  void ExpectNoPreemptionInVain(const std::vector<const Sequence*>& sequences,
+                                const EngineRig& rig) const;
 
   std::map<Key, Before> before_;
   int32_t slots_taken_ = 0;
+  uint64_t finished_ = 0;   // requests
+  double step_tokens_ = 0;  // of all steps
 };
 
 }  // namespace baram::testing

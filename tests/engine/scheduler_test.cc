@@ -88,6 +88,55 @@ TEST(SchedulerTest, AMoreUrgentRequestTakesASlotFromALessUrgentOne) {
   }
 }
 
+// All that the least urgent one holds would not be enough: it keeps it, until the most urgent can
+// be admitted without.
+TEST(SchedulerTest, NobodyGivesWayToAnAdmissionThatWouldFail) {
+  for (const int32_t depth : {1, 2}) {
+    EngineConfig config = SmallConfig();
+    config.prefix_cache = false;
+    EngineRig rig({.planning_depth = depth}, config, {0}, 20);
+    Request ahead = MakeRequest(RandomPrompt(1, 33), 10);
+    ahead.priority = -1;
+    Client* b = rig.Submit(std::move(ahead));
+    Client* c = rig.Submit(MakeRequest(RandomPrompt(2, 20), 8));
+    do {
+      rig.Turn();
+    } while (rig.sequence(*b).blocks() < 10 || rig.sequence(*c).blocks() < 6);
+    ASSERT_EQ(rig.core().pool().available(), 4);
+    Request urgent = MakeRequest(RandomPrompt(3, 48), 1);
+    urgent.priority = -1;
+    Client* a = rig.Submit(std::move(urgent));
+    rig.Turn();
+    EXPECT_EQ(rig.sequence(*a).state, SequenceState::kWaiting);
+    EXPECT_EQ(rig.sequence(*c).state, SequenceState::kRunning);
+    ASSERT_TRUE(rig.Finish());
+    EXPECT_EQ(rig.core().stats().preemptions.value(), 0);
+    for (Client* client : {a, b, c}) ExpectExact(rig, *client, {0});
+  }
+}
+
+// What two of them share comes free when both give way, and is needed: somebody else runs on.
+TEST(SchedulerTest, SharedPagesCountOnceAllTheirHoldersGiveWay) {
+  EngineRig rig({}, SmallConfig(), {0}, 24);
+  Request ahead = MakeRequest(RandomPrompt(3, 4), 12);
+  ahead.priority = -1;
+  Client* b = rig.Submit(std::move(ahead));
+  Request shared = MakeRequest(RandomPrompt(1, 60), 8);
+  shared.n = 2;
+  Client* both = rig.Submit(std::move(shared));
+  do {
+    rig.Turn();
+  } while (rig.sequence(*both, 1).output() == 0);
+  Request urgent = MakeRequest(RandomPrompt(2, 60), 1);
+  urgent.priority = -1;
+  Client* a = rig.Submit(std::move(urgent));
+  rig.Turn();
+  EXPECT_EQ(rig.sequence(*a).state, SequenceState::kRunning);
+  EXPECT_EQ(rig.sequence(*b).state, SequenceState::kRunning);
+  ASSERT_TRUE(rig.Finish());
+  for (Client* client : {a, b, both}) ExpectExact(rig, *client, {0});
+}
+
 TEST(SchedulerTest, StalledReadersDoNotKeepTheTokensOfAStep) {
   EngineConfig config = SmallConfig();
   config.max_num_seqs = config.max_num_batched_tokens = 2;
@@ -415,7 +464,7 @@ TEST(SchedulerTest, APreemptedStreamThatCanEndInItsRingWaitsForNoReader) {
 }
 
 // P runs and is paused, W and X were paused and preempted for B, which runs behind them. When W
-// comes back it takes P's pages and still lacks some: B's turn comes all the same.
+// comes back P's pages would not be enough, and P keeps them: B's turn comes all the same.
 TEST(SchedulerTest, WhoRunsBehindAFailedAdmissionStillHasItsTurn) {
   EngineConfig config = SmallConfig();
   config.stream_tokens = 2;
@@ -437,7 +486,7 @@ TEST(SchedulerTest, WhoRunsBehindAFailedAdmissionStillHasItsTurn) {
   x->Read();
   const int32_t planned = rig.sequence(*b).planned;
   rig.Turn();
-  EXPECT_EQ(rig.sequence(*p).state, SequenceState::kWaiting);
+  EXPECT_EQ(rig.sequence(*p).state, SequenceState::kRunning);
   EXPECT_EQ(rig.sequence(*w).state, SequenceState::kWaiting);
   EXPECT_EQ(rig.sequence(*b).planned, planned + 1);
   ASSERT_TRUE(rig.Finish());
