@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -46,15 +47,22 @@ std::string ProcessorModel() {
   return name;
 }
 
+// The kernel refuses a set that is smaller than its own, whose size it does not tell.
 std::vector<int32_t> AllowedProcessors() {
-  std::vector<int32_t> processors;
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  if (sched_getaffinity(0, sizeof(set), &set) != 0) return {0};
-  for (int32_t i = 0; i < CPU_SETSIZE; ++i) {
-    if (CPU_ISSET(i, &set)) processors.push_back(i);
+  for (size_t words = 16; words <= size_t{1} << 14; words *= 2) {
+    std::vector<uint64_t> set(words);
+    const size_t bytes = words * sizeof(uint64_t);
+    if (sched_getaffinity(0, bytes, reinterpret_cast<cpu_set_t*>(set.data())) != 0) {
+      if (errno == EINVAL) continue;
+      break;
+    }
+    std::vector<int32_t> processors;
+    for (size_t i = 0; i < 64 * words; ++i) {
+      if ((set[i / 64] >> (i % 64) & 1) != 0) processors.push_back(static_cast<int32_t>(i));
+    }
+    return processors;
   }
-  return processors;
+  return {0};
 }
 
 std::string ReadFile(const std::string& path) {

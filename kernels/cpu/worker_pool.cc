@@ -50,12 +50,16 @@ uint32_t Await(const std::atomic<uint32_t>& atomic, const Ready& ready) {
   return value;
 }
 
+// Best effort: the processor may have left the cpuset since it was listed. A cpu_set_t of its own
+// size ends at 1024.
 void PinTo(int32_t processor) {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  CPU_SET(processor, &set);
-  // Best effort: the processor may have left the cpuset since it was listed.
-  pthread_setaffinity_np(pthread_self(), sizeof(set), &set);
+  cpu_set_t* set = CPU_ALLOC(processor + 1);
+  if (set == nullptr) return;
+  const size_t bytes = CPU_ALLOC_SIZE(processor + 1);
+  CPU_ZERO_S(bytes, set);
+  CPU_SET_S(processor, bytes, set);
+  pthread_setaffinity_np(pthread_self(), bytes, set);
+  CPU_FREE(set);
 }
 
 }  // namespace
