@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <exception>
 #include <mutex>
 #include <thread>
 #include <utility>
@@ -38,6 +39,32 @@ absl::StatusOr<void*> Allocate(Device& device, int64_t bytes, Weights& weights) 
   weights.buffers.push_back(std::move(buffer));
   return data;
 }
+
+// Further threads that do `work`, which takes its share from a counter: where the system gives
+// fewer than `most`, the others and the caller do theirs. They are joined at the end of its life.
+class LoadThreads {
+ public:
+  template <typename Work>
+  LoadThreads(int32_t most, const Work& work) {
+    try {
+      for (int32_t i = 0; i < most; ++i) {
+        threads_.emplace_back([&work] {
+          pthread_setname_np(pthread_self(), "baram-load");
+          work();
+        });
+      }
+    } catch (const std::exception&) {
+      // Those there are go on.
+    }
+  }
+  ~LoadThreads() {
+    for (std::thread& thread : threads_) thread.join();
+  }
+  LoadThreads(const LoadThreads&) = delete;
+
+ private:
+  std::vector<std::thread> threads_;
+};
 
 // Rows of one part of one matrix, read and packed by one thread.
 struct Slice {
@@ -79,21 +106,17 @@ class SlicePacker {
   }
 
   absl::Status Run(int32_t threads, const std::function<void(int64_t, int64_t)>& progress) {
-    std::vector<std::thread> others;
-    for (int32_t i = 1; i < threads; ++i) {
-      others.emplace_back([this] {
-        pthread_setname_np(pthread_self(), "baram-load");
-        Work([] {});
+    const auto work = [this] { Work([] {}); };
+    {
+      const LoadThreads others(threads - 1, work);
+      auto told = std::chrono::steady_clock::now();
+      Work([&] {
+        const auto now = std::chrono::steady_clock::now();
+        if (!progress || now - told < kProgressInterval) return;
+        told = now;
+        progress(done_bytes_, total_bytes_);
       });
     }
-    auto told = std::chrono::steady_clock::now();
-    Work([&] {
-      const auto now = std::chrono::steady_clock::now();
-      if (!progress || now - told < kProgressInterval) return;
-      told = now;
-      progress(done_bytes_, total_bytes_);
-    });
-    for (std::thread& other : others) other.join();
     if (status_.ok() && progress) progress(total_bytes_, total_bytes_);
     return status_;
   }
@@ -162,19 +185,18 @@ void FillRopes(int32_t threads, Device& device, Weights& weights) {
     for (int64_t begin = 0; begin < table.positions; begin += threads * kRopeRows) {
       const int64_t count = std::min(threads * kRopeRows, table.positions - begin);
       rows.resize(count * table.rotary_dim);
-      const auto compute = [&](int64_t from) {
-        FillRopeRows(weights.spec.ropes[i], begin + from, std::min(kRopeRows, count - from),
-                     rows.data() + from * table.rotary_dim);
+      std::atomic<int64_t> next = 0;
+      const auto compute = [&] {
+        for (int64_t from = next.fetch_add(kRopeRows); from < count;
+             from = next.fetch_add(kRopeRows)) {
+          FillRopeRows(weights.spec.ropes[i], begin + from, std::min(kRopeRows, count - from),
+                       rows.data() + from * table.rotary_dim);
+        }
       };
-      std::vector<std::thread> others;
-      for (int64_t from = kRopeRows; from < count; from += kRopeRows) {
-        others.emplace_back([&compute, from] {
-          pthread_setname_np(pthread_self(), "baram-load");
-          compute(from);
-        });
+      {
+        const LoadThreads others((count - 1) / kRopeRows, compute);
+        compute();
       }
-      compute(0);
-      for (std::thread& other : others) other.join();
       device.Upload(const_cast<float*>(table.data) + begin * table.rotary_dim, rows.data(),
                     count * table.rotary_dim * kFloatBytes);
     }

@@ -29,7 +29,7 @@ absl::Status PlaceWeights(const WeightLayout& layout, int32_t positions, Device&
                           Weights& weights);
 
 // Fills what PlaceWeights allocated. `layout` is of the same weights. The calling thread is the
-// first of `threads`, and the only one that calls `progress`.
+// first of `threads`, of which the system may give fewer, and the only one that calls `progress`.
 absl::Status FillWeights(const WeightLayout& layout, const WeightSource& source, int32_t threads,
                          const std::function<void(int64_t, int64_t)>& progress, Device& device,
                          Weights& weights);

@@ -108,7 +108,21 @@ CpuDevice::FlushDenormals::~FlushDenormals() { _mm_setcsr(saved_); }
 CpuDevice::CpuDevice(DeviceInfo info, const KernelTable& kernels, const WorkerPool::Options& pool)
     : info_(std::move(info)), kernels_(&kernels), sampler_(kernels.sample), pool_(pool) {
   gemm_scratch_ = Alloc(kGemmScratchBytes);
-  Check(gemm_scratch_.data() != nullptr, "the GEMM's scratch memory can be reserved");
+}
+
+std::string CpuDevice::Missing() const {
+  if (pool_.workers() == 0 || gemm_scratch_.data() == nullptr) {
+    return "the cpu device has no memory for the work space of " + std::to_string(info_.workers) +
+           " threads: lower --threads, or raise the limit on memory (ulimit -v)";
+  }
+  if (pool_.workers() < info_.workers) {
+    return "the cpu device may start " + std::to_string(pool_.workers()) + " threads of " +
+           std::to_string(info_.workers) +
+           ": lower --threads below that, or raise the limit on threads (ulimit -u, a pod's "
+           "pids) " +
+           "or on memory (ulimit -v)";
+  }
+  return "";
 }
 
 std::string CpuDevice::Unsupported(const OpArgs& args) const {
@@ -202,7 +216,9 @@ std::unique_ptr<Device> OpenCpuDevice(const DeviceOptions& options, std::string*
   info.weights = Format{DType::kBF16};
   info.planning_depth = 1;
   info.exact = true;
-  return std::make_unique<cpu::CpuDevice>(std::move(info), kernels, pool);
+  auto device = std::make_unique<cpu::CpuDevice>(std::move(info), kernels, pool);
+  *error = device->Missing();
+  return error->empty() ? std::move(device) : nullptr;
 }
 
 }  // namespace baram

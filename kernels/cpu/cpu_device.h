@@ -21,7 +21,11 @@ namespace baram::cpu {
 // cpu_ops.cc.
 class CpuDevice final : public Device {
  public:
+  // May get less from the system than it needs: not to be used where Missing says so.
   CpuDevice(DeviceInfo info, const KernelTable& kernels, const WorkerPool::Options& pool);
+
+  // What the system did not give, and what to change; empty: it has all.
+  std::string Missing() const;
 
   const DeviceInfo& Info() const override { return info_; }
   std::string Unsupported(const OpArgs& args) const override;

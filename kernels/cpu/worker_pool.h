@@ -12,9 +12,10 @@
 
 namespace baram::cpu {
 
-// Owned by the CPU device. ParallelFor is called by one thread at a time, the executor; it neither
-// allocates nor locks. Between ops the threads spin for at most 20 us, then sleep; the destructor
-// ends them.
+// Owned by the CPU device. Has as many workers as the system gives threads for, or none where it
+// has no memory for their scratch: workers() says how many. ParallelFor is called by one thread at
+// a time, the executor; it neither allocates nor locks. Between ops the threads spin for at most 20
+// us, then sleep; the destructor ends them.
 //
 // An op is open from its start until the caller finds no tile left. A thread joins by counting
 // itself in while the op is open; the caller then waits only for those that joined. So a thread

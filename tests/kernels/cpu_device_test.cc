@@ -16,6 +16,7 @@
 #include "kernels/cpu/cpu_facts.h"
 #include "kernels/device.h"
 #include "kernels/float_types.h"
+#include "tests/scarce_threads.h"
 
 namespace {
 bool large_machine = false;  // 4096 processors, of which 3, 1500 and 4095 are ours
@@ -55,7 +56,7 @@ TEST(CpuDevice, SaysWhatItIs) {
   EXPECT_EQ(device->Info().name, "cpu");
   EXPECT_EQ(device->Info().isa, "avx2");
   EXPECT_EQ(device->Info().workers, 3);
-  EXPECT_THAT(device->Info().processor, testing::HasSubstr("avx2, 3 threads"));
+  EXPECT_THAT(device->Info().processor, ::testing::HasSubstr("avx2, 3 threads"));
   EXPECT_EQ(device->Info().planning_depth, 1);
   EXPECT_TRUE(device->Info().exact);
   EXPECT_GT(device->Info().memory_bytes, 0);
@@ -68,6 +69,21 @@ TEST(CpuDevice, RefusesWhatItCannotBe) {
   EXPECT_EQ(error, "there is no instruction set \"sse9\"; choose avx2, avx512, avx512_bf16 or amx");
   EXPECT_EQ(Open({.threads = -1, .isa = ""}, &error), nullptr);
   EXPECT_EQ(error, "the cpu device takes 1 to 512 threads, or 0 for its own choice");
+}
+
+TEST(CpuDevice, SaysHowManyThreadsTheSystemGives) {
+  if (!CpuIsUsable()) GTEST_SKIP() << "no AVX2 here";
+  const int before = testing::ThreadCount();
+  std::string error;
+  {
+    const testing::ScarceThreads scarce(5);
+    EXPECT_EQ(Open({.threads = 9, .isa = ""}, &error), nullptr);
+    EXPECT_EQ(error,
+              "the cpu device may start 6 threads of 9: lower --threads below that, or raise the "
+              "limit on threads (ulimit -u, a pod's pids) or on memory (ulimit -v)");
+  }
+  EXPECT_TRUE(testing::ThreadsBecome(before)) << "those that were started have ended";
+  EXPECT_NE(Open({.threads = 9, .isa = ""}, &error), nullptr) << error;
 }
 
 TEST(CpuDevice, MemoryIsZeroedAlignedAndFinite) {
@@ -105,7 +121,7 @@ TEST(CpuFacts, SeesTheProcessorsOfLargeMachines) {
   large_machine = true;
   const std::vector<int32_t> processors = cpu::ReadCpuFacts().processors;
   large_machine = false;
-  EXPECT_THAT(processors, testing::ElementsAre(3, 1500, 4095));
+  EXPECT_THAT(processors, ::testing::ElementsAre(3, 1500, 4095));
   EXPECT_EQ(cpu::ReadCpuFacts().processors, own);
 }
 
@@ -113,7 +129,7 @@ TEST(CpuFacts, SeesTheProcessorsOfLargeMachines) {
 class FakeCgroups {
  public:
   FakeCgroups() {
-    std::string pattern = testing::TempDir() + "cgroups.XXXXXX";
+    std::string pattern = ::testing::TempDir() + "cgroups.XXXXXX";
     root_ = mkdtemp(pattern.data());
   }
   ~FakeCgroups() { std::filesystem::remove_all(root_); }

@@ -9,6 +9,7 @@
 
 #include "engine/model/rope.h"
 #include "tests/model/scratch_folder.h"
+#include "tests/scarce_threads.h"
 
 namespace baram {
 namespace {
@@ -292,6 +293,26 @@ TEST_F(WeightsTest, ThreadsFillWholeRopes) {
                                     {.positions = kMany, .threads = threads, .progress = nullptr});
     ASSERT_TRUE(loaded.ok()) << loaded.status();
     EXPECT_EQ(Vector((*loaded)->ropes[0].data, kMany * 6), want) << threads << " threads";
+  }
+}
+
+TEST_F(WeightsTest, FewerThreadsThanWantedFillAll) {
+  const ModelSpec spec = SmallSpec();
+  folder_.Write("model.safetensors", SafetensorsBytes(FilledTensors(spec)));
+  constexpr int32_t kMany = 4500;
+  const auto load = [&](int left) {
+    const testing::ScarceThreads scarce(left);
+    return LoadWeights(folder_.path(), spec, *device_,
+                       {.positions = kMany, .threads = 8, .progress = nullptr});
+  };
+  const auto want = load(100);
+  ASSERT_TRUE(want.ok()) << want.status();
+  for (const int left : {0, 1, 5}) {
+    const auto loaded = load(left);
+    ASSERT_TRUE(loaded.ok()) << loaded.status();
+    EXPECT_EQ(Vector((*loaded)->ropes[0].data, kMany * 6),
+              Vector((*want)->ropes[0].data, kMany * 6));
+    EXPECT_EQ(Rows((*loaded)->layers[1].qkv, 0, 48), Rows((*want)->layers[1].qkv, 0, 48));
   }
 }
 
