@@ -14,6 +14,7 @@
 #include "server/log.h"
 #include "server/setting_values.h"
 #include "server/settings.h"
+#include "server/thread_limit.h"
 #include "server/version.h"
 
 namespace {
@@ -60,6 +61,7 @@ int Run(const std::vector<std::string>& all) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  baram::server::TellOfThreadLimit();
   const int code = Run({argv + 1, argv + argc});
   if (!baram::server::FlushLog()) _exit(code);
   // Output that is lost is no success.

@@ -1,0 +1,44 @@
+// The last words of a process without threads.
+#include "server/thread_limit.h"
+
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <system_error>
+
+#include "server/log.h"
+#include "server/settings.h"
+
+namespace baram::server {
+namespace {
+
+std::terminate_handler others = nullptr;
+
+// Threads are started in many places, none of which can do without. What was thrown there is caught
+// nowhere, so nothing was unwound and no half of a server has to be taken down.
+[[noreturn]] void Terminate() {
+  try {
+    if (std::current_exception() != nullptr) throw;
+  } catch (const std::system_error& error) {
+    if (error.code() == std::errc::resource_unavailable_try_again) {
+      (void)FlushLog();
+      std::fputs(
+          "baram: the system gives this process no further thread: raise the limit on threads "
+          "(ulimit -u, a pod's pids) or on memory (ulimit -v), or lower --threads.\n",
+          stderr);
+      _exit(kExitOs);
+    }
+  } catch (...) {
+    // Not of a thread.
+  }
+  others();
+  std::abort();
+}
+
+}  // namespace
+
+void TellOfThreadLimit() { others = std::set_terminate(Terminate); }
+
+}  // namespace baram::server
