@@ -90,9 +90,15 @@ bool EngineRig::TurnUnchecked() {
 }
 
 bool EngineRig::Turn() {
-  const bool did = TurnUnchecked();
+  core_->Intake(now_);
+  Batch* planned = core_->PlanStep(now_);
   core_->scheduler().CheckInvariants();
-  return did;
+  Batch* finished = planned != nullptr ? runner_->Run(planned) : runner_->Flush();
+  if (finished != nullptr) core_->CommitStep(finished, now_);
+  const bool delivered = core_->Deliver(now_);
+  core_->scheduler().CheckInvariants();
+  Advance(0.001);
+  return planned != nullptr || finished != nullptr || delivered;
 }
 
 void EngineRig::Advance(double seconds) {

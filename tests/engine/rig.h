@@ -50,9 +50,10 @@ class EngineRig {
 
   // A request with an id of its own. Fails the test if it is refused.
   Client* Submit(Request request);
-  // One turn of the engine and 1 ms of time; checks every invariant.
+  // One turn of the engine and 1 ms of time; checks every invariant with the step planned, and at
+  // the end.
   bool Turn();
-  // The same without the checks, which allocate.
+  // EngineCore::Turn itself, without the checks, which allocate.
   bool TurnUnchecked();
   // Turns and reads until all clients are done. False: it did not come to an end.
   bool Finish(int32_t most_turns = 100000);
