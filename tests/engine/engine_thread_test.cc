@@ -188,6 +188,29 @@ TEST(EngineThreadTest, DrainFinishesWhatRunsAndThenIsIdle) {
   EXPECT_TRUE(Await([&] { return engine->stalled_s() == 0; }));
 }
 
+// It sleeps while the ring is full.
+TEST(EngineThreadTest, AReaderThatComesBackWakesTheEngine) {
+  constexpr int32_t kRing = 4, kTokens = 60;
+  EngineConfig config = ThreadConfig();
+  config.stream_tokens = kRing;
+  auto engine = StartEngine({}, config, {0});
+  Client client;
+  client.request = MakeRequest(RandomPrompt(1, 20), kTokens);
+  client.outputs.resize(1);
+  const auto outbox = engine->Submit(client.request, nullptr);
+  ASSERT_TRUE(outbox.ok());
+  client.outbox = *outbox;
+  for (int32_t taken = 0; taken < kTokens; taken += kRing) {
+    ASSERT_TRUE(Await([&] { return client.outbox->Room(0) == 0; })) << taken;
+    client.Read(kRing);
+  }
+  EXPECT_TRUE(Await([&] {
+    client.Read();
+    return client.done();
+  }));
+  EXPECT_EQ(client.outputs[0].Ids(), Expect(client.request, 0, {0}, 128).ids);
+}
+
 // A step may take long as long as its layers don't.
 TEST(EngineThreadTest, EveryLayerIsProgress) {
   std::atomic<bool> holding{false};

@@ -1,6 +1,7 @@
 // How requests begin and end: the door, readers, deadlines, cancels, stops, faults. On the fake
 // device; the rig checks I2 and I3 after every turn.
 #include <functional>
+#include <tuple>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -194,6 +195,24 @@ TEST(LifecycleTest, AStopIdIsTheLastToken) {
   }
 }
 
+// Its reader found a stop string while a step was in flight.
+TEST(LifecycleTest, ATokenDrawnAfterAStopIsDropped) {
+  EngineRig rig({}, SmallConfig(), {0});
+  Client* client = rig.Submit(MakeRequest(RandomPrompt(1, 5), 30));
+  rig.Turn();
+  StepRunner runner(rig.model());
+  Batch* batch = rig.core().PlanStep(rig.now());
+  ASSERT_NE(batch, nullptr);
+  client->outbox->StopAt(0);
+  rig.core().CommitStep(runner.Run(batch), rig.now());
+  rig.core().Deliver(rig.now());
+  client->Read();
+  EXPECT_EQ(client->outputs[0].tokens.size(), 1u);
+  ASSERT_TRUE(client->done());
+  EXPECT_EQ(client->outputs[0].finish().reason, FinishReason::kStop);
+  EXPECT_EQ(client->outputs[0].finish().tokens, 1);
+}
+
 TEST(LifecycleTest, TheContextEndsAnOutput) {
   EngineConfig config = SmallConfig();
   config.max_model_len = 32;
@@ -268,6 +287,31 @@ TEST(LifecycleTest, DrainingRefusesAndEndsWhatIsLeftAtTheLimit) {
   EXPECT_EQ(brief->outputs[0].finish().reason, FinishReason::kLength);
   EXPECT_EQ(lasting->outputs[0].finish().reason, FinishReason::kDrained);
   EXPECT_TRUE(rig.core().idle());
+  EXPECT_EQ(rig.core().next_event(), SteadyTime::max()) << "it has nothing to wake up for";
+}
+
+// Accepted while the step ran that lost the device, or a moment before the engine goes away.
+TEST(LifecycleTest, WhoIsStillInTheInboxIsEndedToo) {
+  for (const bool lost : {true, false}) {
+    EngineRig rig({}, SmallConfig(), {0});
+    EngineCore& core = rig.core();
+    rig.Submit(MakeRequest(RandomPrompt(1, 5), 9));
+    core.Intake(rig.now());
+    Batch* batch = core.PlanStep(rig.now());
+    ASSERT_NE(batch, nullptr);
+    rig.Submit(MakeRequest(RandomPrompt(2, 5), 9));
+    batch->lost = lost;
+    if (!lost) core.Stop(rig.now());
+    core.CommitStep(batch, rig.now());
+    core.Deliver(rig.now());
+    for (const auto& client : rig.clients()) {
+      client->Read();
+      ASSERT_TRUE(client->done());
+      EXPECT_EQ(client->outputs[0].finish().reason,
+                lost ? FinishReason::kFailed : FinishReason::kDrained);
+    }
+    EXPECT_TRUE(core.idle());
+  }
 }
 
 TEST(LifecycleTest, WhatCanBeRefusedIsRefusedAtTheDoor) {
@@ -338,12 +382,14 @@ TEST(LifecycleTest, PartsShareTheirId) {
   EXPECT_FALSE(rig.core().Abort("a"));
 }
 
-// Each takes the only slot from the one before.
+// Each takes the only slot from the one before. With its tokens, of which there are five.
 TEST(LifecycleTest, WhoIsPreemptedIsQueuedAgain) {
-  for (const int32_t depth : {1, 2}) {
+  for (const auto& [depth, most_requests, most_tokens] :
+       {std::tuple(1, 3, 1000), {2, 3, 1000}, {1, 1000, 15}, {2, 1000, 15}}) {
     EngineConfig config = SmallConfig();
     config.max_num_seqs = 1;
-    config.max_queued_requests = 3;
+    config.max_queued_requests = most_requests;
+    config.max_queued_tokens = most_tokens;
     EngineRig rig({.planning_depth = depth}, config, {0});
     Request urgent = MakeRequest(RandomPrompt(1, 5), 20);
     for (int i = 0; i < 4; ++i) {
@@ -438,6 +484,44 @@ TEST(LifecycleTest, CountsWhatItDoes) {
   EXPECT_LE(timeline.arrival, timeline.admitted);
   EXPECT_LE(timeline.admitted, timeline.first_token);
   EXPECT_LT(timeline.first_token, timeline.finished);
+}
+
+// A turn takes 1 ms. The second output waits for the slot of the first, and is stopped before it
+// has as many tokens.
+TEST(LifecycleTest, MeasuresWhatItDoes) {
+  EngineConfig config = SmallConfig();
+  config.max_num_seqs = 1;
+  EngineRig rig({}, config, {0});
+  Request request = MakeRequest(RandomPrompt(1, 20), 3);
+  request.n = 2;
+  Client* client = rig.Submit(std::move(request));
+  for (int turn = 0; turn < 6; ++turn) rig.Turn();  // tokens at 1, 2, 3 and 4, 5 ms
+  client->outbox->StopAt(1);
+  ASSERT_TRUE(rig.Finish());
+  ASSERT_EQ(client->outputs[1].tokens.size(), 2u);
+  const auto expect = [](const char* name, const Histogram& histogram, uint64_t count, double sum) {
+    uint64_t seen = 0;
+    for (size_t i = 0; i <= histogram.bounds().size(); ++i) seen += histogram.bucket(i);
+    EXPECT_EQ(seen, count) << name;
+    EXPECT_NEAR(histogram.sum(), sum, 1e-9) << name;
+  };
+  const Stats& stats = rig.core().stats();
+  expect("queue_time", stats.queue_time, 1, 0);
+  expect("ttft", stats.ttft, 1, 0.001);
+  expect("inter_token", stats.inter_token, 3, 0.003);
+  expect("time_per_output_token", stats.time_per_output_token, 2, 0.002);
+  expect("prefill_time", stats.prefill_time, 1, 0.001);
+  expect("decode_time", stats.decode_time, 1, 0.005);
+  expect("inference_time", stats.inference_time, 1, 0.006);
+  expect("e2e", stats.e2e, 1, 0.006);
+  expect("prompt_length", stats.prompt_length, 1, 20);
+  expect("computed_prompt", stats.computed_prompt, 1, 20);
+  expect("generation_length", stats.generation_length, 2, 5);
+  expect("longest_output", stats.longest_output, 1, 3);
+  expect("asked_outputs", stats.asked_outputs, 1, 2);
+  expect("asked_tokens", stats.asked_tokens, 1, 3);
+  // 20 tokens of the prompt, 4 of them once more for the second output; 1 for each but its first.
+  expect("step_tokens", stats.step_tokens, 6, 27);
 }
 
 // Its only token is in flight when it gives way, so it ends without running again; of two outputs

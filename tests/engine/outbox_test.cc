@@ -57,6 +57,10 @@ TEST(OutboxTest, TheRingIsNoLargerThanTheRequestNeeds) {
   EXPECT_EQ(Outbox(MakeRequest(1, 5000), 1024, std::make_shared<Wakeup>()).Room(0), 1024);
   EXPECT_EQ(Outbox(MakeRequest(1, 1), 1024, std::make_shared<Wakeup>()).Room(0), 2)
       << "two steps may draw at once";
+  // All rings of a request together, of 180 bytes an entry.
+  Request wide = MakeRequest(16, 5000);
+  wide.sampling.logprobs = 20;
+  EXPECT_EQ(Outbox(wide, 1024, std::make_shared<Wakeup>()).Room(0), (256 << 10) / (16 * 180));
 }
 
 TEST(OutboxTest, AlternativesThatWereNotAskedForAreNotKept) {
@@ -108,6 +112,7 @@ TEST(OutboxTest, StopAtIsOfOneOutput) {
   outbox.StopAt(1);
   EXPECT_FALSE(outbox.stopped(0));
   EXPECT_TRUE(outbox.stopped(1));
+  EXPECT_TRUE(wakeup->look_at_all.load());
   wakeup->WaitUntil(SteadyTime::max());
 }
 
@@ -122,6 +127,9 @@ TEST(OutboxTest, ADrainedRingWakesTheEngineOnceWhenAsked) {
   wakeup->WaitUntil(SteadyTime::max());
   outbox.Pop(0, &token);
   EXPECT_EQ(outbox.Room(0), 3);
+  const SteadyTime limit = std::chrono::steady_clock::now() + std::chrono::milliseconds(20);
+  wakeup->WaitUntil(limit);
+  EXPECT_GE(std::chrono::steady_clock::now(), limit) << "once";
 }
 
 TEST(OutboxTest, PromptScoresAreKeptApart) {

@@ -93,10 +93,15 @@ TEST_F(PagePoolTest, FindsTheLongestPublishedPrefixUnderTheCap) {
   const std::vector<int32_t> ids = {1, 2, 3, 4, 5, 6};
   EXPECT_EQ(pool_->Match(salt_, ids, 5).blocks, 2);
   Check({&chain});
+  // Of its pages, those that whoever takes the match takes from what is available.
+  EXPECT_EQ(pool_->Match(salt_, ids, 6).cached, 0);
+  Release(chain);
+  EXPECT_EQ(pool_->Match(salt_, ids, 6).cached, 3);
+  EXPECT_EQ(pool_->Match(salt_, ids, 5).cached, 2);
 }
 
 TEST_F(PagePoolTest, SaltsNeverShare) {
-  Make(16, {0});
+  Make(16, {0}, /*hash_mask=*/0);  // nor by their hash
   Chain chain = Publish({1, 2, 3, 4});
   const int32_t other = pool_->AcquireSalt("other");
   const std::vector<int32_t> ids = {1, 2, 3, 4};
@@ -106,6 +111,11 @@ TEST_F(PagePoolTest, SaltsNeverShare) {
   pool_->ReleaseSalt(other);
   EXPECT_EQ(pool_->AcquireSalt("other"), other) << "kept while its pages are";
   Check({&chain, &twin});
+  // A number that nobody holds is given to the next, and to that one alone.
+  const int32_t gone = pool_->AcquireSalt("gone");
+  pool_->ReleaseSalt(gone);
+  EXPECT_EQ(pool_->AcquireSalt("next"), gone);
+  EXPECT_NE(pool_->AcquireSalt("gone"), gone);
 }
 
 TEST_F(PagePoolTest, EqualPrefixesComputedAtOnceShareTheirPages) {
@@ -132,6 +142,24 @@ TEST_F(PagePoolTest, ReleasedPagesStayCachedAndAreTakenBackOldestLeafFirst) {
   EXPECT_EQ(Matched({1, 2, 3, 4}), 0);
   EXPECT_EQ(Matched({5, 6, 7, 8}), 2);
   Check({&third, &fourth});
+}
+
+// The leaf is the oldest, and what it leaves behind was used since.
+TEST_F(PagePoolTest, AParentIsAsOldAsItsOwnLastUse) {
+  Make(3, {0});
+  Chain chain = Publish({1, 2, 3, 4}), other = Publish({9, 9});
+  const std::vector<int32_t> ids = {1, 2};
+  Chain user{.ids = ids, .pages = {{pool_->Take(pool_->Match(salt_, ids, 2), 0, 0)}}, .node = {}};
+  Release(chain);
+  Release(other);
+  Release(user);
+  Chain next = Publish({5, 5});
+  EXPECT_EQ(Matched({1, 2, 3, 4}), 1);
+  EXPECT_EQ(Matched({9, 9}), 1);
+  Chain last = Publish({6, 6});
+  EXPECT_EQ(Matched({1, 2}), 1);
+  EXPECT_EQ(Matched({9, 9}), 0);
+  Check({&next, &last});
 }
 
 TEST_F(PagePoolTest, WhatIsHeldIsNeverTakenBack) {

@@ -297,6 +297,25 @@ TEST(SchedulerTest, ACachedPrefixIsReadUpToTheLastTokenOfThePrompt) {
   }
 }
 
+// Pages that are cached for a request count once: it needs three more, and there is one.
+TEST(SchedulerTest, ACachedPrefixMakesNoRoomForTheRest) {
+  EngineRig rig({}, SmallConfig(), {0}, 10);
+  std::vector<int32_t> prompt = RandomPrompt(1, 24);
+  rig.Submit(MakeRequest(prompt, 1));
+  ASSERT_TRUE(rig.Finish());
+  Client* first = rig.Submit(MakeRequest(RandomPrompt(2, 9), 3));
+  rig.Turn();
+  ASSERT_EQ(rig.sequence(*first).blocks(), 3);
+  const std::vector<int32_t> rest = RandomPrompt(3, 12);
+  prompt.insert(prompt.end(), rest.begin(), rest.end());
+  Client* second = rig.Submit(MakeRequest(prompt, 1));
+  rig.Turn();
+  EXPECT_EQ(rig.sequence(*second).state, SequenceState::kWaiting);
+  ASSERT_TRUE(rig.Finish());
+  EXPECT_EQ(second->outbox->cached_tokens(), 24);
+  for (Client* client : {first, second}) ExpectExact(rig, *client, {0});
+}
+
 TEST(SchedulerTest, SaltsAndUnwillingReadersDoNotHit) {
   EngineRig rig({}, SmallConfig(), {0});
   rig.Submit(MakeRequest(RandomPrompt(1, 24), 1));
@@ -337,6 +356,22 @@ TEST(SchedulerTest, OutputsOfARequestShareThePromptsPages) {
       ExpectExact(rig, *client, windows);
     }
   }
+}
+
+// They compute the last page of the prompt again, and it takes its place in the index once.
+TEST(SchedulerTest, FollowersPublishWhereTheirTokensLie) {
+  EngineRig rig({}, SmallConfig(), {0});
+  std::vector<int32_t> prompt = RandomPrompt(1, 8);
+  Request request = MakeRequest(prompt, 1);
+  request.n = 2;
+  rig.Submit(std::move(request));
+  ASSERT_TRUE(rig.Finish());
+  prompt.insert(prompt.end(), prompt.begin() + 4, prompt.end());  // that page twice
+  prompt.push_back(1);
+  Client* client = rig.Submit(MakeRequest(prompt, 4));
+  ASSERT_TRUE(rig.Finish());
+  EXPECT_EQ(client->outbox->cached_tokens(), 8);
+  ExpectExact(rig, *client, {0});
 }
 
 TEST(SchedulerTest, AnotherOutputLeadsWhenTheLeaderEndsEarly) {
@@ -543,9 +578,12 @@ TEST(SchedulerTest, FollowersGetTheirWindowsAfterTheLeadersPreemption) {
 TEST(SchedulerTest, WhatCanNeverFitIsFailedWithAReason) {
   PagePool pool({.pages = 2, .page_tokens = 4, .windows = {0}, .max_blocks = 16});
   Stats stats(64, 16);
-  Scheduler scheduler(
-      {.max_model_len = 64, .max_num_seqs = 2, .max_num_batched_tokens = 16, .max_logit_rows = 4},
-      pool, stats);
+  Scheduler scheduler({.max_model_len = 64,
+                       .max_num_seqs = 2,
+                       .max_num_batched_tokens = 16,
+                       .max_logit_rows = 4,
+                       .prefix_cache = false},
+                      pool, stats);
   Request request = MakeRequest(RandomPrompt(1, 20), 4);
   auto outbox = std::make_shared<Outbox>(request, 4, std::make_shared<Wakeup>());
   const SteadyTime now(std::chrono::seconds(1));
@@ -565,6 +603,7 @@ TEST(SchedulerTest, WhatCanNeverFitIsFailedWithAReason) {
   EXPECT_EQ(scheduler.endings()[0].finish.reason, FinishReason::kFailed);
   EXPECT_THAT(scheduler.endings()[0].finish.message, HasSubstr("KV cache"));
   scheduler.CheckInvariants();
+  EXPECT_EQ(pool.AcquireSalt("another"), 0) << "its salt is let go";
 }
 
 }  // namespace
