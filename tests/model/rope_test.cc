@@ -71,6 +71,26 @@ TEST(RopeTest, YarnRampsBetweenRoundedPairs) {
   EXPECT_THAT(RopeFrequencies(spec), Pointwise(DoubleNear(1e-12), expected));
 }
 
+TEST(RopeTest, YarnsRampStaysWithinThePairs) {
+  RopeSpec spec = Spec(RopeScaling::kYarn, 16);
+  spec.factor = 16;
+  const auto expect = [&](double low, double high) {
+    std::vector<double> expected;
+    for (int j = 0; j < 8; ++j) {
+      const double ramp = std::clamp((j - low) / (high - low), 0.0, 1.0);
+      expected.push_back(std::pow(spec.theta, -j / 8.0) * (ramp / 16 + 1 - ramp));
+    }
+    EXPECT_THAT(RopeFrequencies(spec), Pointwise(DoubleNear(1e-12), expected));
+  };
+  spec.original_max_positions = 64;  // 32 turns fall at j = -0.99, one at 2.02
+  expect(0, 3);
+  spec.original_max_positions = 4;  // both before the first pair: no ramp is left
+  expect(0, 0.001);
+  spec.theta = 10;
+  spec.original_max_positions = 726;  // at 4.46 and 16.5
+  expect(4, 15);
+}
+
 TEST(RopeTest, YarnsMagnitude) {
   RopeSpec spec = Spec(RopeScaling::kYarn, 16);
   spec.factor = 16;

@@ -283,6 +283,10 @@ TEST(CheckpointTest, AnIndexThatLiesIsNamed) {
               HasSubstr("says that 1.safetensors holds tensor \"c\""));
   EXPECT_THAT(index(R"({"weight_map":{"a":"1.safetensors","b":"2.safetensors"}})"),
               HasSubstr("tensor a is both in"));
+  folder.Write("3.safetensors", SafetensorsBytes({{"c", {2}, 1.0f}}));
+  EXPECT_THAT(
+      index(R"({"weight_map":{"a":"2.safetensors","b":"3.safetensors","c":"3.safetensors"}})"),
+      HasSubstr("says that 3.safetensors holds tensor \"b\""));
   EXPECT_THAT(index(R"({"weight_map":{}})"), HasSubstr("weight_map is missing"));
   EXPECT_THAT(index(R"({"weight_map":{"a":7}})"), HasSubstr("gives tensor \"a\" the file 7"));
   EXPECT_THAT(index("[]"), HasSubstr("not a JSON object"));

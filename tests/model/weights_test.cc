@@ -254,6 +254,32 @@ TEST_F(WeightsTest, ATiedHeadIsTheEmbedding) {
   EXPECT_EQ(Check(spec), Complaint(spec, tensors));
 }
 
+// Two MiB and a rest, of which the last byte is another; or all bytes are equal, but of another
+// type.
+TEST_F(WeightsTest, ATiedHeadIsComparedToItsEnd) {
+  ModelSpec spec = SmallSpec();
+  spec.tied_head = true;
+  spec.hidden = 1024;
+  spec.vocab_size = 1100;
+  std::vector<FilledTensor> tensors = FilledTensors(spec);
+  FilledTensor head = tensors.front();
+  head.name = "lm_head.weight";
+  tensors.push_back(head);
+  EXPECT_TRUE(Load(spec, tensors).ok());
+  const std::string bytes = SafetensorsBytes(tensors);
+  std::string other_end = bytes, other_type = bytes;
+  other_end.back() ^= 1;
+  const std::string type = "\"BF16\"";
+  other_type.replace(other_type.find(type, other_type.find(head.name)), type.size(), "\"F16\" ");
+  for (const std::string& file : {other_end, other_type}) {
+    folder_.Write("model.safetensors", file);
+    const auto loaded = LoadWeights(folder_.path(), spec, *device_,
+                                    {.positions = kPositions, .threads = 1, .progress = nullptr});
+    EXPECT_THAT(loaded.status().message(),
+                HasSubstr("tensor lm_head.weight differs from the embedding"));
+  }
+}
+
 TEST_F(WeightsTest, ThreadsChangeNothingAndProgressEndsComplete) {
   // Large enough for many slices.
   ModelSpec spec = SmallSpec();
