@@ -118,6 +118,23 @@ TEST(HostileFolder, RefusesAPostProcessorThatCannotWork) {
   }
 }
 
+// Cut into pieces of no characters, which the library tries with the first text that has any.
+TEST(HostileFolder, APanicTellsItsPlaceAndNothingOfTheText) {
+  auto json = nlohmann::json::parse(ReadFile(DataPath("sentencepiece/tokenizer.json")));
+  json["pre_tokenizer"] = {{"type", "FixedLength"}, {"length", 0}};
+  const ScratchFolder folder;
+  folder.Write("tokenizer.json", json.dump());
+  const auto tokenizer = Tokenizer::Load(folder.path());
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  for (int call = 0; call < 2; ++call) {
+    const absl::Status status = (*tokenizer)->Encode("secret", true).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInternal);
+    EXPECT_THAT(std::string(status.message()),
+                testing::MatchesRegex("The text library failed at .+\\.rs:[0-9]+:[0-9]+\\."));
+  }
+  EXPECT_TRUE((*tokenizer)->Encode("", true).ok());
+}
+
 TEST(HostileFolder, ItsControlCharactersReachNoTerminal) {
   const auto status = LoadWith(R"({"version":"1.0","added_tokens":[],"model":{"type":"BPE",)"
                                R"("vocab":{"a":0},"merges":["\u001b[2J\u009b2J\ud55c y"]}})");

@@ -256,6 +256,26 @@ TEST(StreamDecoder, CompletesTheCharacterOfAPromptOrDropsItsBytes) {
   // What the reply's own bytes leave unfinished is its own.
   EXPECT_EQ(behind(ids({"<0xED>"}), ids({"<0x96>", "a"})), "\uFFFDa");
   EXPECT_EQ(behind(ids({"<0xED>"}), ids({"<0xED>", "<0x96>", "<0x8F>"})), "햏");
+  EXPECT_EQ(behind(ids({"<0xED>", "<0x96>"}), ids({"<0x8F>", "<0xED>", "<0x96>"})),
+            "햏\uFFFD\uFFFD");
+}
+
+// Tokens that complete the prompt's character and leave one of their own unfinished, or broken.
+TEST(StreamDecoder, WhatFollowsThePromptsCharacterIsTheReplys) {
+  const auto tokenizer = LoadTokenizer("byte_level");
+  const auto id_of = [&](const std::string& bytes) {
+    for (int32_t id = 0; id < tokenizer->vocab_size(); ++id) {
+      if (tokenizer->TokenBytes(id) == bytes) return id;
+    }
+    ADD_FAILURE() << "no token has these bytes";
+    return -1;
+  };
+  const int32_t letter = *tokenizer->TokenToId("a");
+  const std::vector<int32_t> prompt = {id_of("\xED"), id_of("\x96")};
+  const int32_t reply = id_of("\xA8\xED\x95\x98\xEC");  // 햨, 하 and a start
+  EXPECT_EQ(StreamBehind(*tokenizer, prompt, std::vector<int32_t>{reply}, false), "햨하\uFFFD");
+  EXPECT_EQ(StreamBehind(*tokenizer, prompt, std::vector<int32_t>{reply, letter}, false),
+            "햨하\uFFFDa");
 }
 
 TEST(StreamDecoder, OutlivesItsTokenizerAndMoves) {
