@@ -2,6 +2,7 @@
 #include "server/delivery.h"
 
 #include <gtest/gtest.h>
+#include <malloc.h>
 
 #include <chrono>
 #include <memory>
@@ -64,6 +65,7 @@ struct Live {
 class DeliveryTest : public ::testing::Test {
  protected:
   static constexpr int32_t kRing = 8;
+  static constexpr SteadyTime kArrival{std::chrono::seconds(1)};
 
   static void SetUpTestSuite() {
     const TinyFolder folder;
@@ -71,11 +73,12 @@ class DeliveryTest : public ::testing::Test {
   }
   static void TearDownTestSuite() { delete tokenizer_; }
 
-  // A chunk is full with the tokens of one ring.
-  void Start(double slow_reader_s) {
-    delivery_ = std::make_unique<Delivery>(
-        touched_, *tokenizer_,
-        DeliveryLimits{.pending_tokens = kRing, .slow_reader_s = slow_reader_s});
+  // A chunk is full with the tokens of one ring, or with that many bytes of text.
+  void Start(double slow_reader_s, int64_t pending_bytes = 256 << 10) {
+    delivery_ = std::make_unique<Delivery>(touched_, *tokenizer_,
+                                           DeliveryLimits{.pending_bytes = pending_bytes,
+                                                          .pending_tokens = kRing,
+                                                          .slow_reader_s = slow_reader_s});
   }
   // A reply whose tokens are wanted.
   Live Open(HeldSink& sink, int32_t outputs = 1) {
@@ -89,6 +92,7 @@ class DeliveryTest : public ::testing::Test {
     request.prompt = {1};
     request.n = options.outputs;
     request.max_tokens = 1000;
+    request.arrival = kArrival;
     Live live{std::make_shared<Outbox>(request, kRing, std::make_shared<Wakeup>()),
               delivery_->Open(std::move(options), request.prompt, &sink)};
     live.outbox->reader = live.reply.get();
@@ -96,15 +100,31 @@ class DeliveryTest : public ::testing::Test {
     live.reply->WriteDone();
     return live;
   }
-  // Draws tokens until every ring is full.
-  void Fill(const Live& live) {
-    TokenResult token{};
-    token.token = 65;
-    for (int32_t i = 0; i < live.outbox->outputs(); ++i) {
-      while (live.outbox->Room(i) > 0) live.outbox->Push(i, token);
-    }
+  void Touch(const Live& live) {
     std::vector<std::shared_ptr<Outbox>> touched = {live.outbox};
     touched_.Add(touched);
+  }
+  static void Push(const Live& live, int32_t index, int32_t id) {
+    TokenResult token{};
+    token.token = id;
+    live.outbox->Push(index, token);
+  }
+  // Draws tokens until every ring is full. Returns how many.
+  int32_t Fill(const Live& live) {
+    int32_t drawn = 0;
+    for (int32_t i = 0; i < live.outbox->outputs(); ++i) {
+      for (; live.outbox->Room(i) > 0; ++drawn) Push(live, i, 65);
+    }
+    Touch(live);
+    return drawn;
+  }
+  // Takes whatever comes of a reply whose last token is drawn.
+  bool ReadToEnd(const Live& live) {
+    Touch(live);
+    return Comes([&] {
+      live.reply->WriteDone();
+      return delivery_->idle();
+    });
   }
   // One chunk on its way, and something that waits behind it.
   void FillTwice(const Live& live, const HeldSink& sink) {
@@ -145,18 +165,183 @@ TEST_F(DeliveryTest, WhatEndsAnOutputFromElsewhereLeavesNoPieceOfACharacter) {
     ReplyOptions options;
     options.stop = {"bc"};
     const Live live = Open(sink, std::move(options));
-    for (size_t i = 0; i + 1 < ids.size(); ++i) {
-      TokenResult token{};
-      token.token = ids[i];
-      live.outbox->Push(0, token);
-    }
+    for (size_t i = 0; i + 1 < ids.size(); ++i) Push(live, 0, ids[i]);
     live.outbox->Publish(0, {.reason = reason});
-    std::vector<std::shared_ptr<Outbox>> touched = {live.outbox};
-    touched_.Add(touched);
+    Touch(live);
     ASSERT_TRUE(Comes([&] { return sink.chunks() == 1; }));
     const std::string text = sink.chunk(0).deltas.at(0).text;
     EXPECT_EQ(text, reason == FinishReason::kLength ? "ab\uFFFD" : "ab");
   }
+}
+
+// What the engine drew meanwhile is nobody's.
+TEST_F(DeliveryTest, AStopStringEndsItsOutputInTheEngine) {
+  Start(/*slow_reader_s=*/600, /*pending_bytes=*/kRing);
+  HeldSink sink(/*watched=*/false);
+  ReplyOptions options;
+  options.outputs = 2;
+  options.stop = {"c"};
+  const Live live = Open(sink, std::move(options));
+  for (const char* letter : {"a", "c", "d"}) Push(live, 1, tokenizer_->TokenToId(letter).value());
+  Touch(live);
+  EXPECT_TRUE(Comes([&] { return live.outbox->stopped(1); }));
+  EXPECT_FALSE(live.outbox->stopped(0));
+  // Nor does it wait for room in a reply that is full.
+  EXPECT_TRUE(Comes([&] {
+    const bool full = live.outbox->Room(0) == 0 && live.outbox->Room(1) == kRing;
+    if (!full) Fill(live);
+    return full;
+  }));
+  live.outbox->Publish(0, {.reason = FinishReason::kLength});
+  live.outbox->Publish(1, {.reason = FinishReason::kStop});
+  ASSERT_TRUE(ReadToEnd(live));
+  std::vector<EndEvent> ends;
+  std::string text;
+  int32_t count = 0;
+  for (size_t i = 0; i < sink.chunks(); ++i) {
+    for (const EndEvent& end : sink.chunk(i).ends) ends.push_back(end);
+    for (const DeltaEvent& delta : sink.chunk(i).deltas) {
+      if (delta.index != 1) continue;
+      text += delta.text;
+      count += delta.count;
+    }
+  }
+  EXPECT_EQ(text, "a");
+  EXPECT_EQ(count, 2);
+  ASSERT_EQ(ends.size(), 2u);
+  EXPECT_EQ(ends[0].index, 1);
+  EXPECT_EQ(ends[0].stop_string, "c");
+  EXPECT_EQ(ends[1].index, 0);
+}
+
+// A chunk in flight, one that waits for it, and a ring; whatever makes it full.
+TEST_F(DeliveryTest, BehindASinkThatHoldsAChunkLittlePilesUp) {
+  for (const bool text : {true, false}) {
+    Start(/*slow_reader_s=*/600, /*pending_bytes=*/kRing);
+    HeldSink sink(/*watched=*/true);
+    ReplyOptions options;
+    options.text = text;
+    options.tokens = !text;
+    const Live live = Open(sink, std::move(options));
+    int32_t drawn = 0;
+    for (int round = 0; round < 50; ++round) {
+      drawn += Fill(live);
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    EXPECT_LE(drawn, 3 * kRing) << text;
+    EXPECT_EQ(sink.chunks(), 1u);
+    // What leaves makes room.
+    for (size_t chunks = 2; chunks < 6; ++chunks) {
+      live.reply->WriteDone();
+      Fill(live);
+      ASSERT_TRUE(Comes([&] { return sink.chunks() == chunks; }));
+    }
+    delivery_.reset();  // before the sink
+  }
+}
+
+TEST_F(DeliveryTest, UsageAddsUpTheOutputsAndTellsTheTimesFromArrival) {
+  Start(/*slow_reader_s=*/600);
+  const Live live = Open(left_alone_, /*outputs=*/3);
+  for (const int32_t index : {0, 0, 0, 1, 1, 2}) Push(live, index, 65);
+  const auto at = [](int seconds) { return kArrival + std::chrono::seconds(seconds); };
+  live.outbox->SetAdmitted(at(2));
+  live.outbox->SetCached(1);
+  live.outbox->SetFirstToken(at(5));
+  live.outbox->SetFinished(at(9));
+  for (const int32_t index : {0, 1, 2}) {
+    live.outbox->Publish(index, {.reason = FinishReason::kLength});
+  }
+  ASSERT_TRUE(ReadToEnd(live));
+  const UsageEvent usage = left_alone_.chunk(left_alone_.chunks() - 1).usage.value();
+  EXPECT_EQ(usage.prompt_tokens, 1);
+  EXPECT_EQ(usage.cached_tokens, 1);
+  EXPECT_EQ(usage.completion_tokens, 6);
+  EXPECT_DOUBLE_EQ(usage.queued_s, 2);
+  EXPECT_DOUBLE_EQ(usage.first_token_s, 5);
+  EXPECT_DOUBLE_EQ(usage.total_s, 9);
+}
+
+// A client may go before the engine has taken its request; what it was told first counts.
+TEST_F(DeliveryTest, ACancelBeforeTheOutboxIsKnownIsKept) {
+  Start(/*slow_reader_s=*/600);
+  Request request;
+  request.prompt = {1};
+  const auto outbox = std::make_shared<Outbox>(request, kRing, std::make_shared<Wakeup>());
+  const auto reply = delivery_->Open({}, request.prompt, &left_alone_);
+  reply->Cancel(FinishReason::kSlowReader);
+  reply->Cancel();
+  delivery_->Bind(*reply, outbox);
+  FinishReason reason{};
+  EXPECT_TRUE(outbox->cancelled(&reason));
+  EXPECT_EQ(reason, FinishReason::kSlowReader);
+}
+
+// Refused; or ended with nobody who listens to the rest; or with its last bytes out.
+TEST_F(DeliveryTest, NothingIsLeftOfAReplyThatIsOver) {
+  Start(/*slow_reader_s=*/600);
+  const std::vector<int32_t> prompt = {1};
+  const auto refused = delivery_->Open({}, prompt, &left_alone_);
+  EXPECT_FALSE(delivery_->idle());
+  delivery_->Bind(*refused, nullptr);
+  EXPECT_TRUE(delivery_->idle());
+
+  const Live unheard = Open(watched_);
+  FillTwice(unheard, watched_);
+  unheard.reply->Over();
+  unheard.reply->WriteDone();
+  for (int ring = 0; ring < 4; ++ring) {
+    ASSERT_TRUE(Comes([&] { return unheard.outbox->Room(0) == kRing; })) << ring;
+    Fill(unheard);
+  }
+  unheard.outbox->Publish(0, {.reason = FinishReason::kLength});
+  Touch(unheard);
+  EXPECT_TRUE(Comes([&] { return delivery_->idle(); }));
+  EXPECT_EQ(watched_.chunks(), 1u);
+
+  const Live heard = Open(last_);
+  heard.outbox->Publish(0, {.reason = FinishReason::kLength});
+  Touch(heard);
+  ASSERT_TRUE(Comes([&] { return last_.chunks() == 1; }));
+  EXPECT_FALSE(delivery_->idle()) << "its bytes are on their way";
+  heard.reply->Over();
+  EXPECT_TRUE(delivery_->idle());
+}
+
+// What waits behind a chunk leaves as soon as that one is out: delivery looks around by itself, but
+// once a second.
+TEST_F(DeliveryTest, WriteDoneBringsTheNextChunkAtOnce) {
+  Start(/*slow_reader_s=*/600);
+  std::chrono::duration<double> waited{0};
+  for (int round = 0; round < 4; ++round) {
+    HeldSink sink(/*watched=*/false);
+    const Live live = Open(sink);
+    FillTwice(live, sink);
+    ASSERT_TRUE(Comes([&] { return live.outbox->Room(0) == kRing; }));
+    const SteadyTime done = std::chrono::steady_clock::now();
+    live.reply->WriteDone();
+    ASSERT_TRUE(Comes([&] { return sink.chunks() == 2; }));
+    waited += std::chrono::steady_clock::now() - done;
+    live.reply->Over();
+  }
+  EXPECT_LT(waited.count(), 2.5);
+}
+
+// Sixteen of 256 bytes, with their automata of eight times as much, for sixteen outputs.
+TEST_F(DeliveryTest, TheOutputsOfAReplyShareItsStopStrings) {
+  Start(/*slow_reader_s=*/600);
+  const auto bytes = [&](int32_t outputs) {
+    ReplyOptions options;
+    options.outputs = outputs;
+    for (int i = 0; i < 16; ++i) options.stop.emplace_back(256, static_cast<char>('a' + i));
+    const size_t before = mallinfo2().uordblks;
+    const Live live = Open(left_alone_, std::move(options));
+    const size_t after = mallinfo2().uordblks;
+    live.reply->Over();
+    return static_cast<int64_t>(after - before);
+  };
+  bytes(1);  // what is allocated once
+  EXPECT_LT(bytes(16) - bytes(1), 16 * 16 * 256);
 }
 
 TEST_F(DeliveryTest, AClientThatTakesNothingIsBroken) {
@@ -193,6 +378,23 @@ TEST_F(DeliveryTest, AClientThatKeepsToThePaceIsNot) {
     return !last_.broken().ok();
   }));
   EXPECT_TRUE(watched_.broken().ok());
+}
+
+// Its chunk is slow, and nothing waits behind it: it costs nothing.
+TEST_F(DeliveryTest, AClientThatHoldsNothingUpIsNot) {
+  Start(/*slow_reader_s=*/0.1);
+  const Live alone = Open(watched_);
+  Fill(alone);
+  ASSERT_TRUE(Comes([&] { return watched_.chunks() == 1; }));
+  HeldSink sink(/*watched=*/true);
+  const Live later = Open(sink);
+  FillTwice(later, sink);
+  ASSERT_TRUE(Comes([&] { return !sink.broken().ok(); }));
+  const Live after = Open(last_);  // whose chunk comes after all have been looked at
+  Fill(after);
+  ASSERT_TRUE(Comes([&] { return last_.chunks() == 1; }));
+  EXPECT_TRUE(watched_.broken().ok());
+  delivery_.reset();  // before the sink
 }
 
 // A sink with a limit of its own may hold a chunk as long as it likes: what is not on its way has
