@@ -76,6 +76,46 @@ TEST(LogTest, NobodyWaitsForAReaderThatStandsStill) {
   close(ends[0]);
 }
 
+// In both forms; of a call that never ran, what is known.
+TEST(LogTest, ACallsLineTellsWhatItUsed) {
+  const EngineInfo info;
+  const Stats stats(1, 1);
+  Metrics metrics(info, stats, "tiny");
+  CallLog log(metrics);
+  CallRecord ran, refused;
+  ran.method = "Generate";
+  ran.request_id = "7";
+  ran.code = "OK";
+  ran.reason = "stop";
+  ran.usage.prompt_tokens = 20;
+  ran.usage.cached_tokens = 16;
+  ran.usage.completion_tokens = 3;
+  ran.usage.first_token_s = 1.25;
+  ran.total_s = 2.25;
+  refused.method = "/v1/models";
+  refused.code = "404";
+  const auto record = [&] {
+    log.Record(ran);
+    log.RecordHttp(ran, 200, HttpEnd::kSent);
+    log.RecordHttp(ran, 200, HttpEnd::kGone);
+    log.RecordHttp(ran, 200, HttpEnd::kSlow);
+    log.Record(refused);
+  };
+  const std::string used = " id=7 prompt=20 cached=16 completion=3 first_ms=1250.0 ms=2250.0\n";
+  const std::string text = Logged("text", record);
+  for (const std::string call : {"OK stop", "200 stop", "499", "408 SLOW_READER"}) {
+    EXPECT_THAT(text, HasSubstr("call Generate " + call + used));
+  }
+  EXPECT_THAT(text, HasSubstr("call /v1/models 404 ms=0.0\n"));
+  std::string json = Logged("json", record);
+  json.resize(json.find('\n'));
+  Json facts = Json::parse(json);
+  facts.erase("time");
+  EXPECT_EQ(facts, Json::parse(R"({"level":"info","message":"call","method":"Generate",)"
+                               R"("code":"OK","ms":2250.0,"reason":"stop","id":"7","prompt":20,)"
+                               R"("cached":16,"completion":3,"first_ms":1250.0})"));
+}
+
 TEST(LogTest, ARefusedCallTellsItsFieldInTheLogAlone) {
   const EngineInfo info;
   const Stats stats(1, 1);

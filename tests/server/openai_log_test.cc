@@ -7,6 +7,7 @@
 #include <string>
 #include <thread>
 
+#include "server/log.h"
 #include "tests/server/http_client.h"
 #include "tests/server/server_fixture.h"
 
@@ -17,6 +18,7 @@ using server::RawClient;
 using server::RawRequest;
 using server::RawResponse;
 using ::testing::AllOf;
+using ::testing::ContainsRegex;
 using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::Not;
@@ -88,6 +90,35 @@ TEST_F(OpenAiLogTest, WhatTheListenerRefusesIsCountedWithItsReason) {
   EXPECT_TRUE(Counted("http", "415", "COMPRESSED_BODY"));
   EXPECT_TRUE(Counted("http", "400", "UNCLEAR_HOST"));
   EXPECT_TRUE(Counted("http", "400", "NOT_HTTP"));
+}
+
+// Of several prompts the sum, and of a bad id nothing, which may be anything.
+TEST_F(OpenAiLogTest, ALineTellsWhatItsCallUsed) {
+  StartServer();
+  ::testing::internal::CaptureStderr();
+  server::SetUpLog("text", "info");
+  v1::GenerateRequest request = TextRequest("hello", 5);
+  request.set_request_id("over-grpc");
+  EXPECT_TRUE(Stream(request).status.ok());
+  request.set_request_id("so bad");
+  EXPECT_FALSE(Stream(request).status.ok());
+  EXPECT_EQ(Ask(RawRequest("POST", "/v1/completions",
+                           R"({"prompt":[[5],[6,7]],"max_tokens":4,"ignore_eos":true})",
+                           "Content-Type: application/json\r\nx-request-id: over-http\r\n"))
+                .status,
+            200);
+  EXPECT_TRUE(Counted("Generate", "OK", "length"));
+  EXPECT_TRUE(Counted("Generate", "INVALID_ARGUMENT", "INVALID_FIELD"));
+  EXPECT_TRUE(Counted("/v1/completions", "200", "length"));
+  server_.reset();  // a line is written a moment after its call is counted
+  EXPECT_TRUE(server::FlushLog());
+  server::SetUpLog("text", "error");
+  const std::string log = ::testing::internal::GetCapturedStderr();
+  EXPECT_THAT(log, ContainsRegex("call Generate OK length id=over-grpc prompt=[0-9]+ cached=0 "
+                                 "completion=5 first_ms=[0-9.]+ ms="));
+  EXPECT_THAT(log, ContainsRegex("call /v1/completions 200 length id=over-http prompt=3 cached=0 "
+                                 "completion=8 first_ms=[0-9.]+ ms="));
+  EXPECT_THAT(log, Not(HasSubstr("so bad")));
 }
 
 TEST_F(OpenAiLogTest, WhatMachinesAskForEverIsNot) {
