@@ -5,6 +5,9 @@
 
 #include <chrono>
 #include <future>
+#include <memory>
+#include <thread>
+#include <utility>
 
 namespace baram::server {
 namespace {
@@ -32,6 +35,31 @@ TEST(TextPoolTest, EndsOfCallsTakeNobodysPlace) {
   EXPECT_TRUE(pool.Run(0, job)) << "their places are free again";
   pool.Close();
   EXPECT_EQ(ran, 6);
+}
+
+TEST(TextPoolTest, IsIdleOnceItsJobsHaveRun) {
+  TextPool pool(/*threads=*/1, /*max_queued=*/8);
+  EXPECT_TRUE(pool.idle());
+  std::promise<void> begun, held;
+  ASSERT_TRUE(pool.Run(0, [&] {
+    begun.set_value();
+    held.get_future().wait();
+  }));
+  begun.get_future().wait();
+  EXPECT_FALSE(pool.idle()) << "it runs";
+  // What a job holds may ask the pool for something when it goes.
+  std::promise<bool> asked;
+  std::shared_ptr<int> owned(new int(0), [&](const int* number) {
+    delete number;
+    asked.set_value(pool.idle());
+  });
+  pool.Finish([kept = std::move(owned)] {});
+  EXPECT_FALSE(pool.idle()) << "one waits";
+  held.set_value();
+  auto answer = asked.get_future();
+  ASSERT_EQ(answer.wait_for(std::chrono::seconds(20)), std::future_status::ready);
+  EXPECT_FALSE(answer.get()) << "its job is not over yet";
+  while (!pool.idle()) std::this_thread::yield();
 }
 
 TEST(TextPoolTest, AShortTextWaitsForNoLongOne) {

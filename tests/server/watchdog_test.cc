@@ -1,13 +1,16 @@
 // Watchdog: a device that hangs or is lost while the server stops.
 #include "server/watchdog.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <atomic>
 #include <chrono>
 #include <semaphore>
 #include <thread>
+#include <vector>
 
+#include "server/lifecycle.h"
 #include "server/settings.h"
 #include "tests/engine/rig.h"
 #include "tests/server/comes.h"
@@ -89,6 +92,24 @@ TEST_F(WatchdogTest, ADeviceThatIsLostWhileCallsDrain) {
   EXPECT_EQ(watchdog.Look(), 0);
   Release();
   EXPECT_EQ(watchdog.Await([this] { Stop(SteadyTime::max()); }), server::kExitOs);
+}
+
+TEST_F(WatchdogTest, WithALostDeviceAServerIsNeitherReadyNorLive) {
+  Start({.lost_at = 4});
+  server::Lifecycle lifecycle;
+  std::vector<bool> told;
+  lifecycle.Watch([&](bool ready) { told.push_back(ready); });
+  EXPECT_TRUE(lifecycle.live()) << "it loads";
+  lifecycle.SetEngine(*engine_);
+  lifecycle.SetReady();
+  EXPECT_THAT(told, ::testing::ElementsAre(false, true));
+  EXPECT_TRUE(lifecycle.ready());
+  EXPECT_TRUE(lifecycle.live());
+  Release();
+  EXPECT_TRUE(Comes([this] { return !engine_->alive(); }));
+  EXPECT_FALSE(lifecycle.ready());
+  EXPECT_FALSE(lifecycle.live());
+  EXPECT_TRUE(lifecycle.started());
 }
 
 }  // namespace
