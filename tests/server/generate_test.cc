@@ -2,7 +2,10 @@
 #include <gmock/gmock.h>
 
 #include <algorithm>
+#include <chrono>
+#include <future>
 #include <string>
+#include <thread>
 
 #include "server/text/utf8.h"
 #include "tests/server/server_fixture.h"
@@ -102,6 +105,13 @@ TEST_F(GenerateTest, MinTokensHoldsStopStringsBack) {
   const Streamed got = Stream(request);
   EXPECT_EQ(got.Text(), Cycles(1) + "곬 ");
   EXPECT_EQ(got.Finish()->stop(), "낯");
+  // The token that completes the string must be one behind them.
+  request.mutable_stopping()->clear_min_tokens();
+  const uint32_t completing = Stream(request).Usage()->completion_tokens();
+  request.mutable_stopping()->set_min_tokens(completing - 1);
+  EXPECT_EQ(Stream(request).Text(), "곬 ");
+  request.mutable_stopping()->set_min_tokens(completing);
+  EXPECT_EQ(Stream(request).Text(), Cycles(1) + "곬 ");
 }
 
 TEST_F(GenerateTest, AHeldBackBeginningOfAStopComesAtTheEnd) {
@@ -138,6 +148,13 @@ TEST_F(GenerateTest, EosAndStopIdsEndWithoutText) {
   EXPECT_EQ(stopped.Usage()->completion_tokens(), 3u);
 }
 
+// The head is padded beyond the tokenizer's vocabulary.
+TEST_F(GenerateTest, AnIdWithoutATokenIsNeverDrawn) {
+  v1::GenerateRequest request = TextRequest("hello", TinyFolder::kCycleTokens);
+  (*request.mutable_sampling()->mutable_logit_bias())[TinyFolder::kVocabSize - 1] = 100;
+  EXPECT_EQ(Stream(request).Text(), Cycles(1));
+}
+
 TEST_F(GenerateTest, SeveralOutputsEachWithItsEnd) {
   v1::GenerateRequest request = TextRequest("hello", 40);
   request.mutable_sampling()->set_temperature(1.5);
@@ -159,10 +176,59 @@ TEST_F(GenerateTest, SeveralOutputsEachWithItsEnd) {
 TEST_F(GenerateTest, SeedsRepeatAndDrawnSeedsDiffer) {
   v1::GenerateRequest request = TextRequest("hello", 60);
   request.mutable_sampling()->set_temperature(1.5);
-  request.mutable_sampling()->set_seed(5);
-  EXPECT_EQ(Stream(request).Text(), Stream(request).Text());
+  for (const uint64_t seed : {5, 0}) {
+    request.mutable_sampling()->set_seed(seed);
+    EXPECT_EQ(Stream(request).Text(), Stream(request).Text());
+  }
   request.mutable_sampling()->clear_seed();
   EXPECT_NE(Stream(request).Text(), Stream(request).Text());
+}
+
+// The greedy answer goes round until its tokens have been drawn too often.
+TEST_F(GenerateTest, EachPenaltyIsItsOwn) {
+  constexpr int kTimes = 10;
+  const auto text = [&](float presence, float frequency) {
+    v1::GenerateRequest request = TextRequest("hello", kTimes * TinyFolder::kCycleTokens);
+    request.mutable_sampling()->set_presence_penalty(presence);
+    request.mutable_sampling()->set_frequency_penalty(frequency);
+    request.mutable_stopping()->set_ignore_eos(true);
+    return Stream(request).Text();
+  };
+  EXPECT_EQ(text(0, 0), Cycles(kTimes));
+  EXPECT_EQ(text(2, 0), Cycles(kTimes));
+  EXPECT_NE(text(0, 2), Cycles(kTimes));
+  EXPECT_NE(text(2, 2), text(0, 2));
+}
+
+TEST_F(GenerateTest, AMoreUrgentRequestGoesFirst) {
+  StartServer([](server::Config& config) { config.max_num_seqs = 1; });
+  v1::GenerateRequest lasting = TextRequest("hello", 400);
+  lasting.mutable_sampling()->set_n(8);
+  grpc::ClientContext context;
+  const auto reader = inference().Generate(&context, lasting);
+  v1::GenerateResponse event;
+  ASSERT_TRUE(reader->Read(&event));  // it runs
+  v1::GenerateRequest urgent = TextRequest("hello", 2);
+  urgent.set_priority(-1);
+  EXPECT_TRUE(Stream(urgent).status.ok());
+  EXPECT_GE(server().engine().stats().preemptions.value(), 1u);
+  context.TryCancel();
+  while (reader->Read(&event)) continue;
+  EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
+}
+
+// Also what a request waited before its text was read.
+TEST_F(GenerateTest, TimesCountFromTheCallsArrival) {
+  StartServer([](server::Config& config) { config.text_threads = 1; });
+  std::promise<void> held;
+  ASSERT_TRUE(server().text_pool().Run(0, [&held] { held.get_future().wait(); }));
+  std::future<Streamed> got =
+      std::async(std::launch::async, [this] { return Stream(TextRequest("hello", 2)); });
+  std::this_thread::sleep_for(std::chrono::seconds(1));
+  held.set_value();
+  const Streamed streamed = got.get();
+  ASSERT_TRUE(streamed.status.ok()) << streamed.status.error_message();
+  EXPECT_GT(streamed.Usage()->queued_s(), 0.5);
 }
 
 TEST_F(GenerateTest, LogProbabilities) {

@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <future>
 #include <memory>
 #include <string>
 #include <thread>
@@ -196,22 +197,51 @@ TEST_F(GrpcFlowTest, AbortEndsACallById) {
   EXPECT_FALSE(response.found());
 }
 
+// And one whose own is later than the server grants.
 TEST_F(GrpcFlowTest, TheServersOwnDeadlineEndsACallWithoutOne) {
-  StartServer([](server::Config& config) {
-    config.request_timeout_s = 0.3;
-    config.stream_tokens = 16;
-    config.stream_bytes = 1024;
+  for (const bool later : {false, true}) {
+    StartServer([&](server::Config& config) {
+      (later ? config.max_request_timeout_s : config.request_timeout_s) = 0.3;
+      config.stream_tokens = 16;
+      config.stream_bytes = 1024;
+    });
+    grpc::ChannelArguments arguments;
+    arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+    stalled_stub_ = v1::Inference::NewStub(NewChannel(arguments));
+    const auto unread = std::make_unique<Unread>();
+    if (later) {
+      unread->context.set_deadline(std::chrono::system_clock::now() + std::chrono::hours(1));
+    }
+    unread->reader = stalled_stub_->Generate(&unread->context, LargeRequest());
+    Streamed rest;
+    ASSERT_TRUE(unread->reader->Read(&rest.events.emplace_back()));  // it runs
+    AwaitIdle();                                                     // only the deadline ends it
+    for (v1::GenerateResponse event; unread->reader->Read(&event);) rest.events.push_back(event);
+    EXPECT_EQ(unread->reader->Finish().error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+    EXPECT_NE(rest.Usage(), nullptr);
+  }
+}
+
+// Its text has not been read yet, and will be.
+TEST_F(GrpcFlowTest, AClientThatGoesBeforeItsCallIsAcceptedIsNotForgotten) {
+  StartServer([](server::Config& config) { config.text_threads = 1; });
+  std::promise<void> held;
+  ASSERT_TRUE(server().text_pool().Run(0, [&held] { held.get_future().wait(); }));
+  grpc::ClientContext context;
+  std::thread client([&] {
+    v1::GenerateOnceResponse response;
+    EXPECT_EQ(inference().GenerateOnce(&context, LargeRequest(), &response).error_code(),
+              grpc::StatusCode::CANCELLED);
   });
-  grpc::ChannelArguments arguments;
-  arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
-  stalled_stub_ = v1::Inference::NewStub(NewChannel(arguments));
-  const auto unread = StartUnread(LargeRequest());
-  Streamed rest;
-  ASSERT_TRUE(unread->reader->Read(&rest.events.emplace_back()));  // it runs
-  AwaitIdle();                                                     // only the deadline ends it
-  for (v1::GenerateResponse event; unread->reader->Read(&event);) rest.events.push_back(event);
-  EXPECT_EQ(unread->reader->Finish().error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
-  EXPECT_NE(rest.Usage(), nullptr);
+  const auto moment = std::chrono::milliseconds(300);  // for the server to know
+  std::this_thread::sleep_for(moment);
+  context.TryCancel();
+  client.join();
+  std::this_thread::sleep_for(moment);
+  held.set_value();
+  EXPECT_TRUE(Comes([&] { return server().idle(); }));
+  const auto& finished = server().engine().stats().finished;
+  EXPECT_EQ(finished[static_cast<size_t>(FinishReason::kLength)].value(), 0u);
 }
 
 // Whoever sees it first: the engine, gRPC, or the client, which hangs up.

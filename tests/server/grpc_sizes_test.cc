@@ -2,7 +2,9 @@
 #include <gmock/gmock.h>
 
 #include <algorithm>
+#include <chrono>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "google/rpc/error_details.pb.h"
@@ -48,7 +50,6 @@ class GrpcSizesTest : public ServerFixture {
     return "";
   }
 
- private:
   TinyFolder long_folder_{kLongContext};
 };
 
@@ -81,6 +82,28 @@ TEST_F(GrpcSizesTest, ALongPromptsScoresComeInSeveralMessages) {
   EXPECT_EQ(got.Usage()->completion_tokens(), 1u);
 }
 
+// The messages of a chunk, one by one, take longer than a client may take nothing.
+TEST_F(GrpcSizesTest, AReaderOfALargeReplyWhoGoesOnIsNotSlow) {
+  StartServer([&](server::Config& config) {
+    config.model = long_folder_.path();
+    config.device = "cpu";
+    config.slow_reader_s = 2;
+  });
+  grpc::ChannelArguments arguments;
+  arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);  // keeps the flow-control window small
+  const auto stub = v1::Inference::NewStub(NewChannel(arguments));
+  grpc::ClientContext context;
+  const auto reader = stub->Generate(&context, Scored(kLongPrompt));
+  int scores = 0;
+  for (v1::GenerateResponse event; reader->Read(&event);) {
+    scores += event.prompt().logprobs_size();
+    if (event.has_prompt()) std::this_thread::sleep_for(std::chrono::seconds(1));
+  }
+  const grpc::Status status = reader->Finish();
+  EXPECT_TRUE(status.ok()) << status.error_message();
+  EXPECT_EQ(scores, kLongPrompt - 1);
+}
+
 TEST_F(GrpcSizesTest, OneReplyRefusesScoresThatCantFit) {
   StartLong();
   v1::GenerateOnceResponse once;
@@ -92,10 +115,18 @@ TEST_F(GrpcSizesTest, OneReplyRefusesScoresThatCantFit) {
   EXPECT_TRUE(Once(Scored(1000), &once).ok());
   EXPECT_EQ(once.prompt().logprobs_size(), 999);
   EXPECT_EQ(once.prompt().token_ids_size(), 1000);
+  // Scores without alternatives take their bytes too.
+  StartLong(/*max_reply_bytes=*/20'000);
+  v1::GenerateRequest bare = Scored(2000);
+  bare.mutable_output()->set_prompt_logprobs(0);
+  EXPECT_EQ(Once(bare, &once).error_code(), grpc::StatusCode::INVALID_ARGUMENT);
 }
 
 TEST_F(GrpcSizesTest, AReplyThatOutgrowsOneMessageEnds) {
-  StartServer([](server::Config& config) { config.max_reply_bytes = 20'000; });
+  StartServer([](server::Config& config) {
+    config.max_reply_bytes = 20'000;
+    config.stream_tokens = 16;  // the engine is not far ahead
+  });
   v1::GenerateRequest request = TextRequest("hello", 400);
   request.mutable_output()->set_logprobs(20);
   request.mutable_stopping()->set_ignore_eos(true);
@@ -105,6 +136,7 @@ TEST_F(GrpcSizesTest, AReplyThatOutgrowsOneMessageEnds) {
   EXPECT_THAT(status.error_message(), HasSubstr("20000 bytes"));
   EXPECT_EQ(Reason(status), "REPLY_TOO_LARGE");
   AwaitIdle();
+  EXPECT_LT(server().engine().stats().generated_tokens.value(), 300u);
   EXPECT_EQ(Stream(request).Usage()->completion_tokens(), 400u);
   request.mutable_stopping()->set_max_tokens(20);
   EXPECT_TRUE(Once(request, &once).ok());

@@ -1,6 +1,7 @@
 // OpenAI's HTTP over the real server: calls that end otherwise than their client asked for.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <malloc.h>
 
 #include <chrono>
 #include <cstdint>
@@ -105,6 +106,70 @@ TEST_F(OpenAiFlowTest, ACallOfSeveralPromptsIsAbortedWhole) {
   ASSERT_EQ(choices.size(), 3u);
   for (const Json& choice : choices) EXPECT_EQ(choice["finish_reason"], "abort");
   busy->Close();
+  AwaitIdle();
+}
+
+// Whichever is refused first or last: the others end, and their client hears of the refusal alone.
+TEST_F(OpenAiFlowTest, ACallOfWhichAPromptIsRefusedEndsWhole) {
+  StartNarrow([](server::Config& config) { config.text_threads = 1; });
+  const std::string too_long(256 << 10, 'a');
+  uint64_t calls = 0;
+  for (const bool first : {true, false}) {
+    for (const bool stream : {true, false}) {
+      const std::string prompts = first ? '"' + too_long + R"(","b")" : R"("b",")" + too_long + '"';
+      const RawResponse response =
+          Ask(Post(R"({"prompt":[)" + prompts + R"(],"max_tokens":500,"ignore_eos":true,"n":16,)" +
+                   R"("stream":)" + (stream ? "true}" : "false}")));
+      EXPECT_EQ(response.status, 400);
+      EXPECT_THAT(response.body, HasSubstr("maximum context length"));
+      EXPECT_TRUE(Comes([&] { return server().idle(); }));
+      const auto& finished = server().engine().stats().finished;
+      ++calls;
+      EXPECT_EQ(finished[static_cast<size_t>(FinishReason::kCancelled)].value(), calls);
+      EXPECT_EQ(finished[static_cast<size_t>(FinishReason::kLength)].value(), 0u);
+    }
+  }
+}
+
+// Its first prompt's reply is whole, its second one's runs.
+TEST_F(OpenAiFlowTest, AnIdIsInUseUntilItsLastPromptHasItsReply) {
+  StartNarrow();
+  const std::string id = "x-request-id: taken\r\n";
+  const auto client =
+      Send(Post(R"({"prompt":["b","c"],"n":4,"max_tokens":500,"ignore_eos":true})", id));
+  const auto& finished = server().engine().stats().finished;
+  while (finished[static_cast<size_t>(FinishReason::kLength)].value() == 0) {
+    std::this_thread::yield();
+  }
+  const RawResponse refused = Ask(Post(R"({"prompt":"d","max_tokens":1})", id));
+  EXPECT_EQ(refused.status, 400);
+  EXPECT_THAT(refused.body, HasSubstr("choose another id"));
+  EXPECT_EQ(client->Read().status, 200);
+  EXPECT_EQ(Ask(Post(R"({"prompt":"d","max_tokens":1})", id)).status, 200);
+}
+
+// Nothing needs a body once it has been read, and calls may run for long.
+TEST_F(OpenAiFlowTest, ARunningCallDoesNotHoldItsBody) {
+  StartServer();
+  constexpr size_t kBodyBytes = 7 << 20;
+  const auto held = [] {
+    const struct mallinfo2 now = mallinfo2();
+    return now.uordblks + now.hblkhd;
+  };
+  const auto ask = [&] {
+    // More than the sockets hold: it runs until its client goes.
+    return Send(Post(R"({"prompt":"b","n":4,"max_tokens":500,"ignore_eos":true,"stream":true,)"
+                     R"("logprobs":20,"user":")" +
+                     std::string(kBodyBytes, 'u') + R"("})"));
+  };
+  std::vector<std::unique_ptr<RawClient>> clients;
+  const size_t before = held();
+  for (int i = 0; i < 4; ++i) {
+    clients.push_back(ask());
+    EXPECT_GT(clients.back()->ReadSome(1), 0u);  // it runs
+  }
+  EXPECT_LT(static_cast<int64_t>(held() - before), static_cast<int64_t>(2 * kBodyBytes));
+  for (const auto& client : clients) client->Close();
   AwaitIdle();
 }
 

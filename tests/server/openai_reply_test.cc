@@ -183,7 +183,9 @@ TEST_F(OpenAiReplyTest, IndexIsPromptTimesNPlusOutput) {
   for (size_t prompt : {1, 0}) {
     for (int output : {1, 0}) {
       const std::string name = std::to_string(prompt) + std::to_string(output);
-      reply.Take(prompt, Chunk({Delta(output, name, {})}, {End(output, EndReason::kStop)}));
+      std::optional<PromptEvent> begin;
+      if (output == 1) begin = PromptEvent{2, static_cast<int32_t>(prompt) + 1, {}};
+      reply.Take(prompt, Chunk({Delta(output, name, {})}, {End(output, EndReason::kStop)}, begin));
     }
   }
   const Json whole = Json::parse(reply.Whole());
@@ -193,6 +195,7 @@ TEST_F(OpenAiReplyTest, IndexIsPromptTimesNPlusOutput) {
   EXPECT_EQ(whole["choices"][2]["index"], 2);
   // Each prompt counts once, however many outputs it has.
   EXPECT_EQ(whole["usage"]["prompt_tokens"], 2 * Ids("Hi").size());
+  EXPECT_EQ(whole["usage"]["prompt_tokens_details"]["cached_tokens"], 1 + 2);
 }
 
 TEST_F(OpenAiReplyTest, EachChoiceOfAChatBeginsWithItsRole) {
