@@ -81,8 +81,13 @@ bool Scheduler::PreemptionSuffices(const Sequence& sequence, const Budget& budge
   for_victims([&](const Sequence& victim) {
     if (victim.state == SequenceState::kRunning) --running;
   });
-  const PrefixMatch match = sequence.blocks() > 0 ? PrefixMatch{} : MatchPrefix(sequence);
+  // Who waits long is asked in every step: the pages are looked at only where they might suffice.
   int64_t available = pool_.available();
+  int64_t held = 0;
+  for_victims([&](const Sequence& victim) { held += int64_t{victim.blocks()} * groups(); });
+  if (Reserve(sequence, running) > available + held) return false;
+  const PrefixMatch match = sequence.blocks() > 0 ? PrefixMatch{} : MatchPrefix(sequence);
+  if (!Fits(sequence, match, available + held, running)) return false;
   // A page comes free with the last of its holders, unless it is a part of the prefix.
   for_pages([&](int32_t block, int32_t page) {
     const bool last = ++claims_[page] == pool_.references(page);
