@@ -9,9 +9,6 @@
 namespace baram::cuda {
 namespace {
 
-// A warp of the skinny kernel has 4 to 8 KiB of weights under way. The latency of HBM times its
-// bandwidth is about 30 KiB a multiprocessor: this many warps keep it busy with room to spare.
-constexpr int64_t kSkinnyWarpsPerMultiprocessor = 12;
 constexpr int32_t kMinSkinnyWarps = 4;
 // Fewer steps of k a block are not worth the exchange of its partial sums.
 constexpr int64_t kMinStepsPerSplit = 4;
@@ -36,9 +33,17 @@ GemmPlan SelectSkinny(const GemmProblem& problem, int64_t multiprocessors) {
   const int64_t steps = CeilDivide(problem.k, kSkinnyStepK);
   plan.splits = Splits(tiles, multiprocessors, steps);
   const int64_t block_steps = CeilDivide(steps, plan.splits);
+  // Blocks that find no room at once run in another wave, of which the last is rarely full. With
+  // more warps a block is done sooner, but fewer blocks are there at once. A warp has 4 to 8 KiB of
+  // weights under way, so those of a full multiprocessor are two to four times the latency of HBM
+  // times its bandwidth, some 30 KiB, however they are dealt out.
+  const auto waves = [&](int32_t warps) {
+    const int64_t resident = multiprocessors * (kSkinnyResidentWarps / warps);
+    return CeilDivide(tiles * plan.splits, resident);
+  };
   plan.warps = kMinSkinnyWarps;
   while (plan.warps < kMaxSkinnyWarps && plan.warps < block_steps &&
-         tiles * plan.splits * plan.warps < kSkinnyWarpsPerMultiprocessor * multiprocessors) {
+         waves(2 * plan.warps) == waves(plan.warps)) {
     plan.warps *= 2;
   }
   return plan;

@@ -25,6 +25,7 @@ namespace baram::cuda {
 namespace {
 
 constexpr int kMostThreads = kMaxSkinnyWarps * kWarpThreads;
+constexpr int kLeastResidentBlocks = kSkinnyResidentWarps / kMaxSkinnyWarps;
 constexpr int kBlockK = 32;  // elements of k in one vector of every lane
 constexpr int kBlocks = kSkinnyStepK / kBlockK;
 constexpr int kVector = 8;    // elements of 16 bytes
@@ -86,7 +87,7 @@ __device__ __forceinline__ void MultiplyStep(const WeightStep& weights, const Bf
 
 // kTiles: of 8 rows of `a`.
 template <int kTiles, typename Out>
-__global__ void __launch_bounds__(kMostThreads)
+__global__ void __launch_bounds__(kMostThreads, kLeastResidentBlocks)
     SkinnyKernel(const __grid_constant__ SkinnyLaunch args) {
   // [warps][kTiles * 8 rows][kSumPitch]
   float* partial = DynamicShared<float>();

@@ -1,6 +1,8 @@
 // The choice of GEMM on a GPU: which path, which cut, and that a plan stays inside its memory.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <utility>
 #include <vector>
 
 #include "kernels/cuda/algorithm_table.h"
@@ -35,14 +37,39 @@ TEST(CudaGemmSelect, WithoutTheLibraryManyRowsStayOnTensorCores) {
 }
 
 TEST(CudaGemmSelect, NarrowerProductsHaveMoreWarpsABlockThenMoreBlocksATile) {
-  EXPECT_EQ(Plan(Problem(1, 128256, 4096)), "skinny, 4 warps");
-  EXPECT_EQ(Plan(Problem(1, 6144, 4096)), "skinny, 8 warps");
   EXPECT_EQ(Plan(Problem(1, 4096, 14336)), "skinny, 8 warps");
   EXPECT_EQ(Plan(Problem(1, 2048, 2048)), "skinny, 16 warps");
   EXPECT_EQ(Plan(Problem(1, 1024, 4096)), "skinny, 16 warps, 2 splits");
   // Steps of k are what warps and splits can share at most.
   EXPECT_EQ(Plan(Problem(1, 64, 512)), "skinny, 4 warps");
   EXPECT_EQ(Plan(Problem(1, 64, 1024)), "skinny, 4 warps, 2 splits");
+}
+
+// Warps of the blocks, of products of one row.
+std::vector<int32_t> Warps(const std::vector<std::pair<int64_t, int64_t>>& shapes,
+                           int32_t multiprocessors) {
+  std::vector<int32_t> warps;
+  for (const auto& [n, k] : shapes) {
+    const GemmPlan plan = SelectGemm(Problem(1, n, k), {multiprocessors, true});
+    EXPECT_EQ(plan.path, GemmPath::kSkinny);
+    EXPECT_EQ(plan.splits, 1);
+    warps.push_back(plan.warps);
+  }
+  return warps;
+}
+
+TEST(CudaGemmSelect, AModelsProductsTakeTheFewestWavesThenTheMostWarps) {
+  using ::testing::ElementsAre;
+  // Llama 3.1 8B: q, k and v; o; gate and up; down; head.
+  const std::vector<std::pair<int64_t, int64_t>> llama_8b = {
+      {6144, 4096}, {4096, 4096}, {28672, 4096}, {4096, 14336}, {128256, 4096}};
+  EXPECT_THAT(Warps(llama_8b, 132), ElementsAre(4, 8, 4, 8, 4));
+  EXPECT_THAT(Warps(llama_8b, 148), ElementsAre(4, 8, 4, 8, 4));
+  // Llama 3.2 1B and EXAONE 4.0 1.2B, which has other gates.
+  const std::vector<std::pair<int64_t, int64_t>> llama_1b = {
+      {3072, 2048}, {2048, 2048}, {16384, 2048}, {2048, 8192}, {8192, 2048}, {102400, 2048}};
+  EXPECT_THAT(Warps(llama_1b, 132), ElementsAre(8, 16, 4, 16, 4, 4));
+  EXPECT_THAT(Warps(llama_1b, 148), ElementsAre(8, 16, 4, 16, 4, 4));
 }
 
 TEST(CudaGemmSelect, TheCutOfASkinnyProductDoesNotDependOnItsRows) {
