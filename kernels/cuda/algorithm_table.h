@@ -1,5 +1,5 @@
 // AlgorithmTable: which of its algorithms a library takes for a product, asked before steps need
-// it.
+// it, and what it turns down.
 #ifndef BARAM_KERNELS_CUDA_ALGORITHM_TABLE_H_
 #define BARAM_KERNELS_CUDA_ALGORITHM_TABLE_H_
 
@@ -9,6 +9,7 @@
 #include <map>
 
 #include "kernels/cuda/gemm_select.h"
+#include "kernels/cuda/runtime.h"
 #include "kernels/ops.h"
 
 namespace baram::cuda {
@@ -40,18 +41,47 @@ inline ProductKind KindOf(const GemmArgs& args) {
           .has_bias = args.bias != nullptr};
 }
 
+// What a library answered for products of a kind.
+template <typename Algorithm>
+struct FoundAlgorithm {
+  Error refusal = nullptr;  // not null: it has none, or turned a product down; for good
+  Algorithm algorithm = {};
+  bool for_exact_rows = false;  // asked once more, for the rows of a product
+};
+
 // Used by one thread. A model has a handful of kinds but for the rows, which its first steps show;
 // asking takes host time and memory, so that the first product of a kind asks for all rows that a
 // step can have (I6).
 template <typename Algorithm>
 class AlgorithmTable {
  public:
+  using Found = FoundAlgorithm<Algorithm>;
+
   // The most rows of a step.
   void SetMostRows(int64_t rows) { most_rows_ = rows; }
 
-  // ask(kind) is called for what is not in the table.
+  // Has the library multiply: run(algorithm) starts the product or says why not, ask(kind) is
+  // called for what is not in the table. An algorithm was asked for with rows rounded up and may be
+  // none for fewer: where it fails the library is asked once more, with the very rows, and what it
+  // answers is what products of the kind use from then on. Not null: why it turns them down.
+  template <typename Ask, typename Run>
+  Error Multiply(const ProductKind& kind, int64_t rows, const Ask& ask, const Run& run) {
+    Found& found = Find(kind, ask);
+    if (found.refusal != nullptr) return found.refusal;
+    found.refusal = run(found.algorithm);
+    if (found.refusal == nullptr || found.for_exact_rows || rows == kind.rows) return found.refusal;
+    LastError();  // a refusal is an answer, not the loss of the device
+    ProductKind exact = kind;
+    exact.rows = rows;
+    found = ask(exact);
+    found.for_exact_rows = true;
+    if (found.refusal == nullptr) found.refusal = run(found.algorithm);
+    return found.refusal;
+  }
+
+  // What is known of a kind, asked for if it is not.
   template <typename Ask>
-  Algorithm& Find(const ProductKind& kind, const Ask& ask) {
+  Found& Find(const ProductKind& kind, const Ask& ask) {
     const auto known = algorithms_.find(kind);
     if (known != algorithms_.end()) return known->second;
     ProductKind each = kind;
@@ -63,15 +93,15 @@ class AlgorithmTable {
     }
     return algorithms_.at(kind);
   }
-  // Null: it was never asked for.
-  const Algorithm* Known(const ProductKind& kind) const {
+  // What Multiply says of the kind, as far as it was asked. Null: it was not, or is computed.
+  Error Refusal(const ProductKind& kind) const {
     const auto known = algorithms_.find(kind);
-    return known == algorithms_.end() ? nullptr : &known->second;
+    return known == algorithms_.end() ? nullptr : known->second.refusal;
   }
 
  private:
   int64_t most_rows_ = 0;
-  std::map<ProductKind, Algorithm> algorithms_;
+  std::map<ProductKind, Found> algorithms_;
 };
 
 }  // namespace baram::cuda

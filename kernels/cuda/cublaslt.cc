@@ -68,10 +68,7 @@ std::string Load(Library* library) {
   return "";
 }
 
-struct Algorithm {
-  Error refusal = nullptr;  // not null: there is none
-  cublasLtMatmulAlgo_t algorithm = {};
-};
+using Algorithms = AlgorithmTable<cublasLtMatmulAlgo_t>;
 
 constexpr Error kIndescribable = "the library refuses its description";
 constexpr Error kNoAlgorithm = "the library has no algorithm for it";
@@ -84,7 +81,7 @@ struct CublasLt::State {
   Library library = {};
   cublasLtHandle_t handle = nullptr;
   void* workspace = nullptr;
-  AlgorithmTable<Algorithm> algorithms;
+  Algorithms algorithms;
 
   ~State() {
     if (handle != nullptr) library.destroy(handle);
@@ -127,8 +124,8 @@ struct Product {
   }
 };
 
-Algorithm FindAlgorithm(const Library& library, cublasLtHandle_t handle, const ProductKind& kind,
-                        const float* bias) {
+Algorithms::Found FindAlgorithm(const Library& library, cublasLtHandle_t handle,
+                                const ProductKind& kind, const float* bias) {
   Product product;
   if (!product.Describe(library, kind, kind.rows, bias)) return {kIndescribable};
   cublasLtMatmulPreferenceOpaque_t preference;
@@ -182,26 +179,24 @@ void CublasLt::Reserve(int64_t most_rows) { state_->algorithms.SetMostRows(most_
 Error CublasLt::Multiply(const GemmArgs& args, Stream stream) {
   const Library& library = state_->library;
   const ProductKind kind = KindOf(args);
-  Algorithm& algorithm = state_->algorithms.Find(kind, [&](const ProductKind& asked) {
+  const auto ask = [&](const ProductKind& asked) {
     return FindAlgorithm(library, state_->handle, asked, args.bias);
-  });
-  if (algorithm.refusal != nullptr) return algorithm.refusal;
-  Product product;
-  if (!product.Describe(library, kind, args.a.rows, args.bias)) {
-    return algorithm.refusal = kIndescribable;
-  }
-  const float beta = 0;
-  const cublasStatus_t status = library.matmul(
-      state_->handle, &product.desc, &args.scale, args.weight.data, &product.weight, args.a.data,
-      &product.a, &beta, args.out.data, &product.out, args.out.data, &product.out,
-      &algorithm.algorithm, state_->workspace, kWorkspaceBytes, stream);
-  if (status != CUBLAS_STATUS_SUCCESS) algorithm.refusal = library.status_string(status);
-  return algorithm.refusal;
+  };
+  const auto run = [&](const cublasLtMatmulAlgo_t& algorithm) -> Error {
+    Product product;
+    if (!product.Describe(library, kind, args.a.rows, args.bias)) return kIndescribable;
+    const float beta = 0;
+    const cublasStatus_t status = library.matmul(
+        state_->handle, &product.desc, &args.scale, args.weight.data, &product.weight, args.a.data,
+        &product.a, &beta, args.out.data, &product.out, args.out.data, &product.out, &algorithm,
+        state_->workspace, kWorkspaceBytes, stream);
+    return status == CUBLAS_STATUS_SUCCESS ? nullptr : library.status_string(status);
+  };
+  return state_->algorithms.Multiply(kind, args.a.rows, ask, run);
 }
 
 Error CublasLt::Refusal(const GemmArgs& args) const {
-  const Algorithm* known = state_->algorithms.Known(KindOf(args));
-  return known == nullptr ? nullptr : known->refusal;
+  return state_->algorithms.Refusal(KindOf(args));
 }
 
 }  // namespace baram::cuda

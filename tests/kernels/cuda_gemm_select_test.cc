@@ -163,10 +163,11 @@ TEST(AlgorithmTable, AsksForAllRowsOfAKindAtOnce) {
   table.SetMostRows(3000);
   std::vector<int64_t> asked;
   const auto find = [&](int64_t rows, int64_t n) {
-    return table.Find({.rows = RoundedRows(rows), .n = n}, [&](const ProductKind& kind) {
+    const auto ask = [&](const ProductKind& kind) {
       asked.push_back(kind.rows);
-      return kind.rows * kind.n;
-    });
+      return AlgorithmTable<int64_t>::Found{.algorithm = kind.rows * kind.n};
+    };
+    return table.Find({.rows = RoundedRows(rows), .n = n}, ask).algorithm;
   };
   EXPECT_EQ(find(512, 7), 512 * 7);
   EXPECT_EQ(asked, (std::vector<int64_t>{32,  48,  64,  80,  96,   112,  128,  192,  256,  320,

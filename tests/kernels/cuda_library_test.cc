@@ -89,5 +89,33 @@ TEST(CudaLibrary, SaysOnceWhatTheLibraryTurnsDown) {
   emulation::RefuseProducts(false);
 }
 
+// It is asked for algorithms with rows that are rounded up: 32 for these.
+TEST(CudaLibrary, IsAskedOnceMoreWithTheVeryRows) {
+  emulation::OfferCublasLt();
+  const auto device = Open();
+  Ones ones(*device, 16);
+  emulation::RefuseOtherRows(true);
+  const auto multiply = [&](int64_t rows) {
+    const float zero = 0;
+    device->Upload(ones.out.data(), &zero, sizeof(zero));
+    ones.args.a.rows = ones.args.out.rows = rows;
+    const std::string words = WordsOf([&] { device->Gemm(ones.args); });
+    uint16_t got = 0;
+    device->Download(&got, ones.out.data(), sizeof(got));
+    EXPECT_TRUE(device->Wait(device->Record()));
+    EXPECT_EQ(F32FromBF16(got), Ones::kK);
+    return words;
+  };
+  EXPECT_EQ(multiply(17), "");
+  EXPECT_EQ(device->KernelOf(ones.args), "cublaslt");
+  EXPECT_EQ(multiply(17), "");
+  // What serves 17 rows does not serve 19: it was asked often enough.
+  EXPECT_THAT(multiply(19), HasSubstr("the emulation's algorithm is for other rows"));
+  EXPECT_THAT(device->KernelOf(ones.args), StartsWith("mma"));
+  EXPECT_EQ(multiply(17), "");
+  EXPECT_THAT(device->KernelOf(ones.args), StartsWith("mma"));
+  emulation::RefuseOtherRows(false);
+}
+
 }  // namespace
 }  // namespace baram::cuda

@@ -1,8 +1,10 @@
 // cublaslt.h where there is no GPU. By default there is no library, as on a machine that lacks it;
 // tests may ask for a stand-in, which computes what the library's documentation says.
 #include "kernels/check.h"
+#include "kernels/cuda/algorithm_table.h"
 #include "kernels/cuda/cublaslt.h"
 #include "kernels/cuda/emulation/emulator.h"
+#include "kernels/cuda/emulation/streams.h"
 #include "kernels/cuda/instructions.h"
 #include "kernels/cuda/pack.h"
 #include "kernels/cuda/portability.h"
@@ -12,7 +14,14 @@ namespace {
 
 bool has_cublaslt = false;
 bool refuses_products = false;
+bool refuses_other_rows = false;
 constexpr Error kRefusal = "the emulation refuses products";
+constexpr Error kOtherRows = "the emulation's algorithm is for other rows";
+
+// All there is to know of the stand-in's: the rows that it was asked for with.
+struct Algorithm {
+  int64_t rows = 0;
+};
 
 struct MultiplyLaunch {
   GemmArgs args;
@@ -37,13 +46,27 @@ void MultiplyKernel(MultiplyLaunch launch) {
   }
 }
 
+void StartProduct(const GemmArgs& args, Stream stream) {
+  const auto is_wide = [](const void* data) { return reinterpret_cast<uintptr_t>(data) % 16 == 0; };
+  Check(is_wide(args.a.data) && is_wide(args.weight.data) && is_wide(args.out.data) &&
+            is_wide(args.bias) && args.a.stride % 8 == 0 &&
+            args.out.stride * DTypeBytes(args.out.dtype) % 16 == 0,
+        "the library is given what its algorithms were chosen for");
+  Check(args.bias == nullptr || args.out.dtype == DType::kF32,
+        "the library's bias has the type of its result");
+  constexpr uint32_t kThreads = 32;
+  Launch(MultiplyKernel, {static_cast<uint32_t>(args.a.rows)}, {kThreads}, 0, stream,
+         MultiplyLaunch{args, PackedStride(args.weight.shape)});
+}
+
 }  // namespace
 
 void emulation::OfferCublasLt() { has_cublaslt = true; }
 void emulation::RefuseProducts(bool refuse) { refuses_products = refuse; }
+void emulation::RefuseOtherRows(bool refuse) { refuses_other_rows = refuse; }
 
 struct CublasLt::State {
-  bool has_refused = false;
+  AlgorithmTable<Algorithm> algorithms;
 };
 
 std::unique_ptr<CublasLt> CublasLt::Open(void*, std::string* error) {
@@ -55,26 +78,23 @@ std::unique_ptr<CublasLt> CublasLt::Open(void*, std::string* error) {
 CublasLt::CublasLt(std::unique_ptr<State> state) : state_(std::move(state)) {}
 CublasLt::~CublasLt() = default;
 
-void CublasLt::Reserve(int64_t) {}
+void CublasLt::Reserve(int64_t most_rows) { state_->algorithms.SetMostRows(most_rows); }
 
-Error CublasLt::Refusal(const GemmArgs&) const { return state_->has_refused ? kRefusal : nullptr; }
+Error CublasLt::Refusal(const GemmArgs& args) const {
+  return state_->algorithms.Refusal(KindOf(args));
+}
 
 Error CublasLt::Multiply(const GemmArgs& args, Stream stream) {
-  if (refuses_products) {
-    state_->has_refused = true;
-    return kRefusal;
-  }
-  const auto is_wide = [](const void* data) { return reinterpret_cast<uintptr_t>(data) % 16 == 0; };
-  Check(is_wide(args.a.data) && is_wide(args.weight.data) && is_wide(args.out.data) &&
-            is_wide(args.bias) && args.a.stride % 8 == 0 &&
-            args.out.stride * DTypeBytes(args.out.dtype) % 16 == 0,
-        "the library is given what its algorithms were chosen for");
-  Check(args.bias == nullptr || args.out.dtype == DType::kF32,
-        "the library's bias has the type of its result");
-  constexpr uint32_t kThreads = 32;
-  Launch(MultiplyKernel, {static_cast<uint32_t>(args.a.rows)}, {kThreads}, 0, stream,
-         MultiplyLaunch{args, PackedStride(args.weight.shape)});
-  return nullptr;
+  const auto ask = [](const ProductKind& kind) {
+    return AlgorithmTable<Algorithm>::Found{.algorithm = {kind.rows}};
+  };
+  const auto run = [&](const Algorithm& algorithm) -> Error {
+    if (refuses_products) return kRefusal;
+    if (refuses_other_rows && algorithm.rows != args.a.rows) return emulation::Failed(kOtherRows);
+    StartProduct(args, stream);
+    return nullptr;
+  };
+  return state_->algorithms.Multiply(KindOf(args), args.a.rows, ask, run);
 }
 
 }  // namespace baram::cuda

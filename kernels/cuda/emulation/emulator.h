@@ -26,8 +26,11 @@ void SetLaneOrder(LaneOrder order);
 
 // From now on devices that are opened find a cuBLASLt: cublaslt_host.cc.
 void OfferCublasLt();
-// From now on it turns every product down, or none again; once it has, it knows beforehand.
+// From now on it turns every product down, or none again; of a kind that it has, it knows
+// beforehand.
 void RefuseProducts(bool refuse);
+// From now on its algorithms are good for the very rows that it was asked for with, or for all.
+void RefuseOtherRows(bool refuse);
 
 // Failures to order, of any thread. The n-th allocation from now on, on the GPU or pinned, finds no
 // memory; 0: none fails.
