@@ -57,7 +57,7 @@ StepGraphs::StepGraphs(LoadedModel& model) : model_(model) {
 
 int32_t StepGraphs::PaddedRows(int32_t rows) const {
   const auto bucket = std::ranges::lower_bound(buckets_, rows, {}, &Bucket::rows);
-  return rows == 0 || bucket == buckets_.end() || bucket->refused ? 0 : bucket->rows;
+  return rows == 0 || bucket == buckets_.end() || bucket->IsRefused() ? 0 : bucket->rows;
 }
 
 Tensor StepGraphs::Forward(const StepView& step, bool is_padded) {
@@ -70,7 +70,7 @@ Tensor StepGraphs::Forward(const StepView& step, bool is_padded) {
     return RunEagerly(step);
   }
   if (bucket.graph == 0 && !Capture(step, bucket)) {
-    bucket.refused = true;
+    ++bucket.refusals;
     return RunEagerly(step);
   }
   BeginLayer(*model_.workspace);  // of all layers together

@@ -5,7 +5,8 @@
 // batches do not hide; a graph costs one call. Its launches have fixed shapes, so a step is padded
 // to the next bucket. A bucket's first step runs eagerly, which makes the device choose and load
 // what it needs; the second is captured; from then on the graph runs. So start-up captures nothing,
-// and nothing is captured that no step needs.
+// and nothing is captured that no step needs. A capture that the device refuses is tried once more,
+// by the bucket's next step: the device may know another way.
 #ifndef BARAM_ENGINE_STEP_GRAPHS_H_
 #define BARAM_ENGINE_STEP_GRAPHS_H_
 
@@ -42,16 +43,21 @@ class StepGraphs {
   // Since the beginning.
   int64_t captures() const { return captures_; }
   int64_t replays() const { return replays_; }
-  // Buckets whose capture the device refused.
-  int64_t refusals() const { return std::ranges::count(buckets_, true, &Bucket::refused); }
+  // Buckets whose capture the device refused for good.
+  int64_t refusals() const { return std::ranges::count_if(buckets_, &Bucket::IsRefused); }
 
  private:
+  static constexpr int32_t kMostRefusals = 2;
+
   struct Bucket {
     int32_t rows = 0;
     bool ran = false;      // eagerly
-    bool refused = false;  // by the device: it runs eagerly for good
+    int32_t refusals = 0;  // of its capture by the device
     uint64_t graph = 0;    // 0: not captured
     Tensor logits = {};    // that the graph leaves
+
+    // It runs eagerly for good.
+    bool IsRefused() const { return refusals == kMostRefusals; }
   };
 
   Tensor RunEagerly(const StepView& step);

@@ -153,7 +153,8 @@ class Device {
   // From now on ops are recorded, not run; nothing but ops may be called. They must have been
   // called with the same shapes before, in a step of their own. False: ops run as ever.
   [[nodiscard]] virtual bool BeginCapture() { return false; }
-  // Ends the recording. 0: it failed, nothing was recorded and the device goes on as before.
+  // Ends the recording. 0: it failed, nothing was recorded and the device goes on as before; the
+  // next may succeed, as a device that knows two ways to record changes over to the other.
   // Otherwise a graph, which lives as long as the device.
   [[nodiscard]] virtual uint64_t EndCapture() { return 0; }
   // Runs the recorded ops with what the current step's arrays hold. The step must have as many

@@ -152,7 +152,16 @@ StepView CudaDevice::BeginStep(const StepInput& input) {
   return view;
 }
 
-void CudaDevice::NoteRefusedCapture(Error error) {
+void CudaDevice::NoteRefusedCapture(Error error, bool overlapped) {
+  if (overlapped) {
+    captures_overlap_ = false;
+    std::fprintf(stderr,
+                 "baram: %s: a step whose launches have programmatic stream serialization and a "
+                 "preferred shared memory carveout can't be captured as a graph: %s; the next is "
+                 "captured without them\n",
+                 info_.name.c_str(), error);
+    return;
+  }
   if (std::exchange(told_refused_capture_, true)) return;
   std::fprintf(stderr, "baram: %s: a step can't be captured as a graph: %s; it will be slower\n",
                info_.name.c_str(), error);
@@ -165,9 +174,10 @@ bool CudaDevice::BeginCapture() {
   const Error error = cuda::BeginCapture(stream_.get());
   if (error != nullptr) {
     LastError();  // a refusal is an answer, not the loss of the device
-    NoteRefusedCapture(error);
+    NoteRefusedCapture(error, false);
   }
   capturing_ = error == nullptr;
+  if (capturing_) overlap_outside_ = kernels_overlap.exchange(kernels_overlap && captures_overlap_);
   return capturing_;
 }
 
@@ -176,12 +186,13 @@ uint64_t CudaDevice::EndCapture() {
   OwnedGraph graph;
   Error error =
       MakeOwned(&graph, [this](Graph* made) { return cuda::EndCapture(stream_.get(), made); });
+  const bool overlapped = kernels_overlap.exchange(overlap_outside_);
   // Errors of captured launches are not the device's: nothing of them ran. One that is will be met
   // again by what runs next.
   const Error launched = LastError();
   if (error == nullptr) error = launched;
   if (error != nullptr) {
-    NoteRefusedCapture(error);
+    NoteRefusedCapture(error, overlapped);
     return 0;
   }
   graphs_.push_back(std::move(graph));

@@ -95,8 +95,9 @@ class CudaDevice final : public Device {
 
   // Remembers the first error.
   void Note(Error error);
-  // Says once why steps can't be captured, which costs speed but not the device.
-  void NoteRefusedCapture(Error error);
+  // Says once, for each way to capture, why steps can't be, which costs speed but not the device.
+  // From a capture whose kernels overlapped on, none do.
+  void NoteRefusedCapture(Error error, bool overlapped);
   // The same of products, once for each weight's shape.
   void NoteRefusedProduct(const GemmArgs& args, Error refusal);
 
@@ -124,6 +125,8 @@ class CudaDevice final : public Device {
   bool combined_ = false;  // the combining kernel of Attend ran
   bool capturing_ = false;
   bool told_refused_capture_ = false;
+  bool captures_overlap_ = true;  // if kernels do: a graph of theirs was not refused
+  bool overlap_outside_ = true;   // kernels_overlap when the capture began
   std::vector<OwnedGraph> graphs_;  // graph n is graphs_[n - 1]
 };
 

@@ -123,7 +123,9 @@ bool FakeDevice::BeginCapture() {
 
 uint64_t FakeDevice::EndCapture() {
   Check(std::exchange(capturing_, false), "a capture ends that was begun");
-  if (!options_.fail_captures) return graphs_.size();
+  const int32_t fail = options_.fail_captures;
+  if (fail >= 0 && failed_captures_ >= fail) return graphs_.size();
+  ++failed_captures_;
   graphs_.pop_back();
   return 0;
 }

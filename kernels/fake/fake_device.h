@@ -27,8 +27,8 @@ namespace baram {
 struct FakeOptions {
   // 2: results become visible at Wait only; until then their memory holds garbage.
   int32_t planning_depth = 1;
-  bool graphs = false;         // see DeviceInfo
-  bool fail_captures = false;  // no capture succeeds
+  bool graphs = false;        // see DeviceInfo
+  int32_t fail_captures = 0;  // so many captures fail, the first ones; -1: all
   int32_t page_tokens = 4;
   int64_t memory_bytes = int64_t{1} << 34;
   // Memory of its own, of which so much is free, and what the device takes of it.
@@ -101,6 +101,7 @@ class FakeDevice final : public Device {
   void CheckDeltas(const StepInput& input);
 
   const FakeOptions options_;
+  int32_t failed_captures_ = 0;
   DeviceInfo info_;
   SlotTable slots_;
   std::vector<uint64_t> hashes_;  // [step tokens]

@@ -50,7 +50,7 @@ class FuzzCase {
   explicit FuzzCase(uint64_t seed) : draw_(seed) {
     fake_.planning_depth = draw_.Between(1, 2);
     fake_.graphs = fake_.planning_depth == 2 && seed % 4 != 0;
-    fake_.fail_captures = seed % 16 == 1;
+    fake_.fail_captures = seed % 16 == 1 ? -1 : 0;
     fake_.page_tokens = draw_.Of({1, 2, 4, 8, 16});
     if (draw_.OneIn(4)) fake_.nonfinite_divisor = 200;
     if (draw_.OneIn(12)) fake_.lost_at = draw_.Between(2, 200);

@@ -83,12 +83,31 @@ TEST(StepGraphsTest, BatchesThatShrinkUseSmallerBuckets) {
 
 TEST(StepGraphsTest, ARefusedCaptureCostsNothingButSpeed) {
   FakeOptions fake = WithGraphs();
-  fake.fail_captures = true;
+  fake.fail_captures = -1;
   EngineRig rig(fake, SmallConfig(), {0, 6});
   RunTogether(rig, 8, 12);
   EXPECT_EQ(rig.runner().graphs().captures(), 0);
   EXPECT_EQ(rig.runner().graphs().replays(), 0);
   EXPECT_GE(rig.runner().graphs().refusals(), 1);
+}
+
+TEST(StepGraphsTest, ARefusedCaptureIsTriedOnceMore) {
+  FakeOptions fake = WithGraphs();
+  fake.fail_captures = 1;
+  EngineRig rig(fake, SmallConfig(), {0, 6});
+  const StepGraphs& graphs = rig.runner().graphs();
+  RunTogether(rig, 1, 3);  // two steps of one row: the first runs, the second is refused
+  EXPECT_EQ(graphs.captures(), 0);
+  EXPECT_EQ(graphs.refusals(), 0);
+  RunTogether(rig, 1, 10);
+  EXPECT_EQ(graphs.captures(), 1);
+  EXPECT_EQ(graphs.replays(), 9);
+
+  fake.fail_captures = 2;
+  EngineRig refused(fake, SmallConfig(), {0, 6});
+  RunTogether(refused, 1, 10);
+  EXPECT_EQ(refused.runner().graphs().captures(), 0) << "not a third time";
+  EXPECT_EQ(refused.runner().graphs().refusals(), 1);
 }
 
 TEST(StepGraphsTest, NoDeviceWithoutGraphsIsAskedForThem) {

@@ -135,6 +135,21 @@ TEST(CudaDevice, ARefusedCaptureIsNoLostDevice) {
   EXPECT_NE(device->EndCapture(), 0u);
 }
 
+// The first tells what its launches asked for; from then on captures do without, nothing else does.
+TEST(CudaDevice, AGraphWhoseKernelsOverlapIsTriedWithoutOnce) {
+  const auto device = Open();
+  emulation::RefuseOverlappingCaptures(true);
+  const auto captures = [&] { return device->BeginCapture() && device->EndCapture() != 0; };
+  ::testing::internal::CaptureStderr();
+  EXPECT_FALSE(captures());
+  EXPECT_THAT(::testing::internal::GetCapturedStderr(),
+              ::testing::HasSubstr("programmatic stream serialization"));
+  EXPECT_TRUE(captures());
+  EXPECT_TRUE(kernels_overlap);
+  emulation::RefuseOverlappingCaptures(false);
+  EXPECT_TRUE(device->Wait(device->Record()));
+}
+
 TEST(CudaDevice, PacksWeightsFromSeveralThreads) {
   const auto device = Open();
   const WeightShape shape{4000, 1500, device->Info().weights};

@@ -39,6 +39,8 @@ void FailAllocation(int n);
 bool AllocationFailed();
 // From now on no capture can be begun, or can again.
 void RefuseCaptures(bool refuse);
+// From now on what is captured while kernels overlap makes no graph, or does again.
+void RefuseOverlappingCaptures(bool refuse);
 
 // Of the running thread.
 extern Dim3 thread_index, block_index, block_size, grid_size;

@@ -66,6 +66,7 @@ std::set<Stream>& Streams() {
 // Of this thread.
 thread_local Stream capturing = nullptr;
 std::atomic<bool> refuse_captures = false;
+std::atomic<bool> refuse_overlapping_captures = false;
 
 void CarryOut(Queue& queue, uint64_t position) {
   while (queue.begun < position) {
@@ -79,6 +80,7 @@ void CarryOut(Queue& queue, uint64_t position) {
 }  // namespace
 
 void RefuseCaptures(bool refuse) { refuse_captures = refuse; }
+void RefuseOverlappingCaptures(bool refuse) { refuse_overlapping_captures = refuse; }
 
 void Enqueue(Stream stream, Work work) {
   std::lock_guard lock(mutex);
@@ -218,6 +220,7 @@ Error EndCapture(Stream stream, Graph* graph) {
   const auto capture = std::exchange(stream->capture, nullptr);
   emulation::capturing = nullptr;
   if (capture->lost) return Failed("operation failed due to a previous error during capture");
+  if (emulation::refuse_overlapping_captures && kernels_overlap) return Failed("invalid argument");
   *graph = new CUgraphExec_st{
       std::make_shared<const std::vector<emulation::Work>>(std::move(capture->nodes))};
   return nullptr;
