@@ -8,6 +8,7 @@
 #include <numeric>
 #include <utility>
 
+#include "engine/model/forward.h"
 #include "kernels/check.h"
 
 namespace baram {
@@ -36,6 +37,30 @@ std::vector<int32_t> MixedRows(const LoadedModel& model) {
     rows.push_back(tokens);
   }
   return rows;
+}
+
+// A model of fewer layers, with the weights of another's.
+struct ShortModel {
+  Weights weights;
+  KvPlan plan;
+};
+
+// The first layer of each kind and the last, which ends differently: see KeepOutputs in forward.cc.
+ShortModel OneLayerOfEachKind(const LoadedModel& model) {
+  ShortModel made{*model.weights, model.plan};
+  const std::vector<LayerSpec>& layers = model.weights->spec.layers;
+  made.weights.spec.layers.clear();
+  made.weights.layers.clear();
+  made.plan.layers.clear();
+  for (size_t i = 0; i < layers.size(); ++i) {
+    const bool is_known =
+        std::ranges::find(made.weights.spec.layers, layers[i]) != made.weights.spec.layers.end();
+    if (is_known && i + 1 < layers.size()) continue;
+    made.weights.spec.layers.push_back(layers[i]);
+    made.weights.layers.push_back(model.weights->layers[i]);
+    made.plan.layers.push_back(model.plan.layers[i]);
+  }
+  return made;
 }
 
 }  // namespace
@@ -86,7 +111,8 @@ StepTime StepRunner::MeasuredTime(const Batch& batch) {
   return {.busy_s = Seconds(now - begun_).count(), .gap_s = gap.count()};
 }
 
-bool StepRunner::RunWarmUpStep(const std::vector<int32_t>& row_tokens) {
+bool StepRunner::RunWarmUpStep(const std::vector<int32_t>& row_tokens, const Weights& weights,
+                               const KvPlan& plan) {
   Device& device = *model_.device;
   const int32_t page_tokens = model_.plan.shape.page_tokens;
   std::vector<SlotInit> inits;
@@ -108,7 +134,7 @@ bool StepRunner::RunWarmUpStep(const std::vector<int32_t>& row_tokens) {
   const StepView step = device.BeginStep(
       {.inits = inits, .page_deltas = pages, .rows = rows, .tokens = ids, .targets = {}});
   device.Sample({.step = step,
-                 .logits = graphs_.Forward(step, false),
+                 .logits = Forward(device, weights, plan, model_.pool, step, *model_.workspace),
                  .valid_vocab = model_.valid_vocab,
                  .masks = nullptr,
                  .results = static_cast<TokenResult*>(model_.results_memory.data())});
@@ -117,15 +143,18 @@ bool StepRunner::RunWarmUpStep(const std::vector<int32_t>& row_tokens) {
 
 bool StepRunner::WarmUp() {
   Device& device = *model_.device;
-  Check(RunWarmUpStep(EqualRows(1, model_)), "the pool has a page for every group");
+  Check(RunWarmUpStep(EqualRows(1, model_), *model_.weights, model_.plan),
+        "the pool has a page for every group");
   if (device.Info().planning_depth > 1) {
+    const ShortModel made = OneLayerOfEachKind(model_);
+    const auto run = [&](const std::vector<int32_t>& rows) {
+      return RunWarmUpStep(rows, made.weights, made.plan);
+    };
     const int32_t most = model_.slots.max_step_tokens;
-    for (int32_t tokens = 2; tokens < most && RunWarmUpStep(EqualRows(tokens, model_));) {
-      tokens *= 2;
-    }
-    if (most > 1) RunWarmUpStep(EqualRows(most, model_));
+    for (int32_t tokens = 2; tokens < most && run(EqualRows(tokens, model_));) tokens *= 2;
+    if (most > 1) run(EqualRows(most, model_));
     std::vector<int32_t> mixed = MixedRows(model_);
-    while (mixed.size() > 1 && !RunWarmUpStep(mixed)) mixed.pop_back();
+    while (mixed.size() > 1 && !run(mixed)) mixed.pop_back();
   }
   TokenResult result;
   device.Download(&result, model_.results_memory.data(), sizeof(result));

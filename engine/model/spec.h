@@ -53,6 +53,7 @@ struct LayerSpec {
   Activation activation = Activation::kSilu;
   bool mlp_bias = false;
   float residual_scale = 1.0f;
+  bool operator==(const LayerSpec&) const = default;
 };
 
 // Names of a checkpoint's tensors by role, without ".weight"; "{}" is the layer.

@@ -135,20 +135,24 @@ TEST(StepGraphsTest, ScoresAndChunksAreNoDecodes) {
 }
 
 TEST(StepRunnerTest, WarmsUpTheUsualStepsOfAnAsynchronousDevice) {
-  const auto steps = [](int32_t depth, int32_t most_tokens, int32_t pages) {
+  const auto steps = [](int32_t depth, int32_t most_tokens, int32_t pages,
+                        const std::vector<int32_t>& windows = {0}) {
     int32_t attends = 0;
     FakeOptions fake;
     fake.planning_depth = depth;
     fake.in_attend = [&attends] { ++attends; };
     EngineConfig config = SmallConfig();
     config.max_num_batched_tokens = most_tokens;
-    const EngineRig rig(fake, config, {0}, pages);
+    const EngineRig rig(fake, config, windows, pages);
     return attends;
   };
   EXPECT_EQ(steps(1, 24, 0), 1);
   EXPECT_EQ(steps(2, 24, 0), 7) << "1, 2, 4, 8, 16 and 24 tokens, and rows of 1, 2, 4 and 8";
   EXPECT_EQ(steps(2, 16, 0), 6);
   EXPECT_EQ(steps(2, 24, 4), 4) << "more rows have no pages";
+  EXPECT_EQ(steps(2, 24, 0, {0, 0, 0, 0, 0}), 5 + 6 * 2) << "then the first layer and the last";
+  EXPECT_EQ(steps(2, 24, 0, {6, 0, 6, 0}), 4 + 6 * 3) << "the first of each kind and the last";
+  EXPECT_EQ(steps(1, 24, 0, {0, 0, 0}), 3);
 }
 
 TEST(StepRunnerTest, DrawsAStepBeforeItWaitsForTheStepBefore) {
