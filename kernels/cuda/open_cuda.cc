@@ -30,9 +30,9 @@ std::string Digits(std::string_view uuid) {
   return has_kind ? lower.substr(4) : lower;
 }
 
-// Host threads that convert weights: a few keep the copies busy.
+// Host threads that convert weights: more would wait for a piece of the staging.
 int32_t LoadingThreads() {
-  constexpr uint32_t kMost = 8;
+  constexpr uint32_t kMost = WeightStaging::kPieces;
   return static_cast<int32_t>(std::clamp(std::thread::hardware_concurrency(), 1u, kMost));
 }
 

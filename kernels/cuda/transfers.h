@@ -42,17 +42,21 @@ class Downloads {
 };
 
 // Weights on their way to the GPU. Write may be called by any number of threads: each converts into
-// a piece of pinned memory, of which it holds one at a time, while others are being copied.
+// a piece of pinned memory, of which it holds one at a time, while others are being copied. It
+// holds kPieces * kPieceBytes of pinned memory, 32 MiB.
 class WeightStaging {
  public:
+  // A thread waits for what it has copied, so there are as many pieces as threads that load: one
+  // waits while others read, convert and copy. Of the size of the engine's slices of a weight. Not
+  // measured yet.
+  static constexpr int kPieces = 16;
+  static constexpr int64_t kPieceBytes = int64_t{2} << 20;
+
   Error Reserve();
   // See Device::PackWeight. The rows have arrived when it returns.
   Error Write(const WeightShape& shape, const HostRows& source, int64_t row_begin, void* packed);
 
  private:
-  static constexpr int64_t kPieceBytes = int64_t{4} << 20;
-  static constexpr int kPieces = 8;
-
   struct Piece {
     PinnedMemory memory;
     OwnedEvent copied;

@@ -150,6 +150,19 @@ TEST(CudaDevice, AGraphWhoseKernelsOverlapIsTriedWithoutOnce) {
   EXPECT_TRUE(device->Wait(device->Record()));
 }
 
+// The longest row that a piece of the staging for weights holds.
+TEST(CudaDevice, RefusesWeightsWhoseRowsAreTooLong) {
+  const auto device = Open();
+  const auto unsupported = [&](int64_t k) {
+    return device->Unsupported(
+        GemmArgs{.a = DenseTensor(nullptr, DType::kBF16, 1, k),
+                 .weight = {.data = nullptr, .shape = {8, k, device->Info().weights}},
+                 .out = DenseTensor(nullptr, DType::kBF16, 1, 8)});
+  };
+  EXPECT_EQ(unsupported(1 << 20), "");
+  EXPECT_EQ(unsupported((1 << 20) + 1), "Gemm: a row of the weight has more than 1048576 elements");
+}
+
 TEST(CudaDevice, PacksWeightsFromSeveralThreads) {
   const auto device = Open();
   const WeightShape shape{4000, 1500, device->Info().weights};
@@ -157,7 +170,7 @@ TEST(CudaDevice, PacksWeightsFromSeveralThreads) {
   for (size_t i = 0; i < source.size(); ++i) source[i] = static_cast<float>(i % 251) - 125;
   const Buffer packed = device->Alloc(device->PackedBytes(shape));
   std::vector<std::thread> threads;
-  constexpr int64_t kParts = 4;
+  constexpr int64_t kParts = 20;  // more than there are pieces of the staging
   for (int64_t part = 0; part < kParts; ++part) {
     threads.emplace_back([&, part] {
       const int64_t begin = shape.n * part / kParts;
