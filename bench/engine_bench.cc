@@ -179,6 +179,8 @@ class Bench {
     const OpCost cost = StepCost(model_->weights->spec, *model_->device, tokens, outputs, keys);
     measurement.bytes_per_s = cost.bytes / measurement.step_s;
     measurement.flops_per_s = cost.flops / measurement.step_s;
+    measurement.least =
+        LeastStepCost(model_->weights->spec, *model_->device, tokens, outputs, keys);
     return measurement;
   }
 

@@ -56,12 +56,13 @@ void WriteJson(std::FILE* file, const EngineReport& report) {
   for (const Measurement& m : report.measurements) {
     std::fprintf(file,
                  "%s\n  {\"name\": \"%s\", \"tokens_per_s\": %.6g, \"step_s\": %.6g, "
-                 "\"host_s\": %.6g, \"read_share\": %.4f, \"flops_share\": %.4f, "
+                 "\"host_s\": %.6g, \"floor_s\": %.6g, \"of_floor\": %.4f, "
+                 "\"read_share\": %.4f, \"flops_share\": %.4f, "
                  "\"roofs\": {\"read_bytes_per_s\": %.4g, \"flops_per_s\": %.4g, "
                  "\"flops_unit\": \"%s\"}",
-                 comma, m.name.c_str(), m.tokens_per_s(), m.step_s, m.host_s, m.read_share(),
-                 m.flops_share(), m.roofs.read_bytes_per_s, m.roofs.flops_per_s,
-                 m.roofs.flops_unit.c_str());
+                 comma, m.name.c_str(), m.tokens_per_s(), m.step_s, m.host_s, m.floor_s(),
+                 m.of_floor(), m.read_share(), m.flops_share(), m.roofs.read_bytes_per_s,
+                 m.roofs.flops_per_s, m.roofs.flops_unit.c_str());
     if (m.idle_share >= 0) std::fprintf(file, ", \"idle_share\": %.5f", m.idle_share);
     std::fprintf(file, "}");
     comma = ",";
@@ -81,16 +82,20 @@ void PrintStart(const EngineReport& report) {
 }
 
 void PrintMeasurements(const EngineReport& report) {
-  std::printf("%-14s %10s %10s %10s %8s %8s %8s %14s\n", "step", "tok/s", "step ms", "host us",
-              "of read", "of flops", "idle", "roofs");
+  std::printf("%-14s %10s %10s %10s %8s %8s %8s %8s %14s\n", "step", "tok/s", "step ms", "host us",
+              "of floor", "of read", "of flops", "idle", "roofs");
   for (const Measurement& m : report.measurements) {
-    std::printf("%-14s %10.1f %10.2f %10.1f %8.3f %8.3f", m.name.c_str(), m.tokens_per_s(),
-                m.step_s * 1e3, m.host_s * 1e6, m.read_share(), m.flops_share());
+    std::printf("%-14s %10.1f %10.2f %10.1f %8.3f %8.3f %8.3f", m.name.c_str(), m.tokens_per_s(),
+                m.step_s * 1e3, m.host_s * 1e6, m.of_floor(), m.read_share(), m.flops_share());
     m.idle_share >= 0 ? std::printf(" %8.4f", m.idle_share) : std::printf(" %8s", "");
     std::printf("   %.1f GB/s, %.3f TFLOP/s %s\n", m.roofs.read_bytes_per_s / 1e9,
                 m.roofs.flops_per_s / 1e12, m.roofs.flops_unit.c_str());
   }
   std::printf(
+      "of floor: the step over the time in which the roofs read every weight once, or multiply,\n"
+      "and then read the cache, or attend\n"
+      "of read, of flops: all that the ops read, write and compute, activations too, as a share\n"
+      "of the roofs\n"
       "idle: the device's time from the end of a step to the first op of the next, its uploads\n"
       "included, as a share of both; gaps between kernels inside a step are not in it\n");
 }

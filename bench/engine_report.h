@@ -2,6 +2,7 @@
 #ifndef BARAM_BENCH_ENGINE_REPORT_H_
 #define BARAM_BENCH_ENGINE_REPORT_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <string>
@@ -9,6 +10,7 @@
 
 #include "bench/roofs.h"
 #include "engine/config.h"
+#include "engine/model/forward.h"
 
 namespace baram::bench {
 
@@ -19,13 +21,23 @@ struct Measurement {
   double step_s = 0;       // median
   double host_s = 0;       // of it on the engine thread: intake, plan, commit, delivery
   double idle_share = -1;  // of all measured steps' time; -1: not measured
-  double bytes_per_s = 0;  // of the step's lower bound
+  double bytes_per_s = 0;  // of all that its ops read and write, activations too
   double flops_per_s = 0;
+  StepParts least = {};
   // The better ones of right before and right after: a machine's other tenants come and go.
   Roofs roofs = {};
   double tokens_per_s() const { return tokens / step_s; }
   double read_share() const { return bytes_per_s / roofs.read_bytes_per_s; }
   double flops_share() const { return flops_per_s / roofs.flops_per_s; }
+  // What the step can't take less than at the roofs, if its products and its attention follow each
+  // other.
+  double floor_s() const {
+    const auto at_least = [&](const OpCost& cost) {
+      return std::max(cost.bytes / roofs.read_bytes_per_s, cost.flops / roofs.flops_per_s);
+    };
+    return at_least(least.products) + at_least(least.attention);
+  }
+  double of_floor() const { return step_s / floor_s(); }
 };
 
 // Of a GPU's memory, what MemorySum can only estimate, measured. Bytes.

@@ -57,6 +57,15 @@ absl::Status CheckSupport(const ModelSpec& spec, const Device& device, int32_t p
 OpCost StepCost(const ModelSpec& spec, const Device& device, int64_t tokens, int64_t outputs,
                 double context_tokens);
 
+// The least of what no step can do without, in two parts that follow each other: its products read
+// every weight once, attention the cache. Activations, which fit a cache, are in neither.
+struct StepParts {
+  OpCost products;
+  OpCost attention;
+};
+StepParts LeastStepCost(const ModelSpec& spec, const Device& device, int64_t tokens,
+                        int64_t outputs, double context_tokens);
+
 }  // namespace baram
 
 #endif  // BARAM_ENGINE_MODEL_FORWARD_H_

@@ -1,4 +1,4 @@
-// CheckSupport and StepCost: the forward pass on the trace device.
+// CheckSupport and StepCost: the forward pass on the trace device. LeastStepCost.
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
@@ -113,6 +113,32 @@ OpCost StepCost(const ModelSpec& spec, const Device& device, int64_t tokens, int
     total.flops += cost.flops;
   }
   return total;
+}
+
+StepParts LeastStepCost(const ModelSpec& spec, const Device& device, int64_t tokens,
+                        int64_t outputs, double context_tokens) {
+  StepParts parts;
+  const auto weight_bytes = static_cast<double>(DTypeBytes(device.Info().weights.dtype));
+  const auto add = [&](double n, double k, int64_t rows) {
+    parts.products.bytes += n * k * weight_bytes;
+    parts.products.flops += 2 * n * k * static_cast<double>(rows);
+  };
+  const double heads = spec.head.heads * spec.head.head_dim;
+  const double kv_heads = spec.head.kv_heads * spec.head.head_dim;
+  for (size_t i = 0; i < spec.layers.size(); ++i) {
+    // What follows the last layer's attention is for the rows that want logits alone.
+    const int64_t rows = i + 1 < spec.layers.size() ? tokens : outputs;
+    const double ffn = spec.layers[i].ffn;
+    add(heads + 2 * kv_heads, spec.hidden, tokens);
+    add(spec.hidden, heads, rows);
+    add(2 * ffn, spec.hidden, rows);
+    add(spec.hidden, ffn, rows);
+  }
+  add(spec.vocab_size, spec.hidden, outputs);
+  const OpCost all = StepCost(spec, device, tokens, outputs, context_tokens);
+  const OpCost without = StepCost(spec, device, tokens, outputs, 0);
+  parts.attention = {all.bytes - without.bytes, all.flops - without.flops};
+  return parts;
 }
 
 }  // namespace baram

@@ -94,6 +94,28 @@ TEST(SupportTest, CostsFollowTheShapes) {
   EXPECT_NEAR(prefill.flops, 512 * (decode.flops - last) + last, 0.02 * prefill.flops);
 }
 
+// Llama 3.1 8B's: 7.505 billion parameters of products, 131,072 elements of cache for every token.
+TEST(SupportTest, TheLeastCostIsOfWeightsAndCacheAlone) {
+  ModelSpec spec;
+  spec.hidden = 4096;
+  spec.vocab_size = 128'256;
+  spec.max_positions = 8192;
+  spec.head = {.heads = 32, .kv_heads = 8, .head_dim = 128};
+  spec.ropes = {{.rotary_dim = 128}};
+  spec.layers.assign(32, {.ffn = 14'336});
+  const std::unique_ptr<Device> device = TestDevices().front().Open();
+  const double bytes = DTypeBytes(device->Info().weights.dtype);
+  const StepParts one = LeastStepCost(spec, *device, 1, 1, 1024);
+  EXPECT_DOUBLE_EQ(one.products.bytes, 7'504'658'432.0 * bytes);
+  EXPECT_DOUBLE_EQ(one.products.flops, 2 * 7'504'658'432.0);
+  EXPECT_NEAR(one.attention.bytes, 1024 * 65'536.0 * DTypeBytes(device->Info().activation), 1e3);
+  EXPECT_NEAR(one.attention.flops, 1024 * 32 * 4 * 4096.0, 1e3);
+  const StepParts many = LeastStepCost(spec, *device, 32, 32, 32 * 1024);
+  EXPECT_DOUBLE_EQ(many.products.bytes, one.products.bytes);
+  EXPECT_DOUBLE_EQ(many.products.flops, 32 * one.products.flops);
+  EXPECT_NEAR(many.attention.bytes, 32 * one.attention.bytes, 1e5);
+}
+
 TEST(SupportTest, WindowsBoundTheContext) {
   const ModelSpec spec = GoldenSpec("mistral_window");
   const std::unique_ptr<Device> device = TestDevices().front().Open();
