@@ -135,7 +135,7 @@ CaseSet GpuCases() {
                      .max_step_outputs = 256,
                      .gap_elements = 8,
                      .for_timing = true},
-          .cold_bytes = int64_t{512} << 20,
+          .cold_bytes = int64_t{4} << 30,
           .roofs = {}};
 }
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <functional>
 #include <random>
 #include <vector>
 
@@ -18,9 +19,10 @@ namespace {
 constexpr double (*kReadGpuMemory)(const void*, int64_t, int) = BARAM_READ_GPU_MEMORY;
 
 constexpr int kRepeats = 5;
-// Launches of a measurement: their own latency does not count, and clocks have time to rise.
-constexpr int kReads = 8;
-constexpr int kProducts = 10;
+// Launches of a measurement: clocks have time to rise. What it takes to wait for them is not in the
+// difference to half as many.
+constexpr int kReads = 16;
+constexpr int kProducts = 16;
 constexpr int64_t kFillRows = 64;
 
 // Factors as models have them. Multiplying zeros takes less power, so that a GPU that lowers its
@@ -31,6 +33,22 @@ std::vector<uint16_t> RandomBf16(int64_t count) {
   std::vector<uint16_t> values(count);
   for (uint16_t& value : values) value = BF16FromF32(normal(random));
   return values;
+}
+
+// Of one launch: together(launches) are the seconds of so many, and of waiting for them.
+double SecondsOf(int launches, const std::function<double(int)>& together) {
+  double half = 1e30;
+  double all = 1e30;
+  for (int i = 0; i <= kRepeats; ++i) {
+    const double first = together(launches / 2);
+    const double second = together(launches);
+    if (i == 0) continue;  // warms up
+    half = std::min(half, first);
+    all = std::min(all, second);
+  }
+  // Never less than a quarter of what waiting and all took: of very small sizes, for trying a
+  // program out, the difference is chance.
+  return std::max(all - half, all / 4) / (launches - launches / 2);
 }
 
 }  // namespace
@@ -68,13 +86,12 @@ Roofs RoofMeter::Measure() {
 }
 
 double RoofMeter::ReadBytesPerSecond() {
-  double fastest = 1e30;
-  for (int i = 0; i <= kRepeats; ++i) {
-    const double seconds = kReadGpuMemory(read_.data(), sizes_.read_bytes, kReads);
-    Check(seconds > 0, "the GPU reads its memory");
-    if (i > 0) fastest = std::min(fastest, seconds);  // the first warms up
-  }
-  return static_cast<double>(sizes_.read_bytes) * kReads / fastest;
+  const double seconds = SecondsOf(kReads, [&](int reads) {
+    const double taken = kReadGpuMemory(read_.data(), sizes_.read_bytes, reads);
+    Check(taken > 0, "the GPU reads its memory");
+    return taken;
+  });
+  return static_cast<double>(sizes_.read_bytes) / seconds;
 }
 
 GemmArgs RoofMeter::Product() const {
@@ -88,15 +105,13 @@ GemmArgs RoofMeter::Product() const {
 double RoofMeter::GemmFlopsPerSecond() {
   const auto n = static_cast<double>(sizes_.gemm);
   const GemmArgs args = Product();
-  double fastest = 1e30;
-  for (int i = 0; i <= kRepeats; ++i) {
+  const double seconds = SecondsOf(kProducts, [&](int products) {
     const auto begin = std::chrono::steady_clock::now();
-    for (int j = 0; j < kProducts; ++j) device_.Gemm(args);
+    for (int i = 0; i < products; ++i) device_.Gemm(args);
     Check(device_.Wait(device_.Record()), "the GPU multiplies");
-    const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - begin;
-    if (i > 0) fastest = std::min(fastest, taken.count());
-  }
-  return 2.0 * n * n * n * kProducts / fastest;
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  });
+  return 2.0 * n * n * n / seconds;
 }
 
 Roofs Larger(const Roofs& a, const Roofs& b) {
