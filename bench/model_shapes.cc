@@ -29,6 +29,15 @@ ModelSpec Llama1B() {
   return spec;
 }
 
+ModelSpec Llama32() {
+  ModelSpec spec = Llama1B();
+  spec.architecture = "Llama 3.2 1B shape";
+  spec.family = "Llama 3.2 1B shape, random weights";
+  spec.vocab_size = 128'256;
+  spec.max_positions = 131'072;
+  return spec;
+}
+
 // Norms after the sub-layers in the place of those before; norms of queries and keys.
 ModelSpec Exaone1B() {
   ModelSpec spec = Shape("EXAONE 4.0 1.2B shape", 30, {.heads = 32, .kv_heads = 8, .head_dim = 64},
@@ -71,8 +80,11 @@ bool FindModelShape(const std::string& name, ModelSpec* spec) {
     const char* name;
     ModelSpec (*make)();
   };
-  constexpr Row kShapes[] = {
-      {"llama-1b", Llama1B}, {"exaone-1.2b", Exaone1B}, {"llama-8b", Llama8B}, {"tiny", Tiny}};
+  constexpr Row kShapes[] = {{"llama-1b", Llama1B},
+                             {"llama-3.2-1b", Llama32},
+                             {"exaone-1.2b", Exaone1B},
+                             {"llama-8b", Llama8B},
+                             {"tiny", Tiny}};
   for (const Row& row : kShapes) {
     if (name != row.name) continue;
     *spec = row.make();

@@ -1,6 +1,7 @@
 // The rows of op_bench.
 #include "bench/op_bench_cases.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace baram::bench {
@@ -25,6 +26,46 @@ void AddSample(int rows, int32_t vocab, std::vector<OpCase>* cases) {
   add("Sample_greedy", greedy);
   add("Sample_plain", plain);
   add("Sample_filtered", filtered);
+}
+
+// As a server sees them: every request asks for something else, and some for much.
+void AddMixedSample(int rows, int32_t vocab, std::vector<OpCase>* cases) {
+  test::SampleCase mixed{vocab, vocab, std::vector<test::SampleRow>(rows)};
+  for (int i = 0; i < rows; ++i) {
+    SamplingParams& sampling = mixed.rows[i].sampling;
+    sampling.seed = i;
+    sampling.temperature = i % 4 == 0 ? 0.0f : 0.6f + 0.1f * static_cast<float>(i % 5);
+    if (i % 4 == 1) sampling.top_p = 0.9f;
+    if (i % 4 == 2) sampling.top_k = 20 + i % 64;
+    if (i % 8 == 3) sampling.min_p = 0.05f;
+    if (i % 3 == 0) sampling.repetition_penalty = 1.1f;
+    if (i % 5 == 0) sampling.frequency_penalty = 0.5f;
+    if (i % 6 == 0) sampling.logprobs = 5;
+    for (int32_t token = 0; token < 64; ++token) {
+      mixed.rows[i].prompt.push_back((token * 1009 + i * 37) % vocab);
+    }
+    mixed.rows[i].output = {i % vocab, (i * 7 + 1) % vocab};
+  }
+  cases->push_back({"Sample_mixed_" + Number(rows) + "x" + Number(vocab), std::move(mixed)});
+}
+
+// Decode attention over contexts of different lengths, the longest first, in mean some 1024 and
+// 4096 tokens: even ones from 64 to twice the mean, and as in Zipf's law few long ones and many
+// short.
+void AddRagged(const HeadShape& head, std::vector<OpCase>* cases) {
+  constexpr int kSequences = 64;
+  const auto add = [&](const std::string& name, int32_t longest, const auto& context) {
+    std::vector<test::Chunk> chunks;
+    for (int i = 0; i < kSequences; ++i) {
+      chunks.push_back({std::max(64, static_cast<int32_t>(longest * context(i))) - 1, 1});
+    }
+    cases->push_back({name, test::AttendCase{head, 32, std::move(chunks)}});
+  };
+  const auto even = [](int i) { return 1.0 - static_cast<double>(i) / kSequences; };
+  const auto zipf = [](int i) { return 1.0 / (1 + i); };
+  add("Attend_decode_even_64x1024", 2048, even);
+  add("Attend_decode_even_64x4096", 8192, even);
+  add("Attend_decode_zipf_64x1024", 13'800, zipf);  // the mean is 0.0741 of the longest
 }
 
 CaseSet HostCases() {
@@ -102,6 +143,7 @@ CaseSet GpuCases() {
   decode(128, 1024);
   decode(32, 4096);
   decode(8, 16384);
+  AddRagged(head, &cases);
   for (const auto& [sequences, context] : {std::pair{1, 4096}, {32, 1024}, {32, 4096}}) {
     // Qwen3 1.7B's: two query heads of a KV head, which is a kernel of its own.
     cases.push_back({"Attend_decode_g2_" + Number(sequences) + "x" + Number(context),
@@ -126,6 +168,7 @@ CaseSet GpuCases() {
     cases.push_back({"Embed" + suffix, test::EmbedCase{rows, 16384, kHidden}});
   }
   for (int rows : {1, 32, 256}) AddSample(rows, 128'256, &cases);
+  for (int rows : {32, 256}) AddMixedSample(rows, 128'256, &cases);
   return {.cases = std::move(cases),
           .limits = {.memory_bytes = int64_t{6} << 30,
                      .slots = 256,
@@ -180,6 +223,7 @@ CaseSet SmokeCases() {
       {"StoreKv_2x64", test::StoreKvCase{{2, 1, 64}, 32, {{0, 2}}}},
   };
   AddSample(2, 100, &cases);
+  AddMixedSample(2, 100, &cases);
   return {.cases = std::move(cases),
           .limits = {.memory_bytes = int64_t{4} << 20,
                      .slots = 2,

@@ -4,16 +4,20 @@
 # PROGRAMS is the folder of `./dev build cuda-static`; DEVICE is cuda:0 by default. Every part has its
 # own time limit; all together end within 595 seconds. FOLDER gets two files, both anew after every
 # part, so that what was found is there whenever this is ended: summary.json, and results.tar.gz with a
-# log and where there are numbers a JSON file of each part. Exits with 1 if a part failed.
-# BARAM_DEMO_MODEL, if set, is the model that is served.
+# log and where there are numbers a JSON file of each part, and clocks.csv, what nvidia-smi said of
+# clocks, power and temperature once a second. Exits with 1 if a part failed.
+# BARAM_DEMO_MODEL, if set, is the model that is served. Where goldens or graphs pass only while
+# kernels do not overlap, they don't in the tests and benchmarks behind, and the summary says so.
 set -uo pipefail
 programs=$(cd "$1" && pwd) device=${3:-cuda:0}
 mkdir -p "$2" && out=$(cd "$2" && pwd)
 folder=$(mktemp -d) || exit # what becomes results.tar.gz
-trap 'rm -rf "$folder"' EXIT
+clocks=$(mktemp) || exit    # is written all the time: keep copies it
+background=()               # processes of ours
+trap 'kill "${background[@]}" 2>/dev/null; rm -rf "$folder" "$clocks"' EXIT
 sources=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 export BARAM_TEST_DEVICE=$device BARAM_TEST_SOURCES=$sources
-started=$SECONDS most=595 failed=0 rows=()
+started=$SECONDS most=595 failed=0 overlap=1 rows=()
 root=${BARAM_TEST_ROOT:-} # of the file system that is searched: for check_test.sh
 
 # cuBLASLt from where toolkits and Python's wheels leave it, in case the loader does not know it. The
@@ -32,16 +36,25 @@ find_cublaslt() {
 library=$(find_cublaslt)
 if [[ -n $library ]]; then
   export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$(dirname "$library")
+  # Half a gigabyte from a cold disk would be the time of whichever part opens it first.
+  cat "$library" >/dev/null &
+  background+=($!)
+fi
+if command -v nvidia-smi >/dev/null; then
+  timeout $most nvidia-smi --format=csv --loop=1 --query-gpu="timestamp,index,uuid,clocks.sm,clocks.mem,power.draw,temperature.gpu,clocks_event_reasons.active" \
+    >"$clocks" 2>&1 &
+  background+=($!)
 fi
 
 # keep: what is there by now into FOLDER, file by file whole or not at all.
 keep() {
   {
-    printf '{"device": "%s", "cublaslt": "%s", "seconds": %d, "parts": [\n  %s' "$device" "$library" \
-      $((SECONDS - started)) "${rows[0]}"
+    printf '{"device": "%s", "cublaslt": "%s", "overlap": %d, "seconds": %d, "parts": [\n  %s' \
+      "$device" "$library" "$overlap" $((SECONDS - started)) "${rows[0]}"
     ((${#rows[@]} == 1)) || printf ',\n  %s' "${rows[@]:1}"
     printf '\n]}\n'
   } >"$folder/summary.json"
+  cp "$clocks" "$folder/clocks.csv"
   cp "$folder/summary.json" "$out/.summary" && mv "$out/.summary" "$out/summary.json"
   tar -czf "$out/.results" -C "$folder" . && mv "$out/.results" "$out/results.tar.gz"
 }
@@ -113,53 +126,76 @@ stream() {
 # server takes by default. The first run puts it there.
 startup() {
   local model run
-  model=$(mktemp -d) || return
+  # Not where temporary files may be memory: nothing would be read from a disk.
+  model=$(mktemp -d -p /var/tmp) || return
+  stat -f "$model"
   "$sources/bench/blank_checkpoint.sh" "$model" 32 4096 14336 32 8 128 128256 || return
   for run in cold warm; do
-    "$programs/engine_bench" --device "$device" --model "$model" --prompt '' --batches '' \
-      --json "$folder/startup-$run.json" || break
+    "$programs/engine_bench" --device "$device" --overlap "$overlap" --model "$model" --prompt '' \
+      --batches '' --json "$folder/startup-$run.json" || break
   done
   rm -rf "$model"
   [[ -s $folder/startup-warm.json ]]
 }
 
-# shape NAME SECONDS: prefill and decode of a model with random weights.
+# shape PART SECONDS SHAPE FLAGS...: decode, and prefill if FLAGS name prompts, of a model with random
+# weights.
 shape() {
-  part "$1" "$2" "$programs/engine_bench" --device "$device" --shape "$1" --context 1024 \
-    --prompt 512,2048,8192 --batches 1,8,32,128,256 --steps 64 --json "$folder/$1.json"
+  local name=$1 limit=$2 shape=$3
+  shift 3
+  part "$name" "$limit" "$programs/engine_bench" --device "$device" --overlap "$overlap" \
+    --shape "$shape" --context 1024 --prompt '' --batches 1,32 --steps 64 "$@" --json "$folder/$name.json"
+}
+
+# alone PART SECONDS COMMAND...: what failed once more, with kernels that do not overlap. If it passes
+# then, that is how what follows runs.
+alone() {
+  BARAM_TEST_OVERLAP=0 part "$@" || return
+  overlap=0
+  export BARAM_TEST_OVERLAP=0
+  echo "    from here on kernels do not overlap: numbers are lower than they should be"
+  keep
 }
 
 export -f sharded cublaslt stream startup
-export programs folder device sources
+export programs folder device sources overlap
 {
   cat "$sources/.git/HEAD" 2>/dev/null
   echo "cuBLASLt: ${library:-only where the loader finds it}"
   timeout 20 nvidia-smi -q 2>/dev/null || echo "no nvidia-smi here"
 } >"$folder/machine.txt"
 
+# In the order of their worth. Limits are what the part takes at a third of the speed that is hoped
+# for; together, without those that follow a failure, 580 seconds.
 # Says why where there is no GPU.
-if ! part opens 60 "$programs/op_test" --gtest_filter='OpTestDevices.*'; then
+if ! part opens 50 "$programs/op_test" --gtest_filter='OpTestDevices.*'; then
   echo "the device $device can't be opened here; nothing was checked"
   exit 1
 fi
-part cublaslt 20 bash -c cublaslt
-part ops 80 bash -c 'sharded 6 "$programs/op_test"'
+part cublaslt 40 bash -c cublaslt
+part ops 75 bash -c 'sharded 6 "$programs/op_test"'
 if ! part goldens 30 bash -c 'sharded 4 "$programs/model_golden_test"'; then
-  # Whether it is the overlap of kernels.
-  BARAM_TEST_OVERLAP=0 part goldens-alone 30 bash -c 'sharded 4 "$programs/model_golden_test"'
+  alone goldens-alone 30 bash -c 'sharded 4 "$programs/model_golden_test"'
 fi
 part identities 15 "$programs/identities_test" --gtest_brief=1
-part graphs 15 "$programs/step_graphs_cuda_test" --gtest_brief=1
+if ! part graphs 15 "$programs/step_graphs_cuda_test" --gtest_brief=1 && ((overlap)); then
+  alone graphs-alone 15 "$programs/step_graphs_cuda_test" --gtest_brief=1
+fi
 grep 'graphs took' "$folder/graphs.log" | sed 's/^/    /'
-part op_bench 50 "$programs/op_bench" --device "$device" --json "$folder/ops.json"
-shape llama-8b 80
+part op_bench 60 "$programs/op_bench" --device "$device" --overlap "$overlap" --json "$folder/ops.json"
+shape llama-8b 60 llama-8b --prompt 512,2048,8192 --batches 1,8,32,128,256
 part stream 20 bash -c stream
-part startup 50 bash -c startup
+part startup 35 bash -c startup
 grep 'first token' "$folder/startup.log" | sed 's/^/    /'
-shape exaone-1.2b 45
+shape llama-8b-4k 45 llama-8b --context 4096 --prompt 4096 --batches 1,32,128
+shape llama-3.2-1b 20 llama-3.2-1b --prompt 4096 --batches 1,32,128,256
+# What overlap and graphs are worth: beside llama-8b's.
+shape llama-8b-eager 20 llama-8b --enforce-eager 1
+((overlap == 0)) || shape llama-8b-alone 20 llama-8b --overlap 0
+shape exaone-1.2b 20 exaone-1.2b --prompt 512,2048,8192 --batches 1,8,32,128,256
 # A part of the table: the tools slow kernels down a hundredfold.
 GTEST_FILTER='*Gemm*x50x*:*Gemm_33*:*Norm_576*:*Attend_64*:*window33*:*StoreKv_64*:*Sample_1003_batch*' \
-  part sanitizers 75 "$sources/tests/gpu/compute_sanitizer.sh" "$programs/op_test" "$folder" 22
+  part sanitizers 55 "$sources/tests/gpu/compute_sanitizer.sh" "$programs/op_test" "$folder" 16
 
 echo "all in $((SECONDS - started)) s; logs and numbers are in $out"
 exit $failed

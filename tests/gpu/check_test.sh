@@ -19,14 +19,18 @@ expect() { # expect PART RESULT: what OUT's summary says
 }
 kept() { tar -xzOf "$out/results.tar.gz" "./$1"; }
 
-for program in op_test identities_test step_graphs_cuda_test; do fake "$programs/$program" <<<'exit 0'; done
+export TEST_OVERLAP=0
+for program in op_test step_graphs_cuda_test; do fake "$programs/$program" <<<'exit 0'; done
 fake "$programs/cuda_cublaslt_test" <<<'echo "from $LD_LIBRARY_PATH"'
+# Right only while kernels do not overlap.
 fake "$programs/model_golden_test" <<<'[[ ${BARAM_TEST_OVERLAP:-} == 0 ]]'
+fake "$programs/identities_test" <<<'[[ ${BARAM_TEST_OVERLAP:-} == "$TEST_OVERLAP" ]]'
 fake "$programs/baram" <<<'exit 1'
 # Ended by its limit, with what it measured until then.
 fake "$programs/op_bench" <<<'echo "half" >"${@: -1}"; exit 124'
 fake "$programs/engine_bench" <<<'echo "$*" >"${@: -1}"'
-fake "$scratch/path/nvidia-smi" <<<'echo a GPU'
+# In a loop it goes on until it is ended.
+fake "$scratch/path/nvidia-smi" <<<'echo a GPU; [[ $* != *--loop* ]] || { echo $$ >"$TMPDIR/../smi"; exec sleep 100; }'
 fake "$scratch/path/compute-sanitizer" <<<'echo "========= Error: Device not supported."; exit 99'
 library=$scratch/root/opt/torch/.venv/lib/python3.12/site-packages/nvidia/cu13/lib
 mkdir -p "$library"
@@ -37,7 +41,9 @@ out=$scratch/whole
 expect opens passed
 expect goldens "failed with 1"
 expect goldens-alone passed
-expect op_bench "not done after 50 s"
+expect identities passed
+expect graphs passed
+expect op_bench "not done after 60 s"
 expect llama-8b passed
 expect stream "failed with 1"
 expect startup passed
@@ -45,16 +51,31 @@ expect sanitizers skipped
 [[ $(kept ops.json) == half ]] || die "what op_bench measured is lost"
 [[ $(kept cublaslt.log) == "from "*"$library" ]] || die "the library of the Python environment is not found: $(kept cublaslt.log)"
 [[ $(kept startup-warm.json) == *"--prompt  --batches "* ]] || die "the start is not measured alone"
+grep -q '"overlap": 0' "$out/summary.json" || die "the summary does not say that kernels do not overlap"
+for part in llama-8b llama-8b-4k startup-warm exaone-1.2b; do
+  [[ $(kept $part.json) == *"--overlap 0 "* ]] || die "kernels overlap in $part although the goldens need that they don't"
+done
+grep -q llama-8b-alone "$out/summary.json" && die "what does not overlap is measured beside itself"
+[[ $(kept llama-8b-4k.json) == *"--context 4096 --prompt 4096 --batches 1,32,128"* ]] || die "$(kept llama-8b-4k.json)"
+[[ $(kept clocks.csv) == "a GPU" ]] || die "what nvidia-smi says of the clocks is lost"
+timeout 5 tail -f /dev/null --pid "$(<"$scratch/smi")" || die "nvidia-smi still runs"
+limits=$(grep -oE '(part|shape) [a-z0-9._-]+ [0-9]+ ' "$sources/tests/gpu/check.sh" | cut -d ' ' -f 3)
+[[ $(wc -l <<<"$limits") == 16 ]] || die "there are 16 parts: $limits"
+((${limits//$'\n'/+} < 590)) || die "the limits of all parts together are $((${limits//$'\n'/+})) s"
 [[ $(ls -A "$out" | tr '\n' ' ') == "results.tar.gz summary.json " ]] || die "other files: $(ls -A "$out")"
 
 # Elsewhere than where libraries usually are, by search.
 mkdir -p "$scratch/root/opt/a/b/c"
 mv "$library/libcublasLt.so.13" "$scratch/root/opt/a/b/c"
 # Killed, as by a limit on the whole: what was done by then is there.
+fake "$programs/model_golden_test" <<<'exit 0'
+export TEST_OVERLAP=
 fake "$programs/engine_bench" <<<'kill -KILL $(cut -d " " -f 4 /proc/$PPID/stat)'
 out=$scratch/killed
 "$sources/tests/gpu/check.sh" "$programs" "$out" >"$scratch/words" 2>&1 && die "it was not killed"
-expect op_bench "not done after 50 s"
+expect op_bench "not done after 60 s"
+kill "$(<"$scratch/smi")" # what a killed script can't do
+grep -q '"overlap": 1' "$out/summary.json" || die "kernels overlap unless something fails"
 grep -q llama-8b "$out/summary.json" && die "a part that was not finished is in the summary"
 [[ $(kept ops.json) == half ]] || die "what was measured before the kill is lost"
 [[ $(kept cublaslt.log) == "from "*"$scratch/root/opt/a/b/c" ]] || die "the library is not searched for"
