@@ -2,7 +2,7 @@
 // heads as query heads or half as many, on the cores for fp32.
 //
 //   out = softmax(scale * q K^T) V over the keys each row sees, flash-decoding: pieces of the keys
-//   are computed by different blocks and put together by attend_combine.cu
+//   are computed by different blocks and put together by the last of them, see attend_merge.h
 //
 // Bound by reading the cache: 4 * hd * kv_heads bytes a key for 4 * hd * heads flops, at most 2
 // flops a byte here. More query rows a KV head go to attend_prefill.cu, where tensor cores keep up
@@ -17,6 +17,7 @@
 // reads them: no barrier until the piece is done. Each group of lanes keeps its own softmax, so
 // that lanes meet only in the sum of a score; all are added up at the end of the piece.
 
+#include "kernels/cuda/attend_merge.h"
 #include "kernels/cuda/attend_pieces.h"
 #include "kernels/cuda/dispatch.h"
 #include "kernels/cuda/launchers.h"
@@ -26,6 +27,10 @@ namespace baram::cuda {
 namespace {
 
 constexpr int kWarpKeys = kKeyBlock / kAttendWarps;
+// Partial results that a lane reads at once: 8 take more registers than there are for a thread of
+// shorter heads, and spill beside two rows of longer ones.
+template <int kDepth>
+inline constexpr int kMergedAtOnce = kDepth == 128 ? 8 : 4;
 
 template <int kDepth, int kRows>
 class VectorPiece {
@@ -38,6 +43,7 @@ class VectorPiece {
         warp_(static_cast<int>(threadIdx.x) / kWarpThreads),
         begin_(lane_ % kLanes * kWideVector) {}
 
+  // Leaves what it found in shared memory, for all threads.
   __device__ void Run() {
     Begin();
     const int32_t first = piece_.key_begin / kKeyBlock;
@@ -56,9 +62,10 @@ class VectorPiece {
     __syncthreads();  // results take the place of the stages
     Leave();
     __syncthreads();
-    StoreResults<kDepth>(args_, piece_, unit_, DynamicShared<float>(), kAttendWarps * kGroups,
-                         kRows);
   }
+
+  // Of results, in the order of dynamic shared memory.
+  static constexpr int kParts = kAttendWarps * (kWarpThreads * kWideVector / kDepth);
 
  private:
   static constexpr int kLanes = kDepth / kWideVector;    // of a key
@@ -180,16 +187,20 @@ __global__ void __launch_bounds__(kAttendThreads,
   LetNextStart();
   const AttendUnit unit = UnitOf(args);
   for (int32_t i = args.group_begin[blockIdx.y]; i < args.group_begin[blockIdx.y + 1]; ++i) {
-    VectorPiece<kDepth, kRows>(args, unit, args.pieces[i]).Run();
-    __syncthreads();  // the next piece's keys take the place of the results
+    using Piece = VectorPiece<kDepth, kRows>;
+    Piece(args, unit, args.pieces[i]).Run();
+    Finish<kDepth, kMergedAtOnce<kDepth>>(args, args.pieces + i, unit, DynamicShared<float>(),
+                                          Piece::kParts, kRows);
+    __syncthreads();  // the next piece's keys take the place of what is in shared memory
   }
 }
 
 }  // namespace
 
 void LaunchAttendVector(const AttendArgs& args, const AttendPlanArrays& plan,
-                        const AttendTiling& tiling, int32_t rows, Stream stream) {
-  const AttendLaunch launch = AttendLaunchOf(args, plan, tiling, AttendKernel::kVector);
+                        const AttendTiling& tiling, int32_t rows, uint32_t* arrived,
+                        Stream stream) {
+  const AttendLaunch launch = AttendLaunchOf(args, plan, tiling, AttendKernel::kVector, arrived);
   const int64_t shared = AttendSharedBytes(AttendKernel::kVector, launch.head_dim);
   WithConstant<32, 64, 128, 256>(
       AttendDepth(AttendKernel::kVector, launch.head_dim), [&](auto depth) {

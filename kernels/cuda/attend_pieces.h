@@ -3,6 +3,8 @@
 #ifndef BARAM_KERNELS_CUDA_ATTEND_PIECES_H_
 #define BARAM_KERNELS_CUDA_ATTEND_PIECES_H_
 
+#include <bit>
+
 #include "kernels/cuda/attend_plan.h"
 #include "kernels/cuda/instructions.h"
 #include "kernels/cuda/kv_layout.h"
@@ -53,6 +55,8 @@ struct AttendLaunch {
   const int32_t* group_begin;  // [groups + 1]
   const AttendPiece* pieces;
   AttendPartials partials;
+  uint32_t* arrived;    // [groups, units] parts of cut tiles; zeros between kernels
+  int32_t merge_lanes;  // that read one part together: a power of two
   int32_t head_dim;
   int32_t ratio;       // query heads of a KV head
   int32_t unit_heads;  // AttendTiling::heads
@@ -66,7 +70,8 @@ inline bool HasWideHeads(const Tensor& tensor, int32_t head_dim) {
 }
 
 inline AttendLaunch AttendLaunchOf(const AttendArgs& args, const AttendPlanArrays& plan,
-                                   const AttendTiling& tiling, AttendKernel kernel) {
+                                   const AttendTiling& tiling, AttendKernel kernel,
+                                   uint32_t* arrived) {
   const HeadShape& head = args.pool.shape.head;
   constexpr float kLog2E = 1.44269504088896340736f;
   return {.kv = ViewKv(args.pool, args.layer, args.step),
@@ -77,6 +82,9 @@ inline AttendLaunch AttendLaunchOf(const AttendArgs& args, const AttendPlanArray
           .group_begin = plan.group_begin[static_cast<int>(kernel)],
           .pieces = plan.pieces,
           .partials = PartialsOf(args, plan.partial_capacity),
+          .arrived = arrived,
+          .merge_lanes = static_cast<int32_t>(
+              std::bit_ceil(static_cast<uint32_t>(KvRowElements(head.head_dim) / kWideVector))),
           .head_dim = head.head_dim,
           .ratio = head.heads / head.kv_heads,
           .unit_heads = tiling.heads,
@@ -208,7 +216,8 @@ __device__ __forceinline__ void StoreResults(const AttendLaunch& args, const Att
       StoreOutput(args.out, args.wide_out, args.head_dim, row.token, row.head, begin, sum, sums);
       continue;
     }
-    const int64_t at = args.partials.Row(piece.partial + row.token - piece.token, row.head);
+    const int32_t place = piece.partial + piece.part * piece.tokens + row.token - piece.token;
+    const int64_t at = args.partials.Row(place, row.head);
     StoreVector<kWideVector>(sums, args.partials.values + at * args.partials.row_elements + begin);
     if (begin == 0) args.partials.states[at] = {largest, sum};
   }

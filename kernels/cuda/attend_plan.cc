@@ -64,24 +64,20 @@ void ForTiles(std::span<const StepRow> rows, const AttendKind& kind, AttendKerne
                         .slot = row.slot,
                         .position = position,
                         .key_begin = begin,
-                        .key_end = position + tokens,
-                        .partial = -1});
+                        .key_end = position + tokens});
     }
   }
 }
 
-// Gives the partial results of a tile's pieces, the plan's last `parts`, their places.
-void AddMerges(int32_t parts, AttendPlan* plan) {
+// Gives the partial results of a cut tile's pieces, the plan's last `parts`, their places.
+void PlacePartials(int32_t parts, AttendPlan* plan) {
   const auto pieces = std::span(plan->pieces).last(parts);
-  const int32_t tokens = pieces.front().tokens;
-  for (int32_t i = 0; i < parts; ++i) pieces[i].partial = plan->partials + i * tokens;
-  for (int32_t t = 0; t < tokens; ++t) {
-    plan->merges.push_back({.token = pieces.front().token + t,
-                            .partial = plan->partials + t,
-                            .stride = tokens,
-                            .parts = parts});
+  for (int32_t part = 0; part < parts; ++part) {
+    pieces[part].partial = plan->partials;
+    pieces[part].part = part;
+    pieces[part].parts = parts;
   }
-  plan->partials += parts * tokens;
+  plan->partials += parts * pieces.front().tokens;
 }
 
 void PlanKernel(std::span<const StepRow> rows, const AttendKind& kind, AttendKernel kernel,
@@ -116,7 +112,7 @@ void PlanKernel(std::span<const StepRow> rows, const AttendKind& kind, AttendKer
       room -= kPieceCost + blocks;
       tile.key_begin = tile.key_end;
     }
-    if (parts > 1) AddMerges(parts, plan);
+    if (parts > 1) PlacePartials(parts, plan);
     if (kernel == AttendKernel::kVector) {
       plan->vector_rows = std::max(plan->vector_rows, tile.tokens * tiling.heads);
     }
@@ -142,8 +138,9 @@ AttendTiling TilingOf(AttendKernel kernel, const HeadShape& head, const AttendDe
   tiling.heads = std::min(ratio, rows);
   tiling.tokens = rows / tiling.heads;
   tiling.units = head.kv_heads * CeilDiv(ratio, tiling.heads);
-  const int32_t blocks =
-      device.multiprocessors * BlocksPerMultiprocessor(kernel, head.head_dim, device.shared_bytes);
+  const int32_t blocks = std::min(
+      device.multiprocessors * BlocksPerMultiprocessor(kernel, head.head_dim, device.shared_bytes),
+      kMostAttendBlocks);
   tiling.groups = std::max(1, blocks / tiling.units);
   return tiling;
 }
@@ -166,7 +163,6 @@ int64_t AttendSharedBytes(AttendKernel kernel, int32_t head_dim) {
 void PlanAttend(std::span<const StepRow> rows, const AttendKind& kind, const AttendDevice& device,
                 AttendPlan* plan) {
   plan->pieces.clear();
-  plan->merges.clear();
   plan->partials = 0;
   plan->vector_rows = 0;
   for (AttendKernel kernel : kKernels) {
@@ -186,14 +182,14 @@ std::string AttendPlanText(const AttendPlan& plan) {
         text += std::string(kNames[kernel]) + " " + std::to_string(group) + ": tokens " +
                 number(piece.token) + "+" + number(piece.tokens) + " of slot " +
                 number(piece.slot) + " at " + number(piece.position) + ", keys " +
-                number(piece.key_begin) + ".." + number(piece.key_end) +
-                (piece.partial < 0 ? "" : ", partial " + number(piece.partial)) + "\n";
+                number(piece.key_begin) + ".." + number(piece.key_end);
+        if (piece.partial >= 0) {
+          text += ", part " + number(piece.part) + " of " + number(piece.parts) + ", partials " +
+                  number(piece.partial);
+        }
+        text += "\n";
       }
     }
-  }
-  for (const AttendMerge& merge : plan.merges) {
-    text += "token " + number(merge.token) + " from " + number(merge.parts) + " partials " +
-            number(merge.partial) + ", +" + number(merge.stride) + "\n";
   }
   return text;
 }

@@ -5,7 +5,7 @@
 // keys. For each of them the keys of all its rows, one after another, are cut into as many equal
 // shares as the GPU holds blocks of threads for one KV head: a share ends in the middle of a
 // sequence where it must, so a long context among short ones, or alone, fills the GPU as well. What
-// a cut sequence's parts found is put together by attend_combine.cu.
+// the parts of a cut tile found is put together by whichever block is done last: attend_merge.h.
 //
 // The launch shape depends on the heads and the device alone, never on lengths, so that a captured
 // graph can run again with another plan.
@@ -24,6 +24,9 @@ namespace baram::cuda {
 
 // Keys that a block of threads takes at a time. Blocks of keys begin at multiples of it.
 inline constexpr int32_t kKeyBlock = 64;
+// The most blocks of a launch; each may need a counter, see attend_merge.h. More than six for each
+// of 170 multiprocessors.
+inline constexpr int32_t kMostAttendBlocks = 1024;
 
 enum class AttendKernel : uint8_t {
   kVector,  // up to 2 query rows, on the cores for fp32
@@ -82,26 +85,20 @@ struct AttendPiece {
   int32_t position;   // of the first token
   int32_t key_begin;  // positions; what single tokens see of them follows from theirs
   int32_t key_end;
-  int32_t partial;  // where the first token's result goes among the partial ones; -1: to the output
+  // Of a tile whose keys were cut: this is part `part` of `parts`, which are in consecutive groups.
+  // The result of its token t goes to partial result `partial + part * tokens + t`.
+  int32_t partial = -1;  // -1: the piece is the whole tile, its result the output
+  int32_t part = 0;
+  int32_t parts = 1;
   bool operator==(const AttendPiece&) const = default;
-};
-
-// One token whose keys were cut: its partial results are `partial`, `partial + stride`, ...
-struct AttendMerge {
-  int32_t token;
-  int32_t partial;
-  int32_t stride;
-  int32_t parts;
-  bool operator==(const AttendMerge&) const = default;
 };
 
 struct AttendPlan {
   // [groups + 1] per kernel: the pieces of group g are group_begin[g] .. group_begin[g + 1] - 1.
   std::vector<int32_t> group_begin[kAttendKernels];
   std::vector<AttendPiece> pieces;  // of all kernels
-  std::vector<AttendMerge> merges;
-  int32_t partials = 0;     // tokens' partial results
-  int32_t vector_rows = 0;  // the most query rows of a piece of kVector
+  int32_t partials = 0;             // tokens' partial results
+  int32_t vector_rows = 0;          // the most query rows of a piece of kVector
 
   bool Uses(AttendKernel kernel) const {
     const auto& begin = group_begin[static_cast<int>(kernel)];
@@ -112,7 +109,7 @@ struct AttendPlan {
 // Overwrites `plan`; allocates only what it has not held before.
 void PlanAttend(std::span<const StepRow> rows, const AttendKind& kind, const AttendDevice& device,
                 AttendPlan* plan);
-// For people and tests: one line a piece, one a merge.
+// For people and tests: one line a piece.
 std::string AttendPlanText(const AttendPlan& plan);
 
 // The most a plan can hold, whatever the rows: for a step's tokens, and over all heads.

@@ -10,18 +10,14 @@
 namespace baram::cuda {
 namespace {
 
-constexpr int64_t kHeaderBytes = sizeof(AttendPlanHeader);
 constexpr int64_t kPieceBytes = sizeof(AttendPiece);
-constexpr int64_t kMergeBytes = sizeof(AttendMerge);
 constexpr int64_t kWordBytes = sizeof(int32_t);
 constexpr int64_t kPlaceAlignment = 16;
 
 // Of a kind's place: `words` of group_begin, of all kernels.
-int64_t PlaceBytes(int64_t words) {
-  return RoundUp(kHeaderBytes + words * kWordBytes, kPlaceAlignment);
-}
+int64_t PlaceBytes(int64_t words) { return RoundUp(words * kWordBytes, kPlaceAlignment); }
 
-// No more groups than blocks of threads, no more merges than tokens.
+// No more groups than blocks of threads.
 int64_t MostGroups(const SlotShape& shape, const AttendDevice& device) {
   return MostAttendPieces(shape.max_step_tokens, device) - shape.max_step_tokens;
 }
@@ -33,8 +29,7 @@ int64_t AttendPlans::BytesBelow(const SlotShape& shape, const AttendDevice& devi
 }
 
 int64_t AttendPlans::BytesAbove(const SlotShape& shape, const AttendDevice& device) {
-  const int64_t pieces = MostAttendPieces(shape.max_step_tokens, device) + 1;  // aligned to a piece
-  return int64_t{kMostKinds} * (pieces * kPieceBytes + shape.max_step_tokens * kMergeBytes);
+  return int64_t{kMostKinds} * MostAttendPieces(shape.max_step_tokens, device) * kPieceBytes;
 }
 
 void AttendPlans::Reserve(const SlotShape& shape, const AttendDevice& device, StepBlock* block) {
@@ -45,7 +40,6 @@ void AttendPlans::Reserve(const SlotShape& shape, const AttendDevice& device, St
   const int64_t groups = MostGroups(shape, device);
   for (Planned& planned : planned_) {
     planned.plan.pieces.reserve(pieces);
-    planned.plan.merges.reserve(shape.max_step_tokens);
     for (std::vector<int32_t>& begin : planned.plan.group_begin) begin.reserve(groups + 1);
   }
 }
@@ -92,26 +86,16 @@ const AttendPlans::Planned& AttendPlans::For(const AttendKind& kind, bool captur
 void AttendPlans::Pack(Planned& planned) {
   AttendPlan& plan = planned.plan;
   PlanAttend(rows_, planned.kind, device_, &plan);
-  const auto append = [&](const auto& values, int64_t bytes_each) {
-    const int64_t bytes = std::ssize(values) * bytes_each;
-    Check(end_ + bytes <= bytes_above_, "plans stay within what was reserved");
-    std::memcpy(block_->host() + end_, values.data(), bytes);
-    end_ += bytes;
-  };
-  end_ = RoundUp(end_, kPieceBytes);
   const auto first_piece = static_cast<int32_t>(end_ / kPieceBytes);
-  append(plan.pieces, kPieceBytes);
-  const AttendPlanHeader header{
-      .merge_count = static_cast<int32_t>(plan.merges.size()),
-      .merges_at = static_cast<int32_t>((end_ - planned.place) / kWordBytes)};
-  append(plan.merges, kMergeBytes);
-  std::memcpy(block_->host() + planned.place, &header, kHeaderBytes);
+  const int64_t bytes = std::ssize(plan.pieces) * kPieceBytes;
+  Check(end_ + bytes <= bytes_above_, "plans stay within what was reserved");
+  std::memcpy(block_->host() + end_, plan.pieces.data(), bytes);
+  end_ += bytes;
 
   AttendPlanArrays& arrays = planned.arrays;
   arrays.partial_capacity = MostAttendPartials(planned.kind.head, device_);
-  arrays.header = reinterpret_cast<const AttendPlanHeader*>(block_->device() + planned.place);
   arrays.pieces = reinterpret_cast<const AttendPiece*>(block_->device());
-  int64_t at = planned.place + kHeaderBytes;
+  int64_t at = planned.place;
   for (int kernel = 0; kernel < kAttendKernels; ++kernel) {
     arrays.group_begin[kernel] = reinterpret_cast<const int32_t*>(block_->device() + at);
     auto* words = reinterpret_cast<int32_t*>(block_->host() + at);

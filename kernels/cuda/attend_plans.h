@@ -19,9 +19,8 @@ namespace baram::cuda {
 // every step from then on, for the step's own upload. So a graph, captured when its kinds are
 // known, finds the plans of its step at addresses that stay.
 //
-// In the block each kind has a place below the border, for its header and group_begin, whose sizes
-// its heads decide; the pieces of all kinds are one array that begins at the border, with the
-// merges of a kind behind its pieces.
+// In the block each kind has a place below the border, for its group_begin, whose size its heads
+// decide; the pieces of all kinds are one array that begins at the border.
 class AttendPlans {
  public:
   struct Planned {

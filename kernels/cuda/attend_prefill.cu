@@ -16,6 +16,7 @@
 // the scores of two blocks of 8 keys are the left operand of the product with the values as they
 // are.
 
+#include "kernels/cuda/attend_merge.h"
 #include "kernels/cuda/attend_pieces.h"
 #include "kernels/cuda/dispatch.h"
 #include "kernels/cuda/launchers.h"
@@ -27,6 +28,10 @@ namespace {
 constexpr int kFragmentRows = 16;
 constexpr int kQuadLanes = 4;                // that hold a row of a fragment together
 constexpr int kPageKeys = kLeastPageTokens;  // keys from a multiple of it on lie in one page
+// Partial results that a lane reads at once. Tiles of 64 rows are cut into few parts, and 8 would
+// spill beside the longest heads.
+template <int kKeyWarps>
+inline constexpr int kMergedAtOnce = kKeyWarps == 1 ? 4 : 8;
 
 template <int kDepth, int kKeyWarps>
 class TilePiece {
@@ -42,6 +47,7 @@ class TilePiece {
         queries_(DynamicShared<Bf16>()),
         stages_(queries_ + kTileRows * kDepth) {}
 
+  // Leaves what it found in shared memory, for all threads.
   __device__ void Run() {
     StoreQueries();
     for (int half = 0; half < 2; ++half) {
@@ -76,12 +82,16 @@ class TilePiece {
     __syncthreads();  // results take the place of the stages
     Leave();
     __syncthreads();
-    StoreResults<kDepth>(args_, piece_, unit_, Results(), kKeyWarps, kTileRows);
+  }
+
+  static constexpr int kRowWarps = kAttendWarps / kKeyWarps;
+  static constexpr int kTileRows = kRowWarps * kFragmentRows;
+  // Where it leaves that, behind the queries.
+  static __device__ float* Results() {
+    return reinterpret_cast<float*>(DynamicShared<Bf16>() + kTileRows * kDepth);
   }
 
  private:
-  static constexpr int kRowWarps = kAttendWarps / kKeyWarps;
-  static constexpr int kTileRows = kRowWarps * kFragmentRows;
   static constexpr int kWarpKeys = kKeyBlock / kKeyWarps;
   static constexpr int kSharers = kAttendThreads / kKeyWarps;  // threads that copy for each other
   static constexpr int kRowVectors = kDepth / kWideVector;
@@ -90,7 +100,7 @@ class TilePiece {
   static constexpr int kPasses = kPageKeys / kPassKeys;
   // Beside the sums of the longest heads there is no register left for several addresses.
   static constexpr int kPassesAtOnce = kDepth > 128 ? 1 : kPasses;
-  static constexpr int kPlane = kKeyBlock * kDepth;          // keys, or values, of a stage
+  static constexpr int kPlane = kKeyBlock * kDepth;  // keys, or values, of a stage
   // Whether a warp's query fragments stay in registers: longer ones would make the sums spill, or
   // leave room for fewer blocks on a multiprocessor.
   static constexpr bool kKeepsQueries = kDepth <= 64;
@@ -102,7 +112,6 @@ class TilePiece {
   __device__ Bf16* Plane(int stage, int plane) const {
     return stages_ + (stage * 2 + plane) * kPlane;
   }
-  __device__ float* Results() const { return reinterpret_cast<float*>(stages_); }
   // The first key of a block that this thread's warp, or all, copy.
   __device__ int32_t FirstKey(int32_t block) const {
     return block * kKeyBlock + key_part_ * kWarpKeys;
@@ -314,16 +323,20 @@ __global__ void __launch_bounds__(kAttendThreads,
   LetNextStart();
   const AttendUnit unit = UnitOf(args);
   for (int32_t i = args.group_begin[blockIdx.y]; i < args.group_begin[blockIdx.y + 1]; ++i) {
-    TilePiece<kDepth, kKeyWarps>(args, unit, args.pieces[i]).Run();
-    __syncthreads();  // the next piece's keys take the place of the results
+    using Piece = TilePiece<kDepth, kKeyWarps>;
+    Piece(args, unit, args.pieces[i]).Run();
+    Finish<kDepth, kMergedAtOnce<kKeyWarps>>(args, args.pieces + i, unit, Piece::Results(),
+                                             kKeyWarps, Piece::kTileRows);
+    __syncthreads();  // the next piece takes the place of what is in shared memory
   }
 }
 
 }  // namespace
 
 void LaunchAttendTiles(const AttendArgs& args, const AttendPlanArrays& plan,
-                       const AttendTiling& tiling, AttendKernel kernel, Stream stream) {
-  const AttendLaunch launch = AttendLaunchOf(args, plan, tiling, kernel);
+                       const AttendTiling& tiling, AttendKernel kernel, uint32_t* arrived,
+                       Stream stream) {
+  const AttendLaunch launch = AttendLaunchOf(args, plan, tiling, kernel, arrived);
   const int64_t shared = AttendSharedBytes(kernel, launch.head_dim);
   const int key_warps = kernel == AttendKernel::kNarrow ? kAttendWarps : 1;
   WithConstant<64, 128, 256>(AttendDepth(kernel, launch.head_dim), [&](auto depth) {

@@ -6,12 +6,6 @@
 #include "kernels/shape_check.h"
 
 namespace baram::cuda {
-namespace {
-
-// The combining kernel has little to do in a block and none where no sequence was cut.
-constexpr int32_t kCombineBlocksPerMultiprocessor = 2;
-
-}  // namespace
 
 int64_t CudaDevice::KvBytesPerPage(const KvShape& shape) const { return KvPageBytes(shape); }
 
@@ -39,21 +33,18 @@ void CudaDevice::Attend(const AttendArgs& args) {
   const AttendPlans::Planned& planned = attend_plans_.For({head, args.window}, capturing_);
   Note(step_block_.error());
   const AttendDevice device = AttendFacts();
+  static_assert(kMostAttendBlocks <= kMaxSplitTiles, "products lend their counters");
+  uint32_t* arrived = TileCounters();
   for (AttendKernel kernel : {AttendKernel::kVector, AttendKernel::kNarrow, AttendKernel::kWide}) {
     if (!planned.plan.Uses(kernel)) continue;
     const AttendTiling tiling = TilingOf(kernel, head, device);
     if (kernel == AttendKernel::kVector) {
-      LaunchAttendVector(args, planned.arrays, tiling, planned.plan.vector_rows, stream_.get());
+      LaunchAttendVector(args, planned.arrays, tiling, planned.plan.vector_rows, arrived,
+                         stream_.get());
     } else {
-      LaunchAttendTiles(args, planned.arrays, tiling, kernel, stream_.get());
+      LaunchAttendTiles(args, planned.arrays, tiling, kernel, arrived, stream_.get());
     }
   }
-  // In a graph whatever this step's plan says: the next one's may cut a sequence. And once before
-  // any: its first launch makes the driver load a kernel, which is better not done in a capture.
-  if (planned.plan.merges.empty() && !capturing_ && combined_) return;
-  combined_ = true;
-  LaunchAttendCombine(args, planned.arrays,
-                      facts_.multiprocessors * kCombineBlocksPerMultiprocessor, stream_.get());
 }
 
 }  // namespace baram::cuda

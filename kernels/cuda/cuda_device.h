@@ -85,6 +85,8 @@ class CudaDevice final : public Device {
   // here; stays empty if it is.
   Error ProbeCublasLt(std::string* problem);
   static int64_t GemmBytes();  // of gemm_memory_
+  // In it: of blocks that share a tile, of a product or of attention. Zeros between kernels.
+  uint32_t* TileCounters() const;
   // The plan. Where the library would be planned with and is known to turn the product down, why it
   // does, and our own kernels' plan.
   GemmPlan PlanGemm(const GemmArgs& args, Error* refusal) const;
@@ -122,11 +124,10 @@ class CudaDevice final : public Device {
   StepBlock step_block_;
   AttendPlans attend_plans_;
   StepUpload steps_;
-  bool combined_ = false;  // the combining kernel of Attend ran
   bool capturing_ = false;
-  bool told_refused_capture_ = false;
   bool captures_overlap_ = true;  // if kernels do: a graph of theirs was not refused
   bool overlap_outside_ = true;   // kernels_overlap when the capture began
+  bool told_refused_capture_ = false;
   std::vector<OwnedGraph> graphs_;  // graph n is graphs_[n - 1]
 };
 

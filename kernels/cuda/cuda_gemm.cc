@@ -45,11 +45,13 @@ Tensor RowsFrom(const Tensor& tensor, int64_t begin, int64_t count) {
 
 int64_t CudaDevice::GemmBytes() { return kSumBytes + kCounterBytes + kWideBytes; }
 
+uint32_t* CudaDevice::TileCounters() const { return SplitMemoryIn(gemm_memory_.get()).arrived; }
+
 Error CudaDevice::OpenGemm() {
   Error error =
       MakeOwned(&gemm_memory_, [](void** memory) { return Allocate(GemmBytes(), memory); });
   if (error == nullptr) {
-    error = Fill(SplitMemoryIn(gemm_memory_.get()).arrived, 0, kCounterBytes, stream_.get());
+    error = Fill(TileCounters(), 0, kCounterBytes, stream_.get());
   }
   if (error != nullptr) return error;
   int64_t free_before = 0, free_after = 0;
@@ -94,12 +96,12 @@ Error CudaDevice::ProbeCublasLt(std::string* problem) {
 std::string CudaDevice::UnsupportedGemm(const GemmArgs& args) const {
   if (args.a.dtype != DType::kBF16) return "Gemm: a is not bf16";
   if (args.weight.shape.format.dtype != DType::kBF16) return "Gemm: the weight is not bf16";
-  if (args.out.dtype != DType::kBF16 && args.out.dtype != DType::kF32) {
-    return "Gemm: out is neither bf16 nor f32";
   constexpr int64_t kMostK = WeightStaging::kPieceBytes / int64_t{sizeof(uint16_t)};
   if (PackedStride(args.weight.shape) > kMostK) {
     return "Gemm: a row of the weight has more than " + std::to_string(kMostK) + " elements";
   }
+  if (args.out.dtype != DType::kBF16 && args.out.dtype != DType::kF32) {
+    return "Gemm: out is neither bf16 nor f32";
   }
   return "";
 }

@@ -51,25 +51,19 @@ void LaunchStoreKv(const StoreKvArgs& args, Stream stream);
 void LaunchSample(const SampleArgs& args, const SlotArrays& slots, Stream stream);
 
 // A step's AttendPlan in GPU memory.
-struct AttendPlanHeader {
-  int32_t merge_count = 0;
-  int32_t merges_at = 0;  // words of 32 bits from the header
-};
 struct AttendPlanArrays {
-  const AttendPlanHeader* header = nullptr;
   const int32_t* group_begin[kAttendKernels] = {};
   const AttendPiece* pieces = nullptr;
   int64_t partial_capacity = 0;  // MostAttendPartials
 };
-// attend_decode.cu: the pieces of kVector, which have at most `rows` query rows
+// attend_decode.cu: the pieces of kVector, which have at most `rows` query rows. Here and below
+// `arrived` are kMostAttendBlocks counters that are zero between kernels, as in SplitMemory.
 void LaunchAttendVector(const AttendArgs& args, const AttendPlanArrays& plan,
-                        const AttendTiling& tiling, int32_t rows, Stream stream);
+                        const AttendTiling& tiling, int32_t rows, uint32_t* arrived, Stream stream);
 // attend_prefill.cu: the pieces of kNarrow or kWide
 void LaunchAttendTiles(const AttendArgs& args, const AttendPlanArrays& plan,
-                       const AttendTiling& tiling, AttendKernel kernel, Stream stream);
-// attend_combine.cu: the merges, after all pieces
-void LaunchAttendCombine(const AttendArgs& args, const AttendPlanArrays& plan, int32_t blocks,
-                         Stream stream);
+                       const AttendTiling& tiling, AttendKernel kernel, uint32_t* arrived,
+                       Stream stream);
 
 }  // namespace baram::cuda
 

@@ -15,7 +15,6 @@ set(baram_cuda_host_sources
 )
 set(baram_cuda_kernel_sources
   act.cu
-  attend_combine.cu
   attend_decode.cu
   attend_prefill.cu
   embed.cu

@@ -65,10 +65,6 @@ void ExpectEveryKeyOnce(const std::vector<Chunk>& chunks, const AttendKind& kind
     ASSERT_LT(piece.key_begin, piece.key_end);
     for (int32_t t = 0; t < piece.tokens; ++t) of_token[piece.token + t].push_back(piece);
   }
-  std::map<int32_t, AttendMerge> merges;
-  for (const AttendMerge& merge : plan.merges) {
-    ASSERT_TRUE(merges.emplace(merge.token, merge).second) << "a token is put together twice";
-  }
   std::vector<int> written(plan.partials, 0);
   for (const StepRow& row : RowsOf(chunks)) {
     for (int32_t t = 0; t < row.count; ++t) {
@@ -79,7 +75,6 @@ void ExpectEveryKeyOnce(const std::vector<Chunk>& chunks, const AttendKind& kind
       EXPECT_LE(pieces.front().key_begin, first);
       EXPECT_GT(pieces.back().key_end, position);
       const bool cut = pieces.size() > 1;
-      ASSERT_EQ(merges.count(row.begin + t), cut ? 1u : 0u);
       for (size_t i = 0; i < pieces.size(); ++i) {
         EXPECT_EQ(pieces[i].slot, row.slot);
         EXPECT_EQ(pieces[i].position + (row.begin + t - pieces[i].token), position);
@@ -91,16 +86,32 @@ void ExpectEveryKeyOnce(const std::vector<Chunk>& chunks, const AttendKind& kind
           EXPECT_EQ(pieces[i].partial, -1);
           continue;
         }
-        const AttendMerge& merge = merges[row.begin + t];
-        EXPECT_EQ(merge.parts, static_cast<int32_t>(pieces.size()));
-        const int32_t place = pieces[i].partial + (row.begin + t - pieces[i].token);
-        EXPECT_EQ(merge.partial + static_cast<int32_t>(i) * merge.stride, place);
+        EXPECT_EQ(pieces[i].partial, pieces[0].partial);
+        EXPECT_EQ(pieces[i].part, static_cast<int32_t>(i));
+        EXPECT_EQ(pieces[i].parts, static_cast<int32_t>(pieces.size()));
+        const int32_t place = pieces[i].partial + pieces[i].part * pieces[i].tokens +
+                              (row.begin + t - pieces[i].token);
         ASSERT_LT(place, plan.partials);
         ++written[place];
       }
     }
   }
   for (int count : written) EXPECT_EQ(count, 1);
+}
+
+// The counter that a cut tile's parts find by their group and part is one, and no other tile's.
+void ExpectACounterForEveryCut(const AttendPlan& plan) {
+  for (const std::vector<int32_t>& begin : plan.group_begin) {
+    std::map<std::ptrdiff_t, int32_t> partial_of;  // by the first part's group
+    for (size_t group = 0; group + 1 < begin.size(); ++group) {
+      for (int32_t i = begin[group]; i < begin[group + 1]; ++i) {
+        const AttendPiece& piece = plan.pieces[i];
+        if (piece.partial < 0) continue;
+        const std::ptrdiff_t first = static_cast<std::ptrdiff_t>(group) - piece.part;
+        ASSERT_EQ(partial_of.emplace(first, piece.partial).first->second, piece.partial);
+      }
+    }
+  }
 }
 
 void ExpectEqualShares(const AttendKind& kind, const AttendDevice& device, const AttendPlan& plan) {
@@ -127,15 +138,14 @@ TEST(AttendPlan, SaysWhatItCuts) {
   // One decode step after 1000 tokens, one of a sequence that begins, a chunk.
   const AttendPlan plan = Plan({{1000, 1}, {0, 1}, {60, 40}}, {{4, 4, 64}, 0}, kSmall);
   EXPECT_EQ(AttendPlanText(plan),
-            "vector 0: tokens 0+1 of slot 0 at 1000, keys 0..192, partial 0\n"
-            "vector 1: tokens 0+1 of slot 0 at 1000, keys 192..384, partial 1\n"
-            "vector 2: tokens 0+1 of slot 0 at 1000, keys 384..576, partial 2\n"
-            "vector 3: tokens 0+1 of slot 0 at 1000, keys 576..768, partial 3\n"
-            "vector 4: tokens 0+1 of slot 0 at 1000, keys 768..960, partial 4\n"
-            "vector 5: tokens 0+1 of slot 0 at 1000, keys 960..1001, partial 5\n"
+            "vector 0: tokens 0+1 of slot 0 at 1000, keys 0..192, part 0 of 6, partials 0\n"
+            "vector 1: tokens 0+1 of slot 0 at 1000, keys 192..384, part 1 of 6, partials 0\n"
+            "vector 2: tokens 0+1 of slot 0 at 1000, keys 384..576, part 2 of 6, partials 0\n"
+            "vector 3: tokens 0+1 of slot 0 at 1000, keys 576..768, part 3 of 6, partials 0\n"
+            "vector 4: tokens 0+1 of slot 0 at 1000, keys 768..960, part 4 of 6, partials 0\n"
+            "vector 5: tokens 0+1 of slot 0 at 1000, keys 960..1001, part 5 of 6, partials 0\n"
             "vector 5: tokens 1+1 of slot 1 at 0, keys 0..1\n"
-            "wide 0: tokens 2+40 of slot 2 at 60, keys 0..100\n"
-            "token 0 from 6 partials 0, +1\n");
+            "wide 0: tokens 2+40 of slot 2 at 60, keys 0..100\n");
   EXPECT_EQ(plan.vector_rows, 1);
   EXPECT_TRUE(plan.Uses(AttendKernel::kVector));
   EXPECT_FALSE(plan.Uses(AttendKernel::kNarrow));
@@ -205,6 +215,7 @@ TEST(AttendPlan, AnyStepIsCoveredOnceInEqualSharesWithinTheLimits) {
     SCOPED_TRACE(round);
     ASSERT_NO_FATAL_FAILURE(ExpectEveryKeyOnce(chunks, kind, reused));
     ASSERT_NO_FATAL_FAILURE(ExpectEqualShares(kind, device, reused));
+    ASSERT_NO_FATAL_FAILURE(ExpectACounterForEveryCut(reused));
     EXPECT_LE(static_cast<int64_t>(reused.pieces.size()), MostAttendPieces(tokens, device));
     EXPECT_LE(reused.partials, MostAttendPartials(kind.head, device));
     // Nothing of the plan before is left.

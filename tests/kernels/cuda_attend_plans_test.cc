@@ -18,7 +18,6 @@ namespace {
 struct FoundPlan {
   AttendPlan want;
   AttendPlanArrays arrays;
-  AttendPlanHeader header = {};
   std::array<std::vector<int32_t>, kAttendKernels> group_begin;
   std::vector<AttendPiece> pieces = std::vector<AttendPiece>(100);
 
@@ -27,7 +26,6 @@ struct FoundPlan {
     const auto fetch = [&](void* host, const void* device, int64_t bytes) {
       EXPECT_EQ(CopyToHost(host, device, bytes, stream), nullptr);
     };
-    fetch(&header, arrays.header, sizeof(header));
     for (int kernel = 0; kernel < kAttendKernels; ++kernel) {
       group_begin[kernel].resize(want.group_begin[kernel].size());
       fetch(group_begin[kernel].data(), arrays.group_begin[kernel],
@@ -36,14 +34,6 @@ struct FoundPlan {
     fetch(pieces.data(), arrays.pieces, std::ssize(pieces) * int64_t{sizeof(AttendPiece)});
   }
   void ExpectAsPlanned() const {
-    EXPECT_EQ(header.merge_count, std::ssize(want.merges));
-    // They lie behind the pieces, which were fetched from `arrays.pieces` on.
-    const auto* words = reinterpret_cast<const int32_t*>(arrays.header) + header.merges_at;
-    const std::ptrdiff_t at = words - reinterpret_cast<const int32_t*>(arrays.pieces);
-    const auto* first =
-        reinterpret_cast<const AttendMerge*>(reinterpret_cast<const int32_t*>(pieces.data()) + at);
-    const std::vector<AttendMerge> merges(first, first + header.merge_count);
-    EXPECT_EQ(merges, want.merges);
     std::vector<AttendPiece> found;
     for (int kernel = 0; kernel < kAttendKernels; ++kernel) {
       const std::vector<int32_t>& begin = group_begin[kernel];
@@ -90,7 +80,6 @@ TEST(AttendPlans, ArriveWithTheirStep) {
   for (size_t kind = 0; kind < std::size(kinds); ++kind) {
     const AttendPlanArrays& first = found[6 + kind].arrays;
     const AttendPlanArrays& last = found[found.size() - std::size(kinds) + kind].arrays;
-    EXPECT_EQ(first.header, last.header);
     EXPECT_EQ(first.pieces, last.pieces);
     EXPECT_TRUE(std::ranges::equal(first.group_begin, last.group_begin));
   }

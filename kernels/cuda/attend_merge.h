@@ -1,0 +1,119 @@
+// Puts together what the parts of a cut tile found: the second half of flash-decoding, by whichever
+// block is done last, so that it takes no launch of its own.
+//
+//   largest = max_i largest_i;  out = sum_i f_i values_i / sum_i f_i sum_i,
+//   f_i = 2^(largest_i - largest)
+//
+// Bound by latency: it reads parts * heads * (hd + 2) * 4 bytes for every token that was cut,
+// against 4 * hd * kv_heads bytes for each of its keys, but a sequence that is alone is cut into as
+// many parts as there are groups, 49 of an H200's with 8 KV heads, in every layer. A warp takes a
+// token and head, a lane 8 elements of every part, or of every second to eighth where heads are
+// shorter than a warp's 256 elements, and reads kAtOnce parts at a time: 49 parts of 128 elements
+// are 4 rounds to the second-level cache with 8 at once, after 2 for the largest, of which a lane
+// takes a part. The parts are always added in the same order, whichever block adds them and however
+// many are read at once, so equal inputs give equal bits.
+#ifndef BARAM_KERNELS_CUDA_ATTEND_MERGE_H_
+#define BARAM_KERNELS_CUDA_ATTEND_MERGE_H_
+
+#include "kernels/cuda/attend_pieces.h"
+#include "kernels/cuda/instructions.h"
+#include "kernels/cuda/prims/reduce.h"
+
+namespace baram::cuda {
+
+// Over the lanes of a warp that are a multiple of `lanes` apart.
+template <typename Op>
+__device__ __forceinline__ float OverParts(float value, int32_t lanes) {
+  for (int32_t distance = lanes; distance < kWarpThreads; distance *= 2) {
+    value = Op()(value, ShuffleXor(value, distance));
+  }
+  return value;
+}
+
+// One token and head of a tile, by a warp.
+template <int kAtOnce>
+__device__ __forceinline__ void MergeRow(const AttendLaunch& args, const AttendPiece& piece,
+                                         const AttendRow& row) {
+  const AttendPartials& partials = args.partials;
+  const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
+  const int32_t first_part = lane / args.merge_lanes;
+  const int32_t part_step = kWarpThreads / args.merge_lanes;
+  const int32_t begin = lane % args.merge_lanes * kWideVector;
+  const bool in_row = begin < partials.row_elements;
+  // Of a part past the last, the last one's.
+  const auto place = [&](int32_t part) {
+    const int32_t at = part < piece.parts ? part : piece.parts - 1;
+    return partials.Row(piece.partial + at * piece.tokens + row.token - piece.token, row.head);
+  };
+  float largest = kMinusInfinity;
+  for (int32_t part = lane; part < piece.parts; part += kWarpThreads) {
+    largest = fmaxf(largest, partials.states[place(part)].largest);
+  }
+  largest = OverParts<Max>(largest, 1);
+  float sum = 0;
+  float sums[kWideVector] = {};
+  BARAM_NO_UNROLL
+  for (int32_t next = first_part; next < piece.parts; next += kAtOnce * part_step) {
+    SoftmaxState states[kAtOnce];
+    float values[kAtOnce][kWideVector];
+    BARAM_UNROLL
+    for (int i = 0; i < kAtOnce; ++i) {
+      const int64_t at = place(next + i * part_step);
+      states[i] = partials.states[at];
+      LoadVector<kWideVector>(partials.values + at * partials.row_elements + (in_row ? begin : 0),
+                              values[i]);
+    }
+    BARAM_UNROLL
+    for (int i = 0; i < kAtOnce; ++i) {
+      if (next + i * part_step >= piece.parts) break;
+      const float factor = Rescale(states[i].largest, largest);
+      sum += factor * states[i].sum;
+      for (int j = 0; j < kWideVector; ++j) sums[j] += factor * values[i][j];
+    }
+  }
+  sum = OverParts<Sum>(sum, args.merge_lanes);
+  for (float& one : sums) one = OverParts<Sum>(one, args.merge_lanes);
+  if (first_part == 0 && in_row) {
+    StoreOutput(args.out, args.wide_out, args.head_dim, row.token, row.head, begin, sum, sums);
+  }
+}
+
+// All threads of a block call it once they have written what the piece found among the partial
+// results; `rows`: query rows of a tile. The last block of the tile's parts writes the output. No
+// thread needs what is in dynamic shared memory any more: the first word is used.
+template <int kAtOnce>
+__device__ __forceinline__ void MergeIfLast(const AttendLaunch& args, const AttendPiece& piece,
+                                            const AttendUnit& unit, int rows) {
+  if (piece.partial < 0) return;
+  // Of the tile's first part, whose group ends with it: no other tile's is there.
+  uint32_t* arrived =
+      args.arrived + (static_cast<int32_t>(blockIdx.y) - piece.part) * gridDim.x + blockIdx.x;
+  auto* before = DynamicShared<uint32_t>();
+  MemoryFence();
+  __syncthreads();
+  if (threadIdx.x == 0) *before = AtomicAdd(arrived, 1u);
+  __syncthreads();
+  if (*before != static_cast<uint32_t>(piece.parts - 1)) return;
+  MemoryFence();
+  const int warp = static_cast<int>(threadIdx.x) / kWarpThreads;
+  for (int r = warp; r < rows; r += kAttendWarps) {
+    const AttendRow row = RowOf(args, piece, unit, r);
+    if (row.live) MergeRow<kAtOnce>(args, piece, row);
+  }
+  if (threadIdx.x == 0) *arrived = 0;
+}
+
+// What a block does once it has left its results of a piece in shared memory, see StoreResults. The
+// piece is read again: what only this needs must hold no registers while keys are read.
+template <int kDepth, int kAtOnce>
+__device__ __forceinline__ void Finish(const AttendLaunch& args, const AttendPiece* read_again,
+                                       const AttendUnit& unit, const float* results, int parts,
+                                       int rows) {
+  const AttendPiece piece = *read_again;
+  StoreResults<kDepth>(args, piece, unit, results, parts, rows);
+  MergeIfLast<kAtOnce>(args, piece, unit, rows);
+}
+
+}  // namespace baram::cuda
+
+#endif  // BARAM_KERNELS_CUDA_ATTEND_MERGE_H_
