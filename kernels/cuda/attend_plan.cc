@@ -16,7 +16,7 @@ constexpr AttendKernel kKernels[] = {AttendKernel::kVector, AttendKernel::kNarro
 // Costs are in blocks of keys. What a piece costs beside its keys: its queries, the first copies
 // that nothing hides, its result. An estimate, not a measurement.
 constexpr int64_t kPieceCost = 1;
-// The least that is worth a block of threads of its own: two blocks of keys and what comes with it.
+// The least that a tile is cut for: two blocks of keys and what comes with them.
 constexpr int64_t kLeastShare = 2 + kPieceCost;
 
 int32_t CeilDiv(int32_t a, int32_t b) { return (a + b - 1) / b; }
@@ -80,16 +80,38 @@ void PlacePartials(int32_t parts, AttendPlan* plan) {
   plan->partials += parts * pieces.front().tokens;
 }
 
+// What a kernel has to do.
+struct Load {
+  int64_t total = 0;       // costs of its tiles, whole
+  int64_t key_blocks = 0;  // of all of them
+  int64_t longest = 0;     // cost of a tile
+};
+
+// Where a share ends it cuts a tile, which costs one piece more, or leaves no more than a piece's
+// cost unused: never both. So this is enough for the last share too.
+int64_t ShareOf(const Load& load, int64_t shares) {
+  return (load.total + (shares - 1) * kPieceCost + shares - 1) / shares;
+}
+
+// How many shares are worth a block of threads of their own. Where that would cut a tile and still
+// leave blocks of threads without work, down to one block of keys each: what putting it together
+// takes is spent anyway.
+int64_t SharesOf(const Load& load, int32_t groups) {
+  const int64_t shares = std::clamp<int64_t>(load.total / kLeastShare, 1, groups);
+  if (load.longest <= ShareOf(load, shares)) return shares;
+  return std::clamp<int64_t>(load.key_blocks, shares, groups);
+}
+
 void PlanKernel(std::span<const StepRow> rows, const AttendKind& kind, AttendKernel kernel,
                 const AttendTiling& tiling, AttendPlan* plan) {
-  int64_t total = 0;
+  Load load;
   ForTiles(rows, kind, kernel, tiling.tokens, [&](const AttendPiece& tile) {
-    total += kPieceCost + KeyBlocks(tile.key_begin, tile.key_end);
+    const int64_t blocks = KeyBlocks(tile.key_begin, tile.key_end);
+    load.total += kPieceCost + blocks;
+    load.key_blocks += blocks;
+    load.longest = std::max(load.longest, kPieceCost + blocks);
   });
-  const int64_t shares = std::clamp<int64_t>(total / kLeastShare, 1, tiling.groups);
-  // Where a share ends it cuts a tile, which costs one piece more, or leaves no more than a piece's
-  // cost unused: never both. So this is enough for the last share too.
-  const int64_t share = (total + (shares - 1) * kPieceCost + shares - 1) / shares;
+  const int64_t share = ShareOf(load, SharesOf(load, tiling.groups));
 
   std::vector<int32_t>& group_begin = plan->group_begin[static_cast<int>(kernel)];
   group_begin.clear();

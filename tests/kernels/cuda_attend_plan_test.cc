@@ -120,6 +120,8 @@ void ExpectEqualShares(const AttendKind& kind, const AttendDevice& device, const
     const AttendTiling tiling = TilingOf(kernel, kind.head, device);
     ASSERT_EQ(plan.group_begin[k].size(), tiling.groups + 1u);
     int64_t total = 0;
+    int64_t pieces = 0;
+    bool cuts = false;
     int64_t most = 0;
     int64_t used = 0;
     for (int32_t group = 0; group < tiling.groups; ++group) {
@@ -127,10 +129,16 @@ void ExpectEqualShares(const AttendKind& kind, const AttendDevice& device, const
       total += cost;
       most = std::max(most, cost);
       used += cost > 0 ? 1 : 0;
+      for (int32_t i = plan.group_begin[k][group]; i < plan.group_begin[k][group + 1]; ++i) {
+        ++pieces;
+        cuts = cuts || plan.pieces[i].parts > 1;
+      }
     }
     // Rounding up, and the cost of the piece that a cut adds.
     EXPECT_LE(most, std::max<int64_t>(total / tiling.groups + 2, 6)) << "kernel " << k;
-    EXPECT_LE(used, std::max<int64_t>(total / 3, 1)) << "shares too small to be worth a block";
+    EXPECT_LE(used, total - pieces) << "no share is without a block of keys";
+    if (cuts) continue;
+    EXPECT_LE(used, std::max<int64_t>(total / 3, 1)) << "whole tiles too small for a block each";
   }
 }
 
@@ -181,6 +189,23 @@ TEST(AttendPlan, ALongContextIsSpreadOverTheDevice) {
   EXPECT_GE(tiling.groups * tiling.units, 2 * kLarge.multiprocessors);
   EXPECT_GE(static_cast<int32_t>(plan.pieces.size()), tiling.groups * 9 / 10);
   ExpectEqualShares(kind, kLarge, plan);
+}
+
+// A short one as well: down to one block of keys each, unless all of it is a few.
+TEST(AttendPlan, AShortContextAloneIsCutDownToBlocksOfKeys) {
+  const AttendKind kind{{32, 8, 128}, 0};
+  const auto pieces = [&](const std::vector<Chunk>& chunks) {
+    const AttendPlan plan = Plan(chunks, kind, kLarge);
+    ExpectEqualShares(kind, kLarge, plan);
+    return plan.pieces.size();
+  };
+  EXPECT_EQ(pieces({{1023, 1}}), 16u);  // of 8 KV heads: 128 blocks for 132 multiprocessors
+  EXPECT_EQ(pieces({{255, 1}}), 1u);
+  EXPECT_EQ(pieces({{256, 1}}), 5u);
+  EXPECT_EQ(pieces({{3000, 1}}), 47u);
+  // Several that are short stay whole as long as they are spread.
+  EXPECT_EQ(pieces(std::vector<Chunk>(8, {63, 1})), 8u);
+  EXPECT_EQ(pieces(std::vector<Chunk>(20, {191, 1})), 20u);
 }
 
 TEST(AttendPlan, AWindowBoundsTheKeys) {
