@@ -66,6 +66,11 @@ absl::Status InvalidField(std::string_view field, std::string_view message) {
                    {.field = std::string(field), .reason = "INVALID_FIELD"});
 }
 
+absl::Status TooMany(std::string_view field, size_t count, size_t max, std::string_view what) {
+  return InvalidField(field, absl::StrCat(std::string(field), " has ", count, " ",
+                                          std::string(what), " but at most ", max, " are taken."));
+}
+
 absl::Status InvalidBody(std::string_view message) {
   return WithFacts(absl::InvalidArgumentError(Cut(message, kMaxMessageBytes)),
                    {.reason = "INVALID_BODY"});

@@ -6,6 +6,7 @@
 #ifndef BARAM_SERVER_ERRORS_H_
 #define BARAM_SERVER_ERRORS_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -31,6 +32,9 @@ absl::Status WithFacts(absl::Status status, const ErrorFacts& facts);
 // INVALID_ARGUMENT that names its field. A sentence of more than 1 KiB, which holds a client's or a
 // template's words, is cut.
 absl::Status InvalidField(std::string_view field, std::string_view message);
+// InvalidField of a list or a text that is larger than it may be: "stop has 17 strings but at most
+// 16 are taken."
+absl::Status TooMany(std::string_view field, size_t count, size_t max, std::string_view what);
 // INVALID_ARGUMENT, reason INVALID_BODY: no field can be read, or its type is not ours.
 absl::Status InvalidBody(std::string_view message);
 // NOT_FOUND, reason MODEL_NOT_FOUND; the sentence says what is served instead.

@@ -12,21 +12,29 @@
 namespace baram::server {
 namespace {
 
-constexpr int kMaxMessages = 4096;
-constexpr int kMaxMetadata = 16;
+constexpr size_t kMaxMetadata = 16;
 constexpr size_t kMaxMetadataBytes = 256;
 
 absl::Status CheckMetadata(const v1::GenerateRequest& request) {
-  if (request.metadata_size() > kMaxMetadata) {
-    return InvalidField(
-        "metadata", absl::StrCat("metadata has ", request.metadata_size(), " entries but at most ",
-                                 kMaxMetadata, " are taken."));
+  if (request.metadata().size() > kMaxMetadata) {
+    return TooMany("metadata", request.metadata().size(), kMaxMetadata, "entries");
   }
   for (const auto& [key, value] : request.metadata()) {
     if (key.size() + value.size() > kMaxMetadataBytes) {
       return InvalidField("metadata", absl::StrCat("An entry of metadata has more than ",
                                                    kMaxMetadataBytes, " bytes."));
     }
+  }
+  return absl::OkStatus();
+}
+
+// Before they are copied: a message holds millions of empty strings.
+absl::Status CheckStopping(const v1::Stopping& stopping) {
+  const auto stops = static_cast<size_t>(stopping.stop_size());
+  if (stops > kMaxStops) return TooMany("stopping.stop", stops, kMaxStops, "strings");
+  const auto ids = static_cast<size_t>(stopping.stop_token_ids_size());
+  if (ids > kMaxStopTokenIds) {
+    return TooMany("stopping.stop_token_ids", ids, kMaxStopTokenIds, "ids");
   }
   return absl::OkStatus();
 }
@@ -65,8 +73,9 @@ absl::StatusOr<Prompt> ToPrompt(const v1::GenerateRequest& request) {
 }  // namespace
 
 absl::StatusOr<ChatPrompt> ToChatPrompt(const v1::Chat& chat) {
-  if (chat.messages_size() == 0 || chat.messages_size() > kMaxMessages) {
-    return InvalidField("chat.messages", absl::StrCat("There are ", chat.messages_size(),
+  const auto count = static_cast<size_t>(chat.messages_size());
+  if (count == 0 || count > kMaxMessages) {
+    return InvalidField("chat.messages", absl::StrCat("There are ", count,
                                                       " messages; send 1 to ", kMaxMessages, "."));
   }
   nlohmann::json messages = nlohmann::json::array();
@@ -96,6 +105,7 @@ absl::StatusOr<ChatPrompt> ToChatPrompt(const v1::Chat& chat) {
 
 absl::StatusOr<Call> ToCall(const v1::GenerateRequest& request) {
   if (absl::Status status = CheckMetadata(request); !status.ok()) return status;
+  if (absl::Status status = CheckStopping(request.stopping()); !status.ok()) return status;
   auto prompt = ToPrompt(request);
   if (!prompt.ok()) return prompt.status();
   Call call;

@@ -137,6 +137,12 @@ void JsonFields::FailItem(const char* name, size_t index, const char* wanted, co
        absl::StrCat(path_, name, "[", index, "] must be ", wanted, ", but is ", KindOf(got), "."));
 }
 
+bool JsonFields::AtMost(const char* name, size_t count, size_t max, const char* what) {
+  if (count <= max) return true;
+  if (status_.ok()) status_ = TooMany(path_ + name, count, max, what);
+  return false;
+}
+
 std::optional<double> JsonFields::Number(const char* name) {
   const Json* value = Find(name);
   if (value == nullptr) return std::nullopt;
@@ -158,11 +164,13 @@ std::optional<bool> JsonFields::Bool(const char* name) {
   return value->get<bool>();
 }
 
-std::optional<std::string> JsonFields::String(const char* name) {
+std::optional<std::string> JsonFields::String(const char* name, size_t max_bytes) {
   const Json* value = Find(name);
   if (value == nullptr) return std::nullopt;
   if (!value->is_string()) return WrongType<std::string>(name, "a string", *value);
-  return value->get<std::string>();
+  const auto& text = value->get_ref<const std::string&>();
+  if (!AtMost(name, text.size(), max_bytes, "bytes")) return std::nullopt;
+  return text;
 }
 
 const Json* JsonFields::Object(const char* name) {
@@ -183,29 +191,39 @@ const Json* JsonFields::Array(const char* name) {
   return value;
 }
 
-std::vector<std::string> JsonFields::Strings(const char* name) {
+std::vector<std::string> JsonFields::Strings(const char* name, size_t max, size_t max_bytes) {
   const Json* value = Find(name);
   std::vector<std::string> strings;
   if (value == nullptr) return strings;
-  if (value->is_string()) return {value->get<std::string>()};
+  const auto take = [&](const Json& item) {
+    const auto& text = item.get_ref<const std::string&>();
+    const bool fits = AtMost(name, text.size(), max_bytes, "bytes in one string");
+    if (fits) strings.push_back(text);
+    return fits;
+  };
+  if (value->is_string()) {
+    take(*value);
+    return strings;
+  }
   if (!value->is_array()) {
     WrongType<bool>(name, "a string or an array of strings", *value);
     return strings;
   }
+  if (!AtMost(name, value->size(), max, "strings")) return strings;
   for (const Json& item : *value) {
     if (!item.is_string()) {
       FailItem(name, strings.size(), "a string", item);
       break;
     }
-    strings.push_back(item.get<std::string>());
+    if (!take(item)) break;
   }
   return strings;
 }
 
-std::vector<int64_t> JsonFields::Integers(const char* name) {
+std::vector<int64_t> JsonFields::Integers(const char* name, size_t max) {
   const Json* value = Array(name);
   std::vector<int64_t> integers;
-  if (value == nullptr) return integers;
+  if (value == nullptr || !AtMost(name, value->size(), max, "ids")) return integers;
   for (const Json& item : *value) {
     const std::optional<int64_t> n = AsInteger(item);
     if (!n) {

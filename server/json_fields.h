@@ -3,6 +3,7 @@
 #ifndef BARAM_SERVER_JSON_FIELDS_H_
 #define BARAM_SERVER_JSON_FIELDS_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -29,8 +30,9 @@ absl::StatusOr<Json> ParseJsonObject(std::string_view body, std::string_view sub
 // As text. Never fails: bytes that are no character become U+FFFD.
 std::string Dump(const Json& json);
 
-// Absent and null are the same. Getters return the default after the first error, so that a reader
-// asks for all it knows and looks at status() once.
+// Absent and null are the same. A getter of what is wrong records the error, unless there is one
+// already, and returns the default, so that a reader asks for all it knows and looks at status()
+// once.
 class JsonFields {
  public:
   // `object` must be an object and outlive this; `path` stands before names in errors
@@ -41,12 +43,14 @@ class JsonFields {
   std::optional<double> Number(const char* name);
   std::optional<int64_t> Integer(const char* name);
   std::optional<bool> Bool(const char* name);
-  std::optional<std::string> String(const char* name);
+  // At most `max_bytes`; more is an error.
+  std::optional<std::string> String(const char* name, size_t max_bytes = SIZE_MAX);
   const Json* Object(const char* name);
   const Json* Array(const char* name);
-  // A string or an array of strings.
-  std::vector<std::string> Strings(const char* name);
-  std::vector<int64_t> Integers(const char* name);
+  // A string or an array of strings: at most `max`, each of at most `max_bytes`. What is more is an
+  // error, and is not copied.
+  std::vector<std::string> Strings(const char* name, size_t max, size_t max_bytes);
+  std::vector<int64_t> Integers(const char* name, size_t max);
 
   // Records an error of the field unless there is one already.
   void Fail(std::string_view name, std::string_view message);
@@ -56,6 +60,8 @@ class JsonFields {
   template <typename T>
   std::optional<T> WrongType(const char* name, const char* wanted, const Json& got);
   void FailItem(const char* name, size_t index, const char* wanted, const Json& got);
+  // False, and an error, for more than `max`.
+  bool AtMost(const char* name, size_t count, size_t max, const char* what);
 
   const Json& object_;
   const std::string path_;

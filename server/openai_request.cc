@@ -16,7 +16,6 @@ namespace baram::server {
 namespace {
 
 constexpr size_t kMaxPrompts = 128;  // of one completions call
-constexpr size_t kMaxMessages = 4096;
 
 // An example for who sent something else.
 constexpr char kOneMessage[] = R"({"role": "user", "content": "Hello"})";
@@ -81,13 +80,13 @@ void ReadShared(JsonFields& fields, int32_t max_n, OpenAiRequest& request, Call&
     }
   }
   call.min_tokens = fields.Integer("min_tokens").value_or(0);
-  call.stop = fields.Strings("stop");
-  call.stop_token_ids = fields.Integers("stop_token_ids");
+  call.stop = fields.Strings("stop", kMaxStops, kMaxStopBytes);
+  call.stop_token_ids = fields.Integers("stop_token_ids", kMaxStopTokenIds);
   call.include_stop = fields.Bool("include_stop_str_in_output").value_or(false);
   call.ignore_eos = fields.Bool("ignore_eos").value_or(false);
   call.skip_special_tokens = fields.Bool("skip_special_tokens").value_or(true);
   call.priority = fields.Integer("priority").value_or(0);
-  call.cache_salt = fields.String("cache_salt").value_or("");
+  call.cache_salt = fields.String("cache_salt", kMaxSaltBytes).value_or("");
   call.truncate_prompt_tokens = fields.Integer("truncate_prompt_tokens");
   call.prompt_logprobs = request.prompt_logprobs = fields.Integer("prompt_logprobs");
   call.token_ids = request.token_ids = fields.Bool("return_token_ids").value_or(false);
@@ -305,6 +304,7 @@ void ReadCompletionRequest(JsonFields& fields, int32_t max_n, OpenAiRequest& req
     call.prompt_logprobs = std::max(call.prompt_logprobs.value_or(0), *call.logprobs);
   }
   std::vector<Prompt> prompts = ReadPrompts(fields);
+  if (!fields.status().ok()) return;
   for (Prompt& prompt : prompts) {
     request.calls.push_back(call);
     request.calls.back().prompt = std::move(prompt);

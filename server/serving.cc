@@ -21,10 +21,6 @@
 namespace baram::server {
 namespace {
 
-constexpr size_t kMaxSaltBytes = 128;
-constexpr size_t kMaxStops = 16;
-constexpr size_t kMaxStopBytes = 256;
-constexpr size_t kMaxStopTokenIds = 32;
 // Below this a temperature is greedy: dividing logits by it would overflow.
 constexpr double kGreedyBelow = 1e-5;
 // How the text library ends its sentence on an argument that has a reserved name.
@@ -60,9 +56,7 @@ class Checks {
                              vocab_size - 1, "."));
   }
   void AtMost(std::string_view field, size_t count, size_t max, std::string_view what) {
-    if (count <= max) return;
-    Fail(field,
-         absl::StrCat("has ", count, " ", std::string(what), " but at most ", max, " are taken."));
+    if (count > max) status_.Update(TooMany(field, count, max, what));
   }
   void Fail(std::string_view field, std::string_view rest) {
     if (!status_.ok()) return;

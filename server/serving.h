@@ -4,6 +4,7 @@
 #ifndef BARAM_SERVER_SERVING_H_
 #define BARAM_SERVER_SERVING_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -25,6 +26,13 @@
 #include "server/text_pool.h"
 
 namespace baram::server {
+
+// Limits of a call that hold everywhere; front ends that copy lists look at them first.
+inline constexpr size_t kMaxMessages = 4096;
+inline constexpr size_t kMaxSaltBytes = 128;
+inline constexpr size_t kMaxStops = 16;
+inline constexpr size_t kMaxStopBytes = 256;
+inline constexpr size_t kMaxStopTokenIds = 32;
 
 struct TextPrompt {
   std::string text;

@@ -117,9 +117,9 @@ TEST(JsonFieldsTest, ReadsByType) {
   EXPECT_EQ(fields.Bool("b"), true);
   EXPECT_EQ(fields.String("s"), "text");
   EXPECT_NE(fields.Object("o"), nullptr);
-  EXPECT_THAT(fields.Integers("a"), ElementsAre(1, 2));
-  EXPECT_THAT(fields.Strings("one"), ElementsAre("x"));
-  EXPECT_THAT(fields.Strings("many"), ElementsAre("x", "y"));
+  EXPECT_THAT(fields.Integers("a", 2), ElementsAre(1, 2));
+  EXPECT_THAT(fields.Strings("one", 1, 1), ElementsAre("x"));
+  EXPECT_THAT(fields.Strings("many", 2, 1), ElementsAre("x", "y"));
   for (const char* absent : {"nil", "none"}) {
     EXPECT_EQ(fields.Integer(absent), std::nullopt);
     EXPECT_EQ(fields.Number(absent), std::nullopt);
@@ -127,8 +127,8 @@ TEST(JsonFieldsTest, ReadsByType) {
     EXPECT_EQ(fields.String(absent), std::nullopt);
     EXPECT_EQ(fields.Object(absent), nullptr);
     EXPECT_EQ(fields.Array(absent), nullptr);
-    EXPECT_TRUE(fields.Strings(absent).empty());
-    EXPECT_TRUE(fields.Integers(absent).empty());
+    EXPECT_TRUE(fields.Strings(absent, 1, 1).empty());
+    EXPECT_TRUE(fields.Integers(absent, 1).empty());
   }
   EXPECT_TRUE(fields.status().ok());
 }
@@ -157,12 +157,20 @@ TEST(JsonFieldsTest, NamesTheFirstWrongField) {
             "outer.o: outer.o must be an object, but is an array.");
   EXPECT_EQ(wrong([](JsonFields& f) { f.Array("a"); }),
             "outer.a: outer.a must be an array, but is an object.");
-  EXPECT_EQ(wrong([](JsonFields& f) { f.Integers("ints"); }),
+  EXPECT_EQ(wrong([](JsonFields& f) { f.Integers("ints", 2); }),
             "outer.ints: outer.ints[1] must be an integer, but is a string.");
-  EXPECT_EQ(wrong([](JsonFields& f) { f.Strings("strings"); }),
+  EXPECT_EQ(wrong([](JsonFields& f) { f.Strings("strings", 2, 1); }),
             "outer.strings: outer.strings[1] must be a string, but is the number 1.");
-  EXPECT_EQ(wrong([](JsonFields& f) { f.Strings("n"); }),
+  EXPECT_EQ(wrong([](JsonFields& f) { f.Strings("n", 1, 1); }),
             "outer.n: outer.n must be a string or an array of strings, but is true.");
+  EXPECT_EQ(wrong([](JsonFields& f) { f.Integers("ints", 1); }),
+            "outer.ints: outer.ints has 2 ids but at most 1 are taken.");
+  EXPECT_EQ(wrong([](JsonFields& f) { f.Strings("strings", 1, 1); }),
+            "outer.strings: outer.strings has 2 strings but at most 1 are taken.");
+  EXPECT_EQ(wrong([](JsonFields& f) { f.Strings("d", 1, 2); }),
+            "outer.d: outer.d has 3 bytes in one string but at most 2 are taken.");
+  EXPECT_EQ(wrong([](JsonFields& f) { f.String("d", 2); }),
+            "outer.d: outer.d has 3 bytes but at most 2 are taken.");
 }
 
 }  // namespace

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdint>
+#include <fstream>
 #include <string>
 #include <vector>
 
@@ -52,6 +54,16 @@ class OpenAiHostileTest : public ServerFixture {
     const RawResponse healthy =
         Post("/v1/completions", R"({"prompt":"hello","temperature":0,"max_tokens":15})");
     EXPECT_EQ(Json::parse(healthy.body)["choices"][0]["text"], TinyFolder::kCycle);
+  }
+  // The most that this process has held.
+  static int64_t PeakBytes() {
+    std::ifstream status("/proc/self/status");
+    for (std::string word; status >> word;) {
+      int64_t kib = 0;
+      if (word == "VmHWM:" && status >> kib) return kib << 10;
+    }
+    ADD_FAILURE() << "no VmHWM in /proc/self/status";
+    return 0;
   }
   // {"0":1,"1":1,...}
   static std::string Biases(int count) {
@@ -105,6 +117,28 @@ TEST_F(OpenAiHostileTest, Completions) {
           {R"({"prompt":"a","max_tokens":-0})", 400, "max_tokens"},
           {R"({"prompt":"a","max_tokens":18446744073709551615})", 400, "max_tokens"},
           {R"({"prompt":"a","max_tokens":9223372036854775807})", 400, "max_tokens"}});
+}
+
+// A request of many prompts holds what they share once, and what is too large not at all.
+TEST_F(OpenAiHostileTest, ManyPromptsTakeNoMemoryOfEachOther) {
+  constexpr int64_t kMost = 96 << 20;
+  std::string prompts = R"("a")", stops = R"("")", ids = "1";
+  for (int i = 1; i < 128; ++i) prompts += R"(,"a")";
+  for (int i = 1; i < 160'000; ++i) stops += R"(,"")";
+  for (int i = 1; i < 200'000; ++i) ids += ",1";
+  const std::string begin = R"({"max_tokens":1,"prompt":[)" + prompts + R"(],")";
+  const std::string large(1 << 20, 'x');
+  Post("/v1/completions", begin + R"(n":1})");  // what is taken for the first time
+  const int64_t before = PeakBytes();
+  for (const Row& row : std::vector<Row>{
+           {begin + R"(stop":[)" + stops + "]}", 400, "stop"},
+           {begin + R"(stop":[")" + large + R"("]})", 400, "stop"},
+           {begin + R"(stop_token_ids":[)" + ids + "]}", 400, "stop_token_ids"},
+           {begin + R"(cache_salt":")" + large + R"("})", 400, "cache_salt"},
+           {begin + R"(model":")" + large + R"("})", 404, "model"}}) {
+    Expect("/v1/completions", {row});
+    EXPECT_LT(PeakBytes() - before, kMost) << row.param;
+  }
 }
 
 // Every event of every prompt carries the id, and the log does.
