@@ -2,6 +2,7 @@
 #include "engine/core.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -116,7 +117,8 @@ absl::StatusOr<std::shared_ptr<Outbox>> EngineCore::Submit(Request request, void
     std::lock_guard lock(inbox_mutex_);
     status = Accepting();
     if (status.ok() && !AddLive(live->request, outbox)) {
-      status = absl::AlreadyExistsError("A request with this id is running; choose another id.");
+      status = absl::AlreadyExistsError(
+          "A request with this id is running; choose another id, or try again when it has ended.");
     }
     if (!status.ok()) {
       stats_.refused.Add();
@@ -136,20 +138,26 @@ absl::StatusOr<std::shared_ptr<Outbox>> EngineCore::Submit(Request request, void
 }
 
 bool EngineCore::AddLive(const Request& request, std::shared_ptr<Outbox> outbox) {
-  const auto other = live_.lower_bound(ByIdAndPart::Key(request.id, 0));
-  const bool shared = other != live_.end() && other->first.first == request.id;
-  if (shared && other->second.group != request.group) return false;
-  return live_.try_emplace({request.id, request.part}, LivePart{request.group, std::move(outbox)})
-      .second;
+  if (request.own_id) {
+    // The first and the last of an id show whether it has another group.
+    const auto first = FirstLive(request.id);
+    const auto end = live_.upper_bound(ByKey::Key(request.id, UINT64_MAX, INT32_MAX));
+    const auto other = [&](const auto& live) { return std::get<1>(live.first) != request.group; };
+    if (first != end && (other(*first) || other(*std::prev(end)))) return false;
+  }
+  return live_.try_emplace({request.id, request.group, request.part}, std::move(outbox)).second;
+}
+
+EngineCore::Live::iterator EngineCore::FirstLive(std::string_view id) {
+  return live_.lower_bound(ByKey::Key(id, 0, 0));
 }
 
 bool EngineCore::Abort(const std::string& id) {
   std::vector<std::shared_ptr<Outbox>> parts;
   {
     std::lock_guard lock(inbox_mutex_);
-    auto part = live_.lower_bound(ByIdAndPart::Key(id, 0));
-    for (; part != live_.end() && part->first.first == id; ++part) {
-      parts.push_back(part->second.outbox);
+    for (auto part = FirstLive(id); part != live_.end() && std::get<0>(part->first) == id; ++part) {
+      parts.push_back(part->second);
     }
   }
   for (const auto& outbox : parts) outbox->Cancel();
@@ -234,7 +242,7 @@ bool EngineCore::Deliver(SteadyTime now) {
     for (const Ending& ending : endings) {
       if (!ending.last) continue;
       const Request& request = ending.request->request;
-      live_.erase(live_.find(ByIdAndPart::Key(request.id, request.part)));
+      live_.erase(live_.find(ByKey::Key(request.id, request.group, request.part)));
     }
   }
   const bool happened = !endings.empty() || !scheduler_.changed().empty();

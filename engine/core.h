@@ -9,6 +9,7 @@
 #include <mutex>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -65,21 +66,19 @@ class EngineCore {
   const PagePool& pool() const { return pool_; }
 
  private:
-  // The parts of an id lie side by side, and are looked up without a copy.
-  struct ByIdAndPart {
+  // Id, group and part. The requests of an id lie side by side, the parts of a group too, and are
+  // looked up without a copy.
+  struct ByKey {
     using is_transparent = void;
-    using Key = std::pair<std::string_view, int32_t>;
+    using Key = std::tuple<std::string_view, uint64_t, int32_t>;
     bool operator()(const Key& a, const Key& b) const { return a < b; }
   };
-  struct LivePart {
-    uint64_t group;
-    std::shared_ptr<Outbox> outbox;
-  };
-  using Live = std::map<std::pair<std::string, int32_t>, LivePart, ByIdAndPart>;
+  using Live = std::map<std::tuple<std::string, uint64_t, int32_t>, std::shared_ptr<Outbox>, ByKey>;
 
   absl::Status Validate(const Request& request) const;
   absl::Status Accepting() const;
   bool AddLive(const Request& request, std::shared_ptr<Outbox> outbox);  // false: the id is taken
+  Live::iterator FirstLive(std::string_view id);                         // at or behind that id
   void EndAll(const Finish& finish, SteadyTime now);
   void EndWaiting(SteadyTime now);  // any thread
 

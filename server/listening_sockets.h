@@ -1,0 +1,53 @@
+// ListeningSockets: the sockets of a listener, one on each address of its HOST:PORT.
+#ifndef BARAM_SERVER_LISTENING_SOCKETS_H_
+#define BARAM_SERVER_LISTENING_SOCKETS_H_
+
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "server/setting_values.h"
+
+struct addrinfo;  // of <netdb.h>
+
+namespace baram::server {
+
+// Moves; one owner at a time.
+class ListeningSockets {
+ public:
+  struct Socket {
+    int fd = -1;  // does not block
+    bool v6 = false;
+  };
+
+  // Binds every address of `endpoint` to one port, of a port 0 a free one. [::] takes IPv4 as well.
+  // InvalidArgument for a host without addresses, else Unavailable; the message is the system's.
+  static absl::StatusOr<ListeningSockets> Bind(const Endpoint& endpoint);
+  // The same with each of `addresses`, as getaddrinfo lists them: some come twice.
+  static absl::StatusOr<ListeningSockets> Bind(const addrinfo* addresses, uint16_t port);
+
+  ListeningSockets() = default;
+  ListeningSockets(ListeningSockets&& other) noexcept
+      : sockets_(std::exchange(other.sockets_, {})), port_(other.port_) {}
+  ListeningSockets& operator=(ListeningSockets&& other) noexcept {
+    std::swap(sockets_, other.sockets_);
+    std::swap(port_, other.port_);
+    return *this;
+  }
+  ~ListeningSockets() { Close(); }
+
+  const std::vector<Socket>& sockets() const { return sockets_; }
+  uint16_t port() const { return port_; }
+  // They are the caller's from now on.
+  std::vector<Socket> Release() { return std::exchange(sockets_, {}); }
+  void Close();
+
+ private:
+  std::vector<Socket> sockets_;
+  uint16_t port_ = 0;
+};
+
+}  // namespace baram::server
+
+#endif  // BARAM_SERVER_LISTENING_SOCKETS_H_
