@@ -2,6 +2,7 @@
 #ifndef BARAM_ENGINE_CONFIG_H_
 #define BARAM_ENGINE_CONFIG_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -61,6 +62,9 @@ struct MemorySum {
   std::vector<Part> parts;   // the KV cache is the last
 };
 
+// Of a model: a request's own stop ids have the rest of kMaxStopIds.
+inline constexpr size_t kMaxEosIds = 32;
+
 // Facts after opening; constant from then on.
 struct EngineInfo {
   std::string architecture;
@@ -91,7 +95,7 @@ struct EngineInfo {
   int64_t warm_up_bytes = 0;  // of the device's own memory, that the first steps took: code
 
   // From generation_config.json and config.json; see GenerationDefaults.
-  std::vector<int32_t> eos_ids;          // the primary one first
+  std::vector<int32_t> eos_ids;          // the primary one first; at most kMaxEosIds
   std::vector<int32_t> ignored_eos_ids;  // named there as well, and never drawn
   int32_t bos_id = -1;
   double temperature = -1, top_p = -1, min_p = -1, repetition_penalty = -1;

@@ -185,6 +185,11 @@ absl::StatusOr<EngineSizes> SizeEngine(const EngineConfig& config, const ModelSp
   for (const int32_t id : defaults.eos_ids) {
     (id < DrawnIds(config, spec) ? info.eos_ids : info.ignored_eos_ids).push_back(id);
   }
+  if (info.eos_ids.size() > kMaxEosIds) {
+    return absl::UnimplementedError(
+        absl::StrCat("config.json and generation_config.json name ", info.eos_ids.size(),
+                     " EOS ids (eos_token_id), but at most ", kMaxEosIds, " can be served"));
+  }
   info.bos_id = defaults.bos_id;
   info.temperature = defaults.temperature;
   info.top_p = defaults.top_p;
