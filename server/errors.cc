@@ -91,6 +91,10 @@ absl::Status Overloaded(std::string_view message) {
                    {.reason = "SERVER_OVERLOADED", .retry_ms = JitteredMs()});
 }
 
+absl::Status TooManyTexts() {
+  return Overloaded("Too many texts wait to be read; try again in a moment.");
+}
+
 absl::Status SlowReader() {
   return WithFacts(absl::ResourceExhaustedError(
                        "The reply was not read fast enough and its buffer stayed full; read the "

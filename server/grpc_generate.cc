@@ -80,8 +80,11 @@ class GenerateCall {
     call->max_reply_bytes = max_reply_bytes;
     call->arrival = began_;
     call->deadline = serving_.Deadline(began_, TimeLeft(*context_));
-    serving_.Start(*std::move(call), sink, [this, refused](absl::StatusOr<Accepted> accepted) {
-      if (!accepted.ok()) return refused(accepted.status());
+    const auto done = [this, refused](size_t, absl::StatusOr<Accepted> accepted) {
+      if (!accepted.ok()) {
+        refused(accepted.status());
+        return false;
+      }
       std::optional<FinishReason> cancelled;
       std::shared_ptr<Reply> reply = accepted->reply;
       {
@@ -91,7 +94,9 @@ class GenerateCall {
         cancelled = cancelled_;
       }
       if (cancelled) reply->Cancel(*cancelled);
-    });
+      return true;
+    };
+    serving_.Start(*std::move(call), {sink}, done);
   }
 
   void Cancel() {

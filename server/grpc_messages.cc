@@ -111,7 +111,7 @@ absl::StatusOr<Call> ToCall(const v1::GenerateRequest& request) {
   Call call;
   call.request_id = request.request_id();
   call.model = request.model();
-  call.prompt = *std::move(prompt);
+  call.prompts.push_back(*std::move(prompt));
 
   const v1::Sampling& sampling = request.sampling();
   if (sampling.has_temperature()) call.temperature = sampling.temperature();

@@ -118,9 +118,7 @@ grpc::ServerUnaryReactor* AnswerOnTextPool(Serving& serving, CallLog& log, const
       })) {
     return call;
   }
-  if (refused.ok()) {
-    refused = Overloaded("Too many prompts wait to be tokenized; try again in a moment.");
-  }
+  if (refused.ok()) refused = TooManyTexts();
   call->Answer(refused);
   return call;
 }

@@ -122,15 +122,13 @@ void Generate(const OpenAiContext& context, OpenAiEndpoint endpoint, const Route
   const Exchange& exchange = taken.exchange;
   absl::StatusOr<OpenAiRequest> request = ReadRequest(endpoint, *exchange, context.serving);
   const std::string id =
-      RequestId(exchange->request(), request.ok() ? request->calls[0].request_id : std::string());
+      RequestId(exchange->request(), request.ok() ? request->call.request_id : std::string());
   if (!request.ok()) return taken.Fail(request.status(), endpoint, id);
   const absl::StatusOr<std::optional<double>> timeout_s = Timeout(exchange->request());
   if (!timeout_s.ok()) return taken.Fail(timeout_s.status(), endpoint, id);
   const SteadyTime deadline = context.serving.Deadline(taken.arrival, *timeout_s);
-  for (Call& call : request->calls) {
-    call.arrival = taken.arrival;
-    call.deadline = deadline;
-  }
+  request->call.arrival = taken.arrival;
+  request->call.deadline = deadline;
   std::make_shared<OpenAiStream>(exchange, *std::move(request), context.serving, context.log,
                                  taken.route, id)
       ->Start();
@@ -143,7 +141,7 @@ void OnTextPool(const OpenAiContext& context, const RouteCall& call, std::functi
   }
   const size_t bytes = call.exchange->request().body.size();
   if (context.serving.pool().Run(bytes, std::move(job))) return;
-  call.Answer(Overloaded("Too many texts wait to be read; try again in a moment."));
+  call.Answer(TooManyTexts());
 }
 
 absl::StatusOr<Json> ReadJson(HttpExchange& exchange) {

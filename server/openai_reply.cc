@@ -54,8 +54,8 @@ OpenAiReply::OpenAiReply(const OpenAiRequest& request, OpenAiHeader header,
       header_(std::move(header)),
       tokenizer_(tokenizer),
       primary_eos_(primary_eos),
-      prompts_(request.calls.size()),
-      choices_(request.calls.size() * static_cast<size_t>(request.n)) {}
+      prompts_(request.call.prompts.size()),
+      choices_(request.call.prompts.size() * static_cast<size_t>(request.n)) {}
 
 void OpenAiReply::SetPrompt(size_t prompt, OpenAiPrompt facts) {
   prompts_[prompt].facts = std::move(facts);

@@ -40,7 +40,8 @@ std::optional<uint64_t> ReadSeed(JsonFields& fields) {
 }
 
 // What chat and completions have in common.
-void ReadShared(JsonFields& fields, int32_t max_n, OpenAiRequest& request, Call& call) {
+void ReadShared(JsonFields& fields, int32_t max_n, OpenAiRequest& request) {
+  Call& call = request.call;
   RefuseUnserved(fields);
   call.model = fields.String("model").value_or("");
   if (auto id = fields.String("request_id"); id && !id->empty()) {
@@ -258,9 +259,9 @@ std::vector<Prompt> ReadPrompts(JsonFields& fields) {
 }
 
 void ReadChatRequest(JsonFields& fields, int32_t max_n, OpenAiRequest& request) {
-  Call call;
-  ReadShared(fields, max_n, request, call);
-  call.prompt = ReadChat(fields, &request.reasoning_effort);
+  Call& call = request.call;
+  ReadShared(fields, max_n, request);
+  call.prompts.emplace_back(ReadChat(fields, &request.reasoning_effort));
   call.max_tokens = fields.Integer("max_tokens");
   if (const auto newer = fields.Integer("max_completion_tokens")) {
     call.max_tokens = newer;
@@ -276,15 +277,14 @@ void ReadChatRequest(JsonFields& fields, int32_t max_n, OpenAiRequest& request) 
   if (fields.Bool("echo").value_or(false)) {
     fields.Fail("echo", "echo is served by /v1/completions only.");
   }
-  request.calls.push_back(std::move(call));
 }
 
 // Of completions that do not ask for a number.
 constexpr int64_t kCompletionTokens = 16;
 
 void ReadCompletionRequest(JsonFields& fields, int32_t max_n, OpenAiRequest& request) {
-  Call call;
-  ReadShared(fields, max_n, request, call);
+  Call& call = request.call;
+  ReadShared(fields, max_n, request);
   call.max_tokens = fields.Integer("max_tokens");
   if (!call.max_tokens) {
     call.max_tokens = kCompletionTokens;
@@ -303,12 +303,7 @@ void ReadCompletionRequest(JsonFields& fields, int32_t max_n, OpenAiRequest& req
   if (request.echo && request.logprobs) {
     call.prompt_logprobs = std::max(call.prompt_logprobs.value_or(0), *call.logprobs);
   }
-  std::vector<Prompt> prompts = ReadPrompts(fields);
-  if (!fields.status().ok()) return;
-  for (Prompt& prompt : prompts) {
-    request.calls.push_back(call);
-    request.calls.back().prompt = std::move(prompt);
-  }
+  if (fields.status().ok()) call.prompts = ReadPrompts(fields);
 }
 
 }  // namespace

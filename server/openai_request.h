@@ -18,7 +18,7 @@ enum class OpenAiEndpoint : uint8_t { kChat, kCompletions };
 
 struct OpenAiRequest {
   OpenAiEndpoint endpoint = OpenAiEndpoint::kChat;
-  std::vector<Call> calls;  // one a prompt; index of a choice: prompt * n + output
+  Call call;  // index of a choice: prompt * n + output
   int64_t n = 1;
   bool stream = false;
   bool include_usage = false;     // a last chunk with the usage

@@ -2,7 +2,6 @@
 #include "server/openai_stream.h"
 
 #include <algorithm>
-#include <atomic>
 #include <chrono>
 #include <utility>
 
@@ -21,7 +20,7 @@ constexpr size_t kQuickReplyBytes = 256 << 10;
 OpenAiHeader HeaderOf(const OpenAiRequest& request, const Serving& serving,
                       const std::string& request_id) {
   const bool chat = request.endpoint == OpenAiEndpoint::kChat;
-  const std::string& asked = request.calls[0].model;
+  const std::string& asked = request.call.model;
   return {absl::StrCat(chat ? "chatcmpl-" : "cmpl-", request_id),
           asked.empty() ? serving.served_names()[0] : asked,
           std::chrono::duration_cast<std::chrono::seconds>(
@@ -89,18 +88,17 @@ OpenAiStream::OpenAiStream(std::shared_ptr<HttpExchange> exchange, OpenAiRequest
              serving.eos_ids().empty() ? -1 : serving.eos_ids()[0]) {}
 
 void OpenAiStream::Start() {
-  const size_t count = request_.calls.size();
+  const size_t count = request_.call.prompts.size();
+  std::vector<ReplySink*> sinks;
   const std::shared_ptr<OpenAiStream> self = shared_from_this();
   {
     std::lock_guard<std::mutex> lock(mutex_);
     for (size_t i = 0; i < count; ++i) {
       parts_.push_back(std::make_unique<Part>(*this, i));
-      const Call& call = request_.calls[i];
-      const auto* text = std::get_if<TextPrompt>(&call.prompt);
-      // A prompt that is cut, or came as ids, is shown as its ids read.
-      if (request_.echo && text != nullptr && !call.truncate_prompt_tokens) {
-        parts_[i]->echo = text->text;
-      }
+      sinks.push_back(parts_.back().get());
+      const Call& call = request_.call;
+      const auto* text = std::get_if<TextPrompt>(&call.prompts[i]);
+      if (request_.echo && text != nullptr) parts_[i]->echo = text->text;
     }
     undecided_ = running_ = count;
     self_ = self;
@@ -108,20 +106,14 @@ void OpenAiStream::Start() {
   exchange_->OnGone([weak = weak_from_this()](HttpEnd how) {
     if (const auto stream = weak.lock()) stream->OnGone(how);
   });
-  static std::atomic<uint64_t> groups{0};
-  const uint64_t group = count > 1 ? ++groups : 0;
-  for (size_t i = 0; i < count; ++i) {
-    Call call = std::move(request_.calls[i]);
-    call.request_id = request_id_;
-    call.group = group;
-    call.part = static_cast<int32_t>(i);
-    serving_.Start(std::move(call), parts_[i].get(), [self, i](absl::StatusOr<Accepted> accepted) {
-      self->OnAccepted(i, std::move(accepted));
-    });
-  }
+  request_.call.request_id = request_id_;
+  serving_.Start(std::move(request_.call), std::move(sinks),
+                 [self](size_t index, absl::StatusOr<Accepted> accepted) {
+                   return self->OnAccepted(index, std::move(accepted));
+                 });
 }
 
-void OpenAiStream::OnAccepted(size_t index, absl::StatusOr<Accepted> accepted) {
+bool OpenAiStream::OnAccepted(size_t index, absl::StatusOr<Accepted> accepted) {
   OpenAiPrompt prompt;
   if (accepted.ok()) {
     prompt.ids = std::move(accepted->prompt_ids);
@@ -142,7 +134,15 @@ void OpenAiStream::OnAccepted(size_t index, absl::StatusOr<Accepted> accepted) {
     part.reply = std::move(accepted->reply);
     if (!status_.ok() || aborted_) part.reply->Cancel();
   }
+  // The rest is not read for a call that has failed, or whose client has gone.
+  const bool wanted = status_.ok();
+  for (size_t rest = index + 1; !wanted && rest < parts_.size(); ++rest) {
+    parts_[rest]->over = true;
+    --undecided_;
+    --running_;
+  }
   Advance();
+  return wanted;
 }
 
 void OpenAiStream::Bring(size_t index, ReplyChunk chunk) {

@@ -26,8 +26,8 @@ class OpenAiStream : public std::enable_shared_from_this<OpenAiStream> {
   OpenAiStream(std::shared_ptr<HttpExchange> exchange, OpenAiRequest request, Serving& serving,
                CallLog& log, std::string route, std::string request_id);
 
-  // Submits every prompt. Nothing is sent before all are accepted, so that a refusal is an ordinary
-  // HTTP error.
+  // Submits the prompts, in turn. Nothing is sent before all are accepted, so that a refusal is an
+  // ordinary HTTP error.
   void Start();
 
  private:
@@ -54,7 +54,8 @@ class OpenAiStream : public std::enable_shared_from_this<OpenAiStream> {
     const size_t index_;
   };
 
-  void OnAccepted(size_t index, absl::StatusOr<Accepted> accepted);
+  // Returns whether the prompts after that one are wanted.
+  bool OnAccepted(size_t index, absl::StatusOr<Accepted> accepted);
   void Bring(size_t index, ReplyChunk chunk);  // to Take
   void Take(size_t index, const ReplyChunk& chunk);
   void OnWritten(HttpEnd end);
@@ -75,7 +76,7 @@ class OpenAiStream : public std::enable_shared_from_this<OpenAiStream> {
   HttpHeaders Headers(const char* content_type) const;
 
   const std::shared_ptr<HttpExchange> exchange_;
-  OpenAiRequest request_;  // its calls are gone once they were started
+  OpenAiRequest request_;  // its call is gone once it was started
   Serving& serving_;
   TextPool& pool_;  // outlives the serving: chunks come until delivery ends
   CallLog& log_;

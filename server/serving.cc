@@ -23,6 +23,11 @@ namespace {
 
 // Below this a temperature is greedy: dividing logits by it would overflow.
 constexpr double kGreedyBelow = 1e-5;
+
+static_assert(kMaxStopTokenIds + kMaxEosIds <= kMaxStopIds, "a client's stop ids always fit");
+
+// After which a retry may find an id free: a call that its client left ends within a step.
+constexpr int64_t kRetryWithIdMs = 1000;
 // How the text library ends its sentence on an argument that has a reserved name.
 constexpr char kArgumentWords[] = "can't be a template argument.";
 // What a log-probability takes at least in a message: lengths, an id, a byte of text, a float.
@@ -195,16 +200,22 @@ Serving::Serving(Engine& engine, const text::Tokenizer& tokenizer,
   }
 }
 
-void Serving::Start(Call call, ReplySink* sink, Done done) {
-  if (absl::Status refused = CheckAccepting(); !refused.ok()) return done(std::move(refused));
-  const size_t bytes = TextBytes(call.prompt);
-  // std::function wants copies; a call is only moved.
-  auto shared = std::make_shared<std::pair<Call, Done>>(std::move(call), std::move(done));
-  if (pool_.Run(bytes,
-                [this, shared, sink] { Accept(std::move(shared->first), sink, shared->second); })) {
+void Serving::Start(Call call, std::vector<ReplySink*> sinks, Done done) {
+  if (absl::Status refused = CheckAccepting(); !refused.ok()) {
+    (void)done(0, std::move(refused));
     return;
   }
-  shared->second(Overloaded("Too many prompts wait to be tokenized; try again in a moment."));
+  size_t bytes = 0;
+  for (const Prompt& prompt : call.prompts) bytes += TextBytes(prompt);
+  // std::function wants copies; a call is only moved.
+  struct Job {
+    Call call;
+    std::vector<ReplySink*> sinks;
+    Done done;
+  };
+  auto job = std::make_shared<Job>(Job{std::move(call), std::move(sinks), std::move(done)});
+  if (pool_.Run(bytes, [this, job] { Accept(job->call, job->sinks, job->done); })) return;
+  (void)job->done(0, TooManyTexts());
 }
 
 absl::Status Serving::CheckAccepting() const {
@@ -212,12 +223,37 @@ absl::Status Serving::CheckAccepting() const {
   return engine_.alive() ? GoingDown() : DeviceLost();
 }
 
-void Serving::Accept(Call call, ReplySink* sink, const Done& done) {
-  if (std::chrono::steady_clock::now() >= call.deadline) {
-    return done(absl::DeadlineExceededError("The deadline passed before the prompt was read."));
+void Serving::Accept(const Call& call, const std::vector<ReplySink*>& sinks, const Done& done) {
+  static std::atomic<uint64_t> groups{0};
+  const uint64_t group = ++groups;
+  if (absl::Status wrong = Check(call); !wrong.ok()) {
+    (void)done(0, std::move(wrong));
+    return;
   }
-  absl::StatusOr<Request> request = Translate(call);
-  if (!request.ok()) return done(request.status());
+  for (size_t i = 0; i < call.prompts.size(); ++i) {
+    absl::StatusOr<Accepted> accepted = AcceptPrompt(call, i, group, sinks[i]);
+    if (!accepted.ok()) {
+      (void)done(i, accepted.status());
+      return;
+    }
+    const std::shared_ptr<Reply> reply = accepted->reply;
+    const bool wanted = done(i, std::move(accepted));
+    reply->WriteDone();  // from here on the sink is called
+    if (!wanted) return;
+  }
+}
+
+absl::StatusOr<Accepted> Serving::AcceptPrompt(const Call& call, size_t prompt, uint64_t group,
+                                               ReplySink* sink) {
+  if (std::chrono::steady_clock::now() >= call.deadline) {
+    return absl::DeadlineExceededError("The deadline passed before the prompt was read.");
+  }
+  bool cut = false;
+  absl::StatusOr<Request> request = Translate(call, call.prompts[prompt], &cut);
+  if (!request.ok()) return request.status();
+  request->group = group;
+  request->own_id = call.own_id;
+  request->part = static_cast<int32_t>(prompt);
 
   ReplyOptions options;
   options.request_id = request->id;
@@ -225,22 +261,20 @@ void Serving::Accept(Call call, ReplySink* sink, const Done& done) {
   options.text = call.text;
   options.tokens = call.token_ids || call.logprobs.has_value();
   options.skip_special_tokens = call.skip_special_tokens;
-  options.stop = std::move(call.stop);
+  options.stop = call.stop;
   options.include_stop = call.include_stop;
   options.stop_ids = request->stop_ids;
   options.min_tokens = request->sampling.min_tokens;
-  Accepted accepted{.request_id = request->id, .prompt_ids = request->prompt, .reply = nullptr};
+  Accepted accepted{.prompt_ids = request->prompt, .cut = cut, .reply = nullptr};
   accepted.reply = delivery_.Open(std::move(options), request->prompt, sink);
 
   auto outbox = engine_.Submit(*std::move(request), accepted.reply.get());
   if (!outbox.ok()) {
     delivery_.Bind(*accepted.reply, nullptr);
-    return done(Explain(outbox.status()));
+    return Explain(outbox.status());
   }
   delivery_.Bind(*accepted.reply, *std::move(outbox));
-  const std::shared_ptr<Reply> reply = accepted.reply;
-  done(std::move(accepted));
-  reply->WriteDone();  // from here on the sink is called
+  return accepted;
 }
 
 // What the engine refuses, with the facts a client gets beside it.
@@ -259,7 +293,7 @@ absl::Status Serving::Explain(const absl::Status& refused) const {
   }
 }
 
-absl::StatusOr<Request> Serving::Translate(Call& call) const {
+absl::Status Serving::Check(const Call& call) const {
   const EngineInfo& model = info();
   if (absl::Status known = CheckModel(call.model); !known.ok()) return known;
   if (!call.request_id.empty()) {
@@ -270,20 +304,23 @@ absl::StatusOr<Request> Serving::Translate(Call& call) const {
   CheckSampling(call, config_.max_n, model.vocab_size, checks);
   CheckStopping(call, model.vocab_size, checks);
   CheckOutput(call, checks);
-  if (!checks.status().ok()) return checks.status();
+  return checks.status();
+}
 
+absl::StatusOr<Request> Serving::Translate(const Call& call, const Prompt& prompt,
+                                           bool* cut) const {
+  const EngineInfo& model = info();
   Request request;
-  request.id = call.request_id.empty() ? NewRequestId() : std::move(call.request_id);
-  request.group = call.group;
-  request.part = call.part;
-  absl::StatusOr<std::vector<int32_t>> prompt = Tokenize(call.prompt);
-  if (!prompt.ok()) return prompt.status();
-  request.prompt = *std::move(prompt);
+  request.id = call.request_id.empty() ? NewRequestId() : call.request_id;
+  absl::StatusOr<std::vector<int32_t>> ids = Tokenize(prompt);
+  if (!ids.ok()) return ids.status();
+  request.prompt = *std::move(ids);
   if (call.truncate_prompt_tokens) {
     const int64_t keep =
         *call.truncate_prompt_tokens == -1 ? model.max_model_len - 1 : *call.truncate_prompt_tokens;
     const int64_t drop = std::max<int64_t>(0, std::ssize(request.prompt) - keep);
     request.prompt.erase(request.prompt.begin(), request.prompt.begin() + drop);
+    *cut = drop > 0;
   }
   const int64_t room = model.max_model_len - std::ssize(request.prompt);
   if (room < 1) return TooLong(model.max_model_len, request.prompt.size());
@@ -322,7 +359,6 @@ absl::StatusOr<Request> Serving::Translate(Call& call) const {
   for (const int64_t id : call.stop_token_ids) {
     request.stop_ids.push_back(static_cast<int32_t>(id));
   }
-  if (request.stop_ids.size() > kMaxStopIds) request.stop_ids.resize(kMaxStopIds);
   for (const auto& [id, bias] : call.logit_bias) {
     request.logit_bias.push_back({static_cast<int32_t>(id), static_cast<float>(bias)});
   }
@@ -332,7 +368,7 @@ absl::StatusOr<Request> Serving::Translate(Call& call) const {
   request.deadline = call.deadline;
   request.arrival = call.arrival == SteadyTime{} ? std::chrono::steady_clock::now() : call.arrival;
   request.read_prefix_cache = call.read_prefix_cache;
-  request.cache_salt = std::move(call.cache_salt);
+  request.cache_salt = call.cache_salt;
   return request;
 }
 

@@ -49,14 +49,14 @@ struct ChatPrompt {
 
 using Prompt = std::variant<TextPrompt, std::vector<int32_t>, ChatPrompt>;
 
-// A client's call in native types; absent fields take the model's or the server's default. `names`
-// used in error details are the native ones; a front end with other names translates them.
+// A client's call in native types, of one prompt or several; absent fields take the model's or the
+// server's default. `names` used in error details are the native ones; a front end with other names
+// translates them.
 struct Call {
-  std::string request_id;  // may be empty, else see request_id.h
-  uint64_t group = 0;      // of a request with several prompts, each a call: see Request::id
-  int32_t part = 0;
-  std::string model;  // may be empty
-  Prompt prompt;
+  std::string request_id;       // may be empty, else see request_id.h
+  bool own_id = false;          // refused while another call runs under that id
+  std::string model;            // may be empty
+  std::vector<Prompt> prompts;  // at least one; each is a request of its own to the engine
   std::optional<double> temperature, top_p, min_p, repetition_penalty, presence_penalty,
       frequency_penalty;
   std::optional<int64_t> top_k;  // 0 or -1: off
@@ -87,8 +87,8 @@ struct Call {
 
 // What a front end learns when a call is accepted.
 struct Accepted {
-  std::string request_id;
   std::vector<int32_t> prompt_ids;
+  bool cut = false;              // truncate_prompt_tokens dropped some
   std::shared_ptr<Reply> reply;  // see delivery.h: write done, cancel, detach
 };
 
@@ -99,11 +99,14 @@ class Serving {
   Serving(Engine& engine, const text::Tokenizer& tokenizer, const text::ChatTemplate* chat_template,
           Delivery& delivery, TextPool& pool, const Lifecycle& lifecycle, const Config& config);
 
-  // Validates, renders and tokenizes on the text pool, submits, then calls `done` once with what
-  // was accepted or why not, from any thread, also from inside Start. After `done` returned, `sink`
-  // receives chunks; it must live as long as delivery.h says, or until `done` got an error.
-  using Done = std::function<void(absl::StatusOr<Accepted>)>;
-  void Start(Call call, ReplySink* sink, Done done);
+  // Validates the call; renders, tokenizes and submits its prompts in turn, in one job of the text
+  // pool, which takes or refuses the call as a whole. Calls `done` with what was accepted of each
+  // prompt, from any thread, also from inside Start, until it returns false, nobody wants the rest,
+  // or was given an error: of that prompt or, as that of prompt 0, of the call. After `done`
+  // returned, the prompt's sink receives chunks; it must live as long as delivery.h says, or, of a
+  // prompt that was not accepted, until the last `done`.
+  using Done = std::function<bool(size_t prompt, absl::StatusOr<Accepted>)>;
+  void Start(Call call, std::vector<ReplySink*> sinks, Done done);
 
   // The same checks without running. They take time: run them on the text pool.
   absl::StatusOr<std::vector<int32_t>> Tokenize(const Prompt& prompt) const;
@@ -138,8 +141,12 @@ class Serving {
 
  private:
   // Start's second half, on the text pool.
-  void Accept(Call call, ReplySink* sink, const Done& done);
-  absl::StatusOr<Request> Translate(Call& call) const;
+  void Accept(const Call& call, const std::vector<ReplySink*>& sinks, const Done& done);
+  absl::StatusOr<Accepted> AcceptPrompt(const Call& call, size_t prompt, uint64_t group,
+                                        ReplySink* sink);
+  absl::Status Check(const Call& call) const;  // all but the prompts
+  // `cut`: see Accepted.
+  absl::StatusOr<Request> Translate(const Call& call, const Prompt& prompt, bool* cut) const;
   absl::Status Explain(const absl::Status& refused) const;
   absl::StatusOr<std::vector<int32_t>> EncodePrompt(const std::string& text,
                                                     bool add_special_tokens,

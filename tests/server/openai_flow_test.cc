@@ -84,6 +84,43 @@ TEST_F(OpenAiFlowTest, ACallAbortedFromElsewhereEndsWithAbort) {
   AwaitIdle();
 }
 
+// A call is one job of the text pool: what it refuses, it refuses whole, and a short text passes
+// it.
+TEST_F(OpenAiFlowTest, ACallOfManyPromptsIsOneText) {
+  StartServer([](server::Config& config) {
+    config.text_threads = 2;
+    config.text_queue = 2;
+  });
+  // Each is short, together they take long.
+  const std::string prompt = "\"" + std::string(60'000, 'a') + "\"";
+  std::string prompts = prompt;
+  for (int i = 1; i < 100; ++i) prompts += "," + prompt;
+  const auto many =
+      Send(Post(R"({"prompt":[)" + prompts + R"(],"truncate_prompt_tokens":1,"max_tokens":1})"));
+  const Stats& stats = server_->engine().stats();
+  while (stats.accepted.value() == 0) std::this_thread::yield();
+  EXPECT_EQ(Ask(Post(R"({"prompt":"hello","max_tokens":1})")).status, 200);
+  EXPECT_LT(stats.accepted.value(), 50u) << "it waited for the many";
+  const RawResponse response = many->Read();
+  EXPECT_EQ(response.status, 200) << response.body;
+  EXPECT_EQ(Json::parse(response.body)["choices"].size(), 100u);
+}
+
+// Nothing is read any more for a client who went between two of its prompts.
+TEST_F(OpenAiFlowTest, WhoGoesBetweenTwoPromptsIsNotReadToTheEnd) {
+  StartServer();
+  const std::string prompt = "\"" + std::string(60'000, 'a') + "\"";
+  std::string prompts = prompt;
+  for (int i = 1; i < 100; ++i) prompts += "," + prompt;
+  const auto many =
+      Send(Post(R"({"prompt":[)" + prompts + R"(],"truncate_prompt_tokens":1,"max_tokens":1})"));
+  const Stats& stats = server_->engine().stats();
+  while (stats.accepted.value() == 0) std::this_thread::yield();
+  many->Reset();
+  EXPECT_TRUE(Comes([&] { return server().idle(); }));
+  EXPECT_LT(stats.accepted.value(), 50u);
+}
+
 // One id for all its prompts, also for one that has not been read yet.
 TEST_F(OpenAiFlowTest, ACallOfSeveralPromptsIsAbortedWhole) {
   StartNarrow([](server::Config& config) { config.text_threads = 1; });
@@ -109,7 +146,8 @@ TEST_F(OpenAiFlowTest, ACallOfSeveralPromptsIsAbortedWhole) {
   AwaitIdle();
 }
 
-// Whichever is refused first or last: the others end, and their client hears of the refusal alone.
+// Whichever is refused first or last: those before it end, those behind it are not read, and their
+// client hears of the refusal alone.
 TEST_F(OpenAiFlowTest, ACallOfWhichAPromptIsRefusedEndsWhole) {
   StartNarrow([](server::Config& config) { config.text_threads = 1; });
   const std::string too_long(256 << 10, 'a');
@@ -124,7 +162,7 @@ TEST_F(OpenAiFlowTest, ACallOfWhichAPromptIsRefusedEndsWhole) {
       EXPECT_THAT(response.body, HasSubstr("maximum context length"));
       EXPECT_TRUE(Comes([&] { return server().idle(); }));
       const auto& finished = server().engine().stats().finished;
-      ++calls;
+      calls += !first;
       EXPECT_EQ(finished[static_cast<size_t>(FinishReason::kCancelled)].value(), calls);
       EXPECT_EQ(finished[static_cast<size_t>(FinishReason::kLength)].value(), 0u);
     }

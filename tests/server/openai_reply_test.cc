@@ -59,7 +59,8 @@ class OpenAiReplyTest : public testing::Test {
     EXPECT_TRUE(request.ok()) << request.status();
     request_ = *std::move(request);
     reply_.emplace(request_, OpenAiHeader{"id-1", "m", 7}, *tokenizer_, kPrimaryEos);
-    for (size_t i = 0; i < request_.calls.size(); ++i) reply_->SetPrompt(i, {Ids("Hi"), "Hi"});
+    for (size_t i = 0; i < request_.call.prompts.size(); ++i)
+      reply_->SetPrompt(i, {Ids("Hi"), "Hi"});
     return *reply_;
   }
   OpenAiReply& Chat(const std::string& fields) {

@@ -54,13 +54,13 @@ std::string CompletionRefusal(const std::string& fields) {
 }
 
 const ChatPrompt& ChatOf(const OpenAiRequest& request) {
-  return std::get<ChatPrompt>(request.calls[0].prompt);
+  return std::get<ChatPrompt>(request.call.prompts[0]);
 }
 
 TEST(OpenAiRequestTest, DefaultsOfAChat) {
   const OpenAiRequest request = Chat();
-  ASSERT_EQ(request.calls.size(), 1u);
-  const Call& call = request.calls[0];
+  ASSERT_EQ(request.call.prompts.size(), 1u);
+  const Call& call = request.call;
   EXPECT_EQ(call.max_tokens, std::nullopt);
   EXPECT_EQ(call.temperature, std::nullopt);
   EXPECT_EQ(call.seed, std::nullopt);
@@ -76,9 +76,9 @@ TEST(OpenAiRequestTest, DefaultsOfAChat) {
 
 TEST(OpenAiRequestTest, DefaultsOfACompletion) {
   const OpenAiRequest request = Completion();
-  EXPECT_EQ(request.calls[0].max_tokens, 16);
-  EXPECT_EQ(std::get<TextPrompt>(request.calls[0].prompt).text, "hi");
-  EXPECT_TRUE(std::get<TextPrompt>(request.calls[0].prompt).add_special_tokens);
+  EXPECT_EQ(request.call.max_tokens, 16);
+  EXPECT_EQ(std::get<TextPrompt>(request.call.prompts[0]).text, "hi");
+  EXPECT_TRUE(std::get<TextPrompt>(request.call.prompts[0]).add_special_tokens);
 }
 
 TEST(OpenAiRequestTest, ReadsEveryField) {
@@ -90,7 +90,7 @@ TEST(OpenAiRequestTest, ReadsEveryField) {
       R"("skip_special_tokens":false,"priority":-4,"cache_salt":"s","truncate_prompt_tokens":9,)"
       R"("prompt_logprobs":1,"return_token_ids":true,"return_tokens_as_token_ids":true,"logprobs":2,)"
       R"("add_special_tokens":false,"unknown":{"x":[1]})");
-  const Call& call = request.calls[0];
+  const Call& call = request.call;
   EXPECT_EQ(call.model, "m");
   EXPECT_EQ(call.request_id, "id");
   EXPECT_EQ(call.temperature, 0.0);
@@ -121,7 +121,7 @@ TEST(OpenAiRequestTest, ReadsEveryField) {
   EXPECT_TRUE(request.tokens_as_ids);
   EXPECT_EQ(call.logprobs, 2);
   EXPECT_EQ(request.top_logprobs, 2);
-  EXPECT_FALSE(std::get<TextPrompt>(call.prompt).add_special_tokens);
+  EXPECT_FALSE(std::get<TextPrompt>(call.prompts[0]).add_special_tokens);
 }
 
 TEST(OpenAiRequestTest, NullMeansAbsent) {
@@ -163,10 +163,9 @@ TEST(OpenAiRequestTest, NullMeansAbsent) {
                            "chat_template_kwargs"}) {
     fields += std::string(",\"") + name + "\":null";
   }
-  EXPECT_EQ(Completion(fields).calls[0].max_tokens, 16);
-  EXPECT_EQ(
-      Chat(fields + R"(,"max_completion_tokens":null,"top_logprobs":null)").calls[0].max_tokens,
-      std::nullopt);
+  EXPECT_EQ(Completion(fields).call.max_tokens, 16);
+  EXPECT_EQ(Chat(fields + R"(,"max_completion_tokens":null,"top_logprobs":null)").call.max_tokens,
+            std::nullopt);
 }
 
 TEST(OpenAiRequestTest, NamesFieldsOfAWrongType) {
@@ -205,7 +204,7 @@ TEST(OpenAiRequestTest, NamesFieldsOfAWrongType) {
 }
 
 TEST(OpenAiRequestTest, TakesAllSeedsOf64Bits) {
-  const auto seed = [](const std::string& text) { return Chat("\"seed\":" + text).calls[0].seed; };
+  const auto seed = [](const std::string& text) { return Chat("\"seed\":" + text).call.seed; };
   EXPECT_EQ(seed("18446744073709551615"), UINT64_MAX);
   EXPECT_EQ(seed("9223372036854775808"), uint64_t{1} << 63);
   EXPECT_EQ(seed("0"), 0u);
@@ -230,10 +229,10 @@ TEST(OpenAiRequestTest, BoundsTheNumberOfReplies) {
 
 TEST(OpenAiRequestTest, MaxCompletionTokensWins) {
   const OpenAiRequest both = Chat(R"("max_tokens":5,"max_completion_tokens":6)");
-  EXPECT_EQ(both.calls[0].max_tokens, 6);
+  EXPECT_EQ(both.call.max_tokens, 6);
   EXPECT_STREQ(both.max_tokens_name, "max_completion_tokens");
   const OpenAiRequest old = Chat(R"("max_tokens":5,"max_completion_tokens":null)");
-  EXPECT_EQ(old.calls[0].max_tokens, 5);
+  EXPECT_EQ(old.call.max_tokens, 5);
   EXPECT_STREQ(old.max_tokens_name, "max_tokens");
 }
 
@@ -255,44 +254,42 @@ TEST(OpenAiRequestTest, StreamOptions) {
 TEST(OpenAiRequestTest, Logprobs) {
   const OpenAiRequest chat = Chat(R"("logprobs":true,"top_logprobs":5)");
   EXPECT_TRUE(chat.logprobs);
-  EXPECT_EQ(chat.calls[0].logprobs, 5);
-  EXPECT_EQ(Chat(R"("logprobs":true)").calls[0].logprobs, 0);
-  EXPECT_EQ(Chat(R"("logprobs":false,"top_logprobs":0)").calls[0].logprobs, std::nullopt);
+  EXPECT_EQ(chat.call.logprobs, 5);
+  EXPECT_EQ(Chat(R"("logprobs":true)").call.logprobs, 0);
+  EXPECT_EQ(Chat(R"("logprobs":false,"top_logprobs":0)").call.logprobs, std::nullopt);
   EXPECT_THAT(ChatRefusal(R"("top_logprobs":5)"), HasSubstr("top_logprobs: "));
-  EXPECT_EQ(Completion(R"("logprobs":0)").calls[0].logprobs, 0);
+  EXPECT_EQ(Completion(R"("logprobs":0)").call.logprobs, 0);
 }
 
 TEST(OpenAiRequestTest, Echo) {
   const OpenAiRequest echo = Completion(R"("echo":true,"logprobs":2)");
   EXPECT_TRUE(echo.echo);
-  EXPECT_EQ(echo.calls[0].prompt_logprobs, 2);
+  EXPECT_EQ(echo.call.prompt_logprobs, 2);
   EXPECT_EQ(echo.prompt_logprobs, std::nullopt);
   const OpenAiRequest both = Completion(R"("echo":true,"logprobs":2,"prompt_logprobs":5)");
-  EXPECT_EQ(both.calls[0].prompt_logprobs, 5);
+  EXPECT_EQ(both.call.prompt_logprobs, 5);
   EXPECT_EQ(both.prompt_logprobs, 5);
   const OpenAiRequest alone = Completion(R"("echo":true,"max_tokens":0)");
   EXPECT_TRUE(alone.prompt_only);
-  EXPECT_EQ(alone.calls[0].max_tokens, 1);
+  EXPECT_EQ(alone.call.max_tokens, 1);
   EXPECT_FALSE(Completion(R"("max_tokens":0)").prompt_only);
   EXPECT_THAT(ChatRefusal(R"("echo":true)"), HasSubstr("echo: "));
 }
 
 TEST(OpenAiRequestTest, Prompts) {
   const auto parse = [](const std::string& prompt) {
-    return Parse(OpenAiEndpoint::kCompletions, R"({"request_id":"id","prompt":)" + prompt + "}")
-        .calls;
+    return Parse(OpenAiEndpoint::kCompletions, R"({"prompt":)" + prompt + "}").call.prompts;
   };
   EXPECT_EQ(parse(R"("")").size(), 1u);
   const auto texts = parse(R"(["a","b"])");
   ASSERT_EQ(texts.size(), 2u);
-  EXPECT_EQ(std::get<TextPrompt>(texts[1].prompt).text, "b");
-  EXPECT_EQ(texts[1].request_id, "id");
+  EXPECT_EQ(std::get<TextPrompt>(texts[1]).text, "b");
   const auto ids = parse("[1,2.0,3]");
   ASSERT_EQ(ids.size(), 1u);
-  EXPECT_THAT(std::get<std::vector<int32_t>>(ids[0].prompt), ElementsAre(1, 2, 3));
+  EXPECT_THAT(std::get<std::vector<int32_t>>(ids[0]), ElementsAre(1, 2, 3));
   const auto lists = parse("[[1],[2,3]]");
   ASSERT_EQ(lists.size(), 2u);
-  EXPECT_THAT(std::get<std::vector<int32_t>>(lists[1].prompt), ElementsAre(2, 3));
+  EXPECT_THAT(std::get<std::vector<int32_t>>(lists[1]), ElementsAre(2, 3));
   for (const std::string bad : {"null", "7", "{}", "[]", "[[]]", "[1,\"a\"]", "[true]", "[\"a\",7]",
                                 "[-1]", "[1.5]", "[4294967296]", "[[1],[\"a\"]]"}) {
     EXPECT_THAT(Refusal(OpenAiEndpoint::kCompletions, R"({"prompt":)" + bad + "}"),
