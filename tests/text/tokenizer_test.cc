@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -64,6 +65,39 @@ TEST_P(GoldenTokenizer, KnowsItsVocabulary) {
 INSTANTIATE_TEST_SUITE_P(Kinds, GoldenTokenizer,
                          testing::Values("byte_level", "sentencepiece", "metaspace"),
                          [](const auto& info) { return std::string(info.param); });
+
+// With a normalizer, a special token that is "normalized" reads "▁<|im_end|>": special all the
+// same.
+TEST(Tokenizer, ANormalizedSpecialTokenIsSpecial) {
+  nlohmann::ordered_json json =
+      nlohmann::ordered_json::parse(ReadFile(DataPath("sentencepiece/tokenizer.json")));
+  const int32_t id = 620;
+  ASSERT_EQ(json["model"]["vocab"].size(), static_cast<size_t>(id));
+  json["added_tokens"].push_back({{"id", id},
+                                  {"content", "<|im_end|>"},
+                                  {"single_word", false},
+                                  {"lstrip", false},
+                                  {"rstrip", false},
+                                  {"normalized", true},
+                                  {"special", true}});
+  const ScratchFolder folder;
+  folder.Write("tokenizer.json", json.dump());
+  const auto loaded = Tokenizer::Load(folder.path());
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+  const Tokenizer& tokenizer = **loaded;
+  ASSERT_THAT(tokenizer.TokenText(id), testing::EndsWith("<|im_end|>"));
+  std::vector<int32_t> ids = tokenizer.Encode("가 나", false).value();
+  ids.push_back(id);
+  EXPECT_EQ(tokenizer.Decode(ids, true).value(), "가 나");
+  EXPECT_THAT(tokenizer.Decode(ids, false).value(), testing::EndsWith("<|im_end|>"));
+  for (const bool skip : {true, false}) {
+    StreamDecoder stream(tokenizer, skip);
+    std::string text;
+    for (const int32_t token : ids) stream.Step(token, &text);
+    stream.End(&text);
+    EXPECT_EQ(text, tokenizer.Decode(ids, skip).value());
+  }
+}
 
 TEST(Tokenizer, GivesTheBytesOfATokenThatIsNoCharacter) {
   const auto byte_level = LoadTokenizer("byte_level");

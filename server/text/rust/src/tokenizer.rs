@@ -56,11 +56,13 @@ impl Tokenizer {
                 "{shown} has token ids up to {size}; 1 to {MAX_VOCAB} tokens can be served."
             )));
         }
-        let tokens = (0..size).map(|id| {
-            let text = inner.id_to_token(id)?;
-            let special = inner.get_added_vocabulary().is_special_token(&text);
-            Some((text, special))
-        });
+        // By id: the text of a token that is written normalized is not the one that is special.
+        let added = inner.get_added_vocabulary();
+        let is_special = |id| {
+            let token = added.get_added_tokens_decoder().get(&id);
+            token.is_some_and(|token| added.is_special_token(&token.content))
+        };
+        let tokens = (0..size).map(|id| Some((inner.id_to_token(id)?, is_special(id))));
         let pieces = Pieces::new(inner.get_decoder(), tokens)?;
         let tokenizer = Tokenizer { inner, pieces, named };
         tokenizer.probe().map_err(|what| Error::bad_file(format!("{shown} {what}.")))?;
@@ -91,11 +93,14 @@ impl Tokenizer {
         Ok(encoding.get_ids().iter().map(|id| *id as i32).collect())
     }
 
-    /// Ids without a token stand for nothing.
+    /// Ids without a token stand for nothing. (The library would look for special tokens by text,
+    /// see `load`.)
     pub fn decode(&self, ids: &[i32], skip_special: bool) -> Result<String> {
-        let ids: Vec<u32> = ids.iter().filter_map(|id| u32::try_from(*id).ok()).collect();
+        let shown = |id: &i32| !(skip_special && self.pieces.is_special(*id));
+        let ids: Vec<u32> =
+            ids.iter().filter(|id| shown(id)).filter_map(|id| u32::try_from(*id).ok()).collect();
         self.inner
-            .decode(&ids, skip_special)
+            .decode(&ids, false)
             .map_err(|error| Error::bad_input(format!("The tokens cannot be decoded: {error}.")))
     }
 
