@@ -77,6 +77,8 @@ class GenerateCall {
     absl::StatusOr<Call> call = ToCall(request);
     if (!call.ok()) return refused(call.status());
     call->request_id = record_.request_id;
+    // The field names one call. Proxies write the metadata, the same into several calls.
+    call->own_id = !request.request_id().empty();
     call->max_reply_bytes = max_reply_bytes;
     call->arrival = began_;
     call->deadline = serving_.Deadline(began_, TimeLeft(*context_));

@@ -287,7 +287,9 @@ absl::Status Serving::Explain(const absl::Status& refused) const {
     case absl::StatusCode::kUnavailable:
       return engine_.alive() ? GoingDown() : DeviceLost();
     case absl::StatusCode::kAlreadyExists:
-      return WithFacts(refused, {.field = "request_id", .reason = "REQUEST_ID_IN_USE"});
+      return WithFacts(
+          refused,
+          {.field = "request_id", .reason = "REQUEST_ID_IN_USE", .retry_ms = kRetryWithIdMs});
     default:
       return refused;
   }

@@ -1,6 +1,7 @@
 // Calls that end otherwise than by themselves: cancelled, late, stalled, drained, refused.
 #include <gmock/gmock.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <future>
@@ -178,6 +179,17 @@ TEST_F(GrpcFlowTest, AbortEndsACallById) {
     // The same id while it is live.
     const Streamed twin = Stream(request);
     EXPECT_EQ(twin.status.error_code(), grpc::StatusCode::ALREADY_EXISTS);
+    google::rpc::Status details;
+    ASSERT_TRUE(details.ParseFromString(twin.status.error_details()));
+    EXPECT_TRUE(std::ranges::any_of(details.details(), [](const auto& detail) {
+      return detail.template Is<google::rpc::RetryInfo>();
+    }));
+  }
+  {
+    // Proxies write the metadata, the same for several calls.
+    grpc::ClientContext context;
+    context.AddMetadata("x-request-id", "to-abort");
+    EXPECT_TRUE(Stream(TextRequest("b", 2), context).status.ok());
   }
   v1::AbortRequest abort;
   abort.set_request_id("to-abort");

@@ -84,6 +84,30 @@ TEST_F(OpenAiFlowTest, ACallAbortedFromElsewhereEndsWithAbort) {
   AwaitIdle();
 }
 
+// A proxy passes one id on to several calls; ending it ends them all.
+TEST_F(OpenAiFlowTest, CallsMayShareAnId) {
+  StartNarrow();
+  const auto busy = Occupy();
+  const std::string id = "x-request-id: shared\r\n";
+  const auto first = Send(Post(R"({"prompt":["b","c"],"max_tokens":9})", id));
+  const auto second = Send(Post(R"({"prompt":"d","max_tokens":9,"request_id":"shared"})"));
+  while (server_->engine().stats().accepted.value() < 16 + 3) {
+    ASSERT_FALSE(second->HasMore()) << second->Read().body;
+    std::this_thread::yield();
+  }
+  EXPECT_TRUE(server_->engine().Abort("shared"));
+  for (const auto& client : {first.get(), second.get()}) {
+    const RawResponse response = client->Read();
+    EXPECT_EQ(response.status, 200);
+    EXPECT_EQ(response.headers.at("x-request-id"), "shared");
+    for (const Json& choice : Json::parse(response.body)["choices"]) {
+      EXPECT_EQ(choice["finish_reason"], "abort");
+    }
+  }
+  busy->Close();
+  AwaitIdle();
+}
+
 // A call is one job of the text pool: what it refuses, it refuses whole, and a short text passes
 // it.
 TEST_F(OpenAiFlowTest, ACallOfManyPromptsIsOneText) {
@@ -169,7 +193,7 @@ TEST_F(OpenAiFlowTest, ACallOfWhichAPromptIsRefusedEndsWhole) {
   }
 }
 
-// Its first prompt's reply is whole, its second one's runs.
+// Its first prompt's reply is whole, its second one's runs. Who wants the id alone is refused.
 TEST_F(OpenAiFlowTest, AnIdIsInUseUntilItsLastPromptHasItsReply) {
   StartNarrow();
   const std::string id = "x-request-id: taken\r\n";
@@ -179,11 +203,13 @@ TEST_F(OpenAiFlowTest, AnIdIsInUseUntilItsLastPromptHasItsReply) {
   while (finished[static_cast<size_t>(FinishReason::kLength)].value() == 0) {
     std::this_thread::yield();
   }
-  const RawResponse refused = Ask(Post(R"({"prompt":"d","max_tokens":1})", id));
-  EXPECT_EQ(refused.status, 400);
-  EXPECT_THAT(refused.body, HasSubstr("choose another id"));
+  v1::GenerateRequest request = TextRequest("d", 1);
+  request.set_request_id("taken");
+  const grpc::Status refused = Stream(request).status;
+  EXPECT_EQ(refused.error_code(), grpc::StatusCode::ALREADY_EXISTS);
+  EXPECT_THAT(refused.error_message(), HasSubstr("choose another id"));
   EXPECT_EQ(client->Read().status, 200);
-  EXPECT_EQ(Ask(Post(R"({"prompt":"d","max_tokens":1})", id)).status, 200);
+  EXPECT_TRUE(Stream(request).status.ok());
 }
 
 // Nothing needs a body once it has been read, and calls may run for long.
