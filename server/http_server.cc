@@ -202,7 +202,7 @@ void HttpServer::StopAccepting() {
     boost::system::error_code ignored;
     shared->acceptor.close(ignored);
     for (const auto& weak : shared->sessions) {
-      if (auto session = weak.lock()) session->CloseIfIdle();
+      if (auto session = weak.lock()) session->EndSoon();
     }
   });
 }

@@ -23,6 +23,7 @@ struct HttpLimits {
   int32_t max_connections = 1024;
   double idle_s = 75;     // between requests of a kept connection
   double request_s = 30;  // from a request's first byte to its last
+  double closing_s = 2;   // the same, of what is left of it at StopAccepting
   // A client is too slow, and is cut off, if it takes nothing for that long; or if an answer, or a
   // piece of one, is not out after that long and as long again for each MiB of it.
   double write_s = 30;
@@ -123,8 +124,8 @@ class HttpServer {
   // from a listener's thread.
   ~HttpServer();
 
-  // Refuses new connections and closes those that are between requests; answers go on, and their
-  // connections close after them.
+  // Refuses new connections and closes those that are between requests; requests on their way have
+  // closing_s to arrive; answers go on, and their connections close after them.
   void StopAccepting();
   // "127.0.0.1:8000", with the port that was bound.
   const std::string& address() const;

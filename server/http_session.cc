@@ -75,9 +75,10 @@ void HttpSession::Start(bool refuse) {
   });
 }
 
-void HttpSession::CloseIfIdle() {
+void HttpSession::EndSoon() {
   Post([](HttpSession& self) {
     if (self.phase_ == Phase::kIdle) self.Close();
+    if (self.phase_ == Phase::kReading) self.LimitReadUntil(self.timer_.expiry());
   });
 }
 
@@ -149,7 +150,7 @@ void HttpSession::OnHeader(Error error) {
   const Clock::time_point limit = timer_.expiry();
   Send("HTTP/1.1 100 Continue\r\n\r\n", [this, limit](HttpEnd end) {
     if (end != HttpEnd::kSent) return;
-    LimitUntil(limit);
+    LimitReadUntil(limit);
     ReadBody();
   });
 }
@@ -367,6 +368,11 @@ HttpSession::Clock::time_point HttpSession::After(double seconds) {
 }
 
 void HttpSession::LimitFor(double seconds) { LimitUntil(After(seconds)); }
+
+void HttpSession::LimitReadUntil(Clock::time_point when) {
+  const bool closing = listener_->closing.load(std::memory_order_relaxed);
+  LimitUntil(closing ? std::min(when, After(listener_->limits.closing_s)) : when);
+}
 
 void HttpSession::LimitUntil(Clock::time_point when) {
   timed_out_ = false;

@@ -57,8 +57,9 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
 
   // From any thread. Serves the connection; or answers 503 and closes it: there are too many.
   void Start(bool refuse);
-  // From any thread. Closes the connection if it is between requests.
-  void CloseIfIdle();
+  // From any thread, once the listener is closing. Closes the connection if it is between requests;
+  // a request on its way must arrive soon.
+  void EndSoon();
   // The client has gone, or is to be. Only when no thread runs the listener any more.
   void Drop() { Gone(HttpEnd::kGone); }
 
@@ -119,6 +120,8 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   // Cuts what is in flight off at `when`, unless the limit is changed first.
   void LimitUntil(Clock::time_point when);
   void LimitFor(double seconds);
+  // For a request on its way: sooner, if the listener is closing.
+  void LimitReadUntil(Clock::time_point when);
   static Clock::time_point After(double seconds);
   // Keeps `ended` for the end of the answer that begins now; false if there is nobody to answer.
   bool EndsWith(HttpEnded ended);

@@ -341,6 +341,26 @@ TEST_F(HttpStreamTest, StopAcceptingLetsAnswersEnd) {
   EXPECT_EQ(whole.ReadToEnd(), "");
 }
 
+// A request that is half sent is told so soon; one that comes in time is answered.
+TEST_F(HttpStreamTest, StopAcceptingWaitsForNoHalfRequest) {
+  Listen({.request_s = 600, .closing_s = 0.5});
+  const auto begin = [](RawClient& client) {
+    client.Send(
+        "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n");
+    std::string proceed;
+    while (!proceed.ends_with("\r\n\r\n")) ASSERT_GT(client.ReadSome(1, &proceed), 0u);
+    client.Send("xx");
+  };
+  RawClient half(server_->address()), whole(server_->address());
+  begin(half);
+  begin(whole);
+  server_->StopAccepting();
+  whole.Send("xx");
+  EXPECT_EQ(whole.Read().body, "xxxx");
+  EXPECT_EQ(half.Read().status, 408);
+  EXPECT_EQ(half.ReadToEnd(), "");
+}
+
 TEST_F(HttpStreamTest, DestructionEndsEverything) {
   Listen();
   std::vector<std::unique_ptr<RawClient>> clients;
