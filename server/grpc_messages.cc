@@ -2,7 +2,6 @@
 #include "server/grpc_messages.h"
 
 #include <limits>
-#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -75,15 +74,15 @@ absl::StatusOr<Prompt> ToPrompt(const v1::GenerateRequest& request) {
 absl::StatusOr<ChatPrompt> ToChatPrompt(const v1::Chat& chat) {
   const auto count = static_cast<size_t>(chat.messages_size());
   if (count == 0 || count > kMaxMessages) {
-    return InvalidField("chat.messages", absl::StrCat("There are ", count,
-                                                      " messages; send 1 to ", kMaxMessages, "."));
+    return InvalidField("chat.messages", absl::StrCat("There are ", count, " messages; send 1 to ",
+                                                      kMaxMessages, "."));
   }
-  nlohmann::json messages = nlohmann::json::array();
+  // Templates see the keys in this order, which is how clients of HTTP write them.
+  Json messages = Json::array();
   for (const v1::Message& message : chat.messages()) {
-    nlohmann::json& object = messages.emplace_back();
-    object["role"] = message.role();
-    object["content"] = message.content();
+    Json object = {{"role", message.role()}, {"content", message.content()}};
     if (!message.name().empty()) object["name"] = message.name();
+    messages.push_back(std::move(object));
   }
   const std::string& arguments = chat.template_arguments_json();
   if (absl::Status size = Serving::CheckArgumentsSize(arguments); !size.ok()) return size;
@@ -93,8 +92,7 @@ absl::StatusOr<ChatPrompt> ToChatPrompt(const v1::Chat& chat) {
                                      R"({"enable_thinking": false}. )", object.status().message()));
   }
   ChatPrompt prompt;
-  // Protobuf has checked that strings are UTF-8; `replace` keeps the library from throwing anyhow.
-  prompt.messages_json = messages.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  prompt.messages_json = Dump(messages);
   prompt.arguments_json = arguments;
   if (chat.has_add_generation_prompt()) prompt.add_generation_prompt = chat.add_generation_prompt();
   if (chat.has_continue_final_message()) {

@@ -291,6 +291,27 @@ TEST_F(OpenAiFlowTest, ACompletionGoesOnWithinACharacter) {
   EXPECT_EQ(text(R"(,"max_tokens":0,"echo":true)"), "\uFFFD");
 }
 
+// The same conversation is the same object to a template, whichever way it came.
+TEST_F(OpenAiFlowTest, TemplatesSeeTheSameMessageOverGrpcAndHttp) {
+  const ScratchFolder scratch;
+  const std::string file = scratch.Write("json.jinja", "{{ messages[0] | tojson }}");
+  StartServer([&](server::Config& config) { config.chat_template = file; });
+  v1::RenderChatRequest request;
+  v1::Message* message = request.mutable_chat()->add_messages();
+  message->set_role("user");
+  message->set_content("a");
+  message->set_name("kim");
+  v1::RenderChatResponse rendered;
+  grpc::ClientContext context;
+  ASSERT_TRUE(inference().RenderChat(&context, request, &rendered).ok());
+  EXPECT_EQ(rendered.text(), R"({"role": "user", "content": "a", "name": "kim"})");
+  const RawResponse response = Ask(RawRequest(
+      "POST", "/tokenize", R"({"messages":[{"role":"user","content":"a","name":"kim"}]})",
+      "Content-Type: application/json\r\n"));
+  EXPECT_EQ(Json::parse(response.body)["tokens"],
+            Json(std::vector<uint32_t>(rendered.token_ids().begin(), rendered.token_ids().end())));
+}
+
 TEST_F(OpenAiFlowTest, ASeedDrawsAlikeOverGrpcAndHttp) {
   StartServer();
   constexpr uint64_t kSeed = std::numeric_limits<uint64_t>::max();
