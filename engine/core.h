@@ -36,7 +36,8 @@ class EngineCore {
   bool Abort(const std::string& id);
   void Drain(SteadyTime limit);
   bool draining() const { return draining_.load(); }
-  bool idle() const { return unfinished_requests_.load() == 0; }
+  int64_t unfinished() const { return unfinished_requests_.load(); }
+  bool idle() const { return unfinished() == 0; }
   bool alive() const { return alive_.load(); }
   double stalled_s() const;
   const EngineInfo& info() const { return info_; }

@@ -91,6 +91,8 @@ absl::StatusOr<std::shared_ptr<Outbox>> Engine::Submit(Request request, void* re
 bool Engine::Abort(const std::string& id) { return threads_->core.Abort(id); }
 void Engine::Drain(SteadyTime limit) { threads_->core.Drain(limit); }
 bool Engine::draining() const { return threads_->core.draining(); }
+int64_t Engine::unfinished() const { return threads_->core.unfinished(); }
+
 bool Engine::idle() const { return threads_->core.idle(); }
 bool Engine::alive() const { return threads_->core.alive(); }
 double Engine::stalled_s() const {

@@ -58,7 +58,9 @@ class Engine {
   // with kDrained.
   void Drain(SteadyTime limit);
   bool draining() const;
-  // True once no accepted request is unfinished.
+  // Requests that were accepted and have not ended.
+  int64_t unfinished() const;
+  // True once there are none.
   bool idle() const;
 
   // False once the device is lost: every request was failed and none is accepted.

@@ -275,9 +275,7 @@ grpc::ServerUnaryReactor* OperatorService::Drain(grpc::CallbackServerContext* co
       return InvalidField(
           "limit_s", absl::StrCat("limit_s is ", limit, " but must be from 0 to ", kMostS, "."));
     }
-    const Stats& stats = serving_.engine().stats();
-    response->set_unfinished(static_cast<uint32_t>(stats.running.value() + stats.waiting.value() +
-                                                   stats.paused.value()));
+    response->set_unfinished(static_cast<uint32_t>(serving_.engine().unfinished()));
     spdlog::warn("draining, as asked over gRPC: new calls are refused until a restart");
     lifecycle_.Drain(steady_clock::now() + std::chrono::duration_cast<SteadyTime::duration>(
                                                std::chrono::duration<double>(limit)));

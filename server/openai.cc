@@ -279,9 +279,7 @@ std::vector<HttpRoute> OpenAiRoutes(const OpenAiContext& context) {
     RespondJson(*exchange, {{"version", kVersion}});
   });
   add("GET", "/load", [context](Exchange exchange) {
-    const Stats& stats = context.serving.engine().stats();
-    RespondJson(*exchange, {{"server_load",
-                             static_cast<int64_t>(stats.running.value() + stats.waiting.value())}});
+    RespondJson(*exchange, {{"server_load", context.serving.engine().unfinished()}});
   });
   add("GET", "/metrics", [context](Exchange exchange) {
     RespondProbe(*exchange, AnswerProbe("/metrics", context.lifecycle, &context.metrics));
