@@ -117,8 +117,11 @@ bool OpenAiStream::OnAccepted(size_t index, absl::StatusOr<Accepted> accepted) {
   OpenAiPrompt prompt;
   if (accepted.ok()) {
     prompt.ids = std::move(accepted->prompt_ids);
-    prompt.text = std::move(parts_[index]->echo);
-    if (request_.echo && prompt.text.empty()) {
+    std::optional<std::string>& as_it_came = parts_[index]->echo;
+    // A prompt that was cut, or came as ids, is shown as its ids read.
+    if (as_it_came && !accepted->cut) {
+      prompt.text = *std::move(as_it_came);
+    } else if (request_.echo) {
       prompt.text = EchoOf(serving_.tokenizer(), prompt.ids, !request_.prompt_only);
     }
   }

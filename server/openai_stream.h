@@ -43,9 +43,9 @@ class OpenAiStream : public std::enable_shared_from_this<OpenAiStream> {
     }
     void Break(absl::Status) override {}  // never called: see Write
 
-    std::string echo;              // the prompt's text, if it is to be shown as it came
-    std::shared_ptr<Reply> reply;  // once accepted
-    bool over = false;             // nothing more comes from it
+    std::optional<std::string> echo;  // the prompt's text, if it came as one and is to be shown
+    std::shared_ptr<Reply> reply;     // once accepted
+    bool over = false;                // nothing more comes from it
     // Its last chunk's events are in pending_ or being written; delivery waits for WriteDone.
     bool waits = false, sending = false;
 

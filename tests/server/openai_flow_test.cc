@@ -5,6 +5,8 @@
 
 #include <chrono>
 #include <cstdint>
+#include <filesystem>
+#include <fstream>
 #include <future>
 #include <limits>
 #include <memory>
@@ -289,6 +291,36 @@ TEST_F(OpenAiFlowTest, ACompletionGoesOnWithinACharacter) {
   // An echo leaves that character to the reply, if there is one.
   EXPECT_EQ(text(length + R"(,"echo":true)"), TinyFolder::kCycle);
   EXPECT_EQ(text(R"(,"max_tokens":0,"echo":true)"), "\uFFFD");
+}
+
+// Of what the tokenizer put before it nothing is shown, unless the ids are what the client named.
+TEST_F(OpenAiFlowTest, AnEchoIsThePromptAsItCame) {
+  const ScratchFolder scratch;
+  std::filesystem::copy(folder(), scratch.path());
+  std::ifstream file(folder() + "/tokenizer.json");
+  Json json = Json::parse(file);
+  const Json begin = {{"SpecialToken", {{"id", "<|im_start|>"}, {"type_id", 0}}}};
+  const auto text_of = [](const char* id) {
+    return Json{{"Sequence", {{"id", id}, {"type_id", 0}}}};
+  };
+  json["post_processor"] = {
+      {"type", "TemplateProcessing"},
+      {"single", Json::array({begin, text_of("A")})},
+      {"pair", Json::array({begin, text_of("A"), text_of("B")})},
+      {"special_tokens",
+       {{"<|im_start|>", {{"id", "<|im_start|>"}, {"ids", {701}}, {"tokens", {"<|im_start|>"}}}}}}};
+  scratch.Write("tokenizer.json", json.dump());
+  StartServer([&](server::Config& config) { config.model = scratch.path(); });
+  const auto echo = [&](const std::string& fields) {
+    const RawResponse response = Ask(Post(R"({"echo":true,"max_tokens":0,)" + fields + "}"));
+    EXPECT_EQ(response.status, 200) << response.body;
+    return Json::parse(response.body)["choices"][0]["text"];
+  };
+  EXPECT_EQ(echo(R"("prompt":"hi")"), "hi");
+  EXPECT_EQ(echo(R"("prompt":"")"), "");
+  EXPECT_EQ(echo(R"("prompt":"hi","truncate_prompt_tokens":100)"), "hi");
+  EXPECT_EQ(echo(R"("prompt":[701,701])"), "<|im_start|><|im_start|>");
+  EXPECT_EQ(echo(R"("prompt":"<|im_end|><|im_end|>","truncate_prompt_tokens":1)"), "<|im_end|>");
 }
 
 // The same conversation is the same object to a template, whichever way it came.
