@@ -17,10 +17,10 @@ void Lifecycle::Watch(std::function<void(bool ready)> watcher) {
   if (watcher_) watcher_(ready());
 }
 
-void Lifecycle::Advertise(bool ready) {
+void Lifecycle::Advertise(bool advertised) {
   std::lock_guard lock(mutex_);
-  advertised_.store(ready, std::memory_order_release);
-  if (watcher_) watcher_(ready);
+  advertised_.store(advertised, std::memory_order_release);
+  if (watcher_) watcher_(ready());
 }
 
 void Lifecycle::SetEngine(Engine& engine) { engine_.store(&engine, std::memory_order_release); }
@@ -33,14 +33,12 @@ void Lifecycle::SetReady() {
 void Lifecycle::StopAdvertising() { Advertise(false); }
 
 void Lifecycle::Drain(SteadyTime limit) {
-  Advertise(false);
   accepting_.store(false, std::memory_order_release);
+  Advertise(false);
   if (Engine* engine = engine_.load(std::memory_order_acquire)) engine->Drain(limit);
 }
 
-bool Lifecycle::ready() const {
-  return advertised_.load(std::memory_order_acquire) && engine_alive();
-}
+bool Lifecycle::ready() const { return advertised_.load(std::memory_order_acquire) && accepting(); }
 
 bool Lifecycle::engine_alive() const {
   const Engine* engine = engine_.load(std::memory_order_acquire);

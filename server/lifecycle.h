@@ -24,7 +24,7 @@ class Lifecycle {
 
   // The model is loaded: calls may come. `engine` must outlive this.
   void SetEngine(Engine& engine);
-  // Every listener is open.
+  // Every listener is open. Ready, unless a drain was asked for meanwhile.
   void SetReady();
   // Readiness turns false while calls are still accepted: load balancers need time to see it.
   void StopAdvertising();
@@ -40,7 +40,7 @@ class Lifecycle {
   bool draining() const { return !accepting_.load(std::memory_order_acquire); }
 
  private:
-  void Advertise(bool ready);
+  void Advertise(bool advertised);
   bool engine_alive() const;
 
   std::atomic<Engine*> engine_{nullptr};  // set once

@@ -302,6 +302,10 @@ TEST_F(GrpcFlowTest, DrainLetsAcceptedStreamsFinishAndRefusesNewOnes) {
   EXPECT_FALSE(serving());
   EXPECT_FALSE(server().lifecycle().ready());
   EXPECT_TRUE(server().lifecycle().live());
+  // As where the drain came before the last listener was open.
+  server().lifecycle().SetReady();
+  EXPECT_FALSE(serving());
+  EXPECT_FALSE(server().lifecycle().ready());
 
   grpc::ClientContext refused_context;
   v1::GenerateOnceResponse once;
