@@ -114,6 +114,8 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Listen(Serving& serving,
 GrpcServer::~GrpcServer() { Shutdown(std::chrono::steady_clock::now()); }
 
 void GrpcServer::SetReady(bool ready) {
+  std::lock_guard lock(mutex_);
+  if (!server_) return;
   grpc::HealthCheckServiceInterface* health = server_->GetHealthCheckService();
   for (const char* name : {"", "readiness", "baram.v1.Inference", "baram.v1.Operator"}) {
     health->SetServingStatus(name, ready);
@@ -122,6 +124,8 @@ void GrpcServer::SetReady(bool ready) {
 }
 
 void GrpcServer::SetLive(bool live) {
+  std::lock_guard lock(mutex_);
+  if (!server_) return;
   server_->GetHealthCheckService()->SetServingStatus("liveness", live);
 }
 
@@ -131,6 +135,7 @@ void GrpcServer::Shutdown(SteadyTime deadline) {
   const auto left = deadline - std::chrono::steady_clock::now();
   server_->Shutdown(std::chrono::system_clock::now() +
                     std::chrono::duration_cast<std::chrono::system_clock::duration>(left));
+  std::lock_guard lock(mutex_);
   server_.reset();
 }
 

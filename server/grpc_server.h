@@ -5,6 +5,7 @@
 #include <grpcpp/grpcpp.h>
 
 #include <memory>
+#include <mutex>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -23,7 +24,8 @@ class GrpcServer {
   static absl::StatusOr<std::unique_ptr<GrpcAcceptor>> BindListener(const Config& config);
   ~GrpcServer();
 
-  // What grpc.health.v1 answers. "", "readiness" and the services are ready together.
+  // What grpc.health.v1 answers. "", "readiness" and the services are ready together. Also beside
+  // and after Shutdown.
   void SetReady(bool ready);
   void SetLive(bool live);
 
@@ -43,6 +45,7 @@ class GrpcServer {
   OperatorService operator_;
   std::string address_;
   std::unique_ptr<GrpcAcceptor> acceptor_;  // outlives the server it feeds
+  std::mutex mutex_;  // guards what follows, but for Listen and Shutdown's own use of it
   std::unique_ptr<grpc::Server> server_;
 };
 

@@ -206,12 +206,15 @@ void ShowReady(Server& server, SteadyTime started) {
   _exit(code);
 }
 
+// What /live says when it is asked, grpc.health.v1 must be told.
+void TellLiveness(Server& server) { server.grpc().SetLive(server.lifecycle().live()); }
+
 // Until a signal. Ends the process where only a new one can help.
 int WatchUntilSignal(Server& server, const Watchdog& watchdog, StopSignals& signals) {
   uint64_t lost_lines = 0;
   while (true) {
     if (const auto signal = signals.Wait(Watchdog::kInterval)) return *signal;
-    server.grpc().SetLive(server.lifecycle().live());
+    TellLiveness(server);
     if (LostLogLines() > lost_lines) {
       const uint64_t all = LostLogLines();
       spdlog::warn("log lines lost, as nobody read them in time: {}", all - lost_lines);
@@ -219,7 +222,10 @@ int WatchUntilSignal(Server& server, const Watchdog& watchdog, StopSignals& sign
     }
     int code = watchdog.Look();
     // The calls of a lost device have failed: their clients are told.
-    if (code == kExitOs) code = watchdog.Await([&server] { server.Stop(steady_clock::now()); });
+    if (code == kExitOs) {
+      code = watchdog.Await([&server] { server.Stop(steady_clock::now()); },
+                            [&server] { TellLiveness(server); });
+    }
     if (code != 0) ExitNow(code, server.engine());
   }
 }
@@ -238,10 +244,11 @@ void StopAsTold(Server& server, const Watchdog& watchdog, int signal) {
   spdlog::info("stopping: {}running calls get {:.0f} s; a second signal stops at once",
                delay > 0 ? absl::StrFormat("new calls are taken for %.0f s more, ", delay) : "",
                config.drain_limit_s);
-  const int code = watchdog.Await([&] {
+  const auto stop = [&] {
     std::this_thread::sleep_until(After(delay));
     server.Stop(After(config.drain_limit_s));
-  });
+  };
+  const int code = watchdog.Await(stop, [&server] { TellLiveness(server); });
   if (code != 0) ExitNow(code, server.engine());
   const auto drained = static_cast<size_t>(FinishReason::kDrained);
   const int64_t cut = server.engine().stats().finished[drained].value();

@@ -16,7 +16,7 @@ int Watchdog::Look() const {
   return engine_.stalled_s() > stuck_s_ ? kExitInternal : 0;
 }
 
-int Watchdog::Await(std::function<void()> stop) const {
+int Watchdog::Await(std::function<void()> stop, const std::function<void()>& look) const {
   std::packaged_task<void()> task([stop = std::move(stop)] {
     pthread_setname_np(pthread_self(), "baram-stop");
     stop();
@@ -24,6 +24,7 @@ int Watchdog::Await(std::function<void()> stop) const {
   const std::future<void> stopped = task.get_future();
   std::thread thread(std::move(task));
   const auto stuck = [&] {
+    look();
     if (Look() != kExitInternal) return false;
     if (thread.joinable()) thread.detach();
     return true;

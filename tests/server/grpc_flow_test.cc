@@ -345,6 +345,33 @@ TEST_F(GrpcFlowTest, StopEndsWhatTheLimitCutsOff) {
   reader.join();
 }
 
+// Liveness is told while calls end, and telling it is harmless when they have.
+TEST_F(GrpcFlowTest, LivenessIsToldWhileTheServerStops) {
+  StartSmallStreams(600);
+  const auto unread = StartUnread(LargeRequest());
+  AwaitPaused();
+  const auto health = grpc::health::v1::Health::NewStub(NewChannel());
+  const auto live = [&] {
+    grpc::ClientContext context;
+    grpc::health::v1::HealthCheckRequest request;
+    request.set_service("liveness");
+    grpc::health::v1::HealthCheckResponse response;
+    EXPECT_TRUE(health->Check(&context, request, &response).ok());
+    return response.status() == grpc::health::v1::HealthCheckResponse::SERVING;
+  };
+  EXPECT_TRUE(live());
+  std::atomic<bool> stopped{false};
+  std::thread stopping([&] {
+    server().Stop(std::chrono::steady_clock::now() + std::chrono::hours(1));
+    stopped = true;
+  });
+  server().grpc().SetLive(false);
+  EXPECT_FALSE(live());
+  unread->context.TryCancel();
+  while (!stopped) server().grpc().SetLive(true);
+  stopping.join();
+}
+
 // Nobody ends a watch of the health service but its client.
 TEST_F(GrpcFlowTest, AForeignStreamDoesNotHoldTheStop) {
   StartServer();

@@ -51,6 +51,7 @@ class WatchdogTest : public ::testing::Test {
   }
 
   std::atomic<bool> holding_{false}, held_{false}, stopped_{false};
+  int looks_ = 0;  // of Await
   std::counting_semaphore<> layers_{0};
   std::unique_ptr<Engine> engine_;
 };
@@ -58,7 +59,9 @@ class WatchdogTest : public ::testing::Test {
 TEST_F(WatchdogTest, ADeviceThatHangsWhileCallsDrain) {
   Start();
   const Watchdog watchdog(*engine_, kSoonS);
-  EXPECT_EQ(watchdog.Await([this] { Stop(SteadyTime::max()); }), server::kExitInternal);
+  EXPECT_EQ(watchdog.Await([this] { Stop(SteadyTime::max()); }, [this] { ++looks_; }),
+            server::kExitInternal);
+  EXPECT_GT(looks_, 0) << "a probe would still tell what was true before";
   EXPECT_FALSE(stopped_.load());
   Release();
   EXPECT_TRUE(Comes([this] { return stopped_.load(); }));
@@ -68,8 +71,9 @@ TEST_F(WatchdogTest, ADeviceThatHangsWhileCallsDrain) {
 TEST_F(WatchdogTest, ADeviceThatHangsPastTheLimit) {
   Start();
   const Watchdog watchdog(*engine_, kSoonS);
-  EXPECT_EQ(watchdog.Await([this] { Stop(std::chrono::steady_clock::now()); }),
-            server::kExitInternal);
+  EXPECT_EQ(
+      watchdog.Await([this] { Stop(std::chrono::steady_clock::now()); }, [this] { ++looks_; }),
+      server::kExitInternal);
   EXPECT_TRUE(Comes([this] { return stopped_.load(); }));
   Release();
 }
@@ -81,7 +85,8 @@ TEST_F(WatchdogTest, AStepThatEndsIsWaitedFor) {
     EXPECT_TRUE(Comes([this] { return stopped_.load(); }));
     Release();
   });
-  EXPECT_EQ(watchdog.Await([this] { Stop(std::chrono::steady_clock::now()); }), 0);
+  EXPECT_EQ(
+      watchdog.Await([this] { Stop(std::chrono::steady_clock::now()); }, [this] { ++looks_; }), 0);
   EXPECT_FALSE(holding_.load());
   later.join();
 }
@@ -91,7 +96,8 @@ TEST_F(WatchdogTest, ADeviceThatIsLostWhileCallsDrain) {
   const Watchdog watchdog(*engine_, kNeverS);
   EXPECT_EQ(watchdog.Look(), 0);
   Release();
-  EXPECT_EQ(watchdog.Await([this] { Stop(SteadyTime::max()); }), server::kExitOs);
+  EXPECT_EQ(watchdog.Await([this] { Stop(SteadyTime::max()); }, [this] { ++looks_; }),
+            server::kExitOs);
 }
 
 TEST_F(WatchdogTest, WithALostDeviceAServerIsNeitherReadyNorLive) {
