@@ -2,7 +2,6 @@
 #include "server/grpc_acceptor.h"
 
 #include <fcntl.h>
-#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
@@ -15,11 +14,9 @@
 #include <array>
 #include <cerrno>
 #include <chrono>
-#include <cstring>
 #include <utility>
 
 #include "absl/status/status.h"
-#include "absl/strings/str_cat.h"
 #include "server/errors.h"
 
 namespace baram::server {
@@ -35,55 +32,15 @@ void Set(int fd, int level, int option, int value) {
   (void)setsockopt(fd, level, option, &value, sizeof(value));
 }
 
-// A listening socket, or -1 with errno set. `port` 0 takes a free one, and is set to it.
-int ListenOn(const addrinfo& address, uint16_t* port) {
-  const int fd = socket(address.ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-  if (fd < 0) return -1;
-  Set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
-  sockaddr_storage bound{};
-  std::memcpy(&bound, address.ai_addr, address.ai_addrlen);
-  auto* const generic = reinterpret_cast<sockaddr*>(&bound);
-  auto* const v4 = reinterpret_cast<sockaddr_in*>(&bound);
-  auto* const v6 = reinterpret_cast<sockaddr_in6*>(&bound);
-  const bool is_v6 = address.ai_family == AF_INET6;
-  if (is_v6) Set(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0);  // [::] takes both
-  (is_v6 ? v6->sin6_port : v4->sin_port) = htons(*port);
-  socklen_t size = address.ai_addrlen;
-  if (bind(fd, generic, size) != 0 || listen(fd, SOMAXCONN) != 0 ||
-      getsockname(fd, generic, &size) != 0) {
-    const int error = errno;
-    close(fd);
-    errno = error;
-    return -1;
-  }
-  *port = ntohs(is_v6 ? v6->sin6_port : v4->sin_port);
-  return fd;
-}
-
-bool SameAddress(const addrinfo& a, const addrinfo& b) {
-  return a.ai_addrlen == b.ai_addrlen && std::memcmp(a.ai_addr, b.ai_addr, a.ai_addrlen) == 0;
-}
-
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<GrpcAcceptor>> GrpcAcceptor::Bind(const Endpoint& endpoint) {
-  addrinfo hints{};
-  hints.ai_flags = AI_PASSIVE;
-  hints.ai_socktype = SOCK_STREAM;
-  addrinfo* found = nullptr;
-  const int failed =
-      getaddrinfo(endpoint.host.c_str(), absl::StrCat(endpoint.port).c_str(), &hints, &found);
-  if (failed != 0) return absl::UnavailableError(gai_strerror(failed));
-  auto acceptor = Bind(found, endpoint.port);
-  freeaddrinfo(found);
-  return acceptor;
-}
-
-absl::StatusOr<std::unique_ptr<GrpcAcceptor>> GrpcAcceptor::Bind(const addrinfo* addresses,
-                                                                 uint16_t port) {
   std::unique_ptr<GrpcAcceptor> acceptor(new GrpcAcceptor());
-  acceptor->port_ = port;
-  if (absl::Status listens = acceptor->Listen(addresses); !listens.ok()) return listens;
+  if (acceptor->epoll_ < 0 || acceptor->wake_ < 0) return absl::ErrnoToStatus(errno, "epoll");
+  auto bound = ListeningSockets::Bind(endpoint);
+  if (!bound.ok()) return bound.status();
+  acceptor->port_ = bound->port();
+  acceptor->listeners_ = *std::move(bound);
   return acceptor;
 }
 
@@ -103,26 +60,6 @@ GrpcAcceptor::~GrpcAcceptor() {
   if (wake_ >= 0) close(wake_);
 }
 
-absl::Status GrpcAcceptor::Listen(const addrinfo* addresses) {
-  if (epoll_ < 0 || wake_ < 0) return absl::ErrnoToStatus(errno, "epoll");
-  int error = 0;
-  for (const addrinfo* one = addresses; one != nullptr; one = one->ai_next) {
-    const addrinfo* first = addresses;
-    while (!SameAddress(*first, *one)) first = first->ai_next;
-    if (first != one) continue;
-    const int fd = ListenOn(*one, &port_);
-    if (fd >= 0) {
-      listeners_.push_back(fd);
-    } else if (error == 0 || errno == EADDRINUSE) {
-      error = errno;
-    }
-  }
-  // A name may have an address that this machine has not, ::1 of localhost for one; one in use is
-  // an error.
-  if (listeners_.empty() || error == EADDRINUSE) return absl::UnavailableError(strerror(error));
-  return absl::OkStatus();
-}
-
 void GrpcAcceptor::Register(grpc::ServerBuilder& builder) {
   using Kind = grpc::ServerBuilder::experimental_type::ExternalConnectionType;
   handler_ = builder.experimental().AddExternalConnectionAcceptor(
@@ -132,7 +69,7 @@ void GrpcAcceptor::Register(grpc::ServerBuilder& builder) {
 absl::Status GrpcAcceptor::Start(int32_t max_connections,
                                  std::function<void(const char* reason)> refused) {
   absl::Status watches = Watch(wake_, EPOLLIN);
-  for (const int fd : listeners_) watches.Update(Watch(fd, EPOLLIN));
+  for (const auto& listener : listeners_.sockets()) watches.Update(Watch(listener.fd, EPOLLIN));
   if (!watches.ok()) return watches;
   max_connections_ = max_connections;
   refused_ = std::move(refused);
@@ -149,8 +86,7 @@ absl::Status GrpcAcceptor::Watch(int fd, uint32_t events) const {
 // What gRPC is given after its shutdown it keeps and does nothing with: behind the lock nothing is.
 void GrpcAcceptor::Stop() {
   std::lock_guard lock(mutex_);
-  for (const int fd : listeners_) close(fd);
-  listeners_.clear();
+  listeners_.Close();
 }
 
 void GrpcAcceptor::Wake() const {
@@ -170,7 +106,7 @@ void GrpcAcceptor::Loop() {
       if (closing_) return;
       for (int i = 0; i < count; ++i) {
         const int fd = events[static_cast<size_t>(i)].data.fd;
-        if (std::find(listeners_.begin(), listeners_.end(), fd) == listeners_.end()) {
+        if (!IsListener(fd)) {
           Forget(fd);
           continue;
         }
@@ -184,6 +120,11 @@ void GrpcAcceptor::Loop() {
     while (no_descriptors-- > 0) refused_(kNoDescriptors);
     if (exhausted) std::this_thread::sleep_for(kPause);
   }
+}
+
+bool GrpcAcceptor::IsListener(int fd) const {
+  return std::ranges::any_of(listeners_.sockets(),
+                             [fd](const auto& listener) { return listener.fd == fd; });
 }
 
 GrpcAcceptor::Accepted GrpcAcceptor::Accept(int listener) {

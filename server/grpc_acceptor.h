@@ -12,12 +12,10 @@
 #include <mutex>
 #include <thread>
 #include <unordered_set>
-#include <vector>
 
 #include "absl/status/statusor.h"
+#include "server/listening_sockets.h"
 #include "server/setting_values.h"
-
-struct addrinfo;  // of <netdb.h>
 
 namespace baram::server {
 
@@ -26,11 +24,8 @@ namespace baram::server {
 // that. So a connection costs two descriptors.
 class GrpcAcceptor {
  public:
-  // Binds every address of `endpoint`. The error is the system's.
+  // Binds every address of `endpoint`. The error is that of ListeningSockets.
   static absl::StatusOr<std::unique_ptr<GrpcAcceptor>> Bind(const Endpoint& endpoint);
-  // The same with each of `addresses`, as getaddrinfo lists them: some come twice.
-  static absl::StatusOr<std::unique_ptr<GrpcAcceptor>> Bind(const addrinfo* addresses,
-                                                            uint16_t port);
   // After gRPC's server was shut down. Closes what is left.
   ~GrpcAcceptor();
 
@@ -51,13 +46,13 @@ class GrpcAcceptor {
 
  private:
   GrpcAcceptor();
-  absl::Status Listen(const addrinfo* addresses);
   void Loop();
   void Wake() const;
   absl::Status Watch(int fd, uint32_t events) const;
   // With mutex_ held.
   enum class Accepted : uint8_t { kYes, kNothing, kExhausted, kTooMany, kNoDescriptors };
   Accepted Accept(int listener);
+  bool IsListener(int fd) const;
   void Forget(int watched);
 
   const int epoll_, wake_;
@@ -69,7 +64,7 @@ class GrpcAcceptor {
 
   std::mutex mutex_;  // guards what follows
   bool closing_ = false;
-  std::vector<int> listeners_;       // none once stopped
+  ListeningSockets listeners_;       // none once stopped
   std::unordered_set<int> watched_;  // duplicates
 
   std::thread thread_;

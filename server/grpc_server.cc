@@ -54,9 +54,10 @@ absl::StatusOr<std::unique_ptr<GrpcAcceptor>> GrpcServer::BindListener(const Con
   if (!endpoint.ok()) return endpoint.status();
   auto acceptor = GrpcAcceptor::Bind(*endpoint);
   if (acceptor.ok()) return acceptor;
-  return absl::UnavailableError(absl::StrCat("gRPC can't listen on ", config.grpc_listen, ": ",
-                                             acceptor.status().message(),
-                                             "; choose another with --grpc-listen HOST:PORT."));
+  return absl::Status(
+      acceptor.status().code(),
+      absl::StrCat("gRPC can't listen on ", config.grpc_listen, ": ", acceptor.status().message(),
+                   "; choose another with --grpc-listen HOST:PORT."));
 }
 
 absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Listen(Serving& serving,

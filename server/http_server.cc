@@ -9,13 +9,16 @@
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/strand.hpp>
 #include <boost/beast/http/status.hpp>
-#include <charconv>
 #include <chrono>
+#include <memory>
 #include <mutex>
 #include <thread>
 
+#include "absl/strings/str_cat.h"
 #include "server/errors.h"
 #include "server/http_session.h"
+#include "server/listening_sockets.h"
+#include "server/setting_values.h"
 
 namespace baram::server {
 
@@ -75,32 +78,48 @@ void HttpExchange::EndStream(std::string piece, HttpEnded ended) {
   session_->PostEndStream(std::move(piece), std::move(ended));
 }
 
-// Members that the accept loop uses are touched on the acceptor's strand only.
+// Members that the accept loops use are touched on `strand` only.
 struct HttpServer::Shared {
+  // One address of the listener's.
+  struct Door {
+    explicit Door(const asio::strand<asio::io_context::executor_type>& strand)
+        : acceptor(strand), retry(strand) {}
+    tcp::acceptor acceptor;
+    asio::steady_timer retry;
+  };
+
   std::shared_ptr<HttpListenerState> state = std::make_shared<HttpListenerState>();
   asio::io_context& io = state->io;
-  tcp::acceptor acceptor{asio::make_strand(io)};
-  asio::steady_timer retry{acceptor.get_executor()};
+  asio::strand<asio::io_context::executor_type> strand = asio::make_strand(io);
+  std::vector<std::unique_ptr<Door>> doors;
   std::vector<std::weak_ptr<HttpSession>> sessions;
   std::string address;
   std::vector<std::thread> threads;
 
-  void Accept() {
-    acceptor.async_accept(asio::make_strand(io),
-                          [this](boost::system::error_code error, tcp::socket socket) {
-                            if (!acceptor.is_open()) return;
-                            if (error) return AcceptLater();
-                            Serve(std::move(socket));
-                            Accept();
-                          });
+  void Accept(Door& door) {
+    door.acceptor.async_accept(asio::make_strand(io),
+                               [this, &door](boost::system::error_code error, tcp::socket socket) {
+                                 if (!door.acceptor.is_open()) return;
+                                 if (error) return AcceptLater(door);
+                                 Serve(std::move(socket));
+                                 Accept(door);
+                               });
   }
 
   // Out of descriptors, likely: trying again at once would spin.
-  void AcceptLater() {
-    retry.expires_after(std::chrono::milliseconds(50));
-    retry.async_wait([this](boost::system::error_code error) {
-      if (!error && acceptor.is_open()) Accept();
+  void AcceptLater(Door& door) {
+    door.retry.expires_after(std::chrono::milliseconds(50));
+    door.retry.async_wait([this, &door](boost::system::error_code error) {
+      if (!error && door.acceptor.is_open()) Accept(door);
     });
+  }
+
+  void Close() {
+    boost::system::error_code ignored;
+    for (const auto& door : doors) {
+      door->acceptor.close(ignored);
+      door->retry.cancel();
+    }
   }
 
   void Serve(tcp::socket socket) {
@@ -124,47 +143,29 @@ struct HttpServer::Shared {
 absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Listen(
     const std::string& address, std::vector<HttpRoute> routes, HttpErrorBody error_body,
     const HttpLimits& limits, int threads, std::vector<std::string> allowed_origins) {
-  const size_t colon = address.rfind(':');
-  unsigned port = 0;
-  const char* end = address.data() + address.size();
-  if (colon == std::string::npos || colon + 1 == address.size() ||
-      std::from_chars(address.data() + colon + 1, end, port).ptr != end || port > 65535) {
-    return absl::InvalidArgumentError("the address " + address + " is not HOST:PORT");
-  }
-  const std::string shown_host = address.substr(0, colon);
-  std::string host = shown_host;
-  if (host.size() > 1 && host.front() == '[' && host.back() == ']') {
-    host = host.substr(1, host.size() - 2);
+  const auto endpoint = ParseEndpoint(address);
+  if (!endpoint.ok()) return endpoint.status();
+  auto bound = ListeningSockets::Bind(*endpoint);
+  if (!bound.ok()) {
+    return absl::Status(bound.status().code(),
+                        absl::StrCat("can't listen on ", address, ": ", bound.status().message(),
+                                     "; choose another HOST:PORT"));
   }
 
   auto shared = std::make_unique<Shared>();
-  boost::system::error_code error;
-  tcp::resolver resolver(shared->io);
-  const auto found = resolver.resolve(host.empty() ? "0.0.0.0" : host, std::to_string(port),
-                                      tcp::resolver::passive, error);
-  if (error || found.empty()) {
-    return absl::InvalidArgumentError("the host of " + address +
-                                      " has no address: " + error.message());
+  const std::string port = absl::StrCat(bound->port());
+  for (const ListeningSockets::Socket& socket : bound->Release()) {
+    auto& door = shared->doors.emplace_back(std::make_unique<Shared::Door>(shared->strand));
+    boost::system::error_code error;
+    door->acceptor.assign(socket.v6 ? tcp::v6() : tcp::v4(), socket.fd, error);
+    if (error) return absl::UnavailableError("can't watch " + address + ": " + error.message());
   }
-  const tcp::endpoint endpoint = *found.begin();
-  tcp::endpoint bound;
-  shared->acceptor.open(endpoint.protocol(), error);
-  if (!error) shared->acceptor.set_option(asio::socket_base::reuse_address(true), error);
-  if (!error) shared->acceptor.bind(endpoint, error);
-  if (!error) shared->acceptor.listen(asio::socket_base::max_listen_connections, error);
-  if (!error) bound = shared->acceptor.local_endpoint(error);
-  if (error) {
-    const bool in_use = error == asio::error::address_in_use;
-    return absl::UnavailableError("can't listen on " + address + ": " + error.message() +
-                                  (in_use ? "; stop what uses it or choose another port"
-                                          : "; give an address of this machine"));
-  }
-  shared->address = shown_host + ":" + std::to_string(bound.port());
+  shared->address = address.substr(0, address.rfind(':') + 1) + port;
   shared->state->routes = std::move(routes);
   shared->state->error_body = std::move(error_body);
   shared->state->limits = limits;
   shared->state->allowed_origins = std::move(allowed_origins);
-  shared->Accept();
+  for (const auto& door : shared->doors) shared->Accept(*door);
   for (int i = 0; i < threads; ++i) {
     shared->threads.emplace_back([io = &shared->io] {
       pthread_setname_np(pthread_self(), "baram-http");
@@ -186,9 +187,7 @@ HttpServer::~HttpServer() {
   }
   // From here on this thread is the only one. All that waits for the network ends now, and is run:
   // it holds the sessions, and they hold the state that holds it.
-  boost::system::error_code ignored;
-  shared_->acceptor.close(ignored);
-  shared_->retry.cancel();
+  shared_->Close();
   for (const auto& weak : shared_->sessions) {
     if (auto session = weak.lock()) session->Drop();
   }
@@ -198,9 +197,8 @@ HttpServer::~HttpServer() {
 
 void HttpServer::StopAccepting() {
   shared_->state->closing = true;
-  asio::post(shared_->acceptor.get_executor(), [shared = shared_.get()] {
-    boost::system::error_code ignored;
-    shared->acceptor.close(ignored);
+  asio::post(shared_->strand, [shared = shared_.get()] {
+    shared->Close();
     for (const auto& weak : shared->sessions) {
       if (auto session = weak.lock()) session->EndSoon();
     }

@@ -147,8 +147,9 @@ TEST_F(GrpcConnectionsTest, AnAddressThatComesTwiceIsBoundOnce) {
   first.ai_addrlen = sizeof(loopback);
   addrinfo second = first;
   first.ai_next = &second;
-  const auto acceptor = server::GrpcAcceptor::Bind(&first, 0);
-  EXPECT_TRUE(acceptor.ok()) << acceptor.status();
+  const auto bound = server::ListeningSockets::Bind(&first, 0);
+  ASSERT_TRUE(bound.ok()) << bound.status();
+  EXPECT_EQ(bound->sockets().size(), 1u);
 }
 
 // Of a name with several addresses one in use is told before the model, which there is none of.

@@ -55,7 +55,8 @@ class HttpBed : public testing::Test {
   using Exchange = std::shared_ptr<HttpExchange>;
 
   // Routes: /echo gives the body back, /path* the path, /hold puts its exchange into held_.
-  void Listen(const HttpLimits& limits = {}, std::vector<std::string> origins = {}) {
+  void Listen(const HttpLimits& limits = {}, std::vector<std::string> origins = {},
+              const std::string& address = "127.0.0.1:0") {
     std::vector<HttpRoute> routes;
     const auto echo = [](Exchange exchange) {
       exchange->Respond(200, {{"Content-Type", "text/plain"}}, exchange->request().body);
@@ -69,7 +70,7 @@ class HttpBed : public testing::Test {
     routes.push_back({"GET", "/hold", [this](Exchange exchange) { held_.Put(exchange); }});
     routes.push_back({"POST", "/drop", [](Exchange) {}});
     auto server = HttpServer::Listen(
-        "127.0.0.1:0", std::move(routes),
+        address, std::move(routes),
         [](const HttpError& error) {
           return std::to_string(error.status) + " " + error.reason + ": " + error.message;
         },

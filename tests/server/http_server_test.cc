@@ -3,8 +3,12 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <netdb.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <chrono>
+#include <string>
 #include <thread>
 
 #include "tests/server/http_bed.h"
@@ -255,6 +259,30 @@ TEST_F(HttpServerTest, SaysWhyItCannotListen) {
     EXPECT_THAT(std::string(listen(bad).message()), HasSubstr(bad));
   }
   EXPECT_THAT(server_->address(), Not(HasSubstr(":0")));
+}
+
+// A name may have several addresses: each of them answers.
+TEST_F(HttpServerTest, AnswersOnEveryAddressOfItsHost) {
+  Listen({}, {}, "localhost:0");
+  const std::string port = server_->address().substr(server_->address().rfind(':') + 1);
+  addrinfo hints{}, *found = nullptr;
+  hints.ai_socktype = SOCK_STREAM;
+  ASSERT_EQ(getaddrinfo("localhost", port.c_str(), &hints, &found), 0);
+  for (const addrinfo* one = found; one != nullptr; one = one->ai_next) {
+    const int fd = socket(one->ai_family, SOCK_STREAM, 0);
+    EXPECT_EQ(connect(fd, one->ai_addr, one->ai_addrlen), 0) << one->ai_family;
+    close(fd);
+  }
+  freeaddrinfo(found);
+}
+
+// Of two addresses one is in use: the other is not served in its stead.
+TEST_F(HttpServerTest, RefusesAHostOneOfWhoseAddressesIsInUse) {
+  Listen();
+  const std::string port = server_->address().substr(server_->address().rfind(':'));
+  const auto second = HttpServer::Listen("localhost" + port, {}, nullptr, {}, 1).status();
+  EXPECT_EQ(second.code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(std::string(second.message()), HasSubstr("localhost" + port));
 }
 
 TEST(HttpReasonTest, NamesStatuses) {
