@@ -171,19 +171,17 @@ grpc::ServerUnaryReactor* InferenceService::Detokenize(grpc::CallbackServerConte
 grpc::ServerUnaryReactor* InferenceService::RenderChat(grpc::CallbackServerContext* context,
                                                        const v1::RenderChatRequest* request,
                                                        v1::RenderChatResponse* response) {
-  return AnswerOnTextPool(
-      serving_, log_, "RenderChat", request->model(), *request, response, context,
-      [this, request, response] {
-        const auto chat = ToChatPrompt(request->chat());
-        if (!chat.ok()) return chat.status();
-        auto text = serving_.RenderChat(*chat);
-        if (!text.ok()) return text.status();
-        const auto ids = serving_.Tokenize(TextPrompt{*text, chat->add_special_tokens});
-        if (!ids.ok()) return ids.status();
-        response->set_text(*std::move(text));
-        response->mutable_token_ids()->Assign(ids->begin(), ids->end());
-        return absl::OkStatus();
-      });
+  return AnswerOnTextPool(serving_, log_, "RenderChat", request->model(), *request, response,
+                          context, [this, request, response] {
+                            const auto chat = ToChatPrompt(request->chat());
+                            if (!chat.ok()) return chat.status();
+                            auto rendered = serving_.RenderChat(*chat);
+                            if (!rendered.ok()) return rendered.status();
+                            response->set_text(std::move(rendered->text));
+                            response->mutable_token_ids()->Assign(rendered->ids.begin(),
+                                                                  rendered->ids.end());
+                            return absl::OkStatus();
+                          });
 }
 
 grpc::ServerUnaryReactor* InferenceService::Abort(grpc::CallbackServerContext* context,

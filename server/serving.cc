@@ -379,9 +379,9 @@ absl::StatusOr<std::vector<int32_t>> Serving::Tokenize(const Prompt& prompt) con
     return EncodePrompt(text->text, text->add_special_tokens, "text");
   }
   if (const auto* chat = std::get_if<ChatPrompt>(&prompt)) {
-    const absl::StatusOr<std::string> text = RenderChat(*chat);
-    if (!text.ok()) return text.status();
-    return EncodePrompt(*text, chat->add_special_tokens, "chat");
+    absl::StatusOr<RenderedChat> rendered = RenderChat(*chat);
+    if (!rendered.ok()) return rendered.status();
+    return std::move(rendered->ids);
   }
   const auto& ids = std::get<std::vector<int32_t>>(prompt);
   if (ids.empty())
@@ -415,7 +415,15 @@ absl::Status Serving::CheckArgumentsSize(std::string_view arguments_json) {
                                    " bytes, but at most ", kMaxBytes, " are taken."));
 }
 
-absl::StatusOr<std::string> Serving::RenderChat(const ChatPrompt& prompt) const {
+absl::StatusOr<RenderedChat> Serving::RenderChat(const ChatPrompt& prompt) const {
+  absl::StatusOr<std::string> text = RenderText(prompt);
+  if (!text.ok()) return text.status();
+  auto ids = EncodePrompt(*text, prompt.add_special_tokens, "chat");
+  if (!ids.ok()) return ids.status();
+  return RenderedChat{*std::move(text), *std::move(ids)};
+}
+
+absl::StatusOr<std::string> Serving::RenderText(const ChatPrompt& prompt) const {
   if (chat_template_ == nullptr) {
     return InvalidField("chat",
                         "This model has no chat template: send the prompt as text, or ask the "

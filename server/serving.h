@@ -85,6 +85,12 @@ struct Call {
   SteadyTime arrival{};
 };
 
+// What the chat template makes of a conversation, as text and tokens.
+struct RenderedChat {
+  std::string text;
+  std::vector<int32_t> ids;
+};
+
 // What a front end learns when a call is accepted.
 struct Accepted {
   std::vector<int32_t> prompt_ids;
@@ -110,7 +116,7 @@ class Serving {
 
   // The same checks without running. They take time: run them on the text pool.
   absl::StatusOr<std::vector<int32_t>> Tokenize(const Prompt& prompt) const;
-  absl::StatusOr<std::string> RenderChat(const ChatPrompt& prompt) const;
+  absl::StatusOr<RenderedChat> RenderChat(const ChatPrompt& prompt) const;
   absl::StatusOr<std::string> Detokenize(const std::vector<int64_t>& ids,
                                          bool skip_special_tokens) const;
 
@@ -148,6 +154,7 @@ class Serving {
   // `cut`: see Accepted.
   absl::StatusOr<Request> Translate(const Call& call, const Prompt& prompt, bool* cut) const;
   absl::Status Explain(const absl::Status& refused) const;
+  absl::StatusOr<std::string> RenderText(const ChatPrompt& prompt) const;
   absl::StatusOr<std::vector<int32_t>> EncodePrompt(const std::string& text,
                                                     bool add_special_tokens,
                                                     std::string_view field) const;

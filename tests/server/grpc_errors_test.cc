@@ -219,6 +219,20 @@ TEST_F(GrpcErrorsTest, OtherCallsCheckTheirFieldsToo) {
   }
 }
 
+TEST_F(GrpcErrorsTest, AChatThatIsTooLongIsTheChats) {
+  StartServer([](server::Config& config) { config.max_prompt_bytes = 10; });
+  grpc::ClientContext context;
+  v1::RenderChatRequest request;
+  v1::Message* message = request.mutable_chat()->add_messages();
+  message->set_role("user");
+  message->set_content("longer than that");
+  v1::RenderChatResponse response;
+  const auto bad =
+      Detail<google::rpc::BadRequest>(inference().RenderChat(&context, request, &response));
+  ASSERT_TRUE(bad.has_value());
+  EXPECT_EQ(bad->field_violations(0).field(), "chat");
+}
+
 // A folder may name one that its vocabulary has not: no request asks for it.
 TEST_F(GrpcErrorsTest, AnEosIdOutsideTheVocabularyIsIgnored) {
   const TinyFolder folder;
