@@ -71,7 +71,8 @@ void ReadShared(JsonFields& fields, int32_t max_n, OpenAiRequest& request) {
     for (const auto& [key, value] : bias->items()) {
       int64_t id = -1;
       const char* end = key.data() + key.size();
-      if (std::from_chars(key.data(), end, id).ptr != end || key.empty() || !value.is_number()) {
+      const auto read = std::from_chars(key.data(), end, id);
+      if (read.ec != std::errc() || read.ptr != end || !value.is_number()) {
         fields.Fail("logit_bias",
                     absl::StrCat("logit_bias must map token ids to numbers, as in ",
                                  R"({"15": -100}; its key ")", Shown(key), R"(" does not.)"));

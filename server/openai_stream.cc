@@ -5,7 +5,9 @@
 #include <chrono>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "server/errors.h"
 
 namespace baram::server {
@@ -51,6 +53,12 @@ ClientError TellClient(const absl::Status& status, OpenAiEndpoint endpoint,
   if (error.param == "max_tokens") error.param = std::string(max_tokens_name);
   if (!native.empty() && error.message.rfind(native + " ", 0) == 0) {
     error.message.replace(0, native.size(), error.param);
+  }
+  // The lengths' errors name each other's fields.
+  if (absl::StartsWith(native, "stopping.") && max_tokens_name != "max_tokens") {
+    error.message = absl::StrReplaceAll(
+        error.message,
+        {{"max_tokens", absl::string_view(max_tokens_name.data(), max_tokens_name.size())}});
   }
   return error;
 }

@@ -13,7 +13,9 @@
 #include <utility>
 
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "server/errors.h"
 #include "server/request_id.h"
 #include "server/text/utf8.h"
@@ -51,8 +53,17 @@ class Checks {
   template <typename T>
   void Range(std::string_view field, T value, std::type_identity_t<T> min,
              std::type_identity_t<T> max, bool open = false) {
-    if (value >= min && value <= max && !(open && value == min)) return;
-    Fail(field, absl::StrCat("is ", value, " but must be ", open ? "above " : "from ", min,
+    const auto inside = [&](T v) { return v >= min && v <= max && !(open && v == min); };
+    if (inside(value)) return;
+    std::string shown = absl::StrCat(value);
+    if constexpr (std::is_floating_point_v<T>) {
+      // Few digits read well, unless they round to what may be.
+      double rounded = 0;
+      if (absl::SimpleAtod(shown, &rounded) && inside(rounded)) {
+        shown = absl::StrFormat("%.17g", value);
+      }
+    }
+    Fail(field, absl::StrCat("is ", shown, " but must be ", open ? "above " : "from ", min,
                              open ? " and at most " : " to ", max, "."));
   }
   void Id(std::string_view field, int64_t id, int64_t vocab_size) {

@@ -369,6 +369,20 @@ TEST_F(OpenAiFlowTest, RefusalsSayWhatWouldDo) {
   EXPECT_EQ(refusal(R"("priority":3000000000)"),
             "priority is 3000000000 but must be from -2147483648 to 2147483647.");
   EXPECT_EQ(refusal(R"("temperature":2.5)"), "temperature is 2.5 but must be from 0 to 2.");
+  EXPECT_THAT(refusal(R"("temperature":2.0000001)"),
+              ::testing::StartsWith("temperature is 2.000000"));
+  const auto chat_refusal = [&](const std::string& field) {
+    const std::string body = R"({"messages":[{"role":"user","content":"a"}],)" + field + "}";
+    return std::string(Json::parse(
+        Ask(RawRequest("POST", "/v1/chat/completions", body, "Content-Type: application/json\r\n"))
+            .body)["error"]["message"]);
+  };
+  EXPECT_EQ(chat_refusal(R"("max_tokens":5,"min_tokens":6)"),
+            "min_tokens is 6 but must be at most max_tokens, 5.");
+  EXPECT_EQ(chat_refusal(R"("max_completion_tokens":5,"min_tokens":6)"),
+            "min_tokens is 6 but must be at most max_completion_tokens, 5.");
+  EXPECT_THAT(chat_refusal(R"("max_completion_tokens":600)"),
+              HasSubstr("max_completion_tokens is 600; leave max_completion_tokens out"));
 }
 
 // Known to clients, but only some templates read it.

@@ -130,12 +130,12 @@ TEST_F(OpenAiHostileTest, ManyPromptsTakeNoMemoryOfEachOther) {
   const std::string large(1 << 20, 'x');
   Post("/v1/completions", begin + R"(n":1})");  // what is taken for the first time
   const int64_t before = PeakBytes();
-  for (const Row& row : std::vector<Row>{
-           {begin + R"(stop":[)" + stops + "]}", 400, "stop"},
-           {begin + R"(stop":[")" + large + R"("]})", 400, "stop"},
-           {begin + R"(stop_token_ids":[)" + ids + "]}", 400, "stop_token_ids"},
-           {begin + R"(cache_salt":")" + large + R"("})", 400, "cache_salt"},
-           {begin + R"(model":")" + large + R"("})", 404, "model"}}) {
+  for (const Row& row :
+       std::vector<Row>{{begin + R"(stop":[)" + stops + "]}", 400, "stop"},
+                        {begin + R"(stop":[")" + large + R"("]})", 400, "stop"},
+                        {begin + R"(stop_token_ids":[)" + ids + "]}", 400, "stop_token_ids"},
+                        {begin + R"(cache_salt":")" + large + R"("})", 400, "cache_salt"},
+                        {begin + R"(model":")" + large + R"("})", 404, "model"}}) {
     Expect("/v1/completions", {row});
     EXPECT_LT(PeakBytes() - before, kMost) << row.param;
   }
@@ -151,6 +151,15 @@ TEST_F(OpenAiHostileTest, IdsOfSeveralPrompts) {
                              {with(std::string(1 << 20, 'i')), 400, "request_id"},
                              {with(R"(a\nb)"), 400, "request_id"},
                              {with("")}});
+}
+
+// A key that no integer holds is told as it was sent.
+TEST_F(OpenAiHostileTest, AKeyOfTooManyDigits) {
+  const std::string key = "99999999999999999999";
+  const RawResponse response =
+      Post("/v1/completions", R"({"prompt":"a","logit_bias":{")" + key + R"(":1}})");
+  EXPECT_EQ(response.status, 400);
+  EXPECT_THAT(response.body, ::testing::HasSubstr(key));
 }
 
 TEST_F(OpenAiHostileTest, Chats) {
