@@ -103,6 +103,7 @@ EXPRESSIONS = [
     "{{ true }} {{ none }} {{ 1.0 }} {{ missing }}|", "{{ ['a', 1, none, ('t',), ('t', 2)] }}",
     "{{ [0.0, 1e15, 1e16, 1e22, 1.5e-5, 0.0001, 123456.789, -2.5e300] }}",
     r"""{{ {'a': [1, 2.0, true, none, "it's", '\n한'], 'b': {}, 1: 'both " and \''} }}""",
+    "{{ ['a\u200bb', '\u00ad\ufeff', '\ue000', '\U000e0041', '👨\u200d👩', '\ufffe', '\u0301'] }}",
     "{{ {'a': '<한>'} | tojson }} {{ 'x\u007f' | tojson(ensure_ascii=true) }}",
     "{{ [1, {}] | tojson(indent=2) }} {{ [[], [1e22, 0.5]] | tojson(indent=4) }}",
     "{{ {'b': 1, 'a': 2} | tojson(sort_keys=true, separators=(',', ':')) }}",

@@ -66,6 +66,42 @@ fn write_repr(out: &mut String, value: &Value) {
     }
 }
 
+/// `str.isprintable` of one character, but for what is unassigned, which differs between versions
+/// of Unicode and so of Python: of that only what will never be assigned.
+fn is_printable(c: char) -> bool {
+    const FORMAT_OR_PRIVATE: [(u32, u32); 23] = [
+        (0xAD, 0xAD),
+        (0x600, 0x605),
+        (0x61C, 0x61C),
+        (0x6DD, 0x6DD),
+        (0x70F, 0x70F),
+        (0x890, 0x891),
+        (0x8E2, 0x8E2),
+        (0x180E, 0x180E),
+        (0x200B, 0x200F),
+        (0x202A, 0x202E),
+        (0x2060, 0x206F),
+        (0xE000, 0xF8FF),
+        (0xFDD0, 0xFDEF),
+        (0xFEFF, 0xFEFF),
+        (0xFFF9, 0xFFFB),
+        (0x110BD, 0x110BD),
+        (0x110CD, 0x110CD),
+        (0x13430, 0x1343F),
+        (0x1BCA0, 0x1BCA3),
+        (0x1D173, 0x1D17A),
+        (0xE0001, 0xE0001),
+        (0xE0020, 0xE007F),
+        (0xF0000, 0x10FFFF),
+    ];
+    let code = c as u32;
+    c == ' '
+        || !(c.is_control()
+            || c.is_whitespace()
+            || code & 0xFFFE == 0xFFFE
+            || FORMAT_OR_PRIVATE.iter().any(|(first, last)| (*first..=*last).contains(&code)))
+}
+
 fn write_quoted(out: &mut String, text: &str) {
     let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
     out.push(quote);
@@ -79,7 +115,7 @@ fn write_quoted(out: &mut String, text: &str) {
                 out.push('\\');
                 out.push(c);
             }
-            c if c.is_control() || (c.is_whitespace() && c != ' ') => {
+            c if !is_printable(c) => {
                 let code = c as u32;
                 _ = match code {
                     0..=0xFF => write!(out, "\\x{code:02x}"),
