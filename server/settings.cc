@@ -64,6 +64,11 @@ absl::Status Assign(const Setting& s, const Names& texts, const Source& source, 
       Names& list = config.*std::get<Names Config::*>(s.member);
       list = texts;
       if (std::find(list.begin(), list.end(), "") != list.end()) return must("have no empty item");
+      // They are shown in terminals and written into logs.
+      if (std::ranges::any_of(list, HoldsControl)) {
+        return absl::Status(
+            source.code, absl::StrCat(source.shown, " holds a control character; leave it out."));
+      }
       return absl::OkStatus();
     }
     case Kind::kSwitch: {
@@ -347,13 +352,10 @@ absl::StatusOr<Config> ParseSettings(Command command, std::span<const std::strin
   }
   if (config.served_model_names.empty()) {
     config.served_model_names.push_back(DefaultModelName(config.model));
-  }
-  // They are shown in terminals and written into logs.
-  for (const std::string& name : config.served_model_names) {
-    if (std::any_of(name.begin(), name.end(), absl::ascii_iscntrl)) {
+    if (HoldsControl(config.served_model_names.front())) {
       return absl::InvalidArgumentError(
-          "a served name holds a control character: give another with --served-model-name (the "
-          "default is the name of the model's folder).");
+          "the name of the model's folder holds a control character: give another with "
+          "--served-model-name.");
     }
   }
   return config;

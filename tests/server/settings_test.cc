@@ -72,13 +72,25 @@ TEST_F(SettingsTest, ListsAndSwitches) {
   variables = {{"BARAM_SERVED_MODEL_NAME", "p, q"}, {"BARAM_PREFIX_CACHE", "false"}};
   EXPECT_THAT(Parse({})->served_model_names, ElementsAre("p", "q"));
   EXPECT_THAT(Parse({"--served-model-name", "x"})->served_model_names, ElementsAre("x"));
-  EXPECT_THAT(std::string(Parse({"--served-model-name", "a\nb"}).status().message()),
-              HasSubstr("control character"));
   EXPECT_FALSE(Parse({})->prefix_cache);
   EXPECT_TRUE(Parse({"--prefix-cache"})->prefix_cache);
   variables.clear();
   EXPECT_FALSE(Parse({"--no-prefix-cache"})->prefix_cache);
   EXPECT_TRUE(Parse({"--pin-threads"})->pin_threads);
+}
+
+TEST_F(SettingsTest, ANameSteersNoTerminal) {
+  for (const char* name : {"a\nb", "a\x7f", "a\u009b2J"}) {
+    variables.clear();
+    const absl::Status flag = Parse({"--served-model-name", name}).status();
+    EXPECT_EQ(std::string(flag.message()),
+              "--served-model-name holds a control character; leave it out.");
+    EXPECT_EQ(ExitCode(flag), kExitUsage);
+    variables = {{"BARAM_SERVED_MODEL_NAME", name}};
+    EXPECT_EQ(ExitCode(Parse({}).status()), kExitConfig);
+  }
+  variables = {{"BARAM_SERVED_MODEL_NAME", "\u00a0한"}};
+  EXPECT_TRUE(Parse({}).ok());
 }
 
 TEST_F(SettingsTest, RangesAreSentencesThatNameTheFlag) {
