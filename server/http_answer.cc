@@ -50,7 +50,8 @@ std::string HttpSession::Head(int status, const HttpHeaders& headers) const {
   if (!request_id_.empty()) head += "X-Request-Id: " + request_id_ + "\r\n";
   if (!origin_.empty()) {
     head += "Access-Control-Allow-Origin: " + origin_ +
-            "\r\nAccess-Control-Expose-Headers: X-Request-Id, Retry-After\r\n";
+            "\r\nAccess-Control-Expose-Headers: X-Request-Id, Retry-After, Retry-After-Ms, "
+            "x-should-retry\r\n";
   }
   if (!listener_->allowed_origins.empty()) head += "Vary: Origin\r\n";
   if (!keep_alive_) {

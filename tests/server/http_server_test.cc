@@ -235,6 +235,8 @@ TEST_F(HttpServerTest, LetsNamedPagesRead) {
   Listen({}, {"http://one", "http://two"});
   RawResponse response = Ask(RawRequest("POST", "/echo", "x", "Origin: http://two\r\n"));
   EXPECT_EQ(response.headers.at("access-control-allow-origin"), "http://two");
+  EXPECT_EQ(response.headers.at("access-control-expose-headers"),
+            "X-Request-Id, Retry-After, Retry-After-Ms, x-should-retry");
   EXPECT_EQ(response.headers.at("vary"), "Origin");
   response = Ask(RawRequest("POST", "/echo", "x", "Origin: http://three\r\n"));
   EXPECT_EQ(response.headers.count("access-control-allow-origin"), 0u);
