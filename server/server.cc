@@ -145,11 +145,11 @@ void Server::Stop(SteadyTime limit) {
   while (http_ && http_->connections() > 0 && steady_clock::now() < last) {
     std::this_thread::sleep_for(kLook);
   }
-  http_.reset();
 }
 
 Server::~Server() {
   Stop(steady_clock::now());
+  http_.reset();
   probes_.reset();
   grpc_.reset();
   if (pool_) pool_->Close();  // runs what is queued, which uses the serving

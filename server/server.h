@@ -35,7 +35,7 @@ class Server {
   ~Server();
 
   // Refuses new calls, lets running ones finish until `limit`, closes the listeners. Returns when
-  // every accepted call has ended.
+  // every accepted call has ended. The accessors hold until the destructor.
   void Stop(SteadyTime limit);
 
   const Config& config() const { return config_; }
