@@ -62,8 +62,8 @@ GrpcAcceptor::~GrpcAcceptor() {
 
 void GrpcAcceptor::Register(grpc::ServerBuilder& builder) {
   using Kind = grpc::ServerBuilder::experimental_type::ExternalConnectionType;
-  handler_ = builder.experimental().AddExternalConnectionAcceptor(
-      Kind::FROM_FD, grpc::InsecureServerCredentials());
+  intake_ = builder.experimental().AddExternalConnectionAcceptor(Kind::FROM_FD,
+                                                                 grpc::InsecureServerCredentials());
 }
 
 absl::Status GrpcAcceptor::Start(int32_t max_connections,
@@ -152,7 +152,7 @@ GrpcAcceptor::Accepted GrpcAcceptor::Accept(int listener) {
   grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters connection;
   connection.listener_fd = listener;
   connection.fd = fd;
-  handler_->HandleNewConnection(&connection);
+  intake_->HandleNewConnection(&connection);
   return Accepted::kYes;
 }
 

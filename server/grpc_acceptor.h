@@ -57,7 +57,7 @@ class GrpcAcceptor {
 
   const int epoll_, wake_;
   uint16_t port_ = 0;
-  std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> handler_;
+  std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> intake_;  // gRPC's
   int32_t max_connections_ = 0;
   std::function<void(const char* reason)> refused_;
   std::atomic<int64_t> connections_{0};

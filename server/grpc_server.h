@@ -14,6 +14,8 @@
 
 namespace baram::server {
 
+// Owned by Server. Listen, Shutdown and the destructor by whoever starts and stops it; the rest
+// from any thread.
 class GrpcServer {
  public:
   // Binds config.grpc_listen and serves, config.max_connections at once. The error names the

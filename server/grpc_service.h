@@ -10,6 +10,8 @@
 
 namespace baram::server {
 
+// Owned by GrpcServer. Its methods come from gRPC's threads, several at once; what takes a while
+// goes to the text pool.
 class InferenceService final : public v1::Inference::CallbackService {
  public:
   InferenceService(Serving& serving, CallLog& log) : serving_(serving), log_(log) {}
@@ -40,6 +42,7 @@ class InferenceService final : public v1::Inference::CallbackService {
   CallLog& log_;
 };
 
+// As InferenceService.
 class OperatorService final : public v1::Operator::CallbackService {
  public:
   OperatorService(Serving& serving, Lifecycle& lifecycle, CallLog& log);

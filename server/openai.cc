@@ -40,7 +40,7 @@ void RespondProbe(HttpExchange& exchange, ProbeAnswer answer) {
 }
 
 // Bodies above this are parsed on the text pool: a listener's thread serves others meanwhile.
-constexpr size_t kQuickBodyBytes = 64 << 10;
+constexpr size_t kQuickBodyBytes = TextPool::kLongBytes;
 
 // The header's id if it is one, else the body's, else a new one.
 std::string RequestId(const HttpRequest& request, const std::string& in_body) {

@@ -70,8 +70,9 @@ struct ReplyChunk {
   absl::Status status;
 };
 
-// A front end's stream. One of two implementations: gRPC and HTTP. Both methods are called on the
-// delivery thread only, and must not block. See delivery.h for the life of a reply.
+// A front end's stream, or its one answer: of gRPC's two calls, and of a prompt over HTTP. Both
+// methods are called on the delivery thread only, and must not block. See delivery.h for the life
+// of a reply.
 class ReplySink {
  public:
   virtual ~ReplySink() = default;

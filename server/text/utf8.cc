@@ -1,4 +1,4 @@
-// UTF-8 validation and counting.
+// UTF-8: what is valid, and where it may be cut.
 #include "server/text/utf8.h"
 
 namespace baram::text {
@@ -42,12 +42,6 @@ bool IsValidUtf8(std::string_view text) {
     at += size;
   }
   return true;
-}
-
-size_t CountCodePoints(std::string_view text) {
-  size_t count = 0;
-  for (const char c : text) count += !IsContinuation(static_cast<unsigned char>(c));
-  return count;
 }
 
 size_t FloorToCodePoint(std::string_view text, size_t limit) {

@@ -1,4 +1,4 @@
-// Small facts about UTF-8: is a text valid, how many code points has it, where may it be cut.
+// Small facts about UTF-8: is a text valid, where may it be cut.
 #ifndef BARAM_SERVER_TEXT_UTF8_H_
 #define BARAM_SERVER_TEXT_UTF8_H_
 
@@ -9,9 +9,6 @@ namespace baram::text {
 
 // No overlong forms, no surrogates, nothing above U+10FFFF.
 bool IsValidUtf8(std::string_view text);
-
-// Code points in a valid text.
-size_t CountCodePoints(std::string_view text);
 
 // The largest offset not above `limit` where a valid text may be cut between two code points.
 size_t FloorToCodePoint(std::string_view text, size_t limit);
