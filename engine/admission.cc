@@ -81,7 +81,8 @@ bool Scheduler::PreemptionSuffices(const Sequence& sequence, const Budget& budge
   for_victims([&](const Sequence& victim) {
     if (victim.state == SequenceState::kRunning) --running;
   });
-  // Who waits long is asked in every step: the pages are looked at only where they might suffice.
+  // Who waits long is asked in every step. Counted once for each holder, which is quick, pages are
+  // too many at worst: only where that would do are they looked at one by one.
   int64_t available = pool_.available();
   int64_t held = 0;
   for_victims([&](const Sequence& victim) { held += int64_t{victim.blocks()} * groups(); });
@@ -97,7 +98,8 @@ bool Scheduler::PreemptionSuffices(const Sequence& sequence, const Budget& budge
   return Fits(sequence, match, available, running);
 }
 
-// The prefix comes last: who waits for a slot or pages need not hash it in every step.
+// The prefix comes last: who waits for a slot or pages need not hash it in every step, unless
+// somebody might give way.
 bool Scheduler::Admit(Sequence& sequence, SteadyTime now, Budget& budget) {
   bool suffices = false;  // it was asked
   const auto preempt = [&] {

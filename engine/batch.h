@@ -27,8 +27,7 @@ struct PlannedRow {
 class Batch {
  public:
   // For any step in which one sequence, of any length, is bound to its slot with what it has in the
-  // cache. Steps that bind more of them make the list of pages longer, up to what they hold, and
-  // it stays so.
+  // cache. A step that binds more of them may allocate once more; what it took is kept.
   void Reserve(const SlotShape& shape, int32_t page_tokens);
   void Clear();
   bool empty() const { return decodes_.empty() && chunks_.empty(); }

@@ -80,7 +80,7 @@ struct EngineInfo {
   MemorySum memory;
   int32_t vocab_size = 0;
   int32_t max_model_len = 0;      // served
-  int32_t trained_model_len = 0;  // the checkpoint's
+  int32_t model_context_len = 0;  // the most that it could be: the model's, as YaRN stretches it
   int32_t page_tokens = 0;
   int32_t pages = 0;
   int64_t page_bytes = 0;

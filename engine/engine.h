@@ -34,8 +34,8 @@ struct Inspection {
 
 class Engine {
  public:
-  // Opens the device, checks support (I12), sizes the KV cache, loads the weights, runs one warm-up
-  // step. Errors are for the operator and name what to change.
+  // Opens the device, checks support (I12), sizes the KV cache, loads the weights, runs the warm-up
+  // steps. Errors are for the operator and name what to change.
   static absl::StatusOr<std::unique_ptr<Engine>> Open(const EngineConfig& config);
   // The devices this binary has, for people: "cpu, ref, cuda (sm_90a)".
   static std::string Devices();
@@ -48,8 +48,8 @@ class Engine {
 
   // Accepts a request or refuses it now: InvalidArgument (never retry: a bad id, empty, too long,
   // can never fit), ResourceExhausted (queue full: retry later), Unavailable (draining, device
-  // lost), AlreadyExists (the id is live). `reader` is stored in the outbox before the engine sees
-  // it.
+  // lost), AlreadyExists (the id is live, and one of the two wants it alone). `reader` is stored in
+  // the outbox before the engine sees it.
   absl::StatusOr<std::shared_ptr<Outbox>> Submit(Request request, void* reader);
   // Cancels the live requests with this id, all groups and parts; false if there is none.
   bool Abort(const std::string& id);

@@ -185,7 +185,7 @@ absl::StatusOr<Inspection> Engine::Inspect(const EngineConfig& config) {
     info.parameters = ParameterCount(spec);
     info.weight_bytes = WeightBytes(spec, *device, spec.max_positions);
     info.vocab_size = spec.vocab_size;
-    info.trained_model_len = spec.max_positions;
+    info.model_context_len = spec.max_positions;
   }
   // Behind the sizes, as the weights are loaded when opening.
   inspection.servable.Update(CheckCheckpoint(config.model, spec, &inspection.checkpoint_bytes));

@@ -178,7 +178,7 @@ absl::StatusOr<EngineSizes> SizeEngine(const EngineConfig& config, const ModelSp
   info.layers = static_cast<int32_t>(spec.layers.size());
   info.parameters = ParameterCount(spec);
   info.vocab_size = spec.vocab_size;
-  info.trained_model_len = spec.max_positions;
+  info.model_context_len = spec.max_positions;
   info.planning_depth = facts.planning_depth;
   info.prefix_cache = config.prefix_cache;
   info.exact = facts.exact;

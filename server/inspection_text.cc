@@ -73,7 +73,7 @@ std::string DescribeInspection(const Inspection& found, const InspectedText& tex
     lines.Add("tokenizer", absl::StrCat(text.tokens, " tokens"));
     lines.Add("chat template", text.chat_template);
   }
-  lines.Add("trained context", absl::StrCat(info.trained_model_len));
+  lines.Add("model's context", absl::StrCat(info.model_context_len));
   if (info.page_tokens > 0) {
     lines.Add("KV cache", absl::StrCat(Bytes(info.kv_bytes_per_token), " a token, pages of ",
                                        info.page_tokens, " tokens"));

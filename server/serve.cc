@@ -158,7 +158,7 @@ void ShowConfiguration(const Config& config) {
 void ShowReady(Server& server, SteadyTime started) {
   const EngineInfo& info = server.engine().info();
   const int32_t wished =
-      server.config().max_model_len > 0 ? server.config().max_model_len : info.trained_model_len;
+      server.config().max_model_len > 0 ? server.config().max_model_len : info.model_context_len;
   if (info.max_model_len < wished) {
     spdlog::warn(
         "context {} instead of {}: the KV cache holds no more; --kv-cache-bytes enlarges it",

@@ -59,6 +59,7 @@ OpCost StepCost(const ModelSpec& spec, const Device& device, int64_t tokens, int
 
 // The least of what no step can do without, in two parts that follow each other: its products read
 // every weight once, attention the cache. Activations, which fit a cache, are in neither.
+// `context_tokens` is the sum over the rows, as in StepCost.
 struct StepParts {
   OpCost products;
   OpCost attention;

@@ -44,8 +44,8 @@ int64_t CostOf(const std::vector<Kind>& kinds, int32_t per_group, int64_t tokens
 
 // The least cost of a sequence of the model's whole context wins, and of equals the one with the
 // fewest page tables. Not that of the context to be served: a model has one plan, and windows are
-// so much shorter that a length too long costs a short sequence a few percent, one too short a long
-// sequence a quarter and more.
+// so much shorter that a guess too long costs little. Of Gemma 3 27B, the plan for 128k costs a
+// sequence of 2k tokens 4 % more than its best, the plan for 1k one of 128k tokens 28 %.
 int32_t ChooseLayersPerGroup(const std::vector<Kind>& kinds, int32_t layers, int64_t context) {
   int32_t best = 0;
   int64_t least = 0;

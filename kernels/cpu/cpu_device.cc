@@ -119,8 +119,7 @@ std::string CpuDevice::Missing() const {
     return "the cpu device may start " + std::to_string(pool_.workers()) + " threads of " +
            std::to_string(info_.workers) +
            ": lower --threads below that, or raise the limit on threads (ulimit -u, a pod's "
-           "pids) " +
-           "or on memory (ulimit -v)";
+           "pids) or on memory (ulimit -v)";
   }
   return "";
 }

@@ -66,7 +66,7 @@ TEST(SizesTest, TheContextShrinksToWhatTheCacheHolds) {
   ASSERT_TRUE(shrunk.ok());
   EXPECT_EQ(shrunk->info.pages, 100);
   EXPECT_EQ(shrunk->info.max_model_len, 400);
-  EXPECT_EQ(shrunk->info.trained_model_len, 4096);
+  EXPECT_EQ(shrunk->info.model_context_len, 4096);
   EXPECT_EQ(shrunk->slots.max_pages_per_slot, 100);
 }
 

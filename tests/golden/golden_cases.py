@@ -190,8 +190,8 @@ CASES = [
     Case("gemma3", "hub spelling: sliding_window_pattern 3, rope_local_base_freq, linear scaling "
          "of the global base only; zero-centred norms, sqrt(hidden) not a bf16 number and by "
          "torch_dtype not rounded to one, tanh GELU",
-         _gemma3(torch_dtype=F32, rope_theta=1000000.0, rope_local_base_freq=5000.0, sliding_window_pattern=3,
-                 rope_scaling={"factor": 8.0, "rope_type": "linear"}),
+         _gemma3(torch_dtype=F32, rope_theta=1000000.0, rope_local_base_freq=5000.0,
+                 sliding_window_pattern=3, rope_scaling={"factor": 8.0, "rope_type": "linear"}),
          flips={"window + 1": {"sliding_window": 10}, "pattern": {"sliding_window_pattern": 4},
                 "linear scaling": NO_SCALING, "local base": {"rope_local_base_freq": 1000000.0},
                 "query scale": {"query_pre_attn_scalar": 16},

@@ -90,10 +90,10 @@ enum class LogitKind {
   kAllMasked,  // nothing above -infinity
 };
 
-// One row of logits and the slot it belongs to.
 // A target: the first token past the vocabulary.
 inline constexpr int32_t kPastVocab = 1 << 30;
 
+// One row of logits and the slot it belongs to.
 struct SampleRow {
   SamplingParams sampling;
   LogitKind logits = LogitKind::kNormal;
