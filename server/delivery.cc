@@ -95,7 +95,8 @@ void Reply::Cancel(FinishReason reason) {
 bool Reply::HasNews() const {
   if (prompt_ || !ends_.empty() || usage_) return true;
   return std::any_of(outputs_.begin(), outputs_.end(), [](const Output& output) {
-    return !output.delta.text.empty() || !output.delta.tokens.empty();
+    // A token whose text waits, or that has none, is news too: clients time the tokens by it.
+    return !output.delta.text.empty() || output.delta.count > 0;
   });
 }
 

@@ -68,7 +68,7 @@ ChunkMessages::ChunkMessages(const EventWriter& writer, ReplyChunk chunk,
 
 bool ChunkMessages::Next(v1::GenerateResponse* out) {
   if (chunk_.prompt && NextOfPrompt(out->mutable_prompt())) return true;
-  for (; delta_ < chunk_.deltas.size(); ++delta_, tokens_ = bytes_ = 0) {
+  for (; delta_ < chunk_.deltas.size(); ++delta_, tokens_ = bytes_ = 0, told_delta_ = false) {
     if (NextOfDelta(chunk_.deltas[delta_], out->mutable_delta())) return true;
   }
   if (ends_ < chunk_.ends.size()) {
@@ -107,7 +107,8 @@ bool ChunkMessages::NextOfPrompt(v1::PromptInfo* out) {
 
 // Tokens first: a token may come before the text it completes, not after it.
 bool ChunkMessages::NextOfDelta(const DeltaEvent& delta, v1::Delta* out) {
-  if (tokens_ == delta.tokens.size() && bytes_ == delta.text.size()) return false;
+  const bool told = std::exchange(told_delta_, true) || delta.count == 0;
+  if (told && tokens_ == delta.tokens.size() && bytes_ == delta.text.size()) return false;
   out->set_index(static_cast<uint32_t>(delta.index));
   size_t bytes = 0;
   for (; tokens_ < delta.tokens.size() && bytes < kMessageBytes; ++tokens_) {

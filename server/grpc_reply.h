@@ -57,6 +57,7 @@ class ChunkMessages {
   size_t ids_ = 0, scores_ = 0;    // of the prompt
   size_t delta_ = 0;               // whole deltas; of the one after them:
   size_t tokens_ = 0, bytes_ = 0;  // bytes of text
+  bool told_delta_ = false;        // a message of it was made; of tokens without text it is empty
   size_t ends_ = 0;
   bool told_usage_ = false;
 };

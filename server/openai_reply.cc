@@ -142,9 +142,8 @@ std::string OpenAiReply::TakeDelta(size_t index, const DeltaEvent& delta, const 
   std::string events = first && chat() ? RoleEvent(index) : "";
   // An echo and the prompt's ids come with a completion's first event.
   const bool opens = first && !chat() && (request_.echo || request_.token_ids);
-  // Tokens without text yet are told only to who asked for tokens.
-  const bool tells =
-      !text.empty() || ((request_.logprobs || request_.token_ids) && !tokens.empty());
+  // A token without text yet makes an event as well: clients take events for tokens.
+  const bool tells = !text.empty() || shown.count > 0;
   if (!opens && !tells && end == nullptr) return events;
 
   Json json = {{"index", index}};

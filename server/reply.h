@@ -18,9 +18,9 @@ struct PromptEvent {
   std::vector<TokenResult> scores;  // of prompt tokens 1, 2, ...; if asked for
 };
 
-// New text and tokens of one output. A token may come before the text it completes; text is whole
-// characters only. A stop id that ended the output is among the tokens, its text is not unless
-// asked for.
+// New text and tokens of one output. A token may come before the text it completes: then the text
+// may be empty. It is whole characters only. A stop id that ended the output is among the tokens,
+// its text is not unless asked for.
 struct DeltaEvent {
   int32_t index = 0;
   std::string text;

@@ -344,6 +344,35 @@ TEST_F(DeliveryTest, TheOutputsOfAReplyShareItsStopStrings) {
   EXPECT_LT(bytes(16) - bytes(1), 16 * 16 * 256);
 }
 
+// Clients time tokens by what comes with them. One that has no text yet comes alone while nothing
+// is on its way, and with those after it otherwise.
+TEST_F(DeliveryTest, ATokenWhoseTextWaitsIsNews) {
+  Start(/*slow_reader_s=*/600);
+  const HeldSink& sink = left_alone_;
+  ReplyOptions options;
+  options.stop = {"bc"};
+  const Live live = Open(left_alone_, std::move(options));
+  const auto draw = [&](int32_t id) {
+    Push(live, 0, id);
+    Touch(live);
+  };
+  const auto next = [&](size_t index) {
+    EXPECT_TRUE(Comes([&] { return sink.chunks() > index; }));
+    const DeltaEvent delta = sink.chunk(index).deltas.at(0);
+    return std::pair(delta.count, delta.text);
+  };
+  const std::vector<int32_t> ids = tokenizer_->Encode("b낯", false).value();
+  ASSERT_GT(ids.size(), 3u);
+  draw(ids[0]);  // the start of a stop string
+  EXPECT_EQ(next(0), std::pair(1, std::string()));
+  live.reply->WriteDone();
+  draw(ids[1]);  // the start of a character
+  EXPECT_EQ(next(1), std::pair(1, std::string()));
+  for (size_t i = 2; i < ids.size(); ++i) draw(ids[i]);
+  live.reply->WriteDone();
+  EXPECT_EQ(next(2), std::pair(static_cast<int32_t>(ids.size()) - 2, std::string("b낯")));
+}
+
 TEST_F(DeliveryTest, AClientThatTakesNothingIsBroken) {
   Start(/*slow_reader_s=*/0.1);
   const Live live = Open(watched_);

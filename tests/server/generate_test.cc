@@ -53,6 +53,19 @@ TEST_F(GenerateTest, KoreanAndEmojiComeWhole) {
   for (const std::string& piece : got.Pieces()) EXPECT_TRUE(text::IsValidUtf8(piece)) << piece;
 }
 
+// Whoever times tokens by their events sees those without text too.
+TEST_F(GenerateTest, ATokenWithoutTextMakesAnEmptyDelta) {
+  v1::GenerateRequest request = TextRequest("hello", 1);
+  (*request.mutable_sampling()->mutable_logit_bias())[TinyFolder::kEos] = 100;
+  request.mutable_stopping()->set_ignore_eos(true);
+  const Streamed got = Stream(request);
+  ASSERT_TRUE(got.status.ok()) << got.status.error_message();
+  ASSERT_EQ(got.events.size(), 4u);
+  ASSERT_TRUE(got.events[1].has_delta());
+  EXPECT_EQ(got.events[1].delta().ByteSizeLong(), 0u);
+  EXPECT_TRUE(got.events[2].has_finish());
+}
+
 TEST_F(GenerateTest, StreamAndOnceAndDetokenizeAgree) {
   v1::GenerateRequest request = TextRequest("hello", 200);
   request.mutable_sampling()->set_temperature(1.5);  // pieces of characters, in any order

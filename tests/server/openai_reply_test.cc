@@ -127,12 +127,17 @@ TEST_F(OpenAiReplyTest, StreamedChat) {
   held.count = 1;
   const std::string head =
       R"({"id":"id-1","object":"chat.completion.chunk","created":7,"model":"m",)";
+  const std::string silent = "data: " + head +
+                             R"("choices":[{"index":0,"delta":{"content":""},)"
+                             R"("logprobs":null,"finish_reason":null}]})"
+                             "\n\n";
   EXPECT_EQ(reply.Take(0, Chunk({held}, {}, PromptEvent{2, 0, {}})),
             "data: " + head +
                 R"("choices":[{"index":0,"delta":{"role":"assistant","content":""},)"
                 R"("logprobs":null,"finish_reason":null}]})"
-                "\n\n");
-  EXPECT_EQ(reply.Take(0, Chunk({held})), "");
+                "\n\n" +
+                silent);
+  EXPECT_EQ(reply.Take(0, Chunk({held})), silent);
   EXPECT_EQ(reply.Take(0, Chunk({Delta(0, "한", {})})),
             "data: " + head +
                 R"("choices":[{"index":0,"delta":{"content":"한"},)"
