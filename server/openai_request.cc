@@ -112,22 +112,28 @@ void ReadShared(JsonFields& fields, int32_t max_n, OpenAiRequest& request) {
   }
 }
 
-// OpenAI's clients send a call's arguments as text of JSON; templates want the object.
-void ParseToolCallArguments(Json& message) {
+// Templates take a message with a list of calls, even an empty one, for calls alone. OpenAI's
+// clients send a call's arguments as text of JSON, or none; templates want the object.
+void ReadToolCalls(Json& message) {
   const auto calls = message.find("tool_calls");
-  if (calls == message.end() || !calls->is_array()) return;
+  if (calls == message.end()) return;
+  if (calls->is_null() || *calls == Json::array()) {
+    message.erase(calls);
+    return;
+  }
+  if (!calls->is_array()) return;
   for (Json& call : *calls) {
     if (!call.is_object() || !call.contains("function") || !call["function"].is_object()) continue;
-    Json& function = call["function"];
-    if (!function.contains("arguments") || !function["arguments"].is_string()) continue;
-    if (auto parsed = ParseJsonObject(function["arguments"].get_ref<const std::string&>());
-        parsed.ok()) {
-      function["arguments"] = *std::move(parsed);
+    Json& arguments = call["function"]["arguments"];
+    if (arguments.is_null() || arguments == "") arguments = Json::object();
+    if (!arguments.is_string()) continue;
+    if (auto parsed = ParseJsonObject(arguments.get_ref<const std::string&>()); parsed.ok()) {
+      arguments = *std::move(parsed);
     }
   }
 }
 
-void CheckMessage(const Json& message, size_t index, JsonFields& fields) {
+void ReadMessage(Json& message, size_t index, JsonFields& fields) {
   const std::string path = absl::StrCat("messages[", index, "]");
   if (!message.is_object()) {
     return fields.Fail(path, absl::StrCat(path, " must be an object, as in ", kOneMessage, "."));
@@ -140,11 +146,16 @@ void CheckMessage(const Json& message, size_t index, JsonFields& fields) {
                      R"(: send "system", "user", "assistant" or another role that )",
                      "the model's chat template knows."));
   }
+  const bool may_be_silent = *role == "assistant";
+  ReadToolCalls(message);
   const auto content = message.find("content");
   if (content == message.end() || content->is_null()) {
-    if (message.contains("tool_calls")) return;
-    return fields.Fail(path + ".content",
-                       absl::StrCat(path, ".content is missing: send the message's text."));
+    if (!may_be_silent && !message.contains("tool_calls")) {
+      return fields.Fail(path + ".content",
+                         absl::StrCat(path, ".content is missing: send the message's text."));
+    }
+    message["content"] = "";  // templates add to it
+    return;
   }
   if (content->is_string()) return;
   if (!content->is_array()) {
@@ -179,10 +190,8 @@ ChatPrompt ReadChat(JsonFields& fields, std::string* reasoning_effort = nullptr)
   } else {
     Json copy = *messages;
     for (size_t i = 0; i < copy.size(); ++i) {
-      CheckMessage(copy[i], i, fields);
+      ReadMessage(copy[i], i, fields);
       if (!fields.status().ok()) return chat;
-      if (!copy[i].contains("content")) copy[i]["content"] = nullptr;
-      ParseToolCallArguments(copy[i]);
     }
     chat.messages_json = Dump(copy);
   }

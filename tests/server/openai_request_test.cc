@@ -361,7 +361,33 @@ TEST(OpenAiRequestTest, MessagesKeepTheirKeysInOrder) {
       ChatOf(request).messages_json,
       R"([{"role":"user","name":"z","content":[{"type":"text","text":"한"}],"extra":1},)"
       R"({"role":"assistant","tool_calls":[{"function":{"name":"f","arguments":{"z":1,"a":2}}}],)"
-      R"("content":null}])");
+      R"("content":""}])");
+}
+
+// Templates concatenate what an agent's client leaves empty, and take an empty list of calls for
+// calls.
+TEST(OpenAiRequestTest, ConversationsWithPastToolCalls) {
+  const auto read = [](const std::string& message) {
+    const std::string json =
+        ChatOf(Parse(OpenAiEndpoint::kChat, R"({"messages":[)" + message + "]}")).messages_json;
+    return json.substr(1, json.size() - 2);
+  };
+  EXPECT_EQ(read(R"({"role":"assistant","content":null,"tool_calls":[{"function":{"name":"f",)"
+                 R"("arguments":""}},{"function":{"name":"g"}}]},)"
+                 R"({"role":"tool","tool_call_id":"1","content":"5"})"),
+            R"({"role":"assistant","content":"","tool_calls":[{"function":{"name":"f",)"
+            R"("arguments":{}}},{"function":{"name":"g","arguments":{}}}]},)"
+            R"({"role":"tool","tool_call_id":"1","content":"5"})");
+  EXPECT_EQ(read(R"({"role":"assistant","content":null,"function_call":{"name":"f"}})"),
+            R"({"role":"assistant","content":"","function_call":{"name":"f"}})");
+  EXPECT_EQ(read(R"({"role":"assistant"})"), R"({"role":"assistant","content":""})");
+  for (const std::string none : {"null", "[]"}) {
+    EXPECT_EQ(read(R"({"role":"assistant","tool_calls":)" + none + R"(,"content":"x"})"),
+              R"({"role":"assistant","content":"x"})");
+    EXPECT_THAT(Refusal(OpenAiEndpoint::kChat,
+                        R"({"messages":[{"role":"user","tool_calls":)" + none + "}]}"),
+                HasSubstr("messages[0].content: "));
+  }
 }
 
 TEST(OpenAiRequestTest, TemplateArguments) {
