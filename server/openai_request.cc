@@ -133,6 +133,27 @@ void ReadToolCalls(Json& message) {
   }
 }
 
+// Makes a part of a message's content one of type text; false if it holds no text.
+bool ReadPart(Json& part) {
+  constexpr std::pair<std::string_view, const char*> kTypes[] = {{"text", "text"},
+                                                                 {"input_text", "text"},
+                                                                 {"output_text", "text"},
+                                                                 {"refusal", "refusal"},
+                                                                 {"thinking", "thinking"}};
+  if (part.is_string()) {
+    part = {{"type", "text"}, {"text", part}};
+    return true;
+  }
+  if (!part.is_object() || !part.contains("type") || !part["type"].is_string()) return false;
+  for (const auto& [type, field] : kTypes) {
+    if (part["type"] != type) continue;
+    if (!part.contains(field) || !part[field].is_string()) return false;
+    if (type != "text") part = {{"type", "text"}, {"text", part[field]}};
+    return true;
+  }
+  return false;
+}
+
 void ReadMessage(Json& message, size_t index, JsonFields& fields) {
   const std::string path = absl::StrCat("messages[", index, "]");
   if (!message.is_object()) {
@@ -163,15 +184,12 @@ void ReadMessage(Json& message, size_t index, JsonFields& fields) {
                        absl::StrCat(path, ".content must be a string or an array of text parts."));
   }
   for (size_t i = 0; i < content->size(); ++i) {
-    const Json& part = (*content)[i];
-    const bool is_text = part.is_object() && part.contains("type") && part["type"] == "text" &&
-                         part.contains("text") && part["text"].is_string();
-    if (!is_text) {
-      const std::string part_path = absl::StrCat(path, ".content[", i, "]");
-      return fields.Fail(part_path,
-                         absl::StrCat(part_path, R"( must be {"type": "text", "text": "..."}: )",
-                                      "this server takes text only."));
-    }
+    if (ReadPart((*content)[i])) continue;
+    const std::string part_path = absl::StrCat(path, ".content[", i, "]");
+    return fields.Fail(part_path,
+                       absl::StrCat(part_path, R"( must be {"type": "text", "text": "..."}, a )",
+                                    "string, or a part of type input_text, output_text, refusal or "
+                                    "thinking: this server takes text only."));
   }
 }
 

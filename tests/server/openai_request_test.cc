@@ -364,6 +364,32 @@ TEST(OpenAiRequestTest, MessagesKeepTheirKeysInOrder) {
       R"("content":""}])");
 }
 
+TEST(OpenAiRequestTest, PartsThatAreText) {
+  const auto content = [](const std::string& parts) {
+    return R"({"messages":[{"role":"user","content":[)" + parts + "]}]}";
+  };
+  const OpenAiRequest request =
+      Parse(OpenAiEndpoint::kChat,
+            content(R"("a",{"type":"input_text","text":"b"},{"type":"output_text","text":"c"},)"
+                    R"({"type":"refusal","refusal":"d"},{"type":"thinking","thinking":"e"},)"
+                    R"({"type":"text","text":"f"})"));
+  std::string parts;
+  for (const char* text : {"a", "b", "c", "d", "e", "f"}) {
+    parts += std::string(parts.empty() ? "" : ",") + R"({"type":"text","text":")" + text + "\"}";
+  }
+  EXPECT_EQ(ChatOf(request).messages_json, R"([{"role":"user","content":[)" + parts + "]}]");
+  for (const char* part :
+       {R"({"type":"refusal","text":"d"})", R"({"type":"thinking","thinking":7})",
+        R"({"text":"no type"})", R"({"type":7,"text":"x"})", "null", R"({"type":"input_audio"})"}) {
+    EXPECT_EQ(
+        Refusal(OpenAiEndpoint::kChat, content(part)),
+        R"(messages[0].content[0]: messages[0].content[0] must be {"type": "text", "text": )"
+        R"("..."}, a string, or a part of type input_text, output_text, refusal or thinking: )"
+        "this server takes text only.")
+        << part;
+  }
+}
+
 // Templates concatenate what an agent's client leaves empty, and take an empty list of calls for
 // calls.
 TEST(OpenAiRequestTest, ConversationsWithPastToolCalls) {
