@@ -16,7 +16,8 @@
 namespace baram::server {
 namespace {
 
-// Dead peers are found within 40 s; clients may ping as often as every 10 s, with or without calls.
+// Dead peers are found within 40 s; clients may ping as often as every 10 s, with or without calls:
+// the library's own limit is 5 min, and ends those that keep a connection open through a proxy.
 constexpr int kKeepaliveMs = 30'000;
 constexpr int kKeepaliveTimeoutMs = 10'000;
 constexpr int kMinClientPingMs = 10'000;

@@ -100,6 +100,21 @@ TEST_F(GrpcHostileTest, HalfSentRequestsHoldBoundedMemory) {
   EXPECT_TRUE(after.status.ok()) << after.status.error_message();
 }
 
+// What RELIABILITY.md tells clients of keepalive.
+TEST_F(GrpcHostileTest, PingsWithoutEndEndTheConnection) {
+  StartServer();
+  server::RawClient client(server().grpc_address());
+  client.Send(Preface() + Frame(kSettingsFrame, kAck, 0, ""));
+  // The first comes when it likes, two that come too soon are forgiven.
+  for (int ping = 0; ping < 4; ++ping) client.Send(Frame(kPingFrame, 0, 0, BigEndian(ping, 8)));
+  const auto answer = [](int ping) { return Frame(kPingFrame, kAck, 0, BigEndian(ping, 8)); };
+  std::string received;
+  while (received.find(answer(3)) == std::string::npos && client.ReadSome(1 << 16, &received) > 0) {
+  }
+  EXPECT_THAT(received, HasSubstr(answer(2)));
+  EXPECT_THAT(received, HasSubstr("too_many_pings"));
+}
+
 // A few KiB of gzip are any number of bytes, and gRPC would inflate them before anybody measures.
 TEST_F(GrpcHostileTest, CompressedMessagesAreRefused) {
   StartServer();
