@@ -31,13 +31,13 @@ struct Row {
 };
 
 constexpr Row<Gauge> kGauges[] = {
-    {"num_requests_running", "Sequences in the batch.", &Stats::running},
-    {"num_requests_waiting", "Requests accepted and not running yet.", &Stats::waiting},
-    {"num_requests_paused", "Sequences whose reader is behind.", &Stats::paused},
+    {"num_requests_running", "Outputs in the batch; a request has n.", &Stats::running},
+    {"num_requests_waiting", "Outputs that wait to run: queued, or preempted.", &Stats::waiting},
+    {"num_requests_paused", "Outputs whose reader is behind.", &Stats::paused},
 };
 
 constexpr Row<Counter> kCounters[] = {
-    {"num_preemptions_total", "Sequences that gave up their pages and were recomputed.",
+    {"num_preemptions_total", "Outputs that gave up their pages and were recomputed.",
      &Stats::preemptions},
     {"prompt_tokens_total", "Prompt tokens computed or found in the cache.", &Stats::prompt_tokens},
     {"prompt_tokens_cached_total", "Prompt tokens whose KV came from the prefix cache.",
@@ -63,17 +63,21 @@ constexpr Row<Counter> kSeconds[] = {
 };
 
 constexpr Row<Histogram> kHistograms[] = {
-    {"time_to_first_token_seconds", "From arrival to the first token.", &Stats::ttft},
+    {"time_to_first_token_seconds", "From a request's arrival to its first token.", &Stats::ttft},
     {"inter_token_latency_seconds", "Between two tokens of an output.", &Stats::inter_token},
     {"request_time_per_output_token_seconds",
-     "Decoding time of a request, by its tokens after the first.", &Stats::time_per_output_token},
-    {"e2e_request_latency_seconds", "From arrival to the last token.", &Stats::e2e},
-    {"request_queue_time_seconds", "From arrival to admission.", &Stats::queue_time},
+     "Decoding time of an output, by its tokens after the first.", &Stats::time_per_output_token},
+    {"e2e_request_latency_seconds", "From a request's arrival to the end of its last output.",
+     &Stats::e2e},
+    {"request_queue_time_seconds", "From arrival to the admission of the first output.",
+     &Stats::queue_time},
     {"request_prefill_time_seconds", "From admission to the first token.", &Stats::prefill_time},
-    {"request_decode_time_seconds", "From the first token to the last.", &Stats::decode_time},
-    {"request_inference_time_seconds", "From admission to the last token.", &Stats::inference_time},
+    {"request_decode_time_seconds", "From the first token to the end of the last output.",
+     &Stats::decode_time},
+    {"request_inference_time_seconds", "From admission to the end of the last output.",
+     &Stats::inference_time},
     {"request_prompt_tokens", "Prompt tokens of a request.", &Stats::prompt_length},
-    {"request_generation_tokens", "Tokens drawn for a request.", &Stats::generation_length},
+    {"request_generation_tokens", "Tokens drawn for an output.", &Stats::generation_length},
     {"request_max_num_generation_tokens", "Tokens of a request's longest output.",
      &Stats::longest_output},
     {"request_params_n", "Outputs a request asked for.", &Stats::asked_outputs},

@@ -155,6 +155,30 @@ TEST_F(GrpcFactsTest, ReflectionDescribesServicesAndErrorDetails) {
   }
 }
 
+// What is observed of each output says so in its help; everything else of requests once a request.
+TEST_F(GrpcFactsTest, HistogramsSayWhatTheyAreOf) {
+  constexpr int kOutputs = 3;
+  v1::GenerateRequest request = TextRequest("hello", 4);
+  request.mutable_sampling()->set_n(kOutputs);
+  request.mutable_stopping()->set_ignore_eos(true);
+  ASSERT_TRUE(Stream(request).status.ok());
+  AwaitIdle();
+  const std::string text = server().metrics().Text(), help = "# HELP baram_";
+  int histograms = 0;
+  for (size_t at = text.find(help); at != std::string::npos; at = text.find(help, at + 1)) {
+    const std::string line = text.substr(at, text.find('\n', at) - at);
+    const size_t name_at = help.size() - std::string("baram_").size();
+    const std::string name = line.substr(name_at, line.find(' ', name_at) - name_at);
+    const double count = Metric(name + "_count");
+    if (count < 0) continue;
+    ++histograms;
+    if (name == "baram_iteration_tokens_total" || name == "baram_step_time_seconds") continue;
+    if (name == "baram_inter_token_latency_seconds") continue;
+    EXPECT_EQ(count, line.find("an output") == std::string::npos ? 1 : kOutputs) << line;
+  }
+  EXPECT_GE(histograms, 16);
+}
+
 TEST_F(GrpcFactsTest, MetricsExistAndMove) {
   const std::string model = "{model_name=\"tiny\",engine=\"0\"}";
   EXPECT_EQ(Metric("baram_prompt_tokens_total" + model), 0);
