@@ -119,6 +119,11 @@ absl::Status Assign(const Setting& s, const Names& texts, const Source& source, 
 std::string Advice(const std::string& argument, const CLI::App& app) {
   const std::string word = argument.substr(0, argument.find('='));
   if (word.empty() || word[0] != '-') {
+    // Elsewhere the model needs no flag.
+    if (!argument.empty() && app.count("--model") == 0) {
+      return absl::StrCat("\"", argument, "\" is not expected here; did you mean --model ",
+                          argument, "?");
+    }
     return absl::StrCat("\"", word, "\" is not expected here; a setting is written --name VALUE.");
   }
   if (std::string advice = ForeignFlagAdvice(word); !advice.empty()) return advice;

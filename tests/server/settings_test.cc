@@ -181,7 +181,19 @@ TEST_F(SettingsTest, WhatWasProbablyMeant) {
   EXPECT_EQ(Error({"--max-model-length", "5"}),
             "There is no --max-model-length. Did you mean --max-model-len?");
   EXPECT_THAT(Error({"--xyzzy"}), HasSubstr("--help"));
-  EXPECT_THAT(Error({"stray"}), HasSubstr("stray"));
+  EXPECT_THAT(Error({"stray"}), HasSubstr("a setting is written --name VALUE"));
+  EXPECT_THAT(Error({"--grpc-address", "a:1"}), HasSubstr("--grpc-listen"));
+  EXPECT_THAT(Error({"--max-waiting=7"}), HasSubstr("--max-queued-requests"));
+  EXPECT_THAT(Error({"--disable-log-stats"}), HasSubstr("/metrics"));
+  EXPECT_THAT(Error({"--root-path", "/x"}), HasSubstr("a proxy in front"));
+  EXPECT_THAT(Error({"--max-seq-len-to-capture", "8192"}), HasSubstr("--enforce-eager"));
+}
+
+// As vLLM is told its model.
+TEST_F(SettingsTest, AFolderWithoutItsFlagIsRecognized) {
+  const std::vector<std::string> args = {"--max-n", "2", "./m=1"};
+  EXPECT_EQ(ParseSettings(Command::kServe, args, TestEnvironment).status().message(),
+            "\"./m=1\" is not expected here; did you mean --model ./m=1?");
 }
 
 TEST_F(SettingsTest, FilesThatCantBeUsed) {
