@@ -206,6 +206,7 @@ absl::StatusOr<Json> ListModels(const OpenAiContext& context, const HttpRequest&
 
 absl::StatusOr<Json> FindModel(const OpenAiContext& context, const HttpRequest& request) {
   const std::string name = request.path.substr(sizeof("/v1/models/") - 1);
+  if (name.empty()) return ListModels(context, request);  // as clients join a base URL's slash
   const std::vector<std::string>& served = context.serving.served_names();
   if (std::find(served.begin(), served.end(), name) == served.end()) {
     return UnknownModel(name, served);

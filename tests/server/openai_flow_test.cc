@@ -408,6 +408,13 @@ TEST_F(OpenAiFlowTest, ReasoningEffortIsForTemplatesThatReadIt) {
   EXPECT_EQ(ask(R"("low")").status, 200);
 }
 
+TEST_F(OpenAiFlowTest, ModelsWithASlashBehindThem) {
+  StartServer();
+  const RawResponse models = Ask(RawRequest("GET", "/v1/models"));
+  EXPECT_EQ(Json::parse(models.body)["data"][0]["id"], "tiny");
+  EXPECT_EQ(Ask(RawRequest("GET", "/v1/models/")).body, models.body);
+}
+
 TEST_F(OpenAiFlowTest, ADeadlineInTheHeader) {
   StartNarrow();
   const auto busy = Occupy();
