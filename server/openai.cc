@@ -75,7 +75,14 @@ absl::StatusOr<OpenAiRequest> ReadRequest(OpenAiEndpoint endpoint, HttpExchange&
                                           const Serving& serving) {
   if (absl::Status status = CheckContentType(exchange.request()); !status.ok()) return status;
   auto read = ParseOpenAiRequest(endpoint, exchange.TakeBody(), serving.config().max_n);
-  if (!read.ok() || serving.takes_reasoning_effort()) return read;
+  if (!read.ok()) return read;
+  if (read->shows_tools && endpoint == OpenAiEndpoint::kChat && serving.takes_tools()) {
+    return InvalidField(
+        "tools",
+        "tools is not served: this server has no tool calling yet, and this model's "
+        "chat template would show them; leave it out.");
+  }
+  if (serving.takes_reasoning_effort()) return read;
   if (read->reasoning_effort.empty() || read->reasoning_effort == "none") return read;
   return InvalidField("reasoning_effort",
                       "reasoning_effort is not served: this model's chat template does not read "

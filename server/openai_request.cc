@@ -42,7 +42,7 @@ std::optional<uint64_t> ReadSeed(JsonFields& fields) {
 // What chat and completions have in common.
 void ReadShared(JsonFields& fields, int32_t max_n, OpenAiRequest& request) {
   Call& call = request.call;
-  RefuseUnserved(fields);
+  RefuseUnserved(fields, &request.shows_tools);
   call.model = fields.String("model").value_or("");
   if (auto id = fields.String("request_id"); id && !id->empty()) {
     if (absl::Status status = CheckRequestId(*id); !status.ok()) {

@@ -31,7 +31,9 @@ struct OpenAiRequest {
   bool prompt_only = false;  // echo with max_tokens 0: nothing is generated
   bool token_ids = false;
   std::string reasoning_effort;  // chat: among the template's arguments; empty if not named
-  bool tokens_as_ids = false;    // "token_id:123" for token texts in log-probabilities
+  // There are tools, and tool_choice forbids to call them: a template may show them all the same.
+  bool shows_tools = false;
+  bool tokens_as_ids = false;  // "token_id:123" for token texts in log-probabilities
   const char* max_tokens_name = "max_tokens";  // the field that set Call::max_tokens
 };
 

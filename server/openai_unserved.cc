@@ -71,10 +71,16 @@ bool MeansOff(const Json& value, const Unserved& field) {
 
 }  // namespace
 
-void RefuseUnserved(JsonFields& fields) {
+void RefuseUnserved(JsonFields& fields, bool* shows_tools) {
+  const Json* choice = fields.Find("tool_choice");
+  const bool no_calls = shows_tools != nullptr && choice != nullptr && *choice == "none";
   for (const Unserved& field : Table()) {
     const Json* value = fields.Find(field.name);
     if (value == nullptr || MeansOff(*value, field)) continue;
+    if (no_calls && field.name == std::string_view("tools")) {
+      *shows_tools = true;
+      continue;
+    }
     fields.Fail(field.name, absl::StrCat(field.name, " is not served: ", field.instead, "."));
   }
   if (const Json* format = fields.Object("response_format")) {

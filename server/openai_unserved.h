@@ -11,7 +11,10 @@ namespace baram::server {
 //
 // Not among them, and so ignored, is what changes no word of an answer: user, safety_identifier,
 // prompt_cache_key, metadata, store, parallel_tool_calls, and whatever is not known at all.
-void RefuseUnserved(JsonFields& fields);
+//
+// Where `shows_tools` is given, tools that tool_choice "none" forbids to call are no error, and
+// told there: only a template that shows tools makes something of them.
+void RefuseUnserved(JsonFields& fields, bool* shows_tools = nullptr);
 
 }  // namespace baram::server
 

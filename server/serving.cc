@@ -202,8 +202,8 @@ Serving::Serving(Engine& engine, const text::Tokenizer& tokenizer,
       pool_(pool),
       lifecycle_(lifecycle),
       config_(config),
-      takes_reasoning_effort_(chat_template != nullptr &&
-                              chat_template->Reads("reasoning_effort")) {
+      takes_reasoning_effort_(chat_template != nullptr && chat_template->Reads("reasoning_effort")),
+      takes_tools_(chat_template != nullptr && chat_template->Reads("tools")) {
   eos_ids_ = engine.info().eos_ids;
   const auto of_text = tokenizer.eos_id();
   if (eos_ids_.empty() && of_text && *of_text < engine.info().vocab_size) {

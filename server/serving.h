@@ -134,8 +134,9 @@ class Serving {
   // The deadline of a call that has `timeout_s` left, or named none (nullopt): within the settings.
   SteadyTime Deadline(SteadyTime now, std::optional<double> timeout_s) const;
 
-  // Whether the chat template reads reasoning_effort.
+  // Whether the chat template reads reasoning_effort, and tools.
   bool takes_reasoning_effort() const { return takes_reasoning_effort_; }
+  bool takes_tools() const { return takes_tools_; }
   // The EOS ids, the primary one first; the reply that ends with that has no stop_reason.
   const std::vector<int32_t>& eos_ids() const { return eos_ids_; }
   const std::vector<std::string>& served_names() const { return config_.served_model_names; }
@@ -167,6 +168,7 @@ class Serving {
   const Lifecycle& lifecycle_;
   const Config& config_;
   const bool takes_reasoning_effort_;
+  const bool takes_tools_;
   std::vector<int32_t> eos_ids_;
 };
 

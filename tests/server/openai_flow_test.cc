@@ -408,6 +408,30 @@ TEST_F(OpenAiFlowTest, ReasoningEffortIsForTemplatesThatReadIt) {
   EXPECT_EQ(ask(R"("low")").status, 200);
 }
 
+// They can't be called then: a template that reads none answers as without them.
+TEST_F(OpenAiFlowTest, ToolsThatMustNotBeCalledAreForTemplatesThatShowNone) {
+  const auto ask = [this](const std::string& choice) {
+    return Ask(RawRequest("POST", "/v1/chat/completions",
+                          R"({"messages":[{"role":"user","content":"a"}],"max_tokens":1,"tools":)"
+                          R"([{"type":"function","function":{"name":"f"}}])" +
+                              choice + "}",
+                          "Content-Type: application/json\r\n"));
+  };
+  const auto refused = [](const RawResponse& response) {
+    return response.status == 400 && Json::parse(response.body)["error"]["param"] == "tools";
+  };
+  StartServer();
+  EXPECT_EQ(ask(R"(,"tool_choice":"none")").status, 200);
+  EXPECT_TRUE(refused(ask("")));
+  EXPECT_TRUE(refused(ask(R"(,"tool_choice":"auto")")));
+
+  const ScratchFolder scratch;
+  const std::string file = scratch.Write(
+      "tools.jinja", "{{ messages[0].content }} {% if tools %}{{ tools }}{% endif %}");
+  StartServer([&](server::Config& config) { config.chat_template = file; });
+  EXPECT_TRUE(refused(ask(R"(,"tool_choice":"none")")));
+}
+
 TEST_F(OpenAiFlowTest, ModelsWithASlashBehindThem) {
   StartServer();
   const RawResponse models = Ask(RawRequest("GET", "/v1/models"));
