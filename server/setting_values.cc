@@ -51,6 +51,7 @@ std::optional<int64_t> ParseBytes(std::string text) {
   if (!absl::SimpleAtod(text, &value)) return std::nullopt;
   const double bytes = value * scale;
   if (!(std::abs(bytes) <= kMaxSettingBytes)) return std::nullopt;  // also of what is no number
+  if (bytes != 0 && std::abs(bytes) < 1) return std::nullopt;       // a share, if it means anything
   return static_cast<int64_t>(bytes);
 }
 

@@ -90,7 +90,7 @@ absl::Status Assign(const Setting& s, const Names& texts, const Source& source, 
     return bytes ? FormatBytes(static_cast<int64_t>(v)) : FormatNumber(v);
   };
   const std::string want = absl::StrCat(seconds ? "seconds"
-                                        : bytes ? "bytes"
+                                        : bytes ? "whole bytes"
                                         : share ? "a share"
                                                 : "a whole number",
                                         " from ", shown(s.min), " to ", shown(s.max));

@@ -101,6 +101,8 @@ TEST_F(SettingsTest, RangesAreSentencesThatNameTheFlag) {
                                              {"--max-n", "nan"},
                                              {"--kv-cache-bytes", "5 apples"},
                                              {"--kv-cache-bytes", "-1"},
+                                             {"--kv-cache-bytes", "0.4"},
+                                             {"--kv-cache-bytes", "0.0001KiB"},
                                              {"--generation-config", "sometimes"},
                                              {"--isa", "sse2"},
                                              {"--grpc-listen", "50051"},
@@ -118,6 +120,9 @@ TEST_F(SettingsTest, RangesAreSentencesThatNameTheFlag) {
             "--max-model-len is \"1\" but must be at least 2: a prompt and a reply have a token "
             "each.");
   EXPECT_EQ(Error({"--max-model-len", "2"}), "");
+  EXPECT_EQ(Error({"--max-body-bytes", "0.4"}),
+            "--max-body-bytes is \"0.4\" but must be whole bytes from 1KiB to 1GiB.");
+  EXPECT_EQ(Parse({"--kv-cache-bytes", "0.5KiB"})->kv_cache_bytes, 512);
 }
 
 // A fault is told with the place where it stands, and only where the value would count.
