@@ -123,6 +123,7 @@ void HttpSession::ReadHeader() {
 
 void HttpSession::OnHeader(Error error) {
   if (phase_ == Phase::kClosed) return;
+  is_head_ = parser_->get().method() == http::verb::head;  // if it came so far: unknown otherwise
   if (!error || error == http::error::body_limit) TakeHeader();
   if (error) return AnswerReadError(error);
   const http::fields& header = parser_->get();
@@ -222,7 +223,6 @@ void HttpSession::TakeHeader() {
   const auto& header = parser_->get();
   http11_ = header.version() >= 11;
   keep_alive_ = header.keep_alive();
-  is_head_ = header.method() == http::verb::head;
   request_ = {};
   request_.method = is_head_ ? "GET" : std::string(header.method_string());
   request_.path = PathOf(header.target());

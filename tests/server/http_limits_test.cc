@@ -14,7 +14,9 @@
 namespace baram::server {
 namespace {
 
+using testing::EndsWith;
 using testing::HasSubstr;
+using testing::StartsWith;
 using HttpLimitsTest = HttpBed;
 
 TEST_F(HttpLimitsTest, RefusesWhatIsNotHttp) {
@@ -190,6 +192,22 @@ TEST_F(HttpLimitsTest, RefusesLargeHeaders) {
   const std::string large = "x-long: " + std::string(3000, 'a') + "\r\n";
   EXPECT_EQ(Ask(RawRequest("GET", "/echo", "", large)).status, 431);
   EXPECT_EQ(Ask(RawRequest("GET", "/path/" + std::string(1 << 20, 'a'))).status, 431);
+}
+
+// A body behind such an answer would be read as the next one.
+TEST_F(HttpLimitsTest, RefusesAHeadWithoutABody) {
+  Listen({.max_header_bytes = 2048, .request_s = 0.3});
+  const std::string line = "HEAD /echo HTTP/1.1\r\nHost: a\r\n";
+  for (const auto& [request, status] : std::vector<std::pair<std::string, std::string>>{
+           {line + "x-long: " + std::string(3000, 'a') + "\r\n\r\n", "431"},
+           {line + "broken header\r\n\r\n", "400"},
+           {line + "x-unfinished: ", "408"}}) {
+    RawClient client(server_->address());
+    client.Send(request);
+    const std::string answer = client.ReadToEnd();
+    EXPECT_THAT(answer, StartsWith("HTTP/1.1 " + status));
+    EXPECT_THAT(answer, EndsWith("\r\n\r\n"));
+  }
 }
 
 // A path comes back in errors: shortly, and in whole characters.
