@@ -117,8 +117,12 @@ void HttpSession::ReadHeader() {
   parser_->header_limit(static_cast<uint32_t>(listener_->limits.max_header_bytes));
   parser_->body_limit(static_cast<uint64_t>(listener_->limits.max_body_bytes));
   http::async_read_header(
-      socket_, buffer_, *parser_,
-      [self = shared_from_this()](Error error, size_t) { self->OnHeader(error); });
+      socket_, buffer_, *parser_, [self = shared_from_this()](Error error, size_t count) {
+        // Beast's limit is of the request line and of the fields, each by itself.
+        const auto limit = static_cast<size_t>(self->listener_->limits.max_header_bytes);
+        if (!error && count > limit) error = http::error::header_limit;
+        self->OnHeader(error);
+      });
 }
 
 void HttpSession::OnHeader(Error error) {

@@ -192,6 +192,10 @@ TEST_F(HttpLimitsTest, RefusesLargeHeaders) {
   const std::string large = "x-long: " + std::string(3000, 'a') + "\r\n";
   EXPECT_EQ(Ask(RawRequest("GET", "/echo", "", large)).status, 431);
   EXPECT_EQ(Ask(RawRequest("GET", "/path/" + std::string(1 << 20, 'a'))).status, 431);
+  // Either fits; the limit is of both.
+  const std::string path = "/path/" + std::string(1500, 'a');
+  EXPECT_EQ(Ask(RawRequest("GET", path)).status, 200);
+  EXPECT_EQ(Ask(RawRequest("GET", path, "", fits)).status, 431);
 }
 
 // A body behind such an answer would be read as the next one.
