@@ -195,9 +195,10 @@ void HttpSession::OnBody(Error error) {
 void HttpSession::AnswerReadError(Error error) {
   const HttpLimits& limits = listener_->limits;
   if (error == http::error::header_limit) {
-    return AnswerError({431, "HEADERS_TOO_LARGE",
-                        absl::StrCat("The request's headers are larger than the server takes (",
-                                     limits.max_header_bytes, " bytes).")});
+    return AnswerError(
+        {431, "HEADERS_TOO_LARGE",
+         absl::StrCat("The request's line and headers are larger than the server takes (",
+                      limits.max_header_bytes, " bytes).")});
   }
   if (error == http::error::buffer_overflow) {
     return AnswerError({431, "FRAMING_TOO_LARGE",

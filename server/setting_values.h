@@ -14,7 +14,7 @@ namespace baram::server {
 
 inline constexpr double kMaxSettingBytes = 1LL << 50;
 
-// "4GiB", "500MB", "4g", "1024"; no part of a byte.
+// "4GiB", "0.5g", "500MB", "1024", rounded down to a byte; nothing below one but 0.
 std::optional<int64_t> ParseBytes(std::string text);
 // true, on, yes, enable, t, y, 1 or their opposites, in any case.
 std::optional<bool> ParseSwitch(std::string text);

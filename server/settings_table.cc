@@ -102,7 +102,7 @@ const std::vector<Group>& SettingsTable() {
         {"max-streams", Kind::kNumber, &C::max_streams, 1, 1 << 20, "N", "",
          "Calls at once on one gRPC connection."},
         {"max-header-bytes", Kind::kBytes, &C::max_header_bytes, 1024, 1 << 20, "BYTES", "",
-         "Headers of an HTTP request, metadata of a gRPC call."},
+         "Request line and headers of an HTTP request, metadata of a gRPC call."},
         {"stream-tokens", Kind::kNumber, &C::stream_tokens, 1, 1 << 20, "TOKENS", "",
          "Tokens an output may be ahead of its reader before it pauses."},
         {"stream-bytes", Kind::kBytes, &C::stream_bytes, 1024, 1 << 30, "BYTES", "",
