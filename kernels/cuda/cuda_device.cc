@@ -153,7 +153,7 @@ StepView CudaDevice::BeginStep(const StepInput& input) {
 }
 
 void CudaDevice::NoteRefusedCapture(Error error, bool overlapped) {
-  if (overlapped) {
+  if (overlapped && !captured_overlapping_) {
     captures_overlap_ = false;
     std::fprintf(stderr,
                  "baram: %s: a step whose launches have programmatic stream serialization and a "
@@ -183,18 +183,20 @@ bool CudaDevice::BeginCapture() {
 
 uint64_t CudaDevice::EndCapture() {
   Check(std::exchange(capturing_, false), "a capture ends that was begun");
+  // Errors of captured launches are not the device's: nothing of them ran. One that is will be met
+  // again by what runs next. A launch that is refused spoils the capture, so its error is why.
+  Error error = LastError();
   OwnedGraph graph;
-  Error error =
+  const Error ended =
       MakeOwned(&graph, [this](Graph* made) { return cuda::EndCapture(stream_.get(), made); });
   const bool overlapped = kernels_overlap.exchange(overlap_outside_);
-  // Errors of captured launches are not the device's: nothing of them ran. One that is will be met
-  // again by what runs next.
-  const Error launched = LastError();
-  if (error == nullptr) error = launched;
+  if (error == nullptr) error = ended;
   if (error != nullptr) {
+    LastError();  // as in BeginCapture
     NoteRefusedCapture(error, overlapped);
     return 0;
   }
+  captured_overlapping_ = captured_overlapping_ || overlapped;
   graphs_.push_back(std::move(graph));
   return graphs_.size();
 }

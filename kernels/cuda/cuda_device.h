@@ -85,7 +85,8 @@ class CudaDevice final : public Device {
   // here; stays empty if it is.
   Error ProbeCublasLt(std::string* problem);
   static int64_t GemmBytes();  // of gemm_memory_
-  // In it: of blocks that share a tile, of a product or of attention. Zeros between kernels.
+  // In it, kMaxSplitTiles: of blocks that share a tile, of a product or of attention, which use
+  // them one after the other. Zeros between kernels.
   uint32_t* TileCounters() const;
   // The plan. Where the library would be planned with and is known to turn the product down, why it
   // does, and our own kernels' plan.
@@ -98,7 +99,7 @@ class CudaDevice final : public Device {
   // Remembers the first error.
   void Note(Error error);
   // Says once, for each way to capture, why steps can't be, which costs speed but not the device.
-  // From a capture whose kernels overlapped on, none do.
+  // Overlap is blamed, and given up in captures, only where no graph was captured with it.
   void NoteRefusedCapture(Error error, bool overlapped);
   // The same of products, once for each weight's shape.
   void NoteRefusedProduct(const GemmArgs& args, Error refusal);
@@ -125,8 +126,9 @@ class CudaDevice final : public Device {
   AttendPlans attend_plans_;
   StepUpload steps_;
   bool capturing_ = false;
-  bool captures_overlap_ = true;  // if kernels do: a graph of theirs was not refused
-  bool overlap_outside_ = true;   // kernels_overlap when the capture began
+  bool captures_overlap_ = true;       // if kernels do; false once a graph of theirs was blamed
+  bool captured_overlapping_ = false;  // a graph of kernels that overlap
+  bool overlap_outside_ = true;        // kernels_overlap when the capture began
   bool told_refused_capture_ = false;
   std::vector<OwnedGraph> graphs_;  // graph n is graphs_[n - 1]
 };

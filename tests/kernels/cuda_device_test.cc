@@ -21,7 +21,10 @@
 namespace baram::cuda {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::Not;
 
 DeviceOptions Which(const std::string& which) {
   DeviceOptions options;
@@ -143,11 +146,43 @@ TEST(CudaDevice, AGraphWhoseKernelsOverlapIsTriedWithoutOnce) {
   ::testing::internal::CaptureStderr();
   EXPECT_FALSE(captures());
   EXPECT_THAT(::testing::internal::GetCapturedStderr(),
-              ::testing::HasSubstr("programmatic stream serialization"));
+              HasSubstr("programmatic stream serialization"));
   EXPECT_TRUE(captures());
   EXPECT_TRUE(kernels_overlap);
   emulation::RefuseOverlappingCaptures(false);
   EXPECT_TRUE(device->Wait(device->Record()));
+}
+
+// Where a graph of theirs was captured before, overlap is not why: memory may be.
+TEST(CudaDevice, ALaterRefusalTakesNoOverlapFromCaptures) {
+  const auto device = Open();
+  ASSERT_TRUE(device->BeginCapture());
+  ASSERT_NE(device->EndCapture(), 0u);
+  emulation::RefuseOverlappingCaptures(true);
+  ::testing::internal::CaptureStderr();
+  ASSERT_TRUE(device->BeginCapture());
+  EXPECT_EQ(device->EndCapture(), 0u);
+  EXPECT_THAT(::testing::internal::GetCapturedStderr(),
+              AllOf(HasSubstr("can't be captured as a graph: invalid argument; it will be slower"),
+                    Not(HasSubstr("programmatic stream serialization"))));
+  emulation::RefuseOverlappingCaptures(false);
+  ASSERT_TRUE(device->BeginCapture());
+  EXPECT_TRUE(kernels_overlap);
+  EXPECT_NE(device->EndCapture(), 0u);
+  EXPECT_TRUE(device->Wait(device->Record()));
+}
+
+// What fails first in a capture is why, not that the capture fails with it.
+TEST(CudaDevice, ARefusedCaptureNamesWhatSpoiltIt) {
+  const auto device = Open();
+  ASSERT_TRUE(device->BeginCapture());
+  void* memory = nullptr;
+  ASSERT_NE(Allocate(1, &memory), nullptr);
+  ::testing::internal::CaptureStderr();
+  EXPECT_EQ(device->EndCapture(), 0u);
+  EXPECT_THAT(::testing::internal::GetCapturedStderr(),
+              HasSubstr("operation not permitted when stream is capturing"));
+  EXPECT_TRUE(device->Wait(device->Record())) << "nothing of it is left behind";
 }
 
 // The longest row that a piece of the staging for weights holds.
