@@ -58,6 +58,32 @@ TEST(Emulation, AMissingBarrierShowsWhenTheOrderChanges) {
   EXPECT_NE(Reverse(LaneOrder::kForward, false), Reverse(LaneOrder::kBackward, false));
 }
 
+struct ArriveArgs {
+  int32_t* arrived;
+  int32_t* turns;  // of the blocks
+};
+
+__global__ void ArriveKernel(const __grid_constant__ ArriveArgs args) {
+  WaitForPrevious();
+  args.turns[blockIdx.y * gridDim.x + blockIdx.x] = AtomicAdd(args.arrived, 1);
+}
+
+TEST(Emulation, AnyBlockMayBeLast) {
+  constexpr int32_t kBlocks = 12;
+  for (LaneOrder order : kOrders) {
+    SetLaneOrder(order);
+    int32_t arrived = 0;
+    std::vector<int32_t> turns(kBlocks, -1), upward(kBlocks);
+    std::iota(upward.begin(), upward.end(), 0);
+    Launch(ArriveKernel, {4, 3}, {1}, 0, nullptr, ArriveArgs{&arrived, turns.data()});
+    EXPECT_EQ(arrived, kBlocks);
+    EXPECT_EQ(turns == upward, order == LaneOrder::kForward);
+    EXPECT_EQ(turns.back() == 0, order == LaneOrder::kBackward);
+    std::ranges::sort(turns);
+    EXPECT_EQ(turns, upward) << "each block once";
+  }
+}
+
 struct OutArgs {
   int32_t* out;
 };

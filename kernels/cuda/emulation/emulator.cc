@@ -164,12 +164,13 @@ bool OpenBarrier() {
   return true;
 }
 
-std::vector<uint32_t> TurnOrder(uint32_t threads) {
-  std::vector<uint32_t> order(threads);
+// Of a block's threads, or of a grid's blocks.
+std::vector<uint32_t> TurnOrder(uint32_t count) {
+  std::vector<uint32_t> order(count);
   std::iota(order.begin(), order.end(), 0);
   if (lane_order == LaneOrder::kBackward) std::reverse(order.begin(), order.end());
   if (lane_order == LaneOrder::kShuffled) {
-    std::shuffle(order.begin(), order.end(), std::mt19937(threads));
+    std::shuffle(order.begin(), order.end(), std::mt19937(count));
   }
   return order;
 }
@@ -260,7 +261,8 @@ void LaunchBody(void (*body)(const void* args), const void* args, Dim3 grid, Dim
   grid_size = grid;
   const bool guards = Launches()[source.kernel]++ < kGuardedLaunches;
   const uint32_t blocks = grid.x * grid.y * grid.z;
-  for (uint32_t b = 0; b < blocks; ++b) {
+  const std::vector<uint32_t> block_order = TurnOrder(blocks);
+  for (const uint32_t b : block_order) {
     block_index = {b % grid.x, b / grid.x % grid.y, b / grid.x / grid.y};
     // A fresh block every time: what the last one left there must not be met.
     void* shared = nullptr;
@@ -276,7 +278,7 @@ void LaunchBody(void (*body)(const void* args), const void* args, Dim3 grid, Dim
       lane.has_waited = false;
       PrepareStack(&lane.context, stacks.Of(i), kStackBytes, LaneEntry);
     }
-    if (guards && (b == 0 || b + 1 == blocks)) RunGuarded(order);
+    if (guards && (b == block_order.front() || b == block_order.back())) RunGuarded(order);
     RunBlock(order);
     if (!std::ranges::all_of(running.lanes, &Lane::has_waited)) {
       Report("a thread ended without having waited for the previous kernel");

@@ -17,10 +17,11 @@
 
 namespace baram::cuda::emulation {
 
-// The order in which the threads of a block take their turns. A kernel whose results depend on it
-// lacks a barrier. Backward, warps also run ahead of each other as far as they can, and copies in
-// the background arrive at once, not as late as they may: what is overwritten while others read it
-// shows.
+// The order in which the threads of a block take their turns, and the blocks of a grid. A kernel
+// whose results depend on the former lacks a barrier; one whose results depend on the latter counts
+// on a block that need not be the last. Backward, warps also run ahead of each other as far as they
+// can, and copies in the background arrive at once, not as late as they may: what is overwritten
+// while others read it shows.
 enum class LaneOrder { kForward, kBackward, kShuffled };
 void SetLaneOrder(LaneOrder order);
 
@@ -52,11 +53,12 @@ struct LaunchSource {
   const void* kernel;
   std::source_location where;
 };
-// Runs body(args) in every thread of every block, in order of the blocks. Aborts with a report if
+// Runs body(args) in every thread of every block, a block after the other. Aborts with a report if
 // threads wait for each other forever, or at different barriers, or end without having called
-// WaitForPrevious(). In the first and the last block of the first launches of every kernel threads
-// also may not meet before that call, and the address sanitizer reports what they touch of memory
-// that Allocate() returned, as use of poisoned memory; what is checked often would take too long.
+// WaitForPrevious(). In the first and the last block to run of the first launches of every kernel
+// threads also may not meet before that call, and the address sanitizer reports what they touch of
+// memory that Allocate() returned, as use of poisoned memory; what is checked often would take too
+// long.
 void LaunchBody(void (*body)(const void* args), const void* args, Dim3 grid, Dim3 block,
                 size_t shared_bytes, const LaunchSource& source);
 
