@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# check_test.sh: check.sh itself, on programs that only pretend. What it must not get wrong on the day
-# when there is a GPU: finding the library, keeping results when it is killed, telling what was skipped.
+# check_test.sh: check.sh itself, on programs that only pretend. What it must not get wrong on the
+# day when there is a GPU: finding the library, keeping results when it is killed, telling what was
+# skipped.
 set -euo pipefail
 sources=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 export TMPDIR=$scratch/tmp PATH=$scratch/path:$PATH BARAM_TEST_ROOT=$scratch/root
 programs=$scratch/programs
-mkdir -p "$TMPDIR" "$scratch/path" "$programs"
+mkdir -p "$TMPDIR" "$scratch/path" "$programs" "$BARAM_TEST_ROOT/var/tmp"
 
 die() { echo "check_test.sh: $*" >&2; exit 1; }
 fake() { # fake PROGRAM, its script on standard input
@@ -15,7 +16,8 @@ fake() { # fake PROGRAM, its script on standard input
   chmod +x "$1"
 }
 expect() { # expect PART RESULT: what OUT's summary says
-  grep -q "{\"part\": \"$1\", \"result\": \"$2\"" "$out/summary.json" || die "no $1: $2 in $(<"$out/summary.json")"
+  grep -q "{\"part\": \"$1\", \"result\": \"$2\"" "$out/summary.json" ||
+  die "no $1: $2 in $(<"$out/summary.json")"
 }
 kept() { tar -xzOf "$out/results.tar.gz" "./$1"; }
 
@@ -30,14 +32,21 @@ fake "$programs/baram" <<<'exit 1'
 fake "$programs/op_bench" <<<'echo "half" >"${@: -1}"; exit 124'
 fake "$programs/engine_bench" <<<'echo "$*" >"${@: -1}"'
 # In a loop it goes on until it is ended.
-fake "$scratch/path/nvidia-smi" <<<'echo a GPU; [[ $* != *--loop* ]] || { echo $$ >"$TMPDIR/../smi"; exec sleep 100; }'
-fake "$scratch/path/compute-sanitizer" <<<'echo "========= Error: Device not supported."; exit 99'
+fake "$scratch/path/nvidia-smi" <<'END'
+echo a GPU
+[[ $* != *--loop* ]] || { echo $$ >"$TMPDIR/../smi" && exec sleep 100; }
+END
+fake "$scratch/path/compute-sanitizer" <<'END'
+echo "========= Error: Device not supported."
+exit 99
+END
 library=$scratch/root/opt/torch/.venv/lib/python3.12/site-packages/nvidia/cu13/lib
 mkdir -p "$library"
 touch "$library/libcublasLt.so.13"
 
 out=$scratch/whole
-"$sources/tests/gpu/check.sh" "$programs" "$out" >"$scratch/words" && die "a part failed, check.sh did not"
+"$sources/tests/gpu/check.sh" "$programs" "$out" >"$scratch/words" &&
+  die "a part failed, check.sh did not"
 expect opens passed
 expect goldens "failed with 1"
 expect goldens-alone passed
@@ -49,20 +58,26 @@ expect stream "failed with 1"
 expect startup passed
 expect sanitizers skipped
 [[ $(kept ops.json) == half ]] || die "what op_bench measured is lost"
-[[ $(kept cublaslt.log) == "from "*"$library" ]] || die "the library of the Python environment is not found: $(kept cublaslt.log)"
+[[ $(kept cublaslt.log) == "from "*"$library" ]] ||
+  die "the library of the Python environment is not found: $(kept cublaslt.log)"
 [[ $(kept startup-warm.json) == *"--prompt  --batches "* ]] || die "the start is not measured alone"
-grep -q '"overlap": 0' "$out/summary.json" || die "the summary does not say that kernels do not overlap"
+grep -q '"overlap": 0' "$out/summary.json" ||
+  die "the summary does not say that kernels do not overlap"
 for part in llama-8b llama-8b-4k startup-warm exaone-1.2b; do
-  [[ $(kept $part.json) == *"--overlap 0 "* ]] || die "kernels overlap in $part although the goldens need that they don't"
+  [[ $(kept $part.json) == *"--overlap 0 "* ]] ||
+  die "kernels overlap in $part although the goldens need that they don't"
 done
 grep -q llama-8b-alone "$out/summary.json" && die "what does not overlap is measured beside itself"
-[[ $(kept llama-8b-4k.json) == *"--context 4096 --prompt 4096 --batches 1,32,128"* ]] || die "$(kept llama-8b-4k.json)"
+[[ $(kept llama-8b-4k.json) == *"--context 4096 --prompt 4096 --batches 1,32,128"* ]] ||
+  die "$(kept llama-8b-4k.json)"
 [[ $(kept clocks.csv) == "a GPU" ]] || die "what nvidia-smi says of the clocks is lost"
 timeout 5 tail -f /dev/null --pid "$(<"$scratch/smi")" || die "nvidia-smi still runs"
-limits=$(grep -oE '(part|shape) [a-z0-9._-]+ [0-9]+ ' "$sources/tests/gpu/check.sh" | cut -d ' ' -f 3)
+limits=$(grep -oE '(part|shape) [a-z0-9._-]+ [0-9]+ ' "$sources/tests/gpu/check.sh" |
+  cut -d ' ' -f 3)
 [[ $(wc -l <<<"$limits") == 16 ]] || die "there are 16 parts: $limits"
 ((${limits//$'\n'/+} < 590)) || die "the limits of all parts together are $((${limits//$'\n'/+})) s"
-[[ $(ls -A "$out" | tr '\n' ' ') == "results.tar.gz summary.json " ]] || die "other files: $(ls -A "$out")"
+[[ $(ls -A "$out" | tr '\n' ' ') == "results.tar.gz summary.json " ]] ||
+  die "other files: $(ls -A "$out")"
 
 # Elsewhere than where libraries usually are, by search.
 mkdir -p "$scratch/root/opt/a/b/c"
@@ -78,7 +93,31 @@ kill "$(<"$scratch/smi")" # what a killed script can't do
 grep -q '"overlap": 1' "$out/summary.json" || die "kernels overlap unless something fails"
 grep -q llama-8b "$out/summary.json" && die "a part that was not finished is in the summary"
 [[ $(kept ops.json) == half ]] || die "what was measured before the kill is lost"
-[[ $(kept cublaslt.log) == "from "*"$scratch/root/opt/a/b/c" ]] || die "the library is not searched for"
+[[ $(kept cublaslt.log) == "from "*"$scratch/root/opt/a/b/c" ]] ||
+  die "the library is not searched for"
+
+# A part that is ended by its limit leaves nothing behind, and what graphs took is told where they
+# are captured only alone.
+fake "$programs/engine_bench" <<'END'
+if [[ $* == *--model* ]]; then
+  sed 's/.*--model \([^ ]*\).*/\1/' <<<"$*" >"$TMPDIR/../checkpoint"
+  kill -KILL $PPID
+fi
+echo "$*" >"${@: -1}"
+END
+fake "$programs/step_graphs_cuda_test" <<'END'
+[[ ${BARAM_TEST_OVERLAP:-} == 0 ]] && echo "graphs took 5 MB"
+END
+out=$scratch/limited
+"$sources/tests/gpu/check.sh" "$programs" "$out" >"$scratch/words" && die "startup did not fail"
+expect startup "not done after 35 s"
+expect exaone-1.2b passed
+expect graphs-alone passed
+grep -q 'graphs took 5 MB' "$scratch/words" || die "it does not say what graphs took alone"
+[[ $(<"$scratch/checkpoint") == "$BARAM_TEST_ROOT"/var/tmp/* ]] ||
+  die "the checkpoint: $(<"$scratch/checkpoint")"
+[[ ! -e $(<"$scratch/checkpoint") ]] || die "the checkpoint of startup is left behind"
+timeout 5 tail -f /dev/null --pid "$(<"$scratch/smi")" || die "nvidia-smi goes on"
 
 # No GPU: said at once.
 fake "$programs/op_test" <<<'echo "no driver"; exit 1'
