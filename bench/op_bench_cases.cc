@@ -154,7 +154,10 @@ CaseSet GpuCases() {
     cases.push_back(
         {"Attend_prefill_" + Number(tokens), test::AttendCase{head, 32, {{0, tokens}}}});
   }
-  cases.push_back({"Attend_prefill_2048_after_6144", test::AttendCase{head, 32, {{6144, 2048}}}});
+  for (const auto& [tokens, context] : {std::pair{2048, 6144}, {16, 65536}, {64, 65536}}) {
+    cases.push_back({"Attend_prefill_" + Number(tokens) + "_after_" + Number(context),
+                     test::AttendCase{head, 32, {{context, tokens}}}});
+  }
   for (int32_t rows : {1, 32, 256, 8192}) {
     const std::string suffix = "_" + Number(rows) + "x4096";
     cases.push_back({"AddNorm" + suffix, test::AddNormCase{.rows = rows, .d = kHidden}});
@@ -172,7 +175,7 @@ CaseSet GpuCases() {
   return {.cases = std::move(cases),
           .limits = {.memory_bytes = int64_t{6} << 30,
                      .slots = 256,
-                     .max_pages_per_slot = 520,
+                     .max_pages_per_slot = 2056,
                      .vocab_size = 128'256,
                      .max_step_tokens = 8192,
                      .max_step_outputs = 256,

@@ -28,8 +28,9 @@ namespace {
 constexpr int kFragmentRows = 16;
 constexpr int kQuadLanes = 4;                // that hold a row of a fragment together
 constexpr int kPageKeys = kLeastPageTokens;  // keys from a multiple of it on lie in one page
-// Partial results that a lane reads at once. Tiles of 64 rows are cut into few parts, and 8 would
-// spill beside the longest heads.
+// Partial results that a lane reads at once: beside tiles of 64 rows of the longest heads 8 would
+// spill. Those tiles are cut into few parts where a chunk has many, but into as many as there are
+// groups, 33 of an H200's with 8 KV heads, where a short chunk comes behind a long context.
 template <int kKeyWarps>
 inline constexpr int kMergedAtOnce = kKeyWarps == 1 ? 4 : 8;
 
