@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "bench/flags.h"
+#include "bench/launch_time.h"
 #include "bench/op_bench_cases.h"
 #include "bench/replace_file.h"
 #include "bench/roofs.h"
@@ -104,7 +105,7 @@ class ColdCopies {
 
 // Of `runs` that are put into the device's order one after the other, until the last was waited
 // for.
-double SecondsTogether(Device& device, const PreparedOp& op, ColdCopies& copies, int64_t runs) {
+double SecondsOfAll(Device& device, const PreparedOp& op, ColdCopies& copies, int64_t runs) {
   Check(device.Wait(device.Record()), "the device survives what was before");
   const auto begin = std::chrono::steady_clock::now();
   for (int64_t i = 0; i < runs; ++i) {
@@ -117,21 +118,16 @@ double SecondsTogether(Device& device, const PreparedOp& op, ColdCopies& copies,
   return taken.count();
 }
 
-// Of one run. To wait for an asynchronous device takes some 20 to 60 us beside the runs, as long
-// for any number of them: it is not in the difference that as many more make. Of ops shorter than a
-// launch, the launch is what is measured.
+// Of one run. Of ops shorter than a launch, the launch is what is measured.
 double SecondsOf(Device& device, const PreparedOp& op, ColdCopies& copies, int64_t runs) {
-  const double together = SecondsTogether(device, op, copies, runs);
-  const auto count = static_cast<double>(runs);
-  if (device.Info().planning_depth == 1) return together / count;
-  const double twice = SecondsTogether(device, op, copies, 2 * runs);
-  // Where the first was disturbed, no less than half of what the second says.
-  return std::max(twice - together, twice / 4) / count;
+  const auto together = [&](int64_t count) { return SecondsOfAll(device, op, copies, count); };
+  if (device.Info().planning_depth > 1) return SecondsOfLaunch(runs, together);
+  return together(runs) / static_cast<double>(runs);
 }
 
 // How many runs last kSampleSeconds, at most `most`. One run first: it may load a kernel.
 int64_t RunsOf(Device& device, const PreparedOp& op, ColdCopies& copies, int64_t most) {
-  double seconds = SecondsTogether(device, op, copies, 1);
+  double seconds = SecondsOfAll(device, op, copies, 1);
   if (device.Info().planning_depth > 1) {
     seconds = SecondsOf(device, op, copies, std::min(kFirstRuns, most));
   }
@@ -145,8 +141,11 @@ void Measure(Device& device, test::OpBed& bed, test::DeviceCopy& copy, const Buf
   measured.description = OpDescription(op.args);
   measured.cost = CostOf(op.args, op.context_tokens);
   ColdCopies copies(device, copy, cold, op.args);
-  // Sample overwrites its logits: it is run once on each copy.
+  // Sample overwrites its logits: it is run once on each copy, of which a series takes twice as
+  // many as the one before.
   const bool samples = std::holds_alternative<SampleArgs>(op.args);
+  Check(!samples || device.Info().planning_depth == 1 || copies.count() >= 2,
+        "Sample has copies of its logits for two runs in a row");
   const int64_t most = samples ? std::clamp<int64_t>(copies.count() / 2, 1, kMostRuns) : kMostRuns;
   if (samples && copies.count() > 0) op.restore = [&copies] { copies.Restore(); };
   const int64_t runs = RunsOf(device, op, copies, most);

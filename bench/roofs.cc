@@ -3,11 +3,11 @@
 
 #include <algorithm>
 #include <chrono>
-#include <functional>
 #include <random>
 #include <vector>
 
 #include "bench/host_roofs.h"
+#include "bench/launch_time.h"
 #include "bench/read_memory.h"
 #include "kernels/check.h"
 #include "kernels/float_types.h"
@@ -18,11 +18,10 @@ namespace {
 // CMake says whether GPU kernels are built: the function, or null where no GPU can be opened.
 constexpr double (*kReadGpuMemory)(const void*, int64_t, int) = BARAM_READ_GPU_MEMORY;
 
-constexpr int kRepeats = 5;
-// Launches of a measurement: clocks have time to rise. What it takes to wait for them is not in the
-// difference to half as many.
-constexpr int kReads = 16;
-constexpr int kProducts = 16;
+constexpr int kSamples = 5;
+// Launches of a sample, and again twice as many: clocks have time to rise.
+constexpr int64_t kReads = 8;
+constexpr int64_t kProducts = 8;
 constexpr int64_t kFillRows = 64;
 
 // Factors as models have them. Multiplying zeros takes less power, so that a GPU that lowers its
@@ -33,22 +32,6 @@ std::vector<uint16_t> RandomBf16(int64_t count) {
   std::vector<uint16_t> values(count);
   for (uint16_t& value : values) value = BF16FromF32(normal(random));
   return values;
-}
-
-// Of one launch: together(launches) are the seconds of so many, and of waiting for them.
-double SecondsOf(int launches, const std::function<double(int)>& together) {
-  double half = 1e30;
-  double all = 1e30;
-  for (int i = 0; i <= kRepeats; ++i) {
-    const double first = together(launches / 2);
-    const double second = together(launches);
-    if (i == 0) continue;  // warms up
-    half = std::min(half, first);
-    all = std::min(all, second);
-  }
-  // Never less than a quarter of what waiting and all took: of very small sizes, for trying a
-  // program out, the difference is chance.
-  return std::max(all - half, all / 4) / (launches - launches / 2);
 }
 
 }  // namespace
@@ -86,8 +69,8 @@ Roofs RoofMeter::Measure() {
 }
 
 double RoofMeter::ReadBytesPerSecond() {
-  const double seconds = SecondsOf(kReads, [&](int reads) {
-    const double taken = kReadGpuMemory(read_.data(), sizes_.read_bytes, reads);
+  const double seconds = MedianSecondsOfLaunch(kSamples, kReads, [&](int64_t reads) {
+    const double taken = kReadGpuMemory(read_.data(), sizes_.read_bytes, static_cast<int>(reads));
     Check(taken > 0, "the GPU reads its memory");
     return taken;
   });
@@ -105,9 +88,9 @@ GemmArgs RoofMeter::Product() const {
 double RoofMeter::GemmFlopsPerSecond() {
   const auto n = static_cast<double>(sizes_.gemm);
   const GemmArgs args = Product();
-  const double seconds = SecondsOf(kProducts, [&](int products) {
+  const double seconds = MedianSecondsOfLaunch(kSamples, kProducts, [&](int64_t products) {
     const auto begin = std::chrono::steady_clock::now();
-    for (int i = 0; i < products; ++i) device_.Gemm(args);
+    for (int64_t i = 0; i < products; ++i) device_.Gemm(args);
     Check(device_.Wait(device_.Record()), "the GPU multiplies");
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   });
