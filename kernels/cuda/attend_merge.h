@@ -17,6 +17,7 @@
 
 #include "kernels/cuda/attend_pieces.h"
 #include "kernels/cuda/instructions.h"
+#include "kernels/cuda/prims/last_block.h"
 #include "kernels/cuda/prims/reduce.h"
 
 namespace baram::cuda {
@@ -88,19 +89,12 @@ __device__ __forceinline__ void MergeIfLast(const AttendLaunch& args, const Atte
   // Of the tile's first part, whose group ends with it: no other tile's is there.
   uint32_t* arrived =
       args.arrived + (static_cast<int32_t>(blockIdx.y) - piece.part) * gridDim.x + blockIdx.x;
-  auto* before = DynamicShared<uint32_t>();
-  MemoryFence();
-  __syncthreads();
-  if (threadIdx.x == 0) *before = AtomicAdd(arrived, 1u);
-  __syncthreads();
-  if (*before != static_cast<uint32_t>(piece.parts - 1)) return;
-  MemoryFence();
+  if (!IsLastBlock(arrived, piece.parts, DynamicShared<uint32_t>())) return;
   const int warp = static_cast<int>(threadIdx.x) / kWarpThreads;
   for (int r = warp; r < rows; r += kAttendWarps) {
     const AttendRow row = RowOf(args, piece, unit, r);
     if (row.live) MergeRow<kAtOnce>(args, piece, row);
   }
-  if (threadIdx.x == 0) *arrived = 0;
 }
 
 // What a block does once it has left its results of a piece in shared memory, see StoreResults. The

@@ -6,6 +6,7 @@
 #include <initializer_list>
 
 #include "kernels/check.h"
+#include "kernels/rounding.h"
 
 namespace baram::cuda {
 namespace {
@@ -18,8 +19,6 @@ constexpr AttendKernel kKernels[] = {AttendKernel::kVector, AttendKernel::kNarro
 constexpr int64_t kPieceCost = 1;
 // The least that a tile is cut for: two blocks of keys and what comes with them.
 constexpr int64_t kLeastShare = 2 + kPieceCost;
-
-int32_t CeilDiv(int32_t a, int32_t b) { return (a + b - 1) / b; }
 
 int32_t TileRows(AttendKernel kernel) {
   switch (kernel) {
@@ -90,7 +89,7 @@ struct Load {
 // Where a share ends it cuts a tile, which costs one piece more, or leaves no more than a piece's
 // cost unused: never both. So this is enough for the last share too.
 int64_t ShareOf(const Load& load, int64_t shares) {
-  return (load.total + (shares - 1) * kPieceCost + shares - 1) / shares;
+  return CeilDivide(load.total + (shares - 1) * kPieceCost, shares);
 }
 
 // How many shares are worth a block of threads of their own. Where that would cut a tile and still
@@ -159,7 +158,7 @@ AttendTiling TilingOf(AttendKernel kernel, const HeadShape& head, const AttendDe
   AttendTiling tiling;
   tiling.heads = std::min(ratio, rows);
   tiling.tokens = rows / tiling.heads;
-  tiling.units = head.kv_heads * CeilDiv(ratio, tiling.heads);
+  tiling.units = static_cast<int32_t>(head.kv_heads * CeilDivide(ratio, tiling.heads));
   const int32_t blocks = std::min(
       device.multiprocessors * BlocksPerMultiprocessor(kernel, head.head_dim, device.shared_bytes),
       kMostAttendBlocks);

@@ -17,6 +17,7 @@
 #include "kernels/cuda/launchers.h"
 #include "kernels/cuda/pack.h"
 #include "kernels/cuda/prims/split_sum.h"
+#include "kernels/rounding.h"
 
 namespace baram::cuda {
 namespace {
@@ -164,7 +165,7 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kResidentBlocks)
   Bf16* stages = DynamicShared<Bf16>();
   const int64_t tile_row = int64_t{blockIdx.x} * Tile::kRows;
   const int64_t tile_column = int64_t{blockIdx.y} * Tile::kColumns;
-  const int64_t steps = (args.k + kMmaStepK - 1) / kMmaStepK;
+  const int64_t steps = CeilDivide(args.k, kMmaStepK);
   const int64_t first_step = steps * blockIdx.z / gridDim.z;
   const int64_t last_step = steps * (blockIdx.z + 1) / gridDim.z;
 
@@ -218,8 +219,8 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kResidentBlocks)
 
 template <typename Tile, bool kWideA>
 void LaunchTile(const MmaLaunch& launch, DType out_type, int32_t splits, Stream stream) {
-  const Dim3 grid{static_cast<uint32_t>((launch.a.rows + Tile::kRows - 1) / Tile::kRows),
-                  static_cast<uint32_t>((launch.weight.rows + Tile::kColumns - 1) / Tile::kColumns),
+  const Dim3 grid{static_cast<uint32_t>(CeilDivide(launch.a.rows, Tile::kRows)),
+                  static_cast<uint32_t>(CeilDivide(launch.weight.rows, Tile::kColumns)),
                   static_cast<uint32_t>(splits)};
   WithType(out_type, [&](auto out) {
     using Out = typename decltype(out)::Type;

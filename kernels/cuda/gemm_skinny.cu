@@ -20,6 +20,7 @@
 #include "kernels/cuda/launchers.h"
 #include "kernels/cuda/pack.h"
 #include "kernels/cuda/prims/split_sum.h"
+#include "kernels/rounding.h"
 
 namespace baram::cuda {
 namespace {
@@ -111,7 +112,7 @@ __global__ void __launch_bounds__(kMostThreads, kLeastResidentBlocks)
     rows[tile] = row < args.rows ? args.a + row * args.a_stride : nullptr;
   }
 
-  const int64_t steps = (args.k + kSkinnyStepK - 1) / kSkinnyStepK;
+  const int64_t steps = CeilDivide(args.k, kSkinnyStepK);
   const int64_t last_step = steps * (blockIdx.y + 1) / gridDim.y;
   int64_t step = steps * blockIdx.y / gridDim.y + warp;
   const auto begin_of = [&](int64_t s) { return s * kSkinnyStepK + member * 8; };
@@ -186,7 +187,7 @@ void LaunchGemmSkinny(const GemmArgs& args, const GemmPlan& plan, const SplitMem
                             .n = shape.n,
                             .k = shape.k,
                             .split_memory = memory};
-  const Dim3 grid{static_cast<uint32_t>((shape.n + kSkinnyTileColumns - 1) / kSkinnyTileColumns),
+  const Dim3 grid{static_cast<uint32_t>(CeilDivide(shape.n, kSkinnyTileColumns)),
                   static_cast<uint32_t>(plan.splits)};
   WithType(args.out.dtype, [&](auto out) {
     using Out = typename decltype(out)::Type;
