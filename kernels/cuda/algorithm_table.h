@@ -7,17 +7,19 @@
 #include <compare>
 #include <cstdint>
 #include <map>
+#include <utility>
 
 #include "kernels/cuda/gemm_select.h"
 #include "kernels/cuda/runtime.h"
 #include "kernels/ops.h"
+#include "kernels/rounding.h"
 
 namespace baram::cuda {
 
 // Rows are rounded up, so that the table stays small however many different steps a server sees.
 inline int64_t RoundedRows(int64_t rows) {
   const int64_t multiple = rows <= 128 ? 16 : rows <= 512 ? 64 : rows <= 2048 ? 256 : 1024;
-  return (rows + multiple - 1) / multiple * multiple;
+  return RoundUp(rows, multiple);
 }
 
 // Products that share an algorithm.
@@ -46,7 +48,6 @@ template <typename Algorithm>
 struct FoundAlgorithm {
   Error refusal = nullptr;  // not null: it has none, or turned a product down; for good
   Algorithm algorithm = {};
-  bool for_exact_rows = false;  // asked once more, for the rows of a product
 };
 
 // Used by one thread. A model has a handful of kinds but for the rows, which its first steps show;
@@ -63,25 +64,28 @@ class AlgorithmTable {
   // Has the library multiply: run(algorithm) starts the product or says why not, ask(kind) is
   // called for what is not in the table. An algorithm was asked for with rows rounded up and may be
   // none for fewer: where it fails the library is asked once more, with the very rows, and what it
-  // answers is what products of the kind use from then on. Not null: why it turns them down.
+  // answers is what products of just these rows use from then on. Not null: why it turns them down.
   template <typename Ask, typename Run>
   Error Multiply(const ProductKind& kind, int64_t rows, const Ask& ask, const Run& run) {
-    Found& found = Find(kind, ask);
-    if (found.refusal != nullptr) return found.refusal;
-    found.refusal = run(found.algorithm);
-    if (found.refusal == nullptr || found.for_exact_rows || rows == kind.rows) return found.refusal;
-    LastError();  // a refusal is an answer, not the loss of the device
-    ProductKind exact = kind;
-    exact.rows = rows;
-    found = ask(exact);
-    found.for_exact_rows = true;
+    const ProductKind exact = WithRows(kind, rows);
+    auto known = exact_.find(exact);
+    if (known == exact_.end()) {
+      const Found& rounded = Find(kind, ask);
+      if (rounded.refusal != nullptr) return rounded.refusal;
+      const Error refusal = run(rounded.algorithm);
+      if (refusal == nullptr) return nullptr;
+      if (rows == kind.rows) return exact_[exact].refusal = refusal;
+      LastError();  // a refusal is an answer, not the loss of the device
+      known = exact_.emplace(exact, ask(exact)).first;
+    }
+    Found& found = known->second;
     if (found.refusal == nullptr) found.refusal = run(found.algorithm);
     return found.refusal;
   }
 
   // What is known of a kind, asked for if it is not.
   template <typename Ask>
-  Found& Find(const ProductKind& kind, const Ask& ask) {
+  const Found& Find(const ProductKind& kind, const Ask& ask) {
     const auto known = algorithms_.find(kind);
     if (known != algorithms_.end()) return known->second;
     ProductKind each = kind;
@@ -93,15 +97,27 @@ class AlgorithmTable {
     }
     return algorithms_.at(kind);
   }
-  // What Multiply says of the kind, as far as it was asked. Null: it was not, or is computed.
-  Error Refusal(const ProductKind& kind) const {
-    const auto known = algorithms_.find(kind);
-    return known == algorithms_.end() ? nullptr : known->second.refusal;
+  // What Multiply says of the kind and rows, as far as it was asked. Null: it was not, or they are
+  // computed.
+  Error Refusal(const ProductKind& kind, int64_t rows) const {
+    for (const auto& [table, key] :
+         {std::pair{&exact_, WithRows(kind, rows)}, {&algorithms_, kind}}) {
+      const auto known = table->find(key);
+      if (known != table->end()) return known->second.refusal;
+    }
+    return nullptr;
   }
 
  private:
+  static ProductKind WithRows(ProductKind kind, int64_t rows) {
+    kind.rows = rows;
+    return kind;
+  }
+
   int64_t most_rows_ = 0;
   std::map<ProductKind, Found> algorithms_;
+  // Of the rows for which the one above failed: at most every number of them that a step can have.
+  std::map<ProductKind, Found> exact_;
 };
 
 }  // namespace baram::cuda

@@ -196,7 +196,7 @@ Error CublasLt::Multiply(const GemmArgs& args, Stream stream) {
 }
 
 Error CublasLt::Refusal(const GemmArgs& args) const {
-  return state_->algorithms.Refusal(KindOf(args));
+  return state_->algorithms.Refusal(KindOf(args), args.a.rows);
 }
 
 }  // namespace baram::cuda

@@ -27,10 +27,9 @@ class CublasLt {
   void Reserve(int64_t most_rows);
 
   // out = scale * a W^T + bias for shapes that SelectGemm gives it. Not null: why the library turns
-  // products of this kind down, for good (see AlgorithmTable::Multiply); nothing was started. The
-  // first product of a kind asks the
-  // library for algorithms, those for other rows as well, which takes host time: warm-up shows it
-  // every kind.
+  // products of this kind and these rows down, for good (see AlgorithmTable::Multiply); nothing was
+  // started. The first product of a kind asks the library for algorithms, those for other rows as
+  // well, which takes host time: warm-up shows it every kind.
   Error Multiply(const GemmArgs& args, Stream stream);
   // What Multiply says of such a product, as far as it was asked. Null: it was not, or computes it.
   Error Refusal(const GemmArgs& args) const;

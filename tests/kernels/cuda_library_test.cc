@@ -89,7 +89,8 @@ TEST(CudaLibrary, SaysOnceWhatTheLibraryTurnsDown) {
   emulation::RefuseProducts(false);
 }
 
-// It is asked for algorithms with rows that are rounded up: 32 for these.
+// It is asked for algorithms with rows that are rounded up: 32 for these. What it answers for the
+// very rows, good or not, is for these alone.
 TEST(CudaLibrary, IsAskedOnceMoreWithTheVeryRows) {
   emulation::OfferCublasLt();
   const auto device = Open();
@@ -109,11 +110,15 @@ TEST(CudaLibrary, IsAskedOnceMoreWithTheVeryRows) {
   EXPECT_EQ(multiply(17), "");
   EXPECT_EQ(device->KernelOf(ones.args), "cublaslt");
   EXPECT_EQ(multiply(17), "");
-  // What serves 17 rows does not serve 19: it was asked often enough.
-  EXPECT_THAT(multiply(19), HasSubstr("the emulation's algorithm is for other rows"));
+  emulation::RefuseProducts(true);
+  EXPECT_THAT(multiply(19), HasSubstr("the emulation refuses products"));
+  emulation::RefuseProducts(false);
+  EXPECT_EQ(multiply(19), "");
   EXPECT_THAT(device->KernelOf(ones.args), StartsWith("mma"));
-  EXPECT_EQ(multiply(17), "");
-  EXPECT_THAT(device->KernelOf(ones.args), StartsWith("mma"));
+  for (int64_t rows : {17, 21, 32}) {
+    EXPECT_EQ(multiply(rows), "");
+    EXPECT_EQ(device->KernelOf(ones.args), "cublaslt") << rows;
+  }
   emulation::RefuseOtherRows(false);
 }
 

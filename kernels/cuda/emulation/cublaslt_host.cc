@@ -81,7 +81,7 @@ CublasLt::~CublasLt() = default;
 void CublasLt::Reserve(int64_t most_rows) { state_->algorithms.SetMostRows(most_rows); }
 
 Error CublasLt::Refusal(const GemmArgs& args) const {
-  return state_->algorithms.Refusal(KindOf(args));
+  return state_->algorithms.Refusal(KindOf(args), args.a.rows);
 }
 
 Error CublasLt::Multiply(const GemmArgs& args, Stream stream) {
