@@ -27,8 +27,8 @@ namespace baram::cuda {
 namespace {
 
 constexpr int kWarpKeys = kKeyBlock / kAttendWarps;
-// Partial results that a lane reads at once: 8 take more registers than there are for a thread of
-// shorter heads, and spill beside two rows of longer ones.
+// Partial results that a lane reads at once. 8 only at depth 128: they take more registers than
+// there are for a thread of shorter heads, and spill beside two rows of longer ones.
 template <int kDepth>
 inline constexpr int kMergedAtOnce = kDepth == 128 ? 8 : 4;
 

@@ -17,8 +17,8 @@ inline constexpr int64_t kMaxSkinnyRows = 16;
 inline constexpr int32_t kSkinnyTileColumns = 16;  // of the result, a block
 inline constexpr int32_t kSkinnyStepK = 128;       // elements of k a warp takes at a time
 inline constexpr int32_t kMaxSkinnyWarps = 16;
-// Warps of the skinny kernel that a multiprocessor's registers hold at once: what the kernel's
-// launch bounds hold the compiler to.
+// Warps of the skinny kernel that a multiprocessor's registers hold at once, at least: what the
+// kernel's launch bounds hold the compiler to.
 inline constexpr int32_t kSkinnyResidentWarps = 16;
 inline constexpr int32_t kSmallMmaTile = 64;   // rows and columns of the result, a block
 inline constexpr int32_t kLargeMmaTile = 128;  // the same

@@ -13,7 +13,7 @@ namespace baram::cuda {
 
 inline constexpr int kNeededDriverRelease = 580;  // the first that serves CUDA 13
 
-// Estimates, not measured yet: a process can't see them of itself. The driver's context, and the
+// Estimates: a process can't see them of itself. The driver's context, and the
 // code that is loaded when it first runs, the kernels' and cuBLASLt's.
 inline constexpr int64_t kContextBytes = int64_t{512} << 20;
 inline constexpr int64_t kCodeBytes = int64_t{128} << 20;

@@ -135,7 +135,7 @@ __device__ __forceinline__ T* DynamicShared() {
 // A multiprocessor's L1 cache and shared memory are one memory, which is divided anew only when it
 // is empty: a kernel that wants another division than the one before could not overlap it. So all
 // ask for the most shared memory, which leaves L1 28 KiB; kernels here stage in shared memory what
-// they read twice. Not measured yet.
+// they read twice. An estimate.
 //
 // With kernels_overlap false launches ask for neither. Needs compute capability 9.0.
 template <typename Args>

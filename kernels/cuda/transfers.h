@@ -47,8 +47,8 @@ class Downloads {
 class WeightStaging {
  public:
   // A thread waits for what it has copied, so there are as many pieces as threads that load: one
-  // waits while others read, convert and copy. Of the size of the engine's slices of a weight. Not
-  // measured yet.
+  // waits while others read, convert and copy. Of the size of the engine's slices of a weight. An
+  // estimate.
   static constexpr int kPieces = 16;
   static constexpr int64_t kPieceBytes = int64_t{2} << 20;
 
