@@ -1,7 +1,6 @@
 // CudaDevice over the emulation: steps against the host's slots, transfers, marks.
 #include "kernels/cuda/cuda_device.h"
 
-#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -13,18 +12,12 @@
 #include <vector>
 
 #include "kernels/cuda/device_memory.h"
-#include "kernels/cuda/emulation/emulator.h"
 #include "kernels/cuda/pack.h"
 #include "kernels/float_types.h"
 #include "kernels/slots.h"
 
 namespace baram::cuda {
 namespace {
-
-using ::testing::AllOf;
-using ::testing::ElementsAre;
-using ::testing::HasSubstr;
-using ::testing::Not;
 
 DeviceOptions Which(const std::string& which) {
   DeviceOptions options;
@@ -123,66 +116,6 @@ TEST(CudaDevice, DownloadsOfAnySizeAndNumberArrive) {
       ASSERT_EQ(downloads[i][j], values[begins[i] + static_cast<int64_t>(j)]);
     }
   }
-}
-
-TEST(CudaDevice, ARefusedCaptureIsNoLostDevice) {
-  const auto device = Open();
-  emulation::RefuseCaptures(true);
-  EXPECT_FALSE(device->BeginCapture());
-  emulation::RefuseCaptures(false);
-  const Buffer memory = device->Alloc(4);
-  const int32_t value = 41;
-  device->Upload(memory.data(), &value, sizeof(value));
-  EXPECT_THAT(Fetch(*device, static_cast<const int32_t*>(memory.data()), 1), ElementsAre(41));
-  ASSERT_TRUE(device->BeginCapture());
-  EXPECT_NE(device->EndCapture(), 0u);
-}
-
-// The first tells what its launches asked for; from then on captures do without, nothing else does.
-TEST(CudaDevice, AGraphWhoseKernelsOverlapIsTriedWithoutOnce) {
-  const auto device = Open();
-  emulation::RefuseOverlappingCaptures(true);
-  const auto captures = [&] { return device->BeginCapture() && device->EndCapture() != 0; };
-  ::testing::internal::CaptureStderr();
-  EXPECT_FALSE(captures());
-  EXPECT_THAT(::testing::internal::GetCapturedStderr(),
-              HasSubstr("programmatic stream serialization"));
-  EXPECT_TRUE(captures());
-  EXPECT_TRUE(kernels_overlap);
-  emulation::RefuseOverlappingCaptures(false);
-  EXPECT_TRUE(device->Wait(device->Record()));
-}
-
-// Where a graph of theirs was captured before, overlap is not why: memory may be.
-TEST(CudaDevice, ALaterRefusalTakesNoOverlapFromCaptures) {
-  const auto device = Open();
-  ASSERT_TRUE(device->BeginCapture());
-  ASSERT_NE(device->EndCapture(), 0u);
-  emulation::RefuseOverlappingCaptures(true);
-  ::testing::internal::CaptureStderr();
-  ASSERT_TRUE(device->BeginCapture());
-  EXPECT_EQ(device->EndCapture(), 0u);
-  EXPECT_THAT(::testing::internal::GetCapturedStderr(),
-              AllOf(HasSubstr("can't be captured as a graph: invalid argument; it will be slower"),
-                    Not(HasSubstr("programmatic stream serialization"))));
-  emulation::RefuseOverlappingCaptures(false);
-  ASSERT_TRUE(device->BeginCapture());
-  EXPECT_TRUE(kernels_overlap);
-  EXPECT_NE(device->EndCapture(), 0u);
-  EXPECT_TRUE(device->Wait(device->Record()));
-}
-
-// What fails first in a capture is why, not that the capture fails with it.
-TEST(CudaDevice, ARefusedCaptureNamesWhatSpoiltIt) {
-  const auto device = Open();
-  ASSERT_TRUE(device->BeginCapture());
-  void* memory = nullptr;
-  ASSERT_NE(Allocate(1, &memory), nullptr);
-  ::testing::internal::CaptureStderr();
-  EXPECT_EQ(device->EndCapture(), 0u);
-  EXPECT_THAT(::testing::internal::GetCapturedStderr(),
-              HasSubstr("operation not permitted when stream is capturing"));
-  EXPECT_TRUE(device->Wait(device->Record())) << "nothing of it is left behind";
 }
 
 // The longest row that a piece of the staging for weights holds.
