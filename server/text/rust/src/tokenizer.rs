@@ -72,10 +72,15 @@ impl Tokenizer {
     /// Tokenizes an empty text: the library does not look before at what the post-processor puts
     /// around texts, and what is wrong there would fail every request.
     fn probe(&self) -> std::result::Result<(), String> {
-        let encode = || self.encode("", true);
-        let ids = match std::panic::catch_unwind(std::panic::AssertUnwindSafe(encode)) {
-            Ok(Ok(ids)) => ids,
-            _ => return Err("has a post_processor that fails on every text".to_string()),
+        let encode = |add_special| {
+            let encode = || self.encode("", add_special).ok();
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(encode)).ok().flatten()
+        };
+        if encode(false).is_none() {
+            return Err("can't tokenize an empty text".to_string());
+        }
+        let Some(ids) = encode(true) else {
+            return Err("has a post_processor that fails on every text".to_string());
         };
         match ids.iter().find(|id| !self.pieces.has(**id)) {
             Some(id) => {
