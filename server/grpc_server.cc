@@ -137,8 +137,10 @@ void GrpcServer::Shutdown(SteadyTime deadline) {
   const auto left = deadline - std::chrono::steady_clock::now();
   server_->Shutdown(std::chrono::system_clock::now() +
                     std::chrono::duration_cast<std::chrono::system_clock::duration>(left));
+  // Its destructor waits for what gRPC still does: outside the lock, which others take meanwhile.
+  std::unique_ptr<grpc::Server> ended;
   std::lock_guard lock(mutex_);
-  server_.reset();
+  ended = std::move(server_);
 }
 
 }  // namespace baram::server

@@ -24,8 +24,10 @@ int Watchdog::Await(std::function<void()> stop, const std::function<void()>& loo
   const std::future<void> stopped = task.get_future();
   std::thread thread(std::move(task));
   const auto stuck = [&] {
-    look();
-    if (Look() != kExitInternal) return false;
+    if (Look() != kExitInternal) {
+      look();
+      return false;
+    }
     if (thread.joinable()) thread.detach();
     return true;
   };

@@ -26,11 +26,12 @@ class Watchdog {
   // lost, kExitInternal when nothing has moved for `stuck_s`.
   int Look() const;
 
-  // Runs `stop`, which drains the server, on a thread of its own, and looks meanwhile, each time
-  // after `look`, which tells others what is to be seen. Returns
-  // Look's answer once `stop` is done and no step is in flight, for which whoever joins the engine
-  // waits. Or kExitInternal as soon as nothing moves: then `stop` may still run, no thread can be
-  // joined, and only _exit ends the process.
+  // Runs `stop`, which drains the server, on a thread of its own, and looks meanwhile. While
+  // something moves, `look`, which tells others what is to be seen, is called after each look: on
+  // the caller's thread, so it must not block. Returns Look's answer once `stop` is done and no
+  // step is in flight, for which whoever joins the engine waits. Or kExitInternal as soon as
+  // nothing moves: then `stop` may still run, no thread can be joined, and only _exit ends the
+  // process.
   int Await(std::function<void()> stop, const std::function<void()>& look) const;
 
  private:
