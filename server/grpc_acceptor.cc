@@ -28,10 +28,6 @@ constexpr int kUserTimeoutMs = 10'000;
 // Before accepting is tried again when there are no descriptors: trying at once would spin.
 constexpr auto kPause = std::chrono::milliseconds(50);
 
-void Set(int fd, int level, int option, int value) {
-  (void)setsockopt(fd, level, option, &value, sizeof(value));
-}
-
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<GrpcAcceptor>> GrpcAcceptor::Bind(const Endpoint& endpoint) {
@@ -145,8 +141,8 @@ GrpcAcceptor::Accepted GrpcAcceptor::Accept(int listener) {
     close(fd);
     return Accepted::kNoDescriptors;
   }
-  Set(fd, IPPROTO_TCP, TCP_NODELAY, 1);
-  Set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, kUserTimeoutMs);
+  SetOption(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+  SetOption(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, kUserTimeoutMs);
   watched_.insert(watched);
   connections_.fetch_add(1, std::memory_order_relaxed);
   grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters connection;

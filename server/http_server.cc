@@ -2,6 +2,7 @@
 #include "server/http_server.h"
 
 #include <pthread.h>
+#include <unistd.h>
 
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
@@ -154,11 +155,13 @@ absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Listen(
 
   auto shared = std::make_unique<Shared>();
   const std::string port = absl::StrCat(bound->port());
-  for (const ListeningSockets::Socket& socket : bound->Release()) {
+  while (const auto socket = bound->Take()) {
     auto& door = shared->doors.emplace_back(std::make_unique<Shared::Door>(shared->strand));
     boost::system::error_code error;
-    door->acceptor.assign(socket.v6 ? tcp::v6() : tcp::v4(), socket.fd, error);
-    if (error) return absl::UnavailableError("can't watch " + address + ": " + error.message());
+    door->acceptor.assign(socket->v6 ? tcp::v6() : tcp::v4(), socket->fd, error);
+    if (!error) continue;
+    close(socket->fd);
+    return absl::UnavailableError("can't watch " + address + ": " + error.message());
   }
   shared->address = address.substr(0, address.rfind(':') + 1) + port;
   shared->state->routes = std::move(routes);

@@ -1,13 +1,17 @@
 // ListeningSockets: see the header.
 #include "server/listening_sockets.h"
 
+#include <net/if.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <spdlog/spdlog.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <cstring>
+#include <string>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
@@ -15,22 +19,18 @@
 namespace baram::server {
 namespace {
 
-void Set(int fd, int level, int option, int value) {
-  (void)setsockopt(fd, level, option, &value, sizeof(value));
-}
-
 // A listening socket, or -1 with errno set. `port` 0 takes a free one, and is set to it.
 int ListenOn(const addrinfo& address, uint16_t* port) {
   const int fd = socket(address.ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (fd < 0) return -1;
-  Set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+  SetOption(fd, SOL_SOCKET, SO_REUSEADDR, 1);
   sockaddr_storage bound{};
   std::memcpy(&bound, address.ai_addr, address.ai_addrlen);
   auto* const generic = reinterpret_cast<sockaddr*>(&bound);
   auto* const v4 = reinterpret_cast<sockaddr_in*>(&bound);
   auto* const v6 = reinterpret_cast<sockaddr_in6*>(&bound);
   const bool is_v6 = address.ai_family == AF_INET6;
-  if (is_v6) Set(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0);  // [::] takes both
+  if (is_v6) SetOption(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0);  // [::] takes both
   (is_v6 ? v6->sin6_port : v4->sin_port) = htons(*port);
   socklen_t size = address.ai_addrlen;
   if (bind(fd, generic, size) != 0 || listen(fd, SOMAXCONN) != 0 ||
@@ -48,7 +48,24 @@ bool SameAddress(const addrinfo& a, const addrinfo& b) {
   return a.ai_addrlen == b.ai_addrlen && std::memcmp(a.ai_addr, b.ai_addr, a.ai_addrlen) == 0;
 }
 
+// "::1", without its port.
+std::string HostOf(const addrinfo& address) {
+  std::array<char, INET6_ADDRSTRLEN + IF_NAMESIZE> host{};
+  const int failed = getnameinfo(address.ai_addr, address.ai_addrlen, host.data(), host.size(),
+                                 nullptr, 0, NI_NUMERICHOST);
+  return failed == 0 ? host.data() : "an address";
+}
+
+// Whether a lookup failed for a reason that is not the host's, and may be gone soon.
+bool MayBeFound(int failed) {
+  return failed == EAI_AGAIN || failed == EAI_MEMORY || failed == EAI_SYSTEM;
+}
+
 }  // namespace
+
+void SetOption(int fd, int level, int option, int value) {
+  (void)setsockopt(fd, level, option, &value, sizeof(value));
+}
 
 absl::StatusOr<ListeningSockets> ListeningSockets::Bind(const Endpoint& endpoint) {
   addrinfo hints{};
@@ -57,7 +74,10 @@ absl::StatusOr<ListeningSockets> ListeningSockets::Bind(const Endpoint& endpoint
   addrinfo* found = nullptr;
   const int failed =
       getaddrinfo(endpoint.host.c_str(), absl::StrCat(endpoint.port).c_str(), &hints, &found);
-  if (failed != 0) return absl::InvalidArgumentError(gai_strerror(failed));
+  if (failed != 0) {
+    const char* const why = failed == EAI_SYSTEM ? strerror(errno) : gai_strerror(failed);
+    return MayBeFound(failed) ? absl::UnavailableError(why) : absl::InvalidArgumentError(why);
+  }
   auto sockets = Bind(found, endpoint.port);
   freeaddrinfo(found);
   return sockets;
@@ -67,6 +87,7 @@ absl::StatusOr<ListeningSockets> ListeningSockets::Bind(const addrinfo* addresse
   ListeningSockets bound;
   bound.port_ = port;
   int error = 0;
+  std::vector<std::string> left_out;  // with the reason
   for (const addrinfo* one = addresses; one != nullptr; one = one->ai_next) {
     const addrinfo* first = addresses;
     while (!SameAddress(*first, *one)) first = first->ai_next;
@@ -74,20 +95,32 @@ absl::StatusOr<ListeningSockets> ListeningSockets::Bind(const addrinfo* addresse
     const int fd = ListenOn(*one, &bound.port_);
     if (fd >= 0) {
       bound.sockets_.push_back({fd, one->ai_family == AF_INET6});
-    } else if (error == 0 || errno == EADDRINUSE) {
-      error = errno;
+      continue;
     }
+    const int why = errno;
+    if (error == 0 || why == EADDRINUSE) error = why;
+    left_out.push_back(absl::StrCat(HostOf(*one), ": ", strerror(why)));
   }
   // A name may have an address that this machine has not, ::1 of localhost for one; one in use is
   // an error.
   if (bound.sockets_.empty() || error == EADDRINUSE) {
     return absl::UnavailableError(strerror(error));
   }
+  for (const std::string& one : left_out) {
+    spdlog::warn("can't listen on {}; the other addresses of its host are served", one);
+  }
   return bound;
 }
 
+std::optional<ListeningSockets::Socket> ListeningSockets::Take() {
+  if (sockets_.empty()) return std::nullopt;
+  const Socket socket = sockets_.back();
+  sockets_.pop_back();
+  return socket;
+}
+
 void ListeningSockets::Close() {
-  for (const Socket& socket : Release()) close(socket.fd);
+  while (const auto socket = Take()) close(socket->fd);
 }
 
 }  // namespace baram::server

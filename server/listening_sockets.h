@@ -3,6 +3,7 @@
 #define BARAM_SERVER_LISTENING_SOCKETS_H_
 
 #include <cstdint>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -13,6 +14,9 @@ struct addrinfo;  // of <netdb.h>
 
 namespace baram::server {
 
+// A socket's option, as far as the system has it.
+void SetOption(int fd, int level, int option, int value);
+
 // Moves; one owner at a time.
 class ListeningSockets {
  public:
@@ -22,7 +26,8 @@ class ListeningSockets {
   };
 
   // Binds every address of `endpoint` to one port, of a port 0 a free one. [::] takes IPv4 as well.
-  // InvalidArgument for a host without addresses, else Unavailable; the message is the system's.
+  // InvalidArgument for a host without addresses, else Unavailable; the message is the system's. An
+  // address that this machine has not is left out, and the log says so, if there is another.
   static absl::StatusOr<ListeningSockets> Bind(const Endpoint& endpoint);
   // The same with each of `addresses`, as getaddrinfo lists them: some come twice.
   static absl::StatusOr<ListeningSockets> Bind(const addrinfo* addresses, uint16_t port);
@@ -31,16 +36,18 @@ class ListeningSockets {
   ListeningSockets(ListeningSockets&& other) noexcept
       : sockets_(std::exchange(other.sockets_, {})), port_(other.port_) {}
   ListeningSockets& operator=(ListeningSockets&& other) noexcept {
-    std::swap(sockets_, other.sockets_);
-    std::swap(port_, other.port_);
+    if (this == &other) return *this;
+    Close();
+    sockets_ = std::exchange(other.sockets_, {});
+    port_ = other.port_;
     return *this;
   }
   ~ListeningSockets() { Close(); }
 
   const std::vector<Socket>& sockets() const { return sockets_; }
   uint16_t port() const { return port_; }
-  // They are the caller's from now on.
-  std::vector<Socket> Release() { return std::exchange(sockets_, {}); }
+  // One of them, which is the caller's from now on; nullopt after the last.
+  std::optional<Socket> Take();
   void Close();
 
  private:
