@@ -27,7 +27,13 @@ absl::Status CheckMetadata(const v1::GenerateRequest& request) {
   return absl::OkStatus();
 }
 
-// Before they are copied: a message holds millions of empty strings.
+// The lists are measured before they are copied: a message holds millions of empty strings.
+absl::Status CheckSampling(const v1::Sampling& sampling) {
+  const auto biased = static_cast<size_t>(sampling.logit_bias_size());
+  if (biased <= kMaxBiasedTokens) return absl::OkStatus();
+  return TooMany("sampling.logit_bias", biased, kMaxBiasedTokens, "entries");
+}
+
 absl::Status CheckStopping(const v1::Stopping& stopping) {
   const auto stops = static_cast<size_t>(stopping.stop_size());
   if (stops > kMaxStops) return TooMany("stopping.stop", stops, kMaxStops, "strings");
@@ -103,6 +109,7 @@ absl::StatusOr<ChatPrompt> ToChatPrompt(const v1::Chat& chat) {
 
 absl::StatusOr<Call> ToCall(const v1::GenerateRequest& request) {
   if (absl::Status status = CheckMetadata(request); !status.ok()) return status;
+  if (absl::Status status = CheckSampling(request.sampling()); !status.ok()) return status;
   if (absl::Status status = CheckStopping(request.stopping()); !status.ok()) return status;
   auto prompt = ToPrompt(request);
   if (!prompt.ok()) return prompt.status();

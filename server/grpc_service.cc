@@ -159,6 +159,9 @@ grpc::ServerUnaryReactor* InferenceService::Detokenize(grpc::CallbackServerConte
                                                        v1::DetokenizeResponse* response) {
   return AnswerOnTextPool(serving_, log_, "Detokenize", request->model(), *request, response,
                           context, [this, request, response] {
+                            const auto count = static_cast<size_t>(request->token_ids_size());
+                            absl::Status few = serving_.CheckDetokenized(count);
+                            if (!few.ok()) return few;
                             const std::vector<int64_t> ids(request->token_ids().begin(),
                                                            request->token_ids().end());
                             auto text = serving_.Detokenize(ids, request->skip_special_tokens());

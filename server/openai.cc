@@ -181,8 +181,7 @@ absl::StatusOr<Json> Detokenize(const Serving& serving, HttpExchange& exchange) 
   if (fields.Array("tokens") == nullptr) {
     fields.Fail("tokens", "tokens is missing: send an array of token ids.");
   }
-  const auto max_ids = static_cast<size_t>(serving.config().max_prompt_bytes);
-  const std::vector<int64_t> ids = fields.Integers("tokens", max_ids);
+  const std::vector<int64_t> ids = fields.Integers("tokens", serving.max_detokenized());
   if (!fields.status().ok()) return fields.status();
   if (absl::Status status = serving.CheckModel(model); !status.ok()) return status;
   absl::StatusOr<std::string> text = serving.Detokenize(ids, /*skip_special_tokens=*/false);

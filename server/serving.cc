@@ -4,7 +4,9 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
+#include <charconv>
 #include <chrono>
 #include <cmath>
 #include <limits>
@@ -15,7 +17,6 @@
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "server/errors.h"
 #include "server/request_id.h"
 #include "server/text/utf8.h"
@@ -60,7 +61,9 @@ class Checks {
       // Few digits read well, unless they round to what may be.
       double rounded = 0;
       if (absl::SimpleAtod(shown, &rounded) && inside(rounded)) {
-        shown = absl::StrFormat("%.17g", value);
+        std::array<char, 32> digits;
+        shown.assign(digits.data(),
+                     std::to_chars(digits.data(), digits.data() + digits.size(), value).ptr);
       }
     }
     Fail(field, absl::StrCat("is ", shown, " but must be ", open ? "above " : "from ", min,
@@ -235,8 +238,7 @@ absl::Status Serving::CheckAccepting() const {
 }
 
 void Serving::Accept(const Call& call, const std::vector<ReplySink*>& sinks, const Done& done) {
-  static std::atomic<uint64_t> groups{0};
-  const uint64_t group = ++groups;
+  const uint64_t group = ++groups_;
   if (absl::Status wrong = Check(call); !wrong.ok()) {
     (void)done(0, std::move(wrong));
     return;
@@ -455,11 +457,7 @@ absl::StatusOr<std::string> Serving::RenderText(const ChatPrompt& prompt) const 
 
 absl::StatusOr<std::string> Serving::Detokenize(const std::vector<int64_t>& ids,
                                                 bool skip_special_tokens) const {
-  if (static_cast<int64_t>(ids.size()) > config_.max_prompt_bytes) {
-    return InvalidField("token_ids",
-                        absl::StrCat("There are ", ids.size(), " token ids, but at most ",
-                                     config_.max_prompt_bytes, " are taken."));
-  }
+  if (absl::Status count = CheckDetokenized(ids.size()); !count.ok()) return count;
   Checks checks;
   std::vector<int32_t> narrow;
   narrow.reserve(ids.size());
@@ -471,6 +469,12 @@ absl::StatusOr<std::string> Serving::Detokenize(const std::vector<int64_t>& ids,
   auto text = tokenizer_.Decode(narrow, skip_special_tokens);
   if (!text.ok()) return OfText("token_ids", text.status());
   return text;
+}
+
+absl::Status Serving::CheckDetokenized(size_t ids) const {
+  if (ids <= max_detokenized()) return absl::OkStatus();
+  return InvalidField("token_ids", absl::StrCat("There are ", ids, " token ids, but at most ",
+                                                max_detokenized(), " are taken."));
 }
 
 absl::Status Serving::OfText(std::string_view field, const absl::Status& error) {

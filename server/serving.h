@@ -4,6 +4,7 @@
 #ifndef BARAM_SERVER_SERVING_H_
 #define BARAM_SERVER_SERVING_H_
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -95,7 +96,7 @@ struct RenderedChat {
 struct Accepted {
   std::vector<int32_t> prompt_ids;
   bool cut = false;              // truncate_prompt_tokens dropped some
-  std::shared_ptr<Reply> reply;  // see delivery.h: write done, cancel, detach
+  std::shared_ptr<Reply> reply;  // see delivery.h: write done, cancel, over
 };
 
 // Everything it is given must outlive it. All methods from any thread.
@@ -106,11 +107,11 @@ class Serving {
           Delivery& delivery, TextPool& pool, const Lifecycle& lifecycle, const Config& config);
 
   // Validates the call; renders, tokenizes and submits its prompts in turn, in one job of the text
-  // pool, which takes or refuses the call as a whole. Calls `done` with what was accepted of each
-  // prompt, from any thread, also from inside Start, until it returns false, nobody wants the rest,
-  // or was given an error: of that prompt or, as that of prompt 0, of the call. After `done`
-  // returned, the prompt's sink receives chunks; it must live as long as delivery.h says, or, of a
-  // prompt that was not accepted, until the last `done`.
+  // pool, which takes or refuses the call as a whole. Calls `done` once for each prompt accepted,
+  // in order, and stops when it returns false. A refusal is the last call: under the prompt that
+  // was refused, or under 0 if the whole call was. All from any thread, also from inside Start.
+  // After `done` returned, the prompt's sink receives chunks; it must live as long as delivery.h
+  // says, or, of a prompt that was not accepted, until the last `done`.
   using Done = std::function<bool(size_t prompt, absl::StatusOr<Accepted>)>;
   void Start(Call call, std::vector<ReplySink*> sinks, Done done);
 
@@ -119,6 +120,9 @@ class Serving {
   absl::StatusOr<RenderedChat> RenderChat(const ChatPrompt& prompt) const;
   absl::StatusOr<std::string> Detokenize(const std::vector<int64_t>& ids,
                                          bool skip_special_tokens) const;
+  // How many ids Detokenize takes; front ends that copy them look at it before.
+  size_t max_detokenized() const { return static_cast<size_t>(config_.max_prompt_bytes); }
+  absl::Status CheckDetokenized(size_t ids) const;
 
   // Unavailable while draining and after the device was lost.
   absl::Status CheckAccepting() const;
@@ -170,6 +174,7 @@ class Serving {
   const bool takes_reasoning_effort_;
   const bool takes_tools_;
   std::vector<int32_t> eos_ids_;
+  std::atomic<uint64_t> groups_{0};  // of calls, so far
 };
 
 }  // namespace baram::server

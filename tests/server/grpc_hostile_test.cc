@@ -3,8 +3,10 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "tests/server/http2_frames.h"
 #include "tests/server/http_client.h"
@@ -130,6 +132,60 @@ TEST_F(GrpcHostileTest, CompressedMessagesAreRefused) {
     EXPECT_THAT(status.error_message(), HasSubstr("is disabled"));
   }
   EXPECT_TRUE(Stream(TextRequest("hello", 4)).status.ok());
+}
+
+// What else is wrong is found behind the copy: that is not told, so no copy was made.
+TEST_F(GrpcHostileTest, ListsAreMeasuredBeforeTheyAreCopied) {
+  StartServer();
+  struct Row {
+    const char* told;
+    std::function<void(v1::GenerateRequest&)> fill;
+  };
+  for (const Row& row :
+       std::vector<Row>{{"metadata has 100000 entries",
+                         [](auto& request) {
+                           for (int i = 0; i < 100'000; ++i) {
+                             (*request.mutable_metadata())[std::to_string(i)] = "";
+                           }
+                         }},
+                        {"sampling.logit_bias has 100000 entries",
+                         [](auto& request) {
+                           auto& bias = *request.mutable_sampling()->mutable_logit_bias();
+                           for (uint32_t id = 0; id < 100'000; ++id) bias[id] = 1;
+                         }},
+                        {"stopping.stop has 100000 strings",
+                         [](auto& request) {
+                           for (int i = 0; i < 100'000; ++i)
+                             request.mutable_stopping()->add_stop("");
+                         }},
+                        {"stopping.stop_token_ids has 100000 ids", [](auto& request) {
+                           for (int i = 0; i < 100'000; ++i)
+                             request.mutable_stopping()->add_stop_token_ids(1);
+                         }}}) {
+    v1::GenerateRequest request = TextRequest("hello", 1);
+    request.set_model("nobody's");
+    row.fill(request);
+    const grpc::Status refused = Stream(request).status;
+    EXPECT_EQ(refused.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+    EXPECT_THAT(refused.error_message(), HasSubstr(row.told));
+  }
+  EXPECT_TRUE(Stream(TextRequest("hello", 4)).status.ok());
+}
+
+TEST_F(GrpcHostileTest, IdsToReadAreCounted) {
+  StartServer([](server::Config& config) { config.max_prompt_bytes = 100; });
+  v1::DetokenizeRequest request;
+  v1::DetokenizeResponse response;
+  const auto detokenize = [&] {
+    request.add_token_ids(5);
+    grpc::ClientContext context;
+    return inference().Detokenize(&context, request, &response);
+  };
+  while (request.token_ids_size() < 99) request.add_token_ids(5);
+  EXPECT_TRUE(detokenize().ok());
+  const grpc::Status refused = detokenize();
+  EXPECT_EQ(refused.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(refused.error_message(), "There are 101 token ids, but at most 100 are taken.");
 }
 
 // Protobuf would write a line of its own for each, in no form of ours, and wait for its reader.
