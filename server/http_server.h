@@ -23,7 +23,7 @@ struct HttpLimits {
   int32_t max_connections = 1024;
   double idle_s = 75;     // between requests of a kept connection
   double request_s = 30;  // from a request's first byte to its last
-  double closing_s = 2;   // the same, of what is left of it at StopAccepting
+  double closing_s = 1;   // the same, of what is left of it at StopAccepting
   // A client is too slow, and is cut off, if it takes nothing for that long; or if an answer, or a
   // piece of one, is not out after that long and as long again for each MiB of it.
   double write_s = 30;
@@ -113,6 +113,10 @@ class HttpServer {
  public:
   // Connections above max_connections that are told why they are refused.
   static constexpr int32_t kMaxRefused = 64;
+  // How long a client may take to read its last answer before the connection closes. Without that
+  // time a request that was refused half-read would reset the connection and destroy its own
+  // answer.
+  static constexpr double kLingerS = 1;
 
   // Binds "HOST:PORT" ("[::1]:8000", port 0: any) and starts `threads` threads. The error names the
   // address and what to change. Browsers' pages from `allowed_origins` may read the answers; "*" is
@@ -125,7 +129,8 @@ class HttpServer {
   ~HttpServer();
 
   // Refuses new connections and closes those that are between requests; requests on their way have
-  // closing_s to arrive; answers go on, and their connections close after them.
+  // closing_s to arrive, and kLingerS to read that they did not; answers go on, and their
+  // connections close after them.
   void StopAccepting();
   // "127.0.0.1:8000", with the port that was bound.
   const std::string& address() const;

@@ -24,9 +24,6 @@ namespace http = boost::beast::http;
 namespace {
 
 constexpr size_t kReadBytes = 4096;
-// How long a client may take to read its last answer before the connection closes. Without that
-// time a request that was refused half-read would reset the connection and destroy its own answer.
-constexpr double kLingerS = 1;
 // Between two cuts of what has taken too long.
 constexpr double kCutAgainS = 0.1;
 // What the kernel keeps of answers that their client has not taken, doubled by it for its own
@@ -345,7 +342,7 @@ void HttpSession::OnWatched(Error error) {
 
 void HttpSession::Linger() {
   phase_ = Phase::kLingering;
-  LimitFor(kLingerS);
+  LimitFor(HttpServer::kLingerS);
   Error ignored;
   socket_.shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
   if (watching_) return;

@@ -19,6 +19,7 @@ using std::chrono::steady_clock;
 
 // After the drain limit, for the last chunks to reach their clients.
 constexpr auto kLastWords = std::chrono::seconds(2);
+constexpr double kLastWordsS = std::chrono::duration<double>(kLastWords).count();
 
 HttpLimits LimitsOf(const Config& config) {
   HttpLimits limits;
@@ -26,6 +27,8 @@ HttpLimits LimitsOf(const Config& config) {
   limits.max_header_bytes = config.max_header_bytes;
   limits.max_connections = config.max_connections;
   limits.write_s = config.slow_reader_s;
+  // Whose request is half sent is told so, and has the rest of the time to read it.
+  limits.closing_s = kLastWordsS - HttpServer::kLingerS;
   return limits;
 }
 

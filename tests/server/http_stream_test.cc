@@ -354,11 +354,14 @@ TEST_F(HttpStreamTest, StopAcceptingWaitsForNoHalfRequest) {
   RawClient half(server_->address()), whole(server_->address());
   begin(half);
   begin(whole);
+  const auto stopped = std::chrono::steady_clock::now();
   server_->StopAccepting();
   whole.Send("xx");
   EXPECT_EQ(whole.Read().body, "xxxx");
   EXPECT_EQ(half.Read().status, 408);
   EXPECT_EQ(half.ReadToEnd(), "");
+  // Far from request_s, and far above what a busy machine adds.
+  EXPECT_LT(std::chrono::steady_clock::now() - stopped, std::chrono::seconds(60));
 }
 
 TEST_F(HttpStreamTest, DestructionEndsEverything) {
