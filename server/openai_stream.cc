@@ -145,7 +145,8 @@ bool OpenAiStream::OnAccepted(size_t index, absl::StatusOr<Accepted> accepted) {
     part.reply = std::move(accepted->reply);
     if (!status_.ok() || aborted_) part.reply->Cancel();
   }
-  // The rest is not read for a call that has failed, or whose client has gone.
+  // The rest is not read for a call that has failed, or whose client has gone. One that was aborted
+  // is read on, as its answer tells of every prompt and may show its ids.
   const bool wanted = status_.ok();
   for (size_t rest = index + 1; !wanted && rest < parts_.size(); ++rest) {
     parts_[rest]->over = true;

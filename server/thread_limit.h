@@ -4,8 +4,9 @@
 
 namespace baram::server {
 
-// From here on a std::thread that can't be created, and is missed by nobody, ends the process with
-// a sentence and kExitOs. Other ends by std::terminate stay what they are. Call once, first.
+// From here on a std::thread that can't be created, and whose failure nobody catches, ends the
+// process with a sentence and kExitOs. Other ends by std::terminate stay what they are. Call once,
+// first.
 void TellOfThreadLimit();
 
 }  // namespace baram::server
