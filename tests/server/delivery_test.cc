@@ -329,6 +329,9 @@ TEST_F(DeliveryTest, WriteDoneBringsTheNextChunkAtOnce) {
 
 // Sixteen of 256 bytes, with their automata of eight times as much, for sixteen outputs.
 TEST_F(DeliveryTest, TheOutputsOfAReplyShareItsStopStrings) {
+  if (mallinfo2().uordblks == 0) {
+    GTEST_SKIP() << "a sanitizer's allocator does not say what is held";
+  }
   Start(/*slow_reader_s=*/600);
   const auto bytes = [&](int32_t outputs) {
     ReplyOptions options;

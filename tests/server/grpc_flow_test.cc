@@ -365,6 +365,7 @@ TEST_F(GrpcFlowTest, LivenessIsToldWhileTheServerStops) {
     server().Stop(std::chrono::steady_clock::now() + std::chrono::hours(1));
     stopped = true;
   });
+  EXPECT_TRUE(Comes([&] { return server().lifecycle().draining(); }));
   server().grpc().SetLive(false);
   EXPECT_FALSE(live());
   unread->context.TryCancel();

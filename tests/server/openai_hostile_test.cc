@@ -55,6 +55,11 @@ class OpenAiHostileTest : public ServerFixture {
         Post("/v1/completions", R"({"prompt":"hello","temperature":0,"max_tokens":15})");
     EXPECT_EQ(Json::parse(healthy.body)["choices"][0]["text"], TinyFolder::kCycle);
   }
+  // From here on the peak is of what this process holds now.
+  static bool ForgetPeak() {
+    std::ofstream forget("/proc/self/clear_refs");
+    return static_cast<bool>(forget << "5" << std::flush);
+  }
   // The most that this process has held.
   static int64_t PeakBytes() {
     std::ifstream status("/proc/self/status");
@@ -129,13 +134,14 @@ TEST_F(OpenAiHostileTest, ManyPromptsTakeNoMemoryOfEachOther) {
   const std::string begin = R"({"max_tokens":1,"prompt":[)" + prompts + R"(],")";
   const std::string large(1 << 20, 'x');
   Post("/v1/completions", begin + R"(n":1})");  // what is taken for the first time
-  const int64_t before = PeakBytes();
   for (const Row& row :
        std::vector<Row>{{begin + R"(stop":[)" + stops + "]}", 400, "stop"},
                         {begin + R"(stop":[")" + large + R"("]})", 400, "stop"},
                         {begin + R"(stop_token_ids":[)" + ids + "]}", 400, "stop_token_ids"},
                         {begin + R"(cache_salt":")" + large + R"("})", 400, "cache_salt"},
                         {begin + R"(model":")" + large + R"("})", 404, "model"}}) {
+    if (!ForgetPeak()) GTEST_SKIP() << "the kernel does not forget the peak";
+    const int64_t before = PeakBytes();
     Expect("/v1/completions", {row});
     EXPECT_LT(PeakBytes() - before, kMost) << row.param;
   }
