@@ -3,8 +3,8 @@
 #ifndef BARAM_KERNELS_CUDA_PRIMS_SPLIT_SUM_H_
 #define BARAM_KERNELS_CUDA_PRIMS_SPLIT_SUM_H_
 
+#include "kernels/cuda/instructions.h"
 #include "kernels/cuda/launchers.h"
-#include "kernels/cuda/prims/last_block.h"
 
 namespace baram::cuda {
 
@@ -20,16 +20,25 @@ template <int kN>
 __device__ __forceinline__ bool SumSplits(const SplitMemory& memory, const SplitPlace& place,
                                           float (&sums)[kN]) {
   if (place.parts == 1) return true;
-  __shared__ uint32_t before;
+  // Not by IsLastBlock of last_block.h, with which the skinny kernel of two row tiles spills.
+  __shared__ bool is_last;
   const int64_t tile_floats = int64_t{kN} * blockDim.x;
   const int64_t part_floats = tile_floats * place.tiles;
   float* own = memory.partials + tile_floats * place.tile + threadIdx.x;
   for (int i = 0; i < kN; ++i) own[part_floats * place.part + i * blockDim.x] = sums[i];
-  if (!IsLastBlock(memory.arrived + place.tile, place.parts, &before)) return false;
+  MemoryFence();
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    is_last = AtomicAdd(memory.arrived + place.tile, 1u) == place.parts - 1;
+  }
+  __syncthreads();
+  if (!is_last) return false;
+  MemoryFence();
   for (int i = 0; i < kN; ++i) sums[i] = own[i * blockDim.x];
   for (uint32_t part = 1; part < place.parts; ++part) {
     for (int i = 0; i < kN; ++i) sums[i] += own[part_floats * part + i * blockDim.x];
   }
+  if (threadIdx.x == 0) memory.arrived[place.tile] = 0;
   return true;
 }
 
