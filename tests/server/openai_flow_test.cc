@@ -43,6 +43,10 @@ class OpenAiFlowTest : public ServerFixture {
   static std::string Post(const std::string& body, const std::string& headers = "") {
     return RawRequest("POST", kCompletions, body, "Content-Type: application/json\r\n" + headers);
   }
+  // A list of `count` prompts, all `text`, as JSON.
+  static std::string Prompts(size_t count, const std::string& text) {
+    return Json(std::vector<std::string>(count, text)).dump();
+  }
   std::unique_ptr<RawClient> Send(const std::string& request) {
     auto client = std::make_unique<RawClient>(server_->http_address());
     client->Send(request);
@@ -51,10 +55,9 @@ class OpenAiFlowTest : public ServerFixture {
   RawResponse Ask(const std::string& request) { return Send(request)->Read(); }
   // Work for much longer than any test looks at it, unless its client goes.
   std::unique_ptr<RawClient> Occupy() {
-    std::string prompts = R"("a")";
-    for (int i = 1; i < 16; ++i) prompts += R"(,"a")";
+    const std::string prompts = Prompts(16, "a");
     auto client =
-        Send(Post(R"({"prompt":[)" + prompts + R"(],"n":8,"max_tokens":500,"ignore_eos":true})"));
+        Send(Post(R"({"prompt":)" + prompts + R"(,"n":8,"max_tokens":500,"ignore_eos":true})"));
     while (server_->engine().stats().waiting.value() == 0) std::this_thread::yield();
     return client;
   }
@@ -118,11 +121,9 @@ TEST_F(OpenAiFlowTest, ACallOfManyPromptsIsOneText) {
     config.text_queue = 2;
   });
   // Each is short, together they take long.
-  const std::string prompt = "\"" + std::string(60'000, 'a') + "\"";
-  std::string prompts = prompt;
-  for (int i = 1; i < 100; ++i) prompts += "," + prompt;
+  const std::string prompts = Prompts(100, std::string(60'000, 'a'));
   const auto many =
-      Send(Post(R"({"prompt":[)" + prompts + R"(],"truncate_prompt_tokens":1,"max_tokens":1})"));
+      Send(Post(R"({"prompt":)" + prompts + R"(,"truncate_prompt_tokens":1,"max_tokens":1})"));
   const Stats& stats = server_->engine().stats();
   while (stats.accepted.value() == 0) std::this_thread::yield();
   EXPECT_EQ(Ask(Post(R"({"prompt":"hello","max_tokens":1})")).status, 200);
@@ -151,11 +152,9 @@ TEST_F(OpenAiFlowTest, AHalfSentRequestDoesNotHoldTheStop) {
 // Nothing is read any more for a client who went between two of its prompts.
 TEST_F(OpenAiFlowTest, WhoGoesBetweenTwoPromptsIsNotReadToTheEnd) {
   StartServer();
-  const std::string prompt = "\"" + std::string(60'000, 'a') + "\"";
-  std::string prompts = prompt;
-  for (int i = 1; i < 100; ++i) prompts += "," + prompt;
+  const std::string prompts = Prompts(100, std::string(60'000, 'a'));
   const auto many =
-      Send(Post(R"({"prompt":[)" + prompts + R"(],"truncate_prompt_tokens":1,"max_tokens":1})"));
+      Send(Post(R"({"prompt":)" + prompts + R"(,"truncate_prompt_tokens":1,"max_tokens":1})"));
   const Stats& stats = server_->engine().stats();
   while (stats.accepted.value() == 0) std::this_thread::yield();
   many->Reset();
@@ -470,10 +469,9 @@ TEST_F(OpenAiFlowTest, ADeadlineInTheHeader) {
 // The first part of the reply is out when the deadline comes: the error is an event.
 TEST_F(OpenAiFlowTest, ADeadlineWithinAStream) {
   StartNarrow();
-  std::string prompts = R"("a")";
-  for (int i = 1; i < 100; ++i) prompts += R"(,"a")";
+  const std::string prompts = Prompts(100, "a");
   const RawResponse response = Ask(Post(
-      R"({"prompt":[)" + prompts + R"(],"n":16,"max_tokens":500,"ignore_eos":true,"stream":true})",
+      R"({"prompt":)" + prompts + R"(,"n":16,"max_tokens":500,"ignore_eos":true,"stream":true})",
       "x-request-timeout: 1\r\n"));
   EXPECT_EQ(response.status, 200);
   EXPECT_TRUE(response.whole);
@@ -484,10 +482,9 @@ TEST_F(OpenAiFlowTest, ADeadlineWithinAStream) {
 
 TEST_F(OpenAiFlowTest, AFullQueueSaysWhenToTryAgain) {
   StartNarrow([](server::Config& config) { config.max_queued_requests = 4; });
-  std::string prompts = R"("a")";
-  for (int i = 1; i < 100; ++i) prompts += R"(,"a")";
+  const std::string prompts = Prompts(100, "a");
   const RawResponse response = Ask(
-      Post(R"({"prompt":[)" + prompts + R"(],"max_tokens":500,"ignore_eos":true,"stream":true})"));
+      Post(R"({"prompt":)" + prompts + R"(,"max_tokens":500,"ignore_eos":true,"stream":true})"));
   EXPECT_EQ(response.status, 429);
   EXPECT_THAT(response.headers.at("retry-after"), ::testing::AnyOf("1", "2"));
   EXPECT_EQ(response.headers.count("x-should-retry"), 0u);
