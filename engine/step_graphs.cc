@@ -14,12 +14,11 @@ constexpr int32_t kFineRows = 64;       // up to here padding is free
 constexpr int32_t kFineStep = 8;        // and buckets are multiples of it
 constexpr int32_t kStepsADoubling = 8;  // beyond
 
-// Estimates, on the high side: too low is a refused capture or a kernel that
-// can't be loaded under load, too high a few pages of cache. A kernel node needs its parameters,
-// for which CUDA has room of 4 KiB, its launch descriptor and its part of the commands that start
-// it; a graph besides at least one of the driver's pages of 2 MiB. Other engines report several MB
-// a graph for models of some 30 layers; this is 5.6 MB for 32. tests/gpu/check.sh prints what was
-// taken.
+// Estimates, on the high side: too low is a refused capture or a kernel that can't be loaded under
+// load, too high a few pages of cache. A kernel node needs its parameters, for which CUDA has room
+// of 4 KiB, its launch descriptor and its part of the commands that start it; a graph besides at
+// least one of the driver's pages of 2 MiB. Other engines report several MB a graph for models of
+// some 30 layers; this is 5.6 MB for 32. tests/gpu/check.sh prints what was taken.
 constexpr int64_t kNodeBytes = 8 << 10;
 constexpr int64_t kGraphBytes = 2 << 20;
 // Of one layer: four products, each of which may take a second kernel; cache, attention,
