@@ -27,6 +27,7 @@
 #define BARAM_KERNELS_SAMPLER_MATH_H_
 
 #include <array>
+#include <cfloat>
 #include <cmath>
 #include <cstdint>
 
@@ -68,10 +69,16 @@ inline double GumbelNoise(uint64_t seed, int32_t output_index, int32_t position,
 }
 
 // The three penalties, in fp32 and in this order, on a logit whose count (see SlotTable) is
-// `count`.
+// `count`. A quotient that fp32 does not hold is the largest number there is: an infinite logit
+// would make infinity - infinity of the maximum, and NaN of every filter.
 constexpr float Penalized(float logit, uint16_t count, const SamplingParams& sampling) {
   if (count == 0) return logit;
-  logit = logit > 0 ? logit / sampling.repetition_penalty : logit * sampling.repetition_penalty;
+  if (logit > 0) {
+    const float quotient = logit / sampling.repetition_penalty;
+    logit = quotient < FLT_MAX ? quotient : FLT_MAX;
+  } else {
+    logit *= sampling.repetition_penalty;
+  }
   const int outputs = count & kCountOutputs;
   if (outputs > 0) {
     logit -= sampling.frequency_penalty * static_cast<float>(outputs);

@@ -2,6 +2,7 @@
 #include "tests/kernels/op_cases.h"
 
 #include <algorithm>
+#include <cfloat>
 
 namespace baram::test {
 namespace {
@@ -190,6 +191,16 @@ void AddSample(Table& table) {
          r.sampling.repetition_penalty = 0.7f;
          r.sampling.presence_penalty = -1.0f;
          r.sampling.frequency_penalty = -0.5f;
+       })},
+      {"repetition_overflow", with([](auto& r) {
+         r.sampling.repetition_penalty = FLT_MIN;
+         r.sampling.top_p = 0.9f;
+         r.bias = {{2, 100.0f}, {4, 90.0f}};
+       })},
+      {"repetition_overflow_greedy", with([](auto& r) {
+         r.sampling.temperature = 0;
+         r.sampling.repetition_penalty = FLT_MIN;
+         r.bias = {{4, 90.0f}};
        })},
       {"bias", with([](auto& r) {
          r.bias = {{0, 3.0f}, {3, -100.0f}, {2, 100.0f}, {9999999, 5.0f}};

@@ -102,6 +102,8 @@ TEST_F(OpenAiHostileTest, Completions) {
           {with(R"("top_k":18446744073709551616)"), 400, "top_k"},
           {with(R"("min_p":1e-400)")},
           {with(R"("repetition_penalty":1e-300)")},
+          {R"({"prompt":[1,2],"repetition_penalty":1e-38,"top_p":0.9,"max_tokens":4,)"
+           R"("logit_bias":{"1":100,"2":100}})"},
           {with(R"("repetition_penalty":-0.0)"), 400, "repetition_penalty"},
           {with(R"("min_tokens":9223372036854775807)"), 400, "min_tokens"},
           {with(R"("n":0)"), 400, "n"},
