@@ -3,9 +3,9 @@
 // A page holds, for each of its layers and each KV head, the keys of its tokens and then the
 // values, all bf16. Both are cut into pieces of 1 KiB that are the B operand of TDPBF16PS: 16 pairs
 // (the dimension summed over) by 16 columns.
-//   keys    [page_tokens / 16][padded_k / 2][16 tokens][2]: pairs of elements of a head, lanes are
-//   tokens values  [page_tokens / 32][padded_v / 16][16 pairs of tokens][16 elements][2]: lanes are
-//   elements
+//   keys    [page_tokens / 16][padded_k / 2][16 tokens][2]: pairs of elements, a lane is a token
+//   values  [page_tokens / 32][padded_v / 16][16 pairs][16 elements][2]: pairs of tokens, a lane is
+//           an element
 // Keys are padded to 32 elements with zeros, values to 16 with anything. A piece of values holds 32
 // tokens, hence pages of at least as many.
 //
