@@ -9,8 +9,8 @@
 
 namespace baram {
 
-// Empty if they fit, else a sentence such as "Gemm: out has 12 columns, the weight 16". Looks at no
-// data; a null AddNormArgs::out or RopeTable means what ops.h says.
+// Empty if they fit, else a sentence such as "Gemm: out has 12 columns, the weight 16". Does not
+// look at data. Of pointers only RopeTable::data is read: null is no rotation.
 std::string CheckShapes(const OpArgs& args);
 
 // Whether every tensor and weight of the op is fp32.
@@ -19,7 +19,7 @@ bool IsAllF32(const OpArgs& args);
 #ifdef NDEBUG
 inline void DCheckShapes(const OpArgs&) {}
 #else
-// Aborts with the sentence. Every device calls it at the head of every op.
+// Aborts with the sentence. Every device that computes calls it at the head of every op.
 void DCheckShapes(const OpArgs& args);
 #endif
 

@@ -2,6 +2,7 @@
 #include "kernels/cpu/attend_plan.h"
 #include "kernels/cpu/cpu_device.h"
 #include "kernels/cpu/kv_layout.h"
+#include "kernels/shape_check.h"
 
 namespace baram::cpu {
 
@@ -13,6 +14,7 @@ int64_t CpuDevice::AttendScratchBytes(const KvShape&, const SlotShape& slots) co
 }
 
 void CpuDevice::StoreKv(const StoreKvArgs& args) {
+  DCheckShapes(args);
   const StoreKvJob job = {.cache = ViewCache(args.pool, args.layer, args.step),
                           .positions = args.step.positions,
                           .token_slots = args.step.token_slots,
@@ -33,6 +35,7 @@ void CpuDevice::StoreKv(const StoreKvArgs& args) {
 }
 
 void CpuDevice::Attend(const AttendArgs& args) {
+  DCheckShapes(args);
   const HeadShape& head = args.pool.shape.head;
   auto* runs = static_cast<AttendRun*>(args.scratch);
   const int64_t run_count = PlanAttend(args.step, TokensPerUnit(head), args.window, runs);

@@ -84,12 +84,8 @@ struct Limits {
     if (!(args.scale > 0)) return "Attend: the scale of the scores is not positive";
     return UnsupportedKv("Attend", args.pool.shape);
   }
-  std::string operator()(const GatherRowsArgs& args) const {
-    return args.x.dtype != args.out.dtype ? "GatherRows: x and out differ in type" : "";
-  }
-  std::string operator()(const SampleArgs& args) const {
-    return args.logits.dtype != DType::kF32 ? "Sample: the logits are not f32" : "";
-  }
+  std::string operator()(const GatherRowsArgs&) const { return ""; }
+  std::string operator()(const SampleArgs&) const { return ""; }
 };
 
 struct Unmap {

@@ -1,5 +1,6 @@
 // CpuDevice: the ops other than GEMM, from their arguments to jobs, units and tiles.
 #include "kernels/cpu/cpu_device.h"
+#include "kernels/shape_check.h"
 
 namespace baram::cpu {
 namespace {
@@ -10,23 +11,27 @@ constexpr int64_t kRowGrain = 4;
 }  // namespace
 
 void CpuDevice::Norm(const NormArgs& args) {
+  DCheckShapes(args);
   const NormJob job = {args.x, args.weight, args.eps, args.out};
   Run(kernels_->norm, job, args.x.rows, kRowGrain);
 }
 
 void CpuDevice::AddNorm(const AddNormArgs& args) {
+  DCheckShapes(args);
   const AddNormJob job = {args.branch, args.residual, args.post_weight, args.pre_weight,
                           args.scale,  args.eps,      args.out};
   Run(kernels_->add_norm, job, args.branch.rows, kRowGrain);
 }
 
 void CpuDevice::Act(const ActArgs& args) {
+  DCheckShapes(args);
   const ActJob job = {args.gate_up, args.kind == Activation::kGeluTanh, args.out};
   Run(kernels_->act, job, args.gate_up.rows, kRowGrain);
 }
 
 // A row is one unit: rows differ in cost, and splitting one would gain little, see sampler.cc.
 void CpuDevice::Sample(const SampleArgs& args) {
+  DCheckShapes(args);
   Run(args.step.outputs, 1, [&](int64_t begin, int64_t end, const Worker& worker) {
     for (int64_t output = begin; output < end; ++output) {
       sampler_.SampleRow(args, static_cast<int32_t>(output), worker.index, slots_);

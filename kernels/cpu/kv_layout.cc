@@ -1,8 +1,6 @@
 // The sizes of a page's parts.
 #include "kernels/cpu/kv_layout.h"
 
-#include <bit>
-
 #include "kernels/cpu/jobs.h"
 #include "kernels/rounding.h"
 
@@ -36,16 +34,9 @@ CacheView ViewCache(const KvPool& pool, const KvLayer& layer, const StepView& st
 }
 
 std::string UnsupportedKv(const char* op, const KvShape& shape) {
-  if (shape.page_tokens < kMinPageTokens || !std::has_single_bit(uint32_t(shape.page_tokens))) {
-    return std::string(op) + ": KV pages of " + std::to_string(shape.page_tokens) +
-           " tokens: the CPU device takes powers of two from 32 on";
-  }
-  const HeadShape& head = shape.head;
-  if (head.head_dim < 2 || head.head_dim > 256 || head.head_dim % 2 != 0) {
-    return std::string(op) + ": heads of " + std::to_string(head.head_dim) +
-           " elements: the CPU device takes even sizes up to 256";
-  }
-  return "";
+  if (shape.page_tokens >= kMinPageTokens) return "";
+  return std::string(op) + ": KV pages of " + std::to_string(shape.page_tokens) +
+         " tokens: the CPU device takes powers of two from 32 on";
 }
 
 }  // namespace baram::cpu

@@ -32,7 +32,7 @@ int64_t KvPageBytes(const KvShape& shape);
 // The cache of one layer as the kernels take it, for one step.
 CacheView ViewCache(const KvPool& pool, const KvLayer& layer, const StepView& step);
 
-// Empty, or why `op` cannot keep a cache of this shape.
+// Empty, or why `op` cannot keep a cache of this shape, which passed CheckShapes.
 std::string UnsupportedKv(const char* op, const KvShape& shape);
 
 }  // namespace baram::cpu

@@ -8,6 +8,7 @@
 #include <memory>
 #include <set>
 
+#include "kernels/shape_check.h"
 #include "tests/kernels/op_bed.h"
 #include "tests/kernels/op_cases.h"
 #include "tests/kernels/op_families.h"
@@ -123,6 +124,22 @@ TEST_P(OpTest, IsCloseToRefAndExact) {
 
 INSTANTIATE_TEST_SUITE_P(Cases, OpTest, testing::ValuesIn(TestedCases()),
                          [](const auto& info) { return info.param.name; });
+
+#ifndef NDEBUG
+// No default argument has a shape that fits. One device of a family: all enter their ops alike.
+TEST(OpTestDeathTest, EveryOpChecksItsShapes) {
+  for (Family& family : Families()) {
+    if (family.beds.empty()) continue;
+    Device& device = *family.beds.front().device;
+    SCOPED_TRACE(device.Info().name);
+    for (const OpArgs& args : {OpArgs(EmbedArgs()), OpArgs(NormArgs()), OpArgs(AddNormArgs()),
+                               OpArgs(GemmArgs()), OpArgs(StoreKvArgs()), OpArgs(AttendArgs()),
+                               OpArgs(ActArgs()), OpArgs(GatherRowsArgs()), OpArgs(SampleArgs())}) {
+      EXPECT_DEATH(IssueOp(device, args), CheckShapes(args));
+    }
+  }
+}
+#endif
 
 // Which devices the cases ran on: a machine without AMX must not look as if it had been tested.
 TEST(OpTestDevices, AreNamed) {
