@@ -67,8 +67,7 @@ void Batch::AddRow(Sequence& sequence, int32_t count, int32_t scores, bool draws
   row.slot = sequence.slot;
   row.count = count;
   row.continues = sequence.device_has_token;
-  row.output = scores > 0 ? RowOutput::kScore : draws ? RowOutput::kDraw : RowOutput::kNone;
-  row.score_count = scores;
+  row.scores = scores;
   row.draws = draws;
   const auto next = sequence.tokens.begin() + sequence.planned;
   if (!row.continues) tokens_.insert(tokens_.end(), next, next + count);

@@ -121,7 +121,7 @@ bool StepRunner::RunWarmUpStep(const std::vector<int32_t>& row_tokens, const Wei
   for (const int32_t tokens : row_tokens) {
     const auto slot = static_cast<int32_t>(rows.size());
     inits.emplace_back().slot = slot;
-    rows.push_back({.slot = slot, .count = tokens, .output = RowOutput::kDraw});
+    rows.push_back({.slot = slot, .count = tokens, .draws = true});
     for (int32_t group = 0; group < model_.slots.groups; ++group) {
       for (int32_t i = 0; i * page_tokens < tokens; ++i) {
         const auto page = static_cast<int32_t>(pages.size());

@@ -64,12 +64,6 @@ struct PageDelta {
   int32_t page;
 };
 
-enum class RowOutput : uint8_t {
-  kNone,   // a prompt chunk that is not the last
-  kDraw,   // sample one token from the logits of the row's last token
-  kScore,  // the log-probability of each token's successor, see Row::targets
-};
-
 // One sequence's share of a step: its next `count` tokens. Positions are length[slot] + i.
 struct Row {
   int32_t slot = 0;
@@ -77,11 +71,11 @@ struct Row {
   // True: the single token is the one the device drew last for this slot (the host may not know it
   // yet). False: the tokens are the next `count` of StepInput::tokens.
   bool continues = false;
-  RowOutput output = RowOutput::kNone;
-  // kScore: the next `score_count` of StepInput::targets are the successors of the row's first
-  // score_count tokens. If `draws` is set the last token of the row is also drawn from, after the
-  // scores: the chunk that ends a prompt with prompt log-probabilities does both.
-  int32_t score_count = 0;
+  // The row's outputs. First the log-probabilities of the successors of its first `scores` tokens:
+  // these successors are the next `scores` of StepInput::targets. Then, if it draws, one token
+  // sampled from the logits of its last token. The chunk that ends a prompt does both if the
+  // prompt's log-probabilities are wanted.
+  int32_t scores = 0;
   bool draws = false;
 };
 
@@ -91,10 +85,10 @@ struct StepInput {
   std::span<const PageDelta> page_deltas;
   std::span<const Row> rows;         // rows that continue come first
   std::span<const int32_t> tokens;   // prompt tokens of the rows that do not continue, in row order
-  std::span<const int32_t> targets;  // successors for kScore rows, in row order
+  std::span<const int32_t> targets;  // successors of the scored tokens, in row order
   // For a device with graphs, whose launches have fixed shapes: runs the step as if it had that
   // many rows. 0: no padding. Otherwise at least the number of rows, at most max_step_tokens and
-  // max_step_outputs, and every row is one token that is drawn from (kDraw).
+  // max_step_outputs, and every row is one token that is drawn from and not scored.
   int32_t padded_rows = 0;
 };
 

@@ -34,16 +34,12 @@ StepView WalkRows(const StepInput& input, const SlotShape& shape, const Place& p
           "every row that does not continue brings its tokens");
     place(row, view.tokens, row.continues ? int64_t{-1} : static_cast<int64_t>(next_token));
     if (!row.continues) next_token += row.count;
-    if (row.output == RowOutput::kScore) {
-      Check(row.score_count <= row.count && next_target + row.score_count <= input.targets.size(),
-            "a row scores at most its own tokens and brings their targets");
-      for (int32_t i = 0; i < row.score_count; ++i) {
-        add_output(row, view.tokens + i, input.targets[next_target++]);
-      }
+    Check(row.scores <= row.count && next_target + row.scores <= input.targets.size(),
+          "a row scores at most its own tokens and brings their targets");
+    for (int32_t i = 0; i < row.scores; ++i) {
+      add_output(row, view.tokens + i, input.targets[next_target++]);
     }
-    if (row.output == RowOutput::kDraw || (row.output == RowOutput::kScore && row.draws)) {
-      add_output(row, view.tokens + row.count - 1, -1);
-    }
+    if (row.draws) add_output(row, view.tokens + row.count - 1, -1);
     view.tokens += row.count;
     ++view.rows;
   }

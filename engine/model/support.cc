@@ -56,7 +56,7 @@ absl::Status TraceStep(const ModelSpec& spec, int32_t page_tokens, int32_t token
   for (int32_t i = 0; i < row_count; ++i) {
     rows[i].slot = i;
     rows[i].count = tokens / row_count + (i < tokens % row_count ? 1 : 0);
-    rows[i].output = outputs > 0 ? RowOutput::kDraw : RowOutput::kNone;
+    rows[i].draws = outputs > 0;
   }
   const std::vector<int32_t> ids(tokens);
   step =

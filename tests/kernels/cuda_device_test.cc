@@ -244,14 +244,13 @@ RandomStep DrawStep(const SlotShape& shape, bool decodes, std::mt19937& random) 
       }
     }
     if (below(3) == 0) continue;
-    Row row{.slot = slot, .count = decodes ? 1 : 1 + below(9), .output = RowOutput::kDraw};
-    if (!decodes) row.output = static_cast<RowOutput>(below(3));
-    if (row.output == RowOutput::kScore) {
-      row.score_count = below(std::min(row.count, 2) + 1);
+    Row row{.slot = slot, .count = decodes ? 1 : 1 + below(9), .draws = true};
+    if (!decodes) {
+      row.scores = below(std::min(row.count, 2) + 1);
       row.draws = below(2) == 0;
     }
     for (int32_t i = 0; i < row.count; ++i) step.tokens.push_back(below(shape.vocab_size));
-    for (int32_t i = 0; i < row.score_count; ++i) step.targets.push_back(below(shape.vocab_size));
+    for (int32_t i = 0; i < row.scores; ++i) step.targets.push_back(below(shape.vocab_size));
     step.rows.push_back(row);
   }
   if (decodes) step.padded_rows = std::max<int32_t>(1, std::ssize(step.rows) + below(4));

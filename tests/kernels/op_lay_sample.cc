@@ -54,9 +54,7 @@ StepView OpBed::SampleStep(const SampleCase& c, const std::vector<SlotInit>& ini
   for (int32_t slot : slots) {
     const int32_t target = std::min(c.rows[slot].target, c.vocab);
     const bool scores = target >= 0;
-    rows.push_back({.slot = slot,
-                    .output = scores ? RowOutput::kScore : RowOutput::kDraw,
-                    .score_count = scores ? 1 : 0});
+    rows.push_back({.slot = slot, .scores = scores ? 1 : 0, .draws = !scores});
     if (scores) targets.push_back(target);
   }
   return device_.BeginStep(

@@ -161,7 +161,7 @@ TEST_F(RefTest, PaddingIsNeitherStoredNorAttendedTo) {
   const Buffer memory = device_->Alloc(page_bytes);
   const KvPool pool{memory.data(), shape, page_bytes, 1};
   const PageDelta delta{0, 0, 0, 0};
-  const Row row{.slot = 0, .output = RowOutput::kDraw};
+  const Row row{.slot = 0, .draws = true};
   const int32_t token = 3;
   std::vector<float> qkv = {1,   0,   5,   6,   7,   8,  //
                             NAN, NAN, NAN, NAN, NAN, NAN};
@@ -187,7 +187,7 @@ TEST_F(RefTest, PaddingIsNeitherStoredNorAttendedTo) {
 
 // What stands in its column is nobody's: a padded table has any rows there.
 TEST_F(RefTest, ATargetPastTheVocabularyIsTheLeastLikely) {
-  const Row row{.slot = 0, .output = RowOutput::kScore, .score_count = 1};
+  const Row row{.slot = 0, .scores = 1};
   const int32_t token = 0;
   for (const float foreign : {NAN, 50.0f}) {
     for (const int32_t target : {1, 3}) {

@@ -71,7 +71,7 @@ std::vector<int> Histogram(Device& device, const std::vector<float>& logits,
     init.sampling = sampling;
     init.sampling.seed += slot;
     inits.push_back(init);
-    rows.push_back({.slot = slot, .output = RowOutput::kDraw});
+    rows.push_back({.slot = slot, .draws = true});
   }
   const std::vector<int32_t> tokens(kSlots, 0);
   std::vector<float> batch;

@@ -46,8 +46,7 @@ SlotInit InitOf(int32_t slot, int32_t length) {
 TEST_F(SlotsTest, PadsDecodesToAFixedNumberOfRows) {
   Init(InitOf(2, 5));
   slots_.Draw(2, 7);
-  const Row rows[] = {{.slot = 2, .continues = true, .output = RowOutput::kDraw},
-                      {.slot = 0, .output = RowOutput::kDraw}};
+  const Row rows[] = {{.slot = 2, .continues = true, .draws = true}, {.slot = 0, .draws = true}};
   const int32_t tokens[] = {4};
   const StepView view = slots_.BeginStep({.inits = {},
                                           .page_deltas = {},
@@ -77,14 +76,14 @@ TEST_F(SlotsTest, RefusesToPadWhatIsNoDecodeStep) {
     input.rows = {&row, 1};
     input.tokens = tokens;
     input.padded_rows = padded_rows;
-    if (row.output == RowOutput::kScore) input.targets = targets;
+    if (row.scores > 0) input.targets = targets;
     slots_.BeginStep(input);
   };
   const char* kRule = "every row of a padded step is one token that is drawn from";
-  EXPECT_DEATH(pad({.count = 2, .output = RowOutput::kDraw}, 4), kRule);
-  EXPECT_DEATH(pad({.count = 1, .output = RowOutput::kNone}, 4), kRule);
-  EXPECT_DEATH(pad({.count = 1, .output = RowOutput::kScore, .score_count = 1}, 4), kRule);
-  EXPECT_DEATH(pad({.count = 1, .output = RowOutput::kDraw}, 7), "within the bounds of a step");
+  EXPECT_DEATH(pad({.count = 2, .draws = true}, 4), kRule);
+  EXPECT_DEATH(pad({.count = 1}, 4), kRule);
+  EXPECT_DEATH(pad({.count = 1, .scores = 1}, 4), kRule);
+  EXPECT_DEATH(pad({.count = 1, .draws = true}, 7), "within the bounds of a step");
 }
 
 TEST_F(SlotsTest, ExpandsRowsToTokens) {
@@ -92,8 +91,7 @@ TEST_F(SlotsTest, ExpandsRowsToTokens) {
   Init(InitOf(0, 0));
   slots_.Draw(2, 7);
   const StepView view =
-      Step({{.slot = 2, .continues = true, .output = RowOutput::kDraw}, {.slot = 0, .count = 3}},
-           {4, 5, 6});
+      Step({{.slot = 2, .continues = true, .draws = true}, {.slot = 0, .count = 3}}, {4, 5, 6});
   EXPECT_EQ(view.tokens, 4);
   EXPECT_EQ(view.rows, 2);
   EXPECT_THAT(Array(view.token_ids, 4), ElementsAre(7, 4, 5, 6));
@@ -118,10 +116,9 @@ TEST_F(SlotsTest, LengthsAdvanceByTheRowsCount) {
 TEST_F(SlotsTest, ScoresComeBeforeTheDrawOfTheSameRow) {
   Init(InitOf(0, 0));
   Init(InitOf(1, 0));
-  const StepView view =
-      Step({{.slot = 0, .count = 3, .output = RowOutput::kScore, .score_count = 2, .draws = true},
-            {.slot = 1, .count = 2, .output = RowOutput::kScore, .score_count = 2}},
-           {1, 2, 3, 4, 5}, {2, 3, 5, 6});
+  const StepView view = Step(
+      {{.slot = 0, .count = 3, .scores = 2, .draws = true}, {.slot = 1, .count = 2, .scores = 2}},
+      {1, 2, 3, 4, 5}, {2, 3, 5, 6});
   EXPECT_EQ(view.outputs, 5);
   EXPECT_THAT(Array(view.output_tokens, 5), ElementsAre(0, 1, 2, 3, 4));
   EXPECT_THAT(Array(view.output_slots, 5), ElementsAre(0, 0, 0, 1, 1));

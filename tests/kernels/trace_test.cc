@@ -47,9 +47,8 @@ TEST(TraceDeviceTest, AStepHasTheCountsOfItsRows) {
                                   .max_pages_per_slot = 3,
                                   .max_step_tokens = 5,
                                   .max_step_outputs = 5}));
-  const std::vector<Row> rows = {
-      {.slot = 0, .continues = true, .output = RowOutput::kDraw},
-      {.slot = 1, .count = 4, .output = RowOutput::kScore, .score_count = 3, .draws = true}};
+  const std::vector<Row> rows = {{.slot = 0, .continues = true, .draws = true},
+                                 {.slot = 1, .count = 4, .scores = 3, .draws = true}};
   const std::vector<int32_t> ids(4);
   const std::vector<int32_t> targets(3);
   const StepView view = trace.BeginStep(

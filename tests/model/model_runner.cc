@@ -175,13 +175,12 @@ Reply ModelRunner::Run(std::span<const int32_t> prompt, int32_t chunk, int32_t g
     Row row;
     row.count = std::min(chunk, prompt_tokens - begin);
     const bool last = begin + row.count == prompt_tokens;
-    row.score_count = last ? row.count - 1 : row.count;
+    row.scores = last ? row.count - 1 : row.count;
     row.draws = last;
-    row.output = row.score_count > 0 ? RowOutput::kScore : RowOutput::kDraw;
     const std::vector<TokenResult> results =
-        Step(row, prompt.subspan(begin, row.count), prompt.subspan(begin + 1, row.score_count),
+        Step(row, prompt.subspan(begin, row.count), prompt.subspan(begin + 1, row.scores),
              &reply.log_probs);
-    for (int32_t i = 0; i < row.score_count; ++i) {
+    for (int32_t i = 0; i < row.scores; ++i) {
       reply.prompt_logprobs.push_back(results[i].logprob);
     }
     if (last && greedy > 0) reply.greedy_ids.push_back(results.back().token);
@@ -189,7 +188,7 @@ Reply ModelRunner::Run(std::span<const int32_t> prompt, int32_t chunk, int32_t g
   while (static_cast<int32_t>(reply.greedy_ids.size()) < greedy) {
     Row row;
     row.continues = true;
-    row.output = RowOutput::kDraw;
+    row.draws = true;
     reply.greedy_ids.push_back(Step(row, {}, {}, nullptr).back().token);
   }
   return reply;
