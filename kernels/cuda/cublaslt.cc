@@ -174,7 +174,7 @@ std::unique_ptr<CublasLt> CublasLt::Open(void* workspace, std::string* error) {
 CublasLt::CublasLt(std::unique_ptr<State> state) : state_(std::move(state)) {}
 CublasLt::~CublasLt() = default;
 
-void CublasLt::Reserve(int64_t most_rows) { state_->algorithms.SetMostRows(most_rows); }
+void CublasLt::SetMostRows(int64_t rows) { state_->algorithms.SetMostRows(rows); }
 
 Error CublasLt::Multiply(const GemmArgs& args, Stream stream) {
   const Library& library = state_->library;

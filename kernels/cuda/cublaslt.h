@@ -24,7 +24,7 @@ class CublasLt {
   ~CublasLt();
 
   // The most rows of a step. Once, before the first.
-  void Reserve(int64_t most_rows);
+  void SetMostRows(int64_t rows);
 
   // out = scale * a W^T + bias for shapes that SelectGemm gives it. Not null: why the library turns
   // products of this kind and these rows down, for good (see AlgorithmTable::Multiply); nothing was

@@ -136,7 +136,7 @@ bool CudaDevice::ReserveSlots(const SlotShape& shape) {
   }
   attend_plans_.Reserve(shape, AttendFacts(), &step_block_);
   if (cublaslt_ != nullptr) {
-    cublaslt_->Reserve(std::max(shape.max_step_tokens, shape.max_step_outputs));
+    cublaslt_->SetMostRows(std::max(shape.max_step_tokens, shape.max_step_outputs));
   }
   return true;
 }

@@ -78,7 +78,7 @@ std::unique_ptr<CublasLt> CublasLt::Open(void*, std::string* error) {
 CublasLt::CublasLt(std::unique_ptr<State> state) : state_(std::move(state)) {}
 CublasLt::~CublasLt() = default;
 
-void CublasLt::Reserve(int64_t most_rows) { state_->algorithms.SetMostRows(most_rows); }
+void CublasLt::SetMostRows(int64_t rows) { state_->algorithms.SetMostRows(rows); }
 
 Error CublasLt::Refusal(const GemmArgs& args) const {
   return state_->algorithms.Refusal(KindOf(args), args.a.rows);
