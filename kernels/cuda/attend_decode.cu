@@ -11,9 +11,9 @@
 // 400 for any number up to 16. At 132 multiprocessors' 4 instructions a cycle of 1.75 GHz four rows
 // could read 5.2 TB/s if no cycle were lost, no more than what an H200 has; two rows 8.2.
 //
-// Grid [KV heads, groups of pieces], 128 threads. A key takes kDepth / 8 lanes of 8 elements, so a
-// warp reads 32 * 8 / kDepth keys at a time, 16 keys (the keys of one page) of each block of 64. A
-// lane copies its own 16 bytes of keys and values to shared memory a block ahead and nobody else
+// Grid [KV heads, shares of the keys], 128 threads. A key takes kDepth / 8 lanes of 8 elements, so
+// a warp reads 32 * 8 / kDepth keys at a time, 16 keys (the keys of one page) of each block of 64.
+// A lane copies its own 16 bytes of keys and values to shared memory a block ahead and nobody else
 // reads them: no barrier until the piece is done. Each group of lanes keeps its own softmax, so
 // that lanes meet only in the sum of a score; all are added up at the end of the piece.
 
@@ -186,7 +186,7 @@ __global__ void __launch_bounds__(kAttendThreads,
   WaitForPrevious();
   LetNextStart();
   const AttendUnit unit = UnitOf(args);
-  for (int32_t i = args.group_begin[blockIdx.y]; i < args.group_begin[blockIdx.y + 1]; ++i) {
+  for (int32_t i = args.share_begin[blockIdx.y]; i < args.share_begin[blockIdx.y + 1]; ++i) {
     using Piece = VectorPiece<kDepth, kRows>;
     Piece(args, unit, args.pieces[i]).Run();
     Finish<kDepth, kMergedAtOnce<kDepth>>(args, args.pieces + i, unit, DynamicShared<float>(),

@@ -6,7 +6,7 @@
 //
 // Bound by latency: it reads parts * heads * (hd + 2) * 4 bytes for every token that was cut,
 // against 4 * hd * kv_heads bytes for each of its keys, but a sequence that is alone is cut into as
-// many parts as there are groups, 49 of an H200's with 8 KV heads, in every layer. A warp takes a
+// many parts as there are shares, 49 of an H200's with 8 KV heads, in every layer. A warp takes a
 // token and head, a lane 8 elements of every part, or of every second to eighth where heads are
 // shorter than a warp's 256 elements, and reads kAtOnce parts at a time: 49 parts of 128 elements
 // are 4 rounds to the second-level cache with 8 at once, after 2 for the largest, of which a lane
@@ -86,7 +86,7 @@ template <int kAtOnce>
 __device__ __forceinline__ void MergeIfLast(const AttendLaunch& args, const AttendPiece& piece,
                                             const AttendUnit& unit, int rows) {
   if (piece.partial < 0) return;
-  // Of the tile's first part, whose group ends with it: no other tile's is there.
+  // Of the tile's first part, whose share ends with it: no other tile's is there.
   uint32_t* arrived =
       args.arrived + (static_cast<int32_t>(blockIdx.y) - piece.part) * gridDim.x + blockIdx.x;
   if (!IsLastBlock(arrived, piece.parts, DynamicShared<uint32_t>())) return;

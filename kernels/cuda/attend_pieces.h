@@ -45,17 +45,17 @@ inline AttendPartials PartialsOf(const AttendArgs& args, int64_t capacity) {
           .row_elements = row_elements};
 }
 
-// A piece's arguments: launched as [units, groups] blocks of kAttendThreads.
+// A piece's arguments: launched as [units, shares] blocks of kAttendThreads.
 struct AttendLaunch {
   KvView kv;
   Rows q;                      // [T, heads * hd] bf16
   Rows out;                    // [T, heads * hd] bf16
   bool wide_q;                 // vectors of q's heads are aligned to 16 bytes
   bool wide_out;               // and out's
-  const int32_t* group_begin;  // [groups + 1]
+  const int32_t* share_begin;  // [shares + 1]
   const AttendPiece* pieces;
   AttendPartials partials;
-  uint32_t* arrived;    // [groups, units] parts of cut tiles; zeros between kernels
+  uint32_t* arrived;    // [shares, units] parts of cut tiles; zeros between kernels
   int32_t merge_lanes;  // that read one part together: a power of two
   int32_t head_dim;
   int32_t ratio;       // query heads of a KV head
@@ -79,7 +79,7 @@ inline AttendLaunch AttendLaunchOf(const AttendArgs& args, const AttendPlanArray
           .out = RowsOf(args.out),
           .wide_q = HasWideHeads(args.q, head.head_dim),
           .wide_out = HasWideHeads(args.out, head.head_dim),
-          .group_begin = plan.group_begin[static_cast<int>(kernel)],
+          .share_begin = plan.share_begin[static_cast<int>(kernel)],
           .pieces = plan.pieces,
           .partials = PartialsOf(args, plan.partial_capacity),
           .arrived = arrived,
@@ -92,7 +92,7 @@ inline AttendLaunch AttendLaunchOf(const AttendArgs& args, const AttendPlanArray
           .scale = args.scale * kLog2E};
 }
 inline Dim3 GridOf(const AttendTiling& tiling) {
-  return {static_cast<uint32_t>(tiling.units), static_cast<uint32_t>(tiling.groups)};
+  return {static_cast<uint32_t>(tiling.units), static_cast<uint32_t>(tiling.shares)};
 }
 
 // The heads of this block: blockIdx.x says which unit.

@@ -86,19 +86,19 @@ struct Load {
   int64_t longest = 0;     // cost of a tile
 };
 
-// Where a share ends it cuts a tile, which costs one piece more, or leaves no more than a piece's
-// cost unused: never both. So this is enough for the last share too.
-int64_t ShareOf(const Load& load, int64_t shares) {
+// What each share may cost. Where one ends it cuts a tile, which costs one piece more, or leaves no
+// more than a piece's cost unused: never both. So this is enough for the last share too.
+int64_t ShareCost(const Load& load, int64_t shares) {
   return CeilDivide(load.total + (shares - 1) * kPieceCost, shares);
 }
 
 // How many shares are worth a block of threads of their own. Where that would cut a tile and still
 // leave blocks of threads without work, down to one block of keys each: what putting it together
 // takes is spent anyway.
-int64_t SharesOf(const Load& load, int32_t groups) {
-  const int64_t shares = std::clamp<int64_t>(load.total / kLeastShare, 1, groups);
-  if (load.longest <= ShareOf(load, shares)) return shares;
-  return std::clamp<int64_t>(load.key_blocks, shares, groups);
+int64_t SharesOf(const Load& load, int32_t most) {
+  const int64_t shares = std::clamp<int64_t>(load.total / kLeastShare, 1, most);
+  if (load.longest <= ShareCost(load, shares)) return shares;
+  return std::clamp<int64_t>(load.key_blocks, shares, most);
 }
 
 void PlanKernel(std::span<const StepRow> rows, const AttendKind& kind, AttendKernel kernel,
@@ -110,21 +110,21 @@ void PlanKernel(std::span<const StepRow> rows, const AttendKind& kind, AttendKer
     load.key_blocks += blocks;
     load.longest = std::max(load.longest, kPieceCost + blocks);
   });
-  const int64_t share = ShareOf(load, SharesOf(load, tiling.groups));
+  const int64_t share_cost = ShareCost(load, SharesOf(load, tiling.shares));
 
-  std::vector<int32_t>& group_begin = plan->group_begin[static_cast<int>(kernel)];
-  group_begin.clear();
-  group_begin.push_back(static_cast<int32_t>(plan->pieces.size()));
-  int64_t room = share;
-  const auto next_group = [&] {
-    group_begin.push_back(static_cast<int32_t>(plan->pieces.size()));
-    room = share;
+  std::vector<int32_t>& share_begin = plan->share_begin[static_cast<int>(kernel)];
+  share_begin.clear();
+  share_begin.push_back(static_cast<int32_t>(plan->pieces.size()));
+  int64_t room = share_cost;
+  const auto next_share = [&] {
+    share_begin.push_back(static_cast<int32_t>(plan->pieces.size()));
+    room = share_cost;
   };
   ForTiles(rows, kind, kernel, tiling.tokens, [&](AttendPiece tile) {
     const int32_t end = tile.key_end;
     int32_t parts = 0;
     while (tile.key_begin < end) {
-      if (room <= kPieceCost) next_group();
+      if (room <= kPieceCost) next_share();
       const int64_t blocks = std::min(room - kPieceCost, KeyBlocks(tile.key_begin, end));
       const int64_t border = (tile.key_begin / kKeyBlock + blocks) * kKeyBlock;
       tile.key_end = static_cast<int32_t>(std::min<int64_t>(end, border));
@@ -138,8 +138,8 @@ void PlanKernel(std::span<const StepRow> rows, const AttendKind& kind, AttendKer
       plan->vector_rows = std::max(plan->vector_rows, tile.tokens * tiling.heads);
     }
   });
-  Check(static_cast<int32_t>(group_begin.size()) <= tiling.groups, "the shares hold all keys");
-  while (static_cast<int32_t>(group_begin.size()) <= tiling.groups) next_group();
+  Check(static_cast<int32_t>(share_begin.size()) <= tiling.shares, "the shares hold all keys");
+  while (static_cast<int32_t>(share_begin.size()) <= tiling.shares) next_share();
 }
 
 }  // namespace
@@ -162,7 +162,7 @@ AttendTiling TilingOf(AttendKernel kernel, const HeadShape& head, const AttendDe
   const int32_t blocks = std::min(
       device.multiprocessors * BlocksPerMultiprocessor(kernel, head.head_dim, device.shared_bytes),
       kMostAttendBlocks);
-  tiling.groups = std::max(1, blocks / tiling.units);
+  tiling.shares = std::max(1, blocks / tiling.units);
   return tiling;
 }
 
@@ -196,11 +196,11 @@ std::string AttendPlanText(const AttendPlan& plan) {
   std::string text;
   const auto number = [](int32_t value) { return std::to_string(value); };
   for (int kernel = 0; kernel < kAttendKernels; ++kernel) {
-    const std::vector<int32_t>& begin = plan.group_begin[kernel];
-    for (size_t group = 0; group + 1 < begin.size(); ++group) {
-      for (int32_t i = begin[group]; i < begin[group + 1]; ++i) {
+    const std::vector<int32_t>& begin = plan.share_begin[kernel];
+    for (size_t share = 0; share + 1 < begin.size(); ++share) {
+      for (int32_t i = begin[share]; i < begin[share + 1]; ++i) {
         const AttendPiece& piece = plan.pieces[i];
-        text += std::string(kNames[kernel]) + " " + std::to_string(group) + ": tokens " +
+        text += std::string(kNames[kernel]) + " " + std::to_string(share) + ": tokens " +
                 number(piece.token) + "+" + number(piece.tokens) + " of slot " +
                 number(piece.slot) + " at " + number(piece.position) + ", keys " +
                 number(piece.key_begin) + ".." + number(piece.key_end);
@@ -225,7 +225,7 @@ int64_t MostAttendPartials(const HeadShape& head, const AttendDevice& device) {
   for (AttendKernel kernel : kKernels) {
     const AttendTiling tiling = TilingOf(kernel, head, device);
     // Only the first and the last piece of a share are parts of a cut tile.
-    partials += int64_t{2} * (tiling.groups - 1) * tiling.tokens;
+    partials += int64_t{2} * (tiling.shares - 1) * tiling.tokens;
   }
   return partials;
 }

@@ -52,7 +52,7 @@ struct AttendTiling {
   int32_t heads = 1;   // of a unit; the last unit of a KV head may have fewer
   int32_t tokens = 1;  // of a tile
   int32_t units = 1;   // of a piece: the grid's x
-  int32_t groups = 1;  // shares of the keys: the grid's y
+  int32_t shares = 1;  // of the keys: the grid's y
 };
 AttendTiling TilingOf(AttendKernel kernel, const HeadShape& head, const AttendDevice& device);
 // Which kernel computes a row of `count` tokens.
@@ -85,7 +85,7 @@ struct AttendPiece {
   int32_t position;   // of the first token
   int32_t key_begin;  // positions; what single tokens see of them follows from theirs
   int32_t key_end;
-  // Of a tile whose keys were cut: this is part `part` of `parts`, which are in consecutive groups.
+  // Of a tile whose keys were cut: this is part `part` of `parts`, which are in consecutive shares.
   // The result of its token t goes to partial result `partial + part * tokens + t`.
   int32_t partial = -1;  // -1: the piece is the whole tile, its result the output
   int32_t part = 0;
@@ -94,14 +94,14 @@ struct AttendPiece {
 };
 
 struct AttendPlan {
-  // [groups + 1] per kernel: the pieces of group g are group_begin[g] .. group_begin[g + 1] - 1.
-  std::vector<int32_t> group_begin[kAttendKernels];
+  // [shares + 1] per kernel: the pieces of share s are share_begin[s] .. share_begin[s + 1] - 1.
+  std::vector<int32_t> share_begin[kAttendKernels];
   std::vector<AttendPiece> pieces;  // of all kernels
   int32_t partials = 0;             // tokens' partial results
   int32_t vector_rows = 0;          // the most query rows of a piece of kVector
 
   bool Uses(AttendKernel kernel) const {
-    const auto& begin = group_begin[static_cast<int>(kernel)];
+    const auto& begin = share_begin[static_cast<int>(kernel)];
     return begin.front() < begin.back();
   }
 };

@@ -14,18 +14,18 @@ constexpr int64_t kPieceBytes = sizeof(AttendPiece);
 constexpr int64_t kWordBytes = sizeof(int32_t);
 constexpr int64_t kPlaceAlignment = 16;
 
-// Of a kind's place: `words` of group_begin, of all kernels.
+// Of a kind's place: `words` of share_begin, of all kernels.
 int64_t PlaceBytes(int64_t words) { return RoundUp(words * kWordBytes, kPlaceAlignment); }
 
-// No more groups than blocks of threads.
-int64_t MostGroups(const SlotShape& shape, const AttendDevice& device) {
+// No more shares than blocks of threads.
+int64_t MostShares(const SlotShape& shape, const AttendDevice& device) {
   return MostAttendPieces(shape.max_step_tokens, device) - shape.max_step_tokens;
 }
 
 }  // namespace
 
 int64_t AttendPlans::BytesBelow(const SlotShape& shape, const AttendDevice& device) {
-  return int64_t{kMostKinds} * PlaceBytes(MostGroups(shape, device) + kAttendKernels);
+  return int64_t{kMostKinds} * PlaceBytes(MostShares(shape, device) + kAttendKernels);
 }
 
 int64_t AttendPlans::BytesAbove(const SlotShape& shape, const AttendDevice& device) {
@@ -37,10 +37,10 @@ void AttendPlans::Reserve(const SlotShape& shape, const AttendDevice& device, St
   block_ = block;
   bytes_above_ = BytesAbove(shape, device);
   const int64_t pieces = MostAttendPieces(shape.max_step_tokens, device);
-  const int64_t groups = MostGroups(shape, device);
+  const int64_t shares = MostShares(shape, device);
   for (Planned& planned : planned_) {
     planned.plan.pieces.reserve(pieces);
-    for (std::vector<int32_t>& begin : planned.plan.group_begin) begin.reserve(groups + 1);
+    for (std::vector<int32_t>& begin : planned.plan.share_begin) begin.reserve(shares + 1);
   }
 }
 
@@ -69,7 +69,7 @@ const AttendPlans::Planned& AttendPlans::For(const AttendKind& kind, bool captur
   planned.kind = kind;
   int64_t words = 0;
   for (int kernel = 0; kernel < kAttendKernels; ++kernel) {
-    words += TilingOf(static_cast<AttendKernel>(kernel), kind.head, device_).groups + 1;
+    words += TilingOf(static_cast<AttendKernel>(kernel), kind.head, device_).shares + 1;
   }
   const int64_t bytes = PlaceBytes(words);
   begin_ -= bytes;
@@ -97,10 +97,10 @@ void AttendPlans::Pack(Planned& planned) {
   arrays.pieces = reinterpret_cast<const AttendPiece*>(block_->device());
   int64_t at = planned.place;
   for (int kernel = 0; kernel < kAttendKernels; ++kernel) {
-    arrays.group_begin[kernel] = reinterpret_cast<const int32_t*>(block_->device() + at);
+    arrays.share_begin[kernel] = reinterpret_cast<const int32_t*>(block_->device() + at);
     auto* words = reinterpret_cast<int32_t*>(block_->host() + at);
-    for (const int32_t begin : plan.group_begin[kernel]) *words++ = first_piece + begin;
-    at += std::ssize(plan.group_begin[kernel]) * kWordBytes;
+    for (const int32_t begin : plan.share_begin[kernel]) *words++ = first_piece + begin;
+    at += std::ssize(plan.share_begin[kernel]) * kWordBytes;
   }
 }
 

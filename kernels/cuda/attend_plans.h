@@ -19,7 +19,7 @@ namespace baram::cuda {
 // every step from then on, for the step's own upload. So a graph, captured when its kinds are
 // known, finds the plans of its step at addresses that stay.
 //
-// In the block each kind has a place below the border, for its group_begin, whose size its heads
+// In the block each kind has a place below the border, for its share_begin, whose size its heads
 // decide; the pieces of all kinds are one array that begins at the border.
 class AttendPlans {
  public:

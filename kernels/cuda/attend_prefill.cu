@@ -8,7 +8,7 @@
 // 4 * hd * kv_heads bytes a key. Both come from the pages straight to shared memory with 16-byte
 // asynchronous copies, two blocks of 64 keys in turn.
 //
-// Grid [KV heads and parts of their query heads, groups of pieces], 128 threads. A warp has 16
+// Grid [KV heads and parts of their query heads, shares of the keys], 128 threads. A warp has 16
 // rows: of 64 its own with all keys (kKeyWarps 1), of 16 all with every fourth 16 keys (kKeyWarps
 // 4), which it copies itself, so that its warps wait for each other at the end of a piece only.
 // Rows of shared memory are dense with the 16-byte vectors of each 8 rows exchanged, so that the
@@ -30,7 +30,7 @@ constexpr int kQuadLanes = 4;                // that hold a row of a fragment to
 constexpr int kPageKeys = kLeastPageTokens;  // keys from a multiple of it on lie in one page
 // Partial results that a lane reads at once: beside tiles of 64 rows of the longest heads 8 would
 // spill. Those tiles are cut into few parts where a chunk has many, but into as many as there are
-// groups, 33 of an H200's with 8 KV heads, where a short chunk comes behind a long context.
+// shares, 33 of an H200's with 8 KV heads, where a short chunk comes behind a long context.
 template <int kKeyWarps>
 inline constexpr int kMergedAtOnce = kKeyWarps == 1 ? 4 : 8;
 
@@ -323,7 +323,7 @@ __global__ void __launch_bounds__(kAttendThreads,
   WaitForPrevious();
   LetNextStart();
   const AttendUnit unit = UnitOf(args);
-  for (int32_t i = args.group_begin[blockIdx.y]; i < args.group_begin[blockIdx.y + 1]; ++i) {
+  for (int32_t i = args.share_begin[blockIdx.y]; i < args.share_begin[blockIdx.y + 1]; ++i) {
     using Piece = TilePiece<kDepth, kKeyWarps>;
     Piece(args, unit, args.pieces[i]).Run();
     Finish<kDepth, kMergedAtOnce<kKeyWarps>>(args, args.pieces + i, unit, Piece::Results(),

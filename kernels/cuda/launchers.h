@@ -52,7 +52,7 @@ void LaunchSample(const SampleArgs& args, const SlotArrays& slots, Stream stream
 
 // A step's AttendPlan in GPU memory.
 struct AttendPlanArrays {
-  const int32_t* group_begin[kAttendKernels] = {};
+  const int32_t* share_begin[kAttendKernels] = {};
   const AttendPiece* pieces = nullptr;
   int64_t partial_capacity = 0;  // MostAttendPartials
 };

@@ -49,9 +49,9 @@ int64_t Cost(const AttendPiece& piece) {
   return 2 + (piece.key_end - 1) / kKeyBlock - piece.key_begin / kKeyBlock;
 }
 
-int64_t GroupCost(const AttendPlan& plan, int kernel, size_t group) {
+int64_t ShareCost(const AttendPlan& plan, int kernel, size_t share) {
   int64_t cost = 0;
-  for (int32_t i = plan.group_begin[kernel][group]; i < plan.group_begin[kernel][group + 1]; ++i) {
+  for (int32_t i = plan.share_begin[kernel][share]; i < plan.share_begin[kernel][share + 1]; ++i) {
     cost += Cost(plan.pieces[i]);
   }
   return cost;
@@ -100,15 +100,15 @@ void ExpectEveryKeyOnce(const std::vector<Chunk>& chunks, const AttendKind& kind
   for (int count : written) EXPECT_EQ(count, 1);
 }
 
-// The counter that a cut tile's parts find by their group and part is one, and no other tile's.
+// The counter that a cut tile's parts find by their share and part is one, and no other tile's.
 void ExpectACounterForEveryCut(const AttendPlan& plan) {
-  for (const std::vector<int32_t>& begin : plan.group_begin) {
-    std::map<std::ptrdiff_t, int32_t> partial_of;  // by the first part's group
-    for (size_t group = 0; group + 1 < begin.size(); ++group) {
-      for (int32_t i = begin[group]; i < begin[group + 1]; ++i) {
+  for (const std::vector<int32_t>& begin : plan.share_begin) {
+    std::map<std::ptrdiff_t, int32_t> partial_of;  // by the first part's share
+    for (size_t share = 0; share + 1 < begin.size(); ++share) {
+      for (int32_t i = begin[share]; i < begin[share + 1]; ++i) {
         const AttendPiece& piece = plan.pieces[i];
         if (piece.partial < 0) continue;
-        const std::ptrdiff_t first = static_cast<std::ptrdiff_t>(group) - piece.part;
+        const std::ptrdiff_t first = static_cast<std::ptrdiff_t>(share) - piece.part;
         ASSERT_EQ(partial_of.emplace(first, piece.partial).first->second, piece.partial);
       }
     }
@@ -117,8 +117,8 @@ void ExpectACounterForEveryCut(const AttendPlan& plan) {
 
 // What SharesOf promises: blocks of threads have enough to do, or the keys of what is too long for
 // one are spread as far as they go. Of the tiles as they were before they were cut.
-void ExpectSharesWorthABlock(const AttendPlan& plan, int kernel, int32_t groups) {
-  const std::vector<int32_t>& begin = plan.group_begin[kernel];
+void ExpectSharesWorthABlock(const AttendPlan& plan, int kernel, int32_t shares) {
+  const std::vector<int32_t>& begin = plan.share_begin[kernel];
   std::vector<int64_t> tiles;  // their costs
   int32_t most_parts = 0;
   for (int32_t i = begin.front(); i < begin.back(); ++i) {
@@ -131,11 +131,11 @@ void ExpectSharesWorthABlock(const AttendPlan& plan, int kernel, int32_t groups)
   const int64_t total = std::accumulate(tiles.begin(), tiles.end(), int64_t{0});
   const int64_t key_blocks = total - std::ssize(tiles);
   int64_t used = 0;
-  for (int32_t group = 0; group < groups; ++group) used += begin[group] < begin[group + 1] ? 1 : 0;
-  const int64_t whole = std::clamp<int64_t>(total / 3, 1, groups);
+  for (int32_t share = 0; share < shares; ++share) used += begin[share] < begin[share + 1] ? 1 : 0;
+  const int64_t whole = std::clamp<int64_t>(total / 3, 1, shares);
   const int64_t share = (total + whole - 1 + whole - 1) / whole;
   if (*std::ranges::max_element(tiles) > share) {
-    EXPECT_LE(used, std::max<int64_t>(total / 3, std::min<int64_t>(groups, key_blocks)));
+    EXPECT_LE(used, std::max<int64_t>(total / 3, std::min<int64_t>(shares, key_blocks)));
     EXPECT_GT(most_parts, 1);
     return;
   }
@@ -148,17 +148,17 @@ void ExpectEqualShares(const AttendKind& kind, const AttendDevice& device, const
   for (AttendKernel kernel : kKernels) {
     const int k = static_cast<int>(kernel);
     const AttendTiling tiling = TilingOf(kernel, kind.head, device);
-    ASSERT_EQ(plan.group_begin[k].size(), tiling.groups + 1u);
+    ASSERT_EQ(plan.share_begin[k].size(), tiling.shares + 1u);
     int64_t total = 0;
     int64_t most = 0;
-    for (int32_t group = 0; group < tiling.groups; ++group) {
-      const int64_t cost = GroupCost(plan, k, group);
+    for (int32_t share = 0; share < tiling.shares; ++share) {
+      const int64_t cost = ShareCost(plan, k, share);
       total += cost;
       most = std::max(most, cost);
     }
     // Rounding up, and the cost of the piece that a cut adds.
-    EXPECT_LE(most, std::max<int64_t>(total / tiling.groups + 2, 6)) << "kernel " << k;
-    ExpectSharesWorthABlock(plan, k, tiling.groups);
+    EXPECT_LE(most, std::max<int64_t>(total / tiling.shares + 2, 6)) << "kernel " << k;
+    ExpectSharesWorthABlock(plan, k, tiling.shares);
   }
 }
 
@@ -201,13 +201,13 @@ TEST(AttendPlan, TilesHoldWholeTokens) {
   EXPECT_EQ(many.units, 4);
 }
 
-// One long context alone fills the GPU; the groups and the KV heads are its blocks.
+// One long context alone fills the GPU; its blocks are the shares times the units.
 TEST(AttendPlan, ALongContextIsSpreadOverTheDevice) {
   const AttendKind kind{{32, 8, 128}, 0};
   const AttendPlan plan = Plan({{131071, 1}}, kind, kLarge);
   const AttendTiling tiling = TilingOf(AttendKernel::kNarrow, kind.head, kLarge);
-  EXPECT_GE(tiling.groups * tiling.units, 2 * kLarge.multiprocessors);
-  EXPECT_GE(static_cast<int32_t>(plan.pieces.size()), tiling.groups * 9 / 10);
+  EXPECT_GE(tiling.shares * tiling.units, 2 * kLarge.multiprocessors);
+  EXPECT_GE(static_cast<int32_t>(plan.pieces.size()), tiling.shares * 9 / 10);
   ExpectEqualShares(kind, kLarge, plan);
 }
 

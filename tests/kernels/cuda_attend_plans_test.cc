@@ -18,7 +18,7 @@ namespace {
 struct FoundPlan {
   AttendPlan want;
   AttendPlanArrays arrays;
-  std::array<std::vector<int32_t>, kAttendKernels> group_begin;
+  std::array<std::vector<int32_t>, kAttendKernels> share_begin;
   std::vector<AttendPiece> pieces = std::vector<AttendPiece>(100);
 
   FoundPlan(const AttendPlans::Planned& planned, Stream stream)
@@ -27,19 +27,19 @@ struct FoundPlan {
       EXPECT_EQ(CopyToHost(host, device, bytes, stream), nullptr);
     };
     for (int kernel = 0; kernel < kAttendKernels; ++kernel) {
-      group_begin[kernel].resize(want.group_begin[kernel].size());
-      fetch(group_begin[kernel].data(), arrays.group_begin[kernel],
-            std::ssize(group_begin[kernel]) * 4);
+      share_begin[kernel].resize(want.share_begin[kernel].size());
+      fetch(share_begin[kernel].data(), arrays.share_begin[kernel],
+            std::ssize(share_begin[kernel]) * 4);
     }
     fetch(pieces.data(), arrays.pieces, std::ssize(pieces) * int64_t{sizeof(AttendPiece)});
   }
   void ExpectAsPlanned() const {
     std::vector<AttendPiece> found;
     for (int kernel = 0; kernel < kAttendKernels; ++kernel) {
-      const std::vector<int32_t>& begin = group_begin[kernel];
-      const int32_t offset = begin.front() - want.group_begin[kernel].front();
-      for (size_t group = 0; group < begin.size(); ++group) {
-        EXPECT_EQ(begin[group], want.group_begin[kernel][group] + offset);
+      const std::vector<int32_t>& begin = share_begin[kernel];
+      const int32_t offset = begin.front() - want.share_begin[kernel].front();
+      for (size_t share = 0; share < begin.size(); ++share) {
+        EXPECT_EQ(begin[share], want.share_begin[kernel][share] + offset);
       }
       found.insert(found.end(), pieces.begin() + begin.front(), pieces.begin() + begin.back());
     }
@@ -81,7 +81,7 @@ TEST(AttendPlans, ArriveWithTheirStep) {
     const AttendPlanArrays& first = found[6 + kind].arrays;
     const AttendPlanArrays& last = found[found.size() - std::size(kinds) + kind].arrays;
     EXPECT_EQ(first.pieces, last.pieces);
-    EXPECT_TRUE(std::ranges::equal(first.group_begin, last.group_begin));
+    EXPECT_TRUE(std::ranges::equal(first.share_begin, last.share_begin));
   }
 }
 
