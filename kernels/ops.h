@@ -150,7 +150,8 @@ struct SampleArgs {
   StepView step;
   Tensor logits;            // [O, V] fp32
   int32_t valid_vocab = 0;  // at most V
-  // [O, (V + 31) / 32] bits of allowed tokens, rows whose first pointer is null are unmasked.
+  // For grammars; the engine sets none yet. Each row's [(V + 31) / 32] bits of allowed tokens; a
+  // null row allows all.
   const uint32_t* const* masks = nullptr;  // [O] or null
   TokenResult* results = nullptr;          // [O] device memory
 };
