@@ -127,10 +127,10 @@ __device__ __forceinline__ T* DynamicShared() {
 //     waits.
 //
 // What lies beside kernels on a stream is in full order with them: the overlap is with a preceding
-// kernel alone, so a kernel behind a copy, a fill, an event that is waited for or a graph starts
-// after it, its wait passing at once; and all of those, events that are recorded and kernels of
-// libraries come after the end of the kernel before them, hence, by the rule, of all kernels
-// before. In a capture, which holds nothing but kernels, launches become programmatic edges.
+// kernel alone, so a kernel behind a copy, a fill or a graph starts after it, its wait passing at
+// once; and all of those, events that are recorded and kernels of libraries come after the end of
+// the kernel before them, hence, by the rule, of all kernels before. In a capture, which holds
+// nothing but kernels, launches become programmatic edges.
 //
 // A multiprocessor's L1 cache and shared memory are one memory, which is divided anew only when it
 // is empty: a kernel that wants another division than the one before could not overlap it. So all

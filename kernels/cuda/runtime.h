@@ -34,7 +34,6 @@ struct GpuFacts {
   int minor = 0;
   int32_t multiprocessors = 0;
   int64_t memory_bytes = 0;
-  int64_t l2_bytes = 0;
   int64_t shared_bytes_per_block = 0;  // the most a kernel may ask for
 };
 
@@ -76,8 +75,6 @@ Error RecordEvent(Event event, Stream stream);
 Error WaitEvent(Event event);
 // Between two timed events, both of which were recorded and waited for.
 Error SecondsBetween(Event from, Event to, double* seconds);
-// Blocks what is put on the stream from now on.
-Error StreamWaitEvent(Stream stream, Event event);
 
 // What this thread puts on the stream from now on becomes a graph and is not carried out. Until
 // EndCapture the thread must not wait, allocate or free memory; an error between the two is told by

@@ -58,7 +58,6 @@ Error ReadFacts(int ordinal, GpuFacts* facts) {
   facts->minor = properties.minor;
   facts->multiprocessors = properties.multiProcessorCount;
   facts->memory_bytes = static_cast<int64_t>(properties.totalGlobalMem);
-  facts->l2_bytes = properties.l2CacheSize;
   facts->shared_bytes_per_block = static_cast<int64_t>(properties.sharedMemPerBlockOptin);
   return nullptr;
 }
@@ -120,9 +119,6 @@ Error SecondsBetween(Event from, Event to, double* seconds) {
   const Error error = Words(cudaEventElapsedTime(&ms, from, to));
   *seconds = double{ms} * 1e-3;
   return error;
-}
-Error StreamWaitEvent(Stream stream, Event event) {
-  return Words(cudaStreamWaitEvent(stream, event));
 }
 
 // Of this thread: what another allocates meanwhile does not end the capture.

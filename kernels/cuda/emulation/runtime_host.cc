@@ -83,7 +83,6 @@ Error ReadFacts(int, GpuFacts* facts) {
             .minor = 0,
             .multiprocessors = 4,
             .memory_bytes = kMemoryBytes,
-            .l2_bytes = int64_t{1} << 20,
             .shared_bytes_per_block = 227 << 10};
   return nullptr;
 }

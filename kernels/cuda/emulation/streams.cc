@@ -197,13 +197,6 @@ Error SecondsBetween(Event from, Event to, double* seconds) {
   *seconds = std::chrono::duration<double>(*to->time - *from->time).count();
   return nullptr;
 }
-Error StreamWaitEvent(Stream stream, Event event) {
-  if (!AllowedNow()) return Failed(kCapturing);
-  if (event->queue == nullptr) return nullptr;
-  Enqueue(stream,
-          [queue = event->queue, position = event->position] { CarryOut(*queue, position); });
-  return nullptr;
-}
 
 Error BeginCapture(Stream stream) {
   if (!AllowedNow()) return Failed(kCapturing);
