@@ -59,7 +59,7 @@ double SecondsToReadMemory(const void* memory, int64_t bytes, int times) {
                           static_cast<uint32_t*>(sink.get())};
   const Dim3 grid{static_cast<uint32_t>(std::min(tiles, kMostBlocks))};
   const auto begin = std::chrono::steady_clock::now();
-  for (int i = 0; i < times; ++i) Launch(ReadKernel, grid, {kThreads}, 0, stream.get(), launch);
+  for (int i = 0; i < times; ++i) Launch(ReadKernel, grid, {kThreads}, 0, {stream.get()}, launch);
   if (LastError() != nullptr || Synchronize(stream.get()) != nullptr) return -1;
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }

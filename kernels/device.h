@@ -180,8 +180,7 @@ struct DeviceOptions {
   bool pin_threads = false;
   std::string which = {};  // of several GPUs: an index or a UUID; OpenDevice takes it from the name
   // On a GPU a kernel's blocks may be there before the kernel before it has ended. False: they are
-  // not, which is slower and finds out whether a fault lies there. Of all devices of the process:
-  // the one opened last decides.
+  // not, which is slower and finds out whether a fault lies there.
   bool overlap_kernels = true;
 };
 

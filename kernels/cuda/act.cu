@@ -47,7 +47,7 @@ __global__ void __launch_bounds__(kMostThreads) ActKernel(const __grid_constant_
 
 }  // namespace
 
-void LaunchAct(const ActArgs& args, Stream stream) {
+void LaunchAct(const ActArgs& args, LaunchStream stream) {
   if (args.out.rows == 0) return;
   const int64_t f = args.out.cols;
   const bool wide = IsWide(args.gate_up) && IsWide(args.out);

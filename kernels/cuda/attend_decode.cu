@@ -199,7 +199,7 @@ __global__ void __launch_bounds__(kAttendThreads,
 
 void LaunchAttendVector(const AttendArgs& args, const AttendPlanArrays& plan,
                         const AttendTiling& tiling, int32_t rows, uint32_t* arrived,
-                        Stream stream) {
+                        LaunchStream stream) {
   const AttendLaunch launch = AttendLaunchOf(args, plan, tiling, AttendKernel::kVector, arrived);
   const int64_t shared = AttendSharedBytes(AttendKernel::kVector, launch.head_dim);
   WithConstant<32, 64, 128, 256>(

@@ -336,7 +336,7 @@ __global__ void __launch_bounds__(kAttendThreads,
 
 void LaunchAttendTiles(const AttendArgs& args, const AttendPlanArrays& plan,
                        const AttendTiling& tiling, AttendKernel kernel, uint32_t* arrived,
-                       Stream stream) {
+                       LaunchStream stream) {
   const AttendLaunch launch = AttendLaunchOf(args, plan, tiling, kernel, arrived);
   const int64_t shared = AttendSharedBytes(kernel, launch.head_dim);
   const int key_warps = kernel == AttendKernel::kNarrow ? kAttendWarps : 1;

@@ -30,7 +30,8 @@ void CudaDevice::Attend(const AttendArgs& args) {
   DCheckShapes(args);
   if (args.step.tokens == 0) return;
   const HeadShape& head = args.pool.shape.head;
-  const AttendPlans::Planned& planned = attend_plans_.For({head, args.window}, capturing_);
+  const AttendPlans::Planned& planned =
+      attend_plans_.For({head, args.window}, captures_.capturing());
   Note(step_block_.error());
   const AttendDevice device = AttendFacts();
   static_assert(kMostAttendBlocks <= kMaxSplitTiles, "products lend their counters");
@@ -40,9 +41,9 @@ void CudaDevice::Attend(const AttendArgs& args) {
     const AttendTiling tiling = TilingOf(kernel, head, device);
     if (kernel == AttendKernel::kVector) {
       LaunchAttendVector(args, planned.arrays, tiling, planned.plan.vector_rows, arrived,
-                         stream_.get());
+                         Launches());
     } else {
-      LaunchAttendTiles(args, planned.arrays, tiling, kernel, arrived, stream_.get());
+      LaunchAttendTiles(args, planned.arrays, tiling, kernel, arrived, Launches());
     }
   }
 }

@@ -11,8 +11,8 @@
 
 namespace baram::cuda {
 
-CudaDevice::CudaDevice(int ordinal, const GpuFacts& facts, DeviceInfo info)
-    : ordinal_(ordinal), facts_(facts), info_(std::move(info)) {}
+CudaDevice::CudaDevice(int ordinal, const GpuFacts& facts, DeviceInfo info, bool overlap)
+    : ordinal_(ordinal), facts_(facts), info_(std::move(info)), captures_(info_.name, overlap) {}
 
 Error CudaDevice::Open() {
   Error error = UseGpu(ordinal_);
@@ -90,13 +90,13 @@ void CudaDevice::Upload(void* device, const void* host, int64_t bytes) {
 
 void CudaDevice::Download(void* host, const void* device, int64_t bytes) {
   if (bytes == 0) return;
-  Check(!capturing_, "nothing but ops is called while they are captured");
+  Check(!captures_.capturing(), "nothing but ops is called while they are captured");
   Note(UseGpu(ordinal_));
   Note(downloads_.Add(host, device, bytes, next_mark_, stream_.get()));
 }
 
 uint64_t CudaDevice::Record() {
-  Check(!capturing_, "nothing but ops is called while they are captured");
+  Check(!captures_.capturing(), "nothing but ops is called while they are captured");
   Note(UseGpu(ordinal_));
   Note(LastError());
   Note(RecordEvent(marks_[next_mark_ % kMarks].get(), stream_.get()));
@@ -128,7 +128,7 @@ bool CudaDevice::ReserveSlots(const SlotShape& shape) {
   Note(UseGpu(ordinal_));
   Error error = step_block_.Reserve(BytesBelow(shape), BytesAbove(shape), stream_.get());
   if (error == nullptr) {
-    error = steps_.Reserve(shape, stream_.get(), &step_block_, &attend_plans_);
+    error = steps_.Reserve(shape, Launches(), &step_block_, &attend_plans_);
   }
   if (error != nullptr) {
     LastError();  // as in Alloc
@@ -142,7 +142,7 @@ bool CudaDevice::ReserveSlots(const SlotShape& shape) {
 }
 
 StepView CudaDevice::BeginStep(const StepInput& input) {
-  Check(!capturing_, "nothing but ops is called while they are captured");
+  Check(!captures_.capturing(), "nothing but ops is called while they are captured");
   Note(UseGpu(ordinal_));
   const StepView view = steps_.BeginStep(input);
   Note(step_block_.error());
@@ -152,59 +152,17 @@ StepView CudaDevice::BeginStep(const StepInput& input) {
   return view;
 }
 
-void CudaDevice::NoteRefusedCapture(Error error, bool overlapped) {
-  if (overlapped && !captured_overlapping_) {
-    captures_overlap_ = false;
-    std::fprintf(stderr,
-                 "baram: %s: a step whose launches have programmatic stream serialization and a "
-                 "preferred shared memory carveout can't be captured as a graph: %s; the next is "
-                 "captured without them\n",
-                 info_.name.c_str(), error);
-    return;
-  }
-  if (std::exchange(told_refused_capture_, true)) return;
-  std::fprintf(stderr, "baram: %s: a step can't be captured as a graph: %s; it will be slower\n",
-               info_.name.c_str(), error);
-}
-
 bool CudaDevice::BeginCapture() {
-  Check(!capturing_, "one graph is captured at a time");
   Note(UseGpu(ordinal_));
   Note(LastError());  // of launches before it
-  const Error error = cuda::BeginCapture(stream_.get());
-  if (error != nullptr) {
-    LastError();  // a refusal is an answer, not the loss of the device
-    NoteRefusedCapture(error, false);
-  }
-  capturing_ = error == nullptr;
-  if (capturing_) overlap_outside_ = kernels_overlap.exchange(kernels_overlap && captures_overlap_);
-  return capturing_;
+  return captures_.Begin(stream_.get());
 }
 
-uint64_t CudaDevice::EndCapture() {
-  Check(std::exchange(capturing_, false), "a capture ends that was begun");
-  // Errors of captured launches are not the device's: nothing of them ran. One that is will be met
-  // again by what runs next. A launch that is refused spoils the capture, so its error is why.
-  Error error = LastError();
-  OwnedGraph graph;
-  const Error ended =
-      MakeOwned(&graph, [this](Graph* made) { return cuda::EndCapture(stream_.get(), made); });
-  const bool overlapped = kernels_overlap.exchange(overlap_outside_);
-  if (error == nullptr) error = ended;
-  if (error != nullptr) {
-    LastError();  // as in BeginCapture
-    NoteRefusedCapture(error, overlapped);
-    return 0;
-  }
-  captured_overlapping_ = captured_overlapping_ || overlapped;
-  graphs_.push_back(std::move(graph));
-  return graphs_.size();
-}
+uint64_t CudaDevice::EndCapture() { return captures_.End(stream_.get()); }
 
 void CudaDevice::Replay(uint64_t graph) {
-  Check(!capturing_ && graph > 0 && graph <= graphs_.size(), "a graph that was captured is run");
   Note(UseGpu(ordinal_));
-  Note(LaunchGraph(graphs_[graph - 1].get(), stream_.get()));
+  Note(captures_.Replay(graph, stream_.get()));
 }
 
 }  // namespace baram::cuda

@@ -11,6 +11,7 @@
 
 #include "kernels/cuda/algorithm_table.h"
 #include "kernels/cuda/attend_plans.h"
+#include "kernels/cuda/captures.h"
 #include "kernels/cuda/cublaslt.h"
 #include "kernels/cuda/device_memory.h"
 #include "kernels/cuda/gemm_select.h"
@@ -28,7 +29,8 @@ namespace baram::cuda {
 // facts in cuda_attend.cc, Gemm in cuda_gemm.cc, the other ops in cuda_ops.cc.
 class CudaDevice final : public Device {
  public:
-  CudaDevice(int ordinal, const GpuFacts& facts, DeviceInfo info);
+  // `overlap`: DeviceOptions::overlap_kernels.
+  CudaDevice(int ordinal, const GpuFacts& facts, DeviceInfo info, bool overlap);
   // What the device needs before its first call. On an error it must not be used.
   Error Open();
 
@@ -74,6 +76,8 @@ class CudaDevice final : public Device {
   // What the kernels ask for beyond shapes that fit together; in the files of the ops.
   std::string UnsupportedGemm(const GemmArgs& args) const;
   std::string UnsupportedAttend(const AttendArgs& args) const;
+  // Where ops are launched.
+  LaunchStream Launches() const { return {stream_.get(), captures_.overlap()}; }
   // What plans of attention depend on.
   AttendDevice AttendFacts() const;
   // Of step_block_.
@@ -98,10 +102,7 @@ class CudaDevice final : public Device {
 
   // Remembers the first error.
   void Note(Error error);
-  // Says once, for each way to capture, why steps can't be, which costs speed but not the device.
-  // Overlap is blamed, and given up in captures, only where no graph was captured with it.
-  void NoteRefusedCapture(Error error, bool overlapped);
-  // The same of products, once for each weight's shape.
+  // Says once for each weight's shape why the library does not compute its products.
   void NoteRefusedProduct(const GemmArgs& args, Error refusal);
 
   const int ordinal_;
@@ -125,12 +126,7 @@ class CudaDevice final : public Device {
   StepBlock step_block_;
   AttendPlans attend_plans_;
   StepUpload steps_;
-  bool capturing_ = false;
-  bool captures_overlap_ = true;       // if kernels do; false once a graph of theirs was blamed
-  bool captured_overlapping_ = false;  // a graph of kernels that overlap
-  bool overlap_outside_ = true;        // kernels_overlap when the capture began
-  bool told_refused_capture_ = false;
-  std::vector<OwnedGraph> graphs_;  // graph n is graphs_[n - 1]
+  Captures captures_;
 };
 
 }  // namespace baram::cuda

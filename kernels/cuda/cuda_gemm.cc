@@ -125,7 +125,7 @@ Error CudaDevice::GemmByLibrary(const GemmArgs& args, const GemmPlan& plan) {
       return refusal;
     }
     if (plan.wide_rows == 0) continue;
-    LaunchRound(part.out, RowsFrom(args.out, begin, count), stream_.get());
+    LaunchRound(part.out, RowsFrom(args.out, begin, count), Launches());
   }
   return nullptr;
 }
@@ -172,9 +172,9 @@ void CudaDevice::Gemm(const GemmArgs& args) {
   if (refusal != nullptr) NoteRefusedProduct(args, refusal);
   const SplitMemory memory = SplitMemoryIn(gemm_memory_.get());
   if (plan.path == GemmPath::kSkinny) {
-    LaunchGemmSkinny(args, plan, memory, stream_.get());
+    LaunchGemmSkinny(args, plan, memory, Launches());
   } else {
-    LaunchGemmMma(args, plan, memory, stream_.get());
+    LaunchGemmMma(args, plan, memory, Launches());
   }
 }
 

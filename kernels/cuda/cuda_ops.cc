@@ -1,4 +1,4 @@
-// CudaDevice: what it supports, and the ops whose launchers need nothing of it but the stream.
+// CudaDevice: what it supports, and the ops whose launchers need nothing of it but where to launch.
 #include <initializer_list>
 #include <string>
 #include <variant>
@@ -64,37 +64,37 @@ std::string CudaDevice::Unsupported(const OpArgs& args) const {
 
 void CudaDevice::Embed(const EmbedArgs& args) {
   DCheckShapes(args);
-  LaunchEmbed(args, stream_.get());
+  LaunchEmbed(args, Launches());
 }
 
 void CudaDevice::Norm(const NormArgs& args) {
   DCheckShapes(args);
-  LaunchNorm(args, stream_.get());
+  LaunchNorm(args, Launches());
 }
 
 void CudaDevice::AddNorm(const AddNormArgs& args) {
   DCheckShapes(args);
-  LaunchAddNorm(args, stream_.get());
+  LaunchAddNorm(args, Launches());
 }
 
 void CudaDevice::Act(const ActArgs& args) {
   DCheckShapes(args);
-  LaunchAct(args, stream_.get());
+  LaunchAct(args, Launches());
 }
 
 void CudaDevice::GatherRows(const GatherRowsArgs& args) {
   DCheckShapes(args);
-  LaunchGatherRows(args, stream_.get());
+  LaunchGatherRows(args, Launches());
 }
 
 void CudaDevice::StoreKv(const StoreKvArgs& args) {
   DCheckShapes(args);
-  LaunchStoreKv(args, stream_.get());
+  LaunchStoreKv(args, Launches());
 }
 
 void CudaDevice::Sample(const SampleArgs& args) {
   DCheckShapes(args);
-  LaunchSample(args, steps_.slots(), stream_.get());
+  LaunchSample(args, steps_.slots(), Launches());
 }
 
 }  // namespace baram::cuda

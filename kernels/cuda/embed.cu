@@ -39,7 +39,7 @@ __global__ void __launch_bounds__(kMostThreads)
 
 }  // namespace
 
-void LaunchEmbed(const EmbedArgs& args, Stream stream) {
+void LaunchEmbed(const EmbedArgs& args, LaunchStream stream) {
   if (args.step.tokens == 0) return;
   const int64_t d = args.out.cols;
   const EmbedLaunch launch{.token_ids = args.step.token_ids,

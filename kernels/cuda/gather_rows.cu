@@ -36,7 +36,7 @@ __global__ void __launch_bounds__(kMostThreads)
 
 }  // namespace
 
-void LaunchGatherRows(const GatherRowsArgs& args, Stream stream) {
+void LaunchGatherRows(const GatherRowsArgs& args, LaunchStream stream) {
   if (args.out.rows == 0) return;
   const int64_t element = DTypeBytes(args.x.dtype);
   const GatherLaunch launch{.x = static_cast<const std::byte*>(args.x.data),

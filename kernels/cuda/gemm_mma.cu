@@ -218,7 +218,7 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kResidentBlocks)
 }
 
 template <typename Tile, bool kWideA>
-void LaunchTile(const MmaLaunch& launch, DType out_type, int32_t splits, Stream stream) {
+void LaunchTile(const MmaLaunch& launch, DType out_type, int32_t splits, LaunchStream stream) {
   const Dim3 grid{static_cast<uint32_t>(CeilDivide(launch.a.rows, Tile::kRows)),
                   static_cast<uint32_t>(CeilDivide(launch.weight.rows, Tile::kColumns)),
                   static_cast<uint32_t>(splits)};
@@ -232,7 +232,7 @@ void LaunchTile(const MmaLaunch& launch, DType out_type, int32_t splits, Stream 
 }  // namespace
 
 void LaunchGemmMma(const GemmArgs& args, const GemmPlan& plan, const SplitMemory& memory,
-                   Stream stream) {
+                   LaunchStream stream) {
   if (args.a.rows == 0) return;
   const WeightShape& shape = args.weight.shape;
   const int64_t pair_bytes = 2 * DTypeBytes(args.out.dtype);

@@ -36,7 +36,7 @@ __global__ void __launch_bounds__(kMostThreads)
 
 }  // namespace
 
-void LaunchRound(const Tensor& sums, const Tensor& out, Stream stream) {
+void LaunchRound(const Tensor& sums, const Tensor& out, LaunchStream stream) {
   if (sums.rows == 0) return;
   const RoundLaunch launch{RowsOf(sums), RowsOf(out), sums.rows, sums.cols};
   const int64_t vectors = sums.cols / kWideVector;

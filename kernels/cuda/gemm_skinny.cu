@@ -170,7 +170,7 @@ __global__ void __launch_bounds__(kMostThreads, kLeastResidentBlocks)
 }  // namespace
 
 void LaunchGemmSkinny(const GemmArgs& args, const GemmPlan& plan, const SplitMemory& memory,
-                      Stream stream) {
+                      LaunchStream stream) {
   if (args.a.rows == 0) return;
   const WeightShape& shape = args.weight.shape;
   const auto threads = static_cast<uint32_t>(plan.warps * kWarpThreads);

@@ -22,33 +22,33 @@ struct SplitMemory {
 };
 // gemm_skinny.cu and gemm_mma.cu, as planned by gemm_select.h. Weights packed by pack.h.
 void LaunchGemmSkinny(const GemmArgs& args, const GemmPlan& plan, const SplitMemory& memory,
-                      Stream stream);
+                      LaunchStream stream);
 void LaunchGemmMma(const GemmArgs& args, const GemmPlan& plan, const SplitMemory& memory,
-                   Stream stream);
+                   LaunchStream stream);
 
 // gemm_round.cu: out = sums, rounded. Both have rows that begin at 16 bytes and columns that are a
 // multiple of 8.
-void LaunchRound(const Tensor& sums, const Tensor& out, Stream stream);
+void LaunchRound(const Tensor& sums, const Tensor& out, LaunchStream stream);
 
 // norm.cu. Rows of at most kMaxNormColumns.
 inline constexpr int64_t kMaxNormColumns = 32768;
-void LaunchNorm(const NormArgs& args, Stream stream);
-void LaunchAddNorm(const AddNormArgs& args, Stream stream);
+void LaunchNorm(const NormArgs& args, LaunchStream stream);
+void LaunchAddNorm(const AddNormArgs& args, LaunchStream stream);
 
 // act.cu
-void LaunchAct(const ActArgs& args, Stream stream);
+void LaunchAct(const ActArgs& args, LaunchStream stream);
 
 // embed.cu, from a table packed by pack.h
-void LaunchEmbed(const EmbedArgs& args, Stream stream);
+void LaunchEmbed(const EmbedArgs& args, LaunchStream stream);
 
 // gather_rows.cu
-void LaunchGatherRows(const GatherRowsArgs& args, Stream stream);
+void LaunchGatherRows(const GatherRowsArgs& args, LaunchStream stream);
 
 // store_kv.cu, pages as in kv_layout.h
-void LaunchStoreKv(const StoreKvArgs& args, Stream stream);
+void LaunchStoreKv(const StoreKvArgs& args, LaunchStream stream);
 
 // sample.cu
-void LaunchSample(const SampleArgs& args, const SlotArrays& slots, Stream stream);
+void LaunchSample(const SampleArgs& args, const SlotArrays& slots, LaunchStream stream);
 
 // A step's AttendPlan in GPU memory.
 struct AttendPlanArrays {
@@ -59,11 +59,12 @@ struct AttendPlanArrays {
 // attend_decode.cu: the pieces of kVector, which have at most `rows` query rows. Here and below
 // `arrived` are kMostAttendBlocks counters that are zero between kernels, as in SplitMemory.
 void LaunchAttendVector(const AttendArgs& args, const AttendPlanArrays& plan,
-                        const AttendTiling& tiling, int32_t rows, uint32_t* arrived, Stream stream);
+                        const AttendTiling& tiling, int32_t rows, uint32_t* arrived,
+                        LaunchStream stream);
 // attend_prefill.cu: the pieces of kNarrow or kWide
 void LaunchAttendTiles(const AttendArgs& args, const AttendPlanArrays& plan,
                        const AttendTiling& tiling, AttendKernel kernel, uint32_t* arrived,
-                       Stream stream);
+                       LaunchStream stream);
 
 }  // namespace baram::cuda
 

@@ -154,7 +154,7 @@ bool IsWideOrNull(const float* weight, int64_t d) { return weight == nullptr || 
 
 }  // namespace
 
-void LaunchNorm(const NormArgs& args, Stream stream) {
+void LaunchNorm(const NormArgs& args, LaunchStream stream) {
   if (args.x.rows == 0) return;
   const int64_t d = args.x.cols;
   const bool wide = IsWide(args.x) && IsWide(args.out) && IsWide(args.weight, d);
@@ -171,7 +171,7 @@ void LaunchNorm(const NormArgs& args, Stream stream) {
   });
 }
 
-void LaunchAddNorm(const AddNormArgs& args, Stream stream) {
+void LaunchAddNorm(const AddNormArgs& args, LaunchStream stream) {
   if (args.residual.rows == 0) return;
   const int64_t d = args.residual.cols;
   const bool wide = IsWide(args.branch) && IsWide(args.residual) && IsWide(args.out) &&

@@ -160,7 +160,6 @@ std::unique_ptr<Device> OpenCudaDevice(const DeviceOptions& options, std::string
   const Architecture* architecture = FindArchitecture(facts, architectures, error);
   if (architecture == nullptr) return nullptr;
 
-  kernels_overlap = options.overlap_kernels;
   int64_t free_bytes = 0;
   Error failed = UseGpu(ordinal);
   if (failed == nullptr) failed = FreeMemory(&free_bytes);
@@ -182,7 +181,8 @@ std::unique_ptr<Device> OpenCudaDevice(const DeviceOptions& options, std::string
   info.planning_depth = 2;
   info.graphs = true;
   info.exact = false;  // products of matrices choose their kernel by the number of rows
-  auto device = std::make_unique<CudaDevice>(ordinal, facts, std::move(info));
+  auto device =
+      std::make_unique<CudaDevice>(ordinal, facts, std::move(info), options.overlap_kernels);
   if (failed == nullptr) failed = device->Open();
   if (failed != nullptr) {
     *error = "GPU " + std::to_string(ordinal) + " can't be used: " + failed;

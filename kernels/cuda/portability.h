@@ -137,9 +137,9 @@ __device__ __forceinline__ T* DynamicShared() {
 // ask for the most shared memory, which leaves L1 28 KiB; kernels here stage in shared memory what
 // they read twice. An estimate.
 //
-// With kernels_overlap false launches ask for neither. Needs compute capability 9.0.
+// Without `overlap` a launch asks for neither. Needs compute capability 9.0.
 template <typename Args>
-void Launch(void (*kernel)(Args), Dim3 grid, Dim3 block, size_t shared_bytes, Stream stream,
+void Launch(void (*kernel)(Args), Dim3 grid, Dim3 block, size_t shared_bytes, LaunchStream stream,
             const Args& args BARAM_WHERE) {
 #ifdef __CUDACC__
   // Of 48 KiB, the rest of which is left for the kernel's static variables.
@@ -158,16 +158,16 @@ void Launch(void (*kernel)(Args), Dim3 grid, Dim3 block, size_t shared_bytes, St
   config.gridDim = dim3(grid.x, grid.y, grid.z);
   config.blockDim = dim3(block.x, block.y, block.z);
   config.dynamicSmemBytes = shared_bytes;
-  config.stream = stream;
+  config.stream = stream.stream;
   config.attrs = overlaps;
-  config.numAttrs = kernels_overlap ? 2 : 0;
+  config.numAttrs = stream.overlap ? 2 : 0;
   cudaLaunchKernelEx(&config, kernel, args);
 #else
   struct Bound {
     void (*kernel)(Args);
     Args args;
   };
-  emulation::Enqueue(stream, [bound = Bound{kernel, args}, grid, block, shared_bytes, where] {
+  emulation::EnqueueLaunch(stream, [bound = Bound{kernel, args}, grid, block, shared_bytes, where] {
     emulation::LaunchBody(
         [](const void* body) {
           const auto* bound = static_cast<const Bound*>(body);

@@ -3,7 +3,6 @@
 #ifndef BARAM_KERNELS_CUDA_RUNTIME_H_
 #define BARAM_KERNELS_CUDA_RUNTIME_H_
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -18,6 +17,12 @@ namespace baram::cuda {
 using Stream = CUstream_st*;
 using Event = CUevent_st*;
 using Graph = CUgraphExec_st*;  // captured and ready to run
+
+// Where kernels are launched, and whether they overlap there: see Launch in portability.h.
+struct LaunchStream {
+  Stream stream = nullptr;
+  bool overlap = true;
+};
 
 // Null: none. Otherwise the runtime's own words, which live forever. Errors of kernels come with
 // whichever call finds them first, and stay.
@@ -87,10 +92,6 @@ void DestroyGraph(Graph graph);
 
 // Of the launches since the last call.
 Error LastError();
-
-// Whether kernels overlap: see Launch in portability.h and DeviceOptions::overlap_kernels. Of all
-// launches of the process.
-inline std::atomic<bool> kernels_overlap = true;
 
 }  // namespace baram::cuda
 

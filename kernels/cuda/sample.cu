@@ -201,7 +201,7 @@ __global__ void __launch_bounds__(kMostThreads)
 
 }  // namespace
 
-void LaunchSample(const SampleArgs& args, const SlotArrays& slots, Stream stream) {
+void LaunchSample(const SampleArgs& args, const SlotArrays& slots, LaunchStream stream) {
   if (args.step.outputs == 0) return;
   const int64_t group_columns = (int64_t{args.valid_vocab} + kGroup - 1) / kGroup * kGroup;
   const bool wide = reinterpret_cast<uintptr_t>(args.logits.data) % sizeof(float4) == 0 &&

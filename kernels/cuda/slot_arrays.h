@@ -86,7 +86,7 @@ struct BindLaunch {
   const TokenBias* bias;
   const int32_t* stop_ids;
 };
-void LaunchBind(const BindLaunch& launch, int32_t bindings, Stream stream);
+void LaunchBind(const BindLaunch& launch, int32_t bindings, LaunchStream stream);
 
 // Sets page table entries and expands rows and outputs.
 struct ExpandLaunch {
@@ -101,7 +101,7 @@ struct ExpandLaunch {
   int32_t output_count;
   int32_t padded_rows;  // see StepInput
 };
-void LaunchExpand(const ExpandLaunch& launch, Stream stream);
+void LaunchExpand(const ExpandLaunch& launch, LaunchStream stream);
 
 }  // namespace baram::cuda
 

@@ -118,12 +118,12 @@ __global__ void __launch_bounds__(kExpandThreads)
 
 }  // namespace
 
-void LaunchBind(const BindLaunch& launch, int32_t bindings, Stream stream) {
+void LaunchBind(const BindLaunch& launch, int32_t bindings, LaunchStream stream) {
   if (bindings == 0) return;
   Launch(BindKernel, {static_cast<uint32_t>(bindings)}, {kBindThreads}, 0, stream, launch);
 }
 
-void LaunchExpand(const ExpandLaunch& launch, Stream stream) {
+void LaunchExpand(const ExpandLaunch& launch, LaunchStream stream) {
   const int32_t blocks = std::max(launch.row_count, 1);
   Launch(ExpandKernel, {static_cast<uint32_t>(blocks)}, {kExpandThreads}, 0, stream, launch);
 }

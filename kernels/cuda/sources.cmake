@@ -2,6 +2,7 @@
 set(baram_cuda_host_sources
   attend_plan.cc
   attend_plans.cc
+  captures.cc
   cuda_attend.cc
   cuda_device.cc
   cuda_gemm.cc

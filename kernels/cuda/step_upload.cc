@@ -74,7 +74,7 @@ int64_t StepUpload::Lay(const SlotShape& shape, std::byte* base) {
   return cutter.used();
 }
 
-Error StepUpload::Reserve(const SlotShape& shape, Stream stream, StepBlock* block,
+Error StepUpload::Reserve(const SlotShape& shape, LaunchStream stream, StepBlock* block,
                           AttendPlans* plans) {
   Check(shape.groups <= kMaxKvGroups, "a device has at most kMaxKvGroups page tables per slot");
   Check(shape.TableEntries() <= kMostTableEntries,
@@ -85,11 +85,11 @@ Error StepUpload::Reserve(const SlotShape& shape, Stream stream, StepBlock* bloc
   block_bytes_ = BytesBelow(shape);
   const int64_t bytes = DeviceBytes(shape);
   Error error = MakeOwned(&memory_, [bytes](void** made) { return Allocate(bytes, made); });
-  if (error == nullptr) error = Fill(memory_.get(), 0, bytes, stream);
+  if (error == nullptr) error = Fill(memory_.get(), 0, bytes, stream.stream);
   if (error != nullptr) return error;
   Lay(shape, static_cast<std::byte*>(memory_.get()));
   constexpr uint8_t kNoPage = 0xff;  // every byte of -1
-  error = Fill(slots_.page_tables, kNoPage, shape.TableEntries() * 4, stream);
+  error = Fill(slots_.page_tables, kNoPage, shape.TableEntries() * 4, stream.stream);
   if (error != nullptr) return error;
   lengths_.assign(shape.slots, 0);
   const auto reserve = [this](auto&... sections) {

@@ -23,7 +23,7 @@ class StepUpload {
   // What it takes of a StepBlock, below the border and what plans take there.
   static int64_t BytesBelow(const SlotShape& shape);
   // `block` and `plans` must outlive it.
-  Error Reserve(const SlotShape& shape, Stream stream, StepBlock* block, AttendPlans* plans);
+  Error Reserve(const SlotShape& shape, LaunchStream stream, StepBlock* block, AttendPlans* plans);
 
   // See Device::BeginStep. Plans attention as well. Nothing is allocated.
   StepView BeginStep(const StepInput& input);
@@ -46,7 +46,7 @@ class StepUpload {
   bool HasRoom(int64_t bytes) const { return PackedBytes() + bytes <= block_bytes_; }
 
   SlotShape shape_;
-  Stream stream_ = nullptr;
+  LaunchStream stream_;
   SlotArrays slots_;
   StepArrays step_;
   DeviceMemory memory_;  // behind slots_ and step_

@@ -110,7 +110,7 @@ __global__ void __launch_bounds__(kThreads)
 
 }  // namespace
 
-void LaunchStoreKv(const StoreKvArgs& args, Stream stream) {
+void LaunchStoreKv(const StoreKvArgs& args, LaunchStream stream) {
   if (args.step.tokens == 0) return;
   const HeadShape& head = args.pool.shape.head;
   const StoreKvLaunch launch{.kv = ViewKv(args.pool, args.layer, args.step),

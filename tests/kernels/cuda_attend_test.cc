@@ -140,9 +140,9 @@ class Layout {
       const AttendTiling tiling = TilingOf(kernel, case_.head, DeviceOf(case_));
       if (kernel == AttendKernel::kVector) {
         LaunchAttendVector(args, planned.arrays, tiling, planned.plan.vector_rows, arrived_.data(),
-                           nullptr);
+                           {nullptr});
       } else {
-        LaunchAttendTiles(args, planned.arrays, tiling, kernel, arrived_.data(), nullptr);
+        LaunchAttendTiles(args, planned.arrays, tiling, kernel, arrived_.data(), {nullptr});
       }
       // As the next kernel needs them.
       EXPECT_EQ(arrived_, std::vector<uint32_t>(arrived_.size()));

@@ -5,8 +5,10 @@
 #include <memory>
 #include <string>
 
+#include "kernels/cuda/captures.h"
 #include "kernels/cuda/cuda_device.h"
 #include "kernels/cuda/emulation/emulator.h"
+#include "kernels/cuda/emulation/streams.h"
 
 namespace baram::cuda {
 namespace {
@@ -15,11 +17,21 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-std::unique_ptr<Device> Open() {
+std::unique_ptr<Device> Open(bool overlap = true) {
+  DeviceOptions options;
+  options.overlap_kernels = overlap;
   std::string error;
-  std::unique_ptr<Device> device = OpenCudaDevice({}, &error);
+  std::unique_ptr<Device> device = OpenCudaDevice(options, &error);
   EXPECT_NE(device, nullptr) << error;
   return device;
+}
+
+// Captures one kernel, which is not run. False: that is refused.
+bool CapturesAKernel(Device& device) {
+  if (!device.BeginCapture()) return false;
+  const Tensor row = DenseTensor(nullptr, DType::kF32, 1, 8);
+  device.Norm({.x = row, .out = row});
+  return device.EndCapture() != 0;
 }
 
 TEST(CudaCapture, ARefusedCaptureIsNoLostDevice) {
@@ -38,17 +50,15 @@ TEST(CudaCapture, ARefusedCaptureIsNoLostDevice) {
   EXPECT_NE(device->EndCapture(), 0u);
 }
 
-// The first tells what its launches asked for; from then on captures do without, nothing else does.
+// The first tells what its launches asked for; the next does without.
 TEST(CudaCapture, AGraphWhoseKernelsOverlapIsTriedWithoutOnce) {
   const auto device = Open();
   emulation::RefuseOverlappingCaptures(true);
-  const auto captures = [&] { return device->BeginCapture() && device->EndCapture() != 0; };
   ::testing::internal::CaptureStderr();
-  EXPECT_FALSE(captures());
+  EXPECT_FALSE(CapturesAKernel(*device));
   EXPECT_THAT(::testing::internal::GetCapturedStderr(),
               HasSubstr("programmatic stream serialization"));
-  EXPECT_TRUE(captures());
-  EXPECT_TRUE(kernels_overlap);
+  EXPECT_TRUE(CapturesAKernel(*device));
   emulation::RefuseOverlappingCaptures(false);
   EXPECT_TRUE(device->Wait(device->Record()));
 }
@@ -56,20 +66,43 @@ TEST(CudaCapture, AGraphWhoseKernelsOverlapIsTriedWithoutOnce) {
 // Where a graph of theirs was captured before, overlap is not why: memory may be.
 TEST(CudaCapture, ALaterRefusalTakesNoOverlapFromCaptures) {
   const auto device = Open();
-  ASSERT_TRUE(device->BeginCapture());
-  ASSERT_NE(device->EndCapture(), 0u);
+  ASSERT_TRUE(CapturesAKernel(*device));
   emulation::RefuseOverlappingCaptures(true);
   ::testing::internal::CaptureStderr();
-  ASSERT_TRUE(device->BeginCapture());
-  EXPECT_EQ(device->EndCapture(), 0u);
+  EXPECT_FALSE(CapturesAKernel(*device));
   EXPECT_THAT(::testing::internal::GetCapturedStderr(),
               AllOf(HasSubstr("can't be captured as a graph: invalid argument; it will be slower"),
                     Not(HasSubstr("programmatic stream serialization"))));
+  EXPECT_FALSE(CapturesAKernel(*device)) << "its kernels overlap no more";
   emulation::RefuseOverlappingCaptures(false);
-  ASSERT_TRUE(device->BeginCapture());
-  EXPECT_TRUE(kernels_overlap);
-  EXPECT_NE(device->EndCapture(), 0u);
+  EXPECT_TRUE(CapturesAKernel(*device));
   EXPECT_TRUE(device->Wait(device->Record()));
+}
+
+TEST(CudaCapture, KernelsOverlapOnTheDevicesThatWereAskedTo) {
+  const auto device = Open();
+  const auto plain = Open(false);
+  emulation::RefuseOverlappingCaptures(true);
+  EXPECT_FALSE(CapturesAKernel(*device));
+  EXPECT_TRUE(CapturesAKernel(*plain));
+  emulation::RefuseOverlappingCaptures(false);
+}
+
+TEST(CudaCapture, OnlyCapturesGiveOverlapUp) {
+  OwnedStream stream;
+  ASSERT_EQ(MakeOwned(&stream, CreateStream), nullptr);
+  Captures captures("a GPU", true);
+  emulation::RefuseOverlappingCaptures(true);
+  ASSERT_TRUE(captures.Begin(stream.get()));
+  EXPECT_TRUE(captures.overlap());
+  emulation::EnqueueLaunch({stream.get(), captures.overlap()}, [] {});
+  EXPECT_EQ(captures.End(stream.get()), 0u);
+  emulation::RefuseOverlappingCaptures(false);
+  EXPECT_TRUE(captures.overlap());
+  ASSERT_TRUE(captures.Begin(stream.get()));
+  EXPECT_FALSE(captures.overlap());
+  EXPECT_NE(captures.End(stream.get()), 0u);
+  EXPECT_TRUE(captures.overlap());
 }
 
 // What fails first in a capture is why, not that the capture fails with it.

@@ -136,7 +136,7 @@ TEST_P(CudaCublasLtTest, AndOurKernelsAreWithinTheTablesTolerance) {
             nullptr);
   const SplitMemory memory{static_cast<float*>(gpu.partials.get()),
                            static_cast<uint32_t*>(gpu.arrived.get())};
-  LaunchGemmMma(args, own, memory, gpu.stream.get());
+  LaunchGemmMma(args, own, memory, {gpu.stream.get()});
   ASSERT_EQ(Synchronize(gpu.stream.get()), nullptr);
   SCOPED_TRACE("our kernel");
   ExpectWithin(Fetch(gpu.device(), args.out), ref.outputs[0], tolerance);

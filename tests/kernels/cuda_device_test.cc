@@ -54,18 +54,6 @@ TEST(CudaDevice, SaysWhatItIs) {
   EXPECT_EQ(CudaArchitectures(), "sm_90a");
 }
 
-TEST(CudaDevice, KernelsOverlapUnlessAsked) {
-  EXPECT_NE(Open(), nullptr);
-  EXPECT_TRUE(kernels_overlap);
-  DeviceOptions options;
-  options.overlap_kernels = false;
-  std::string error;
-  EXPECT_NE(OpenCudaDevice(options, &error), nullptr);
-  EXPECT_FALSE(kernels_overlap);
-  EXPECT_NE(Open(), nullptr);
-  EXPECT_TRUE(kernels_overlap);
-}
-
 TEST(CudaDevice, DownloadsArriveWithTheirMark) {
   const auto device = Open();
   const Buffer memory = device->Alloc(64);

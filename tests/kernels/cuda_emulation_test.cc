@@ -40,7 +40,7 @@ std::vector<int32_t> Reverse(LaneOrder order, bool has_barrier) {
   SetLaneOrder(order);
   std::vector<int32_t> in(300), out(300, -1);
   std::iota(in.begin(), in.end(), 0);
-  Launch(ReverseKernel, {3}, {100}, 100 * sizeof(int32_t), nullptr,
+  Launch(ReverseKernel, {3}, {100}, 100 * sizeof(int32_t), {nullptr},
          ReverseArgs{in.data(), out.data(), has_barrier});
   return out;
 }
@@ -75,7 +75,7 @@ TEST(Emulation, AnyBlockMayBeLast) {
     int32_t arrived = 0;
     std::vector<int32_t> turns(kBlocks, -1), upward(kBlocks);
     std::iota(upward.begin(), upward.end(), 0);
-    Launch(ArriveKernel, {4, 3}, {1}, 0, nullptr, ArriveArgs{&arrived, turns.data()});
+    Launch(ArriveKernel, {4, 3}, {1}, 0, {nullptr}, ArriveArgs{&arrived, turns.data()});
     EXPECT_EQ(arrived, kBlocks);
     EXPECT_EQ(turns == upward, order == LaneOrder::kForward);
     EXPECT_EQ(turns.back() == 0, order == LaneOrder::kBackward);
@@ -106,7 +106,7 @@ TEST(Emulation, CollectivesExchangeBetweenLanes) {
   for (LaneOrder order : kOrders) {
     SetLaneOrder(order);
     std::vector<int32_t> out(96 * 5);
-    Launch(CollectivesKernel, {1}, {96}, 0, nullptr, OutArgs{out.data()});
+    Launch(CollectivesKernel, {1}, {96}, 0, {nullptr}, OutArgs{out.data()});
     for (int i = 0; i < 96; ++i) {
       const int lane = i % 32;
       ASSERT_EQ(out[i * 5], lane ^ 3);
@@ -157,7 +157,7 @@ TEST(Emulation, TensorCoresMultiplyWhatMatrixLoadsBring) {
     std::vector<float> d(128);
     for (int i = 0; i < 256; ++i) a[i] = {BF16FromF32(static_cast<float>(i % 23 - 11))};
     for (int i = 0; i < 128; ++i) b[i] = {BF16FromF32(static_cast<float>(i % 19 - 9))};
-    Launch(MmaKernel, {1}, {32}, 0, nullptr, MmaArgs{a.data(), b.data(), d.data()});
+    Launch(MmaKernel, {1}, {32}, 0, {nullptr}, MmaArgs{a.data(), b.data(), d.data()});
     for (int row = 0; row < 16; ++row) {
       for (int column = 0; column < 8; ++column) {
         float sum = 1;
@@ -181,7 +181,7 @@ __global__ void UnwaitedCopyKernel(const __grid_constant__ MmaArgs args) {
 TEST(Emulation, AnAsynchronousCopyArrivesWhenItIsWaitedFor) {
   alignas(16) const Bf16 a[8] = {{BF16FromF32(5)}};
   float d[2];
-  Launch(UnwaitedCopyKernel, {1}, {1}, 0, nullptr, MmaArgs{a, nullptr, d});
+  Launch(UnwaitedCopyKernel, {1}, {1}, 0, {nullptr}, MmaArgs{a, nullptr, d});
   EXPECT_NE(d[0], 5);
   EXPECT_EQ(d[1], 5);
 }
@@ -215,20 +215,20 @@ using EmulationDeathTest = testing::Test;
 
 TEST(EmulationDeathTest, ThreadsThatWaitForEachOtherAreReported) {
   int32_t out = 0;
-  EXPECT_DEATH(Launch(DivergentKernel, {1}, {32}, 0, nullptr, OutArgs{&out}),
+  EXPECT_DEATH(Launch(DivergentKernel, {1}, {32}, 0, {nullptr}, OutArgs{&out}),
                "wait for each other forever.*waits at the barrier.*waits for its warp");
 }
 
 TEST(EmulationDeathTest, DifferentBarriersAreReported) {
   int32_t out = 0;
-  EXPECT_DEATH(Launch(TwoBarriersKernel, {1}, {64}, 0, nullptr, OutArgs{&out}),
+  EXPECT_DEATH(Launch(TwoBarriersKernel, {1}, {64}, 0, {nullptr}, OutArgs{&out}),
                "threads wait at different barriers");
 }
 
 TEST(EmulationDeathTest, TheFirstByteBeyondSharedMemoryIsFound) {
-  EXPECT_DEATH(Launch(BeyondKernel, {1}, {33}, 32 * sizeof(int32_t), nullptr, OutArgs{}),
+  EXPECT_DEATH(Launch(BeyondKernel, {1}, {33}, 32 * sizeof(int32_t), {nullptr}, OutArgs{}),
                "heap-buffer-overflow");
-  EXPECT_DEATH(Launch(BeyondKernel, {1}, {32}, (227 << 10) + 1, nullptr, OutArgs{}),
+  EXPECT_DEATH(Launch(BeyondKernel, {1}, {32}, (227 << 10) + 1, {nullptr}, OutArgs{}),
                "dynamic shared memory");
 }
 
@@ -269,7 +269,7 @@ int32_t RunEarly(uint32_t block) {
   EXPECT_EQ(error, nullptr);
   auto* values = static_cast<int32_t*>(memory.get());
   std::iota(values, values + 8, 0);
-  Launch(EarlyKernel<kEarly>, {3}, {32}, 16, nullptr, EarlyArgs{values, block});
+  Launch(EarlyKernel<kEarly>, {3}, {32}, 16, {nullptr}, EarlyArgs{values, block});
   return values[0];
 }
 
@@ -368,7 +368,7 @@ __global__ void AddKernel(const __grid_constant__ AddArgs args) {
 
 TEST_F(EmulatedStream, LaunchesKeepTheirArguments) {
   AddArgs args{device_, 3};
-  Launch(AddKernel, {1}, {1}, 0, stream_.get(), args);
+  Launch(AddKernel, {1}, {1}, 0, {stream_.get()}, args);
   args.value = 100;
   EXPECT_EQ(*device_, 0);
   ASSERT_EQ(Synchronize(stream_.get()), nullptr);
@@ -378,9 +378,9 @@ TEST_F(EmulatedStream, LaunchesKeepTheirArguments) {
 TEST_F(EmulatedStream, GraphsRunAgainWithTheArgumentsOfTheirCapture) {
   AddArgs args{device_, 3};
   ASSERT_EQ(BeginCapture(stream_.get()), nullptr);
-  Launch(AddKernel, {1}, {1}, 0, stream_.get(), args);
+  Launch(AddKernel, {1}, {1}, 0, {stream_.get()}, args);
   args.value = 100;
-  Launch(AddKernel, {1}, {1}, 0, stream_.get(), AddArgs{device_, 40});
+  Launch(AddKernel, {1}, {1}, 0, {stream_.get()}, AddArgs{device_, 40});
   OwnedGraph graph;
   ASSERT_EQ(MakeOwned(&graph, [&](Graph* made) { return EndCapture(stream_.get(), made); }),
             nullptr);
@@ -401,7 +401,7 @@ TEST_F(EmulatedStream, WaitingOrAllocatingLosesACapture) {
                                           [&] { return Allocate(4, &memory); }};
   for (const auto& call : calls) {
     ASSERT_EQ(BeginCapture(stream_.get()), nullptr);
-    Launch(AddKernel, {1}, {1}, 0, stream_.get(), AddArgs{device_, 3});
+    Launch(AddKernel, {1}, {1}, 0, {stream_.get()}, AddArgs{device_, 3});
     EXPECT_NE(call(), nullptr);
     Graph graph = nullptr;
     EXPECT_NE(EndCapture(stream_.get(), &graph), nullptr);

@@ -92,7 +92,7 @@ TEST_P(CudaGemmTest, AddsAllProductsInEveryOrderOfThreads) {
     Layout layout(c);
     const SplitMemory memory{layout.partials.data(), layout.arrived.data()};
     const auto launch = c.plan.path == GemmPath::kSkinny ? LaunchGemmSkinny : LaunchGemmMma;
-    launch(layout.args, c.plan, memory, nullptr);
+    launch(layout.args, c.plan, memory, {nullptr});
     for (int64_t row = 0; row < c.rows; ++row) {
       for (int64_t column = 0; column < c.n; ++column) {
         float sum = 0;
@@ -142,9 +142,9 @@ TEST(CudaGemmRows, AreTheSameBitsWhateverTheSkinnyProductsRows) {
   Layout part(all);
   part.a = whole.a;
   part.args.a.data = part.a.data();
-  LaunchGemmSkinny(whole.args, all.plan, {whole.partials.data(), whole.arrived.data()}, nullptr);
+  LaunchGemmSkinny(whole.args, all.plan, {whole.partials.data(), whole.arrived.data()}, {nullptr});
   part.args.a.rows = part.args.out.rows = 3;
-  LaunchGemmSkinny(part.args, all.plan, {part.partials.data(), part.arrived.data()}, nullptr);
+  LaunchGemmSkinny(part.args, all.plan, {part.partials.data(), part.arrived.data()}, {nullptr});
   const size_t bytes = (2 * whole.out_stride + all.n) * sizeof(float);
   EXPECT_EQ(std::memcmp(whole.out.data(), part.out.data(), bytes), 0);
 }

@@ -62,7 +62,7 @@ TEST(CudaSelect, FindsTheKeyWhoseWeightIsReached) {
   std::vector<uint32_t> found(wanted.size());
   const SelectArgs args{keys.data(), weights.data(), static_cast<int32_t>(keys.size()),
                         wanted.data(), found.data()};
-  Launch(SelectKernel, {static_cast<uint32_t>(wanted.size())}, {kThreads}, 0, nullptr, args);
+  Launch(SelectKernel, {static_cast<uint32_t>(wanted.size())}, {kThreads}, 0, {nullptr}, args);
   for (size_t i = 0; i < wanted.size(); ++i) {
     EXPECT_EQ(found[i], Selected(args, wanted[i])) << wanted[i];
   }
@@ -108,7 +108,7 @@ TEST(CudaSelect, ListsWhatIsLargeAndRanksIt) {
   const auto list = [&](float start, int32_t k) {
     int32_t found = 0;
     float kth = 0;
-    Launch(ListKernel, {1}, {kThreads}, 0, nullptr,
+    Launch(ListKernel, {1}, {kThreads}, 0, {nullptr},
            ListArgs{{values.data(), 3000}, start, k, &found, &kth});
     return std::pair(found, kth);
   };

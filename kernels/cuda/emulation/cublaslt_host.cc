@@ -55,7 +55,7 @@ void StartProduct(const GemmArgs& args, Stream stream) {
   Check(args.bias == nullptr || args.out.dtype == DType::kF32,
         "the library's bias has the type of its result");
   constexpr uint32_t kThreads = 32;
-  Launch(MultiplyKernel, {static_cast<uint32_t>(args.a.rows)}, {kThreads}, 0, stream,
+  Launch(MultiplyKernel, {static_cast<uint32_t>(args.a.rows)}, {kThreads}, 0, {stream, false},
          MultiplyLaunch{args, PackedStride(args.weight.shape)});
 }
 

@@ -40,7 +40,7 @@ void FailAllocation(int n);
 bool AllocationFailed();
 // From now on no capture can be begun, or can again.
 void RefuseCaptures(bool refuse);
-// From now on what is captured while kernels overlap makes no graph, or does again.
+// From now on a capture in which a kernel overlaps makes no graph, or does again.
 void RefuseOverlappingCaptures(bool refuse);
 
 // Of the running thread.

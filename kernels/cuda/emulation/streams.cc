@@ -30,6 +30,7 @@ struct Queue {
 // What a stream gets while it is captured.
 struct Capture {
   std::vector<Work> nodes;
+  bool overlaps = false;  // a kernel does
   bool lost = false;
 };
 
@@ -92,6 +93,13 @@ void Enqueue(Stream stream, Work work) {
     stream->queue->waiting.push_back(std::move(work));
     ++stream->queue->added;
   }
+}
+
+void EnqueueLaunch(LaunchStream stream, Work work) {
+  if (stream.overlap && stream.stream != nullptr && stream.stream == capturing) {
+    capturing->capture->overlaps = true;
+  }
+  Enqueue(stream.stream, std::move(work));
 }
 
 void CarryOutAll() {
@@ -213,7 +221,9 @@ Error EndCapture(Stream stream, Graph* graph) {
   const auto capture = std::exchange(stream->capture, nullptr);
   emulation::capturing = nullptr;
   if (capture->lost) return Failed("operation failed due to a previous error during capture");
-  if (emulation::refuse_overlapping_captures && kernels_overlap) return Failed("invalid argument");
+  if (emulation::refuse_overlapping_captures && capture->overlaps) {
+    return Failed("invalid argument");
+  }
   *graph = new CUgraphExec_st{
       std::make_shared<const std::vector<emulation::Work>>(std::move(capture->nodes))};
   return nullptr;

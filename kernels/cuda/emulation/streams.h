@@ -14,6 +14,8 @@ namespace baram::cuda::emulation {
 // may be, so that whatever it reads must still be there. A null stream carries it out at once: for
 // tests of kernels alone. Any thread; work of all streams is carried out one at a time.
 void Enqueue(Stream stream, std::function<void()> work);
+// The same of a kernel.
+void EnqueueLaunch(LaunchStream stream, std::function<void()> work);
 
 // Everything that waits on any stream.
 void CarryOutAll();

@@ -1,0 +1,62 @@
+// Captures: begins, ends and blames.
+#include "kernels/cuda/captures.h"
+
+#include <cstdio>
+#include <utility>
+
+#include "kernels/check.h"
+
+namespace baram::cuda {
+
+void Captures::NoteRefusal(Error error, bool overlapped) {
+  if (overlapped && of_overlap_ == OfOverlap::kUntried) {
+    of_overlap_ = OfOverlap::kRefused;
+    std::fprintf(stderr,
+                 "baram: %s: a step whose launches have programmatic stream serialization and a "
+                 "preferred shared memory carveout can't be captured as a graph: %s; the next is "
+                 "captured without them\n",
+                 device_.c_str(), error);
+    return;
+  }
+  if (std::exchange(told_, true)) return;
+  std::fprintf(stderr, "baram: %s: a step can't be captured as a graph: %s; it will be slower\n",
+               device_.c_str(), error);
+}
+
+bool Captures::Begin(Stream stream) {
+  Check(!capturing_, "one graph is captured at a time");
+  const Error error = BeginCapture(stream);
+  if (error != nullptr) {
+    LastError();  // a refusal is an answer, not the loss of the device
+    NoteRefusal(error, false);
+  }
+  capturing_ = error == nullptr;
+  return capturing_;
+}
+
+uint64_t Captures::End(Stream stream) {
+  Check(capturing_, "a capture ends that was begun");
+  const bool overlapped = overlap();
+  capturing_ = false;
+  // Errors of captured launches are not the device's: nothing of them ran. One that is will be met
+  // again by what runs next. A launch that is refused spoils the capture, so its error is why.
+  Error error = LastError();
+  OwnedGraph graph;
+  const Error ended = MakeOwned(&graph, [stream](Graph* made) { return EndCapture(stream, made); });
+  if (error == nullptr) error = ended;
+  if (error != nullptr) {
+    LastError();  // as in Begin
+    NoteRefusal(error, overlapped);
+    return 0;
+  }
+  if (overlapped) of_overlap_ = OfOverlap::kCaptured;
+  graphs_.push_back(std::move(graph));
+  return graphs_.size();
+}
+
+Error Captures::Replay(uint64_t graph, Stream stream) {
+  Check(!capturing_ && graph > 0 && graph <= graphs_.size(), "a graph that was captured is run");
+  return LaunchGraph(graphs_[graph - 1].get(), stream);
+}
+
+}  // namespace baram::cuda

@@ -1,0 +1,48 @@
+// Captures: steps that are recorded as graphs, and what is said where one can't be.
+#ifndef BARAM_KERNELS_CUDA_CAPTURES_H_
+#define BARAM_KERNELS_CUDA_CAPTURES_H_
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "kernels/cuda/device_memory.h"
+#include "kernels/cuda/runtime.h"
+
+namespace baram::cuda {
+
+// Owned by the device, used by the executor thread. A refused capture costs speed and not the
+// device: why is said once, on standard error. Overlap is blamed for a refusal, and given up in
+// captures, only where no graph was captured with it before.
+class Captures {
+ public:
+  // `device`: its name, for what is said. `overlap`: DeviceOptions::overlap_kernels.
+  Captures(std::string device, bool overlap) : device_(std::move(device)), overlap_(overlap) {}
+
+  // See Device. All launches between the two go to `stream`.
+  [[nodiscard]] bool Begin(Stream stream);
+  [[nodiscard]] uint64_t End(Stream stream);
+  Error Replay(uint64_t graph, Stream stream);
+
+  bool capturing() const { return capturing_; }
+  // Whether what is launched now is to overlap.
+  bool overlap() const { return overlap_ && !(capturing_ && of_overlap_ == OfOverlap::kRefused); }
+
+ private:
+  // What captures of kernels that overlap came to.
+  enum class OfOverlap : uint8_t { kUntried, kCaptured, kRefused };
+
+  void NoteRefusal(Error error, bool overlapped);
+
+  const std::string device_;
+  const bool overlap_;
+  bool capturing_ = false;
+  OfOverlap of_overlap_ = OfOverlap::kUntried;
+  bool told_ = false;               // that steps can't be captured
+  std::vector<OwnedGraph> graphs_;  // graph n is graphs_[n - 1]
+};
+
+}  // namespace baram::cuda
+
+#endif  // BARAM_KERNELS_CUDA_CAPTURES_H_
