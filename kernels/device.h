@@ -22,13 +22,13 @@ struct DeviceInfo {
   std::string name;       // "cpu", "ref", "cuda:0"
   std::string processor;  // for people: "Intel Xeon, amx, 2 threads"
   std::string isa;        // "amx", "avx512_bf16", "avx512", "avx2", "sm_90a", "scalar"
-  // The device's memory; of the host's, what this process may use.
+  // The device's memory; on the host, as much as this process may use.
   int64_t memory_bytes = 0;
   // True: the memory is the device's alone, and other processes may hold some of it.
   bool own_memory = false;
   int64_t free_bytes = 0;  // of own memory, what nobody else held when the device was opened
-  // Measured at opening, of own memory, beside what DeviceReserve counts as state: what was taken
-  // once the context was there, by anybody; and what the library for products took.
+  // Measured when the device was opened, for benchmarks: memory in use once its context existed
+  // (anybody's), and what loading cuBLASLt took.
   int64_t context_bytes = 0;
   int64_t library_bytes = 0;
   int64_t alloc_multiple = 1;  // Alloc takes a multiple of it
@@ -81,9 +81,9 @@ struct HostRows {
 struct StepTime {
   // From the first op of the step, after its uploads, to the mark behind it.
   double busy_s = 0;
-  // Before: from the mark before to the first op. The uploads of the step are in it, so it is at
-  // least as long as the device was idle between the two steps. What is idle inside a step, between
-  // two ops or where one waits for the host to issue it, is not in it.
+  // The gap before it: from the previous mark to the first op. It includes the uploads of the step,
+  // so it is at least as long as the device was idle between the two steps. It does not include
+  // idle time inside a step, between two ops or while one waits for the host to issue it.
   double gap_s = 0;
 };
 
@@ -98,16 +98,16 @@ class Device {
   virtual std::string Unsupported(const OpArgs& args) const = 0;
   virtual int64_t KvBytesPerPage(const KvShape& shape) const = 0;
   virtual int64_t AttendScratchBytes(const KvShape& shape, const SlotShape& slots) const = 0;
-  // What a device with memory of its own takes of it for itself. On the others this is a part of
-  // the process like any other.
+  // What a device takes for itself of its own memory. Zeros for a device that has none: there this
+  // is a part of the process like any other.
   virtual DeviceReserve Reserve(const SlotShape& slots) const {
     (void)slots;
     return {};
   }
-  // Of own memory, what is free now. 0: the device has none of its own.
+  // Own memory that is free now. 0: the device has none of its own.
   virtual int64_t FreeBytes() const { return 0; }
-  // Which of its kernels computes the op, where it has several and says so: "cublaslt", "mma 128 x
-  // 128". Of what a library has turned down, the one that computed it instead. For people.
+  // For people: which of its kernels computes the op, such as "cublaslt" or "mma 128 x 128". Where
+  // a library has refused the op, the kernel that computes it instead. Empty: it does not say.
   virtual std::string KernelOf(const OpArgs& args) const {
     (void)args;
     return "";
@@ -123,7 +123,7 @@ class Device {
   // Zeroed, aligned to at least 64 bytes. Only before the first step. An empty Buffer: no memory.
   virtual Buffer Alloc(int64_t bytes) = 0;
   // In the order of the device. Upload has read `host` when it returns; what Download writes is
-  // there after Wait() for a mark recorded after it. Of no bytes, both pointers may be null.
+  // there after Wait() for a mark recorded after it. Where `bytes` is 0, pointers may be null.
   virtual void Upload(void* device, const void* host, int64_t bytes) = 0;
   virtual void Download(void* host, const void* device, int64_t bytes) = 0;
   // A mark in the order of the device. Wait blocks until all before the mark is done; false: the
@@ -133,16 +133,16 @@ class Device {
     (void)mark;
     return true;
   }
-  // Of the step between a mark that was waited for and the mark before it; zeros if no step was
-  // begun there. A synchronous device's step lasts as long as its calls: it has no clock.
+  // Times the step between the mark before `mark` and `mark`, which was waited for; zeros if no
+  // step was begun there. A synchronous device has no clock: its step lasts as long as its calls.
   virtual StepTime TimeOf(uint64_t mark) {
     (void)mark;
     return {};
   }
 
   // --- steps
-  // Reserves the state of the slots. Once, before the first step. False: no memory; the device is
-  // as before, but for that it runs no step.
+  // Reserves the state of the slots. Once, before the first step. False: there is no memory for it;
+  // the device still works, but runs no step.
   [[nodiscard]] virtual bool ReserveSlots(const SlotShape& shape) = 0;
   // Uploads a step's deltas, applies them to the slots and expands the rows. Advances
   // length[slot] by the row's count: positions of this step start at the length before it.
@@ -153,9 +153,9 @@ class Device {
   // From now on ops are recorded, not run; nothing but ops may be called. They must have been
   // called with the same shapes before, in a step of their own. False: ops run as ever.
   [[nodiscard]] virtual bool BeginCapture() { return false; }
-  // Ends the recording. 0: it failed, nothing was recorded and the device goes on as before; the
-  // next may succeed, as a device that knows two ways to record changes over to the other.
-  // Otherwise a graph, which lives as long as the device.
+  // Ends the recording. Returns a graph, which lives as long as the device. 0: the recording
+  // failed, and the device goes on as before; the next one may succeed, because a device that knows
+  // two ways to record then takes the other.
   [[nodiscard]] virtual uint64_t EndCapture() { return 0; }
   // Runs the recorded ops with what the current step's arrays hold. The step must have as many
   // tokens and outputs, padding included, as the one that was captured.
@@ -179,8 +179,8 @@ struct DeviceOptions {
   // Pin workers to processors. Off when front-end threads share the cores.
   bool pin_threads = false;
   std::string which = {};  // of several GPUs: an index or a UUID; OpenDevice takes it from the name
-  // On a GPU a kernel's blocks may be there before the kernel before it has ended. False: they are
-  // not, which is slower and finds out whether a fault lies there.
+  // On a GPU, whether a kernel's blocks may start before the kernel before it has ended. False is
+  // slower; it shows whether a fault comes from that.
   bool overlap_kernels = true;
 };
 

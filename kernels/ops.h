@@ -110,9 +110,9 @@ struct StoreKvArgs {
 };
 
 // Causal attention of every token over its sequence's pages, for any mix of prompt chunks and
-// decode rows, but of none whose slot is -1. Query head h reads KV head h / (heads / kv_heads). A
-// token at position p sees the positions max(0, p - window + 1) .. p. Softmax in fp32; key blocks
-// start at fixed absolute positions (I10).
+// decode rows; tokens whose slot is -1 are skipped. Query head h reads KV head h / (heads /
+// kv_heads). A token at position p sees the positions max(0, p - window + 1) .. p. Softmax in fp32;
+// key blocks start at fixed absolute positions (I10).
 struct AttendArgs {
   StepView step;
   KvPool pool;

@@ -7,7 +7,7 @@
 
 namespace baram {
 
-// Of numbers that are not negative; b is positive.
+// `a` is not negative, `b` positive.
 constexpr int64_t CeilDivide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // To the next multiple, `value` itself if it is one.

@@ -18,7 +18,7 @@ namespace baram {
 inline constexpr uint16_t kCountInPrompt = 0x8000;
 inline constexpr uint16_t kCountOutputs = 0x7fff;
 
-// What the sampler of a device knows of one slot.
+// What a device's sampler knows about one slot.
 struct SlotState {
   int32_t length = 0;       // tokens with KV, the current step's included
   int32_t last_token = -1;  // drawn last; -1: none yet

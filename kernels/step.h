@@ -86,7 +86,7 @@ struct StepInput {
   std::span<const Row> rows;         // rows that continue come first
   std::span<const int32_t> tokens;   // prompt tokens of the rows that do not continue, in row order
   std::span<const int32_t> targets;  // successors of the scored tokens, in row order
-  // For a device with graphs, whose launches have fixed shapes: runs the step as if it had that
+  // For a device with graphs, whose launches have fixed shapes: runs the step as if it had this
   // many rows. 0: no padding. Otherwise at least the number of rows, at most max_step_tokens and
   // max_step_outputs, and every row is one token that is drawn from and not scored.
   int32_t padded_rows = 0;
@@ -95,9 +95,9 @@ struct StepInput {
 // A step as the ops see it: device pointers at fixed addresses, valid until the next BeginStep.
 //
 // In a padded step (StepInput::padded_rows) `tokens` and `outputs` count the padding, which comes
-// last: tokens of id 0, position 0 and slot -1, each its own output. Its rows of activations hold
-// anything, NaN included, and reach no other row: StoreKv stores nothing of it, Attend computes
-// `rows` rows, Sample is given live_outputs rows (see Live).
+// last: tokens of id 0, position 0 and slot -1, each its own output. Activations of padding may be
+// anything, NaN included, and reach no other row: StoreKv skips padding, Attend computes `rows`
+// rows, Sample is given live_outputs rows (see Live).
 struct StepView {
   int32_t tokens = 0;
   int32_t rows = 0;                         // without padding
@@ -150,7 +150,7 @@ struct SlotShape {
   int32_t max_step_tokens = 0;   // largest StepView::tokens
   int32_t max_step_outputs = 0;  // largest StepView::outputs
 
-  // Of all page tables; at most kMostTableEntries.
+  // Entries of all page tables; at most kMostTableEntries.
   int64_t TableEntries() const { return int64_t{slots} * groups * max_pages_per_slot; }
 };
 // Devices may count entries in 32 bits.

@@ -10,11 +10,11 @@
 
 namespace baram {
 
-// For every row of `input`, in order: place(row, begin, tokens), where `begin` is its first token
-// in the step and `tokens` its first in input.tokens, or -1 if it continues; then output(index,
-// token, slot, target) for what is drawn or scored of it, `target` -1 where it is drawn. Dies where
-// the input breaks the rules of step.h or the bounds of `shape`. Returns how many tokens, rows and
-// outputs there are, padding included, without arrays; padding is not visited.
+// For every row of `input`, in order, calls place(row, begin, tokens), where `begin` is the row's
+// first token in the step and `tokens` its first in input.tokens, or -1 if it continues; then
+// output(index, token, slot, target) for each of the row's outputs, `target` -1 where one is drawn.
+// Dies where the input breaks the rules of step.h or the bounds of `shape`. Returns how many
+// tokens, rows and outputs there are, padding included, without arrays; padding is not visited.
 template <typename Place, typename Output>
 StepView WalkRows(const StepInput& input, const SlotShape& shape, const Place& place,
                   const Output& output) {

@@ -25,8 +25,8 @@ void CpuDevice::StoreKv(const StoreKvArgs& args) {
                           .rope = args.rope.data,
                           .rotary_dim = args.rope.rotary_dim,
                           .interleaved = args.rope.layout == RopeLayout::kInterleaved};
-  // A few rows cost less than waking a worker. The tokens of a prompt share lines of the cache, 16
-  // those of keys: two workers that write the same ones wait for each other.
+  // A few rows cost less than waking a worker. Neighbouring tokens of a prompt share cache lines,
+  // 16 of them one line of keys: two workers that write the same line wait for each other.
   constexpr int64_t kTokenGrain = 4;
   constexpr int64_t kPromptGrain = 32;
   const int64_t tokens = args.step.tokens;

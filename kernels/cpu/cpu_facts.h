@@ -14,7 +14,7 @@ enum class Isa : uint8_t { kNone, kAvx2, kAvx512, kAvx512Bf16, kAmx };
 const char* IsaName(Isa isa);
 
 struct CpuFacts {
-  // Each includes those before it; but with AMX, whether AVX512_BF16 is of use MayUseDots says.
+  // Each includes those before it. But with AMX, MayUseDots says whether AVX512_BF16 is of use too.
   Isa best_isa = Isa::kNone;
   std::string model;                // as the processor names itself
   std::vector<int32_t> processors;  // that this process may run on

@@ -16,7 +16,8 @@ namespace {
 // Columns of 16 rows that a worker packs at a time: they cost about as much as a barrier.
 constexpr int64_t kPackColumnsPerTile = 4096;
 
-// How far ahead in the embedding table: the hardware's prefetchers stop at every 4 KiB page.
+// How far ahead the embedding table is prefetched: the hardware's prefetchers stop at every 4 KiB
+// page.
 constexpr int64_t kEmbedAheadBytes = 4096;
 
 // Row `row` of a tensor of any element type, as bytes.
@@ -24,9 +25,10 @@ std::byte* RowBytes(const Tensor& tensor, int64_t row) {
   return static_cast<std::byte*>(tensor.data) + row * tensor.stride * DTypeBytes(tensor.dtype);
 }
 
-// A row of the table is spread over its panel, 4 bytes in every line of 64, because the table is
-// the weight of the logits as well: 16 times its bytes come from memory. A prompt's rows are little
-// beside its products, and a decode row's 128 KiB of 4096 columns beside the weights.
+// The table is also the weight of the logits, and packed as such, so one of its rows is spread
+// over a panel, 4 bytes in every line of 64, and reading it moves 16 times its bytes. That is
+// little beside a prompt's products, and beside the weights that a decode step reads: 128 KiB for a
+// row of 4096 columns.
 void EmbedRow(const WeightView& table, int32_t token, float scale, const Tensor& out, int64_t row) {
   DCheck(token >= 0 && token < table.n, "a token id is inside the embedding table");
   const uint16_t* pairs = table.data + token / kPanelColumns * kPanelColumns * table.padded_k +

@@ -1,4 +1,4 @@
-// CpuDevice: the ops other than GEMM, from their arguments to jobs, units and tiles.
+// CpuDevice: Norm, AddNorm, Act and Sample, from their arguments to jobs, units and tiles.
 #include "kernels/cpu/cpu_device.h"
 #include "kernels/shape_check.h"
 

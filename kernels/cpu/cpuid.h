@@ -28,9 +28,9 @@ inline uint64_t EnabledState() {
 
 constexpr bool Has(uint32_t bits, int bit) { return (bits >> bit & 1) != 0; }
 
-// These two are called where AVX-512 is known to be there.
-// Whether the processor has AVX512_BF16 and adds in the order that all others follow. Says so on
-// standard error if it has it and does not.
+// Both are called only where AVX-512 is known to be there.
+// Whether the processor has AVX512_BF16 and adds in the order that all others follow. If it has it
+// but adds otherwise, says so on standard error.
 bool MayUseDots();
 // Whether it has AMX-BF16, and this process may use it; asks the kernel for permission.
 bool MayUseAmx();

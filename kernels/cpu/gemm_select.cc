@@ -35,20 +35,20 @@ struct Blocking {
   int64_t panels;
   int64_t tiles_per_worker;  // even out workers of unequal speed
 };
-// The accumulators, rows x panels x 64 bytes, take half of L2 and their share of L1 once a block.
-// Half the panels would read the chunk from L3 twice as often, for 1 ns more.
+// The accumulators, rows x panels x 64 bytes, take half of L2, and pass through L1 once a block.
+// With half the panels the chunk would be read from L3 twice as often, which costs 1 ns more.
 constexpr Blocking kMany = {512, 256, 32, 2};
 // Here the chunk stays in L2 as a whole, beside the accumulators of 16 panels: 48 ns at 256 rows,
 // 53 with 2048 columns a block; at 128 rows 59 and 69.
 constexpr Blocking kSome = {256, 256, 16, 4};
-// The bytes of the weights are the bound, and each is used twice at most: a panel is one stream.
+// Bound by the bytes of the weights, each used twice at most: a panel is read as one stream.
 constexpr Blocking kFew = {64, 2048, 16, 4};
-// For lanes. In fp32 128 rows of 2048 columns are 1 MiB: twice the rows measured 0.95 times as
+// For lanes. 128 rows of 2048 columns are 1 MiB in fp32; twice the rows measured 0.95 times as
 // fast.
 constexpr Blocking kLanes = {128, 2048, 16, 4};
 
-// Results above this are not found in L2 by who reads them next. Written past the caches they need
-// not be read first: measured 1.1 to 1.2 times as fast at 512 rows.
+// Results larger than this have left L2 before they are read. Written past the caches, their lines
+// need not be read first: measured 1.1 to 1.2 times as fast at 512 rows.
 constexpr int64_t kStreamOutBytes = int64_t{1} << 20;
 
 // Bytes of weights a worker takes at a time when the weights are what is read: long enough to

@@ -9,9 +9,9 @@
 
 namespace baram::cpu {
 
-// Bytes for the packed rows of `a`, shared by all workers. Committed as far as it is used.
+// Bytes for the packed rows of `a`, shared by all workers. Committed only as far as used.
 inline constexpr int64_t kGemmScratchBytes = int64_t{32} << 20;
-// The longest rows of which it holds 32 in fp32.
+// The longest rows: 32 of them fit in fp32.
 inline constexpr int64_t kMaxGemmK = kGemmScratchBytes / (32 * 4);
 
 struct GemmPlan {

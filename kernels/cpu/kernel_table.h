@@ -9,16 +9,16 @@
 
 namespace baram::cpu {
 
-// Computes the units [begin, end) of a job; what a unit is, the job's comment says. Calls for
-// different units run at the same time, in any order, on any worker. Bits of a unit depend on
-// neither.
+// Computes the units [begin, end) of a job; the job's comment says what a unit is. Calls for
+// different units run at the same time, in any order, on any worker: the bits of a unit depend on
+// neither the order nor the worker.
 template <typename Job>
 using Kernel = void (*)(const Job& job, int64_t begin, int64_t end, const Worker& worker);
 
 struct KernelTable {
   const char* isa;
-  // Every kernel runs on a thread that has called this: denormals off in both directions (as AMX
-  // does), AMX tiles configured. Cheap when called again.
+  // Called by every thread before it runs a kernel: turns denormals off in both directions (as AMX
+  // does) and configures AMX tiles. Cheap when called again.
   void (*enter_thread)();
 
   GemmPaths gemm_paths;

@@ -23,7 +23,7 @@ struct NoiseJob {
   uint32_t position = 0;
 };
 
-// Tokens first + i for the set bits i.
+// The tokens first + i where bit i is set.
 struct TokenSet {
   int64_t first = 0;
   uint32_t bits = 0;

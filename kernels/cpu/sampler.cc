@@ -164,7 +164,7 @@ float Sampler::FilterBound(const LogitRow& z, const SamplingParams& sampling,
   return bound;
 }
 
-// A value that at least k tokens reach, and not many more: the k-th largest of the chunks' maxima.
+// A value that at least k tokens reach, but not many more: the k-th largest of the chunks' maxima.
 float Sampler::AtLeastTop(const LogitRow& row, int64_t k, const Scratch& scratch) const {
   const int64_t chunks = Chunks(row.n);
   if (k > chunks) return kMasked;
@@ -226,8 +226,8 @@ float Sampler::TopPBound(const LogitRow& z, float top_p, float bound,
   return values[last];
 }
 
-// Log-probability, rank and alternatives of result.token, from the raw logits. One past the row is
-// as one of -infinity behind all others.
+// Log-probability, rank and alternatives of result.token, from the raw logits. A token past the row
+// counts as one of -infinity behind all others.
 void Sampler::Report(const LogitRow& raw, int32_t top_count, const Scratch& scratch,
                      TokenResult& result) const {
   const double log_sum =

@@ -22,7 +22,7 @@ constexpr uint32_t kStop = 0x800;
 constexpr uint32_t kOpShift = 12;
 static_assert(WorkerPool::kMaxWorkers <= kInsideMask);
 
-// finished_ while the last leaver of the current op is still awaited.
+// Value of finished_ while threads of the current op may still be inside.
 constexpr uint32_t kUnfinished = ~uint32_t{0};
 
 uint32_t OpNumber(uint32_t state) { return state >> kOpShift; }

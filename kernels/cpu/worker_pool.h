@@ -12,10 +12,10 @@
 
 namespace baram::cpu {
 
-// Owned by the CPU device. Has as many workers as the system gives threads for, or none where it
-// has no memory for their scratch: workers() says how many. ParallelFor is called by one thread at
-// a time, the executor; it neither allocates nor locks. Between ops the threads spin for at most 20
-// us, then sleep; the destructor ends them.
+// Owned by the CPU device. Has as many workers as it gets threads from the system, or none if
+// there is no memory for their scratch: workers() says how many. ParallelFor is called by one
+// thread at a time, the executor; it neither allocates nor locks. Between ops the threads spin for
+// at most 20 us, then sleep; the destructor ends them.
 //
 // An op is open from its start until the caller finds no tile left. A thread joins by counting
 // itself in while the op is open; the caller then waits only for those that joined. So a thread
@@ -75,7 +75,7 @@ class WorkerPool {
   alignas(64) std::atomic<int64_t> next_unit_{0};
   // Which op, whether it is open, and how many threads are in it; see worker_pool.cc.
   alignas(64) std::atomic<uint32_t> state_{0};
-  // The number of the last op that a thread left as the last one after it was closed.
+  // Number of the closed op whose last thread has left; the caller waits for it.
   alignas(64) std::atomic<uint32_t> finished_{0};
 };
 

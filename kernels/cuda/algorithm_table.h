@@ -1,5 +1,5 @@
-// AlgorithmTable: which of its algorithms a library takes for a product, asked before steps need
-// it, and what it turns down.
+// AlgorithmTable: which algorithm a library takes for each kind of product, asked before steps need
+// it, and which products the library refuses.
 #ifndef BARAM_KERNELS_CUDA_ALGORITHM_TABLE_H_
 #define BARAM_KERNELS_CUDA_ALGORITHM_TABLE_H_
 
@@ -46,13 +46,13 @@ inline ProductKind KindOf(const GemmArgs& args) {
 // What a library answered for products of a kind.
 template <typename Algorithm>
 struct FoundAlgorithm {
-  Error refusal = nullptr;  // not null: it has none, or turned a product down; for good
+  Error refusal = nullptr;  // not null: it has none, or refused a product; for good
   Algorithm algorithm = {};
 };
 
-// Used by one thread. A model has a handful of kinds but for the rows, which its first steps show;
-// asking takes host time and memory, so that the first product of a kind asks for all rows that a
-// step can have (I6).
+// Used by one thread. Rows aside, a model has a handful of kinds, which its first steps show.
+// Asking takes host time and memory, so the first product of a kind asks for all rows that a step
+// can have (I6).
 template <typename Algorithm>
 class AlgorithmTable {
  public:
@@ -62,9 +62,9 @@ class AlgorithmTable {
   void SetMostRows(int64_t rows) { most_rows_ = rows; }
 
   // Has the library multiply: run(algorithm) starts the product or says why not, ask(kind) is
-  // called for what is not in the table. An algorithm was asked for with rows rounded up and may be
-  // none for fewer: where it fails the library is asked once more, with the very rows, and what it
-  // answers is what products of just these rows use from then on. Not null: why it turns them down.
+  // called for what is not in the table. An algorithm is asked for with rows rounded up and may not
+  // work for fewer. Where it fails, the library is asked once more, with the exact rows, and its
+  // answer is used for products of these rows from then on. Not null: why it refuses them.
   template <typename Ask, typename Run>
   Error Multiply(const ProductKind& kind, int64_t rows, const Ask& ask, const Run& run) {
     const ProductKind exact = WithRows(kind, rows);
@@ -97,8 +97,7 @@ class AlgorithmTable {
     }
     return algorithms_.at(kind);
   }
-  // What Multiply says of the kind and rows, as far as it was asked. Null: it was not, or they are
-  // computed.
+  // What Multiply would return, as far as is known. Null: not known to be refused.
   Error Refusal(const ProductKind& kind, int64_t rows) const {
     for (const auto& [table, key] :
          {std::pair{&exact_, WithRows(kind, rows)}, {&algorithms_, kind}}) {
@@ -116,7 +115,8 @@ class AlgorithmTable {
 
   int64_t most_rows_ = 0;
   std::map<ProductKind, Found> algorithms_;
-  // Of the rows for which the one above failed: at most every number of them that a step can have.
+  // By exact rows, where the algorithm for rounded rows failed: at most one for every number of
+  // rows that a step can have.
   std::map<ProductKind, Found> exact_;
 };
 

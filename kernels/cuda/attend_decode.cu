@@ -6,16 +6,17 @@
 //
 // Bound by reading the cache: 4 * hd * kv_heads bytes a key for 4 * hd * heads flops, at most 2
 // flops a byte here. More query rows a KV head go to attend_prefill.cu, where tensor cores keep up
-// with memory. The border is reckoned, not measured, from the instructions that a warp's 16 keys of
-// 128 take as compiled for sm_90a, 8 KiB: 628 for one row, 920 for two, 1466 for four; there some
-// 400 for any number up to 16. At 132 multiprocessors' 4 instructions a cycle of 1.75 GHz four rows
-// could read 5.2 TB/s if no cycle were lost, no more than what an H200 has; two rows 8.2.
+// with memory. The border is reckoned, not measured, from the instructions that 16 keys of 128
+// elements, 8 KiB, take a warp as compiled for sm_90a: 628 for one row, 920 for two, 1466 for four;
+// on tensor cores some 400 for any number up to 16. At 132 multiprocessors with 4 instructions a
+// cycle and 1.75 GHz, four rows could read 5.2 TB/s if no cycle were lost, hardly more than an H200
+// has; two rows 8.2.
 //
 // Grid [KV heads, shares of the keys], 128 threads. A key takes kDepth / 8 lanes of 8 elements, so
 // a warp reads 32 * 8 / kDepth keys at a time, 16 keys (the keys of one page) of each block of 64.
 // A lane copies its own 16 bytes of keys and values to shared memory a block ahead and nobody else
 // reads them: no barrier until the piece is done. Each group of lanes keeps its own softmax, so
-// that lanes meet only in the sum of a score; all are added up at the end of the piece.
+// that lanes meet only in the sum of a score; the softmaxes are added up at the end of the piece.
 
 #include "kernels/cuda/attend_merge.h"
 #include "kernels/cuda/attend_pieces.h"
@@ -27,8 +28,8 @@ namespace baram::cuda {
 namespace {
 
 constexpr int kWarpKeys = kKeyBlock / kAttendWarps;
-// Partial results that a lane reads at once. 8 only at depth 128: they take more registers than
-// there are for a thread of shorter heads, and spill beside two rows of longer ones.
+// Partial results that a lane reads at once. 8 only at depth 128: with shorter heads a thread has
+// too few registers for them, and beside two rows of longer heads they spill.
 template <int kDepth>
 inline constexpr int kMergedAtOnce = kDepth == 128 ? 8 : 4;
 
@@ -64,7 +65,7 @@ class VectorPiece {
     __syncthreads();
   }
 
-  // Of results, in the order of dynamic shared memory.
+  // Parts of the results, in the order of dynamic shared memory.
   static constexpr int kParts = kAttendWarps * (kWarpThreads * kWideVector / kDepth);
 
  private:
@@ -100,7 +101,7 @@ class VectorPiece {
     return args_.kv.Page(piece_.slot, first >> args_.kv.page_shift);
   }
 
-  // What the piece does not hold becomes zero: it may be a NaN, and 0 times it too.
+  // Keys that the piece does not hold become zero: they may be NaN, and so is 0 times NaN.
   __device__ void Copy(int32_t block, int stage, int32_t page) const {
     uint4* to = Stage(stage);
     const KvView& kv = args_.kv;

@@ -1,5 +1,5 @@
 // What the kernels of Attend share: their arguments, how query rows map to tokens and heads, and
-// how the results of a block's warps are put together and written.
+// how the results of a block's warps are added and written.
 #ifndef BARAM_KERNELS_CUDA_ATTEND_PIECES_H_
 #define BARAM_KERNELS_CUDA_ATTEND_PIECES_H_
 
@@ -17,7 +17,7 @@ inline constexpr int kAttendThreads = 128;
 inline constexpr int kAttendWarps = kAttendThreads / kWarpThreads;
 inline constexpr float kMinusInfinity = -INFINITY;
 
-// Of a softmax over some of a query's keys. Scores are in bits: times log2(e).
+// A softmax over some of a query's keys. Scores are in bits: times log2(e).
 struct SoftmaxState {
   float largest;  // score; -infinity: no key was seen
   float sum;      // of 2^(score - largest)
@@ -56,7 +56,7 @@ struct AttendLaunch {
   const AttendPiece* pieces;
   AttendPartials partials;
   uint32_t* arrived;    // [shares, units] parts of cut tiles; zeros between kernels
-  int32_t merge_lanes;  // that read one part together: a power of two
+  int32_t merge_lanes;  // lanes that read one part together: a power of two
   int32_t head_dim;
   int32_t ratio;       // query heads of a KV head
   int32_t unit_heads;  // AttendTiling::heads
@@ -158,7 +158,8 @@ __device__ __forceinline__ float Rescale(float largest, float new_largest) {
   return largest == kMinusInfinity ? 0.0f : Exp2(largest - new_largest);
 }
 
-// Rows of shared memory in which warps leave what they found: `kDepth` sums, then the SoftmaxState.
+// Length of the rows of shared memory in which warps leave what they found: kDepth sums, then the
+// SoftmaxState.
 template <int kDepth>
 inline constexpr int kResultStride = kDepth + 8;
 

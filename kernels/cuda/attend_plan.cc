@@ -14,8 +14,8 @@ namespace {
 constexpr AttendKernel kKernels[] = {AttendKernel::kVector, AttendKernel::kNarrow,
                                      AttendKernel::kWide};
 
-// Costs are in blocks of keys. What a piece costs beside its keys: its queries, the first copies
-// that nothing hides, its result. An estimate, not a measurement.
+// What a piece costs beside its keys: its queries, the first copies, which nothing hides, and its
+// result. Costs are in blocks of keys. An estimate, not a measurement.
 constexpr int64_t kPieceCost = 1;
 // The least that a tile is cut for: two blocks of keys and what comes with them.
 constexpr int64_t kLeastShare = 2 + kPieceCost;
@@ -68,7 +68,7 @@ void ForTiles(std::span<const StepRow> rows, const AttendKind& kind, AttendKerne
   }
 }
 
-// Gives the partial results of a cut tile's pieces, the plan's last `parts`, their places.
+// Gives places to the partial results of a cut tile's pieces: the plan's last `parts` pieces.
 void PlacePartials(int32_t parts, AttendPlan* plan) {
   const auto pieces = std::span(plan->pieces).last(parts);
   for (int32_t part = 0; part < parts; ++part) {
@@ -92,9 +92,8 @@ int64_t ShareCost(const Load& load, int64_t shares) {
   return CeilDivide(load.total + (shares - 1) * kPieceCost, shares);
 }
 
-// How many shares are worth a block of threads of their own. Where that would cut a tile and still
-// leave blocks of threads without work, down to one block of keys each: what putting it together
-// takes is spent anyway.
+// Shares that get a block of their own, at most `most`. If that cuts a tile anyway, go down to one
+// key block a share: merging is paid for already.
 int64_t SharesOf(const Load& load, int32_t most) {
   const int64_t shares = std::clamp<int64_t>(load.total / kLeastShare, 1, most);
   if (load.longest <= ShareCost(load, shares)) return shares;

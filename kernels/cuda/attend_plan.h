@@ -4,8 +4,8 @@
 // Three kernels share the rows of a step by how many query rows (a token and a head) read the same
 // keys. For each of them the keys of all its rows, one after another, are cut into as many equal
 // shares as the GPU holds blocks of threads for one KV head: a share ends in the middle of a
-// sequence where it must, so a long context among short ones, or alone, fills the GPU as well. What
-// the parts of a cut tile found is put together by whichever block is done last: attend_merge.h.
+// sequence where it must, so a long context among short ones, or alone, fills the GPU as well. The
+// block that is done last merges what the parts of a cut tile found: attend_merge.h.
 //
 // The launch shape depends on the heads and the device alone, never on lengths, so that a captured
 // graph can run again with another plan.
@@ -24,7 +24,7 @@ namespace baram::cuda {
 
 // Keys that a block of threads takes at a time. Blocks of keys begin at multiples of it.
 inline constexpr int32_t kKeyBlock = 64;
-// The most blocks of a launch; each may need a counter, see attend_merge.h. More than six for each
+// The most blocks of a launch; each may need a counter, see attend_merge.h. Enough for six on each
 // of 170 multiprocessors.
 inline constexpr int32_t kMostAttendBlocks = 1024;
 
@@ -43,7 +43,7 @@ struct AttendKind {
 };
 struct AttendDevice {
   int32_t multiprocessors = 0;
-  int64_t shared_bytes = 0;  // of a multiprocessor, that blocks may use
+  int64_t shared_bytes = 0;  // that the blocks of a multiprocessor may use
 };
 
 // How one kernel sees the heads. A unit is what one block computes of a piece: some query heads of
@@ -85,8 +85,8 @@ struct AttendPiece {
   int32_t position;   // of the first token
   int32_t key_begin;  // positions; what single tokens see of them follows from theirs
   int32_t key_end;
-  // Of a tile whose keys were cut: this is part `part` of `parts`, which are in consecutive shares.
-  // The result of its token t goes to partial result `partial + part * tokens + t`.
+  // Where the tile's keys were cut, this is part `part` of `parts`, which are in consecutive
+  // shares. The result of its token t goes to partial result `partial + part * tokens + t`.
   int32_t partial = -1;  // -1: the piece is the whole tile, its result the output
   int32_t part = 0;
   int32_t parts = 1;
@@ -115,7 +115,8 @@ std::string AttendPlanText(const AttendPlan& plan);
 // The most a plan can hold, whatever the rows: for a step's tokens, and over all heads.
 int64_t MostAttendPieces(int32_t step_tokens, const AttendDevice& device);
 int64_t MostAttendPartials(const HeadShape& head, const AttendDevice& device);
-// Of scratch memory for them: two floats, and the padded head as fp32, for every token and head.
+// Scratch memory for partial results: two floats and the padded head as fp32, for every token and
+// head.
 int64_t AttendPartialBytes(const HeadShape& head, int32_t row_elements, const AttendDevice& device);
 
 }  // namespace baram::cuda

@@ -14,7 +14,7 @@ constexpr int64_t kPieceBytes = sizeof(AttendPiece);
 constexpr int64_t kWordBytes = sizeof(int32_t);
 constexpr int64_t kPlaceAlignment = 16;
 
-// Of a kind's place: `words` of share_begin, of all kernels.
+// Bytes of a kind's place, which holds `words` of share_begin over all kernels.
 int64_t PlaceBytes(int64_t words) { return RoundUp(words * kWordBytes, kPlaceAlignment); }
 
 // No more shares than blocks of threads.

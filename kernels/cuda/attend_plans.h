@@ -19,8 +19,8 @@ namespace baram::cuda {
 // every step from then on, for the step's own upload. So a graph, captured when its kinds are
 // known, finds the plans of its step at addresses that stay.
 //
-// In the block each kind has a place below the border, for its share_begin, whose size its heads
-// decide; the pieces of all kinds are one array that begins at the border.
+// In the block each kind has a place below the border for its share_begin, in a size that depends
+// on its heads; the pieces of all kinds are one array that begins at the border.
 class AttendPlans {
  public:
   struct Planned {
@@ -37,17 +37,17 @@ class AttendPlans {
   // `block` must outlive it.
   void Reserve(const SlotShape& shape, const AttendDevice& device, StepBlock* block);
   // Plans for the rows, which must stay until the next call, and packs the plans into the staging,
-  // between the two ends below. Nothing is allocated or copied.
+  // from begin() to end(). Nothing is allocated or copied.
   void BeginStep(std::span<const StepRow> rows);
-  // From where to where the block is the plans', in bytes from the border.
+  // The part of the block that holds plans, in bytes from the border.
   int64_t begin() const { return begin_; }
   int64_t end() const { return end_; }
-  // The step's plan, in GPU memory once the step's upload was put on the stream. Valid until the
-  // next call. `captured`: for a graph; the kind must be known.
+  // The step's plan, which is in GPU memory once the step's upload was put on the stream. Valid
+  // until the next call. `captured`: for a graph; the kind must be known.
   const Planned& For(const AttendKind& kind, bool captured = false);
 
  private:
-  // A kind more makes the list begin anew. No model has more: its layers of one window share page
+  // One kind more makes the list begin anew. No model has more: layers of one window share page
   // tables.
   static constexpr size_t kMostKinds = kMaxKvGroups;
 

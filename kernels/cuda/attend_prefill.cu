@@ -9,8 +9,9 @@
 // asynchronous copies, two blocks of 64 keys in turn.
 //
 // Grid [KV heads and parts of their query heads, shares of the keys], 128 threads. A warp has 16
-// rows: of 64 its own with all keys (kKeyWarps 1), of 16 all with every fourth 16 keys (kKeyWarps
-// 4), which it copies itself, so that its warps wait for each other at the end of a piece only.
+// rows. In tiles of 64 they are its own, with all keys (kKeyWarps 1). In tiles of 16 all warps have
+// the same rows, each with every fourth 16 keys (kKeyWarps 4); a warp copies those keys itself, so
+// that the warps wait for each other at the end of a piece only.
 // Rows of shared memory are dense with the 16-byte vectors of each 8 rows exchanged, so that the
 // eight rows of a matrix lie in different banks. Fragments are those of MmaBf16 in instructions.h:
 // the scores of two blocks of 8 keys are the left operand of the product with the values as they
@@ -28,9 +29,9 @@ namespace {
 constexpr int kFragmentRows = 16;
 constexpr int kQuadLanes = 4;                // that hold a row of a fragment together
 constexpr int kPageKeys = kLeastPageTokens;  // keys from a multiple of it on lie in one page
-// Partial results that a lane reads at once: beside tiles of 64 rows of the longest heads 8 would
-// spill. Those tiles are cut into few parts where a chunk has many, but into as many as there are
-// shares, 33 of an H200's with 8 KV heads, where a short chunk comes behind a long context.
+// Partial results that a lane reads at once: 8 would spill beside tiles of 64 rows of the longest
+// heads. Where a chunk has many such tiles they are cut into few parts, but where a short chunk
+// comes behind a long context into as many as there are shares, 33 on an H200 with 8 KV heads.
 template <int kKeyWarps>
 inline constexpr int kMergedAtOnce = kKeyWarps == 1 ? 4 : 8;
 
@@ -87,7 +88,7 @@ class TilePiece {
 
   static constexpr int kRowWarps = kAttendWarps / kKeyWarps;
   static constexpr int kTileRows = kRowWarps * kFragmentRows;
-  // Where it leaves that, behind the queries.
+  // Where Run leaves what it found, behind the queries.
   static __device__ float* Results() {
     return reinterpret_cast<float*>(DynamicShared<Bf16>() + kTileRows * kDepth);
   }
@@ -96,8 +97,8 @@ class TilePiece {
   static constexpr int kWarpKeys = kKeyBlock / kKeyWarps;
   static constexpr int kSharers = kAttendThreads / kKeyWarps;  // threads that copy for each other
   static constexpr int kRowVectors = kDepth / kWideVector;
-  static constexpr int kPassKeys = kSharers / kRowVectors;   // that they copy at a time
-  static constexpr int kPageGroups = kWarpKeys / kPageKeys;  // of their keys
+  static constexpr int kPassKeys = kSharers / kRowVectors;   // keys that they copy at a time
+  static constexpr int kPageGroups = kWarpKeys / kPageKeys;  // groups of their keys, each in a page
   static constexpr int kPasses = kPageKeys / kPassKeys;
   // Beside the sums of the longest heads there is no register left for several addresses.
   static constexpr int kPassesAtOnce = kDepth > 128 ? 1 : kPasses;
@@ -117,7 +118,7 @@ class TilePiece {
   __device__ int32_t FirstKey(int32_t block) const {
     return block * kKeyBlock + key_part_ * kWarpKeys;
   }
-  // Of this lane's two query rows, eight apart, in the tile.
+  // The first of this lane's two query rows, eight apart, in the tile.
   __device__ int FirstRow() const { return row_part_ * kFragmentRows + lane_ / kQuadLanes; }
 
   __device__ void SyncSharers() const {
@@ -146,8 +147,8 @@ class TilePiece {
     return wanted ? args_.kv.Page(piece_.slot, first >> args_.kv.page_shift) : 0;
   }
 
-  // Of the only group, where there is but one: looked up a block ahead, its latency passes behind
-  // the arithmetic. Where there are several, Copy looks them up.
+  // The page of the only group, where there is but one: looked up a block ahead, so that the
+  // latency passes behind the arithmetic. Where there are several, Copy looks them up.
   __device__ int32_t PageAhead(int32_t block) const {
     if constexpr (kPageGroups == 1) {
       return PageOf(block, 0);
@@ -156,8 +157,8 @@ class TilePiece {
     }
   }
 
-  // What the piece does not hold becomes zero: it may be a NaN, and 0 times it too. `page`: of
-  // PageAhead.
+  // Keys that the piece does not hold become zero: they may be NaN, and so is 0 times NaN. `page`
+  // is PageAhead's.
   __device__ void Copy(int32_t block, int stage, int32_t page) const {
     const KvView& kv = args_.kv;
     const int vector = sharer_ % kRowVectors;
@@ -214,7 +215,8 @@ class TilePiece {
     }
   }
 
-  // Scores in bits; of keys that a row does not see, -infinity. In most blocks both rows see all.
+  // Makes scores bits, and those of keys that a row does not see -infinity. In most blocks both
+  // rows see all.
   __device__ void Mask(int32_t block, Scores& scores) const {
     const int32_t begin = FirstKey(block);
     const int32_t end = begin + kWarpKeys;
@@ -235,8 +237,8 @@ class TilePiece {
     }
   }
 
-  // From scores to weights, relative to the largest so far; what was summed before follows. The
-  // sums of weights are this lane's own until Leave.
+  // Turns scores into weights, relative to the largest so far, and rescales what was summed before.
+  // The sums of weights are this lane's own until Leave.
   __device__ void Weigh(Scores& scores) {
     for (int half = 0; half < 2; ++half) {
       float largest = state_[half].largest;

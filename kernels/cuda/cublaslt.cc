@@ -16,7 +16,7 @@ namespace baram::cuda {
 namespace {
 
 constexpr size_t kMajor = CUBLAS_VER_MAJOR;
-constexpr uint32_t kAlignment = 16;  // of all operands, by SelectGemm
+constexpr uint32_t kAlignment = 16;  // bytes; SelectGemm sees to it for all operands
 
 // Every function that is called, as the header declares it.
 struct Library {
@@ -33,7 +33,7 @@ struct Library {
   decltype(&cublasLtMatmulPreferenceSetAttribute) set_preference;
 };
 
-// Never closed: it would take what it started on the GPU with it.
+// The library is never closed: what it has on the GPU would go with it.
 std::string Load(Library* library) {
   void* handle = nullptr;
   std::string missing;

@@ -1,5 +1,5 @@
 // NVIDIA's matrix products for many rows: cuBLASLt, opened at run time, so that the binary starts
-// without it. There are two bodies: cublaslt.cc, and emulation/cublaslt_host.cc, which has none.
+// without it. There are two bodies: cublaslt.cc, and emulation/cublaslt_host.cc for tests.
 #ifndef BARAM_KERNELS_CUDA_CUBLASLT_H_
 #define BARAM_KERNELS_CUDA_CUBLASLT_H_
 
@@ -26,12 +26,12 @@ class CublasLt {
   // The most rows of a step. Once, before the first.
   void SetMostRows(int64_t rows);
 
-  // out = scale * a W^T + bias for shapes that SelectGemm gives it. Not null: why the library turns
-  // products of this kind and these rows down, for good (see AlgorithmTable::Multiply); nothing was
-  // started. The first product of a kind asks the library for algorithms, those for other rows as
-  // well, which takes host time: warm-up shows it every kind.
+  // out = scale * a W^T + bias for shapes that SelectGemm gives it. Not null: why the library
+  // refuses products of this kind and these rows, for good (see AlgorithmTable::Multiply); nothing
+  // was started. The first product of a kind asks the library for algorithms, those for other rows
+  // as well, which takes host time: warm-up shows it every kind.
   Error Multiply(const GemmArgs& args, Stream stream);
-  // What Multiply says of such a product, as far as it was asked. Null: it was not, or computes it.
+  // What Multiply would return, as far as is known. Null: not known to be refused.
   Error Refusal(const GemmArgs& args) const;
 
  private:

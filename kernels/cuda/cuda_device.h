@@ -80,7 +80,7 @@ class CudaDevice final : public Device {
   LaunchStream Launches() const { return {stream_.get(), captures_.overlap()}; }
   // What plans of attention depend on.
   AttendDevice AttendFacts() const;
-  // Of step_block_.
+  // The sizes of step_block_'s two parts, see StepBlock::Reserve.
   int64_t BytesBelow(const SlotShape& slots) const;
   int64_t BytesAbove(const SlotShape& slots) const;
 
@@ -89,15 +89,15 @@ class CudaDevice final : public Device {
   // here; stays empty if it is.
   Error ProbeCublasLt(std::string* problem);
   static int64_t GemmBytes();  // of gemm_memory_
-  // In it, kMaxSplitTiles: of blocks that share a tile, of a product or of attention, which use
-  // them one after the other. Zeros between kernels.
+  // kMaxSplitTiles counters of blocks that share a tile, in gemm_memory_; zero between kernels.
+  // Gemm and Attend take turns.
   uint32_t* TileCounters() const;
-  // The plan. Where the library would be planned with and is known to turn the product down, why it
-  // does, and our own kernels' plan.
+  // The plan. If cuBLASLt is known to refuse the product, `refusal` says why, and the plan is our
+  // own kernels'.
   GemmPlan PlanGemm(const GemmArgs& args, Error* refusal) const;
-  // What the library is asked for at a time, from row `begin` on.
+  // The part of a product that the library computes at a time, from row `begin` on.
   GemmArgs LibraryPart(const GemmArgs& args, const GemmPlan& plan, int64_t begin) const;
-  // Not null: why the library turned a part of it down; what was written is to be computed again.
+  // Not null: why the library refused a part of it; what was written must be computed again.
   Error GemmByLibrary(const GemmArgs& args, const GemmPlan& plan);
 
   // Remembers the first error.
@@ -111,7 +111,7 @@ class CudaDevice final : public Device {
   std::atomic<Error> error_ = nullptr;
   OwnedStream stream_;
   std::array<OwnedEvent, kMarks> marks_;
-  // Where the ops of the step before a mark begin; of which mark, 0: of none.
+  // Where the ops of a step begin, and the mark behind the step; 0: none.
   struct Beginning {
     OwnedEvent event;
     uint64_t mark = 0;

@@ -15,8 +15,8 @@
 namespace baram::cuda {
 namespace {
 
-// One block of memory: cuBLASLt's workspace and the partial sums of our own kernels, which never
-// run at the same time, then the tiles' counters, then results that wait to be rounded.
+// gemm_memory_ is one block: first cuBLASLt's workspace or the partial sums of our own kernels,
+// which never run at the same time; then the tiles' counters; then results that wait to be rounded.
 constexpr int64_t kSumBytes =
     kSplitBytes > CublasLt::kWorkspaceBytes ? kSplitBytes : CublasLt::kWorkspaceBytes;
 constexpr int64_t kCounterBytes = kMaxSplitTiles * int64_t{sizeof(uint32_t)};
@@ -29,7 +29,7 @@ void* WideMemoryIn(void* memory) {
   return static_cast<std::byte*>(memory) + kSumBytes + kCounterBytes;
 }
 
-// A product of this many rows, columns and depth, whose factors have every byte equal.
+// The probe is a product of this many rows, columns and depth, whose factors have every byte equal.
 constexpr int64_t kProbe = 64;
 constexpr uint8_t kProbeByte = 0x3f;  // 0.746 in bf16
 

@@ -1,4 +1,4 @@
-// CudaDevice: what it supports, and the ops whose launchers need nothing of it but where to launch.
+// CudaDevice: what it supports, and the ops that are one launch.
 #include <initializer_list>
 #include <string>
 #include <variant>

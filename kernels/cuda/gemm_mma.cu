@@ -44,7 +44,7 @@ struct TileShape {
   static constexpr int kThreads = kRowWarpsOf * kColumnWarps * kWarpThreads;
   // 16 warps of 128 registers a multiprocessor.
   static constexpr int kResidentBlocks = 512 / kThreads;
-  static constexpr int kSums = kRowParts * kColumnParts * 4;  // of a thread
+  static constexpr int kSums = kRowParts * kColumnParts * 4;  // a thread's
   static constexpr int kStageElements = (kRows + kColumns) * kMmaStepK;
   static constexpr size_t kSharedBytes = kStages * kStageElements * sizeof(Bf16);
   static_assert(kColumnParts % 2 == 0, "matrix loads bring two parts of W");
@@ -75,8 +75,8 @@ __device__ __forceinline__ Bf16* Chunk(Bf16* tile, int row, int chunk) {
   return tile + row * kMmaStepK + (chunk ^ row % 8) * kVector;
 }
 
-// Rows [first, first + kTileRows), elements [begin, begin + kMmaStepK) of each. A thread copies one
-// chunk of every kRowStep-th row.
+// Copies rows [first, first + kTileRows), elements [begin, begin + kMmaStepK) of each. A thread
+// copies one chunk of every kRowStep-th row.
 template <int kTileRows, int kThreads, bool kWide>
 __device__ __forceinline__ void LoadTile(const Matrix& matrix, int64_t first, int64_t begin,
                                          int64_t k, Bf16* tile) {
@@ -100,7 +100,7 @@ __device__ __forceinline__ void LoadTile(const Matrix& matrix, int64_t first, in
   }
 }
 
-// The sums of one product of a warp.
+// The sums of one of a warp's products.
 template <typename Tile>
 __device__ __forceinline__ float (&PartOf(float (&sums)[Tile::kSums], int r, int c))[4] {
   return *reinterpret_cast<float(*)[4]>(sums + (r * Tile::kColumnParts + c) * 4);
@@ -132,7 +132,7 @@ __device__ __forceinline__ void MultiplyStage(Bf16* a_tile, Bf16* weight_tile, i
   }
 }
 
-// Two neighbours of a row of the result.
+// Stores two neighbours of a row of the result.
 template <typename Out>
 __device__ __forceinline__ void StorePair(const MmaLaunch& args, int64_t row, int64_t column,
                                           float low, float high) {

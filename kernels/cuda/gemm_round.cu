@@ -1,6 +1,6 @@
 // The last step of a product whose result a library leaves in fp32: out = sums, rounded to bf16.
 //
-// 4 bytes read, from L2 where gemm_select.h keeps them, and 2 written an element. One thread a
+// An element is 4 bytes read, from L2 where gemm_select.h keeps them, and 2 written. One thread a
 // vector of 8, blocks along the columns.
 #include <algorithm>
 

@@ -10,7 +10,7 @@ namespace baram::cuda {
 namespace {
 
 constexpr int32_t kMinSkinnyWarps = 4;
-// Fewer steps of k a block are not worth the exchange of its partial sums.
+// A block with fewer steps of k is not worth the exchange of its partial sums.
 constexpr int64_t kMinStepsPerSplit = 4;
 // The last block of a tile adds the parts of all: more parts would make it the slowest.
 constexpr int64_t kMaxSplits = 8;
@@ -33,10 +33,10 @@ GemmPlan SelectSkinny(const GemmProblem& problem, int64_t multiprocessors) {
   const int64_t steps = CeilDivide(problem.k, kSkinnyStepK);
   plan.splits = Splits(tiles, multiprocessors, steps);
   const int64_t block_steps = CeilDivide(steps, plan.splits);
-  // Blocks that find no room at once run in another wave, of which the last is rarely full. With
-  // more warps a block is done sooner, but fewer blocks are there at once. A warp has 4 to 8 KiB of
-  // weights under way, so those of a full multiprocessor are two to four times the latency of HBM
-  // times its bandwidth, some 30 KiB, however they are dealt out.
+  // Blocks that find no room run in another wave, and the last wave is rarely full. With more warps
+  // a block is done sooner, but fewer blocks are resident. A warp has 4 to 8 KiB of weights under
+  // way, so a full multiprocessor has two to four times what HBM's latency times its bandwidth asks
+  // for, some 30 KiB, however the warps are dealt out to blocks.
   const auto waves = [&](int32_t warps) {
     const int64_t resident = multiprocessors * (kSkinnyResidentWarps / warps);
     return CeilDivide(tiles * plan.splits, resident);
@@ -69,19 +69,20 @@ GemmPlan SelectMma(const GemmProblem& problem, int64_t multiprocessors) {
 constexpr int64_t kMinWideRows = 256;
 constexpr int64_t kWideRowsMultiple = 128;  // whole tiles of the library's kernels
 
-// cuBLASLt's bias has the type of the result. Ours is fp32, and a bias rounded to bf16 is not what
-// Gemm is defined as: where it nearly cancels the sum, all of the result's bits would be wrong. So
-// the library adds it to a result in fp32, which stays in L2 until a kernel has rounded it, once.
-// For a Qwen 2 7B's q, k and v of 2048 tokens that is 4 + 4 + 2 bytes an element in place of 2,
-// some 20 us at the speed of L2 beside some 85 us of products; our own kernel, on mma.sync, has two
-// thirds of the library's speed at best. Results too wide for kMinWideRows stay here.
+// cuBLASLt's bias has the type of the result; ours is fp32. Gemm must not round it to bf16: where
+// it nearly cancels the sum, all of the result's bits would be wrong. So the library adds it to a
+// result in fp32, which stays in L2 until a kernel has rounded it, once. For a Qwen 2 7B's q, k and
+// v of 2048 tokens that is 4 + 4 + 2 bytes an element in place of 2, some 20 us at the speed of L2
+// beside some 85 us of products; our own kernel, on mma.sync, has two thirds of the library's speed
+// at best. Results too wide for kMinWideRows stay here.
 int32_t WideRows(const GemmProblem& problem) {
   const int64_t rows =
       kWideBytes / (problem.n * int64_t{sizeof(float)}) / kWideRowsMultiple * kWideRowsMultiple;
   return rows >= kMinWideRows ? static_cast<int32_t>(rows) : 0;
 }
 
-// cuBLASLt's tensor-core kernels take rows of 16 bytes. Nothing: it is not for this product.
+// Nothing: cuBLASLt does not suit the product. Its tensor-core kernels take rows that begin at
+// multiples of 16 bytes.
 std::optional<GemmPlan> SelectCublasLt(const GemmProblem& problem) {
   if (!problem.wide_a || !problem.wide_out || problem.k % 8 != 0) return std::nullopt;
   GemmPlan plan{.path = GemmPath::kCublasLt};

@@ -24,11 +24,11 @@ inline constexpr int32_t kSmallMmaTile = 64;   // rows and columns of the result
 inline constexpr int32_t kLargeMmaTile = 128;  // the same
 inline constexpr int32_t kMmaStepK = 64;
 
-// What the partial sums of blocks that share a tile need; a plan stays inside it.
+// Room for the partial sums of blocks that share a tile; a plan stays inside it.
 inline constexpr int64_t kSplitBytes = int64_t{32} << 20;
 inline constexpr int32_t kMaxSplitTiles = 1024;
-// What results of the library wait in to be rounded: a part of the smallest L2, 50 MB, so that they
-// do not go through memory.
+// Room for results of the library that wait to be rounded: a part of the smallest L2, 50 MB, so
+// that they do not go through memory.
 inline constexpr int64_t kWideBytes = int64_t{32} << 20;
 
 struct GemmProblem {
@@ -42,7 +42,7 @@ struct GemmProblem {
 };
 GemmProblem ProblemOf(const GemmArgs& args);
 
-// What of a GPU and its machine the choice depends on.
+// Facts of a GPU and its machine that the choice depends on.
 struct GemmFacts {
   int32_t multiprocessors = 1;
   bool has_cublaslt = false;
@@ -53,16 +53,17 @@ struct GemmPlan {
   int32_t tile = 0;    // kMma: rows and columns of a block's part of the result
   int32_t warps = 0;   // kSkinny: of a block; they share k
   int32_t splits = 1;  // blocks that share a tile's k
-  // kCublasLt: rows at a time whose result it leaves in fp32, for LaunchRound; 0: all, as they are
+  // kCublasLt: rows at a time whose result it leaves in fp32, for LaunchRound; 0: all rows at once,
+  // in the type of `out`
   int32_t wide_rows = 0;
   bool operator==(const GemmPlan&) const = default;
 };
 
-// The cut of a skinny product does not depend on the number of rows, so up to kMaxSkinnyRows a
-// row's bits do not either.
+// The cut of a skinny product does not depend on the number of rows, and so, up to kMaxSkinnyRows,
+// neither do a row's bits.
 GemmPlan SelectGemm(const GemmProblem& problem, const GemmFacts& facts);
 
-// The choice without cuBLASLt, for a product that it turned down.
+// The choice without cuBLASLt, for a product that it refused.
 GemmPlan SelectOwnGemm(const GemmProblem& problem, int32_t multiprocessors);
 
 // "skinny, 8 warps, 2 splits", "mma 128 x 128", "cublaslt", "cublaslt, rounded by 1792 rows".

@@ -11,10 +11,10 @@
 //
 // A block computes 16 columns of the result; its warps take turns along k, 128 elements a step: a
 // block reads warps * 256 consecutive bytes of every row at a time. A step's weights are loaded
-// while the one before is multiplied; the first step's before the kernel waits for the one before
-// it, which writes `a` and not W: 64 KiB of a multiprocessor are on their way while that one ends,
-// twice what latency times bandwidth asks for. Sums of warps meet in shared memory, those of blocks
-// that share k in prims/split_sum.h. Grid: tiles of 16 columns, splits.
+// while the step before is multiplied. The first step's are loaded before the kernel waits for the
+// previous kernel, which writes `a` and not W: a multiprocessor has 64 KiB under way while that
+// kernel ends, twice what latency times bandwidth asks for. Sums of warps meet in shared memory,
+// sums of blocks that share k in prims/split_sum.h. Grid: tiles of 16 columns, splits.
 #include "kernels/check.h"
 #include "kernels/cuda/dispatch.h"
 #include "kernels/cuda/launchers.h"
@@ -56,9 +56,9 @@ struct WeightStep {
   uint4 lower[kBlocks];  // 8 rows further
 };
 
-// Past k the last weights of the row are read again, which MultiplyStep multiplies by zero. Zeros
-// in their place would be a second path to the same registers: values are copied where paths meet,
-// and a copy waits for its load.
+// Past k the last weights of the row are read again, and MultiplyStep multiplies them by zero. To
+// put zeros in their place would be a second path to the same registers: values are copied where
+// paths meet, and a copy waits for its load.
 __device__ __forceinline__ void LoadStep(const Bf16* upper, const Bf16* lower, int64_t begin,
                                          int64_t k, WeightStep& weights) {
   for (int b = 0; b < kBlocks; ++b) {
@@ -118,7 +118,7 @@ __global__ void __launch_bounds__(kMostThreads, kLeastResidentBlocks)
   const auto begin_of = [&](int64_t s) { return s * kSkinnyStepK + member * 8; };
   float sums[kTiles][4] = {};
   WeightStep weights;
-  // Whether there is a step or not: no branch, so that nothing waits for these before the kernel.
+  // Loaded whether there is a step or not: without a branch nothing waits for the loads this early.
   LoadStep(upper, lower, begin_of(step), args.k, weights);
   WaitForPrevious();
   LetNextStart();

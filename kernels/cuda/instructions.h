@@ -12,7 +12,7 @@ namespace baram::cuda {
 
 // --- the kernel before and the kernel after, see Launch
 
-// Until all kernels before this one have ended and what they wrote can be seen.
+// Waits until all kernels before this one have ended and what they wrote can be seen.
 __device__ __forceinline__ void WaitForPrevious() {
 #ifdef __CUDACC__
   asm volatile("griddepcontrol.wait;" ::: "memory");
@@ -222,8 +222,8 @@ __device__ __forceinline__ void CopyAsyncCommit() {
   emulation::CommitCopies();
 #endif
 }
-// Until at most kGroupsLeft of this thread's groups are under way. Other threads see the bytes
-// after a barrier.
+// Waits until at most kGroupsLeft of this thread's groups are under way. Other threads see the
+// bytes after a barrier.
 template <int kGroupsLeft>
 __device__ __forceinline__ void CopyAsyncWait() {
 #ifdef __CUDACC__
@@ -239,9 +239,9 @@ __device__ __forceinline__ void CopyAsyncWait() {
 // which have arrived before the first step is begun (Device::PackWeight and Upload return no
 // sooner). It alone may be touched before WaitForPrevious().
 
-// 16 bytes of constant memory that this kernel reads once: they need no room in the first-level
-// cache. Not through the path for read-only data (.nc): assemblers move such loads behind
-// WaitForPrevious(), because no other thread's writing concerns them.
+// Loads 16 bytes of constant memory that this kernel reads once: they need no room in the
+// first-level cache. Not through the path for read-only data (.nc): assemblers move such loads
+// behind WaitForPrevious(), because no other thread's writing concerns them.
 __device__ __forceinline__ uint4 LoadConstant(const void* global) {
 #ifdef __CUDACC__
   uint4 value;
@@ -267,14 +267,14 @@ __device__ __forceinline__ void PrefetchConstant(const void* global) {
 #endif
 }
 
-// What this thread wrote before is seen by whoever sees what it writes after.
+// Whoever sees what this thread writes after it also sees what this thread wrote before it.
 __device__ __forceinline__ void MemoryFence() {
 #ifdef __CUDACC__
   __threadfence();
 #endif
 }
 
-// Return what was there before. T: int32_t, uint32_t; Add also float.
+// These return what was there before. T: int32_t, uint32_t; Add also float.
 template <typename T>
 __device__ __forceinline__ T AtomicAdd(T* address, T value) {
 #ifdef __CUDACC__

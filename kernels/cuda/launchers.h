@@ -15,7 +15,7 @@
 namespace baram::cuda {
 
 // Device memory for sums of blocks that share a tile: kSplitBytes of `partials`, and kMaxSplitTiles
-// of `arrived`, which are zero between kernels. Kernels that use one run one after the other.
+// counters in `arrived`, zero between kernels. Kernels that use it run one after the other.
 struct SplitMemory {
   float* partials = nullptr;
   uint32_t* arrived = nullptr;

@@ -58,7 +58,7 @@ __device__ __forceinline__ float InverseRms(float square_sum, int64_t d, float e
   return ReciprocalSqrt(sum / static_cast<float>(d) + eps);
 }
 
-// The weights are of the model: their way from memory may pass behind the kernel before.
+// Norm weights are constant memory: they may be fetched while the kernel before still runs.
 template <int kN>
 __device__ __forceinline__ void PrefetchWeights(const float* weight, int64_t d) {
   if (weight == nullptr) return;

@@ -22,7 +22,8 @@ std::string VersionText(int version) {
 
 char Lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
 
-// What tells GPUs apart: whether one is whole, the runtime does not always know.
+// The part of a UUID that tells GPUs apart: the kind before it, GPU or MIG, the runtime does not
+// always know.
 std::string Digits(std::string_view uuid) {
   std::string lower(uuid.size(), ' ');
   std::transform(uuid.begin(), uuid.end(), lower.begin(), Lower);
@@ -30,7 +31,7 @@ std::string Digits(std::string_view uuid) {
   return has_kind ? lower.substr(4) : lower;
 }
 
-// Host threads that convert weights: more would wait for a piece of the staging.
+// Host threads that convert weights. More of them would wait for a piece of the staging.
 int32_t LoadingThreads() {
   constexpr uint32_t kMost = WeightStaging::kPieces;
   return static_cast<int32_t>(std::clamp(std::thread::hardware_concurrency(), 1u, kMost));

@@ -15,9 +15,9 @@
 #include "kernels/cuda/runtime.h"
 #include "kernels/float_types.h"
 
-// Before a loop over an array that must stay in registers and that nvcc would not unroll unasked.
-// BARAM_NO_UNROLL: before one whose copies would hold more registers than there are.
-// BARAM_UNROLL_BY: so many copies, a constant.
+// BARAM_UNROLL: before a loop over an array that must stay in registers and that nvcc would not
+// unroll unasked. BARAM_NO_UNROLL: before a loop whose copies would need more registers than there
+// are. BARAM_UNROLL_BY(constant): unrolls by that many copies.
 #ifdef __CUDACC__
 #define BARAM_UNROLL _Pragma("unroll")
 #define BARAM_NO_UNROLL _Pragma("unroll 1")
@@ -53,7 +53,7 @@
 
 namespace baram::cuda {
 
-// As nvcc's own.
+// Named as nvcc's own.
 inline Dim3& threadIdx = emulation::thread_index;
 inline Dim3& blockIdx = emulation::block_index;
 inline Dim3& blockDim = emulation::block_size;
@@ -111,38 +111,37 @@ __device__ __forceinline__ T* DynamicShared() {
 //   Every thread of every kernel calls WaitForPrevious(): on every path, before any return, and
 //   before it reads or writes global memory, constant memory (see LoadConstant) excepted.
 //
-// Writing counts as reading does: a kernel before may still be reading what would be overwritten.
-// That makes order transitive: a kernel ends after its threads have waited, so whoever has waited
-// for it has waited for all before it. A kernel some of whose blocks return without waiting breaks
-// this for its successors: it may end before its predecessor, and only that it ends is waited for.
+// The rule covers writes too: a kernel before may still be reading what would be overwritten. It
+// makes order transitive: a kernel ends after its threads have waited, so whoever has waited for it
+// has waited for all before it. A kernel that lets some blocks return without waiting breaks this
+// for its successors: it may end before its predecessor, and they wait for its end alone.
 //
 // LetNextStart() comes right after the wait, in every kernel of a step:
-//   - Not later, because it is safe at any time (it orders nothing; the successor waits for our
-//     end), and because the successor's blocks come only when all of ours have been placed: they
-//     take room that no block of ours asks for, and the bandwidth that they use by reading
-//     constant memory is what the end of a kernel, or a kernel of one block, leaves idle.
-//   - Not before the wait, although nothing would break: then kernel after kernel would be let in
-//     behind one that runs, each waiting with the registers and shared memory of its blocks in
-//     hand. This way at most two kernels of a stream are resident, one that works and one that
-//     waits.
+//   - Not later, because it is safe at any time: it orders nothing, and the successor waits for our
+//     end. And it costs us nothing: the successor's blocks come only when all of ours have been
+//     placed, so they take room that none of ours asks for, and they read constant memory with
+//     bandwidth that the end of a kernel, or a kernel of one block, leaves idle.
+//   - Not before the wait, although nothing would break: kernel after kernel would be let in behind
+//     one that runs, each holding registers and shared memory while it waits. This way at most two
+//     kernels of a stream are resident, one that works and one that waits.
 //
-// What lies beside kernels on a stream is in full order with them: the overlap is with a preceding
-// kernel alone, so a kernel behind a copy, a fill or a graph starts after it, its wait passing at
-// once; and all of those, events that are recorded and kernels of libraries come after the end of
-// the kernel before them, hence, by the rule, of all kernels before. In a capture, which holds
+// Everything else on a stream is in full order with kernels. A kernel overlaps with a preceding
+// kernel alone, so behind a copy, a fill or a graph it starts after it, and its wait passes at
+// once. Copies, fills, graphs, recorded events and kernels of libraries come after the end of the
+// kernel before them, hence, by the rule, after all kernels before. In a capture, which holds
 // nothing but kernels, launches become programmatic edges.
 //
-// A multiprocessor's L1 cache and shared memory are one memory, which is divided anew only when it
-// is empty: a kernel that wants another division than the one before could not overlap it. So all
-// ask for the most shared memory, which leaves L1 28 KiB; kernels here stage in shared memory what
-// they read twice. An estimate.
+// A multiprocessor's L1 cache and shared memory are one memory, which is divided anew only when the
+// multiprocessor is empty: a kernel that wants another division than the one before could not
+// overlap it. So all ask for the most shared memory, which leaves L1 28 KiB; kernels here stage in
+// shared memory what they read twice. An estimate.
 //
 // Without `overlap` a launch asks for neither. Needs compute capability 9.0.
 template <typename Args>
 void Launch(void (*kernel)(Args), Dim3 grid, Dim3 block, size_t shared_bytes, LaunchStream stream,
             const Args& args BARAM_WHERE) {
 #ifdef __CUDACC__
-  // Of 48 KiB, the rest of which is left for the kernel's static variables.
+  // 48 KiB need no asking; the rest of them is left for the kernel's static variables.
   constexpr size_t kAlwaysAllowed = 32 << 10;
   if (shared_bytes > kAlwaysAllowed) {
     cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),

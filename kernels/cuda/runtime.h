@@ -65,8 +65,8 @@ Error CreateStream(Stream* stream);
 void DestroyStream(Stream stream);
 Error Synchronize(Stream stream);
 
-// In the order of the stream. CopyToDevice from memory that is not pinned has read it when it
-// returns; from pinned memory, and CopyToHost, not before the stream got there.
+// In the order of the stream. From memory that is not pinned, CopyToDevice has read it when it
+// returns. Other copies happen when the stream gets there.
 Error CopyToDevice(void* device, const void* host, int64_t bytes, Stream stream);
 Error CopyToHost(void* host, const void* device, int64_t bytes, Stream stream);
 Error Fill(void* device, uint8_t byte, int64_t bytes, Stream stream);
@@ -78,7 +78,7 @@ void DestroyEvent(Event event);
 Error RecordEvent(Event event, Stream stream);
 // Blocks the thread without spinning. Returns at once for an event that was never recorded.
 Error WaitEvent(Event event);
-// Between two timed events, both of which were recorded and waited for.
+// The time between two timed events, both recorded and waited for.
 Error SecondsBetween(Event from, Event to, double* seconds);
 
 // What this thread puts on the stream from now on becomes a graph and is not carried out. Until
@@ -90,7 +90,7 @@ Error EndCapture(Stream stream, Graph* graph);
 Error LaunchGraph(Graph graph, Stream stream);
 void DestroyGraph(Graph graph);
 
-// Of the launches since the last call.
+// The error of the launches since the last call.
 Error LastError();
 
 }  // namespace baram::cuda

@@ -13,8 +13,8 @@ Error Words(cudaError_t error) {
   return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
 }
 
-// The runtime tells the UUID of a slice of a GPU like that of a whole one; only the name of a slice
-// says what it is: "NVIDIA H100 80GB HBM3 MIG 1g.10gb".
+// The runtime gives a slice of a GPU a UUID like that of a whole one; only the slice's name says
+// what it is: "NVIDIA H100 80GB HBM3 MIG 1g.10gb".
 std::string UuidText(const cudaUUID_t& uuid, const std::string& name) {
   std::string text = name.find(" MIG ") != std::string::npos ? "MIG" : "GPU";
   for (int i = 0; i < 16; ++i) {
@@ -103,8 +103,8 @@ Error Fill(void* device, uint8_t byte, int64_t bytes, Stream stream) {
 }
 
 // Whoever waits sleeps. Spinning would answer some microseconds earlier, which two steps in flight
-// hide, and burn a processor for the length of every step: under a small quota of the cgroup that
-// is time which the threads of the front end then lack. Both are to be measured on a GPU.
+// hide, but burn a processor for the length of every step, which front-end threads lack under a
+// small cgroup quota. Both are to be measured on a GPU.
 Error CreateEvent(Event* event) {
   return Words(cudaEventCreateWithFlags(event, cudaEventDisableTiming | cudaEventBlockingSync));
 }
@@ -121,7 +121,7 @@ Error SecondsBetween(Event from, Event to, double* seconds) {
   return error;
 }
 
-// Of this thread: what another allocates meanwhile does not end the capture.
+// Thread-local: what another thread allocates meanwhile does not end the capture.
 Error BeginCapture(Stream stream) {
   return Words(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
 }

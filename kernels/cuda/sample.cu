@@ -1,13 +1,13 @@
 // Sample: one block a row of logits. The formulas, filters and random numbers are sampler_math.h's.
 //
 // Bound by memory: every pass reads the row once, from the second-level cache when it fits. A
-// greedy row takes one pass, a plain draw two, and one more each what bias, masks or penalties
-// change, and log-probabilities. Top-k and the report of the likeliest tokens take one more each,
-// top-p alone two, and where bounds must be selected from the row, as of flat distributions, three
-// each: sample_filter.h and sample_report.h say how.
+// greedy row takes one pass, a plain draw two. One more each take: a row that bias, masks or
+// penalties change, log-probabilities, top-k, the report of the likeliest tokens. Top-p alone takes
+// two more. Where bounds must be selected from the row, as with flat distributions, each takes
+// three: sample_filter.h and sample_report.h say how.
 //
 // Sums that decide are of integers, so their order does not matter and a repeated step draws the
-// same. Neither does the order of a list.
+// same. The order of a list does not matter either.
 #include <cstdint>
 
 #include "kernels/cuda/dispatch.h"
@@ -30,7 +30,7 @@ struct SampleLaunch {
   const int32_t* output_slots;
   const int32_t* output_targets;
   Rows logits;
-  bool wide;  // rows can be read four floats at a time, what follows the last logit as well
+  bool wide;  // rows can be read four floats at a time, even past the last logit
   int32_t vocab;
   const uint32_t* const* masks;  // or null
   TokenResult* results;
@@ -66,15 +66,15 @@ __device__ double Gumbel(uint32_t word) {
   return -log(-log(1 - v));
 }
 
-// Of `token` among the words of its block.
+// The word of `token` among those of its block.
 __device__ __forceinline__ uint32_t WordOf(const PhiloxWords& words, int32_t token) {
   const uint32_t even = (token & 2) != 0 ? words[2] : words[0];
   const uint32_t odd = (token & 2) != 0 ? words[3] : words[1];
   return (token & 1) != 0 ? odd : even;
 }
 
-// The token that wins with its noise. Noise above g needs v < e^-g, because -log(1 - v) >= v: what
-// can't win is told by one fp32 exponential, and the few others are scored in double precision.
+// The token that wins with its noise. Noise above g needs v < e^-g, because -log(1 - v) >= v: one
+// fp32 exponential rules out most tokens, and the few others are scored in double precision.
 __device__ int32_t DrawToken(const TemperedRow& z, const Filtered& left, int32_t likeliest,
                              int32_t position, SampleMemory& shared) {
   const SamplingParams& params = z.row.params;
@@ -122,7 +122,7 @@ struct OwnLargest {
   }
 };
 
-// `raw`: of the row without edits. -1 if nothing is allowed.
+// Returns -1 if nothing is allowed. `raw` is the largest of the row without edits.
 __device__ int32_t Draw(const EditedRow& row, bool is_edited, OwnLargest raw, int32_t position,
                         SampleMemory& shared) {
   OwnLargest own = raw;
@@ -147,7 +147,7 @@ __global__ void __launch_bounds__(kMostThreads)
   const int64_t slot = args.output_slots[o];
   const int32_t target = args.output_targets[o];
   SlotSampling& state = args.slots.sampling[slot];
-  const SamplingParams& params = state.params;  // read where they are used: no registers are kept
+  const SamplingParams& params = state.params;  // read where used, so that no registers hold them
   TokenResult* result = args.results + o;
   const LogitRow raw{args.logits.Row<float>(o), args.vocab, args.wide};
 

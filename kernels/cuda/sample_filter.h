@@ -1,10 +1,10 @@
-// min-p, top-k and top-p of a row, as a bound of what stays. Nothing is sorted.
+// min-p, top-k and top-p of a row, as the bound above which tokens stay. Nothing is sorted.
 //
-// Top-k takes one pass: the k-th largest of what the threads found largest is passed by few tokens,
-// which are listed in shared memory and ranked there. Top-p alone takes two, one to add up how much
-// lies above a few levels and one to list what is above the lowest that is needed. Where a list
-// would be too long, as of flat distributions, bounds are selected from the row digit by digit,
-// from histograms in shared memory, in three passes each.
+// Top-k takes one pass: each thread knows its largest value, few tokens exceed the k-th largest of
+// these, and they are listed in shared memory and ranked there. Top-p alone takes two passes: one
+// adds up how much lies above each of a few levels, one lists what is above the lowest level that
+// is needed. Where a list would be too long, as with flat distributions, bounds are selected from
+// the row digit by digit, by histograms in shared memory, in three passes each.
 #ifndef BARAM_KERNELS_CUDA_SAMPLE_FILTER_H_
 #define BARAM_KERNELS_CUDA_SAMPLE_FILTER_H_
 
@@ -20,7 +20,8 @@ namespace baram::cuda {
 // The weight of probability 1 relative to the likeliest token: sums of 2^23 tokens fit.
 inline constexpr float kMassUnit = 0x1p40f;
 
-// A value that at least `k` items reach, and not many more: the k-th largest of the threads' own.
+// A value that at least `k` items reach, but not many more: the k-th largest of the threads' own
+// largest.
 inline __device__ float AtLeastTop(int32_t k, float own_largest, SampleMemory& shared) {
   if (k > static_cast<int32_t>(blockDim.x)) return kMasked;
   return ValueOf(SelectKey(static_cast<Weight>(k), shared.select, [&](const auto& add) {
@@ -30,7 +31,7 @@ inline __device__ float AtLeastTop(int32_t k, float own_largest, SampleMemory& s
 
 __device__ __forceinline__ Weight Mass(float z) { return static_cast<Weight>(expf(z) * kMassUnit); }
 
-// Of `total`, the mass that top-p keeps at least.
+// The least mass of `total` that top-p keeps.
 __device__ __forceinline__ Weight MassOf(float top_p, Weight total) {
   const double wanted = ceil(static_cast<double>(top_p) * static_cast<double>(total));
   return wanted > 1 ? static_cast<Weight>(wanted) : Weight{1};

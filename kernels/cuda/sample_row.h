@@ -17,9 +17,9 @@ namespace baram::cuda {
 
 // Tokens of a thread at a time: the words of one Philox block.
 inline constexpr int kGroup = 4;
-// Groups of a thread that are under way while as many are looked at: 512 threads of 48 bytes keep
-// 24 KiB a multiprocessor in flight, about what HBM's latency times its bandwidth asks for. One
-// more and registers are spilled.
+// Groups that a thread loads while it looks at as many: 512 threads of 48 bytes keep 24 KiB a
+// multiprocessor in flight, about what HBM's latency times its bandwidth asks for. With one more,
+// registers are spilled.
 inline constexpr int kBatch = 3;
 inline constexpr float kMasked = -INFINITY;
 
@@ -29,7 +29,7 @@ struct Candidate {
   int32_t token;  // -1: none
 };
 
-// Of a block, in shared memory.
+// A block's part of shared memory.
 struct SampleMemory {
   SelectMemory select;
   Weight weights[kWarpThreads];
@@ -46,7 +46,7 @@ struct LogitRow {
   int32_t n;
   bool wide;
 
-  // The logits from v on; past the last anything.
+  // The four logits from v on; those past the row's last may be anything.
   __device__ __forceinline__ float4 Group(int32_t v) const {
     if (wide) return v < n ? *reinterpret_cast<const float4*>(x + v) : float4{0, 0, 0, 0};
     return float4{v < n ? x[v] : 0.0f, v + 1 < n ? x[v + 1] : 0.0f, v + 2 < n ? x[v + 2] : 0.0f,

@@ -9,7 +9,7 @@
 
 namespace baram::cuda {
 
-// What Sample knows of one slot beside its counts and lists.
+// What Sample knows about one slot beside its counts and lists.
 struct SlotSampling {
   SamplingParams params;
   int32_t generated = 0;    // output tokens so far

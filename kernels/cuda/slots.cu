@@ -106,8 +106,8 @@ __global__ void __launch_bounds__(kExpandThreads)
     if (r + 1 == args.row_count) args.step.row_begin[r + 1] = row.begin + row.count;
   }
   for (int32_t i = static_cast<int32_t>(threadIdx.x); i < row.count; i += blockDim.x) {
-    // Nothing was drawn from a row that was not finite, and with two steps in flight the next one
-    // is planned already: its result is dropped, but it reads the embedding table all the same.
+    // Nothing is drawn from a row that is not finite. With two steps in flight the next one is
+    // planned already: its result will be dropped, but it still reads the embedding table.
     const int32_t drawn = args.slots.sampling[row.slot].last_token;
     args.step.token_ids[row.begin + i] =
         row.source >= 0 ? args.tokens[row.source + i] : (drawn < 0 ? 0 : drawn);

@@ -12,12 +12,13 @@ namespace baram::cuda {
 
 // Owned by the device, used by the executor thread. There is one block in GPU memory and two
 // stagings in pinned memory, so that a step is packed while the one before it is copied. All three
-// are addressed from a border inside them: what must be found at one address by every step, for
-// graphs, lies at the border, and what varies in size lies around it, so that all of it is one
-// piece and one copy.
+// are addressed from a border inside them. What graphs must find at one address in every step lies
+// at the border, and what varies in size lies around it, so that all of it is one piece and one
+// copy.
 class StepBlock {
  public:
-  // Bytes below the border, a multiple of 16, and from it on. Takes as much of the GPU's memory.
+  // `below`: bytes below the border, a multiple of 16; `above`: from it on. Takes their sum of the
+  // GPU's memory.
   Error Reserve(int64_t below, int64_t above, Stream stream);
 
   // Goes over to the other staging, whose last copy may have to be waited for.

@@ -11,10 +11,10 @@
 namespace baram::cuda {
 namespace {
 
-// A block takes the histories of a few new requests with penalties beside any step.
+// Room for the histories of a few new requests with penalties beside any step.
 constexpr int64_t kSpareBytes = int64_t{1} << 20;
 constexpr int64_t kSectionAlignment = 16;
-constexpr int64_t kArrayAlignment = 256;  // of what is cut from one allocation
+constexpr int64_t kArrayAlignment = 256;  // of the arrays cut from one allocation
 constexpr int64_t kCountsMultiple = 8;
 
 template <typename T>

@@ -13,14 +13,14 @@
 
 namespace baram::cuda {
 
-// Owned by the device, used by the executor thread. Its sections lie in the block below those of
-// the plans of attention, which travel with them. A step that brings more than there is room for,
+// Owned by the device, used by the executor thread. Its sections lie in the block below the plans
+// of attention, which travel with them. A step that brings more than there is room for, such as
 // long histories of new requests, takes several copies.
 class StepUpload {
  public:
   // The GPU memory that Reserve takes.
   static int64_t DeviceBytes(const SlotShape& shape) { return StepUpload().Lay(shape, nullptr); }
-  // What it takes of a StepBlock, below the border and what plans take there.
+  // What it takes of a StepBlock below the border, beside what plans take there.
   static int64_t BytesBelow(const SlotShape& shape);
   // `block` and `plans` must outlive it.
   Error Reserve(const SlotShape& shape, LaunchStream stream, StepBlock* block, AttendPlans* plans);

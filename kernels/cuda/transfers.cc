@@ -95,8 +95,8 @@ Error WeightStaging::Write(const WeightShape& shape, const HostRows& source, int
                            piece.memory.get(), rows * row_bytes, stream_.get());
     }
     if (error == nullptr) error = RecordEvent(piece.copied.get(), stream_.get());
-    // The stream has got to all copies before the last when it gets to that one. While the piece is
-    // held nobody else records its event, behind copies of theirs.
+    // Once the stream has got to the last copy it has got to all before it. The piece is held until
+    // then, so that nobody else records its event behind copies of theirs.
     const bool is_last = r + rows == source.rows;
     if (is_last && error == nullptr) error = WaitEvent(piece.copied.get());
     Release(index);

@@ -42,13 +42,12 @@ class Downloads {
 };
 
 // Weights on their way to the GPU. Write may be called by any number of threads: each converts into
-// a piece of pinned memory, of which it holds one at a time, while others are being copied. It
-// holds kPieces * kPieceBytes of pinned memory, 32 MiB.
+// one piece of pinned memory at a time, while others are being copied. Takes kPieces * kPieceBytes
+// of pinned memory, 32 MiB.
 class WeightStaging {
  public:
-  // A thread waits for what it has copied, so there are as many pieces as threads that load: one
-  // waits while others read, convert and copy. Of the size of the engine's slices of a weight. An
-  // estimate.
+  // As many pieces as threads that load, because a thread waits for its own copy while others read,
+  // convert and copy. A piece has the size of the engine's slices of a weight. An estimate.
   static constexpr int kPieces = 16;
   static constexpr int64_t kPieceBytes = int64_t{2} << 20;
 

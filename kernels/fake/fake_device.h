@@ -31,7 +31,7 @@ struct FakeOptions {
   int32_t fail_captures = 0;  // so many captures fail, the first ones; -1: all
   int32_t page_tokens = 4;
   int64_t memory_bytes = int64_t{1} << 34;
-  // Memory of its own, of which so much is free, and what the device takes of it.
+  // Whether it has memory of its own, how much of that is free, and what the device takes of it.
   bool own_memory = false;
   int64_t free_bytes = 0;
   DeviceReserve reserve = {};
@@ -42,7 +42,7 @@ struct FakeOptions {
   uint64_t lost_at = 0;
   // Called by every Attend, if set: to hold a step in a layer.
   std::function<void()> in_attend = {};
-  // The same of Sample and of Wait.
+  // The same for Sample and for Wait.
   std::function<void()> in_sample = {};
   std::function<void()> in_wait = {};
 };
@@ -70,7 +70,7 @@ class FakeDevice final : public Device {
   void Download(void* host, const void* device, int64_t bytes) override;
   uint64_t Record() override { return ++marks_; }
   bool Wait(uint64_t mark) override;
-  // Of any step, if two may be in flight.
+  // How long every step takes.
   static constexpr StepTime kStepTime{.busy_s = 0.25, .gap_s = 0.125};
   StepTime TimeOf(uint64_t) override { return kStepTime; }
 

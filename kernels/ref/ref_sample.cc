@@ -31,7 +31,7 @@ double LogSumExp(const float* logits, int32_t vocab) {
 }
 
 // Log-probability, rank and alternatives, from the raw logits. A scored token past the vocabulary
-// is as one of -infinity behind all others.
+// counts as one of -infinity behind all others.
 void Report(const float* logits, int32_t vocab, double log_sum, int32_t token, int32_t top_count,
             TokenResult& result) {
   const bool known = token < vocab;

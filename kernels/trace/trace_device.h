@@ -14,8 +14,8 @@ namespace baram {
 //
 // Alloc gives addresses that are aligned, distinct and not null, so that code which tells "present"
 // from "absent" by a pointer takes its usual path, but nothing lies behind them: nobody may touch
-// them. Upload and PackWeight ignore their data, Download fills zeros. BeginStep returns the counts
-// and null arrays, except that outputs and rows are as the input says.
+// them. Upload and PackWeight ignore their data, Download fills zeros. BeginStep returns the step's
+// counts, and null arrays.
 class TraceDevice final : public Device {
  public:
   // One kind of op the pass asked for: same description, same answer.

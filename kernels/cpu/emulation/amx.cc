@@ -8,7 +8,7 @@
 namespace baram::cpu::emulation {
 namespace {
 
-constexpr int kTiles = 8;  // of palette 1, as are the two below
+constexpr int kTiles = 8;  // palette 1 has these, and the two below
 constexpr int kMaxRows = 16;
 constexpr int kMaxRowBytes = 64;
 constexpr int kMaxPairs = kMaxRowBytes / 4;

@@ -23,10 +23,10 @@ void ZeroTile(int tile);
 void LoadTile(int tile, const void* from, int64_t stride);
 // TILESTORED: writes the rows and bytes that the tile is configured for and nothing else.
 void StoreTile(int tile, void* to, int64_t stride);
-// TDPBF16PS: sums += a * b, over pairs of bf16. Of each sum, one chain of fused multiply-adds over
-// the even elements of the pairs and one over the odd ones, both from zero; then sum += even + odd.
-// Denormals are zero, rounding is to nearest even, whatever the caller's floating-point mode, which
-// is left as it was. Needs AVX-512 F.
+// TDPBF16PS: sums += a * b, over pairs of bf16. Each sum takes one chain of fused multiply-adds
+// over the even elements of the pairs and one over the odd ones, both from zero; then sum += even +
+// odd. Denormals are zero and rounding is to nearest even, whatever the caller's floating-point
+// mode, which is left as it was. Needs AVX-512 F.
 void DotBF16(int sums, int a, int b);
 
 }  // namespace baram::cpu::emulation

@@ -18,7 +18,7 @@ bool refuses_other_rows = false;
 constexpr Error kRefusal = "the emulation refuses products";
 constexpr Error kOtherRows = "the emulation's algorithm is for other rows";
 
-// All there is to know of the stand-in's: the rows that it was asked for with.
+// All that the stand-in's algorithms are: the rows they were asked for with.
 struct Algorithm {
   int64_t rows = 0;
 };

@@ -28,7 +28,7 @@ namespace {
 constexpr size_t kStackBytes = 256 << 10;  // the sanitizer's frames are several times larger
 constexpr uint8_t kPoison = 0xFF;          // a NaN in every float type
 constexpr uint32_t kMaxThreads = 1024;
-constexpr size_t kMostSharedBytes = 227 << 10;  // a block's of an H100, H200 or B200
+constexpr size_t kMostSharedBytes = 227 << 10;  // for a block of an H100, H200 or B200
 constexpr int kReportedLanes = 16;
 constexpr int kGuardedLaunches = 4;  // of every kernel
 
@@ -83,7 +83,7 @@ Block* block = nullptr;  // the running one
 uint32_t current = 0;    // its running lane
 StackContext scheduler;
 
-// Of every kernel.
+// How often every kernel was launched.
 std::map<const void*, int>& Launches() {
   static auto& launches = *new std::map<const void*, int>;
   return launches;
@@ -164,7 +164,7 @@ bool OpenBarrier() {
   return true;
 }
 
-// Of a block's threads, or of a grid's blocks.
+// The turns of a block's threads, or of a grid's blocks.
 std::vector<uint32_t> TurnOrder(uint32_t count) {
   std::vector<uint32_t> order(count);
   std::iota(order.begin(), order.end(), 0);
@@ -330,7 +330,7 @@ void MeetWarp(uint32_t mask, const void* in, void* out, void (*combine)(const Wa
 
 void CopyLater(void* shared, const void* global, size_t bytes, size_t valid_bytes) {
   const AsyncCopy copy{shared, global, bytes, valid_bytes};
-  // A guarded block must not read yet: at once, so that it is seen.
+  // A guarded block must not read yet. Copied at once, so that this is seen.
   if (lane_order == LaneOrder::kBackward || block->is_guarded) {
     CarryOut({copy});
   } else {

@@ -18,32 +18,33 @@
 namespace baram::cuda::emulation {
 
 // The order in which the threads of a block take their turns, and the blocks of a grid. A kernel
-// whose results depend on the former lacks a barrier; one whose results depend on the latter counts
-// on a block that need not be the last. Backward, warps also run ahead of each other as far as they
-// can, and copies in the background arrive at once, not as late as they may: what is overwritten
-// while others read it shows.
+// whose results depend on the order of threads lacks a barrier; one whose results depend on that of
+// blocks takes some block for the last that need not be. Backward, warps also run ahead of each
+// other as far as they can, and copies in the background arrive at once, not as late as they may:
+// what is overwritten while others read it shows.
 enum class LaneOrder { kForward, kBackward, kShuffled };
 void SetLaneOrder(LaneOrder order);
 
 // From now on devices that are opened find a cuBLASLt: cublaslt_host.cc.
 void OfferCublasLt();
-// From now on it turns every product down, or none again; of a kind that it has, it knows
-// beforehand.
+// true: refuses every product from now on when it is run; asked for an algorithm, it still has one.
+// false: refuses none more. What a device's library has refused it remembers: AlgorithmTable.
 void RefuseProducts(bool refuse);
-// From now on its algorithms are good for the very rows that it was asked for with, or for all.
+// true: from now on its algorithms work only for the exact rows they were asked for with. false:
+// for all.
 void RefuseOtherRows(bool refuse);
 
-// Failures to order, of any thread. The n-th allocation from now on, on the GPU or pinned, finds no
-// memory; 0: none fails.
+// Failures on demand, in any thread. The n-th allocation from now on, on the GPU or pinned, finds
+// no memory; 0: none fails.
 void FailAllocation(int n);
 // Whether that allocation came.
 bool AllocationFailed();
-// From now on no capture can be begun, or can again.
+// true: from now on no capture can be begun. false: it can again.
 void RefuseCaptures(bool refuse);
-// From now on a capture in which a kernel overlaps makes no graph, or does again.
+// true: from now on a capture in which a kernel overlaps makes no graph. false: it does again.
 void RefuseOverlappingCaptures(bool refuse);
 
-// Of the running thread.
+// The running thread's.
 extern Dim3 thread_index, block_index, block_size, grid_size;
 // Null if the launch asked for none.
 void* DynamicShared();
@@ -55,10 +56,10 @@ struct LaunchSource {
 };
 // Runs body(args) in every thread of every block, a block after the other. Aborts with a report if
 // threads wait for each other forever, or at different barriers, or end without having called
-// WaitForPrevious(). In the first and the last block to run of the first launches of every kernel
-// threads also may not meet before that call, and the address sanitizer reports what they touch of
-// memory that Allocate() returned, as use of poisoned memory; what is checked often would take too
-// long.
+// WaitForPrevious(). In the first launches of every kernel the first and the last block to run are
+// watched more closely: their threads may not meet before that call, and if they touch memory that
+// Allocate() returned, the address sanitizer reports use of poisoned memory. To watch all would
+// take too long.
 void LaunchBody(void (*body)(const void* args), const void* args, Dim3 grid, Dim3 block,
                 size_t shared_bytes, const LaunchSource& source);
 

@@ -83,7 +83,7 @@ void ReadGuarded(void* to, const void* from, size_t bytes) {
   const auto* first = static_cast<const std::byte*>(from);
   std::lock_guard lock(All().mutex);
   const auto after = All().bytes.upper_bound(first);
-  const std::byte* begin = nullptr;  // of what is let go for the moment
+  const std::byte* begin = nullptr;  // of the part that is let go for the moment
   const std::byte* end = nullptr;
   if (after != All().bytes.begin()) {
     const auto& [memory, size] = *std::prev(after);

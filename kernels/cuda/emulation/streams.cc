@@ -47,7 +47,8 @@ struct CUstream_st {
 struct CUevent_st {
   std::shared_ptr<baram::cuda::emulation::Queue> queue;
   uint64_t position = 0;
-  // Of a timed event: when the queue got there. Work on the queue writes it, and may outlive it.
+  // When the queue got there; null unless the event is timed. Work on the queue writes it, and may
+  // outlive the event.
   std::shared_ptr<std::chrono::steady_clock::time_point> time;
 };
 
@@ -64,7 +65,7 @@ std::set<Stream>& Streams() {
   static auto& streams = *new std::set<Stream>;
   return streams;
 }
-// Of this thread.
+// This thread captures it.
 thread_local Stream capturing = nullptr;
 std::atomic<bool> refuse_captures = false;
 std::atomic<bool> refuse_overlapping_captures = false;

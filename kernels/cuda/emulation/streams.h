@@ -1,5 +1,5 @@
-// Streams of the emulation: queues of work that nobody does before he must. Bodies of runtime.h's
-// streams, events and graphs are in streams.cc.
+// Streams of the emulation: queues of work that is carried out as late as it may be. The bodies of
+// runtime.h's streams, events and graphs are in streams.cc.
 #ifndef BARAM_KERNELS_CUDA_EMULATION_STREAMS_H_
 #define BARAM_KERNELS_CUDA_EMULATION_STREAMS_H_
 
@@ -14,16 +14,16 @@ namespace baram::cuda::emulation {
 // may be, so that whatever it reads must still be there. A null stream carries it out at once: for
 // tests of kernels alone. Any thread; work of all streams is carried out one at a time.
 void Enqueue(Stream stream, std::function<void()> work);
-// The same of a kernel.
+// The same for a kernel.
 void EnqueueLaunch(LaunchStream stream, std::function<void()> work);
 
 // Everything that waits on any stream.
 void CarryOutAll();
 
-// What a call of the runtime returns that fails: LastError() tells it once more.
+// What a failing call of the runtime returns: LastError() tells it once more.
 Error Failed(Error error);
 
-// False, and the capture is lost, if this thread is capturing: for calls that CUDA forbids then,
+// If this thread is capturing: false, and the capture is lost. For calls that CUDA forbids then,
 // and for marks and graphs in graphs, which nobody needs.
 bool AllowedNow();
 // What such a call returns.

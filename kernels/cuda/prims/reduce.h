@@ -21,7 +21,7 @@ struct Max {
   }
 };
 
-// Over groups of `lanes` neighbours, a power of two.
+// Reduces over groups of `lanes` neighbours, a power of two.
 template <typename Op, typename T>
 __device__ __forceinline__ T WarpReduce(T value, int lanes = kWarpThreads) {
   for (int distance = lanes / 2; distance > 0; distance /= 2) {

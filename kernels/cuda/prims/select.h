@@ -18,8 +18,8 @@ inline constexpr int kBinsPerLane = kBins / kWarpThreads;
 
 static_assert(kBinsPerLane == 2 * kWarpThreads, "FindBin takes two steps");
 
-// Shared memory adds 32 bits in one go, but 64 by comparing and swapping until nobody interferes,
-// and many items may meet in few bins.
+// A 64-bit sum as two of 32 bits: shared memory adds 32 bits in one go, but 64 by comparing and
+// swapping until nobody interferes, and many items may meet in few bins.
 struct alignas(8) Bin {
   uint32_t low, high;
 
@@ -50,7 +50,7 @@ struct ShortList {
   }
 };
 
-// Of a block, in shared memory.
+// A block's part of shared memory.
 struct SelectMemory {
   Bin histogram[kBins];
   Weight above;  // of the bins past the one that was chosen
@@ -69,7 +69,7 @@ __device__ __forceinline__ float ValueOf(uint32_t key) {
   return FloatOf((key & 0x80000000u) != 0 ? key & 0x7fffffffu : ~key);
 }
 
-// With what the lanes above have.
+// The lane's own weight and those of the lanes above it.
 __device__ __forceinline__ Weight SumFromTop(Weight own) {
   const int lane = static_cast<int>(threadIdx.x);
   Weight sum = own;
@@ -81,8 +81,9 @@ __device__ __forceinline__ Weight SumFromTop(Weight own) {
   return sum;
 }
 
-// The bin in which the weights, summed from the largest bin down, reach `wanted`: first the lane
-// whose bins it is among, then which of them. Of the first warp; memory.bin is -1 before.
+// Finds the bin in which the weights, summed from the largest bin down, reach `wanted`: first the
+// lane that holds it, then which of the lane's bins it is. Only the first warp calls it; memory.bin
+// is -1 before.
 __device__ __forceinline__ void FindBin(Weight wanted, SelectMemory& memory) {
   const int lane = static_cast<int>(threadIdx.x);
   Weight own = 0;
