@@ -13,9 +13,9 @@
 // FILE is written anew after every measurement: a run that is ended early leaves what it measured.
 //
 // A decode step is timed from the end of the one before to its own, with as many steps in flight as
-// the engine has there. Its idle share is the device's time from the end of a step's work to the
-// first op of the next, uploads of that one included, as a share of the time of both: StepTime in
-// kernels/device.h. Gaps between kernels inside a step are not in it; a profiler shows those.
+// the engine has there. Its idle share is gap / (gap + busy) of StepTime in kernels/device.h: the
+// time from the end of a step's work to the first op of the next, uploads of that one included.
+// Gaps between kernels inside a step are not in it; a profiler shows those.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -51,7 +51,7 @@ struct Options {
   std::vector<int32_t> batches = {1, 8, 32};
   bool measures_steps() const { return !prompts.empty() || !batches.empty(); }
 
-  // Steps until all of a batch decode, those that a budget of prompt tokens takes and a few.
+  // Steps until all of a batch decode: as many as its prompts take within the budget, and a few.
   int32_t StepsBefore(int32_t batch) const {
     return batch + 8 + 2 * batch * context / config.max_num_batched_tokens;
   }
@@ -88,9 +88,9 @@ class Bench {
     Finish();
   }
 
-  // Has every graph captured that the engine's batches can need, by a batch of all sequences that
-  // end one after another, two steps apart: a bucket's first step is not captured. Returns the
-  // bytes of the device's memory that this took.
+  // Has every graph captured that the engine's batches can need: a batch of as many sequences as
+  // there may be ends one after another, two steps apart, because a bucket's first step is not
+  // captured. Returns the bytes of the device's memory that this took.
   int64_t CaptureGraphs() {
     if (model_->step_buckets.empty()) return 0;
     const int64_t before = model_->device->FreeBytes();
@@ -141,7 +141,7 @@ class Bench {
     outboxes_.push_back(*std::move(outbox));
   }
 
-  // One turn as the engine's threads make it, with the host's share timed.
+  // One turn as the engine's threads take it, with the host's share timed.
   void Step(std::vector<double>* steps, std::vector<double>* hosts) {
     const Clock::time_point begin = Clock::now();
     core_.Intake(begin);
@@ -293,7 +293,7 @@ int Main(int argc, char** argv) {
   keep();
   PrintStart(report);
 
-  // The device opened once more, beside the model, which leaves a part of its memory.
+  // The device is opened once more beside the model, which leaves a part of its memory.
   std::string error;
   const std::unique_ptr<Device> device = OpenAnother(options.config, &error);
   Check(device != nullptr, error.c_str());

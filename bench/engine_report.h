@@ -19,18 +19,17 @@ struct Measurement {
   std::string name;
   int32_t tokens = 0;      // of a step
   double step_s = 0;       // median
-  double host_s = 0;       // of it on the engine thread: intake, plan, commit, delivery
+  double host_s = 0;       // the engine thread's part: intake, plan, commit, delivery
   double idle_share = -1;  // of all measured steps' time; -1: not measured
   double bytes_per_s = 0;  // of all that its ops read and write, activations too
   double flops_per_s = 0;
   StepParts least = {};
-  // The better ones of right before and right after: a machine's other tenants come and go.
+  // The better of those measured right before and right after: other tenants come and go.
   Roofs roofs = {};
   double tokens_per_s() const { return tokens / step_s; }
   double read_share() const { return bytes_per_s / roofs.read_bytes_per_s; }
   double flops_share() const { return flops_per_s / roofs.flops_per_s; }
-  // What the step can't take less than at the roofs, if its products and its attention follow each
-  // other.
+  // The least time of the step at the roofs, if its products and its attention follow each other.
   double floor_s() const {
     const auto at_least = [&](const OpCost& cost) {
       return std::max(cost.bytes / roofs.read_bytes_per_s, cost.flops / roofs.flops_per_s);
@@ -40,7 +39,7 @@ struct Measurement {
   double of_floor() const { return step_s / floor_s(); }
 };
 
-// Of a GPU's memory, what MemorySum can only estimate, measured. Bytes.
+// What MemorySum can only estimate of a GPU's memory, measured. Bytes.
 struct MemoryTaken {
   int64_t context = 0;  // by all processes, once ours had its context
   int64_t library = 0;  // by starting cuBLASLt

@@ -4,9 +4,9 @@
 // caches: copies are used in turn. Activations stay warm. --json FILE is written anew after every
 // case, so that a run that is ended early leaves what it measured.
 //
-// On a GPU runs are issued back to back, so while kernels overlap a product reads the first of its
-// successor's weights while it ends, as it does in a model. --overlap 0 measures it alone; the JSON
-// says which it was.
+// On a GPU runs are issued back to back. So where kernels overlap, a product ends while the first
+// weights of its successor are read, as in a model. --overlap 0 measures it alone; the JSON says
+// which it was.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -34,9 +34,9 @@ using test::PreparedOp;
 
 constexpr double kSampleSeconds = 3e-3;  // one measurement runs the op at least so long
 constexpr int64_t kMostRuns = 1000;
-constexpr int64_t kFirstRuns = 8;  // of an asynchronous device, to find out how many
-// Samples of a case are spread over passes through all cases, the roofs' as well, so that a
-// disturbance does not hit one of them alone. The median counts; of the roofs the highest.
+constexpr int64_t kFirstRuns = 8;  // on an asynchronous device, to find out how many
+// Samples of a case, and of the roofs, are spread over passes through all cases, so that a
+// disturbance does not hit one of them alone. The median counts; for the roofs the highest.
 constexpr int kPasses = 3;
 constexpr int kSamplesPerPass = 5;
 
@@ -57,8 +57,9 @@ struct Measured {
   double seconds = 0;           // their median
 };
 
-// What must come from memory of an op, its weight or pages, and copies of it, used in turn. On an
-// asynchronous device also logits: Sample overwrites them, and one run is shorter than the wait.
+// The part of an op that must come from memory, its weight or pages, and copies of it, used in
+// turn. On an asynchronous device also logits: Sample overwrites them, and one run is shorter than
+// the wait.
 class ColdCopies {
  public:
   ColdCopies(Device& device, test::DeviceCopy& copy, const Buffer& memory, OpArgs& args)
@@ -97,14 +98,13 @@ class ColdCopies {
  private:
   test::DeviceCopy& copy_;
   std::function<void(void*)> place_;
-  void* first_ = nullptr;  // not run on, where there are copies
+  void* first_ = nullptr;  // not used by runs where there are copies
   int64_t bytes_ = 0;
   std::vector<void*> copies_;
   size_t next_ = 0;
 };
 
-// Of `runs` that are put into the device's order one after the other, until the last was waited
-// for.
+// Seconds of `runs` runs, issued one after the other, until the last was waited for.
 double SecondsOfAll(Device& device, const PreparedOp& op, ColdCopies& copies, int64_t runs) {
   Check(device.Wait(device.Record()), "the device survives what was before");
   const auto begin = std::chrono::steady_clock::now();
@@ -118,7 +118,7 @@ double SecondsOfAll(Device& device, const PreparedOp& op, ColdCopies& copies, in
   return taken.count();
 }
 
-// Of one run. Of ops shorter than a launch, the launch is what is measured.
+// Seconds of one run. Where the op is shorter than a launch, this is the launch.
 double SecondsOf(Device& device, const PreparedOp& op, ColdCopies& copies, int64_t runs) {
   const auto together = [&](int64_t count) { return SecondsOfAll(device, op, copies, count); };
   if (device.Info().planning_depth > 1) return SecondsOfLaunch(runs, together);
@@ -141,8 +141,8 @@ void Measure(Device& device, test::OpBed& bed, test::DeviceCopy& copy, const Buf
   measured.description = OpDescription(op.args);
   measured.cost = CostOf(op.args, op.context_tokens);
   ColdCopies copies(device, copy, cold, op.args);
-  // Sample overwrites its logits: it is run once on each copy, of which a series takes twice as
-  // many as the one before.
+  // Sample overwrites its logits, so it is run once on each copy, and a series takes twice as many
+  // copies as the one before.
   const bool samples = std::holds_alternative<SampleArgs>(op.args);
   Check(!samples || device.Info().planning_depth == 1 || copies.count() >= 2,
         "Sample has copies of its logits for two runs in a row");

@@ -28,7 +28,7 @@ void AddSample(int rows, int32_t vocab, std::vector<OpCase>* cases) {
   add("Sample_filtered", filtered);
 }
 
-// As a server sees them: every request asks for something else, and some for much.
+// Rows as a server sees them: every request asks for something else, and some for much.
 void AddMixedSample(int rows, int32_t vocab, std::vector<OpCase>* cases) {
   test::SampleCase mixed{vocab, vocab, std::vector<test::SampleRow>(rows)};
   for (int i = 0; i < rows; ++i) {
@@ -49,9 +49,8 @@ void AddMixedSample(int rows, int32_t vocab, std::vector<OpCase>* cases) {
   cases->push_back({"Sample_mixed_" + Number(rows) + "x" + Number(vocab), std::move(mixed)});
 }
 
-// Decode attention over contexts of different lengths, the longest first, in mean some 1024 and
-// 4096 tokens: even ones from 64 to twice the mean, and as in Zipf's law few long ones and many
-// short.
+// Decode attention over contexts of different lengths, the longest first, some 1024 and 4096 tokens
+// in the mean: evenly spread from 64 to twice the mean, and by Zipf's law few long and many short.
 void AddRagged(const HeadShape& head, std::vector<OpCase>* cases) {
   constexpr int kSequences = 64;
   const auto add = [&](const std::string& name, int32_t longest, const auto& context) {
@@ -145,7 +144,7 @@ CaseSet GpuCases() {
   decode(8, 16384);
   AddRagged(head, &cases);
   for (const auto& [sequences, context] : {std::pair{1, 4096}, {32, 1024}, {32, 4096}}) {
-    // Qwen3 1.7B's: two query heads of a KV head, which is a kernel of its own.
+    // Qwen3 1.7B's: two query heads a KV head, which have a kernel of their own.
     cases.push_back({"Attend_decode_g2_" + Number(sequences) + "x" + Number(context),
                      test::AttendCase{
                          {16, 8, 128}, 32, std::vector<test::Chunk>(sequences, {context - 1, 1})}});
@@ -185,8 +184,8 @@ CaseSet GpuCases() {
           .roofs = {}};
 }
 
-// Decode attention alone: the sizes of a head, the query heads that share a KV head, contexts and
-// batches that a CPU serves. As many KV heads as keep the pools of long batches small.
+// Decode attention alone: sizes of a head, numbers of query heads a KV head, contexts and batches
+// that a CPU serves. Few KV heads, so that the pools of long batches stay small.
 CaseSet DecodeCases() {
   std::vector<OpCase> cases;
   for (int32_t head_dim : {64, 128}) {

@@ -15,8 +15,8 @@ namespace {
 
 constexpr uint32_t kThreads = 256;
 constexpr int kLoads = 16;
-constexpr int64_t kTile = int64_t{kThreads} * kLoads;  // of 16 bytes, a block's at a time
-constexpr int64_t kMostBlocks = 132 * 8 * 4;           // of an H200, four waves
+constexpr int64_t kTile = int64_t{kThreads} * kLoads;  // 16-byte loads of a block at a time
+constexpr int64_t kMostBlocks = 132 * 8 * 4;           // four waves on an H200
 
 struct ReadLaunch {
   const uint4* memory;

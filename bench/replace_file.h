@@ -1,4 +1,5 @@
-// Results of a benchmark, kept while it runs: who is killed leaves what was measured until then.
+// Results of a benchmark, kept while it runs: if it is killed, what was measured until then is
+// left.
 #ifndef BARAM_BENCH_REPLACE_FILE_H_
 #define BARAM_BENCH_REPLACE_FILE_H_
 

@@ -19,7 +19,7 @@ namespace {
 constexpr double (*kReadGpuMemory)(const void*, int64_t, int) = BARAM_READ_GPU_MEMORY;
 
 constexpr int kSamples = 5;
-// Launches of a sample, and again twice as many: clocks have time to rise.
+// Launches of a sample's first series; the second has twice as many. Clocks have time to rise.
 constexpr int64_t kReads = 8;
 constexpr int64_t kProducts = 8;
 constexpr int64_t kFillRows = 64;

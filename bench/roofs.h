@@ -24,9 +24,8 @@ struct GpuRoofSizes {
 };
 
 // Measures one device, any number of times. On the host: reading DRAM and a loop in registers, on
-// threads of its own. On a GPU: a kernel that reads and does nothing else, and the device's own
-// Gemm, which for such a product is NVIDIA's library where there is one; the unit names what it
-// was.
+// threads of its own. On a GPU: a kernel that does nothing but read, and the device's own Gemm,
+// which uses NVIDIA's library for such a product where there is one; the unit names the kernel.
 class RoofMeter {
  public:
   // Takes its memory from a device that has not run a step; `device` must outlive the meter.
@@ -44,7 +43,7 @@ class RoofMeter {
   Device& device_;
   GpuRoofSizes sizes_;
   bool is_gpu_;
-  Buffer read_, a_, weight_, out_;  // of a GPU
+  Buffer read_, a_, weight_, out_;  // for a GPU
 };
 
 Roofs Larger(const Roofs& a, const Roofs& b);

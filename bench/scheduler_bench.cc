@@ -2,11 +2,11 @@
 //
 //   scheduler_bench --batches 32,256,1024 --queued 0 --context 1024 --steps 512 --json FILE
 //
-// The engine's own loop with two steps in flight on one thread, and in the device's place somebody
-// who has always just finished: every row draws a token that doesn't end it. The reader that
-// empties the outboxes meanwhile is not timed. --queued requests wait behind those that run. Times
-// are of the thread's processor time, so that other tenants of the machine count less. Contexts
-// differ, so that steps in which pages are taken and published are spread as in a server's life.
+// The engine's own loop with two steps in flight on one thread. A stand-in for the device has
+// always just finished: every row draws a token that doesn't end it. The reader that empties the
+// outboxes meanwhile is not timed. --queued requests wait behind those that run. Times are the
+// thread's processor time, so that other tenants of the machine count less. Contexts differ, so
+// that steps in which pages are taken and published are spread as in a server's life.
 #include <time.h>
 
 #include <algorithm>
@@ -37,7 +37,7 @@ struct Options {
   std::string json;
 };
 
-// Two groups of layers, as of a model with windows.
+// Two groups of layers, as a model with windows has.
 ModelSpec Spec(int32_t max_positions) {
   ModelSpec spec;
   spec.architecture = spec.family = "None";
@@ -59,7 +59,7 @@ double ThreadSeconds() {
 
 struct Measurement {
   int32_t batch = 0;
-  double p50_s = 0;  // of a step
+  double p50_s = 0;  // a step's
   double p99_s = 0;
 };
 
