@@ -29,8 +29,8 @@
 namespace baram::bench {
 namespace {
 
-using test::OpCase;
-using test::PreparedOp;
+using testing::OpCase;
+using testing::PreparedOp;
 
 constexpr double kSampleSeconds = 3e-3;  // one measurement runs the op at least so long
 constexpr int64_t kMostRuns = 1000;
@@ -62,7 +62,7 @@ struct Measured {
 // the wait.
 class ColdCopies {
  public:
-  ColdCopies(Device& device, test::DeviceCopy& copy, const Buffer& memory, OpArgs& args)
+  ColdCopies(Device& device, testing::DeviceCopy& copy, const Buffer& memory, OpArgs& args)
       : copy_(copy) {
     int64_t& bytes = bytes_;
     if (auto* gemm = std::get_if<GemmArgs>(&args)) {
@@ -96,7 +96,7 @@ class ColdCopies {
   }
 
  private:
-  test::DeviceCopy& copy_;
+  testing::DeviceCopy& copy_;
   std::function<void(void*)> place_;
   void* first_ = nullptr;  // not used by runs where there are copies
   int64_t bytes_ = 0;
@@ -110,7 +110,7 @@ double SecondsOfAll(Device& device, const PreparedOp& op, ColdCopies& copies, in
   const auto begin = std::chrono::steady_clock::now();
   for (int64_t i = 0; i < runs; ++i) {
     copies.Next();
-    test::IssueOp(device, op.args);
+    testing::IssueOp(device, op.args);
   }
   Check(device.Wait(device.Record()), "the device survives an op");
   const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - begin;
@@ -134,7 +134,7 @@ int64_t RunsOf(Device& device, const PreparedOp& op, ColdCopies& copies, int64_t
   return std::clamp<int64_t>(static_cast<int64_t>(kSampleSeconds / seconds), 1, most);
 }
 
-void Measure(Device& device, test::OpBed& bed, test::DeviceCopy& copy, const Buffer& cold,
+void Measure(Device& device, testing::OpBed& bed, testing::DeviceCopy& copy, const Buffer& cold,
              const OpCase& op_case, Measured& measured) {
   PreparedOp op = bed.Prepare(op_case);
   measured.name = op_case.name;
@@ -215,8 +215,8 @@ int Run(const Options& options) {
   Roofs roofs = meter.Measure();
   const Buffer cold = device->Alloc(set.cold_bytes);
   Check(cold.data() != nullptr, "the device has memory for copies");
-  test::DeviceCopy copy(*device);
-  test::OpBed bed(*device, test::TypesOf(info), set.limits);
+  testing::DeviceCopy copy(*device);
+  testing::OpBed bed(*device, testing::TypesOf(info), set.limits);
   std::vector<OpCase>& cases = set.cases;
   std::erase_if(cases, [&](const OpCase& c) { return c.name.find(options.op) == c.name.npos; });
   std::vector<Measured> all(cases.size());

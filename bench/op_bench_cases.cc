@@ -7,21 +7,21 @@
 namespace baram::bench {
 namespace {
 
-using test::OpCase;
+using testing::OpCase;
 
 std::string Number(int64_t value) { return std::to_string(value); }
 
 void AddSample(int rows, int32_t vocab, std::vector<OpCase>* cases) {
-  test::SampleRow greedy;
+  testing::SampleRow greedy;
   greedy.sampling.temperature = 0;
-  test::SampleRow plain;
-  test::SampleRow filtered;
+  testing::SampleRow plain;
+  testing::SampleRow filtered;
   filtered.sampling.top_k = 50;
   filtered.sampling.top_p = 0.9f;
   filtered.sampling.logprobs = 5;
   const std::string suffix = "_" + Number(rows) + "x" + Number(vocab);
-  const auto add = [&](const char* name, const test::SampleRow& row) {
-    cases->push_back({name + suffix, test::SampleCase{vocab, vocab, {size_t(rows), row}}});
+  const auto add = [&](const char* name, const testing::SampleRow& row) {
+    cases->push_back({name + suffix, testing::SampleCase{vocab, vocab, {size_t(rows), row}}});
   };
   add("Sample_greedy", greedy);
   add("Sample_plain", plain);
@@ -30,7 +30,7 @@ void AddSample(int rows, int32_t vocab, std::vector<OpCase>* cases) {
 
 // Rows as a server sees them: every request asks for something else, and some for much.
 void AddMixedSample(int rows, int32_t vocab, std::vector<OpCase>* cases) {
-  test::SampleCase mixed{vocab, vocab, std::vector<test::SampleRow>(rows)};
+  testing::SampleCase mixed{vocab, vocab, std::vector<testing::SampleRow>(rows)};
   for (int i = 0; i < rows; ++i) {
     SamplingParams& sampling = mixed.rows[i].sampling;
     sampling.seed = i;
@@ -54,11 +54,11 @@ void AddMixedSample(int rows, int32_t vocab, std::vector<OpCase>* cases) {
 void AddRagged(const HeadShape& head, std::vector<OpCase>* cases) {
   constexpr int kSequences = 64;
   const auto add = [&](const std::string& name, int32_t longest, const auto& context) {
-    std::vector<test::Chunk> chunks;
+    std::vector<testing::Chunk> chunks;
     for (int i = 0; i < kSequences; ++i) {
       chunks.push_back({std::max(64, static_cast<int32_t>(longest * context(i))) - 1, 1});
     }
-    cases->push_back({name, test::AttendCase{head, 32, std::move(chunks)}});
+    cases->push_back({name, testing::AttendCase{head, 32, std::move(chunks)}});
   };
   const auto even = [](int i) { return 1.0 - static_cast<double>(i) / kSequences; };
   const auto zipf = [](int i) { return 1.0 / (1 + i); };
@@ -72,31 +72,31 @@ CaseSet HostCases() {
   for (int64_t m : {1, 8, 32, 128, 512}) {
     for (int64_t n : {2048, 8192, 16384}) {
       cases.push_back({"Gemm_" + Number(m) + "x" + Number(n) + "x2048",
-                       test::GemmCase{.rows = m, .n = n, .k = 2048}});
+                       testing::GemmCase{.rows = m, .n = n, .k = 2048}});
     }
     cases.push_back(
-        {"Gemm_" + Number(m) + "x2048x8192", test::GemmCase{.rows = m, .n = 2048, .k = 8192}});
+        {"Gemm_" + Number(m) + "x2048x8192", testing::GemmCase{.rows = m, .n = 2048, .k = 8192}});
   }
   const HeadShape head{16, 8, 128};
-  const std::vector<test::Chunk> eight(8, {1023, 1});
-  cases.push_back({"Attend_decode_1x1024", test::AttendCase{head, 32, {{1023, 1}}}});
-  cases.push_back({"Attend_decode_8x1024", test::AttendCase{head, 32, eight}});
-  cases.push_back({"Attend_decode_2x4096", test::AttendCase{head, 32, {{4095, 1}, {4095, 1}}}});
-  cases.push_back({"Attend_prefill_512", test::AttendCase{head, 32, {{0, 512}}}});
-  cases.push_back({"Attend_prefill_2048", test::AttendCase{head, 32, {{0, 2048}}}});
+  const std::vector<testing::Chunk> eight(8, {1023, 1});
+  cases.push_back({"Attend_decode_1x1024", testing::AttendCase{head, 32, {{1023, 1}}}});
+  cases.push_back({"Attend_decode_8x1024", testing::AttendCase{head, 32, eight}});
+  cases.push_back({"Attend_decode_2x4096", testing::AttendCase{head, 32, {{4095, 1}, {4095, 1}}}});
+  cases.push_back({"Attend_prefill_512", testing::AttendCase{head, 32, {{0, 512}}}});
+  cases.push_back({"Attend_prefill_2048", testing::AttendCase{head, 32, {{0, 2048}}}});
   for (int32_t rows : {1, 512}) {
     const std::string suffix = "_" + Number(rows) + "x2048";
-    cases.push_back({"AddNorm" + suffix, test::AddNormCase{.rows = rows, .d = 2048}});
-    cases.push_back(
-        {"Norm" + suffix, test::NormCase{.rows = rows, .d = 2048, .x = test::Role::kResidual}});
-    cases.push_back({"Act" + suffix, test::ActCase{.rows = rows, .f = 8192}});
-    cases.push_back({"StoreKv" + suffix, test::StoreKvCase{.head = head,
-                                                           .page_tokens = 32,
-                                                           .chunks = {{0, rows}},
-                                                           .q_norm = true,
-                                                           .k_norm = true,
-                                                           .rotary_dim = 128}});
-    cases.push_back({"Embed" + suffix, test::EmbedCase{rows, 16384, 2048}});
+    cases.push_back({"AddNorm" + suffix, testing::AddNormCase{.rows = rows, .d = 2048}});
+    cases.push_back({"Norm" + suffix,
+                     testing::NormCase{.rows = rows, .d = 2048, .x = testing::Role::kResidual}});
+    cases.push_back({"Act" + suffix, testing::ActCase{.rows = rows, .f = 8192}});
+    cases.push_back({"StoreKv" + suffix, testing::StoreKvCase{.head = head,
+                                                              .page_tokens = 32,
+                                                              .chunks = {{0, rows}},
+                                                              .q_norm = true,
+                                                              .k_norm = true,
+                                                              .rotary_dim = 128}});
+    cases.push_back({"Embed" + suffix, testing::EmbedCase{rows, 16384, 2048}});
   }
   for (int32_t vocab : {50'000, 128'000}) {
     for (int rows : {1, 8}) AddSample(rows, vocab, &cases);
@@ -120,7 +120,7 @@ CaseSet GpuCases() {
   for (int64_t m : {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 2048, 8192}) {
     const auto add = [&](int64_t n, int64_t k) {
       cases.push_back({"Gemm_" + Number(m) + "x" + Number(n) + "x" + Number(k),
-                       test::GemmCase{.rows = m, .n = n, .k = k}});
+                       testing::GemmCase{.rows = m, .n = n, .k = k}});
     };
     add(kQkv, kHidden);
     add(kHidden, kHidden);
@@ -129,13 +129,13 @@ CaseSet GpuCases() {
   }
   for (int64_t m : {32, 2048}) {  // Qwen 2's
     cases.push_back({"Gemm_bias_" + Number(m) + "x4608x3584",
-                     test::GemmCase{.rows = m, .n = 4608, .k = 3584, .bias = true}});
+                     testing::GemmCase{.rows = m, .n = 4608, .k = 3584, .bias = true}});
   }
   const HeadShape head{32, 8, 128};
   const auto decode = [&](size_t sequences, int32_t context) {
     cases.push_back(
         {"Attend_decode_" + Number(sequences) + "x" + Number(context),
-         test::AttendCase{head, 32, std::vector<test::Chunk>(sequences, {context - 1, 1})}});
+         testing::AttendCase{head, 32, std::vector<testing::Chunk>(sequences, {context - 1, 1})}});
   };
   for (int32_t context : {1024, 4096, 16384}) decode(1, context);
   decode(32, 1024);
@@ -145,29 +145,31 @@ CaseSet GpuCases() {
   AddRagged(head, &cases);
   for (const auto& [sequences, context] : {std::pair{1, 4096}, {32, 1024}, {32, 4096}}) {
     // Qwen3 1.7B's: two query heads a KV head, which have a kernel of their own.
-    cases.push_back({"Attend_decode_g2_" + Number(sequences) + "x" + Number(context),
-                     test::AttendCase{
-                         {16, 8, 128}, 32, std::vector<test::Chunk>(sequences, {context - 1, 1})}});
+    cases.push_back(
+        {"Attend_decode_g2_" + Number(sequences) + "x" + Number(context),
+         testing::AttendCase{
+             {16, 8, 128}, 32, std::vector<testing::Chunk>(sequences, {context - 1, 1})}});
   }
   for (int32_t tokens : {512, 2048, 8192}) {
     cases.push_back(
-        {"Attend_prefill_" + Number(tokens), test::AttendCase{head, 32, {{0, tokens}}}});
+        {"Attend_prefill_" + Number(tokens), testing::AttendCase{head, 32, {{0, tokens}}}});
   }
   for (const auto& [tokens, context] : {std::pair{2048, 6144}, {16, 65536}, {64, 65536}}) {
     cases.push_back({"Attend_prefill_" + Number(tokens) + "_after_" + Number(context),
-                     test::AttendCase{head, 32, {{context, tokens}}}});
+                     testing::AttendCase{head, 32, {{context, tokens}}}});
   }
   for (int32_t rows : {1, 32, 256, 8192}) {
     const std::string suffix = "_" + Number(rows) + "x4096";
-    cases.push_back({"AddNorm" + suffix, test::AddNormCase{.rows = rows, .d = kHidden}});
+    cases.push_back({"AddNorm" + suffix, testing::AddNormCase{.rows = rows, .d = kHidden}});
+    cases.push_back({"Norm" + suffix,
+                     testing::NormCase{.rows = rows, .d = kHidden, .x = testing::Role::kResidual}});
     cases.push_back(
-        {"Norm" + suffix, test::NormCase{.rows = rows, .d = kHidden, .x = test::Role::kResidual}});
-    cases.push_back({"Act_" + Number(rows) + "x14336", test::ActCase{.rows = rows, .f = kInner}});
+        {"Act_" + Number(rows) + "x14336", testing::ActCase{.rows = rows, .f = kInner}});
     cases.push_back(
         {"StoreKv" + suffix,
-         test::StoreKvCase{
+         testing::StoreKvCase{
              .head = head, .page_tokens = 32, .chunks = {{0, rows}}, .rotary_dim = 128}});
-    cases.push_back({"Embed" + suffix, test::EmbedCase{rows, 16384, kHidden}});
+    cases.push_back({"Embed" + suffix, testing::EmbedCase{rows, 16384, kHidden}});
   }
   for (int rows : {1, 32, 256}) AddSample(rows, 128'256, &cases);
   for (int rows : {32, 256}) AddMixedSample(rows, 128'256, &cases);
@@ -191,10 +193,10 @@ CaseSet DecodeCases() {
   for (int32_t head_dim : {64, 128}) {
     for (int32_t group : {1, 4, 8}) {
       const auto add = [&](size_t sequences, int32_t context, int32_t kv_heads) {
-        const std::vector<test::Chunk> rows(sequences, {context - 1, 1});
+        const std::vector<testing::Chunk> rows(sequences, {context - 1, 1});
         cases.push_back({"Attend_decode_d" + Number(head_dim) + "_g" + Number(group) + "_" +
                              Number(sequences) + "x" + Number(context),
-                         test::AttendCase{{kv_heads * group, kv_heads, head_dim}, 32, rows}});
+                         testing::AttendCase{{kv_heads * group, kv_heads, head_dim}, 32, rows}});
       };
       for (int32_t context : {1024, 4096, 16384}) add(1, context, 8);
       add(32, 1024, 8);
@@ -217,12 +219,12 @@ CaseSet DecodeCases() {
 
 CaseSet SmokeCases() {
   std::vector<OpCase> cases = {
-      {"Gemm_2x64x128", test::GemmCase{.rows = 2, .n = 64, .k = 128}},
-      {"Gemm_20x64x64", test::GemmCase{.rows = 20, .n = 64, .k = 64}},
-      {"Attend_decode_2x40", test::AttendCase{{2, 1, 64}, 32, {{39, 1}, {39, 1}}}},
-      {"Attend_prefill_20", test::AttendCase{{2, 1, 64}, 32, {{0, 20}}}},
-      {"AddNorm_2x64", test::AddNormCase{.rows = 2, .d = 64}},
-      {"StoreKv_2x64", test::StoreKvCase{{2, 1, 64}, 32, {{0, 2}}}},
+      {"Gemm_2x64x128", testing::GemmCase{.rows = 2, .n = 64, .k = 128}},
+      {"Gemm_20x64x64", testing::GemmCase{.rows = 20, .n = 64, .k = 64}},
+      {"Attend_decode_2x40", testing::AttendCase{{2, 1, 64}, 32, {{39, 1}, {39, 1}}}},
+      {"Attend_prefill_20", testing::AttendCase{{2, 1, 64}, 32, {{0, 20}}}},
+      {"AddNorm_2x64", testing::AddNormCase{.rows = 2, .d = 64}},
+      {"StoreKv_2x64", testing::StoreKvCase{{2, 1, 64}, 32, {{0, 2}}}},
   };
   AddSample(2, 100, &cases);
   AddMixedSample(2, 100, &cases);

@@ -13,8 +13,8 @@
 namespace baram::bench {
 
 struct CaseSet {
-  std::vector<test::OpCase> cases;
-  test::OpBed::Limits limits;
+  std::vector<testing::OpCase> cases;
+  testing::OpBed::Limits limits;
   // Copies of what must come from memory, together: more than twice the largest cache.
   int64_t cold_bytes = 0;
   GpuRoofSizes roofs;

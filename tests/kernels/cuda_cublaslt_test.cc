@@ -20,21 +20,21 @@
 namespace baram::cuda {
 namespace {
 
-using test::GemmCase;
-using test::OpCase;
-using test::Role;
+using testing::GemmCase;
+using testing::OpCase;
+using testing::Role;
 using ::testing::StartsWith;
 
 struct Gpu {
   CudaPlace place;
-  test::Family family;
+  testing::Family family;
   GpuFacts facts;
   std::string missing;  // not empty: why nothing can be compared here
   OwnedStream stream;
   DeviceMemory partials, arrived, workspace;
   std::unique_ptr<CublasLt> library;  // beside the device's own
 
-  test::OpBed& bed() { return *family.beds.front().bed; }
+  testing::OpBed& bed() { return *family.beds.front().bed; }
   Device& device() { return *family.beds.front().device; }
 };
 
@@ -46,11 +46,11 @@ Gpu& TheGpu() {
     std::unique_ptr<Device> device =
         OpenDevice(requested.empty() ? "cuda" : requested, {}, &made->missing);
     if (device == nullptr) return made;
-    test::OpBed::Limits limits;
+    testing::OpBed::Limits limits;
     limits.gap_elements = 8;  // the library wants rows at multiples of 16 bytes
     limits.memory_bytes = int64_t{256} << 20;
-    test::AddBed(made->family, "cuda", std::move(device), limits);
-    test::AddRef(made->family, limits);
+    testing::AddBed(made->family, "cuda", std::move(device), limits);
+    testing::AddRef(made->family, limits);
     const auto allocate = [](int64_t bytes, DeviceMemory* memory) {
       const Error error = MakeOwned(memory, [&](void** data) { return Allocate(bytes, data); });
       Check(error == nullptr, "there is memory for partial sums");
@@ -80,7 +80,7 @@ std::vector<float> Fetch(Device& device, const Tensor& tensor) {
   return values;
 }
 
-void ExpectWithin(const std::vector<float>& got, const test::Output& ref,
+void ExpectWithin(const std::vector<float>& got, const testing::Output& ref,
                   const std::vector<float>& tolerance) {
   ASSERT_EQ(got.size(), ref.values.size());
   for (size_t i = 0; i < got.size(); ++i) {
@@ -110,10 +110,10 @@ TEST_P(CudaCublasLtTest, AndOurKernelsAreWithinTheTablesTolerance) {
   const GemmCase& c = GetParam();
   if (c.rows * c.n * c.k > gpu.place.most_products) GTEST_SKIP() << "too large to emulate";
   const OpCase op_case = Named(c);
-  const test::Outcome ref = gpu.family.ref->Run(op_case);
-  const test::Outcome magnitudes = gpu.family.ref->Run(op_case, {}, true);
-  const auto tolerance = test::Tolerance(op_case, gpu.family.types, ref, magnitudes, 0);
-  test::PreparedOp op = gpu.bed().Prepare(op_case);
+  const testing::Outcome ref = gpu.family.ref->Run(op_case);
+  const testing::Outcome magnitudes = gpu.family.ref->Run(op_case, {}, true);
+  const auto tolerance = testing::Tolerance(op_case, gpu.family.types, ref, magnitudes, 0);
+  testing::PreparedOp op = gpu.bed().Prepare(op_case);
   const auto& args = std::get<GemmArgs>(op.args);
   ASSERT_EQ(PlanOf(args).path, GemmPath::kCublasLt);
   if (PlanOf(args).wide_rows == 0) {  // as it is; otherwise the device has more to do
@@ -123,7 +123,7 @@ TEST_P(CudaCublasLtTest, AndOurKernelsAreWithinTheTablesTolerance) {
     ASSERT_NO_FATAL_FAILURE(ExpectWithin(Fetch(gpu.device(), args.out), ref.outputs[0], tolerance));
     op = gpu.bed().Prepare(op_case);
   }
-  test::RunOp(gpu.device(), op.args);
+  testing::RunOp(gpu.device(), op.args);
   {
     SCOPED_TRACE("the device");
     // Without a word it would compute what the library turns down.
@@ -158,15 +158,15 @@ INSTANTIATE_TEST_SUITE_P(
 TEST_F(CudaCublasLtTest, LongResultsAreRoundedPartByPart) {
   Gpu& gpu = TheGpu();
   const OpCase op_case = Named({.rows = 300, .n = 32768, .k = 8, .bias = true});
-  const test::Outcome ref = gpu.family.ref->Run(op_case);
-  const test::Outcome magnitudes = gpu.family.ref->Run(op_case, {}, true);
-  const test::PreparedOp op = gpu.bed().Prepare(op_case);
+  const testing::Outcome ref = gpu.family.ref->Run(op_case);
+  const testing::Outcome magnitudes = gpu.family.ref->Run(op_case, {}, true);
+  const testing::PreparedOp op = gpu.bed().Prepare(op_case);
   EXPECT_EQ(PlanOf(std::get<GemmArgs>(op.args)).wide_rows, 256);
-  const test::Outcome got = gpu.bed().Run(op_case);
+  const testing::Outcome got = gpu.bed().Run(op_case);
   EXPECT_EQ(got.broken, "");
   EXPECT_EQ(gpu.device().KernelOf(op.args), "cublaslt, rounded by 256 rows");
   ExpectWithin(got.outputs[0].values, ref.outputs[0],
-               test::Tolerance(op_case, gpu.family.types, ref, magnitudes, 0));
+               testing::Tolerance(op_case, gpu.family.types, ref, magnitudes, 0));
 }
 
 }  // namespace

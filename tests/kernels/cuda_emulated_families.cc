@@ -6,7 +6,7 @@
 #include "kernels/cuda/emulation/emulator.h"
 #include "tests/kernels/op_families.h"
 
-namespace baram::test {
+namespace baram::testing {
 namespace {
 
 // Fibers are slow: what differs in nothing but size from a smaller case runs on a GPU only.
@@ -56,4 +56,4 @@ std::vector<OpCase> TestedCases() {
   return cases;
 }
 
-}  // namespace baram::test
+}  // namespace baram::testing

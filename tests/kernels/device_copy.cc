@@ -7,7 +7,7 @@
 
 #include "kernels/check.h"
 
-namespace baram::test {
+namespace baram::testing {
 namespace {
 
 constexpr int64_t kUnitBytes = sizeof(float);
@@ -50,4 +50,4 @@ void DeviceCopy::Repeat(void* data, int64_t period, int64_t bytes) {
   }
 }
 
-}  // namespace baram::test
+}  // namespace baram::testing

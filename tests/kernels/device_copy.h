@@ -7,7 +7,7 @@
 
 #include "kernels/device.h"
 
-namespace baram::test {
+namespace baram::testing {
 
 // All copies are in the order of the device. Addresses are multiples of 4 bytes, of 16 for speed,
 // and sizes multiples of 4; what is read and what is written do not overlap.
@@ -26,6 +26,6 @@ class DeviceCopy {
   Buffer index_;  // 0, 1, 2, ...
 };
 
-}  // namespace baram::test
+}  // namespace baram::testing
 
 #endif  // BARAM_TESTS_KERNELS_DEVICE_COPY_H_

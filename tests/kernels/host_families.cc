@@ -6,7 +6,7 @@
 #include "tests/environment.h"
 #include "tests/kernels/op_families.h"
 
-namespace baram::test {
+namespace baram::testing {
 namespace {
 
 Family OpenFamily(const std::string& name, const std::vector<std::string>& isas, int most_threads) {
@@ -29,7 +29,7 @@ std::vector<Family> FamiliesOf(const std::string& name) {
     Family family;
     std::string error;
     std::unique_ptr<Device> device =
-        OpenDevice(name, {.overlap_kernels = baram::testing::KernelsOverlap()}, &error);
+        OpenDevice(name, {.overlap_kernels = KernelsOverlap()}, &error);
     if (device == nullptr) {
       std::fprintf(stderr, "%s\n", error.c_str());
       std::exit(EXIT_FAILURE);
@@ -48,7 +48,7 @@ std::vector<Family> FamiliesOf(const std::string& name) {
 }  // namespace
 
 std::vector<Family> TestedFamilies() {
-  const std::string requested = baram::testing::RequestedDevice();
+  const std::string requested = RequestedDevice();
   if (!requested.empty()) return FamiliesOf(requested);
   std::vector<Family> families;
   families.push_back(OpenFamily("ref", {""}, 1));
@@ -58,4 +58,4 @@ std::vector<Family> TestedFamilies() {
 
 std::vector<OpCase> TestedCases() { return OpCases(); }
 
-}  // namespace baram::test
+}  // namespace baram::testing

@@ -4,7 +4,7 @@
 
 #include "tests/kernels/op_families.h"
 
-namespace baram::test {
+namespace baram::testing {
 namespace {
 
 void Add(Family& family, const std::string& isa, int32_t threads, const std::string& how) {
@@ -29,4 +29,4 @@ std::vector<Family> TestedFamilies() {
 
 std::vector<OpCase> TestedCases() { return OpCases(); }
 
-}  // namespace baram::test
+}  // namespace baram::testing

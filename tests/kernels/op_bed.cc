@@ -17,7 +17,7 @@ extern "C" {
 [[gnu::weak]] void __asan_unpoison_memory_region(const volatile void* begin, size_t bytes);
 }
 
-namespace baram::test {
+namespace baram::testing {
 namespace {
 
 constexpr int64_t kGuardBytes = 64;  // also keeps blocks aligned
@@ -420,4 +420,4 @@ Outcome OpBed::Run(const OpCase& op_case, RowRange rows, bool magnitudes) {
   return outcome;
 }
 
-}  // namespace baram::test
+}  // namespace baram::testing

@@ -13,7 +13,7 @@
 #include "tests/kernels/device_copy.h"
 #include "tests/kernels/op_cases.h"
 
-namespace baram::test {
+namespace baram::testing {
 
 // The types a device computes with. Inputs are rounded to the types of the device under test and
 // given to ref as the same values, so that only the op's own rounding differs.
@@ -190,6 +190,6 @@ class OpBed {
   std::vector<uint8_t> pool_before_;  // of an op that must not write it
 };
 
-}  // namespace baram::test
+}  // namespace baram::testing
 
 #endif  // BARAM_TESTS_KERNELS_OP_BED_H_

@@ -9,7 +9,7 @@
 
 #include "kernels/float_types.h"
 
-namespace baram::test {
+namespace baram::testing {
 namespace {
 
 std::unique_ptr<Device> OpenCpu() {
@@ -99,4 +99,4 @@ TEST(DeviceCopyTest, CopiesEveryByteAndNoMore) {
 }
 
 }  // namespace
-}  // namespace baram::test
+}  // namespace baram::testing

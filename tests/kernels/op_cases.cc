@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cfloat>
 
-namespace baram::test {
+namespace baram::testing {
 namespace {
 
 class Table {
@@ -354,4 +354,4 @@ int64_t CaseRows(const OpCase& op_case) {
   return std::visit([](const auto& c) { return Rows(c); }, op_case.spec);
 }
 
-}  // namespace baram::test
+}  // namespace baram::testing

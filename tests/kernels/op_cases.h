@@ -11,7 +11,7 @@
 #include "kernels/ops.h"
 #include "kernels/step.h"
 
-namespace baram::test {
+namespace baram::testing {
 
 // What a tensor is for; a device says which type that means.
 enum class Role { kActivation, kResidual, kF32 };
@@ -126,6 +126,6 @@ std::vector<OpCase> OpCases();
 // into.
 int64_t CaseRows(const OpCase& op_case);
 
-}  // namespace baram::test
+}  // namespace baram::testing
 
 #endif  // BARAM_TESTS_KERNELS_OP_CASES_H_

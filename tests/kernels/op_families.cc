@@ -3,7 +3,7 @@
 
 #include <utility>
 
-namespace baram::test {
+namespace baram::testing {
 
 void AddBed(Family& family, const std::string& name, std::unique_ptr<Device> device,
             const OpBed::Limits& limits) {
@@ -20,4 +20,4 @@ void AddRef(Family& family, const OpBed::Limits& limits) {
   family.ref = std::make_unique<OpBed>(*family.ref_device, family.types, limits);
 }
 
-}  // namespace baram::test
+}  // namespace baram::testing

@@ -10,7 +10,7 @@
 #include "tests/kernels/op_bed.h"
 #include "tests/kernels/op_cases.h"
 
-namespace baram::test {
+namespace baram::testing {
 
 struct Bed {
   std::string name;
@@ -36,6 +36,6 @@ void AddRef(Family& family, const OpBed::Limits& limits = {});
 std::vector<Family> TestedFamilies();
 std::vector<OpCase> TestedCases();
 
-}  // namespace baram::test
+}  // namespace baram::testing
 
 #endif  // BARAM_TESTS_KERNELS_OP_FAMILIES_H_

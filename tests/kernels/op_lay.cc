@@ -6,7 +6,7 @@
 #include "kernels/check.h"
 #include "tests/kernels/op_bed.h"
 
-namespace baram::test {
+namespace baram::testing {
 namespace {
 
 // A factor of a sum, or its magnitude.
@@ -296,4 +296,4 @@ PreparedOp OpBed::Lay(const AttendCase& c, RowRange rows, bool magnitudes) {
   return op;
 }
 
-}  // namespace baram::test
+}  // namespace baram::testing

@@ -4,7 +4,7 @@
 
 #include "tests/kernels/op_bed.h"
 
-namespace baram::test {
+namespace baram::testing {
 namespace {
 
 // Normal values become what each row's kind says; past the vocabulary nobody may look.
@@ -148,4 +148,4 @@ std::string OpBed::BrokenSlots(const SampleArgs& args, const std::vector<TokenRe
   return "";
 }
 
-}  // namespace baram::test
+}  // namespace baram::testing

@@ -14,7 +14,7 @@
 #include "tests/kernels/op_families.h"
 #include "tests/kernels/op_tolerance.h"
 
-namespace baram::test {
+namespace baram::testing {
 
 // Failures name a case; its fields are in the table.
 void PrintTo(const OpCase& op_case, std::ostream* os) { *os << op_case.name; }
@@ -90,7 +90,7 @@ void ExpectNear(const OpCase& op_case, const Family& family, const Outcome& got,
   }
 }
 
-class OpTest : public testing::TestWithParam<OpCase> {};
+class OpTest : public ::testing::TestWithParam<OpCase> {};
 
 TEST_P(OpTest, IsCloseToRefAndExact) {
   const OpCase& op_case = GetParam();
@@ -122,7 +122,7 @@ TEST_P(OpTest, IsCloseToRefAndExact) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, OpTest, testing::ValuesIn(TestedCases()),
+INSTANTIATE_TEST_SUITE_P(Cases, OpTest, ::testing::ValuesIn(TestedCases()),
                          [](const auto& info) { return info.param.name; });
 
 #ifndef NDEBUG
@@ -152,4 +152,4 @@ TEST(OpTestDevices, AreNamed) {
 }
 
 }  // namespace
-}  // namespace baram::test
+}  // namespace baram::testing

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
-namespace baram::test {
+namespace baram::testing {
 namespace {
 
 constexpr double kF32Unit = 0x1p-24;  // half a unit in the last place, relative
@@ -152,4 +152,4 @@ std::string CompareResults(const SampleCase& c, const std::vector<TokenResult>& 
   return "";
 }
 
-}  // namespace baram::test
+}  // namespace baram::testing

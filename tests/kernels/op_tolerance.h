@@ -9,7 +9,7 @@
 #include "tests/kernels/op_bed.h"
 #include "tests/kernels/op_cases.h"
 
-namespace baram::test {
+namespace baram::testing {
 
 // Whether Tolerance wants ref's outcome for the magnitudes of the case.
 bool NeedsMagnitudes(const OpCase& op_case);
@@ -22,6 +22,6 @@ std::vector<float> Tolerance(const OpCase& op_case, const ElementTypes& types, c
 std::string CompareResults(const SampleCase& c, const std::vector<TokenResult>& got,
                            const std::vector<TokenResult>& want);
 
-}  // namespace baram::test
+}  // namespace baram::testing
 
 #endif  // BARAM_TESTS_KERNELS_OP_TOLERANCE_H_
