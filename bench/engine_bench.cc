@@ -34,6 +34,8 @@
 #include "engine/core.h"
 #include "engine/executor.h"
 #include "engine/loaded_model.h"
+#include "engine/model/step_cost.h"
+#include "engine/open.h"
 #include "kernels/check.h"
 
 namespace baram::bench {

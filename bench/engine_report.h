@@ -10,7 +10,7 @@
 
 #include "bench/roofs.h"
 #include "engine/config.h"
-#include "engine/model/forward.h"
+#include "engine/model/step_cost.h"
 
 namespace baram::bench {
 

@@ -20,6 +20,7 @@
 #include "bench/flags.h"
 #include "engine/core.h"
 #include "engine/loaded_model.h"
+#include "engine/open.h"
 #include "kernels/check.h"
 #include "kernels/fake/fake_device.h"
 

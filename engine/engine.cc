@@ -12,6 +12,8 @@
 #include "engine/core.h"
 #include "engine/executor.h"
 #include "engine/loaded_model.h"
+#include "engine/open.h"
+#include "kernels/device.h"
 
 namespace baram {
 
@@ -78,6 +80,12 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Open(const EngineConfig& config)
   absl::StatusOr<std::unique_ptr<LoadedModel>> model = OpenModel(config);
   if (!model.ok()) return model.status();
   return Start(*std::move(model), config);
+}
+
+std::string Engine::Devices() { return BuiltDevices(); }
+
+absl::StatusOr<Inspection> Engine::Inspect(const EngineConfig& config) {
+  return InspectModel(config);
 }
 
 std::unique_ptr<Engine> Engine::Start(std::unique_ptr<LoadedModel> model,

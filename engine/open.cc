@@ -1,14 +1,17 @@
-// Opening a model: device, support, sizes, weights; and inspecting one without loading it.
+// Opening and inspecting, which meet the same errors in the same order.
+#include "engine/open.h"
+
 #include <map>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "engine/engine.h"
 #include "engine/executor.h"
-#include "engine/loaded_model.h"
 #include "engine/memory_sum.h"
 #include "engine/model/hf_config.h"
+#include "engine/model/support.h"
+#include "engine/model/weight_layout.h"
+#include "engine/sizes.h"
 #include "spdlog/spdlog.h"
 
 namespace baram {
@@ -159,9 +162,7 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> OpenRandomModel(const EngineConfig&
   return Reserve(config, spec, *std::move(sizes), std::move(device), *std::move(weights));
 }
 
-std::string Engine::Devices() { return BuiltDevices(); }
-
-absl::StatusOr<Inspection> Engine::Inspect(const EngineConfig& config) {
+absl::StatusOr<Inspection> InspectModel(const EngineConfig& config) {
   absl::StatusOr<Found> found = Find(config);
   if (!found.ok()) return found.status();
   const auto& [spec, defaults, device] = *found;

@@ -1,11 +1,14 @@
-// SizeEngine: how many pages, slots and tokens fit a machine.
+// SizeEngine: the defaults, and the search for the longest context that fits.
+#include "engine/sizes.h"
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
 
 #include "absl/strings/str_cat.h"
-#include "engine/loaded_model.h"
 #include "engine/memory_sum.h"
+#include "engine/model/weight_layout.h"
+#include "engine/model/workspace.h"
 #include "engine/step_graphs.h"
 
 namespace baram {

@@ -1,10 +1,6 @@
 // The forward pass, written once for every model and device.
 #include "engine/model/forward.h"
 
-#include <chrono>
-
-#include "engine/model/steady_time.h"
-
 namespace baram {
 namespace {
 
@@ -122,10 +118,6 @@ void Mlp(const Pass& pass, size_t index) {
 }
 
 }  // namespace
-
-void BeginLayer(Workspace& workspace) {
-  workspace.layer_begun.store(Ticks(std::chrono::steady_clock::now()), std::memory_order_relaxed);
-}
 
 Tensor Forward(Device& device, const Weights& weights, const KvPlan& plan, const KvPool& pool,
                const StepView& step, Workspace& workspace) {

@@ -9,6 +9,7 @@
 
 #include "engine/model/spec.h"
 #include "engine/model/weights.h"
+#include "kernels/device.h"
 #include "kernels/tensor.h"
 
 namespace baram {
@@ -48,6 +49,17 @@ WeightLayout LayOutWeights(Format format, Weights& weights);
 
 // Elements of the buffer that holds all vectors, one behind the other.
 int64_t VectorElements(const WeightLayout& layout);
+
+// The tensors a checkpoint of this spec must hold.
+struct ExpectedTensor {
+  std::string name;
+  std::vector<int64_t> shape;
+};
+std::vector<ExpectedTensor> ExpectedTensors(const ModelSpec& spec);
+
+// Parameters, and the device memory Weights will hold.
+int64_t ParameterCount(const ModelSpec& spec);
+int64_t WeightBytes(const ModelSpec& spec, const Device& device, int32_t positions);
 
 }  // namespace baram
 

@@ -44,17 +44,6 @@ struct Weights {
   std::vector<Buffer> buffers;
 };
 
-// The tensors a checkpoint of this spec must hold.
-struct ExpectedTensor {
-  std::string name;
-  std::vector<int64_t> shape;
-};
-std::vector<ExpectedTensor> ExpectedTensors(const ModelSpec& spec);
-
-// Parameters, and the device memory Weights will hold.
-int64_t ParameterCount(const ModelSpec& spec);
-int64_t WeightBytes(const ModelSpec& spec, const Device& device, int32_t positions);
-
 // What LoadWeights would complain of in the headers of `folder`'s files: the first few tensors that
 // are missing, of another shape or type, or left over. Weights are not read: whether the bytes of a
 // tied head that is stored as well are the embedding's, only LoadWeights sees. `file_bytes` becomes

@@ -1,9 +1,12 @@
-// Workspace: the activations of one step.
+// Workspace: one table of its tensors, for its size and for its memory.
+#include "engine/model/workspace.h"
+
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "engine/model/forward.h"
+#include "engine/model/steady_time.h"
 
 namespace baram {
 namespace {
@@ -78,6 +81,10 @@ absl::StatusOr<std::unique_ptr<Workspace>> MakeWorkspace(const ModelSpec& spec, 
         " bytes for steps of ", slots.max_step_tokens, " tokens"));
   }
   return workspace;
+}
+
+void BeginLayer(Workspace& workspace) {
+  workspace.layer_begun.store(Ticks(std::chrono::steady_clock::now()), std::memory_order_relaxed);
 }
 
 }  // namespace baram

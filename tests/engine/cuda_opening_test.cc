@@ -1,6 +1,7 @@
 // Opening an engine on the CUDA device, emulated: what can't work is refused with a sentence.
 #include <set>
 
+#include "engine/open.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "kernels/cuda/cuda_device.h"

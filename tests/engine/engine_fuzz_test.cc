@@ -7,6 +7,7 @@
 #include <random>
 #include <sstream>
 
+#include "engine/sizes.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/engine/fairness.h"

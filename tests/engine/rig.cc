@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <random>
 
+#include "engine/open.h"
 #include "gtest/gtest.h"
 #include "kernels/check.h"
 

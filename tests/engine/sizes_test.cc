@@ -1,6 +1,9 @@
 // SizeEngine: defaults from the machine and the model, and what does not fit.
+#include "engine/sizes.h"
+
 #include "absl/strings/str_cat.h"
 #include "engine/memory_sum.h"
+#include "engine/model/weight_layout.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/engine/rig.h"

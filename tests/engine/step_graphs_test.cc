@@ -2,6 +2,7 @@
 // run again, and that nothing but speed depends on it.
 #include "engine/step_graphs.h"
 
+#include "engine/sizes.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/engine/rig.h"

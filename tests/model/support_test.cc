@@ -1,9 +1,12 @@
 // The traced forward pass: what a device cannot run is named, what it can is counted.
+#include "engine/model/support.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "engine/model/forward.h"
 #include "engine/model/hf_config.h"
+#include "engine/model/step_cost.h"
+#include "engine/model/weight_layout.h"
 #include "kernels/trace/trace_device.h"
 #include "tests/model/golden_case.h"
 #include "tests/model/model_runner.h"

@@ -8,6 +8,7 @@
 #include <cmath>
 
 #include "engine/model/rope.h"
+#include "engine/model/weight_layout.h"
 #include "tests/model/scratch_folder.h"
 #include "tests/scarce_threads.h"
 

@@ -10,6 +10,7 @@
 #include <thread>
 #include <vector>
 
+#include "engine/open.h"
 #include "server/lifecycle.h"
 #include "server/settings.h"
 #include "tests/engine/rig.h"

@@ -1,0 +1,73 @@
+// TraceStep: a model without memory, and a step of it.
+#include "engine/model/trace_step.h"
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "engine/model/forward.h"
+#include "engine/model/weight_fill.h"
+#include "engine/model/weight_layout.h"
+#include "kernels/check.h"
+
+namespace baram {
+namespace {
+
+// Everything one traced step needs. Nothing lies behind its addresses.
+struct TracedModel {
+  Weights weights;
+  KvPlan plan;
+  KvPool pool;
+  SlotShape slots;
+  std::unique_ptr<Workspace> workspace;
+};
+
+absl::StatusOr<TracedModel> MakeTracedModel(const ModelSpec& spec, int32_t page_tokens,
+                                            int32_t tokens, int32_t outputs, TraceDevice& trace) {
+  TracedModel model;
+  model.weights.spec = spec;
+  const WeightLayout layout = LayOutWeights(trace.Info().weights, model.weights);
+  absl::Status status = PlaceWeights(layout, spec.max_positions, trace, model.weights);
+  if (!status.ok()) return status;
+  model.plan = PlanKv(spec, page_tokens > 0 ? page_tokens : trace.Info().page_tokens);
+  model.pool = {.data = nullptr,
+                .shape = model.plan.shape,
+                .page_bytes = trace.KvBytesPerPage(model.plan.shape),
+                .pages = 1};
+  model.slots = {.slots = std::max(1, outputs),
+                 .groups = static_cast<int32_t>(model.plan.groups.size()),
+                 .max_pages_per_slot = 1,
+                 .vocab_size = spec.vocab_size,
+                 .max_step_tokens = tokens,
+                 .max_step_outputs = outputs};
+  auto workspace = MakeWorkspace(spec, trace, model.plan.shape, model.slots);
+  if (!workspace.ok()) return workspace.status();
+  model.workspace = *std::move(workspace);
+  Check(trace.ReserveSlots(model.slots), "a trace takes no memory");
+  return model;
+}
+
+}  // namespace
+
+absl::StatusOr<TracedStep> TraceStep(const ModelSpec& spec, int32_t page_tokens, int32_t tokens,
+                                     int32_t outputs, TraceDevice& trace) {
+  absl::StatusOr<TracedModel> model = MakeTracedModel(spec, page_tokens, tokens, outputs, trace);
+  if (!model.ok()) return model.status();
+  std::vector<Row> rows(std::max(1, outputs));
+  const int32_t row_count = static_cast<int32_t>(rows.size());
+  for (int32_t i = 0; i < row_count; ++i) {
+    rows[i].slot = i;
+    rows[i].count = tokens / row_count + (i < tokens % row_count ? 1 : 0);
+    rows[i].draws = outputs > 0;
+  }
+  const std::vector<int32_t> ids(tokens);
+  TracedStep traced;
+  traced.step =
+      trace.BeginStep({.inits = {}, .page_deltas = {}, .rows = rows, .tokens = ids, .targets = {}});
+  traced.logits =
+      Forward(trace, model->weights, model->plan, model->pool, traced.step, *model->workspace);
+  return traced;
+}
+
+}  // namespace baram

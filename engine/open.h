@@ -1,0 +1,32 @@
+// Opening a model: device, support, sizes, weights; and inspecting one without loading it.
+#ifndef BARAM_ENGINE_OPEN_H_
+#define BARAM_ENGINE_OPEN_H_
+
+#include <cstdint>
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "engine/config.h"
+#include "engine/engine.h"
+#include "engine/loaded_model.h"
+#include "engine/model/spec.h"
+#include "kernels/device.h"
+
+namespace baram {
+
+// Opens config.device, checks support (I12), loads config.model, runs the warm-up steps. Errors are
+// for the operator.
+absl::StatusOr<std::unique_ptr<LoadedModel>> OpenModel(const EngineConfig& config);
+
+// A model of random weights on a device that is already open: for benchmarks and tests.
+absl::StatusOr<std::unique_ptr<LoadedModel>> OpenRandomModel(const EngineConfig& config,
+                                                             const ModelSpec& spec,
+                                                             std::unique_ptr<Device> device,
+                                                             uint64_t seed);
+
+// See Engine::Inspect.
+absl::StatusOr<Inspection> InspectModel(const EngineConfig& config);
+
+}  // namespace baram
+
+#endif  // BARAM_ENGINE_OPEN_H_
