@@ -29,23 +29,10 @@ class StepRunner {
   Batch* Run(Batch* batch);
   // The step in flight, finished; null if there is none.
   Batch* Flush();
-  // Before the first step: runs the model, so that requests do not pay for first touches. One token
-  // on a synchronous device, which chooses its kernels itself. On others steps of 1, 2, 4, ...
-  // tokens and the largest, because libraries are asked for an algorithm when a number of rows,
-  // rounded, first comes up: together they cost at most three of the largest. What lies between is
-  // asked for when it comes. And one small step of rows of 1, 2, 4, ... tokens, because attention
-  // has kernels by the tokens of a row. All but the step of one token run one layer of each kind
-  // and the last: kernels depend on a layer's shapes, not on its weights. False: the device is
-  // lost.
-  bool WarmUp();
 
   const StepGraphs& graphs() const { return graphs_; }
 
  private:
-  // A step of rows of so many tokens, each in a slot of its own, through the model's layers or
-  // others. False: the pool is too small for it, and nothing was run.
-  bool RunWarmUpStep(const std::vector<int32_t>& row_tokens, const Weights& weights,
-                     const KvPlan& plan);
   // Of the step that was waited for.
   StepTime MeasuredTime(const Batch& batch);
 

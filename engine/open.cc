@@ -6,12 +6,12 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "engine/executor.h"
 #include "engine/memory_sum.h"
 #include "engine/model/hf_config.h"
 #include "engine/model/support.h"
 #include "engine/model/weight_layout.h"
 #include "engine/sizes.h"
+#include "engine/warm_up.h"
 #include "spdlog/spdlog.h"
 
 namespace baram {
@@ -65,7 +65,7 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> Reserve(const EngineConfig& config,
   }
   model->pool = {model->pool_memory.data(), model->plan.shape, info.page_bytes, info.pages};
   const int64_t free_bytes = model->device->FreeBytes();
-  if (!StepRunner(*model).WarmUp()) {
+  if (!WarmUp(*model)) {
     return absl::UnavailableError("the device was lost in its first step");
   }
   model->info.warm_up_bytes = free_bytes - model->device->FreeBytes();
