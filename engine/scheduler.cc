@@ -1,8 +1,8 @@
-// Scheduler::Plan: admission, budget, pages and preemption.
+// Scheduler::Plan: the rows of the next step, in order of rank. What it plans from: requests that
+// come, what a sweep ends, who is paused.
 #include "engine/scheduler.h"
 
 #include <algorithm>
-#include <ranges>
 #include <utility>
 
 #include "kernels/check.h"
@@ -259,105 +259,6 @@ Scheduler::Progress Scheduler::PlanRow(Sequence& sequence, SteadyTime now, Budge
   if (!std::exchange(sequence.token_set_aside, false)) budget.tokens -= count;
   budget.scores -= scores;
   return Progress::kPlanned;
-}
-
-// Takes pages, or a slot, from somebody for `sequence`. Whoever is behind in rank has no row in
-// this step yet.
-bool Scheduler::PreemptFor(const Sequence& sequence, bool admission, Budget& budget) {
-  Sequence* victim = VictimFor(sequence, admission);
-  if (victim == nullptr) return false;
-  ReturnToken(*victim, budget);
-  Preempt(*victim);
-  return true;
-}
-
-// It is paused, and has no use for what it holds until its reader makes room.
-bool Scheduler::CanNotGoOn(const Sequence& sequence) const {
-  if (sequence.state != SequenceState::kRunning || !sequence.paused) return false;
-  return sequence.request->outbox->Room(sequence.index) <= sequence.draws_in_flight;
-}
-
-// An admission takes from runners only where its priority is higher, and a slot only from them.
-bool Scheduler::GivesWay(const Sequence& other, const Sequence& sequence, bool admission,
-                         bool has_slot) const {
-  if (!RankBefore(sequence, other)) return false;
-  if (!admission) return true;
-  if (other.state != SequenceState::kRunning) return has_slot;
-  return other.request->request.priority > sequence.request->request.priority;
-}
-
-// First a paused sequence; then the last in rank behind.
-Sequence* Scheduler::VictimFor(const Sequence& sequence, bool admission) const {
-  if (paused_ > waiting_paused_) {
-    for (Sequence* other : std::views::reverse(holders_)) {
-      if (other != &sequence && CanNotGoOn(*other)) return other;
-    }
-  }
-  for (Sequence* other : std::views::reverse(holders_)) {
-    if (!RankBefore(sequence, *other)) break;
-    if (GivesWay(*other, sequence, admission, !free_slots_.empty())) return other;
-  }
-  return nullptr;
-}
-
-// When nothing can run at all: the last in rank gives way, whoever it is. Somebody ahead of it may
-// have come back after it was admitted (a reader drained its ring), and can't be admitted past it.
-bool Scheduler::PreemptAnyBut(const Sequence& sequence) {
-  for (Sequence* other : std::views::reverse(holders_)) {
-    if (other == &sequence || other->blocks() == 0) continue;
-    Preempt(*other);
-    return true;
-  }
-  return false;
-}
-
-void Scheduler::Preempt(Sequence& sequence) {
-  ReleasePages(sequence);
-  sequence.preempted_in_step = step_;
-  if (sequence.state != SequenceState::kRunning) return;
-  sequence.state = SequenceState::kWaiting;
-  if (sequence.paused) ++waiting_paused_;
-  --running_;
-  --sequence.request->running;
-  UpdateQueued(*sequence.request);
-  ++sequence.preemptions;
-  stats_.preemptions.Add();
-  if (sequence.rows_in_flight == 0) ReleaseSlot(sequence);
-}
-
-// Of who is about to run no more.
-void Scheduler::ReleasePages(Sequence& sequence) {
-  if (sequence.holds()) EraseByRank(holders_, sequence);
-  for (PageTable& table : sequence.tables) {
-    for (size_t block = table.first; block < table.pages.size(); ++block) {
-      pool_.Release(table.pages[block]);
-    }
-    table.pages.clear();
-    table.first = 0;
-    table.uploaded = 0;
-  }
-  sequence.planned = sequence.committed = 0;
-  sequence.published_blocks = 0;
-  sequence.published_node = {};
-  sequence.init_pending = false;
-  sequence.device_has_token = false;
-}
-
-void Scheduler::ReleaseSlot(Sequence& sequence) {
-  if (sequence.slot < 0) return;
-  free_slots_.push_back(sequence.slot);
-  sequence.slot = -1;
-}
-
-// Nothing runs, nothing will come back, and still the first in rank can't go on (I8).
-void Scheduler::FailStuck(Sequence& sequence, SteadyTime now) {
-  for (Sequence& output : sequence.request->outputs) {
-    if (output.state == SequenceState::kRetiring) continue;
-    EndOutput(output,
-              {.reason = FinishReason::kFailed,
-               .message = "the request needs more KV cache pages than this server has"},
-              now);
-  }
 }
 
 void Scheduler::UpdateGauges() {

@@ -115,6 +115,10 @@ class Scheduler {
                         int32_t* scores) const;
   int32_t Coverable(const Sequence& sequence, int32_t count) const;
   void Extend(Sequence& sequence, int32_t tokens);
+  void SetPaused(Sequence& sequence, bool paused, SteadyTime now);
+  void UpdateGauges();
+
+  // --- preemption.cc
   bool PreemptFor(const Sequence& sequence, bool admission, Budget& budget);
   bool CanNotGoOn(const Sequence& sequence) const;
   bool GivesWay(const Sequence& other, const Sequence& sequence, bool admission,
@@ -124,9 +128,7 @@ class Scheduler {
   void Preempt(Sequence& sequence);
   void ReleasePages(Sequence& sequence);
   void ReleaseSlot(Sequence& sequence);
-  void SetPaused(Sequence& sequence, bool paused, SteadyTime now);
   void FailStuck(Sequence& sequence, SteadyTime now);
-  void UpdateGauges();
 
   // --- commit.cc: results and endings
   void CommitRow(const PlannedRow& row, std::span<const TokenResult> results, SteadyTime now);
