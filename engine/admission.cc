@@ -58,15 +58,13 @@ bool Scheduler::Fits(const Sequence& sequence, const PrefixMatch& match, int64_t
 // Whether the sequence is admitted once all have given way who must. Asked before the first does:
 // what somebody loses to an admission that fails, nobody has.
 bool Scheduler::PreemptionSuffices(const Sequence& sequence, const Budget& budget) {
-  const Sequence* first = VictimFor(sequence, /*admission=*/true);
+  const Sequence* first = VictimFor(sequence, AdmissionNeed());
   if (first == nullptr || (budget.tokens == 0 && !first->token_set_aside)) return false;
   int32_t running = running_;
   // There is a slot, or one comes with the first of them.
   const auto for_victims = [&](const auto& visit) {
     for (const Sequence* other : holders_) {
-      if (CanNotGoOn(*other) || GivesWay(*other, sequence, /*admission=*/true, /*has_slot=*/true)) {
-        visit(*other);
-      }
+      if (CanNotGoOn(*other) || GivesWay(*other, sequence, Need::kAdmission)) visit(*other);
     }
   };
   const auto for_pages = [&](const auto& visit) {
@@ -104,7 +102,7 @@ bool Scheduler::Admit(Sequence& sequence, SteadyTime now, Budget& budget) {
   bool suffices = false;  // it was asked
   const auto preempt = [&] {
     suffices = suffices || PreemptionSuffices(sequence, budget);
-    return suffices && PreemptFor(sequence, /*admission=*/true, budget);
+    return suffices && PreemptFor(sequence, AdmissionNeed(), budget);
   };
   while (true) {
     if (free_slots_.empty()) {

@@ -7,8 +7,8 @@ namespace baram {
 
 // Takes pages, or a slot, from somebody for `sequence`. Whoever is behind in rank has no row in
 // this step yet.
-bool Scheduler::PreemptFor(const Sequence& sequence, bool admission, Budget& budget) {
-  Sequence* victim = VictimFor(sequence, admission);
+bool Scheduler::PreemptFor(const Sequence& sequence, Need need, Budget& budget) {
+  Sequence* victim = VictimFor(sequence, need);
   if (victim == nullptr) return false;
   ReturnToken(*victim, budget);
   Preempt(*victim);
@@ -22,16 +22,15 @@ bool Scheduler::CanNotGoOn(const Sequence& sequence) const {
 }
 
 // An admission takes from runners only where its priority is higher, and a slot only from them.
-bool Scheduler::GivesWay(const Sequence& other, const Sequence& sequence, bool admission,
-                         bool has_slot) const {
+bool Scheduler::GivesWay(const Sequence& other, const Sequence& sequence, Need need) const {
   if (!RankBefore(sequence, other)) return false;
-  if (!admission) return true;
-  if (other.state != SequenceState::kRunning) return has_slot;
+  if (need == Need::kRow) return true;
+  if (other.state != SequenceState::kRunning) return need == Need::kAdmission;
   return other.request->request.priority > sequence.request->request.priority;
 }
 
 // First a paused sequence; then the last in rank behind.
-Sequence* Scheduler::VictimFor(const Sequence& sequence, bool admission) const {
+Sequence* Scheduler::VictimFor(const Sequence& sequence, Need need) const {
   if (paused_ > waiting_paused_) {
     for (Sequence* other : std::views::reverse(holders_)) {
       if (other != &sequence && CanNotGoOn(*other)) return other;
@@ -39,7 +38,7 @@ Sequence* Scheduler::VictimFor(const Sequence& sequence, bool admission) const {
   }
   for (Sequence* other : std::views::reverse(holders_)) {
     if (!RankBefore(sequence, *other)) break;
-    if (GivesWay(*other, sequence, admission, !free_slots_.empty())) return other;
+    if (GivesWay(*other, sequence, need)) return other;
   }
   return nullptr;
 }

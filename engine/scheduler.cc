@@ -239,7 +239,7 @@ Scheduler::Progress Scheduler::PlanRow(Sequence& sequence, SteadyTime now, Budge
     return Progress::kNotNow;
   }
   while (Coverable(sequence, count) <= 0) {
-    if (!PreemptFor(sequence, /*admission=*/false, budget)) return Progress::kNoPages;
+    if (!PreemptFor(sequence, Need::kRow, budget)) return Progress::kNoPages;
   }
   count = Coverable(sequence, count);
   scores = std::min(scores, count);

@@ -92,6 +92,13 @@ class Scheduler {
     int32_t scores = 0;
   };
 
+  // What a sequence asks others to give way for.
+  enum class Need : uint8_t {
+    kRow,        // it runs: pages for its next tokens
+    kAdmission,  // it waits, and a slot is free: pages
+    kSlot,       // it waits: a slot, and pages
+  };
+
   // --- admission.cc
   bool WaitsForLeader(const Sequence& sequence) const;
   bool Admit(Sequence& sequence, SteadyTime now, Budget& budget);
@@ -99,6 +106,7 @@ class Scheduler {
   int64_t Reserve(const Sequence& sequence, int32_t running) const;
   bool Fits(const Sequence& sequence, const PrefixMatch& match, int64_t available,
             int32_t running) const;
+  Need AdmissionNeed() const { return free_slots_.empty() ? Need::kSlot : Need::kAdmission; }
   bool PreemptionSuffices(const Sequence& sequence, const Budget& budget);
   void BeginTables(Sequence& sequence);
   void Bind(Sequence& sequence, const PrefixMatch& match, SteadyTime now);
@@ -119,11 +127,10 @@ class Scheduler {
   void UpdateGauges();
 
   // --- preemption.cc
-  bool PreemptFor(const Sequence& sequence, bool admission, Budget& budget);
+  bool PreemptFor(const Sequence& sequence, Need need, Budget& budget);
   bool CanNotGoOn(const Sequence& sequence) const;
-  bool GivesWay(const Sequence& other, const Sequence& sequence, bool admission,
-                bool has_slot) const;
-  Sequence* VictimFor(const Sequence& sequence, bool admission) const;
+  bool GivesWay(const Sequence& other, const Sequence& sequence, Need need) const;
+  Sequence* VictimFor(const Sequence& sequence, Need need) const;
   bool PreemptAnyBut(const Sequence& sequence);
   void Preempt(Sequence& sequence);
   void ReleasePages(Sequence& sequence);
