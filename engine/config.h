@@ -97,7 +97,6 @@ struct EngineInfo {
   // From generation_config.json and config.json; see GenerationDefaults.
   std::vector<int32_t> eos_ids;          // the primary one first; at most kMaxEosIds
   std::vector<int32_t> ignored_eos_ids;  // named there as well, and never drawn
-  int32_t bos_id = -1;
   double temperature = -1, top_p = -1, min_p = -1, repetition_penalty = -1;
   int32_t top_k = -1;
   bool do_sample = true;

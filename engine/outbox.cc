@@ -158,14 +158,7 @@ bool Outbox::Finished(int32_t index, Finish* finish) const {
       output.written.load(std::memory_order_acquire)) {
     return false;
   }
-  if (finish != nullptr) *finish = output.finish;
-  return true;
-}
-
-bool Outbox::AllFinished() const {
-  for (int32_t i = 0; i < outputs(); ++i) {
-    if (!Finished(i, nullptr)) return false;
-  }
+  *finish = output.finish;
   return true;
 }
 

@@ -75,10 +75,9 @@ class Outbox {
   bool Pop(int32_t index, TokenResult* token);
   // The next prompt score (position 1, 2, ... of the prompt), or false.
   bool PopPromptScore(TokenResult* score);
-  // True once the output is finished and its ring is empty; then `finish` is set unless null.
+  // True once the output is finished and its ring is empty; then `finish` is set.
   // Exactly one finish per output is ever published (I5).
   bool Finished(int32_t index, Finish* finish) const;
-  bool AllFinished() const;
   int32_t prompt_tokens() const;
   // Prompt tokens whose pages were found in the prefix cache at first admission; -1 before it.
   int32_t cached_tokens() const;

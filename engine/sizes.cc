@@ -193,7 +193,6 @@ absl::StatusOr<EngineSizes> SizeEngine(const EngineConfig& config, const ModelSp
         absl::StrCat("config.json and generation_config.json name ", info.eos_ids.size(),
                      " EOS ids (eos_token_id), but at most ", kMaxEosIds, " can be served"));
   }
-  info.bos_id = defaults.bos_id;
   info.temperature = defaults.temperature;
   info.top_p = defaults.top_p;
   info.top_k = defaults.top_k;

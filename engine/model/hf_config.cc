@@ -47,11 +47,6 @@ absl::Status DescribeMissing(const std::string& folder) {
       absl::StrCat(folder, " has no config.json: it is not a model as Hugging Face lays it out"));
 }
 
-void ReadBosId(const JsonFields& fields, int32_t& id) {
-  id = static_cast<int32_t>(
-      fields.IntOr("bos_token_id", 0, std::numeric_limits<int32_t>::max(), id));
-}
-
 }  // namespace
 
 absl::StatusOr<ModelSpec> ReadModelSpec(const std::string& folder) {
@@ -81,14 +76,12 @@ absl::StatusOr<GenerationDefaults> ReadGenerationDefaults(const std::string& fol
   absl::StatusOr<JsonFields> config = ReadFields(folder + "/config.json");
   if (!config.ok()) return config.status();
   AddEosIds(*config, defaults.eos_ids);
-  ReadBosId(*config, defaults.bos_id);
   if (!config->status().ok()) return config->status();
 
   absl::StatusOr<JsonFields> generation = ReadFields(folder + "/generation_config.json");
   if (absl::IsNotFound(generation.status())) return defaults;
   if (!generation.ok()) return generation.status();
   AddEosIds(*generation, defaults.eos_ids);
-  ReadBosId(*generation, defaults.bos_id);
   defaults.temperature = generation->NumberOr("temperature", 0.0, 1e3, -1);
   defaults.top_p = generation->NumberOr("top_p", 0.0, 1.0, -1);
   defaults.min_p = generation->NumberOr("min_p", 0.0, 1.0, -1);

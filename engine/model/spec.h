@@ -96,7 +96,6 @@ struct ModelSpec {
 // What generation_config.json and config.json say about generating; absent fields are empty.
 struct GenerationDefaults {
   std::vector<int32_t> eos_ids;  // the primary one first
-  int32_t bos_id = -1;
   // Sampling defaults, negative or empty when the file is silent.
   double temperature = -1, top_p = -1, min_p = -1, repetition_penalty = -1;
   int32_t top_k = -1;

@@ -82,9 +82,9 @@ TEST(OutboxTest, AnOutputIsFinishedOnceItsRingIsEmpty) {
   EXPECT_TRUE(outbox.Finished(1, &finish));
   EXPECT_EQ(finish.reason, FinishReason::kLength);
   EXPECT_EQ(finish.tokens, 1);
-  EXPECT_FALSE(outbox.AllFinished());
+  EXPECT_FALSE(outbox.Finished(0, &finish));
   outbox.Publish(0, {.reason = FinishReason::kCancelled});
-  EXPECT_TRUE(outbox.AllFinished());
+  EXPECT_TRUE(outbox.Finished(0, &finish));
 }
 
 TEST(OutboxDeathTest, EndsOnlyOnce) {

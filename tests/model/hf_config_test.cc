@@ -442,19 +442,16 @@ GenerationDefaults ReadDefaults(const json& config, const char* generation) {
 }
 
 TEST(GenerationDefaultsTest, ConfigsEosIsThePrimaryOne) {
-  const json config = {{"eos_token_id", 7}, {"bos_token_id", 1}};
+  const json config = {{"eos_token_id", 7}};
   GenerationDefaults defaults = ReadDefaults(config, nullptr);
   EXPECT_THAT(defaults.eos_ids, ElementsAre(7));
-  EXPECT_EQ(defaults.bos_id, 1);
   EXPECT_LT(defaults.temperature, 0);
   EXPECT_LT(defaults.top_k, 0);
   EXPECT_TRUE(defaults.do_sample);
-  defaults = ReadDefaults(config, R"({"eos_token_id":[3,7,9],"bos_token_id":null})");
+  defaults = ReadDefaults(config, R"({"eos_token_id":[3,7,9]})");
   EXPECT_THAT(defaults.eos_ids, ElementsAre(7, 3, 9));
-  EXPECT_EQ(defaults.bos_id, 1);
   defaults = ReadDefaults({{"eos_token_id", {5, 6}}}, R"({"eos_token_id":6})");
   EXPECT_THAT(defaults.eos_ids, ElementsAre(5, 6));
-  EXPECT_EQ(defaults.bos_id, -1);
 }
 
 TEST(GenerationDefaultsTest, SamplingValues) {
