@@ -143,29 +143,32 @@ class Bench {
     outboxes_.push_back(*std::move(outbox));
   }
 
-  // One turn as the engine's threads take it, with the host's share timed.
+  // One turn with the host's share timed.
   void Step(std::vector<double>* steps, std::vector<double>* hosts) {
+    Clock::duration in_run{};
     const Clock::time_point begin = Clock::now();
-    core_.Intake(begin);
-    Batch* batch = core_.PlanStep(begin);
-    Check(batch != nullptr, "there is work");
-    const Clock::time_point planned = Clock::now();
-    Batch* finished = runner_.Run(batch);
-    const Clock::time_point computed = Clock::now();
-    last_outputs_ = batch->outputs();
-    if (finished != nullptr) {
-      device_time_.busy_s += finished->time.busy_s;
-      device_time_.gap_s += finished->time.gap_s;
-      core_.CommitStep(finished, computed);
-    }
-    core_.Deliver(computed);
-    const Clock::time_point end = Clock::now();
-    steps->push_back(Seconds(end - begin));
-    hosts->push_back(Seconds((planned - begin) + (end - computed)));
+    core_.Turn(Clock::now, [&](Batch* batch) {
+      Check(batch != nullptr, "there is work");
+      const Clock::time_point planned = Clock::now();
+      Batch* finished = runner_.Run(batch);
+      in_run = Clock::now() - planned;
+      last_outputs_ = batch->outputs();
+      if (finished != nullptr) {
+        device_time_.busy_s += finished->time.busy_s;
+        device_time_.gap_s += finished->time.gap_s;
+      }
+      return finished;
+    });
+    const Clock::duration whole = Clock::now() - begin;
+    steps->push_back(Seconds(whole));
+    hosts->push_back(Seconds(whole - in_run));
   }
 
   void Finish() {
-    while (core_.Turn(runner_, Clock::now())) continue;
+    const auto run = [this](Batch* batch) {
+      return batch != nullptr ? runner_.Run(batch) : runner_.Flush();
+    };
+    while (core_.Turn(Clock::now, run)) continue;
     outboxes_.clear();
   }
 

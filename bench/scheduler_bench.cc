@@ -114,15 +114,12 @@ class Bench {
 
   // Plans step n + 1, then commits step n.
   void Turn() {
-    const SteadyTime now = std::chrono::steady_clock::now();
-    core_->Intake(now);
-    Batch* batch = core_->PlanStep(now);
-    Check(batch != nullptr, "there is work");
-    last_outputs_ = batch->outputs();
-    for (int32_t i = 0; i < last_outputs_; ++i) batch->results[i].token = i + 1;
-    Batch* finished = std::exchange(in_flight_, batch);
-    if (finished != nullptr) core_->CommitStep(finished, now);
-    core_->Deliver(now);
+    core_->Turn(std::chrono::steady_clock::now, [this](Batch* batch) {
+      Check(batch != nullptr, "there is work");
+      last_outputs_ = batch->outputs();
+      for (int32_t i = 0; i < last_outputs_; ++i) batch->results[i].token = i + 1;
+      return std::exchange(in_flight_, batch);
+    });
   }
 
   void Read() {

@@ -177,6 +177,20 @@ double EngineCore::stalled_s() const {
   return std::max(0.0, std::chrono::duration<double>(now - progress).count());
 }
 
+bool EngineCore::Turn(absl::FunctionRef<SteadyTime()> clock,
+                      absl::FunctionRef<Batch*(Batch*)> run) {
+  SteadyTime now = clock();
+  Intake(now);
+  Batch* planned = PlanStep(now);
+  Batch* finished = run(planned);
+  if (finished != nullptr) {
+    now = clock();
+    CommitStep(finished, now);
+  }
+  const bool delivered = Deliver(now);
+  return planned != nullptr || finished != nullptr || delivered;
+}
+
 void EngineCore::Intake(SteadyTime now) {
   bool look_at_all = wakeup_->look_at_all.exchange(false);
   if (inbox_filled_.load()) {
@@ -285,15 +299,6 @@ void EngineCore::EndWaiting(SteadyTime now) {
 
 void EngineCore::SetWaiting() {
   if (!inbox_filled_.load()) waiting_.store(true);
-}
-
-bool EngineCore::Turn(StepRunner& runner, SteadyTime now) {
-  Intake(now);
-  Batch* planned = PlanStep(now);
-  Batch* finished = planned != nullptr ? runner.Run(planned) : runner.Flush();
-  if (finished != nullptr) CommitStep(finished, now);
-  const bool delivered = Deliver(now);
-  return planned != nullptr || finished != nullptr || delivered;
 }
 
 }  // namespace baram

@@ -1,5 +1,5 @@
 // EngineCore: everything of the engine but its threads. Submit and its kin are called from any
-// thread; the turns of the step loop by one thread, the engine's, or by a test.
+// thread, the turns of the step loop by one, the engine thread.
 #ifndef BARAM_ENGINE_CORE_H_
 #define BARAM_ENGINE_CORE_H_
 
@@ -13,10 +13,10 @@
 #include <utility>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
 #include "engine/batch.h"
 #include "engine/config.h"
-#include "engine/executor.h"
 #include "engine/loaded_model.h"
 #include "engine/outbox.h"
 #include "engine/page_pool.h"
@@ -46,6 +46,12 @@ class EngineCore {
   const std::shared_ptr<Wakeup>& wakeup() const { return wakeup_; }
 
   // --- the engine thread
+  // One turn of the step loop: takes in, plans, runs, commits, delivers. `run` is given the step
+  // that was planned, or null, and returns one that is finished, or null. `clock` is asked at the
+  // beginning and when a step is finished. False: nothing was done.
+  bool Turn(absl::FunctionRef<SteadyTime()> clock, absl::FunctionRef<Batch*(Batch*)> run);
+
+  // Its parts.
   // Takes in what was submitted, and ends what must end.
   void Intake(SteadyTime now);
   // The next step, or null: as many as the device's depth are in flight, or nothing can run.
@@ -61,8 +67,6 @@ class EngineCore {
   SteadyTime next_event() const;
   // Before the engine thread sleeps with nothing in flight: what is left waits for its readers.
   void SetWaiting();
-  // One whole turn on the caller's thread. False: nothing was done.
-  bool Turn(StepRunner& runner, SteadyTime now);
   const Scheduler& scheduler() const { return scheduler_; }
   const PagePool& pool() const { return pool_; }
 

@@ -37,16 +37,11 @@ class Engine::Threads {
   Executor executor;
 
  private:
-  // Each turn: take in, plan as far ahead as the device goes, commit what came back, deliver.
-  // Sleeps only on the one wake-up.
+  // Plans as far ahead as the device goes. Sleeps only on the one wake-up.
   void Loop() {
     pthread_setname_np(pthread_self(), "baram-engine");
     bool flushed = false;
-    while (true) {
-      SteadyTime now = std::chrono::steady_clock::now();
-      core.Intake(now);
-      if (stop_.load()) core.Stop(now);
-      Batch* planned = core.PlanStep(now);
+    const auto run = [this, &flushed](Batch* planned) {
       if (planned != nullptr) {
         executor.Push(planned);
         flushed = false;
@@ -56,14 +51,13 @@ class Engine::Threads {
         executor.Push(nullptr);
         flushed = true;
       }
-      Batch* finished = executor.TryPop();
-      if (finished != nullptr) {
-        now = std::chrono::steady_clock::now();
-        core.CommitStep(finished, now);
-      }
-      const bool delivered = core.Deliver(now);
+      return executor.TryPop();
+    };
+    while (true) {
+      if (stop_.load()) core.Stop(std::chrono::steady_clock::now());
+      const bool did_something = core.Turn(std::chrono::steady_clock::now, run);
       if (stop_.load() && core.idle() && core.steps_in_flight() == 0) return;
-      if (planned != nullptr || finished != nullptr || delivered) continue;
+      if (did_something) continue;
       if (core.steps_in_flight() == 0) core.SetWaiting();
       core.wakeup()->WaitUntil(core.next_event());
     }

@@ -84,23 +84,22 @@ Client* EngineRig::Submit(Request request) {
   return clients_.back().get();
 }
 
-bool EngineRig::TurnUnchecked() {
-  const bool did = core_->Turn(*runner_, now_);
+bool EngineRig::TakeTurn(bool is_checked) {
+  const auto check = [this, is_checked] {
+    if (is_checked) core_->scheduler().CheckInvariants();
+  };
+  const auto run = [this, &check](Batch* planned) {
+    check();
+    return planned != nullptr ? runner_->Run(planned) : runner_->Flush();
+  };
+  const bool did_something = core_->Turn([this] { return now_; }, run);
+  check();
   Advance(0.001);
-  return did;
+  return did_something;
 }
 
-bool EngineRig::Turn() {
-  core_->Intake(now_);
-  Batch* planned = core_->PlanStep(now_);
-  core_->scheduler().CheckInvariants();
-  Batch* finished = planned != nullptr ? runner_->Run(planned) : runner_->Flush();
-  if (finished != nullptr) core_->CommitStep(finished, now_);
-  const bool delivered = core_->Deliver(now_);
-  core_->scheduler().CheckInvariants();
-  Advance(0.001);
-  return planned != nullptr || finished != nullptr || delivered;
-}
+bool EngineRig::Turn() { return TakeTurn(/*is_checked=*/true); }
+bool EngineRig::TurnUnchecked() { return TakeTurn(/*is_checked=*/false); }
 
 void EngineRig::Advance(double seconds) {
   now_ += std::chrono::duration_cast<SteadyTime::duration>(std::chrono::duration<double>(seconds));

@@ -53,7 +53,7 @@ class EngineRig {
   // One turn of the engine and 1 ms of time; checks every invariant with the step planned, and at
   // the end.
   bool Turn();
-  // EngineCore::Turn itself, without the checks, which allocate.
+  // Without the checks, which allocate.
   bool TurnUnchecked();
   // Turns and reads until all clients are done. False: it did not come to an end.
   bool Finish(int32_t most_turns = 100000);
@@ -72,6 +72,7 @@ class EngineRig {
 
  private:
   void Start(const EngineConfig& config, const ModelSpec& spec, std::unique_ptr<Device> device);
+  bool TakeTurn(bool is_checked);
 
   std::unique_ptr<LoadedModel> model_;
   std::unique_ptr<EngineCore> core_;
