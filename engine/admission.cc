@@ -167,7 +167,7 @@ void Scheduler::Bind(Sequence& sequence, const PrefixMatch& match, SteadyTime no
     stats_.prefix_queries.Add(live.prompt_tokens());
     stats_.prefix_hits.Add(sequence.planned);
   }
-  stats_.queue_time.Observe(std::chrono::duration<double>(now - live.request.arrival).count());
+  stats_.queue_time.Observe(SecondsBetween(live.request.arrival, now));
   SetChanged(live);
 }
 

@@ -6,13 +6,6 @@
 #include "kernels/check.h"
 
 namespace baram {
-namespace {
-
-double Seconds(SteadyTime from, SteadyTime to) {
-  return std::chrono::duration<double>(to - from).count();
-}
-
-}  // namespace
 
 void Scheduler::Commit(SteadyTime now, Batch& batch) {
   Check(steps_in_flight_ > 0, "only a planned step is committed");
@@ -27,7 +20,7 @@ void Scheduler::Commit(SteadyTime now, Batch& batch) {
   stats_.steps.Add();
   stats_.device_busy_ns.Add(static_cast<uint64_t>(batch.time.busy_s * 1e9));
   if (batch.follows) stats_.device_gap_ns.Add(static_cast<uint64_t>(batch.time.gap_s * 1e9));
-  stats_.step_time.Observe(Seconds(batch.planned_at, now));
+  stats_.step_time.Observe(SecondsBetween(batch.planned_at, now));
   UpdateGauges();
 }
 
@@ -87,11 +80,11 @@ void Scheduler::CommitToken(Sequence& sequence, const TokenResult& result, Stead
   if (sequence.first_token == SteadyTime{}) {
     if (live.first_token() == SteadyTime{}) {
       live.outbox->SetFirstToken(now);
-      stats_.ttft.Observe(Seconds(live.request.arrival, now));
+      stats_.ttft.Observe(SecondsBetween(live.request.arrival, now));
     }
     sequence.first_token = now;
   } else {
-    stats_.inter_token.Observe(Seconds(sequence.last_token, now));
+    stats_.inter_token.Observe(SecondsBetween(sequence.last_token, now));
   }
   sequence.last_token = now;
 
@@ -220,7 +213,7 @@ void Scheduler::EndOutput(Sequence& sequence, Finish finish, SteadyTime now) {
   finish.tokens = sequence.output();
   stats_.generation_length.Observe(finish.tokens);
   if (finish.tokens > 1) {
-    const double decode = Seconds(sequence.first_token, sequence.last_token);
+    const double decode = SecondsBetween(sequence.first_token, sequence.last_token);
     stats_.time_per_output_token.Observe(decode / (finish.tokens - 1));
   }
   const bool last = --live.unfinished == 0;
@@ -238,13 +231,13 @@ void Scheduler::EndOutput(Sequence& sequence, Finish finish, SteadyTime now) {
 void Scheduler::Record(const LiveRequest& live, const Finish& finish, SteadyTime now) {
   live.outbox->SetFinished(now);
   stats_.finished[static_cast<size_t>(finish.reason)].Add();
-  stats_.e2e.Observe(Seconds(live.request.arrival, now));
+  stats_.e2e.Observe(SecondsBetween(live.request.arrival, now));
   const SteadyTime first = live.first_token();
   if (first == SteadyTime{}) return;
   const SteadyTime admitted = live.outbox->timeline().admitted;
-  stats_.prefill_time.Observe(Seconds(admitted, first));
-  stats_.decode_time.Observe(Seconds(first, now));
-  stats_.inference_time.Observe(Seconds(admitted, now));
+  stats_.prefill_time.Observe(SecondsBetween(admitted, first));
+  stats_.decode_time.Observe(SecondsBetween(first, now));
+  stats_.inference_time.Observe(SecondsBetween(admitted, now));
   int32_t longest = 0;
   for (const Sequence& output : live.outputs) longest = std::max(longest, output.output());
   stats_.longest_output.Observe(longest);

@@ -173,8 +173,7 @@ void EngineCore::Drain(SteadyTime limit) {
 double EngineCore::stalled_s() const {
   if (waiting_.load()) return 0;
   const SteadyTime progress = FromTicks(progress_.load());
-  const SteadyTime now = std::chrono::steady_clock::now();
-  return std::max(0.0, std::chrono::duration<double>(now - progress).count());
+  return std::max(0.0, SecondsBetween(progress, std::chrono::steady_clock::now()));
 }
 
 bool EngineCore::Turn(absl::FunctionRef<SteadyTime()> clock,

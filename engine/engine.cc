@@ -99,8 +99,8 @@ bool Engine::idle() const { return threads_->core.idle(); }
 bool Engine::alive() const { return threads_->core.alive(); }
 double Engine::stalled_s() const {
   const SteadyTime layer = FromTicks(threads_->model->workspace->layer_begun.load());
-  const std::chrono::duration<double> in_layer = std::chrono::steady_clock::now() - layer;
-  return std::min(threads_->core.stalled_s(), std::max(0.0, in_layer.count()));
+  const double in_layer_s = SecondsBetween(layer, std::chrono::steady_clock::now());
+  return std::min(threads_->core.stalled_s(), std::max(0.0, in_layer_s));
 }
 const EngineInfo& Engine::info() const { return threads_->core.info(); }
 const Stats& Engine::stats() const { return threads_->core.stats(); }

@@ -55,11 +55,10 @@ Batch* StepRunner::Flush() {
 
 StepTime StepRunner::MeasuredTime(const Batch& batch) {
   if (model_.device->Info().planning_depth > 1) return model_.device->TimeOf(batch.mark);
-  using Seconds = std::chrono::duration<double>;
   const SteadyTime now = std::chrono::steady_clock::now();
   const SteadyTime before = std::exchange(ended_, now);
-  const Seconds gap = before == SteadyTime{} ? Seconds{} : Seconds(begun_ - before);
-  return {.busy_s = Seconds(now - begun_).count(), .gap_s = gap.count()};
+  return {.busy_s = SecondsBetween(begun_, now),
+          .gap_s = before == SteadyTime{} ? 0 : SecondsBetween(before, begun_)};
 }
 
 Executor::Executor(LoadedModel& model, std::shared_ptr<Wakeup> engine)

@@ -8,6 +8,7 @@
 #include "absl/strings/str_join.h"
 #include "engine/memory_sum.h"
 #include "engine/model/hf_config.h"
+#include "engine/model/steady_time.h"
 #include "engine/model/support.h"
 #include "engine/model/weight_layout.h"
 #include "engine/sizes.h"
@@ -111,7 +112,7 @@ absl::StatusOr<Found> Find(const EngineConfig& config) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<LoadedModel>> OpenModel(const EngineConfig& config) {
-  const auto begin = std::chrono::steady_clock::now();
+  const SteadyTime begin = std::chrono::steady_clock::now();
   absl::StatusOr<Found> found = Find(config);
   if (!found.ok()) return found.status();
   auto& [spec, defaults, device] = *found;
@@ -141,8 +142,7 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> OpenModel(const EngineConfig& confi
   absl::StatusOr<std::unique_ptr<LoadedModel>> model =
       Reserve(config, spec, *std::move(sizes), std::move(device), *std::move(weights));
   if (model.ok()) {
-    (*model)->info.load_s =
-        std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    (*model)->info.load_s = SecondsBetween(begin, std::chrono::steady_clock::now());
   }
   return model;
 }

@@ -8,14 +8,6 @@
 #include "kernels/check.h"
 
 namespace baram {
-namespace {
-
-SteadyTime After(SteadyTime time, double seconds) {
-  return time +
-         std::chrono::duration_cast<SteadyTime::duration>(std::chrono::duration<double>(seconds));
-}
-
-}  // namespace
 
 Scheduler::Scheduler(const SchedulerConfig& config, PagePool& pool, Stats& stats)
     : config_(config),

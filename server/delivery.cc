@@ -14,9 +14,9 @@
 namespace baram::server {
 namespace {
 
-double Seconds(SteadyTime from, SteadyTime to) {
-  if (from == SteadyTime{} || to == SteadyTime{}) return 0;
-  return std::chrono::duration<double>(to - from).count();
+// 0 until both have happened.
+double Elapsed(SteadyTime from, SteadyTime to) {
+  return from == SteadyTime{} || to == SteadyTime{} ? 0 : SecondsBetween(from, to);
 }
 
 // The call's status for an output that did not end by itself.
@@ -227,9 +227,9 @@ void Reply::EndReply(const Outbox& outbox) {
   usage_->prompt_tokens = outbox.prompt_tokens();
   usage_->cached_tokens = std::max(0, outbox.cached_tokens());
   for (const Output& output : outputs_) usage_->completion_tokens += output.tokens;
-  usage_->queued_s = Seconds(times.arrival, times.admitted);
-  usage_->first_token_s = Seconds(times.arrival, times.first_token);
-  usage_->total_s = Seconds(times.arrival, times.finished);
+  usage_->queued_s = Elapsed(times.arrival, times.admitted);
+  usage_->first_token_s = Elapsed(times.arrival, times.first_token);
+  usage_->total_s = Elapsed(times.arrival, times.finished);
 }
 
 ReplyChunk Reply::TakeChunk() {
@@ -260,8 +260,8 @@ bool Reply::Stalled(SteadyTime now) {
   std::lock_guard lock(write_mutex_);
   if (!writing_) return false;
   const double limit = delivery_.limits_.slow_reader_s;
-  return Seconds(write_moved_, now) >= limit ||
-         Seconds(write_began_, now) >= PatienceFor(static_cast<double>(write_bytes_), limit);
+  return Elapsed(write_moved_, now) >= limit ||
+         Elapsed(write_began_, now) >= PatienceFor(static_cast<double>(write_bytes_), limit);
 }
 
 Delivery::Delivery(TouchedList& touched, const text::Tokenizer& tokenizer, DeliveryLimits limits)

@@ -278,8 +278,7 @@ grpc::ServerUnaryReactor* OperatorService::Drain(grpc::CallbackServerContext* co
     }
     response->set_unfinished(static_cast<uint32_t>(serving_.engine().unfinished()));
     spdlog::warn("draining, as asked over gRPC: new calls are refused until a restart");
-    lifecycle_.Drain(steady_clock::now() + std::chrono::duration_cast<SteadyTime::duration>(
-                                               std::chrono::duration<double>(limit)));
+    lifecycle_.Drain(After(steady_clock::now(), limit));
     return absl::OkStatus();
   });
 }

@@ -230,11 +230,6 @@ int WatchUntilSignal(Server& server, const Watchdog& watchdog, StopSignals& sign
   }
 }
 
-SteadyTime After(double seconds) {
-  return steady_clock::now() +
-         std::chrono::duration_cast<SteadyTime::duration>(std::chrono::duration<double>(seconds));
-}
-
 // Readiness first, then refusing, then the end of the last call. A device that is lost or hangs
 // meanwhile ends the process as it would have before.
 void StopAsTold(Server& server, const Watchdog& watchdog, int signal) {
@@ -245,8 +240,8 @@ void StopAsTold(Server& server, const Watchdog& watchdog, int signal) {
                delay > 0 ? absl::StrFormat("new calls are taken for %.0f s more, ", delay) : "",
                config.drain_limit_s);
   const auto stop = [&] {
-    std::this_thread::sleep_until(After(delay));
-    server.Stop(After(config.drain_limit_s));
+    std::this_thread::sleep_until(After(steady_clock::now(), delay));
+    server.Stop(After(steady_clock::now(), config.drain_limit_s));
   };
   const int code = watchdog.Await(stop, [&server] { TellLiveness(server); });
   if (code != 0) ExitNow(code, server.engine());

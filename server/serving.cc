@@ -500,8 +500,7 @@ std::string Serving::NewRequestId() {
 SteadyTime Serving::Deadline(SteadyTime now, std::optional<double> timeout_s) const {
   const double seconds =
       std::clamp(timeout_s.value_or(config_.request_timeout_s), 0.0, config_.max_request_timeout_s);
-  return now +
-         std::chrono::duration_cast<SteadyTime::duration>(std::chrono::duration<double>(seconds));
+  return After(now, seconds);
 }
 
 }  // namespace baram::server

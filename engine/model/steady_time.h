@@ -1,4 +1,4 @@
-// SteadyTime: a moment of the steady clock, and the number that an atomic holds of it.
+// SteadyTime: a moment of the steady clock, the number that an atomic holds of it, and seconds.
 #ifndef BARAM_ENGINE_MODEL_STEADY_TIME_H_
 #define BARAM_ENGINE_MODEL_STEADY_TIME_H_
 
@@ -12,6 +12,16 @@ using SteadyTime = std::chrono::steady_clock::time_point;
 // In ticks of the clock; 0 is SteadyTime{}.
 inline int64_t Ticks(SteadyTime time) { return time.time_since_epoch().count(); }
 inline SteadyTime FromTicks(int64_t ticks) { return SteadyTime(SteadyTime::duration(ticks)); }
+
+inline SteadyTime After(SteadyTime time, double seconds) {
+  return time +
+         std::chrono::duration_cast<SteadyTime::duration>(std::chrono::duration<double>(seconds));
+}
+
+// Negative if `to` is the earlier.
+inline double SecondsBetween(SteadyTime from, SteadyTime to) {
+  return std::chrono::duration<double>(to - from).count();
+}
 
 }  // namespace baram
 

@@ -430,8 +430,7 @@ TEST(LifecycleTest, TimeSpentWaitingIsNoStandstill) {
   ASSERT_NE(batch, nullptr);
   const double stalled_s = core.stalled_s();
   EXPECT_GT(stalled_s, 0) << "a step is in flight";
-  EXPECT_LE(stalled_s,
-            std::chrono::duration<double>(std::chrono::steady_clock::now() - before).count());
+  EXPECT_LE(stalled_s, SecondsBetween(before, std::chrono::steady_clock::now()));
   batch->lost = true;
   core.CommitStep(batch, before);
 }

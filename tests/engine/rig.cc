@@ -101,9 +101,7 @@ bool EngineRig::TakeTurn(bool is_checked) {
 bool EngineRig::Turn() { return TakeTurn(/*is_checked=*/true); }
 bool EngineRig::TurnUnchecked() { return TakeTurn(/*is_checked=*/false); }
 
-void EngineRig::Advance(double seconds) {
-  now_ += std::chrono::duration_cast<SteadyTime::duration>(std::chrono::duration<double>(seconds));
-}
+void EngineRig::Advance(double seconds) { now_ = After(now_, seconds); }
 
 bool EngineRig::Finish(int32_t most_turns) {
   for (int32_t turn = 0; turn < most_turns; ++turn) {
