@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "kernels/check.h"
+#include "kernels/rounding.h"
 
 namespace baram {
 
@@ -22,7 +23,7 @@ Scheduler::Scheduler(const SchedulerConfig& config, PagePool& pool, Stats& stats
 }
 
 int32_t Scheduler::BlocksFor(int32_t tokens) const {
-  return (tokens + pool_.page_tokens() - 1) / pool_.page_tokens();
+  return static_cast<int32_t>(CeilDivide(tokens, pool_.page_tokens()));
 }
 
 void Scheduler::Add(std::unique_ptr<LiveRequest> live, SteadyTime now) {

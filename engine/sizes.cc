@@ -10,6 +10,7 @@
 #include "engine/model/weight_layout.h"
 #include "engine/model/workspace.h"
 #include "engine/step_graphs.h"
+#include "kernels/rounding.h"
 
 namespace baram {
 namespace {
@@ -30,8 +31,6 @@ constexpr int64_t kMostBlocks = int64_t{1} << 24;
 // Of a GPU's free memory, what the sum leaves alone: estimates are a part of it, and kernels are
 // loaded when they first run.
 constexpr int64_t kSpareBytes = int64_t{256} << 20;
-
-int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Of two numbers that are not negative; the largest there is where 64 bits do not hold it.
 int64_t Product(int64_t a, int64_t b) {
@@ -81,7 +80,7 @@ absl::Status SizeCache(const EngineConfig& config, const ModelSpec& spec, const 
   EngineInfo& info = sizes->info;
   info.max_model_len = static_cast<int32_t>(context);
   info.weight_bytes = WeightBytes(spec, device, info.max_model_len);
-  sizes->slots.max_pages_per_slot = static_cast<int32_t>(CeilDiv(context, info.page_tokens));
+  sizes->slots.max_pages_per_slot = static_cast<int32_t>(CeilDivide(context, info.page_tokens));
   const int64_t activations = WorkspaceBytes(spec, device, sizes->plan.shape, sizes->slots) +
                               TakenBytes(facts, ResultBytes(sizes->slots));
   info.memory = MemoryFor(config, facts);
@@ -147,12 +146,16 @@ absl::Status SizeContext(const EngineConfig& config, const ModelSpec& spec, cons
 
 int64_t PagesForSequence(const KvPlan& plan, int64_t tokens, int32_t planning_depth) {
   const int64_t page_tokens = plan.shape.page_tokens;
-  const int64_t blocks = CeilDiv(tokens, page_tokens);
+  const int64_t blocks = CeilDivide(tokens, page_tokens);
   int64_t pages = 0;
   for (const KvGroup& group : plan.groups) {
+    if (group.window == 0) {
+      pages += blocks;
+      continue;
+    }
     // The window may begin anywhere in a page; every step in flight may have begun another.
-    const int64_t windowed = CeilDiv(group.window - 1, page_tokens) + 1 + planning_depth;
-    pages += group.window == 0 ? blocks : std::min(blocks, windowed);
+    const int64_t windowed = CeilDivide(group.window - 1, page_tokens) + 1 + planning_depth;
+    pages += std::min(blocks, windowed);
   }
   return pages;
 }

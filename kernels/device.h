@@ -13,6 +13,7 @@
 #include <string>
 
 #include "kernels/ops.h"
+#include "kernels/rounding.h"
 #include "kernels/step.h"
 #include "kernels/tensor.h"
 
@@ -60,7 +61,7 @@ class Buffer {
 
 // What Alloc takes of the memory for a buffer of `bytes`.
 inline int64_t TakenBytes(const DeviceInfo& info, int64_t bytes) {
-  return (bytes + info.alloc_multiple - 1) / info.alloc_multiple * info.alloc_multiple;
+  return RoundUp(bytes, info.alloc_multiple);
 }
 
 // Own memory that a device takes beside what Alloc hands out.

@@ -3,8 +3,10 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <iterator>
 
 #include "kernels/check.h"
+#include "kernels/rounding.h"
 
 namespace baram {
 namespace {
@@ -28,7 +30,7 @@ std::vector<Kind> KindsOf(const ModelSpec& spec) {
 }
 
 int32_t GroupsOf(const Kind& kind, int32_t per_group) {
-  return (static_cast<int32_t>(kind.layers.size()) + per_group - 1) / per_group;
+  return static_cast<int32_t>(CeilDivide(std::ssize(kind.layers), per_group));
 }
 
 // What a sequence of `tokens` tokens holds, padding included, in keys of a layer: a group with a

@@ -4,6 +4,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "kernels/check.h"
+#include "kernels/rounding.h"
 
 namespace baram {
 namespace {
@@ -107,10 +108,7 @@ WeightLayout LayOutWeights(Format format, Weights& weights) {
   return layout;
 }
 
-int64_t VectorLayout::AlignedElements() const {
-  constexpr int64_t kAlignment = 64 / sizeof(float);
-  return (Elements() + kAlignment - 1) / kAlignment * kAlignment;
-}
+int64_t VectorLayout::AlignedElements() const { return RoundUp(Elements(), 64 / sizeof(float)); }
 
 int64_t VectorElements(const WeightLayout& layout) {
   int64_t elements = 0;

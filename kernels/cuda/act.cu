@@ -8,6 +8,7 @@
 #include "kernels/cuda/dispatch.h"
 #include "kernels/cuda/launchers.h"
 #include "kernels/cuda/prims/vector.h"
+#include "kernels/rounding.h"
 
 namespace baram::cuda {
 namespace {
@@ -59,7 +60,7 @@ void LaunchAct(const ActArgs& args, LaunchStream stream) {
         using Out = typename decltype(out)::Type;
         const int64_t vectors = f / width();
         const uint32_t threads = BlockThreads(vectors, kMostThreads);
-        const Dim3 grid{static_cast<uint32_t>((vectors + threads - 1) / threads),
+        const Dim3 grid{static_cast<uint32_t>(CeilDivide(vectors, threads)),
                         static_cast<uint32_t>(std::min<int64_t>(args.out.rows, kMostGridRows))};
         Launch(ActKernel<In, Out, width()>, grid, {threads}, 0, stream, launch);
       });

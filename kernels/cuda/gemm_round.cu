@@ -7,6 +7,7 @@
 #include "kernels/cuda/dispatch.h"
 #include "kernels/cuda/launchers.h"
 #include "kernels/cuda/prims/vector.h"
+#include "kernels/rounding.h"
 
 namespace baram::cuda {
 namespace {
@@ -41,7 +42,7 @@ void LaunchRound(const Tensor& sums, const Tensor& out, LaunchStream stream) {
   const RoundLaunch launch{RowsOf(sums), RowsOf(out), sums.rows, sums.cols};
   const int64_t vectors = sums.cols / kWideVector;
   const uint32_t threads = BlockThreads(vectors, kMostThreads);
-  const Dim3 grid{static_cast<uint32_t>((vectors + threads - 1) / threads),
+  const Dim3 grid{static_cast<uint32_t>(CeilDivide(vectors, threads)),
                   static_cast<uint32_t>(std::min(sums.rows, kMostGridRows))};
   Launch(RoundKernel, grid, {threads}, 0, stream, launch);
 }

@@ -14,6 +14,7 @@
 
 #include "kernels/cuda/portability.h"
 #include "kernels/ops.h"
+#include "kernels/rounding.h"
 
 namespace baram::cuda {
 
@@ -22,7 +23,7 @@ inline constexpr int32_t kKvRowMultiple = 8;  // elements
 inline constexpr int32_t kLeastPageTokens = 16;
 
 inline int32_t KvRowElements(int32_t head_dim) {
-  return (head_dim + kKvRowMultiple - 1) / kKvRowMultiple * kKvRowMultiple;
+  return static_cast<int32_t>(RoundUp(head_dim, kKvRowMultiple));
 }
 
 inline int64_t KvPageBytes(const KvShape& shape) {

@@ -80,21 +80,23 @@ const IncludeRule kRules[] = {
      "kernels/cuda/ includes kernels/ and CUDA only"},
     {"engine/model/",
      {"\"engine/model/", "\"kernels/device.h", "\"kernels/ops.h", "\"kernels/tensor.h",
-      "\"kernels/step.h", "\"kernels/check.h", "\"kernels/float_types.h", "\"kernels/trace/"},
+      "\"kernels/step.h", "\"kernels/check.h", "\"kernels/rounding.h", "\"kernels/float_types.h",
+      "\"kernels/trace/"},
      With(kServing, {"<cuda", "<spdlog/"}),
-     "engine/model/ includes kernels/{device,ops,tensor,step,check}.h, absl status and JSON only"},
+     "engine/model/ includes itself, kernels/{device,ops,tensor,step,check,rounding,float_types}.h "
+     "and kernels/trace/, no RPC, no log"},
     {"engine/",
      {"\"engine/", "\"kernels/device.h", "\"kernels/ops.h", "\"kernels/tensor.h",
-      "\"kernels/step.h", "\"kernels/check.h"},
+      "\"kernels/step.h", "\"kernels/check.h", "\"kernels/rounding.h"},
      With(kServing, {"<cuda", "<nlohmann/"}),
-     "engine/ includes engine/model/ and kernels/{device,ops,tensor,step,check}.h, no JSON, no "
-     "RPC"},
+     "engine/ includes itself and kernels/{device,ops,tensor,step,check,rounding}.h, no RPC, no "
+     "JSON"},
     {"server/",
      {"\"server/", "\"baram/v1/", "\"proto/", "\"google/rpc/", "\"engine/engine.h",
-      "\"engine/config.h", "\"engine/request.h", "\"engine/outbox.h", "\"engine/stats.h",
-      "\"engine/grammar.h", "\"engine/kv_events.h"},
+      "\"engine/config.h", "\"engine/request.h", "\"engine/outbox.h", "\"engine/stats.h"},
      {"<cuda"},
-     "server/ includes the engine's public headers, never kernels/ or the engine's insides"},
+     "server/ includes itself, the protocol's headers and engine/{engine,config,request,outbox,"
+     "stats}.h"},
 };
 
 bool IsOurs(const std::string& included) {
