@@ -16,12 +16,12 @@ constexpr int64_t kMostReserveDivisor = 4;
 }  // namespace
 
 bool Scheduler::WaitsForLeader(const Sequence& sequence) const {
-  const LiveRequest& live = *sequence.request;
+  const LiveRequest& live = *sequence.live;
   return !live.prompt_shared && live.leader() != &sequence;
 }
 
 PrefixMatch Scheduler::MatchPrefix(const Sequence& sequence) {
-  const LiveRequest& live = *sequence.request;
+  const LiveRequest& live = *sequence.live;
   if (!config_.prefix_cache || !live.request.read_prefix_cache) return {};
   const std::vector<int32_t>& tokens =
       sequence.tokens.empty() ? live.request.prompt : sequence.tokens;
@@ -29,7 +29,7 @@ PrefixMatch Scheduler::MatchPrefix(const Sequence& sequence) {
   int32_t most = static_cast<int32_t>(tokens.size()) - 1;
   if (live.scoring()) most = std::min(most, live.scores_sent);
   // The followers' windows begin where the prompt's last token is computed, see SharePrompt.
-  if (!live.prompt_shared) most = std::min(most, sequence.prompt - 1);
+  if (!live.prompt_shared) most = std::min(most, sequence.prompt_tokens - 1);
   return pool_.Match(live.salt, tokens, most);
 }
 
@@ -43,7 +43,7 @@ int64_t Scheduler::Reserve(const Sequence& sequence, int32_t running) const {
 // given out and so many sequences run.
 bool Scheduler::Fits(const Sequence& sequence, const PrefixMatch& match, int64_t available,
                      int32_t running) const {
-  const int32_t tokens = std::max(sequence.prompt, sequence.known());
+  const int32_t tokens = std::max(sequence.prompt_tokens, sequence.known());
   const int32_t have = sequence.blocks() > 0 ? sequence.blocks() : match.blocks;
   const int32_t missing = BlocksFor(tokens) - have;
   int64_t needed = 0;
@@ -125,17 +125,17 @@ bool Scheduler::Admit(Sequence& sequence, SteadyTime now, Budget& budget) {
 // Reserves all the memory the sequence will ever need (I6).
 void Scheduler::BeginTables(Sequence& sequence) {
   if (sequence.tokens.empty()) {
-    const std::vector<int32_t>& prompt = sequence.request->request.prompt;
+    const std::vector<int32_t>& prompt = sequence.live->request.prompt;
     sequence.tokens.reserve(prompt.size() + sequence.max_output);
     sequence.tokens.assign(prompt.begin(), prompt.end());
   }
   for (PageTable& table : sequence.tables) {
-    table.pages.reserve(BlocksFor(sequence.prompt + sequence.max_output));
+    table.pages.reserve(BlocksFor(sequence.prompt_tokens + sequence.max_output));
   }
 }
 
 void Scheduler::Bind(Sequence& sequence, const PrefixMatch& match, SteadyTime now) {
-  LiveRequest& live = *sequence.request;
+  LiveRequest& live = *sequence.live;
   if (!sequence.holds()) InsertByRank(holders_, sequence);
   if (sequence.blocks() == 0) {
     BeginTables(sequence);

@@ -34,12 +34,12 @@ void Batch::Clear() {
 }
 
 void Batch::Bind(const Sequence& sequence) {
-  const Request& request = sequence.request->request;
+  const Request& request = sequence.live->request;
   SlotInit init;
   init.slot = sequence.slot;
   init.length = sequence.planned;
-  init.prompt_tokens = sequence.prompt;
-  init.generated = sequence.output();
+  init.prompt_tokens = sequence.prompt_tokens;
+  init.generated = sequence.output_tokens();
   init.sampling = request.sampling;
   init.sampling.output_index = sequence.index;
   // A device reports as many alternatives for the prompt as for the output; the outbox keeps of
@@ -47,7 +47,7 @@ void Batch::Bind(const Sequence& sequence) {
   init.sampling.logprobs = std::max(init.sampling.logprobs, request.prompt_logprobs);
   if (request.sampling.NeedsCounts()) init.tokens = sequence.tokens;
   init.bias = request.logit_bias;
-  if (request.sampling.min_tokens > sequence.output()) init.stop_ids = request.stop_ids;
+  if (request.sampling.min_tokens > sequence.output_tokens()) init.stop_ids = request.stop_ids;
   inits_.push_back(init);
 }
 

@@ -27,7 +27,7 @@ void Scheduler::Commit(SteadyTime now, Batch& batch) {
 void Scheduler::CommitRow(const PlannedRow& row, std::span<const TokenResult> results,
                           SteadyTime now) {
   Sequence& sequence = *row.sequence;
-  LiveRequest& live = *sequence.request;
+  LiveRequest& live = *sequence.live;
   --sequence.rows_in_flight;
   if (row.draws) --sequence.draws_in_flight;
   if (sequence.state != SequenceState::kRetiring) {
@@ -39,12 +39,13 @@ void Scheduler::CommitRow(const PlannedRow& row, std::span<const TokenResult> re
       EndOutput(sequence,
                 {.reason = FinishReason::kFailed, .message = "internal: non-finite logits"}, now);
     } else {
-      if (row.begin + row.count >= sequence.prompt) CountPrompt(live);
+      if (row.begin + row.count >= sequence.prompt_tokens) CountPrompt(live);
       // A preempted sequence's tokens still count; its pages are gone.
       if (sequence.state == SequenceState::kRunning) {
         sequence.committed += row.count;
         PublishPages(sequence);
-        if (!live.prompt_shared && sequence.committed >= sequence.prompt) SharePrompt(sequence);
+        if (!live.prompt_shared && sequence.committed >= sequence.prompt_tokens)
+          SharePrompt(sequence);
         SlideWindows(sequence);
       }
       CommitScores(row, results);
@@ -57,7 +58,7 @@ void Scheduler::CommitRow(const PlannedRow& row, std::span<const TokenResult> re
 }
 
 void Scheduler::CommitScores(const PlannedRow& row, std::span<const TokenResult> results) {
-  LiveRequest& live = *row.sequence->request;
+  LiveRequest& live = *row.sequence->live;
   for (int32_t i = 0; i < row.scores; ++i) {
     Check(row.begin + i == live.scores_sent, "prompt scores come in order and once");
     live.outbox->PushPromptScore(results[i]);
@@ -67,12 +68,12 @@ void Scheduler::CommitScores(const PlannedRow& row, std::span<const TokenResult>
 }
 
 void Scheduler::CommitToken(Sequence& sequence, const TokenResult& result, SteadyTime now) {
-  LiveRequest& live = *sequence.request;
+  LiveRequest& live = *sequence.live;
   if (live.outbox->stopped(sequence.index)) {
     EndOutput(sequence, {.reason = FinishReason::kStop}, now);
     return;
   }
-  const bool may_stop = sequence.output() >= live.request.sampling.min_tokens;
+  const bool may_stop = sequence.output_tokens() >= live.request.sampling.min_tokens;
   sequence.tokens.push_back(result.token);
   live.outbox->Push(sequence.index, result);
   SetChanged(live);
@@ -91,7 +92,7 @@ void Scheduler::CommitToken(Sequence& sequence, const TokenResult& result, Stead
   const std::vector<int32_t>& stop_ids = live.request.stop_ids;
   if (may_stop && std::ranges::find(stop_ids, result.token) != stop_ids.end()) {
     EndOutput(sequence, {.reason = FinishReason::kStop, .stop_id = result.token}, now);
-  } else if (sequence.output() >= sequence.max_output) {
+  } else if (sequence.output_tokens() >= sequence.max_output) {
     EndOutput(sequence, {.reason = FinishReason::kLength}, now);
   }
 }
@@ -109,7 +110,7 @@ void Scheduler::PublishPages(Sequence& sequence) {
     }
     const std::span<const int32_t> ids(sequence.tokens.data() + int64_t{block} * page_tokens,
                                        page_tokens);
-    if (!pool_.Publish(sequence.request->salt, sequence.published_node, ids, block_pages_,
+    if (!pool_.Publish(sequence.live->salt, sequence.published_node, ids, block_pages_,
                        &sequence.published_node)) {
       sequence.publishes = false;
       return;
@@ -137,16 +138,16 @@ void Scheduler::CountPrompt(LiveRequest& live) {
 // the rows of all but the last chunk of a prompt have no logits. Nobody shall find them.
 void Scheduler::UnpublishPages(const Sequence& sequence) {
   if (std::ssize(sequence.tokens) < pool_.page_tokens()) return;
-  pool_.Unpublish(sequence.request->salt, std::span(sequence.tokens).first(pool_.page_tokens()));
+  pool_.Unpublish(sequence.live->salt, std::span(sequence.tokens).first(pool_.page_tokens()));
 }
 
 // The request's other outputs take references on the full pages of the prompt. At least its last
 // token is theirs to compute: they draw from it.
 void Scheduler::SharePrompt(Sequence& leader) {
-  LiveRequest& live = *leader.request;
+  LiveRequest& live = *leader.live;
   live.prompt_shared = true;
   followers_ -= live.unfinished - 1;
-  const int32_t blocks = (leader.prompt - 1) / pool_.page_tokens();
+  const int32_t blocks = (leader.prompt_tokens - 1) / pool_.page_tokens();
   if (blocks == 0) return;
   const int32_t length = blocks * pool_.page_tokens();
   for (Sequence& follower : live.outputs) {
@@ -175,11 +176,12 @@ void Scheduler::SharePrompt(Sequence& leader) {
 // Frees what slid out of the windows, by committed length: a step in flight may still read the
 // rest.
 void Scheduler::SlideWindows(Sequence& sequence) {
-  const LiveRequest& live = *sequence.request;
+  const LiveRequest& live = *sequence.live;
   int32_t length = sequence.committed;
   if (!live.prompt_shared && live.unfinished > 1) {
     // The followers will start here.
-    length = std::min(length, (sequence.prompt - 1) / pool_.page_tokens() * pool_.page_tokens());
+    length =
+        std::min(length, (sequence.prompt_tokens - 1) / pool_.page_tokens() * pool_.page_tokens());
   }
   for (int32_t group = 0; group < groups(); ++group) {
     PageTable& table = sequence.tables[group];
@@ -199,7 +201,7 @@ void Scheduler::EndAll(const Finish& finish, SteadyTime now) {
 }
 
 void Scheduler::EndOutput(Sequence& sequence, Finish finish, SteadyTime now) {
-  LiveRequest& live = *sequence.request;
+  LiveRequest& live = *sequence.live;
   ReleasePages(sequence);
   SetPaused(sequence, false, now);
   if (sequence.state == SequenceState::kRunning) {
@@ -210,7 +212,7 @@ void Scheduler::EndOutput(Sequence& sequence, Finish finish, SteadyTime now) {
   sequence.state = SequenceState::kRetiring;
   if (sequence.rows_in_flight == 0) ReleaseSlot(sequence);
 
-  finish.tokens = sequence.output();
+  finish.tokens = sequence.output_tokens();
   stats_.generation_length.Observe(finish.tokens);
   if (finish.tokens > 1) {
     const double decode = SecondsBetween(sequence.first_token, sequence.last_token);
@@ -239,7 +241,7 @@ void Scheduler::Record(const LiveRequest& live, const Finish& finish, SteadyTime
   stats_.decode_time.Observe(SecondsBetween(first, now));
   stats_.inference_time.Observe(SecondsBetween(admitted, now));
   int32_t longest = 0;
-  for (const Sequence& output : live.outputs) longest = std::max(longest, output.output());
+  for (const Sequence& output : live.outputs) longest = std::max(longest, output.output_tokens());
   stats_.longest_output.Observe(longest);
   stats_.computed_prompt.Observe(live.prompt_tokens() - std::max(0, live.outbox->cached_tokens()));
 }

@@ -254,7 +254,7 @@ bool EngineCore::Deliver(SteadyTime now) {
     std::lock_guard lock(inbox_mutex_);
     for (const Ending& ending : endings) {
       if (!ending.last) continue;
-      const Request& request = ending.request->request;
+      const Request& request = ending.live->request;
       live_.erase(live_.find(ByKey::Key(request.id, request.group, request.part)));
     }
   }
@@ -266,7 +266,7 @@ bool EngineCore::Deliver(SteadyTime now) {
   scheduler_.changed().clear();
   int64_t finished = 0;
   for (Ending& ending : endings) {
-    ending.request->outbox->Publish(ending.index, std::move(ending.finish));
+    ending.live->outbox->Publish(ending.index, std::move(ending.finish));
     if (ending.last) ++finished;
   }
   endings.clear();

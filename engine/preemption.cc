@@ -18,7 +18,7 @@ bool Scheduler::PreemptFor(const Sequence& sequence, Need need, Budget& budget) 
 // It is paused, and has no use for what it holds until its reader makes room.
 bool Scheduler::CanNotGoOn(const Sequence& sequence) const {
   if (sequence.state != SequenceState::kRunning || !sequence.paused) return false;
-  return sequence.request->outbox->Room(sequence.index) <= sequence.draws_in_flight;
+  return sequence.live->outbox->Room(sequence.index) <= sequence.draws_in_flight;
 }
 
 // An admission takes from runners only where its priority is higher, and a slot only from them.
@@ -26,7 +26,7 @@ bool Scheduler::GivesWay(const Sequence& other, const Sequence& sequence, Need n
   if (!RankBefore(sequence, other)) return false;
   if (need == Need::kRow) return true;
   if (other.state != SequenceState::kRunning) return need == Need::kAdmission;
-  return other.request->request.priority > sequence.request->request.priority;
+  return other.live->request.priority > sequence.live->request.priority;
 }
 
 // First a paused sequence; then the last in rank behind.
@@ -61,8 +61,8 @@ void Scheduler::Preempt(Sequence& sequence) {
   sequence.state = SequenceState::kWaiting;
   if (sequence.paused) ++waiting_paused_;
   --running_;
-  --sequence.request->running;
-  UpdateQueued(*sequence.request);
+  --sequence.live->running;
+  UpdateQueued(*sequence.live);
   ++sequence.preemptions;
   stats_.preemptions.Add();
   if (sequence.rows_in_flight == 0) ReleaseSlot(sequence);
@@ -94,7 +94,7 @@ void Scheduler::ReleaseSlot(Sequence& sequence) {
 
 // Nothing runs, nothing will come back, and still the first in rank can't go on (I8).
 void Scheduler::FailStuck(Sequence& sequence, SteadyTime now) {
-  for (Sequence& output : sequence.request->outputs) {
+  for (Sequence& output : sequence.live->outputs) {
     if (output.state == SequenceState::kRetiring) continue;
     EndOutput(output,
               {.reason = FinishReason::kFailed,

@@ -33,10 +33,11 @@ void Scheduler::Add(std::unique_ptr<LiveRequest> live, SteadyTime now) {
   live->salt = pool_.AcquireSalt(request.cache_salt);
   for (int32_t i = 0; i < request.n; ++i) {
     Sequence& sequence = live->outputs[i];
-    sequence.request = live.get();
+    sequence.live = live.get();
     sequence.index = i;
-    sequence.prompt = live->prompt_tokens();
-    sequence.max_output = std::min(request.max_tokens, config_.max_model_len - sequence.prompt);
+    sequence.prompt_tokens = live->prompt_tokens();
+    sequence.max_output =
+        std::min(request.max_tokens, config_.max_model_len - sequence.prompt_tokens);
     sequence.tables.resize(groups());
     InsertByRank(ordered_, sequence);
   }
@@ -96,11 +97,11 @@ void Scheduler::SetPaused(Sequence& sequence, bool paused, SteadyTime now) {
 // Room for the next token. A preempted sequence comes back to half a ring or to what it has left to
 // draw: to compute its context again for a few tokens, and be the next to give way, helps nobody.
 bool Scheduler::HasRoom(Sequence& sequence, SteadyTime now) {
-  Outbox& outbox = *sequence.request->outbox;
+  Outbox& outbox = *sequence.live->outbox;
   int32_t needed = 1;
   if (sequence.state == SequenceState::kWaiting && sequence.preemptions > 0) {
     needed = std::min((outbox.ring_tokens(sequence.index) + 1) / 2,
-                      sequence.max_output - sequence.output());
+                      sequence.max_output - sequence.output_tokens());
   }
   needed = std::max(needed, sequence.draws_in_flight + 1);
   int32_t room = outbox.Room(sequence.index);
@@ -189,14 +190,14 @@ void Scheduler::ReturnToken(Sequence& sequence, Budget& budget) {
 // before the watermark were scored before a preemption: they run alone.
 int32_t Scheduler::LimitToScores(const Sequence& sequence, int32_t count, int32_t score_budget,
                                  int32_t* scores) const {
-  const LiveRequest& live = *sequence.request;
+  const LiveRequest& live = *sequence.live;
   *scores = 0;
   if (!live.scoring()) return count;
   if (sequence.planned < live.scores_sent) {
     return std::min(count, live.scores_sent - sequence.planned);
   }
   // The prompt's last token has no successor to score.
-  const int32_t unscored = std::max(0, sequence.prompt - 1 - sequence.planned);
+  const int32_t unscored = std::max(0, sequence.prompt_tokens - 1 - sequence.planned);
   *scores = std::min(count, unscored);
   if (*scores <= score_budget) return count;
   *scores = score_budget;

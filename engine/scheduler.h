@@ -39,7 +39,7 @@ struct SchedulerConfig {
 
 // An output that ended. Published by the engine once the request's id is free again.
 struct Ending {
-  LiveRequest* request = nullptr;
+  LiveRequest* live = nullptr;
   int32_t index = 0;
   Finish finish;
   bool last = false;  // of its request

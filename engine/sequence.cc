@@ -24,7 +24,7 @@ SteadyTime LiveRequest::first_token() const {
 }
 
 Rank RankOf(const Sequence& sequence) {
-  return {sequence.request->request.priority, sequence.request->order, sequence.index};
+  return {sequence.live->request.priority, sequence.live->order, sequence.index};
 }
 
 bool RankBefore(const Sequence& a, const Sequence& b) { return RankOf(a) < RankOf(b); }

@@ -32,9 +32,9 @@ struct PageTable {
 };
 
 struct Sequence {
-  LiveRequest* request = nullptr;
-  int32_t index = 0;       // which of the request's outputs
-  int32_t prompt = 0;      // tokens of it
+  LiveRequest* live = nullptr;
+  int32_t index = 0;  // which of the request's outputs
+  int32_t prompt_tokens = 0;
   int32_t max_output = 0;  // by max_tokens and the context
   SequenceState state = SequenceState::kWaiting;
 
@@ -65,13 +65,13 @@ struct Sequence {
   uint64_t preempted_in_step = 0;
   SteadyTime first_token{}, last_token{};
 
-  int32_t output() const {
-    return tokens.empty() ? 0 : static_cast<int32_t>(tokens.size()) - prompt;
+  int32_t output_tokens() const {
+    return tokens.empty() ? 0 : static_cast<int32_t>(tokens.size()) - prompt_tokens;
   }
   // Tokens it will have once everything in flight is committed.
   int32_t known() const { return static_cast<int32_t>(tokens.size()) + draws_in_flight; }
   int32_t remaining() const { return known() - planned; }
-  bool wants_rows() const { return output() + draws_in_flight < max_output; }
+  bool wants_rows() const { return output_tokens() + draws_in_flight < max_output; }
   int32_t blocks() const { return static_cast<int32_t>(tables[0].pages.size()); }
   // Runs or has pages: others may take them.
   bool holds() const { return state == SequenceState::kRunning || blocks() > 0; }

@@ -64,7 +64,7 @@ TEST(AllocationTest, NorDoesComingBackToALongCachedPrefix) {
   Client* client = rig.Submit(MakeRequest(RandomPrompt(1, 8000), 100));
   do {
     rig.TurnUnchecked();
-  } while (rig.sequence(*client).output() == 0);
+  } while (rig.sequence(*client).output_tokens() == 0);
   const int64_t before = allocations.load();
   for (int turn = 0; turn < 20; ++turn) rig.TurnUnchecked();
   EXPECT_EQ(allocations.load() - before, 0);

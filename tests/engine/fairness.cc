@@ -31,7 +31,7 @@ uint64_t Finished(const EngineRig& rig) {
 bool SurelyFits(const Sequence& sequence, const std::vector<const Sequence*>& others,
                 const EngineRig& rig) {
   const PagePool& pool = rig.core().pool();
-  const int32_t tokens = std::max(sequence.prompt, sequence.known());
+  const int32_t tokens = std::max(sequence.prompt_tokens, sequence.known());
   const int32_t blocks = (tokens + pool.page_tokens() - 1) / pool.page_tokens();
   int64_t held = 0;
   for (const Sequence* other : others) held += int64_t{other->blocks()} * pool.groups();
@@ -41,7 +41,7 @@ bool SurelyFits(const Sequence& sequence, const std::vector<const Sequence*>& ot
 
 bool Runs(const Sequence& sequence) { return sequence.state == SequenceState::kRunning; }
 
-int32_t PriorityOf(const Sequence& sequence) { return sequence.request->request.priority; }
+int32_t PriorityOf(const Sequence& sequence) { return sequence.live->request.priority; }
 
 }  // namespace
 
@@ -51,7 +51,7 @@ Fairness::Fairness(const EngineRig& rig) {
   finished_ = Finished(rig);
   step_tokens_ = rig.core().stats().step_tokens.sum();
   for (const Sequence* sequence : sequences) {
-    const LiveRequest& live = *sequence->request;
+    const LiveRequest& live = *sequence->live;
     Before& before = before_[KeyOf(*sequence)];
     before.running = Runs(*sequence);
     before.paused = sequence->paused;
@@ -67,7 +67,7 @@ Fairness::Fairness(const EngineRig& rig) {
 }
 
 Fairness::Key Fairness::KeyOf(const Sequence& sequence) {
-  return {sequence.request->order, sequence.index};
+  return {sequence.live->order, sequence.index};
 }
 
 const Fairness::Before* Fairness::Find(const Sequence& sequence) const {
@@ -93,7 +93,7 @@ void Fairness::ExpectAdmissionsInOrder(const std::vector<const Sequence*>& seque
     const Before* before = Find(*sequence);
     const bool admitted = Runs(*sequence) && (before == nullptr || !before->running);
     EXPECT_FALSE(admitted && RankBefore(*first, *sequence))
-        << "request " << sequence->request->order << " passed request " << first->request->order;
+        << "request " << sequence->live->order << " passed request " << first->live->order;
   }
 }
 
@@ -103,7 +103,7 @@ void Fairness::ExpectDecodesPlanned(const std::vector<const Sequence*>& sequence
     const Before* before = Find(*sequence);
     if (before == nullptr || !before->decode || !Runs(*sequence) || sequence->paused) continue;
     if (sequence->preemptions != before->preemptions) continue;
-    EXPECT_EQ(sequence->planned, before->planned + 1) << "of request " << sequence->request->order;
+    EXPECT_EQ(sequence->planned, before->planned + 1) << "of request " << sequence->live->order;
   }
 }
 
@@ -131,8 +131,7 @@ void Fairness::ExpectSlotsGoToTheUrgent(const std::vector<const Sequence*>& sequ
       if (running->preemptions != ran->preemptions) continue;
       const bool paused = ran->paused && running->paused;
       EXPECT_FALSE(paused || PriorityOf(*running) > PriorityOf(*waiting))
-          << "request " << waiting->request->order << " waits for request "
-          << running->request->order;
+          << "request " << waiting->live->order << " waits for request " << running->live->order;
     }
   }
 }
@@ -159,7 +158,7 @@ void Fairness::ExpectNoPreemptionInVain(const std::vector<const Sequence*>& sequ
     if (ended || admitted || grew || stands) return;
   }
   if (preempted == nullptr) return;
-  ADD_FAILURE() << "request " << preempted->request->order << " was preempted for nobody";
+  ADD_FAILURE() << "request " << preempted->live->order << " was preempted for nobody";
 }
 
 void Fairness::ExpectKept(const EngineRig& rig) const {

@@ -22,7 +22,7 @@ TEST(LifecycleTest, AFullRingPausesItsSequenceAlone) {
   }
   EXPECT_TRUE(quick->done());
   EXPECT_TRUE(rig.sequence(*slow).paused);
-  EXPECT_EQ(rig.sequence(*slow).output(), 4);
+  EXPECT_EQ(rig.sequence(*slow).output_tokens(), 4);
   EXPECT_EQ(rig.core().stats().paused.value(), 1);
   ASSERT_TRUE(rig.Finish());
   ExpectExact(rig, *slow, {0});
@@ -112,7 +112,7 @@ TEST(LifecycleTest, ACancelFreesThePagesWithinOneTurn) {
          [&](EngineRig& rig) {
            Client* client = rig.Submit(plain(4));
            for (int turn = 0; turn < 4; ++turn) rig.Turn();
-           EXPECT_GT(rig.sequence(*client).output(), 0);
+           EXPECT_GT(rig.sequence(*client).output_tokens(), 0);
            return client;
          }},
         {"preempted",

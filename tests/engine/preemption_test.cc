@@ -35,7 +35,7 @@ TEST(PreemptionTest, AMoreUrgentRequestTakesASlotFromALessUrgentOne) {
     Client* second = rig.Submit(MakeRequest(RandomPrompt(2, 5), 30));
     do {
       rig.Turn();
-    } while (rig.sequence(*second).output() == 0);
+    } while (rig.sequence(*second).output_tokens() == 0);
     Request urgent = MakeRequest(RandomPrompt(3, 5), 5);
     urgent.priority = -1;
     Client* third = rig.Submit(std::move(urgent));
@@ -86,7 +86,7 @@ TEST(PreemptionTest, SharedPagesCountOnceAllTheirHoldersGiveWay) {
   Client* both = rig.Submit(std::move(shared));
   do {
     rig.Turn();
-  } while (rig.sequence(*both, 1).output() == 0);
+  } while (rig.sequence(*both, 1).output_tokens() == 0);
   Request urgent = MakeRequest(RandomPrompt(2, 60), 1);
   urgent.priority = -1;
   Client* a = rig.Submit(std::move(urgent));
@@ -150,7 +150,7 @@ TEST(PreemptionTest, WhatAPreemptedSequenceMustLeaveFreeIsAShareOfThePool) {
   Client* victim = rig.Submit(MakeRequest(RandomPrompt(17, 4), 40));
   do {
     rig.Turn();
-  } while (rig.sequence(*victim).output() == 0);
+  } while (rig.sequence(*victim).output_tokens() == 0);
   for (int i = 0; i < 3; ++i) {
     Request urgent = MakeRequest(RandomPrompt(20 + i, 4), 1);
     urgent.priority = -1;

@@ -29,7 +29,7 @@ TEST(SchedulerTest, ALongPromptNeverDelaysADecode) {
   Client* prompt = rig.Submit(MakeRequest(RandomPrompt(2, 200), 3));
   for (int32_t turn = 1; turn <= 13; ++turn) {
     rig.Turn();
-    EXPECT_EQ(rig.sequence(*decoding).output(), 1 + turn);
+    EXPECT_EQ(rig.sequence(*decoding).output_tokens(), 1 + turn);
     EXPECT_EQ(rig.sequence(*prompt).committed, 15 * turn);
   }
   ASSERT_TRUE(rig.Finish());
@@ -279,7 +279,7 @@ TEST(SchedulerTest, FollowersGetTheirWindowsAfterTheLeadersPreemption) {
   rig.Submit(std::move(urgent));
   rig.Turn();
   EXPECT_EQ(rig.sequence(*client).preemptions, 1);
-  EXPECT_EQ(rig.sequence(*client).output(), 1) << "what was in flight still counts";
+  EXPECT_EQ(rig.sequence(*client).output_tokens(), 1) << "what was in flight still counts";
   ASSERT_TRUE(rig.Finish());
   ExpectExact(rig, *client, windows);
 }
