@@ -139,13 +139,16 @@ absl::StatusOr<std::shared_ptr<Outbox>> EngineCore::Submit(Request request, void
 
 bool EngineCore::AddLive(const Request& request, std::shared_ptr<Outbox> outbox) {
   if (request.own_id) {
-    // The first and the last of an id show whether it has another group.
+    // The first and the last of an id show whether it has another call.
     const auto first = FirstLive(request.id);
     const auto end = live_.upper_bound(ByKey::Key(request.id, UINT64_MAX, INT32_MAX));
-    const auto other = [&](const auto& live) { return std::get<1>(live.first) != request.group; };
+    const auto other = [&](const auto& live) {
+      return std::get<1>(live.first) != request.call_number;
+    };
     if (first != end && (other(*first) || other(*std::prev(end)))) return false;
   }
-  return live_.try_emplace({request.id, request.group, request.part}, std::move(outbox)).second;
+  return live_.try_emplace({request.id, request.call_number, request.part}, std::move(outbox))
+      .second;
 }
 
 EngineCore::Live::iterator EngineCore::FirstLive(std::string_view id) {
@@ -255,7 +258,7 @@ bool EngineCore::Deliver(SteadyTime now) {
     for (const Ending& ending : endings) {
       if (!ending.last) continue;
       const Request& request = ending.live->request;
-      live_.erase(live_.find(ByKey::Key(request.id, request.group, request.part)));
+      live_.erase(live_.find(ByKey::Key(request.id, request.call_number, request.part)));
     }
   }
   const bool happened = !endings.empty() || !scheduler_.changed().empty();

@@ -71,7 +71,7 @@ class EngineCore {
   const PagePool& pool() const { return pool_; }
 
  private:
-  // Id, group and part. The requests of an id lie side by side, the parts of a group too, and are
+  // Id, call and part. The requests of an id lie side by side, the parts of a call too, and are
   // looked up without a copy.
   struct ByKey {
     using is_transparent = void;

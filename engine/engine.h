@@ -51,7 +51,7 @@ class Engine {
   // lost), AlreadyExists (the id is live, and one of the two wants it alone). `reader` is stored in
   // the outbox before the engine sees it.
   absl::StatusOr<std::shared_ptr<Outbox>> Submit(Request request, void* reader);
-  // Cancels the live requests with this id, all groups and parts; false if there is none.
+  // Cancels the live requests with this id, all parts of all calls; false if there is none.
   bool Abort(const std::string& id);
 
   // Stops accepting; returns at once. Running and queued requests go on until `limit`, then end

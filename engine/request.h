@@ -13,13 +13,13 @@
 namespace baram {
 
 struct Request {
-  // For logs and Abort. A client's request for several prompts is several of these, its parts: they
-  // share the id and a `group`, which no other request has. Other requests may live under the same
+  // For logs and Abort. A client's call with several prompts is several of these, its parts: they
+  // share the id and a `call_number`, which no other call has. Other calls may live under the same
   // id, unless the one that comes is to have it alone.
   std::string id;
-  uint64_t group = 0;
-  int32_t part = 0;               // each of a group has another
-  bool own_id = false;            // refused while a request of another group lives under this id
+  uint64_t call_number = 0;
+  int32_t part = 0;               // each of a call has another
+  bool own_id = false;            // refused while a part of another call lives under this id
   std::vector<int32_t> prompt;    // 1 .. max_model_len - 1 ids, each inside the vocabulary
   SamplingParams sampling;        // output_index is set by the engine
   int32_t n = 1;                  // outputs; they share the prompt's pages

@@ -238,13 +238,13 @@ absl::Status Serving::CheckAccepting() const {
 }
 
 void Serving::Accept(const Call& call, const std::vector<ReplySink*>& sinks, const Done& done) {
-  const uint64_t group = ++groups_;
+  const uint64_t call_number = ++calls_;
   if (absl::Status wrong = Check(call); !wrong.ok()) {
     (void)done(0, std::move(wrong));
     return;
   }
   for (size_t i = 0; i < call.prompts.size(); ++i) {
-    absl::StatusOr<Accepted> accepted = AcceptPrompt(call, i, group, sinks[i]);
+    absl::StatusOr<Accepted> accepted = AcceptPrompt(call, i, call_number, sinks[i]);
     if (!accepted.ok()) {
       (void)done(i, accepted.status());
       return;
@@ -256,15 +256,15 @@ void Serving::Accept(const Call& call, const std::vector<ReplySink*>& sinks, con
   }
 }
 
-absl::StatusOr<Accepted> Serving::AcceptPrompt(const Call& call, size_t prompt, uint64_t group,
-                                               ReplySink* sink) {
+absl::StatusOr<Accepted> Serving::AcceptPrompt(const Call& call, size_t prompt,
+                                               uint64_t call_number, ReplySink* sink) {
   if (std::chrono::steady_clock::now() >= call.deadline) {
     return absl::DeadlineExceededError("The deadline passed before the prompt was read.");
   }
   bool cut = false;
   absl::StatusOr<Request> request = Translate(call, call.prompts[prompt], &cut);
   if (!request.ok()) return request.status();
-  request->group = group;
+  request->call_number = call_number;
   request->own_id = call.own_id;
   request->part = static_cast<int32_t>(prompt);
 

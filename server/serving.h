@@ -153,7 +153,7 @@ class Serving {
  private:
   // Start's second half, on the text pool.
   void Accept(const Call& call, const std::vector<ReplySink*>& sinks, const Done& done);
-  absl::StatusOr<Accepted> AcceptPrompt(const Call& call, size_t prompt, uint64_t group,
+  absl::StatusOr<Accepted> AcceptPrompt(const Call& call, size_t prompt, uint64_t call_number,
                                         ReplySink* sink);
   absl::Status Check(const Call& call) const;  // all but the prompts
   // `cut`: see Accepted.
@@ -174,7 +174,7 @@ class Serving {
   const bool takes_reasoning_effort_;
   const bool takes_tools_;
   std::vector<int32_t> eos_ids_;
-  std::atomic<uint64_t> groups_{0};  // of calls, so far
+  std::atomic<uint64_t> calls_{0};  // so far
 };
 
 }  // namespace baram::server

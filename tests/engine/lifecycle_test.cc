@@ -318,12 +318,12 @@ TEST(LifecycleTest, WhatCanBeRefusedIsRefusedAtTheDoor) {
   EngineConfig config = SmallConfig();
   config.max_queued_requests = 2;
   EngineRig rig({}, config, {0});
-  uint64_t group = 0;
+  uint64_t calls = 0;
   const auto refused = [&](const std::function<void(Request&)>& change) {
     Request request = MakeRequest({1, 2, 3}, 4);
     request.id = "x";
     request.own_id = true;
-    request.group = ++group;
+    request.call_number = ++calls;
     change(request);
     return rig.core().Submit(std::move(request), nullptr).status();
   };
@@ -364,11 +364,11 @@ TEST(LifecycleTest, TheQueueIsBoundedByTokensToo) {
 // The parts of a client's request for several prompts end together, and are told apart.
 TEST(LifecycleTest, PartsShareTheirId) {
   EngineRig rig({}, SmallConfig(), {0});
-  const auto submit = [&](const std::string& id, int32_t part, uint64_t group = 7,
+  const auto submit = [&](const std::string& id, int32_t part, uint64_t call_number = 7,
                           bool own_id = true) {
     Request request = MakeRequest({1, 2, 3}, 4);
     request.id = id;
-    request.group = group;
+    request.call_number = call_number;
     request.part = part;
     request.own_id = own_id;
     return rig.core().Submit(std::move(request), nullptr);
@@ -380,7 +380,7 @@ TEST(LifecycleTest, PartsShareTheirId) {
   EXPECT_TRUE(absl::IsAlreadyExists(submit("a", 2, 8).status()));
   const auto beside = submit("a", 0, 6, /*own_id=*/false);
   ASSERT_TRUE(beside.ok()) << "it does not ask to have the id alone";
-  EXPECT_TRUE(absl::IsAlreadyExists(submit("a", 2).status())) << "the id has another group now";
+  EXPECT_TRUE(absl::IsAlreadyExists(submit("a", 2).status())) << "the id has another call now";
   EXPECT_TRUE(rig.core().Abort("a"));
   FinishReason reason{};
   EXPECT_TRUE((*first)->cancelled(&reason));
