@@ -128,7 +128,7 @@ absl::StatusOr<std::shared_ptr<Outbox>> EngineCore::Submit(Request request, void
     queued_tokens_.fetch_add(tokens);
     // Work that arrives at a sleeping engine starts its clock; other work does not wind it back.
     unfinished_requests_.fetch_add(1);
-    EndWaiting(std::chrono::steady_clock::now());
+    Unpark(std::chrono::steady_clock::now());
     inbox_.push_back(std::move(live));
     inbox_filled_.store(true);
   }
@@ -174,7 +174,7 @@ void EngineCore::Drain(SteadyTime limit) {
 }
 
 double EngineCore::stalled_s() const {
-  if (waiting_.load()) return 0;
+  if (parked_.load()) return 0;
   const SteadyTime progress = FromTicks(progress_.load());
   return std::max(0.0, SecondsBetween(progress, std::chrono::steady_clock::now()));
 }
@@ -228,7 +228,7 @@ Batch* EngineCore::PlanStep(SteadyTime now) {
   Batch* batch = free_batches_.back();
   if (!scheduler_.Plan(now, *batch)) return nullptr;
   free_batches_.pop_back();
-  EndWaiting(now);
+  Unpark(now);
   return batch;
 }
 
@@ -292,15 +292,15 @@ SteadyTime EngineCore::next_event() const {
   return next;
 }
 
-// The clock first: whoever sees that it waits no more must not see the time from before.
-void EngineCore::EndWaiting(SteadyTime now) {
-  if (!waiting_.load()) return;
+// The clock first: whoever sees that it is parked no more must not see the time from before.
+void EngineCore::Unpark(SteadyTime now) {
+  if (!parked_.load()) return;
   progress_.store(Ticks(now));
-  waiting_.store(false);
+  parked_.store(false);
 }
 
-void EngineCore::SetWaiting() {
-  if (!inbox_filled_.load()) waiting_.store(true);
+void EngineCore::Park() {
+  if (!inbox_filled_.load()) parked_.store(true);
 }
 
 }  // namespace baram

@@ -65,8 +65,9 @@ class EngineCore {
   int32_t steps_in_flight() const { return scheduler_.steps_in_flight(); }
   // When the engine thread must turn again by itself.
   SteadyTime next_event() const;
-  // Before the engine thread sleeps with nothing in flight: what is left waits for its readers.
-  void SetWaiting();
+  // Before the engine thread sleeps with nothing in flight: what is left waits for its readers. It
+  // is parked until there is work again, and does not stall.
+  void Park();
   const Scheduler& scheduler() const { return scheduler_; }
   const PagePool& pool() const { return pool_; }
 
@@ -85,7 +86,7 @@ class EngineCore {
   bool AddLive(const Request& request, std::shared_ptr<Outbox> outbox);  // false: the id is taken
   Live::iterator FirstLive(std::string_view id);                         // at or behind that id
   void EndAll(const Finish& finish, SteadyTime now);
-  void EndWaiting(SteadyTime now);  // any thread
+  void Unpark(SteadyTime now);  // any thread
 
   const EngineConfig config_;
   const EngineInfo info_;
@@ -103,8 +104,8 @@ class EngineCore {
   std::atomic<bool> draining_{false};
   std::atomic<int64_t> drain_limit_;  // SteadyTime ticks
   std::atomic<bool> alive_{true};
-  std::atomic<bool> waiting_{true};  // see SetWaiting
-  std::atomic<int64_t> progress_;    // SteadyTime ticks of the last step, or of work's arrival
+  std::atomic<bool> parked_{true};
+  std::atomic<int64_t> progress_;  // SteadyTime ticks of the last step, or of work's arrival
 
   // The engine thread's.
   PagePool pool_;

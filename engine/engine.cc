@@ -58,7 +58,7 @@ class Engine::Threads {
       const bool did_something = core.Turn(std::chrono::steady_clock::now, run);
       if (stop_.load() && core.idle() && core.steps_in_flight() == 0) return;
       if (did_something) continue;
-      if (core.steps_in_flight() == 0) core.SetWaiting();
+      if (core.steps_in_flight() == 0) core.Park();
       core.wakeup()->WaitUntil(core.next_event());
     }
   }

@@ -423,7 +423,7 @@ TEST(LifecycleTest, TimeSpentWaitingIsNoStandstill) {
   EngineCore& core = rig.core();
   rig.Submit(MakeRequest({1, 2, 3}, 4));
   core.Intake(std::chrono::steady_clock::now());
-  core.SetWaiting();
+  core.Park();
   EXPECT_EQ(core.stalled_s(), 0);
   const SteadyTime before = std::chrono::steady_clock::now();
   Batch* batch = core.PlanStep(before);
