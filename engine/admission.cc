@@ -98,7 +98,7 @@ bool Scheduler::PreemptionSuffices(const Sequence& sequence, const Budget& budge
 
 // The prefix comes last: who waits for a slot or pages need not hash it in every step, unless
 // somebody might give way.
-bool Scheduler::Admit(Sequence& sequence, SteadyTime now, Budget& budget) {
+bool Scheduler::Admit(Sequence& sequence, Budget& budget, SteadyTime now) {
   bool suffices = false;  // it was asked
   const auto preempt = [&] {
     suffices = suffices || PreemptionSuffices(sequence, budget);

@@ -7,7 +7,7 @@
 
 namespace baram {
 
-void Scheduler::Commit(SteadyTime now, Batch& batch) {
+void Scheduler::Commit(Batch& batch, SteadyTime now) {
   Check(steps_in_flight_ > 0, "only a planned step is committed");
   --steps_in_flight_;
   size_t next = 0;

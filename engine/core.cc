@@ -205,7 +205,7 @@ void EngineCore::Intake(SteadyTime now) {
     look_at_all = true;  // it may have been cancelled on its way
   }
   taken_.clear();
-  scheduler_.Sweep(now, look_at_all);
+  scheduler_.Sweep(look_at_all, now);
   if (draining() && Ticks(now) >= drain_limit_.load()) {
     EndAll({.reason = FinishReason::kDrained}, now);
   }
@@ -226,7 +226,7 @@ void EngineCore::EndAll(const Finish& finish, SteadyTime now) {
 Batch* EngineCore::PlanStep(SteadyTime now) {
   if (free_batches_.empty() || !alive()) return nullptr;
   Batch* batch = free_batches_.back();
-  if (!scheduler_.Plan(now, *batch)) return nullptr;
+  if (!scheduler_.Plan(*batch, now)) return nullptr;
   free_batches_.pop_back();
   Unpark(now);
   return batch;
@@ -240,7 +240,7 @@ void EngineCore::CommitStep(Batch* batch, SteadyTime now) {
             .message = "the device is lost: retry on another server"},
            now);
   }
-  scheduler_.Commit(now, *batch);
+  scheduler_.Commit(*batch, now);
   free_batches_.push_back(batch);
   progress_.store(Ticks(now));
 }

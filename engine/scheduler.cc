@@ -50,7 +50,7 @@ void Scheduler::Add(std::unique_ptr<LiveRequest> live, SteadyTime now) {
   requests_.push_back(std::move(live));
 }
 
-void Scheduler::Sweep(SteadyTime now, bool look_at_all) {
+void Scheduler::Sweep(bool look_at_all, SteadyTime now) {
   if (!look_at_all && now < next_event_) return;
   next_event_ = SteadyTime::max();
   for (const std::unique_ptr<LiveRequest>& live : requests_) {
@@ -116,7 +116,7 @@ bool Scheduler::HasRoom(Sequence& sequence, SteadyTime now) {
   return !sequence.paused;
 }
 
-bool Scheduler::Plan(SteadyTime now, Batch& batch) {
+bool Scheduler::Plan(Batch& batch, SteadyTime now) {
   ++step_;
   batch.Clear();
   batch.planned_at = now;
@@ -140,19 +140,19 @@ bool Scheduler::Plan(SteadyTime now, Batch& batch) {
         admitting = false;  // what it gave up is not for those behind it
         continue;
       }
-      admitting = Admit(*sequence, now, budget);
+      admitting = Admit(*sequence, budget, now);
       if (!admitting) {
         if (stuck == nullptr) stuck = sequence;
         continue;
       }
     }
-    const Progress progress = PlanRow(*sequence, now, budget, batch);
+    const Progress progress = PlanRow(*sequence, budget, batch, now);
     if (progress != Progress::kPlanned) ReturnToken(*sequence, budget);
     if (progress == Progress::kNoPages && stuck == nullptr) stuck = sequence;
   }
   if (batch.empty()) {
     if (stuck != nullptr && steps_in_flight_ == 0) {
-      if (PreemptAnyBut(*stuck)) return Plan(now, batch);
+      if (PreemptAnyBut(*stuck)) return Plan(batch, now);
       if (!waits_for_reader_) FailStuck(*stuck, now);
     }
     UpdateGauges();
@@ -219,8 +219,8 @@ void Scheduler::Extend(Sequence& sequence, int32_t tokens) {
   }
 }
 
-Scheduler::Progress Scheduler::PlanRow(Sequence& sequence, SteadyTime now, Budget& budget,
-                                       Batch& batch) {
+Scheduler::Progress Scheduler::PlanRow(Sequence& sequence, Budget& budget, Batch& batch,
+                                       SteadyTime now) {
   if (!sequence.wants_rows()) return Progress::kNotNow;
   int32_t count = sequence.remaining();
   if (!sequence.token_set_aside) count = std::min(count, budget.tokens);

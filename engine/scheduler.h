@@ -54,14 +54,14 @@ class Scheduler {
 
   // Ends what was cancelled or stopped (looked for only if `look_at_all`), is past its deadline, or
   // waits for a reader that does not read.
-  void Sweep(SteadyTime now, bool look_at_all);
+  void Sweep(bool look_at_all, SteadyTime now);
   // Ends every output with `finish`.
   void EndAll(const Finish& finish, SteadyTime now);
 
   // Fills `batch` with the next step. False: nothing can run now.
-  bool Plan(SteadyTime now, Batch& batch);
+  bool Plan(Batch& batch, SteadyTime now);
   // Takes in a step that the device finished. Steps are committed in the order they were planned.
-  void Commit(SteadyTime now, Batch& batch);
+  void Commit(Batch& batch, SteadyTime now);
 
   // What happened since the caller last cleared them.
   std::vector<Ending>& endings() { return endings_; }
@@ -101,7 +101,7 @@ class Scheduler {
 
   // --- admission.cc
   bool WaitsForLeader(const Sequence& sequence) const;
-  bool Admit(Sequence& sequence, SteadyTime now, Budget& budget);
+  bool Admit(Sequence& sequence, Budget& budget, SteadyTime now);
   PrefixMatch MatchPrefix(const Sequence& sequence);
   int64_t Reserve(const Sequence& sequence, int32_t running) const;
   bool Fits(const Sequence& sequence, const PrefixMatch& match, int64_t available,
@@ -118,7 +118,7 @@ class Scheduler {
   enum class Progress : uint8_t { kPlanned, kNotNow, kNoPages };
   Budget BeginBudget(SteadyTime now);
   void ReturnToken(Sequence& sequence, Budget& budget);
-  Progress PlanRow(Sequence& sequence, SteadyTime now, Budget& budget, Batch& batch);
+  Progress PlanRow(Sequence& sequence, Budget& budget, Batch& batch, SteadyTime now);
   int32_t LimitToScores(const Sequence& sequence, int32_t count, int32_t score_budget,
                         int32_t* scores) const;
   int32_t Coverable(const Sequence& sequence, int32_t count) const;

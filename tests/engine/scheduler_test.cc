@@ -306,10 +306,10 @@ TEST(SchedulerTest, WhatCanNeverFitIsFailedWithAReason) {
                  .max_step_tokens = 16,
                  .max_step_outputs = 6},
                 4);
-  ASSERT_TRUE(scheduler.Plan(now, batch));
+  ASSERT_TRUE(scheduler.Plan(batch, now));
   EXPECT_EQ(batch.tokens(), 8) << "as many as there are pages for";
-  scheduler.Commit(now, batch);
-  EXPECT_FALSE(scheduler.Plan(now, batch));
+  scheduler.Commit(batch, now);
+  EXPECT_FALSE(scheduler.Plan(batch, now));
   ASSERT_EQ(scheduler.endings().size(), 1u);
   EXPECT_EQ(scheduler.endings()[0].finish.reason, FinishReason::kFailed);
   EXPECT_THAT(scheduler.endings()[0].finish.message, HasSubstr("KV cache"));
