@@ -11,7 +11,7 @@ namespace {
 // a group for each of them. Doubled with every preemption of the sequence, so that it does not come
 // and go; but not past a share of the pool, or admission would end until most had ended.
 constexpr int kMostDoublings = 3;
-constexpr int64_t kMostReserveDivisor = 4;
+constexpr int64_t kLeaveFreeDivisor = 4;
 
 }  // namespace
 
@@ -33,14 +33,14 @@ PrefixMatch Scheduler::MatchPrefix(const Sequence& sequence) {
   return pool_.Match(live.salt, tokens, most);
 }
 
-int64_t Scheduler::Reserve(const Sequence& sequence, int32_t running) const {
+int64_t Scheduler::PagesToLeaveFree(const Sequence& sequence, int32_t running) const {
   const int64_t pages = int64_t{running} * groups();
   const int64_t doubled = pages << std::min(sequence.preemptions, kMostDoublings);
-  return std::max(pages, std::min(doubled, pool_.total() / kMostReserveDivisor));
+  return std::max(pages, std::min(doubled, pool_.total() / kLeaveFreeDivisor));
 }
 
-// Whether all that is known of the sequence has pages, beside the reserve, where `available` can be
-// given out and so many sequences run.
+// Whether all that is known of the sequence has pages, beside what must stay free, where
+// `available` can be given out and so many sequences run.
 bool Scheduler::Fits(const Sequence& sequence, const PrefixMatch& match, int64_t available,
                      int32_t running) const {
   const int32_t tokens = std::max(sequence.prompt_tokens, sequence.known());
@@ -52,7 +52,7 @@ bool Scheduler::Fits(const Sequence& sequence, const PrefixMatch& match, int64_t
   }
   available -= match.cached;
   if (running == 0) return available >= std::min<int64_t>(needed, groups());
-  return needed + Reserve(sequence, running) <= available;
+  return needed + PagesToLeaveFree(sequence, running) <= available;
 }
 
 // Whether the sequence is admitted once all have given way who must. Asked before the first does:
@@ -84,7 +84,7 @@ bool Scheduler::PreemptionSuffices(const Sequence& sequence, const Budget& budge
   int64_t available = pool_.available();
   int64_t held = 0;
   for_victims([&](const Sequence& victim) { held += int64_t{victim.blocks()} * groups(); });
-  if (Reserve(sequence, running) > available + held) return false;
+  if (PagesToLeaveFree(sequence, running) > available + held) return false;
   const PrefixMatch match = sequence.blocks() > 0 ? PrefixMatch{} : MatchPrefix(sequence);
   if (!Fits(sequence, match, available + held, running)) return false;
   // A page comes free with the last of its holders, unless it is a part of the prefix.
@@ -111,7 +111,7 @@ bool Scheduler::Admit(Sequence& sequence, Budget& budget, SteadyTime now) {
       if (free_slots_.empty()) return false;
     }
     if (budget.tokens == 0) return false;
-    if (Reserve(sequence, running_) <= pool_.available()) {
+    if (PagesToLeaveFree(sequence, running_) <= pool_.available()) {
       const PrefixMatch match = sequence.blocks() > 0 ? PrefixMatch{} : MatchPrefix(sequence);
       if (Fits(sequence, match, pool_.available(), running_)) {
         Bind(sequence, match, now);

@@ -30,11 +30,11 @@ absl::StatusOr<std::unique_ptr<Device>> OpenConfiguredDevice(const EngineConfig&
   return device;
 }
 
-// Everything on the device but the weights.
-absl::StatusOr<std::unique_ptr<LoadedModel>> Reserve(const EngineConfig& config,
-                                                     const ModelSpec& spec, EngineSizes sizes,
-                                                     std::unique_ptr<Device> device,
-                                                     std::unique_ptr<Weights> weights) {
+// Takes what memory a model needs beside its weights, and warms it up.
+absl::StatusOr<std::unique_ptr<LoadedModel>> MakeReady(const EngineConfig& config,
+                                                       const ModelSpec& spec, EngineSizes sizes,
+                                                       std::unique_ptr<Device> device,
+                                                       std::unique_ptr<Weights> weights) {
   auto model = std::make_unique<LoadedModel>();
   model->info = std::move(sizes.info);
   model->info.weight_bytes = weights->bytes;
@@ -140,7 +140,7 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> OpenModel(const EngineConfig& confi
                    .progress = config.load_progress});
   if (!weights.ok()) return weights.status();
   absl::StatusOr<std::unique_ptr<LoadedModel>> model =
-      Reserve(config, spec, *std::move(sizes), std::move(device), *std::move(weights));
+      MakeReady(config, spec, *std::move(sizes), std::move(device), *std::move(weights));
   if (model.ok()) {
     (*model)->info.load_s = SecondsBetween(begin, std::chrono::steady_clock::now());
   }
@@ -159,7 +159,7 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> OpenRandomModel(const EngineConfig&
   absl::StatusOr<std::unique_ptr<Weights>> weights =
       RandomWeights(spec, *device, sizes->info.max_model_len, seed);
   if (!weights.ok()) return weights.status();
-  return Reserve(config, spec, *std::move(sizes), std::move(device), *std::move(weights));
+  return MakeReady(config, spec, *std::move(sizes), std::move(device), *std::move(weights));
 }
 
 absl::StatusOr<Inspection> InspectModel(const EngineConfig& config) {

@@ -103,7 +103,7 @@ class Scheduler {
   bool WaitsForLeader(const Sequence& sequence) const;
   bool Admit(Sequence& sequence, Budget& budget, SteadyTime now);
   PrefixMatch MatchPrefix(const Sequence& sequence);
-  int64_t Reserve(const Sequence& sequence, int32_t running) const;
+  int64_t PagesToLeaveFree(const Sequence& sequence, int32_t running) const;
   bool Fits(const Sequence& sequence, const PrefixMatch& match, int64_t available,
             int32_t running) const;
   Need AdmissionNeed() const { return free_slots_.empty() ? Need::kSlot : Need::kAdmission; }

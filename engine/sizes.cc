@@ -86,9 +86,9 @@ absl::Status SizeCache(const EngineConfig& config, const ModelSpec& spec, const 
   info.memory = MemoryFor(config, facts);
   info.memory.parts = {{"weights", info.weight_bytes}, {"activations", activations}};
   if (facts.own_memory) {
-    const DeviceReserve reserve = device.Reserve(sizes->slots);
-    info.memory.parts.push_back({"slots and work space", reserve.state_bytes});
-    info.memory.parts.push_back({"context and code", reserve.runtime_bytes});
+    const DeviceUse use = device.OwnUse(sizes->slots);
+    info.memory.parts.push_back({"slots and work space", use.state_bytes});
+    info.memory.parts.push_back({"context and code", use.runtime_bytes});
   }
   if (!sizes->step_buckets.empty()) {
     info.memory.parts.push_back({"graphs", StepGraphBytes(spec, sizes->step_buckets)});

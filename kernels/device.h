@@ -65,7 +65,7 @@ inline int64_t TakenBytes(const DeviceInfo& info, int64_t bytes) {
 }
 
 // Own memory that a device takes beside what Alloc hands out.
-struct DeviceReserve {
+struct DeviceUse {
   int64_t state_bytes = 0;    // the slots, plans of attention, work space of products
   int64_t runtime_bytes = 0;  // the driver's context, code and libraries: an estimate
 };
@@ -101,7 +101,7 @@ class Device {
   virtual int64_t AttendScratchBytes(const KvShape& shape, const SlotShape& slots) const = 0;
   // What a device takes for itself of its own memory. Zeros for a device that has none: there this
   // is a part of the process like any other.
-  virtual DeviceReserve Reserve(const SlotShape& slots) const {
+  virtual DeviceUse OwnUse(const SlotShape& slots) const {
     (void)slots;
     return {};
   }

@@ -36,14 +36,14 @@ int64_t CudaDevice::BytesAbove(const SlotShape& slots) const {
   return AttendPlans::BytesAbove(slots, AttendFacts());
 }
 
-DeviceReserve CudaDevice::Reserve(const SlotShape& slots) const {
-  DeviceReserve reserve;
+DeviceUse CudaDevice::OwnUse(const SlotShape& slots) const {
+  DeviceUse use;
   for (const int64_t bytes :
        {GemmBytes(), StepUpload::DeviceBytes(slots), BytesBelow(slots) + BytesAbove(slots)}) {
-    reserve.state_bytes += TakenBytes(info_, bytes);
+    use.state_bytes += TakenBytes(info_, bytes);
   }
-  reserve.runtime_bytes = kContextBytes + kCodeBytes;
-  return reserve;
+  use.runtime_bytes = kContextBytes + kCodeBytes;
+  return use;
 }
 
 int64_t CudaDevice::FreeBytes() const {

@@ -38,7 +38,7 @@ class CudaDevice final : public Device {
   std::string Unsupported(const OpArgs& args) const override;
   int64_t KvBytesPerPage(const KvShape& shape) const override;
   int64_t AttendScratchBytes(const KvShape& shape, const SlotShape& slots) const override;
-  DeviceReserve Reserve(const SlotShape& slots) const override;
+  DeviceUse OwnUse(const SlotShape& slots) const override;
   int64_t FreeBytes() const override;
   std::string KernelOf(const OpArgs& args) const override;
   int64_t PackedBytes(const WeightShape& shape) const override;

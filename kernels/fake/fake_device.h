@@ -34,7 +34,7 @@ struct FakeOptions {
   // Whether it has memory of its own, how much of that is free, and what the device takes of it.
   bool own_memory = false;
   int64_t free_bytes = 0;
-  DeviceReserve reserve = {};
+  DeviceUse own_use = {};
   int64_t alloc_multiple = 1;
   // Rows whose hash is divisible by it are not finite; 0: none.
   uint64_t nonfinite_divisor = 0;
@@ -61,7 +61,7 @@ class FakeDevice final : public Device {
   std::string Unsupported(const OpArgs&) const override { return ""; }
   int64_t KvBytesPerPage(const KvShape& shape) const override;
   int64_t AttendScratchBytes(const KvShape&, const SlotShape&) const override { return 0; }
-  DeviceReserve Reserve(const SlotShape&) const override { return options_.reserve; }
+  DeviceUse OwnUse(const SlotShape&) const override { return options_.own_use; }
   int64_t PackedBytes(const WeightShape&) const override { return 64; }
   void PackWeight(const WeightShape&, const HostRows&, int64_t, void*) override {}
 

@@ -29,7 +29,7 @@ FakeOptions Gpu(int64_t free_bytes) {
   return {.memory_bytes = 100 * kGb,
           .own_memory = true,
           .free_bytes = free_bytes,
-          .reserve = {.state_bytes = 2 * kGb, .runtime_bytes = 3 * kGb}};
+          .own_use = {.state_bytes = 2 * kGb, .runtime_bytes = 3 * kGb}};
 }
 
 // So many sequences of so long contexts that a cache for all of them fits no memory here.

@@ -167,12 +167,12 @@ TEST(CudaDevice, TellsTheMemoryItTakesForItself) {
   shape.vocab_size = 300'000;
   shape.max_step_tokens = 5000;
   shape.max_pages_per_slot = 70'000;
-  const int64_t told = device->Reserve(shape).state_bytes;
+  const int64_t told = device->OwnUse(shape).state_bytes;
   ASSERT_TRUE(device->ReserveSlots(shape));
   int64_t after = 0;
   ASSERT_EQ(FreeMemory(&after), nullptr);
   EXPECT_EQ(before - after, told);
-  EXPECT_LT(device->Reserve(SmallSlots()).state_bytes, told);
+  EXPECT_LT(device->OwnUse(SmallSlots()).state_bytes, told);
   const Buffer buffer = device->Alloc(3'000'000);
   int64_t last = 0;
   ASSERT_EQ(FreeMemory(&last), nullptr);
