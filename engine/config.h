@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "engine/model/generation_defaults.h"
+
 namespace baram {
 
 // Policies are fields here, never subclasses. Zero means "from the machine and the model".
@@ -94,12 +96,8 @@ struct EngineInfo {
   double load_s = 0;
   int64_t warm_up_bytes = 0;  // of the device's own memory, that the first steps took: code
 
-  // From generation_config.json and config.json; see GenerationDefaults.
-  std::vector<int32_t> eos_ids;          // the primary one first; at most kMaxEosIds
-  std::vector<int32_t> ignored_eos_ids;  // named there as well, and never drawn
-  double temperature = -1, top_p = -1, min_p = -1, repetition_penalty = -1;
-  int32_t top_k = -1;
-  bool do_sample = true;
+  GenerationDefaults defaults;  // with at most kMaxEosIds EOS ids, all of which can be drawn
+  std::vector<int32_t> ignored_eos_ids;  // the folder's others: they are never drawn
 };
 
 }  // namespace baram

@@ -176,17 +176,8 @@ absl::StatusOr<Inspection> InspectModel(const EngineConfig& config) {
     inspection.info = std::move(sizes->info);
   } else {
     inspection.servable.Update(sizes.status());
-    EngineInfo& info = inspection.info;
-    info.architecture = spec.architecture;
-    info.family = spec.family;
-    info.device = device->Info().name;
-    info.processor = device->Info().processor;
-    info.isa = device->Info().isa;
-    info.layers = static_cast<int32_t>(spec.layers.size());
-    info.parameters = ParameterCount(spec);
-    info.weight_bytes = WeightBytes(spec, *device, spec.max_positions);
-    info.vocab_size = spec.vocab_size;
-    info.model_context_len = spec.max_positions;
+    inspection.info = DescribeModel(config, spec, defaults, *device);
+    inspection.info.weight_bytes = WeightBytes(spec, *device, spec.max_positions);
   }
   // Behind the sizes, as the weights are loaded when opening.
   inspection.servable.Update(CheckCheckpoint(config.model, spec, &inspection.checkpoint_bytes));

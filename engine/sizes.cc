@@ -72,6 +72,49 @@ int64_t LeastContext(const EngineInfo& info, int64_t wanted) {
   return std::min(wanted, kLeastPages * info.page_tokens);
 }
 
+absl::Status CheckEosIds(const EngineInfo& info) {
+  if (info.defaults.eos_ids.size() <= kMaxEosIds) return absl::OkStatus();
+  return absl::UnimplementedError(
+      absl::StrCat("config.json and generation_config.json name ", info.defaults.eos_ids.size(),
+                   " EOS ids (eos_token_id), but at most ", kMaxEosIds, " can be served"));
+}
+
+absl::Status SizePages(const EngineConfig& config, const ModelSpec& spec, const Device& device,
+                       EngineSizes* sizes) {
+  EngineInfo& info = sizes->info;
+  info.page_tokens = config.page_tokens > 0 ? config.page_tokens : device.Info().page_tokens;
+  if ((info.page_tokens & (info.page_tokens - 1)) != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("page tokens must be a power of two, not ", info.page_tokens));
+  }
+  sizes->plan = PlanKv(spec, info.page_tokens);
+  info.page_bytes = device.KvBytesPerPage(sizes->plan.shape);
+  info.kv_bytes_per_token = KvBytesPerToken(sizes->plan, info.page_bytes);
+  return absl::OkStatus();
+}
+
+// What a step may hold. After SizePages.
+void SizeSteps(const EngineConfig& config, const ModelSpec& spec, const DeviceInfo& facts,
+               EngineSizes* sizes) {
+  const bool sync = facts.planning_depth == 1;
+  EngineInfo& info = sizes->info;
+  info.max_num_seqs = config.max_num_seqs > 0 ? config.max_num_seqs : sync ? kSyncSeqs : kAsyncSeqs;
+  info.max_num_batched_tokens = config.max_num_batched_tokens > 0 ? config.max_num_batched_tokens
+                                : sync                            ? kSyncTokens
+                                                                  : kAsyncTokens;
+  // Every running sequence decodes in every step.
+  info.max_num_batched_tokens = std::max(info.max_num_batched_tokens, info.max_num_seqs);
+  sizes->max_logit_rows = std::clamp(config.max_logit_rows, 1, info.max_num_batched_tokens);
+  if (facts.graphs && !config.enforce_eager) sizes->step_buckets = StepBuckets(info.max_num_seqs);
+
+  SlotShape& slots = sizes->slots;
+  slots.slots = info.max_num_seqs;
+  slots.groups = static_cast<int32_t>(sizes->plan.groups.size());
+  slots.vocab_size = spec.vocab_size;
+  slots.max_step_tokens = info.max_num_batched_tokens;
+  slots.max_step_outputs = info.max_num_seqs + sizes->max_logit_rows;
+}
+
 // The sum of the memory where sequences of `context` tokens are served, and the pages that are left
 // in it.
 absl::Status SizeCache(const EngineConfig& config, const ModelSpec& spec, const Device& device,
@@ -142,6 +185,16 @@ absl::Status SizeContext(const EngineConfig& config, const ModelSpec& spec, cons
   return size(low);
 }
 
+absl::Status CheckTables(const EngineSizes& sizes) {
+  const EngineInfo& info = sizes.info;
+  const int64_t entries = sizes.slots.TableEntries();
+  if (entries <= kMostTableEntries) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat("page tables of ", info.max_num_seqs, " sequences of ", info.max_model_len,
+                   " tokens have ", entries, " entries, and ", kMostTableEntries,
+                   " are the most: lower max-num-seqs or max-model-len, or raise page-tokens"));
+}
+
 }  // namespace
 
 int64_t PagesForSequence(const KvPlan& plan, int64_t tokens, int32_t planning_depth) {
@@ -168,12 +221,10 @@ int64_t ResultBytes(const SlotShape& slots) {
   return slots.max_step_outputs * static_cast<int64_t>(sizeof(TokenResult));
 }
 
-absl::StatusOr<EngineSizes> SizeEngine(const EngineConfig& config, const ModelSpec& spec,
-                                       const GenerationDefaults& defaults, const Device& device) {
+EngineInfo DescribeModel(const EngineConfig& config, const ModelSpec& spec,
+                         const GenerationDefaults& defaults, const Device& device) {
   const DeviceInfo& facts = device.Info();
-  const bool sync = facts.planning_depth == 1;
-  EngineSizes sizes;
-  EngineInfo& info = sizes.info;
+  EngineInfo info;
   info.architecture = spec.architecture;
   info.family = spec.family;
   info.device = facts.name;
@@ -188,56 +239,27 @@ absl::StatusOr<EngineSizes> SizeEngine(const EngineConfig& config, const ModelSp
   info.planning_depth = facts.planning_depth;
   info.prefix_cache = config.prefix_cache;
   info.exact = facts.exact;
+  info.defaults = defaults;
+  info.defaults.eos_ids.clear();
   for (const int32_t id : defaults.eos_ids) {
-    (id < DrawnIds(config, spec) ? info.eos_ids : info.ignored_eos_ids).push_back(id);
+    const bool drawn = id < DrawnIds(config, spec);
+    (drawn ? info.defaults.eos_ids : info.ignored_eos_ids).push_back(id);
   }
-  if (info.eos_ids.size() > kMaxEosIds) {
-    return absl::UnimplementedError(
-        absl::StrCat("config.json and generation_config.json name ", info.eos_ids.size(),
-                     " EOS ids (eos_token_id), but at most ", kMaxEosIds, " can be served"));
-  }
-  info.temperature = defaults.temperature;
-  info.top_p = defaults.top_p;
-  info.top_k = defaults.top_k;
-  info.min_p = defaults.min_p;
-  info.repetition_penalty = defaults.repetition_penalty;
-  info.do_sample = defaults.do_sample;
+  return info;
+}
 
-  info.page_tokens = config.page_tokens > 0 ? config.page_tokens : facts.page_tokens;
-  if ((info.page_tokens & (info.page_tokens - 1)) != 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("page tokens must be a power of two, not ", info.page_tokens));
-  }
-  info.max_num_seqs = config.max_num_seqs > 0 ? config.max_num_seqs : sync ? kSyncSeqs : kAsyncSeqs;
-  info.max_num_batched_tokens = config.max_num_batched_tokens > 0 ? config.max_num_batched_tokens
-                                : sync                            ? kSyncTokens
-                                                                  : kAsyncTokens;
-  // Every running sequence decodes in every step.
-  info.max_num_batched_tokens = std::max(info.max_num_batched_tokens, info.max_num_seqs);
-  sizes.max_logit_rows = std::clamp(config.max_logit_rows, 1, info.max_num_batched_tokens);
-
-  sizes.plan = PlanKv(spec, info.page_tokens);
-  info.page_bytes = device.KvBytesPerPage(sizes.plan.shape);
-  info.kv_bytes_per_token = KvBytesPerToken(sizes.plan, info.page_bytes);
+absl::StatusOr<EngineSizes> SizeEngine(const EngineConfig& config, const ModelSpec& spec,
+                                       const GenerationDefaults& defaults, const Device& device) {
+  EngineSizes sizes;
+  sizes.info = DescribeModel(config, spec, defaults, device);
+  if (absl::Status status = CheckEosIds(sizes.info); !status.ok()) return status;
+  if (absl::Status status = SizePages(config, spec, device, &sizes); !status.ok()) return status;
+  SizeSteps(config, spec, device.Info(), &sizes);
   const int32_t wanted = config.max_model_len > 0 ? config.max_model_len : spec.max_positions;
-
-  SlotShape& slots = sizes.slots;
-  slots.slots = info.max_num_seqs;
-  slots.groups = static_cast<int32_t>(sizes.plan.groups.size());
-  slots.vocab_size = spec.vocab_size;
-  slots.max_step_tokens = info.max_num_batched_tokens;
-  slots.max_step_outputs = info.max_num_seqs + sizes.max_logit_rows;
-
-  if (facts.graphs && !config.enforce_eager) sizes.step_buckets = StepBuckets(info.max_num_seqs);
   if (absl::Status status = SizeContext(config, spec, device, wanted, &sizes); !status.ok()) {
     return status;
   }
-  if (slots.TableEntries() > kMostTableEntries) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("page tables of ", info.max_num_seqs, " sequences of ", info.max_model_len,
-                     " tokens have ", slots.TableEntries(), " entries, and ", kMostTableEntries,
-                     " are the most: lower max-num-seqs or max-model-len, or raise page-tokens"));
-  }
+  if (absl::Status status = CheckTables(sizes); !status.ok()) return status;
   return sizes;
 }
 

@@ -8,11 +8,16 @@
 
 #include "absl/status/statusor.h"
 #include "engine/config.h"
+#include "engine/model/generation_defaults.h"
 #include "engine/model/kv_plan.h"
 #include "engine/model/spec.h"
 #include "kernels/device.h"
 
 namespace baram {
+
+// What is known of an engine before it is sized: of its model and its device.
+EngineInfo DescribeModel(const EngineConfig& config, const ModelSpec& spec,
+                         const GenerationDefaults& defaults, const Device& device);
 
 struct EngineSizes {
   EngineInfo info;

@@ -64,7 +64,9 @@ std::string DescribeInspection(const Inspection& found, const InspectedText& tex
   if (found.checkpoint_bytes > 0) lines.Add("checkpoint", Bytes(found.checkpoint_bytes));
   lines.Add("weights in memory", Bytes(info.weight_bytes));
   lines.Add("vocabulary", absl::StrCat(info.vocab_size));
-  if (!info.eos_ids.empty()) lines.Add("EOS ids", absl::StrJoin(info.eos_ids, ", "));
+  if (!info.defaults.eos_ids.empty()) {
+    lines.Add("EOS ids", absl::StrJoin(info.defaults.eos_ids, ", "));
+  }
   if (!info.ignored_eos_ids.empty()) {
     lines.Add("ignored EOS ids",
               absl::StrCat(absl::StrJoin(info.ignored_eos_ids, ", "), ": they are never drawn"));

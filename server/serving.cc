@@ -88,9 +88,9 @@ class Checks {
 };
 
 // The request's value, or the model's, or the neutral one.
-double Choose(const std::optional<double>& asked, double of_model, bool use_model, double neutral) {
-  if (asked) return *asked;
-  return use_model && of_model >= 0 ? of_model : neutral;
+double Choose(const std::optional<double>& asked, const std::optional<double>& of_model,
+              double neutral) {
+  return asked ? *asked : of_model.value_or(neutral);
 }
 
 void CheckSampling(const Call& call, int32_t max_n, int32_t vocab_size, Checks& checks) {
@@ -207,7 +207,7 @@ Serving::Serving(Engine& engine, const text::Tokenizer& tokenizer,
       config_(config),
       takes_reasoning_effort_(chat_template != nullptr && chat_template->Reads("reasoning_effort")),
       takes_tools_(chat_template != nullptr && chat_template->Reads("tools")) {
-  eos_ids_ = engine.info().eos_ids;
+  eos_ids_ = engine.info().defaults.eos_ids;
   const auto of_text = tokenizer.eos_id();
   if (eos_ids_.empty() && of_text && *of_text < engine.info().vocab_size) {
     eos_ids_.push_back(*of_text);
@@ -350,19 +350,21 @@ absl::StatusOr<Request> Serving::Translate(const Call& call, const Prompt& promp
   }
 
   const bool use_model = config_.generation_config == "auto";
+  const GenerationDefaults neutral;
+  const GenerationDefaults& of_model = use_model ? model.defaults : neutral;
   SamplingParams& sampling = request.sampling;
-  const double temperature = Choose(call.temperature, model.temperature, use_model, 1);
+  const double temperature = Choose(call.temperature, of_model.temperature, 1);
   sampling.temperature = temperature < kGreedyBelow ? 0.0f : static_cast<float>(temperature);
   // A model's own default of 0 means off; a client's tiny value stays the strictest there is.
   const auto positive = [](double value) {
     return value <= 0 ? 1.0f
                       : std::max(static_cast<float>(value), std::numeric_limits<float>::min());
   };
-  sampling.top_p = positive(Choose(call.top_p, model.top_p, use_model, 1));
-  sampling.min_p = static_cast<float>(Choose(call.min_p, model.min_p, use_model, 0));
+  sampling.top_p = positive(Choose(call.top_p, of_model.top_p, 1));
+  sampling.min_p = static_cast<float>(Choose(call.min_p, of_model.min_p, 0));
   sampling.repetition_penalty =
-      positive(Choose(call.repetition_penalty, model.repetition_penalty, use_model, 1));
-  const int64_t top_k = call.top_k.value_or(use_model ? model.top_k : 0);
+      positive(Choose(call.repetition_penalty, of_model.repetition_penalty, 1));
+  const int64_t top_k = call.top_k.value_or(of_model.top_k.value_or(0));
   sampling.top_k = static_cast<int32_t>(std::clamp<int64_t>(top_k, 0, model.vocab_size));
   sampling.presence_penalty = static_cast<float>(call.presence_penalty.value_or(0));
   sampling.frequency_penalty = static_cast<float>(call.frequency_penalty.value_or(0));

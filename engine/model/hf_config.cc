@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <limits>
+#include <optional>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -82,10 +83,13 @@ absl::StatusOr<GenerationDefaults> ReadGenerationDefaults(const std::string& fol
   if (absl::IsNotFound(generation.status())) return defaults;
   if (!generation.ok()) return generation.status();
   AddEosIds(*generation, defaults.eos_ids);
-  defaults.temperature = generation->NumberOr("temperature", 0.0, 1e3, -1);
-  defaults.top_p = generation->NumberOr("top_p", 0.0, 1.0, -1);
-  defaults.min_p = generation->NumberOr("min_p", 0.0, 1.0, -1);
-  defaults.repetition_penalty = generation->NumberOr("repetition_penalty", 0.0, 1e3, -1);
+  const auto read = [&generation](const char* name, double most, std::optional<double>& value) {
+    if (generation->Has(name)) value = generation->NumberOr(name, 0.0, most, 0.0);
+  };
+  read("temperature", 1e3, defaults.temperature);
+  read("top_p", 1.0, defaults.top_p);
+  read("min_p", 1.0, defaults.min_p);
+  read("repetition_penalty", 1e3, defaults.repetition_penalty);
   if (generation->Has("top_k")) {
     // vLLM's spelling of off is -1.
     const int64_t top_k = generation->Int("top_k", -1, std::numeric_limits<int32_t>::max());

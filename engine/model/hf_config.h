@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "engine/model/generation_defaults.h"
 #include "engine/model/spec.h"
 
 namespace baram {

@@ -93,15 +93,6 @@ struct ModelSpec {
   TensorNames names;
 };
 
-// What generation_config.json and config.json say about generating; absent fields are empty.
-struct GenerationDefaults {
-  std::vector<int32_t> eos_ids;  // the primary one first
-  // Sampling defaults, negative or empty when the file is silent.
-  double temperature = -1, top_p = -1, min_p = -1, repetition_penalty = -1;
-  int32_t top_k = -1;
-  bool do_sample = true;
-};
-
 }  // namespace baram
 
 #endif  // BARAM_ENGINE_MODEL_SPEC_H_

@@ -218,12 +218,12 @@ TEST(SizesTest, EosIdsThatAreNeverDrawnAreIgnored) {
   const GenerationDefaults defaults = {.eos_ids = {1000, 60, 7}};
   const auto padded = SizeEngine(config, TinySpec({0}), defaults, FakeDevice({}));
   ASSERT_TRUE(padded.ok());
-  EXPECT_THAT(padded->info.eos_ids, ElementsAre(60, 7));
+  EXPECT_THAT(padded->info.defaults.eos_ids, ElementsAre(60, 7));
   EXPECT_THAT(padded->info.ignored_eos_ids, ElementsAre(1000));
   config.valid_vocab = 50;
   const auto sizes = SizeEngine(config, TinySpec({0}), defaults, FakeDevice({}));
   ASSERT_TRUE(sizes.ok());
-  EXPECT_THAT(sizes->info.eos_ids, ElementsAre(7));
+  EXPECT_THAT(sizes->info.defaults.eos_ids, ElementsAre(7));
   EXPECT_THAT(sizes->info.ignored_eos_ids, ElementsAre(1000, 60));
 }
 

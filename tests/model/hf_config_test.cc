@@ -445,8 +445,8 @@ TEST(GenerationDefaultsTest, ConfigsEosIsThePrimaryOne) {
   const json config = {{"eos_token_id", 7}};
   GenerationDefaults defaults = ReadDefaults(config, nullptr);
   EXPECT_THAT(defaults.eos_ids, ElementsAre(7));
-  EXPECT_LT(defaults.temperature, 0);
-  EXPECT_LT(defaults.top_k, 0);
+  EXPECT_EQ(defaults.temperature, std::nullopt);
+  EXPECT_EQ(defaults.top_k, std::nullopt);
   EXPECT_TRUE(defaults.do_sample);
   defaults = ReadDefaults(config, R"({"eos_token_id":[3,7,9]})");
   EXPECT_THAT(defaults.eos_ids, ElementsAre(7, 3, 9));
@@ -469,7 +469,7 @@ TEST(GenerationDefaultsTest, SamplingValues) {
 TEST(GenerationDefaultsTest, TopKIsOffByEitherSpelling) {
   EXPECT_EQ(ReadDefaults(json::object(), R"({"top_k":0})").top_k, 0);
   EXPECT_EQ(ReadDefaults(json::object(), R"({"top_k":-1})").top_k, 0);
-  EXPECT_EQ(ReadDefaults(json::object(), R"({"top_k":null})").top_k, -1) << "absent";
+  EXPECT_EQ(ReadDefaults(json::object(), R"({"top_k":null})").top_k, std::nullopt) << "absent";
 }
 
 TEST(GenerationDefaultsTest, BadValuesAreNamed) {

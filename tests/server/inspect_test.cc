@@ -84,6 +84,8 @@ TEST_F(InspectTest, TellsEosIdsThatAreNeverDrawn) {
   EXPECT_EQ(ran.code, 0) << ran.output;
   EXPECT_THAT(ran.output, HasSubstr("EOS ids              702, 700\n"));
   EXPECT_THAT(ran.output, HasSubstr("ignored EOS ids      9999: they are never drawn\n"));
+  EXPECT_THAT(Inspect(" --kv-cache-bytes 1").output, HasSubstr("EOS ids              702, 700\n"))
+      << "it need not fit";
 }
 
 TEST_F(InspectTest, SaysOfTheTextWhatServeSays) {
