@@ -128,11 +128,6 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> OpenModel(const EngineConfig& confi
         "ids below {} are drawn",
         absl::StrJoin(ignored, ", "), DrawnIds(config, spec));
   }
-  const int32_t wanted = config.max_model_len > 0 ? config.max_model_len : spec.max_positions;
-  if (sizes->info.max_model_len < wanted) {
-    spdlog::warn("context shrunk from {} to {} tokens, which is what the KV cache holds", wanted,
-                 sizes->info.max_model_len);
-  }
   absl::StatusOr<std::unique_ptr<Weights>> weights =
       LoadWeights(config.model, spec, *device,
                   {.positions = sizes->info.max_model_len,
