@@ -13,7 +13,6 @@ struct GenerationDefaults {
   std::vector<int32_t> eos_ids;  // the primary one first
   std::optional<double> temperature{}, top_p{}, min_p{}, repetition_penalty{};
   std::optional<int32_t> top_k{};  // 0: off
-  bool do_sample = true;
 };
 
 }  // namespace baram

@@ -95,7 +95,6 @@ absl::StatusOr<GenerationDefaults> ReadGenerationDefaults(const std::string& fol
     const int64_t top_k = generation->Int("top_k", -1, std::numeric_limits<int32_t>::max());
     defaults.top_k = static_cast<int32_t>(std::max<int64_t>(top_k, 0));
   }
-  defaults.do_sample = generation->BoolOr("do_sample", defaults.do_sample);
   if (!generation->status().ok()) return generation->status();
   return defaults;
 }

@@ -447,7 +447,6 @@ TEST(GenerationDefaultsTest, ConfigsEosIsThePrimaryOne) {
   EXPECT_THAT(defaults.eos_ids, ElementsAre(7));
   EXPECT_EQ(defaults.temperature, std::nullopt);
   EXPECT_EQ(defaults.top_k, std::nullopt);
-  EXPECT_TRUE(defaults.do_sample);
   defaults = ReadDefaults(config, R"({"eos_token_id":[3,7,9]})");
   EXPECT_THAT(defaults.eos_ids, ElementsAre(7, 3, 9));
   defaults = ReadDefaults({{"eos_token_id", {5, 6}}}, R"({"eos_token_id":6})");
@@ -457,13 +456,12 @@ TEST(GenerationDefaultsTest, ConfigsEosIsThePrimaryOne) {
 TEST(GenerationDefaultsTest, SamplingValues) {
   const GenerationDefaults defaults =
       ReadDefaults(json::object(), R"({"temperature":0.6,"top_p":0.95,"top_k":20,"min_p":0.05,
-                          "repetition_penalty":1.1,"do_sample":false})");
+                          "repetition_penalty":1.1})");
   EXPECT_EQ(defaults.temperature, 0.6);
   EXPECT_EQ(defaults.top_p, 0.95);
   EXPECT_EQ(defaults.top_k, 20);
   EXPECT_EQ(defaults.min_p, 0.05);
   EXPECT_EQ(defaults.repetition_penalty, 1.1);
-  EXPECT_FALSE(defaults.do_sample);
 }
 
 TEST(GenerationDefaultsTest, TopKIsOffByEitherSpelling) {
