@@ -1,5 +1,4 @@
-// StepRunner: takes steps through a device, in order. Executor: the thread that does so
-// (DESIGN 5.3).
+// StepRunner: takes steps through a device, in order. Executor: the thread that does so.
 #ifndef BARAM_ENGINE_EXECUTOR_H_
 #define BARAM_ENGINE_EXECUTOR_H_
 

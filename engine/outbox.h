@@ -1,6 +1,6 @@
 // Outbox: where the engine leaves the tokens of one request, and where its reader says "stop".
 //
-// Shared by exactly two threads: the engine writes, one reader (delivery) reads. Token rings are
+// The engine writes, one thread (delivery) reads; anybody may cancel or stop. Token rings are
 // bounded and never allocate after construction; a full ring pauses its sequence, never the engine.
 #ifndef BARAM_ENGINE_OUTBOX_H_
 #define BARAM_ENGINE_OUTBOX_H_

@@ -1,4 +1,4 @@
-// Stats: histograms and the bounds of the interface document.
+// Stats: histograms and their bounds.
 #include "engine/stats.h"
 
 #include <algorithm>
@@ -8,7 +8,7 @@
 namespace baram {
 namespace {
 
-// Seconds, as the interface document lists them.
+// Seconds. As vLLM has them, so that its dashboards fit; for tokens with finer ones below 10 ms.
 constexpr double kTtft[] = {0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75,
                             1,     2.5,   5,    7.5,  10,   20,   40,   80,  160,  640, 2560};
 constexpr double kTokenTime[] = {0.0005, 0.001, 0.002, 0.004, 0.008, 0.01, 0.025, 0.05,

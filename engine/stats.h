@@ -46,7 +46,7 @@ class Histogram {
   std::atomic<double> sum_{0};
 };
 
-// Bounds as in the interface document; seconds unless said.
+// Upper bounds of a histogram's buckets; seconds unless said.
 std::span<const double> TtftBounds();
 std::span<const double> TokenTimeBounds();
 std::span<const double> RequestTimeBounds();

@@ -19,7 +19,7 @@ enum class NormKind : uint8_t {
 
 enum class RopeScaling : uint8_t { kDefault, kLinear, kLlama3, kYarn };
 
-// One rotation table; models.md 3.3 has the formulas and the names are config.json's.
+// One rotation table, see RopeFrequencies. The names are config.json's.
 struct RopeSpec {
   RopeScaling scaling = RopeScaling::kDefault;
   RopeLayout layout = RopeLayout::kHalfSplit;
