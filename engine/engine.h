@@ -65,8 +65,8 @@ class Engine {
 
   // False once the device is lost: every request was failed and none is accepted.
   bool alive() const;
-  // Seconds with work to do, or a step in flight of requests that have ended, since a step was last
-  // finished or a layer of the model begun; 0 without either.
+  // 0 while there is nothing to do, or nothing until a reader makes room. Otherwise seconds since
+  // the work came, a step finished or a layer of the model began, whichever was last.
   double stalled_s() const;
 
   const EngineInfo& info() const;

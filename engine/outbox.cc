@@ -14,11 +14,14 @@ namespace {
 class TokenStore {
  public:
   TokenStore(int64_t capacity, int32_t logprobs)
-      : top_(std::clamp(logprobs, 0, kMaxTopLogprobs)),
+      : top_(Top(logprobs)),
         entries_(capacity),
         ids_(capacity * top_),
         logprobs_(capacity * top_) {}
 
+  static int64_t EntryBytes(int32_t logprobs) {
+    return sizeof(Entry) + Top(logprobs) * (sizeof(int32_t) + sizeof(float));
+  }
   int64_t capacity() const { return static_cast<int64_t>(entries_.size()); }
 
   void Put(int64_t at, const TokenResult& token) {
@@ -48,6 +51,8 @@ class TokenStore {
     float logprob;
     int32_t top_count;
   };
+  static int32_t Top(int32_t logprobs) { return std::clamp(logprobs, 0, kMaxTopLogprobs); }
+
   int32_t top_;
   std::vector<Entry> entries_;
   std::vector<int32_t> ids_;     // [capacity, top]
@@ -60,7 +65,7 @@ constexpr int64_t kRingBytes = 256 << 10;
 
 // Two places at least: a step in flight and the next may both draw.
 int64_t RingCapacity(const Request& request, int32_t ring_tokens) {
-  const int64_t entry_bytes = 20 + 8 * std::clamp(request.sampling.logprobs, 0, kMaxTopLogprobs);
+  const int64_t entry_bytes = TokenStore::EntryBytes(request.sampling.logprobs);
   const int64_t fits = kRingBytes / (entry_bytes * std::max(1, request.n));
   return std::max<int64_t>(2, std::min({int64_t{ring_tokens}, int64_t{request.max_tokens}, fits}));
 }

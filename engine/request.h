@@ -37,7 +37,9 @@ struct Request {
 // What a waiting request counts against EngineConfig::max_queued_tokens: its prompt, and as much
 // again for every log-probability that is kept of each of its tokens.
 inline int64_t QueuedTokens(const Request& request) {
-  return std::ssize(request.prompt) * (2 + request.prompt_logprobs);
+  const bool scored = request.prompt_logprobs >= 0;
+  const int64_t kept = scored ? 1 + request.prompt_logprobs : 0;  // its own, and the alternatives
+  return std::ssize(request.prompt) * (1 + kept);
 }
 
 }  // namespace baram
