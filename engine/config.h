@@ -4,11 +4,11 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <string>
 #include <vector>
 
 #include "engine/model/generation_defaults.h"
+#include "engine/model/load_progress.h"
 
 namespace baram {
 
@@ -45,8 +45,7 @@ struct EngineConfig {
   // A sequence that is paused so long, and whose reader takes nothing, ends with kSlowReader.
   double slow_reader_s = 30;
 
-  // Called while weights load with (bytes done, bytes in all).
-  std::function<void(int64_t, int64_t)> load_progress;
+  LoadProgress load_progress;
 };
 
 // The memory of a device and what an engine takes of it, known before anything is loaded.

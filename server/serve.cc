@@ -104,7 +104,7 @@ class StopSignals {
 };
 
 // Shows how far loading is: one changing line on a terminal, else a log line each quarter.
-class LoadProgress {
+class ProgressLine {
  public:
   void operator()(int64_t done, int64_t all) {
     std::lock_guard lock(mutex_);
@@ -270,7 +270,7 @@ int Serve(const std::vector<std::string>& args, SteadyTime started) {
   RaiseDescriptorLimit(*config);
 
   StopSignals signals;
-  LoadProgress progress;
+  ProgressLine progress;
   auto server =
       Server::Start(*std::move(config), [&](int64_t done, int64_t all) { progress(done, all); });
   if (!server.ok()) {

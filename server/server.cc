@@ -38,8 +38,7 @@ absl::Status Explain(const char* flag, const absl::Status& status) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Server>> Server::Start(
-    Config config, std::function<void(int64_t done, int64_t all)> load_progress) {
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(Config config, LoadProgress load_progress) {
   std::unique_ptr<Server> server(new Server(std::move(config)));
   // Loading can take minutes: what is wrong with the addresses is said before.
   if (absl::Status probes = server->ListenForProbes(); !probes.ok()) return probes;
@@ -72,7 +71,7 @@ absl::Status Server::ListenForProbes() {
   return absl::OkStatus();
 }
 
-absl::Status Server::Open(std::function<void(int64_t, int64_t)> load_progress) {
+absl::Status Server::Open(LoadProgress load_progress) {
   // The text first: it takes little time and says at once if the folder is not a model's.
   auto text = LoadFolderText(config_);
   if (!text.ok()) return text.status();

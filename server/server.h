@@ -4,7 +4,6 @@
 
 #include <atomic>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <string>
 
@@ -29,8 +28,8 @@ inline constexpr int32_t kMaxProbeConnections = 128;
 class Server {
  public:
   // Answers probes, loads the model, listens for calls, turns ready. Errors are for the operator.
-  static absl::StatusOr<std::unique_ptr<Server>> Start(
-      Config config, std::function<void(int64_t done, int64_t all)> load_progress = {});
+  static absl::StatusOr<std::unique_ptr<Server>> Start(Config config,
+                                                       LoadProgress load_progress = {});
   // Stops at once, if Stop was not called.
   ~Server();
 
@@ -59,7 +58,7 @@ class Server {
  private:
   explicit Server(Config config) : config_(std::move(config)) {}
   absl::Status CheckAddresses() const;
-  absl::Status Open(std::function<void(int64_t, int64_t)> load_progress);
+  absl::Status Open(LoadProgress load_progress);
   absl::Status ListenForProbes();
   absl::Status Listen();
 

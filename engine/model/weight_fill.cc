@@ -105,7 +105,7 @@ class SlicePacker {
     }
   }
 
-  absl::Status Run(int32_t threads, const std::function<void(int64_t, int64_t)>& progress) {
+  absl::Status Run(int32_t threads, const LoadProgress& progress) {
     const auto work = [this] { Work([] {}); };
     {
       const LoadThreads others(threads - 1, work);
@@ -232,8 +232,7 @@ absl::Status PlaceWeights(const WeightLayout& layout, int32_t positions, Device&
 }
 
 absl::Status FillWeights(const WeightLayout& layout, const WeightSource& source, int32_t threads,
-                         const std::function<void(int64_t, int64_t)>& progress, Device& device,
-                         Weights& weights) {
+                         const LoadProgress& progress, Device& device, Weights& weights) {
   if (absl::Status status = FillVectors(layout, source, device); !status.ok()) return status;
   FillRopes(threads, device, weights);
   return SlicePacker(CutSlices(layout, source), source, device).Run(threads, progress);

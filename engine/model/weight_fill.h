@@ -6,6 +6,7 @@
 #include <functional>
 
 #include "absl/status/status.h"
+#include "engine/model/load_progress.h"
 #include "engine/model/weight_layout.h"
 #include "engine/model/weights.h"
 #include "kernels/device.h"
@@ -31,8 +32,7 @@ absl::Status PlaceWeights(const WeightLayout& layout, int32_t positions, Device&
 // Fills what PlaceWeights allocated. `layout` is of the same weights. The calling thread is the
 // first of `threads`, of which the system may give fewer, and the only one that calls `progress`.
 absl::Status FillWeights(const WeightLayout& layout, const WeightSource& source, int32_t threads,
-                         const std::function<void(int64_t, int64_t)>& progress, Device& device,
-                         Weights& weights);
+                         const LoadProgress& progress, Device& device, Weights& weights);
 
 }  // namespace baram
 

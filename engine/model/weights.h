@@ -3,12 +3,12 @@
 #define BARAM_ENGINE_MODEL_WEIGHTS_H_
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "engine/model/load_progress.h"
 #include "engine/model/spec.h"
 #include "kernels/device.h"
 
@@ -53,8 +53,7 @@ absl::Status CheckCheckpoint(const std::string& folder, const ModelSpec& spec, i
 struct LoadOptions {
   int32_t positions = 0;  // rows of the rope tables: the served context
   int32_t threads = 1;    // that convert and pack
-  // Called from the loading thread with (bytes read, bytes in all), a few times a second at most.
-  std::function<void(int64_t, int64_t)> progress;
+  LoadProgress progress;
 };
 
 // Reads the safetensors of `folder`. NotFound: there are none. DataLoss: a file is broken,
