@@ -44,7 +44,7 @@ int64_t Scheduler::PagesToLeaveFree(const Sequence& sequence, int32_t running) c
 bool Scheduler::Fits(const Sequence& sequence, const PrefixMatch& match, int64_t available,
                      int32_t running) const {
   const int32_t tokens = std::max(sequence.prompt_tokens, sequence.known());
-  const int32_t have = sequence.blocks() > 0 ? sequence.blocks() : match.blocks;
+  const int32_t have = sequence.blocks() > 0 ? sequence.blocks() : match.blocks();
   const int32_t missing = BlocksFor(tokens) - have;
   int64_t needed = 0;
   for (int32_t group = 0; group < groups(); ++group) {
@@ -141,13 +141,13 @@ void Scheduler::Bind(Sequence& sequence, const PrefixMatch& match, SteadyTime no
     BeginTables(sequence);
     for (int32_t group = 0; group < groups(); ++group) {
       PageTable& table = sequence.tables[group];
-      table.first = pool_.FirstNeededBlock(group, match.blocks * pool_.page_tokens());
-      for (int32_t block = 0; block < match.blocks; ++block) {
+      table.first = pool_.FirstNeededBlock(group, match.blocks() * pool_.page_tokens());
+      for (int32_t block = 0; block < match.blocks(); ++block) {
         table.pages.push_back(pool_.Take(match, group, block));
       }
     }
-    sequence.planned = sequence.committed = match.blocks * pool_.page_tokens();
-    sequence.published_blocks = match.blocks;
+    sequence.planned = sequence.committed = match.blocks() * pool_.page_tokens();
+    sequence.published_blocks = match.blocks();
     sequence.published_node = match.node;
     sequence.publishes = config_.prefix_cache;
   }

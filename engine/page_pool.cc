@@ -250,6 +250,7 @@ PrefixMatch PagePool::Match(int32_t salt, std::span<const int32_t> tokens, int32
   path_.clear();
   std::ranges::fill(runs_, 0);
   PrefixMatch match;
+  size_t usable_blocks = 0;
   int32_t parent = -1;
   for (int32_t block = 0; block < limit; ++block) {
     const int32_t node =
@@ -264,27 +265,28 @@ PrefixMatch PagePool::Match(int32_t salt, std::span<const int32_t> tokens, int32
       usable = usable && runs_[group] >= block + 1 - FirstNeededBlock(group, length);
     }
     if (usable) {
-      match.blocks = block + 1;
+      usable_blocks = path_.size();
       match.node = {node, nodes_[node].generation};
     }
   }
+  match.path = std::span(path_).first(usable_blocks);
   for (int32_t group = 0; group < groups(); ++group) {
-    int32_t block = FirstNeededBlock(group, match.blocks * shape_.page_tokens);
-    for (; block < match.blocks; ++block) {
-      if (pages_[PageOf(path_[block], group)].references == 0) ++match.cached;
+    int32_t block = FirstNeededBlock(group, match.blocks() * shape_.page_tokens);
+    for (; block < match.blocks(); ++block) {
+      if (pages_[PageOf(match.path[block], group)].references == 0) ++match.cached;
     }
   }
   return match;
 }
 
 bool PagePool::Takes(const PrefixMatch& match, int32_t block, int32_t page) const {
-  if (block >= match.blocks || pages_[page].node != path_[block]) return false;
-  return block >= FirstNeededBlock(pages_[page].group, match.blocks * shape_.page_tokens);
+  if (block >= match.blocks() || pages_[page].node != match.path[block]) return false;
+  return block >= FirstNeededBlock(pages_[page].group, match.blocks() * shape_.page_tokens);
 }
 
 int32_t PagePool::Take(const PrefixMatch& match, int32_t group, int32_t block) {
-  if (block < FirstNeededBlock(group, match.blocks * shape_.page_tokens)) return -1;
-  const int32_t page = PageOf(path_[block], group);
+  if (block < FirstNeededBlock(group, match.blocks() * shape_.page_tokens)) return -1;
+  const int32_t page = PageOf(match.path[block], group);
   Acquire(page);
   return page;
 }

@@ -39,10 +39,14 @@ struct PrefixNode {
   uint32_t generation = 0;
 };
 
+// A prefix that needs no computing, in full pages of tokens. Holds until the pool's next Match, or
+// until a page of it is taken back.
 struct PrefixMatch {
-  int32_t blocks = 0;  // full pages of tokens that need no computing
-  PrefixNode node;     // the last of them
+  std::span<const int32_t> path;  // index nodes, one a page: the pool's memory
+  PrefixNode node;                // the last of them
   int32_t cached = 0;  // how many of the pages to take nobody holds: they leave available()
+
+  int32_t blocks() const { return static_cast<int32_t>(path.size()); }
 };
 
 class PagePool {
@@ -76,11 +80,10 @@ class PagePool {
   // The longest prefix of `tokens`, of at most `max_tokens`, from which a sequence can go on: every
   // page of the groups that see all the past, and the windows' pages at its end.
   PrefixMatch Match(int32_t salt, std::span<const int32_t> tokens, int32_t max_tokens);
-  // Whether Take gives that very page, which somebody holds for his block `block`, for the match
-  // just made.
+  // Whether Take gives that very page, which somebody holds for his block `block`.
   bool Takes(const PrefixMatch& match, int32_t block, int32_t page) const;
-  // Page of `group` for block `block` of the match just made, with one more reference; -1 where the
-  // window needs none.
+  // Page of `group` for block `block` of the match, with one more reference; -1 where the window
+  // needs none.
   int32_t Take(const PrefixMatch& match, int32_t group, int32_t block);
 
   // Publishes the full page of token `ids` below `parent`; pages[group] is the page that holds it.
@@ -152,7 +155,7 @@ class PagePool {
   std::vector<int32_t> node_pages_;  // [nodes, groups], -1: none
   std::vector<int32_t> free_nodes_;
   std::vector<int32_t> buckets_;  // first node of each, a power of two
-  std::vector<int32_t> path_;     // nodes of the last match
+  std::vector<int32_t> path_;     // see PrefixMatch
   std::vector<int32_t> runs_;     // [groups] scratch of Match
 
   struct Salt {

@@ -77,7 +77,7 @@ class PagePoolTest : public ::testing::Test {
   }
 
   int32_t Matched(const std::vector<int32_t>& ids) {
-    return pool_->Match(salt_, ids, static_cast<int32_t>(ids.size())).blocks;
+    return pool_->Match(salt_, ids, static_cast<int32_t>(ids.size())).blocks();
   }
 
   std::unique_ptr<PagePool> pool_;
@@ -91,7 +91,7 @@ TEST_F(PagePoolTest, FindsTheLongestPublishedPrefixUnderTheCap) {
   EXPECT_EQ(Matched({1, 2, 3, 4, 9, 9}), 2);
   EXPECT_EQ(Matched({3, 4, 5, 6}), 0);
   const std::vector<int32_t> ids = {1, 2, 3, 4, 5, 6};
-  EXPECT_EQ(pool_->Match(salt_, ids, 5).blocks, 2);
+  EXPECT_EQ(pool_->Match(salt_, ids, 5).blocks(), 2);
   Check({&chain});
   // Of its pages, those that whoever takes the match takes from what is available.
   EXPECT_EQ(pool_->Match(salt_, ids, 6).cached, 0);
@@ -105,7 +105,7 @@ TEST_F(PagePoolTest, SaltsNeverShare) {
   Chain chain = Publish({1, 2, 3, 4});
   const int32_t other = pool_->AcquireSalt("other");
   const std::vector<int32_t> ids = {1, 2, 3, 4};
-  EXPECT_EQ(pool_->Match(other, ids, 4).blocks, 0);
+  EXPECT_EQ(pool_->Match(other, ids, 4).blocks(), 0);
   Chain twin = Publish(ids, other);
   EXPECT_NE(chain.pages[0], twin.pages[0]);
   pool_->ReleaseSalt(other);
@@ -185,7 +185,7 @@ TEST_F(PagePoolTest, WindowsNeedOnlyThePagesAtTheEnd) {
   Chain chain = Publish({1, 2, 3, 4, 5, 6});
   const std::vector<int32_t> ids = chain.ids;
   const PrefixMatch match = pool_->Match(salt_, ids, 6);
-  EXPECT_EQ(match.blocks, 3);
+  EXPECT_EQ(match.blocks(), 3);
   EXPECT_EQ(pool_->Take(match, 1, 0), -1);
   EXPECT_EQ(pool_->Take(match, 1, 1), -1);
   EXPECT_EQ(pool_->Take(match, 1, 2), chain.pages[1][2]);
@@ -303,7 +303,7 @@ TEST_F(PagePoolTest, RandomOperationsKeepEveryCountAndContent) {
         chain->node = match.node;
         chain->pages.resize(groups);
         for (int32_t group = 0; group < groups; ++group) {
-          for (int32_t block = 0; block < match.blocks; ++block) {
+          for (int32_t block = 0; block < match.blocks(); ++block) {
             const int32_t page = pool_->Take(match, group, block);
             chain->pages[group].push_back(page);
             if (page < 0) continue;
