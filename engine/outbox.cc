@@ -33,7 +33,6 @@ class TokenStore {
 
   void Get(int64_t at, TokenResult* token) const {
     const Entry& entry = entries_[at];
-    token->slot = -1;
     token->token = entry.token;
     token->flags = entry.flags;
     token->rank = entry.rank;

@@ -131,7 +131,6 @@ enum ResultFlags : uint32_t {
 
 // The outcome of one row of logits, in StepView::output order.
 struct TokenResult {
-  int32_t slot = 0;
   int32_t token = -1;  // drawn, or the scored target
   uint32_t flags = kResultOk;
   int32_t rank = 0;   // 1 is the most likely; ties count against the token

@@ -70,7 +70,6 @@ void Sampler::SampleRow(const SampleArgs& args, int32_t output, int32_t worker,
   const SlotState& slot = slots.State(slot_index);
   TokenResult& result = args.results[output];
   result = {};
-  result.slot = slot_index;
   result.token = target;
 
   LogitRow raw = {args.logits.Row<float>(output), scratch.raw_max.get(), args.valid_vocab, 0};

@@ -184,7 +184,6 @@ __global__ void __launch_bounds__(kMostThreads)
     }
   }
   if (threadIdx.x == 0) {
-    result->slot = static_cast<int32_t>(slot);
     result->token = token;
     result->flags = usable ? kResultOk : kResultNonFinite;
     result->rank = 0;

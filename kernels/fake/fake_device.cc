@@ -187,7 +187,6 @@ void FakeDevice::Sample(const SampleArgs& args) {
     const uint64_t hash = hashes_[step.output_tokens[o]];
     TokenResult& result = args.results[o];
     result = {};
-    result.slot = slot;
     result.rank = 1;
     if (options_.nonfinite_divisor != 0 && hash % options_.nonfinite_divisor == 0) {
       result.flags = kResultNonFinite;

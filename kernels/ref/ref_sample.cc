@@ -126,12 +126,12 @@ void RefSample(const SampleArgs& args, SlotTable& slots) {
   const int32_t vocab = args.valid_vocab;
   std::vector<float> raw(vocab);
   for (int32_t o = 0; o < args.step.outputs; ++o) {
-    const SlotState& slot = slots.State(args.step.output_slots[o]);
+    const int32_t slot_index = args.step.output_slots[o];
+    const SlotState& slot = slots.State(slot_index);
     const int32_t target = args.step.output_targets[o];
     float* logits = args.logits.Row<float>(o);
     TokenResult& result = args.results[o];
     result = {};
-    result.slot = args.step.output_slots[o];
     result.token = target;
     if (!Usable(logits, vocab)) {
       result.flags = kResultNonFinite;
@@ -146,7 +146,7 @@ void RefSample(const SampleArgs& args, SlotTable& slots) {
         result.flags = kResultNonFinite;
         continue;
       }
-      slots.Draw(result.slot, result.token);
+      slots.Draw(slot_index, result.token);
     }
     if (target >= 0 || slot.sampling.logprobs >= 0) {
       const int32_t top_count = std::clamp(slot.sampling.logprobs, 0, kMaxTopLogprobs);

@@ -116,12 +116,9 @@ PreparedOp OpBed::Lay(const SampleCase& c, RowRange rows, bool) {
 
 void OpBed::NextRound(const SampleCase& c, const std::vector<TokenResult>& results,
                       SampleArgs& args) {
-  std::vector<int32_t> slots;
+  const std::vector<int32_t> slots = ReadInts(args.step.output_slots, args.step.outputs);
   std::vector<int32_t> tokens;
-  for (const TokenResult& result : results) {
-    slots.push_back(result.slot);
-    tokens.push_back(std::max(0, result.token));
-  }
+  for (const TokenResult& result : results) tokens.push_back(std::max(0, result.token));
   args.step = SampleStep(c, {}, slots, tokens);
 }
 
@@ -132,7 +129,6 @@ std::string OpBed::BrokenSlots(const SampleArgs& args, const std::vector<TokenRe
   std::vector<Row> rows;
   std::vector<size_t> drawn;
   for (size_t i = 0; i < results.size(); ++i) {
-    if (results[i].slot != slots[i]) return "a result names another slot";
     if (targets[i] >= 0 || results[i].flags != kResultOk) continue;
     rows.push_back({.slot = slots[i], .continues = true});
     drawn.push_back(i);
