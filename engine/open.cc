@@ -8,6 +8,7 @@
 #include "absl/strings/str_join.h"
 #include "engine/memory_sum.h"
 #include "engine/model/hf_config.h"
+#include "engine/model/random_weights.h"
 #include "engine/model/steady_time.h"
 #include "engine/model/support.h"
 #include "engine/model/weight_layout.h"

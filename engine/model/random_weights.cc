@@ -1,10 +1,11 @@
 // RandomWeights: weights drawn from a counter, so that any thread makes any row of them.
+#include "engine/model/random_weights.h"
+
 #include <cmath>
 #include <string_view>
 
 #include "engine/model/weight_fill.h"
 #include "engine/model/weight_layout.h"
-#include "engine/model/weights.h"
 #include "kernels/float_types.h"
 
 namespace baram {

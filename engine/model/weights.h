@@ -65,11 +65,6 @@ absl::StatusOr<std::unique_ptr<Weights>> LoadWeights(const std::string& folder,
                                                      const ModelSpec& spec, Device& device,
                                                      const LoadOptions& options);
 
-// Random weights of the spec's shapes, for benchmarks and tests without a checkpoint. The same seed
-// gives the same weights on every device.
-absl::StatusOr<std::unique_ptr<Weights>> RandomWeights(const ModelSpec& spec, Device& device,
-                                                       int32_t positions, uint64_t seed);
-
 }  // namespace baram
 
 #endif  // BARAM_ENGINE_MODEL_WEIGHTS_H_

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "engine/model/random_weights.h"
 #include "engine/model/rope.h"
 #include "engine/model/weight_layout.h"
 #include "tests/model/scratch_folder.h"
