@@ -22,8 +22,8 @@ struct EngineConfig {
 
   int32_t max_model_len = 0;  // context; shrinks to what the KV cache holds
   int64_t kv_cache_bytes = 0;
-  // Of a device with memory of its own: the share (0, 1] of it that this process may take in all.
-  // Not asked for where kv_cache_bytes are named; then the sum need only be free.
+  // The share (0, 1] of a device's own memory that this process may take in all. Not asked for
+  // where kv_cache_bytes are named; then the sum need only be free.
   double gpu_memory_utilization = 0.9;
   int32_t page_tokens = 0;             // a power of two; 0: the device's choice
   int32_t max_num_seqs = 0;            // sequences that run at once
@@ -63,7 +63,7 @@ struct MemorySum {
   std::vector<Part> parts;   // the KV cache is the last
 };
 
-// Of a model: a request's own stop ids have the rest of kMaxStopIds.
+// The most EOS ids of a model. A request's own stop ids have the rest of kMaxStopIds.
 inline constexpr size_t kMaxEosIds = 32;
 
 // Facts after opening; constant from then on.
@@ -93,7 +93,7 @@ struct EngineInfo {
   bool prefix_cache = true;
   bool exact = false;  // I10 holds on this device
   double load_s = 0;
-  int64_t warm_up_bytes = 0;  // of the device's own memory, that the first steps took: code
+  int64_t warm_up_bytes = 0;  // the device's own memory that the first steps took: code
 
   GenerationDefaults defaults;  // with at most kMaxEosIds EOS ids, all of which can be drawn
   std::vector<int32_t> ignored_eos_ids;  // the folder's others: they are never drawn

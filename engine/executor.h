@@ -32,7 +32,7 @@ class StepRunner {
   const StepGraphs& graphs() const { return graphs_; }
 
  private:
-  // Of the step that was waited for.
+  // How long `batch` took, which was just waited for.
   StepTime MeasuredTime(const Batch& batch);
 
   LoadedModel& model_;

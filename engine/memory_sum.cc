@@ -10,7 +10,7 @@
 namespace baram {
 namespace {
 
-// Of the host's memory: the rest is for the rest of the process.
+// The engine's share of the host's memory: the rest is for the rest of the process.
 constexpr double kUsableHostMemory = 0.92;
 
 int64_t ShareOf(double share, int64_t bytes) {

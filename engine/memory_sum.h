@@ -15,7 +15,7 @@ namespace baram {
 // The memory this engine may use; no parts yet.
 MemorySum MemoryFor(const EngineConfig& config, const DeviceInfo& device);
 
-// Of all parts.
+// What all parts take together.
 int64_t PartsBytes(const MemorySum& sum);
 
 // FailedPrecondition: of a device's own memory less is free than the share asks for.

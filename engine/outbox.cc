@@ -58,7 +58,7 @@ class TokenStore {
   std::vector<float> logprobs_;  // [capacity, top]
 };
 
-// Of all outputs of a request together: a queue full of requests for many outputs with many
+// The rings of a request, all outputs together: a queue full of requests for many outputs with many
 // log-probabilities stays in the hundreds of megabytes.
 constexpr int64_t kRingBytes = 256 << 10;
 

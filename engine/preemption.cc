@@ -68,7 +68,7 @@ void Scheduler::Preempt(Sequence& sequence) {
   if (sequence.rows_in_flight == 0) ReleaseSlot(sequence);
 }
 
-// Of who is about to run no more.
+// Before the state changes: holds() tells whether the sequence is in holders_.
 void Scheduler::ReleasePages(Sequence& sequence) {
   if (sequence.holds()) EraseByRank(holders_, sequence);
   for (PageTable& table : sequence.tables) {

@@ -28,11 +28,11 @@ constexpr double kHostKvShare = 0.25;
 constexpr int64_t kLeastPages = 2;
 constexpr int64_t kMostPages = 2'000'000'000;
 constexpr int64_t kMostBlocks = int64_t{1} << 24;
-// Of a GPU's free memory, what the sum leaves alone: estimates are a part of it, and kernels are
+// What the sum leaves alone of a GPU's free memory: some of it are estimates, and kernels are
 // loaded when they first run.
 constexpr int64_t kSpareBytes = int64_t{256} << 20;
 
-// Of two numbers that are not negative; the largest there is where 64 bits do not hold it.
+// Of numbers that are not negative. What 64 bits do not hold becomes the largest that they do.
 int64_t Product(int64_t a, int64_t b) {
   int64_t product = 0;
   const bool over = __builtin_mul_overflow(a, b, &product);

@@ -35,7 +35,7 @@ absl::StatusOr<EngineSizes> SizeEngine(const EngineConfig& config, const ModelSp
 // The ids below it may be drawn.
 int32_t DrawnIds(const EngineConfig& config, const ModelSpec& spec);
 
-// Of LoadedModel::results_memory.
+// The size of LoadedModel::results_memory.
 int64_t ResultBytes(const SlotShape& slots);
 
 // Pages a sequence of `tokens` holds at most, all groups together.

@@ -58,12 +58,12 @@ struct Stats {
   explicit Stats(int32_t max_model_len, int32_t max_step_tokens);
 
   Gauge running, waiting, paused;
-  // Of the waiting: those that would not run with any number of slots and pages. They wait for
-  // their prompt, which another output of their request computes, or for their reader.
+  // Waiting sequences that more slots and pages would not help: they wait for their prompt, which
+  // another output of their request computes, or for their reader.
   Gauge deferred;
   Gauge kv_pages_used, kv_pages_cached, kv_pages_total;
   Counter preemptions;
-  // Of prompts once they are computed, prompt_tokens is the sum of the two others.
+  // Counted once a prompt is computed: prompt_tokens is the sum of the two others.
   Counter prompt_tokens, computed_prompt_tokens, cached_prompt_tokens;
   Counter generated_tokens;
   Counter prefix_queries, prefix_hits;  // tokens asked for and found
@@ -76,7 +76,7 @@ struct Stats {
   Histogram ttft, inter_token, time_per_output_token, e2e, queue_time, prefill_time, decode_time,
       inference_time;
   Histogram prompt_length, generation_length, step_tokens, step_time;
-  // Of a request: its outputs, its max_tokens, its longest output, its prompt less what was cached.
+  // A request's outputs, its max_tokens, its longest output, its prompt less what was cached.
   Histogram asked_outputs, asked_tokens, longest_output, computed_prompt;
 };
 

@@ -21,8 +21,8 @@ constexpr int32_t kStepsADoubling = 8;  // beyond
 // some 30 layers; this is 5.6 MB for 32. tests/gpu/check.sh prints what was taken.
 constexpr int64_t kNodeBytes = 8 << 10;
 constexpr int64_t kGraphBytes = 2 << 20;
-// Of one layer: four products, each of which may take a second kernel; cache, attention,
-// activation; two norms. And embedding, first norm, two gathers, head.
+// A layer has four products, each of which may take a second kernel; cache, attention, activation;
+// two norms. Beside the layers there are embedding, first norm, two gathers, head.
 constexpr int64_t kLayerNodes = 13;
 constexpr int64_t kOtherNodes = 6;
 

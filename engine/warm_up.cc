@@ -14,13 +14,13 @@ namespace {
 // Rows of that many tokens and of more are computed by the same kernels of attention.
 constexpr int32_t kMostMixedTokens = 32;
 
-// Of a step of `tokens` tokens, or a few less: equal rows, in as many slots as there are.
+// The rows of a step of `tokens` tokens, or a few less: all equal, in as many slots as there are.
 std::vector<int32_t> EqualRows(int32_t tokens, const LoadedModel& model) {
   const int32_t rows = std::min(tokens, model.slots.slots);
   return std::vector<int32_t>(rows, std::min(tokens / rows, model.info.max_model_len));
 }
 
-// Of a step that mixes decodes and chunks: 1, 2, 4, ... tokens.
+// The rows of a step that mixes decodes and chunks: 1, 2, 4, ... tokens.
 std::vector<int32_t> MixedRows(const LoadedModel& model) {
   const int32_t longest = std::min(kMostMixedTokens, model.info.max_model_len);
   std::vector<int32_t> rows;

@@ -28,7 +28,7 @@ class Checkpoint {
   // A null entry when there is none.
   StoredTensor Find(const std::string& name) const;
   const std::unordered_map<std::string, StoredTensor>& tensors() const { return tensors_; }
-  // Of the files that were opened.
+  // The size of the files that were opened.
   int64_t bytes() const;
   // The folder, for messages.
   const std::string& path() const { return path_; }

@@ -26,7 +26,7 @@ struct TensorEntry {
 // DType of a spelling, or nothing for the types no device takes.
 std::optional<DType> ToDType(const std::string& dtype);
 
-// Of a whole checkpoint, far more than real ones have; each costs some hundred bytes of memory.
+// In a whole checkpoint: far more than real ones have. Each costs some hundred bytes of memory.
 inline constexpr size_t kMaxTensors = size_t{1} << 17;
 
 // "[2, 3]"
