@@ -28,6 +28,7 @@ struct EngineConfig {
   int32_t page_tokens = 0;             // a power of two; 0: the device's choice
   int32_t max_num_seqs = 0;            // sequences that run at once
   int32_t max_num_batched_tokens = 0;  // tokens of one step
+  int32_t mixed_step_tokens = 0;       // those of prompts in a step that also goes on with answers
   int32_t max_logit_rows = 256;        // scored tokens of one step (prompt log-probabilities)
   int32_t max_chunk_tokens = 0;        // of one prompt in one step; 0: what the step has left
   bool prefix_cache = true;
@@ -89,6 +90,7 @@ struct EngineInfo {
   double kv_bytes_per_token = 0;
   int32_t max_num_seqs = 0;
   int32_t max_num_batched_tokens = 0;
+  int32_t mixed_step_tokens = 0;
   int32_t planning_depth = 1;
   bool prefix_cache = true;
   bool exact = false;  // I10 holds on this device

@@ -18,6 +18,7 @@ Scheduler::Scheduler(const SchedulerConfig& config, PagePool& pool, Stats& stats
       claims_(pool.total()) {
   Check(config.max_num_batched_tokens >= config.max_num_seqs,
         "a step has room for a token of every sequence");
+  Check(config.mixed_step_tokens > 0, "prompts go on beside decodes");
   for (int32_t slot = config.max_num_seqs - 1; slot >= 0; --slot) free_slots_.push_back(slot);
   stats_.kv_pages_total.Set(pool.total());
 }
@@ -167,6 +168,7 @@ bool Scheduler::Plan(Batch& batch, SteadyTime now) {
 // A paused sequence has no use for a token until its reader makes room.
 Scheduler::Budget Scheduler::BeginBudget(SteadyTime now) {
   Budget budget{config_.max_num_batched_tokens, config_.max_logit_rows};
+  bool decodes = false;
   for (size_t i = holders_.size(); i-- > 0;) {  // backwards: who is preempted leaves the list
     Sequence& sequence = *holders_[i];
     if (sequence.state != SequenceState::kRunning) continue;
@@ -177,8 +179,13 @@ Scheduler::Budget Scheduler::BeginBudget(SteadyTime now) {
     }
     sequence.token_set_aside = sequence.remaining() == 1 && sequence.wants_rows() &&
                                (!sequence.paused || HasRoom(sequence, now));
-    if (sequence.token_set_aside) --budget.tokens;
+    if (sequence.token_set_aside) {
+      --budget.tokens;
+      decodes = true;
+    }
   }
+  // Every stream waits for the step, so long prompts take short ones.
+  if (decodes) budget.tokens = std::min(budget.tokens, config_.mixed_step_tokens);
   return budget;
 }
 

@@ -2,8 +2,9 @@
 //
 // There is no prefill phase and no decode phase: each sequence catches up to what is known of it,
 // in order of rank, within the step's budget. The next token of every running sequence that can use
-// it is set aside from the budget first, so that prompts never starve decodes. Who needs a page
-// when none is left takes it from a paused sequence, or from the last in rank behind it; that one
+// it is set aside from the budget first, so that prompts never starve decodes, and what is left for
+// prompts beside them is bounded, so that they do not hold them up for long. Who needs a page when
+// none is left takes it from a paused sequence, or from the last in rank behind it; that one
 // recomputes later (its tokens stay fixed), before anybody behind it in rank is admitted. The first
 // in rank can take from everybody, so somebody always gets on.
 //
@@ -30,6 +31,7 @@ struct SchedulerConfig {
   int32_t max_model_len = 0;
   int32_t max_num_seqs = 0;            // also the device's slots
   int32_t max_num_batched_tokens = 0;  // at least max_num_seqs
+  int32_t mixed_step_tokens = 0;
   int32_t max_logit_rows = 0;
   int32_t max_chunk_tokens = 0;
   bool prefix_cache = true;

@@ -384,6 +384,7 @@ EngineConfig ToEngineConfig(const Config& config) {
   engine.page_tokens = config.page_tokens;
   engine.max_num_seqs = config.max_num_seqs;
   engine.max_num_batched_tokens = config.max_num_batched_tokens;
+  engine.mixed_step_tokens = config.mixed_step_tokens;
   engine.prefix_cache = config.prefix_cache;
   engine.enforce_eager = config.enforce_eager;
   engine.max_queued_requests = config.max_queued_requests;

@@ -36,6 +36,7 @@ struct Config {
   int32_t page_tokens = 0;
   int32_t max_num_seqs = 0;
   int32_t max_num_batched_tokens = 0;
+  int32_t mixed_step_tokens = 0;
   bool prefix_cache = true;
   bool enforce_eager = false;
 

@@ -69,6 +69,11 @@ const std::vector<Group>& SettingsTable() {
          "Sequences that run at once; further ones wait.", true},
         {"max-num-batched-tokens", Kind::kNumber, &C::max_num_batched_tokens, 0, 1 << 20, "TOKENS",
          "from the machine", "Tokens of one step: long prompts are cut into chunks of that.", true},
+        {"mixed-step-tokens", Kind::kNumber, &C::mixed_step_tokens, 0, 1 << 20, "TOKENS",
+         "from the device",
+         "Those of prompts in a step that also goes on with answers. Fewer: answers stream more "
+         "smoothly while long prompts come in. More: those are answered sooner.",
+         true},
         {"prefix-cache", Kind::kSwitch, &C::prefix_cache, 0, 0, "", "",
          "Keep the KV pages of past prompts for prompts that begin alike."},
         {"enforce-eager", Kind::kSwitch, &C::enforce_eager, 0, 0, "", "",

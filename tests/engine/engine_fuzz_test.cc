@@ -61,6 +61,7 @@ class FuzzCase {
     config_.max_model_len = draw_.Between(8, 120);
     config_.max_num_seqs = draw_.Between(1, 10);
     config_.max_num_batched_tokens = draw_.Between(1, 60);
+    config_.mixed_step_tokens = draw_.Of({0, 0, 0, 1, 5, 20});
     config_.max_logit_rows = draw_.Between(1, 12);
     config_.max_chunk_tokens = draw_.Of({0, 0, 1, 3, 7});
     config_.prefix_cache = !draw_.OneIn(4);
@@ -77,7 +78,8 @@ class FuzzCase {
     std::ostringstream text;
     text << "depth " << fake_.planning_depth << (fake_.graphs ? " with graphs" : "") << ", page "
          << fake_.page_tokens << ", pages " << pages_ << ", seqs " << config_.max_num_seqs
-         << ", tokens " << config_.max_num_batched_tokens << ", windows";
+         << ", tokens " << config_.max_num_batched_tokens << " (mixed "
+         << config_.mixed_step_tokens << "), windows";
     for (const int32_t window : windows_) text << ' ' << window;
     return text.str();
   }

@@ -114,7 +114,7 @@ void Fairness::ExpectSlotsGoToTheUrgent(const std::vector<const Sequence*>& sequ
   const int32_t slots = rig.info().max_num_seqs;
   if (slots_taken_ < slots || SlotsTaken(sequences) < slots) return;
   const double tokens = rig.core().stats().step_tokens.sum() - step_tokens_;
-  if (tokens >= rig.info().max_num_batched_tokens) return;
+  if (tokens >= rig.info().mixed_step_tokens) return;
   for (const Sequence* waiting : sequences) {
     const Before* waited = Find(*waiting);
     if (waited == nullptr || !waited->ready || !LeftOut(*waiting)) continue;

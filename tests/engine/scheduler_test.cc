@@ -36,6 +36,26 @@ TEST(SchedulerTest, ALongPromptNeverDelaysADecode) {
   ExpectExact(rig, *prompt, {0});
 }
 
+TEST(SchedulerTest, PromptsTakeShortStepsBesideDecodes) {
+  EngineConfig config = SmallConfig();
+  config.mixed_step_tokens = 5;
+  EngineRig rig({}, config, {0});
+  Client* decoding = rig.Submit(MakeRequest(RandomPrompt(1, 12), 3));
+  rig.Turn();
+  EXPECT_EQ(rig.sequence(*decoding).committed, 12) << "nothing is held up by that";
+  Client* first = rig.Submit(MakeRequest(RandomPrompt(2, 8), 1));
+  Client* second = rig.Submit(MakeRequest(RandomPrompt(3, 40), 3));
+  rig.Turn();
+  EXPECT_EQ(rig.sequence(*first).committed, 5);
+  EXPECT_EQ(rig.sequence(*second).committed, 0);
+  rig.Turn();
+  EXPECT_EQ(rig.sequence(*second).committed, 2) << "what the first prompt leaves";
+  rig.Turn();
+  EXPECT_EQ(rig.sequence(*second).committed, 2 + 16) << "nobody decodes any more";
+  ASSERT_TRUE(rig.Finish());
+  ExpectExact(rig, *second, {0});
+}
+
 TEST(SchedulerTest, ChunksAreCappedWhenAsked) {
   EngineConfig config = SmallConfig();
   config.max_chunk_tokens = 5;
@@ -292,6 +312,7 @@ TEST(SchedulerTest, WhatCanNeverFitIsFailedWithAReason) {
   Scheduler scheduler({.max_model_len = 64,
                        .max_num_seqs = 2,
                        .max_num_batched_tokens = 16,
+                       .mixed_step_tokens = 16,
                        .max_logit_rows = 4,
                        .prefix_cache = false},
                       pool, stats);
