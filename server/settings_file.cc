@@ -218,7 +218,15 @@ absl::StatusOr<std::vector<FileSetting>> ReadSettingsFile(const std::string& pat
   if (!file || (file.peek() == EOF && file.bad())) {
     return absl::NotFoundError("there is no such file, or it can't be read.");
   }
-  return Reader(known, {std::istreambuf_iterator<char>(file), {}}).Read();
+  const std::string text(std::istreambuf_iterator<char>(file), {});
+  // It would end values and messages early, as in every file that is UTF-16.
+  if (const size_t nul = text.find('\0'); nul != std::string::npos) {
+    const auto line =
+        1 + std::count(text.begin(), text.begin() + static_cast<ptrdiff_t>(nul), '\n');
+    return absl::FailedPreconditionError(
+        absl::StrCat("line ", line, ": there is a NUL byte; save the file as text in UTF-8."));
+  }
+  return Reader(known, text).Read();
 }
 
 }  // namespace baram::server

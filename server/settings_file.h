@@ -29,8 +29,8 @@ struct FileSetting {
 // value is wanted a bracket is part of it, as in [::1]:8000.
 //
 // NotFound for a file that can't be read; otherwise FailedPrecondition, with the line, for a name
-// that is not among `known` or stands there twice, and for lines of another form. A name with "no-"
-// in front is the same as without.
+// that is not among `known` or stands there twice, for lines of another form, and for a NUL byte. A
+// name with "no-" in front is the same as without.
 absl::StatusOr<std::vector<FileSetting>> ReadSettingsFile(const std::string& path,
                                                           std::span<const FileName> known);
 

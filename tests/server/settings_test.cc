@@ -229,6 +229,11 @@ TEST_F(SettingsTest, FilesThatCantBeUsed) {
   const std::string list = folder.Write("list.toml", "max-n = [3, 4]\n");
   EXPECT_THAT(Error({"--config", list}), HasSubstr("line 1: max-n takes one value, not a list."));
   EXPECT_EQ(ExitCode(Parse({"--config", folder.path()}).status()), kExitNoInput);
+  const std::string nul =
+      folder.Write("nul.toml", std::string("max-n = 3\n\ndevice = c") + '\0' + "pu\n");
+  EXPECT_EQ(Error({"--config", nul}),
+            "--config " + nul + ", line 3: there is a NUL byte; save the file as text in UTF-8.");
+  EXPECT_EQ(ExitCode(Parse({"--config", nul}).status()), kExitConfig);
 }
 
 TEST_F(SettingsTest, ValuesOfAFile) {
