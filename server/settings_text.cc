@@ -55,6 +55,12 @@ std::string Shown(const Setting& s, const Config& config) {
   return unset && !s.unset.empty() ? std::string(s.unset) : text;
 }
 
+// What help says of a value that nobody gave, where it may be given as 0 too.
+std::string ShownDefault(const Setting& s) {
+  const bool number = s.kind == Kind::kNumber || s.kind == Kind::kBytes;
+  return absl::StrCat(number && !s.unset.empty() ? "0 = " : "", Shown(s, Config()));
+}
+
 // Appends `text` to `out` in lines of at most 100 columns, each from column `indent` on.
 void Wrap(std::string_view text, size_t indent, std::string* out) {
   constexpr size_t kColumns = 100;
@@ -88,7 +94,6 @@ void AddHelp(const std::string& left, const std::string& right, std::string* out
 }  // namespace
 
 std::string SettingsHelp(Command command) {
-  const Config defaults;
   std::string out;
   for (const Group& group : SettingsTable()) {
     std::string body;
@@ -102,7 +107,7 @@ std::string SettingsHelp(Command command) {
       }
       AddHelp(left,
               absl::StrCat(std::string(s.help), " [", Variable(s.name), "; ",
-                           s.unset == "required" ? "" : "default: ", Shown(s, defaults), "]"),
+                           s.unset == "required" ? "" : "default: ", ShownDefault(s), "]"),
               &body);
     }
     if (!body.empty()) absl::StrAppend(&out, std::string(group.title), "\n", body, "\n");

@@ -4,12 +4,15 @@
 #include <gmock/gmock.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cstring>
 #include <set>
 #include <string>
 #include <string_view>
+#include <variant>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "server/arguments.h"
 #include "server/foreign_flags.h"
 #include "server/setting_values.h"
@@ -226,14 +229,14 @@ TEST_F(SettingsTest, FilesThatCantBeUsed) {
   EXPECT_THAT(Error({"--config", open}), HasSubstr("line 1: the list has no ] at its end."));
   const std::string quote = folder.Write("quote.toml", "device = \"cpu\n");
   EXPECT_THAT(Error({"--config", quote}), HasSubstr("line 1: the quote of \"cpu has no end."));
-  const std::string list = folder.Write("list.toml", "max-n = [3, 4]\n");
-  EXPECT_THAT(Error({"--config", list}), HasSubstr("line 1: max-n takes one value, not a list."));
-  EXPECT_EQ(ExitCode(Parse({"--config", folder.path()}).status()), kExitNoInput);
   const std::string nul =
       folder.Write("nul.toml", std::string("max-n = 3\n\ndevice = c") + '\0' + "pu\n");
   EXPECT_EQ(Error({"--config", nul}),
             "--config " + nul + ", line 3: there is a NUL byte; save the file as text in UTF-8.");
   EXPECT_EQ(ExitCode(Parse({"--config", nul}).status()), kExitConfig);
+  const std::string list = folder.Write("list.toml", "max-n = [3, 4]\n");
+  EXPECT_THAT(Error({"--config", list}), HasSubstr("line 1: max-n takes one value, not a list."));
+  EXPECT_EQ(ExitCode(Parse({"--config", folder.path()}).status()), kExitNoInput);
 }
 
 TEST_F(SettingsTest, ValuesOfAFile) {
@@ -435,6 +438,25 @@ TEST_F(SettingsTest, HelpAndDescriptionShowEverySetting) {
        begin = end + 1) {
     EXPECT_LE(end - begin, 100u) << help.substr(begin, end - begin);
   }
+}
+
+TEST_F(SettingsTest, HelpSaysWhatZeroMeans) {
+  std::string help = SettingsHelp(Command::kServe);
+  help.erase(std::unique(help.begin(), help.end(),
+                         [](char a, char b) { return std::isspace(a) && std::isspace(b); }),
+             help.end());
+  std::ranges::replace(help, '\n', ' ');
+  for (const Group& group : SettingsTable()) {
+    for (const Setting& s : group.settings) {
+      const bool number = std::holds_alternative<int32_t Config::*>(s.member) ||
+                          std::holds_alternative<int64_t Config::*>(s.member);
+      if (!number || s.unset.empty()) continue;
+      EXPECT_EQ(s.min, 0) << s.name;
+      EXPECT_THAT(help, HasSubstr(absl::StrCat("[", Variable(s.name),
+                                               "; default: 0 = ", std::string(s.unset), "]")));
+    }
+  }
+  EXPECT_THAT(help, HasSubstr("BARAM_THREADS; default: 0 = the CPUs this process may use]"));
 }
 
 TEST(ExitCodeTest, SaysWhoseFaultItIs) {
