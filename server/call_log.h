@@ -20,11 +20,11 @@ struct CallRecord {
   std::string request_id;  // empty where the method has none
   std::string code;        // "OK", "INVALID_ARGUMENT"; "200", "499", see RecordHttp
   std::string reason;      // how it ended: "stop", "length", or ErrorFacts::reason; may be empty
-  std::string field;       // ErrorFacts::field, which the log alone tells; may be empty
+  std::string field;       // at fault, as the client was told it; in the log alone; may be empty
   UsageEvent usage;
   double total_s = 0;  // as the front end saw it
 
-  // Takes the reason and the field of an error.
+  // Takes the reason of an error, and its field by the native name.
   void SetError(const absl::Status& status);
 };
 

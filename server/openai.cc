@@ -96,14 +96,17 @@ struct RouteCall {
       : log(context.log), route(path), exchange(std::move(taken)) {}
 
   void Fail(const absl::Status& status, OpenAiEndpoint endpoint, const std::string& id) const {
-    RespondError(*exchange, status, endpoint, id, Ended(HttpStatusOf(status), status, id));
+    CallRecord record = Record(id);
+    record.SetError(status);
+    record.field = OpenAiParam(endpoint, record.field);
+    RespondError(*exchange, status, endpoint, id, Ended(HttpStatusOf(status), std::move(record)));
   }
   void Answer(const absl::StatusOr<Json>& reply) const {
     const std::string_view header = exchange->request().Header("x-request-id");
     const std::string id(IsRequestId(header) ? header : "");
     if (!reply.ok()) return Fail(reply.status(), OpenAiEndpoint::kCompletions, id);
     exchange->Respond(200, {{"Content-Type", "application/json"}}, Dump(*reply),
-                      Ended(200, absl::OkStatus(), id));
+                      Ended(200, Record(id)));
   }
 
   CallLog& log;
@@ -112,11 +115,13 @@ struct RouteCall {
   const SteadyTime arrival = std::chrono::steady_clock::now();
 
  private:
-  HttpEnded Ended(int code, const absl::Status& status, const std::string& id) const {
+  CallRecord Record(const std::string& id) const {
     CallRecord record;
     record.method = route;
     record.request_id = id;
-    record.SetError(status);
+    return record;
+  }
+  HttpEnded Ended(int code, CallRecord record) const {
     return [&log = log, arrival = arrival, code, record = std::move(record)](HttpEnd end) {
       CallRecord ended = record;
       ended.total_s = SecondsSince(arrival);

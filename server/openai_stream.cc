@@ -294,6 +294,7 @@ CallRecord OpenAiStream::Record() const {
   record.method = route_;
   record.request_id = request_id_;
   record.SetError(status_);
+  record.field = TellClient(status_, request_.endpoint, request_.max_tokens_name).param;
   if (status_.ok()) record.reason = finish_;
   record.usage = usage_;
   record.total_s = SecondsSince(began_);

@@ -41,6 +41,17 @@ class OpenAiLogTest : public ServerFixture {
     // The answer is out a moment before it is counted.
     return Comes([&] { return server().metrics().Text().find(line) != std::string::npos; });
   }
+  // What the log holds of `calls`; the server is gone then.
+  template <typename Calls>
+  std::string Logged(Calls calls) {
+    ::testing::internal::CaptureStderr();
+    server::SetUpLog("text", "info");
+    calls();
+    server_.reset();  // a line is written a moment after its call is counted
+    EXPECT_TRUE(server::FlushLog());
+    server::SetUpLog("text", "error");
+    return ::testing::internal::GetCapturedStderr();
+  }
   // A completion whose answer is some 5 MB, more than sockets hold.
   static std::string LargeBody() {
     std::string prompt = "[0", prompts;
@@ -95,30 +106,51 @@ TEST_F(OpenAiLogTest, WhatTheListenerRefusesIsCountedWithItsReason) {
 // Of several prompts the sum, and of a bad id nothing, which may be anything.
 TEST_F(OpenAiLogTest, ALineTellsWhatItsCallUsed) {
   StartServer();
-  ::testing::internal::CaptureStderr();
-  server::SetUpLog("text", "info");
-  v1::GenerateRequest request = TextRequest("hello", 5);
-  request.set_request_id("over-grpc");
-  EXPECT_TRUE(Stream(request).status.ok());
-  request.set_request_id("so bad");
-  EXPECT_FALSE(Stream(request).status.ok());
-  EXPECT_EQ(Ask(RawRequest("POST", "/v1/completions",
-                           R"({"prompt":[[5],[6,7]],"max_tokens":4,"ignore_eos":true})",
-                           "Content-Type: application/json\r\nx-request-id: over-http\r\n"))
-                .status,
-            200);
-  EXPECT_TRUE(Counted("Generate", "OK", "length"));
-  EXPECT_TRUE(Counted("Generate", "INVALID_ARGUMENT", "INVALID_FIELD"));
-  EXPECT_TRUE(Counted("/v1/completions", "200", "length"));
-  server_.reset();  // a line is written a moment after its call is counted
-  EXPECT_TRUE(server::FlushLog());
-  server::SetUpLog("text", "error");
-  const std::string log = ::testing::internal::GetCapturedStderr();
+  const std::string log = Logged([&] {
+    v1::GenerateRequest request = TextRequest("hello", 5);
+    request.set_request_id("over-grpc");
+    EXPECT_TRUE(Stream(request).status.ok());
+    request.set_request_id("so bad");
+    EXPECT_FALSE(Stream(request).status.ok());
+    EXPECT_EQ(Ask(RawRequest("POST", "/v1/completions",
+                             R"({"prompt":[[5],[6,7]],"max_tokens":4,"ignore_eos":true})",
+                             "Content-Type: application/json\r\nx-request-id: over-http\r\n"))
+                  .status,
+              200);
+    EXPECT_TRUE(Counted("Generate", "OK", "length"));
+    EXPECT_TRUE(Counted("Generate", "INVALID_ARGUMENT", "INVALID_FIELD"));
+    EXPECT_TRUE(Counted("/v1/completions", "200", "length"));
+  });
   EXPECT_THAT(log, ContainsRegex("call Generate OK length id=over-grpc prompt=[0-9]+ cached=0 "
                                  "completion=5 first_ms=[0-9.]+ ms="));
   EXPECT_THAT(log, ContainsRegex("call /v1/completions 200 length id=over-http prompt=3 cached=0 "
                                  "completion=8 first_ms=[0-9.]+ ms="));
   EXPECT_THAT(log, Not(HasSubstr("so bad")));
+}
+
+// By the name that its client was told, whichever of its parts found it.
+TEST_F(OpenAiLogTest, ALineNamesTheFieldAsItsClientWasTold) {
+  StartServer();
+  const std::string log = Logged([&] {
+    const auto refused = [&](const std::string& path, const std::string& body) {
+      const RawResponse response = Ask(Post(path, body));
+      EXPECT_EQ(response.status, 400);
+      return std::string(server::Json::parse(response.body)["error"]["param"]);
+    };
+    EXPECT_EQ(refused("/v1/completions", R"({"prompt":""})"), "prompt");
+    EXPECT_EQ(refused("/v1/completions", R"({"prompt":"a","top_p":3})"), "top_p");
+    EXPECT_EQ(refused("/v1/chat/completions", R"({"max_completion_tokens":0,"messages":)"
+                                              R"([{"role":"user","content":"a"}]})"),
+              "max_completion_tokens");
+    EXPECT_EQ(refused("/tokenize", R"({"prompt":""})"), "prompt");
+    EXPECT_TRUE(Counted("/v1/completions", "400", "INVALID_FIELD", 2));
+    EXPECT_TRUE(Counted("/v1/chat/completions", "400", "INVALID_FIELD"));
+    EXPECT_TRUE(Counted("/tokenize", "400", "INVALID_FIELD"));
+  });
+  EXPECT_THAT(log, HasSubstr("/v1/completions 400 INVALID_FIELD field=prompt "));
+  EXPECT_THAT(log, HasSubstr("/v1/completions 400 INVALID_FIELD field=top_p "));
+  EXPECT_THAT(log, HasSubstr("completions 400 INVALID_FIELD field=max_completion_tokens "));
+  EXPECT_THAT(log, HasSubstr("/tokenize 400 INVALID_FIELD field=prompt "));
 }
 
 TEST_F(OpenAiLogTest, WhatMachinesAskForEverIsNot) {
