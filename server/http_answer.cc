@@ -32,7 +32,10 @@ void HttpSession::AnswerError(const HttpError& error, HttpHeaders headers) {
   RespondError(error, std::move(headers));
 }
 
-void HttpSession::RespondError(const HttpError& error, HttpHeaders headers) {
+void HttpSession::RespondError(HttpError error, HttpHeaders headers) {
+  if (began_ != Clock::time_point{}) {
+    error.total_s = std::chrono::duration<double>(Clock::now() - began_).count();
+  }
   headers.emplace_back("Content-Type", "application/json");
   // Some clients try again by themselves, which helps a slow request and a full listener alone.
   if (error.status != 408 && error.status != 503) headers.emplace_back("x-should-retry", "false");

@@ -104,6 +104,7 @@ struct HttpError {
   int status;          // 400, 404, 405, 408, 413, 415, 431, 500 or 503
   const char* reason;  // one upper-case word from a fixed set, for logs and metrics
   std::string message;
+  double total_s = 0;  // since the request's first byte; 0 of a connection too many
 };
 // Called once for each; of a connection too many (503) also if it is closed without an answer.
 // Returns the body; the content type is application/json.

@@ -108,6 +108,7 @@ void HttpSession::ReadRequest() {
 
 void HttpSession::ReadHeader() {
   phase_ = Phase::kReading;
+  began_ = Clock::now();
   LimitFor(listener_->limits.request_s);
   body_bytes_ = 0;
   parser_.emplace();

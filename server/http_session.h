@@ -99,7 +99,7 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   void AnswerReadError(Error error);
   // Answers, and closes.
   void AnswerError(const HttpError& error, HttpHeaders headers = {});
-  void RespondError(const HttpError& error, HttpHeaders headers = {});
+  void RespondError(HttpError error, HttpHeaders headers = {});
   void Respond(int status, const HttpHeaders& headers, std::string_view body);
   std::string Head(int status, const HttpHeaders& headers) const;
   std::string Chunk(std::string_view piece) const;
@@ -139,6 +139,7 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   bool ended_unheard_ = false;  // the client's end came while bytes were in flight
 
   // Of the current request.
+  Clock::time_point began_;  // with its first byte
   bool is_head_ = false;
   bool http11_ = true;
   HttpRequest request_;     // its body comes last

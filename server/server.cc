@@ -120,6 +120,7 @@ absl::Status Server::Listen() {
             record.method = "http";
             record.code = code;
             record.reason = error.reason;
+            record.total_s = error.total_s;
             log_->Record(record);
           }
           return ListenerErrorBody(error);

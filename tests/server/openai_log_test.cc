@@ -153,6 +153,19 @@ TEST_F(OpenAiLogTest, ALineNamesTheFieldAsItsClientWasTold) {
   EXPECT_THAT(log, HasSubstr("/tokenize 400 INVALID_FIELD field=prompt "));
 }
 
+TEST_F(OpenAiLogTest, ARequestThatGoesWrongHasTakenTimeFromItsFirstByte) {
+  StartServer();
+  const std::string log = Logged([&] {
+    RawClient client(server().http_address());
+    client.Send("POST /tokenize HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+    std::this_thread::sleep_for(std::chrono::milliseconds(1100));
+    client.Send("zz\r\n");
+    EXPECT_EQ(client.Read().status, 400);
+    EXPECT_TRUE(Counted("http", "400", "NOT_HTTP"));
+  });
+  EXPECT_THAT(log, ContainsRegex("call http 400 NOT_HTTP ms=[1-9][0-9][0-9][0-9]+\\.[0-9]\n"));
+}
+
 TEST_F(OpenAiLogTest, WhatMachinesAskForEverIsNot) {
   StartServer();
   for (const char* path : {"/health", "/ping", "/version", "/load", "/metrics"}) {
