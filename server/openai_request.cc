@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/errors.h"
+#include "server/openai_messages.h"
 #include "server/openai_unserved.h"
 #include "server/request_id.h"
 #include "server/text/utf8.h"
@@ -16,9 +17,6 @@ namespace baram::server {
 namespace {
 
 constexpr size_t kMaxPrompts = 128;  // of one completions call
-
-// An example for who sent something else.
-constexpr char kOneMessage[] = R"({"role": "user", "content": "Hello"})";
 
 // A client's own words in an error, cut to what a line holds.
 std::string Shown(const std::string& text) {
@@ -110,120 +108,6 @@ void ReadShared(JsonFields& fields, int32_t max_n, OpenAiRequest& request) {
     fields.Fail("prompt_logprobs",
                 "prompt_logprobs is not served with stream: true; leave one of them out.");
   }
-}
-
-// Templates take a message with a list of calls, even an empty one, for calls alone. OpenAI's
-// clients send a call's arguments as text of JSON, or none; templates want the object.
-void ReadToolCalls(Json& message) {
-  const auto calls = message.find("tool_calls");
-  if (calls == message.end()) return;
-  if (calls->is_null() || *calls == Json::array()) {
-    message.erase(calls);
-    return;
-  }
-  if (!calls->is_array()) return;
-  for (Json& call : *calls) {
-    if (!call.is_object() || !call.contains("function") || !call["function"].is_object()) continue;
-    Json& arguments = call["function"]["arguments"];
-    if (arguments.is_null() || arguments == "") arguments = Json::object();
-    if (!arguments.is_string()) continue;
-    if (auto parsed = ParseJsonObject(arguments.get_ref<const std::string&>()); parsed.ok()) {
-      arguments = *std::move(parsed);
-    }
-  }
-}
-
-// Makes a part of a message's content one of type text; false if it holds no text.
-bool ReadPart(Json& part) {
-  constexpr std::pair<std::string_view, const char*> kTypes[] = {{"text", "text"},
-                                                                 {"input_text", "text"},
-                                                                 {"output_text", "text"},
-                                                                 {"refusal", "refusal"},
-                                                                 {"thinking", "thinking"}};
-  if (part.is_string()) {
-    part = {{"type", "text"}, {"text", part}};
-    return true;
-  }
-  if (!part.is_object() || !part.contains("type") || !part["type"].is_string()) return false;
-  for (const auto& [type, field] : kTypes) {
-    if (part["type"] != type) continue;
-    if (!part.contains(field) || !part[field].is_string()) return false;
-    if (type != "text") part = {{"type", "text"}, {"text", part[field]}};
-    return true;
-  }
-  return false;
-}
-
-void ReadMessage(Json& message, size_t index, JsonFields& fields) {
-  const std::string path = absl::StrCat("messages[", index, "]");
-  if (!message.is_object()) {
-    return fields.Fail(path, absl::StrCat(path, " must be an object, as in ", kOneMessage, "."));
-  }
-  const auto role = message.find("role");
-  if (role == message.end() || !role->is_string()) {
-    return fields.Fail(
-        path + ".role",
-        absl::StrCat(path, ".role ", role == message.end() ? "is missing" : "is wrong",
-                     R"(: send "system", "user", "assistant" or another role that )",
-                     "the model's chat template knows."));
-  }
-  const bool may_be_silent = *role == "assistant";
-  ReadToolCalls(message);
-  const auto content = message.find("content");
-  if (content == message.end() || content->is_null()) {
-    if (!may_be_silent && !message.contains("tool_calls")) {
-      return fields.Fail(path + ".content",
-                         absl::StrCat(path, ".content is missing: send the message's text."));
-    }
-    message["content"] = "";  // templates add to it
-    return;
-  }
-  if (content->is_string()) return;
-  if (!content->is_array()) {
-    return fields.Fail(path + ".content",
-                       absl::StrCat(path, ".content must be a string or an array of text parts."));
-  }
-  for (size_t i = 0; i < content->size(); ++i) {
-    if (ReadPart((*content)[i])) continue;
-    const std::string part_path = absl::StrCat(path, ".content[", i, "]");
-    return fields.Fail(part_path,
-                       absl::StrCat(part_path, R"( must be {"type": "text", "text": "..."}, a )",
-                                    "string, or a part of type input_text, output_text, refusal or "
-                                    "thinking: this server takes text only."));
-  }
-}
-
-ChatPrompt ReadChat(JsonFields& fields, std::string* reasoning_effort = nullptr) {
-  ChatPrompt chat;
-  const Json* messages = fields.Array("messages");
-  if (messages == nullptr || messages->empty()) {
-    fields.Fail("messages", absl::StrCat("messages is ", messages == nullptr ? "missing" : "empty",
-                                         ": send at least one, as in [", kOneMessage, "].",
-                                         fields.Find("prompt") == nullptr
-                                             ? ""
-                                             : " A prompt is sent to /v1/completions instead."));
-  } else if (messages->size() > kMaxMessages) {
-    fields.Fail("messages", absl::StrCat("messages has ", messages->size(), " entries but at most ",
-                                         kMaxMessages, " are taken."));
-  } else {
-    Json copy = *messages;
-    for (size_t i = 0; i < copy.size(); ++i) {
-      ReadMessage(copy[i], i, fields);
-      if (!fields.status().ok()) return chat;
-    }
-    chat.messages_json = Dump(copy);
-  }
-  Json arguments = Json::object();
-  if (const Json* kwargs = fields.Object("chat_template_kwargs")) arguments = *kwargs;
-  if (const auto effort = fields.String("reasoning_effort")) {
-    arguments.emplace("reasoning_effort", *effort);
-    if (reasoning_effort != nullptr) *reasoning_effort = *effort;
-  }
-  if (!arguments.empty()) chat.arguments_json = Dump(arguments);
-  chat.add_generation_prompt = fields.Bool("add_generation_prompt");
-  chat.continue_final_message = fields.Bool("continue_final_message");
-  chat.add_special_tokens = fields.Bool("add_special_tokens").value_or(false);
-  return chat;
 }
 
 bool IsIdList(const Json& value) {
