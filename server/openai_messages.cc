@@ -12,27 +12,44 @@ namespace baram::server {
 
 namespace {
 
-// An example for who sent something else.
+// Examples for who sent something else.
 constexpr char kOneMessage[] = R"({"role": "user", "content": "Hello"})";
+constexpr char kOneCall[] =
+    R"({"type": "function", "function": {"name": "add", "arguments": "{\"a\": 1}"}})";
 
-// Templates take a message with a list of calls, even an empty one, for calls alone. OpenAI's
-// clients send a call's arguments as text of JSON, or none; templates want the object.
-void ReadToolCalls(Json& message) {
+// A past tool call. OpenAI's clients send its arguments as text of JSON, or none; templates want
+// the object. False if it is none.
+bool ReadToolCall(Json& call) {
+  if (!call.is_object() || !call.contains("function") || !call["function"].is_object())
+    return false;
+  Json& function = call["function"];
+  if (!function.contains("name") || !function["name"].is_string()) return false;
+  Json& arguments = function["arguments"];
+  if (arguments.is_null() || arguments == "") arguments = Json::object();
+  if (arguments.is_object()) return true;
+  if (!arguments.is_string()) return false;
+  if (auto parsed = ParseJsonObject(arguments.get_ref<const std::string&>()); parsed.ok()) {
+    arguments = *std::move(parsed);
+  }
+  return true;
+}
+
+// Templates take a message with a list of calls, even an empty one, for calls alone.
+void ReadToolCalls(Json& message, const std::string& path, JsonFields& fields) {
   const auto calls = message.find("tool_calls");
   if (calls == message.end()) return;
   if (calls->is_null() || *calls == Json::array()) {
     message.erase(calls);
     return;
   }
-  if (!calls->is_array()) return;
-  for (Json& call : *calls) {
-    if (!call.is_object() || !call.contains("function") || !call["function"].is_object()) continue;
-    Json& arguments = call["function"]["arguments"];
-    if (arguments.is_null() || arguments == "") arguments = Json::object();
-    if (!arguments.is_string()) continue;
-    if (auto parsed = ParseJsonObject(arguments.get_ref<const std::string&>()); parsed.ok()) {
-      arguments = *std::move(parsed);
-    }
+  if (!calls->is_array()) {
+    return fields.Fail(path + ".tool_calls",
+                       absl::StrCat(path, ".tool_calls must be an array, as in [", kOneCall, "]."));
+  }
+  for (size_t i = 0; i < calls->size(); ++i) {
+    if (ReadToolCall((*calls)[i])) continue;
+    const std::string call_path = absl::StrCat(path, ".tool_calls[", i, "]");
+    return fields.Fail(call_path, absl::StrCat(call_path, " must be a call as in ", kOneCall, "."));
   }
 }
 
@@ -71,7 +88,7 @@ void ReadMessage(Json& message, size_t index, JsonFields& fields) {
                      "the model's chat template knows."));
   }
   const bool may_be_silent = *role == "assistant";
-  ReadToolCalls(message);
+  ReadToolCalls(message, path, fields);
   const auto content = message.find("content");
   if (content == message.end() || content->is_null()) {
     if (!may_be_silent && !message.contains("tool_calls")) {

@@ -416,6 +416,30 @@ TEST(OpenAiRequestTest, ConversationsWithPastToolCalls) {
   }
 }
 
+// They would reach the chat template, which makes of them what it can.
+TEST(OpenAiRequestTest, PastToolCallsThatAreNone) {
+  const auto refusal = [](const std::string& calls) {
+    return Refusal(OpenAiEndpoint::kChat, R"({"messages":[{"role":"user","content":"a"},)"
+                                          R"({"role":"assistant","content":"b","tool_calls":)" +
+                                              calls + "}]}");
+  };
+  for (const char* calls : {R"("f")", "7", "true", R"({"function":{"name":"f"}})"}) {
+    EXPECT_EQ(refusal(calls),
+              R"(messages[1].tool_calls: messages[1].tool_calls must be an array, as in )"
+              R"([{"type": "function", "function": {"name": "add", "arguments": "{\"a\": 1}"}}].)")
+        << calls;
+  }
+  for (const char* call :
+       {"null", "7", R"("f")", "[]", "{}", R"({"function":null})", R"({"function":"f"})",
+        R"({"name":"f","arguments":"{}"})", R"({"function":{"arguments":"{}"}})",
+        R"({"function":{"name":7}})", R"({"function":{"name":"f","arguments":[1]}})",
+        R"({"function":{"name":"f","arguments":7}})"}) {
+    EXPECT_THAT(refusal(std::string(R"([{"function":{"name":"f"}},)") + call + "]"),
+                StartsWith("messages[1].tool_calls[1]: messages[1].tool_calls[1] must be a call "))
+        << call;
+  }
+}
+
 TEST(OpenAiRequestTest, TemplateArguments) {
   const OpenAiRequest request = Chat(
       R"("chat_template_kwargs":{"enable_thinking":false},"reasoning_effort":"low",)"
