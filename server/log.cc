@@ -1,15 +1,21 @@
 // The process's log: see the header.
 #include "server/log.h"
 
+#include <poll.h>
 #include <pthread.h>
 #include <spdlog/async.h>
 #include <spdlog/pattern_formatter.h>
 #include <spdlog/sinks/ansicolor_sink.h>
 #include <spdlog/spdlog.h>
+#include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <csignal>
+#include <cstdlib>
+#include <ctime>
 #include <memory>
 #include <string_view>
 #include <thread>
@@ -44,6 +50,42 @@ void EnterLogThread() {
   pthread_sigmask(SIG_BLOCK, &all, nullptr);
 }
 
+// Of local time, ahead of UTC, when the log was set up: looking it up later takes a lock.
+std::atomic<int64_t> local_offset_s = 0;
+
+// A line in memory of its own; what does not fit is left out.
+class PlainLine {
+ public:
+  void Add(std::string_view text) {
+    const size_t count = std::min(text.size(), bytes_.size() - size_);
+    std::copy_n(text.data(), count, bytes_.data() + size_);
+    size_ += count;
+  }
+  // With so many digits.
+  void Add(int64_t value, size_t digits) {
+    std::array<char, 4> text{};
+    for (size_t i = digits; i-- > 0; value /= 10) text[i] = static_cast<char>('0' + value % 10);
+    Add({text.data(), digits});
+  }
+  // Now, as in 2026-01-31T23:59:59.123, where the clock is `offset` ahead of UTC.
+  void AddTime(std::chrono::seconds offset) {
+    namespace chrono = std::chrono;
+    const auto now = chrono::floor<chrono::milliseconds>(chrono::system_clock::now() + offset);
+    const auto day = chrono::floor<chrono::days>(now);
+    const chrono::year_month_day date(day);
+    const chrono::hh_mm_ss time(now - day);
+    Add(int{date.year()}, 4), Add("-"), Add(unsigned{date.month()}, 2), Add("-");
+    Add(unsigned{date.day()}, 2), Add("T"), Add(time.hours().count(), 2), Add(":");
+    Add(time.minutes().count(), 2), Add(":"), Add(time.seconds().count(), 2), Add(".");
+    Add(time.subseconds().count(), 3);
+  }
+  std::string_view text() const { return {bytes_.data(), size_}; }
+
+ private:
+  std::array<char, 256> bytes_;
+  size_t size_ = 0;
+};
+
 // Begins a payload that is fields already.
 constexpr char kFields = '\x1f';
 
@@ -69,6 +111,9 @@ void SetUpLog(const std::string& format, const std::string& level) {
   if (!spdlog::thread_pool()) spdlog::init_thread_pool(kQueuedLines, 1, EnterLogThread);
   auto logger = spdlog::get("baram");
   if (!logger) logger = spdlog::create_async_nb<Sink>("baram");
+  const std::time_t now = std::time(nullptr);
+  std::tm local{};
+  if (localtime_r(&now, &local) != nullptr) local_offset_s = local.tm_gmtoff;
   auto formatter = std::make_unique<spdlog::pattern_formatter>();
   json_lines = format == "json";
   if (json_lines) {
@@ -99,6 +144,28 @@ bool FlushLog() {
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
   return true;
+}
+
+void LogPastAll(std::string_view message) {
+  PlainLine line;
+  if (json_lines) {
+    line.Add(R"({"time":")");
+    line.AddTime(std::chrono::seconds(0));
+    line.Add(R"(Z","level":"warning","message":")");
+    line.Add(message);
+    line.Add("\"}\n");
+  } else {
+    const int64_t offset_s = local_offset_s;
+    const int64_t ahead_min = std::abs(offset_s) / 60;
+    line.AddTime(std::chrono::seconds(offset_s));
+    line.Add(offset_s < 0 ? "-" : "+");
+    line.Add(ahead_min / 60, 2), line.Add(":"), line.Add(ahead_min % 60, 2);
+    line.Add(" warning ");
+    line.Add(message);
+    line.Add("\n");
+  }
+  pollfd out{.fd = STDERR_FILENO, .events = POLLOUT, .revents = 0};
+  if (poll(&out, 1, 0) == 1) (void)!write(STDERR_FILENO, line.text().data(), line.text().size());
 }
 
 void LogFacts(const std::string& text, const std::string& event, const Json& facts) {

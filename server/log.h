@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 #include "server/json_fields.h"
 
@@ -19,6 +20,11 @@ uint64_t LostLogLines();
 // Returns once all lines so far are written. False: not within a second, and a process that is to
 // end must do so by _exit, as its end would wait too. True at once if SetUpLog was not called.
 bool FlushLog();
+
+// A line of the same form, at level warning, past the log's thread: for who is about to end the
+// process, whatever may hang. Takes no lock and no memory, as a signal handler would, and gives up
+// where standard error takes nothing now. `message` holds nothing that JSON escapes.
+void LogPastAll(std::string_view message);
 
 // A line at level info: `text` for people; in JSON `event` is the message, and `facts`, an object,
 // are fields beside it. Any thread. Never content of requests.

@@ -1,5 +1,4 @@
 // baram serve: loads, says when it is ready, watches the engine, and stops as it is told.
-#include <poll.h>
 #include <pthread.h>
 #include <spdlog/spdlog.h>
 #include <sys/resource.h>
@@ -14,7 +13,6 @@
 #include <cstdlib>
 #include <mutex>
 #include <optional>
-#include <string_view>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
@@ -73,12 +71,6 @@ class StopSignals {
   }
 
  private:
-  // Past the log, which whoever made the second signal necessary may hold; never waits.
-  static void Say(std::string_view line) {
-    pollfd out{.fd = STDERR_FILENO, .events = POLLOUT, .revents = 0};
-    if (poll(&out, 1, 0) == 1) (void)!write(STDERR_FILENO, line.data(), line.size());
-  }
-
   void Listen(std::stop_token stop) {
     pthread_setname_np(pthread_self(), "baram-signals");
     constexpr timespec kLook{.tv_sec = 0, .tv_nsec = 100'000'000};
@@ -87,7 +79,8 @@ class StopSignals {
       if (signal < 0) continue;
       std::lock_guard lock(mutex_);
       if (!armed_ || signal_) {
-        Say("stopped at once by a signal\n");
+        // Whoever made the second signal necessary may hold the log.
+        LogPastAll("stopped at once by a signal");
         _exit(128 + signal);  // as a shell names a death by signal
       }
       signal_ = signal;

@@ -1,15 +1,13 @@
 // baram inspect: says of a folder what `baram serve` would, in the same words and exit codes.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sys/wait.h>
 
-#include <array>
-#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <string>
 
 #include "server/settings.h"
+#include "tests/server/program.h"
 #include "tests/server/tiny_folder.h"
 
 namespace baram::testing {
@@ -17,33 +15,16 @@ namespace {
 
 using ::testing::HasSubstr;
 
-struct Ran {
-  int code = -1;
-  std::string output;  // of both streams
-};
-
-// `command` with this test's program in front. One that serves after all is ended with code 124.
-Ran Execute(const std::string& command) {
-  Ran ran;
-  FILE* pipe = popen(("timeout 20 " BARAM_PROGRAM " " + command + " 2>&1").c_str(), "r");
-  if (pipe == nullptr) return ran;
-  std::array<char, 4096> bytes;
-  for (size_t got; (got = fread(bytes.data(), 1, bytes.size(), pipe)) > 0;) {
-    ran.output.append(bytes.data(), got);
-  }
-  const int status = pclose(pipe);
-  ran.code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-  return ran;
-}
-
 class InspectTest : public ::testing::Test {
  protected:
-  Ran Inspect(const std::string& more = "") { return Execute("inspect --model " + path() + more); }
+  Ran Inspect(const std::string& more = "") {
+    return RunShell("$BARAM inspect --model " + path() + more);
+  }
   // What serve says when it gives the folder up.
   Ran Serve(const std::string& more = "") {
-    return Execute(
-        "serve --grpc-listen 127.0.0.1:0 --http-listen off --metrics-listen off --model " + path() +
-        more);
+    return RunShell(
+        "$BARAM serve --grpc-listen 127.0.0.1:0 --http-listen off --metrics-listen off --model " +
+        path() + more);
   }
   std::string path() const { return folder_.path(); }
   std::filesystem::path File(const char* name) const {

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <regex>
 #include <string>
 #include <thread>
 
@@ -52,6 +53,22 @@ TEST(LogTest, AnySentenceIsOneLineOfJson) {
   const std::string logged = Logged("json", [] { spdlog::warn("a \"b\"\n\\ {} \xff", "한"); });
   EXPECT_EQ(logged.find('\n'), logged.size() - 1);
   EXPECT_THAT(std::string(Json::parse(logged)["message"]), HasSubstr("a \"b\"\n\\ 한"));
+}
+
+// The form that every reader of the log knows, without its thread.
+TEST(LogTest, ALinePastTheLogLooksLikeOneOfIt) {
+  const auto past = [] { LogPastAll("stopped at once by a signal"); };
+  const auto usual = [] { spdlog::warn("stopped at once by a signal"); };
+  const auto without_time = [](const std::string& line) {
+    return std::regex_replace(line, std::regex("[0-9-]+T[0-9:.]+"), "...");
+  };
+  for (const char* format : {"text", "json"}) {
+    const std::string line = Logged(format, past);
+    EXPECT_EQ(without_time(line), without_time(Logged(format, usual)));
+    EXPECT_THAT(line,
+                MatchesRegex(".*[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]"
+                             "\\.[0-9]{3}.*\n"));
+  }
 }
 
 TEST(LogTest, NobodyWaitsForAReaderThatStandsStill) {

@@ -1,0 +1,36 @@
+// The program itself, run by a shell. For tests that define BARAM_PROGRAM, its path.
+#ifndef BARAM_TESTS_SERVER_PROGRAM_H_
+#define BARAM_TESTS_SERVER_PROGRAM_H_
+
+#include <sys/wait.h>
+
+#include <array>
+#include <cstdio>
+#include <string>
+
+namespace baram::testing {
+
+struct Ran {
+  int code = -1;
+  std::string output;  // of both streams
+};
+
+// What a shell makes of `script`, where $BARAM is the program: one that goes on after all is ended
+// with code 124.
+inline Ran RunShell(const std::string& script) {
+  Ran ran;
+  const std::string line = "exec 2>&1; BARAM='timeout 20 " BARAM_PROGRAM "'; " + script;
+  FILE* pipe = popen(line.c_str(), "r");
+  if (pipe == nullptr) return ran;
+  std::array<char, 4096> bytes;
+  for (size_t got; (got = fread(bytes.data(), 1, bytes.size(), pipe)) > 0;) {
+    ran.output.append(bytes.data(), got);
+  }
+  const int status = pclose(pipe);
+  ran.code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  return ran;
+}
+
+}  // namespace baram::testing
+
+#endif  // BARAM_TESTS_SERVER_PROGRAM_H_
