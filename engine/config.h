@@ -5,8 +5,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "engine/model/generation_defaults.h"
 #include "engine/model/load_progress.h"
 
@@ -48,6 +50,12 @@ struct EngineConfig {
 
   LoadProgress load_progress;
 };
+
+// An error that one setting's value brings, so that its operator can be told where that value
+// stands. The names are those of `baram serve`, "max-model-len": who has others changes the words.
+absl::Status BlameSetting(absl::Status status, std::string_view setting);
+// Empty: none, or several together.
+std::string BlamedSetting(const absl::Status& status);
 
 // The memory of a device and what an engine takes of it, known before anything is loaded.
 struct MemorySum {

@@ -71,11 +71,14 @@ absl::Status CheckShare(const MemorySum& sum) {
   if (!sum.own_memory || sum.usable_bytes <= sum.free_bytes) return absl::OkStatus();
   const double free_share =
       static_cast<double>(sum.free_bytes) / static_cast<double>(sum.total_bytes);
-  return absl::FailedPreconditionError(absl::StrFormat(
-      "gpu-memory-utilization %.2f asks for %s of %s, which has %s; other processes hold the rest. "
-      "Lower it to %.2f, free memory there, or take another GPU. Needed are at least %s: %s",
-      sum.share, ShowBytes(sum.usable_bytes), sum.device, ShowMemory(sum),
-      std::floor(free_share * 100) / 100, ShowBytes(PartsBytes(sum)), ListParts(sum)));
+  return BlameSetting(
+      absl::FailedPreconditionError(absl::StrFormat(
+          "gpu-memory-utilization %.2f asks for %s of %s, which has %s; other processes hold the "
+          "rest. Lower it to %.2f, free memory there, or take another GPU. Needed are at least %s: "
+          "%s",
+          sum.share, ShowBytes(sum.usable_bytes), sum.device, ShowMemory(sum),
+          std::floor(free_share * 100) / 100, ShowBytes(PartsBytes(sum)), ListParts(sum))),
+      "gpu-memory-utilization");
 }
 
 absl::Status CheckFits(const MemorySum& sum) {

@@ -19,16 +19,87 @@
 namespace baram {
 namespace {
 
-absl::StatusOr<std::unique_ptr<Device>> OpenConfiguredDevice(const EngineConfig& config) {
+// A setting that may be left out.
+struct OptionalSetting {
+  const char* name;
+  bool (*leave_out)(EngineConfig& config);  // whether it was there
+};
+
+// Gives a field its default back.
+template <auto kField>
+bool LeaveOut(EngineConfig& config) {
+  const auto unset = EngineConfig().*kField;
+  return std::exchange(config.*kField, unset) != unset;
+}
+
+constexpr OptionalSetting kOptionalSettings[] = {
+    {"isa", LeaveOut<&EngineConfig::isa>},
+    {"threads", LeaveOut<&EngineConfig::threads>},
+    {"max-model-len", LeaveOut<&EngineConfig::max_model_len>},
+    {"kv-cache-bytes", LeaveOut<&EngineConfig::kv_cache_bytes>},
+    {"page-tokens", LeaveOut<&EngineConfig::page_tokens>},
+    {"max-num-seqs", LeaveOut<&EngineConfig::max_num_seqs>},
+    {"max-num-batched-tokens", LeaveOut<&EngineConfig::max_num_batched_tokens>},
+};
+
+// `refused`, blamed on the one setting without which the rest `works`. As it is where that would
+// not help, or one of several would.
+template <typename Works>
+absl::Status BlameOptional(const absl::Status& refused, const EngineConfig& config, Works works) {
+  if (!BlamedSetting(refused).empty()) return refused;
+  const char* blamed = nullptr;
+  for (const OptionalSetting& setting : kOptionalSettings) {
+    EngineConfig without = config;
+    if (!setting.leave_out(without) || !works(without)) continue;
+    if (blamed != nullptr) return refused;
+    blamed = setting.name;
+  }
+  if (blamed == nullptr) return refused;
+  return BlameSetting(absl::InvalidArgumentError(refused.message()), blamed);
+}
+
+std::unique_ptr<Device> OpenConfiguredDevice(const EngineConfig& config, std::string* error) {
+  return OpenDevice(config.device,
+                    {.threads = config.threads,
+                     .isa = config.isa,
+                     .pin_threads = config.pin_threads,
+                     .overlap_kernels = config.overlap_kernels},
+                    error);
+}
+
+absl::StatusOr<std::unique_ptr<Device>> OpenDeviceOrBlame(const EngineConfig& config) {
   std::string error;
-  std::unique_ptr<Device> device = OpenDevice(config.device,
-                                              {.threads = config.threads,
-                                               .isa = config.isa,
-                                               .pin_threads = config.pin_threads,
-                                               .overlap_kernels = config.overlap_kernels},
-                                              &error);
-  if (device == nullptr) return absl::InvalidArgumentError(error);
-  return device;
+  std::unique_ptr<Device> device = OpenConfiguredDevice(config, &error);
+  if (device != nullptr) return device;
+  const auto opens = [](const EngineConfig& other) {
+    std::string ignored;
+    return OpenConfiguredDevice(other, &ignored) != nullptr;
+  };
+  const absl::Status refused = BlameOptional(absl::ResourceExhaustedError(error), config, opens);
+  // What every machine should have lacks something here; any other device was asked for.
+  const bool asked_for = config.device != EngineConfig().device;
+  if (!asked_for || !BlamedSetting(refused).empty()) return refused;
+  return BlameSetting(absl::InvalidArgumentError(error), "device");
+}
+
+absl::Status CheckSupportOrBlame(const EngineConfig& config, const ModelSpec& spec,
+                                 const Device& device) {
+  const auto check = [&](const EngineConfig& one) {
+    return CheckSupport(spec, device, one.page_tokens);
+  };
+  const absl::Status status = check(config);
+  if (status.ok()) return status;
+  return BlameOptional(status, config, [&](const EngineConfig& one) { return check(one).ok(); });
+}
+
+absl::StatusOr<EngineSizes> SizeEngineOrBlame(const EngineConfig& config, const ModelSpec& spec,
+                                              const GenerationDefaults& defaults,
+                                              const Device& device) {
+  absl::StatusOr<EngineSizes> sizes = SizeEngine(config, spec, defaults, device);
+  if (sizes.ok()) return sizes;
+  return BlameOptional(sizes.status(), config, [&](const EngineConfig& other) {
+    return SizeEngine(other, spec, defaults, device).ok();
+  });
 }
 
 // Takes what memory a model needs beside its weights, and warms it up.
@@ -99,13 +170,15 @@ absl::StatusOr<Found> Find(const EngineConfig& config) {
   absl::StatusOr<ModelSpec> spec = ReadModelSpec(config.model);
   if (!spec.ok()) return spec.status();
   if (config.max_model_len > spec->max_positions) {
-    return absl::InvalidArgumentError(absl::StrCat("max-model-len is ", config.max_model_len,
-                                                   " but the model was made for contexts of up to ",
-                                                   spec->max_positions, " tokens"));
+    return BlameSetting(
+        absl::InvalidArgumentError(absl::StrCat("max-model-len is ", config.max_model_len,
+                                                " but the model was made for contexts of up to ",
+                                                spec->max_positions, " tokens")),
+        "max-model-len");
   }
   absl::StatusOr<GenerationDefaults> defaults = ReadGenerationDefaults(config.model);
   if (!defaults.ok()) return defaults.status();
-  absl::StatusOr<std::unique_ptr<Device>> device = OpenConfiguredDevice(config);
+  absl::StatusOr<std::unique_ptr<Device>> device = OpenDeviceOrBlame(config);
   if (!device.ok()) return device.status();
   return Found{*std::move(spec), *std::move(defaults), *std::move(device)};
 }
@@ -117,10 +190,10 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> OpenModel(const EngineConfig& confi
   absl::StatusOr<Found> found = Find(config);
   if (!found.ok()) return found.status();
   auto& [spec, defaults, device] = *found;
-  if (absl::Status status = CheckSupport(spec, *device, config.page_tokens); !status.ok()) {
+  if (absl::Status status = CheckSupportOrBlame(config, spec, *device); !status.ok()) {
     return status;
   }
-  absl::StatusOr<EngineSizes> sizes = SizeEngine(config, spec, defaults, *device);
+  absl::StatusOr<EngineSizes> sizes = SizeEngineOrBlame(config, spec, defaults, *device);
   if (!sizes.ok()) return sizes.status();
   if (sizes->info.memory.own_memory) spdlog::info(DescribeSum(sizes->info.memory));
   if (const std::vector<int32_t>& ignored = sizes->info.ignored_eos_ids; !ignored.empty()) {
@@ -166,8 +239,8 @@ absl::StatusOr<Inspection> InspectModel(const EngineConfig& config) {
   Inspection inspection;
   inspection.memory_bytes = device->Info().memory_bytes;
   inspection.attention = DescribeAttention(spec);
-  inspection.servable = CheckSupport(spec, *device, config.page_tokens);
-  absl::StatusOr<EngineSizes> sizes = SizeEngine(config, spec, defaults, *device);
+  inspection.servable = CheckSupportOrBlame(config, spec, *device);
+  absl::StatusOr<EngineSizes> sizes = SizeEngineOrBlame(config, spec, defaults, *device);
   if (sizes.ok()) {
     inspection.info = std::move(sizes->info);
   } else {

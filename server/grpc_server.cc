@@ -55,10 +55,11 @@ absl::StatusOr<std::unique_ptr<GrpcAcceptor>> GrpcServer::BindListener(const Con
   if (!endpoint.ok()) return endpoint.status();
   auto acceptor = GrpcAcceptor::Bind(*endpoint);
   if (acceptor.ok()) return acceptor;
-  return absl::Status(
-      acceptor.status().code(),
-      absl::StrCat("gRPC can't listen on ", config.grpc_listen, ": ", acceptor.status().message(),
-                   "; choose another with --grpc-listen HOST:PORT."));
+  return BlameSetting(
+      absl::Status(acceptor.status().code(),
+                   absl::StrCat("can't listen on ", config.grpc_listen, ": ",
+                                acceptor.status().message(), "; choose another HOST:PORT")),
+      "grpc-listen");
 }
 
 absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Listen(Serving& serving,

@@ -41,17 +41,19 @@ int Inspect(const std::vector<std::string>& args) {
   const absl::StatusOr<FolderText> text = LoadFolderText(*config);
   EngineConfig engine = ToEngineConfig(*config);
   if (text.ok()) engine.valid_vocab = text->tokenizer->vocab_size();
-  const auto found = Engine::Inspect(engine);
+  auto found = Engine::Inspect(engine);
+  const absl::Status of_text = TellSource(text.status(), *config);
   // As `serve` would find them: the text first.
-  if (!found.ok()) return fail(text.ok() ? found.status() : text.status());
+  if (!found.ok()) return fail(text.ok() ? TellSource(found.status(), *config) : of_text);
+  found->servable = TellSource(found->servable, *config);
   InspectedText facts;
-  facts.status = text.status();
+  facts.status = of_text;
   if (text.ok()) {
     facts.tokens = text->tokenizer->vocab_size();
     facts.chat_template = text->chat_template ? "yes" : kNoChatTemplate;
   }
   std::fputs(DescribeInspection(*found, facts).c_str(), stdout);
-  return ExitCode(text.ok() ? found->servable : text.status());
+  return ExitCode(text.ok() ? found->servable : of_text);
 }
 
 }  // namespace baram::server

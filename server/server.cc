@@ -32,19 +32,16 @@ HttpLimits LimitsOf(const Config& config) {
   return limits;
 }
 
-absl::Status Explain(const char* flag, const absl::Status& status) {
-  return absl::Status(status.code(), absl::StrCat(flag, ": ", status.message()));
-}
-
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(Config config, LoadProgress load_progress) {
   std::unique_ptr<Server> server(new Server(std::move(config)));
   // Loading can take minutes: what is wrong with the addresses is said before.
-  if (absl::Status probes = server->ListenForProbes(); !probes.ok()) return probes;
-  if (absl::Status free = server->CheckAddresses(); !free.ok()) return free;
-  if (absl::Status opened = server->Open(std::move(load_progress)); !opened.ok()) return opened;
-  if (absl::Status listens = server->Listen(); !listens.ok()) return listens;
+  absl::Status status = server->ListenForProbes();
+  if (status.ok()) status = server->CheckAddresses();
+  if (status.ok()) status = server->Open(std::move(load_progress));
+  if (status.ok()) status = server->Listen();
+  if (!status.ok()) return TellSource(status, server->config_);
   server->lifecycle_.SetReady();
   return server;
 }
@@ -57,7 +54,7 @@ absl::Status Server::CheckAddresses() const {
   if (config_.http_listen == "off") return absl::OkStatus();
   const auto http =
       HttpServer::Listen(config_.http_listen, {}, ListenerErrorBody, LimitsOf(config_), 0);
-  return http.ok() ? absl::OkStatus() : Explain("--http-listen", http.status());
+  return http.ok() ? absl::OkStatus() : BlameSetting(http.status(), "http-listen");
 }
 
 absl::Status Server::ListenForProbes() {
@@ -66,7 +63,7 @@ absl::Status Server::ListenForProbes() {
   limits.max_connections = kMaxProbeConnections;
   auto probes = HttpServer::Listen(config_.metrics_listen, ProbeRoutes(lifecycle_, loaded_metrics_),
                                    ListenerErrorBody, limits, 1);
-  if (!probes.ok()) return Explain("--metrics-listen", probes.status());
+  if (!probes.ok()) return BlameSetting(probes.status(), "metrics-listen");
   probes_ = *std::move(probes);
   return absl::OkStatus();
 }
@@ -126,7 +123,7 @@ absl::Status Server::Listen() {
           return ListenerErrorBody(error);
         },
         limits, config_.http_threads, config_.http_allowed_origins);
-    if (!http.ok()) return Explain("--http-listen", http.status());
+    if (!http.ok()) return BlameSetting(http.status(), "http-listen");
     http_ = *std::move(http);
   }
   lifecycle_.Watch([this](bool ready) { grpc_->SetReady(ready); });

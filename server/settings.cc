@@ -27,14 +27,10 @@
 namespace baram::server {
 namespace {
 
-// Where a value stands.
-struct Source {
-  std::string shown;      // "--max-n", "BARAM_MAX_N", "--config FILE, line 3: max-n"
-  absl::StatusCode code;  // of what is wrong with it: a flag's is InvalidArgument
-};
-
 // Sets one setting from its text; the error says where it stands and what would do.
-absl::Status Assign(const Setting& s, const Names& texts, const Source& source, Config& config) {
+absl::Status Assign(const Setting& s, const Names& texts, const SettingSource& source,
+                    Config& config) {
+  config.sources.insert_or_assign(std::string(s.name), source);
   const std::string text = texts.empty() ? std::string() : texts.back();
   const auto must = [&](const std::string& want) {
     return absl::Status(source.code,
@@ -230,7 +226,7 @@ absl::Status ReadVariables(Command command, const Flags& flags, Environment envi
       const char* value = environment(variable.c_str());
       if (value == nullptr || *value == '\0' || flags.values.contains(&s)) continue;
       const Names texts = s.kind == Kind::kList ? SplitAtCommas(value) : Names{value};
-      const Source source{variable, absl::StatusCode::kFailedPrecondition};
+      const SettingSource source{variable, absl::StatusCode::kFailedPrecondition};
       if (absl::Status set = Assign(s, texts, source, config); !set.ok()) return set;
     }
   }
@@ -260,8 +256,8 @@ absl::Status ReadFile(Command command, const Flags& flags, Environment environme
     if (s == nullptr || flags.values.contains(s)) continue;  // another subcommand's, or a flag's
     const char* variable = environment(Variable(s->name).c_str());
     if (variable != nullptr && *variable != '\0') continue;
-    const Source source{absl::StrCat(file, ", line ", setting.line, ": ", setting.name),
-                        absl::StatusCode::kFailedPrecondition};
+    const SettingSource source{absl::StrCat(file, ", line ", setting.line, ": ", setting.name),
+                               absl::StatusCode::kFailedPrecondition};
     if (absl::Status set = Assign(*s, setting.values, source, config); !set.ok()) return set;
     if (negated) {
       bool& on = config.*std::get<bool Config::*>(s->member);
@@ -346,8 +342,8 @@ absl::StatusOr<Config> ParseSettings(Command command, std::span<const std::strin
   absl::Status set = ReadFile(command, flags, environment, config);
   if (set.ok()) set = ReadVariables(command, flags, environment, config);
   for (const auto& [s, texts] : flags.values) {
-    const Source source{absl::StrCat("--", std::string(s->name)),
-                        absl::StatusCode::kInvalidArgument};
+    const SettingSource source{absl::StrCat("--", std::string(s->name)),
+                               absl::StatusCode::kInvalidArgument};
     if (set.ok()) set = Assign(*s, texts, source, config);
   }
   if (!set.ok()) return set;
@@ -358,12 +354,32 @@ absl::StatusOr<Config> ParseSettings(Command command, std::span<const std::strin
   if (config.served_model_names.empty()) {
     config.served_model_names.push_back(DefaultModelName(config.model));
     if (HoldsControl(config.served_model_names.front())) {
-      return absl::InvalidArgumentError(
-          "the name of the model's folder holds a control character: give another with "
-          "--served-model-name.");
+      return TellSource(BlameSetting(absl::InvalidArgumentError(
+                                         "the folder's name holds a control character: give the "
+                                         "model another with --served-model-name."),
+                                     "model"),
+                        config);
     }
   }
   return config;
+}
+
+absl::Status TellSource(const absl::Status& error, const Config& config) {
+  const std::string name = BlamedSetting(error);
+  if (name.empty()) return error;
+  const auto given = config.sources.find(name);
+  const SettingSource source =
+      given != config.sources.end()
+          ? given->second
+          : SettingSource{absl::StrCat("--", name), absl::StatusCode::kFailedPrecondition};
+  const bool wrong = absl::IsInvalidArgument(error) || absl::IsFailedPrecondition(error);
+  // A sentence that begins with the name begins with the place instead.
+  const std::string message(error.message());
+  std::string_view rest = message;
+  const bool named = rest.starts_with(name + " ");
+  if (named) rest.remove_prefix(name.size());
+  return absl::Status(wrong ? source.code : error.code(),
+                      absl::StrCat(source.shown, named ? "" : ": ", std::string(rest)));
 }
 
 bool WantsHelp(std::span<const std::string> args) {

@@ -6,6 +6,8 @@
 #define BARAM_SERVER_SETTINGS_H_
 
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <span>
 #include <string>
 #include <string_view>
@@ -15,6 +17,12 @@
 #include "engine/config.h"
 
 namespace baram::server {
+
+// Where the value of a setting stands.
+struct SettingSource {
+  std::string shown;      // "--max-n", "BARAM_MAX_N", "--config FILE, line 3: max-n"
+  absl::StatusCode code;  // of what is wrong with it: a flag's is InvalidArgument
+};
 
 // The effective configuration. Defaults stand here; zero means "from the machine and the model"
 // where the table's help says so.
@@ -72,6 +80,9 @@ struct Config {
   // Log
   std::string log_format = "text";  // text | json
   std::string log_level = "info";   // debug | info | warning | error
+
+  // Of the settings above that were given, by their names as flags without dashes.
+  std::map<std::string, SettingSource, std::less<>> sources;
 };
 
 // Exit codes, from sysexits.h.
@@ -98,6 +109,10 @@ enum class Command { kServe, kInspect };
 // read (NotFound).
 absl::StatusOr<Config> ParseSettings(Command command, std::span<const std::string> args,
                                      Environment environment = ProcessEnvironment);
+// An error that is found later and blames a setting (see BlameSetting), as ParseSettings would tell
+// it: with the place where the value stands and, if it is the value that is wrong, the code that it
+// has there. Any other error as it is.
+absl::Status TellSource(const absl::Status& error, const Config& config);
 // True if the arguments ask for help.
 bool WantsHelp(std::span<const std::string> args);
 // The help text of a subcommand's settings, grouped.

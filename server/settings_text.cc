@@ -23,14 +23,14 @@ struct ExitMeaning {
 // Their names are in settings.h.
 constexpr ExitMeaning kExitCodes[] = {
     {"0", "It did what it was asked for."},
-    {"64", "A flag or its value is wrong."},
+    {"64", "A flag or its value is wrong, or can't work with the model or on the machine."},
     {"65", "The model's files are broken, or of a model that can't be served."},
     {"66", "The model's folder or a file is missing, or not to be read."},
     {"69", "An address is in use.", true},
     {"70", "Internal error, or the engine hung."},
-    {"71", "The device was lost, or has no memory."},
+    {"71", "The device was lost or has no memory, or the machine lacks what it needs."},
     {"74", "The output can't be written."},
-    {"78", "A variable, the --config file or a setting can't work."},
+    {"78", "A variable or a line of the --config file is wrong, or settings together can't work."},
     {"130, 143", "Stopped at once: by a second Ctrl-C, by a second SIGTERM.", true},
 };
 

@@ -160,7 +160,8 @@ TEST_F(GrpcConnectionsTest, EachOfItsAddressesIsCheckedBeforeLoading) {
       "localhost" + server_->grpc_address().substr(server_->grpc_address().rfind(':'));
   const auto started = server::Server::Start(config);
   ASSERT_FALSE(started.ok());
-  EXPECT_THAT(std::string(started.status().message()), HasSubstr("gRPC can't listen on localhost"));
+  EXPECT_THAT(std::string(started.status().message()),
+              HasSubstr("--grpc-listen: can't listen on localhost"));
 }
 
 }  // namespace

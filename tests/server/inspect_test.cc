@@ -106,7 +106,7 @@ TEST_F(InspectTest, FindsErrorsInTheOrderOfServe) {
   };
   // Too little memory for a cache, before the weights are looked at.
   std::filesystem::resize_file(File("model.safetensors"), 1000);
-  expect(server::kExitConfig, " --kv-cache-bytes 1", "kv-cache-bytes");
+  expect(server::kExitUsage, " --kv-cache-bytes 1", "--kv-cache-bytes 1 are too few");
   expect(server::kExitUsage, " --max-model-len 100000", "the model was made for contexts");
   // The text, before a config that can't be read.
   Write("config.json", "{");

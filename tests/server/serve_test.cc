@@ -5,6 +5,8 @@
 #include <string>
 
 #include "server/json_fields.h"
+#include "server/settings.h"
+#include "server/settings_table.h"
 #include "tests/model/scratch_folder.h"
 #include "tests/server/program.h"
 #include "tests/server/tiny_folder.h"
@@ -13,6 +15,7 @@ namespace baram::testing {
 namespace {
 
 using server::Json;
+using ::testing::HasSubstr;
 
 class ServeTest : public ::testing::Test {
  protected:
@@ -22,6 +25,9 @@ class ServeTest : public ::testing::Test {
            "--model " +
            model_.path() + more;
   }
+  std::string Inspect(const std::string& more = "") const {
+    return "$BARAM inspect --model " + model_.path() + more;
+  }
   // Waits until the file `log` holds `word`.
   std::string Await(const std::string& word, const std::string& log) const {
     return "; for i in $(seq 200); do grep -q " + word + " " + log + " && break; sleep 0.1; done";
@@ -30,6 +36,48 @@ class ServeTest : public ::testing::Test {
   TinyFolder model_;
   ScratchFolder scratch_;
 };
+
+struct Wrong {
+  std::string setting, value;
+  std::string words;  // behind the place
+  int flag_code = server::kExitUsage, other_code = server::kExitConfig;
+};
+
+// Of settings that only a model, a machine or a file shows to be wrong.
+TEST_F(ServeTest, AWrongSettingIsToldWithItsPlace) {
+  for (const Wrong& wrong : {
+           Wrong{"device", "fpga", ": there is no device \"fpga\""},
+           Wrong{"isa", "avx2", ": device ref has no isa \"avx2\""},
+           Wrong{"max-model-len", "100000", " is 100000 but the model was made for contexts"},
+           Wrong{"kv-cache-bytes", "1", " 1 are too few: the smallest useful KV cache"},
+           Wrong{"kv-cache-bytes", "900TiB", ": At least "},
+           Wrong{"chat-template", "/none/such", ": /none/such", server::kExitNoInput,
+                 server::kExitNoInput},
+       }) {
+    const std::string device = wrong.setting == "device" ? "" : " --device ref";
+    const std::string file =
+        scratch_.Write("baram.toml", "\n" + wrong.setting + " = " + wrong.value + "\n");
+    const std::string variable = server::Variable(wrong.setting);
+    for (const std::string command : {Serve(device), Inspect(device)}) {
+      const Ran flag = RunShell(command + " --" + wrong.setting + " " + wrong.value);
+      EXPECT_EQ(flag.code, wrong.flag_code) << flag.output;
+      EXPECT_THAT(flag.output, HasSubstr(" --" + wrong.setting + wrong.words));
+      const Ran set = RunShell("export " + variable + "=" + wrong.value + "; " + command);
+      EXPECT_EQ(set.code, wrong.other_code) << set.output;
+      EXPECT_THAT(set.output, HasSubstr(" " + variable + wrong.words));
+      const Ran read = RunShell(command + " --config " + file);
+      EXPECT_EQ(read.code, wrong.other_code) << read.output;
+      EXPECT_THAT(read.output,
+                  HasSubstr(" --config " + file + ", line 2: " + wrong.setting + wrong.words));
+    }
+  }
+}
+
+TEST_F(ServeTest, AModelThatIsNotThereIsToldWithItsPlace) {
+  const Ran ran = RunShell("export BARAM_MODEL=/none/such; $BARAM inspect");
+  EXPECT_EQ(ran.code, server::kExitNoInput);
+  EXPECT_THAT(ran.output, HasSubstr("BARAM_MODEL: There is no folder /none/such."));
+}
 
 TEST_F(ServeTest, ASecondSignalLeavesALineOfTheLog) {
   const std::string log = scratch_.Write("log", "");

@@ -153,6 +153,43 @@ TEST_F(SettingsTest, WrongValuesNameTheirSource) {
   EXPECT_THAT(Error({}), HasSubstr("BARAM_CONFIG " + bad + ", line 2: max-n is"));
 }
 
+// What is found out later is told alike.
+TEST_F(SettingsTest, ValuesThatTurnOutWrongNameTheirSource) {
+  const auto told = [&](const std::vector<std::string>& args, const absl::Status& error) {
+    return TellSource(BlameSetting(error, "max-n"), *Parse(args));
+  };
+  const absl::Status wrong = absl::InvalidArgumentError("max-n is 3 but must be less.");
+  EXPECT_EQ(told({"--max-n", "3"}, wrong),
+            absl::InvalidArgumentError("--max-n is 3 but must be less."));
+  EXPECT_EQ(told({}, wrong), absl::FailedPreconditionError("--max-n is 3 but must be less."));
+  variables = {{"BARAM_MAX_N", "3"}};
+  EXPECT_EQ(told({}, wrong), absl::FailedPreconditionError("BARAM_MAX_N is 3 but must be less."));
+  EXPECT_EQ(told({}, absl::FailedPreconditionError("Too many.")),
+            absl::FailedPreconditionError("BARAM_MAX_N: Too many."));
+  // The value may be right, and what it names not be there.
+  EXPECT_EQ(told({"--max-n", "3"}, absl::NotFoundError("There is none.")),
+            absl::NotFoundError("--max-n: There is none."));
+  variables.clear();
+  const baram::testing::ScratchFolder folder;
+  const std::string file = folder.Write("baram.toml", "\nmax-n = 3\n");
+  EXPECT_EQ(
+      told({"--config", file}, wrong),
+      absl::FailedPreconditionError("--config " + file + ", line 2: max-n is 3 but must be less."));
+  EXPECT_EQ(TellSource(wrong, *Parse({"--max-n", "3"})), wrong) << "nothing is blamed";
+}
+
+TEST_F(SettingsTest, AFoldersNameThatCantBeServedNamesItsSource) {
+  const auto parse = [](std::vector<std::string> args) {
+    return ParseSettings(Command::kServe, args, TestEnvironment).status();
+  };
+  const std::string rest =
+      ": the folder's name holds a control character: give the model another with "
+      "--served-model-name.";
+  EXPECT_EQ(parse({"--model", "a\nb"}), absl::InvalidArgumentError("--model" + rest));
+  variables = {{"BARAM_MODEL", "a\nb"}};
+  EXPECT_EQ(parse({}), absl::FailedPreconditionError("BARAM_MODEL" + rest));
+}
+
 TEST_F(SettingsTest, TheShareOfAGpuReachesTheEngine) {
   EXPECT_EQ(ToEngineConfig(*Parse({})).gpu_memory_utilization, 0.9);
   variables = {{"BARAM_GPU_MEMORY_UTILIZATION", "0.45"}};
