@@ -14,6 +14,7 @@
 #include <mutex>
 #include <optional>
 #include <thread>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -257,15 +258,18 @@ int Serve(const std::vector<std::string>& args, SteadyTime started) {
     return ExitCode(config.status());
   }
   SetUpLog(config->log_format, config->log_level);
-  ShowConfiguration(*config);
   spdlog::info("baram {}", kVersion);
   for (const std::string& warning : UnknownVariables(ProcessVariables())) spdlog::warn(warning);
   RaiseDescriptorLimit(*config);
 
   StopSignals signals;
   ProgressLine progress;
-  auto server =
-      Server::Start(*std::move(config), [&](int64_t done, int64_t all) { progress(done, all); });
+  bool shown = false;
+  auto server = Server::Start(*config, [&](int64_t done, int64_t all) {
+    // Not before: above an error it would be in the way.
+    if (!std::exchange(shown, true)) ShowConfiguration(*config);
+    progress(done, all);
+  });
   if (!server.ok()) {
     spdlog::error(std::string(server.status().message()));
     return ExitCode(server.status());

@@ -28,6 +28,7 @@ inline constexpr int32_t kMaxProbeConnections = 128;
 class Server {
  public:
   // Answers probes, loads the model, listens for calls, turns ready. Errors are for the operator.
+  // `load_progress` as EngineConfig::load_progress.
   static absl::StatusOr<std::unique_ptr<Server>> Start(Config config,
                                                        LoadProgress load_progress = {});
   // Stops at once, if Stop was not called.

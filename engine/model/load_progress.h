@@ -7,7 +7,8 @@
 
 namespace baram {
 
-// Called from the loading thread, a few times a second at most. May be empty.
+// Called from the loading thread: with 0 once all is checked that can be before the weights are
+// read, then a few times a second at most. May be empty.
 using LoadProgress = std::function<void(int64_t bytes_done, int64_t bytes_in_all)>;
 
 }  // namespace baram

@@ -107,6 +107,7 @@ class SlicePacker {
 
   absl::Status Run(int32_t threads, const LoadProgress& progress) {
     const auto work = [this] { Work([] {}); };
+    if (progress) progress(0, total_bytes_);
     {
       const LoadThreads others(threads - 1, work);
       auto told = std::chrono::steady_clock::now();

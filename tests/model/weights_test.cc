@@ -292,10 +292,11 @@ TEST_F(WeightsTest, ThreadsChangeNothingAndProgressEndsComplete) {
     tensors.push_back({expected.name, expected.shape, 0.5f});
   }
   folder_.Write("model.safetensors", SafetensorsBytes(tensors));
-  int64_t done = 0, total = 0;
+  int64_t done = -1, total = 0;
   const auto loaded = LoadWeights(
       folder_.path(), spec, *device_,
       {.positions = kPositions, .threads = 3, .progress = [&](int64_t now, int64_t all) {
+         if (done < 0) EXPECT_EQ(now, 0) << "before any is read";
          EXPECT_GE(now, done);
          done = now;
          total = all;

@@ -2,6 +2,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <filesystem>
 #include <string>
 
 #include "server/json_fields.h"
@@ -16,6 +18,7 @@ namespace {
 
 using server::Json;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 class ServeTest : public ::testing::Test {
  protected:
@@ -77,6 +80,33 @@ TEST_F(ServeTest, AModelThatIsNotThereIsToldWithItsPlace) {
   const Ran ran = RunShell("export BARAM_MODEL=/none/such; $BARAM inspect");
   EXPECT_EQ(ran.code, server::kExitNoInput);
   EXPECT_THAT(ran.output, HasSubstr("BARAM_MODEL: There is no folder /none/such."));
+}
+
+// Who reads it should see the error at once.
+TEST_F(ServeTest, AnErrorHasNoConfigurationAboveIt) {
+  const auto lines = [](const Ran& ran) {
+    return std::count(ran.output.begin(), ran.output.end(), '\n');
+  };
+  const Ran context = RunShell(Serve(" --max-model-len 100000"));
+  EXPECT_EQ(lines(context), 2) << context.output;
+  EXPECT_THAT(context.output, HasSubstr("baram "));
+  const Ran json = RunShell(Serve(" --max-model-len 100000 --log-format json"));
+  EXPECT_EQ(lines(json), 2) << json.output;
+  // Also where the last of the headers is wrong.
+  std::filesystem::resize_file(model_.path() + "/model.safetensors", 1000);
+  const Ran weights = RunShell(Serve());
+  EXPECT_EQ(weights.code, server::kExitData);
+  EXPECT_THAT(weights.output, Not(HasSubstr("Configuration")));
+}
+
+TEST_F(ServeTest, TheConfigurationIsShownOnceItCanWork) {
+  const std::string log = scratch_.Write("log", "");
+  const Ran ran = RunShell(Serve(" --max-n 7 2> " + log) + " & serve=$!" + Await("ready:", log) +
+                           "; kill -INT $serve; kill $serve; wait $serve; cat " + log);
+  const size_t shown = ran.output.find("  * max-n                     7\n");
+  EXPECT_NE(shown, std::string::npos) << ran.output;
+  EXPECT_LT(shown, ran.output.find("ready:"));
+  EXPECT_EQ(ran.output.find("Configuration"), ran.output.rfind("Configuration"));
 }
 
 TEST_F(ServeTest, ASecondSignalLeavesALineOfTheLog) {
