@@ -61,8 +61,9 @@ class GenerateCall {
       if (const auto found = metadata.find(kRequestIdKey); found != metadata.end()) {
         record_.request_id.assign(found->second.data(), found->second.size());
       }
+      // As a header of HTTP: proxies write it, and the client can't mend it.
+      if (!IsRequestId(record_.request_id)) record_.request_id = Serving::NewRequestId();
     }
-    if (record_.request_id.empty()) record_.request_id = Serving::NewRequestId();
   }
 
   // Calls `refused` with the reason, or lets `sink` get chunks. See Call::max_reply_bytes.

@@ -14,6 +14,7 @@ namespace baram::testing {
 namespace {
 
 using ::testing::ElementsAre;
+using ::testing::StartsWith;
 
 class GenerateTest : public ServerFixture {
  protected:
@@ -337,6 +338,21 @@ TEST_F(GenerateTest, RequestIdIsTakenAndEchoed) {
   EXPECT_EQ(Stream(request, context).Prompt()->request_id(), "from-field");
   request.clear_request_id();
   EXPECT_FALSE(Stream(request).Prompt()->request_id().empty());
+}
+
+// As over HTTP: a proxy wrote it, and the client can't mend it.
+TEST_F(GenerateTest, MetadataThatIsNoRequestIdIsReplaced) {
+  for (const std::string& none : {std::string("two words"), std::string(129, 'a')}) {
+    grpc::ClientContext context;
+    context.AddMetadata("x-request-id", none);
+    const Streamed got = Stream(TextRequest("hello", 2), context);
+    ASSERT_TRUE(got.status.ok()) << got.status.error_message();
+    EXPECT_THAT(got.Prompt()->request_id(), StartsWith("req-"));
+    const auto& headers = context.GetServerInitialMetadata();
+    const auto found = headers.find("x-request-id");
+    ASSERT_NE(found, headers.end());
+    EXPECT_EQ(std::string(found->second.data(), found->second.size()), got.Prompt()->request_id());
+  }
 }
 
 TEST_F(GenerateTest, ASecondPromptFindsItsPrefixCachedUnlessTold) {
