@@ -314,6 +314,14 @@ absl::Status Serving::Check(const Call& call) const {
   if (!call.request_id.empty()) {
     if (absl::Status id = CheckRequestId(call.request_id); !id.ok()) return id;
   }
+  // Each prompt waits for itself, whatever its n: more would be refused however often they came.
+  const auto queued = static_cast<size_t>(config_.max_queued_requests);
+  if (call.prompts.size() > queued) {
+    return InvalidField(
+        "prompt", absl::StrCat("prompt has ", call.prompts.size(), " entries but at most ", queued,
+                               " requests wait here (--max-queued-requests): send "
+                               "fewer prompts a call."));
+  }
   Checks checks;
   CheckRest(call, model.max_model_len, checks);
   CheckSampling(call, config_.max_n, model.vocab_size, checks);

@@ -99,7 +99,9 @@ const std::vector<Group>& SettingsTable() {
          "Largest text that is tokenized, counted after the chat template."},
         {"max-n", Kind::kNumber, &C::max_n, 1, 128, "N", "", "Outputs of one request."},
         {"max-queued-requests", Kind::kNumber, &C::max_queued_requests, 1, 1 << 20, "N", "",
-         "Requests that wait to run; further ones are refused and may be sent again."},
+         "Requests that wait to run; further ones are refused and may be sent again. Each prompt "
+         "of "
+         "a call is one, and a call has at most so many."},
         {"max-queued-tokens", Kind::kNumber, &C::max_queued_tokens, 1, 1e12, "TOKENS", "",
          "Their prompts together, and log-probabilities asked for of prompts."},
         {"max-connections", Kind::kNumber, &C::max_connections, 1, 1 << 20, "N", "",

@@ -481,17 +481,37 @@ TEST_F(OpenAiFlowTest, ADeadlineWithinAStream) {
 }
 
 TEST_F(OpenAiFlowTest, AFullQueueSaysWhenToTryAgain) {
-  StartNarrow([](server::Config& config) { config.max_queued_requests = 4; });
-  const std::string prompts = Prompts(100, "a");
-  const RawResponse response = Ask(
-      Post(R"({"prompt":)" + prompts + R"(,"max_tokens":500,"ignore_eos":true,"stream":true})"));
+  StartNarrow([](server::Config& config) { config.max_queued_requests = 16; });
+  const auto busy = Occupy();
+  // Occupy's 16 prompts, of which one runs.
+  while (server_->engine().stats().accepted.value() < 16) std::this_thread::yield();
+  const RawResponse response =
+      Ask(Post(R"({"prompt":)" + Prompts(2, "a") + R"(,"max_tokens":9,"stream":true})"));
   EXPECT_EQ(response.status, 429);
   EXPECT_THAT(response.headers.at("retry-after"), ::testing::AnyOf("1", "2"));
   EXPECT_EQ(response.headers.count("x-should-retry"), 0u);
   const Json error = Json::parse(response.body)["error"];
   EXPECT_EQ(error["type"], "RateLimitError");
   EXPECT_EQ(error["message"], "The server's queue is full; try again in a moment.");
+  busy->Close();
   AwaitIdle();
+}
+
+// Trying again would never help.
+TEST_F(OpenAiFlowTest, MorePromptsThanTheQueueHoldsAreAWrongCall) {
+  StartNarrow([](server::Config& config) { config.max_queued_requests = 4; });
+  const auto ask = [&](size_t prompts) {
+    return Ask(Post(R"({"n":16,"max_tokens":1,"prompt":)" + Prompts(prompts, "a") + "}"));
+  };
+  const RawResponse response = ask(5);
+  EXPECT_EQ(response.status, 400);
+  EXPECT_EQ(response.headers.at("x-should-retry"), "false");
+  const Json error = Json::parse(response.body)["error"];
+  EXPECT_EQ(error["param"], "prompt");
+  EXPECT_EQ(error["message"],
+            "prompt has 5 entries but at most 4 requests wait here (--max-queued-requests): send "
+            "fewer prompts a call.");
+  EXPECT_EQ(ask(4).status, 200) << "an output is no request";
 }
 
 TEST_F(OpenAiFlowTest, ADrainingServerSendsCallsElsewhere) {
