@@ -267,6 +267,21 @@ absl::Status ReadFile(Command command, const Flags& flags, Environment environme
   return absl::OkStatus();
 }
 
+// A default gives way to a lower bound; what was asked for must be within it.
+absl::Status FitRequestTimeout(Config& config) {
+  const double most = config.max_request_timeout_s;
+  if (config.request_timeout_s > most && config.sources.contains("request-timeout")) {
+    return TellSource(
+        BlameSetting(absl::InvalidArgumentError(absl::StrCat(
+                         "request-timeout is ", FormatNumber(config.request_timeout_s),
+                         " but must be at most max-request-timeout, ", FormatNumber(most), ".")),
+                     "request-timeout"),
+        config);
+  }
+  config.request_timeout_s = std::min(config.request_timeout_s, most);
+  return absl::OkStatus();
+}
+
 // What Kubernetes sets in every container for a service whose name begins with "baram":
 // BARAM_SERVICE_HOST, BARAM_PORT=tcp://..., BARAM_PORT_8000_TCP_ADDR and so on.
 bool IsServiceLink(const std::string& entry) {
@@ -347,6 +362,7 @@ absl::StatusOr<Config> ParseSettings(Command command, std::span<const std::strin
     if (set.ok()) set = Assign(*s, texts, source, config);
   }
   if (!set.ok()) return set;
+  if (absl::Status fits = FitRequestTimeout(config); !fits.ok()) return fits;
   if (config.model.empty()) {
     return absl::InvalidArgumentError(
         "--model is missing: name the folder of a model, as in --model ./my-model.");

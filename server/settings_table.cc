@@ -119,9 +119,10 @@ const std::vector<Group>& SettingsTable() {
          "was sent at once after that long and as long again for each MiB."},
         {"request-timeout", Kind::kSeconds, &C::request_timeout_s, 0.1, 86400, "SECONDS", "",
          "Time of a call that names none: over gRPC by its deadline, over HTTP in the header "
-         "X-Request-Timeout, in seconds."},
+         "X-Request-Timeout, in seconds. At most --max-request-timeout."},
         {"max-request-timeout", Kind::kSeconds, &C::max_request_timeout_s, 0.1, 604800, "SECONDS",
-         "", "Most time a call gets, whatever it names."},
+         "",
+         "Most time a call gets: a later deadline, and a larger X-Request-Timeout, is cut to it."},
         {"text-threads", Kind::kNumber, &C::text_threads, 1, 256, "N", "",
          "Threads that tokenize, render chat templates and write long replies."},
         {"text-queue", Kind::kNumber, &C::text_queue, 1, 1 << 20, "N", "",

@@ -466,6 +466,14 @@ TEST_F(OpenAiFlowTest, ADeadlineInTheHeader) {
   AwaitIdle();
 }
 
+// As a gRPC deadline that is later than the server allows.
+TEST_F(OpenAiFlowTest, ALongTimeoutIsCutToTheServersOwn) {
+  StartNarrow([](server::Config& config) { config.max_request_timeout_s = 0.3; });
+  const auto busy = Occupy();
+  EXPECT_EQ(Ask(Post(R"({"prompt":"b"})", "x-request-timeout: 3600\r\n")).status, 504);
+  AwaitIdle();
+}
+
 // The first part of the reply is out when the deadline comes: the error is an event.
 TEST_F(OpenAiFlowTest, ADeadlineWithinAStream) {
   StartNarrow();

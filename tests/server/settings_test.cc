@@ -190,6 +190,18 @@ TEST_F(SettingsTest, AFoldersNameThatCantBeServedNamesItsSource) {
   EXPECT_EQ(parse({}), absl::FailedPreconditionError("BARAM_MODEL" + rest));
 }
 
+TEST_F(SettingsTest, ACallWithoutADeadlineHasNoMoreThanAnyOther) {
+  EXPECT_EQ(Parse({"--max-request-timeout", "60"})->request_timeout_s, 60);
+  EXPECT_EQ(Parse({"--max-request-timeout", "900"})->request_timeout_s, 600);
+  EXPECT_EQ(Parse({"--request-timeout", "3600"})->request_timeout_s, 3600);
+  EXPECT_EQ(Error({"--request-timeout", "3600.5"}),
+            "--request-timeout is 3600.5 but must be at most max-request-timeout, 3600.");
+  variables = {{"BARAM_REQUEST_TIMEOUT", "70"}};
+  EXPECT_EQ(Parse({"--max-request-timeout", "60"}).status(),
+            absl::FailedPreconditionError(
+                "BARAM_REQUEST_TIMEOUT is 70 but must be at most max-request-timeout, 60."));
+}
+
 TEST_F(SettingsTest, TheShareOfAGpuReachesTheEngine) {
   EXPECT_EQ(ToEngineConfig(*Parse({})).gpu_memory_utilization, 0.9);
   variables = {{"BARAM_GPU_MEMORY_UTILIZATION", "0.45"}};
