@@ -61,7 +61,7 @@ TEST_F(ServeTest, AWrongSettingIsToldWithItsPlace) {
     const std::string file =
         scratch_.Write("baram.toml", "\n" + wrong.setting + " = " + wrong.value + "\n");
     const std::string variable = server::Variable(wrong.setting);
-    for (const std::string command : {Serve(device), Inspect(device)}) {
+    for (const std::string& command : {Serve(device), Inspect(device)}) {
       const Ran flag = RunShell(command + " --" + wrong.setting + " " + wrong.value);
       EXPECT_EQ(flag.code, wrong.flag_code) << flag.output;
       EXPECT_THAT(flag.output, HasSubstr(" --" + wrong.setting + wrong.words));
