@@ -11,7 +11,7 @@
 #include "absl/status/status.h"
 #include "server/http_server.h"
 #include "server/metrics.h"
-#include "server/reply.h"
+#include "server/reply_events.h"
 
 namespace baram::server {
 

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "server/reply.h"
+#include "server/reply_events.h"
 
 namespace baram::server {
 

@@ -8,157 +8,48 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
-#include <optional>
 #include <span>
-#include <string>
 #include <thread>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
 #include "engine/outbox.h"
 #include "server/reply.h"
-#include "server/text/stop_matcher.h"
 #include "server/text/tokenizer.h"
 
 namespace baram::server {
-
-// What delivery must know of a request to turn its tokens into text.
-struct ReplyOptions {
-  std::string request_id;  // for the log
-  int32_t outputs = 1;
-  bool text = true;
-  bool tokens = false;  // DeltaEvent::tokens are wanted
-  bool skip_special_tokens = true;
-  std::vector<std::string> stop;
-  bool include_stop = false;      // also keeps the text of a stop id
-  std::vector<int32_t> stop_ids;  // as the engine got them
-  int32_t min_tokens = 0;         // stop strings are not looked for in the text of that many tokens
-};
-
-struct DeliveryLimits {
-  int64_t pending_bytes = 256 << 10;  // of text, and
-  int32_t pending_tokens = 1024;      // tokens of a reply whose write is in flight
-  // Where a sink wants its client looked after: a write in flight breaks the stream if nothing of
-  // it gets out for that long, or if it is not out after that long and as long again for each MiB.
-  double slow_reader_s = 30;
-};
-
-class Delivery;
-
-// A reply in progress; shared by delivery and the front end's stream. A front end keeps the pointer
-// as long as it likes.
-//
-// The sink gets its first chunk after `done` of Serving::Start returned, and then chunk after
-// chunk, each after WriteDone. It must live until Write of a chunk with `last` returned false, or
-// Break or Over returned.
-class Reply : public std::enable_shared_from_this<Reply> {
- public:
-  // See Delivery::Open.
-  Reply(Delivery& delivery, ReplyOptions options, std::span<const int32_t> prompt, ReplySink* sink);
-
-  // From any thread: the sink can take the next chunk.
-  void WriteDone();
-  // From any thread: a part of the write in flight is out, of that many bytes.
-  void Progressed(int64_t bytes);
-  // From any thread but from inside the sink's methods: the call is over, its last bytes are out or
-  // lost. After it returns the sink is never called again.
-  void Over();
-  // From any thread: the client has gone, or does not want more. The sink still gets its last
-  // chunk, whose status is that of `reason`.
-  void Cancel(FinishReason reason = FinishReason::kCancelled);
-
- private:
-  friend class Delivery;
-
-  // Text of one output on its way; delivery thread.
-  struct Output {
-    text::StreamDecoder decoder;
-    text::StopMatcher matcher;
-    DeltaEvent delta;       // gathered since the last chunk
-    int32_t tokens = 0;     // drawn, up to the one that completed a stop string
-    bool matched = false;   // a stop string ended it, and its EndEvent was made
-    bool finished = false;  // the engine has nothing more for it
-  };
-
-  // All on the delivery thread.
-  bool HasNews() const;
-  bool Full() const;
-  void Take(Outbox& outbox);
-  void TakePrompt(Outbox& outbox);
-  void TakeToken(Outbox& outbox, Output& output, const TokenResult& token);
-  void Show(Output& output, std::string text);
-  // Shows what waits: for a stop string and, if the text ends there, for the rest of a character.
-  void FlushText(Output& output, bool whole);
-  void CheckMatch(Outbox& outbox, Output& output);
-  void EndOutput(Output& output, const Finish& finish);
-  void EndReply(const Outbox& outbox);
-  ReplyChunk TakeChunk();
-  bool Stalled(SteadyTime now);
-
-  Delivery& delivery_;
-  const ReplyOptions options_;
-
-  // Delivery thread only.
-  std::vector<Output> outputs_;
-  std::optional<PromptEvent> prompt_;
-  bool prompt_made_ = false;
-  std::vector<EndEvent> ends_;
-  std::optional<UsageEvent> usage_;
-  absl::Status status_;   // of the first output that ended badly
-  int32_t finished_ = 0;  // outputs
-  size_t turn_ = 0;       // the output to begin with
-  bool watched_ = false;  // the sink wants its client looked after while it writes
-  int64_t pending_bytes_ = 0;
-  int32_t pending_tokens_ = 0;
-
-  std::mutex mutex_;        // guards what follows; held while the sink is called
-  ReplySink* sink_;         // null once it was broken or is done
-  bool last_sent_ = false;  // the sink has the last chunk
-
-  std::mutex write_mutex_;  // guards what follows; never held while anything is called
-  bool writing_ = true;     // as if a write were in flight until `done` has returned
-  SteadyTime write_began_{};
-  SteadyTime write_moved_{};  // when it began, or a part of it was out
-  int64_t write_bytes_ = 0;   // of it that are out
-  bool queued_ = false;       // among Delivery::ready_
-  std::shared_ptr<Outbox> outbox_;
-  std::optional<FinishReason> cancel_;  // asked for before the outbox was known
-};
 
 // Owns the delivery thread, and every reply until its end.
 class Delivery {
  public:
   // `touched` is the engine's; it and the tokenizer must outlive this.
-  Delivery(TouchedList& touched, const text::Tokenizer& tokenizer, DeliveryLimits limits);
+  Delivery(TouchedList& touched, const text::Tokenizer& tokenizer, ReplyLimits limits);
   // Joins the thread. Replies that are not over are dropped, so end them first.
   ~Delivery();
   Delivery(const Delivery&) = delete;
   Delivery& operator=(const Delivery&) = delete;
 
-  // Before Submit: its result is the outbox's reader. The text goes on after `prompt`, which is not
-  // kept.
+  // Before Submit: its result is the outbox's reader, and is told by Reply::Bind what came of it.
+  // The text goes on after `prompt`, which is not kept.
   std::shared_ptr<Reply> Open(ReplyOptions options, std::span<const int32_t> prompt,
                               ReplySink* sink);
-  // After Submit: with its outbox, or null if it refused. The second forgets the reply; the sink
-  // was and will never be called.
-  void Bind(Reply& reply, std::shared_ptr<Outbox> outbox);
   // Whether every reply has ended, and what its sink wrote is out or lost.
   bool idle() const;
 
  private:
-  friend class Reply;
+  friend class Reply;  // calls Ready and Forget
 
   void Loop();
-  // Takes what the outbox has and, if the sink is idle, gives it a chunk.
-  void Pump(Reply& reply);
   void BreakStalled(SteadyTime now);
   std::shared_ptr<Reply> Find(const void* reader) const;
-  void Forget(const Reply* reply);
+  // From any thread: pumps the reply soon.
   void Ready(std::shared_ptr<Reply> reply);
+  // From any thread: the reply has ended.
+  void Forget(const Reply* reply);
 
   TouchedList& touched_;
   const text::Tokenizer& tokenizer_;
-  const DeliveryLimits limits_;
+  const ReplyLimits limits_;
 
   mutable std::mutex mutex_;  // guards what follows
   absl::flat_hash_map<const Reply*, std::shared_ptr<Reply>> live_;

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "baram/v1/inference.pb.h"
-#include "server/reply.h"
+#include "server/reply_events.h"
 #include "server/text/tokenizer.h"
 
 namespace baram::server {

@@ -8,7 +8,7 @@
 
 #include "server/json_fields.h"
 #include "server/openai_request.h"
-#include "server/reply.h"
+#include "server/reply_events.h"
 #include "server/text/tokenizer.h"
 
 namespace baram::server {

@@ -1,90 +1,136 @@
-// Reply: what delivery hands to a front end's stream, in native types. No wire format here.
+// Reply: one reply on its way, from the engine's tokens to the chunks its sink takes. It
+// detokenizes them, finds stop strings and gathers what may not be written yet, bounded.
 #ifndef BARAM_SERVER_REPLY_H_
 #define BARAM_SERVER_REPLY_H_
 
 #include <cstdint>
+#include <memory>
+#include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
-#include "absl/status/status.h"
 #include "engine/outbox.h"
+#include "server/reply_events.h"
+#include "server/text/stop_matcher.h"
+#include "server/text/tokenizer.h"
 
 namespace baram::server {
 
-struct PromptEvent {
-  int32_t prompt_tokens = 0;
-  int32_t cached_tokens = 0;
-  std::vector<TokenResult> scores;  // of prompt tokens 1, 2, ...; if asked for
+// What must be known of a request to turn its tokens into text.
+struct ReplyOptions {
+  std::string request_id;  // for the log
+  int32_t outputs = 1;
+  bool text = true;
+  bool tokens = false;  // DeltaEvent::tokens are wanted
+  bool skip_special_tokens = true;
+  std::vector<std::string> stop;
+  bool include_stop = false;      // also keeps the text of a stop id
+  std::vector<int32_t> stop_ids;  // as the engine got them
+  int32_t min_tokens = 0;         // stop strings are not looked for in the text of that many tokens
 };
 
-// New text and tokens of one output. A token may come before the text it completes: then the text
-// may be empty. It is whole characters only. A stop id that ended the output is among the tokens,
-// its text is not unless asked for.
-struct DeltaEvent {
-  int32_t index = 0;
-  std::string text;
-  int32_t count = 0;                // tokens drawn since the last one
-  std::vector<TokenResult> tokens;  // the same, if Call asked for ids or log-probabilities
+struct ReplyLimits {
+  int64_t pending_bytes = 256 << 10;  // of text, and
+  int32_t pending_tokens = 1024;      // tokens of a reply whose write is in flight
+  // Where a sink wants its client looked after: a write in flight breaks the stream if nothing of
+  // it gets out for that long, or if it is not out after that long and as long again for each MiB.
+  double slow_reader_s = 30;
 };
 
-enum class EndReason : uint8_t { kStop, kLength, kAbort };
+class Delivery;
 
-// As OpenAI's finish_reason, logs and metrics spell it.
-inline const char* NameOf(EndReason reason) {
-  switch (reason) {
-    case EndReason::kStop:
-      return "stop";
-    case EndReason::kLength:
-      return "length";
-    case EndReason::kAbort:
-      return "abort";
-  }
-  return "";
-}
-
-struct EndEvent {
-  int32_t index = 0;
-  EndReason reason = EndReason::kStop;
-  std::optional<std::string> stop_string;  // the one that matched
-  int32_t stop_id = -1;                    // the id that ended it, EOS included
-};
-
-struct UsageEvent {
-  int32_t prompt_tokens = 0;
-  int32_t cached_tokens = 0;
-  int32_t completion_tokens = 0;
-  double queued_s = 0;
-  double first_token_s = 0;
-  double total_s = 0;
-};
-
-// All that piled up while the last write was in flight, in order: prompt, deltas, ends, usage,
-// status.
-struct ReplyChunk {
-  std::optional<PromptEvent> prompt;
-  std::vector<DeltaEvent> deltas;  // at most one per output
-  std::vector<EndEvent> ends;
-  std::optional<UsageEvent> usage;  // with the last chunk, also before an error status
-  bool last = false;                // then `status` is the call's status
-  absl::Status status;
-};
-
-// A front end's stream, or its one answer: of gRPC's two calls, and of a prompt over HTTP. Both
-// methods are called on the delivery thread only, and must not block. See delivery.h for the life
-// of a reply.
-class ReplySink {
+// A reply in progress; shared by delivery and the front end's stream. A front end keeps the pointer
+// as long as it likes.
+//
+// The sink gets its first chunk after `done` of Serving::Start returned, and then chunk after
+// chunk, each after WriteDone. It must live until Write of a chunk with `last` returned false, or
+// Break or Over returned.
+class Reply : public std::enable_shared_from_this<Reply> {
  public:
-  virtual ~ReplySink() = default;
-  // Never again before the sink called Reply::WriteDone (from any thread, also from inside Write),
-  // and not after a chunk with `last`. Returns whether delivery must look after the client until
-  // the chunk is out, which WriteDone says, or Reply::Over of the last one; then it may call Break.
-  // A sink returns false that has a limit of its own for bytes on their way, or none on their way.
-  virtual bool Write(ReplyChunk chunk) = 0;
-  // The client was too slow with a chunk that delivery looked after, see DeliveryLimits, and the
-  // reply has been cancelled: break the connection. Nothing is called after it; `status` is for the
-  // log, or for a client that reads on.
-  virtual void Break(absl::Status status) = 0;
+  // By Delivery::Open. The references live as long as delivery.
+  Reply(Delivery& delivery, const ReplyLimits& limits, const text::Tokenizer& tokenizer,
+        ReplyOptions options, std::span<const int32_t> prompt, ReplySink* sink);
+
+  // From any thread: the sink can take the next chunk.
+  void WriteDone();
+  // From any thread: a part of the write in flight is out, of that many bytes.
+  void Progressed(int64_t bytes);
+  // From any thread but from inside the sink's methods: the call is over, its last bytes are out or
+  // lost. After it returns the sink is never called again.
+  void Over();
+  // From any thread: the client has gone, or does not want more. The sink still gets its last
+  // chunk, whose status is that of `reason`.
+  void Cancel(FinishReason reason = FinishReason::kCancelled);
+
+  // After Submit, by whoever opened the reply: its outbox, or null if it was refused. The second
+  // makes delivery forget the reply; the sink was and will never be called.
+  void Bind(std::shared_ptr<Outbox> outbox);
+
+  // For delivery, on its thread: takes what the outbox has and, if the sink is idle, gives it a
+  // chunk.
+  void Pump();
+  // The same for a reply that Delivery::Ready was told of: from here on it may be told again.
+  void PumpReady();
+  // Cancels a reply whose client is too slow, see ReplyLimits, and breaks its sink.
+  void BreakIfStalled(SteadyTime now);
+
+ private:
+  // Text of one output on its way; delivery thread.
+  struct Output {
+    text::StreamDecoder decoder;
+    text::StopMatcher matcher;
+    DeltaEvent delta;       // gathered since the last chunk
+    int32_t tokens = 0;     // drawn, up to the one that completed a stop string
+    bool matched = false;   // a stop string ended it, and its EndEvent was made
+    bool finished = false;  // the engine has nothing more for it
+  };
+
+  // All on the delivery thread.
+  bool HasNews() const;
+  bool Full() const;
+  void Take(Outbox& outbox);
+  void TakePrompt(Outbox& outbox);
+  void TakeToken(Outbox& outbox, Output& output, const TokenResult& token);
+  void Show(Output& output, std::string text);
+  // Shows what waits: for a stop string and, if the text ends there, for the rest of a character.
+  void FlushText(Output& output, bool whole);
+  void CheckMatch(Outbox& outbox, Output& output);
+  void EndOutput(Output& output, const Finish& finish);
+  void EndReply(const Outbox& outbox);
+  ReplyChunk TakeChunk();
+  bool Stalled(SteadyTime now);
+
+  Delivery& delivery_;
+  const ReplyLimits& limits_;
+  const ReplyOptions options_;
+
+  // Delivery thread only.
+  std::vector<Output> outputs_;
+  std::optional<PromptEvent> prompt_;
+  bool prompt_made_ = false;
+  std::vector<EndEvent> ends_;
+  std::optional<UsageEvent> usage_;
+  absl::Status status_;   // of the first output that ended badly
+  int32_t finished_ = 0;  // outputs
+  size_t turn_ = 0;       // the output to begin with
+  bool watched_ = false;  // the sink wants its client looked after while it writes
+  int64_t pending_bytes_ = 0;
+  int32_t pending_tokens_ = 0;
+
+  std::mutex mutex_;        // guards what follows; held while the sink is called
+  ReplySink* sink_;         // null once it was broken or is done
+  bool last_sent_ = false;  // the sink has the last chunk
+
+  std::mutex write_mutex_;  // guards what follows; never held while anything is called
+  bool writing_ = true;     // as if a write were in flight until `done` has returned
+  SteadyTime write_began_{};
+  SteadyTime write_moved_{};  // when it began, or a part of it was out
+  int64_t write_bytes_ = 0;   // of it that are out
+  bool queued_ = false;       // Delivery::Ready was told
+  std::shared_ptr<Outbox> outbox_;
+  std::optional<FinishReason> cancel_;  // asked for before the outbox was known
 };
 
 }  // namespace baram::server

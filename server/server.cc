@@ -90,9 +90,9 @@ absl::Status Server::Open(LoadProgress load_progress) {
   log_ = std::make_unique<CallLog>(*metrics_);
   pool_ = std::make_unique<TextPool>(config_.text_threads, config_.text_queue);
   delivery_ = std::make_unique<Delivery>(engine_->touched(), *tokenizer_,
-                                         DeliveryLimits{.pending_bytes = config_.stream_bytes,
-                                                        .pending_tokens = config_.stream_tokens,
-                                                        .slow_reader_s = config_.slow_reader_s});
+                                         ReplyLimits{.pending_bytes = config_.stream_bytes,
+                                                     .pending_tokens = config_.stream_tokens,
+                                                     .slow_reader_s = config_.slow_reader_s});
   serving_ = std::make_unique<Serving>(*engine_, *tokenizer_, chat_template_.get(), *delivery_,
                                        *pool_, lifecycle_, config_);
   return absl::OkStatus();

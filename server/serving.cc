@@ -283,10 +283,10 @@ absl::StatusOr<Accepted> Serving::AcceptPrompt(const Call& call, size_t prompt,
 
   auto outbox = engine_.Submit(*std::move(request), accepted.reply.get());
   if (!outbox.ok()) {
-    delivery_.Bind(*accepted.reply, nullptr);
+    accepted.reply->Bind(nullptr);
     return Explain(outbox.status());
   }
-  delivery_.Bind(*accepted.reply, *std::move(outbox));
+  accepted.reply->Bind(*std::move(outbox));
   return accepted;
 }
 

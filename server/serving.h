@@ -96,7 +96,7 @@ struct RenderedChat {
 struct Accepted {
   std::vector<int32_t> prompt_ids;
   bool cut = false;              // truncate_prompt_tokens dropped some
-  std::shared_ptr<Reply> reply;  // see delivery.h: write done, cancel, over
+  std::shared_ptr<Reply> reply;  // see reply.h: write done, cancel, over
 };
 
 // Everything it is given must outlive it. All methods from any thread.
@@ -110,7 +110,7 @@ class Serving {
   // pool, which takes or refuses the call as a whole. Calls `done` once for each prompt accepted,
   // in order, and stops when it returns false. A refusal is the last call: under the prompt that
   // was refused, or under 0 if the whole call was. All from any thread, also from inside Start.
-  // After `done` returned, the prompt's sink receives chunks; it must live as long as delivery.h
+  // After `done` returned, the prompt's sink receives chunks; it must live as long as reply.h
   // says, or, of a prompt that was not accepted, until the last `done`.
   using Done = std::function<bool(size_t prompt, absl::StatusOr<Accepted>)>;
   void Start(Call call, std::vector<ReplySink*> sinks, Done done);

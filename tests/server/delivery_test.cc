@@ -76,9 +76,9 @@ class DeliveryTest : public ::testing::Test {
   // A chunk is full with the tokens of one ring, or with that many bytes of text.
   void Start(double slow_reader_s, int64_t pending_bytes = 256 << 10) {
     delivery_ = std::make_unique<Delivery>(touched_, *tokenizer_,
-                                           DeliveryLimits{.pending_bytes = pending_bytes,
-                                                          .pending_tokens = kRing,
-                                                          .slow_reader_s = slow_reader_s});
+                                           ReplyLimits{.pending_bytes = pending_bytes,
+                                                       .pending_tokens = kRing,
+                                                       .slow_reader_s = slow_reader_s});
   }
   // A reply whose tokens are wanted.
   Live Open(HeldSink& sink, int32_t outputs = 1) {
@@ -96,7 +96,7 @@ class DeliveryTest : public ::testing::Test {
     Live live{std::make_shared<Outbox>(request, kRing, std::make_shared<Wakeup>()),
               delivery_->Open(std::move(options), request.prompt, &sink)};
     live.outbox->reader = live.reply.get();
-    delivery_->Bind(*live.reply, live.outbox);
+    live.reply->Bind(live.outbox);
     live.reply->WriteDone();
     return live;
   }
@@ -271,7 +271,7 @@ TEST_F(DeliveryTest, ACancelBeforeTheOutboxIsKnownIsKept) {
   const auto reply = delivery_->Open({}, request.prompt, &left_alone_);
   reply->Cancel(FinishReason::kSlowReader);
   reply->Cancel();
-  delivery_->Bind(*reply, outbox);
+  reply->Bind(outbox);
   FinishReason reason{};
   EXPECT_TRUE(outbox->cancelled(&reason));
   EXPECT_EQ(reason, FinishReason::kSlowReader);
@@ -283,7 +283,7 @@ TEST_F(DeliveryTest, NothingIsLeftOfAReplyThatIsOver) {
   const std::vector<int32_t> prompt = {1};
   const auto refused = delivery_->Open({}, prompt, &left_alone_);
   EXPECT_FALSE(delivery_->idle());
-  delivery_->Bind(*refused, nullptr);
+  refused->Bind(nullptr);
   EXPECT_TRUE(delivery_->idle());
 
   const Live unheard = Open(watched_);

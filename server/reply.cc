@@ -1,0 +1,332 @@
+// Reply: tokens become text, text becomes chunks.
+#include "server/reply.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "server/delivery.h"
+#include "server/errors.h"
+#include "server/slow_reader.h"
+
+namespace baram::server {
+namespace {
+
+// 0 until both have happened.
+double Elapsed(SteadyTime from, SteadyTime to) {
+  return from == SteadyTime{} || to == SteadyTime{} ? 0 : SecondsBetween(from, to);
+}
+
+// The call's status for an output that did not end by itself.
+absl::Status StatusOf(const Finish& finish, const std::string& request_id) {
+  switch (finish.reason) {
+    case FinishReason::kStop:
+    case FinishReason::kLength:
+      return absl::OkStatus();
+    case FinishReason::kCancelled:
+      return absl::CancelledError("The request was cancelled.");
+    case FinishReason::kDeadline:
+      return absl::DeadlineExceededError("The deadline passed before the reply was complete.");
+    case FinishReason::kDrained:
+      return GoingDown();
+    case FinishReason::kSlowReader:
+      return SlowReader();
+    case FinishReason::kFailed:
+      if (finish.unavailable) return DeviceLost();
+      spdlog::error("request {} failed: {}", request_id, finish.message);
+      return Incident(request_id);
+  }
+  return absl::InternalError("unknown end");
+}
+
+}  // namespace
+
+Reply::Reply(Delivery& delivery, const ReplyLimits& limits, const text::Tokenizer& tokenizer,
+             ReplyOptions options, std::span<const int32_t> prompt, ReplySink* sink)
+    : delivery_(delivery), limits_(limits), options_(std::move(options)), sink_(sink) {
+  const auto stops = std::make_shared<const text::StopStrings>(options_.stop);
+  outputs_.reserve(options_.outputs);
+  for (int32_t i = 0; i < options_.outputs; ++i) {
+    outputs_.push_back({.decoder = text::StreamDecoder(tokenizer, options_.skip_special_tokens),
+                        .matcher = text::StopMatcher(stops, options_.include_stop),
+                        .delta = {.index = i, .text = {}, .count = 0, .tokens = {}}});
+    outputs_.back().decoder.Follow(prompt);
+  }
+}
+
+void Reply::WriteDone() {
+  {
+    std::lock_guard lock(write_mutex_);
+    writing_ = false;
+    if (std::exchange(queued_, true)) return;
+  }
+  delivery_.Ready(shared_from_this());
+}
+
+void Reply::Progressed(int64_t bytes) {
+  std::lock_guard lock(write_mutex_);
+  write_moved_ = std::chrono::steady_clock::now();
+  write_bytes_ += bytes;
+}
+
+void Reply::Over() {
+  bool last;
+  {
+    std::lock_guard lock(mutex_);
+    sink_ = nullptr;
+    last = last_sent_;
+  }
+  if (last) delivery_.Forget(this);  // else the engine's end of it is still to come
+}
+
+void Reply::Cancel(FinishReason reason) {
+  std::shared_ptr<Outbox> outbox;
+  {
+    std::lock_guard lock(write_mutex_);
+    if (!cancel_) cancel_ = reason;
+    outbox = outbox_;
+  }
+  if (outbox) outbox->Cancel(reason);
+}
+
+void Reply::Bind(std::shared_ptr<Outbox> outbox) {
+  if (!outbox) return delivery_.Forget(this);
+  std::optional<FinishReason> cancel;
+  {
+    std::lock_guard lock(write_mutex_);
+    outbox_ = outbox;
+    cancel = cancel_;
+  }
+  if (cancel) outbox->Cancel(*cancel);
+}
+
+void Reply::Pump() {
+  std::shared_ptr<Outbox> outbox;
+  {
+    std::lock_guard lock(write_mutex_);
+    outbox = outbox_;
+  }
+  if (!outbox) return;  // not bound yet: WriteDone follows
+  Take(*outbox);
+  if (!HasNews()) return;
+  {
+    std::lock_guard lock(write_mutex_);
+    if (writing_) return;
+    writing_ = true;
+    write_began_ = write_moved_ = std::chrono::steady_clock::now();
+    write_bytes_ = 0;
+  }
+  ReplyChunk chunk = TakeChunk();
+  const bool last = chunk.last;
+  bool heard = false;
+  watched_ = false;
+  {
+    std::lock_guard lock(mutex_);
+    last_sent_ = last;
+    if (sink_ != nullptr) {
+      heard = true;
+      watched_ = sink_->Write(std::move(chunk));
+      if (last && !watched_) sink_ = nullptr;
+    }
+  }
+  if (last) {
+    if (!watched_) delivery_.Forget(this);
+  } else if (!heard) {
+    WriteDone();  // nobody listens: go on until the engine has ended it
+  }
+}
+
+void Reply::PumpReady() {
+  {
+    std::lock_guard lock(write_mutex_);
+    queued_ = false;
+  }
+  Pump();
+}
+
+void Reply::BreakIfStalled(SteadyTime now) {
+  if (!Stalled(now)) return;
+  {
+    std::lock_guard lock(mutex_);
+    // Whoever has nothing to wait for costs nothing, but for the end: nothing else comes after it.
+    if (!last_sent_ && !HasNews()) return;
+    if (ReplySink* sink = std::exchange(sink_, nullptr)) sink->Break(SlowReader());
+  }
+  Cancel(FinishReason::kSlowReader);
+  WriteDone();
+}
+
+bool Reply::HasNews() const {
+  if (prompt_ || !ends_.empty() || usage_) return true;
+  return std::any_of(outputs_.begin(), outputs_.end(), [](const Output& output) {
+    // A token whose text waits, or that has none, is news too: clients time the tokens by it.
+    return !output.delta.text.empty() || output.delta.count > 0;
+  });
+}
+
+bool Reply::Full() const {
+  return pending_bytes_ >= limits_.pending_bytes || pending_tokens_ >= limits_.pending_tokens;
+}
+
+void Reply::Take(Outbox& outbox) {
+  if (usage_ || finished_ == options_.outputs) return;
+  // What fills the reply has had its turn: however fast its ring is filled again, the next chunk
+  // begins with the output behind it.
+  for (size_t i = 0, first = turn_; i < outputs_.size(); ++i) {
+    const size_t index = (first + i) % outputs_.size();
+    Output& output = outputs_[index];
+    if (output.finished) continue;
+    const bool was_full = Full();
+    TokenResult token;
+    while ((output.matched || !Full()) && outbox.Pop(output.delta.index, &token)) {
+      if (!prompt_made_) TakePrompt(outbox);
+      if (!output.matched) TakeToken(outbox, output, token);
+    }
+    if (!was_full && Full()) turn_ = index + 1;
+    Finish finish;
+    if (outbox.Finished(output.delta.index, &finish)) EndOutput(output, finish);
+  }
+  if (finished_ == options_.outputs) EndReply(outbox);
+}
+
+// With the first token, so that clients which time the first event time the first token.
+void Reply::TakePrompt(Outbox& outbox) {
+  prompt_made_ = true;
+  prompt_.emplace();
+  prompt_->prompt_tokens = outbox.prompt_tokens();
+  prompt_->cached_tokens = std::max(0, outbox.cached_tokens());
+  for (TokenResult score; outbox.PopPromptScore(&score);) prompt_->scores.push_back(score);
+}
+
+void Reply::TakeToken(Outbox& outbox, Output& output, const TokenResult& token) {
+  ++output.tokens;
+  ++output.delta.count;
+  if (options_.tokens) {
+    output.delta.tokens.push_back(token);
+    ++pending_tokens_;  // others hold nothing back: a reply that is full always has news to send
+  }
+  if (!options_.text && options_.stop.empty()) return;
+
+  const std::vector<int32_t>& ids = options_.stop_ids;
+  const bool ends = std::find(ids.begin(), ids.end(), token.token) != ids.end();
+  std::string piece;
+  if (ends) {
+    FlushText(output, /*whole=*/true);
+    if (options_.include_stop && !output.matched) {
+      output.decoder.Step(token.token, &piece);
+      output.decoder.End(&piece);
+      Show(output, std::move(piece));
+    }
+  } else {
+    output.decoder.Step(token.token, &piece);
+    if (output.tokens <= options_.min_tokens) {
+      Show(output, std::move(piece));
+    } else {
+      std::string shown;
+      output.matcher.Feed(piece, &shown);
+      Show(output, std::move(shown));
+    }
+  }
+  CheckMatch(outbox, output);
+}
+
+void Reply::Show(Output& output, std::string text) {
+  if (!options_.text || text.empty()) return;
+  pending_bytes_ += static_cast<int64_t>(text.size());
+  if (output.delta.text.empty()) {
+    output.delta.text = std::move(text);
+  } else {
+    output.delta.text += text;
+  }
+}
+
+void Reply::FlushText(Output& output, bool whole) {
+  std::string piece, shown;
+  if (whole) output.decoder.End(&piece);
+  if (output.tokens <= options_.min_tokens) {
+    shown = std::move(piece);
+  } else {
+    output.matcher.Feed(piece, &shown);
+    if (!output.matcher.match()) output.matcher.End(&shown);
+  }
+  Show(output, std::move(shown));
+}
+
+void Reply::CheckMatch(Outbox& outbox, Output& output) {
+  if (output.matched || !output.matcher.match()) return;
+  output.matched = true;
+  outbox.StopAt(output.delta.index);
+  ends_.push_back({.index = output.delta.index,
+                   .reason = EndReason::kStop,
+                   .stop_string = output.matcher.stop(output.matcher.match()->stop_index)});
+}
+
+void Reply::EndOutput(Output& output, const Finish& finish) {
+  output.finished = true;
+  ++finished_;
+  if (output.matched) return;
+  const absl::Status status = StatusOf(finish, options_.request_id);
+  // What came from elsewhere cuts the text between two tokens: the character begun there is no
+  // word of the model's.
+  FlushText(output, /*whole=*/status.ok());
+  EndEvent end{.index = output.delta.index, .reason = EndReason::kStop, .stop_string = {}};
+  if (output.matcher.match()) {
+    // Its last characters waited for a token that never came.
+    end.stop_string = output.matcher.stop(output.matcher.match()->stop_index);
+  } else if (!status.ok()) {
+    end.reason = EndReason::kAbort;
+    status_.Update(status);
+  } else if (finish.reason == FinishReason::kLength) {
+    end.reason = EndReason::kLength;
+  } else {
+    end.stop_id = finish.stop_id;
+  }
+  ends_.push_back(std::move(end));
+}
+
+void Reply::EndReply(const Outbox& outbox) {
+  const Timeline times = outbox.timeline();
+  usage_.emplace();
+  usage_->prompt_tokens = outbox.prompt_tokens();
+  usage_->cached_tokens = std::max(0, outbox.cached_tokens());
+  for (const Output& output : outputs_) usage_->completion_tokens += output.tokens;
+  usage_->queued_s = Elapsed(times.arrival, times.admitted);
+  usage_->first_token_s = Elapsed(times.arrival, times.first_token);
+  usage_->total_s = Elapsed(times.arrival, times.finished);
+}
+
+ReplyChunk Reply::TakeChunk() {
+  ReplyChunk chunk;
+  chunk.prompt = std::exchange(prompt_, std::nullopt);
+  for (Output& output : outputs_) {
+    DeltaEvent& delta = output.delta;
+    if (delta.text.empty() && delta.count == 0) continue;
+    const int32_t index = delta.index;
+    chunk.deltas.push_back(std::exchange(delta, DeltaEvent{}));
+    delta.index = index;
+  }
+  chunk.ends = std::exchange(ends_, {});
+  if (usage_) {
+    chunk.usage = std::exchange(usage_, std::nullopt);
+    chunk.last = true;
+    chunk.status = status_;
+  }
+  pending_bytes_ = 0;
+  pending_tokens_ = 0;
+  return chunk;
+}
+
+// How large the write is nobody knows before it is out. By what is out already, somebody who keeps
+// to the pace is always within it, and a message now and then buys no time.
+bool Reply::Stalled(SteadyTime now) {
+  if (!watched_) return false;
+  std::lock_guard lock(write_mutex_);
+  if (!writing_) return false;
+  const double limit = limits_.slow_reader_s;
+  return Elapsed(write_moved_, now) >= limit ||
+         Elapsed(write_began_, now) >= PatienceFor(static_cast<double>(write_bytes_), limit);
+}
+
+}  // namespace baram::server

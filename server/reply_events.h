@@ -1,0 +1,93 @@
+// What a reply consists of, in native types, and the sink of a front end that takes it. No wire
+// format here.
+#ifndef BARAM_SERVER_REPLY_EVENTS_H_
+#define BARAM_SERVER_REPLY_EVENTS_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "engine/outbox.h"
+
+namespace baram::server {
+
+struct PromptEvent {
+  int32_t prompt_tokens = 0;
+  int32_t cached_tokens = 0;
+  std::vector<TokenResult> scores;  // of prompt tokens 1, 2, ...; if asked for
+};
+
+// New text and tokens of one output. A token may come before the text it completes: then the text
+// may be empty. It is whole characters only. A stop id that ended the output is among the tokens,
+// its text is not unless asked for.
+struct DeltaEvent {
+  int32_t index = 0;
+  std::string text;
+  int32_t count = 0;                // tokens drawn since the last one
+  std::vector<TokenResult> tokens;  // the same, if Call asked for ids or log-probabilities
+};
+
+enum class EndReason : uint8_t { kStop, kLength, kAbort };
+
+// As OpenAI's finish_reason, logs and metrics spell it.
+inline const char* NameOf(EndReason reason) {
+  switch (reason) {
+    case EndReason::kStop:
+      return "stop";
+    case EndReason::kLength:
+      return "length";
+    case EndReason::kAbort:
+      return "abort";
+  }
+  return "";
+}
+
+struct EndEvent {
+  int32_t index = 0;
+  EndReason reason = EndReason::kStop;
+  std::optional<std::string> stop_string;  // the one that matched
+  int32_t stop_id = -1;                    // the id that ended it, EOS included
+};
+
+struct UsageEvent {
+  int32_t prompt_tokens = 0;
+  int32_t cached_tokens = 0;
+  int32_t completion_tokens = 0;
+  double queued_s = 0;
+  double first_token_s = 0;
+  double total_s = 0;
+};
+
+// All that piled up while the last write was in flight, in order: prompt, deltas, ends, usage,
+// status.
+struct ReplyChunk {
+  std::optional<PromptEvent> prompt;
+  std::vector<DeltaEvent> deltas;  // at most one per output
+  std::vector<EndEvent> ends;
+  std::optional<UsageEvent> usage;  // with the last chunk, also before an error status
+  bool last = false;                // then `status` is the call's status
+  absl::Status status;
+};
+
+// A front end's stream, or its one answer: of gRPC's two calls, and of a prompt over HTTP. Both
+// methods are called on the delivery thread only, and must not block. See reply.h for the life of a
+// reply.
+class ReplySink {
+ public:
+  virtual ~ReplySink() = default;
+  // Never again before the sink called Reply::WriteDone (from any thread, also from inside Write),
+  // and not after a chunk with `last`. Returns whether delivery must look after the client until
+  // the chunk is out, which WriteDone says, or Reply::Over of the last one; then it may call Break.
+  // A sink returns false that has a limit of its own for bytes on their way, or none on their way.
+  virtual bool Write(ReplyChunk chunk) = 0;
+  // The client was too slow with a chunk that delivery looked after, see ReplyLimits, and the
+  // reply has been cancelled: break the connection. Nothing is called after it; `status` is for the
+  // log, or for a client that reads on.
+  virtual void Break(absl::Status status) = 0;
+};
+
+}  // namespace baram::server
+
+#endif  // BARAM_SERVER_REPLY_EVENTS_H_
