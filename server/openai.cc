@@ -33,12 +33,6 @@ void RespondJson(HttpExchange& exchange, const Json& json) {
   exchange.Respond(200, {{"Content-Type", "application/json"}}, Dump(json));
 }
 
-void RespondProbe(HttpExchange& exchange, ProbeAnswer answer) {
-  HttpHeaders headers;
-  if (!answer.content_type.empty()) headers.emplace_back("Content-Type", answer.content_type);
-  exchange.Respond(answer.code, std::move(headers), std::move(answer.body));
-}
-
 // Bodies above this are parsed on the text pool: a listener's thread serves others meanwhile.
 constexpr size_t kQuickBodyBytes = TextPool::kLongBytes;
 
@@ -235,17 +229,6 @@ std::string ListenerErrorBody(const HttpError& error) {
   return OpenAiError(error.status, error.message, "");
 }
 
-std::vector<HttpRoute> ProbeRoutes(const Lifecycle& lifecycle,
-                                   const std::atomic<const Metrics*>& metrics) {
-  std::vector<HttpRoute> routes;
-  for (const char* path : {"/metrics", "/startup", "/ready", "/live"}) {
-    routes.push_back({"GET", path, [path, &lifecycle, &metrics](Exchange exchange) {
-                        RespondProbe(*exchange, AnswerProbe(path, lifecycle, metrics.load()));
-                      }});
-  }
-  return routes;
-}
-
 std::vector<HttpRoute> OpenAiRoutes(const OpenAiContext& context) {
   std::vector<HttpRoute> routes;
   const auto add = [&](const char* method, std::string path, auto answer) {
@@ -293,9 +276,8 @@ std::vector<HttpRoute> OpenAiRoutes(const OpenAiContext& context) {
   add("GET", "/load", [context](Exchange exchange) {
     RespondJson(*exchange, {{"server_load", context.serving.engine().unfinished()}});
   });
-  add("GET", "/metrics", [context](Exchange exchange) {
-    RespondProbe(*exchange, AnswerProbe("/metrics", context.lifecycle, &context.metrics));
-  });
+  add("GET", "/metrics",
+      [&metrics = context.metrics](Exchange exchange) { AnswerMetrics(*exchange, &metrics); });
   return routes;
 }
 

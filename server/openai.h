@@ -2,7 +2,6 @@
 #ifndef BARAM_SERVER_OPENAI_H_
 #define BARAM_SERVER_OPENAI_H_
 
-#include <atomic>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -27,11 +26,6 @@ struct OpenAiContext {
 // /v1/chat/completions, /v1/completions, /v1/models, /tokenize, /detokenize: a line and a count in
 // `log` for each call. /health, /ping, /version, /load, /metrics: none, machines ask them for ever.
 std::vector<HttpRoute> OpenAiRoutes(const OpenAiContext& context);
-
-// /metrics, /startup, /ready, /live, for the operator's listener. `metrics` is null while the model
-// loads.
-std::vector<HttpRoute> ProbeRoutes(const Lifecycle& lifecycle,
-                                   const std::atomic<const Metrics*>& metrics);
 
 // The body of an error the listener itself answers.
 std::string ListenerErrorBody(const HttpError& error);

@@ -1,24 +1,23 @@
-// Probes: the answers of the metrics listener: /metrics, /startup, /ready, /live.
+// Probes: what the operator's listener answers: /metrics, /startup, /ready, /live.
 #ifndef BARAM_SERVER_PROBES_H_
 #define BARAM_SERVER_PROBES_H_
 
-#include <string>
-#include <string_view>
+#include <atomic>
+#include <vector>
 
+#include "server/http_server.h"
 #include "server/lifecycle.h"
 #include "server/metrics.h"
 
 namespace baram::server {
 
-struct ProbeAnswer {
-  int code = 404;            // 200, 404 or 503
-  std::string content_type;  // empty with an empty body
-  std::string body;
-};
+// The routes of that listener; both references must outlive it. `metrics` is null while the model
+// loads.
+std::vector<HttpRoute> ProbeRoutes(const Lifecycle& lifecycle,
+                                   const std::atomic<const Metrics*>& metrics);
 
-// `path` without its query. Cheap but for /metrics, which builds some 20 KB of text. There are no
-// metrics (null) while the model loads.
-ProbeAnswer AnswerProbe(std::string_view path, const Lifecycle& lifecycle, const Metrics* metrics);
+// Answers /metrics, some 20 KB of text: 503 if there are none yet (null).
+void AnswerMetrics(HttpExchange& exchange, const Metrics* metrics);
 
 }  // namespace baram::server
 

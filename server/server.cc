@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "server/folder_text.h"
 #include "server/openai.h"
+#include "server/probes.h"
 
 namespace baram::server {
 namespace {

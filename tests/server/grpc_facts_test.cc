@@ -12,7 +12,6 @@
 
 #include "google/rpc/error_details.pb.h"
 #include "grpc/health/v1/health.grpc.pb.h"
-#include "server/probes.h"
 #include "server/version.h"
 #include "tests/server/http_client.h"
 #include "tests/server/server_fixture.h"
@@ -247,10 +246,12 @@ TEST_F(GrpcFactsTest, MetricsExistAndMove) {
 }
 
 TEST_F(GrpcFactsTest, ProbesTellThreeTruths) {
+  server::RawClient probes(server().metrics_address());
   const auto codes = [&] {
     std::vector<int> codes;
     for (const char* path : {"/startup", "/ready", "/live", "/metrics", "/other"}) {
-      codes.push_back(server::AnswerProbe(path, server().lifecycle(), &server().metrics()).code);
+      probes.Send(server::RawRequest("GET", path));
+      codes.push_back(probes.Read().status);
     }
     return codes;
   };
