@@ -38,62 +38,62 @@ struct LlamaFields {
   bool default_tied = false;
 };
 
-Activation ReadActivation(const JsonFields& config, const LlamaFields& fields) {
-  const std::string name = config.TextOr(fields.activation, fields.default_activation);
+Activation ReadActivation(const ConfigFields& config, const LlamaFields& fields) {
+  const std::string name = config.StringOr(fields.activation, fields.default_activation);
   if (name == "silu" || name == "swish") return Activation::kSilu;
   if (name == "gelu_pytorch_tanh" || name == "gelu_new") return Activation::kGeluTanh;
-  config.RefuseUnsupported(fields.activation, "supported are silu and gelu_pytorch_tanh");
+  config.FailUnsupported(fields.activation, "supported are silu and gelu_pytorch_tanh");
   return Activation::kSilu;
 }
 
 // Options that would change the result and that no family here has.
-void RefuseForeignOptions(const JsonFields& config) {
+void RefuseForeignOptions(const ConfigFields& config) {
   if (config.Has("quantization_config")) {
-    config.RefuseUnsupported("quantization_config", "serve a bf16, f16 or f32 checkpoint");
+    config.FailUnsupported("quantization_config", "serve a bf16, f16 or f32 checkpoint");
   }
   for (const char* name : {"num_experts", "num_local_experts", "n_routed_experts"}) {
-    if (config.IntOr(name, 0, kMaxHidden, 0) > 0) {
-      config.RefuseUnsupported(name, "mixtures of experts are not built yet");
+    if (config.IntegerOr(name, 0, kMaxHidden, 0) > 0) {
+      config.FailUnsupported(name, "mixtures of experts are not built yet");
     }
   }
   for (const char* name : {"attn_logit_softcapping", "final_logit_softcapping"}) {
-    if (config.Has(name)) config.RefuseUnsupported(name, "only null is");
+    if (config.Has(name)) config.FailUnsupported(name, "only null is");
   }
   if (config.Has("kv_lora_rank")) {
-    config.RefuseUnsupported("kv_lora_rank", "latent attention is not built yet");
+    config.FailUnsupported("kv_lora_rank", "latent attention is not built yet");
   }
   if (config.Has("vision_config")) {
-    config.RefuseUnsupported("vision_config", "only text models are");
+    config.FailUnsupported("vision_config", "only text models are");
   }
   if (config.BoolOr("use_bidirectional_attention", false)) {
-    config.RefuseUnsupported("use_bidirectional_attention", "only causal attention is");
+    config.FailUnsupported("use_bidirectional_attention", "only causal attention is");
   }
 }
 
-HeadShape ReadHeads(const JsonFields& config, int64_t hidden, const LlamaFields& fields) {
+HeadShape ReadHeads(const ConfigFields& config, int64_t hidden, const LlamaFields& fields) {
   HeadShape head;
-  head.heads = config.Int("num_attention_heads", 1, kMaxHeads);
-  head.kv_heads = config.IntOr("num_key_value_heads", 1, kMaxHeads, head.heads);
+  head.heads = config.Integer("num_attention_heads", 1, kMaxHeads);
+  head.kv_heads = config.IntegerOr("num_key_value_heads", 1, kMaxHeads, head.heads);
   if (head.heads % head.kv_heads != 0) {
-    config.Refuse("num_key_value_heads",
-                  absl::StrCat("must divide num_attention_heads, and ", head.kv_heads,
-                               " does not divide ", head.heads));
+    config.Fail("num_key_value_heads",
+                absl::StrCat("must divide num_attention_heads, and ", head.kv_heads,
+                             " does not divide ", head.heads));
   }
   const bool derived = !config.Has("head_dim") && fields.default_head_dim == 0;
   if (derived && hidden % head.heads != 0) {
-    config.Refuse("hidden_size", absl::StrCat("must be a multiple of num_attention_heads where "
-                                              "head_dim is absent, and ",
-                                              hidden, " is not one of ", head.heads));
+    config.Fail("hidden_size", absl::StrCat("must be a multiple of num_attention_heads where "
+                                            "head_dim is absent, and ",
+                                            hidden, " is not one of ", head.heads));
   }
   const int64_t fallback = derived ? hidden / head.heads : fields.default_head_dim;
-  const int64_t head_dim = config.IntOr("head_dim", 1, kMaxHidden, fallback);
+  const int64_t head_dim = config.IntegerOr("head_dim", 1, kMaxHidden, fallback);
   if (head_dim % 2 != 0 || head_dim > kMaxHeadDim) {
     const std::string supported = absl::StrCat("head sizes are even and at most ", kMaxHeadDim);
     if (config.Has("head_dim")) {
-      config.RefuseUnsupported("head_dim", supported);
+      config.FailUnsupported("head_dim", supported);
     } else {
-      config.RefuseUnsupported("num_attention_heads",
-                               absl::StrCat("it makes heads of ", head_dim, ", and ", supported));
+      config.FailUnsupported("num_attention_heads",
+                             absl::StrCat("it makes heads of ", head_dim, ", and ", supported));
     }
   }
   head.head_dim = static_cast<int32_t>(std::min(head_dim, kMaxHeadDim));
@@ -106,8 +106,8 @@ RopeDefaults DefaultsOf(const ModelSpec& spec) {
 
 // `value` as the reference has it where it casts to the type of the weights, which is the one that
 // the file names; files of fp32, or without a name, keep it.
-float InModelType(const JsonFields& config, float value) {
-  const std::string type = config.TextOr("dtype", config.TextOr("torch_dtype", ""));
+float InModelType(const ConfigFields& config, float value) {
+  const std::string type = config.StringOr("dtype", config.StringOr("torch_dtype", ""));
   if (type == "bfloat16") return F32FromBF16(BF16FromF32(value));
   if (type == "float16") return F32FromF16(F16FromF32(value));
   return value;
@@ -118,13 +118,13 @@ float DefaultAttentionScale(const HeadShape& head) {
 }
 
 // Pre-norm, grouped-query attention with half-split RoPE, SwiGLU, biases if asked for.
-ModelSpec ReadLlama(const JsonFields& config, const LlamaFields& fields) {
+ModelSpec ReadLlama(const ConfigFields& config, const LlamaFields& fields) {
   RefuseForeignOptions(config);
   ModelSpec spec;
-  spec.hidden = config.Int("hidden_size", 1, kMaxHidden);
-  spec.vocab_size = config.Int("vocab_size", 1, kMaxVocab);
+  spec.hidden = config.Integer("hidden_size", 1, kMaxHidden);
+  spec.vocab_size = config.Integer("vocab_size", 1, kMaxVocab);
   // A prompt and a reply have a token each.
-  spec.max_positions = config.Int("max_position_embeddings", 2, kMaxPositions);
+  spec.max_positions = config.Integer("max_position_embeddings", 2, kMaxPositions);
   spec.head = ReadHeads(config, spec.hidden, fields);
   spec.norm_eps =
       static_cast<float>(config.NumberOr(fields.norm_eps, 0.0, 1.0, fields.default_norm_eps));
@@ -135,36 +135,37 @@ ModelSpec ReadLlama(const JsonFields& config, const LlamaFields& fields) {
   layer.attention_scale = DefaultAttentionScale(spec.head);
   layer.qkv_bias = layer.o_bias = config.BoolOr("attention_bias", false);
   layer.mlp_bias = config.BoolOr("mlp_bias", false);
-  layer.ffn = config.Int("intermediate_size", 1, kMaxFfn);
+  layer.ffn = config.Integer("intermediate_size", 1, kMaxFfn);
   layer.activation = ReadActivation(config, fields);
-  spec.layers.assign(config.Int(fields.layers, 1, kMaxLayers), layer);
+  spec.layers.assign(config.Integer(fields.layers, 1, kMaxLayers), layer);
   return spec;
 }
 
-ModelSpec Llama(const JsonFields& config) { return ReadLlama(config, {}); }
+ModelSpec Llama(const ConfigFields& config) { return ReadLlama(config, {}); }
 
 // How many keys a token of a windowed layer sees, its own included; 0 where the file says null.
-int32_t ReadWindow(const JsonFields& config) {
+int32_t ReadWindow(const ConfigFields& config) {
   constexpr int64_t kReferenceDefault = 4096;
   if (config.IsNull("sliding_window")) return 0;
-  return static_cast<int32_t>(config.IntOr("sliding_window", 1, kMaxPositions, kReferenceDefault));
+  return static_cast<int32_t>(
+      config.IntegerOr("sliding_window", 1, kMaxPositions, kReferenceDefault));
 }
 
 // `layer_types` as one "is windowed" a layer; nothing where the file has no such list.
-std::optional<std::vector<bool>> ReadLayerTypes(const JsonFields& config, size_t layers) {
+std::optional<std::vector<bool>> ReadLayerTypes(const ConfigFields& config, size_t layers) {
   if (!config.Has("layer_types")) return std::nullopt;
-  const std::vector<std::string> types = config.Texts("layer_types");
+  const std::vector<std::string> types = config.Strings("layer_types");
   std::vector<bool> windowed(layers, false);
   if (types.size() != layers) {
-    config.Refuse("layer_types", absl::StrCat("names ", types.size(), " layers of ", layers));
+    config.Fail("layer_types", absl::StrCat("names ", types.size(), " layers of ", layers));
     return windowed;
   }
   for (size_t i = 0; i < layers; ++i) {
     windowed[i] = types[i] == "sliding_attention";
     if (!windowed[i] && types[i] != "full_attention") {
-      config.Refuse("layer_types", absl::StrCat("has ", Quote(types[i]), " for layer ", i,
-                                                "; known are full_attention and "
-                                                "sliding_attention"));
+      config.Fail("layer_types", absl::StrCat("has ", Quote(types[i]), " for layer ", i,
+                                              "; known are full_attention and "
+                                              "sliding_attention"));
     }
   }
   return windowed;
@@ -177,35 +178,34 @@ std::vector<bool> PeriodicWindows(size_t layers, int64_t period) {
   return windowed;
 }
 
-void SetWindows(const JsonFields& config, const std::vector<bool>& windowed, int32_t window,
+void SetWindows(const ConfigFields& config, const std::vector<bool>& windowed, int32_t window,
                 ModelSpec& spec) {
   for (size_t i = 0; i < spec.layers.size(); ++i) {
     if (!windowed[i]) continue;
-    if (window == 0)
-      config.Refuse("sliding_window", "gives no window, but some layers are windowed");
+    if (window == 0) config.Fail("sliding_window", "gives no window, but some layers are windowed");
     spec.layers[i].window = window;
   }
 }
 
 // Llama with a window on every layer.
-ModelSpec Mistral(const JsonFields& config) {
+ModelSpec Mistral(const ConfigFields& config) {
   ModelSpec spec = Llama(config);
   const int32_t window = ReadWindow(config);
   for (LayerSpec& layer : spec.layers) layer.window = window;
   // The reference's Mistral ignores layer_types; a file that relies on them is of another family.
   const auto types = ReadLayerTypes(config, spec.layers.size());
   if (types && *types != std::vector<bool>(spec.layers.size(), window > 0)) {
-    config.RefuseUnsupported("layer_types", "Mistral's layers are all alike");
+    config.FailUnsupported("layer_types", "Mistral's layers are all alike");
   }
   return spec;
 }
 
 // Qwen's windows: from layer `max_window_layers` on, if switched on at all.
-void ReadQwenWindows(const JsonFields& config, ModelSpec& spec) {
+void ReadQwenWindows(const ConfigFields& config, ModelSpec& spec) {
   const int32_t window = config.BoolOr("use_sliding_window", false) ? ReadWindow(config) : 0;
   auto windowed = ReadLayerTypes(config, spec.layers.size());
   if (!windowed) {
-    const int64_t first = config.IntOr("max_window_layers", 0, kMaxLayers, 28);
+    const int64_t first = config.IntegerOr("max_window_layers", 0, kMaxLayers, 28);
     windowed.emplace(spec.layers.size(), false);
     for (size_t i = first; window > 0 && i < windowed->size(); ++i) (*windowed)[i] = true;
   }
@@ -213,7 +213,7 @@ void ReadQwenWindows(const JsonFields& config, ModelSpec& spec) {
 }
 
 // Llama with biases on q, k and v alone, and Qwen's windows.
-ModelSpec Qwen2(const JsonFields& config) {
+ModelSpec Qwen2(const ConfigFields& config) {
   ModelSpec spec = Llama(config);
   for (LayerSpec& layer : spec.layers) {
     layer.qkv_bias = true;
@@ -224,7 +224,7 @@ ModelSpec Qwen2(const JsonFields& config) {
 }
 
 // Llama with per-head query and key norms, and Qwen's windows.
-ModelSpec Qwen3(const JsonFields& config) {
+ModelSpec Qwen3(const ConfigFields& config) {
   ModelSpec spec = ReadLlama(config, {.default_head_dim = 128});
   for (LayerSpec& layer : spec.layers) layer.qk_norm = NormKind::kPlain;
   ReadQwenWindows(config, spec);
@@ -232,7 +232,7 @@ ModelSpec Qwen3(const JsonFields& config) {
 }
 
 // EXAONE 3.x is Llama under names of its own.
-ModelSpec Exaone(const JsonFields& config) {
+ModelSpec Exaone(const ConfigFields& config) {
   ModelSpec spec = ReadLlama(config, {.layers = "num_layers",
                                       .norm_eps = "layer_norm_epsilon",
                                       .default_norm_eps = 1e-5,
@@ -255,15 +255,15 @@ ModelSpec Exaone(const JsonFields& config) {
 
 // EXAONE 4's windows without layer_types: `sliding_window_pattern` is a period, or letters L and G
 // that repeat, after which the last layer is global whatever its letter.
-std::vector<bool> ReadExaone4Pattern(const JsonFields& config, size_t layers) {
+std::vector<bool> ReadExaone4Pattern(const ConfigFields& config, size_t layers) {
   const char* field = "sliding_window_pattern";
-  if (!config.IsText(field)) {
-    return PeriodicWindows(layers, config.IntOr(field, 1, kMaxLayers, 4));
+  if (!config.IsString(field)) {
+    return PeriodicWindows(layers, config.IntegerOr(field, 1, kMaxLayers, 4));
   }
-  const std::string letters = config.TextOr(field, "");
+  const std::string letters = config.StringOr(field, "");
   std::vector<bool> windowed(layers, false);
   if (letters.empty() || letters.find_first_not_of("LG") != std::string::npos) {
-    config.Refuse(field, "must be a number or the letters L and G, such as LLLG");
+    config.Fail(field, "must be a number or the letters L and G, such as LLLG");
     return windowed;
   }
   for (size_t i = 0; i + 1 < layers; ++i) windowed[i] = letters[i % letters.size()] == 'L';
@@ -272,7 +272,7 @@ std::vector<bool> ReadExaone4Pattern(const JsonFields& config, size_t layers) {
 
 // Llama with per-head norms, and norms after the sub-layers in the place of those before. Where
 // there are windows, layers without one have no rotation either.
-ModelSpec Exaone4(const JsonFields& config) {
+ModelSpec Exaone4(const ConfigFields& config) {
   ModelSpec spec = ReadLlama(config, {.default_norm_eps = 1e-5});
   for (LayerSpec& layer : spec.layers) {
     layer.qk_norm = NormKind::kPlain;
@@ -296,7 +296,7 @@ ModelSpec Exaone4(const JsonFields& config) {
 }
 
 // Llama with four multipliers and, if asked for, norms after the sub-layers too.
-ModelSpec HyperClovaX(const JsonFields& config) {
+ModelSpec HyperClovaX(const ConfigFields& config) {
   ModelSpec spec = Llama(config);
   const auto multiplier = [&](const char* name, double fallback) {
     return static_cast<float>(config.NumberOr(name, -kMaxScale, kMaxScale, fallback));
@@ -308,7 +308,7 @@ ModelSpec HyperClovaX(const JsonFields& config) {
     layer.residual_scale = multiplier("residual_multiplier", 1.0);
   }
   // Libraries disagree on the default, so the file must say.
-  if (!config.Has("use_post_norm")) config.Refuse("use_post_norm", "is missing");
+  if (!config.Has("use_post_norm")) config.Fail("use_post_norm", "is missing");
   if (config.BoolOr("use_post_norm", false)) {
     for (LayerSpec& layer : spec.layers) {
       layer.post_attention = layer.post_mlp = NormKind::kPlain;
@@ -322,7 +322,7 @@ ModelSpec HyperClovaX(const JsonFields& config) {
 // Llama with norms before and after both sub-layers and per head, all about zero; tanh GELU; an
 // embedding times the root of its size, in the model's type; five windowed layers to a global one,
 // each kind with its own rotation; and a scale of the scores that does not follow from the head.
-ModelSpec Gemma3(const JsonFields& config) {
+ModelSpec Gemma3(const ConfigFields& config) {
   ModelSpec spec = ReadLlama(config, {.activation = "hidden_activation",
                                       .default_activation = "gelu_pytorch_tanh",
                                       .default_head_dim = 256,
@@ -342,7 +342,7 @@ ModelSpec Gemma3(const JsonFields& config) {
   auto windowed = ReadLayerTypes(config, spec.layers.size());
   if (!windowed) {
     windowed = PeriodicWindows(spec.layers.size(),
-                               config.IntOr("sliding_window_pattern", 1, kMaxLayers, 6));
+                               config.IntegerOr("sliding_window_pattern", 1, kMaxLayers, 6));
   }
   SetWindows(config, *windowed, ReadWindow(config), spec);
   const double query_scalar = config.NumberOr("query_pre_attn_scalar", 1e-6, kMaxScale, 256.0);

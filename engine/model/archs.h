@@ -4,7 +4,7 @@
 
 #include <span>
 
-#include "engine/model/json_fields.h"
+#include "engine/model/config_fields.h"
 #include "engine/model/spec.h"
 
 namespace baram {
@@ -13,7 +13,7 @@ struct Arch {
   const char* architecture;  // config.json's `architectures`
   const char* family;        // for people
   // Complaints go to the config; the spec is only good if it has none.
-  ModelSpec (*read)(const JsonFields& config);
+  ModelSpec (*read)(const ConfigFields& config);
 };
 
 std::span<const Arch> Archs();

@@ -8,7 +8,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "engine/model/json_fields.h"
+#include "engine/model/config_fields.h"
 
 namespace baram {
 namespace {

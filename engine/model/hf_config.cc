@@ -10,7 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "engine/model/archs.h"
-#include "engine/model/json_fields.h"
+#include "engine/model/config_fields.h"
 
 namespace baram {
 namespace {
@@ -18,17 +18,17 @@ namespace {
 constexpr int64_t kMaxConfigBytes = int64_t{1} << 20;
 constexpr int kMaxConfigDepth = 32;
 
-absl::StatusOr<JsonFields> ReadFields(const std::string& path) {
+absl::StatusOr<ConfigFields> ReadFields(const std::string& path) {
   absl::StatusOr<std::string> text = ReadSmallFile(path, kMaxConfigBytes);
   if (!text.ok()) return text.status();
   absl::StatusOr<nlohmann::json> object = ParseJsonObject(path, *text, kMaxConfigDepth);
   if (!object.ok()) return object.status();
-  return JsonFields(path, *std::move(object));
+  return ConfigFields(path, *std::move(object));
 }
 
 // Adds the ids of an `eos_token_id`, one or a list, that are not there yet.
-void AddEosIds(const JsonFields& fields, std::vector<int32_t>& ids) {
-  for (const int64_t id : fields.Ints("eos_token_id", 0, std::numeric_limits<int32_t>::max())) {
+void AddEosIds(const ConfigFields& fields, std::vector<int32_t>& ids) {
+  for (const int64_t id : fields.Integers("eos_token_id", 0, std::numeric_limits<int32_t>::max())) {
     if (std::find(ids.begin(), ids.end(), id) == ids.end()) {
       ids.push_back(static_cast<int32_t>(id));
     }
@@ -51,11 +51,11 @@ absl::Status DescribeMissing(const std::string& folder) {
 }  // namespace
 
 absl::StatusOr<ModelSpec> ReadModelSpec(const std::string& folder) {
-  absl::StatusOr<JsonFields> config = ReadFields(folder + "/config.json");
+  absl::StatusOr<ConfigFields> config = ReadFields(folder + "/config.json");
   if (absl::IsNotFound(config.status())) return DescribeMissing(folder);
   if (!config.ok()) return config.status();
-  const std::vector<std::string> names = config->Texts("architectures");
-  if (names.empty()) config->Refuse("architectures", "is missing or empty");
+  const std::vector<std::string> names = config->Strings("architectures");
+  if (names.empty()) config->Fail("architectures", "is missing or empty");
   if (!config->status().ok()) return config->status();
   for (const Arch& arch : Archs()) {
     if (names.front() != arch.architecture) continue;
@@ -74,12 +74,12 @@ absl::StatusOr<ModelSpec> ReadModelSpec(const std::string& folder) {
 absl::StatusOr<GenerationDefaults> ReadGenerationDefaults(const std::string& folder) {
   GenerationDefaults defaults;
   // config.json's EOS is the primary one; generation_config.json adds those of the chat format.
-  absl::StatusOr<JsonFields> config = ReadFields(folder + "/config.json");
+  absl::StatusOr<ConfigFields> config = ReadFields(folder + "/config.json");
   if (!config.ok()) return config.status();
   AddEosIds(*config, defaults.eos_ids);
   if (!config->status().ok()) return config->status();
 
-  absl::StatusOr<JsonFields> generation = ReadFields(folder + "/generation_config.json");
+  absl::StatusOr<ConfigFields> generation = ReadFields(folder + "/generation_config.json");
   if (absl::IsNotFound(generation.status())) return defaults;
   if (!generation.ok()) return generation.status();
   AddEosIds(*generation, defaults.eos_ids);
@@ -92,7 +92,7 @@ absl::StatusOr<GenerationDefaults> ReadGenerationDefaults(const std::string& fol
   read("repetition_penalty", 1e3, defaults.repetition_penalty);
   if (generation->Has("top_k")) {
     // vLLM's spelling of off is -1.
-    const int64_t top_k = generation->Int("top_k", -1, std::numeric_limits<int32_t>::max());
+    const int64_t top_k = generation->Integer("top_k", -1, std::numeric_limits<int32_t>::max());
     defaults.top_k = static_cast<int32_t>(std::max<int64_t>(top_k, 0));
   }
   if (!generation->status().ok()) return generation->status();

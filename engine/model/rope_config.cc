@@ -21,21 +21,21 @@ constexpr ScalingName kScalings[] = {
     {"yarn", RopeScaling::kYarn},
 };
 
-RopeScaling ReadScaling(const JsonFields& rope) {
+RopeScaling ReadScaling(const ConfigFields& rope) {
   const std::string field = rope.Has("rope_type") ? "rope_type" : "type";
-  const std::string name = rope.TextOr(field, "default");
+  const std::string name = rope.StringOr(field, "default");
   for (const ScalingName& known : kScalings) {
     if (name == known.name) return known.scaling;
   }
-  rope.RefuseUnsupported(field, "supported are default, linear, llama3 and yarn");
+  rope.FailUnsupported(field, "supported are default, linear, llama3 and yarn");
   return RopeScaling::kDefault;
 }
 
 // The object that describes the table; an empty one where the file has none.
-JsonFields RopeObject(const JsonFields& config, const RopeDefaults& defaults,
-                      const std::string& layer_type) {
+ConfigFields RopeObject(const ConfigFields& config, const RopeDefaults& defaults,
+                        const std::string& layer_type) {
   if (config.Has("rope_parameters")) {
-    const JsonFields parameters = config.Object("rope_parameters");
+    const ConfigFields parameters = config.Object("rope_parameters");
     const bool nested =
         parameters.IsObject("full_attention") || parameters.IsObject("sliding_attention");
     if (!nested) return parameters;
@@ -46,9 +46,9 @@ JsonFields RopeObject(const JsonFields& config, const RopeDefaults& defaults,
 
 }  // namespace
 
-RopeSpec ReadRope(const JsonFields& config, const RopeDefaults& defaults,
+RopeSpec ReadRope(const ConfigFields& config, const RopeDefaults& defaults,
                   const std::string& layer_type) {
-  const JsonFields rope = RopeObject(config, defaults, layer_type);
+  const ConfigFields rope = RopeObject(config, defaults, layer_type);
   RopeSpec spec;
   spec.scaling = ReadScaling(rope);
   spec.theta = rope.NumberOr(
@@ -58,9 +58,9 @@ RopeSpec ReadRope(const JsonFields& config, const RopeDefaults& defaults,
                                      config.NumberOr("partial_rotary_factor", 0.0, 1.0, 1.0));
   spec.rotary_dim = static_cast<int32_t>(defaults.head_dim * share);
   if (spec.rotary_dim < 2 || spec.rotary_dim % 2 != 0) {
-    config.Refuse("partial_rotary_factor",
-                  absl::StrCat("rotates ", spec.rotary_dim, " of a head's ", defaults.head_dim,
-                               " elements; it must be an even number of at least 2"));
+    config.Fail("partial_rotary_factor",
+                absl::StrCat("rotates ", spec.rotary_dim, " of a head's ", defaults.head_dim,
+                             " elements; it must be an even number of at least 2"));
   }
   if (spec.scaling == RopeScaling::kDefault) return spec;
 
@@ -70,7 +70,7 @@ RopeSpec ReadRope(const JsonFields& config, const RopeDefaults& defaults,
   spec.original_max_positions =
       config.NumberOr("original_max_position_embeddings", 1.0, kLargest, original);
   const bool derives_factor = spec.scaling == RopeScaling::kYarn && !rope.Has("factor");
-  if (!derives_factor && !rope.Has("factor")) rope.Refuse("factor", "is missing");
+  if (!derives_factor && !rope.Has("factor")) rope.Fail("factor", "is missing");
   spec.factor = derives_factor ? defaults.max_positions / spec.original_max_positions
                                : rope.NumberOr("factor", 1e-3, kLargest, 1.0);
   if (spec.scaling == RopeScaling::kLlama3) {
@@ -78,7 +78,7 @@ RopeSpec ReadRope(const JsonFields& config, const RopeDefaults& defaults,
     spec.high_freq_factor =
         rope.NumberOr("high_freq_factor", 1e-6, kLargest, spec.high_freq_factor);
     if (spec.high_freq_factor <= spec.low_freq_factor) {
-      rope.Refuse("high_freq_factor", "must be greater than low_freq_factor");
+      rope.Fail("high_freq_factor", "must be greater than low_freq_factor");
     }
   }
   if (spec.scaling == RopeScaling::kYarn) {
@@ -88,7 +88,7 @@ RopeSpec ReadRope(const JsonFields& config, const RopeDefaults& defaults,
     spec.mscale = rope.NumberOr("mscale", 0.0, kLargest, 0.0);
     spec.mscale_all_dim = rope.NumberOr("mscale_all_dim", 0.0, kLargest, 0.0);
     spec.truncate = rope.BoolOr("truncate", spec.truncate);
-    if (spec.theta <= 1.0) rope.Refuse("rope_theta", "must be greater than 1 under yarn");
+    if (spec.theta <= 1.0) rope.Fail("rope_theta", "must be greater than 1 under yarn");
   }
   return spec;
 }

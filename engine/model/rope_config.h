@@ -4,7 +4,7 @@
 
 #include <string>
 
-#include "engine/model/json_fields.h"
+#include "engine/model/config_fields.h"
 #include "engine/model/spec.h"
 
 namespace baram {
@@ -24,7 +24,7 @@ struct RopeDefaults {
 //   "rope_theta", "partial_rotary_factor" and "rope_scaling": {"type" or "rope_type", ...}
 //   "rope_parameters": {"rope_type", "rope_theta", ...}
 //   "rope_parameters": {"full_attention": {...}, "sliding_attention": {...}}
-RopeSpec ReadRope(const JsonFields& config, const RopeDefaults& defaults,
+RopeSpec ReadRope(const ConfigFields& config, const RopeDefaults& defaults,
                   const std::string& layer_type = "");
 
 }  // namespace baram

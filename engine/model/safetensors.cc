@@ -14,7 +14,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "engine/model/json_fields.h"
+#include "engine/model/config_fields.h"
 #include "nlohmann/json.hpp"
 
 namespace baram {

@@ -1,6 +1,6 @@
-// JsonFields: typed, range-checked access to a JSON object whose author is not trusted.
-#ifndef BARAM_ENGINE_MODEL_JSON_FIELDS_H_
-#define BARAM_ENGINE_MODEL_JSON_FIELDS_H_
+// ConfigFields: typed, range-checked access to a JSON object whose author is not trusted.
+#ifndef BARAM_ENGINE_MODEL_CONFIG_FIELDS_H_
+#define BARAM_ENGINE_MODEL_CONFIG_FIELDS_H_
 
 #include <cstdint>
 #include <memory>
@@ -27,10 +27,10 @@ std::string Quote(const nlohmann::json& foreign);
 // The fields of one object. The first complaint sticks and later ones are dropped, so a reader asks
 // for everything it wants and looks at status() once; until then it sees harmless values. Objects
 // inside share the complaint of the outermost. Copies are views of the same object.
-class JsonFields {
+class ConfigFields {
  public:
   // `path` names the file in messages.
-  JsonFields(std::string path, nlohmann::json object);
+  ConfigFields(std::string path, nlohmann::json object);
 
   // Whether the field is there and not null.
   bool Has(const std::string& name) const;
@@ -38,34 +38,34 @@ class JsonFields {
   bool IsNull(const std::string& name) const;
 
   // Whole numbers from `least` to `most`. Without a fallback the field must be there.
-  int64_t Int(const std::string& name, int64_t least, int64_t most) const;
-  int64_t IntOr(const std::string& name, int64_t least, int64_t most, int64_t fallback) const;
+  int64_t Integer(const std::string& name, int64_t least, int64_t most) const;
+  int64_t IntegerOr(const std::string& name, int64_t least, int64_t most, int64_t fallback) const;
   // Finite numbers from `least` to `most`.
   double NumberOr(const std::string& name, double least, double most, double fallback) const;
   bool BoolOr(const std::string& name, bool fallback) const;
-  std::string TextOr(const std::string& name, const std::string& fallback) const;
-  // Lists; empty when absent. Ints also takes one bare number.
-  std::vector<std::string> Texts(const std::string& name) const;
-  std::vector<int64_t> Ints(const std::string& name, int64_t least, int64_t most) const;
+  std::string StringOr(const std::string& name, const std::string& fallback) const;
+  // Lists; empty when absent. Integers also takes one bare number.
+  std::vector<std::string> Strings(const std::string& name) const;
+  std::vector<int64_t> Integers(const std::string& name, int64_t least, int64_t most) const;
   bool IsObject(const std::string& name) const;
-  bool IsText(const std::string& name) const;
+  bool IsString(const std::string& name) const;
   // The object under `name`; an empty one when absent.
-  JsonFields Object(const std::string& name) const;
+  ConfigFields Object(const std::string& name) const;
   // An object without fields.
-  JsonFields Nothing() const;
+  ConfigFields Nothing() const;
 
   // The field for messages, see Quote. "null" when absent.
   std::string Show(const std::string& name) const;
 
   // Complains of the field: DataLoss "config.json: hidden_size ...", or Unimplemented.
-  void Refuse(const std::string& name, const std::string& complaint) const;
-  void RefuseUnsupported(const std::string& name, const std::string& what_is_supported) const;
+  void Fail(const std::string& name, const std::string& complaint) const;
+  void FailUnsupported(const std::string& name, const std::string& what_is_supported) const;
 
   absl::Status status() const { return *status_; }
 
  private:
-  JsonFields(std::string path, std::string prefix, const nlohmann::json* object,
-             std::shared_ptr<const nlohmann::json> root, std::shared_ptr<absl::Status> status);
+  ConfigFields(std::string path, std::string prefix, const nlohmann::json* object,
+               std::shared_ptr<const nlohmann::json> root, std::shared_ptr<absl::Status> status);
   const nlohmann::json* Find(const std::string& name) const;
   void Complain(absl::StatusCode code, const std::string& sentence) const;
 
@@ -78,4 +78,4 @@ class JsonFields {
 
 }  // namespace baram
 
-#endif  // BARAM_ENGINE_MODEL_JSON_FIELDS_H_
+#endif  // BARAM_ENGINE_MODEL_CONFIG_FIELDS_H_

@@ -1,5 +1,5 @@
-// JsonFields: typed, range-checked access to a JSON object whose author is not trusted.
-#include "engine/model/json_fields.h"
+// ConfigFields: typed, range-checked access to a JSON object whose author is not trusted.
+#include "engine/model/config_fields.h"
 
 #include <algorithm>
 #include <cmath>
@@ -80,109 +80,109 @@ std::string Quote(const json& foreign) {
   return text;
 }
 
-JsonFields::JsonFields(std::string path, json object)
+ConfigFields::ConfigFields(std::string path, json object)
     : path_(std::move(path)),
       root_(std::make_shared<const json>(std::move(object))),
       object_(root_.get()),
       status_(std::make_shared<absl::Status>()) {}
 
-JsonFields::JsonFields(std::string path, std::string prefix, const json* object,
-                       std::shared_ptr<const json> root, std::shared_ptr<absl::Status> status)
+ConfigFields::ConfigFields(std::string path, std::string prefix, const json* object,
+                           std::shared_ptr<const json> root, std::shared_ptr<absl::Status> status)
     : path_(std::move(path)),
       prefix_(std::move(prefix)),
       root_(std::move(root)),
       object_(object),
       status_(std::move(status)) {}
 
-const json* JsonFields::Find(const std::string& name) const {
+const json* ConfigFields::Find(const std::string& name) const {
   const auto found = object_->find(name);
   return found == object_->end() || found->is_null() ? nullptr : &*found;
 }
 
-bool JsonFields::Has(const std::string& name) const { return Find(name) != nullptr; }
+bool ConfigFields::Has(const std::string& name) const { return Find(name) != nullptr; }
 
-bool JsonFields::IsNull(const std::string& name) const {
+bool ConfigFields::IsNull(const std::string& name) const {
   const auto found = object_->find(name);
   return found != object_->end() && found->is_null();
 }
 
-void JsonFields::Complain(absl::StatusCode code, const std::string& sentence) const {
+void ConfigFields::Complain(absl::StatusCode code, const std::string& sentence) const {
   if (status_->ok()) *status_ = absl::Status(code, absl::StrCat(path_, ": ", sentence));
 }
 
-void JsonFields::Refuse(const std::string& name, const std::string& complaint) const {
+void ConfigFields::Fail(const std::string& name, const std::string& complaint) const {
   Complain(absl::StatusCode::kDataLoss, absl::StrCat(prefix_, name, " ", complaint));
 }
 
-void JsonFields::RefuseUnsupported(const std::string& name,
+void ConfigFields::FailUnsupported(const std::string& name,
                                    const std::string& what_is_supported) const {
   Complain(
       absl::StatusCode::kUnimplemented,
       absl::StrCat(prefix_, name, " = ", Show(name), " is not supported; ", what_is_supported));
 }
 
-std::string JsonFields::Show(const std::string& name) const {
+std::string ConfigFields::Show(const std::string& name) const {
   const json* value = Find(name);
   return value == nullptr ? "null" : Quote(*value);
 }
 
-int64_t JsonFields::Int(const std::string& name, int64_t least, int64_t most) const {
+int64_t ConfigFields::Integer(const std::string& name, int64_t least, int64_t most) const {
   if (!Has(name)) {
-    Refuse(name, "is missing");
+    Fail(name, "is missing");
     return least;
   }
-  return IntOr(name, least, most, least);
+  return IntegerOr(name, least, most, least);
 }
 
-int64_t JsonFields::IntOr(const std::string& name, int64_t least, int64_t most,
-                          int64_t fallback) const {
+int64_t ConfigFields::IntegerOr(const std::string& name, int64_t least, int64_t most,
+                                int64_t fallback) const {
   const json* value = Find(name);
   if (value == nullptr) return fallback;
   // A float with a whole value is how some writers spell a large integer.
   const double number = value->is_number() ? value->get<double>() : std::nan("");
   if (!(number >= static_cast<double>(least) && number <= static_cast<double>(most)) ||
       number != std::floor(number)) {
-    Refuse(name,
-           absl::StrCat("must be a whole number from ", least, " to ", most, ", not ", Show(name)));
+    Fail(name,
+         absl::StrCat("must be a whole number from ", least, " to ", most, ", not ", Show(name)));
     return fallback;
   }
   return static_cast<int64_t>(number);
 }
 
-double JsonFields::NumberOr(const std::string& name, double least, double most,
-                            double fallback) const {
+double ConfigFields::NumberOr(const std::string& name, double least, double most,
+                              double fallback) const {
   const json* value = Find(name);
   if (value == nullptr) return fallback;
   const double number = value->is_number() ? value->get<double>() : std::nan("");
   if (!(number >= least && number <= most)) {
-    Refuse(name, absl::StrCat("must be a number from ", ShowNumber(least), " to ", ShowNumber(most),
-                              ", not ", Show(name)));
+    Fail(name, absl::StrCat("must be a number from ", ShowNumber(least), " to ", ShowNumber(most),
+                            ", not ", Show(name)));
     return fallback;
   }
   return number;
 }
 
-bool JsonFields::BoolOr(const std::string& name, bool fallback) const {
+bool ConfigFields::BoolOr(const std::string& name, bool fallback) const {
   const json* value = Find(name);
   if (value == nullptr) return fallback;
   if (!value->is_boolean()) {
-    Refuse(name, absl::StrCat("must be true or false, not ", Show(name)));
+    Fail(name, absl::StrCat("must be true or false, not ", Show(name)));
     return fallback;
   }
   return value->get<bool>();
 }
 
-std::string JsonFields::TextOr(const std::string& name, const std::string& fallback) const {
+std::string ConfigFields::StringOr(const std::string& name, const std::string& fallback) const {
   const json* value = Find(name);
   if (value == nullptr) return fallback;
   if (!value->is_string()) {
-    Refuse(name, absl::StrCat("must be a text, not ", Show(name)));
+    Fail(name, absl::StrCat("must be a text, not ", Show(name)));
     return fallback;
   }
   return value->get<std::string>();
 }
 
-std::vector<std::string> JsonFields::Texts(const std::string& name) const {
+std::vector<std::string> ConfigFields::Strings(const std::string& name) const {
   std::vector<std::string> texts;
   const json* value = Find(name);
   if (value == nullptr) return texts;
@@ -193,11 +193,12 @@ std::vector<std::string> JsonFields::Texts(const std::string& name) const {
       if (good) texts.push_back(element.get<std::string>());
     }
   }
-  if (!good) Refuse(name, absl::StrCat("must be a list of texts, not ", Show(name)));
+  if (!good) Fail(name, absl::StrCat("must be a list of texts, not ", Show(name)));
   return texts;
 }
 
-std::vector<int64_t> JsonFields::Ints(const std::string& name, int64_t least, int64_t most) const {
+std::vector<int64_t> ConfigFields::Integers(const std::string& name, int64_t least,
+                                            int64_t most) const {
   std::vector<int64_t> numbers;
   const json* value = Find(name);
   if (value == nullptr) return numbers;
@@ -208,8 +209,8 @@ std::vector<int64_t> JsonFields::Ints(const std::string& name, int64_t least, in
         !(element.is_number_unsigned() && element.get<uint64_t>() > static_cast<uint64_t>(most)) &&
         element.get<int64_t>() >= least && element.get<int64_t>() <= most;
     if (!good) {
-      Refuse(name, absl::StrCat("must be whole numbers from ", least, " to ", most, ", not ",
-                                Show(name)));
+      Fail(name,
+           absl::StrCat("must be whole numbers from ", least, " to ", most, ", not ", Show(name)));
       break;
     }
     numbers.push_back(element.get<int64_t>());
@@ -217,29 +218,29 @@ std::vector<int64_t> JsonFields::Ints(const std::string& name, int64_t least, in
   return numbers;
 }
 
-bool JsonFields::IsObject(const std::string& name) const {
+bool ConfigFields::IsObject(const std::string& name) const {
   const json* value = Find(name);
   return value != nullptr && value->is_object();
 }
 
-bool JsonFields::IsText(const std::string& name) const {
+bool ConfigFields::IsString(const std::string& name) const {
   const json* value = Find(name);
   return value != nullptr && value->is_string();
 }
 
-JsonFields JsonFields::Nothing() const {
+ConfigFields ConfigFields::Nothing() const {
   static const json kNothing = json::object();
-  return JsonFields(path_, prefix_, &kNothing, root_, status_);
+  return ConfigFields(path_, prefix_, &kNothing, root_, status_);
 }
 
-JsonFields JsonFields::Object(const std::string& name) const {
+ConfigFields ConfigFields::Object(const std::string& name) const {
   const json* value = Find(name);
   if (value == nullptr) return Nothing();
   if (!value->is_object()) {
-    Refuse(name, absl::StrCat("must be an object, not ", Show(name)));
+    Fail(name, absl::StrCat("must be an object, not ", Show(name)));
     return Nothing();
   }
-  return JsonFields(path_, absl::StrCat(prefix_, name, "."), value, root_, status_);
+  return ConfigFields(path_, absl::StrCat(prefix_, name, "."), value, root_, status_);
 }
 
 }  // namespace baram
