@@ -260,7 +260,7 @@ void Reply::CheckMatch(Outbox& outbox, Output& output) {
   outbox.StopAt(output.delta.index);
   ends_.push_back({.index = output.delta.index,
                    .reason = EndReason::kStop,
-                   .stop_string = output.matcher.stop(output.matcher.match()->stop_index)});
+                   .stop_string = *output.matcher.match()});
 }
 
 void Reply::EndOutput(Output& output, const Finish& finish) {
@@ -274,7 +274,7 @@ void Reply::EndOutput(Output& output, const Finish& finish) {
   EndEvent end{.index = output.delta.index, .reason = EndReason::kStop, .stop_string = {}};
   if (output.matcher.match()) {
     // Its last characters waited for a token that never came.
-    end.stop_string = output.matcher.stop(output.matcher.match()->stop_index);
+    end.stop_string = *output.matcher.match();
   } else if (!status.ok()) {
     end.reason = EndReason::kAbort;
     status_.Update(status);

@@ -33,10 +33,6 @@ absl::StatusOr<std::string> ChatTemplate::Render(std::string_view messages_json,
   return TakeBuffer(text);
 }
 
-bool ChatTemplate::wants_content_parts() const {
-  return baram_template_wants_content_parts(raw_) != 0;
-}
-
 bool ChatTemplate::Reads(std::string_view name) const {
   return baram_template_reads(raw_, ToView(name)) != 0;
 }

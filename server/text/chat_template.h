@@ -42,8 +42,6 @@ class ChatTemplate {
                                      std::string_view arguments_json, bool add_generation_prompt,
                                      bool continue_final_message) const;
 
-  // Whether the template loops over content parts, so that arrays reach it as they are.
-  bool wants_content_parts() const;
   // Whether the template reads the variable `name`, of those that arguments set. Walks the whole
   // template: not for every request.
   bool Reads(std::string_view name) const;

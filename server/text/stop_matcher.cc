@@ -33,18 +33,15 @@ StopMatcher::StopMatcher(std::shared_ptr<const StopStrings> stops, bool include_
     : stops_(std::move(stops)), matched_(stops_->stops_.size(), 0), include_stop_(include_stop) {}
 
 void StopMatcher::Feed(std::string_view piece, std::string* text) {
-  if (match_.has_value()) return;
+  if (match_ != nullptr) return;
   for (size_t i = 0; i < piece.size(); ++i) {
-    const size_t longest = Advance(piece[i]);
-    if (longest == 0) continue;
+    Advance(piece[i]);
+    if (match_ == nullptr) continue;
     waiting_.append(piece.substr(0, i + 1));
-    const size_t start = waiting_.size() - longest;
-    match_->position = consumed_ + i + 1 - longest;
-    text->append(waiting_, 0, include_stop_ ? waiting_.size() : start);
+    text->append(waiting_, 0, waiting_.size() - (include_stop_ ? 0 : match_->size()));
     waiting_.clear();
     return;
   }
-  consumed_ += piece.size();
   waiting_.append(piece);
   size_t held = 0;
   for (const size_t matched : matched_) held = std::max(held, matched);
@@ -53,20 +50,16 @@ void StopMatcher::Feed(std::string_view piece, std::string* text) {
   waiting_.erase(0, sure);
 }
 
-size_t StopMatcher::Advance(char byte) {
-  size_t longest = 0;
+void StopMatcher::Advance(char byte) {
   for (size_t index = 0; index < matched_.size(); ++index) {
     const auto& [text, border] = stops_->stops_[index];
     size_t& matched = matched_[index];
     if (text.empty()) continue;
     while (matched > 0 && text[matched] != byte) matched = border[matched - 1];
     if (text[matched] == byte) ++matched;
-    if (matched == text.size() && matched > longest) {
-      longest = matched;
-      match_ = Match{.stop_index = index, .position = 0};
-    }
+    const bool ends = matched == text.size();
+    if (ends && (match_ == nullptr || matched > match_->size())) match_ = &text;
   }
-  return longest;
 }
 
 void StopMatcher::End(std::string* text) {

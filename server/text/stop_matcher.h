@@ -4,7 +4,6 @@
 
 #include <cstddef>
 #include <memory>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -33,11 +32,6 @@ class StopStrings {
 // less one byte waits inside, plus the start of one character. One owner, one thread at a time.
 class StopMatcher {
  public:
-  struct Match {
-    size_t stop_index;  // in the list given to StopStrings
-    size_t position;    // bytes before the match, counted from the start of the reply
-  };
-
   // `include_stop` lets the matched string itself out too.
   StopMatcher(std::shared_ptr<const StopStrings> stops, bool include_stop);
 
@@ -47,20 +41,18 @@ class StopMatcher {
   // The reply ended without a match: appends what still waits.
   void End(std::string* text);
 
-  const std::optional<Match>& match() const { return match_; }
-  const std::string& stop(size_t index) const { return stops_->stops_[index].text; }
+  // The stop string that matched, or null. It lives as long as the strings do.
+  const std::string* match() const { return match_; }
 
  private:
-  // Moves every automaton by one byte. Where stop strings end here, sets match_ (but for its
-  // position) to the longest of them and returns its size; else 0.
-  size_t Advance(char byte);
+  // Moves every automaton by one byte. Where stop strings end here, the longest of them is match_.
+  void Advance(char byte);
 
   std::shared_ptr<const StopStrings> stops_;
   std::vector<size_t> matched_;  // of each: length of the prefix that ends at the last byte fed
   bool include_stop_;
   std::string waiting_;  // the last bytes fed, not let out yet
-  size_t consumed_ = 0;  // bytes of the pieces fed so far
-  std::optional<Match> match_;
+  const std::string* match_ = nullptr;
 };
 
 }  // namespace baram::text

@@ -26,7 +26,6 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::Load(const std::string& fo
 Tokenizer::Tokenizer(BaramTokenizer* raw)
     : raw_(raw),
       vocab_size_(baram_tokenizer_vocab_size(raw)),
-      bos_id_(IdOrNone(baram_tokenizer_bos_id(raw))),
       eos_id_(IdOrNone(baram_tokenizer_eos_id(raw))) {}
 
 Tokenizer::~Tokenizer() { baram_tokenizer_free(raw_); }
@@ -64,10 +63,6 @@ std::string Tokenizer::TokenText(int32_t id) const {
 std::optional<int32_t> Tokenizer::TokenToId(std::string_view token) const {
   return IdOrNone(baram_tokenizer_token_to_id(raw_, ToView(token)));
 }
-
-bool Tokenizer::HasToken(int32_t id) const { return baram_tokenizer_has_token(raw_, id) != 0; }
-
-bool Tokenizer::IsSpecial(int32_t id) const { return baram_tokenizer_is_special(raw_, id) != 0; }
 
 StreamDecoder::StreamDecoder(const Tokenizer& tokenizer, bool skip_special_tokens)
     : raw_(baram_stream_new(tokenizer.raw(), skip_special_tokens)) {}

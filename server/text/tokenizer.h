@@ -39,7 +39,7 @@ class Tokenizer {
                                               size_t max_bytes = kMaxEncodeBytes) const;
 
   // The text of `ids`, always valid UTF-8. Ids outside the vocabulary stand for nothing; refuse
-  // them earlier where they are an error (HasToken).
+  // them earlier where they are an error.
   absl::StatusOr<std::string> Decode(std::span<const int32_t> ids, bool skip_special_tokens) const;
 
   // What a token adds to a text, which may be part of a character. Empty if there is no such token.
@@ -48,12 +48,9 @@ class Tokenizer {
   std::string TokenText(int32_t id) const;
   std::optional<int32_t> TokenToId(std::string_view token) const;
 
-  bool HasToken(int32_t id) const;
-  bool IsSpecial(int32_t id) const;
-  // One more than the largest id, added tokens included; there may be holes (HasToken).
+  // One more than the largest id, added tokens included; there may be holes.
   int32_t vocab_size() const { return vocab_size_; }
-  // From the folder's bos_token and eos_token. generation_config.json may name more EOS ids.
-  std::optional<int32_t> bos_id() const { return bos_id_; }
+  // From the folder's eos_token. generation_config.json may name more EOS ids.
   std::optional<int32_t> eos_id() const { return eos_id_; }
 
   // For StreamDecoder and ChatTemplate.
@@ -64,7 +61,6 @@ class Tokenizer {
 
   BaramTokenizer* raw_;  // owned
   int32_t vocab_size_;
-  std::optional<int32_t> bos_id_;
   std::optional<int32_t> eos_id_;
 };
 

@@ -16,6 +16,7 @@ namespace baram::text {
 namespace {
 
 using testing::HasSubstr;
+using testing::Not;
 
 constexpr std::string_view kOneMessage = R"([{"role":"user","content":"물음"}])";
 
@@ -121,18 +122,17 @@ TEST(ChatTemplate, KnowsWhichVariablesATemplateReads) {
   }
 }
 
-TEST(ChatTemplate, KnowsWhichTemplatesReadParts) {
-  for (const char* name : {"parts", "parts_only"}) {
-    EXPECT_TRUE(LoadTemplate(name)->wants_content_parts()) << name;
-  }
-  for (const char* name : {"chatml", "llama31", "qwen25", "qwen3", "exaone", "mistral"}) {
-    EXPECT_FALSE(LoadTemplate(name)->wants_content_parts()) << name;
-  }
-}
-
 TEST(ChatTemplate, GivesEachTemplateTheContentItReads) {
   constexpr std::string_view kParts =
       R"([{"role":"user","content":[{"type":"text","text":"하나"},{"type":"text","text":"둘"}]}])";
+  // What reads no parts is given one text of them.
+  const auto joined = HasSubstr("하나\n둘");
+  for (const char* name : {"parts", "parts_only"}) {
+    EXPECT_THAT(LoadTemplate(name)->Render(kParts, "", false, false).value(), Not(joined)) << name;
+  }
+  for (const char* name : {"chatml", "llama31", "qwen25", "qwen3", "exaone", "mistral"}) {
+    EXPECT_THAT(LoadTemplate(name)->Render(kParts, "", false, false).value(), joined) << name;
+  }
   EXPECT_EQ(LoadTemplate("chatml")->Render(kParts, "", false, false).value(),
             "<|im_start|>user\n하나\n둘<|im_end|>\n");
   EXPECT_EQ(LoadTemplate("parts_only")->Render(kParts, "", false, false).value(),

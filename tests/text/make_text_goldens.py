@@ -256,9 +256,8 @@ def encodings_of(name, reference, rng):
     lists = random_ids + [entry["ids"] for entry in texts[::2]]
     decoded = [{"ids": ids, "text": reference.decode(ids, skip_special_tokens=False),
                 "skipped": reference.decode(ids, skip_special_tokens=True)} for ids in lists]
-    return {"vocab_size": max(reference.get_vocab().values()) + 1, "bos_id": reference.bos_token_id,
-            "eos_id": reference.eos_token_id, "special_ids": sorted(reference.all_special_ids),
-            "texts": texts, "decoded": decoded}
+    return {"vocab_size": max(reference.get_vocab().values()) + 1, "eos_id": reference.eos_token_id,
+            "special_ids": sorted(reference.all_special_ids), "texts": texts, "decoded": decoded}
 
 
 def render(reference, template, messages, arguments, generate, continued):

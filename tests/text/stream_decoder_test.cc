@@ -74,7 +74,10 @@ std::string DecodeByCharacters(const Tokenizer& tokenizer, std::vector<int32_t> 
     return whole;
   }
   std::erase_if(ids, [&](int32_t id) {
-    return !tokenizer.HasToken(id) || (skip_special && tokenizer.IsSpecial(id));
+    const std::vector<int32_t> alone = {id};
+    const bool special =
+        tokenizer.Decode(alone, true).value() != tokenizer.Decode(alone, false).value();
+    return tokenizer.TokenText(id).empty() || (skip_special && special);
   });
   const int32_t marker = Marker(tokenizer, whole);
   std::vector<int32_t> apart;
@@ -228,7 +231,7 @@ TEST(StreamDecoder, KeepsTheBlankBehindAPrompt) {
   const auto behind = [&](const std::vector<int32_t>& prompt, const std::vector<int32_t>& reply) {
     return StreamBehind(*tokenizer, prompt, reply, /*skip_special=*/true);
   };
-  const int32_t begin = *tokenizer->bos_id(), blank = *tokenizer->TokenToId("▁"),
+  const int32_t begin = *tokenizer->TokenToId("<s>"), blank = *tokenizer->TokenToId("▁"),
                 letter = *tokenizer->TokenToId("a");
   EXPECT_EQ(behind({begin, letter}, {blank, letter}), " a");
   // Special tokens behind a text take it away from nobody, however many.

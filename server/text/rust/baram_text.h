@@ -57,7 +57,6 @@ void baram_tokenizer_free(BaramTokenizer* tokenizer);
 // One more than the largest id.
 int32_t baram_tokenizer_vocab_size(const BaramTokenizer* tokenizer);
 // -1 where the folder names none.
-int32_t baram_tokenizer_bos_id(const BaramTokenizer* tokenizer);
 int32_t baram_tokenizer_eos_id(const BaramTokenizer* tokenizer);
 
 int32_t baram_tokenizer_encode(const BaramTokenizer* tokenizer, BaramView text,
@@ -72,8 +71,6 @@ BaramView baram_tokenizer_token_bytes(const BaramTokenizer* tokenizer, int32_t i
 BaramBuffer baram_tokenizer_token_text(const BaramTokenizer* tokenizer, int32_t id);
 // -1 if there is no such token.
 int32_t baram_tokenizer_token_to_id(const BaramTokenizer* tokenizer, BaramView token);
-int32_t baram_tokenizer_has_token(const BaramTokenizer* tokenizer, int32_t id);
-int32_t baram_tokenizer_is_special(const BaramTokenizer* tokenizer, int32_t id);
 
 BaramStream* baram_stream_new(const BaramTokenizer* tokenizer, int32_t skip_special_tokens);
 void baram_stream_free(BaramStream* stream);
@@ -87,7 +84,6 @@ BaramView baram_stream_end(BaramStream* stream);
 int32_t baram_template_load(const BaramTokenizer* tokenizer, BaramView folder,
                             BaramView override_path, BaramTemplate** out, BaramBuffer* error);
 void baram_template_free(BaramTemplate* chat_template);
-int32_t baram_template_wants_content_parts(const BaramTemplate* chat_template);
 int32_t baram_template_reads(const BaramTemplate* chat_template, BaramView name);
 // `out` holds the prompt, or the error's text. `arguments` may be empty.
 int32_t baram_template_render(const BaramTemplate* chat_template, BaramView messages,

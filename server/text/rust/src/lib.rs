@@ -168,11 +168,6 @@ pub unsafe extern "C" fn baram_tokenizer_vocab_size(tokenizer: *const Tokenizer)
 }
 
 #[no_mangle]
-pub unsafe extern "C" fn baram_tokenizer_bos_id(tokenizer: *const Tokenizer) -> i32 {
-    or_else(-1, || (*tokenizer).named_id("bos_token").unwrap_or(-1))
-}
-
-#[no_mangle]
 pub unsafe extern "C" fn baram_tokenizer_eos_id(tokenizer: *const Tokenizer) -> i32 {
     or_else(-1, || (*tokenizer).named_id("eos_token").unwrap_or(-1))
 }
@@ -243,16 +238,6 @@ pub unsafe extern "C" fn baram_tokenizer_token_to_id(
 }
 
 #[no_mangle]
-pub unsafe extern "C" fn baram_tokenizer_has_token(tokenizer: *const Tokenizer, id: i32) -> i32 {
-    or_else(0, || (*tokenizer).pieces().has(id) as i32)
-}
-
-#[no_mangle]
-pub unsafe extern "C" fn baram_tokenizer_is_special(tokenizer: *const Tokenizer, id: i32) -> i32 {
-    or_else(0, || (*tokenizer).pieces().is_special(id) as i32)
-}
-
-#[no_mangle]
 pub unsafe extern "C" fn baram_stream_new(
     tokenizer: *const Tokenizer,
     skip_special_tokens: i32,
@@ -306,13 +291,6 @@ pub unsafe extern "C" fn baram_template_load(
 #[no_mangle]
 pub unsafe extern "C" fn baram_template_free(chat_template: *mut ChatTemplate) {
     or_else((), || drop(Box::from_raw(chat_template)));
-}
-
-#[no_mangle]
-pub unsafe extern "C" fn baram_template_wants_content_parts(
-    chat_template: *const ChatTemplate,
-) -> i32 {
-    (*chat_template).wants_content_parts() as i32
 }
 
 #[no_mangle]

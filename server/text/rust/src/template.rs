@@ -53,11 +53,6 @@ impl ChatTemplate {
         Ok(template)
     }
 
-    /// Whether content may reach the template as an array of parts.
-    pub fn wants_content_parts(&self) -> bool {
-        self.takes_parts
-    }
-
     /// Whether the template reads the variable `name` before it sets it.
     pub fn reads(&self, name: &str) -> bool {
         self.env.get_template(NAME).is_ok_and(|template| {
