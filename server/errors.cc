@@ -2,13 +2,12 @@
 #include "server/errors.h"
 
 #include <algorithm>
-#include <atomic>
-#include <random>
 
 #include "absl/strings/cord.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "server/random.h"
 #include "server/text/utf8.h"
 
 namespace baram::server {
@@ -35,14 +34,8 @@ std::string Payload(const absl::Status& status, const char* url) {
   return payload ? std::string(*payload) : std::string();
 }
 
-// 100 to 2,000 ms, another at each call: a step through the range by the golden ratio spreads any
-// number of consecutive callers evenly.
-int64_t JitteredMs() {
-  static std::atomic<uint32_t> state{std::random_device{}()};
-  constexpr uint32_t kGolden = 0x9E3779B9u;
-  const uint64_t position = state.fetch_add(kGolden, std::memory_order_relaxed);
-  return 100 + static_cast<int64_t>((position * 1900) >> 32);
-}
+// 100 to 2,000 ms, another at each call.
+int64_t JitteredMs() { return 100 + static_cast<int64_t>(RandomBits() % 1901); }
 
 }  // namespace
 

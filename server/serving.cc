@@ -5,12 +5,10 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <charconv>
 #include <chrono>
 #include <cmath>
 #include <limits>
-#include <random>
 #include <type_traits>
 #include <utility>
 
@@ -18,6 +16,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "server/errors.h"
+#include "server/random.h"
 #include "server/request_id.h"
 #include "server/text/utf8.h"
 
@@ -35,16 +34,6 @@ constexpr int64_t kRetryWithIdMs = 1000;
 constexpr char kArgumentWords[] = "can't be a template argument.";
 // What a log-probability takes at least in a message: lengths, an id, a byte of text, a float.
 constexpr int64_t kScoreBytes = 12;
-
-// Random bits, another value at each call: SplitMix64 from a seed of the system's.
-uint64_t NextRandom() {
-  static std::atomic<uint64_t> state{(uint64_t{std::random_device{}()} << 32) |
-                                     std::random_device{}()};
-  uint64_t z = state.fetch_add(0x9E3779B97F4A7C15u, std::memory_order_relaxed);
-  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-  z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-  return z ^ (z >> 31);
-}
 
 // Checks that keep the first error, so that a list of them reads as one.
 class Checks {
@@ -376,7 +365,7 @@ absl::StatusOr<Request> Serving::Translate(const Call& call, const Prompt& promp
   sampling.top_k = static_cast<int32_t>(std::clamp<int64_t>(top_k, 0, model.vocab_size));
   sampling.presence_penalty = static_cast<float>(call.presence_penalty.value_or(0));
   sampling.frequency_penalty = static_cast<float>(call.frequency_penalty.value_or(0));
-  sampling.seed = call.seed ? *call.seed : NextRandom();
+  sampling.seed = call.seed ? *call.seed : RandomBits();
   sampling.logprobs = static_cast<int32_t>(call.logprobs.value_or(-1));
   sampling.min_tokens = static_cast<int32_t>(std::min<int64_t>(call.min_tokens, room));
 
@@ -504,7 +493,7 @@ absl::Status Serving::CheckModel(const std::string& model) const {
 }
 
 std::string Serving::NewRequestId() {
-  return absl::StrCat("req-", absl::Hex(NextRandom(), absl::kZeroPad16));
+  return absl::StrCat("req-", absl::Hex(RandomBits(), absl::kZeroPad16));
 }
 
 SteadyTime Serving::Deadline(SteadyTime now, std::optional<double> timeout_s) const {
