@@ -22,20 +22,47 @@ namespace {
 using std::chrono::steady_clock;
 
 // A call with one short answer: gives it, ends the call if its client has not taken it in time, and
-// logs how it ended. Owns itself until gRPC has called OnDone.
+// logs how it ended. Owns itself until gRPC has called OnDone. Of the Answer methods one is called,
+// once; nothing of the call may be touched after.
 class ShortCall final : public grpc::ServerUnaryReactor {
  public:
-  ShortCall(CallLog& log, const char* method, double slow_reader_s,
+  ShortCall(Serving& serving, CallLog& log, const char* method,
             grpc::CallbackServerContext* context)
-      : log_(log), method_(method), slow_reader_s_(slow_reader_s), client_(new Client(context)) {}
+      : serving_(serving), log_(log), method_(method), client_(new Client(context)) {}
 
-  // Once, from any thread; nothing of it may be touched after.
+  // With what `job` returns, on this thread: for jobs that only copy a few values.
+  template <typename Job>
+  ShortCall* AnswerNow(const Job& job) {
+    Answer(job());
+    return this;
+  }
+
+  // The same on the text pool, for jobs that tokenize or render `request` into `response`.
+  template <typename Request, typename Response, typename Job>
+  ShortCall* AnswerOnTextPool(const Request& request, const Response& response, Job job) {
+    absl::Status refused = serving_.CheckAccepting();
+    refused.Update(serving_.CheckModel(request.model()));
+    const auto run = [this, &response, job = std::move(job)] {
+      absl::Status status = job();
+      const int64_t max_bytes = serving_.config().max_reply_bytes;
+      if (status.ok() && static_cast<int64_t>(response.ByteSizeLong()) > max_bytes) {
+        status = ReplyTooLarge(max_bytes);
+      }
+      Answer(status);
+    };
+    if (refused.ok() && serving_.pool().Run(request.ByteSizeLong(), run)) return this;
+    if (refused.ok()) refused = TooManyTexts();
+    Answer(refused);
+    return this;
+  }
+
+  // From any thread.
   void Answer(const absl::Status& status) {
     status_ = status;
     grpc::CallbackServerContext& context = *client_->context;
     const auto limit = std::chrono::system_clock::now() +
                        std::chrono::duration_cast<std::chrono::system_clock::duration>(
-                           std::chrono::duration<double>(slow_reader_s_));
+                           std::chrono::duration<double>(serving_.config().slow_reader_s));
     patience_.Set(limit, [client = client_](bool over) {
       if (over) client->Break();
     });
@@ -79,49 +106,14 @@ class ShortCall final : public grpc::ServerUnaryReactor {
     bool over = false, broken = false;
   };
 
+  Serving& serving_;
   CallLog& log_;
   const char* const method_;
-  const double slow_reader_s_;
   const SteadyTime began_ = steady_clock::now();
   const std::shared_ptr<Client> client_;
   grpc::Alarm patience_;
   absl::Status status_;
 };
-
-// Answers with what `job` returns, on this thread: for jobs that only copy a few values.
-template <typename Job>
-grpc::ServerUnaryReactor* AnswerNow(Serving& serving, CallLog& log, const char* method,
-                                    grpc::CallbackServerContext* context, const Job& job) {
-  auto* const call = new ShortCall(log, method, serving.config().slow_reader_s, context);
-  call->Answer(job());
-  return call;
-}
-
-// The same on the text pool, for jobs that tokenize or render into `response`.
-template <typename Job>
-grpc::ServerUnaryReactor* AnswerOnTextPool(Serving& serving, CallLog& log, const char* method,
-                                           const std::string& model,
-                                           const google::protobuf::Message& request,
-                                           const google::protobuf::Message* response,
-                                           grpc::CallbackServerContext* context, Job job) {
-  auto* const call = new ShortCall(log, method, serving.config().slow_reader_s, context);
-  absl::Status refused = serving.CheckAccepting();
-  refused.Update(serving.CheckModel(model));
-  if (refused.ok() &&
-      serving.pool().Run(request.ByteSizeLong(), [=, &serving, job = std::move(job)] {
-        absl::Status status = job();
-        const int64_t max_bytes = serving.config().max_reply_bytes;
-        if (status.ok() && static_cast<int64_t>(response->ByteSizeLong()) > max_bytes) {
-          status = ReplyTooLarge(max_bytes);
-        }
-        call->Answer(status);
-      })) {
-    return call;
-  }
-  if (refused.ok()) refused = TooManyTexts();
-  call->Answer(refused);
-  return call;
-}
 
 }  // namespace
 
@@ -139,9 +131,8 @@ grpc::ServerUnaryReactor* InferenceService::GenerateOnce(grpc::CallbackServerCon
 grpc::ServerUnaryReactor* InferenceService::Tokenize(grpc::CallbackServerContext* context,
                                                      const v1::TokenizeRequest* request,
                                                      v1::TokenizeResponse* response) {
-  return AnswerOnTextPool(
-      serving_, log_, "Tokenize", request->model(), *request, response, context,
-      [this, request, response] {
+  return (new ShortCall(serving_, log_, "Tokenize", context))
+      ->AnswerOnTextPool(*request, *response, [this, request, response] {
         const bool special = !request->has_add_special_tokens() || request->add_special_tokens();
         const auto ids = serving_.Tokenize(TextPrompt{request->text(), special});
         if (!ids.ok()) return ids.status();
@@ -157,40 +148,38 @@ grpc::ServerUnaryReactor* InferenceService::Tokenize(grpc::CallbackServerContext
 grpc::ServerUnaryReactor* InferenceService::Detokenize(grpc::CallbackServerContext* context,
                                                        const v1::DetokenizeRequest* request,
                                                        v1::DetokenizeResponse* response) {
-  return AnswerOnTextPool(serving_, log_, "Detokenize", request->model(), *request, response,
-                          context, [this, request, response] {
-                            const auto count = static_cast<size_t>(request->token_ids_size());
-                            absl::Status few = serving_.CheckDetokenized(count);
-                            if (!few.ok()) return few;
-                            const std::vector<int64_t> ids(request->token_ids().begin(),
-                                                           request->token_ids().end());
-                            auto text = serving_.Detokenize(ids, request->skip_special_tokens());
-                            if (!text.ok()) return text.status();
-                            response->set_text(*std::move(text));
-                            return absl::OkStatus();
-                          });
+  return (new ShortCall(serving_, log_, "Detokenize", context))
+      ->AnswerOnTextPool(*request, *response, [this, request, response] {
+        const auto count = static_cast<size_t>(request->token_ids_size());
+        absl::Status few = serving_.CheckDetokenized(count);
+        if (!few.ok()) return few;
+        const std::vector<int64_t> ids(request->token_ids().begin(), request->token_ids().end());
+        auto text = serving_.Detokenize(ids, request->skip_special_tokens());
+        if (!text.ok()) return text.status();
+        response->set_text(*std::move(text));
+        return absl::OkStatus();
+      });
 }
 
 grpc::ServerUnaryReactor* InferenceService::RenderChat(grpc::CallbackServerContext* context,
                                                        const v1::RenderChatRequest* request,
                                                        v1::RenderChatResponse* response) {
-  return AnswerOnTextPool(serving_, log_, "RenderChat", request->model(), *request, response,
-                          context, [this, request, response] {
-                            const auto chat = ToChatPrompt(request->chat());
-                            if (!chat.ok()) return chat.status();
-                            auto rendered = serving_.RenderChat(*chat);
-                            if (!rendered.ok()) return rendered.status();
-                            response->set_text(std::move(rendered->text));
-                            response->mutable_token_ids()->Assign(rendered->ids.begin(),
-                                                                  rendered->ids.end());
-                            return absl::OkStatus();
-                          });
+  return (new ShortCall(serving_, log_, "RenderChat", context))
+      ->AnswerOnTextPool(*request, *response, [this, request, response] {
+        const auto chat = ToChatPrompt(request->chat());
+        if (!chat.ok()) return chat.status();
+        auto rendered = serving_.RenderChat(*chat);
+        if (!rendered.ok()) return rendered.status();
+        response->set_text(std::move(rendered->text));
+        response->mutable_token_ids()->Assign(rendered->ids.begin(), rendered->ids.end());
+        return absl::OkStatus();
+      });
 }
 
 grpc::ServerUnaryReactor* InferenceService::Abort(grpc::CallbackServerContext* context,
                                                   const v1::AbortRequest* request,
                                                   v1::AbortResponse* response) {
-  return AnswerNow(serving_, log_, "Abort", context, [&] {
+  return (new ShortCall(serving_, log_, "Abort", context))->AnswerNow([&] {
     if (request->request_id().empty()) {
       return InvalidField("request_id", "request_id is empty: name the request to end.");
     }
@@ -202,7 +191,7 @@ grpc::ServerUnaryReactor* InferenceService::Abort(grpc::CallbackServerContext* c
 grpc::ServerUnaryReactor* InferenceService::ListModels(grpc::CallbackServerContext* context,
                                                        const v1::ListModelsRequest*,
                                                        v1::ListModelsResponse* response) {
-  return AnswerNow(serving_, log_, "ListModels", context, [&] {
+  return (new ShortCall(serving_, log_, "ListModels", context))->AnswerNow([&] {
     for (const std::string& name : serving_.served_names()) {
       v1::Model* model = response->add_models();
       model->set_name(name);
@@ -220,7 +209,7 @@ OperatorService::OperatorService(Serving& serving, Lifecycle& lifecycle, CallLog
 grpc::ServerUnaryReactor* OperatorService::GetServerInfo(grpc::CallbackServerContext* context,
                                                          const v1::GetServerInfoRequest*,
                                                          v1::GetServerInfoResponse* response) {
-  return AnswerNow(serving_, log_, "GetServerInfo", context, [&] {
+  return (new ShortCall(serving_, log_, "GetServerInfo", context))->AnswerNow([&] {
     const EngineInfo& info = serving_.info();
     response->set_version(kVersion);
     response->set_architecture(info.architecture);
@@ -250,7 +239,7 @@ grpc::ServerUnaryReactor* OperatorService::GetServerInfo(grpc::CallbackServerCon
 grpc::ServerUnaryReactor* OperatorService::GetLoad(grpc::CallbackServerContext* context,
                                                    const v1::GetLoadRequest*,
                                                    v1::GetLoadResponse* response) {
-  return AnswerNow(serving_, log_, "GetLoad", context, [&] {
+  return (new ShortCall(serving_, log_, "GetLoad", context))->AnswerNow([&] {
     const Stats& stats = serving_.engine().stats();
     response->set_running(static_cast<uint32_t>(stats.running.value()));
     response->set_waiting(static_cast<uint32_t>(stats.waiting.value()));
@@ -268,7 +257,7 @@ grpc::ServerUnaryReactor* OperatorService::GetLoad(grpc::CallbackServerContext* 
 grpc::ServerUnaryReactor* OperatorService::Drain(grpc::CallbackServerContext* context,
                                                  const v1::DrainRequest* request,
                                                  v1::DrainResponse* response) {
-  return AnswerNow(serving_, log_, "Drain", context, [&] {
+  return (new ShortCall(serving_, log_, "Drain", context))->AnswerNow([&] {
     const double limit =
         request->has_limit_s() ? request->limit_s() : serving_.config().drain_limit_s;
     constexpr double kMostS = 86400;
