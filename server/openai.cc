@@ -135,9 +135,8 @@ void Generate(const OpenAiContext& context, OpenAiEndpoint endpoint, const Route
   const SteadyTime deadline = context.serving.Deadline(taken.arrival, *timeout_s);
   request->call.arrival = taken.arrival;
   request->call.deadline = deadline;
-  std::make_shared<OpenAiStream>(exchange, *std::move(request), context.serving, context.log,
-                                 taken.route, id)
-      ->Start();
+  std::make_shared<OpenAiStream>(exchange, *request, context.serving, context.log, taken.route, id)
+      ->Start(std::move(request->call));
 }
 
 // Runs `job` on the text pool, or refuses. A drain waits for that pool: nothing new enters it then.

@@ -48,14 +48,14 @@ Json UsageOf(int64_t prompt_tokens, int64_t completion_tokens, int64_t cached) {
 
 }  // namespace
 
-OpenAiReply::OpenAiReply(const OpenAiRequest& request, OpenAiHeader header,
+OpenAiReply::OpenAiReply(const OpenAiFormat& format, size_t prompts, OpenAiHeader header,
                          const text::Tokenizer& tokenizer, int32_t primary_eos)
-    : request_(request),
+    : format_(format),
       header_(std::move(header)),
       tokenizer_(tokenizer),
       primary_eos_(primary_eos),
-      prompts_(request.call.prompts.size()),
-      choices_(request.call.prompts.size() * static_cast<size_t>(request.n)) {}
+      prompts_(prompts),
+      choices_(prompts * static_cast<size_t>(format.n)) {}
 
 void OpenAiReply::SetPrompt(size_t prompt, OpenAiPrompt facts) {
   prompts_[prompt].facts = std::move(facts);
@@ -64,14 +64,14 @@ void OpenAiReply::SetPrompt(size_t prompt, OpenAiPrompt facts) {
 size_t OpenAiReply::PromptBytes(const Prompt& prompt) const {
   constexpr size_t kIdBytes = 8;
   size_t bytes = prompt.facts.text.size();
-  if (request_.token_ids) bytes += prompt.facts.ids.size() * kIdBytes;
-  if (request_.echo && request_.logprobs) bytes += EntryBytes(prompt.scores);
+  if (format_.token_ids) bytes += prompt.facts.ids.size() * kIdBytes;
+  if (format_.echo && format_.logprobs) bytes += EntryBytes(prompt.scores);
   return bytes;
 }
 
 size_t OpenAiReply::SizeOf(size_t prompt, const ReplyChunk& chunk) const {
-  if (!request_.stream) return 0;
-  const size_t first = prompt * static_cast<size_t>(request_.n);
+  if (!format_.stream) return 0;
+  const size_t first = prompt * static_cast<size_t>(format_.n);
   size_t bytes = 0;
   size_t opened = 0;
   for (const DeltaEvent& delta : chunk.deltas) {
@@ -83,17 +83,17 @@ size_t OpenAiReply::SizeOf(size_t prompt, const ReplyChunk& chunk) const {
     opened += !choices_[first + static_cast<size_t>(end.index)].begun;
   }
   size_t shown = PromptBytes(prompts_[prompt]);
-  if (chunk.prompt && request_.echo && request_.logprobs) shown += EntryBytes(chunk.prompt->scores);
+  if (chunk.prompt && format_.echo && format_.logprobs) shown += EntryBytes(chunk.prompt->scores);
   return bytes + opened * shown;
 }
 
 size_t OpenAiReply::WholeSize() const {
   // A chat's prompt is shown beside its choices, a completion's in each.
-  const size_t times = chat() ? 1 : static_cast<size_t>(request_.n);
+  const size_t times = chat() ? 1 : static_cast<size_t>(format_.n);
   size_t bytes = 0;
   for (const Prompt& prompt : prompts_) {
     bytes += times * PromptBytes(prompt);
-    if (request_.prompt_logprobs) bytes += times * EntryBytes(prompt.scores);
+    if (format_.prompt_logprobs) bytes += times * EntryBytes(prompt.scores);
   }
   for (const Choice& choice : choices_) bytes += choice.text.size() + EntryBytes(choice.tokens);
   return bytes;
@@ -108,9 +108,9 @@ std::string OpenAiReply::Take(size_t prompt, const ReplyChunk& chunk) {
     facts.scores.insert(facts.scores.end(), chunk.prompt->scores.begin(),
                         chunk.prompt->scores.end());
   }
-  const size_t first = prompt * static_cast<size_t>(request_.n);
+  const size_t first = prompt * static_cast<size_t>(format_.n);
   std::string events;
-  std::vector<const EndEvent*> ends(static_cast<size_t>(request_.n), nullptr);
+  std::vector<const EndEvent*> ends(static_cast<size_t>(format_.n), nullptr);
   for (const EndEvent& end : chunk.ends) ends[static_cast<size_t>(end.index)] = &end;
   for (const DeltaEvent& delta : chunk.deltas) {
     const auto output = static_cast<size_t>(delta.index);
@@ -128,11 +128,11 @@ std::string OpenAiReply::TakeDelta(size_t index, const DeltaEvent& delta, const 
   if (end != nullptr) choice.end = *end;
   // Of a reply that is its prompt alone, the one token the engine had to draw is not shown.
   const DeltaEvent nothing;
-  const DeltaEvent& shown = request_.prompt_only ? nothing : delta;
+  const DeltaEvent& shown = format_.prompt_only ? nothing : delta;
   const std::string& text = shown.text;
   const std::vector<TokenResult>& tokens = shown.tokens;
   choice.completion_tokens += shown.count;
-  if (!request_.stream) {
+  if (!format_.stream) {
     choice.text += text;
     choice.tokens.insert(choice.tokens.end(), tokens.begin(), tokens.end());
     return "";
@@ -141,13 +141,13 @@ std::string OpenAiReply::TakeDelta(size_t index, const DeltaEvent& delta, const 
   const bool first = !std::exchange(choice.begun, true);
   std::string events = first && chat() ? RoleEvent(index) : "";
   // An echo and the prompt's ids come with a completion's first event.
-  const bool opens = first && !chat() && (request_.echo || request_.token_ids);
+  const bool opens = first && !chat() && (format_.echo || format_.token_ids);
   // A token without text yet makes an event as well: clients take events for tokens.
   const bool tells = !text.empty() || shown.count > 0;
   if (!opens && !tells && end == nullptr) return events;
 
   Json json = {{"index", index}};
-  const bool echoes = opens && request_.echo;
+  const bool echoes = opens && format_.echo;
   if (chat()) {
     json["delta"] = {{"content", text}};
   } else {
@@ -156,7 +156,7 @@ std::string OpenAiReply::TakeDelta(size_t index, const DeltaEvent& delta, const 
   json["logprobs"] = tokens.empty() && !echoes ? Json() : Logprobs(index, tokens, echoes);
   json["finish_reason"] = nullptr;
   if (end != nullptr) SetFinish(json, *end);
-  if (request_.token_ids) {
+  if (format_.token_ids) {
     json["token_ids"] = Ids(tokens);
     if (opens) json["prompt_token_ids"] = PromptOf(index).facts.ids;
   }
@@ -175,10 +175,10 @@ std::string OpenAiReply::RoleEvent(size_t index) {
 std::string OpenAiReply::Event(size_t index, Json choice) {
   Json event = Envelope("chat.completion.chunk");
   event["choices"] = Json::array({std::move(choice)});
-  if (chat() && request_.token_ids && !std::exchange(told_prompt_, true)) {
+  if (chat() && format_.token_ids && !std::exchange(told_prompt_, true)) {
     event["prompt_token_ids"] = PromptOf(index).facts.ids;
   }
-  if (request_.continuous_usage) {
+  if (format_.continuous_usage) {
     const Prompt& prompt = PromptOf(index);
     event["usage"] = UsageOf(std::ssize(prompt.facts.ids), choices_[index].completion_tokens,
                              prompt.cached_tokens);
@@ -188,7 +188,7 @@ std::string OpenAiReply::Event(size_t index, Json choice) {
 
 std::string OpenAiReply::StreamEnd() const {
   std::string events;
-  if (request_.include_usage) {
+  if (format_.include_usage) {
     Json event = Envelope("chat.completion.chunk");
     event["choices"] = Json::array();
     event["usage"] = TotalUsage();
@@ -206,20 +206,20 @@ std::string OpenAiReply::Whole() {
     if (chat()) {
       json["message"] = {{"role", "assistant"}, {"content", choice.text}};
     } else {
-      json["text"] = (request_.echo ? prompt.facts.text : "") + choice.text;
+      json["text"] = (format_.echo ? prompt.facts.text : "") + choice.text;
     }
-    json["logprobs"] = Logprobs(index, choice.tokens, request_.echo);
+    json["logprobs"] = Logprobs(index, choice.tokens, format_.echo);
     SetFinish(json, choice.end);
-    if (request_.token_ids) json["token_ids"] = Ids(choice.tokens);
-    if (!chat() && request_.token_ids) json["prompt_token_ids"] = prompt.facts.ids;
-    if (!chat() && request_.prompt_logprobs) json["prompt_logprobs"] = PromptLogprobs(prompt);
+    if (format_.token_ids) json["token_ids"] = Ids(choice.tokens);
+    if (!chat() && format_.token_ids) json["prompt_token_ids"] = prompt.facts.ids;
+    if (!chat() && format_.prompt_logprobs) json["prompt_logprobs"] = PromptLogprobs(prompt);
     choices.push_back(std::move(json));
   }
   Json reply = Envelope("chat.completion");
   reply["choices"] = std::move(choices);
   reply["usage"] = TotalUsage();
-  if (chat() && request_.token_ids) reply["prompt_token_ids"] = prompts_[0].facts.ids;
-  if (chat() && request_.prompt_logprobs) reply["prompt_logprobs"] = PromptLogprobs(prompts_[0]);
+  if (chat() && format_.token_ids) reply["prompt_token_ids"] = prompts_[0].facts.ids;
+  if (chat() && format_.prompt_logprobs) reply["prompt_logprobs"] = PromptLogprobs(prompts_[0]);
   return Dump(reply);
 }
 
@@ -231,9 +231,9 @@ Json OpenAiReply::Envelope(const char* chat_object) const {
 }
 
 void OpenAiReply::SetFinish(Json& choice, const EndEvent& end) const {
-  choice["finish_reason"] = request_.prompt_only ? "length" : NameOf(end.reason);
+  choice["finish_reason"] = format_.prompt_only ? "length" : NameOf(end.reason);
   Json& reason = choice["stop_reason"];
-  if (request_.prompt_only || end.reason != EndReason::kStop) return;
+  if (format_.prompt_only || end.reason != EndReason::kStop) return;
   if (end.stop_string) {
     reason = *end.stop_string;
   } else if (end.stop_id >= 0 && end.stop_id != primary_eos_) {
@@ -255,7 +255,7 @@ Json OpenAiReply::TotalUsage() const {
 
 // Valid UTF-8: a piece of a character is U+FFFD.
 std::string OpenAiReply::TokenName(int32_t id) const {
-  if (request_.tokens_as_ids) return absl::StrCat("token_id:", id);
+  if (format_.tokens_as_ids) return absl::StrCat("token_id:", id);
   std::string bytes = tokenizer_.TokenBytes(id);
   if (text::IsValidUtf8(bytes)) return bytes;
   const auto text = tokenizer_.Decode({&id, 1}, /*skip_special_tokens=*/false);
@@ -263,7 +263,7 @@ std::string OpenAiReply::TokenName(int32_t id) const {
 }
 
 Json OpenAiReply::Logprobs(size_t index, const std::vector<TokenResult>& tokens, bool with_prompt) {
-  if (!request_.logprobs) return nullptr;
+  if (!format_.logprobs) return nullptr;
   return chat() ? ChatLogprobs(tokens) : CompletionLogprobs(index, tokens, with_prompt);
 }
 
@@ -308,7 +308,7 @@ Json OpenAiReply::CompletionLogprobs(size_t index, const std::vector<TokenResult
       if (!fresh && it->get<double>() < value) *it = value;
     };
     put(id, result->logprob);
-    const int count = std::min<int>(result->top_count, static_cast<int>(request_.top_logprobs));
+    const int count = std::min<int>(result->top_count, static_cast<int>(format_.top_logprobs));
     for (int i = 0; i < count; ++i) put(result->top_ids[i], result->top_logprobs[i]);
     tops.push_back(std::move(top));
   };
@@ -335,7 +335,7 @@ Json OpenAiReply::PromptLogprobs(const Prompt& prompt) const {
           {"logprob", Logprob(logprob)}, {"rank", rank}, {"decoded_token", TokenName(id)}};
     };
     put(score.token, score.logprob, score.rank);
-    const int count = std::min<int>(score.top_count, static_cast<int>(*request_.prompt_logprobs));
+    const int count = std::min<int>(score.top_count, static_cast<int>(*format_.prompt_logprobs));
     for (int i = 0; i < count; ++i) {
       if (score.top_ids[i] != score.token) put(score.top_ids[i], score.top_logprobs[i], i + 1);
     }

@@ -30,9 +30,10 @@ struct OpenAiPrompt {
 // chunk, the whole has.
 class OpenAiReply {
  public:
-  // The references must outlive this. `primary_eos` ends a reply without a stop_reason.
-  OpenAiReply(const OpenAiRequest& request, OpenAiHeader header, const text::Tokenizer& tokenizer,
-              int32_t primary_eos);
+  // To a call of `prompts` prompts. The tokenizer must outlive this. `primary_eos` ends a reply
+  // without a stop_reason.
+  OpenAiReply(const OpenAiFormat& format, size_t prompts, OpenAiHeader header,
+              const text::Tokenizer& tokenizer, int32_t primary_eos);
 
   // Before the first chunk of that prompt.
   void SetPrompt(size_t prompt, OpenAiPrompt facts);
@@ -62,8 +63,8 @@ class OpenAiReply {
     int64_t cached_tokens = 0;
   };
 
-  bool chat() const { return request_.endpoint == OpenAiEndpoint::kChat; }
-  Prompt& PromptOf(size_t index) { return prompts_[index / static_cast<size_t>(request_.n)]; }
+  bool chat() const { return format_.endpoint == OpenAiEndpoint::kChat; }
+  Prompt& PromptOf(size_t index) { return prompts_[index / static_cast<size_t>(format_.n)]; }
 
   std::string TakeDelta(size_t index, const DeltaEvent& delta, const EndEvent* end);
   // About how many bytes of JSON an output shows of its prompt.
@@ -81,7 +82,7 @@ class OpenAiReply {
   Json PromptLogprobs(const Prompt& prompt) const;
   std::string TokenName(int32_t id) const;
 
-  const OpenAiRequest& request_;
+  const OpenAiFormat format_;
   const OpenAiHeader header_;
   const text::Tokenizer& tokenizer_;
   const int32_t primary_eos_;

@@ -40,6 +40,7 @@ std::optional<uint64_t> ReadSeed(JsonFields& fields) {
 // What chat and completions have in common.
 void ReadShared(JsonFields& fields, int32_t max_n, OpenAiRequest& request) {
   Call& call = request.call;
+  OpenAiFormat& format = request.format;
   RefuseUnserved(fields, &request.shows_tools);
   call.model = fields.String("model").value_or("");
   if (auto id = fields.String("request_id"); id && !id->empty()) {
@@ -56,12 +57,12 @@ void ReadShared(JsonFields& fields, int32_t max_n, OpenAiRequest& request) {
   call.presence_penalty = fields.Number("presence_penalty");
   call.frequency_penalty = fields.Number("frequency_penalty");
   call.seed = ReadSeed(fields);
-  request.n = fields.Integer("n").value_or(1);
-  if (request.n < 1 || request.n > max_n) {
-    fields.Fail("n", absl::StrCat("n is ", request.n, " but must be from 1 to ", max_n,
+  format.n = fields.Integer("n").value_or(1);
+  if (format.n < 1 || format.n > max_n) {
+    fields.Fail("n", absl::StrCat("n is ", format.n, " but must be from 1 to ", max_n,
                                   ", this server's --max-n."));
   }
-  call.n = request.n;
+  call.n = format.n;
   if (const auto best_of = fields.Integer("best_of"); best_of && *best_of != call.n) {
     fields.Fail("best_of", "best_of is not served unless it equals n; leave it out.");
   }
@@ -88,23 +89,23 @@ void ReadShared(JsonFields& fields, int32_t max_n, OpenAiRequest& request) {
   call.priority = fields.Integer("priority").value_or(0);
   call.cache_salt = fields.String("cache_salt", kMaxSaltBytes).value_or("");
   call.truncate_prompt_tokens = fields.Integer("truncate_prompt_tokens");
-  call.prompt_logprobs = request.prompt_logprobs = fields.Integer("prompt_logprobs");
-  call.token_ids = request.token_ids = fields.Bool("return_token_ids").value_or(false);
-  request.tokens_as_ids = fields.Bool("return_tokens_as_token_ids").value_or(false);
+  call.prompt_logprobs = format.prompt_logprobs = fields.Integer("prompt_logprobs");
+  call.token_ids = format.token_ids = fields.Bool("return_token_ids").value_or(false);
+  format.tokens_as_ids = fields.Bool("return_tokens_as_token_ids").value_or(false);
 
-  request.stream = fields.Bool("stream").value_or(false);
+  format.stream = fields.Bool("stream").value_or(false);
   if (const Json* options = fields.Object("stream_options")) {
-    if (!request.stream) {
+    if (!format.stream) {
       fields.Fail("stream_options",
                   "stream_options is allowed only with stream: true; leave it out.");
     }
     JsonFields inner(*options, "stream_options.");
-    request.include_usage = inner.Bool("include_usage").value_or(false);
-    request.continuous_usage =
-        inner.Bool("continuous_usage_stats").value_or(false) && request.include_usage;
+    format.include_usage = inner.Bool("include_usage").value_or(false);
+    format.continuous_usage =
+        inner.Bool("continuous_usage_stats").value_or(false) && format.include_usage;
     if (!inner.status().ok()) fields.Fail("stream_options", std::string(inner.status().message()));
   }
-  if (request.stream && request.prompt_logprobs) {
+  if (format.stream && format.prompt_logprobs) {
     fields.Fail("prompt_logprobs",
                 "prompt_logprobs is not served with stream: true; leave one of them out.");
   }
@@ -172,20 +173,21 @@ std::vector<Prompt> ReadPrompts(JsonFields& fields) {
 
 void ReadChatRequest(JsonFields& fields, int32_t max_n, OpenAiRequest& request) {
   Call& call = request.call;
+  OpenAiFormat& format = request.format;
   ReadShared(fields, max_n, request);
   call.prompts.emplace_back(ReadChat(fields, &request.reasoning_effort));
   call.max_tokens = fields.Integer("max_tokens");
   if (const auto newer = fields.Integer("max_completion_tokens")) {
     call.max_tokens = newer;
-    request.max_tokens_name = "max_completion_tokens";
+    format.max_tokens_name = "max_completion_tokens";
   }
-  request.logprobs = fields.Bool("logprobs").value_or(false);
+  format.logprobs = fields.Bool("logprobs").value_or(false);
   const auto top = fields.Integer("top_logprobs");
-  if (top && *top > 0 && !request.logprobs) {
+  if (top && *top > 0 && !format.logprobs) {
     fields.Fail("top_logprobs", "top_logprobs needs logprobs: true.");
   }
-  request.top_logprobs = top.value_or(0);
-  if (request.logprobs) call.logprobs = request.top_logprobs;
+  format.top_logprobs = top.value_or(0);
+  if (format.logprobs) call.logprobs = format.top_logprobs;
   if (fields.Bool("echo").value_or(false)) {
     fields.Fail("echo", "echo is served by /v1/completions only.");
   }
@@ -196,23 +198,24 @@ constexpr int64_t kCompletionTokens = 16;
 
 void ReadCompletionRequest(JsonFields& fields, int32_t max_n, OpenAiRequest& request) {
   Call& call = request.call;
+  OpenAiFormat& format = request.format;
   ReadShared(fields, max_n, request);
   call.max_tokens = fields.Integer("max_tokens");
   if (!call.max_tokens) {
     call.max_tokens = kCompletionTokens;
     call.may_end_sooner = true;
   }
-  request.echo = fields.Bool("echo").value_or(false);
-  if (request.echo && call.max_tokens == 0) {
-    request.prompt_only = true;
+  format.echo = fields.Bool("echo").value_or(false);
+  if (format.echo && call.max_tokens == 0) {
+    format.prompt_only = true;
     call.max_tokens = 1;
   }
   if (const Json* value = fields.Find("logprobs"); value != nullptr && *value != false) {
     call.logprobs = fields.Integer("logprobs");
-    request.logprobs = call.logprobs.has_value();
-    request.top_logprobs = call.logprobs.value_or(0);
+    format.logprobs = call.logprobs.has_value();
+    format.top_logprobs = call.logprobs.value_or(0);
   }
-  if (request.echo && request.logprobs) {
+  if (format.echo && format.logprobs) {
     call.prompt_logprobs = std::max(call.prompt_logprobs.value_or(0), *call.logprobs);
   }
   if (fields.status().ok()) call.prompts = ReadPrompts(fields);
@@ -232,7 +235,7 @@ absl::StatusOr<OpenAiRequest> ParseOpenAiRequest(OpenAiEndpoint endpoint, std::s
   if (!json.ok()) return json.status();
   JsonFields fields(*json);
   OpenAiRequest request;
-  request.endpoint = endpoint;
+  request.format.endpoint = endpoint;
   if (endpoint == OpenAiEndpoint::kChat) {
     ReadChatRequest(fields, max_n, request);
   } else {

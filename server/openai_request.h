@@ -16,10 +16,10 @@ namespace baram::server {
 
 enum class OpenAiEndpoint : uint8_t { kChat, kCompletions };
 
-struct OpenAiRequest {
+// How a call is answered.
+struct OpenAiFormat {
   OpenAiEndpoint endpoint = OpenAiEndpoint::kChat;
-  Call call;  // index of a choice: prompt * n + output
-  int64_t n = 1;
+  int64_t n = 1;  // outputs of a prompt; index of a choice: prompt * n + output
   bool stream = false;
   bool include_usage = false;     // a last chunk with the usage
   bool continuous_usage = false;  // and the usage so far in every chunk
@@ -30,11 +30,16 @@ struct OpenAiRequest {
   bool echo = false;         // completions: the prompt stands before the text
   bool prompt_only = false;  // echo with max_tokens 0: nothing is generated
   bool token_ids = false;
+  bool tokens_as_ids = false;  // "token_id:123" for token texts in log-probabilities
+  const char* max_tokens_name = "max_tokens";  // the field that set Call::max_tokens
+};
+
+struct OpenAiRequest {
+  Call call;
+  OpenAiFormat format;
   std::string reasoning_effort;  // chat: among the template's arguments; empty if not named
   // There are tools, and tool_choice forbids to call them: a template may show them all the same.
   bool shows_tools = false;
-  bool tokens_as_ids = false;  // "token_id:123" for token texts in log-probabilities
-  const char* max_tokens_name = "max_tokens";  // the field that set Call::max_tokens
 };
 
 // A body as JSON; the error is InvalidBody.

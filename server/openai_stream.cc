@@ -21,7 +21,7 @@ constexpr size_t kQuickReplyBytes = 256 << 10;
 
 OpenAiHeader HeaderOf(const OpenAiRequest& request, const Serving& serving,
                       const std::string& request_id) {
-  const bool chat = request.endpoint == OpenAiEndpoint::kChat;
+  const bool chat = request.format.endpoint == OpenAiEndpoint::kChat;
   const std::string& asked = request.call.model;
   return {absl::StrCat(chat ? "chatcmpl-" : "cmpl-", request_id),
           asked.empty() ? serving.served_names()[0] : asked,
@@ -81,22 +81,22 @@ void Refuse(HttpExchange& exchange, const absl::Status& status, const ClientErro
 
 }  // namespace
 
-OpenAiStream::OpenAiStream(std::shared_ptr<HttpExchange> exchange, OpenAiRequest request,
+OpenAiStream::OpenAiStream(std::shared_ptr<HttpExchange> exchange, const OpenAiRequest& request,
                            Serving& serving, CallLog& log, std::string route,
                            std::string request_id)
     : exchange_(std::move(exchange)),
-      request_(std::move(request)),
+      format_(request.format),
       serving_(serving),
       pool_(serving.pool()),
       log_(log),
       route_(std::move(route)),
       request_id_(std::move(request_id)),
       began_(Clock::now()),
-      reply_(request_, HeaderOf(request_, serving, request_id_), serving.tokenizer(),
-             serving.eos_ids().empty() ? -1 : serving.eos_ids()[0]) {}
+      reply_(request.format, request.call.prompts.size(), HeaderOf(request, serving, request_id_),
+             serving.tokenizer(), serving.eos_ids().empty() ? -1 : serving.eos_ids()[0]) {}
 
-void OpenAiStream::Start() {
-  const size_t count = request_.call.prompts.size();
+void OpenAiStream::Start(Call call) {
+  const size_t count = call.prompts.size();
   std::vector<ReplySink*> sinks;
   const std::shared_ptr<OpenAiStream> self = shared_from_this();
   {
@@ -104,9 +104,8 @@ void OpenAiStream::Start() {
     for (size_t i = 0; i < count; ++i) {
       parts_.push_back(std::make_unique<Part>(*this, i));
       sinks.push_back(parts_.back().get());
-      const Call& call = request_.call;
       const auto* text = std::get_if<TextPrompt>(&call.prompts[i]);
-      if (request_.echo && text != nullptr) parts_[i]->echo = text->text;
+      if (format_.echo && text != nullptr) parts_[i]->echo = text->text;
     }
     undecided_ = running_ = count;
     self_ = self;
@@ -114,8 +113,8 @@ void OpenAiStream::Start() {
   exchange_->OnGone([weak = weak_from_this()](HttpEnd how) {
     if (const auto stream = weak.lock()) stream->OnGone(how);
   });
-  request_.call.request_id = request_id_;
-  serving_.Start(std::move(request_.call), std::move(sinks),
+  call.request_id = request_id_;
+  serving_.Start(std::move(call), std::move(sinks),
                  [self](size_t index, absl::StatusOr<Accepted> accepted) {
                    return self->OnAccepted(index, std::move(accepted));
                  });
@@ -129,8 +128,8 @@ bool OpenAiStream::OnAccepted(size_t index, absl::StatusOr<Accepted> accepted) {
     // A prompt that was cut, or came as ids, is shown as its ids read.
     if (as_it_came && !accepted->cut) {
       prompt.text = *std::move(as_it_came);
-    } else if (request_.echo) {
-      prompt.text = EchoOf(serving_.tokenizer(), prompt.ids, !request_.prompt_only);
+    } else if (format_.echo) {
+      prompt.text = EchoOf(serving_.tokenizer(), prompt.ids, !format_.prompt_only);
     }
   }
   std::lock_guard<std::mutex> lock(mutex_);
@@ -269,10 +268,10 @@ void OpenAiStream::Finish() {
     record.total_s = SecondsSince(self->began_);
     self->log_.RecordHttp(std::move(record), code, end);
   };
-  const ClientError error = TellClient(status_, request_.endpoint, request_.max_tokens_name);
+  const ClientError error = TellClient(status_, format_.endpoint, format_.max_tokens_name);
   if (!status_.ok() && !streaming_) {
     Refuse(*exchange_, status_, error, {{"X-Request-Id", request_id_}}, ended);
-  } else if (!request_.stream) {
+  } else if (!format_.stream) {
     // Every part is over, so nobody else touches the reply.
     const auto respond = [self = shared_from_this(), ended] {
       self->exchange_->Respond(200, self->Headers("application/json"), self->reply_.Whole(), ended);
@@ -294,7 +293,7 @@ CallRecord OpenAiStream::Record() const {
   record.method = route_;
   record.request_id = request_id_;
   record.SetError(status_);
-  record.field = TellClient(status_, request_.endpoint, request_.max_tokens_name).param;
+  record.field = TellClient(status_, format_.endpoint, format_.max_tokens_name).param;
   if (status_.ok()) record.reason = finish_;
   record.usage = usage_;
   record.total_s = SecondsSince(began_);

@@ -23,12 +23,12 @@ namespace baram::server {
 // over by then.
 class OpenAiStream : public std::enable_shared_from_this<OpenAiStream> {
  public:
-  OpenAiStream(std::shared_ptr<HttpExchange> exchange, OpenAiRequest request, Serving& serving,
-               CallLog& log, std::string route, std::string request_id);
+  OpenAiStream(std::shared_ptr<HttpExchange> exchange, const OpenAiRequest& request,
+               Serving& serving, CallLog& log, std::string route, std::string request_id);
 
-  // Submits the prompts, in turn. Nothing is sent before all are accepted, so that a refusal is an
-  // ordinary HTTP error.
-  void Start();
+  // Submits the prompts of `call`, the request's, in turn. Nothing is sent before all are accepted,
+  // so that a refusal is an ordinary HTTP error.
+  void Start(Call call);
 
  private:
   // The sink of one prompt's reply.
@@ -76,7 +76,7 @@ class OpenAiStream : public std::enable_shared_from_this<OpenAiStream> {
   HttpHeaders Headers(const char* content_type) const;
 
   const std::shared_ptr<HttpExchange> exchange_;
-  OpenAiRequest request_;  // its call is gone once it was started
+  const OpenAiFormat format_;
   Serving& serving_;
   TextPool& pool_;  // outlives the serving: chunks come until delivery ends
   CallLog& log_;

@@ -57,10 +57,10 @@ class OpenAiReplyTest : public testing::Test {
   OpenAiReply& Begin(OpenAiEndpoint endpoint, const std::string& body) {
     auto request = ParseOpenAiRequest(endpoint, body, /*max_n=*/16);
     EXPECT_TRUE(request.ok()) << request.status();
-    request_ = *std::move(request);
-    reply_.emplace(request_, OpenAiHeader{"id-1", "m", 7}, *tokenizer_, kPrimaryEos);
-    for (size_t i = 0; i < request_.call.prompts.size(); ++i)
-      reply_->SetPrompt(i, {Ids("Hi"), "Hi"});
+    const size_t prompts = request->call.prompts.size();
+    reply_.emplace(request->format, prompts, OpenAiHeader{"id-1", "m", 7}, *tokenizer_,
+                   kPrimaryEos);
+    for (size_t i = 0; i < prompts; ++i) reply_->SetPrompt(i, {Ids("Hi"), "Hi"});
     return *reply_;
   }
   OpenAiReply& Chat(const std::string& fields) {
@@ -99,7 +99,6 @@ class OpenAiReplyTest : public testing::Test {
   }
 
   static const text::Tokenizer* tokenizer_;
-  OpenAiRequest request_;
   std::optional<OpenAiReply> reply_;
 };
 

@@ -68,7 +68,7 @@ TEST(OpenAiRequestTest, DefaultsOfAChat) {
   EXPECT_EQ(call.n, 1);
   EXPECT_FALSE(call.token_ids);
   EXPECT_TRUE(call.skip_special_tokens);
-  EXPECT_FALSE(request.stream);
+  EXPECT_FALSE(request.format.stream);
   EXPECT_FALSE(ChatOf(request).add_special_tokens);
   EXPECT_EQ(ChatOf(request).messages_json, R"([{"role":"user","content":"hi"}])");
   EXPECT_EQ(ChatOf(request).arguments_json, "");
@@ -102,7 +102,7 @@ TEST(OpenAiRequestTest, ReadsEveryField) {
   EXPECT_EQ(call.frequency_penalty, 1.0);
   EXPECT_EQ(call.seed, static_cast<uint64_t>(-3));
   EXPECT_EQ(call.n, 2);
-  EXPECT_EQ(request.n, 2);
+  EXPECT_EQ(request.format.n, 2);
   EXPECT_THAT(call.logit_bias, ElementsAre(Pair(5, -100.0), Pair(7, 1.5)));
   EXPECT_EQ(call.max_tokens, 7);
   EXPECT_EQ(call.min_tokens, 3);
@@ -115,12 +115,12 @@ TEST(OpenAiRequestTest, ReadsEveryField) {
   EXPECT_EQ(call.cache_salt, "s");
   EXPECT_EQ(call.truncate_prompt_tokens, 9);
   EXPECT_EQ(call.prompt_logprobs, 1);
-  EXPECT_EQ(request.prompt_logprobs, 1);
+  EXPECT_EQ(request.format.prompt_logprobs, 1);
   EXPECT_TRUE(call.token_ids);
-  EXPECT_TRUE(request.token_ids);
-  EXPECT_TRUE(request.tokens_as_ids);
+  EXPECT_TRUE(request.format.token_ids);
+  EXPECT_TRUE(request.format.tokens_as_ids);
   EXPECT_EQ(call.logprobs, 2);
-  EXPECT_EQ(request.top_logprobs, 2);
+  EXPECT_EQ(request.format.top_logprobs, 2);
   EXPECT_FALSE(std::get<TextPrompt>(call.prompts[0]).add_special_tokens);
 }
 
@@ -191,7 +191,7 @@ TEST(OpenAiRequestTest, NamesFieldsOfAWrongType) {
   }
   EXPECT_THAT(ChatRefusal(R"("logprobs":3)"), HasSubstr("logprobs: "));
   EXPECT_THAT(CompletionRefusal(R"("logprobs":true)"), HasSubstr("logprobs: "));
-  EXPECT_FALSE(Completion(R"("logprobs":false)").logprobs);
+  EXPECT_FALSE(Completion(R"("logprobs":false)").format.logprobs);
   EXPECT_THAT(CompletionRefusal(R"("model":7)"), HasSubstr("model: model must be a string"));
   EXPECT_THAT(CompletionRefusal(R"("stop":[1])"), HasSubstr("stop: "));
   EXPECT_THAT(CompletionRefusal(R"("stop_token_ids":["1"])"), HasSubstr("stop_token_ids: "));
@@ -223,27 +223,27 @@ TEST(OpenAiRequestTest, BoundsTheNumberOfReplies) {
     EXPECT_EQ(ChatRefusal(std::string("\"n\":") + n),
               std::string("n: n is ") + n + " but must be from 1 to 16, this server's --max-n.");
   }
-  EXPECT_EQ(Chat(R"("n":16)").n, 16);
+  EXPECT_EQ(Chat(R"("n":16)").format.n, 16);
   EXPECT_THAT(ChatRefusal(R"("n":2,"best_of":3)"), HasSubstr("best_of: "));
 }
 
 TEST(OpenAiRequestTest, MaxCompletionTokensWins) {
   const OpenAiRequest both = Chat(R"("max_tokens":5,"max_completion_tokens":6)");
   EXPECT_EQ(both.call.max_tokens, 6);
-  EXPECT_STREQ(both.max_tokens_name, "max_completion_tokens");
+  EXPECT_STREQ(both.format.max_tokens_name, "max_completion_tokens");
   const OpenAiRequest old = Chat(R"("max_tokens":5,"max_completion_tokens":null)");
   EXPECT_EQ(old.call.max_tokens, 5);
-  EXPECT_STREQ(old.max_tokens_name, "max_tokens");
+  EXPECT_STREQ(old.format.max_tokens_name, "max_tokens");
 }
 
 TEST(OpenAiRequestTest, StreamOptions) {
   const OpenAiRequest request = Chat(
       R"("stream":true,"stream_options":{"include_usage":true,"continuous_usage_stats":true})");
-  EXPECT_TRUE(request.stream);
-  EXPECT_TRUE(request.include_usage);
-  EXPECT_TRUE(request.continuous_usage);
-  EXPECT_FALSE(
-      Chat(R"("stream":true,"stream_options":{"continuous_usage_stats":true})").continuous_usage);
+  EXPECT_TRUE(request.format.stream);
+  EXPECT_TRUE(request.format.include_usage);
+  EXPECT_TRUE(request.format.continuous_usage);
+  EXPECT_FALSE(Chat(R"("stream":true,"stream_options":{"continuous_usage_stats":true})")
+                   .format.continuous_usage);
   EXPECT_THAT(ChatRefusal(R"("stream_options":{"include_usage":true})"),
               HasSubstr("stream_options: "));
   EXPECT_THAT(ChatRefusal(R"("stream":true,"stream_options":{"include_usage":1})"),
@@ -253,7 +253,7 @@ TEST(OpenAiRequestTest, StreamOptions) {
 
 TEST(OpenAiRequestTest, Logprobs) {
   const OpenAiRequest chat = Chat(R"("logprobs":true,"top_logprobs":5)");
-  EXPECT_TRUE(chat.logprobs);
+  EXPECT_TRUE(chat.format.logprobs);
   EXPECT_EQ(chat.call.logprobs, 5);
   EXPECT_EQ(Chat(R"("logprobs":true)").call.logprobs, 0);
   EXPECT_EQ(Chat(R"("logprobs":false,"top_logprobs":0)").call.logprobs, std::nullopt);
@@ -263,16 +263,16 @@ TEST(OpenAiRequestTest, Logprobs) {
 
 TEST(OpenAiRequestTest, Echo) {
   const OpenAiRequest echo = Completion(R"("echo":true,"logprobs":2)");
-  EXPECT_TRUE(echo.echo);
+  EXPECT_TRUE(echo.format.echo);
   EXPECT_EQ(echo.call.prompt_logprobs, 2);
-  EXPECT_EQ(echo.prompt_logprobs, std::nullopt);
+  EXPECT_EQ(echo.format.prompt_logprobs, std::nullopt);
   const OpenAiRequest both = Completion(R"("echo":true,"logprobs":2,"prompt_logprobs":5)");
   EXPECT_EQ(both.call.prompt_logprobs, 5);
-  EXPECT_EQ(both.prompt_logprobs, 5);
+  EXPECT_EQ(both.format.prompt_logprobs, 5);
   const OpenAiRequest alone = Completion(R"("echo":true,"max_tokens":0)");
-  EXPECT_TRUE(alone.prompt_only);
+  EXPECT_TRUE(alone.format.prompt_only);
   EXPECT_EQ(alone.call.max_tokens, 1);
-  EXPECT_FALSE(Completion(R"("max_tokens":0)").prompt_only);
+  EXPECT_FALSE(Completion(R"("max_tokens":0)").format.prompt_only);
   EXPECT_THAT(ChatRefusal(R"("echo":true)"), HasSubstr("echo: "));
 }
 
