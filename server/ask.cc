@@ -10,14 +10,16 @@
 #include <cstring>
 #include <iostream>
 #include <iterator>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/strings/str_replace.h"
 #include "baram/v1/inference.grpc.pb.h"
+#include "google/rpc/error_details.pb.h"
+#include "google/rpc/status.pb.h"
 #include "server/arguments.h"
 #include "server/commands.h"
 #include "server/interrupts.h"
@@ -160,16 +162,39 @@ struct Answer {
   int write_error = 0;   // errno, if the text can't be written
 };
 
+// The request's field that the server refused; empty if it names none.
+std::string RefusedField(const grpc::Status& status) {
+  google::rpc::Status details;
+  google::rpc::BadRequest bad;
+  if (!details.ParseFromString(status.error_details())) return "";
+  for (const auto& detail : details.details()) {
+    if (detail.UnpackTo(&bad) && !bad.field_violations().empty()) {
+      return bad.field_violations(0).field();
+    }
+  }
+  return "";
+}
+
 // The server names its fields; this command has flags for some.
-std::string InFlags(const std::string& message) {
-  return absl::StrReplaceAll(message, {{"stopping.max_tokens", "--max-tokens"},
-                                       {"sampling.temperature", "--temperature"},
-                                       {"sampling.top_p", "--top-p"},
-                                       {"sampling.top_k", "--top-k"},
-                                       {"sampling.min_p", "--min-p"},
-                                       {"sampling.repetition_penalty", "--repetition-penalty"},
-                                       {"sampling.seed", "--seed"},
-                                       {"stopping.stop ", "--stop "}});
+std::string InFlags(const std::string& message, const std::string& field) {
+  static const std::map<std::string, std::string> kFlags = {
+      {"stopping.max_tokens", "--max-tokens"},
+      {"sampling.temperature", "--temperature"},
+      {"sampling.top_p", "--top-p"},
+      {"sampling.top_k", "--top-k"},
+      {"sampling.min_p", "--min-p"},
+      {"sampling.repetition_penalty", "--repetition-penalty"},
+      {"sampling.seed", "--seed"},
+      {"stopping.stop", "--stop"}};
+  const auto flag = kFlags.find(field);
+  if (flag == kFlags.end() || !message.starts_with(field + " ")) return message;
+  return flag->second + message.substr(field.size());
+}
+
+// Whether the dialogue has outgrown the context.
+bool OutgrewContext(const AskOptions& options, const std::string& field) {
+  const bool for_its_answer = field == "stopping.max_tokens" && options.max_tokens > 0u;
+  return options.chat && (field == "prompt" || for_its_answer);
 }
 
 // Says what went wrong; returns the exit code.
@@ -195,8 +220,9 @@ int Explain(const Answer& answer, const AskOptions& options) {
     }
     return kExitUnavailable;
   }
-  absl::FPrintF(stderr, "baram ask: %s\n", InFlags(status.error_message()));
-  if (options.chat && status.error_message().starts_with("This model's maximum context length")) {
+  const std::string field = RefusedField(status);
+  absl::FPrintF(stderr, "baram ask: %s\n", InFlags(status.error_message(), field));
+  if (OutgrewContext(options, field)) {
     std::fputs("baram ask: /clear forgets the dialogue and begins another.\n", stderr);
   }
   const bool asked_wrong = status.error_code() == grpc::StatusCode::INVALID_ARGUMENT ||

@@ -16,6 +16,7 @@ namespace {
 constexpr char kFieldUrl[] = "baram/field";
 constexpr char kReasonUrl[] = "baram/reason";
 constexpr char kRetryUrl[] = "baram/retry_ms";
+constexpr char kSubjectUrl[] = "baram/subject";  // the field's name with which the sentence begins
 
 // Where a retry goes elsewhere it may go soon.
 constexpr int64_t kRetryElsewhereMs = 1000;
@@ -59,9 +60,27 @@ absl::Status InvalidField(std::string_view field, std::string_view message) {
                    {.field = std::string(field), .reason = "INVALID_FIELD"});
 }
 
+absl::Status InvalidValue(std::string_view field, std::string_view rest) {
+  absl::Status status =
+      InvalidField(field, absl::StrCat(std::string(field), " ", std::string(rest)));
+  status.SetPayload(kSubjectUrl, absl::Cord(std::string(field)));
+  return status;
+}
+
+absl::Status RenameField(const absl::Status& status, std::string_view field) {
+  ErrorFacts facts = FactsOf(status);
+  facts.field = std::string(field);
+  const std::string subject = Payload(status, kSubjectUrl);
+  std::string message(status.message());
+  if (!subject.empty()) message.replace(0, subject.size(), field);
+  absl::Status renamed = WithFacts(absl::Status(status.code(), message), facts);
+  if (!subject.empty()) renamed.SetPayload(kSubjectUrl, absl::Cord(facts.field));
+  return renamed;
+}
+
 absl::Status TooMany(std::string_view field, size_t count, size_t max, std::string_view what) {
-  return InvalidField(field, absl::StrCat(std::string(field), " has ", count, " ",
-                                          std::string(what), " but at most ", max, " are taken."));
+  return InvalidValue(field, absl::StrCat("has ", count, " ", std::string(what), " but at most ",
+                                          max, " are taken."));
 }
 
 absl::Status InvalidBody(std::string_view message) {

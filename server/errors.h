@@ -32,7 +32,13 @@ absl::Status WithFacts(absl::Status status, const ErrorFacts& facts);
 // INVALID_ARGUMENT that names its field. A sentence of more than 1 KiB, which holds a client's or a
 // template's words, is cut.
 absl::Status InvalidField(std::string_view field, std::string_view message);
-// InvalidField of a list or a text that is larger than it may be: "stop has 17 strings but at most
+// InvalidField whose sentence is the field's name and `rest`: "sampling.top_p", "is 3 but must be
+// at most 1."
+absl::Status InvalidValue(std::string_view field, std::string_view rest);
+// The error of a field under the name that a front end has for it, also in the sentence if that is
+// InvalidValue's.
+absl::Status RenameField(const absl::Status& status, std::string_view field);
+// InvalidValue of a list or a text that is larger than it may be: "stop has 17 strings but at most
 // 16 are taken."
 absl::Status TooMany(std::string_view field, size_t count, size_t max, std::string_view what);
 // INVALID_ARGUMENT, reason INVALID_BODY: no field can be read, or its type is not ours.

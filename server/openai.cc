@@ -12,7 +12,6 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
-#include "absl/strings/str_replace.h"
 #include "server/errors.h"
 #include "server/json_fields.h"
 #include "server/openai_reply.h"
@@ -185,8 +184,7 @@ absl::StatusOr<Json> Detokenize(const Serving& serving, HttpExchange& exchange) 
   absl::StatusOr<std::string> text = serving.Detokenize(ids, /*skip_special_tokens=*/false);
   if (text.ok()) return Json{{"prompt", *std::move(text)}};
   if (!absl::IsInvalidArgument(text.status())) return text.status();
-  return InvalidField("tokens",
-                      absl::StrReplaceAll(text.status().message(), {{"token_ids", "tokens"}}));
+  return RenameField(text.status(), "tokens");
 }
 
 Json ModelEntry(const OpenAiContext& context, const std::string& name) {

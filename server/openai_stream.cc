@@ -5,9 +5,7 @@
 #include <chrono>
 #include <utility>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_replace.h"
 #include "server/errors.h"
 
 namespace baram::server {
@@ -41,42 +39,31 @@ std::string EchoOf(const text::Tokenizer& tokenizer, const std::vector<int32_t>&
   return text;
 }
 
-// "sampling.top_p is 3 but ..." is "top_p is 3 but ..." to a client of this front end.
-struct ClientError {
-  std::string message;
-  std::string param;
-};
-ClientError TellClient(const absl::Status& status, OpenAiEndpoint endpoint,
-                       std::string_view max_tokens_name) {
+// The status as a client of this front end is told it: its field has the JSON name.
+absl::Status InJsonNames(const absl::Status& status, OpenAiEndpoint endpoint,
+                         std::string_view max_tokens_name) {
   const std::string native = FactsOf(status).field;
-  ClientError error{std::string(status.message()), OpenAiParam(endpoint, native)};
-  if (error.param == "max_tokens") error.param = std::string(max_tokens_name);
-  if (!native.empty() && error.message.rfind(native + " ", 0) == 0) {
-    error.message.replace(0, native.size(), error.param);
-  }
-  // The lengths' errors name each other's fields.
-  if (absl::StartsWith(native, "stopping.") && max_tokens_name != "max_tokens") {
-    error.message = absl::StrReplaceAll(
-        error.message,
-        {{"max_tokens", absl::string_view(max_tokens_name.data(), max_tokens_name.size())}});
-  }
-  return error;
+  if (native.empty()) return status;
+  const std::string param = OpenAiParam(endpoint, native);
+  return RenameField(status, param == "max_tokens" ? max_tokens_name : param);
 }
 
-void Refuse(HttpExchange& exchange, const absl::Status& status, const ClientError& error,
-            HttpHeaders headers, HttpEnded ended) {
-  const int code = HttpStatusOf(status);
-  const ErrorFacts facts = FactsOf(status);
+std::string ErrorBody(const absl::Status& told) {
+  return OpenAiError(HttpStatusOf(told), std::string(told.message()), FactsOf(told).field);
+}
+
+void Refuse(HttpExchange& exchange, const absl::Status& told, HttpHeaders headers,
+            HttpEnded ended) {
+  const int64_t retry_ms = FactsOf(told).retry_ms;
   headers.emplace_back("Content-Type", "application/json");
-  if (facts.retry_ms >= 0) {
-    headers.emplace_back("Retry-After", std::to_string((facts.retry_ms + 999) / 1000));
-    headers.emplace_back("Retry-After-Ms", std::to_string(facts.retry_ms));
+  if (retry_ms >= 0) {
+    headers.emplace_back("Retry-After", std::to_string((retry_ms + 999) / 1000));
+    headers.emplace_back("Retry-After-Ms", std::to_string(retry_ms));
   } else {
     // Some clients try again by themselves.
     headers.emplace_back("x-should-retry", "false");
   }
-  exchange.Respond(code, std::move(headers), OpenAiError(code, error.message, error.param),
-                   std::move(ended));
+  exchange.Respond(HttpStatusOf(told), std::move(headers), ErrorBody(told), std::move(ended));
 }
 
 }  // namespace
@@ -268,9 +255,9 @@ void OpenAiStream::Finish() {
     record.total_s = SecondsSince(self->began_);
     self->log_.RecordHttp(std::move(record), code, end);
   };
-  const ClientError error = TellClient(status_, format_.endpoint, format_.max_tokens_name);
+  const absl::Status told = Told();
   if (!status_.ok() && !streaming_) {
-    Refuse(*exchange_, status_, error, {{"X-Request-Id", request_id_}}, ended);
+    Refuse(*exchange_, told, {{"X-Request-Id", request_id_}}, ended);
   } else if (!format_.stream) {
     // Every part is over, so nobody else touches the reply.
     const auto respond = [self = shared_from_this(), ended] {
@@ -282,18 +269,19 @@ void OpenAiStream::Finish() {
     BeginStream();
     exchange_->EndStream(reply_.StreamEnd(), ended);
   } else {
-    exchange_->EndStream(absl::StrCat("data: ", OpenAiError(code, error.message, error.param),
-                                      "\n\ndata: [DONE]\n\n"),
-                         ended);
+    exchange_->EndStream(absl::StrCat("data: ", ErrorBody(told), "\n\ndata: [DONE]\n\n"), ended);
   }
+}
+
+absl::Status OpenAiStream::Told() const {
+  return InJsonNames(status_, format_.endpoint, format_.max_tokens_name);
 }
 
 CallRecord OpenAiStream::Record() const {
   CallRecord record;
   record.method = route_;
   record.request_id = request_id_;
-  record.SetError(status_);
-  record.field = TellClient(status_, format_.endpoint, format_.max_tokens_name).param;
+  record.SetError(Told());
   if (status_.ok()) record.reason = finish_;
   record.usage = usage_;
   record.total_s = SecondsSince(began_);
@@ -308,7 +296,7 @@ void RespondError(HttpExchange& exchange, const absl::Status& status, OpenAiEndp
                   const std::string& request_id, HttpEnded ended) {
   HttpHeaders headers;
   if (!request_id.empty()) headers.emplace_back("X-Request-Id", request_id);
-  Refuse(exchange, status, TellClient(status, endpoint, "max_tokens"), std::move(headers),
+  Refuse(exchange, InJsonNames(status, endpoint, "max_tokens"), std::move(headers),
          std::move(ended));
 }
 

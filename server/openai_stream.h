@@ -72,6 +72,7 @@ class OpenAiStream : public std::enable_shared_from_this<OpenAiStream> {
   void Advance();             // sends what can be sent, and the end once every part is over
   void BeginStream();
   void Finish();
+  absl::Status Told() const;  // status_ as the client is told it
   CallRecord Record() const;
   HttpHeaders Headers(const char* content_type) const;
 

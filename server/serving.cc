@@ -12,7 +12,6 @@
 #include <type_traits>
 #include <utility>
 
-#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "server/errors.h"
@@ -30,8 +29,6 @@ static_assert(kMaxStopTokenIds + kMaxEosIds <= kMaxStopIds, "a client's stop ids
 
 // After which a retry may find an id free: a call that its client left ends within a step.
 constexpr int64_t kRetryWithIdMs = 1000;
-// How the text library ends its sentence on an argument that has a reserved name.
-constexpr char kArgumentWords[] = "can't be a template argument.";
 // What a log-probability takes at least in a message: lengths, an id, a byte of text, a float.
 constexpr int64_t kScoreBytes = 12;
 
@@ -68,7 +65,7 @@ class Checks {
   }
   void Fail(std::string_view field, std::string_view rest) {
     if (!status_.ok()) return;
-    status_ = InvalidField(field, absl::StrCat(std::string(field), " ", std::string(rest)));
+    status_ = InvalidValue(field, rest);
   }
   const absl::Status& status() const { return status_; }
 
@@ -116,8 +113,8 @@ void CheckStopping(const Call& call, int32_t vocab_size, Checks& checks) {
   }
   if (call.max_tokens && call.min_tokens > *call.max_tokens) {
     checks.Fail("stopping.min_tokens",
-                absl::StrCat("is ", call.min_tokens, " but must be at most max_tokens, ",
-                             *call.max_tokens, "."));
+                absl::StrCat("is ", call.min_tokens, " but must be at most ", call.max_tokens_name,
+                             ", ", *call.max_tokens, "."));
   }
   checks.AtMost("stopping.stop", call.stop.size(), kMaxStops, "strings");
   for (const std::string& stop : call.stop) {
@@ -157,20 +154,21 @@ absl::Status TooLong(int32_t max_model_len, size_t prompt_tokens) {
                                    "truncate_prompt_tokens."));
 }
 
-absl::Status TooLongReply(int32_t max_model_len, size_t prompt_tokens, int64_t max_tokens) {
+absl::Status TooLongReply(int32_t max_model_len, size_t prompt_tokens, const Call& call) {
+  const char* const name = call.max_tokens_name;
   return InvalidField(
       "stopping.max_tokens",
       absl::StrCat("This model's maximum context length is ", max_model_len,
-                   " tokens, but the prompt has ", prompt_tokens, " and max_tokens is ", max_tokens,
-                   "; leave max_tokens out, or set it to at most ",
+                   " tokens, but the prompt has ", prompt_tokens, " and ", name, " is ",
+                   *call.max_tokens, "; leave ", name, " out, or set it to at most ",
                    max_model_len - static_cast<int64_t>(prompt_tokens), "."));
 }
 
 absl::Status TooManyScores(size_t prompt_tokens, int64_t max_bytes) {
-  return InvalidField(
+  return InvalidValue(
       "output.prompt_logprobs",
-      absl::StrCat("output.prompt_logprobs of a prompt of ", prompt_tokens,
-                   " tokens do not fit into one reply of ", max_bytes,
+      absl::StrCat("of a prompt of ", prompt_tokens, " tokens do not fit into one reply of ",
+                   max_bytes,
                    " bytes (--max-reply-bytes); use Generate, which sends them in several "
                    "messages, or ask for fewer."));
 }
@@ -337,7 +335,7 @@ absl::StatusOr<Request> Serving::Translate(const Call& call, const Prompt& promp
   const int64_t room = model.max_model_len - std::ssize(request.prompt);
   if (room < 1) return TooLong(model.max_model_len, request.prompt.size());
   if (call.max_tokens && *call.max_tokens > room && !call.may_end_sooner) {
-    return TooLongReply(model.max_model_len, request.prompt.size(), *call.max_tokens);
+    return TooLongReply(model.max_model_len, request.prompt.size(), call);
   }
   request.max_tokens = static_cast<int32_t>(std::min(call.max_tokens.value_or(room), room));
   if (call.max_reply_bytes && call.prompt_logprobs &&
@@ -450,8 +448,8 @@ absl::StatusOr<std::string> Serving::RenderText(const ChatPrompt& prompt) const 
   auto text = chat_template_->Render(prompt.messages_json, prompt.arguments_json,
                                      prompt.add_generation_prompt.value_or(!go_on), go_on);
   if (text.ok()) return text;
-  const bool of_argument = absl::EndsWith(text.status().message(), kArgumentWords);
-  return OfText(of_argument ? "chat.template_arguments_json" : "chat.messages", text.status());
+  const bool of_arguments = text::ChatTemplate::BlamesArguments(text.status());
+  return OfText(of_arguments ? "chat.template_arguments_json" : "chat.messages", text.status());
 }
 
 absl::StatusOr<std::string> Serving::Detokenize(const std::vector<int64_t>& ids,

@@ -64,8 +64,9 @@ struct Call {
   std::optional<uint64_t> seed;
   int64_t n = 1;
   std::map<int64_t, double> logit_bias;
-  std::optional<int64_t> max_tokens;  // absent: what the context leaves
-  bool may_end_sooner = false;        // max_tokens is a default: less is no error
+  std::optional<int64_t> max_tokens;           // absent: what the context leaves
+  bool may_end_sooner = false;                 // max_tokens is a default: less is no error
+  const char* max_tokens_name = "max_tokens";  // its client's, for sentences
   int64_t min_tokens = 0;
   std::vector<std::string> stop;
   std::vector<int64_t> stop_token_ids;

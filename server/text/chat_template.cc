@@ -4,9 +4,16 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "absl/strings/cord.h"
 #include "server/text/ffi.h"
 
 namespace baram::text {
+namespace {
+
+// Payload of what Render refuses for its arguments.
+constexpr char kArgumentsUrl[] = "baram/arguments";
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<ChatTemplate>> ChatTemplate::Load(const std::string& folder,
                                                                  const std::string& override_path,
@@ -29,8 +36,14 @@ absl::StatusOr<std::string> ChatTemplate::Render(std::string_view messages_json,
   const int32_t code = baram_template_render(raw_, ToView(messages_json), ToView(arguments_json),
                                              add_generation_prompt, continue_final_message,
                                              /*max_output_bytes=*/kMaxEncodeBytes, &text);
-  if (code != BARAM_TEXT_OK) return TakeError(code, text);
-  return TakeBuffer(text);
+  if (code == BARAM_TEXT_OK) return TakeBuffer(text);
+  absl::Status refused = TakeError(code, text);
+  if (code == BARAM_TEXT_BAD_ARGUMENTS) refused.SetPayload(kArgumentsUrl, absl::Cord());
+  return refused;
+}
+
+bool ChatTemplate::BlamesArguments(const absl::Status& refused) {
+  return refused.GetPayload(kArgumentsUrl).has_value();
 }
 
 bool ChatTemplate::Reads(std::string_view name) const {

@@ -41,6 +41,8 @@ class ChatTemplate {
   absl::StatusOr<std::string> Render(std::string_view messages_json,
                                      std::string_view arguments_json, bool add_generation_prompt,
                                      bool continue_final_message) const;
+  // Whether Render refused its arguments, and not the conversation.
+  static bool BlamesArguments(const absl::Status& refused);
 
   // Whether the template reads the variable `name`, of those that arguments set. Walks the whole
   // template: not for every request.

@@ -38,6 +38,7 @@ absl::Status TakeError(int32_t code, BaramBuffer error) {
     case BARAM_TEXT_BAD_FILE:
       return absl::DataLossError(message);
     case BARAM_TEXT_BAD_INPUT:
+    case BARAM_TEXT_BAD_ARGUMENTS:
     case BARAM_TEXT_RAISED:
     case BARAM_TEXT_TOO_LARGE:
       return absl::InvalidArgumentError(message);

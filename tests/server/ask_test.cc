@@ -23,6 +23,8 @@
 #include <vector>
 
 #include "baram/v1/inference.grpc.pb.h"
+#include "google/rpc/error_details.pb.h"
+#include "google/rpc/status.pb.h"
 
 extern char** environ;
 
@@ -34,9 +36,19 @@ using ::testing::ElementsAre;
 using ::testing::EndsWith;
 using ::testing::HasSubstr;
 
+// As a server says that a field is wrong.
+grpc::Status Refusal(const std::string& field, const std::string& message) {
+  google::rpc::BadRequest bad;
+  bad.add_field_violations()->set_field(field);
+  google::rpc::Status details;
+  details.add_details()->PackFrom(bad);
+  return {grpc::StatusCode::INVALID_ARGUMENT, message, details.SerializeAsString()};
+}
+
 // Answers the last message's word: "fine" with "ok."; "hang" with "begun", and then never; "flood"
 // so with more than any pipe holds; "mute" never; "die" as a server that ends in the middle;
-// "unknown" as one without that model; "wrong" as to a value that it refuses.
+// "unknown" as one without that model; "wrong" as to a value that it refuses; "long" as to a
+// dialogue that its model can't hold.
 class FakeInference final : public v1::Inference::Service {
  public:
   grpc::Status Generate(grpc::ServerContext* context, const v1::GenerateRequest* request,
@@ -51,8 +63,9 @@ class FakeInference final : public v1::Inference::Service {
       dialogues_.push_back(dialogue);
     }
     if (word == "wrong") {
-      return {grpc::StatusCode::INVALID_ARGUMENT, "stopping.max_tokens is 0 but must be more."};
+      return Refusal("stopping.max_tokens", "stopping.max_tokens is 0 but must be more.");
     }
+    if (word == "long") return Refusal("prompt", "The prompt is too long.");
     if (word == "unknown") return {grpc::StatusCode::NOT_FOUND, "The model `x` does not exist."};
     v1::GenerateResponse event;
     event.mutable_prompt()->set_prompt_tokens(7);
@@ -336,6 +349,21 @@ TEST_F(AskTest, WhatTheServerRefusesIsNamedAsItsFlag) {
   Asking asking = Ask({"--max-tokens", "0", "wrong"});
   EXPECT_EQ(asking.Ends(), 64);
   EXPECT_EQ(asking.complaint, "baram ask: --max-tokens is 0 but must be more.\n");
+}
+
+TEST_F(AskTest, ADialogueThatOutgrewTheContextMayBeForgotten) {
+  Asking asking = Ask({"--chat", "long"});
+  ASSERT_TRUE(asking.Shows("> "));
+  asking.Type("/quit\n");
+  EXPECT_EQ(asking.Ends(), 64);
+  EXPECT_EQ(asking.complaint,
+            "baram ask: The prompt is too long.\n"
+            "baram ask: /clear forgets the dialogue and begins another.\n");
+  Asking wrong = Ask({"--chat", "--max-tokens", "0", "wrong"});
+  ASSERT_TRUE(wrong.Shows("> "));
+  wrong.Type("/quit\n");
+  EXPECT_EQ(wrong.Ends(), 64);
+  EXPECT_EQ(wrong.complaint, "baram ask: --max-tokens is 0 but must be more.\n");
 }
 
 TEST_F(AskTest, AnAddressThatIsNoneIsAWrongQuestion) {

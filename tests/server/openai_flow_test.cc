@@ -387,11 +387,16 @@ TEST_F(OpenAiFlowTest, RefusalsSayWhatWouldDo) {
   EXPECT_EQ(refusal(R"("temperature":2.5)"), "temperature is 2.5 but must be from 0 to 2.");
   EXPECT_EQ(refusal(R"("temperature":2.0000001)"),
             "temperature is 2.0000001 but must be from 0 to 2.");
+  const auto post = [this](const char* path, const std::string& body) -> Json {
+    const std::string json = "Content-Type: application/json\r\n";
+    return Json::parse(Ask(RawRequest("POST", path, body, json)).body)["error"];
+  };
+  const auto chat_error = [&](const std::string& field) {
+    return post("/v1/chat/completions",
+                R"({"messages":[{"role":"user","content":"a"}],)" + field + "}");
+  };
   const auto chat_refusal = [&](const std::string& field) {
-    const std::string body = R"({"messages":[{"role":"user","content":"a"}],)" + field + "}";
-    return std::string(Json::parse(
-        Ask(RawRequest("POST", "/v1/chat/completions", body, "Content-Type: application/json\r\n"))
-            .body)["error"]["message"]);
+    return std::string(chat_error(field)["message"]);
   };
   EXPECT_EQ(chat_refusal(R"("max_tokens":5,"min_tokens":6)"),
             "min_tokens is 6 but must be at most max_tokens, 5.");
@@ -399,6 +404,13 @@ TEST_F(OpenAiFlowTest, RefusalsSayWhatWouldDo) {
             "min_tokens is 6 but must be at most max_completion_tokens, 5.");
   EXPECT_THAT(chat_refusal(R"("max_completion_tokens":600)"),
               HasSubstr("max_completion_tokens is 600; leave max_completion_tokens out"));
+  EXPECT_THAT(chat_refusal(R"("max_completion_tokens":0)"),
+              HasSubstr("max_completion_tokens is 0 but must be at least 1."));
+  EXPECT_EQ(chat_error(R"("chat_template_kwargs":{"messages":[]})")["param"],
+            "chat_template_kwargs");
+  const Json detokenize = post("/detokenize", R"({"tokens":[720]})");
+  EXPECT_EQ(detokenize["param"], "tokens");
+  EXPECT_THAT(std::string(detokenize["message"]), HasSubstr("tokens holds the token id 720"));
 }
 
 // Known to clients, but only some templates read it.

@@ -223,6 +223,7 @@ TEST(ChatTemplate, SaysWhatIsWrongWithAConversation) {
   for (const auto& [messages, sentence] : cases) {
     const auto prompt = chat_template->Render(messages, "", true, false);
     EXPECT_EQ(prompt.status().code(), absl::StatusCode::kInvalidArgument) << messages;
+    EXPECT_FALSE(ChatTemplate::BlamesArguments(prompt.status())) << messages;
     EXPECT_THAT(std::string(prompt.status().message()), HasSubstr(std::string(sentence)));
   }
 }
@@ -237,6 +238,7 @@ TEST(ChatTemplate, SaysWhatIsWrongWithArguments) {
            {R"({"add_generation_prompt":true})", "add_generation_prompt is a field"}}) {
     const auto prompt = chat_template->Render(kOneMessage, arguments, true, false);
     EXPECT_EQ(prompt.status().code(), absl::StatusCode::kInvalidArgument) << arguments;
+    EXPECT_TRUE(ChatTemplate::BlamesArguments(prompt.status())) << arguments;
     EXPECT_THAT(std::string(prompt.status().message()), HasSubstr(sentence));
   }
   EXPECT_EQ(

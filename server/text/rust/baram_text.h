@@ -19,12 +19,13 @@ typedef struct BaramStream BaramStream;        // one owner; keeps its tokenizer
 
 enum {
   BARAM_TEXT_OK = 0,
-  BARAM_TEXT_NOT_FOUND = 1,  // a file that must exist does not
-  BARAM_TEXT_BAD_FILE = 2,   // a file of the model folder can't be used
-  BARAM_TEXT_BAD_INPUT = 3,  // the request's text, messages or arguments are wrong
-  BARAM_TEXT_RAISED = 4,     // the template called raise_exception; the message is its own words
-  BARAM_TEXT_TOO_LARGE = 5,  // a limit on bytes or on work was passed
-  BARAM_TEXT_PANICKED = 6,   // a fault of the library
+  BARAM_TEXT_NOT_FOUND = 1,      // a file that must exist does not
+  BARAM_TEXT_BAD_FILE = 2,       // a file of the model folder can't be used
+  BARAM_TEXT_BAD_INPUT = 3,      // the request's text or messages are wrong
+  BARAM_TEXT_BAD_ARGUMENTS = 4,  // the template's arguments are wrong
+  BARAM_TEXT_RAISED = 5,     // the template called raise_exception; the message is its own words
+  BARAM_TEXT_TOO_LARGE = 6,  // a limit on bytes or on work was passed
+  BARAM_TEXT_PANICKED = 7,   // a fault of the library
 };
 
 // A view of bytes that the caller keeps.

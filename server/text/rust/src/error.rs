@@ -8,9 +8,10 @@ pub enum Status {
     NotFound = 1,
     BadFile = 2,
     BadInput = 3,
-    Raised = 4,
-    TooLarge = 5,
-    Panicked = 6,
+    BadArguments = 4,
+    Raised = 5,
+    TooLarge = 6,
+    Panicked = 7,
 }
 
 #[derive(Debug)]
@@ -31,6 +32,10 @@ impl Error {
 
     pub fn bad_input(message: impl Into<String>) -> Self {
         Self::new(Status::BadInput, message)
+    }
+
+    pub fn bad_arguments(message: impl Into<String>) -> Self {
+        Self::new(Status::BadArguments, message)
     }
 }
 

@@ -254,13 +254,13 @@ fn parse_arguments(json: &str) -> Result<Map<String, Value>> {
         return Ok(Map::new());
     }
     let value: Value = serde_json::from_str(json).map_err(|error| {
-        Error::bad_input(format!("The template arguments are not JSON: {error}."))
+        Error::bad_arguments(format!("The template arguments are not JSON: {error}."))
     })?;
     let Value::Object(arguments) = value else {
-        return Err(Error::bad_input("The template arguments must be a JSON object."));
+        return Err(Error::bad_arguments("The template arguments must be a JSON object."));
     };
     match RESERVED.iter().find(|name| arguments.contains_key(**name)) {
-        Some(name) => Err(Error::bad_input(format!(
+        Some(name) => Err(Error::bad_arguments(format!(
             "{name} is a field of the request and can't be a template argument."
         ))),
         None => Ok(arguments),
