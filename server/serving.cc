@@ -1,23 +1,17 @@
-// Serving: checks a call field by field, turns its prompt into tokens and submits it.
+// Serving: checks a call, turns its prompts into tokens and submits them.
 #include "server/serving.h"
 
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
-#include <array>
-#include <charconv>
 #include <chrono>
-#include <cmath>
 #include <limits>
-#include <type_traits>
 #include <utility>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "server/call_checks.h"
 #include "server/errors.h"
 #include "server/random.h"
-#include "server/request_id.h"
-#include "server/text/utf8.h"
 
 namespace baram::server {
 namespace {
@@ -25,125 +19,15 @@ namespace {
 // Below this a temperature is greedy: dividing logits by it would overflow.
 constexpr double kGreedyBelow = 1e-5;
 
-static_assert(kMaxStopTokenIds + kMaxEosIds <= kMaxStopIds, "a client's stop ids always fit");
-
 // After which a retry may find an id free: a call that its client left ends within a step.
 constexpr int64_t kRetryWithIdMs = 1000;
 // What a log-probability takes at least in a message: lengths, an id, a byte of text, a float.
 constexpr int64_t kScoreBytes = 12;
 
-// Checks that keep the first error, so that a list of them reads as one.
-class Checks {
- public:
-  // min <= value <= max; `open` excludes min itself. False for NaN. `value` says what the numbers
-  // are: integers are shown with all their digits.
-  template <typename T>
-  void Range(std::string_view field, T value, std::type_identity_t<T> min,
-             std::type_identity_t<T> max, bool open = false) {
-    const auto inside = [&](T v) { return v >= min && v <= max && !(open && v == min); };
-    if (inside(value)) return;
-    std::string shown = absl::StrCat(value);
-    if constexpr (std::is_floating_point_v<T>) {
-      // Few digits read well, unless they round to what may be.
-      double rounded = 0;
-      if (absl::SimpleAtod(shown, &rounded) && inside(rounded)) {
-        std::array<char, 32> digits;
-        shown.assign(digits.data(),
-                     std::to_chars(digits.data(), digits.data() + digits.size(), value).ptr);
-      }
-    }
-    Fail(field, absl::StrCat("is ", shown, " but must be ", open ? "above " : "from ", min,
-                             open ? " and at most " : " to ", max, "."));
-  }
-  void Id(std::string_view field, int64_t id, int64_t vocab_size) {
-    if (id >= 0 && id < vocab_size) return;
-    Fail(field, absl::StrCat("holds the token id ", id, " but the vocabulary ends at ",
-                             vocab_size - 1, "."));
-  }
-  void AtMost(std::string_view field, size_t count, size_t max, std::string_view what) {
-    if (count > max) status_.Update(TooMany(field, count, max, what));
-  }
-  void Fail(std::string_view field, std::string_view rest) {
-    if (!status_.ok()) return;
-    status_ = InvalidValue(field, rest);
-  }
-  const absl::Status& status() const { return status_; }
-
- private:
-  absl::Status status_;
-};
-
 // The request's value, or the model's, or the neutral one.
 double Choose(const std::optional<double>& asked, const std::optional<double>& of_model,
               double neutral) {
   return asked ? *asked : of_model.value_or(neutral);
-}
-
-void CheckSampling(const Call& call, int32_t max_n, int32_t vocab_size, Checks& checks) {
-  const auto range = [&](std::string_view field, const std::optional<double>& value, double min,
-                         double max, bool open = false) {
-    if (value) checks.Range(field, *value, min, max, open);
-  };
-  range("sampling.temperature", call.temperature, 0, 2);
-  range("sampling.top_p", call.top_p, 0, 1, true);
-  range("sampling.min_p", call.min_p, 0, 1);
-  range("sampling.repetition_penalty", call.repetition_penalty, 0, 2, true);
-  range("sampling.presence_penalty", call.presence_penalty, -2, 2);
-  range("sampling.frequency_penalty", call.frequency_penalty, -2, 2);
-  if (call.top_k && *call.top_k < -1) {
-    checks.Fail("sampling.top_k",
-                absl::StrCat("is ", *call.top_k, " but must be at least 1, or 0 for off."));
-  }
-  checks.Range("sampling.n", call.n, 1, max_n);
-  checks.AtMost("sampling.logit_bias", call.logit_bias.size(), kMaxBiasedTokens, "entries");
-  for (const auto& [id, bias] : call.logit_bias) {
-    checks.Id("sampling.logit_bias", id, vocab_size);
-    checks.Range("sampling.logit_bias", bias, -100, 100);
-  }
-}
-
-void CheckStopping(const Call& call, int32_t vocab_size, Checks& checks) {
-  if (call.max_tokens && *call.max_tokens < 1) {
-    checks.Fail("stopping.max_tokens",
-                absl::StrCat("is ", *call.max_tokens, " but must be at least 1."));
-  }
-  if (call.min_tokens < 0) {
-    checks.Fail("stopping.min_tokens",
-                absl::StrCat("is ", call.min_tokens, " but must be at least 0."));
-  }
-  if (call.max_tokens && call.min_tokens > *call.max_tokens) {
-    checks.Fail("stopping.min_tokens",
-                absl::StrCat("is ", call.min_tokens, " but must be at most ", call.max_tokens_name,
-                             ", ", *call.max_tokens, "."));
-  }
-  checks.AtMost("stopping.stop", call.stop.size(), kMaxStops, "strings");
-  for (const std::string& stop : call.stop) {
-    if (stop.empty()) checks.Fail("stopping.stop", "holds an empty string; leave it out.");
-    checks.AtMost("stopping.stop", stop.size(), kMaxStopBytes, "bytes in one string");
-    if (!text::IsValidUtf8(stop)) checks.Fail("stopping.stop", "is not valid UTF-8.");
-  }
-  checks.AtMost("stopping.stop_token_ids", call.stop_token_ids.size(), kMaxStopTokenIds, "ids");
-  for (const int64_t id : call.stop_token_ids) {
-    checks.Id("stopping.stop_token_ids", id, vocab_size);
-  }
-}
-
-void CheckOutput(const Call& call, Checks& checks) {
-  const auto logprobs = [&](std::string_view field, const std::optional<int64_t>& value) {
-    if (value) checks.Range(field, *value, 0, kMaxTopLogprobs);
-  };
-  logprobs("output.logprobs", call.logprobs);
-  logprobs("output.prompt_logprobs", call.prompt_logprobs);
-}
-
-void CheckRest(const Call& call, int32_t max_model_len, Checks& checks) {
-  checks.AtMost("cache.salt", call.cache_salt.size(), kMaxSaltBytes, "bytes");
-  checks.Range("priority", call.priority, std::numeric_limits<int32_t>::min(),
-               std::numeric_limits<int32_t>::max());
-  // -1 keeps what the context holds, as in vLLM.
-  if (call.truncate_prompt_tokens && *call.truncate_prompt_tokens != -1) {
-    checks.Range("truncate_prompt_tokens", *call.truncate_prompt_tokens, 1, max_model_len - 1);
-  }
 }
 
 absl::Status TooLong(int32_t max_model_len, size_t prompt_tokens) {
@@ -296,25 +180,16 @@ absl::Status Serving::Explain(const absl::Status& refused) const {
 }
 
 absl::Status Serving::Check(const Call& call) const {
-  const EngineInfo& model = info();
   if (absl::Status known = CheckModel(call.model); !known.ok()) return known;
-  if (!call.request_id.empty()) {
-    if (absl::Status id = CheckRequestId(call.request_id); !id.ok()) return id;
-  }
   // Each prompt waits for itself, whatever its n: more would be refused however often they came.
   const auto queued = static_cast<size_t>(config_.max_queued_requests);
   if (call.prompts.size() > queued) {
-    return InvalidField(
-        "prompt", absl::StrCat("prompt has ", call.prompts.size(), " entries but at most ", queued,
-                               " requests wait here (--max-queued-requests): send "
-                               "fewer prompts a call."));
+    return InvalidValue("prompt",
+                        absl::StrCat("has ", call.prompts.size(), " entries but at most ", queued,
+                                     " requests wait here (--max-queued-requests): send "
+                                     "fewer prompts a call."));
   }
-  Checks checks;
-  CheckRest(call, model.max_model_len, checks);
-  CheckSampling(call, config_.max_n, model.vocab_size, checks);
-  CheckStopping(call, model.vocab_size, checks);
-  CheckOutput(call, checks);
-  return checks.status();
+  return CheckCall(call, info(), config_.max_n);
 }
 
 absl::StatusOr<Request> Serving::Translate(const Call& call, const Prompt& prompt,
@@ -343,29 +218,8 @@ absl::StatusOr<Request> Serving::Translate(const Call& call, const Prompt& promp
           *call.max_reply_bytes) {
     return TooManyScores(request.prompt.size(), *call.max_reply_bytes);
   }
-
-  const bool use_model = config_.generation_config == "auto";
-  const GenerationDefaults neutral;
-  const GenerationDefaults& of_model = use_model ? model.defaults : neutral;
-  SamplingParams& sampling = request.sampling;
-  const double temperature = Choose(call.temperature, of_model.temperature, 1);
-  sampling.temperature = temperature < kGreedyBelow ? 0.0f : static_cast<float>(temperature);
-  // A model's own default of 0 means off; a client's tiny value stays the strictest there is.
-  const auto positive = [](double value) {
-    return value <= 0 ? 1.0f
-                      : std::max(static_cast<float>(value), std::numeric_limits<float>::min());
-  };
-  sampling.top_p = positive(Choose(call.top_p, of_model.top_p, 1));
-  sampling.min_p = static_cast<float>(Choose(call.min_p, of_model.min_p, 0));
-  sampling.repetition_penalty =
-      positive(Choose(call.repetition_penalty, of_model.repetition_penalty, 1));
-  const int64_t top_k = call.top_k.value_or(of_model.top_k.value_or(0));
-  sampling.top_k = static_cast<int32_t>(std::clamp<int64_t>(top_k, 0, model.vocab_size));
-  sampling.presence_penalty = static_cast<float>(call.presence_penalty.value_or(0));
-  sampling.frequency_penalty = static_cast<float>(call.frequency_penalty.value_or(0));
-  sampling.seed = call.seed ? *call.seed : RandomBits();
-  sampling.logprobs = static_cast<int32_t>(call.logprobs.value_or(-1));
-  sampling.min_tokens = static_cast<int32_t>(std::min<int64_t>(call.min_tokens, room));
+  request.sampling = TranslateSampling(call);
+  request.sampling.min_tokens = static_cast<int32_t>(std::min<int64_t>(call.min_tokens, room));
 
   if (!call.ignore_eos) request.stop_ids = eos_ids_;
   for (const int64_t id : call.stop_token_ids) {
@@ -384,6 +238,32 @@ absl::StatusOr<Request> Serving::Translate(const Call& call, const Prompt& promp
   return request;
 }
 
+SamplingParams Serving::TranslateSampling(const Call& call) const {
+  const EngineInfo& model = info();
+  const GenerationDefaults neutral;
+  const GenerationDefaults& of_model =
+      config_.generation_config == "auto" ? model.defaults : neutral;
+  SamplingParams sampling;
+  const double temperature = Choose(call.temperature, of_model.temperature, 1);
+  sampling.temperature = temperature < kGreedyBelow ? 0.0f : static_cast<float>(temperature);
+  // A model's own default of 0 means off; a client's tiny value stays the strictest there is.
+  const auto positive = [](double value) {
+    return value <= 0 ? 1.0f
+                      : std::max(static_cast<float>(value), std::numeric_limits<float>::min());
+  };
+  sampling.top_p = positive(Choose(call.top_p, of_model.top_p, 1));
+  sampling.min_p = static_cast<float>(Choose(call.min_p, of_model.min_p, 0));
+  sampling.repetition_penalty =
+      positive(Choose(call.repetition_penalty, of_model.repetition_penalty, 1));
+  const int64_t top_k = call.top_k.value_or(of_model.top_k.value_or(0));
+  sampling.top_k = static_cast<int32_t>(std::clamp<int64_t>(top_k, 0, model.vocab_size));
+  sampling.presence_penalty = static_cast<float>(call.presence_penalty.value_or(0));
+  sampling.frequency_penalty = static_cast<float>(call.frequency_penalty.value_or(0));
+  sampling.seed = call.seed ? *call.seed : RandomBits();
+  sampling.logprobs = static_cast<int32_t>(call.logprobs.value_or(-1));
+  return sampling;
+}
+
 absl::StatusOr<std::vector<int32_t>> Serving::Tokenize(const Prompt& prompt) const {
   if (const auto* text = std::get_if<TextPrompt>(&prompt)) {
     return EncodePrompt(text->text, text->add_special_tokens, "text");
@@ -396,9 +276,10 @@ absl::StatusOr<std::vector<int32_t>> Serving::Tokenize(const Prompt& prompt) con
   const auto& ids = std::get<std::vector<int32_t>>(prompt);
   if (ids.empty())
     return InvalidField("token_ids", "The prompt is empty: send at least one token.");
-  Checks checks;
-  for (const int32_t id : ids) checks.Id("token_ids", id, info().vocab_size);
-  if (!checks.status().ok()) return checks.status();
+  for (const int32_t id : ids) {
+    absl::Status known = CheckTokenId("token_ids", id, info().vocab_size);
+    if (!known.ok()) return known;
+  }
   return ids;
 }
 
@@ -455,14 +336,13 @@ absl::StatusOr<std::string> Serving::RenderText(const ChatPrompt& prompt) const 
 absl::StatusOr<std::string> Serving::Detokenize(const std::vector<int64_t>& ids,
                                                 bool skip_special_tokens) const {
   if (absl::Status count = CheckDetokenized(ids.size()); !count.ok()) return count;
-  Checks checks;
   std::vector<int32_t> narrow;
   narrow.reserve(ids.size());
   for (const int64_t id : ids) {
-    checks.Id("token_ids", id, info().vocab_size);
+    absl::Status known = CheckTokenId("token_ids", id, info().vocab_size);
+    if (!known.ok()) return known;
     narrow.push_back(static_cast<int32_t>(id));
   }
-  if (!checks.status().ok()) return checks.status();
   auto text = tokenizer_.Decode(narrow, skip_special_tokens);
   if (!text.ok()) return OfText("token_ids", text.status());
   return text;

@@ -8,16 +8,15 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
-#include <variant>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "engine/engine.h"
+#include "server/call.h"
 #include "server/delivery.h"
 #include "server/lifecycle.h"
 #include "server/reply.h"
@@ -27,65 +26,6 @@
 #include "server/text_pool.h"
 
 namespace baram::server {
-
-// Limits of a call that hold everywhere; front ends that copy lists look at them first.
-inline constexpr size_t kMaxMessages = 4096;
-inline constexpr size_t kMaxSaltBytes = 128;
-inline constexpr size_t kMaxStops = 16;
-inline constexpr size_t kMaxStopBytes = 256;
-inline constexpr size_t kMaxStopTokenIds = 32;
-
-struct TextPrompt {
-  std::string text;
-  bool add_special_tokens = true;
-};
-
-struct ChatPrompt {
-  std::string messages_json;                  // an array of {role, content, ...} objects
-  std::string arguments_json;                 // an object or empty
-  std::optional<bool> add_generation_prompt;  // default: true unless continue_final_message
-  std::optional<bool> continue_final_message;
-  bool add_special_tokens = false;
-};
-
-using Prompt = std::variant<TextPrompt, std::vector<int32_t>, ChatPrompt>;
-
-// A client's call in native types, of one prompt or several; absent fields take the model's or the
-// server's default. `names` used in error details are the native ones; a front end with other names
-// translates them.
-struct Call {
-  std::string request_id;       // may be empty, else see request_id.h
-  bool own_id = false;          // refused while another call runs under that id
-  std::string model;            // may be empty
-  std::vector<Prompt> prompts;  // at least one; each is a request of its own to the engine
-  std::optional<double> temperature, top_p, min_p, repetition_penalty, presence_penalty,
-      frequency_penalty;
-  std::optional<int64_t> top_k;  // 0 or -1: off
-  std::optional<uint64_t> seed;
-  int64_t n = 1;
-  std::map<int64_t, double> logit_bias;
-  std::optional<int64_t> max_tokens;           // absent: what the context leaves
-  bool may_end_sooner = false;                 // max_tokens is a default: less is no error
-  const char* max_tokens_name = "max_tokens";  // its client's, for sentences
-  int64_t min_tokens = 0;
-  std::vector<std::string> stop;
-  std::vector<int64_t> stop_token_ids;
-  bool include_stop = false;
-  bool ignore_eos = false;
-  std::optional<int64_t> logprobs, prompt_logprobs;
-  bool text = true;
-  bool token_ids = false;  // DeltaEvent::tokens are wanted even without log-probabilities
-  bool skip_special_tokens = true;
-  int64_t priority = 0;
-  std::string cache_salt;
-  bool read_prefix_cache = true;
-  std::optional<int64_t> truncate_prompt_tokens;
-  // Of a reply in one message; absent: it has as many as it takes. Prompt log-probabilities that
-  // can't fit are refused; the front end looks at the rest as it comes.
-  std::optional<int64_t> max_reply_bytes;
-  SteadyTime deadline = SteadyTime::max();
-  SteadyTime arrival{};
-};
 
 // What the chat template makes of a conversation, as text and tokens.
 struct RenderedChat {
@@ -160,6 +100,7 @@ class Serving {
   absl::Status Check(const Call& call) const;  // all but the prompts
   // `cut`: see Accepted.
   absl::StatusOr<Request> Translate(const Call& call, const Prompt& prompt, bool* cut) const;
+  SamplingParams TranslateSampling(const Call& call) const;  // but for min_tokens
   absl::Status Explain(const absl::Status& refused) const;
   absl::StatusOr<std::string> RenderText(const ChatPrompt& prompt) const;
   absl::StatusOr<std::vector<int32_t>> EncodePrompt(const std::string& text,

@@ -1,0 +1,22 @@
+// What a call may ask for, but for its prompts: those are checked as they are read.
+#ifndef BARAM_SERVER_CALL_CHECKS_H_
+#define BARAM_SERVER_CALL_CHECKS_H_
+
+#include <cstdint>
+#include <string_view>
+
+#include "absl/status/status.h"
+#include "engine/config.h"
+#include "server/call.h"
+
+namespace baram::server {
+
+// The first field that is wrong, by its native path. `max_n`: most outputs of a prompt.
+absl::Status CheckCall(const Call& call, const EngineInfo& model, int32_t max_n);
+
+// An id of a list that a client sent as `field`.
+absl::Status CheckTokenId(std::string_view field, int64_t id, int64_t vocab_size);
+
+}  // namespace baram::server
+
+#endif  // BARAM_SERVER_CALL_CHECKS_H_
