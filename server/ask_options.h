@@ -1,0 +1,31 @@
+// The options of baram ask.
+#ifndef BARAM_SERVER_ASK_OPTIONS_H_
+#define BARAM_SERVER_ASK_OPTIONS_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+namespace baram::server {
+
+extern const char kAskHelp[];
+
+struct AskOptions {
+  bool chat = false, raw = false, timings = false;
+  std::string question, system, model, address = "127.0.0.1:50051";
+  std::optional<uint32_t> max_tokens, top_k;
+  std::optional<float> temperature, top_p, min_p, repetition_penalty;
+  std::optional<uint64_t> seed;
+  std::vector<std::string> stop;
+};
+
+// From the arguments behind "ask" and the variable BARAM_SERVER. The error is a sentence for the
+// user.
+absl::StatusOr<AskOptions> ParseAskOptions(const std::vector<std::string>& args);
+
+}  // namespace baram::server
+
+#endif  // BARAM_SERVER_ASK_OPTIONS_H_
