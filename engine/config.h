@@ -45,8 +45,8 @@ struct EngineConfig {
   int32_t max_queued_requests = 1024;
   int64_t max_queued_tokens = 4'000'000;  // of those that wait together, see QueuedTokens
   int32_t stream_tokens = 1024;           // an outbox's ring; a full one pauses its sequence
-  // A sequence that is paused so long, and whose reader takes nothing, ends with kSlowReader.
-  double slow_reader_s = 30;
+  // A sequence that is paused for longer, and whose reader takes nothing, ends with kSlowReader.
+  double longest_pause_s = 30;
 
   LoadProgress load_progress;
 };

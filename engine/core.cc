@@ -32,7 +32,7 @@ SchedulerConfig SchedulerFields(const EngineConfig& config, const LoadedModel& m
           .max_chunk_tokens = config.max_chunk_tokens,
           .prefix_cache = config.prefix_cache,
           .preempt_every_draw = config.preempt_every_draw,
-          .slow_reader_s = config.slow_reader_s};
+          .longest_pause_s = config.longest_pause_s};
 }
 
 }  // namespace

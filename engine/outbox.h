@@ -25,7 +25,7 @@ enum class FinishReason : uint8_t {
   kCancelled,  // Cancel()
   kDeadline,
   kDrained,     // the server is going down and the drain limit passed
-  kSlowReader,  // its ring stayed full for slow_reader_s
+  kSlowReader,  // its ring stayed full for longest_pause_s
   kFailed,      // see Finish::message
 };
 

@@ -73,7 +73,7 @@ void Scheduler::Sweep(bool look_at_all, SteadyTime now) {
       } else if (sequence.paused && HasRoom(sequence, now)) {
         // Read in time.
       } else if (sequence.paused) {
-        const SteadyTime limit = After(sequence.paused_since, config_.slow_reader_s);
+        const SteadyTime limit = After(sequence.paused_since, config_.longest_pause_s);
         if (now >= limit) {
           EndOutput(sequence, {.reason = FinishReason::kSlowReader}, now);
         } else {
@@ -92,7 +92,7 @@ void Scheduler::SetPaused(Sequence& sequence, bool paused, SteadyTime now) {
   if (sequence.state == SequenceState::kWaiting) waiting_paused_ += paused ? 1 : -1;
   if (!paused) return;
   sequence.paused_since = now;
-  next_event_ = std::min(next_event_, After(now, config_.slow_reader_s));
+  next_event_ = std::min(next_event_, After(now, config_.longest_pause_s));
 }
 
 // Room for the next token. A preempted sequence comes back to half a ring or to what it has left to

@@ -36,7 +36,7 @@ struct SchedulerConfig {
   int32_t max_chunk_tokens = 0;
   bool prefix_cache = true;
   bool preempt_every_draw = false;
-  double slow_reader_s = 30;
+  double longest_pause_s = 30;
 };
 
 // An output that ended. Published by the engine once the request's id is free again.

@@ -404,28 +404,11 @@ bool WantsHelp(std::span<const std::string> args) {
 }
 
 EngineConfig ToEngineConfig(const Config& config) {
-  EngineConfig engine;
-  engine.model = config.model;
-  engine.device = config.device;
-  engine.isa = config.isa;
-  engine.threads = config.threads;
-  engine.pin_threads = config.pin_threads;
-  engine.max_model_len = config.max_model_len;
-  engine.kv_cache_bytes = config.kv_cache_bytes;
-  engine.gpu_memory_utilization = config.gpu_memory_utilization;
-  engine.page_tokens = config.page_tokens;
-  engine.max_num_seqs = config.max_num_seqs;
-  engine.max_num_batched_tokens = config.max_num_batched_tokens;
-  engine.mixed_step_tokens = config.mixed_step_tokens;
-  engine.prefix_cache = config.prefix_cache;
-  engine.enforce_eager = config.enforce_eager;
-  engine.max_queued_requests = config.max_queued_requests;
-  engine.max_queued_tokens = config.max_queued_tokens;
-  engine.stream_tokens = config.stream_tokens;
+  EngineConfig engine = config;
   // Who reads too slowly is for those to say who see bytes leave, the HTTP listener and delivery. A
   // ring is full as well while a client that reads well takes a large chunk of other outputs, or
   // while one prompt waits for another; no call lasts longer than this, so the engine leaves it.
-  engine.slow_reader_s = config.max_request_timeout_s;
+  engine.longest_pause_s = config.max_request_timeout_s;
   return engine;
 }
 

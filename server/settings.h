@@ -24,29 +24,13 @@ struct SettingSource {
   absl::StatusCode code;  // of what is wrong with it: a flag's is InvalidArgument
 };
 
-// The effective configuration. Defaults stand here; zero means "from the machine and the model"
-// where the table's help says so.
-struct Config {
+// The effective configuration; defaults stand here and in EngineConfig. Zero means "from the
+// machine and the model" where the table's help says so.
+struct Config : EngineConfig {
   // Model
-  std::string model;                            // folder
-  std::vector<std::string> served_model_names;  // never empty after ParseServe
+  std::vector<std::string> served_model_names;  // never empty after ParseSettings
   std::string chat_template;                    // file; empty: the folder's
   std::string generation_config = "auto";       // auto | none
-
-  // Device and engine
-  std::string device = "cpu";
-  std::string isa;
-  int32_t threads = 0;
-  bool pin_threads = false;
-  int32_t max_model_len = 0;
-  int64_t kv_cache_bytes = 0;
-  double gpu_memory_utilization = 0.9;
-  int32_t page_tokens = 0;
-  int32_t max_num_seqs = 0;
-  int32_t max_num_batched_tokens = 0;
-  int32_t mixed_step_tokens = 0;
-  bool prefix_cache = true;
-  bool enforce_eager = false;
 
   // Listeners, HOST:PORT; port 0 takes a free one, "off" closes it
   std::string grpc_listen = "127.0.0.1:50051";
@@ -59,14 +43,11 @@ struct Config {
   int64_t max_reply_bytes = 4 << 20;   // of a gRPC reply in one message: what clients take
   int64_t max_prompt_bytes = 4 << 20;  // of text to tokenize, after the chat template
   int32_t max_n = 16;
-  int32_t max_queued_requests = 1024;
-  int64_t max_queued_tokens = 4'000'000;
   int32_t max_connections = 1024;  // of HTTP and of gRPC each
   int32_t max_streams = 256;       // calls at once on one gRPC connection
   int32_t max_header_bytes = 16 << 10;
-  int32_t stream_tokens = 1024;      // undelivered tokens of an output before it pauses
-  int64_t stream_bytes = 256 << 10;  // undelivered text of a reply
-  double slow_reader_s = 30;
+  int64_t stream_bytes = 256 << 10;     // undelivered text of a reply
+  double slow_reader_s = 30;            // until a client that takes nothing is cut off
   double request_timeout_s = 600;       // of calls that name no deadline
   double max_request_timeout_s = 3600;  // no call gets more
   int32_t text_threads = 2;             // tokenizing, chat templates, long replies
@@ -126,6 +107,7 @@ std::vector<ShownSetting> ShowSettings(const Config& config);
 // The effective configuration, one aligned line a setting; what is not the default is marked.
 std::string DescribeSettings(const Config& config);
 
+// What the engine is opened with: its part of it, and what follows from the rest.
 EngineConfig ToEngineConfig(const Config& config);
 
 }  // namespace baram::server

@@ -67,7 +67,7 @@ class FuzzCase {
     config_.prefix_cache = !draw_.OneIn(4);
     config_.preempt_every_draw = draw_.OneIn(8);
     config_.stream_tokens = draw_.Of({2, 3, 8, 1024});
-    config_.slow_reader_s = draw_.Of({0.02, 0.2, 30.0});
+    config_.longest_pause_s = draw_.Of({0.02, 0.2, 30.0});
     const KvPlan plan = PlanKv(TinySpec(windows_), fake_.page_tokens);
     const auto least =
         static_cast<int32_t>(PagesForSequence(plan, 2 * fake_.page_tokens, fake_.planning_depth));

@@ -31,7 +31,7 @@ TEST(LifecycleTest, AFullRingPausesItsSequenceAlone) {
 TEST(LifecycleTest, AReaderThatStaysAwayIsEnded) {
   EngineConfig config = SmallConfig();
   config.stream_tokens = 4;
-  config.slow_reader_s = 30;
+  config.longest_pause_s = 30;
   EngineRig rig({}, config, {0});
   Client* slow = rig.Submit(MakeRequest(RandomPrompt(1, 5), 20));
   for (int turn = 0; turn < 8; ++turn) rig.Turn();
