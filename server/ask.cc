@@ -20,6 +20,7 @@
 #include "google/rpc/status.pb.h"
 #include "server/ask_options.h"
 #include "server/commands.h"
+#include "server/exit_codes.h"
 #include "server/interrupts.h"
 #include "server/settings.h"
 #include "server/text/utf8.h"

@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/engine.h"
 #include "server/commands.h"
+#include "server/exit_codes.h"
 #include "server/folder_text.h"
 #include "server/inspection_text.h"
 #include "server/settings.h"

@@ -11,9 +11,9 @@
 
 #include "engine/engine.h"
 #include "server/commands.h"
+#include "server/exit_codes.h"
 #include "server/log.h"
 #include "server/setting_values.h"
-#include "server/settings.h"
 #include "server/thread_limit.h"
 #include "server/version.h"
 

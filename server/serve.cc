@@ -20,6 +20,7 @@
 #include "absl/strings/str_format.h"
 #include "engine/outbox.h"
 #include "server/commands.h"
+#include "server/exit_codes.h"
 #include "server/log.h"
 #include "server/server.h"
 #include "server/settings.h"

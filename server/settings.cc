@@ -326,29 +326,6 @@ Names UnknownVariables(std::span<const std::string> entries) {
   return warnings;
 }
 
-int ExitCode(const absl::Status& status) {
-  switch (status.code()) {
-    case absl::StatusCode::kOk:
-      return 0;
-    case absl::StatusCode::kInvalidArgument:
-      return kExitUsage;
-    case absl::StatusCode::kNotFound:
-    case absl::StatusCode::kPermissionDenied:
-      return kExitNoInput;
-    case absl::StatusCode::kDataLoss:
-    case absl::StatusCode::kUnimplemented:  // a model that baram or the device can't serve
-      return kExitData;
-    case absl::StatusCode::kFailedPrecondition:
-      return kExitConfig;
-    case absl::StatusCode::kUnavailable:
-      return kExitUnavailable;
-    case absl::StatusCode::kResourceExhausted:
-      return kExitOs;
-    default:
-      return kExitInternal;
-  }
-}
-
 absl::StatusOr<Config> ParseSettings(Command command, std::span<const std::string> args,
                                      Environment environment) {
   Config config;

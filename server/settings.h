@@ -66,12 +66,6 @@ struct Config : EngineConfig {
   std::map<std::string, SettingSource, std::less<>> sources;
 };
 
-// Exit codes, from sysexits.h.
-inline constexpr int kExitUsage = 64, kExitData = 65, kExitNoInput = 66, kExitUnavailable = 69,
-                     kExitInternal = 70, kExitOs = 71, kExitIo = 74, kExitConfig = 78;
-// Of a status that ends the program.
-int ExitCode(const absl::Status& status);
-
 // Looks up a variable; tests pass their own.
 using Environment = const char* (*)(const char* name);
 const char* ProcessEnvironment(const char* name);

@@ -20,7 +20,7 @@ struct ExitMeaning {
   const char* meaning;
   bool serve_only = false;
 };
-// Their names are in settings.h.
+// Their names are in exit_codes.h.
 constexpr ExitMeaning kExitCodes[] = {
     {"0", "It did what it was asked for."},
     {"64", "A flag or its value is wrong, or can't work with the model or on the machine."},

@@ -8,8 +8,8 @@
 #include <exception>
 #include <system_error>
 
+#include "server/exit_codes.h"
 #include "server/log.h"
-#include "server/settings.h"
 
 namespace baram::server {
 namespace {

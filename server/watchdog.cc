@@ -7,7 +7,7 @@
 #include <thread>
 #include <utility>
 
-#include "server/settings.h"
+#include "server/exit_codes.h"
 
 namespace baram::server {
 

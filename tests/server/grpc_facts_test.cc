@@ -12,6 +12,7 @@
 
 #include "google/rpc/error_details.pb.h"
 #include "grpc/health/v1/health.grpc.pb.h"
+#include "server/exit_codes.h"
 #include "server/version.h"
 #include "tests/server/http_client.h"
 #include "tests/server/server_fixture.h"

@@ -6,6 +6,7 @@
 #include <fstream>
 #include <string>
 
+#include "server/exit_codes.h"
 #include "server/settings.h"
 #include "tests/server/program.h"
 #include "tests/server/tiny_folder.h"

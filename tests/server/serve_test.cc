@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <string>
 
+#include "server/exit_codes.h"
 #include "server/json_fields.h"
 #include "server/settings.h"
 #include "server/settings_table.h"

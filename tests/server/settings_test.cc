@@ -14,6 +14,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/arguments.h"
+#include "server/exit_codes.h"
 #include "server/foreign_flags.h"
 #include "server/setting_values.h"
 #include "server/settings_table.h"

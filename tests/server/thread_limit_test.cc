@@ -6,7 +6,7 @@
 #include <thread>
 
 #include "gtest/gtest.h"
-#include "server/settings.h"
+#include "server/exit_codes.h"
 #include "tests/scarce_threads.h"
 
 namespace baram::server {

@@ -11,8 +11,8 @@
 #include <vector>
 
 #include "engine/open.h"
+#include "server/exit_codes.h"
 #include "server/lifecycle.h"
-#include "server/settings.h"
 #include "tests/engine/rig.h"
 #include "tests/server/comes.h"
 
