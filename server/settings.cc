@@ -5,7 +5,6 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <cmath>
 #include <cstdlib>
 #include <map>
 #include <optional>
@@ -14,103 +13,17 @@
 #include "absl/status/status.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "server/arguments.h"
 #include "server/foreign_flags.h"
+#include "server/setting_assign.h"
 #include "server/setting_values.h"
 #include "server/settings_file.h"
 #include "server/settings_table.h"
 
 namespace baram::server {
 namespace {
-
-// Sets one setting from its text; the error says where it stands and what would do.
-absl::Status Assign(const Setting& s, const Names& texts, const SettingSource& source,
-                    Config& config) {
-  config.sources.insert_or_assign(std::string(s.name), source);
-  const std::string text = texts.empty() ? std::string() : texts.back();
-  const auto must = [&](const std::string& want) {
-    return absl::Status(source.code,
-                        absl::StrCat(source.shown, " is \"", absl::StrJoin(texts, ", "),
-                                     "\" but must ", want, "."));
-  };
-  const auto fail = [&](const std::string& want) { return must(absl::StrCat("be ", want)); };
-  switch (s.kind) {
-    case Kind::kText:
-      config.*std::get<std::string Config::*>(s.member) = text;
-      return absl::OkStatus();
-    case Kind::kChoice: {
-      const std::vector<std::string> choices = absl::StrSplit(std::string(s.value), '|');
-      if (std::find(choices.begin(), choices.end(), text) == choices.end()) {
-        return fail(absl::StrCat("one of ", absl::StrJoin(choices, ", ")));
-      }
-      config.*std::get<std::string Config::*>(s.member) = text;
-      return absl::OkStatus();
-    }
-    case Kind::kEndpoint:
-      if (!(text == "off" && s.value.ends_with("|off")) && !ParseEndpoint(text).ok()) {
-        return fail(absl::StrCat(std::string(s.value), ", as in 127.0.0.1:8000"));
-      }
-      config.*std::get<std::string Config::*>(s.member) = text;
-      return absl::OkStatus();
-    case Kind::kList: {
-      Names& list = config.*std::get<Names Config::*>(s.member);
-      list = texts;
-      if (std::find(list.begin(), list.end(), "") != list.end()) return must("have no empty item");
-      // They are shown in terminals and written into logs.
-      if (std::ranges::any_of(list, HoldsControl)) {
-        return absl::Status(
-            source.code, absl::StrCat(source.shown, " holds a control character; leave it out."));
-      }
-      return absl::OkStatus();
-    }
-    case Kind::kSwitch: {
-      const std::optional<bool> on = ParseSwitch(text);
-      if (!on) return fail("true or false");
-      config.*std::get<bool Config::*>(s.member) = *on;
-      return absl::OkStatus();
-    }
-    case Kind::kNumber:
-    case Kind::kShare:
-    case Kind::kBytes:
-    case Kind::kSeconds:
-      break;
-  }
-
-  const bool bytes = s.kind == Kind::kBytes, seconds = s.kind == Kind::kSeconds;
-  const bool share = s.kind == Kind::kShare;
-  const auto shown = [&](double v) {
-    return bytes ? FormatBytes(static_cast<int64_t>(v)) : FormatNumber(v);
-  };
-  const std::string want = absl::StrCat(seconds ? "seconds"
-                                        : bytes ? "whole bytes"
-                                        : share ? "a share"
-                                                : "a whole number",
-                                        " from ", shown(s.min), " to ", shown(s.max));
-  double value = 0;
-  if (bytes) {
-    const auto parsed = ParseBytes(text);
-    if (!parsed) return fail(want);
-    value = static_cast<double>(*parsed);
-  } else if (!absl::SimpleAtod(text, &value) || !std::isfinite(value)) {
-    return fail(want);
-  }
-  if (value < s.min || value > s.max) return fail(want);
-  if (!seconds && !share && value != std::floor(value)) return fail(want);
-  if (s.check != nullptr) {
-    if (const char* wanted = s.check(value)) return fail(wanted);
-  }
-  std::visit(
-      [&](auto member) {
-        using T = std::decay_t<decltype(config.*member)>;
-        if constexpr (std::is_arithmetic_v<T>) config.*member = static_cast<T>(value);
-      },
-      s.member);
-  return absl::OkStatus();
-}
 
 std::string Advice(const std::string& argument, const CLI::App& app) {
   const std::string word = argument.substr(0, argument.find('='));
@@ -129,22 +42,11 @@ std::string Advice(const std::string& argument, const CLI::App& app) {
 // The names that a file may hold, whichever subcommand reads it.
 std::vector<FileName> NamesOfFiles() {
   std::vector<FileName> names;
-  for (const Group& group : SettingsTable()) {
-    for (const Setting& s : group.settings) {
-      names.push_back({std::string(s.name), s.kind == Kind::kList});
-      if (s.kind == Kind::kSwitch) names.push_back({absl::StrCat("no-", std::string(s.name))});
-    }
+  for (const Setting* s : SettingsOf(Command::kServe)) {
+    names.push_back({std::string(s->name), s->kind == Kind::kList});
+    if (s->kind == Kind::kSwitch) names.push_back({absl::StrCat("no-", std::string(s->name))});
   }
   return names;
-}
-
-const Setting* Find(Command command, std::string_view name) {
-  for (const Group& group : SettingsTable()) {
-    for (const Setting& s : group.settings) {
-      if (s.name == name && (command != Command::kInspect || s.inspect)) return &s;
-    }
-  }
-  return nullptr;
 }
 
 // What the arguments name, as texts.
@@ -159,10 +61,7 @@ absl::Status ReadSwitch(Command command, std::string_view argument, Flags& flags
   if (!argument.starts_with("--")) return absl::OkStatus();
   const size_t equals = argument.find('=');
   const std::string_view flag = argument.substr(0, equals);
-  const std::string_view name = flag.substr(2);
-  const Setting* s = Find(command, name);
-  const bool negated = s == nullptr && name.starts_with("no-");
-  if (negated) s = Find(command, name.substr(3));
+  const auto [s, negated] = FindNamed(command, flag.substr(2));
   if (s == nullptr || s->kind != Kind::kSwitch) return absl::OkStatus();
   const std::string text(equals == std::string_view::npos ? "true" : argument.substr(equals + 1));
   const std::optional<bool> on = ParseSwitch(text);
@@ -180,25 +79,22 @@ absl::Status ReadFlags(Command command, std::span<const std::string> args, Flags
   }
   CLI::App app;
   app.add_option("--config", flags.file)->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
-  for (const Group& group : SettingsTable()) {
-    for (const Setting& s : group.settings) {
-      if (command == Command::kInspect && !s.inspect) continue;
-      const std::string flag = absl::StrCat("--", std::string(s.name));
-      if (s.kind == Kind::kSwitch) {
-        app.add_flag(absl::StrCat(flag, ",!--no-", std::string(s.name)));
-        continue;
-      }
-      CLI::Option* const option = app.add_option(flag, [&flags, &s](const CLI::results_t& texts) {
-        flags.values[&s] = texts;
-        return true;
-      });
-      if (s.kind == Kind::kList) {
-        option->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
-            ->expected(1, 1 << 10)
-            ->allow_extra_args(false);
-      } else {
-        option->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
-      }
+  for (const Setting* s : SettingsOf(command)) {
+    const std::string flag = absl::StrCat("--", std::string(s->name));
+    if (s->kind == Kind::kSwitch) {
+      app.add_flag(absl::StrCat(flag, ",!--no-", std::string(s->name)));
+      continue;
+    }
+    CLI::Option* const option = app.add_option(flag, [&flags, s](const CLI::results_t& texts) {
+      flags.values[s] = texts;
+      return true;
+    });
+    if (s->kind == Kind::kList) {
+      option->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+          ->expected(1, 1 << 10)
+          ->allow_extra_args(false);
+    } else {
+      option->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
     }
   }
   if (absl::Status parsed = ParseArguments(args, app); !parsed.ok()) return parsed;
@@ -219,16 +115,13 @@ Names SplitAtCommas(const std::string& text) {
 // The variables' values, where the arguments do not name the setting.
 absl::Status ReadVariables(Command command, const Flags& flags, Environment environment,
                            Config& config) {
-  for (const Group& group : SettingsTable()) {
-    for (const Setting& s : group.settings) {
-      if (command == Command::kInspect && !s.inspect) continue;
-      const std::string variable = Variable(s.name);
-      const char* value = environment(variable.c_str());
-      if (value == nullptr || *value == '\0' || flags.values.contains(&s)) continue;
-      const Names texts = s.kind == Kind::kList ? SplitAtCommas(value) : Names{value};
-      const SettingSource source{variable, absl::StatusCode::kFailedPrecondition};
-      if (absl::Status set = Assign(s, texts, source, config); !set.ok()) return set;
-    }
+  for (const Setting* s : SettingsOf(command)) {
+    const std::string variable = Variable(s->name);
+    const char* value = environment(variable.c_str());
+    if (value == nullptr || *value == '\0' || flags.values.contains(s)) continue;
+    const Names texts = s->kind == Kind::kList ? SplitAtCommas(value) : Names{value};
+    const SettingSource source{variable, absl::StatusCode::kFailedPrecondition};
+    if (absl::Status set = AssignSetting(*s, texts, source, config); !set.ok()) return set;
   }
   return absl::OkStatus();
 }
@@ -250,15 +143,14 @@ absl::Status ReadFile(Command command, const Flags& flags, Environment environme
                         absl::StrCat(file, between, settings.status().message()));
   }
   for (const FileSetting& setting : *settings) {
-    const Setting* s = Find(command, setting.name);
-    const bool negated = s == nullptr && setting.name.starts_with("no-");
-    if (negated) s = Find(command, setting.name.substr(3));
+    const auto [s, negated] = FindNamed(command, setting.name);
     if (s == nullptr || flags.values.contains(s)) continue;  // another subcommand's, or a flag's
     const char* variable = environment(Variable(s->name).c_str());
     if (variable != nullptr && *variable != '\0') continue;
     const SettingSource source{absl::StrCat(file, ", line ", setting.line, ": ", setting.name),
                                absl::StatusCode::kFailedPrecondition};
-    if (absl::Status set = Assign(*s, setting.values, source, config); !set.ok()) return set;
+    absl::Status set = AssignSetting(*s, setting.values, source, config);
+    if (!set.ok()) return set;
     if (negated) {
       bool& on = config.*std::get<bool Config::*>(s->member);
       on = !on;
@@ -306,9 +198,7 @@ Names ProcessVariables() {
 
 Names UnknownVariables(std::span<const std::string> entries) {
   Names known = {"BARAM_CONFIG", "BARAM_SERVER"};
-  for (const Group& group : SettingsTable()) {
-    for (const Setting& s : group.settings) known.push_back(Variable(s.name));
-  }
+  for (const Setting* s : SettingsOf(Command::kServe)) known.push_back(Variable(s->name));
   const std::vector<std::string_view> views(known.begin(), known.end());
   Names warnings;
   for (const std::string& entry : entries) {
@@ -336,7 +226,7 @@ absl::StatusOr<Config> ParseSettings(Command command, std::span<const std::strin
   for (const auto& [s, texts] : flags.values) {
     const SettingSource source{absl::StrCat("--", std::string(s->name)),
                                absl::StatusCode::kInvalidArgument};
-    if (set.ok()) set = Assign(*s, texts, source, config);
+    if (set.ok()) set = AssignSetting(*s, texts, source, config);
   }
   if (!set.ok()) return set;
   if (absl::Status fits = FitRequestTimeout(config); !fits.ok()) return fits;

@@ -1,7 +1,8 @@
 // Settings: what an operator can decide, from flags, BARAM_* variables and a file.
 //
-// One table in settings.cc declares each setting once: name, default, range, help. A flag wins over
-// its variable, a variable over the file. Nothing else in the program reads the environment.
+// One table in settings_table.cc declares each setting once: name, range, help. Its default stands
+// in Config. A flag wins over its variable, a variable over the file. Nothing else in the program
+// reads the environment.
 #ifndef BARAM_SERVER_SETTINGS_H_
 #define BARAM_SERVER_SETTINGS_H_
 

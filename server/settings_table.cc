@@ -144,6 +144,29 @@ const std::vector<Group>& SettingsTable() {
   return table;
 }
 
+bool Takes(Command command, const Setting& setting) {
+  return command == Command::kServe || setting.inspect;
+}
+
+std::vector<const Setting*> SettingsOf(Command command) {
+  std::vector<const Setting*> settings;
+  for (const Group& group : SettingsTable()) {
+    for (const Setting& s : group.settings) {
+      if (Takes(command, s)) settings.push_back(&s);
+    }
+  }
+  return settings;
+}
+
+NamedSetting FindNamed(Command command, std::string_view name) {
+  const bool negated = name.starts_with("no-");
+  if (negated) name.remove_prefix(3);
+  for (const Setting* s : SettingsOf(command)) {
+    if (s->name == name && (!negated || s->kind == Kind::kSwitch)) return {s, negated};
+  }
+  return {};
+}
+
 std::string Variable(std::string_view name) {
   return absl::StrCat("BARAM_",
                       absl::AsciiStrToUpper(absl::StrReplaceAll(std::string(name), {{"-", "_"}})));

@@ -39,6 +39,18 @@ struct Group {
 // Every setting, in the order in which people read them.
 const std::vector<Group>& SettingsTable();
 
+bool Takes(Command command, const Setting& setting);
+// Those that `command` takes, in that order.
+std::vector<const Setting*> SettingsOf(Command command);
+
+// The setting of `command` that a flag without its dashes, or a key in a file, names; null if there
+// is none. A switch may have "no-" in front.
+struct NamedSetting {
+  const Setting* setting = nullptr;
+  bool negated = false;
+};
+NamedSetting FindNamed(Command command, std::string_view name);
+
 // "max-n" as "BARAM_MAX_N".
 std::string Variable(std::string_view name);
 

@@ -98,7 +98,7 @@ std::string SettingsHelp(Command command) {
   for (const Group& group : SettingsTable()) {
     std::string body;
     for (const Setting& s : group.settings) {
-      if (command == Command::kInspect && !s.inspect) continue;
+      if (!Takes(command, s)) continue;
       std::string left = absl::StrCat("--", std::string(s.name));
       if (s.kind == Kind::kSwitch) {
         left = absl::StrCat("--[no-]", std::string(s.name));
@@ -128,11 +128,9 @@ std::vector<ShownSetting> ShowSettings(const Config& config) {
   Config defaults;
   defaults.served_model_names = {DefaultModelName(config.model)};
   std::vector<ShownSetting> settings;
-  for (const Group& group : SettingsTable()) {
-    for (const Setting& s : group.settings) {
-      const std::string value = Shown(s, config);
-      settings.push_back({std::string(s.name), value, value == Shown(s, defaults)});
-    }
+  for (const Setting* s : SettingsOf(Command::kServe)) {
+    const std::string value = Shown(*s, config);
+    settings.push_back({std::string(s->name), value, value == Shown(*s, defaults)});
   }
   return settings;
 }

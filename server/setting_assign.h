@@ -1,0 +1,18 @@
+// Setting a field of Config from text.
+#ifndef BARAM_SERVER_SETTING_ASSIGN_H_
+#define BARAM_SERVER_SETTING_ASSIGN_H_
+
+#include "absl/status/status.h"
+#include "server/settings_table.h"
+
+namespace baram::server {
+
+// Notes `source` in the configuration, too. `texts`: the items of a list; of any other setting the
+// last one counts. The error has the code of `source`, and says where the value stands and what
+// would do.
+absl::Status AssignSetting(const Setting& setting, const Names& texts, const SettingSource& source,
+                           Config& config);
+
+}  // namespace baram::server
+
+#endif  // BARAM_SERVER_SETTING_ASSIGN_H_
