@@ -88,7 +88,7 @@ std::string HttpSession::Chunk(std::string_view piece) const {
   return chunk;
 }
 
-void HttpSession::Send(std::string bytes, HttpEnded then) {
+void HttpSession::Send(std::string bytes, OnHttpEnd then) {
   if (phase_ == Phase::kClosed) return then(gone_as_);
   send_limit_ = After(PatienceFor(static_cast<double>(bytes.size()), listener_->limits.write_s));
   sending_ = std::move(bytes);
@@ -113,14 +113,14 @@ void HttpSession::SendRest() {
 
 // --- the exchange's side
 
-void HttpSession::PostOnGone(HttpEnded gone) {
+void HttpSession::PostOnGone(OnHttpEnd gone) {
   Post([gone = std::move(gone)](HttpSession& self) mutable {
     if (self.phase_ == Phase::kClosed) return gone(self.gone_as_);
     if (self.phase_ == Phase::kAnswering) self.on_gone_ = std::move(gone);
   });
 }
 
-void HttpSession::PostRespond(int status, HttpHeaders headers, std::string body, HttpEnded ended) {
+void HttpSession::PostRespond(int status, HttpHeaders headers, std::string body, OnHttpEnd ended) {
   const bool posted = Post([status, headers = std::move(headers), body = std::move(body),
                             ended](HttpSession& self) mutable {
     if (!self.EndsWith(std::move(ended))) return;
@@ -147,7 +147,7 @@ void HttpSession::PostStartStream(int status, HttpHeaders headers) {
   });
 }
 
-bool HttpSession::PostWrite(std::string piece, HttpEnded written) {
+bool HttpSession::PostWrite(std::string piece, OnHttpEnd written) {
   return Post([piece = std::move(piece), written = std::move(written)](HttpSession& self) mutable {
     if (!self.streaming_) return written(self.gone_as_);
     std::string bytes = std::exchange(self.buffered_head_, "") + self.Chunk(piece);
@@ -156,7 +156,7 @@ bool HttpSession::PostWrite(std::string piece, HttpEnded written) {
   });
 }
 
-void HttpSession::PostEndStream(std::string piece, HttpEnded ended) {
+void HttpSession::PostEndStream(std::string piece, OnHttpEnd ended) {
   const bool posted = Post([piece = std::move(piece), ended](HttpSession& self) mutable {
     if (!self.EndsWith(std::move(ended))) return;
     std::string bytes = std::exchange(self.buffered_head_, "") + self.Chunk(piece);
@@ -173,7 +173,7 @@ void HttpSession::PostAbort() {
   Post([](HttpSession& self) { self.Gone(HttpEnd::kGone); });
 }
 
-bool HttpSession::EndsWith(HttpEnded ended) {
+bool HttpSession::EndsWith(OnHttpEnd ended) {
   if (phase_ != Phase::kAnswering) {
     if (ended) ended(gone_as_);
     return false;

@@ -55,9 +55,9 @@ HttpExchange::~HttpExchange() {
   }
 }
 
-void HttpExchange::OnGone(HttpEnded gone) { session_->PostOnGone(std::move(gone)); }
+void HttpExchange::OnGone(OnHttpEnd gone) { session_->PostOnGone(std::move(gone)); }
 
-void HttpExchange::Respond(int status, HttpHeaders headers, std::string body, HttpEnded ended) {
+void HttpExchange::Respond(int status, HttpHeaders headers, std::string body, OnHttpEnd ended) {
   State open = State::kOpen;
   if (!state_.compare_exchange_strong(open, State::kAnswered)) return;
   session_->PostRespond(status, std::move(headers), std::move(body), std::move(ended));
@@ -69,11 +69,11 @@ void HttpExchange::StartStream(int status, HttpHeaders headers) {
   session_->PostStartStream(status, std::move(headers));
 }
 
-bool HttpExchange::Write(std::string piece, HttpEnded written) {
+bool HttpExchange::Write(std::string piece, OnHttpEnd written) {
   return session_->PostWrite(std::move(piece), std::move(written));
 }
 
-void HttpExchange::EndStream(std::string piece, HttpEnded ended) {
+void HttpExchange::EndStream(std::string piece, OnHttpEnd ended) {
   State streaming = State::kStreaming;
   if (!state_.compare_exchange_strong(streaming, State::kAnswered)) return;
   session_->PostEndStream(std::move(piece), std::move(ended));

@@ -47,7 +47,7 @@ enum class HttpEnd : uint8_t {
   kGone,  // the client, or the listener, went before
   kSlow,  // the client read too slowly and was cut off
 };
-using HttpEnded = std::function<void(HttpEnd)>;
+using OnHttpEnd = std::function<void(HttpEnd)>;
 
 class HttpSession;  // a connection, in http_session.h
 
@@ -70,20 +70,20 @@ class HttpExchange {
   // is cut off, before the answer is complete; soon if it has gone already. A client that closes
   // its sending side has gone: nothing tells it from one that vanished. What is in flight then is
   // still sent, and how that ended is told by its own callback.
-  void OnGone(HttpEnded gone);
+  void OnGone(OnHttpEnd gone);
   // The whole answer. Once, and not after StartStream. A request's x-request-id, if it is one
   // (request_id.h), is sent back with every answer; an X-Request-Id among `headers` counts only for
   // a request without. `ended` is called once: on a listener's thread, or, once the listener has
   // been destroyed, on this one before Respond returns.
-  void Respond(int status, HttpHeaders headers, std::string body, HttpEnded ended = nullptr);
+  void Respond(int status, HttpHeaders headers, std::string body, OnHttpEnd ended = nullptr);
   // An answer in pieces. The headers leave with the first one.
   void StartStream(int status, HttpHeaders headers);
   // The next piece, after `written` was called for the last one, on a listener's thread. Returns
   // false if the listener has been destroyed; then `written` is never called.
-  bool Write(std::string piece, HttpEnded written);
+  bool Write(std::string piece, OnHttpEnd written);
   // After the last `written`, with a last piece that may be empty. `ended` as with Respond, for the
   // whole stream.
-  void EndStream(std::string piece, HttpEnded ended = nullptr);
+  void EndStream(std::string piece, OnHttpEnd ended = nullptr);
 
  private:
   enum class State : uint8_t { kOpen, kStreaming, kAnswered };

@@ -64,12 +64,12 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   void Drop() { Gone(HttpEnd::kGone); }
 
   // The exchange's side, from any thread; see HttpExchange.
-  void PostOnGone(HttpEnded gone);
-  void PostRespond(int status, HttpHeaders headers, std::string body, HttpEnded ended);
+  void PostOnGone(OnHttpEnd gone);
+  void PostRespond(int status, HttpHeaders headers, std::string body, OnHttpEnd ended);
   void PostError(HttpError error);
   void PostStartStream(int status, HttpHeaders headers);
-  bool PostWrite(std::string piece, HttpEnded written);
-  void PostEndStream(std::string piece, HttpEnded ended);
+  bool PostWrite(std::string piece, OnHttpEnd written);
+  void PostEndStream(std::string piece, OnHttpEnd ended);
   void PostAbort();
 
  private:
@@ -105,7 +105,7 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   std::string Chunk(std::string_view piece) const;
 
   // Sends bytes, then calls `then` with what became of them.
-  void Send(std::string bytes, HttpEnded then);
+  void Send(std::string bytes, OnHttpEnd then);
   void SendRest();
   void FinishAnswer();
   // Reads while an answer is made, so that the client's end is noticed; what comes is kept.
@@ -124,7 +124,7 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   void LimitReadUntil(Clock::time_point when);
   static Clock::time_point After(double seconds);
   // Keeps `ended` for the end of the answer that begins now; false if there is nobody to answer.
-  bool EndsWith(HttpEnded ended);
+  bool EndsWith(OnHttpEnd ended);
   template <typename Job>
   bool Post(Job job);  // job(*this), on the strand
 
@@ -151,14 +151,14 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   bool keep_alive_ = true;  // after it
   bool streaming_ = false;
   std::string buffered_head_;  // of a stream, until its first piece
-  HttpEnded on_gone_;
-  HttpEnded ended_;
+  OnHttpEnd on_gone_;
+  OnHttpEnd ended_;
   HttpEnd gone_as_ = HttpEnd::kGone;  // once closed
 
   std::string sending_;  // bytes in flight, of which `sent_` are out
   size_t sent_ = 0;
   Clock::time_point send_limit_;  // for all of them
-  HttpEnded sent_then_;
+  OnHttpEnd sent_then_;
 };
 
 template <typename Job>

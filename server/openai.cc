@@ -114,7 +114,7 @@ struct RouteCall {
     record.request_id = id;
     return record;
   }
-  HttpEnded Ended(int code, CallRecord record) const {
+  OnHttpEnd Ended(int code, CallRecord record) const {
     return [&log = log, arrival = arrival, code, record = std::move(record)](HttpEnd end) {
       CallRecord ended = record;
       ended.total_s = SecondsSince(arrival);

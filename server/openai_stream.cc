@@ -53,7 +53,7 @@ std::string ErrorBody(const absl::Status& told) {
 }
 
 void Refuse(HttpExchange& exchange, const absl::Status& told, HttpHeaders headers,
-            HttpEnded ended) {
+            OnHttpEnd ended) {
   const int64_t retry_ms = FactsOf(told).retry_ms;
   headers.emplace_back("Content-Type", "application/json");
   if (retry_ms >= 0) {
@@ -293,7 +293,7 @@ HttpHeaders OpenAiStream::Headers(const char* content_type) const {
 }
 
 void RespondError(HttpExchange& exchange, const absl::Status& status, OpenAiEndpoint endpoint,
-                  const std::string& request_id, HttpEnded ended) {
+                  const std::string& request_id, OnHttpEnd ended) {
   HttpHeaders headers;
   if (!request_id.empty()) headers.emplace_back("X-Request-Id", request_id);
   Refuse(exchange, InJsonNames(status, endpoint, "max_tokens"), std::move(headers),

@@ -105,7 +105,7 @@ class OpenAiStream : public std::enable_shared_from_this<OpenAiStream> {
 // The answer to a call that failed before its stream began. `ended` as with HttpExchange::
 // Respond.
 void RespondError(HttpExchange& exchange, const absl::Status& status, OpenAiEndpoint endpoint,
-                  const std::string& request_id, HttpEnded ended);
+                  const std::string& request_id, OnHttpEnd ended);
 
 }  // namespace baram::server
 
