@@ -86,7 +86,7 @@ absl::Status ParseArguments(std::span<const std::string> args, CLI::App& app) {
   } catch (const CLI::ParseError& e) {
     return absl::InvalidArgumentError(e.what());
   } catch (const std::logic_error&) {
-    // Of a switch whose value CLI11 can't convert; it does not say which.
+    // A switch has a value that CLI11 can't convert; it does not say which one.
     return absl::InvalidArgumentError("A switch has a value that is neither true nor false.");
   }
   return absl::OkStatus();

@@ -52,7 +52,7 @@ struct Call {
   std::map<int64_t, double> logit_bias;
   std::optional<int64_t> max_tokens;           // absent: what the context leaves
   bool may_end_sooner = false;                 // max_tokens is a default: less is no error
-  const char* max_tokens_name = "max_tokens";  // its client's, for sentences
+  const char* max_tokens_name = "max_tokens";  // as the client calls it, for error sentences
   int64_t min_tokens = 0;
   std::vector<std::string> stop;
   std::vector<int64_t> stop_token_ids;
@@ -66,8 +66,8 @@ struct Call {
   std::string cache_salt;
   bool read_prefix_cache = true;
   std::optional<int64_t> truncate_prompt_tokens;
-  // Of a reply in one message; absent: it has as many as it takes. Prompt log-probabilities that
-  // can't fit are refused; the front end looks at the rest as it comes.
+  // The most bytes of a reply that goes out as one message; absent: it is streamed, without a
+  // limit. Prompt log-probabilities that can't fit are refused; the front end watches the rest.
   std::optional<int64_t> max_reply_bytes;
   SteadyTime deadline = SteadyTime::max();
   SteadyTime arrival{};

@@ -38,13 +38,13 @@ class CallLog {
  public:
   explicit CallLog(Metrics& metrics) : metrics_(metrics) {}
   void Record(const CallRecord& record);
-  // The same for a call of HTTP whose answer, with `status`, ended as `end` says. Its code is then
-  // the status; 499 if the client went before it had all of it; 408, reason SLOW_READER, if the
-  // client was cut off. The last two are in the log and in the metrics only.
+  // The same for an HTTP call answered with `status`; `end` says what became of that answer. The
+  // code is the status; 499 if the client went before it had the whole answer; 408, reason
+  // SLOW_READER, if the client was cut off. The last two appear in the log and in the metrics only.
   void RecordHttp(CallRecord record, int status, HttpEnd end);
-  // A connection that was turned away, of which there may be floods: each is counted, and a line
-  // with how many there were since the last one is written once a second at most. What comes after
-  // a flood's last line is told with the next one's first.
+  // A connection that was turned away. They may come in floods: each is counted, but at most one
+  // line a second is written, with how many there were since the line before. Those after a flood's
+  // last line are told with the next flood's first.
   void RecordRefused(const std::string& method, const std::string& code, const std::string& reason,
                      SteadyTime now);
 

@@ -18,7 +18,7 @@ constexpr char kReasonUrl[] = "baram/reason";
 constexpr char kRetryUrl[] = "baram/retry_ms";
 constexpr char kSubjectUrl[] = "baram/subject";  // the field's name with which the sentence begins
 
-// Where a retry goes elsewhere it may go soon.
+// A retry that goes to another replica may go soon.
 constexpr int64_t kRetryElsewhereMs = 1000;
 
 // Clients' own words come back in errors, and gRPC's clients take 8 KiB of trailers.

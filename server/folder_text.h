@@ -17,9 +17,9 @@ struct FolderText {
   std::unique_ptr<text::ChatTemplate> chat_template;  // null if the model has none
 };
 
-// Of config.model and config.chat_template. Errors are for the operator and name the file: NotFound
-// for one that is missing, DataLoss for one that can't be used. A folder without a chat template is
-// no error; a --chat-template that is not there is one.
+// Loads it from config.model and config.chat_template. Errors are for the operator and name the
+// file: NotFound if it is missing, DataLoss if it can't be used. A folder without a chat template
+// is no error; a --chat-template that does not exist is one.
 absl::StatusOr<FolderText> LoadFolderText(const Config& config);
 
 // What a folder without a chat template means, for logs and `inspect`.

@@ -62,7 +62,7 @@ constexpr Foreign kNamedOtherwise[] = {
     {"--enable-chunked-prefill", "--max-num-batched-tokens; long prompts are always cut"},
 };
 
-// What they can be told and baram can't, with the reason.
+// Flags of theirs that have no counterpart in baram, with the reason.
 constexpr Foreign kNothing[] = {
     {"--trust-remote-code", "baram never runs code from a model folder"},
     {"--tokenizer", "the tokenizer is the model folder's"},

@@ -79,7 +79,8 @@ absl::Status GrpcAcceptor::Watch(int fd, uint32_t events) const {
   return absl::ErrnoToStatus(errno, "epoll");
 }
 
-// What gRPC is given after its shutdown it keeps and does nothing with: behind the lock nothing is.
+// gRPC would keep a connection that it is given after its shutdown, and do nothing with it: the
+// lock is there so that it is given none.
 void GrpcAcceptor::Stop() {
   std::lock_guard lock(mutex_);
   listeners_.Close();
@@ -135,7 +136,7 @@ GrpcAcceptor::Accepted GrpcAcceptor::Accept(int listener) {
     return Accepted::kTooMany;
   }
   const int watched = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-  // One whose end would not be seen would be counted for ever.
+  // A connection whose end is not noticed would be counted for ever.
   if (watched < 0 || !Watch(watched, EPOLLRDHUP).ok()) {
     if (watched >= 0) close(watched);
     close(fd);

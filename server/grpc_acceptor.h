@@ -19,9 +19,9 @@
 
 namespace baram::server {
 
-// gRPC owns the descriptors it is given; a duplicate of each stays here, to see its connection end:
-// gRPC shuts a socket down in both directions before it closes its own, and every duplicate sees
-// that. So a connection costs two descriptors.
+// gRPC owns the descriptors it is given. A duplicate of each stays here, to notice when its
+// connection ends: before gRPC closes its own descriptor it shuts the socket down in both
+// directions, which every duplicate sees. So a connection costs two descriptors.
 class GrpcAcceptor {
  public:
   // Binds every address of `endpoint`. The error is that of ListeningSockets.

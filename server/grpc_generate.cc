@@ -37,8 +37,8 @@ std::optional<double> TimeLeft(const grpc::CallbackServerContext& context) {
   return std::chrono::duration<double>(deadline - now).count();
 }
 
-// Whether what cancelled the call was its own deadline, at which gRPC and its client end it too. A
-// client's clock may be a moment ahead.
+// Whether the call's own deadline cancelled it: gRPC and the client end it then, too. A client's
+// clock may be a moment ahead.
 bool PastDeadline(const grpc::CallbackServerContext& context) {
   constexpr auto kMoment = std::chrono::milliseconds(50);
   return std::chrono::system_clock::now() + kMoment >= context.deadline();
@@ -316,8 +316,8 @@ class GenerateUnary final : public grpc::ServerUnaryReactor, public ReplySink {
     } else if (message.has_usage()) {
       *response_->mutable_usage() = message.usage();
     }
-    // Messages are larger than what they add, the more so the more of them there are; the reply's
-    // own size, which counts, is looked at only when theirs says that it might be too large.
+    // The sum of all messages overestimates the reply, the more so the more of them there are. The
+    // size that counts is the reply's own; it is computed only when the sum may be too large.
     bytes_ += static_cast<int64_t>(message.ByteSizeLong());
     if (bytes_ <= max_bytes_) return;
     bytes_ = static_cast<int64_t>(response_->ByteSizeLong());

@@ -26,9 +26,9 @@ constexpr int kMaxIdleMs = 1'800'000;
 // From a connection's start to its client's first frame.
 constexpr int kHandshakeMs = 10'000;
 
-// What the library may hold of requests that are not whole yet, which have no deadline, and for its
-// connections: read buffers, windows. Past it the library takes less of each client, then ends idle
-// connections and calls, whosever they are; so it is far above what honest clients need.
+// The memory that the library may use for requests that are not whole yet, which have no deadline,
+// and for its connections (read buffers, windows). Past it the library reads less from each client,
+// then ends idle connections and calls of any client; so it is far above what honest clients need.
 size_t MemoryBytes(const Config& config) {
   constexpr size_t kConnectionBytes = size_t{64} << 10;
   constexpr size_t kRequestsAtOnce = 32;  // of the largest
@@ -67,9 +67,9 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Listen(Serving& serving,
                                                                const Config& config) {
   const auto endpoint = ParseEndpoint(config.grpc_listen);
   if (!endpoint.ok()) return endpoint.status();
-  // What the libraries say to themselves, such as each address that could not be bound, or the
-  // field of a client's message that is not UTF-8; errors come as statuses. By themselves they
-  // would write to stderr, and wait for who reads it.
+  // Silences the libraries' own messages, such as each address that could not be bound, or the
+  // field of a client's message that is not UTF-8: errors come as statuses. They would go to
+  // stderr, and wait for whoever reads it.
   gpr_set_log_function([](gpr_log_func_args* line) { spdlog::debug("gRPC: {}", line->message); });
   google::protobuf::SetLogHandler(
       [](google::protobuf::LogLevel, const char*, int, const std::string& text) {

@@ -22,7 +22,7 @@ class GrpcServer {
   // address and what to change.
   static absl::StatusOr<std::unique_ptr<GrpcServer>> Listen(Serving& serving, Lifecycle& lifecycle,
                                                             CallLog& log, const Config& config);
-  // What Listen begins with, to see before that it can. The error is Listen's.
+  // The first step of Listen, to find out early whether it can succeed. The error is Listen's.
   static absl::StatusOr<std::unique_ptr<GrpcAcceptor>> BindListener(const Config& config);
   ~GrpcServer();
 

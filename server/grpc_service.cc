@@ -22,8 +22,8 @@ namespace {
 using std::chrono::steady_clock;
 
 // A call with one short answer: gives it, ends the call if its client has not taken it in time, and
-// logs how it ended. Owns itself until gRPC has called OnDone. Of the Answer methods one is called,
-// once; nothing of the call may be touched after.
+// logs how it ended. Owns itself until gRPC has called OnDone. One of the Answer methods is called,
+// once; nothing of the call may be touched after it.
 class ShortCall final : public grpc::ServerUnaryReactor {
  public:
   ShortCall(Serving& serving, CallLog& log, const char* method,

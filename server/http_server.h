@@ -23,9 +23,9 @@ struct HttpLimits {
   int32_t max_connections = 1024;
   double idle_s = 75;     // between requests of a kept connection
   double request_s = 30;  // from a request's first byte to its last
-  double closing_s = 1;   // the same, of what is left of it at StopAccepting
-  // A client is too slow, and is cut off, if it takes nothing for that long; or if an answer, or a
-  // piece of one, is not out after that long and as long again for each MiB of it.
+  double closing_s = 1;   // the same after StopAccepting, for a request that is half sent
+  // A client that takes nothing for that long is cut off as too slow; so is one that has not taken
+  // an answer, or a piece of one, after that long and as long again for each MiB of it.
   double write_s = 30;
 };
 
@@ -66,10 +66,10 @@ class HttpExchange {
   // The request's body, which request() has no longer: calls live longer than their bodies are
   // needed. By whoever answers, once.
   std::string TakeBody() { return std::exchange(request_.body, ""); }
-  // Before answering: `gone` is called at most once, on a listener's thread, if the client goes, or
-  // is cut off, before the answer is complete; soon if it has gone already. A client that closes
-  // its sending side has gone: nothing tells it from one that vanished. What is in flight then is
-  // still sent, and how that ended is told by its own callback.
+  // Call it before answering. `gone` is called at most once, on a listener's thread, if the client
+  // goes or is cut off before the answer is complete; soon, if it has gone already. A client that
+  // closes its sending side counts as gone, since nothing tells it from one that vanished. What is
+  // in flight then is still sent; its own callback tells how that ended.
   void OnGone(OnHttpEnd gone);
   // The whole answer. Once, and not after StartStream. A request's x-request-id, if it is one
   // (request_id.h), is sent back with every answer; an X-Request-Id among `headers` counts only for
@@ -104,9 +104,9 @@ struct HttpError {
   int status;          // 400, 404, 405, 408, 413, 415, 431, 500 or 503
   const char* reason;  // one upper-case word from a fixed set, for logs and metrics
   std::string message;
-  double total_s = 0;  // since the request's first byte; 0 of a connection too many
+  double total_s = 0;  // since the request's first byte; 0 for a connection too many
 };
-// Called once for each; of a connection too many (503) also if it is closed without an answer.
+// Called once for each error, also for a connection too many (503) that is closed unanswered.
 // Returns the body; the content type is application/json.
 using HttpErrorBody = std::function<std::string(const HttpError&)>;
 

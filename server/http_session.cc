@@ -26,9 +26,8 @@ namespace {
 constexpr size_t kReadBytes = 4096;
 // Between two cuts of what has taken too long.
 constexpr double kCutAgainS = 0.1;
-// What the kernel keeps of answers that their client has not taken, doubled by it for its own
-// needs. By itself it goes up to megabytes: minutes of a stream, until a reader who stopped is
-// noticed.
+// The kernel's buffer for bytes that the client has not taken; it doubles this for its own needs.
+// Left alone it grows to megabytes: minutes of a stream before a reader who stopped is noticed.
 constexpr int kSendBufferBytes = 128 << 10;
 
 size_t Count(const http::fields& header, http::field name) {
@@ -37,7 +36,7 @@ size_t Count(const http::fields& header, http::field name) {
 }
 
 // Whether a header says where its body ends in the one way that everybody reads alike (RFC 9112,
-// 6.3). Of any other, a proxy before us may have read other requests than we would.
+// 6.3). A proxy before us may have seen other requests than we would in one that does not.
 bool EndIsClear(const http::fields& header, bool http11) {
   const size_t lengths = Count(header, http::field::content_length);
   const size_t codings = Count(header, http::field::transfer_encoding);
@@ -53,7 +52,7 @@ HttpSession::HttpSession(asio::ip::tcp::socket socket, std::shared_ptr<HttpListe
     : listener_(std::move(listener)),
       socket_(std::move(socket)),
       timer_(socket_.get_executor()),
-      // Room for a header, and for what lies around a chunk, of which Beast takes any length.
+      // Room for a header, and for what lies around a chunk, for which Beast has no limit.
       buffer_(static_cast<size_t>(listener_->limits.max_header_bytes) + kReadBytes) {
   listener_->connections.fetch_add(1, std::memory_order_relaxed);
   Error ignored;
@@ -116,7 +115,7 @@ void HttpSession::ReadHeader() {
   parser_->body_limit(static_cast<uint64_t>(listener_->limits.max_body_bytes));
   http::async_read_header(
       socket_, buffer_, *parser_, [self = shared_from_this()](Error error, size_t count) {
-        // Beast's limit is of the request line and of the fields, each by itself.
+        // Beast limits the request line and the fields, each by itself.
         const auto limit = static_cast<size_t>(self->listener_->limits.max_header_bytes);
         if (!error && count > limit) error = http::error::header_limit;
         self->OnHeader(error);
@@ -322,10 +321,10 @@ void HttpSession::Watch() {
 void HttpSession::OnWatched(Error error) {
   switch (phase_) {
     case Phase::kAnswering:
-      // Our own limit, which was for the bytes in flight: what becomes of them says the rest.
+      // An abort is our own limit on the bytes in flight: their write reports it.
       if (!error || error == asio::error::operation_aborted) return Watch();
-      // A client that has read all may close before we are told that all has left. So whatever is
-      // in flight says how it ended, and only what would come after it has nobody to go to.
+      // A client that has read all may close before we are told that all has left. So the write in
+      // flight reports by itself how it ended; only what would follow it has nobody to go to.
       if (sent_then_) {
         ended_unheard_ = true;
         return;
@@ -384,7 +383,8 @@ void HttpSession::LimitUntil(Clock::time_point when) {
   timer_.async_wait([self = shared_from_this()](Error error) {
     // The limit may have moved after this call was queued.
     if (error || self->timer_.expiry() > Clock::now()) return;
-    // What is done and only waits for its turn is not cut off, and may begin anew: that is.
+    // An operation that is done and only waits for its turn is not cut off; it may start another,
+    // which is.
     self->LimitFor(kCutAgainS);
     self->timed_out_ = true;
     Error ignored;

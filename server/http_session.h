@@ -138,7 +138,7 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   bool watching_ = false;
   bool ended_unheard_ = false;  // the client's end came while bytes were in flight
 
-  // Of the current request.
+  // The current request.
   Clock::time_point began_;  // with its first byte
   bool is_head_ = false;
   bool http11_ = true;
@@ -147,7 +147,7 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   std::string request_id_;  // the client's, if it is one
   int64_t body_bytes_ = 0;  // as they came, with the framing of chunks
 
-  // Of its answer.
+  // The answer to it.
   bool keep_alive_ = true;  // after it
   bool streaming_ = false;
   std::string buffered_head_;  // of a stream, until its first piece

@@ -19,7 +19,7 @@ void EndLine() {
 }  // namespace
 
 Interrupts::Interrupts() {
-  // As of a script's background job, which a Ctrl-C is not meant for.
+  // A script's background job, for one, which a Ctrl-C is not meant for.
   struct sigaction inherited {};
   if (sigaction(SIGINT, nullptr, &inherited) == 0 && inherited.sa_handler == SIG_IGN) return;
   sigemptyset(&set_);

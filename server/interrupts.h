@@ -9,9 +9,9 @@
 
 namespace baram::server {
 
-// While something is guarded the first Ctrl-C ends that; any other ends the process with 130, even
-// if its output is stuck, the cursor on a line of its own. A process that was started to ignore
-// Ctrl-C goes on to ignore it.
+// While something is guarded, the first Ctrl-C ends that. Any other ends the process with 130, even
+// if its output is stuck, and leaves the cursor on a line of its own. A process that was started to
+// ignore Ctrl-C goes on ignoring it.
 class Interrupts {
  public:
   static constexpr int kExitInterrupted = 128 + SIGINT;
@@ -24,7 +24,7 @@ class Interrupts {
 
   // From now on a Ctrl-C calls `end`, once, on another thread.
   void Guard(std::function<void()> end);
-  // Not any more: when this returns `end` is not running. Whether there was a Ctrl-C.
+  // Ends that; once this returns, `end` is not running. Returns whether there was a Ctrl-C.
   bool Release();
 
  private:

@@ -6,7 +6,7 @@
 namespace baram::server {
 namespace {
 
-// A layer takes seconds at most, of a large model on few cores.
+// One layer takes seconds at most, even of a large model on few cores.
 constexpr double kStalledS = 30;
 
 }  // namespace

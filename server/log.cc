@@ -50,7 +50,7 @@ void EnterLogThread() {
   pthread_sigmask(SIG_BLOCK, &all, nullptr);
 }
 
-// Of local time, ahead of UTC, when the log was set up: looking it up later takes a lock.
+// How far local time was ahead of UTC when the log was set up: looking it up later takes a lock.
 std::atomic<int64_t> local_offset_s = 0;
 
 // A line in memory of its own; what does not fit is left out.

@@ -11,14 +11,15 @@
 namespace baram::server {
 
 // Sets the log up: `format` is "text" or "json" (one object a line), `level` as spdlog names them.
-// A thread of its own writes lines to standard error, so that nobody waits for who reads it: where
-// that stands still, as behind a stalled pipe or Ctrl-S, the oldest lines are lost and counted.
-// Before any other thread logs.
+// A thread of its own writes the lines to standard error, so that no other thread waits for whoever
+// reads them: when the reader stalls, as a blocked pipe or Ctrl-S makes it, the oldest lines are
+// lost and counted. Call before any other thread logs.
 void SetUpLog(const std::string& format, const std::string& level);
 // Lines lost so far. Any thread.
 uint64_t LostLogLines();
-// Returns once all lines so far are written. False: not within a second, and a process that is to
-// end must do so by _exit, as its end would wait too. True at once if SetUpLog was not called.
+// Waits until all lines so far are written, a second at most; false if they were not. Then the
+// process must end by _exit, since an ordinary exit would wait for them too. True at once if
+// SetUpLog was not called.
 bool FlushLog();
 
 // A line of the same form, at level warning, past the log's thread: for who is about to end the

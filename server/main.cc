@@ -68,7 +68,7 @@ int main(int argc, char** argv) {
   errno = 0;
   const bool lost = std::fflush(stdout) != 0 || std::ferror(stdout) != 0;
   if (!lost || code != 0) return code;
-  // What an earlier write failed of is not known any more.
+  // The reason why an earlier write failed is lost.
   std::fprintf(stderr, "baram: can't write the output: %s.\n",
                std::strerror(errno != 0 ? errno : EIO));
   return baram::server::kExitIo;

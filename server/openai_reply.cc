@@ -126,7 +126,7 @@ std::string OpenAiReply::Take(size_t prompt, const ReplyChunk& chunk) {
 std::string OpenAiReply::TakeDelta(size_t index, const DeltaEvent& delta, const EndEvent* end) {
   Choice& choice = choices_[index];
   if (end != nullptr) choice.end = *end;
-  // Of a reply that is its prompt alone, the one token the engine had to draw is not shown.
+  // A reply that is its prompt alone does not show the one token that the engine had to draw.
   const DeltaEvent nothing;
   const DeltaEvent& shown = format_.prompt_only ? nothing : delta;
   const std::string& text = shown.text;

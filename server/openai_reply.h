@@ -26,8 +26,8 @@ struct OpenAiPrompt {
   std::string text;  // for echo
 };
 
-// Builds the reply to one request. Each prompt has a thread at a time; once all have had their last
-// chunk, the whole has.
+// Builds the reply to one request. Different prompts may be fed from different threads, each from
+// one at a time; the rest is called once every prompt has had its last chunk.
 class OpenAiReply {
  public:
   // To a call of `prompts` prompts. The tokenizer must outlive this. `primary_eos` ends a reply
@@ -40,7 +40,8 @@ class OpenAiReply {
   // Takes a chunk of prompt `prompt` in; returns the server-sent events it makes, empty when not
   // streaming.
   std::string Take(size_t prompt, const ReplyChunk& chunk);
-  // About how many bytes of JSON Take of the chunk, or Whole, will make: whether it takes a while.
+  // Roughly how many bytes of JSON Take(chunk) or Whole() will write, to tell whether it takes
+  // long.
   size_t SizeOf(size_t prompt, const ReplyChunk& chunk) const;
   size_t WholeSize() const;
   // The events after the last chunk: usage, if asked for, and "[DONE]".
@@ -75,7 +76,7 @@ class OpenAiReply {
   void SetFinish(Json& choice, const EndEvent& end) const;
   Json TotalUsage() const;
 
-  // Of `tokens`, and of the prompt's before them for a completion that begins with its echo.
+  // The log-probabilities of `tokens`; with_prompt puts the prompt's before them, as an echo does.
   Json Logprobs(size_t index, const std::vector<TokenResult>& tokens, bool with_prompt);
   Json ChatLogprobs(const std::vector<TokenResult>& tokens) const;
   Json CompletionLogprobs(size_t index, const std::vector<TokenResult>& tokens, bool with_prompt);

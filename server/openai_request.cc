@@ -193,7 +193,7 @@ void ReadChatRequest(JsonFields& fields, int32_t max_n, OpenAiRequest& request) 
   }
 }
 
-// Of completions that do not ask for a number.
+// Most tokens of a completion that names no number.
 constexpr int64_t kCompletionTokens = 16;
 
 void ReadCompletionRequest(JsonFields& fields, int32_t max_n, OpenAiRequest& request) {

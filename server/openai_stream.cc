@@ -14,7 +14,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// What is larger is written on the text pool: milliseconds of work.
+// Larger replies are written on the text pool: milliseconds of work.
 constexpr size_t kQuickReplyBytes = 256 << 10;
 
 OpenAiHeader HeaderOf(const OpenAiRequest& request, const Serving& serving,
@@ -28,8 +28,8 @@ OpenAiHeader HeaderOf(const OpenAiRequest& request, const Serving& serving,
               .count()};
 }
 
-// A prompt of ids as text that its reply goes on with: the start of a character at its end is left
-// to the reply, which brings the character whole. Where none follows, it is shown as no character.
+// The text of a prompt of ids. If the prompt ends inside a character and a reply follows, that
+// character is left to the reply, which brings it whole; without a reply it becomes U+FFFD.
 std::string EchoOf(const text::Tokenizer& tokenizer, const std::vector<int32_t>& ids,
                    bool reply_follows) {
   text::StreamDecoder decoder(tokenizer, /*skip_special_tokens=*/false);
@@ -131,8 +131,8 @@ bool OpenAiStream::OnAccepted(size_t index, absl::StatusOr<Accepted> accepted) {
     part.reply = std::move(accepted->reply);
     if (!status_.ok() || aborted_) part.reply->Cancel();
   }
-  // The rest is not read for a call that has failed, or whose client has gone. One that was aborted
-  // is read on, as its answer tells of every prompt and may show its ids.
+  // The other prompts are not read once the call has failed or its client has gone. After an abort
+  // they are, since the answer has a choice for every prompt and may show their ids.
   const bool wanted = status_.ok();
   for (size_t rest = index + 1; !wanted && rest < parts_.size(); ++rest) {
     parts_[rest]->over = true;

@@ -17,10 +17,10 @@
 namespace baram::server {
 
 // Keeps itself alive until every reply is over. Chunks come from the delivery thread, acceptances
-// from text threads, the rest from the listener's: one mutex orders them. Events are written
-// outside it, and what takes a while on the text pool: neither delivery nor another prompt waits
-// for it. A short whole reply, the end of a stream or an error is written under it: every part is
-// over by then.
+// from text threads, the rest from the listener's: one mutex orders them. The JSON of events is
+// made without holding it, and on the text pool if it takes a while, so that neither delivery nor
+// another prompt waits for it. Short whole replies, ends of streams and errors are made while
+// holding it: every part is over by then.
 class OpenAiStream : public std::enable_shared_from_this<OpenAiStream> {
  public:
   OpenAiStream(std::shared_ptr<HttpExchange> exchange, const OpenAiRequest& request,
@@ -35,8 +35,8 @@ class OpenAiStream : public std::enable_shared_from_this<OpenAiStream> {
   class Part final : public ReplySink {
    public:
     Part(OpenAiStream& stream, size_t index) : stream_(stream), index_(index) {}
-    // The listener has a limit of its own for bytes on their way. What waits for the acceptance of
-    // other prompts is not on its way, and nobody's reader is slow for it.
+    // False, as the listener has a limit of its own for bytes on their way. A chunk that only waits
+    // until the other prompts are accepted is not on its way, and its client is not slow.
     bool Write(ReplyChunk chunk) override {
       stream_.Bring(index_, std::move(chunk));
       return false;

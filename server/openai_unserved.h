@@ -6,14 +6,14 @@
 
 namespace baram::server {
 
-// Fails a field that would change the answer and does not: ignoring it would answer another
-// question than was asked. Each is allowed in the forms that mean "off", and null everywhere.
+// Fails fields that ask for another answer than this server gives: ignoring one would answer
+// another question than was asked. Each is allowed in the forms that mean "off", and as null.
 //
-// Not among them, and so ignored, is what changes no word of an answer: user, safety_identifier,
-// prompt_cache_key, metadata, store, parallel_tool_calls, and whatever is not known at all.
+// Fields that change no word of an answer are ignored instead: user, safety_identifier,
+// prompt_cache_key, metadata, store, parallel_tool_calls, and all that are not known.
 //
-// Where `shows_tools` is given, tools that tool_choice "none" forbids to call are no error, and
-// told there: only a template that shows tools makes something of them.
+// With `shows_tools`, tools that tool_choice "none" forbids to call are no error; it is set if
+// there are any, since a template may show them all the same.
 void RefuseUnserved(JsonFields& fields, bool* shows_tools = nullptr);
 
 }  // namespace baram::server

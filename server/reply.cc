@@ -150,7 +150,8 @@ void Reply::BreakIfStalled(SteadyTime now) {
   if (!Stalled(now)) return;
   {
     std::lock_guard lock(mutex_);
-    // Whoever has nothing to wait for costs nothing, but for the end: nothing else comes after it.
+    // A client that nothing waits for costs nothing. The last chunk is different: nothing can wait
+    // behind it, so it must get out in any case.
     if (!last_sent_ && !HasNews()) return;
     if (ReplySink* sink = std::exchange(sink_, nullptr)) sink->Break(SlowReader());
   }
@@ -172,8 +173,8 @@ bool Reply::Full() const {
 
 void Reply::Take(Outbox& outbox) {
   if (usage_ || finished_ == options_.outputs) return;
-  // What fills the reply has had its turn: however fast its ring is filled again, the next chunk
-  // begins with the output behind it.
+  // An output that filled the reply has had its turn: the next chunk begins with the one behind it,
+  // however fast the ring of the first is filled again.
   for (size_t i = 0, first = turn_; i < outputs_.size(); ++i) {
     const size_t index = (first + i) % outputs_.size();
     Output& output = outputs_[index];
@@ -268,8 +269,8 @@ void Reply::EndOutput(Output& output, const Finish& finish) {
   ++finished_;
   if (output.matched) return;
   const absl::Status status = StatusOf(finish, options_.request_id);
-  // What came from elsewhere cuts the text between two tokens: the character begun there is no
-  // word of the model's.
+  // An end that the model did not choose may cut the text inside a character: its beginning is no
+  // text of the model's.
   FlushText(output, /*whole=*/status.ok());
   EndEvent end{.index = output.delta.index, .reason = EndReason::kStop, .stop_string = {}};
   if (output.matcher.match()) {
@@ -318,8 +319,9 @@ ReplyChunk Reply::TakeChunk() {
   return chunk;
 }
 
-// How large the write is nobody knows before it is out. By what is out already, somebody who keeps
-// to the pace is always within it, and a message now and then buys no time.
+// Nobody knows how large a write is before it is out, so its patience grows with the bytes that are
+// out already: a client that keeps up the pace stays within it, and one that takes a message now
+// and then gains no time.
 bool Reply::Stalled(SteadyTime now) {
   if (!watched_) return false;
   std::lock_guard lock(write_mutex_);

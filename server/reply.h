@@ -34,8 +34,9 @@ struct ReplyOptions {
 struct ReplyLimits {
   int64_t pending_bytes = 256 << 10;  // of text, and
   int32_t pending_tokens = 1024;      // tokens of a reply whose write is in flight
-  // Where a sink wants its client looked after: a write in flight breaks the stream if nothing of
-  // it gets out for that long, or if it is not out after that long and as long again for each MiB.
+  // For sinks that want their client looked after: a write in flight breaks the stream if nothing
+  // of it gets out for that long, or if it is not all out after that long plus as long again for
+  // each MiB.
   double slow_reader_s = 30;
 };
 

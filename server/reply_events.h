@@ -77,10 +77,11 @@ struct ReplyChunk {
 class ReplySink {
  public:
   virtual ~ReplySink() = default;
-  // Never again before the sink called Reply::WriteDone (from any thread, also from inside Write),
-  // and not after a chunk with `last`. Returns whether delivery must look after the client until
-  // the chunk is out, which WriteDone says, or Reply::Over of the last one; then it may call Break.
-  // A sink returns false that has a limit of its own for bytes on their way, or none on their way.
+  // Not called again before the sink has called Reply::WriteDone (from any thread, also from inside
+  // Write), nor after a chunk with `last`. Returns whether delivery must look after the client
+  // until the chunk is out; until then it may call Break. WriteDone says that a chunk is out,
+  // Reply::Over says it for the last one. A sink returns false if it limits bytes on their way by
+  // itself, or if there are none.
   virtual bool Write(ReplyChunk chunk) = 0;
   // The client was too slow with a chunk that delivery looked after, see ReplyLimits, and the
   // reply has been cancelled: break the connection. Nothing is called after it; `status` is for the

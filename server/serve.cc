@@ -81,7 +81,7 @@ class StopSignals {
       if (signal < 0) continue;
       std::lock_guard lock(mutex_);
       if (!armed_ || signal_) {
-        // Whoever made the second signal necessary may hold the log.
+        // The thread that hangs, and so made a second signal necessary, may hold the log.
         LogPastAll("stopped at once by a signal");
         _exit(128 + signal);  // as a shell names a death by signal
       }
@@ -121,8 +121,8 @@ class ProgressLine {
   int shown_ = 0;
 };
 
-// Shells often give a process 1,024 descriptors and let it take more: a connection of HTTP is one,
-// a connection of gRPC two.
+// Shells often give a process 1,024 descriptors and let it take more. A connection of HTTP needs
+// one, a connection of gRPC two.
 void RaiseDescriptorLimit(const Config& config) {
   constexpr rlim_t kOwn = 128;  // weights, listeners, threads' events
   rlimit limit{};
@@ -201,7 +201,7 @@ void ShowReady(Server& server, SteadyTime started) {
   _exit(code);
 }
 
-// What /live says when it is asked, grpc.health.v1 must be told.
+// /live answers when it is asked; grpc.health.v1 must be told.
 void TellLiveness(Server& server) { server.grpc().SetLive(server.lifecycle().live()); }
 
 // Until a signal. Ends the process where only a new one can help.

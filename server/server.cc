@@ -28,7 +28,7 @@ HttpLimits LimitsOf(const Config& config) {
   limits.max_header_bytes = config.max_header_bytes;
   limits.max_connections = config.max_connections;
   limits.write_s = config.slow_reader_s;
-  // Whose request is half sent is told so, and has the rest of the time to read it.
+  // A client whose request is half sent is told so, and has the rest of the time to read that.
   limits.closing_s = kLastWordsS - HttpServer::kLingerS;
   return limits;
 }
@@ -48,8 +48,8 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(Config config, LoadProgres
 }
 
 absl::Status Server::CheckAddresses() const {
-  // Not kept while loading: a client is to be refused then, not to wait. Both are held at once, so
-  // that they are not the same.
+  // The sockets are closed again before loading: a client is to be refused then, not to wait. Both
+  // are open at once here, so that two equal addresses are noticed.
   const auto grpc = GrpcServer::BindListener(config_);
   if (!grpc.ok()) return grpc.status();
   if (config_.http_listen == "off") return absl::OkStatus();

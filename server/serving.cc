@@ -19,7 +19,7 @@ namespace {
 // Below this a temperature is greedy: dividing logits by it would overflow.
 constexpr double kGreedyBelow = 1e-5;
 
-// After which a retry may find an id free: a call that its client left ends within a step.
+// After so long a retry may find an id free: a call that its client left ends within a step.
 constexpr int64_t kRetryWithIdMs = 1000;
 // What a log-probability takes at least in a message: lengths, an id, a byte of text, a float.
 constexpr int64_t kScoreBytes = 12;
@@ -57,7 +57,7 @@ absl::Status TooManyScores(size_t prompt_tokens, int64_t max_bytes) {
                    "messages, or ask for fewer."));
 }
 
-// Of the text that is to be tokenized; none of ids.
+// Bytes of text that are to be tokenized; a prompt of ids has none.
 size_t TextBytes(const Prompt& prompt) {
   if (const auto* text = std::get_if<TextPrompt>(&prompt)) return text->text.size();
   if (const auto* chat = std::get_if<ChatPrompt>(&prompt)) return chat->messages_json.size();

@@ -76,8 +76,8 @@ class Serving {
   static absl::Status OfText(std::string_view field, const absl::Status& error);
   // Unique in this process and, but for chance, everywhere.
   static std::string NewRequestId();
-  // The deadline of a call that has `timeout_s` left, or named none (nullopt). One that is later than
-  // --max-request-timeout allows is cut to that, over gRPC and HTTP alike.
+  // The deadline of a call that has `timeout_s` left, or named none (nullopt). One that is later
+  // than --max-request-timeout allows is cut to that, over gRPC and HTTP alike.
   SteadyTime Deadline(SteadyTime now, std::optional<double> timeout_s) const;
 
   // Whether the chat template reads reasoning_effort, and tools.

@@ -50,7 +50,7 @@ std::optional<int64_t> ParseBytes(std::string text) {
   double value = 0;
   if (!absl::SimpleAtod(text, &value)) return std::nullopt;
   const double bytes = value * scale;
-  if (!(std::abs(bytes) <= kMaxSettingBytes)) return std::nullopt;  // also of what is no number
+  if (!(std::abs(bytes) <= kMaxSettingBytes)) return std::nullopt;  // also if it is no number
   // Not "automatic", which 0 is for some settings: who writes 0.4 means a share.
   if (bytes != 0 && std::abs(bytes) < 1) return std::nullopt;
   return static_cast<int64_t>(bytes);

@@ -272,9 +272,10 @@ bool WantsHelp(std::span<const std::string> args) {
 
 EngineConfig ToEngineConfig(const Config& config) {
   EngineConfig engine = config;
-  // Who reads too slowly is for those to say who see bytes leave, the HTTP listener and delivery. A
-  // ring is full as well while a client that reads well takes a large chunk of other outputs, or
-  // while one prompt waits for another; no call lasts longer than this, so the engine leaves it.
+  // The HTTP listener and delivery, which see bytes leave, decide who reads too slowly. The engine
+  // sees full rings alone, and a ring is also full while a good reader takes a large chunk of other
+  // outputs, or while one prompt waits for another. No call lasts longer than this, so the engine
+  // never ends one for it.
   engine.longest_pause_s = config.max_request_timeout_s;
   return engine;
 }

@@ -63,7 +63,7 @@ struct Config : EngineConfig {
   std::string log_format = "text";  // text | json
   std::string log_level = "info";   // debug | info | warning | error
 
-  // Of the settings above that were given, by their names as flags without dashes.
+  // Where the settings that were given stand, by their names as flags without dashes.
   std::map<std::string, SettingSource, std::less<>> sources;
 };
 

@@ -152,7 +152,7 @@ class Reader {
     return Fail(number_, absl::StrCat("the quote of ", text, " has no end."));
   }
 
-  // What stands before the ] that ends a list, lines apart: `line` is what follows its [.
+  // The items of a list up to its ], one line of the file a line. `line` is what follows the [.
   absl::StatusOr<std::string> ReadBrackets(std::string line) {
     const int first = number_;
     std::string list;
@@ -214,7 +214,7 @@ class Reader {
 absl::StatusOr<std::vector<FileSetting>> ReadSettingsFile(const std::string& path,
                                                           std::span<const FileName> known) {
   std::ifstream file(path);
-  // Of a folder the first read fails.
+  // A folder can be opened; only the first read fails.
   if (!file || (file.peek() == EOF && file.bad())) {
     return absl::NotFoundError("there is no such file, or it can't be read.");
   }

@@ -27,7 +27,7 @@ struct Setting {
   std::string_view unset;  // what an empty or zero value means; empty: it means itself
   std::string_view help;
   bool inspect = false;  // taken by `baram inspect` too
-  // Of a number within min and max: what it must be, if it is not; else null.
+  // A further check of a number from min to max: null if it passes, else what it must be.
   const char* (*check)(double value) = nullptr;
 };
 

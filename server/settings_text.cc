@@ -55,7 +55,7 @@ std::string Shown(const Setting& s, const Config& config) {
   return unset && !s.unset.empty() ? std::string(s.unset) : text;
 }
 
-// What help says of a value that nobody gave, where it may be given as 0 too.
+// The default as help shows it: where 0 may be given for it too, help says so.
 std::string ShownDefault(const Setting& s) {
   const bool number = s.kind == Kind::kNumber || s.kind == Kind::kBytes;
   return absl::StrCat(number && !s.unset.empty() ? "0 = " : "", Shown(s, Config()));

@@ -2,8 +2,8 @@
 // others wait for.
 //
 // Bounded both ways: a fixed number of threads, a queue that refuses new texts beyond its limit.
-// The ends of accepted calls wait in it uncounted. Of several threads one never reads a long text,
-// so that a short one waits for none.
+// The ends of accepted calls wait in it uncounted. Where there are several threads, one of them
+// never takes a long text, so that short texts do not wait behind long ones.
 #ifndef BARAM_SERVER_TEXT_POOL_H_
 #define BARAM_SERVER_TEXT_POOL_H_
 
@@ -25,11 +25,11 @@ class TextPool {
   TextPool(const TextPool&) = delete;
   TextPool& operator=(const TextPool&) = delete;
 
-  // What reads more bytes than this takes tens of milliseconds, or seconds.
+  // A longer text takes tens of milliseconds to read, or seconds.
   static constexpr size_t kLongBytes = 64 << 10;
 
-  // Queues `job`, which reads a text of so many bytes; false, and nothing happens, when max_queued
-  // wait. From any thread.
+  // Queues `job`, which reads a text of `bytes` bytes. When max_queued wait already, nothing
+  // happens and it returns false. From any thread.
   [[nodiscard]] bool Run(size_t bytes, std::function<void()> job);
   // Queues `job`, however many wait: for the end of a call that was accepted, which is where calls
   // are bounded. Once closed, runs it before it returns.

@@ -16,8 +16,8 @@ namespace {
 
 std::terminate_handler others = nullptr;
 
-// Threads are started in many places, none of which can do without. What was thrown there is caught
-// nowhere, so nothing was unwound and no half of a server has to be taken down.
+// Threads are started in many places, none of which can do without. Nobody catches what a failed
+// start throws, so the stack is not unwound and no half-built server has to be taken down.
 [[noreturn]] void Terminate() {
   try {
     if (std::current_exception() != nullptr) throw;
@@ -31,7 +31,7 @@ std::terminate_handler others = nullptr;
       _exit(kExitOs);
     }
   } catch (...) {
-    // Not of a thread.
+    // Not for want of a thread.
   }
   others();
   std::abort();

@@ -4,9 +4,8 @@
 
 namespace baram::server {
 
-// From here on a std::thread that can't be created, and whose failure nobody catches, ends the
-// process with a sentence and kExitOs. Other ends by std::terminate stay what they are. Call once,
-// first.
+// From now on, when a std::thread can't be created and nobody catches that, the process ends with a
+// sentence and kExitOs. Other calls of std::terminate end it as ever. Call once, first.
 void TellOfThreadLimit();
 
 }  // namespace baram::server

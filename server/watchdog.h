@@ -1,5 +1,5 @@
-// Watchdog: sees what of an engine only a new process can mend, while a server runs and while it
-// stops.
+// Watchdog: notices faults of an engine that only a new process can mend, while a server runs and
+// while it stops.
 #ifndef BARAM_SERVER_WATCHDOG_H_
 #define BARAM_SERVER_WATCHDOG_H_
 
@@ -26,12 +26,12 @@ class Watchdog {
   // lost, kExitInternal when nothing has moved for `stuck_s`.
   int Look() const;
 
-  // Runs `stop`, which drains the server, on a thread of its own, and looks meanwhile. While
-  // something moves, `look`, which tells others what is to be seen, is called after each look: on
-  // the caller's thread, so it must not block. Returns Look's answer once `stop` is done and no
-  // step is in flight, for which whoever joins the engine waits. Or kExitInternal as soon as
-  // nothing moves: then `stop` may still run, no thread can be joined, and only _exit ends the
-  // process.
+  // Runs `stop`, which drains the server, on a thread of its own, and keeps looking meanwhile. As
+  // long as something moves, each look ends with a call of `look`, which tells others what was
+  // seen; it runs on the caller's thread and must not block. Returns Look's answer once `stop` is
+  // done and no step is in flight: joining the engine would wait for that step. Returns
+  // kExitInternal as soon as nothing moves: then `stop` may still run, no thread can be joined, and
+  // only _exit ends the process.
   int Await(std::function<void()> stop, const std::function<void()>& look) const;
 
  private:

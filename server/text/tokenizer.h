@@ -66,9 +66,9 @@ class Tokenizer {
 
 // Decodes one reply token by token. The pieces joined together equal Tokenizer::Decode of all ids,
 // and each piece is valid UTF-8: text waits inside until no later token can change it. Bytes that
-// are no character become U+FFFD. Of a run of byte tokens ("<0xEA>") that holds such bytes Decode
-// replaces all, a stream only those: what came before them has left. One owner, one thread at a
-// time.
+// are no character become U+FFFD. Where a run of byte tokens ("<0xEA>") holds such bytes, Decode
+// replaces the whole run, but a stream only those bytes: it has let out what came before them. One
+// owner, one thread at a time.
 class StreamDecoder {
  public:
   // Keeps what it needs of `tokenizer` alive.
@@ -77,10 +77,10 @@ class StreamDecoder {
   StreamDecoder(StreamDecoder&& other) noexcept;
   StreamDecoder& operator=(StreamDecoder&& other) noexcept;
 
-  // Before the first Step of a reply that goes on after `prompt`: the pieces are then what Decode
-  // of both has beyond the prompt's text. So a blank that decoders take from the start of a text
-  // stays, and a character that the prompt broke off comes whole, or, if it stays broken, without
-  // the prompt's bytes. Reads the prompt's last tokens alone.
+  // Before the first Step of a reply that continues `prompt`: the pieces are then what Decode of
+  // prompt and reply together adds to the prompt's own text. So the reply keeps a leading blank,
+  // which decoders strip from the start of a text. A character that the prompt broke off comes out
+  // whole; if it stays broken, without the prompt's bytes. Reads the prompt's last tokens only.
   void Follow(std::span<const int32_t> prompt);
   // Appends to `text` what has become certain with this token: often nothing, or one word.
   void Step(int32_t id, std::string* text);

@@ -1,7 +1,7 @@
 // The C ABI of the text library. Everything here is safe to call with hostile bytes; a panic inside
-// becomes BARAM_TEXT_PANICKED. Two things excepted, which come with a model and not with a request,
-// and which can end the process: what a chat template does is bounded in steps, not in memory nor
-// in how deep it nests values; a tokenizer's replacements may make a short text long at will.
+// becomes BARAM_TEXT_PANICKED. A model's files, never a request, can still end the process in two
+// ways: a chat template is bounded in steps, but not in memory nor in how deep it nests values, and
+// a tokenizer's replacements may make a short text arbitrarily long.
 // Objects are freed exactly once by their _free function.
 #ifndef BARAM_TEXT_H_
 #define BARAM_TEXT_H_
