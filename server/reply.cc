@@ -213,24 +213,20 @@ void Reply::TakeToken(Outbox& outbox, Output& output, const TokenResult& token) 
   const std::vector<int32_t>& ids = options_.stop_ids;
   const bool ends = std::find(ids.begin(), ids.end(), token.token) != ids.end();
   std::string piece;
-  if (ends) {
-    FlushText(output, /*whole=*/true);
-    if (options_.include_stop && !output.matched) {
-      output.decoder.Step(token.token, &piece);
-      output.decoder.End(&piece);
-      Show(output, std::move(piece));
-    }
-  } else {
-    output.decoder.Step(token.token, &piece);
-    if (output.tokens <= options_.min_tokens) {
-      Show(output, std::move(piece));
-    } else {
-      std::string shown;
-      output.matcher.Feed(piece, &shown);
-      Show(output, std::move(shown));
-    }
-  }
+  if (!ends || options_.include_stop) output.decoder.Step(token.token, &piece);
+  Feed(output, piece);
+  if (ends) FlushText(output, /*whole=*/true);
   CheckMatch(outbox, output);
+}
+
+void Reply::Feed(Output& output, std::string_view piece) {
+  std::string shown;
+  if (output.tokens <= options_.min_tokens) {
+    shown = std::string(piece);
+  } else {
+    output.matcher.Feed(piece, &shown);
+  }
+  Show(output, std::move(shown));
 }
 
 void Reply::Show(Output& output, std::string text) {
@@ -246,12 +242,8 @@ void Reply::Show(Output& output, std::string text) {
 void Reply::FlushText(Output& output, bool whole) {
   std::string piece, shown;
   if (whole) output.decoder.End(&piece);
-  if (output.tokens <= options_.min_tokens) {
-    shown = std::move(piece);
-  } else {
-    output.matcher.Feed(piece, &shown);
-    if (!output.matcher.match()) output.matcher.End(&shown);
-  }
+  Feed(output, piece);
+  if (!output.matcher.match()) output.matcher.End(&shown);
   Show(output, std::move(shown));
 }
 

@@ -9,6 +9,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "engine/outbox.h"
@@ -94,6 +95,8 @@ class Reply : public std::enable_shared_from_this<Reply> {
   void Take(Outbox& outbox);
   void TakePrompt(Outbox& outbox);
   void TakeToken(Outbox& outbox, Output& output, const TokenResult& token);
+  // Shows what no stop string may still take back.
+  void Feed(Output& output, std::string_view piece);
   void Show(Output& output, std::string text);
   // Shows what waits: for a stop string and, if the text ends there, for the rest of a character.
   void FlushText(Output& output, bool whole);
