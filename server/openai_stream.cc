@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <span>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -30,7 +31,7 @@ OpenAiHeader HeaderOf(const OpenAiRequest& request, const Serving& serving,
 
 // The text of a prompt of ids. If the prompt ends inside a character and a reply follows, that
 // character is left to the reply, which brings it whole; without a reply it becomes U+FFFD.
-std::string EchoOf(const text::Tokenizer& tokenizer, const std::vector<int32_t>& ids,
+std::string EchoOf(const text::Tokenizer& tokenizer, std::span<const int32_t> ids,
                    bool reply_follows) {
   text::StreamDecoder decoder(tokenizer, /*skip_special_tokens=*/false);
   std::string text;
@@ -113,10 +114,12 @@ bool OpenAiStream::OnAccepted(size_t index, absl::StatusOr<Accepted> accepted) {
     prompt.ids = std::move(accepted->prompt_ids);
     std::optional<std::string>& as_it_came = parts_[index]->echo;
     // A prompt that was cut, or came as ids, is shown as its ids read.
-    if (as_it_came && !accepted->cut) {
+    if (as_it_came && !accepted->cut_after) {
       prompt.text = *std::move(as_it_came);
     } else if (format_.echo) {
-      prompt.text = EchoOf(serving_.tokenizer(), prompt.ids, !format_.prompt_only);
+      const std::span<const int32_t> ids(prompt.ids);
+      prompt.text = EchoOf(serving_.tokenizer(), ids.subspan(accepted->cut_after.value_or(0)),
+                           !format_.prompt_only);
     }
   }
   std::lock_guard<std::mutex> lock(mutex_);

@@ -132,8 +132,8 @@ absl::StatusOr<Accepted> Serving::AcceptPrompt(const Call& call, size_t prompt,
   if (std::chrono::steady_clock::now() >= call.deadline) {
     return absl::DeadlineExceededError("The deadline passed before the prompt was read.");
   }
-  bool cut = false;
-  absl::StatusOr<Request> request = Translate(call, call.prompts[prompt], &cut);
+  std::optional<size_t> cut_after;
+  absl::StatusOr<Request> request = Translate(call, call.prompts[prompt], &cut_after);
   if (!request.ok()) return request.status();
   request->call_number = call_number;
   request->own_id = call.own_id;
@@ -149,7 +149,7 @@ absl::StatusOr<Accepted> Serving::AcceptPrompt(const Call& call, size_t prompt,
   options.include_stop = call.include_stop;
   options.stop_ids = request->stop_ids;
   options.min_tokens = request->sampling.min_tokens;
-  Accepted accepted{.prompt_ids = request->prompt, .cut = cut, .reply = nullptr};
+  Accepted accepted{.prompt_ids = request->prompt, .cut_after = cut_after, .reply = nullptr};
   accepted.reply = delivery_.Open(std::move(options), request->prompt, sink);
 
   auto outbox = engine_.Submit(*std::move(request), accepted.reply.get());
@@ -193,20 +193,14 @@ absl::Status Serving::Check(const Call& call) const {
 }
 
 absl::StatusOr<Request> Serving::Translate(const Call& call, const Prompt& prompt,
-                                           bool* cut) const {
+                                           std::optional<size_t>* cut_after) const {
   const EngineInfo& model = info();
   Request request;
   request.id = call.request_id.empty() ? NewRequestId() : call.request_id;
   absl::StatusOr<std::vector<int32_t>> ids = Tokenize(prompt);
   if (!ids.ok()) return ids.status();
   request.prompt = *std::move(ids);
-  if (call.truncate_prompt_tokens) {
-    const int64_t keep =
-        *call.truncate_prompt_tokens == -1 ? model.max_model_len - 1 : *call.truncate_prompt_tokens;
-    const int64_t drop = std::max<int64_t>(0, std::ssize(request.prompt) - keep);
-    request.prompt.erase(request.prompt.begin(), request.prompt.begin() + drop);
-    *cut = drop > 0;
-  }
+  if (absl::Status cut = Truncate(call, prompt, &request.prompt, cut_after); !cut.ok()) return cut;
   const int64_t room = model.max_model_len - std::ssize(request.prompt);
   if (room < 1) return TooLong(model.max_model_len, request.prompt.size());
   if (call.max_tokens && *call.max_tokens > room && !call.may_end_sooner) {
@@ -236,6 +230,29 @@ absl::StatusOr<Request> Serving::Translate(const Call& call, const Prompt& promp
   request.read_prefix_cache = call.read_prefix_cache;
   request.cache_salt = call.cache_salt;
   return request;
+}
+
+absl::Status Serving::Truncate(const Call& call, const Prompt& prompt, std::vector<int32_t>* ids,
+                               std::optional<size_t>* cut_after) const {
+  if (!call.truncate_prompt_tokens) return absl::OkStatus();
+  int64_t keep = *call.truncate_prompt_tokens;
+  if (keep == -1) {
+    keep = std::max<int64_t>(1, info().max_model_len - call.max_tokens.value_or(1));
+  }
+  const int64_t drop = std::ssize(*ids) - keep;
+  if (drop <= 0) return absl::OkStatus();
+  int64_t before = 0;
+  if (const auto* text = std::get_if<TextPrompt>(&prompt); text && text->add_special_tokens) {
+    // Hugging Face's tokenizers cut a text before they put anything around it.
+    const auto bare = tokenizer_.Encode(text->text, /*add_special_tokens=*/false,
+                                        static_cast<size_t>(config_.max_prompt_bytes));
+    if (!bare.ok()) return OfText("text", bare.status());
+    before = std::search(ids->begin(), ids->end(), bare->begin(), bare->end()) - ids->begin();
+    if (before >= keep) before = 0;  // it would stand alone, or is not found
+  }
+  ids->erase(ids->begin() + before, ids->begin() + before + drop);
+  *cut_after = static_cast<size_t>(before);
+  return absl::OkStatus();
 }
 
 SamplingParams Serving::TranslateSampling(const Call& call) const {

@@ -36,7 +36,8 @@ struct RenderedChat {
 // What a front end learns when a call is accepted.
 struct Accepted {
   std::vector<int32_t> prompt_ids;
-  bool cut = false;              // truncate_prompt_tokens dropped some
+  // Truncated: how many of the ids the tokenizer put before the text. Absent: it is whole.
+  std::optional<size_t> cut_after;
   std::shared_ptr<Reply> reply;  // see reply.h: write done, cancel, over
 };
 
@@ -98,8 +99,12 @@ class Serving {
   absl::StatusOr<Accepted> AcceptPrompt(const Call& call, size_t prompt, uint64_t call_number,
                                         ReplySink* sink);
   absl::Status Check(const Call& call) const;  // all but the prompts
-  // `cut`: see Accepted.
-  absl::StatusOr<Request> Translate(const Call& call, const Prompt& prompt, bool* cut) const;
+  // `cut_after`: see Accepted.
+  absl::StatusOr<Request> Translate(const Call& call, const Prompt& prompt,
+                                    std::optional<size_t>* cut_after) const;
+  // Cuts `ids` to what truncate_prompt_tokens keeps.
+  absl::Status Truncate(const Call& call, const Prompt& prompt, std::vector<int32_t>* ids,
+                        std::optional<size_t>* cut_after) const;
   SamplingParams TranslateSampling(const Call& call) const;  // but for min_tokens
   absl::Status Explain(const absl::Status& refused) const;
   absl::StatusOr<std::string> RenderText(const ChatPrompt& prompt) const;

@@ -337,6 +337,41 @@ TEST_F(OpenAiFlowTest, AnEchoIsThePromptAsItCame) {
   EXPECT_EQ(echo(R"("prompt":"hi","truncate_prompt_tokens":100)"), "hi");
   EXPECT_EQ(echo(R"("prompt":[701,701])"), "<|im_start|><|im_start|>");
   EXPECT_EQ(echo(R"("prompt":"<|im_end|><|im_end|>","truncate_prompt_tokens":1)"), "<|im_end|>");
+  EXPECT_EQ(echo(R"("prompt":"<|im_end|><|im_end|>","truncate_prompt_tokens":2)"), "<|im_end|>");
+
+  // What it put there stays where a text is cut, but not alone; ids are cut as they are.
+  const auto ids = [&](const std::string& fields) {
+    const RawResponse response =
+        Ask(Post(R"({"return_token_ids":true,"max_tokens":1,)" + fields + "}"));
+    EXPECT_EQ(response.status, 200) << response.body;
+    return Json::parse(response.body)["choices"][0]["prompt_token_ids"].dump();
+  };
+  const std::string text =
+      R"("prompt":"<|im_end|><|endoftext|><|im_end|>","truncate_prompt_tokens":)";
+  EXPECT_EQ(ids(text + "4"), "[701,702,700,702]");
+  EXPECT_EQ(ids(text + "3"), "[701,700,702]");
+  EXPECT_EQ(ids(text + "2"), "[701,702]");
+  EXPECT_EQ(ids(text + "1"), "[702]");
+  EXPECT_EQ(ids(text + R"(2,"add_special_tokens":false)"), "[700,702]");
+  EXPECT_EQ(ids(R"("prompt":[701,702,700,702],"truncate_prompt_tokens":2)"), "[700,702]");
+}
+
+// Of a prompt that is cut to what the context holds, as much is kept as the reply leaves.
+TEST_F(OpenAiFlowTest, ATruncatedPromptLeavesRoomForItsReply) {
+  StartServer();
+  const std::string prompt = Json(std::vector<int>(600, 65)).dump();
+  const auto usage = [&](const std::string& fields) {
+    const RawResponse response = Ask(Post(
+        R"({"truncate_prompt_tokens":-1,"ignore_eos":true,"prompt":)" + prompt + fields + "}"));
+    EXPECT_EQ(response.status, 200) << response.body;
+    const Json told = Json::parse(response.body)["usage"];
+    return std::pair(told["prompt_tokens"].get<int>(), told["completion_tokens"].get<int>());
+  };
+  constexpr int kContext = TinyFolder::kMaxModelLen;
+  EXPECT_EQ(usage(R"(,"max_tokens":100)"), std::pair(kContext - 100, 100));
+  EXPECT_EQ(usage(""), std::pair(kContext - 16, 16));
+  EXPECT_EQ(usage(R"(,"max_tokens":511)"), std::pair(1, 511));
+}
 }
 
 // The same conversation is the same object to a template, whichever way it came.
