@@ -36,6 +36,13 @@ struct ChatPrompt {
 
 using Prompt = std::variant<TextPrompt, std::vector<int32_t>, ChatPrompt>;
 
+// The limit of a reply that goes out as one message, for error sentences too.
+struct OneMessage {
+  int64_t max_bytes = 0;
+  const char* setting = "";  // of the operator
+  const char* instead = "";  // what the client may do beside asking for less, with " or "
+};
+
 // A client's call in native types, of one prompt or several; absent fields take the model's or the
 // server's default. Errors name fields by their native paths; a front end with other names uses
 // RenameField of errors.h.
@@ -66,9 +73,9 @@ struct Call {
   std::string cache_salt;
   bool read_prefix_cache = true;
   std::optional<int64_t> truncate_prompt_tokens;
-  // The most bytes of a reply that goes out as one message; absent: it is streamed, without a
-  // limit. Prompt log-probabilities that can't fit are refused; the front end watches the rest.
-  std::optional<int64_t> max_reply_bytes;
+  // Absent: the reply is streamed, without a limit. Prompt log-probabilities that can't fit are
+  // refused; the front end watches the rest.
+  std::optional<OneMessage> one_message;
   SteadyTime deadline = SteadyTime::max();
   SteadyTime arrival{};
 };

@@ -122,6 +122,13 @@ absl::Status ReplyTooLarge(int64_t max_bytes) {
       {.reason = "REPLY_TOO_LARGE"});
 }
 
+absl::Status HttpReplyTooLarge(int64_t max_bytes) {
+  return WithFacts(absl::OutOfRangeError(absl::StrCat(
+                       "The answer is larger than one that is not streamed may be, ", max_bytes,
+                       " bytes (--max-http-reply-bytes); set stream to true, or ask for less.")),
+                   {.reason = "REPLY_TOO_LARGE"});
+}
+
 absl::Status GoingDown() {
   return WithFacts(absl::UnavailableError("The server is going down; try another replica."),
                    {.reason = "DRAINING", .retry_ms = kRetryElsewhereMs});

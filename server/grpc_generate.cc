@@ -66,10 +66,10 @@ class GenerateCall {
     }
   }
 
-  // Calls `refused` with the reason, or lets `sink` get chunks. See Call::max_reply_bytes.
+  // Calls `refused` with the reason, or lets `sink` get chunks. See Call::one_message.
   template <typename Refused>
   void Start(const v1::GenerateRequest& request, ReplySink* sink, Refused refused,
-             std::optional<int64_t> max_reply_bytes = {}) {
+             std::optional<OneMessage> one_message = {}) {
     if (absl::Status id = CheckRequestId(record_.request_id); !id.ok()) {
       record_.request_id.clear();  // it goes into the log
       return refused(id);
@@ -80,7 +80,7 @@ class GenerateCall {
     call->request_id = record_.request_id;
     // The field names one call. Proxies write the metadata, the same into several calls.
     call->own_id = !request.request_id().empty();
-    call->max_reply_bytes = max_reply_bytes;
+    call->one_message = one_message;
     call->arrival = began_;
     call->deadline = serving_.Deadline(began_, TimeLeft(*context_));
     const auto done = [this, refused](size_t, absl::StatusOr<Accepted> accepted) {
@@ -272,7 +272,9 @@ class GenerateUnary final : public grpc::ServerUnaryReactor, public ReplySink {
         max_bytes_(serving.config().max_reply_bytes) {
     call_.Start(
         request, this, [this](const absl::Status& status) { Finish(call_.End(status)); },
-        max_bytes_);
+        OneMessage{.max_bytes = max_bytes_,
+                   .setting = "--max-reply-bytes",
+                   .instead = "use Generate, which sends them in several messages, or "});
   }
 
   // --- delivery thread

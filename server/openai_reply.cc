@@ -37,7 +37,11 @@ size_t EntryBytes(const std::vector<TokenResult>& tokens) {
   return tokens.empty() ? 0 : tokens.size() * (1 + tokens[0].top_count) * kEntryBytes;
 }
 
-std::string Sse(const Json& json) { return absl::StrCat("data: ", Dump(json), "\n\n"); }
+int64_t KeptBytes(const std::vector<TokenResult>& tokens) {
+  return static_cast<int64_t>(tokens.size() * sizeof(TokenResult));
+}
+
+std::string Sse(const std::string& json) { return absl::StrCat("data: ", json, "\n\n"); }
 
 Json UsageOf(int64_t prompt_tokens, int64_t completion_tokens, int64_t cached) {
   return {{"prompt_tokens", prompt_tokens},
@@ -49,11 +53,12 @@ Json UsageOf(int64_t prompt_tokens, int64_t completion_tokens, int64_t cached) {
 }  // namespace
 
 OpenAiReply::OpenAiReply(const OpenAiFormat& format, size_t prompts, OpenAiHeader header,
-                         const text::Tokenizer& tokenizer, int32_t primary_eos)
+                         const text::Tokenizer& tokenizer, int32_t primary_eos, int64_t max_bytes)
     : format_(format),
       header_(std::move(header)),
       tokenizer_(tokenizer),
       primary_eos_(primary_eos),
+      max_bytes_(max_bytes),
       prompts_(prompts),
       choices_(prompts * static_cast<size_t>(format.n)) {}
 
@@ -70,7 +75,8 @@ size_t OpenAiReply::PromptBytes(const Prompt& prompt) const {
 }
 
 size_t OpenAiReply::SizeOf(size_t prompt, const ReplyChunk& chunk) const {
-  if (!format_.stream) return 0;
+  // Of a whole reply, choices that end are written.
+  if (!format_.stream && chunk.ends.empty()) return 0;
   const size_t first = prompt * static_cast<size_t>(format_.n);
   size_t bytes = 0;
   size_t opened = 0;
@@ -80,22 +86,21 @@ size_t OpenAiReply::SizeOf(size_t prompt, const ReplyChunk& chunk) const {
   }
   // An output that ends without a delta opens too; one that does both in one chunk counts twice.
   for (const EndEvent& end : chunk.ends) {
-    opened += !choices_[first + static_cast<size_t>(end.index)].begun;
+    const Choice& choice = choices_[first + static_cast<size_t>(end.index)];
+    opened += !choice.begun;
+    bytes += choice.text.size() + EntryBytes(choice.tokens);
   }
   size_t shown = PromptBytes(prompts_[prompt]);
-  if (chunk.prompt && format_.echo && format_.logprobs) shown += EntryBytes(chunk.prompt->scores);
+  if (format_.prompt_logprobs) shown += EntryBytes(prompts_[prompt].scores);
+  if (chunk.prompt && ((format_.echo && format_.logprobs) || format_.prompt_logprobs)) {
+    shown += EntryBytes(chunk.prompt->scores);
+  }
   return bytes + opened * shown;
 }
 
 size_t OpenAiReply::WholeSize() const {
-  // A chat's prompt is shown beside its choices, a completion's in each.
-  const size_t times = chat() ? 1 : static_cast<size_t>(format_.n);
-  size_t bytes = 0;
-  for (const Prompt& prompt : prompts_) {
-    bytes += times * PromptBytes(prompt);
-    if (format_.prompt_logprobs) bytes += times * EntryBytes(prompt.scores);
-  }
-  for (const Choice& choice : choices_) bytes += choice.text.size() + EntryBytes(choice.tokens);
+  size_t bytes = chat() ? prompts_[0].logprobs.size() : 0;
+  for (const Choice& choice : choices_) bytes += choice.json.size();
   return bytes;
 }
 
@@ -107,6 +112,7 @@ std::string OpenAiReply::Take(size_t prompt, const ReplyChunk& chunk) {
     facts.cached_tokens = chunk.prompt->cached_tokens;
     facts.scores.insert(facts.scores.end(), chunk.prompt->scores.begin(),
                         chunk.prompt->scores.end());
+    bytes_ += KeptBytes(chunk.prompt->scores);
   }
   const size_t first = prompt * static_cast<size_t>(format_.n);
   std::string events;
@@ -125,7 +131,6 @@ std::string OpenAiReply::Take(size_t prompt, const ReplyChunk& chunk) {
 
 std::string OpenAiReply::TakeDelta(size_t index, const DeltaEvent& delta, const EndEvent* end) {
   Choice& choice = choices_[index];
-  if (end != nullptr) choice.end = *end;
   // A reply that is its prompt alone does not show the one token that the engine had to draw.
   const DeltaEvent nothing;
   const DeltaEvent& shown = format_.prompt_only ? nothing : delta;
@@ -133,8 +138,8 @@ std::string OpenAiReply::TakeDelta(size_t index, const DeltaEvent& delta, const 
   const std::vector<TokenResult>& tokens = shown.tokens;
   choice.completion_tokens += shown.count;
   if (!format_.stream) {
-    choice.text += text;
-    choice.tokens.insert(choice.tokens.end(), tokens.begin(), tokens.end());
+    Keep(choice, shown);
+    if (end != nullptr) WriteChoice(index, *end);
     return "";
   }
 
@@ -146,99 +151,128 @@ std::string OpenAiReply::TakeDelta(size_t index, const DeltaEvent& delta, const 
   const bool tells = !text.empty() || shown.count > 0;
   if (!opens && !tells && end == nullptr) return events;
 
-  Json json = {{"index", index}};
+  JsonObjectText json;
+  json.Add("index", index);
   const bool echoes = opens && format_.echo;
   if (chat()) {
-    json["delta"] = {{"content", text}};
+    json.Add("delta", {{"content", text}});
   } else {
-    json["text"] = echoes ? PromptOf(index).facts.text + text : text;
+    json.Add("text", echoes ? PromptOf(index).facts.text + text : text);
   }
-  json["logprobs"] = tokens.empty() && !echoes ? Json() : Logprobs(index, tokens, echoes);
-  json["finish_reason"] = nullptr;
-  if (end != nullptr) SetFinish(json, *end);
+  json.AddText("logprobs", tokens.empty() && !echoes ? "null" : Logprobs(index, tokens, echoes));
+  if (end != nullptr) {
+    AddFinish(json, *end);
+  } else {
+    json.Add("finish_reason", nullptr);
+  }
   if (format_.token_ids) {
-    json["token_ids"] = Ids(tokens);
-    if (opens) json["prompt_token_ids"] = PromptOf(index).facts.ids;
+    json.Add("token_ids", Ids(tokens));
+    if (opens) json.Add("prompt_token_ids", PromptOf(index).facts.ids);
   }
-  return events + Event(index, std::move(json));
+  return events + Event(index, json.Take());
+}
+
+// Nothing more of a reply that is refused for its size.
+void OpenAiReply::Keep(Choice& choice, const DeltaEvent& delta) {
+  bytes_ += static_cast<int64_t>(delta.text.size()) + KeptBytes(delta.tokens);
+  if (too_large()) return;
+  choice.text += delta.text;
+  choice.tokens.insert(choice.tokens.end(), delta.tokens.begin(), delta.tokens.end());
+}
+
+void OpenAiReply::WriteChoice(size_t index, const EndEvent& end) {
+  if (too_large()) return;
+  Choice& choice = choices_[index];
+  Prompt& prompt = PromptOf(index);
+  if (format_.prompt_logprobs && prompt.logprobs.empty()) {
+    prompt.logprobs = PromptLogprobs(prompt);
+    bytes_ += std::ssize(prompt.logprobs);
+  }
+  const std::string text = std::exchange(choice.text, "");
+  const std::vector<TokenResult> tokens = std::exchange(choice.tokens, {});
+  JsonObjectText json;
+  json.Add("index", index);
+  if (chat()) {
+    json.Add("message", {{"role", "assistant"}, {"content", text}});
+  } else {
+    json.Add("text", (format_.echo ? prompt.facts.text : "") + text);
+  }
+  json.AddText("logprobs", Logprobs(index, tokens, format_.echo));
+  AddFinish(json, end);
+  if (format_.token_ids) json.Add("token_ids", Ids(tokens));
+  if (!chat() && format_.token_ids) json.Add("prompt_token_ids", prompt.facts.ids);
+  if (!chat() && format_.prompt_logprobs) json.AddText("prompt_logprobs", prompt.logprobs);
+  choice.json = json.Take();
+  bytes_ += std::ssize(choice.json) - std::ssize(text) - KeptBytes(tokens);
 }
 
 // A chat's choice begins with its role, together with its first token: benchmark clients take the
 // first event with a choice for the time to the first token.
 std::string OpenAiReply::RoleEvent(size_t index) {
-  return Event(index, {{"index", index},
-                       {"delta", {{"role", "assistant"}, {"content", ""}}},
-                       {"logprobs", nullptr},
-                       {"finish_reason", nullptr}});
+  return Event(index, Dump({{"index", index},
+                            {"delta", {{"role", "assistant"}, {"content", ""}}},
+                            {"logprobs", nullptr},
+                            {"finish_reason", nullptr}}));
 }
 
-std::string OpenAiReply::Event(size_t index, Json choice) {
-  Json event = Envelope("chat.completion.chunk");
-  event["choices"] = Json::array({std::move(choice)});
+std::string OpenAiReply::Event(size_t index, std::string_view choice) {
+  JsonObjectText event = Envelope("chat.completion.chunk");
+  JsonArrayText choices;
+  choices.AddText(choice);
+  event.AddText("choices", choices.Take());
   if (chat() && format_.token_ids && !std::exchange(told_prompt_, true)) {
-    event["prompt_token_ids"] = PromptOf(index).facts.ids;
+    event.Add("prompt_token_ids", PromptOf(index).facts.ids);
   }
   if (format_.continuous_usage) {
     const Prompt& prompt = PromptOf(index);
-    event["usage"] = UsageOf(std::ssize(prompt.facts.ids), choices_[index].completion_tokens,
-                             prompt.cached_tokens);
+    event.Add("usage", UsageOf(std::ssize(prompt.facts.ids), choices_[index].completion_tokens,
+                               prompt.cached_tokens));
   }
-  return Sse(event);
+  return Sse(event.Take());
 }
 
 std::string OpenAiReply::StreamEnd() const {
   std::string events;
   if (format_.include_usage) {
-    Json event = Envelope("chat.completion.chunk");
-    event["choices"] = Json::array();
-    event["usage"] = TotalUsage();
-    events = Sse(event);
+    JsonObjectText event = Envelope("chat.completion.chunk");
+    event.Add("choices", Json::array());
+    event.Add("usage", TotalUsage());
+    events = Sse(event.Take());
   }
   return events + "data: [DONE]\n\n";
 }
 
 std::string OpenAiReply::Whole() {
-  Json choices = Json::array();
-  for (size_t index = 0; index < choices_.size(); ++index) {
-    const Choice& choice = choices_[index];
-    const Prompt& prompt = PromptOf(index);
-    Json json = {{"index", index}};
-    if (chat()) {
-      json["message"] = {{"role", "assistant"}, {"content", choice.text}};
-    } else {
-      json["text"] = (format_.echo ? prompt.facts.text : "") + choice.text;
+  JsonArrayText choices;
+  for (Choice& choice : choices_) choices.AddText(std::exchange(choice.json, ""));
+  JsonObjectText reply = Envelope("chat.completion");
+  reply.AddText("choices", choices.Take());
+  reply.Add("usage", TotalUsage());
+  if (chat() && format_.token_ids) reply.Add("prompt_token_ids", prompts_[0].facts.ids);
+  if (chat() && format_.prompt_logprobs) reply.AddText("prompt_logprobs", prompts_[0].logprobs);
+  return reply.Take();
+}
+
+JsonObjectText OpenAiReply::Envelope(const char* chat_object) const {
+  JsonObjectText reply;
+  reply.Add("id", header_.id);
+  reply.Add("object", chat() ? chat_object : "text_completion");
+  reply.Add("created", header_.created);
+  reply.Add("model", header_.model);
+  return reply;
+}
+
+void OpenAiReply::AddFinish(JsonObjectText& choice, const EndEvent& end) const {
+  choice.Add("finish_reason", format_.prompt_only ? "length" : NameOf(end.reason));
+  Json reason;
+  if (!format_.prompt_only && end.reason == EndReason::kStop) {
+    if (end.stop_string) {
+      reason = *end.stop_string;
+    } else if (end.stop_id >= 0 && end.stop_id != primary_eos_) {
+      reason = end.stop_id;
     }
-    json["logprobs"] = Logprobs(index, choice.tokens, format_.echo);
-    SetFinish(json, choice.end);
-    if (format_.token_ids) json["token_ids"] = Ids(choice.tokens);
-    if (!chat() && format_.token_ids) json["prompt_token_ids"] = prompt.facts.ids;
-    if (!chat() && format_.prompt_logprobs) json["prompt_logprobs"] = PromptLogprobs(prompt);
-    choices.push_back(std::move(json));
   }
-  Json reply = Envelope("chat.completion");
-  reply["choices"] = std::move(choices);
-  reply["usage"] = TotalUsage();
-  if (chat() && format_.token_ids) reply["prompt_token_ids"] = prompts_[0].facts.ids;
-  if (chat() && format_.prompt_logprobs) reply["prompt_logprobs"] = PromptLogprobs(prompts_[0]);
-  return Dump(reply);
-}
-
-Json OpenAiReply::Envelope(const char* chat_object) const {
-  return {{"id", header_.id},
-          {"object", chat() ? chat_object : "text_completion"},
-          {"created", header_.created},
-          {"model", header_.model}};
-}
-
-void OpenAiReply::SetFinish(Json& choice, const EndEvent& end) const {
-  choice["finish_reason"] = format_.prompt_only ? "length" : NameOf(end.reason);
-  Json& reason = choice["stop_reason"];
-  if (format_.prompt_only || end.reason != EndReason::kStop) return;
-  if (end.stop_string) {
-    reason = *end.stop_string;
-  } else if (end.stop_id >= 0 && end.stop_id != primary_eos_) {
-    reason = end.stop_id;
-  }
+  choice.Add("stop_reason", reason);
 }
 
 Json OpenAiReply::TotalUsage() const {
@@ -262,44 +296,47 @@ std::string OpenAiReply::TokenName(int32_t id) const {
   return text.ok() ? *text : "\uFFFD";
 }
 
-Json OpenAiReply::Logprobs(size_t index, const std::vector<TokenResult>& tokens, bool with_prompt) {
-  if (!format_.logprobs) return nullptr;
+std::string OpenAiReply::Logprobs(size_t index, const std::vector<TokenResult>& tokens,
+                                  bool with_prompt) {
+  if (!format_.logprobs) return "null";
   return chat() ? ChatLogprobs(tokens) : CompletionLogprobs(index, tokens, with_prompt);
 }
 
-Json OpenAiReply::ChatLogprobs(const std::vector<TokenResult>& tokens) const {
+std::string OpenAiReply::ChatLogprobs(const std::vector<TokenResult>& tokens) const {
   const auto entry = [&](int32_t id, float logprob) -> Json {
     return {{"token", TokenName(id)},
             {"logprob", Logprob(logprob)},
             {"bytes", Bytes(tokenizer_.TokenBytes(id))}};
   };
-  Json content = Json::array();
+  JsonArrayText content;
   for (const TokenResult& token : tokens) {
     Json one = entry(token.token, token.logprob);
     Json& top = one["top_logprobs"] = Json::array();
     for (int i = 0; i < token.top_count; ++i) {
       top.push_back(entry(token.top_ids[i], token.top_logprobs[i]));
     }
-    content.push_back(std::move(one));
+    content.Add(one);
   }
-  return {{"content", std::move(content)}};
+  JsonObjectText logprobs;
+  logprobs.AddText("content", content.Take());
+  return logprobs.Take();
 }
 
-Json OpenAiReply::CompletionLogprobs(size_t index, const std::vector<TokenResult>& tokens,
-                                     bool with_prompt) {
+std::string OpenAiReply::CompletionLogprobs(size_t index, const std::vector<TokenResult>& tokens,
+                                            bool with_prompt) {
   Choice& choice = choices_[index];
-  Json offsets = Json::array(), values = Json::array(), names = Json::array(), tops = Json::array();
+  JsonArrayText offsets, values, names, tops;
   const auto add = [&](int32_t id, const TokenResult* result) {
-    names.push_back(TokenName(id));
-    offsets.push_back(choice.code_points);
+    names.Add(TokenName(id));
+    offsets.Add(choice.code_points);
     // A piece of a character counts with the piece that begins it.
     for (unsigned char c : tokenizer_.TokenBytes(id)) choice.code_points += (c & 0xC0) != 0x80;
     if (result == nullptr) {
-      values.push_back(nullptr);
-      tops.push_back(nullptr);
+      values.Add(nullptr);
+      tops.Add(nullptr);
       return;
     }
-    values.push_back(Logprob(result->logprob));
+    values.Add(Logprob(result->logprob));
     Json top = Json::object();
     // Pieces of characters may share one text: the likeliest keeps it.
     const auto put = [&](int32_t top_id, float logprob) {
@@ -310,7 +347,7 @@ Json OpenAiReply::CompletionLogprobs(size_t index, const std::vector<TokenResult
     put(id, result->logprob);
     const int count = std::min<int>(result->top_count, static_cast<int>(format_.top_logprobs));
     for (int i = 0; i < count; ++i) put(result->top_ids[i], result->top_logprobs[i]);
-    tops.push_back(std::move(top));
+    tops.Add(top);
   };
   if (with_prompt) {
     const Prompt& prompt = PromptOf(index);
@@ -320,14 +357,17 @@ Json OpenAiReply::CompletionLogprobs(size_t index, const std::vector<TokenResult
     }
   }
   for (const TokenResult& token : tokens) add(token.token, &token);
-  return {{"text_offset", std::move(offsets)},
-          {"token_logprobs", std::move(values)},
-          {"tokens", std::move(names)},
-          {"top_logprobs", std::move(tops)}};
+  JsonObjectText logprobs;
+  logprobs.AddText("text_offset", offsets.Take());
+  logprobs.AddText("token_logprobs", values.Take());
+  logprobs.AddText("tokens", names.Take());
+  logprobs.AddText("top_logprobs", tops.Take());
+  return logprobs.Take();
 }
 
-Json OpenAiReply::PromptLogprobs(const Prompt& prompt) const {
-  Json list = Json::array({nullptr});
+std::string OpenAiReply::PromptLogprobs(const Prompt& prompt) const {
+  JsonArrayText list;
+  list.Add(nullptr);
   for (const TokenResult& score : prompt.scores) {
     Json entry = Json::object();
     const auto put = [&](int32_t id, float logprob, int rank) {
@@ -339,9 +379,9 @@ Json OpenAiReply::PromptLogprobs(const Prompt& prompt) const {
     for (int i = 0; i < count; ++i) {
       if (score.top_ids[i] != score.token) put(score.top_ids[i], score.top_logprobs[i], i + 1);
     }
-    list.push_back(std::move(entry));
+    list.Add(entry);
   }
-  return list;
+  return list.Take();
 }
 
 // --- errors

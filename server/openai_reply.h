@@ -2,11 +2,12 @@
 #ifndef BARAM_SERVER_OPENAI_REPLY_H_
 #define BARAM_SERVER_OPENAI_REPLY_H_
 
+#include <atomic>
 #include <cstdint>
 #include <string>
 #include <vector>
 
-#include "server/json_fields.h"
+#include "server/json_text.h"
 #include "server/openai_request.h"
 #include "server/reply_events.h"
 #include "server/text/tokenizer.h"
@@ -26,14 +27,15 @@ struct OpenAiPrompt {
   std::string text;  // for echo
 };
 
-// Builds the reply to one request. Different prompts may be fed from different threads, each from
-// one at a time; the rest is called once every prompt has had its last chunk.
+// Builds the reply to one request. A whole one is written choice by choice, as they end. Different
+// prompts may be fed from different threads, each from one at a time; the rest is called once every
+// prompt has had its last chunk.
 class OpenAiReply {
  public:
   // To a call of `prompts` prompts. The tokenizer must outlive this. `primary_eos` ends a reply
-  // without a stop_reason.
+  // without a stop_reason. A whole reply may have `max_bytes`.
   OpenAiReply(const OpenAiFormat& format, size_t prompts, OpenAiHeader header,
-              const text::Tokenizer& tokenizer, int32_t primary_eos);
+              const text::Tokenizer& tokenizer, int32_t primary_eos, int64_t max_bytes);
 
   // Before the first chunk of that prompt.
   void SetPrompt(size_t prompt, OpenAiPrompt facts);
@@ -44,23 +46,28 @@ class OpenAiReply {
   // long.
   size_t SizeOf(size_t prompt, const ReplyChunk& chunk) const;
   size_t WholeSize() const;
+  // From any thread: a whole reply, as far as it was taken, has outgrown its limit, and is of no
+  // use any more. What is written counts, and what is kept to be written.
+  bool too_large() const { return bytes_.load() > max_bytes_; }
+  int64_t max_bytes() const { return max_bytes_; }
   // The events after the last chunk: usage, if asked for, and "[DONE]".
   std::string StreamEnd() const;
-  // The whole reply, once every prompt's last chunk was taken.
+  // The whole reply, once: every prompt's last chunk was taken, and it is not too large.
   std::string Whole();
 
  private:
   struct Choice {
     bool begun = false;               // its first event was made
-    std::string text;                 // so far; whole replies only
-    std::vector<TokenResult> tokens;  // whole replies only
+    std::string text;                 // so far; whole replies only, as the next two
+    std::vector<TokenResult> tokens;  // so far
+    std::string json;                 // once it has ended: all of it
     size_t code_points = 0;           // of what text_offset has counted, echo included
     int64_t completion_tokens = 0;
-    EndEvent end;
   };
   struct Prompt {
     OpenAiPrompt facts;
     std::vector<TokenResult> scores;  // of prompt tokens 1, 2, ...
+    std::string logprobs;  // whole replies: `scores` as they are shown, once an output has ended
     int64_t cached_tokens = 0;
   };
 
@@ -70,23 +77,29 @@ class OpenAiReply {
   std::string TakeDelta(size_t index, const DeltaEvent& delta, const EndEvent* end);
   // About how many bytes of JSON an output shows of its prompt.
   size_t PromptBytes(const Prompt& prompt) const;
-  Json Envelope(const char* chat_object) const;
-  std::string Event(size_t index, Json choice);
+  void Keep(Choice& choice, const DeltaEvent& delta);
+  void WriteChoice(size_t index, const EndEvent& end);
+  JsonObjectText Envelope(const char* chat_object) const;
+  std::string Event(size_t index, std::string_view choice);
   std::string RoleEvent(size_t index);
-  void SetFinish(Json& choice, const EndEvent& end) const;
+  void AddFinish(JsonObjectText& choice, const EndEvent& end) const;
   Json TotalUsage() const;
 
-  // The log-probabilities of `tokens`; with_prompt puts the prompt's before them, as an echo does.
-  Json Logprobs(size_t index, const std::vector<TokenResult>& tokens, bool with_prompt);
-  Json ChatLogprobs(const std::vector<TokenResult>& tokens) const;
-  Json CompletionLogprobs(size_t index, const std::vector<TokenResult>& tokens, bool with_prompt);
-  Json PromptLogprobs(const Prompt& prompt) const;
+  // JSON text: the log-probabilities of `tokens`; with_prompt puts the prompt's before them, as an
+  // echo does.
+  std::string Logprobs(size_t index, const std::vector<TokenResult>& tokens, bool with_prompt);
+  std::string ChatLogprobs(const std::vector<TokenResult>& tokens) const;
+  std::string CompletionLogprobs(size_t index, const std::vector<TokenResult>& tokens,
+                                 bool with_prompt);
+  std::string PromptLogprobs(const Prompt& prompt) const;
   std::string TokenName(int32_t id) const;
 
   const OpenAiFormat format_;
   const OpenAiHeader header_;
   const text::Tokenizer& tokenizer_;
   const int32_t primary_eos_;
+  const int64_t max_bytes_;
+  std::atomic<int64_t> bytes_{0};  // see too_large
   std::vector<Prompt> prompts_;
   std::vector<Choice> choices_;  // [prompt * n + output]
   bool told_prompt_ = false;     // chat: the ids of the prompt were in an event

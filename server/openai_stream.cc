@@ -81,7 +81,8 @@ OpenAiStream::OpenAiStream(std::shared_ptr<HttpExchange> exchange, const OpenAiR
       request_id_(std::move(request_id)),
       began_(Clock::now()),
       reply_(request.format, request.call.prompts.size(), HeaderOf(request, serving, request_id_),
-             serving.tokenizer(), serving.eos_ids().empty() ? -1 : serving.eos_ids()[0]) {}
+             serving.tokenizer(), serving.eos_ids().empty() ? -1 : serving.eos_ids()[0],
+             serving.config().max_http_reply_bytes) {}
 
 void OpenAiStream::Start(Call call) {
   const size_t count = call.prompts.size();
@@ -102,6 +103,10 @@ void OpenAiStream::Start(Call call) {
     if (const auto stream = weak.lock()) stream->OnGone(how);
   });
   call.request_id = request_id_;
+  if (!format_.stream) {
+    call.one_message = {.max_bytes = serving_.config().max_http_reply_bytes,
+                        .setting = "--max-http-reply-bytes"};
+  }
   serving_.Start(std::move(call), std::move(sinks),
                  [self](size_t index, absl::StatusOr<Accepted> accepted) {
                    return self->OnAccepted(index, std::move(accepted));
@@ -182,6 +187,9 @@ void OpenAiStream::Take(size_t index, const ReplyChunk& chunk) {
     } else if (!chunk.status.ok()) {
       Fail(chunk.status);
     }
+  }
+  if (status_.ok() && !format_.stream && reply_.too_large()) {
+    Fail(HttpReplyTooLarge(reply_.max_bytes()));
   }
   Advance();
 }

@@ -48,13 +48,12 @@ absl::Status TooLongReply(int32_t max_model_len, size_t prompt_tokens, const Cal
                    max_model_len - static_cast<int64_t>(prompt_tokens), "."));
 }
 
-absl::Status TooManyScores(size_t prompt_tokens, int64_t max_bytes) {
+absl::Status TooManyScores(size_t prompt_tokens, const OneMessage& limit) {
   return InvalidValue(
       "output.prompt_logprobs",
       absl::StrCat("of a prompt of ", prompt_tokens, " tokens do not fit into one reply of ",
-                   max_bytes,
-                   " bytes (--max-reply-bytes); use Generate, which sends them in several "
-                   "messages, or ask for fewer."));
+                   limit.max_bytes, " bytes (", limit.setting, "); ", limit.instead,
+                   "ask for fewer."));
 }
 
 // Bytes of text that are to be tokenized; a prompt of ids has none.
@@ -207,10 +206,10 @@ absl::StatusOr<Request> Serving::Translate(const Call& call, const Prompt& promp
     return TooLongReply(model.max_model_len, request.prompt.size(), call);
   }
   request.max_tokens = static_cast<int32_t>(std::min(call.max_tokens.value_or(room), room));
-  if (call.max_reply_bytes && call.prompt_logprobs &&
+  if (call.one_message && call.prompt_logprobs &&
       std::ssize(request.prompt) * (1 + *call.prompt_logprobs) * kScoreBytes >
-          *call.max_reply_bytes) {
-    return TooManyScores(request.prompt.size(), *call.max_reply_bytes);
+          call.one_message->max_bytes) {
+    return TooManyScores(request.prompt.size(), *call.one_message);
   }
   request.sampling = TranslateSampling(call);
   request.sampling.min_tokens = static_cast<int32_t>(std::min<int64_t>(call.min_tokens, room));

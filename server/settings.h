@@ -40,9 +40,10 @@ struct Config : EngineConfig {
   std::vector<std::string> http_allowed_origins;  // empty: no CORS headers at all
 
   // Limits
-  int64_t max_body_bytes = 8 << 20;    // of an HTTP body and of a gRPC message
-  int64_t max_reply_bytes = 4 << 20;   // of a gRPC reply in one message: what clients take
-  int64_t max_prompt_bytes = 4 << 20;  // of text to tokenize, after the chat template
+  int64_t max_body_bytes = 8 << 20;         // of an HTTP body and of a gRPC message
+  int64_t max_reply_bytes = 4 << 20;        // of a gRPC reply in one message: what clients take
+  int64_t max_http_reply_bytes = 64 << 20;  // of an HTTP answer that is not streamed
+  int64_t max_prompt_bytes = 4 << 20;       // of text to tokenize, after the chat template
   int32_t max_n = 16;
   int32_t max_connections = 1024;  // of HTTP and of gRPC each
   int32_t max_streams = 256;       // calls at once on one gRPC connection

@@ -95,6 +95,8 @@ const std::vector<Group>& SettingsTable() {
          "Largest gRPC reply in one message (GenerateOnce, Tokenize). Clients take 4MiB unless "
          "they "
          "are told to take more."},
+        {"max-http-reply-bytes", Kind::kBytes, &C::max_http_reply_bytes, 1024, 1LL << 34, "BYTES",
+         "", "Largest HTTP answer that is not streamed."},
         {"max-prompt-bytes", Kind::kBytes, &C::max_prompt_bytes, 1, 4 << 20, "BYTES", "",
          "Largest text that is tokenized, counted after the chat template."},
         {"max-n", Kind::kNumber, &C::max_n, 1, 128, "N", "", "Outputs of one request."},

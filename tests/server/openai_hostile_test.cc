@@ -207,6 +207,33 @@ TEST_F(OpenAiHostileTest, AStopStringOfHangulAcrossTokensDoesNotLeak) {
               ::testing::Not(::testing::HasSubstr("\"text\":\"쫓")));
 }
 
+// An answer in one piece is gathered here: past its limit it costs nothing more.
+TEST_F(OpenAiHostileTest, AWholeAnswerIsBounded) {
+  StartServer([](server::Config& config) { config.max_http_reply_bytes = 256 << 10; });
+  const Stats& stats = server_->engine().stats();
+  const std::string fields =
+      R"({"prompt":["a","b","c","d"],"n":16,"max_tokens":100,"logprobs":20,"ignore_eos":true)";
+  const RawResponse whole = Post("/v1/completions", fields + "}");
+  EXPECT_EQ(whole.status, 400);
+  EXPECT_EQ(Json::parse(whole.body)["error"]["message"],
+            "The answer is larger than one that is not streamed may be, 262144 bytes "
+            "(--max-http-reply-bytes); set stream to true, or ask for less.");
+  EXPECT_EQ(whole.headers.at("x-should-retry"), "false");
+  AwaitIdle();
+  EXPECT_LT(stats.generated_tokens.value(), 4u * 16 * 100 / 2) << "the rest is not drawn";
+  const RawResponse stream = Post("/v1/completions", fields + R"(,"stream":true})");
+  EXPECT_EQ(stream.status, 200);
+  EXPECT_GT(stream.body.size(), size_t{1} << 20);
+  EXPECT_EQ(Post("/v1/completions", R"({"prompt":"a","n":16,"max_tokens":20})").status, 200);
+
+  // What the prompt alone brings too much of is not begun.
+  const std::string ids = Json(std::vector<int>(400, 65)).dump();
+  StartServer([](server::Config& config) { config.max_http_reply_bytes = 64 << 10; });
+  Expect("/v1/completions", {{R"({"prompt_logprobs":20,"max_tokens":1,"prompt":)" + ids + "}", 400,
+                              "prompt_logprobs"}});
+  EXPECT_EQ(server_->engine().stats().accepted.value(), 1u) << "the healthy one";
+}
+
 // Bytes that are no text, in every place but the body.
 TEST_F(OpenAiHostileTest, BytesOutsideTheBody) {
   const std::string body = R"({"prompt":"a","max_tokens":1})";

@@ -58,8 +58,8 @@ class OpenAiReplyTest : public testing::Test {
     auto request = ParseOpenAiRequest(endpoint, body, /*max_n=*/16);
     EXPECT_TRUE(request.ok()) << request.status();
     const size_t prompts = request->call.prompts.size();
-    reply_.emplace(request->format, prompts, OpenAiHeader{"id-1", "m", 7}, *tokenizer_,
-                   kPrimaryEos);
+    reply_.emplace(request->format, prompts, OpenAiHeader{"id-1", "m", 7}, *tokenizer_, kPrimaryEos,
+                   max_bytes_);
     for (size_t i = 0; i < prompts; ++i) reply_->SetPrompt(i, {Ids("Hi"), "Hi"});
     return *reply_;
   }
@@ -99,6 +99,7 @@ class OpenAiReplyTest : public testing::Test {
   }
 
   static const text::Tokenizer* tokenizer_;
+  int64_t max_bytes_ = 64 << 20;
   std::optional<OpenAiReply> reply_;
 };
 
@@ -393,11 +394,38 @@ TEST_F(OpenAiReplyTest, SizesCountThePromptOfEveryOutput) {
     whole.SetPrompt(0, prompt);
     for (int32_t output = 0; output < kOutputs; ++output) {
       const ReplyChunk chunk = chunk_of(output);
-      EXPECT_EQ(whole.SizeOf(0, chunk), 0u) << "nothing is written yet";
+      const size_t size = whole.SizeOf(0, chunk), before = whole.WholeSize();
       whole.Take(0, chunk);
+      EXPECT_GE(size, (whole.WholeSize() - before) / 2) << fields << output;
     }
-    EXPECT_GE(whole.WholeSize(), whole.Whole().size() / 2) << fields;
+    const size_t size = whole.WholeSize();
+    EXPECT_GE(size, whole.Whole().size() / 2) << fields;
   }
+}
+
+// What is kept until its choice ends counts, and then what was written of it, which is more.
+TEST_F(OpenAiReplyTest, AWholeReplyIsTooLargeAsSoonAsItIs) {
+  const int32_t a = Id("a");
+  const auto is_too_large = [&](int tokens, bool ends) {
+    OpenAiReply& reply = Completion(R"(,"logprobs":0)");
+    for (int i = 0; i < tokens; ++i) {
+      const bool last = ends && i + 1 == tokens;
+      reply.Take(0,
+                 Chunk({Delta(0, "a", {Token(a, -1.5f)})},
+                       last ? std::vector{End(0, EndReason::kLength)} : std::vector<EndEvent>{}));
+    }
+    return reply.too_large();
+  };
+  const auto kept = static_cast<int64_t>(100 * (1 + sizeof(TokenResult)));
+  max_bytes_ = kept;
+  EXPECT_FALSE(is_too_large(100, false));
+  EXPECT_TRUE(is_too_large(101, false));
+  EXPECT_FALSE(is_too_large(100, true));
+  max_bytes_ = 1 + static_cast<int64_t>(sizeof(TokenResult));
+  OpenAiReply& prompts = Completion(R"(,"echo":true)");
+  prompts.SetPrompt(0, {Ids("Hi"), std::string(1000, 'x')});
+  prompts.Take(0, Chunk({}, {End(0, EndReason::kLength)}));
+  EXPECT_TRUE(prompts.too_large()) << "an echo";
 }
 
 TEST_F(OpenAiReplyTest, PromptAlone) {
