@@ -115,11 +115,14 @@ void CheckOutput(const Call& call, Checks& checks) {
   logprobs("output.prompt_logprobs", call.prompt_logprobs);
 }
 
-void CheckRest(const Call& call, int32_t max_model_len, Checks& checks) {
+void CheckRest(const Call& call, int32_t max_model_len, int32_t min_priority, Checks& checks) {
   checks.AtMost("cache.salt", call.cache_salt.size(), kMaxSaltBytes, "bytes");
-  checks.Range("priority", call.priority, std::numeric_limits<int32_t>::min(),
-               std::numeric_limits<int32_t>::max());
-  // -1 keeps what the context holds, as in vLLM.
+  if (call.priority < min_priority) {
+    checks.Fail("priority", absl::StrCat("is ", call.priority, " but must be at least ",
+                                         min_priority, ", this server's --min-priority."));
+  }
+  checks.Range("priority", call.priority, min_priority, std::numeric_limits<int32_t>::max());
+  // -1 keeps what the context holds beside max_tokens, as in vLLM.
   if (call.truncate_prompt_tokens && *call.truncate_prompt_tokens != -1) {
     checks.Range("truncate_prompt_tokens", *call.truncate_prompt_tokens, 1, max_model_len - 1);
   }
@@ -127,13 +130,13 @@ void CheckRest(const Call& call, int32_t max_model_len, Checks& checks) {
 
 }  // namespace
 
-absl::Status CheckCall(const Call& call, const EngineInfo& model, int32_t max_n) {
+absl::Status CheckCall(const Call& call, const EngineInfo& model, const Config& config) {
   if (!call.request_id.empty()) {
     if (absl::Status id = CheckRequestId(call.request_id); !id.ok()) return id;
   }
   Checks checks;
-  CheckRest(call, model.max_model_len, checks);
-  CheckSampling(call, max_n, model.vocab_size, checks);
+  CheckRest(call, model.max_model_len, config.min_priority, checks);
+  CheckSampling(call, config.max_n, model.vocab_size, checks);
   CheckStopping(call, model.vocab_size, checks);
   CheckOutput(call, checks);
   return checks.status();

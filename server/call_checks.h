@@ -8,11 +8,12 @@
 #include "absl/status/status.h"
 #include "engine/config.h"
 #include "server/call.h"
+#include "server/settings.h"
 
 namespace baram::server {
 
-// The first field that is wrong, by its native path. `max_n`: most outputs of a prompt.
-absl::Status CheckCall(const Call& call, const EngineInfo& model, int32_t max_n);
+// The first field that is wrong, by its native path.
+absl::Status CheckCall(const Call& call, const EngineInfo& model, const Config& config);
 
 // An id of a list that a client sent as `field`.
 absl::Status CheckTokenId(std::string_view field, int64_t id, int64_t vocab_size);

@@ -188,7 +188,7 @@ absl::Status Serving::Check(const Call& call) const {
                                      " requests wait here (--max-queued-requests): send "
                                      "fewer prompts a call."));
   }
-  return CheckCall(call, info(), config_.max_n);
+  return CheckCall(call, info(), config_);
 }
 
 absl::StatusOr<Request> Serving::Translate(const Call& call, const Prompt& prompt,

@@ -45,6 +45,7 @@ struct Config : EngineConfig {
   int64_t max_http_reply_bytes = 64 << 20;  // of an HTTP answer that is not streamed
   int64_t max_prompt_bytes = 4 << 20;       // of text to tokenize, after the chat template
   int32_t max_n = 16;
+  int32_t min_priority = 0;        // the most urgent that a call may name
   int32_t max_connections = 1024;  // of HTTP and of gRPC each
   int32_t max_streams = 256;       // calls at once on one gRPC connection
   int32_t max_header_bytes = 16 << 10;

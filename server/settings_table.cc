@@ -100,6 +100,9 @@ const std::vector<Group>& SettingsTable() {
         {"max-prompt-bytes", Kind::kBytes, &C::max_prompt_bytes, 1, 4 << 20, "BYTES", "",
          "Largest text that is tokenized, counted after the chat template."},
         {"max-n", Kind::kNumber, &C::max_n, 1, 128, "N", "", "Outputs of one request."},
+        {"min-priority", Kind::kNumber, &C::min_priority, INT32_MIN, 0, "N", "",
+         "The most urgent priority that a call may name. Lower ones run first, and take running "
+         "calls' places; a call that names none has 0."},
         {"max-queued-requests", Kind::kNumber, &C::max_queued_requests, 1, 1 << 20, "N", "",
          "Requests that wait to run; further ones are refused and may be sent again. Each prompt "
          "of "

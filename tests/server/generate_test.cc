@@ -215,7 +215,10 @@ TEST_F(GenerateTest, EachPenaltyIsItsOwn) {
 }
 
 TEST_F(GenerateTest, AMoreUrgentRequestGoesFirst) {
-  StartServer([](server::Config& config) { config.max_num_seqs = 1; });
+  StartServer([](server::Config& config) {
+    config.max_num_seqs = 1;
+    config.min_priority = -1;
+  });
   v1::GenerateRequest lasting = TextRequest("hello", 400);
   lasting.mutable_sampling()->set_n(8);
   grpc::ClientContext context;
@@ -229,6 +232,22 @@ TEST_F(GenerateTest, AMoreUrgentRequestGoesFirst) {
   context.TryCancel();
   while (reader->Read(&event)) continue;
   EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
+}
+
+TEST_F(GenerateTest, APriorityIsAsUrgentAsTheOperatorAllows) {
+  v1::GenerateRequest request = TextRequest("hello", 2);
+  request.set_priority(INT32_MAX);
+  EXPECT_TRUE(Stream(request).status.ok());
+  request.set_priority(-1);
+  const grpc::Status refused = Stream(request).status;
+  EXPECT_EQ(refused.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(refused.error_message(),
+            "priority is -1 but must be at least 0, this server's --min-priority.");
+  StartServer([](server::Config& config) { config.min_priority = -2; });
+  request.set_priority(-2);
+  EXPECT_TRUE(Stream(request).status.ok());
+  request.set_priority(-3);
+  EXPECT_EQ(Stream(request).status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
 }
 
 // Also what a request waited before its text was read.

@@ -418,7 +418,7 @@ TEST_F(OpenAiFlowTest, RefusalsSayWhatWouldDo) {
   EXPECT_EQ(refusal(R"("model":"three")"),
             "The model `three` does not exist. This server serves `one`, `two`.");
   EXPECT_EQ(refusal(R"("priority":3000000000)"),
-            "priority is 3000000000 but must be from -2147483648 to 2147483647.");
+            "priority is 3000000000 but must be from 0 to 2147483647.");
   EXPECT_EQ(refusal(R"("temperature":2.5)"), "temperature is 2.5 but must be from 0 to 2.");
   EXPECT_EQ(refusal(R"("temperature":2.0000001)"),
             "temperature is 2.0000001 but must be from 0 to 2.");
