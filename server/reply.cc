@@ -221,11 +221,7 @@ void Reply::TakeToken(Outbox& outbox, Output& output, const TokenResult& token) 
 
 void Reply::Feed(Output& output, std::string_view piece) {
   std::string shown;
-  if (output.tokens <= options_.min_tokens) {
-    shown = std::string(piece);
-  } else {
-    output.matcher.Feed(piece, &shown);
-  }
+  output.matcher.Feed(piece, &shown, /*may_match=*/output.tokens > options_.min_tokens);
   Show(output, std::move(shown));
 }
 

@@ -29,7 +29,7 @@ struct ReplyOptions {
   std::vector<std::string> stop;
   bool include_stop = false;      // also keeps the text of a stop id
   std::vector<int32_t> stop_ids;  // as the engine got them
-  int32_t min_tokens = 0;         // stop strings are not looked for in the text of that many tokens
+  int32_t min_tokens = 0;         // no stop string matches that ends in the text of so many tokens
 };
 
 struct ReplyLimits {

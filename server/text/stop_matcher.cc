@@ -32,10 +32,10 @@ StopStrings::StopStrings(std::vector<std::string> stops) {
 StopMatcher::StopMatcher(std::shared_ptr<const StopStrings> stops, bool include_stop)
     : stops_(std::move(stops)), matched_(stops_->stops_.size(), 0), include_stop_(include_stop) {}
 
-void StopMatcher::Feed(std::string_view piece, std::string* text) {
+void StopMatcher::Feed(std::string_view piece, std::string* text, bool may_match) {
   if (match_ != nullptr) return;
   for (size_t i = 0; i < piece.size(); ++i) {
-    Advance(piece[i]);
+    Advance(piece[i], may_match);
     if (match_ == nullptr) continue;
     waiting_.append(piece.substr(0, i + 1));
     text->append(waiting_, 0, waiting_.size() - (include_stop_ ? 0 : match_->size()));
@@ -50,15 +50,16 @@ void StopMatcher::Feed(std::string_view piece, std::string* text) {
   waiting_.erase(0, sure);
 }
 
-void StopMatcher::Advance(char byte) {
+void StopMatcher::Advance(char byte, bool may_match) {
   for (size_t index = 0; index < matched_.size(); ++index) {
     const auto& [text, border] = stops_->stops_[index];
     size_t& matched = matched_[index];
     if (text.empty()) continue;
     while (matched > 0 && text[matched] != byte) matched = border[matched - 1];
     if (text[matched] == byte) ++matched;
-    const bool ends = matched == text.size();
-    if (ends && (match_ == nullptr || matched > match_->size())) match_ = &text;
+    if (matched < text.size()) continue;
+    if (may_match && (match_ == nullptr || matched > match_->size())) match_ = &text;
+    matched = border[matched - 1];  // what goes on after a match that was not taken
   }
 }
 

@@ -36,8 +36,9 @@ class StopMatcher {
   StopMatcher(std::shared_ptr<const StopStrings> stops, bool include_stop);
 
   // Takes the next piece (valid UTF-8) and appends to `text` what may be shown, always whole
-  // characters. After a match nothing more is taken or let out.
-  void Feed(std::string_view piece, std::string* text);
+  // characters. Unless `may_match`, no stop string matches that ends within this piece; one may
+  // begin there. After a match nothing more is taken or let out.
+  void Feed(std::string_view piece, std::string* text, bool may_match = true);
   // The reply ended without a match: appends what still waits.
   void End(std::string* text);
 
@@ -46,7 +47,7 @@ class StopMatcher {
 
  private:
   // Moves every automaton by one byte. Where stop strings end here, the longest of them is match_.
-  void Advance(char byte);
+  void Advance(char byte, bool may_match);
 
   std::shared_ptr<const StopStrings> stops_;
   std::vector<size_t> matched_;  // of each: length of the prefix that ends at the last byte fed

@@ -120,5 +120,22 @@ TEST_F(ReplyTextTest, AStopStringCutsTheTextOfAStopIdToo) {
   EXPECT_EQ(within.end.stop_string, "m");
 }
 
+// As in vLLM, where it must end behind them.
+TEST_F(ReplyTextTest, AStopStringMayBeginWithinTheFirstTokens) {
+  ReplyOptions options;
+  options.stop = {"aa"};
+  const auto text_of = [&](int32_t min_tokens, const std::vector<int32_t>& ids) {
+    options.min_tokens = min_tokens;
+    const Ended ended = ReplyOf(*tokenizer_, options, ids);
+    return std::pair(ended.text, ended.end.stop_string.has_value());
+  };
+  const int32_t a = Id("a"), b = Id("b");
+  EXPECT_EQ(text_of(1, {b, a, a, b}), std::pair(std::string("b"), true));
+  EXPECT_EQ(text_of(2, {b, a, a, b}), std::pair(std::string("b"), true));
+  EXPECT_EQ(text_of(3, {b, a, a, b}), std::pair(std::string("baab"), false));
+  EXPECT_EQ(text_of(2, {a, a, a, b}), std::pair(std::string("a"), true));
+  EXPECT_EQ(text_of(3, {a, a, a}), std::pair(std::string("aaa"), false)) << "nothing is held back";
+}
+
 }  // namespace
 }  // namespace baram::server
