@@ -58,7 +58,7 @@ void StopMatcher::Advance(char byte, bool may_match) {
     while (matched > 0 && text[matched] != byte) matched = border[matched - 1];
     if (text[matched] == byte) ++matched;
     if (matched < text.size()) continue;
-    if (may_match && (match_ == nullptr || matched > match_->size())) match_ = &text;
+    if (may_match && match_ == nullptr) match_ = &text;
     matched = border[matched - 1];  // what goes on after a match that was not taken
   }
 }

@@ -27,7 +27,7 @@ class StopStrings {
   std::vector<Stop> stops_;
 };
 
-// The match that ends first wins; of several that end at the same byte, the one that starts first.
+// The match that ends first wins; of several that end at the same byte, the first in the list.
 // The choice does not depend on how the text was cut into pieces. At most the longest stop string
 // less one byte waits inside, plus the start of one character. One owner, one thread at a time.
 class StopMatcher {
@@ -46,7 +46,7 @@ class StopMatcher {
   const std::string* match() const { return match_; }
 
  private:
-  // Moves every automaton by one byte. Where stop strings end here, the longest of them is match_.
+  // Moves every automaton by one byte. Where stop strings end here, the first becomes match_.
   void Advance(char byte, bool may_match);
 
   std::shared_ptr<const StopStrings> stops_;

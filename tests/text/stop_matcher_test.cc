@@ -51,12 +51,10 @@ Result RunMatcher(const std::vector<std::string>& stops, const std::vector<std::
 // What the class comment promises, by trying every end.
 Result Expected(const std::vector<std::string>& stops, const std::string& text, bool include_stop) {
   for (size_t end = 1; end <= text.size(); ++end) {
-    std::string best;
     for (const std::string& stop : stops) {
-      const bool ends = text.substr(0, end).ends_with(stop);
-      if (ends && stop.size() > best.size()) best = stop;
+      if (stop.empty() || !text.substr(0, end).ends_with(stop)) continue;
+      return {text.substr(0, include_stop ? end : end - stop.size()), stop};
     }
-    if (!best.empty()) return {text.substr(0, include_stop ? end : end - best.size()), best};
   }
   return {text, std::nullopt};
 }
@@ -129,6 +127,12 @@ TEST(StopMatcher, AgreesWithASearchOnRandomText) {
   }
   EXPECT_GT(matched, 500);
   EXPECT_LT(matched, 2900);
+}
+
+TEST(StopMatcher, OfStopsThatEndTogetherTakesTheFirstInTheList) {
+  const std::vector<std::string> pieces = {"THE EN", "D"};
+  ExpectSame(RunMatcher({"END", "THE END"}, pieces, false, "THE "), {"THE ", "END"});
+  ExpectSame(RunMatcher({"THE END", "END"}, pieces, false, ""), {"", "THE END"});
 }
 
 TEST(StopMatcher, LetsTextOutThatCanNoLongerMatch) {
