@@ -47,7 +47,9 @@ void Batch::Bind(const Sequence& sequence) {
   init.sampling.logprobs = std::max(init.sampling.logprobs, request.prompt_logprobs);
   if (request.sampling.NeedsCounts()) init.tokens = sequence.tokens;
   init.bias = request.logit_bias;
-  if (request.sampling.min_tokens > sequence.output_tokens()) init.stop_ids = request.stop_ids;
+  if (request.sampling.min_tokens > sequence.output_tokens()) {
+    init.stop_ids = request.masked_ids.empty() ? request.stop_ids : request.masked_ids;
+  }
   inits_.push_back(init);
 }
 

@@ -72,8 +72,10 @@ absl::Status EngineCore::Validate(const Request& request) const {
   if (request.n < 1 || request.n > kMostOutputs) {
     return absl::InvalidArgumentError(absl::StrCat("n must be 1 .. ", kMostOutputs, "."));
   }
-  if (request.stop_ids.size() > kMaxStopIds ||
-      !std::ranges::all_of(request.stop_ids, in_vocabulary)) {
+  const auto wrong = [&](const std::vector<int32_t>& ids) {
+    return ids.size() > kMaxStopIds || !std::ranges::all_of(ids, in_vocabulary);
+  };
+  if (wrong(request.stop_ids) || wrong(request.masked_ids)) {
     return absl::InvalidArgumentError(absl::StrCat("At most ", kMaxStopIds,
                                                    " stop token ids of 0 .. ", info_.vocab_size - 1,
                                                    " are allowed."));

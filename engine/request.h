@@ -18,13 +18,14 @@ struct Request {
   // id, unless the one that comes is to have it alone.
   std::string id;
   uint64_t call_number = 0;
-  int32_t part = 0;               // each of a call has another
-  bool own_id = false;            // refused while a part of another call lives under this id
-  std::vector<int32_t> prompt;    // 1 .. max_model_len - 1 ids, each inside the vocabulary
-  SamplingParams sampling;        // output_index is set by the engine
-  int32_t n = 1;                  // outputs; they share the prompt's pages
-  int32_t max_tokens = 16;        // per output, at least 1; capped by the context
-  std::vector<int32_t> stop_ids;  // ending ids, EOS included unless ignored; at most kMaxStopIds
+  int32_t part = 0;                 // each of a call has another
+  bool own_id = false;              // refused while a part of another call lives under this id
+  std::vector<int32_t> prompt;      // 1 .. max_model_len - 1 ids, each inside the vocabulary
+  SamplingParams sampling;          // output_index is set by the engine
+  int32_t n = 1;                    // outputs; they share the prompt's pages
+  int32_t max_tokens = 16;          // per output, at least 1; capped by the context
+  std::vector<int32_t> stop_ids;    // ending ids, EOS included unless ignored; at most kMaxStopIds
+  std::vector<int32_t> masked_ids;  // masked until min_tokens, at most kMaxStopIds; empty: stop_ids
   std::vector<TokenBias> logit_bias;
   int32_t prompt_logprobs = -1;  // -1: none; else as SamplingParams::logprobs
   int32_t priority = 0;          // lower runs first; ties by arrival

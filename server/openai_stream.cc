@@ -29,6 +29,12 @@ OpenAiHeader HeaderOf(const OpenAiRequest& request, const Serving& serving,
               .count()};
 }
 
+// The id that ends a reply without a stop_reason. Where EOS ids are ignored, one that ends a reply
+// is among its client's stop ids.
+int32_t SilentEos(const Call& call, const Serving& serving) {
+  return call.ignore_eos || serving.eos_ids().empty() ? -1 : serving.eos_ids()[0];
+}
+
 // The text of a prompt of ids. If the prompt ends inside a character and a reply follows, that
 // character is left to the reply, which brings it whole; without a reply it becomes U+FFFD.
 std::string EchoOf(const text::Tokenizer& tokenizer, std::span<const int32_t> ids,
@@ -81,7 +87,7 @@ OpenAiStream::OpenAiStream(std::shared_ptr<HttpExchange> exchange, const OpenAiR
       request_id_(std::move(request_id)),
       began_(Clock::now()),
       reply_(request.format, request.call.prompts.size(), HeaderOf(request, serving, request_id_),
-             serving.tokenizer(), serving.eos_ids().empty() ? -1 : serving.eos_ids()[0],
+             serving.tokenizer(), SilentEos(request.call, serving),
              serving.config().max_http_reply_bytes) {}
 
 void OpenAiStream::Start(Call call) {

@@ -218,6 +218,11 @@ absl::StatusOr<Request> Serving::Translate(const Call& call, const Prompt& promp
   for (const int64_t id : call.stop_token_ids) {
     request.stop_ids.push_back(static_cast<int32_t>(id));
   }
+  // As in vLLM, EOS ids are no part of the first tokens even where they end nothing.
+  if (call.ignore_eos) {
+    request.masked_ids = request.stop_ids;
+    request.masked_ids.insert(request.masked_ids.end(), eos_ids_.begin(), eos_ids_.end());
+  }
   for (const auto& [id, bias] : call.logit_bias) {
     request.logit_bias.push_back({static_cast<int32_t>(id), static_cast<float>(bias)});
   }

@@ -337,6 +337,7 @@ TEST(LifecycleTest, WhatCanBeRefusedIsRefusedAtTheDoor) {
   EXPECT_TRUE(absl::IsInvalidArgument(refused([](Request& r) { r.max_tokens = 0; })));
   EXPECT_TRUE(absl::IsInvalidArgument(refused([](Request& r) { r.n = 0; })));
   EXPECT_TRUE(absl::IsInvalidArgument(refused([](Request& r) { r.stop_ids = {-5}; })));
+  EXPECT_TRUE(absl::IsInvalidArgument(refused([](Request& r) { r.masked_ids = {-5}; })));
   EXPECT_TRUE(absl::IsInvalidArgument(refused([](Request& r) { r.logit_bias = {{999, 1}}; })));
   EXPECT_TRUE(absl::IsInvalidArgument(refused([](Request& r) { r.sampling.logprobs = 21; })));
   EXPECT_TRUE(refused([](Request&) {}).ok());

@@ -372,6 +372,24 @@ TEST_F(OpenAiFlowTest, ATruncatedPromptLeavesRoomForItsReply) {
   EXPECT_EQ(usage(""), std::pair(kContext - 16, 16));
   EXPECT_EQ(usage(R"(,"max_tokens":511)"), std::pair(1, 511));
 }
+
+// As in vLLM: an id that the client named is told, and EOS comes after the first tokens only.
+TEST_F(OpenAiFlowTest, AnIgnoredEosIsAnIdAsOthers) {
+  StartServer();
+  const auto choice = [&](const std::string& fields) {
+    const RawResponse response =
+        Ask(Post(R"({"prompt":"b","max_tokens":5,"temperature":0,"logit_bias":{"702":100},)"
+                 R"("return_token_ids":true,"ignore_eos":true)" +
+                 fields + "}"));
+    EXPECT_EQ(response.status, 200) << response.body;
+    return Json::parse(response.body)["choices"][0];
+  };
+  const Json ended = choice(R"(,"stop_token_ids":[702])");
+  EXPECT_EQ(ended["finish_reason"], "stop");
+  EXPECT_EQ(ended["stop_reason"], 702);
+  EXPECT_EQ(choice("")["token_ids"].dump(), "[702,702,702,702,702]");
+  const Json masked = choice(R"(,"min_tokens":3)")["token_ids"];
+  for (int i = 0; i < 5; ++i) EXPECT_EQ(masked[i] == 702, i >= 3) << i;
 }
 
 // The same conversation is the same object to a template, whichever way it came.
