@@ -218,11 +218,12 @@ void Scheduler::EndOutput(Sequence& sequence, Finish finish, SteadyTime now) {
     const double decode = SecondsBetween(sequence.first_token, sequence.last_token);
     stats_.time_per_output_token.Observe(decode / (finish.tokens - 1));
   }
+  live.worst_end = std::max(live.worst_end, finish.reason);
   const bool last = --live.unfinished == 0;
   UpdateQueued(live);
   if (!live.prompt_shared && !last) --followers_;
   if (last) {
-    Record(live, finish, now);
+    Record(live, now);
     pool_.ReleaseSalt(live.salt);
     ++ended_requests_;
   }
@@ -230,9 +231,9 @@ void Scheduler::EndOutput(Sequence& sequence, Finish finish, SteadyTime now) {
   SetChanged(live);
 }
 
-void Scheduler::Record(const LiveRequest& live, const Finish& finish, SteadyTime now) {
+void Scheduler::Record(const LiveRequest& live, SteadyTime now) {
   live.outbox->SetFinished(now);
-  stats_.finished[static_cast<size_t>(finish.reason)].Add();
+  stats_.finished[static_cast<size_t>(live.worst_end)].Add();
   stats_.e2e.Observe(SecondsBetween(live.request.arrival, now));
   const SteadyTime first = live.first_token();
   if (first == SteadyTime{}) return;

@@ -18,7 +18,7 @@
 
 namespace baram {
 
-// Why an output ended. Delivery adds "stop string" by itself through StopAt.
+// Why an output ended, the better ends first. Delivery adds "stop string" by itself through StopAt.
 enum class FinishReason : uint8_t {
   kStop,       // an id of Request::stop_ids, in `stop_id`; or StopAt was called
   kLength,     // max_tokens or the context

@@ -149,7 +149,7 @@ class Scheduler {
   void SharePrompt(Sequence& leader);
   void SlideWindows(Sequence& sequence);
   void EndOutput(Sequence& sequence, Finish finish, SteadyTime now);
-  void Record(const LiveRequest& request, const Finish& finish, SteadyTime now);
+  void Record(const LiveRequest& request, SteadyTime now);
   void UpdateQueued(LiveRequest& request);
   void SetChanged(LiveRequest& request);
 

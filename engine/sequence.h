@@ -94,6 +94,7 @@ struct LiveRequest {
   uint64_t order = 0;             // of arrival at the engine thread
   std::vector<Sequence> outputs;  // never resized
   int32_t unfinished = 0;
+  FinishReason worst_end = FinishReason::kStop;  // of the outputs that have ended
   int32_t salt = -1;
   int32_t running = 0;          // of the outputs
   bool queued = true;           // waits while none of them runs: counts in the queue's bounds

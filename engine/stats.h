@@ -71,7 +71,7 @@ struct Stats {
   Counter device_busy_ns;  // of the device in steps, see StepTime
   Counter device_gap_ns;   // between a step and one that was issued before it had ended
   Counter nonfinite_rows;
-  std::array<Counter, kFinishReasons> finished;  // requests, by the reason of their last output
+  std::array<Counter, kFinishReasons> finished;  // requests, by their worst end
   Counter accepted, refused;                     // Submit's answers
   Histogram ttft, inter_token, time_per_output_token, e2e, queue_time, prefill_time, decode_time,
       inference_time;

@@ -244,6 +244,29 @@ TEST(LifecycleTest, NonFiniteLogitsFailTheirOutputAlone) {
   EXPECT_EQ(rig.core().stats().nonfinite_rows.value(), static_cast<uint64_t>(failed));
 }
 
+// It ends after the other, which failed.
+TEST(LifecycleTest, ARequestCountsAsItsWorstOutput) {
+  const FakeOptions fake{.nonfinite_divisor = 20};
+  Request request = MakeRequest({}, 10);
+  request.n = 2;
+  std::vector<FinishReason> ends;
+  for (uint64_t seed = 1; ends != std::vector{FinishReason::kLength, FinishReason::kFailed};
+       ++seed) {
+    ASSERT_LT(seed, 1000u);
+    request.prompt = RandomPrompt(seed, 6);
+    ends.clear();
+    for (const int32_t index : {0, 1}) {
+      ends.push_back(Expect(request, index, {0}, 256, fake.nonfinite_divisor).reason);
+    }
+  }
+  EngineRig rig(fake, SmallConfig(), {0});
+  rig.Submit(request);
+  ASSERT_TRUE(rig.Finish());
+  const Stats& stats = rig.core().stats();
+  EXPECT_EQ(stats.finished[static_cast<size_t>(FinishReason::kFailed)].value(), 1u);
+  EXPECT_EQ(stats.finished[static_cast<size_t>(FinishReason::kLength)].value(), 0u);
+}
+
 // Its first chunks were published before the last one failed.
 TEST(LifecycleTest, ThePagesOfNonFiniteLogitsAreNoPrefixOfOthers) {
   const FakeOptions fake{.nonfinite_divisor = 3};
