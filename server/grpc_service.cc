@@ -183,7 +183,7 @@ grpc::ServerUnaryReactor* InferenceService::Abort(grpc::CallbackServerContext* c
     if (request->request_id().empty()) {
       return InvalidField("request_id", "request_id is empty: name the request to end.");
     }
-    response->set_found(serving_.engine().Abort(request->request_id()));
+    response->set_found(serving_.Abort(request->request_id()));
     return absl::OkStatus();
   });
 }

@@ -96,10 +96,21 @@ void Serving::Start(Call call, std::vector<ReplySink*> sinks, Done done) {
     Call call;
     std::vector<ReplySink*> sinks;
     Done done;
+    CallsBeingRead::Place place;
   };
-  auto job = std::make_shared<Job>(Job{std::move(call), std::move(sinks), std::move(done)});
-  if (pool_.Run(bytes, [this, job] { Accept(job->call, job->sinks, job->done); })) return;
+  const std::string id = call.request_id;
+  std::shared_ptr<Job> job(
+      new Job{std::move(call), std::move(sinks), std::move(done), {reading_, id}});
+  if (pool_.Run(bytes, [this, job] { Accept(job->call, job->sinks, job->done, job->place); })) {
+    return;
+  }
+  job->place.Leave();
   (void)job->done(0, TooManyTexts());
+}
+
+bool Serving::Abort(const std::string& request_id) {
+  const bool read = reading_.Abort(request_id);
+  return engine_.Abort(request_id) || read;
 }
 
 absl::Status Serving::CheckAccepting() const {
@@ -107,19 +118,24 @@ absl::Status Serving::CheckAccepting() const {
   return engine_.alive() ? GoingDown() : DeviceLost();
 }
 
-void Serving::Accept(const Call& call, const std::vector<ReplySink*>& sinks, const Done& done) {
+void Serving::Accept(const Call& call, const std::vector<ReplySink*>& sinks, const Done& done,
+                     CallsBeingRead::Place& place) {
   const uint64_t call_number = ++calls_;
   if (absl::Status wrong = Check(call); !wrong.ok()) {
+    place.Leave();
     (void)done(0, std::move(wrong));
     return;
   }
   for (size_t i = 0; i < call.prompts.size(); ++i) {
     absl::StatusOr<Accepted> accepted = AcceptPrompt(call, i, call_number, sinks[i]);
+    // From here on the engine knows the call, or nobody does.
+    if (!accepted.ok() || i + 1 == call.prompts.size()) place.Leave();
     if (!accepted.ok()) {
       (void)done(i, accepted.status());
       return;
     }
     const std::shared_ptr<Reply> reply = accepted->reply;
+    if (place.aborted()) reply->Cancel();
     const bool wanted = done(i, std::move(accepted));
     reply->WriteDone();  // from here on the sink is called
     if (!wanted) return;

@@ -17,6 +17,7 @@
 #include "absl/status/statusor.h"
 #include "engine/engine.h"
 #include "server/call.h"
+#include "server/calls_being_read.h"
 #include "server/delivery.h"
 #include "server/lifecycle.h"
 #include "server/reply.h"
@@ -57,6 +58,9 @@ class Serving {
   using Done = std::function<bool(size_t prompt, absl::StatusOr<Accepted>)>;
   void Start(Call call, std::vector<ReplySink*> sinks, Done done);
 
+  // Ends the calls with this id, also those that wait to be read; false: there is none.
+  bool Abort(const std::string& request_id);
+
   // The same checks without running. They take time: run them on the text pool.
   absl::StatusOr<std::vector<int32_t>> Tokenize(const Prompt& prompt) const;
   absl::StatusOr<RenderedChat> RenderChat(const ChatPrompt& prompt) const;
@@ -95,7 +99,8 @@ class Serving {
 
  private:
   // Start's second half, on the text pool.
-  void Accept(const Call& call, const std::vector<ReplySink*>& sinks, const Done& done);
+  void Accept(const Call& call, const std::vector<ReplySink*>& sinks, const Done& done,
+              CallsBeingRead::Place& place);
   absl::StatusOr<Accepted> AcceptPrompt(const Call& call, size_t prompt, uint64_t call_number,
                                         ReplySink* sink);
   absl::Status Check(const Call& call) const;  // all but the prompts
@@ -122,6 +127,7 @@ class Serving {
   const bool takes_reasoning_effort_;
   const bool takes_tools_;
   std::vector<int32_t> eos_ids_;
+  CallsBeingRead reading_;
   std::atomic<uint64_t> calls_{0};  // so far
 };
 

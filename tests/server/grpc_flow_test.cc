@@ -169,6 +169,36 @@ TEST_F(GrpcFlowTest, AVanishedClientsPagesAreFreed) {
   EXPECT_EQ(unread->reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
 }
 
+// One of gRPC, and one of HTTP with two prompts.
+TEST_F(GrpcFlowTest, AbortEndsCallsThatWaitToBeRead) {
+  StartServer([](server::Config& config) { config.text_threads = 1; });
+  std::promise<void> held;
+  ASSERT_TRUE(server().text_pool().Run(0, [&held] { held.get_future().wait(); }));
+  v1::GenerateRequest request = TextRequest("hello", 400);
+  request.set_request_id("waits");
+  std::future<Streamed> got = std::async(std::launch::async, [&] { return Stream(request); });
+  server::RawClient http(server_->http_address());
+  http.Send(server::RawRequest("POST", "/v1/completions",
+                               R"({"prompt":["b","c"],"max_tokens":400,"ignore_eos":true})",
+                               "Content-Type: application/json\r\nx-request-id: waits-too\r\n"));
+  const auto found = [&](const std::string& id) {
+    v1::AbortRequest abort;
+    abort.set_request_id(id);
+    grpc::ClientContext context;
+    v1::AbortResponse response;
+    return inference().Abort(&context, abort, &response).ok() && response.found();
+  };
+  for (const char* id : {"waits", "waits-too"}) {
+    EXPECT_TRUE(Comes([&] { return found(id); })) << id;
+  }
+  held.set_value();
+  EXPECT_EQ(got.get().status.error_code(), grpc::StatusCode::CANCELLED);
+  const std::string answer = http.Read().body;
+  EXPECT_THAT(answer, ::testing::HasSubstr(R"("finish_reason":"abort")"));
+  EXPECT_THAT(answer, ::testing::Not(::testing::HasSubstr(R"("finish_reason":"length")")));
+  for (const char* id : {"waits", "waits-too"}) EXPECT_FALSE(found(id)) << id;
+}
+
 TEST_F(GrpcFlowTest, AbortEndsACallById) {
   StartSmallStreams(600);
   v1::GenerateRequest request = LargeRequest();

@@ -1,0 +1,28 @@
+// CallsBeingRead: see the header.
+#include "server/calls_being_read.h"
+
+#include <utility>
+
+namespace baram::server {
+
+CallsBeingRead::Place::Place(CallsBeingRead& calls, std::string_view id) : calls_(calls) {
+  std::lock_guard lock(calls.mutex_);
+  here_ = calls.places_.emplace(id, this);
+}
+
+CallsBeingRead::Place::~Place() { Leave(); }
+
+void CallsBeingRead::Place::Leave() {
+  std::lock_guard lock(calls_.mutex_);
+  if (here_ == calls_.places_.end()) return;
+  calls_.places_.erase(std::exchange(here_, calls_.places_.end()));
+}
+
+bool CallsBeingRead::Abort(std::string_view id) {
+  std::lock_guard lock(mutex_);
+  const auto [first, last] = places_.equal_range(id);
+  for (auto place = first; place != last; ++place) place->second->aborted_.store(true);
+  return first != last;
+}
+
+}  // namespace baram::server

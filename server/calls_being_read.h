@@ -1,0 +1,46 @@
+// CallsBeingRead: calls that the engine does not know yet, by id, so that they can be aborted.
+#ifndef BARAM_SERVER_CALLS_BEING_READ_H_
+#define BARAM_SERVER_CALLS_BEING_READ_H_
+
+#include <atomic>
+#include <map>
+#include <mutex>
+#include <string>
+#include <string_view>
+
+namespace baram::server {
+
+// From any thread. Bounded by who enters: the calls that the text pool takes.
+class CallsBeingRead {
+ public:
+  // A call's place among them, until it leaves. Outlived by the list.
+  class Place {
+   public:
+    Place(CallsBeingRead& calls, std::string_view id);
+    ~Place();
+    Place(const Place&) = delete;
+    Place& operator=(const Place&) = delete;
+
+    void Leave();
+    bool aborted() const { return aborted_.load(); }
+
+   private:
+    friend class CallsBeingRead;
+
+    CallsBeingRead& calls_;
+    std::multimap<std::string, Place*, std::less<>>::iterator here_;  // end() once it has left
+    std::atomic<bool> aborted_{false};
+  };
+
+  // Tells all with that id; false if there is none. Whoever submits a request and then finds its
+  // call not aborted may leave the rest to Engine::Abort, if that is asked after this.
+  bool Abort(std::string_view id);
+
+ private:
+  std::mutex mutex_;  // guards what follows
+  std::multimap<std::string, Place*, std::less<>> places_;
+};
+
+}  // namespace baram::server
+
+#endif  // BARAM_SERVER_CALLS_BEING_READ_H_
