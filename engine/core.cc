@@ -141,16 +141,20 @@ absl::StatusOr<std::shared_ptr<Outbox>> EngineCore::Submit(Request request, void
 }
 
 bool EngineCore::AddLive(const Request& request, std::shared_ptr<Outbox> outbox) {
-  if (request.own_id) {
-    // The first and the last of an id show whether it has another call.
-    const auto first = FirstLive(request.id);
-    const auto end = live_.upper_bound(ByKey::Key(request.id, UINT64_MAX, INT32_MAX));
-    const auto other = [&](const auto& live) {
-      return std::get<1>(live.first) != request.call_number;
-    };
-    if (first != end && (other(*first) || other(*std::prev(end)))) return false;
+  // The first and the last of an id show whether it has another call; whoever has it alone is the
+  // first.
+  const auto first = FirstLive(request.id);
+  const auto end = live_.upper_bound(ByKey::Key(request.id, UINT64_MAX, INT32_MAX));
+  const auto other = [&](const auto& live) {
+    return std::get<1>(live.first) != request.call_number;
+  };
+  if (first != end && (request.own_id || first->second.own_id) &&
+      (other(*first) || other(*std::prev(end)))) {
+    return false;
   }
-  return live_.try_emplace({request.id, request.call_number, request.part}, std::move(outbox))
+  return live_
+      .try_emplace({request.id, request.call_number, request.part},
+                   LivePart{std::move(outbox), request.own_id})
       .second;
 }
 
@@ -163,7 +167,7 @@ bool EngineCore::Abort(const std::string& id) {
   {
     std::lock_guard lock(inbox_mutex_);
     for (auto part = FirstLive(id); part != live_.end() && std::get<0>(part->first) == id; ++part) {
-      parts.push_back(part->second);
+      parts.push_back(part->second.outbox);
     }
   }
   for (const auto& outbox : parts) outbox->Cancel();

@@ -79,7 +79,11 @@ class EngineCore {
     using Key = std::tuple<std::string_view, uint64_t, int32_t>;
     bool operator()(const Key& a, const Key& b) const { return a < b; }
   };
-  using Live = std::map<std::tuple<std::string, uint64_t, int32_t>, std::shared_ptr<Outbox>, ByKey>;
+  struct LivePart {
+    std::shared_ptr<Outbox> outbox;
+    bool own_id = false;
+  };
+  using Live = std::map<std::tuple<std::string, uint64_t, int32_t>, LivePart, ByKey>;
 
   absl::Status Validate(const Request& request) const;
   absl::Status Accepting() const;

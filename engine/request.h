@@ -15,11 +15,11 @@ namespace baram {
 struct Request {
   // For logs and Abort. A client's call with several prompts is several of these, its parts: they
   // share the id and a `call_number`, which no other call has. Other calls may live under the same
-  // id, unless the one that comes is to have it alone.
+  // id, unless one of them is to have it alone.
   std::string id;
   uint64_t call_number = 0;
   int32_t part = 0;                 // each of a call has another
-  bool own_id = false;              // refused while a part of another call lives under this id
+  bool own_id = false;              // no part of another call lives under this id beside it
   std::vector<int32_t> prompt;      // 1 .. max_model_len - 1 ids, each inside the vocabulary
   SamplingParams sampling;          // output_index is set by the engine
   int32_t n = 1;                    // outputs; they share the prompt's pages

@@ -48,7 +48,7 @@ struct OneMessage {
 // RenameField of errors.h.
 struct Call {
   std::string request_id;       // may be empty, else see request_id.h
-  bool own_id = false;          // refused while another call runs under that id
+  bool own_id = false;          // no other call runs under that id beside it
   std::string model;            // may be empty
   std::vector<Prompt> prompts;  // at least one; each is a request of its own to the engine
   std::optional<double> temperature, top_p, min_p, repetition_penalty, presence_penalty,

@@ -402,15 +402,22 @@ TEST(LifecycleTest, PartsShareTheirId) {
   EXPECT_TRUE(absl::IsAlreadyExists(submit("a", 1).status()));
   EXPECT_TRUE(absl::IsAlreadyExists(submit("a", 2, 0).status())) << "a request of somebody else";
   EXPECT_TRUE(absl::IsAlreadyExists(submit("a", 2, 8).status()));
-  const auto beside = submit("a", 0, 6, /*own_id=*/false);
-  ASSERT_TRUE(beside.ok()) << "it does not ask to have the id alone";
-  EXPECT_TRUE(absl::IsAlreadyExists(submit("a", 2).status())) << "the id has another call now";
+  for (const uint64_t call : {6, 8}) {
+    EXPECT_TRUE(absl::IsAlreadyExists(submit("a", 0, call, /*own_id=*/false).status()))
+        << "it may share an id, but not this one";
+  }
   EXPECT_TRUE(rig.core().Abort("a"));
   FinishReason reason{};
   EXPECT_TRUE((*first)->cancelled(&reason));
   EXPECT_TRUE((*second)->cancelled(&reason));
-  EXPECT_TRUE((*beside)->cancelled(&reason));
   EXPECT_FALSE((*other)->cancelled(&reason));
+  const auto shared = submit("b", 0, 1, /*own_id=*/false);
+  const auto beside = submit("b", 0, 2, /*own_id=*/false);
+  ASSERT_TRUE(shared.ok() && beside.ok());
+  EXPECT_TRUE(absl::IsAlreadyExists(submit("b", 0, 3).status()));
+  EXPECT_TRUE(rig.core().Abort("b"));
+  EXPECT_TRUE((*shared)->cancelled(&reason));
+  EXPECT_TRUE((*beside)->cancelled(&reason));
   ASSERT_TRUE(rig.Finish());
   EXPECT_FALSE(rig.core().Abort("a"));
 }
