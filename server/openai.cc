@@ -14,7 +14,7 @@
 #include "absl/strings/match.h"
 #include "server/errors.h"
 #include "server/json_fields.h"
-#include "server/openai_reply.h"
+#include "server/openai_errors.h"
 #include "server/openai_request.h"
 #include "server/openai_stream.h"
 #include "server/probes.h"

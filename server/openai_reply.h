@@ -105,11 +105,6 @@ class OpenAiReply {
   bool told_prompt_ = false;     // chat: the ids of the prompt were in an event
 };
 
-// {"error": {...}} of a status; `param` may be empty.
-std::string OpenAiError(int status, std::string_view message, std::string_view param);
-// The HTTP status of a call's status.
-int HttpStatusOf(const absl::Status& status);
-
 }  // namespace baram::server
 
 #endif  // BARAM_SERVER_OPENAI_REPLY_H_

@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/errors.h"
+#include "server/openai_errors.h"
 
 namespace baram::server {
 

@@ -6,6 +6,7 @@
 
 #include <limits>
 
+#include "server/openai_errors.h"
 #include "tests/text/text_data.h"
 
 namespace baram::server {
