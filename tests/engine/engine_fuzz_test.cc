@@ -78,8 +78,8 @@ class FuzzCase {
     std::ostringstream text;
     text << "depth " << fake_.planning_depth << (fake_.graphs ? " with graphs" : "") << ", page "
          << fake_.page_tokens << ", pages " << pages_ << ", seqs " << config_.max_num_seqs
-         << ", tokens " << config_.max_num_batched_tokens << " (mixed "
-         << config_.mixed_step_tokens << "), windows";
+         << ", tokens " << config_.max_num_batched_tokens << " (mixed " << config_.mixed_step_tokens
+         << "), windows";
     for (const int32_t window : windows_) text << ' ' << window;
     return text.str();
   }

@@ -296,7 +296,9 @@ TEST_F(WeightsTest, ThreadsChangeNothingAndProgressEndsComplete) {
   const auto loaded = LoadWeights(
       folder_.path(), spec, *device_,
       {.positions = kPositions, .threads = 3, .progress = [&](int64_t now, int64_t all) {
-         if (done < 0) EXPECT_EQ(now, 0) << "before any is read";
+         if (done < 0) {
+           EXPECT_EQ(now, 0) << "before any is read";
+         }
          EXPECT_GE(now, done);
          done = now;
          total = all;
