@@ -2,9 +2,11 @@
 #ifndef BARAM_SERVER_JSON_TEXT_H_
 #define BARAM_SERVER_JSON_TEXT_H_
 
+#include <cstddef>
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "server/json_fields.h"
 
@@ -19,12 +21,26 @@ class JsonObjectText {
     text_ += text_.empty() ? "{\"" : ",\"";
     text_.append(key).append("\":").append(json);
   }
+  // An array of JSON texts, which may be large: each is freed as soon as it is copied.
+  void AddArray(std::string_view key, std::vector<std::string> items) {
+    size_t bytes = 0;
+    for (const std::string& item : items) bytes += item.size() + 1;
+    AddText(key, "[");
+    text_.reserve(text_.size() + bytes + kRest);
+    for (size_t i = 0; i < items.size(); ++i) {
+      if (i > 0) text_ += ',';
+      text_ += std::exchange(items[i], "");
+    }
+    text_ += ']';
+  }
   std::string Take() {
     text_ += text_.empty() ? "{}" : "}";
     return std::exchange(text_, "");
   }
 
  private:
+  static constexpr size_t kRest = 1024;  // what follows an array, if it is short
+
   std::string text_;
 };
 

@@ -243,10 +243,11 @@ std::string OpenAiReply::StreamEnd() const {
 }
 
 std::string OpenAiReply::Whole() {
-  JsonArrayText choices;
-  for (Choice& choice : choices_) choices.AddText(std::exchange(choice.json, ""));
+  std::vector<std::string> choices;
+  choices.reserve(choices_.size());
+  for (Choice& choice : choices_) choices.push_back(std::exchange(choice.json, ""));
   JsonObjectText reply = Envelope("chat.completion");
-  reply.AddText("choices", choices.Take());
+  reply.AddArray("choices", std::move(choices));
   reply.Add("usage", TotalUsage());
   if (chat() && format_.token_ids) reply.Add("prompt_token_ids", prompts_[0].facts.ids);
   if (chat() && format_.prompt_logprobs) reply.AddText("prompt_logprobs", prompts_[0].logprobs);
