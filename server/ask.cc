@@ -13,6 +13,8 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <utility>
 
 #include "absl/strings/str_format.h"
 #include "baram/v1/inference.grpc.pb.h"
@@ -114,6 +116,21 @@ bool OutgrewContext(const AskOptions& options, const std::string& field) {
   return options.chat && (field == "prompt" || for_its_answer);
 }
 
+// Why nothing came from the address: gRPC's words for what it met there, and ours.
+std::string DescribeSilence(const std::string& grpc_words, const std::string& address) {
+  constexpr std::pair<std::string_view, std::string_view> kForeign[] = {
+      {"http1.x server", "speaks HTTP/1, not gRPC"},
+      {"Failed parsing HTTP/2", "does not speak gRPC"},
+  };
+  for (const auto& [met, meaning] : kForeign) {
+    if (grpc_words.find(met) == std::string::npos) continue;
+    return absl::StrFormat("what answers at %s %s; the gRPC port of a server is 50051 by default.",
+                           address, meaning);
+  }
+  return absl::StrFormat("no server answers at %s. Start one with: baram serve --model DIR",
+                         address);
+}
+
 // Says what went wrong; returns the exit code.
 int Explain(const Answer& answer, const AskOptions& options) {
   if (answer.write_error != 0) {
@@ -131,9 +148,8 @@ int Explain(const Answer& answer, const AskOptions& options) {
                     "baram ask: the server at %s went away before the answer was complete.\n",
                     options.address);
     } else {
-      absl::FPrintF(stderr,
-                    "baram ask: no server answers at %s. Start one with: baram serve --model DIR\n",
-                    options.address);
+      absl::FPrintF(stderr, "baram ask: %s\n",
+                    DescribeSilence(status.error_message(), options.address));
     }
     return kExitUnavailable;
   }

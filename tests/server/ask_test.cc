@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <spawn.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
@@ -25,6 +26,9 @@
 #include "baram/v1/inference.grpc.pb.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
+#include "server/http_server.h"
+#include "server/listening_sockets.h"
+#include "server/openai.h"
 
 extern char** environ;
 
@@ -337,6 +341,38 @@ TEST_F(AskTest, AServerThatGoesAwayIsOneSentence) {
   Asking nobody("127.0.0.1:1", {"fine"});
   EXPECT_EQ(nobody.Ends(), 69);
   EXPECT_THAT(nobody.complaint, HasSubstr("no server answers at 127.0.0.1:1."));
+}
+
+TEST_F(AskTest, AnAddressThatAnswersInHttpIsTold) {
+  const auto http = server::HttpServer::Listen("127.0.0.1:0", {}, server::ListenerErrorBody, {}, 1);
+  ASSERT_TRUE(http.ok()) << http.status();
+  Asking asking((*http)->address(), {"fine"});
+  EXPECT_EQ(asking.Ends(), 69);
+  EXPECT_EQ(asking.complaint, "baram ask: what answers at " + (*http)->address() +
+                                  " speaks HTTP/1, not gRPC; the gRPC port of a server is 50051 by "
+                                  "default.\n");
+}
+
+TEST_F(AskTest, AnAddressThatAnswersInAnotherWayIsTold) {
+  auto sockets = server::ListeningSockets::Bind({.host = "127.0.0.1", .port = 0});
+  ASSERT_TRUE(sockets.ok()) << sockets.status();
+  const int listener = sockets->sockets()[0].fd;
+  std::thread mail([listener] {
+    pollfd called{.fd = listener, .events = POLLIN, .revents = 0};
+    if (poll(&called, 1, 20'000) != 1) return;
+    const int fd = accept(listener, nullptr, nullptr);
+    const std::string greeting = "220 mail.example ESMTP at your service\r\n";
+    (void)!write(fd, greeting.data(), greeting.size());
+    char bytes[4096];
+    while (read(fd, bytes, sizeof(bytes)) > 0) continue;
+    close(fd);
+  });
+  const std::string address = "127.0.0.1:" + std::to_string(sockets->port());
+  Asking asking(address, {"fine"});
+  EXPECT_EQ(asking.Ends(), 69);
+  mail.join();
+  EXPECT_THAT(asking.complaint,
+              HasSubstr("what answers at " + address + " does not speak gRPC; the gRPC port"));
 }
 
 TEST_F(AskTest, AModelThatIsNotServedIsAWrongQuestion) {
