@@ -55,8 +55,8 @@ TEST_F(ServeTest, AWrongSettingIsToldWithItsPlace) {
            Wrong{"max-model-len", "100000", " is 100000 but the model was made for contexts"},
            Wrong{"kv-cache-bytes", "1", " 1 are too few: the smallest useful KV cache"},
            Wrong{"kv-cache-bytes", "900TiB", ": At least "},
-           Wrong{"chat-template", "/none/such", ": /none/such", server::kExitNoInput,
-                 server::kExitNoInput},
+           Wrong{"chat-template", "/none/such", ": There is no file /none/such",
+                 server::kExitNoInput, server::kExitNoInput},
        }) {
     const std::string device = wrong.setting == "device" ? "" : " --device ref";
     const std::string file =
