@@ -10,8 +10,11 @@
 #include <string>
 #include <utility>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "server/errors.h"
 #include "server/json_fields.h"
 #include "server/openai_errors.h"
@@ -94,11 +97,12 @@ struct RouteCall {
     record.field = OpenAiParam(endpoint, record.field);
     RespondError(*exchange, status, endpoint, id, Ended(HttpStatusOf(status), std::move(record)));
   }
-  void Answer(const absl::StatusOr<Json>& reply) const {
+  // With a body of JSON.
+  void Answer(absl::StatusOr<std::string> reply) const {
     const std::string_view header = exchange->request().Header("x-request-id");
     const std::string id(IsRequestId(header) ? header : "");
     if (!reply.ok()) return Fail(reply.status(), OpenAiEndpoint::kCompletions, id);
-    exchange->Respond(200, {{"Content-Type", "application/json"}}, Dump(*reply),
+    exchange->Respond(200, {{"Content-Type", "application/json"}}, *std::move(reply),
                       Ended(200, Record(id)));
   }
 
@@ -153,7 +157,23 @@ absl::StatusOr<Json> ReadJson(HttpExchange& exchange) {
   return ParseOpenAiBody(exchange.TakeBody());
 }
 
-absl::StatusOr<Json> Tokenize(const Serving& serving, HttpExchange& exchange) {
+// Written as it goes: in a document every id and every text would be an object first, some 100
+// bytes together, and there may be millions.
+std::string Tokenized(const std::vector<int32_t>& ids, int32_t max_model_len,
+                      const text::Tokenizer& tokenizer) {
+  std::string body = absl::StrCat(R"({"count":)", ids.size(), R"(,"max_model_len":)", max_model_len,
+                                  R"(,"tokens":[)", absl::StrJoin(ids, ","), R"(],"token_strs":[)");
+  absl::flat_hash_map<int32_t, std::string> texts;  // as JSON, of the ids so far
+  const char* before = "";
+  for (const int32_t id : ids) {
+    const auto [text, added] = texts.try_emplace(id);
+    if (added) text->second = Dump(tokenizer.TokenText(id));
+    absl::StrAppend(&body, std::exchange(before, ","), text->second);
+  }
+  return body += "]}";
+}
+
+absl::StatusOr<std::string> Tokenize(const Serving& serving, HttpExchange& exchange) {
   const absl::StatusOr<Json> body = ReadJson(exchange);
   if (!body.ok()) return body.status();
   std::string model;
@@ -162,15 +182,10 @@ absl::StatusOr<Json> Tokenize(const Serving& serving, HttpExchange& exchange) {
   if (absl::Status status = serving.CheckModel(model); !status.ok()) return status;
   const absl::StatusOr<std::vector<int32_t>> ids = serving.Tokenize(*prompt);
   if (!ids.ok()) return ids.status();
-  Json texts = Json::array();
-  for (int32_t id : *ids) texts.push_back(serving.tokenizer().TokenText(id));
-  return Json{{"count", ids->size()},
-              {"max_model_len", serving.info().max_model_len},
-              {"tokens", *ids},
-              {"token_strs", std::move(texts)}};
+  return Tokenized(*ids, serving.info().max_model_len, serving.tokenizer());
 }
 
-absl::StatusOr<Json> Detokenize(const Serving& serving, HttpExchange& exchange) {
+absl::StatusOr<std::string> Detokenize(const Serving& serving, HttpExchange& exchange) {
   const absl::StatusOr<Json> body = ReadJson(exchange);
   if (!body.ok()) return body.status();
   JsonFields fields(*body);
@@ -182,7 +197,7 @@ absl::StatusOr<Json> Detokenize(const Serving& serving, HttpExchange& exchange) 
   if (!fields.status().ok()) return fields.status();
   if (absl::Status status = serving.CheckModel(model); !status.ok()) return status;
   absl::StatusOr<std::string> text = serving.Detokenize(ids, /*skip_special_tokens=*/false);
-  if (text.ok()) return Json{{"prompt", *std::move(text)}};
+  if (text.ok()) return Dump({{"prompt", *std::move(text)}});
   if (!absl::IsInvalidArgument(text.status())) return text.status();
   return RenameField(text.status(), "tokens");
 }
@@ -198,25 +213,25 @@ Json ModelEntry(const OpenAiContext& context, const std::string& name) {
           {"permission", Json::array()}};
 }
 
-absl::StatusOr<Json> ListModels(const OpenAiContext& context, const HttpRequest&) {
+absl::StatusOr<std::string> ListModels(const OpenAiContext& context, const HttpRequest&) {
   Json list = Json::array();
   for (const std::string& name : context.serving.served_names()) {
     list.push_back(ModelEntry(context, name));
   }
-  return Json{{"object", "list"}, {"data", std::move(list)}};
+  return Dump({{"object", "list"}, {"data", std::move(list)}});
 }
 
-absl::StatusOr<Json> FindModel(const OpenAiContext& context, const HttpRequest& request) {
+absl::StatusOr<std::string> FindModel(const OpenAiContext& context, const HttpRequest& request) {
   const std::string name = request.path.substr(sizeof("/v1/models/") - 1);
   if (name.empty()) return ListModels(context, request);  // as clients join a base URL's slash
   const std::vector<std::string>& served = context.serving.served_names();
   if (std::find(served.begin(), served.end(), name) == served.end()) {
     return UnknownModel(name, served);
   }
-  return ModelEntry(context, name);
+  return Dump(ModelEntry(context, name));
 }
 
-absl::StatusOr<Json> NoResponses(const OpenAiContext&, const HttpRequest&) {
+absl::StatusOr<std::string> NoResponses(const OpenAiContext&, const HttpRequest&) {
   return absl::NotFoundError("/v1/responses is not served yet; use /v1/chat/completions.");
 }
 

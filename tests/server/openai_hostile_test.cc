@@ -127,6 +127,19 @@ TEST_F(OpenAiHostileTest, Completions) {
 }
 
 // A request of many prompts holds what they share once, and what is too large not at all.
+// Its tokens are as many as its bytes, and the reply tells each of them twice.
+TEST_F(OpenAiHostileTest, TokenizingALongTextTakesLittleForEachByteAndGivesItBack) {
+  constexpr int64_t kBytes = 2 << 20, kPeakForEach = 150, kKeptForEach = 20;
+  std::string text;
+  for (int64_t i = 0; i < kBytes; ++i) text += i % 2 == 0 ? '#' : '=';
+  if (!ForgetPeak()) GTEST_SKIP() << "the kernel does not forget the peak";
+  const int64_t before = PeakBytes();
+  EXPECT_EQ(Post("/tokenize", R"({"prompt":")" + text + "\"}").status, 200);
+  EXPECT_LT((PeakBytes() - before) / kBytes, kPeakForEach);
+  ASSERT_TRUE(ForgetPeak());
+  EXPECT_LT((PeakBytes() - before) / kBytes, kKeptForEach);
+}
+
 TEST_F(OpenAiHostileTest, ManyPromptsTakeNoMemoryOfEachOther) {
   constexpr int64_t kMost = 96 << 20;
   std::string prompts = R"("a")", stops = R"("")", ids = "1";
