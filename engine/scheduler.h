@@ -16,7 +16,6 @@
 #include <cstdint>
 #include <memory>
 #include <span>
-#include <string>
 #include <vector>
 
 #include "engine/batch.h"
@@ -52,7 +51,7 @@ class Scheduler {
   // `pool` and `stats` must outlive it.
   Scheduler(const SchedulerConfig& config, PagePool& pool, Stats& stats);
 
-  void Add(std::unique_ptr<LiveRequest> request, SteadyTime now);
+  void Add(std::unique_ptr<LiveRequest> live, SteadyTime now);
 
   // Ends what was cancelled or stopped (looked for only if `look_at_all`), is past its deadline, or
   // waits for a reader that does not read.
@@ -145,13 +144,13 @@ class Scheduler {
   void CommitToken(Sequence& sequence, const TokenResult& result, SteadyTime now);
   void PublishPages(Sequence& sequence);
   void UnpublishPages(const Sequence& sequence);
-  void CountPrompt(LiveRequest& request);
+  void CountPrompt(LiveRequest& live);
   void SharePrompt(Sequence& leader);
   void SlideWindows(Sequence& sequence);
   void EndOutput(Sequence& sequence, Finish finish, SteadyTime now);
-  void Record(const LiveRequest& request, SteadyTime now);
-  void UpdateQueued(LiveRequest& request);
-  void SetChanged(LiveRequest& request);
+  void Record(const LiveRequest& live, SteadyTime now);
+  void UpdateQueued(LiveRequest& live);
+  void SetChanged(LiveRequest& live);
 
   const SchedulerConfig config_;
   PagePool& pool_;

@@ -2,7 +2,6 @@
 #include "engine/sizes.h"
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 
 #include "absl/strings/str_cat.h"

@@ -1,7 +1,7 @@
-// Delivery: one thread that pulls finished tokens, detokenizes them, finds stop strings and hands
-// chunks to the front ends' sinks. It never blocks on a client: while a sink's write is in flight,
-// text piles up, bounded; past the bound tokens stay in the outbox's ring, and the engine pauses
-// that sequence. A slow client costs only itself.
+// Delivery: the one thread that turns replies, see reply.h, and the list of those that have
+// something to do. It never blocks on a client: while a sink's write is in flight, text piles up in
+// its reply, bounded; past the bound tokens stay in the outbox's ring, and the engine pauses that
+// sequence. A slow client costs only itself.
 #ifndef BARAM_SERVER_DELIVERY_H_
 #define BARAM_SERVER_DELIVERY_H_
 

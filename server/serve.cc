@@ -164,14 +164,21 @@ void ShowReady(Server& server, SteadyTime started) {
     spdlog::warn("max-num-batched-tokens {} instead of {}: every sequence that runs takes one",
                  info.max_num_batched_tokens, tokens);
   }
+  const int32_t mixed = server.config().mixed_step_tokens;
+  if (mixed > info.mixed_step_tokens) {
+    spdlog::warn("mixed-step-tokens {} instead of {}: a step has no more tokens",
+                 info.mixed_step_tokens, mixed);
+  }
   if (info.processors > 0 && info.workers > info.processors) {
     spdlog::warn(
         "threads {} on {} CPUs: they wait for each other; leave --threads out, or give at most {}",
         info.workers, info.processors, info.processors);
   }
-  spdlog::info("{} on {}: {} layers, {} parameters, {} sequences of up to {} tokens a step",
-               info.architecture, info.processor, info.layers, info.parameters, info.max_num_seqs,
-               info.max_num_batched_tokens);
+  spdlog::info(
+      "{} on {}: {} layers, {} parameters, {} sequences, {} tokens a step, {} of prompts beside "
+      "decodes",
+      info.architecture, info.processor, info.layers, info.parameters, info.max_num_seqs,
+      info.max_num_batched_tokens, info.mixed_step_tokens);
   const auto address = [](const std::string& text) { return text.empty() ? "off" : text; };
   const std::string& name = server.config().served_model_names.front();
   const std::string http = address(server.http_address());

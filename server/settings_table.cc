@@ -70,8 +70,8 @@ const std::vector<Group>& SettingsTable() {
         {"max-num-batched-tokens", Kind::kNumber, &C::max_num_batched_tokens, 0, 1 << 20, "TOKENS",
          "from the machine", "Tokens of one step: long prompts are cut into chunks of that.", true},
         {"mixed-step-tokens", Kind::kNumber, &C::mixed_step_tokens, 0, 1 << 20, "TOKENS",
-         "from the device",
-         "Those of prompts in a step that also goes on with answers. Fewer: answers stream more "
+         "128, or 2048 on a GPU",
+         "Tokens of prompts in a step that also goes on with answers. Fewer: answers stream more "
          "smoothly while long prompts come in. More: those are answered sooner.",
          true},
         {"prefix-cache", Kind::kSwitch, &C::prefix_cache, 0, 0, "", "",
@@ -92,9 +92,8 @@ const std::vector<Group>& SettingsTable() {
        {{"max-body-bytes", Kind::kBytes, &C::max_body_bytes, 1024, 1LL << 30, "BYTES", "",
          "Largest HTTP body and gRPC message."},
         {"max-reply-bytes", Kind::kBytes, &C::max_reply_bytes, 1024, 1LL << 30, "BYTES", "",
-         "Largest gRPC reply in one message (GenerateOnce, Tokenize). Clients take 4MiB unless "
-         "they "
-         "are told to take more."},
+         "Largest gRPC reply in one message (GenerateOnce, Tokenize). "
+         "Clients take 4MiB unless they are told to take more."},
         {"max-http-reply-bytes", Kind::kBytes, &C::max_http_reply_bytes, 1024, 1LL << 34, "BYTES",
          "", "Largest HTTP answer that is not streamed."},
         {"max-prompt-bytes", Kind::kBytes, &C::max_prompt_bytes, 1, 4 << 20, "BYTES", "",
@@ -104,9 +103,8 @@ const std::vector<Group>& SettingsTable() {
          "The most urgent priority that a call may name. Lower ones run first, and take running "
          "calls' places; a call that names none has 0."},
         {"max-queued-requests", Kind::kNumber, &C::max_queued_requests, 1, 1 << 20, "N", "",
-         "Requests that wait to run; further ones are refused and may be sent again. Each prompt "
-         "of "
-         "a call is one, and a call has at most so many."},
+         "Requests that wait to run; further ones are refused and may be sent again. "
+         "Each prompt of a call is one, and a call has at most so many."},
         {"max-queued-tokens", Kind::kNumber, &C::max_queued_tokens, 1, 1e12, "TOKENS", "",
          "Their prompts together, and log-probabilities asked for of prompts."},
         {"max-connections", Kind::kNumber, &C::max_connections, 1, 1 << 20, "N", "",

@@ -1,9 +1,7 @@
 // What a person reads of the settings: help, and the effective configuration.
-#include <algorithm>
 #include <string>
 #include <string_view>
 #include <type_traits>
-#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"

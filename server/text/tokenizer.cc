@@ -43,11 +43,14 @@ absl::StatusOr<std::vector<int32_t>> Tokenizer::Encode(std::string_view text,
   BaramBuffer error{};
   const int32_t code =
       baram_tokenizer_encode(raw_, ToView(text), add_special_tokens, max_bytes, &ids, &error);
-  if (code != BARAM_TEXT_OK) return TakeError(code, error);
-  std::vector<int32_t> result(ids.data, ids.data + ids.size);
-  baram_ids_free(ids);
+  std::vector<int32_t> result;
+  if (code == BARAM_TEXT_OK) {
+    result.assign(ids.data, ids.data + ids.size);
+    baram_ids_free(ids);
+  }
   // What small pieces took stays with the process otherwise: hundreds of megabytes.
   if (text.size() >= kTrimBytes) malloc_trim(0);
+  if (code != BARAM_TEXT_OK) return TakeError(code, error);
   return result;
 }
 

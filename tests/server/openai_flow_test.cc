@@ -557,7 +557,7 @@ TEST_F(OpenAiFlowTest, AFullQueueSaysWhenToTryAgain) {
   StartNarrow([](server::Config& config) { config.max_queued_requests = 16; });
   const auto busy = Occupy();
   // Occupy's 16 prompts, of which one runs.
-  while (server_->engine().stats().accepted.value() < 16) std::this_thread::yield();
+  ASSERT_TRUE(Comes([&] { return server_->engine().stats().accepted.value() >= 16; }));
   const RawResponse response =
       Ask(Post(R"({"prompt":)" + Prompts(2, "a") + R"(,"max_tokens":9,"stream":true})"));
   EXPECT_EQ(response.status, 429);

@@ -126,7 +126,6 @@ TEST_F(OpenAiHostileTest, Completions) {
           {R"({"prompt":"a","max_tokens":9223372036854775807})", 400, "max_tokens"}});
 }
 
-// A request of many prompts holds what they share once, and what is too large not at all.
 // Its tokens are as many as its bytes, and the reply tells each of them twice.
 TEST_F(OpenAiHostileTest, TokenizingALongTextTakesLittleForEachByteAndGivesItBack) {
   constexpr int64_t kBytes = 2 << 20, kPeakForEach = 150, kKeptForEach = 20;
@@ -140,6 +139,7 @@ TEST_F(OpenAiHostileTest, TokenizingALongTextTakesLittleForEachByteAndGivesItBac
   EXPECT_LT((PeakBytes() - before) / kBytes, kKeptForEach);
 }
 
+// A request of many prompts holds what they share once, and what is too large not at all.
 TEST_F(OpenAiHostileTest, ManyPromptsTakeNoMemoryOfEachOther) {
   constexpr int64_t kMost = 96 << 20;
   std::string prompts = R"("a")", stops = R"("")", ids = "1";

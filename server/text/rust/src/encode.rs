@@ -1,6 +1,6 @@
-//! Text to ids, by the library's own steps but in less memory: its `encode_fast` keeps all pieces of
-//! the text until the last one is tokenized, and then lays out some 64 bytes for each token, which
-//! post-processors copy. Here a piece is given up once it is tokenized.
+//! Text to ids, by the library's own steps but in less memory: its `encode_fast` keeps all pieces
+//! of the text until the last one is tokenized, and then lays out some 64 bytes for each token,
+//! which post-processors copy. Here a piece is given up once it is tokenized.
 
 use tokenizers::{
     Encoding, Model, NormalizedString, OffsetReferential, OffsetType, PreTokenizer, Result, Token,

@@ -115,8 +115,8 @@ impl Tokenizer {
     }
 }
 
-/// Tokenizes an empty text, and finds what the post-processor puts around texts: the library does not
-/// look at it before, and what is wrong there would fail every request.
+/// Tokenizes an empty text, and finds what the post-processor puts around texts: the library does
+/// not look at it before, and what is wrong there would fail every request.
 fn probe(
     inner: &tokenizers::Tokenizer,
     pieces: &Pieces,
