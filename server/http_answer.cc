@@ -1,5 +1,6 @@
 // HttpSession: answers on their way, and what their makers ask for from other threads.
 #include <algorithm>
+#include <array>
 #include <boost/asio/buffer.hpp>
 #include <cstdio>
 #include <ctime>
@@ -65,15 +66,18 @@ std::string HttpSession::Head(int status, const HttpHeaders& headers) const {
   return head;
 }
 
-void HttpSession::Respond(int status, const HttpHeaders& headers, std::string_view body) {
+void HttpSession::Respond(int status, const HttpHeaders& headers, std::string body) {
   if (listener_->closing.load(std::memory_order_relaxed)) keep_alive_ = false;
-  std::string bytes = Head(status, headers);
-  if (status != 204) bytes += "Content-Length: " + std::to_string(body.size()) + "\r\n";
-  bytes += "\r\n";
-  if (!is_head_) bytes += body;
-  Send(std::move(bytes), [this](HttpEnd end) {
-    if (end == HttpEnd::kSent) FinishAnswer();
-  });
+  std::string head = Head(status, headers);
+  if (status != 204) head += "Content-Length: " + std::to_string(body.size()) + "\r\n";
+  head += "\r\n";
+  if (is_head_) body.clear();
+  Send(
+      std::move(head),
+      [this](HttpEnd end) {
+        if (end == HttpEnd::kSent) FinishAnswer();
+      },
+      std::move(body));
 }
 
 // A piece of a stream as it goes over the wire.
@@ -88,10 +92,12 @@ std::string HttpSession::Chunk(std::string_view piece) const {
   return chunk;
 }
 
-void HttpSession::Send(std::string bytes, OnHttpEnd then) {
+void HttpSession::Send(std::string bytes, OnHttpEnd then, std::string body) {
   if (phase_ == Phase::kClosed) return then(gone_as_);
-  send_limit_ = After(PatienceFor(static_cast<double>(bytes.size()), listener_->limits.write_s));
+  const auto size = static_cast<double>(bytes.size() + body.size());
+  send_limit_ = After(PatienceFor(size, listener_->limits.write_s));
   sending_ = std::move(bytes);
+  sending_body_ = std::move(body);
   sent_ = 0;
   sent_then_ = std::move(then);
   SendRest();
@@ -99,16 +105,20 @@ void HttpSession::Send(std::string bytes, OnHttpEnd then) {
 
 void HttpSession::SendRest() {
   LimitUntil(std::min(After(listener_->limits.write_s), send_limit_));
-  socket_.async_write_some(
-      asio::buffer(sending_) + sent_, [self = shared_from_this()](Error error, size_t count) {
-        self->sent_ += count;
-        if (!error && self->sent_ < self->sending_.size()) return self->SendRest();
-        if (error) self->Gone(self->Failure());
-        self->LimitUntil(Clock::time_point::max());
-        std::exchange(self->sent_then_, nullptr)(error ? self->gone_as_ : HttpEnd::kSent);
-        const bool more_to_come = self->phase_ == Phase::kAnswering && !self->sent_then_;
-        if (self->ended_unheard_ && more_to_come) self->Gone(HttpEnd::kGone);
-      });
+  const size_t of_body = sent_ - std::min(sent_, sending_.size());
+  const std::array<asio::const_buffer, 2> rest = {asio::buffer(sending_) + sent_,
+                                                  asio::buffer(sending_body_) + of_body};
+  socket_.async_write_some(rest, [self = shared_from_this()](Error error, size_t count) {
+    self->sent_ += count;
+    const size_t size = self->sending_.size() + self->sending_body_.size();
+    if (!error && self->sent_ < size) return self->SendRest();
+    self->sending_body_ = std::string();  // it may be large
+    if (error) self->Gone(self->Failure());
+    self->LimitUntil(Clock::time_point::max());
+    std::exchange(self->sent_then_, nullptr)(error ? self->gone_as_ : HttpEnd::kSent);
+    const bool more_to_come = self->phase_ == Phase::kAnswering && !self->sent_then_;
+    if (self->ended_unheard_ && more_to_come) self->Gone(HttpEnd::kGone);
+  });
 }
 
 // --- the exchange's side
@@ -124,7 +134,7 @@ void HttpSession::PostRespond(int status, HttpHeaders headers, std::string body,
   const bool posted = Post([status, headers = std::move(headers), body = std::move(body),
                             ended](HttpSession& self) mutable {
     if (!self.EndsWith(std::move(ended))) return;
-    self.Respond(status, headers, body);
+    self.Respond(status, headers, std::move(body));
   });
   if (!posted && ended) ended(HttpEnd::kGone);
 }

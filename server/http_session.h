@@ -100,12 +100,13 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   // Answers, and closes.
   void AnswerError(const HttpError& error, HttpHeaders headers = {});
   void RespondError(HttpError error, HttpHeaders headers = {});
-  void Respond(int status, const HttpHeaders& headers, std::string_view body);
+  void Respond(int status, const HttpHeaders& headers, std::string body);
   std::string Head(int status, const HttpHeaders& headers) const;
   std::string Chunk(std::string_view piece) const;
 
-  // Sends bytes, then calls `then` with what became of them.
-  void Send(std::string bytes, OnHttpEnd then);
+  // Sends bytes, and `body` after them, which is not copied; then calls `then` with what became of
+  // them.
+  void Send(std::string bytes, OnHttpEnd then, std::string body = "");
   void SendRest();
   void FinishAnswer();
   // Reads while an answer is made, so that the client's end is noticed; what comes is kept.
@@ -155,7 +156,8 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   OnHttpEnd ended_;
   HttpEnd gone_as_ = HttpEnd::kGone;  // once closed
 
-  std::string sending_;  // bytes in flight, of which `sent_` are out
+  std::string sending_;       // bytes in flight,
+  std::string sending_body_;  // and those after them: `sent_` of both are out
   size_t sent_ = 0;
   Clock::time_point send_limit_;  // for all of them
   OnHttpEnd sent_then_;

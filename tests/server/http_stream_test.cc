@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "tests/server/http_bed.h"
+#include "tests/server/peak_memory.h"
 
 namespace baram::server {
 namespace {
@@ -260,6 +261,22 @@ TEST_F(HttpStreamTest, KeepsLittleForAReaderWhoStopped) {
   size_t out = 0;
   while (Write(exchange, std::string(16 << 10, 'x'))) out += 16 << 10;
   EXPECT_LT(out, size_t{1} << 20);
+}
+
+// A large answer is held once while it is sent.
+TEST_F(HttpStreamTest, AnAnswerIsNotCopied) {
+  Listen();
+  RawClient client(server_->address());
+  const Exchange exchange = Hold(client);
+  std::string body(64 << 20, 'x');
+  if (!ForgetPeak()) GTEST_SKIP() << "the kernel does not forget the peak";
+  const int64_t before = PeakBytes();
+  exchange->Respond(200, {}, std::move(body));
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));  // the client reads nothing
+  EXPECT_LT(PeakBytes() - before, 32 << 20);
+  const RawResponse response = client.Read();
+  EXPECT_EQ(response.body.size(), size_t{64} << 20);
+  EXPECT_EQ(response.body.find_first_not_of('x'), std::string::npos);
 }
 
 // Each answer's end is told once, whatever it is.

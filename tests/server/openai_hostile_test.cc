@@ -4,12 +4,12 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
-#include <fstream>
 #include <string>
 #include <vector>
 
 #include "server/json_fields.h"
 #include "tests/server/http_client.h"
+#include "tests/server/peak_memory.h"
 #include "tests/server/server_fixture.h"
 
 namespace baram::testing {
@@ -54,21 +54,6 @@ class OpenAiHostileTest : public ServerFixture {
     const RawResponse healthy =
         Post("/v1/completions", R"({"prompt":"hello","temperature":0,"max_tokens":15})");
     EXPECT_EQ(Json::parse(healthy.body)["choices"][0]["text"], TinyFolder::kCycle);
-  }
-  // From here on the peak is of what this process holds now.
-  static bool ForgetPeak() {
-    std::ofstream forget("/proc/self/clear_refs");
-    return static_cast<bool>(forget << "5" << std::flush);
-  }
-  // The most that this process has held.
-  static int64_t PeakBytes() {
-    std::ifstream status("/proc/self/status");
-    for (std::string word; status >> word;) {
-      int64_t kib = 0;
-      if (word == "VmHWM:" && status >> kib) return kib << 10;
-    }
-    ADD_FAILURE() << "no VmHWM in /proc/self/status";
-    return 0;
   }
   // {"0":1,"1":1,...}
   static std::string Biases(int count) {
