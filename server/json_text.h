@@ -12,16 +12,18 @@
 
 namespace baram::server {
 
+// An object, member by member; its owner takes the text once, at the end. A key must be new and
+// need no escapes: neither is looked at.
 class JsonObjectText {
  public:
-  // A key must need no escapes and be new.
   void Add(std::string_view key, const Json& value) { AddText(key, Dump(value)); }
   // The same for a value that is JSON text already.
   void AddText(std::string_view key, std::string_view json) {
     text_ += text_.empty() ? "{\"" : ",\"";
     text_.append(key).append("\":").append(json);
   }
-  // An array of JSON texts, which may be large: each is freed as soon as it is copied.
+  // An array of JSON texts, which may be large: each is freed as soon as it is copied. It is not
+  // copied again if what follows is short, so members that may be long come before it.
   void AddArray(std::string_view key, std::vector<std::string> items) {
     size_t bytes = 0;
     for (const std::string& item : items) bytes += item.size() + 1;
@@ -39,11 +41,12 @@ class JsonObjectText {
   }
 
  private:
-  static constexpr size_t kRest = 1024;  // what follows an array, if it is short
+  static constexpr size_t kRest = 1024;  // what follows an array
 
   std::string text_;
 };
 
+// An array, item by item; its owner takes the text once, at the end.
 class JsonArrayText {
  public:
   void Add(const Json& value) { AddText(Dump(value)); }
@@ -51,6 +54,11 @@ class JsonArrayText {
     text_ += text_.empty() ? '[' : ',';
     text_ += json;
   }
+  // The items of another array.
+  void AddAll(const JsonArrayText& other) {
+    if (!other.text_.empty()) AddText(std::string_view(other.text_).substr(1));
+  }
+  size_t size() const { return text_.size(); }  // in bytes
   std::string Take() {
     text_ += text_.empty() ? "[]" : "]";
     return std::exchange(text_, "");

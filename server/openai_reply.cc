@@ -1,29 +1,13 @@
 // OpenAI's replies: see the header.
 #include "server/openai_reply.h"
 
-#include <algorithm>
-#include <cmath>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "server/text/utf8.h"
 
 namespace baram::server {
 
 namespace {
-
-// JSON has no infinity; clients of this field know the number.
-constexpr double kNoLogprob = -9999.0;
-
-double Logprob(float value) {
-  return std::isfinite(value) ? std::max<double>(value, kNoLogprob) : kNoLogprob;
-}
-
-Json Bytes(const std::string& text) {
-  Json bytes = Json::array();
-  for (unsigned char c : text) bytes.push_back(c);
-  return bytes;
-}
 
 Json Ids(const std::vector<TokenResult>& tokens) {
   Json ids = Json::array();
@@ -37,8 +21,10 @@ size_t EntryBytes(const std::vector<TokenResult>& tokens) {
   return tokens.empty() ? 0 : tokens.size() * (1 + tokens[0].top_count) * kEntryBytes;
 }
 
-int64_t KeptBytes(const std::vector<TokenResult>& tokens) {
-  return static_cast<int64_t>(tokens.size() * sizeof(TokenResult));
+// A JSON string without its quotes.
+std::string StringContent(const std::string& text) {
+  const std::string json = Dump(text);
+  return json.substr(1, json.size() - 2);
 }
 
 std::string Sse(const std::string& json) { return absl::StrCat("data: ", json, "\n\n"); }
@@ -56,7 +42,7 @@ OpenAiReply::OpenAiReply(const OpenAiFormat& format, size_t prompts, OpenAiHeade
                          const text::Tokenizer& tokenizer, int32_t primary_eos, int64_t max_bytes)
     : format_(format),
       header_(std::move(header)),
-      tokenizer_(tokenizer),
+      logprobs_(format_, tokenizer),
       primary_eos_(primary_eos),
       max_bytes_(max_bytes),
       prompts_(prompts),
@@ -68,34 +54,28 @@ void OpenAiReply::SetPrompt(size_t prompt, OpenAiPrompt facts) {
 
 size_t OpenAiReply::PromptBytes(const Prompt& prompt) const {
   constexpr size_t kIdBytes = 8;
-  size_t bytes = prompt.facts.text.size();
-  if (format_.token_ids) bytes += prompt.facts.ids.size() * kIdBytes;
-  if (format_.echo && format_.logprobs) bytes += EntryBytes(prompt.scores);
+  size_t bytes = prompt.facts.text.size() + prompt.echo.size();
+  if (!chat()) bytes += prompt.logprobs.size();
+  if (!chat() && format_.token_ids) bytes += prompt.facts.ids.size() * kIdBytes;
   return bytes;
 }
 
 size_t OpenAiReply::SizeOf(size_t prompt, const ReplyChunk& chunk) const {
-  // Of a whole reply, choices that end are written.
-  if (!format_.stream && chunk.ends.empty()) return 0;
   const size_t first = prompt * static_cast<size_t>(format_.n);
   size_t bytes = 0;
-  size_t opened = 0;
+  size_t shows = 0;  // how often the prompt is shown
   for (const DeltaEvent& delta : chunk.deltas) {
     bytes += delta.text.size() + EntryBytes(delta.tokens);
-    opened += !choices_[first + static_cast<size_t>(delta.index)].begun;
+    if (format_.stream) shows += !choices_[first + static_cast<size_t>(delta.index)].begun;
   }
   // An output that ends without a delta opens too; one that does both in one chunk counts twice.
   for (const EndEvent& end : chunk.ends) {
     const Choice& choice = choices_[first + static_cast<size_t>(end.index)];
-    opened += !choice.begun;
-    bytes += choice.text.size() + EntryBytes(choice.tokens);
+    shows += !format_.stream || !choice.begun;
+    bytes += choice.size();
   }
-  size_t shown = PromptBytes(prompts_[prompt]);
-  if (format_.prompt_logprobs) shown += EntryBytes(prompts_[prompt].scores);
-  if (chunk.prompt && ((format_.echo && format_.logprobs) || format_.prompt_logprobs)) {
-    shown += EntryBytes(chunk.prompt->scores);
-  }
-  return bytes + opened * shown;
+  const size_t scores = chunk.prompt ? EntryBytes(chunk.prompt->scores) : 0;
+  return bytes + scores + shows * (PromptBytes(prompts_[prompt]) + scores);
 }
 
 size_t OpenAiReply::WholeSize() const {
@@ -110,9 +90,7 @@ std::string OpenAiReply::Take(size_t prompt, const ReplyChunk& chunk) {
   Prompt& facts = prompts_[prompt];
   if (chunk.prompt) {
     facts.cached_tokens = chunk.prompt->cached_tokens;
-    facts.scores.insert(facts.scores.end(), chunk.prompt->scores.begin(),
-                        chunk.prompt->scores.end());
-    bytes_ += KeptBytes(chunk.prompt->scores);
+    TakeScores(facts, chunk.prompt->scores);
   }
   const size_t first = prompt * static_cast<size_t>(format_.n);
   std::string events;
@@ -129,6 +107,32 @@ std::string OpenAiReply::Take(size_t prompt, const ReplyChunk& chunk) {
   return events;
 }
 
+void OpenAiReply::TakeScores(Prompt& prompt, const std::vector<TokenResult>& scores) {
+  for (const TokenResult& score : scores) {
+    if (too_large()) return;
+    const size_t before = prompt.size();
+    if (format_.echo && format_.logprobs) {
+      if (prompt.echoed == 0) EchoNext(prompt, nullptr);
+      if (prompt.echoed < prompt.facts.ids.size()) EchoNext(prompt, &score);
+    }
+    if (format_.prompt_logprobs) logprobs_.AddToPrompt(prompt.logprobs, score);
+    Count(prompt.size() - before);
+  }
+}
+
+void OpenAiReply::EchoNext(Prompt& prompt, const TokenResult* score) {
+  logprobs_.Add(prompt.echo, prompt.facts.ids[prompt.echoed++], score);
+}
+
+void OpenAiReply::Open(Choice& choice, Prompt& prompt) {
+  choice.begun = true;
+  if (!format_.echo || !format_.logprobs) return;
+  const size_t before = prompt.size();
+  while (prompt.echoed < prompt.facts.ids.size() && !too_large()) EchoNext(prompt, nullptr);
+  Count(prompt.size() - before);
+  choice.logprobs.code_points = prompt.echo.code_points;
+}
+
 std::string OpenAiReply::TakeDelta(size_t index, const DeltaEvent& delta, const EndEvent* end) {
   Choice& choice = choices_[index];
   // A reply that is its prompt alone does not show the one token that the engine had to draw.
@@ -138,12 +142,14 @@ std::string OpenAiReply::TakeDelta(size_t index, const DeltaEvent& delta, const 
   const std::vector<TokenResult>& tokens = shown.tokens;
   choice.completion_tokens += shown.count;
   if (!format_.stream) {
+    if (!choice.begun) Open(choice, PromptOf(index));
     Keep(choice, shown);
     if (end != nullptr) WriteChoice(index, *end);
     return "";
   }
 
-  const bool first = !std::exchange(choice.begun, true);
+  const bool first = !choice.begun;
+  if (first) Open(choice, PromptOf(index));
   std::string events = first && chat() ? RoleEvent(index) : "";
   // An echo and the prompt's ids come with a completion's first event.
   const bool opens = first && !chat() && (format_.echo || format_.token_ids);
@@ -159,7 +165,9 @@ std::string OpenAiReply::TakeDelta(size_t index, const DeltaEvent& delta, const 
   } else {
     json.Add("text", echoes ? PromptOf(index).facts.text + text : text);
   }
-  json.AddText("logprobs", tokens.empty() && !echoes ? "null" : Logprobs(index, tokens, echoes));
+  for (const TokenResult& token : tokens) AddLogprobs(choice, token);
+  json.AddText("logprobs",
+               tokens.empty() && !echoes ? "null" : TakeLogprobs(choice, PromptOf(index), echoes));
   if (end != nullptr) {
     AddFinish(json, *end);
   } else {
@@ -172,38 +180,76 @@ std::string OpenAiReply::TakeDelta(size_t index, const DeltaEvent& delta, const 
   return events + Event(index, json.Take());
 }
 
+void OpenAiReply::AddLogprobs(Choice& choice, const TokenResult& token) {
+  if (format_.logprobs) logprobs_.Add(choice.logprobs, token.token, &token);
+}
+
+std::string OpenAiReply::TakeLogprobs(Choice& choice, const Prompt& prompt, bool with_prompt) {
+  if (!format_.logprobs) return "null";
+  return logprobs_.Take(choice.logprobs, with_prompt ? &prompt.echo : nullptr);
+}
+
+void OpenAiReply::Count(size_t more) {
+  if (format_.stream) return;
+  const auto bytes = static_cast<int64_t>(more);
+  if (bytes_.fetch_add(bytes) + bytes > max_bytes_) too_large_ = true;
+}
+
 // Nothing more of a reply that is refused for its size.
 void OpenAiReply::Keep(Choice& choice, const DeltaEvent& delta) {
-  bytes_ += static_cast<int64_t>(delta.text.size()) + KeptBytes(delta.tokens);
   if (too_large()) return;
-  choice.text += delta.text;
-  choice.tokens.insert(choice.tokens.end(), delta.tokens.begin(), delta.tokens.end());
+  size_t before = choice.size();
+  choice.text += StringContent(delta.text);
+  Count(choice.size() - before);
+  for (const TokenResult& token : delta.tokens) {
+    if (too_large()) return;
+    before = choice.size();
+    AddLogprobs(choice, token);
+    if (format_.token_ids) choice.ids.Add(token.token);
+    Count(choice.size() - before);
+  }
 }
 
 void OpenAiReply::WriteChoice(size_t index, const EndEvent& end) {
-  if (too_large()) return;
   Choice& choice = choices_[index];
   Prompt& prompt = PromptOf(index);
-  if (format_.prompt_logprobs && prompt.logprobs.empty()) {
-    prompt.logprobs = PromptLogprobs(prompt);
-    bytes_ += std::ssize(prompt.logprobs);
-  }
+  const std::string echo = format_.echo ? StringContent(prompt.facts.text) : "";
+  const std::string prompt_ids = !chat() && format_.token_ids ? Dump(Json(prompt.facts.ids)) : "";
+  // The prompt's log-probabilities were counted when they came: once, so for its first choice.
+  const size_t of_prompt = chat() ? 0 : prompt.size();
+  const bool first = prompt.written == 0;
+  const size_t more = echo.size() + prompt_ids.size() + (first ? 0 : of_prompt);
+  if (bytes_ + static_cast<int64_t>(more) > max_bytes_) too_large_ = true;
+  if (too_large()) return;
+  const size_t counted = choice.size() + (first ? of_prompt : 0);
   const std::string text = std::exchange(choice.text, "");
-  const std::vector<TokenResult> tokens = std::exchange(choice.tokens, {});
   JsonObjectText json;
   json.Add("index", index);
   if (chat()) {
-    json.Add("message", {{"role", "assistant"}, {"content", text}});
+    JsonObjectText message;
+    message.Add("role", "assistant");
+    message.AddText("content", absl::StrCat("\"", text, "\""));
+    json.AddText("message", message.Take());
   } else {
-    json.Add("text", (format_.echo ? prompt.facts.text : "") + text);
+    json.AddText("text", absl::StrCat("\"", echo, text, "\""));
   }
-  json.AddText("logprobs", Logprobs(index, tokens, format_.echo));
+  json.AddText("logprobs", TakeLogprobs(choice, prompt, format_.echo));
   AddFinish(json, end);
-  if (format_.token_ids) json.Add("token_ids", Ids(tokens));
-  if (!chat() && format_.token_ids) json.Add("prompt_token_ids", prompt.facts.ids);
-  if (!chat() && format_.prompt_logprobs) json.AddText("prompt_logprobs", prompt.logprobs);
+  if (format_.token_ids) json.AddText("token_ids", choice.ids.Take());
+  if (!chat() && format_.token_ids) json.AddText("prompt_token_ids", prompt_ids);
+  if (!chat() && format_.prompt_logprobs) json.AddText("prompt_logprobs", PromptLogprobs(prompt));
   choice.json = json.Take();
-  bytes_ += std::ssize(choice.json) - std::ssize(text) - KeptBytes(tokens);
+  Count(choice.json.size() - counted);  // all of which it shows
+  if (++prompt.written < format_.n || chat()) return;
+  prompt.echo = {};
+  prompt.logprobs = {};
+}
+
+std::string OpenAiReply::PromptLogprobs(const Prompt& prompt) {
+  JsonArrayText list;
+  list.Add(nullptr);  // the first token follows nothing
+  list.AddAll(prompt.logprobs);
+  return list.Take();
 }
 
 // A chat's choice begins with its role, together with its first token: benchmark clients take the
@@ -247,10 +293,13 @@ std::string OpenAiReply::Whole() {
   choices.reserve(choices_.size());
   for (Choice& choice : choices_) choices.push_back(std::exchange(choice.json, ""));
   JsonObjectText reply = Envelope("chat.completion");
+  // What may be long comes first: see AddArray.
+  if (chat() && format_.token_ids) reply.Add("prompt_token_ids", prompts_[0].facts.ids);
+  if (chat() && format_.prompt_logprobs) {
+    reply.AddText("prompt_logprobs", PromptLogprobs(prompts_[0]));
+  }
   reply.AddArray("choices", std::move(choices));
   reply.Add("usage", TotalUsage());
-  if (chat() && format_.token_ids) reply.Add("prompt_token_ids", prompts_[0].facts.ids);
-  if (chat() && format_.prompt_logprobs) reply.AddText("prompt_logprobs", prompts_[0].logprobs);
   return reply.Take();
 }
 
@@ -284,105 +333,6 @@ Json OpenAiReply::TotalUsage() const {
   }
   for (const Choice& choice : choices_) completion_tokens += choice.completion_tokens;
   return UsageOf(prompt_tokens, completion_tokens, cached);
-}
-
-// --- log-probabilities
-
-// Valid UTF-8: a piece of a character is U+FFFD.
-std::string OpenAiReply::TokenName(int32_t id) const {
-  if (format_.tokens_as_ids) return absl::StrCat("token_id:", id);
-  std::string bytes = tokenizer_.TokenBytes(id);
-  if (text::IsValidUtf8(bytes)) return bytes;
-  const auto text = tokenizer_.Decode({&id, 1}, /*skip_special_tokens=*/false);
-  return text.ok() ? *text : "\uFFFD";
-}
-
-std::string OpenAiReply::Logprobs(size_t index, const std::vector<TokenResult>& tokens,
-                                  bool with_prompt) {
-  if (!format_.logprobs) return "null";
-  return chat() ? ChatLogprobs(tokens) : CompletionLogprobs(index, tokens, with_prompt);
-}
-
-std::string OpenAiReply::ChatLogprobs(const std::vector<TokenResult>& tokens) const {
-  const auto entry = [&](int32_t id, float logprob) -> Json {
-    return {{"token", TokenName(id)},
-            {"logprob", Logprob(logprob)},
-            {"bytes", Bytes(tokenizer_.TokenBytes(id))}};
-  };
-  JsonArrayText content;
-  for (const TokenResult& token : tokens) {
-    Json one = entry(token.token, token.logprob);
-    Json& top = one["top_logprobs"] = Json::array();
-    for (int i = 0; i < token.top_count; ++i) {
-      top.push_back(entry(token.top_ids[i], token.top_logprobs[i]));
-    }
-    content.Add(one);
-  }
-  JsonObjectText logprobs;
-  logprobs.AddText("content", content.Take());
-  return logprobs.Take();
-}
-
-std::string OpenAiReply::CompletionLogprobs(size_t index, const std::vector<TokenResult>& tokens,
-                                            bool with_prompt) {
-  Choice& choice = choices_[index];
-  JsonArrayText offsets, values, names, tops;
-  const auto add = [&](int32_t id, const TokenResult* result) {
-    names.Add(TokenName(id));
-    offsets.Add(choice.code_points);
-    // A piece of a character counts with the piece that begins it.
-    for (unsigned char c : tokenizer_.TokenBytes(id)) choice.code_points += (c & 0xC0) != 0x80;
-    if (result == nullptr) {
-      values.Add(nullptr);
-      tops.Add(nullptr);
-      return;
-    }
-    values.Add(Logprob(result->logprob));
-    Json top = Json::object();
-    // Pieces of characters may share one text: the likeliest keeps it.
-    const auto put = [&](int32_t top_id, float logprob) {
-      const double value = Logprob(logprob);
-      const auto [it, fresh] = top.emplace(TokenName(top_id), value);
-      if (!fresh && it->get<double>() < value) *it = value;
-    };
-    put(id, result->logprob);
-    const int count = std::min<int>(result->top_count, static_cast<int>(format_.top_logprobs));
-    for (int i = 0; i < count; ++i) put(result->top_ids[i], result->top_logprobs[i]);
-    tops.Add(top);
-  };
-  if (with_prompt) {
-    const Prompt& prompt = PromptOf(index);
-    for (size_t i = 0; i < prompt.facts.ids.size(); ++i) {
-      const bool scored = i > 0 && i - 1 < prompt.scores.size();
-      add(prompt.facts.ids[i], scored ? &prompt.scores[i - 1] : nullptr);
-    }
-  }
-  for (const TokenResult& token : tokens) add(token.token, &token);
-  JsonObjectText logprobs;
-  logprobs.AddText("text_offset", offsets.Take());
-  logprobs.AddText("token_logprobs", values.Take());
-  logprobs.AddText("tokens", names.Take());
-  logprobs.AddText("top_logprobs", tops.Take());
-  return logprobs.Take();
-}
-
-std::string OpenAiReply::PromptLogprobs(const Prompt& prompt) const {
-  JsonArrayText list;
-  list.Add(nullptr);
-  for (const TokenResult& score : prompt.scores) {
-    Json entry = Json::object();
-    const auto put = [&](int32_t id, float logprob, int rank) {
-      entry[std::to_string(id)] = {
-          {"logprob", Logprob(logprob)}, {"rank", rank}, {"decoded_token", TokenName(id)}};
-    };
-    put(score.token, score.logprob, score.rank);
-    const int count = std::min<int>(score.top_count, static_cast<int>(*format_.prompt_logprobs));
-    for (int i = 0; i < count; ++i) {
-      if (score.top_ids[i] != score.token) put(score.top_ids[i], score.top_logprobs[i], i + 1);
-    }
-    list.Add(entry);
-  }
-  return list.Take();
 }
 
 }  // namespace baram::server

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "server/json_text.h"
+#include "server/openai_logprobs.h"
 #include "server/openai_request.h"
 #include "server/reply_events.h"
 #include "server/text/tokenizer.h"
@@ -47,8 +48,8 @@ class OpenAiReply {
   size_t SizeOf(size_t prompt, const ReplyChunk& chunk) const;
   size_t WholeSize() const;
   // From any thread: a whole reply, as far as it was taken, has outgrown its limit, and is of no
-  // use any more. What is written counts, and what is kept to be written.
-  bool too_large() const { return bytes_.load() > max_bytes_; }
+  // use any more: once true, always true. What counts is its JSON, written or kept to be.
+  bool too_large() const { return too_large_.load(); }
   int64_t max_bytes() const { return max_bytes_; }
   // The events after the last chunk: usage, if asked for, and "[DONE]".
   std::string StreamEnd() const;
@@ -57,26 +58,41 @@ class OpenAiReply {
 
  private:
   struct Choice {
-    bool begun = false;               // its first event was made
-    std::string text;                 // so far; whole replies only, as the next two
-    std::vector<TokenResult> tokens;  // so far
-    std::string json;                 // once it has ended: all of it
-    size_t code_points = 0;           // of what text_offset has counted, echo included
+    bool begun = false;     // its first delta was taken, or its end
+    std::string text;       // so far, as in a JSON string; whole replies only, as `ids` and `json`
+    JsonArrayText ids;      // so far, if they are shown
+    LogprobsText logprobs;  // so far, if they are shown; of a stream, since the last event
+    std::string json;       // once it has ended: all of it
     int64_t completion_tokens = 0;
+
+    size_t size() const { return text.size() + ids.size() + logprobs.size(); }
   };
   struct Prompt {
     OpenAiPrompt facts;
-    std::vector<TokenResult> scores;  // of prompt tokens 1, 2, ...
-    std::string logprobs;  // whole replies: `scores` as they are shown, once an output has ended
+    LogprobsText echo;       // of its first tokens
+    size_t echoed = 0;       // how many
+    JsonArrayText logprobs;  // as prompt_logprobs shows them, of tokens 1, 2, ...
+    int64_t written = 0;     // whole replies: its choices that are
     int64_t cached_tokens = 0;
+
+    size_t size() const { return echo.size() + logprobs.size(); }
   };
 
   bool chat() const { return format_.endpoint == OpenAiEndpoint::kChat; }
   Prompt& PromptOf(size_t index) { return prompts_[index / static_cast<size_t>(format_.n)]; }
 
   std::string TakeDelta(size_t index, const DeltaEvent& delta, const EndEvent* end);
+  void TakeScores(Prompt& prompt, const std::vector<TokenResult>& scores);
+  void EchoNext(Prompt& prompt, const TokenResult* score);
+  // Before a choice's first token: those of an echo stand before it, scored or not.
+  void Open(Choice& choice, Prompt& prompt);
   // About how many bytes of JSON an output shows of its prompt.
   size_t PromptBytes(const Prompt& prompt) const;
+  void AddLogprobs(Choice& choice, const TokenResult& token);
+  std::string TakeLogprobs(Choice& choice, const Prompt& prompt, bool with_prompt);
+  static std::string PromptLogprobs(const Prompt& prompt);
+  // A whole reply has grown by so many bytes.
+  void Count(size_t more);
   void Keep(Choice& choice, const DeltaEvent& delta);
   void WriteChoice(size_t index, const EndEvent& end);
   JsonObjectText Envelope(const char* chat_object) const;
@@ -85,21 +101,14 @@ class OpenAiReply {
   void AddFinish(JsonObjectText& choice, const EndEvent& end) const;
   Json TotalUsage() const;
 
-  // JSON text: the log-probabilities of `tokens`; with_prompt puts the prompt's before them, as an
-  // echo does.
-  std::string Logprobs(size_t index, const std::vector<TokenResult>& tokens, bool with_prompt);
-  std::string ChatLogprobs(const std::vector<TokenResult>& tokens) const;
-  std::string CompletionLogprobs(size_t index, const std::vector<TokenResult>& tokens,
-                                 bool with_prompt);
-  std::string PromptLogprobs(const Prompt& prompt) const;
-  std::string TokenName(int32_t id) const;
-
   const OpenAiFormat format_;
   const OpenAiHeader header_;
-  const text::Tokenizer& tokenizer_;
+  const OpenAiLogprobs logprobs_;
   const int32_t primary_eos_;
   const int64_t max_bytes_;
-  std::atomic<int64_t> bytes_{0};  // see too_large
+  std::atomic<int64_t> bytes_{0};
+  // Apart from the sum: what was not kept is missing whatever becomes of that.
+  std::atomic<bool> too_large_{false};
   std::vector<Prompt> prompts_;
   std::vector<Choice> choices_;  // [prompt * n + output]
   bool told_prompt_ = false;     // chat: the ids of the prompt were in an event

@@ -404,29 +404,65 @@ TEST_F(OpenAiReplyTest, SizesCountThePromptOfEveryOutput) {
   }
 }
 
-// What is kept until its choice ends counts, and then what was written of it, which is more.
-TEST_F(OpenAiReplyTest, AWholeReplyIsTooLargeAsSoonAsItIs) {
+// The limit is of the answer's bytes, whatever it shows.
+TEST_F(OpenAiReplyTest, AWholeReplyIsTooLargeIfItsJsonIs) {
+  constexpr int kTokens = 200, kPromptTokens = 300;
+  constexpr int64_t kEnvelope = 400;  // what is around the choices
   const int32_t a = Id("a");
-  const auto is_too_large = [&](int tokens, bool ends) {
-    OpenAiReply& reply = Completion(R"(,"logprobs":0)");
-    for (int i = 0; i < tokens; ++i) {
-      const bool last = ends && i + 1 == tokens;
-      reply.Take(0,
-                 Chunk({Delta(0, "a", {Token(a, -1.5f)})},
-                       last ? std::vector{End(0, EndReason::kLength)} : std::vector<EndEvent>{}));
+  std::vector<std::pair<int32_t, float>> tops;
+  for (int32_t i = 0; i < kMaxTopLogprobs; ++i) tops.emplace_back(100 + i, -0.1f * i);
+  const TokenResult token = Token(a, -1.1f, tops);
+  const auto take = [&](const std::string& fields, bool ends) -> OpenAiReply& {
+    const bool chat = fields.find("top_logprobs") != std::string::npos;
+    OpenAiReply& reply = chat ? Chat(fields) : Completion(fields);
+    const bool scores = fields.find("echo") != std::string::npos;
+    reply.SetPrompt(
+        0, {std::vector<int32_t>(kPromptTokens, a), std::string(scores ? kPromptTokens : 0, '"')});
+    const PromptEvent prompt{kPromptTokens, 0, std::vector(scores ? kPromptTokens - 1 : 0, token)};
+    reply.Take(0, Chunk({}, {}, prompt));
+    const int outputs = fields.find("\"n\":2") == std::string::npos ? 1 : 2;
+    for (int output = 0; output < outputs; ++output) {
+      for (int i = 0; i < kTokens; ++i) reply.Take(0, Chunk({Delta(output, "\n", {token})}));
+      if (ends) reply.Take(0, Chunk({}, {End(output, EndReason::kLength)}));
     }
-    return reply.too_large();
+    return reply;
   };
-  const auto kept = static_cast<int64_t>(100 * (1 + sizeof(TokenResult)));
-  max_bytes_ = kept;
-  EXPECT_FALSE(is_too_large(100, false));
-  EXPECT_TRUE(is_too_large(101, false));
-  EXPECT_FALSE(is_too_large(100, true));
-  max_bytes_ = 1 + static_cast<int64_t>(sizeof(TokenResult));
-  OpenAiReply& prompts = Completion(R"(,"echo":true)");
-  prompts.SetPrompt(0, {Ids("Hi"), std::string(1000, 'x')});
-  prompts.Take(0, Chunk({}, {End(0, EndReason::kLength)}));
-  EXPECT_TRUE(prompts.too_large()) << "an echo";
+  for (const std::string fields :
+       {R"(,"max_tokens":9)", R"(,"return_token_ids":true)", R"(,"logprobs":0)",
+        R"(,"logprobs":20)", R"(,"logprobs":true,"top_logprobs":20)",
+        R"(,"echo":true,"logprobs":3)", R"(,"echo":true,"n":2,"logprobs":3,"prompt_logprobs":2)"}) {
+    SCOPED_TRACE(fields);
+    max_bytes_ = 64 << 20;
+    const auto size = std::ssize(take(fields, true).Whole());
+    max_bytes_ = size;
+    EXPECT_FALSE(take(fields, true).too_large());
+    max_bytes_ = size - kEnvelope;
+    EXPECT_TRUE(take(fields, true).too_large());
+    // Nobody waits for the end of what is too large already.
+    if (fields.find("echo") == std::string::npos && size > 10'000) {
+      EXPECT_TRUE(take(fields, false).too_large());
+    }
+  }
+  // What a choice would show of its prompt counts before it is written.
+  max_bytes_ = 1000;
+  OpenAiReply& echo = Completion(R"(,"echo":true)");
+  echo.SetPrompt(0, {Ids("Hi"), std::string(1001, 'x')});
+  echo.Take(0, Chunk({}, {End(0, EndReason::kLength)}));
+  EXPECT_TRUE(echo.too_large());
+  EXPECT_EQ(echo.WholeSize(), 0u);
+}
+
+// What was not kept is missing, though the sum of what is falls below the limit again: a choice
+// that is refused before it is written leaves the sum there.
+TEST_F(OpenAiReplyTest, OnceTooLargeAReplyStaysSo) {
+  max_bytes_ = 1000;
+  OpenAiReply& reply = Completion(R"(,"echo":true)", R"(["x","y"])");
+  reply.SetPrompt(0, {Ids("Hi"), std::string(1001, 'x')});
+  reply.Take(0, Chunk({}, {End(0, EndReason::kLength)}));
+  EXPECT_TRUE(reply.too_large());
+  reply.Take(1, Chunk({Delta(0, "a", {})}, {End(0, EndReason::kLength)}));
+  EXPECT_TRUE(reply.too_large());
+  EXPECT_EQ(reply.WholeSize(), 0u) << "nothing more is kept";
 }
 
 TEST_F(OpenAiReplyTest, PromptAlone) {

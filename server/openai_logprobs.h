@@ -1,0 +1,52 @@
+// Log-probabilities as OpenAI's replies show them: JSON text, written token by token.
+#ifndef BARAM_SERVER_OPENAI_LOGPROBS_H_
+#define BARAM_SERVER_OPENAI_LOGPROBS_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "engine/outbox.h"
+#include "server/json_text.h"
+#include "server/openai_request.h"
+#include "server/text/tokenizer.h"
+
+namespace baram::server {
+
+// Those of some tokens. A chat uses `content` alone, a completion the others.
+struct LogprobsText {
+  JsonArrayText content;
+  JsonArrayText offsets, values, names, tops;
+  size_t code_points = 0;  // of all tokens so far, also of those that were taken
+
+  size_t size() const {
+    return content.size() + offsets.size() + values.size() + names.size() + tops.size();
+  }
+};
+
+// Writes them in one call's format. Has no state of its own: any thread may use it.
+class OpenAiLogprobs {
+ public:
+  // Both must outlive this.
+  OpenAiLogprobs(const OpenAiFormat& format, const text::Tokenizer& tokenizer)
+      : format_(format), tokenizer_(tokenizer) {}
+
+  // `result` may be null: a prompt's token without a score (completions only).
+  void Add(LogprobsText& text, int32_t id, const TokenResult* result) const;
+  // An entry of prompt_logprobs.
+  void AddToPrompt(JsonArrayText& list, const TokenResult& score) const;
+  // The value of "logprobs"; those of `before`, if any, stand first. `text` goes on with the next
+  // token.
+  std::string Take(LogprobsText& text, const LogprobsText* before) const;
+
+ private:
+  void AddToChat(LogprobsText& text, const TokenResult& result) const;
+  std::string TokenName(int32_t id) const;
+
+  const OpenAiFormat& format_;
+  const text::Tokenizer& tokenizer_;
+};
+
+}  // namespace baram::server
+
+#endif  // BARAM_SERVER_OPENAI_LOGPROBS_H_
