@@ -41,6 +41,8 @@ struct OneMessage {
   int64_t max_bytes = 0;
   const char* setting = "";  // of the operator
   const char* instead = "";  // what the client may do beside asking for less, with " or "
+  // The field that asks for the prompt's log-probabilities.
+  const char* scores = "output.prompt_logprobs";
 };
 
 // A client's call in native types, of one prompt or several; absent fields take the model's or the

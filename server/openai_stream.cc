@@ -113,6 +113,11 @@ void OpenAiStream::Start(Call call) {
   if (!format_.stream) {
     call.one_message = {.max_bytes = serving_.config().max_http_reply_bytes,
                         .setting = "--max-http-reply-bytes"};
+    if (!format_.prompt_logprobs) {
+      // An echo shows them, which may be streamed.
+      call.one_message->instead = "set stream to true, or ";
+      call.one_message->scores = "output.logprobs";
+    }
   }
   serving_.Start(std::move(call), std::move(sinks),
                  [self](size_t index, absl::StatusOr<Accepted> accepted) {

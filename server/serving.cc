@@ -49,11 +49,10 @@ absl::Status TooLongReply(int32_t max_model_len, size_t prompt_tokens, const Cal
 }
 
 absl::Status TooManyScores(size_t prompt_tokens, const OneMessage& limit) {
-  return InvalidValue(
-      "output.prompt_logprobs",
-      absl::StrCat("of a prompt of ", prompt_tokens, " tokens do not fit into one reply of ",
-                   limit.max_bytes, " bytes (", limit.setting, "); ", limit.instead,
-                   "ask for fewer."));
+  return InvalidValue(limit.scores, absl::StrCat("of a prompt of ", prompt_tokens,
+                                                 " tokens do not fit into one reply of ",
+                                                 limit.max_bytes, " bytes (", limit.setting, "); ",
+                                                 limit.instead, "ask for fewer."));
 }
 
 // Bytes of text that are to be tokenized; a prompt of ids has none.

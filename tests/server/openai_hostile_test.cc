@@ -230,6 +230,15 @@ TEST_F(OpenAiHostileTest, AWholeAnswerIsBounded) {
   Expect("/v1/completions", {{R"({"prompt_logprobs":20,"max_tokens":1,"prompt":)" + ids + "}", 400,
                               "prompt_logprobs"}});
   EXPECT_EQ(server_->engine().stats().accepted.value(), 1u) << "the healthy one";
+  // An echo shows as much, is told by the name it was asked for by, and may be streamed.
+  const std::string echo = R"({"echo":true,"logprobs":20,"max_tokens":1,"prompt":)" + ids;
+  const RawResponse refused = Post("/v1/completions", echo + "}");
+  EXPECT_EQ(refused.status, 400);
+  EXPECT_EQ(Json::parse(refused.body)["error"]["param"], "logprobs");
+  EXPECT_EQ(Json::parse(refused.body)["error"]["message"],
+            "logprobs of a prompt of 400 tokens do not fit into one reply of 65536 bytes "
+            "(--max-http-reply-bytes); set stream to true, or ask for fewer.");
+  EXPECT_EQ(Post("/v1/completions", echo + R"(,"stream":true})").status, 200);
 }
 
 // Bytes that are no text, in every place but the body.
