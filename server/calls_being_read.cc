@@ -18,6 +18,11 @@ void CallsBeingRead::Place::Leave() {
   calls_.places_.erase(std::exchange(here_, calls_.places_.end()));
 }
 
+absl::Status CallsBeingRead::Place::LeaveRefused(absl::Status why) {
+  Leave();
+  return aborted() ? absl::CancelledError("The request was cancelled.") : why;
+}
+
 bool CallsBeingRead::Abort(std::string_view id) {
   std::lock_guard lock(mutex_);
   const auto [first, last] = places_.equal_range(id);

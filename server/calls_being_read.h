@@ -8,9 +8,11 @@
 #include <string>
 #include <string_view>
 
+#include "absl/status/status.h"
+
 namespace baram::server {
 
-// From any thread. Bounded by who enters: the calls that the text pool takes.
+// From any thread. Bounded by who enters: the calls that the text pool is given.
 class CallsBeingRead {
  public:
   // A call's place among them, until it leaves. Outlived by the list.
@@ -22,6 +24,9 @@ class CallsBeingRead {
     Place& operator=(const Place&) = delete;
 
     void Leave();
+    // Leaves, as the call is refused. Returns what it ends with: CANCELLED if it was aborted until
+    // then, since whoever aborted it heard that it ends; else `why`.
+    absl::Status LeaveRefused(absl::Status why);
     bool aborted() const { return aborted_.load(); }
 
    private:

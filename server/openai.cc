@@ -127,19 +127,25 @@ struct RouteCall {
   }
 };
 
-void Generate(const OpenAiContext& context, OpenAiEndpoint endpoint, const RouteCall& taken) {
+// `place`: of a call that has waited for this, see Serving::Enter.
+void Generate(const OpenAiContext& context, OpenAiEndpoint endpoint, const RouteCall& taken,
+              const std::shared_ptr<CallsBeingRead::Place>& place = nullptr) {
   const Exchange& exchange = taken.exchange;
   absl::StatusOr<OpenAiRequest> request = ReadRequest(endpoint, *exchange, context.serving);
   const std::string id =
       RequestId(exchange->request(), request.ok() ? request->call.request_id : std::string());
-  if (!request.ok()) return taken.Fail(request.status(), endpoint, id);
+  const auto fail = [&](const absl::Status& status) {
+    if (place != nullptr) place->Leave();
+    taken.Fail(status, endpoint, id);
+  };
+  if (!request.ok()) return fail(request.status());
   const absl::StatusOr<std::optional<double>> timeout_s = Timeout(exchange->request());
-  if (!timeout_s.ok()) return taken.Fail(timeout_s.status(), endpoint, id);
+  if (!timeout_s.ok()) return fail(timeout_s.status());
   const SteadyTime deadline = context.serving.Deadline(taken.arrival, *timeout_s);
   request->call.arrival = taken.arrival;
   request->call.deadline = deadline;
   std::make_shared<OpenAiStream>(exchange, *request, context.serving, context.log, taken.route, id)
-      ->Start(std::move(request->call));
+      ->Start(std::move(request->call), place);
 }
 
 // Runs `job` on the text pool, or refuses. A drain waits for that pool: nothing new enters it then.
@@ -252,7 +258,10 @@ std::vector<HttpRoute> OpenAiRoutes(const OpenAiContext& context) {
       if (call.exchange->request().body.size() <= kQuickBodyBytes) {
         return Generate(context, endpoint, call);
       }
-      OnTextPool(context, call, [=] { Generate(context, endpoint, call); });
+      // The body's id is not known yet.
+      const std::string id(call.exchange->request().Header("x-request-id"));
+      const auto place = IsRequestId(id) ? context.serving.Enter(id) : nullptr;
+      OnTextPool(context, call, [=] { Generate(context, endpoint, call, place); });
     });
   };
   // `answer` gives the body or an error; it may take its time on the text pool, and none elsewhere.

@@ -91,7 +91,7 @@ OpenAiStream::OpenAiStream(std::shared_ptr<HttpExchange> exchange, const OpenAiR
              serving.tokenizer(), SilentEos(request.call, serving),
              serving.config().max_http_reply_bytes) {}
 
-void OpenAiStream::Start(Call call) {
+void OpenAiStream::Start(Call call, std::shared_ptr<CallsBeingRead::Place> place) {
   const size_t count = call.prompts.size();
   std::vector<ReplySink*> sinks;
   const std::shared_ptr<OpenAiStream> self = shared_from_this();
@@ -119,10 +119,12 @@ void OpenAiStream::Start(Call call) {
       call.one_message->scores = "output.logprobs";
     }
   }
-  serving_.Start(std::move(call), std::move(sinks),
-                 [self](size_t index, absl::StatusOr<Accepted> accepted) {
-                   return self->OnAccepted(index, std::move(accepted));
-                 });
+  serving_.Start(
+      std::move(call), std::move(sinks),
+      [self](size_t index, absl::StatusOr<Accepted> accepted) {
+        return self->OnAccepted(index, std::move(accepted));
+      },
+      std::move(place));
 }
 
 bool OpenAiStream::OnAccepted(size_t index, absl::StatusOr<Accepted> accepted) {
@@ -140,25 +142,21 @@ bool OpenAiStream::OnAccepted(size_t index, absl::StatusOr<Accepted> accepted) {
     }
   }
   std::lock_guard<std::mutex> lock(mutex_);
-  Part& part = *parts_[index];
-  --undecided_;
-  if (!accepted.ok()) {
-    part.over = true;
-    --running_;
-    Fail(accepted.status());
-  } else {
-    reply_.SetPrompt(index, std::move(prompt));
-    part.reply = std::move(accepted->reply);
-    if (!status_.ok() || aborted_) part.reply->Cancel();
-  }
-  // The other prompts are not read once the call has failed or its client has gone. After an abort
-  // they are, since the answer has a choice for every prompt and may show their ids.
-  const bool wanted = status_.ok();
-  for (size_t rest = index + 1; !wanted && rest < parts_.size(); ++rest) {
-    parts_[rest]->over = true;
+  size_t next = index;
+  if (accepted.ok()) {
+    ++next;
     --undecided_;
-    --running_;
+    reply_.SetPrompt(index, std::move(prompt));
+    parts_[index]->reply = std::move(accepted->reply);
+    if (!status_.ok() || aborted_) parts_[index]->reply->Cancel();
+  } else if (aborted_ || absl::IsCancelled(accepted.status())) {
+    EndAborted();
+  } else {
+    Fail(accepted.status());
   }
+  // The other prompts are not read once the call has failed or was aborted, or its client has gone.
+  const bool wanted = status_.ok() && !aborted_;
+  for (; !wanted && next < parts_.size(); ++next) Skip(next);
   Advance();
   return wanted;
 }
@@ -200,9 +198,6 @@ void OpenAiStream::Take(size_t index, const ReplyChunk& chunk) {
       Fail(chunk.status);
     }
   }
-  if (status_.ok() && !format_.stream && reply_.too_large()) {
-    Fail(HttpReplyTooLarge(reply_.max_bytes()));
-  }
   Advance();
 }
 
@@ -241,6 +236,19 @@ void OpenAiStream::EndAborted() {
   }
 }
 
+void OpenAiStream::Skip(size_t index) {
+  parts_[index]->over = true;
+  --undecided_;
+  --running_;
+  if (!status_.ok()) return;
+  ReplyChunk chunk;
+  for (int32_t i = 0; i < format_.n; ++i) {
+    chunk.ends.push_back({.index = i, .reason = EndReason::kAbort, .stop_string = {}});
+  }
+  finish_ = NameOf(EndReason::kAbort);
+  pending_ += reply_.Take(index, chunk);
+}
+
 void OpenAiStream::Abandon(HttpEnd how) {
   if (!abandoned_) abandoned_ = how;
   Fail(absl::CancelledError("nobody takes the answer"));
@@ -248,6 +256,9 @@ void OpenAiStream::Abandon(HttpEnd how) {
 }
 
 void OpenAiStream::Advance() {
+  if (status_.ok() && !format_.stream && reply_.too_large()) {
+    Fail(HttpReplyTooLarge(reply_.max_bytes()));
+  }
   if (writing_ || undecided_ > 0) return;
   if (!pending_.empty()) {
     BeginStream();

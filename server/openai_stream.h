@@ -27,8 +27,8 @@ class OpenAiStream : public std::enable_shared_from_this<OpenAiStream> {
                Serving& serving, CallLog& log, std::string route, std::string request_id);
 
   // Submits the prompts of `call`, the request's, in turn. Nothing is sent before all are accepted,
-  // so that a refusal is an ordinary HTTP error.
-  void Start(Call call);
+  // so that a refusal is an ordinary HTTP error. `place`: see Serving::Start.
+  void Start(Call call, std::shared_ptr<CallsBeingRead::Place> place);
 
  private:
   // The sink of one prompt's reply.
@@ -65,6 +65,9 @@ class OpenAiStream : public std::enable_shared_from_this<OpenAiStream> {
   // A part was aborted from elsewhere: the others are too, also those that were not accepted by
   // then. The call ends as its client asked for it, "abort", which is no error.
   void EndAborted();
+  // Ends a part whose prompt is not accepted. Unless the call has failed, it was aborted: its
+  // choices say so, and show nothing of the prompt.
+  void Skip(size_t index);
   // Ends every part; the first status counts. Before the headers are out it will be an ordinary
   // error.
   void Fail(const absl::Status& status);

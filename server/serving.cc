@@ -83,9 +83,11 @@ Serving::Serving(Engine& engine, const text::Tokenizer& tokenizer,
   }
 }
 
-void Serving::Start(Call call, std::vector<ReplySink*> sinks, Done done) {
+void Serving::Start(Call call, std::vector<ReplySink*> sinks, Done done,
+                    std::shared_ptr<CallsBeingRead::Place> place) {
+  if (place == nullptr) place = Enter(call.request_id);
   if (absl::Status refused = CheckAccepting(); !refused.ok()) {
-    (void)done(0, std::move(refused));
+    (void)done(0, place->LeaveRefused(std::move(refused)));
     return;
   }
   size_t bytes = 0;
@@ -95,16 +97,10 @@ void Serving::Start(Call call, std::vector<ReplySink*> sinks, Done done) {
     Call call;
     std::vector<ReplySink*> sinks;
     Done done;
-    CallsBeingRead::Place place;
   };
-  const std::string id = call.request_id;
-  std::shared_ptr<Job> job(
-      new Job{std::move(call), std::move(sinks), std::move(done), {reading_, id}});
-  if (pool_.Run(bytes, [this, job] { Accept(job->call, job->sinks, job->done, job->place); })) {
-    return;
-  }
-  job->place.Leave();
-  (void)job->done(0, TooManyTexts());
+  std::shared_ptr<Job> job(new Job{std::move(call), std::move(sinks), std::move(done)});
+  if (pool_.Run(bytes, [=, this] { Accept(job->call, job->sinks, job->done, *place); })) return;
+  (void)job->done(0, place->LeaveRefused(TooManyTexts()));
 }
 
 bool Serving::Abort(const std::string& request_id) {
@@ -121,18 +117,17 @@ void Serving::Accept(const Call& call, const std::vector<ReplySink*>& sinks, con
                      CallsBeingRead::Place& place) {
   const uint64_t call_number = ++calls_;
   if (absl::Status wrong = Check(call); !wrong.ok()) {
-    place.Leave();
-    (void)done(0, std::move(wrong));
+    (void)done(0, place.LeaveRefused(std::move(wrong)));
     return;
   }
   for (size_t i = 0; i < call.prompts.size(); ++i) {
-    absl::StatusOr<Accepted> accepted = AcceptPrompt(call, i, call_number, sinks[i]);
-    // From here on the engine knows the call, or nobody does.
-    if (!accepted.ok() || i + 1 == call.prompts.size()) place.Leave();
+    absl::StatusOr<Accepted> accepted = absl::CancelledError();
+    if (!place.aborted()) accepted = AcceptPrompt(call, i, call_number, sinks[i]);
     if (!accepted.ok()) {
-      (void)done(i, accepted.status());
+      (void)done(i, place.LeaveRefused(accepted.status()));
       return;
     }
+    if (i + 1 == call.prompts.size()) place.Leave();  // from here on the engine knows all of it
     const std::shared_ptr<Reply> reply = accepted->reply;
     if (place.aborted()) reply->Cancel();
     const bool wanted = done(i, std::move(accepted));

@@ -11,6 +11,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -52,11 +53,18 @@ class Serving {
   // Validates the call; renders, tokenizes and submits its prompts in turn, in one job of the text
   // pool, which takes or refuses the call as a whole. Calls `done` once for each prompt accepted,
   // in order, and stops when it returns false. A refusal is the last call: under the prompt that
-  // was refused, or under 0 if the whole call was. All from any thread, also from inside Start.
+  // was refused, or under 0 if the whole call was; CANCELLED if it was aborted before. All from any
+  // thread, also from inside Start.
   // After `done` returned, the prompt's sink receives chunks; it must live as long as reply.h
-  // says, or, of a prompt that was not accepted, until the last `done`.
+  // says, or, of a prompt that was not accepted, until the last `done`. `place`: by Enter with the
+  // call's id, if it has waited before; else the call gets one here.
   using Done = std::function<bool(size_t prompt, absl::StatusOr<Accepted>)>;
-  void Start(Call call, std::vector<ReplySink*> sinks, Done done);
+  void Start(Call call, std::vector<ReplySink*> sinks, Done done,
+             std::shared_ptr<CallsBeingRead::Place> place = nullptr);
+  // For a call that has to wait before it can start: from here on Abort finds it.
+  std::shared_ptr<CallsBeingRead::Place> Enter(const std::string& request_id) {
+    return std::make_shared<CallsBeingRead::Place>(reading_, request_id);
+  }
 
   // Ends the calls with this id, also those that wait to be read; false: there is none.
   bool Abort(const std::string& request_id);

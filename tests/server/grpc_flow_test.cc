@@ -13,6 +13,7 @@
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 #include "grpc/health/v1/health.grpc.pb.h"
+#include "server/json_fields.h"
 #include "tests/server/http2_frames.h"
 #include "tests/server/http_client.h"
 #include "tests/server/server_fixture.h"
@@ -169,18 +170,9 @@ TEST_F(GrpcFlowTest, AVanishedClientsPagesAreFreed) {
   EXPECT_EQ(unread->reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
 }
 
-// One of gRPC, and one of HTTP with two prompts.
+// One of gRPC, and two of HTTP with two prompts; the body of one waits to be parsed before. They
+// end as aborted ones, also if their deadline passes while they wait.
 TEST_F(GrpcFlowTest, AbortEndsCallsThatWaitToBeRead) {
-  StartServer([](server::Config& config) { config.text_threads = 1; });
-  std::promise<void> held;
-  ASSERT_TRUE(server().text_pool().Run(0, [&held] { held.get_future().wait(); }));
-  v1::GenerateRequest request = TextRequest("hello", 400);
-  request.set_request_id("waits");
-  std::future<Streamed> got = std::async(std::launch::async, [&] { return Stream(request); });
-  server::RawClient http(server_->http_address());
-  http.Send(server::RawRequest("POST", "/v1/completions",
-                               R"({"prompt":["b","c"],"max_tokens":400,"ignore_eos":true})",
-                               "Content-Type: application/json\r\nx-request-id: waits-too\r\n"));
   const auto found = [&](const std::string& id) {
     v1::AbortRequest abort;
     abort.set_request_id(id);
@@ -188,15 +180,41 @@ TEST_F(GrpcFlowTest, AbortEndsCallsThatWaitToBeRead) {
     v1::AbortResponse response;
     return inference().Abort(&context, abort, &response).ok() && response.found();
   };
-  for (const char* id : {"waits", "waits-too"}) {
-    EXPECT_TRUE(Comes([&] { return found(id); })) << id;
+  const auto post = [](const std::string& id, size_t unread_bytes) {
+    return server::RawRequest("POST", "/v1/completions",
+                              R"({"prompt":["b","c"],"max_tokens":400,"ignore_eos":true,"user":")" +
+                                  std::string(unread_bytes, 'a') + "\"}",
+                              "Content-Type: application/json\r\nx-request-id: " + id + "\r\n");
+  };
+  for (const double timeout_s : {600.0, 0.1}) {
+    StartServer([&](server::Config& config) {
+      config.text_threads = 1;
+      config.request_timeout_s = timeout_s;
+    });
+    std::promise<void> held;
+    ASSERT_TRUE(server().text_pool().Run(0, [&held] { held.get_future().wait(); }));
+    v1::GenerateRequest request = TextRequest("hello", 400);
+    request.set_request_id("waits");
+    std::future<Streamed> got = std::async(std::launch::async, [&] { return Stream(request); });
+    server::RawClient small(server_->http_address()), large(server_->http_address());
+    small.Send(post("waits-too", 0));
+    large.Send(post("waits-for-long", 70'000));
+    for (const char* id : {"waits", "waits-too", "waits-for-long"}) {
+      EXPECT_TRUE(Comes([&] { return found(id); })) << id;
+    }
+    if (timeout_s < 1) std::this_thread::sleep_for(std::chrono::duration<double>(timeout_s));
+    held.set_value();
+    EXPECT_EQ(got.get().status.error_code(), grpc::StatusCode::CANCELLED);
+    for (server::RawClient* client : {&small, &large}) {
+      const server::RawResponse answer = client->Read();
+      EXPECT_EQ(answer.status, 200) << answer.body;
+      const server::Json choices = server::Json::parse(answer.body)["choices"];
+      EXPECT_EQ(choices.size(), 2u);
+      for (const server::Json& choice : choices) EXPECT_EQ(choice["finish_reason"], "abort");
+    }
+    EXPECT_EQ(server().engine().stats().accepted.value(), 0u) << "they were read all the same";
+    for (const char* id : {"waits", "waits-too", "waits-for-long"}) EXPECT_FALSE(found(id)) << id;
   }
-  held.set_value();
-  EXPECT_EQ(got.get().status.error_code(), grpc::StatusCode::CANCELLED);
-  const std::string answer = http.Read().body;
-  EXPECT_THAT(answer, ::testing::HasSubstr(R"("finish_reason":"abort")"));
-  EXPECT_THAT(answer, ::testing::Not(::testing::HasSubstr(R"("finish_reason":"length")")));
-  for (const char* id : {"waits", "waits-too"}) EXPECT_FALSE(found(id)) << id;
 }
 
 TEST_F(GrpcFlowTest, AbortEndsACallById) {

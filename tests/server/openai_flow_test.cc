@@ -11,9 +11,11 @@
 #include <limits>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "server/json_fields.h"
 #include "tests/model/scratch_folder.h"
 #include "tests/server/http_client.h"
@@ -162,27 +164,44 @@ TEST_F(OpenAiFlowTest, WhoGoesBetweenTwoPromptsIsNotReadToTheEnd) {
   EXPECT_LT(stats.accepted.value(), 100u);
 }
 
-// One id for all its prompts, also for one that has not been read yet.
+// One id for all its prompts, also for one that is being read, and would be refused as too long.
 TEST_F(OpenAiFlowTest, ACallOfSeveralPromptsIsAbortedWhole) {
   StartNarrow([](server::Config& config) { config.text_threads = 1; });
   const auto busy = Occupy();
   const std::string id(128, 'i');
-  const std::string large(3 << 20, 'a');
-  const auto client = Send(
-      Post(R"({"prompt":["b","c",")" + large + R"("],"truncate_prompt_tokens":10,"max_tokens":9})",
-           "x-request-id: " + id + "\r\n"));
-  v1::AbortRequest abort;
-  abort.set_request_id(id);
-  for (bool found = false; !found;) {
+  const std::string prompts = R"(["b","c",")" + std::string(2 << 20, 'a') + R"(","d"])";
+  const auto& accepted = server().engine().stats().accepted;
+  struct Case {
+    const char* fields;
+    size_t choices;
+    bool by_engine = false;  // only what it knows of the call is aborted
+  };
+  for (const Case& one : {Case{R"("truncate_prompt_tokens":10)", 4}, Case{R"("n":2)", 8},
+                          Case{R"("stream":true)", 4}, Case{R"("n":1)", 4, true}}) {
+    while (!server().text_pool().idle()) std::this_thread::yield();
+    const uint64_t before = accepted.value();
+    const auto client =
+        Send(Post(absl::StrCat("{", one.fields, R"(,"max_tokens":9,"prompt":)", prompts, "}"),
+                  "x-request-id: " + id + "\r\n"));
+    while (accepted.value() < before + 2) std::this_thread::yield();
+    v1::AbortRequest abort;
+    abort.set_request_id(id);
     grpc::ClientContext context;
-    v1::AbortResponse response;
-    found = inference().Abort(&context, abort, &response).ok() && response.found();
+    v1::AbortResponse found;
+    if (one.by_engine) {
+      EXPECT_TRUE(server().engine().Abort(id));
+    } else {
+      EXPECT_TRUE(inference().Abort(&context, abort, &found).ok() && found.found());
+    }
+    const RawResponse response = client->Read();
+    EXPECT_EQ(response.status, 200) << response.body;
+    const std::string_view end = R"("finish_reason":"abort")";
+    size_t ends = 0;
+    for (size_t at = response.body.find(end); at != std::string::npos; ++ends) {
+      at = response.body.find(end, at + 1);
+    }
+    EXPECT_EQ(ends, one.choices) << response.body;
   }
-  const RawResponse response = client->Read();
-  EXPECT_EQ(response.status, 200);
-  const Json choices = Json::parse(response.body)["choices"];
-  ASSERT_EQ(choices.size(), 3u);
-  for (const Json& choice : choices) EXPECT_EQ(choice["finish_reason"], "abort");
   busy->Close();
   AwaitIdle();
 }
