@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "server/errors.h"
 #include "server/json_fields.h"
+#include "server/serving.h"
 
 namespace baram::server {
 namespace {

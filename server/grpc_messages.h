@@ -4,7 +4,7 @@
 
 #include "absl/status/statusor.h"
 #include "baram/v1/inference.pb.h"
-#include "server/serving.h"
+#include "server/call.h"
 
 namespace baram::server {
 

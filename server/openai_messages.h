@@ -4,8 +4,8 @@
 
 #include <string>
 
+#include "server/call.h"
 #include "server/json_fields.h"
-#include "server/serving.h"
 
 namespace baram::server {
 

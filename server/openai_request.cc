@@ -179,7 +179,7 @@ void ReadChatRequest(JsonFields& fields, int32_t max_n, OpenAiRequest& request) 
   call.max_tokens = fields.Integer("max_tokens");
   if (const auto newer = fields.Integer("max_completion_tokens")) {
     call.max_tokens = newer;
-    call.max_tokens_name = format.max_tokens_name = "max_completion_tokens";
+    call.max_tokens_name = "max_completion_tokens";
   }
   format.logprobs = fields.Bool("logprobs").value_or(false);
   const auto top = fields.Integer("top_logprobs");

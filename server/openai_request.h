@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "server/call.h"
 #include "server/json_fields.h"
-#include "server/serving.h"
 
 namespace baram::server {
 
@@ -31,7 +31,6 @@ struct OpenAiFormat {
   bool prompt_only = false;  // echo with max_tokens 0: nothing is generated
   bool token_ids = false;
   bool tokens_as_ids = false;  // "token_id:123" for token texts in log-probabilities
-  const char* max_tokens_name = "max_tokens";  // the field that set Call::max_tokens
 };
 
 struct OpenAiRequest {

@@ -81,6 +81,7 @@ OpenAiStream::OpenAiStream(std::shared_ptr<HttpExchange> exchange, const OpenAiR
                            std::string request_id)
     : exchange_(std::move(exchange)),
       format_(request.format),
+      max_tokens_name_(request.call.max_tokens_name),
       serving_(serving),
       pool_(serving.pool()),
       log_(log),
@@ -308,7 +309,7 @@ void OpenAiStream::Finish() {
 }
 
 absl::Status OpenAiStream::Told() const {
-  return InJsonNames(status_, format_.endpoint, format_.max_tokens_name);
+  return InJsonNames(status_, format_.endpoint, max_tokens_name_);
 }
 
 CallRecord OpenAiStream::Record() const {

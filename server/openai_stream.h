@@ -81,6 +81,7 @@ class OpenAiStream : public std::enable_shared_from_this<OpenAiStream> {
 
   const std::shared_ptr<HttpExchange> exchange_;
   const OpenAiFormat format_;
+  const char* const max_tokens_name_;  // Call's
   Serving& serving_;
   TextPool& pool_;  // outlives the serving: chunks come until delivery ends
   CallLog& log_;

@@ -230,10 +230,10 @@ TEST(OpenAiRequestTest, BoundsTheNumberOfReplies) {
 TEST(OpenAiRequestTest, MaxCompletionTokensWins) {
   const OpenAiRequest both = Chat(R"("max_tokens":5,"max_completion_tokens":6)");
   EXPECT_EQ(both.call.max_tokens, 6);
-  EXPECT_STREQ(both.format.max_tokens_name, "max_completion_tokens");
+  EXPECT_STREQ(both.call.max_tokens_name, "max_completion_tokens");
   const OpenAiRequest old = Chat(R"("max_tokens":5,"max_completion_tokens":null)");
   EXPECT_EQ(old.call.max_tokens, 5);
-  EXPECT_STREQ(old.format.max_tokens_name, "max_tokens");
+  EXPECT_STREQ(old.call.max_tokens_name, "max_tokens");
 }
 
 TEST(OpenAiRequestTest, StreamOptions) {
