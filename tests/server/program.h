@@ -19,7 +19,8 @@ struct Ran {
 // with code 124.
 inline Ran RunShell(const std::string& script) {
   Ran ran;
-  const std::string line = "exec 2>&1; BARAM='timeout --foreground 20 " BARAM_PROGRAM "'; " + script;
+  const std::string line =
+      "exec 2>&1; BARAM='timeout --foreground 20 " BARAM_PROGRAM "'; " + script;
   FILE* pipe = popen(line.c_str(), "r");
   if (pipe == nullptr) return ran;
   std::array<char, 4096> bytes;
