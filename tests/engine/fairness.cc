@@ -114,12 +114,8 @@ void Fairness::ExpectSlotsGoToTheUrgent(const std::vector<const Sequence*>& sequ
   const int32_t slots = rig.info().max_num_seqs;
   if (slots_taken_ < slots || SlotsTaken(sequences) < slots) return;
   const double tokens = rig.core().stats().step_tokens.sum() - step_tokens_;
-  const bool decodes = std::ranges::any_of(sequences, [this](const Sequence* sequence) {
-    const Before* before = Find(*sequence);
-    return before != nullptr && before->decode && sequence->planned > before->planned;
-  });
-  const EngineInfo& info = rig.info();
-  if (tokens >= (decodes ? info.mixed_step_tokens : info.max_num_batched_tokens)) return;
+  // The budget of a step that decodes; what the others have is more.
+  if (tokens >= rig.info().mixed_step_tokens) return;
   for (const Sequence* waiting : sequences) {
     const Before* waited = Find(*waiting);
     if (waited == nullptr || !waited->ready || !LeftOut(*waiting)) continue;
