@@ -18,9 +18,9 @@ namespace {
 // 512 tokens of a 1B model take about a second on two cores.
 constexpr int32_t kSyncSeqs = 32, kSyncTokens = 512;
 constexpr int32_t kAsyncSeqs = 256, kAsyncTokens = 8192;
-// Beside decodes steps are shorter yet: on two cores 128 tokens at a time are computed as fast as
-// 512 (51.3 tokens/s and 49.9), and streams stand still a quarter of the time. For a GPU by
-// arithmetic: 2048 tokens are ten times what it multiplies while it reads the weights.
+// Beside decodes steps are shorter yet: on two cores 128 tokens at a time are computed 0.98 times
+// as fast as 512, and streams stand still a quarter of the time. For a GPU by arithmetic: 2048
+// tokens are ten times what it multiplies while it reads the weights.
 constexpr int32_t kSyncMixedTokens = 128, kAsyncMixedTokens = 2048;
 // The default KV cache holds this much context for every sequence, within its share of the memory.
 // On a device with memory of its own, which serves nothing else, it takes what is left, as far as
