@@ -5,10 +5,7 @@
 
 #include <chrono>
 #include <cstdint>
-#include <filesystem>
-#include <fstream>
 #include <future>
-#include <limits>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -17,9 +14,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/json_fields.h"
-#include "tests/model/scratch_folder.h"
 #include "tests/server/http_client.h"
-#include "tests/server/server_fixture.h"
+#include "tests/server/openai_flow_fixture.h"
 
 namespace baram::testing {
 namespace {
@@ -31,39 +27,7 @@ using server::RawResponse;
 using ::testing::EndsWith;
 using ::testing::HasSubstr;
 
-constexpr char kCompletions[] = "/v1/completions";
-
-class OpenAiFlowTest : public ServerFixture {
- protected:
-  // One sequence runs at a time, so that what is behind a long one waits.
-  void StartNarrow(const std::function<void(server::Config&)>& change = {}) {
-    StartServer([&](server::Config& config) {
-      config.max_num_seqs = 1;
-      if (change) change(config);
-    });
-  }
-  static std::string Post(const std::string& body, const std::string& headers = "") {
-    return RawRequest("POST", kCompletions, body, "Content-Type: application/json\r\n" + headers);
-  }
-  // A list of `count` prompts, all `text`, as JSON.
-  static std::string Prompts(size_t count, const std::string& text) {
-    return Json(std::vector<std::string>(count, text)).dump();
-  }
-  std::unique_ptr<RawClient> Send(const std::string& request) {
-    auto client = std::make_unique<RawClient>(server_->http_address());
-    client->Send(request);
-    return client;
-  }
-  RawResponse Ask(const std::string& request) { return Send(request)->Read(); }
-  // Work for much longer than any test looks at it, unless its client goes.
-  std::unique_ptr<RawClient> Occupy() {
-    const std::string prompts = Prompts(16, "a");
-    auto client =
-        Send(Post(R"({"prompt":)" + prompts + R"(,"n":8,"max_tokens":500,"ignore_eos":true})"));
-    while (server_->engine().stats().waiting.value() == 0) std::this_thread::yield();
-    return client;
-  }
-};
+using OpenAiFlowTest = OpenAiFlowFixture;
 
 TEST_F(OpenAiFlowTest, ACallAbortedFromElsewhereEndsWithAbort) {
   StartNarrow();
@@ -307,238 +271,6 @@ TEST_F(OpenAiFlowTest, ALargeReplyIsNotWrittenByDelivery) {
   AwaitIdle();
 }
 
-// The character that a prompt of ids breaks off comes whole.
-TEST_F(OpenAiFlowTest, ACompletionGoesOnWithinACharacter) {
-  StartServer();
-  const Json ids =
-      Json::parse(Ask(RawRequest("POST", "/tokenize",
-                                 R"({"prompt":")" + std::string(TinyFolder::kCycle) + R"("})",
-                                 "Content-Type: application/json\r\n"))
-                      .body)["tokens"];
-  ASSERT_EQ(ids.size(), size_t{TinyFolder::kCycleTokens});
-  const auto text = [&](const std::string& fields) {
-    const RawResponse response =
-        Ask(Post(R"({"temperature":0,"prompt":[)" + ids[0].dump() + "]" + fields + "}"));
-    return Json::parse(response.body)["choices"][0]["text"];
-  };
-  const std::string length = R"(,"max_tokens":)" + std::to_string(TinyFolder::kCycleTokens - 1);
-  EXPECT_EQ(text(length), TinyFolder::kCycle);
-  // An echo leaves that character to the reply, if there is one.
-  EXPECT_EQ(text(length + R"(,"echo":true)"), TinyFolder::kCycle);
-  EXPECT_EQ(text(R"(,"max_tokens":0,"echo":true)"), "\uFFFD");
-}
-
-// Of what the tokenizer put before it nothing is shown, unless the ids are what the client named.
-TEST_F(OpenAiFlowTest, AnEchoIsThePromptAsItCame) {
-  const ScratchFolder scratch;
-  std::filesystem::copy(folder(), scratch.path());
-  std::ifstream file(folder() + "/tokenizer.json");
-  Json json = Json::parse(file);
-  const Json begin = {{"SpecialToken", {{"id", "<|im_start|>"}, {"type_id", 0}}}};
-  const auto text_of = [](const char* id) {
-    return Json{{"Sequence", {{"id", id}, {"type_id", 0}}}};
-  };
-  json["post_processor"] = {
-      {"type", "TemplateProcessing"},
-      {"single", Json::array({begin, text_of("A")})},
-      {"pair", Json::array({begin, text_of("A"), text_of("B")})},
-      {"special_tokens",
-       {{"<|im_start|>", {{"id", "<|im_start|>"}, {"ids", {701}}, {"tokens", {"<|im_start|>"}}}}}}};
-  scratch.Write("tokenizer.json", json.dump());
-  StartServer([&](server::Config& config) { config.model = scratch.path(); });
-  const auto echo = [&](const std::string& fields) {
-    const RawResponse response = Ask(Post(R"({"echo":true,"max_tokens":0,)" + fields + "}"));
-    EXPECT_EQ(response.status, 200) << response.body;
-    return Json::parse(response.body)["choices"][0]["text"];
-  };
-  EXPECT_EQ(echo(R"("prompt":"hi")"), "hi");
-  EXPECT_EQ(echo(R"("prompt":"")"), "");
-  EXPECT_EQ(echo(R"("prompt":"hi","truncate_prompt_tokens":100)"), "hi");
-  EXPECT_EQ(echo(R"("prompt":[701,701])"), "<|im_start|><|im_start|>");
-  EXPECT_EQ(echo(R"("prompt":"<|im_end|><|im_end|>","truncate_prompt_tokens":1)"), "<|im_end|>");
-  EXPECT_EQ(echo(R"("prompt":"<|im_end|><|im_end|>","truncate_prompt_tokens":2)"), "<|im_end|>");
-
-  // What it put there stays where a text is cut, but not alone; ids are cut as they are.
-  const auto ids = [&](const std::string& fields) {
-    const RawResponse response =
-        Ask(Post(R"({"return_token_ids":true,"max_tokens":1,)" + fields + "}"));
-    EXPECT_EQ(response.status, 200) << response.body;
-    return Json::parse(response.body)["choices"][0]["prompt_token_ids"].dump();
-  };
-  const std::string text =
-      R"("prompt":"<|im_end|><|endoftext|><|im_end|>","truncate_prompt_tokens":)";
-  EXPECT_EQ(ids(text + "4"), "[701,702,700,702]");
-  EXPECT_EQ(ids(text + "3"), "[701,700,702]");
-  EXPECT_EQ(ids(text + "2"), "[701,702]");
-  EXPECT_EQ(ids(text + "1"), "[702]");
-  EXPECT_EQ(ids(text + R"(2,"add_special_tokens":false)"), "[700,702]");
-  EXPECT_EQ(ids(R"("prompt":[701,702,700,702],"truncate_prompt_tokens":2)"), "[700,702]");
-}
-
-// Of a prompt that is cut to what the context holds, as much is kept as the reply leaves.
-TEST_F(OpenAiFlowTest, ATruncatedPromptLeavesRoomForItsReply) {
-  StartServer();
-  const std::string prompt = Json(std::vector<int>(600, 65)).dump();
-  const auto usage = [&](const std::string& fields) {
-    const RawResponse response = Ask(Post(
-        R"({"truncate_prompt_tokens":-1,"ignore_eos":true,"prompt":)" + prompt + fields + "}"));
-    EXPECT_EQ(response.status, 200) << response.body;
-    const Json told = Json::parse(response.body)["usage"];
-    return std::pair(told["prompt_tokens"].get<int>(), told["completion_tokens"].get<int>());
-  };
-  constexpr int kContext = TinyFolder::kMaxModelLen;
-  EXPECT_EQ(usage(R"(,"max_tokens":100)"), std::pair(kContext - 100, 100));
-  EXPECT_EQ(usage(""), std::pair(kContext - 16, 16));
-  EXPECT_EQ(usage(R"(,"max_tokens":511)"), std::pair(1, 511));
-}
-
-// As in vLLM: an id that the client named is told, and EOS comes after the first tokens only.
-TEST_F(OpenAiFlowTest, AnIgnoredEosIsAnIdAsOthers) {
-  StartServer();
-  const auto choice = [&](const std::string& fields) {
-    const RawResponse response =
-        Ask(Post(R"({"prompt":"b","max_tokens":5,"temperature":0,"logit_bias":{"702":100},)"
-                 R"("return_token_ids":true,"ignore_eos":true)" +
-                 fields + "}"));
-    EXPECT_EQ(response.status, 200) << response.body;
-    return Json::parse(response.body)["choices"][0];
-  };
-  const Json ended = choice(R"(,"stop_token_ids":[702])");
-  EXPECT_EQ(ended["finish_reason"], "stop");
-  EXPECT_EQ(ended["stop_reason"], 702);
-  EXPECT_EQ(choice("")["token_ids"].dump(), "[702,702,702,702,702]");
-  const Json masked = choice(R"(,"min_tokens":3)")["token_ids"];
-  for (int i = 0; i < 5; ++i) EXPECT_EQ(masked[i] == 702, i >= 3) << i;
-}
-
-// The same conversation is the same object to a template, whichever way it came.
-TEST_F(OpenAiFlowTest, TemplatesSeeTheSameMessageOverGrpcAndHttp) {
-  const ScratchFolder scratch;
-  const std::string file = scratch.Write("json.jinja", "{{ messages[0] | tojson }}");
-  StartServer([&](server::Config& config) { config.chat_template = file; });
-  v1::RenderChatRequest request;
-  v1::Message* message = request.mutable_chat()->add_messages();
-  message->set_role("user");
-  message->set_content("a");
-  message->set_name("kim");
-  v1::RenderChatResponse rendered;
-  grpc::ClientContext context;
-  ASSERT_TRUE(inference().RenderChat(&context, request, &rendered).ok());
-  EXPECT_EQ(rendered.text(), R"({"role": "user", "content": "a", "name": "kim"})");
-  const RawResponse response = Ask(RawRequest(
-      "POST", "/tokenize", R"({"messages":[{"role":"user","content":"a","name":"kim"}]})",
-      "Content-Type: application/json\r\n"));
-  EXPECT_EQ(Json::parse(response.body)["tokens"],
-            Json(std::vector<uint32_t>(rendered.token_ids().begin(), rendered.token_ids().end())));
-}
-
-TEST_F(OpenAiFlowTest, ASeedDrawsAlikeOverGrpcAndHttp) {
-  StartServer();
-  constexpr uint64_t kSeed = std::numeric_limits<uint64_t>::max();
-  v1::GenerateRequest request = TextRequest("abc", 12);
-  request.mutable_sampling()->set_temperature(1.5);
-  request.mutable_sampling()->set_seed(kSeed);
-  request.mutable_stopping()->set_ignore_eos(true);
-  const std::string drawn = Stream(request).Text();
-  const RawResponse response =
-      Ask(Post(R"({"prompt":"abc","max_tokens":12,"temperature":1.5,"ignore_eos":true,"seed":)" +
-               std::to_string(kSeed) + "}"));
-  EXPECT_EQ(Json::parse(response.body)["choices"][0]["text"], drawn);
-}
-
-TEST_F(OpenAiFlowTest, RefusalsSayWhatWouldDo) {
-  StartServer([](server::Config& config) { config.served_model_names = {"one", "two"}; });
-  const auto refusal = [&](const std::string& field) {
-    return std::string(
-        Json::parse(Ask(Post(R"({"prompt":"a",)" + field + "}")).body)["error"]["message"]);
-  };
-  EXPECT_EQ(refusal(R"("model":"three")"),
-            "The model `three` does not exist. This server serves `one`, `two`.");
-  EXPECT_EQ(refusal(R"("priority":3000000000)"),
-            "priority is 3000000000 but must be from 0 to 2147483647.");
-  EXPECT_EQ(refusal(R"("temperature":2.5)"), "temperature is 2.5 but must be from 0 to 2.");
-  EXPECT_EQ(refusal(R"("temperature":2.0000001)"),
-            "temperature is 2.0000001 but must be from 0 to 2.");
-  const auto post = [this](const char* path, const std::string& body) -> Json {
-    const std::string json = "Content-Type: application/json\r\n";
-    return Json::parse(Ask(RawRequest("POST", path, body, json)).body)["error"];
-  };
-  const auto chat_error = [&](const std::string& field) {
-    return post("/v1/chat/completions",
-                R"({"messages":[{"role":"user","content":"a"}],)" + field + "}");
-  };
-  const auto chat_refusal = [&](const std::string& field) {
-    return std::string(chat_error(field)["message"]);
-  };
-  EXPECT_EQ(chat_refusal(R"("max_tokens":5,"min_tokens":6)"),
-            "min_tokens is 6 but must be at most max_tokens, 5.");
-  EXPECT_EQ(chat_refusal(R"("max_completion_tokens":5,"min_tokens":6)"),
-            "min_tokens is 6 but must be at most max_completion_tokens, 5.");
-  EXPECT_THAT(chat_refusal(R"("max_completion_tokens":600)"),
-              HasSubstr("max_completion_tokens is 600; leave max_completion_tokens out"));
-  EXPECT_THAT(chat_refusal(R"("max_completion_tokens":0)"),
-              HasSubstr("max_completion_tokens is 0 but must be at least 1."));
-  EXPECT_EQ(chat_error(R"("chat_template_kwargs":{"messages":[]})")["param"],
-            "chat_template_kwargs");
-  const Json detokenize = post("/detokenize", R"({"tokens":[720]})");
-  EXPECT_EQ(detokenize["param"], "tokens");
-  EXPECT_THAT(std::string(detokenize["message"]), HasSubstr("tokens holds the token id 720"));
-}
-
-// Known to clients, but only some templates read it.
-TEST_F(OpenAiFlowTest, ReasoningEffortIsForTemplatesThatReadIt) {
-  const auto ask = [this](const std::string& effort) {
-    return Ask(RawRequest(
-        "POST", "/v1/chat/completions",
-        R"({"messages":[{"role":"user","content":"a"}],"max_tokens":1,"reasoning_effort":)" +
-            effort + "}",
-        "Content-Type: application/json\r\n"));
-  };
-  StartServer();
-  const RawResponse refused = ask(R"("low")");
-  EXPECT_EQ(refused.status, 400);
-  EXPECT_EQ(Json::parse(refused.body)["error"]["param"], "reasoning_effort");
-  EXPECT_EQ(ask(R"("none")").status, 200);
-  EXPECT_EQ(ask("null").status, 200);
-
-  const ScratchFolder scratch;
-  const std::string file =
-      scratch.Write("effort.jinja", "{{ messages[0].content }} {{ reasoning_effort }}");
-  StartServer([&](server::Config& config) { config.chat_template = file; });
-  EXPECT_EQ(ask(R"("low")").status, 200);
-}
-
-// They can't be called then: a template that reads none answers as without them.
-TEST_F(OpenAiFlowTest, ToolsThatMustNotBeCalledAreForTemplatesThatShowNone) {
-  const auto ask = [this](const std::string& choice) {
-    return Ask(RawRequest("POST", "/v1/chat/completions",
-                          R"({"messages":[{"role":"user","content":"a"}],"max_tokens":1,"tools":)"
-                          R"([{"type":"function","function":{"name":"f"}}])" +
-                              choice + "}",
-                          "Content-Type: application/json\r\n"));
-  };
-  const auto refused = [](const RawResponse& response) {
-    return response.status == 400 && Json::parse(response.body)["error"]["param"] == "tools";
-  };
-  StartServer();
-  EXPECT_EQ(ask(R"(,"tool_choice":"none")").status, 200);
-  EXPECT_TRUE(refused(ask("")));
-  EXPECT_TRUE(refused(ask(R"(,"tool_choice":"auto")")));
-
-  const ScratchFolder scratch;
-  const std::string file = scratch.Write(
-      "tools.jinja", "{{ messages[0].content }} {% if tools %}{{ tools }}{% endif %}");
-  StartServer([&](server::Config& config) { config.chat_template = file; });
-  EXPECT_TRUE(refused(ask(R"(,"tool_choice":"none")")));
-}
-
-TEST_F(OpenAiFlowTest, ModelsWithASlashBehindThem) {
-  StartServer();
-  const RawResponse models = Ask(RawRequest("GET", "/v1/models"));
-  EXPECT_EQ(Json::parse(models.body)["data"][0]["id"], "tiny");
-  EXPECT_EQ(Ask(RawRequest("GET", "/v1/models/")).body, models.body);
-}
-
 TEST_F(OpenAiFlowTest, ADeadlineInTheHeader) {
   StartNarrow();
   const auto busy = Occupy();
@@ -652,18 +384,6 @@ TEST_F(OpenAiFlowTest, AServerThatStopsAtOnceSaysSo) {
     EXPECT_TRUE(response.whole);
     EXPECT_THAT(response.body, HasSubstr(R"("code":503)"));
   }
-}
-
-// A length that nobody asked for is no reason to refuse a prompt.
-TEST_F(OpenAiFlowTest, TheDefaultLengthGivesWayToTheContext) {
-  StartServer([](server::Config&) {});
-  std::string prompt = "[5";
-  for (int i = 1; i < TinyFolder::kMaxModelLen - 3; ++i) prompt += ",5";
-  const std::string fields = R"({"ignore_eos":true,"prompt":)" + prompt + "]";
-  const RawResponse whole = Ask(Post(fields + "}"));
-  EXPECT_EQ(whole.status, 200);
-  EXPECT_EQ(Json::parse(whole.body)["usage"]["completion_tokens"], 3);
-  EXPECT_EQ(Ask(Post(fields + R"(,"max_tokens":16})")).status, 400);
 }
 
 // Tokens that write nothing fill no reply: it goes on reading the engine.

@@ -1,0 +1,181 @@
+// What the engine counts and measures of itself, on the fake device.
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "tests/engine/rig.h"
+
+namespace baram::testing {
+namespace {
+
+// It ends after the other, which failed.
+TEST(CountsTest, ARequestCountsAsItsWorstOutput) {
+  const FakeOptions fake{.nonfinite_divisor = 20};
+  Request request = MakeRequest({}, 10);
+  request.n = 2;
+  std::vector<FinishReason> ends;
+  for (uint64_t seed = 1; ends != std::vector{FinishReason::kLength, FinishReason::kFailed};
+       ++seed) {
+    ASSERT_LT(seed, 1000u);
+    request.prompt = RandomPrompt(seed, 6);
+    ends.clear();
+    for (const int32_t index : {0, 1}) {
+      ends.push_back(Expect(request, index, {0}, 256, fake.nonfinite_divisor).reason);
+    }
+  }
+  EngineRig rig(fake, SmallConfig(), {0});
+  rig.Submit(request);
+  ASSERT_TRUE(rig.Finish());
+  const Stats& stats = rig.core().stats();
+  EXPECT_EQ(stats.finished[static_cast<size_t>(FinishReason::kFailed)].value(), 1u);
+  EXPECT_EQ(stats.finished[static_cast<size_t>(FinishReason::kLength)].value(), 0u);
+}
+
+// All had waited for their readers, for however long, when one came back.
+TEST(CountsTest, TimeSpentWaitingIsNoStandstill) {
+  EngineRig rig({}, SmallConfig(), {0});
+  EngineCore& core = rig.core();
+  rig.Submit(MakeRequest({1, 2, 3}, 4));
+  core.Intake(std::chrono::steady_clock::now());
+  core.Park();
+  EXPECT_EQ(core.stalled_s(), 0);
+  const SteadyTime before = std::chrono::steady_clock::now();
+  Batch* batch = core.PlanStep(before);
+  ASSERT_NE(batch, nullptr);
+  const double stalled_s = core.stalled_s();
+  EXPECT_GT(stalled_s, 0) << "a step is in flight";
+  EXPECT_LE(stalled_s, SecondsBetween(before, std::chrono::steady_clock::now()));
+  batch->lost = true;
+  core.CommitStep(batch, before);
+}
+
+// Those that more slots would help, and those that only wait for their request's first output.
+TEST(CountsTest, SaysWhyRequestsWait) {
+  EngineConfig config = SmallConfig();
+  config.max_num_seqs = 1;
+  EngineRig rig({}, config, {0});
+  Request many = MakeRequest(RandomPrompt(1, 20), 3);
+  many.n = 3;
+  rig.Submit(many);
+  rig.Submit(MakeRequest(RandomPrompt(2, 5), 1));
+  const Stats& stats = rig.core().stats();
+  rig.Turn();  // sixteen tokens of the prompt
+  EXPECT_EQ(stats.running.value(), 1);
+  EXPECT_EQ(stats.waiting.value(), 3);
+  EXPECT_EQ(stats.deferred.value(), 2);
+  rig.Turn();  // the rest of it: all may run
+  EXPECT_EQ(stats.waiting.value(), 3);
+  EXPECT_EQ(stats.deferred.value(), 0);
+  EXPECT_TRUE(rig.Finish());
+}
+
+TEST(CountsTest, CountsWhatItDoes) {
+  EngineRig rig({}, SmallConfig(), {0});
+  for (int i = 0; i < 2; ++i) {
+    rig.Submit(MakeRequest(RandomPrompt(1, 24), 5));
+    ASSERT_TRUE(rig.Finish());
+  }
+  const Stats& stats = rig.core().stats();
+  EXPECT_EQ(stats.accepted.value(), 2u);
+  EXPECT_EQ(stats.prompt_tokens.value(), 48u);
+  EXPECT_EQ(stats.cached_prompt_tokens.value(), 20u);
+  EXPECT_EQ(stats.computed_prompt_tokens.value(), 28u);
+  EXPECT_EQ(stats.prefix_queries.value(), 48u);
+  EXPECT_EQ(stats.prefix_hits.value(), 20u);
+  EXPECT_EQ(stats.generated_tokens.value(), 10u);
+  EXPECT_EQ(stats.finished[static_cast<size_t>(FinishReason::kLength)].value(), 2u);
+  EXPECT_EQ(stats.running.value(), 0);
+  EXPECT_EQ(stats.waiting.value(), 0);
+  EXPECT_EQ(stats.kv_pages_used.value(), 0);
+  EXPECT_GT(stats.kv_pages_cached.value(), 0);
+  const Timeline timeline = rig.clients()[0]->outbox->timeline();
+  EXPECT_LE(timeline.arrival, timeline.admitted);
+  EXPECT_LE(timeline.admitted, timeline.first_token);
+  EXPECT_LT(timeline.first_token, timeline.finished);
+}
+
+// A turn takes 1 ms. The second output waits for the slot of the first, and is stopped before it
+// has as many tokens.
+TEST(CountsTest, MeasuresWhatItDoes) {
+  EngineConfig config = SmallConfig();
+  config.max_num_seqs = 1;
+  EngineRig rig({}, config, {0});
+  Request request = MakeRequest(RandomPrompt(1, 20), 3);
+  request.n = 2;
+  Client* client = rig.Submit(std::move(request));
+  for (int turn = 0; turn < 6; ++turn) rig.Turn();  // tokens at 1, 2, 3 and 4, 5 ms
+  client->outbox->StopAt(1);
+  ASSERT_TRUE(rig.Finish());
+  ASSERT_EQ(client->outputs[1].tokens.size(), 2u);
+  const auto expect = [](const char* name, const Histogram& histogram, uint64_t count, double sum) {
+    uint64_t seen = 0;
+    for (size_t i = 0; i <= histogram.bounds().size(); ++i) seen += histogram.bucket(i);
+    EXPECT_EQ(seen, count) << name;
+    EXPECT_NEAR(histogram.sum(), sum, 1e-9) << name;
+  };
+  const Stats& stats = rig.core().stats();
+  expect("queue_time", stats.queue_time, 1, 0);
+  expect("ttft", stats.ttft, 1, 0.001);
+  expect("inter_token", stats.inter_token, 3, 0.003);
+  expect("time_per_output_token", stats.time_per_output_token, 2, 0.002);
+  expect("prefill_time", stats.prefill_time, 1, 0.001);
+  expect("decode_time", stats.decode_time, 1, 0.005);
+  expect("inference_time", stats.inference_time, 1, 0.006);
+  expect("e2e", stats.e2e, 1, 0.006);
+  expect("prompt_length", stats.prompt_length, 1, 20);
+  expect("computed_prompt", stats.computed_prompt, 1, 20);
+  expect("generation_length", stats.generation_length, 2, 5);
+  expect("longest_output", stats.longest_output, 1, 3);
+  expect("asked_outputs", stats.asked_outputs, 1, 2);
+  expect("asked_tokens", stats.asked_tokens, 1, 3);
+  // 20 tokens of the prompt, 4 of them once more for the second output; 1 for each but its first.
+  expect("step_tokens", stats.step_tokens, 6, 27);
+}
+
+// Its only token is in flight when it gives way, so it ends without running again; of two outputs
+// the second computes the prompt once more.
+TEST(CountsTest, CountsThePromptOfWhoIsPreemptedBeforeItsLastToken) {
+  for (const int32_t n : {1, 2}) {
+    EngineConfig config = SmallConfig();
+    config.max_num_seqs = 1;
+    EngineRig rig({.planning_depth = 2}, config, {0});
+    Request brief = MakeRequest(RandomPrompt(1, 10), 1);
+    brief.n = n;
+    Client* client = rig.Submit(std::move(brief));
+    rig.Turn();
+    Request urgent = MakeRequest(RandomPrompt(2, 5), 3);
+    urgent.priority = -1;
+    rig.Submit(std::move(urgent));
+    rig.Turn();
+    EXPECT_EQ(rig.core().stats().preemptions.value(), 1u);
+    client->Read();
+    EXPECT_TRUE(client->outputs[0].done());
+    ASSERT_TRUE(rig.Finish());
+    EXPECT_EQ(rig.core().stats().prompt_tokens.value(), 15u);
+    EXPECT_EQ(rig.core().stats().computed_prompt_tokens.value(), 15u);
+  }
+}
+
+TEST(CountsTest, CountsTheTimeOfTheDevice) {
+  for (const int32_t depth : {1, 2}) {
+    EngineRig rig({.planning_depth = depth}, SmallConfig(), {0});
+    for (int i = 0; i < 2; ++i) {
+      rig.Submit(MakeRequest(RandomPrompt(1, 24), 5));
+      ASSERT_TRUE(rig.Finish());
+    }
+    const Stats& stats = rig.core().stats();
+    const auto steps = static_cast<double>(stats.steps.value());
+    const auto busy_s = static_cast<double>(stats.device_busy_ns.value()) * 1e-9;
+    const auto gap_s = static_cast<double>(stats.device_gap_ns.value()) * 1e-9;
+    if (depth == 1) {
+      EXPECT_GT(busy_s, 0);
+      EXPECT_EQ(gap_s, 0);
+      continue;
+    }
+    EXPECT_DOUBLE_EQ(busy_s, steps * FakeDevice::kStepTime.busy_s);
+    // The first step of each request waited for the request, not for the host.
+    EXPECT_DOUBLE_EQ(gap_s, (steps - 2) * FakeDevice::kStepTime.gap_s);
+  }
+}
+
+}  // namespace
+}  // namespace baram::testing
