@@ -15,7 +15,7 @@ namespace baram {
 namespace {
 
 // Defaults. A synchronous device computes a step while its decodes wait, so its steps are short:
-// 512 tokens of a 1B model take about a second on two cores.
+// 512 tokens of a 1B model take two to six seconds on two cores.
 constexpr int32_t kSyncSeqs = 32, kSyncTokens = 512;
 constexpr int32_t kAsyncSeqs = 256, kAsyncTokens = 8192;
 // Beside decodes steps are shorter yet: on two cores 128 tokens at a time are computed 0.98 times
