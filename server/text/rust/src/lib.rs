@@ -1,7 +1,6 @@
 //! The C ABI of `baram_text.h`: pointers in, statuses and owned buffers out, and no panic past
 //! this file.
 
-mod encode;
 mod error;
 mod folder;
 mod hf_env;

@@ -5,15 +5,12 @@ use std::path::Path;
 
 use tokenizers::AddedToken;
 
-use crate::encode::{self, Frame};
 use crate::error::{Error, Result, Status};
 use crate::folder::{read_file, read_side_files, SideFiles, TokenSpec};
 use crate::pieces::{Pieces, MAX_VOCAB};
 
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
-    /// Without special tokens, and with.
-    frames: [Frame; 2],
     pieces: Pieces,
     /// Name ("bos_token") and text.
     named: Vec<(String, String)>,
@@ -67,14 +64,32 @@ impl Tokenizer {
         };
         let tokens = (0..size).map(|id| Some((inner.id_to_token(id)?, is_special(id))));
         let pieces = Pieces::new(inner.get_decoder(), tokens)?;
-        let frames = probe(&inner, &pieces)
-            .map_err(|what| Error::bad_file(format!("{shown} {what}.")))?;
-        Ok(Tokenizer { inner, frames, pieces, named })
+        let tokenizer = Tokenizer { inner, pieces, named };
+        tokenizer.probe().map_err(|what| Error::bad_file(format!("{shown} {what}.")))?;
+        Ok(tokenizer)
+    }
+
+    /// Tokenizes an empty text: the library does not look before at what the post-processor puts
+    /// around texts, and what is wrong there would fail every request.
+    fn probe(&self) -> std::result::Result<(), String> {
+        let encode = |add_special| {
+            let encode = || self.encode("", add_special).ok();
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(encode)).ok().flatten()
+        };
+        encode(false).ok_or("can't tokenize an empty text")?;
+        let ids = encode(true).ok_or("has a post_processor that fails on every text")?;
+        match ids.iter().find(|id| !self.pieces.has(**id)) {
+            Some(id) => Err(format!("has a post_processor that adds the id {id}, which no token has")),
+            None => Ok(()),
+        }
     }
 
     pub fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<i32>> {
-        encode::encode(&self.inner, &self.frames[add_special_tokens as usize], text)
-            .map_err(|error| Error::bad_input(format!("The text cannot be tokenized: {error}.")))
+        let encoding = self
+            .inner
+            .encode_fast(text, add_special_tokens)
+            .map_err(|error| Error::bad_input(format!("The text cannot be tokenized: {error}.")))?;
+        Ok(encoding.get_ids().iter().map(|id| *id as i32).collect())
     }
 
     /// Ids without a token stand for nothing. (The library would look for special tokens by text,
@@ -112,30 +127,6 @@ impl Tokenizer {
     pub fn named_id(&self, name: &str) -> Option<i32> {
         let (_, text) = self.named.iter().find(|(own, _)| own == name)?;
         self.token_to_id(text)
-    }
-}
-
-/// Tokenizes an empty text, and finds what the post-processor puts around texts: the library does
-/// not look at it before, and what is wrong there would fail every request.
-fn probe(
-    inner: &tokenizers::Tokenizer,
-    pieces: &Pieces,
-) -> std::result::Result<[Frame; 2], String> {
-    fn caught<T>(body: impl FnOnce() -> tokenizers::Result<T>) -> Option<T> {
-        std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).ok()?.ok()
-    }
-    let plain = caught(|| {
-        let frame = encode::frame(inner, false)?;
-        encode::encode(inner, &frame, "").map(|_| frame)
-    });
-    let special = caught(|| encode::frame(inner, true));
-    let frames = [
-        plain.ok_or("can't tokenize an empty text")?,
-        special.ok_or("has a post_processor that fails on every text")?,
-    ];
-    match frames[1].iter().flatten().find(|id| !pieces.has(**id as i32)) {
-        Some(id) => Err(format!("has a post_processor that adds the id {id}, which no token has")),
-        None => Ok(frames),
     }
 }
 
