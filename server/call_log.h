@@ -24,7 +24,7 @@ struct CallRecord {
   UsageEvent usage;
   double total_s = 0;  // as the front end saw it
 
-  // Takes the reason of an error, and its field by the native name.
+  // Takes the reason of an error, and its field by the name it has there.
   void SetError(const absl::Status& status);
 };
 

@@ -92,10 +92,10 @@ struct RouteCall {
       : log(context.log), route(path), exchange(std::move(taken)) {}
 
   void Fail(const absl::Status& status, OpenAiEndpoint endpoint, const std::string& id) const {
+    const absl::Status told = InJsonNames(status, endpoint);
     CallRecord record = Record(id);
-    record.SetError(status);
-    record.field = OpenAiParam(endpoint, record.field);
-    RespondError(*exchange, status, endpoint, id, Ended(HttpStatusOf(status), std::move(record)));
+    record.SetError(told);
+    RespondOpenAiError(*exchange, told, id, Ended(HttpStatusOf(told), std::move(record)));
   }
   // With a body of JSON.
   void Answer(absl::StatusOr<std::string> reply) const {

@@ -261,19 +261,4 @@ absl::StatusOr<Prompt> ParseTokenizePrompt(const Json& body, std::string* model)
   return prompt;
 }
 
-std::string OpenAiParam(OpenAiEndpoint endpoint, std::string_view native) {
-  const bool chat = endpoint == OpenAiEndpoint::kChat;
-  if (native == "output.logprobs") return chat ? "top_logprobs" : "logprobs";
-  if (native == "stopping.include_stop") return "include_stop_str_in_output";
-  if (native == "cache.salt") return "cache_salt";
-  if (native == "prompt" || native == "text") return chat ? "messages" : "prompt";
-  if (native == "token_ids") return "prompt";
-  if (native == "chat.template_arguments_json") return "chat_template_kwargs";
-  if (native == "chat") return "messages";
-  for (std::string_view group : {"sampling.", "stopping.", "output.", "chat."}) {
-    if (native.rfind(group, 0) == 0) return std::string(native.substr(group.size()));
-  }
-  return std::string(native);
-}
-
 }  // namespace baram::server

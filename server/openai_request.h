@@ -53,9 +53,6 @@ absl::StatusOr<OpenAiRequest> ParseOpenAiRequest(OpenAiEndpoint endpoint, std::s
 // What would change the prompt and is not served is refused here too.
 absl::StatusOr<Prompt> ParseTokenizePrompt(const Json& body, std::string* model);
 
-// The JSON name of a native field path: "sampling.top_p" is "top_p". JSON names stay as they are.
-std::string OpenAiParam(OpenAiEndpoint endpoint, std::string_view native);
-
 }  // namespace baram::server
 
 #endif  // BARAM_SERVER_OPENAI_REQUEST_H_

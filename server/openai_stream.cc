@@ -47,33 +47,6 @@ std::string EchoOf(const text::Tokenizer& tokenizer, std::span<const int32_t> id
   return text;
 }
 
-// The status as a client of this front end is told it: its field has the JSON name.
-absl::Status InJsonNames(const absl::Status& status, OpenAiEndpoint endpoint,
-                         std::string_view max_tokens_name) {
-  const std::string native = FactsOf(status).field;
-  if (native.empty()) return status;
-  const std::string param = OpenAiParam(endpoint, native);
-  return RenameField(status, param == "max_tokens" ? max_tokens_name : param);
-}
-
-std::string ErrorBody(const absl::Status& told) {
-  return OpenAiError(HttpStatusOf(told), std::string(told.message()), FactsOf(told).field);
-}
-
-void Refuse(HttpExchange& exchange, const absl::Status& told, HttpHeaders headers,
-            OnHttpEnd ended) {
-  const int64_t retry_ms = FactsOf(told).retry_ms;
-  headers.emplace_back("Content-Type", "application/json");
-  if (retry_ms >= 0) {
-    headers.emplace_back("Retry-After", std::to_string((retry_ms + 999) / 1000));
-    headers.emplace_back("Retry-After-Ms", std::to_string(retry_ms));
-  } else {
-    // Some clients try again by themselves.
-    headers.emplace_back("x-should-retry", "false");
-  }
-  exchange.Respond(HttpStatusOf(told), std::move(headers), ErrorBody(told), std::move(ended));
-}
-
 }  // namespace
 
 OpenAiStream::OpenAiStream(std::shared_ptr<HttpExchange> exchange, const OpenAiRequest& request,
@@ -292,7 +265,7 @@ void OpenAiStream::Finish() {
   };
   const absl::Status told = Told();
   if (!status_.ok() && !streaming_) {
-    Refuse(*exchange_, told, {{"X-Request-Id", request_id_}}, ended);
+    RespondOpenAiError(*exchange_, told, request_id_, ended);
   } else if (!format_.stream) {
     // Every part is over, so nobody else touches the reply.
     const auto respond = [self = shared_from_this(), ended] {
@@ -304,7 +277,7 @@ void OpenAiStream::Finish() {
     BeginStream();
     exchange_->EndStream(reply_.StreamEnd(), ended);
   } else {
-    exchange_->EndStream(absl::StrCat("data: ", ErrorBody(told), "\n\ndata: [DONE]\n\n"), ended);
+    exchange_->EndStream(absl::StrCat("data: ", OpenAiError(told), "\n\ndata: [DONE]\n\n"), ended);
   }
 }
 
@@ -325,14 +298,6 @@ CallRecord OpenAiStream::Record() const {
 
 HttpHeaders OpenAiStream::Headers(const char* content_type) const {
   return {{"Content-Type", content_type}, {"X-Request-Id", request_id_}};
-}
-
-void RespondError(HttpExchange& exchange, const absl::Status& status, OpenAiEndpoint endpoint,
-                  const std::string& request_id, OnHttpEnd ended) {
-  HttpHeaders headers;
-  if (!request_id.empty()) headers.emplace_back("X-Request-Id", request_id);
-  Refuse(exchange, InJsonNames(status, endpoint, "max_tokens"), std::move(headers),
-         std::move(ended));
 }
 
 }  // namespace baram::server

@@ -106,11 +106,6 @@ class OpenAiStream : public std::enable_shared_from_this<OpenAiStream> {
   UsageEvent usage_;
 };
 
-// The answer to a call that failed before its stream began. `ended` as with HttpExchange::
-// Respond.
-void RespondError(HttpExchange& exchange, const absl::Status& status, OpenAiEndpoint endpoint,
-                  const std::string& request_id, OnHttpEnd ended);
-
 }  // namespace baram::server
 
 #endif  // BARAM_SERVER_OPENAI_STREAM_H_

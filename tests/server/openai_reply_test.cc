@@ -6,7 +6,6 @@
 
 #include <limits>
 
-#include "server/openai_errors.h"
 #include "tests/text/text_data.h"
 
 namespace baram::server {
@@ -496,26 +495,6 @@ TEST_F(OpenAiReplyTest, PromptLogprobs) {
   OpenAiReply& chat = Chat(R"(,"prompt_logprobs":1)");
   chat.Take(0, Chunk({Delta(0, "a", {})}, {End(0, EndReason::kStop)}, scored));
   EXPECT_EQ(Json::parse(chat.Whole())["prompt_logprobs"], expected);
-}
-
-TEST(OpenAiErrorTest, HasItsShape) {
-  EXPECT_EQ(OpenAiError(400, "no \"x\"", "x"),
-            R"({"error":{"message":"no \"x\"","type":"BadRequestError","param":"x","code":400}})");
-  EXPECT_EQ(OpenAiError(404, "no", ""),
-            R"({"error":{"message":"no","type":"NotFoundError","param":null,"code":404}})");
-  EXPECT_EQ(Json::parse(OpenAiError(503, "\xff", ""))["error"]["type"], "ServiceUnavailableError");
-}
-
-TEST(HttpStatusOfTest, FollowsTheContract) {
-  EXPECT_EQ(HttpStatusOf(absl::OkStatus()), 200);
-  EXPECT_EQ(HttpStatusOf(absl::InvalidArgumentError("")), 400);
-  EXPECT_EQ(HttpStatusOf(absl::UnauthenticatedError("")), 401);
-  EXPECT_EQ(HttpStatusOf(absl::PermissionDeniedError("")), 403);
-  EXPECT_EQ(HttpStatusOf(absl::NotFoundError("")), 404);
-  EXPECT_EQ(HttpStatusOf(absl::ResourceExhaustedError("")), 429);
-  EXPECT_EQ(HttpStatusOf(absl::InternalError("")), 500);
-  EXPECT_EQ(HttpStatusOf(absl::UnavailableError("")), 503);
-  EXPECT_EQ(HttpStatusOf(absl::DeadlineExceededError("")), 504);
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <cstdlib>
 
 #include "server/errors.h"
+#include "server/openai_errors.h"
 #include "server/text/utf8.h"
 
 namespace baram::server {
@@ -505,30 +506,6 @@ TEST(OpenAiRequestTest, RefusesWhatItWouldOtherwiseIgnore) {
   // What changes no word of an answer.
   Chat(R"("user":"u","safety_identifier":"s","prompt_cache_key":"k","store":true,)"
        R"("metadata":{"a":"b"},"parallel_tool_calls":true)");
-}
-
-TEST(OpenAiParamTest, TranslatesNativeNames) {
-  const auto chat = [](std::string_view name) { return OpenAiParam(OpenAiEndpoint::kChat, name); };
-  const auto completion = [](std::string_view name) {
-    return OpenAiParam(OpenAiEndpoint::kCompletions, name);
-  };
-  EXPECT_EQ(chat("sampling.top_p"), "top_p");
-  EXPECT_EQ(chat("stopping.max_tokens"), "max_tokens");
-  EXPECT_EQ(chat("output.logprobs"), "top_logprobs");
-  EXPECT_EQ(completion("output.logprobs"), "logprobs");
-  EXPECT_EQ(completion("output.prompt_logprobs"), "prompt_logprobs");
-  EXPECT_EQ(chat("prompt"), "messages");
-  EXPECT_EQ(completion("prompt"), "prompt");
-  EXPECT_EQ(completion("text"), "prompt");
-  EXPECT_EQ(completion("token_ids"), "prompt");
-  EXPECT_EQ(chat("chat"), "messages");
-  EXPECT_EQ(chat("chat.messages"), "messages");
-  EXPECT_EQ(chat("chat.continue_final_message"), "continue_final_message");
-  EXPECT_EQ(chat("chat.template_arguments_json"), "chat_template_kwargs");
-  EXPECT_EQ(chat("chat_template"), "chat_template");
-  EXPECT_EQ(chat("cache.salt"), "cache_salt");
-  EXPECT_EQ(chat("model"), "model");
-  EXPECT_EQ(chat("messages[0].role"), "messages[0].role");
 }
 
 TEST(ParseTokenizePromptTest, TakesTextOrMessages) {
