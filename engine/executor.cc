@@ -17,13 +17,18 @@ constexpr size_t kQueueCapacity = 8;
 }  // namespace
 
 Batch* StepRunner::Run(Batch* batch) {
+  if (!lost_) Issue(*batch);
+  Batch* finished = Flush();
+  pending_ = batch;
+  return model_.device->Info().planning_depth > 1 ? finished : Flush();
+}
+
+void StepRunner::Issue(Batch& batch) {
   Device& device = *model_.device;
-  // The engine plans no further ahead than the device goes, so it has heard of the loss by now.
-  Check(!lost_, "no step is planned for a device that is lost");
-  batch->follows = pending_ != nullptr;
+  batch.follows = pending_ != nullptr;
   begun_ = std::chrono::steady_clock::now();
-  StepInput input = batch->Input();
-  if (batch->only_decodes()) {
+  StepInput input = batch.Input();
+  if (batch.only_decodes()) {
     input.padded_rows = graphs_.PaddedRows(static_cast<int32_t>(input.rows.size()));
   }
   const StepView step = device.BeginStep(input);
@@ -35,13 +40,10 @@ Batch* StepRunner::Run(Batch* batch) {
                    .valid_vocab = model_.valid_vocab,
                    .masks = nullptr,
                    .results = results});
-    device.Download(batch->results.data(), results,
+    device.Download(batch.results.data(), results,
                     step.live_outputs * static_cast<int64_t>(sizeof(TokenResult)));
   }
-  batch->mark = device.Record();
-  Batch* finished = Flush();
-  pending_ = batch;
-  return device.Info().planning_depth > 1 ? finished : Flush();
+  batch.mark = device.Record();
 }
 
 Batch* StepRunner::Flush() {

@@ -24,7 +24,8 @@ class StepRunner {
   explicit StepRunner(LoadedModel& model) : model_(model), graphs_(model) {}
 
   // Issues `batch` and returns the step that is finished by now: `batch` itself on a synchronous
-  // device, else the one before it or null. Not after a step that was lost.
+  // device, else the one before it or null. Once a step was lost, so are all that come: a flush may
+  // bring the loss to the engine after it has planned the next one.
   Batch* Run(Batch* batch);
   // The step in flight, finished; null if there is none.
   Batch* Flush();
@@ -32,6 +33,7 @@ class StepRunner {
   const StepGraphs& graphs() const { return graphs_; }
 
  private:
+  void Issue(Batch& batch);
   // How long `batch` took, which was just waited for.
   StepTime MeasuredTime(const Batch& batch);
 

@@ -172,6 +172,33 @@ TEST(EngineThreadTest, ALostDeviceIsToldToEverybody) {
   }
 }
 
+// A flush has gone out for the only step, and is what finds the loss.
+TEST(EngineThreadTest, ARequestMayComeWhileAFlushFindsTheDeviceLost) {
+  std::atomic<int> waits{0};
+  std::binary_semaphore lose(0);
+  FakeOptions fake{.planning_depth = 2, .lost_at = 2};
+  fake.in_wait = [&] {
+    if (waits.fetch_add(1) > 0) lose.acquire();  // behind the warm-up
+  };
+  auto engine = StartEngine(fake, ThreadConfig(), {0});
+  const auto submit = [&](const char* id) {
+    Request request = MakeRequest(RandomPrompt(1, 20), 1);
+    request.id = id;
+    return *engine->Submit(std::move(request), nullptr);
+  };
+  const auto first = submit("first");
+  ASSERT_TRUE(Await([&] { return waits.load() == 2; }));
+  const auto second = submit("second");
+  ASSERT_TRUE(Await([&] { return engine->stats().running.value() == 2; }));
+  lose.release();
+  for (const auto& outbox : {first, second}) {
+    Finish finish;
+    ASSERT_TRUE(Await([&] { return outbox->Finished(0, &finish); }));
+    EXPECT_TRUE(finish.unavailable);
+  }
+  EXPECT_FALSE(engine->alive());
+}
+
 TEST(EngineThreadTest, DrainFinishesWhatRunsAndThenIsIdle) {
   auto engine = StartEngine({}, ThreadConfig(), {0});
   Client client;
