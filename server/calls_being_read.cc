@@ -5,12 +5,13 @@
 
 namespace baram::server {
 
-CallsBeingRead::Place::Place(CallsBeingRead& calls, std::string_view id) : calls_(calls) {
-  std::lock_guard lock(calls.mutex_);
-  here_ = calls.places_.emplace(id, this);
-}
-
 CallsBeingRead::Place::~Place() { Leave(); }
+
+void CallsBeingRead::Place::Enter(std::string_view id) {
+  std::lock_guard lock(calls_.mutex_);
+  if (std::exchange(entered_, true)) return;
+  here_ = calls_.places_.emplace(id, this);
+}
 
 void CallsBeingRead::Place::Leave() {
   std::lock_guard lock(calls_.mutex_);

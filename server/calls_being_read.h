@@ -1,4 +1,5 @@
-// CallsBeingRead: calls that the engine does not know yet, by id, so that they can be aborted.
+// CallsBeingRead: calls that the engine does not know yet, by id, so that they can be aborted; and
+// whether anybody still waits for them.
 #ifndef BARAM_SERVER_CALLS_BEING_READ_H_
 #define BARAM_SERVER_CALLS_BEING_READ_H_
 
@@ -15,26 +16,32 @@ namespace baram::server {
 // From any thread. Bounded by who enters: the calls that the text pool is given.
 class CallsBeingRead {
  public:
-  // A call's place among them, until it leaves. Outlived by the list.
+  // A call's place among them. Outlived by the list.
   class Place {
    public:
-    Place(CallsBeingRead& calls, std::string_view id);
+    explicit Place(CallsBeingRead& calls) : calls_(calls), here_(calls.places_.end()) {}
     ~Place();
     Place(const Place&) = delete;
     Place& operator=(const Place&) = delete;
 
+    // From here on Abort finds it, until it leaves. Does nothing the second time.
+    void Enter(std::string_view id);
     void Leave();
     // Leaves, as the call is refused. Returns what it ends with: CANCELLED if it was aborted until
     // then, since whoever aborted it heard that it ends; else `why`.
     absl::Status LeaveRefused(absl::Status why);
     bool aborted() const { return aborted_.load(); }
+    // The call's client has gone: nothing more is to be done for it.
+    void Abandon() { abandoned_.store(true); }
+    bool abandoned() const { return abandoned_.load(); }
 
    private:
     friend class CallsBeingRead;
 
     CallsBeingRead& calls_;
-    std::multimap<std::string, Place*, std::less<>>::iterator here_;  // end() once it has left
-    std::atomic<bool> aborted_{false};
+    bool entered_ = false;  // guarded by the list's mutex, as here_
+    std::multimap<std::string, Place*, std::less<>>::iterator here_;  // end(): it is not there
+    std::atomic<bool> aborted_{false}, abandoned_{false};
   };
 
   // Tells all with that id; false if there is none. Whoever submits a request and then finds its

@@ -104,7 +104,9 @@ absl::Status Overloaded(std::string_view message) {
 }
 
 absl::Status TooManyTexts() {
-  return Overloaded("Too many texts wait to be read; try again in a moment.");
+  return WithFacts(
+      absl::ResourceExhaustedError("Too many texts wait to be read; try again in a moment."),
+      {.reason = "TEXT_QUEUE_FULL", .retry_ms = JitteredMs()});
 }
 
 absl::Status SlowReader() {

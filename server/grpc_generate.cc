@@ -53,6 +53,7 @@ class GenerateCall {
         log_(log),
         context_(context),
         began_(steady_clock::now()),
+        place_(serving.NewPlace()),
         writer_(serving.tokenizer(), request.output()) {
     record_.method = method;
     record_.request_id = request.request_id();
@@ -99,12 +100,13 @@ class GenerateCall {
       if (cancelled) reply->Cancel(*cancelled);
       return true;
     };
-    serving_.Start(*std::move(call), {sink}, done);
+    serving_.Start(*std::move(call), {sink}, done, place_);
   }
 
   void Cancel() {
     const FinishReason why =
         PastDeadline(*context_) ? FinishReason::kDeadline : FinishReason::kCancelled;
+    place_->Abandon();
     std::shared_ptr<Reply> reply;
     {
       std::lock_guard lock(mutex_);
@@ -162,6 +164,7 @@ class GenerateCall {
   CallLog& log_;
   grpc::CallbackServerContext* const context_;
   const SteadyTime began_;
+  const Serving::Place place_;
   const EventWriter writer_;
   CallRecord record_;
 

@@ -50,7 +50,9 @@ class ShortCall final : public grpc::ServerUnaryReactor {
       }
       Answer(status);
     };
-    if (refused.ok() && serving_.pool().Run(request.ByteSizeLong(), run)) return this;
+    if (refused.ok() &&
+        serving_.pool().Run(request.ByteSizeLong(), serving_.Deadline(began_, std::nullopt), run))
+      return this;
     if (refused.ok()) refused = TooManyTexts();
     Answer(refused);
     return this;
@@ -195,7 +197,7 @@ grpc::ServerUnaryReactor* InferenceService::ListModels(grpc::CallbackServerConte
     for (const std::string& name : serving_.served_names()) {
       v1::Model* model = response->add_models();
       model->set_name(name);
-      model->set_root(serving_.config().model);
+      model->set_root(serving_.model_root());
       model->set_architecture(serving_.info().architecture);
       model->set_max_model_len(static_cast<uint32_t>(serving_.info().max_model_len));
     }

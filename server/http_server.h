@@ -66,10 +66,11 @@ class HttpExchange {
   // The request's body, which request() has no longer: calls live longer than their bodies are
   // needed. By whoever answers, once.
   std::string TakeBody() { return std::exchange(request_.body, ""); }
-  // Call it before answering. `gone` is called at most once, on a listener's thread, if the client
-  // goes or is cut off before the answer is complete; soon, if it has gone already. A client that
-  // closes its sending side counts as gone, since nothing tells it from one that vanished. What is
-  // in flight then is still sent; its own callback tells how that ended.
+  // Call it before answering; a later call replaces the earlier. `gone` is called at most once, on
+  // a listener's thread, if the client goes or is cut off before the answer is complete; soon, if
+  // it has gone already. A client that closes its sending side counts as gone, since nothing tells
+  // it from one that vanished. What is in flight then is still sent; its own callback tells how
+  // that ended.
   void OnGone(OnHttpEnd gone);
   // The whole answer. Once, and not after StartStream. A request's x-request-id, if it is one
   // (request_id.h), is sent back with every answer; an X-Request-Id among `headers` counts only for

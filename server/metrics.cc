@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/log.h"
+#include "server/text_pool.h"
 #include "server/version.h"
 
 namespace baram::server {
@@ -147,8 +148,13 @@ double UnixTime() {
 
 }  // namespace
 
-Metrics::Metrics(const EngineInfo& info, const Stats& stats, std::string model_name)
-    : info_(info), stats_(stats), model_name_(std::move(model_name)), start_time_s_(UnixTime()) {}
+Metrics::Metrics(const EngineInfo& info, const Stats& stats, const TextPool& texts,
+                 std::string model_name)
+    : info_(info),
+      stats_(stats),
+      texts_(texts),
+      model_name_(std::move(model_name)),
+      start_time_s_(UnixTime()) {}
 
 Metrics::~Metrics() = default;
 
@@ -172,6 +178,9 @@ std::vector<MetricFamily> Metrics::Collect() const {
         "output computes, or a reader (deferred).",
         value, {{"reason", reason}});
   }
+  out.AddGauge("num_texts_waiting",
+               "Texts that wait to be tokenized or rendered, which the engine does not know yet.",
+               static_cast<double>(texts_.waiting()));
   const double pages = stats_.kv_pages_total.value();
   out.AddGauge("kv_cache_usage_perc", "Share of the KV pages that running sequences hold, 0 to 1.",
                pages > 0 ? stats_.kv_pages_used.value() / pages : 0);

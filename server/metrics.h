@@ -22,10 +22,13 @@ struct MetricFamily;
 
 namespace baram::server {
 
-// All methods from any thread. `info` and `stats` must outlive it.
+class TextPool;
+
+// All methods from any thread. All that it is given must outlive it.
 class Metrics {
  public:
-  Metrics(const EngineInfo& info, const Stats& stats, std::string model_name);
+  Metrics(const EngineInfo& info, const Stats& stats, const TextPool& texts,
+          std::string model_name);
   ~Metrics();
 
   // One call of a front end has ended. `method` and `code` come from fixed sets (a gRPC method or
@@ -42,6 +45,7 @@ class Metrics {
 
   const EngineInfo& info_;
   const Stats& stats_;
+  const TextPool& texts_;
   const std::string model_name_;
   const double start_time_s_;  // Unix time
   mutable std::mutex mutex_;   // guards calls_

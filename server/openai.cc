@@ -127,34 +127,49 @@ struct RouteCall {
   }
 };
 
-// `place`: of a call that has waited for this, see Serving::Enter.
+// The deadline of a call whose header may be wrong, which is said where it is read.
+SteadyTime DeadlineOf(const OpenAiContext& context, const RouteCall& call) {
+  const absl::StatusOr<std::optional<double>> timeout_s = Timeout(call.exchange->request());
+  return context.serving.Deadline(call.arrival, timeout_s.ok() ? *timeout_s : std::nullopt);
+}
+
+// `on_text_pool`: this is a job of the text pool.
 void Generate(const OpenAiContext& context, OpenAiEndpoint endpoint, const RouteCall& taken,
-              const std::shared_ptr<CallsBeingRead::Place>& place = nullptr) {
+              const Serving::Place& place, bool on_text_pool) {
   const Exchange& exchange = taken.exchange;
   absl::StatusOr<OpenAiRequest> request = ReadRequest(endpoint, *exchange, context.serving);
   const std::string id =
       RequestId(exchange->request(), request.ok() ? request->call.request_id : std::string());
   const auto fail = [&](const absl::Status& status) {
-    if (place != nullptr) place->Leave();
+    place->Leave();
     taken.Fail(status, endpoint, id);
   };
   if (!request.ok()) return fail(request.status());
   const absl::StatusOr<std::optional<double>> timeout_s = Timeout(exchange->request());
   if (!timeout_s.ok()) return fail(timeout_s.status());
-  const SteadyTime deadline = context.serving.Deadline(taken.arrival, *timeout_s);
   request->call.arrival = taken.arrival;
-  request->call.deadline = deadline;
-  std::make_shared<OpenAiStream>(exchange, *request, context.serving, context.log, taken.route, id)
-      ->Start(std::move(request->call), place);
+  request->call.deadline = DeadlineOf(context, taken);
+  std::make_shared<OpenAiStream>(exchange, *request, context.serving, context.log, taken.route, id,
+                                 place)
+      ->Start(std::move(request->call), on_text_pool);
 }
 
-// Runs `job` on the text pool, or refuses. A drain waits for that pool: nothing new enters it then.
-void OnTextPool(const OpenAiContext& context, const RouteCall& call, std::function<void()> job) {
+// Runs `job` on the text pool, unless nobody wants it by then; or refuses. A drain waits for that
+// pool: nothing new enters it then.
+void OnTextPool(const OpenAiContext& context, const RouteCall& call, const Serving::Place& place,
+                std::function<void()> job) {
   if (absl::Status status = context.serving.CheckAccepting(); !status.ok()) {
     return call.Answer(status);
   }
+  call.exchange->OnGone([place](HttpEnd) { place->Abandon(); });
+  const SteadyTime deadline = DeadlineOf(context, call);
+  const auto run = [&serving = context.serving, call, place, deadline, job = std::move(job)] {
+    const absl::Status wanted = serving.CheckWanted(*place, deadline);
+    if (!wanted.ok()) return call.Answer(wanted);
+    job();
+  };
   const size_t bytes = call.exchange->request().body.size();
-  if (context.serving.pool().Run(bytes, std::move(job))) return;
+  if (context.serving.pool().Run(bytes, deadline, run)) return;
   call.Answer(TooManyTexts());
 }
 
@@ -213,7 +228,7 @@ Json ModelEntry(const OpenAiContext& context, const std::string& name) {
           {"object", "model"},
           {"created", context.start_time},
           {"owned_by", "baram"},
-          {"root", context.serving.config().model},
+          {"root", context.serving.model_root()},
           {"parent", nullptr},
           {"max_model_len", context.serving.info().max_model_len},
           {"permission", Json::array()}};
@@ -255,13 +270,15 @@ std::vector<HttpRoute> OpenAiRoutes(const OpenAiContext& context) {
   const auto add_generate = [&](OpenAiEndpoint endpoint, const char* path) {
     add("POST", path, [context, endpoint, path](Exchange exchange) {
       const RouteCall call(context, path, std::move(exchange));
+      const Serving::Place place = context.serving.NewPlace();
       if (call.exchange->request().body.size() <= kQuickBodyBytes) {
-        return Generate(context, endpoint, call);
+        return Generate(context, endpoint, call, place, /*on_text_pool=*/false);
       }
       // The body's id is not known yet.
-      const std::string id(call.exchange->request().Header("x-request-id"));
-      const auto place = IsRequestId(id) ? context.serving.Enter(id) : nullptr;
-      OnTextPool(context, call, [=] { Generate(context, endpoint, call, place); });
+      const std::string_view id = call.exchange->request().Header("x-request-id");
+      if (IsRequestId(id)) place->Enter(id);
+      OnTextPool(context, call, place,
+                 [=] { Generate(context, endpoint, call, place, /*on_text_pool=*/true); });
     });
   };
   // `answer` gives the body or an error; it may take its time on the text pool, and none elsewhere.
@@ -274,7 +291,8 @@ std::vector<HttpRoute> OpenAiRoutes(const OpenAiContext& context) {
   const auto add_on_pool = [&](const char* path, auto answer) {
     add("POST", path, [context, path, answer](Exchange exchange) {
       const RouteCall call(context, path, std::move(exchange));
-      OnTextPool(context, call, [=] { call.Answer(answer(context.serving, *call.exchange)); });
+      OnTextPool(context, call, context.serving.NewPlace(),
+                 [=] { call.Answer(answer(context.serving, *call.exchange)); });
     });
   };
   add_generate(OpenAiEndpoint::kChat, "/v1/chat/completions");
@@ -295,7 +313,7 @@ std::vector<HttpRoute> OpenAiRoutes(const OpenAiContext& context) {
     RespondJson(*exchange, {{"version", kVersion}});
   });
   add("GET", "/load", [context](Exchange exchange) {
-    RespondJson(*exchange, {{"server_load", context.serving.engine().unfinished()}});
+    RespondJson(*exchange, {{"server_load", context.serving.unfinished()}});
   });
   add("GET", "/metrics",
       [&metrics = context.metrics](Exchange exchange) { AnswerMetrics(*exchange, &metrics); });

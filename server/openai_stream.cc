@@ -14,8 +14,6 @@ namespace baram::server {
 
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 // Larger replies are written on the text pool: milliseconds of work.
 constexpr size_t kQuickReplyBytes = 256 << 10;
 
@@ -51,7 +49,7 @@ std::string EchoOf(const text::Tokenizer& tokenizer, std::span<const int32_t> id
 
 OpenAiStream::OpenAiStream(std::shared_ptr<HttpExchange> exchange, const OpenAiRequest& request,
                            Serving& serving, CallLog& log, std::string route,
-                           std::string request_id)
+                           std::string request_id, Serving::Place place)
     : exchange_(std::move(exchange)),
       format_(request.format),
       max_tokens_name_(request.call.max_tokens_name),
@@ -60,12 +58,13 @@ OpenAiStream::OpenAiStream(std::shared_ptr<HttpExchange> exchange, const OpenAiR
       log_(log),
       route_(std::move(route)),
       request_id_(std::move(request_id)),
-      began_(Clock::now()),
+      place_(std::move(place)),
+      began_(request.call.arrival),
       reply_(request.format, request.call.prompts.size(), HeaderOf(request, serving, request_id_),
              serving.tokenizer(), SilentEos(request.call, serving),
              serving.config().max_http_reply_bytes) {}
 
-void OpenAiStream::Start(Call call, std::shared_ptr<CallsBeingRead::Place> place) {
+void OpenAiStream::Start(Call call, bool on_text_pool) {
   const size_t count = call.prompts.size();
   std::vector<ReplySink*> sinks;
   const std::shared_ptr<OpenAiStream> self = shared_from_this();
@@ -93,12 +92,11 @@ void OpenAiStream::Start(Call call, std::shared_ptr<CallsBeingRead::Place> place
       call.one_message->scores = "output.logprobs";
     }
   }
-  serving_.Start(
-      std::move(call), std::move(sinks),
-      [self](size_t index, absl::StatusOr<Accepted> accepted) {
-        return self->OnAccepted(index, std::move(accepted));
-      },
-      std::move(place));
+  const auto done = [self](size_t index, absl::StatusOr<Accepted> accepted) {
+    return self->OnAccepted(index, std::move(accepted));
+  };
+  if (on_text_pool) return serving_.Read(call, sinks, done, *place_);
+  serving_.Start(std::move(call), std::move(sinks), done, place_);
 }
 
 bool OpenAiStream::OnAccepted(size_t index, absl::StatusOr<Accepted> accepted) {
@@ -225,6 +223,7 @@ void OpenAiStream::Skip(size_t index) {
 
 void OpenAiStream::Abandon(HttpEnd how) {
   if (!abandoned_) abandoned_ = how;
+  place_->Abandon();
   Fail(absl::CancelledError("nobody takes the answer"));
   pending_.clear();
 }

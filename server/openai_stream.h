@@ -24,11 +24,12 @@ namespace baram::server {
 class OpenAiStream : public std::enable_shared_from_this<OpenAiStream> {
  public:
   OpenAiStream(std::shared_ptr<HttpExchange> exchange, const OpenAiRequest& request,
-               Serving& serving, CallLog& log, std::string route, std::string request_id);
+               Serving& serving, CallLog& log, std::string route, std::string request_id,
+               Serving::Place place);
 
   // Submits the prompts of `call`, the request's, in turn. Nothing is sent before all are accepted,
-  // so that a refusal is an ordinary HTTP error. `place`: see Serving::Start.
-  void Start(Call call, std::shared_ptr<CallsBeingRead::Place> place);
+  // so that a refusal is an ordinary HTTP error. `on_text_pool`: the caller is a job of that pool.
+  void Start(Call call, bool on_text_pool);
 
  private:
   // The sink of one prompt's reply.
@@ -87,7 +88,8 @@ class OpenAiStream : public std::enable_shared_from_this<OpenAiStream> {
   CallLog& log_;
   const std::string route_;
   const std::string request_id_;
-  const SteadyTime began_;
+  const Serving::Place place_;
+  const SteadyTime began_;  // when the request had arrived
 
   std::mutex mutex_;                    // guards what follows
   std::shared_ptr<OpenAiStream> self_;  // until every part is over

@@ -84,11 +84,11 @@ absl::Status Server::Open(LoadProgress load_progress) {
   engine_ = *std::move(engine);
   lifecycle_.SetEngine(*engine_);
 
-  metrics_ = std::make_unique<Metrics>(engine_->info(), engine_->stats(),
+  pool_ = std::make_unique<TextPool>(config_.text_threads, config_.text_queue);
+  metrics_ = std::make_unique<Metrics>(engine_->info(), engine_->stats(), *pool_,
                                        config_.served_model_names.front());
   loaded_metrics_.store(metrics_.get());
   log_ = std::make_unique<CallLog>(*metrics_);
-  pool_ = std::make_unique<TextPool>(config_.text_threads, config_.text_queue);
   delivery_ = std::make_unique<Delivery>(engine_->touched(), *tokenizer_,
                                          ReplyLimits{.pending_bytes = config_.stream_bytes,
                                                      .pending_tokens = config_.stream_tokens,

@@ -69,9 +69,9 @@ class Server {
   std::unique_ptr<text::Tokenizer> tokenizer_;
   std::unique_ptr<text::ChatTemplate> chat_template_;  // null if the model has none
   std::unique_ptr<Engine> engine_;
+  std::unique_ptr<TextPool> pool_;
   std::unique_ptr<Metrics> metrics_;
   std::unique_ptr<CallLog> log_;
-  std::unique_ptr<TextPool> pool_;
   std::unique_ptr<Delivery> delivery_;  // its thread gives the pool what is long
   std::unique_ptr<Serving> serving_;
   std::unique_ptr<GrpcServer> grpc_;

@@ -5,7 +5,9 @@
 
 #include <algorithm>
 #include <chrono>
+#include <filesystem>
 #include <limits>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -55,6 +57,12 @@ absl::Status TooManyScores(size_t prompt_tokens, const OneMessage& limit) {
                                                  limit.instead, "ask for fewer."));
 }
 
+std::string AbsolutePath(const std::string& path) {
+  std::error_code error;
+  const std::filesystem::path absolute = std::filesystem::absolute(path, error);
+  return error ? path : absolute.lexically_normal().string();
+}
+
 // Bytes of text that are to be tokenized; a prompt of ids has none.
 size_t TextBytes(const Prompt& prompt) {
   if (const auto* text = std::get_if<TextPrompt>(&prompt)) return text->text.size();
@@ -75,7 +83,8 @@ Serving::Serving(Engine& engine, const text::Tokenizer& tokenizer,
       lifecycle_(lifecycle),
       config_(config),
       takes_reasoning_effort_(chat_template != nullptr && chat_template->Reads("reasoning_effort")),
-      takes_tools_(chat_template != nullptr && chat_template->Reads("tools")) {
+      takes_tools_(chat_template != nullptr && chat_template->Reads("tools")),
+      model_root_(AbsolutePath(config.model)) {
   eos_ids_ = engine.info().defaults.eos_ids;
   const auto of_text = tokenizer.eos_id();
   if (eos_ids_.empty() && of_text && *of_text < engine.info().vocab_size) {
@@ -83,15 +92,15 @@ Serving::Serving(Engine& engine, const text::Tokenizer& tokenizer,
   }
 }
 
-void Serving::Start(Call call, std::vector<ReplySink*> sinks, Done done,
-                    std::shared_ptr<CallsBeingRead::Place> place) {
-  if (place == nullptr) place = Enter(call.request_id);
+void Serving::Start(Call call, std::vector<ReplySink*> sinks, Done done, Place place) {
+  place->Enter(call.request_id);
   if (absl::Status refused = CheckAccepting(); !refused.ok()) {
     (void)done(0, place->LeaveRefused(std::move(refused)));
     return;
   }
   size_t bytes = 0;
   for (const Prompt& prompt : call.prompts) bytes += TextBytes(prompt);
+  const SteadyTime deadline = call.deadline;
   // std::function wants copies; a call is only moved.
   struct Job {
     Call call;
@@ -99,7 +108,8 @@ void Serving::Start(Call call, std::vector<ReplySink*> sinks, Done done,
     Done done;
   };
   std::shared_ptr<Job> job(new Job{std::move(call), std::move(sinks), std::move(done)});
-  if (pool_.Run(bytes, [=, this] { Accept(job->call, job->sinks, job->done, *place); })) return;
+  const auto read = [=, this] { Read(job->call, job->sinks, job->done, *place); };
+  if (pool_.Run(bytes, deadline, read)) return;
   (void)job->done(0, place->LeaveRefused(TooManyTexts()));
 }
 
@@ -113,8 +123,17 @@ absl::Status Serving::CheckAccepting() const {
   return engine_.alive() ? GoingDown() : DeviceLost();
 }
 
-void Serving::Accept(const Call& call, const std::vector<ReplySink*>& sinks, const Done& done,
-                     CallsBeingRead::Place& place) {
+absl::Status Serving::CheckWanted(const CallsBeingRead::Place& place, SteadyTime deadline) const {
+  if (std::chrono::steady_clock::now() >= deadline) {
+    return absl::DeadlineExceededError("The deadline passed before the text was read.");
+  }
+  if (place.abandoned()) return absl::CancelledError("The client has gone.");
+  return CheckAccepting();
+}
+
+void Serving::Read(const Call& call, const std::vector<ReplySink*>& sinks, const Done& done,
+                   CallsBeingRead::Place& place) {
+  place.Enter(call.request_id);
   const uint64_t call_number = ++calls_;
   if (absl::Status wrong = Check(call); !wrong.ok()) {
     (void)done(0, place.LeaveRefused(std::move(wrong)));
@@ -122,7 +141,7 @@ void Serving::Accept(const Call& call, const std::vector<ReplySink*>& sinks, con
   }
   for (size_t i = 0; i < call.prompts.size(); ++i) {
     absl::StatusOr<Accepted> accepted = absl::CancelledError();
-    if (!place.aborted()) accepted = AcceptPrompt(call, i, call_number, sinks[i]);
+    if (!place.aborted()) accepted = AcceptPrompt(call, i, call_number, sinks[i], place);
     if (!accepted.ok()) {
       (void)done(i, place.LeaveRefused(accepted.status()));
       return;
@@ -130,17 +149,16 @@ void Serving::Accept(const Call& call, const std::vector<ReplySink*>& sinks, con
     if (i + 1 == call.prompts.size()) place.Leave();  // from here on the engine knows all of it
     const std::shared_ptr<Reply> reply = accepted->reply;
     if (place.aborted()) reply->Cancel();
-    const bool wanted = done(i, std::move(accepted));
+    const bool more = done(i, std::move(accepted));
     reply->WriteDone();  // from here on the sink is called
-    if (!wanted) return;
+    if (!more) return;
   }
 }
 
 absl::StatusOr<Accepted> Serving::AcceptPrompt(const Call& call, size_t prompt,
-                                               uint64_t call_number, ReplySink* sink) {
-  if (std::chrono::steady_clock::now() >= call.deadline) {
-    return absl::DeadlineExceededError("The deadline passed before the prompt was read.");
-  }
+                                               uint64_t call_number, ReplySink* sink,
+                                               const CallsBeingRead::Place& place) {
+  if (absl::Status wanted = CheckWanted(place, call.deadline); !wanted.ok()) return wanted;
   std::optional<size_t> cut_after;
   absl::StatusOr<Request> request = Translate(call, call.prompts[prompt], &cut_after);
   if (!request.ok()) return request.status();

@@ -50,21 +50,25 @@ class Serving {
   Serving(Engine& engine, const text::Tokenizer& tokenizer, const text::ChatTemplate* chat_template,
           Delivery& delivery, TextPool& pool, const Lifecycle& lifecycle, const Config& config);
 
+  // What a front end keeps of a call that is to be read: it marks it when the client goes.
+  using Place = std::shared_ptr<CallsBeingRead::Place>;
+  Place NewPlace() { return std::make_shared<CallsBeingRead::Place>(reading_); }
+
   // Validates the call; renders, tokenizes and submits its prompts in turn, in one job of the text
   // pool, which takes or refuses the call as a whole. Calls `done` once for each prompt accepted,
   // in order, and stops when it returns false. A refusal is the last call: under the prompt that
-  // was refused, or under 0 if the whole call was; CANCELLED if it was aborted before. All from any
-  // thread, also from inside Start.
+  // was refused, or under 0 if the whole call was; CANCELLED if it was aborted or abandoned before.
+  // All from any thread, also from inside Start.
   // After `done` returned, the prompt's sink receives chunks; it must live as long as reply.h
-  // says, or, of a prompt that was not accepted, until the last `done`. `place`: by Enter with the
-  // call's id, if it has waited before; else the call gets one here.
+  // says, or, of a prompt that was not accepted, until the last `done`.
   using Done = std::function<bool(size_t prompt, absl::StatusOr<Accepted>)>;
-  void Start(Call call, std::vector<ReplySink*> sinks, Done done,
-             std::shared_ptr<CallsBeingRead::Place> place = nullptr);
-  // For a call that has to wait before it can start: from here on Abort finds it.
-  std::shared_ptr<CallsBeingRead::Place> Enter(const std::string& request_id) {
-    return std::make_shared<CallsBeingRead::Place>(reading_, request_id);
-  }
+  void Start(Call call, std::vector<ReplySink*> sinks, Done done, Place place);
+  // The same, for a caller that is a job of the text pool: done when it returns.
+  void Read(const Call& call, const std::vector<ReplySink*>& sinks, const Done& done,
+            CallsBeingRead::Place& place);
+  // Whether a text that has waited is still to be read: a client waits for it, its deadline has not
+  // passed, and the server still accepts calls.
+  absl::Status CheckWanted(const CallsBeingRead::Place& place, SteadyTime deadline) const;
 
   // Ends the calls with this id, also those that wait to be read; false: there is none.
   bool Abort(const std::string& request_id);
@@ -99,18 +103,19 @@ class Serving {
   // The EOS ids, the primary one first; the reply that ends with that has no stop_reason.
   const std::vector<int32_t>& eos_ids() const { return eos_ids_; }
   const std::vector<std::string>& served_names() const { return config_.served_model_names; }
+  // The model's folder, whatever directory a client is in; its links are kept.
+  const std::string& model_root() const { return model_root_; }
   const Config& config() const { return config_; }
   const EngineInfo& info() const { return engine_.info(); }
   Engine& engine() const { return engine_; }
+  // Requests that are not over, and texts that wait to be read.
+  int64_t unfinished() const { return engine_.unfinished() + pool_.waiting(); }
   const text::Tokenizer& tokenizer() const { return tokenizer_; }
   TextPool& pool() const { return pool_; }
 
  private:
-  // Start's second half, on the text pool.
-  void Accept(const Call& call, const std::vector<ReplySink*>& sinks, const Done& done,
-              CallsBeingRead::Place& place);
   absl::StatusOr<Accepted> AcceptPrompt(const Call& call, size_t prompt, uint64_t call_number,
-                                        ReplySink* sink);
+                                        ReplySink* sink, const CallsBeingRead::Place& place);
   absl::Status Check(const Call& call) const;  // all but the prompts
   // `cut_after`: see Accepted.
   absl::StatusOr<Request> Translate(const Call& call, const Prompt& prompt,
@@ -134,6 +139,7 @@ class Serving {
   const Config& config_;
   const bool takes_reasoning_effort_;
   const bool takes_tools_;
+  const std::string model_root_;
   std::vector<int32_t> eos_ids_;
   CallsBeingRead reading_;
   std::atomic<uint64_t> calls_{0};  // so far

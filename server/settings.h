@@ -53,7 +53,7 @@ struct Config : EngineConfig {
   double request_timeout_s = 600;       // of calls that name no deadline
   double max_request_timeout_s = 3600;  // no call gets more
   int32_t text_threads = 2;             // tokenizing, chat templates, long replies
-  int32_t text_queue = 256;             // texts that wait for them to be read
+  int32_t text_queue = 1024;            // texts that wait for them to be read
   int32_t http_threads = 2;
 
   // Stopping

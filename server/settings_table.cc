@@ -129,7 +129,7 @@ const std::vector<Group>& SettingsTable() {
         {"text-threads", Kind::kNumber, &C::text_threads, 1, 256, "N", "",
          "Threads that tokenize, render chat templates and write long replies."},
         {"text-queue", Kind::kNumber, &C::text_queue, 1, 1 << 20, "N", "",
-         "Texts that may wait for them to be read; more are refused."},
+         "Texts that may wait for them to be read, 256 MiB at most together; more are refused."},
         {"http-threads", Kind::kNumber, &C::http_threads, 1, 256, "N", "",
          "Threads of the HTTP listeners."}}},
       {"Stopping",

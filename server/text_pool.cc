@@ -25,12 +25,14 @@ void TextPool::Close() {
   threads_.clear();
 }
 
-bool TextPool::Run(size_t bytes, std::function<void()> job) {
+bool TextPool::Run(size_t bytes, SteadyTime deadline, std::function<void()> job) {
   {
     std::lock_guard lock(mutex_);
-    if (closing_ || counted_ >= max_queued_) return false;
-    queue_.push_back({std::move(job), /*counts=*/true, bytes > kLongBytes});
+    const bool full = counted_ >= max_queued_ || bytes_ + bytes > kMaxQueuedBytes;
+    if (closing_ || (full && counted_ > 0)) return false;
+    queue_.push_back({std::move(job), /*counts=*/true, bytes, deadline});
     ++counted_;
+    bytes_ += bytes;
   }
   changed_.notify_one();
   return true;
@@ -45,38 +47,58 @@ void TextPool::Finish(std::function<void()> job) {
   changed_.notify_one();
 }
 
+int64_t TextPool::waiting() const {
+  std::lock_guard lock(mutex_);
+  return static_cast<int64_t>(counted_);
+}
+
 bool TextPool::idle() const {
   std::lock_guard lock(mutex_);
   return queue_.empty() && running_ == 0;
 }
 
-bool TextPool::MayRun(const Job& job) const {
-  return !job.is_long || running_long_ < max_long_ || closing_;
+bool TextPool::MayRun(const Job& job, SteadyTime now) const {
+  return !job.is_long() || running_long_ < max_long_ || closing_ || now >= job.deadline;
 }
 
 std::deque<TextPool::Job>::iterator TextPool::Next() {
-  return std::find_if(queue_.begin(), queue_.end(), [this](const Job& job) { return MayRun(job); });
+  if (queue_.empty()) return queue_.end();
+  const SteadyTime now = std::chrono::steady_clock::now();
+  return std::find_if(queue_.begin(), queue_.end(),
+                      [&](const Job& job) { return MayRun(job, now); });
+}
+
+// Every job that waits while a thread is free is a long one.
+void TextPool::AwaitChange(std::unique_lock<std::mutex>& lock) {
+  if (queue_.empty()) return changed_.wait(lock);
+  const auto sooner = [](const Job& a, const Job& b) { return a.deadline < b.deadline; };
+  changed_.wait_until(lock, std::min_element(queue_.begin(), queue_.end(), sooner)->deadline);
 }
 
 void TextPool::Work() {
   pthread_setname_np(pthread_self(), "baram-text");
   std::unique_lock lock(mutex_);
   while (true) {
-    changed_.wait(lock, [this] { return closing_ || Next() != queue_.end(); });
     const auto next = Next();
-    if (next == queue_.end()) return;
+    if (next == queue_.end()) {
+      if (closing_) return;
+      AwaitChange(lock);
+      continue;
+    }
     Job job = std::move(*next);
     queue_.erase(next);
     counted_ -= job.counts;
+    bytes_ -= job.bytes;
+    // One whose time is over takes no time.
+    const bool is_long = job.is_long() && std::chrono::steady_clock::now() < job.deadline;
     ++running_;
-    running_long_ += job.is_long;
-    const bool was_long = job.is_long;
+    running_long_ += is_long;
     lock.unlock();
     job.work();
     job = {};  // what it holds is released outside the lock
     lock.lock();
     --running_;
-    running_long_ -= was_long;
+    running_long_ -= is_long;
   }
 }
 

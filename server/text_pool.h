@@ -1,13 +1,15 @@
 // TextPool: the threads that tokenize, render and write long replies, so that no thread does that
 // others wait for.
 //
-// Bounded both ways: a fixed number of threads, a queue that refuses new texts beyond its limit.
+// Bounded both ways: a fixed number of threads, a queue that refuses new texts beyond its limits.
 // The ends of accepted calls wait in it uncounted. Where there are several threads, one of them
 // never takes a long text, so that short texts do not wait behind long ones.
 #ifndef BARAM_SERVER_TEXT_POOL_H_
 #define BARAM_SERVER_TEXT_POOL_H_
 
+#include <chrono>
 #include <condition_variable>
+#include <cstddef>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -27,35 +29,46 @@ class TextPool {
 
   // A longer text takes tens of milliseconds to read, or seconds.
   static constexpr size_t kLongBytes = 64 << 10;
+  // Most bytes of texts that wait.
+  static constexpr size_t kMaxQueuedBytes = 256 << 20;
 
-  // Queues `job`, which reads a text of `bytes` bytes. When max_queued wait already, nothing
-  // happens and it returns false. From any thread.
-  [[nodiscard]] bool Run(size_t bytes, std::function<void()> job);
+  // Queues `job`, which reads a text of `bytes` bytes, and ends at once if it begins after
+  // `deadline`: from then on any thread may take it. When max_queued wait already, or too many
+  // bytes, nothing happens and it returns false. From any thread.
+  [[nodiscard]] bool Run(size_t bytes, std::chrono::steady_clock::time_point deadline,
+                         std::function<void()> job);
   // Queues `job`, however many wait: for the end of a call that was accepted, which is where calls
   // are bounded. Once closed, runs it before it returns.
   void Finish(std::function<void()> job);
+  // Jobs of Run that wait.
+  int64_t waiting() const;
   // Whether no job is queued or runs.
   bool idle() const;
   // Refuses from now on, runs what is queued, joins. Not from a job.
   void Close();
 
  private:
+  using SteadyTime = std::chrono::steady_clock::time_point;
   struct Job {
     std::function<void()> work;
-    bool counts = false;   // it came by Run
-    bool is_long = false;  // see kLongBytes
+    bool counts = false;  // it came by Run
+    size_t bytes = 0;
+    SteadyTime deadline = SteadyTime::max();
+    bool is_long() const { return bytes > kLongBytes; }
   };
 
   void Work();
-  bool MayRun(const Job& job) const;
-  std::deque<Job>::iterator Next();  // with mutex_ held; its end: nothing that may run now
+  // With mutex_ held.
+  bool MayRun(const Job& job, SteadyTime now) const;
+  std::deque<Job>::iterator Next();  // its end: nothing that may run now
+  void AwaitChange(std::unique_lock<std::mutex>& lock);
 
   const size_t max_queued_;
   const int32_t max_long_;    // that run at once
   mutable std::mutex mutex_;  // guards what follows, but for the threads
   std::condition_variable changed_;
   std::deque<Job> queue_;
-  size_t counted_ = 0;  // of queue_
+  size_t counted_ = 0, bytes_ = 0;  // of queue_
   int32_t running_ = 0, running_long_ = 0;
   bool closing_ = false;
   std::vector<std::thread> threads_;

@@ -18,9 +18,9 @@ struct BaramStream;
 
 namespace baram::text {
 
-// Encoding peaks at some 75 bytes of memory for each byte of a text of words, and at 300 where
-// every character is a piece of its own, as digits are to some models; so text is refused above
-// this.
+// Encoding peaks at some 100 to 170 bytes of memory for each byte of a text of words, and at 340
+// where every character is a piece of its own, as digits are to some models; so text is refused
+// above this.
 inline constexpr size_t kMaxEncodeBytes = size_t{4} << 20;
 
 // Immutable after Load: every method may be called from any thread at the same time.

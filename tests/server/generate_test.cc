@@ -254,7 +254,8 @@ TEST_F(GenerateTest, APriorityIsAsUrgentAsTheOperatorAllows) {
 TEST_F(GenerateTest, TimesCountFromTheCallsArrival) {
   StartServer([](server::Config& config) { config.text_threads = 1; });
   std::promise<void> held;
-  ASSERT_TRUE(server().text_pool().Run(0, [&held] { held.get_future().wait(); }));
+  ASSERT_TRUE(
+      server().text_pool().Run(0, SteadyTime::max(), [&held] { held.get_future().wait(); }));
   std::future<Streamed> got =
       std::async(std::launch::async, [this] { return Stream(TextRequest("hello", 2)); });
   std::this_thread::sleep_for(std::chrono::seconds(1));

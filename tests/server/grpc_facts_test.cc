@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <cstdlib>
+#include <filesystem>
 #include <map>
 #include <string>
 #include <thread>
@@ -37,6 +38,16 @@ class GrpcFactsTest : public ServerFixture {
     return std::atof(text.c_str() + text.find(' ', at));
   }
 };
+
+TEST_F(GrpcFactsTest, TheModelsRootIsAbsolute) {
+  StartServer([](server::Config& config) {
+    config.model = std::filesystem::relative(folder()).string() + "/";
+  });
+  grpc::ClientContext context;
+  v1::ListModelsResponse response;
+  ASSERT_TRUE(inference().ListModels(&context, {}, &response).ok());
+  EXPECT_EQ(response.models(0).root(), folder() + "/");
+}
 
 TEST_F(GrpcFactsTest, ModelsAndServerInfo) {
   {

@@ -13,6 +13,7 @@
 
 #include "server/call_log.h"
 #include "server/errors.h"
+#include "server/text_pool.h"
 
 namespace baram::server {
 namespace {
@@ -97,7 +98,8 @@ TEST(LogTest, NobodyWaitsForAReaderThatStandsStill) {
 TEST(LogTest, ACallsLineTellsWhatItUsed) {
   const EngineInfo info;
   const Stats stats(1, 1);
-  Metrics metrics(info, stats, "tiny");
+  const TextPool texts(/*threads=*/1, /*max_queued=*/1);
+  Metrics metrics(info, stats, texts, "tiny");
   CallLog log(metrics);
   CallRecord ran, refused;
   ran.method = "Generate";
@@ -136,7 +138,8 @@ TEST(LogTest, ACallsLineTellsWhatItUsed) {
 TEST(LogTest, ARefusedCallTellsItsFieldInTheLogAlone) {
   const EngineInfo info;
   const Stats stats(1, 1);
-  Metrics metrics(info, stats, "tiny");
+  const TextPool texts(/*threads=*/1, /*max_queued=*/1);
+  Metrics metrics(info, stats, texts, "tiny");
   CallLog log(metrics);
   CallRecord record;
   record.method = "Generate";
@@ -154,7 +157,8 @@ TEST(LogTest, ARefusedCallTellsItsFieldInTheLogAlone) {
 TEST(LogTest, AFloodOfRefusedConnectionsIsALineASecond) {
   const EngineInfo info;
   const Stats stats(1, 1);
-  Metrics metrics(info, stats, "tiny");
+  const TextPool texts(/*threads=*/1, /*max_queued=*/1);
+  Metrics metrics(info, stats, texts, "tiny");
   CallLog log(metrics);
   const SteadyTime start = std::chrono::steady_clock::now();
   const auto refuse = [&](int count, std::chrono::milliseconds at) {

@@ -4,9 +4,14 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <chrono>
 #include <cstdint>
+#include <future>
 #include <string>
+#include <thread>
 #include <utility>
+
+#include "server/text_pool.h"
 
 namespace baram::server {
 namespace {
@@ -74,7 +79,14 @@ TEST(MetricsTest, EveryNumberHasItsName) {
   stats.device_busy_ns.Add(3'000'000'000);
   stats.device_gap_ns.Add(7'000'000'000);
 
-  const Metrics metrics(info, stats, "tiny");
+  TextPool texts(/*threads=*/1, /*max_queued=*/8);
+  std::promise<void> held;
+  const auto wait = [go = held.get_future().share()] { go.wait(); };
+  constexpr auto kNever = std::chrono::steady_clock::time_point::max();
+  ASSERT_TRUE(texts.Run(0, kNever, wait));
+  while (texts.waiting() > 0) std::this_thread::yield();
+  for (int i = 0; i < 3; ++i) ASSERT_TRUE(texts.Run(0, kNever, wait));
+  const Metrics metrics(info, stats, texts, "tiny");
   const std::string text = metrics.Text();
   const auto value = [&](const std::string& name, const std::string& more = "") {
     return Value(text, name, more);
@@ -100,6 +112,8 @@ TEST(MetricsTest, EveryNumberHasItsName) {
   EXPECT_EQ(value("num_requests_waiting"), 30);
   EXPECT_EQ(value("num_requests_waiting_by_reason", ",reason=\"capacity\""), 18);
   EXPECT_EQ(value("num_requests_waiting_by_reason", ",reason=\"deferred\""), 12);
+  EXPECT_EQ(value("num_texts_waiting"), 3);
+  held.set_value();
   EXPECT_EQ(value("kv_cache_usage_perc"), 0.25);
   EXPECT_EQ(value("kv_cache_cached_perc"), 0.6);
   EXPECT_DOUBLE_EQ(value("device_busy_seconds_total"), 3);
@@ -111,7 +125,8 @@ TEST(MetricsTest, BucketsAddUp) {
   const EngineInfo info;
   Stats stats(1000, 1000);
   for (const double seconds : {0.001, 0.3, 0.3, 1e6}) stats.ttft.Observe(seconds);
-  const std::string text = Metrics(info, stats, "tiny").Text();
+  const TextPool texts(/*threads=*/1, /*max_queued=*/8);
+  const std::string text = Metrics(info, stats, texts, "tiny").Text();
   const auto bucket = [&](const std::string& bound) {
     return Value(text, "time_to_first_token_seconds_bucket", ",le=\"" + bound + '"');
   };

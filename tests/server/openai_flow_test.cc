@@ -259,7 +259,8 @@ TEST_F(OpenAiFlowTest, ALargeReplyIsNotWrittenByDelivery) {
     const auto small = Send(Post(R"({"prompt":"b")" + fields + "}"));
     await_accepted();
     std::promise<void> held;
-    ASSERT_TRUE(server_->text_pool().Run(0, [&held] { held.get_future().wait(); }));
+    ASSERT_TRUE(
+        server_->text_pool().Run(0, SteadyTime::max(), [&held] { held.get_future().wait(); }));
     busy->Close();
     EXPECT_EQ(small->Read().status, 200);
     // A reply that delivery wrote would be out by then: the large one was first.
@@ -285,8 +286,8 @@ TEST_F(OpenAiFlowTest, ADeadlineInTheHeader) {
 // As a gRPC deadline that is later than the server allows.
 TEST_F(OpenAiFlowTest, ALongTimeoutIsCutToTheServersOwn) {
   StartNarrow([](server::Config& config) { config.max_request_timeout_s = 0.3; });
-  const auto busy = Occupy();
-  EXPECT_EQ(Ask(Post(R"({"prompt":"b"})", "x-request-timeout: 3600\r\n")).status, 504);
+  const std::string long_one = R"({"prompt":"b","n":16,"max_tokens":500,"ignore_eos":true})";
+  EXPECT_EQ(Ask(Post(long_one, "x-request-timeout: 3600\r\n")).status, 504);
   AwaitIdle();
 }
 
@@ -352,7 +353,8 @@ TEST_F(OpenAiFlowTest, ADrainingServerSendsCallsElsewhere) {
   EXPECT_EQ(Ask(RawRequest("GET", "/health")).status, 503);
   // Nothing new waits for the text pool, on which the drain does.
   std::promise<void> held;
-  ASSERT_TRUE(server_->text_pool().Run(0, [&held] { held.get_future().wait(); }));
+  ASSERT_TRUE(
+      server_->text_pool().Run(0, SteadyTime::max(), [&held] { held.get_future().wait(); }));
   const std::string json = "Content-Type: application/json\r\n";
   for (const std::string& request :
        {RawRequest("POST", "/tokenize", R"({"prompt":"c"})", json),

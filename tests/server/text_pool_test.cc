@@ -12,10 +12,12 @@
 namespace baram::server {
 namespace {
 
+constexpr auto kNever = std::chrono::steady_clock::time_point::max();
+
 TEST(TextPoolTest, EndsOfCallsTakeNobodysPlace) {
   TextPool pool(/*threads=*/1, /*max_queued=*/2);
   std::promise<void> begun, held;
-  ASSERT_TRUE(pool.Run(0, [&] {
+  ASSERT_TRUE(pool.Run(0, kNever, [&] {
     begun.set_value();
     held.get_future().wait();
   }));
@@ -24,15 +26,15 @@ TEST(TextPoolTest, EndsOfCallsTakeNobodysPlace) {
   int ran = 0;  // by the one thread
   const auto job = [&ran] { ++ran; };
   for (int i = 0; i < 3; ++i) pool.Finish(job);
-  EXPECT_TRUE(pool.Run(0, job));
-  EXPECT_TRUE(pool.Run(0, job));
-  EXPECT_FALSE(pool.Run(0, job));
+  EXPECT_TRUE(pool.Run(0, kNever, job));
+  EXPECT_TRUE(pool.Run(0, kNever, job));
+  EXPECT_FALSE(pool.Run(0, kNever, job));
   std::promise<void> done;
   pool.Finish([&done] { done.set_value(); });
   held.set_value();
   done.get_future().wait();
   EXPECT_EQ(ran, 5);
-  EXPECT_TRUE(pool.Run(0, job)) << "their places are free again";
+  EXPECT_TRUE(pool.Run(0, kNever, job)) << "their places are free again";
   pool.Close();
   EXPECT_EQ(ran, 6);
 }
@@ -41,7 +43,7 @@ TEST(TextPoolTest, IsIdleOnceItsJobsHaveRun) {
   TextPool pool(/*threads=*/1, /*max_queued=*/8);
   EXPECT_TRUE(pool.idle());
   std::promise<void> begun, held;
-  ASSERT_TRUE(pool.Run(0, [&] {
+  ASSERT_TRUE(pool.Run(0, kNever, [&] {
     begun.set_value();
     held.get_future().wait();
   }));
@@ -69,21 +71,54 @@ TEST(TextPoolTest, AShortTextWaitsForNoLongOne) {
   const std::shared_future<void> go = held.get_future().share();
   int long_ones = 0;  // one at a time
   for (int i = 0; i < 3; ++i) {
-    ASSERT_TRUE(pool.Run(kLong, [&long_ones, go] {
+    ASSERT_TRUE(pool.Run(kLong, kNever, [&long_ones, go] {
       go.wait();
       ++long_ones;
     }));
   }
   std::promise<void> done;
-  ASSERT_TRUE(pool.Run(kLong - 1, [&done] { done.set_value(); }));
+  ASSERT_TRUE(pool.Run(kLong - 1, kNever, [&done] { done.set_value(); }));
   const bool came =
       done.get_future().wait_for(std::chrono::seconds(20)) == std::future_status::ready;
   held.set_value();
   EXPECT_TRUE(came);
   std::promise<void> last;
-  ASSERT_TRUE(pool.Run(kLong, [&last] { last.set_value(); }));
+  ASSERT_TRUE(pool.Run(kLong, kNever, [&last] { last.set_value(); }));
   last.get_future().wait();
   EXPECT_EQ(long_ones, 3);
+}
+
+// It is not read then, so it holds nobody up.
+TEST(TextPoolTest, ALongTextWhoseTimeIsOverWaitsForNoOther) {
+  constexpr size_t kLong = TextPool::kLongBytes + 1;
+  TextPool pool(/*threads=*/2, /*max_queued=*/8);
+  std::promise<void> held, ended;
+  ASSERT_TRUE(pool.Run(kLong, kNever, [&held] { held.get_future().wait(); }));
+  std::promise<void> last;
+  ASSERT_TRUE(pool.Run(kLong, kNever, [&last] { last.set_value(); }));
+  const auto soon = std::chrono::steady_clock::now() + std::chrono::milliseconds(50);
+  ASSERT_TRUE(pool.Run(kLong, soon, [&ended] { ended.set_value(); }));
+  EXPECT_EQ(ended.get_future().wait_for(std::chrono::seconds(20)), std::future_status::ready);
+  EXPECT_GE(std::chrono::steady_clock::now(), soon);
+  EXPECT_EQ(pool.waiting(), 1) << "who has time waits";
+  held.set_value();
+  last.get_future().wait();
+}
+
+TEST(TextPoolTest, WhatWaitsIsBoundedByItsBytesToo) {
+  TextPool pool(/*threads=*/1, /*max_queued=*/8);
+  std::promise<void> begun, held;
+  ASSERT_TRUE(pool.Run(0, kNever, [&] {
+    begun.set_value();
+    held.get_future().wait();
+  }));
+  begun.get_future().wait();
+  const auto nothing = [] {};
+  EXPECT_TRUE(pool.Run(2 * TextPool::kMaxQueuedBytes, kNever, nothing)) << "nothing else waits";
+  EXPECT_FALSE(pool.Run(1, kNever, nothing));
+  held.set_value();
+  while (!pool.idle()) std::this_thread::yield();
+  EXPECT_TRUE(pool.Run(TextPool::kMaxQueuedBytes - 1, kNever, nothing));
 }
 
 }  // namespace

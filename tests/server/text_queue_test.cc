@@ -1,0 +1,121 @@
+// Texts that wait to be read while their client, their time or the server goes.
+#include <gmock/gmock.h>
+
+#include <future>
+
+#include "absl/strings/str_cat.h"
+#include "tests/server/openai_flow_fixture.h"
+
+namespace baram::testing {
+namespace {
+
+using server::Json;
+using server::RawRequest;
+using server::RawResponse;
+using server::TextPool;
+
+// Of the two threads of the text pool, long texts take one.
+class TextQueueTest : public OpenAiFlowFixture {
+ protected:
+  void SetUp() override {
+    StartServer([](server::Config& config) {
+      config.text_threads = 2;
+      config.http_threads = 1;
+    });
+    Hold(TextPool::kLongBytes + 1);
+  }
+  // Busies a thread that may take a text of `bytes` bytes, until Release.
+  void Hold(size_t bytes) {
+    auto begun = std::make_shared<std::promise<void>>();
+    ASSERT_TRUE(server().text_pool().Run(bytes, SteadyTime::max(), [begun, go = go_] {
+      begun->set_value();
+      go.wait();
+    }));
+    begun->get_future().wait();
+  }
+  void Release() { held_.set_value(); }
+  void AwaitWaiting(int64_t texts) {
+    while (server().text_pool().waiting() < texts) std::this_thread::yield();
+  }
+  uint64_t accepted() { return server().engine().stats().accepted.value(); }
+  // A call whose body is larger than the listener's threads parse, with few tokens.
+  static std::string LongPost(const std::string& headers = "") {
+    const std::string user(TextPool::kLongBytes, 'u');
+    return Post(absl::StrCat(R"({"prompt":"b","max_tokens":1,"user":")", user, "\"}"), headers);
+  }
+
+ private:
+  std::promise<void> held_;
+  const std::shared_future<void> go_ = held_.get_future().share();
+};
+
+TEST_F(TextQueueTest, NothingIsReadForWhoHasGone) {
+  Hold(0);
+  const auto post = Send(Post(R"({"prompt":"b","max_tokens":1})"));
+  const auto long_post = Send(LongPost());
+  grpc::ClientContext context;
+  const auto stream = inference().Generate(&context, TextRequest("b", 1));
+  AwaitWaiting(3);
+  post->Reset();
+  long_post->Reset();
+  context.TryCancel();
+  EXPECT_FALSE(stream->Finish().ok());
+  // What has come to the listeners by now is seen before what comes twice after it.
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_EQ(Ask(RawRequest("GET", "/load", "", "")).status, 200);
+    Load();
+  }
+  Release();
+  AwaitIdle();
+  EXPECT_EQ(accepted(), 0u);
+  const std::string metrics = server().metrics().Text();
+  EXPECT_THAT(metrics, ::testing::ContainsRegex(R"(requests_total.*/v1/completions.*"499".* 2)"));
+}
+
+TEST_F(TextQueueTest, ADeadlineEndsWhatWaits) {
+  const std::string deadline = "X-Request-Timeout: 0.2\r\n";
+  const auto post = Send(LongPost(deadline));
+  const auto tokenize = Send(RawRequest(
+      "POST", "/tokenize", R"({"prompt":")" + std::string(TextPool::kLongBytes, 'u') + "\"}",
+      "Content-Type: application/json\r\n" + deadline));
+  for (const auto& client : {post.get(), tokenize.get()}) {
+    const RawResponse response = client->Read();  // while the thread for long texts is busy
+    EXPECT_EQ(response.status, 504);
+    EXPECT_EQ(Json::parse(response.body)["error"]["type"], "TimeoutError");
+  }
+  EXPECT_EQ(accepted(), 0u);
+  Release();
+}
+
+TEST_F(TextQueueTest, AStopRefusesWhatWaits) {
+  Hold(0);
+  const auto post = Send(Post(R"({"prompt":"b","max_tokens":1})"));
+  const auto long_post = Send(LongPost());
+  const auto tokenize = Send(
+      RawRequest("POST", "/tokenize", R"({"prompt":"b"})", "Content-Type: application/json\r\n"));
+  AwaitWaiting(3);
+  std::thread stop(
+      [&] { server().Stop(std::chrono::steady_clock::now() + std::chrono::hours(1)); });
+  while (server().lifecycle().accepting()) std::this_thread::yield();
+  Release();
+  for (const auto& client : {post.get(), long_post.get(), tokenize.get()}) {
+    const RawResponse response = client->Read();
+    EXPECT_EQ(response.status, 503);
+    EXPECT_EQ(response.headers.count("retry-after"), 1u);
+  }
+  stop.join();
+  EXPECT_EQ(accepted(), 0u);
+}
+
+TEST_F(TextQueueTest, WhatWaitsCountsAsLoad) {
+  Hold(0);
+  const auto post = Send(Post(R"({"prompt":"b","max_tokens":1})"));
+  AwaitWaiting(1);
+  EXPECT_EQ(Json::parse(Ask(RawRequest("GET", "/load", "", "")).body)["server_load"], 1);
+  Release();
+  EXPECT_EQ(post->Read().status, 200);
+  EXPECT_EQ(Json::parse(Ask(RawRequest("GET", "/load", "", "")).body)["server_load"], 0);
+}
+
+}  // namespace
+}  // namespace baram::testing
