@@ -36,6 +36,7 @@ struct LlamaFields {
   const char* default_activation = "silu";
   int64_t default_head_dim = 0;  // 0: hidden_size / num_attention_heads
   bool default_tied = false;
+  bool one_rope = true;  // false: the family reads its own
 };
 
 Activation ReadActivation(const ConfigFields& config, const LlamaFields& fields) {
@@ -129,7 +130,7 @@ ModelSpec ReadLlama(const ConfigFields& config, const LlamaFields& fields) {
   spec.norm_eps =
       static_cast<float>(config.NumberOr(fields.norm_eps, 0.0, 1.0, fields.default_norm_eps));
   spec.tied_head = config.BoolOr("tie_word_embeddings", fields.default_tied);
-  spec.ropes = {ReadRope(config, DefaultsOf(spec))};
+  if (fields.one_rope) spec.ropes = {ReadRope(config, DefaultsOf(spec))};
 
   LayerSpec layer;
   layer.attention_scale = DefaultAttentionScale(spec.head);
@@ -326,7 +327,8 @@ ModelSpec Gemma3(const ConfigFields& config) {
   ModelSpec spec = ReadLlama(config, {.activation = "hidden_activation",
                                       .default_activation = "gelu_pytorch_tanh",
                                       .default_head_dim = 256,
-                                      .default_tied = true});
+                                      .default_tied = true,
+                                      .one_rope = false});
   spec.final_norm = NormKind::kZeroCentred;
   spec.embedding_scale =
       InModelType(config, static_cast<float>(std::sqrt(static_cast<double>(spec.hidden))));

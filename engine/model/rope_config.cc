@@ -31,24 +31,18 @@ RopeScaling ReadScaling(const ConfigFields& rope) {
   return RopeScaling::kDefault;
 }
 
-// The object that describes the table; an empty one where the file has none.
-ConfigFields RopeObject(const ConfigFields& config, const RopeDefaults& defaults,
-                        const std::string& layer_type) {
-  if (config.Has("rope_parameters")) {
-    const ConfigFields parameters = config.Object("rope_parameters");
-    const bool nested =
-        parameters.IsObject("full_attention") || parameters.IsObject("sliding_attention");
-    if (!nested) return parameters;
-    return parameters.Object(layer_type.empty() ? "full_attention" : layer_type);
-  }
-  return defaults.scaled ? config.Object("rope_scaling") : config.Nothing();
+// The table's part of `rope_parameters`; an empty object where the file has none.
+ConfigFields ParametersOf(const ConfigFields& config, const std::string& layer_type) {
+  const ConfigFields parameters = config.Object("rope_parameters");
+  const bool nested =
+      parameters.IsObject("full_attention") || parameters.IsObject("sliding_attention");
+  if (!nested) return parameters;
+  return parameters.Object(layer_type.empty() ? "full_attention" : layer_type);
 }
 
-}  // namespace
-
-RopeSpec ReadRope(const ConfigFields& config, const RopeDefaults& defaults,
-                  const std::string& layer_type) {
-  const ConfigFields rope = RopeObject(config, defaults, layer_type);
+// The table that the object `rope` describes.
+RopeSpec ReadTable(const ConfigFields& config, const ConfigFields& rope,
+                   const RopeDefaults& defaults) {
   RopeSpec spec;
   spec.scaling = ReadScaling(rope);
   spec.theta = rope.NumberOr(
@@ -89,6 +83,27 @@ RopeSpec ReadRope(const ConfigFields& config, const RopeDefaults& defaults,
     spec.mscale_all_dim = rope.NumberOr("mscale_all_dim", 0.0, kLargest, 0.0);
     spec.truncate = rope.BoolOr("truncate", spec.truncate);
     if (spec.theta <= 1.0) rope.Fail("rope_theta", "must be greater than 1 under yarn");
+  }
+  return spec;
+}
+
+}  // namespace
+
+// Of two objects the reference takes `rope_scaling`, with Gemma 3 key by key. That one is usually
+// added by hand, to a file that has its base in the other, which the reference then forgets.
+RopeSpec ReadRope(const ConfigFields& config, const RopeDefaults& defaults,
+                  const std::string& layer_type) {
+  const ConfigFields parameters = ParametersOf(config, layer_type);
+  const ConfigFields scaling = defaults.scaled ? config.Object("rope_scaling") : config.Nothing();
+  if (scaling.IsEmpty()) return ReadTable(config, parameters, defaults);
+  const RopeSpec spec = ReadTable(config, scaling, defaults);
+  if (parameters.IsEmpty()) return spec;
+  const RopeSpec other = ReadTable(config, parameters, defaults);
+  const bool extends = other.scaling == RopeScaling::kDefault && other.theta == spec.theta;
+  if (!extends && other != spec) {
+    config.Fail("rope_scaling",
+                "and rope_parameters describe different rotations; keep one of them, with "
+                "rope_theta inside");
   }
   return spec;
 }

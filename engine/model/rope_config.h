@@ -24,6 +24,7 @@ struct RopeDefaults {
 //   "rope_theta", "partial_rotary_factor" and "rope_scaling": {"type" or "rope_type", ...}
 //   "rope_parameters": {"rope_type", "rope_theta", ...}
 //   "rope_parameters": {"full_attention": {...}, "sliding_attention": {...}}
+// `rope_scaling` beside `rope_parameters` may repeat it or scale what it leaves unscaled.
 RopeSpec ReadRope(const ConfigFields& config, const RopeDefaults& defaults,
                   const std::string& layer_type = "");
 

@@ -96,6 +96,37 @@ TEST(HfConfigTest, BothSpellingsOfRopeAreOne) {
   EXPECT_EQ(ReadLlama({{"rope_scaling", hub}}).ropes[0].original_max_positions, 2048);
 }
 
+// As whoever adds a longer context to a folder that transformers 5 saved.
+TEST(HfConfigTest, RopeScalingBesideRopeParameters) {
+  const json yarn = {{"rope_type", "yarn"},
+                     {"factor", 4},
+                     {"original_max_position_embeddings", 512},
+                     {"rope_theta", 1e6}};
+  const json plain = {{"rope_type", "default"}, {"rope_theta", 1e6}};
+  const RopeSpec expected = ReadLlama({{"rope_parameters", yarn}}).ropes[0];
+  const auto read = [](const json& scaling, const json& parameters) {
+    return ReadLlama({{"rope_scaling", scaling}, {"rope_parameters", parameters}}).ropes[0];
+  };
+  EXPECT_EQ(read(yarn, plain), expected);
+  EXPECT_EQ(read(yarn, yarn), expected);
+  for (const json& nothing : {json(), json::object()}) {
+    EXPECT_EQ(read(nothing, yarn), expected);
+    EXPECT_EQ(read(yarn, nothing), expected);
+  }
+  json baseless = yarn;
+  baseless.erase("rope_theta");
+  const json changes = {
+      {"rope_theta", 1e6}, {"rope_scaling", baseless}, {"rope_parameters", plain}};
+  EXPECT_EQ(ReadLlama(changes).ropes[0], expected);
+
+  const ModelSpec gemma = ReadGood(
+      ConfigOf("Gemma3ForCausalLM", {{"rope_scaling", {{"rope_type", "linear"}, {"factor", 8}}},
+                                     {"rope_parameters", {{"full_attention", plain}}}}));
+  ASSERT_EQ(gemma.ropes.size(), 2u);
+  EXPECT_EQ(gemma.ropes[0].scaling, RopeScaling::kLinear);
+  EXPECT_EQ(gemma.ropes[1].scaling, RopeScaling::kDefault);
+}
+
 TEST(HfConfigTest, YarnOptions) {
   const RopeSpec rope = ReadLlama({{"rope_scaling",
                                     {{"rope_type", "yarn"},
@@ -336,6 +367,14 @@ TEST(HfConfigTest, BadFieldsAreNamed) {
          {{"type", "llama3"}, {"factor", 2}, {"low_freq_factor", 4}, {"high_freq_factor", 4}}}},
        kInvalid,
        "rope_scaling.high_freq_factor must be greater"},
+      {{{"rope_scaling", {{"rope_type", "linear"}, {"factor", 2}}},
+        {"rope_parameters", {{"rope_theta", 1e6}}}},
+       kInvalid,
+       "rope_scaling and rope_parameters describe different rotations"},
+      {{{"rope_scaling", {{"rope_type", "linear"}, {"factor", 2}}},
+        {"rope_parameters", {{"rope_type", "linear"}, {"factor", 4}}}},
+       kInvalid,
+       "rope_scaling and rope_parameters describe different rotations"},
       {{{"partial_rotary_factor", 0.2}}, kInvalid, "partial_rotary_factor rotates 3 of"},
       {{{"quantization_config", {{"quant_method", "awq"}}}},
        kUnsupported,
