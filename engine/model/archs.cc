@@ -101,8 +101,10 @@ HeadShape ReadHeads(const ConfigFields& config, int64_t hidden, const LlamaField
   return head;
 }
 
-RopeDefaults DefaultsOf(const ModelSpec& spec) {
-  return {.head_dim = spec.head.head_dim, .max_positions = spec.max_positions};
+RopeDefaults DefaultsOf(const ModelSpec& spec, const char* layer_type = "") {
+  return {.layer_type = layer_type,
+          .head_dim = spec.head.head_dim,
+          .max_positions = spec.max_positions};
 }
 
 // `value` as the reference has it where it casts to the type of the weights, which is the one that
@@ -333,13 +335,12 @@ ModelSpec Gemma3(const ConfigFields& config) {
   spec.embedding_scale =
       InModelType(config, static_cast<float>(std::sqrt(static_cast<double>(spec.hidden))));
 
-  RopeDefaults global = DefaultsOf(spec);
+  RopeDefaults global = DefaultsOf(spec, "full_attention");
   global.theta = 1e6;
-  RopeDefaults local = DefaultsOf(spec);
+  RopeDefaults local = DefaultsOf(spec, "sliding_attention");
   local.theta_field = "rope_local_base_freq";
   local.scaled = false;
-  spec.ropes = {ReadRope(config, global, "full_attention"),
-                ReadRope(config, local, "sliding_attention")};
+  spec.ropes = {ReadRope(config, global), ReadRope(config, local)};
 
   auto windowed = ReadLayerTypes(config, spec.layers.size());
   if (!windowed) {

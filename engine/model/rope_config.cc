@@ -32,12 +32,17 @@ RopeScaling ReadScaling(const ConfigFields& rope) {
 }
 
 // The table's part of `rope_parameters`; an empty object where the file has none.
-ConfigFields ParametersOf(const ConfigFields& config, const std::string& layer_type) {
+ConfigFields ParametersOf(const ConfigFields& config, const RopeDefaults& defaults) {
   const ConfigFields parameters = config.Object("rope_parameters");
   const bool nested =
       parameters.IsObject("full_attention") || parameters.IsObject("sliding_attention");
-  if (!nested) return parameters;
-  return parameters.Object(layer_type.empty() ? "full_attention" : layer_type);
+  const bool by_layer_type = !defaults.layer_type.empty();
+  if (!parameters.IsEmpty() && nested != by_layer_type) {
+    config.FailUnsupported("rope_parameters",
+                           by_layer_type ? "full_attention and sliding_attention have one each"
+                                         : "layers of this family share one rotation");
+  }
+  return by_layer_type ? parameters.Object(defaults.layer_type) : parameters;
 }
 
 // The table that the object `rope` describes.
@@ -58,11 +63,13 @@ RopeSpec ReadTable(const ConfigFields& config, const ConfigFields& rope,
   }
   if (spec.scaling == RopeScaling::kDefault) return spec;
 
-  // Beside the rope object this field wins, as in the reference.
-  const double original =
-      rope.NumberOr("original_max_position_embeddings", 1.0, kLargest, defaults.max_positions);
-  spec.original_max_positions =
-      config.NumberOr("original_max_position_embeddings", 1.0, kLargest, original);
+  // Beside the only rope object this field wins, as in the reference.
+  const char* original = "original_max_position_embeddings";
+  spec.original_max_positions = rope.NumberOr(original, 1.0, kLargest, defaults.max_positions);
+  if (defaults.layer_type.empty()) {
+    spec.original_max_positions =
+        config.NumberOr(original, 1.0, kLargest, spec.original_max_positions);
+  }
   const bool derives_factor = spec.scaling == RopeScaling::kYarn && !rope.Has("factor");
   if (!derives_factor && !rope.Has("factor")) rope.Fail("factor", "is missing");
   spec.factor = derives_factor ? defaults.max_positions / spec.original_max_positions
@@ -81,7 +88,7 @@ RopeSpec ReadTable(const ConfigFields& config, const ConfigFields& rope,
     spec.attention_factor = rope.NumberOr("attention_factor", 1e-6, kLargest, 0.0);
     spec.mscale = rope.NumberOr("mscale", 0.0, kLargest, 0.0);
     spec.mscale_all_dim = rope.NumberOr("mscale_all_dim", 0.0, kLargest, 0.0);
-    spec.truncate = rope.BoolOr("truncate", spec.truncate);
+    spec.truncate = rope.BoolOr("truncate", !rope.IsNull("truncate"));
     if (spec.theta <= 1.0) rope.Fail("rope_theta", "must be greater than 1 under yarn");
   }
   return spec;
@@ -91,9 +98,8 @@ RopeSpec ReadTable(const ConfigFields& config, const ConfigFields& rope,
 
 // Of two objects the reference takes `rope_scaling`, with Gemma 3 key by key. That one is usually
 // added by hand, to a file that has its base in the other, which the reference then forgets.
-RopeSpec ReadRope(const ConfigFields& config, const RopeDefaults& defaults,
-                  const std::string& layer_type) {
-  const ConfigFields parameters = ParametersOf(config, layer_type);
+RopeSpec ReadRope(const ConfigFields& config, const RopeDefaults& defaults) {
+  const ConfigFields parameters = ParametersOf(config, defaults);
   const ConfigFields scaling = defaults.scaled ? config.Object("rope_scaling") : config.Nothing();
   if (scaling.IsEmpty()) return ReadTable(config, parameters, defaults);
   const RopeSpec spec = ReadTable(config, scaling, defaults);

@@ -144,6 +144,22 @@ TEST(HfConfigTest, YarnOptions) {
   EXPECT_EQ(rope.mscale, 0.5);
   EXPECT_EQ(rope.mscale_all_dim, 0.75);
   EXPECT_FALSE(rope.truncate);
+  json yarn = {{"rope_type", "yarn"}, {"truncate", nullptr}};
+  EXPECT_FALSE(ReadLlama({{"rope_scaling", yarn}}).ropes[0].truncate) << "null is Python's false";
+  yarn.erase("truncate");
+  EXPECT_TRUE(ReadLlama({{"rope_scaling", yarn}}).ropes[0].truncate);
+}
+
+// Beside one table it wins over the table's own, as in the reference.
+TEST(HfConfigTest, OriginalLengthOutsideTheRopeObject) {
+  const json changes = {
+      {"original_max_position_embeddings", 256},
+      {"rope_scaling",
+       {{"rope_type", "yarn"}, {"factor", 4}, {"original_max_position_embeddings", 512}}}};
+  EXPECT_EQ(ReadLlama(changes).ropes[0].original_max_positions, 256);
+  const ModelSpec gemma = ReadGood(ConfigOf("Gemma3ForCausalLM", changes));
+  ASSERT_EQ(gemma.ropes.size(), 2u);
+  EXPECT_EQ(gemma.ropes[0].original_max_positions, 512) << "not of one table of several";
 }
 
 TEST(HfConfigTest, YarnStretchesTheContext) {
@@ -375,6 +391,12 @@ TEST(HfConfigTest, BadFieldsAreNamed) {
         {"rope_parameters", {{"rope_type", "linear"}, {"factor", 4}}}},
        kInvalid,
        "rope_scaling and rope_parameters describe different rotations"},
+      {{{"rope_parameters", {{"full_attention", {{"rope_theta", 1e6}}}}}},
+       kUnsupported,
+       "layers of this family share one rotation"},
+      {{{"architectures", {"Gemma3ForCausalLM"}}, {"rope_parameters", {{"rope_theta", 1e6}}}},
+       kUnsupported,
+       "full_attention and sliding_attention have one each"},
       {{{"partial_rotary_factor", 0.2}}, kInvalid, "partial_rotary_factor rotates 3 of"},
       {{{"quantization_config", {{"quant_method", "awq"}}}},
        kUnsupported,
