@@ -1,6 +1,7 @@
 // The model families: from a config.json to a ModelSpec. Each family starts from another and states
 // the difference. Facts are those of the reference library's configuration and modeling files; what
-// config.json says always wins, and what it leaves out is what the reference assumes.
+// config.json says always wins, and what it leaves out is what the reference assumes, except sizes
+// that no published folder of the family leaves out: those must be there.
 #include "engine/model/archs.h"
 
 #include <algorithm>
@@ -27,14 +28,18 @@ constexpr int64_t kMaxHeadDim = 256;
 constexpr int64_t kMaxPositions = int64_t{1} << 27;
 constexpr double kMaxScale = 1e6;  // of the multipliers
 
-// How a family names and defaults what every decoder has.
+// How a family names and defaults what every decoder has. A size of 0 has no default.
 struct LlamaFields {
   const char* layers = "num_hidden_layers";
   const char* norm_eps = "rms_norm_eps";
   double default_norm_eps = 1e-6;
   const char* activation = "hidden_act";
   const char* default_activation = "silu";
+  int64_t default_vocab = 0;
+  int64_t default_heads = 0;
+  int64_t default_kv_heads = 0;  // 0: num_attention_heads, which null means in any family
   int64_t default_head_dim = 0;  // 0: hidden_size / num_attention_heads
+  int64_t default_max_positions = 2048;
   bool default_tied = false;
   bool one_rope = true;  // false: the family reads its own
 };
@@ -71,10 +76,16 @@ void RefuseForeignOptions(const ConfigFields& config) {
   }
 }
 
+int64_t ReadSize(const ConfigFields& config, const char* name, int64_t most, int64_t fallback) {
+  return fallback > 0 ? config.IntegerOr(name, 1, most, fallback) : config.Integer(name, 1, most);
+}
+
 HeadShape ReadHeads(const ConfigFields& config, int64_t hidden, const LlamaFields& fields) {
   HeadShape head;
-  head.heads = config.Integer("num_attention_heads", 1, kMaxHeads);
-  head.kv_heads = config.IntegerOr("num_key_value_heads", 1, kMaxHeads, head.heads);
+  head.heads = ReadSize(config, "num_attention_heads", kMaxHeads, fields.default_heads);
+  const bool as_heads = fields.default_kv_heads == 0 || config.IsNull("num_key_value_heads");
+  head.kv_heads = config.IntegerOr("num_key_value_heads", 1, kMaxHeads,
+                                   as_heads ? head.heads : fields.default_kv_heads);
   if (head.heads % head.kv_heads != 0) {
     config.Fail("num_key_value_heads",
                 absl::StrCat("must divide num_attention_heads, and ", head.kv_heads,
@@ -125,9 +136,10 @@ ModelSpec ReadLlama(const ConfigFields& config, const LlamaFields& fields) {
   RefuseForeignOptions(config);
   ModelSpec spec;
   spec.hidden = config.Integer("hidden_size", 1, kMaxHidden);
-  spec.vocab_size = config.Integer("vocab_size", 1, kMaxVocab);
+  spec.vocab_size = ReadSize(config, "vocab_size", kMaxVocab, fields.default_vocab);
   // A prompt and a reply have a token each.
-  spec.max_positions = config.Integer("max_position_embeddings", 2, kMaxPositions);
+  spec.max_positions =
+      config.IntegerOr("max_position_embeddings", 2, kMaxPositions, fields.default_max_positions);
   spec.head = ReadHeads(config, spec.hidden, fields);
   spec.norm_eps =
       static_cast<float>(config.NumberOr(fields.norm_eps, 0.0, 1.0, fields.default_norm_eps));
@@ -192,7 +204,7 @@ void SetWindows(const ConfigFields& config, const std::vector<bool>& windowed, i
 
 // Llama with a window on every layer.
 ModelSpec Mistral(const ConfigFields& config) {
-  ModelSpec spec = Llama(config);
+  ModelSpec spec = ReadLlama(config, {.default_kv_heads = 8, .default_max_positions = 131072});
   const int32_t window = ReadWindow(config);
   for (LayerSpec& layer : spec.layers) layer.window = window;
   // The reference's Mistral ignores layer_types; a file that relies on them is of another family.
@@ -217,7 +229,7 @@ void ReadQwenWindows(const ConfigFields& config, ModelSpec& spec) {
 
 // Llama with biases on q, k and v alone, and Qwen's windows.
 ModelSpec Qwen2(const ConfigFields& config) {
-  ModelSpec spec = Llama(config);
+  ModelSpec spec = ReadLlama(config, {.default_kv_heads = 32, .default_max_positions = 32768});
   for (LayerSpec& layer : spec.layers) {
     layer.qkv_bias = true;
     layer.o_bias = layer.mlp_bias = false;
@@ -228,7 +240,8 @@ ModelSpec Qwen2(const ConfigFields& config) {
 
 // Llama with per-head query and key norms, and Qwen's windows.
 ModelSpec Qwen3(const ConfigFields& config) {
-  ModelSpec spec = ReadLlama(config, {.default_head_dim = 128});
+  ModelSpec spec = ReadLlama(
+      config, {.default_kv_heads = 32, .default_head_dim = 128, .default_max_positions = 32768});
   for (LayerSpec& layer : spec.layers) layer.qk_norm = NormKind::kPlain;
   ReadQwenWindows(config, spec);
   return spec;
@@ -276,7 +289,7 @@ std::vector<bool> ReadExaone4Pattern(const ConfigFields& config, size_t layers) 
 // Llama with per-head norms, and norms after the sub-layers in the place of those before. Where
 // there are windows, layers without one have no rotation either.
 ModelSpec Exaone4(const ConfigFields& config) {
-  ModelSpec spec = ReadLlama(config, {.default_norm_eps = 1e-5});
+  ModelSpec spec = ReadLlama(config, {.default_norm_eps = 1e-5, .default_kv_heads = 32});
   for (LayerSpec& layer : spec.layers) {
     layer.qk_norm = NormKind::kPlain;
     layer.pre_attention = layer.pre_mlp = NormKind::kNone;
@@ -328,7 +341,11 @@ ModelSpec HyperClovaX(const ConfigFields& config) {
 ModelSpec Gemma3(const ConfigFields& config) {
   ModelSpec spec = ReadLlama(config, {.activation = "hidden_activation",
                                       .default_activation = "gelu_pytorch_tanh",
+                                      .default_vocab = 262208,
+                                      .default_heads = 8,
+                                      .default_kv_heads = 4,
                                       .default_head_dim = 256,
+                                      .default_max_positions = 131072,
                                       .default_tied = true,
                                       .one_rope = false});
   spec.final_norm = NormKind::kZeroCentred;

@@ -75,6 +75,42 @@ TEST(HfConfigTest, LlamaDefaultsAreTheReferences) {
   EXPECT_EQ(spec.ropes[0].rotary_dim, 16);
 }
 
+// Those of the configuration classes.
+TEST(HfConfigTest, SizesThatAreLeftOut) {
+  struct Family {
+    const char* architecture;
+    int32_t kv_heads;
+    int64_t max_positions;
+  };
+  for (const Family& family : {Family{"LlamaForCausalLM", 64, 2048},
+                               {"MistralForCausalLM", 8, 131072},
+                               {"Qwen2ForCausalLM", 32, 32768},
+                               {"Qwen3ForCausalLM", 32, 32768},
+                               {"ExaoneForCausalLM", 64, 2048},
+                               {"Exaone4ForCausalLM", 32, 2048},
+                               {"HyperCLOVAXForCausalLM", 64, 2048},
+                               {"Gemma3ForCausalLM", 4, 131072}}) {
+    json config = ConfigOf(family.architecture, {{"hidden_size", 1024},
+                                                 {"num_attention_heads", 64},
+                                                 {"num_layers", 2},
+                                                 {"use_post_norm", true}});
+    config.erase("num_key_value_heads");
+    config.erase("max_position_embeddings");
+    const ModelSpec spec = ReadGood(config);
+    EXPECT_EQ(spec.head.kv_heads, family.kv_heads) << family.architecture;
+    EXPECT_EQ(spec.max_positions, family.max_positions) << family.architecture;
+    config["num_key_value_heads"] = nullptr;
+    EXPECT_EQ(ReadGood(config).head.kv_heads, 64) << family.architecture;
+  }
+  // As in the text part of a multimodal folder.
+  const ModelSpec gemma = ReadGood({{"architectures", {"Gemma3ForCausalLM"}},
+                                    {"hidden_size", 2560},
+                                    {"intermediate_size", 10240},
+                                    {"num_hidden_layers", 34}});
+  EXPECT_EQ(gemma.vocab_size, 262208);
+  EXPECT_EQ(gemma.head, (HeadShape{8, 4, 256}));
+}
+
 TEST(HfConfigTest, BothSpellingsOfRopeAreOne) {
   const json llama3 = {{"factor", 8.0},
                        {"low_freq_factor", 1.0},
@@ -343,6 +379,8 @@ TEST(HfConfigTest, BadFieldsAreNamed) {
   constexpr auto kUnsupported = absl::StatusCode::kUnimplemented;
   const std::vector<BadConfig> bad = {
       {{{"hidden_size", nullptr}}, kInvalid, "config.json: hidden_size is missing"},
+      {{{"vocab_size", nullptr}}, kInvalid, "config.json: vocab_size is missing"},
+      {{{"num_attention_heads", nullptr}}, kInvalid, "num_attention_heads is missing"},
       {{{"hidden_size", "64"}},
        kInvalid,
        "hidden_size must be a whole number from 1 to 1048576, not \"64\""},
