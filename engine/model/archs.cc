@@ -118,10 +118,10 @@ RopeDefaults DefaultsOf(const ModelSpec& spec, const char* layer_type = "") {
           .max_positions = spec.max_positions};
 }
 
-// `value` as the reference has it where it casts to the type of the weights, which is the one that
-// the file names; files of fp32, or without a name, keep it.
+// `value` as the reference has it where it casts to the type of the weights. That is the one that
+// the file names; the text part of a multimodal folder names none, and is bf16.
 float InModelType(const ConfigFields& config, float value) {
-  const std::string type = config.StringOr("dtype", config.StringOr("torch_dtype", ""));
+  const std::string type = config.StringOr("dtype", config.StringOr("torch_dtype", "bfloat16"));
   if (type == "bfloat16") return F32FromBF16(BF16FromF32(value));
   if (type == "float16") return F32FromF16(F16FromF32(value));
   return value;

@@ -358,7 +358,7 @@ TEST(HfConfigTest, Gemma3ScalesItsEmbeddingInTheModelsType) {
   EXPECT_EQ(scale({{"dtype", "bfloat16"}}), 50.5f);
   EXPECT_EQ(scale({{"torch_dtype", "float16"}}), 50.59375f);
   EXPECT_EQ(scale({{"dtype", "float32"}, {"torch_dtype", "bfloat16"}}), std::sqrt(2560.0f));
-  EXPECT_EQ(scale(json::object()), std::sqrt(2560.0f));
+  EXPECT_EQ(scale(json::object()), 50.5f);
 }
 
 TEST(HfConfigTest, CodeInTheFolderIsIgnored) {
