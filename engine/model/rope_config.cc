@@ -1,10 +1,6 @@
 // Reads rotary embeddings from config.json, in the spelling of any year.
 #include "engine/model/rope_config.h"
 
-#include <cmath>
-
-#include "absl/strings/str_cat.h"
-
 namespace baram {
 namespace {
 
@@ -53,14 +49,13 @@ RopeSpec ReadTable(const ConfigFields& config, const ConfigFields& rope,
   spec.theta = rope.NumberOr(
       "rope_theta", 1.0, kLargest * kLargest,
       config.NumberOr(defaults.theta_field, 1.0, kLargest * kLargest, defaults.theta));
-  const double share = rope.NumberOr("partial_rotary_factor", 0.0, 1.0,
-                                     config.NumberOr("partial_rotary_factor", 0.0, 1.0, 1.0));
-  spec.rotary_dim = static_cast<int32_t>(defaults.head_dim * share);
-  if (spec.rotary_dim < 2 || spec.rotary_dim % 2 != 0) {
-    config.Fail("partial_rotary_factor",
-                absl::StrCat("rotates ", spec.rotary_dim, " of a head's ", defaults.head_dim,
-                             " elements; it must be an even number of at least 2"));
+  // The reference has no partial rotation in any family here: it ignores the field, or fails.
+  for (const ConfigFields& fields : {rope, config}) {
+    if (fields.NumberOr("partial_rotary_factor", 0.0, 1.0, 1.0) != 1.0) {
+      fields.FailUnsupported("partial_rotary_factor", "only 1 is");
+    }
   }
+  spec.rotary_dim = defaults.head_dim;
   if (spec.scaling == RopeScaling::kDefault) return spec;
 
   // Beside the only rope object this field wins, as in the reference.

@@ -22,7 +22,7 @@ struct RopeDefaults {
 };
 
 // Reads a table from
-//   "rope_theta", "partial_rotary_factor" and "rope_scaling": {"type" or "rope_type", ...}
+//   "rope_theta" and "rope_scaling": {"type" or "rope_type", ...}
 //   "rope_parameters": {"rope_type", "rope_theta", ...}
 //   "rope_parameters": {"full_attention": {...}, "sliding_attention": {...}}, by layer type only
 // `rope_scaling` beside `rope_parameters` may repeat it or scale what it leaves unscaled.

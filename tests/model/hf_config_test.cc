@@ -219,12 +219,6 @@ TEST(HfConfigTest, YarnStretchesTheContext) {
   EXPECT_EQ(context({{"rope_type", "linear"}, {"factor", 8}}), 2048);
 }
 
-TEST(HfConfigTest, PartialRotation) {
-  EXPECT_EQ(ReadLlama({{"partial_rotary_factor", 0.5}}).ropes[0].rotary_dim, 8);
-  EXPECT_EQ(ReadLlama({{"rope_parameters", {{"partial_rotary_factor", 0.25}}}}).ropes[0].rotary_dim,
-            4);
-}
-
 TEST(HfConfigTest, Mistral) {
   const json window = {{"sliding_window", 128}};
   EXPECT_THAT(Windows(ReadGood(ConfigOf("MistralForCausalLM", window))),
@@ -435,7 +429,12 @@ TEST(HfConfigTest, BadFieldsAreNamed) {
       {{{"architectures", {"Gemma3ForCausalLM"}}, {"rope_parameters", {{"rope_theta", 1e6}}}},
        kUnsupported,
        "full_attention and sliding_attention have one each"},
-      {{{"partial_rotary_factor", 0.2}}, kInvalid, "partial_rotary_factor rotates 3 of"},
+      {{{"partial_rotary_factor", 0.5}},
+       kUnsupported,
+       "config.json: partial_rotary_factor = 0.5 is not supported; only 1 is"},
+      {{{"rope_parameters", {{"partial_rotary_factor", 0.5}}}},
+       kUnsupported,
+       "rope_parameters.partial_rotary_factor = 0.5 is not supported"},
       {{{"quantization_config", {{"quant_method", "awq"}}}},
        kUnsupported,
        "quantization_config = {\"quant_method\":\"awq\"} is not supported"},
