@@ -381,14 +381,14 @@ ModelSpec Gemma3(const ConfigFields& config) {
 }
 
 constexpr Arch kArchs[] = {
-    {"LlamaForCausalLM", "Llama", Llama},
-    {"MistralForCausalLM", "Mistral", Mistral},
-    {"Qwen2ForCausalLM", "Qwen2", Qwen2},
-    {"Qwen3ForCausalLM", "Qwen3", Qwen3},
-    {"ExaoneForCausalLM", "EXAONE 3", Exaone},
-    {"Exaone4ForCausalLM", "EXAONE 4", Exaone4},
-    {"HyperCLOVAXForCausalLM", "HyperCLOVA X", HyperClovaX},
-    {"Gemma3ForCausalLM", "Gemma 3", Gemma3},
+    {"LlamaForCausalLM", "llama", "Llama", Llama},
+    {"MistralForCausalLM", "mistral", "Mistral", Mistral},
+    {"Qwen2ForCausalLM", "qwen2", "Qwen2", Qwen2},
+    {"Qwen3ForCausalLM", "qwen3", "Qwen3", Qwen3},
+    {"ExaoneForCausalLM", "exaone", "EXAONE 3", Exaone},
+    {"Exaone4ForCausalLM", "exaone4", "EXAONE 4", Exaone4},
+    {"HyperCLOVAXForCausalLM", "hyperclovax", "HyperCLOVA X", HyperClovaX},
+    {"Gemma3ForCausalLM", "gemma3_text", "Gemma 3", Gemma3},
 };
 
 }  // namespace

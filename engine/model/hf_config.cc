@@ -35,6 +35,14 @@ void AddEosIds(const ConfigFields& fields, std::vector<int32_t>& ids) {
   }
 }
 
+// The family whose `name` is `wanted`; null where none is.
+const Arch* FindArch(const char* Arch::*name, const std::string& wanted) {
+  for (const Arch& arch : Archs()) {
+    if (arch.*name == wanted) return &arch;
+  }
+  return nullptr;
+}
+
 // What is missing where there is no config.json.
 absl::Status DescribeMissing(const std::string& folder) {
   std::error_code unknown;
@@ -55,20 +63,25 @@ absl::StatusOr<ModelSpec> ReadModelSpec(const std::string& folder) {
   if (absl::IsNotFound(config.status())) return DescribeMissing(folder);
   if (!config.ok()) return config.status();
   const std::vector<std::string> names = config->Strings("architectures");
-  if (names.empty()) config->Fail("architectures", "is missing or empty");
-  if (!config->status().ok()) return config->status();
-  for (const Arch& arch : Archs()) {
-    if (names.front() != arch.architecture) continue;
-    ModelSpec spec = arch.read(*config);
-    if (!config->status().ok()) return config->status();
-    spec.architecture = arch.architecture;
-    spec.family = arch.family;
-    spec.max_positions = StretchedContext(spec.max_positions, spec.ropes);
-    return spec;
+  const Arch* typed = FindArch(&Arch::model_type, config->StringOr("model_type", ""));
+  const Arch* arch = names.empty() ? typed : FindArch(&Arch::architecture, names.front());
+  if (names.empty() && arch == nullptr) config->Fail("architectures", "is missing or empty");
+  if (arch != nullptr && typed != nullptr && typed != arch) {
+    config->Fail("model_type", absl::StrCat("is that of ", typed->family, ", but architectures is ",
+                                            arch->family, "'s; one of the two is wrong"));
   }
-  return absl::UnimplementedError(absl::StrCat(
-      folder, "/config.json: architecture ", Quote(names.front()),
-      " is not supported; supported are ", absl::StrJoin(SupportedArchitectures(), ", ")));
+  if (!config->status().ok()) return config->status();
+  if (arch == nullptr) {
+    return absl::UnimplementedError(absl::StrCat(
+        folder, "/config.json: architecture ", Quote(names.front()),
+        " is not supported; supported are ", absl::StrJoin(SupportedArchitectures(), ", ")));
+  }
+  ModelSpec spec = arch->read(*config);
+  if (!config->status().ok()) return config->status();
+  spec.architecture = arch->architecture;
+  spec.family = arch->family;
+  spec.max_positions = StretchedContext(spec.max_positions, spec.ropes);
+  return spec;
 }
 
 absl::StatusOr<GenerationDefaults> ReadGenerationDefaults(const std::string& folder) {

@@ -355,6 +355,15 @@ TEST(HfConfigTest, Gemma3ScalesItsEmbeddingInTheModelsType) {
   EXPECT_EQ(scale(json::object()), 50.5f);
 }
 
+TEST(HfConfigTest, ModelTypeNamesTheFamilyWhereArchitecturesDoNot) {
+  for (const json& none : {json(), json::array()}) {
+    const json changes = {{"architectures", none}, {"model_type", "qwen3"}};
+    EXPECT_EQ(ReadLlama(changes).architecture, "Qwen3ForCausalLM");
+  }
+  EXPECT_EQ(ReadLlama({{"model_type", "llama"}}).family, "Llama");
+  EXPECT_EQ(ReadLlama({{"model_type", "llama_of_ours"}}).family, "Llama");
+}
+
 TEST(HfConfigTest, CodeInTheFolderIsIgnored) {
   EXPECT_EQ(ReadLlama({{"auto_map", {{"AutoModelForCausalLM", "evil.Model"}}},
                        {"torch_dtype", "bfloat16"}})
@@ -444,6 +453,10 @@ TEST(HfConfigTest, BadFieldsAreNamed) {
        "final_logit_softcapping = 30.0 is not supported"},
       {{{"vision_config", json::object()}}, kUnsupported, "vision_config = {} is not supported"},
       {{{"architectures", json::array()}}, kInvalid, "architectures is missing or empty"},
+      {{{"architectures", nullptr}, {"model_type", "gpt2"}}, kInvalid, "architectures is missing"},
+      {{{"model_type", "mistral"}},
+       kInvalid,
+       "model_type is that of Mistral, but architectures is Llama's; one of the two is wrong"},
       {{{"architectures", "LlamaForCausalLM"}}, kInvalid, "architectures must be a list of texts"},
       {{{"architectures", {"Gemma3ForConditionalGeneration"}}},
        kUnsupported,
