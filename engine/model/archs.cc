@@ -74,6 +74,9 @@ void RefuseForeignOptions(const ConfigFields& config) {
   if (config.BoolOr("use_bidirectional_attention", false)) {
     config.FailUnsupported("use_bidirectional_attention", "only causal attention is");
   }
+  if (!config.BoolOr("is_causal", true)) {
+    config.FailUnsupported("is_causal", "only causal attention is");
+  }
 }
 
 int64_t ReadSize(const ConfigFields& config, const char* name, int64_t most, int64_t fallback) {

@@ -499,6 +499,7 @@ TEST(HfConfigTest, BadFieldsAreNamed) {
       {{{"architectures", {"Gemma3ForCausalLM"}}, {"use_bidirectional_attention", true}},
        kUnsupported,
        "use_bidirectional_attention = true is not supported"},
+      {{{"is_causal", false}}, kUnsupported, "is_causal = false is not supported"},
   };
   for (const BadConfig& config : bad) {
     const json whole = ConfigOf("LlamaForCausalLM", config.changes);
