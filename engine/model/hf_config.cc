@@ -26,10 +26,11 @@ absl::StatusOr<ConfigFields> ReadFields(const std::string& path) {
   return ConfigFields(path, *std::move(object));
 }
 
-// Adds the ids of an `eos_token_id`, one or a list, that are not there yet.
+// Adds the ids of an `eos_token_id`, one or a list, that are not there yet. -1 means none.
 void AddEosIds(const ConfigFields& fields, std::vector<int32_t>& ids) {
-  for (const int64_t id : fields.Integers("eos_token_id", 0, std::numeric_limits<int32_t>::max())) {
-    if (std::find(ids.begin(), ids.end(), id) == ids.end()) {
+  constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
+  for (const int64_t id : fields.Integers("eos_token_id", -1, kMost)) {
+    if (id >= 0 && std::find(ids.begin(), ids.end(), id) == ids.end()) {
       ids.push_back(static_cast<int32_t>(id));
     }
   }

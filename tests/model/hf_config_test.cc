@@ -563,6 +563,8 @@ TEST(GenerationDefaultsTest, ConfigsEosIsThePrimaryOne) {
   EXPECT_THAT(defaults.eos_ids, ElementsAre(7, 3, 9));
   defaults = ReadDefaults({{"eos_token_id", {5, 6}}}, R"({"eos_token_id":6})");
   EXPECT_THAT(defaults.eos_ids, ElementsAre(5, 6));
+  defaults = ReadDefaults({{"eos_token_id", -1}}, R"({"eos_token_id":[-1,6]})");
+  EXPECT_THAT(defaults.eos_ids, ElementsAre(6)) << "-1 means none";
 }
 
 TEST(GenerationDefaultsTest, SamplingValues) {
@@ -586,7 +588,7 @@ TEST(GenerationDefaultsTest, BadValuesAreNamed) {
   for (const auto& [text, complaint] : std::vector<std::pair<const char*, const char*>>{
            {R"({"temperature":-1})", "temperature must be a number"},
            {R"({"eos_token_id":"</s>"})", "eos_token_id must be whole numbers"},
-           {R"({"eos_token_id":[2,-1]})", "eos_token_id must be whole numbers"},
+           {R"({"eos_token_id":[2,-2]})", "eos_token_id must be whole numbers"},
            {R"({"eos_token_id":18446744073709551615})", "eos_token_id must be whole numbers"},
            {R"({"top_k":1.5})", "top_k must be a whole number"},
            {R"({"top_k":-2})", "top_k must be a whole number from -1"},
