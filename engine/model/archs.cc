@@ -41,6 +41,8 @@ struct LlamaFields {
   int64_t default_head_dim = 0;  // 0: hidden_size / num_attention_heads
   int64_t default_max_positions = 2048;
   bool default_tied = false;
+  bool attention_bias = true;  // whether the family reads the key of this name
+  bool mlp_bias = true;
   bool one_rope = true;  // false: the family reads its own
 };
 
@@ -151,8 +153,8 @@ ModelSpec ReadLlama(const ConfigFields& config, const LlamaFields& fields) {
 
   LayerSpec layer;
   layer.attention_scale = DefaultAttentionScale(spec.head);
-  layer.qkv_bias = layer.o_bias = config.BoolOr("attention_bias", false);
-  layer.mlp_bias = config.BoolOr("mlp_bias", false);
+  layer.qkv_bias = layer.o_bias = fields.attention_bias && config.BoolOr("attention_bias", false);
+  layer.mlp_bias = fields.mlp_bias && config.BoolOr("mlp_bias", false);
   layer.ffn = config.Integer("intermediate_size", 1, kMaxFfn);
   layer.activation = ReadActivation(config, fields);
   spec.layers.assign(config.Integer(fields.layers, 1, kMaxLayers), layer);
@@ -207,7 +209,10 @@ void SetWindows(const ConfigFields& config, const std::vector<bool>& windowed, i
 
 // Llama with a window on every layer.
 ModelSpec Mistral(const ConfigFields& config) {
-  ModelSpec spec = ReadLlama(config, {.default_kv_heads = 8, .default_max_positions = 131072});
+  ModelSpec spec = ReadLlama(config, {.default_kv_heads = 8,
+                                      .default_max_positions = 131072,
+                                      .attention_bias = false,
+                                      .mlp_bias = false});
   const int32_t window = ReadWindow(config);
   for (LayerSpec& layer : spec.layers) layer.window = window;
   // The reference's Mistral ignores layer_types; a file that relies on them is of another family.
@@ -232,19 +237,21 @@ void ReadQwenWindows(const ConfigFields& config, ModelSpec& spec) {
 
 // Llama with biases on q, k and v alone, and Qwen's windows.
 ModelSpec Qwen2(const ConfigFields& config) {
-  ModelSpec spec = ReadLlama(config, {.default_kv_heads = 32, .default_max_positions = 32768});
-  for (LayerSpec& layer : spec.layers) {
-    layer.qkv_bias = true;
-    layer.o_bias = layer.mlp_bias = false;
-  }
+  ModelSpec spec = ReadLlama(config, {.default_kv_heads = 32,
+                                      .default_max_positions = 32768,
+                                      .attention_bias = false,
+                                      .mlp_bias = false});
+  for (LayerSpec& layer : spec.layers) layer.qkv_bias = true;
   ReadQwenWindows(config, spec);
   return spec;
 }
 
 // Llama with per-head query and key norms, and Qwen's windows.
 ModelSpec Qwen3(const ConfigFields& config) {
-  ModelSpec spec = ReadLlama(
-      config, {.default_kv_heads = 32, .default_head_dim = 128, .default_max_positions = 32768});
+  ModelSpec spec = ReadLlama(config, {.default_kv_heads = 32,
+                                      .default_head_dim = 128,
+                                      .default_max_positions = 32768,
+                                      .mlp_bias = false});
   for (LayerSpec& layer : spec.layers) layer.qk_norm = NormKind::kPlain;
   ReadQwenWindows(config, spec);
   return spec;
@@ -292,7 +299,10 @@ std::vector<bool> ReadExaone4Pattern(const ConfigFields& config, size_t layers) 
 // Llama with per-head norms, and norms after the sub-layers in the place of those before. Where
 // there are windows, layers without one have no rotation either.
 ModelSpec Exaone4(const ConfigFields& config) {
-  ModelSpec spec = ReadLlama(config, {.default_norm_eps = 1e-5, .default_kv_heads = 32});
+  ModelSpec spec = ReadLlama(config, {.default_norm_eps = 1e-5,
+                                      .default_kv_heads = 32,
+                                      .attention_bias = false,
+                                      .mlp_bias = false});
   for (LayerSpec& layer : spec.layers) {
     layer.qk_norm = NormKind::kPlain;
     layer.pre_attention = layer.pre_mlp = NormKind::kNone;
@@ -350,6 +360,7 @@ ModelSpec Gemma3(const ConfigFields& config) {
                                       .default_head_dim = 256,
                                       .default_max_positions = 131072,
                                       .default_tied = true,
+                                      .mlp_bias = false,
                                       .one_rope = false});
   spec.final_norm = NormKind::kZeroCentred;
   spec.embedding_scale =
@@ -371,7 +382,6 @@ ModelSpec Gemma3(const ConfigFields& config) {
   const double query_scalar = config.NumberOr("query_pre_attn_scalar", 1e-6, kMaxScale, 256.0);
   for (size_t i = 0; i < spec.layers.size(); ++i) {
     LayerSpec& layer = spec.layers[i];
-    layer.mlp_bias = false;
     layer.rope = (*windowed)[i] ? 1 : 0;
     layer.attention_scale = static_cast<float>(1.0 / std::sqrt(query_scalar));
     layer.qk_norm = layer.pre_attention = layer.post_attention = layer.pre_mlp = layer.post_mlp =

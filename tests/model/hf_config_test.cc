@@ -248,6 +248,28 @@ TEST(HfConfigTest, Qwen3) {
   EXPECT_FALSE(spec.layers[0].qkv_bias);
 }
 
+TEST(HfConfigTest, BiasesThatAFamilyDoesNotHaveAreNotRead) {
+  const auto layer = [](const char* architecture) {
+    return ReadGood(
+               ConfigOf(architecture,
+                        {{"attention_bias", true}, {"mlp_bias", true}, {"use_post_norm", true}}))
+        .layers.at(0);
+  };
+  for (const char* architecture : {"LlamaForCausalLM", "HyperCLOVAXForCausalLM"}) {
+    EXPECT_TRUE(layer(architecture).qkv_bias && layer(architecture).o_bias) << architecture;
+    EXPECT_TRUE(layer(architecture).mlp_bias) << architecture;
+  }
+  for (const char* architecture : {"Qwen3ForCausalLM", "Gemma3ForCausalLM"}) {
+    EXPECT_TRUE(layer(architecture).qkv_bias && layer(architecture).o_bias) << architecture;
+    EXPECT_FALSE(layer(architecture).mlp_bias) << architecture;
+  }
+  for (const char* architecture :
+       {"MistralForCausalLM", "Qwen2ForCausalLM", "Exaone4ForCausalLM"}) {
+    EXPECT_EQ(layer(architecture).qkv_bias, architecture == std::string("Qwen2ForCausalLM"));
+    EXPECT_FALSE(layer(architecture).o_bias || layer(architecture).mlp_bias) << architecture;
+  }
+}
+
 TEST(HfConfigTest, Exaone3) {
   json config = ConfigOf(
       "ExaoneForCausalLM",
