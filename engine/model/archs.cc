@@ -1,6 +1,7 @@
 // The model families: from a config.json to a ModelSpec. Each family starts from another and states
 // the difference. Facts are those of the reference library's configuration and modeling files; what
-// config.json says always wins, and what it leaves out is what the reference assumes.
+// config.json says always wins, and what it leaves out is what the reference assumes, except sizes
+// that no published folder of the family leaves out: those must be there.
 #include "engine/model/archs.h"
 
 #include <algorithm>
@@ -27,15 +28,22 @@ constexpr int64_t kMaxHeadDim = 256;
 constexpr int64_t kMaxPositions = int64_t{1} << 27;
 constexpr double kMaxScale = 1e6;  // of the multipliers
 
-// How a family names and defaults what every decoder has.
+// How a family names and defaults what every decoder has. A size of 0 has no default.
 struct LlamaFields {
   const char* layers = "num_hidden_layers";
   const char* norm_eps = "rms_norm_eps";
   double default_norm_eps = 1e-6;
   const char* activation = "hidden_act";
   const char* default_activation = "silu";
+  int64_t default_vocab = 0;
+  int64_t default_heads = 0;
+  int64_t default_kv_heads = 0;  // 0: num_attention_heads, which null means in any family
   int64_t default_head_dim = 0;  // 0: hidden_size / num_attention_heads
+  int64_t default_max_positions = 2048;
   bool default_tied = false;
+  bool attention_bias = true;  // whether the family reads the key of this name
+  bool mlp_bias = true;
+  bool one_rope = true;  // false: the family reads its own
 };
 
 Activation ReadActivation(const ConfigFields& config, const LlamaFields& fields) {
@@ -68,12 +76,21 @@ void RefuseForeignOptions(const ConfigFields& config) {
   if (config.BoolOr("use_bidirectional_attention", false)) {
     config.FailUnsupported("use_bidirectional_attention", "only causal attention is");
   }
+  if (!config.BoolOr("is_causal", true)) {
+    config.FailUnsupported("is_causal", "only causal attention is");
+  }
+}
+
+int64_t ReadSize(const ConfigFields& config, const char* name, int64_t most, int64_t fallback) {
+  return fallback > 0 ? config.IntegerOr(name, 1, most, fallback) : config.Integer(name, 1, most);
 }
 
 HeadShape ReadHeads(const ConfigFields& config, int64_t hidden, const LlamaFields& fields) {
   HeadShape head;
-  head.heads = config.Integer("num_attention_heads", 1, kMaxHeads);
-  head.kv_heads = config.IntegerOr("num_key_value_heads", 1, kMaxHeads, head.heads);
+  head.heads = ReadSize(config, "num_attention_heads", kMaxHeads, fields.default_heads);
+  const bool as_heads = fields.default_kv_heads == 0 || config.IsNull("num_key_value_heads");
+  head.kv_heads = config.IntegerOr("num_key_value_heads", 1, kMaxHeads,
+                                   as_heads ? head.heads : fields.default_kv_heads);
   if (head.heads % head.kv_heads != 0) {
     config.Fail("num_key_value_heads",
                 absl::StrCat("must divide num_attention_heads, and ", head.kv_heads,
@@ -100,14 +117,16 @@ HeadShape ReadHeads(const ConfigFields& config, int64_t hidden, const LlamaField
   return head;
 }
 
-RopeDefaults DefaultsOf(const ModelSpec& spec) {
-  return {.head_dim = spec.head.head_dim, .max_positions = spec.max_positions};
+RopeDefaults DefaultsOf(const ModelSpec& spec, const char* layer_type = "") {
+  return {.layer_type = layer_type,
+          .head_dim = spec.head.head_dim,
+          .max_positions = spec.max_positions};
 }
 
-// `value` as the reference has it where it casts to the type of the weights, which is the one that
-// the file names; files of fp32, or without a name, keep it.
+// `value` as the reference has it where it casts to the type of the weights. That is the one that
+// the file names; the text part of a multimodal folder names none, and is bf16.
 float InModelType(const ConfigFields& config, float value) {
-  const std::string type = config.StringOr("dtype", config.StringOr("torch_dtype", ""));
+  const std::string type = config.StringOr("dtype", config.StringOr("torch_dtype", "bfloat16"));
   if (type == "bfloat16") return F32FromBF16(BF16FromF32(value));
   if (type == "float16") return F32FromF16(F16FromF32(value));
   return value;
@@ -122,19 +141,20 @@ ModelSpec ReadLlama(const ConfigFields& config, const LlamaFields& fields) {
   RefuseForeignOptions(config);
   ModelSpec spec;
   spec.hidden = config.Integer("hidden_size", 1, kMaxHidden);
-  spec.vocab_size = config.Integer("vocab_size", 1, kMaxVocab);
+  spec.vocab_size = ReadSize(config, "vocab_size", kMaxVocab, fields.default_vocab);
   // A prompt and a reply have a token each.
-  spec.max_positions = config.Integer("max_position_embeddings", 2, kMaxPositions);
+  spec.max_positions =
+      config.IntegerOr("max_position_embeddings", 2, kMaxPositions, fields.default_max_positions);
   spec.head = ReadHeads(config, spec.hidden, fields);
   spec.norm_eps =
       static_cast<float>(config.NumberOr(fields.norm_eps, 0.0, 1.0, fields.default_norm_eps));
   spec.tied_head = config.BoolOr("tie_word_embeddings", fields.default_tied);
-  spec.ropes = {ReadRope(config, DefaultsOf(spec))};
+  if (fields.one_rope) spec.ropes = {ReadRope(config, DefaultsOf(spec))};
 
   LayerSpec layer;
   layer.attention_scale = DefaultAttentionScale(spec.head);
-  layer.qkv_bias = layer.o_bias = config.BoolOr("attention_bias", false);
-  layer.mlp_bias = config.BoolOr("mlp_bias", false);
+  layer.qkv_bias = layer.o_bias = fields.attention_bias && config.BoolOr("attention_bias", false);
+  layer.mlp_bias = fields.mlp_bias && config.BoolOr("mlp_bias", false);
   layer.ffn = config.Integer("intermediate_size", 1, kMaxFfn);
   layer.activation = ReadActivation(config, fields);
   spec.layers.assign(config.Integer(fields.layers, 1, kMaxLayers), layer);
@@ -189,7 +209,10 @@ void SetWindows(const ConfigFields& config, const std::vector<bool>& windowed, i
 
 // Llama with a window on every layer.
 ModelSpec Mistral(const ConfigFields& config) {
-  ModelSpec spec = Llama(config);
+  ModelSpec spec = ReadLlama(config, {.default_kv_heads = 8,
+                                      .default_max_positions = 131072,
+                                      .attention_bias = false,
+                                      .mlp_bias = false});
   const int32_t window = ReadWindow(config);
   for (LayerSpec& layer : spec.layers) layer.window = window;
   // The reference's Mistral ignores layer_types; a file that relies on them is of another family.
@@ -214,18 +237,21 @@ void ReadQwenWindows(const ConfigFields& config, ModelSpec& spec) {
 
 // Llama with biases on q, k and v alone, and Qwen's windows.
 ModelSpec Qwen2(const ConfigFields& config) {
-  ModelSpec spec = Llama(config);
-  for (LayerSpec& layer : spec.layers) {
-    layer.qkv_bias = true;
-    layer.o_bias = layer.mlp_bias = false;
-  }
+  ModelSpec spec = ReadLlama(config, {.default_kv_heads = 32,
+                                      .default_max_positions = 32768,
+                                      .attention_bias = false,
+                                      .mlp_bias = false});
+  for (LayerSpec& layer : spec.layers) layer.qkv_bias = true;
   ReadQwenWindows(config, spec);
   return spec;
 }
 
 // Llama with per-head query and key norms, and Qwen's windows.
 ModelSpec Qwen3(const ConfigFields& config) {
-  ModelSpec spec = ReadLlama(config, {.default_head_dim = 128});
+  ModelSpec spec = ReadLlama(config, {.default_kv_heads = 32,
+                                      .default_head_dim = 128,
+                                      .default_max_positions = 32768,
+                                      .mlp_bias = false});
   for (LayerSpec& layer : spec.layers) layer.qk_norm = NormKind::kPlain;
   ReadQwenWindows(config, spec);
   return spec;
@@ -273,7 +299,10 @@ std::vector<bool> ReadExaone4Pattern(const ConfigFields& config, size_t layers) 
 // Llama with per-head norms, and norms after the sub-layers in the place of those before. Where
 // there are windows, layers without one have no rotation either.
 ModelSpec Exaone4(const ConfigFields& config) {
-  ModelSpec spec = ReadLlama(config, {.default_norm_eps = 1e-5});
+  ModelSpec spec = ReadLlama(config, {.default_norm_eps = 1e-5,
+                                      .default_kv_heads = 32,
+                                      .attention_bias = false,
+                                      .mlp_bias = false});
   for (LayerSpec& layer : spec.layers) {
     layer.qk_norm = NormKind::kPlain;
     layer.pre_attention = layer.pre_mlp = NormKind::kNone;
@@ -325,19 +354,24 @@ ModelSpec HyperClovaX(const ConfigFields& config) {
 ModelSpec Gemma3(const ConfigFields& config) {
   ModelSpec spec = ReadLlama(config, {.activation = "hidden_activation",
                                       .default_activation = "gelu_pytorch_tanh",
+                                      .default_vocab = 262208,
+                                      .default_heads = 8,
+                                      .default_kv_heads = 4,
                                       .default_head_dim = 256,
-                                      .default_tied = true});
+                                      .default_max_positions = 131072,
+                                      .default_tied = true,
+                                      .mlp_bias = false,
+                                      .one_rope = false});
   spec.final_norm = NormKind::kZeroCentred;
   spec.embedding_scale =
       InModelType(config, static_cast<float>(std::sqrt(static_cast<double>(spec.hidden))));
 
-  RopeDefaults global = DefaultsOf(spec);
+  RopeDefaults global = DefaultsOf(spec, "full_attention");
   global.theta = 1e6;
-  RopeDefaults local = DefaultsOf(spec);
+  RopeDefaults local = DefaultsOf(spec, "sliding_attention");
   local.theta_field = "rope_local_base_freq";
   local.scaled = false;
-  spec.ropes = {ReadRope(config, global, "full_attention"),
-                ReadRope(config, local, "sliding_attention")};
+  spec.ropes = {ReadRope(config, global), ReadRope(config, local)};
 
   auto windowed = ReadLayerTypes(config, spec.layers.size());
   if (!windowed) {
@@ -348,7 +382,6 @@ ModelSpec Gemma3(const ConfigFields& config) {
   const double query_scalar = config.NumberOr("query_pre_attn_scalar", 1e-6, kMaxScale, 256.0);
   for (size_t i = 0; i < spec.layers.size(); ++i) {
     LayerSpec& layer = spec.layers[i];
-    layer.mlp_bias = false;
     layer.rope = (*windowed)[i] ? 1 : 0;
     layer.attention_scale = static_cast<float>(1.0 / std::sqrt(query_scalar));
     layer.qk_norm = layer.pre_attention = layer.post_attention = layer.pre_mlp = layer.post_mlp =
@@ -361,14 +394,14 @@ ModelSpec Gemma3(const ConfigFields& config) {
 }
 
 constexpr Arch kArchs[] = {
-    {"LlamaForCausalLM", "Llama", Llama},
-    {"MistralForCausalLM", "Mistral", Mistral},
-    {"Qwen2ForCausalLM", "Qwen2", Qwen2},
-    {"Qwen3ForCausalLM", "Qwen3", Qwen3},
-    {"ExaoneForCausalLM", "EXAONE 3", Exaone},
-    {"Exaone4ForCausalLM", "EXAONE 4", Exaone4},
-    {"HyperCLOVAXForCausalLM", "HyperCLOVA X", HyperClovaX},
-    {"Gemma3ForCausalLM", "Gemma 3", Gemma3},
+    {"LlamaForCausalLM", "llama", "Llama", Llama},
+    {"MistralForCausalLM", "mistral", "Mistral", Mistral},
+    {"Qwen2ForCausalLM", "qwen2", "Qwen2", Qwen2},
+    {"Qwen3ForCausalLM", "qwen3", "Qwen3", Qwen3},
+    {"ExaoneForCausalLM", "exaone", "EXAONE 3", Exaone},
+    {"Exaone4ForCausalLM", "exaone4", "EXAONE 4", Exaone4},
+    {"HyperCLOVAXForCausalLM", "hyperclovax", "HyperCLOVA X", HyperClovaX},
+    {"Gemma3ForCausalLM", "gemma3_text", "Gemma 3", Gemma3},
 };
 
 }  // namespace

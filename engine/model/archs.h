@@ -11,6 +11,7 @@ namespace baram {
 
 struct Arch {
   const char* architecture;  // config.json's `architectures`
+  const char* model_type;    // its `model_type`, by which the reference chooses the family
   const char* family;        // for people
   // Complaints go to the config; the spec is only good if it has none.
   ModelSpec (*read)(const ConfigFields& config);

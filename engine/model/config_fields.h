@@ -32,6 +32,8 @@ class ConfigFields {
   // `path` names the file in messages.
   ConfigFields(std::string path, nlohmann::json object);
 
+  // Whether there are no fields.
+  bool IsEmpty() const { return object_->empty(); }
   // Whether the field is there and not null.
   bool Has(const std::string& name) const;
   // Whether the field is there and says null.

@@ -26,13 +26,22 @@ absl::StatusOr<ConfigFields> ReadFields(const std::string& path) {
   return ConfigFields(path, *std::move(object));
 }
 
-// Adds the ids of an `eos_token_id`, one or a list, that are not there yet.
+// Adds the ids of an `eos_token_id`, one or a list, that are not there yet. -1 means none.
 void AddEosIds(const ConfigFields& fields, std::vector<int32_t>& ids) {
-  for (const int64_t id : fields.Integers("eos_token_id", 0, std::numeric_limits<int32_t>::max())) {
-    if (std::find(ids.begin(), ids.end(), id) == ids.end()) {
+  constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
+  for (const int64_t id : fields.Integers("eos_token_id", -1, kMost)) {
+    if (id >= 0 && std::find(ids.begin(), ids.end(), id) == ids.end()) {
       ids.push_back(static_cast<int32_t>(id));
     }
   }
+}
+
+// The family whose `name` is `wanted`; null where none is.
+const Arch* FindArch(const char* Arch::*name, const std::string& wanted) {
+  for (const Arch& arch : Archs()) {
+    if (arch.*name == wanted) return &arch;
+  }
+  return nullptr;
 }
 
 // What is missing where there is no config.json.
@@ -55,20 +64,25 @@ absl::StatusOr<ModelSpec> ReadModelSpec(const std::string& folder) {
   if (absl::IsNotFound(config.status())) return DescribeMissing(folder);
   if (!config.ok()) return config.status();
   const std::vector<std::string> names = config->Strings("architectures");
-  if (names.empty()) config->Fail("architectures", "is missing or empty");
-  if (!config->status().ok()) return config->status();
-  for (const Arch& arch : Archs()) {
-    if (names.front() != arch.architecture) continue;
-    ModelSpec spec = arch.read(*config);
-    if (!config->status().ok()) return config->status();
-    spec.architecture = arch.architecture;
-    spec.family = arch.family;
-    spec.max_positions = StretchedContext(spec.max_positions, spec.ropes);
-    return spec;
+  const Arch* typed = FindArch(&Arch::model_type, config->StringOr("model_type", ""));
+  const Arch* arch = names.empty() ? typed : FindArch(&Arch::architecture, names.front());
+  if (names.empty() && arch == nullptr) config->Fail("architectures", "is missing or empty");
+  if (arch != nullptr && typed != nullptr && typed != arch) {
+    config->Fail("model_type", absl::StrCat("is that of ", typed->family, ", but architectures is ",
+                                            arch->family, "'s; one of the two is wrong"));
   }
-  return absl::UnimplementedError(absl::StrCat(
-      folder, "/config.json: architecture ", Quote(names.front()),
-      " is not supported; supported are ", absl::StrJoin(SupportedArchitectures(), ", ")));
+  if (!config->status().ok()) return config->status();
+  if (arch == nullptr) {
+    return absl::UnimplementedError(absl::StrCat(
+        folder, "/config.json: architecture ", Quote(names.front()),
+        " is not supported; supported are ", absl::StrJoin(SupportedArchitectures(), ", ")));
+  }
+  ModelSpec spec = arch->read(*config);
+  if (!config->status().ok()) return config->status();
+  spec.architecture = arch->architecture;
+  spec.family = arch->family;
+  spec.max_positions = StretchedContext(spec.max_positions, spec.ropes);
+  return spec;
 }
 
 absl::StatusOr<GenerationDefaults> ReadGenerationDefaults(const std::string& folder) {

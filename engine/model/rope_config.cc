@@ -1,10 +1,6 @@
 // Reads rotary embeddings from config.json, in the spelling of any year.
 #include "engine/model/rope_config.h"
 
-#include <cmath>
-
-#include "absl/strings/str_cat.h"
-
 namespace baram {
 namespace {
 
@@ -31,44 +27,44 @@ RopeScaling ReadScaling(const ConfigFields& rope) {
   return RopeScaling::kDefault;
 }
 
-// The object that describes the table; an empty one where the file has none.
-ConfigFields RopeObject(const ConfigFields& config, const RopeDefaults& defaults,
-                        const std::string& layer_type) {
-  if (config.Has("rope_parameters")) {
-    const ConfigFields parameters = config.Object("rope_parameters");
-    const bool nested =
-        parameters.IsObject("full_attention") || parameters.IsObject("sliding_attention");
-    if (!nested) return parameters;
-    return parameters.Object(layer_type.empty() ? "full_attention" : layer_type);
+// The table's part of `rope_parameters`; an empty object where the file has none.
+ConfigFields ParametersOf(const ConfigFields& config, const RopeDefaults& defaults) {
+  const ConfigFields parameters = config.Object("rope_parameters");
+  const bool nested =
+      parameters.IsObject("full_attention") || parameters.IsObject("sliding_attention");
+  const bool by_layer_type = !defaults.layer_type.empty();
+  if (!parameters.IsEmpty() && nested != by_layer_type) {
+    config.FailUnsupported("rope_parameters",
+                           by_layer_type ? "full_attention and sliding_attention have one each"
+                                         : "layers of this family share one rotation");
   }
-  return defaults.scaled ? config.Object("rope_scaling") : config.Nothing();
+  return by_layer_type ? parameters.Object(defaults.layer_type) : parameters;
 }
 
-}  // namespace
-
-RopeSpec ReadRope(const ConfigFields& config, const RopeDefaults& defaults,
-                  const std::string& layer_type) {
-  const ConfigFields rope = RopeObject(config, defaults, layer_type);
+// The table that the object `rope` describes.
+RopeSpec ReadTable(const ConfigFields& config, const ConfigFields& rope,
+                   const RopeDefaults& defaults) {
   RopeSpec spec;
   spec.scaling = ReadScaling(rope);
   spec.theta = rope.NumberOr(
       "rope_theta", 1.0, kLargest * kLargest,
       config.NumberOr(defaults.theta_field, 1.0, kLargest * kLargest, defaults.theta));
-  const double share = rope.NumberOr("partial_rotary_factor", 0.0, 1.0,
-                                     config.NumberOr("partial_rotary_factor", 0.0, 1.0, 1.0));
-  spec.rotary_dim = static_cast<int32_t>(defaults.head_dim * share);
-  if (spec.rotary_dim < 2 || spec.rotary_dim % 2 != 0) {
-    config.Fail("partial_rotary_factor",
-                absl::StrCat("rotates ", spec.rotary_dim, " of a head's ", defaults.head_dim,
-                             " elements; it must be an even number of at least 2"));
+  // The reference has no partial rotation in any family here: it ignores the field, or fails.
+  for (const ConfigFields& fields : {rope, config}) {
+    if (fields.NumberOr("partial_rotary_factor", 0.0, 1.0, 1.0) != 1.0) {
+      fields.FailUnsupported("partial_rotary_factor", "only 1 is");
+    }
   }
+  spec.rotary_dim = defaults.head_dim;
   if (spec.scaling == RopeScaling::kDefault) return spec;
 
-  // Beside the rope object this field wins, as in the reference.
-  const double original =
-      rope.NumberOr("original_max_position_embeddings", 1.0, kLargest, defaults.max_positions);
-  spec.original_max_positions =
-      config.NumberOr("original_max_position_embeddings", 1.0, kLargest, original);
+  // Beside the only rope object this field wins, as in the reference.
+  const char* original = "original_max_position_embeddings";
+  spec.original_max_positions = rope.NumberOr(original, 1.0, kLargest, defaults.max_positions);
+  if (defaults.layer_type.empty()) {
+    spec.original_max_positions =
+        config.NumberOr(original, 1.0, kLargest, spec.original_max_positions);
+  }
   const bool derives_factor = spec.scaling == RopeScaling::kYarn && !rope.Has("factor");
   if (!derives_factor && !rope.Has("factor")) rope.Fail("factor", "is missing");
   spec.factor = derives_factor ? defaults.max_positions / spec.original_max_positions
@@ -87,8 +83,28 @@ RopeSpec ReadRope(const ConfigFields& config, const RopeDefaults& defaults,
     spec.attention_factor = rope.NumberOr("attention_factor", 1e-6, kLargest, 0.0);
     spec.mscale = rope.NumberOr("mscale", 0.0, kLargest, 0.0);
     spec.mscale_all_dim = rope.NumberOr("mscale_all_dim", 0.0, kLargest, 0.0);
-    spec.truncate = rope.BoolOr("truncate", spec.truncate);
+    spec.truncate = rope.BoolOr("truncate", !rope.IsNull("truncate"));
     if (spec.theta <= 1.0) rope.Fail("rope_theta", "must be greater than 1 under yarn");
+  }
+  return spec;
+}
+
+}  // namespace
+
+// Of two objects the reference takes `rope_scaling`, with Gemma 3 key by key. That one is usually
+// added by hand, to a file that has its base in the other, which the reference then forgets.
+RopeSpec ReadRope(const ConfigFields& config, const RopeDefaults& defaults) {
+  const ConfigFields parameters = ParametersOf(config, defaults);
+  const ConfigFields scaling = defaults.scaled ? config.Object("rope_scaling") : config.Nothing();
+  if (scaling.IsEmpty()) return ReadTable(config, parameters, defaults);
+  const RopeSpec spec = ReadTable(config, scaling, defaults);
+  if (parameters.IsEmpty()) return spec;
+  const RopeSpec other = ReadTable(config, parameters, defaults);
+  const bool extends = other.scaling == RopeScaling::kDefault && other.theta == spec.theta;
+  if (!extends && other != spec) {
+    config.Fail("rope_scaling",
+                "and rope_parameters describe different rotations; keep one of them, with "
+                "rope_theta inside");
   }
   return spec;
 }

@@ -9,8 +9,9 @@
 
 namespace baram {
 
-// What applies where the file is silent.
+// Which table is read, and what applies where the file is silent.
 struct RopeDefaults {
+  std::string layer_type;  // "full_attention", say: of the layers of this type; empty: of all
   int32_t head_dim = 0;
   int32_t max_positions = 0;
   double theta = 10000.0;
@@ -20,12 +21,12 @@ struct RopeDefaults {
   bool scaled = true;
 };
 
-// The table of the layers of `layer_type` ("full_attention"; empty: the only table). Reads
-//   "rope_theta", "partial_rotary_factor" and "rope_scaling": {"type" or "rope_type", ...}
+// Reads a table from
+//   "rope_theta" and "rope_scaling": {"type" or "rope_type", ...}
 //   "rope_parameters": {"rope_type", "rope_theta", ...}
-//   "rope_parameters": {"full_attention": {...}, "sliding_attention": {...}}
-RopeSpec ReadRope(const ConfigFields& config, const RopeDefaults& defaults,
-                  const std::string& layer_type = "");
+//   "rope_parameters": {"full_attention": {...}, "sliding_attention": {...}}, by layer type only
+// `rope_scaling` beside `rope_parameters` may repeat it or scale what it leaves unscaled.
+RopeSpec ReadRope(const ConfigFields& config, const RopeDefaults& defaults);
 
 }  // namespace baram
 

@@ -75,6 +75,42 @@ TEST(HfConfigTest, LlamaDefaultsAreTheReferences) {
   EXPECT_EQ(spec.ropes[0].rotary_dim, 16);
 }
 
+// Those of the configuration classes.
+TEST(HfConfigTest, SizesThatAreLeftOut) {
+  struct Family {
+    const char* architecture;
+    int32_t kv_heads;
+    int64_t max_positions;
+  };
+  for (const Family& family : {Family{"LlamaForCausalLM", 64, 2048},
+                               {"MistralForCausalLM", 8, 131072},
+                               {"Qwen2ForCausalLM", 32, 32768},
+                               {"Qwen3ForCausalLM", 32, 32768},
+                               {"ExaoneForCausalLM", 64, 2048},
+                               {"Exaone4ForCausalLM", 32, 2048},
+                               {"HyperCLOVAXForCausalLM", 64, 2048},
+                               {"Gemma3ForCausalLM", 4, 131072}}) {
+    json config = ConfigOf(family.architecture, {{"hidden_size", 1024},
+                                                 {"num_attention_heads", 64},
+                                                 {"num_layers", 2},
+                                                 {"use_post_norm", true}});
+    config.erase("num_key_value_heads");
+    config.erase("max_position_embeddings");
+    const ModelSpec spec = ReadGood(config);
+    EXPECT_EQ(spec.head.kv_heads, family.kv_heads) << family.architecture;
+    EXPECT_EQ(spec.max_positions, family.max_positions) << family.architecture;
+    config["num_key_value_heads"] = nullptr;
+    EXPECT_EQ(ReadGood(config).head.kv_heads, 64) << family.architecture;
+  }
+  // As in the text part of a multimodal folder.
+  const ModelSpec gemma = ReadGood({{"architectures", {"Gemma3ForCausalLM"}},
+                                    {"hidden_size", 2560},
+                                    {"intermediate_size", 10240},
+                                    {"num_hidden_layers", 34}});
+  EXPECT_EQ(gemma.vocab_size, 262208);
+  EXPECT_EQ(gemma.head, (HeadShape{8, 4, 256}));
+}
+
 TEST(HfConfigTest, BothSpellingsOfRopeAreOne) {
   const json llama3 = {{"factor", 8.0},
                        {"low_freq_factor", 1.0},
@@ -96,6 +132,37 @@ TEST(HfConfigTest, BothSpellingsOfRopeAreOne) {
   EXPECT_EQ(ReadLlama({{"rope_scaling", hub}}).ropes[0].original_max_positions, 2048);
 }
 
+// As whoever adds a longer context to a folder that transformers 5 saved.
+TEST(HfConfigTest, RopeScalingBesideRopeParameters) {
+  const json yarn = {{"rope_type", "yarn"},
+                     {"factor", 4},
+                     {"original_max_position_embeddings", 512},
+                     {"rope_theta", 1e6}};
+  const json plain = {{"rope_type", "default"}, {"rope_theta", 1e6}};
+  const RopeSpec expected = ReadLlama({{"rope_parameters", yarn}}).ropes[0];
+  const auto read = [](const json& scaling, const json& parameters) {
+    return ReadLlama({{"rope_scaling", scaling}, {"rope_parameters", parameters}}).ropes[0];
+  };
+  EXPECT_EQ(read(yarn, plain), expected);
+  EXPECT_EQ(read(yarn, yarn), expected);
+  for (const json& nothing : {json(), json::object()}) {
+    EXPECT_EQ(read(nothing, yarn), expected);
+    EXPECT_EQ(read(yarn, nothing), expected);
+  }
+  json baseless = yarn;
+  baseless.erase("rope_theta");
+  const json changes = {
+      {"rope_theta", 1e6}, {"rope_scaling", baseless}, {"rope_parameters", plain}};
+  EXPECT_EQ(ReadLlama(changes).ropes[0], expected);
+
+  const ModelSpec gemma = ReadGood(
+      ConfigOf("Gemma3ForCausalLM", {{"rope_scaling", {{"rope_type", "linear"}, {"factor", 8}}},
+                                     {"rope_parameters", {{"full_attention", plain}}}}));
+  ASSERT_EQ(gemma.ropes.size(), 2u);
+  EXPECT_EQ(gemma.ropes[0].scaling, RopeScaling::kLinear);
+  EXPECT_EQ(gemma.ropes[1].scaling, RopeScaling::kDefault);
+}
+
 TEST(HfConfigTest, YarnOptions) {
   const RopeSpec rope = ReadLlama({{"rope_scaling",
                                     {{"rope_type", "yarn"},
@@ -113,6 +180,22 @@ TEST(HfConfigTest, YarnOptions) {
   EXPECT_EQ(rope.mscale, 0.5);
   EXPECT_EQ(rope.mscale_all_dim, 0.75);
   EXPECT_FALSE(rope.truncate);
+  json yarn = {{"rope_type", "yarn"}, {"truncate", nullptr}};
+  EXPECT_FALSE(ReadLlama({{"rope_scaling", yarn}}).ropes[0].truncate) << "null is Python's false";
+  yarn.erase("truncate");
+  EXPECT_TRUE(ReadLlama({{"rope_scaling", yarn}}).ropes[0].truncate);
+}
+
+// Beside one table it wins over the table's own, as in the reference.
+TEST(HfConfigTest, OriginalLengthOutsideTheRopeObject) {
+  const json changes = {
+      {"original_max_position_embeddings", 256},
+      {"rope_scaling",
+       {{"rope_type", "yarn"}, {"factor", 4}, {"original_max_position_embeddings", 512}}}};
+  EXPECT_EQ(ReadLlama(changes).ropes[0].original_max_positions, 256);
+  const ModelSpec gemma = ReadGood(ConfigOf("Gemma3ForCausalLM", changes));
+  ASSERT_EQ(gemma.ropes.size(), 2u);
+  EXPECT_EQ(gemma.ropes[0].original_max_positions, 512) << "not of one table of several";
 }
 
 TEST(HfConfigTest, YarnStretchesTheContext) {
@@ -134,12 +217,6 @@ TEST(HfConfigTest, YarnStretchesTheContext) {
   EXPECT_EQ(spec.ropes[0].original_max_positions, 2048);
   EXPECT_EQ(spec.max_positions, 8192);
   EXPECT_EQ(context({{"rope_type", "linear"}, {"factor", 8}}), 2048);
-}
-
-TEST(HfConfigTest, PartialRotation) {
-  EXPECT_EQ(ReadLlama({{"partial_rotary_factor", 0.5}}).ropes[0].rotary_dim, 8);
-  EXPECT_EQ(ReadLlama({{"rope_parameters", {{"partial_rotary_factor", 0.25}}}}).ropes[0].rotary_dim,
-            4);
 }
 
 TEST(HfConfigTest, Mistral) {
@@ -169,6 +246,28 @@ TEST(HfConfigTest, Qwen3) {
   EXPECT_EQ(spec.head.head_dim, 128);  // whatever the hidden size
   EXPECT_EQ(spec.layers[0].qk_norm, NormKind::kPlain);
   EXPECT_FALSE(spec.layers[0].qkv_bias);
+}
+
+TEST(HfConfigTest, BiasesThatAFamilyDoesNotHaveAreNotRead) {
+  const auto layer = [](const char* architecture) {
+    return ReadGood(
+               ConfigOf(architecture,
+                        {{"attention_bias", true}, {"mlp_bias", true}, {"use_post_norm", true}}))
+        .layers.at(0);
+  };
+  for (const char* architecture : {"LlamaForCausalLM", "HyperCLOVAXForCausalLM"}) {
+    EXPECT_TRUE(layer(architecture).qkv_bias && layer(architecture).o_bias) << architecture;
+    EXPECT_TRUE(layer(architecture).mlp_bias) << architecture;
+  }
+  for (const char* architecture : {"Qwen3ForCausalLM", "Gemma3ForCausalLM"}) {
+    EXPECT_TRUE(layer(architecture).qkv_bias && layer(architecture).o_bias) << architecture;
+    EXPECT_FALSE(layer(architecture).mlp_bias) << architecture;
+  }
+  for (const char* architecture :
+       {"MistralForCausalLM", "Qwen2ForCausalLM", "Exaone4ForCausalLM"}) {
+    EXPECT_EQ(layer(architecture).qkv_bias, architecture == std::string("Qwen2ForCausalLM"));
+    EXPECT_FALSE(layer(architecture).o_bias || layer(architecture).mlp_bias) << architecture;
+  }
 }
 
 TEST(HfConfigTest, Exaone3) {
@@ -275,7 +374,16 @@ TEST(HfConfigTest, Gemma3ScalesItsEmbeddingInTheModelsType) {
   EXPECT_EQ(scale({{"dtype", "bfloat16"}}), 50.5f);
   EXPECT_EQ(scale({{"torch_dtype", "float16"}}), 50.59375f);
   EXPECT_EQ(scale({{"dtype", "float32"}, {"torch_dtype", "bfloat16"}}), std::sqrt(2560.0f));
-  EXPECT_EQ(scale(json::object()), std::sqrt(2560.0f));
+  EXPECT_EQ(scale(json::object()), 50.5f);
+}
+
+TEST(HfConfigTest, ModelTypeNamesTheFamilyWhereArchitecturesDoNot) {
+  for (const json& none : {json(), json::array()}) {
+    const json changes = {{"architectures", none}, {"model_type", "qwen3"}};
+    EXPECT_EQ(ReadLlama(changes).architecture, "Qwen3ForCausalLM");
+  }
+  EXPECT_EQ(ReadLlama({{"model_type", "llama"}}).family, "Llama");
+  EXPECT_EQ(ReadLlama({{"model_type", "llama_of_ours"}}).family, "Llama");
 }
 
 TEST(HfConfigTest, CodeInTheFolderIsIgnored) {
@@ -296,6 +404,8 @@ TEST(HfConfigTest, BadFieldsAreNamed) {
   constexpr auto kUnsupported = absl::StatusCode::kUnimplemented;
   const std::vector<BadConfig> bad = {
       {{{"hidden_size", nullptr}}, kInvalid, "config.json: hidden_size is missing"},
+      {{{"vocab_size", nullptr}}, kInvalid, "config.json: vocab_size is missing"},
+      {{{"num_attention_heads", nullptr}}, kInvalid, "num_attention_heads is missing"},
       {{{"hidden_size", "64"}},
        kInvalid,
        "hidden_size must be a whole number from 1 to 1048576, not \"64\""},
@@ -336,7 +446,26 @@ TEST(HfConfigTest, BadFieldsAreNamed) {
          {{"type", "llama3"}, {"factor", 2}, {"low_freq_factor", 4}, {"high_freq_factor", 4}}}},
        kInvalid,
        "rope_scaling.high_freq_factor must be greater"},
-      {{{"partial_rotary_factor", 0.2}}, kInvalid, "partial_rotary_factor rotates 3 of"},
+      {{{"rope_scaling", {{"rope_type", "linear"}, {"factor", 2}}},
+        {"rope_parameters", {{"rope_theta", 1e6}}}},
+       kInvalid,
+       "rope_scaling and rope_parameters describe different rotations"},
+      {{{"rope_scaling", {{"rope_type", "linear"}, {"factor", 2}}},
+        {"rope_parameters", {{"rope_type", "linear"}, {"factor", 4}}}},
+       kInvalid,
+       "rope_scaling and rope_parameters describe different rotations"},
+      {{{"rope_parameters", {{"full_attention", {{"rope_theta", 1e6}}}}}},
+       kUnsupported,
+       "layers of this family share one rotation"},
+      {{{"architectures", {"Gemma3ForCausalLM"}}, {"rope_parameters", {{"rope_theta", 1e6}}}},
+       kUnsupported,
+       "full_attention and sliding_attention have one each"},
+      {{{"partial_rotary_factor", 0.5}},
+       kUnsupported,
+       "config.json: partial_rotary_factor = 0.5 is not supported; only 1 is"},
+      {{{"rope_parameters", {{"partial_rotary_factor", 0.5}}}},
+       kUnsupported,
+       "rope_parameters.partial_rotary_factor = 0.5 is not supported"},
       {{{"quantization_config", {{"quant_method", "awq"}}}},
        kUnsupported,
        "quantization_config = {\"quant_method\":\"awq\"} is not supported"},
@@ -346,6 +475,10 @@ TEST(HfConfigTest, BadFieldsAreNamed) {
        "final_logit_softcapping = 30.0 is not supported"},
       {{{"vision_config", json::object()}}, kUnsupported, "vision_config = {} is not supported"},
       {{{"architectures", json::array()}}, kInvalid, "architectures is missing or empty"},
+      {{{"architectures", nullptr}, {"model_type", "gpt2"}}, kInvalid, "architectures is missing"},
+      {{{"model_type", "mistral"}},
+       kInvalid,
+       "model_type is that of Mistral, but architectures is Llama's; one of the two is wrong"},
       {{{"architectures", "LlamaForCausalLM"}}, kInvalid, "architectures must be a list of texts"},
       {{{"architectures", {"Gemma3ForConditionalGeneration"}}},
        kUnsupported,
@@ -388,6 +521,7 @@ TEST(HfConfigTest, BadFieldsAreNamed) {
       {{{"architectures", {"Gemma3ForCausalLM"}}, {"use_bidirectional_attention", true}},
        kUnsupported,
        "use_bidirectional_attention = true is not supported"},
+      {{{"is_causal", false}}, kUnsupported, "is_causal = false is not supported"},
   };
   for (const BadConfig& config : bad) {
     const json whole = ConfigOf("LlamaForCausalLM", config.changes);
@@ -451,6 +585,8 @@ TEST(GenerationDefaultsTest, ConfigsEosIsThePrimaryOne) {
   EXPECT_THAT(defaults.eos_ids, ElementsAre(7, 3, 9));
   defaults = ReadDefaults({{"eos_token_id", {5, 6}}}, R"({"eos_token_id":6})");
   EXPECT_THAT(defaults.eos_ids, ElementsAre(5, 6));
+  defaults = ReadDefaults({{"eos_token_id", -1}}, R"({"eos_token_id":[-1,6]})");
+  EXPECT_THAT(defaults.eos_ids, ElementsAre(6)) << "-1 means none";
 }
 
 TEST(GenerationDefaultsTest, SamplingValues) {
@@ -474,7 +610,7 @@ TEST(GenerationDefaultsTest, BadValuesAreNamed) {
   for (const auto& [text, complaint] : std::vector<std::pair<const char*, const char*>>{
            {R"({"temperature":-1})", "temperature must be a number"},
            {R"({"eos_token_id":"</s>"})", "eos_token_id must be whole numbers"},
-           {R"({"eos_token_id":[2,-1]})", "eos_token_id must be whole numbers"},
+           {R"({"eos_token_id":[2,-2]})", "eos_token_id must be whole numbers"},
            {R"({"eos_token_id":18446744073709551615})", "eos_token_id must be whole numbers"},
            {R"({"top_k":1.5})", "top_k must be a whole number"},
            {R"({"top_k":-2})", "top_k must be a whole number from -1"},
