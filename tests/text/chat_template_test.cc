@@ -173,6 +173,26 @@ TEST(ChatTemplate, RefusesASourceThatDoesNotCompile) {
   }
 }
 
+// The parser, and what walks and drops its tree, goes a call deeper for each link.
+TEST(ChatTemplate, LongChainsDoNotExhaustTheStack) {
+  constexpr size_t kMostBytes = 65536;
+  const auto chain = [](const std::string& begin, std::string_view link, const std::string& end) {
+    std::string source = begin;
+    while (source.size() + link.size() + end.size() <= kMostBytes) source += link;
+    return source + end;
+  };
+  for (const char* link : {"-", "not ", "1+", "1~", "1**", "1 and ", "1 if 1 else "}) {
+    RenderSource(chain("{{ ", link, "1 }}")).IgnoreError();
+  }
+  for (const char* link : {"|d", ".b", "[0]", "()", " is string", " if x else x"}) {
+    RenderSource(chain("{{ x", link, " }}")).IgnoreError();
+  }
+  EXPECT_EQ(RenderSource(chain("{% if 0 %}", "{% elif 0 %}", "{% endif %}")).value(), "");
+  const auto longer = RenderSource(std::string(kMostBytes + 1, ' ')).status();
+  EXPECT_EQ(longer.code(), absl::StatusCode::kDataLoss);
+  EXPECT_THAT(std::string(longer.message()), HasSubstr("template.jinja has 65537 bytes"));
+}
+
 TEST(ChatTemplate, WritesTodaysDate) {
   const auto today = [] {
     const std::time_t now = std::time(nullptr);

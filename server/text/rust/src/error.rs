@@ -12,6 +12,7 @@ pub enum Status {
     Raised = 5,
     TooLarge = 6,
     Panicked = 7,
+    NoThread = 8,
 }
 
 #[derive(Debug)]

@@ -1,5 +1,6 @@
 //! A model folder's chat template: found, compiled, and rendered over a conversation.
 
+use std::collections::HashSet;
 use std::io::Write;
 use std::path::Path;
 
@@ -9,10 +10,18 @@ use serde_json::{json, Map, Value};
 
 use crate::error::{Error, Result, Status};
 use crate::folder::{read_file, read_object, read_optional};
+use crate::guard;
 use crate::hf_env::{new_environment, prepare_source, Raised};
 use crate::tokenizer::Tokenizer;
 
 const NAME: &str = "chat template";
+
+/// The longest of real models have some 20 KB.
+const MAX_SOURCE_BYTES: u64 = 64 << 10;
+
+/// Whatever goes through the parsed template, from parsing to dropping it, goes a call deeper for
+/// each link of a chain such as `a.b.c`: some 400 bytes of stack for a byte of the source.
+const COMPILE_STACK_BYTES: usize = 128 << 20;
 
 /// Put behind the last message to find its end in the prompt. The blank is part of it: a template
 /// that trims messages takes the blank away, and by that shows that it trims.
@@ -31,6 +40,8 @@ pub struct ChatTemplate {
     env: Environment<'static>,
     /// bos_token and the like.
     variables: Map<String, Value>,
+    /// What the template reads and does not set before.
+    undeclared: HashSet<String>,
     takes_text: bool,
     takes_parts: bool,
 }
@@ -41,24 +52,32 @@ impl ChatTemplate {
         let shown = |error: minijinja::Error| {
             Error::bad_file(format!("The chat template of {origin} is wrong: {}", describe(&error)))
         };
-        let mut env = new_environment().map_err(shown)?;
-        env.add_template_owned(NAME, prepare_source(&source)).map_err(shown)?;
+        if source.len() as u64 > MAX_SOURCE_BYTES {
+            let size = source.len();
+            return Err(Error::bad_file(format!(
+                "The chat template of {origin} has {size} bytes; at most {MAX_SOURCE_BYTES} can be \
+                 served."
+            )));
+        }
+        let (env, undeclared) = on_deep_stack(|| compile(&source).map_err(shown))?;
         let variables = tokenizer
             .named()
             .iter()
             .map(|(name, text)| (name.clone(), Value::from(text.as_str())))
             .collect();
-        let mut template = ChatTemplate { env, variables, takes_text: true, takes_parts: false };
+        let mut template =
+            ChatTemplate { env, variables, undeclared, takes_text: true, takes_parts: false };
         template.probe_content();
         Ok(template)
     }
 
     /// Whether the template reads the variable `name` before it sets it.
     pub fn reads(&self, name: &str) -> bool {
-        self.env.get_template(NAME).is_ok_and(|template| {
-            template.undeclared_variables(false).contains(name)
-                || sets_from_itself(template.source(), name)
-        })
+        self.undeclared.contains(name)
+            || self
+                .env
+                .get_template(NAME)
+                .is_ok_and(|template| sets_from_itself(template.source(), name))
     }
 
     /// `messages` is a JSON array, `arguments` a JSON object or empty.
@@ -161,6 +180,29 @@ impl ChatTemplate {
             _ => Err("must be a string or an array of parts".to_string()),
         }
     }
+}
+
+/// The environment with the template in it, and the variables that it reads.
+fn compile(
+    source: &str,
+) -> std::result::Result<(Environment<'static>, HashSet<String>), minijinja::Error> {
+    let mut env = new_environment()?;
+    env.add_template_owned(NAME, prepare_source(source))?;
+    let undeclared = env.get_template(NAME)?.undeclared_variables(false);
+    Ok((env, undeclared))
+}
+
+fn on_deep_stack<T: Send>(body: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .stack_size(COMPILE_STACK_BYTES)
+            .spawn_scoped(scope, || guard(body))
+            .map_err(|error| {
+                let message = format!("No thread for the chat template: {error}.");
+                Error::new(Status::NoThread, message)
+            })?;
+        thread.join().expect("guard lets no panic past")
+    })
 }
 
 /// The template's text and where it came from.
