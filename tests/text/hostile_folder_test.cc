@@ -1,6 +1,7 @@
 // A model folder is untrusted input: whatever its files hold, loading answers and never crashes.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <filesystem>
 #include <random>
@@ -35,6 +36,27 @@ TEST(HostileFolder, NamesTheFileThatIsMissing) {
   EXPECT_EQ(std::string(nowhere.message()), "There is no folder " + folder.path() + "/nowhere.");
   std::filesystem::create_directory(folder.path() + "/tokenizer.json");
   EXPECT_EQ(Tokenizer::Load(folder.path()).status().code(), absl::StatusCode::kDataLoss);
+}
+
+// What is no regular file, whatever it calls itself, must neither be waited for nor fill the memory.
+TEST(HostileFolder, ReadsFilesOfKnownSizeOnly) {
+  const ScratchFolder folder;
+  folder.Write("tokenizer.json", ReadFile(DataPath("byte_level/tokenizer.json")));
+  const std::string config = folder.path() + "/tokenizer_config.json";
+  for (const char* endless : {"/proc/self/pagemap", "/proc/self/maps", "/dev/zero"}) {
+    std::filesystem::create_symlink(endless, config);
+    const absl::Status status = Tokenizer::Load(folder.path()).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << endless << ": " << status;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("tokenizer_config.json"));
+    std::filesystem::remove(config);
+  }
+  ASSERT_EQ(mkfifo(config.c_str(), 0600), 0);
+  EXPECT_EQ(Tokenizer::Load(folder.path()).status().code(), absl::StatusCode::kDataLoss);
+  std::filesystem::remove(config);
+  folder.Write("tokenizer_config.json", "{}");
+  std::filesystem::resize_file(config, (16 << 20) + 1);
+  EXPECT_THAT(std::string(Tokenizer::Load(folder.path()).status().message()),
+              HasSubstr("has 16777217 bytes"));
 }
 
 TEST(HostileFolder, TellsAPointerFromATokenizer) {

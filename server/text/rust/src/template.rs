@@ -216,10 +216,10 @@ fn find_source(folder: &Path, override_path: &str) -> Result<(String, String)> {
     };
     if !override_path.is_empty() {
         let path = Path::new(override_path);
-        return decode(path, read_file(path)?);
+        return decode(path, read_file(path, MAX_SOURCE_BYTES)?);
     }
     let path = folder.join("chat_template.jinja");
-    if let Some(bytes) = read_optional(&path)? {
+    if let Some(bytes) = read_optional(&path, MAX_SOURCE_BYTES)? {
         return decode(&path, bytes);
     }
     let path = folder.join("tokenizer_config.json");

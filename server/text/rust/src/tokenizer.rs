@@ -9,6 +9,9 @@ use crate::error::{Error, Result, Status};
 use crate::folder::{read_file, read_side_files, SideFiles, TokenSpec};
 use crate::pieces::{Pieces, MAX_VOCAB};
 
+/// The largest vocabularies take about 30 MB.
+const MAX_FILE_BYTES: u64 = 256 << 20;
+
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     pieces: Pieces,
@@ -23,7 +26,7 @@ impl Tokenizer {
             return Err(Error::new(Status::NotFound, format!("There is no folder {shown}.")));
         }
         let path = folder.join("tokenizer.json");
-        let bytes = read_file(&path)?;
+        let bytes = read_file(&path, MAX_FILE_BYTES)?;
         let shown = path.display();
         if bytes.starts_with(b"version https://git-lfs") {
             let message = format!("{shown} is a Git LFS pointer: fetch the file with git lfs pull.");
