@@ -173,6 +173,28 @@ TEST(ChatTemplate, RefusesASourceThatDoesNotCompile) {
   }
 }
 
+// Every chat would fail.
+TEST(ChatTemplate, RefusesASourceThatCallsWhatDoesNotExist) {
+  for (const char* tag :
+       {"{{ messages | no_such }}", "{{ messages is no_such }}", "{{ no_such() }}",
+        "{% include 'no_such' %}", "{% import 'no_such' as other %}"}) {
+    const absl::Status status = RenderSource(std::string("\n") + tag).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << tag;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("no_such")) << tag;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("template.jinja")) << tag;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("(line 2)")) << tag;
+  }
+  // What fails on a message of the user alone may work on other conversations.
+  constexpr std::string_view kSystem = R"([{"role":"system","content":"x"}])";
+  for (const char* other :
+       {"{{ raise_exception('system first') }}", "{{ missing.of.it }}", "{{ messages[1].role }}"}) {
+    const std::string source =
+        std::string("{% if messages[0].role != 'system' %}") + other + "{% endif %}";
+    EXPECT_TRUE(RenderSource(source, kSystem).ok()) << source;
+  }
+  EXPECT_TRUE(RenderSource("{% if tools %}{{ messages | no_such }}{% endif %}").ok());
+}
+
 // The parser, and what walks and drops its tree, goes a call deeper for each link.
 TEST(ChatTemplate, LongChainsDoNotExhaustTheStack) {
   constexpr size_t kMostBytes = 65536;
@@ -212,7 +234,6 @@ TEST(ChatTemplate, BoundsTheWorkOfARendering) {
        "too much work"},
       {"{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "render"},
       {"{% for a in range(9999) %}{{ 'x' * 1000 }}{% endfor %}", "longer than"},
-      {"{% include 'other' %}", "render"},
       {"{{ range(99999999) | list }}", "render"},
   };
   for (const auto& [source, sentence] : cases) {

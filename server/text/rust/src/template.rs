@@ -67,7 +67,7 @@ impl ChatTemplate {
             .collect();
         let mut template =
             ChatTemplate { env, variables, undeclared, takes_text: true, takes_parts: false };
-        template.probe_content();
+        template.probe_content().map_err(shown)?;
         Ok(template)
     }
 
@@ -112,32 +112,32 @@ impl ChatTemplate {
         context.extend(arguments);
         context.insert("messages".to_string(), messages.into_iter().map(Value::Object).collect());
         context.insert("add_generation_prompt".to_string(), add_generation_prompt.into());
-        let prompt = self.render_context(context, max_output_bytes)?;
+        let prompt = self
+            .render_context(context, max_output_bytes)
+            .map_err(|error| render_error(&error, max_output_bytes))?;
         match continued {
             Some(text) => cut_at_tag(prompt, &text),
             None => Ok(prompt),
         }
     }
 
-    fn render_context(&self, context: Map<String, Value>, max_bytes: usize) -> Result<String> {
+    fn render_context(
+        &self,
+        context: Map<String, Value>,
+        max_bytes: usize,
+    ) -> std::result::Result<String, minijinja::Error> {
         let mut out = CappedOutput { bytes: Vec::new(), left: max_bytes };
-        let rendered = self
-            .env
-            .get_template(NAME)
-            .and_then(|template| {
-                let context = minijinja::Value::from(Serde(Value::Object(context)));
-                template.render_captured_to(context, &mut out).map(drop)
-            })
-            .map_err(|error| render_error(&error, max_bytes));
-        rendered?;
+        let context = minijinja::Value::from(Serde(Value::Object(context)));
+        self.env.get_template(NAME)?.render_captured_to(context, &mut out)?;
         // Templates and contexts are UTF-8, so what they print is.
         String::from_utf8(out.bytes)
-            .map_err(|_| Error::new(Status::Panicked, "The chat template printed bad UTF-8."))
+            .map_err(|_| minijinja::Error::new(ErrorKind::InvalidOperation, "it printed bad UTF-8"))
     }
 
     /// Renders a message as text and as two parts. A template that loops over parts prints both
-    /// texts; one that prints the list as it is also prints the third key.
-    fn probe_content(&mut self) {
+    /// texts; one that prints the list as it is also prints the third key. Err if the template
+    /// calls what does not exist: it would fail for every conversation.
+    fn probe_content(&mut self) -> std::result::Result<(), minijinja::Error> {
         let (first, second, extra) = ("BARAMFIRST", "BARAMSECOND", "BARAMKEY");
         let try_render = |content: Value| {
             let mut context = self.variables.clone();
@@ -147,17 +147,22 @@ impl ChatTemplate {
                 ("messages".to_string(), json!([{"role": "user", "content": content}])),
                 ("add_generation_prompt".to_string(), Value::Bool(true)),
             ]);
-            self.render_context(context, PROBE_MAX_BYTES).unwrap_or_default()
+            self.render_context(context, PROBE_MAX_BYTES)
         };
         let text = try_render(json!(first));
         let parts = try_render(json!([
             {"type": "text", "text": first, extra: 1},
             {"type": "text", "text": second, extra: 1},
         ]));
-        self.takes_parts =
-            parts.contains(first) && parts.contains(second) && !parts.contains(extra);
+        self.takes_parts = parts.as_ref().is_ok_and(|parts| {
+            parts.contains(first) && parts.contains(second) && !parts.contains(extra)
+        });
         // A template that fails on the probe, for want of a system message say, gets text.
-        self.takes_text = text.contains(first) || !self.takes_parts;
+        self.takes_text = text.as_ref().is_ok_and(|text| text.contains(first)) || !self.takes_parts;
+        match text {
+            Err(error) if self.takes_text && calls_unknown(&error) => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Gives the template the form of content that it reads.
@@ -388,6 +393,16 @@ fn render_error(error: &minijinja::Error, max_bytes: usize) -> Error {
             describe(error)
         )),
     }
+}
+
+fn calls_unknown(error: &minijinja::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::UnknownFilter
+            | ErrorKind::UnknownTest
+            | ErrorKind::UnknownFunction
+            | ErrorKind::TemplateNotFound
+    )
 }
 
 fn find_raised(error: &minijinja::Error) -> Option<&Raised> {
