@@ -163,6 +163,36 @@ TEST(ChatTemplate, ReadsTheFoldersTemplate) {
   EXPECT_EQ(missing.status().code(), absl::StatusCode::kNotFound);
 }
 
+TEST(ChatTemplate, SaysWhatIsWrongWithTheConfigs) {
+  const auto tokenizer = LoadTokenizer("metaspace");
+  const ScratchFolder folder;
+  const auto load = [&](const std::string& chat_template) {
+    folder.Write("tokenizer_config.json", "{\"chat_template\":" + chat_template + "}");
+    return ChatTemplate::Load(folder.path(), "", *tokenizer).status();
+  };
+  EXPECT_TRUE(load(R"([{"name":"rag","template":"r"},{"name":"default","template":"d"}])").ok());
+  const std::pair<const char*, const char*> cases[] = {
+      {"5", "a string or a list"},
+      {"[\"x\"]", "with a name and a template"},
+      {"[null]", "with a name and a template"},
+      {R"([{"name":"default","template":5}])", "with a name and a template"},
+      {"[]", "only []"},
+      {R"([{"name":"rag","template":"r"},{"name":"tool_use","template":"t"}])",
+       R"(only ["rag", "tool_use"])"},
+  };
+  for (const auto& [chat_template, sentence] : cases) {
+    const absl::Status status = load(chat_template);
+    EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << chat_template;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("tokenizer_config.json: chat_template"));
+    EXPECT_THAT(std::string(status.message()), HasSubstr(sentence));
+  }
+  // Empty ones are none.
+  EXPECT_EQ(load(R"("")").code(), absl::StatusCode::kNotFound);
+  folder.Write("chat_template.jinja", "");
+  EXPECT_EQ(load("null").code(), absl::StatusCode::kNotFound);
+  EXPECT_TRUE(load(R"("d")").ok());
+}
+
 TEST(ChatTemplate, RefusesASourceThatDoesNotCompile) {
   const auto broken = RenderSource("{% if %}");
   EXPECT_EQ(broken.status().code(), absl::StatusCode::kDataLoss);

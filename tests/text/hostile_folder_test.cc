@@ -38,7 +38,7 @@ TEST(HostileFolder, NamesTheFileThatIsMissing) {
   EXPECT_EQ(Tokenizer::Load(folder.path()).status().code(), absl::StatusCode::kDataLoss);
 }
 
-// What is no regular file, whatever it calls itself, must neither be waited for nor fill the memory.
+// What is no regular file, whatever it is named, must not be waited for, nor fill the memory.
 TEST(HostileFolder, ReadsFilesOfKnownSizeOnly) {
   const ScratchFolder folder;
   folder.Write("tokenizer.json", ReadFile(DataPath("byte_level/tokenizer.json")));

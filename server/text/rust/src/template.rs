@@ -224,33 +224,40 @@ fn find_source(folder: &Path, override_path: &str) -> Result<(String, String)> {
         return decode(path, read_file(path, MAX_SOURCE_BYTES)?);
     }
     let path = folder.join("chat_template.jinja");
-    if let Some(bytes) = read_optional(&path, MAX_SOURCE_BYTES)? {
-        return decode(&path, bytes);
+    match read_optional(&path, MAX_SOURCE_BYTES)? {
+        Some(bytes) if !bytes.is_empty() => return decode(&path, bytes),
+        _ => {}
     }
     let path = folder.join("tokenizer_config.json");
     let config = read_object(&path)?.unwrap_or_default();
-    let none = || {
-        Error::new(
-            Status::NotFound,
-            format!("The folder {} has no chat template.", folder.display()),
-        )
+    let wrong = |what| {
+        let shown = path.display();
+        Error::bad_file(format!("{shown}: chat_template {what}."))
     };
     let source = match config.get("chat_template") {
         Some(Value::String(source)) => source,
-        Some(Value::Array(named)) => named
-            .iter()
-            .find(|entry| entry["name"] == "default")
-            .and_then(|entry| entry["template"].as_str())
-            .ok_or_else(none)?,
-        None | Some(Value::Null) => return Err(none()),
-        Some(_) => {
-            let shown = path.display();
-            return Err(Error::bad_file(format!(
-                "{shown}: chat_template must be a string or a list."
-            )));
-        }
+        Some(Value::Array(named)) => default_of(named).map_err(wrong)?,
+        None | Some(Value::Null) => "",
+        Some(_) => return Err(wrong("must be a string or a list".to_string())),
     };
+    if source.is_empty() {
+        let message = format!("The folder {} has no chat template.", folder.display());
+        return Err(Error::new(Status::NotFound, message));
+    }
     Ok((path.display().to_string(), source.to_string()))
+}
+
+/// Of a list of templates with names the one that is meant for conversations without tools.
+fn default_of(named: &[Value]) -> std::result::Result<&str, String> {
+    let mut names = Vec::new();
+    for entry in named {
+        match (entry["name"].as_str(), entry["template"].as_str()) {
+            (Some("default"), Some(source)) => return Ok(source),
+            (Some(name), Some(_)) => names.push(name),
+            _ => return Err("must list objects with a name and a template".to_string()),
+        }
+    }
+    Err(format!("has none with the name default, only {names:?}"))
 }
 
 fn parse_messages(json: &str) -> Result<Vec<Map<String, Value>>> {
