@@ -42,6 +42,8 @@ absl::Status TakeError(int32_t code, BaramBuffer error) {
     case BARAM_TEXT_RAISED:
     case BARAM_TEXT_TOO_LARGE:
       return absl::InvalidArgumentError(message);
+    case BARAM_TEXT_DENIED:
+      return absl::PermissionDeniedError(message);
     case BARAM_TEXT_NO_THREAD:
       return absl::ResourceExhaustedError(message);
     default:

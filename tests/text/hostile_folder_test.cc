@@ -36,6 +36,24 @@ TEST(HostileFolder, NamesTheFileThatIsMissing) {
   EXPECT_EQ(std::string(nowhere.message()), "There is no folder " + folder.path() + "/nowhere.");
   std::filesystem::create_directory(folder.path() + "/tokenizer.json");
   EXPECT_EQ(Tokenizer::Load(folder.path()).status().code(), absl::StatusCode::kDataLoss);
+  folder.Write("m.gguf", "");
+  const auto file = Tokenizer::Load(folder.path() + "/m.gguf").status();
+  EXPECT_EQ(file.code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(std::string(file.message()), folder.path() + "/m.gguf is not a folder.");
+}
+
+TEST(HostileFolder, TellsAFileThatMayNotBeRead) {
+  const ScratchFolder folder;
+  folder.Write("tokenizer.json", "");
+  chmod(folder.path().c_str(), 0755);
+  chmod((folder.path() + "/tokenizer.json").c_str(), 0);
+  const uid_t user = geteuid();
+  // Root may read everything.
+  ASSERT_EQ(seteuid(user == 0 ? 65534 : user), 0);
+  const absl::Status status = Tokenizer::Load(folder.path()).status();
+  ASSERT_EQ(seteuid(user), 0);
+  EXPECT_EQ(status.code(), absl::StatusCode::kPermissionDenied) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("tokenizer.json: Permission denied"));
 }
 
 // What is no regular file, whatever it is named, must not be waited for, nor fill the memory.

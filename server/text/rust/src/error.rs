@@ -13,6 +13,7 @@ pub enum Status {
     TooLarge = 6,
     Panicked = 7,
     NoThread = 8,
+    Denied = 9,
 }
 
 #[derive(Debug)]

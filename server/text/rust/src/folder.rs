@@ -50,9 +50,15 @@ pub struct SideFiles {
 /// The bytes of a regular file (or a link to one). NotFound if there is none.
 pub fn read_file(path: &Path, max_bytes: u64) -> Result<Vec<u8>> {
     let shown = path.display();
-    let cannot = |error: std::io::Error| match error.kind() {
-        ErrorKind::NotFound => Error::new(Status::NotFound, format!("There is no file {shown}.")),
-        _ => Error::bad_file(format!("Cannot read {shown}: {error}.")),
+    let cannot = |error: std::io::Error| {
+        let status = match error.kind() {
+            ErrorKind::NotFound => {
+                return Error::new(Status::NotFound, format!("There is no file {shown}."));
+            }
+            ErrorKind::PermissionDenied => Status::Denied,
+            _ => Status::BadFile,
+        };
+        Error::new(status, format!("Cannot read {shown}: {error}."))
     };
     // O_NONBLOCK: opening a pipe must not wait for its writer.
     let mut options = OpenOptions::new();

@@ -23,7 +23,11 @@ impl Tokenizer {
     pub fn load(folder: &Path) -> Result<Self> {
         if !folder.is_dir() {
             let shown = folder.display();
-            return Err(Error::new(Status::NotFound, format!("There is no folder {shown}.")));
+            let message = match folder.exists() {
+                true => format!("{shown} is not a folder."),
+                false => format!("There is no folder {shown}."),
+            };
+            return Err(Error::new(Status::NotFound, message));
         }
         let path = folder.join("tokenizer.json");
         let bytes = read_file(&path, MAX_FILE_BYTES)?;
