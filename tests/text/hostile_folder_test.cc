@@ -189,6 +189,7 @@ TEST(HostileFolder, RefusesADecoderThatCannotStream) {
       LoadWith(R"({"version":"1.0","added_tokens":[],"decoder":{"type":"WordPiece","prefix":"##",)"
                R"("cleanup":true},"model":{"type":"BPE","vocab":{"a":0},"merges":[]}})");
   EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("/tokenizer.json: its decoder"));
   EXPECT_THAT(std::string(status.message()), HasSubstr("WordPiece"));
 }
 
@@ -211,7 +212,11 @@ TEST(HostileFolder, RefusesAConfigOfTheWrongShape) {
     EXPECT_THAT(std::string(status.message()), HasSubstr(std::string(name)));
     EXPECT_THAT(std::string(status.message()), HasSubstr("tokenizer_config.json"));
   }
-  EXPECT_EQ(LoadWith(good, "{}", "{").code(), absl::StatusCode::kDataLoss);
+  for (const char* map : {"{", R"({"eos_token":5})", R"({"additional_special_tokens":[5]})"}) {
+    const auto status = LoadWith(good, "{}", map);
+    EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << map;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("special_tokens_map.json")) << map;
+  }
 }
 
 TEST(HostileFolder, TakesNamesFromTheOlderMap) {

@@ -103,14 +103,20 @@ pub fn read_object(path: &Path) -> Result<Option<Map<String, Value>>> {
 /// Reads tokenizer_config.json and, where that has no `added_tokens_decoder`, lets
 /// special_tokens_map.json overrule it: the order of precedence of the reference library.
 pub fn read_side_files(folder: &Path) -> Result<SideFiles> {
+    let parse = |path: &Path, object: &Map<String, Value>| {
+        parse_config(object)
+            .map_err(|error| Error::bad_file(format!("{}: {}", path.display(), error.message)))
+    };
     let path = folder.join("tokenizer_config.json");
     let mut config = read_object(&path)?.unwrap_or_default();
     if !config.contains_key("added_tokens_decoder") {
-        let map = read_object(&folder.join("special_tokens_map.json"))?.unwrap_or_default();
+        let map_path = folder.join("special_tokens_map.json");
+        let map = read_object(&map_path)?.unwrap_or_default();
+        // By itself first: what is wrong with both together is then the other file's fault.
+        parse(&map_path, &map)?;
         config.extend(map);
     }
-    parse_config(&config)
-        .map_err(|error| Error::bad_file(format!("{}: {}", path.display(), error.message)))
+    parse(&path, &config)
 }
 
 fn parse_config(config: &Map<String, Value>) -> Result<SideFiles> {

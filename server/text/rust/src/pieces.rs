@@ -64,7 +64,8 @@ pub struct Pieces {
 }
 
 impl Pieces {
-    /// `tokens` holds (text, is special) for each id, None for ids without a token.
+    /// `tokens` holds (text, is special) for each id, None for ids without a token. Errors speak of
+    /// the tokenizer, and don't name its file.
     pub fn new(
         decoder: Option<&DecoderWrapper>,
         tokens: impl Iterator<Item = Option<(String, bool)>>,
@@ -167,7 +168,7 @@ impl Pieces {
 fn run(decoder: &DecoderWrapper, tokens: Vec<String>) -> Result<Vec<String>> {
     decoder
         .decode_chain(tokens)
-        .map_err(|error| Error::bad_file(format!("tokenizer.json: the decoder failed: {error}.")))
+        .map_err(|error| Error::bad_file(format!("its decoder failed: {error}.")))
 }
 
 /// Sorts the decoder's steps into what acts on one token, and what acts on the joined text.
@@ -203,7 +204,7 @@ fn plan(decoder: Option<&DecoderWrapper>) -> Result<(Style, Vec<DecoderWrapper>)
             other => {
                 let name = step_name(other);
                 return Err(Error::bad_file(format!(
-                    "tokenizer.json: its decoder has the step {name} where it can't be streamed."
+                    "its decoder has the step {name} where it can't be streamed."
                 )));
             }
         }

@@ -70,7 +70,8 @@ impl Tokenizer {
             token.is_some_and(|token| added.is_special_token(&token.content))
         };
         let tokens = (0..size).map(|id| Some((inner.id_to_token(id)?, is_special(id))));
-        let pieces = Pieces::new(inner.get_decoder(), tokens)?;
+        let pieces = Pieces::new(inner.get_decoder(), tokens)
+            .map_err(|error| Error::bad_file(format!("{shown}: {}", error.message)))?;
         let tokenizer = Tokenizer { inner, pieces, named };
         tokenizer.probe().map_err(|what| Error::bad_file(format!("{shown} {what}.")))?;
         Ok(tokenizer)
