@@ -14,6 +14,7 @@
 
 namespace baram::text {
 namespace {
+using testing::EndsWith;
 
 using testing::HasSubstr;
 
@@ -178,10 +179,17 @@ TEST(HostileFolder, APanicTellsItsPlaceAndNothingOfTheText) {
   EXPECT_TRUE((*tokenizer)->Encode("", true).ok());
 }
 
-TEST(HostileFolder, ItsControlCharactersReachNoTerminal) {
+TEST(HostileFolder, ItsTextsForgeNoLinesAndSteerNoTerminal) {
   const auto status = LoadWith(R"({"version":"1.0","added_tokens":[],"model":{"type":"BPE",)"
                                R"("vocab":{"a":0},"merges":["\u001b[2J\u009b2J\ud55c y"]}})");
   EXPECT_THAT(std::string(status.message()), HasSubstr("\\u001b[2J\\u009b2J한"));
+  const auto forged = LoadWith(R"({"version":"2.0\ninfo ready: \u202e\u2069"})");
+  EXPECT_THAT(std::string(forged.message()), HasSubstr("\\u000ainfo ready: \\u202e\\u2069"));
+  std::string syllables;
+  for (int i = 0; i < 1000; ++i) syllables += "한";
+  const auto cut = LoadWith(R"({"version":")" + syllables + "\"}");
+  EXPECT_LT(cut.message().size(), 520);
+  EXPECT_THAT(std::string(cut.message()), EndsWith("한..."));
 }
 
 TEST(HostileFolder, RefusesADecoderThatCannotStream) {

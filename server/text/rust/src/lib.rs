@@ -118,7 +118,7 @@ unsafe fn report<T>(
             Status::Ok as i32
         }
         Err(failure) => {
-            *error = BaramBuffer::of(failure.message);
+            *error = BaramBuffer::of(failure.shown());
             failure.status as i32
         }
     }
