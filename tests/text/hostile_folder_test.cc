@@ -7,6 +7,7 @@
 #include <random>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <utility>
 
 #include "server/text/tokenizer.h"
@@ -159,19 +160,58 @@ TEST(HostileFolder, RefusesAPostProcessorThatCannotWork) {
   const absl::Status fails = load(R"({"Sequence":{"id":"B","type_id":0}})", "");
   EXPECT_EQ(fails.code(), absl::StatusCode::kDataLoss) << fails;
   EXPECT_THAT(std::string(fails.message()),
-              HasSubstr("tokenizer.json can't tokenize an empty text."));
+              HasSubstr("tokenizer.json can't tokenize an empty text: "));
 }
 
-// Cut into pieces of no characters, which the library tries with the first text that has any.
+// They fail with every text that has a character.
+TEST(HostileFolder, RefusesATokenizerThatTokenizesNothing) {
+  const auto good = nlohmann::json::parse(ReadFile(DataPath("byte_level/tokenizer.json")));
+  const auto load = [&](std::string_view key, std::string_view value) {
+    auto json = good;
+    if (key == "model") json["added_tokens"].clear();
+    json[key] = nlohmann::json::parse(value);
+    return LoadWith(json.dump());
+  };
+  ASSERT_TRUE(LoadWith(good.dump()).ok());
+  const std::tuple<const char*, const char*, const char*> cases[] = {
+      {"pre_tokenizer", R"({"type":"FixedLength","length":0})", "can't tokenize a short text"},
+      {"normalizer", R"({"type":"Replace","pattern":{"String":""},"content":"x"})",
+       "can't tokenize a short text"},
+      {"normalizer", R"({"type":"Replace","pattern":{"Regex":"[^<]"},"content":""})",
+       "makes no tokens"},
+      {"model", R"({"type":"WordLevel","vocab":{"a":0},"unk_token":"<unk>"})",
+       "can't tokenize a short text"},
+      {"model",
+       R"({"type":"WordPiece","vocab":{"a":0},"unk_token":"<unk>",)"
+       R"("continuing_subword_prefix":"##","max_input_chars_per_word":9})",
+       "can't tokenize a short text"},
+      {"model", R"({"type":"Unigram","vocab":[["a",0.0]]})", "can't tokenize a short text"},
+      {"model", R"({"type":"BPE","vocab":{"\n\n":0},"merges":[]})", "makes no tokens"},
+      {"post_processor",
+       R"({"type":"TemplateProcessing","single":[],"pair":[],)"
+       R"("special_tokens":{}})",
+       "makes no tokens"},
+  };
+  for (const auto& [key, value, sentence] : cases) {
+    const absl::Status status = load(key, value);
+    EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << value;
+    EXPECT_THAT(std::string(status.message()), HasSubstr(std::string("tokenizer.json ")));
+    EXPECT_THAT(std::string(status.message()), HasSubstr(sentence)) << value;
+  }
+  // One that has nothing for Hangul leaves it out.
+  EXPECT_TRUE(load("model", R"({"type":"BPE","vocab":{"a":0},"merges":[]})").ok());
+}
+
+// The library panics where it is to replace an empty match.
 TEST(HostileFolder, APanicTellsItsPlaceAndNothingOfTheText) {
-  auto json = nlohmann::json::parse(ReadFile(DataPath("sentencepiece/tokenizer.json")));
-  json["pre_tokenizer"] = {{"type", "FixedLength"}, {"length", 0}};
+  auto json = nlohmann::json::parse(ReadFile(DataPath("byte_level/tokenizer.json")));
+  json["normalizer"] = {{"type", "Replace"}, {"pattern", {{"Regex", "(?=é)"}}}, {"content", "x"}};
   const ScratchFolder folder;
   folder.Write("tokenizer.json", json.dump());
   const auto tokenizer = Tokenizer::Load(folder.path());
   ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
   for (int call = 0; call < 2; ++call) {
-    const absl::Status status = (*tokenizer)->Encode("secret", true).status();
+    const absl::Status status = (*tokenizer)->Encode("é secret", true).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInternal);
     EXPECT_THAT(std::string(status.message()),
                 testing::MatchesRegex("The text library failed at .+\\.rs:[0-9]+:[0-9]+\\."));

@@ -12,6 +12,10 @@ use crate::pieces::{Pieces, MAX_VOCAB};
 /// The largest vocabularies take about 30 MB.
 const MAX_FILE_BYTES: u64 = 256 << 20;
 
+/// Every tokenizer of a language model has something for some of it.
+const PROBE: &str =
+    "The quick brown fox jumps over the lazy dog. 0123456789\n다람쥐 헌 쳇바퀴에 타고파";
+
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     pieces: Pieces,
@@ -77,19 +81,30 @@ impl Tokenizer {
         Ok(tokenizer)
     }
 
-    /// Tokenizes an empty text: the library does not look before at what the post-processor puts
-    /// around texts, and what is wrong there would fail every request.
+    /// Tokenizes texts: the library looks at much of a file only then, and what is wrong there
+    /// would fail every request.
     fn probe(&self) -> std::result::Result<(), String> {
-        let encode = |add_special| {
-            let encode = || self.encode("", add_special).ok();
-            std::panic::catch_unwind(std::panic::AssertUnwindSafe(encode)).ok().flatten()
+        let encode = |text, add_special| {
+            let encode = || self.encode(text, add_special).map_err(|error| error.message);
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(encode))
+                .unwrap_or_else(|panic| Err(panic_text(&*panic)))
         };
-        encode(false).ok_or("can't tokenize an empty text")?;
-        let ids = encode(true).ok_or("has a post_processor that fails on every text")?;
-        match ids.iter().find(|id| !self.pieces.has(**id)) {
-            Some(id) => Err(format!("has a post_processor that adds the id {id}, which no token has")),
-            None => Ok(()),
+        for (name, text) in [("an empty text", ""), ("a short text", PROBE)] {
+            let plain = encode(text, false).map_err(|error| {
+                format!("can't tokenize {name}: {}", error.trim_end_matches('.'))
+            })?;
+            let ids = encode(text, true)
+                .map_err(|_| "has a post_processor that fails on every text".to_string())?;
+            if let Some(id) = ids.iter().find(|id| !self.pieces.has(**id)) {
+                return Err(format!(
+                    "has a post_processor that adds the id {id}, which no token has"
+                ));
+            }
+            if plain.is_empty() && !text.is_empty() {
+                return Err("makes no tokens of a text of letters, digits and Hangul".to_string());
+            }
         }
+        Ok(())
     }
 
     pub fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<i32>> {
@@ -136,6 +151,12 @@ impl Tokenizer {
         let (_, text) = self.named.iter().find(|(own, _)| own == name)?;
         self.token_to_id(text)
     }
+}
+
+/// What a panic says.
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| text.to_string());
+    text.or_else(|| panic.downcast_ref().cloned()).unwrap_or_else(|| "it can't be read".to_string())
 }
 
 /// First the tokens with their flags, then the named ones, special whatever their flags say.
