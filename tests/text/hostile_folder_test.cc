@@ -137,6 +137,15 @@ TEST(HostileFolder, RefusesWhatIsNoTokenizer) {
     EXPECT_THAT(std::string(status.message()), HasSubstr("tokenizer.json"));
   }
 }
+// The library panics on such a map.
+TEST(HostileFolder, SaysWhyAFileIsNoTokenizer) {
+  auto json = nlohmann::json::parse(ReadFile(DataPath("byte_level/tokenizer.json")));
+  json["normalizer"] = {{"type", "Precompiled"}, {"precompiled_charsmap", "AAAA"}};
+  const absl::Status status = LoadWith(json.dump());
+  EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("precompiled_charsmap"));
+}
+
 
 // Its special tokens are first looked up when a text is tokenized: every request would fail.
 TEST(HostileFolder, RefusesAPostProcessorThatCannotWork) {

@@ -48,7 +48,10 @@ impl Tokenizer {
             Ok(Err(error)) => {
                 return Err(Error::bad_file(format!("{shown} is not a tokenizer: {error}.")));
             }
-            Err(_) => return Err(Error::bad_file(format!("{shown} is not a tokenizer."))),
+            Err(panic) => {
+                let what = panic_text(&*panic);
+                return Err(Error::bad_file(format!("{shown} is not a tokenizer: {what}.")));
+            }
         };
         let side = read_side_files(folder)?;
         add_tokens(&mut inner, &side)
