@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use tokenizers::models::ModelWrapper;
 use tokenizers::AddedToken;
 
 use crate::error::{Error, Result, Status};
@@ -56,7 +57,15 @@ impl Tokenizer {
         let side = read_side_files(folder)?;
         add_tokens(&mut inner, &side)
             .map_err(|error| Error::bad_file(format!("{shown}: cannot add tokens: {error}.")))?;
-        // Limits of training runs that some files carry; requests are limited elsewhere.
+        // Training's, which some files carry: a text has the same ids every time, and requests are
+        // limited elsewhere.
+        if let ModelWrapper::BPE(bpe) = inner.get_model() {
+            if bpe.dropout.is_some() {
+                let mut bpe = bpe.clone();
+                bpe.dropout = None;
+                inner.with_model(bpe);
+            }
+        }
         inner.with_padding(None);
         inner
             .with_truncation(None)
