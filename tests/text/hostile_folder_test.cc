@@ -250,6 +250,17 @@ TEST(HostileFolder, RefusesADecoderThatCannotStream) {
   EXPECT_THAT(std::string(status.message()), HasSubstr("WordPiece"));
 }
 
+TEST(HostileFolder, RefusesADecoderThatMakesTooMuchOfTheTokens) {
+  auto json = nlohmann::json::parse(ReadFile(DataPath("sentencepiece/tokenizer.json")));
+  json["decoder"] = {{"type", "Replace"},
+                     {"pattern", {{"Regex", "^.*$"}}},
+                     {"content", std::string(1 << 20, 'x')}};
+  const absl::Status status = LoadWith(json.dump());
+  EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
+  EXPECT_THAT(std::string(status.message()),
+              HasSubstr("/tokenizer.json: its decoder makes more than 67108864 bytes"));
+}
+
 TEST(HostileFolder, RefusesAConfigOfTheWrongShape) {
   const std::string good = ReadFile(DataPath("byte_level/tokenizer.json"));
   const std::pair<std::string_view, std::string_view> cases[] = {

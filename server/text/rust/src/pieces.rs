@@ -9,6 +9,9 @@ use crate::error::{Error, Result};
 /// A vocabulary above this is a lie: the largest real ones have 300 thousand tokens.
 pub const MAX_VOCAB: u32 = 1 << 22;
 
+/// Of all tokens together; real ones have some megabytes. A decoder may make much of every token.
+const MAX_BYTES: usize = 64 << 20;
+
 /// How the decoder joins tokens.
 pub enum Style {
     /// Byte-level: tokens are bytes, and bytes that are no character are replaced at the end.
@@ -79,6 +82,11 @@ impl Pieces {
                 continue;
             };
             let (kind, bytes) = pieces.read_token(&text, &alphabet)?;
+            if bytes.len() > MAX_BYTES - pieces.bytes.len() {
+                return Err(Error::bad_file(format!(
+                    "its decoder makes more than {MAX_BYTES} bytes of the tokens."
+                )));
+            }
             pieces.entries.push(Entry {
                 start: pieces.bytes.len() as u32,
                 size: bytes.len() as u32,
