@@ -147,6 +147,28 @@ TEST(HostileFolder, SaysWhyAFileIsNoTokenizer) {
 }
 
 
+// The library would give them other ids, and a model other tokens than it knows.
+TEST(HostileFolder, RefusesAddedTokensThatLeaveAGap) {
+  auto json = nlohmann::json::parse(ReadFile(DataPath("byte_level/tokenizer.json")));
+  const ScratchFolder alone;
+  alone.Write("tokenizer.json", json.dump());
+  const int next = Tokenizer::Load(alone.path()).value()->vocab_size();
+  const auto load = [&](int id) {
+    auto token = json["added_tokens"][0];
+    token["id"] = id;
+    token["content"] = "<x>";
+    auto longer = json;
+    longer["added_tokens"].push_back(token);
+    return LoadWith(longer.dump());
+  };
+  EXPECT_TRUE(load(next).ok());
+  const absl::Status status = load(900);
+  EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
+  EXPECT_THAT(std::string(status.message()),
+              HasSubstr("tokenizer.json declares the token \"<x>\" as 900, where " +
+                        std::to_string(next) + " is next."));
+}
+
 // Its special tokens are first looked up when a text is tokenized: every request would fail.
 TEST(HostileFolder, RefusesAPostProcessorThatCannotWork) {
   const auto load = [](std::string_view single, std::string_view special_tokens) {

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use serde::Deserialize;
 use tokenizers::models::ModelWrapper;
 use tokenizers::AddedToken;
 
@@ -54,6 +55,7 @@ impl Tokenizer {
                 return Err(Error::bad_file(format!("{shown} is not a tokenizer: {what}.")));
             }
         };
+        check_ids(&inner, &bytes).map_err(|what| Error::bad_file(format!("{shown} {what}.")))?;
         let side = read_side_files(folder)?;
         add_tokens(&mut inner, &side)
             .map_err(|error| Error::bad_file(format!("{shown}: cannot add tokens: {error}.")))?;
@@ -163,6 +165,36 @@ impl Tokenizer {
         let (_, text) = self.named.iter().find(|(own, _)| own == name)?;
         self.token_to_id(text)
     }
+}
+
+#[derive(Deserialize)]
+struct Declared {
+    #[serde(default)]
+    added_tokens: Vec<DeclaredToken>,
+}
+
+#[derive(Deserialize)]
+struct DeclaredToken {
+    id: u32,
+    content: String,
+}
+
+/// The library gives added tokens the next ids that are free, whatever the file says.
+fn check_ids(inner: &tokenizers::Tokenizer, json: &[u8]) -> std::result::Result<(), String> {
+    let declared: Declared =
+        serde_json::from_slice(json).map_err(|error| format!("is not a tokenizer: {error}"))?;
+    for token in declared.added_tokens {
+        match inner.token_to_id(&token.content) {
+            Some(id) if id != token.id => {
+                let DeclaredToken { id: declared, content } = token;
+                return Err(format!(
+                    "declares the token {content:?} as {declared}, where {id} is next"
+                ));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// What a panic says.
