@@ -265,6 +265,12 @@ TEST(ChatTemplate, BoundsTheWorkOfARendering) {
       {"{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "render"},
       {"{% for a in range(9999) %}{{ 'x' * 1000 }}{% endfor %}", "longer than"},
       {"{{ range(99999999) | list }}", "render"},
+      {"{{ '{:>99999999}'.format(5) }}", "the width is above"},
+      {"{{ '{0:.99999999f}'.format(5.5) }}", "the width is above"},
+      {"{{ '%99999999d' | format(5) }}", "the width is above"},
+      {"{{ '%(x)99999999d' | format(x=5) }}", "the width is above"},
+      {"{{ 'a\\nb' | indent(99999999) }}", "the width is above"},
+      {"{{ 'a\\nb' | indent(width=99999999) }}", "the width is above"},
   };
   for (const auto& [source, sentence] : cases) {
     const auto prompt = RenderSource(source);

@@ -15,8 +15,8 @@
 
 namespace baram::text {
 namespace {
-using testing::EndsWith;
 
+using testing::EndsWith;
 using testing::HasSubstr;
 
 absl::Status LoadWith(std::string_view tokenizer_json, std::string_view config = "{}",
@@ -137,6 +137,7 @@ TEST(HostileFolder, RefusesWhatIsNoTokenizer) {
     EXPECT_THAT(std::string(status.message()), HasSubstr("tokenizer.json"));
   }
 }
+
 // The library panics on such a map.
 TEST(HostileFolder, SaysWhyAFileIsNoTokenizer) {
   auto json = nlohmann::json::parse(ReadFile(DataPath("byte_level/tokenizer.json")));
@@ -145,7 +146,6 @@ TEST(HostileFolder, SaysWhyAFileIsNoTokenizer) {
   EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
   EXPECT_THAT(std::string(status.message()), HasSubstr("precompiled_charsmap"));
 }
-
 
 // The library would give them other ids, and a model other tokens than it knows.
 TEST(HostileFolder, RefusesAddedTokensThatLeaveAGap) {
@@ -199,8 +199,8 @@ TEST(HostileFolder, RefusesATokenizerThatTokenizesNothing) {
   const auto good = nlohmann::json::parse(ReadFile(DataPath("byte_level/tokenizer.json")));
   const auto load = [&](std::string_view key, std::string_view value) {
     auto json = good;
-    if (key == "model") json["added_tokens"].clear();
     json[key] = nlohmann::json::parse(value);
+    if (key == "model") json["added_tokens"].clear();
     return LoadWith(json.dump());
   };
   ASSERT_TRUE(LoadWith(good.dump()).ok());
