@@ -186,6 +186,8 @@ TEST(ChatTemplate, SaysWhatIsWrongWithTheConfigs) {
     EXPECT_THAT(std::string(status.message()), HasSubstr("tokenizer_config.json: chat_template"));
     EXPECT_THAT(std::string(status.message()), HasSubstr(sentence));
   }
+  EXPECT_THAT(std::string(load('"' + std::string(65537, 'x') + '"').message()),
+              HasSubstr("tokenizer_config.json: chat_template has 65537 bytes"));
   // Empty ones are none.
   EXPECT_EQ(load(R"("")").code(), absl::StatusCode::kNotFound);
   folder.Write("chat_template.jinja", "");

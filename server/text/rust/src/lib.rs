@@ -9,6 +9,7 @@ mod pieces;
 mod python;
 mod stream;
 mod template;
+mod template_source;
 mod tokenizer;
 
 use std::cell::RefCell;

@@ -1,4 +1,4 @@
-//! A model folder's chat template: found, compiled, and rendered over a conversation.
+//! A model folder's chat template: compiled, and rendered over a conversation.
 
 use std::collections::HashSet;
 use std::io::Write;
@@ -9,15 +9,12 @@ use minijinja::{Environment, ErrorKind};
 use serde_json::{json, Map, Value};
 
 use crate::error::{Error, Result, Status};
-use crate::folder::{read_file, read_object, read_optional};
 use crate::guard;
 use crate::hf_env::{new_environment, prepare_source, Raised};
+use crate::template_source::find_source;
 use crate::tokenizer::Tokenizer;
 
 const NAME: &str = "chat template";
-
-/// The longest of real models have some 20 KB.
-const MAX_SOURCE_BYTES: u64 = 64 << 10;
 
 /// Whatever goes through the parsed template, from parsing to dropping it, goes a call deeper for
 /// each link of a chain such as `a.b.c`: some 400 bytes of stack for a byte of the source.
@@ -52,13 +49,6 @@ impl ChatTemplate {
         let shown = |error: minijinja::Error| {
             Error::bad_file(format!("The chat template of {origin} is wrong: {}", describe(&error)))
         };
-        if source.len() as u64 > MAX_SOURCE_BYTES {
-            let size = source.len();
-            return Err(Error::bad_file(format!(
-                "The chat template of {origin} has {size} bytes; at most {MAX_SOURCE_BYTES} can be \
-                 served."
-            )));
-        }
         let (env, undeclared) = on_deep_stack(|| compile(&source).map_err(shown))?;
         let variables = tokenizer
             .named()
@@ -208,56 +198,6 @@ fn on_deep_stack<T: Send>(body: impl FnOnce() -> Result<T> + Send) -> Result<T> 
             })?;
         thread.join().expect("guard lets no panic past")
     })
-}
-
-/// The template's text and where it came from.
-fn find_source(folder: &Path, override_path: &str) -> Result<(String, String)> {
-    let decode = |path: &Path, bytes: Vec<u8>| {
-        let origin = path.display().to_string();
-        match String::from_utf8(bytes) {
-            Ok(source) => Ok((origin, source)),
-            Err(_) => Err(Error::bad_file(format!("{origin} is not UTF-8."))),
-        }
-    };
-    if !override_path.is_empty() {
-        let path = Path::new(override_path);
-        return decode(path, read_file(path, MAX_SOURCE_BYTES)?);
-    }
-    let path = folder.join("chat_template.jinja");
-    match read_optional(&path, MAX_SOURCE_BYTES)? {
-        Some(bytes) if !bytes.is_empty() => return decode(&path, bytes),
-        _ => {}
-    }
-    let path = folder.join("tokenizer_config.json");
-    let config = read_object(&path)?.unwrap_or_default();
-    let wrong = |what| {
-        let shown = path.display();
-        Error::bad_file(format!("{shown}: chat_template {what}."))
-    };
-    let source = match config.get("chat_template") {
-        Some(Value::String(source)) => source,
-        Some(Value::Array(named)) => default_of(named).map_err(wrong)?,
-        None | Some(Value::Null) => "",
-        Some(_) => return Err(wrong("must be a string or a list".to_string())),
-    };
-    if source.is_empty() {
-        let message = format!("The folder {} has no chat template.", folder.display());
-        return Err(Error::new(Status::NotFound, message));
-    }
-    Ok((path.display().to_string(), source.to_string()))
-}
-
-/// Of a list of templates with names the one that is meant for conversations without tools.
-fn default_of(named: &[Value]) -> std::result::Result<&str, String> {
-    let mut names = Vec::new();
-    for entry in named {
-        match (entry["name"].as_str(), entry["template"].as_str()) {
-            (Some("default"), Some(source)) => return Ok(source),
-            (Some(name), Some(_)) => names.push(name),
-            _ => return Err("must list objects with a name and a template".to_string()),
-        }
-    }
-    Err(format!("has none with the name default, only {names:?}"))
 }
 
 fn parse_messages(json: &str) -> Result<Vec<Map<String, Value>>> {
