@@ -18,8 +18,8 @@ struct FolderText {
 };
 
 // Loads it from config.model and config.chat_template. Errors are for the operator and name the
-// file: NotFound if it is missing, DataLoss if it can't be used. A folder without a chat template
-// is no error; a --chat-template that does not exist is one.
+// file: NotFound if it is missing, PermissionDenied if it may not be read, DataLoss if it can't be
+// used. A folder without a chat template is no error; a --chat-template that does not exist is one.
 absl::StatusOr<FolderText> LoadFolderText(const Config& config);
 
 // What a folder without a chat template means, for logs and `inspect`.

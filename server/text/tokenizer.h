@@ -27,8 +27,9 @@ inline constexpr size_t kMaxEncodeBytes = size_t{4} << 20;
 class Tokenizer {
  public:
   // Reads tokenizer.json (required) and, where present, tokenizer_config.json and
-  // special_tokens_map.json. NotFound without a tokenizer.json, DataLoss when a file
-  // can't be used; the message names the file. The files are treated as hostile.
+  // special_tokens_map.json. NotFound without a tokenizer.json, PermissionDenied when a file may
+  // not be read, DataLoss when it can't be used; the message names the file. The files are treated
+  // as hostile.
   static absl::StatusOr<std::unique_ptr<Tokenizer>> Load(const std::string& folder);
 
   ~Tokenizer();

@@ -163,6 +163,38 @@ TEST(ChatTemplate, ReadsTheFoldersTemplate) {
   EXPECT_EQ(missing.status().code(), absl::StatusCode::kNotFound);
 }
 
+TEST(ChatTemplate, SaysWhatIsWrongWithTheConfigs) {
+  const auto tokenizer = LoadTokenizer("metaspace");
+  const ScratchFolder folder;
+  const auto load = [&](const std::string& chat_template) {
+    folder.Write("tokenizer_config.json", "{\"chat_template\":" + chat_template + "}");
+    return ChatTemplate::Load(folder.path(), "", *tokenizer).status();
+  };
+  EXPECT_TRUE(load(R"([{"name":"rag","template":"r"},{"name":"default","template":"d"}])").ok());
+  const std::pair<const char*, const char*> cases[] = {
+      {"5", "a string or a list"},
+      {"[\"x\"]", "with a name and a template"},
+      {"[null]", "with a name and a template"},
+      {R"([{"name":"default","template":5}])", "with a name and a template"},
+      {"[]", "only []"},
+      {R"([{"name":"rag","template":"r"},{"name":"tool_use","template":"t"}])",
+       R"(only ["rag", "tool_use"])"},
+  };
+  for (const auto& [chat_template, sentence] : cases) {
+    const absl::Status status = load(chat_template);
+    EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << chat_template;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("tokenizer_config.json: chat_template"));
+    EXPECT_THAT(std::string(status.message()), HasSubstr(sentence));
+  }
+  EXPECT_THAT(std::string(load('"' + std::string(65537, 'x') + '"').message()),
+              HasSubstr("tokenizer_config.json: chat_template has 65537 bytes"));
+  // Empty ones are none.
+  EXPECT_EQ(load(R"("")").code(), absl::StatusCode::kNotFound);
+  folder.Write("chat_template.jinja", "");
+  EXPECT_EQ(load("null").code(), absl::StatusCode::kNotFound);
+  EXPECT_TRUE(load(R"("d")").ok());
+}
+
 TEST(ChatTemplate, RefusesASourceThatDoesNotCompile) {
   const auto broken = RenderSource("{% if %}");
   EXPECT_EQ(broken.status().code(), absl::StatusCode::kDataLoss);
@@ -171,6 +203,48 @@ TEST(ChatTemplate, RefusesASourceThatDoesNotCompile) {
   for (const char* tag : {"{%}", "{%", "{% generation %}{%}", "{%}%}", "a{%}b{% if 1 %}"}) {
     EXPECT_EQ(RenderSource(tag).status().code(), absl::StatusCode::kDataLoss) << tag;
   }
+}
+
+// Every chat would fail.
+TEST(ChatTemplate, RefusesASourceThatCallsWhatDoesNotExist) {
+  for (const char* tag :
+       {"{{ messages | no_such }}", "{{ messages is no_such }}", "{{ no_such() }}",
+        "{% include 'no_such' %}", "{% import 'no_such' as other %}"}) {
+    const absl::Status status = RenderSource(std::string("\n") + tag).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << tag;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("no_such")) << tag;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("template.jinja")) << tag;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("(line 2)")) << tag;
+  }
+  // What fails on a message of the user alone may work on other conversations.
+  constexpr std::string_view kSystem = R"([{"role":"system","content":"x"}])";
+  for (const char* other :
+       {"{{ raise_exception('system first') }}", "{{ missing.of.it }}", "{{ messages[1].role }}"}) {
+    const std::string source =
+        std::string("{% if messages[0].role != 'system' %}") + other + "{% endif %}";
+    EXPECT_TRUE(RenderSource(source, kSystem).ok()) << source;
+  }
+  EXPECT_TRUE(RenderSource("{% if tools %}{{ messages | no_such }}{% endif %}").ok());
+}
+
+// The parser, and what walks and drops its tree, goes a call deeper for each link.
+TEST(ChatTemplate, LongChainsDoNotExhaustTheStack) {
+  constexpr size_t kMostBytes = 65536;
+  const auto chain = [](const std::string& begin, std::string_view link, const std::string& end) {
+    std::string source = begin;
+    while (source.size() + link.size() + end.size() <= kMostBytes) source += link;
+    return source + end;
+  };
+  for (const char* link : {"-", "not ", "1+", "1~", "1**", "1 and ", "1 if 1 else "}) {
+    RenderSource(chain("{{ ", link, "1 }}")).IgnoreError();
+  }
+  for (const char* link : {"|d", ".b", "[0]", "()", " is string", " if x else x"}) {
+    RenderSource(chain("{{ x", link, " }}")).IgnoreError();
+  }
+  EXPECT_EQ(RenderSource(chain("{% if 0 %}", "{% elif 0 %}", "{% endif %}")).value(), "");
+  const auto longer = RenderSource(std::string(kMostBytes + 1, ' ')).status();
+  EXPECT_EQ(longer.code(), absl::StatusCode::kDataLoss);
+  EXPECT_THAT(std::string(longer.message()), HasSubstr("template.jinja has 65537 bytes"));
 }
 
 TEST(ChatTemplate, WritesTodaysDate) {
@@ -192,8 +266,13 @@ TEST(ChatTemplate, BoundsTheWorkOfARendering) {
        "too much work"},
       {"{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "render"},
       {"{% for a in range(9999) %}{{ 'x' * 1000 }}{% endfor %}", "longer than"},
-      {"{% include 'other' %}", "render"},
       {"{{ range(99999999) | list }}", "render"},
+      {"{{ '{:>99999999}'.format(5) }}", "the width is above"},
+      {"{{ '{0:.99999999f}'.format(5.5) }}", "the width is above"},
+      {"{{ '%99999999d' | format(5) }}", "the width is above"},
+      {"{{ '%(x)99999999d' | format(x=5) }}", "the width is above"},
+      {"{{ 'a\\nb' | indent(99999999) }}", "the width is above"},
+      {"{{ 'a\\nb' | indent(width=99999999) }}", "the width is above"},
   };
   for (const auto& [source, sentence] : cases) {
     const auto prompt = RenderSource(source);

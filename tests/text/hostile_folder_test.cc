@@ -1,11 +1,13 @@
 // A model folder is untrusted input: whatever its files hold, loading answers and never crashes.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <filesystem>
 #include <random>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <utility>
 
 #include "server/text/tokenizer.h"
@@ -14,6 +16,7 @@
 namespace baram::text {
 namespace {
 
+using testing::EndsWith;
 using testing::HasSubstr;
 
 absl::Status LoadWith(std::string_view tokenizer_json, std::string_view config = "{}",
@@ -35,6 +38,45 @@ TEST(HostileFolder, NamesTheFileThatIsMissing) {
   EXPECT_EQ(std::string(nowhere.message()), "There is no folder " + folder.path() + "/nowhere.");
   std::filesystem::create_directory(folder.path() + "/tokenizer.json");
   EXPECT_EQ(Tokenizer::Load(folder.path()).status().code(), absl::StatusCode::kDataLoss);
+  folder.Write("m.gguf", "");
+  const auto file = Tokenizer::Load(folder.path() + "/m.gguf").status();
+  EXPECT_EQ(file.code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(std::string(file.message()), folder.path() + "/m.gguf is not a folder.");
+}
+
+TEST(HostileFolder, TellsAFileThatMayNotBeRead) {
+  const ScratchFolder folder;
+  folder.Write("tokenizer.json", "");
+  chmod(folder.path().c_str(), 0755);
+  chmod((folder.path() + "/tokenizer.json").c_str(), 0);
+  const uid_t user = geteuid();
+  // Root may read everything.
+  ASSERT_EQ(seteuid(user == 0 ? 65534 : user), 0);
+  const absl::Status status = Tokenizer::Load(folder.path()).status();
+  ASSERT_EQ(seteuid(user), 0);
+  EXPECT_EQ(status.code(), absl::StatusCode::kPermissionDenied) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("tokenizer.json: Permission denied"));
+}
+
+// What is no regular file, whatever it is named, must not be waited for, nor fill the memory.
+TEST(HostileFolder, ReadsFilesOfKnownSizeOnly) {
+  const ScratchFolder folder;
+  folder.Write("tokenizer.json", ReadFile(DataPath("byte_level/tokenizer.json")));
+  const std::string config = folder.path() + "/tokenizer_config.json";
+  for (const char* endless : {"/proc/self/pagemap", "/proc/self/maps", "/dev/zero"}) {
+    std::filesystem::create_symlink(endless, config);
+    const absl::Status status = Tokenizer::Load(folder.path()).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << endless << ": " << status;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("tokenizer_config.json"));
+    std::filesystem::remove(config);
+  }
+  ASSERT_EQ(mkfifo(config.c_str(), 0600), 0);
+  EXPECT_EQ(Tokenizer::Load(folder.path()).status().code(), absl::StatusCode::kDataLoss);
+  std::filesystem::remove(config);
+  folder.Write("tokenizer_config.json", "{}");
+  std::filesystem::resize_file(config, (16 << 20) + 1);
+  EXPECT_THAT(std::string(Tokenizer::Load(folder.path()).status().message()),
+              HasSubstr("has 16777217 bytes"));
 }
 
 TEST(HostileFolder, TellsAPointerFromATokenizer) {
@@ -96,6 +138,37 @@ TEST(HostileFolder, RefusesWhatIsNoTokenizer) {
   }
 }
 
+// The library panics on such a map.
+TEST(HostileFolder, SaysWhyAFileIsNoTokenizer) {
+  auto json = nlohmann::json::parse(ReadFile(DataPath("byte_level/tokenizer.json")));
+  json["normalizer"] = {{"type", "Precompiled"}, {"precompiled_charsmap", "AAAA"}};
+  const absl::Status status = LoadWith(json.dump());
+  EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("precompiled_charsmap"));
+}
+
+// The library would give them other ids, and a model other tokens than it knows.
+TEST(HostileFolder, RefusesAddedTokensThatLeaveAGap) {
+  auto json = nlohmann::json::parse(ReadFile(DataPath("byte_level/tokenizer.json")));
+  const ScratchFolder alone;
+  alone.Write("tokenizer.json", json.dump());
+  const int next = Tokenizer::Load(alone.path()).value()->vocab_size();
+  const auto load = [&](int id) {
+    auto token = json["added_tokens"][0];
+    token["id"] = id;
+    token["content"] = "<x>";
+    auto longer = json;
+    longer["added_tokens"].push_back(token);
+    return LoadWith(longer.dump());
+  };
+  EXPECT_TRUE(load(next).ok());
+  const absl::Status status = load(900);
+  EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
+  EXPECT_THAT(std::string(status.message()),
+              HasSubstr("tokenizer.json declares the token \"<x>\" as 900, where " +
+                        std::to_string(next) + " is next."));
+}
+
 // Its special tokens are first looked up when a text is tokenized: every request would fail.
 TEST(HostileFolder, RefusesAPostProcessorThatCannotWork) {
   const auto load = [](std::string_view single, std::string_view special_tokens) {
@@ -118,19 +191,58 @@ TEST(HostileFolder, RefusesAPostProcessorThatCannotWork) {
   const absl::Status fails = load(R"({"Sequence":{"id":"B","type_id":0}})", "");
   EXPECT_EQ(fails.code(), absl::StatusCode::kDataLoss) << fails;
   EXPECT_THAT(std::string(fails.message()),
-              HasSubstr("tokenizer.json can't tokenize an empty text."));
+              HasSubstr("tokenizer.json can't tokenize an empty text: "));
 }
 
-// Cut into pieces of no characters, which the library tries with the first text that has any.
+// They fail with every text that has a character.
+TEST(HostileFolder, RefusesATokenizerThatTokenizesNothing) {
+  const auto good = nlohmann::json::parse(ReadFile(DataPath("byte_level/tokenizer.json")));
+  const auto load = [&](std::string_view key, std::string_view value) {
+    auto json = good;
+    json[key] = nlohmann::json::parse(value);
+    if (key == "model") json["added_tokens"].clear();
+    return LoadWith(json.dump());
+  };
+  ASSERT_TRUE(LoadWith(good.dump()).ok());
+  const std::tuple<const char*, const char*, const char*> cases[] = {
+      {"pre_tokenizer", R"({"type":"FixedLength","length":0})", "can't tokenize a short text"},
+      {"normalizer", R"({"type":"Replace","pattern":{"String":""},"content":"x"})",
+       "can't tokenize a short text"},
+      {"normalizer", R"({"type":"Replace","pattern":{"Regex":"[^<]"},"content":""})",
+       "makes no tokens"},
+      {"model", R"({"type":"WordLevel","vocab":{"a":0},"unk_token":"<unk>"})",
+       "can't tokenize a short text"},
+      {"model",
+       R"({"type":"WordPiece","vocab":{"a":0},"unk_token":"<unk>",)"
+       R"("continuing_subword_prefix":"##","max_input_chars_per_word":9})",
+       "can't tokenize a short text"},
+      {"model", R"({"type":"Unigram","vocab":[["a",0.0]]})", "can't tokenize a short text"},
+      {"model", R"({"type":"BPE","vocab":{"\n\n":0},"merges":[]})", "makes no tokens"},
+      {"post_processor",
+       R"({"type":"TemplateProcessing","single":[],"pair":[],)"
+       R"("special_tokens":{}})",
+       "makes no tokens"},
+  };
+  for (const auto& [key, value, sentence] : cases) {
+    const absl::Status status = load(key, value);
+    EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << value;
+    EXPECT_THAT(std::string(status.message()), HasSubstr(std::string("tokenizer.json ")));
+    EXPECT_THAT(std::string(status.message()), HasSubstr(sentence)) << value;
+  }
+  // One that has nothing for Hangul leaves it out.
+  EXPECT_TRUE(load("model", R"({"type":"BPE","vocab":{"a":0},"merges":[]})").ok());
+}
+
+// The library panics where it is to replace an empty match.
 TEST(HostileFolder, APanicTellsItsPlaceAndNothingOfTheText) {
-  auto json = nlohmann::json::parse(ReadFile(DataPath("sentencepiece/tokenizer.json")));
-  json["pre_tokenizer"] = {{"type", "FixedLength"}, {"length", 0}};
+  auto json = nlohmann::json::parse(ReadFile(DataPath("byte_level/tokenizer.json")));
+  json["normalizer"] = {{"type", "Replace"}, {"pattern", {{"Regex", "(?=é)"}}}, {"content", "x"}};
   const ScratchFolder folder;
   folder.Write("tokenizer.json", json.dump());
   const auto tokenizer = Tokenizer::Load(folder.path());
   ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
   for (int call = 0; call < 2; ++call) {
-    const absl::Status status = (*tokenizer)->Encode("secret", true).status();
+    const absl::Status status = (*tokenizer)->Encode("é secret", true).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInternal);
     EXPECT_THAT(std::string(status.message()),
                 testing::MatchesRegex("The text library failed at .+\\.rs:[0-9]+:[0-9]+\\."));
@@ -138,10 +250,17 @@ TEST(HostileFolder, APanicTellsItsPlaceAndNothingOfTheText) {
   EXPECT_TRUE((*tokenizer)->Encode("", true).ok());
 }
 
-TEST(HostileFolder, ItsControlCharactersReachNoTerminal) {
+TEST(HostileFolder, ItsTextsForgeNoLinesAndSteerNoTerminal) {
   const auto status = LoadWith(R"({"version":"1.0","added_tokens":[],"model":{"type":"BPE",)"
                                R"("vocab":{"a":0},"merges":["\u001b[2J\u009b2J\ud55c y"]}})");
   EXPECT_THAT(std::string(status.message()), HasSubstr("\\u001b[2J\\u009b2J한"));
+  const auto forged = LoadWith(R"({"version":"2.0\ninfo ready: \u202e\u2069"})");
+  EXPECT_THAT(std::string(forged.message()), HasSubstr("\\u000ainfo ready: \\u202e\\u2069"));
+  std::string syllables;
+  for (int i = 0; i < 1000; ++i) syllables += "한";
+  const auto cut = LoadWith(R"({"version":")" + syllables + "\"}");
+  EXPECT_LT(cut.message().size(), 520);
+  EXPECT_THAT(std::string(cut.message()), EndsWith("한..."));
 }
 
 TEST(HostileFolder, RefusesADecoderThatCannotStream) {
@@ -149,7 +268,19 @@ TEST(HostileFolder, RefusesADecoderThatCannotStream) {
       LoadWith(R"({"version":"1.0","added_tokens":[],"decoder":{"type":"WordPiece","prefix":"##",)"
                R"("cleanup":true},"model":{"type":"BPE","vocab":{"a":0},"merges":[]}})");
   EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("/tokenizer.json: its decoder"));
   EXPECT_THAT(std::string(status.message()), HasSubstr("WordPiece"));
+}
+
+TEST(HostileFolder, RefusesADecoderThatMakesTooMuchOfTheTokens) {
+  auto json = nlohmann::json::parse(ReadFile(DataPath("sentencepiece/tokenizer.json")));
+  json["decoder"] = {{"type", "Replace"},
+                     {"pattern", {{"Regex", "^.*$"}}},
+                     {"content", std::string(1 << 20, 'x')}};
+  const absl::Status status = LoadWith(json.dump());
+  EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
+  EXPECT_THAT(std::string(status.message()),
+              HasSubstr("/tokenizer.json: its decoder makes more than 67108864 bytes"));
 }
 
 TEST(HostileFolder, RefusesAConfigOfTheWrongShape) {
@@ -171,7 +302,11 @@ TEST(HostileFolder, RefusesAConfigOfTheWrongShape) {
     EXPECT_THAT(std::string(status.message()), HasSubstr(std::string(name)));
     EXPECT_THAT(std::string(status.message()), HasSubstr("tokenizer_config.json"));
   }
-  EXPECT_EQ(LoadWith(good, "{}", "{").code(), absl::StatusCode::kDataLoss);
+  for (const char* map : {"{", R"({"eos_token":5})", R"({"additional_special_tokens":[5]})"}) {
+    const auto status = LoadWith(good, "{}", map);
+    EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << map;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("special_tokens_map.json")) << map;
+  }
 }
 
 TEST(HostileFolder, TakesNamesFromTheOlderMap) {

@@ -143,5 +143,18 @@ TEST(Tokenizer, ANulIsACharacter) {
   EXPECT_EQ(tokenizer->Decode(tokenizer->Encode(text, false).value(), false).value(), text);
 }
 
+// Training leaves merges out at random; a prompt must have the same tokens every time.
+TEST(Tokenizer, TakesNoDropout) {
+  auto json = nlohmann::json::parse(ReadFile(DataPath("byte_level/tokenizer.json")));
+  json["model"]["dropout"] = 0.9;
+  const ScratchFolder folder;
+  folder.Write("tokenizer.json", json.dump());
+  const auto tokenizer = Tokenizer::Load(folder.path());
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  constexpr std::string_view kText = "the same tokens every time";
+  EXPECT_EQ((*tokenizer)->Encode(kText, true).value(),
+            LoadTokenizer("byte_level")->Encode(kText, true).value());
+}
+
 }  // namespace
 }  // namespace baram::text

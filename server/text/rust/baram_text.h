@@ -26,6 +26,8 @@ enum {
   BARAM_TEXT_RAISED = 5,     // the template called raise_exception; the message is its own words
   BARAM_TEXT_TOO_LARGE = 6,  // a limit on bytes or on work was passed
   BARAM_TEXT_PANICKED = 7,   // a fault of the library
+  BARAM_TEXT_NO_THREAD = 8,  // the system gives none
+  BARAM_TEXT_DENIED = 9,     // a file may not be read
 };
 
 // A view of bytes that the caller keeps.

@@ -1,5 +1,10 @@
 //! What can go wrong, in the terms of the C ABI.
 
+use std::fmt::Write;
+
+/// Messages repeat what stands in a folder's files, which may be anything.
+const MAX_MESSAGE_BYTES: usize = 512;
+
 /// The numbers of `baram_text.h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
@@ -12,6 +17,8 @@ pub enum Status {
     Raised = 5,
     TooLarge = 6,
     Panicked = 7,
+    NoThread = 8,
+    Denied = 9,
 }
 
 #[derive(Debug)]
@@ -24,6 +31,24 @@ pub struct Error {
 impl Error {
     pub fn new(status: Status, message: impl Into<String>) -> Self {
         Error { status, message: message.into() }
+    }
+
+    /// The message as it may be shown in a terminal or a log: one short line, without what controls
+    /// the terminal or turns the direction of a text.
+    pub fn shown(&self) -> String {
+        let mut shown = String::new();
+        for c in self.message.chars() {
+            if shown.len() > MAX_MESSAGE_BYTES {
+                shown.push_str("...");
+                break;
+            }
+            let turns = matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+            match c.is_control() || turns {
+                true => _ = write!(shown, "\\u{:04x}", c as u32),
+                false => shown.push(c),
+            }
+        }
+        shown
     }
 
     pub fn bad_file(message: impl Into<String>) -> Self {

@@ -3,7 +3,9 @@
 //! `add_bos_token` and `add_eos_token` are not read: as in the reference library, the
 //! post-processor of tokenizer.json decides alone what goes around a text.
 
-use std::fs;
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use serde_json::{Map, Value};
@@ -11,8 +13,8 @@ use tokenizers::AddedToken;
 
 use crate::error::{Error, Result, Status};
 
-/// The largest vocabularies take about 30 MB; beyond this it is no tokenizer file.
-const MAX_FILE_BYTES: u64 = 256 << 20;
+/// Real ones have some hundreds of kilobytes at most.
+const MAX_OBJECT_BYTES: u64 = 16 << 20;
 
 /// The names that every template may use as variables.
 const NAMED_TOKENS: [&str; 7] =
@@ -46,30 +48,43 @@ pub struct SideFiles {
 }
 
 /// The bytes of a regular file (or a link to one). NotFound if there is none.
-pub fn read_file(path: &Path) -> Result<Vec<u8>> {
+pub fn read_file(path: &Path, max_bytes: u64) -> Result<Vec<u8>> {
     let shown = path.display();
-    let metadata = match fs::metadata(path) {
-        Ok(metadata) => metadata,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(Error::new(Status::NotFound, format!("There is no file {shown}.")));
-        }
-        Err(error) => return Err(Error::bad_file(format!("Cannot read {shown}: {error}."))),
+    let cannot = |error: std::io::Error| {
+        let status = match error.kind() {
+            ErrorKind::NotFound => {
+                return Error::new(Status::NotFound, format!("There is no file {shown}."));
+            }
+            ErrorKind::PermissionDenied => Status::Denied,
+            _ => Status::BadFile,
+        };
+        Error::new(status, format!("Cannot read {shown}: {error}."))
     };
+    // O_NONBLOCK: opening a pipe must not wait for its writer.
+    let mut options = OpenOptions::new();
+    let file = options.read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(cannot)?;
+    let metadata = file.metadata().map_err(cannot)?;
     if !metadata.is_file() {
         return Err(Error::bad_file(format!("{shown} is not a file.")));
     }
-    if metadata.len() > MAX_FILE_BYTES {
-        let size = metadata.len();
+    let size = metadata.len();
+    if size > max_bytes {
         return Err(Error::bad_file(format!(
-            "{shown} has {size} bytes, more than the {MAX_FILE_BYTES} a tokenizer file may have."
+            "{shown} has {size} bytes, more than the {max_bytes} that such a file may have."
         )));
     }
-    fs::read(path).map_err(|error| Error::bad_file(format!("Cannot read {shown}: {error}.")))
+    let mut bytes = Vec::with_capacity(size as usize + 1);
+    file.take(size + 1).read_to_end(&mut bytes).map_err(cannot)?;
+    // Those of /proc say 0, and may have no end.
+    if bytes.len() as u64 != size {
+        return Err(Error::bad_file(format!("{shown} holds other than the {size} bytes it has.")));
+    }
+    Ok(bytes)
 }
 
 /// As `read_file`, with None for a file that does not exist.
-pub fn read_optional(path: &Path) -> Result<Option<Vec<u8>>> {
-    match read_file(path) {
+pub fn read_optional(path: &Path, max_bytes: u64) -> Result<Option<Vec<u8>>> {
+    match read_file(path, max_bytes) {
         Err(error) if error.status == Status::NotFound => Ok(None),
         other => other.map(Some),
     }
@@ -77,7 +92,7 @@ pub fn read_optional(path: &Path) -> Result<Option<Vec<u8>>> {
 
 /// A JSON object of the folder, or None if there is no such file.
 pub fn read_object(path: &Path) -> Result<Option<Map<String, Value>>> {
-    let Some(bytes) = read_optional(path)? else { return Ok(None) };
+    let Some(bytes) = read_optional(path, MAX_OBJECT_BYTES)? else { return Ok(None) };
     match serde_json::from_slice(&bytes) {
         Ok(Value::Object(object)) => Ok(Some(object)),
         Ok(_) => Err(Error::bad_file(format!("{} is not a JSON object.", path.display()))),
@@ -88,14 +103,20 @@ pub fn read_object(path: &Path) -> Result<Option<Map<String, Value>>> {
 /// Reads tokenizer_config.json and, where that has no `added_tokens_decoder`, lets
 /// special_tokens_map.json overrule it: the order of precedence of the reference library.
 pub fn read_side_files(folder: &Path) -> Result<SideFiles> {
+    let parse = |path: &Path, object: &Map<String, Value>| {
+        parse_config(object)
+            .map_err(|error| Error::bad_file(format!("{}: {}", path.display(), error.message)))
+    };
     let path = folder.join("tokenizer_config.json");
     let mut config = read_object(&path)?.unwrap_or_default();
     if !config.contains_key("added_tokens_decoder") {
-        let map = read_object(&folder.join("special_tokens_map.json"))?.unwrap_or_default();
+        let map_path = folder.join("special_tokens_map.json");
+        let map = read_object(&map_path)?.unwrap_or_default();
+        // By itself first: what is wrong with both together is then the other file's fault.
+        parse(&map_path, &map)?;
         config.extend(map);
     }
-    parse_config(&config)
-        .map_err(|error| Error::bad_file(format!("{}: {}", path.display(), error.message)))
+    parse(&path, &config)
 }
 
 fn parse_config(config: &Map<String, Value>) -> Result<SideFiles> {

@@ -2,10 +2,10 @@
 //! where minijinja's differ, and the functions that chat templates expect.
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Kwargs, Value, ValueKind};
-use minijinja::{Environment, Error, ErrorKind};
+use minijinja::value::{Kwargs, Rest, StringInput, Value, ValueKind, ValueOrKwargs};
+use minijinja::{filters, Environment, Error, ErrorKind, State};
 
-use crate::methods::{call_method, strip, Side};
+use crate::methods::{call_method, check_width, check_widths, strip, Side};
 use crate::python::{self, JsonStyle};
 
 /// Steps of one rendering. A long conversation takes some ten thousand; an endless loop ends here.
@@ -46,6 +46,8 @@ pub fn new_environment() -> Result<Environment<'static>, Error> {
     env.add_filter("tojson", to_json);
     env.add_filter("length", length);
     env.add_filter("count", length);
+    env.add_filter("indent", indent);
+    env.add_filter("format", format);
     env.add_filter("default", default);
     env.add_filter("d", default);
     env.add_filter("int", int);
@@ -137,6 +139,28 @@ fn to_json(value: &Value, indent: Option<Value>, options: Kwargs) -> Result<Stri
     };
     options.assert_all_used()?;
     python::to_json(value, &style)
+}
+
+fn indent(
+    value: StringInput,
+    width: Option<usize>,
+    first: Option<bool>,
+    blank: Option<bool>,
+    options: Kwargs,
+) -> Result<Value, Error> {
+    check_width(width.or(options.get("width")?).unwrap_or(0))?;
+    filters::indent(value, width, first, blank, options)
+}
+
+/// `"%5d" | format(x)`.
+fn format(state: &mut State, value: &Value, args: Rest<ValueOrKwargs>) -> Result<Value, Error> {
+    let text = value.as_str().unwrap_or_default();
+    check_widths(text.split('%').skip(1).map(|rest| {
+        let key = rest.strip_prefix('(').and_then(|key| key.split_once(')'));
+        let rest = key.map_or(rest, |(_, behind)| behind);
+        rest.split(|c: char| c.is_ascii_alphabetic()).next().unwrap_or_default()
+    }))?;
+    filters::format(state, value, args)
 }
 
 fn length(value: &Value) -> Result<usize, Error> {

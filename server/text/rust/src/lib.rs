@@ -9,6 +9,7 @@ mod pieces;
 mod python;
 mod stream;
 mod template;
+mod template_source;
 mod tokenizer;
 
 use std::cell::RefCell;
@@ -118,7 +119,7 @@ unsafe fn report<T>(
             Status::Ok as i32
         }
         Err(failure) => {
-            *error = BaramBuffer::of(failure.message);
+            *error = BaramBuffer::of(failure.shown());
             failure.status as i32
         }
     }

@@ -107,17 +107,36 @@ pub fn call_method(
             let right = fill.repeat(missing - left);
             Ok(Value::from(format!("{}{text}{right}", fill.repeat(left))))
         }
+        "format" => {
+            let fields = text.split('{').skip(1).filter_map(|rest| rest.split('}').next());
+            check_widths(fields)?;
+            pycompat::unknown_method_callback(state, value, method, args)
+        }
         _ => pycompat::unknown_method_callback(state, value, method, args),
     }
 }
 
 /// Characters missing to `width`.
 fn pad_size(text: &str, width: usize) -> Result<usize, Error> {
-    const MAX_WIDTH: usize = 10_000;
-    if width > MAX_WIDTH {
-        return Err(bad_call(format!("the width is above {MAX_WIDTH}")));
-    }
+    check_width(width)?;
     Ok(width.saturating_sub(text.chars().count()))
+}
+
+/// A rendering's steps and output are bounded, but not what one step makes.
+pub fn check_width(width: usize) -> Result<(), Error> {
+    const MAX_WIDTH: usize = 10_000;
+    match width > MAX_WIDTH {
+        true => Err(bad_call(format!("the width is above {MAX_WIDTH}"))),
+        false => Ok(()),
+    }
+}
+
+/// As `check_width`, of all numbers in the fields of a format.
+pub fn check_widths<'a>(fields: impl Iterator<Item = &'a str>) -> Result<(), Error> {
+    fields
+        .flat_map(|field| field.split(|c: char| !c.is_ascii_digit()))
+        .filter(|digits| !digits.is_empty())
+        .try_for_each(|digits| check_width(digits.parse().unwrap_or(usize::MAX)))
 }
 
 fn rsplit(text: &str, separator: Option<&str>, count: Option<i64>) -> Value {

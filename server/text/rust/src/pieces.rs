@@ -9,6 +9,9 @@ use crate::error::{Error, Result};
 /// A vocabulary above this is a lie: the largest real ones have 300 thousand tokens.
 pub const MAX_VOCAB: u32 = 1 << 22;
 
+/// Of all tokens together; real ones have some megabytes. A decoder may make much of every token.
+const MAX_BYTES: usize = 64 << 20;
+
 /// How the decoder joins tokens.
 pub enum Style {
     /// Byte-level: tokens are bytes, and bytes that are no character are replaced at the end.
@@ -64,7 +67,8 @@ pub struct Pieces {
 }
 
 impl Pieces {
-    /// `tokens` holds (text, is special) for each id, None for ids without a token.
+    /// `tokens` holds (text, is special) for each id, None for ids without a token. Errors speak of
+    /// the tokenizer, and don't name its file.
     pub fn new(
         decoder: Option<&DecoderWrapper>,
         tokens: impl Iterator<Item = Option<(String, bool)>>,
@@ -78,6 +82,11 @@ impl Pieces {
                 continue;
             };
             let (kind, bytes) = pieces.read_token(&text, &alphabet)?;
+            if bytes.len() > MAX_BYTES - pieces.bytes.len() {
+                return Err(Error::bad_file(format!(
+                    "its decoder makes more than {MAX_BYTES} bytes of the tokens."
+                )));
+            }
             pieces.entries.push(Entry {
                 start: pieces.bytes.len() as u32,
                 size: bytes.len() as u32,
@@ -167,7 +176,7 @@ impl Pieces {
 fn run(decoder: &DecoderWrapper, tokens: Vec<String>) -> Result<Vec<String>> {
     decoder
         .decode_chain(tokens)
-        .map_err(|error| Error::bad_file(format!("tokenizer.json: the decoder failed: {error}.")))
+        .map_err(|error| Error::bad_file(format!("its decoder failed: {error}.")))
 }
 
 /// Sorts the decoder's steps into what acts on one token, and what acts on the joined text.
@@ -203,7 +212,7 @@ fn plan(decoder: Option<&DecoderWrapper>) -> Result<(Style, Vec<DecoderWrapper>)
             other => {
                 let name = step_name(other);
                 return Err(Error::bad_file(format!(
-                    "tokenizer.json: its decoder has the step {name} where it can't be streamed."
+                    "its decoder has the step {name} where it can't be streamed."
                 )));
             }
         }

@@ -1,5 +1,6 @@
-//! A model folder's chat template: found, compiled, and rendered over a conversation.
+//! A model folder's chat template: compiled, and rendered over a conversation.
 
+use std::collections::HashSet;
 use std::io::Write;
 use std::path::Path;
 
@@ -8,11 +9,16 @@ use minijinja::{Environment, ErrorKind};
 use serde_json::{json, Map, Value};
 
 use crate::error::{Error, Result, Status};
-use crate::folder::{read_file, read_object, read_optional};
+use crate::guard;
 use crate::hf_env::{new_environment, prepare_source, Raised};
+use crate::template_source::find_source;
 use crate::tokenizer::Tokenizer;
 
 const NAME: &str = "chat template";
+
+/// Whatever goes through the parsed template, from parsing to dropping it, goes a call deeper for
+/// each link of a chain such as `a.b.c`: some 400 bytes of stack for a byte of the source.
+const COMPILE_STACK_BYTES: usize = 128 << 20;
 
 /// Put behind the last message to find its end in the prompt. The blank is part of it: a template
 /// that trims messages takes the blank away, and by that shows that it trims.
@@ -31,6 +37,8 @@ pub struct ChatTemplate {
     env: Environment<'static>,
     /// bos_token and the like.
     variables: Map<String, Value>,
+    /// What the template reads and does not set before.
+    undeclared: HashSet<String>,
     takes_text: bool,
     takes_parts: bool,
 }
@@ -41,24 +49,25 @@ impl ChatTemplate {
         let shown = |error: minijinja::Error| {
             Error::bad_file(format!("The chat template of {origin} is wrong: {}", describe(&error)))
         };
-        let mut env = new_environment().map_err(shown)?;
-        env.add_template_owned(NAME, prepare_source(&source)).map_err(shown)?;
+        let (env, undeclared) = on_deep_stack(|| compile(&source).map_err(shown))?;
         let variables = tokenizer
             .named()
             .iter()
             .map(|(name, text)| (name.clone(), Value::from(text.as_str())))
             .collect();
-        let mut template = ChatTemplate { env, variables, takes_text: true, takes_parts: false };
-        template.probe_content();
+        let mut template =
+            ChatTemplate { env, variables, undeclared, takes_text: true, takes_parts: false };
+        template.probe_content().map_err(shown)?;
         Ok(template)
     }
 
     /// Whether the template reads the variable `name` before it sets it.
     pub fn reads(&self, name: &str) -> bool {
-        self.env.get_template(NAME).is_ok_and(|template| {
-            template.undeclared_variables(false).contains(name)
-                || sets_from_itself(template.source(), name)
-        })
+        self.undeclared.contains(name)
+            || self
+                .env
+                .get_template(NAME)
+                .is_ok_and(|template| sets_from_itself(template.source(), name))
     }
 
     /// `messages` is a JSON array, `arguments` a JSON object or empty.
@@ -93,32 +102,32 @@ impl ChatTemplate {
         context.extend(arguments);
         context.insert("messages".to_string(), messages.into_iter().map(Value::Object).collect());
         context.insert("add_generation_prompt".to_string(), add_generation_prompt.into());
-        let prompt = self.render_context(context, max_output_bytes)?;
+        let prompt = self
+            .render_context(context, max_output_bytes)
+            .map_err(|error| render_error(&error, max_output_bytes))?;
         match continued {
             Some(text) => cut_at_tag(prompt, &text),
             None => Ok(prompt),
         }
     }
 
-    fn render_context(&self, context: Map<String, Value>, max_bytes: usize) -> Result<String> {
+    fn render_context(
+        &self,
+        context: Map<String, Value>,
+        max_bytes: usize,
+    ) -> std::result::Result<String, minijinja::Error> {
         let mut out = CappedOutput { bytes: Vec::new(), left: max_bytes };
-        let rendered = self
-            .env
-            .get_template(NAME)
-            .and_then(|template| {
-                let context = minijinja::Value::from(Serde(Value::Object(context)));
-                template.render_captured_to(context, &mut out).map(drop)
-            })
-            .map_err(|error| render_error(&error, max_bytes));
-        rendered?;
+        let context = minijinja::Value::from(Serde(Value::Object(context)));
+        self.env.get_template(NAME)?.render_captured_to(context, &mut out)?;
         // Templates and contexts are UTF-8, so what they print is.
         String::from_utf8(out.bytes)
-            .map_err(|_| Error::new(Status::Panicked, "The chat template printed bad UTF-8."))
+            .map_err(|_| minijinja::Error::new(ErrorKind::InvalidOperation, "it printed bad UTF-8"))
     }
 
     /// Renders a message as text and as two parts. A template that loops over parts prints both
-    /// texts; one that prints the list as it is also prints the third key.
-    fn probe_content(&mut self) {
+    /// texts; one that prints the list as it is also prints the third key. Err if the template
+    /// calls what does not exist: it would fail for every conversation.
+    fn probe_content(&mut self) -> std::result::Result<(), minijinja::Error> {
         let (first, second, extra) = ("BARAMFIRST", "BARAMSECOND", "BARAMKEY");
         let try_render = |content: Value| {
             let mut context = self.variables.clone();
@@ -128,17 +137,22 @@ impl ChatTemplate {
                 ("messages".to_string(), json!([{"role": "user", "content": content}])),
                 ("add_generation_prompt".to_string(), Value::Bool(true)),
             ]);
-            self.render_context(context, PROBE_MAX_BYTES).unwrap_or_default()
+            self.render_context(context, PROBE_MAX_BYTES)
         };
         let text = try_render(json!(first));
         let parts = try_render(json!([
             {"type": "text", "text": first, extra: 1},
             {"type": "text", "text": second, extra: 1},
         ]));
-        self.takes_parts =
-            parts.contains(first) && parts.contains(second) && !parts.contains(extra);
+        self.takes_parts = parts.as_ref().is_ok_and(|parts| {
+            parts.contains(first) && parts.contains(second) && !parts.contains(extra)
+        });
         // A template that fails on the probe, for want of a system message say, gets text.
-        self.takes_text = text.contains(first) || !self.takes_parts;
+        self.takes_text = text.as_ref().is_ok_and(|text| text.contains(first)) || !self.takes_parts;
+        match text {
+            Err(error) if self.takes_text && calls_unknown(&error) => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Gives the template the form of content that it reads.
@@ -163,47 +177,27 @@ impl ChatTemplate {
     }
 }
 
-/// The template's text and where it came from.
-fn find_source(folder: &Path, override_path: &str) -> Result<(String, String)> {
-    let decode = |path: &Path, bytes: Vec<u8>| {
-        let origin = path.display().to_string();
-        match String::from_utf8(bytes) {
-            Ok(source) => Ok((origin, source)),
-            Err(_) => Err(Error::bad_file(format!("{origin} is not UTF-8."))),
-        }
-    };
-    if !override_path.is_empty() {
-        let path = Path::new(override_path);
-        return decode(path, read_file(path)?);
-    }
-    let path = folder.join("chat_template.jinja");
-    if let Some(bytes) = read_optional(&path)? {
-        return decode(&path, bytes);
-    }
-    let path = folder.join("tokenizer_config.json");
-    let config = read_object(&path)?.unwrap_or_default();
-    let none = || {
-        Error::new(
-            Status::NotFound,
-            format!("The folder {} has no chat template.", folder.display()),
-        )
-    };
-    let source = match config.get("chat_template") {
-        Some(Value::String(source)) => source,
-        Some(Value::Array(named)) => named
-            .iter()
-            .find(|entry| entry["name"] == "default")
-            .and_then(|entry| entry["template"].as_str())
-            .ok_or_else(none)?,
-        None | Some(Value::Null) => return Err(none()),
-        Some(_) => {
-            let shown = path.display();
-            return Err(Error::bad_file(format!(
-                "{shown}: chat_template must be a string or a list."
-            )));
-        }
-    };
-    Ok((path.display().to_string(), source.to_string()))
+/// The environment with the template in it, and the variables that it reads.
+fn compile(
+    source: &str,
+) -> std::result::Result<(Environment<'static>, HashSet<String>), minijinja::Error> {
+    let mut env = new_environment()?;
+    env.add_template_owned(NAME, prepare_source(source))?;
+    let undeclared = env.get_template(NAME)?.undeclared_variables(false);
+    Ok((env, undeclared))
+}
+
+fn on_deep_stack<T: Send>(body: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .stack_size(COMPILE_STACK_BYTES)
+            .spawn_scoped(scope, || guard(body))
+            .map_err(|error| {
+                let message = format!("No thread for the chat template: {error}.");
+                Error::new(Status::NoThread, message)
+            })?;
+        thread.join().expect("guard lets no panic past")
+    })
 }
 
 fn parse_messages(json: &str) -> Result<Vec<Map<String, Value>>> {
@@ -346,6 +340,16 @@ fn render_error(error: &minijinja::Error, max_bytes: usize) -> Error {
             describe(error)
         )),
     }
+}
+
+fn calls_unknown(error: &minijinja::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::UnknownFilter
+            | ErrorKind::UnknownTest
+            | ErrorKind::UnknownFunction
+            | ErrorKind::TemplateNotFound
+    )
 }
 
 fn find_raised(error: &minijinja::Error) -> Option<&Raised> {

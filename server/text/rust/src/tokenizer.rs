@@ -3,11 +3,20 @@
 
 use std::path::Path;
 
+use serde::Deserialize;
+use tokenizers::models::ModelWrapper;
 use tokenizers::AddedToken;
 
 use crate::error::{Error, Result, Status};
 use crate::folder::{read_file, read_side_files, SideFiles, TokenSpec};
 use crate::pieces::{Pieces, MAX_VOCAB};
+
+/// The largest vocabularies take about 30 MB.
+const MAX_FILE_BYTES: u64 = 256 << 20;
+
+/// Every tokenizer of a language model has something for some of it.
+const PROBE: &str =
+    "The quick brown fox jumps over the lazy dog. 0123456789\n다람쥐 헌 쳇바퀴에 타고파";
 
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
@@ -20,10 +29,14 @@ impl Tokenizer {
     pub fn load(folder: &Path) -> Result<Self> {
         if !folder.is_dir() {
             let shown = folder.display();
-            return Err(Error::new(Status::NotFound, format!("There is no folder {shown}.")));
+            let message = match folder.exists() {
+                true => format!("{shown} is not a folder."),
+                false => format!("There is no folder {shown}."),
+            };
+            return Err(Error::new(Status::NotFound, message));
         }
         let path = folder.join("tokenizer.json");
-        let bytes = read_file(&path)?;
+        let bytes = read_file(&path, MAX_FILE_BYTES)?;
         let shown = path.display();
         if bytes.starts_with(b"version https://git-lfs") {
             let message = format!("{shown} is a Git LFS pointer: fetch the file with git lfs pull.");
@@ -37,12 +50,24 @@ impl Tokenizer {
             Ok(Err(error)) => {
                 return Err(Error::bad_file(format!("{shown} is not a tokenizer: {error}.")));
             }
-            Err(_) => return Err(Error::bad_file(format!("{shown} is not a tokenizer."))),
+            Err(panic) => {
+                let what = panic_text(&*panic);
+                return Err(Error::bad_file(format!("{shown} is not a tokenizer: {what}.")));
+            }
         };
+        check_ids(&inner, &bytes).map_err(|what| Error::bad_file(format!("{shown} {what}.")))?;
         let side = read_side_files(folder)?;
         add_tokens(&mut inner, &side)
             .map_err(|error| Error::bad_file(format!("{shown}: cannot add tokens: {error}.")))?;
-        // Limits of training runs that some files carry; requests are limited elsewhere.
+        // Training's, which some files carry: a text has the same ids every time, and requests are
+        // limited elsewhere.
+        if let ModelWrapper::BPE(bpe) = inner.get_model() {
+            if bpe.dropout.is_some() {
+                let mut bpe = bpe.clone();
+                bpe.dropout = None;
+                inner.with_model(bpe);
+            }
+        }
         inner.with_padding(None);
         inner
             .with_truncation(None)
@@ -63,25 +88,37 @@ impl Tokenizer {
             token.is_some_and(|token| added.is_special_token(&token.content))
         };
         let tokens = (0..size).map(|id| Some((inner.id_to_token(id)?, is_special(id))));
-        let pieces = Pieces::new(inner.get_decoder(), tokens)?;
+        let pieces = Pieces::new(inner.get_decoder(), tokens)
+            .map_err(|error| Error::bad_file(format!("{shown}: {}", error.message)))?;
         let tokenizer = Tokenizer { inner, pieces, named };
         tokenizer.probe().map_err(|what| Error::bad_file(format!("{shown} {what}.")))?;
         Ok(tokenizer)
     }
 
-    /// Tokenizes an empty text: the library does not look before at what the post-processor puts
-    /// around texts, and what is wrong there would fail every request.
+    /// Tokenizes texts: the library looks at much of a file only then, and what is wrong there
+    /// would fail every request.
     fn probe(&self) -> std::result::Result<(), String> {
-        let encode = |add_special| {
-            let encode = || self.encode("", add_special).ok();
-            std::panic::catch_unwind(std::panic::AssertUnwindSafe(encode)).ok().flatten()
+        let encode = |text, add_special| {
+            let encode = || self.encode(text, add_special).map_err(|error| error.message);
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(encode))
+                .unwrap_or_else(|panic| Err(panic_text(&*panic)))
         };
-        encode(false).ok_or("can't tokenize an empty text")?;
-        let ids = encode(true).ok_or("has a post_processor that fails on every text")?;
-        match ids.iter().find(|id| !self.pieces.has(**id)) {
-            Some(id) => Err(format!("has a post_processor that adds the id {id}, which no token has")),
-            None => Ok(()),
+        for (name, text) in [("an empty text", ""), ("a short text", PROBE)] {
+            let plain = encode(text, false).map_err(|error| {
+                format!("can't tokenize {name}: {}", error.trim_end_matches('.'))
+            })?;
+            let ids = encode(text, true)
+                .map_err(|_| "has a post_processor that fails on every text".to_string())?;
+            if let Some(id) = ids.iter().find(|id| !self.pieces.has(**id)) {
+                return Err(format!(
+                    "has a post_processor that adds the id {id}, which no token has"
+                ));
+            }
+            if plain.is_empty() && !text.is_empty() {
+                return Err("makes no tokens of a text of letters, digits and Hangul".to_string());
+            }
         }
+        Ok(())
     }
 
     pub fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<i32>> {
@@ -128,6 +165,42 @@ impl Tokenizer {
         let (_, text) = self.named.iter().find(|(own, _)| own == name)?;
         self.token_to_id(text)
     }
+}
+
+#[derive(Deserialize)]
+struct Declared {
+    #[serde(default)]
+    added_tokens: Vec<DeclaredToken>,
+}
+
+#[derive(Deserialize)]
+struct DeclaredToken {
+    id: u32,
+    content: String,
+}
+
+/// The library gives added tokens the next ids that are free, whatever the file says.
+fn check_ids(inner: &tokenizers::Tokenizer, json: &[u8]) -> std::result::Result<(), String> {
+    let declared: Declared =
+        serde_json::from_slice(json).map_err(|error| format!("is not a tokenizer: {error}"))?;
+    for token in declared.added_tokens {
+        match inner.token_to_id(&token.content) {
+            Some(id) if id != token.id => {
+                let DeclaredToken { id: declared, content } = token;
+                return Err(format!(
+                    "declares the token {content:?} as {declared}, where {id} is next"
+                ));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// What a panic says.
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| text.to_string());
+    text.or_else(|| panic.downcast_ref().cloned()).unwrap_or_else(|| "it can't be read".to_string())
 }
 
 /// First the tokens with their flags, then the named ones, special whatever their flags say.
