@@ -21,7 +21,16 @@ constexpr ScalingName kScalings[] = {
     {"yarn", RopeScaling::kYarn},
 };
 
+// What only a scaling reads. Without a type it would be for nothing.
+constexpr const char* kScalingKeys[] = {"factor",      "low_freq_factor", "high_freq_factor",
+                                        "beta_fast",   "beta_slow",       "attention_factor",
+                                        "long_factor", "short_factor"};
+
 RopeScaling ReadScaling(const ConfigFields& rope) {
+  const bool typed = rope.Has("rope_type") || rope.Has("type");
+  for (const char* key : kScalingKeys) {
+    if (!typed && rope.Has(key)) rope.Fail(key, "is given, but no rope_type beside it");
+  }
   const std::string field = rope.Has("rope_type") ? "rope_type" : "type";
   const std::string name = rope.StringOr(field, "default");
   for (const ScalingName& known : kScalings) {
