@@ -8,7 +8,8 @@
 namespace baram {
 namespace {
 
-constexpr double kLargest = 1e12;  // of thetas and factors: past any use, far from overflow
+constexpr double kLargest = 1e12;        // of thetas and lengths: past any use, far from overflow
+constexpr double kLargestFactor = 1024;  // of stretching and of magnitudes: far past any use
 
 struct ScalingName {
   const char* name;
@@ -81,11 +82,12 @@ RopeSpec ReadRope(const ConfigFields& config, const RopeDefaults& defaults,
   const bool derives_factor = spec.scaling == RopeScaling::kYarn && !rope.Has("factor");
   if (!derives_factor && !rope.Has("factor")) rope.Fail("factor", "is missing");
   spec.factor = derives_factor ? defaults.max_positions / spec.original_max_positions
-                               : rope.NumberOr("factor", 1e-3, kLargest, 1.0);
+                               : rope.NumberOr("factor", 1e-3, kLargestFactor, 1.0);
   if (spec.scaling == RopeScaling::kLlama3) {
-    spec.low_freq_factor = rope.NumberOr("low_freq_factor", 1e-6, kLargest, spec.low_freq_factor);
+    spec.low_freq_factor =
+        rope.NumberOr("low_freq_factor", 1e-6, kLargestFactor, spec.low_freq_factor);
     spec.high_freq_factor =
-        rope.NumberOr("high_freq_factor", 1e-6, kLargest, spec.high_freq_factor);
+        rope.NumberOr("high_freq_factor", 1e-6, kLargestFactor, spec.high_freq_factor);
     if (spec.high_freq_factor <= spec.low_freq_factor) {
       rope.Fail("high_freq_factor", "must be greater than low_freq_factor");
     }
@@ -93,9 +95,9 @@ RopeSpec ReadRope(const ConfigFields& config, const RopeDefaults& defaults,
   if (spec.scaling == RopeScaling::kYarn) {
     spec.beta_fast = rope.NumberOr("beta_fast", 1e-6, kLargest, spec.beta_fast);
     spec.beta_slow = rope.NumberOr("beta_slow", 1e-6, kLargest, spec.beta_slow);
-    spec.attention_factor = rope.NumberOr("attention_factor", 1e-6, kLargest, 0.0);
-    spec.mscale = rope.NumberOr("mscale", 0.0, kLargest, 0.0);
-    spec.mscale_all_dim = rope.NumberOr("mscale_all_dim", 0.0, kLargest, 0.0);
+    spec.attention_factor = rope.NumberOr("attention_factor", 1e-6, kLargestFactor, 0.0);
+    spec.mscale = rope.NumberOr("mscale", 0.0, kLargestFactor, 0.0);
+    spec.mscale_all_dim = rope.NumberOr("mscale_all_dim", 0.0, kLargestFactor, 0.0);
     spec.truncate = rope.BoolOr("truncate", spec.truncate);
     if (spec.theta <= 1.0) rope.Fail("rope_theta", "must be greater than 1 under yarn");
   }

@@ -125,8 +125,9 @@ TEST(HfConfigTest, YarnStretchesTheContext) {
   EXPECT_EQ(context(yarn, 5000), 5000) << "the file's own is longer";
   yarn["factor"] = 4.01;
   EXPECT_EQ(context(yarn), 2053);
-  yarn["factor"] = 1e12;
-  EXPECT_EQ(context(yarn), 1 << 27);
+  json long_yarn = yarn;
+  long_yarn["original_max_position_embeddings"] = 1 << 27;
+  EXPECT_EQ(context(long_yarn), 1 << 27) << "the most there is";
   yarn.erase("factor");
   EXPECT_EQ(context(yarn), 2048) << "the factor follows from the context";
   // Without its own, the original context is the file's, not the stretched one.
@@ -338,6 +339,12 @@ TEST(HfConfigTest, BadFieldsAreNamed) {
       {{{"rope_parameters", {{"full_attention", {{"rope_theta", 1e4}, {"beta_fast", 32}}}}}},
        kInvalid,
        "rope_parameters.full_attention.beta_fast is given, but no rope_type beside it"},
+      {{{"rope_scaling", {{"type", "yarn"}, {"factor", 1e4}}}},
+       kInvalid,
+       "rope_scaling.factor must be a number from 0.001 to 1024.0"},
+      {{{"rope_scaling", {{"type", "yarn"}, {"attention_factor", 1e12}}}},
+       kInvalid,
+       "rope_scaling.attention_factor must be a number from"},
       {{{"rope_scaling",
          {{"type", "llama3"}, {"factor", 2}, {"low_freq_factor", 4}, {"high_freq_factor", 4}}}},
        kInvalid,
@@ -388,6 +395,9 @@ TEST(HfConfigTest, BadFieldsAreNamed) {
        kInvalid,
        "sliding_window_pattern must be a number or the letters L and G"},
       {{{"architectures", {"HyperCLOVAXForCausalLM"}}}, kInvalid, "use_post_norm is missing"},
+      {{{"architectures", {"HyperCLOVAXForCausalLM"}}, {"logits_scaling", 0}},
+       kInvalid,
+       "logits_scaling must not be 0"},
       {{{"architectures", {"Gemma3ForCausalLM"}}, {"sliding_window", 1e12}},
        kInvalid,
        "sliding_window must be a whole number"},
