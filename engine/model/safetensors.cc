@@ -265,16 +265,12 @@ absl::Status SafetensorsFile::ReadHeader(size_t most_tensors) {
 }
 
 absl::Status SafetensorsFile::CheckEntries(int64_t header_end) {
-  const int64_t file_bytes = file_.bytes();
+  const int64_t data_bytes = file_.bytes() - header_end;
   const auto complain = [&](const TensorEntry& tensor, auto... words) {
     return absl::DataLossError(absl::StrCat(path(), ": tensor ", tensor.name, " ", words...));
   };
-  std::stable_sort(tensors_.begin(), tensors_.end(),
-                   [](const TensorEntry& a, const TensorEntry& b) {
-                     return std::pair(a.begin, a.bytes) < std::pair(b.begin, b.bytes);
-                   });
-  int64_t filled = 0;
-  for (TensorEntry& tensor : tensors_) {
+  // Each by itself first: else one that lies would be blamed on its neighbours.
+  for (const TensorEntry& tensor : tensors_) {
     const FileType* type = FindType(tensor.dtype);
     if (type == nullptr) return complain(tensor, "has the unknown dtype ", Quote(tensor.dtype));
     const std::optional<int64_t> bytes = ShapeBytes(tensor.shape, type->bytes);
@@ -282,20 +278,30 @@ absl::Status SafetensorsFile::CheckEntries(int64_t header_end) {
       return complain(tensor, "of shape ", ShowShape(tensor.shape), " and dtype ", tensor.dtype,
                       " does not fill the ", tensor.bytes, " bytes that data_offsets give it");
     }
-    if (tensor.begin != filled) {
-      return complain(tensor, "begins at byte ", tensor.begin, " of the data, not at ", filled,
-                      " where the one before ends");
+    if (tensor.bytes > data_bytes || tensor.begin > data_bytes - tensor.bytes) {
+      return complain(tensor, "ends past the end of the file, at byte ",
+                      tensor.begin + tensor.bytes, " of ", data_bytes, " of data: truncated?");
     }
-    // The header is shorter than the file, so nothing here can overflow.
-    if (tensor.bytes > file_bytes - header_end - filled) {
-      return complain(tensor, "ends past the end of the file: truncated?");
+  }
+  std::stable_sort(tensors_.begin(), tensors_.end(),
+                   [](const TensorEntry& a, const TensorEntry& b) {
+                     return std::pair(a.begin, a.bytes) < std::pair(b.begin, b.bytes);
+                   });
+  int64_t filled = 0;
+  const TensorEntry* before = nullptr;
+  for (TensorEntry& tensor : tensors_) {
+    if (tensor.begin != filled) {
+      return complain(
+          tensor, "begins at byte ", tensor.begin, " of the data, not at ", filled,
+          before != nullptr ? absl::StrCat(" where tensor ", before->name, " ends") : "");
     }
     filled += tensor.bytes;
     tensor.begin += header_end;
+    before = &tensor;
   }
-  if (filled != file_bytes - header_end) {
-    return absl::DataLossError(absl::StrCat(path(), ": ", file_bytes - header_end - filled,
-                                            " bytes at the end belong to no tensor"));
+  if (filled != data_bytes) {
+    return absl::DataLossError(
+        absl::StrCat(path(), ": ", data_bytes - filled, " bytes at the end belong to no tensor"));
   }
   return absl::OkStatus();
 }

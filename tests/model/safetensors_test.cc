@@ -123,8 +123,17 @@ TEST(SafetensorsTest, LyingOffsetsAreNamed) {
   EXPECT_THAT(one("[2]", "[-8,0]", 8), HasSubstr("tensor w has a negative number"));
   EXPECT_THAT(one("[2]", "[0,8.0]", 8), HasSubstr("tensor w has a fraction"));
   EXPECT_THAT(one("[2]", "[0,18446744073709551615]", 8), HasSubstr("18446744073709551615"));
-  EXPECT_THAT(one("[2]", "[9223372036854775799,9223372036854775807]", 8),
-              HasSubstr("tensor w begins at byte 9223372036854775799"));
+  EXPECT_THAT(
+      one("[2]", "[9223372036854775799,9223372036854775807]", 8),
+      HasSubstr("tensor w ends past the end of the file, at byte 9223372036854775807 of 8"));
+}
+
+TEST(SafetensorsTest, ALyingOffsetIsNotBlamedOnTheNeighbour) {
+  EXPECT_THAT(
+      Complaint("{" + Tensor("a", "U8", "[4]", "[4611686018427387904,4611686018427387908]") + "," +
+                    Tensor("b", "U8", "[4]", "[4,8]") + "}",
+                8),
+      HasSubstr("tensor a ends past the end"));
 }
 
 TEST(SafetensorsTest, OverlapsAndHolesAreNamed) {
@@ -132,9 +141,11 @@ TEST(SafetensorsTest, OverlapsAndHolesAreNamed) {
     return Complaint("{" + Tensor("a", "U8", "[4]", a) + "," + Tensor("b", "U8", "[4]", b) + "}",
                      9);
   };
-  EXPECT_THAT(two("[0,4]", "[2,6]"), HasSubstr("tensor b begins at byte 2 of the data, not at 4"));
+  EXPECT_THAT(two("[0,4]", "[2,6]"),
+              HasSubstr("tensor b begins at byte 2 of the data, not at 4 where tensor a ends"));
   EXPECT_THAT(two("[0,4]", "[0,4]"), HasSubstr("tensor b begins at byte 0 of the data, not at 4"));
-  EXPECT_THAT(two("[0,4]", "[5,9]"), HasSubstr("tensor b begins at byte 5 of the data, not at 4"));
+  EXPECT_THAT(two("[0,4]", "[5,9]"),
+              HasSubstr("tensor b begins at byte 5 of the data, not at 4 where tensor a ends"));
 }
 
 TEST(SafetensorsTest, ShapesThatOverflowAreRefused) {
