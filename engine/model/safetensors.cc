@@ -261,6 +261,12 @@ absl::Status SafetensorsFile::ReadHeader(size_t most_tensors) {
     return absl::DataLossError(absl::StrCat(path(), ": the header is not valid JSON"));
   }
   if (!good) return absl::DataLossError(absl::StrCat(path(), ": ", reader.complaint()));
+  // The parser takes a byte order mark before the JSON, and a NUL for its end.
+  const bool begins = header.front() == '{';
+  if (!begins || header.find('\0') != std::string::npos) {
+    return absl::DataLossError(absl::StrCat(path(), ": the header is not valid JSON at its byte ",
+                                            begins ? header.find('\0') + 1 : 1));
+  }
   return CheckEntries(header_end);
 }
 

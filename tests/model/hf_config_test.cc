@@ -433,7 +433,8 @@ TEST(HfConfigTest, BadFilesAreRefused) {
   EXPECT_THAT(complaint("{\n  \"한\": 1,\n  \"글\" 2\n}"),
               EndsWith("/config.json: not valid JSON: line 3, column 7"));
   EXPECT_THAT(complaint("{\n"), EndsWith("it ends too early, at line 2, column 1"));
-  EXPECT_THAT(complaint("{\"a\":1e999}"), EndsWith("a number is too large"));
+  EXPECT_THAT(complaint("{\n\"a\":1e999}"), EndsWith("a number is too large, at line 2, column 9"));
+  EXPECT_THAT(complaint(std::string("{}\n\0{{", 6)), EndsWith("not valid JSON: line 2, column 1"));
   EXPECT_THAT(complaint("[1]"), HasSubstr("not a JSON object"));
   EXPECT_THAT(complaint(std::string((1 << 20) + 1, ' ')), HasSubstr("1048577 bytes long"));
   std::string deep = "{\"a\":";

@@ -190,6 +190,8 @@ TEST(SafetensorsTest, FieldsAreChecked) {
   EXPECT_THAT(Complaint("7", 0), HasSubstr("the header has a number out of place"));
   EXPECT_THAT(Complaint("{\"\xff\":1}", 0), HasSubstr("not valid JSON"));
   EXPECT_THAT(Complaint("{} x", 0), HasSubstr("not valid JSON"));
+  EXPECT_THAT(Complaint(std::string("{} \0x", 5), 0), HasSubstr("not valid JSON at its byte 4"));
+  EXPECT_THAT(Complaint("\xef\xbb\xbf{}", 0), HasSubstr("not valid JSON at its byte 1"));
   EXPECT_THAT(Complaint("{\"" + std::string(2000, 'n') + "\":{}}", 0), HasSubstr("too long"));
   for (const char* name : {R"({"\u001b[31m":{}})", R"({"\u009b31m":{}})"}) {
     EXPECT_THAT(Complaint(name, 0), HasSubstr("not printable ASCII"));
