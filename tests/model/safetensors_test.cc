@@ -3,6 +3,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include <filesystem>
@@ -232,6 +233,19 @@ TEST(SafetensorsTest, OnlyRegularFilesAreOpened) {
   EXPECT_THAT(SafetensorsFile::Open(pipe).status().message(), HasSubstr("not a regular file"));
   EXPECT_EQ(SafetensorsFile::Open(folder.path() + "/none").status().code(),
             absl::StatusCode::kNotFound);
+}
+
+TEST(SafetensorsTest, TooManyOpenFilesAreTheMachinesFault) {
+  const ScratchFolder folder;
+  const std::string path = folder.Write("x.safetensors", SafetensorsBytes({{"w", {1}, 1.0f}}));
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  const rlimit none{.rlim_cur = 0, .rlim_max = before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+  const absl::Status status = SafetensorsFile::Open(path).status();
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(status.message(), HasSubstr("raise the limit of open files (ulimit -n)"));
 }
 
 TEST(SafetensorsTest, AFileThatShrinksIsAnError) {

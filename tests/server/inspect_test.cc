@@ -8,6 +8,7 @@
 
 #include "server/exit_codes.h"
 #include "server/settings.h"
+#include "tests/model/scratch_folder.h"
 #include "tests/server/program.h"
 #include "tests/server/tiny_folder.h"
 
@@ -114,6 +115,24 @@ TEST_F(InspectTest, FindsErrorsInTheOrderOfServe) {
   expect(server::kExitData, "", "config.json");
   std::filesystem::remove(File("tokenizer.json"));
   expect(server::kExitNoInput, "", "tokenizer.json");
+}
+
+// More shards than the shell lets a process open, before it asks for more.
+TEST_F(InspectTest, OpensAllShards) {
+  std::string index;
+  for (int i = 0; i < 64; ++i) {
+    const std::string name = "t" + std::to_string(i);
+    Write((name + ".safetensors").c_str(),
+          SafetensorsBytes("{\"" + name + R"(":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}})",
+                           ""));
+    index += (index.empty() ? "\"" : ",\"") + name + "\":\"" + name + ".safetensors\"";
+  }
+  std::filesystem::remove(File("model.safetensors"));
+  Write("model.safetensors.index.json", R"({"weight_map":{)" + index + "}}");
+  const Ran ran = RunShell("ulimit -Sn 48; $BARAM inspect --model " + path());
+  EXPECT_EQ(ran.code, server::kExitData);
+  EXPECT_THAT(Reason(ran),
+              HasSubstr("tensor model.embed_tokens.weight of shape [720, 64] is missing"));
 }
 
 TEST_F(InspectTest, LooksAtTheTemplateItIsGiven) {
