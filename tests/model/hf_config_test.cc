@@ -425,6 +425,11 @@ TEST(HfConfigTest, BadFilesAreRefused) {
   const ScratchFolder empty;
   EXPECT_THAT(missing(empty.path()), HasSubstr("has no config.json"));
   EXPECT_THAT(missing(empty.Write("file", "")), HasSubstr("is not a folder"));
+  empty.Write("m.gguf", "");
+  EXPECT_THAT(missing(empty.path()), HasSubstr("it holds \"m.gguf\": serve the model that it was"));
+  empty.Write("adapter_config.json", "");
+  EXPECT_THAT(missing(empty.path()),
+              EndsWith("merge the adapter into its base model, and serve that"));
   const auto complaint = [](const std::string& text) {
     return std::string(Read(text).status().message());
   };

@@ -98,9 +98,11 @@ TEST(SafetensorsTest, EveryFlippedByteIsSurvived) {
   }
 }
 
-TEST(SafetensorsTest, APointerIsNotTheFile) {
+TEST(SafetensorsTest, OtherFilesAreNamed) {
   EXPECT_THAT(Complaint("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"),
               HasSubstr("git lfs pull"));
+  EXPECT_THAT(Complaint(std::string("GGUF\3\0\0\0\0\0", 10)), HasSubstr("a GGUF file: convert"));
+  EXPECT_THAT(Complaint("<!DOCTYPE html>"), HasSubstr("a web page"));
 }
 
 TEST(SafetensorsTest, HeaderLengthIsCapped) {
@@ -267,6 +269,9 @@ TEST(CheckpointTest, AFolderWithoutTensorsSaysSo) {
   const ScratchFolder folder;
   EXPECT_EQ(Checkpoint::Open(folder.path()).status().code(), absl::StatusCode::kNotFound);
   EXPECT_THAT(OpenComplaint(folder), HasSubstr("neither model.safetensors nor model.safetensors."));
+  folder.Write("pytorch_model-00001-of-00002.bin", "");
+  EXPECT_THAT(OpenComplaint(folder), HasSubstr("; it holds \"pytorch_model-00001-of-00002.bin\": "
+                                               "convert it to safetensors"));
 }
 
 TEST(CheckpointTest, ShardsMayBeLinks) {

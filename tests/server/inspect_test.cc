@@ -117,6 +117,21 @@ TEST_F(InspectTest, FindsErrorsInTheOrderOfServe) {
   expect(server::kExitNoInput, "", "tokenizer.json");
 }
 
+TEST_F(InspectTest, TellsAFolderOfAnotherFormat) {
+  const auto expect = [&](const char* words) {
+    for (const Ran& ran : {Inspect(), Serve()}) {
+      EXPECT_EQ(ran.code, server::kExitNoInput) << ran.output;
+      EXPECT_THAT(ran.output, HasSubstr(words));
+    }
+  };
+  std::filesystem::remove(File("tokenizer.json"));
+  Write("tokenizer.model", "");
+  expect("The folder holds tokenizer.model, which is not read");
+  std::filesystem::remove(File("config.json"));
+  Write("tiny.gguf", "");
+  expect("has no config.json: it is not a model as Hugging Face lays it out; it holds");
+}
+
 // More shards than the shell lets a process open, before it asks for more.
 TEST_F(InspectTest, OpensAllShards) {
   std::string index;
