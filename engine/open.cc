@@ -84,6 +84,12 @@ absl::StatusOr<std::unique_ptr<Device>> OpenDeviceOrBlame(const EngineConfig& co
 
 absl::Status CheckSupportOrBlame(const EngineConfig& config, const ModelSpec& spec,
                                  const Device& device) {
+  if (config.needed_vocab > spec.vocab_size) {
+    return absl::DataLossError(
+        absl::StrCat(config.model, ": the tokenizer makes the token id ", config.needed_vocab - 1,
+                     " of the simplest prompt, and vocab_size of config.json is ", spec.vocab_size,
+                     ": the tokenizer's files are another model's"));
+  }
   const auto check = [&](const EngineConfig& one) {
     return CheckSupport(spec, device, one.page_tokens);
   };

@@ -3,6 +3,7 @@
 #ifndef BARAM_SERVER_FOLDER_TEXT_H_
 #define BARAM_SERVER_FOLDER_TEXT_H_
 
+#include <cstdint>
 #include <memory>
 
 #include "absl/status/statusor.h"
@@ -15,6 +16,7 @@ namespace baram::server {
 struct FolderText {
   std::unique_ptr<text::Tokenizer> tokenizer;
   std::unique_ptr<text::ChatTemplate> chat_template;  // null if the model has none
+  int32_t needed_vocab = 0;  // one more than the largest id of the simplest text and chat
 };
 
 // Loads it from config.model and config.chat_template. Errors are for the operator and name the

@@ -72,7 +72,9 @@ std::string DescribeInspection(const Inspection& found, const InspectedText& tex
               absl::StrCat(absl::StrJoin(info.ignored_eos_ids, ", "), ": they are never drawn"));
   }
   if (text.status.ok()) {
-    lines.Add("tokenizer", absl::StrCat(text.tokens, " tokens"));
+    const char* more = ", more than the model has: prompts that hold one of the rest are refused";
+    lines.Add("tokenizer",
+              absl::StrCat(text.tokens, " tokens", text.tokens > info.vocab_size ? more : ""));
     lines.Add("chat template", text.chat_template);
   }
   lines.Add("model's context", absl::StrCat(info.model_context_len));

@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <string>
 
 #include "server/exit_codes.h"
@@ -33,6 +34,18 @@ class InspectTest : public ::testing::Test {
     return std::filesystem::path(path()) / name;
   }
   void Write(const char* name, const std::string& text) { std::ofstream(File(name)) << text; }
+  // Puts `words` in the place of the text `old` in a file.
+  void Replace(const char* name, const std::string& old, const std::string& words) {
+    std::ifstream file(File(name));
+    std::string text(std::istreambuf_iterator<char>(file), {});
+    Write(name, text.replace(text.find(old), old.size(), words));
+  }
+  void SetVocabSize(int ids) {
+    const std::string vocab_size = "\"vocab_size\":";
+    Replace("config.json", vocab_size + std::to_string(vocab_size_),
+            vocab_size + std::to_string(ids));
+    vocab_size_ = ids;
+  }
   // The sentence behind "servable  no: ".
   static std::string Reason(const Ran& ran) {
     const std::string begin = " no: ";
@@ -43,6 +56,7 @@ class InspectTest : public ::testing::Test {
   }
 
   TinyFolder folder_;
+  int vocab_size_ = TinyFolder::kVocabSize;
 };
 
 TEST_F(InspectTest, AWholeFolderIsServable) {
@@ -69,6 +83,29 @@ TEST_F(InspectTest, TellsEosIdsThatAreNeverDrawn) {
   EXPECT_THAT(ran.output, HasSubstr("ignored EOS ids      9999: they are never drawn\n"));
   EXPECT_THAT(Inspect(" --kv-cache-bytes 1").output, HasSubstr("EOS ids              702, 700\n"))
       << "it need not fit";
+}
+
+TEST_F(InspectTest, RefusesATokenizerOfAnotherModel) {
+  const auto expect = [&](int vocab_size, const char* words) {
+    SetVocabSize(vocab_size);
+    for (const Ran& ran : {Inspect(), Serve()}) {
+      EXPECT_EQ(ran.code, server::kExitData) << ran.output;
+      EXPECT_THAT(ran.output, HasSubstr(words));
+    }
+  };
+  // The first token of every chat, and those of the text "a".
+  expect(701, "the tokenizer makes the token id 702 of the simplest prompt, and vocab_size of");
+  std::filesystem::remove(File("chat_template.jinja"));
+  std::filesystem::remove(File("tokenizer_config.json"));
+  expect(60, "of the simplest prompt, and vocab_size of config.json is 60");
+}
+
+TEST_F(InspectTest, TellsTokensThatTheModelLacks) {
+  SetVocabSize(704);
+  EXPECT_THAT(Inspect().output,
+              HasSubstr("706 tokens, more than the model has: prompts that hold one of the rest "));
+}
+
 }
 
 TEST_F(InspectTest, SaysOfTheTextWhatServeSays) {
