@@ -71,4 +71,11 @@ absl::StatusOr<FolderText> LoadFolderText(const Config& config) {
   return text;
 }
 
+std::vector<int32_t> EosIds(const EngineInfo& info, const text::Tokenizer& tokenizer) {
+  std::vector<int32_t> ids = info.defaults.eos_ids;
+  const auto of_text = tokenizer.eos_id();
+  if (ids.empty() && of_text && *of_text < info.vocab_size) ids.push_back(*of_text);
+  return ids;
+}
+
 }  // namespace baram::server

@@ -5,8 +5,10 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "absl/status/statusor.h"
+#include "engine/config.h"
 #include "server/settings.h"
 #include "server/text/chat_template.h"
 #include "server/text/tokenizer.h"
@@ -24,9 +26,15 @@ struct FolderText {
 // is no error; a --chat-template that does not exist is one.
 absl::StatusOr<FolderText> LoadFolderText(const Config& config);
 
+// The ids that end a reply: the engine's, or the tokenizer's where it has none.
+std::vector<int32_t> EosIds(const EngineInfo& info, const text::Tokenizer& tokenizer);
+
 // What a folder without a chat template means, for logs and `inspect`.
 inline constexpr char kNoChatTemplate[] =
     "none: chats are refused, plain prompts are served; --chat-template FILE gives it one";
+// What a folder without EOS ids means.
+inline constexpr char kNoEosIds[] =
+    "none: replies end at their limits alone; eos_token_id in generation_config.json names them";
 
 }  // namespace baram::server
 

@@ -54,6 +54,7 @@ int Inspect(const std::vector<std::string>& args) {
   facts.status = of_text;
   if (text.ok()) {
     facts.tokens = text->tokenizer->vocab_size();
+    found->info.defaults.eos_ids = EosIds(found->info, *text->tokenizer);
     facts.chat_template = text->chat_template ? "yes" : kNoChatTemplate;
   }
   std::fputs(DescribeInspection(*found, facts).c_str(), stdout);

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "server/folder_text.h"
 
 namespace baram::server {
 namespace {
@@ -66,6 +67,8 @@ std::string DescribeInspection(const Inspection& found, const InspectedText& tex
   lines.Add("vocabulary", absl::StrCat(info.vocab_size));
   if (!info.defaults.eos_ids.empty()) {
     lines.Add("EOS ids", absl::StrJoin(info.defaults.eos_ids, ", "));
+  } else if (text.status.ok()) {
+    lines.Add("EOS ids", kNoEosIds);
   }
   if (!info.ignored_eos_ids.empty()) {
     lines.Add("ignored EOS ids",

@@ -88,6 +88,7 @@ absl::Status Server::Open(LoadProgress load_progress) {
         "tokenizer {} tokens, vocabulary {}: prompts that hold one of the rest are refused",
         tokenizer_->vocab_size(), ids);
   }
+  if (EosIds(engine_->info(), *tokenizer_).empty()) spdlog::warn("EOS ids {}", kNoEosIds);
   lifecycle_.SetEngine(*engine_);
 
   metrics_ = std::make_unique<Metrics>(engine_->info(), engine_->stats(),

@@ -106,6 +106,15 @@ TEST_F(InspectTest, TellsTokensThatTheModelLacks) {
               HasSubstr("706 tokens, more than the model has: prompts that hold one of the rest "));
 }
 
+TEST_F(InspectTest, TellsTheEosIdsOfTheTokenizer) {
+  Replace("config.json", "\"eos_token_id\":702", "\"eos_token_id\":null");
+  Write("generation_config.json", "{}");
+  EXPECT_THAT(Inspect().output, HasSubstr("EOS ids              702\n"));
+  Write("tokenizer_config.json", "{}");
+  std::filesystem::remove(File("special_tokens_map.json"));
+  EXPECT_THAT(Inspect().output, HasSubstr("EOS ids              none: replies end at their "));
+}
+
 }
 
 TEST_F(InspectTest, SaysOfTheTextWhatServeSays) {

@@ -110,6 +110,17 @@ TEST_F(ServeTest, TheConfigurationIsShownOnceItCanWork) {
   EXPECT_EQ(ran.output.find("Configuration"), ran.output.rfind("Configuration"));
 }
 
+TEST_F(ServeTest, WarnsWhereNothingEndsAReply) {
+  const std::string log = scratch_.Write("log", "");
+  const Ran ran =
+      RunShell("cd " + model_.path() +
+               "; sed -i 's/\"eos_token_id\":702/\"eos_token_id\":null/' config.json; " +
+               "rm special_tokens_map.json tokenizer_config.json generation_config.json; " +
+               Serve(" 2> " + log) + " & serve=$!" + Await("ready:", log) +
+               "; kill -INT $serve; kill $serve; wait $serve; cat " + log);
+  EXPECT_THAT(ran.output, HasSubstr("warning EOS ids none: replies end at their limits alone"));
+}
+
 TEST_F(ServeTest, ASecondSignalLeavesALineOfTheLog) {
   const std::string log = scratch_.Write("log", "");
   const Ran ran =
