@@ -144,9 +144,7 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> MakeReady(const EngineConfig& confi
   }
   model->pool = {model->pool_memory.data(), model->plan.shape, info.page_bytes, info.pages};
   const int64_t free_bytes = model->device->FreeBytes();
-  if (!WarmUp(*model)) {
-    return absl::UnavailableError("the device was lost in its first step");
-  }
+  if (absl::Status status = WarmUp(*model); !status.ok()) return status;
   model->info.warm_up_bytes = free_bytes - model->device->FreeBytes();
   return model;
 }

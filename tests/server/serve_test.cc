@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <fstream>
 #include <string>
 
 #include "server/exit_codes.h"
@@ -108,6 +109,17 @@ TEST_F(ServeTest, TheConfigurationIsShownOnceItCanWork) {
   EXPECT_NE(shown, std::string::npos) << ran.output;
   EXPECT_LT(shown, ran.output.find("ready:"));
   EXPECT_EQ(ran.output.find("Configuration"), ran.output.rfind("Configuration"));
+}
+
+TEST_F(ServeTest, WeightsThatAreNoNumbersAreRefused) {
+  std::fstream file(model_.path() + "/model.safetensors",
+                    std::ios::in | std::ios::out | std::ios::binary);
+  file.seekp(-2, std::ios::end);
+  file << "\xc0\x7f";  // a NaN, of the last norm
+  file.close();
+  const Ran ran = RunShell(Serve());
+  EXPECT_EQ(ran.code, server::kExitData) << ran.output;
+  EXPECT_THAT(ran.output, HasSubstr("the weights give logits that are not finite"));
 }
 
 TEST_F(ServeTest, WarnsWhereNothingEndsAReply) {
