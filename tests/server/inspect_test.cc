@@ -115,6 +115,10 @@ TEST_F(InspectTest, TellsTheEosIdsOfTheTokenizer) {
   EXPECT_THAT(Inspect().output, HasSubstr("EOS ids              none: replies end at their "));
 }
 
+TEST_F(InspectTest, ALimitOnItsMemoryIsTheMachines) {
+  const Ran ran =
+      RunShell("ulimit -v 2000000; $BARAM inspect --threads 1 --device cpu --model " + path());
+  EXPECT_THAT(ran.output, HasSubstr("memory               2.05 GB\n"));
 }
 
 TEST_F(InspectTest, SaysOfTheTextWhatServeSays) {
