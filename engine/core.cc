@@ -64,9 +64,12 @@ absl::Status EngineCore::Validate(const Request& request) const {
                      " tokens, but the prompt has ", request.prompt.size(),
                      "; shorten it to at most ", info_.max_model_len - 1, " tokens."));
   }
+  // Of a text: ids that a client sends are checked before they come here.
   if (!std::ranges::all_of(request.prompt, in_vocabulary)) {
     return absl::InvalidArgumentError(
-        absl::StrCat("The prompt holds a token id outside 0 .. ", info_.vocab_size - 1, "."));
+        absl::StrCat("The prompt holds a token that the tokenizer has but not the model, whose "
+                     "token ids end at ",
+                     info_.vocab_size - 1, "; leave it out."));
   }
   if (request.max_tokens < 1) return absl::InvalidArgumentError("max_tokens must be at least 1.");
   if (request.n < 1 || request.n > kMostOutputs) {

@@ -91,10 +91,12 @@ bool RunStep(LoadedModel& model, const std::vector<int32_t>& row_tokens, const W
 
 }  // namespace
 
-bool WarmUp(LoadedModel& model) {
+absl::Status WarmUp(LoadedModel& model) {
   Device& device = *model.device;
+  TokenResult first;
   Check(RunStep(model, EqualRows(1, model), *model.weights, model.plan),
         "the pool has a page for every group");
+  device.Download(&first, model.results_memory.data(), sizeof(first));
   if (device.Info().planning_depth > 1) {
     const ShortModel made = OneLayerOfEachKind(model);
     const auto run = [&](const std::vector<int32_t>& rows) {
@@ -106,9 +108,11 @@ bool WarmUp(LoadedModel& model) {
     std::vector<int32_t> mixed = MixedRows(model);
     while (mixed.size() > 1 && !run(mixed)) mixed.pop_back();
   }
-  TokenResult result;
-  device.Download(&result, model.results_memory.data(), sizeof(result));
-  return device.Wait(device.Record());
+  if (!device.Wait(device.Record())) {
+    return absl::UnavailableError("the device was lost in its first step");
+  }
+  if ((first.flags & kResultNonFinite) == 0) return absl::OkStatus();
+  return absl::DataLossError("the weights give logits that are not finite");
 }
 
 }  // namespace baram

@@ -3,6 +3,7 @@
 #ifndef BARAM_ENGINE_WARM_UP_H_
 #define BARAM_ENGINE_WARM_UP_H_
 
+#include "absl/status/status.h"
 #include "engine/loaded_model.h"
 
 namespace baram {
@@ -17,8 +18,9 @@ namespace baram {
 // not on its weights; together they cost at most three of the largest. A pool with too few pages
 // cuts them short.
 //
-// False: the device is lost.
-[[nodiscard]] bool WarmUp(LoadedModel& model);
+// Unavailable: the device is lost. DataLoss: the first step's logits are not finite, and no
+// request's would be.
+absl::Status WarmUp(LoadedModel& model);
 
 }  // namespace baram
 

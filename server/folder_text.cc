@@ -1,14 +1,61 @@
 // The text half of a model folder: see the header.
 #include "server/folder_text.h"
 
+#include <algorithm>
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+#include "engine/engine.h"
+
 namespace baram::server {
+namespace {
+
+// Rather what a folder is that is no model's at all, or how to come by the file.
+absl::Status WithoutTokenizer(const absl::Status& missing, const Config& config) {
+  const std::filesystem::path folder = config.model;
+  std::error_code unknown;
+  const auto holds = [&](const char* name) {
+    return std::filesystem::exists(folder / name, unknown);
+  };
+  if (std::filesystem::is_directory(folder, unknown) && !holds("config.json")) {
+    return Engine::Inspect(ToEngineConfig(config)).status();
+  }
+  for (const char* other : {"tokenizer.model", "tekken.json"}) {
+    if (!holds(other)) continue;
+    return absl::NotFoundError(absl::StrCat(
+        missing.message(), " The folder holds ", other,
+        ", which is not read: load it by transformers, and save its fast tokenizer here."));
+  }
+  return missing;
+}
+
+int32_t NeededVocab(const FolderText& text) {
+  int32_t needed = 0;
+  const auto look = [&](const std::string& prompt, bool add_special_tokens) {
+    const auto ids = text.tokenizer->Encode(prompt, add_special_tokens);
+    if (!ids.ok()) return;
+    for (const int32_t id : *ids) needed = std::max(needed, id + 1);
+  };
+  look("a", /*add_special_tokens=*/true);
+  if (text.chat_template == nullptr) return needed;
+  // A template may refuse so plain a chat.
+  const auto chat = text.chat_template->Render(R"([{"role":"user","content":"a"}])", "",
+                                               /*add_generation_prompt=*/true,
+                                               /*continue_final_message=*/false);
+  if (chat.ok()) look(*chat, /*add_special_tokens=*/false);
+  return needed;
+}
+
+}  // namespace
 
 absl::StatusOr<FolderText> LoadFolderText(const Config& config) {
   FolderText text;
   auto tokenizer = text::Tokenizer::Load(config.model);
-  if (absl::IsNotFound(tokenizer.status())) return BlameSetting(tokenizer.status(), "model");
+  if (absl::IsNotFound(tokenizer.status())) {
+    return BlameSetting(WithoutTokenizer(tokenizer.status(), config), "model");
+  }
   if (!tokenizer.ok()) return tokenizer.status();
   text.tokenizer = *std::move(tokenizer);
   auto chat_template =
@@ -20,7 +67,15 @@ absl::StatusOr<FolderText> LoadFolderText(const Config& config) {
   } else if (!absl::IsNotFound(chat_template.status())) {
     return chat_template.status();
   }
+  text.needed_vocab = NeededVocab(text);
   return text;
+}
+
+std::vector<int32_t> EosIds(const EngineInfo& info, const text::Tokenizer& tokenizer) {
+  std::vector<int32_t> ids = info.defaults.eos_ids;
+  const auto of_text = tokenizer.eos_id();
+  if (ids.empty() && of_text && *of_text < info.vocab_size) ids.push_back(*of_text);
+  return ids;
 }
 
 }  // namespace baram::server

@@ -3,9 +3,12 @@
 #ifndef BARAM_SERVER_FOLDER_TEXT_H_
 #define BARAM_SERVER_FOLDER_TEXT_H_
 
+#include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "absl/status/statusor.h"
+#include "engine/config.h"
 #include "server/settings.h"
 #include "server/text/chat_template.h"
 #include "server/text/tokenizer.h"
@@ -15,6 +18,7 @@ namespace baram::server {
 struct FolderText {
   std::unique_ptr<text::Tokenizer> tokenizer;
   std::unique_ptr<text::ChatTemplate> chat_template;  // null if the model has none
+  int32_t needed_vocab = 0;  // one more than the largest id of the simplest text and chat
 };
 
 // Loads it from config.model and config.chat_template. Errors are for the operator and name the
@@ -22,9 +26,15 @@ struct FolderText {
 // used. A folder without a chat template is no error; a --chat-template that does not exist is one.
 absl::StatusOr<FolderText> LoadFolderText(const Config& config);
 
+// The ids that end a reply: the engine's, or the tokenizer's where it has none.
+std::vector<int32_t> EosIds(const EngineInfo& info, const text::Tokenizer& tokenizer);
+
 // What a folder without a chat template means, for logs and `inspect`.
 inline constexpr char kNoChatTemplate[] =
     "none: chats are refused, plain prompts are served; --chat-template FILE gives it one";
+// What a folder without EOS ids means.
+inline constexpr char kNoEosIds[] =
+    "none: replies end at their limits alone; eos_token_id in generation_config.json names them";
 
 }  // namespace baram::server
 

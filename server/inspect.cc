@@ -41,7 +41,10 @@ int Inspect(const std::vector<std::string>& args) {
   }
   const absl::StatusOr<FolderText> text = LoadFolderText(*config);
   EngineConfig engine = ToEngineConfig(*config);
-  if (text.ok()) engine.valid_vocab = text->tokenizer->vocab_size();
+  if (text.ok()) {
+    engine.valid_vocab = text->tokenizer->vocab_size();
+    engine.needed_vocab = text->needed_vocab;
+  }
   auto found = Engine::Inspect(engine);
   const absl::Status of_text = TellSource(text.status(), *config);
   // As `serve` would find them: the text first.
@@ -51,6 +54,7 @@ int Inspect(const std::vector<std::string>& args) {
   facts.status = of_text;
   if (text.ok()) {
     facts.tokens = text->tokenizer->vocab_size();
+    found->info.defaults.eos_ids = EosIds(found->info, *text->tokenizer);
     facts.chat_template = text->chat_template ? "yes" : kNoChatTemplate;
   }
   std::fputs(DescribeInspection(*found, facts).c_str(), stdout);

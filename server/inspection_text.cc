@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "server/folder_text.h"
 
 namespace baram::server {
 namespace {
@@ -66,13 +67,17 @@ std::string DescribeInspection(const Inspection& found, const InspectedText& tex
   lines.Add("vocabulary", absl::StrCat(info.vocab_size));
   if (!info.defaults.eos_ids.empty()) {
     lines.Add("EOS ids", absl::StrJoin(info.defaults.eos_ids, ", "));
+  } else if (text.status.ok()) {
+    lines.Add("EOS ids", kNoEosIds);
   }
   if (!info.ignored_eos_ids.empty()) {
     lines.Add("ignored EOS ids",
               absl::StrCat(absl::StrJoin(info.ignored_eos_ids, ", "), ": they are never drawn"));
   }
   if (text.status.ok()) {
-    lines.Add("tokenizer", absl::StrCat(text.tokens, " tokens"));
+    const char* more = ", more than the model has: prompts that hold one of the rest are refused";
+    lines.Add("tokenizer",
+              absl::StrCat(text.tokens, " tokens", text.tokens > info.vocab_size ? more : ""));
     lines.Add("chat template", text.chat_template);
   }
   lines.Add("model's context", absl::StrCat(info.model_context_len));

@@ -1,4 +1,5 @@
 // baram: picks the subcommand.
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -58,10 +59,20 @@ int Run(const std::vector<std::string>& all) {
   return baram::server::kExitUsage;
 }
 
+// Shells often give a process 1,024 descriptors and let it take more. Every shard of a model needs
+// one, and every connection.
+void RaiseDescriptorLimit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  (void)setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   baram::server::TellOfThreadLimit();
+  RaiseDescriptorLimit();
   const int code = Run({argv + 1, argv + argc});
   if (!baram::server::FlushLog()) _exit(code);
   // Output that is lost is no success.

@@ -121,15 +121,11 @@ class ProgressLine {
   int shown_ = 0;
 };
 
-// Shells often give a process 1,024 descriptors and let it take more. A connection of HTTP needs
-// one, a connection of gRPC two.
-void RaiseDescriptorLimit(const Config& config) {
+// A connection of HTTP needs one descriptor, a connection of gRPC two.
+void CheckDescriptorLimit(const Config& config) {
   constexpr rlim_t kOwn = 128;  // weights, listeners, threads' events
   rlimit limit{};
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-  limit.rlim_cur = limit.rlim_max;
-  (void)setrlimit(RLIMIT_NOFILE, &limit);
-  (void)getrlimit(RLIMIT_NOFILE, &limit);
   constexpr rlim_t kBeside = kMaxProbeConnections + 2 * HttpServer::kMaxRefused;
   const rlim_t needed = 3 * static_cast<rlim_t>(config.max_connections) + kBeside + kOwn;
   if (limit.rlim_cur < needed) {
@@ -268,7 +264,7 @@ int Serve(const std::vector<std::string>& args, SteadyTime started) {
   SetUpLog(config->log_format, config->log_level);
   spdlog::info("baram {}", kVersion);
   for (const std::string& warning : UnknownVariables(ProcessVariables())) spdlog::warn(warning);
-  RaiseDescriptorLimit(*config);
+  CheckDescriptorLimit(*config);
 
   StopSignals signals;
   ProgressLine progress;

@@ -78,10 +78,17 @@ absl::Status Server::Open(LoadProgress load_progress) {
 
   EngineConfig engine_config = ToEngineConfig(config_);
   engine_config.valid_vocab = tokenizer_->vocab_size();
+  engine_config.needed_vocab = text->needed_vocab;
   engine_config.load_progress = std::move(load_progress);
   auto engine = Engine::Open(engine_config);
   if (!engine.ok()) return engine.status();
   engine_ = *std::move(engine);
+  if (const int32_t ids = engine_->info().vocab_size; tokenizer_->vocab_size() > ids) {
+    spdlog::warn(
+        "tokenizer {} tokens, vocabulary {}: prompts that hold one of the rest are refused",
+        tokenizer_->vocab_size(), ids);
+  }
+  if (EosIds(engine_->info(), *tokenizer_).empty()) spdlog::warn("EOS ids {}", kNoEosIds);
   lifecycle_.SetEngine(*engine_);
 
   pool_ = std::make_unique<TextPool>(config_.text_threads, config_.text_queue);

@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "server/call_checks.h"
 #include "server/errors.h"
+#include "server/folder_text.h"
 #include "server/random.h"
 
 namespace baram::server {
@@ -85,11 +86,7 @@ Serving::Serving(Engine& engine, const text::Tokenizer& tokenizer,
       takes_reasoning_effort_(chat_template != nullptr && chat_template->Reads("reasoning_effort")),
       takes_tools_(chat_template != nullptr && chat_template->Reads("tools")),
       model_root_(AbsolutePath(config.model)) {
-  eos_ids_ = engine.info().defaults.eos_ids;
-  const auto of_text = tokenizer.eos_id();
-  if (eos_ids_.empty() && of_text && *of_text < engine.info().vocab_size) {
-    eos_ids_.push_back(*of_text);
-  }
+  eos_ids_ = EosIds(engine.info(), tokenizer);
 }
 
 void Serving::Start(Call call, std::vector<ReplySink*> sinks, Done done, Place place) {

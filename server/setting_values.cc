@@ -85,7 +85,7 @@ std::string DefaultModelName(const std::string& folder) {
   constexpr std::string_view kPrefix = "models--";
   for (const auto& part : path) {
     const std::string name = part.string();
-    if (!name.starts_with(kPrefix)) continue;
+    if (!name.starts_with(kPrefix) || name.size() == kPrefix.size()) continue;
     return absl::StrReplaceAll(name.substr(kPrefix.size()), {{"--", "/"}});
   }
   return path.filename().string();

@@ -328,7 +328,9 @@ ModelSpec Exaone4(const ConfigFields& config) {
 ModelSpec HyperClovaX(const ConfigFields& config) {
   ModelSpec spec = Llama(config);
   const auto multiplier = [&](const char* name, double fallback) {
-    return static_cast<float>(config.NumberOr(name, -kMaxScale, kMaxScale, fallback));
+    const auto value = static_cast<float>(config.NumberOr(name, -kMaxScale, kMaxScale, fallback));
+    if (value == 0) config.Fail(name, "must not be 0");
+    return value;
   };
   spec.embedding_scale = multiplier("embedding_multiplier", 1.0);
   spec.logit_scale = multiplier("logits_scaling", 1.0);

@@ -9,6 +9,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "engine/model/config_fields.h"
+#include "engine/model/other_formats.h"
 
 namespace baram {
 namespace {
@@ -46,7 +47,7 @@ absl::Status Checkpoint::OpenFiles() {
   if (index.ok()) return OpenShards(index_path, *index);
   if (!absl::IsNotFound(index.status())) return index.status();
   return absl::NotFoundError(
-      absl::StrCat(path_, ": has neither ", kSingleFile, " nor ", kIndexFile));
+      absl::StrCat(path_, ": has neither ", kSingleFile, " nor ", kIndexFile, OtherFormat(path_)));
 }
 
 absl::Status Checkpoint::OpenShards(const std::string& index_path, const std::string& index) {

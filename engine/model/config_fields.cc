@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <sstream>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -52,18 +53,25 @@ absl::StatusOr<json> ParseJsonObject(const std::string& path, const std::string&
     too_deep = too_deep || depth > max_depth;
     return !too_deep;
   };
+  const auto complain = [&](const char* what, size_t at) {
+    return absl::DataLossError(
+        absl::StrCat(path, ": not valid JSON: ", what, ShowPosition(text, at)));
+  };
   json value;
+  std::istringstream stream(text);
   try {
-    value = json::parse(text, keep);
+    value = json::parse(stream, keep);
   } catch (const json::parse_error& error) {
     // Counted from 1; one past the end where the text ends too early.
     const size_t at = std::min(error.byte, text.size() + 1);
-    return absl::DataLossError(
-        absl::StrCat(path, ": not valid JSON: ", at > text.size() ? "it ends too early, at " : "",
-                     ShowPosition(text, at)));
+    return complain(at > text.size() ? "it ends too early, at " : "", at);
   } catch (const json::exception&) {
-    return absl::DataLossError(absl::StrCat(path, ": not valid JSON: a number is too large"));
+    // The parser has read one character past the number, and does not say where that is.
+    const auto read = stream.rdbuf()->pubseekoff(0, std::ios::cur, std::ios::in);
+    return complain("a number is too large, at ", static_cast<size_t>(read) - 1);
   }
+  // The parser takes a NUL for the end.
+  if (const size_t nul = text.find('\0'); nul != std::string::npos) return complain("", nul + 1);
   if (too_deep) {
     return absl::DataLossError(absl::StrCat(path, ": nested more than ", max_depth, " deep"));
   }

@@ -11,6 +11,7 @@
 #include "absl/strings/str_join.h"
 #include "engine/model/archs.h"
 #include "engine/model/config_fields.h"
+#include "engine/model/other_formats.h"
 
 namespace baram {
 namespace {
@@ -54,7 +55,8 @@ absl::Status DescribeMissing(const std::string& folder) {
     return absl::NotFoundError(absl::StrCat(folder, " is not a folder"));
   }
   return absl::NotFoundError(
-      absl::StrCat(folder, " has no config.json: it is not a model as Hugging Face lays it out"));
+      absl::StrCat(folder, " has no config.json: it is not a model as Hugging Face lays it out",
+                   OtherFormat(folder)));
 }
 
 }  // namespace

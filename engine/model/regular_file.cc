@@ -16,9 +16,15 @@ absl::StatusOr<RegularFile> RegularFile::Open(const std::string& path) {
   // O_NONBLOCK: opening a pipe must not wait for its writer.
   RegularFile file(path, open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (file.fd_ < 0) {
-    const std::string message = absl::StrCat(path, ": ", std::strerror(errno));
-    if (errno == ENOENT || errno == ENOTDIR) return absl::NotFoundError(message);
-    return errno == EACCES ? absl::PermissionDeniedError(message) : absl::DataLossError(message);
+    const int error = errno;
+    const std::string message = absl::StrCat(path, ": ", std::strerror(error));
+    if (error == ENOENT || error == ENOTDIR) return absl::NotFoundError(message);
+    if (error == EACCES) return absl::PermissionDeniedError(message);
+    if (error == EMFILE || error == ENFILE) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat(message, ": raise the limit of open files (ulimit -n)"));
+    }
+    return absl::DataLossError(message);
   }
   struct stat facts {};
   if (fstat(file.fd_, &facts) != 0 || !S_ISREG(facts.st_mode)) {

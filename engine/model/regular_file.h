@@ -15,8 +15,9 @@ namespace baram {
 // error of a read, not a signal, as it would be for a mapping.
 class RegularFile {
  public:
-  // NotFound: no such file. PermissionDenied: not for this user. DataLoss: it cannot be read, or it
-  // is no regular file (a link to one is). Messages start with the path.
+  // NotFound: no such file. PermissionDenied: not for this user. ResourceExhausted: too many are
+  // open. DataLoss: it cannot be read, or it is no regular file (a link to one is). Messages start
+  // with the path.
   static absl::StatusOr<RegularFile> Open(const std::string& path);
 
   RegularFile(RegularFile&& other) noexcept

@@ -4,7 +4,8 @@
 namespace baram {
 namespace {
 
-constexpr double kLargest = 1e12;  // of thetas and factors: past any use, far from overflow
+constexpr double kLargest = 1e12;        // of thetas and lengths: past any use, far from overflow
+constexpr double kLargestFactor = 1024;  // of stretching and of magnitudes: far past any use
 
 struct ScalingName {
   const char* name;
@@ -17,7 +18,16 @@ constexpr ScalingName kScalings[] = {
     {"yarn", RopeScaling::kYarn},
 };
 
+// What only a scaling reads. Without a type it would be for nothing.
+constexpr const char* kScalingKeys[] = {"factor",      "low_freq_factor", "high_freq_factor",
+                                        "beta_fast",   "beta_slow",       "attention_factor",
+                                        "long_factor", "short_factor"};
+
 RopeScaling ReadScaling(const ConfigFields& rope) {
+  const bool typed = rope.Has("rope_type") || rope.Has("type");
+  for (const char* key : kScalingKeys) {
+    if (!typed && rope.Has(key)) rope.Fail(key, "is given, but no rope_type beside it");
+  }
   const std::string field = rope.Has("rope_type") ? "rope_type" : "type";
   const std::string name = rope.StringOr(field, "default");
   for (const ScalingName& known : kScalings) {
@@ -68,11 +78,12 @@ RopeSpec ReadTable(const ConfigFields& config, const ConfigFields& rope,
   const bool derives_factor = spec.scaling == RopeScaling::kYarn && !rope.Has("factor");
   if (!derives_factor && !rope.Has("factor")) rope.Fail("factor", "is missing");
   spec.factor = derives_factor ? defaults.max_positions / spec.original_max_positions
-                               : rope.NumberOr("factor", 1e-3, kLargest, 1.0);
+                               : rope.NumberOr("factor", 1e-3, kLargestFactor, 1.0);
   if (spec.scaling == RopeScaling::kLlama3) {
-    spec.low_freq_factor = rope.NumberOr("low_freq_factor", 1e-6, kLargest, spec.low_freq_factor);
+    spec.low_freq_factor =
+        rope.NumberOr("low_freq_factor", 1e-6, kLargestFactor, spec.low_freq_factor);
     spec.high_freq_factor =
-        rope.NumberOr("high_freq_factor", 1e-6, kLargest, spec.high_freq_factor);
+        rope.NumberOr("high_freq_factor", 1e-6, kLargestFactor, spec.high_freq_factor);
     if (spec.high_freq_factor <= spec.low_freq_factor) {
       rope.Fail("high_freq_factor", "must be greater than low_freq_factor");
     }
@@ -80,9 +91,9 @@ RopeSpec ReadTable(const ConfigFields& config, const ConfigFields& rope,
   if (spec.scaling == RopeScaling::kYarn) {
     spec.beta_fast = rope.NumberOr("beta_fast", 1e-6, kLargest, spec.beta_fast);
     spec.beta_slow = rope.NumberOr("beta_slow", 1e-6, kLargest, spec.beta_slow);
-    spec.attention_factor = rope.NumberOr("attention_factor", 1e-6, kLargest, 0.0);
-    spec.mscale = rope.NumberOr("mscale", 0.0, kLargest, 0.0);
-    spec.mscale_all_dim = rope.NumberOr("mscale_all_dim", 0.0, kLargest, 0.0);
+    spec.attention_factor = rope.NumberOr("attention_factor", 1e-6, kLargestFactor, 0.0);
+    spec.mscale = rope.NumberOr("mscale", 0.0, kLargestFactor, 0.0);
+    spec.mscale_all_dim = rope.NumberOr("mscale_all_dim", 0.0, kLargestFactor, 0.0);
     spec.truncate = rope.BoolOr("truncate", !rope.IsNull("truncate"));
     if (spec.theta <= 1.0) rope.Fail("rope_theta", "must be greater than 1 under yarn");
   }

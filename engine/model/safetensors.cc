@@ -12,8 +12,10 @@
 #include <utility>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/string_view.h"
 #include "engine/model/config_fields.h"
 #include "nlohmann/json.hpp"
 
@@ -37,6 +39,20 @@ constexpr FileType kFileTypes[] = {
     {"U32", 4, std::nullopt},  {"I32", 4, std::nullopt},     {"U64", 8, std::nullopt},
     {"I64", 8, std::nullopt},  {"F8_E4M3", 1, std::nullopt}, {"F8_E5M2", 1, std::nullopt},
     {"C64", 8, std::nullopt},  {"F8_E8M0", 1, std::nullopt},
+};
+
+// What is often found under the name of a safetensors file. As a header's length each begin is too
+// large.
+struct OtherFile {
+  absl::string_view begin;
+  const char* what;
+};
+constexpr OtherFile kOtherFiles[] = {
+    {"version ", "a Git LFS pointer, not the file itself: fetch it with git lfs pull"},
+    {"GGUF", "a GGUF file: convert it to safetensors"},
+    {"PK\3\4", "a file of PyTorch: convert it to safetensors"},
+    {"\x1f\x8b", "compressed by gzip: unpack it"},
+    {"<", "a web page, not the file itself: fetch it again"},
 };
 
 const FileType* FindType(const std::string& name) {
@@ -233,13 +249,14 @@ absl::Status SafetensorsFile::ReadHeader(size_t most_tensors) {
   }
   unsigned char prefix[kLengthBytes];
   if (absl::Status status = file_.ReadAt(0, kLengthBytes, prefix); !status.ok()) return status;
-  if (std::equal(std::begin(prefix), std::end(prefix), "version ")) {
-    return absl::DataLossError(absl::StrCat(
-        path(), ": a Git LFS pointer, not the file itself: fetch it with git lfs pull"));
-  }
   uint64_t header_bytes = 0;
   for (int i = kLengthBytes - 1; i >= 0; --i) header_bytes = header_bytes << 8 | prefix[i];
   if (header_bytes > static_cast<uint64_t>(kMaxHeaderBytes)) {
+    const absl::string_view begin(reinterpret_cast<const char*>(prefix), kLengthBytes);
+    for (const OtherFile& other : kOtherFiles) {
+      if (!absl::StartsWith(begin, other.begin)) continue;
+      return absl::DataLossError(absl::StrCat(path(), ": ", other.what));
+    }
     return absl::DataLossError(absl::StrCat(path(), ": a header of ", header_bytes,
                                             " bytes is longer than the format allows"));
   }
@@ -261,20 +278,22 @@ absl::Status SafetensorsFile::ReadHeader(size_t most_tensors) {
     return absl::DataLossError(absl::StrCat(path(), ": the header is not valid JSON"));
   }
   if (!good) return absl::DataLossError(absl::StrCat(path(), ": ", reader.complaint()));
+  // The parser takes a byte order mark before the JSON, and a NUL for its end.
+  const bool begins = header.front() == '{';
+  if (!begins || header.find('\0') != std::string::npos) {
+    return absl::DataLossError(absl::StrCat(path(), ": the header is not valid JSON at its byte ",
+                                            begins ? header.find('\0') + 1 : 1));
+  }
   return CheckEntries(header_end);
 }
 
 absl::Status SafetensorsFile::CheckEntries(int64_t header_end) {
-  const int64_t file_bytes = file_.bytes();
+  const int64_t data_bytes = file_.bytes() - header_end;
   const auto complain = [&](const TensorEntry& tensor, auto... words) {
     return absl::DataLossError(absl::StrCat(path(), ": tensor ", tensor.name, " ", words...));
   };
-  std::stable_sort(tensors_.begin(), tensors_.end(),
-                   [](const TensorEntry& a, const TensorEntry& b) {
-                     return std::pair(a.begin, a.bytes) < std::pair(b.begin, b.bytes);
-                   });
-  int64_t filled = 0;
-  for (TensorEntry& tensor : tensors_) {
+  // Each by itself first: else one that lies would be blamed on its neighbours.
+  for (const TensorEntry& tensor : tensors_) {
     const FileType* type = FindType(tensor.dtype);
     if (type == nullptr) return complain(tensor, "has the unknown dtype ", Quote(tensor.dtype));
     const std::optional<int64_t> bytes = ShapeBytes(tensor.shape, type->bytes);
@@ -282,20 +301,30 @@ absl::Status SafetensorsFile::CheckEntries(int64_t header_end) {
       return complain(tensor, "of shape ", ShowShape(tensor.shape), " and dtype ", tensor.dtype,
                       " does not fill the ", tensor.bytes, " bytes that data_offsets give it");
     }
-    if (tensor.begin != filled) {
-      return complain(tensor, "begins at byte ", tensor.begin, " of the data, not at ", filled,
-                      " where the one before ends");
+    if (tensor.bytes > data_bytes || tensor.begin > data_bytes - tensor.bytes) {
+      return complain(tensor, "ends past the end of the file, at byte ",
+                      tensor.begin + tensor.bytes, " of ", data_bytes, " of data: truncated?");
     }
-    // The header is shorter than the file, so nothing here can overflow.
-    if (tensor.bytes > file_bytes - header_end - filled) {
-      return complain(tensor, "ends past the end of the file: truncated?");
+  }
+  std::stable_sort(tensors_.begin(), tensors_.end(),
+                   [](const TensorEntry& a, const TensorEntry& b) {
+                     return std::pair(a.begin, a.bytes) < std::pair(b.begin, b.bytes);
+                   });
+  int64_t filled = 0;
+  const TensorEntry* before = nullptr;
+  for (TensorEntry& tensor : tensors_) {
+    if (tensor.begin != filled) {
+      return complain(
+          tensor, "begins at byte ", tensor.begin, " of the data, not at ", filled,
+          before != nullptr ? absl::StrCat(" where tensor ", before->name, " ends") : "");
     }
     filled += tensor.bytes;
     tensor.begin += header_end;
+    before = &tensor;
   }
-  if (filled != file_bytes - header_end) {
-    return absl::DataLossError(absl::StrCat(path(), ": ", file_bytes - header_end - filled,
-                                            " bytes at the end belong to no tensor"));
+  if (filled != data_bytes) {
+    return absl::DataLossError(
+        absl::StrCat(path(), ": ", data_bytes - filled, " bytes at the end belong to no tensor"));
   }
   return absl::OkStatus();
 }

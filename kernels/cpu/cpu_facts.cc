@@ -2,6 +2,7 @@
 #include "kernels/cpu/cpu_facts.h"
 
 #include <sched.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -183,6 +184,11 @@ CpuFacts ReadCpuFacts() {
   facts.memory_bytes = MachineMemory();
   if (const int64_t limit = CgroupMemoryLimit(root, membership); limit > 0) {
     facts.memory_bytes = std::min(facts.memory_bytes, limit);
+  }
+  rlimit limit{};  // ulimit -v
+  if (getrlimit(RLIMIT_AS, &limit) == 0) {
+    facts.memory_bytes = static_cast<int64_t>(
+        std::min<uint64_t>(limit.rlim_cur, static_cast<uint64_t>(facts.memory_bytes)));
   }
   return facts;
 }

@@ -19,7 +19,7 @@ struct CpuFacts {
   std::string model;                // as the processor names itself
   std::vector<int32_t> processors;  // that this process may run on
   int32_t default_threads = 1;      // from the processors and the cgroup's quota
-  int64_t memory_bytes = 0;         // the machine's or the cgroup's limit, the smaller
+  int64_t memory_bytes = 0;         // the least of the machine's, the cgroup's and ulimit -v
 };
 
 // Reads all of it. Asks the kernel for permission to use AMX tiles, which is given per process:

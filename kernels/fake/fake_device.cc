@@ -188,7 +188,7 @@ void FakeDevice::Sample(const SampleArgs& args) {
     TokenResult& result = args.results[o];
     result = {};
     result.rank = 1;
-    if (options_.nonfinite_divisor != 0 && hash % options_.nonfinite_divisor == 0) {
+    if (options_.nonfinite_divisor != 0 && hash % options_.nonfinite_divisor == 1) {
       result.flags = kResultNonFinite;
       continue;
     }

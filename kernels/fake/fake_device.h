@@ -36,7 +36,7 @@ struct FakeOptions {
   int64_t free_bytes = 0;
   DeviceUse own_use = {};
   int64_t alloc_multiple = 1;
-  // Rows whose hash is divisible by it are not finite; 0: none.
+  // Rows whose hash, divided by it, leaves 1 are not finite, the warm-up's of 0 never; 0: none.
   uint64_t nonfinite_divisor = 0;
   // Wait fails from this mark on, counted from 1; 0: never. The warm-up step is the first.
   uint64_t lost_at = 0;

@@ -332,7 +332,9 @@ TEST(LifecycleTest, WhatCanBeRefusedIsRefusedAtTheDoor) {
   EXPECT_TRUE(absl::IsInvalidArgument(too_long));
   EXPECT_THAT(std::string(too_long.message()),
               ::testing::StartsWith("This model's maximum context length is 256 tokens"));
-  EXPECT_TRUE(absl::IsInvalidArgument(refused([](Request& r) { r.prompt[1] = kTinyVocab; })));
+  const absl::Status unknown = refused([](Request& r) { r.prompt[1] = kTinyVocab; });
+  EXPECT_TRUE(absl::IsInvalidArgument(unknown));
+  EXPECT_THAT(unknown.message(), ::testing::HasSubstr("whose token ids end at 60; leave it out"));
   EXPECT_TRUE(absl::IsInvalidArgument(refused([](Request& r) { r.prompt[1] = -1; })));
   EXPECT_TRUE(absl::IsInvalidArgument(refused([](Request& r) { r.max_tokens = 0; })));
   EXPECT_TRUE(absl::IsInvalidArgument(refused([](Request& r) { r.n = 0; })));

@@ -189,7 +189,7 @@ ExpectedOutput Expect(const Request& request, int32_t index, const std::vector<i
   };
   if (nonfinite_divisor > 0 && request.prompt_logprobs >= 0) {
     for (size_t i = 1; i < ids.size(); ++i) {
-      if (HashOf(ids, i, windows) % nonfinite_divisor == 0) {
+      if (HashOf(ids, i, windows) % nonfinite_divisor == 1) {
         expected.reason = FinishReason::kFailed;
         return expected;
       }
@@ -197,7 +197,7 @@ ExpectedOutput Expect(const Request& request, int32_t index, const std::vector<i
   }
   for (int32_t drawn = 0; drawn < most; ++drawn) {
     const uint64_t hash = HashOf(ids, ids.size(), windows);
-    if (nonfinite_divisor > 0 && hash % nonfinite_divisor == 0) {
+    if (nonfinite_divisor > 0 && hash % nonfinite_divisor == 1) {
       expected.reason = FinishReason::kFailed;
       return expected;
     }

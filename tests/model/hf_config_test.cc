@@ -208,8 +208,9 @@ TEST(HfConfigTest, YarnStretchesTheContext) {
   EXPECT_EQ(context(yarn, 5000), 5000) << "the file's own is longer";
   yarn["factor"] = 4.01;
   EXPECT_EQ(context(yarn), 2053);
-  yarn["factor"] = 1e12;
-  EXPECT_EQ(context(yarn), 1 << 27);
+  json long_yarn = yarn;
+  long_yarn["original_max_position_embeddings"] = 1 << 27;
+  EXPECT_EQ(context(long_yarn), 1 << 27) << "the most there is";
   yarn.erase("factor");
   EXPECT_EQ(context(yarn), 2048) << "the factor follows from the context";
   // Without its own, the original context is the file's, not the stretched one.
@@ -442,6 +443,18 @@ TEST(HfConfigTest, BadFieldsAreNamed) {
       {{{"rope_scaling", {{"type", "linear"}, {"factor", 0}}}},
        kInvalid,
        "rope_scaling.factor must be a number"},
+      {{{"rope_scaling", {{"factor", 8}}}},
+       kInvalid,
+       "rope_scaling.factor is given, but no rope_type beside it"},
+      {{{"rope_parameters", {{"full_attention", {{"rope_theta", 1e4}, {"beta_fast", 32}}}}}},
+       kInvalid,
+       "rope_parameters.full_attention.beta_fast is given, but no rope_type beside it"},
+      {{{"rope_scaling", {{"type", "yarn"}, {"factor", 1e4}}}},
+       kInvalid,
+       "rope_scaling.factor must be a number from 0.001 to 1024.0"},
+      {{{"rope_scaling", {{"type", "yarn"}, {"attention_factor", 1e12}}}},
+       kInvalid,
+       "rope_scaling.attention_factor must be a number from"},
       {{{"rope_scaling",
          {{"type", "llama3"}, {"factor", 2}, {"low_freq_factor", 4}, {"high_freq_factor", 4}}}},
        kInvalid,
@@ -515,6 +528,9 @@ TEST(HfConfigTest, BadFieldsAreNamed) {
        kInvalid,
        "sliding_window_pattern must be a number or the letters L and G"},
       {{{"architectures", {"HyperCLOVAXForCausalLM"}}}, kInvalid, "use_post_norm is missing"},
+      {{{"architectures", {"HyperCLOVAXForCausalLM"}}, {"logits_scaling", 0}},
+       kInvalid,
+       "logits_scaling must not be 0"},
       {{{"architectures", {"Gemma3ForCausalLM"}}, {"sliding_window", 1e12}},
        kInvalid,
        "sliding_window must be a whole number"},
@@ -543,6 +559,11 @@ TEST(HfConfigTest, BadFilesAreRefused) {
   const ScratchFolder empty;
   EXPECT_THAT(missing(empty.path()), HasSubstr("has no config.json"));
   EXPECT_THAT(missing(empty.Write("file", "")), HasSubstr("is not a folder"));
+  empty.Write("m.gguf", "");
+  EXPECT_THAT(missing(empty.path()), HasSubstr("it holds \"m.gguf\": serve the model that it was"));
+  empty.Write("adapter_config.json", "");
+  EXPECT_THAT(missing(empty.path()),
+              EndsWith("merge the adapter into its base model, and serve that"));
   const auto complaint = [](const std::string& text) {
     return std::string(Read(text).status().message());
   };
@@ -551,7 +572,8 @@ TEST(HfConfigTest, BadFilesAreRefused) {
   EXPECT_THAT(complaint("{\n  \"한\": 1,\n  \"글\" 2\n}"),
               EndsWith("/config.json: not valid JSON: line 3, column 7"));
   EXPECT_THAT(complaint("{\n"), EndsWith("it ends too early, at line 2, column 1"));
-  EXPECT_THAT(complaint("{\"a\":1e999}"), EndsWith("a number is too large"));
+  EXPECT_THAT(complaint("{\n\"a\":1e999}"), EndsWith("a number is too large, at line 2, column 9"));
+  EXPECT_THAT(complaint(std::string("{}\n\0{{", 6)), EndsWith("not valid JSON: line 2, column 1"));
   EXPECT_THAT(complaint("[1]"), HasSubstr("not a JSON object"));
   EXPECT_THAT(complaint(std::string((1 << 20) + 1, ' ')), HasSubstr("1048577 bytes long"));
   std::string deep = "{\"a\":";

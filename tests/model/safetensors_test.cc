@@ -3,6 +3,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include <filesystem>
@@ -97,9 +98,11 @@ TEST(SafetensorsTest, EveryFlippedByteIsSurvived) {
   }
 }
 
-TEST(SafetensorsTest, APointerIsNotTheFile) {
+TEST(SafetensorsTest, OtherFilesAreNamed) {
   EXPECT_THAT(Complaint("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"),
               HasSubstr("git lfs pull"));
+  EXPECT_THAT(Complaint(std::string("GGUF\3\0\0\0\0\0", 10)), HasSubstr("a GGUF file: convert"));
+  EXPECT_THAT(Complaint("<!DOCTYPE html>"), HasSubstr("a web page"));
 }
 
 TEST(SafetensorsTest, HeaderLengthIsCapped) {
@@ -123,8 +126,17 @@ TEST(SafetensorsTest, LyingOffsetsAreNamed) {
   EXPECT_THAT(one("[2]", "[-8,0]", 8), HasSubstr("tensor w has a negative number"));
   EXPECT_THAT(one("[2]", "[0,8.0]", 8), HasSubstr("tensor w has a fraction"));
   EXPECT_THAT(one("[2]", "[0,18446744073709551615]", 8), HasSubstr("18446744073709551615"));
-  EXPECT_THAT(one("[2]", "[9223372036854775799,9223372036854775807]", 8),
-              HasSubstr("tensor w begins at byte 9223372036854775799"));
+  EXPECT_THAT(
+      one("[2]", "[9223372036854775799,9223372036854775807]", 8),
+      HasSubstr("tensor w ends past the end of the file, at byte 9223372036854775807 of 8"));
+}
+
+TEST(SafetensorsTest, ALyingOffsetIsNotBlamedOnTheNeighbour) {
+  EXPECT_THAT(
+      Complaint("{" + Tensor("a", "U8", "[4]", "[4611686018427387904,4611686018427387908]") + "," +
+                    Tensor("b", "U8", "[4]", "[4,8]") + "}",
+                8),
+      HasSubstr("tensor a ends past the end"));
 }
 
 TEST(SafetensorsTest, OverlapsAndHolesAreNamed) {
@@ -132,9 +144,11 @@ TEST(SafetensorsTest, OverlapsAndHolesAreNamed) {
     return Complaint("{" + Tensor("a", "U8", "[4]", a) + "," + Tensor("b", "U8", "[4]", b) + "}",
                      9);
   };
-  EXPECT_THAT(two("[0,4]", "[2,6]"), HasSubstr("tensor b begins at byte 2 of the data, not at 4"));
+  EXPECT_THAT(two("[0,4]", "[2,6]"),
+              HasSubstr("tensor b begins at byte 2 of the data, not at 4 where tensor a ends"));
   EXPECT_THAT(two("[0,4]", "[0,4]"), HasSubstr("tensor b begins at byte 0 of the data, not at 4"));
-  EXPECT_THAT(two("[0,4]", "[5,9]"), HasSubstr("tensor b begins at byte 5 of the data, not at 4"));
+  EXPECT_THAT(two("[0,4]", "[5,9]"),
+              HasSubstr("tensor b begins at byte 5 of the data, not at 4 where tensor a ends"));
 }
 
 TEST(SafetensorsTest, ShapesThatOverflowAreRefused) {
@@ -179,6 +193,8 @@ TEST(SafetensorsTest, FieldsAreChecked) {
   EXPECT_THAT(Complaint("7", 0), HasSubstr("the header has a number out of place"));
   EXPECT_THAT(Complaint("{\"\xff\":1}", 0), HasSubstr("not valid JSON"));
   EXPECT_THAT(Complaint("{} x", 0), HasSubstr("not valid JSON"));
+  EXPECT_THAT(Complaint(std::string("{} \0x", 5), 0), HasSubstr("not valid JSON at its byte 4"));
+  EXPECT_THAT(Complaint("\xef\xbb\xbf{}", 0), HasSubstr("not valid JSON at its byte 1"));
   EXPECT_THAT(Complaint("{\"" + std::string(2000, 'n') + "\":{}}", 0), HasSubstr("too long"));
   for (const char* name : {R"({"\u001b[31m":{}})", R"({"\u009b31m":{}})"}) {
     EXPECT_THAT(Complaint(name, 0), HasSubstr("not printable ASCII"));
@@ -221,6 +237,19 @@ TEST(SafetensorsTest, OnlyRegularFilesAreOpened) {
             absl::StatusCode::kNotFound);
 }
 
+TEST(SafetensorsTest, TooManyOpenFilesAreTheMachinesFault) {
+  const ScratchFolder folder;
+  const std::string path = folder.Write("x.safetensors", SafetensorsBytes({{"w", {1}, 1.0f}}));
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  const rlimit none{.rlim_cur = 0, .rlim_max = before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+  const absl::Status status = SafetensorsFile::Open(path).status();
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(status.message(), HasSubstr("raise the limit of open files (ulimit -n)"));
+}
+
 TEST(SafetensorsTest, AFileThatShrinksIsAnError) {
   const ScratchFolder folder;
   const std::string path = folder.Write("x.safetensors", SafetensorsBytes({{"w", {4096}, 1.0f}}));
@@ -240,6 +269,9 @@ TEST(CheckpointTest, AFolderWithoutTensorsSaysSo) {
   const ScratchFolder folder;
   EXPECT_EQ(Checkpoint::Open(folder.path()).status().code(), absl::StatusCode::kNotFound);
   EXPECT_THAT(OpenComplaint(folder), HasSubstr("neither model.safetensors nor model.safetensors."));
+  folder.Write("pytorch_model-00001-of-00002.bin", "");
+  EXPECT_THAT(OpenComplaint(folder), HasSubstr("; it holds \"pytorch_model-00001-of-00002.bin\": "
+                                               "convert it to safetensors"));
 }
 
 TEST(CheckpointTest, ShardsMayBeLinks) {

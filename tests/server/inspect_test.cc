@@ -4,10 +4,12 @@
 
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <string>
 
 #include "server/exit_codes.h"
 #include "server/settings.h"
+#include "tests/model/scratch_folder.h"
 #include "tests/server/program.h"
 #include "tests/server/tiny_folder.h"
 
@@ -32,6 +34,18 @@ class InspectTest : public ::testing::Test {
     return std::filesystem::path(path()) / name;
   }
   void Write(const char* name, const std::string& text) { std::ofstream(File(name)) << text; }
+  // Puts `words` in the place of the text `old` in a file.
+  void Replace(const char* name, const std::string& old, const std::string& words) {
+    std::ifstream file(File(name));
+    std::string text(std::istreambuf_iterator<char>(file), {});
+    Write(name, text.replace(text.find(old), old.size(), words));
+  }
+  void SetVocabSize(int ids) {
+    const std::string vocab_size = "\"vocab_size\":";
+    Replace("config.json", vocab_size + std::to_string(vocab_size_),
+            vocab_size + std::to_string(ids));
+    vocab_size_ = ids;
+  }
   // The sentence behind "servable  no: ".
   static std::string Reason(const Ran& ran) {
     const std::string begin = " no: ";
@@ -42,6 +56,7 @@ class InspectTest : public ::testing::Test {
   }
 
   TinyFolder folder_;
+  int vocab_size_ = TinyFolder::kVocabSize;
 };
 
 TEST_F(InspectTest, AWholeFolderIsServable) {
@@ -68,6 +83,42 @@ TEST_F(InspectTest, TellsEosIdsThatAreNeverDrawn) {
   EXPECT_THAT(ran.output, HasSubstr("ignored EOS ids      9999: they are never drawn\n"));
   EXPECT_THAT(Inspect(" --kv-cache-bytes 1").output, HasSubstr("EOS ids              702, 700\n"))
       << "it need not fit";
+}
+
+TEST_F(InspectTest, RefusesATokenizerOfAnotherModel) {
+  const auto expect = [&](int vocab_size, const char* words) {
+    SetVocabSize(vocab_size);
+    for (const Ran& ran : {Inspect(), Serve()}) {
+      EXPECT_EQ(ran.code, server::kExitData) << ran.output;
+      EXPECT_THAT(ran.output, HasSubstr(words));
+    }
+  };
+  // The first token of every chat, and those of the text "a".
+  expect(701, "the tokenizer makes the token id 702 of the simplest prompt, and vocab_size of");
+  std::filesystem::remove(File("chat_template.jinja"));
+  std::filesystem::remove(File("tokenizer_config.json"));
+  expect(60, "of the simplest prompt, and vocab_size of config.json is 60");
+}
+
+TEST_F(InspectTest, TellsTokensThatTheModelLacks) {
+  SetVocabSize(704);
+  EXPECT_THAT(Inspect().output,
+              HasSubstr("706 tokens, more than the model has: prompts that hold one of the rest "));
+}
+
+TEST_F(InspectTest, TellsTheEosIdsOfTheTokenizer) {
+  Replace("config.json", "\"eos_token_id\":702", "\"eos_token_id\":null");
+  Write("generation_config.json", "{}");
+  EXPECT_THAT(Inspect().output, HasSubstr("EOS ids              702\n"));
+  Write("tokenizer_config.json", "{}");
+  std::filesystem::remove(File("special_tokens_map.json"));
+  EXPECT_THAT(Inspect().output, HasSubstr("EOS ids              none: replies end at their "));
+}
+
+TEST_F(InspectTest, ALimitOnItsMemoryIsTheMachines) {
+  const Ran ran =
+      RunShell("ulimit -v 2000000; $BARAM inspect --threads 1 --device cpu --model " + path());
+  EXPECT_THAT(ran.output, HasSubstr("memory               2.05 GB\n"));
 }
 
 TEST_F(InspectTest, SaysOfTheTextWhatServeSays) {
@@ -114,6 +165,39 @@ TEST_F(InspectTest, FindsErrorsInTheOrderOfServe) {
   expect(server::kExitData, "", "config.json");
   std::filesystem::remove(File("tokenizer.json"));
   expect(server::kExitNoInput, "", "tokenizer.json");
+}
+
+TEST_F(InspectTest, TellsAFolderOfAnotherFormat) {
+  const auto expect = [&](const char* words) {
+    for (const Ran& ran : {Inspect(), Serve()}) {
+      EXPECT_EQ(ran.code, server::kExitNoInput) << ran.output;
+      EXPECT_THAT(ran.output, HasSubstr(words));
+    }
+  };
+  std::filesystem::remove(File("tokenizer.json"));
+  Write("tokenizer.model", "");
+  expect("The folder holds tokenizer.model, which is not read");
+  std::filesystem::remove(File("config.json"));
+  Write("tiny.gguf", "");
+  expect("has no config.json: it is not a model as Hugging Face lays it out; it holds");
+}
+
+// More shards than the shell lets a process open, before it asks for more.
+TEST_F(InspectTest, OpensAllShards) {
+  std::string index;
+  for (int i = 0; i < 64; ++i) {
+    const std::string name = "t" + std::to_string(i);
+    Write((name + ".safetensors").c_str(),
+          SafetensorsBytes("{\"" + name + R"(":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}})",
+                           ""));
+    index += (index.empty() ? "\"" : ",\"") + name + "\":\"" + name + ".safetensors\"";
+  }
+  std::filesystem::remove(File("model.safetensors"));
+  Write("model.safetensors.index.json", R"({"weight_map":{)" + index + "}}");
+  const Ran ran = RunShell("ulimit -Sn 48; $BARAM inspect --model " + path());
+  EXPECT_EQ(ran.code, server::kExitData);
+  EXPECT_THAT(Reason(ran),
+              HasSubstr("tensor model.embed_tokens.weight of shape [720, 64] is missing"));
 }
 
 TEST_F(InspectTest, LooksAtTheTemplateItIsGiven) {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <fstream>
 #include <string>
 
 #include "server/exit_codes.h"
@@ -108,6 +109,28 @@ TEST_F(ServeTest, TheConfigurationIsShownOnceItCanWork) {
   EXPECT_NE(shown, std::string::npos) << ran.output;
   EXPECT_LT(shown, ran.output.find("ready:"));
   EXPECT_EQ(ran.output.find("Configuration"), ran.output.rfind("Configuration"));
+}
+
+TEST_F(ServeTest, WeightsThatAreNoNumbersAreRefused) {
+  std::fstream file(model_.path() + "/model.safetensors",
+                    std::ios::in | std::ios::out | std::ios::binary);
+  file.seekp(-2, std::ios::end);
+  file << "\xc0\x7f";  // a NaN, of the last norm
+  file.close();
+  const Ran ran = RunShell(Serve());
+  EXPECT_EQ(ran.code, server::kExitData) << ran.output;
+  EXPECT_THAT(ran.output, HasSubstr("the weights give logits that are not finite"));
+}
+
+TEST_F(ServeTest, WarnsWhereNothingEndsAReply) {
+  const std::string log = scratch_.Write("log", "");
+  const Ran ran =
+      RunShell("cd " + model_.path() +
+               "; sed -i 's/\"eos_token_id\":702/\"eos_token_id\":null/' config.json; " +
+               "rm special_tokens_map.json tokenizer_config.json generation_config.json; " +
+               Serve(" 2> " + log) + " & serve=$!" + Await("ready:", log) +
+               "; kill -INT $serve; kill $serve; wait $serve; cat " + log);
+  EXPECT_THAT(ran.output, HasSubstr("warning EOS ids none: replies end at their limits alone"));
 }
 
 TEST_F(ServeTest, ASecondSignalLeavesALineOfTheLog) {

@@ -523,6 +523,7 @@ TEST(SettingValuesTest, NamesOfFolders) {
   EXPECT_EQ(DefaultModelName("/models/SmolLM2/"), "SmolLM2");
   EXPECT_EQ(DefaultModelName("/c/hub/models--LGAI-EXAONE--EXAONE-4.0-1.2B/snapshots/0a1b"),
             "LGAI-EXAONE/EXAONE-4.0-1.2B");
+  EXPECT_EQ(DefaultModelName("/c/hub/models--/snapshots/0a1b"), "0a1b");
 }
 
 TEST(SettingValuesTest, BytesAndEndpoints) {
