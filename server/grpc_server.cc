@@ -106,8 +106,8 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Listen(Serving& serving,
   server->server_->GetHealthCheckService()->SetServingStatus("startup", false);
   server->SetReady(false);
   server->SetLive(true);
-  const absl::Status accepts =
-      server->acceptor_->Start(config.max_connections, [&log](const char* reason) {
+  const absl::Status accepts = server->acceptor_->Start(
+      config.max_connections, config.max_header_bytes, [&log](const char* reason) {
         log.RecordRefused("grpc", "UNAVAILABLE", reason, std::chrono::steady_clock::now());
       });
   if (!accepts.ok()) return accepts;

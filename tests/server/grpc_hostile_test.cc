@@ -117,6 +117,62 @@ TEST_F(GrpcHostileTest, PingsWithoutEndEndTheConnection) {
   EXPECT_THAT(received, HasSubstr("too_many_pings"));
 }
 
+// gRPC 1.51 gathers them until the process has no memory.
+TEST_F(GrpcHostileTest, HeadersWithoutEndEndTheirConnection) {
+  StartServer();
+  const std::string entry =
+      BigEndian(0, 1) + BigEndian(1, 1) + "a" + BigEndian(100, 1) + std::string(100, 'b');
+  std::string entries;
+  for (int i = 0; i < 100; ++i) entries += entry;
+  server::RawClient client(server().grpc_address());
+  client.Send(Preface() + Frame(kHeadersFrame, 0, 1, ""));
+  size_t sent = 0;
+  while (sent < size_t{64} << 20 && client.Send(Frame(kContinuationFrame, 0, 1, entries))) {
+    sent += entries.size();
+  }
+  EXPECT_LT(sent, size_t{64} << 20);
+  EXPECT_TRUE(Comes([&] {
+    return server().metrics().Text().find("reason=\"HEADERS_TOO_LARGE\"") != std::string::npos;
+  }));
+  EXPECT_TRUE(Stream(TextRequest("hello", 4)).status.ok());
+}
+
+TEST_F(GrpcHostileTest, MetadataMayBeAsLargeAsTheSettingSays) {
+  StartServer([](server::Config& config) { config.max_header_bytes = 64 << 10; });
+  grpc::ClientContext context;
+  context.AddMetadata("x-much", std::string(60 << 10, 'm'));
+  const grpc::Status status = Stream(TextRequest("hello", 4), context).status;
+  EXPECT_TRUE(status.ok()) << status.error_message();
+}
+
+// Who stops what it runs may; who begins calls only to reset them is ended. gRPC 1.51 goes on
+// taking them while those before wait to be forgotten.
+TEST_F(GrpcHostileTest, CallsBegunToBeResetEndTheirConnection) {
+  StartServer();
+  server::RawClient client(server().grpc_address());
+  client.Send(Preface());
+  uint32_t stream = 1;
+  const auto begin_and_reset = [&] {
+    const bool sent = client.Send(CallHeaders(stream, "Generate") +
+                                  Frame(kResetFrame, 0, stream, BigEndian(8, 4)));
+    stream += 2;
+    return sent;
+  };
+  for (int i = 0; i < 3 * 256; ++i) EXPECT_TRUE(begin_and_reset());
+  client.Send(Frame(kPingFrame, 0, 0, BigEndian(5, 8)));
+  std::string received;
+  while (received.find(BigEndian(5, 8)) == std::string::npos &&
+         client.ReadSome(1 << 16, &received)) {
+  }
+  EXPECT_THAT(received, HasSubstr(BigEndian(5, 8)));
+  for (int i = 0; i < 10'000 && begin_and_reset(); ++i) {
+  }
+  EXPECT_TRUE(Comes([&] {
+    return server().metrics().Text().find("reason=\"TOO_MANY_RESETS\"") != std::string::npos;
+  }));
+  EXPECT_TRUE(Stream(TextRequest("hello", 4)).status.ok());
+}
+
 // A few KiB of gzip are any number of bytes, and gRPC would inflate them before anybody measures.
 TEST_F(GrpcHostileTest, CompressedMessagesAreRefused) {
   StartServer();
