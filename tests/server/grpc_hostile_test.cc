@@ -1,10 +1,14 @@
 // What gRPC itself does with hostile clients, as this server sets it up.
 #include <gmock/gmock.h>
+#include <malloc.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdint>
 #include <functional>
+#include <future>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -173,6 +177,29 @@ TEST_F(GrpcHostileTest, CallsBegunToBeResetEndTheirConnection) {
   EXPECT_TRUE(Stream(TextRequest("hello", 4)).status.ok());
 }
 
+// What a sender makes of two bytes for each: some 60 of memory.
+TEST_F(GrpcHostileTest, UnknownFieldsAreNotKeptWhileACallRuns) {
+  StartServer();
+  const auto live_bytes = [] {
+    const struct mallinfo2 heap = mallinfo2();
+    return static_cast<int64_t>(heap.uordblks + heap.hblkhd);
+  };
+  constexpr int kFields = 1 << 20;
+  v1::GenerateRequest request = TextRequest("hello", 400);
+  auto* unknown = request.GetReflection()->MutableUnknownFields(&request);
+  for (int i = 0; i < kFields; ++i) unknown->AddLengthDelimited(15, "");
+  const int64_t before = live_bytes();
+  grpc::ClientContext context;
+  const auto stream = inference().Generate(&context, request);
+  v1::GenerateResponse first;
+  ASSERT_TRUE(stream->Read(&first));
+  EXPECT_LT(live_bytes() - before, 20 * kFields);
+  context.TryCancel();
+  while (stream->Read(&first)) {
+  }
+  (void)stream->Finish();
+}
+
 // A few KiB of gzip are any number of bytes, and gRPC would inflate them before anybody measures.
 TEST_F(GrpcHostileTest, CompressedMessagesAreRefused) {
   StartServer();
@@ -242,6 +269,71 @@ TEST_F(GrpcHostileTest, IdsToReadAreCounted) {
   const grpc::Status refused = detokenize();
   EXPECT_EQ(refused.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
   EXPECT_EQ(refused.error_message(), "There are 101 token ids, but at most 100 are taken.");
+}
+
+// A message takes many times its bytes: what is wrong with it is found before it waits.
+TEST_F(GrpcHostileTest, ListsAreMeasuredBeforeTheyWaitToBeRead) {
+  StartServer([](server::Config& config) {
+    config.text_threads = 1;
+    config.max_prompt_bytes = 100;
+  });
+  std::promise<void> held;
+  ASSERT_TRUE(server().text_pool().Run(0, [&held] { held.get_future().wait(); }));
+  const auto soon = std::chrono::system_clock::now() + std::chrono::seconds(5);
+  {
+    grpc::ClientContext context;
+    context.set_deadline(soon);
+    v1::RenderChatRequest request;
+    for (int i = 0; i < 100'000; ++i) request.mutable_chat()->add_messages();
+    v1::RenderChatResponse response;
+    EXPECT_THAT(inference().RenderChat(&context, request, &response).error_message(),
+                HasSubstr("There are 100000 messages"));
+  }
+  grpc::ClientContext context;
+  context.set_deadline(soon);
+  v1::DetokenizeRequest request;
+  for (int i = 0; i < 101; ++i) request.add_token_ids(5);
+  v1::DetokenizeResponse response;
+  EXPECT_THAT(inference().Detokenize(&context, request, &response).error_message(),
+              HasSubstr("There are 101 token ids"));
+  held.set_value();
+}
+
+// Each would be INVALID_ARGUMENT if its text were looked at.
+TEST_F(GrpcHostileTest, TextsThatNobodyWaitsForAreNotRead) {
+  StartServer([](server::Config& config) {
+    config.text_threads = 1;
+    config.max_prompt_bytes = 100;
+  });
+  std::promise<void> held;
+  ASSERT_TRUE(server().text_pool().Run(0, [&held] { held.get_future().wait(); }));
+  v1::TokenizeRequest request;
+  request.set_text(std::string(200, 'a'));
+  {
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(300));
+    v1::TokenizeResponse response;
+    EXPECT_EQ(inference().Tokenize(&context, request, &response).error_code(),
+              grpc::StatusCode::DEADLINE_EXCEEDED);
+  }
+  auto late = std::async(std::launch::async, [&] {
+    grpc::ClientContext context;
+    v1::TokenizeResponse response;
+    return inference().Tokenize(&context, request, &response).error_code();
+  });
+  const auto moment = std::chrono::milliseconds(300);  // for the server to know
+  std::this_thread::sleep_for(moment);
+  grpc::ClientContext context;
+  v1::DrainResponse drained;
+  ASSERT_TRUE(operation().Drain(&context, {}, &drained).ok());
+  held.set_value();
+  EXPECT_EQ(late.get(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_TRUE(Comes([&] {
+    return server().metrics().Text().find("method=\"Tokenize\",code=\"DEADLINE_EXCEEDED\"") !=
+           std::string::npos;
+  }));
+  EXPECT_THAT(server().metrics().Text(),
+              ::testing::Not(HasSubstr("method=\"Tokenize\",code=\"INVALID_ARGUMENT\"")));
 }
 
 // Protobuf would write a line of its own for each, in no form of ours, and wait for its reader.
