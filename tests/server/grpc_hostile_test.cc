@@ -5,8 +5,10 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <future>
+#include <iterator>
 #include <string>
 #include <thread>
 #include <utility>
@@ -175,6 +177,28 @@ TEST_F(GrpcHostileTest, CallsBegunToBeResetEndTheirConnection) {
     return server().metrics().Text().find("reason=\"TOO_MANY_RESETS\"") != std::string::npos;
   }));
   EXPECT_TRUE(Stream(TextRequest("hello", 4)).status.ok());
+}
+
+// gRPC's reflection holds a thread for each of its streams.
+TEST_F(GrpcHostileTest, StreamsOfReflectionTakeFewThreads) {
+  StartServer();
+  const auto threads = [] {
+    const std::filesystem::directory_iterator all("/proc/self/task");
+    return std::distance(begin(all), end(all));
+  };
+  const auto before = threads();
+  server::RawClient client(server().grpc_address());
+  client.Send(Preface());
+  for (uint32_t stream = 1; stream < 2 * 100; stream += 2) {
+    client.Send(
+        PathHeaders(stream, "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"));
+  }
+  std::string received;
+  while (received.find("Exhausted") == std::string::npos && client.ReadSome(1 << 16, &received)) {
+  }
+  EXPECT_THAT(received, HasSubstr("Exhausted"));
+  EXPECT_TRUE(Stream(TextRequest("hello", 4)).status.ok());
+  EXPECT_LT(threads(), before + 50);
 }
 
 // What a sender makes of two bytes for each: some 60 of memory.
