@@ -18,6 +18,7 @@
 
 #include "absl/status/status.h"
 #include "server/errors.h"
+#include "server/http2_guard.h"
 
 namespace baram::server {
 namespace {
@@ -62,12 +63,13 @@ void GrpcAcceptor::Register(grpc::ServerBuilder& builder) {
                                                                  grpc::InsecureServerCredentials());
 }
 
-absl::Status GrpcAcceptor::Start(int32_t max_connections,
+absl::Status GrpcAcceptor::Start(int32_t max_connections, int32_t max_header_bytes,
                                  std::function<void(const char* reason)> refused) {
   absl::Status watches = Watch(wake_, EPOLLIN);
   for (const auto& listener : listeners_.sockets()) watches.Update(Watch(listener.fd, EPOLLIN));
   if (!watches.ok()) return watches;
   max_connections_ = max_connections;
+  max_header_bytes_ = max_header_bytes;
   refused_ = std::move(refused);
   thread_ = std::thread([this] { Loop(); });
   return absl::OkStatus();
@@ -115,6 +117,9 @@ void GrpcAcceptor::Loop() {
     }
     while (too_many-- > 0) refused_(kTooManyConnections);
     while (no_descriptors-- > 0) refused_(kNoDescriptors);
+    using Broken = Http2Guard::Broken;
+    for (auto n = TakeShutDown(Broken::kHeaderBytes); n > 0; --n) refused_(kHeadersTooLarge);
+    for (auto n = TakeShutDown(Broken::kResets); n > 0; --n) refused_(kTooManyResets);
     if (exhausted) std::this_thread::sleep_for(kPause);
   }
 }
@@ -136,8 +141,9 @@ GrpcAcceptor::Accepted GrpcAcceptor::Accept(int listener) {
     return Accepted::kTooMany;
   }
   const int watched = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-  // A connection whose end is not noticed would be counted for ever.
-  if (watched < 0 || !Watch(watched, EPOLLRDHUP).ok()) {
+  // A connection whose end is not noticed would be counted for ever; one that is not guarded could
+  // take all memory.
+  if (watched < 0 || !Watch(watched, EPOLLRDHUP).ok() || !GuardHttp2(fd, max_header_bytes_)) {
     if (watched >= 0) close(watched);
     close(fd);
     return Accepted::kNoDescriptors;

@@ -32,13 +32,17 @@ class GrpcAcceptor {
   // Before the server is built: it will take connections from here.
   void Register(grpc::ServerBuilder& builder);
   // After it was built: accepts until Stop, `max_connections` at once. Further ones are closed
-  // without a word, which clients see as UNAVAILABLE, and `refused` is called on this one's thread
-  // with the reason: kTooManyConnections or kNoDescriptors.
-  absl::Status Start(int32_t max_connections, std::function<void(const char* reason)> refused);
+  // without a word, which clients see as UNAVAILABLE, and so are those that break a rule of
+  // Http2Guard. `refused` is called on this one's thread with the reason: kTooManyConnections or
+  // one of those below.
+  absl::Status Start(int32_t max_connections, int32_t max_header_bytes,
+                     std::function<void(const char* reason)> refused);
   // Before the server is shut down: refuses new connections; those that are open go on.
   void Stop();
 
   static constexpr char kNoDescriptors[] = "OUT_OF_DESCRIPTORS";  // this process or the system is
+  static constexpr char kHeadersTooLarge[] = "HEADERS_TOO_LARGE";
+  static constexpr char kTooManyResets[] = "TOO_MANY_RESETS";
 
   uint16_t port() const { return port_; }
   // Open now.
@@ -58,7 +62,7 @@ class GrpcAcceptor {
   const int epoll_, wake_;
   uint16_t port_ = 0;
   std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> intake_;  // gRPC's
-  int32_t max_connections_ = 0;
+  int32_t max_connections_ = 0, max_header_bytes_ = 0;
   std::function<void(const char* reason)> refused_;
   std::atomic<int64_t> connections_{0};
 

@@ -37,13 +37,6 @@ std::optional<double> TimeLeft(const grpc::CallbackServerContext& context) {
   return std::chrono::duration<double>(deadline - now).count();
 }
 
-// Whether the call's own deadline cancelled it: gRPC and the client end it then, too. A client's
-// clock may be a moment ahead.
-bool PastDeadline(const grpc::CallbackServerContext& context) {
-  constexpr auto kMoment = std::chrono::milliseconds(50);
-  return std::chrono::system_clock::now() + kMoment >= context.deadline();
-}
-
 // What both calls keep from their start to their log line.
 class GenerateCall {
  public:
@@ -81,6 +74,7 @@ class GenerateCall {
     call->request_id = record_.request_id;
     // The field names one call. Proxies write the metadata, the same into several calls.
     call->own_id = !request.request_id().empty();
+    GiveBack(request);
     call->one_message = one_message;
     call->arrival = began_;
     call->deadline = serving_.Deadline(began_, TimeLeft(*context_));

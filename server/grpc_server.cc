@@ -36,6 +36,10 @@ size_t MemoryBytes(const Config& config) {
          kRequestsAtOnce * static_cast<size_t>(config.max_body_bytes);
 }
 
+// The reflection service holds a thread for each of its streams; the rest takes none of these. What
+// finds none is RESOURCE_EXHAUSTED.
+constexpr int kMostReflectionThreads = 16;
+
 // The library compares the compressed size of a message with the limit, and inflates without one.
 void RefuseCompression(grpc::ServerBuilder& builder) {
   for (const auto algorithm : {GRPC_COMPRESS_DEFLATE, GRPC_COMPRESS_GZIP}) {
@@ -87,7 +91,11 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Listen(Serving& serving,
   builder.RegisterService(&server->inference_);
   builder.RegisterService(&server->operator_);
   builder.SetMaxReceiveMessageSize(static_cast<int>(config.max_body_bytes));
-  builder.SetResourceQuota(grpc::ResourceQuota("baram").Resize(MemoryBytes(config)));
+  builder.SetResourceQuota(grpc::ResourceQuota("baram")
+                               .Resize(MemoryBytes(config))
+                               .SetMaxThreads(kMostReflectionThreads));
+  // By default one a core, each with threads that count.
+  builder.SetSyncServerOption(grpc::ServerBuilder::NUM_CQS, 1);
   RefuseCompression(builder);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, config.max_streams);
   builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, config.max_header_bytes);
@@ -106,8 +114,8 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Listen(Serving& serving,
   server->server_->GetHealthCheckService()->SetServingStatus("startup", false);
   server->SetReady(false);
   server->SetLive(true);
-  const absl::Status accepts =
-      server->acceptor_->Start(config.max_connections, [&log](const char* reason) {
+  const absl::Status accepts = server->acceptor_->Start(
+      config.max_connections, config.max_header_bytes, [&log](const char* reason) {
         log.RecordRefused("grpc", "UNAVAILABLE", reason, std::chrono::steady_clock::now());
       });
   if (!accepts.ok()) return accepts;

@@ -8,6 +8,7 @@
 #include <memory>
 #include <mutex>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "server/errors.h"
@@ -37,23 +38,30 @@ class ShortCall final : public grpc::ServerUnaryReactor {
     return this;
   }
 
-  // The same on the text pool, for jobs that tokenize or render `request` into `response`.
-  template <typename Request, typename Response, typename Job>
-  ShortCall* AnswerOnTextPool(const Request& request, const Response& response, Job job) {
+  // The same on the text pool, for jobs that tokenize or render `input` into `response`. The input,
+  // or what is wrong with it, is all that is needed of `request`, which is given back.
+  template <typename Request, typename Response, typename Input, typename Job>
+  ShortCall* AnswerOnTextPool(const Request& request, const Response& response,
+                              absl::StatusOr<Input> input, Job job) {
     absl::Status refused = serving_.CheckAccepting();
     refused.Update(serving_.CheckModel(request.model()));
-    const auto run = [this, &response, job = std::move(job)] {
-      absl::Status status = job();
-      const int64_t max_bytes = serving_.config().max_reply_bytes;
-      if (status.ok() && static_cast<int64_t>(response.ByteSizeLong()) > max_bytes) {
-        status = ReplyTooLarge(max_bytes);
-      }
-      Answer(status);
-    };
-    if (refused.ok() &&
-        serving_.pool().Run(request.ByteSizeLong(), serving_.Deadline(began_, std::nullopt), run))
-      return this;
-    if (refused.ok()) refused = TooManyTexts();
+    refused.Update(input.status());
+    const size_t bytes = request.ByteSizeLong();
+    GiveBack(request);
+    if (refused.ok()) {
+      auto run = [this, &response, input = *std::move(input), job = std::move(job)] {
+        absl::Status status = CheckWanted();
+        if (status.ok()) status = job(input);
+        const int64_t max_bytes = serving_.config().max_reply_bytes;
+        if (status.ok() && static_cast<int64_t>(response.ByteSizeLong()) > max_bytes) {
+          status = ReplyTooLarge(max_bytes);
+        }
+        Answer(status);
+      };
+      const SteadyTime deadline = serving_.Deadline(began_, std::nullopt);
+      if (serving_.pool().Run(bytes, deadline, std::move(run))) return this;
+      refused = TooManyTexts();
+    }
     Answer(refused);
     return this;
   }
@@ -74,8 +82,8 @@ class ShortCall final : public grpc::ServerUnaryReactor {
   void OnDone() override {
     if (client_->Over()) {
       status_ = SlowReader();
-    } else if (status_.ok() && client_->context->IsCancelled()) {
-      status_ = absl::CancelledError();  // not all of the answer has left
+    } else if (client_->context->IsCancelled()) {  // not all of the answer has left
+      status_ = CancelledOrLate();
     }
     CallRecord record;
     record.method = method_;
@@ -108,6 +116,16 @@ class ShortCall final : public grpc::ServerUnaryReactor {
     bool over = false, broken = false;
   };
 
+  absl::Status CancelledOrLate() const {
+    if (PastDeadline(*client_->context)) return absl::DeadlineExceededError("");
+    return absl::CancelledError();
+  }
+  // Whether there is still somebody to answer, after the call has waited.
+  absl::Status CheckWanted() const {
+    if (client_->context->IsCancelled()) return CancelledOrLate();
+    return serving_.CheckAccepting();
+  }
+
   Serving& serving_;
   CallLog& log_;
   const char* const method_;
@@ -116,6 +134,14 @@ class ShortCall final : public grpc::ServerUnaryReactor {
   grpc::Alarm patience_;
   absl::Status status_;
 };
+
+// They are counted before they are copied.
+absl::StatusOr<std::vector<uint32_t>> TokenIds(const Serving& serving,
+                                               const v1::DetokenizeRequest& request) {
+  absl::Status few = serving.CheckDetokenized(static_cast<size_t>(request.token_ids_size()));
+  if (!few.ok()) return few;
+  return std::vector<uint32_t>(request.token_ids().begin(), request.token_ids().end());
+}
 
 }  // namespace
 
@@ -133,49 +159,50 @@ grpc::ServerUnaryReactor* InferenceService::GenerateOnce(grpc::CallbackServerCon
 grpc::ServerUnaryReactor* InferenceService::Tokenize(grpc::CallbackServerContext* context,
                                                      const v1::TokenizeRequest* request,
                                                      v1::TokenizeResponse* response) {
+  const bool special = !request->has_add_special_tokens() || request->add_special_tokens();
+  absl::StatusOr<Prompt> prompt = TextPrompt{request->text(), special};
   return (new ShortCall(serving_, log_, "Tokenize", context))
-      ->AnswerOnTextPool(*request, *response, [this, request, response] {
-        const bool special = !request->has_add_special_tokens() || request->add_special_tokens();
-        const auto ids = serving_.Tokenize(TextPrompt{request->text(), special});
-        if (!ids.ok()) return ids.status();
-        for (const int32_t id : *ids) {
-          response->add_token_ids(static_cast<uint32_t>(id));
-          response->add_tokens(serving_.tokenizer().TokenBytes(id));
-        }
-        response->set_max_model_len(static_cast<uint32_t>(serving_.info().max_model_len));
-        return absl::OkStatus();
-      });
+      ->AnswerOnTextPool(
+          *request, *response, std::move(prompt), [this, response](const Prompt& text) {
+            const auto ids = serving_.Tokenize(text);
+            if (!ids.ok()) return ids.status();
+            for (const int32_t id : *ids) {
+              response->add_token_ids(static_cast<uint32_t>(id));
+              response->add_tokens(serving_.tokenizer().TokenBytes(id));
+            }
+            response->set_max_model_len(static_cast<uint32_t>(serving_.info().max_model_len));
+            return absl::OkStatus();
+          });
 }
 
 grpc::ServerUnaryReactor* InferenceService::Detokenize(grpc::CallbackServerContext* context,
                                                        const v1::DetokenizeRequest* request,
                                                        v1::DetokenizeResponse* response) {
+  const bool skip_special_tokens = request->skip_special_tokens();
   return (new ShortCall(serving_, log_, "Detokenize", context))
-      ->AnswerOnTextPool(*request, *response, [this, request, response] {
-        const auto count = static_cast<size_t>(request->token_ids_size());
-        absl::Status few = serving_.CheckDetokenized(count);
-        if (!few.ok()) return few;
-        const std::vector<int64_t> ids(request->token_ids().begin(), request->token_ids().end());
-        auto text = serving_.Detokenize(ids, request->skip_special_tokens());
-        if (!text.ok()) return text.status();
-        response->set_text(*std::move(text));
-        return absl::OkStatus();
-      });
+      ->AnswerOnTextPool(
+          *request, *response, TokenIds(serving_, *request),
+          [=, this](const std::vector<uint32_t>& ids) {
+            auto text = serving_.Detokenize({ids.begin(), ids.end()}, skip_special_tokens);
+            if (!text.ok()) return text.status();
+            response->set_text(*std::move(text));
+            return absl::OkStatus();
+          });
 }
 
 grpc::ServerUnaryReactor* InferenceService::RenderChat(grpc::CallbackServerContext* context,
                                                        const v1::RenderChatRequest* request,
                                                        v1::RenderChatResponse* response) {
+  auto prompt = ToChatPrompt(request->chat());
   return (new ShortCall(serving_, log_, "RenderChat", context))
-      ->AnswerOnTextPool(*request, *response, [this, request, response] {
-        const auto chat = ToChatPrompt(request->chat());
-        if (!chat.ok()) return chat.status();
-        auto rendered = serving_.RenderChat(*chat);
-        if (!rendered.ok()) return rendered.status();
-        response->set_text(std::move(rendered->text));
-        response->mutable_token_ids()->Assign(rendered->ids.begin(), rendered->ids.end());
-        return absl::OkStatus();
-      });
+      ->AnswerOnTextPool(
+          *request, *response, std::move(prompt), [this, response](const ChatPrompt& chat) {
+            auto rendered = serving_.RenderChat(chat);
+            if (!rendered.ok()) return rendered.status();
+            response->set_text(std::move(rendered->text));
+            response->mutable_token_ids()->Assign(rendered->ids.begin(), rendered->ids.end());
+            return absl::OkStatus();
+          });
 }
 
 grpc::ServerUnaryReactor* InferenceService::Abort(grpc::CallbackServerContext* context,

@@ -1,6 +1,7 @@
 // The gRPC half of the status contract.
 #include "server/grpc_status.h"
 
+#include <chrono>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -42,6 +43,11 @@ grpc::Status ToGrpc(const absl::Status& status, grpc::CallbackServerContext& con
   }
   return grpc::Status(static_cast<grpc::StatusCode>(status.code()), message,
                       details.SerializeAsString());
+}
+
+bool PastDeadline(const grpc::CallbackServerContext& context) {
+  constexpr auto kMoment = std::chrono::milliseconds(50);
+  return std::chrono::system_clock::now() + kMoment >= context.deadline();
 }
 
 }  // namespace baram::server

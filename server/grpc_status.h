@@ -13,6 +13,10 @@ namespace baram::server {
 // a pause where a retry can work, -1 where a client's retry policy must be kept from trying.
 grpc::Status ToGrpc(const absl::Status& status, grpc::CallbackServerContext& context);
 
+// Whether the call's own deadline cancelled it: gRPC and the client end it then, too. A client's
+// clock may be a moment ahead.
+bool PastDeadline(const grpc::CallbackServerContext& context);
+
 }  // namespace baram::server
 
 #endif  // BARAM_SERVER_GRPC_STATUS_H_

@@ -24,7 +24,7 @@ using ::testing::HasSubstr;
 
 class GrpcConnectionsTest : public ServerFixture {
  protected:
-  static constexpr int kLimit = 3;
+  static constexpr int kLimit = 3, kHeaderBytes = 16 << 10;
   void SetUp() override {
     StartServer([](server::Config& config) { config.max_connections = kLimit; });
   }
@@ -101,7 +101,8 @@ TEST_F(GrpcConnectionsTest, WithoutDescriptorsItRefuses) {
   auto acceptor = server::GrpcAcceptor::Bind({.host = "127.0.0.1", .port = 0});
   ASSERT_TRUE(acceptor.ok()) << acceptor.status();
   std::atomic<const char*> why{nullptr};
-  ASSERT_TRUE((*acceptor)->Start(kLimit, [&](const char* reason) { why = reason; }).ok());
+  ASSERT_TRUE(
+      (*acceptor)->Start(kLimit, kHeaderBytes, [&](const char* reason) { why = reason; }).ok());
   sockaddr_in to{};
   to.sin_family = AF_INET;
   to.sin_port = htons((*acceptor)->port());
@@ -133,8 +134,8 @@ TEST_F(GrpcConnectionsTest, WithoutDescriptorsItRefuses) {
 TEST_F(GrpcConnectionsTest, AListenerThatCantBeWatchedIsAnError) {
   auto acceptor = server::GrpcAcceptor::Bind({.host = "127.0.0.1", .port = 0});
   ASSERT_TRUE(acceptor.ok()) << acceptor.status();
-  ASSERT_TRUE((*acceptor)->Start(kLimit, [](const char*) {}).ok());
-  EXPECT_FALSE((*acceptor)->Start(kLimit, [](const char*) {}).ok());
+  ASSERT_TRUE((*acceptor)->Start(kLimit, kHeaderBytes, [](const char*) {}).ok());
+  EXPECT_FALSE((*acceptor)->Start(kLimit, kHeaderBytes, [](const char*) {}).ok());
 }
 
 TEST_F(GrpcConnectionsTest, AnAddressThatComesTwiceIsBoundOnce) {

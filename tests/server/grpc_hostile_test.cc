@@ -1,10 +1,16 @@
 // What gRPC itself does with hostile clients, as this server sets it up.
 #include <gmock/gmock.h>
+#include <malloc.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdint>
+#include <filesystem>
 #include <functional>
+#include <future>
+#include <iterator>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -117,6 +123,107 @@ TEST_F(GrpcHostileTest, PingsWithoutEndEndTheConnection) {
   EXPECT_THAT(received, HasSubstr("too_many_pings"));
 }
 
+// gRPC 1.51 gathers them until the process has no memory.
+TEST_F(GrpcHostileTest, HeadersWithoutEndEndTheirConnection) {
+  StartServer();
+  const std::string entry =
+      BigEndian(0, 1) + BigEndian(1, 1) + "a" + BigEndian(100, 1) + std::string(100, 'b');
+  std::string entries;
+  for (int i = 0; i < 100; ++i) entries += entry;
+  server::RawClient client(server().grpc_address());
+  client.Send(Preface() + Frame(kHeadersFrame, 0, 1, ""));
+  size_t sent = 0;
+  while (sent < size_t{64} << 20 && client.Send(Frame(kContinuationFrame, 0, 1, entries))) {
+    sent += entries.size();
+  }
+  EXPECT_LT(sent, size_t{64} << 20);
+  EXPECT_TRUE(Comes([&] {
+    return server().metrics().Text().find("reason=\"HEADERS_TOO_LARGE\"") != std::string::npos;
+  }));
+  EXPECT_TRUE(Stream(TextRequest("hello", 4)).status.ok());
+}
+
+TEST_F(GrpcHostileTest, MetadataMayBeAsLargeAsTheSettingSays) {
+  StartServer([](server::Config& config) { config.max_header_bytes = 64 << 10; });
+  grpc::ClientContext context;
+  context.AddMetadata("x-much", std::string(60 << 10, 'm'));
+  const grpc::Status status = Stream(TextRequest("hello", 4), context).status;
+  EXPECT_TRUE(status.ok()) << status.error_message();
+}
+
+// Who stops what it runs may; who begins calls only to reset them is ended. gRPC 1.51 goes on
+// taking them while those before wait to be forgotten.
+TEST_F(GrpcHostileTest, CallsBegunToBeResetEndTheirConnection) {
+  StartServer();
+  server::RawClient client(server().grpc_address());
+  client.Send(Preface());
+  uint32_t stream = 1;
+  const auto begin_and_reset = [&] {
+    const bool sent = client.Send(CallHeaders(stream, "Generate") +
+                                  Frame(kResetFrame, 0, stream, BigEndian(8, 4)));
+    stream += 2;
+    return sent;
+  };
+  for (int i = 0; i < 3 * 256; ++i) EXPECT_TRUE(begin_and_reset());
+  client.Send(Frame(kPingFrame, 0, 0, BigEndian(5, 8)));
+  std::string received;
+  while (received.find(BigEndian(5, 8)) == std::string::npos &&
+         client.ReadSome(1 << 16, &received)) {
+  }
+  EXPECT_THAT(received, HasSubstr(BigEndian(5, 8)));
+  for (int i = 0; i < 10'000 && begin_and_reset(); ++i) {
+  }
+  EXPECT_TRUE(Comes([&] {
+    return server().metrics().Text().find("reason=\"TOO_MANY_RESETS\"") != std::string::npos;
+  }));
+  EXPECT_TRUE(Stream(TextRequest("hello", 4)).status.ok());
+}
+
+// gRPC's reflection holds a thread for each of its streams.
+TEST_F(GrpcHostileTest, StreamsOfReflectionTakeFewThreads) {
+  StartServer();
+  const auto threads = [] {
+    const std::filesystem::directory_iterator all("/proc/self/task");
+    return std::distance(begin(all), end(all));
+  };
+  const auto before = threads();
+  server::RawClient client(server().grpc_address());
+  client.Send(Preface());
+  for (uint32_t stream = 1; stream < 2 * 100; stream += 2) {
+    client.Send(
+        PathHeaders(stream, "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"));
+  }
+  std::string received;
+  while (received.find("Exhausted") == std::string::npos && client.ReadSome(1 << 16, &received)) {
+  }
+  EXPECT_THAT(received, HasSubstr("Exhausted"));
+  EXPECT_TRUE(Stream(TextRequest("hello", 4)).status.ok());
+  EXPECT_LT(threads(), before + 50);
+}
+
+// What a sender makes of two bytes for each: some 60 of memory.
+TEST_F(GrpcHostileTest, UnknownFieldsAreNotKeptWhileACallRuns) {
+  StartServer();
+  const auto live_bytes = [] {
+    const struct mallinfo2 heap = mallinfo2();
+    return static_cast<int64_t>(heap.uordblks + heap.hblkhd);
+  };
+  constexpr int kFields = 1 << 20;
+  v1::GenerateRequest request = TextRequest("hello", 400);
+  auto* unknown = request.GetReflection()->MutableUnknownFields(&request);
+  for (int i = 0; i < kFields; ++i) unknown->AddLengthDelimited(15, "");
+  const int64_t before = live_bytes();
+  grpc::ClientContext context;
+  const auto stream = inference().Generate(&context, request);
+  v1::GenerateResponse first;
+  ASSERT_TRUE(stream->Read(&first));
+  EXPECT_LT(live_bytes() - before, 20 * kFields);
+  context.TryCancel();
+  while (stream->Read(&first)) {
+  }
+  (void)stream->Finish();
+}
+
 // A few KiB of gzip are any number of bytes, and gRPC would inflate them before anybody measures.
 TEST_F(GrpcHostileTest, CompressedMessagesAreRefused) {
   StartServer();
@@ -186,6 +293,71 @@ TEST_F(GrpcHostileTest, IdsToReadAreCounted) {
   const grpc::Status refused = detokenize();
   EXPECT_EQ(refused.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
   EXPECT_EQ(refused.error_message(), "There are 101 token ids, but at most 100 are taken.");
+}
+
+// A message takes many times its bytes: what is wrong with it is found before it waits.
+TEST_F(GrpcHostileTest, ListsAreMeasuredBeforeTheyWaitToBeRead) {
+  StartServer([](server::Config& config) {
+    config.text_threads = 1;
+    config.max_prompt_bytes = 100;
+  });
+  std::promise<void> held;
+  ASSERT_TRUE(server().text_pool().Run(0, SteadyTime::max(), [&held] { held.get_future().wait(); }));
+  const auto soon = std::chrono::system_clock::now() + std::chrono::seconds(5);
+  {
+    grpc::ClientContext context;
+    context.set_deadline(soon);
+    v1::RenderChatRequest request;
+    for (int i = 0; i < 100'000; ++i) request.mutable_chat()->add_messages();
+    v1::RenderChatResponse response;
+    EXPECT_THAT(inference().RenderChat(&context, request, &response).error_message(),
+                HasSubstr("There are 100000 messages"));
+  }
+  grpc::ClientContext context;
+  context.set_deadline(soon);
+  v1::DetokenizeRequest request;
+  for (int i = 0; i < 101; ++i) request.add_token_ids(5);
+  v1::DetokenizeResponse response;
+  EXPECT_THAT(inference().Detokenize(&context, request, &response).error_message(),
+              HasSubstr("There are 101 token ids"));
+  held.set_value();
+}
+
+// Each would be INVALID_ARGUMENT if its text were looked at.
+TEST_F(GrpcHostileTest, TextsThatNobodyWaitsForAreNotRead) {
+  StartServer([](server::Config& config) {
+    config.text_threads = 1;
+    config.max_prompt_bytes = 100;
+  });
+  std::promise<void> held;
+  ASSERT_TRUE(server().text_pool().Run(0, SteadyTime::max(), [&held] { held.get_future().wait(); }));
+  v1::TokenizeRequest request;
+  request.set_text(std::string(200, 'a'));
+  {
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(300));
+    v1::TokenizeResponse response;
+    EXPECT_EQ(inference().Tokenize(&context, request, &response).error_code(),
+              grpc::StatusCode::DEADLINE_EXCEEDED);
+  }
+  auto late = std::async(std::launch::async, [&] {
+    grpc::ClientContext context;
+    v1::TokenizeResponse response;
+    return inference().Tokenize(&context, request, &response).error_code();
+  });
+  const auto moment = std::chrono::milliseconds(300);  // for the server to know
+  std::this_thread::sleep_for(moment);
+  grpc::ClientContext context;
+  v1::DrainResponse drained;
+  ASSERT_TRUE(operation().Drain(&context, {}, &drained).ok());
+  held.set_value();
+  EXPECT_EQ(late.get(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_TRUE(Comes([&] {
+    return server().metrics().Text().find("method=\"Tokenize\",code=\"DEADLINE_EXCEEDED\"") !=
+           std::string::npos;
+  }));
+  EXPECT_THAT(server().metrics().Text(),
+              ::testing::Not(HasSubstr("method=\"Tokenize\",code=\"INVALID_ARGUMENT\"")));
 }
 
 // Protobuf would write a line of its own for each, in no form of ours, and wait for its reader.

@@ -12,7 +12,7 @@
 namespace baram::testing {
 
 inline constexpr char kDataFrame = 0, kHeadersFrame = 1, kResetFrame = 3, kSettingsFrame = 4,
-                      kPingFrame = 6, kWindowFrame = 8;
+                      kPingFrame = 6, kWindowFrame = 8, kContinuationFrame = 9;
 inline constexpr char kAck = 1, kEndStream = 1, kEndHeaders = 4;
 inline constexpr size_t kFirstWindow = 65535;  // of a stream and of a connection, in bytes
 inline constexpr size_t kMostFrameBytes = 16384;
@@ -33,13 +33,13 @@ inline std::string Preface() {
   return "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + Frame(kSettingsFrame, 0, 0, "");
 }
 
-// Begins a call of baram.v1.Inference.
-inline std::string CallHeaders(uint32_t stream, const std::string& method) {
+// Begins a call.
+inline std::string PathHeaders(uint32_t stream, const std::string& path) {
   std::string headers;
   for (const auto& [name, value] :
        std::vector<std::pair<std::string, std::string>>{{":method", "POST"},
                                                         {":scheme", "http"},
-                                                        {":path", "/baram.v1.Inference/" + method},
+                                                        {":path", path},
                                                         {":authority", "test"},
                                                         {"te", "trailers"},
                                                         {"content-type", "application/grpc"}}) {
@@ -47,6 +47,11 @@ inline std::string CallHeaders(uint32_t stream, const std::string& method) {
         BigEndian(0, 1) + BigEndian(name.size(), 1) + name + BigEndian(value.size(), 1) + value;
   }
   return Frame(kHeadersFrame, kEndHeaders, stream, headers);
+}
+
+// Begins a call of baram.v1.Inference.
+inline std::string CallHeaders(uint32_t stream, const std::string& method) {
+  return PathHeaders(stream, "/baram.v1.Inference/" + method);
 }
 
 // What stands before a message of gRPC that is not compressed.
