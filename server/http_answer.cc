@@ -28,6 +28,7 @@ std::string HttpDate() {
 void HttpSession::AnswerError(const HttpError& error, HttpHeaders headers) {
   phase_ = Phase::kAnswering;
   streaming_ = false;
+  DropBody();
   // What follows on this connection can't be told from the rest of the bad request.
   keep_alive_ = false;
   RespondError(error, std::move(headers));

@@ -60,7 +60,10 @@ HttpSession::HttpSession(asio::ip::tcp::socket socket, std::shared_ptr<HttpListe
   socket_.set_option(asio::socket_base::send_buffer_size(kSendBufferBytes), ignored);
 }
 
-HttpSession::~HttpSession() { listener_->connections.fetch_sub(1, std::memory_order_relaxed); }
+HttpSession::~HttpSession() {
+  listener_->body_bytes.fetch_sub(held_bytes_);
+  listener_->connections.fetch_sub(1, std::memory_order_relaxed);
+}
 
 void HttpSession::Start(bool refuse) {
   asio::dispatch(socket_.get_executor(), [self = shared_from_this(), refuse] {
@@ -173,6 +176,11 @@ void HttpSession::ReadBody() {
                         "The request's body came in chunks too small for their framing; send "
                         "larger chunks."});
   }
+  if (!HoldBody()) {
+    return AnswerError({503, "TOO_MANY_BODIES",
+                        "The server holds too much of other requests; try again in a moment."},
+                       {{"Retry-After", "1"}});
+  }
   if (parser_->is_done()) return Dispatch();
   const size_t room = buffer_.max_size() - buffer_.size();
   if (room == 0) return AnswerReadError(http::error::buffer_overflow);
@@ -181,6 +189,20 @@ void HttpSession::ReadBody() {
                             self->buffer_.commit(count);
                             self->OnBody(error);
                           });
+}
+
+bool HttpSession::HoldBody() {
+  const auto bytes = std::ssize(parser_->get().body());
+  const int64_t more = bytes - std::exchange(held_bytes_, bytes);
+  const int64_t all = listener_->body_bytes.fetch_add(more) + more;
+  return bytes <= HttpServer::kSmallBodyBytes ||
+         all <= HttpServer::kBodiesAtOnce * listener_->limits.max_body_bytes;
+}
+
+// Not while an operation uses the parser.
+void HttpSession::DropBody() {
+  parser_.reset();
+  listener_->body_bytes.fetch_sub(std::exchange(held_bytes_, 0));
 }
 
 void HttpSession::OnBody(Error error) {
@@ -244,6 +266,7 @@ void HttpSession::TakeHeader() {
 void HttpSession::Dispatch() {
   HttpRequest request = std::exchange(request_, {});
   request.body = parser_->release().body();
+  DropBody();  // an exchange counts it as its own
   LimitUntil(Clock::time_point::max());
   phase_ = Phase::kAnswering;
   streaming_ = false;

@@ -33,7 +33,8 @@ struct HttpListenerState {
   HttpLimits limits;
   std::vector<std::string> allowed_origins;
   std::atomic<int64_t> connections{0};
-  std::atomic<bool> closing{false};  // no request after the current one
+  std::atomic<int64_t> body_bytes{0};  // of bodies being read, or read and not taken
+  std::atomic<bool> closing{false};    // no request after the current one
 
   // Runs `job` on `executor`. False, and nothing happens, once the listener has been destroyed: a
   // job that is never run would keep its session, and so this, alive for ever.
@@ -64,6 +65,7 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   void Drop() { Gone(HttpEnd::kGone); }
 
   // The exchange's side, from any thread; see HttpExchange.
+  void CountBody(int64_t bytes) { listener_->body_bytes.fetch_add(bytes); }
   void PostOnGone(OnHttpEnd gone);
   void PostRespond(int status, HttpHeaders headers, std::string body, OnHttpEnd ended);
   void PostError(HttpError error);
@@ -90,6 +92,9 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   void ReadHeader();
   void OnHeader(Error error);
   void ReadBody();
+  // Counts what has come of the body; false if it is one too many.
+  bool HoldBody();
+  void DropBody();
   void OnBody(Error error);
   void TakeHeader();
   void Dispatch();
@@ -147,6 +152,7 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   std::string origin_;      // if it is allowed
   std::string request_id_;  // the client's, if it is one
   int64_t body_bytes_ = 0;  // as they came, with the framing of chunks
+  int64_t held_bytes_ = 0;  // of the body, as counted in listener_->body_bytes
 
   // The answer to it.
   bool keep_alive_ = true;  // after it
