@@ -44,6 +44,26 @@ void HttpSession::RespondError(HttpError error, HttpHeaders headers) {
   Respond(error.status, headers, listener_->error_body(error));
 }
 
+// Most who meet nothing have left "/v1" out of a client's base URL, or written it twice.
+std::string HttpSession::NothingAt(const std::string& path) const {
+  std::string message = "There is nothing at " + path + ".";
+  for (const HttpRoute& route : listener_->routes) {
+    if (route.path.ends_with('*')) continue;
+    const bool near = path.size() > 1 && (path.ends_with(route.path) || route.path.ends_with(path));
+    if (near) return message + " Did you mean " + route.path + "?";
+  }
+  return message;
+}
+
+// Before a page's script may send a request, its browser asks.
+void HttpSession::AnswerPreflight(const HttpRequest& request) {
+  HttpHeaders headers = {{"Access-Control-Allow-Methods", "GET, POST, OPTIONS"},
+                         {"Access-Control-Max-Age", "600"}};
+  const std::string_view asked = request.Header("access-control-request-headers");
+  if (!asked.empty()) headers.emplace_back("Access-Control-Allow-Headers", std::string(asked));
+  Respond(204, headers, "");
+}
+
 std::string HttpSession::Head(int status, const HttpHeaders& headers) const {
   std::string head =
       "HTTP/1.1 " + std::to_string(status) + " " + std::string(HttpReason(status)) + "\r\n";

@@ -77,7 +77,7 @@ void HttpSession::Start(bool refuse) {
 void HttpSession::EndSoon() {
   Post([](HttpSession& self) {
     if (self.phase_ == Phase::kIdle) self.Close();
-    if (self.phase_ == Phase::kReading) self.LimitReadUntil(self.timer_.expiry());
+    if (self.phase_ == Phase::kReading) self.LimitReadUntil(self.limit_);
   });
 }
 
@@ -152,7 +152,7 @@ void HttpSession::OnHeader(Error error) {
   }
   const bool waits = LowerCase(header[http::field::expect]) == "100-continue";
   if (!waits || !http11_) return ReadBody();
-  const Clock::time_point limit = timer_.expiry();
+  const Clock::time_point limit = limit_;
   Send("HTTP/1.1 100 Continue\r\n\r\n", [this, limit](HttpEnd end) {
     if (end != HttpEnd::kSent) return;
     LimitReadUntil(limit);
@@ -296,26 +296,6 @@ void HttpSession::Dispatch() {
                {{"Allow", allowed}});
 }
 
-// Most who meet nothing have left "/v1" out of a client's base URL, or written it twice.
-std::string HttpSession::NothingAt(const std::string& path) const {
-  std::string message = "There is nothing at " + path + ".";
-  for (const HttpRoute& route : listener_->routes) {
-    if (route.path.ends_with('*')) continue;
-    const bool near = path.size() > 1 && (path.ends_with(route.path) || route.path.ends_with(path));
-    if (near) return message + " Did you mean " + route.path + "?";
-  }
-  return message;
-}
-
-// Before a page's script may send a request, its browser asks.
-void HttpSession::AnswerPreflight(const HttpRequest& request) {
-  HttpHeaders headers = {{"Access-Control-Allow-Methods", "GET, POST, OPTIONS"},
-                         {"Access-Control-Max-Age", "600"}};
-  const std::string_view asked = request.Header("access-control-request-headers");
-  if (!asked.empty()) headers.emplace_back("Access-Control-Allow-Headers", std::string(asked));
-  Respond(204, headers, "");
-}
-
 // --- after an answer
 
 void HttpSession::FinishAnswer() {
@@ -384,6 +364,7 @@ void HttpSession::Gone(HttpEnd how) {
 void HttpSession::Close() {
   phase_ = Phase::kClosed;
   LimitUntil(Clock::time_point::max());
+  timer_.cancel();
   Error ignored;
   socket_.close(ignored);
 }
@@ -401,11 +382,18 @@ void HttpSession::LimitReadUntil(Clock::time_point when) {
 
 void HttpSession::LimitUntil(Clock::time_point when) {
   timed_out_ = false;
-  timer_.expires_at(when);  // ends the wait for the old limit
-  if (when == Clock::time_point::max()) return;
+  limit_ = when;
+  if (limit_ < wakes_) Wait();
+}
+
+void HttpSession::Wait() {
+  wakes_ = limit_;
+  timer_.expires_at(wakes_);  // ends a longer wait
   timer_.async_wait([self = shared_from_this()](Error error) {
-    // The limit may have moved after this call was queued.
-    if (error || self->timer_.expiry() > Clock::now()) return;
+    if (error) return;
+    self->wakes_ = Clock::time_point::max();
+    if (self->limit_ == Clock::time_point::max()) return;
+    if (self->limit_ > Clock::now()) return self->Wait();  // it has moved
     // An operation that is done and only waits for its turn is not cut off; it may start another,
     // which is.
     self->LimitFor(kCutAgainS);

@@ -92,7 +92,7 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   void ReadHeader();
   void OnHeader(Error error);
   void ReadBody();
-  // Counts what has come of the body; false if it is one too many.
+  // Counts what has come of the body; false if the listener holds too much with it.
   bool HoldBody();
   void DropBody();
   void OnBody(Error error);
@@ -125,6 +125,7 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
 
   // Cuts what is in flight off at `when`, unless the limit is changed first.
   void LimitUntil(Clock::time_point when);
+  void Wait();  // for the limit
   void LimitFor(double seconds);
   // For a request on its way: sooner, if the listener is closing.
   void LimitReadUntil(Clock::time_point when);
@@ -137,6 +138,10 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   const std::shared_ptr<HttpListenerState> listener_;  // before socket_, whose executor it owns
   boost::asio::ip::tcp::socket socket_;
   boost::asio::steady_timer timer_;
+  // The timer may wake before the limit: to set it costs as much as to write a short piece of a
+  // stream, so one that moves back leaves it alone.
+  Clock::time_point limit_ = Clock::time_point::max();
+  Clock::time_point wakes_ = Clock::time_point::max();
   bool timed_out_ = false;
   boost::beast::flat_buffer buffer_;
   std::optional<Parser> parser_;
