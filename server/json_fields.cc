@@ -99,6 +99,19 @@ std::string Dump(const Json& json) {
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
+std::string DumpText(std::string_view text) {
+  const bool plain = std::all_of(text.begin(), text.end(), [](char c) {
+    return static_cast<unsigned char>(c) >= ' ' && c != '"' && c != '\\';
+  });
+  if (!plain || !text::IsValidUtf8(text)) return Dump(text);
+  std::string json;
+  json.reserve(text.size() + 2);
+  json += '"';
+  json += text;
+  json += '"';
+  return json;
+}
+
 std::optional<int64_t> AsInteger(const Json& value) {
   if (value.is_number_unsigned()) {
     const uint64_t n = value.get<uint64_t>();

@@ -29,6 +29,8 @@ absl::StatusOr<Json> ParseJsonObject(std::string_view body, std::string_view sub
 
 // As text. Never fails: bytes that are no character become U+FFFD.
 std::string Dump(const Json& json);
+// Dump of a string, in a fraction of the time where no character of it needs an escape.
+std::string DumpText(std::string_view text);
 
 // Absent and null are the same. Where a field is wrong its getter records the error, unless there
 // is one already, and returns the default: a reader asks for all it knows and looks at status()

@@ -95,6 +95,15 @@ TEST(ParseJsonObjectTest, KeepsTheOrderOfKeys) {
 
 TEST(DumpTest, ReplacesWhatIsNoCharacter) { EXPECT_EQ(Dump(Json("한\xed\x95")), "\"한\uFFFD\""); }
 
+TEST(DumpTest, TextIsWrittenAsAnyValue) {
+  for (const std::string& text :
+       std::vector<std::string>{"", " wind", "바람 🙂", "a\"b", "a\\b", "line\n", "\x1f",
+                                "\x7f", std::string("a\0b", 3), "\u2028", "\uFFFD", "한\xed\x95",
+                                "\xff", "\xc0\xaf", "\xed\xa0\x80", "\xf5\x80\x80\x80"}) {
+    EXPECT_EQ(DumpText(text), Dump(Json(text)));
+  }
+}
+
 TEST(AsIntegerTest, TakesWholeNumbers) {
   EXPECT_EQ(AsInteger(Json::parse("16")), 16);
   EXPECT_EQ(AsInteger(Json::parse("-16.0")), -16);
