@@ -15,15 +15,25 @@ namespace {
 
 constexpr int kMaxDepth = 64;  // deeper than any message or schema a person writes
 constexpr int kMaxKeys = 512;  // of one object; OpenAI's limit of logit_bias is 300
+// Strings, keys among them, arrays and objects: some hundred bytes each in whatever tree they
+// become.
+constexpr int kMaxNodes = 1 << 18;
 
-// Looks at brackets and colons alone, before a parser that would build whatever it is given. (The
-// parser's own callback is no place for this: with one, closing an element walks over all its elder
-// siblings.)
+// Looks at brackets, quotes and colons alone, before a parser that would build whatever it is
+// given. (The parser's own callback is no place for this: with one, closing an element walks over
+// all its elder siblings.)
 absl::Status CheckShape(std::string_view body, std::string_view subject) {
   std::array<int, kMaxDepth + 1> keys{};  // of the object open at each depth
   int depth = 0;
+  int nodes = 0;
   for (size_t i = 0; i < body.size(); ++i) {
-    switch (body[i]) {
+    const char c = body[i];
+    if ((c == '"' || c == '{' || c == '[') && ++nodes > kMaxNodes) {
+      return absl::InvalidArgumentError(absl::StrCat(std::string(subject), " has more than ",
+                                                     kMaxNodes,
+                                                     " strings, arrays and objects; send fewer."));
+    }
+    switch (c) {
       case '"':
         for (++i; i < body.size() && body[i] != '"'; ++i) i += body[i] == '\\';
         break;
