@@ -28,6 +28,7 @@ std::string HttpDate() {
 void HttpSession::AnswerError(const HttpError& error, HttpHeaders headers) {
   phase_ = Phase::kAnswering;
   streaming_ = false;
+  DropBody();
   // What follows on this connection can't be told from the rest of the bad request.
   keep_alive_ = false;
   RespondError(error, std::move(headers));
@@ -41,6 +42,26 @@ void HttpSession::RespondError(HttpError error, HttpHeaders headers) {
   // Some clients try again by themselves, which helps a slow request and a full listener alone.
   if (error.status != 408 && error.status != 503) headers.emplace_back("x-should-retry", "false");
   Respond(error.status, headers, listener_->error_body(error));
+}
+
+// Most who meet nothing have left "/v1" out of a client's base URL, or written it twice.
+std::string HttpSession::NothingAt(const std::string& path) const {
+  std::string message = "There is nothing at " + path + ".";
+  for (const HttpRoute& route : listener_->routes) {
+    if (route.path.ends_with('*')) continue;
+    const bool near = path.size() > 1 && (path.ends_with(route.path) || route.path.ends_with(path));
+    if (near) return message + " Did you mean " + route.path + "?";
+  }
+  return message;
+}
+
+// Before a page's script may send a request, its browser asks.
+void HttpSession::AnswerPreflight(const HttpRequest& request) {
+  HttpHeaders headers = {{"Access-Control-Allow-Methods", "GET, POST, OPTIONS"},
+                         {"Access-Control-Max-Age", "600"}};
+  const std::string_view asked = request.Header("access-control-request-headers");
+  if (!asked.empty()) headers.emplace_back("Access-Control-Allow-Headers", std::string(asked));
+  Respond(204, headers, "");
 }
 
 std::string HttpSession::Head(int status, const HttpHeaders& headers) const {

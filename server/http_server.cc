@@ -40,9 +40,12 @@ std::string_view HttpReason(int status) {
 }
 
 HttpExchange::HttpExchange(std::shared_ptr<HttpSession> session, HttpRequest request)
-    : session_(std::move(session)), request_(std::move(request)) {}
+    : session_(std::move(session)), request_(std::move(request)) {
+  session_->CountBody(std::ssize(request_.body));
+}
 
 HttpExchange::~HttpExchange() {
+  TakeBody();
   switch (state_.load()) {
     case State::kOpen:
       session_->PostError({500, "UNANSWERED", "The server failed to answer this request."});
@@ -53,6 +56,11 @@ HttpExchange::~HttpExchange() {
     case State::kAnswered:
       break;
   }
+}
+
+std::string HttpExchange::TakeBody() {
+  session_->CountBody(-std::ssize(request_.body));
+  return std::exchange(request_.body, "");
 }
 
 void HttpExchange::OnGone(OnHttpEnd gone) { session_->PostOnGone(std::move(gone)); }

@@ -65,7 +65,7 @@ class HttpExchange {
   const HttpRequest& request() const { return request_; }
   // The request's body, which request() has no longer: calls live longer than their bodies are
   // needed. By whoever answers, once.
-  std::string TakeBody() { return std::exchange(request_.body, ""); }
+  std::string TakeBody();
   // Call it before answering; a later call replaces the earlier. `gone` is called at most once, on
   // a listener's thread, if the client goes or is cut off before the answer is complete; soon, if
   // it has gone already. A client that closes its sending side counts as gone, since nothing tells
@@ -119,6 +119,11 @@ class HttpServer {
   // time a request that was refused half-read would reset the connection and destroy its own
   // answer.
   static constexpr double kLingerS = 1;
+  // Bodies that are being read, or were and not taken, hold as many of the largest together. Past
+  // that a body is refused once it is not small; small ones are still read, so that whoever sends
+  // large ones by halves keeps nobody else out.
+  static constexpr int64_t kBodiesAtOnce = 32;
+  static constexpr int64_t kSmallBodyBytes = 64 << 10;
 
   // Binds "HOST:PORT" ("[::1]:8000", port 0: any) and starts `threads` threads. The error names the
   // address and what to change. Browsers' pages from `allowed_origins` may read the answers; "*" is

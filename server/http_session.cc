@@ -60,7 +60,10 @@ HttpSession::HttpSession(asio::ip::tcp::socket socket, std::shared_ptr<HttpListe
   socket_.set_option(asio::socket_base::send_buffer_size(kSendBufferBytes), ignored);
 }
 
-HttpSession::~HttpSession() { listener_->connections.fetch_sub(1, std::memory_order_relaxed); }
+HttpSession::~HttpSession() {
+  listener_->body_bytes.fetch_sub(held_bytes_);
+  listener_->connections.fetch_sub(1, std::memory_order_relaxed);
+}
 
 void HttpSession::Start(bool refuse) {
   asio::dispatch(socket_.get_executor(), [self = shared_from_this(), refuse] {
@@ -74,7 +77,7 @@ void HttpSession::Start(bool refuse) {
 void HttpSession::EndSoon() {
   Post([](HttpSession& self) {
     if (self.phase_ == Phase::kIdle) self.Close();
-    if (self.phase_ == Phase::kReading) self.LimitReadUntil(self.timer_.expiry());
+    if (self.phase_ == Phase::kReading) self.LimitReadUntil(self.limit_);
   });
 }
 
@@ -149,7 +152,7 @@ void HttpSession::OnHeader(Error error) {
   }
   const bool waits = LowerCase(header[http::field::expect]) == "100-continue";
   if (!waits || !http11_) return ReadBody();
-  const Clock::time_point limit = timer_.expiry();
+  const Clock::time_point limit = limit_;
   Send("HTTP/1.1 100 Continue\r\n\r\n", [this, limit](HttpEnd end) {
     if (end != HttpEnd::kSent) return;
     LimitReadUntil(limit);
@@ -173,6 +176,11 @@ void HttpSession::ReadBody() {
                         "The request's body came in chunks too small for their framing; send "
                         "larger chunks."});
   }
+  if (!HoldBody()) {
+    return AnswerError({503, "TOO_MANY_BODIES",
+                        "The server holds too much of other requests; try again in a moment."},
+                       {{"Retry-After", "1"}});
+  }
   if (parser_->is_done()) return Dispatch();
   const size_t room = buffer_.max_size() - buffer_.size();
   if (room == 0) return AnswerReadError(http::error::buffer_overflow);
@@ -181,6 +189,20 @@ void HttpSession::ReadBody() {
                             self->buffer_.commit(count);
                             self->OnBody(error);
                           });
+}
+
+bool HttpSession::HoldBody() {
+  const auto bytes = std::ssize(parser_->get().body());
+  const int64_t more = bytes - std::exchange(held_bytes_, bytes);
+  const int64_t all = listener_->body_bytes.fetch_add(more) + more;
+  return bytes <= HttpServer::kSmallBodyBytes ||
+         all <= HttpServer::kBodiesAtOnce * listener_->limits.max_body_bytes;
+}
+
+// Not while an operation uses the parser.
+void HttpSession::DropBody() {
+  parser_.reset();
+  listener_->body_bytes.fetch_sub(std::exchange(held_bytes_, 0));
 }
 
 void HttpSession::OnBody(Error error) {
@@ -244,6 +266,7 @@ void HttpSession::TakeHeader() {
 void HttpSession::Dispatch() {
   HttpRequest request = std::exchange(request_, {});
   request.body = parser_->release().body();
+  DropBody();  // an exchange counts it as its own
   LimitUntil(Clock::time_point::max());
   phase_ = Phase::kAnswering;
   streaming_ = false;
@@ -271,26 +294,6 @@ void HttpSession::Dispatch() {
   if (allowed.empty()) return RespondError({404, "NO_SUCH_PATH", NothingAt(request.path)});
   RespondError({405, "WRONG_METHOD", absl::StrCat(request.path, " takes ", allowed, " only.")},
                {{"Allow", allowed}});
-}
-
-// Most who meet nothing have left "/v1" out of a client's base URL, or written it twice.
-std::string HttpSession::NothingAt(const std::string& path) const {
-  std::string message = "There is nothing at " + path + ".";
-  for (const HttpRoute& route : listener_->routes) {
-    if (route.path.ends_with('*')) continue;
-    const bool near = path.size() > 1 && (path.ends_with(route.path) || route.path.ends_with(path));
-    if (near) return message + " Did you mean " + route.path + "?";
-  }
-  return message;
-}
-
-// Before a page's script may send a request, its browser asks.
-void HttpSession::AnswerPreflight(const HttpRequest& request) {
-  HttpHeaders headers = {{"Access-Control-Allow-Methods", "GET, POST, OPTIONS"},
-                         {"Access-Control-Max-Age", "600"}};
-  const std::string_view asked = request.Header("access-control-request-headers");
-  if (!asked.empty()) headers.emplace_back("Access-Control-Allow-Headers", std::string(asked));
-  Respond(204, headers, "");
 }
 
 // --- after an answer
@@ -361,6 +364,7 @@ void HttpSession::Gone(HttpEnd how) {
 void HttpSession::Close() {
   phase_ = Phase::kClosed;
   LimitUntil(Clock::time_point::max());
+  timer_.cancel();
   Error ignored;
   socket_.close(ignored);
 }
@@ -378,11 +382,18 @@ void HttpSession::LimitReadUntil(Clock::time_point when) {
 
 void HttpSession::LimitUntil(Clock::time_point when) {
   timed_out_ = false;
-  timer_.expires_at(when);  // ends the wait for the old limit
-  if (when == Clock::time_point::max()) return;
+  limit_ = when;
+  if (limit_ < wakes_) Wait();
+}
+
+void HttpSession::Wait() {
+  wakes_ = limit_;
+  timer_.expires_at(wakes_);  // ends a longer wait
   timer_.async_wait([self = shared_from_this()](Error error) {
-    // The limit may have moved after this call was queued.
-    if (error || self->timer_.expiry() > Clock::now()) return;
+    if (error) return;
+    self->wakes_ = Clock::time_point::max();
+    if (self->limit_ == Clock::time_point::max()) return;
+    if (self->limit_ > Clock::now()) return self->Wait();  // it has moved
     // An operation that is done and only waits for its turn is not cut off; it may start another,
     // which is.
     self->LimitFor(kCutAgainS);

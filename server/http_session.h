@@ -33,7 +33,8 @@ struct HttpListenerState {
   HttpLimits limits;
   std::vector<std::string> allowed_origins;
   std::atomic<int64_t> connections{0};
-  std::atomic<bool> closing{false};  // no request after the current one
+  std::atomic<int64_t> body_bytes{0};  // of bodies being read, or read and not taken
+  std::atomic<bool> closing{false};    // no request after the current one
 
   // Runs `job` on `executor`. False, and nothing happens, once the listener has been destroyed: a
   // job that is never run would keep its session, and so this, alive for ever.
@@ -64,6 +65,7 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   void Drop() { Gone(HttpEnd::kGone); }
 
   // The exchange's side, from any thread; see HttpExchange.
+  void CountBody(int64_t bytes) { listener_->body_bytes.fetch_add(bytes); }
   void PostOnGone(OnHttpEnd gone);
   void PostRespond(int status, HttpHeaders headers, std::string body, OnHttpEnd ended);
   void PostError(HttpError error);
@@ -90,6 +92,9 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   void ReadHeader();
   void OnHeader(Error error);
   void ReadBody();
+  // Counts what has come of the body; false if the listener holds too much with it.
+  bool HoldBody();
+  void DropBody();
   void OnBody(Error error);
   void TakeHeader();
   void Dispatch();
@@ -120,6 +125,7 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
 
   // Cuts what is in flight off at `when`, unless the limit is changed first.
   void LimitUntil(Clock::time_point when);
+  void Wait();  // for the limit
   void LimitFor(double seconds);
   // For a request on its way: sooner, if the listener is closing.
   void LimitReadUntil(Clock::time_point when);
@@ -132,6 +138,10 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   const std::shared_ptr<HttpListenerState> listener_;  // before socket_, whose executor it owns
   boost::asio::ip::tcp::socket socket_;
   boost::asio::steady_timer timer_;
+  // The timer may wake before the limit: to set it costs as much as to write a short piece of a
+  // stream, so one that moves back leaves it alone.
+  Clock::time_point limit_ = Clock::time_point::max();
+  Clock::time_point wakes_ = Clock::time_point::max();
   bool timed_out_ = false;
   boost::beast::flat_buffer buffer_;
   std::optional<Parser> parser_;
@@ -147,6 +157,7 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   std::string origin_;      // if it is allowed
   std::string request_id_;  // the client's, if it is one
   int64_t body_bytes_ = 0;  // as they came, with the framing of chunks
+  int64_t held_bytes_ = 0;  // of the body, as counted in listener_->body_bytes
 
   // The answer to it.
   bool keep_alive_ = true;  // after it

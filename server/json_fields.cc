@@ -15,15 +15,25 @@ namespace {
 
 constexpr int kMaxDepth = 64;  // deeper than any message or schema a person writes
 constexpr int kMaxKeys = 512;  // of one object; OpenAI's limit of logit_bias is 300
+// Strings, keys among them, arrays and objects: some hundred bytes each in whatever tree they
+// become.
+constexpr int kMaxNodes = 1 << 18;
 
-// Looks at brackets and colons alone, before a parser that would build whatever it is given. (The
-// parser's own callback is no place for this: with one, closing an element walks over all its elder
-// siblings.)
+// Looks at brackets, quotes and colons alone, before a parser that would build whatever it is
+// given. (The parser's own callback is no place for this: with one, closing an element walks over
+// all its elder siblings.)
 absl::Status CheckShape(std::string_view body, std::string_view subject) {
   std::array<int, kMaxDepth + 1> keys{};  // of the object open at each depth
   int depth = 0;
+  int nodes = 0;
   for (size_t i = 0; i < body.size(); ++i) {
-    switch (body[i]) {
+    const char c = body[i];
+    if ((c == '"' || c == '{' || c == '[') && ++nodes > kMaxNodes) {
+      return absl::InvalidArgumentError(absl::StrCat(std::string(subject), " has more than ",
+                                                     kMaxNodes,
+                                                     " strings, arrays and objects; send fewer."));
+    }
+    switch (c) {
       case '"':
         for (++i; i < body.size() && body[i] != '"'; ++i) i += body[i] == '\\';
         break;
@@ -97,6 +107,19 @@ absl::StatusOr<Json> ParseJsonObject(std::string_view body, std::string_view sub
 
 std::string Dump(const Json& json) {
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+std::string DumpText(std::string_view text) {
+  const bool plain = std::all_of(text.begin(), text.end(), [](char c) {
+    return static_cast<unsigned char>(c) >= ' ' && c != '"' && c != '\\';
+  });
+  if (!plain || !text::IsValidUtf8(text)) return Dump(text);
+  std::string json;
+  json.reserve(text.size() + 2);
+  json += '"';
+  json += text;
+  json += '"';
+  return json;
 }
 
 std::optional<int64_t> AsInteger(const Json& value) {

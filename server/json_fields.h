@@ -22,13 +22,15 @@ namespace baram::server {
 using Json = nlohmann::ordered_json;
 
 // Parses a body. InvalidArgument, with a sentence for the client, for what is not JSON, not UTF-8,
-// nested deeper than 64, has an object of more than 512 keys, or is not an object. If a key stands
-// twice, its last value counts. Linear in the body's bytes. `subject` is what the sentence calls
-// the body.
+// nested deeper than 64, has an object of more than 512 keys, or more than 262,144 strings, arrays
+// and objects, or is not an object. If a key stands twice, its last value counts. Linear in the
+// body's bytes. `subject` is what the sentence calls the body.
 absl::StatusOr<Json> ParseJsonObject(std::string_view body, std::string_view subject = "The body");
 
 // As text. Never fails: bytes that are no character become U+FFFD.
 std::string Dump(const Json& json);
+// Dump of a string, in a fraction of the time where no character of it needs an escape.
+std::string DumpText(std::string_view text);
 
 // Absent and null are the same. Where a field is wrong its getter records the error, unless there
 // is one already, and returns the default: a reader asks for all it knows and looks at status()

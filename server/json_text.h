@@ -2,6 +2,7 @@
 #ifndef BARAM_SERVER_JSON_TEXT_H_
 #define BARAM_SERVER_JSON_TEXT_H_
 
+#include <concepts>
 #include <cstddef>
 #include <string>
 #include <string_view>
@@ -17,6 +18,11 @@ namespace baram::server {
 class JsonObjectText {
  public:
   void Add(std::string_view key, const Json& value) { AddText(key, Dump(value)); }
+  // The same without a tree of one value.
+  void Add(std::string_view key, const std::convertible_to<std::string_view> auto& text) {
+    AddText(key, DumpText(text));
+  }
+  void Add(std::string_view key, std::nullptr_t) { AddText(key, "null"); }
   // The same for a value that is JSON text already.
   void AddText(std::string_view key, std::string_view json) {
     text_ += text_.empty() ? "{\"" : ",\"";

@@ -12,6 +12,8 @@ namespace baram::server {
 
 namespace {
 
+constexpr size_t kMaxParts = kMaxMessages;  // of all messages: each is an object for the template
+
 // Examples for who sent something else.
 constexpr char kOneMessage[] = R"({"role": "user", "content": "Hello"})";
 constexpr char kOneCall[] =
@@ -74,7 +76,8 @@ bool ReadPart(Json& part) {
   return false;
 }
 
-void ReadMessage(Json& message, size_t index, JsonFields& fields) {
+// `parts`: of the messages until then.
+void ReadMessage(Json& message, size_t index, size_t& parts, JsonFields& fields) {
   const std::string path = absl::StrCat("messages[", index, "]");
   if (!message.is_object()) {
     return fields.Fail(path, absl::StrCat(path, " must be an object, as in ", kOneMessage, "."));
@@ -103,6 +106,12 @@ void ReadMessage(Json& message, size_t index, JsonFields& fields) {
     return fields.Fail(path + ".content",
                        absl::StrCat(path, ".content must be a string or an array of text parts."));
   }
+  parts += content->size();
+  if (parts > kMaxParts) {
+    return fields.Fail(path + ".content",
+                       absl::StrCat(path, ".content brings the parts of all messages to ", parts,
+                                    " but at most ", kMaxParts, " are taken; send strings."));
+  }
   for (size_t i = 0; i < content->size(); ++i) {
     if (ReadPart((*content)[i])) continue;
     const std::string part_path = absl::StrCat(path, ".content[", i, "]");
@@ -129,14 +138,20 @@ ChatPrompt ReadChat(JsonFields& fields, std::string* reasoning_effort) {
                                          kMaxMessages, " are taken."));
   } else {
     Json copy = *messages;
+    size_t parts = 0;
     for (size_t i = 0; i < copy.size(); ++i) {
-      ReadMessage(copy[i], i, fields);
+      ReadMessage(copy[i], i, parts, fields);
       if (!fields.status().ok()) return chat;
     }
     chat.messages_json = Dump(copy);
   }
   Json arguments = Json::object();
   if (const Json* kwargs = fields.Object("chat_template_kwargs")) arguments = *kwargs;
+  for (const char* name : {"tools", "documents"}) {  // fields of their own, not served
+    if (!arguments.contains(name)) continue;
+    fields.Fail("chat_template_kwargs",
+                absl::StrCat(name, " is a field of the request and can't be a template argument."));
+  }
   if (const auto effort = fields.String("reasoning_effort")) {
     arguments.emplace("reasoning_effort", *effort);
     if (reasoning_effort != nullptr) *reasoning_effort = *effort;

@@ -23,7 +23,7 @@ size_t EntryBytes(const std::vector<TokenResult>& tokens) {
 
 // A JSON string without its quotes.
 std::string StringContent(const std::string& text) {
-  const std::string json = Dump(text);
+  const std::string json = DumpText(text);
   return json.substr(1, json.size() - 2);
 }
 
@@ -45,6 +45,7 @@ OpenAiReply::OpenAiReply(const OpenAiFormat& format, size_t prompts, OpenAiHeade
       logprobs_(format_, tokenizer),
       primary_eos_(primary_eos),
       max_bytes_(max_bytes),
+      envelope_(Envelope()),
       prompts_(prompts),
       choices_(prompts * static_cast<size_t>(format.n)) {}
 
@@ -158,10 +159,12 @@ std::string OpenAiReply::TakeDelta(size_t index, const DeltaEvent& delta, const 
   if (!opens && !tells && end == nullptr) return events;
 
   JsonObjectText json;
-  json.Add("index", index);
+  json.AddText("index", absl::StrCat(index));
   const bool echoes = opens && format_.echo;
   if (chat()) {
-    json.Add("delta", {{"content", text}});
+    JsonObjectText content;
+    content.Add("content", text);
+    json.AddText("delta", content.Take());
   } else {
     json.Add("text", echoes ? PromptOf(index).facts.text + text : text);
   }
@@ -262,7 +265,7 @@ std::string OpenAiReply::RoleEvent(size_t index) {
 }
 
 std::string OpenAiReply::Event(size_t index, std::string_view choice) {
-  JsonObjectText event = Envelope("chat.completion.chunk");
+  JsonObjectText event = envelope_;
   JsonArrayText choices;
   choices.AddText(choice);
   event.AddText("choices", choices.Take());
@@ -280,7 +283,7 @@ std::string OpenAiReply::Event(size_t index, std::string_view choice) {
 std::string OpenAiReply::StreamEnd() const {
   std::string events;
   if (format_.include_usage) {
-    JsonObjectText event = Envelope("chat.completion.chunk");
+    JsonObjectText event = envelope_;
     event.Add("choices", Json::array());
     event.Add("usage", TotalUsage());
     events = Sse(event.Take());
@@ -292,7 +295,7 @@ std::string OpenAiReply::Whole() {
   std::vector<std::string> choices;
   choices.reserve(choices_.size());
   for (Choice& choice : choices_) choices.push_back(std::exchange(choice.json, ""));
-  JsonObjectText reply = Envelope("chat.completion");
+  JsonObjectText reply = envelope_;
   // What may be long comes first: see AddArray.
   if (chat() && format_.token_ids) reply.Add("prompt_token_ids", prompts_[0].facts.ids);
   if (chat() && format_.prompt_logprobs) {
@@ -303,7 +306,8 @@ std::string OpenAiReply::Whole() {
   return reply.Take();
 }
 
-JsonObjectText OpenAiReply::Envelope(const char* chat_object) const {
+JsonObjectText OpenAiReply::Envelope() const {
+  const char* chat_object = format_.stream ? "chat.completion.chunk" : "chat.completion";
   JsonObjectText reply;
   reply.Add("id", header_.id);
   reply.Add("object", chat() ? chat_object : "text_completion");

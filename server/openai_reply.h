@@ -95,7 +95,7 @@ class OpenAiReply {
   void Count(size_t more);
   void Keep(Choice& choice, const DeltaEvent& delta);
   void WriteChoice(size_t index, const EndEvent& end);
-  JsonObjectText Envelope(const char* chat_object) const;
+  JsonObjectText Envelope() const;
   std::string Event(size_t index, std::string_view choice);
   std::string RoleEvent(size_t index);
   void AddFinish(JsonObjectText& choice, const EndEvent& end) const;
@@ -106,6 +106,7 @@ class OpenAiReply {
   const OpenAiLogprobs logprobs_;
   const int32_t primary_eos_;
   const int64_t max_bytes_;
+  const JsonObjectText envelope_;  // how every event begins, or the whole reply
   std::atomic<int64_t> bytes_{0};
   // Apart from the sum: what was not kept is missing whatever becomes of that.
   std::atomic<bool> too_large_{false};

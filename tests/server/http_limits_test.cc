@@ -261,6 +261,68 @@ TEST_F(HttpLimitsTest, RefusesLargeFraming) {
   EXPECT_THAT(framed.body, HasSubstr("chunks too small for their framing; send larger chunks."));
 }
 
+// Bodies that are half sent, and those that nobody has taken yet, hold bounded memory together.
+TEST_F(HttpLimitsTest, BoundsTheBodiesThatItHolds) {
+  constexpr size_t kBytes = 128 << 10;
+  Listen({.max_body_bytes = kBytes});
+  const std::string large(kBytes, 'a');
+  const auto status_of = [&](const char* path) {
+    return Ask(RawRequest("POST", path, large)).status;
+  };
+  const auto eventually = [&](int status) {
+    for (int i = 0; i < 1000 && status_of("/echo") != status; ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    return status_of("/echo");
+  };
+  std::vector<std::unique_ptr<RawClient>> clients;
+  const auto send = [&](const std::string& request) {
+    clients.push_back(std::make_unique<RawClient>(server_->address()));
+    clients.back()->Send(request);
+  };
+  // What breaks a rule, or has no route, is let go of.
+  const std::string broken =
+      "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n20000\r\n" + large +
+      "broken";
+  for (int i = 0; i < HttpServer::kBodiesAtOnce; ++i) {
+    send(RawRequest("POST", "/nothing", large));
+    EXPECT_EQ(clients.back()->Read().status, 404);
+    send(broken);
+    EXPECT_EQ(clients.back()->Read().status, 400);
+  }
+  const size_t first = clients.size();
+  std::vector<Exchange> held;
+  for (int i = 0; i < HttpServer::kBodiesAtOnce; ++i) {
+    const bool half = i % 2 == 0;
+    const std::string whole = RawRequest("POST", "/hold", large);
+    send(half ? whole.substr(0, whole.size() - 1) : whole);
+    if (!half) held.push_back(held_.Take());
+  }
+  EXPECT_EQ(eventually(503), 503);
+  send(RawRequest("POST", "/echo", large));
+  RawResponse refused = clients.back()->Read();
+  EXPECT_EQ(refused.status, 503);
+  EXPECT_EQ(refused.body.substr(0, 21), "503 TOO_MANY_BODIES: ");
+  EXPECT_EQ(refused.headers["retry-after"], "1");
+  EXPECT_EQ(refused.headers["connection"], "close");
+  const std::string small(HttpServer::kSmallBodyBytes, 'b');
+  EXPECT_EQ(Ask(RawRequest("POST", "/echo", small)).body, small);
+
+  // Each of these makes room for one.
+  EXPECT_EQ(held.back()->TakeBody(), large);
+  EXPECT_EQ(status_of("/echo"), 200);
+  send(RawRequest("POST", "/hold", large));
+  Exchange dropped = held_.Take();
+  EXPECT_EQ(status_of("/echo"), 503);
+  dropped.reset();
+  EXPECT_EQ(eventually(200), 200);
+  send(RawRequest("POST", "/hold", large));
+  held.push_back(held_.Take());
+  EXPECT_EQ(status_of("/echo"), 503);
+  clients[first]->Close();
+  EXPECT_EQ(eventually(200), 200);
+}
+
 // The rest of the body is read and thrown away; a reset would destroy the answer on its way.
 TEST_F(HttpLimitsTest, AnswersReachAClientThatIsStillSending) {
   Listen({.max_body_bytes = 1000});

@@ -327,6 +327,23 @@ TEST_F(HttpStreamTest, LetsAReaderThatGoesOnTakeItsTime) {
   EXPECT_EQ(client.Read().body.size(), body.size());
 }
 
+// Each time some of it leaves, the rest may stand still as long again.
+TEST_F(HttpStreamTest, LetsAReaderPause) {
+  Listen({.write_s = 1});
+  RawClient client(server_->address(), /*receive_buffer_bytes=*/32 << 10);
+  const Exchange exchange = Hold(client);
+  Mailbox<HttpEnd> ended;
+  exchange->Respond(200, {}, std::string(4 << 20, 'x'), [&](HttpEnd end) { ended.Put(end); });
+  for (int pause = 0; pause < 3; ++pause) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(600));
+    std::string some;
+    while (some.size() < 1 << 20 && client.ReadSome(16 << 10, &some) > 0) {
+    }
+  }
+  client.ReadToEnd();
+  EXPECT_EQ(ended.Take(), HttpEnd::kSent);
+}
+
 TEST_F(HttpStreamTest, StopAcceptingLetsAnswersEnd) {
   Listen();
   RawClient idle(server_->address()), fresh(server_->address());

@@ -417,6 +417,21 @@ TEST(OpenAiRequestTest, ConversationsWithPastToolCalls) {
   }
 }
 
+TEST(OpenAiRequestTest, BoundsThePartsOfAllMessages) {
+  const auto chat = [](int first, int second) {
+    const auto message = [](int parts) {
+      std::string content = R"("")";
+      for (int i = 1; i < parts; ++i) content += R"(,{"type":"text","text":""})";
+      return R"({"role":"user","content":[)" + content + "]}";
+    };
+    return R"({"messages":[)" + message(first) + "," + message(second) + "]}";
+  };
+  EXPECT_EQ(Refusal(OpenAiEndpoint::kChat, chat(4095, 1)), "accepted");
+  EXPECT_EQ(Refusal(OpenAiEndpoint::kChat, chat(4095, 2)),
+            "messages[1].content: messages[1].content brings the parts of all messages to 4097 but "
+            "at most 4096 are taken; send strings.");
+}
+
 // They would reach the chat template, which makes of them what it can.
 TEST(OpenAiRequestTest, PastToolCallsThatAreNone) {
   const auto refusal = [](const std::string& calls) {
@@ -451,6 +466,14 @@ TEST(OpenAiRequestTest, TemplateArguments) {
   EXPECT_EQ(chat.add_generation_prompt, false);
   EXPECT_EQ(chat.continue_final_message, true);
   EXPECT_TRUE(chat.add_special_tokens);
+}
+
+TEST(OpenAiRequestTest, TemplateArgumentsAreNoOtherFields) {
+  for (const std::string name : {"tools", "documents"}) {
+    EXPECT_EQ(ChatRefusal(R"("chat_template_kwargs":{")" + name + R"(":[{}]})"),
+              "chat_template_kwargs: " + name +
+                  " is a field of the request and can't be a template argument.");
+  }
 }
 
 TEST(OpenAiRequestTest, RefusesWhatItWouldOtherwiseIgnore) {
