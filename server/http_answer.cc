@@ -44,12 +44,20 @@ void HttpSession::RespondError(HttpError error, HttpHeaders headers) {
   Respond(error.status, headers, listener_->error_body(error));
 }
 
-// Most who meet nothing have left "/v1" out of a client's base URL, or written it twice.
+// Most who meet nothing have left "/v1" out of a client's base URL, or written it twice, or have
+// put a slash or the whole path there.
 std::string HttpSession::NothingAt(const std::string& path) const {
   std::string message = "There is nothing at " + path + ".";
+  std::string plain;  // without slashes that say nothing
+  for (const char c : path) {
+    if (c != '/' || !plain.ends_with('/')) plain += c;
+  }
+  if (plain.ends_with('/')) plain.pop_back();
+  if (plain.empty()) return message;
   for (const HttpRoute& route : listener_->routes) {
     if (route.path.ends_with('*')) continue;
-    const bool near = path.size() > 1 && (path.ends_with(route.path) || route.path.ends_with(path));
+    const bool near = plain.ends_with(route.path) || route.path.ends_with(plain) ||
+                      plain.starts_with(route.path + "/");
     if (near) return message + " Did you mean " + route.path + "?";
   }
   return message;

@@ -90,7 +90,8 @@ void ReadMessage(Json& message, size_t index, size_t& parts, JsonFields& fields)
                      R"(: send "system", "user", "assistant" or another role that )",
                      "the model's chat template knows."));
   }
-  const bool may_be_silent = *role == "assistant";
+  // A tool may return nothing.
+  const bool may_be_silent = *role == "assistant" || *role == "tool";
   ReadToolCalls(message, path, fields);
   const auto content = message.find("content");
   if (content == message.end() || content->is_null()) {

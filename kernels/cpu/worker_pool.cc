@@ -145,7 +145,8 @@ void WorkerPool::ThreadMain(int32_t index, const Options& options) {
     RunTiles(workers_[index]);
     const uint32_t left = state_.fetch_sub(1, std::memory_order_acq_rel) - 1;
     if ((left & (kInsideMask | kOpen)) == 0) {
-      finished_.store(seen, std::memory_order_release);
+      // In one order with the look at who waits that notify_one begins with, as state_ above.
+      finished_.store(seen);
       finished_.notify_one();
     }
   }

@@ -173,8 +173,10 @@ TEST_F(HttpServerTest, SaysWhatIsNotThere) {
   EXPECT_EQ(response.body, "404 NO_SUCH_PATH: There is nothing at /nothing\"here.");
   EXPECT_EQ(response.headers["x-should-retry"], "false");
   // A base URL with a part too few or too many.
-  EXPECT_EQ(Ask(RawRequest("GET", "/v1/echo")).body,
-            "404 NO_SUCH_PATH: There is nothing at /v1/echo. Did you mean /echo?");
+  for (const std::string path : {"/v1/echo", "/echo/", "//echo", "/echo/echo"}) {
+    EXPECT_EQ(Ask(RawRequest("GET", path)).body,
+              "404 NO_SUCH_PATH: There is nothing at " + path + ". Did you mean /echo?");
+  }
   EXPECT_EQ(Ask(RawRequest("GET", "/")).body, "404 NO_SUCH_PATH: There is nothing at /.");
   response = Ask(RawRequest("DELETE", "/echo"));
   EXPECT_EQ(response.status, 405);

@@ -407,7 +407,9 @@ TEST(OpenAiRequestTest, ConversationsWithPastToolCalls) {
             R"({"role":"tool","tool_call_id":"1","content":"5"})");
   EXPECT_EQ(read(R"({"role":"assistant","content":null,"function_call":{"name":"f"}})"),
             R"({"role":"assistant","content":"","function_call":{"name":"f"}})");
-  EXPECT_EQ(read(R"({"role":"assistant"})"), R"({"role":"assistant","content":""})");
+  for (const std::string role : {"assistant", "tool"}) {
+    EXPECT_EQ(read(R"({"role":")" + role + R"("})"), R"({"role":")" + role + R"(","content":""})");
+  }
   for (const std::string none : {"null", "[]"}) {
     EXPECT_EQ(read(R"({"role":"assistant","tool_calls":)" + none + R"(,"content":"x"})"),
               R"({"role":"assistant","content":"x"})");
