@@ -34,10 +34,10 @@ struct EngineConfig {
   int32_t max_logit_rows = 256;        // scored tokens of one step (prompt log-probabilities)
   int32_t max_chunk_tokens = 0;        // of one prompt in one step; 0: what the step has left
   bool prefix_cache = true;
-  bool enforce_eager = false;       // no graphs, on a device that has them
-  bool overlap_kernels = true;      // see DeviceOptions
-  int32_t valid_vocab = 0;          // ids at or past it are never drawn; 0: all of the model's
-  int32_t needed_vocab = 0;         // a model with fewer ids is refused: no prompt could be served
+  bool enforce_eager = false;   // no graphs, on a device that has them
+  bool overlap_kernels = true;  // see DeviceOptions
+  int32_t valid_vocab = 0;      // ids at or past it are never drawn; 0: all of the model's
+  int32_t needed_vocab = 0;     // a model with fewer ids is refused: its texts could not be served
   bool preempt_every_draw = false;  // recompute before every token: for tests of exactness (I10)
 
   // While so many requests wait no further one is accepted. A request waits while none of its

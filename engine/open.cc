@@ -87,7 +87,7 @@ absl::Status CheckSupportOrBlame(const EngineConfig& config, const ModelSpec& sp
   if (config.needed_vocab > spec.vocab_size) {
     return absl::DataLossError(
         absl::StrCat(config.model, ": the tokenizer makes the token id ", config.needed_vocab - 1,
-                     " of the simplest prompt, and vocab_size of config.json is ", spec.vocab_size,
+                     " of the simplest text, and vocab_size of config.json is ", spec.vocab_size,
                      ": the tokenizer's files are another model's"));
   }
   const auto check = [&](const EngineConfig& one) {
@@ -144,7 +144,11 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> MakeReady(const EngineConfig& confi
   }
   model->pool = {model->pool_memory.data(), model->plan.shape, info.page_bytes, info.pages};
   const int64_t free_bytes = model->device->FreeBytes();
-  if (absl::Status status = WarmUp(*model); !status.ok()) return status;
+  if (absl::Status status = WarmUp(*model); absl::IsDataLoss(status)) {
+    return absl::DataLossError(absl::StrCat(config.model, ": ", status.message()));
+  } else if (!status.ok()) {
+    return status;
+  }
   model->info.warm_up_bytes = free_bytes - model->device->FreeBytes();
   return model;
 }

@@ -18,8 +18,8 @@ namespace baram {
 // not on its weights; together they cost at most three of the largest. A pool with too few pages
 // cuts them short.
 //
-// Unavailable: the device is lost. DataLoss: the first step's logits are not finite, and no
-// request's would be.
+// Unavailable: the device is lost. DataLoss: the logits of the first step, of token 0, are not
+// finite; so would be those of requests.
 absl::Status WarmUp(LoadedModel& model);
 
 }  // namespace baram

@@ -104,9 +104,7 @@ absl::Status Overloaded(std::string_view message) {
 }
 
 absl::Status TooManyTexts() {
-  return WithFacts(
-      absl::ResourceExhaustedError("Too many texts wait to be read; try again in a moment."),
-      {.reason = "TEXT_QUEUE_FULL", .retry_ms = JitteredMs()});
+  return Overloaded("Too many texts wait to be read; try again in a moment.");
 }
 
 absl::Status SlowReader() {

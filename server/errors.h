@@ -47,7 +47,7 @@ absl::Status InvalidBody(std::string_view message);
 absl::Status UnknownModel(std::string_view model, std::span<const std::string> served);
 // RESOURCE_EXHAUSTED, reason SERVER_OVERLOADED, with a jittered pause so that clients spread out.
 absl::Status Overloaded(std::string_view message);
-// The same, reason TEXT_QUEUE_FULL: of texts that wait to be parsed, rendered or tokenized.
+// Overloaded, by texts that wait to be parsed, rendered or tokenized.
 absl::Status TooManyTexts();
 // RESOURCE_EXHAUSTED, reason SLOW_READER; never worth a retry.
 absl::Status SlowReader();

@@ -31,20 +31,12 @@ absl::Status WithoutTokenizer(const absl::Status& missing, const Config& config)
   return missing;
 }
 
-int32_t NeededVocab(const FolderText& text) {
+// One more than the largest id of the simplest text.
+int32_t NeededVocab(const text::Tokenizer& tokenizer) {
   int32_t needed = 0;
-  const auto look = [&](const std::string& prompt, bool add_special_tokens) {
-    const auto ids = text.tokenizer->Encode(prompt, add_special_tokens);
-    if (!ids.ok()) return;
-    for (const int32_t id : *ids) needed = std::max(needed, id + 1);
-  };
-  look("a", /*add_special_tokens=*/true);
-  if (text.chat_template == nullptr) return needed;
-  // A template may refuse so plain a chat.
-  const auto chat = text.chat_template->Render(R"([{"role":"user","content":"a"}])", "",
-                                               /*add_generation_prompt=*/true,
-                                               /*continue_final_message=*/false);
-  if (chat.ok()) look(*chat, /*add_special_tokens=*/false);
+  const auto ids = tokenizer.Encode("a", /*add_special_tokens=*/true);
+  if (!ids.ok()) return needed;
+  for (const int32_t id : *ids) needed = std::max(needed, id + 1);
   return needed;
 }
 
@@ -67,7 +59,7 @@ absl::StatusOr<FolderText> LoadFolderText(const Config& config) {
   } else if (!absl::IsNotFound(chat_template.status())) {
     return chat_template.status();
   }
-  text.needed_vocab = NeededVocab(text);
+  text.needed_vocab = NeededVocab(*text.tokenizer);
   return text;
 }
 

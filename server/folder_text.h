@@ -18,7 +18,7 @@ namespace baram::server {
 struct FolderText {
   std::unique_ptr<text::Tokenizer> tokenizer;
   std::unique_ptr<text::ChatTemplate> chat_template;  // null if the model has none
-  int32_t needed_vocab = 0;  // one more than the largest id of the simplest text and chat
+  int32_t needed_vocab = 0;  // one more than the largest id of the simplest text
 };
 
 // Loads it from config.model and config.chat_template. Errors are for the operator and name the

@@ -28,15 +28,6 @@ using std::chrono::steady_clock;
 
 constexpr char kRequestIdKey[] = "x-request-id";
 
-// What is left of the client's time, or nothing if it named no deadline.
-std::optional<double> TimeLeft(const grpc::CallbackServerContext& context) {
-  const auto deadline = context.deadline();
-  const auto now = std::chrono::system_clock::now();
-  constexpr auto kNever = std::chrono::hours(24 * 365);
-  if (deadline > now + kNever) return std::nullopt;
-  return std::chrono::duration<double>(deadline - now).count();
-}
-
 // What both calls keep from their start to their log line.
 class GenerateCall {
  public:

@@ -29,7 +29,11 @@ class ShortCall final : public grpc::ServerUnaryReactor {
  public:
   ShortCall(Serving& serving, CallLog& log, const char* method,
             grpc::CallbackServerContext* context)
-      : serving_(serving), log_(log), method_(method), client_(new Client(context)) {}
+      : serving_(serving),
+        log_(log),
+        method_(method),
+        client_(new Client(context)),
+        deadline_(serving.Deadline(began_, TimeLeft(*context))) {}
 
   // With what `job` returns, on this thread: for jobs that only copy a few values.
   template <typename Job>
@@ -58,8 +62,7 @@ class ShortCall final : public grpc::ServerUnaryReactor {
         }
         Answer(status);
       };
-      const SteadyTime deadline = serving_.Deadline(began_, std::nullopt);
-      if (serving_.pool().Run(bytes, deadline, std::move(run))) return this;
+      if (serving_.pool().Run(bytes, deadline_, std::move(run))) return this;
       refused = TooManyTexts();
     }
     Answer(refused);
@@ -123,6 +126,8 @@ class ShortCall final : public grpc::ServerUnaryReactor {
   // Whether there is still somebody to answer, after the call has waited.
   absl::Status CheckWanted() const {
     if (client_->context->IsCancelled()) return CancelledOrLate();
+    if (steady_clock::now() >= deadline_)
+      return absl::DeadlineExceededError("The deadline passed before the text was read.");
     return serving_.CheckAccepting();
   }
 
@@ -131,6 +136,7 @@ class ShortCall final : public grpc::ServerUnaryReactor {
   const char* const method_;
   const SteadyTime began_ = steady_clock::now();
   const std::shared_ptr<Client> client_;
+  const SteadyTime deadline_;
   grpc::Alarm patience_;
   absl::Status status_;
 };

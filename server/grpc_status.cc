@@ -45,6 +45,14 @@ grpc::Status ToGrpc(const absl::Status& status, grpc::CallbackServerContext& con
                       details.SerializeAsString());
 }
 
+std::optional<double> TimeLeft(const grpc::CallbackServerContext& context) {
+  const auto deadline = context.deadline();
+  const auto now = std::chrono::system_clock::now();
+  constexpr auto kNever = std::chrono::hours(24 * 365);
+  if (deadline > now + kNever) return std::nullopt;
+  return std::chrono::duration<double>(deadline - now).count();
+}
+
 bool PastDeadline(const grpc::CallbackServerContext& context) {
   constexpr auto kMoment = std::chrono::milliseconds(50);
   return std::chrono::system_clock::now() + kMoment >= context.deadline();

@@ -4,6 +4,8 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <optional>
+
 #include "absl/status/status.h"
 
 namespace baram::server {
@@ -13,6 +15,8 @@ namespace baram::server {
 // a pause where a retry can work, -1 where a client's retry policy must be kept from trying.
 grpc::Status ToGrpc(const absl::Status& status, grpc::CallbackServerContext& context);
 
+// What is left of the client's time in seconds, or nothing if it named no deadline.
+std::optional<double> TimeLeft(const grpc::CallbackServerContext& context);
 // Whether the call's own deadline cancelled it: gRPC and the client end it then, too. A client's
 // clock may be a moment ahead.
 bool PastDeadline(const grpc::CallbackServerContext& context);

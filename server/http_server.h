@@ -18,6 +18,10 @@ namespace baram::server {
 
 struct HttpLimits {
   int64_t max_body_bytes = 8 << 20;  // the framing of its chunks may take as much again
+  // Bodies that are being read, or were and not taken, hold so much together. Past that a body is
+  // refused once it is not small; small ones are still read, so that whoever sends large ones by
+  // halves keeps nobody else out.
+  int64_t max_bodies_bytes = 256 << 20;
   // Request line and headers together; also what lies around a chunk, and the trailers.
   int32_t max_header_bytes = 16 << 10;
   int32_t max_connections = 1024;
@@ -119,10 +123,7 @@ class HttpServer {
   // time a request that was refused half-read would reset the connection and destroy its own
   // answer.
   static constexpr double kLingerS = 1;
-  // Bodies that are being read, or were and not taken, hold as many of the largest together. Past
-  // that a body is refused once it is not small; small ones are still read, so that whoever sends
-  // large ones by halves keeps nobody else out.
-  static constexpr int64_t kBodiesAtOnce = 32;
+  // Bodies up to this are taken even where max_bodies_bytes are held.
   static constexpr int64_t kSmallBodyBytes = 64 << 10;
 
   // Binds "HOST:PORT" ("[::1]:8000", port 0: any) and starts `threads` threads. The error names the

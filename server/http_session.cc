@@ -195,8 +195,7 @@ bool HttpSession::HoldBody() {
   const auto bytes = std::ssize(parser_->get().body());
   const int64_t more = bytes - std::exchange(held_bytes_, bytes);
   const int64_t all = listener_->body_bytes.fetch_add(more) + more;
-  return bytes <= HttpServer::kSmallBodyBytes ||
-         all <= HttpServer::kBodiesAtOnce * listener_->limits.max_body_bytes;
+  return bytes <= HttpServer::kSmallBodyBytes || all <= listener_->limits.max_bodies_bytes;
 }
 
 // Not while an operation uses the parser.

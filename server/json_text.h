@@ -22,7 +22,7 @@ class JsonObjectText {
   void Add(std::string_view key, const std::convertible_to<std::string_view> auto& text) {
     AddText(key, DumpText(text));
   }
-  void Add(std::string_view key, std::nullptr_t) { AddText(key, "null"); }
+  void AddNull(std::string_view key) { AddText(key, "null"); }
   // The same for a value that is JSON text already.
   void AddText(std::string_view key, std::string_view json) {
     text_ += text_.empty() ? "{\"" : ",\"";

@@ -165,7 +165,8 @@ void OnTextPool(const OpenAiContext& context, const RouteCall& call, const Servi
   const SteadyTime deadline = DeadlineOf(context, call);
   const auto run = [&serving = context.serving, call, place, deadline, job = std::move(job)] {
     const absl::Status wanted = serving.CheckWanted(*place, deadline);
-    if (!wanted.ok()) return call.Answer(wanted);
+    // A call that was aborted ends as such, whatever else has come meanwhile.
+    if (!wanted.ok() && !place->aborted()) return call.Answer(wanted);
     job();
   };
   const size_t bytes = call.exchange->request().body.size();

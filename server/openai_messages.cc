@@ -149,7 +149,7 @@ ChatPrompt ReadChat(JsonFields& fields, std::string* reasoning_effort) {
   Json arguments = Json::object();
   if (const Json* kwargs = fields.Object("chat_template_kwargs")) arguments = *kwargs;
   for (const char* name : {"tools", "documents"}) {  // fields of their own, not served
-    if (!arguments.contains(name)) continue;
+    if (arguments.value(name, Json()).is_null()) continue;
     fields.Fail("chat_template_kwargs",
                 absl::StrCat(name, " is a field of the request and can't be a template argument."));
   }

@@ -174,7 +174,7 @@ std::string OpenAiReply::TakeDelta(size_t index, const DeltaEvent& delta, const 
   if (end != nullptr) {
     AddFinish(json, *end);
   } else {
-    json.Add("finish_reason", nullptr);
+    json.AddNull("finish_reason");
   }
   if (format_.token_ids) {
     json.Add("token_ids", Ids(tokens));

@@ -107,7 +107,7 @@ const std::vector<Group>& SettingsTable() {
          "Each prompt of a call is one, and a call has at most so many."},
         {"max-queued-tokens", Kind::kNumber, &C::max_queued_tokens, 1, 1e12, "TOKENS", "",
          "Their prompts together, and log-probabilities asked for of prompts."},
-        {"max-connections", Kind::kNumber, &C::max_connections, 1, 1 << 20, "N", "",
+        {"max-connections", Kind::kNumber, &C::max_connections, 1, 1 << 17, "N", "",
          "Connections at once, of HTTP and of gRPC each."},
         {"max-streams", Kind::kNumber, &C::max_streams, 1, 1 << 20, "N", "",
          "Calls at once on one gRPC connection."},

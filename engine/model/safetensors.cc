@@ -41,8 +41,8 @@ constexpr FileType kFileTypes[] = {
     {"C64", 8, std::nullopt},  {"F8_E8M0", 1, std::nullopt},
 };
 
-// What is often found under the name of a safetensors file. As a header's length each begin is too
-// large.
+// What is often found under the name of a safetensors file. As a header's length most begins are
+// too large; it is looked for only then.
 struct OtherFile {
   absl::string_view begin;
   const char* what;

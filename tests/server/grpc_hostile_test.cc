@@ -347,8 +347,7 @@ TEST_F(GrpcHostileTest, TextsThatNobodyWaitsForAreNotRead) {
     v1::TokenizeResponse response;
     return inference().Tokenize(&context, request, &response).error_code();
   });
-  const auto moment = std::chrono::milliseconds(300);  // for the server to know
-  std::this_thread::sleep_for(moment);
+  while (server().text_pool().waiting() < 2) std::this_thread::yield();
   grpc::ClientContext context;
   v1::DrainResponse drained;
   ASSERT_TRUE(operation().Drain(&context, {}, &drained).ok());

@@ -263,8 +263,8 @@ TEST_F(HttpLimitsTest, RefusesLargeFraming) {
 
 // Bodies that are half sent, and those that nobody has taken yet, hold bounded memory together.
 TEST_F(HttpLimitsTest, BoundsTheBodiesThatItHolds) {
-  constexpr size_t kBytes = 128 << 10;
-  Listen({.max_body_bytes = kBytes});
+  constexpr size_t kBytes = 128 << 10, kBodies = 32;
+  Listen({.max_body_bytes = kBytes, .max_bodies_bytes = kBodies * kBytes});
   const std::string large(kBytes, 'a');
   const auto status_of = [&](const char* path) {
     return Ask(RawRequest("POST", path, large)).status;
@@ -284,7 +284,7 @@ TEST_F(HttpLimitsTest, BoundsTheBodiesThatItHolds) {
   const std::string broken =
       "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n20000\r\n" + large +
       "broken";
-  for (int i = 0; i < HttpServer::kBodiesAtOnce; ++i) {
+  for (size_t i = 0; i < kBodies; ++i) {
     send(RawRequest("POST", "/nothing", large));
     EXPECT_EQ(clients.back()->Read().status, 404);
     send(broken);
@@ -292,7 +292,7 @@ TEST_F(HttpLimitsTest, BoundsTheBodiesThatItHolds) {
   }
   const size_t first = clients.size();
   std::vector<Exchange> held;
-  for (int i = 0; i < HttpServer::kBodiesAtOnce; ++i) {
+  for (size_t i = 0; i < kBodies; ++i) {
     const bool half = i % 2 == 0;
     const std::string whole = RawRequest("POST", "/hold", large);
     send(half ? whole.substr(0, whole.size() - 1) : whole);

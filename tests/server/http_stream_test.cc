@@ -329,13 +329,13 @@ TEST_F(HttpStreamTest, LetsAReaderThatGoesOnTakeItsTime) {
 
 // Each time some of it leaves, the rest may stand still as long again.
 TEST_F(HttpStreamTest, LetsAReaderPause) {
-  Listen({.write_s = 1});
+  Listen({.write_s = 3});
   RawClient client(server_->address(), /*receive_buffer_bytes=*/32 << 10);
   const Exchange exchange = Hold(client);
   Mailbox<HttpEnd> ended;
   exchange->Respond(200, {}, std::string(4 << 20, 'x'), [&](HttpEnd end) { ended.Put(end); });
   for (int pause = 0; pause < 3; ++pause) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(600));
+    std::this_thread::sleep_for(std::chrono::milliseconds(1200));
     std::string some;
     while (some.size() < 1 << 20 && client.ReadSome(16 << 10, &some) > 0) {
     }

@@ -154,7 +154,7 @@ fn indent(
 
 /// `"%5d" | format(x)`.
 fn format(state: &mut State, value: &Value, args: Rest<ValueOrKwargs>) -> Result<Value, Error> {
-    let text = value.as_str().unwrap_or_default();
+    let text = value.as_str().unwrap_or_default().replace("%%", "");
     check_widths(text.split('%').skip(1).map(|rest| {
         let key = rest.strip_prefix('(').and_then(|key| key.split_once(')'));
         let rest = key.map_or(rest, |(_, behind)| behind);

@@ -108,7 +108,8 @@ pub fn call_method(
             Ok(Value::from(format!("{}{text}{right}", fill.repeat(left))))
         }
         "format" => {
-            let fields = text.split('{').skip(1).filter_map(|rest| rest.split('}').next());
+            let unescaped = text.replace("{{", "").replace("}}", "");
+            let fields = unescaped.split('{').skip(1).filter_map(|rest| rest.split('}').next());
             check_widths(fields)?;
             pycompat::unknown_method_callback(state, value, method, args)
         }

@@ -126,31 +126,39 @@ impl ChatTemplate {
 
     /// Renders a message as text and as two parts. A template that loops over parts prints both
     /// texts; one that prints the list as it is also prints the third key. Err if the template
-    /// calls what does not exist: it would fail for every conversation.
+    /// calls what does not exist, with a system message and without.
     fn probe_content(&mut self) -> std::result::Result<(), minijinja::Error> {
         let (first, second, extra) = ("BARAMFIRST", "BARAMSECOND", "BARAMKEY");
-        let try_render = |content: Value| {
+        let try_render = |messages: Value| {
             let mut context = self.variables.clone();
             context.extend([
                 ("tools".to_string(), Value::Null),
                 ("documents".to_string(), Value::Null),
-                ("messages".to_string(), json!([{"role": "user", "content": content}])),
+                ("messages".to_string(), messages),
                 ("add_generation_prompt".to_string(), Value::Bool(true)),
             ]);
             self.render_context(context, PROBE_MAX_BYTES)
         };
-        let text = try_render(json!(first));
-        let parts = try_render(json!([
+        let user = |content: Value| json!({"role": "user", "content": content});
+        let text = try_render(json!([user(json!(first))]));
+        let parts = try_render(json!([user(json!([
             {"type": "text", "text": first, extra: 1},
             {"type": "text", "text": second, extra: 1},
-        ]));
+        ]))]));
+        // Some refuse a conversation that no system message begins, by a function of their own.
+        let system = json!({"role": "system", "content": second});
+        let with_system = try_render(json!([system, user(json!(first))]));
         self.takes_parts = parts.as_ref().is_ok_and(|parts| {
             parts.contains(first) && parts.contains(second) && !parts.contains(extra)
         });
         // A template that fails on the probe, for want of a system message say, gets text.
         self.takes_text = text.as_ref().is_ok_and(|text| text.contains(first)) || !self.takes_parts;
-        match text {
-            Err(error) if self.takes_text && calls_unknown(&error) => Err(error),
+        let Err(error) = text else { return Ok(()) };
+        if !self.takes_text || !calls_unknown(&error) {
+            return Ok(());
+        }
+        match with_system {
+            Err(other) if calls_unknown(&other) => Err(error),
             _ => Ok(()),
         }
     }

@@ -14,9 +14,12 @@ use crate::pieces::{Pieces, MAX_VOCAB};
 /// The largest vocabularies take about 30 MB.
 const MAX_FILE_BYTES: u64 = 256 << 20;
 
-/// Every tokenizer of a language model has something for some of it.
+/// Most tokenizers of language models know all of it.
 const PROBE: &str =
     "The quick brown fox jumps over the lazy dog. 0123456789\n다람쥐 헌 쳇바퀴에 타고파";
+
+/// How many of its own tokens a tokenizer is tried on that does not.
+const OWN_PROBES: usize = 32;
 
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
@@ -96,29 +99,47 @@ impl Tokenizer {
     }
 
     /// Tokenizes texts: the library looks at much of a file only then, and what is wrong there
-    /// would fail every request.
+    /// would fail every request. A tokenizer may know few characters: any text will do.
     fn probe(&self) -> std::result::Result<(), String> {
-        let encode = |text, add_special| {
+        let caught = |text: &str, add_special| {
             let encode = || self.encode(text, add_special).map_err(|error| error.message);
             std::panic::catch_unwind(std::panic::AssertUnwindSafe(encode))
-                .unwrap_or_else(|panic| Err(panic_text(&*panic)))
+                .map_err(|panic| panic_text(&*panic))
         };
-        for (name, text) in [("an empty text", ""), ("a short text", PROBE)] {
-            let plain = encode(text, false).map_err(|error| {
-                format!("can't tokenize {name}: {}", error.trim_end_matches('.'))
-            })?;
-            let ids = encode(text, true)
-                .map_err(|_| "has a post_processor that fails on every text".to_string())?;
-            if let Some(id) = ids.iter().find(|id| !self.pieces.has(**id)) {
-                return Err(format!(
-                    "has a post_processor that adds the id {id}, which no token has"
-                ));
-            }
-            if plain.is_empty() && !text.is_empty() {
-                return Err("makes no tokens of a text of letters, digits and Hangul".to_string());
-            }
+        let encode =
+            |text: &str, add_special| caught(text, add_special).and_then(std::convert::identity);
+        let failed = |text, error: String| {
+            Err(format!("can't tokenize {text} text: {}", error.trim_end_matches('.')))
+        };
+        if let Err(error) = encode("", false) {
+            return failed("an empty", error);
         }
-        Ok(())
+        // Added tokens are found before all else.
+        let added = self.inner.get_added_tokens_decoder();
+        let mut own = (0..self.vocab_size())
+            .filter(|id| self.pieces.has(*id) && !added.contains_key(&(*id as u32)))
+            .take(OWN_PROBES)
+            .map(|id| self.token_text(id));
+        let short = match caught(PROBE, false) {
+            Ok(short) => short,
+            Err(panic) => return failed("a short", panic),
+        };
+        let takes = |text: String| encode(&text, false).is_ok_and(|ids| !ids.is_empty());
+        let tokenizes = short.as_ref().is_ok_and(|ids| !ids.is_empty()) || own.any(takes);
+        if !tokenizes {
+            return match short {
+                Err(error) => failed("a short", error),
+                Ok(_) => Err("makes no tokens of a text of letters, digits and Hangul".to_string()),
+            };
+        }
+        let ids = encode("", true)
+            .map_err(|_| "has a post_processor that fails on every text".to_string())?;
+        match ids.iter().find(|id| !self.pieces.has(**id)) {
+            Some(id) => {
+                Err(format!("has a post_processor that adds the id {id}, which no token has"))
+            }
+            None => Ok(()),
+        }
     }
 
     pub fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<i32>> {
