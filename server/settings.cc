@@ -32,7 +32,9 @@ std::string Advice(const std::string& argument, const CLI::App& app) {
       return absl::StrCat("\"", argument, "\" is not expected here; did you mean --model ",
                           argument, "?");
     }
-    return absl::StrCat("\"", word, "\" is not expected here; a setting is written --name VALUE.");
+    return absl::StrCat("\"", word,
+                        "\" is not expected here; a setting is written --name VALUE, a "
+                        "switch --name, --no-name or --name=false.");
   }
   if (std::string advice = ForeignFlagAdvice(word); !advice.empty()) return advice;
   return DescribeUnknown(argument, app);

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <fstream>
-#include <iterator>
 #include <map>
 #include <optional>
 #include <sstream>
@@ -17,6 +16,8 @@
 
 namespace baram::server {
 namespace {
+
+constexpr size_t kMaxFileBytes = size_t{1} << 20;
 
 // What some editors put before UTF-8.
 constexpr std::string_view kMark = "\xef\xbb\xbf";
@@ -218,7 +219,14 @@ absl::StatusOr<std::vector<FileSetting>> ReadSettingsFile(const std::string& pat
   if (!file || (file.peek() == EOF && file.bad())) {
     return absl::NotFoundError("there is no such file, or it can't be read.");
   }
-  const std::string text(std::istreambuf_iterator<char>(file), {});
+  // A pipe is as good as a file, and has no size beforehand.
+  std::string text(kMaxFileBytes + 1, '\0');
+  file.read(text.data(), static_cast<std::streamsize>(text.size()));
+  text.resize(static_cast<size_t>(file.gcount()));
+  if (text.size() > kMaxFileBytes) {
+    return absl::FailedPreconditionError(absl::StrCat("there are more than ", kMaxFileBytes,
+                                                      " bytes: this is no file of settings."));
+  }
   // It would end values and messages early, as in every file that is UTF-16.
   if (const size_t nul = text.find('\0'); nul != std::string::npos) {
     const auto line =

@@ -55,9 +55,10 @@ const std::vector<Group>& SettingsTable() {
          "the model's, as far as memory holds it", "Context: prompt and reply together.", true,
          PromptAndReply},
         {"kv-cache-bytes", Kind::kBytes, &C::kv_cache_bytes, 0, kMaxSettingBytes, "BYTES",
-         "from free memory",
+         "from the memory",
          "Memory for the KV cache; 4GiB and 500MB are understood. On a GPU it stands in for "
-         "--gpu-memory-utilization.",
+         "--gpu-memory-utilization; on a CPU it is, unless given, 2048 tokens for each of "
+         "--max-num-seqs, or one context, within a quarter of the memory.",
          true},
         {"gpu-memory-utilization", Kind::kShare, &C::gpu_memory_utilization, 0.01, 1, "SHARE", "",
          "Of a GPU's memory, what this process may take in all: weights, work space, KV cache. "

@@ -80,6 +80,9 @@ RopeSpec ReadTable(const ConfigFields& config, const ConfigFields& rope,
   spec.factor = derives_factor ? defaults.max_positions / spec.original_max_positions
                                : rope.NumberOr("factor", 1e-3, kLargestFactor, 1.0);
   if (spec.scaling == RopeScaling::kLlama3) {
+    for (const char* needed : {"low_freq_factor", "high_freq_factor"}) {
+      if (!rope.Has(needed)) rope.Fail(needed, "is missing");
+    }
     spec.low_freq_factor =
         rope.NumberOr("low_freq_factor", 1e-6, kLargestFactor, spec.low_freq_factor);
     spec.high_freq_factor =

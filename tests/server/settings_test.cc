@@ -279,6 +279,8 @@ TEST_F(SettingsTest, FilesThatCantBeUsed) {
   EXPECT_THAT(Error({"--config", open}), HasSubstr("line 1: the list has no ] at its end."));
   const std::string quote = folder.Write("quote.toml", "device = \"cpu\n");
   EXPECT_THAT(Error({"--config", quote}), HasSubstr("line 1: the quote of \"cpu has no end."));
+  const std::string endless = folder.Write("endless.toml", std::string((1 << 20) + 1, '\n'));
+  EXPECT_THAT(Error({"--config", endless}), HasSubstr("there are more than 1048576 bytes"));
   const std::string nul =
       folder.Write("nul.toml", std::string("max-n = 3\n\ndevice = c") + '\0' + "pu\n");
   EXPECT_EQ(Error({"--config", nul}),
