@@ -18,6 +18,12 @@ absl::StatusOr<RegularFile> RegularFile::Open(const std::string& path) {
   if (file.fd_ < 0) {
     const int error = errno;
     const std::string message = absl::StrCat(path, ": ", std::strerror(error));
+    struct stat link {};
+    // Such is left of a Hugging Face cache that was copied without its blobs.
+    if (error == ENOENT && lstat(path.c_str(), &link) == 0) {
+      return absl::PermissionDeniedError(
+          absl::StrCat(path, ": a link to what is not there: copy the folder with cp -rL"));
+    }
     if (error == ENOENT || error == ENOTDIR) return absl::NotFoundError(message);
     if (error == EACCES) return absl::PermissionDeniedError(message);
     if (error == EMFILE || error == ENFILE) {

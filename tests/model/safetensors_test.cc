@@ -235,6 +235,11 @@ TEST(SafetensorsTest, OnlyRegularFilesAreOpened) {
   EXPECT_THAT(SafetensorsFile::Open(pipe).status().message(), HasSubstr("not a regular file"));
   EXPECT_EQ(SafetensorsFile::Open(folder.path() + "/none").status().code(),
             absl::StatusCode::kNotFound);
+  const std::string link = folder.path() + "/link.safetensors";
+  std::filesystem::create_symlink("../../blobs/x", link);
+  const absl::Status lost = SafetensorsFile::Open(link).status();
+  EXPECT_EQ(lost.code(), absl::StatusCode::kPermissionDenied);
+  EXPECT_THAT(lost.message(), HasSubstr("a link to what is not there"));
 }
 
 TEST(SafetensorsTest, TooManyOpenFilesAreTheMachinesFault) {

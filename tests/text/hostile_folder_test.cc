@@ -58,6 +58,19 @@ TEST(HostileFolder, TellsAFileThatMayNotBeRead) {
   EXPECT_THAT(std::string(status.message()), HasSubstr("tokenizer.json: Permission denied"));
 }
 
+// An optional file too: without it the folder would be another one.
+TEST(HostileFolder, TellsALinkToWhatIsNotThere) {
+  for (const std::string name : {"tokenizer.json", "tokenizer_config.json"}) {
+    const ScratchFolder folder;
+    folder.Write("tokenizer.json", ReadFile(DataPath("byte_level/tokenizer.json")));
+    std::filesystem::remove(folder.path() + "/" + name);
+    std::filesystem::create_symlink("../../blobs/x", folder.path() + "/" + name);
+    const absl::Status status = Tokenizer::Load(folder.path()).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kPermissionDenied) << status;
+    EXPECT_THAT(std::string(status.message()), HasSubstr(name + " is a link to what is not there"));
+  }
+}
+
 // What is no regular file, whatever it is named, must not be waited for, nor fill the memory.
 TEST(HostileFolder, ReadsFilesOfKnownSizeOnly) {
   const ScratchFolder folder;

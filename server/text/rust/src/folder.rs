@@ -52,6 +52,11 @@ pub fn read_file(path: &Path, max_bytes: u64) -> Result<Vec<u8>> {
     let shown = path.display();
     let cannot = |error: std::io::Error| {
         let status = match error.kind() {
+            // Such is left of a Hugging Face cache that was copied without its blobs.
+            ErrorKind::NotFound if path.is_symlink() => {
+                let what = "is a link to what is not there: copy the folder with cp -rL";
+                return Error::new(Status::Denied, format!("{shown} {what}."));
+            }
             ErrorKind::NotFound => {
                 return Error::new(Status::NotFound, format!("There is no file {shown}."));
             }
