@@ -1,4 +1,4 @@
-// OtherFormat: what a folder that is no model as we read it holds instead.
+// Other formats: two tables, of names and of first bytes.
 #include "engine/model/other_formats.h"
 
 #include <algorithm>
@@ -6,7 +6,6 @@
 #include <system_error>
 #include <vector>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "engine/model/config_fields.h"
 
@@ -14,14 +13,21 @@ namespace baram {
 namespace {
 
 struct Format {
-  const char* mark;  // in a file's name
+  std::string_view mark;  // in a file's name, or at a file's beginning
   const char* advice;
 };
-constexpr Format kFormats[] = {
+constexpr Format kByName[] = {
     {"adapter_config.json", "merge the adapter into its base model, and serve that"},
     {".gguf", "serve the model that it was made of, or convert it to safetensors"},
     {"consolidated.", "fetch the model's files as Hugging Face lays them out"},
     {"pytorch_model", "convert it to safetensors"},
+};
+constexpr Format kByBeginning[] = {
+    {"version ", "a Git LFS pointer, not the file itself: fetch it with git lfs pull"},
+    {"GGUF", "a GGUF file: convert it to safetensors"},
+    {"PK\3\4", "a file of PyTorch: convert it to safetensors"},
+    {"\x1f\x8b", "compressed by gzip: unpack it"},
+    {"<", "a web page, not the file itself: fetch it again"},
 };
 
 }  // namespace
@@ -34,13 +40,20 @@ std::string OtherFormat(const std::string& folder) {
     names.push_back(entry->path().filename().string());
   }
   std::sort(names.begin(), names.end());
-  for (const Format& format : kFormats) {
+  for (const Format& format : kByName) {
     for (const std::string& name : names) {
-      if (!absl::StrContains(name, format.mark)) continue;
+      if (name.find(format.mark) == std::string::npos) continue;
       return absl::StrCat("; it holds ", Quote(name), ": ", format.advice);
     }
   }
   return "";
+}
+
+const char* OtherFormatOf(std::string_view begin) {
+  for (const Format& format : kByBeginning) {
+    if (begin.starts_with(format.mark)) return format.advice;
+  }
+  return nullptr;
 }
 
 }  // namespace baram

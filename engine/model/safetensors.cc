@@ -12,11 +12,10 @@
 #include <utility>
 
 #include "absl/strings/ascii.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "absl/strings/string_view.h"
 #include "engine/model/config_fields.h"
+#include "engine/model/other_formats.h"
 #include "nlohmann/json.hpp"
 
 namespace baram {
@@ -39,20 +38,6 @@ constexpr FileType kFileTypes[] = {
     {"U32", 4, std::nullopt},  {"I32", 4, std::nullopt},     {"U64", 8, std::nullopt},
     {"I64", 8, std::nullopt},  {"F8_E4M3", 1, std::nullopt}, {"F8_E5M2", 1, std::nullopt},
     {"C64", 8, std::nullopt},  {"F8_E8M0", 1, std::nullopt},
-};
-
-// What is often found under the name of a safetensors file. As a header's length most begins are
-// too large; it is looked for only then.
-struct OtherFile {
-  absl::string_view begin;
-  const char* what;
-};
-constexpr OtherFile kOtherFiles[] = {
-    {"version ", "a Git LFS pointer, not the file itself: fetch it with git lfs pull"},
-    {"GGUF", "a GGUF file: convert it to safetensors"},
-    {"PK\3\4", "a file of PyTorch: convert it to safetensors"},
-    {"\x1f\x8b", "compressed by gzip: unpack it"},
-    {"<", "a web page, not the file itself: fetch it again"},
 };
 
 const FileType* FindType(const std::string& name) {
@@ -252,11 +237,8 @@ absl::Status SafetensorsFile::ReadHeader(size_t most_tensors) {
   uint64_t header_bytes = 0;
   for (int i = kLengthBytes - 1; i >= 0; --i) header_bytes = header_bytes << 8 | prefix[i];
   if (header_bytes > static_cast<uint64_t>(kMaxHeaderBytes)) {
-    const absl::string_view begin(reinterpret_cast<const char*>(prefix), kLengthBytes);
-    for (const OtherFile& other : kOtherFiles) {
-      if (!absl::StartsWith(begin, other.begin)) continue;
-      return absl::DataLossError(absl::StrCat(path(), ": ", other.what));
-    }
+    const char* other = OtherFormatOf({reinterpret_cast<const char*>(prefix), kLengthBytes});
+    if (other != nullptr) return absl::DataLossError(absl::StrCat(path(), ": ", other));
     return absl::DataLossError(absl::StrCat(path(), ": a header of ", header_bytes,
                                             " bytes is longer than the format allows"));
   }
