@@ -144,11 +144,11 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> MakeReady(const EngineConfig& confi
   }
   model->pool = {model->pool_memory.data(), model->plan.shape, info.page_bytes, info.pages};
   const int64_t free_bytes = model->device->FreeBytes();
-  if (absl::Status status = WarmUp(*model); absl::IsDataLoss(status)) {
-    return absl::DataLossError(absl::StrCat(config.model, ": ", status.message()));
-  } else if (!status.ok()) {
-    return status;
+  const absl::Status warm = WarmUp(*model);
+  if (absl::IsDataLoss(warm)) {
+    return absl::DataLossError(absl::StrCat(config.model, ": ", warm.message()));
   }
+  if (!warm.ok()) return warm;
   model->info.warm_up_bytes = free_bytes - model->device->FreeBytes();
   return model;
 }

@@ -9,7 +9,7 @@ CallsBeingRead::Place::~Place() { Leave(); }
 
 void CallsBeingRead::Place::Enter(std::string_view id) {
   std::lock_guard lock(calls_.mutex_);
-  if (std::exchange(entered_, true)) return;
+  if (here_ != calls_.places_.end()) return;
   here_ = calls_.places_.emplace(id, this);
 }
 

@@ -24,7 +24,7 @@ class CallsBeingRead {
     Place(const Place&) = delete;
     Place& operator=(const Place&) = delete;
 
-    // From here on Abort finds it, until it leaves. Does nothing the second time.
+    // From here on Abort finds it, until it leaves. Does nothing where it is already.
     void Enter(std::string_view id);
     void Leave();
     // Leaves, as the call is refused. Returns what it ends with: CANCELLED if it was aborted until
@@ -39,7 +39,6 @@ class CallsBeingRead {
     friend class CallsBeingRead;
 
     CallsBeingRead& calls_;
-    bool entered_ = false;  // guarded by the list's mutex, as here_
     std::multimap<std::string, Place*, std::less<>>::iterator here_;  // end(): it is not there
     std::atomic<bool> aborted_{false}, abandoned_{false};
   };

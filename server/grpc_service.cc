@@ -33,7 +33,8 @@ class ShortCall final : public grpc::ServerUnaryReactor {
         log_(log),
         method_(method),
         client_(new Client(context)),
-        deadline_(serving.Deadline(began_, TimeLeft(*context))) {}
+        deadline_(serving.Deadline(began_, TimeLeft(*context))),
+        place_(serving.NewPlace()) {}
 
   // With what `job` returns, on this thread: for jobs that only copy a few values.
   template <typename Job>
@@ -54,7 +55,7 @@ class ShortCall final : public grpc::ServerUnaryReactor {
     GiveBack(request);
     if (refused.ok()) {
       auto run = [this, &response, input = *std::move(input), job = std::move(job)] {
-        absl::Status status = CheckWanted();
+        absl::Status status = serving_.CheckWanted(*place_, deadline_);
         if (status.ok()) status = job(input);
         const int64_t max_bytes = serving_.config().max_reply_bytes;
         if (status.ok() && static_cast<int64_t>(response.ByteSizeLong()) > max_bytes) {
@@ -82,6 +83,7 @@ class ShortCall final : public grpc::ServerUnaryReactor {
     Finish(ToGrpc(status, context));
   }
 
+  void OnCancel() override { place_->Abandon(); }
   void OnDone() override {
     if (client_->Over()) {
       status_ = SlowReader();
@@ -123,13 +125,6 @@ class ShortCall final : public grpc::ServerUnaryReactor {
     if (PastDeadline(*client_->context)) return absl::DeadlineExceededError("");
     return absl::CancelledError();
   }
-  // Whether there is still somebody to answer, after the call has waited.
-  absl::Status CheckWanted() const {
-    if (client_->context->IsCancelled()) return CancelledOrLate();
-    if (steady_clock::now() >= deadline_)
-      return absl::DeadlineExceededError("The deadline passed before the text was read.");
-    return serving_.CheckAccepting();
-  }
 
   Serving& serving_;
   CallLog& log_;
@@ -137,6 +132,7 @@ class ShortCall final : public grpc::ServerUnaryReactor {
   const SteadyTime began_ = steady_clock::now();
   const std::shared_ptr<Client> client_;
   const SteadyTime deadline_;
+  const Serving::Place place_;
   grpc::Alarm patience_;
   absl::Status status_;
 };

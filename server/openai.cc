@@ -127,12 +127,6 @@ struct RouteCall {
   }
 };
 
-// The deadline of a call whose header may be wrong, which is said where it is read.
-SteadyTime DeadlineOf(const OpenAiContext& context, const RouteCall& call) {
-  const absl::StatusOr<std::optional<double>> timeout_s = Timeout(call.exchange->request());
-  return context.serving.Deadline(call.arrival, timeout_s.ok() ? *timeout_s : std::nullopt);
-}
-
 // `on_text_pool`: this is a job of the text pool.
 void Generate(const OpenAiContext& context, OpenAiEndpoint endpoint, const RouteCall& taken,
               const Serving::Place& place, bool on_text_pool) {
@@ -148,7 +142,7 @@ void Generate(const OpenAiContext& context, OpenAiEndpoint endpoint, const Route
   const absl::StatusOr<std::optional<double>> timeout_s = Timeout(exchange->request());
   if (!timeout_s.ok()) return fail(timeout_s.status());
   request->call.arrival = taken.arrival;
-  request->call.deadline = DeadlineOf(context, taken);
+  request->call.deadline = context.serving.Deadline(taken.arrival, *timeout_s);
   std::make_shared<OpenAiStream>(exchange, *request, context.serving, context.log, taken.route, id,
                                  place)
       ->Start(std::move(request->call), on_text_pool);
@@ -162,7 +156,10 @@ void OnTextPool(const OpenAiContext& context, const RouteCall& call, const Servi
     return call.Answer(status);
   }
   call.exchange->OnGone([place](HttpEnd) { place->Abandon(); });
-  const SteadyTime deadline = DeadlineOf(context, call);
+  // A wrong header is told where it is read.
+  const absl::StatusOr<std::optional<double>> timeout_s = Timeout(call.exchange->request());
+  const SteadyTime deadline =
+      context.serving.Deadline(call.arrival, timeout_s.ok() ? *timeout_s : std::nullopt);
   const auto run = [&serving = context.serving, call, place, deadline, job = std::move(job)] {
     const absl::Status wanted = serving.CheckWanted(*place, deadline);
     // A call that was aborted ends as such, whatever else has come meanwhile.
