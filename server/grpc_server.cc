@@ -31,9 +31,8 @@ constexpr int kHandshakeMs = 10'000;
 // then ends idle connections and calls of any client; so it is far above what honest clients need.
 size_t MemoryBytes(const Config& config) {
   constexpr size_t kConnectionBytes = size_t{64} << 10;
-  constexpr size_t kRequestsAtOnce = 32;  // of the largest
   return static_cast<size_t>(config.max_connections) * kConnectionBytes +
-         kRequestsAtOnce * static_cast<size_t>(config.max_body_bytes);
+         static_cast<size_t>(kRequestsAtOnce * config.max_body_bytes);
 }
 
 // The reflection service holds a thread for each of its streams; the rest takes none of these. What

@@ -25,7 +25,8 @@ constexpr double kLastWordsS = std::chrono::duration<double>(kLastWords).count()
 HttpLimits LimitsOf(const Config& config) {
   HttpLimits limits;
   limits.max_body_bytes = config.max_body_bytes;
-  limits.max_bodies_bytes = std::max(limits.max_bodies_bytes, 32 * config.max_body_bytes);
+  limits.max_bodies_bytes =
+      std::max(limits.max_bodies_bytes, kRequestsAtOnce * config.max_body_bytes);
   limits.max_header_bytes = config.max_header_bytes;
   limits.max_connections = config.max_connections;
   limits.write_s = config.slow_reader_s;

@@ -24,6 +24,9 @@ struct SettingSource {
   absl::StatusCode code;  // of what is wrong with it: a flag's is InvalidArgument
 };
 
+// Of the largest requests, so many may be half sent at a time over gRPC, and as many over HTTP.
+inline constexpr int64_t kRequestsAtOnce = 32;
+
 // The effective configuration; defaults stand here and in EngineConfig. Zero means "from the
 // machine and the model" where the table's help says so.
 struct Config : EngineConfig {
