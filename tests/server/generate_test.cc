@@ -254,8 +254,7 @@ TEST_F(GenerateTest, APriorityIsAsUrgentAsTheOperatorAllows) {
 TEST_F(GenerateTest, TimesCountFromTheCallsArrival) {
   StartServer([](server::Config& config) { config.text_threads = 1; });
   std::promise<void> held;
-  ASSERT_TRUE(
-      server().text_pool().Run(0, SteadyTime::max(), [&held] { held.get_future().wait(); }));
+  HoldTextPool(held.get_future());
   std::future<Streamed> got =
       std::async(std::launch::async, [this] { return Stream(TextRequest("hello", 2)); });
   std::this_thread::sleep_for(std::chrono::seconds(1));

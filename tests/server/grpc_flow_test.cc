@@ -192,8 +192,7 @@ TEST_F(GrpcFlowTest, AbortEndsCallsThatWaitToBeRead) {
       config.request_timeout_s = timeout_s;
     });
     std::promise<void> held;
-    ASSERT_TRUE(
-        server().text_pool().Run(0, SteadyTime::max(), [&held] { held.get_future().wait(); }));
+    HoldTextPool(held.get_future());
     v1::GenerateRequest request = TextRequest("hello", 400);
     request.set_request_id("waits");
     std::future<Streamed> got = std::async(std::launch::async, [&] { return Stream(request); });
@@ -288,8 +287,7 @@ TEST_F(GrpcFlowTest, TheServersOwnDeadlineEndsACallWithoutOne) {
 TEST_F(GrpcFlowTest, AClientThatGoesBeforeItsCallIsAcceptedIsNotForgotten) {
   StartServer([](server::Config& config) { config.text_threads = 1; });
   std::promise<void> held;
-  ASSERT_TRUE(
-      server().text_pool().Run(0, SteadyTime::max(), [&held] { held.get_future().wait(); }));
+  HoldTextPool(held.get_future());
   grpc::ClientContext context;
   std::thread client([&] {
     v1::GenerateOnceResponse response;

@@ -302,8 +302,7 @@ TEST_F(GrpcHostileTest, ListsAreMeasuredBeforeTheyWaitToBeRead) {
     config.max_prompt_bytes = 100;
   });
   std::promise<void> held;
-  ASSERT_TRUE(
-      server().text_pool().Run(0, SteadyTime::max(), [&held] { held.get_future().wait(); }));
+  HoldTextPool(held.get_future());
   const auto soon = std::chrono::system_clock::now() + std::chrono::seconds(5);
   {
     grpc::ClientContext context;
@@ -331,8 +330,7 @@ TEST_F(GrpcHostileTest, TextsThatNobodyWaitsForAreNotRead) {
     config.max_prompt_bytes = 100;
   });
   std::promise<void> held;
-  ASSERT_TRUE(
-      server().text_pool().Run(0, SteadyTime::max(), [&held] { held.get_future().wait(); }));
+  HoldTextPool(held.get_future());
   v1::TokenizeRequest request;
   request.set_text(std::string(200, 'a'));
   {

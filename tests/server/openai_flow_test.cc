@@ -259,8 +259,7 @@ TEST_F(OpenAiFlowTest, ALargeReplyIsNotWrittenByDelivery) {
     const auto small = Send(Post(R"({"prompt":"b")" + fields + "}"));
     await_accepted();
     std::promise<void> held;
-    ASSERT_TRUE(
-        server_->text_pool().Run(0, SteadyTime::max(), [&held] { held.get_future().wait(); }));
+    HoldTextPool(held.get_future());
     busy->Close();
     EXPECT_EQ(small->Read().status, 200);
     // A reply that delivery wrote would be out by then: the large one was first.
@@ -353,8 +352,7 @@ TEST_F(OpenAiFlowTest, ADrainingServerSendsCallsElsewhere) {
   EXPECT_EQ(Ask(RawRequest("GET", "/health")).status, 503);
   // Nothing new waits for the text pool, on which the drain does.
   std::promise<void> held;
-  ASSERT_TRUE(
-      server_->text_pool().Run(0, SteadyTime::max(), [&held] { held.get_future().wait(); }));
+  HoldTextPool(held.get_future());
   const std::string json = "Content-Type: application/json\r\n";
   for (const std::string& request :
        {RawRequest("POST", "/tokenize", R"({"prompt":"c"})", json),

@@ -141,6 +141,15 @@ v1::GetLoadResponse ServerFixture::Load() {
   return load;
 }
 
+void ServerFixture::HoldTextPool(std::shared_future<void> until, size_t bytes) {
+  const auto begun = std::make_shared<std::promise<void>>();
+  ASSERT_TRUE(server().text_pool().Run(bytes, SteadyTime::max(), [begun, until] {
+    begun->set_value();
+    until.wait();
+  }));
+  begun->get_future().wait();
+}
+
 void ServerFixture::AwaitIdle() {
   for (v1::GetLoadResponse load = Load();
        load.running() + load.waiting() + load.paused() > 0 || load.kv_usage() > 0; load = Load()) {

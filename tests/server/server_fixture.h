@@ -7,6 +7,7 @@
 
 #include <chrono>
 #include <functional>
+#include <future>
 #include <map>
 #include <memory>
 #include <string>
@@ -59,6 +60,8 @@ class ServerFixture : public ::testing::Test {
   Streamed Stream(const v1::GenerateRequest& request, grpc::ClientContext& context);
   grpc::Status Once(const v1::GenerateRequest& request, v1::GenerateOnceResponse* response);
   v1::GetLoadResponse Load();
+  // Busies a thread of the text pool, one that may take a text of `bytes` bytes.
+  void HoldTextPool(std::shared_future<void> until, size_t bytes = 0);
   // Waits, without a limit of its own, until nothing runs or waits.
   void AwaitIdle();
 

@@ -24,15 +24,7 @@ class TextQueueTest : public OpenAiFlowFixture {
     });
     Hold(TextPool::kLongBytes + 1);
   }
-  // Busies a thread that may take a text of `bytes` bytes, until Release.
-  void Hold(size_t bytes) {
-    auto begun = std::make_shared<std::promise<void>>();
-    ASSERT_TRUE(server().text_pool().Run(bytes, SteadyTime::max(), [begun, go = go_] {
-      begun->set_value();
-      go.wait();
-    }));
-    begun->get_future().wait();
-  }
+  void Hold(size_t bytes) { HoldTextPool(go_, bytes); }
   void Release() { held_.set_value(); }
   void AwaitWaiting(int64_t texts) {
     while (server().text_pool().waiting() < texts) std::this_thread::yield();
