@@ -121,7 +121,10 @@ __attribute__((target("avx512f,avx512bf16"))) double DotAvx512(int64_t rounds) {
   return static_cast<double>(rounds) * 12 * 64;
 }
 
-// Four accumulators from two by two operand tiles, as a GEMM would have them.
+// Four accumulators from two by two operand tiles, as a GEMM has them: values that are not zero,
+// loaded from the first-level cache. What the tiles hold and where they come from does not change
+// the cycles, 16 a product, but the clock: zeros that stay in registers ran at 3.55 GHz where these
+// ran at 2.85, which no product of matrices can pass.
 __attribute__((target("amx-tile,amx-bf16"))) double AmxBf16(int64_t rounds) {
   struct alignas(64) {
     uint8_t palette = 1, start_row = 0, reserved[14] = {};
@@ -132,21 +135,29 @@ __attribute__((target("amx-tile,amx-bf16"))) double AmxBf16(int64_t rounds) {
     config.column_bytes[tile] = 64;
     config.rows[tile] = 16;
   }
-  // gcc 12 believes that loadconfig reads 8 bytes.
-  asm volatile("" ::"r"(&config) : "memory");
+  constexpr int64_t kTile = 512;
+  constexpr int64_t kOperands = 32 * kTile;
+  alignas(64) uint16_t operands[kOperands];
+  for (uint32_t i = 0, random = 1; i < kOperands; ++i) {
+    random = random * 1664525 + 1013904223;
+    operands[i] = 0x3f00 | (random >> 16 & 0x807f);  // +-0.5 to +-1
+  }
+  // gcc 12 believes that loadconfig reads 8 bytes, and that tile loads read nothing.
+  asm volatile("" ::"r"(&config), "r"(operands) : "memory");
   _tile_loadconfig(&config);
   _tile_zero(0);
   _tile_zero(1);
   _tile_zero(2);
   _tile_zero(3);
-  _tile_zero(4);
-  _tile_zero(5);
-  _tile_zero(6);
-  _tile_zero(7);
   for (int64_t i = 0; i < rounds; ++i) {
+    const uint16_t* step = operands + i % 8 * 4 * kTile;
+    _tile_loadd(4, step, 64);
+    _tile_loadd(6, step + 2 * kTile, 64);
     _tile_dpbf16ps(0, 4, 6);
-    _tile_dpbf16ps(1, 4, 7);
-    _tile_dpbf16ps(2, 5, 6);
+    _tile_loadd(5, step + kTile, 64);
+    _tile_dpbf16ps(1, 5, 6);
+    _tile_loadd(7, step + 3 * kTile, 64);
+    _tile_dpbf16ps(2, 4, 7);
     _tile_dpbf16ps(3, 5, 7);
   }
   _tile_release();

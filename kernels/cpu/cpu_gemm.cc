@@ -76,8 +76,7 @@ void CpuDevice::Gemm(const GemmArgs& args) {
   job.scale = args.scale;
   job.packed_a = gemm_scratch_.data();
   const GemmPlan plan = SelectGemm(args.a.rows, job.weight.n, job.weight.padded_k,
-                                   kernels_->gemm_paths, pool_.workers());
-  job.path = plan.path;
+                                   kernels_->gemm_form, pool_.workers());
   job.block_k = plan.block_k;
   job.stream_out = plan.stream_out;
   const int64_t panels = CeilDivide(job.weight.n, kPanelColumns);

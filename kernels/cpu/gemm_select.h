@@ -1,4 +1,4 @@
-// How a GEMM is cut and which kernel computes it: a pure function of shapes and machine.
+// How a GEMM is cut: a pure function of shapes and machine.
 #ifndef BARAM_KERNELS_CPU_GEMM_SELECT_H_
 #define BARAM_KERNELS_CPU_GEMM_SELECT_H_
 
@@ -15,7 +15,6 @@ inline constexpr int64_t kGemmScratchBytes = int64_t{32} << 20;
 inline constexpr int64_t kMaxGemmK = kGemmScratchBytes / (32 * 4);
 
 struct GemmPlan {
-  GemmPath path = GemmPath::kLanes;
   int64_t chunk_rows = 0;       // rows of `a` that are packed and multiplied at a time
   int64_t block_k = 0;          // columns of `a` that are multiplied before its next rows
   int64_t panels_per_tile = 1;  // panels of 16 columns that a worker takes at a time
@@ -23,11 +22,11 @@ struct GemmPlan {
   bool operator==(const GemmPlan&) const = default;
 };
 
-// The choice never changes a bit of the result: all paths add in the same order.
-GemmPlan SelectGemm(int64_t rows, int64_t n, int64_t padded_k, const GemmPaths& paths,
+// The choice never changes a bit of the result: the order of a sum depends on nothing in it.
+GemmPlan SelectGemm(int64_t rows, int64_t n, int64_t padded_k, const GemmForm& form,
                     int32_t workers);
 
-// "tiles, 512 x 1024, 8 panels, streamed".
+// "512 x 256, 16 panels, streamed".
 std::string ToString(const GemmPlan& plan);
 
 }  // namespace baram::cpu

@@ -12,8 +12,7 @@ namespace {
 // clang-format off
 #include "kernels/cpu/thread.inc"
 #include "kernels/cpu/vec.inc"
-#include "kernels/cpu/chains_fma.inc"
-#include "kernels/cpu/gemm_lanes.inc"
+#include "kernels/cpu/gemm_result.inc"
 #include "kernels/cpu/gemm_amx.inc"
 #include "kernels/cpu/norm.inc"
 #include "kernels/cpu/act.inc"
@@ -28,9 +27,9 @@ namespace {
 const KernelTable kAmxKernels = {
     .isa = "amx",
     .enter_thread = EnterAmxThread,
-    .gemm_paths = {.lane_bytes = sizeof(Factor) / kFactorElements, .tiles = true},
-    .pack_a = PackA,
-    .gemm = Gemm,
+    .gemm_form = {.tiles = true, .element_bytes = 2},
+    .pack_a = PackTiles,
+    .gemm = GemmTiles,
     .norm = Norm,
     .add_norm = AddNorm,
     .act = Act,

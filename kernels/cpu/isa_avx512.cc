@@ -13,6 +13,7 @@ namespace {
 #include "kernels/cpu/thread.inc"
 #include "kernels/cpu/vec.inc"
 #include "kernels/cpu/chains_fma.inc"
+#include "kernels/cpu/gemm_result.inc"
 #include "kernels/cpu/gemm_lanes.inc"
 #include "kernels/cpu/norm.inc"
 #include "kernels/cpu/act.inc"
@@ -27,7 +28,7 @@ namespace {
 const KernelTable kAvx512Kernels = {
     .isa = "avx512",
     .enter_thread = EnterThread,
-    .gemm_paths = {.lane_bytes = sizeof(Factor) / kFactorElements, .tiles = false},
+    .gemm_form = {.tiles = false, .element_bytes = sizeof(Factor) / kFactorElements},
     .pack_a = PackFactors,
     .gemm = GemmLanes,
     .norm = Norm,

@@ -20,8 +20,6 @@ struct Worker {
 };
 
 inline constexpr int64_t kWorkerScratchBytes = int64_t{1} << 20;
-// Panels of a GEMM's result that a worker takes at a time, at most.
-inline constexpr int64_t kMaxPanelsPerTile = 32;
 
 // The layout of packed weights, see pack.h.
 inline constexpr int64_t kPanelColumns = 16;
@@ -112,23 +110,16 @@ struct AttendJob {
   Tensor out;  // bf16
 };
 
-// How the rows of `a` are laid out for a GEMM, see gemm_select.h.
-enum class GemmPath : uint8_t {
-  kLanes,  // factors, see gemm_lanes.inc: [blocks of rows][padded_k][rows of the block]
-  kTiles,  // `a` as 16 x 32 bf16 tiles, [rows / 16, padded_k / 32], padded with zeros
-};
-
-// What a set of kernels has for GEMMs.
-struct GemmPaths {
-  int32_t lane_bytes = 4;  // of an element of `a` as a factor
-  bool tiles = false;
+// How a set of kernels multiplies, and so how it packs the rows of `a`.
+struct GemmForm {
+  bool tiles = false;         // see gemm_amx.inc; otherwise lanes, see gemm_lanes.inc
+  int32_t element_bytes = 4;  // of packed `a`
 };
 
 // Up to GemmPlan::chunk_rows rows of a GEMM. pack_a fills `packed_a`; its units are blocks of 16
 // rows by block_k columns of `a`, row-major. gemm reads it; its unit is a panel of 16 output
 // columns.
 struct GemmJob {
-  GemmPath path = GemmPath::kLanes;
   Tensor a;  // bf16
   WeightView weight;
   const float* bias = nullptr;

@@ -21,7 +21,7 @@ struct KernelTable {
   // does) and configures AMX tiles. Cheap when called again.
   void (*enter_thread)();
 
-  GemmPaths gemm_paths;
+  GemmForm gemm_form;
   Kernel<GemmJob> pack_a;
   Kernel<GemmJob> gemm;
   Kernel<NormJob> norm;

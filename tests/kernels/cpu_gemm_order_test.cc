@@ -23,21 +23,19 @@ namespace {
 
 struct Machine {
   const KernelTable* kernels;
-  GemmPath path;
   std::string name;
 };
 
 std::vector<Machine> Machines() {
   const Isa best = ReadCpuFacts().best_isa;
   std::vector<Machine> machines;
-  if (best >= Isa::kAvx2) machines.push_back({&kAvx2Kernels, GemmPath::kLanes, "avx2"});
-  if (best >= Isa::kAvx512) machines.push_back({&kAvx512Kernels, GemmPath::kLanes, "avx512"});
+  if (best >= Isa::kAvx2) machines.push_back({&kAvx2Kernels, "avx2"});
+  if (best >= Isa::kAvx512) machines.push_back({&kAvx512Kernels, "avx512"});
   if (best >= Isa::kAvx512Bf16) {
-    machines.push_back({&kAvx512Bf16Kernels, GemmPath::kLanes, "avx512_bf16"});
+    machines.push_back({&kAvx512Bf16Kernels, "avx512_bf16"});
   }
   if (best >= Isa::kAmx) {
-    machines.push_back({&kAmxKernels, GemmPath::kLanes, "amx, by lanes"});
-    machines.push_back({&kAmxKernels, GemmPath::kTiles, "amx"});
+    machines.push_back({&kAmxKernels, "amx"});
   }
   return machines;
 }
@@ -51,6 +49,7 @@ struct Problem {
   DType out = DType::kF32;
   bool bias = false;
   float scale = 1.0f;
+  bool stream_out = false;
 };
 
 class Gemm {
@@ -100,15 +99,18 @@ class Gemm {
     machine.kernels->enter_thread();
     const int64_t padded_k = RoundUp(problem_.k, kBlockK);
     std::vector<float> packed_a(RoundUp(problem_.rows, 16) * padded_k, NAN);
-    std::vector<float> out(problem_.rows * problem_.n, NAN);
+    constexpr int64_t kLineFloats = 16;
+    std::vector<float> memory(problem_.rows * problem_.n + kLineFloats, NAN);
+    const auto misfit = reinterpret_cast<uintptr_t>(memory.data()) / sizeof(float) % kLineFloats;
+    float* out = memory.data() + (kLineFloats - misfit);  // on a cache line
     GemmJob job;
-    job.path = machine.path;
     job.a = {const_cast<uint16_t*>(a_.data()), DType::kBF16, problem_.rows, problem_.k, a_stride_};
     job.weight = {packed_.data(), problem_.n, problem_.k, padded_k};
     job.bias = problem_.bias ? bias_.data() : nullptr;
     job.scale = problem_.scale;
-    job.out = DenseTensor(out.data(), problem_.out, problem_.rows, problem_.n);
+    job.out = DenseTensor(out, problem_.out, problem_.rows, problem_.n);
     job.block_k = block_k;
+    job.stream_out = problem_.stream_out;
     job.packed_a = packed_a.data();
     const auto run = [&](Kernel<GemmJob> kernel) {
       return [&job, kernel](int64_t begin, int64_t end, const Worker& worker) {
@@ -121,9 +123,8 @@ class Gemm {
     __builtin_ia32_ldmxcsr(mode);
     std::vector<uint32_t> computed;
     for (int64_t i = 0; i < problem_.rows * problem_.n; ++i) {
-      computed.push_back(problem_.out == DType::kF32
-                             ? std::bit_cast<uint32_t>(out[i])
-                             : reinterpret_cast<const uint16_t*>(out.data())[i]);
+      computed.push_back(problem_.out == DType::kF32 ? std::bit_cast<uint32_t>(out[i])
+                                                     : reinterpret_cast<const uint16_t*>(out)[i]);
     }
     return computed;
   }
@@ -210,6 +211,14 @@ TEST(CpuGemmOrder, ScaleBiasAndRounding) {
   ExpectModelBits({.rows = 18, .n = 33, .k = 64, .values = Values::kTiny, .out = DType::kBF16});
 }
 
+// Whole lines of results are written past the caches, rests of lines into them.
+TEST(CpuGemmOrder, StreamedResults) {
+  for (const int64_t n : {64, 96, 100}) {
+    ExpectModelBits({.rows = 37, .n = n, .k = 160, .out = DType::kBF16, .stream_out = true});
+    ExpectModelBits({.rows = 37, .n = n, .k = 160, .out = DType::kF32, .stream_out = true});
+  }
+}
+
 // Sources of every type round to the nearest bf16, ties to even.
 TEST(CpuPack, ConvertsAndPlaces) {
   const int64_t n = 35, k = 7;
@@ -235,39 +244,34 @@ TEST(CpuPack, ConvertsAndPlaces) {
   }
 }
 
-constexpr GemmPaths kFma = {.lane_bytes = 4, .tiles = false};
-constexpr GemmPaths kDots = {.lane_bytes = 2, .tiles = false};
-constexpr GemmPaths kAmx = {.lane_bytes = 4, .tiles = true};
+constexpr GemmForm kFma = {.tiles = false, .element_bytes = 4};
+constexpr GemmForm kDots = {.tiles = false, .element_bytes = 2};
+constexpr GemmForm kAmx = {.tiles = true, .element_bytes = 2};
 
-TEST(GemmSelect, TilesForManyRows) {
-  EXPECT_EQ(ToString(SelectGemm(1, 8192, 2048, kAmx, 2)), "lanes, 1 x 2048, 8 panels");
-  EXPECT_EQ(ToString(SelectGemm(16, 8192, 2048, kAmx, 2)), "tiles, 16 x 2048, 8 panels");
-  EXPECT_EQ(ToString(SelectGemm(64, 8192, 2048, kAmx, 2)), "tiles, 64 x 2048, 16 panels");
-  EXPECT_EQ(ToString(SelectGemm(65, 8192, 2048, kAmx, 2)), "tiles, 65 x 256, 16 panels, streamed");
-  EXPECT_EQ(ToString(SelectGemm(256, 2048, 8192, kAmx, 2)), "tiles, 256 x 256, 16 panels");
-  EXPECT_EQ(ToString(SelectGemm(300, 8192, 2048, kAmx, 2)),
-            "tiles, 300 x 256, 32 panels, streamed");
-  EXPECT_EQ(ToString(SelectGemm(512, 8192, 2048, kAmx, 2)),
-            "tiles, 512 x 256, 32 panels, streamed");
-  EXPECT_EQ(ToString(SelectGemm(512, 2048, 8192, kAmx, 2)),
-            "tiles, 512 x 256, 32 panels, streamed");
-  EXPECT_EQ(ToString(SelectGemm(600, 8192, 2048, kAmx, 2)),
-            "tiles, 320 x 256, 32 panels, streamed");
-  EXPECT_EQ(ToString(SelectGemm(600, 8192, 64, kAmx, 2)), "tiles, 320 x 64, 32 panels, streamed");
-  EXPECT_EQ(ToString(SelectGemm(512, 8192, 2048, kFma, 2)), "lanes, 128 x 2048, 16 panels");
+TEST(GemmSelect, CutsForTheCaches) {
+  EXPECT_EQ(ToString(SelectGemm(1, 8192, 2048, kAmx, 2)), "1 x 96, 8 panels");
+  EXPECT_EQ(ToString(SelectGemm(32, 8192, 2048, kAmx, 2)), "32 x 96, 8 panels");
+  EXPECT_EQ(ToString(SelectGemm(64, 8192, 2048, kAmx, 2)), "64 x 128, 16 panels");
+  EXPECT_EQ(ToString(SelectGemm(97, 8192, 2048, kAmx, 2)), "97 x 256, 16 panels, streamed");
+  EXPECT_EQ(ToString(SelectGemm(256, 2048, 8192, kAmx, 2)), "256 x 256, 16 panels");
+  EXPECT_EQ(ToString(SelectGemm(512, 8192, 2048, kAmx, 2)), "512 x 256, 16 panels, streamed");
+  EXPECT_EQ(ToString(SelectGemm(512, 512, 2048, kAmx, 2)), "512 x 256, 8 panels");
+  EXPECT_EQ(ToString(SelectGemm(600, 8192, 2048, kAmx, 2)), "320 x 256, 16 panels, streamed");
+  EXPECT_EQ(ToString(SelectGemm(600, 8192, 64, kAmx, 2)), "320 x 64, 16 panels, streamed");
+  EXPECT_EQ(ToString(SelectGemm(512, 8192, 2048, kFma, 2)), "128 x 2048, 16 panels");
 }
 
 // Whatever the shape: what a worker's scratch and the shared one hold suffices.
 TEST(GemmSelect, FitsItsMemory) {
   for (const int64_t rows : {1, 3, 4, 17, 32, 33, 512, 513, 8192}) {
     for (const int64_t k : {32, 64, 2048, 8192, 65536}) {
-      for (const GemmPaths& paths : {kFma, kDots, kAmx}) {
-        const GemmPlan plan = SelectGemm(rows, 128 * 1024, k, paths, 2);
-        const int64_t packed_rows = RoundUp(plan.chunk_rows, 16);
+      for (const GemmForm& form : {kFma, kDots, kAmx}) {
+        const GemmPlan plan = SelectGemm(rows, 128 * 1024, k, form, 2);
         EXPECT_GE(plan.chunk_rows, 1);
-        EXPECT_LE(packed_rows * k * (plan.path == GemmPath::kTiles ? 2 : paths.lane_bytes),
-                  kGemmScratchBytes);
-        EXPECT_LE(packed_rows * plan.panels_per_tile * 16 * 4, kWorkerScratchBytes);
+        EXPECT_LE(RoundUp(plan.chunk_rows, 16) * k * form.element_bytes, kGemmScratchBytes);
+        // The sums of 32 x 32 blocks, and one block more.
+        EXPECT_LE((RoundUp(plan.chunk_rows, 32) * RoundUp(plan.panels_per_tile, 2) * 16 + 1024) * 4,
+                  kWorkerScratchBytes);
         EXPECT_EQ(plan.block_k % 32, 0);
         EXPECT_GE(plan.block_k, 32);
         EXPECT_GE(plan.panels_per_tile, 1);
