@@ -69,7 +69,7 @@ TEST_F(TextQueueTest, NothingIsReadForAStreamThatIsCancelled) {
     const uint64_t before = accepted();
     context.TryCancel();
     EXPECT_FALSE(stream->Finish().ok());
-    Load();
+    Load();  // a round trip, so that the server may have been told
     held.set_value();
     // One thread is left, so what waited is done when another text's turn has come.
     std::promise<void> go;
