@@ -20,23 +20,26 @@ struct Blocking {
 };
 // A block of the weights of two panels, 16 KiB, stays in L1 while the rows pass by. In L2 are two
 // blocks of `a`, 512 KiB, and the accumulators, 512 KiB; some 1.3 MiB stay there whatever passes
-// through. At 512 rows, k = 2048 and n = 8192, with 42 ns for a step of 2 x 2 products:
-//   blocks of 128  49 ns    192  44 ns    512  50 ns    2048  67 ns
-//   panels of   8  48 ns     24  43 ns     32  47 ns
-//   chunks of 256  46 ns: the weights are read twice
-// Of the 42 ns the products take 23, from operands in L1. With all of a step in L2 it takes 32;
-// what comes from farther away, 2 lines of weights and 4 of `a`, costs 3 and 4, the results 3.
+// through. Speeds of others at 512 rows, k = 2048 and n = 8192:
+//   blocks of 128  0.86    192  0.96    512  0.86    2048  0.64
+//   panels of   8  0.89     24  0.99     32  0.91
+//   chunks of 256  0.94: the weights are read twice
+// Of a step's time its products take 0.54, from operands in L1. With all of it in L2 it takes 0.74;
+// what comes from farther away, 2 lines of weights and 4 of `a`, costs 0.08 and 0.11, and writing
+// the results 0.08.
 constexpr Blocking kMany = {512, 256, 16, 2};
-// Bound by the bytes of the weights. They flow most evenly through short blocks: at 32 rows and
-// k = 8192 blocks of 256 are 0.87 times as fast as those of 96, and blocks of 2048 0.68 times.
+// Bound by the bytes of the weights, which flow most evenly through short blocks: blocks of 256 are
+// 0.94 to 0.96 times as fast, and those of 512 0.86 to 0.9 times.
 constexpr Blocking kSome = {96, 128, 16, 4};
-constexpr Blocking kFew = {32, 96, 16, 4};
+// One tile of rows leaves memory alone to wait for, and two panels are read as two streams: decode
+// of a sequence is 1.03 times as fast as with blocks of 128.
+constexpr Blocking kFew = {16, 2048, 16, 4};
 // For lanes. 128 rows of 2048 columns are 1 MiB in fp32; twice the rows measured 0.95 times as
 // fast.
 constexpr Blocking kLanes = {128, 2048, 16, 4};
 
 // Results larger than this have left L2 before they are read. Written past the caches, their lines
-// need not be read first: measured 1.1 to 1.2 times as fast at 512 rows.
+// need not be read first: measured 1.1 to 1.4 times as fast at 512 rows.
 constexpr int64_t kStreamOutBytes = int64_t{1} << 20;
 
 // Bytes of weights a worker takes at a time when the weights are what is read: long enough to

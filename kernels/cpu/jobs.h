@@ -124,10 +124,10 @@ struct GemmJob {
   WeightView weight;
   const float* bias = nullptr;
   float scale = 1.0f;
-  Tensor out;               // bf16 or f32
-  int64_t block_k = 0;      // a multiple of kBlockK
-  bool stream_out = false;  // write the result past the caches where its layout allows it
-  void* packed_a = nullptr;
+  Tensor out;                // bf16 or f32
+  int64_t block_k = 0;       // a multiple of kBlockK
+  bool stream_out = false;   // write the result past the caches where its layout allows it
+  void* packed_a = nullptr;  // [rows up to 16, padded_k] elements, as pack_a lays them out
 };
 
 }  // namespace baram::cpu

@@ -2,9 +2,12 @@
 // for bit, with denormals, tails, strides, scales and biases.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
+#include <cstring>
 #include <random>
 #include <string>
 #include <vector>
@@ -50,6 +53,7 @@ struct Problem {
   bool bias = false;
   float scale = 1.0f;
   bool stream_out = false;
+  int64_t out_stride = 0;  // 0: n
 };
 
 class Gemm {
@@ -73,7 +77,7 @@ class Gemm {
     for (float& b : bias_) b = F32FromBF16(Draw());
   }
 
-  // What the model says, as stored: fp32 bits, or bf16 bits.
+  // What the model says, as stored: fp32 bits, or bf16 bits. Between the rows nothing is written.
   std::vector<uint32_t> Expected() const {
     std::vector<uint32_t> expected;
     for (int64_t r = 0; r < problem_.rows; ++r) {
@@ -87,11 +91,13 @@ class Gemm {
         expected.push_back(problem_.out == DType::kF32 ? std::bit_cast<uint32_t>(value)
                                                        : BF16FromF32(value));
       }
+      expected.insert(expected.end(), OutStride() - problem_.n, Untouched());
     }
     return expected;
   }
 
-  // What a machine computes, `chunk` rows and `panels` panels at a time on `workers` workers.
+  // What a machine computes on `workers` workers, `panels` panels at a time, in blocks of `block_k`
+  // columns.
   std::vector<uint32_t> Computed(const Machine& machine, int64_t block_k, int64_t panels,
                                  int32_t workers) const {
     WorkerPool pool({workers, {}, machine.kernels->enter_thread});
@@ -100,7 +106,8 @@ class Gemm {
     const int64_t padded_k = RoundUp(problem_.k, kBlockK);
     std::vector<float> packed_a(RoundUp(problem_.rows, 16) * padded_k, NAN);
     constexpr int64_t kLineFloats = 16;
-    std::vector<float> memory(problem_.rows * problem_.n + kLineFloats, NAN);
+    std::vector<float> memory(problem_.rows * OutStride() + kLineFloats,
+                              std::bit_cast<float>(kUntouched));
     const auto misfit = reinterpret_cast<uintptr_t>(memory.data()) / sizeof(float) % kLineFloats;
     float* out = memory.data() + (kLineFloats - misfit);  // on a cache line
     GemmJob job;
@@ -108,7 +115,7 @@ class Gemm {
     job.weight = {packed_.data(), problem_.n, problem_.k, padded_k};
     job.bias = problem_.bias ? bias_.data() : nullptr;
     job.scale = problem_.scale;
-    job.out = DenseTensor(out, problem_.out, problem_.rows, problem_.n);
+    job.out = {out, problem_.out, problem_.rows, problem_.n, OutStride()};
     job.block_k = block_k;
     job.stream_out = problem_.stream_out;
     job.packed_a = packed_a.data();
@@ -122,7 +129,7 @@ class Gemm {
     pool.ParallelFor(RoundUp(problem_.n, 16) / 16, panels, run(machine.kernels->gemm));
     __builtin_ia32_ldmxcsr(mode);
     std::vector<uint32_t> computed;
-    for (int64_t i = 0; i < problem_.rows * problem_.n; ++i) {
+    for (int64_t i = 0; i < problem_.rows * OutStride(); ++i) {
       computed.push_back(problem_.out == DType::kF32 ? std::bit_cast<uint32_t>(out[i])
                                                      : reinterpret_cast<const uint16_t*>(out)[i]);
     }
@@ -130,6 +137,12 @@ class Gemm {
   }
 
  private:
+  static constexpr uint32_t kUntouched = 0x7fc17fc1;  // a NaN, in fp32 and twice in bf16
+
+  int64_t OutStride() const { return problem_.out_stride > 0 ? problem_.out_stride : problem_.n; }
+  uint32_t Untouched() const {
+    return problem_.out == DType::kF32 ? kUntouched : kUntouched & 0xffff;
+  }
   uint16_t Draw() {
     std::normal_distribution<float> normal;
     const float x = normal(random_);
@@ -211,11 +224,48 @@ TEST(CpuGemmOrder, ScaleBiasAndRounding) {
   ExpectModelBits({.rows = 18, .n = 33, .k = 64, .values = Values::kTiny, .out = DType::kBF16});
 }
 
-// Whole lines of results are written past the caches, rests of lines into them.
+// Lines that are results as a whole are written past the caches, others are not.
 TEST(CpuGemmOrder, StreamedResults) {
-  for (const int64_t n : {64, 96, 100}) {
-    ExpectModelBits({.rows = 37, .n = n, .k = 160, .out = DType::kBF16, .stream_out = true});
-    ExpectModelBits({.rows = 37, .n = n, .k = 160, .out = DType::kF32, .stream_out = true});
+  const Problem problem = {.rows = 37, .n = 96, .k = 160, .out = DType::kBF16, .stream_out = true};
+  ExpectModelBits(problem);
+  for (const int64_t n : {100, 112, 120, 127}) {
+    Problem wider = problem;
+    wider.n = n;
+    wider.out_stride = 128;
+    ExpectModelBits(wider);
+  }
+  Problem floats = problem;
+  floats.out = DType::kF32;
+  ExpectModelBits(floats);
+}
+
+// The sums that wait between blocks of k.
+TEST(CpuGemmOrder, StaysInItsScratch) {
+  constexpr int64_t kGuard = int64_t{1} << 20;
+  const int64_t n = 512, k = 64, rows = 512;
+  for (const Machine& machine : Machines()) {
+    const GemmPlan plan = SelectGemm(rows, n, k, machine.kernels->gemm_form, 1);
+    std::vector<uint16_t> a(rows * k), weights(n * k);
+    std::vector<float> packed_a(rows * k), out(rows * n);
+    auto* scratch = static_cast<uint8_t*>(std::aligned_alloc(4096, kWorkerScratchBytes + kGuard));
+    std::memset(scratch, 0xa5, kWorkerScratchBytes + kGuard);
+    GemmJob job;
+    job.a = DenseTensor(a.data(), DType::kBF16, plan.chunk_rows, k);
+    job.weight = {weights.data(), n, k, k};
+    job.out = DenseTensor(out.data(), DType::kF32, plan.chunk_rows, n);
+    job.block_k = 32;
+    job.packed_a = packed_a.data();
+    const Worker worker = {0, scratch};
+    const uint32_t mode = __builtin_ia32_stmxcsr();
+    machine.kernels->enter_thread();
+    machine.kernels->pack_a(job, 0, RoundUp(plan.chunk_rows, 16) / 16 * (k / 32), worker);
+    machine.kernels->gemm(job, 0, plan.panels_per_tile, worker);
+    __builtin_ia32_ldmxcsr(mode);
+    EXPECT_EQ(std::count(scratch + kWorkerScratchBytes, scratch + kWorkerScratchBytes + kGuard,
+                         uint8_t{0xa5}),
+              kGuard)
+        << machine.name;
+    std::free(scratch);
   }
 }
 
@@ -249,8 +299,8 @@ constexpr GemmForm kDots = {.tiles = false, .element_bytes = 2};
 constexpr GemmForm kAmx = {.tiles = true, .element_bytes = 2};
 
 TEST(GemmSelect, CutsForTheCaches) {
-  EXPECT_EQ(ToString(SelectGemm(1, 8192, 2048, kAmx, 2)), "1 x 96, 8 panels");
-  EXPECT_EQ(ToString(SelectGemm(32, 8192, 2048, kAmx, 2)), "32 x 96, 8 panels");
+  EXPECT_EQ(ToString(SelectGemm(1, 8192, 2048, kAmx, 2)), "1 x 2048, 8 panels");
+  EXPECT_EQ(ToString(SelectGemm(32, 8192, 2048, kAmx, 2)), "32 x 128, 8 panels");
   EXPECT_EQ(ToString(SelectGemm(64, 8192, 2048, kAmx, 2)), "64 x 128, 16 panels");
   EXPECT_EQ(ToString(SelectGemm(97, 8192, 2048, kAmx, 2)), "97 x 256, 16 panels, streamed");
   EXPECT_EQ(ToString(SelectGemm(256, 2048, 8192, kAmx, 2)), "256 x 256, 16 panels");
@@ -264,7 +314,7 @@ TEST(GemmSelect, CutsForTheCaches) {
 // Whatever the shape: what a worker's scratch and the shared one hold suffices.
 TEST(GemmSelect, FitsItsMemory) {
   for (const int64_t rows : {1, 3, 4, 17, 32, 33, 512, 513, 8192}) {
-    for (const int64_t k : {32, 64, 2048, 8192, 65536}) {
+    for (const int64_t k : {int64_t{32}, int64_t{64}, int64_t{2048}, int64_t{8192}, kMaxGemmK}) {
       for (const GemmForm& form : {kFma, kDots, kAmx}) {
         const GemmPlan plan = SelectGemm(rows, 128 * 1024, k, form, 2);
         EXPECT_GE(plan.chunk_rows, 1);
