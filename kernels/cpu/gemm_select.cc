@@ -24,9 +24,9 @@ struct Blocking {
 //   blocks of 128  0.86    192  0.96    512  0.86    2048  0.64
 //   panels of   8  0.89     24  0.99     32  0.91
 //   chunks of 256  0.94: the weights are read twice
-// Of a step's time its products take 0.54, from operands in L1. With all of it in L2 it takes 0.74;
-// what comes from farther away, 2 lines of weights and 4 of `a`, costs 0.08 and 0.11, and writing
-// the results 0.08.
+// Of a step's time in the kernel its products take 0.54, from operands in L1. With all of it in L2
+// it takes 0.74; what comes from farther away, 2 lines of weights and 4 of `a`, costs 0.08 and
+// 0.11, and writing the results 0.08. Packing and barriers come on top.
 constexpr Blocking kMany = {512, 256, 16, 2};
 // Bound by the bytes of the weights, which flow most evenly through short blocks: blocks of 256 are
 // 0.94 to 0.96 times as fast, and those of 512 0.86 to 0.9 times.

@@ -127,7 +127,7 @@ struct GemmJob {
   Tensor out;                // bf16 or f32
   int64_t block_k = 0;       // a multiple of kBlockK
   bool stream_out = false;   // write the result past the caches where its layout allows it
-  void* packed_a = nullptr;  // [rows up to 16, padded_k] elements, as pack_a lays them out
+  void* packed_a = nullptr;  // [rows to a multiple of 16, padded_k], as pack_a has it
 };
 
 }  // namespace baram::cpu
