@@ -251,10 +251,10 @@ int64_t SumBytes(int64_t rows, int64_t panels) {
 TEST(CpuGemmOrder, StaysInItsScratch) {
   const int64_t k = 64, rows = 512;
   for (const Machine& machine : Machines()) {
-    if (!machine.kernels->gemm_form.tiles) continue;  // lanes keep their sums in registers
     for (const int64_t panels : {15, 16}) {
       const int64_t n = panels * kPanelColumns;
-      const int64_t used = SumBytes(rows, panels);
+      // Lanes keep their sums in registers.
+      const int64_t used = machine.kernels->gemm_form.tiles ? SumBytes(rows, panels) : 0;
       std::vector<uint16_t> a(rows * k), weights(n * k);
       std::vector<float> packed_a(rows * k), out(rows * n);
       auto* scratch = static_cast<uint8_t*>(std::aligned_alloc(4096, kWorkerScratchBytes));
