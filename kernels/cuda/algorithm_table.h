@@ -64,23 +64,28 @@ class AlgorithmTable {
   // Has the library multiply: run(algorithm) starts the product or says why not, ask(kind) is
   // called for what is not in the table. An algorithm is asked for with rows rounded up and may not
   // work for fewer. Where it fails, the library is asked once more, with the exact rows, and its
-  // answer is used for products of these rows from then on. Not null: why it refuses them.
+  // answer is used for products of these rows from then on. Not null: why it refuses them. In a
+  // capture a failure may be that of the capture, which says nothing of the product: it is returned,
+  // and neither kept nor asked about.
   template <typename Ask, typename Run>
-  Error Multiply(const ProductKind& kind, int64_t rows, const Ask& ask, const Run& run) {
+  Error Multiply(const ProductKind& kind, int64_t rows, bool in_capture, const Ask& ask,
+                 const Run& run) {
     const ProductKind exact = WithRows(kind, rows);
     auto known = exact_.find(exact);
     if (known == exact_.end()) {
       const Found& rounded = Find(kind, ask);
       if (rounded.refusal != nullptr) return rounded.refusal;
       const Error refusal = run(rounded.algorithm);
-      if (refusal == nullptr) return nullptr;
+      if (refusal == nullptr || in_capture) return refusal;
       if (rows == kind.rows) return exact_[exact].refusal = refusal;
       LastError();  // a refusal is an answer, not the loss of the device
       known = exact_.emplace(exact, ask(exact)).first;
     }
     Found& found = known->second;
-    if (found.refusal == nullptr) found.refusal = run(found.algorithm);
-    return found.refusal;
+    if (found.refusal != nullptr) return found.refusal;
+    const Error refusal = run(found.algorithm);
+    if (!in_capture) found.refusal = refusal;
+    return refusal;
   }
 
   // What is known of a kind, asked for if it is not.
@@ -90,7 +95,7 @@ class AlgorithmTable {
     if (known != algorithms_.end()) return known->second;
     ProductKind each = kind;
     const int64_t last = std::max(kind.rows, RoundedRows(most_rows_));
-    for (each.rows = RoundedRows(kMaxSkinnyRows + 1); each.rows <= last;
+    for (each.rows = std::min(kind.rows, RoundedRows(kMaxSkinnyRows + 1)); each.rows <= last;
          each.rows = RoundedRows(each.rows + 1)) {
       const auto [entry, is_new] = algorithms_.try_emplace(each);
       if (is_new) entry->second = ask(each);

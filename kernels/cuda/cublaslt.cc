@@ -176,7 +176,7 @@ CublasLt::~CublasLt() = default;
 
 void CublasLt::SetMostRows(int64_t rows) { state_->algorithms.SetMostRows(rows); }
 
-Error CublasLt::Multiply(const GemmArgs& args, Stream stream) {
+Error CublasLt::Multiply(const GemmArgs& args, bool in_capture, Stream stream) {
   const Library& library = state_->library;
   const ProductKind kind = KindOf(args);
   const auto ask = [&](const ProductKind& asked) {
@@ -192,7 +192,7 @@ Error CublasLt::Multiply(const GemmArgs& args, Stream stream) {
         state_->workspace, kWorkspaceBytes, stream);
     return status == CUBLAS_STATUS_SUCCESS ? nullptr : library.status_string(status);
   };
-  return state_->algorithms.Multiply(kind, args.a.rows, ask, run);
+  return state_->algorithms.Multiply(kind, args.a.rows, in_capture, ask, run);
 }
 
 Error CublasLt::Refusal(const GemmArgs& args) const {

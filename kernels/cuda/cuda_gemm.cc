@@ -78,7 +78,7 @@ Error CudaDevice::ProbeCublasLt(std::string* problem) {
                        .weight = {.data = weight, .shape = {kProbe, kProbe, Format{DType::kBF16}}},
                        .out = DenseTensor(out, DType::kBF16, kProbe, kProbe)};
   if (Error error = Fill(a, kProbeByte, 2 * kBytes, stream_.get())) return error;
-  if (const Error refusal = cublaslt_->Multiply(probe, stream_.get())) {
+  if (const Error refusal = cublaslt_->Multiply(probe, false, stream_.get())) {
     LastError();  // a refusal is an answer, not the loss of the device
     *problem = std::string("cuBLASLt does not multiply here: ") + refusal;
     return nullptr;
@@ -120,8 +120,10 @@ Error CudaDevice::GemmByLibrary(const GemmArgs& args, const GemmPlan& plan) {
   for (int64_t begin = 0; begin < args.a.rows; begin += count) {
     const GemmArgs part = LibraryPart(args, plan, begin);
     count = part.a.rows;
-    if (const Error refusal = cublaslt_->Multiply(part, stream_.get())) {
-      LastError();  // as in ProbeCublasLt
+    const bool in_capture = captures_.capturing();
+    if (const Error refusal = cublaslt_->Multiply(part, in_capture, stream_.get())) {
+      // As in ProbeCublasLt. Of a capture the first error is why it fails, and told at its end.
+      if (!in_capture) LastError();
       return refusal;
     }
     if (plan.wide_rows == 0) continue;
@@ -169,7 +171,7 @@ void CudaDevice::Gemm(const GemmArgs& args) {
     if (refusal == nullptr) return;
     plan = SelectOwnGemm(ProblemOf(args), facts_.multiprocessors);
   }
-  if (refusal != nullptr) NoteRefusedProduct(args, refusal);
+  if (refusal != nullptr && !captures_.capturing()) NoteRefusedProduct(args, refusal);
   const SplitMemory memory = SplitMemoryIn(gemm_memory_.get());
   if (plan.path == GemmPath::kSkinny) {
     LaunchGemmSkinny(args, plan, memory, Launches());

@@ -118,7 +118,7 @@ TEST_P(CudaCublasLtTest, AndOurKernelsAreWithinTheTablesTolerance) {
   ASSERT_EQ(PlanOf(args).path, GemmPath::kCublasLt);
   if (PlanOf(args).wide_rows == 0) {  // as it is; otherwise the device has more to do
     SCOPED_TRACE("the library");
-    ASSERT_EQ(gpu.library->Multiply(args, gpu.stream.get()), nullptr);
+    ASSERT_EQ(gpu.library->Multiply(args, false, gpu.stream.get()), nullptr);
     ASSERT_EQ(Synchronize(gpu.stream.get()), nullptr);
     ASSERT_NO_FATAL_FAILURE(ExpectWithin(Fetch(gpu.device(), args.out), ref.outputs[0], tolerance));
     op = gpu.bed().Prepare(op_case);
@@ -161,10 +161,10 @@ TEST_F(CudaCublasLtTest, LongResultsAreRoundedPartByPart) {
   const testing::Outcome ref = gpu.family.ref->Run(op_case);
   const testing::Outcome magnitudes = gpu.family.ref->Run(op_case, {}, true);
   const testing::PreparedOp op = gpu.bed().Prepare(op_case);
-  EXPECT_EQ(PlanOf(std::get<GemmArgs>(op.args)).wide_rows, 256);
+  EXPECT_EQ(PlanOf(std::get<GemmArgs>(op.args)).wide_rows, 150);
   const testing::Outcome got = gpu.bed().Run(op_case);
   EXPECT_EQ(got.broken, "");
-  EXPECT_EQ(gpu.device().KernelOf(op.args), "cublaslt, rounded by 256 rows");
+  EXPECT_EQ(gpu.device().KernelOf(op.args), "cublaslt, rounded by 150 rows");
   ExpectWithin(got.outputs[0].values, ref.outputs[0],
                testing::Tolerance(op_case, gpu.family.types, ref, magnitudes, 0));
 }

@@ -107,7 +107,7 @@ TEST(CudaGemmSelect, WhatTheLibraryDoesNotTakeStaysHere) {
 TEST(CudaGemmSelect, ResultsOfTheLibraryWithABiasAreRoundedAfterwards) {
   GemmProblem problem = Problem(2048, 4608, 3584);
   problem.has_bias = true;
-  EXPECT_EQ(Plan(problem), "cublaslt, rounded by 1792 rows");
+  EXPECT_EQ(Plan(problem), "cublaslt, rounded by 1024 rows");
   EXPECT_EQ(Plan(problem, kAlone), "mma 128 x 128");
   problem.rows = 255;  // too few to pay
   EXPECT_EQ(Plan(problem), "mma 64 x 64");
@@ -122,6 +122,13 @@ TEST(CudaGemmSelect, ResultsOfTheLibraryWithABiasAreRoundedAfterwards) {
     if (plan.path != GemmPath::kCublasLt) continue;
     ASSERT_GT(plan.wide_rows, 0);
     ASSERT_LE(plan.wide_rows * n * 4, kWideBytes) << n;
+  }
+  problem.n = 4608;
+  for (problem.rows = 256; problem.rows <= 8192; ++problem.rows) {
+    const int64_t part = SelectGemm(problem, kH200).wide_rows;
+    ASSERT_GT(part, 0);
+    const int64_t last = problem.rows - (problem.rows - 1) / part * part;
+    ASSERT_GE(last, part - 8) << problem.rows << " rows end with a short part";
   }
 }
 
@@ -182,6 +189,7 @@ TEST(AlgorithmTable, AsksForAllRowsOfAKindAtOnce) {
   asked.clear();
   EXPECT_EQ(find(5000, 7), 5120 * 7);
   EXPECT_EQ(asked, (std::vector<int64_t>{4096, 5120})) << "more than a step was said to have";
+  EXPECT_EQ(find(3, 7), 16 * 7) << "as few as our own kernels take elsewhere";
 }
 
 }  // namespace

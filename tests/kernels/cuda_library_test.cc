@@ -122,5 +122,27 @@ TEST(CudaLibrary, IsAskedOnceMoreWithTheVeryRows) {
   emulation::RefuseOtherRows(false);
 }
 
+// A capture that is spoilt fails every product behind: none of them is the library's to refuse.
+TEST(CudaLibrary, IsNotBlamedForWhatFailsInACapture) {
+  emulation::OfferCublasLt();
+  const auto device = Open();
+  Ones ones(*device, 16);
+  const auto capture_refused = [&] {
+    ASSERT_TRUE(device->BeginCapture());
+    emulation::RefuseProducts(true);
+    EXPECT_EQ(WordsOf([&] { device->Gemm(ones.args); }), "");
+    emulation::RefuseProducts(false);
+    EXPECT_NE(device->EndCapture(), 0u);
+    EXPECT_EQ(device->KernelOf(ones.args), "cublaslt");
+  };
+  device->Gemm(ones.args);
+  capture_refused();
+  emulation::RefuseOtherRows(true);
+  ones.args.a.rows = ones.args.out.rows = 17;
+  device->Gemm(ones.args);  // now it is known by its very rows
+  capture_refused();
+  emulation::RefuseOtherRows(false);
+}
+
 }  // namespace
 }  // namespace baram::cuda

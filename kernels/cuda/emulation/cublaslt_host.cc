@@ -84,7 +84,7 @@ Error CublasLt::Refusal(const GemmArgs& args) const {
   return state_->algorithms.Refusal(KindOf(args), args.a.rows);
 }
 
-Error CublasLt::Multiply(const GemmArgs& args, Stream stream) {
+Error CublasLt::Multiply(const GemmArgs& args, bool in_capture, Stream stream) {
   const auto ask = [](const ProductKind& kind) {
     return AlgorithmTable<Algorithm>::Found{.algorithm = {kind.rows}};
   };
@@ -94,7 +94,7 @@ Error CublasLt::Multiply(const GemmArgs& args, Stream stream) {
     StartProduct(args, stream);
     return nullptr;
   };
-  return state_->algorithms.Multiply(KindOf(args), args.a.rows, ask, run);
+  return state_->algorithms.Multiply(KindOf(args), args.a.rows, in_capture, ask, run);
 }
 
 }  // namespace baram::cuda
