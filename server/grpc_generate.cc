@@ -60,7 +60,7 @@ class GenerateCall {
       return refused(id);
     }
     context_->AddInitialMetadata(kRequestIdKey, record_.request_id);
-    absl::StatusOr<Call> call = ToCall(request);
+    absl::StatusOr<Call> call = ToCall(request, serving_);
     if (!call.ok()) return refused(call.status());
     call->request_id = record_.request_id;
     // The field names one call. Proxies write the metadata, the same into several calls.

@@ -7,7 +7,6 @@
 #include "absl/strings/str_cat.h"
 #include "server/errors.h"
 #include "server/json_fields.h"
-#include "server/serving.h"
 
 namespace baram::server {
 namespace {
@@ -28,7 +27,8 @@ absl::Status CheckMetadata(const v1::GenerateRequest& request) {
   return absl::OkStatus();
 }
 
-// The lists are measured before they are copied: a message holds millions of empty strings.
+// What has a limit is measured before it is copied: a message holds millions of empty strings, or a
+// salt of megabytes, and copies wait for the text pool uncounted.
 absl::Status CheckSampling(const v1::Sampling& sampling) {
   const auto biased = static_cast<size_t>(sampling.logit_bias_size());
   if (biased <= kMaxBiasedTokens) return absl::OkStatus();
@@ -38,11 +38,20 @@ absl::Status CheckSampling(const v1::Sampling& sampling) {
 absl::Status CheckStopping(const v1::Stopping& stopping) {
   const auto stops = static_cast<size_t>(stopping.stop_size());
   if (stops > kMaxStops) return TooMany("stopping.stop", stops, kMaxStops, "strings");
+  for (const std::string& stop : stopping.stop()) {
+    if (stop.size() <= kMaxStopBytes) continue;
+    return TooMany("stopping.stop", stop.size(), kMaxStopBytes, "bytes in one string");
+  }
   const auto ids = static_cast<size_t>(stopping.stop_token_ids_size());
   if (ids > kMaxStopTokenIds) {
     return TooMany("stopping.stop_token_ids", ids, kMaxStopTokenIds, "ids");
   }
   return absl::OkStatus();
+}
+
+absl::Status CheckSalt(const v1::Cache& cache) {
+  if (cache.salt().size() <= kMaxSaltBytes) return absl::OkStatus();
+  return TooMany("cache.salt", cache.salt().size(), kMaxSaltBytes, "bytes");
 }
 
 // Protobuf's ids are unsigned; what int32 does not hold is out of every vocabulary.
@@ -108,10 +117,15 @@ absl::StatusOr<ChatPrompt> ToChatPrompt(const v1::Chat& chat) {
   return prompt;
 }
 
-absl::StatusOr<Call> ToCall(const v1::GenerateRequest& request) {
+absl::StatusOr<Call> ToCall(const v1::GenerateRequest& request, const Serving& serving) {
   if (absl::Status status = CheckMetadata(request); !status.ok()) return status;
   if (absl::Status status = CheckSampling(request.sampling()); !status.ok()) return status;
   if (absl::Status status = CheckStopping(request.stopping()); !status.ok()) return status;
+  if (absl::Status status = CheckSalt(request.cache()); !status.ok()) return status;
+  if (absl::Status status = serving.CheckModel(request.model()); !status.ok()) return status;
+  absl::Status fits = serving.CheckPromptIds(static_cast<size_t>(request.token_ids().ids_size()),
+                                             request.has_truncate_prompt_tokens());
+  if (!fits.ok()) return fits;
   auto prompt = ToPrompt(request);
   if (!prompt.ok()) return prompt.status();
   Call call;

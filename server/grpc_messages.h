@@ -9,11 +9,13 @@
 #include "absl/status/statusor.h"
 #include "baram/v1/inference.pb.h"
 #include "server/call.h"
+#include "server/serving.h"
 
 namespace baram::server {
 
-// Fields as they are; serving checks them.
-absl::StatusOr<Call> ToCall(const v1::GenerateRequest& request);
+// Fields as they are; `serving` checks them. Only what could be too large to wait for that is
+// refused here: a call then holds little but its prompt.
+absl::StatusOr<Call> ToCall(const v1::GenerateRequest& request, const Serving& serving);
 absl::StatusOr<ChatPrompt> ToChatPrompt(const v1::Chat& chat);
 
 // Frees what a request holds, once all that is needed of it is elsewhere: gRPC would keep it to the

@@ -64,11 +64,13 @@ std::string AbsolutePath(const std::string& path) {
   return error ? path : absolute.lexically_normal().string();
 }
 
-// Bytes of text that are to be tokenized; a prompt of ids has none.
-size_t TextBytes(const Prompt& prompt) {
+// Bytes that a prompt holds while it waits to be read. Nothing else of a call is large.
+size_t BytesOf(const Prompt& prompt) {
   if (const auto* text = std::get_if<TextPrompt>(&prompt)) return text->text.size();
-  if (const auto* chat = std::get_if<ChatPrompt>(&prompt)) return chat->messages_json.size();
-  return 0;
+  if (const auto* chat = std::get_if<ChatPrompt>(&prompt)) {
+    return chat->messages_json.size() + chat->arguments_json.size();
+  }
+  return std::get<std::vector<int32_t>>(prompt).size() * sizeof(int32_t);
 }
 
 }  // namespace
@@ -96,7 +98,7 @@ void Serving::Start(Call call, std::vector<ReplySink*> sinks, Done done, Place p
     return;
   }
   size_t bytes = 0;
-  for (const Prompt& prompt : call.prompts) bytes += TextBytes(prompt);
+  for (const Prompt& prompt : call.prompts) bytes += BytesOf(prompt);
   const SteadyTime deadline = call.deadline;
   // std::function wants copies; a call is only moved.
   struct Job {
@@ -398,6 +400,11 @@ absl::Status Serving::CheckDetokenized(size_t ids) const {
   if (ids <= max_detokenized()) return absl::OkStatus();
   return InvalidField("token_ids", absl::StrCat("There are ", ids, " token ids, but at most ",
                                                 max_detokenized(), " are taken."));
+}
+
+absl::Status Serving::CheckPromptIds(size_t ids, bool truncated) const {
+  const auto context = static_cast<size_t>(info().max_model_len);
+  return truncated || ids < context ? absl::OkStatus() : TooLong(info().max_model_len, ids);
 }
 
 absl::Status Serving::OfText(std::string_view field, const absl::Status& error) {

@@ -82,6 +82,10 @@ class Serving {
   size_t max_detokenized() const { return static_cast<size_t>(config_.max_prompt_bytes); }
   absl::Status CheckDetokenized(size_t ids) const;
 
+  // Whether a prompt of so many ids can fit the context, where `truncated` says that it is cut to
+  // it; front ends that copy them look at it before.
+  absl::Status CheckPromptIds(size_t ids, bool truncated) const;
+
   // Unavailable while draining and after the device was lost.
   absl::Status CheckAccepting() const;
   // NotFound unless `model` is empty or a served name.

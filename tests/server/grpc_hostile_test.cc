@@ -323,6 +323,43 @@ TEST_F(GrpcHostileTest, ListsAreMeasuredBeforeTheyWaitToBeRead) {
   held.set_value();
 }
 
+// A call holds what it brings from its arrival on, long before anybody reads it.
+TEST_F(GrpcHostileTest, GenerateIsMeasuredBeforeItWaitsToBeRead) {
+  StartServer([](server::Config& config) { config.text_threads = 1; });
+  std::promise<void> held;
+  HoldTextPool(held.get_future());
+  const auto refusal = [&](const auto& change) {
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(5));
+    v1::GenerateRequest request;
+    request.set_text("a");
+    change(request);
+    v1::GenerateOnceResponse response;
+    return inference().GenerateOnce(&context, request, &response).error_message();
+  };
+  const auto ids = [](v1::GenerateRequest& request, int count) {
+    for (int i = 0; i < count; ++i) request.mutable_token_ids()->add_ids(1);
+  };
+  EXPECT_THAT(refusal([](auto& r) { r.mutable_cache()->set_salt(std::string(1 << 20, 's')); }),
+              HasSubstr("cache.salt"));
+  EXPECT_THAT(refusal([](auto& r) { r.mutable_stopping()->add_stop(std::string(1 << 20, 's')); }),
+              HasSubstr("stopping.stop"));
+  EXPECT_THAT(refusal([](auto& r) { r.set_model(std::string(1 << 20, 'm')); }),
+              HasSubstr("does not exist"));
+  EXPECT_THAT(refusal([&](auto& r) { ids(r, 1'000'000); }), HasSubstr("the prompt has 1000000"));
+  // Ids that are cut to the context are taken, as far as the texts that wait leave room.
+  constexpr int kIds = 500'000;
+  constexpr size_t kRoom = kIds * sizeof(int32_t) - 1;
+  ASSERT_TRUE(server().text_pool().Run(server::TextPool::kMaxQueuedBytes - kRoom,
+                                       SteadyTime::max(), [] {}));
+  EXPECT_THAT(refusal([&](auto& r) {
+                ids(r, kIds);
+                r.set_truncate_prompt_tokens(8);
+              }),
+              HasSubstr("wait to be read"));
+  held.set_value();
+}
+
 // Each would be INVALID_ARGUMENT if its text were looked at.
 TEST_F(GrpcHostileTest, TextsThatNobodyWaitsForAreNotRead) {
   StartServer([](server::Config& config) {
