@@ -201,7 +201,8 @@ float Sampler::TopPBound(const LogitRow& z, float top_p, float bound,
   passes_->exp(values, count, weights);
 
   constexpr int kBuckets = 1024;
-  const float per_unit = start < 0 ? kBuckets / -start : 0.0f;
+  // Finite however close to 0 the start is: 0 lies in the first bucket.
+  const float per_unit = start < 0 ? std::min(kBuckets / -start, FLT_MAX) : 0.0f;
   const auto bucket_of = [per_unit](float value) {
     return std::min(static_cast<int>(-value * per_unit), kBuckets - 1);
   };

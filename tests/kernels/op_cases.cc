@@ -202,6 +202,13 @@ void AddSample(Table& table) {
          r.sampling.repetition_penalty = FLT_MIN;
          r.bias = {{4, 90.0f}};
        })},
+      // With five tokens all are seen and below zero: what is left of them is close to it.
+      {"repetition_underflow", with([](auto& r) {
+         r.sampling.repetition_penalty = 1e-37f;
+         r.sampling.top_k = 2;
+         r.sampling.top_p = 0.9f;
+         r.bias = {{0, -100.0f}, {1, -100.0f}, {2, -100.0f}, {3, -100.0f}, {4, -100.0f}};
+       })},
       {"bias", with([](auto& r) {
          r.bias = {{0, 3.0f}, {3, -100.0f}, {2, 100.0f}, {9999999, 5.0f}};
        })},
