@@ -2,7 +2,10 @@
 #include "tests/kernels/op_cases.h"
 
 #include <algorithm>
+#include <array>
 #include <cfloat>
+#include <cmath>
+#include <random>
 
 namespace baram::testing {
 namespace {
@@ -328,6 +331,52 @@ void AddSample(Table& table) {
   }
 }
 
+// Every parameter at its ends as often as between them: what a client may send, all at once. Not so
+// far that denormals or the rounding of logits decide: devices differ there, and rows of their own
+// above show that they survive it.
+SampleRow ExtremeRow(std::mt19937& random, int32_t vocab) {
+  const auto below = [&](size_t n) { return static_cast<int32_t>(random() % n); };
+  const auto one_of = [&](auto... values) {
+    const std::array choices = {values...};
+    return choices[random() % choices.size()];
+  };
+  SampleRow row;
+  row.sampling.seed = random();
+  row.sampling.temperature = one_of(0.0f, 1e-5f, 0.7f, 1.0f, 2.0f);
+  row.sampling.top_p = one_of(FLT_MIN, 1e-6f, 0.3f, 0.9f, 0.999999f, 1.0f);
+  row.sampling.min_p = one_of(0.0f, 0.0f, FLT_MIN, 0.01f, 0.9f, 1.0f);
+  row.sampling.top_k = one_of(0, 0, 1, 2, 7, vocab - 1, 1 << 30);
+  row.sampling.repetition_penalty = one_of(1.0f, 1e-36f, 1e-36f, 0.5f, 2.0f);
+  row.sampling.presence_penalty = one_of(0.0f, 0.0f, 0.0f, -2.0f, 2.0f);
+  row.sampling.frequency_penalty = one_of(0.0f, 0.0f, 0.0f, -2.0f, 2.0f);
+  row.sampling.logprobs = one_of(-1, 0, 20);
+  row.sampling.min_tokens = one_of(0, 0, 4);
+  row.logits = one_of(LogitKind::kNormal, LogitKind::kTies, LogitKind::kHoles, LogitKind::kFlat);
+  // Some tokens seen, or all of them; all pushed the same way, or each its own.
+  for (int32_t i = below(8); i > 0; --i) row.prompt.push_back(below(vocab));
+  for (int32_t i = 0; i < vocab * below(2); ++i) row.prompt.push_back(i);
+  for (int32_t i = below(8); i > 0; --i) row.output.push_back(below(vocab));
+  const int32_t biased = one_of(0, std::min<int32_t>(vocab, kMaxBiasedTokens));
+  const float of_all = one_of(NAN, -100.0f, 100.0f);
+  for (int32_t i = 0; i < biased; ++i) {
+    row.bias.push_back({i, std::isnan(of_all) ? one_of(-100.0f, -1.0f, 0.0f, 100.0f) : of_all});
+  }
+  for (int32_t i = below(3); i > 0; --i) row.stop_ids.push_back(below(vocab));
+  row.allow_every = one_of(0, 0, 0, 2);
+  return row;
+}
+
+void AddExtremeSamples(Table& table) {
+  for (const int32_t vocab : {1, 2, 5, 17, 257}) {
+    std::mt19937 random(static_cast<uint32_t>(vocab));
+    for (int i = 0; i < 12; ++i) {
+      SampleCase c{vocab, vocab + 3, {}, 2};
+      for (int row = 0; row < 16; ++row) c.rows.push_back(ExtremeRow(random, vocab));
+      table.Add("Sample_" + N(vocab) + "_extreme_" + N(i), c);
+    }
+  }
+}
+
 }  // namespace
 
 std::vector<OpCase> OpCases() {
@@ -338,6 +387,7 @@ std::vector<OpCase> OpCases() {
   AddStoreKv(table);
   AddAttend(table);
   AddSample(table);
+  AddExtremeSamples(table);
   return table.Take();
 }
 
