@@ -1,5 +1,6 @@
 // Scheduler::Commit: results, published pages, endings.
 #include <algorithm>
+#include <ranges>
 #include <utility>
 
 #include "engine/scheduler.h"
@@ -193,8 +194,9 @@ void Scheduler::SlideWindows(Sequence& sequence) {
 }
 
 void Scheduler::EndAll(const Finish& finish, SteadyTime now) {
-  for (const std::unique_ptr<LiveRequest>& live : requests_) {
-    for (Sequence& sequence : live->outputs) {
+  // As in Sweep.
+  for (const std::unique_ptr<LiveRequest>& live : std::views::reverse(requests_)) {
+    for (Sequence& sequence : std::views::reverse(live->outputs)) {
       if (sequence.state != SequenceState::kRetiring) EndOutput(sequence, finish, now);
     }
   }

@@ -3,6 +3,7 @@
 #include "engine/scheduler.h"
 
 #include <algorithm>
+#include <ranges>
 #include <utility>
 
 #include "kernels/check.h"
@@ -54,7 +55,8 @@ void Scheduler::Add(std::unique_ptr<LiveRequest> live, SteadyTime now) {
 void Scheduler::Sweep(bool look_at_all, SteadyTime now) {
   if (!look_at_all && now < next_event_) return;
   next_event_ = SteadyTime::max();
-  for (const std::unique_ptr<LiveRequest>& live : requests_) {
+  // The last to come first: lists by rank then close no gaps, however many end at once.
+  for (const std::unique_ptr<LiveRequest>& live : std::views::reverse(requests_)) {
     if (live->unfinished == 0) continue;
     Finish all;
     bool end_all = live->outbox->cancelled(&all.reason);
@@ -62,7 +64,7 @@ void Scheduler::Sweep(bool look_at_all, SteadyTime now) {
       end_all = true;
       all.reason = FinishReason::kDeadline;
     }
-    for (Sequence& sequence : live->outputs) {
+    for (Sequence& sequence : std::views::reverse(live->outputs)) {
       if (sequence.state == SequenceState::kRetiring) continue;
       if (end_all) {
         EndOutput(sequence, all, now);
