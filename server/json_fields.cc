@@ -15,22 +15,18 @@ namespace {
 
 constexpr int kMaxDepth = 64;  // deeper than any message or schema a person writes
 constexpr int kMaxKeys = 512;  // of one object; OpenAI's limit of logit_bias is 300
-// Strings, keys among them, arrays and objects: some hundred bytes each in whatever tree they
-// become.
-constexpr int kMaxNodes = 1 << 18;
 
 // Looks at brackets, quotes and colons alone, before a parser that would build whatever it is
 // given. (The parser's own callback is no place for this: with one, closing an element walks over
 // all its elder siblings.)
-absl::Status CheckShape(std::string_view body, std::string_view subject) {
+absl::Status CheckShape(std::string_view body, std::string_view subject, JsonBudget& budget) {
   std::array<int, kMaxDepth + 1> keys{};  // of the object open at each depth
   int depth = 0;
-  int nodes = 0;
   for (size_t i = 0; i < body.size(); ++i) {
     const char c = body[i];
-    if ((c == '"' || c == '{' || c == '[') && ++nodes > kMaxNodes) {
+    if ((c == '"' || c == '{' || c == '[') && --budget.nodes < 0) {
       return absl::InvalidArgumentError(absl::StrCat(std::string(subject), " has more than ",
-                                                     kMaxNodes,
+                                                     JsonBudget().nodes,
                                                      " strings, arrays and objects; send fewer."));
     }
     switch (c) {
@@ -86,13 +82,16 @@ std::string KindOf(const Json& value) {
 
 }  // namespace
 
-absl::StatusOr<Json> ParseJsonObject(std::string_view body, std::string_view subject) {
+absl::StatusOr<Json> ParseJsonObject(std::string_view body, std::string_view subject,
+                                     JsonBudget* budget) {
+  JsonBudget of_body;
   const auto wrong = [&](const std::string& what) {
     return absl::InvalidArgumentError(absl::StrCat(std::string(subject), what));
   };
   if (body.empty()) return wrong(" is empty; send a JSON object.");
   if (!text::IsValidUtf8(body)) return wrong(" is not valid UTF-8.");
-  if (absl::Status shape = CheckShape(body, subject); !shape.ok()) return shape;
+  absl::Status shape = CheckShape(body, subject, budget == nullptr ? of_body : *budget);
+  if (!shape.ok()) return shape;
   try {
     Json json = Json::parse(body);
     if (!json.is_object()) return wrong(" must be a JSON object.");

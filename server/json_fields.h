@@ -21,11 +21,19 @@ namespace baram::server {
 // bounded.
 using Json = nlohmann::ordered_json;
 
+// How many strings, keys among them, arrays and objects may still be parsed: some hundred bytes each
+// in whatever tree they become. Negative once there were more.
+struct JsonBudget {
+  int nodes = 1 << 18;
+};
+
 // Parses a body. InvalidArgument, with a sentence for the client, for what is not JSON, not UTF-8,
 // nested deeper than 64, has an object of more than 512 keys, or more than 262,144 strings, arrays
 // and objects, or is not an object. If a key stands twice, its last value counts. Linear in the
-// body's bytes. `subject` is what the sentence calls the body.
-absl::StatusOr<Json> ParseJsonObject(std::string_view body, std::string_view subject = "The body");
+// body's bytes. `subject` is what the sentence calls the body. Where a `budget` is given, what is
+// parsed with it has that many together.
+absl::StatusOr<Json> ParseJsonObject(std::string_view body, std::string_view subject = "The body",
+                                     JsonBudget* budget = nullptr);
 
 // As text. Never fails: bytes that are no character become U+FFFD.
 std::string Dump(const Json& json);

@@ -19,9 +19,15 @@ constexpr char kOneMessage[] = R"({"role": "user", "content": "Hello"})";
 constexpr char kOneCall[] =
     R"({"type": "function", "function": {"name": "add", "arguments": "{\"a\": 1}"}})";
 
+// What the messages so far have brought together.
+struct Brought {
+  size_t parts = 0;
+  JsonBudget arguments;  // of tool calls, as far as they are text
+};
+
 // A past tool call. OpenAI's clients send its arguments as text of JSON, or none; templates want
 // the object. False if it is none.
-bool ReadToolCall(Json& call) {
+bool ReadToolCall(Json& call, JsonBudget& budget) {
   if (!call.is_object() || !call.contains("function") || !call["function"].is_object())
     return false;
   Json& function = call["function"];
@@ -30,14 +36,14 @@ bool ReadToolCall(Json& call) {
   if (arguments.is_null() || arguments == "") arguments = Json::object();
   if (arguments.is_object()) return true;
   if (!arguments.is_string()) return false;
-  if (auto parsed = ParseJsonObject(arguments.get_ref<const std::string&>()); parsed.ok()) {
-    arguments = *std::move(parsed);
-  }
+  const std::string& text = arguments.get_ref<const std::string&>();
+  // What a model wrote may be no JSON; then it stays text.
+  if (auto parsed = ParseJsonObject(text, "", &budget); parsed.ok()) arguments = *std::move(parsed);
   return true;
 }
 
 // Templates take a message with a list of calls, even an empty one, for calls alone.
-void ReadToolCalls(Json& message, const std::string& path, JsonFields& fields) {
+void ReadToolCalls(Json& message, const std::string& path, JsonBudget& budget, JsonFields& fields) {
   const auto calls = message.find("tool_calls");
   if (calls == message.end()) return;
   if (calls->is_null() || *calls == Json::array()) {
@@ -49,9 +55,14 @@ void ReadToolCalls(Json& message, const std::string& path, JsonFields& fields) {
                        absl::StrCat(path, ".tool_calls must be an array, as in [", kOneCall, "]."));
   }
   for (size_t i = 0; i < calls->size(); ++i) {
-    if (ReadToolCall((*calls)[i])) continue;
+    const bool is_call = ReadToolCall((*calls)[i], budget);
+    if (is_call && budget.nodes >= 0) continue;
     const std::string call_path = absl::StrCat(path, ".tool_calls[", i, "]");
-    return fields.Fail(call_path, absl::StrCat(call_path, " must be a call as in ", kOneCall, "."));
+    return fields.Fail(
+        call_path,
+        is_call ? absl::StrCat(call_path, " brings the arguments of all calls to more than ",
+                               JsonBudget().nodes, " strings, arrays and objects; send fewer.")
+                : absl::StrCat(call_path, " must be a call as in ", kOneCall, "."));
   }
 }
 
@@ -76,8 +87,7 @@ bool ReadPart(Json& part) {
   return false;
 }
 
-// `parts`: of the messages until then.
-void ReadMessage(Json& message, size_t index, size_t& parts, JsonFields& fields) {
+void ReadMessage(Json& message, size_t index, Brought& brought, JsonFields& fields) {
   const std::string path = absl::StrCat("messages[", index, "]");
   if (!message.is_object()) {
     return fields.Fail(path, absl::StrCat(path, " must be an object, as in ", kOneMessage, "."));
@@ -92,7 +102,7 @@ void ReadMessage(Json& message, size_t index, size_t& parts, JsonFields& fields)
   }
   // A tool may return nothing.
   const bool may_be_silent = *role == "assistant" || *role == "tool";
-  ReadToolCalls(message, path, fields);
+  ReadToolCalls(message, path, brought.arguments, fields);
   const auto content = message.find("content");
   if (content == message.end() || content->is_null()) {
     if (!may_be_silent && !message.contains("tool_calls")) {
@@ -107,11 +117,12 @@ void ReadMessage(Json& message, size_t index, size_t& parts, JsonFields& fields)
     return fields.Fail(path + ".content",
                        absl::StrCat(path, ".content must be a string or an array of text parts."));
   }
-  parts += content->size();
-  if (parts > kMaxParts) {
-    return fields.Fail(path + ".content",
-                       absl::StrCat(path, ".content brings the parts of all messages to ", parts,
-                                    " but at most ", kMaxParts, " are taken; send strings."));
+  brought.parts += content->size();
+  if (brought.parts > kMaxParts) {
+    return fields.Fail(
+        path + ".content",
+        absl::StrCat(path, ".content brings the parts of all messages to ", brought.parts,
+                     " but at most ", kMaxParts, " are taken; send strings."));
   }
   for (size_t i = 0; i < content->size(); ++i) {
     if (ReadPart((*content)[i])) continue;
@@ -139,9 +150,9 @@ ChatPrompt ReadChat(JsonFields& fields, std::string* reasoning_effort) {
                                          kMaxMessages, " are taken."));
   } else {
     Json copy = *messages;
-    size_t parts = 0;
+    Brought brought;
     for (size_t i = 0; i < copy.size(); ++i) {
-      ReadMessage(copy[i], i, parts, fields);
+      ReadMessage(copy[i], i, brought, fields);
       if (!fields.status().ok()) return chat;
     }
     chat.messages_json = Dump(copy);

@@ -458,6 +458,23 @@ TEST(OpenAiRequestTest, PastToolCallsThatAreNone) {
   }
 }
 
+// Each is a text to the body's own count.
+TEST(OpenAiRequestTest, TheArgumentsOfPastToolCallsAreBoundedTogether) {
+  const auto chat = [](int lists) {
+    std::string list = "[]";
+    for (int i = 1; i < lists; ++i) list += ",[]";
+    const std::string call = R"({"function":{"name":"f","arguments":"{\"a\":[)" + list + R"(]}"}})";
+    return R"({"messages":[{"role":"user","content":"a"},{"role":"assistant","tool_calls":[)" +
+           call + "," + call + "]}]}";
+  };
+  constexpr int kHalf = (1 << 18) / 2 - 3;  // beside an object, its key and a list
+  EXPECT_EQ(Refusal(OpenAiEndpoint::kChat, chat(kHalf)), "accepted");
+  EXPECT_EQ(
+      Refusal(OpenAiEndpoint::kChat, chat(kHalf + 1)),
+      "messages[1].tool_calls[1]: messages[1].tool_calls[1] brings the arguments of all calls "
+      "to more than 262144 strings, arrays and objects; send fewer.");
+}
+
 TEST(OpenAiRequestTest, TemplateArguments) {
   const OpenAiRequest request = Chat(
       R"("chat_template_kwargs":{"enable_thinking":false},"reasoning_effort":"low",)"
