@@ -122,10 +122,10 @@ absl::Status ReplyTooLarge(int64_t max_bytes) {
       {.reason = "REPLY_TOO_LARGE"});
 }
 
-absl::Status HttpReplyTooLarge(int64_t max_bytes) {
+absl::Status HttpReplyTooLarge(int64_t max_bytes, std::string_view instead) {
   return WithFacts(absl::OutOfRangeError(absl::StrCat(
                        "The answer is larger than one that is not streamed may be, ", max_bytes,
-                       " bytes (--max-http-reply-bytes); set stream to true, or ask for less.")),
+                       " bytes (--max-http-reply-bytes); ", std::string(instead), ".")),
                    {.reason = "REPLY_TOO_LARGE"});
 }
 

@@ -54,7 +54,7 @@ absl::Status SlowReader();
 // RESOURCE_EXHAUSTED, reason REPLY_TOO_LARGE: a reply in one message that outgrew the setting.
 absl::Status ReplyTooLarge(int64_t max_bytes);
 // OUT_OF_RANGE, the same for an answer over HTTP that is not streamed.
-absl::Status HttpReplyTooLarge(int64_t max_bytes);
+absl::Status HttpReplyTooLarge(int64_t max_bytes, std::string_view instead);
 // UNAVAILABLE: another replica, or this one a little later, can serve the call.
 absl::Status GoingDown();
 absl::Status DeviceLost();

@@ -67,6 +67,16 @@ absl::StatusOr<std::optional<double>> Timeout(const HttpRequest& request) {
                       "The header X-Request-Timeout must be a positive number of seconds, as 30.");
 }
 
+// For a chat, also one that is only counted.
+absl::Status CheckReasoningEffort(const std::string& effort, const Serving& serving) {
+  if (serving.takes_reasoning_effort() || effort.empty() || effort == "none") {
+    return absl::OkStatus();
+  }
+  return InvalidField("reasoning_effort",
+                      "reasoning_effort is not served: this model's chat template does not read "
+                      "it; leave it out.");
+}
+
 absl::StatusOr<OpenAiRequest> ReadRequest(OpenAiEndpoint endpoint, HttpExchange& exchange,
                                           const Serving& serving) {
   if (absl::Status status = CheckContentType(exchange.request()); !status.ok()) return status;
@@ -78,11 +88,9 @@ absl::StatusOr<OpenAiRequest> ReadRequest(OpenAiEndpoint endpoint, HttpExchange&
         "tools is not served: this server has no tool calling yet, and this model's "
         "chat template would show them; leave it out.");
   }
-  if (serving.takes_reasoning_effort()) return read;
-  if (read->reasoning_effort.empty() || read->reasoning_effort == "none") return read;
-  return InvalidField("reasoning_effort",
-                      "reasoning_effort is not served: this model's chat template does not read "
-                      "it; leave it out.");
+  absl::Status effort = CheckReasoningEffort(read->reasoning_effort, serving);
+  if (!effort.ok()) return effort;
+  return read;
 }
 
 // A call of a route from its arrival to its line in the log, but for those that OpenAiStream
@@ -156,10 +164,9 @@ void OnTextPool(const OpenAiContext& context, const RouteCall& call, const Servi
     return call.Answer(status);
   }
   call.exchange->OnGone([place](HttpEnd) { place->Abandon(); });
-  // A wrong header is told where it is read.
   const absl::StatusOr<std::optional<double>> timeout_s = Timeout(call.exchange->request());
-  const SteadyTime deadline =
-      context.serving.Deadline(call.arrival, timeout_s.ok() ? *timeout_s : std::nullopt);
+  if (!timeout_s.ok()) return call.Answer(timeout_s.status());
+  const SteadyTime deadline = context.serving.Deadline(call.arrival, *timeout_s);
   const auto run = [&serving = context.serving, call, place, deadline, job = std::move(job)] {
     const absl::Status wanted = serving.CheckWanted(*place, deadline);
     // A call that was aborted ends as such, whatever else has come meanwhile.
@@ -176,32 +183,41 @@ absl::StatusOr<Json> ReadJson(HttpExchange& exchange) {
   return ParseOpenAiBody(exchange.TakeBody());
 }
 
+// Of what /tokenize and /detokenize answer.
+absl::Status CheckReplySize(size_t bytes, const Config& config) {
+  if (static_cast<int64_t>(bytes) <= config.max_http_reply_bytes) return absl::OkStatus();
+  return HttpReplyTooLarge(config.max_http_reply_bytes, "send less in one request");
+}
+
 // Written as it goes: in a document every id and every text would be an object first, some 100
 // bytes together, and there may be millions.
-std::string Tokenized(const std::vector<int32_t>& ids, int32_t max_model_len,
-                      const text::Tokenizer& tokenizer) {
+absl::StatusOr<std::string> Tokenized(const std::vector<int32_t>& ids, const Serving& serving) {
+  const int32_t max_model_len = serving.info().max_model_len;
   std::string body = absl::StrCat(R"({"count":)", ids.size(), R"(,"max_model_len":)", max_model_len,
                                   R"(,"tokens":[)", absl::StrJoin(ids, ","), R"(],"token_strs":[)");
   absl::flat_hash_map<int32_t, std::string> texts;  // as JSON, of the ids so far
   const char* before = "";
   for (const int32_t id : ids) {
     const auto [text, added] = texts.try_emplace(id);
-    if (added) text->second = Dump(tokenizer.TokenText(id));
+    if (added) text->second = Dump(serving.tokenizer().TokenText(id));
     absl::StrAppend(&body, std::exchange(before, ","), text->second);
+    if (absl::Status size = CheckReplySize(body.size(), serving.config()); !size.ok()) return size;
   }
-  return body += "]}";
+  body += "]}";
+  return body;
 }
 
 absl::StatusOr<std::string> Tokenize(const Serving& serving, HttpExchange& exchange) {
   const absl::StatusOr<Json> body = ReadJson(exchange);
   if (!body.ok()) return body.status();
-  std::string model;
-  const absl::StatusOr<Prompt> prompt = ParseTokenizePrompt(*body, &model);
-  if (!prompt.ok()) return prompt.status();
-  if (absl::Status status = serving.CheckModel(model); !status.ok()) return status;
-  const absl::StatusOr<std::vector<int32_t>> ids = serving.Tokenize(*prompt);
+  const absl::StatusOr<TokenizeRequest> request = ParseTokenizeRequest(*body);
+  if (!request.ok()) return request.status();
+  if (absl::Status status = serving.CheckModel(request->model); !status.ok()) return status;
+  absl::Status effort = CheckReasoningEffort(request->reasoning_effort, serving);
+  if (!effort.ok()) return effort;
+  const absl::StatusOr<std::vector<int32_t>> ids = serving.Tokenize(request->prompt);
   if (!ids.ok()) return ids.status();
-  return Tokenized(*ids, serving.info().max_model_len, serving.tokenizer());
+  return Tokenized(*ids, serving);
 }
 
 absl::StatusOr<std::string> Detokenize(const Serving& serving, HttpExchange& exchange) {
@@ -216,7 +232,11 @@ absl::StatusOr<std::string> Detokenize(const Serving& serving, HttpExchange& exc
   if (!fields.status().ok()) return fields.status();
   if (absl::Status status = serving.CheckModel(model); !status.ok()) return status;
   absl::StatusOr<std::string> text = serving.Detokenize(ids, /*skip_special_tokens=*/false);
-  if (text.ok()) return Dump({{"prompt", *std::move(text)}});
+  if (text.ok()) {
+    absl::Status size = CheckReplySize(text->size(), serving.config());
+    if (!size.ok()) return size;
+    return Dump({{"prompt", *std::move(text)}});
+  }
   if (!absl::IsInvalidArgument(text.status())) return text.status();
   return RenameField(text.status(), "tokens");
 }

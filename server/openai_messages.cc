@@ -166,7 +166,7 @@ ChatPrompt ReadChat(JsonFields& fields, std::string* reasoning_effort) {
   }
   if (const auto effort = fields.String("reasoning_effort")) {
     arguments.emplace("reasoning_effort", *effort);
-    if (reasoning_effort != nullptr) *reasoning_effort = *effort;
+    *reasoning_effort = *effort;
   }
   if (!arguments.empty()) chat.arguments_json = Dump(arguments);
   chat.add_generation_prompt = fields.Bool("add_generation_prompt");

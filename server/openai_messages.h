@@ -13,7 +13,7 @@ namespace baram::server {
 // know: no content is an empty text, other kinds of text parts are text, a past tool call has the
 // object that its arguments spell. What is wrong fails the field it stands in.
 // `reasoning_effort` is set if it is named.
-ChatPrompt ReadChat(JsonFields& fields, std::string* reasoning_effort = nullptr);
+ChatPrompt ReadChat(JsonFields& fields, std::string* reasoning_effort);
 
 }  // namespace baram::server
 

@@ -245,20 +245,20 @@ absl::StatusOr<OpenAiRequest> ParseOpenAiRequest(OpenAiEndpoint endpoint, std::s
   return request;
 }
 
-absl::StatusOr<Prompt> ParseTokenizePrompt(const Json& body, std::string* model) {
+absl::StatusOr<TokenizeRequest> ParseTokenizeRequest(const Json& body) {
   JsonFields fields(body);
   RefuseUnserved(fields);
-  *model = fields.String("model").value_or("");
-  Prompt prompt;
+  TokenizeRequest request;
+  request.model = fields.String("model").value_or("");
   if (fields.Find("messages") != nullptr) {
-    prompt = ReadChat(fields);
+    request.prompt = ReadChat(fields, &request.reasoning_effort);
   } else if (const auto text = fields.String("prompt")) {
-    prompt = TextPrompt{*text, fields.Bool("add_special_tokens").value_or(true)};
+    request.prompt = TextPrompt{*text, fields.Bool("add_special_tokens").value_or(true)};
   } else {
     fields.Fail("prompt", "prompt is missing: send a prompt, which is a text, or messages.");
   }
   if (!fields.status().ok()) return fields.status();
-  return prompt;
+  return request;
 }
 
 }  // namespace baram::server

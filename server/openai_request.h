@@ -49,9 +49,14 @@ absl::StatusOr<Json> ParseOpenAiBody(std::string_view body);
 absl::StatusOr<OpenAiRequest> ParseOpenAiRequest(OpenAiEndpoint endpoint, std::string_view body,
                                                  int32_t max_n);
 
-// The prompt of /tokenize: {prompt | messages, add_special_tokens, ...}; `model` is set if named.
-// What would change the prompt and is not served is refused here too.
-absl::StatusOr<Prompt> ParseTokenizePrompt(const Json& body, std::string* model);
+// What /tokenize is asked: {prompt | messages, add_special_tokens, ...}. What would change the
+// prompt and is not served is refused here too.
+struct TokenizeRequest {
+  std::string model;  // empty if not named
+  Prompt prompt;
+  std::string reasoning_effort;  // as in OpenAiRequest
+};
+absl::StatusOr<TokenizeRequest> ParseTokenizeRequest(const Json& body);
 
 }  // namespace baram::server
 

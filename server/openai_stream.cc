@@ -230,7 +230,7 @@ void OpenAiStream::Abandon(HttpEnd how) {
 
 void OpenAiStream::Advance() {
   if (status_.ok() && !format_.stream && reply_.too_large()) {
-    Fail(HttpReplyTooLarge(reply_.max_bytes()));
+    Fail(HttpReplyTooLarge(reply_.max_bytes(), "set stream to true, or ask for less"));
   }
   if (writing_ || undecided_ > 0) return;
   if (!pending_.empty()) {

@@ -205,9 +205,9 @@ TEST_F(OpenAiAnswerTest, RefusalsSayWhatWouldDo) {
 
 // Known to clients, but only some templates read it.
 TEST_F(OpenAiAnswerTest, ReasoningEffortIsForTemplatesThatReadIt) {
-  const auto ask = [this](const std::string& effort) {
+  const auto ask = [this](const std::string& effort, const char* path = "/v1/chat/completions") {
     return Ask(RawRequest(
-        "POST", "/v1/chat/completions",
+        "POST", path,
         R"({"messages":[{"role":"user","content":"a"}],"max_tokens":1,"reasoning_effort":)" +
             effort + "}",
         "Content-Type: application/json\r\n"));
@@ -217,6 +217,7 @@ TEST_F(OpenAiAnswerTest, ReasoningEffortIsForTemplatesThatReadIt) {
   EXPECT_EQ(refused.status, 400);
   EXPECT_EQ(Json::parse(refused.body)["error"]["param"], "reasoning_effort");
   EXPECT_EQ(ask(R"("none")").status, 200);
+  EXPECT_EQ(ask(R"("low")", "/tokenize").status, 400) << "a count would be another prompt's";
   EXPECT_EQ(ask("null").status, 200);
 
   const ScratchFolder scratch;
@@ -224,6 +225,7 @@ TEST_F(OpenAiAnswerTest, ReasoningEffortIsForTemplatesThatReadIt) {
       scratch.Write("effort.jinja", "{{ messages[0].content }} {{ reasoning_effort }}");
   StartServer([&](server::Config& config) { config.chat_template = file; });
   EXPECT_EQ(ask(R"("low")").status, 200);
+  EXPECT_EQ(ask(R"("low")", "/tokenize").status, 200);
 }
 
 // They can't be called then: a template that reads none answers as without them.

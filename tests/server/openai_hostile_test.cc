@@ -232,6 +232,20 @@ TEST_F(OpenAiHostileTest, AWholeAnswerIsBounded) {
   EXPECT_GT(stream.body.size(), size_t{1} << 20);
   EXPECT_EQ(Post("/v1/completions", R"({"prompt":"a","n":16,"max_tokens":20})").status, 200);
 
+  // Nor may a text or its tokens be larger, where there is no stream to ask for.
+  std::string text(100'000, 'a');
+  const RawResponse tokens = Post("/tokenize", R"({"prompt":")" + text + "\"}");
+  EXPECT_EQ(tokens.status, 400);
+  EXPECT_EQ(Json::parse(tokens.body)["error"]["message"],
+            "The answer is larger than one that is not streamed may be, 262144 bytes "
+            "(--max-http-reply-bytes); send less in one request.");
+  const auto detokenize = [&](int ids) {
+    return Post("/detokenize", R"({"tokens":)" + Json(std::vector<int>(ids, 65)).dump() + "}");
+  };
+  const size_t each = Json::parse(detokenize(2000).body)["prompt"].get<std::string>().size() / 2000;
+  EXPECT_EQ(detokenize(static_cast<int>((256 << 10) / each)).status, 200);
+  EXPECT_EQ(detokenize(static_cast<int>((256 << 10) / each) + 1).status, 400);
+
   // What the prompt alone brings too much of is not begun.
   const std::string ids = Json(std::vector<int>(400, 65)).dump();
   StartServer([](server::Config& config) { config.max_http_reply_bytes = 64 << 10; });
@@ -262,6 +276,9 @@ TEST_F(OpenAiHostileTest, BytesOutsideTheBody) {
     EXPECT_EQ(timeout.status, 400) << wrong;
     EXPECT_EQ(Json::parse(timeout.body)["error"]["param"], "x-request-timeout") << wrong;
   }
+  const RawResponse count = Post("/tokenize", R"({"prompt":"a"})", "X-Request-Timeout: 30s\r\n");
+  EXPECT_EQ(count.status, 400);
+  EXPECT_EQ(Json::parse(count.body)["error"]["param"], "x-request-timeout");
   for (const char* path : {"/v1/models/%ff%00", "/%c3%28", "/v1/models/%0d%0aX:%20y"}) {
     const RawResponse response = Ask(RawRequest("GET", path));
     EXPECT_EQ(response.status, 404) << path;

@@ -550,26 +550,24 @@ TEST(OpenAiRequestTest, RefusesWhatItWouldOtherwiseIgnore) {
        R"("metadata":{"a":"b"},"parallel_tool_calls":true)");
 }
 
-TEST(ParseTokenizePromptTest, TakesTextOrMessages) {
-  std::string model;
-  auto text = ParseTokenizePrompt(Json::parse(R"({"model":"m","prompt":"hi"})"), &model);
+TEST(ParseTokenizeRequestTest, TakesTextOrMessages) {
+  auto text = ParseTokenizeRequest(Json::parse(R"({"model":"m","prompt":"hi"})"));
   ASSERT_TRUE(text.ok());
-  EXPECT_EQ(model, "m");
-  EXPECT_TRUE(std::get<TextPrompt>(*text).add_special_tokens);
-  auto chat =
-      ParseTokenizePrompt(Json::parse(R"({"messages":[{"role":"user","content":"x"}]})"), &model);
+  EXPECT_EQ(text->model, "m");
+  EXPECT_TRUE(std::get<TextPrompt>(text->prompt).add_special_tokens);
+  auto chat = ParseTokenizeRequest(Json::parse(R"({"messages":[{"role":"user","content":"x"}]})"));
   ASSERT_TRUE(chat.ok());
-  EXPECT_FALSE(std::get<ChatPrompt>(*chat).add_special_tokens);
+  EXPECT_FALSE(std::get<ChatPrompt>(chat->prompt).add_special_tokens);
   // A count without them would be another prompt's.
   for (const char* field :
        {R"("tools":[{"type":"function"}])", R"("chat_template":"x")", R"("documents":[{}])"}) {
     const std::string body =
         std::string(R"({"messages":[{"role":"user","content":"x"}],)") + field + "}";
-    EXPECT_FALSE(ParseTokenizePrompt(Json::parse(body), &model).ok()) << field;
+    EXPECT_FALSE(ParseTokenizeRequest(Json::parse(body)).ok()) << field;
   }
-  EXPECT_TRUE(ParseTokenizePrompt(Json::parse(R"({"prompt":"x","tools":[]})"), &model).ok());
-  EXPECT_FALSE(ParseTokenizePrompt(Json::object(), &model).ok());
-  EXPECT_FALSE(ParseTokenizePrompt(Json::parse(R"({"prompt":[1]})"), &model).ok());
+  EXPECT_TRUE(ParseTokenizeRequest(Json::parse(R"({"prompt":"x","tools":[]})")).ok());
+  EXPECT_FALSE(ParseTokenizeRequest(Json::object()).ok());
+  EXPECT_FALSE(ParseTokenizeRequest(Json::parse(R"({"prompt":[1]})")).ok());
 }
 
 }  // namespace
