@@ -191,7 +191,8 @@ absl::StatusOr<Accepted> Serving::AcceptPrompt(const Call& call, size_t prompt,
 absl::Status Serving::Explain(const absl::Status& refused) const {
   switch (refused.code()) {
     case absl::StatusCode::kInvalidArgument:
-      return WithFacts(refused, {.reason = "INVALID_REQUEST"});
+      // What the engine still finds wrong is in the prompt.
+      return WithFacts(refused, {.field = "prompt", .reason = "INVALID_REQUEST"});
     case absl::StatusCode::kResourceExhausted:
       return Overloaded(std::string(refused.message()));
     case absl::StatusCode::kUnavailable:

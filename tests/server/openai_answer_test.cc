@@ -93,6 +93,28 @@ TEST_F(OpenAiAnswerTest, AnEchoIsThePromptAsItCame) {
   EXPECT_EQ(ids(R"("prompt":[701,702,700,702],"truncate_prompt_tokens":2)"), "[700,702]");
 }
 
+// Only the engine knows that a text spells a token without an embedding.
+TEST_F(OpenAiAnswerTest, ATokenThatTheModelHasNotIsThePromptsFault) {
+  const ScratchFolder scratch;
+  std::filesystem::copy(folder(), scratch.path());
+  std::ifstream file(folder() + "/tokenizer.json");
+  Json json = Json::parse(file);
+  Json token = json["added_tokens"][0];
+  for (int id = 705; id <= TinyFolder::kVocabSize; ++id) {
+    token["id"] = id;
+    token["content"] = "<|more" + std::to_string(id) + "|>";
+    json["added_tokens"].push_back(token);
+  }
+  scratch.Write("tokenizer.json", json.dump());
+  StartServer([&](server::Config& config) { config.model = scratch.path(); });
+  EXPECT_EQ(Ask(Post(R"({"prompt":"<|more719|>","max_tokens":1})")).status, 200);
+  const RawResponse refused = Ask(Post(R"({"prompt":"<|more720|>","max_tokens":1})"));
+  EXPECT_EQ(refused.status, 400);
+  const Json error = Json::parse(refused.body)["error"];
+  EXPECT_EQ(error["param"], "prompt");
+  EXPECT_THAT(std::string(error["message"]), HasSubstr("the tokenizer has but not the model"));
+}
+
 // Of a prompt that is cut to what the context holds, as much is kept as the reply leaves.
 TEST_F(OpenAiAnswerTest, ATruncatedPromptLeavesRoomForItsReply) {
   StartServer();
