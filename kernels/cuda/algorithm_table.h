@@ -65,8 +65,8 @@ class AlgorithmTable {
   // called for what is not in the table. An algorithm is asked for with rows rounded up and may not
   // work for fewer. Where it fails, the library is asked once more, with the exact rows, and its
   // answer is used for products of these rows from then on. Not null: why it refuses them. In a
-  // capture a failure may be that of the capture, which says nothing of the product: it is returned,
-  // and neither kept nor asked about.
+  // capture a failure may be that of the capture, which says nothing of the product: it is
+  // returned, and neither kept nor asked about.
   template <typename Ask, typename Run>
   Error Multiply(const ProductKind& kind, int64_t rows, bool in_capture, const Ask& ask,
                  const Run& run) {

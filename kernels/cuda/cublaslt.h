@@ -28,8 +28,9 @@ class CublasLt {
 
   // out = scale * a W^T + bias for shapes that SelectGemm gives it. Not null: why the library
   // refuses products of this kind and these rows, for good unless `in_capture` (see
-  // AlgorithmTable::Multiply); nothing was started. The first product of a kind asks the library for
-  // algorithms, those for other rows as well, which takes host time: warm-up shows it every kind.
+  // AlgorithmTable::Multiply); nothing was started. The first product of a kind asks the library
+  // for algorithms, those for other rows as well, which takes host time: warm-up shows it every
+  // kind.
   Error Multiply(const GemmArgs& args, bool in_capture, Stream stream);
   // What Multiply would return, as far as is known. Null: not known to be refused.
   Error Refusal(const GemmArgs& args) const;

@@ -74,8 +74,8 @@ constexpr int64_t kWideRowsMultiple = 128;  // whole tiles of the library's kern
 // result in fp32, which stays in L2 until a kernel has rounded it, once. For a Qwen 2 7B's q, k and
 // v of 2048 tokens that is 4 + 4 + 2 bytes an element in place of 2, some 20 us at the speed of L2
 // beside some 85 us of products; our own kernel, on mma.sync, has two thirds of the library's speed
-// at best. Parts are of equal size: a short last one would read all of W for a few rows. Results too
-// wide for kMinWideRows stay here.
+// at best. Parts are of equal size: a short last one would read all of W for a few rows. Results
+// too wide for kMinWideRows stay here.
 int32_t WideRows(const GemmProblem& problem) {
   const int64_t most =
       kWideBytes / (problem.n * int64_t{sizeof(float)}) / kWideRowsMultiple * kWideRowsMultiple;
