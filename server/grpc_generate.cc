@@ -1,10 +1,10 @@
 // The reactors of Generate and GenerateOnce.
 //
-// Three threads meet in a reactor: the text pool's (accepted or refused), delivery's (chunks) and
-// gRPC's (written, cancelled, done). A call that was accepted ends by its last chunk, whatever
-// happens to its client: cancelling only makes that chunk come soon. Delivery goes on looking after
-// a client that does not read until OnDone, which deletes the reactor: after Finish nothing of it
-// may be touched but by delivery.
+// Three threads meet in a reactor: the text pool's (accepted or refused, long chunks), delivery's
+// (chunks) and gRPC's (written, cancelled, done). A call that was accepted ends by its last chunk,
+// whatever happens to its client: cancelling only makes that chunk come soon. Delivery goes on
+// looking after a client that does not read until OnDone, which deletes the reactor: after Finish
+// nothing of it may be touched but by delivery.
 #include "server/grpc_generate.h"
 
 #include <chrono>
@@ -27,6 +27,19 @@ namespace {
 using std::chrono::steady_clock;
 
 constexpr char kRequestIdKey[] = "x-request-id";
+
+// Chunks with more tokens and alternatives are made into messages on the text pool: a millisecond
+// of work, while the delivery thread has all other replies to look after.
+constexpr size_t kQuickEntries = 4096;
+
+size_t EntriesOf(const ReplyChunk& chunk) {
+  const auto of = [](const std::vector<TokenResult>& tokens) {
+    return tokens.empty() ? 0 : tokens.size() * (1 + static_cast<size_t>(tokens[0].top_count));
+  };
+  size_t entries = chunk.prompt ? of(chunk.prompt->scores) : 0;
+  for (const DeltaEvent& delta : chunk.deltas) entries += of(delta.tokens);
+  return entries;
+}
 
 // What both calls keep from their start to their log line.
 class GenerateCall {
@@ -133,6 +146,13 @@ class GenerateCall {
     if (reply_) reply_->Over();
   }
 
+  // Calls take(chunk), here or on the text pool.
+  template <typename Take>
+  void Bring(ReplyChunk chunk, const Take& take) const {
+    if (EntriesOf(chunk) <= kQuickEntries) return take(std::move(chunk));
+    const auto shared = std::make_shared<ReplyChunk>(std::move(chunk));
+    serving_.pool().Finish([shared, take] { take(std::move(*shared)); });
+  }
   // From the first chunk on:
   Reply& reply() const { return *reply_; }
   ChunkMessages Messages(ReplyChunk chunk) const {
@@ -172,21 +192,12 @@ class GenerateStream final : public grpc::ServerWriteReactor<v1::GenerateRespons
   // --- delivery thread
   bool Write(ReplyChunk chunk) override {
     call_.Note(chunk);
-    std::optional<absl::Status> end;
-    bool any = false;
     {
       std::lock_guard lock(mutex_);
-      if (chunk.last) end = final_ = chunk.status;
-      messages_.emplace(call_.Messages(std::move(chunk)));
-      any = writing_ = messages_->Next(&next_);
+      if (chunk.last) final_ = chunk.status;
+      writing_ = true;
     }
-    if (any) {
-      WriteNext();
-    } else if (end) {
-      Finish(call_.End(*end));
-    } else {
-      call_.reply().WriteDone();
-    }
+    call_.Bring(std::move(chunk), [this](ReplyChunk taken) { Take(std::move(taken)); });
     return true;
   }
 
@@ -202,26 +213,17 @@ class GenerateStream final : public grpc::ServerWriteReactor<v1::GenerateRespons
 
   // --- gRPC's threads
   void OnWriteDone(bool ok) override {
-    std::optional<absl::Status> end;
     bool more = false;
     {
       std::lock_guard lock(mutex_);
       more = ok && !broken_ && more_;
-      if (!more) {
-        writing_ = false;
-        end = broken_ ? broken_ : final_;
-      }
     }
     if (more) {
       call_.reply().Progressed(static_cast<int64_t>(message_.ByteSizeLong()));
       return WriteNext();
     }
     if (!ok) call_.Cancel();
-    if (end) {
-      Finish(call_.End(*end));
-    } else {
-      call_.reply().WriteDone();
-    }
+    Written();
   }
   void OnCancel() override { call_.Cancel(); }
   void OnDone() override {
@@ -232,6 +234,11 @@ class GenerateStream final : public grpc::ServerWriteReactor<v1::GenerateRespons
  private:
   // Only one write is ever in flight, so what is touched here belongs to the caller. No buffer
   // hints: with them gRPC 1.51 may keep a stream's last messages until the next keep-alive ping.
+  void Take(ReplyChunk chunk) {
+    messages_.emplace(call_.Messages(std::move(chunk)));
+    if (messages_->Next(&next_)) return WriteNext();
+    Written();
+  }
   void WriteNext() {
     message_.Swap(&next_);
     next_.Clear();
@@ -240,6 +247,20 @@ class GenerateStream final : public grpc::ServerWriteReactor<v1::GenerateRespons
       StartWriteAndFinish(&message_, grpc::WriteOptions(), call_.End(*final_));
     } else {
       StartWrite(&message_);
+    }
+  }
+  // The chunk is out, or nobody takes it.
+  void Written() {
+    std::optional<absl::Status> end;
+    {
+      std::lock_guard lock(mutex_);
+      writing_ = false;
+      end = broken_ ? broken_ : final_;
+    }
+    if (end) {
+      Finish(call_.End(*end));
+    } else {
+      call_.reply().WriteDone();
     }
   }
 
@@ -269,15 +290,7 @@ class GenerateUnary final : public grpc::ServerUnaryReactor, public ReplySink {
   bool Write(ReplyChunk chunk) override {
     call_.Note(chunk);
     const bool last = chunk.last;
-    const absl::Status status = chunk.status;
-    ChunkMessages messages = call_.Messages(std::move(chunk));
-    for (v1::GenerateResponse message; messages.Next(&message); message.Clear()) Add(message);
-    if (!last) {
-      call_.reply().WriteDone();
-    } else {
-      // Why it was cancelled, if it was for its size.
-      Finish(call_.End(too_large_ ? ReplyTooLarge(max_bytes_) : status));
-    }
+    call_.Bring(std::move(chunk), [this](ReplyChunk taken) { Take(std::move(taken)); });
     return last;
   }
   // All chunks but the last are taken at once, so what stalls is the whole reply.
@@ -292,8 +305,21 @@ class GenerateUnary final : public grpc::ServerUnaryReactor, public ReplySink {
 
  private:
   // Once the reply is larger than it may be, the rest is thrown away until the request has ended.
+  void Take(ReplyChunk chunk) {
+    const bool last = chunk.last;
+    const absl::Status status = chunk.status;
+    ChunkMessages messages = call_.Messages(std::move(chunk));
+    v1::GenerateResponse message;
+    for (; !too_large_ && messages.Next(&message); message.Clear()) Add(message);
+    if (!last) {
+      call_.reply().WriteDone();
+    } else {
+      // Why it was cancelled, if it was for its size.
+      Finish(call_.End(too_large_ ? ReplyTooLarge(max_bytes_) : status));
+    }
+  }
+
   void Add(v1::GenerateResponse& message) {
-    if (too_large_) return;
     if (message.has_prompt()) {
       response_->mutable_prompt()->MergeFrom(message.prompt());
     } else if (message.has_delta()) {
