@@ -14,6 +14,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "server/setting_values.h"
+#include "server/terminal_text.h"
 
 namespace baram::server {
 namespace {

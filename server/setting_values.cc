@@ -67,15 +67,6 @@ std::optional<bool> ParseSwitch(std::string text) {
   return std::nullopt;
 }
 
-bool HoldsControl(std::string_view text) {
-  for (size_t i = 0; i < text.size(); ++i) {
-    const auto byte = static_cast<unsigned char>(text[i]);
-    const auto next = static_cast<unsigned char>(i + 1 < text.size() ? text[i + 1] : 0);
-    if (absl::ascii_iscntrl(byte) || (byte == 0xC2 && next >= 0x80 && next <= 0x9F)) return true;
-  }
-  return false;
-}
-
 std::string DefaultModelName(const std::string& folder) {
   std::error_code failed;
   std::filesystem::path path = std::filesystem::absolute(folder, failed).lexically_normal();

@@ -22,9 +22,6 @@ std::optional<bool> ParseSwitch(std::string text);
 std::string FormatBytes(int64_t bytes);
 std::string FormatNumber(double value);
 
-// Whether a text would steer a terminal that shows it: C0, DEL and, in UTF-8, C1.
-bool HoldsControl(std::string_view text);
-
 // The name a folder is served under by default: `org/name` inside a Hugging Face cache, else the
 // folder's own name.
 std::string DefaultModelName(const std::string& folder);

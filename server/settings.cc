@@ -20,6 +20,7 @@
 #include "server/setting_values.h"
 #include "server/settings_file.h"
 #include "server/settings_table.h"
+#include "server/terminal_text.h"
 
 namespace baram::server {
 namespace {

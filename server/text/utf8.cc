@@ -6,7 +6,8 @@ namespace {
 
 bool IsContinuation(unsigned char byte) { return (byte & 0xC0) == 0x80; }
 
-// Bytes of the character that begins at `text[at]`, or 0 if none does.
+}  // namespace
+
 size_t CharacterSize(std::string_view text, size_t at) {
   const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[at + i]); };
   const size_t left = text.size() - at;
@@ -32,8 +33,6 @@ size_t CharacterSize(std::string_view text, size_t at) {
   }
   return size;
 }
-
-}  // namespace
 
 bool IsValidUtf8(std::string_view text) {
   for (size_t at = 0; at < text.size();) {

@@ -10,6 +10,9 @@ namespace baram::text {
 // No overlong forms, no surrogates, nothing above U+10FFFF.
 bool IsValidUtf8(std::string_view text);
 
+// Bytes of the character that begins at `text[at]`, or 0 if none does. `at` is within the text.
+size_t CharacterSize(std::string_view text, size_t at);
+
 // The largest offset not above `limit` where a valid text may be cut between two code points.
 size_t FloorToCodePoint(std::string_view text, size_t limit);
 
