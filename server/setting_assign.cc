@@ -15,6 +15,7 @@
 #include "absl/strings/str_split.h"
 #include "server/setting_values.h"
 #include "server/terminal_text.h"
+#include "server/text/utf8.h"
 
 namespace baram::server {
 namespace {
@@ -109,6 +110,11 @@ absl::Status AssignList(const Setting& s, const Names& texts, const SettingSourc
   if (std::ranges::any_of(texts, HoldsControl)) {
     return absl::Status(source.code,
                         absl::StrCat(source.shown, " holds a control character; leave it out."));
+  }
+  // JSON, protobuf and the labels of Prometheus hold nothing else.
+  if (!std::ranges::all_of(texts, text::IsValidUtf8)) {
+    return absl::Status(source.code,
+                        absl::StrCat(source.shown, " is not valid UTF-8; write it in UTF-8."));
   }
   config.*std::get<Names Config::*>(s.member) = texts;
   return absl::OkStatus();

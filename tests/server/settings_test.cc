@@ -97,6 +97,19 @@ TEST_F(SettingsTest, ANameSteersNoTerminal) {
   EXPECT_TRUE(Parse({}).ok());
 }
 
+// EUC-KR, a character that is cut off, and half a surrogate pair.
+TEST_F(SettingsTest, ANameIsUtf8) {
+  for (const char* name : {"\xb8\xf0\xb5\xa8", "a\xed\x95", "\xed\xa0\x80"}) {
+    variables.clear();
+    const absl::Status flag =
+        Parse({"--served-model-name", "a", "--served-model-name", name}).status();
+    EXPECT_EQ(flag, absl::InvalidArgumentError(
+                        "--served-model-name is not valid UTF-8; write it in UTF-8."));
+    variables = {{"BARAM_SERVED_MODEL_NAME", name}};
+    EXPECT_EQ(ExitCode(Parse({}).status()), kExitConfig);
+  }
+}
+
 TEST_F(SettingsTest, RangesAreSentencesThatNameTheFlag) {
   EXPECT_EQ(Error({"--max-n", "0"}), "--max-n is \"0\" but must be a whole number from 1 to 128.");
   for (const std::vector<std::string>& bad :
@@ -183,12 +196,17 @@ TEST_F(SettingsTest, AFoldersNameThatCantBeServedNamesItsSource) {
   const auto parse = [](std::vector<std::string> args) {
     return ParseSettings(Command::kServe, args, TestEnvironment).status();
   };
-  const std::string rest =
-      ": the folder's name holds a control character: give the model another with "
-      "--served-model-name.";
-  EXPECT_EQ(parse({"--model", "a\nb"}), absl::InvalidArgumentError("--model" + rest));
-  variables = {{"BARAM_MODEL", "a\nb"}};
-  EXPECT_EQ(parse({}), absl::FailedPreconditionError("BARAM_MODEL" + rest));
+  const std::string another = "; give the model another name with --served-model-name.";
+  for (const auto& [folder, fault] : {std::pair("a\nb", "holds a control character"),
+                                      std::pair("./\xb8\xf0\xb5\xa8", "is not valid UTF-8")}) {
+    variables.clear();
+    const std::string rest = absl::StrCat(": the folder's name ", fault, another);
+    EXPECT_EQ(parse({"--model", folder}), absl::InvalidArgumentError("--model" + rest));
+    EXPECT_TRUE(parse({"--model", folder, "--served-model-name", "모델"}).ok());
+    variables = {{"BARAM_MODEL", folder}};
+    EXPECT_EQ(parse({}), absl::FailedPreconditionError("BARAM_MODEL" + rest));
+    EXPECT_TRUE(ParseSettings(Command::kInspect, {}, TestEnvironment).ok()) << "it serves no name";
+  }
 }
 
 TEST_F(SettingsTest, ACallWithoutADeadlineHasNoMoreThanAnyOther) {
