@@ -1,6 +1,8 @@
 // UTF-8: what is valid, and where it may be cut.
 #include "server/text/utf8.h"
 
+#include <algorithm>
+
 namespace baram::text {
 namespace {
 
@@ -41,6 +43,17 @@ bool IsValidUtf8(std::string_view text) {
     at += size;
   }
   return true;
+}
+
+std::string MendUtf8(std::string_view text) {
+  std::string mended;
+  mended.reserve(text.size());
+  for (size_t at = 0; at < text.size();) {
+    const size_t size = CharacterSize(text, at);
+    mended += size > 0 ? text.substr(at, size) : "\uFFFD";
+    at += std::max<size_t>(size, 1);
+  }
+  return mended;
 }
 
 size_t FloorToCodePoint(std::string_view text, size_t limit) {

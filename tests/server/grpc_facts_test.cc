@@ -49,6 +49,22 @@ TEST_F(GrpcFactsTest, TheModelsRootIsAbsolute) {
   EXPECT_EQ(response.models(0).root(), folder() + "/");
 }
 
+// The folder's name and the template's are EUC-KR, which messages can't hold.
+TEST_F(GrpcFactsTest, PathsNeedNotBeUtf8AndTheModelsRootIs) {
+  const ScratchFolder links;
+  const std::string name = "/\xb8\xf0\xb5\xa8";
+  std::filesystem::create_directory_symlink(folder(), links.path() + name);
+  StartServer([&](server::Config& config) {
+    config.model = links.path() + name;
+    config.chat_template = links.Write(name + ".jinja", "hello");
+  });
+  grpc::ClientContext context;
+  v1::ListModelsResponse response;
+  const grpc::Status listed = inference().ListModels(&context, {}, &response);
+  ASSERT_TRUE(listed.ok()) << listed.error_message();
+  EXPECT_EQ(response.models(0).root(), links.path() + "/\uFFFD\uFFFD\uFFFD\uFFFD");
+}
+
 TEST_F(GrpcFactsTest, ModelsAndServerInfo) {
   {
     grpc::ClientContext context;
