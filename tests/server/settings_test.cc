@@ -498,7 +498,7 @@ TEST_F(SettingsTest, HelpAndDescriptionShowEverySetting) {
     EXPECT_THAT(shown, HasSubstr(name));
   }
   EXPECT_THAT(help, HasSubstr("BARAM_MAX_MODEL_LEN"));
-  EXPECT_THAT(help, HasSubstr("\n  130, 143  "));
+  EXPECT_THAT(help, HasSubstr("\n  129, 130, 143  "));
   EXPECT_THAT(shown, HasSubstr("  * max-n                     3\n"));
   EXPECT_THAT(shown, HasSubstr("    max-body-bytes            8MiB\n"));
   EXPECT_THAT(shown, HasSubstr("    served-model-name         some\n"));
