@@ -116,6 +116,15 @@ absl::Status AssignList(const Setting& s, const Names& texts, const SettingSourc
     return absl::Status(source.code,
                         absl::StrCat(source.shown, " is not valid UTF-8; write it in UTF-8."));
   }
+  for (const std::string& item : texts) {
+    const char* const wanted = s.check_item == nullptr ? nullptr : s.check_item(item);
+    if (wanted == nullptr) continue;
+    // Of all places a flag alone is not split at commas.
+    const bool several =
+        source.code == absl::StatusCode::kInvalidArgument && item.find(',') != std::string::npos;
+    return Must(source, {item},
+                absl::StrCat("be ", wanted, several ? "; give the flag once for each" : ""));
+  }
   config.*std::get<Names Config::*>(s.member) = texts;
   return absl::OkStatus();
 }

@@ -33,6 +33,10 @@ struct Endpoint {
 };
 absl::StatusOr<Endpoint> ParseEndpoint(std::string_view text);
 
+// An origin as browsers send it: scheme://host[:port] in lower case, without a path and without the
+// scheme's own port; or "null", which pages of files send.
+bool IsOrigin(std::string_view text);
+
 // The closest of `known` if it is near enough to `word` to be a slip of the fingers, else empty.
 std::string_view Nearest(std::string_view word, std::span<const std::string_view> known);
 
