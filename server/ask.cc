@@ -22,6 +22,7 @@
 #include "server/exit_codes.h"
 #include "server/interrupts.h"
 #include "server/settings.h"
+#include "server/terminal_text.h"
 #include "server/text/utf8.h"
 
 namespace baram::server {
@@ -128,6 +129,12 @@ std::string DescribeSilence(const std::string& grpc_words, const std::string& ad
                          address);
 }
 
+// What others wrote, as a stream shows it: nothing of it steers a terminal, and a file or a pipe
+// gets it byte for byte.
+std::string Showable(const std::string& text, int stream) {
+  return isatty(stream) == 1 ? ForTerminal(text) : text;
+}
+
 // Says what went wrong; returns the exit code.
 int Explain(const Answer& answer, const AskOptions& options) {
   if (answer.write_error != 0) {
@@ -151,7 +158,8 @@ int Explain(const Answer& answer, const AskOptions& options) {
     return kExitUnavailable;
   }
   const std::string field = RefusedField(status);
-  absl::FPrintF(stderr, "baram ask: %s\n", InFlags(status.error_message(), field));
+  absl::FPrintF(stderr, "baram ask: %s\n",
+                Showable(InFlags(status.error_message(), field), STDERR_FILENO));
   if (OutgrewContext(options, field)) {
     std::fputs("baram ask: /clear forgets the dialogue and begins another.\n", stderr);
   }
@@ -236,7 +244,7 @@ Answer Stream(const AskOptions& options, const v1::GenerateRequest& request,
     answer.cut |= event.finish().reason() == v1::FINISH_REASON_LENGTH;
     if (!event.has_delta() || answer.write_error != 0) continue;
     answer.text += event.delta().text();
-    answer.write_error = Print(event.delta().text());
+    answer.write_error = Print(Showable(event.delta().text(), STDOUT_FILENO));
     if (answer.write_error != 0) context.TryCancel();
   }
   answer.status = reader->Finish();

@@ -15,6 +15,7 @@
 #include "server/errors.h"
 #include "server/folder_text.h"
 #include "server/random.h"
+#include "server/text/utf8.h"
 
 namespace baram::server {
 namespace {
@@ -87,7 +88,7 @@ Serving::Serving(Engine& engine, const text::Tokenizer& tokenizer,
       config_(config),
       takes_reasoning_effort_(chat_template != nullptr && chat_template->Reads("reasoning_effort")),
       takes_tools_(chat_template != nullptr && chat_template->Reads("tools")),
-      model_root_(AbsolutePath(config.model)) {
+      model_root_(text::MendUtf8(AbsolutePath(config.model))) {
   eos_ids_ = EosIds(engine.info(), tokenizer);
 }
 

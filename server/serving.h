@@ -107,7 +107,8 @@ class Serving {
   // The EOS ids, the primary one first; the reply that ends with that has no stop_reason.
   const std::vector<int32_t>& eos_ids() const { return eos_ids_; }
   const std::vector<std::string>& served_names() const { return config_.served_model_names; }
-  // The model's folder, whatever directory a client is in; its links are kept.
+  // The model's folder, whatever directory a client is in; its links are kept. Bytes of it that are
+  // not UTF-8, which no message holds, are U+FFFD.
   const std::string& model_root() const { return model_root_; }
   const Config& config() const { return config_; }
   const EngineInfo& info() const { return engine_.info(); }

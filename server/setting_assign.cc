@@ -14,6 +14,8 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "server/setting_values.h"
+#include "server/terminal_text.h"
+#include "server/text/utf8.h"
 
 namespace baram::server {
 namespace {
@@ -108,6 +110,20 @@ absl::Status AssignList(const Setting& s, const Names& texts, const SettingSourc
   if (std::ranges::any_of(texts, HoldsControl)) {
     return absl::Status(source.code,
                         absl::StrCat(source.shown, " holds a control character; leave it out."));
+  }
+  // JSON, protobuf and the labels of Prometheus hold nothing else.
+  if (!std::ranges::all_of(texts, text::IsValidUtf8)) {
+    return absl::Status(source.code,
+                        absl::StrCat(source.shown, " is not valid UTF-8; write it in UTF-8."));
+  }
+  for (const std::string& item : texts) {
+    const char* const wanted = s.check_item == nullptr ? nullptr : s.check_item(item);
+    if (wanted == nullptr) continue;
+    // Of all places a flag alone is not split at commas.
+    const bool several =
+        source.code == absl::StatusCode::kInvalidArgument && item.find(',') != std::string::npos;
+    return Must(source, {item},
+                absl::StrCat("be ", wanted, several ? "; give the flag once for each" : ""));
   }
   config.*std::get<Names Config::*>(s.member) = texts;
   return absl::OkStatus();

@@ -1,6 +1,8 @@
 // How the values of settings are read and written: byte sizes, endpoints, names.
 #include "server/setting_values.h"
 
+#include <arpa/inet.h>
+
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
@@ -67,15 +69,6 @@ std::optional<bool> ParseSwitch(std::string text) {
   return std::nullopt;
 }
 
-bool HoldsControl(std::string_view text) {
-  for (size_t i = 0; i < text.size(); ++i) {
-    const auto byte = static_cast<unsigned char>(text[i]);
-    const auto next = static_cast<unsigned char>(i + 1 < text.size() ? text[i + 1] : 0);
-    if (absl::ascii_iscntrl(byte) || (byte == 0xC2 && next >= 0x80 && next <= 0x9F)) return true;
-  }
-  return false;
-}
-
 std::string DefaultModelName(const std::string& folder) {
   std::error_code failed;
   std::filesystem::path path = std::filesystem::absolute(folder, failed).lexically_normal();
@@ -110,6 +103,40 @@ absl::StatusOr<Endpoint> ParseEndpoint(std::string_view text) {
   }
   endpoint.port = static_cast<uint16_t>(port);
   return endpoint;
+}
+
+bool IsOrigin(std::string_view text) {
+  if (text == "null") return true;
+  // Whether it is lower-case letters, digits and `more`.
+  const auto made_of = [](std::string_view part, std::string_view more) {
+    return !part.empty() && std::ranges::all_of(part, [more](char c) {
+      const auto byte = static_cast<unsigned char>(c);
+      return absl::ascii_islower(byte) || absl::ascii_isdigit(byte) || more.find(c) != more.npos;
+    });
+  };
+  const size_t colon = text.find("://");
+  if (colon == std::string_view::npos) return false;
+  const std::string_view scheme = text.substr(0, colon);
+  std::string_view host = text.substr(colon + 3);
+  const size_t last = host.rfind(':');
+  if (last != std::string_view::npos && !host.ends_with(']')) {
+    const std::string port(host.substr(last + 1));
+    host = host.substr(0, last);
+    int32_t number = 0;
+    // Written back, to see that nothing is in front.
+    if (!absl::SimpleAtoi(port, &number) || number < 1 || number > 65535 ||
+        port != absl::StrCat(number) || (scheme == "http" && number == 80) ||
+        (scheme == "https" && number == 443)) {
+      return false;
+    }
+  }
+  if (!made_of(scheme, "+-.") || !absl::ascii_islower(static_cast<unsigned char>(scheme[0]))) {
+    return false;
+  }
+  if (!host.starts_with('[') || !host.ends_with(']')) return made_of(host, ".-_");
+  host = host.substr(1, host.size() - 2);
+  in6_addr address{};
+  return made_of(host, ":.") && inet_pton(AF_INET6, std::string(host).c_str(), &address) == 1;
 }
 
 std::string_view Nearest(std::string_view word, std::span<const std::string_view> known) {

@@ -22,9 +22,6 @@ std::optional<bool> ParseSwitch(std::string text);
 std::string FormatBytes(int64_t bytes);
 std::string FormatNumber(double value);
 
-// Whether a text would steer a terminal that shows it: C0, DEL and, in UTF-8, C1.
-bool HoldsControl(std::string_view text);
-
 // The name a folder is served under by default: `org/name` inside a Hugging Face cache, else the
 // folder's own name.
 std::string DefaultModelName(const std::string& folder);
@@ -35,6 +32,10 @@ struct Endpoint {
   uint16_t port = 0;
 };
 absl::StatusOr<Endpoint> ParseEndpoint(std::string_view text);
+
+// An origin as browsers send it: scheme://host[:port] in lower case, without a path and without the
+// scheme's own port; or "null", which pages of files send.
+bool IsOrigin(std::string_view text);
 
 // The closest of `known` if it is near enough to `word` to be a slip of the fingers, else empty.
 std::string_view Nearest(std::string_view word, std::span<const std::string_view> known);

@@ -20,6 +20,8 @@
 #include "server/setting_values.h"
 #include "server/settings_file.h"
 #include "server/settings_table.h"
+#include "server/terminal_text.h"
+#include "server/text/utf8.h"
 
 namespace baram::server {
 namespace {
@@ -175,6 +177,20 @@ absl::Status FitRequestTimeout(Config& config) {
   return absl::OkStatus();
 }
 
+// Whether the model can be served under its folder's name. `inspect` serves none.
+absl::Status CheckFolderName(Command command, const Config& config) {
+  const std::string& name = config.served_model_names.front();
+  const char* const fault = HoldsControl(name)         ? "holds a control character"
+                            : !text::IsValidUtf8(name) ? "is not valid UTF-8"
+                                                       : nullptr;
+  if (fault == nullptr || command != Command::kServe) return absl::OkStatus();
+  return TellSource(BlameSetting(absl::InvalidArgumentError(absl::StrCat(
+                                     "the folder's name ", fault,
+                                     "; give the model another name with --served-model-name.")),
+                                 "model"),
+                    config);
+}
+
 // What Kubernetes sets in every container for a service whose name begins with "baram":
 // BARAM_SERVICE_HOST, BARAM_PORT=tcp://..., BARAM_PORT_8000_TCP_ADDR and so on.
 bool IsServiceLink(const std::string& entry) {
@@ -237,13 +253,7 @@ absl::StatusOr<Config> ParseSettings(Command command, std::span<const std::strin
   }
   if (config.served_model_names.empty()) {
     config.served_model_names.push_back(DefaultModelName(config.model));
-    if (HoldsControl(config.served_model_names.front())) {
-      return TellSource(BlameSetting(absl::InvalidArgumentError(
-                                         "the folder's name holds a control character: give the "
-                                         "model another with --served-model-name."),
-                                     "model"),
-                        config);
-    }
+    if (absl::Status fits = CheckFolderName(command, config); !fits.ok()) return fits;
   }
   return config;
 }

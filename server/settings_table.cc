@@ -22,6 +22,11 @@ const char* PromptAndReply(double value) {
   return value == 1 ? "at least 2: a prompt and a reply have a token each" : nullptr;
 }
 
+const char* Origin(std::string_view item) {
+  return item == "*" || IsOrigin(item) ? nullptr
+                                       : "an origin, as in https://app.example.com, or * for any";
+}
+
 }  // namespace
 
 const std::vector<Group>& SettingsTable() {
@@ -88,7 +93,9 @@ const std::vector<Group>& SettingsTable() {
         {"metrics-listen", Kind::kEndpoint, &C::metrics_listen, 0, 0, "HOST:PORT|off", "",
          "/metrics for Prometheus, and the probes /startup, /ready and /live."},
         {"http-allowed-origins", Kind::kList, &C::http_allowed_origins, 0, 0, "ORIGIN", "none",
-         "Origin whose web pages may call the HTTP API, or *. May be repeated."}}},
+         "Origin whose web pages may call the HTTP API, as in https://app.example.com, or *. "
+         "May be repeated.",
+         false, nullptr, Origin}}},
       {"Limits",
        {{"max-body-bytes", Kind::kBytes, &C::max_body_bytes, 1024, 1LL << 30, "BYTES", "",
          "Largest HTTP body and gRPC message."},

@@ -29,6 +29,8 @@ struct Setting {
   bool inspect = false;  // taken by `baram inspect` too
   // A further check of a number from min to max: null if it passes, else what it must be.
   const char* (*check)(double value) = nullptr;
+  // The same of each item of a list.
+  const char* (*check_item)(std::string_view item) = nullptr;
 };
 
 struct Group {

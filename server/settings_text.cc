@@ -29,7 +29,10 @@ constexpr ExitMeaning kExitCodes[] = {
     {"71", "The device was lost or has no memory, or the machine lacks what it needs."},
     {"74", "The output can't be written."},
     {"78", "A variable or a line of the --config file is wrong, or settings together can't work."},
-    {"130, 143", "Stopped at once: by a second Ctrl-C, by a second SIGTERM.", true},
+    {"129, 130, 143",
+     "Stopped at once by SIGHUP, Ctrl-C or SIGTERM: by the second, or by the first while the model "
+     "loads.",
+     true},
 };
 
 std::string Shown(const Setting& s, const Config& config) {

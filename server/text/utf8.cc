@@ -1,12 +1,15 @@
 // UTF-8: what is valid, and where it may be cut.
 #include "server/text/utf8.h"
 
+#include <algorithm>
+
 namespace baram::text {
 namespace {
 
 bool IsContinuation(unsigned char byte) { return (byte & 0xC0) == 0x80; }
 
-// Bytes of the character that begins at `text[at]`, or 0 if none does.
+}  // namespace
+
 size_t CharacterSize(std::string_view text, size_t at) {
   const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[at + i]); };
   const size_t left = text.size() - at;
@@ -33,8 +36,6 @@ size_t CharacterSize(std::string_view text, size_t at) {
   return size;
 }
 
-}  // namespace
-
 bool IsValidUtf8(std::string_view text) {
   for (size_t at = 0; at < text.size();) {
     const size_t size = CharacterSize(text, at);
@@ -42,6 +43,17 @@ bool IsValidUtf8(std::string_view text) {
     at += size;
   }
   return true;
+}
+
+std::string MendUtf8(std::string_view text) {
+  std::string mended;
+  mended.reserve(text.size());
+  for (size_t at = 0; at < text.size();) {
+    const size_t size = CharacterSize(text, at);
+    mended += size > 0 ? text.substr(at, size) : "\uFFFD";
+    at += std::max<size_t>(size, 1);
+  }
+  return mended;
 }
 
 size_t FloorToCodePoint(std::string_view text, size_t limit) {

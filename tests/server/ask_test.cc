@@ -29,6 +29,7 @@
 #include "server/http_server.h"
 #include "server/listening_sockets.h"
 #include "server/openai.h"
+#include "tests/model/scratch_folder.h"
 
 extern char** environ;
 
@@ -49,10 +50,14 @@ grpc::Status Refusal(const std::string& field, const std::string& message) {
   return {grpc::StatusCode::INVALID_ARGUMENT, message, details.SerializeAsString()};
 }
 
+// The clipboard, the screen and the line, and as a terminal shows them.
+constexpr char kSteering[] = "\x1b]52;c;aGk=\a\u009b2J바람\rok\t.\n";
+constexpr char kSteeringShown[] = "\\u001b]52;c;aGk=\\u0007\\u009b2J바람\\u000dok\t.\n";
+
 // Answers the last message's word: "fine" with "ok."; "hang" with "begun", and then never; "flood"
 // so with more than any pipe holds; "mute" never; "die" as a server that ends in the middle;
-// "unknown" as one without that model; "wrong" as to a value that it refuses; "long" as to a
-// dialogue that its model can't hold.
+// "steer" with what steers a terminal, "steer back" so in an error; "unknown" as one without that
+// model; "wrong" as to a value that it refuses; "long" as to a dialogue that its model can't hold.
 class FakeInference final : public v1::Inference::Service {
  public:
   grpc::Status Generate(grpc::ServerContext* context, const v1::GenerateRequest* request,
@@ -71,11 +76,13 @@ class FakeInference final : public v1::Inference::Service {
     }
     if (word == "long") return Refusal("prompt", "The prompt is too long.");
     if (word == "unknown") return {grpc::StatusCode::NOT_FOUND, "The model `x` does not exist."};
+    if (word == "steer back") return {grpc::StatusCode::NOT_FOUND, kSteering};
     v1::GenerateResponse event;
     event.mutable_prompt()->set_prompt_tokens(7);
     if (word != "mute") writer->Write(event);
     event.mutable_delta()->set_text(word == "fine"    ? "ok."
                                     : word == "flood" ? std::string(2 << 20, 'x')
+                                    : word == "steer" ? kSteering
                                                       : "begun");
     event.mutable_delta()->add_token_ids(1);
     event.mutable_delta()->add_token_ids(2);
@@ -100,10 +107,11 @@ class FakeInference final : public v1::Inference::Service {
   std::vector<std::string> dialogues_;
 };
 
-// `baram ask` with a terminal as its standard input and output.
+// `baram ask` with a terminal as its standard input and output, and if asked for as its standard
+// error.
 class Asking {
  public:
-  Asking(const std::string& server, std::vector<std::string> args) {
+  Asking(const std::string& server, std::vector<std::string> args, bool complains_there = false) {
     terminal_ = posix_openpt(O_RDWR | O_NOCTTY);
     grantpt(terminal_);
     unlockpt(terminal_);
@@ -125,7 +133,7 @@ class Asking {
     posix_spawn_file_actions_init(&files);
     posix_spawn_file_actions_adddup2(&files, own, STDIN_FILENO);
     posix_spawn_file_actions_adddup2(&files, own, STDOUT_FILENO);
-    posix_spawn_file_actions_adddup2(&files, errors[1], STDERR_FILENO);
+    posix_spawn_file_actions_adddup2(&files, complains_there ? own : errors[1], STDERR_FILENO);
     for (const int fd : {own, terminal_, errors[0], errors[1]}) {
       posix_spawn_file_actions_addclose(&files, fd);
     }
@@ -294,6 +302,29 @@ TEST_F(AskTest, CtrlCEndsAnAnswerThatNobodyReads) {
   Asking asking = Ask({"flood"});
   ASSERT_TRUE(asking.Begins());
   EXPECT_EQ(asking.EndsByInterrupts(), 130);
+}
+
+TEST_F(AskTest, NothingThatItIsToldSteersTheTerminal) {
+  Asking asking = Ask({"--chat", "steer"});
+  ASSERT_TRUE(asking.Shows("> "));
+  EXPECT_EQ(asking.output, kSteeringShown + std::string("> "));
+  asking.Type("fine\n");
+  ASSERT_TRUE(asking.Shows("> "));
+  EXPECT_THAT(service_.dialogues(),
+              ElementsAre("steer", std::string("steer|") + kSteering + "|fine"));
+
+  Asking refused(address_, {"steer back"}, /*complains_there=*/true);
+  EXPECT_EQ(refused.Ends(), 64);
+  EXPECT_THAT(refused.output, HasSubstr(std::string("baram ask: ") + kSteeringShown));
+}
+
+TEST_F(AskTest, APipeGetsTheBytesOfTheAnswer) {
+  const ScratchFolder folder;
+  const std::string answer = folder.Write("answer", kSteering);
+  EXPECT_EQ(Shell("$ASK steer | cmp - " + answer), 0);
+  const std::string complaint =
+      folder.Write("complaint", std::string("baram ask: ") + kSteering + "\n");
+  EXPECT_EQ(Shell("$ASK steer back 2>&1 | cmp - " + complaint), 0);
 }
 
 // As `ask` in a script's background has it.

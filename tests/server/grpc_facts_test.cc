@@ -49,6 +49,22 @@ TEST_F(GrpcFactsTest, TheModelsRootIsAbsolute) {
   EXPECT_EQ(response.models(0).root(), folder() + "/");
 }
 
+// The folder's name and the template's are EUC-KR, which messages can't hold.
+TEST_F(GrpcFactsTest, PathsNeedNotBeUtf8AndTheModelsRootIs) {
+  const ScratchFolder links;
+  const std::string name = "/\xb8\xf0\xb5\xa8";
+  std::filesystem::create_directory_symlink(folder(), links.path() + name);
+  StartServer([&](server::Config& config) {
+    config.model = links.path() + name;
+    config.chat_template = links.Write(name + ".jinja", "hello");
+  });
+  grpc::ClientContext context;
+  v1::ListModelsResponse response;
+  const grpc::Status listed = inference().ListModels(&context, {}, &response);
+  ASSERT_TRUE(listed.ok()) << listed.error_message();
+  EXPECT_EQ(response.models(0).root(), links.path() + "/\uFFFD\uFFFD\uFFFD\uFFFD");
+}
+
 TEST_F(GrpcFactsTest, ModelsAndServerInfo) {
   {
     grpc::ClientContext context;
@@ -273,15 +289,22 @@ TEST_F(GrpcFactsTest, ProbesTellThreeTruths) {
   EXPECT_TRUE(Stream(TextRequest("hello", 2)).status.ok());  // still accepting
 }
 
-TEST_F(GrpcFactsTest, ProbesAreAnsweredWhileTheModelLoads) {
+TEST_F(GrpcFactsTest, ProbesAloneAreAnsweredWhileTheModelLoads) {
   server::Config config = TestConfig();
   {
-    const auto any = server::HttpServer::Listen("127.0.0.1:0", {}, {}, {}, 0);
-    ASSERT_TRUE(any.ok()) << any.status();
-    config.metrics_listen = (*any)->address();
+    std::vector<std::unique_ptr<server::HttpServer>> taken;  // together, so that no two are equal
+    for (auto* const listen : {&config.metrics_listen, &config.http_listen, &config.grpc_listen}) {
+      auto any = server::HttpServer::Listen("127.0.0.1:0", {}, {}, {}, 0);
+      ASSERT_TRUE(any.ok()) << any.status();
+      *listen = (*any)->address();
+      taken.push_back(*std::move(any));
+    }
   }
   std::map<std::string, int> codes;
   const auto loading = server::Server::Start(config, [&](int64_t, int64_t) {
+    for (const std::string& address : {config.http_listen, config.grpc_listen}) {
+      EXPECT_FALSE(server::RawClient(address).Send("GET")) << "a client is to be refused";
+    }
     for (const char* path : {"/startup", "/ready", "/live", "/metrics"}) {
       server::RawClient client(config.metrics_listen);
       client.Send(server::RawRequest("GET", path));

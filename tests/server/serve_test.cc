@@ -133,6 +133,21 @@ TEST_F(ServeTest, WarnsWhereNothingEndsAReply) {
   EXPECT_THAT(ran.output, HasSubstr("warning EOS ids none: replies end at their limits alone"));
 }
 
+// Loading stands still where the configuration is to be shown: nobody reads it from a full pipe.
+TEST_F(ServeTest, TheFirstSignalWhileTheModelLoadsStopsAtOnce) {
+  const std::string pipe = scratch_.path() + "/pipe";
+  for (const auto& [signal, code] : {std::pair("HUP", 129), {"INT", 130}, {"TERM", 143}}) {
+    const Ran ran = RunShell(
+        "pipe=" + pipe + "; rm -f $pipe; mkfifo $pipe; exec 3<>$pipe; " +
+        "dd if=/dev/zero of=$pipe oflag=nonblock bs=4096 count=1024 2> /dev/null; " +
+        Serve(" 2>&3") + " & timeout=$!; for i in $(seq 200); do " +
+        "serve=$(cat /proc/$timeout/task/$timeout/children); " +
+        "cat /proc/${serve% }/task/*/comm | grep -q baram-signals && break; sleep 0.1; done; " +
+        "kill -" + signal + " $serve; wait $timeout");
+    EXPECT_EQ(ran.code, code) << signal << ": " << ran.output;
+  }
+}
+
 TEST_F(ServeTest, ASecondSignalLeavesALineOfTheLog) {
   const std::string log = scratch_.Write("log", "");
   const Ran ran =

@@ -97,6 +97,19 @@ TEST_F(SettingsTest, ANameSteersNoTerminal) {
   EXPECT_TRUE(Parse({}).ok());
 }
 
+// EUC-KR, a character that is cut off, and half a surrogate pair.
+TEST_F(SettingsTest, ANameIsUtf8) {
+  for (const char* name : {"\xb8\xf0\xb5\xa8", "a\xed\x95", "\xed\xa0\x80"}) {
+    variables.clear();
+    const absl::Status flag =
+        Parse({"--served-model-name", "a", "--served-model-name", name}).status();
+    EXPECT_EQ(flag, absl::InvalidArgumentError(
+                        "--served-model-name is not valid UTF-8; write it in UTF-8."));
+    variables = {{"BARAM_SERVED_MODEL_NAME", name}};
+    EXPECT_EQ(ExitCode(Parse({}).status()), kExitConfig);
+  }
+}
+
 TEST_F(SettingsTest, RangesAreSentencesThatNameTheFlag) {
   EXPECT_EQ(Error({"--max-n", "0"}), "--max-n is \"0\" but must be a whole number from 1 to 128.");
   for (const std::vector<std::string>& bad :
@@ -127,6 +140,35 @@ TEST_F(SettingsTest, RangesAreSentencesThatNameTheFlag) {
   EXPECT_EQ(Error({"--max-body-bytes", "0.4"}),
             "--max-body-bytes is \"0.4\" but must be whole bytes from 1KiB to 1GiB.");
   EXPECT_EQ(Parse({"--kv-cache-bytes", "0.5KiB"})->kv_cache_bytes, 512);
+}
+
+// What no browser sends as an Origin would never match.
+TEST_F(SettingsTest, AnOriginThatCanMatchNothingIsRefused) {
+  const std::string rest = " but must be an origin, as in https://app.example.com, or * for any";
+  for (const std::string origin : {"https://app.example.com/", "localhost:3000", "[\"*\"]", "**"}) {
+    const absl::Status flag = Parse({"--http-allowed-origins", origin}).status();
+    EXPECT_EQ(flag, absl::InvalidArgumentError("--http-allowed-origins is \"" + origin + "\"" +
+                                               rest + "."));
+    EXPECT_EQ(ExitCode(flag), kExitUsage);
+  }
+  EXPECT_EQ(
+      Error({"--http-allowed-origins", "http://a", "--http-allowed-origins", "http://b,http://c"}),
+      "--http-allowed-origins is \"http://b,http://c\"" + rest + "; give the flag once for each.");
+
+  variables = {{"BARAM_HTTP_ALLOWED_ORIGINS", "http://a, http://b/"}};
+  EXPECT_EQ(Parse({}).status(), absl::FailedPreconditionError(
+                                    "BARAM_HTTP_ALLOWED_ORIGINS is \"http://b/\"" + rest + "."));
+  EXPECT_EQ(ExitCode(Parse({}).status()), kExitConfig);
+  variables.clear();
+  const baram::testing::ScratchFolder folder;
+  const std::string file =
+      folder.Write("baram.toml", "max-n = 3\nhttp-allowed-origins = [\"http://a,http://b\"]\n");
+  EXPECT_EQ(Parse({"--config", file}).status(),
+            absl::FailedPreconditionError("--config " + file +
+                                          ", line 2: http-allowed-origins is "
+                                          "\"http://a,http://b\"" +
+                                          rest + "."));
+  EXPECT_THAT(Parse({"--http-allowed-origins", "*"})->http_allowed_origins, ElementsAre("*"));
 }
 
 // A fault is told with the place where it stands, and only where the value would count.
@@ -183,12 +225,17 @@ TEST_F(SettingsTest, AFoldersNameThatCantBeServedNamesItsSource) {
   const auto parse = [](std::vector<std::string> args) {
     return ParseSettings(Command::kServe, args, TestEnvironment).status();
   };
-  const std::string rest =
-      ": the folder's name holds a control character: give the model another with "
-      "--served-model-name.";
-  EXPECT_EQ(parse({"--model", "a\nb"}), absl::InvalidArgumentError("--model" + rest));
-  variables = {{"BARAM_MODEL", "a\nb"}};
-  EXPECT_EQ(parse({}), absl::FailedPreconditionError("BARAM_MODEL" + rest));
+  const std::string another = "; give the model another name with --served-model-name.";
+  for (const auto& [folder, fault] : {std::pair("a\nb", "holds a control character"),
+                                      std::pair("./\xb8\xf0\xb5\xa8", "is not valid UTF-8")}) {
+    variables.clear();
+    const std::string rest = absl::StrCat(": the folder's name ", fault, another);
+    EXPECT_EQ(parse({"--model", folder}), absl::InvalidArgumentError("--model" + rest));
+    EXPECT_TRUE(parse({"--model", folder, "--served-model-name", "모델"}).ok());
+    variables = {{"BARAM_MODEL", folder}};
+    EXPECT_EQ(parse({}), absl::FailedPreconditionError("BARAM_MODEL" + rest));
+    EXPECT_TRUE(ParseSettings(Command::kInspect, {}, TestEnvironment).ok()) << "it serves no name";
+  }
 }
 
 TEST_F(SettingsTest, ACallWithoutADeadlineHasNoMoreThanAnyOther) {
@@ -297,14 +344,16 @@ TEST_F(SettingsTest, ValuesOfAFile) {
       "baram.toml",
       "served-model-name = [ \"a#1\", # one\n  'b, c',\n]\nchat-template = \"/my folder/x#y\" # "
       "two\n"
-      "http-allowed-origins = http://a#1, http://b # three\nno-prefix-cache = true\npin-threads = "
+      "http-allowed-origins = http://a, http://b # three\ndevice = cpu#1 # four\nno-prefix-cache = "
+      "true\npin-threads = "
       "ON\n"
       "; three\n\"max-n\" = 7\nisa=avx2\n");
   const auto config = Parse({"--config=" + file});
   ASSERT_TRUE(config.ok()) << config.status();
   EXPECT_THAT(config->served_model_names, ElementsAre("a#1", "b, c"));
   EXPECT_EQ(config->chat_template, "/my folder/x#y");
-  EXPECT_THAT(config->http_allowed_origins, ElementsAre("http://a#1", "http://b"));
+  EXPECT_THAT(config->http_allowed_origins, ElementsAre("http://a", "http://b"));
+  EXPECT_EQ(config->device, "cpu#1");
   EXPECT_FALSE(config->prefix_cache);
   EXPECT_TRUE(config->pin_threads);
   EXPECT_EQ(config->max_n, 7);
@@ -480,7 +529,7 @@ TEST_F(SettingsTest, HelpAndDescriptionShowEverySetting) {
     EXPECT_THAT(shown, HasSubstr(name));
   }
   EXPECT_THAT(help, HasSubstr("BARAM_MAX_MODEL_LEN"));
-  EXPECT_THAT(help, HasSubstr("\n  130, 143  "));
+  EXPECT_THAT(help, HasSubstr("\n  129, 130, 143  "));
   EXPECT_THAT(shown, HasSubstr("  * max-n                     3\n"));
   EXPECT_THAT(shown, HasSubstr("    max-body-bytes            8MiB\n"));
   EXPECT_THAT(shown, HasSubstr("    served-model-name         some\n"));
@@ -526,6 +575,27 @@ TEST(SettingValuesTest, NamesOfFolders) {
   EXPECT_EQ(DefaultModelName("/c/hub/models--LGAI-EXAONE--EXAONE-4.0-1.2B/snapshots/0a1b"),
             "LGAI-EXAONE/EXAONE-4.0-1.2B");
   EXPECT_EQ(DefaultModelName("/c/hub/models--/snapshots/0a1b"), "0a1b");
+}
+
+TEST(SettingValuesTest, Origins) {
+  for (const char* origin :
+       {"null", "https://app.example.com", "http://localhost:3000", "http://127.0.0.1:1",
+        "http://[::1]", "http://[fe80::1]:65535", "http://xn--3e0b707e", "tauri://localhost",
+        "chrome-extension://abcdefghijklmnop", "https://a_b.example", "https://a:80"}) {
+    EXPECT_TRUE(IsOrigin(origin)) << origin;
+  }
+  for (const char* other :
+       {"", "*", "NULL", "app.example.com", "//a", "://a", "1x://a", "https://", "https://a/",
+        "https://a/b", "https://a?b", "https://a#b", "https://me@a", "https://a,https://b",
+        "https://A", "HTTPS://a", "https://*.a", "https://a b", "https://\ubc14\ub78c.kr"}) {
+    EXPECT_FALSE(IsOrigin(other)) << other;
+  }
+  for (const char* other : {"https://a:", "https://a:0", "https://a:65536", "https://a:080",
+                            "https://a:+8", "https://a:8 ", "https://a:443", "http://a:80",
+                            "http://a:b:1", "http://::1", "http://[::1", "http://[", "http://[]",
+                            "http://[::1]x", "http://[::G]", "http://[1]:2", "http://[FE80::1]"}) {
+    EXPECT_FALSE(IsOrigin(other)) << other;
+  }
 }
 
 TEST(SettingValuesTest, BytesAndEndpoints) {

@@ -24,6 +24,11 @@ TEST(Utf8, RefusesWhatIsNoCharacter) {
   }
 }
 
+TEST(Utf8, MendsWhatIsNoCharacter) {
+  EXPECT_EQ(MendUtf8("/바람/a\u0080"), "/바람/a\u0080");
+  EXPECT_EQ(MendUtf8("/\xb8\xf0/\xed\x95"), "/\uFFFD\uFFFD/\uFFFD\uFFFD");
+}
+
 TEST(Utf8, CutsBetweenCharacters) {
   const std::string text = "a한🙂";
   const size_t cuts[] = {0, 1, 1, 1, 4, 4, 4, 4, 8, 8};

@@ -13,8 +13,10 @@ mod template_source;
 mod tokenizer;
 
 use std::cell::RefCell;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::panic::{catch_unwind, AssertUnwindSafe};
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::{Arc, Once};
 
 use error::{Error, Result, Status};
@@ -51,6 +53,14 @@ impl BaramView {
             let at = error.valid_up_to();
             Error::bad_input(format!("The {what} is not valid UTF-8 at byte {at}."))
         })
+    }
+
+    /// A file system knows bytes, not text.
+    ///
+    /// # Safety
+    /// As `bytes`.
+    unsafe fn path<'a>(&self) -> &'a Path {
+        Path::new(OsStr::from_bytes(self.bytes()))
     }
 }
 
@@ -154,7 +164,7 @@ pub unsafe extern "C" fn baram_tokenizer_load(
     out: *mut *const Tokenizer,
     error: *mut BaramBuffer,
 ) -> i32 {
-    let body = || Tokenizer::load(&PathBuf::from(folder.text("model folder's path")?));
+    let body = || Tokenizer::load(folder.path());
     report(body, |tokenizer| *out = Arc::into_raw(Arc::new(tokenizer)), error)
 }
 
@@ -281,11 +291,7 @@ pub unsafe extern "C" fn baram_template_load(
     out: *mut *mut ChatTemplate,
     error: *mut BaramBuffer,
 ) -> i32 {
-    let body = || {
-        let folder = PathBuf::from(folder.text("model folder's path")?);
-        let override_path = override_path.text("chat template's path")?;
-        ChatTemplate::load(&*tokenizer, &folder, override_path)
-    };
+    let body = || ChatTemplate::load(&*tokenizer, folder.path(), override_path.path());
     report(body, |template| *out = Box::into_raw(Box::new(template)), error)
 }
 

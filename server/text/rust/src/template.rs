@@ -44,7 +44,7 @@ pub struct ChatTemplate {
 }
 
 impl ChatTemplate {
-    pub fn load(tokenizer: &Tokenizer, folder: &Path, override_path: &str) -> Result<Self> {
+    pub fn load(tokenizer: &Tokenizer, folder: &Path, override_path: &Path) -> Result<Self> {
         let (origin, source) = find_source(folder, override_path)?;
         let shown = |error: minijinja::Error| {
             Error::bad_file(format!("The chat template of {origin} is wrong: {}", describe(&error)))

@@ -11,7 +11,7 @@ use crate::folder::{read_file, read_object, read_optional};
 const MAX_SOURCE_BYTES: u64 = 64 << 10;
 
 /// The template's text and where it came from.
-pub fn find_source(folder: &Path, override_path: &str) -> Result<(String, String)> {
+pub fn find_source(folder: &Path, override_path: &Path) -> Result<(String, String)> {
     let decode = |path: &Path, bytes: Vec<u8>| {
         let origin = path.display().to_string();
         match String::from_utf8(bytes) {
@@ -19,9 +19,8 @@ pub fn find_source(folder: &Path, override_path: &str) -> Result<(String, String
             Err(_) => Err(Error::bad_file(format!("{origin} is not UTF-8."))),
         }
     };
-    if !override_path.is_empty() {
-        let path = Path::new(override_path);
-        return decode(path, read_file(path, MAX_SOURCE_BYTES)?);
+    if !override_path.as_os_str().is_empty() {
+        return decode(override_path, read_file(override_path, MAX_SOURCE_BYTES)?);
     }
     let path = folder.join("chat_template.jinja");
     match read_optional(&path, MAX_SOURCE_BYTES)? {
