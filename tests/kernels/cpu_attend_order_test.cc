@@ -43,6 +43,9 @@ struct Problem {
   std::vector<Sequence> sequences;
   int32_t window = 0;
   Scores scores = Scores::kNormal;
+  // A token of every sequence all of whose values are this; -1: none.
+  int32_t odd_token = -1;
+  float odd_value = 0;
 
   float Scale() const {
     switch (scores) {
@@ -95,6 +98,7 @@ class Operands {
     return (i & 4) == 0 ? key : -key;
   }
   float Value(int32_t sequence, int32_t token, int32_t head, int32_t i) const {
+    if (token == problem_.odd_token) return problem_.odd_value;
     if (problem_.scores == Scores::kBorders) return i == token ? 1.0f : 0.0f;
     const Spread spread = problem_.scores == Scores::kTiny ? Spread{-126, -125} : Spread{-5, 5};
     const auto draw = [&](int32_t key) {
@@ -363,6 +367,32 @@ TEST(CpuAttendOrder, HeadSizes) {
 TEST(CpuAttendOrder, WeightsOnTheBorder) {
   ASSERT_GE(BorderScores().size(), 64u);
   ExpectModelBits({.head = {1, 1, 64}, .sequences = {{63, 1}}, .scores = Scores::kBorders});
+}
+
+// 0 times a value that is not finite is NaN: a weight of 0 does not hide it.
+TEST(CpuAttendOrder, AValueThatIsNotFiniteReachesNoEarlierToken) {
+  for (const HeadShape head : {HeadShape{3, 1, 64}, {2, 2, 20}}) {
+    for (const float value : {NAN, INFINITY}) {
+      for (const int32_t odd : {1, 33, 69}) {
+        const Problem problem{
+            .head = head, .sequences = {{0, 70}}, .odd_token = odd, .odd_value = value};
+        const std::vector<uint16_t> expected = Expected(problem);
+        const auto before = int64_t{odd} * head.heads * head.head_dim;
+        for (const std::string& isa : InstructionSets()) {
+          SCOPED_TRACE(isa + ", odd token " + std::to_string(odd));
+          std::string error;
+          const auto device = OpenDevice("cpu", {.threads = 2, .isa = isa}, &error);
+          ASSERT_NE(device, nullptr) << error;
+          const std::vector<uint16_t> computed = Answer(*device, problem).Compute();
+          ASSERT_EQ(computed.size(), expected.size());
+          EXPECT_TRUE(std::equal(computed.begin(), computed.begin() + before, expected.begin()));
+          EXPECT_TRUE(std::all_of(computed.begin() + before, computed.end(), [](uint16_t x) {
+            return !std::isfinite(F32FromBF16(x));
+          })) << "it is seen from there on";
+        }
+      }
+    }
+  }
 }
 
 // Of a step of one sequence, so that no row sees pieces that only its neighbours need: where all of
