@@ -2,6 +2,7 @@
 #include "kernels/slots.h"
 
 #include <algorithm>
+#include <new>
 
 #include "kernels/check.h"
 #include "kernels/step_rows.h"
@@ -17,7 +18,7 @@ void SlotTable::Reserve(const SlotShape& shape) {
   stop_ids_.assign(slots * kMaxStopIds, 0);
   const size_t count_elements = std::max<size_t>(1, slots * shape.vocab_size);
   counts_.reset(static_cast<uint16_t*>(std::calloc(count_elements, sizeof(uint16_t))));
-  Check(counts_ != nullptr, "there is address space for the penalty counts");
+  if (counts_ == nullptr) throw std::bad_alloc();
   page_tables_.assign(slots * shape.groups * shape.max_pages_per_slot, -1);
   for (auto* array : {&token_ids_, &positions_, &token_slots_, &row_slots_}) {
     array->assign(shape.max_step_tokens, 0);

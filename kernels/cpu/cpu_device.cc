@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <new>
 #include <optional>
 #include <utility>
 #include <variant>
@@ -149,8 +150,12 @@ void CpuDevice::Download(void* host, const void* device, int64_t bytes) {
 }
 
 bool CpuDevice::ReserveSlots(const SlotShape& shape) {
-  slots_.Reserve(shape);
-  sampler_.Reserve(shape.vocab_size, pool_.workers());
+  try {
+    slots_.Reserve(shape);
+    sampler_.Reserve(shape.vocab_size, pool_.workers());
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
   return true;
 }
 

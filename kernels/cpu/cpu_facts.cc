@@ -178,8 +178,8 @@ CpuFacts ReadCpuFacts() {
   facts.default_threads = static_cast<int32_t>(facts.processors.size());
   // A thread more than the quota pays for would be stopped in the middle of an op, and all wait.
   if (const double quota = CgroupCpuQuota(root, membership); quota > 0) {
-    const auto whole = static_cast<int32_t>(std::floor(quota));
-    facts.default_threads = std::clamp(whole, 1, facts.default_threads);
+    const double most = facts.default_threads;
+    facts.default_threads = static_cast<int32_t>(std::clamp(std::floor(quota), 1.0, most));
   }
   facts.memory_bytes = MachineMemory();
   if (const int64_t limit = CgroupMemoryLimit(root, membership); limit > 0) {

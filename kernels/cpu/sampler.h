@@ -22,6 +22,7 @@ class Sampler {
  public:
   explicit Sampler(const SamplePasses& passes) : passes_(&passes) {}
 
+  // Throws std::bad_alloc.
   void Reserve(int32_t vocab_size, int32_t workers);
 
   // Row `output` of the logits, on worker `worker`. Draws into `slots`.

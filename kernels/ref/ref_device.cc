@@ -65,7 +65,11 @@ class RefDevice final : public Device {
   }
 
   [[nodiscard]] bool ReserveSlots(const SlotShape& shape) override {
-    slots_.Reserve(shape);
+    try {
+      slots_.Reserve(shape);
+    } catch (const std::bad_alloc&) {
+      return false;
+    }
     return true;
   }
   StepView BeginStep(const StepInput& input) override { return slots_.BeginStep(input); }

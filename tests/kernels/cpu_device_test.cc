@@ -10,6 +10,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -47,6 +48,27 @@ std::unique_ptr<Device> Open(const DeviceOptions& options, std::string* error) {
 }
 
 bool CpuIsUsable() { return cpu::ReadCpuFacts().best_isa != cpu::Isa::kNone; }
+
+#ifndef __SANITIZE_ADDRESS__  // which aborts instead
+TEST(CpuDevice, HasNoSlotsWithoutMemoryForThem) {
+  std::vector<std::string> names = {"ref"};
+  if (CpuIsUsable()) names.push_back("cpu");
+  for (const std::string& name : names) {
+    std::string error;
+    const auto device = OpenDevice(name, {.threads = 1}, &error);
+    ASSERT_NE(device, nullptr) << error;
+    SlotShape shape{.slots = 40'000,  // 4 GiB of address space each
+                    .groups = 1,
+                    .max_pages_per_slot = 1,
+                    .vocab_size = std::numeric_limits<int32_t>::max(),
+                    .max_step_tokens = 1,
+                    .max_step_outputs = 1};
+    EXPECT_FALSE(device->ReserveSlots(shape)) << name;
+    shape.vocab_size = 100;
+    EXPECT_TRUE(device->ReserveSlots(shape)) << name << " still works";
+  }
+}
+#endif
 
 TEST(CpuDevice, SaysWhatItIs) {
   if (!CpuIsUsable()) GTEST_SKIP() << "no AVX2 here";
