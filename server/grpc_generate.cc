@@ -151,7 +151,11 @@ class GenerateCall {
   void Bring(ReplyChunk chunk, const Take& take) const {
     if (EntriesOf(chunk) <= kQuickEntries) return take(std::move(chunk));
     const auto shared = std::make_shared<ReplyChunk>(std::move(chunk));
-    serving_.pool().Finish([shared, take] { take(std::move(*shared)); });
+    reply_->WriteWaits();
+    serving_.pool().Finish([shared, take, reply = reply_] {
+      reply->WriteBegins();
+      take(std::move(*shared));
+    });
   }
   // From the first chunk on:
   Reply& reply() const { return *reply_; }

@@ -57,12 +57,24 @@ Reply::Reply(Delivery& delivery, const ReplyLimits& limits, const text::Tokenize
 }
 
 void Reply::WriteDone() {
+  // Once it is said, the next chunk may be the last, and nobody else may keep the reply.
+  std::shared_ptr<Reply> self = shared_from_this();
   {
     std::lock_guard lock(write_mutex_);
     writing_ = false;
     if (std::exchange(queued_, true)) return;
   }
-  delivery_.Ready(shared_from_this());
+  delivery_.Ready(std::move(self));
+}
+
+void Reply::WriteWaits() {
+  std::lock_guard lock(write_mutex_);
+  write_began_ = write_moved_ = SteadyTime::max();
+}
+
+void Reply::WriteBegins() {
+  std::lock_guard lock(write_mutex_);
+  write_began_ = write_moved_ = std::chrono::steady_clock::now();
 }
 
 void Reply::Progressed(int64_t bytes) {

@@ -55,8 +55,12 @@ class Reply : public std::enable_shared_from_this<Reply> {
   Reply(Delivery& delivery, const ReplyLimits& limits, const text::Tokenizer& tokenizer,
         ReplyOptions options, std::span<const int32_t> prompt, ReplySink* sink);
 
-  // From any thread: the sink can take the next chunk.
+  // From any thread: the sink can take the next chunk. The caller need not keep the reply.
   void WriteDone();
+  // From inside Write: the chunk is not on its way yet, and its client not slow. From any thread
+  // then: now it is.
+  void WriteWaits();
+  void WriteBegins();
   // From any thread: a part of the write in flight is out, of that many bytes.
   void Progressed(int64_t bytes);
   // From any thread but from inside the sink's methods: the call is over, its last bytes are out or
@@ -129,7 +133,7 @@ class Reply : public std::enable_shared_from_this<Reply> {
 
   std::mutex write_mutex_;  // guards what follows; never held while anything is called
   bool writing_ = true;     // as if a write were in flight until `done` has returned
-  SteadyTime write_began_{};
+  SteadyTime write_began_{};  // max: it waits
   SteadyTime write_moved_{};  // when it began, or a part of it was out
   int64_t write_bytes_ = 0;   // of it that are out
   bool queued_ = false;       // Delivery::Ready was told

@@ -28,10 +28,9 @@ void TextPool::Close() {
 bool TextPool::Run(size_t bytes, SteadyTime deadline, std::function<void()> job) {
   {
     std::lock_guard lock(mutex_);
-    const bool full = counted_ >= max_queued_ || bytes_ + bytes > kMaxQueuedBytes;
-    if (closing_ || (full && counted_ > 0)) return false;
-    queue_.push_back({std::move(job), /*counts=*/true, bytes, deadline});
-    ++counted_;
+    const bool full = queue_.size() >= max_queued_ || bytes_ + bytes > kMaxQueuedBytes;
+    if (closing_ || (full && !queue_.empty())) return false;
+    queue_.push_back({std::move(job), bytes, deadline});
     bytes_ += bytes;
   }
   changed_.notify_one();
@@ -41,7 +40,7 @@ bool TextPool::Run(size_t bytes, SteadyTime deadline, std::function<void()> job)
 void TextPool::Finish(std::function<void()> job) {
   {
     std::lock_guard lock(mutex_);
-    if (!closing_) queue_.push_back({.work = std::exchange(job, nullptr)});
+    if (!closing_) ends_.push_back(std::exchange(job, nullptr));
   }
   if (job) return job();
   changed_.notify_one();
@@ -49,12 +48,12 @@ void TextPool::Finish(std::function<void()> job) {
 
 int64_t TextPool::waiting() const {
   std::lock_guard lock(mutex_);
-  return static_cast<int64_t>(counted_);
+  return static_cast<int64_t>(queue_.size());
 }
 
 bool TextPool::idle() const {
   std::lock_guard lock(mutex_);
-  return queue_.empty() && running_ == 0;
+  return ends_.empty() && queue_.empty() && running_ == 0;
 }
 
 bool TextPool::MayRun(const Job& job, SteadyTime now) const {
@@ -75,10 +74,25 @@ void TextPool::AwaitChange(std::unique_lock<std::mutex>& lock) {
   changed_.wait_until(lock, std::min_element(queue_.begin(), queue_.end(), sooner)->deadline);
 }
 
+void TextPool::RunEnd(std::unique_lock<std::mutex>& lock) {
+  std::function<void()> job = std::move(ends_.front());
+  ends_.pop_front();
+  ++running_;
+  lock.unlock();
+  job();
+  job = nullptr;  // what it holds is released outside the lock
+  lock.lock();
+  --running_;
+}
+
 void TextPool::Work() {
   pthread_setname_np(pthread_self(), "baram-text");
   std::unique_lock lock(mutex_);
   while (true) {
+    if (!ends_.empty()) {
+      RunEnd(lock);
+      continue;
+    }
     const auto next = Next();
     if (next == queue_.end()) {
       if (closing_) return;
@@ -87,7 +101,6 @@ void TextPool::Work() {
     }
     Job job = std::move(*next);
     queue_.erase(next);
-    counted_ -= job.counts;
     bytes_ -= job.bytes;
     // One whose time is over takes no time.
     const bool is_long = job.is_long() && std::chrono::steady_clock::now() < job.deadline;
@@ -95,7 +108,7 @@ void TextPool::Work() {
     running_long_ += is_long;
     lock.unlock();
     job.work();
-    job = {};  // what it holds is released outside the lock
+    job = {};  // as in RunEnd
     lock.lock();
     --running_;
     running_long_ -= is_long;

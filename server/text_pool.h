@@ -2,8 +2,8 @@
 // others wait for.
 //
 // Bounded both ways: a fixed number of threads, a queue that refuses new texts beyond its limits.
-// The ends of accepted calls wait in it uncounted. Where there are several threads, one of them
-// never takes a long text, so that short texts do not wait behind long ones.
+// The ends of accepted calls are not counted, and wait for no text. Where there are several
+// threads, one of them never takes a long text, so that short texts do not wait behind long ones.
 #ifndef BARAM_SERVER_TEXT_POOL_H_
 #define BARAM_SERVER_TEXT_POOL_H_
 
@@ -37,8 +37,8 @@ class TextPool {
   // bytes, nothing happens and it returns false. From any thread.
   [[nodiscard]] bool Run(size_t bytes, std::chrono::steady_clock::time_point deadline,
                          std::function<void()> job);
-  // Queues `job`, however many wait: for the end of a call that was accepted, which is where calls
-  // are bounded. Once closed, runs it before it returns.
+  // Queues `job`, however many wait, before all texts: for the end of a call that was accepted,
+  // which is where calls are bounded. Once closed, runs it before it returns.
   void Finish(std::function<void()> job);
   // Jobs of Run that wait.
   int64_t waiting() const;
@@ -51,13 +51,13 @@ class TextPool {
   using SteadyTime = std::chrono::steady_clock::time_point;
   struct Job {
     std::function<void()> work;
-    bool counts = false;  // it came by Run
     size_t bytes = 0;
     SteadyTime deadline = SteadyTime::max();
     bool is_long() const { return bytes > kLongBytes; }
   };
 
   void Work();
+  void RunEnd(std::unique_lock<std::mutex>& lock);
   // With mutex_ held.
   bool MayRun(const Job& job, SteadyTime now) const;
   std::deque<Job>::iterator Next();  // its end: nothing that may run now
@@ -67,8 +67,9 @@ class TextPool {
   const int32_t max_long_;    // that run at once
   mutable std::mutex mutex_;  // guards what follows, but for the threads
   std::condition_variable changed_;
-  std::deque<Job> queue_;
-  size_t counted_ = 0, bytes_ = 0;  // of queue_
+  std::deque<std::function<void()>> ends_;  // that came by Finish
+  std::deque<Job> queue_;                   // that came by Run
+  size_t bytes_ = 0;                        // of queue_
   int32_t running_ = 0, running_long_ = 0;
   bool closing_ = false;
   std::vector<std::thread> threads_;

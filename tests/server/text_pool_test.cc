@@ -6,6 +6,7 @@
 #include <chrono>
 #include <future>
 #include <memory>
+#include <string>
 #include <thread>
 #include <utility>
 
@@ -37,6 +38,23 @@ TEST(TextPoolTest, EndsOfCallsTakeNobodysPlace) {
   EXPECT_TRUE(pool.Run(0, kNever, job)) << "their places are free again";
   pool.Close();
   EXPECT_EQ(ran, 6);
+}
+
+TEST(TextPoolTest, EndsOfCallsWaitForNoText) {
+  TextPool pool(/*threads=*/1, /*max_queued=*/8);
+  std::promise<void> begun, held;
+  ASSERT_TRUE(pool.Run(0, kNever, [&] {
+    begun.set_value();
+    held.get_future().wait();
+  }));
+  begun.get_future().wait();
+  std::string order;  // by the one thread
+  ASSERT_TRUE(pool.Run(0, kNever, [&] { order += "a text, "; }));
+  pool.Finish([&] { order += "an end, "; });
+  pool.Finish([&] { order += "another, "; });
+  held.set_value();
+  pool.Close();
+  EXPECT_EQ(order, "an end, another, a text, ");
 }
 
 TEST(TextPoolTest, IsIdleOnceItsJobsHaveRun) {
