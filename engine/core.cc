@@ -178,7 +178,9 @@ bool EngineCore::Abort(const std::string& id) {
 }
 
 void EngineCore::Drain(SteadyTime limit) {
-  drain_limit_.store(Ticks(limit));
+  int64_t sooner = drain_limit_.load();
+  while (Ticks(limit) < sooner && !drain_limit_.compare_exchange_weak(sooner, Ticks(limit))) {
+  }
   draining_.store(true);
   wakeup_->Notify();
 }

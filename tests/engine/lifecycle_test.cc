@@ -290,6 +290,19 @@ TEST(LifecycleTest, DrainingRefusesAndEndsWhatIsLeftAtTheLimit) {
   EXPECT_EQ(rig.core().next_event(), SteadyTime::max()) << "it has nothing to wake up for";
 }
 
+// Whoever asks last must not keep a server that was told to stop.
+TEST(LifecycleTest, ASecondDrainMayOnlyComeSooner) {
+  EngineRig rig({}, SmallConfig(), {0});
+  Client* lasting = rig.Submit(MakeRequest(RandomPrompt(2, 4), 200));
+  rig.core().Drain(rig.now() + std::chrono::seconds(60));
+  rig.core().Drain(rig.now() + std::chrono::milliseconds(30));
+  rig.core().Drain(rig.now() + std::chrono::seconds(3600));
+  for (int turn = 0; turn < 32; ++turn) rig.Turn();
+  lasting->Read();
+  ASSERT_TRUE(lasting->done());
+  EXPECT_EQ(lasting->outputs[0].finish().reason, FinishReason::kDrained);
+}
+
 // Accepted while the step ran that lost the device, or a moment before the engine goes away.
 TEST(LifecycleTest, WhoIsStillInTheInboxIsEndedToo) {
   for (const bool lost : {true, false}) {
