@@ -336,7 +336,8 @@ void HttpSession::OnWatched(Error error) {
       return ReadRequest();  // which meets the error again, if it was one
     case Phase::kLingering:
       buffer_.clear();
-      return error ? Close() : Watch();
+      // Where more has always come already, no read waits that its limit could cut off.
+      return error || timed_out_ ? Close() : Watch();
     default:
       return;
   }
