@@ -143,7 +143,7 @@ GrpcAcceptor::Accepted GrpcAcceptor::Accept(int listener) {
   const int watched = fcntl(fd, F_DUPFD_CLOEXEC, 0);
   // A connection whose end is not noticed would be counted for ever; one that is not guarded could
   // take all memory.
-  if (watched < 0 || !Watch(watched, EPOLLRDHUP).ok() || !GuardHttp2(fd, max_header_bytes_)) {
+  if (watched < 0 || !Watch(watched, 0).ok() || !GuardHttp2(fd, max_header_bytes_)) {
     if (watched >= 0) close(watched);
     close(fd);
     return Accepted::kNoDescriptors;
@@ -159,7 +159,9 @@ GrpcAcceptor::Accepted GrpcAcceptor::Accept(int listener) {
   return Accepted::kYes;
 }
 
-// The client or gRPC has ended the connection. gRPC gives its own descriptor up by itself.
+// EPOLLHUP: both directions are shut. The client's alone (EPOLLRDHUP) is no end: gRPC keeps its
+// descriptor, and what it writes, as long as the client takes its time to read. It gives the
+// descriptor up by itself.
 void GrpcAcceptor::Forget(int watched) {
   if (watched_.erase(watched) == 0) return;
   (void)epoll_ctl(epoll_, EPOLL_CTL_DEL, watched, nullptr);

@@ -9,8 +9,11 @@
 
 #include <atomic>
 #include <chrono>
+#include <fstream>
 #include <memory>
+#include <sstream>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "tests/server/http_client.h"
@@ -34,6 +37,25 @@ class GrpcConnectionsTest : public ServerFixture {
   void AwaitConnections(int64_t count) {
     Comes([&] { return server().grpc().connections() == count; });
     EXPECT_EQ(server().grpc().connections(), count);
+  }
+  // What the kernel has of the only connection, on the server's side.
+  struct Socket {
+    bool client_ended = false;
+    unsigned long unread = 0;  // bytes
+  };
+  Socket ServerSide() const {
+    const std::string& address = server_->grpc_address();
+    const int port = std::stoi(address.substr(address.rfind(':') + 1));
+    std::ifstream table("/proc/net/tcp");
+    std::string line, word, local, remote, state, queues;
+    std::getline(table, line);
+    while (std::getline(table, line)) {  // "0: 0100007F:C383 0100007F:9C40 08 00000000:00000000"
+      std::istringstream(line) >> word >> local >> remote >> state >> queues;
+      const bool open = state == "01" || state == "08";  // ESTABLISHED, CLOSE_WAIT
+      if (!open || std::stoi(local.substr(local.find(':') + 1), nullptr, 16) != port) continue;
+      return {state == "08", std::stoul(queues.substr(queues.find(':') + 1), nullptr, 16)};
+    }
+    return {};
   }
   static int OpenDescriptors() {
     int count = 0;
@@ -69,6 +91,35 @@ TEST_F(GrpcConnectionsTest, WhatGrpcClosesIsClosed) {
   client->ReadToEnd();
   AwaitConnections(0);
   EXPECT_TRUE(Stream(TextRequest("hello", 2)).status.ok());
+}
+
+// A client that shuts its side but does not read what is on its way to it still has the connection.
+// Each of its settings is acknowledged; once the buffers are full, gRPC reads no more of them.
+TEST_F(GrpcConnectionsTest, HalfAConnectionCounts) {
+  RawClient client(server_->grpc_address(), /*receive_buffer_bytes=*/4096);
+  client.Send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+  std::string settings;
+  for (int i = 0; i < 8000; ++i) settings.append("\0\0\0\x04\0\0\0\0\0", 9);
+  const auto is_stuck = [&] {
+    for (int look = 0; look < 50; ++look) {
+      if (ServerSide().unread == 0) return false;
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    return true;
+  };
+  int sent = 0;
+  while (sent < 2000 && !is_stuck()) {
+    client.Send(settings);
+    ++sent;
+  }
+  ASSERT_LT(sent, 2000) << "no buffer is ever full";
+  client.ShutdownSend();
+  Comes([&] { return ServerSide().client_ended; });
+  std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  ASSERT_TRUE(ServerSide().client_ended) << "and gRPC has not ended it";
+  EXPECT_EQ(server().grpc().connections(), 1);
+  client.ReadToEnd();
+  AwaitConnections(0);
 }
 
 TEST_F(GrpcConnectionsTest, ConnectionsThatComeAndGoLeaveNothing) {
