@@ -163,6 +163,7 @@ Server::~Server() {
   probes_.reset();
   grpc_.reset();
   if (pool_) pool_->Close();  // runs what is queued, which uses the serving
+  delivery_.reset();          // so do the last chunks of streams that nobody has read
 }
 
 }  // namespace baram::server
