@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -135,6 +136,20 @@ TEST(Tokenizer, RefusesMoreThanTheBytesAllowed) {
   const auto ids = tokenizer->Encode("123456789", true, 8);
   EXPECT_EQ(ids.status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(ids.status().message(), "The text has 9 bytes; at most 8 can be tokenized at once.");
+}
+
+// What cuts a text into words gives up behind a million.
+TEST(Tokenizer, RefusesARunOfBlanksThatItCannotRead) {
+  const auto tokenizer = LoadTokenizer("byte_level");
+  const std::vector<int32_t> end = tokenizer->Encode(" hi there", false).value();
+  const auto ids = tokenizer->Encode(std::string(899'999, ' ') + " hi there", false);
+  ASSERT_TRUE(ids.ok()) << ids.status();
+  ASSERT_GT(ids->size(), end.size());
+  EXPECT_TRUE(std::equal(end.rbegin(), end.rend(), ids->rbegin()));
+  const auto refused = tokenizer->Encode("a" + std::string(900'001, ' ') + "hi there", false);
+  EXPECT_EQ(refused.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(refused.status().message(),
+            "The text has more than 900000 blanks or line ends in a row; leave some out.");
 }
 
 TEST(Tokenizer, ANulIsACharacter) {

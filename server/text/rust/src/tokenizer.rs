@@ -21,11 +21,23 @@ const PROBE: &str =
 /// How many of its own tokens a tokenizer is tried on that does not.
 const OWN_PROBES: usize = 32;
 
+/// The expressions that cut texts into words look back over whole runs of blanks. After a million
+/// steps their engine gives up, and all behind would come out in other tokens, or not at all.
+const MOST_BLANKS: usize = 900_000;
+
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     pieces: Pieces,
     /// Name ("bos_token") and text.
     named: Vec<(String, String)>,
+}
+
+/// Characters of the longest run of blanks; 0 if the text is too short for one that matters.
+fn longest_blank(text: &str) -> usize {
+    if text.len() <= MOST_BLANKS {
+        return 0;
+    }
+    text.split(|c: char| !c.is_whitespace()).map(|run| run.chars().count()).max().unwrap_or(0)
 }
 
 impl Tokenizer {
@@ -143,6 +155,11 @@ impl Tokenizer {
     }
 
     pub fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<i32>> {
+        if longest_blank(text) > MOST_BLANKS {
+            return Err(Error::bad_input(format!(
+                "The text has more than {MOST_BLANKS} blanks or line ends in a row; leave some out."
+            )));
+        }
         let encoding = self
             .inner
             .encode_fast(text, add_special_tokens)
