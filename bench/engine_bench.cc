@@ -228,6 +228,8 @@ void SizeForSteps(Options& options) {
   const int32_t longest = options.prompts.empty() ? 1 : std::ranges::max(options.prompts);
   const int32_t widest = options.batches.empty() ? 1 : std::ranges::max(options.batches);
   config.max_num_batched_tokens = std::max(longest, widest);
+  // Prompts come in at once, or the first would have ended when the last begin.
+  config.mixed_step_tokens = config.max_num_batched_tokens;
   config.max_num_seqs = widest;
   config.max_model_len = std::max(
       {longest + 64, options.context + options.steps + std::max(112, options.StepsBefore(widest)),
