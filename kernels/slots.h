@@ -33,7 +33,8 @@ struct SlotState {
 // same time for different slots.
 class SlotTable {
  public:
-  // Reserves everything BeginStep will need; nothing is allocated afterwards. Throws std::bad_alloc.
+  // Reserves everything BeginStep will need; nothing is allocated afterwards. Throws
+  // std::bad_alloc.
   void Reserve(const SlotShape& shape);
   const SlotShape& shape() const { return shape_; }
 

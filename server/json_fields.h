@@ -21,8 +21,8 @@ namespace baram::server {
 // bounded.
 using Json = nlohmann::ordered_json;
 
-// How many strings, keys among them, arrays and objects may still be parsed: some hundred bytes each
-// in whatever tree they become. Negative once there were more.
+// How many strings, keys among them, arrays and objects may still be parsed: some hundred bytes
+// each in whatever tree they become. Negative once there were more.
 struct JsonBudget {
   int nodes = 1 << 18;
 };
