@@ -6,6 +6,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -69,6 +70,27 @@ TEST(CpuDevice, HasNoSlotsWithoutMemoryForThem) {
   }
 }
 #endif
+
+// Tests on every instruction set are for those that are found: none may be overlooked.
+TEST(CpuDevice, FindsWhatTheKernelSaysTheProcessorHas) {
+  std::ifstream file("/proc/cpuinfo");
+  std::string line;
+  while (std::getline(file, line) && !line.starts_with("flags")) {
+  }
+  const auto has = [&](std::initializer_list<const char*> flags) {
+    return std::ranges::all_of(flags, [&](const char* flag) {
+      return (line + " ").find(std::string(" ") + flag + " ") != std::string::npos;
+    });
+  };
+  std::string best = "none";
+  if (has({"avx2", "fma", "f16c"})) best = "avx2";
+  if (has({"avx512f", "avx512dq", "avx512bw", "avx512vl"})) {
+    best = "avx512";
+    if (has({"avx512_bf16"})) best = "avx512_bf16";
+    if (has({"avx512_bf16", "amx_tile", "amx_bf16"})) best = "amx";
+  }
+  EXPECT_EQ(best, cpu::IsaName(cpu::ReadCpuFacts().best_isa));
+}
 
 TEST(CpuDevice, SaysWhatItIs) {
   if (!CpuIsUsable()) GTEST_SKIP() << "no AVX2 here";
