@@ -5,6 +5,7 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Rest, StringInput, Value, ValueKind, ValueOrKwargs};
 use minijinja::{filters, Environment, Error, ErrorKind, State};
 
+use crate::args::Args;
 use crate::methods::{call_method, check_width, check_widths, strip, Side};
 use crate::python::{self, JsonStyle};
 
@@ -170,15 +171,11 @@ fn length(value: &Value) -> Result<usize, Error> {
     value.len().ok_or_else(|| wrong(format!("a value of the kind {} has no length", value.kind())))
 }
 
-fn default(
-    value: &Value,
-    other: Option<Value>,
-    boolean: Option<bool>,
-    options: Kwargs,
-) -> Result<Value, Error> {
-    let other = other.or(options.get::<Option<Value>>("default_value")?);
-    let boolean = boolean.or(options.get::<Option<bool>>("boolean")?).unwrap_or(false);
-    options.assert_all_used()?;
+fn default(value: &Value, args: Rest<ValueOrKwargs>) -> Result<Value, Error> {
+    let mut args = Args::new(&args.into_values())?;
+    let other = args.next("default_value")?;
+    let boolean = args.next_bool("boolean")?;
+    args.end()?;
     if value.is_undefined() || (boolean && !value.is_true()) {
         return Ok(other.unwrap_or_else(|| Value::from("")));
     }
@@ -186,15 +183,11 @@ fn default(
 }
 
 /// Python's `int`, and where that fails `int(float(…))`, and where that fails the default.
-fn int(
-    value: &Value,
-    default: Option<Value>,
-    base: Option<u32>,
-    options: Kwargs,
-) -> Result<Value, Error> {
-    let default = default.or(options.get::<Option<Value>>("default")?);
-    let base = base.or(options.get::<Option<u32>>("base")?).unwrap_or(10);
-    options.assert_all_used()?;
+fn int(value: &Value, args: Rest<ValueOrKwargs>) -> Result<Value, Error> {
+    let mut args = Args::new(&args.into_values())?;
+    let default = args.next("default")?;
+    let base = args.next("base")?.map_or(Ok(10), u32::try_from)?;
+    args.end()?;
     if value.is_undefined() {
         return Err(Error::new(ErrorKind::UndefinedError, "an undefined value has no number"));
     }
@@ -215,9 +208,10 @@ fn int(
     Ok(number.or(default).unwrap_or_else(|| Value::from(0)))
 }
 
-fn float(value: &Value, default: Option<Value>, options: Kwargs) -> Result<Value, Error> {
-    let default = default.or(options.get::<Option<Value>>("default")?);
-    options.assert_all_used()?;
+fn float(value: &Value, args: Rest<ValueOrKwargs>) -> Result<Value, Error> {
+    let mut args = Args::new(&args.into_values())?;
+    let default = args.next("default")?;
+    args.end()?;
     if value.is_undefined() {
         return Err(Error::new(ErrorKind::UndefinedError, "an undefined value has no number"));
     }

@@ -1,6 +1,7 @@
 //! The C ABI of `baram_text.h`: pointers in, statuses and owned buffers out, and no panic past
 //! this file.
 
+mod args;
 mod error;
 mod folder;
 mod hf_env;
@@ -305,7 +306,9 @@ pub unsafe extern "C" fn baram_template_reads(
     chat_template: *const ChatTemplate,
     name: BaramView,
 ) -> i32 {
-    or_else(0, || name.text("variable's name").is_ok_and(|name| (*chat_template).reads(name)) as i32)
+    or_else(0, || {
+        name.text("variable's name").is_ok_and(|name| (*chat_template).reads(name)) as i32
+    })
 }
 
 #[no_mangle]
