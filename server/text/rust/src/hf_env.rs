@@ -67,10 +67,8 @@ pub fn new_environment() -> Result<Environment<'static>, Error> {
         )
     });
     env.add_test("sequence", |value: &Value| {
-        matches!(
-            value.kind(),
-            ValueKind::String | ValueKind::Seq | ValueKind::Map | ValueKind::Undefined
-        )
+        python::is_list(value)
+            || matches!(value.kind(), ValueKind::String | ValueKind::Map | ValueKind::Undefined)
     });
     env.add_test("callable", |value: &Value| value.kind() == ValueKind::Plain);
     Ok(env)

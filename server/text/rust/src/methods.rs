@@ -1,4 +1,4 @@
-//! Python's methods of strings, which chat templates call as if they ran in Python.
+//! Python's methods of strings and lists, which chat templates call as if they ran in Python.
 
 use minijinja::value::{from_args, Tuple, Value};
 use minijinja::{Error, ErrorKind, State};
@@ -24,7 +24,7 @@ pub fn strip<'a>(text: &'a str, chars: Option<&str>, side: Side) -> &'a str {
     }
 }
 
-/// Python's string methods that pycompat lacks or that differ there; the rest is pycompat's.
+/// Python's methods that pycompat lacks or that differ there; the rest is pycompat's.
 pub fn call_method(
     state: &mut State,
     value: &Value,
@@ -32,7 +32,10 @@ pub fn call_method(
     args: &[Value],
 ) -> Result<Value, Error> {
     let Some(text) = value.as_str() else {
-        return pycompat::unknown_method_callback(state, value, method, args);
+        return match python::is_list(value) {
+            true => call_list_method(value, method, args),
+            false => pycompat::unknown_method_callback(state, value, method, args),
+        };
     };
     let stripped = |side| -> Result<Value, Error> {
         let (chars,): (Option<&str>,) = from_args(args)?;
@@ -115,6 +118,39 @@ pub fn call_method(
         }
         _ => pycompat::unknown_method_callback(state, value, method, args),
     }
+}
+
+fn call_list_method(list: &Value, method: &str, args: &[Value]) -> Result<Value, Error> {
+    let mut items = list.try_iter()?;
+    match method {
+        "count" => {
+            let (what,): (&Value,) = from_args(args)?;
+            Ok(Value::from(items.filter(|item| item == what).count()))
+        }
+        "index" => {
+            let (what, start, end): (&Value, Option<i64>, Option<i64>) = from_args(args)?;
+            let range = bounds(list.len().unwrap_or(0), start, end);
+            let at = items.position({
+                let mut at = 0..;
+                move |item| at.next().is_some_and(|at| range.contains(&at)) && item == *what
+            });
+            at.map(Value::from).ok_or_else(|| bad_call("the value is not in the list"))
+        }
+        "copy" if !list.is_tuple() => {
+            let () = from_args(args)?;
+            Ok(items.collect())
+        }
+        _ => Err(Error::from(ErrorKind::UnknownMethod)),
+    }
+}
+
+/// What `start:end` takes of `count`: both may count from the end.
+fn bounds(count: usize, start: Option<i64>, end: Option<i64>) -> std::ops::Range<usize> {
+    let place = |index: i64| match index < 0 {
+        true => count.saturating_sub(index.unsigned_abs() as usize),
+        false => count.min(index as usize),
+    };
+    place(start.unwrap_or(0))..end.map_or(count, place)
 }
 
 /// Characters missing to `width`.

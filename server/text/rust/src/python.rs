@@ -11,6 +11,17 @@ pub fn is_space(c: char) -> bool {
     c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
 }
 
+/// Whether Python has a list or a tuple here: minijinja adds and repeats lists lazily.
+pub fn is_list(value: &Value) -> bool {
+    /// A repeated list may have any length; a rendering's bounds do not see what one step makes.
+    const MAX_LAZY_ITEMS: usize = 1_000_000;
+    match value.kind() {
+        ValueKind::Seq => true,
+        ValueKind::Iterable => value.len().is_some_and(|count| count <= MAX_LAZY_ITEMS),
+        _ => false,
+    }
+}
+
 /// `str(value)`, and nothing for an undefined value, as templates print it.
 pub fn str(value: &Value) -> String {
     match value.kind() {
@@ -34,7 +45,7 @@ fn write_repr(out: &mut String, value: &Value) {
             Some(number) => out.push_str(&float(number)),
             None => _ = write!(out, "{value}"),
         },
-        ValueKind::Seq => {
+        _ if is_list(value) => {
             let (open, close) = if value.is_tuple() { ('(', ')') } else { ('[', ']') };
             out.push(open);
             let mut count = 0;
@@ -185,7 +196,7 @@ fn write_json(
         ValueKind::Bool => out.push_str(if value.is_true() { "true" } else { "false" }),
         ValueKind::Number => out.push_str(&json_number(value)),
         ValueKind::String => write_json_text(out, value.as_str().unwrap_or_default(), style)?,
-        ValueKind::Seq => {
+        _ if is_list(value) => {
             let items: Vec<Value> = value.try_iter()?.collect();
             write_json_list(out, '[', ']', items.len(), style, depth, |out, index| {
                 write_json(out, &items[index], style, depth + 1)
