@@ -74,38 +74,6 @@ pub fn new_environment() -> Result<Environment<'static>, Error> {
     Ok(env)
 }
 
-/// The template as minijinja shall read it: one kind of line end, as Jinja sees any file, and the
-/// `{% generation %}` tags of training templates as plain scopes.
-pub fn prepare_source(source: &str) -> String {
-    let source = source.replace("\r\n", "\n").replace('\r', "\n");
-    let mut out = String::with_capacity(source.len());
-    let mut rest = source.as_str();
-    while let Some(start) = rest.find("{%") {
-        let (before, tag) = rest.split_at(start);
-        out.push_str(before);
-        // Behind the opening, whose % is not that of the end: "{%}" is no tag.
-        let Some(end) = tag[2..].find("%}").map(|at| 2 + at) else {
-            rest = tag;
-            break;
-        };
-        let body = &tag[2..end];
-        let name = body.trim_matches(|c: char| c.is_whitespace() || c == '-' || c == '+');
-        let scope = match name {
-            "generation" => Some("with"),
-            "endgeneration" => Some("endwith"),
-            _ => None,
-        };
-        let (kept, size) = match scope {
-            Some(scope) => (format!("{{%{}%}}", body.replacen(name, scope, 1)), end + 2),
-            None => ("{%".to_string(), 2),
-        };
-        out.push_str(&kept);
-        rest = &tag[size..];
-    }
-    out.push_str(rest);
-    out
-}
-
 fn wrong(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidOperation, message.into())
 }

@@ -7,6 +7,7 @@ mod folder;
 mod hf_env;
 mod methods;
 mod pieces;
+mod prepare;
 mod python;
 mod stream;
 mod template;

@@ -4,6 +4,7 @@ use minijinja::value::{from_args, Tuple, Value};
 use minijinja::{Error, ErrorKind, State};
 use minijinja_contrib::pycompat;
 
+use crate::prepare::SLICE_METHOD;
 use crate::python;
 
 pub enum Side {
@@ -31,6 +32,9 @@ pub fn call_method(
     method: &str,
     args: &[Value],
 ) -> Result<Value, Error> {
+    if method == SLICE_METHOD {
+        return slice(value, args);
+    }
     let Some(text) = value.as_str() else {
         return match python::is_list(value) {
             true => call_list_method(value, method, args),
@@ -142,6 +146,65 @@ fn call_list_method(list: &Value, method: &str, args: &[Value]) -> Result<Value,
         }
         _ => Err(Error::from(ErrorKind::UnknownMethod)),
     }
+}
+
+/// `value[start:stop:step]`; what can't be sliced so gives an undefined value, as in Jinja.
+fn slice(value: &Value, args: &[Value]) -> Result<Value, Error> {
+    if value.is_undefined() {
+        return Err(Error::new(ErrorKind::UndefinedError, "an undefined value has no items"));
+    }
+    let (start, stop, step): (&Value, &Value, Option<&Value>) = from_args(args)?;
+    let mut indices = [Some(start), Some(stop), step].into_iter().map(|index| match index {
+        Some(index) if !index.is_none() => i64::try_from(index.clone()).map(Some),
+        _ => Ok(None),
+    });
+    let mut next = || indices.next().and_then(Result::ok);
+    let (Some(start), Some(stop), Some(step)) = (next(), next(), next()) else {
+        return Ok(Value::UNDEFINED);
+    };
+    if !python::is_list(value) && value.as_str().is_none() {
+        return Ok(Value::UNDEFINED);
+    }
+    let step = step.unwrap_or(1);
+    if step == 0 {
+        return Err(bad_call("slice step cannot be zero"));
+    }
+    // Backwards the place before the first is an end as well.
+    let count = value.len().unwrap_or(0) as i64;
+    let (low, high) = if step > 0 { (0, count) } else { (-1, count - 1) };
+    let place = |index: i64| match index < 0 {
+        true => low.max(index.saturating_add(count)),
+        false => high.min(index),
+    };
+    let (first, last) = if step > 0 { (low, high) } else { (high, low) };
+    let (start, stop) = (start.map_or(first, place), stop.map_or(last, place));
+    let size = match step > 0 {
+        true => (stop - start).max(0),
+        false => (start - stop).max(0),
+    };
+    let step_size = usize::try_from(step.unsigned_abs()).unwrap_or(usize::MAX);
+    // Of what is taken, from the one that comes first in the value.
+    let from = if step > 0 { start } else { stop + 1 }.max(0) as usize;
+    let size = size as usize;
+    if let Some(text) = value.as_str() {
+        let taken = text.chars().skip(from).take(size);
+        return Ok(Value::from(match step > 0 {
+            true => taken.step_by(step_size).collect::<String>(),
+            false => {
+                let taken: Vec<char> = taken.collect();
+                taken.into_iter().rev().step_by(step_size).collect()
+            }
+        }));
+    }
+    let taken: Vec<Value> = value.try_iter()?.skip(from).take(size).collect();
+    let taken: Vec<Value> = match step > 0 {
+        true => taken.into_iter().step_by(step_size).collect(),
+        false => taken.into_iter().rev().step_by(step_size).collect(),
+    };
+    Ok(match value.is_tuple() {
+        true => Value::from(Tuple::from(taken)),
+        false => Value::from(taken),
+    })
 }
 
 /// What `start:end` takes of `count`: both may count from the end.

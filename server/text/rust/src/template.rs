@@ -10,7 +10,8 @@ use serde_json::{json, Map, Value};
 
 use crate::error::{Error, Result, Status};
 use crate::guard;
-use crate::hf_env::{new_environment, prepare_source, Raised};
+use crate::hf_env::{new_environment, Raised};
+use crate::prepare::prepare_source;
 use crate::template_source::find_source;
 use crate::tokenizer::Tokenizer;
 
@@ -190,7 +191,9 @@ fn compile(
     source: &str,
 ) -> std::result::Result<(Environment<'static>, HashSet<String>), minijinja::Error> {
     let mut env = new_environment()?;
-    env.add_template_owned(NAME, prepare_source(source))?;
+    let source = prepare_source(source)
+        .map_err(|what| minijinja::Error::new(ErrorKind::SyntaxError, what))?;
+    env.add_template_owned(NAME, source)?;
     let undeclared = env.get_template(NAME)?.undeclared_variables(false);
     Ok((env, undeclared))
 }

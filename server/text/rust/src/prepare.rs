@@ -1,0 +1,203 @@
+//! A chat template as minijinja shall read it: what Jinja reads in another way, or minijinja fails
+//! on, is written differently. Nothing moves to another line, so that errors name the right one.
+
+/// The method that stands for `[start:stop:step]`, see `call_method`. minijinja slices lazily,
+/// panics on an empty list taken backwards, and ends such slices elsewhere than Python.
+pub const SLICE_METHOD: &str = "__slice";
+
+/// One kind of line end, as Jinja sees any file; `{% generation %}` tags of training templates as
+/// plain scopes; slices as calls of `SLICE_METHOD`. Err says what can't be read.
+pub fn prepare_source(source: &str) -> Result<String, String> {
+    let source = source.replace("\r\n", "\n").replace('\r', "\n");
+    let size = source.len();
+    let mut reader = Reader { source: &source, at: 0, out: String::with_capacity(size) };
+    reader.read()?;
+    Ok(reader.out)
+}
+
+struct Reader<'s> {
+    source: &'s str,
+    at: usize,
+    out: String,
+}
+
+/// A bracket that is open: its place in the output, and those of the colons right in it.
+struct Bracket {
+    kind: char,
+    at: usize,
+    colons: Vec<usize>,
+    has_comma: bool,
+}
+
+impl Bracket {
+    fn is_slice(&self) -> bool {
+        self.kind == '[' && !self.has_comma && (1..=2).contains(&self.colons.len())
+    }
+}
+
+impl<'s> Reader<'s> {
+    fn rest(&self) -> &'s str {
+        &self.source[self.at..]
+    }
+
+    fn copy(&mut self, bytes: usize) -> &'s str {
+        let copied = &self.rest()[..bytes];
+        self.out.push_str(copied);
+        self.at += bytes;
+        copied
+    }
+
+    fn copy_rest(&mut self) {
+        self.copy(self.rest().len());
+    }
+
+    fn read(&mut self) -> Result<(), String> {
+        while let Some(start) = self.rest().find('{') {
+            self.copy(start);
+            let rest = self.rest();
+            match rest.as_bytes().get(1) {
+                Some(b'#') => match rest[2..].find("#}") {
+                    Some(end) => _ = self.copy(2 + end + 2),
+                    None => self.copy_rest(),
+                },
+                Some(b'%') => match raw_size(rest) {
+                    Some(size) => _ = self.copy(size),
+                    None => self.read_tag()?,
+                },
+                Some(b'{') => {
+                    self.copy(2);
+                    self.skip_mark();
+                    self.read_code("}}")?;
+                }
+                _ => _ = self.copy(1),
+            }
+        }
+        self.copy_rest();
+        Ok(())
+    }
+
+    /// The - or + of a tag's begin.
+    fn skip_mark(&mut self) {
+        if self.rest().starts_with(['-', '+']) {
+            self.copy(1);
+        }
+    }
+
+    fn read_tag(&mut self) -> Result<(), String> {
+        self.copy(2);
+        self.skip_mark();
+        let rest = self.rest();
+        self.copy(rest.len() - rest.trim_start().len());
+        let rest = self.rest();
+        let name = &rest[..rest.find(|c: char| !is_word(c)).unwrap_or(rest.len())];
+        match name {
+            "generation" => self.out.push_str("with"),
+            "endgeneration" => self.out.push_str("endwith"),
+            name => self.out.push_str(name),
+        }
+        self.at += name.len();
+        self.read_code("%}")
+    }
+
+    /// Copies to the end of the tag.
+    fn read_code(&mut self, end: &str) -> Result<(), String> {
+        let mut brackets: Vec<Bracket> = Vec::new();
+        while let Some(c) = self.rest().chars().next() {
+            if brackets.is_empty() && self.rest().starts_with(end) {
+                self.copy(end.len());
+                return Ok(());
+            }
+            match c {
+                '\'' | '"' => {
+                    self.read_string(c)?;
+                    continue;
+                }
+                '(' | '[' | '{' => brackets.push(Bracket {
+                    kind: c,
+                    at: self.out.len(),
+                    colons: Vec::new(),
+                    has_comma: false,
+                }),
+                ',' => {
+                    if let Some(bracket) = brackets.last_mut() {
+                        bracket.has_comma = true;
+                    }
+                }
+                ':' => {
+                    if let Some(bracket) = brackets.last_mut() {
+                        bracket.colons.push(self.out.len());
+                    }
+                }
+                ')' | ']' | '}' => {
+                    // Without one this is no template, as minijinja will say.
+                    if let Some(bracket) = brackets.pop() {
+                        if c == ']' && bracket.is_slice() {
+                            self.call_slice(&bracket);
+                            self.at += 1;
+                            continue;
+                        }
+                    }
+                }
+                _ => {}
+            }
+            self.copy(c.len_utf8());
+        }
+        Ok(())
+    }
+
+    /// Turns the brackets and all in them, which is written but for the closing one, into a call.
+    fn call_slice(&mut self, bracket: &Bracket) {
+        let inner = self.out.split_off(bracket.at);
+        let mut call = format!(".{SLICE_METHOD}(");
+        let mut from = 1;
+        let ends = bracket.colons.iter().map(|colon| colon - bracket.at);
+        for (index, end) in ends.chain([inner.len()]).enumerate() {
+            let part = &inner[from..end];
+            call.push_str(if index > 0 { "," } else { "" });
+            call.push_str(if part.trim().is_empty() { "none" } else { "" });
+            call.push_str(part);
+            from = end + 1;
+        }
+        self.out.push_str(&call);
+        self.out.push(')');
+    }
+
+    fn read_string(&mut self, quote: char) -> Result<(), String> {
+        let mut escaped = false;
+        let end = self.rest()[1..].find(|c: char| {
+            let ends = c == quote && !escaped;
+            escaped = c == '\\' && !escaped;
+            ends
+        });
+        match end {
+            Some(end) => _ = self.copy(1 + end + 1),
+            None => self.copy_rest(),
+        }
+        Ok(())
+    }
+}
+
+fn is_word(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
+/// The bytes to the end of `{% endraw %}`, if `source` begins with `{% raw %}`.
+fn raw_size(source: &str) -> Option<usize> {
+    let mut rest = behind_tag(source, "raw")?;
+    loop {
+        rest = &rest[rest.find("{%")?..];
+        match behind_tag(rest, "endraw") {
+            Some(rest) => return Some(source.len() - rest.len()),
+            None => rest = &rest[2..],
+        }
+    }
+}
+
+/// What follows a tag of no more than its name.
+fn behind_tag<'s>(source: &'s str, name: &str) -> Option<&'s str> {
+    let is_mark = ['-', '+'];
+    let inner = source.strip_prefix("{%")?;
+    let inner = inner.strip_prefix(is_mark).unwrap_or(inner).trim_ascii_start();
+    let inner = inner.strip_prefix(name)?.trim_ascii_start();
+    inner.strip_prefix(is_mark).unwrap_or(inner).strip_prefix("%}")
+}
