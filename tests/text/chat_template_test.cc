@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <ctime>
 #include <memory>
 #include <string>
@@ -202,6 +203,29 @@ TEST(ChatTemplate, RefusesASourceThatDoesNotCompile) {
   EXPECT_EQ(RenderSource("\xFF").status().code(), absl::StatusCode::kDataLoss);
   for (const char* tag : {"{%}", "{%", "{% generation %}{%}", "{%}%}", "a{%}b{% if 1 %}"}) {
     EXPECT_EQ(RenderSource(tag).status().code(), absl::StatusCode::kDataLoss) << tag;
+  }
+}
+
+// minijinja panics or prints no more after these, on the conversations that reach them.
+TEST(ChatTemplate, RefusesJumpsOutOfScopes) {
+  for (const char* name : {"break", "continue"}) {
+    for (const char* scope : {"with x = 1", "filter upper", "set x", "set x | upper",
+                              "set x | d(default_value='a')", "autoescape true"}) {
+      const std::string end = "{% end" + std::string(scope, std::strcspn(scope, " ")) + " %}";
+      const std::string jump = std::string("{% if tools %}\n{%- ") + name + " %}{% endif %}";
+      const std::string begin = std::string("{% ") + scope + " %}";
+      const absl::Status status =
+          RenderSource("{% for i in [1] %}\n" + begin + jump + end + "{% endfor %}").status();
+      EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << scope;
+      EXPECT_THAT(std::string(status.message()), HasSubstr("template.jinja"));
+      EXPECT_THAT(std::string(status.message()), HasSubstr(std::string(name) + " inside of "));
+      EXPECT_THAT(std::string(status.message()), HasSubstr("(line 3)"));
+      const auto within = RenderSource(begin + "{% for i in [1] %}" + jump + "{% endfor %}" + end);
+      EXPECT_TRUE(within.ok()) << within.status();
+      const auto behind =
+          RenderSource("{% for i in [1] %}" + begin + end + jump + "{{ i }}{% endfor %}");
+      EXPECT_EQ(behind.value(), "1") << scope;
+    }
   }
 }
 

@@ -10,7 +10,8 @@ pub const SLICE_METHOD: &str = "__slice";
 pub fn prepare_source(source: &str) -> Result<String, String> {
     let source = source.replace("\r\n", "\n").replace('\r', "\n");
     let size = source.len();
-    let mut reader = Reader { source: &source, at: 0, out: String::with_capacity(size) };
+    let mut reader =
+        Reader { source: &source, at: 0, out: String::with_capacity(size), open: Vec::new() };
     reader.read()?;
     Ok(reader.out)
 }
@@ -19,6 +20,8 @@ struct Reader<'s> {
     source: &'s str,
     at: usize,
     out: String,
+    /// The names of the tags that are open here and have an end.
+    open: Vec<&'s str>,
 }
 
 /// A bracket that is open: its place in the output, and those of the colons right in it.
@@ -96,16 +99,44 @@ impl<'s> Reader<'s> {
             name => self.out.push_str(name),
         }
         self.at += name.len();
-        self.read_code("%}")
+        if let "break" | "continue" = name {
+            self.check_jump(name)?;
+        }
+        let assigns = self.read_code("%}")?;
+        match name {
+            "for" | "with" | "filter" | "autoescape" | "macro" | "call" | "block"
+            | "generation" => self.open.push(name),
+            "set" if !assigns => self.open.push(name),
+            _ => {
+                let ended = name.strip_prefix("end");
+                let begin = self.open.iter().rposition(|open| Some(*open) == ended);
+                self.open.truncate(begin.unwrap_or(self.open.len()));
+            }
+        }
+        Ok(())
     }
 
-    /// Copies to the end of the tag.
-    fn read_code(&mut self, end: &str) -> Result<(), String> {
+    /// minijinja leaves a loop without ending the scopes and captures in it.
+    fn check_jump(&self, name: &str) -> Result<(), String> {
+        let is_around = |tag: &&str| matches!(*tag, "for" | "macro" | "call" | "block");
+        let around = self.open.iter().rposition(|tag| is_around(&tag));
+        match around.map(|at| &self.open[at..]) {
+            Some(["for", inner, ..]) => {
+                let line = 1 + self.source[..self.at].matches('\n').count();
+                Err(format!("{name} inside of {inner} in a loop can't be read here (line {line})"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Copies to the end of the tag; whether a = stands in it outside of brackets.
+    fn read_code(&mut self, end: &str) -> Result<bool, String> {
         let mut brackets: Vec<Bracket> = Vec::new();
+        let mut assigns = false;
         while let Some(c) = self.rest().chars().next() {
             if brackets.is_empty() && self.rest().starts_with(end) {
                 self.copy(end.len());
-                return Ok(());
+                return Ok(assigns);
             }
             match c {
                 '\'' | '"' => {
@@ -138,11 +169,12 @@ impl<'s> Reader<'s> {
                         }
                     }
                 }
+                '=' => assigns |= brackets.is_empty(),
                 _ => {}
             }
             self.copy(c.len_utf8());
         }
-        Ok(())
+        Ok(assigns)
     }
 
     /// Turns the brackets and all in them, which is written but for the closing one, into a call.
