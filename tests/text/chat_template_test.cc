@@ -229,6 +229,22 @@ TEST(ChatTemplate, RefusesJumpsOutOfScopes) {
   }
 }
 
+// minijinja divides by the number of arguments.
+TEST(ChatTemplate, PanicsAreErrorsOfTheTemplateOrTheChat) {
+  const std::string panics = "{% for i in [1] %}{{ loop.cycle() }}{% endfor %}";
+  const absl::Status always = RenderSource(panics).status();
+  EXPECT_EQ(always.code(), absl::StatusCode::kDataLoss);
+  EXPECT_THAT(std::string(always.message()), HasSubstr("template.jinja is wrong: "));
+  EXPECT_THAT(std::string(always.message()), HasSubstr("failed at minijinja-"));
+
+  const std::string sometimes = "{% if x %}" + panics + "{% endif %}{{ messages[0].content }}";
+  EXPECT_EQ(RenderSource(sometimes).value(), "물음");
+  const absl::Status chat = RenderSource(sometimes, kOneMessage, R"({"x":1})").status();
+  EXPECT_EQ(chat.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(chat.message()),
+              HasSubstr("can't render this conversation: the text library"));
+}
+
 // Every chat would fail.
 TEST(ChatTemplate, RefusesASourceThatCallsWhatDoesNotExist) {
   for (const char* tag :

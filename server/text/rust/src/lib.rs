@@ -106,6 +106,9 @@ fn silence_panics() {
     ONCE.call_once(|| {
         std::panic::set_hook(Box::new(|panic| {
             let place = panic.location().map_or_else(String::new, |place| place.to_string());
+            // Of a crate's file not where the machine that built this kept it.
+            let crates = place.split_once("/registry/src/").and_then(|(_, at)| at.split_once('/'));
+            let place = crates.map_or(place.as_str(), |(_, at)| at).to_string();
             PLACE.with(|last| last.replace(place));
         }));
     });

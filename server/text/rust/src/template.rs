@@ -50,7 +50,16 @@ impl ChatTemplate {
         let shown = |error: minijinja::Error| {
             Error::bad_file(format!("The chat template of {origin} is wrong: {}", describe(&error)))
         };
-        let (env, undeclared) = on_deep_stack(|| compile(&source).map_err(shown))?;
+        let (env, undeclared) =
+            on_deep_stack(|| compile(&source).map_err(shown)).map_err(|error| {
+                match error.status {
+                    Status::Panicked => Error::bad_file(format!(
+                        "The chat template of {origin} can't be compiled. {}",
+                        error.message
+                    )),
+                    _ => error,
+                }
+            })?;
         let variables = tokenizer
             .named()
             .iter()
@@ -119,7 +128,16 @@ impl ChatTemplate {
     ) -> std::result::Result<String, minijinja::Error> {
         let mut out = CappedOutput { bytes: Vec::new(), left: max_bytes };
         let context = minijinja::Value::from(Serde(Value::Object(context)));
-        self.env.get_template(NAME)?.render_captured_to(context, &mut out)?;
+        let template = self.env.get_template(NAME)?;
+        // What minijinja panics on is in the template, or in how it takes this conversation: no
+        // reason for a server's own error.
+        guard(|| Ok(template.render_captured_to(context, &mut out).map(drop))).unwrap_or_else(
+            |panic| {
+                let what = panic.message.trim_end_matches('.').replacen("The", "the", 1);
+                let error = minijinja::Error::new(ErrorKind::InvalidOperation, what);
+                Err(error.with_source(Panic))
+            },
+        )?;
         // Templates and contexts are UTF-8, so what they print is.
         String::from_utf8(out.bytes)
             .map_err(|_| minijinja::Error::new(ErrorKind::InvalidOperation, "it printed bad UTF-8"))
@@ -127,7 +145,7 @@ impl ChatTemplate {
 
     /// Renders a message as text and as two parts. A template that loops over parts prints both
     /// texts; one that prints the list as it is also prints the third key. Err if the template
-    /// calls what does not exist, with a system message and without.
+    /// calls what does not exist or panics, with a system message and without.
     fn probe_content(&mut self) -> std::result::Result<(), minijinja::Error> {
         let (first, second, extra) = ("BARAMFIRST", "BARAMSECOND", "BARAMKEY");
         let try_render = |messages: Value| {
@@ -155,11 +173,11 @@ impl ChatTemplate {
         // A template that fails on the probe, for want of a system message say, gets text.
         self.takes_text = text.as_ref().is_ok_and(|text| text.contains(first)) || !self.takes_parts;
         let Err(error) = text else { return Ok(()) };
-        if !self.takes_text || !calls_unknown(&error) {
+        if !self.takes_text || !is_broken(&error) {
             return Ok(());
         }
         match with_system {
-            Err(other) if calls_unknown(&other) => Err(error),
+            Err(other) if is_broken(&other) => Err(error),
             _ => Ok(()),
         }
     }
@@ -334,7 +352,7 @@ fn cut_at_tag(mut prompt: String, text: &str) -> Result<String> {
 }
 
 fn render_error(error: &minijinja::Error, max_bytes: usize) -> Error {
-    if let Some(raised) = find_raised(error) {
+    if let Some(raised) = find_source_of::<Raised>(error) {
         return Error::new(Status::Raised, raised.0.clone());
     }
     match error.kind() {
@@ -353,21 +371,22 @@ fn render_error(error: &minijinja::Error, max_bytes: usize) -> Error {
     }
 }
 
-fn calls_unknown(error: &minijinja::Error) -> bool {
+/// Whether the template fails by what it calls, not by what it makes of the conversation.
+fn is_broken(error: &minijinja::Error) -> bool {
     matches!(
         error.kind(),
         ErrorKind::UnknownFilter
             | ErrorKind::UnknownTest
             | ErrorKind::UnknownFunction
             | ErrorKind::TemplateNotFound
-    )
+    ) || find_source_of::<Panic>(error).is_some()
 }
 
-fn find_raised(error: &minijinja::Error) -> Option<&Raised> {
+fn find_source_of<T: std::error::Error + 'static>(error: &minijinja::Error) -> Option<&T> {
     let mut source = std::error::Error::source(error);
     while let Some(inner) = source {
-        if let Some(raised) = inner.downcast_ref::<Raised>() {
-            return Some(raised);
+        if let Some(found) = inner.downcast_ref::<T>() {
+            return Some(found);
         }
         source = inner.source();
     }
@@ -382,6 +401,18 @@ fn describe(error: &minijinja::Error) -> String {
         None => format!("{what}."),
     }
 }
+
+/// Marks the error of a rendering that panicked.
+#[derive(Debug)]
+struct Panic;
+
+impl std::fmt::Display for Panic {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a panic")
+    }
+}
+
+impl std::error::Error for Panic {}
 
 struct CappedOutput {
     bytes: Vec<u8>,
