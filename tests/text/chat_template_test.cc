@@ -206,6 +206,25 @@ TEST(ChatTemplate, RefusesASourceThatDoesNotCompile) {
   }
 }
 
+TEST(ChatTemplate, NamesTheLineOfWhatItCannotRead) {
+  const std::pair<std::string_view, std::string_view> cases[] = {
+      {"\n{{ '\\N{BULLET}' }}",
+       "\\N of a text can't be read here: write \\u and the code (line 2)"},
+      {"\r\n\r{{ 'a\n\\x4' }}", "\\x of a text needs 2 digits (line 4)"},
+      {"{{ '\\u+123' }}", "\\u of a text needs 4 digits (line 1)"},
+      {"{{ '\\uD8' }}", "\\u of a text needs 4 digits (line 1)"},
+      {"{{ '\\Uffffffff' }}", "\\U of a text is beyond Unicode (line 1)"},
+      {"{{ 'a\\\nb\\\nc' }}\n{{ messages | no_such }}", "no_such is unknown (line 4)"},
+      {"{{ [1][0:\n1] }}\n{{ messages | no_such }}", "no_such is unknown (line 3)"},
+  };
+  for (const auto& [source, sentence] : cases) {
+    const absl::Status status = RenderSource(source).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << source;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("template.jinja is wrong: "));
+    EXPECT_THAT(std::string(status.message()), HasSubstr(std::string(sentence)));
+  }
+}
+
 // minijinja panics or prints no more after these, on the conversations that reach them.
 TEST(ChatTemplate, RefusesJumpsOutOfScopes) {
   for (const char* name : {"break", "continue"}) {
