@@ -78,9 +78,14 @@ fn wrong(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidOperation, message.into())
 }
 
-/// `json.dumps` with Hugging Face's defaults: nothing escaped but what JSON demands.
-fn to_json(value: &Value, indent: Option<Value>, options: Kwargs) -> Result<String, Error> {
-    let indent = indent.or(options.get::<Option<Value>>("indent")?);
+/// Hugging Face's own filter: `json.dumps` with nothing escaped but what JSON demands.
+fn to_json(value: &Value, args: Rest<ValueOrKwargs>) -> Result<String, Error> {
+    let mut args = Args::new(&args.into_values())?;
+    let ensure_ascii = args.next_bool("ensure_ascii")?;
+    let indent = args.next("indent")?;
+    let separators = args.next("separators")?.filter(|value| !value.is_none());
+    let sort_keys = args.next_bool("sort_keys")?;
+    args.end()?;
     let indent = match indent {
         None => None,
         Some(value) if value.is_none() => None,
@@ -90,21 +95,18 @@ fn to_json(value: &Value, indent: Option<Value>, options: Kwargs) -> Result<Stri
             None => Some(" ".repeat(value.as_usize().unwrap_or(0).min(64))),
         },
     };
-    let separators = options.get::<Option<Vec<String>>>("separators")?;
-    let (item_separator, key_separator) = match separators.as_deref() {
-        Some([item, key]) => (item.clone(), key.clone()),
-        Some(_) => return Err(wrong("separators must be a pair")),
+    let (item_separator, key_separator) = match separators {
+        Some(pair) => {
+            let pair: Vec<Value> = pair.try_iter()?.collect();
+            match pair.iter().map(Value::as_str).collect::<Vec<_>>()[..] {
+                [Some(item), Some(key)] => (item.to_string(), key.to_string()),
+                _ => return Err(wrong("separators must be a pair of strings")),
+            }
+        }
         None if indent.is_some() => (",".to_string(), ": ".to_string()),
         None => (", ".to_string(), ": ".to_string()),
     };
-    let style = JsonStyle {
-        ensure_ascii: options.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false),
-        indent,
-        item_separator,
-        key_separator,
-        sort_keys: options.get::<Option<bool>>("sort_keys")?.unwrap_or(false),
-    };
-    options.assert_all_used()?;
+    let style = JsonStyle { ensure_ascii, indent, item_separator, key_separator, sort_keys };
     python::to_json(value, &style)
 }
 
