@@ -1,9 +1,10 @@
 //! Python's methods of strings and lists, which chat templates call as if they ran in Python.
 
-use minijinja::value::{from_args, Tuple, Value};
+use minijinja::value::{from_args, Tuple, Value, ValueKind};
 use minijinja::{Error, ErrorKind, State};
 use minijinja_contrib::pycompat;
 
+use crate::args::Args;
 use crate::prepare::SLICE_METHOD;
 use crate::python;
 
@@ -36,9 +37,11 @@ pub fn call_method(
         return slice(value, args);
     }
     let Some(text) = value.as_str() else {
-        return match python::is_list(value) {
-            true => call_list_method(value, method, args),
-            false => pycompat::unknown_method_callback(state, value, method, args),
+        return match value.kind() {
+            _ if python::is_list(value) => call_list_method(value, method, args),
+            // Nothing can change either of the two.
+            ValueKind::Map if method == "copy" => from_args(args).map(|()| value.clone()),
+            _ => pycompat::unknown_method_callback(state, value, method, args),
         };
     };
     let stripped = |side| -> Result<Value, Error> {
@@ -59,6 +62,7 @@ pub fn call_method(
         }
         "partition" | "rpartition" => {
             let (separator,): (&str,) = from_args(args)?;
+            check_separator(separator)?;
             let last = method == "rpartition";
             let found = if last { text.rsplit_once(separator) } else { text.split_once(separator) };
             let parts = match found {
@@ -68,15 +72,68 @@ pub fn call_method(
             };
             Ok(Value::from(Tuple::from(parts.map(Value::from))))
         }
-        "rsplit" => {
-            let (separator, count): (Option<&str>, Option<i64>) = from_args(args)?;
-            Ok(rsplit(text, separator, count))
+        "split" | "rsplit" => {
+            let mut args = Args::new(args)?;
+            let separator = args.next("sep")?.filter(|value| !value.is_none());
+            let count = args.next("maxsplit")?.map_or(Ok(-1), i64::try_from)?;
+            args.end()?;
+            let separator = match &separator {
+                Some(value) => Some(value.as_str().ok_or_else(|| bad_call("sep must be text"))?),
+                None => None,
+            };
+            separator.map_or(Ok(()), check_separator)?;
+            let limit = usize::try_from(count).unwrap_or(usize::MAX);
+            let split = if method == "split" { split } else { rsplit };
+            Ok(split(text, separator, limit).into_iter().collect())
         }
-        "index" | "rindex" => {
-            let (part,): (&str,) = from_args(args)?;
-            let at = if method == "index" { text.find(part) } else { text.rfind(part) };
-            let at = at.ok_or_else(|| bad_call("substring not found"))?;
-            Ok(Value::from(text[..at].chars().count()))
+        "splitlines" => {
+            let mut args = Args::new(args)?;
+            let keep_ends = args.next_bool("keepends")?;
+            args.end()?;
+            Ok(split_lines(text, keep_ends).collect())
+        }
+        "title" => {
+            let () = from_args(args)?;
+            Ok(Value::from(title(text)))
+        }
+        "find" | "rfind" | "index" | "rindex" => {
+            let (part, start, end): (&str, Option<i64>, Option<i64>) = from_args(args)?;
+            let found = window(text, start, end).and_then(|(first, window)| {
+                let at = match method.starts_with('r') {
+                    true => window.rfind(part),
+                    false => window.find(part),
+                };
+                at.map(|at| first + window[..at].chars().count())
+            });
+            match found {
+                Some(at) => Ok(Value::from(at)),
+                None if method.ends_with("find") => Ok(Value::from(-1)),
+                None => Err(bad_call("substring not found")),
+            }
+        }
+        "count" => {
+            let (part, start, end): (&str, Option<i64>, Option<i64>) = from_args(args)?;
+            let window = window(text, start, end);
+            Ok(Value::from(window.map_or(0, |(_, window)| window.matches(part).count())))
+        }
+        "startswith" | "endswith" => {
+            let (part, start, end): (&Value, Option<i64>, Option<i64>) = from_args(args)?;
+            let parts = match part.as_str() {
+                Some(_) => vec![part.clone()],
+                None => part.try_iter()?.collect(),
+            };
+            let window = window(text, start, end);
+            for part in parts {
+                let part = part.as_str().ok_or_else(|| bad_call("it takes texts alone"))?;
+                let is_there = window.is_some_and(|(_, window)| match method {
+                    "startswith" => window.starts_with(part),
+                    _ => window.ends_with(part),
+                });
+                if is_there {
+                    return Ok(Value::from(true));
+                }
+            }
+            Ok(Value::from(false))
         }
         "casefold" => {
             let () = from_args(args)?;
@@ -142,7 +199,7 @@ fn call_list_method(list: &Value, method: &str, args: &[Value]) -> Result<Value,
         }
         "copy" if !list.is_tuple() => {
             let () = from_args(args)?;
-            Ok(items.collect())
+            Ok(list.clone())
         }
         _ => Err(Error::from(ErrorKind::UnknownMethod)),
     }
@@ -239,31 +296,101 @@ pub fn check_widths<'a>(fields: impl Iterator<Item = &'a str>) -> Result<(), Err
         .try_for_each(|digits| check_width(digits.parse().unwrap_or(usize::MAX)))
 }
 
-fn rsplit(text: &str, separator: Option<&str>, count: Option<i64>) -> Value {
-    let limit = count.and_then(|count| usize::try_from(count).ok()).unwrap_or(usize::MAX);
-    let mut parts = Vec::new();
-    let mut rest = match separator {
-        Some(_) => text,
-        None => text.trim_end_matches(python::is_space),
+/// What `[start:end]` takes of the text, and its place in characters. None where not even an empty
+/// text is found.
+fn window(text: &str, start: Option<i64>, end: Option<i64>) -> Option<(usize, &str)> {
+    let (None, None) = (start, end) else {
+        let count = text.chars().count();
+        let range = bounds(count, start, end);
+        if range.start > range.end || start.is_some_and(|start| start > count as i64) {
+            return None;
+        }
+        let byte = |index| text.char_indices().nth(index).map_or(text.len(), |(at, _)| at);
+        return Some((range.start, &text[byte(range.start)..byte(range.end)]));
     };
-    while parts.len() < limit {
-        let found = match separator {
-            Some(separator) => rest.rsplit_once(separator),
-            None => rest.rfind(python::is_space).map(|at| {
-                let after = &rest[at..];
-                let size = after.chars().next().map_or(0, char::len_utf8);
-                (rest[..at].trim_end_matches(python::is_space), &after[size..])
-            }),
-        };
-        let Some((before, after)) = found else { break };
-        parts.push(Value::from(after));
-        rest = before;
+    Some((0, text))
+}
+
+fn check_separator(separator: &str) -> Result<(), Error> {
+    match separator.is_empty() {
+        true => Err(bad_call("empty separator")),
+        false => Ok(()),
     }
-    if separator.is_some() || !rest.is_empty() {
-        parts.push(Value::from(rest));
-    }
+}
+
+fn split<'a>(text: &'a str, separator: Option<&str>, limit: usize) -> Vec<&'a str> {
+    let Some(separator) = separator else {
+        let mut parts = Vec::new();
+        let mut rest = text.trim_start_matches(python::is_space);
+        while parts.len() < limit {
+            let Some(at) = rest.find(python::is_space) else { break };
+            parts.push(&rest[..at]);
+            rest = rest[at..].trim_start_matches(python::is_space);
+        }
+        parts.extend((!rest.is_empty()).then_some(rest));
+        return parts;
+    };
+    text.splitn(limit.saturating_add(1), separator).collect()
+}
+
+fn rsplit<'a>(text: &'a str, separator: Option<&str>, limit: usize) -> Vec<&'a str> {
+    let Some(separator) = separator else {
+        let mut parts = Vec::new();
+        let mut rest = text.trim_end_matches(python::is_space);
+        while parts.len() < limit {
+            let word = rest.trim_end_matches(|c| !python::is_space(c)).len();
+            if word == 0 {
+                break;
+            }
+            parts.push(&rest[word..]);
+            rest = rest[..word].trim_end_matches(python::is_space);
+        }
+        parts.extend((!rest.is_empty()).then_some(rest));
+        parts.reverse();
+        return parts;
+    };
+    let mut parts: Vec<&str> = text.rsplitn(limit.saturating_add(1), separator).collect();
     parts.reverse();
-    Value::from(parts)
+    parts
+}
+
+fn split_lines(text: &str, keep_ends: bool) -> impl Iterator<Item = &str> {
+    let is_end = |c: char| {
+        matches!(c, '\n' | '\r' | '\x0b' | '\x0c' | '\x1c'..='\x1e')
+            || matches!(c, '\u{85}' | '\u{2028}' | '\u{2029}')
+    };
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let size = rest.find(is_end).unwrap_or(rest.len());
+        let end = match rest[size..].starts_with("\r\n") {
+            true => 2,
+            false => rest[size..].chars().next().map_or(0, char::len_utf8),
+        };
+        let line = &rest[..if keep_ends { size + end } else { size }];
+        rest = &rest[size + end..];
+        Some(line)
+    })
+}
+
+/// Every letter behind what is no letter is a capital.
+fn title(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut in_word = false;
+    for c in text.chars() {
+        if in_word {
+            out.extend(c.to_lowercase());
+        } else {
+            // Of a ligature its first letter alone.
+            let mut letters = c.to_uppercase();
+            out.extend(letters.next());
+            out.extend(letters.flat_map(char::to_lowercase));
+        }
+        in_word = c.is_lowercase() || c.is_uppercase();
+    }
+    out
 }
 
 fn bad_call(message: impl Into<String>) -> Error {
