@@ -49,6 +49,9 @@ pub fn new_environment() -> Result<Environment<'static>, Error> {
     env.add_filter("count", length);
     env.add_filter("indent", indent);
     env.add_filter("format", format);
+    env.add_filter("replace", replace);
+    env.add_filter("first", first);
+    env.add_filter("last", last);
     env.add_filter("default", default);
     env.add_filter("d", default);
     env.add_filter("int", int);
@@ -137,6 +140,37 @@ fn length(value: &Value) -> Result<usize, Error> {
         return Ok(0);
     }
     value.len().ok_or_else(|| wrong(format!("a value of the kind {} has no length", value.kind())))
+}
+
+fn replace(value: &Value, args: Rest<ValueOrKwargs>) -> Result<String, Error> {
+    let mut args = Args::new(&args.into_values())?;
+    let (Some(old), Some(new)) = (args.next("old")?, args.next("new")?) else {
+        return Err(Error::from(ErrorKind::MissingArgument));
+    };
+    let count = args.next("count")?.filter(|count| !count.is_none());
+    let count = count.map_or(Ok(-1), i64::try_from)?;
+    args.end()?;
+    let (text, old, new) = (python::str(value), python::str(&old), python::str(&new));
+    Ok(match usize::try_from(count) {
+        Ok(count) => text.replacen(&old, &new, count),
+        Err(_) => text.replace(&old, &new),
+    })
+}
+
+fn first(value: &Value) -> Result<Value, Error> {
+    match value.is_undefined() {
+        true => Ok(Value::UNDEFINED),
+        false => filters::first(value),
+    }
+}
+
+/// Of a dict the last key.
+fn last(value: &Value) -> Result<Value, Error> {
+    match value.kind() {
+        ValueKind::Undefined => Ok(Value::UNDEFINED),
+        ValueKind::Map => Ok(value.try_iter()?.last().unwrap_or_default()),
+        _ => filters::last(value.clone()),
+    }
 }
 
 fn default(value: &Value, args: Rest<ValueOrKwargs>) -> Result<Value, Error> {
