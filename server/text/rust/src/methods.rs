@@ -205,23 +205,16 @@ fn call_list_method(list: &Value, method: &str, args: &[Value]) -> Result<Value,
     }
 }
 
-/// `value[start:stop:step]`; what can't be sliced so gives an undefined value, as in Jinja.
+/// `value[start:stop:step]`.
 fn slice(value: &Value, args: &[Value]) -> Result<Value, Error> {
-    if value.is_undefined() {
-        return Err(Error::new(ErrorKind::UndefinedError, "an undefined value has no items"));
+    if value.is_undefined() || args.iter().any(Value::is_undefined) {
+        let what = "an undefined value can't be sliced, or give a slice's ends";
+        return Err(Error::new(ErrorKind::UndefinedError, what));
     }
-    let (start, stop, step): (&Value, &Value, Option<&Value>) = from_args(args)?;
-    let mut indices = [Some(start), Some(stop), step].into_iter().map(|index| match index {
-        Some(index) if !index.is_none() => i64::try_from(index.clone()).map(Some),
-        _ => Ok(None),
-    });
-    let mut next = || indices.next().and_then(Result::ok);
-    let (Some(start), Some(stop), Some(step)) = (next(), next(), next()) else {
-        return Ok(Value::UNDEFINED);
-    };
     if !python::is_list(value) && value.as_str().is_none() {
-        return Ok(Value::UNDEFINED);
+        return Err(bad_call(format!("a value of the kind {} cannot be sliced", value.kind())));
     }
+    let (start, stop, step): (Option<i64>, Option<i64>, Option<i64>) = from_args(args)?;
     let step = step.unwrap_or(1);
     if step == 0 {
         return Err(bad_call("slice step cannot be zero"));
