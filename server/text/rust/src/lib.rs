@@ -2,6 +2,7 @@
 //! this file.
 
 mod args;
+mod dict_view;
 mod error;
 mod folder;
 mod hf_env;

@@ -5,6 +5,7 @@ use minijinja::{Error, ErrorKind, State};
 use minijinja_contrib::pycompat;
 
 use crate::args::Args;
+use crate::dict_view::DictView;
 use crate::prepare::SLICE_METHOD;
 use crate::python;
 
@@ -39,6 +40,11 @@ pub fn call_method(
     let Some(text) = value.as_str() else {
         return match value.kind() {
             _ if python::is_list(value) => call_list_method(value, method, args),
+            ValueKind::Map if matches!(method, "keys" | "values" | "items") => {
+                let () = from_args(args)?;
+                let view = DictView::new(value, method);
+                view.map(Value::from_object).ok_or_else(|| Error::from(ErrorKind::UnknownMethod))
+            }
             // Nothing can change either of the two.
             ValueKind::Map if method == "copy" => from_args(args).map(|()| value.clone()),
             _ => pycompat::unknown_method_callback(state, value, method, args),

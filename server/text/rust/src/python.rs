@@ -6,6 +6,8 @@ use std::fmt::Write;
 use minijinja::value::{Value, ValueKind};
 use minijinja::{Error, ErrorKind};
 
+use crate::dict_view::DictView;
+
 /// `str.isspace` of one character: Unicode whitespace and four ASCII separators Rust leaves out.
 pub fn is_space(c: char) -> bool {
     c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
@@ -17,6 +19,7 @@ pub fn is_list(value: &Value) -> bool {
     const MAX_LAZY_ITEMS: usize = 1_000_000;
     match value.kind() {
         ValueKind::Seq => true,
+        ValueKind::Iterable if value.downcast_object_ref::<DictView>().is_some() => false,
         ValueKind::Iterable => value.len().is_some_and(|count| count <= MAX_LAZY_ITEMS),
         _ => false,
     }
