@@ -297,7 +297,7 @@ TEST(ChatTemplate, LongChainsDoNotExhaustTheStack) {
   for (const char* link : {"-", "not ", "1+", "1~", "1**", "1 and ", "1 if 1 else "}) {
     RenderSource(chain("{{ ", link, "1 }}")).IgnoreError();
   }
-  for (const char* link : {"|d", ".b", "[0]", "()", " is string", " if x else x"}) {
+  for (const char* link : {"|d", ".b", "[0]", "[:]", "()", " is string", " if x else x"}) {
     RenderSource(chain("{{ x", link, " }}")).IgnoreError();
   }
   EXPECT_EQ(RenderSource(chain("{% if 0 %}", "{% elif 0 %}", "{% endif %}")).value(), "");
