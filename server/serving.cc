@@ -65,13 +65,19 @@ std::string AbsolutePath(const std::string& path) {
   return error ? path : absolute.lexically_normal().string();
 }
 
-// Bytes that a prompt holds while it waits to be read. Nothing else of a call is large.
-size_t BytesOf(const Prompt& prompt) {
+// Bytes of text that are to be tokenized; a prompt of ids has none.
+size_t TextBytes(const Prompt& prompt) {
   if (const auto* text = std::get_if<TextPrompt>(&prompt)) return text->text.size();
   if (const auto* chat = std::get_if<ChatPrompt>(&prompt)) {
     return chat->messages_json.size() + chat->arguments_json.size();
   }
-  return std::get<std::vector<int32_t>>(prompt).size() * sizeof(int32_t);
+  return 0;
+}
+
+// Bytes that a prompt holds while it waits to be read. Nothing else of a call is large.
+size_t BytesOf(const Prompt& prompt) {
+  const auto* ids = std::get_if<std::vector<int32_t>>(&prompt);
+  return ids == nullptr ? TextBytes(prompt) : ids->size() * sizeof(int32_t);
 }
 
 }  // namespace
@@ -98,8 +104,11 @@ void Serving::Start(Call call, std::vector<ReplySink*> sinks, Done done, Place p
     (void)done(0, place->LeaveRefused(std::move(refused)));
     return;
   }
-  size_t bytes = 0;
-  for (const Prompt& prompt : call.prompts) bytes += BytesOf(prompt);
+  size_t bytes = 0, text_bytes = 0;
+  for (const Prompt& prompt : call.prompts) {
+    bytes += BytesOf(prompt);
+    text_bytes += TextBytes(prompt);
+  }
   const SteadyTime deadline = call.deadline;
   // std::function wants copies; a call is only moved.
   struct Job {
@@ -109,7 +118,7 @@ void Serving::Start(Call call, std::vector<ReplySink*> sinks, Done done, Place p
   };
   std::shared_ptr<Job> job(new Job{std::move(call), std::move(sinks), std::move(done)});
   const auto read = [=, this] { Read(job->call, job->sinks, job->done, *place); };
-  if (pool_.Run(bytes, deadline, read)) return;
+  if (pool_.Run(bytes, deadline, read, text_bytes)) return;
   (void)job->done(0, place->LeaveRefused(TooManyTexts()));
 }
 

@@ -25,12 +25,13 @@ void TextPool::Close() {
   threads_.clear();
 }
 
-bool TextPool::Run(size_t bytes, SteadyTime deadline, std::function<void()> job) {
+bool TextPool::Run(size_t bytes, SteadyTime deadline, std::function<void()> job,
+                   std::optional<size_t> to_read) {
   {
     std::lock_guard lock(mutex_);
     const bool full = queue_.size() >= max_queued_ || bytes_ + bytes > kMaxQueuedBytes;
     if (closing_ || (full && !queue_.empty())) return false;
-    queue_.push_back({std::move(job), bytes, deadline});
+    queue_.push_back({std::move(job), bytes, to_read.value_or(bytes), deadline});
     bytes_ += bytes;
   }
   changed_.notify_one();
@@ -71,7 +72,9 @@ std::deque<TextPool::Job>::iterator TextPool::Next() {
 void TextPool::AwaitChange(std::unique_lock<std::mutex>& lock) {
   if (queue_.empty()) return changed_.wait(lock);
   const auto sooner = [](const Job& a, const Job& b) { return a.deadline < b.deadline; };
-  changed_.wait_until(lock, std::min_element(queue_.begin(), queue_.end(), sooner)->deadline);
+  // A copy: others change the queue meanwhile.
+  const SteadyTime first = std::min_element(queue_.begin(), queue_.end(), sooner)->deadline;
+  changed_.wait_until(lock, first);
 }
 
 void TextPool::RunEnd(std::unique_lock<std::mutex>& lock) {

@@ -14,6 +14,7 @@
 #include <deque>
 #include <functional>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -32,13 +33,15 @@ class TextPool {
   // Most bytes of texts that wait.
   static constexpr size_t kMaxQueuedBytes = 256 << 20;
 
-  // Queues `job`, which reads a text of `bytes` bytes, and ends at once if it begins after
+  // Queues `job`, which holds `bytes` bytes, of which `to_read` are text that it reads (by default
+  // all), and ends at once if it begins after
   // `deadline`: from then on any thread may take it. When max_queued wait already, or too many
   // bytes, nothing happens and it returns false. From any thread.
   [[nodiscard]] bool Run(size_t bytes, std::chrono::steady_clock::time_point deadline,
-                         std::function<void()> job);
-  // Queues `job`, however many wait, before all texts: for the end of a call that was accepted,
-  // which is where calls are bounded. Once closed, runs it before it returns.
+                         std::function<void()> job, std::optional<size_t> to_read = {});
+  // Queues `job`, however many wait, before all texts: for what goes out of a call that was
+  // accepted, one chunk of a reply at a time, which is where calls are bounded. Once closed, runs
+  // it before it returns.
   void Finish(std::function<void()> job);
   // Jobs of Run that wait.
   int64_t waiting() const;
@@ -51,9 +54,9 @@ class TextPool {
   using SteadyTime = std::chrono::steady_clock::time_point;
   struct Job {
     std::function<void()> work;
-    size_t bytes = 0;
+    size_t bytes = 0, to_read = 0;
     SteadyTime deadline = SteadyTime::max();
-    bool is_long() const { return bytes > kLongBytes; }
+    bool is_long() const { return to_read > kLongBytes; }
   };
 
   void Work();

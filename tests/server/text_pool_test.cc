@@ -27,11 +27,13 @@ TEST(TextPoolTest, EndsOfCallsTakeNobodysPlace) {
   int ran = 0;  // by the one thread
   const auto job = [&ran] { ++ran; };
   for (int i = 0; i < 3; ++i) pool.Finish(job);
-  EXPECT_TRUE(pool.Run(0, kNever, job));
-  EXPECT_TRUE(pool.Run(0, kNever, job));
-  EXPECT_FALSE(pool.Run(0, kNever, job));
   std::promise<void> done;
-  pool.Finish([&done] { done.set_value(); });
+  EXPECT_TRUE(pool.Run(0, kNever, job));
+  EXPECT_TRUE(pool.Run(0, kNever, [&] {
+    job();
+    done.set_value();
+  }));
+  EXPECT_FALSE(pool.Run(0, kNever, job));
   held.set_value();
   done.get_future().wait();
   EXPECT_EQ(ran, 5);
