@@ -269,10 +269,13 @@ class GenerateStream final : public grpc::ServerWriteReactor<v1::GenerateRespons
   }
 
   GenerateCall call_;
-  std::mutex mutex_;                       // guards what follows
+  // Whoever makes the one write touches these.
   std::optional<ChunkMessages> messages_;  // of the chunk being written
   v1::GenerateResponse message_, next_;    // in flight, and the one after it
-  bool more_ = false, writing_ = false;    // next_ is a message; message_ is in flight
+  bool more_ = false;                      // next_ is a message
+
+  std::mutex mutex_;      // guards what follows
+  bool writing_ = false;  // a chunk is being made into messages, or a message is in flight
   std::optional<absl::Status> final_, broken_;
 };
 

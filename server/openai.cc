@@ -233,9 +233,10 @@ absl::StatusOr<std::string> Detokenize(const Serving& serving, HttpExchange& exc
   if (absl::Status status = serving.CheckModel(model); !status.ok()) return status;
   absl::StatusOr<std::string> text = serving.Detokenize(ids, /*skip_special_tokens=*/false);
   if (text.ok()) {
-    absl::Status size = CheckReplySize(text->size(), serving.config());
+    std::string body = Dump({{"prompt", *std::move(text)}});
+    absl::Status size = CheckReplySize(body.size(), serving.config());
     if (!size.ok()) return size;
-    return Dump({{"prompt", *std::move(text)}});
+    return body;
   }
   if (!absl::IsInvalidArgument(text.status())) return text.status();
   return RenameField(text.status(), "tokens");

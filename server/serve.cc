@@ -36,7 +36,8 @@ constexpr char kHelp[] =
     R"(baram serve --model DIR [settings]
 
 Loads a model folder and serves it until SIGTERM, Ctrl-C or the end of its terminal, which let
-running calls finish. While the model loads they end it at once, and only probes are answered.
+running calls finish. While the model loads they end it at once, and of its ports only that of
+--metrics-listen answers.
 
   baram serve --model ./SmolLM2-135M-Instruct
   curl http://127.0.0.1:8000/v1/models

@@ -119,7 +119,7 @@ absl::Status AssignList(const Setting& s, const Names& texts, const SettingSourc
   for (const std::string& item : texts) {
     const char* const wanted = s.check_item == nullptr ? nullptr : s.check_item(item);
     if (wanted == nullptr) continue;
-    // Of all places a flag alone is not split at commas.
+    // A flag is not split at commas, as a variable is.
     const bool several =
         source.code == absl::StatusCode::kInvalidArgument && item.find(',') != std::string::npos;
     return Must(source, {item},

@@ -67,7 +67,7 @@ GemmPlan SelectMma(const GemmProblem& problem, int64_t multiprocessors) {
 // Rows from which a biased product pays the pass that rounds it: below, reading W costs more than
 // multiplying, and our own kernel reads it once as well.
 constexpr int64_t kMinWideRows = 256;
-constexpr int64_t kWideRowsMultiple = 128;  // whole tiles of the library's kernels
+constexpr int64_t kWideRowsMultiple = 128;  // of the most: whole tiles of the library's kernels
 
 // cuBLASLt's bias has the type of the result; ours is fp32. Gemm must not round it to bf16: where
 // it nearly cancels the sum, all of the result's bits would be wrong. So the library adds it to a
