@@ -206,6 +206,32 @@ TEST(ChatTemplate, RefusesASourceThatDoesNotCompile) {
   }
 }
 
+// In what no conversation at load reaches: a chat would meet it.
+TEST(ChatTemplate, SlicesValuesAndNoNames) {
+  for (const char* sliced :
+       {"'x' | upper[1:]", "'x'|upper [:1]", "'x' is string[1:]", "'x' is not string[1:]"}) {
+    const std::string source = std::string("{% if tools %}{{ ") + sliced + " }}{% endif %}";
+    EXPECT_EQ(RenderSource(source).status().code(), absl::StatusCode::kDataLoss) << sliced;
+  }
+  EXPECT_EQ(RenderSource("{{ ('xy' | upper)[1:] }}{{ 'a' is in 'abc'[1:] }}").value(), "YFalse");
+  EXPECT_EQ(RenderSource("{{ 'a' is not in 'abc'[1:] }}").value(), "True");
+  const std::string deep = "{{ x" + std::string(20'000, '[');
+  std::string closed = deep;
+  for (int i = 0; i < 20'000; ++i) closed += ":]";
+  EXPECT_EQ(RenderSource(closed + " }}").status().code(), absl::StatusCode::kDataLoss);
+}
+
+TEST(ChatTemplate, MethodsTakeNothingUndefined) {
+  for (const char* call :
+       {"'abc'.startswith(missing)", "'abc'.startswith(none)", "'abc'.endswith(['c'])",
+        "'abc'.find('b', missing)", "[1, 2].index(2, missing)"}) {
+    const std::string source = std::string("{% if x %}{{ ") + call + " }}{% endif %}";
+    const absl::Status status = RenderSource(source, kOneMessage, R"({"x":1})").status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << call;
+  }
+  EXPECT_EQ(RenderSource("{{ 'abc'.endswith(('x', 'bc')) }}").value(), "True");
+}
+
 TEST(ChatTemplate, NamesTheLineOfWhatItCannotRead) {
   const std::pair<std::string_view, std::string_view> cases[] = {
       {"\n{{ '\\N{BULLET}' }}",

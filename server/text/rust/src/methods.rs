@@ -103,6 +103,7 @@ pub fn call_method(
             Ok(Value::from(title(text)))
         }
         "find" | "rfind" | "index" | "rindex" => {
+            check_defined(args)?;
             let (part, start, end): (&str, Option<i64>, Option<i64>) = from_args(args)?;
             let found = window(text, start, end).and_then(|(first, window)| {
                 let at = match method.starts_with('r') {
@@ -118,19 +119,23 @@ pub fn call_method(
             }
         }
         "count" => {
+            check_defined(args)?;
             let (part, start, end): (&str, Option<i64>, Option<i64>) = from_args(args)?;
             let window = window(text, start, end);
             Ok(Value::from(window.map_or(0, |(_, window)| window.matches(part).count())))
         }
         "startswith" | "endswith" => {
+            check_defined(args)?;
             let (part, start, end): (&Value, Option<i64>, Option<i64>) = from_args(args)?;
-            let parts = match part.as_str() {
+            let wrong = || bad_call(format!("{method} takes a text or a tuple of texts"));
+            let parts: Vec<Value> = match part.as_str() {
                 Some(_) => vec![part.clone()],
-                None => part.try_iter()?.collect(),
+                None if part.is_tuple() => part.try_iter()?.collect(),
+                None => return Err(wrong()),
             };
             let window = window(text, start, end);
             for part in parts {
-                let part = part.as_str().ok_or_else(|| bad_call("it takes texts alone"))?;
+                let part = part.as_str().ok_or_else(wrong)?;
                 let is_there = window.is_some_and(|(_, window)| match method {
                     "startswith" => window.starts_with(part),
                     _ => window.ends_with(part),
@@ -195,6 +200,7 @@ fn call_list_method(list: &Value, method: &str, args: &[Value]) -> Result<Value,
             Ok(Value::from(items.filter(|item| item == what).count()))
         }
         "index" => {
+            check_defined(args)?;
             let (what, start, end): (&Value, Option<i64>, Option<i64>) = from_args(args)?;
             let range = bounds(list.len().unwrap_or(0), start, end);
             let at = items.position({
@@ -390,6 +396,14 @@ fn title(text: &str) -> String {
         in_word = c.is_lowercase() || c.is_uppercase();
     }
     out
+}
+
+/// Where an argument may be left out, minijinja takes an undefined one for that.
+fn check_defined(args: &[Value]) -> Result<(), Error> {
+    match args.iter().any(Value::is_undefined) {
+        true => Err(Error::from(ErrorKind::UndefinedError)),
+        false => Ok(()),
+    }
 }
 
 fn bad_call(message: impl Into<String>) -> Error {

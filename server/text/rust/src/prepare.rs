@@ -33,12 +33,27 @@ struct Bracket {
     at: usize,
     colons: Vec<usize>,
     has_comma: bool,
+    /// Behind the name of a filter or a test, where nothing can be sliced: minijinja will say so.
+    behind_name: bool,
 }
 
 impl Bracket {
     fn is_slice(&self) -> bool {
-        self.kind == '[' && !self.has_comma && (1..=2).contains(&self.colons.len())
+        let is_one = !self.has_comma && (1..=2).contains(&self.colons.len());
+        self.kind == '[' && is_one && !self.behind_name
     }
+}
+
+/// Deeper ones minijinja refuses.
+const MAX_NESTING: usize = 150;
+
+/// Whether code ends with the name of a filter, as in "x | upper", or of a test, as in "x is text".
+fn ends_with_name(code: &str) -> bool {
+    let before = code.trim_end().trim_end_matches(is_word).trim_end();
+    let last_word = |code: &str| code[code.trim_end_matches(is_word).len()..].to_string();
+    let word = last_word(before);
+    let before_word = before[..before.len() - word.len()].trim_end();
+    before.ends_with('|') || word == "is" || (word == "not" && last_word(before_word) == "is")
 }
 
 impl<'s> Reader<'s> {
@@ -155,6 +170,7 @@ impl<'s> Reader<'s> {
                     at: self.out.len(),
                     colons: Vec::new(),
                     has_comma: false,
+                    behind_name: c == '[' && ends_with_name(&self.out),
                 }),
                 ',' => {
                     if let Some(bracket) = brackets.last_mut() {
@@ -169,7 +185,7 @@ impl<'s> Reader<'s> {
                 ')' | ']' | '}' => {
                     // Without one this is no template, as minijinja will say.
                     if let Some(bracket) = brackets.pop() {
-                        if c == ']' && bracket.is_slice() {
+                        if c == ']' && bracket.is_slice() && brackets.len() < MAX_NESTING {
                             self.call_slice(&bracket);
                             self.at += 1;
                             continue;
