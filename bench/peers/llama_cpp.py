@@ -150,7 +150,8 @@ def main():
                         for side in (0, 1))
         ratio = statistics.median(round_[0][name] / round_[1][name] for round_ in rounds)
         table.append({"name": name, "ours": round(ours, 2), "llama_cpp": round(theirs, 2),
-                      "ratio": round(ratio, 2)})
+                      "ratio": round(ratio, 2),  # the median of the rounds' own
+                      "rates": [[round(rates[name], 2) for rates in round_] for round_ in rounds]})
     print(f"{'tokens/s':<14}{'ours':>9}{'llama.cpp':>12}{'ratio':>8}")
     for row in table:
         print(f"{row['name']:<14}{row['ours']:>9.1f}{row['llama_cpp']:>12.1f}{row['ratio']:>8.2f}")
