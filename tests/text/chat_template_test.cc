@@ -274,6 +274,26 @@ TEST(ChatTemplate, RefusesJumpsOutOfScopes) {
   }
 }
 
+// It is behind the loop, so that a jump in it is one of the loop around.
+TEST(ChatTemplate, TheElseOfALoopIsOutsideOfIt) {
+  const std::string rest = "{% else %}{% break %}{% endfor %}";
+  const absl::Status scope = RenderSource("{% for a in [1] %}{% with x = 1 %}{% for b in [] %}" +
+                                          rest + "{% endwith %}{% endfor %}")
+                                 .status();
+  EXPECT_EQ(scope.code(), absl::StatusCode::kDataLoss);
+  EXPECT_THAT(std::string(scope.message()), HasSubstr("break inside of with in a loop"));
+  const absl::Status nowhere = RenderSource("a\n{% for b in [] %}" + rest).status();
+  EXPECT_EQ(nowhere.code(), absl::StatusCode::kDataLoss);
+  EXPECT_THAT(std::string(nowhere.message()), HasSubstr("break outside of a loop (line 2)"));
+  EXPECT_EQ(
+      RenderSource("{% for a in [1, 2] %}{{ a }}{% for b in [] %}" + rest + "{% endfor %}").value(),
+      "1");
+  EXPECT_EQ(RenderSource("{% for a in [1, 2] %}{% if a > 1 %}{% break %}{% else %}{{ a }}"
+                         "{% endif %}{% endfor %}")
+                .value(),
+            "1");
+}
+
 // minijinja divides by the number of arguments.
 TEST(ChatTemplate, PanicsAreErrorsOfTheTemplateOrTheChat) {
   const std::string panics = "{% for i in [1] %}{{ loop.cycle() }}{% endfor %}";

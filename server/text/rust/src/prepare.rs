@@ -44,6 +44,9 @@ impl Bracket {
     }
 }
 
+/// Stands among the open tags for a loop whose else has begun.
+const LOOP_ELSE: &str = "else of for";
+
 /// Deeper ones minijinja refuses.
 const MAX_NESTING: usize = 150;
 
@@ -126,27 +129,40 @@ impl<'s> Reader<'s> {
         }
         let assigns = self.read_code("%}")?;
         match name {
-            "for" | "with" | "filter" | "autoescape" | "macro" | "call" | "block"
+            "for" | "if" | "with" | "filter" | "autoescape" | "macro" | "call" | "block"
             | "generation" => self.open.push(name),
             "set" if !assigns => self.open.push(name),
+            "else" => {
+                if let Some(loop_tag @ &mut "for") = self.open.last_mut() {
+                    *loop_tag = LOOP_ELSE;
+                }
+            }
             _ => {
                 let ended = name.strip_prefix("end");
-                let begin = self.open.iter().rposition(|open| Some(*open) == ended);
+                let ends = |open: &&str| {
+                    Some(*open) == ended || (*open == LOOP_ELSE && ended == Some("for"))
+                };
+                let begin = self.open.iter().rposition(|open| ends(&open));
                 self.open.truncate(begin.unwrap_or(self.open.len()));
             }
         }
         Ok(())
     }
 
-    /// minijinja leaves a loop without ending the scopes and captures in it.
+    /// minijinja leaves a loop without ending the scopes and captures in it, and takes the else of a
+    /// loop, which is outside of it, for a place to jump from even where no loop is around.
     fn check_jump(&self, name: &str) -> Result<(), String> {
         let is_around = |tag: &&str| matches!(*tag, "for" | "macro" | "call" | "block");
         let around = self.open.iter().rposition(|tag| is_around(&tag));
-        match around.map(|at| &self.open[at..]) {
-            Some(["for", inner, ..]) => {
-                let line = self.line();
-                Err(format!("{name} inside of {inner} in a loop can't be read here ({line})"))
+        let inside = &self.open[around.map_or(0, |at| at + 1)..];
+        let scope = inside.iter().find(|tag| !matches!(**tag, "if" | LOOP_ELSE));
+        let line = self.line();
+        match (around.map(|at| self.open[at]), scope) {
+            (Some("for"), Some(scope)) => {
+                Err(format!("{name} inside of {scope} in a loop can't be read here ({line})"))
             }
+            (Some("for"), None) => Ok(()),
+            _ if inside.contains(&LOOP_ELSE) => Err(format!("{name} outside of a loop ({line})")),
             _ => Ok(()),
         }
     }
