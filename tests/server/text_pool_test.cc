@@ -15,14 +15,25 @@ namespace {
 
 constexpr auto kNever = std::chrono::steady_clock::time_point::max();
 
+// Keeps a thread of the pool busy, by a job that waits no more.
+class Busy {
+ public:
+  explicit Busy(TextPool& pool) {
+    EXPECT_TRUE(pool.Run(0, kNever, [this] {
+      begun_.set_value();
+      held_.get_future().wait();
+    }));
+    begun_.get_future().wait();
+  }
+  void End() { held_.set_value(); }
+
+ private:
+  std::promise<void> begun_, held_;
+};
+
 TEST(TextPoolTest, EndsOfCallsTakeNobodysPlace) {
   TextPool pool(/*threads=*/1, /*max_queued=*/2);
-  std::promise<void> begun, held;
-  ASSERT_TRUE(pool.Run(0, kNever, [&] {
-    begun.set_value();
-    held.get_future().wait();
-  }));
-  begun.get_future().wait();  // it waits no more
+  Busy busy(pool);
 
   int ran = 0;  // by the one thread
   const auto job = [&ran] { ++ran; };
@@ -34,7 +45,7 @@ TEST(TextPoolTest, EndsOfCallsTakeNobodysPlace) {
     done.set_value();
   }));
   EXPECT_FALSE(pool.Run(0, kNever, job));
-  held.set_value();
+  busy.End();
   done.get_future().wait();
   EXPECT_EQ(ran, 5);
   EXPECT_TRUE(pool.Run(0, kNever, job)) << "their places are free again";
@@ -44,17 +55,12 @@ TEST(TextPoolTest, EndsOfCallsTakeNobodysPlace) {
 
 TEST(TextPoolTest, EndsOfCallsWaitForNoText) {
   TextPool pool(/*threads=*/1, /*max_queued=*/8);
-  std::promise<void> begun, held;
-  ASSERT_TRUE(pool.Run(0, kNever, [&] {
-    begun.set_value();
-    held.get_future().wait();
-  }));
-  begun.get_future().wait();
+  Busy busy(pool);
   std::string order;  // by the one thread
   ASSERT_TRUE(pool.Run(0, kNever, [&] { order += "a text, "; }));
   pool.Finish([&] { order += "an end, "; });
   pool.Finish([&] { order += "another, "; });
-  held.set_value();
+  busy.End();
   pool.Close();
   EXPECT_EQ(order, "an end, another, a text, ");
 }
@@ -62,12 +68,7 @@ TEST(TextPoolTest, EndsOfCallsWaitForNoText) {
 TEST(TextPoolTest, IsIdleOnceItsJobsHaveRun) {
   TextPool pool(/*threads=*/1, /*max_queued=*/8);
   EXPECT_TRUE(pool.idle());
-  std::promise<void> begun, held;
-  ASSERT_TRUE(pool.Run(0, kNever, [&] {
-    begun.set_value();
-    held.get_future().wait();
-  }));
-  begun.get_future().wait();
+  Busy busy(pool);
   EXPECT_FALSE(pool.idle()) << "it runs";
   // What a job holds may ask the pool for something when it goes.
   std::promise<bool> asked;
@@ -77,7 +78,7 @@ TEST(TextPoolTest, IsIdleOnceItsJobsHaveRun) {
   });
   pool.Finish([kept = std::move(owned)] {});
   EXPECT_FALSE(pool.idle()) << "one waits";
-  held.set_value();
+  busy.End();
   auto answer = asked.get_future();
   ASSERT_EQ(answer.wait_for(std::chrono::seconds(20)), std::future_status::ready);
   EXPECT_FALSE(answer.get()) << "its job is not over yet";
@@ -127,16 +128,11 @@ TEST(TextPoolTest, ALongTextWhoseTimeIsOverWaitsForNoOther) {
 
 TEST(TextPoolTest, WhatWaitsIsBoundedByItsBytesToo) {
   TextPool pool(/*threads=*/1, /*max_queued=*/8);
-  std::promise<void> begun, held;
-  ASSERT_TRUE(pool.Run(0, kNever, [&] {
-    begun.set_value();
-    held.get_future().wait();
-  }));
-  begun.get_future().wait();
+  Busy busy(pool);
   const auto nothing = [] {};
   EXPECT_TRUE(pool.Run(2 * TextPool::kMaxQueuedBytes, kNever, nothing)) << "nothing else waits";
   EXPECT_FALSE(pool.Run(1, kNever, nothing));
-  held.set_value();
+  busy.End();
   while (!pool.idle()) std::this_thread::yield();
   EXPECT_TRUE(pool.Run(TextPool::kMaxQueuedBytes - 1, kNever, nothing));
 }
