@@ -55,7 +55,7 @@ class Engine {
   bool Abort(const std::string& id);
 
   // Stops accepting; returns at once. Running and queued requests go on until `limit`, then end
-  // with kDrained. Of several limits the first holds.
+  // with kDrained. Of several limits the earliest holds.
   void Drain(SteadyTime limit);
   bool draining() const;
   // Requests that were accepted and have not ended.

@@ -53,7 +53,8 @@ absl::Status TooManyTexts();
 absl::Status SlowReader();
 // RESOURCE_EXHAUSTED, reason REPLY_TOO_LARGE: a reply in one message that outgrew the setting.
 absl::Status ReplyTooLarge(int64_t max_bytes);
-// OUT_OF_RANGE, the same for an answer over HTTP that is not streamed.
+// OUT_OF_RANGE, the same for an answer over HTTP that is not streamed. `instead`: what the client
+// may do, as "ask for less".
 absl::Status HttpReplyTooLarge(int64_t max_bytes, std::string_view instead);
 // UNAVAILABLE: another replica, or this one a little later, can serve the call.
 absl::Status GoingDown();

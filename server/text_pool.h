@@ -34,9 +34,9 @@ class TextPool {
   static constexpr size_t kMaxQueuedBytes = 256 << 20;
 
   // Queues `job`, which holds `bytes` bytes, of which `to_read` are text that it reads (by default
-  // all), and ends at once if it begins after
-  // `deadline`: from then on any thread may take it. When max_queued wait already, or too many
-  // bytes, nothing happens and it returns false. From any thread.
+  // all), and ends at once if it begins after `deadline`: from then on any thread may take it. When
+  // max_queued wait already, or too many bytes, nothing happens and it returns false. From any
+  // thread.
   [[nodiscard]] bool Run(size_t bytes, std::chrono::steady_clock::time_point deadline,
                          std::function<void()> job, std::optional<size_t> to_read = {});
   // Queues `job`, however many wait, before all texts: for what goes out of a call that was
@@ -60,8 +60,8 @@ class TextPool {
   };
 
   void Work();
+  // With mutex_ held; RunEnd gives it up while its job runs.
   void RunEnd(std::unique_lock<std::mutex>& lock);
-  // With mutex_ held.
   bool MayRun(const Job& job, SteadyTime now) const;
   std::deque<Job>::iterator Next();  // its end: nothing that may run now
   void AwaitChange(std::unique_lock<std::mutex>& lock);
