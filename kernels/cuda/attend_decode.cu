@@ -82,6 +82,10 @@ class VectorPiece {
     return block * kKeyBlock + warp_ * kWarpKeys + pass * kGroups + lane_ / kLanes;
   }
 
+  __device__ bool Sees(int r, int32_t key) const {
+    return key >= keys_[r].begin && key < keys_[r].end;
+  }
+
   __device__ void Begin() {
     for (int r = 0; r < kRows; ++r) {
       LoadQuery(args_, RowOf(args_, piece_, unit_, r), begin_, q_[r]);
@@ -125,13 +129,11 @@ class VectorPiece {
     for (int pass = 0; pass < kPasses; ++pass) {
       float key[kWideVector];
       LoadVector<kWideVector>(reinterpret_cast<const Bf16*>(stage + pass * kWarpThreads), key);
-      const int32_t position = Key(block, pass);
       for (int r = 0; r < kRows; ++r) {
         float dot = 0;
         for (int i = 0; i < kWideVector; ++i) dot += q_[r][i] * key[i];
         dot = WarpReduce<Sum>(dot, kLanes);
-        const bool seen = position >= keys_[r].begin && position < keys_[r].end;
-        scores[pass][r] = seen ? dot : kMinusInfinity;
+        scores[pass][r] = Sees(r, Key(block, pass)) ? dot : kMinusInfinity;
       }
     }
     for (int r = 0; r < kRows; ++r) {
@@ -154,6 +156,8 @@ class VectorPiece {
       LoadVector<kWideVector>(reinterpret_cast<const Bf16*>(stage + kPlane + pass * kWarpThreads),
                               value);
       for (int r = 0; r < kRows; ++r) {
+        // A weight of 0 does not do: 0 times NaN is NaN. One row sees all that the piece holds.
+        if (kRows > 1 && !Sees(r, Key(block, pass))) continue;
         for (int i = 0; i < kWideVector; ++i) sums_[r][i] += scores[pass][r] * value[i];
       }
     }

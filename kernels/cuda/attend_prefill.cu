@@ -77,6 +77,7 @@ class TilePiece {
       } else {
         CopyAsyncWait<0>();
       }
+      if (!AllSee(block)) Confine(stage);
       SyncSharers();  // everybody's copies have arrived
       Add(block, stage);
       SyncSharers();  // and are read
@@ -182,6 +183,29 @@ class TilePiece {
       }
     }
     CopyAsyncCommit();
+  }
+
+  // Whether every row of the tile sees every key of the block, by what is in registers anyway: its
+  // first and last token are less than `most` apart, and so is what they see at either end.
+  __device__ bool AllSee(int32_t block) const {
+    const int32_t most = kTileRows - args_.unit_heads;
+    return (args_.window == 0 || block * kKeyBlock >= piece_.key_begin + most) &&
+           (block + 1) * kKeyBlock <= piece_.key_end - most;
+  }
+
+  // A value that is not finite would reach the rows that do not see its key, whose weight is 0, for
+  // 0 times NaN is NaN. So it becomes 0 and its key NaN, which makes the result of each row NaN
+  // that does see it. Of what this thread copied, so that nobody need wait.
+  __device__ void Confine(int stage) const {
+    BARAM_NO_UNROLL
+    for (int i = 0; i < kPageGroups * kPasses; ++i) {
+      const int row = key_part_ * kWarpKeys + i * kPassKeys + sharer_ / kRowVectors;
+      Bf16* key = Plane(stage, 0) + Place(row, sharer_ % kRowVectors);
+      auto* values = reinterpret_cast<uint4*>(key + kPlane);
+      if (AllFinite(*values)) continue;
+      *values = uint4{0, 0, 0, 0};
+      *key = FromFloat<Bf16>(NAN);
+    }
   }
 
   // Elements 16 k .. 16 k + 15 of this warp's query rows.

@@ -178,6 +178,32 @@ class Layout {
     }
   }
 
+  // Makes the middle element of the cached values of a token of this step `value`, and of its keys.
+  void SetCached(size_t sequence, int32_t token, float value, bool keys) {
+    const StepRow& row = rows_[sequence];
+    for (int32_t i = 0; i < 2 * case_.head.kv_heads; ++i) {
+      if (i % 2 == 0 && !keys) continue;
+      Place(row.slot, row.position + token, i / 2, i % 2)[case_.head.head_dim / 2].bits =
+          BF16FromF32(value);
+    }
+  }
+  // The middle elements of the tokens that see `token` are not finite; what others have is
+  // `before`.
+  void ExpectSeenFrom(size_t sequence, int32_t token, const std::vector<uint16_t>& before,
+                      const std::vector<uint16_t>& now) const {
+    for (size_t i = 0; i < now.size(); ++i) {
+      const auto column = static_cast<int32_t>(i % stride_);
+      const auto ahead = static_cast<int32_t>(i / stride_) - rows_[sequence].begin - token;
+      const bool sees = ahead >= 0 && ahead + token < rows_[sequence].count &&
+                        (case_.window == 0 || ahead < case_.window);
+      if (!sees) {
+        ASSERT_EQ(now[i], before[i]) << ahead << " tokens after";
+      } else if (column < columns_ && column % case_.head.head_dim == case_.head.head_dim / 2) {
+        ASSERT_FALSE(std::isfinite(F32FromBF16(now[i]))) << ahead << " tokens after";
+      }
+    }
+  }
+
   void ExpectUntouchedGaps(const std::vector<uint16_t>& out) const {
     for (size_t i = 0; i < out.size(); ++i) {
       if (static_cast<int32_t>(i % stride_) < columns_) continue;
@@ -320,6 +346,40 @@ const AttendTestCase kCases[] = {
 };
 INSTANTIATE_TEST_SUITE_P(Cases, CudaAttend, testing::ValuesIn(kCases),
                          [](const auto& info) { return info.param.name; });
+
+// 0 times a value that is not finite is NaN: a weight of 0 does not hide it.
+void ExpectThatOthersAreAsBefore(const AttendTestCase& c) {
+  SlotShape slots;
+  slots.max_step_tokens = 256;
+  UploadedPlans plans;
+  ASSERT_EQ(plans.Reserve(slots, DeviceOf(c), nullptr), nullptr);
+  const std::vector<uint16_t> before = Layout(c).Run(&plans);
+  for (size_t sequence = 0; sequence < c.chunks.size(); ++sequence) {
+    for (const bool keys : {false, true}) {
+      for (const float value : {NAN, INFINITY}) {
+        SCOPED_TRACE(testing::Message() << sequence << ", keys " << keys << ", " << value);
+        Layout layout(c);
+        const int32_t token = c.chunks[sequence].count / 2;
+        layout.SetCached(sequence, token, value, keys);
+        ASSERT_NO_FATAL_FAILURE(layout.ExpectSeenFrom(sequence, token, before, layout.Run(&plans)));
+      }
+    }
+  }
+}
+
+TEST(CudaAttendNotFinite, ReachesOnlyTokensThatSeeIt) {
+  emulation::SetLaneOrder(emulation::LaneOrder::kForward);
+  int kernels = 0;
+  for (const AttendTestCase& c : kCases) {
+    // Of several tokens some do not see it.
+    const auto several = [](const Chunk& chunk) { return chunk.count > 1; };
+    if (std::none_of(c.chunks.begin(), c.chunks.end(), several)) continue;
+    SCOPED_TRACE(c.name);
+    ASSERT_NO_FATAL_FAILURE(ExpectThatOthersAreAsBefore(c));
+    kernels |= 1 << static_cast<int>(c.kernel);
+  }
+  EXPECT_EQ(kernels, 0b111);
+}
 
 }  // namespace
 }  // namespace baram::cuda

@@ -51,6 +51,16 @@ __device__ __forceinline__ void StoreVector(const float (&values)[kN], T* to) {
   }
 }
 
+// Whether 8 elements of bf16 are all finite: no exponent is all ones.
+__device__ __forceinline__ bool AllFinite(const uint4& words) {
+  const uint32_t packed[4] = {words.x, words.y, words.z, words.w};
+  bool finite = true;
+  for (uint32_t pair : packed) {
+    finite &= (pair & 0x7f80) != 0x7f80 && (pair & 0x7f800000) != 0x7f800000;
+  }
+  return finite;
+}
+
 // A row of a tensor in a kernel's arguments.
 struct Rows {
   void* data;
