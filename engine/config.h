@@ -73,8 +73,9 @@ struct MemorySum {
   std::vector<Part> parts;   // the KV cache is the last
 };
 
-// The most EOS ids of a model. A request's own stop ids have the rest of kMaxStopIds.
-inline constexpr size_t kMaxEosIds = 32;
+// The most EOS ids of a model's configuration. The tokenizer's and a request's own stop ids have
+// the rest of kMaxStopIds.
+inline constexpr size_t kMaxEosIds = 31;
 
 // Facts after opening; constant from then on.
 struct EngineInfo {

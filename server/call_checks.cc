@@ -17,7 +17,7 @@
 namespace baram::server {
 namespace {
 
-static_assert(kMaxStopTokenIds + kMaxEosIds <= kMaxStopIds, "a client's stop ids always fit");
+static_assert(kMaxStopTokenIds + kMaxEosIds + 1 <= kMaxStopIds, "a client's stop ids always fit");
 
 // Checks that keep the first error, so that a list of them reads as one.
 class Checks {

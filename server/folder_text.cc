@@ -64,9 +64,12 @@ absl::StatusOr<FolderText> LoadFolderText(const Config& config) {
 }
 
 std::vector<int32_t> EosIds(const EngineInfo& info, const text::Tokenizer& tokenizer) {
-  std::vector<int32_t> ids = info.defaults.eos_ids;
+  std::vector<int32_t> ids;
   const auto of_text = tokenizer.eos_id();
-  if (ids.empty() && of_text && *of_text < info.vocab_size) ids.push_back(*of_text);
+  if (of_text && *of_text < info.vocab_size) ids.push_back(*of_text);
+  for (const int32_t id : info.defaults.eos_ids) {
+    if (ids.empty() || id != ids[0]) ids.push_back(id);
+  }
   return ids;
 }
 

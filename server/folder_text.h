@@ -26,7 +26,8 @@ struct FolderText {
 // used. A folder without a chat template is no error; a --chat-template that does not exist is one.
 absl::StatusOr<FolderText> LoadFolderText(const Config& config);
 
-// The ids that end a reply: the engine's, or the tokenizer's where it has none.
+// The ids that end a reply, the primary one first: the tokenizer's, by which chat models end their
+// turn also where config.json names another alone, and the engine's.
 std::vector<int32_t> EosIds(const EngineInfo& info, const text::Tokenizer& tokenizer);
 
 // What a folder without a chat template means, for logs and `inspect`.

@@ -99,8 +99,11 @@ TEST_F(InspectTest, TellsTokensThatTheModelLacks) {
               HasSubstr("706 tokens, more than the model has: prompts that hold one of the rest "));
 }
 
-TEST_F(InspectTest, TellsTheEosIdsOfTheTokenizer) {
-  Replace("config.json", "\"eos_token_id\":702", "\"eos_token_id\":null");
+TEST_F(InspectTest, TellsTheEosIdOfTheTokenizerFirst) {
+  Replace("config.json", "\"eos_token_id\":702", "\"eos_token_id\":701");
+  Write("generation_config.json", R"({"eos_token_id":[700,702]})");
+  EXPECT_THAT(Inspect().output, HasSubstr("EOS ids              702, 701, 700\n"));
+  Replace("config.json", "\"eos_token_id\":701", "\"eos_token_id\":null");
   Write("generation_config.json", "{}");
   EXPECT_THAT(Inspect().output, HasSubstr("EOS ids              702\n"));
   Write("tokenizer_config.json", "{}");
