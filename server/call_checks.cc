@@ -64,7 +64,7 @@ void CheckSampling(const Call& call, int32_t max_n, int32_t vocab_size, Checks& 
     if (value) checks.Range(field, *value, min, max, open);
   };
   range("sampling.temperature", call.temperature, 0, 2);
-  range("sampling.top_p", call.top_p, 0, 1, true);
+  range("sampling.top_p", call.top_p, 0, 1);
   range("sampling.min_p", call.min_p, 0, 1);
   range("sampling.repetition_penalty", call.repetition_penalty, 0, 2, true);
   range("sampling.presence_penalty", call.presence_penalty, -2, 2);

@@ -305,15 +305,15 @@ SamplingParams Serving::TranslateSampling(const Call& call) const {
   SamplingParams sampling;
   const double temperature = Choose(call.temperature, of_model.temperature, 1);
   sampling.temperature = temperature < kGreedyBelow ? 0.0f : static_cast<float>(temperature);
-  // A model's own default of 0 means off; a client's tiny value stays the strictest there is.
-  const auto positive = [](double value) {
-    return value <= 0 ? 1.0f
-                      : std::max(static_cast<float>(value), std::numeric_limits<float>::min());
+  // A model's own default of 0 means off; a client's 0 and tiny values stay the strictest there is.
+  const auto positive = [](std::optional<double> of_client, std::optional<double> of_model) {
+    const double value = Choose(of_client, of_model, 1);
+    if (!of_client && value <= 0) return 1.0f;
+    return std::max(static_cast<float>(value), std::numeric_limits<float>::min());
   };
-  sampling.top_p = positive(Choose(call.top_p, of_model.top_p, 1));
+  sampling.top_p = positive(call.top_p, of_model.top_p);
   sampling.min_p = static_cast<float>(Choose(call.min_p, of_model.min_p, 0));
-  sampling.repetition_penalty =
-      positive(Choose(call.repetition_penalty, of_model.repetition_penalty, 1));
+  sampling.repetition_penalty = positive(call.repetition_penalty, of_model.repetition_penalty);
   const int64_t top_k = call.top_k.value_or(of_model.top_k.value_or(0));
   sampling.top_k = static_cast<int32_t>(std::clamp<int64_t>(top_k, 0, model.vocab_size));
   sampling.presence_penalty = static_cast<float>(call.presence_penalty.value_or(0));

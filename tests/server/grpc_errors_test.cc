@@ -48,7 +48,7 @@ std::vector<BadRow> BadRows() {
       {"sampling.temperature", sampling([](auto& s) { s.set_temperature(2.1f); })},
       {"sampling.temperature", sampling([](auto& s) { s.set_temperature(-0.1f); })},
       {"sampling.temperature", sampling([nan](auto& s) { s.set_temperature(nan); })},
-      {"sampling.top_p", sampling([](auto& s) { s.set_top_p(0); })},
+      {"sampling.top_p", sampling([](auto& s) { s.set_top_p(-0.01f); })},
       {"sampling.top_p", sampling([](auto& s) { s.set_top_p(1.01f); })},
       {"sampling.min_p", sampling([](auto& s) { s.set_min_p(-1); })},
       {"sampling.repetition_penalty", sampling([](auto& s) { s.set_repetition_penalty(0); })},

@@ -46,6 +46,18 @@ TEST_F(OpenAiAnswerTest, ACompletionGoesOnWithinACharacter) {
   EXPECT_EQ(text(R"(,"max_tokens":0,"echo":true)"), "\uFFFD");
 }
 
+TEST_F(OpenAiAnswerTest, ATopPOfNothingIsTheLikeliestToken) {
+  StartServer();
+  const auto text = [&](const std::string& fields) {
+    const RawResponse response = Ask(Post(R"({"prompt":"b","max_tokens":8,)" + fields + "}"));
+    EXPECT_EQ(response.status, 200) << response.body;
+    return Json::parse(response.body)["choices"][0]["text"];
+  };
+  const Json greedy = text(R"("temperature":0)");
+  EXPECT_NE(text(R"("temperature":2,"seed":1)"), greedy);
+  EXPECT_EQ(text(R"("temperature":2,"seed":1,"top_p":0)"), greedy);
+}
+
 // Of what the tokenizer put before it nothing is shown, unless the ids are what the client named.
 TEST_F(OpenAiAnswerTest, AnEchoIsThePromptAsItCame) {
   const ScratchFolder scratch;

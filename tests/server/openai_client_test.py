@@ -347,7 +347,7 @@ class OpenAiClientTest(unittest.TestCase):
     def test_errors_name_their_field(self):
         for param, fields in {
                 "temperature": {"temperature": 3},
-                "top_p": {"top_p": 0},
+                "top_p": {"top_p": 1.5},
                 "max_tokens": {"max_tokens": 0},
                 "max_completion_tokens": {"max_tokens": None, "max_completion_tokens": -1},
                 "top_logprobs": {"logprobs": True, "top_logprobs": 21},

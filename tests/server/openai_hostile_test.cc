@@ -83,6 +83,8 @@ TEST_F(OpenAiHostileTest, Completions) {
           {with(R"("temperature":-0.0)")},
           {with(R"("temperature":1e-300)")},
           {with(R"("top_p":1e-320)")},
+          {with(R"("top_p":0)")},
+          {with(R"("top_p":-0.01)"), 400, "top_p"},
           {with(R"("top_k":9223372036854775807)")},
           {with(R"("top_k":18446744073709551616)"), 400, "top_k"},
           {with(R"("min_p":1e-400)")},
