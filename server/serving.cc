@@ -34,6 +34,11 @@ double Choose(const std::optional<double>& asked, const std::optional<double>& o
   return asked ? *asked : of_model.value_or(neutral);
 }
 
+const char* FieldOf(const Prompt& prompt) {
+  if (std::holds_alternative<TextPrompt>(prompt)) return "text";
+  return std::holds_alternative<ChatPrompt>(prompt) ? "chat" : "token_ids";
+}
+
 absl::Status TooLong(int32_t max_model_len, size_t prompt_tokens) {
   return InvalidField("prompt",
                       absl::StrCat("This model's maximum context length is ", max_model_len,
@@ -236,6 +241,8 @@ absl::StatusOr<Request> Serving::Translate(const Call& call, const Prompt& promp
   request.id = call.request_id.empty() ? NewRequestId() : call.request_id;
   absl::StatusOr<std::vector<int32_t>> ids = Tokenize(prompt);
   if (!ids.ok()) return ids.status();
+  if (ids->empty())
+    return InvalidField(FieldOf(prompt), "The prompt is empty: send at least one token.");
   request.prompt = *std::move(ids);
   if (absl::Status cut = Truncate(call, prompt, &request.prompt, cut_after); !cut.ok()) return cut;
   const int64_t room = model.max_model_len - std::ssize(request.prompt);
@@ -333,8 +340,6 @@ absl::StatusOr<std::vector<int32_t>> Serving::Tokenize(const Prompt& prompt) con
     return std::move(rendered->ids);
   }
   const auto& ids = std::get<std::vector<int32_t>>(prompt);
-  if (ids.empty())
-    return InvalidField("token_ids", "The prompt is empty: send at least one token.");
   for (const int32_t id : ids) {
     absl::Status known = CheckTokenId("token_ids", id, info().vocab_size);
     if (!known.ok()) return known;

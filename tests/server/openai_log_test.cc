@@ -142,7 +142,7 @@ TEST_F(OpenAiLogTest, ALineNamesTheFieldAsItsClientWasTold) {
     EXPECT_EQ(refused("/v1/chat/completions", R"({"max_completion_tokens":0,"messages":)"
                                               R"([{"role":"user","content":"a"}]})"),
               "max_completion_tokens");
-    EXPECT_EQ(refused("/tokenize", R"({"prompt":""})"), "prompt");
+    EXPECT_EQ(refused("/tokenize", R"({"prompt":7})"), "prompt");
     EXPECT_TRUE(Counted("/v1/completions", "400", "INVALID_FIELD", 2));
     EXPECT_TRUE(Counted("/v1/chat/completions", "400", "INVALID_FIELD"));
     EXPECT_TRUE(Counted("/tokenize", "400", "INVALID_FIELD"));
