@@ -316,7 +316,10 @@ std::vector<HttpRoute> OpenAiRoutes(const OpenAiContext& context) {
   };
   add_generate(OpenAiEndpoint::kChat, "/v1/chat/completions");
   add_generate(OpenAiEndpoint::kCompletions, "/v1/completions");
-  add_short("POST", "/v1/responses", NoResponses);
+  for (const char* method : {"POST", "GET", "DELETE"}) {
+    add_short(method, "/v1/responses", NoResponses);
+    add_short(method, "/v1/responses/*", NoResponses);
+  }
   add_short("GET", "/v1/models", ListModels);
   add_short("GET", "/v1/models/*", FindModel);
   add_on_pool("/tokenize", Tokenize);

@@ -71,6 +71,7 @@ TEST_F(OpenAiLogTest, EveryRouteOfTheModelsIsCounted) {
   Ask(Post("/tokenize", "{}"));
   Ask(Post("/detokenize", R"({"tokens":[1]})"));
   Ask(Post("/v1/responses", "{}"));
+  Ask(RawRequest("GET", "/v1/responses/abc"));
   Ask(Post("/v1/completions", R"({"prompt":7})"));
   Ask(Post("/v1/completions", "{"));
   Ask(RawRequest("POST", "/v1/completions", R"({"prompt":"a"})", "Content-Type: text/plain\r\n"));
@@ -83,6 +84,7 @@ TEST_F(OpenAiLogTest, EveryRouteOfTheModelsIsCounted) {
   EXPECT_TRUE(Counted("/tokenize", "400", "INVALID_FIELD"));
   EXPECT_TRUE(Counted("/detokenize", "200", ""));
   EXPECT_TRUE(Counted("/v1/responses", "404", ""));
+  EXPECT_TRUE(Counted("/v1/responses/*", "404", ""));
   EXPECT_TRUE(Counted("/v1/completions", "400", "INVALID_FIELD"));
   EXPECT_TRUE(Counted("/v1/completions", "400", "INVALID_BODY", 2));
   EXPECT_TRUE(Counted("/tokenize", "400", "INVALID_BODY"));
