@@ -533,6 +533,9 @@ TEST(OpenAiRequestTest, RefusesWhatItWouldOtherwiseIgnore) {
                             R"("repetition_detection":{"max_pattern_size":3})",
                             R"("regex":"a+")",
                             R"("ebnf":"x")"}) {
+                            R"("truncation_side":"right")",
+                            R"("logprob_token_ids":[5])",
+                            R"("moderation":{"model":"omni"})",
     const std::string name = std::string(field).substr(1, std::string(field).find('"', 1) - 1);
     EXPECT_THAT(CompletionRefusal(field), HasSubstr(name + ": " + name + " is ")) << field;
   }
@@ -541,7 +544,7 @@ TEST(OpenAiRequestTest, RefusesWhatItWouldOtherwiseIgnore) {
       R"("tools":[],"tool_choice":"none","function_call":"auto","response_format":{"type":"text"},)"
       R"("structured_outputs":{},"suffix":"","use_beam_search":false,"length_penalty":1.0,)"
       R"("early_stopping":false,"modalities":["text"],"verbosity":"medium","audio":null,)"
-      R"("web_search_options":null,"functions":[])");
+      R"("web_search_options":null,"functions":[],"truncation_side":"left","moderation":null)");
   for (const char* choice : {"none", "auto"}) {
     Chat(std::string(R"("tool_choice":")") + choice + "\"");
   }
