@@ -25,9 +25,22 @@ struct Brought {
   JsonBudget arguments;  // of tool calls, as far as they are text
 };
 
+// Makes the call of a tool that takes free text the function call that templates know.
+void MakeFunctionCall(Json& call) {
+  if (!call.is_object() || !call.contains("custom") || call.contains("function")) return;
+  Json custom = call["custom"];
+  if (!custom.is_object() || !custom.contains("input") || !custom["input"].is_string()) return;
+  Json function = {{"name", custom.value("name", Json())},
+                   {"arguments", {{"input", std::move(custom["input"])}}}};
+  call.erase("custom");
+  call["type"] = "function";
+  call["function"] = std::move(function);
+}
+
 // A past tool call. OpenAI's clients send its arguments as text of JSON, or none; templates want
 // the object. False if it is none.
 bool ReadToolCall(Json& call, JsonBudget& budget) {
+  MakeFunctionCall(call);
   if (!call.is_object() || !call.contains("function") || !call["function"].is_object())
     return false;
   Json& function = call["function"];
@@ -100,8 +113,8 @@ void ReadMessage(Json& message, size_t index, Brought& brought, JsonFields& fiel
                      R"(: send "system", "user", "assistant" or another role that )",
                      "the model's chat template knows."));
   }
-  // A tool may return nothing.
-  const bool may_be_silent = *role == "assistant" || *role == "tool";
+  // A tool may return nothing, and so may a function, as tools were called.
+  const bool may_be_silent = *role == "assistant" || *role == "tool" || *role == "function";
   ReadToolCalls(message, path, brought.arguments, fields);
   const auto content = message.find("content");
   if (content == message.end() || content->is_null()) {

@@ -407,7 +407,11 @@ TEST(OpenAiRequestTest, ConversationsWithPastToolCalls) {
             R"({"role":"tool","tool_call_id":"1","content":"5"})");
   EXPECT_EQ(read(R"({"role":"assistant","content":null,"function_call":{"name":"f"}})"),
             R"({"role":"assistant","content":"","function_call":{"name":"f"}})");
-  for (const std::string role : {"assistant", "tool"}) {
+  EXPECT_EQ(read(R"({"role":"assistant","content":null,"tool_calls":[{"id":"1","type":"custom",)"
+                 R"("custom":{"name":"f","input":"x = 1"}}]})"),
+            R"({"role":"assistant","content":"","tool_calls":[{"id":"1","type":"function",)"
+            R"("function":{"name":"f","arguments":{"input":"x = 1"}}}]})");
+  for (const std::string role : {"assistant", "tool", "function"}) {
     EXPECT_EQ(read(R"({"role":")" + role + R"("})"), R"({"role":")" + role + R"(","content":""})");
   }
   for (const std::string none : {"null", "[]"}) {
@@ -450,6 +454,7 @@ TEST(OpenAiRequestTest, PastToolCallsThatAreNone) {
   for (const char* call :
        {"null", "7", R"("f")", "[]", "{}", R"({"function":null})", R"({"function":"f"})",
         R"({"name":"f","arguments":"{}"})", R"({"function":{"arguments":"{}"}})",
+        R"({"custom":{"input":"x"}})", R"({"custom":{"name":"f"}})", R"({"custom":7})",
         R"({"function":{"name":7}})", R"({"function":{"name":"f","arguments":[1]}})",
         R"({"function":{"name":"f","arguments":7}})"}) {
     EXPECT_THAT(refusal(std::string(R"([{"function":{"name":"f"}},)") + call + "]"),
