@@ -144,6 +144,16 @@ TEST(ChatTemplate, GivesEachTemplateTheContentItReads) {
             "User: 하나<end>\nAssistant:");
 }
 
+// A template that names it knows what it is; others would drop it.
+TEST(ChatTemplate, ADeveloperIsTheSystemWhereTheTemplateKnowsNone) {
+  const std::string prints = "{% for m in messages %}{{ m.role }}:{{ m.content }};{% endfor %}";
+  constexpr std::string_view kMessages =
+      R"([{"role":"developer","content":"a"},{"role":"user","content":"developer"}])";
+  EXPECT_EQ(RenderSource(prints, kMessages).value(), "system:a;user:developer;");
+  EXPECT_EQ(RenderSource(prints + "{# developer #}", kMessages).value(),
+            "developer:a;user:developer;");
+}
+
 TEST(ChatTemplate, ReadsTheFoldersTemplate) {
   constexpr std::string_view kMessages = R"([{"role":"user","content":"안녕"}])";
   const auto byte_level = LoadTokenizer("byte_level");

@@ -42,6 +42,8 @@ pub struct ChatTemplate {
     undeclared: HashSet<String>,
     takes_text: bool,
     takes_parts: bool,
+    /// Whether it has a role of that name.
+    knows_developers: bool,
 }
 
 impl ChatTemplate {
@@ -65,8 +67,14 @@ impl ChatTemplate {
             .iter()
             .map(|(name, text)| (name.clone(), Value::from(text.as_str())))
             .collect();
-        let mut template =
-            ChatTemplate { env, variables, undeclared, takes_text: true, takes_parts: false };
+        let mut template = ChatTemplate {
+            env,
+            variables,
+            undeclared,
+            takes_text: true,
+            takes_parts: false,
+            knows_developers: source.contains("developer"),
+        };
         template.probe_content().map_err(shown)?;
         Ok(template)
     }
@@ -97,6 +105,9 @@ impl ChatTemplate {
         let arguments = parse_arguments(arguments)?;
         let mut messages = parse_messages(messages)?;
         for (index, message) in messages.iter_mut().enumerate() {
+            if !self.knows_developers {
+                rename_developer(message);
+            }
             name_reasoning(message);
             self.fit_content(message).map_err(|what| {
                 Error::bad_input(format!("The content of message {index} {what}."))
@@ -291,6 +302,14 @@ fn parse_arguments(json: &str) -> Result<Map<String, Value>> {
 }
 
 /// Gives a message's reasoning the names that templates know, whichever it came under.
+/// OpenAI's name for the system role since its reasoning models. Templates that do not know it drop
+/// the message, or refuse it.
+fn rename_developer(message: &mut Map<String, Value>) {
+    if let Some(role) = message.get_mut("role").filter(|role| *role == "developer") {
+        *role = "system".into();
+    }
+}
+
 fn name_reasoning(message: &mut Map<String, Value>) {
     let given = REASONING.iter().find_map(|name| message.get(*name));
     if let Some(reasoning) = given.cloned() {
