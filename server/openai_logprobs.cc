@@ -50,12 +50,35 @@ void OpenAiLogprobs::AddToChat(LogprobsText& text, const TokenResult& result) co
   text.content.Add(one);
 }
 
-void OpenAiLogprobs::Add(LogprobsText& text, int32_t id, const TokenResult* result) const {
-  if (format_.endpoint == OpenAiEndpoint::kChat) return AddToChat(text, *result);
+void OpenAiLogprobs::Add(LogprobsText& text, const TokenResult& result) const {
+  if (format_.endpoint == OpenAiEndpoint::kChat) return AddToChat(text, result);
+  const int32_t id = result.token;
+  const bool hidden = format_.skip_special_tokens && tokenizer_.IsSpecial(id);
+  AddToCompletion(text, id, &result, hidden ? "" : tokenizer_.TokenBytes(id));
+}
+
+// Tokenizers put a token or a blank before a text that is not in the text.
+void OpenAiLogprobs::AddEchoed(LogprobsText& text, int32_t id, const TokenResult* result,
+                               std::string_view echo, size_t* at) const {
+  const std::string bytes = tokenizer_.TokenBytes(id);
+  std::string_view shown = bytes;
+  const std::string_view rest = echo.substr(*at);
+  if (rest.starts_with(shown)) {
+    *at += shown.size();
+  } else if (shown.starts_with(' ') && rest.starts_with(shown.substr(1))) {
+    shown.remove_prefix(1);
+    *at += shown.size();
+  } else if (tokenizer_.IsSpecial(id)) {
+    shown = {};
+  }
+  AddToCompletion(text, id, result, shown);
+}
+
+void OpenAiLogprobs::AddToCompletion(LogprobsText& text, int32_t id, const TokenResult* result,
+                                     std::string_view shown) const {
   text.names.Add(TokenName(id));
-  text.offsets.Add(text.code_points);
-  // A piece of a character counts with the piece that begins it.
-  for (unsigned char c : tokenizer_.TokenBytes(id)) text.code_points += (c & 0xC0) != 0x80;
+  text.offsets.Add(text.shown.count());
+  text.shown.Add(shown);
   if (result == nullptr) {
     text.values.Add(nullptr);
     text.tops.Add(nullptr);

@@ -5,11 +5,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 #include "engine/outbox.h"
 #include "server/json_text.h"
 #include "server/openai_request.h"
 #include "server/text/tokenizer.h"
+#include "server/text/utf8.h"
 
 namespace baram::server {
 
@@ -17,7 +19,7 @@ namespace baram::server {
 struct LogprobsText {
   JsonArrayText content;
   JsonArrayText offsets, values, names, tops;
-  size_t code_points = 0;  // of all tokens so far, also of those that were taken
+  text::CodePointCounter shown;  // of all tokens so far, also of those that were taken
 
   size_t size() const {
     return content.size() + offsets.size() + values.size() + names.size() + tops.size();
@@ -31,8 +33,12 @@ class OpenAiLogprobs {
   OpenAiLogprobs(const OpenAiFormat& format, const text::Tokenizer& tokenizer)
       : format_(format), tokenizer_(tokenizer) {}
 
-  // `result` may be null: a prompt's token without a score (completions only).
-  void Add(LogprobsText& text, int32_t id, const TokenResult* result) const;
+  // A token of a reply.
+  void Add(LogprobsText& text, const TokenResult& result) const;
+  // A token of a prompt that is echoed as `echo`, of which those before had `*at` bytes
+  // (completions only). `result` may be null: one without a score.
+  void AddEchoed(LogprobsText& text, int32_t id, const TokenResult* result, std::string_view echo,
+                 size_t* at) const;
   // An entry of prompt_logprobs.
   void AddToPrompt(JsonArrayText& list, const TokenResult& score) const;
   // The value of "logprobs"; those of `before`, if any, stand first. `text` goes on with the next
@@ -41,6 +47,9 @@ class OpenAiLogprobs {
 
  private:
   void AddToChat(LogprobsText& text, const TokenResult& result) const;
+  // `shown`: the token's bytes in the text, of which there may be none.
+  void AddToCompletion(LogprobsText& text, int32_t id, const TokenResult* result,
+                       std::string_view shown) const;
   std::string TokenName(int32_t id) const;
 
   const OpenAiFormat& format_;

@@ -122,7 +122,8 @@ void OpenAiReply::TakeScores(Prompt& prompt, const std::vector<TokenResult>& sco
 }
 
 void OpenAiReply::EchoNext(Prompt& prompt, const TokenResult* score) {
-  logprobs_.Add(prompt.echo, prompt.facts.ids[prompt.echoed++], score);
+  logprobs_.AddEchoed(prompt.echo, prompt.facts.ids[prompt.echoed++], score, prompt.facts.text,
+                      &prompt.echoed_bytes);
 }
 
 void OpenAiReply::Open(Choice& choice, Prompt& prompt) {
@@ -131,7 +132,7 @@ void OpenAiReply::Open(Choice& choice, Prompt& prompt) {
   const size_t before = prompt.size();
   while (prompt.echoed < prompt.facts.ids.size() && !too_large()) EchoNext(prompt, nullptr);
   Count(prompt.size() - before);
-  choice.logprobs.code_points = prompt.echo.code_points;
+  choice.logprobs.shown = prompt.echo.shown;
 }
 
 std::string OpenAiReply::TakeDelta(size_t index, const DeltaEvent& delta, const EndEvent* end) {
@@ -184,7 +185,7 @@ std::string OpenAiReply::TakeDelta(size_t index, const DeltaEvent& delta, const 
 }
 
 void OpenAiReply::AddLogprobs(Choice& choice, const TokenResult& token) {
-  if (format_.logprobs) logprobs_.Add(choice.logprobs, token.token, &token);
+  if (format_.logprobs) logprobs_.Add(choice.logprobs, token);
 }
 
 std::string OpenAiReply::TakeLogprobs(Choice& choice, const Prompt& prompt, bool with_prompt) {

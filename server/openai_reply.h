@@ -69,10 +69,11 @@ class OpenAiReply {
   };
   struct Prompt {
     OpenAiPrompt facts;
-    LogprobsText echo;       // of its first tokens
-    size_t echoed = 0;       // how many
-    JsonArrayText logprobs;  // as prompt_logprobs shows them, of tokens 1, 2, ...
-    int64_t written = 0;     // whole replies: its choices that are
+    LogprobsText echo;        // of its first tokens
+    size_t echoed = 0;        // how many
+    size_t echoed_bytes = 0;  // of the text
+    JsonArrayText logprobs;   // as prompt_logprobs shows them, of tokens 1, 2, ...
+    int64_t written = 0;      // whole replies: its choices that are
     int64_t cached_tokens = 0;
 
     size_t size() const { return echo.size() + logprobs.size(); }

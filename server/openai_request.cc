@@ -85,7 +85,8 @@ void ReadShared(JsonFields& fields, int32_t max_n, OpenAiRequest& request) {
   call.stop_token_ids = fields.Integers("stop_token_ids", kMaxStopTokenIds);
   call.include_stop = fields.Bool("include_stop_str_in_output").value_or(false);
   call.ignore_eos = fields.Bool("ignore_eos").value_or(false);
-  call.skip_special_tokens = fields.Bool("skip_special_tokens").value_or(true);
+  call.skip_special_tokens = format.skip_special_tokens =
+      fields.Bool("skip_special_tokens").value_or(true);
   call.priority = fields.Integer("priority").value_or(0);
   call.cache_salt = fields.String("cache_salt", kMaxSaltBytes).value_or("");
   call.truncate_prompt_tokens = fields.Integer("truncate_prompt_tokens");

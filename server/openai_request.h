@@ -30,7 +30,8 @@ struct OpenAiFormat {
   bool echo = false;         // completions: the prompt stands before the text
   bool prompt_only = false;  // echo with max_tokens 0: nothing is generated
   bool token_ids = false;
-  bool tokens_as_ids = false;  // "token_id:123" for token texts in log-probabilities
+  bool skip_special_tokens = true;  // the text of a reply lacks them
+  bool tokens_as_ids = false;       // "token_id:123" for token texts in log-probabilities
 };
 
 struct OpenAiRequest {

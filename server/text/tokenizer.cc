@@ -67,6 +67,8 @@ std::string Tokenizer::TokenBytes(int32_t id) const {
   return std::string(FromView(baram_tokenizer_token_bytes(raw_, id)));
 }
 
+bool Tokenizer::IsSpecial(int32_t id) const { return baram_tokenizer_is_special(raw_, id) != 0; }
+
 std::string Tokenizer::TokenText(int32_t id) const {
   return TakeBuffer(baram_tokenizer_token_text(raw_, id));
 }

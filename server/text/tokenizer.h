@@ -47,6 +47,8 @@ class Tokenizer {
 
   // What a token adds to a text, which may be part of a character. Empty if there is no such token.
   std::string TokenBytes(int32_t id) const;
+  // Whether Decode leaves it out where it skips special tokens.
+  bool IsSpecial(int32_t id) const;
   // The token as the vocabulary spells it ("Ġthe", "<0xEA>"). Empty if there is no such token.
   std::string TokenText(int32_t id) const;
   std::optional<int32_t> TokenToId(std::string_view token) const;

@@ -324,6 +324,47 @@ TEST_F(OpenAiReplyTest, TextOffsets) {
   EXPECT_EQ(at, 3u);
 }
 
+// What the text lacks has no length, and what it shows otherwise has that.
+TEST_F(OpenAiReplyTest, TextOffsetsAreOfTheText) {
+  const int32_t special = Id("<|im_start|>");
+  const int32_t stray = Ids("곬").back();
+  ASSERT_TRUE(tokenizer_->IsSpecial(special));
+  ASSERT_EQ(tokenizer_->TokenBytes(stray)[0] & 0xC0, 0x80);
+  const auto offsets = [&](const std::string& fields, const std::vector<int32_t>& ids,
+                           const std::string& text) {
+    OpenAiReply& reply = Completion(R"(,"logprobs":0,"echo":true)" + fields);
+    reply.SetPrompt(0, {ids, text});
+    std::vector<TokenResult> tokens;
+    for (const int32_t id : {Id("a"), special, Id("b"), stray, Id("a")}) {
+      tokens.push_back(Token(id, -1));
+    }
+    reply.Take(0, Chunk({Delta(0, "", tokens)}, {End(0, EndReason::kStop)}));
+    return Json::parse(reply.Whole())["choices"][0]["logprobs"]["text_offset"];
+  };
+  std::vector<int32_t> prompt = Ids("가a");
+  const Json plain = offsets("", prompt, "가a");
+  const auto shift = [&](size_t from, int by) {
+    Json moved = plain;
+    for (size_t i = from; i < moved.size(); ++i) moved[i] = moved[i].get<int>() + by;
+    return moved;
+  };
+  const size_t n = prompt.size();
+  EXPECT_EQ(plain[n], 2);
+  // The special token in the reply is left out; the stray byte is U+FFFD.
+  EXPECT_EQ(Json(std::vector<Json>(plain.begin() + static_cast<int>(n), plain.end())),
+            Json({2, 3, 3, 4, 5}));
+  const int size = static_cast<int>(std::string("<|im_start|>").size());
+  EXPECT_EQ(offsets(R"(,"skip_special_tokens":false)", prompt, "가a"), shift(n + 2, size));
+  // One that the tokenizer put before the prompt, and one that its client wrote.
+  prompt.insert(prompt.begin(), special);
+  Json before = plain;
+  before.insert(before.begin(), 0);
+  EXPECT_EQ(offsets("", prompt, "가a"), before);
+  Json written = shift(0, size);
+  written.insert(written.begin(), 0);
+  EXPECT_EQ(offsets("", prompt, "<|im_start|>가a"), written);
+}
+
 TEST_F(OpenAiReplyTest, TokensThatShareATextKeepTheLikeliest) {
   const std::vector<int32_t> pieces = Ids("곬");
   ASSERT_GT(pieces.size(), 1u);

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <utility>
 
 namespace baram::text {
 namespace {
@@ -27,6 +28,30 @@ TEST(Utf8, RefusesWhatIsNoCharacter) {
 TEST(Utf8, MendsWhatIsNoCharacter) {
   EXPECT_EQ(MendUtf8("/바람/a\u0080"), "/바람/a\u0080");
   EXPECT_EQ(MendUtf8("/\xb8\xf0/\xed\x95"), "/\uFFFD\uFFFD/\uFFFD\uFFFD");
+}
+
+TEST(Utf8, CountsCodePointsAsDecodersShowThem) {
+  const std::pair<std::string, size_t> texts[] = {{"", 0},
+                                                  {"a한🙂é", 4},
+                                                  {"\x80", 1},
+                                                  {"\xEA\xB0", 1},
+                                                  {"\xEA\xB0"
+                                                   "a",
+                                                   2},
+                                                  {"\xEA\xB0\xEA\xB0\x80", 2},
+                                                  {"\xC0\xAF", 2},
+                                                  {"\xE0\x80", 2},
+                                                  {"\xED\xA0\x80", 3},
+                                                  {"\xF0\x9F\x99", 1},
+                                                  {"\xF4\x90\x80\x80", 4},
+                                                  {"한\x80\x80", 3}};
+  for (const auto& [text, count] : texts) {
+    CodePointCounter whole, bytes;
+    whole.Add(text);
+    for (const char& byte : text) bytes.Add({&byte, 1});
+    EXPECT_EQ(whole.count(), count) << text;
+    EXPECT_EQ(bytes.count(), count) << text;
+  }
 }
 
 TEST(Utf8, CutsBetweenCharacters) {

@@ -71,6 +71,8 @@ int32_t baram_tokenizer_decode(const BaramTokenizer* tokenizer, const int32_t* i
 
 // The bytes live as long as the tokenizer; empty for an id without a token.
 BaramView baram_tokenizer_token_bytes(const BaramTokenizer* tokenizer, int32_t id);
+// Whether decoding may leave it out.
+int32_t baram_tokenizer_is_special(const BaramTokenizer* tokenizer, int32_t id);
 BaramBuffer baram_tokenizer_token_text(const BaramTokenizer* tokenizer, int32_t id);
 // -1 if there is no such token.
 int32_t baram_tokenizer_token_to_id(const BaramTokenizer* tokenizer, BaramView token);

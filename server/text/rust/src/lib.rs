@@ -235,6 +235,11 @@ pub unsafe extern "C" fn baram_tokenizer_token_bytes(
 }
 
 #[no_mangle]
+pub unsafe extern "C" fn baram_tokenizer_is_special(tokenizer: *const Tokenizer, id: i32) -> i32 {
+    or_else(0, || i32::from((*tokenizer).pieces().is_special(id)))
+}
+
+#[no_mangle]
 pub unsafe extern "C" fn baram_tokenizer_token_text(
     tokenizer: *const Tokenizer,
     id: i32,
