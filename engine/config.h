@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -48,6 +49,10 @@ struct EngineConfig {
   int32_t stream_tokens = 1024;           // an outbox's ring; a full one pauses its sequence
   // A sequence that is paused for longer, and whose reader takes nothing, ends with kSlowReader.
   double longest_pause_s = 30;
+
+  // What the rest of the process may take of the host's memory at a time, where contexts are so
+  // long. A device that has no memory of its own is told to leave it. May be empty: nothing.
+  std::function<int64_t(int64_t context)> host_bytes;
 
   LoadProgress load_progress;
 };

@@ -143,6 +143,9 @@ absl::Status SizeCache(const EngineConfig& config, const ModelSpec& spec, const 
   if (!sizes->step_buckets.empty()) {
     info.memory.parts.push_back({"graphs", StepGraphBytes(spec, sizes->step_buckets)});
   }
+  if (!facts.own_memory && config.host_bytes) {
+    info.memory.parts.push_back({"texts", config.host_bytes(context)});
+  }
   if (facts.own_memory) {
     // A share below 1 leaves more than that free by itself.
     const int64_t outside = std::max<int64_t>(0, facts.free_bytes - info.memory.usable_bytes);

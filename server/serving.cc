@@ -97,6 +97,7 @@ Serving::Serving(Engine& engine, const text::Tokenizer& tokenizer,
       pool_(pool),
       lifecycle_(lifecycle),
       config_(config),
+      max_prompt_bytes_(MaxPromptBytes(config, engine.info().max_model_len)),
       takes_reasoning_effort_(chat_template != nullptr && chat_template->Reads("reasoning_effort")),
       takes_tools_(chat_template != nullptr && chat_template->Reads("tools")),
       model_root_(text::MendUtf8(AbsolutePath(config.model))) {
@@ -294,7 +295,7 @@ absl::Status Serving::Truncate(const Call& call, const Prompt& prompt, std::vect
   if (const auto* text = std::get_if<TextPrompt>(&prompt); text && text->add_special_tokens) {
     // Hugging Face's tokenizers cut a text before they put anything around it.
     const auto bare = tokenizer_.Encode(text->text, /*add_special_tokens=*/false,
-                                        static_cast<size_t>(config_.max_prompt_bytes));
+                                        static_cast<size_t>(max_prompt_bytes_));
     if (!bare.ok()) return OfText("text", bare.status());
     before = std::search(ids->begin(), ids->end(), bare->begin(), bare->end()) - ids->begin();
     if (before >= keep) before = 0;  // it would stand alone, or is not found
@@ -332,7 +333,7 @@ SamplingParams Serving::TranslateSampling(const Call& call) const {
 
 absl::StatusOr<std::vector<int32_t>> Serving::Tokenize(const Prompt& prompt) const {
   if (const auto* text = std::get_if<TextPrompt>(&prompt)) {
-    return EncodePrompt(text->text, text->add_special_tokens, "text");
+    return EncodePrompt(text->text, text->add_special_tokens, FieldOf(prompt));
   }
   if (const auto* chat = std::get_if<ChatPrompt>(&prompt)) {
     absl::StatusOr<RenderedChat> rendered = RenderChat(*chat);
@@ -350,15 +351,13 @@ absl::StatusOr<std::vector<int32_t>> Serving::Tokenize(const Prompt& prompt) con
 absl::StatusOr<std::vector<int32_t>> Serving::EncodePrompt(const std::string& text,
                                                            bool add_special_tokens,
                                                            std::string_view field) const {
-  if (static_cast<int64_t>(text.size()) > config_.max_prompt_bytes) {
+  if (static_cast<int64_t>(text.size()) > max_prompt_bytes_) {
     return InvalidField(field, absl::StrCat("The prompt has ", text.size(),
                                             " bytes, but this server takes at most ",
-                                            config_.max_prompt_bytes, "; shorten it."));
+                                            max_prompt_bytes_, "; shorten it."));
   }
-  auto ids =
-      tokenizer_.Encode(text, add_special_tokens, static_cast<size_t>(config_.max_prompt_bytes));
+  auto ids = tokenizer_.Encode(text, add_special_tokens, static_cast<size_t>(max_prompt_bytes_));
   if (!ids.ok()) return OfText(field, ids.status());
-  if (ids->empty()) return InvalidField(field, "The prompt is empty: send at least one token.");
   return ids;
 }
 

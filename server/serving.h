@@ -79,7 +79,7 @@ class Serving {
   absl::StatusOr<std::string> Detokenize(const std::vector<int64_t>& ids,
                                          bool skip_special_tokens) const;
   // How many ids Detokenize takes; front ends that copy them look at it before.
-  size_t max_detokenized() const { return static_cast<size_t>(config_.max_prompt_bytes); }
+  size_t max_detokenized() const { return static_cast<size_t>(max_prompt_bytes_); }
   absl::Status CheckDetokenized(size_t ids) const;
 
   // Whether a prompt of so many ids can fit the context, where `truncated` says that it is cut to
@@ -142,6 +142,7 @@ class Serving {
   TextPool& pool_;
   const Lifecycle& lifecycle_;
   const Config& config_;
+  const int64_t max_prompt_bytes_;
   const bool takes_reasoning_effort_;
   const bool takes_tools_;
   const std::string model_root_;

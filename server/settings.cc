@@ -288,7 +288,22 @@ EngineConfig ToEngineConfig(const Config& config) {
   // outputs, or while one prompt waits for another. No call lasts longer than this, so the engine
   // never ends one for it.
   engine.longest_pause_s = config.max_request_timeout_s;
+  engine.host_bytes = [config](int64_t context) { return TokenizingBytes(config, context); };
   return engine;
+}
+
+int64_t MaxPromptBytes(const Config& config, int64_t context) {
+  constexpr int64_t kBytesPerToken = 64;  // more than any text has but of blanks
+  constexpr int64_t kLeast = 256 << 10, kMost = 4 << 20;
+  if (config.max_prompt_bytes > 0) return config.max_prompt_bytes;
+  return std::clamp(kBytesPerToken * context, kLeast, kMost);
+}
+
+int64_t TokenizingBytes(const Config& config, int64_t context) {
+  constexpr int64_t kPeakBytes = 350;  // that a byte takes while it is tokenized
+  // One thread is for short texts alone.
+  const int64_t at_once = std::max(1, config.text_threads - 1);
+  return at_once * kPeakBytes * MaxPromptBytes(config, context);
 }
 
 }  // namespace baram::server

@@ -45,7 +45,7 @@ struct Config : EngineConfig {
   int64_t max_body_bytes = 8 << 20;         // of an HTTP body and of a gRPC message
   int64_t max_reply_bytes = 4 << 20;        // of a gRPC reply in one message: what clients take
   int64_t max_http_reply_bytes = 64 << 20;  // of an HTTP answer that is not streamed
-  int64_t max_prompt_bytes = 4 << 20;       // of text to tokenize, after the chat template
+  int64_t max_prompt_bytes = 0;             // see MaxPromptBytes
   int32_t max_n = 16;
   int32_t min_priority = 0;        // the most urgent that a call may name
   int32_t max_connections = 1024;  // of HTTP and of gRPC each
@@ -108,6 +108,11 @@ std::string DescribeSettings(const Config& config);
 
 // What the engine is opened with: its part of it, and what follows from the rest.
 EngineConfig ToEngineConfig(const Config& config);
+
+// The largest text that is tokenized where contexts have so many tokens.
+int64_t MaxPromptBytes(const Config& config, int64_t context);
+// What the texts that are tokenized at once may take meanwhile.
+int64_t TokenizingBytes(const Config& config, int64_t context);
 
 }  // namespace baram::server
 

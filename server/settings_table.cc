@@ -104,8 +104,11 @@ const std::vector<Group>& SettingsTable() {
          "Clients take 4MiB unless they are told to take more."},
         {"max-http-reply-bytes", Kind::kBytes, &C::max_http_reply_bytes, 1024, 1LL << 34, "BYTES",
          "", "Largest HTTP answer that is not streamed."},
-        {"max-prompt-bytes", Kind::kBytes, &C::max_prompt_bytes, 1, 4 << 20, "BYTES", "",
-         "Largest text that is tokenized, counted after the chat template."},
+        {"max-prompt-bytes", Kind::kBytes, &C::max_prompt_bytes, 0, 4 << 20, "BYTES",
+         "from the context",
+         "Largest text that is tokenized, counted after the chat template. Unless given, 64 bytes "
+         "for each token of the context, at least 256KiB and at most 4MiB.",
+         true},
         {"max-n", Kind::kNumber, &C::max_n, 1, 128, "N", "", "Outputs of one request."},
         {"min-priority", Kind::kNumber, &C::min_priority, INT32_MIN, 0, "N", "",
          "The most urgent priority that a call may name. Lower ones run first, and take running "
@@ -135,7 +138,7 @@ const std::vector<Group>& SettingsTable() {
          "",
          "Most time a call gets: a later deadline, and a larger X-Request-Timeout, is cut to it."},
         {"text-threads", Kind::kNumber, &C::text_threads, 1, 256, "N", "",
-         "Threads that tokenize, render chat templates and write long replies."},
+         "Threads that tokenize, render chat templates and write long replies.", true},
         {"text-queue", Kind::kNumber, &C::text_queue, 1, 1 << 20, "N", "",
          "Texts that may wait for them to be read, 256 MiB at most together; more are refused."},
         {"http-threads", Kind::kNumber, &C::http_threads, 1, 256, "N", "",

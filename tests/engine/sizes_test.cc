@@ -11,8 +11,11 @@
 namespace baram::testing {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::ElementsAre;
+using ::testing::Gt;
 using ::testing::HasSubstr;
+using ::testing::Le;
 using ::testing::MatchesRegex;
 
 // What SizeEngine says where the model does not fit.
@@ -120,6 +123,26 @@ TEST(SizesTest, OfAGpuTheSumTakesTheShare) {
     EXPECT_EQ(sum.parts[3].bytes, 3 * kGb);
     EXPECT_EQ(sum.parts[4].bytes, sizes->info.pages * sizes->info.page_bytes);
   }
+}
+
+TEST(SizesTest, TheHostsMemoryIsLeftToTexts) {
+  EngineConfig config;
+  config.host_bytes = [](int64_t context) { return context * 1'000'000; };
+  const auto sized = [&](const FakeOptions& device) {
+    const ModelSpec spec = TinySpec({0}, /*max_positions=*/2000);
+    const auto sizes = SizeEngine(config, spec, {}, FakeDevice(device));
+    EXPECT_TRUE(sizes.ok()) << sizes.status();
+    int64_t texts = 0;
+    for (const MemorySum::Part& part : sizes->info.memory.parts) {
+      if (part.name == "texts") texts = part.bytes;
+    }
+    return std::pair(sizes->info.max_model_len, texts);
+  };
+  EXPECT_EQ(sized({.memory_bytes = 4 * kGb}), std::pair(2000, 2 * kGb));
+  const auto [context, texts] = sized({.memory_bytes = 1 * kGb});
+  EXPECT_THAT(context, AllOf(Gt(800), Le(920))) << "it shrinks to what leaves room";
+  EXPECT_EQ(texts, context * int64_t{1'000'000});
+  EXPECT_EQ(sized(Gpu(100 * kGb)), std::pair(2000, int64_t{0})) << "a GPU's memory holds none";
 }
 
 TEST(SizesTest, TheCacheIsNoLargerThanRunningSequencesCanFill) {

@@ -81,6 +81,7 @@ server::Config ServerFixture::TestConfig() {
   config.device = device.empty() ? "ref" : device;
   config.kv_cache_bytes = 8 << 20;
   config.max_num_seqs = 16;
+  config.max_prompt_bytes = 4 << 20;
   config.grpc_listen = config.http_listen = config.metrics_listen = "127.0.0.1:0";
   config.drain_delay_s = 0;
   config.drain_limit_s = 60;

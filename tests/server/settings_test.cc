@@ -258,6 +258,18 @@ TEST_F(SettingsTest, TheShareOfAGpuReachesTheEngine) {
 }
 
 // Advice says "There is no ...", so it must not be given on what there is.
+TEST_F(SettingsTest, TextsAreBoundedByTheContext) {
+  Config config;
+  EXPECT_EQ(MaxPromptBytes(config, 512), 256 << 10);
+  EXPECT_EQ(MaxPromptBytes(config, 8192), 512 << 10);
+  EXPECT_EQ(MaxPromptBytes(config, 1 << 20), 4 << 20);
+  EXPECT_EQ(ToEngineConfig(config).host_bytes(8192), 350 * (512 << 10));
+  config.max_prompt_bytes = 1000;
+  config.text_threads = 4;
+  EXPECT_EQ(MaxPromptBytes(config, 8192), 1000);
+  EXPECT_EQ(ToEngineConfig(config).host_bytes(8192), 3 * 350'000);
+}
+
 TEST_F(SettingsTest, NoForeignFlagIsASetting) {
   std::set<std::string> own;
   for (const Group& group : SettingsTable()) {
