@@ -147,7 +147,7 @@ void Scheduler::Bind(Sequence& sequence, const PrefixMatch& match, SteadyTime no
       }
     }
     sequence.planned = sequence.committed = match.blocks() * pool_.page_tokens();
-    sequence.published_blocks = match.blocks();
+    sequence.published_blocks = sequence.common_blocks = match.blocks();
     sequence.published_node = match.node;
     sequence.publishes = config_.prefix_cache;
   }

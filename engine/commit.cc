@@ -111,8 +111,9 @@ void Scheduler::PublishPages(Sequence& sequence) {
     }
     const std::span<const int32_t> ids(sequence.tokens.data() + int64_t{block} * page_tokens,
                                        page_tokens);
+    bool known = false;
     if (!pool_.Publish(sequence.live->salt, sequence.published_node, ids, block_pages_,
-                       &sequence.published_node)) {
+                       &sequence.published_node, &known)) {
       sequence.publishes = false;
       return;
     }
@@ -122,6 +123,7 @@ void Scheduler::PublishPages(Sequence& sequence) {
       table.pages[block] = block_pages_[group];
       table.uploaded = std::min(table.uploaded, block);
     }
+    if (known && sequence.common_blocks == block) ++sequence.common_blocks;
     ++sequence.published_blocks;
   }
 }
@@ -167,7 +169,7 @@ void Scheduler::SharePrompt(Sequence& leader) {
     follower.planned = follower.committed = length;
     follower.publishes = leader.publishes;
     if (leader.publishes) {
-      follower.published_blocks = blocks;
+      follower.published_blocks = follower.common_blocks = blocks;
       follower.published_node =
           pool_.Ancestor(leader.published_node, leader.published_blocks - blocks);
     }
@@ -179,16 +181,22 @@ void Scheduler::SharePrompt(Sequence& leader) {
 void Scheduler::SlideWindows(Sequence& sequence) {
   const LiveRequest& live = *sequence.live;
   int32_t length = sequence.committed;
-  if (!live.prompt_shared && live.unfinished > 1) {
-    // The followers will start here.
-    length =
-        std::min(length, (sequence.prompt_tokens - 1) / pool_.page_tokens() * pool_.page_tokens());
-  }
+  // Where a match of the whole prompt ends, and where the followers will start.
+  const int32_t end = (sequence.prompt_tokens - 1) / pool_.page_tokens() * pool_.page_tokens();
+  if (!live.prompt_shared && live.unfinished > 1) length = std::min(length, end);
   for (int32_t group = 0; group < groups(); ++group) {
     PageTable& table = sequence.tables[group];
     const int32_t needed = std::min(pool_.FirstNeededBlock(group, length), sequence.blocks());
     for (; table.first < needed; ++table.first) {
-      pool_.Release(std::exchange(table.pages[table.first], -1));
+      const int32_t page = std::exchange(table.pages[table.first], -1);
+      // What many prompts begin with is worth as much as any other prefix, and so is what is needed
+      // where this prompt comes again.
+      if (table.first < sequence.common_blocks ||
+          table.first >= pool_.FirstNeededBlock(group, end)) {
+        pool_.Release(page);
+      } else {
+        pool_.ReleaseLeft(page);
+      }
     }
   }
 }

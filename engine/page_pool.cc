@@ -77,6 +77,13 @@ void PagePool::Release(int32_t page) {
   if (CanTakeBack(page)) List(page);
 }
 
+void PagePool::ReleaseLeft(int32_t page) {
+  Release(page);
+  if (!pages_[page].listed || oldest_ == page) return;
+  Unlist(page);
+  Link(page, oldest_);
+}
+
 int32_t PagePool::AcquireSalt(const std::string& salt) {
   auto [it, added] = salt_of_.try_emplace(salt, -1);
   if (added) {
@@ -304,9 +311,10 @@ PrefixNode PagePool::Ancestor(PrefixNode node, int32_t levels) const {
 }
 
 bool PagePool::Publish(int32_t salt, PrefixNode parent, std::span<const int32_t> ids,
-                       std::span<int32_t> pages, PrefixNode* node) {
+                       std::span<int32_t> pages, PrefixNode* node, bool* known) {
   if (!Alive(parent)) return false;
   int32_t index = Find(parent.index, salt, ids);
+  if (known != nullptr) *known = index >= 0;
   if (index < 0) {
     for (int tries = 0; free_nodes_.empty() && oldest_ >= 0 && tries < kNodeEvictions; ++tries) {
       Evict();

@@ -6,10 +6,10 @@
 // the way to the root (I4). Roots are told apart by the request's salt.
 //
 // A page is free, owned (references > 0) or cached (in the index, no references):
-// free + owned + cached = total (I2). Cached pages are taken back least recently used first; in
-// groups that see the whole past a node goes only after its children, since they could not be
-// reached without it. Pages of windowed groups go alone: what lies past the window is not needed to
-// extend a prefix.
+// free + owned + cached = total (I2). Cached pages are taken back least recently used first, but
+// before all others what windows have left; in groups that see the whole past a node goes only
+// after its children, since they could not be reached without it. Pages of windowed groups go
+// alone: what lies past the window is not needed to extend a prefix.
 //
 // Owned by the engine thread (I1). Allocates nothing after construction, but for a salt's first
 // use.
@@ -72,6 +72,9 @@ class PagePool {
   int32_t Allocate();
   void Acquire(int32_t page);
   void Release(int32_t page);
+  // Of a page that a window has left: the first to be taken back, since it serves only a prompt
+  // that leaves this one within the window behind it.
+  void ReleaseLeft(int32_t page);
 
   // Salts are interned while somebody holds them.
   int32_t AcquireSalt(const std::string& salt);
@@ -89,9 +92,10 @@ class PagePool {
   // Publishes the full page of token `ids` below `parent`; pages[group] is the page that holds it.
   // Where the index has a page for the same ids already, it replaces the caller's in `pages` and
   // the caller's is released: equal prefixes share memory even when they were computed at the same
-  // time. Returns false if `parent` is gone or there is no room in the index.
+  // time. `known`, which may be null: whether the index had these ids. Returns false if `parent` is
+  // gone or there is no room in the index.
   bool Publish(int32_t salt, PrefixNode parent, std::span<const int32_t> ids,
-               std::span<int32_t> pages, PrefixNode* node);
+               std::span<int32_t> pages, PrefixNode* node, bool* known = nullptr);
   // Takes the first page of a prefix, token `ids`, out of the index, and so all that extends it:
   // nobody finds them any more. Who holds their pages keeps them; the others' are taken back in
   // their turn.
@@ -138,7 +142,7 @@ class PagePool {
   void ListByAge(int32_t page);
   void Link(int32_t page, int32_t before);
   void Unlist(int32_t page);
-  // Takes back the least recently used page, and with it what cannot be reached without it.
+  // Takes back the first page of the list, and with it what cannot be reached without it.
   void Evict();
   void Forget(int32_t page);
 

@@ -56,6 +56,7 @@ struct Sequence {
   // How far its pages are published.
   bool publishes = true;
   int32_t published_blocks = 0;
+  int32_t common_blocks = 0;  // its first ones, which were computed before
   PrefixNode published_node;
 
   bool paused = false;        // its ring has too little room, see Scheduler::HasRoom

@@ -212,6 +212,19 @@ TEST_F(PagePoolTest, AWindowsPagesGoAloneAndShortenTheMatch) {
   EXPECT_EQ(Matched({1, 2, 3, 4, 9, 9}), 2);
 }
 
+TEST_F(PagePoolTest, WhatAWindowLeftIsTakenBackFirst) {
+  Make(10, {0, 3});
+  Chain idle = Publish({1, 2, 3, 4, 5, 6});
+  Release(idle);
+  Chain chain = Publish({11, 12, 13, 14});
+  const int32_t left = std::exchange(chain.pages[1][0], -1);
+  pool_->ReleaseLeft(left);
+  EXPECT_EQ(pool_->Allocate(), left) << "though it was used last";
+  Chain other{.ids = {}, .pages = {{left}, {}}, .node = {}};
+  Check({&chain, &other});
+  EXPECT_EQ(Matched({1, 2, 3, 4, 5, 6}), 3);
+}
+
 TEST_F(PagePoolTest, AModelOfWindowsOnlyKeepsChainsWithoutPages) {
   Make(3, {2});
   Chain chain{.ids = {1, 2, 3, 4, 5, 6, 7, 8}, .pages = {{}}, .node = {}};

@@ -67,6 +67,62 @@ TEST(SchedulerTest, ChunksAreCappedWhenAsked) {
   EXPECT_EQ(rig.sequence(*second).committed, 5);
 }
 
+// What a window left serves hardly anybody: a long prompt passes without the prefixes of others.
+TEST(SchedulerTest, ALongPromptPassesIdlePrefixesByWhereWindowsSlide) {
+  const std::vector<int32_t> windows = {0, 8, 8, 8};
+  EngineRig rig({}, SmallConfig(), windows, 100);
+  const std::vector<int32_t> chat = RandomPrompt(1, 24);
+  rig.Submit(MakeRequest(chat, 2));
+  ASSERT_TRUE(rig.Finish());
+  rig.Submit(MakeRequest(RandomPrompt(2, 200), 2));
+  ASSERT_TRUE(rig.Finish());
+  Client* again = rig.Submit(MakeRequest(chat, 2));
+  ASSERT_TRUE(rig.Finish());
+  EXPECT_EQ(again->outbox->cached_tokens(), 20);
+  for (const std::unique_ptr<Client>& client : rig.clients()) ExpectExact(rig, *client, windows);
+}
+
+// Its reply has slid past the window that a match of the prompt needs.
+TEST(SchedulerTest, APromptThatComesAgainIsFoundWhereWindowsSlide) {
+  const std::vector<int32_t> windows = {0, 8, 8, 8};
+  EngineRig rig({}, SmallConfig(), windows, 100);
+  int32_t cached = 0;
+  const auto finish = [&](uint64_t seed, int32_t tokens, int32_t reply) {
+    Client* client = rig.Submit(MakeRequest(RandomPrompt(seed, tokens), reply));
+    ASSERT_TRUE(rig.Finish());
+    cached = client->outbox->cached_tokens();
+  };
+  for (const uint64_t idle : {8, 9}) finish(idle, 60, 2);
+  finish(1, 40, 20);
+  finish(7, 40, 2);
+  finish(1, 40, 20);
+  EXPECT_EQ(cached, 36);
+  for (const std::unique_ptr<Client>& client : rig.clients()) ExpectExact(rig, *client, windows);
+}
+
+// What several prompts begin with is kept as any other prefix, wherever the windows are.
+TEST(SchedulerTest, ACommonBeginningStaysWhereWindowsSlide) {
+  const std::vector<int32_t> windows = {0, 8, 8, 8};
+  EngineRig rig({}, SmallConfig(), windows, 100);
+  const auto with = [](uint64_t seed) {
+    std::vector<int32_t> prompt = RandomPrompt(1, 24);
+    const std::vector<int32_t> rest = RandomPrompt(seed, 40);
+    prompt.insert(prompt.end(), rest.begin(), rest.end());
+    return prompt;
+  };
+  const auto finish = [&](std::vector<int32_t> prompt) {
+    rig.Submit(MakeRequest(std::move(prompt), 2));
+    ASSERT_TRUE(rig.Finish());
+  };
+  finish(RandomPrompt(8, 60));  // the oldest
+  for (const uint64_t seed : {2, 3}) finish(with(seed));
+  finish(RandomPrompt(9, 40));
+  Client* third = rig.Submit(MakeRequest(with(4), 2));
+  ASSERT_TRUE(rig.Finish());
+  EXPECT_EQ(third->outbox->cached_tokens(), 24);
+  for (const std::unique_ptr<Client>& client : rig.clients()) ExpectExact(rig, *client, windows);
+}
+
 TEST(SchedulerTest, StalledReadersDoNotKeepTheTokensOfAStep) {
   EngineConfig config = SmallConfig();
   config.max_num_seqs = config.max_num_batched_tokens = 2;
