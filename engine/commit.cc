@@ -21,7 +21,9 @@ void Scheduler::Commit(Batch& batch, SteadyTime now) {
   stats_.steps.Add();
   stats_.device_busy_ns.Add(static_cast<uint64_t>(batch.time.busy_s * 1e9));
   if (batch.follows) stats_.device_gap_ns.Add(static_cast<uint64_t>(batch.time.gap_s * 1e9));
-  stats_.step_time.Observe(SecondsBetween(batch.planned_at, now));
+  // A step that was planned ahead begins when the one before it ends.
+  stats_.step_time.Observe(SecondsBetween(std::max(batch.planned_at, last_commit_), now));
+  last_commit_ = now;
   UpdateGauges();
 }
 

@@ -172,6 +172,7 @@ class Scheduler {
   uint64_t next_order_ = 1;
   uint64_t step_ = 0;
   SteadyTime next_event_ = SteadyTime::max();
+  SteadyTime last_commit_ = {};
   std::vector<int32_t> block_pages_;  // [groups] scratch of PublishPages
   std::vector<int32_t> claims_;       // [pages] zeros: scratch of PreemptionSuffices
   std::vector<Ending> endings_;

@@ -93,6 +93,19 @@ TEST(CountsTest, CountsWhatItDoes) {
   EXPECT_LT(timeline.first_token, timeline.finished);
 }
 
+// Also those that are planned while another runs.
+TEST(CountsTest, MeasuresStepsOnce) {
+  for (const int32_t depth : {1, 2}) {
+    EngineRig rig({.planning_depth = depth}, SmallConfig(), {0});
+    rig.SetStepTime(0.1);
+    rig.Submit(MakeRequest(RandomPrompt(1, 5), 100));
+    ASSERT_TRUE(rig.Finish());
+    const Stats& stats = rig.core().stats();
+    const auto steps = static_cast<double>(stats.steps.value());
+    EXPECT_NEAR(stats.step_time.sum() / steps, 0.1, 0.005) << "depth " << depth;
+  }
+}
+
 // A turn takes 1 ms. The second output waits for the slot of the first, and is stopped before it
 // has as many tokens.
 TEST(CountsTest, MeasuresWhatItDoes) {

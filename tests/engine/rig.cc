@@ -90,6 +90,7 @@ bool EngineRig::TakeTurn(bool is_checked) {
   };
   const auto run = [this, &check](Batch* planned) {
     check();
+    Advance(step_s_);
     return planned != nullptr ? runner_->Run(planned) : runner_->Flush();
   };
   const bool did_something = core_->Turn([this] { return now_; }, run);

@@ -65,6 +65,8 @@ class EngineRig {
   const EngineInfo& info() const { return core_->info(); }
   SteadyTime now() const { return now_; }
   void Advance(double seconds);
+  // So much time passes in every turn between planning and committing.
+  void SetStepTime(double seconds) { step_s_ = seconds; }
   std::vector<std::unique_ptr<Client>>& clients() { return clients_; }
   // Pages that live sequences hold.
   int32_t owned_pages() const { return core_->pool().total() - core_->pool().available(); }
@@ -78,6 +80,7 @@ class EngineRig {
   std::unique_ptr<EngineCore> core_;
   std::unique_ptr<StepRunner> runner_;
   SteadyTime now_ = SteadyTime(std::chrono::seconds(1000));
+  double step_s_ = 0;
   int64_t next_id_ = 0;
   std::vector<std::unique_ptr<Client>> clients_;
 };
