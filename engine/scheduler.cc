@@ -167,7 +167,7 @@ bool Scheduler::Plan(Batch& batch, SteadyTime now) {
   return true;
 }
 
-// A paused sequence has no use for a token until its reader makes room.
+// A sequence whose ring is full has no use for a token until its reader makes room.
 Scheduler::Budget Scheduler::BeginBudget(SteadyTime now) {
   Budget budget{config_.max_num_batched_tokens, config_.max_logit_rows};
   bool decodes = false;
@@ -179,8 +179,8 @@ Scheduler::Budget Scheduler::BeginBudget(SteadyTime now) {
       sequence.preempted_in_step = 0;  // it may come back at once
       continue;
     }
-    sequence.token_set_aside = sequence.remaining() == 1 && sequence.wants_rows() &&
-                               (!sequence.paused || HasRoom(sequence, now));
+    sequence.token_set_aside =
+        sequence.remaining() == 1 && sequence.wants_rows() && HasRoom(sequence, now);
     if (sequence.token_set_aside) {
       --budget.tokens;
       decodes = true;
