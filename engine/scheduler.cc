@@ -125,11 +125,11 @@ bool Scheduler::Plan(Batch& batch, SteadyTime now) {
   batch.planned_at = now;
   waits_for_reader_ = false;
   Budget budget = BeginBudget(now);
-  bool admitting = true;
+  bool admitting = true, claiming = false;
   Sequence* stuck = nullptr;
   for (Sequence* sequence : ordered_) {
     if (sequence->state != SequenceState::kRunning) {
-      if (!admitting) {
+      if (!admitting && !claiming) {
         const bool more = !holders_.empty() && RankBefore(*sequence, *holders_.back());
         if (!more) break;  // nobody behind runs
         continue;
@@ -140,11 +140,16 @@ bool Scheduler::Plan(Batch& batch, SteadyTime now) {
         continue;
       }
       if (sequence->preempted_in_step == step_ || sequence->rows_in_flight > 0) {
-        admitting = false;  // what it gave up is not for those behind it
+        admitting = claiming = false;  // what it gave up is not for those behind it
+        continue;
+      }
+      if (claiming) {
+        claiming = ClaimSlot(*sequence, budget);
         continue;
       }
       admitting = Admit(*sequence, budget, now);
       if (!admitting) {
+        claiming = budget.claims.slots > 0;
         if (stuck == nullptr) stuck = sequence;
         continue;
       }
@@ -169,7 +174,9 @@ bool Scheduler::Plan(Batch& batch, SteadyTime now) {
 
 // A sequence whose ring is full has no use for a token until its reader makes room.
 Scheduler::Budget Scheduler::BeginBudget(SteadyTime now) {
-  Budget budget{config_.max_num_batched_tokens, config_.max_logit_rows};
+  Budget budget{.tokens = config_.max_num_batched_tokens,
+                .scores = config_.max_logit_rows,
+                .claims = {.pages_left = pool_.available()}};
   bool decodes = false;
   for (size_t i = holders_.size(); i-- > 0;) {  // backwards: who is preempted leaves the list
     Sequence& sequence = *holders_[i];

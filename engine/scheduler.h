@@ -87,10 +87,18 @@ class Scheduler {
   std::span<const std::unique_ptr<LiveRequest>> requests() const { return requests_; }
 
  private:
+  // Who takes the slots that come free with a commit. The next step is taken to have as much room
+  // as this one leaves: nobody need give way for more.
+  struct Claims {
+    int32_t slots = 0;
+    int64_t tokens = 0;
+    int64_t pages_left = 0;
+  };
   // What is left of a step's limits while it is planned.
   struct Budget {
     int32_t tokens = 0;  // but for those that are set aside
     int32_t scores = 0;
+    Claims claims;
   };
 
   // What a sequence asks others to give way for.
@@ -103,6 +111,10 @@ class Scheduler {
   // --- admission.cc
   bool WaitsForLeader(const Sequence& sequence) const;
   bool Admit(Sequence& sequence, Budget& budget, SteadyTime now);
+  // Slots whose owners go on no more, but have rows in flight.
+  int32_t SlotsComing() const;
+  void Claim(const Sequence& sequence, Claims& claims) const;
+  bool ClaimSlot(const Sequence& sequence, Budget& budget);
   PrefixMatch MatchPrefix(const Sequence& sequence);
   int64_t PagesToLeaveFree(const Sequence& sequence, int32_t running) const;
   bool Fits(const Sequence& sequence, const PrefixMatch& match, int64_t available,

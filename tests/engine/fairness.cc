@@ -108,24 +108,30 @@ void Fairness::ExpectDecodesPlanned(const std::vector<const Sequence*>& sequence
 }
 
 // While all slots stay taken, nobody waits who is more urgent than one that runs, or where one that
-// runs is paused; unless it would have no pages, or no token of the step.
-void Fairness::ExpectSlotsGoToTheUrgent(const std::vector<const Sequence*>& sequences,
+// runs is paused; unless it would have no pages, no token of the step, or a slot that comes free
+// with what its owner has in flight.
+void Fairness::ExpectSlotsGoToTheUrgent(std::vector<const Sequence*> sequences,
                                         const EngineRig& rig) const {
   const int32_t slots = rig.info().max_num_seqs;
   if (slots_taken_ < slots || SlotsTaken(sequences) < slots) return;
   const double tokens = rig.core().stats().step_tokens.sum() - step_tokens_;
   // The budget of a step that decodes; what the others have is more.
   if (tokens >= rig.info().mixed_step_tokens) return;
+  std::ranges::sort(sequences,
+                    [](const Sequence* a, const Sequence* b) { return RankBefore(*a, *b); });
+  int64_t coming =
+      std::ranges::count_if(sequences, [](const Sequence* s) { return s->slot >= 0 && !Runs(*s); });
   for (const Sequence* waiting : sequences) {
     const Before* waited = Find(*waiting);
     if (waited == nullptr || !waited->ready || !LeftOut(*waiting)) continue;
+    if (coming-- > 0) continue;
     std::vector<const Sequence*> kept;
     for (const Sequence* other : sequences) {
       const bool gives = RankBefore(*waiting, *other) &&
                          (!Runs(*other) || PriorityOf(*other) > PriorityOf(*waiting));
       if (other != waiting && !gives) kept.push_back(other);
     }
-    if (!SurelyFits(*waiting, kept, rig)) continue;
+    if (!SurelyFits(*waiting, kept, rig)) return;  // who is behind may not pass it
     for (const Sequence* running : sequences) {
       const Before* ran = Find(*running);
       if (ran == nullptr || !ran->running || !Runs(*running)) continue;

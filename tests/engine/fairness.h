@@ -36,8 +36,7 @@ class Fairness {
 
   void ExpectAdmissionsInOrder(const std::vector<const Sequence*>& sequences) const;
   void ExpectDecodesPlanned(const std::vector<const Sequence*>& sequences) const;
-  void ExpectSlotsGoToTheUrgent(const std::vector<const Sequence*>& sequences,
-                                const EngineRig& rig) const;
+  void ExpectSlotsGoToTheUrgent(std::vector<const Sequence*> sequences, const EngineRig& rig) const;
   void ExpectNoPreemptionInVain(const std::vector<const Sequence*>& sequences,
                                 const EngineRig& rig) const;
 

@@ -48,6 +48,98 @@ TEST(PreemptionTest, AMoreUrgentRequestTakesASlotFromALessUrgentOne) {
   }
 }
 
+// With two steps in flight a slot comes free a step later: all who can begin then claim one at
+// once.
+TEST(PreemptionTest, UrgentRequestsTakeTheirSlotsInOneStep) {
+  for (const int32_t depth : {1, 2}) {
+    EngineRig rig({.planning_depth = depth}, SmallConfig(), {0});
+    std::vector<Client*> runners, urgent;
+    for (int i = 0; i < 8; ++i) runners.push_back(rig.Submit(MakeRequest(RandomPrompt(i, 2), 60)));
+    do {
+      rig.Turn();
+    } while (rig.sequence(*runners.back()).output_tokens() == 0);
+    for (int i = 0; i < 6; ++i) {
+      Request request = MakeRequest(RandomPrompt(10 + i, 2), 4);
+      request.priority = -1;
+      urgent.push_back(rig.Submit(std::move(request)));
+    }
+    for (int i = 0; i < depth; ++i) rig.Turn();
+    for (Client* client : urgent) {
+      EXPECT_EQ(rig.sequence(*client).state, SequenceState::kRunning) << "depth " << depth;
+    }
+    EXPECT_EQ(rig.core().stats().preemptions.value(), 6);
+    ASSERT_TRUE(rig.Finish());
+    for (const std::unique_ptr<Client>& client : rig.clients()) ExpectExact(rig, *client, {0});
+  }
+}
+
+// A prompt ahead takes all tokens of the steps that follow: one slot is claimed, not one for each.
+TEST(PreemptionTest, NobodyGivesWayForWhatTheStepHasNoRoomFor) {
+  EngineConfig config = SmallConfig();
+  config.mixed_step_tokens = 8;
+  EngineRig rig({.planning_depth = 2}, config, {0});
+  std::vector<Client*> runners;
+  for (int i = 0; i < 7; ++i) runners.push_back(rig.Submit(MakeRequest(RandomPrompt(i, 2), 60)));
+  do {
+    rig.Turn();
+  } while (rig.sequence(*runners.back()).output_tokens() == 0);
+  const auto urgent = [&](uint64_t seed, int32_t tokens) {
+    Request request = MakeRequest(RandomPrompt(seed, tokens), 4);
+    request.priority = -1;
+    return rig.Submit(std::move(request));
+  };
+  Client* ahead = urgent(20, 200);
+  rig.Turn();
+  for (int i = 0; i < 5; ++i) urgent(30 + i, 2);
+  while (rig.sequence(*ahead).committed < 150) rig.Turn();
+  EXPECT_EQ(rig.core().stats().preemptions.value(), 1);
+  ASSERT_TRUE(rig.Finish());
+  for (const std::unique_ptr<Client>& client : rig.clients()) ExpectExact(rig, *client, {0});
+}
+
+// As far as pages are free, who waits behind claims a slot: two of 4 tokens each, and one more.
+TEST(PreemptionTest, NobodyBehindClaimsASlotWherePagesAreShort) {
+  for (const int32_t pages : {32, 64}) {
+    EngineConfig config = SmallConfig();
+    config.prefix_cache = false;
+    EngineRig rig({.planning_depth = 2}, config, {0}, pages);
+    std::vector<Client*> runners;
+    for (int i = 0; i < 8; ++i) runners.push_back(rig.Submit(MakeRequest(RandomPrompt(i, 9), 12)));
+    do {
+      rig.Turn();
+    } while (rig.sequence(*runners.back()).output_tokens() == 0);
+    ASSERT_EQ(rig.sequence(*runners.front()).state, SequenceState::kRunning);
+    for (int i = 0; i < 4; ++i) {
+      Request request = MakeRequest(RandomPrompt(10 + i, 7), 2);
+      request.priority = -1;
+      rig.Submit(std::move(request));
+    }
+    rig.Turn();
+    EXPECT_EQ(rig.core().stats().preemptions.value(), pages == 32 ? 1 : 2) << pages;
+    ASSERT_TRUE(rig.Finish());
+    for (const std::unique_ptr<Client>& client : rig.clients()) ExpectExact(rig, *client, {0});
+  }
+}
+
+// It was cancelled with a row in flight.
+TEST(PreemptionTest, NobodyGivesWayForASlotThatComesFreeAnyway) {
+  EngineConfig config = SmallConfig();
+  config.max_num_seqs = 2;
+  EngineRig rig({.planning_depth = 2}, config, {0});
+  Client* first = rig.Submit(MakeRequest(RandomPrompt(1, 5), 30));
+  Client* second = rig.Submit(MakeRequest(RandomPrompt(2, 5), 30));
+  do {
+    rig.Turn();
+  } while (rig.sequence(*second).output_tokens() == 0);
+  first->outbox->Cancel();
+  Request request = MakeRequest(RandomPrompt(3, 5), 5);
+  request.priority = -1;
+  Client* urgent = rig.Submit(std::move(request));
+  ASSERT_TRUE(rig.Finish());
+  EXPECT_EQ(rig.core().stats().preemptions.value(), 0);
+  for (Client* client : {second, urgent}) ExpectExact(rig, *client, {0});
+}
+
 // All that the least urgent one holds would not be enough: it keeps it, until the most urgent can
 // be admitted without.
 TEST(PreemptionTest, NobodyGivesWayToAnAdmissionThatWouldFail) {
