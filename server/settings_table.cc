@@ -80,6 +80,10 @@ const std::vector<Group>& SettingsTable() {
          "Tokens of prompts in a step that also goes on with answers. Fewer: answers stream more "
          "smoothly while long prompts come in. More: those are answered sooner.",
          true},
+        {"max-chunk-tokens", Kind::kNumber, &C::max_chunk_tokens, 0, 1 << 20, "TOKENS",
+         "what the step has left",
+         "Tokens of one prompt in one step. Fewer: short prompts behind a long one begin sooner, "
+         "and the long one takes longer."},
         {"prefix-cache", Kind::kSwitch, &C::prefix_cache, 0, 0, "", "",
          "Keep the KV pages of past prompts for prompts that begin alike."},
         {"enforce-eager", Kind::kSwitch, &C::enforce_eager, 0, 0, "", "",
