@@ -11,117 +11,14 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "engine/model/decoder_config.h"
 #include "engine/model/rope_config.h"
 #include "kernels/float_types.h"
 
 namespace baram {
 namespace {
 
-// Far past any model, and small enough that 64 bits hold the bytes of all weights and those of a
-// page of all layers. Not those of all sequences' pages: sizes.cc looks at that.
-constexpr int64_t kMaxHidden = int64_t{1} << 20;
-constexpr int64_t kMaxFfn = int64_t{1} << 22;
-constexpr int64_t kMaxVocab = int64_t{1} << 24;
-constexpr int64_t kMaxLayers = 1024;
-constexpr int64_t kMaxHeads = 4096;
-constexpr int64_t kMaxHeadDim = 256;
-constexpr int64_t kMaxPositions = int64_t{1} << 27;
 constexpr double kMaxScale = 1e6;  // of the multipliers
-
-// How a family names and defaults what every decoder has. A size of 0 has no default.
-struct LlamaFields {
-  const char* layers = "num_hidden_layers";
-  const char* norm_eps = "rms_norm_eps";
-  double default_norm_eps = 1e-6;
-  const char* activation = "hidden_act";
-  const char* default_activation = "silu";
-  int64_t default_vocab = 0;
-  int64_t default_heads = 0;
-  int64_t default_kv_heads = 0;  // 0: num_attention_heads, which null means in any family
-  int64_t default_head_dim = 0;  // 0: hidden_size / num_attention_heads
-  int64_t default_max_positions = 2048;
-  bool default_tied = false;
-  bool attention_bias = true;  // whether the family reads the key of this name
-  bool mlp_bias = true;
-  bool one_rope = true;  // false: the family reads its own
-};
-
-Activation ReadActivation(const ConfigFields& config, const LlamaFields& fields) {
-  const std::string name = config.StringOr(fields.activation, fields.default_activation);
-  if (name == "silu" || name == "swish") return Activation::kSilu;
-  if (name == "gelu_pytorch_tanh" || name == "gelu_new") return Activation::kGeluTanh;
-  config.FailUnsupported(fields.activation, "supported are silu and gelu_pytorch_tanh");
-  return Activation::kSilu;
-}
-
-// Options that would change the result and that no family here has.
-void RefuseForeignOptions(const ConfigFields& config) {
-  if (config.Has("quantization_config")) {
-    config.FailUnsupported("quantization_config", "serve a bf16, f16 or f32 checkpoint");
-  }
-  for (const char* name : {"num_experts", "num_local_experts", "n_routed_experts"}) {
-    if (config.IntegerOr(name, 0, kMaxHidden, 0) > 0) {
-      config.FailUnsupported(name, "mixtures of experts are not built yet");
-    }
-  }
-  for (const char* name : {"attn_logit_softcapping", "final_logit_softcapping"}) {
-    if (config.Has(name)) config.FailUnsupported(name, "only null is");
-  }
-  if (config.Has("kv_lora_rank")) {
-    config.FailUnsupported("kv_lora_rank", "latent attention is not built yet");
-  }
-  if (config.Has("vision_config")) {
-    config.FailUnsupported("vision_config", "only text models are");
-  }
-  if (config.BoolOr("use_bidirectional_attention", false)) {
-    config.FailUnsupported("use_bidirectional_attention", "only causal attention is");
-  }
-  if (!config.BoolOr("is_causal", true)) {
-    config.FailUnsupported("is_causal", "only causal attention is");
-  }
-}
-
-int64_t ReadSize(const ConfigFields& config, const char* name, int64_t most, int64_t fallback) {
-  return fallback > 0 ? config.IntegerOr(name, 1, most, fallback) : config.Integer(name, 1, most);
-}
-
-HeadShape ReadHeads(const ConfigFields& config, int64_t hidden, const LlamaFields& fields) {
-  HeadShape head;
-  head.heads = ReadSize(config, "num_attention_heads", kMaxHeads, fields.default_heads);
-  const bool as_heads = fields.default_kv_heads == 0 || config.IsNull("num_key_value_heads");
-  head.kv_heads = config.IntegerOr("num_key_value_heads", 1, kMaxHeads,
-                                   as_heads ? head.heads : fields.default_kv_heads);
-  if (head.heads % head.kv_heads != 0) {
-    config.Fail("num_key_value_heads",
-                absl::StrCat("must divide num_attention_heads, and ", head.kv_heads,
-                             " does not divide ", head.heads));
-  }
-  const bool derived = !config.Has("head_dim") && fields.default_head_dim == 0;
-  if (derived && hidden % head.heads != 0) {
-    config.Fail("hidden_size", absl::StrCat("must be a multiple of num_attention_heads where "
-                                            "head_dim is absent, and ",
-                                            hidden, " is not one of ", head.heads));
-  }
-  const int64_t fallback = derived ? hidden / head.heads : fields.default_head_dim;
-  const int64_t head_dim = config.IntegerOr("head_dim", 1, kMaxHidden, fallback);
-  if (head_dim % 2 != 0 || head_dim > kMaxHeadDim) {
-    const std::string supported = absl::StrCat("head sizes are even and at most ", kMaxHeadDim);
-    if (config.Has("head_dim")) {
-      config.FailUnsupported("head_dim", supported);
-    } else {
-      config.FailUnsupported("num_attention_heads",
-                             absl::StrCat("it makes heads of ", head_dim, ", and ", supported));
-    }
-  }
-  head.head_dim = static_cast<int32_t>(std::min(head_dim, kMaxHeadDim));
-  return head;
-}
-
-RopeDefaults DefaultsOf(const ModelSpec& spec, const char* layer_type = "") {
-  return {.layer_type = layer_type,
-          .head_dim = spec.head.head_dim,
-          .max_positions = spec.max_positions};
-}
 
 // `value` as the reference has it where it casts to the type of the weights. That is the one that
 // the file names; the text part of a multimodal folder names none, and is bf16.
@@ -132,80 +29,7 @@ float InModelType(const ConfigFields& config, float value) {
   return value;
 }
 
-float DefaultAttentionScale(const HeadShape& head) {
-  return static_cast<float>(1.0 / std::sqrt(static_cast<double>(head.head_dim)));
-}
-
-// Pre-norm, grouped-query attention with half-split RoPE, SwiGLU, biases if asked for.
-ModelSpec ReadLlama(const ConfigFields& config, const LlamaFields& fields) {
-  RefuseForeignOptions(config);
-  ModelSpec spec;
-  spec.hidden = config.Integer("hidden_size", 1, kMaxHidden);
-  spec.vocab_size = ReadSize(config, "vocab_size", kMaxVocab, fields.default_vocab);
-  // A prompt and a reply have a token each.
-  spec.max_positions =
-      config.IntegerOr("max_position_embeddings", 2, kMaxPositions, fields.default_max_positions);
-  spec.head = ReadHeads(config, spec.hidden, fields);
-  spec.norm_eps =
-      static_cast<float>(config.NumberOr(fields.norm_eps, 0.0, 1.0, fields.default_norm_eps));
-  spec.tied_head = config.BoolOr("tie_word_embeddings", fields.default_tied);
-  if (fields.one_rope) spec.ropes = {ReadRope(config, DefaultsOf(spec))};
-
-  LayerSpec layer;
-  layer.attention_scale = DefaultAttentionScale(spec.head);
-  layer.qkv_bias = layer.o_bias = fields.attention_bias && config.BoolOr("attention_bias", false);
-  layer.mlp_bias = fields.mlp_bias && config.BoolOr("mlp_bias", false);
-  layer.ffn = config.Integer("intermediate_size", 1, kMaxFfn);
-  layer.activation = ReadActivation(config, fields);
-  spec.layers.assign(config.Integer(fields.layers, 1, kMaxLayers), layer);
-  return spec;
-}
-
 ModelSpec Llama(const ConfigFields& config) { return ReadLlama(config, {}); }
-
-// How many keys a token of a windowed layer sees, its own included; 0 where the file says null.
-int32_t ReadWindow(const ConfigFields& config) {
-  constexpr int64_t kReferenceDefault = 4096;
-  if (config.IsNull("sliding_window")) return 0;
-  return static_cast<int32_t>(
-      config.IntegerOr("sliding_window", 1, kMaxPositions, kReferenceDefault));
-}
-
-// `layer_types` as one "is windowed" a layer; nothing where the file has no such list.
-std::optional<std::vector<bool>> ReadLayerTypes(const ConfigFields& config, size_t layers) {
-  if (!config.Has("layer_types")) return std::nullopt;
-  const std::vector<std::string> types = config.Strings("layer_types");
-  std::vector<bool> windowed(layers, false);
-  if (types.size() != layers) {
-    config.Fail("layer_types", absl::StrCat("names ", types.size(), " layers of ", layers));
-    return windowed;
-  }
-  for (size_t i = 0; i < layers; ++i) {
-    windowed[i] = types[i] == "sliding_attention";
-    if (!windowed[i] && types[i] != "full_attention") {
-      config.Fail("layer_types", absl::StrCat("has ", Quote(types[i]), " for layer ", i,
-                                              "; known are full_attention and "
-                                              "sliding_attention"));
-    }
-  }
-  return windowed;
-}
-
-// Every `period`-th layer is global, the others are windowed.
-std::vector<bool> PeriodicWindows(size_t layers, int64_t period) {
-  std::vector<bool> windowed(layers);
-  for (size_t i = 0; i < layers; ++i) windowed[i] = (static_cast<int64_t>(i) + 1) % period != 0;
-  return windowed;
-}
-
-void SetWindows(const ConfigFields& config, const std::vector<bool>& windowed, int32_t window,
-                ModelSpec& spec) {
-  for (size_t i = 0; i < spec.layers.size(); ++i) {
-    if (!windowed[i]) continue;
-    if (window == 0) config.Fail("sliding_window", "gives no window, but some layers are windowed");
-    spec.layers[i].window = window;
-  }
-}
 
 // Llama with a window on every layer.
 ModelSpec Mistral(const ConfigFields& config) {
