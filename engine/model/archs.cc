@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "engine/model/decoder_config.h"
 #include "engine/model/rope_config.h"
 #include "kernels/float_types.h"
@@ -19,15 +20,6 @@ namespace baram {
 namespace {
 
 constexpr double kMaxScale = 1e6;  // of the multipliers
-
-// `value` as the reference has it where it casts to the type of the weights. That is the one that
-// the file names; the text part of a multimodal folder names none, and is bf16.
-float InModelType(const ConfigFields& config, float value) {
-  const std::string type = config.StringOr("dtype", config.StringOr("torch_dtype", "bfloat16"));
-  if (type == "bfloat16") return F32FromBF16(BF16FromF32(value));
-  if (type == "float16") return F32FromF16(F16FromF32(value));
-  return value;
-}
 
 ModelSpec Llama(const ConfigFields& config) { return ReadLlama(config, {}); }
 
@@ -174,6 +166,16 @@ ModelSpec HyperClovaX(const ConfigFields& config) {
   return spec;
 }
 
+// The root of the hidden size as the reference has it, cast to the type of the weights. That is the
+// one that the file names; the text part of a multimodal folder names none, and is bf16.
+float Gemma3EmbeddingScale(const ConfigFields& config, int32_t hidden) {
+  const auto root = static_cast<float>(std::sqrt(static_cast<double>(hidden)));
+  const std::string type = config.StringOr("dtype", config.StringOr("torch_dtype", "bfloat16"));
+  if (type == "bfloat16") return F32FromBF16(BF16FromF32(root));
+  if (type == "float16") return F32FromF16(F16FromF32(root));
+  return root;
+}
+
 // Llama with norms before and after both sub-layers and per head, all about zero; tanh GELU; an
 // embedding times the root of its size, in the model's type; five windowed layers to a global one,
 // each kind with its own rotation; and a scale of the scores that does not follow from the head.
@@ -189,8 +191,7 @@ ModelSpec Gemma3(const ConfigFields& config) {
                                       .mlp_bias = false,
                                       .one_rope = false});
   spec.final_norm = NormKind::kZeroCentred;
-  spec.embedding_scale =
-      InModelType(config, static_cast<float>(std::sqrt(static_cast<double>(spec.hidden))));
+  spec.embedding_scale = Gemma3EmbeddingScale(config, spec.hidden);
 
   RopeDefaults global = DefaultsOf(spec, "full_attention");
   global.theta = 1e6;
@@ -219,6 +220,36 @@ ModelSpec Gemma3(const ConfigFields& config) {
   return spec;
 }
 
+// `names` of a model that stands below `prefix`, not below "model.".
+TensorNames Below(const std::string& prefix, TensorNames names) {
+  for (std::string* name :
+       {&names.embedding, &names.final_norm, &names.q, &names.k, &names.v, &names.o, &names.q_norm,
+        &names.k_norm, &names.pre_attention, &names.post_attention, &names.pre_mlp, &names.post_mlp,
+        &names.gate, &names.up, &names.down}) {
+    if (!name->empty()) *name = absl::StrCat(prefix, absl::StripPrefix(*name, "model."));
+  }
+  return names;
+}
+
+// Gemma 3 beside a vision model, which is left out: without images the reference's mask is causal.
+// The text model's fields are in an object of their own. What type the weights have and whether the
+// head is tied is said outside of it, and nowhere else does the reference look.
+ModelSpec MultimodalGemma3(const ConfigFields& config) {
+  RefuseForeignOptions(config);
+  if (!config.Has("text_config")) config.Fail("text_config", "is missing");
+  ModelSpec spec = Gemma3(config.Object("text_config"));
+  spec.embedding_scale = Gemma3EmbeddingScale(config, spec.hidden);
+  spec.tied_head = config.BoolOr("tie_word_embeddings", true);
+
+  TensorNames saved = Below("model.language_model.", spec.names);  // as trainers save it
+  saved.left_out = {"model.vision_tower.", "model.multi_modal_projector."};
+  spec.names = Below("language_model.model.", spec.names);  // as it is published
+  spec.names.head = "language_model.lm_head";
+  spec.names.left_out = {"vision_tower.", "multi_modal_projector."};
+  spec.other_names = {saved};
+  return spec;
+}
+
 constexpr Arch kArchs[] = {
     {"LlamaForCausalLM", "llama", "Llama", Llama},
     {"MistralForCausalLM", "mistral", "Mistral", Mistral},
@@ -228,6 +259,7 @@ constexpr Arch kArchs[] = {
     {"Exaone4ForCausalLM", "exaone4", "EXAONE 4", Exaone4},
     {"HyperCLOVAXForCausalLM", "hyperclovax", "HyperCLOVA X", HyperClovaX},
     {"Gemma3ForCausalLM", "gemma3_text", "Gemma 3", Gemma3},
+    {"Gemma3ForConditionalGeneration", "gemma3", "multimodal Gemma 3", MultimodalGemma3},
 };
 
 }  // namespace

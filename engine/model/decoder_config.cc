@@ -26,33 +26,6 @@ Activation ReadActivation(const ConfigFields& config, const LlamaFields& fields)
   return Activation::kSilu;
 }
 
-// Options that would change the result and that no family here has.
-void RefuseForeignOptions(const ConfigFields& config) {
-  if (config.Has("quantization_config")) {
-    config.FailUnsupported("quantization_config", "serve a bf16, f16 or f32 checkpoint");
-  }
-  for (const char* name : {"num_experts", "num_local_experts", "n_routed_experts"}) {
-    if (config.IntegerOr(name, 0, kMaxHidden, 0) > 0) {
-      config.FailUnsupported(name, "mixtures of experts are not built yet");
-    }
-  }
-  for (const char* name : {"attn_logit_softcapping", "final_logit_softcapping"}) {
-    if (config.Has(name)) config.FailUnsupported(name, "only null is");
-  }
-  if (config.Has("kv_lora_rank")) {
-    config.FailUnsupported("kv_lora_rank", "latent attention is not built yet");
-  }
-  if (config.Has("vision_config")) {
-    config.FailUnsupported("vision_config", "only text models are");
-  }
-  if (config.BoolOr("use_bidirectional_attention", false)) {
-    config.FailUnsupported("use_bidirectional_attention", "only causal attention is");
-  }
-  if (!config.BoolOr("is_causal", true)) {
-    config.FailUnsupported("is_causal", "only causal attention is");
-  }
-}
-
 int64_t ReadSize(const ConfigFields& config, const char* name, int64_t most, int64_t fallback) {
   return fallback > 0 ? config.IntegerOr(name, 1, most, fallback) : config.Integer(name, 1, most);
 }
@@ -95,8 +68,34 @@ float DefaultAttentionScale(const HeadShape& head) {
 
 }  // namespace
 
+void RefuseForeignOptions(const ConfigFields& config) {
+  if (config.Has("quantization_config")) {
+    config.FailUnsupported("quantization_config", "serve a bf16, f16 or f32 checkpoint");
+  }
+  for (const char* name : {"num_experts", "num_local_experts", "n_routed_experts"}) {
+    if (config.IntegerOr(name, 0, kMaxHidden, 0) > 0) {
+      config.FailUnsupported(name, "mixtures of experts are not built yet");
+    }
+  }
+  for (const char* name : {"attn_logit_softcapping", "final_logit_softcapping"}) {
+    if (config.Has(name)) config.FailUnsupported(name, "only null is");
+  }
+  if (config.Has("kv_lora_rank")) {
+    config.FailUnsupported("kv_lora_rank", "latent attention is not built yet");
+  }
+  if (config.BoolOr("use_bidirectional_attention", false)) {
+    config.FailUnsupported("use_bidirectional_attention", "only causal attention is");
+  }
+  if (!config.BoolOr("is_causal", true)) {
+    config.FailUnsupported("is_causal", "only causal attention is");
+  }
+}
+
 ModelSpec ReadLlama(const ConfigFields& config, const LlamaFields& fields) {
   RefuseForeignOptions(config);
+  if (config.Has("vision_config")) {
+    config.FailUnsupported("vision_config", "only text models are");
+  }
   ModelSpec spec;
   spec.hidden = config.Integer("hidden_size", 1, kMaxHidden);
   spec.vocab_size = ReadSize(config, "vocab_size", kMaxVocab, fields.default_vocab);

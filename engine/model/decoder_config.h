@@ -36,8 +36,11 @@ struct LlamaFields {
   bool one_rope = true;  // false: the family reads its own
 };
 
+// Complains of options that would change the result and that no family here has.
+void RefuseForeignOptions(const ConfigFields& config);
+
 // Pre-norm, grouped-query attention with half-split RoPE, SwiGLU, biases if asked for. Complains
-// of options that would change the result and that no family has.
+// of foreign options, and of a vision model beside the text model.
 ModelSpec ReadLlama(const ConfigFields& config, const LlamaFields& fields);
 
 // For reading a rotation of `spec`.

@@ -92,7 +92,9 @@ absl::StatusOr<GenerationDefaults> ReadGenerationDefaults(const std::string& fol
   // config.json's EOS is the primary one; generation_config.json adds those of the chat format.
   absl::StatusOr<ConfigFields> config = ReadFields(folder + "/config.json");
   if (!config.ok()) return config.status();
-  AddEosIds(*config, defaults.eos_ids);
+  // A multimodal folder may leave it to its text part, as the reference does.
+  const bool outside = config->Has("eos_token_id");
+  AddEosIds(outside ? *config : config->Object("text_config"), defaults.eos_ids);
   if (!config->status().ok()) return config->status();
 
   absl::StatusOr<ConfigFields> generation = ReadFields(folder + "/generation_config.json");

@@ -74,6 +74,7 @@ struct TensorNames {
   std::string gate = "model.layers.{}.mlp.gate_proj";
   std::string up = "model.layers.{}.mlp.up_proj";
   std::string down = "model.layers.{}.mlp.down_proj";
+  std::vector<std::string> left_out;  // how the tensors of parts that are not served begin
 };
 
 struct ModelSpec {
@@ -91,6 +92,8 @@ struct ModelSpec {
   float logit_scale = 1.0f;
   bool tied_head = false;
   TensorNames names;
+  // What a checkpoint may call its tensors instead, all of them.
+  std::vector<TensorNames> other_names;
 };
 
 }  // namespace baram

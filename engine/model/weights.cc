@@ -19,6 +19,24 @@ namespace {
 
 std::string HeadTensor(const ModelSpec& spec) { return spec.names.head + ".weight"; }
 
+std::string EmbeddingTensor(const TensorNames& names) { return names.embedding + ".weight"; }
+
+// `spec` with the names that the checkpoint uses, told by its embedding.
+ModelSpec AsNamedIn(const Checkpoint& checkpoint, ModelSpec spec) {
+  for (const TensorNames& names : spec.other_names) {
+    if (checkpoint.Find(EmbeddingTensor(names)).entry != nullptr) {
+      spec.names = names;
+      break;
+    }
+  }
+  return spec;
+}
+
+bool IsLeftOut(const std::string& tensor, const TensorNames& names) {
+  return std::any_of(names.left_out.begin(), names.left_out.end(),
+                     [&](const std::string& prefix) { return absl::StartsWith(tensor, prefix); });
+}
+
 // Tables that old checkpoints store and that follow from the spec.
 bool IsRotaryFrequencies(const std::string& tensor) {
   return absl::EndsWith(tensor, ".rotary_emb.inv_freq") ||
@@ -60,7 +78,7 @@ absl::Status DescribeUntiedHead(const Checkpoint& checkpoint, const ModelSpec& s
 
 absl::Status CheckTiedHeadsHeader(const Checkpoint& checkpoint, const ModelSpec& spec) {
   const TensorEntry& head = *checkpoint.Find(HeadTensor(spec)).entry;
-  const TensorEntry& embedding = *checkpoint.Find(spec.names.embedding + ".weight").entry;
+  const TensorEntry& embedding = *checkpoint.Find(EmbeddingTensor(spec.names)).entry;
   return head.dtype == embedding.dtype && head.shape == embedding.shape
              ? absl::OkStatus()
              : DescribeUntiedHead(checkpoint, spec);
@@ -70,7 +88,7 @@ absl::Status CheckTiedHeadsHeader(const Checkpoint& checkpoint, const ModelSpec&
 absl::Status CheckTiedHeadsBytes(const Checkpoint& checkpoint, const ModelSpec& spec) {
   constexpr int64_t kChunkBytes = int64_t{1} << 20;
   const StoredTensor head = checkpoint.Find(HeadTensor(spec));
-  const StoredTensor embedding = checkpoint.Find(spec.names.embedding + ".weight");
+  const StoredTensor embedding = checkpoint.Find(EmbeddingTensor(spec.names));
   std::vector<char> a(kChunkBytes), b(kChunkBytes);
   for (int64_t at = 0; at < head.entry->bytes; at += kChunkBytes) {
     const int64_t bytes = std::min(kChunkBytes, head.entry->bytes - at);
@@ -106,7 +124,8 @@ absl::Status CheckTensors(const Checkpoint& checkpoint, const ModelSpec& spec) {
   if (spec.tied_head) known.insert(HeadTensor(spec));
   std::vector<std::string> foreign;
   for (const auto& [name, stored] : checkpoint.tensors()) {
-    if (!known.contains(name) && !IsRotaryFrequencies(name)) foreign.push_back(name);
+    if (known.contains(name) || IsRotaryFrequencies(name) || IsLeftOut(name, spec.names)) continue;
+    foreign.push_back(name);
   }
   if (!foreign.empty()) {
     std::sort(foreign.begin(), foreign.end());
@@ -139,7 +158,8 @@ absl::Status CheckCheckpoint(const std::string& folder, const ModelSpec& spec,
                              int64_t* file_bytes) {
   const absl::StatusOr<Checkpoint> checkpoint = Checkpoint::Open(folder);
   *file_bytes = checkpoint.ok() ? checkpoint->bytes() : 0;
-  return checkpoint.ok() ? CheckTensors(*checkpoint, spec) : checkpoint.status();
+  return checkpoint.ok() ? CheckTensors(*checkpoint, AsNamedIn(*checkpoint, spec))
+                         : checkpoint.status();
 }
 
 absl::StatusOr<std::unique_ptr<Weights>> LoadWeights(const std::string& folder,
@@ -147,13 +167,14 @@ absl::StatusOr<std::unique_ptr<Weights>> LoadWeights(const std::string& folder,
                                                      const LoadOptions& options) {
   const absl::StatusOr<Checkpoint> checkpoint = Checkpoint::Open(folder);
   if (!checkpoint.ok()) return checkpoint.status();
-  if (absl::Status status = CheckTensors(*checkpoint, spec); !status.ok()) return status;
-  if (StoresTiedHead(*checkpoint, spec)) {
-    if (absl::Status status = CheckTiedHeadsBytes(*checkpoint, spec); !status.ok()) return status;
+  const ModelSpec named = AsNamedIn(*checkpoint, spec);
+  if (absl::Status status = CheckTensors(*checkpoint, named); !status.ok()) return status;
+  if (StoresTiedHead(*checkpoint, named)) {
+    if (absl::Status status = CheckTiedHeadsBytes(*checkpoint, named); !status.ok()) return status;
   }
 
   auto weights = std::make_unique<Weights>();
-  weights->spec = spec;
+  weights->spec = named;
   const WeightLayout layout = LayOutWeights(device.Info().weights, *weights);
   absl::Status status = PlaceWeights(layout, options.positions, device, *weights);
   if (!status.ok()) return status;

@@ -59,8 +59,9 @@ struct LoadOptions {
 // Reads the safetensors of `folder`. NotFound: there are none. DataLoss: a file is broken,
 // or its tensors are not those the spec expects. Unimplemented: their type is not supported.
 // ResourceExhausted: the device has no memory for them. Peak memory is the packed weights and a few
-// megabytes a thread. Two kinds of tensor may be left over: rotary frequencies, which are made from
-// the spec, and the head of a tied model if it equals the embedding.
+// megabytes a thread. Three kinds of tensor may be left over: rotary frequencies, which are made
+// from the spec, the head of a tied model if it equals the embedding, and the parts of a multimodal
+// model that the spec leaves out by name.
 absl::StatusOr<std::unique_ptr<Weights>> LoadWeights(const std::string& folder,
                                                      const ModelSpec& spec, Device& device,
                                                      const LoadOptions& options);

@@ -15,27 +15,33 @@ import torch
 import transformers
 
 from golden_cases import CASES
-from make_goldens import MODELS, load_reference, log_probs
+from make_goldens import MODELS, is_gemma3, load_reference, log_probs
 
 FP32_TOLERANCE = 1e-2
 
 
+def decoder(model):
+    """The text model, which may stand beside a vision model."""
+    return getattr(model.model, "language_model", model.model)
+
+
 def without_query_key_norms(model) -> None:
-    for layer in model.model.layers:
+    for layer in decoder(model).layers:
         layer.self_attn.q_norm = torch.nn.Identity()
         layer.self_attn.k_norm = torch.nn.Identity()
 
 
 def unit_norms(model) -> None:
     """Every norm of a layer but the per-head ones."""
-    for layer in model.model.layers:
+    gemma3 = model.config.model_type in ("gemma3_text", "gemma3")
+    for layer in decoder(model).layers:
         for name, module in layer.named_children():
             if "norm" in name and hasattr(module, "weight"):
-                module.weight.data.fill_(0.0 if model.config.model_type == "gemma3_text" else 1.0)
+                module.weight.data.fill_(0.0 if gemma3 else 1.0)
 
 
 def without_embedding_scale(model) -> None:
-    model.model.embed_tokens.embed_scale.fill_(1.0)
+    decoder(model).embed_tokens.embed_scale.fill_(1.0)
 
 
 def without_biases(model) -> None:
@@ -53,11 +59,11 @@ def edits_of(case) -> dict:
     """Rules that no config key switches off, as edits of the built model."""
     edits = {"unit norms": unit_norms}
     family = case.config["model_type"]
-    if family in ("qwen3", "exaone4", "gemma3_text"):
+    if family in ("qwen3", "exaone4") or is_gemma3(case):
         edits["no query and key norms"] = without_query_key_norms
     if family == "qwen2" or case.config.get("attention_bias"):
         edits["no biases"] = without_biases
-    if family == "gemma3_text":
+    if is_gemma3(case):
         edits["no embedding scale"] = without_embedding_scale
     if family == "exaone4" and case.config["sliding_window"]:
         edits["RoPE on global layers"] = global_layers_with_rope

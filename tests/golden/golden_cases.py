@@ -2,7 +2,8 @@
 
 A case's `config` is written to config.json as it stands, in the spelling that checkpoints of that
 family use. Keys under `reference` are laid over it only when transformers is asked for the
-reference, for spellings that transformers itself no longer reads. `flips` names, for each special
+reference, for spellings that transformers itself no longer reads. `tensors` renames parts of
+transformers' names of the tensors to what the file calls them. `flips` names, for each special
 rule, the config change that breaks it: check_sensitivity.py proves that the golden would notice.
 """
 
@@ -27,6 +28,7 @@ class Case:
     dtype: str = BF16
     shards: int = 1
     reference: dict = field(default_factory=dict)
+    tensors: dict = field(default_factory=dict)
     flips: dict = field(default_factory=dict)
 
 
@@ -74,9 +76,29 @@ def _gemma3(**changes):
         num_attention_heads=2, head_dim=16, query_pre_attn_scalar=24, **changes)
 
 
+def _gemma3_text(**changes):
+    """The `text_config` of a folder with a vision model, as sparse as published ones."""
+    return {"hidden_size": 16, "intermediate_size": 48, "vocab_size": 208,
+            "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 64,
+            "sliding_window": 9} | changes
+
+
+def _gemma3_multimodal(text_config, **changes):
+    return {
+        "architectures": ["Gemma3ForConditionalGeneration"], "model_type": "gemma3",
+        "eos_token_id": [1, 2], "boi_token_index": 200, "eoi_token_index": 201,
+        "image_token_index": 202, "mm_tokens_per_image": 4, "text_config": text_config,
+        "vision_config": {
+            "model_type": "siglip_vision_model", "hidden_size": 16, "intermediate_size": 24,
+            "num_attention_heads": 2, "num_hidden_layers": 1, "image_size": 16, "patch_size": 4,
+            "vision_use_head": False},
+    } | changes
+
+
 LOCAL, GLOBAL = "sliding_attention", "full_attention"
 ROPE_OFF = {"rope_theta": 1e30, "rope_scaling": None}  # all frequencies but the first vanish
 NO_SCALING = {"rope_scaling": None}
+LINEAR = {"factor": 8.0, "rope_type": "linear"}
 
 CASES = [
     Case("llama_untied", "pre-norm, untied head, 3 query heads per KV head, head_dim left out",
@@ -191,7 +213,7 @@ CASES = [
          "of the global base only; zero-centred norms, sqrt(hidden) not a bf16 number and by "
          "torch_dtype not rounded to one, tanh GELU",
          _gemma3(torch_dtype=F32, rope_theta=1000000.0, rope_local_base_freq=5000.0,
-                 sliding_window_pattern=3, rope_scaling={"factor": 8.0, "rope_type": "linear"}),
+                 sliding_window_pattern=3, rope_scaling=LINEAR),
          flips={"window + 1": {"sliding_window": 10}, "pattern": {"sliding_window_pattern": 4},
                 "linear scaling": NO_SCALING, "local base": {"rope_local_base_freq": 1000000.0},
                 "query scale": {"query_pre_attn_scalar": 16},
@@ -205,4 +227,27 @@ CASES = [
                      LOCAL: {"rope_type": "default", "rope_theta": 3000.0}})
          | {"head_dim": 24, "query_pre_attn_scalar": 40},
          flips={"layer types": {"layer_types": [LOCAL, LOCAL, LOCAL, GLOBAL]}}),
+    Case("gemma3_multimodal", "hub spelling of a folder with a vision model: a `text_config` that "
+         "leaves out pattern, bases, query scale and activation; names below "
+         "language_model.model.; tied",
+         _gemma3_multimodal(_gemma3_text(num_hidden_layers=7, rope_scaling=LINEAR),
+                            torch_dtype=BF16),
+         tensors={"model.language_model": "language_model.model",
+                  "model.vision_tower": "vision_tower.vision_model",
+                  "model.multi_modal_projector": "multi_modal_projector"},
+         flips={rule: {"text_config": _gemma3_text(num_hidden_layers=7, **{
+             "rope_scaling": LINEAR} | changes)} for rule, changes in {
+                 "window + 1": {"sliding_window": 10}, "pattern": {"sliding_window_pattern": 7},
+                 "linear scaling": NO_SCALING, "global base": {"rope_theta": 10000.0},
+                 "local base": {"rope_local_base_freq": 1000000.0},
+                 "query scale": {"query_pre_attn_scalar": 16},
+                 "tanh GELU": {"hidden_activation": "silu"}}.items()}),
+    Case("gemma3_multimodal_saved", "names below model.language_model.; the head is untied outside "
+         "of `text_config`, whatever that says; float32, sqrt(hidden) not a bf16 number",
+         _gemma3_multimodal(
+             _gemma3_text(hidden_size=24, num_hidden_layers=2, layer_types=[LOCAL, GLOBAL],
+                          tie_word_embeddings=True, rope_parameters={
+                              GLOBAL: {"rope_type": "default", "rope_theta": 30000.0},
+                              LOCAL: {"rope_type": "default", "rope_theta": 3000.0}}),
+             dtype=F32, tie_word_embeddings=False), F32),
 ]

@@ -33,18 +33,24 @@ EXAONE3_TENSORS = {
     "self_attn.o_proj": "attn.attention.out_proj", "self_attn": "attn.attention",
     "mlp.gate_proj": "mlp.c_fc_0", "mlp.up_proj": "mlp.c_fc_1", "mlp.down_proj": "mlp.c_proj",
 }
+LAST_NORMS = ("model.norm.weight", "model.language_model.norm.weight")
 EXAONE3_KEYS = {"num_layers": "num_hidden_layers", "layer_norm_epsilon": "rms_norm_eps",
                 "activation_function": "hidden_act"}
+
 
 
 def is_exaone3(case: Case) -> bool:
     return case.config["model_type"] == "exaone"
 
 
+def is_gemma3(case: Case) -> bool:
+    return case.config["model_type"] in ("gemma3_text", "gemma3")
+
+
 def stored_name(case: Case, name: str) -> str:
-    if is_exaone3(case):
-        for reference, stored in EXAONE3_TENSORS.items():
-            name = name.replace(reference, stored)
+    names = EXAONE3_TENSORS if is_exaone3(case) else case.tensors
+    for reference, stored in names.items():
+        name = name.replace(reference, stored)
     return name
 
 
@@ -66,8 +72,8 @@ def draw_weights(case: Case, rng: np.random.Generator) -> dict[str, torch.Tensor
     # A tied head finds the last token again in the residual stream; a weaker embedding keeps that
     # from deciding every prediction.
     embedding_std = 0.3 if config.tie_word_embeddings else 1.0
-    if case.config["model_type"] == "gemma3_text":
-        embedding_std /= math.sqrt(config.hidden_size)
+    if is_gemma3(case):
+        embedding_std /= math.sqrt(config.get_text_config().hidden_size)
     embedding_std /= case.config.get("embedding_multiplier", 1.0)
     # Sharp enough attention that a wrong position or window shows, strong enough sub-layers that
     # the residual stream is not the embedding alone.
@@ -81,7 +87,7 @@ def draw_weights(case: Case, rng: np.random.Generator) -> dict[str, torch.Tensor
             value = 0.4 * rng.standard_normal(shape)
         elif role.endswith("norm") or role.startswith("post_norm"):
             value = rng.uniform(0.5, 1.7, shape)
-            value -= case.config["model_type"] == "gemma3_text"  # stored about zero
+            value -= is_gemma3(case)  # stored about zero
         elif role == "embed_tokens":
             value = embedding_std * rng.standard_normal(shape)
         else:
@@ -151,7 +157,7 @@ def make(case: Case) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(case.config, indent=2) + "\n")
-    vocabulary = case.config["vocab_size"]
+    vocabulary = reference_config(case).get_text_config().vocab_size
     prompts = [rng.integers(0, vocabulary, length).tolist() for length in PROMPT_LENGTHS]
 
     weights = draw_weights(case, rng)
@@ -159,9 +165,9 @@ def make(case: Case) -> None:
     # The last norm scales the logits whatever the family does elsewhere.
     scale = LOGIT_STD / log_probs(
         load_reference(case, folder, torch.float32), prompts[0]).std(-1).mean()
-    centre = 1.0 if case.config["model_type"] == "gemma3_text" else 0.0
-    last_norm = weights["model.norm.weight"]
-    weights["model.norm.weight"] = (last_norm + centre) * scale - centre
+    centre = 1.0 if is_gemma3(case) else 0.0
+    last = next(name for name in weights if name in LAST_NORMS)
+    weights[last] = (weights[last] + centre) * scale - centre
     write_tensors(case, folder, weights)
 
     exact = load_reference(case, folder, torch.float32)

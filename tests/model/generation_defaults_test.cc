@@ -40,6 +40,14 @@ TEST(GenerationDefaultsTest, ConfigsEosIsThePrimaryOne) {
   EXPECT_THAT(defaults.eos_ids, ElementsAre(6)) << "-1 means none";
 }
 
+TEST(GenerationDefaultsTest, AMultimodalFolderMayLeaveEosToItsTextPart) {
+  json config = {{"text_config", {{"eos_token_id", {1, 106}}}}};
+  EXPECT_THAT(ReadDefaults(config, nullptr).eos_ids, ElementsAre(1, 106));
+  EXPECT_THAT(ReadDefaults(config, R"({"eos_token_id":[9]})").eos_ids, ElementsAre(1, 106, 9));
+  config["eos_token_id"] = 7;
+  EXPECT_THAT(ReadDefaults(config, nullptr).eos_ids, ElementsAre(7));
+}
+
 TEST(GenerationDefaultsTest, SamplingValues) {
   const GenerationDefaults defaults =
       ReadDefaults(json::object(), R"({"temperature":0.6,"top_p":0.95,"top_k":20,"min_p":0.05,

@@ -497,9 +497,9 @@ TEST(HfConfigTest, BadFieldsAreNamed) {
        kInvalid,
        "model_type is that of Mistral, but architectures is Llama's; one of the two is wrong"},
       {{{"architectures", "LlamaForCausalLM"}}, kInvalid, "architectures must be a list of texts"},
-      {{{"architectures", {"Gemma3ForConditionalGeneration"}}},
+      {{{"architectures", {"Gemma3nForConditionalGeneration"}}},
        kUnsupported,
-       "architecture \"Gemma3ForConditionalGeneration\" is not supported; supported are "
+       "architecture \"Gemma3nForConditionalGeneration\" is not supported; supported are "
        "LlamaForCausalLM, "},
       {{{"architectures", {"\x1b[2J\xc2\x9b"}}},
        kUnsupported,

@@ -32,6 +32,12 @@ std::function<bool(const ModelSpec&)> AnyLayer(LayerTest test) {
   };
 }
 
+// Whichever names the checkpoint uses.
+void SwapNames(ModelSpec& spec, std::string TensorNames::*a, std::string TensorNames::*b) {
+  std::swap(spec.names.*a, spec.names.*b);
+  for (TensorNames& names : spec.other_names) std::swap(names.*a, names.*b);
+}
+
 // Changes the layers that pass the test, and applies where there is one.
 Rule OfLayers(const char* name, LayerTest test, LayerChange change) {
   return {name,
@@ -209,9 +215,9 @@ std::vector<Rule> Rules() {
                                                                           : Activation::kSilu;
                }),
       OfModel("gate and up are swapped", Always,
-              [](ModelSpec& spec) { std::swap(spec.names.gate, spec.names.up); }),
+              [](ModelSpec& spec) { SwapNames(spec, &TensorNames::gate, &TensorNames::up); }),
       OfModel("keys and values are swapped", Always,
-              [](ModelSpec& spec) { std::swap(spec.names.k, spec.names.v); }),
+              [](ModelSpec& spec) { SwapNames(spec, &TensorNames::k, &TensorNames::v); }),
       OfLayers("a tenth more attention scale", EveryLayer,
                [](LayerSpec& layer) { layer.attention_scale *= 1.1f; }),
       OfModel(

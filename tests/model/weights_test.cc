@@ -220,6 +220,58 @@ TEST_F(WeightsTest, StoredRotaryFrequenciesAreIgnored) {
   EXPECT_TRUE(Load(SmallSpec(), tensors).ok());
 }
 
+// Its parts that are not served are no leftovers, under the names that go with its own alone.
+TEST_F(WeightsTest, TheCheckpointChoosesAmongTheNames) {
+  ModelSpec spec = SmallSpec();
+  spec.names.left_out = {"tower."};
+  ModelSpec other = spec;
+  other.names.embedding = "text.embedding";
+  other.names.q = "text.{}.q";
+  other.names.head = "text.head";
+  other.names.left_out = {"model.tower.", "bridge."};
+  spec.other_names = {other.names, other.names};
+  spec.other_names.front().embedding = "absent";
+  struct Case {
+    const ModelSpec& named;
+    const char* extra;
+    const char* complaint;  // empty: it loads
+  };
+  const char* no_place = "TestForCausalLM has no place for tensor ";
+  for (const Case& c : {Case{spec, "tower.0.weight", ""}, Case{other, "model.tower.0.weight", ""},
+                        Case{other, "bridge.norm", ""}, Case{spec, "bridge.norm", no_place},
+                        Case{spec, "model.tower.0", no_place}, Case{other, "tower.0", no_place},
+                        Case{other, "model.towers", no_place}, Case{other, "lm_head", no_place},
+                        Case{spec, "text.head.weight", no_place}}) {
+    std::vector<FilledTensor> tensors = FilledTensors(c.named);
+    const auto value = [&](const std::string& role) {
+      return Named(tensors, role + ".weight").value;
+    };
+    const float embedding = value(c.named.names.embedding), head = value(c.named.names.head);
+    tensors.push_back({c.extra, {1}, 0});
+    const auto loaded = Load(spec, tensors);
+    ASSERT_EQ(loaded.ok(), *c.complaint == '\0') << c.extra << ": " << loaded.status();
+    EXPECT_EQ(Check(spec), loaded.status());
+    if (!loaded.ok()) {
+      EXPECT_EQ(loaded.status().message(), folder_.path() + ": " + c.complaint + c.extra);
+      continue;
+    }
+    EXPECT_THAT(Rows((*loaded)->embedding, 0, 20), Each(embedding));
+    EXPECT_THAT(Rows((*loaded)->head, 0, 20), Each(head));
+  }
+  // Some of each: what is missing goes by the names that were chosen.
+  std::vector<FilledTensor> mixed = FilledTensors(other);
+  Named(mixed, "text.1.q.weight").name = "model.layers.1.self_attn.q_proj.weight";
+  EXPECT_THAT(Complaint(spec, mixed).message(), HasSubstr("tensor text.1.q.weight of shape"));
+  // A tied head is looked for under them too.
+  spec.tied_head = other.tied_head = true;
+  std::vector<FilledTensor> tied = FilledTensors(other);
+  tied.push_back({"text.head.weight", tied.front().shape, tied.front().value});
+  EXPECT_TRUE(Load(spec, tied).ok());
+  tied.back().value = 100;
+  EXPECT_THAT(Complaint(spec, tied).message(),
+              HasSubstr("tensor text.head.weight differs from the embedding"));
+}
+
 TEST_F(WeightsTest, TypesOfOtherMachinesAreNamed) {
   const std::vector<FilledTensor> tensors = FilledTensors(SmallSpec());
   std::string bytes = SafetensorsBytes(tensors);
