@@ -73,13 +73,25 @@ ModelSpec Qwen3(const ConfigFields& config) {
   return spec;
 }
 
-// EXAONE 3.x is Llama under names of its own.
+// EXAONE 3.x is Llama under names of its own. Where the reference saved it, which has it since
+// transformers 5.24, the keys are Llama's and what is left out is another value; the tensors may
+// be Llama's too. Of two keys the family's own counts.
 ModelSpec Exaone(const ConfigFields& config) {
-  ModelSpec spec = ReadLlama(config, {.layers = "num_layers",
-                                      .norm_eps = "layer_norm_epsilon",
-                                      .default_norm_eps = 1e-5,
-                                      .activation = "activation_function",
-                                      .default_tied = true});
+  LlamaFields fields = {.default_norm_eps = 1e-5, .default_tied = true};
+  if (config.Has("num_hidden_layers") && !config.Has("num_layers")) {
+    fields = {.default_norm_eps = 1e-5,
+              .default_kv_heads = 8,
+              .default_max_positions = 4096,
+              .default_theta = 5e5};
+  }
+  const auto prefer = [&](const char* own, const char*& key) {
+    if (config.Has(own) || !config.Has(key)) key = own;
+  };
+  prefer("num_layers", fields.layers);
+  prefer("layer_norm_epsilon", fields.norm_eps);
+  prefer("activation_function", fields.activation);
+  ModelSpec spec = ReadLlama(config, fields);
+  spec.other_names = {spec.names};
   TensorNames& names = spec.names;
   names.embedding = "transformer.wte";
   names.final_norm = "transformer.ln_f";
@@ -255,7 +267,7 @@ constexpr Arch kArchs[] = {
     {"MistralForCausalLM", "mistral", "Mistral", Mistral},
     {"Qwen2ForCausalLM", "qwen2", "Qwen2", Qwen2},
     {"Qwen3ForCausalLM", "qwen3", "Qwen3", Qwen3},
-    {"ExaoneForCausalLM", "exaone", "EXAONE 3", Exaone},
+    {"ExaoneForCausalLM", "exaone", "EXAONE 3", Exaone, "LlamaForCausalLM"},
     {"Exaone4ForCausalLM", "exaone4", "EXAONE 4", Exaone4},
     {"HyperCLOVAXForCausalLM", "hyperclovax", "HyperCLOVA X", HyperClovaX},
     {"Gemma3ForCausalLM", "gemma3_text", "Gemma 3", Gemma3},

@@ -15,6 +15,8 @@ struct Arch {
   const char* family;        // for people
   // Complaints go to the config; the spec is only good if it has none.
   ModelSpec (*read)(const ConfigFields& config);
+  // The other family's class that the reference runs it in, and names in what it saves.
+  const char* run_as = nullptr;
 };
 
 std::span<const Arch> Archs();

@@ -106,7 +106,11 @@ ModelSpec ReadLlama(const ConfigFields& config, const LlamaFields& fields) {
   spec.norm_eps =
       static_cast<float>(config.NumberOr(fields.norm_eps, 0.0, 1.0, fields.default_norm_eps));
   spec.tied_head = config.BoolOr("tie_word_embeddings", fields.default_tied);
-  if (fields.one_rope) spec.ropes = {ReadRope(config, DefaultsOf(spec))};
+  if (fields.one_rope) {
+    RopeDefaults defaults = DefaultsOf(spec);
+    defaults.theta = fields.default_theta;
+    spec.ropes = {ReadRope(config, defaults)};
+  }
 
   LayerSpec layer;
   layer.attention_scale = DefaultAttentionScale(spec.head);

@@ -30,6 +30,7 @@ struct LlamaFields {
   int64_t default_kv_heads = 0;  // 0: num_attention_heads, which null means in any family
   int64_t default_head_dim = 0;  // 0: hidden_size / num_attention_heads
   int64_t default_max_positions = 2048;
+  double default_theta = 10000.0;  // of the one rotation
   bool default_tied = false;
   bool attention_bias = true;  // whether the family reads the key of this name
   bool mlp_bias = true;

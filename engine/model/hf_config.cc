@@ -68,6 +68,10 @@ absl::StatusOr<ModelSpec> ReadModelSpec(const std::string& folder) {
   const std::vector<std::string> names = config->Strings("architectures");
   const Arch* typed = FindArch(&Arch::model_type, config->StringOr("model_type", ""));
   const Arch* arch = names.empty() ? typed : FindArch(&Arch::architecture, names.front());
+  if (!names.empty() && typed != nullptr && typed->run_as != nullptr &&
+      names.front() == typed->run_as) {
+    arch = typed;
+  }
   if (names.empty() && arch == nullptr) config->Fail("architectures", "is missing or empty");
   if (arch != nullptr && typed != nullptr && typed != arch) {
     config->Fail("model_type", absl::StrCat("is that of ", typed->family, ", but architectures is ",

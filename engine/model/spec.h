@@ -78,7 +78,7 @@ struct TensorNames {
 };
 
 struct ModelSpec {
-  std::string architecture;  // "Qwen3ForCausalLM", as config.json spells it
+  std::string architecture;  // "Qwen3ForCausalLM", the family's name in config.json
   std::string family;        // "Qwen3", for people
   int32_t hidden = 0;
   int32_t vocab_size = 0;     // rows of the embedding, padding included

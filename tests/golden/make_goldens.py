@@ -26,7 +26,7 @@ TOP = 50            # the log-probabilities in which a bf16 run's error is measu
 LOGIT_STD = 2.0     # per position, as in a trained model
 TORCH_DTYPE = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
-# EXAONE 3.x has no class in transformers; its maths is Llama's under these names.
+# EXAONE 3.x has no class in transformers before 5.24; its maths is Llama's under these names.
 EXAONE3_TENSORS = {
     "model.embed_tokens": "transformer.wte", "model.norm": "transformer.ln_f",
     "model.layers": "transformer.h", "input_layernorm": "ln_1", "post_attention_layernorm": "ln_2",

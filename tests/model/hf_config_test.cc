@@ -284,6 +284,39 @@ TEST(HfConfigTest, Exaone3) {
   EXPECT_EQ(spec.names.gate, "transformer.h.{}.mlp.c_fc_0");
 }
 
+// Llama's class and keys, and model_type alone tells it from Llama.
+TEST(HfConfigTest, Exaone3AsTransformersSavesIt) {
+  json changes = {{"model_type", "exaone"}, {"rms_norm_eps", 1e-4}, {"hidden_act", "gelu_new"}};
+  ModelSpec spec = ReadLlama(changes);
+  EXPECT_EQ(spec.architecture, "ExaoneForCausalLM");
+  EXPECT_EQ(spec.family, "EXAONE 3");
+  ASSERT_EQ(spec.layers.size(), 4u);
+  EXPECT_FLOAT_EQ(spec.norm_eps, 1e-4f);
+  EXPECT_EQ(spec.layers[0].activation, Activation::kGeluTanh);
+  EXPECT_EQ(spec.names.gate, "transformer.h.{}.mlp.c_fc_0");
+  ASSERT_EQ(spec.other_names.size(), 1u);
+  EXPECT_EQ(spec.other_names[0].embedding, "model.embed_tokens");
+  EXPECT_EQ(spec.other_names[0].gate, "model.layers.{}.mlp.gate_proj");
+  // The family's own keys win, one by one.
+  changes.update({{"num_layers", 3}, {"activation_function", "silu"}});
+  spec = ReadLlama(changes);
+  ASSERT_EQ(spec.layers.size(), 3u);
+  EXPECT_FLOAT_EQ(spec.norm_eps, 1e-4f);
+  EXPECT_EQ(spec.layers[0].activation, Activation::kSilu);
+  // What is left out.
+  json config =
+      ConfigOf("LlamaForCausalLM", {{"model_type", "exaone"}, {"num_attention_heads", 8}});
+  config.erase("num_key_value_heads");
+  config.erase("max_position_embeddings");
+  spec = ReadGood(config);
+  EXPECT_EQ(spec.head.kv_heads, 8);
+  EXPECT_EQ(spec.max_positions, 4096);
+  EXPECT_FLOAT_EQ(spec.norm_eps, 1e-5f);
+  ASSERT_EQ(spec.ropes.size(), 1u);
+  EXPECT_EQ(spec.ropes[0].theta, 5e5);
+  EXPECT_FALSE(spec.tied_head);
+}
+
 TEST(HfConfigTest, Exaone4WindowsAndRotations) {
   const auto read = [](const json& changes) {
     return ReadGood(ConfigOf("Exaone4ForCausalLM", changes));
@@ -496,6 +529,12 @@ TEST(HfConfigTest, BadFieldsAreNamed) {
       {{{"model_type", "mistral"}},
        kInvalid,
        "model_type is that of Mistral, but architectures is Llama's; one of the two is wrong"},
+      {{{"architectures", {"MistralForCausalLM"}}, {"model_type", "exaone"}},
+       kInvalid,
+       "model_type is that of EXAONE 3, but architectures is Mistral's; one of the two is wrong"},
+      {{{"num_hidden_layers", nullptr}, {"model_type", "exaone"}},
+       kInvalid,
+       "num_layers is missing"},
       {{{"architectures", "LlamaForCausalLM"}}, kInvalid, "architectures must be a list of texts"},
       {{{"architectures", {"Gemma3nForConditionalGeneration"}}},
        kUnsupported,
