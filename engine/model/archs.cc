@@ -31,7 +31,8 @@ ModelSpec Mistral(const ConfigFields& config) {
                                       .mlp_bias = false});
   const int32_t window = ReadWindow(config);
   for (LayerSpec& layer : spec.layers) layer.window = window;
-  // The reference's Mistral ignores layer_types; a file that relies on them is of another family.
+  // The reference takes a Mistral that lists its layer_types for a Ministral, whose layers differ;
+  // where the list has one kind alone, the two are the same.
   const auto types = ReadLayerTypes(config, spec.layers.size());
   if (types && *types != std::vector<bool>(spec.layers.size(), window > 0)) {
     config.FailUnsupported("layer_types", "Mistral's layers are all alike");
@@ -166,7 +167,7 @@ ModelSpec HyperClovaX(const ConfigFields& config) {
     layer.attention_scale = multiplier("attention_multiplier", layer.attention_scale);
     layer.residual_scale = multiplier("residual_multiplier", 1.0);
   }
-  // Libraries disagree on the default, so the file must say.
+  // transformers takes true for what is left out, Naver's own plugin false: the file must say.
   if (!config.Has("use_post_norm")) config.Fail("use_post_norm", "is missing");
   if (config.BoolOr("use_post_norm", false)) {
     for (LayerSpec& layer : spec.layers) {
