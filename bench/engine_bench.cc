@@ -227,7 +227,11 @@ void SizeForSteps(Options& options) {
   EngineConfig& config = options.config;
   const int32_t longest = options.prompts.empty() ? 1 : std::ranges::max(options.prompts);
   const int32_t widest = options.batches.empty() ? 1 : std::ranges::max(options.batches);
-  config.max_num_batched_tokens = std::max(longest, widest);
+  // Beside those that decode already there is room for the prompts of a batch: its first answers
+  // must not end before its last begin.
+  constexpr int32_t kPromptTokens = 2048;
+  const int32_t filled = widest + std::min(options.context, kPromptTokens);
+  config.max_num_batched_tokens = std::max(longest, filled);
   // Prompts come in at once, or the first would have ended when the last begin.
   config.mixed_step_tokens = config.max_num_batched_tokens;
   config.max_num_seqs = widest;

@@ -69,7 +69,7 @@ ModelSpec Tiny() {
   ModelSpec spec = Shape("tiny shape", 2, {.heads = 2, .kv_heads = 1, .head_dim = 16}, {.ffn = 48});
   spec.hidden = 32;
   spec.vocab_size = 100;
-  spec.max_positions = 256;
+  spec.max_positions = 1024;
   return spec;
 }
 
