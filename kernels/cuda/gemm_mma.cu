@@ -206,7 +206,9 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kResidentBlocks)
     if (!SumSplits(args.split_memory, place, sums)) return;
   }
 
+  BARAM_UNROLL
   for (int r = 0; r < Tile::kRowParts; ++r) {
+    BARAM_UNROLL
     for (int c = 0; c < Tile::kColumnParts; ++c) {
       const int64_t row = tile_row + warp_row + r * kMmaRows + lane / 4;
       const int64_t column = tile_column + warp_column + c * kMmaColumns + lane % 4 * 2;
