@@ -1,7 +1,7 @@
 // Decode steps on a GPU or its emulation, as graphs and kernel by kernel: the same ids and
 // log-probabilities, bit for bit, whatever joins, leaves and grows between two runs of a graph. No
 // product changes its kernel by padding here: that would be a border of gemm_select.h, and 16 is a
-// bucket.
+// bucket; products of the library's are not padded.
 #include <cstdio>
 
 #include "engine/step_graphs.h"
@@ -10,9 +10,12 @@
 #include "kernels/cuda/runtime.h"
 #include "tests/engine/rig.h"
 #include "tests/environment.h"
+#include "tests/kernels/cuda_place.h"
 
 namespace baram::testing {
 namespace {
+
+using ::testing::StartsWith;
 
 // Small in everything but its rules: fibers are slow.
 ModelSpec GraphSpec() {
@@ -43,6 +46,7 @@ std::unique_ptr<Device> OpenTested() {
 class CudaStepGraphs : public ::testing::Test {
  protected:
   void SetUp() override {
+    cuda::PrepareCudaPlace();
     const std::unique_ptr<Device> device = OpenTested();
     if (device == nullptr) GTEST_SKIP() << "BARAM_TEST_DEVICE names no device";
     if (!device->Info().graphs) GTEST_SKIP() << device->Info().name << " has no graphs";
@@ -55,10 +59,10 @@ int64_t FreeBytes() {
   return bytes;
 }
 
-EngineConfig GraphConfig(bool enforce_eager) {
+EngineConfig GraphConfig(bool enforce_eager, int32_t max_num_seqs) {
   EngineConfig config;
   config.max_model_len = 320;
-  config.max_num_seqs = 6;
+  config.max_num_seqs = max_num_seqs;
   config.max_num_batched_tokens = 64;
   config.kv_cache_bytes = 1 << 20;
   config.enforce_eager = enforce_eager;
@@ -87,10 +91,20 @@ struct Outcome {
   std::vector<std::vector<TokenResult>> outputs;
   int64_t captures = 0;
   int64_t replays = 0;
+  std::string kernel;  // of QueryProduct(max_num_seqs), in the end
 };
 
-Outcome Run(const std::vector<Arrival>& arrivals, bool enforce_eager) {
-  EngineRig rig(GraphSpec(), OpenTested(), GraphConfig(enforce_eager));
+// The product for queries, keys and values in a step of `rows` tokens.
+GemmArgs QueryProduct(int64_t rows) {
+  const ModelSpec spec = GraphSpec();
+  const int64_t n = int64_t{spec.head.heads + 2 * spec.head.kv_heads} * spec.head.head_dim;
+  return {.a = DenseTensor(nullptr, DType::kBF16, rows, spec.hidden),
+          .weight = {.data = nullptr, .shape = {n, spec.hidden, Format{DType::kBF16}}},
+          .out = DenseTensor(nullptr, DType::kBF16, rows, n)};
+}
+
+Outcome Run(const std::vector<Arrival>& arrivals, int32_t max_num_seqs, bool enforce_eager) {
+  EngineRig rig(GraphSpec(), OpenTested(), GraphConfig(enforce_eager, max_num_seqs));
   FillWithNaN(rig);
   const int64_t free_before = FreeBytes();
   std::vector<Client*> clients;
@@ -112,6 +126,7 @@ Outcome Run(const std::vector<Arrival>& arrivals, bool enforce_eager) {
   }
   outcome.captures = rig.runner().graphs().captures();
   outcome.replays = rig.runner().graphs().replays();
+  outcome.kernel = rig.model().device->KernelOf(QueryProduct(max_num_seqs));
   // After an eager run in the same process, which loaded all kernels: a check of the estimate.
   if (!enforce_eager) {
     std::printf("%d graphs took %lld bytes of the GPU, estimated %lld\n",
@@ -135,9 +150,9 @@ void ExpectSameBits(const TokenResult& a, const TokenResult& b) {
 }
 
 // Expects the same of both ways; returns what the graphs did.
-Outcome ExpectGraphsChangeNothing(const std::vector<Arrival>& arrivals) {
-  const Outcome eager = Run(arrivals, true);
-  Outcome graphs = Run(arrivals, false);
+Outcome ExpectGraphsChangeNothing(const std::vector<Arrival>& arrivals, int32_t max_num_seqs = 6) {
+  const Outcome eager = Run(arrivals, max_num_seqs, true);
+  Outcome graphs = Run(arrivals, max_num_seqs, false);
   EXPECT_EQ(eager.replays, 0);
   for (size_t i = 0; i < arrivals.size(); ++i) {
     SCOPED_TRACE("request " + std::to_string(i));
@@ -174,6 +189,19 @@ TEST_F(CudaStepGraphs, AContextThatIsCutAfterTheCapture) {
   const Outcome graphs = ExpectGraphsChangeNothing({{0, 250, 12}});
   EXPECT_EQ(graphs.captures, 1);
   EXPECT_GE(graphs.replays, 9);
+}
+
+// More rows than our own kernel for few of them takes.
+TEST_F(CudaStepGraphs, ProductsOfTheLibrary) {
+  constexpr int32_t kRows = 24;
+  if (!OpenTested()->KernelOf(QueryProduct(kRows)).starts_with("cublaslt")) {
+    GTEST_SKIP() << "this machine has no cuBLASLt";
+  }
+  const std::vector<Arrival> together(kRows, Arrival{0, 2, 7});
+  const Outcome graphs = ExpectGraphsChangeNothing(together, kRows);
+  EXPECT_EQ(graphs.captures, 1);
+  EXPECT_GE(graphs.replays, 4);
+  EXPECT_THAT(graphs.kernel, StartsWith("cublaslt")) << "it refused the product";
 }
 
 // What a thread must not do while it captures loses the capture and nothing else.
