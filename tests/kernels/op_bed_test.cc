@@ -43,7 +43,7 @@ void ExpectRandomLooking(Device& device, const void* data, int64_t bytes, DType 
   EXPECT_GT(different.size(), 500u);
 }
 
-TEST(OpBedForTiming, LaysOutValuesLikeAModels) {
+TEST(OpBedForTiming, LaysOutProductsLikeAModels) {
   const auto device = OpenCpu();
   OpBed bed(*device, TypesOf(device->Info()), TimingLimits());
   // A weight of more elements than are drawn, by no whole number of times.
@@ -55,7 +55,12 @@ TEST(OpBedForTiming, LaysOutValuesLikeAModels) {
                       product.a.rows * product.a.stride * DTypeBytes(product.a.dtype),
                       product.a.dtype);
   RunOp(*device, gemm.args);
+}
 
+// On a device of its own: no other case has left values where the cache is.
+TEST(OpBedForTiming, FillsCachesToTheirEnd) {
+  const auto device = OpenCpu();
+  OpBed bed(*device, TypesOf(device->Info()), TimingLimits());
   const PreparedOp attend =
       bed.Prepare({"Attend", AttendCase{{4, 2, 64}, 32, {{1900, 1}, {1023, 1}}}});
   const KvPool& pool = std::get<AttendArgs>(attend.args).pool;

@@ -255,7 +255,7 @@ void OpBed::FillPool(const KvPool& pool) {
   const int64_t bytes = pool.page_bytes * pool.pages;
   const std::vector<float> values =
       Random("pool", 1, bytes / DTypeBytes(own_.activation), 1.0f, own_.activation);
-  Fill({pool.data, own_.activation, 1, std::ssize(values), std::ssize(values)}, values);
+  FillRepeating(pool.data, bytes, own_.activation, values);
 }
 
 PreparedOp OpBed::Lay(const AttendCase& c, RowRange rows, bool magnitudes) {
