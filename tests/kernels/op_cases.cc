@@ -61,6 +61,10 @@ void AddGemm(Table& table) {
     }
   }
   add({.rows = 33, .n = 530, .k = 1030, .out = Role::kResidual, .bias = true});
+  // Long sums of few columns, which blocks of a GPU share.
+  add({.rows = 2, .n = 16, .k = 4096, .out = Role::kF32});
+  add({.rows = 5, .n = 40, .k = 4096, .bias = true});
+  add({.rows = 16, .n = 576, .k = 1536, .out = Role::kResidual});
 }
 
 void AddNorms(Table& table) {
@@ -160,6 +164,22 @@ void AddAttend(Table& table) {
       "Attend_long_window",
       AttendCase{
           .head = {4, 4, 96}, .page_tokens = 32, .chunks = {{600, 40}, {700, 1}}, .window = 100});
+}
+
+// Contexts that a GPU cuts into parts, for each of its kernels: few query rows, some, many. Tests
+// of cuda_op_cases_test.cc hold what they are for.
+void AddCutAttend(Table& table) {
+  for (int32_t hd : {64, 128, 256}) {
+    for (int32_t ratio : {2, 4}) {
+      table.Add("Attend_cut_" + N(hd) + "_gqa" + N(ratio),
+                AttendCase{.head = {2 * ratio, 2, hd}, .page_tokens = 64, .chunks = {{1023, 1}}});
+    }
+    const HeadShape head = {8, 2, hd};
+    table.Add("Attend_cut_" + N(hd) + "_chunk",
+              AttendCase{.head = head, .page_tokens = 32, .chunks = {{600, 20}, {300, 1}}});
+    table.Add("Attend_cut_" + N(hd) + "_many_parts",
+              AttendCase{.head = head, .page_tokens = 64, .chunks = {{2200, 1}}});
+  }
 }
 
 void AddSample(Table& table) {
@@ -386,6 +406,7 @@ std::vector<OpCase> OpCases() {
   AddRowOps(table);
   AddStoreKv(table);
   AddAttend(table);
+  AddCutAttend(table);
   AddSample(table);
   AddExtremeSamples(table);
   return table.Take();

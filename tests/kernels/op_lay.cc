@@ -227,26 +227,29 @@ void OpBed::WriteContext(const AttendCase& c, const KvPool& pool, bool magnitude
   BindSlots(whole, c.page_tokens, Contexts(whole), Contexts(whole));
   const int64_t before = used_;
   for (size_t slot = 0; slot < whole.size(); ++slot) {
-    std::vector<Chunk> one(whole.size(), Chunk{0, 0});
-    one[slot] = whole[slot];
-    const int32_t tokens = whole[slot].count;
-    StoreKvArgs args;
-    args.step = Step(one, std::vector<int32_t>(tokens, 0));
-    args.pool = pool;
-    for (int32_t layer = 0; layer < c.layers; ++layer) {
-      const std::string what = "qkv" + std::to_string(slot) + "." + std::to_string(layer);
-      std::vector<float> qkv =
-          Random(what.c_str(), tokens, columns, 1.0f, Rounding(Role::kActivation));
-      for (int64_t i = 0; magnitudes && i < static_cast<int64_t>(qkv.size()); ++i) {
-        if (i % columns >= columns - value_columns) qkv[i] = std::fabs(qkv[i]);
+    int32_t count = 0;
+    for (int32_t begin = 0; begin < whole[slot].count; begin += count) {
+      count = std::min(whole[slot].count - begin, limits_.max_step_tokens);
+      std::vector<Chunk> one(whole.size(), Chunk{0, 0});
+      one[slot] = {begin, count};
+      StoreKvArgs args;
+      args.step = Step(one, std::vector<int32_t>(count, 0));
+      args.pool = pool;
+      for (int32_t layer = 0; layer < c.layers; ++layer) {
+        const std::string what = "qkv" + std::to_string(slot) + "." + std::to_string(layer);
+        std::vector<float> qkv =
+            Random(what.c_str(), whole[slot].count, columns, 1.0f, Rounding(Role::kActivation));
+        for (int64_t i = 0; magnitudes && i < static_cast<int64_t>(qkv.size()); ++i) {
+          if (i % columns >= columns - value_columns) qkv[i] = std::fabs(qkv[i]);
+        }
+        args.layer = {.group = 1, .index = layer};
+        args.qkv = Input(Role::kActivation, qkv, columns, {begin, begin + count});
+        RunOp(device_, args);
       }
-      args.layer = {.group = 1, .index = layer};
-      args.qkv = Input(Role::kActivation, qkv, columns, {0, tokens});
-      RunOp(device_, args);
+      used_ = before;     // the inputs are not needed any more
+      blocks_.resize(1);  // the pool
+      tensors_.clear();
     }
-    used_ = before;     // the inputs are not needed any more
-    blocks_.resize(1);  // the pool
-    tensors_.clear();
   }
 }
 
