@@ -6,9 +6,9 @@
 # every part, so that what was found is there whenever this is ended: summary.json, and
 # results.tar.gz with a log and where there are numbers a JSON file of each part, and clocks.csv,
 # what nvidia-smi said of clocks, power and temperature once a second. Exits with 1 if a part
-# failed. BARAM_DEMO_MODEL, if set, is the model that is served. Where goldens or graphs pass only
-# while kernels do not overlap, they don't in the tests and benchmarks behind, and the summary says
-# so.
+# failed. BARAM_DEMO_MODEL, if set, is the model that is served. Where ops, goldens or graphs pass
+# only while kernels do not overlap, they don't in the tests and benchmarks behind, and the summary
+# says so.
 set -uo pipefail
 programs=$(cd "$1" && pwd) device=${3:-cuda:0}
 mkdir -p "$2" && out=$(cd "$2" && pwd)
@@ -171,9 +171,11 @@ if ! part opens 50 "$programs/op_test" --gtest_filter='OpTestDevices.*'; then
   echo "the device $device can't be opened here; nothing was checked"
   exit 1
 fi
+if ! part ops 75 bash -c 'sharded 6 "$programs/op_test"'; then
+  alone ops-alone 40 bash -c 'sharded 6 "$programs/op_test"'
+fi
 part cublaslt 40 bash -c cublaslt
-part ops 75 bash -c 'sharded 6 "$programs/op_test"'
-if ! part goldens 30 bash -c 'sharded 4 "$programs/model_golden_test"'; then
+if ! part goldens 30 bash -c 'sharded 4 "$programs/model_golden_test"' && ((overlap)); then
   alone goldens-alone 30 bash -c 'sharded 4 "$programs/model_golden_test"'
 fi
 part identities 15 "$programs/identities_test" --gtest_brief=1

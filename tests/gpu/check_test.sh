@@ -96,6 +96,24 @@ grep -q llama-8b "$out/summary.json" && die "a part that was not finished is in 
 [[ $(kept cublaslt.log) == "from "*"$scratch/root/opt/a/b/c" ]] ||
   die "the library is not searched for"
 
+# Right only while kernels do not overlap, from the ops on. The library is tried as the rest is run.
+fake "$programs/op_test" <<<'[[ $* == *OpTestDevices* || ${BARAM_TEST_OVERLAP:-} == 0 ]]'
+fake "$programs/cuda_cublaslt_test" <<<'echo "overlap: ${BARAM_TEST_OVERLAP:-}"'
+fake "$programs/model_golden_test" <<<'exit 1'
+fake "$programs/engine_bench" <<<'echo "$*" >"${@: -1}"'
+export TEST_OVERLAP=0
+out=$scratch/ops
+"$sources/tests/gpu/check.sh" "$programs" "$out" >"$scratch/words" && die "the ops did not fail"
+expect ops "failed with 1"
+expect ops-alone passed
+expect cublaslt passed
+expect identities passed
+[[ $(kept cublaslt.log) == "overlap: 0" ]] || die "the library's kernels: $(kept cublaslt.log)"
+grep -q goldens-alone "$out/summary.json" && die "the goldens are tried twice in the same way"
+grep -q '"overlap": 0' "$out/summary.json" || die "$(<"$out/summary.json")"
+
+fake "$programs/op_test" <<<'exit 0'
+fake "$programs/model_golden_test" <<<'exit 0'
 # A part that is ended by its limit leaves nothing behind, and what graphs took is told where they
 # are captured only alone.
 fake "$programs/engine_bench" <<'END'

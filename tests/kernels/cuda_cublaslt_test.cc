@@ -44,7 +44,8 @@ Gpu& TheGpu() {
     made->place = PrepareCudaPlace();
     const std::string requested = baram::testing::RequestedDevice();
     std::unique_ptr<Device> device =
-        OpenDevice(requested.empty() ? "cuda" : requested, {}, &made->missing);
+        OpenDevice(requested.empty() ? "cuda" : requested,
+                   {.overlap_kernels = baram::testing::KernelsOverlap()}, &made->missing);
     if (device == nullptr) return made;
     testing::OpBed::Limits limits;
     limits.gap_elements = 8;  // the library wants rows at multiples of 16 bytes
@@ -136,7 +137,7 @@ TEST_P(CudaCublasLtTest, AndOurKernelsAreWithinTheTablesTolerance) {
             nullptr);
   const SplitMemory memory{static_cast<float*>(gpu.partials.get()),
                            static_cast<uint32_t*>(gpu.arrived.get())};
-  LaunchGemmMma(args, own, memory, {gpu.stream.get()});
+  LaunchGemmMma(args, own, memory, {gpu.stream.get(), baram::testing::KernelsOverlap()});
   ASSERT_EQ(Synchronize(gpu.stream.get()), nullptr);
   SCOPED_TRACE("our kernel");
   ExpectWithin(Fetch(gpu.device(), args.out), ref.outputs[0], tolerance);
