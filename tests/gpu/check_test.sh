@@ -112,8 +112,30 @@ expect identities passed
 grep -q goldens-alone "$out/summary.json" && die "the goldens are tried twice in the same way"
 grep -q '"overlap": 0' "$out/summary.json" || die "$(<"$out/summary.json")"
 
+# The sanitizers run at once, with what is worth most first, and do not find the library.
 fake "$programs/op_test" <<<'exit 0'
 fake "$programs/model_golden_test" <<<'exit 0'
+fake "$scratch/path/compute-sanitizer" <<'END'
+echo "$GTEST_FILTER, library from: $LD_LIBRARY_PATH" >>"$TMPDIR/$2.filters"
+for ((i = 0; i < 300; ++i)); do
+  [[ $(ls "$TMPDIR"/*check.filters | wc -l) != 3 ]] || exit 0
+  sleep 0.1
+done
+exit 1
+END
+export TEST_OVERLAP=
+out=$scratch/sanitized
+"$sources/tests/gpu/check.sh" "$programs" "$out" >"$scratch/words" && die "stream did not fail"
+expect ops passed
+expect sanitizers passed
+for check in memcheck racecheck initcheck; do
+  filters=$(<"$TMPDIR/$check.filters")
+  [[ ${filters%%$'\n'*} == *Attend*Sample* && ${filters%%$'\n'*} != *Gemm* ]] ||
+    die "$check begins with ${filters%%$'\n'*}"
+  [[ $filters == *Gemm* ]] || die "$check never comes to Gemm: $filters"
+  [[ $filters != *"$scratch/root"* ]] || die "$check finds the library: $filters"
+done
+
 # A part that is ended by its limit leaves nothing behind, and what graphs took is told where they
 # are captured only alone.
 fake "$programs/engine_bench" <<'END'

@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
-# compute_sanitizer.sh OP_TEST FOLDER [SECONDS]: runs the op table on a GPU under
-# compute-sanitizer's memcheck, racecheck and initcheck, at most SECONDS each (default: an hour),
-# logs into FOLDER. BARAM_TEST_DEVICE names the GPU, cuda:0 otherwise; GTEST_FILTER takes a part of
-# the table. Exits with 0 if nothing was found, 1 if something was, 75 if nothing was but a tool was
-# not done in time, 77 if there is no compute-sanitizer or it can't work on this machine.
+# compute_sanitizer.sh OP_TEST FOLDER [SECONDS [FILTER...]]: runs the op table on a GPU under
+# compute-sanitizer's memcheck, racecheck and initcheck at once, at most SECONDS each (default: an
+# hour), logs into FOLDER. Each goes through the parts of the table that FILTERs of GoogleTest name,
+# one after another: what is worth most first. Without a FILTER it is the whole table.
+# BARAM_TEST_DEVICE names the GPU, cuda:0 otherwise. Exits with 0 if nothing was found, 1 if
+# something was, 75 if nothing was but a tool was not done in time, 77 if there is no
+# compute-sanitizer or it can't work on this machine.
 set -euo pipefail
-op_test=$1 folder=$2 seconds=${3:-3600}
+op_test=$1 folder=$2 seconds=${3:-3600} filters=("${@:4}")
+((${#filters[@]})) || filters=("${GTEST_FILTER:-*}")
 export BARAM_TEST_DEVICE=${BARAM_TEST_DEVICE:-cuda:0}
 
 tool=$(command -v compute-sanitizer || true)
@@ -20,21 +23,43 @@ if [[ -z $tool ]]; then
   exit 77
 fi
 
+# run CHECK: a tool's way through the filters. Returns the first failure; the end of its time ends
+# it.
+run() {
+  local begin=$SECONDS filter left status=0 first=0
+  for filter in "${filters[@]}"; do
+    left=$((begin + seconds - SECONDS))
+    ((left > 0)) || return $((first ? first : 124))
+    # Its own exit code for what it finds, so that it is not taken for a failed test.
+    status=0
+    GTEST_FILTER=$filter timeout -k 2 "$left" "$tool" --tool "$1" --error-exitcode 99 "$op_test" ||
+      status=$?
+    ((first)) || first=$status
+    ((status != 124 && status != 137)) || break
+  done
+  return $first
+}
+
 mkdir -p "$folder"
+checks=(memcheck racecheck initcheck) pids=()
+for check in "${checks[@]}"; do
+  run "$check" >"$folder/$check.log" 2>&1 &
+  pids+=($!)
+done
+
 # What the tools write above what they found, and GoogleTest of a test that failed: of a run that
 # was ended before its summary this is all there is.
 findings='^=+ (Invalid|Misaligned|Uninitialized|Program hit|Error: (Race|Potential)|Warning: Race)'
 findings+='|^\[  FAILED  \]'
-failed=0 unfinished=0
-for check in memcheck racecheck initcheck; do
-  log=$folder/$check.log status=0
-  # Its own exit code for what it finds, so that it is not taken for a failed test.
-  timeout -k 2 "$seconds" "$tool" --tool "$check" --error-exitcode 99 "$op_test" >"$log" 2>&1 ||
-    status=$?
+failed=0 unfinished=0 unable=0
+for i in "${!checks[@]}"; do
+  check=${checks[i]} log=$folder/${checks[i]}.log status=0
+  wait "${pids[i]}" || status=$?
   # Runtimes into which the tool has no way, of some virtual machines: then nothing runs under it.
   if ((status)) && grep -aq 'Device not supported' "$log"; then
     echo "compute-sanitizer can't work on this machine, see $log" >&2
-    exit 77
+    unable=1
+    continue
   fi
   case $status in
     0) echo "$check: nothing found" ;;
@@ -53,4 +78,5 @@ for check in memcheck racecheck initcheck; do
   grep -a 'ERROR SUMMARY\|RACECHECK SUMMARY' "$log" | tail -n 1 || true
 done
 ((failed == 0)) || exit 1
+((unable == 0)) || exit 77
 ((unfinished == 0)) || exit 75
