@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# check_bare_test.sh: what check_bare.sh says of programs beside trees of several sizes.
+set -euo pipefail
+sources=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+die() { echo "check_bare_test.sh: $*" >&2; exit 1; }
+
+tree=$scratch/tree
+mkdir -p "$tree/deploy/static" "$scratch/bin"
+cp "$sources/deploy/static/check_bare.sh" "$tree/deploy/static"
+git -C "$tree" init -q
+checks() { "$tree/deploy/static/check_bare.sh" "$scratch/bin" >"$scratch/words" 2>&1; }
+
+cp "$(type -P true)" "$scratch/bin/program"
+truncate -s 33M "$scratch/bin/program" "$tree/untracked"
+checks && die "there is no tree"
+truncate -s 30M "$tree/large file"
+git -C "$tree" add -N deploy "large file"
+checks || die "63 MiB are not taken: $(<"$scratch/words")"
+truncate -s 32M "$tree/large file"
+checks && die "65 MiB are taken"
+grep -q 'larger than 64 MiB' "$scratch/words" || die "$(<"$scratch/words")"
+rm "$tree/large file"
+checks || die "a file that was deleted counts: $(<"$scratch/words")"
