@@ -104,6 +104,7 @@ class Bench {
     report->captures = runner_.graphs().captures();
     report->replays = runner_.graphs().replays();
     report->refusals = runner_.graphs().refusals();
+    report->graphs_overlap = model_->device->GraphsOverlap();
   }
 
   Measurement Decode(int32_t batch) {

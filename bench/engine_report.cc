@@ -32,9 +32,10 @@ void PrintMemory(const EngineReport& report) {
   std::printf("memory: context %.1f MB, library %.1f MB, first steps %.1f MB; foreseen %.1f MB\n",
               Megabytes(memory.context), Megabytes(memory.library), Megabytes(memory.warm_up),
               Megabytes(Foreseen(info, "context and code")));
-  std::printf("graphs: %lld captured, %lld refused, %.1f MB; foreseen %.1f MB\n",
-              Whole(report.captures), Whole(report.refusals), Megabytes(memory.graphs),
-              Megabytes(Foreseen(info, "graphs")));
+  const char* overlap = report.graphs_overlap ? ", kernels overlap" : ", kernels do not overlap";
+  std::printf("graphs: %lld captured, %lld refused%s, %.1f MB; foreseen %.1f MB\n",
+              Whole(report.captures), Whole(report.refusals), report.captures > 0 ? overlap : "",
+              Megabytes(memory.graphs), Megabytes(Foreseen(info, "graphs")));
 }
 
 }  // namespace
@@ -45,11 +46,13 @@ void WriteJson(std::FILE* file, const EngineReport& report) {
                "{\n \"model\": \"%s\", \"parameters\": %lld, \"device\": \"%s\", \"isa\": \"%s\", "
                "\"workers\": %d, \"open_s\": %.4g, \"first_token_s\": %.4g,\n"
                " \"max_num_batched_tokens\": %d, \"max_num_seqs\": %d, \"kv_tokens\": %lld,\n"
-               " \"graphs\": {\"captures\": %lld, \"replays\": %lld, \"refusals\": %lld},\n",
+               " \"graphs\": {\"captures\": %lld, \"replays\": %lld, \"refusals\": %lld, "
+               "\"overlap\": %s},\n",
                info.family.c_str(), Whole(info.parameters), info.device.c_str(), info.isa.c_str(),
                info.workers, report.open_s, report.first_token_s, info.max_num_batched_tokens,
                info.max_num_seqs, Whole(info.kv_tokens), Whole(report.captures),
-               Whole(report.replays), Whole(report.refusals));
+               Whole(report.replays), Whole(report.refusals),
+               report.graphs_overlap ? "true" : "false");
   if (report.has_memory) WriteMemory(file, report);
   std::fprintf(file, " \"measurements\": [");
   const char* comma = "";

@@ -55,6 +55,7 @@ struct EngineReport {
   bool has_memory = false;   // the device has its own
   MemoryTaken memory;
   int64_t captures = 0, replays = 0, refusals = 0;  // of graphs, see StepGraphs
+  bool graphs_overlap = false;                      // see Device
   std::vector<Measurement> measurements;
 };
 

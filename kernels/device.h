@@ -161,6 +161,10 @@ class Device {
   // Runs the recorded ops with what the current step's arrays hold. The step must have as many
   // tokens and outputs, padding included, as the one that was captured.
   virtual void Replay(uint64_t graph) { (void)graph; }
+  // For people: whether kernels overlap in the graphs that were captured, as
+  // DeviceOptions::overlap_kernels asks for. A device may have given that up in graphs alone, which
+  // costs speed and nothing else. False without a graph.
+  virtual bool GraphsOverlap() const { return false; }
 
   // --- ops, see ops.h
   virtual void Embed(const EmbedArgs& args) = 0;

@@ -9,7 +9,7 @@
 namespace baram::cuda {
 
 void Captures::NoteRefusal(Error error, bool overlapped) {
-  if (overlapped && of_overlap_ == OfOverlap::kUntried) {
+  if (overlapped && of_overlap_ == OfOverlap::kUntried && IsUnsupported(error)) {
     of_overlap_ = OfOverlap::kRefused;
     std::fprintf(stderr,
                  "baram: %s: a step whose launches have programmatic stream serialization and a "

@@ -14,7 +14,8 @@ namespace baram::cuda {
 
 // Owned by the device, used by the executor thread. A refused capture costs speed and not the
 // device: why is said once, on standard error. Overlap is blamed for a refusal, and given up in
-// captures, only where no graph was captured with it before.
+// captures, only where no graph was captured with it before and the error may be its: a lack of
+// memory is not.
 class Captures {
  public:
   // `device`: its name, for what is said. `overlap`: DeviceOptions::overlap_kernels.
@@ -28,6 +29,8 @@ class Captures {
   bool capturing() const { return capturing_; }
   // Whether what is launched now is to overlap.
   bool overlap() const { return overlap_ && !(capturing_ && of_overlap_ == OfOverlap::kRefused); }
+  // See Device::GraphsOverlap.
+  bool overlap_captured() const { return of_overlap_ == OfOverlap::kCaptured; }
 
  private:
   // What captures of kernels that overlap came to.

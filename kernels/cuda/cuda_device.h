@@ -58,6 +58,7 @@ class CudaDevice final : public Device {
   [[nodiscard]] bool BeginCapture() override;
   [[nodiscard]] uint64_t EndCapture() override;
   void Replay(uint64_t graph) override;
+  bool GraphsOverlap() const override { return captures_.overlap_captured(); }
 
   void Embed(const EmbedArgs& args) override;
   void Norm(const NormArgs& args) override;

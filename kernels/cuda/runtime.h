@@ -93,6 +93,11 @@ void DestroyGraph(Graph graph);
 // The error of the launches since the last call.
 Error LastError();
 
+// Whether an error means that what was asked for is not there: an argument that is invalid or not
+// supported, or a call that no capture takes. What is called after that in a capture says only that
+// it is spoilt, which counts as well.
+bool IsUnsupported(Error error);
+
 }  // namespace baram::cuda
 
 #endif  // BARAM_KERNELS_CUDA_RUNTIME_H_

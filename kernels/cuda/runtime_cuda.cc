@@ -2,6 +2,7 @@
 #include <cuda_runtime_api.h>
 
 #include <cstdio>
+#include <cstring>
 #include <fstream>
 
 #include "kernels/cuda/runtime.h"
@@ -140,5 +141,14 @@ Error LaunchGraph(Graph graph, Stream stream) { return Words(cudaGraphLaunch(gra
 void DestroyGraph(Graph graph) { cudaGraphExecDestroy(graph); }
 
 Error LastError() { return Words(cudaGetLastError()); }
+
+bool IsUnsupported(Error error) {
+  for (const cudaError_t one :
+       {cudaErrorInvalidValue, cudaErrorNotSupported, cudaErrorStreamCaptureUnsupported,
+        cudaErrorStreamCaptureInvalidated}) {
+    if (error != nullptr && std::strcmp(error, cudaGetErrorString(one)) == 0) return true;
+  }
+  return false;
+}
 
 }  // namespace baram::cuda

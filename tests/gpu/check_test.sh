@@ -110,11 +110,15 @@ expect cublaslt passed
 expect identities passed
 [[ $(kept cublaslt.log) == "overlap: 0" ]] || die "the library's kernels: $(kept cublaslt.log)"
 grep -q goldens-alone "$out/summary.json" && die "the goldens are tried twice in the same way"
-grep -q '"overlap": 0' "$out/summary.json" || die "$(<"$out/summary.json")"
+grep -q '"overlap": 0, "graphs_overlap": null' "$out/summary.json" || die "$(<"$out/summary.json")"
 
-# The sanitizers run at once, with what is worth most first, and do not find the library.
+# What overlaps everywhere but in graphs. The sanitizers run at once, with what is worth most first,
+# and do not find the library.
 fake "$programs/op_test" <<<'exit 0'
 fake "$programs/model_golden_test" <<<'exit 0'
+fake "$programs/engine_bench" <<'END'
+echo ' "graphs": {"captures": 3, "replays": 9, "refusals": 0, "overlap": false},' >"${@: -1}"
+END
 fake "$scratch/path/compute-sanitizer" <<'END'
 echo "$GTEST_FILTER, library from: $LD_LIBRARY_PATH" >>"$TMPDIR/$2.filters"
 for ((i = 0; i < 300; ++i)); do
@@ -128,6 +132,8 @@ out=$scratch/sanitized
 "$sources/tests/gpu/check.sh" "$programs" "$out" >"$scratch/words" && die "stream did not fail"
 expect ops passed
 expect sanitizers passed
+grep -q '"overlap": 1, "graphs_overlap": false' "$out/summary.json" || die "$(<"$out/summary.json")"
+grep -q 'not in graphs' "$scratch/words" || die "it does not say that kernels in graphs don't overlap"
 for check in memcheck racecheck initcheck; do
   filters=$(<"$TMPDIR/$check.filters")
   [[ ${filters%%$'\n'*} == *Attend*Sample* && ${filters%%$'\n'*} != *Gemm* ]] ||

@@ -53,13 +53,29 @@ TEST(CudaCapture, ARefusedCaptureIsNoLostDevice) {
 // The first tells what its launches asked for; the next does without.
 TEST(CudaCapture, AGraphWhoseKernelsOverlapIsTriedWithoutOnce) {
   const auto device = Open();
-  emulation::RefuseOverlappingCaptures(true);
+  emulation::RefuseOverlappingCaptures(emulation::kInvalid);
   ::testing::internal::CaptureStderr();
   EXPECT_FALSE(CapturesAKernel(*device));
   EXPECT_THAT(::testing::internal::GetCapturedStderr(),
               HasSubstr("programmatic stream serialization"));
   EXPECT_TRUE(CapturesAKernel(*device));
-  emulation::RefuseOverlappingCaptures(false);
+  emulation::RefuseOverlappingCaptures(nullptr);
+  EXPECT_FALSE(device->GraphsOverlap());
+  EXPECT_TRUE(device->Wait(device->Record()));
+}
+
+TEST(CudaCapture, ALackOfMemoryTakesNoOverlapFromCaptures) {
+  const auto device = Open();
+  emulation::RefuseOverlappingCaptures("out of memory");
+  ::testing::internal::CaptureStderr();
+  EXPECT_FALSE(CapturesAKernel(*device));
+  EXPECT_THAT(::testing::internal::GetCapturedStderr(),
+              HasSubstr("can't be captured as a graph: out of memory; it will be slower"));
+  EXPECT_FALSE(CapturesAKernel(*device)) << "its kernels overlap no more";
+  EXPECT_FALSE(device->GraphsOverlap());
+  emulation::RefuseOverlappingCaptures(nullptr);
+  EXPECT_TRUE(CapturesAKernel(*device));
+  EXPECT_TRUE(device->GraphsOverlap());
   EXPECT_TRUE(device->Wait(device->Record()));
 }
 
@@ -67,14 +83,14 @@ TEST(CudaCapture, AGraphWhoseKernelsOverlapIsTriedWithoutOnce) {
 TEST(CudaCapture, ALaterRefusalTakesNoOverlapFromCaptures) {
   const auto device = Open();
   ASSERT_TRUE(CapturesAKernel(*device));
-  emulation::RefuseOverlappingCaptures(true);
+  emulation::RefuseOverlappingCaptures(emulation::kInvalid);
   ::testing::internal::CaptureStderr();
   EXPECT_FALSE(CapturesAKernel(*device));
   EXPECT_THAT(::testing::internal::GetCapturedStderr(),
               AllOf(HasSubstr("can't be captured as a graph: invalid argument; it will be slower"),
                     Not(HasSubstr("programmatic stream serialization"))));
   EXPECT_FALSE(CapturesAKernel(*device)) << "its kernels overlap no more";
-  emulation::RefuseOverlappingCaptures(false);
+  emulation::RefuseOverlappingCaptures(nullptr);
   EXPECT_TRUE(CapturesAKernel(*device));
   EXPECT_TRUE(device->Wait(device->Record()));
 }
@@ -82,22 +98,23 @@ TEST(CudaCapture, ALaterRefusalTakesNoOverlapFromCaptures) {
 TEST(CudaCapture, KernelsOverlapOnTheDevicesThatWereAskedTo) {
   const auto device = Open();
   const auto plain = Open(false);
-  emulation::RefuseOverlappingCaptures(true);
+  emulation::RefuseOverlappingCaptures(emulation::kInvalid);
   EXPECT_FALSE(CapturesAKernel(*device));
   EXPECT_TRUE(CapturesAKernel(*plain));
-  emulation::RefuseOverlappingCaptures(false);
+  EXPECT_FALSE(plain->GraphsOverlap());
+  emulation::RefuseOverlappingCaptures(nullptr);
 }
 
 TEST(CudaCapture, OnlyCapturesGiveOverlapUp) {
   OwnedStream stream;
   ASSERT_EQ(MakeOwned(&stream, CreateStream), nullptr);
   Captures captures("a GPU", true);
-  emulation::RefuseOverlappingCaptures(true);
+  emulation::RefuseOverlappingCaptures(emulation::kInvalid);
   ASSERT_TRUE(captures.Begin(stream.get()));
   EXPECT_TRUE(captures.overlap());
   emulation::EnqueueLaunch({stream.get(), captures.overlap()}, [] {});
   EXPECT_EQ(captures.End(stream.get()), 0u);
-  emulation::RefuseOverlappingCaptures(false);
+  emulation::RefuseOverlappingCaptures(nullptr);
   EXPECT_TRUE(captures.overlap());
   ASSERT_TRUE(captures.Begin(stream.get()));
   EXPECT_FALSE(captures.overlap());

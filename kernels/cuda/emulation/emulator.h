@@ -41,8 +41,9 @@ void FailAllocation(int n);
 bool AllocationFailed();
 // true: from now on no capture can be begun. false: it can again.
 void RefuseCaptures(bool refuse);
-// true: from now on a capture in which a kernel overlaps makes no graph. false: it does again.
-void RefuseOverlappingCaptures(bool refuse);
+// From now on a capture in which a kernel overlaps makes no graph but this error. Null: it does
+// again.
+void RefuseOverlappingCaptures(Error error);
 
 // The running thread's.
 extern Dim3 thread_index, block_index, block_size, grid_size;

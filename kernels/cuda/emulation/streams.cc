@@ -9,6 +9,7 @@
 #include <memory>
 #include <mutex>
 #include <set>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -68,7 +69,7 @@ std::set<Stream>& Streams() {
 // This thread captures it.
 thread_local Stream capturing = nullptr;
 std::atomic<bool> refuse_captures = false;
-std::atomic<bool> refuse_overlapping_captures = false;
+std::atomic<Error> refuse_overlapping_captures = nullptr;
 
 void CarryOut(Queue& queue, uint64_t position) {
   while (queue.begun < position) {
@@ -82,7 +83,7 @@ void CarryOut(Queue& queue, uint64_t position) {
 }  // namespace
 
 void RefuseCaptures(bool refuse) { refuse_captures = refuse; }
-void RefuseOverlappingCaptures(bool refuse) { refuse_overlapping_captures = refuse; }
+void RefuseOverlappingCaptures(Error error) { refuse_overlapping_captures = error; }
 
 void Enqueue(Stream stream, Work work) {
   std::lock_guard lock(mutex);
@@ -210,7 +211,7 @@ Error SecondsBetween(Event from, Event to, double* seconds) {
 Error BeginCapture(Stream stream) {
   if (!AllowedNow()) return Failed(kCapturing);
   Check(stream != nullptr, "the null stream is never captured");
-  if (emulation::refuse_captures) return Failed("operation not supported");
+  if (emulation::refuse_captures) return Failed(emulation::kNotSupported);
   std::lock_guard lock(emulation::mutex);
   stream->capture = std::make_unique<emulation::Capture>();
   emulation::capturing = stream;
@@ -221,10 +222,9 @@ Error EndCapture(Stream stream, Graph* graph) {
   std::lock_guard lock(emulation::mutex);
   const auto capture = std::exchange(stream->capture, nullptr);
   emulation::capturing = nullptr;
-  if (capture->lost) return Failed("operation failed due to a previous error during capture");
-  if (emulation::refuse_overlapping_captures && capture->overlaps) {
-    return Failed("invalid argument");
-  }
+  if (capture->lost) return Failed(emulation::kLostCapture);
+  const Error refusal = emulation::refuse_overlapping_captures;
+  if (refusal != nullptr && capture->overlaps) return Failed(refusal);
   *graph = new CUgraphExec_st{
       std::make_shared<const std::vector<emulation::Work>>(std::move(capture->nodes))};
   return nullptr;
@@ -237,5 +237,13 @@ Error LaunchGraph(Graph graph, Stream stream) {
   return nullptr;
 }
 void DestroyGraph(Graph graph) { delete graph; }
+
+bool IsUnsupported(Error error) {
+  using namespace emulation;  // NOLINT: its errors
+  for (const std::string_view one : {kInvalid, kNotSupported, kCapturing, kLostCapture}) {
+    if (error != nullptr && one == error) return true;
+  }
+  return false;
+}
 
 }  // namespace baram::cuda

@@ -26,8 +26,11 @@ Error Failed(Error error);
 // If this thread is capturing: false, and the capture is lost. For calls that CUDA forbids then,
 // and for marks and graphs in graphs, which nobody needs.
 bool AllowedNow();
-// What such a call returns.
+// What such a call returns, and what the lost capture does.
 inline constexpr Error kCapturing = "operation not permitted when stream is capturing";
+inline constexpr Error kLostCapture = "operation failed due to a previous error during capture";
+inline constexpr Error kInvalid = "invalid argument";
+inline constexpr Error kNotSupported = "operation not supported";
 
 // Whether AllocatePinned returned this memory: copies read it when the stream gets there.
 bool IsPinned(const void* host);
