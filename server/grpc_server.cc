@@ -111,8 +111,7 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Listen(Serving& serving,
   server->address_ =
       absl::StrCat(v6 ? "[" : "", endpoint->host, v6 ? "]:" : ":", server->acceptor_->port());
   server->server_->GetHealthCheckService()->SetServingStatus("startup", false);
-  server->SetReady(false);
-  server->SetLive(true);
+  server->SetHealth(/*ready=*/false, /*live=*/true);
   const absl::Status accepts = server->acceptor_->Start(
       config.max_connections, config.max_header_bytes, [&log](const char* reason) {
         log.RecordRefused("grpc", "UNAVAILABLE", reason, std::chrono::steady_clock::now());
@@ -123,20 +122,18 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Listen(Serving& serving,
 
 GrpcServer::~GrpcServer() { Shutdown(std::chrono::steady_clock::now()); }
 
-void GrpcServer::SetReady(bool ready) {
+void GrpcServer::SetHealth(bool ready, bool live) {
   std::lock_guard lock(mutex_);
-  if (!server_) return;
+  // Who watches gets a message whenever a status is set, also to what it was.
+  const std::pair now(ready, live);
+  if (!server_ || health_ == now) return;
+  health_ = now;
   grpc::HealthCheckServiceInterface* health = server_->GetHealthCheckService();
   for (const char* name : {"", "readiness", "baram.v1.Inference", "baram.v1.Operator"}) {
     health->SetServingStatus(name, ready);
   }
   if (ready) health->SetServingStatus("startup", true);  // and it stays so
-}
-
-void GrpcServer::SetLive(bool live) {
-  std::lock_guard lock(mutex_);
-  if (!server_) return;
-  server_->GetHealthCheckService()->SetServingStatus("liveness", live);
+  health->SetServingStatus("liveness", live);
 }
 
 void GrpcServer::Shutdown(SteadyTime deadline) {

@@ -6,7 +6,9 @@
 
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
+#include <utility>
 
 #include "absl/status/statusor.h"
 #include "server/grpc_acceptor.h"
@@ -26,10 +28,9 @@ class GrpcServer {
   static absl::StatusOr<std::unique_ptr<GrpcAcceptor>> BindListener(const Config& config);
   ~GrpcServer();
 
-  // What grpc.health.v1 answers. "", "readiness" and the services are ready together. Also beside
-  // and after Shutdown.
-  void SetReady(bool ready);
-  void SetLive(bool live);
+  // What grpc.health.v1 answers: `live` for "liveness", `ready` for "", "readiness" and the
+  // services; "startup" is true from the first `ready` on. Also beside and after Shutdown.
+  void SetHealth(bool ready, bool live);
 
   // Refuses new calls, waits for those that run, cancels them at `deadline`; returns when all have
   // ended.
@@ -49,6 +50,7 @@ class GrpcServer {
   std::unique_ptr<GrpcAcceptor> acceptor_;  // outlives the server it feeds
   std::mutex mutex_;  // guards what follows, but for Listen and Shutdown's own use of it
   std::unique_ptr<grpc::Server> server_;
+  std::optional<std::pair<bool, bool>> health_;  // as it was set last
 };
 
 }  // namespace baram::server

@@ -4,23 +4,22 @@
 #include <utility>
 
 namespace baram::server {
-namespace {
 
-// One layer takes seconds at most, even of a large model on few cores.
-constexpr double kStalledS = 30;
-
-}  // namespace
-
-void Lifecycle::Watch(std::function<void(bool ready)> watcher) {
+void Lifecycle::Watch(std::function<void(bool ready, bool live)> watcher) {
   std::lock_guard lock(mutex_);
   watcher_ = std::move(watcher);
-  if (watcher_) watcher_(ready());
+  if (watcher_) watcher_(ready(), live());
+}
+
+void Lifecycle::Tell() {
+  std::lock_guard lock(mutex_);
+  if (watcher_) watcher_(ready(), live());
 }
 
 void Lifecycle::Advertise(bool advertised) {
   std::lock_guard lock(mutex_);
   advertised_.store(advertised, std::memory_order_release);
-  if (watcher_) watcher_(ready());
+  if (watcher_) watcher_(ready(), live());
 }
 
 void Lifecycle::SetEngine(Engine& engine) { engine_.store(&engine, std::memory_order_release); }
@@ -38,7 +37,9 @@ void Lifecycle::Drain(SteadyTime limit) {
   if (Engine* engine = engine_.load(std::memory_order_acquire)) engine->Drain(limit);
 }
 
-bool Lifecycle::ready() const { return advertised_.load(std::memory_order_acquire) && accepting(); }
+bool Lifecycle::ready() const {
+  return advertised_.load(std::memory_order_acquire) && accepting() && live();
+}
 
 bool Lifecycle::engine_alive() const {
   const Engine* engine = engine_.load(std::memory_order_acquire);
@@ -47,7 +48,7 @@ bool Lifecycle::engine_alive() const {
 
 bool Lifecycle::live() const {
   const Engine* engine = engine_.load(std::memory_order_acquire);
-  return engine == nullptr || (engine->alive() && engine->stalled_s() < kStalledS);
+  return engine == nullptr || (engine->alive() && engine->stalled_s() < stalled_s_);
 }
 
 }  // namespace baram::server

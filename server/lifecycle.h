@@ -17,10 +17,18 @@ namespace baram::server {
 // loads.
 class Lifecycle {
  public:
-  Lifecycle() = default;
+  // One layer takes seconds at most, even of a large model on few cores.
+  static constexpr double kStalledS = 30;
 
-  // Called now and whenever readiness changes through the methods below. Set before SetReady.
-  void Watch(std::function<void(bool ready)> watcher);
+  // An engine that has begun no layer for `stalled_s`, though it has work, hangs.
+  explicit Lifecycle(double stalled_s = kStalledS) : stalled_s_(stalled_s) {}
+
+  // Called now, whenever readiness changes through the methods below, and by Tell. Set before
+  // SetReady.
+  void Watch(std::function<void(bool ready, bool live)> watcher);
+  // Tells the watcher what holds now. An engine is lost, hangs and comes back by itself: whoever
+  // runs the server calls this every now and then.
+  void Tell();
 
   // The model is loaded: calls may come. `engine` must outlive this.
   void SetEngine(Engine& engine);
@@ -32,10 +40,11 @@ class Lifecycle {
   void Drain(SteadyTime limit);
 
   bool started() const { return started_.load(std::memory_order_acquire); }
+  // Calls may come, and would be answered: never while it is not live.
   bool ready() const;
   bool accepting() const { return accepting_.load(std::memory_order_acquire) && engine_alive(); }
-  // False once the device is lost or the engine makes no progress: restart the process. Overload
-  // never turns it, nor does loading.
+  // False once the device is lost, and while the engine makes no progress: restart the process.
+  // Overload never turns it, nor does loading.
   bool live() const;
   bool draining() const { return !accepting_.load(std::memory_order_acquire); }
 
@@ -43,12 +52,13 @@ class Lifecycle {
   void Advertise(bool advertised);
   bool engine_alive() const;
 
+  const double stalled_s_;
   std::atomic<Engine*> engine_{nullptr};  // set once
   std::atomic<bool> started_{false};
   std::atomic<bool> advertised_{false};
   std::atomic<bool> accepting_{true};
   std::mutex mutex_;  // guards the watcher
-  std::function<void(bool)> watcher_;
+  std::function<void(bool, bool)> watcher_;
 };
 
 }  // namespace baram::server

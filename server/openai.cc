@@ -326,7 +326,7 @@ std::vector<HttpRoute> OpenAiRoutes(const OpenAiContext& context) {
   add_on_pool("/detokenize", Detokenize);
   // What machines ask every few seconds leaves no line.
   const auto health = [&lifecycle = context.lifecycle](Exchange exchange) {
-    exchange->Respond(lifecycle.ready() && lifecycle.live() ? 200 : 503, {}, "");
+    exchange->Respond(lifecycle.ready() ? 200 : 503, {}, "");
   };
   add("GET", "/health", health);
   add("GET", "/ping", health);

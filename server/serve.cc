@@ -205,15 +205,12 @@ void ShowReady(Server& server, SteadyTime started) {
   _exit(code);
 }
 
-// /live answers when it is asked; grpc.health.v1 must be told.
-void TellLiveness(Server& server) { server.grpc().SetLive(server.lifecycle().live()); }
-
 // Until a signal. Ends the process where only a new one can help.
 int WatchUntilSignal(Server& server, const Watchdog& watchdog, StopSignals& signals) {
   uint64_t lost_lines = 0;
   while (true) {
     if (const auto signal = signals.Wait(Watchdog::kInterval)) return *signal;
-    TellLiveness(server);
+    server.lifecycle().Tell();
     if (LostLogLines() > lost_lines) {
       const uint64_t all = LostLogLines();
       spdlog::warn("log lines lost, as nobody read them in time: {}", all - lost_lines);
@@ -223,7 +220,7 @@ int WatchUntilSignal(Server& server, const Watchdog& watchdog, StopSignals& sign
     // The calls of a lost device have failed: their clients are told.
     if (code == kExitOs) {
       code = watchdog.Await([&server] { server.Stop(steady_clock::now()); },
-                            [&server] { TellLiveness(server); });
+                            [&server] { server.lifecycle().Tell(); });
     }
     if (code != 0) ExitNow(code, server.engine());
   }
@@ -242,7 +239,7 @@ void StopAsTold(Server& server, const Watchdog& watchdog, int signal) {
     std::this_thread::sleep_until(After(steady_clock::now(), delay));
     server.Stop(After(steady_clock::now(), config.drain_limit_s));
   };
-  const int code = watchdog.Await(stop, [&server] { TellLiveness(server); });
+  const int code = watchdog.Await(stop, [&server] { server.lifecycle().Tell(); });
   if (code != 0) ExitNow(code, server.engine());
   const auto drained = static_cast<size_t>(FinishReason::kDrained);
   const int64_t cut = server.engine().stats().finished[drained].value();

@@ -136,7 +136,7 @@ absl::Status Server::Listen() {
     if (!http.ok()) return BlameSetting(http.status(), "http-listen");
     http_ = *std::move(http);
   }
-  lifecycle_.Watch([this](bool ready) { grpc_->SetReady(ready); });
+  lifecycle_.Watch([this](bool ready, bool live) { grpc_->SetHealth(ready, live); });
   return absl::OkStatus();
 }
 
@@ -146,7 +146,6 @@ void Server::Stop(SteadyTime limit) {
   // Until then the listeners stay up, so that new calls are told to go elsewhere.
   constexpr auto kLook = std::chrono::milliseconds(10);
   while (!idle() && steady_clock::now() < limit + kLastWords) std::this_thread::sleep_for(kLook);
-  lifecycle_.Watch({});
   if (http_) http_->StopAccepting();
   // What is left of gRPC are streams that nobody ends, such as a health watch, and short replies.
   if (grpc_) grpc_->Shutdown(steady_clock::now() + kLastWords);
@@ -159,6 +158,7 @@ void Server::Stop(SteadyTime limit) {
 
 Server::~Server() {
   Stop(steady_clock::now());
+  lifecycle_.Watch({});
   http_.reset();
   probes_.reset();
   grpc_.reset();

@@ -394,31 +394,53 @@ TEST_F(GrpcFlowTest, StopEndsWhatTheLimitCutsOff) {
   reader.join();
 }
 
+// What grpc.health.v1 says of `service`.
+bool Serving(const std::shared_ptr<grpc::Channel>& channel, const char* service) {
+  grpc::ClientContext context;
+  grpc::health::v1::HealthCheckRequest request;
+  request.set_service(service);
+  grpc::health::v1::HealthCheckResponse response;
+  const auto health = grpc::health::v1::Health::NewStub(channel);
+  EXPECT_TRUE(health->Check(&context, request, &response).ok());
+  return response.status() == grpc::health::v1::HealthCheckResponse::SERVING;
+}
+
+// Nothing calls the server when its engine hangs or moves again: it is to be asked.
+TEST_F(GrpcFlowTest, HealthIsWhatTheLifecycleTells) {
+  StartServer();
+  const auto channel = NewChannel();
+  constexpr const char* kReadiness[] = {"", "readiness", "baram.v1.Inference"};
+  server().grpc().SetHealth(false, false);
+  for (const char* service : kReadiness) EXPECT_FALSE(Serving(channel, service)) << service;
+  EXPECT_FALSE(Serving(channel, "liveness"));
+  EXPECT_TRUE(Serving(channel, "startup"));
+  server().lifecycle().Tell();
+  for (const char* service : kReadiness) EXPECT_TRUE(Serving(channel, service)) << service;
+  EXPECT_TRUE(Serving(channel, "liveness"));
+  server().lifecycle().StopAdvertising();
+  for (const char* service : kReadiness) EXPECT_FALSE(Serving(channel, service)) << service;
+  EXPECT_TRUE(Serving(channel, "liveness"));
+}
+
 // Liveness is told while calls end, and telling it is harmless when they have.
 TEST_F(GrpcFlowTest, LivenessIsToldWhileTheServerStops) {
   StartSmallStreams(600);
   const auto unread = StartUnread(LargeRequest());
   AwaitPaused();
-  const auto health = grpc::health::v1::Health::NewStub(NewChannel());
-  const auto live = [&] {
-    grpc::ClientContext context;
-    grpc::health::v1::HealthCheckRequest request;
-    request.set_service("liveness");
-    grpc::health::v1::HealthCheckResponse response;
-    EXPECT_TRUE(health->Check(&context, request, &response).ok());
-    return response.status() == grpc::health::v1::HealthCheckResponse::SERVING;
-  };
-  EXPECT_TRUE(live());
+  const auto channel = NewChannel();
+  EXPECT_TRUE(Serving(channel, "liveness"));
   std::atomic<bool> stopped{false};
   std::thread stopping([&] {
     server().Stop(std::chrono::steady_clock::now() + std::chrono::hours(1));
     stopped = true;
   });
   EXPECT_TRUE(Comes([&] { return server().lifecycle().draining(); }));
-  server().grpc().SetLive(false);
-  EXPECT_FALSE(live());
+  server().grpc().SetHealth(false, false);
+  EXPECT_FALSE(Serving(channel, "liveness"));
+  server().lifecycle().Tell();
+  EXPECT_TRUE(Serving(channel, "liveness"));
   unread->context.TryCancel();
-  while (!stopped) server().grpc().SetLive(true);
+  while (!stopped) server().lifecycle().Tell();
   stopping.join();
 }
 

@@ -8,6 +8,7 @@
 #include <chrono>
 #include <semaphore>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "engine/open.h"
@@ -118,7 +119,7 @@ TEST_F(WatchdogTest, WithALostDeviceAServerIsNeitherReadyNorLive) {
   Start({.lost_at = 4});
   server::Lifecycle lifecycle;
   std::vector<bool> told;
-  lifecycle.Watch([&](bool ready) { told.push_back(ready); });
+  lifecycle.Watch([&](bool ready, bool) { told.push_back(ready); });
   EXPECT_TRUE(lifecycle.live()) << "it loads";
   lifecycle.SetEngine(*engine_);
   lifecycle.SetReady();
@@ -130,6 +131,25 @@ TEST_F(WatchdogTest, WithALostDeviceAServerIsNeitherReadyNorLive) {
   EXPECT_FALSE(lifecycle.ready());
   EXPECT_FALSE(lifecycle.live());
   EXPECT_TRUE(lifecycle.started());
+}
+
+TEST_F(WatchdogTest, AServerThatHangsIsNotReadyUntilItMovesAgain) {
+  Start();
+  server::Lifecycle lifecycle(kSoonS);
+  using Told = std::pair<bool, bool>;  // ready, live
+  std::vector<Told> told;
+  lifecycle.Watch([&](bool ready, bool live) { told.emplace_back(ready, live); });
+  lifecycle.SetEngine(*engine_);
+  EXPECT_TRUE(Comes([&] { return !lifecycle.live(); }));
+  lifecycle.SetReady();
+  EXPECT_FALSE(lifecycle.ready());
+  Release();
+  EXPECT_TRUE(Comes([&] { return engine_->idle(); }));
+  EXPECT_TRUE(lifecycle.live());
+  EXPECT_TRUE(lifecycle.ready());
+  lifecycle.Tell();
+  EXPECT_THAT(told,
+              ::testing::ElementsAre(Told(false, true), Told(false, false), Told(true, true)));
 }
 
 }  // namespace
