@@ -47,8 +47,9 @@ Each setting is a flag, a variable and a line of a file:
 )";
 
 // SIGTERM, SIGINT and SIGHUP, which comes when the terminal goes, taken by a thread of their own.
-// The first asks to stop, the second ends the process at once; so does the first while the model
-// still loads. A SIGHUP that is ignored from the start, as under nohup, stays so.
+// The first asks to stop, and so do all that come within kSameRequest; the next ends the process at
+// once. So does the first while the model still loads. A SIGHUP that is ignored from the start, as
+// under nohup, stays so.
 class StopSignals {
  public:
   StopSignals() {
@@ -74,19 +75,26 @@ class StopSignals {
   }
 
  private:
+  // Who asks once may send several. A terminal that closes sends SIGHUP when its shell has done so,
+  // `timeout` signals its child and then the group, systemd may send SIGHUP behind SIGTERM.
+  static constexpr auto kSameRequest = std::chrono::seconds(1);
+
   void Listen(std::stop_token stop) {
     pthread_setname_np(pthread_self(), "baram-signals");
     constexpr timespec kLook{.tv_sec = 0, .tv_nsec = 100'000'000};
     while (!stop.stop_requested()) {
       const int signal = sigtimedwait(&set_, nullptr, &kLook);
       if (signal < 0) continue;
+      const SteadyTime now = steady_clock::now();
       std::lock_guard lock(mutex_);
+      if (signal_ && now - asked_ < kSameRequest) continue;
       if (!armed_ || signal_) {
         // The thread that hangs, and so made a second signal necessary, may hold the log.
         LogPastAll("stopped at once by a signal");
         _exit(128 + signal);  // as a shell names a death by signal
       }
       signal_ = signal;
+      asked_ = now;
       changed_.notify_all();
     }
   }
@@ -95,7 +103,8 @@ class StopSignals {
   std::atomic<bool> armed_{false};
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::optional<int> signal_;
+  std::optional<int> signal_;  // the first
+  SteadyTime asked_{};         // when it came
   std::jthread thread_;
 };
 
@@ -232,9 +241,10 @@ void StopAsTold(Server& server, const Watchdog& watchdog, int signal) {
   const Config& config = server.config();
   server.lifecycle().StopAdvertising();
   const double delay = signal == SIGINT ? 0 : config.drain_delay_s;
-  spdlog::info("stopping: {}running calls get {:.0f} s; a second signal stops at once",
-               delay > 0 ? absl::StrFormat("new calls are taken for %.0f s more, ", delay) : "",
-               config.drain_limit_s);
+  spdlog::info(
+      "stopping: {}running calls get {:.0f} s; another signal after a second stops at once",
+      delay > 0 ? absl::StrFormat("new calls are taken for %.0f s more, ", delay) : "",
+      config.drain_limit_s);
   const auto stop = [&] {
     std::this_thread::sleep_until(After(steady_clock::now(), delay));
     server.Stop(After(steady_clock::now(), config.drain_limit_s));

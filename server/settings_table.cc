@@ -152,7 +152,9 @@ const std::vector<Group>& SettingsTable() {
          "After SIGTERM: not ready, but calls are still taken, until load balancers have seen it. "
          "Ctrl-C skips it."},
         {"drain-limit", Kind::kSeconds, &C::drain_limit_s, 0, 86400, "SECONDS", "",
-         "Then running calls get that long to finish. A second signal stops at once."}}},
+         "Then running calls get that long to finish. A further signal stops at once, unless it "
+         "comes "
+         "within a second of the first."}}},
       {"Log",
        {{"log-format", Kind::kChoice, &C::log_format, 0, 0, "text|json", "",
          "Lines for people, or one JSON object a line. Never any content of requests."},

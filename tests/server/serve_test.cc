@@ -104,7 +104,7 @@ TEST_F(ServeTest, AnErrorHasNoConfigurationAboveIt) {
 TEST_F(ServeTest, TheConfigurationIsShownOnceItCanWork) {
   const std::string log = scratch_.Write("log", "");
   const Ran ran = RunShell(Serve(" --max-n 7 2> " + log) + " & serve=$!" + Await("ready:", log) +
-                           "; kill -INT $serve; kill $serve; wait $serve; cat " + log);
+                           "; kill -INT $serve; wait $serve; cat " + log);
   const size_t shown = ran.output.find("  * max-n                     7\n");
   EXPECT_NE(shown, std::string::npos) << ran.output;
   EXPECT_LT(shown, ran.output.find("ready:"));
@@ -129,7 +129,7 @@ TEST_F(ServeTest, WarnsWhereNothingEndsAReply) {
                "; sed -i 's/\"eos_token_id\":702/\"eos_token_id\":null/' config.json; " +
                "rm special_tokens_map.json tokenizer_config.json generation_config.json; " +
                Serve(" 2> " + log) + " & serve=$!" + Await("ready:", log) +
-               "; kill -INT $serve; kill $serve; wait $serve; cat " + log);
+               "; kill -INT $serve; wait $serve; cat " + log);
   EXPECT_THAT(ran.output, HasSubstr("warning EOS ids none: replies end at their limits alone"));
 }
 
@@ -148,12 +148,23 @@ TEST_F(ServeTest, TheFirstSignalWhileTheModelLoadsStopsAtOnce) {
   }
 }
 
+// As when a terminal closes: its shell and the kernel send one each. Here both are pending at once.
+TEST_F(ServeTest, SignalsThatComeTogetherAreOneRequest) {
+  const std::string log = scratch_.Write("log", "");
+  const Ran ran = RunShell(Serve(" 2> " + log) + " & timeout=$!" + Await("ready:", log) +
+                           "; serve=$(cat /proc/$timeout/task/$timeout/children); " +
+                           "kill -STOP $serve; kill -INT $serve; kill $serve; kill -CONT $serve; " +
+                           "wait $timeout; code=$?; cat " + log + "; exit $code");
+  EXPECT_EQ(ran.code, 0) << ran.output;
+  EXPECT_THAT(ran.output, HasSubstr("info stopped"));
+}
+
 TEST_F(ServeTest, ASecondSignalLeavesALineOfTheLog) {
   const std::string log = scratch_.Write("log", "");
   const Ran ran =
       RunShell(Serve(" --log-format json --drain-delay 30 2> " + log) + " & serve=$!" +
                Await("ready", log) + "; kill $serve" + Await("stopping", log) +
-               "; kill $serve; wait $serve; code=$?; tail -n 1 " + log + "; exit $code");
+               "; sleep 1.1; kill $serve; wait $serve; code=$?; tail -n 1 " + log + "; exit $code");
   EXPECT_EQ(ran.code, 143) << ran.output;
   const Json line = Json::parse(ran.output, nullptr, /*allow_exceptions=*/false);
   ASSERT_TRUE(line.is_object()) << ran.output;
