@@ -215,7 +215,7 @@ void ShowReady(Server& server, SteadyTime started) {
 }
 
 // Until a signal. Ends the process where only a new one can help.
-int WatchUntilSignal(Server& server, const Watchdog& watchdog, StopSignals& signals) {
+int WatchUntilSignal(Server& server, Watchdog& watchdog, StopSignals& signals) {
   uint64_t lost_lines = 0;
   while (true) {
     if (const auto signal = signals.Wait(Watchdog::kInterval)) return *signal;
@@ -237,7 +237,7 @@ int WatchUntilSignal(Server& server, const Watchdog& watchdog, StopSignals& sign
 
 // Readiness first, then refusing, then the end of the last call. A device that is lost or hangs
 // meanwhile ends the process as it would have before.
-void StopAsTold(Server& server, const Watchdog& watchdog, int signal) {
+void StopAsTold(Server& server, Watchdog& watchdog, int signal) {
   const Config& config = server.config();
   server.lifecycle().StopAdvertising();
   const double delay = signal == SIGINT ? 0 : config.drain_delay_s;
@@ -286,9 +286,9 @@ int Serve(const std::vector<std::string>& args, SteadyTime started) {
     spdlog::error(std::string(server.status().message()));
     return ExitCode(server.status());
   }
+  Watchdog watchdog((*server)->engine());
   signals.Arm();
   ShowReady(**server, started);
-  const Watchdog watchdog((*server)->engine());
   const int signal = WatchUntilSignal(**server, watchdog, signals);
   StopAsTold(**server, watchdog, signal);
   return 0;

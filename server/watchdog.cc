@@ -3,38 +3,46 @@
 
 #include <pthread.h>
 
-#include <future>
-#include <thread>
 #include <utility>
 
 #include "server/exit_codes.h"
 
 namespace baram::server {
 
+Watchdog::Watchdog(const Engine& engine, double stuck_s) : engine_(engine), stuck_s_(stuck_s) {
+  std::packaged_task<void()> task([told = stop_.get_future()]() mutable {
+    pthread_setname_np(pthread_self(), "baram-stop");
+    if (const std::function<void()> stop = told.get()) stop();
+  });
+  stopped_ = task.get_future();
+  thread_ = std::thread(std::move(task));
+}
+
+Watchdog::~Watchdog() {
+  if (!thread_.joinable()) return;
+  stop_.set_value({});
+  thread_.join();
+}
+
 int Watchdog::Look() const {
   if (!engine_.alive()) return kExitOs;
   return engine_.stalled_s() > stuck_s_ ? kExitInternal : 0;
 }
 
-int Watchdog::Await(std::function<void()> stop, const std::function<void()>& look) const {
-  std::packaged_task<void()> task([stop = std::move(stop)] {
-    pthread_setname_np(pthread_self(), "baram-stop");
-    stop();
-  });
-  const std::future<void> stopped = task.get_future();
-  std::thread thread(std::move(task));
+int Watchdog::Await(std::function<void()> stop, const std::function<void()>& look) {
+  stop_.set_value(std::move(stop));
   const auto stuck = [&] {
     if (Look() != kExitInternal) {
       look();
       return false;
     }
-    if (thread.joinable()) thread.detach();
+    if (thread_.joinable()) thread_.detach();
     return true;
   };
-  while (stopped.wait_for(kInterval) != std::future_status::ready) {
+  while (stopped_.wait_for(kInterval) != std::future_status::ready) {
     if (stuck()) return kExitInternal;
   }
-  thread.join();
+  thread_.join();
   constexpr auto kMoment = std::chrono::milliseconds(10);
   while (engine_.stalled_s() > 0) {
     if (stuck()) return kExitInternal;

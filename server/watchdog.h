@@ -5,6 +5,8 @@
 
 #include <chrono>
 #include <functional>
+#include <future>
+#include <thread>
 
 #include "engine/engine.h"
 
@@ -18,25 +20,28 @@ class Watchdog {
   // How often to look.
   static constexpr auto kInterval = std::chrono::milliseconds(500);
 
-  // `engine` must outlive it.
-  explicit Watchdog(const Engine& engine, double stuck_s = kStuckS)
-      : engine_(engine), stuck_s_(stuck_s) {}
+  // `engine` must outlive it. Starts the thread of Await, for which there may be none left then.
+  explicit Watchdog(const Engine& engine, double stuck_s = kStuckS);
+  ~Watchdog();
 
   // 0 while all is well, else the code with which the process must exit: kExitOs once the device is
   // lost, kExitInternal when nothing has moved for `stuck_s`.
   int Look() const;
 
-  // Runs `stop`, which drains the server, on a thread of its own, and keeps looking meanwhile. As
-  // long as something moves, each look ends with a call of `look`, which tells others what was
-  // seen; it runs on the caller's thread and must not block. Returns Look's answer once `stop` is
-  // done and no step is in flight: joining the engine would wait for that step. Returns
+  // Once: runs `stop`, which drains the server, on a thread of its own, and keeps looking
+  // meanwhile. As long as something moves, each look ends with a call of `look`, which tells others
+  // what was seen; it runs on the caller's thread and must not block. Returns Look's answer once
+  // `stop` is done and no step is in flight: joining the engine would wait for that step. Returns
   // kExitInternal as soon as nothing moves: then `stop` may still run, no thread can be joined, and
   // only _exit ends the process.
-  int Await(std::function<void()> stop, const std::function<void()>& look) const;
+  int Await(std::function<void()> stop, const std::function<void()>& look);
 
  private:
   const Engine& engine_;
   const double stuck_s_;
+  std::promise<std::function<void()>> stop_;  // empty: there is nothing to do
+  std::future<void> stopped_;
+  std::thread thread_;
 };
 
 }  // namespace baram::server

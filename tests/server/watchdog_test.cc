@@ -15,6 +15,7 @@
 #include "server/exit_codes.h"
 #include "server/lifecycle.h"
 #include "tests/engine/rig.h"
+#include "tests/scarce_threads.h"
 #include "tests/server/comes.h"
 
 namespace baram::testing {
@@ -62,7 +63,7 @@ TEST_F(WatchdogTest, ADeviceThatHangsWhileCallsDrain) {
   Start();
   // Seen with the second look.
   constexpr double kStuckS = 1.5 * std::chrono::duration<double>(Watchdog::kInterval).count();
-  const Watchdog watchdog(*engine_, kStuckS);
+  Watchdog watchdog(*engine_, kStuckS);
   EXPECT_EQ(watchdog.Await([this] { Stop(SteadyTime::max()); }, [this] { ++looks_; }),
             server::kExitInternal);
   EXPECT_GT(looks_, 0) << "a probe would still tell what was true before";
@@ -74,7 +75,7 @@ TEST_F(WatchdogTest, ADeviceThatHangsWhileCallsDrain) {
 // Whatever hangs may hold up who tells of it: the end of the process does not wait for that.
 TEST_F(WatchdogTest, NobodyIsToldOnceTheDeviceHangs) {
   Start();
-  const Watchdog watchdog(*engine_, kSoonS);
+  Watchdog watchdog(*engine_, kSoonS);
   EXPECT_EQ(watchdog.Await([this] { Stop(SteadyTime::max()); }, [this] { ++looks_; }),
             server::kExitInternal);
   EXPECT_EQ(looks_, 0);
@@ -85,7 +86,7 @@ TEST_F(WatchdogTest, NobodyIsToldOnceTheDeviceHangs) {
 // The limit has cut its calls off, and the engine's threads still can't be joined.
 TEST_F(WatchdogTest, ADeviceThatHangsPastTheLimit) {
   Start();
-  const Watchdog watchdog(*engine_, kSoonS);
+  Watchdog watchdog(*engine_, kSoonS);
   EXPECT_EQ(
       watchdog.Await([this] { Stop(std::chrono::steady_clock::now()); }, [this] { ++looks_; }),
       server::kExitInternal);
@@ -95,7 +96,7 @@ TEST_F(WatchdogTest, ADeviceThatHangsPastTheLimit) {
 
 TEST_F(WatchdogTest, AStepThatEndsIsWaitedFor) {
   Start();
-  const Watchdog watchdog(*engine_, kNeverS);
+  Watchdog watchdog(*engine_, kNeverS);
   std::thread later([this] {
     EXPECT_TRUE(Comes([this] { return stopped_.load(); }));
     Release();
@@ -106,9 +107,17 @@ TEST_F(WatchdogTest, AStepThatEndsIsWaitedFor) {
   later.join();
 }
 
+TEST_F(WatchdogTest, StoppingNeedsNoFurtherThread) {
+  Start();
+  Watchdog watchdog(*engine_, kNeverS);
+  Release();
+  const ScarceThreads none(0);
+  EXPECT_EQ(watchdog.Await([this] { Stop(SteadyTime::max()); }, [this] { ++looks_; }), 0);
+}
+
 TEST_F(WatchdogTest, ADeviceThatIsLostWhileCallsDrain) {
   Start({.lost_at = 4});
-  const Watchdog watchdog(*engine_, kNeverS);
+  Watchdog watchdog(*engine_, kNeverS);
   EXPECT_EQ(watchdog.Look(), 0);
   Release();
   EXPECT_EQ(watchdog.Await([this] { Stop(SteadyTime::max()); }, [this] { ++looks_; }),
