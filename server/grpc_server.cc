@@ -1,16 +1,14 @@
 // GrpcServer: listening, limits, health and reflection.
 #include "server/grpc_server.h"
 
-#include <google/protobuf/stubs/logging.h>
-#include <grpc/support/log.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/health_check_service_interface.h>
-#include <spdlog/spdlog.h>
 
 #include <chrono>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/library_log.h"
 #include "server/setting_values.h"
 
 namespace baram::server {
@@ -70,14 +68,9 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Listen(Serving& serving,
                                                                const Config& config) {
   const auto endpoint = ParseEndpoint(config.grpc_listen);
   if (!endpoint.ok()) return endpoint.status();
-  // Silences the libraries' own messages, such as each address that could not be bound, or the
-  // field of a client's message that is not UTF-8: errors come as statuses. They would go to
-  // stderr, and wait for whoever reads it.
-  gpr_set_log_function([](gpr_log_func_args* line) { spdlog::debug("gRPC: {}", line->message); });
-  google::protobuf::SetLogHandler(
-      [](google::protobuf::LogLevel, const char*, int, const std::string& text) {
-        spdlog::debug("protobuf: {}", text);
-      });
+  // Such as each address that could not be bound, or the field of a client's message that is not
+  // UTF-8. They would go to stderr, and wait for whoever reads it.
+  TakeLibraryLines();
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
 

@@ -146,12 +146,14 @@ bool FlushLog() {
   return true;
 }
 
-void LogPastAll(std::string_view message) {
+void LogPastAll(std::string_view message, std::string_view level) {
   PlainLine line;
   if (json_lines) {
     line.Add(R"({"time":")");
     line.AddTime(std::chrono::seconds(0));
-    line.Add(R"(Z","level":"warning","message":")");
+    line.Add(R"(Z","level":")");
+    line.Add(level);
+    line.Add(R"(","message":")");
     line.Add(message);
     line.Add("\"}\n");
   } else {
@@ -160,7 +162,9 @@ void LogPastAll(std::string_view message) {
     line.AddTime(std::chrono::seconds(offset_s));
     line.Add(offset_s < 0 ? "-" : "+");
     line.Add(ahead_min / 60, 2), line.Add(":"), line.Add(ahead_min % 60, 2);
-    line.Add(" warning ");
+    line.Add(" ");
+    line.Add(level);
+    line.Add(" ");
     line.Add(message);
     line.Add("\n");
   }

@@ -22,10 +22,11 @@ uint64_t LostLogLines();
 // SetUpLog was not called.
 bool FlushLog();
 
-// A line of the same form, at level warning, past the log's thread: for who is about to end the
-// process, whatever may hang. Takes no lock and no memory, as a signal handler would, and gives up
-// where standard error takes nothing now. `message` holds nothing that JSON escapes.
-void LogPastAll(std::string_view message);
+// A line of the same form, at `level` as spdlog names it, past the log's thread: for who is about
+// to end the process, whatever may hang. Takes no lock and no memory, so that signal handlers may
+// call it, and gives up where standard error takes nothing now. `message` holds nothing that JSON
+// escapes.
+void LogPastAll(std::string_view message, std::string_view level = "warning");
 
 // A line at level info: `text` for people; in JSON `event` is the message, and `facts`, an object,
 // are fields beside it. Any thread. Never content of requests.
