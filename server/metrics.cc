@@ -5,11 +5,12 @@
 #include <prometheus/text_serializer.h>
 
 #include <algorithm>
-#include <chrono>
+#include <iterator>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "server/log.h"
+#include "server/process_metrics.h"
 #include "server/text_pool.h"
 #include "server/version.h"
 
@@ -141,11 +142,6 @@ class Exposition {
   std::vector<MetricFamily> families_;
 };
 
-double UnixTime() {
-  const auto now = std::chrono::system_clock::now().time_since_epoch();
-  return std::chrono::duration<double>(now).count();
-}
-
 }  // namespace
 
 Metrics::Metrics(const EngineInfo& info, const Stats& stats, const TextPool& texts,
@@ -154,7 +150,7 @@ Metrics::Metrics(const EngineInfo& info, const Stats& stats, const TextPool& tex
       stats_(stats),
       texts_(texts),
       model_name_(std::move(model_name)),
-      start_time_s_(UnixTime()) {}
+      start_time_s_(ProcessStartTime()) {}
 
 Metrics::~Metrics() = default;
 
@@ -228,8 +224,11 @@ std::vector<MetricFamily> Metrics::Collect() const {
                 {"device", info_.device},
                 {"isa", info_.isa}});
   out.AddGauge("build_info", "The version as a label.", 1, {{"version", kVersion}});
-  out.AddGauge("start_time_seconds", "Unix time of the server's start.", start_time_s_);
-  return out.Take();
+  out.AddGauge("start_time_seconds", "Unix time at which the server's process began.",
+               start_time_s_);
+  std::vector<MetricFamily> families = out.Take();
+  std::ranges::move(ProcessMetrics(start_time_s_), std::back_inserter(families));
+  return families;
 }
 
 std::string Metrics::Text() const { return prometheus::TextSerializer().Serialize(Collect()); }

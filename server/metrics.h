@@ -1,4 +1,4 @@
-// Metrics: what the engine and the front ends count, in Prometheus' text form.
+// Metrics: what the engine, the front ends and the system count, in Prometheus' text form.
 //
 // One table in metrics.cc names each metric over engine/stats.h; collecting reads relaxed atomics
 // and never stops the engine.
@@ -47,7 +47,7 @@ class Metrics {
   const Stats& stats_;
   const TextPool& texts_;
   const std::string model_name_;
-  const double start_time_s_;  // Unix time
+  const double start_time_s_;  // the process's, Unix time
   mutable std::mutex mutex_;   // guards calls_
   std::map<std::tuple<std::string, std::string, std::string>, uint64_t> calls_;
 };

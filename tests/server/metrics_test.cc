@@ -1,7 +1,10 @@
 // Every number of the engine leaves under its own name.
 #include "server/metrics.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <array>
 #include <chrono>
@@ -24,6 +27,11 @@ double Value(const std::string& text, const std::string& name, const std::string
   const size_t at = text.find(start);
   return at == std::string::npos ? -1 : std::stod(text.substr(at + start.size()));
 }
+
+double UnixTime() {
+  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+const double loaded_at = UnixTime();
 
 // All are different, so that a wrong member shows.
 TEST(MetricsTest, EveryNumberHasItsName) {
@@ -136,6 +144,57 @@ TEST(MetricsTest, BucketsAddUp) {
   EXPECT_EQ(bucket("2560"), 3);
   EXPECT_EQ(bucket("+Inf"), 4);
   EXPECT_EQ(Value(text, "time_to_first_token_seconds_count"), 4);
+}
+
+// What the system says of this process, without labels.
+class ProcessMetricsTest : public ::testing::Test {
+ protected:
+  double Value(const std::string& name) const {
+    const std::string text = metrics_.Text();
+    const std::string start = "\nprocess_" + name + " ";
+    const size_t at = text.find(start);
+    return at == std::string::npos ? -1 : std::stod(text.substr(at + start.size()));
+  }
+
+  const EngineInfo info_;
+  const Stats stats_{1, 1};
+  const TextPool texts_{/*threads=*/1, /*max_queued=*/1};
+  const Metrics metrics_{info_, stats_, texts_, "tiny"};
+};
+
+TEST_F(ProcessMetricsTest, TheStartIsThatOfTheProcess) {
+  const double start = Value("start_time_seconds");
+  EXPECT_LE(start, loaded_at);
+  EXPECT_GE(start, loaded_at - 3600);
+  EXPECT_EQ(server::Value(metrics_.Text(), "start_time_seconds"), start);
+}
+
+TEST_F(ProcessMetricsTest, MemoryAndTimeAreThere) {
+  EXPECT_GT(Value("resident_memory_bytes"), 1 << 20);
+  EXPECT_GT(Value("virtual_memory_bytes"), Value("resident_memory_bytes"));
+  const double before = Value("cpu_seconds_total");
+  EXPECT_GT(before, 0);
+  while (Value("cpu_seconds_total") < before + 0.01) {
+  }
+}
+
+TEST_F(ProcessMetricsTest, DescriptorsAreCounted) {
+  rlimit limit{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
+  EXPECT_EQ(Value("max_fds"), static_cast<double>(limit.rlim_cur));
+  const double before = Value("open_fds");
+  EXPECT_GE(before, 3);
+  const int file = open("/dev/null", O_RDONLY);
+  EXPECT_EQ(Value("open_fds"), before + 1);
+  // With none left to look, all are taken.
+  const rlim_t all = limit.rlim_cur;
+  limit.rlim_cur = static_cast<rlim_t>(file) + 1;
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+  EXPECT_EQ(Value("open_fds"), file + 1);
+  EXPECT_EQ(Value("max_fds"), file + 1);
+  limit.rlim_cur = all;
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+  close(file);
 }
 
 }  // namespace
