@@ -5,7 +5,9 @@
 #include <iterator>
 #include <utility>
 
+#include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
+#include "engine/engine.h"
 #include "spdlog/spdlog.h"
 
 namespace baram {
@@ -100,9 +102,13 @@ absl::Status EngineCore::Accepting() const {
   if (draining()) {
     return absl::UnavailableError("The server is going down; try another replica.");
   }
-  if (queued_requests_.load() >= config_.max_queued_requests ||
-      queued_tokens_.load() >= config_.max_queued_tokens) {
-    return absl::ResourceExhaustedError("The server's queue is full; try again in a moment.");
+  const bool requests = queued_requests_.load() >= config_.max_queued_requests;
+  if (requests || queued_tokens_.load() >= config_.max_queued_tokens) {
+    absl::Status full =
+        absl::ResourceExhaustedError("The server's queue is full; try again in a moment.");
+    full.SetPayload(kLimitPayload,
+                    absl::Cord(requests ? "max-queued-requests" : "max-queued-tokens"));
+    return full;
   }
   return absl::OkStatus();
 }

@@ -23,6 +23,10 @@ namespace baram {
 
 struct LoadedModel;
 
+// The payload of Submit's ResourceExhausted: the setting whose limit was reached,
+// "max-queued-requests" or "max-queued-tokens".
+inline constexpr char kLimitPayload[] = "baram/limit";
+
 // What `baram inspect` prints: read from the folder and the machine, nothing is loaded.
 struct Inspection {
   EngineInfo info;               // as Open would report it, load_s excepted

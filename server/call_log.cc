@@ -25,13 +25,16 @@ void CallRecord::SetError(const absl::Status& status) {
   ErrorFacts facts = FactsOf(status);
   reason = std::move(facts.reason);
   field = std::move(facts.field);
+  limit = std::move(facts.limit);
 }
 
 void CallLog::Record(const CallRecord& record) {
   metrics_.CountCall(record.method, record.code, record.reason);
+  if (!record.limit.empty()) metrics_.CountOverload(record.limit);
   std::string line = absl::StrCat("call ", record.method, " ", record.code);
   if (!record.reason.empty()) absl::StrAppend(&line, " ", record.reason);
   if (!record.field.empty()) absl::StrAppend(&line, " field=", record.field);
+  if (!record.limit.empty()) absl::StrAppend(&line, " limit=", record.limit);
   if (!record.request_id.empty()) absl::StrAppend(&line, " id=", record.request_id);
   if (record.usage.prompt_tokens > 0) {
     absl::StrAppend(&line, " prompt=", record.usage.prompt_tokens,
@@ -47,6 +50,7 @@ void CallLog::Record(const CallRecord& record) {
       {"method", record.method}, {"code", record.code}, {"ms", Milliseconds(record.total_s)}};
   if (!record.reason.empty()) facts["reason"] = record.reason;
   if (!record.field.empty()) facts["field"] = record.field;
+  if (!record.limit.empty()) facts["limit"] = record.limit;
   if (!record.request_id.empty()) facts["id"] = record.request_id;
   if (record.usage.prompt_tokens > 0) {
     facts["prompt"] = record.usage.prompt_tokens;

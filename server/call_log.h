@@ -21,10 +21,11 @@ struct CallRecord {
   std::string code;        // "OK", "INVALID_ARGUMENT"; "200", "499", see RecordHttp
   std::string reason;      // how it ended: "stop", "length", or ErrorFacts::reason; may be empty
   std::string field;       // at fault, as the client was told it; in the log alone; may be empty
+  std::string limit;       // ErrorFacts::limit
   UsageEvent usage;
   double total_s = 0;  // as the front end saw it
 
-  // Takes the reason of an error, and its field by the name it has there.
+  // Takes the reason and the limit of an error, and its field by the name it has there.
   void SetError(const absl::Status& status);
 };
 

@@ -7,6 +7,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "engine/engine.h"
 #include "server/random.h"
 #include "server/text/utf8.h"
 
@@ -44,6 +45,7 @@ ErrorFacts FactsOf(const absl::Status& status) {
   ErrorFacts facts;
   facts.field = Payload(status, kFieldUrl);
   facts.reason = Payload(status, kReasonUrl);
+  facts.limit = Payload(status, kLimitPayload);
   if (!absl::SimpleAtoi(Payload(status, kRetryUrl), &facts.retry_ms)) facts.retry_ms = -1;
   return facts;
 }
@@ -51,6 +53,7 @@ ErrorFacts FactsOf(const absl::Status& status) {
 absl::Status WithFacts(absl::Status status, const ErrorFacts& facts) {
   if (!facts.field.empty()) status.SetPayload(kFieldUrl, absl::Cord(facts.field));
   if (!facts.reason.empty()) status.SetPayload(kReasonUrl, absl::Cord(facts.reason));
+  if (!facts.limit.empty()) status.SetPayload(kLimitPayload, absl::Cord(facts.limit));
   if (facts.retry_ms >= 0) status.SetPayload(kRetryUrl, absl::Cord(absl::StrCat(facts.retry_ms)));
   return status;
 }
@@ -98,13 +101,14 @@ absl::Status UnknownModel(std::string_view model, std::span<const std::string> s
       {.field = "model", .reason = "MODEL_NOT_FOUND"});
 }
 
-absl::Status Overloaded(std::string_view message) {
-  return WithFacts(absl::ResourceExhaustedError(absl::string_view(message.data(), message.size())),
-                   {.reason = "SERVER_OVERLOADED", .retry_ms = JitteredMs()});
+absl::Status Overloaded(std::string_view message, std::string_view limit) {
+  return WithFacts(
+      absl::ResourceExhaustedError(absl::string_view(message.data(), message.size())),
+      {.reason = "SERVER_OVERLOADED", .limit = std::string(limit), .retry_ms = JitteredMs()});
 }
 
 absl::Status TooManyTexts() {
-  return Overloaded("Too many texts wait to be read; try again in a moment.");
+  return Overloaded("Too many texts wait to be read; try again in a moment.", "text-queue");
 }
 
 absl::Status SlowReader() {

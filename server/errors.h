@@ -19,6 +19,7 @@ namespace baram::server {
 struct ErrorFacts {
   std::string field = {};   // the request's field at fault by its native path, "sampling.top_p"
   std::string reason = {};  // one upper-case word, "SERVER_OVERLOADED"
+  std::string limit = {};   // of that reason: the setting to raise; for the operator alone
   int64_t retry_ms = -1;    // a retry after that long can work; -1: a retry is useless
 };
 
@@ -46,7 +47,10 @@ absl::Status InvalidBody(std::string_view message);
 // NOT_FOUND, reason MODEL_NOT_FOUND; the sentence says what is served instead.
 absl::Status UnknownModel(std::string_view model, std::span<const std::string> served);
 // RESOURCE_EXHAUSTED, reason SERVER_OVERLOADED, with a jittered pause so that clients spread out.
-absl::Status Overloaded(std::string_view message);
+// `limit` is one of kLimits.
+absl::Status Overloaded(std::string_view message, std::string_view limit);
+// The settings that may be reached, by their flags.
+inline constexpr const char* kLimits[] = {"max-queued-requests", "max-queued-tokens", "text-queue"};
 // Overloaded, by texts that wait to be parsed, rendered or tokenized.
 absl::Status TooManyTexts();
 // RESOURCE_EXHAUSTED, reason SLOW_READER; never worth a retry.

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/errors.h"
 #include "server/log.h"
 #include "server/process_metrics.h"
 #include "server/text_pool.h"
@@ -95,6 +96,28 @@ constexpr Row<Histogram> kHistograms[] = {
 constexpr const char* kFinishNames[kFinishReasons] = {"stop",    "length",      "abort", "deadline",
                                                       "drained", "slow_reader", "error"};
 
+// A series that is born with its first event hides that from increase(): the ends that alerts look
+// at are there from the start, of the calls that generate.
+constexpr const char* kGrpcMethods[] = {"Generate", "GenerateOnce"};
+constexpr const char* kHttpRoutes[] = {"/v1/chat/completions", "/v1/completions"};
+struct KnownEnd {
+  const char* grpc_code;
+  const char* http_code;
+  const char* reason;
+};
+constexpr KnownEnd kKnownEnds[] = {
+    {"OK", "200", "stop"},
+    {"OK", "200", "length"},
+    {"INVALID_ARGUMENT", "400", "INVALID_FIELD"},
+    {"RESOURCE_EXHAUSTED", "429", "SERVER_OVERLOADED"},
+    {"RESOURCE_EXHAUSTED", "408", "SLOW_READER"},
+    {"CANCELLED", "499", ""},
+    {"DEADLINE_EXCEEDED", "504", ""},
+    {"UNAVAILABLE", "503", "DRAINING"},
+    {"UNAVAILABLE", "503", "DEVICE_LOST"},
+    {"INTERNAL", "500", "INTERNAL"},
+};
+
 class Exposition {
  public:
   explicit Exposition(std::vector<Label> labels) : labels_(std::move(labels)) {}
@@ -150,9 +173,22 @@ Metrics::Metrics(const EngineInfo& info, const Stats& stats, const TextPool& tex
       stats_(stats),
       texts_(texts),
       model_name_(std::move(model_name)),
-      start_time_s_(ProcessStartTime()) {}
+      start_time_s_(ProcessStartTime()) {
+  for (const KnownEnd& end : kKnownEnds) {
+    for (const char* method : kGrpcMethods) calls_[{method, end.grpc_code, end.reason}];
+    for (const char* route : kHttpRoutes) calls_[{route, end.http_code, end.reason}];
+  }
+  calls_[{"grpc", "UNAVAILABLE", kTooManyConnections}];
+  calls_[{"http", "503", kTooManyConnections}];
+  for (const char* limit : kLimits) overloads_[limit];
+}
 
 Metrics::~Metrics() = default;
+
+void Metrics::CountOverload(std::string_view limit) {
+  std::lock_guard lock(mutex_);
+  ++overloads_[std::string(limit)];
+}
 
 void Metrics::CountCall(std::string_view method, std::string_view code, std::string_view reason) {
   std::lock_guard lock(mutex_);
@@ -206,6 +242,11 @@ std::vector<MetricFamily> Metrics::Collect() const {
       out.AddCounter("requests_total", "Calls of the front ends by method, code and reason.",
                      static_cast<double>(count),
                      {{"method", method}, {"code", code}, {"reason", reason}});
+    }
+    for (const auto& [limit, count] : overloads_) {
+      out.AddCounter("requests_overloaded_total",
+                     "Calls refused as SERVER_OVERLOADED, by the setting whose limit was reached.",
+                     static_cast<double>(count), {{"limit", limit}});
     }
   }
   out.AddCounter("log_lines_lost_total", "Lines of the log that nobody read in time.",

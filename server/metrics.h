@@ -35,6 +35,8 @@ class Metrics {
   // an HTTP route; a status name or number), `reason` from ErrorFacts or the finish reason: nothing
   // a client can invent becomes a label.
   void CountCall(std::string_view method, std::string_view code, std::string_view reason);
+  // One was refused because of `limit`, one of kLimits.
+  void CountOverload(std::string_view limit);
 
   // The whole exposition, content type kContentType.
   std::string Text() const;
@@ -48,8 +50,9 @@ class Metrics {
   const TextPool& texts_;
   const std::string model_name_;
   const double start_time_s_;  // the process's, Unix time
-  mutable std::mutex mutex_;   // guards calls_
+  mutable std::mutex mutex_;   // guards what follows
   std::map<std::tuple<std::string, std::string, std::string>, uint64_t> calls_;
+  std::map<std::string, uint64_t> overloads_;  // by limit
 };
 
 }  // namespace baram::server

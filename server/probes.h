@@ -16,7 +16,7 @@ namespace baram::server {
 std::vector<HttpRoute> ProbeRoutes(const Lifecycle& lifecycle,
                                    const std::atomic<const Metrics*>& metrics);
 
-// Answers /metrics, some 20 KB of text: 503 if there are none yet (null).
+// Answers /metrics, some 40 KB of text: 503 if there are none yet (null).
 void AnswerMetrics(HttpExchange& exchange, const Metrics* metrics);
 
 }  // namespace baram::server

@@ -210,7 +210,7 @@ absl::Status Serving::Explain(const absl::Status& refused) const {
       // What the engine still finds wrong is in the prompt.
       return WithFacts(refused, {.field = "prompt", .reason = "INVALID_REQUEST"});
     case absl::StatusCode::kResourceExhausted:
-      return Overloaded(std::string(refused.message()));
+      return Overloaded(std::string(refused.message()), FactsOf(refused).limit);
     case absl::StatusCode::kUnavailable:
       return engine_.alive() ? GoingDown() : DeviceLost();
     case absl::StatusCode::kAlreadyExists:

@@ -154,6 +154,24 @@ TEST(LogTest, ARefusedCallTellsItsFieldInTheLogAlone) {
   EXPECT_THAT(metrics.Text(), HasSubstr("code=\"INVALID_ARGUMENT\",reason=\"INVALID_FIELD\"} 2\n"));
 }
 
+TEST(LogTest, AnOverloadTellsItsLimitToTheOperator) {
+  const EngineInfo info;
+  const Stats stats(1, 1);
+  const TextPool texts(/*threads=*/1, /*max_queued=*/1);
+  Metrics metrics(info, stats, texts, "tiny");
+  CallLog log(metrics);
+  CallRecord record;
+  record.method = "Generate";
+  record.code = "RESOURCE_EXHAUSTED";
+  record.SetError(TooManyTexts());
+  const auto call = [&] { log.Record(record); };
+  EXPECT_THAT(Logged("text", call),
+              HasSubstr("RESOURCE_EXHAUSTED SERVER_OVERLOADED limit=text-queue ms="));
+  EXPECT_EQ(Json::parse(Logged("json", call))["limit"], "text-queue");
+  EXPECT_THAT(metrics.Text(), HasSubstr("limit=\"max-queued-tokens\"} 0\n"));
+  EXPECT_THAT(metrics.Text(), HasSubstr("limit=\"text-queue\"} 2\n"));
+}
+
 TEST(LogTest, AFloodOfRefusedConnectionsIsALineASecond) {
   const EngineInfo info;
   const Stats stats(1, 1);

@@ -40,6 +40,13 @@ class OpenAiFlowFixture : public ServerFixture {
     return client;
   }
   server::RawResponse Ask(const std::string& request) { return Send(request)->Read(); }
+  // Calls that were refused because of `limit`; -1 where that is not counted.
+  double Overloads(const std::string& limit) const {
+    const std::string text = server_->metrics().Text();
+    const std::string label = "limit=\"" + limit + "\"} ";
+    const size_t at = text.find(label);
+    return at == std::string::npos ? -1 : std::stod(text.substr(at + label.size()));
+  }
   // Work for much longer than any test looks at it, unless its client goes.
   std::unique_ptr<server::RawClient> Occupy() {
     const std::string prompts = Prompts(16, "a");

@@ -273,9 +273,12 @@ TEST_F(OpenAiFlowTest, ALargeReplyIsNotWrittenByDelivery) {
 
 TEST_F(OpenAiFlowTest, ADeadlineInTheHeader) {
   StartNarrow();
+  const Counts fresh = Counted();
   const auto busy = Occupy();
   const RawResponse response = Ask(Post(R"({"prompt":"b"})", "x-request-timeout: 0.05\r\n"));
   EXPECT_EQ(response.status, 504);
+  EXPECT_TRUE(Comes([&] { return Counted("code=\"504\"").calls == 1; }));
+  EXPECT_EQ(Counted().series, fresh.series);
   EXPECT_EQ(response.headers.at("x-should-retry"), "false");
   EXPECT_EQ(Json::parse(response.body)["error"]["type"], "TimeoutError");
   busy->Close();
@@ -317,6 +320,35 @@ TEST_F(OpenAiFlowTest, AFullQueueSaysWhenToTryAgain) {
   const Json error = Json::parse(response.body)["error"];
   EXPECT_EQ(error["type"], "RateLimitError");
   EXPECT_EQ(error["message"], "The server's queue is full; try again in a moment.");
+  EXPECT_TRUE(Comes([&] { return Overloads("max-queued-requests") == 1; }));
+  EXPECT_EQ(Overloads("max-queued-tokens"), 0);
+  EXPECT_EQ(Overloads("text-queue"), 0);
+  busy->Close();
+  AwaitIdle();
+}
+
+TEST_F(OpenAiFlowTest, TheOperatorIsToldWhichQueueIsFull) {
+  StartNarrow([](server::Config& config) {
+    config.max_queued_tokens = 1;
+    config.text_threads = config.text_queue = 1;
+  });
+  const auto busy = Send(Post(R"({"prompt":"a","n":8,"max_tokens":500,"ignore_eos":true})"));
+  while (server_->engine().stats().waiting.value() == 0) std::this_thread::yield();
+  const Counts fresh = Counted();
+  const std::string small = R"({"prompt":"b","max_tokens":1})";
+  const auto waits = Send(Post(small));
+  ASSERT_TRUE(Comes([&] { return server_->engine().stats().accepted.value() == 2; }));
+  EXPECT_EQ(Ask(Post(small)).status, 429);
+  EXPECT_TRUE(Comes([&] { return Overloads("max-queued-tokens") == 1; }));
+  std::promise<void> held;
+  HoldTextPool(held.get_future());
+  const auto queued = Send(Post(small));
+  ASSERT_TRUE(Comes([&] { return server_->text_pool().waiting() == 1; }));
+  EXPECT_EQ(Ask(Post(small)).status, 429);
+  EXPECT_TRUE(Comes([&] { return Overloads("text-queue") == 1; }));
+  EXPECT_EQ(Overloads("max-queued-requests"), 0);
+  EXPECT_EQ(Counted().series, fresh.series) << "a series was born with its first event";
+  held.set_value();
   busy->Close();
   AwaitIdle();
 }

@@ -4,6 +4,7 @@
 #include <spdlog/spdlog.h>
 
 #include <chrono>
+#include <sstream>
 #include <thread>
 
 #include "tests/environment.h"
@@ -149,6 +150,19 @@ void ServerFixture::HoldTextPool(std::shared_future<void> until, size_t bytes) {
     until.wait();
   }));
   begun->get_future().wait();
+}
+
+ServerFixture::Counts ServerFixture::Counted(const std::string& labels) const {
+  Counts counts;
+  std::istringstream text(server_->metrics().Text());
+  for (std::string line; std::getline(text, line);) {
+    if (!line.starts_with("baram_requests_total{") || line.find(labels) == std::string::npos) {
+      continue;
+    }
+    counts.calls += std::stod(line.substr(line.rfind(' ')));
+    ++counts.series;
+  }
+  return counts;
 }
 
 void ServerFixture::AwaitIdle() {

@@ -62,6 +62,13 @@ class ServerFixture : public ::testing::Test {
   v1::GetLoadResponse Load();
   // Busies a thread of the text pool, one that may take a text of `bytes` bytes.
   void HoldTextPool(std::shared_future<void> until, size_t bytes = 0);
+  // The sum of the series of calls in the metrics whose labels hold `labels`, and how many there
+  // are.
+  struct Counts {
+    double calls = 0;
+    int series = 0;
+  };
+  Counts Counted(const std::string& labels = "") const;
   // Waits, without a limit of its own, until nothing runs or waits.
   void AwaitIdle();
 
