@@ -240,7 +240,9 @@ int WatchUntilSignal(Server& server, Watchdog& watchdog, StopSignals& signals) {
 void StopAsTold(Server& server, Watchdog& watchdog, int signal) {
   const Config& config = server.config();
   server.lifecycle().StopAdvertising();
-  const double delay = signal == SIGINT ? 0 : config.drain_delay_s;
+  // Who has asked for a drain over gRPC is waited for no longer: new calls are refused already.
+  const bool no_delay = signal == SIGINT || server.lifecycle().draining();
+  const double delay = no_delay ? 0 : config.drain_delay_s;
   spdlog::info(
       "stopping: {}running calls get {:.0f} s; another signal after a second stops at once",
       delay > 0 ? absl::StrFormat("new calls are taken for %.0f s more, ", delay) : "",

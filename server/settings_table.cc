@@ -150,7 +150,7 @@ const std::vector<Group>& SettingsTable() {
       {"Stopping",
        {{"drain-delay", Kind::kSeconds, &C::drain_delay_s, 0, 3600, "SECONDS", "",
          "After SIGTERM: not ready, but calls are still taken, until load balancers have seen it. "
-         "Ctrl-C skips it."},
+         "Ctrl-C skips it, and so does a drain that was asked for before."},
         {"drain-limit", Kind::kSeconds, &C::drain_limit_s, 0, 86400, "SECONDS", "",
          "Then running calls get that long to finish. A further signal stops at once, unless it "
          "comes "

@@ -1,17 +1,23 @@
 // baram serve, the program: how it refuses what it can't serve, and how it ends.
 #include <gmock/gmock.h>
+#include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <future>
+#include <iterator>
+#include <regex>
 #include <string>
 
+#include "baram/v1/operator.grpc.pb.h"
 #include "server/exit_codes.h"
 #include "server/json_fields.h"
 #include "server/settings.h"
 #include "server/settings_table.h"
 #include "tests/model/scratch_folder.h"
+#include "tests/server/comes.h"
 #include "tests/server/program.h"
 #include "tests/server/tiny_folder.h"
 
@@ -157,6 +163,30 @@ TEST_F(ServeTest, SignalsThatComeTogetherAreOneRequest) {
                            "wait $timeout; code=$?; cat " + log + "; exit $code");
   EXPECT_EQ(ran.code, 0) << ran.output;
   EXPECT_THAT(ran.output, HasSubstr("info stopped"));
+}
+
+// Nobody sends calls to a server that refuses them: the delay would be for nothing.
+TEST_F(ServeTest, ADrainThatWasAskedForIsNotDelayed) {
+  const std::string log = scratch_.Write("log", "");
+  std::future<Ran> ran = std::async(std::launch::async, [&] {
+    return RunShell(Serve(" --drain-delay 3600 2> " + log) + " & serve=$!" +
+                    Await("draining", log) + "; kill $serve; wait $serve; code=$?; cat " + log +
+                    "; exit $code");
+  });
+  std::smatch ready;
+  std::string text;
+  EXPECT_TRUE(Comes([&] {
+    std::ifstream file(log);
+    text.assign(std::istreambuf_iterator<char>(file), {});
+    return std::regex_search(text, ready, std::regex(" gRPC ([0-9.:]+), "));
+  }));
+  const auto channel = grpc::CreateChannel(ready[1], grpc::InsecureChannelCredentials());
+  grpc::ClientContext context;
+  v1::DrainResponse response;
+  EXPECT_TRUE(v1::Operator::NewStub(channel)->Drain(&context, {}, &response).ok());
+  const Ran ended = ran.get();
+  EXPECT_EQ(ended.code, 0) << ended.output;
+  EXPECT_THAT(ended.output, Not(HasSubstr("new calls are taken")));
 }
 
 TEST_F(ServeTest, ASecondSignalLeavesALineOfTheLog) {
