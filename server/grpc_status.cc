@@ -1,7 +1,8 @@
 // The gRPC half of the status contract.
 #include "server/grpc_status.h"
 
-#include <chrono>
+#include <grpc/support/time.h>
+
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -46,16 +47,17 @@ grpc::Status ToGrpc(const absl::Status& status, grpc::CallbackServerContext& con
 }
 
 std::optional<double> TimeLeft(const grpc::CallbackServerContext& context) {
-  const auto deadline = context.deadline();
-  const auto now = std::chrono::system_clock::now();
-  constexpr auto kNever = std::chrono::hours(24 * 365);
-  if (deadline > now + kNever) return std::nullopt;
-  return std::chrono::duration<double>(deadline - now).count();
+  // Not deadline(), the system's time: one of centuries, as Go's clients send, wraps to the past.
+  const gpr_timespec deadline = context.raw_deadline();
+  if (gpr_time_cmp(deadline, gpr_inf_future(deadline.clock_type)) == 0) return std::nullopt;
+  const gpr_timespec left = gpr_time_sub(deadline, gpr_now(deadline.clock_type));
+  return static_cast<double>(left.tv_sec) + 1e-9 * left.tv_nsec;
 }
 
 bool PastDeadline(const grpc::CallbackServerContext& context) {
-  constexpr auto kMoment = std::chrono::milliseconds(50);
-  return std::chrono::system_clock::now() + kMoment >= context.deadline();
+  constexpr double kMomentS = 0.05;
+  const std::optional<double> left = TimeLeft(context);
+  return left.has_value() && *left <= kMomentS;
 }
 
 }  // namespace baram::server

@@ -61,10 +61,10 @@ class GrpcFlowTest : public ServerFixture {
   // Sends a call in HTTP/2 of its own, which gRPC's client would read by itself: no more than the
   // first 64 KiB of the reply leave.
   static void SendRaw(server::RawClient& client, const std::string& method,
-                      const google::protobuf::Message& request) {
+                      const google::protobuf::Message& request, const std::string& timeout = "") {
     std::string message = request.SerializeAsString();
     message.insert(0, MessagePrefix(message.size()));
-    client.Send(Preface() + CallHeaders(1, method));
+    client.Send(Preface() + CallHeaders(1, method, timeout));
     for (; message.size() > kMostFrameBytes; message.erase(0, kMostFrameBytes)) {
       client.Send(Frame(kDataFrame, 0, 1, message.substr(0, kMostFrameBytes)));
     }
@@ -279,6 +279,22 @@ TEST_F(GrpcFlowTest, TheServersOwnDeadlineEndsACallWithoutOne) {
     for (v1::GenerateResponse event; unread->reader->Read(&event);) rest.events.push_back(event);
     EXPECT_EQ(unread->reader->Finish().error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
     EXPECT_NE(rest.Usage(), nullptr);
+  }
+}
+
+// What a Go client sends for no deadline at all, and others, longer than a clock of nanoseconds.
+TEST_F(GrpcFlowTest, ADeadlineOfCenturiesIsOneLikeOthers) {
+  // Whatever is taken for none ends at once.
+  StartServer([](server::Config& config) { config.request_timeout_s = 0; });
+  double ended = 0;
+  for (const char* timeout : {"20000H", "2562048H", "8760000H", "99999999H"}) {
+    for (const std::string method : {"Generate", "GenerateOnce"}) {
+      server::RawClient client(server_->grpc_address());
+      SendRaw(client, method, TextRequest("hello", 4), timeout);
+      EXPECT_TRUE(Comes([&] { return Counted().calls > ended; })) << timeout;
+      ++ended;
+    }
+    EXPECT_EQ(Counted("code=\"OK\"").calls, ended) << timeout;
   }
 }
 

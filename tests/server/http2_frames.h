@@ -33,16 +33,15 @@ inline std::string Preface() {
   return "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + Frame(kSettingsFrame, 0, 0, "");
 }
 
-// Begins a call.
-inline std::string PathHeaders(uint32_t stream, const std::string& path) {
+// Begins a call, which names `timeout` unless that is empty.
+inline std::string PathHeaders(uint32_t stream, const std::string& path,
+                               const std::string& timeout = "") {
+  std::vector<std::pair<std::string, std::string>> fields = {
+      {":method", "POST"},    {":scheme", "http"}, {":path", path},
+      {":authority", "test"}, {"te", "trailers"},  {"content-type", "application/grpc"}};
+  if (!timeout.empty()) fields.emplace_back("grpc-timeout", timeout);
   std::string headers;
-  for (const auto& [name, value] :
-       std::vector<std::pair<std::string, std::string>>{{":method", "POST"},
-                                                        {":scheme", "http"},
-                                                        {":path", path},
-                                                        {":authority", "test"},
-                                                        {"te", "trailers"},
-                                                        {"content-type", "application/grpc"}}) {
+  for (const auto& [name, value] : fields) {
     headers +=
         BigEndian(0, 1) + BigEndian(name.size(), 1) + name + BigEndian(value.size(), 1) + value;
   }
@@ -50,8 +49,9 @@ inline std::string PathHeaders(uint32_t stream, const std::string& path) {
 }
 
 // Begins a call of baram.v1.Inference.
-inline std::string CallHeaders(uint32_t stream, const std::string& method) {
-  return PathHeaders(stream, "/baram.v1.Inference/" + method);
+inline std::string CallHeaders(uint32_t stream, const std::string& method,
+                               const std::string& timeout = "") {
+  return PathHeaders(stream, "/baram.v1.Inference/" + method, timeout);
 }
 
 // What stands before a message of gRPC that is not compressed.
