@@ -1,6 +1,7 @@
 // Lifecycle: started, ready, accepting, alive.
 #include "server/lifecycle.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace baram::server {
@@ -48,7 +49,10 @@ bool Lifecycle::engine_alive() const {
 
 bool Lifecycle::live() const {
   const Engine* engine = engine_.load(std::memory_order_acquire);
-  return engine == nullptr || (engine->alive() && engine->stalled_s() < stalled_s_);
+  if (engine == nullptr) return true;
+  // In this order: between the two the process may stand still.
+  const double stalled_s = engine->stalled_s();
+  return engine->alive() && std::min(stalled_s, awake_.Look()) < stalled_s_;
 }
 
 }  // namespace baram::server

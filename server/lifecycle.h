@@ -10,6 +10,7 @@
 #include <mutex>
 
 #include "engine/engine.h"
+#include "server/awake_time.h"
 
 namespace baram::server {
 
@@ -20,8 +21,10 @@ class Lifecycle {
   // One layer takes seconds at most, even of a large model on few cores.
   static constexpr double kStalledS = 30;
 
-  // An engine that has begun no layer for `stalled_s`, though it has work, hangs.
-  explicit Lifecycle(double stalled_s = kStalledS) : stalled_s_(stalled_s) {}
+  // An engine that has begun no part of a layer for `stalled_s`, though it has work, hangs; unless
+  // the process itself stood still, for `standstill_s` or more.
+  explicit Lifecycle(double stalled_s = kStalledS, double standstill_s = AwakeTime::kStandstillS)
+      : stalled_s_(stalled_s), awake_(standstill_s) {}
 
   // Called now, whenever readiness changes through the methods below, and by Tell. Set before
   // SetReady.
@@ -53,6 +56,7 @@ class Lifecycle {
   bool engine_alive() const;
 
   const double stalled_s_;
+  mutable AwakeTime awake_;
   std::atomic<Engine*> engine_{nullptr};  // set once
   std::atomic<bool> started_{false};
   std::atomic<bool> advertised_{false};

@@ -3,13 +3,15 @@
 
 #include <pthread.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "server/exit_codes.h"
 
 namespace baram::server {
 
-Watchdog::Watchdog(const Engine& engine, double stuck_s) : engine_(engine), stuck_s_(stuck_s) {
+Watchdog::Watchdog(const Engine& engine, double stuck_s, double standstill_s)
+    : engine_(engine), stuck_s_(stuck_s), awake_(standstill_s) {
   std::packaged_task<void()> task([told = stop_.get_future()]() mutable {
     pthread_setname_np(pthread_self(), "baram-stop");
     if (const std::function<void()> stop = told.get()) stop();
@@ -24,9 +26,12 @@ Watchdog::~Watchdog() {
   thread_.join();
 }
 
-int Watchdog::Look() const {
+int Watchdog::Look() {
+  // In this order: between the two the process may stand still.
+  const double stalled_s = engine_.stalled_s();
+  const double awake_s = awake_.Look();
   if (!engine_.alive()) return kExitOs;
-  return engine_.stalled_s() > stuck_s_ ? kExitInternal : 0;
+  return std::min(stalled_s, awake_s) > stuck_s_ ? kExitInternal : 0;
 }
 
 int Watchdog::Await(std::function<void()> stop, const std::function<void()>& look) {

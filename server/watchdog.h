@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "engine/engine.h"
+#include "server/awake_time.h"
 
 namespace baram::server {
 
@@ -21,12 +22,14 @@ class Watchdog {
   static constexpr auto kInterval = std::chrono::milliseconds(500);
 
   // `engine` must outlive it. Starts the thread of Await, for which there may be none left then.
-  explicit Watchdog(const Engine& engine, double stuck_s = kStuckS);
+  explicit Watchdog(const Engine& engine, double stuck_s = kStuckS,
+                    double standstill_s = AwakeTime::kStandstillS);
   ~Watchdog();
 
   // 0 while all is well, else the code with which the process must exit: kExitOs once the device is
-  // lost, kExitInternal when nothing has moved for `stuck_s`.
-  int Look() const;
+  // lost, kExitInternal when nothing has moved for `stuck_s`, counted anew where the process itself
+  // stood still, for `standstill_s` or more.
+  int Look();
 
   // Once: runs `stop`, which drains the server, on a thread of its own, and keeps looking
   // meanwhile. As long as something moves, each look ends with a call of `look`, which tells others
@@ -39,6 +42,7 @@ class Watchdog {
  private:
   const Engine& engine_;
   const double stuck_s_;
+  AwakeTime awake_;
   std::promise<std::function<void()>> stop_;  // empty: there is nothing to do
   std::future<void> stopped_;
   std::thread thread_;

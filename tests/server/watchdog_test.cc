@@ -142,6 +142,22 @@ TEST_F(WatchdogTest, WithALostDeviceAServerIsNeitherReadyNorLive) {
   EXPECT_TRUE(lifecycle.started());
 }
 
+// As under SIGSTOP, in a frozen container, on a machine that sleeps: there nobody looks either.
+TEST_F(WatchdogTest, WhereTheProcessStoodStillAHangIsCountedAnew) {
+  Start();
+  constexpr double kStandstillS = 2 * kSoonS;
+  Watchdog watchdog(*engine_, kSoonS, kStandstillS);
+  server::Lifecycle lifecycle(kSoonS, kStandstillS);
+  lifecycle.SetEngine(*engine_);
+  std::this_thread::sleep_for(std::chrono::duration<double>(2 * kStandstillS));
+  EXPECT_GT(engine_->stalled_s(), kSoonS);
+  EXPECT_EQ(watchdog.Look(), 0);
+  EXPECT_TRUE(lifecycle.live());
+  EXPECT_TRUE(Comes([&] { return watchdog.Look() == server::kExitInternal; }));
+  EXPECT_TRUE(Comes([&] { return !lifecycle.live(); }));
+  Release();
+}
+
 TEST_F(WatchdogTest, AServerThatHangsIsNotReadyUntilItMovesAgain) {
   Start();
   server::Lifecycle lifecycle(kSoonS);
