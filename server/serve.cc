@@ -256,7 +256,6 @@ void StopAsTold(Server& server, Watchdog& watchdog, int signal) {
   const auto drained = static_cast<size_t>(FinishReason::kDrained);
   const int64_t cut = server.engine().stats().finished[drained].value();
   if (cut > 0) spdlog::warn("requests cut off at the drain limit: {}", cut);
-  spdlog::info("stopped");
 }
 
 }  // namespace
@@ -293,6 +292,8 @@ int Serve(const std::vector<std::string>& args, SteadyTime started) {
   ShowReady(**server, started);
   const int signal = WatchUntilSignal(**server, watchdog, signals);
   StopAsTold(**server, watchdog, signal);
+  server->reset();
+  spdlog::info("stopped");
   return 0;
 }
 

@@ -141,23 +141,25 @@ absl::Status Server::Listen() {
 }
 
 void Server::Stop(SteadyTime limit) {
+  stopped_ = true;
   if (!engine_) return;
   lifecycle_.Drain(limit);
+  // One end for all: whoever reads nothing would be waited for three times.
+  const SteadyTime last = std::max(limit, steady_clock::now()) + kLastWords;
   // Until then the listeners stay up, so that new calls are told to go elsewhere.
   constexpr auto kLook = std::chrono::milliseconds(10);
-  while (!idle() && steady_clock::now() < limit + kLastWords) std::this_thread::sleep_for(kLook);
+  while (!idle() && steady_clock::now() < last) std::this_thread::sleep_for(kLook);
   if (http_) http_->StopAccepting();
   // What is left of gRPC are streams that nobody ends, such as a health watch, and short replies.
-  if (grpc_) grpc_->Shutdown(steady_clock::now() + kLastWords);
+  if (grpc_) grpc_->Shutdown(std::min(steady_clock::now() + kLastWords, last));
   // A connection closes behind its last bytes.
-  const SteadyTime last = std::max(limit, steady_clock::now()) + kLastWords;
   while (http_ && http_->connections() > 0 && steady_clock::now() < last) {
     std::this_thread::sleep_for(kLook);
   }
 }
 
 Server::~Server() {
-  Stop(steady_clock::now());
+  if (!stopped_) Stop(steady_clock::now());
   lifecycle_.Watch({});
   http_.reset();
   probes_.reset();

@@ -35,7 +35,8 @@ class Server {
   ~Server();
 
   // Refuses new calls, lets running ones finish until `limit`, closes the listeners. Returns when
-  // every accepted call has ended. The accessors hold until the destructor.
+  // every accepted call has ended, or two seconds after the limit: who has not read the rest by
+  // then is cut off. The accessors hold until the destructor.
   void Stop(SteadyTime limit);
 
   const Config& config() const { return config_; }
@@ -64,6 +65,7 @@ class Server {
   absl::Status Listen();
 
   const Config config_;
+  bool stopped_ = false;  // or about to be
   Lifecycle lifecycle_;
   std::atomic<const Metrics*> loaded_metrics_{nullptr};
   std::unique_ptr<text::Tokenizer> tokenizer_;

@@ -432,6 +432,22 @@ TEST_F(GrpcFlowTest, StopEndsWhatTheLimitCutsOff) {
   reader.join();
 }
 
+// One of each listener: who waits for them one after the other overruns the drain limit.
+TEST_F(GrpcFlowTest, WhoReadsNothingHoldsUpTheEndOnce) {
+  StartSmallStreams(600);
+  const auto unread = StartUnread(LargeRequest());
+  server::RawClient http(server_->http_address(), /*receive_buffer_bytes=*/4096);
+  http.Send(server::RawRequest(
+      "POST", "/v1/completions",
+      R"({"prompt": "hello", "max_tokens": 400, "n": 8, "logprobs": 5, "stream": true})",
+      "Content-Type: application/json\r\n"));
+  EXPECT_TRUE(Comes([&] { return Load().paused() == 16; }));
+  const auto begin = std::chrono::steady_clock::now();
+  server_->Stop(begin);
+  server_.reset();
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(5));
+}
+
 // What grpc.health.v1 says of `service`.
 bool Serving(const std::shared_ptr<grpc::Channel>& channel, const char* service) {
   grpc::ClientContext context;
