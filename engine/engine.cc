@@ -98,9 +98,9 @@ int64_t Engine::unfinished() const { return threads_->core.unfinished(); }
 bool Engine::idle() const { return threads_->core.idle(); }
 bool Engine::alive() const { return threads_->core.alive(); }
 double Engine::stalled_s() const {
-  const SteadyTime layer = FromTicks(threads_->model->workspace->layer_begun.load());
-  const double in_layer_s = SecondsBetween(layer, std::chrono::steady_clock::now());
-  return std::min(threads_->core.stalled_s(), std::max(0.0, in_layer_s));
+  const SteadyTime part = FromTicks(threads_->model->workspace->part_begun.load());
+  const double in_part_s = SecondsBetween(part, std::chrono::steady_clock::now());
+  return std::min(threads_->core.stalled_s(), std::max(0.0, in_part_s));
 }
 const EngineInfo& Engine::info() const { return threads_->core.info(); }
 const Stats& Engine::stats() const { return threads_->core.stats(); }

@@ -70,7 +70,7 @@ class Engine {
   // False once the device is lost: every request was failed and none is accepted.
   bool alive() const;
   // 0 while there is nothing to do, or nothing until a reader makes room. Otherwise seconds since
-  // the work came, a step finished or a layer of the model began, whichever was last.
+  // the work came, a step finished or a part of a layer began, whichever was last.
   double stalled_s() const;
 
   const EngineInfo& info() const;

@@ -72,7 +72,7 @@ Tensor StepGraphs::Forward(const StepView& step, bool is_padded) {
     ++bucket.refusals;
     return RunEagerly(step);
   }
-  BeginLayer(*model_.workspace);  // of all layers together
+  BeginPart(*model_.workspace);  // of all layers together
   model_.device->Replay(bucket.graph);
   ++replays_;
   return bucket.logits;

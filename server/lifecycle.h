@@ -18,7 +18,7 @@ namespace baram::server {
 // loads.
 class Lifecycle {
  public:
-  // One layer takes seconds at most, even of a large model on few cores.
+  // A part of a layer takes seconds at most, even of a large model on few cores.
   static constexpr double kStalledS = 30;
 
   // An engine that has begun no part of a layer for `stalled_s`, though it has work, hangs; unless

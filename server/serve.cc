@@ -170,6 +170,14 @@ void ShowReady(Server& server, SteadyTime started) {
     spdlog::warn("max-num-batched-tokens {} instead of {}: every sequence that runs takes one",
                  info.max_num_batched_tokens, tokens);
   }
+  // Eight times what such a device takes by default.
+  constexpr int32_t kManyTokens = 4096;
+  if (info.planning_depth == 1 && tokens > kManyTokens) {
+    spdlog::warn(
+        "max-num-batched-tokens {} on device {}: a part of a layer that takes {:.0f} s is taken "
+        "for a hang; leave it out, or give at most {}",
+        tokens, info.device, Lifecycle::kStalledS, kManyTokens);
+  }
   const int32_t mixed = server.config().mixed_step_tokens;
   if (mixed > info.mixed_step_tokens) {
     spdlog::warn("mixed-step-tokens {} instead of {}: a step has no more tokens",

@@ -16,7 +16,7 @@ namespace baram::server {
 // One thread at a time.
 class Watchdog {
  public:
-  // A layer of a large model takes seconds on few cores.
+  // A part of a layer of a large model takes seconds on few cores.
   static constexpr double kStuckS = 60;
   // How often to look.
   static constexpr auto kInterval = std::chrono::milliseconds(500);

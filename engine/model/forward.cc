@@ -11,7 +11,7 @@ struct Pass {
   const KvPlan& plan;
   const KvPool& pool;
   const StepView& step;
-  const Workspace& work;
+  Workspace& work;
   int64_t rows;     // in use: the step's tokens, and at the end only those that want logits
   Tensor residual;  // [rows, d]
 
@@ -99,18 +99,20 @@ void AddBranch(const Pass& pass, float residual_scale, const float* post_weight,
 void Mlp(const Pass& pass, size_t index) {
   const LayerSpec& layer = pass.weights.spec.layers[index];
   const LayerWeights& weights = pass.weights.layers[index];
-  const Workspace& work = pass.work;
+  Workspace& work = pass.work;
 
   // Dense at this layer's width, which may be less than the widest.
   Tensor gate_up = pass.Rows(work.gate_up);
   gate_up.cols = gate_up.stride = 2 * int64_t{layer.ffn};
   Tensor activated = pass.Rows(work.activated);
   activated.cols = activated.stride = layer.ffn;
+  BeginPart(work);
   pass.device.Gemm({.a = pass.Rows(work.input),
                     .weight = weights.gate_up,
                     .bias = weights.gate_up_bias,
                     .out = gate_up});
   pass.device.Act({.gate_up = gate_up, .kind = layer.activation, .out = activated});
+  BeginPart(work);
   pass.device.Gemm({.a = activated,
                     .weight = weights.down,
                     .bias = weights.down_bias,
@@ -129,9 +131,10 @@ Tensor Forward(Device& device, const Weights& weights, const KvPlan& plan, const
   for (size_t i = 0; i < spec.layers.size(); ++i) {
     const LayerWeights& layer = weights.layers[i];
     const bool last = i + 1 == spec.layers.size();
-    BeginLayer(workspace);
+    BeginPart(workspace);
     Project(pass, i);
     if (last && step.outputs == 0) return logits;  // the cache is all that was wanted
+    BeginPart(workspace);
     Attend(pass, i);
     const Tensor attention = last ? KeepOutputs(pass) : pass.Rows(workspace.attention);
     device.Gemm({.a = attention,
@@ -143,6 +146,7 @@ Tensor Forward(Device& device, const Weights& weights, const KvPlan& plan, const
     AddBranch(pass, spec.layers[i].residual_scale, layer.post_mlp,
               last ? weights.final_norm : weights.layers[i + 1].pre_attention);
   }
+  BeginPart(workspace);
   device.Gemm({.a = pass.Rows(workspace.input),
                .weight = weights.head,
                .scale = spec.logit_scale,

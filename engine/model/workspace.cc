@@ -83,8 +83,8 @@ absl::StatusOr<std::unique_ptr<Workspace>> MakeWorkspace(const ModelSpec& spec, 
   return workspace;
 }
 
-void BeginLayer(Workspace& workspace) {
-  workspace.layer_begun.store(Ticks(std::chrono::steady_clock::now()), std::memory_order_relaxed);
+void BeginPart(Workspace& workspace) {
+  workspace.part_begun.store(Ticks(std::chrono::steady_clock::now()), std::memory_order_relaxed);
 }
 
 }  // namespace baram

@@ -26,9 +26,9 @@ struct Workspace {
   Tensor logits;         // [O, V] fp32
   void* attend_scratch = nullptr;
   std::vector<Buffer> buffers;
-  // When the last layer was begun, in ticks of the steady clock: a step can take minutes on a
-  // synchronous device, a layer can't. Read by any thread.
-  std::atomic<int64_t> layer_begun{0};
+  // When the last part of a layer was begun, in ticks of the steady clock: a step can take minutes
+  // on a synchronous device, a part of a layer can't. Read by any thread.
+  std::atomic<int64_t> part_begun{0};
 };
 
 // Device memory MakeWorkspace takes.
@@ -39,8 +39,8 @@ int64_t WorkspaceBytes(const ModelSpec& spec, const Device& device, const KvShap
 absl::StatusOr<std::unique_ptr<Workspace>> MakeWorkspace(const ModelSpec& spec, Device& device,
                                                          const KvShape& kv, const SlotShape& slots);
 
-// Says that a layer is begun now.
-void BeginLayer(Workspace& workspace);
+// Says that a part of a layer, or the head, is begun now.
+void BeginPart(Workspace& workspace);
 
 }  // namespace baram
 

@@ -42,7 +42,8 @@ struct FakeOptions {
   uint64_t lost_at = 0;
   // Called by every Attend, if set: to hold a step in a layer.
   std::function<void()> in_attend = {};
-  // The same for Sample and for Wait.
+  // The same for Gemm, for Sample and for Wait.
+  std::function<void()> in_gemm = {};
   std::function<void()> in_sample = {};
   std::function<void()> in_wait = {};
 };
@@ -83,7 +84,9 @@ class FakeDevice final : public Device {
   void Embed(const EmbedArgs&) override {}
   void Norm(const NormArgs&) override {}
   void AddNorm(const AddNormArgs&) override {}
-  void Gemm(const GemmArgs&) override {}
+  void Gemm(const GemmArgs&) override {
+    if (options_.in_gemm) options_.in_gemm();
+  }
   void StoreKv(const StoreKvArgs& args) override;
   void Attend(const AttendArgs& args) override;
   void Act(const ActArgs&) override {}

@@ -271,6 +271,23 @@ TEST(EngineThreadTest, EveryLayerIsProgress) {
   EXPECT_TRUE(Await([&] { return engine->stalled_s() == 0; }));
 }
 
+// A layer of a large model takes long, too, where a step has very many tokens.
+TEST(EngineThreadTest, EveryProductOfALayerIsProgress) {
+  std::vector<int64_t> begun;
+  const Workspace* workspace = nullptr;
+  FakeOptions fake;
+  fake.in_gemm = [&] {
+    if (workspace != nullptr) begun.push_back(workspace->part_begun.load());
+  };
+  EngineRig rig(fake, ThreadConfig(), {0});
+  workspace = rig.model().workspace.get();
+  rig.Submit(MakeRequest(RandomPrompt(1, 5), 1));
+  ASSERT_TRUE(rig.Finish());
+  EXPECT_EQ(begun.size(), 5u);
+  EXPECT_TRUE(
+      std::ranges::is_sorted(begun, std::less_equal<>()));  // each later than the one before
+}
+
 // Whoever joins the engine waits for it.
 TEST(EngineThreadTest, AStepInFlightIsNoRestThoughItsRequestHasEnded) {
   std::atomic<bool> holding{false};

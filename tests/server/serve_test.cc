@@ -139,6 +139,20 @@ TEST_F(ServeTest, WarnsWhereNothingEndsAReply) {
   EXPECT_THAT(ran.output, HasSubstr("warning EOS ids none: replies end at their limits alone"));
 }
 
+TEST_F(ServeTest, WarnsOfStepsThatMayBeTakenForAHang) {
+  for (const auto& [tokens, warned] : {std::pair("4096", false), {"4097", true}}) {
+    const std::string log = scratch_.Write("log", "");
+    const Ran ran =
+        RunShell(Serve(std::string(" --drain-delay 0 --device ref --max-num-batched-tokens ") +
+                       tokens + " 2> " + log) +
+                 " & serve=$!" + Await("ready:", log) + "; kill $serve; wait $serve; cat " + log);
+    EXPECT_EQ(
+        ran.output.find("warning max-num-batched-tokens 4097 on device ref: ") != std::string::npos,
+        warned)
+        << ran.output;
+  }
+}
+
 // Loading stands still where the configuration is to be shown: nobody reads it from a full pipe.
 TEST_F(ServeTest, TheFirstSignalWhileTheModelLoadsStopsAtOnce) {
   const std::string pipe = scratch_.path() + "/pipe";
