@@ -49,16 +49,18 @@ Each setting is a flag, a variable and a line of a file:
 // SIGTERM, SIGINT and SIGHUP, which comes when the terminal goes, taken by a thread of their own.
 // The first asks to stop, and so do all that come within kSameRequest; the next ends the process at
 // once. So does the first while the model still loads. A SIGHUP that is ignored from the start, as
-// under nohup, stays so.
+// under nohup, stays so, and a SIGINT, as in a script's background job, which Ctrl-C is not meant
+// for.
 class StopSignals {
  public:
   StopSignals() {
     sigemptyset(&set_);
     sigaddset(&set_, SIGTERM);
-    sigaddset(&set_, SIGINT);
-    struct sigaction hangup {};
-    sigaction(SIGHUP, nullptr, &hangup);
-    if (hangup.sa_handler != SIG_IGN) sigaddset(&set_, SIGHUP);
+    for (const int signal : {SIGINT, SIGHUP}) {
+      struct sigaction inherited {};
+      sigaction(signal, nullptr, &inherited);
+      if (inherited.sa_handler != SIG_IGN) sigaddset(&set_, signal);
+    }
     // Before any other thread starts: they inherit the mask.
     pthread_sigmask(SIG_BLOCK, &set_, nullptr);
     std::signal(SIGPIPE, SIG_IGN);

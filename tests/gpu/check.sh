@@ -121,7 +121,7 @@ stream() {
   done
   "$programs/baram" ask --server 127.0.0.1:50061 --temperature 0 --max-tokens 32 --timings \
     "The capital of Korea is" || status=$?
-  kill -INT $server
+  kill $server
   wait $server || status=$?
   return $status
 }

@@ -109,8 +109,8 @@ TEST_F(ServeTest, AnErrorHasNoConfigurationAboveIt) {
 
 TEST_F(ServeTest, TheConfigurationIsShownOnceItCanWork) {
   const std::string log = scratch_.Write("log", "");
-  const Ran ran = RunShell(Serve(" --max-n 7 2> " + log) + " & serve=$!" + Await("ready:", log) +
-                           "; kill -INT $serve; wait $serve; cat " + log);
+  const Ran ran = RunShell(Serve(" --max-n 7 --drain-delay 0 2> " + log) + " & serve=$!" +
+                           Await("ready:", log) + "; kill $serve; wait $serve; cat " + log);
   const size_t shown = ran.output.find("  * max-n                     7\n");
   EXPECT_NE(shown, std::string::npos) << ran.output;
   EXPECT_LT(shown, ran.output.find("ready:"));
@@ -134,8 +134,8 @@ TEST_F(ServeTest, WarnsWhereNothingEndsAReply) {
       RunShell("cd " + model_.path() +
                "; sed -i 's/\"eos_token_id\":702/\"eos_token_id\":null/' config.json; " +
                "rm special_tokens_map.json tokenizer_config.json generation_config.json; " +
-               Serve(" 2> " + log) + " & serve=$!" + Await("ready:", log) +
-               "; kill -INT $serve; wait $serve; cat " + log);
+               Serve(" --drain-delay 0 2> " + log) + " & serve=$!" + Await("ready:", log) +
+               "; kill $serve; wait $serve; cat " + log);
   EXPECT_THAT(ran.output, HasSubstr("warning EOS ids none: replies end at their limits alone"));
 }
 
@@ -166,6 +166,18 @@ TEST_F(ServeTest, TheFirstSignalWhileTheModelLoadsStopsAtOnce) {
         "kill -" + signal + " $serve; wait $timeout");
     EXPECT_EQ(ran.code, code) << signal << ": " << ran.output;
   }
+}
+
+// A script's background job: the Ctrl-C is meant for what stands in front. (`timeout`, which the
+// others run under, takes it back.)
+TEST_F(ServeTest, AnInterruptThatIsIgnoredFromTheStartStaysSo) {
+  const std::string log = scratch_.Write("log", "");
+  const Ran ran =
+      RunShell("BARAM=${BARAM##* }; " + Serve(" --drain-delay 1 2> " + log) + " & serve=$!" +
+               Await("ready:", log) + "; kill -STOP $serve; kill -INT $serve; kill $serve; " +
+               "kill -CONT $serve; wait $serve; code=$?; cat " + log + "; exit $code");
+  EXPECT_EQ(ran.code, 0) << ran.output;
+  EXPECT_THAT(ran.output, HasSubstr("new calls are taken for 1 s more"));
 }
 
 // As when a terminal closes: its shell and the kernel send one each. Here both are pending at once.
