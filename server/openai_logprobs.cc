@@ -57,19 +57,24 @@ void OpenAiLogprobs::Add(LogprobsText& text, const TokenResult& result) const {
   AddToCompletion(text, id, &result, hidden ? "" : tokenizer_.TokenBytes(id));
 }
 
-// Tokenizers put a token or a blank before a text that is not in the text.
+// Tokenizers put a token or a blank before a text that is not in the text. Where a normalizer has
+// changed the text, or it is cut within a character, each token counts for itself from there on.
 void OpenAiLogprobs::AddEchoed(LogprobsText& text, int32_t id, const TokenResult* result,
                                std::string_view echo, size_t* at) const {
   const std::string bytes = tokenizer_.TokenBytes(id);
   std::string_view shown = bytes;
-  const std::string_view rest = echo.substr(*at);
-  if (rest.starts_with(shown)) {
-    *at += shown.size();
-  } else if (shown.starts_with(' ') && rest.starts_with(shown.substr(1))) {
-    shown.remove_prefix(1);
-    *at += shown.size();
-  } else if (tokenizer_.IsSpecial(id)) {
-    shown = {};
+  if (*at != std::string_view::npos) {
+    const std::string_view rest = echo.substr(*at);
+    const bool has_blank = shown.starts_with(' ') && !rest.starts_with(' ');
+    const std::string_view in_text = shown.substr(has_blank ? 1 : 0);
+    if (rest.starts_with(in_text)) {
+      shown = in_text;
+      *at += shown.size();
+    } else if (tokenizer_.IsSpecial(id)) {
+      shown = {};
+    } else {
+      *at = std::string_view::npos;
+    }
   }
   AddToCompletion(text, id, result, shown);
 }

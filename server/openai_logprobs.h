@@ -35,8 +35,8 @@ class OpenAiLogprobs {
 
   // A token of a reply.
   void Add(LogprobsText& text, const TokenResult& result) const;
-  // A token of a prompt that is echoed as `echo`, of which those before had `*at` bytes
-  // (completions only). `result` may be null: one without a score.
+  // A token of a prompt that is echoed as `echo`, of which those before had `*at` bytes; npos where
+  // they read otherwise (completions only). `result` may be null: one without a score.
   void AddEchoed(LogprobsText& text, int32_t id, const TokenResult* result, std::string_view echo,
                  size_t* at) const;
   // An entry of prompt_logprobs.

@@ -18,8 +18,8 @@ size_t CharacterSize(std::string_view text, size_t at);
 std::string MendUtf8(std::string_view text);
 
 // Counts the code points of a text that comes in pieces, which may cut characters: one counts with
-// its first byte. Bytes that are of no character count as decoders show them, as one U+FFFD for the
-// longest piece of a character, or for a byte.
+// its first byte. Bytes that are of no character count as decoders of bytes show them, as one
+// U+FFFD for the longest piece of a character, or for a byte.
 class CodePointCounter {
  public:
   void Add(std::string_view bytes);

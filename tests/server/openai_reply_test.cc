@@ -363,6 +363,10 @@ TEST_F(OpenAiReplyTest, TextOffsetsAreOfTheText) {
   Json written = shift(0, size);
   written.insert(written.begin(), 0);
   EXPECT_EQ(offsets("", prompt, "<|im_start|>가a"), written);
+  // Of a text that is cut within a character each token counts for itself.
+  const Json cut = offsets("", {stray, Id(" "), special, Id("a")}, "\uFFFD <|im_start|>a");
+  EXPECT_EQ(Json(std::vector<Json>(cut.begin(), cut.begin() + 5)),
+            Json({0, 1, 2, 2 + size, 3 + size}));
 }
 
 TEST_F(OpenAiReplyTest, TokensThatShareATextKeepTheLikeliest) {
