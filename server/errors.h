@@ -19,7 +19,7 @@ namespace baram::server {
 struct ErrorFacts {
   std::string field = {};   // the request's field at fault by its native path, "sampling.top_p"
   std::string reason = {};  // one upper-case word, "SERVER_OVERLOADED"
-  std::string limit = {};   // of that reason: the setting to raise; for the operator alone
+  std::string limit = {};   // of that reason: the setting whose limit was reached; for the operator alone
   int64_t retry_ms = -1;    // a retry after that long can work; -1: a retry is useless
 };
 

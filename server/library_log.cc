@@ -25,8 +25,8 @@ struct KeptLine {
   size_t size = 0;
 };
 
-// The older one first: gRPC names what failed, then the assertion that aborts. A harmless error may
-// stand here for long, but it is of this thread, and nothing else is said where the process aborts.
+// The older one first: gRPC names what failed, then the assertion that aborts. Where somebody else
+// aborts they may be old, and harmless; but they are of this thread.
 constinit thread_local std::array<KeptLine, 2> kept_lines;
 
 // LogPastAll takes nothing that JSON escapes.

@@ -153,8 +153,7 @@ const std::vector<Group>& SettingsTable() {
          "Ctrl-C skips it, and so does a drain that was asked for before."},
         {"drain-limit", Kind::kSeconds, &C::drain_limit_s, 0, 86400, "SECONDS", "",
          "Then running calls get that long to finish. A further signal stops at once, unless it "
-         "comes "
-         "within a second of the first."}}},
+         "comes within a second of the first."}}},
       {"Log",
        {{"log-format", Kind::kChoice, &C::log_format, 0, 0, "text|json", "",
          "Lines for people, or one JSON object a line. Never any content of requests."},

@@ -295,6 +295,16 @@ TEST_F(GrpcHostileTest, IdsToReadAreCounted) {
   EXPECT_EQ(refused.error_message(), "There are 101 token ids, but at most 100 are taken.");
 }
 
+// A context of a few tokens has no use for more.
+TEST_F(GrpcHostileTest, TextsAreBoundedByTheContext) {
+  StartServer([](server::Config& config) { config.max_prompt_bytes = 0; });
+  const auto refused = [&](int bytes) {
+    return Stream(TextRequest(std::string(bytes, 'a'), 1)).status.error_message();
+  };
+  EXPECT_THAT(refused(256 << 10), HasSubstr("maximum context length"));
+  EXPECT_THAT(refused((256 << 10) + 1), HasSubstr("takes at most 262144; "));
+}
+
 // A message takes many times its bytes: what is wrong with it is found before it waits.
 TEST_F(GrpcHostileTest, ListsAreMeasuredBeforeTheyWaitToBeRead) {
   StartServer([](server::Config& config) {
@@ -350,8 +360,8 @@ TEST_F(GrpcHostileTest, GenerateIsMeasuredBeforeItWaitsToBeRead) {
   // Ids that are cut to the context are taken, as far as the texts that wait leave room.
   constexpr int kIds = 500'000;
   constexpr size_t kRoom = kIds * sizeof(int32_t) - 1;
-  ASSERT_TRUE(server().text_pool().Run(server::TextPool::kMaxQueuedBytes - kRoom,
-                                       SteadyTime::max(), [] {}));
+  ASSERT_TRUE(server().text_pool().Run(server::TextPool::kMaxQueuedBytes - kRoom, SteadyTime::max(),
+                                       [] {}));
   EXPECT_THAT(refusal([&](auto& r) {
                 ids(r, kIds);
                 r.set_truncate_prompt_tokens(8);

@@ -257,7 +257,6 @@ TEST_F(SettingsTest, TheShareOfAGpuReachesTheEngine) {
             "--gpu-memory-utilization is \"2\" but must be a share from 0.01 to 1.");
 }
 
-// Advice says "There is no ...", so it must not be given on what there is.
 TEST_F(SettingsTest, TextsAreBoundedByTheContext) {
   Config config;
   EXPECT_EQ(MaxPromptBytes(config, 512), 256 << 10);
@@ -270,6 +269,7 @@ TEST_F(SettingsTest, TextsAreBoundedByTheContext) {
   EXPECT_EQ(ToEngineConfig(config).host_bytes(8192), 3 * 350'000);
 }
 
+// Advice says "There is no ...", so it must not be given on what there is.
 TEST_F(SettingsTest, NoForeignFlagIsASetting) {
   std::set<std::string> own;
   for (const Group& group : SettingsTable()) {

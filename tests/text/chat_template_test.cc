@@ -150,7 +150,9 @@ TEST(ChatTemplate, ADeveloperIsTheSystemWhereTheTemplateKnowsNone) {
   constexpr std::string_view kMessages =
       R"([{"role":"developer","content":"a"},{"role":"user","content":"developer"}])";
   EXPECT_EQ(RenderSource(prints, kMessages).value(), "system:a;user:developer;");
-  EXPECT_EQ(RenderSource(prints + "{# developer #}", kMessages).value(),
+  EXPECT_EQ(RenderSource(prints + "{# of a developer #}", kMessages).value(),
+            "system:a;user:developer;");
+  EXPECT_EQ(RenderSource(prints + "{% if x == 'developer' %}{% endif %}", kMessages).value(),
             "developer:a;user:developer;");
 }
 

@@ -42,7 +42,7 @@ pub struct ChatTemplate {
     undeclared: HashSet<String>,
     takes_text: bool,
     takes_parts: bool,
-    /// Whether it has a role of that name.
+    /// Whether it names that role.
     knows_developers: bool,
 }
 
@@ -73,7 +73,9 @@ impl ChatTemplate {
             undeclared,
             takes_text: true,
             takes_parts: false,
-            knows_developers: source.contains("developer"),
+            knows_developers: ["'developer'", "\"developer\""]
+                .iter()
+                .any(|role| source.contains(role)),
         };
         template.probe_content().map_err(shown)?;
         Ok(template)
@@ -301,7 +303,6 @@ fn parse_arguments(json: &str) -> Result<Map<String, Value>> {
     }
 }
 
-/// Gives a message's reasoning the names that templates know, whichever it came under.
 /// OpenAI's name for the system role since its reasoning models. Templates that do not know it drop
 /// the message, or refuse it.
 fn rename_developer(message: &mut Map<String, Value>) {
@@ -310,6 +311,7 @@ fn rename_developer(message: &mut Map<String, Value>) {
     }
 }
 
+/// Gives a message's reasoning the names that templates know, whichever it came under.
 fn name_reasoning(message: &mut Map<String, Value>) {
     let given = REASONING.iter().find_map(|name| message.get(*name));
     if let Some(reasoning) = given.cloned() {
