@@ -52,7 +52,7 @@ GrpcAcceptor::~GrpcAcceptor() {
   }
   Wake();
   if (thread_.joinable()) thread_.join();
-  for (const int fd : watched_) close(fd);
+  for (const auto& [watched, fd] : watched_) close(watched);
   if (epoll_ >= 0) close(epoll_);
   if (wake_ >= 0) close(wake_);
 }
@@ -88,6 +88,11 @@ void GrpcAcceptor::Stop() {
   listeners_.Close();
 }
 
+void GrpcAcceptor::SendAway() {
+  sending_away_.store(true);
+  Wake();
+}
+
 void GrpcAcceptor::Wake() const {
   const uint64_t one = 1;
   (void)!write(wake_, &one, sizeof(one));
@@ -105,6 +110,10 @@ void GrpcAcceptor::Loop() {
       if (closing_) return;
       for (int i = 0; i < count; ++i) {
         const int fd = events[static_cast<size_t>(i)].data.fd;
+        if (fd == wake_) {
+          TellAll();
+          continue;
+        }
         if (!IsListener(fd)) {
           Forget(fd);
           continue;
@@ -122,6 +131,15 @@ void GrpcAcceptor::Loop() {
     for (auto n = TakeShutDown(Broken::kResets); n > 0; --n) refused_(kTooManyResets);
     if (exhausted) std::this_thread::sleep_for(kPause);
   }
+}
+
+// gRPC may have closed a descriptor of which the end was not noticed yet: then its number is no
+// guarded one, or that of a connection of which this is told as well.
+void GrpcAcceptor::TellAll() {
+  uint64_t count;
+  (void)!read(wake_, &count, sizeof(count));
+  if (!sending_away_.load() || std::exchange(told_, true)) return;
+  for (const auto& [watched, fd] : watched_) SendAwayHttp2(fd, Http2Farewell::When::kNow);
 }
 
 bool GrpcAcceptor::IsListener(int fd) const {
@@ -150,7 +168,8 @@ GrpcAcceptor::Accepted GrpcAcceptor::Accept(int listener) {
   }
   SetOption(fd, IPPROTO_TCP, TCP_NODELAY, 1);
   SetOption(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, kUserTimeoutMs);
-  watched_.insert(watched);
+  if (told_) SendAwayHttp2(fd, Http2Farewell::When::kWithCall);
+  watched_.emplace(watched, fd);
   connections_.fetch_add(1, std::memory_order_relaxed);
   grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters connection;
   connection.listener_fd = listener;

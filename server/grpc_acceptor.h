@@ -11,7 +11,7 @@
 #include <memory>
 #include <mutex>
 #include <thread>
-#include <unordered_set>
+#include <unordered_map>
 
 #include "absl/status/statusor.h"
 #include "server/listening_sockets.h"
@@ -37,6 +37,10 @@ class GrpcAcceptor {
   // one of those below.
   absl::Status Start(int32_t max_connections, int32_t max_header_bytes,
                      std::function<void(const char* reason)> refused);
+  // From now on each client is told (GOAWAY) to make its next calls on another connection: those
+  // that are connected now, at once; later ones with their first call. Calls go on. From any
+  // thread; soon.
+  void SendAway();
   // Before the server is shut down: refuses new connections; those that are open go on.
   void Stop();
 
@@ -52,6 +56,7 @@ class GrpcAcceptor {
   GrpcAcceptor();
   void Loop();
   void Wake() const;
+  void TellAll();
   absl::Status Watch(int fd, uint32_t events) const;
   // With mutex_ held.
   enum class Accepted : uint8_t { kYes, kNothing, kExhausted, kTooMany, kNoDescriptors };
@@ -65,11 +70,13 @@ class GrpcAcceptor {
   int32_t max_connections_ = 0, max_header_bytes_ = 0;
   std::function<void(const char* reason)> refused_;
   std::atomic<int64_t> connections_{0};
+  std::atomic<bool> sending_away_{false};
 
   std::mutex mutex_;  // guards what follows
   bool closing_ = false;
-  ListeningSockets listeners_;       // none once stopped
-  std::unordered_set<int> watched_;  // duplicates
+  bool told_ = false;                     // all that were connected: they are sent away
+  ListeningSockets listeners_;            // none once stopped
+  std::unordered_map<int, int> watched_;  // gRPC's descriptors by their duplicates
 
   std::thread thread_;
 };

@@ -32,6 +32,9 @@ class GrpcServer {
   // services; "startup" is true from the first `ready` on. Also beside and after Shutdown.
   void SetHealth(bool ready, bool live);
 
+  // From now on clients are told to make their next calls on another connection, which a balancer
+  // may give to another server; whoever calls all the same is answered. From any thread.
+  void SendAway() { acceptor_->SendAway(); }
   // Refuses new calls, waits for those that run, cancels them at `deadline`; returns when all have
   // ended.
   void Shutdown(SteadyTime deadline);

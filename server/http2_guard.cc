@@ -1,5 +1,5 @@
-// Http2Guard: the walk over frames, the connections that are guarded, and the recvmsg and close
-// that gRPC calls.
+// Http2Guard: what frames break a rule, the connections that are guarded, and the recvmsg, sendmsg
+// and close that gRPC calls.
 #include "server/http2_guard.h"
 
 #include <sys/socket.h>
@@ -7,7 +7,11 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
+#include <cerrno>
+#include <cstddef>
+#include <mutex>
 
 namespace baram::server {
 namespace {
@@ -15,46 +19,36 @@ namespace {
 using std::chrono::steady_clock;
 
 constexpr uint32_t kPrefaceBytes = 24;  // what a client sends before its first frame
-constexpr uint8_t kHeaders = 1, kRstStream = 3, kContinuation = 9;
 
 }  // namespace
 
 void Http2Guard::Begin(int32_t max_header_bytes) {
   *this = {};
   max_header_bytes_ = static_cast<uint32_t>(max_header_bytes);
-  left_ = kPrefaceBytes;
+  frames_.Begin(kPrefaceBytes);
 }
 
 void Http2Guard::Read(std::span<const uint8_t> bytes, steady_clock::time_point now) {
-  while (broken_ == Broken::kNothing && !bytes.empty()) {
-    if (left_ > 0) {
-      const size_t skipped = std::min<size_t>(left_, bytes.size());
-      left_ -= static_cast<uint32_t>(skipped);
-      bytes = bytes.subspan(skipped);
-      continue;
-    }
-    const size_t taken = std::min(head_.size() - head_bytes_, bytes.size());
-    std::copy_n(bytes.begin(), taken, head_.begin() + head_bytes_);
-    head_bytes_ += static_cast<uint8_t>(taken);
-    bytes = bytes.subspan(taken);
-    if (head_bytes_ == head_.size()) {
-      head_bytes_ = 0;
-      BeginFrame(now);
-    }
-  }
+  if (broken_ != Broken::kNothing) return;
+  frames_.Read(bytes, [&](const Http2Frames::Head& head) {
+    BeginFrame(head, now);
+    return broken_ == Broken::kNothing;
+  });
 }
 
 // gRPC itself ends a connection whose header block is not followed up to its end, so there is no
 // need to look at where it ends.
-void Http2Guard::BeginFrame(steady_clock::time_point now) {
-  left_ = uint32_t{head_[0]} << 16 | uint32_t{head_[1]} << 8 | head_[2];
-  const uint8_t type = head_[3];
-  if (type == kHeaders) block_bytes_ = 0;
-  if (type == kHeaders || type == kContinuation) {
-    block_bytes_ += std::max(left_, kLeastPartBytes);
+void Http2Guard::BeginFrame(const Http2Frames::Head& head, steady_clock::time_point now) {
+  const uint8_t type = Http2Frames::Type(head);
+  if (type == Http2Frames::kHeaders) {
+    block_bytes_ = 0;
+    called_ = true;
+  }
+  if (type == Http2Frames::kHeaders || type == Http2Frames::kContinuation) {
+    block_bytes_ += std::max(Http2Frames::Bytes(head), kLeastPartBytes);
     if (block_bytes_ > max_header_bytes_) broken_ = Broken::kHeaderBytes;
   }
-  if (type == kRstStream) {
+  if (type == Http2Frames::kRstStream) {
     resets_until_ = std::max(resets_until_, now) + kResetPause;
     if (resets_until_ - now > kResetsAtOnce * kResetPause) broken_ = Broken::kResets;
   }
@@ -65,9 +59,12 @@ namespace {
 struct Connection {
   std::atomic<bool> guarded;
   Http2Guard guard;  // touched by whoever reads the descriptor; before that, by who accepted it
+  std::atomic<bool> called;  // the guard's, for who writes
+  std::mutex mutex;          // guards the farewell, and that the descriptor is this connection's
+  Http2Farewell farewell;
 };
 
-// By descriptor. All zero at first, so that of its 10 MiB only the pages in use take memory.
+// By descriptor. All zero at first, so that of its 32 MiB only the pages in use take memory.
 constexpr size_t kMostDescriptors = 1 << 18;
 constinit std::array<Connection, kMostDescriptors> connections;
 constinit std::array<std::atomic<int64_t>, 3> shut_down;  // by Http2Guard::Broken
@@ -78,21 +75,41 @@ Connection* Guarded(int fd) {
   return connection.guarded.load(std::memory_order_acquire) ? &connection : nullptr;
 }
 
-// Whether gRPC may see what it received.
-bool Allows(Http2Guard& guard, int fd, const msghdr& message, size_t received) {
-  if (guard.broken() == Http2Guard::Broken::kNothing) {
-    const auto now = steady_clock::now();
-    for (size_t i = 0; i < message.msg_iovlen && received > 0; ++i) {
-      const iovec& part = message.msg_iov[i];
-      const size_t bytes = std::min(part.iov_len, received);
-      guard.Read({static_cast<const uint8_t*>(part.iov_base), bytes}, now);
-      received -= bytes;
-    }
-    if (guard.broken() == Http2Guard::Broken::kNothing) return true;
-    shut_down[static_cast<size_t>(guard.broken())].fetch_add(1);
-    (void)shutdown(fd, SHUT_RDWR);
+// Calls `part` with the first `bytes` of the message, piece by piece.
+template <typename OnPart>
+void ForEachPart(const msghdr& message, size_t bytes, const OnPart& part) {
+  for (size_t i = 0; i < message.msg_iovlen && bytes > 0; ++i) {
+    const iovec& piece = message.msg_iov[i];
+    const size_t size = std::min(piece.iov_len, bytes);
+    part(std::span(static_cast<const uint8_t*>(piece.iov_base), size));
+    bytes -= size;
   }
+}
+
+// Whether gRPC may see what it received.
+bool Allows(Connection& connection, int fd, const msghdr& message, size_t received) {
+  Http2Guard& guard = connection.guard;
+  if (guard.broken() != Http2Guard::Broken::kNothing) return false;
+  const auto now = steady_clock::now();
+  ForEachPart(message, received, [&](std::span<const uint8_t> bytes) { guard.Read(bytes, now); });
+  if (guard.called()) connection.called.store(true, std::memory_order_relaxed);
+  if (guard.broken() == Http2Guard::Broken::kNothing) return true;
+  shut_down[static_cast<size_t>(guard.broken())].fetch_add(1);
+  (void)shutdown(fd, SHUT_RDWR);
   return false;
+}
+
+// Sends what is due of the farewell. False: the kernel did not take all of it now. With the
+// connection's mutex held.
+bool SayFarewell(Connection& connection, int fd) {
+  const std::span<const uint8_t> due =
+      connection.farewell.Due(connection.called.load(std::memory_order_relaxed));
+  if (due.empty()) return true;
+  const ssize_t sent = send(fd, due.data(), due.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+  // Of a connection that has failed gRPC hears by itself.
+  if (sent < 0) return errno != EAGAIN && errno != EWOULDBLOCK;
+  connection.farewell.DueSent(static_cast<size_t>(sent));
+  return static_cast<size_t>(sent) == due.size();
 }
 
 }  // namespace
@@ -100,9 +117,21 @@ bool Allows(Http2Guard& guard, int fd, const msghdr& message, size_t received) {
 bool GuardHttp2(int fd, int32_t max_header_bytes) {
   if (fd < 0 || static_cast<size_t>(fd) >= kMostDescriptors) return false;
   Connection& connection = connections[static_cast<size_t>(fd)];
+  std::lock_guard lock(connection.mutex);
   connection.guard.Begin(max_header_bytes);
+  connection.farewell.Begin();
+  connection.called.store(false, std::memory_order_relaxed);
   connection.guarded.store(true, std::memory_order_release);
   return true;
+}
+
+void SendAwayHttp2(int fd, Http2Farewell::When when) {
+  Connection* const connection = Guarded(fd);
+  if (connection == nullptr) return;
+  std::lock_guard lock(connection->mutex);
+  if (!connection->guarded.load(std::memory_order_relaxed)) return;
+  connection->farewell.Ask(when);
+  (void)SayFarewell(*connection, fd);
 }
 
 int64_t TakeShutDown(Http2Guard::Broken rule) {
@@ -121,12 +150,31 @@ ssize_t recvmsg(int fd, msghdr* message, int flags) {
   baram::server::Connection* const connection = baram::server::Guarded(fd);
   if (connection == nullptr) return received;
   const auto bytes = static_cast<size_t>(received);
-  return baram::server::Allows(connection->guard, fd, *message, bytes) ? received : 0;
+  return baram::server::Allows(*connection, fd, *message, bytes) ? received : 0;
+}
+
+// One that finds the socket full tells gRPC so, which tries again once there is room.
+ssize_t sendmsg(int fd, const msghdr* message, int flags) {
+  baram::server::Connection* const connection = baram::server::Guarded(fd);
+  if (connection == nullptr) return syscall(SYS_sendmsg, fd, message, flags);
+  std::lock_guard lock(connection->mutex);
+  if (!baram::server::SayFarewell(*connection, fd)) {
+    errno = EAGAIN;
+    return -1;
+  }
+  const ssize_t sent = syscall(SYS_sendmsg, fd, message, flags);
+  if (sent <= 0) return sent;
+  baram::server::ForEachPart(
+      *message, static_cast<size_t>(sent),
+      [&](std::span<const uint8_t> bytes) { connection->farewell.Sent(bytes); });
+  (void)baram::server::SayFarewell(*connection, fd);
+  return sent;
 }
 
 // The number may be another's the moment it is free: what guarded it ends before.
 int close(int fd) {
   if (baram::server::Connection* const connection = baram::server::Guarded(fd)) {
+    std::lock_guard lock(connection->mutex);
     connection->guarded.store(false, std::memory_order_release);
   }
   return static_cast<int>(syscall(SYS_close, fd));

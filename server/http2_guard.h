@@ -5,14 +5,16 @@
 // gRPC has no place to look at frames before it takes them. It reads each connection with recvmsg,
 // which is ours (at the bottom of http2_guard.cc): the C library's gives way to what the program
 // defines. So the guard sees the bytes where gRPC will read them, without a copy or a system call.
+// What gRPC sends passes through a sendmsg of ours for Http2Farewell's sake.
 #ifndef BARAM_SERVER_HTTP2_GUARD_H_
 #define BARAM_SERVER_HTTP2_GUARD_H_
 
-#include <array>
 #include <chrono>
-#include <cstddef>
 #include <cstdint>
 #include <span>
+
+#include "server/http2_farewell.h"
+#include "server/http2_frames.h"
 
 namespace baram::server {
 
@@ -36,16 +38,17 @@ class Http2Guard {
   void Read(std::span<const uint8_t> bytes, std::chrono::steady_clock::time_point now);
   // The first rule that was broken.
   Broken broken() const { return broken_; }
+  // Whether a call was begun.
+  bool called() const { return called_; }
 
  private:
-  void BeginFrame(std::chrono::steady_clock::time_point now);
+  void BeginFrame(const Http2Frames::Head& head, std::chrono::steady_clock::time_point now);
 
+  Http2Frames frames_;
   std::chrono::steady_clock::time_point resets_until_;  // each puts it off by a pause
   uint32_t max_header_bytes_ = 0;
-  uint32_t left_ = 0;         // to skip, before the next frame's head
   uint32_t block_bytes_ = 0;  // of the header block that came last, up to here
-  std::array<uint8_t, 9> head_{};
-  uint8_t head_bytes_ = 0;  // of head_, that have come
+  bool called_ = false;
   Broken broken_ = Broken::kNothing;
 };
 
@@ -53,6 +56,9 @@ class Http2Guard {
 // is shut down, and gRPC reads its end instead of what broke the rule. False: the number is too
 // large.
 bool GuardHttp2(int fd, int32_t max_header_bytes);
+// Sends the client of the guarded connection `fd` away: see Http2Farewell. Nothing is sent if gRPC
+// has closed it meanwhile. From any thread.
+void SendAwayHttp2(int fd, Http2Farewell::When when);
 // How many connections of this process were shut down for `rule` since this was asked before. They
 // are counted before they are shut down.
 int64_t TakeShutDown(Http2Guard::Broken rule);

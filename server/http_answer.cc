@@ -96,7 +96,7 @@ std::string HttpSession::Head(int status, const HttpHeaders& headers) const {
 }
 
 void HttpSession::Respond(int status, const HttpHeaders& headers, std::string body) {
-  if (listener_->closing.load(std::memory_order_relaxed)) keep_alive_ = false;
+  if (LastAnswer()) keep_alive_ = false;
   std::string head = Head(status, headers);
   if (status != 204) head += "Content-Length: " + std::to_string(body.size()) + "\r\n";
   head += "\r\n";
@@ -180,7 +180,7 @@ void HttpSession::PostStartStream(int status, HttpHeaders headers) {
     if (self.phase_ != Phase::kAnswering) return;
     self.streaming_ = true;
     // HTTP/1.0 has no chunks: the end of the connection ends the stream.
-    if (!self.http11_) self.keep_alive_ = false;
+    if (!self.http11_ || self.LastAnswer()) self.keep_alive_ = false;
     if (self.http11_) headers.emplace_back("Transfer-Encoding", "chunked");
     self.buffered_head_ = self.Head(status, headers) + "\r\n";
   });

@@ -131,6 +131,12 @@ struct HttpServer::Shared {
     }
   }
 
+  void EndSessions() {
+    for (const auto& weak : sessions) {
+      if (auto session = weak.lock()) session->EndSoon();
+    }
+  }
+
   void Serve(tcp::socket socket) {
     const int64_t limit = state->limits.max_connections;
     const int64_t open = state->connections.load(std::memory_order_relaxed);
@@ -206,13 +212,16 @@ HttpServer::~HttpServer() {
   shared_->io.poll();
 }
 
+void HttpServer::SendAway() {
+  if (shared_->state->sending_away.exchange(true)) return;
+  asio::post(shared_->strand, [shared = shared_.get()] { shared->EndSessions(); });
+}
+
 void HttpServer::StopAccepting() {
   shared_->state->closing = true;
   asio::post(shared_->strand, [shared = shared_.get()] {
     shared->Close();
-    for (const auto& weak : shared->sessions) {
-      if (auto session = weak.lock()) session->EndSoon();
-    }
+    shared->EndSessions();
   });
 }
 

@@ -136,6 +136,9 @@ class HttpServer {
   // from a listener's thread.
   ~HttpServer();
 
+  // From now on each answer is the last of its connection, which closes after it, and those that
+  // are between requests are closed. New ones are taken, each for one answer. From any thread.
+  void SendAway();
   // Refuses new connections and closes those that are between requests; requests on their way have
   // closing_s to arrive, and kLingerS to read that they did not; answers go on, and their
   // connections close after them.

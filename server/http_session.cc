@@ -76,7 +76,8 @@ void HttpSession::Start(bool refuse) {
 
 void HttpSession::EndSoon() {
   Post([](HttpSession& self) {
-    if (self.phase_ == Phase::kIdle) self.Close();
+    const bool closing = self.listener_->closing.load(std::memory_order_relaxed);
+    if (self.phase_ == Phase::kIdle && (closing || self.kept_)) self.Close();
     if (self.phase_ == Phase::kReading) self.LimitReadUntil(self.limit_);
   });
 }
@@ -98,6 +99,7 @@ void HttpSession::ReadRequest() {
   const bool half_line =
       buffer_.size() == 1 && *static_cast<const char*>(buffer_.data().data()) == '\r';
   if (buffer_.size() > 0 && !half_line) return ReadHeader();
+  if (kept_ && LastAnswer()) return Close();
   LimitFor(listener_->limits.idle_s);
   socket_.async_read_some(buffer_.prepare(kReadBytes),
                           [self = shared_from_this()](Error error, size_t count) {
@@ -302,7 +304,8 @@ void HttpSession::FinishAnswer() {
   streaming_ = false;
   on_gone_ = nullptr;
   if (const auto ended = std::exchange(ended_, nullptr)) ended(HttpEnd::kSent);
-  if (!keep_alive_) return Linger();
+  kept_ = true;
+  if (!keep_alive_ || listener_->sending_away.load(std::memory_order_relaxed)) return Linger();
   if (!watching_) return ReadRequest();
   phase_ = Phase::kTurning;
   socket_.cancel();

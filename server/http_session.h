@@ -33,8 +33,9 @@ struct HttpListenerState {
   HttpLimits limits;
   std::vector<std::string> allowed_origins;
   std::atomic<int64_t> connections{0};
-  std::atomic<int64_t> body_bytes{0};  // of bodies being read, or read and not taken
-  std::atomic<bool> closing{false};    // no request after the current one
+  std::atomic<int64_t> body_bytes{0};     // of bodies being read, or read and not taken
+  std::atomic<bool> sending_away{false};  // no request on a connection that had an answer
+  std::atomic<bool> closing{false};       // no request after the current one
 
   // Runs `job` on `executor`. False, and nothing happens, once the listener has been destroyed: a
   // job that is never run would keep its session, and so this, alive for ever.
@@ -58,8 +59,9 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
 
   // From any thread. Serves the connection; or answers 503 and closes it: there are too many.
   void Start(bool refuse);
-  // From any thread, once the listener is closing. Closes the connection if it is between requests;
-  // a request on its way must arrive soon.
+  // From any thread, once the listener sends clients away or is closing. Closes the connection if
+  // it is between requests; in the latter case one without any is closed too, and a request on its
+  // way must arrive soon.
   void EndSoon();
   // The client has gone, or is to be. Only when no thread runs the listener any more.
   void Drop() { Gone(HttpEnd::kGone); }
@@ -120,6 +122,11 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   void Linger();
   void Gone(HttpEnd how);
   void Close();
+  // Whether this answer is to be the connection's last, whatever its client asked for.
+  bool LastAnswer() const {
+    return listener_->sending_away.load(std::memory_order_relaxed) ||
+           listener_->closing.load(std::memory_order_relaxed);
+  }
   // Why an operation on the socket failed.
   HttpEnd Failure() const { return timed_out_ ? HttpEnd::kSlow : HttpEnd::kGone; }
 
@@ -146,6 +153,7 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   boost::beast::flat_buffer buffer_;
   std::optional<Parser> parser_;
   Phase phase_ = Phase::kIdle;
+  bool kept_ = false;  // it has had an answer
   bool watching_ = false;
   bool ended_unheard_ = false;  // the client's end came while bytes were in flight
 

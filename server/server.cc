@@ -136,7 +136,13 @@ absl::Status Server::Listen() {
     if (!http.ok()) return BlameSetting(http.status(), "http-listen");
     http_ = *std::move(http);
   }
-  lifecycle_.Watch([this](bool ready, bool live) { grpc_->SetHealth(ready, live); });
+  lifecycle_.Watch([this](bool ready, bool live) {
+    grpc_->SetHealth(ready, live);
+    // A client that keeps its connection would never reach another server, whatever balances them.
+    if (!lifecycle_.draining()) return;
+    grpc_->SendAway();
+    if (http_) http_->SendAway();
+  });
   return absl::OkStatus();
 }
 

@@ -54,6 +54,14 @@ class GrpcFlowTest : public ServerFixture {
     unread->reader = stalled_stub_->Generate(&unread->context, request);
     return unread;
   }
+  // Makes a call again of which the server can have seen nothing, as one that is begun while GOAWAY
+  // comes. All clients do, but where a test turns that off.
+  std::shared_ptr<grpc::Channel> RetryingChannel() const {
+    grpc::ChannelArguments arguments;
+    arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+    return grpc::CreateCustomChannel(server_->grpc_address(), grpc::InsecureChannelCredentials(),
+                                     arguments);
+  }
   void AwaitPaused() {
     while (Load().paused() == 0) std::this_thread::yield();
   }
@@ -368,7 +376,9 @@ TEST_F(GrpcFlowTest, TheUsualEndsAreCountedFromZero) {
 
 TEST_F(GrpcFlowTest, DrainLetsAcceptedStreamsFinishAndRefusesNewOnes) {
   StartSmallStreams(600);
-  const auto health = grpc::health::v1::Health::NewStub(NewChannel());
+  const auto channel = RetryingChannel();
+  const auto health = grpc::health::v1::Health::NewStub(channel);
+  const auto operation = v1::Operator::NewStub(channel);
   const auto serving = [&] {
     grpc::ClientContext context;
     grpc::health::v1::HealthCheckResponse response;
@@ -383,9 +393,12 @@ TEST_F(GrpcFlowTest, DrainLetsAcceptedStreamsFinishAndRefusesNewOnes) {
   drain.set_limit_s(600);
   v1::DrainResponse response;
   grpc::ClientContext context;
-  ASSERT_TRUE(operation().Drain(&context, drain, &response).ok());
+  ASSERT_TRUE(operation->Drain(&context, drain, &response).ok());
   EXPECT_EQ(response.unfinished(), 1u);  // of 8 outputs, all paused
-  EXPECT_TRUE(Load().draining());
+  grpc::ClientContext load_context;
+  v1::GetLoadResponse load;
+  EXPECT_TRUE(operation->GetLoad(&load_context, {}, &load).ok());
+  EXPECT_TRUE(load.draining());
   EXPECT_FALSE(serving());
   EXPECT_FALSE(server().lifecycle().ready());
   EXPECT_TRUE(server().lifecycle().live());
@@ -396,8 +409,8 @@ TEST_F(GrpcFlowTest, DrainLetsAcceptedStreamsFinishAndRefusesNewOnes) {
 
   grpc::ClientContext refused_context;
   v1::GenerateOnceResponse once;
-  const grpc::Status refused =
-      inference().GenerateOnce(&refused_context, TextRequest("hello", 2), &once);
+  const grpc::Status refused = v1::Inference::NewStub(channel)->GenerateOnce(
+      &refused_context, TextRequest("hello", 2), &once);
   EXPECT_EQ(refused.error_code(), grpc::StatusCode::UNAVAILABLE);
   google::rpc::Status details;
   ASSERT_TRUE(details.ParseFromString(refused.error_details()));
@@ -405,6 +418,62 @@ TEST_F(GrpcFlowTest, DrainLetsAcceptedStreamsFinishAndRefusesNewOnes) {
   for (const auto& detail : details.details()) retry |= detail.Is<google::rpc::RetryInfo>();
   EXPECT_TRUE(retry);
   EXPECT_EQ(refused_context.GetServerTrailingMetadata().count("grpc-retry-pushback-ms"), 1u);
+
+  Streamed rest;
+  for (v1::GenerateResponse event; unread->reader->Read(&event);) rest.events.push_back(event);
+  EXPECT_TRUE(unread->reader->Finish().ok());
+  EXPECT_EQ(rest.Usage()->completion_tokens(), 8u * 400u);
+}
+
+// Behind a balancer a client that keeps its connection would never reach another server.
+TEST_F(GrpcFlowTest, DrainSendsClientsToAnotherConnection) {
+  StartSmallStreams(600);
+  const auto unread = StartUnread(LargeRequest());
+  AwaitPaused();
+  const auto channel = RetryingChannel();
+  const auto health = grpc::health::v1::Health::NewStub(channel);
+  const auto is_serving = [&] {
+    grpc::ClientContext context;
+    grpc::health::v1::HealthCheckResponse response;
+    EXPECT_TRUE(health->Check(&context, {}, &response).ok());
+    return response.status() == grpc::health::v1::HealthCheckResponse::SERVING;
+  };
+  EXPECT_TRUE(is_serving());
+  EXPECT_EQ(channel->GetState(false), GRPC_CHANNEL_READY);
+  grpc::ClientContext watching;
+  const auto watch = grpc::health::v1::Health::NewStub(NewChannel())->Watch(&watching, {});
+  grpc::health::v1::HealthCheckResponse watched;
+  ASSERT_TRUE(watch->Read(&watched));
+  EXPECT_EQ(watched.status(), grpc::health::v1::HealthCheckResponse::SERVING);
+
+  {
+    grpc::ClientContext context;  // which holds the connection
+    v1::DrainResponse response;
+    ASSERT_TRUE(operation().Drain(&context, {}, &response).ok());
+  }
+  EXPECT_TRUE(Comes([&] { return channel->GetState(false) == GRPC_CHANNEL_IDLE; }));
+  EXPECT_TRUE(Comes([&] { return server().grpc().connections() == 2; })) << "stream and watch";
+  ASSERT_TRUE(watch->Read(&watched));
+  EXPECT_EQ(watched.status(), grpc::health::v1::HealthCheckResponse::NOT_SERVING);
+  // Who comes all the same hears why, and is sent away with that.
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_FALSE(is_serving());
+    grpc::ClientContext refused;
+    v1::GenerateOnceResponse once;
+    EXPECT_EQ(v1::Inference::NewStub(channel)
+                  ->GenerateOnce(&refused, TextRequest("hello", 2), &once)
+                  .error_code(),
+              grpc::StatusCode::UNAVAILABLE);
+    EXPECT_EQ(refused.GetServerTrailingMetadata().count("grpc-retry-pushback-ms"), 1u);
+  }
+  server::RawClient late(server().grpc_address());
+  late.Send(Preface() + PathHeaders(1, "/grpc.health.v1.Health/Check") +
+            Frame(kDataFrame, kEndStream, 1, MessagePrefix(0)));
+  const std::string go_away = BigEndian(8, 3) + "\x07";  // its length and type
+  std::string received;
+  while (received.find(go_away) == std::string::npos && late.ReadSome(1 << 16, &received) > 0) {
+  }
+  EXPECT_NE(received.find(go_away), std::string::npos);
 
   Streamed rest;
   for (v1::GenerateResponse event; unread->reader->Read(&event);) rest.events.push_back(event);
@@ -481,7 +550,7 @@ TEST_F(GrpcFlowTest, LivenessIsToldWhileTheServerStops) {
   StartSmallStreams(600);
   const auto unread = StartUnread(LargeRequest());
   AwaitPaused();
-  const auto channel = NewChannel();
+  const auto channel = RetryingChannel();
   EXPECT_TRUE(Serving(channel, "liveness"));
   std::atomic<bool> stopped{false};
   std::thread stopping([&] {

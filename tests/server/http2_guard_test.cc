@@ -1,4 +1,5 @@
-// Http2Guard: what it counts of a client's frames, wherever the bytes are cut.
+// Http2Guard: what it counts of a client's frames, wherever the bytes are cut. Http2Farewell: where
+// it stands between those of the server.
 #include "server/http2_guard.h"
 
 #include <gtest/gtest.h>
@@ -6,6 +7,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -114,6 +116,61 @@ TEST(Http2GuardTest, ResetsHaveABurstAndARate) {
   EXPECT_EQ(guard.broken(), Broken::kResets);
 }
 
+constexpr char kGoAwayFrame = 7;
+using When = server::Http2Farewell::When;
+
+std::string GoAway() {
+  return Frame(kGoAwayFrame, 0, 0, BigEndian(0x7fffffff, 4) + BigEndian(0, 4));
+}
+std::string Text(std::span<const uint8_t> bytes) { return {bytes.begin(), bytes.end()}; }
+void Sent(server::Http2Farewell& farewell, std::string_view bytes) {
+  farewell.Sent({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()});
+}
+
+// After how many of `bytes`, sent one by one, it is due first.
+size_t DueAfter(const std::string& bytes) {
+  server::Http2Farewell farewell;
+  farewell.Begin();
+  farewell.Ask(When::kNow);
+  for (size_t sent = 0; sent < bytes.size(); ++sent) {
+    if (!farewell.Due(false).empty()) return sent;
+    Sent(farewell, bytes.substr(sent, 1));
+  }
+  EXPECT_EQ(Text(farewell.Due(false)), GoAway());
+  return bytes.size();
+}
+
+TEST(Http2FarewellTest, StandsBetweenFramesAndOutsideOfHeaders) {
+  const std::string settings = Frame(kSettingsFrame, 0, 0, std::string(6, 's'));
+  EXPECT_EQ(DueAfter(settings), settings.size());
+  const std::string block = Headers(20) + More(20) + More(20, kEndHeaders);
+  EXPECT_EQ(DueAfter(block), block.size());
+  server::Http2Farewell farewell;
+  farewell.Begin();
+  Sent(farewell, settings);
+  EXPECT_EQ(Text(farewell.Due(false)), "") << "nobody asked";
+  Sent(farewell, Frame(kDataFrame, 0, 1, "abc").substr(0, 11));
+  farewell.Ask(When::kNow);
+  EXPECT_EQ(Text(farewell.Due(false)), "") << "within a frame";
+  Sent(farewell, "c");
+  EXPECT_EQ(Text(farewell.Due(false)), GoAway());
+  farewell.DueSent(5);
+  EXPECT_EQ(Text(farewell.Due(false)), GoAway().substr(5));
+  farewell.DueSent(GoAway().size() - 5);
+  farewell.Ask(When::kNow);
+  EXPECT_EQ(Text(farewell.Due(false)), "") << "once";
+}
+
+TEST(Http2FarewellTest, MayWaitForACall) {
+  server::Http2Farewell farewell;
+  farewell.Begin();
+  farewell.Ask(When::kWithCall);
+  EXPECT_EQ(Text(farewell.Due(true)), "") << "before the settings";
+  Sent(farewell, Frame(kSettingsFrame, 0, 0, ""));
+  EXPECT_EQ(Text(farewell.Due(false)), "");
+  EXPECT_EQ(Text(farewell.Due(true)), GoAway());
+}
+
 // Connections of this process, as gRPC would have them.
 class Pair {
  public:
@@ -132,6 +189,23 @@ class Pair {
   bool ended() const {
     char byte;
     return recv(ends_[1], &byte, 1, MSG_DONTWAIT) == 0;
+  }
+  // What sendmsg returns, of parts of four bytes and the rest.
+  ssize_t Write(std::string bytes) const {
+    const size_t head = std::min<size_t>(bytes.size(), 4);
+    iovec parts[2] = {{bytes.data(), head}, {bytes.data() + head, bytes.size() - head}};
+    msghdr message{};
+    message.msg_iov = parts;
+    message.msg_iovlen = 2;
+    return sendmsg(ends_[0], &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+  }
+  // All that has come to the client.
+  std::string Come() const {
+    std::string all, part(1 << 16, '\0');
+    for (ssize_t got; (got = recv(ends_[1], part.data(), part.size(), MSG_DONTWAIT)) > 0;) {
+      all.append(part, 0, static_cast<size_t>(got));
+    }
+    return all;
   }
   // What recvmsg returns, into parts of four bytes and of many.
   ssize_t Receive() const {
@@ -161,6 +235,64 @@ TEST(Http2GuardTest, RecvmsgEndsAConnectionThatBreaksARule) {
   EXPECT_EQ(server::TakeShutDown(Broken::kHeaderBytes), 1);
   EXPECT_EQ(pair.Receive(), 0);
   EXPECT_EQ(server::TakeShutDown(Broken::kHeaderBytes), 0);
+}
+
+TEST(Http2FarewellTest, SendmsgPutsItBetweenFrames) {
+  const Pair pair;
+  ASSERT_TRUE(server::GuardHttp2(pair.server(), kMost));
+  const std::string settings = Frame(kSettingsFrame, 0, 0, ""),
+                    data = Frame(kDataFrame, 0, 1, "abcdef");
+  EXPECT_EQ(pair.Write(settings + data.substr(0, 11)), std::ssize(settings) + 11);
+  server::SendAwayHttp2(pair.server(), When::kNow);
+  EXPECT_EQ(pair.Come(), settings + data.substr(0, 11));
+  EXPECT_EQ(pair.Write(data.substr(11)), std::ssize(data) - 11);
+  EXPECT_EQ(pair.Come(), data.substr(11) + GoAway());
+  EXPECT_EQ(pair.Write(data), std::ssize(data));
+  EXPECT_EQ(pair.Come(), data);
+  // At once where nothing is in between.
+  const Pair idle;
+  ASSERT_TRUE(server::GuardHttp2(idle.server(), kMost));
+  EXPECT_EQ(idle.Write(settings), std::ssize(settings));
+  server::SendAwayHttp2(idle.server(), When::kNow);
+  EXPECT_EQ(idle.Come(), settings + GoAway());
+}
+
+// One that comes while a server drains is answered, and its next call goes elsewhere.
+TEST(Http2FarewellTest, SendmsgPutsItBeforeTheFirstAnswer) {
+  const Pair pair;
+  ASSERT_TRUE(server::GuardHttp2(pair.server(), kMost));
+  server::SendAwayHttp2(pair.server(), When::kWithCall);
+  const std::string settings = Frame(kSettingsFrame, 0, 0, ""), request = Headers(9, kEndHeaders),
+                    answer = Headers(20, kEndHeaders | kEndStream);
+  pair.Send(Preface());
+  EXPECT_EQ(pair.Receive(), std::ssize(Preface()));
+  EXPECT_EQ(pair.Write(settings), std::ssize(settings));
+  EXPECT_EQ(pair.Come(), settings);
+  pair.Send(request);
+  EXPECT_EQ(pair.Receive(), std::ssize(request));
+  EXPECT_EQ(pair.Write(answer), std::ssize(answer));
+  EXPECT_EQ(pair.Come(), GoAway() + answer);
+}
+
+// Where the kernel takes nothing, nor does it lose anything.
+TEST(Http2FarewellTest, AFullSocketHasItLater) {
+  const Pair pair;
+  ASSERT_TRUE(server::GuardHttp2(pair.server(), kMost));
+  const std::string frame = Frame(kDataFrame, 0, 1, std::string(8000, 'd'));
+  std::string sent, come;
+  for (ssize_t took; (took = pair.Write(frame)) > 0;) {
+    sent.append(frame, 0, static_cast<size_t>(took));
+    if (took < std::ssize(frame)) break;
+  }
+  server::SendAwayHttp2(pair.server(), When::kNow);
+  come += pair.Come();
+  if (const size_t part = sent.size() % frame.size(); part > 0) {
+    ASSERT_GT(pair.Write(frame.substr(part)), 0);
+    sent += frame.substr(part);
+  }
+  ASSERT_EQ(pair.Write(frame), std::ssize(frame));
+  come += pair.Come();
+  EXPECT_TRUE(come == sent + GoAway() + frame) << come.size() << " of " << sent.size();
 }
 
 // A connection of HTTP may have the number of one of gRPC that has just ended.

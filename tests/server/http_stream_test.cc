@@ -375,6 +375,46 @@ TEST_F(HttpStreamTest, StopAcceptingLetsAnswersEnd) {
   EXPECT_EQ(whole.ReadToEnd(), "");
 }
 
+// So that a client whose server drains comes by another server next time.
+TEST_F(HttpStreamTest, SendAwayEndsConnectionsWithTheirAnswers) {
+  Listen();
+  RawClient idle(server_->address()), fresh(server_->address()), half(server_->address());
+  idle.Send(RawRequest("POST", "/echo", "x"));
+  EXPECT_EQ(idle.Read().body, "x");
+  half.Send("POST /echo HTTP/1.1\r\nHost: a\r\n");
+  RawClient busy(server_->address()), later(server_->address());
+  const Exchange stream = Hold(busy);
+  stream->StartStream(200, {});
+  EXPECT_TRUE(Write(stream, "begin "));
+  const Exchange held = Hold(later);
+
+  server_->SendAway();
+  EXPECT_EQ(idle.ReadToEnd(), "");
+  // Running answers go on; a stream whose head has left can't say that it is the last.
+  EXPECT_TRUE(Write(stream, "middle "));
+  stream->EndStream("end");
+  EXPECT_EQ(busy.Read().body, "begin middle end");
+  EXPECT_EQ(busy.ReadToEnd(), "");
+  held->StartStream(200, {});
+  EXPECT_TRUE(Write(held, "begin "));
+  held->EndStream("end");
+  RawResponse streamed = later.Read();
+  EXPECT_EQ(streamed.body, "begin end");
+  EXPECT_EQ(streamed.headers["connection"], "close");
+  EXPECT_EQ(later.ReadToEnd(), "");
+  // Who had no answer yet gets one; so does who comes now.
+  half.Send("Content-Length: 1\r\n\r\nx");
+  fresh.Send(RawRequest("POST", "/echo", "x"));
+  RawClient late(server_->address());
+  late.Send(RawRequest("POST", "/echo", "x") + RawRequest("POST", "/echo", "y"));
+  for (RawClient* const client : {&half, &fresh, &late}) {
+    RawResponse response = client->Read();
+    EXPECT_EQ(response.body, "x");
+    EXPECT_EQ(response.headers["connection"], "close");
+    EXPECT_EQ(client->ReadToEnd(), "");
+  }
+}
+
 // A request that is half sent is told so soon; one that comes in time is answered.
 TEST_F(HttpStreamTest, StopAcceptingWaitsForNoHalfRequest) {
   Listen({.request_s = 600, .closing_s = 0.5});

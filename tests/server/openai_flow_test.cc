@@ -377,11 +377,22 @@ TEST_F(OpenAiFlowTest, ADrainingServerSendsCallsElsewhere) {
       Send(Post(R"({"prompt":"b","max_tokens":9,"ignore_eos":true,"stream":true})"));
   // Occupy's 16 prompts, and this one.
   while (server_->engine().stats().accepted.value() < 17) std::this_thread::yield();
+  RawClient kept(server_->http_address()), probe(server_->metrics_address());
+  const auto ask = [](RawClient& client, const char* path) {
+    client.Send(RawRequest("GET", path));
+    return client.Read();
+  };
+  EXPECT_EQ(ask(kept, "/health").status, 200);
+  EXPECT_EQ(ask(probe, "/ready").status, 200);
   server_->lifecycle().Drain(std::chrono::steady_clock::now() + std::chrono::minutes(1));
   const RawResponse response = Ask(Post(R"({"prompt":"c"})"));
   EXPECT_EQ(response.status, 503);
   EXPECT_EQ(response.headers.at("retry-after"), "1");
+  EXPECT_EQ(response.headers.at("connection"), "close");
   EXPECT_EQ(Ask(RawRequest("GET", "/health")).status, 503);
+  EXPECT_EQ(kept.ReadToEnd(), "");
+  EXPECT_EQ(ask(probe, "/ready").status, 503);
+  EXPECT_EQ(ask(probe, "/live").status, 200) << "of the operator's listener";
   // Nothing new waits for the text pool, on which the drain does.
   std::promise<void> held;
   HoldTextPool(held.get_future());

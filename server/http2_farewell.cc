@@ -1,0 +1,47 @@
+// Http2Farewell: see the header.
+#include "server/http2_farewell.h"
+
+#include <array>
+
+namespace baram::server {
+namespace {
+
+constexpr uint8_t kEndHeaders = 4;
+
+// RFC 9113, 6.8: with the largest number of a stream, as no call is refused by it, and NO_ERROR.
+constexpr std::array<uint8_t, 17> kGoAway = {0,    0,    8,    7,    0, 0, 0, 0, 0,
+                                             0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0};
+
+}  // namespace
+
+void Http2Farewell::Begin() {
+  *this = {};
+  frames_.Begin(/*skipped=*/0);
+}
+
+void Http2Farewell::Ask(When when) {
+  if (asked_) return;
+  asked_ = true;
+  when_ = when;
+}
+
+void Http2Farewell::Sent(std::span<const uint8_t> bytes) {
+  frames_.Read(bytes, [this](const Http2Frames::Head& head) {
+    begun_ = true;
+    const uint8_t type = Http2Frames::Type(head);
+    if (type == Http2Frames::kHeaders || type == Http2Frames::kContinuation) {
+      in_block_ = (Http2Frames::Flags(head) & kEndHeaders) == 0;
+    }
+    return true;
+  });
+}
+
+std::span<const uint8_t> Http2Farewell::Due(bool called) const {
+  const std::span<const uint8_t> rest = std::span(kGoAway).subspan(said_);
+  if (said_ > 0) return rest;
+  const bool may = frames_.between() && begun_ && !in_block_;
+  const bool due = asked_ && (when_ == When::kNow || called);
+  return may && due ? rest : std::span<const uint8_t>();
+}
+
+}  // namespace baram::server

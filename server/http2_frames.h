@@ -1,0 +1,63 @@
+// Http2Frames: finds the heads of HTTP/2's frames in the bytes of a connection, one way.
+#ifndef BARAM_SERVER_HTTP2_FRAMES_H_
+#define BARAM_SERVER_HTTP2_FRAMES_H_
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+namespace baram::server {
+
+// One thread at a time.
+class Http2Frames {
+ public:
+  using Head = std::array<uint8_t, 9>;  // length (3), type, flags, stream (4), the highest first
+  static constexpr uint8_t kHeaders = 1, kRstStream = 3, kContinuation = 9;
+
+  static uint8_t Type(const Head& head) { return head[3]; }
+  static uint8_t Flags(const Head& head) { return head[4]; }
+  // Of what follows the head.
+  static uint32_t Bytes(const Head& head) {
+    return uint32_t{head[0]} << 16 | uint32_t{head[1]} << 8 | head[2];
+  }
+
+  // From the start of a connection; so many bytes come before its first frame.
+  void Begin(uint32_t skipped) {
+    *this = {};
+    left_ = skipped;
+  }
+  // The next bytes, as they came: `frame` is called with each head that is whole, and returns
+  // whether to go on. After false nothing may follow.
+  template <typename OnFrame>
+  void Read(std::span<const uint8_t> bytes, const OnFrame& frame) {
+    while (!bytes.empty()) {
+      if (left_ > 0) {
+        const size_t skipped = std::min<size_t>(left_, bytes.size());
+        left_ -= static_cast<uint32_t>(skipped);
+        bytes = bytes.subspan(skipped);
+        continue;
+      }
+      const size_t taken = std::min(head_.size() - head_bytes_, bytes.size());
+      std::copy_n(bytes.begin(), taken, head_.begin() + head_bytes_);
+      head_bytes_ += static_cast<uint8_t>(taken);
+      bytes = bytes.subspan(taken);
+      if (head_bytes_ < head_.size()) return;
+      head_bytes_ = 0;
+      left_ = Bytes(head_);
+      if (!frame(head_)) return;
+    }
+  }
+  // Whether the last frame has ended, and no other begun.
+  bool between() const { return left_ == 0 && head_bytes_ == 0; }
+
+ private:
+  uint32_t left_ = 0;  // to skip, before the next frame's head
+  Head head_{};
+  uint8_t head_bytes_ = 0;  // of head_, that have come
+};
+
+}  // namespace baram::server
+
+#endif  // BARAM_SERVER_HTTP2_FRAMES_H_
