@@ -25,6 +25,9 @@ struct ErrorFacts {
 
 // The reason of a connection refused, which has no status.
 inline constexpr char kTooManyConnections[] = "TOO_MANY_CONNECTIONS";
+// The reason of an attempt to accept one that failed, or of one that was accepted and could not be
+// kept: this process or the system has no descriptors left.
+inline constexpr char kNoDescriptors[] = "OUT_OF_DESCRIPTORS";
 
 // Empty facts for a status that carries none.
 ErrorFacts FactsOf(const absl::Status& status);

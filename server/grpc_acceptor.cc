@@ -104,7 +104,6 @@ void GrpcAcceptor::Loop() {
   while (true) {
     const int count = epoll_wait(epoll_, events.data(), static_cast<int>(events.size()), -1);
     int too_many = 0, no_descriptors = 0;
-    bool exhausted = false;
     {
       std::lock_guard lock(mutex_);
       if (closing_) return;
@@ -120,16 +119,15 @@ void GrpcAcceptor::Loop() {
         }
         const Accepted accepted = Accept(fd);
         too_many += accepted == Accepted::kTooMany;
-        no_descriptors += accepted == Accepted::kNoDescriptors;
-        exhausted |= accepted == Accepted::kExhausted || accepted == Accepted::kNoDescriptors;
+        no_descriptors += accepted == Accepted::kExhausted || accepted == Accepted::kNoDescriptors;
       }
     }
     while (too_many-- > 0) refused_(kTooManyConnections);
-    while (no_descriptors-- > 0) refused_(kNoDescriptors);
+    for (int i = 0; i < no_descriptors; ++i) refused_(kNoDescriptors);
     using Broken = Http2Guard::Broken;
     for (auto n = TakeShutDown(Broken::kHeaderBytes); n > 0; --n) refused_(kHeadersTooLarge);
     for (auto n = TakeShutDown(Broken::kResets); n > 0; --n) refused_(kTooManyResets);
-    if (exhausted) std::this_thread::sleep_for(kPause);
+    if (no_descriptors > 0) std::this_thread::sleep_for(kPause);
   }
 }
 

@@ -33,8 +33,8 @@ class GrpcAcceptor {
   void Register(grpc::ServerBuilder& builder);
   // After it was built: accepts until Stop, `max_connections` at once. Further ones are closed
   // without a word, which clients see as UNAVAILABLE, and so are those that break a rule of
-  // Http2Guard. `refused` is called on this one's thread with the reason: kTooManyConnections or
-  // one of those below.
+  // Http2Guard. `refused` is called on this one's thread with the reason: kTooManyConnections,
+  // kNoDescriptors or one of those below.
   absl::Status Start(int32_t max_connections, int32_t max_header_bytes,
                      std::function<void(const char* reason)> refused);
   // From now on each client is told (GOAWAY) to make its next calls on another connection: those
@@ -44,7 +44,6 @@ class GrpcAcceptor {
   // Before the server is shut down: refuses new connections; those that are open go on.
   void Stop();
 
-  static constexpr char kNoDescriptors[] = "OUT_OF_DESCRIPTORS";  // this process or the system is
   static constexpr char kHeadersTooLarge[] = "HEADERS_TOO_LARGE";
   static constexpr char kTooManyResets[] = "TOO_MANY_RESETS";
 

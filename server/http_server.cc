@@ -4,12 +4,14 @@
 #include <pthread.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/strand.hpp>
 #include <boost/beast/http/status.hpp>
+#include <boost/system/error_code.hpp>
 #include <chrono>
 #include <memory>
 #include <mutex>
@@ -109,14 +111,20 @@ struct HttpServer::Shared {
     door.acceptor.async_accept(asio::make_strand(io),
                                [this, &door](boost::system::error_code error, tcp::socket socket) {
                                  if (!door.acceptor.is_open()) return;
-                                 if (error) return AcceptLater(door);
+                                 if (error) return AcceptLater(door, error);
                                  Serve(std::move(socket));
                                  Accept(door);
                                });
   }
 
   // Out of descriptors, likely: trying again at once would spin.
-  void AcceptLater(Door& door) {
+  void AcceptLater(Door& door, boost::system::error_code reason) {
+    namespace errc = boost::system::errc;
+    const auto exhausted = {errc::too_many_files_open, errc::too_many_files_open_in_system,
+                            errc::no_buffer_space, errc::not_enough_memory};
+    if (std::ranges::any_of(exhausted, [&](errc::errc_t one) { return reason == one; })) {
+      (void)state->error_body({503, kNoDescriptors, ""});  // it is counted, nobody hears it
+    }
     door.retry.expires_after(std::chrono::milliseconds(50));
     door.retry.async_wait([this, &door](boost::system::error_code error) {
       if (!error && door.acceptor.is_open()) Accept(door);
@@ -141,7 +149,7 @@ struct HttpServer::Shared {
     const int64_t limit = state->limits.max_connections;
     const int64_t open = state->connections.load(std::memory_order_relaxed);
     // Those that are being refused take a moment; a flood of them is dropped without a word.
-    if (open >= limit + kMaxRefused) {
+    if (open >= limit + state->limits.max_refused) {
       (void)state->error_body({503, kTooManyConnections, ""});  // it is counted all the same
       return;
     }

@@ -25,9 +25,10 @@ struct HttpLimits {
   // Request line and headers together; also what lies around a chunk, and the trailers.
   int32_t max_header_bytes = 16 << 10;
   int32_t max_connections = 1024;
-  double idle_s = 75;     // between requests of a kept connection
-  double request_s = 30;  // from a request's first byte to its last
-  double closing_s = 1;   // the same after StopAccepting, for a request that is half sent
+  int32_t max_refused = 64;  // connections above those, which are told why they are refused
+  double idle_s = 75;        // between requests of a kept connection
+  double request_s = 30;     // from a request's first byte to its last
+  double closing_s = 1;      // the same after StopAccepting, for a request that is half sent
   // A client that takes nothing for that long is cut off as too slow; so is one that has not taken
   // an answer, or a piece of one, after that long and as long again for each MiB of it.
   double write_s = 30;
@@ -111,14 +112,13 @@ struct HttpError {
   std::string message;
   double total_s = 0;  // since the request's first byte; 0 for a connection too many
 };
-// Called once for each error, also for a connection too many (503) that is closed unanswered.
+// Called once for each error, also for a connection too many (503) that is closed unanswered, and
+// for each time that accepting one fails as there are no descriptors (503, kNoDescriptors).
 // Returns the body; the content type is application/json.
 using HttpErrorBody = std::function<std::string(const HttpError&)>;
 
 class HttpServer {
  public:
-  // Connections above max_connections that are told why they are refused.
-  static constexpr int32_t kMaxRefused = 64;
   // How long a client may take to read its last answer before the connection closes. Without that
   // time a request that was refused half-read would reset the connection and destroy its own
   // answer.

@@ -1,7 +1,6 @@
 // baram serve: loads, says when it is ready, watches the engine, and stops as it is told.
 #include <pthread.h>
 #include <spdlog/spdlog.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -132,21 +131,6 @@ class ProgressLine {
   std::mutex mutex_;
   int shown_ = 0;
 };
-
-// A connection of HTTP needs one descriptor, a connection of gRPC two.
-void CheckDescriptorLimit(const Config& config) {
-  constexpr rlim_t kOwn = 128;  // weights, listeners, threads' events
-  rlimit limit{};
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-  constexpr rlim_t kBeside = kMaxProbeConnections + 2 * HttpServer::kMaxRefused;
-  const rlim_t needed = 3 * static_cast<rlim_t>(config.max_connections) + kBeside + kOwn;
-  if (limit.rlim_cur < needed) {
-    spdlog::warn(
-        "this process may open {} files, and --max-connections {} can take {}: raise the limit of "
-        "open files (ulimit -n), or lower the setting",
-        limit.rlim_cur, config.max_connections, needed);
-  }
-}
 
 void ShowConfiguration(const Config& config) {
   if (config.log_format == "text") {
@@ -283,7 +267,6 @@ int Serve(const std::vector<std::string>& args, SteadyTime started) {
   SetUpLog(config->log_format, config->log_level);
   spdlog::info("baram {}", kVersion);
   for (const std::string& warning : UnknownVariables(ProcessVariables())) spdlog::warn(warning);
-  CheckDescriptorLimit(*config);
 
   StopSignals signals;
   ProgressLine progress;

@@ -22,13 +22,28 @@ using std::chrono::steady_clock;
 constexpr auto kLastWords = std::chrono::seconds(2);
 constexpr double kLastWordsS = std::chrono::duration<double>(kLastWords).count();
 
-HttpLimits LimitsOf(const Config& config) {
+// With room for as many connections as the process can hold.
+Config Fitting(Config config) {
+  const int64_t may_open = DescriptorLimit();
+  const int32_t calls = ShareDescriptors(may_open, config.max_connections).calls;
+  if (calls < config.max_connections) {
+    spdlog::warn(
+        "connections {} of HTTP and of gRPC each instead of --max-connections {}, which need {} "
+        "open files: this process may open {}; raise that limit (ulimit -n)",
+        calls, config.max_connections, DescriptorsFor(config.max_connections), may_open);
+    config.max_connections = calls;
+  }
+  return config;
+}
+
+HttpLimits LimitsOf(const Config& config, const ConnectionShares& shares) {
   HttpLimits limits;
   limits.max_body_bytes = config.max_body_bytes;
   limits.max_bodies_bytes =
       std::max(limits.max_bodies_bytes, kRequestsAtOnce * config.max_body_bytes);
   limits.max_header_bytes = config.max_header_bytes;
-  limits.max_connections = config.max_connections;
+  limits.max_connections = shares.calls;
+  limits.max_refused = shares.refused;
   limits.write_s = config.slow_reader_s;
   // A client whose request is half sent is told so, and has the rest of the time to read that.
   limits.closing_s = kLastWordsS - HttpServer::kLingerS;
@@ -36,6 +51,10 @@ HttpLimits LimitsOf(const Config& config) {
 }
 
 }  // namespace
+
+Server::Server(Config config)
+    : config_(Fitting(std::move(config))),
+      shares_(ShareDescriptors(DescriptorLimit(), config_.max_connections)) {}
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(Config config, LoadProgress load_progress) {
   std::unique_ptr<Server> server(new Server(std::move(config)));
@@ -56,16 +75,23 @@ absl::Status Server::CheckAddresses() const {
   if (!grpc.ok()) return grpc.status();
   if (config_.http_listen == "off") return absl::OkStatus();
   const auto http =
-      HttpServer::Listen(config_.http_listen, {}, ListenerErrorBody, LimitsOf(config_), 0);
+      HttpServer::Listen(config_.http_listen, {}, ListenerErrorBody, LimitsOf(config_, shares_), 0);
   return http.ok() ? absl::OkStatus() : BlameSetting(http.status(), "http-listen");
 }
 
 absl::Status Server::ListenForProbes() {
   if (config_.metrics_listen == "off") return absl::OkStatus();
-  HttpLimits limits = LimitsOf(config_);
-  limits.max_connections = kMaxProbeConnections;
+  HttpLimits limits = LimitsOf(config_, shares_);
+  limits.max_connections = shares_.probes;
+  const auto error_body = [this](const HttpError& error) {
+    CallLog* const log = loaded_log_.load();
+    if (error.status == 503 && log != nullptr) {
+      log->RecordRefused("metrics", "503", error.reason, steady_clock::now());
+    }
+    return ListenerErrorBody(error);
+  };
   auto probes = HttpServer::Listen(config_.metrics_listen, ProbeRoutes(lifecycle_, loaded_metrics_),
-                                   ListenerErrorBody, limits, 1);
+                                   error_body, limits, 1);
   if (!probes.ok()) return BlameSetting(probes.status(), "metrics-listen");
   probes_ = *std::move(probes);
   return absl::OkStatus();
@@ -99,6 +125,7 @@ absl::Status Server::Open(LoadProgress load_progress) {
                                        config_.served_model_names.front());
   loaded_metrics_.store(metrics_.get());
   log_ = std::make_unique<CallLog>(*metrics_);
+  loaded_log_.store(log_.get());
   delivery_ = std::make_unique<Delivery>(engine_->touched(), *tokenizer_,
                                          ReplyLimits{.pending_bytes = config_.stream_bytes,
                                                      .pending_tokens = config_.stream_tokens,
@@ -113,7 +140,7 @@ absl::Status Server::Listen() {
   if (!grpc.ok()) return grpc.status();
   grpc_ = *std::move(grpc);
 
-  const HttpLimits limits = LimitsOf(config_);
+  const HttpLimits limits = LimitsOf(config_, shares_);
   if (config_.http_listen != "off") {
     const int64_t now = std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
     auto http = HttpServer::Listen(

@@ -11,6 +11,7 @@
 #include "engine/engine.h"
 #include "server/call_log.h"
 #include "server/delivery.h"
+#include "server/descriptors.h"
 #include "server/grpc_server.h"
 #include "server/http_server.h"
 #include "server/lifecycle.h"
@@ -19,9 +20,6 @@
 #include "server/settings.h"
 
 namespace baram::server {
-
-// Connections of the metrics listener at once: kubelets and scrapers are few.
-inline constexpr int32_t kMaxProbeConnections = 128;
 
 // Members stand in the order in which they need each other. Thread-compatible but for Stop, which
 // may run beside the accessors.
@@ -40,6 +38,7 @@ class Server {
   void Stop(SteadyTime limit);
 
   const Config& config() const { return config_; }
+  const ConnectionShares& shares() const { return shares_; }
   Engine& engine() { return *engine_; }
   Lifecycle& lifecycle() { return lifecycle_; }
   Metrics& metrics() { return *metrics_; }
@@ -58,7 +57,9 @@ class Server {
   std::string metrics_address() const { return probes_ ? probes_->address() : ""; }
 
  private:
-  explicit Server(Config config) : config_(std::move(config)) {}
+  // Fewer connections than config.max_connections, where the limit of open files has no room for
+  // them.
+  explicit Server(Config config);
   absl::Status CheckAddresses() const;
   absl::Status Open(LoadProgress load_progress);
   absl::Status ListenForProbes();
@@ -66,8 +67,10 @@ class Server {
 
   const Config config_;
   bool stopped_ = false;  // or about to be
+  const ConnectionShares shares_;
   Lifecycle lifecycle_;
   std::atomic<const Metrics*> loaded_metrics_{nullptr};
+  std::atomic<CallLog*> loaded_log_{nullptr};
   std::unique_ptr<text::Tokenizer> tokenizer_;
   std::unique_ptr<text::ChatTemplate> chat_template_;  // null if the model has none
   std::unique_ptr<Engine> engine_;

@@ -16,6 +16,7 @@
 #include <thread>
 #include <vector>
 
+#include "server/errors.h"
 #include "tests/server/http_client.h"
 #include "tests/server/server_fixture.h"
 
@@ -149,38 +150,47 @@ TEST_F(GrpcConnectionsTest, AStoppedServerTakesNone) {
   EXPECT_FALSE(Connect()->Send("x"));
 }
 
-// A connection costs two descriptors; with one left it is refused, for its own reason.
+// A connection costs two descriptors; with one left it is refused, for its own reason, and with
+// none it waits for the same one.
 TEST_F(GrpcConnectionsTest, WithoutDescriptorsItRefuses) {
-  auto acceptor = server::GrpcAcceptor::Bind({.host = "127.0.0.1", .port = 0});
-  ASSERT_TRUE(acceptor.ok()) << acceptor.status();
-  std::atomic<const char*> why{nullptr};
-  ASSERT_TRUE(
-      (*acceptor)->Start(kLimit, kHeaderBytes, [&](const char* reason) { why = reason; }).ok());
-  sockaddr_in to{};
-  to.sin_family = AF_INET;
-  to.sin_port = htons((*acceptor)->port());
-  to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  const int client = socket(AF_INET, SOCK_STREAM, 0);
-  rlimit before{};
-  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
-  rlimit low = before;
-  low.rlim_cur = 512;
-  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &low), 0);
-  std::vector<int> taken;
-  for (int fd; (fd = dup(client)) >= 0;) taken.push_back(fd);
-  ASSERT_FALSE(taken.empty());
-  close(taken.back());
-  taken.pop_back();
-  EXPECT_EQ(connect(client, reinterpret_cast<const sockaddr*>(&to), sizeof(to)), 0);
-  EXPECT_TRUE(Comes([&] { return why.load() != nullptr; }));
-  char byte;
-  EXPECT_LE(recv(client, &byte, 1, 0), 0) << "it was closed";
-  for (const int fd : taken) close(fd);
-  close(client);
-  setrlimit(RLIMIT_NOFILE, &before);
-  ASSERT_NE(why.load(), nullptr);
-  EXPECT_STREQ(why.load(), server::GrpcAcceptor::kNoDescriptors);
-  EXPECT_EQ((*acceptor)->connections(), 0);
+  for (const int left : {1, 0}) {
+    auto acceptor = server::GrpcAcceptor::Bind({.host = "127.0.0.1", .port = 0});
+    ASSERT_TRUE(acceptor.ok()) << acceptor.status();
+    std::atomic<const char*> why{nullptr};
+    ASSERT_TRUE((*acceptor)
+                    ->Start(left * kLimit, kHeaderBytes, [&](const char* told) { why = told; })
+                    .ok());
+    sockaddr_in to{};
+    to.sin_family = AF_INET;
+    to.sin_port = htons((*acceptor)->port());
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    const int client = socket(AF_INET, SOCK_STREAM, 0);
+    rlimit before{};
+    ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+    rlimit low = before;
+    low.rlim_cur = 512;
+    ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &low), 0);
+    std::vector<int> taken;
+    for (int fd; (fd = dup(client)) >= 0;) taken.push_back(fd);
+    ASSERT_FALSE(taken.empty());
+    for (int i = 0; i < left; ++i) {
+      close(taken.back());
+      taken.pop_back();
+    }
+    EXPECT_EQ(connect(client, reinterpret_cast<const sockaddr*>(&to), sizeof(to)), 0);
+    EXPECT_TRUE(Comes([&] { return why.load() != nullptr; }));
+    const char* const reason = why;
+    char byte;
+    if (left > 0) {
+      EXPECT_LE(recv(client, &byte, 1, 0), 0) << "it was closed";
+    }
+    for (const int fd : taken) close(fd);
+    close(client);
+    setrlimit(RLIMIT_NOFILE, &before);
+    ASSERT_NE(reason, nullptr);
+    EXPECT_STREQ(reason, server::kNoDescriptors);
+    EXPECT_EQ((*acceptor)->connections(), 0);
+  }
 }
 
 // A listener that can't be watched would take connections and never answer: epoll has it already.

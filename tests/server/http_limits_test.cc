@@ -1,13 +1,17 @@
 // The HTTP listener's limits: what breaks one is told so, and disturbs nobody else.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
+#include <atomic>
 #include <chrono>
 #include <future>
 #include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/errors.h"
 #include "server/text/utf8.h"
 #include "tests/server/http_bed.h"
 
@@ -367,7 +371,39 @@ TEST_F(HttpLimitsTest, AFloodOfConnectionsDisturbsNobody) {
   }
   // Of the flood some hear why, and the rest are closed without a word.
   for (const auto& client : flood) EXPECT_THAT(client->Read().status, testing::AnyOf(503, 0));
-  EXPECT_LE(server_->connections(), 50 + HttpServer::kMaxRefused);
+  EXPECT_LE(server_->connections(), 50 + HttpLimits().max_refused);
+}
+
+// It waits with the kernel until there is one again; meanwhile the operator sees why.
+TEST_F(HttpLimitsTest, TellsThatItHasNoDescriptors) {
+  std::atomic<int> told{0};
+  auto server = HttpServer::Listen(
+      "127.0.0.1:0",
+      {{"GET", "/echo", [](Exchange exchange) { exchange->Respond(200, {}, "echo"); }}},
+      [&](const HttpError& error) {
+        told += error.status == 503 && std::string(error.reason) == kNoDescriptors;
+        return std::string();
+      },
+      {}, /*threads=*/1);
+  ASSERT_TRUE(server.ok()) << server.status();
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  rlimit low = before;
+  low.rlim_cur = 512;
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &low), 0);
+  std::vector<int> taken;
+  for (int fd; (fd = dup(STDERR_FILENO)) >= 0;) taken.push_back(fd);
+  ASSERT_FALSE(taken.empty());
+  close(taken.back());  // the client's
+  taken.pop_back();
+  RawClient client((*server)->address());
+  client.Send(RawRequest("GET", "/echo"));
+  const auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+  while (told == 0 && std::chrono::steady_clock::now() < limit) std::this_thread::yield();
+  for (const int fd : taken) close(fd);
+  setrlimit(RLIMIT_NOFILE, &before);
+  EXPECT_GT(told.load(), 0);
+  EXPECT_EQ(client.Read().body, "echo");
 }
 
 TEST_F(HttpLimitsTest, Serves200Connections) {

@@ -452,7 +452,7 @@ TEST_F(OpenAiFlowTest, TheMetricsListenerHoldsFew) {
     held.back()->Send(RawRequest("GET", "/live"));
     return held.back()->Read().status;
   };
-  for (int i = 0; i < server::kMaxProbeConnections; ++i) ASSERT_EQ(ask(), 200);
+  for (int i = 0; i < server_->shares().probes; ++i) ASSERT_EQ(ask(), 200);
   EXPECT_EQ(ask(), 503);
 }
 

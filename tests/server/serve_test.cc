@@ -8,8 +8,10 @@
 #include <fstream>
 #include <future>
 #include <iterator>
+#include <memory>
 #include <regex>
 #include <string>
+#include <vector>
 
 #include "baram/v1/operator.grpc.pb.h"
 #include "server/exit_codes.h"
@@ -18,6 +20,7 @@
 #include "server/settings_table.h"
 #include "tests/model/scratch_folder.h"
 #include "tests/server/comes.h"
+#include "tests/server/http_client.h"
 #include "tests/server/program.h"
 #include "tests/server/tiny_folder.h"
 
@@ -213,6 +216,42 @@ TEST_F(ServeTest, ADrainThatWasAskedForIsNotDelayed) {
   const Ran ended = ran.get();
   EXPECT_EQ(ended.code, 0) << ended.output;
   EXPECT_THAT(ended.output, Not(HasSubstr("new calls are taken")));
+}
+
+// Connections without calls, however many, take no descriptor that a probe needs.
+TEST_F(ServeTest, WithFewDescriptorsProbesAreAnswered) {
+  const std::string log = scratch_.Write("log", "");
+  const Ran started = RunShell(
+      "(ulimit -n 200; exec timeout 120 ${BARAM##* } serve --grpc-listen 127.0.0.1:0 --http-listen "
+      "127.0.0.1:0 --metrics-listen 127.0.0.1:0 --drain-delay 0 --model " +
+      model_.path() + " > /dev/null 2> " + log + ") & echo pid=$!" + Await("ready:", log) +
+      "; cat " + log);
+  const auto address = [&](const std::string& name) {
+    const size_t at = started.output.find(" " + name + " 127.0.0.1:");
+    if (at == std::string::npos) return std::string("127.0.0.1:1");
+    const size_t from = at + name.size() + 2;
+    return started.output.substr(from, started.output.find(',', from) - from);
+  };
+  EXPECT_THAT(started.output, HasSubstr("warning connections 21 of HTTP and of gRPC each instead"));
+  std::vector<std::unique_ptr<server::RawClient>> idle;
+  for (const char* const name : {"HTTP", "gRPC"}) {
+    for (int i = 0; i < 260; ++i) {
+      idle.push_back(std::make_unique<server::RawClient>(address(name)));
+    }
+  }
+  for (const char* const path : {"/live", "/ready", "/metrics"}) {
+    server::RawClient probe(address("metrics"));
+    probe.Send(server::RawRequest("GET", path));
+    const server::RawResponse response = probe.Read();
+    EXPECT_EQ(response.status, 200) << path << "\n" << started.output;
+    if (std::string(path) == "/metrics") {
+      EXPECT_THAT(response.body, HasSubstr("TOO_MANY_CONNECTIONS"));
+      EXPECT_THAT(response.body, Not(HasSubstr("OUT_OF_DESCRIPTORS")));
+    }
+  }
+  const size_t pid = started.output.find("pid=");
+  ASSERT_NE(pid, std::string::npos) << started.output;
+  RunShell("kill " + started.output.substr(pid + 4, started.output.find('\n', pid) - pid - 4));
 }
 
 TEST_F(ServeTest, ASecondSignalLeavesALineOfTheLog) {
