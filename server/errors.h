@@ -19,8 +19,8 @@ namespace baram::server {
 struct ErrorFacts {
   std::string field = {};   // the request's field at fault by its native path, "sampling.top_p"
   std::string reason = {};  // one upper-case word, "SERVER_OVERLOADED"
-  std::string limit = {};   // of that reason: the setting whose limit was reached; for the operator alone
-  int64_t retry_ms = -1;    // a retry after that long can work; -1: a retry is useless
+  std::string limit = {};  // of that reason: the setting whose limit it was; for the operator alone
+  int64_t retry_ms = -1;   // a retry after that long can work; -1: a retry is useless
 };
 
 // The reason of a connection refused, which has no status.

@@ -297,7 +297,8 @@ grpc::ServerUnaryReactor* OperatorService::Drain(grpc::CallbackServerContext* co
           "limit_s", absl::StrCat("limit_s is ", limit, " but must be from 0 to ", kMostS, "."));
     }
     response->set_unfinished(static_cast<uint32_t>(serving_.engine().unfinished()));
-    spdlog::warn("draining, as asked over gRPC: new calls are refused until a restart");
+    spdlog::warn("draining, as {} asked over gRPC: new calls are refused until a restart",
+                 context->peer());
     lifecycle_.Drain(After(steady_clock::now(), limit));
     return absl::OkStatus();
   });

@@ -195,6 +195,11 @@ void Metrics::CountCall(std::string_view method, std::string_view code, std::str
   ++calls_[{std::string(method), std::string(code), std::string(reason)}];
 }
 
+void Metrics::AddListener(std::string listener, int64_t most, std::function<int64_t()> open) {
+  std::lock_guard lock(mutex_);
+  listeners_.push_back({std::move(listener), most, std::move(open)});
+}
+
 std::vector<MetricFamily> Metrics::Collect() const {
   // One process is one engine: the label is for dashboards that sum over it.
   Exposition out({{"model_name", model_name_}, {"engine", "0"}});
@@ -247,6 +252,14 @@ std::vector<MetricFamily> Metrics::Collect() const {
       out.AddCounter("requests_overloaded_total",
                      "Calls refused as SERVER_OVERLOADED, by the setting whose limit was reached.",
                      static_cast<double>(count), {{"limit", limit}});
+    }
+    for (const Listener& listener : listeners_) {
+      out.AddGauge("connections", "Connections that are open, by listener.",
+                   static_cast<double>(listener.open()), {{"listener", listener.name}});
+    }
+    for (const Listener& listener : listeners_) {
+      out.AddGauge("connections_max", "Connections above which further ones are refused.",
+                   static_cast<double>(listener.most), {{"listener", listener.name}});
     }
   }
   out.AddCounter("log_lines_lost_total", "Lines of the log that nobody read in time.",

@@ -6,6 +6,7 @@
 #define BARAM_SERVER_METRICS_H_
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <string>
@@ -38,6 +39,10 @@ class Metrics {
   // One was refused because of `limit`, one of kLimits.
   void CountOverload(std::string_view limit);
 
+  // A listener that holds at most `most` connections, and how many are `open` now. `listener` is
+  // from a fixed set: "grpc", "http", "metrics". `open` is called whenever metrics are read.
+  void AddListener(std::string listener, int64_t most, std::function<int64_t()> open);
+
   // The whole exposition, content type kContentType.
   std::string Text() const;
   static constexpr char kContentType[] = "text/plain; version=0.0.4; charset=utf-8";
@@ -50,7 +55,13 @@ class Metrics {
   const TextPool& texts_;
   const std::string model_name_;
   const double start_time_s_;  // the process's, Unix time
-  mutable std::mutex mutex_;   // guards what follows
+  struct Listener {
+    std::string name;
+    int64_t most;
+    std::function<int64_t()> open;
+  };
+  mutable std::mutex mutex_;  // guards what follows
+  std::vector<Listener> listeners_;
   std::map<std::tuple<std::string, std::string, std::string>, uint64_t> calls_;
   std::map<std::string, uint64_t> overloads_;  // by limit
 };

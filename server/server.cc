@@ -163,6 +163,13 @@ absl::Status Server::Listen() {
     if (!http.ok()) return BlameSetting(http.status(), "http-listen");
     http_ = *std::move(http);
   }
+  const auto add = [this](const char* name, int64_t most, auto* listener) {
+    metrics_->AddListener(name, most, [listener] { return listener->connections(); });
+  };
+  add("grpc", shares_.calls, grpc_.get());
+  if (http_) add("http", shares_.calls, http_.get());
+  if (probes_) add("metrics", shares_.probes, probes_.get());
+
   lifecycle_.Watch([this](bool ready, bool live) {
     grpc_->SetHealth(ready, live);
     // A client that keeps its connection would never reach another server, whatever balances them.
@@ -194,8 +201,8 @@ void Server::Stop(SteadyTime limit) {
 Server::~Server() {
   if (!stopped_) Stop(steady_clock::now());
   lifecycle_.Watch({});
+  probes_.reset();  // whose metrics count the others' connections
   http_.reset();
-  probes_.reset();
   grpc_.reset();
   if (pool_) pool_->Close();  // runs what is queued, which uses the serving
   delivery_.reset();          // so do the last chunks of streams that nobody has read

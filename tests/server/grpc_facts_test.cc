@@ -268,6 +268,19 @@ TEST_F(GrpcFactsTest, MetricsExistAndMove) {
                            "step_time_seconds_sum"}) {
     EXPECT_GE(Metric("baram_" + std::string(name) + model), 0) << name;
   }
+  server::RawClient http(server().http_address()), probe(server().metrics_address());
+  for (server::RawClient* const client : {&http, &probe}) {
+    client->Send(server::RawRequest("GET", "/none"));
+    EXPECT_EQ(client->Read().status, 404);
+  }
+  for (const char* listener : {"grpc", "http", "metrics"}) {
+    const std::string label =
+        "{model_name=\"tiny\",engine=\"0\",listener=\"" + std::string(listener) + "\"}";
+    EXPECT_EQ(Metric("baram_connections" + label), 1) << listener;
+    EXPECT_EQ(Metric("baram_connections_max" + label), listener == std::string("metrics")
+                                                           ? server().shares().probes
+                                                           : server().shares().calls);
+  }
   EXPECT_EQ(Metric("baram_build_info"), 1);
   EXPECT_EQ(Metric("baram_model_info"), 1);
   EXPECT_EQ(Metric("baram_cache_config_info"), 1);

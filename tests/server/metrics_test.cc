@@ -94,7 +94,9 @@ TEST(MetricsTest, EveryNumberHasItsName) {
   ASSERT_TRUE(texts.Run(0, kNever, wait));
   while (texts.waiting() > 0) std::this_thread::yield();
   for (int i = 0; i < 3; ++i) ASSERT_TRUE(texts.Run(0, kNever, wait));
-  const Metrics metrics(info, stats, texts, "tiny");
+  Metrics metrics(info, stats, texts, "tiny");
+  metrics.AddListener("grpc", 60, [] { return 41; });
+  metrics.AddListener("http", 61, [] { return 42; });
   const std::string text = metrics.Text();
   const auto value = [&](const std::string& name, const std::string& more = "") {
     return Value(text, name, more);
@@ -121,6 +123,10 @@ TEST(MetricsTest, EveryNumberHasItsName) {
   EXPECT_EQ(value("num_requests_waiting_by_reason", ",reason=\"capacity\""), 18);
   EXPECT_EQ(value("num_requests_waiting_by_reason", ",reason=\"deferred\""), 12);
   EXPECT_EQ(value("num_texts_waiting"), 3);
+  EXPECT_EQ(value("connections", ",listener=\"grpc\""), 41);
+  EXPECT_EQ(value("connections", ",listener=\"http\""), 42);
+  EXPECT_EQ(value("connections_max", ",listener=\"grpc\""), 60);
+  EXPECT_EQ(value("connections_max", ",listener=\"http\""), 61);
   held.set_value();
   EXPECT_EQ(value("kv_cache_usage_perc"), 0.25);
   EXPECT_EQ(value("kv_cache_cached_perc"), 0.6);

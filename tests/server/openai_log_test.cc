@@ -62,6 +62,17 @@ class OpenAiLogTest : public ServerFixture {
   }
 };
 
+// An operator's act, and no user's.
+TEST_F(OpenAiLogTest, ADrainNamesWhoAskedForIt) {
+  StartServer();
+  const std::string log = Logged([&] {
+    grpc::ClientContext context;
+    v1::DrainResponse response;
+    EXPECT_TRUE(operation().Drain(&context, {}, &response).ok());
+  });
+  EXPECT_THAT(log, ContainsRegex("draining, as ipv4:127.0.0.1:[0-9]+ asked over gRPC"));
+}
+
 TEST_F(OpenAiLogTest, EveryRouteOfTheModelsIsCounted) {
   StartServer();
   Ask(RawRequest("GET", "/v1/models"));
