@@ -1,18 +1,23 @@
 // Reading CPUID, affinity and cgroup limits on Linux.
 #include "kernels/cpu/cpu_facts.h"
 
+#include <linux/mempolicy.h>
 #include <sched.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <sstream>
+#include <system_error>
 
 #include "kernels/cpu/cpuid.h"
 
@@ -21,6 +26,7 @@ namespace {
 
 constexpr uint64_t kAvxState = 0x6;      // xmm, ymm
 constexpr uint64_t kAvx512State = 0xe6;  // and masks, zmm
+constexpr size_t kMostNodes = 4096;      // of NUMA; kernels have at most 1024
 
 Isa DetectIsa() {
   const Registers basic = Cpuid(1, 0);
@@ -76,6 +82,49 @@ int64_t ReadNumber(const std::string& path) {
   std::istringstream text(ReadFile(path));
   int64_t number;
   return text >> number ? number : -1;
+}
+
+// The nodes of this process's cpuset. "Mems_allowed_list:\t0-1,8"; empty if the kernel says
+// nothing.
+std::vector<uint64_t> CpusetNodes() {
+  constexpr char kName[] = "Mems_allowed_list:";
+  std::istringstream lines(ReadFile("/proc/self/status"));
+  std::vector<uint64_t> mask;
+  for (std::string line; std::getline(lines, line);) {
+    if (!line.starts_with(kName)) continue;
+    std::istringstream ranges(line.substr(std::strlen(kName)));
+    for (size_t first; ranges >> first && first < kMostNodes; ranges.ignore(1, ',')) {
+      size_t last = first;
+      if (ranges.peek() == '-' && !(ranges.ignore() >> last)) break;
+      mask.resize(kMostNodes / 64);
+      for (size_t i = first; i <= last && i < kMostNodes; ++i)
+        mask[i / 64] |= uint64_t{1} << i % 64;
+    }
+  }
+  return mask;
+}
+
+// The nodes that this process was bound to, as by numactl --membind; empty if to none, or where a
+// container may not ask. Other policies prefer nodes, and take from the rest as well.
+std::vector<uint64_t> BoundNodes() {
+  std::vector<uint64_t> mask(kMostNodes / 64);
+  int mode = 0;
+  if (syscall(SYS_get_mempolicy, &mode, mask.data(), kMostNodes, nullptr, 0) != 0) return {};
+  if ((mode & ~MPOL_MODE_FLAGS) != MPOL_BIND) return {};
+  return mask;
+}
+
+// "Node 1 MemTotal:       131916288 kB", in bytes; 0: no such line.
+int64_t TotalOfNode(const std::string& path) {
+  std::istringstream lines(ReadFile(path));
+  for (std::string line; std::getline(lines, line);) {
+    std::string word, node, name;
+    int64_t kilobytes = 0;
+    if (std::istringstream(line) >> word >> node >> name >> kilobytes && name == "MemTotal:") {
+      return kilobytes * 1024;
+    }
+  }
+  return 0;
 }
 
 // The directories whose limits bind a member of a cgroup hierarchy: its own, then its ancestors'.
@@ -168,6 +217,25 @@ int64_t CgroupMemoryLimit(const std::string& root, const std::string& membership
   return smallest;
 }
 
+int64_t NodesMemory(const std::string& folder, const std::vector<std::vector<uint64_t>>& masks) {
+  constexpr char kNode[] = "node";
+  int64_t bytes = 0;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
+    const std::string name = entry.path().filename();
+    size_t node = 0;
+    if (!name.starts_with(kNode)) continue;
+    const char* const digits = name.c_str() + std::strlen(kNode);
+    const auto [end, failed] = std::from_chars(digits, name.c_str() + name.size(), node);
+    if (failed != std::errc() || *end != '\0') continue;
+    const bool allowed = std::ranges::all_of(masks, [node](const std::vector<uint64_t>& mask) {
+      return mask.empty() || (node / 64 < mask.size() && (mask[node / 64] >> (node % 64) & 1) != 0);
+    });
+    if (allowed) bytes += TotalOfNode(entry.path() / "meminfo");
+  }
+  return bytes;
+}
+
 CpuFacts ReadCpuFacts() {
   CpuFacts facts;
   facts.best_isa = DetectIsa();
@@ -182,6 +250,10 @@ CpuFacts ReadCpuFacts() {
     facts.default_threads = static_cast<int32_t>(std::clamp(std::floor(quota), 1.0, most));
   }
   facts.memory_bytes = MachineMemory();
+  if (const int64_t nodes = NodesMemory("/sys/devices/system/node", {CpusetNodes(), BoundNodes()});
+      nodes > 0) {
+    facts.memory_bytes = std::min(facts.memory_bytes, nodes);
+  }
   if (const int64_t limit = CgroupMemoryLimit(root, membership); limit > 0) {
     facts.memory_bytes = std::min(facts.memory_bytes, limit);
   }

@@ -19,7 +19,8 @@ struct CpuFacts {
   std::string model;                // as the processor names itself
   std::vector<int32_t> processors;  // that this process may run on
   int32_t default_threads = 1;      // from the processors and the cgroup's quota
-  int64_t memory_bytes = 0;         // the least of the machine's, the cgroup's and ulimit -v
+  // The least of what the allowed NUMA nodes have, the cgroup's limit and ulimit -v.
+  int64_t memory_bytes = 0;
 };
 
 // Reads all of it. Asks the kernel for permission to use AMX tiles, which is given per process:
@@ -31,6 +32,11 @@ CpuFacts ReadCpuFacts();
 double CgroupCpuQuota(const std::string& root, const std::string& membership);
 // The smallest memory limit in bytes; 0: unlimited.
 int64_t CgroupMemoryLimit(const std::string& root, const std::string& membership);
+
+// Memory of the NUMA nodes whose bits are set in every one of `masks` (bit 64 * i + b of word i: a
+// node's number; an empty mask allows all), in bytes; 0: it is not known. `folder` has what
+// /sys/devices/system/node has.
+int64_t NodesMemory(const std::string& folder, const std::vector<std::vector<uint64_t>>& masks);
 
 }  // namespace baram::cpu
 

@@ -2,6 +2,7 @@
 // mode.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <linux/mempolicy.h>
 #include <sched.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -13,6 +14,7 @@
 #include <fstream>
 #include <limits>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kernels/cpu/cpu_facts.h"
@@ -171,14 +173,15 @@ TEST(CpuFacts, SeesTheProcessorsOfLargeMachines) {
   EXPECT_EQ(cpu::ReadCpuFacts().processors, own);
 }
 
-// A directory that looks like the mount point of cgroups.
-class FakeCgroups {
+// A directory that looks like one of the kernel's: the mount point of cgroups, or what it says of
+// NUMA nodes.
+class FakeFolder {
  public:
-  FakeCgroups() {
-    std::string pattern = ::testing::TempDir() + "cgroups.XXXXXX";
+  FakeFolder() {
+    std::string pattern = ::testing::TempDir() + "kernel.XXXXXX";
     root_ = mkdtemp(pattern.data());
   }
-  ~FakeCgroups() { std::filesystem::remove_all(root_); }
+  ~FakeFolder() { std::filesystem::remove_all(root_); }
   const std::string& root() const { return root_; }
   void Write(const std::string& path, const std::string& text) const {
     const std::filesystem::path file = root_ + path;
@@ -191,7 +194,7 @@ class FakeCgroups {
 };
 
 TEST(CpuFacts, ReadsCgroupV2AndItsAncestors) {
-  const FakeCgroups cgroups;
+  const FakeFolder cgroups;
   const std::string membership = "0::/pod/app\n";
   EXPECT_EQ(cpu::CgroupCpuQuota(cgroups.root(), membership), 0);
   EXPECT_EQ(cpu::CgroupMemoryLimit(cgroups.root(), membership), 0);
@@ -207,7 +210,7 @@ TEST(CpuFacts, ReadsCgroupV2AndItsAncestors) {
 }
 
 TEST(CpuFacts, ReadsCgroupV1) {
-  const FakeCgroups cgroups;
+  const FakeFolder cgroups;
   const std::string membership = "4:memory:/box\n1:cpu,cpuacct:/box\n0::/\n";
   cgroups.Write("/cpu/box/cpu.cfs_quota_us", "-1\n");
   cgroups.Write("/cpu/box/cpu.cfs_period_us", "100000\n");
@@ -216,6 +219,42 @@ TEST(CpuFacts, ReadsCgroupV1) {
   cgroups.Write("/memory/box/memory.limit_in_bytes", "3000000\n");
   EXPECT_EQ(cpu::CgroupCpuQuota(cgroups.root(), membership), 1.5);
   EXPECT_EQ(cpu::CgroupMemoryLimit(cgroups.root(), membership), 3000000);
+}
+
+// Under numactl --membind the other sockets' memory is not this process's.
+TEST(CpuFacts, CountsTheMemoryOfAllowedNodesAlone) {
+  const FakeFolder nodes;
+  const std::vector<std::vector<uint64_t>> any = {{}, {}};
+  EXPECT_EQ(cpu::NodesMemory(nodes.root() + "/none", any), 0);
+  EXPECT_EQ(cpu::NodesMemory(nodes.root(), any), 0);
+  for (const auto& [node, kilobytes] : {std::pair("0", "1000"), {"1", "20000"}, {"70", "300"}}) {
+    nodes.Write(std::string("/node") + node + "/meminfo",
+                std::string("Node ") + node + " MemFree:  7 kB\nNode " + node +
+                    " MemTotal:  " + kilobytes + " kB\nNode " + node + " MemUsed:  9 kB\n");
+  }
+  nodes.Write("/node2/cpulist", "\n");  // without memory
+  nodes.Write("/power/meminfo", "Node 9 MemTotal: 5 kB\n");
+  nodes.Write("/node1x/meminfo", "Node 9 MemTotal: 5 kB\n");
+  nodes.Write("/online", "0-2,70\n");
+  EXPECT_EQ(cpu::NodesMemory(nodes.root(), any), 21300 * 1024);
+  EXPECT_EQ(cpu::NodesMemory(nodes.root(), {{3}, {}}), 21000 * 1024);
+  EXPECT_EQ(cpu::NodesMemory(nodes.root(), {{7, 64}, {2}}), 20000 * 1024);
+  EXPECT_EQ(cpu::NodesMemory(nodes.root(), {{7, 64}, {5, 64}}), 1300 * 1024);
+}
+
+TEST(CpuFacts, SeesABoundNode) {
+  // Of node 0 alone: on a machine with one there is nothing to see but that it is no error.
+  const int64_t before = cpu::ReadCpuFacts().memory_bytes;
+  const uint64_t first = 1;
+  if (syscall(SYS_set_mempolicy, MPOL_BIND, &first, 64) != 0) GTEST_SKIP() << "it is not allowed";
+  const int64_t bound = cpu::ReadCpuFacts().memory_bytes;
+  EXPECT_EQ(syscall(SYS_set_mempolicy, MPOL_DEFAULT, nullptr, 0), 0);
+  EXPECT_GT(bound, 0);
+  EXPECT_LE(bound, before);
+  const int64_t node = cpu::NodesMemory("/sys/devices/system/node", {{first}});
+  if (node > 0) {
+    EXPECT_LE(bound, node);
+  }
 }
 
 }  // namespace
