@@ -18,7 +18,6 @@
 
 #include "absl/status/status.h"
 #include "server/errors.h"
-#include "server/http2_guard.h"
 
 namespace baram::server {
 namespace {
@@ -63,13 +62,13 @@ void GrpcAcceptor::Register(grpc::ServerBuilder& builder) {
                                                                  grpc::InsecureServerCredentials());
 }
 
-absl::Status GrpcAcceptor::Start(int32_t max_connections, int32_t max_header_bytes,
+absl::Status GrpcAcceptor::Start(int32_t max_connections, const Http2Limits& limits,
                                  std::function<void(const char* reason)> refused) {
   absl::Status watches = Watch(wake_, EPOLLIN);
   for (const auto& listener : listeners_.sockets()) watches.Update(Watch(listener.fd, EPOLLIN));
   if (!watches.ok()) return watches;
   max_connections_ = max_connections;
-  max_header_bytes_ = max_header_bytes;
+  limits_ = limits;
   refused_ = std::move(refused);
   thread_ = std::thread([this] { Loop(); });
   return absl::OkStatus();
@@ -125,8 +124,11 @@ void GrpcAcceptor::Loop() {
     while (too_many-- > 0) refused_(kTooManyConnections);
     for (int i = 0; i < no_descriptors; ++i) refused_(kNoDescriptors);
     using Broken = Http2Guard::Broken;
-    for (auto n = TakeShutDown(Broken::kHeaderBytes); n > 0; --n) refused_(kHeadersTooLarge);
-    for (auto n = TakeShutDown(Broken::kResets); n > 0; --n) refused_(kTooManyResets);
+    for (const auto& [rule, reason] : {std::pair(Broken::kHeaderBytes, kHeadersTooLarge),
+                                       std::pair(Broken::kResets, kTooManyResets),
+                                       std::pair(Broken::kStreams, kTooManyStreams)}) {
+      for (auto n = TakeShutDown(rule); n > 0; --n) refused_(reason);
+    }
     if (no_descriptors > 0) std::this_thread::sleep_for(kPause);
   }
 }
@@ -159,7 +161,7 @@ GrpcAcceptor::Accepted GrpcAcceptor::Accept(int listener) {
   const int watched = fcntl(fd, F_DUPFD_CLOEXEC, 0);
   // A connection whose end is not noticed would be counted for ever; one that is not guarded could
   // take all memory.
-  if (watched < 0 || !Watch(watched, 0).ok() || !GuardHttp2(fd, max_header_bytes_)) {
+  if (watched < 0 || !Watch(watched, 0).ok() || !GuardHttp2(fd, limits_)) {
     if (watched >= 0) close(watched);
     close(fd);
     return Accepted::kNoDescriptors;

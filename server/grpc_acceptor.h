@@ -14,6 +14,7 @@
 #include <unordered_map>
 
 #include "absl/status/statusor.h"
+#include "server/http2_guard.h"
 #include "server/listening_sockets.h"
 #include "server/setting_values.h"
 
@@ -35,7 +36,7 @@ class GrpcAcceptor {
   // without a word, which clients see as UNAVAILABLE, and so are those that break a rule of
   // Http2Guard. `refused` is called on this one's thread with the reason: kTooManyConnections,
   // kNoDescriptors or one of those below.
-  absl::Status Start(int32_t max_connections, int32_t max_header_bytes,
+  absl::Status Start(int32_t max_connections, const Http2Limits& limits,
                      std::function<void(const char* reason)> refused);
   // From now on each client is told (GOAWAY) to make its next calls on another connection: those
   // that are connected now, at once; later ones with their first call. Calls go on. From any
@@ -46,6 +47,7 @@ class GrpcAcceptor {
 
   static constexpr char kHeadersTooLarge[] = "HEADERS_TOO_LARGE";
   static constexpr char kTooManyResets[] = "TOO_MANY_RESETS";
+  static constexpr char kTooManyStreams[] = "TOO_MANY_STREAMS";
 
   uint16_t port() const { return port_; }
   // Open now.
@@ -66,7 +68,8 @@ class GrpcAcceptor {
   const int epoll_, wake_;
   uint16_t port_ = 0;
   std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> intake_;  // gRPC's
-  int32_t max_connections_ = 0, max_header_bytes_ = 0;
+  int32_t max_connections_ = 0;
+  Http2Limits limits_;
   std::function<void(const char* reason)> refused_;
   std::atomic<int64_t> connections_{0};
   std::atomic<bool> sending_away_{false};

@@ -106,7 +106,9 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Listen(Serving& serving,
   server->server_->GetHealthCheckService()->SetServingStatus("startup", false);
   server->SetHealth(/*ready=*/false, /*live=*/true);
   const absl::Status accepts = server->acceptor_->Start(
-      config.max_connections, config.max_header_bytes, [&log](const char* reason) {
+      config.max_connections,
+      {.max_header_bytes = config.max_header_bytes, .max_streams = config.max_streams},
+      [&log](const char* reason) {
         log.RecordRefused("grpc", "UNAVAILABLE", reason, std::chrono::steady_clock::now());
       });
   if (!accepts.ok()) return accepts;

@@ -14,13 +14,18 @@ namespace baram::server {
 class Http2Frames {
  public:
   using Head = std::array<uint8_t, 9>;  // length (3), type, flags, stream (4), the highest first
-  static constexpr uint8_t kHeaders = 1, kRstStream = 3, kContinuation = 9;
+  static constexpr uint8_t kHeaders = 1, kRstStream = 3, kSettings = 4, kContinuation = 9;
+  static constexpr uint8_t kAck = 1;  // of SETTINGS
 
   static uint8_t Type(const Head& head) { return head[3]; }
   static uint8_t Flags(const Head& head) { return head[4]; }
   // Of what follows the head.
   static uint32_t Bytes(const Head& head) {
     return uint32_t{head[0]} << 16 | uint32_t{head[1]} << 8 | head[2];
+  }
+
+  static uint32_t Stream(const Head& head) {
+    return (head[5] & 0x7fu) << 24 | uint32_t{head[6]} << 16 | uint32_t{head[7]} << 8 | head[8];
   }
 
   // From the start of a connection; so many bytes come before its first frame.

@@ -22,9 +22,10 @@ constexpr uint32_t kPrefaceBytes = 24;  // what a client sends before its first 
 
 }  // namespace
 
-void Http2Guard::Begin(int32_t max_header_bytes) {
+void Http2Guard::Begin(const Http2Limits& limits) {
   *this = {};
-  max_header_bytes_ = static_cast<uint32_t>(max_header_bytes);
+  max_header_bytes_ = static_cast<uint32_t>(limits.max_header_bytes);
+  unasked_ = static_cast<uint32_t>(std::max(limits.max_streams, kUnaskedStreams));
   frames_.Begin(kPrefaceBytes);
 }
 
@@ -40,9 +41,14 @@ void Http2Guard::Read(std::span<const uint8_t> bytes, steady_clock::time_point n
 // need to look at where it ends.
 void Http2Guard::BeginFrame(const Http2Frames::Head& head, steady_clock::time_point now) {
   const uint8_t type = Http2Frames::Type(head);
+  if (type == Http2Frames::kSettings && (Http2Frames::Flags(head) & Http2Frames::kAck) != 0) {
+    if (!told_) broken_ = Broken::kStreams;
+    acknowledged_ = true;
+  }
   if (type == Http2Frames::kHeaders) {
     block_bytes_ = 0;
     called_ = true;
+    BeginHeaders(Http2Frames::Stream(head));
   }
   if (type == Http2Frames::kHeaders || type == Http2Frames::kContinuation) {
     block_bytes_ += std::max(Http2Frames::Bytes(head), kLeastPartBytes);
@@ -54,10 +60,18 @@ void Http2Guard::BeginFrame(const Http2Frames::Head& head, steady_clock::time_po
   }
 }
 
+// gRPC skips those of an even number, and of one not above those before; the latter are trailers.
+void Http2Guard::BeginHeaders(uint32_t stream) {
+  if (stream % 2 == 0 || stream <= last_stream_) return;
+  last_stream_ = stream;
+  if (!acknowledged_ && unasked_-- == 0) broken_ = Broken::kStreams;
+}
+
 namespace {
 
 struct Connection {
   std::atomic<bool> guarded;
+  std::atomic<bool> told;  // gRPC has begun to write
   Http2Guard guard;  // touched by whoever reads the descriptor; before that, by who accepted it
   std::atomic<bool> called;  // the guard's, for who writes
   std::mutex mutex;          // guards the farewell, and that the descriptor is this connection's
@@ -67,7 +81,7 @@ struct Connection {
 // By descriptor. All zero at first, so that of its 32 MiB only the pages in use take memory.
 constexpr size_t kMostDescriptors = 1 << 18;
 constinit std::array<Connection, kMostDescriptors> connections;
-constinit std::array<std::atomic<int64_t>, 3> shut_down;  // by Http2Guard::Broken
+constinit std::array<std::atomic<int64_t>, 4> shut_down;  // by Http2Guard::Broken
 
 Connection* Guarded(int fd) {
   if (fd < 0 || static_cast<size_t>(fd) >= kMostDescriptors) return nullptr;
@@ -114,13 +128,14 @@ bool SayFarewell(Connection& connection, int fd) {
 
 }  // namespace
 
-bool GuardHttp2(int fd, int32_t max_header_bytes) {
+bool GuardHttp2(int fd, const Http2Limits& limits) {
   if (fd < 0 || static_cast<size_t>(fd) >= kMostDescriptors) return false;
   Connection& connection = connections[static_cast<size_t>(fd)];
   std::lock_guard lock(connection.mutex);
-  connection.guard.Begin(max_header_bytes);
+  connection.guard.Begin(limits);
   connection.farewell.Begin();
   connection.called.store(false, std::memory_order_relaxed);
+  connection.told.store(false, std::memory_order_relaxed);
   connection.guarded.store(true, std::memory_order_release);
   return true;
 }
@@ -149,6 +164,7 @@ ssize_t recvmsg(int fd, msghdr* message, int flags) {
   if (received <= 0 || (flags & (MSG_ERRQUEUE | MSG_PEEK)) != 0) return received;
   baram::server::Connection* const connection = baram::server::Guarded(fd);
   if (connection == nullptr) return received;
+  if (connection->told.load(std::memory_order_acquire)) connection->guard.Told();
   const auto bytes = static_cast<size_t>(received);
   return baram::server::Allows(*connection, fd, *message, bytes) ? received : 0;
 }
@@ -158,6 +174,7 @@ ssize_t sendmsg(int fd, const msghdr* message, int flags) {
   baram::server::Connection* const connection = baram::server::Guarded(fd);
   if (connection == nullptr) return syscall(SYS_sendmsg, fd, message, flags);
   std::lock_guard lock(connection->mutex);
+  connection->told.store(true, std::memory_order_release);  // before, as it may answer at once
   if (!baram::server::SayFarewell(*connection, fd)) {
     errno = EAGAIN;
     return -1;

@@ -1,11 +1,12 @@
 // Http2Guard: bounds what gRPC 1.51 does not bound of a connection: the header block that a call
-// begins with, in however many frames it comes, and the calls that are begun only to be reset. Both
-// cost memory without end, and neither is held back by the resource quota.
+// begins with, in however many frames it comes; the calls that are begun only to be reset; and
+// those of a client that has not acknowledged gRPC's SETTINGS, which alone limit them. All cost
+// memory without end, and none is held back by the resource quota.
 //
-// gRPC has no place to look at frames before it takes them. It reads each connection with recvmsg,
-// which is ours (at the bottom of http2_guard.cc): the C library's gives way to what the program
-// defines. So the guard sees the bytes where gRPC will read them, without a copy or a system call.
-// What gRPC sends passes through a sendmsg of ours for Http2Farewell's sake.
+// gRPC has no place to look at frames before it takes them. It reads each connection with recvmsg
+// and writes it with sendmsg, which are ours (at the bottom of http2_guard.cc): the C library's
+// give way to what the program defines. So the guard sees the bytes where gRPC will read them,
+// without a copy or a system call, and Http2Farewell what gRPC sends.
 #ifndef BARAM_SERVER_HTTP2_GUARD_H_
 #define BARAM_SERVER_HTTP2_GUARD_H_
 
@@ -18,10 +19,15 @@
 
 namespace baram::server {
 
+struct Http2Limits {
+  int32_t max_header_bytes = 0;  // of a header block
+  int32_t max_streams = 0;       // what gRPC's SETTINGS say
+};
+
 // Follows the frames that a client sends on one connection. One thread at a time.
 class Http2Guard {
  public:
-  enum class Broken : uint8_t { kNothing, kHeaderBytes, kResets };
+  enum class Broken : uint8_t { kNothing, kHeaderBytes, kResets, kStreams };
 
   // A header block counts each of its frames as this at least: gRPC keeps to its own limit within a
   // frame, and a frame of a few bytes can name as much as one frame may hold.
@@ -32,8 +38,16 @@ class Http2Guard {
   static constexpr int kResetsAtOnce = 1000;
   static constexpr std::chrono::milliseconds kResetPause{5};
 
+  // Calls before the client has acknowledged the SETTINGS: max_streams, or this if it is more. It
+  // is what clients' libraries begin unasked, as RFC 9113 (6.5.2) has it. From then on gRPC ends a
+  // connection with a call too many.
+  static constexpr int32_t kUnaskedStreams = 100;
+
   // A new connection, of which nothing was read yet.
-  void Begin(int32_t max_header_bytes);
+  void Begin(const Http2Limits& limits);
+  // gRPC has begun to write; its SETTINGS come first. An acknowledgment before that would make gRPC
+  // take its defaults for acknowledged, which are no limit.
+  void Told() { told_ = true; }
   // The next bytes of the client, as they came.
   void Read(std::span<const uint8_t> bytes, std::chrono::steady_clock::time_point now);
   // The first rule that was broken.
@@ -43,19 +57,23 @@ class Http2Guard {
 
  private:
   void BeginFrame(const Http2Frames::Head& head, std::chrono::steady_clock::time_point now);
+  void BeginHeaders(uint32_t stream);
 
   Http2Frames frames_;
   std::chrono::steady_clock::time_point resets_until_;  // each puts it off by a pause
   uint32_t max_header_bytes_ = 0;
+  uint32_t unasked_ = 0;      // calls that may still begin before the SETTINGS are acknowledged
+  uint32_t last_stream_ = 0;  // that was begun
   uint32_t block_bytes_ = 0;  // of the header block that came last, up to here
   bool called_ = false;
+  bool told_ = false, acknowledged_ = false;  // the SETTINGS
   Broken broken_ = Broken::kNothing;
 };
 
 // Guards the connection `fd` from its first byte until gRPC closes it: where it breaks a rule, it
 // is shut down, and gRPC reads its end instead of what broke the rule. False: the number is too
 // large.
-bool GuardHttp2(int fd, int32_t max_header_bytes);
+bool GuardHttp2(int fd, const Http2Limits& limits);
 // Sends the client of the guarded connection `fd` away: see Http2Farewell. Nothing is sent if gRPC
 // has closed it meanwhile. From any thread.
 void SendAwayHttp2(int fd, Http2Farewell::When when);

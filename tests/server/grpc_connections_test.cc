@@ -28,7 +28,8 @@ using ::testing::HasSubstr;
 
 class GrpcConnectionsTest : public ServerFixture {
  protected:
-  static constexpr int kLimit = 3, kHeaderBytes = 16 << 10;
+  static constexpr int kLimit = 3;
+  static constexpr server::Http2Limits kLimits = {.max_header_bytes = 16 << 10, .max_streams = 256};
   void SetUp() override {
     StartServer([](server::Config& config) { config.max_connections = kLimit; });
   }
@@ -158,7 +159,7 @@ TEST_F(GrpcConnectionsTest, WithoutDescriptorsItRefuses) {
     ASSERT_TRUE(acceptor.ok()) << acceptor.status();
     std::atomic<const char*> why{nullptr};
     ASSERT_TRUE((*acceptor)
-                    ->Start(left * kLimit, kHeaderBytes, [&](const char* told) { why = told; })
+                    ->Start(left * kLimit, kLimits, [&](const char* told) { why = told; })
                     .ok());
     sockaddr_in to{};
     to.sin_family = AF_INET;
@@ -197,8 +198,8 @@ TEST_F(GrpcConnectionsTest, WithoutDescriptorsItRefuses) {
 TEST_F(GrpcConnectionsTest, AListenerThatCantBeWatchedIsAnError) {
   auto acceptor = server::GrpcAcceptor::Bind({.host = "127.0.0.1", .port = 0});
   ASSERT_TRUE(acceptor.ok()) << acceptor.status();
-  ASSERT_TRUE((*acceptor)->Start(kLimit, kHeaderBytes, [](const char*) {}).ok());
-  EXPECT_FALSE((*acceptor)->Start(kLimit, kHeaderBytes, [](const char*) {}).ok());
+  ASSERT_TRUE((*acceptor)->Start(kLimit, kLimits, [](const char*) {}).ok());
+  EXPECT_FALSE((*acceptor)->Start(kLimit, kLimits, [](const char*) {}).ok());
 }
 
 TEST_F(GrpcConnectionsTest, AnAddressThatComesTwiceIsBoundOnce) {

@@ -108,11 +108,22 @@ TEST_F(GrpcHostileTest, HalfSentRequestsHoldBoundedMemory) {
   EXPECT_TRUE(after.status.ok()) << after.status.error_message();
 }
 
+// Begins a connection, and answers the server's SETTINGS.
+void AcknowledgeSettings(server::RawClient& client) {
+  client.Send(Preface());
+  std::string received;
+  while (received.size() < 9 && client.ReadSome(9 - received.size(), &received) > 0) {
+  }
+  ASSERT_EQ(received.size(), 9u);
+  ASSERT_EQ(received[3], kSettingsFrame);
+  client.Send(Frame(kSettingsFrame, kAck, 0, ""));
+}
+
 // What RELIABILITY.md tells clients of keepalive.
 TEST_F(GrpcHostileTest, PingsWithoutEndEndTheConnection) {
   StartServer();
   server::RawClient client(server().grpc_address());
-  client.Send(Preface() + Frame(kSettingsFrame, kAck, 0, ""));
+  AcknowledgeSettings(client);
   // The first comes when it likes, two that come too soon are forgiven.
   for (int ping = 0; ping < 4; ++ping) client.Send(Frame(kPingFrame, 0, 0, BigEndian(ping, 8)));
   const auto answer = [](int ping) { return Frame(kPingFrame, kAck, 0, BigEndian(ping, 8)); };
@@ -156,7 +167,7 @@ TEST_F(GrpcHostileTest, MetadataMayBeAsLargeAsTheSettingSays) {
 TEST_F(GrpcHostileTest, CallsBegunToBeResetEndTheirConnection) {
   StartServer();
   server::RawClient client(server().grpc_address());
-  client.Send(Preface());
+  AcknowledgeSettings(client);
   uint32_t stream = 1;
   const auto begin_and_reset = [&] {
     const bool sent = client.Send(CallHeaders(stream, "Generate") +
@@ -176,6 +187,41 @@ TEST_F(GrpcHostileTest, CallsBegunToBeResetEndTheirConnection) {
   EXPECT_TRUE(Comes([&] {
     return server().metrics().Text().find("reason=\"TOO_MANY_RESETS\"") != std::string::npos;
   }));
+  EXPECT_TRUE(Stream(TextRequest("hello", 4)).status.ok());
+}
+
+// gRPC 1.51 limits calls by its SETTINGS once the client has acknowledged them: here it never does.
+TEST_F(GrpcHostileTest, CallsOfWhoAcknowledgesNothingEndTheirConnection) {
+  StartServer();
+  server::RawClient client(server().grpc_address());
+  client.Send(Preface());
+  int calls = 0;
+  while (calls < 20'000 && client.Send(CallHeaders(2 * calls + 1, "GenerateOnce"))) ++calls;
+  EXPECT_LT(calls, 20'000);
+  EXPECT_TRUE(Comes([&] {
+    return server().metrics().Text().find("reason=\"TOO_MANY_STREAMS\"") != std::string::npos;
+  }));
+  EXPECT_TRUE(Stream(TextRequest("hello", 4)).status.ok());
+}
+
+// From then on it does so itself.
+TEST_F(GrpcHostileTest, CallsAboveTheLimitEndTheirConnection) {
+  StartServer([](server::Config& config) { config.max_streams = 8; });
+  server::RawClient client(server().grpc_address());
+  AcknowledgeSettings(client);
+  for (uint32_t call = 0; call < 8; ++call) {
+    EXPECT_TRUE(client.Send(CallHeaders(2 * call + 1, "GenerateOnce")));
+  }
+  client.Send(Frame(kPingFrame, 0, 0, BigEndian(5, 8)));
+  std::string received;
+  while (received.find(BigEndian(5, 8)) == std::string::npos &&
+         client.ReadSome(1 << 16, &received) > 0) {
+  }
+  EXPECT_THAT(received, HasSubstr(BigEndian(5, 8)));
+  client.Send(CallHeaders(2 * 8 + 1, "GenerateOnce"));
+  while (client.ReadSome(1 << 16, &received) > 0) {
+  }
+  EXPECT_THAT(received, HasSubstr("Failed parsing HTTP/2"));
   EXPECT_TRUE(Stream(TextRequest("hello", 4)).status.ok());
 }
 

@@ -26,6 +26,8 @@ using Broken = Http2Guard::Broken;
 using std::chrono::steady_clock;
 
 constexpr int32_t kMost = 4096;  // bytes of a header block
+constexpr uint32_t kStreams = 150;
+constexpr server::Http2Limits kLimits = {.max_header_bytes = kMost, .max_streams = kStreams};
 
 void Read(Http2Guard& guard, std::string_view bytes, steady_clock::time_point now = {}) {
   guard.Read({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}, now);
@@ -36,14 +38,14 @@ void Read(Http2Guard& guard, std::string_view bytes, steady_clock::time_point no
 Broken InPieces(std::string bytes, size_t size) {
   bytes = Preface() + bytes;
   Http2Guard guard;
-  guard.Begin(kMost);
+  guard.Begin(kLimits);
   for (size_t at = 0; at < bytes.size(); at += size) Read(guard, bytes.substr(at, size));
   return guard.broken();
 }
 Broken InTwo(std::string bytes, size_t first) {
   bytes = Preface() + bytes;
   Http2Guard guard;
-  guard.Begin(kMost);
+  guard.Begin(kLimits);
   Read(guard, bytes.substr(0, first));
   Read(guard, bytes.substr(first));
   return guard.broken();
@@ -99,7 +101,7 @@ TEST(Http2GuardTest, OtherFramesAreNotCounted) {
 
 TEST(Http2GuardTest, ResetsHaveABurstAndARate) {
   Http2Guard guard;
-  guard.Begin(kMost);
+  guard.Begin(kLimits);
   steady_clock::time_point now{std::chrono::hours(1)};
   Read(guard, Preface(), now);
   for (int i = 0; i < Http2Guard::kResetsAtOnce; ++i) Read(guard, Reset(), now);
@@ -171,6 +173,49 @@ TEST(Http2FarewellTest, MayWaitForACall) {
   EXPECT_EQ(Text(farewell.Due(true)), GoAway());
 }
 
+// Calls of the odd numbers from `first` on.
+std::string Calls(uint32_t first, uint32_t count) {
+  std::string calls;
+  for (uint32_t i = 0; i < count; ++i) {
+    calls += Frame(kHeadersFrame, kEndHeaders, first + 2 * i, "h");
+  }
+  return calls;
+}
+std::string Acknowledgment() { return Frame(kSettingsFrame, kAck, 0, ""); }
+
+TEST(Http2GuardTest, CallsAreCountedUntilTheSettingsAreAcknowledged) {
+  Http2Guard guard;
+  const auto begin = [&] {
+    guard.Begin(kLimits);
+    Read(guard, Preface() + Calls(1, kStreams));
+    EXPECT_EQ(guard.broken(), Broken::kNothing);
+  };
+  begin();
+  Read(guard, Calls(1, kStreams) + Calls(2, kStreams));  // trailers, and what gRPC skips
+  EXPECT_EQ(guard.broken(), Broken::kNothing);
+  Read(guard, Calls(2 * kStreams + 1, 1));
+  EXPECT_EQ(guard.broken(), Broken::kStreams);
+  begin();
+  guard.Told();
+  Read(guard, Acknowledgment() + Calls(2 * kStreams + 1, kStreams));
+  EXPECT_EQ(guard.broken(), Broken::kNothing);
+}
+
+// gRPC would take its own defaults for acknowledged.
+TEST(Http2GuardTest, SettingsAreNotAcknowledgedBeforeTheyAreSent) {
+  ExpectWhereverItIsCut(Calls(1, 1) + Acknowledgment(), Broken::kStreams);
+}
+
+// Clients' libraries begin so many unasked.
+TEST(Http2GuardTest, ALowerLimitIsNotHeldAgainstWhoDoesNotKnowIt) {
+  Http2Guard guard;
+  guard.Begin({.max_header_bytes = kMost, .max_streams = 1});
+  Read(guard, Preface() + Calls(1, Http2Guard::kUnaskedStreams));
+  EXPECT_EQ(guard.broken(), Broken::kNothing);
+  Read(guard, Calls(2 * Http2Guard::kUnaskedStreams + 1, 1));
+  EXPECT_EQ(guard.broken(), Broken::kStreams);
+}
+
 // Connections of this process, as gRPC would have them.
 class Pair {
  public:
@@ -185,6 +230,14 @@ class Pair {
   int server() const { return ends_[0]; }
   void Send(const std::string& bytes) const {
     EXPECT_EQ(write(ends_[1], bytes.data(), bytes.size()), std::ssize(bytes));
+  }
+  // With sendmsg.
+  void SendBack(std::string bytes) const {
+    iovec part = {bytes.data(), bytes.size()};
+    msghdr message{};
+    message.msg_iov = &part;
+    message.msg_iovlen = 1;
+    EXPECT_EQ(sendmsg(ends_[0], &message, 0), std::ssize(bytes));
   }
   bool ended() const {
     char byte;
@@ -224,7 +277,7 @@ class Pair {
 
 TEST(Http2GuardTest, RecvmsgEndsAConnectionThatBreaksARule) {
   const Pair pair;
-  ASSERT_TRUE(server::GuardHttp2(pair.server(), kMost));
+  ASSERT_TRUE(server::GuardHttp2(pair.server(), kLimits));
   const std::string good = Preface() + Headers(kMost, kEndHeaders), bad = Headers(kMost + 1);
   pair.Send(good);
   EXPECT_EQ(pair.Receive(), std::ssize(good));
@@ -239,7 +292,7 @@ TEST(Http2GuardTest, RecvmsgEndsAConnectionThatBreaksARule) {
 
 TEST(Http2FarewellTest, SendmsgPutsItBetweenFrames) {
   const Pair pair;
-  ASSERT_TRUE(server::GuardHttp2(pair.server(), kMost));
+  ASSERT_TRUE(server::GuardHttp2(pair.server(), kLimits));
   const std::string settings = Frame(kSettingsFrame, 0, 0, ""),
                     data = Frame(kDataFrame, 0, 1, "abcdef");
   EXPECT_EQ(pair.Write(settings + data.substr(0, 11)), std::ssize(settings) + 11);
@@ -251,7 +304,7 @@ TEST(Http2FarewellTest, SendmsgPutsItBetweenFrames) {
   EXPECT_EQ(pair.Come(), data);
   // At once where nothing is in between.
   const Pair idle;
-  ASSERT_TRUE(server::GuardHttp2(idle.server(), kMost));
+  ASSERT_TRUE(server::GuardHttp2(idle.server(), kLimits));
   EXPECT_EQ(idle.Write(settings), std::ssize(settings));
   server::SendAwayHttp2(idle.server(), When::kNow);
   EXPECT_EQ(idle.Come(), settings + GoAway());
@@ -260,7 +313,7 @@ TEST(Http2FarewellTest, SendmsgPutsItBetweenFrames) {
 // One that comes while a server drains is answered, and its next call goes elsewhere.
 TEST(Http2FarewellTest, SendmsgPutsItBeforeTheFirstAnswer) {
   const Pair pair;
-  ASSERT_TRUE(server::GuardHttp2(pair.server(), kMost));
+  ASSERT_TRUE(server::GuardHttp2(pair.server(), kLimits));
   server::SendAwayHttp2(pair.server(), When::kWithCall);
   const std::string settings = Frame(kSettingsFrame, 0, 0, ""), request = Headers(9, kEndHeaders),
                     answer = Headers(20, kEndHeaders | kEndStream);
@@ -277,7 +330,7 @@ TEST(Http2FarewellTest, SendmsgPutsItBeforeTheFirstAnswer) {
 // Where the kernel takes nothing, nor does it lose anything.
 TEST(Http2FarewellTest, AFullSocketHasItLater) {
   const Pair pair;
-  ASSERT_TRUE(server::GuardHttp2(pair.server(), kMost));
+  ASSERT_TRUE(server::GuardHttp2(pair.server(), kLimits));
   const std::string frame = Frame(kDataFrame, 0, 1, std::string(8000, 'd'));
   std::string sent, come;
   for (ssize_t took; (took = pair.Write(frame)) > 0;) {
@@ -295,11 +348,23 @@ TEST(Http2FarewellTest, AFullSocketHasItLater) {
   EXPECT_TRUE(come == sent + GoAway() + frame) << come.size() << " of " << sent.size();
 }
 
+TEST(Http2GuardTest, SendmsgTellsThatTheSettingsAreSent) {
+  for (const bool sends : {true, false, true}) {
+    const Pair pair;
+    ASSERT_TRUE(server::GuardHttp2(pair.server(), kLimits));
+    if (sends) pair.SendBack(Frame(kSettingsFrame, 0, 0, ""));
+    const std::string acknowledges = Preface() + Acknowledgment();
+    pair.Send(acknowledges);
+    EXPECT_EQ(pair.Receive(), sends ? std::ssize(acknowledges) : 0);
+    EXPECT_EQ(server::TakeShutDown(Broken::kStreams), sends ? 0 : 1);
+  }
+}
+
 // A connection of HTTP may have the number of one of gRPC that has just ended.
 TEST(Http2GuardTest, ANumberIsGuardedUntilItIsClosed) {
   Pair first;
   const int number = first.server();
-  ASSERT_TRUE(server::GuardHttp2(number, kMost));
+  ASSERT_TRUE(server::GuardHttp2(number, kLimits));
   first.Close();
   const Pair second;
   ASSERT_EQ(second.server(), number);
@@ -310,8 +375,8 @@ TEST(Http2GuardTest, ANumberIsGuardedUntilItIsClosed) {
 }
 
 TEST(Http2GuardTest, ANumberBeyondTheTableIsRefused) {
-  EXPECT_FALSE(server::GuardHttp2(1 << 30, kMost));
-  EXPECT_FALSE(server::GuardHttp2(-1, kMost));
+  EXPECT_FALSE(server::GuardHttp2(1 << 30, kLimits));
+  EXPECT_FALSE(server::GuardHttp2(-1, kLimits));
 }
 
 }  // namespace
