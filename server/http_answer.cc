@@ -101,6 +101,7 @@ void HttpSession::Respond(int status, const HttpHeaders& headers, std::string bo
   if (status != 204) head += "Content-Length: " + std::to_string(body.size()) + "\r\n";
   head += "\r\n";
   if (is_head_) body.clear();
+  if (std::ssize(body) > HttpServer::kSmallBodyBytes) HoldAnswer(std::ssize(body));
   Send(
       std::move(head),
       [this](HttpEnd end) {
@@ -142,12 +143,47 @@ void HttpSession::SendRest() {
     const size_t size = self->sending_.size() + self->sending_body_.size();
     if (!error && self->sent_ < size) return self->SendRest();
     self->sending_body_ = std::string();  // it may be large
+    self->DropAnswer();
     if (error) self->Gone(self->Failure());
     self->LimitUntil(Clock::time_point::max());
     std::exchange(self->sent_then_, nullptr)(error ? self->gone_as_ : HttpEnd::kSent);
     const bool more_to_come = self->phase_ == Phase::kAnswering && !self->sent_then_;
     if (self->ended_unheard_ && more_to_come) self->Gone(HttpEnd::kGone);
   });
+}
+
+void HttpSession::HoldAnswer(int64_t bytes) {
+  std::vector<LargeAnswers::One> cut;
+  {
+    LargeAnswers& answers = listener_->answers;
+    std::lock_guard lock(answers.mutex);
+    answer_ = ++answers.numbers;
+    answers.all.push_back({answer_, bytes, weak_from_this()});
+    answers.bytes += bytes;
+    while (answers.bytes > listener_->limits.max_answers_bytes && answers.all.size() > 1) {
+      answers.bytes -= answers.all.front().bytes;
+      cut.push_back(std::move(answers.all.front()));
+      answers.all.pop_front();
+    }
+  }
+  for (const LargeAnswers::One& one : cut) {
+    const auto session = one.session.lock();
+    if (!session) continue;
+    session->Post([number = one.number](HttpSession& self) {
+      if (self.answer_ == number) self.Gone(HttpEnd::kSlow);
+    });
+  }
+}
+
+void HttpSession::DropAnswer() {
+  const uint64_t number = std::exchange(answer_, 0);
+  if (number == 0) return;
+  LargeAnswers& answers = listener_->answers;
+  std::lock_guard lock(answers.mutex);
+  const auto one = std::ranges::find(answers.all, number, &LargeAnswers::One::number);
+  if (one == answers.all.end()) return;  // it was cut off
+  answers.bytes -= one->bytes;
+  answers.all.erase(one);
 }
 
 // --- the exchange's side

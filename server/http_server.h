@@ -22,6 +22,9 @@ struct HttpLimits {
   // refused once it is not small; small ones are still read, so that whoever sends large ones by
   // halves keeps nobody else out.
   int64_t max_bodies_bytes = 256 << 20;
+  // Whole answers on their way that are not small hold so much together. Past that the oldest are
+  // cut off as too slow; one that is alone may be larger.
+  int64_t max_answers_bytes = int64_t{2} << 30;
   // Request line and headers together; also what lies around a chunk, and the trailers.
   int32_t max_header_bytes = 16 << 10;
   int32_t max_connections = 1024;
@@ -123,7 +126,7 @@ class HttpServer {
   // time a request that was refused half-read would reset the connection and destroy its own
   // answer.
   static constexpr double kLingerS = 1;
-  // Bodies up to this are taken even where max_bodies_bytes are held.
+  // Bodies up to this, of requests and of answers, are small: taken and sent whatever is held.
   static constexpr int64_t kSmallBodyBytes = 64 << 10;
 
   // Binds "HOST:PORT" ("[::1]:8000", port 0: any) and starts `threads` threads. The error names the

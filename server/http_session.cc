@@ -61,6 +61,7 @@ HttpSession::HttpSession(asio::ip::tcp::socket socket, std::shared_ptr<HttpListe
 }
 
 HttpSession::~HttpSession() {
+  DropAnswer();
   listener_->body_bytes.fetch_sub(held_bytes_);
   listener_->connections.fetch_sub(1, std::memory_order_relaxed);
 }

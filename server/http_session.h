@@ -12,6 +12,7 @@
 #include <boost/beast/http/string_body.hpp>
 #include <chrono>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -23,6 +24,21 @@
 #include "server/http_server.h"
 
 namespace baram::server {
+
+class HttpSession;
+
+// Whole answers on their way that are not small (HttpServer::kSmallBodyBytes).
+struct LargeAnswers {
+  struct One {
+    uint64_t number;
+    int64_t bytes;
+    std::weak_ptr<HttpSession> session;
+  };
+  std::mutex mutex;      // guards what follows
+  std::deque<One> all;   // the oldest first
+  int64_t bytes = 0;     // of all
+  uint64_t numbers = 0;  // given out; the first is 1
+};
 
 // What the sessions of a listener share.
 struct HttpListenerState {
@@ -36,6 +52,7 @@ struct HttpListenerState {
   std::atomic<int64_t> body_bytes{0};     // of bodies being read, or read and not taken
   std::atomic<bool> sending_away{false};  // no request on a connection that had an answer
   std::atomic<bool> closing{false};       // no request after the current one
+  LargeAnswers answers;
 
   // Runs `job` on `executor`. False, and nothing happens, once the listener has been destroyed: a
   // job that is never run would keep its session, and so this, alive for ever.
@@ -115,6 +132,10 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   // them.
   void Send(std::string bytes, OnHttpEnd then, std::string body = "");
   void SendRest();
+  // Counts a large answer that begins. Where all hold too much with it the oldest are cut off: they
+  // are the ones that their readers leave waiting, and a new one would otherwise wait for those.
+  void HoldAnswer(int64_t bytes);
+  void DropAnswer();
   void FinishAnswer();
   // Reads while an answer is made, so that the client's end is noticed; what comes is kept.
   void Watch();
@@ -175,6 +196,7 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   OnHttpEnd ended_;
   HttpEnd gone_as_ = HttpEnd::kGone;  // once closed
 
+  uint64_t answer_ = 0;       // its number in listener_->answers, while it is there
   std::string sending_;       // bytes in flight,
   std::string sending_body_;  // and those after them: `sent_` of both are out
   size_t sent_ = 0;

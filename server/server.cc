@@ -22,6 +22,9 @@ using std::chrono::steady_clock;
 constexpr auto kLastWords = std::chrono::seconds(2);
 constexpr double kLastWordsS = std::chrono::duration<double>(kLastWords).count();
 
+// Of the largest HTTP answers so many may be on their way.
+constexpr int64_t kAnswersAtOnce = 32;
+
 // With room for as many connections as the process can hold.
 Config Fitting(Config config) {
   const int64_t may_open = DescriptorLimit();
@@ -41,6 +44,7 @@ HttpLimits LimitsOf(const Config& config, const ConnectionShares& shares) {
   limits.max_body_bytes = config.max_body_bytes;
   limits.max_bodies_bytes =
       std::max(limits.max_bodies_bytes, kRequestsAtOnce * config.max_body_bytes);
+  limits.max_answers_bytes = kAnswersAtOnce * config.max_http_reply_bytes;
   limits.max_header_bytes = config.max_header_bytes;
   limits.max_connections = shares.calls;
   limits.max_refused = shares.refused;

@@ -327,6 +327,45 @@ TEST_F(HttpLimitsTest, BoundsTheBodiesThatItHolds) {
   EXPECT_EQ(eventually(200), 200);
 }
 
+// Whole answers that nobody reads hold bounded memory together: the oldest make room.
+TEST_F(HttpLimitsTest, BoundsTheAnswersOnTheirWay) {
+  constexpr int64_t kBytes = 1 << 20, kAnswers = 4;
+  Listen({.max_answers_bytes = kAnswers * kBytes});
+  const std::string large(kBytes, 'a'), small(HttpServer::kSmallBodyBytes, 'b');
+  Mailbox<std::pair<int, HttpEnd>> ended;
+  std::vector<std::unique_ptr<RawClient>> clients;
+  const auto answer = [&](const std::string& body) {
+    const int number = static_cast<int>(clients.size());
+    clients.push_back(std::make_unique<RawClient>(server_->address(), /*receive_buffer=*/4096));
+    clients.back()->Send(RawRequest("POST", "/hold"));
+    held_.Take()->Respond(200, {}, body, [&ended, number](HttpEnd end) {
+      ended.Put({number, end});
+    });
+    // The next one is younger once this one's bytes come.
+    while (!clients.back()->HasMore()) std::this_thread::yield();
+  };
+  for (int i = 0; i < kAnswers; ++i) answer(large);
+  answer(small);
+  EXPECT_EQ(clients.back()->Read().body, small);
+  EXPECT_EQ(ended.Take(), std::pair(4, HttpEnd::kSent));
+  // One that was read makes room, and so does one whose client went.
+  EXPECT_EQ(clients[0]->Read().body, large);
+  EXPECT_EQ(ended.Take(), std::pair(0, HttpEnd::kSent));
+  answer(large);
+  clients[1]->Reset();
+  EXPECT_EQ(ended.Take(), std::pair(1, HttpEnd::kGone));
+  answer(large);
+  EXPECT_EQ(ended.size(), 0u);
+  answer(large);
+  EXPECT_EQ(ended.Take(), std::pair(2, HttpEnd::kSlow));
+  EXPECT_FALSE(clients[2]->Read().whole);
+  for (const int kept : {3, 5, 6, 7}) EXPECT_EQ(clients[kept]->Read().body, large);
+  for (int i = 0; i < 4; ++i) EXPECT_EQ(ended.Take().second, HttpEnd::kSent);
+  // One larger than all may hold is sent where it is alone.
+  answer(std::string(2 * kAnswers * kBytes, 'c'));
+  EXPECT_EQ(clients.back()->Read().body.size(), 2 * kAnswers * kBytes);
+}
+
 // The rest of the body is read and thrown away; a reset would destroy the answer on its way.
 TEST_F(HttpLimitsTest, AnswersReachAClientThatIsStillSending) {
   Listen({.max_body_bytes = 1000});
