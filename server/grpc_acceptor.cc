@@ -124,9 +124,10 @@ void GrpcAcceptor::Loop() {
     while (too_many-- > 0) refused_(kTooManyConnections);
     for (int i = 0; i < no_descriptors; ++i) refused_(kNoDescriptors);
     using Broken = Http2Guard::Broken;
-    for (const auto& [rule, reason] : {std::pair(Broken::kHeaderBytes, kHeadersTooLarge),
-                                       std::pair(Broken::kResets, kTooManyResets),
-                                       std::pair(Broken::kStreams, kTooManyStreams)}) {
+    for (const auto& [rule, reason] :
+         {std::pair(Broken::kHeaderBytes, kHeadersTooLarge),
+          std::pair(Broken::kResets, kTooManyResets), std::pair(Broken::kStreams, kTooManyStreams),
+          std::pair(Broken::kHalfSent, kTooManyHalfSent)}) {
       for (auto n = TakeShutDown(rule); n > 0; --n) refused_(reason);
     }
     if (no_descriptors > 0) std::this_thread::sleep_for(kPause);

@@ -48,6 +48,7 @@ class GrpcAcceptor {
   static constexpr char kHeadersTooLarge[] = "HEADERS_TOO_LARGE";
   static constexpr char kTooManyResets[] = "TOO_MANY_RESETS";
   static constexpr char kTooManyStreams[] = "TOO_MANY_STREAMS";
+  static constexpr char kTooManyHalfSent[] = "TOO_MANY_HALF_SENT";
 
   uint16_t port() const { return port_; }
   // Open now.

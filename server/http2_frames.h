@@ -14,8 +14,10 @@ namespace baram::server {
 class Http2Frames {
  public:
   using Head = std::array<uint8_t, 9>;  // length (3), type, flags, stream (4), the highest first
-  static constexpr uint8_t kHeaders = 1, kRstStream = 3, kSettings = 4, kContinuation = 9;
-  static constexpr uint8_t kAck = 1;  // of SETTINGS
+  static constexpr uint8_t kData = 0, kHeaders = 1, kRstStream = 3, kSettings = 4;
+  static constexpr uint8_t kContinuation = 9;
+  static constexpr uint8_t kAck = 1;        // of SETTINGS
+  static constexpr uint8_t kEndStream = 1;  // of DATA and HEADERS
 
   static uint8_t Type(const Head& head) { return head[3]; }
   static uint8_t Flags(const Head& head) { return head[4]; }

@@ -8,9 +8,9 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <cerrno>
 #include <cstddef>
+#include <iterator>
 #include <mutex>
 
 namespace baram::server {
@@ -20,40 +20,58 @@ using std::chrono::steady_clock;
 
 constexpr uint32_t kPrefaceBytes = 24;  // what a client sends before its first frame
 
-}  // namespace
-
-void Http2Guard::Begin(const Http2Limits& limits) {
-  *this = {};
-  max_header_bytes_ = static_cast<uint32_t>(limits.max_header_bytes);
-  unasked_ = static_cast<uint32_t>(std::max(limits.max_streams, kUnaskedStreams));
-  frames_.Begin(kPrefaceBytes);
+bool EndsStream(const Http2Frames::Head& head) {
+  const uint8_t type = Http2Frames::Type(head);
+  return (type == Http2Frames::kData || type == Http2Frames::kHeaders) &&
+         (Http2Frames::Flags(head) & Http2Frames::kEndStream) != 0;
 }
 
+}  // namespace
+
+Http2Guard::Http2Guard(const Http2Limits& limits, std::atomic<int64_t>& half_sent)
+    : max_header_bytes_(static_cast<uint32_t>(limits.max_header_bytes)),
+      all_half_sent_(half_sent),
+      unasked_(static_cast<uint32_t>(std::max(limits.max_streams, kUnaskedStreams))) {
+  client_.Begin(kPrefaceBytes);
+}
+
+Http2Guard::~Http2Guard() { all_half_sent_.fetch_sub(std::ssize(half_sent_)); }
+
+// Calls are weighed where the bytes end: a client may write several headers before the requests.
 void Http2Guard::Read(std::span<const uint8_t> bytes, steady_clock::time_point now) {
   if (broken_ != Broken::kNothing) return;
-  frames_.Read(bytes, [&](const Http2Frames::Head& head) {
-    BeginFrame(head, now);
+  client_.Read(bytes, [&](const Http2Frames::Head& head) {
+    Take(head, now);
     return broken_ == Broken::kNothing;
+  });
+  const bool many = half_sent_.size() > kHalfSentShare && all_half_sent_.load() > kHalfSent;
+  if (broken_ == Broken::kNothing && many) broken_ = Broken::kHalfSent;
+}
+
+// What gRPC ends, as it does a request that is too large, its client need not.
+void Http2Guard::Wrote(std::span<const uint8_t> bytes) {
+  server_.Read(bytes, [this](const Http2Frames::Head& head) {
+    if (EndsStream(head) || Http2Frames::Type(head) == Http2Frames::kRstStream) {
+      NotHalfSent(Http2Frames::Stream(head));
+    }
+    return true;
   });
 }
 
 // gRPC itself ends a connection whose header block is not followed up to its end, so there is no
 // need to look at where it ends.
-void Http2Guard::BeginFrame(const Http2Frames::Head& head, steady_clock::time_point now) {
+void Http2Guard::Take(const Http2Frames::Head& head, steady_clock::time_point now) {
   const uint8_t type = Http2Frames::Type(head);
   if (type == Http2Frames::kSettings && (Http2Frames::Flags(head) & Http2Frames::kAck) != 0) {
     if (!told_) broken_ = Broken::kStreams;
     acknowledged_ = true;
   }
-  if (type == Http2Frames::kHeaders) {
-    block_bytes_ = 0;
-    called_ = true;
-    BeginHeaders(Http2Frames::Stream(head));
-  }
+  if (type == Http2Frames::kHeaders) TakeHeaders(head);
   if (type == Http2Frames::kHeaders || type == Http2Frames::kContinuation) {
     block_bytes_ += std::max(Http2Frames::Bytes(head), kLeastPartBytes);
     if (block_bytes_ > max_header_bytes_) broken_ = Broken::kHeaderBytes;
   }
+  if (EndsStream(head) || type == Http2Frames::kRstStream) NotHalfSent(Http2Frames::Stream(head));
   if (type == Http2Frames::kRstStream) {
     resets_until_ = std::max(resets_until_, now) + kResetPause;
     if (resets_until_ - now > kResetsAtOnce * kResetPause) broken_ = Broken::kResets;
@@ -61,32 +79,58 @@ void Http2Guard::BeginFrame(const Http2Frames::Head& head, steady_clock::time_po
 }
 
 // gRPC skips those of an even number, and of one not above those before; the latter are trailers.
-void Http2Guard::BeginHeaders(uint32_t stream) {
+void Http2Guard::TakeHeaders(const Http2Frames::Head& head) {
+  block_bytes_ = 0;
+  const uint32_t stream = Http2Frames::Stream(head);
   if (stream % 2 == 0 || stream <= last_stream_) return;
   last_stream_ = stream;
   if (!acknowledged_ && unasked_-- == 0) broken_ = Broken::kStreams;
+  half_sent_.push_back(stream);
+  all_half_sent_.fetch_add(1);
+}
+
+void Http2Guard::NotHalfSent(uint32_t stream) {
+  const auto at = std::ranges::lower_bound(half_sent_, stream);
+  if (at == half_sent_.end() || *at != stream) return;
+  half_sent_.erase(at);
+  all_half_sent_.fetch_sub(1);
 }
 
 namespace {
 
 struct Connection {
-  std::atomic<bool> guarded;
-  std::atomic<bool> told;  // gRPC has begun to write
-  Http2Guard guard;  // touched by whoever reads the descriptor; before that, by who accepted it
-  std::atomic<bool> called;  // the guard's, for who writes
-  std::mutex mutex;          // guards the farewell, and that the descriptor is this connection's
+  explicit Connection(const Http2Limits& limits, std::atomic<int64_t>& half_sent)
+      : guard(limits, half_sent) {
+    farewell.Begin();
+  }
+  Http2Guard guard;
   Http2Farewell farewell;
 };
 
-// By descriptor. All zero at first, so that of its 32 MiB only the pages in use take memory.
-constexpr size_t kMostDescriptors = 1 << 18;
-constinit std::array<Connection, kMostDescriptors> connections;
-constinit std::array<std::atomic<int64_t>, 4> shut_down;  // by Http2Guard::Broken
+// Of a descriptor.
+struct Place {
+  std::atomic<bool> guarded;  // to be asked without the mutex
+  std::mutex mutex;           // guards the connection, and that the descriptor is still its own
+  Connection* connection;     // owned; null if it is not guarded
+};
 
-Connection* Guarded(int fd) {
+// By descriptor. All zero at first, so that of its 14 MiB only the pages in use take memory.
+constexpr size_t kMostDescriptors = 1 << 18;
+constinit std::array<Place, kMostDescriptors> places;
+constinit std::atomic<int64_t> half_sent;
+constinit std::array<std::atomic<int64_t>, 5> shut_down;  // by Http2Guard::Broken
+
+Place* Guarded(int fd) {
   if (fd < 0 || static_cast<size_t>(fd) >= kMostDescriptors) return nullptr;
-  Connection& connection = connections[static_cast<size_t>(fd)];
-  return connection.guarded.load(std::memory_order_acquire) ? &connection : nullptr;
+  Place& place = places[static_cast<size_t>(fd)];
+  return place.guarded.load(std::memory_order_acquire) ? &place : nullptr;
+}
+
+// With the place's mutex held.
+void SetConnection(Place& place, Connection* connection) {
+  delete place.connection;
+  place.connection = connection;
+  place.guarded.store(connection != nullptr, std::memory_order_release);
 }
 
 // Calls `part` with the first `bytes` of the message, piece by piece.
@@ -101,23 +145,19 @@ void ForEachPart(const msghdr& message, size_t bytes, const OnPart& part) {
 }
 
 // Whether gRPC may see what it received.
-bool Allows(Connection& connection, int fd, const msghdr& message, size_t received) {
-  Http2Guard& guard = connection.guard;
+bool Allows(Http2Guard& guard, int fd, const msghdr& message, size_t received) {
   if (guard.broken() != Http2Guard::Broken::kNothing) return false;
   const auto now = steady_clock::now();
   ForEachPart(message, received, [&](std::span<const uint8_t> bytes) { guard.Read(bytes, now); });
-  if (guard.called()) connection.called.store(true, std::memory_order_relaxed);
   if (guard.broken() == Http2Guard::Broken::kNothing) return true;
   shut_down[static_cast<size_t>(guard.broken())].fetch_add(1);
   (void)shutdown(fd, SHUT_RDWR);
   return false;
 }
 
-// Sends what is due of the farewell. False: the kernel did not take all of it now. With the
-// connection's mutex held.
+// Sends what is due of the farewell. False: the kernel did not take all of it now.
 bool SayFarewell(Connection& connection, int fd) {
-  const std::span<const uint8_t> due =
-      connection.farewell.Due(connection.called.load(std::memory_order_relaxed));
+  const std::span<const uint8_t> due = connection.farewell.Due(connection.guard.called());
   if (due.empty()) return true;
   const ssize_t sent = send(fd, due.data(), due.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
   // Of a connection that has failed gRPC hears by itself.
@@ -130,23 +170,19 @@ bool SayFarewell(Connection& connection, int fd) {
 
 bool GuardHttp2(int fd, const Http2Limits& limits) {
   if (fd < 0 || static_cast<size_t>(fd) >= kMostDescriptors) return false;
-  Connection& connection = connections[static_cast<size_t>(fd)];
-  std::lock_guard lock(connection.mutex);
-  connection.guard.Begin(limits);
-  connection.farewell.Begin();
-  connection.called.store(false, std::memory_order_relaxed);
-  connection.told.store(false, std::memory_order_relaxed);
-  connection.guarded.store(true, std::memory_order_release);
+  Place& place = places[static_cast<size_t>(fd)];
+  std::lock_guard lock(place.mutex);
+  SetConnection(place, new Connection(limits, half_sent));
   return true;
 }
 
 void SendAwayHttp2(int fd, Http2Farewell::When when) {
-  Connection* const connection = Guarded(fd);
-  if (connection == nullptr) return;
-  std::lock_guard lock(connection->mutex);
-  if (!connection->guarded.load(std::memory_order_relaxed)) return;
-  connection->farewell.Ask(when);
-  (void)SayFarewell(*connection, fd);
+  Place* const place = Guarded(fd);
+  if (place == nullptr) return;
+  std::lock_guard lock(place->mutex);
+  if (place->connection == nullptr) return;
+  place->connection->farewell.Ask(when);
+  (void)SayFarewell(*place->connection, fd);
 }
 
 int64_t TakeShutDown(Http2Guard::Broken rule) {
@@ -162,37 +198,42 @@ extern "C" {
 ssize_t recvmsg(int fd, msghdr* message, int flags) {
   const ssize_t received = syscall(SYS_recvmsg, fd, message, flags);
   if (received <= 0 || (flags & (MSG_ERRQUEUE | MSG_PEEK)) != 0) return received;
-  baram::server::Connection* const connection = baram::server::Guarded(fd);
-  if (connection == nullptr) return received;
-  if (connection->told.load(std::memory_order_acquire)) connection->guard.Told();
+  baram::server::Place* const place = baram::server::Guarded(fd);
+  if (place == nullptr) return received;
+  std::lock_guard lock(place->mutex);
+  if (place->connection == nullptr) return received;
   const auto bytes = static_cast<size_t>(received);
-  return baram::server::Allows(*connection, fd, *message, bytes) ? received : 0;
+  return baram::server::Allows(place->connection->guard, fd, *message, bytes) ? received : 0;
 }
 
 // One that finds the socket full tells gRPC so, which tries again once there is room.
 ssize_t sendmsg(int fd, const msghdr* message, int flags) {
-  baram::server::Connection* const connection = baram::server::Guarded(fd);
+  baram::server::Place* const place = baram::server::Guarded(fd);
+  if (place == nullptr) return syscall(SYS_sendmsg, fd, message, flags);
+  std::lock_guard lock(place->mutex);
+  baram::server::Connection* const connection = place->connection;
   if (connection == nullptr) return syscall(SYS_sendmsg, fd, message, flags);
-  std::lock_guard lock(connection->mutex);
-  connection->told.store(true, std::memory_order_release);  // before, as it may answer at once
+  connection->guard.Told();
   if (!baram::server::SayFarewell(*connection, fd)) {
     errno = EAGAIN;
     return -1;
   }
   const ssize_t sent = syscall(SYS_sendmsg, fd, message, flags);
   if (sent <= 0) return sent;
-  baram::server::ForEachPart(
-      *message, static_cast<size_t>(sent),
-      [&](std::span<const uint8_t> bytes) { connection->farewell.Sent(bytes); });
+  baram::server::ForEachPart(*message, static_cast<size_t>(sent),
+                             [&](std::span<const uint8_t> bytes) {
+                               connection->guard.Wrote(bytes);
+                               connection->farewell.Sent(bytes);
+                             });
   (void)baram::server::SayFarewell(*connection, fd);
   return sent;
 }
 
 // The number may be another's the moment it is free: what guarded it ends before.
 int close(int fd) {
-  if (baram::server::Connection* const connection = baram::server::Guarded(fd)) {
-    std::lock_guard lock(connection->mutex);
-    connection->guarded.store(false, std::memory_order_release);
+  if (baram::server::Place* const place = baram::server::Guarded(fd)) {
+    std::lock_guard lock(place->mutex);
+    baram::server::SetConnection(*place, nullptr);
   }
   return static_cast<int>(syscall(SYS_close, fd));
 }

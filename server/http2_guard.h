@@ -1,7 +1,8 @@
 // Http2Guard: bounds what gRPC 1.51 does not bound of a connection: the header block that a call
-// begins with, in however many frames it comes; the calls that are begun only to be reset; and
-// those of a client that has not acknowledged gRPC's SETTINGS, which alone limit them. All cost
-// memory without end, and none is held back by the resource quota.
+// begins with, in however many frames it comes; the calls that are begun only to be reset; those of
+// a client that has not acknowledged gRPC's SETTINGS, which alone limit them; and, over all
+// connections, calls whose requests are half sent. All cost memory without end, or as good as, and
+// none is held back by the resource quota.
 //
 // gRPC has no place to look at frames before it takes them. It reads each connection with recvmsg
 // and writes it with sendmsg, which are ours (at the bottom of http2_guard.cc): the C library's
@@ -10,9 +11,12 @@
 #ifndef BARAM_SERVER_HTTP2_GUARD_H_
 #define BARAM_SERVER_HTTP2_GUARD_H_
 
+#include <atomic>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "server/http2_farewell.h"
 #include "server/http2_frames.h"
@@ -24,10 +28,10 @@ struct Http2Limits {
   int32_t max_streams = 0;       // what gRPC's SETTINGS say
 };
 
-// Follows the frames that a client sends on one connection. One thread at a time.
+// Follows the frames of one connection. One thread at a time.
 class Http2Guard {
  public:
-  enum class Broken : uint8_t { kNothing, kHeaderBytes, kResets, kStreams };
+  enum class Broken : uint8_t { kNothing, kHeaderBytes, kResets, kStreams, kHalfSent };
 
   // A header block counts each of its frames as this at least: gRPC keeps to its own limit within a
   // frame, and a frame of a few bytes can name as much as one frame may hold.
@@ -37,35 +41,47 @@ class Http2Guard {
   // --max-streams lets stand open. Who stops all its calls at once, several times over, may.
   static constexpr int kResetsAtOnce = 1000;
   static constexpr std::chrono::milliseconds kResetPause{5};
-
   // Calls before the client has acknowledged the SETTINGS: max_streams, or this if it is more. It
   // is what clients' libraries begin unasked, as RFC 9113 (6.5.2) has it. From then on gRPC ends a
   // connection with a call too many.
   static constexpr int32_t kUnaskedStreams = 100;
+  // Calls of all connections whose requests are half sent. Past that no connection may have more of
+  // them than its share, so that whoever holds them all keeps nobody else out: clients send a
+  // request behind the headers it begins with.
+  static constexpr int64_t kHalfSent = 4096;
+  static constexpr size_t kHalfSentShare = 4;
 
-  // A new connection, of which nothing was read yet.
-  void Begin(const Http2Limits& limits);
-  // gRPC has begun to write; its SETTINGS come first. An acknowledgment before that would make gRPC
+  // A new connection. `half_sent` counts those calls, and outlives this.
+  Http2Guard(const Http2Limits& limits, std::atomic<int64_t>& half_sent);
+  ~Http2Guard();
+  Http2Guard(const Http2Guard&) = delete;
+  Http2Guard& operator=(const Http2Guard&) = delete;
+
+  // gRPC is about to write; its SETTINGS come first. An acknowledgment before that would make gRPC
   // take its defaults for acknowledged, which are no limit.
   void Told() { told_ = true; }
+  // The next bytes of gRPC, as they went.
+  void Wrote(std::span<const uint8_t> bytes);
   // The next bytes of the client, as they came.
   void Read(std::span<const uint8_t> bytes, std::chrono::steady_clock::time_point now);
   // The first rule that was broken.
   Broken broken() const { return broken_; }
   // Whether a call was begun.
-  bool called() const { return called_; }
+  bool called() const { return last_stream_ > 0; }
 
  private:
-  void BeginFrame(const Http2Frames::Head& head, std::chrono::steady_clock::time_point now);
-  void BeginHeaders(uint32_t stream);
+  void Take(const Http2Frames::Head& head, std::chrono::steady_clock::time_point now);
+  void TakeHeaders(const Http2Frames::Head& head);
+  void NotHalfSent(uint32_t stream);
 
-  Http2Frames frames_;
+  const uint32_t max_header_bytes_;
+  std::atomic<int64_t>& all_half_sent_;
+  Http2Frames client_, server_;
   std::chrono::steady_clock::time_point resets_until_;  // each puts it off by a pause
-  uint32_t max_header_bytes_ = 0;
-  uint32_t unasked_ = 0;      // calls that may still begin before the SETTINGS are acknowledged
-  uint32_t last_stream_ = 0;  // that was begun
   uint32_t block_bytes_ = 0;  // of the header block that came last, up to here
-  bool called_ = false;
+  uint32_t unasked_;          // calls that may still begin before the SETTINGS are acknowledged
+  uint32_t last_stream_ = 0;  // that was begun
+  std::vector<uint32_t> half_sent_;           // streams, in order
   bool told_ = false, acknowledged_ = false;  // the SETTINGS
   Broken broken_ = Broken::kNothing;
 };

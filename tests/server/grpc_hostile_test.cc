@@ -9,6 +9,7 @@
 #include <functional>
 #include <future>
 #include <iterator>
+#include <memory>
 #include <string>
 #include <thread>
 #include <utility>
@@ -223,6 +224,24 @@ TEST_F(GrpcHostileTest, CallsAboveTheLimitEndTheirConnection) {
   }
   EXPECT_THAT(received, HasSubstr("Failed parsing HTTP/2"));
   EXPECT_TRUE(Stream(TextRequest("hello", 4)).status.ok());
+}
+
+// Each is within its own limits; together they are too many, and cost nobody else a call.
+TEST_F(GrpcHostileTest, HalfSentCallsOfAllConnectionsAreBounded) {
+  StartServer();
+  std::vector<std::unique_ptr<server::RawClient>> clients;
+  for (int i = 0; i < 50; ++i) {
+    clients.push_back(std::make_unique<server::RawClient>(server().grpc_address()));
+    AcknowledgeSettings(*clients.back());
+    std::string calls;
+    for (uint32_t call = 0; call < 250; ++call) calls += CallHeaders(2 * call + 1, "GenerateOnce");
+    clients.back()->Send(calls);
+  }
+  EXPECT_TRUE(Comes([&] {
+    return server().metrics().Text().find("reason=\"TOO_MANY_HALF_SENT\"") != std::string::npos;
+  }));
+  EXPECT_GE(server().grpc().connections(), 16);  // 4000 calls
+  for (int i = 0; i < 20; ++i) EXPECT_TRUE(Stream(TextRequest("hello", 4)).status.ok());
 }
 
 // gRPC's reflection holds a thread for each of its streams.

@@ -8,13 +8,16 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <iterator>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "tests/server/http2_frames.h"
 
@@ -29,6 +32,8 @@ constexpr int32_t kMost = 4096;  // bytes of a header block
 constexpr uint32_t kStreams = 150;
 constexpr server::Http2Limits kLimits = {.max_header_bytes = kMost, .max_streams = kStreams};
 
+std::atomic<int64_t> half_sent;
+
 void Read(Http2Guard& guard, std::string_view bytes, steady_clock::time_point now = {}) {
   guard.Read({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}, now);
 }
@@ -37,15 +42,13 @@ void Read(Http2Guard& guard, std::string_view bytes, steady_clock::time_point no
 // `size`, or into two after so many.
 Broken InPieces(std::string bytes, size_t size) {
   bytes = Preface() + bytes;
-  Http2Guard guard;
-  guard.Begin(kLimits);
+  Http2Guard guard(kLimits, half_sent);
   for (size_t at = 0; at < bytes.size(); at += size) Read(guard, bytes.substr(at, size));
   return guard.broken();
 }
 Broken InTwo(std::string bytes, size_t first) {
   bytes = Preface() + bytes;
-  Http2Guard guard;
-  guard.Begin(kLimits);
+  Http2Guard guard(kLimits, half_sent);
   Read(guard, bytes.substr(0, first));
   Read(guard, bytes.substr(first));
   return guard.broken();
@@ -100,8 +103,7 @@ TEST(Http2GuardTest, OtherFramesAreNotCounted) {
 }
 
 TEST(Http2GuardTest, ResetsHaveABurstAndARate) {
-  Http2Guard guard;
-  guard.Begin(kLimits);
+  Http2Guard guard(kLimits, half_sent);
   steady_clock::time_point now{std::chrono::hours(1)};
   Read(guard, Preface(), now);
   for (int i = 0; i < Http2Guard::kResetsAtOnce; ++i) Read(guard, Reset(), now);
@@ -184,18 +186,16 @@ std::string Calls(uint32_t first, uint32_t count) {
 std::string Acknowledgment() { return Frame(kSettingsFrame, kAck, 0, ""); }
 
 TEST(Http2GuardTest, CallsAreCountedUntilTheSettingsAreAcknowledged) {
-  Http2Guard guard;
-  const auto begin = [&] {
-    guard.Begin(kLimits);
+  {
+    Http2Guard guard(kLimits, half_sent);
     Read(guard, Preface() + Calls(1, kStreams));
+    Read(guard, Calls(1, kStreams) + Calls(2, kStreams));  // trailers, and what gRPC skips
     EXPECT_EQ(guard.broken(), Broken::kNothing);
-  };
-  begin();
-  Read(guard, Calls(1, kStreams) + Calls(2, kStreams));  // trailers, and what gRPC skips
-  EXPECT_EQ(guard.broken(), Broken::kNothing);
-  Read(guard, Calls(2 * kStreams + 1, 1));
-  EXPECT_EQ(guard.broken(), Broken::kStreams);
-  begin();
+    Read(guard, Calls(2 * kStreams + 1, 1));
+    EXPECT_EQ(guard.broken(), Broken::kStreams);
+  }
+  Http2Guard guard(kLimits, half_sent);
+  Read(guard, Preface() + Calls(1, kStreams));
   guard.Told();
   Read(guard, Acknowledgment() + Calls(2 * kStreams + 1, kStreams));
   EXPECT_EQ(guard.broken(), Broken::kNothing);
@@ -208,12 +208,59 @@ TEST(Http2GuardTest, SettingsAreNotAcknowledgedBeforeTheyAreSent) {
 
 // Clients' libraries begin so many unasked.
 TEST(Http2GuardTest, ALowerLimitIsNotHeldAgainstWhoDoesNotKnowIt) {
-  Http2Guard guard;
-  guard.Begin({.max_header_bytes = kMost, .max_streams = 1});
+  Http2Guard guard({.max_header_bytes = kMost, .max_streams = 1}, half_sent);
   Read(guard, Preface() + Calls(1, Http2Guard::kUnaskedStreams));
   EXPECT_EQ(guard.broken(), Broken::kNothing);
   Read(guard, Calls(2 * Http2Guard::kUnaskedStreams + 1, 1));
   EXPECT_EQ(guard.broken(), Broken::kStreams);
+}
+
+// Whoever ends them, and however.
+TEST(Http2GuardTest, HalfSentCallsAreCountedUntilTheyEnd) {
+  std::atomic<int64_t> open{0};
+  {
+    Http2Guard guard(kLimits, open);
+    Read(guard, Preface() + Calls(1, 6));
+    EXPECT_EQ(open, 6);
+    Read(guard, Frame(kHeadersFrame, kEndHeaders | kEndStream, 13, "h"));  // a call without a body
+    EXPECT_EQ(open, 6);
+    Read(guard, Frame(kDataFrame, 0, 1, "d") + Frame(kHeadersFrame, kEndHeaders, 1, "h"));
+    EXPECT_EQ(open, 6);
+    Read(guard, Frame(kDataFrame, kEndStream, 1, "d"));
+    EXPECT_EQ(open, 5);
+    Read(guard, Frame(kHeadersFrame, kEndHeaders | kEndStream, 3, "h"));
+    EXPECT_EQ(open, 4);
+    Read(guard, Frame(kResetFrame, 0, 5, BigEndian(8, 4)));
+    EXPECT_EQ(open, 3);
+    const std::string answers =
+        Frame(kSettingsFrame, 0, 0, "") + Frame(kHeadersFrame, kEndHeaders, 7, "h") +
+        Frame(kDataFrame, 0, 7, "d") + Frame(kHeadersFrame, kEndHeaders | kEndStream, 7, "h") +
+        Frame(kResetFrame, 0, 7, BigEndian(0, 4)) + Frame(kResetFrame, 0, 9, BigEndian(8, 4));
+    for (const char& byte : answers) {
+      EXPECT_EQ(open, &byte - answers.data() < 18 + 10 + 10 ? 3 : open.load());
+      guard.Wrote({reinterpret_cast<const uint8_t*>(&byte), 1});
+    }
+    EXPECT_EQ(open, 1);
+    Read(guard, Frame(kDataFrame, kEndStream, 9, ""));
+    EXPECT_EQ(open, 1);
+  }
+  EXPECT_EQ(open, 0);
+}
+
+TEST(Http2GuardTest, WhereManyAreHalfSentEachConnectionHasAShare) {
+  std::atomic<int64_t> open{Http2Guard::kHalfSent};
+  constexpr uint32_t kShare = Http2Guard::kHalfSentShare;
+  const std::string whole = Frame(kDataFrame, kEndStream, 1, "");
+  Http2Guard modest(kLimits, open);
+  Read(modest, Preface() + Calls(1, kShare));
+  Read(modest, Calls(2 * kShare + 1, 1) + whole);
+  EXPECT_EQ(modest.broken(), Broken::kNothing);
+  Read(modest, Calls(2 * kShare + 3, 1));
+  EXPECT_EQ(modest.broken(), Broken::kHalfSent);
+  open = 0;
+  Http2Guard alone(kLimits, open);
+  Read(alone, Preface() + Calls(1, kStreams));
+  EXPECT_EQ(alone.broken(), Broken::kNothing);
 }
 
 // Connections of this process, as gRPC would have them.
@@ -237,7 +284,7 @@ class Pair {
     msghdr message{};
     message.msg_iov = &part;
     message.msg_iovlen = 1;
-    EXPECT_EQ(sendmsg(ends_[0], &message, 0), std::ssize(bytes));
+    EXPECT_EQ(sendmsg(ends_[0], &message, MSG_NOSIGNAL), std::ssize(bytes));
   }
   bool ended() const {
     char byte;
@@ -358,6 +405,31 @@ TEST(Http2GuardTest, SendmsgTellsThatTheSettingsAreSent) {
     EXPECT_EQ(pair.Receive(), sends ? std::ssize(acknowledges) : 0);
     EXPECT_EQ(server::TakeShutDown(Broken::kStreams), sends ? 0 : 1);
   }
+}
+
+TEST(Http2GuardTest, SendmsgTellsWhichCallsHaveEnded) {
+  std::vector<std::unique_ptr<Pair>> pairs;
+  const std::string calls = Preface() + Calls(1, kStreams);
+  const auto begin = [&] {
+    pairs.push_back(std::make_unique<Pair>());
+    EXPECT_TRUE(server::GuardHttp2(pairs.back()->server(), kLimits));
+    pairs.back()->Send(calls);
+    return pairs.back()->Receive() > 0;
+  };
+  std::string resets;
+  for (uint32_t i = 0; i < kStreams; ++i) {
+    resets += Frame(kResetFrame, 0, 2 * i + 1, BigEndian(8, 4));
+  }
+  const size_t enough = Http2Guard::kHalfSent / kStreams;
+  for (size_t i = 0; i < 2 * enough; ++i) {
+    EXPECT_TRUE(begin());
+    pairs.back()->SendBack(resets);
+  }
+  for (size_t i = 0; i < enough; ++i) EXPECT_TRUE(begin());
+  EXPECT_FALSE(begin());
+  EXPECT_EQ(server::TakeShutDown(Broken::kHalfSent), 1);
+  pairs.clear();
+  EXPECT_TRUE(begin());
 }
 
 // A connection of HTTP may have the number of one of gRPC that has just ended.
