@@ -68,8 +68,11 @@ void Http2Guard::Take(const Http2Frames::Head& head, steady_clock::time_point no
   }
   if (type == Http2Frames::kHeaders) TakeHeaders(head);
   if (type == Http2Frames::kHeaders || type == Http2Frames::kContinuation) {
-    block_bytes_ += std::max(Http2Frames::Bytes(head), kLeastPartBytes);
-    if (block_bytes_ > max_header_bytes_) broken_ = Broken::kHeaderBytes;
+    const uint32_t bytes = Http2Frames::Bytes(head);
+    block_bytes_ += std::max(bytes, kLeastPartBytes);
+    if (!acknowledged_) unasked_bytes_ += bytes;
+    const bool many = unasked_bytes_ > kUnaskedBlocks * max_header_bytes_;
+    if (many || block_bytes_ > max_header_bytes_) broken_ = Broken::kHeaderBytes;
   }
   if (EndsStream(head) || type == Http2Frames::kRstStream) NotHalfSent(Http2Frames::Stream(head));
   if (type == Http2Frames::kRstStream) {

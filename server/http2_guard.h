@@ -45,6 +45,9 @@ class Http2Guard {
   // is what clients' libraries begin unasked, as RFC 9113 (6.5.2) has it. From then on gRPC ends a
   // connection with a call too many.
   static constexpr int32_t kUnaskedStreams = 100;
+  // Before that gRPC has no limit of its own within a frame either, and makes 160 bytes of one: all
+  // header blocks together may have so many times max_header_bytes.
+  static constexpr uint64_t kUnaskedBlocks = 4;
   // Calls of all connections whose requests are half sent. Past that no connection may have more of
   // them than its share, so that whoever holds them all keeps nobody else out: clients send a
   // request behind the headers it begins with.
@@ -78,9 +81,10 @@ class Http2Guard {
   std::atomic<int64_t>& all_half_sent_;
   Http2Frames client_, server_;
   std::chrono::steady_clock::time_point resets_until_;  // each puts it off by a pause
-  uint32_t block_bytes_ = 0;  // of the header block that came last, up to here
-  uint32_t unasked_;          // calls that may still begin before the SETTINGS are acknowledged
-  uint32_t last_stream_ = 0;  // that was begun
+  uint32_t block_bytes_ = 0;    // of the header block that came last, up to here
+  uint32_t unasked_;            // calls that may still begin before the SETTINGS are acknowledged
+  uint64_t unasked_bytes_ = 0;  // of header blocks before that
+  uint32_t last_stream_ = 0;    // that was begun
   std::vector<uint32_t> half_sent_;           // streams, in order
   bool told_ = false, acknowledged_ = false;  // the SETTINGS
   Broken broken_ = Broken::kNothing;

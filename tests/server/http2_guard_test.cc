@@ -90,7 +90,18 @@ TEST(Http2GuardTest, FramesOfABlockAreCountedHoweverSmall) {
 TEST(Http2GuardTest, EachBlockIsCountedByItself) {
   std::string many;
   for (int i = 0; i < 20; ++i) many += Headers(2000) + More(2000, kEndHeaders);
-  EXPECT_EQ(InPieces(many, many.size()), Broken::kNothing);
+  Http2Guard guard(kLimits, half_sent);
+  guard.Told();
+  Read(guard, Preface() + Frame(kSettingsFrame, kAck, 0, "") + many);
+  EXPECT_EQ(guard.broken(), Broken::kNothing);
+}
+
+TEST(Http2GuardTest, BlocksAreCountedTogetherUntilTheSettingsAreAcknowledged) {
+  std::string most;
+  for (uint64_t i = 0; i < Http2Guard::kUnaskedBlocks; ++i) most += Headers(kMost, kEndHeaders);
+  EXPECT_EQ(InPieces(most, 100), Broken::kNothing);
+  EXPECT_EQ(InPieces(most + Headers(1, kEndHeaders), 100), Broken::kHeaderBytes);
+  EXPECT_EQ(InPieces(most + More(1, kEndHeaders), 100), Broken::kHeaderBytes);
 }
 
 // Among them what looks like frames inside of others.
