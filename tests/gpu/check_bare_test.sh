@@ -9,14 +9,15 @@ die() { echo "check_bare_test.sh: $*" >&2; exit 1; }
 tree=$scratch/tree
 mkdir -p "$tree/deploy/static" "$scratch/bin"
 cp "$sources/deploy/static/check_bare.sh" "$tree/deploy/static"
-git -C "$tree" init -q
 checks() { "$tree/deploy/static/check_bare.sh" "$scratch/bin" >"$scratch/words" 2>&1; }
 
 cp "$(type -P true)" "$scratch/bin/program"
-truncate -s 33M "$scratch/bin/program" "$tree/untracked"
+truncate -s 33M "$scratch/bin/program" "$tree/ignored"
 checks && die "there is no tree"
+git -C "$tree" init -q
+echo /ignored >"$tree/.gitignore"
+git -C "$tree" add -N deploy
 truncate -s 30M "$tree/large file"
-git -C "$tree" add -N deploy "large file"
 checks || die "63 MiB are not taken: $(<"$scratch/words")"
 truncate -s 32M "$tree/large file"
 checks && die "65 MiB are taken"
