@@ -114,7 +114,7 @@ struct Connection {
 struct Place {
   std::atomic<bool> guarded;  // to be asked without the mutex
   std::mutex mutex;           // guards the connection, and that the descriptor is still its own
-  Connection* connection;     // owned; null if it is not guarded
+  Connection* connection = nullptr;  // owned; null if it is not guarded
 };
 
 // By descriptor. All zero at first, so that of its 14 MiB only the pages in use take memory.

@@ -186,7 +186,7 @@ class TilePiece {
   }
 
   // Whether every row of the tile sees every key of the block, by what is in registers anyway: its
-  // first and last token are less than `most` apart, and so is what they see at either end.
+  // first and last token are at most `most` apart, and so is what they see at either end.
   __device__ bool AllSee(int32_t block) const {
     const int32_t most = kTileRows - args_.unit_heads;
     return (args_.window == 0 || block * kKeyBlock >= piece_.key_begin + most) &&

@@ -38,7 +38,6 @@ EXAONE3_KEYS = {"num_layers": "num_hidden_layers", "layer_norm_epsilon": "rms_no
                 "activation_function": "hidden_act"}
 
 
-
 def is_exaone3(case: Case) -> bool:
     return case.config["model_type"] == "exaone"
 

@@ -192,7 +192,7 @@ part op_bench 60 "$programs/op_bench" --device "$device" --overlap "$overlap" \
 shape llama-8b 60 llama-8b --prompt 512,2048,8192 --batches 1,8,32,128,256
 graphs_overlap=$(sed -n 's/.*"captures": [1-9].*"overlap": \([a-z]*\).*/\1/p' \
   "$folder/llama-8b.json" 2>/dev/null)
-graphs_overlap=${graphs_overlap:-null} # null: nothing was captured
+graphs_overlap=${graphs_overlap:-null} # null: nothing was captured, or it was not done
 if [[ $overlap$graphs_overlap == 1false ]]; then
   echo "    kernels overlap, but not in graphs: numbers are lower than they should be"
 fi
