@@ -155,7 +155,8 @@ GrpcAcceptor::Accepted GrpcAcceptor::Accept(int listener) {
         errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM;
     return exhausted ? Accepted::kExhausted : Accepted::kNothing;
   }
-  if (connections() >= max_connections_) {
+  // gRPC may keep what a dead connection had open until its last call has ended.
+  if (std::max(connections(), GuardedHttp2()) >= max_connections_) {
     close(fd);
     return Accepted::kTooMany;
   }

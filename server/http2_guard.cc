@@ -20,6 +20,11 @@ using std::chrono::steady_clock;
 
 constexpr uint32_t kPrefaceBytes = 24;  // what a client sends before its first frame
 
+// What one connection may have where all together have too much.
+int64_t Share(int64_t of_all, int64_t least, const Http2Totals& all) {
+  return std::max(least, of_all / std::max<int64_t>(all.connections.load(), 1));
+}
+
 bool EndsStream(const Http2Frames::Head& head) {
   const uint8_t type = Http2Frames::Type(head);
   return (type == Http2Frames::kData || type == Http2Frames::kHeaders) &&
@@ -28,14 +33,20 @@ bool EndsStream(const Http2Frames::Head& head) {
 
 }  // namespace
 
-Http2Guard::Http2Guard(const Http2Limits& limits, std::atomic<int64_t>& half_sent)
+Http2Guard::Http2Guard(const Http2Limits& limits, Http2Totals& all)
     : max_header_bytes_(static_cast<uint32_t>(limits.max_header_bytes)),
-      all_half_sent_(half_sent),
+      all_(all),
       unasked_(static_cast<uint32_t>(std::max(limits.max_streams, kUnaskedStreams))) {
   client_.Begin(kPrefaceBytes);
+  all_.connections.fetch_add(1);
 }
 
-Http2Guard::~Http2Guard() { all_half_sent_.fetch_sub(std::ssize(half_sent_)); }
+// The bytes until here: the calls that came with them go on behind the acknowledgment.
+Http2Guard::~Http2Guard() {
+  all_.half_sent.fetch_sub(std::ssize(half_sent_));
+  all_.unasked_bytes.fetch_sub(unasked_bytes_);
+  all_.connections.fetch_sub(1);
+}
 
 // Calls are weighed where the bytes end: a client may write several headers before the requests.
 void Http2Guard::Read(std::span<const uint8_t> bytes, steady_clock::time_point now) {
@@ -44,8 +55,13 @@ void Http2Guard::Read(std::span<const uint8_t> bytes, steady_clock::time_point n
     Take(head, now);
     return broken_ == Broken::kNothing;
   });
-  const bool many = half_sent_.size() > kHalfSentShare && all_half_sent_.load() > kHalfSent;
-  if (broken_ == Broken::kNothing && many) broken_ = Broken::kHalfSent;
+  if (broken_ != Broken::kNothing) return;
+  const bool many = all_.half_sent.load() > kHalfSent &&
+                    std::ssize(half_sent_) > Share(kHalfSent, kLeastHalfSent, all_);
+  const bool large = all_.unasked_bytes.load() > kUnaskedBytes &&
+                     unasked_bytes_ > Share(kUnaskedBytes, kLeastUnaskedBytes, all_);
+  if (many) broken_ = Broken::kHalfSent;
+  if (large) broken_ = Broken::kHeaderBytes;
 }
 
 // What gRPC ends, as it does a request that is too large, its client need not.
@@ -70,7 +86,10 @@ void Http2Guard::Take(const Http2Frames::Head& head, steady_clock::time_point no
   if (type == Http2Frames::kHeaders || type == Http2Frames::kContinuation) {
     const uint32_t bytes = Http2Frames::Bytes(head);
     block_bytes_ += std::max(bytes, kLeastPartBytes);
-    if (!acknowledged_) unasked_bytes_ += bytes;
+    if (!acknowledged_) {
+      unasked_bytes_ += bytes;
+      all_.unasked_bytes.fetch_add(bytes);
+    }
     const bool many = unasked_bytes_ > kUnaskedBlocks * max_header_bytes_;
     if (many || block_bytes_ > max_header_bytes_) broken_ = Broken::kHeaderBytes;
   }
@@ -89,23 +108,20 @@ void Http2Guard::TakeHeaders(const Http2Frames::Head& head) {
   last_stream_ = stream;
   if (!acknowledged_ && unasked_-- == 0) broken_ = Broken::kStreams;
   half_sent_.push_back(stream);
-  all_half_sent_.fetch_add(1);
+  all_.half_sent.fetch_add(1);
 }
 
 void Http2Guard::NotHalfSent(uint32_t stream) {
   const auto at = std::ranges::lower_bound(half_sent_, stream);
   if (at == half_sent_.end() || *at != stream) return;
   half_sent_.erase(at);
-  all_half_sent_.fetch_sub(1);
+  all_.half_sent.fetch_sub(1);
 }
 
 namespace {
 
 struct Connection {
-  explicit Connection(const Http2Limits& limits, std::atomic<int64_t>& half_sent)
-      : guard(limits, half_sent) {
-    farewell.Begin();
-  }
+  Connection(const Http2Limits& limits, Http2Totals& all) : guard(limits, all) { farewell.Begin(); }
   Http2Guard guard;
   Http2Farewell farewell;
 };
@@ -117,10 +133,10 @@ struct Place {
   Connection* connection = nullptr;  // owned; null if it is not guarded
 };
 
-// By descriptor. All zero at first, so that of its 14 MiB only the pages in use take memory.
-constexpr size_t kMostDescriptors = 1 << 18;
+// By descriptor. All zero at first, so that of its 28 MiB only the pages in use take memory.
+constexpr size_t kMostDescriptors = 1 << 19;
 constinit std::array<Place, kMostDescriptors> places;
-constinit std::atomic<int64_t> half_sent;
+constinit Http2Totals totals;
 constinit std::array<std::atomic<int64_t>, 5> shut_down;  // by Http2Guard::Broken
 
 Place* Guarded(int fd) {
@@ -175,7 +191,7 @@ bool GuardHttp2(int fd, const Http2Limits& limits) {
   if (fd < 0 || static_cast<size_t>(fd) >= kMostDescriptors) return false;
   Place& place = places[static_cast<size_t>(fd)];
   std::lock_guard lock(place.mutex);
-  SetConnection(place, new Connection(limits, half_sent));
+  SetConnection(place, new Connection(limits, totals));
   return true;
 }
 
@@ -187,6 +203,8 @@ void SendAwayHttp2(int fd, Http2Farewell::When when) {
   place->connection->farewell.Ask(when);
   (void)SayFarewell(*place->connection, fd);
 }
+
+int64_t GuardedHttp2() { return totals.connections.load(); }
 
 int64_t TakeShutDown(Http2Guard::Broken rule) {
   return shut_down[static_cast<size_t>(rule)].exchange(0);

@@ -28,6 +28,13 @@ struct Http2Limits {
   int32_t max_streams = 0;       // what gRPC's SETTINGS say
 };
 
+// Over the connections that are open.
+struct Http2Totals {
+  std::atomic<int64_t> connections{0};
+  std::atomic<int64_t> half_sent{0};      // calls whose requests are
+  std::atomic<int64_t> unasked_bytes{0};  // of header blocks before their clients acknowledged
+};
+
 // Follows the frames of one connection. One thread at a time.
 class Http2Guard {
  public:
@@ -47,15 +54,15 @@ class Http2Guard {
   static constexpr int32_t kUnaskedStreams = 100;
   // Before that gRPC has no limit of its own within a frame either, and makes 160 bytes of one: all
   // header blocks together may have so many times max_header_bytes.
-  static constexpr uint64_t kUnaskedBlocks = 4;
-  // Calls of all connections whose requests are half sent. Past that no connection may have more of
-  // them than its share, so that whoever holds them all keeps nobody else out: clients send a
-  // request behind the headers it begins with.
-  static constexpr int64_t kHalfSent = 4096;
-  static constexpr size_t kHalfSentShare = 4;
+  static constexpr int64_t kUnaskedBlocks = 4;
+  // Of all connections: calls whose requests are half sent, and bytes of header blocks before the
+  // acknowledgment. Past that no connection may have more than its share, an equal one of all, but
+  // not less than one client in a hurry needs: whoever holds all keeps nobody else out.
+  static constexpr int64_t kHalfSent = 4096, kLeastHalfSent = 4;
+  static constexpr int64_t kUnaskedBytes = 4 << 20, kLeastUnaskedBytes = 4 << 10;
 
-  // A new connection. `half_sent` counts those calls, and outlives this.
-  Http2Guard(const Http2Limits& limits, std::atomic<int64_t>& half_sent);
+  // A new connection. `all` outlives this.
+  Http2Guard(const Http2Limits& limits, Http2Totals& all);
   ~Http2Guard();
   Http2Guard(const Http2Guard&) = delete;
   Http2Guard& operator=(const Http2Guard&) = delete;
@@ -78,13 +85,13 @@ class Http2Guard {
   void NotHalfSent(uint32_t stream);
 
   const uint32_t max_header_bytes_;
-  std::atomic<int64_t>& all_half_sent_;
+  Http2Totals& all_;
   Http2Frames client_, server_;
   std::chrono::steady_clock::time_point resets_until_;  // each puts it off by a pause
-  uint32_t block_bytes_ = 0;    // of the header block that came last, up to here
-  uint32_t unasked_;            // calls that may still begin before the SETTINGS are acknowledged
-  uint64_t unasked_bytes_ = 0;  // of header blocks before that
-  uint32_t last_stream_ = 0;    // that was begun
+  uint32_t block_bytes_ = 0;   // of the header block that came last, up to here
+  uint32_t unasked_;           // calls that may still begin before the SETTINGS are acknowledged
+  int64_t unasked_bytes_ = 0;  // of header blocks before that
+  uint32_t last_stream_ = 0;   // that was begun
   std::vector<uint32_t> half_sent_;           // streams, in order
   bool told_ = false, acknowledged_ = false;  // the SETTINGS
   Broken broken_ = Broken::kNothing;
@@ -100,6 +107,8 @@ void SendAwayHttp2(int fd, Http2Farewell::When when);
 // How many connections of this process were shut down for `rule` since this was asked before. They
 // are counted before they are shut down.
 int64_t TakeShutDown(Http2Guard::Broken rule);
+// Connections that are guarded: also of those whose clients are gone, until gRPC closes them.
+int64_t GuardedHttp2();
 
 }  // namespace baram::server
 

@@ -306,7 +306,9 @@ void HttpSession::FinishAnswer() {
   on_gone_ = nullptr;
   if (const auto ended = std::exchange(ended_, nullptr)) ended(HttpEnd::kSent);
   kept_ = true;
-  if (!keep_alive_ || listener_->sending_away.load(std::memory_order_relaxed)) return Linger();
+  // A request that has come already is answered.
+  const bool ends = listener_->sending_away.load(std::memory_order_relaxed) && buffer_.size() == 0;
+  if (!keep_alive_ || ends) return Linger();
   if (!watching_) return ReadRequest();
   phase_ = Phase::kTurning;
   socket_.cancel();

@@ -195,6 +195,11 @@ void Metrics::CountCall(std::string_view method, std::string_view code, std::str
   ++calls_[{std::string(method), std::string(code), std::string(reason)}];
 }
 
+void Metrics::ForgetListeners() {
+  std::lock_guard lock(mutex_);
+  listeners_.clear();
+}
+
 void Metrics::AddListener(std::string listener, int64_t most, std::function<int64_t()> open) {
   std::lock_guard lock(mutex_);
   listeners_.push_back({std::move(listener), most, std::move(open)});

@@ -42,6 +42,8 @@ class Metrics {
   // A listener that holds at most `most` connections, and how many are `open` now. `listener` is
   // from a fixed set: "grpc", "http", "metrics". `open` is called whenever metrics are read.
   void AddListener(std::string listener, int64_t most, std::function<int64_t()> open);
+  // Before a listener ends: none is asked any more.
+  void ForgetListeners();
 
   // The whole exposition, content type kContentType.
   std::string Text() const;

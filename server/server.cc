@@ -44,7 +44,8 @@ HttpLimits LimitsOf(const Config& config, const ConnectionShares& shares) {
   limits.max_body_bytes = config.max_body_bytes;
   limits.max_bodies_bytes =
       std::max(limits.max_bodies_bytes, kRequestsAtOnce * config.max_body_bytes);
-  limits.max_answers_bytes = kAnswersAtOnce * config.max_http_reply_bytes;
+  limits.max_answers_bytes =
+      std::max<int64_t>(256 << 20, kAnswersAtOnce * config.max_http_reply_bytes);
   limits.max_header_bytes = config.max_header_bytes;
   limits.max_connections = shares.calls;
   limits.max_refused = shares.refused;
@@ -205,7 +206,8 @@ void Server::Stop(SteadyTime limit) {
 Server::~Server() {
   if (!stopped_) Stop(steady_clock::now());
   lifecycle_.Watch({});
-  probes_.reset();  // whose metrics count the others' connections
+  if (metrics_) metrics_->ForgetListeners();
+  probes_.reset();
   http_.reset();
   grpc_.reset();
   if (pool_) pool_->Close();  // runs what is queued, which uses the serving

@@ -32,7 +32,7 @@ constexpr int32_t kMost = 4096;  // bytes of a header block
 constexpr uint32_t kStreams = 150;
 constexpr server::Http2Limits kLimits = {.max_header_bytes = kMost, .max_streams = kStreams};
 
-std::atomic<int64_t> half_sent;
+server::Http2Totals totals;
 
 void Read(Http2Guard& guard, std::string_view bytes, steady_clock::time_point now = {}) {
   guard.Read({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}, now);
@@ -42,13 +42,13 @@ void Read(Http2Guard& guard, std::string_view bytes, steady_clock::time_point no
 // `size`, or into two after so many.
 Broken InPieces(std::string bytes, size_t size) {
   bytes = Preface() + bytes;
-  Http2Guard guard(kLimits, half_sent);
+  Http2Guard guard(kLimits, totals);
   for (size_t at = 0; at < bytes.size(); at += size) Read(guard, bytes.substr(at, size));
   return guard.broken();
 }
 Broken InTwo(std::string bytes, size_t first) {
   bytes = Preface() + bytes;
-  Http2Guard guard(kLimits, half_sent);
+  Http2Guard guard(kLimits, totals);
   Read(guard, bytes.substr(0, first));
   Read(guard, bytes.substr(first));
   return guard.broken();
@@ -90,7 +90,7 @@ TEST(Http2GuardTest, FramesOfABlockAreCountedHoweverSmall) {
 TEST(Http2GuardTest, EachBlockIsCountedByItself) {
   std::string many;
   for (int i = 0; i < 20; ++i) many += Headers(2000) + More(2000, kEndHeaders);
-  Http2Guard guard(kLimits, half_sent);
+  Http2Guard guard(kLimits, totals);
   guard.Told();
   Read(guard, Preface() + Frame(kSettingsFrame, kAck, 0, "") + many);
   EXPECT_EQ(guard.broken(), Broken::kNothing);
@@ -114,7 +114,7 @@ TEST(Http2GuardTest, OtherFramesAreNotCounted) {
 }
 
 TEST(Http2GuardTest, ResetsHaveABurstAndARate) {
-  Http2Guard guard(kLimits, half_sent);
+  Http2Guard guard(kLimits, totals);
   steady_clock::time_point now{std::chrono::hours(1)};
   Read(guard, Preface(), now);
   for (int i = 0; i < Http2Guard::kResetsAtOnce; ++i) Read(guard, Reset(), now);
@@ -198,14 +198,14 @@ std::string Acknowledgment() { return Frame(kSettingsFrame, kAck, 0, ""); }
 
 TEST(Http2GuardTest, CallsAreCountedUntilTheSettingsAreAcknowledged) {
   {
-    Http2Guard guard(kLimits, half_sent);
+    Http2Guard guard(kLimits, totals);
     Read(guard, Preface() + Calls(1, kStreams));
     Read(guard, Calls(1, kStreams) + Calls(2, kStreams));  // trailers, and what gRPC skips
     EXPECT_EQ(guard.broken(), Broken::kNothing);
     Read(guard, Calls(2 * kStreams + 1, 1));
     EXPECT_EQ(guard.broken(), Broken::kStreams);
   }
-  Http2Guard guard(kLimits, half_sent);
+  Http2Guard guard(kLimits, totals);
   Read(guard, Preface() + Calls(1, kStreams));
   guard.Told();
   Read(guard, Acknowledgment() + Calls(2 * kStreams + 1, kStreams));
@@ -219,7 +219,7 @@ TEST(Http2GuardTest, SettingsAreNotAcknowledgedBeforeTheyAreSent) {
 
 // Clients' libraries begin so many unasked.
 TEST(Http2GuardTest, ALowerLimitIsNotHeldAgainstWhoDoesNotKnowIt) {
-  Http2Guard guard({.max_header_bytes = kMost, .max_streams = 1}, half_sent);
+  Http2Guard guard({.max_header_bytes = kMost, .max_streams = 1}, totals);
   Read(guard, Preface() + Calls(1, Http2Guard::kUnaskedStreams));
   EXPECT_EQ(guard.broken(), Broken::kNothing);
   Read(guard, Calls(2 * Http2Guard::kUnaskedStreams + 1, 1));
@@ -228,9 +228,10 @@ TEST(Http2GuardTest, ALowerLimitIsNotHeldAgainstWhoDoesNotKnowIt) {
 
 // Whoever ends them, and however.
 TEST(Http2GuardTest, HalfSentCallsAreCountedUntilTheyEnd) {
-  std::atomic<int64_t> open{0};
+  server::Http2Totals all;
+  const std::atomic<int64_t>& open = all.half_sent;
   {
-    Http2Guard guard(kLimits, open);
+    Http2Guard guard(kLimits, all);
     Read(guard, Preface() + Calls(1, 6));
     EXPECT_EQ(open, 6);
     Read(guard, Frame(kHeadersFrame, kEndHeaders | kEndStream, 13, "h"));  // a call without a body
@@ -259,19 +260,46 @@ TEST(Http2GuardTest, HalfSentCallsAreCountedUntilTheyEnd) {
 }
 
 TEST(Http2GuardTest, WhereManyAreHalfSentEachConnectionHasAShare) {
-  std::atomic<int64_t> open{Http2Guard::kHalfSent};
-  constexpr uint32_t kShare = Http2Guard::kHalfSentShare;
-  const std::string whole = Frame(kDataFrame, kEndStream, 1, "");
-  Http2Guard modest(kLimits, open);
-  Read(modest, Preface() + Calls(1, kShare));
-  Read(modest, Calls(2 * kShare + 1, 1) + whole);
-  EXPECT_EQ(modest.broken(), Broken::kNothing);
-  Read(modest, Calls(2 * kShare + 3, 1));
-  EXPECT_EQ(modest.broken(), Broken::kHalfSent);
-  open = 0;
-  Http2Guard alone(kLimits, open);
-  Read(alone, Preface() + Calls(1, kStreams));
-  EXPECT_EQ(alone.broken(), Broken::kNothing);
+  for (const int64_t connections : {40, 4000}) {
+    server::Http2Totals all;
+    all.connections = connections - 1;
+    all.half_sent = Http2Guard::kHalfSent;
+    const auto share = static_cast<uint32_t>(
+        std::max(Http2Guard::kLeastHalfSent, Http2Guard::kHalfSent / connections));
+    Http2Guard modest(kLimits, all);
+    Read(modest, Preface() + Calls(1, share));
+    Read(modest, Calls(2 * share + 1, 1) + Frame(kDataFrame, kEndStream, 1, ""));
+    EXPECT_EQ(modest.broken(), Broken::kNothing) << connections;
+    Read(modest, Calls(2 * share + 3, 1));
+    EXPECT_EQ(modest.broken(), Broken::kHalfSent) << connections;
+    all.half_sent = 0;
+    Http2Guard alone(kLimits, all);
+    Read(alone, Preface() + Calls(1, kStreams));
+    EXPECT_EQ(alone.broken(), Broken::kNothing) << connections;
+  }
+}
+
+TEST(Http2GuardTest, WhereManyHeadersAreUnaskedEachConnectionHasAShare) {
+  server::Http2Totals all;
+  {
+    all.connections = 4000;
+    all.unasked_bytes = Http2Guard::kUnaskedBytes - kMost;
+    Http2Guard guard(kLimits, all);
+    guard.Told();
+    Read(guard, Preface() + Headers(kMost, kEndHeaders));
+    EXPECT_EQ(guard.broken(), Broken::kNothing);
+    EXPECT_EQ(all.unasked_bytes, Http2Guard::kUnaskedBytes);
+    Read(guard, Headers(1, kEndHeaders));
+    EXPECT_EQ(guard.broken(), Broken::kHeaderBytes);
+  }
+  EXPECT_EQ(all.unasked_bytes, Http2Guard::kUnaskedBytes - kMost);
+  all.unasked_bytes = 0;
+  Http2Guard early(kLimits, all), late(kLimits, all);
+  Read(early, Preface() + Headers(kMost, kEndHeaders) + Headers(kMost, kEndHeaders));
+  EXPECT_EQ(early.broken(), Broken::kNothing);
+  late.Told();
+  Read(late, Preface() + Acknowledgment() + Headers(kMost, kEndHeaders));
+  EXPECT_EQ(all.unasked_bytes, 2 * kMost);
 }
 
 // Connections of this process, as gRPC would have them.
