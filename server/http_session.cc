@@ -100,7 +100,8 @@ void HttpSession::ReadRequest() {
   const bool half_line =
       buffer_.size() == 1 && *static_cast<const char*>(buffer_.data().data()) == '\r';
   if (buffer_.size() > 0 && !half_line) return ReadHeader();
-  if (kept_ && LastAnswer()) return Close();
+  Error ignored;
+  if (kept_ && LastAnswer() && socket_.available(ignored) == 0) return Close();
   LimitFor(listener_->limits.idle_s);
   socket_.async_read_some(buffer_.prepare(kReadBytes),
                           [self = shared_from_this()](Error error, size_t count) {
@@ -306,12 +307,18 @@ void HttpSession::FinishAnswer() {
   on_gone_ = nullptr;
   if (const auto ended = std::exchange(ended_, nullptr)) ended(HttpEnd::kSent);
   kept_ = true;
-  // A request that has come already is answered.
-  const bool ends = listener_->sending_away.load(std::memory_order_relaxed) && buffer_.size() == 0;
-  if (!keep_alive_ || ends) return Linger();
-  if (!watching_) return ReadRequest();
+  if (!keep_alive_) return Linger();
+  if (!watching_) return Turn();
   phase_ = Phase::kTurning;
   socket_.cancel();
+}
+
+// To the next request; where clients are sent away, to one that has come already.
+void HttpSession::Turn() {
+  Error ignored;
+  const bool more = buffer_.size() > 0 || socket_.available(ignored) > 0;
+  const bool sending_away = listener_->sending_away.load(std::memory_order_relaxed);
+  return sending_away && !more ? Linger() : ReadRequest();
 }
 
 void HttpSession::Watch() {
@@ -339,7 +346,7 @@ void HttpSession::OnWatched(Error error) {
       }
       return Gone(HttpEnd::kGone);
     case Phase::kTurning:
-      return ReadRequest();  // which meets the error again, if it was one
+      return Turn();  // which meets the error again, if it was one
     case Phase::kLingering:
       buffer_.clear();
       // Where more has always come already, no read waits that its limit could cut off.

@@ -137,6 +137,7 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   void HoldAnswer(int64_t bytes);
   void DropAnswer();
   void FinishAnswer();
+  void Turn();
   // Reads while an answer is made, so that the client's end is noticed; what comes is kept.
   void Watch();
   void OnWatched(Error error);

@@ -387,9 +387,21 @@ TEST_F(HttpStreamTest, SendAwayEndsConnectionsWithTheirAnswers) {
   stream->StartStream(200, {});
   EXPECT_TRUE(Write(stream, "begin "));
   const Exchange held = Hold(later);
+  RawClient hasty(server_->address());
+  const Exchange first = Hold(hasty);
+  first->StartStream(200, {});
+  EXPECT_TRUE(Write(first, "first"));
 
   server_->SendAway();
   EXPECT_EQ(idle.ReadToEnd(), "");
+  // The next request has come before the answer it was told to wait for ends.
+  hasty.Send(RawRequest("POST", "/echo", "y"));
+  first->EndStream("");
+  EXPECT_EQ(hasty.Read().body, "first");
+  RawResponse next = hasty.Read();
+  EXPECT_EQ(next.body, "y");
+  EXPECT_EQ(next.headers["connection"], "close");
+  EXPECT_EQ(hasty.ReadToEnd(), "");
   // Running answers go on; a stream whose head has left can't say that it is the last.
   EXPECT_TRUE(Write(stream, "middle "));
   stream->EndStream("end");
