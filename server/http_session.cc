@@ -315,6 +315,7 @@ void HttpSession::FinishAnswer() {
 
 // To the next request; where clients are sent away, to one that has come already.
 void HttpSession::Turn() {
+  if (read_end_ && buffer_.size() == 0) return Close();
   Error ignored;
   const bool more = buffer_.size() > 0 || socket_.available(ignored) > 0;
   const bool sending_away = listener_->sending_away.load(std::memory_order_relaxed);
@@ -334,6 +335,7 @@ void HttpSession::Watch() {
 }
 
 void HttpSession::OnWatched(Error error) {
+  if (error && error != asio::error::operation_aborted) read_end_ = true;
   switch (phase_) {
     case Phase::kAnswering:
       // An abort is our own limit on the bytes in flight: their write reports it.
@@ -346,7 +348,7 @@ void HttpSession::OnWatched(Error error) {
       }
       return Gone(HttpEnd::kGone);
     case Phase::kTurning:
-      return Turn();  // which meets the error again, if it was one
+      return Turn();
     case Phase::kLingering:
       buffer_.clear();
       // Where more has always come already, no read waits that its limit could cut off.
@@ -357,6 +359,7 @@ void HttpSession::OnWatched(Error error) {
 }
 
 void HttpSession::Linger() {
+  if (read_end_) return Close();
   phase_ = Phase::kLingering;
   LimitFor(HttpServer::kLingerS);
   Error ignored;

@@ -177,6 +177,7 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   Phase phase_ = Phase::kIdle;
   bool kept_ = false;  // it has had an answer
   bool watching_ = false;
+  bool read_end_ = false;       // the client sends no more; a second read would not hear of that
   bool ended_unheard_ = false;  // the client's end came while bytes were in flight
 
   // The current request.

@@ -375,6 +375,20 @@ TEST_F(HttpStreamTest, StopAcceptingLetsAnswersEnd) {
   EXPECT_EQ(whole.ReadToEnd(), "");
 }
 
+// The end of its connection is read while its answer is on the way to being told as sent.
+TEST_F(HttpStreamTest, AClientThatEndsBehindItsAnswerIsNotHeld) {
+  Listen();
+  for (int i = 0; i < 300; ++i) {
+    EXPECT_EQ(Ask(RawRequest("POST", "/echo", "x")).body, "x");
+  }
+  // Long before they would be taken for idle.
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  while (server_->connections() > 0 && std::chrono::steady_clock::now() < end) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  EXPECT_EQ(server_->connections(), 0);
+}
+
 // So that a client whose server drains comes by another server next time.
 TEST_F(HttpStreamTest, SendAwayEndsConnectionsWithTheirAnswers) {
   Listen();
