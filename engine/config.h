@@ -57,8 +57,9 @@ struct EngineConfig {
   LoadProgress load_progress;
 };
 
-// An error that one setting's value brings, so that its operator can be told where that value
-// stands. The names are those of `baram serve`, "max-model-len": who has others changes the words.
+// An error that one setting's value brings, so that its operator can be told which, and where that
+// value stands. The names are those of `baram serve`, "max-model-len": who has others changes the
+// words.
 absl::Status BlameSetting(absl::Status status, std::string_view setting);
 // Empty: none, or several together.
 std::string BlamedSetting(const absl::Status& status);

@@ -5,9 +5,7 @@
 #include <iterator>
 #include <utility>
 
-#include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
-#include "engine/engine.h"
 #include "spdlog/spdlog.h"
 
 namespace baram {
@@ -104,11 +102,9 @@ absl::Status EngineCore::Accepting() const {
   }
   const bool requests = queued_requests_.load() >= config_.max_queued_requests;
   if (requests || queued_tokens_.load() >= config_.max_queued_tokens) {
-    absl::Status full =
-        absl::ResourceExhaustedError("The server's queue is full; try again in a moment.");
-    full.SetPayload(kLimitPayload,
-                    absl::Cord(requests ? "max-queued-requests" : "max-queued-tokens"));
-    return full;
+    return BlameSetting(
+        absl::ResourceExhaustedError("The server's queue is full; try again in a moment."),
+        requests ? "max-queued-requests" : "max-queued-tokens");
   }
   return absl::OkStatus();
 }

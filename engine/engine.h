@@ -23,10 +23,6 @@ namespace baram {
 
 struct LoadedModel;
 
-// The payload of Submit's ResourceExhausted: the setting whose limit was reached,
-// "max-queued-requests" or "max-queued-tokens".
-inline constexpr char kLimitPayload[] = "baram/limit";
-
 // What `baram inspect` prints: read from the folder and the machine, nothing is loaded.
 struct Inspection {
   EngineInfo info;               // as Open would report it, load_s excepted
@@ -51,7 +47,7 @@ class Engine {
   ~Engine();
 
   // Accepts a request or refuses it now: InvalidArgument (never retry: a bad id, empty, too long,
-  // can never fit), ResourceExhausted (queue full: retry later), Unavailable (draining, device
+  // can never fit), ResourceExhausted (queue full, BlamedSetting says by which limit: retry later), Unavailable (draining, device
   // lost), AlreadyExists (the id is live, and one of the two wants it alone). `reader` is stored in
   // the outbox before the engine sees it.
   absl::StatusOr<std::shared_ptr<Outbox>> Submit(Request request, void* reader);

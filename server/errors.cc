@@ -7,7 +7,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "engine/engine.h"
+#include "engine/config.h"
 #include "server/random.h"
 #include "server/text/utf8.h"
 
@@ -45,7 +45,7 @@ ErrorFacts FactsOf(const absl::Status& status) {
   ErrorFacts facts;
   facts.field = Payload(status, kFieldUrl);
   facts.reason = Payload(status, kReasonUrl);
-  facts.limit = Payload(status, kLimitPayload);
+  facts.limit = BlamedSetting(status);
   if (!absl::SimpleAtoi(Payload(status, kRetryUrl), &facts.retry_ms)) facts.retry_ms = -1;
   return facts;
 }
@@ -53,7 +53,7 @@ ErrorFacts FactsOf(const absl::Status& status) {
 absl::Status WithFacts(absl::Status status, const ErrorFacts& facts) {
   if (!facts.field.empty()) status.SetPayload(kFieldUrl, absl::Cord(facts.field));
   if (!facts.reason.empty()) status.SetPayload(kReasonUrl, absl::Cord(facts.reason));
-  if (!facts.limit.empty()) status.SetPayload(kLimitPayload, absl::Cord(facts.limit));
+  if (!facts.limit.empty()) status = BlameSetting(std::move(status), facts.limit);
   if (facts.retry_ms >= 0) status.SetPayload(kRetryUrl, absl::Cord(absl::StrCat(facts.retry_ms)));
   return status;
 }
