@@ -89,10 +89,10 @@ bool Scheduler::PreemptionSuffices(const Sequence& sequence, const Budget& budge
   if (!Fits(sequence, match, available + held, running)) return false;
   // A page comes free with the last of its holders, unless it is a part of the prefix.
   for_pages([&](int32_t block, int32_t page) {
-    const bool last = ++claims_[page] == pool_.references(page);
+    const bool last = ++given_up_[page] == pool_.references(page);
     if (last && !pool_.Takes(match, block, page)) ++available;
   });
-  for_pages([&](int32_t, int32_t page) { claims_[page] = 0; });
+  for_pages([&](int32_t, int32_t page) { given_up_[page] = 0; });
   return Fits(sequence, match, available, running);
 }
 

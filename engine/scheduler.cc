@@ -16,7 +16,7 @@ Scheduler::Scheduler(const SchedulerConfig& config, PagePool& pool, Stats& stats
       pool_(pool),
       stats_(stats),
       block_pages_(pool.groups()),
-      claims_(pool.total()) {
+      given_up_(pool.total()) {
   Check(config.max_num_batched_tokens >= config.max_num_seqs,
         "a step has room for a token of every sequence");
   Check(config.mixed_step_tokens > 0, "prompts go on beside decodes");

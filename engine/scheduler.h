@@ -186,7 +186,7 @@ class Scheduler {
   SteadyTime next_event_ = SteadyTime::max();
   SteadyTime last_commit_ = {};
   std::vector<int32_t> block_pages_;  // [groups] scratch of PublishPages
-  std::vector<int32_t> claims_;       // [pages] zeros: scratch of PreemptionSuffices
+  std::vector<int32_t> given_up_;     // [pages] zeros: scratch of PreemptionSuffices
   std::vector<Ending> endings_;
   std::vector<LiveRequest*> changed_;
   Departures departures_;
