@@ -16,6 +16,8 @@
 #include <system_error>
 #include <utility>
 
+#include "server/descriptors.h"
+
 namespace baram::server {
 namespace {
 
@@ -51,17 +53,11 @@ double Seconds(const timeval& time) {
   return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) * 1e-6;
 }
 
-std::optional<double> MaxDescriptors() {
-  rlimit limit{};
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return std::nullopt;
-  return static_cast<double>(limit.rlim_cur);
-}
-
 std::optional<double> OpenDescriptors() {
   std::error_code error;
   const std::filesystem::directory_iterator open("/proc/self/fd", error);
   // None is left to look with, which is when somebody wants to know.
-  if (error.value() == EMFILE) return MaxDescriptors();
+  if (error.value() == EMFILE) return static_cast<double>(DescriptorLimit());
   if (error) return std::nullopt;
   return static_cast<double>(std::distance(begin(open), end(open)) - 1);  // its own
 }
@@ -94,7 +90,7 @@ std::vector<prometheus::MetricFamily> ProcessMetrics(double start_time_s) {
       MetricType::Counter, Seconds(usage.ru_utime) + Seconds(usage.ru_stime));
   add("process_open_fds", "File descriptors that are open.", MetricType::Gauge, OpenDescriptors());
   add("process_max_fds", "Most file descriptors that may be open.", MetricType::Gauge,
-      MaxDescriptors());
+      static_cast<double>(DescriptorLimit()));
   if (const std::optional<Stat> stat = ReadStat()) {
     add("process_virtual_memory_bytes", "Address space of this process.", MetricType::Gauge,
         stat->virtual_bytes);
