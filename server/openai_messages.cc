@@ -28,7 +28,7 @@ struct Brought {
 // Makes the call of a tool that takes free text the function call that templates know.
 void MakeFunctionCall(Json& call) {
   if (!call.is_object() || !call.contains("custom") || call.contains("function")) return;
-  Json custom = call["custom"];
+  Json& custom = call["custom"];
   if (!custom.is_object() || !custom.contains("input") || !custom["input"].is_string()) return;
   Json function = {{"name", custom.value("name", Json())},
                    {"arguments", {{"input", std::move(custom["input"])}}}};
