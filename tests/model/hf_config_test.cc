@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "nlohmann/json.hpp"
+#include "tests/model/config_bed.h"
 #include "tests/model/scratch_folder.h"
 
 namespace baram {
@@ -14,40 +15,14 @@ namespace {
 
 using nlohmann::json;
 using ::testing::AllOf;
+using testing::ConfigOf;
 using ::testing::ElementsAre;
 using ::testing::EndsWith;
 using ::testing::HasSubstr;
+using testing::ReadConfig;
+using testing::ReadGood;
+using testing::ReadLlama;
 using testing::ScratchFolder;
-
-json LlamaConfig() {
-  return {{"architectures", {"LlamaForCausalLM"}},
-          {"hidden_size", 64},
-          {"vocab_size", 100},
-          {"intermediate_size", 96},
-          {"num_hidden_layers", 4},
-          {"num_attention_heads", 4},
-          {"num_key_value_heads", 2},
-          {"max_position_embeddings", 2048}};
-}
-
-json ConfigOf(const char* architecture, const json& changes = json::object()) {
-  json config = LlamaConfig();
-  config["architectures"] = {architecture};
-  config.update(changes);
-  return config;
-}
-
-absl::StatusOr<ModelSpec> Read(const std::string& text) {
-  const ScratchFolder folder;
-  folder.Write("config.json", text);
-  return ReadModelSpec(folder.path());
-}
-ModelSpec ReadGood(const json& config) {
-  absl::StatusOr<ModelSpec> spec = Read(config.dump());
-  EXPECT_TRUE(spec.ok()) << spec.status();
-  return spec.ok() ? *spec : ModelSpec();
-}
-ModelSpec ReadLlama(const json& changes) { return ReadGood(ConfigOf("LlamaForCausalLM", changes)); }
 
 std::vector<int32_t> Windows(const ModelSpec& spec) {
   std::vector<int32_t> windows;
@@ -109,115 +84,6 @@ TEST(HfConfigTest, SizesThatAreLeftOut) {
                                     {"num_hidden_layers", 34}});
   EXPECT_EQ(gemma.vocab_size, 262208);
   EXPECT_EQ(gemma.head, (HeadShape{8, 4, 256}));
-}
-
-TEST(HfConfigTest, BothSpellingsOfRopeAreOne) {
-  const json llama3 = {{"factor", 8.0},
-                       {"low_freq_factor", 1.0},
-                       {"high_freq_factor", 4.0},
-                       {"original_max_position_embeddings", 512}};
-  json hub = llama3, old = llama3, parameters = llama3;
-  hub["rope_type"] = "llama3";
-  old["type"] = "llama3";
-  parameters["rope_type"] = "llama3";
-  parameters["rope_theta"] = 500000.0;
-  const RopeSpec expected = ReadLlama({{"rope_theta", 500000.0}, {"rope_scaling", hub}}).ropes[0];
-  EXPECT_EQ(expected.scaling, RopeScaling::kLlama3);
-  EXPECT_EQ(expected.theta, 500000);
-  EXPECT_EQ(expected.original_max_positions, 512);
-  EXPECT_EQ(ReadLlama({{"rope_theta", 500000}, {"rope_scaling", old}}).ropes[0], expected);
-  EXPECT_EQ(ReadLlama({{"rope_parameters", parameters}}).ropes[0], expected);
-  // Without its own length, the model's.
-  hub.erase("original_max_position_embeddings");
-  EXPECT_EQ(ReadLlama({{"rope_scaling", hub}}).ropes[0].original_max_positions, 2048);
-}
-
-// As whoever adds a longer context to a folder that transformers 5 saved.
-TEST(HfConfigTest, RopeScalingBesideRopeParameters) {
-  const json yarn = {{"rope_type", "yarn"},
-                     {"factor", 4},
-                     {"original_max_position_embeddings", 512},
-                     {"rope_theta", 1e6}};
-  const json plain = {{"rope_type", "default"}, {"rope_theta", 1e6}};
-  const RopeSpec expected = ReadLlama({{"rope_parameters", yarn}}).ropes[0];
-  const auto read = [](const json& scaling, const json& parameters) {
-    return ReadLlama({{"rope_scaling", scaling}, {"rope_parameters", parameters}}).ropes[0];
-  };
-  EXPECT_EQ(read(yarn, plain), expected);
-  EXPECT_EQ(read(yarn, yarn), expected);
-  for (const json& nothing : {json(), json::object()}) {
-    EXPECT_EQ(read(nothing, yarn), expected);
-    EXPECT_EQ(read(yarn, nothing), expected);
-  }
-  json baseless = yarn;
-  baseless.erase("rope_theta");
-  const json changes = {
-      {"rope_theta", 1e6}, {"rope_scaling", baseless}, {"rope_parameters", plain}};
-  EXPECT_EQ(ReadLlama(changes).ropes[0], expected);
-
-  const ModelSpec gemma = ReadGood(
-      ConfigOf("Gemma3ForCausalLM", {{"rope_scaling", {{"rope_type", "linear"}, {"factor", 8}}},
-                                     {"rope_parameters", {{"full_attention", plain}}}}));
-  ASSERT_EQ(gemma.ropes.size(), 2u);
-  EXPECT_EQ(gemma.ropes[0].scaling, RopeScaling::kLinear);
-  EXPECT_EQ(gemma.ropes[1].scaling, RopeScaling::kDefault);
-}
-
-TEST(HfConfigTest, YarnOptions) {
-  const RopeSpec rope = ReadLlama({{"rope_scaling",
-                                    {{"rope_type", "yarn"},
-                                     {"original_max_position_embeddings", 512},
-                                     {"beta_fast", 16},
-                                     {"beta_slow", 2},
-                                     {"mscale", 0.5},
-                                     {"mscale_all_dim", 0.75},
-                                     {"truncate", false}}}})
-                            .ropes[0];
-  EXPECT_EQ(rope.scaling, RopeScaling::kYarn);
-  EXPECT_EQ(rope.factor, 4);  // 2048 over 512
-  EXPECT_EQ(rope.beta_fast, 16);
-  EXPECT_EQ(rope.beta_slow, 2);
-  EXPECT_EQ(rope.mscale, 0.5);
-  EXPECT_EQ(rope.mscale_all_dim, 0.75);
-  EXPECT_FALSE(rope.truncate);
-  json yarn = {{"rope_type", "yarn"}, {"truncate", nullptr}};
-  EXPECT_FALSE(ReadLlama({{"rope_scaling", yarn}}).ropes[0].truncate) << "null is Python's false";
-  yarn.erase("truncate");
-  EXPECT_TRUE(ReadLlama({{"rope_scaling", yarn}}).ropes[0].truncate);
-}
-
-// Beside one table it wins over the table's own, as in the reference.
-TEST(HfConfigTest, OriginalLengthOutsideTheRopeObject) {
-  const json changes = {
-      {"original_max_position_embeddings", 256},
-      {"rope_scaling",
-       {{"rope_type", "yarn"}, {"factor", 4}, {"original_max_position_embeddings", 512}}}};
-  EXPECT_EQ(ReadLlama(changes).ropes[0].original_max_positions, 256);
-  const ModelSpec gemma = ReadGood(ConfigOf("Gemma3ForCausalLM", changes));
-  ASSERT_EQ(gemma.ropes.size(), 2u);
-  EXPECT_EQ(gemma.ropes[0].original_max_positions, 512) << "not of one table of several";
-}
-
-TEST(HfConfigTest, YarnStretchesTheContext) {
-  const auto context = [](const json& rope, int64_t max_positions = 2048) {
-    return ReadLlama({{"max_position_embeddings", max_positions}, {"rope_scaling", rope}})
-        .max_positions;
-  };
-  json yarn = {{"rope_type", "yarn"}, {"original_max_position_embeddings", 512}, {"factor", 8}};
-  EXPECT_EQ(context(yarn), 4096);
-  EXPECT_EQ(context(yarn, 5000), 5000) << "the file's own is longer";
-  yarn["factor"] = 4.01;
-  EXPECT_EQ(context(yarn), 2053);
-  json long_yarn = yarn;
-  long_yarn["original_max_position_embeddings"] = 1 << 27;
-  EXPECT_EQ(context(long_yarn), 1 << 27) << "the most there is";
-  yarn.erase("factor");
-  EXPECT_EQ(context(yarn), 2048) << "the factor follows from the context";
-  // Without its own, the original context is the file's, not the stretched one.
-  const ModelSpec spec = ReadLlama({{"rope_scaling", {{"rope_type", "yarn"}, {"factor", 4}}}});
-  EXPECT_EQ(spec.ropes[0].original_max_positions, 2048);
-  EXPECT_EQ(spec.max_positions, 8192);
-  EXPECT_EQ(context({{"rope_type", "linear"}, {"factor", 8}}), 2048);
 }
 
 TEST(HfConfigTest, Mistral) {
@@ -584,7 +450,7 @@ TEST(HfConfigTest, BadFieldsAreNamed) {
   };
   for (const BadConfig& config : bad) {
     const json whole = ConfigOf("LlamaForCausalLM", config.changes);
-    const absl::StatusOr<ModelSpec> spec = Read(whole.dump());
+    const absl::StatusOr<ModelSpec> spec = ReadConfig(whole.dump());
     ASSERT_FALSE(spec.ok()) << config.changes;
     EXPECT_EQ(spec.status().code(), config.code) << config.changes;
     EXPECT_THAT(spec.status().message(),
@@ -608,7 +474,7 @@ TEST(HfConfigTest, BadFilesAreRefused) {
   EXPECT_THAT(missing(empty.path()),
               EndsWith("merge the adapter into its base model, and serve that"));
   const auto complaint = [](const std::string& text) {
-    return std::string(Read(text).status().message());
+    return std::string(ReadConfig(text).status().message());
   };
   EXPECT_THAT(complaint(""), EndsWith("not valid JSON: it ends too early, at line 1, column 1"));
   EXPECT_THAT(complaint("{\"a\":\"\xff\"}"), EndsWith("not valid JSON: line 1, column 7"));
@@ -632,9 +498,9 @@ TEST(HfConfigTest, BadFilesAreRefused) {
   while (wide.size() < 1'000'000) wide += ",{}";
   EXPECT_THAT(complaint(wide + "]}"), HasSubstr("architectures is missing"));
   // Any prefix is refused and none crashes.
-  const std::string good = LlamaConfig().dump();
+  const std::string good = ConfigOf("LlamaForCausalLM").dump();
   for (size_t bytes = 0; bytes < good.size(); ++bytes) {
-    EXPECT_FALSE(Read(good.substr(0, bytes)).ok());
+    EXPECT_FALSE(ReadConfig(good.substr(0, bytes)).ok());
   }
 }
 

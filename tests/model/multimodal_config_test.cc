@@ -7,7 +7,7 @@
 #include "engine/model/hf_config.h"
 #include "engine/model/weight_layout.h"
 #include "nlohmann/json.hpp"
-#include "tests/model/scratch_folder.h"
+#include "tests/model/config_bed.h"
 
 namespace baram {
 namespace {
@@ -16,7 +16,6 @@ using nlohmann::json;
 using ::testing::ElementsAre;
 using ::testing::EndsWith;
 using ::testing::HasSubstr;
-using testing::ScratchFolder;
 
 // Gemma 3 4B as published.
 json Published() {
@@ -48,23 +47,15 @@ json Published() {
             {"vision_use_head", false}}}};
 }
 
-absl::StatusOr<ModelSpec> Read(const json& config) {
-  const ScratchFolder folder;
-  folder.Write("config.json", config.dump());
-  return ReadModelSpec(folder.path());
-}
-
-ModelSpec ReadGood(const json& outside, const json& inside = json::object()) {
+ModelSpec ReadPublished(const json& outside, const json& inside = json::object()) {
   json config = Published();
   config.update(outside);
   config["text_config"].update(inside);
-  const absl::StatusOr<ModelSpec> spec = Read(config);
-  EXPECT_TRUE(spec.ok()) << spec.status();
-  return spec.ok() ? *spec : ModelSpec();
+  return testing::ReadGood(config);
 }
 
 TEST(MultimodalConfigTest, Gemma3AsPublished) {
-  const ModelSpec spec = ReadGood(json::object());
+  const ModelSpec spec = ReadPublished(json::object());
   EXPECT_EQ(spec.architecture, "Gemma3ForConditionalGeneration");
   EXPECT_EQ(spec.hidden, 2560);
   EXPECT_EQ(spec.vocab_size, 262208);
@@ -91,11 +82,12 @@ TEST(MultimodalConfigTest, Gemma3AsPublished) {
 }
 
 TEST(MultimodalConfigTest, ModelTypeAloneNamesIt) {
-  EXPECT_EQ(ReadGood({{"architectures", nullptr}}).architecture, "Gemma3ForConditionalGeneration");
+  EXPECT_EQ(ReadPublished({{"architectures", nullptr}}).architecture,
+            "Gemma3ForConditionalGeneration");
 }
 
 TEST(MultimodalConfigTest, Gemma3sNamesAreThoseOfHubAndTrainers) {
-  const ModelSpec spec = ReadGood({{"tie_word_embeddings", false}});
+  const ModelSpec spec = ReadPublished({{"tie_word_embeddings", false}});
   ASSERT_EQ(spec.other_names.size(), 1u);
   const TensorNames& hub = spec.names;
   const TensorNames& saved = spec.other_names.front();
@@ -120,12 +112,13 @@ TEST(MultimodalConfigTest, Gemma3sNamesAreThoseOfHubAndTrainers) {
 
 // What the text part says of these, the reference does not read.
 TEST(MultimodalConfigTest, TypeAndTiedHeadAreSaidOutside) {
-  EXPECT_EQ(ReadGood({{"torch_dtype", "float32"}}, {{"dtype", "bfloat16"}}).embedding_scale,
+  EXPECT_EQ(ReadPublished({{"torch_dtype", "float32"}}, {{"dtype", "bfloat16"}}).embedding_scale,
             std::sqrt(2560.0f));
-  EXPECT_EQ(ReadGood({{"torch_dtype", nullptr}}, {{"dtype", "float32"}}).embedding_scale, 50.5f);
-  EXPECT_TRUE(ReadGood(json::object(), {{"tie_word_embeddings", false}}).tied_head);
+  EXPECT_EQ(ReadPublished({{"torch_dtype", nullptr}}, {{"dtype", "float32"}}).embedding_scale,
+            50.5f);
+  EXPECT_TRUE(ReadPublished(json::object(), {{"tie_word_embeddings", false}}).tied_head);
   EXPECT_FALSE(
-      ReadGood({{"tie_word_embeddings", false}}, {{"tie_word_embeddings", true}}).tied_head);
+      ReadPublished({{"tie_word_embeddings", false}}, {{"tie_word_embeddings", true}}).tied_head);
 }
 
 TEST(MultimodalConfigTest, BadFieldsAreNamedWithTheirObject) {
@@ -165,15 +158,16 @@ TEST(MultimodalConfigTest, BadFieldsAreNamedWithTheirObject) {
     json config = Published();
     config.update(bad.outside);
     config["text_config"].update(bad.inside);
-    EXPECT_THAT(std::string(Read(config).status().message()), HasSubstr(bad.complaint));
+    EXPECT_THAT(std::string(testing::ReadConfig(config.dump()).status().message()),
+                HasSubstr(bad.complaint));
   }
   json config = Published();
   config["text_config"] = "gemma";
-  EXPECT_THAT(std::string(Read(config).status().message()),
+  EXPECT_THAT(std::string(testing::ReadConfig(config.dump()).status().message()),
               EndsWith("config.json: text_config must be an object, not \"gemma\""));
   for (const json& nothing : {json(), json::object()}) {
     config["text_config"] = nothing;
-    EXPECT_THAT(std::string(Read(config).status().message()),
+    EXPECT_THAT(std::string(testing::ReadConfig(config.dump()).status().message()),
                 EndsWith(nothing.is_null() ? "config.json: text_config is missing"
                                            : "config.json: text_config.hidden_size is missing"));
   }
