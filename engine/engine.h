@@ -47,9 +47,9 @@ class Engine {
   ~Engine();
 
   // Accepts a request or refuses it now: InvalidArgument (never retry: a bad id, empty, too long,
-  // can never fit), ResourceExhausted (queue full, BlamedSetting says by which limit: retry later), Unavailable (draining, device
-  // lost), AlreadyExists (the id is live, and one of the two wants it alone). `reader` is stored in
-  // the outbox before the engine sees it.
+  // can never fit), ResourceExhausted (the queue is full, by the limit that BlamedSetting names:
+  // retry later), Unavailable (draining, device lost), AlreadyExists (the id is live, and one of
+  // the two wants it alone). `reader` is stored in the outbox before the engine sees it.
   absl::StatusOr<std::shared_ptr<Outbox>> Submit(Request request, void* reader);
   // Cancels the live requests with this id, all parts of all calls; false if there is none.
   bool Abort(const std::string& id);

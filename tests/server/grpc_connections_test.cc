@@ -3,7 +3,6 @@
 #include <gmock/gmock.h>
 #include <netdb.h>
 #include <netinet/in.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -17,6 +16,7 @@
 #include <vector>
 
 #include "server/errors.h"
+#include "tests/server/few_descriptors.h"
 #include "tests/server/http_client.h"
 #include "tests/server/server_fixture.h"
 
@@ -158,26 +158,14 @@ TEST_F(GrpcConnectionsTest, WithoutDescriptorsItRefuses) {
     auto acceptor = server::GrpcAcceptor::Bind({.host = "127.0.0.1", .port = 0});
     ASSERT_TRUE(acceptor.ok()) << acceptor.status();
     std::atomic<const char*> why{nullptr};
-    ASSERT_TRUE((*acceptor)
-                    ->Start(left * kLimit, kLimits, [&](const char* told) { why = told; })
-                    .ok());
+    ASSERT_TRUE(
+        (*acceptor)->Start(left * kLimit, kLimits, [&](const char* told) { why = told; }).ok());
     sockaddr_in to{};
     to.sin_family = AF_INET;
     to.sin_port = htons((*acceptor)->port());
     to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     const int client = socket(AF_INET, SOCK_STREAM, 0);
-    rlimit before{};
-    ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
-    rlimit low = before;
-    low.rlim_cur = 512;
-    ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &low), 0);
-    std::vector<int> taken;
-    for (int fd; (fd = dup(client)) >= 0;) taken.push_back(fd);
-    ASSERT_FALSE(taken.empty());
-    for (int i = 0; i < left; ++i) {
-      close(taken.back());
-      taken.pop_back();
-    }
+    auto few = std::make_unique<server::FewDescriptors>(left);
     EXPECT_EQ(connect(client, reinterpret_cast<const sockaddr*>(&to), sizeof(to)), 0);
     EXPECT_TRUE(Comes([&] { return why.load() != nullptr; }));
     const char* const reason = why;
@@ -185,9 +173,8 @@ TEST_F(GrpcConnectionsTest, WithoutDescriptorsItRefuses) {
     if (left > 0) {
       EXPECT_LE(recv(client, &byte, 1, 0), 0) << "it was closed";
     }
-    for (const int fd : taken) close(fd);
+    few.reset();
     close(client);
-    setrlimit(RLIMIT_NOFILE, &before);
     ASSERT_NE(reason, nullptr);
     EXPECT_STREQ(reason, server::kNoDescriptors);
     EXPECT_EQ((*acceptor)->connections(), 0);

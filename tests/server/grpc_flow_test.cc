@@ -1,4 +1,4 @@
-// Calls that end otherwise than by themselves: cancelled, late, stalled, drained, refused.
+// Calls that end otherwise than by themselves: cancelled, late, stalled, refused.
 #include <gmock/gmock.h>
 
 #include <algorithm>
@@ -12,60 +12,16 @@
 
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
-#include "grpc/health/v1/health.grpc.pb.h"
 #include "server/json_fields.h"
 #include "tests/server/http2_frames.h"
 #include "tests/server/http_client.h"
-#include "tests/server/server_fixture.h"
+#include "tests/server/stalled_streams.h"
 
 namespace baram::testing {
 namespace {
 
-class GrpcFlowTest : public ServerFixture {
+class GrpcFlowTest : public StalledStreams {
  protected:
-  // A request whose reply is far larger than what gRPC takes from a client that does not read: its
-  // sequences pause, with their pages held, until somebody reads.
-  static v1::GenerateRequest LargeRequest() {
-    v1::GenerateRequest request = TextRequest("hello", 400);
-    request.mutable_sampling()->set_n(8);
-    request.mutable_output()->set_logprobs(20);
-    return request;
-  }
-
-  // A server whose streams stall soon.
-  void StartSmallStreams(double slow_reader_s) {
-    StartServer([&](server::Config& config) {
-      config.stream_tokens = 16;
-      config.stream_bytes = 1024;
-      config.slow_reader_s = slow_reader_s;
-    });
-    grpc::ChannelArguments arguments;
-    arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);  // keeps the flow-control window small
-    stalled_stub_ = v1::Inference::NewStub(NewChannel(arguments));
-  }
-
-  // A stream nobody reads, running.
-  struct Unread {
-    grpc::ClientContext context;
-    std::unique_ptr<grpc::ClientReader<v1::GenerateResponse>> reader;
-  };
-  std::unique_ptr<Unread> StartUnread(const v1::GenerateRequest& request) {
-    auto unread = std::make_unique<Unread>();
-    unread->reader = stalled_stub_->Generate(&unread->context, request);
-    return unread;
-  }
-  // Makes a call again of which the server can have seen nothing, as one that is begun while GOAWAY
-  // comes. All clients do, but where a test turns that off.
-  std::shared_ptr<grpc::Channel> RetryingChannel() const {
-    grpc::ChannelArguments arguments;
-    arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-    return grpc::CreateCustomChannel(server_->grpc_address(), grpc::InsecureChannelCredentials(),
-                                     arguments);
-  }
-  void AwaitPaused() {
-    while (Load().paused() == 0) std::this_thread::yield();
-  }
-
   // Sends a call in HTTP/2 of its own, which gRPC's client would read by itself: no more than the
   // first 64 KiB of the reply leave.
   static void SendRaw(server::RawClient& client, const std::string& method,
@@ -78,8 +34,6 @@ class GrpcFlowTest : public ServerFixture {
     }
     client.Send(Frame(kDataFrame, kEndStream, 1, message));
   }
-
-  std::unique_ptr<v1::Inference::Stub> stalled_stub_;
 };
 
 TEST_F(GrpcFlowTest, ASlowReaderCostsOnlyItselfAndLosesNothing) {
@@ -372,220 +326,6 @@ TEST_F(GrpcFlowTest, TheUsualEndsAreCountedFromZero) {
   EXPECT_TRUE(Comes([&] { return Counted().calls == 6; }));
   EXPECT_EQ(Counted("reason=\"DRAINING\"").calls, 2);
   EXPECT_EQ(Counted().series, fresh.series);
-}
-
-TEST_F(GrpcFlowTest, DrainLetsAcceptedStreamsFinishAndRefusesNewOnes) {
-  StartSmallStreams(600);
-  const auto channel = RetryingChannel();
-  const auto health = grpc::health::v1::Health::NewStub(channel);
-  const auto operation = v1::Operator::NewStub(channel);
-  const auto serving = [&] {
-    grpc::ClientContext context;
-    grpc::health::v1::HealthCheckResponse response;
-    EXPECT_TRUE(health->Check(&context, {}, &response).ok());
-    return response.status() == grpc::health::v1::HealthCheckResponse::SERVING;
-  };
-  EXPECT_TRUE(serving());
-  const auto unread = StartUnread(LargeRequest());
-  AwaitPaused();
-
-  v1::DrainRequest drain;
-  drain.set_limit_s(600);
-  v1::DrainResponse response;
-  grpc::ClientContext context;
-  ASSERT_TRUE(operation->Drain(&context, drain, &response).ok());
-  EXPECT_EQ(response.unfinished(), 1u);  // of 8 outputs, all paused
-  grpc::ClientContext load_context;
-  v1::GetLoadResponse load;
-  EXPECT_TRUE(operation->GetLoad(&load_context, {}, &load).ok());
-  EXPECT_TRUE(load.draining());
-  EXPECT_FALSE(serving());
-  EXPECT_FALSE(server().lifecycle().ready());
-  EXPECT_TRUE(server().lifecycle().live());
-  // As where the drain came before the last listener was open.
-  server().lifecycle().SetReady();
-  EXPECT_FALSE(serving());
-  EXPECT_FALSE(server().lifecycle().ready());
-
-  grpc::ClientContext refused_context;
-  v1::GenerateOnceResponse once;
-  const grpc::Status refused = v1::Inference::NewStub(channel)->GenerateOnce(
-      &refused_context, TextRequest("hello", 2), &once);
-  EXPECT_EQ(refused.error_code(), grpc::StatusCode::UNAVAILABLE);
-  google::rpc::Status details;
-  ASSERT_TRUE(details.ParseFromString(refused.error_details()));
-  bool retry = false;
-  for (const auto& detail : details.details()) retry |= detail.Is<google::rpc::RetryInfo>();
-  EXPECT_TRUE(retry);
-  EXPECT_EQ(refused_context.GetServerTrailingMetadata().count("grpc-retry-pushback-ms"), 1u);
-
-  Streamed rest;
-  for (v1::GenerateResponse event; unread->reader->Read(&event);) rest.events.push_back(event);
-  EXPECT_TRUE(unread->reader->Finish().ok());
-  EXPECT_EQ(rest.Usage()->completion_tokens(), 8u * 400u);
-}
-
-// Behind a balancer a client that keeps its connection would never reach another server.
-TEST_F(GrpcFlowTest, DrainSendsClientsToAnotherConnection) {
-  StartSmallStreams(600);
-  const auto unread = StartUnread(LargeRequest());
-  AwaitPaused();
-  const auto channel = RetryingChannel();
-  const auto health = grpc::health::v1::Health::NewStub(channel);
-  const auto is_serving = [&] {
-    grpc::ClientContext context;
-    grpc::health::v1::HealthCheckResponse response;
-    EXPECT_TRUE(health->Check(&context, {}, &response).ok());
-    return response.status() == grpc::health::v1::HealthCheckResponse::SERVING;
-  };
-  EXPECT_TRUE(is_serving());
-  EXPECT_EQ(channel->GetState(false), GRPC_CHANNEL_READY);
-  grpc::ClientContext watching;
-  const auto watch = grpc::health::v1::Health::NewStub(NewChannel())->Watch(&watching, {});
-  grpc::health::v1::HealthCheckResponse watched;
-  ASSERT_TRUE(watch->Read(&watched));
-  EXPECT_EQ(watched.status(), grpc::health::v1::HealthCheckResponse::SERVING);
-
-  {
-    grpc::ClientContext context;  // which holds the connection
-    v1::DrainResponse response;
-    ASSERT_TRUE(operation().Drain(&context, {}, &response).ok());
-  }
-  EXPECT_TRUE(Comes([&] { return channel->GetState(false) == GRPC_CHANNEL_IDLE; }));
-  EXPECT_TRUE(Comes([&] { return server().grpc().connections() == 2; })) << "stream and watch";
-  ASSERT_TRUE(watch->Read(&watched));
-  EXPECT_EQ(watched.status(), grpc::health::v1::HealthCheckResponse::NOT_SERVING);
-  // Who comes all the same hears why, and is sent away with that.
-  for (int i = 0; i < 3; ++i) {
-    EXPECT_FALSE(is_serving());
-    grpc::ClientContext refused;
-    v1::GenerateOnceResponse once;
-    EXPECT_EQ(v1::Inference::NewStub(channel)
-                  ->GenerateOnce(&refused, TextRequest("hello", 2), &once)
-                  .error_code(),
-              grpc::StatusCode::UNAVAILABLE);
-    EXPECT_EQ(refused.GetServerTrailingMetadata().count("grpc-retry-pushback-ms"), 1u);
-  }
-  server::RawClient late(server().grpc_address());
-  late.Send(Preface() + PathHeaders(1, "/grpc.health.v1.Health/Check") +
-            Frame(kDataFrame, kEndStream, 1, MessagePrefix(0)));
-  const std::string go_away = BigEndian(8, 3) + "\x07";  // its length and type
-  std::string received;
-  while (received.find(go_away) == std::string::npos && late.ReadSome(1 << 16, &received) > 0) {
-  }
-  EXPECT_NE(received.find(go_away), std::string::npos);
-
-  Streamed rest;
-  for (v1::GenerateResponse event; unread->reader->Read(&event);) rest.events.push_back(event);
-  EXPECT_TRUE(unread->reader->Finish().ok());
-  EXPECT_EQ(rest.Usage()->completion_tokens(), 8u * 400u);
-}
-
-TEST_F(GrpcFlowTest, StopEndsWhatTheLimitCutsOff) {
-  StartSmallStreams(600);
-  const auto unread = StartUnread(LargeRequest());
-  AwaitPaused();
-  std::thread reader([&] {
-    Streamed rest;
-    for (v1::GenerateResponse event; unread->reader->Read(&event);) {
-      // The first events were there before the stop; go on only once the drain limit has passed.
-      if (rest.events.empty()) {
-        while (!server().engine().idle()) std::this_thread::yield();
-      }
-      rest.events.push_back(event);
-    }
-    EXPECT_EQ(unread->reader->Finish().error_code(), grpc::StatusCode::UNAVAILABLE);
-    EXPECT_NE(rest.Usage(), nullptr);
-  });
-  server().Stop(std::chrono::steady_clock::now());
-  reader.join();
-}
-
-// One of each listener: who waits for them one after the other overruns the drain limit.
-TEST_F(GrpcFlowTest, WhoReadsNothingHoldsUpTheEndOnce) {
-  StartSmallStreams(600);
-  const auto unread = StartUnread(LargeRequest());
-  server::RawClient http(server_->http_address(), /*receive_buffer_bytes=*/4096);
-  http.Send(server::RawRequest(
-      "POST", "/v1/completions",
-      R"({"prompt": "hello", "max_tokens": 400, "n": 8, "logprobs": 5, "stream": true})",
-      "Content-Type: application/json\r\n"));
-  EXPECT_TRUE(Comes([&] { return Load().paused() == 16; }));
-  const auto begin = std::chrono::steady_clock::now();
-  server_->Stop(begin);
-  server_.reset();
-  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(5));
-}
-
-// What grpc.health.v1 says of `service`.
-bool Serving(const std::shared_ptr<grpc::Channel>& channel, const char* service) {
-  grpc::ClientContext context;
-  grpc::health::v1::HealthCheckRequest request;
-  request.set_service(service);
-  grpc::health::v1::HealthCheckResponse response;
-  const auto health = grpc::health::v1::Health::NewStub(channel);
-  EXPECT_TRUE(health->Check(&context, request, &response).ok());
-  return response.status() == grpc::health::v1::HealthCheckResponse::SERVING;
-}
-
-// Nothing calls the server when its engine hangs or moves again: it is to be asked.
-TEST_F(GrpcFlowTest, HealthIsWhatTheLifecycleTells) {
-  StartServer();
-  const auto channel = NewChannel();
-  constexpr const char* kReadiness[] = {"", "readiness", "baram.v1.Inference"};
-  server().grpc().SetHealth(false, false);
-  for (const char* service : kReadiness) EXPECT_FALSE(Serving(channel, service)) << service;
-  EXPECT_FALSE(Serving(channel, "liveness"));
-  EXPECT_TRUE(Serving(channel, "startup"));
-  server().lifecycle().Tell();
-  for (const char* service : kReadiness) EXPECT_TRUE(Serving(channel, service)) << service;
-  EXPECT_TRUE(Serving(channel, "liveness"));
-  server().lifecycle().StopAdvertising();
-  for (const char* service : kReadiness) EXPECT_FALSE(Serving(channel, service)) << service;
-  EXPECT_TRUE(Serving(channel, "liveness"));
-}
-
-// Liveness is told while calls end, and telling it is harmless when they have.
-TEST_F(GrpcFlowTest, LivenessIsToldWhileTheServerStops) {
-  StartSmallStreams(600);
-  const auto unread = StartUnread(LargeRequest());
-  AwaitPaused();
-  const auto channel = RetryingChannel();
-  EXPECT_TRUE(Serving(channel, "liveness"));
-  std::atomic<bool> stopped{false};
-  std::thread stopping([&] {
-    server().Stop(std::chrono::steady_clock::now() + std::chrono::hours(1));
-    stopped = true;
-  });
-  EXPECT_TRUE(Comes([&] { return server().lifecycle().draining(); }));
-  server().grpc().SetHealth(false, false);
-  EXPECT_FALSE(Serving(channel, "liveness"));
-  server().lifecycle().Tell();
-  EXPECT_TRUE(Serving(channel, "liveness"));
-  unread->context.TryCancel();
-  while (!stopped) server().lifecycle().Tell();
-  stopping.join();
-}
-
-// Nobody ends a watch of the health service but its client.
-TEST_F(GrpcFlowTest, AForeignStreamDoesNotHoldTheStop) {
-  StartServer();
-  const auto health = grpc::health::v1::Health::NewStub(NewChannel());
-  grpc::ClientContext context;
-  const auto watch = health->Watch(&context, {});
-  grpc::health::v1::HealthCheckResponse response;
-  ASSERT_TRUE(watch->Read(&response));
-  std::atomic<bool> stopped{false};
-  std::thread stopping([&] {
-    server().Stop(std::chrono::steady_clock::now() + std::chrono::hours(1));
-    stopped = true;
-  });
-  EXPECT_TRUE(Comes([&] { return stopped.load(); }));
-  context.TryCancel();
-  stopping.join();
-  while (watch->Read(&response)) {
-  }
-  EXPECT_FALSE(watch->Finish().ok());
 }
 
 TEST_F(GrpcFlowTest, ManyAtOnceAllAnswerTheSame) {

@@ -1,8 +1,6 @@
 // The HTTP listener's limits: what breaks one is told so, and disturbs nobody else.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sys/resource.h>
-#include <unistd.h>
 
 #include <atomic>
 #include <chrono>
@@ -13,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "server/errors.h"
 #include "server/text/utf8.h"
+#include "tests/server/few_descriptors.h"
 #include "tests/server/http_bed.h"
 
 namespace baram::server {
@@ -425,22 +424,12 @@ TEST_F(HttpLimitsTest, TellsThatItHasNoDescriptors) {
       },
       {}, /*threads=*/1);
   ASSERT_TRUE(server.ok()) << server.status();
-  rlimit before{};
-  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
-  rlimit low = before;
-  low.rlim_cur = 512;
-  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &low), 0);
-  std::vector<int> taken;
-  for (int fd; (fd = dup(STDERR_FILENO)) >= 0;) taken.push_back(fd);
-  ASSERT_FALSE(taken.empty());
-  close(taken.back());  // the client's
-  taken.pop_back();
+  auto few = std::make_unique<FewDescriptors>(1);  // the client's
   RawClient client((*server)->address());
   client.Send(RawRequest("GET", "/echo"));
   const auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(10);
   while (told == 0 && std::chrono::steady_clock::now() < limit) std::this_thread::yield();
-  for (const int fd : taken) close(fd);
-  setrlimit(RLIMIT_NOFILE, &before);
+  few.reset();
   EXPECT_GT(told.load(), 0);
   EXPECT_EQ(client.Read().body, "echo");
 }

@@ -94,13 +94,17 @@ TEST(LogTest, NobodyWaitsForAReaderThatStandsStill) {
   close(ends[0]);
 }
 
+class CallLogTest : public ::testing::Test {
+ protected:
+  const EngineInfo info_;
+  const Stats stats_{1, 1};
+  const TextPool texts_{/*threads=*/1, /*max_queued=*/1};
+  Metrics metrics_{info_, stats_, texts_, "tiny"};
+  CallLog log_{metrics_};
+};
+
 // In both forms; of a call that never ran, what is known.
-TEST(LogTest, ACallsLineTellsWhatItUsed) {
-  const EngineInfo info;
-  const Stats stats(1, 1);
-  const TextPool texts(/*threads=*/1, /*max_queued=*/1);
-  Metrics metrics(info, stats, texts, "tiny");
-  CallLog log(metrics);
+TEST_F(CallLogTest, ACallsLineTellsWhatItUsed) {
   CallRecord ran, refused;
   ran.method = "Generate";
   ran.request_id = "7";
@@ -114,11 +118,11 @@ TEST(LogTest, ACallsLineTellsWhatItUsed) {
   refused.method = "/v1/models";
   refused.code = "404";
   const auto record = [&] {
-    log.Record(ran);
-    log.RecordHttp(ran, 200, HttpEnd::kSent);
-    log.RecordHttp(ran, 200, HttpEnd::kGone);
-    log.RecordHttp(ran, 200, HttpEnd::kSlow);
-    log.Record(refused);
+    log_.Record(ran);
+    log_.RecordHttp(ran, 200, HttpEnd::kSent);
+    log_.RecordHttp(ran, 200, HttpEnd::kGone);
+    log_.RecordHttp(ran, 200, HttpEnd::kSlow);
+    log_.Record(refused);
   };
   const std::string used = " id=7 prompt=20 cached=16 completion=3 first_ms=1250.0 ms=2250.0\n";
   const std::string text = Logged("text", record);
@@ -135,65 +139,51 @@ TEST(LogTest, ACallsLineTellsWhatItUsed) {
                                R"("cached":16,"completion":3,"first_ms":1250.0})"));
 }
 
-TEST(LogTest, ARefusedCallTellsItsFieldInTheLogAlone) {
-  const EngineInfo info;
-  const Stats stats(1, 1);
-  const TextPool texts(/*threads=*/1, /*max_queued=*/1);
-  Metrics metrics(info, stats, texts, "tiny");
-  CallLog log(metrics);
+TEST_F(CallLogTest, ARefusedCallTellsItsFieldInTheLogAlone) {
   CallRecord record;
   record.method = "Generate";
   record.code = "INVALID_ARGUMENT";
   record.SetError(InvalidField("sampling.top_p", "No prompt is told."));
-  const auto call = [&] { log.Record(record); };
+  const auto call = [&] { log_.Record(record); };
   EXPECT_THAT(Logged("text", call),
               HasSubstr(" call Generate INVALID_ARGUMENT INVALID_FIELD field=sampling.top_p ms="));
   const Json line = Json::parse(Logged("json", call));
   EXPECT_EQ(line["reason"], "INVALID_FIELD");
   EXPECT_EQ(line["field"], "sampling.top_p");
-  EXPECT_THAT(metrics.Text(), HasSubstr("code=\"INVALID_ARGUMENT\",reason=\"INVALID_FIELD\"} 2\n"));
+  EXPECT_THAT(metrics_.Text(),
+              HasSubstr("code=\"INVALID_ARGUMENT\",reason=\"INVALID_FIELD\"} 2\n"));
 }
 
-TEST(LogTest, AnOverloadTellsItsLimitToTheOperator) {
-  const EngineInfo info;
-  const Stats stats(1, 1);
-  const TextPool texts(/*threads=*/1, /*max_queued=*/1);
-  Metrics metrics(info, stats, texts, "tiny");
-  CallLog log(metrics);
+TEST_F(CallLogTest, AnOverloadTellsItsLimitToTheOperator) {
   CallRecord record;
   record.method = "Generate";
   record.code = "RESOURCE_EXHAUSTED";
   record.SetError(TooManyTexts());
-  const auto call = [&] { log.Record(record); };
+  const auto call = [&] { log_.Record(record); };
   EXPECT_THAT(Logged("text", call),
               HasSubstr("RESOURCE_EXHAUSTED SERVER_OVERLOADED limit=text-queue ms="));
   EXPECT_EQ(Json::parse(Logged("json", call))["limit"], "text-queue");
-  EXPECT_THAT(metrics.Text(), HasSubstr("limit=\"max-queued-tokens\"} 0\n"));
-  EXPECT_THAT(metrics.Text(), HasSubstr("limit=\"text-queue\"} 2\n"));
+  EXPECT_THAT(metrics_.Text(), HasSubstr("limit=\"max-queued-tokens\"} 0\n"));
+  EXPECT_THAT(metrics_.Text(), HasSubstr("limit=\"text-queue\"} 2\n"));
 }
 
-TEST(LogTest, AFloodOfRefusedConnectionsIsALineASecond) {
-  const EngineInfo info;
-  const Stats stats(1, 1);
-  const TextPool texts(/*threads=*/1, /*max_queued=*/1);
-  Metrics metrics(info, stats, texts, "tiny");
-  CallLog log(metrics);
+TEST_F(CallLogTest, AFloodOfRefusedConnectionsIsALineASecond) {
   const SteadyTime start = std::chrono::steady_clock::now();
   const auto refuse = [&](int count, std::chrono::milliseconds at) {
-    for (int i = 0; i < count; ++i) log.RecordRefused("grpc", "UNAVAILABLE", "WHY", start + at);
+    for (int i = 0; i < count; ++i) log_.RecordRefused("grpc", "UNAVAILABLE", "WHY", start + at);
   };
   using std::chrono::milliseconds;
   const std::string logged = Logged("text", [&] {
     refuse(1000, milliseconds(0));
     refuse(500, milliseconds(999));
     refuse(1, milliseconds(1000));
-    log.RecordRefused("http", "503", "WHY", start);
+    log_.RecordRefused("http", "503", "WHY", start);
   });
   EXPECT_EQ(std::count(logged.begin(), logged.end(), '\n'), 3) << logged;
   EXPECT_THAT(logged, HasSubstr("refused grpc UNAVAILABLE WHY connections=1\n"));
   EXPECT_THAT(logged, HasSubstr("refused grpc UNAVAILABLE WHY connections=1500\n"));
   EXPECT_THAT(logged, HasSubstr("refused http 503 WHY connections=1\n"));
-  EXPECT_THAT(metrics.Text(), HasSubstr("code=\"UNAVAILABLE\",reason=\"WHY\"} 1501\n"));
+  EXPECT_THAT(metrics_.Text(), HasSubstr("code=\"UNAVAILABLE\",reason=\"WHY\"} 1501\n"));
 }
 
 }  // namespace
