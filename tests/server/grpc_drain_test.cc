@@ -164,7 +164,7 @@ TEST_F(GrpcDrainTest, WhoReadsNothingHoldsUpTheEndOnce) {
   server::RawClient http(server_->http_address(), /*receive_buffer_bytes=*/4096);
   http.Send(server::RawRequest(
       "POST", "/v1/completions",
-      R"({"prompt": "hello", "max_tokens": 400, "n": 8, "logprobs": 5, "stream": true})",
+      R"({"prompt": "hello", "max_tokens": 400, "n": 8, "logprobs": 5, "temperature": 0, "stream": true})",
       "Content-Type: application/json\r\n"));
   EXPECT_TRUE(Comes([&] { return Load().paused() == 16; }));
   const auto begin = std::chrono::steady_clock::now();
