@@ -12,8 +12,8 @@ void Batch::Reserve(const SlotShape& shape, int32_t page_tokens) {
   // one. Beside them, the whole tables of a sequence that is bound.
   const int32_t steady = 2 * (slots + shape.max_step_tokens / page_tokens + 1);
   deltas_.reserve(size_t{1} * shape.groups * (steady + shape.max_pages_per_slot));
-  for (auto* rows : {&decodes_, &chunks_, &all_rows_}) rows->reserve(slots);
-  for (auto* plans : {&decode_plans_, &chunk_plans_, &all_plans_}) plans->reserve(slots);
+  for (auto* rows : {&decodes_, &chunks_, &planned_}) rows->reserve(slots);
+  rows_.reserve(slots);
   tokens_.reserve(shape.max_step_tokens);
   targets_.reserve(shape.max_step_tokens);
   results.resize(shape.max_step_outputs);
@@ -22,14 +22,13 @@ void Batch::Reserve(const SlotShape& shape, int32_t page_tokens) {
 void Batch::Clear() {
   inits_.clear();
   deltas_.clear();
-  for (auto* rows : {&decodes_, &chunks_, &all_rows_}) rows->clear();
-  for (auto* plans : {&decode_plans_, &chunk_plans_, &all_plans_}) plans->clear();
+  for (auto* rows : {&decodes_, &chunks_, &planned_}) rows->clear();
+  rows_.clear();
   tokens_.clear();
   targets_.clear();
   tokens_count_ = 0;
   outputs_ = 0;
   only_decodes_ = true;
-  joined_ = false;
   lost = false;
 }
 
@@ -65,46 +64,35 @@ void Batch::UploadTables(Sequence& sequence) {
 }
 
 void Batch::AddRow(Sequence& sequence, int32_t count, int32_t scores, bool draws) {
-  Row row;
-  row.slot = sequence.slot;
-  row.count = count;
-  row.continues = sequence.device_has_token;
-  row.scores = scores;
-  row.draws = draws;
+  const Row row = {.slot = sequence.slot,
+                   .count = count,
+                   .continues = sequence.device_has_token,
+                   .scores = scores,
+                   .draws = draws};
   const auto next = sequence.tokens.begin() + sequence.planned;
   if (!row.continues) tokens_.insert(tokens_.end(), next, next + count);
   if (scores > 0) targets_.insert(targets_.end(), next + 1, next + 1 + scores);
-  (row.continues ? decodes_ : chunks_).push_back(row);
-  (row.continues ? decode_plans_ : chunk_plans_)
-      .push_back({&sequence, sequence.planned, count, scores, draws});
+  (row.continues ? decodes_ : chunks_).push_back({&sequence, sequence.planned, row});
   tokens_count_ += count;
   outputs_ += scores + (draws ? 1 : 0);
   only_decodes_ = only_decodes_ && count == 1 && scores == 0 && draws;
 }
 
-void Batch::Join() {
-  if (joined_) return;
-  joined_ = true;
+void Batch::Seal() {
   for (const auto* rows : {&decodes_, &chunks_}) {
-    all_rows_.insert(all_rows_.end(), rows->begin(), rows->end());
-  }
-  for (const auto* plans : {&decode_plans_, &chunk_plans_}) {
-    all_plans_.insert(all_plans_.end(), plans->begin(), plans->end());
+    for (const PlannedRow& planned : *rows) {
+      planned_.push_back(planned);
+      rows_.push_back(planned.row);
+    }
   }
 }
 
-StepInput Batch::Input() {
-  Join();
+StepInput Batch::Input() const {
   return {.inits = inits_,
           .page_deltas = deltas_,
-          .rows = all_rows_,
+          .rows = rows_,
           .tokens = tokens_,
           .targets = targets_};
-}
-
-std::span<const PlannedRow> Batch::rows() {
-  Join();
-  return all_plans_;
 }
 
 }  // namespace baram

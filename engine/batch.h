@@ -19,9 +19,7 @@ namespace baram {
 struct PlannedRow {
   Sequence* sequence = nullptr;
   int32_t begin = 0;  // position of its first token
-  int32_t count = 0;
-  int32_t scores = 0;  // results before the drawn token
-  bool draws = false;
+  Row row;
 };
 
 class Batch {
@@ -39,10 +37,12 @@ class Batch {
   // The next `count` tokens of the sequence, `scores` of them scored; advances nothing.
   void AddRow(Sequence& sequence, int32_t count, int32_t scores, bool draws);
 
-  // Rows that continue first. Valid until Clear.
-  StepInput Input();
+  // After the last row: puts the rows that continue first.
+  void Seal();
+  // Of a sealed batch; valid until Clear.
+  StepInput Input() const;
   // Planned rows, in the order of Input.
-  std::span<const PlannedRow> rows();
+  std::span<const PlannedRow> planned() const { return planned_; }
   int32_t tokens() const { return tokens_count_; }
   int32_t outputs() const { return outputs_; }
   // Every row is one token that is drawn from and not scored.
@@ -59,19 +59,15 @@ class Batch {
   SteadyTime planned_at{};
 
  private:
-  void Join();
-
   std::vector<SlotInit> inits_;
   std::vector<PageDelta> deltas_;
-  std::vector<Row> decodes_, chunks_;  // rows that continue, and the others
-  std::vector<PlannedRow> decode_plans_, chunk_plans_;
+  std::vector<PlannedRow> decodes_, chunks_;  // rows that continue, and the others
   std::vector<int32_t> tokens_, targets_;
-  std::vector<Row> all_rows_;
-  std::vector<PlannedRow> all_plans_;
+  std::vector<PlannedRow> planned_;  // by Seal: both, and their rows
+  std::vector<Row> rows_;
   int32_t tokens_count_ = 0;
   int32_t outputs_ = 0;
   bool only_decodes_ = true;
-  bool joined_ = false;
 };
 
 }  // namespace baram

@@ -1,5 +1,5 @@
-// Which setting is to blame, as a payload of absl::Status.
-#include "engine/config.h"
+// BlameSetting and BlamedSetting: the payload.
+#include "engine/blame.h"
 
 #include "absl/strings/cord.h"
 

@@ -12,9 +12,9 @@ void Scheduler::Commit(Batch& batch, SteadyTime now) {
   Check(steps_in_flight_ > 0, "only a planned step is committed");
   --steps_in_flight_;
   size_t next = 0;
-  for (const PlannedRow& row : batch.rows()) {
-    const size_t count = row.scores + (row.draws ? 1 : 0);
-    CommitRow(row, std::span(batch.results).subspan(next, count), now);
+  for (const PlannedRow& planned : batch.planned()) {
+    const size_t count = planned.row.scores + (planned.row.draws ? 1 : 0);
+    CommitRow(planned, std::span(batch.results).subspan(next, count), now);
     next += count;
   }
   stats_.generated_tokens.Add(std::exchange(drawn_in_step_, 0));
@@ -27,9 +27,10 @@ void Scheduler::Commit(Batch& batch, SteadyTime now) {
   UpdateGauges();
 }
 
-void Scheduler::CommitRow(const PlannedRow& row, std::span<const TokenResult> results,
+void Scheduler::CommitRow(const PlannedRow& planned, std::span<const TokenResult> results,
                           SteadyTime now) {
-  Sequence& sequence = *row.sequence;
+  const Row& row = planned.row;
+  Sequence& sequence = *planned.sequence;
   LiveRequest& live = *sequence.live;
   --sequence.rows_in_flight;
   if (row.draws) --sequence.draws_in_flight;
@@ -42,7 +43,7 @@ void Scheduler::CommitRow(const PlannedRow& row, std::span<const TokenResult> re
       EndOutput(sequence,
                 {.reason = FinishReason::kFailed, .message = "internal: non-finite logits"}, now);
     } else {
-      if (row.begin + row.count >= sequence.prompt_tokens) CountPrompt(live);
+      if (planned.begin + row.count >= sequence.prompt_tokens) CountPrompt(live);
       // A preempted sequence's tokens still count; its pages are gone.
       if (sequence.state == SequenceState::kRunning) {
         sequence.committed += row.count;
@@ -51,7 +52,7 @@ void Scheduler::CommitRow(const PlannedRow& row, std::span<const TokenResult> re
           SharePrompt(sequence);
         SlideWindows(sequence);
       }
-      CommitScores(row, results);
+      CommitScores(planned, results);
       if (row.draws) CommitToken(sequence, results.back(), now);
     }
   }
@@ -60,10 +61,10 @@ void Scheduler::CommitRow(const PlannedRow& row, std::span<const TokenResult> re
   }
 }
 
-void Scheduler::CommitScores(const PlannedRow& row, std::span<const TokenResult> results) {
-  LiveRequest& live = *row.sequence->live;
-  for (int32_t i = 0; i < row.scores; ++i) {
-    Check(row.begin + i == live.scores_sent, "prompt scores come in order and once");
+void Scheduler::CommitScores(const PlannedRow& planned, std::span<const TokenResult> results) {
+  LiveRequest& live = *planned.sequence->live;
+  for (int32_t i = 0; i < planned.row.scores; ++i) {
+    Check(planned.begin + i == live.scores_sent, "prompt scores come in order and once");
     live.outbox->PushPromptScore(results[i]);
     ++live.scores_sent;
     SetChanged(live);

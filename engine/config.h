@@ -6,10 +6,9 @@
 #include <cstdint>
 #include <functional>
 #include <string>
-#include <string_view>
 #include <vector>
 
-#include "absl/status/status.h"
+#include "engine/memory_sum.h"
 #include "engine/model/generation_defaults.h"
 #include "engine/model/load_progress.h"
 
@@ -55,28 +54,6 @@ struct EngineConfig {
   std::function<int64_t(int64_t context)> host_bytes;
 
   LoadProgress load_progress;
-};
-
-// An error that one setting's value brings, so that its operator can be told which, and where that
-// value stands. The names are those of `baram serve`, "max-model-len": who has others changes the
-// words.
-absl::Status BlameSetting(absl::Status status, std::string_view setting);
-// Empty: none, or several together.
-std::string BlamedSetting(const absl::Status& status);
-
-// The memory of a device and what an engine takes of it, known before anything is loaded.
-struct MemorySum {
-  struct Part {
-    std::string name;
-    int64_t bytes = 0;
-  };
-  std::string device;
-  bool own_memory = false;   // the device's, not the host's
-  int64_t total_bytes = 0;   // of the device; of the host, what this process may use
-  int64_t free_bytes = 0;    // of that, with own memory: what no other process holds
-  int64_t usable_bytes = 0;  // what the parts may take together
-  double share = 0;          // usable of total; 0: the cache was sized in bytes
-  std::vector<Part> parts;   // the KV cache is the last
 };
 
 // The most EOS ids of a model's configuration. The tokenizer's and a request's own stop ids have

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "engine/blame.h"
 #include "spdlog/spdlog.h"
 
 namespace baram {
@@ -149,29 +150,29 @@ bool EngineCore::AddLive(const Request& request, std::shared_ptr<Outbox> outbox)
   // The first and the last of an id show whether it has another call; whoever has it alone is the
   // first.
   const auto first = FirstLive(request.id);
-  const auto end = live_.upper_bound(ByKey::Key(request.id, UINT64_MAX, INT32_MAX));
+  const auto end = live_.upper_bound(LiveKeyView{request.id, UINT64_MAX, INT32_MAX});
   const auto other = [&](const auto& live) {
-    return std::get<1>(live.first) != request.call_number;
+    return live.first.call_number != request.call_number;
   };
   if (first != end && (request.own_id || first->second.own_id) &&
       (other(*first) || other(*std::prev(end)))) {
     return false;
   }
   return live_
-      .try_emplace({request.id, request.call_number, request.part},
+      .try_emplace(LiveKey{request.id, request.call_number, request.part},
                    LivePart{std::move(outbox), request.own_id})
       .second;
 }
 
 EngineCore::Live::iterator EngineCore::FirstLive(std::string_view id) {
-  return live_.lower_bound(ByKey::Key(id, 0, 0));
+  return live_.lower_bound(LiveKeyView{id});
 }
 
 bool EngineCore::Abort(const std::string& id) {
   std::vector<std::shared_ptr<Outbox>> parts;
   {
     std::lock_guard lock(inbox_mutex_);
-    for (auto part = FirstLive(id); part != live_.end() && std::get<0>(part->first) == id; ++part) {
+    for (auto part = FirstLive(id); part != live_.end() && part->first.id == id; ++part) {
       parts.push_back(part->second.outbox);
     }
   }
@@ -190,7 +191,7 @@ void EngineCore::Drain(SteadyTime limit) {
 double EngineCore::stalled_s() const {
   if (parked_.load()) return 0;
   const SteadyTime progress = FromTicks(progress_.load());
-  return std::max(0.0, SecondsBetween(progress, std::chrono::steady_clock::now()));
+  return std::max(0.0, SecondsSince(progress));
 }
 
 bool EngineCore::Turn(absl::FunctionRef<SteadyTime()> clock,
@@ -272,7 +273,7 @@ bool EngineCore::Deliver(SteadyTime now) {
     for (const Ending& ending : endings) {
       if (!ending.last) continue;
       const Request& request = ending.live->request;
-      live_.erase(live_.find(ByKey::Key(request.id, request.call_number, request.part)));
+      live_.erase(live_.find(LiveKeyView{request.id, request.call_number, request.part}));
     }
   }
   const bool happened = !endings.empty() || !scheduler_.changed().empty();

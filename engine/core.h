@@ -4,12 +4,12 @@
 #define BARAM_ENGINE_CORE_H_
 
 #include <atomic>
+#include <compare>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <string_view>
-#include <tuple>
 #include <vector>
 
 #include "absl/functional/function_ref.h"
@@ -22,6 +22,8 @@
 #include "engine/request.h"
 #include "engine/scheduler.h"
 #include "engine/stats.h"
+#include "engine/touched_list.h"
+#include "engine/wakeup.h"
 
 namespace baram {
 
@@ -71,18 +73,29 @@ class EngineCore {
   const PagePool& pool() const { return pool_; }
 
  private:
-  // Id, call and part. The requests of an id lie side by side, the parts of a call too, and are
-  // looked up without a copy.
+  // The requests of an id lie side by side, the parts of a call too, and are looked up without a
+  // copy.
+  struct LiveKeyView {
+    std::string_view id;
+    uint64_t call_number = 0;
+    int32_t part = 0;
+    auto operator<=>(const LiveKeyView&) const = default;
+  };
+  struct LiveKey {
+    std::string id;
+    uint64_t call_number = 0;
+    int32_t part = 0;
+    operator LiveKeyView() const { return {id, call_number, part}; }
+  };
   struct ByKey {
     using is_transparent = void;
-    using Key = std::tuple<std::string_view, uint64_t, int32_t>;
-    bool operator()(const Key& a, const Key& b) const { return a < b; }
+    bool operator()(const LiveKeyView& a, const LiveKeyView& b) const { return a < b; }
   };
   struct LivePart {
     std::shared_ptr<Outbox> outbox;
     bool own_id = false;
   };
-  using Live = std::map<std::tuple<std::string, uint64_t, int32_t>, LivePart, ByKey>;
+  using Live = std::map<LiveKey, LivePart, ByKey>;
 
   absl::Status Validate(const Request& request) const;
   absl::Status Accepting() const;

@@ -18,6 +18,7 @@
 #include "engine/outbox.h"
 #include "engine/request.h"
 #include "engine/stats.h"
+#include "engine/touched_list.h"
 
 namespace baram {
 

@@ -10,8 +10,8 @@
 
 #include "engine/batch.h"
 #include "engine/loaded_model.h"
-#include "engine/outbox.h"
 #include "engine/step_graphs.h"
+#include "engine/wakeup.h"
 
 namespace baram {
 

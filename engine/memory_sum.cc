@@ -6,16 +6,10 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "engine/blame.h"
 
 namespace baram {
 namespace {
-
-// The engine's share of the host's memory: the rest is for the rest of the process.
-constexpr double kUsableHostMemory = 0.92;
-
-int64_t ShareOf(double share, int64_t bytes) {
-  return static_cast<int64_t>(share * static_cast<double>(bytes));
-}
 
 // "weights 16.06 GB, activations 1.20 GB"
 std::string ListParts(const MemorySum& sum) {
@@ -37,23 +31,6 @@ std::string ShowBytes(int64_t bytes) {
   if (value >= 1e9) return absl::StrFormat("%.2f GB", value / 1e9);
   if (value >= 1e6) return absl::StrFormat("%.1f MB", value / 1e6);
   return absl::StrCat(bytes, " bytes");
-}
-
-MemorySum MemoryFor(const EngineConfig& config, const DeviceInfo& device) {
-  MemorySum sum;
-  sum.device = device.name;
-  sum.own_memory = device.own_memory;
-  sum.total_bytes = device.memory_bytes;
-  sum.free_bytes = device.free_bytes;
-  if (!device.own_memory) {
-    sum.usable_bytes = ShareOf(kUsableHostMemory, device.memory_bytes);
-  } else if (config.kv_cache_bytes > 0) {
-    sum.usable_bytes = device.free_bytes;
-  } else {
-    sum.share = config.gpu_memory_utilization;
-    sum.usable_bytes = ShareOf(sum.share, device.memory_bytes);
-  }
-  return sum;
 }
 
 int64_t PartsBytes(const MemorySum& sum) {

@@ -1,19 +1,30 @@
-// What an engine takes of a device's memory, added up before anything is loaded; and what the
-// operator is told where it does not fit.
+// MemorySum: what an engine takes of a device's memory, added up before anything is loaded; and
+// what the operator is told where it does not fit.
 #ifndef BARAM_ENGINE_MEMORY_SUM_H_
 #define BARAM_ENGINE_MEMORY_SUM_H_
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
-#include "engine/config.h"
-#include "kernels/device.h"
 
 namespace baram {
 
-// The memory this engine may use; no parts yet.
-MemorySum MemoryFor(const EngineConfig& config, const DeviceInfo& device);
+// The memory of a device and what an engine takes of it, known before anything is loaded.
+struct MemorySum {
+  struct Part {
+    std::string name;
+    int64_t bytes = 0;
+  };
+  std::string device;
+  bool own_memory = false;   // the device's, not the host's
+  int64_t total_bytes = 0;   // of the device; of the host, what this process may use
+  int64_t free_bytes = 0;    // of that, with own memory: what no other process holds
+  int64_t usable_bytes = 0;  // what the parts may take together
+  double share = 0;          // usable of total; 0: the cache was sized in bytes
+  std::vector<Part> parts;   // the KV cache is the last
+};
 
 // What all parts take together.
 int64_t PartsBytes(const MemorySum& sum);

@@ -6,10 +6,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "engine/blame.h"
 #include "engine/memory_sum.h"
 #include "engine/model/hf_config.h"
 #include "engine/model/random_weights.h"
-#include "engine/model/steady_time.h"
 #include "engine/model/support.h"
 #include "engine/model/weight_layout.h"
 #include "engine/sizes.h"
@@ -168,13 +168,13 @@ std::string DescribeAttention(const ModelSpec& spec) {
 }
 
 // What opening and inspecting begin with, so that they meet the same errors in the same order.
-struct Found {
+struct ReadAndOpened {
   ModelSpec spec;
   GenerationDefaults defaults;
   std::unique_ptr<Device> device;
 };
 
-absl::StatusOr<Found> Find(const EngineConfig& config) {
+absl::StatusOr<ReadAndOpened> ReadAndOpen(const EngineConfig& config) {
   absl::StatusOr<ModelSpec> spec = ReadModelSpec(config.model);
   if (!spec.ok()) return spec.status();
   if (config.max_model_len > spec->max_positions) {
@@ -188,14 +188,14 @@ absl::StatusOr<Found> Find(const EngineConfig& config) {
   if (!defaults.ok()) return defaults.status();
   absl::StatusOr<std::unique_ptr<Device>> device = OpenDeviceOrBlame(config);
   if (!device.ok()) return device.status();
-  return Found{*std::move(spec), *std::move(defaults), *std::move(device)};
+  return ReadAndOpened{*std::move(spec), *std::move(defaults), *std::move(device)};
 }
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<LoadedModel>> OpenModel(const EngineConfig& config) {
   const SteadyTime begin = std::chrono::steady_clock::now();
-  absl::StatusOr<Found> found = Find(config);
+  absl::StatusOr<ReadAndOpened> found = ReadAndOpen(config);
   if (!found.ok()) return found.status();
   auto& [spec, defaults, device] = *found;
   if (absl::Status status = CheckSupportOrBlame(config, spec, *device); !status.ok()) {
@@ -219,7 +219,7 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> OpenModel(const EngineConfig& confi
   absl::StatusOr<std::unique_ptr<LoadedModel>> model =
       MakeReady(config, spec, *std::move(sizes), std::move(device), *std::move(weights));
   if (model.ok()) {
-    (*model)->info.load_s = SecondsBetween(begin, std::chrono::steady_clock::now());
+    (*model)->info.load_s = SecondsSince(begin);
   }
   return model;
 }
@@ -240,7 +240,7 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> OpenRandomModel(const EngineConfig&
 }
 
 absl::StatusOr<Inspection> InspectModel(const EngineConfig& config) {
-  absl::StatusOr<Found> found = Find(config);
+  absl::StatusOr<ReadAndOpened> found = ReadAndOpen(config);
   if (!found.ok()) return found.status();
   const auto& [spec, defaults, device] = *found;
 

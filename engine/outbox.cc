@@ -1,7 +1,8 @@
-// Outbox and TouchedList: single-producer, single-consumer rings beside one lock a step.
+// Outbox: single-producer, single-consumer rings.
 #include "engine/outbox.h"
 
 #include <algorithm>
+#include <atomic>
 #include <utility>
 
 #include "kernels/check.h"
@@ -74,24 +75,6 @@ int64_t ScoreCapacity(const Request& request) {
 }
 
 }  // namespace
-
-void Wakeup::Notify() {
-  {
-    std::lock_guard lock(mutex_);
-    notified_ = true;
-  }
-  changed_.notify_one();
-}
-
-void Wakeup::WaitUntil(SteadyTime deadline) {
-  std::unique_lock lock(mutex_);
-  if (deadline == SteadyTime::max()) {
-    changed_.wait(lock, [this] { return notified_; });
-  } else {
-    changed_.wait_until(lock, deadline, [this] { return notified_; });
-  }
-  notified_ = false;
-}
 
 struct Outbox::Output {
   Output(int64_t capacity, int32_t logprobs) : ring(capacity, logprobs) {}
@@ -230,58 +213,12 @@ void Outbox::SetAdmitted(SteadyTime when) { shared_->admitted.store(Ticks(when))
 void Outbox::SetFirstToken(SteadyTime when) { shared_->first_token.store(Ticks(when)); }
 void Outbox::SetFinished(SteadyTime when) { shared_->finished.store(Ticks(when)); }
 
-bool Outbox::cancelled(FinishReason* reason) const {
+std::optional<FinishReason> Outbox::cancelled() const {
   const int32_t cancel = shared_->cancel.load();
-  if (cancel < 0) return false;
-  *reason = static_cast<FinishReason>(cancel);
-  return true;
+  if (cancel < 0) return std::nullopt;
+  return static_cast<FinishReason>(cancel);
 }
 
 bool Outbox::stopped(int32_t index) const { return outputs_[index]->stopped.load(); }
-
-void TouchedList::Add(std::vector<std::shared_ptr<Outbox>>& touched) {
-  if (touched.empty()) return;
-  {
-    std::lock_guard lock(mutex_);
-    for (std::shared_ptr<Outbox>& outbox : touched) {
-      if (std::exchange(outbox->listed, true)) continue;
-      list_.push_back(std::move(outbox));
-    }
-  }
-  changed_.notify_one();
-  touched.clear();
-}
-
-bool TouchedList::Take(std::vector<std::shared_ptr<Outbox>>* taken, SteadyTime deadline) {
-  taken->clear();
-  std::unique_lock lock(mutex_);
-  const auto ready = [this] { return !list_.empty() || nudged_ || closed_; };
-  if (deadline == SteadyTime::max()) {
-    changed_.wait(lock, ready);
-  } else {
-    changed_.wait_until(lock, deadline, ready);
-  }
-  nudged_ = false;
-  std::swap(*taken, list_);
-  // From here a change of an outbox puts it into the next list.
-  for (const std::shared_ptr<Outbox>& outbox : *taken) outbox->listed = false;
-  return !(closed_ && taken->empty());
-}
-
-void TouchedList::Nudge() {
-  {
-    std::lock_guard lock(mutex_);
-    nudged_ = true;
-  }
-  changed_.notify_one();
-}
-
-void TouchedList::Close() {
-  {
-    std::lock_guard lock(mutex_);
-    closed_ = true;
-  }
-  changed_.notify_one();
-}
 
 }  // namespace baram

@@ -5,60 +5,22 @@
 #ifndef BARAM_ENGINE_OUTBOX_H_
 #define BARAM_ENGINE_OUTBOX_H_
 
-#include <atomic>
-#include <condition_variable>
 #include <cstdint>
 #include <memory>
-#include <mutex>
-#include <string>
+#include <optional>
 #include <vector>
 
+#include "engine/finish.h"
 #include "engine/request.h"
+#include "engine/steady_time.h"
+#include "engine/wakeup.h"
 #include "kernels/step.h"
 
 namespace baram {
 
-// Why an output ended, the better ends first. Delivery adds "stop string" by itself through StopAt.
-enum class FinishReason : uint8_t {
-  kStop,       // an id of Request::stop_ids, in `stop_id`; or StopAt was called
-  kLength,     // max_tokens or the context
-  kCancelled,  // Cancel()
-  kDeadline,
-  kDrained,     // the server is going down and the drain limit passed
-  kSlowReader,  // its ring stayed full for longest_pause_s
-  kFailed,      // see Finish::message
-};
-
-struct Finish {
-  FinishReason reason = FinishReason::kStop;
-  // The stop id that was drawn, or -1. It counts as output and is the last token of the ring, with
-  // its log-probability, as vLLM returns it; it has no text.
-  int32_t stop_id = -1;
-  int32_t tokens = 0;        // drawn in all, the stop id included; usage counts these
-  bool unavailable = false;  // kFailed: the device is lost; a retry elsewhere can work
-  std::string message{};     // kFailed: one sentence without anybody's content
-};
-
 // Timestamps of a request for usage reports and metrics; zero until they happened.
 struct Timeline {
   SteadyTime arrival{}, admitted{}, first_token{}, finished{};
-};
-
-// Wakes the thread that waits on it. Shared by an owner and everybody who may wake it.
-class Wakeup {
- public:
-  void Notify();
-  // Until notified since the last return, or `deadline`.
-  void WaitUntil(SteadyTime deadline);
-
-  // Set before Notify when a request was cancelled or stopped: its waiter then looks at every
-  // request, which it does not do on each turn.
-  std::atomic<bool> look_at_all{false};
-
- private:
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  bool notified_ = false;
 };
 
 class Outbox {
@@ -108,7 +70,7 @@ class Outbox {
   void SetAdmitted(SteadyTime when);
   void SetFirstToken(SteadyTime when);
   void SetFinished(SteadyTime when);  // before the last Publish
-  bool cancelled(FinishReason* reason) const;
+  std::optional<FinishReason> cancelled() const;
   bool stopped(int32_t index) const;
 
  private:
@@ -116,26 +78,6 @@ class Outbox {
   std::vector<std::unique_ptr<Output>> outputs_;
   struct Shared;
   std::unique_ptr<Shared> shared_;
-};
-
-// The outboxes that changed since the reader last looked: the engine adds them once a step under
-// one lock, the reader takes them all.
-class TouchedList {
- public:
-  void Add(std::vector<std::shared_ptr<Outbox>>& touched);  // empties `touched`, keeps its capacity
-  // Moves all into `taken` (cleared first). Blocks until there are some or Close() was called or
-  // `deadline` passed; false once closed and empty.
-  bool Take(std::vector<std::shared_ptr<Outbox>>* taken, SteadyTime deadline);
-  // Wakes Take without an outbox: the reader has work of its own.
-  void Nudge();
-  void Close();
-
- private:
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::vector<std::shared_ptr<Outbox>> list_;
-  bool nudged_ = false;
-  bool closed_ = false;
 };
 
 }  // namespace baram

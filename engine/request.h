@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/model/steady_time.h"
+#include "engine/steady_time.h"
 #include "kernels/step.h"
 
 namespace baram {

@@ -3,6 +3,7 @@
 #include "engine/scheduler.h"
 
 #include <algorithm>
+#include <optional>
 #include <ranges>
 #include <utility>
 
@@ -58,29 +59,24 @@ void Scheduler::Sweep(bool look_at_all, SteadyTime now) {
   // The last to come first: lists by rank then close no gaps, however many end at once.
   for (const std::unique_ptr<LiveRequest>& live : std::views::reverse(requests_)) {
     if (live->unfinished == 0) continue;
-    Finish all;
-    bool end_all = live->outbox->cancelled(&all.reason);
-    if (!end_all && now >= live->request.deadline) {
-      end_all = true;
-      all.reason = FinishReason::kDeadline;
-    }
+    std::optional<FinishReason> end = live->outbox->cancelled();
+    if (!end && now >= live->request.deadline) end = FinishReason::kDeadline;
     for (Sequence& sequence : std::views::reverse(live->outputs)) {
       if (sequence.state == SequenceState::kRetiring) continue;
-      if (end_all) {
-        EndOutput(sequence, all, now);
+      if (end) {
+        EndOutput(sequence, {.reason = *end}, now);
         continue;
       }
       if (live->outbox->stopped(sequence.index)) {
         EndOutput(sequence, {.reason = FinishReason::kStop}, now);
-      } else if (sequence.paused && HasRoom(sequence, now)) {
-        // Read in time.
-      } else if (sequence.paused) {
-        const SteadyTime limit = After(sequence.paused_since, config_.longest_pause_s);
-        if (now >= limit) {
-          EndOutput(sequence, {.reason = FinishReason::kSlowReader}, now);
-        } else {
-          next_event_ = std::min(next_event_, limit);
-        }
+        continue;
+      }
+      if (!sequence.paused || HasRoom(sequence, now)) continue;
+      const SteadyTime limit = After(sequence.paused_since, config_.longest_pause_s);
+      if (now >= limit) {
+        EndOutput(sequence, {.reason = FinishReason::kSlowReader}, now);
+      } else {
+        next_event_ = std::min(next_event_, limit);
       }
     }
     if (live->unfinished > 0) next_event_ = std::min(next_event_, live->request.deadline);
@@ -120,56 +116,63 @@ bool Scheduler::HasRoom(Sequence& sequence, SteadyTime now) {
 }
 
 bool Scheduler::Plan(Batch& batch, SteadyTime now) {
-  ++step_;
-  batch.Clear();
-  batch.planned_at = now;
-  waits_for_reader_ = false;
-  Budget budget = BeginBudget(now);
-  bool admitting = true, claiming = false;
-  Sequence* stuck = nullptr;
-  for (Sequence* sequence : ordered_) {
-    if (sequence->state != SequenceState::kRunning) {
-      if (!admitting && !claiming) {
-        const bool more = !holders_.empty() && RankBefore(*sequence, *holders_.back());
-        if (!more) break;  // nobody behind runs
-        continue;
-      }
-      if (WaitsForLeader(*sequence)) continue;
-      if (!HasRoom(*sequence, now)) {
-        waits_for_reader_ = true;
-        continue;
-      }
-      if (sequence->preempted_in_step == step_ || sequence->rows_in_flight > 0) {
-        admitting = claiming = false;  // what it gave up is not for those behind it
-        continue;
-      }
-      if (claiming) {
-        claiming = ClaimSlot(*sequence, budget);
-        continue;
-      }
-      admitting = Admit(*sequence, budget, now);
-      if (!admitting) {
-        claiming = budget.claims.slots > 0;
-        if (stuck == nullptr) stuck = sequence;
-        continue;
-      }
-    }
-    const Progress progress = PlanRow(*sequence, budget, batch, now);
-    if (progress != Progress::kPlanned) ReturnToken(*sequence, budget);
-    if (progress == Progress::kNoPages && stuck == nullptr) stuck = sequence;
-  }
-  if (batch.empty()) {
+  while (true) {
+    Sequence* stuck = PlanRows(batch, now);
+    if (!batch.empty()) break;
     if (stuck != nullptr && steps_in_flight_ == 0) {
-      if (PreemptAnyBut(*stuck)) return Plan(batch, now);
+      if (PreemptAnyBut(*stuck)) continue;
       if (!waits_for_reader_) FailStuck(*stuck, now);
     }
     UpdateGauges();
     return false;
   }
+  batch.Seal();
   ++steps_in_flight_;
   stats_.step_tokens.Observe(batch.tokens());
   UpdateGauges();
   return true;
+}
+
+// Returns the first that had no pages to go on or to begin with, or null.
+Sequence* Scheduler::PlanRows(Batch& batch, SteadyTime now) {
+  ++step_;
+  batch.Clear();
+  batch.planned_at = now;
+  waits_for_reader_ = false;
+  Budget budget = BeginBudget(now);
+  Entry entry;
+  for (Sequence* sequence : ordered_) {
+    if (sequence->state != SequenceState::kRunning) {
+      const bool none_behind_runs = holders_.empty() || !RankBefore(*sequence, *holders_.back());
+      if (entry.door == Door::kClosed && none_behind_runs) break;
+      if (!LetIn(*sequence, entry, budget, now)) continue;
+    }
+    const Progress progress = PlanRow(*sequence, budget, batch, now);
+    if (progress != Progress::kPlanned) ReturnToken(*sequence, budget);
+    if (progress == Progress::kNoPages && entry.stuck == nullptr) entry.stuck = sequence;
+  }
+  return entry.stuck;
+}
+
+// Whether the waiting sequence runs from now on.
+bool Scheduler::LetIn(Sequence& sequence, Entry& entry, Budget& budget, SteadyTime now) {
+  if (entry.door == Door::kClosed || WaitsForLeader(sequence)) return false;
+  if (!HasRoom(sequence, now)) {
+    waits_for_reader_ = true;
+    return false;
+  }
+  if (sequence.preempted_in_step == step_ || sequence.rows_in_flight > 0) {
+    entry.door = Door::kClosed;  // what it gave up is not for those behind it
+    return false;
+  }
+  if (entry.door == Door::kClaims) {
+    if (!ClaimSlot(sequence, budget)) entry.door = Door::kClosed;
+    return false;
+  }
+  if (Admit(sequence, budget, now)) return true;
+  entry.door = budget.claims.slots > 0 ? Door::kClaims : Door::kClosed;
+  if (entry.stuck == nullptr) entry.stuck = &sequence;
+  return false;
 }
 
 // A sequence whose ring is full has no use for a token until its reader makes room.

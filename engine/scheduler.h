@@ -25,7 +25,7 @@
 
 namespace baram {
 
-// See EngineConfig; no zeros left.
+// As EngineConfig, its zeros resolved; max_chunk_tokens 0 still is no limit.
 struct SchedulerConfig {
   int32_t max_model_len = 0;
   int32_t max_num_seqs = 0;            // also the device's slots
@@ -77,7 +77,6 @@ class Scheduler {
   // Destroys requests that ended and have nothing in flight (I3). After their endings were taken.
   void Reap();
 
-  bool idle() const { return requests_.empty(); }
   // When Sweep next has something to do by itself.
   SteadyTime next_event() const { return next_event_; }
   int32_t steps_in_flight() const { return steps_in_flight_; }
@@ -87,8 +86,8 @@ class Scheduler {
   std::span<const std::unique_ptr<LiveRequest>> requests() const { return requests_; }
 
  private:
-  // Who takes the slots that come free with a commit. The next step is taken to have as much room
-  // as this one leaves: nobody need give way for more.
+  // Waiting sequences that get the slots which come free with the next commit. Counted so that
+  // nobody else is preempted for them, taking the next step to have the room that this one leaves.
   struct Claims {
     int32_t slots = 0;
     int64_t tokens = 0;
@@ -99,6 +98,17 @@ class Scheduler {
     int32_t tokens = 0;  // but for those that are set aside
     int32_t scores = 0;
     Claims claims;
+  };
+
+  // Whom a step still lets in, while it is planned.
+  enum class Door : uint8_t {
+    kOpen,
+    kClaims,  // nobody, but slots that come free may be claimed
+    kClosed,
+  };
+  struct Entry {
+    Door door = Door::kOpen;
+    Sequence* stuck = nullptr;  // the first that had to stay out, or had no pages to go on
   };
 
   // What a sequence asks others to give way for.
@@ -129,6 +139,8 @@ class Scheduler {
   int32_t BlocksFor(int32_t tokens) const;
   bool HasRoom(Sequence& sequence, SteadyTime now);
   enum class Progress : uint8_t { kPlanned, kNotNow, kNoPages };
+  Sequence* PlanRows(Batch& batch, SteadyTime now);
+  bool LetIn(Sequence& sequence, Entry& entry, Budget& budget, SteadyTime now);
   Budget BeginBudget(SteadyTime now);
   void ReturnToken(Sequence& sequence, Budget& budget);
   Progress PlanRow(Sequence& sequence, Budget& budget, Batch& batch, SteadyTime now);
@@ -151,8 +163,8 @@ class Scheduler {
   void FailStuck(Sequence& sequence, SteadyTime now);
 
   // --- commit.cc: results and endings
-  void CommitRow(const PlannedRow& row, std::span<const TokenResult> results, SteadyTime now);
-  void CommitScores(const PlannedRow& row, std::span<const TokenResult> results);
+  void CommitRow(const PlannedRow& planned, std::span<const TokenResult> results, SteadyTime now);
+  void CommitScores(const PlannedRow& planned, std::span<const TokenResult> results);
   void CommitToken(Sequence& sequence, const TokenResult& result, SteadyTime now);
   void PublishPages(Sequence& sequence);
   void UnpublishPages(const Sequence& sequence);

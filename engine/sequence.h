@@ -3,10 +3,8 @@
 #ifndef BARAM_ENGINE_SEQUENCE_H_
 #define BARAM_ENGINE_SEQUENCE_H_
 
-#include <array>
 #include <cstdint>
 #include <memory>
-#include <span>
 #include <vector>
 
 #include "engine/outbox.h"

@@ -2,6 +2,7 @@
 #include "engine/sizes.h"
 
 #include <algorithm>
+#include <bit>
 #include <limits>
 
 #include "absl/strings/str_cat.h"
@@ -27,6 +28,8 @@ constexpr int32_t kSyncMixedTokens = 128, kAsyncMixedTokens = 2048;
 // running sequences can fill it.
 constexpr int64_t kDefaultContext = 2048;
 constexpr double kHostKvShare = 0.25;
+// The engine's share of the host's memory: the rest is for the rest of the process.
+constexpr double kUsableHostMemory = 0.92;
 // The smallest useful cache: one sequence that can grow.
 constexpr int64_t kLeastPages = 2;
 constexpr int64_t kMostPages = 2'000'000'000;
@@ -34,6 +37,28 @@ constexpr int64_t kMostBlocks = int64_t{1} << 24;
 // What the sum leaves alone of a GPU's free memory: some of it are estimates, and kernels are
 // loaded when they first run.
 constexpr int64_t kSpareBytes = int64_t{256} << 20;
+
+int64_t ShareOf(double share, int64_t bytes) {
+  return static_cast<int64_t>(share * static_cast<double>(bytes));
+}
+
+// The memory this engine may use; no parts yet.
+MemorySum MemoryFor(const EngineConfig& config, const DeviceInfo& device) {
+  MemorySum sum;
+  sum.device = device.name;
+  sum.own_memory = device.own_memory;
+  sum.total_bytes = device.memory_bytes;
+  sum.free_bytes = device.free_bytes;
+  if (!device.own_memory) {
+    sum.usable_bytes = ShareOf(kUsableHostMemory, device.memory_bytes);
+  } else if (config.kv_cache_bytes > 0) {
+    sum.usable_bytes = device.free_bytes;
+  } else {
+    sum.share = config.gpu_memory_utilization;
+    sum.usable_bytes = ShareOf(sum.share, device.memory_bytes);
+  }
+  return sum;
+}
 
 // Of numbers that are not negative. What 64 bits do not hold becomes the largest that they do.
 int64_t Product(int64_t a, int64_t b) {
@@ -66,7 +91,7 @@ int64_t DefaultKvBytes(const EngineSizes& sizes, const DeviceInfo& facts, int64_
   const int64_t each = pages_for(facts.own_memory ? wanted : std::min(wanted, kDefaultContext));
   const int64_t useful = Product(
       std::max(pages_for(wanted), Product(each, sizes.info.max_num_seqs)), sizes.info.page_bytes);
-  const auto share = static_cast<int64_t>(kHostKvShare * static_cast<double>(facts.memory_bytes));
+  const int64_t share = ShareOf(kHostKvShare, facts.memory_bytes);
   return std::min({useful, left, facts.own_memory ? left : share});
 }
 
@@ -86,7 +111,7 @@ absl::Status SizePages(const EngineConfig& config, const ModelSpec& spec, const 
                        EngineSizes* sizes) {
   EngineInfo& info = sizes->info;
   info.page_tokens = config.page_tokens > 0 ? config.page_tokens : device.Info().page_tokens;
-  if ((info.page_tokens & (info.page_tokens - 1)) != 0) {
+  if (!std::has_single_bit(static_cast<uint32_t>(info.page_tokens))) {
     return absl::InvalidArgumentError(
         absl::StrCat("page tokens must be a power of two, not ", info.page_tokens));
   }

@@ -25,13 +25,11 @@ Histogram::Histogram(std::span<const double> bounds)
   Check(std::is_sorted(bounds_.begin(), bounds_.end()), "histogram bounds ascend");
 }
 
-void Histogram::Observe(double value, uint64_t times) {
+void Histogram::Observe(double value) {
   const size_t at = std::lower_bound(bounds_.begin(), bounds_.end(), value) - bounds_.begin();
   // One writer: no read-modify-write is needed, which would wait for all stores before it.
-  buckets_[at].store(buckets_[at].load(std::memory_order_relaxed) + times,
-                     std::memory_order_relaxed);
-  sum_.store(sum_.load(std::memory_order_relaxed) + value * static_cast<double>(times),
-             std::memory_order_relaxed);
+  buckets_[at].store(buckets_[at].load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  sum_.store(sum_.load(std::memory_order_relaxed) + value, std::memory_order_relaxed);
 }
 
 std::span<const double> TtftBounds() { return kTtft; }

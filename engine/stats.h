@@ -1,5 +1,6 @@
-// Stats: everything the engine counts, as relaxed atomics written by the engine thread and read by
-// anybody at any time. Histograms are arrays of counters over fixed bounds.
+// Stats: everything the engine counts, as relaxed atomics written by the engine thread, but for
+// `accepted` and `refused`, and read by anybody at any time. Histograms are arrays of counters over
+// fixed bounds.
 #ifndef BARAM_ENGINE_STATS_H_
 #define BARAM_ENGINE_STATS_H_
 
@@ -9,11 +10,14 @@
 #include <span>
 #include <vector>
 
+#include "engine/finish.h"
+
 namespace baram {
 
 class Counter {
  public:
-  // From any thread. Waits for the stores before it: once a step rather than once a token.
+  // From any thread. A read-modify-write, which costs more than a store: once a step rather than
+  // once a token.
   void Add(uint64_t n = 1) { value_.fetch_add(n, std::memory_order_relaxed); }
   uint64_t value() const { return value_.load(std::memory_order_relaxed); }
 
@@ -34,7 +38,7 @@ class Gauge {
 class Histogram {
  public:
   explicit Histogram(std::span<const double> bounds);
-  void Observe(double value, uint64_t times = 1);
+  void Observe(double value);
   std::span<const double> bounds() const { return bounds_; }
   // Observations in bucket i (not cumulative); i == bounds().size() is the overflow.
   uint64_t bucket(size_t i) const { return buckets_[i].load(std::memory_order_relaxed); }
@@ -51,8 +55,6 @@ std::span<const double> TtftBounds();
 std::span<const double> TokenTimeBounds();
 std::span<const double> RequestTimeBounds();
 std::vector<double> TokenCountBounds(int64_t max);  // 1 2 5 10 20 50 ... up to max
-
-inline constexpr int kFinishReasons = 7;  // FinishReason's values
 
 struct Stats {
   explicit Stats(int32_t max_model_len, int32_t max_step_tokens);

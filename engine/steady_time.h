@@ -1,6 +1,6 @@
 // SteadyTime: a moment of the steady clock, the number that an atomic holds of it, and seconds.
-#ifndef BARAM_ENGINE_MODEL_STEADY_TIME_H_
-#define BARAM_ENGINE_MODEL_STEADY_TIME_H_
+#ifndef BARAM_ENGINE_STEADY_TIME_H_
+#define BARAM_ENGINE_STEADY_TIME_H_
 
 #include <chrono>
 #include <cstdint>
@@ -23,6 +23,10 @@ inline double SecondsBetween(SteadyTime from, SteadyTime to) {
   return std::chrono::duration<double>(to - from).count();
 }
 
+inline double SecondsSince(SteadyTime from) {
+  return SecondsBetween(from, std::chrono::steady_clock::now());
+}
+
 }  // namespace baram
 
-#endif  // BARAM_ENGINE_MODEL_STEADY_TIME_H_
+#endif  // BARAM_ENGINE_STEADY_TIME_H_

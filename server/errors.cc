@@ -7,7 +7,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "engine/config.h"
+#include "engine/blame.h"
 #include "server/random.h"
 #include "server/text/utf8.h"
 

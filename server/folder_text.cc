@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "engine/blame.h"
 #include "engine/engine.h"
 
 namespace baram::server {

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "engine/blame.h"
 #include "server/library_log.h"
 #include "server/setting_values.h"
 

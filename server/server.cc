@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "engine/blame.h"
 #include "server/folder_text.h"
 #include "server/openai.h"
 #include "server/probes.h"

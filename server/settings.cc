@@ -14,6 +14,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "engine/blame.h"
 #include "server/arguments.h"
 #include "server/foreign_flags.h"
 #include "server/setting_assign.h"

@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <vector>
 
-#include "absl/status/statusor.h"
 #include "engine/model/spec.h"
 #include "kernels/ops.h"
 

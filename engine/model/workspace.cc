@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "engine/model/steady_time.h"
 
 namespace baram {
 namespace {
@@ -84,7 +83,8 @@ absl::StatusOr<std::unique_ptr<Workspace>> MakeWorkspace(const ModelSpec& spec, 
 }
 
 void BeginPart(Workspace& workspace) {
-  workspace.part_begun.store(Ticks(std::chrono::steady_clock::now()), std::memory_order_relaxed);
+  workspace.part_begun.store(std::chrono::steady_clock::now().time_since_epoch().count(),
+                             std::memory_order_relaxed);
 }
 
 }  // namespace baram

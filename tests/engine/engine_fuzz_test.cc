@@ -116,7 +116,7 @@ class FuzzCase {
     }
     ASSERT_LT(turn, 200000) << "it goes on for ever";
     EXPECT_EQ(rig.owned_pages(), 0);
-    EXPECT_TRUE(rig.core().scheduler().idle());
+    EXPECT_TRUE(rig.core().scheduler().requests().empty());
     for (const Behaviour& behaviour : behaviours) Verify(rig, *behaviour.client);
   }
 

@@ -399,17 +399,16 @@ TEST(LifecycleTest, PartsShareTheirId) {
         << "it may share an id, but not this one";
   }
   EXPECT_TRUE(rig.core().Abort("a"));
-  FinishReason reason{};
-  EXPECT_TRUE((*first)->cancelled(&reason));
-  EXPECT_TRUE((*second)->cancelled(&reason));
-  EXPECT_FALSE((*other)->cancelled(&reason));
+  EXPECT_TRUE((*first)->cancelled());
+  EXPECT_TRUE((*second)->cancelled());
+  EXPECT_FALSE((*other)->cancelled());
   const auto shared = submit("b", 0, 1, /*own_id=*/false);
   const auto beside = submit("b", 0, 2, /*own_id=*/false);
   ASSERT_TRUE(shared.ok() && beside.ok());
   EXPECT_TRUE(absl::IsAlreadyExists(submit("b", 0, 3).status()));
   EXPECT_TRUE(rig.core().Abort("b"));
-  EXPECT_TRUE((*shared)->cancelled(&reason));
-  EXPECT_TRUE((*beside)->cancelled(&reason));
+  EXPECT_TRUE((*shared)->cancelled());
+  EXPECT_TRUE((*beside)->cancelled());
   ASSERT_TRUE(rig.Finish());
   EXPECT_FALSE(rig.core().Abort("a"));
 }

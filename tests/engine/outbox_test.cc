@@ -1,8 +1,9 @@
-// Outbox and TouchedList: rings, ends, wake-ups.
+// Outbox, Wakeup and TouchedList: rings, ends, wake-ups.
 #include "engine/outbox.h"
 
 #include <thread>
 
+#include "engine/touched_list.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -96,12 +97,10 @@ TEST(OutboxDeathTest, EndsOnlyOnce) {
 TEST(OutboxTest, TheFirstCancelWins) {
   auto wakeup = std::make_shared<Wakeup>();
   Outbox outbox(MakeRequest(1, 4), 4, wakeup);
-  FinishReason reason;
-  EXPECT_FALSE(outbox.cancelled(&reason));
+  EXPECT_EQ(outbox.cancelled(), std::nullopt);
   outbox.Cancel(FinishReason::kDeadline);
   outbox.Cancel();
-  EXPECT_TRUE(outbox.cancelled(&reason));
-  EXPECT_EQ(reason, FinishReason::kDeadline);
+  EXPECT_EQ(outbox.cancelled(), FinishReason::kDeadline);
   EXPECT_TRUE(wakeup->look_at_all.load());
   wakeup->WaitUntil(SteadyTime::max());  // returns: it was notified
 }

@@ -13,7 +13,7 @@ TEST(HistogramTest, ABucketEndsAtItsBoundIncluded) {
   const double bounds[] = {1, 2, 5};
   Histogram histogram(bounds);
   for (const double value : {0.5, 1.0, 1.5, 2.0, 5.0, 5.1}) histogram.Observe(value);
-  histogram.Observe(100, 3);
+  for (int i = 0; i < 3; ++i) histogram.Observe(100);
   EXPECT_EQ(histogram.bucket(0), 2u);
   EXPECT_EQ(histogram.bucket(1), 2u);
   EXPECT_EQ(histogram.bucket(2), 1u);

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/touched_list.h"
 #include "tests/server/comes.h"
 #include "tests/server/tiny_folder.h"
 
@@ -272,9 +273,7 @@ TEST_F(DeliveryTest, ACancelBeforeTheOutboxIsKnownIsKept) {
   reply->Cancel(FinishReason::kSlowReader);
   reply->Cancel();
   reply->Bind(outbox);
-  FinishReason reason{};
-  EXPECT_TRUE(outbox->cancelled(&reason));
-  EXPECT_EQ(reason, FinishReason::kSlowReader);
+  EXPECT_EQ(outbox->cancelled(), FinishReason::kSlowReader);
 }
 
 // Refused; or ended with nobody who listens to the rest; or with its last bytes out.
@@ -381,9 +380,8 @@ TEST_F(DeliveryTest, AClientThatTakesNothingIsBroken) {
   const Live live = Open(watched_);
   FillTwice(live, watched_);
   EXPECT_TRUE(Comes([&] { return !watched_.broken().ok(); }));
-  FinishReason reason{};
-  EXPECT_TRUE(Comes([&] { return live.outbox->cancelled(&reason); }));
-  EXPECT_EQ(reason, FinishReason::kSlowReader);
+  EXPECT_TRUE(Comes([&] { return live.outbox->cancelled().has_value(); }));
+  EXPECT_EQ(live.outbox->cancelled(), FinishReason::kSlowReader);
 }
 
 // A message now and then is progress, but buys no time.
@@ -442,8 +440,7 @@ TEST_F(DeliveryTest, ASinkThatLooksAfterItsClientIsLeftAlone) {
   Fill(after);
   ASSERT_TRUE(Comes([&] { return last_.chunks() == 1; }));
   EXPECT_TRUE(left_alone_.broken().ok());
-  FinishReason reason{};
-  EXPECT_FALSE(alone.outbox->cancelled(&reason));
+  EXPECT_EQ(alone.outbox->cancelled(), std::nullopt);
 }
 
 }  // namespace

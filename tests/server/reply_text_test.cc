@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/touched_list.h"
 #include "server/delivery.h"
 #include "tests/server/comes.h"
 

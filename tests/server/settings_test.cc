@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "engine/blame.h"
 #include "server/arguments.h"
 #include "server/exit_codes.h"
 #include "server/foreign_flags.h"

@@ -1,0 +1,34 @@
+// Finish: how an output ended.
+#ifndef BARAM_ENGINE_FINISH_H_
+#define BARAM_ENGINE_FINISH_H_
+
+#include <cstdint>
+#include <string>
+
+namespace baram {
+
+// Why an output ended, the better ends first. Delivery adds "stop string" by itself through StopAt.
+enum class FinishReason : uint8_t {
+  kStop,       // an id of Request::stop_ids, in `stop_id`; or StopAt was called
+  kLength,     // max_tokens or the context
+  kCancelled,  // Cancel()
+  kDeadline,
+  kDrained,     // the server is going down and the drain limit passed
+  kSlowReader,  // its ring stayed full for longest_pause_s
+  kFailed,      // see Finish::message
+};
+inline constexpr int kFinishReasons = static_cast<int>(FinishReason::kFailed) + 1;
+
+struct Finish {
+  FinishReason reason = FinishReason::kStop;
+  // The stop id that was drawn, or -1. It counts as output and is the last token of the ring, with
+  // its log-probability, as vLLM returns it; it has no text.
+  int32_t stop_id = -1;
+  int32_t tokens = 0;        // drawn in all, the stop id included; usage counts these
+  bool unavailable = false;  // kFailed: the device is lost; a retry elsewhere can work
+  std::string message{};     // kFailed: one sentence without anybody's content
+};
+
+}  // namespace baram
+
+#endif  // BARAM_ENGINE_FINISH_H_

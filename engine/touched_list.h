@@ -1,0 +1,37 @@
+// TouchedList: the engine tells the delivery thread which outboxes changed.
+#ifndef BARAM_ENGINE_TOUCHED_LIST_H_
+#define BARAM_ENGINE_TOUCHED_LIST_H_
+
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "engine/outbox.h"
+#include "engine/steady_time.h"
+
+namespace baram {
+
+// The outboxes that changed since the reader last looked: the engine adds them once a step under
+// one lock, the reader takes them all.
+class TouchedList {
+ public:
+  void Add(std::vector<std::shared_ptr<Outbox>>& touched);  // empties `touched`, keeps its capacity
+  // Moves all into `taken` (cleared first). Blocks until there are some or Close() was called or
+  // `deadline` passed; false once closed and empty.
+  bool Take(std::vector<std::shared_ptr<Outbox>>* taken, SteadyTime deadline);
+  // Wakes Take without an outbox: the reader has work of its own.
+  void Nudge();
+  void Close();
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<std::shared_ptr<Outbox>> list_;
+  bool nudged_ = false;
+  bool closed_ = false;
+};
+
+}  // namespace baram
+
+#endif  // BARAM_ENGINE_TOUCHED_LIST_H_
