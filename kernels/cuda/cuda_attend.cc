@@ -30,7 +30,7 @@ void CudaDevice::Attend(const AttendArgs& args) {
   DCheckShapes(args);
   if (args.step.tokens == 0) return;
   const HeadShape& head = args.pool.shape.head;
-  const AttendPlans::Planned& planned =
+  const StepAttendPlans::Planned& planned =
       attend_plans_.For({head, args.window}, captures_.capturing());
   Note(step_block_.error());
   const AttendDevice device = AttendFacts();

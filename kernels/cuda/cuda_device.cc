@@ -30,10 +30,10 @@ Error CudaDevice::Open() {
 }
 
 int64_t CudaDevice::BytesBelow(const SlotShape& slots) const {
-  return StepUpload::BytesBelow(slots) + AttendPlans::BytesBelow(slots, AttendFacts());
+  return StepUpload::BytesBelow(slots) + StepAttendPlans::BytesBelow(slots, AttendFacts());
 }
 int64_t CudaDevice::BytesAbove(const SlotShape& slots) const {
-  return AttendPlans::BytesAbove(slots, AttendFacts());
+  return StepAttendPlans::BytesAbove(slots, AttendFacts());
 }
 
 DeviceUse CudaDevice::OwnUse(const SlotShape& slots) const {

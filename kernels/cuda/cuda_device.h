@@ -10,12 +10,12 @@
 #include <vector>
 
 #include "kernels/cuda/algorithm_table.h"
-#include "kernels/cuda/attend_plans.h"
 #include "kernels/cuda/captures.h"
 #include "kernels/cuda/cublaslt.h"
 #include "kernels/cuda/device_memory.h"
 #include "kernels/cuda/gemm_select.h"
 #include "kernels/cuda/runtime.h"
+#include "kernels/cuda/step_attend_plans.h"
 #include "kernels/cuda/step_block.h"
 #include "kernels/cuda/step_upload.h"
 #include "kernels/cuda/transfers.h"
@@ -125,7 +125,7 @@ class CudaDevice final : public Device {
   std::unique_ptr<CublasLt> cublaslt_;  // null: this machine has none
   std::vector<ProductKind> told_refusals_;
   StepBlock step_block_;
-  AttendPlans attend_plans_;
+  StepAttendPlans attend_plans_;
   StepUpload steps_;
   Captures captures_;
 };

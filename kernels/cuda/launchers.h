@@ -56,12 +56,12 @@ struct AttendPlanArrays {
   const AttendPiece* pieces = nullptr;
   int64_t partial_capacity = 0;  // MostAttendPartials
 };
-// attend_decode.cu: the pieces of kVector, which have at most `rows` query rows. Here and below
+// attend_vector.cu: the pieces of kVector, which have at most `rows` query rows. Here and below
 // `arrived` are kMostAttendBlocks counters that are zero between kernels, as in SplitMemory.
 void LaunchAttendVector(const AttendArgs& args, const AttendPlanArrays& plan,
                         const AttendTiling& tiling, int32_t rows, uint32_t* arrived,
                         LaunchStream stream);
-// attend_prefill.cu: the pieces of kNarrow or kWide
+// attend_tiles.cu: the pieces of kNarrow or kWide
 void LaunchAttendTiles(const AttendArgs& args, const AttendPlanArrays& plan,
                        const AttendTiling& tiling, AttendKernel kernel, uint32_t* arrived,
                        LaunchStream stream);

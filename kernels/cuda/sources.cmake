@@ -1,7 +1,6 @@
 # The CUDA device's sources, for nvcc and for the emulation alike.
 set(baram_cuda_host_sources
   attend_plan.cc
-  attend_plans.cc
   captures.cc
   cuda_attend.cc
   cuda_device.cc
@@ -10,14 +9,15 @@ set(baram_cuda_host_sources
   gemm_select.cc
   open_cuda.cc
   pack.cc
+  step_attend_plans.cc
   step_block.cc
   step_upload.cc
   transfers.cc
 )
 set(baram_cuda_kernel_sources
   act.cu
-  attend_decode.cu
-  attend_prefill.cu
+  attend_tiles.cu
+  attend_vector.cu
   embed.cu
   gather_rows.cu
   gemm_mma.cu

@@ -5,9 +5,9 @@
 #include <cstdint>
 #include <vector>
 
-#include "kernels/cuda/attend_plans.h"
 #include "kernels/cuda/device_memory.h"
 #include "kernels/cuda/slot_arrays.h"
+#include "kernels/cuda/step_attend_plans.h"
 #include "kernels/cuda/step_block.h"
 #include "kernels/step.h"
 
@@ -23,7 +23,8 @@ class StepUpload {
   // What it takes of a StepBlock below the border, beside what plans take there.
   static int64_t BytesBelow(const SlotShape& shape);
   // `block` and `plans` must outlive it.
-  Error Reserve(const SlotShape& shape, LaunchStream stream, StepBlock* block, AttendPlans* plans);
+  Error Reserve(const SlotShape& shape, LaunchStream stream, StepBlock* block,
+                StepAttendPlans* plans);
 
   // See Device::BeginStep. Plans attention as well. Nothing is allocated.
   StepView BeginStep(const StepInput& input);
@@ -51,7 +52,7 @@ class StepUpload {
   StepArrays step_;
   DeviceMemory memory_;  // behind slots_ and step_
   StepBlock* block_ = nullptr;
-  AttendPlans* plans_ = nullptr;
+  StepAttendPlans* plans_ = nullptr;
   int64_t block_bytes_ = 0;       // of the sections
   std::vector<int32_t> lengths_;  // [slots] tokens with KV, those of the current step included
 

@@ -126,7 +126,8 @@ class Layout {
     args.scale = Scale();
     args.scratch = scratch_.data();
     uploaded->BeginStep(rows_);
-    const AttendPlans::Planned& planned = uploaded->plans.For({case_.head, case_.window});
+    const StepAttendPlans::Planned& planned =
+        uploaded->plans.For({case_.head, case_.window}, /*captured=*/false);
     EXPECT_TRUE(planned.plan.Uses(case_.kernel));
     int32_t most_parts = 0;
     for (const AttendPiece& piece : planned.plan.pieces) {

@@ -4,7 +4,7 @@
 
 #include <span>
 
-#include "kernels/cuda/attend_plans.h"
+#include "kernels/cuda/step_attend_plans.h"
 #include "kernels/cuda/step_block.h"
 
 namespace baram::cuda {
@@ -12,8 +12,8 @@ namespace baram::cuda {
 struct UploadedPlans {
   Error Reserve(const SlotShape& shape, const AttendDevice& device, Stream stream) {
     plans.Reserve(shape, device, &block);
-    return block.Reserve(AttendPlans::BytesBelow(shape, device),
-                         AttendPlans::BytesAbove(shape, device), stream);
+    return block.Reserve(StepAttendPlans::BytesBelow(shape, device),
+                         StepAttendPlans::BytesAbove(shape, device), stream);
   }
   void BeginStep(std::span<const StepRow> rows) {
     block.Begin();
@@ -22,7 +22,7 @@ struct UploadedPlans {
   }
 
   StepBlock block;
-  AttendPlans plans;
+  StepAttendPlans plans;
 };
 
 }  // namespace baram::cuda

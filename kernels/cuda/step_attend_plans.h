@@ -1,6 +1,6 @@
-// AttendPlans: the current step's plans of attention, on the host and in GPU memory.
-#ifndef BARAM_KERNELS_CUDA_ATTEND_PLANS_H_
-#define BARAM_KERNELS_CUDA_ATTEND_PLANS_H_
+// StepAttendPlans: the current step's plans of attention, on the host and in GPU memory.
+#ifndef BARAM_KERNELS_CUDA_STEP_ATTEND_PLANS_H_
+#define BARAM_KERNELS_CUDA_STEP_ATTEND_PLANS_H_
 
 #include <array>
 #include <cstddef>
@@ -21,7 +21,7 @@ namespace baram::cuda {
 //
 // In the block each kind has a place below the border for its share_begin, in a size that depends
 // on its heads; the pieces of all kinds are one array that begins at the border.
-class AttendPlans {
+class StepAttendPlans {
  public:
   struct Planned {
     AttendKind kind;
@@ -44,7 +44,7 @@ class AttendPlans {
   int64_t end() const { return end_; }
   // The step's plan, which is in GPU memory once the step's upload was put on the stream. Valid
   // until the next call. `captured`: for a graph; the kind must be known.
-  const Planned& For(const AttendKind& kind, bool captured = false);
+  const Planned& For(const AttendKind& kind, bool captured);
 
  private:
   // One kind more makes the list begin anew. No model has more: layers of one window share page
@@ -66,4 +66,4 @@ class AttendPlans {
 
 }  // namespace baram::cuda
 
-#endif  // BARAM_KERNELS_CUDA_ATTEND_PLANS_H_
+#endif  // BARAM_KERNELS_CUDA_STEP_ATTEND_PLANS_H_

@@ -1,5 +1,5 @@
-// AttendPlans: plans and packs.
-#include "kernels/cuda/attend_plans.h"
+// StepAttendPlans: plans and packs.
+#include "kernels/cuda/step_attend_plans.h"
 
 #include <algorithm>
 #include <cstring>
@@ -24,15 +24,16 @@ int64_t MostShares(const SlotShape& shape, const AttendDevice& device) {
 
 }  // namespace
 
-int64_t AttendPlans::BytesBelow(const SlotShape& shape, const AttendDevice& device) {
+int64_t StepAttendPlans::BytesBelow(const SlotShape& shape, const AttendDevice& device) {
   return int64_t{kMostKinds} * PlaceBytes(MostShares(shape, device) + kAttendKernels);
 }
 
-int64_t AttendPlans::BytesAbove(const SlotShape& shape, const AttendDevice& device) {
+int64_t StepAttendPlans::BytesAbove(const SlotShape& shape, const AttendDevice& device) {
   return int64_t{kMostKinds} * MostAttendPieces(shape.max_step_tokens, device) * kPieceBytes;
 }
 
-void AttendPlans::Reserve(const SlotShape& shape, const AttendDevice& device, StepBlock* block) {
+void StepAttendPlans::Reserve(const SlotShape& shape, const AttendDevice& device,
+                              StepBlock* block) {
   device_ = device;
   block_ = block;
   bytes_above_ = BytesAbove(shape, device);
@@ -44,14 +45,14 @@ void AttendPlans::Reserve(const SlotShape& shape, const AttendDevice& device, St
   }
 }
 
-void AttendPlans::BeginStep(std::span<const StepRow> rows) {
+void StepAttendPlans::BeginStep(std::span<const StepRow> rows) {
   rows_ = rows;
   end_ = 0;
   if (rows.empty()) return;
   for (Planned& planned : std::span(planned_).first(kinds_)) Pack(planned);
 }
 
-const AttendPlans::Planned& AttendPlans::For(const AttendKind& kind, bool captured) {
+const StepAttendPlans::Planned& StepAttendPlans::For(const AttendKind& kind, bool captured) {
   for (Planned& planned : std::span(planned_).first(kinds_)) {
     if (planned.kind != kind) continue;
     planned.in_graph = planned.in_graph || captured;
@@ -83,7 +84,7 @@ const AttendPlans::Planned& AttendPlans::For(const AttendKind& kind, bool captur
   return planned;
 }
 
-void AttendPlans::Pack(Planned& planned) {
+void StepAttendPlans::Pack(Planned& planned) {
   AttendPlan& plan = planned.plan;
   PlanAttend(rows_, planned.kind, device_, &plan);
   const auto first_piece = static_cast<int32_t>(end_ / kPieceBytes);

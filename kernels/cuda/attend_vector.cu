@@ -5,7 +5,7 @@
 //   are computed by different blocks and put together by the last of them, see attend_merge.h
 //
 // Bound by reading the cache: 4 * hd * kv_heads bytes a key for 4 * hd * heads flops, at most 2
-// flops a byte here. More query rows a KV head go to attend_prefill.cu, where tensor cores keep up
+// flops a byte here. More query rows a KV head go to attend_tiles.cu, where tensor cores keep up
 // with memory. The border is reckoned, not measured, from the instructions that 16 keys of 128
 // elements, 8 KiB, take a warp as compiled for sm_90a: 628 for one row, 920 for two, 1466 for four;
 // on tensor cores some 400 for any number up to 16. At 132 multiprocessors with 4 instructions a

@@ -1,4 +1,4 @@
-// AttendPlans over the emulation: what the kernels read is what was planned, of every kind, in
+// StepAttendPlans over the emulation: what the kernels read is what was planned, of every kind, in
 // every step, at addresses that stay.
 #include <gtest/gtest.h>
 
@@ -7,8 +7,8 @@
 #include <cstring>
 #include <vector>
 
-#include "kernels/cuda/attend_plans.h"
 #include "kernels/cuda/device_memory.h"
+#include "kernels/cuda/step_attend_plans.h"
 #include "tests/kernels/cuda_plans.h"
 
 namespace baram::cuda {
@@ -21,7 +21,7 @@ struct FoundPlan {
   std::array<std::vector<int32_t>, kAttendKernels> share_begin;
   std::vector<AttendPiece> pieces = std::vector<AttendPiece>(100);
 
-  FoundPlan(const AttendPlans::Planned& planned, Stream stream)
+  FoundPlan(const StepAttendPlans::Planned& planned, Stream stream)
       : want(planned.plan), arrays(planned.arrays) {
     const auto fetch = [&](void* host, const void* device, int64_t bytes) {
       EXPECT_EQ(CopyToHost(host, device, bytes, stream), nullptr);
@@ -49,7 +49,7 @@ struct FoundPlan {
 
 // Nobody waits between the steps, so a staging that is written again too early shows. Kinds come
 // one after the other.
-TEST(AttendPlans, ArriveWithTheirStep) {
+TEST(StepAttendPlans, ArriveWithTheirStep) {
   OwnedStream stream;
   ASSERT_EQ(MakeOwned(&stream, CreateStream), nullptr);
   SlotShape shape;
@@ -69,7 +69,7 @@ TEST(AttendPlans, ArriveWithTheirStep) {
     uploaded.BeginStep(rows);
     const size_t asked = std::min<size_t>(std::size(kinds), 1 + step / 2);
     for (size_t kind = 0; kind < asked; ++kind) {
-      found.emplace_back(uploaded.plans.For(kinds[kind]), stream.get());
+      found.emplace_back(uploaded.plans.For(kinds[kind], /*captured=*/false), stream.get());
     }
   }
   ASSERT_EQ(Synchronize(stream.get()), nullptr);
@@ -85,13 +85,13 @@ TEST(AttendPlans, ArriveWithTheirStep) {
   }
 }
 
-TEST(AttendPlans, ThatGraphsUseKeepTheirPlace) {
+TEST(StepAttendPlans, ThatGraphsUseKeepTheirPlace) {
   OwnedStream stream;
   ASSERT_EQ(MakeOwned(&stream, CreateStream), nullptr);
   SlotShape shape;
   shape.max_step_tokens = 4;
   UploadedPlans uploaded;
-  AttendPlans& plans = uploaded.plans;
+  StepAttendPlans& plans = uploaded.plans;
   const AttendDevice facts{.multiprocessors = 4, .shared_bytes = 227 << 10};
   ASSERT_EQ(uploaded.Reserve(shape, facts, stream.get()), nullptr);
   const StepRow row{.slot = 0, .begin = 0, .count = 1, .position = 10, .source = -1};
@@ -100,13 +100,13 @@ TEST(AttendPlans, ThatGraphsUseKeepTheirPlace) {
   EXPECT_DEATH(plans.For(kind(1), /*captured=*/true), "before it is captured");
   // The second round finds no place and begins anew.
   for (int32_t window = 0; window < 2 * kMaxKvGroups; ++window) {
-    const FoundPlan found(plans.For(kind(window)), stream.get());
+    const FoundPlan found(plans.For(kind(window), /*captured=*/false), stream.get());
     ASSERT_EQ(Synchronize(stream.get()), nullptr);
     found.ExpectAsPlanned();
   }
   EXPECT_DEATH(plans.For(kind(1), /*captured=*/true), "before it is captured");
   plans.For(kind(2 * kMaxKvGroups - 1), /*captured=*/true);
-  EXPECT_DEATH(plans.For(kind(2 * kMaxKvGroups)), "keeps its place");
+  EXPECT_DEATH(plans.For(kind(2 * kMaxKvGroups), /*captured=*/false), "keeps its place");
 }
 
 }  // namespace
