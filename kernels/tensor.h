@@ -23,6 +23,9 @@ constexpr const char* DTypeName(DType type) {
   return "?";
 }
 
+// The types of activations and of the residual stream. f16 is one of checkpoints alone.
+constexpr bool IsStored(DType type) { return type == DType::kF32 || type == DType::kBF16; }
+
 // A view of `rows` by `cols` elements in device memory; does not own. Row r starts at
 // data + r * stride elements; elements of a row are adjacent.
 struct Tensor {

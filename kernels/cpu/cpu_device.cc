@@ -43,51 +43,47 @@ std::optional<Isa> IsaNamed(const std::string& name) {
   return std::nullopt;
 }
 
-bool IsStored(DType type) { return type == DType::kF32 || type == DType::kBF16; }
-
 // What the CPU's kernels ask for beyond shapes that fit together.
-struct Limits {
-  std::string operator()(const EmbedArgs& args) const {
-    return args.table.shape.format.dtype != DType::kBF16 ? "Embed: the table is not bf16" : "";
+std::string Limit(const EmbedArgs& args) {
+  return args.table.shape.format.dtype != DType::kBF16 ? "Embed: the table is not bf16" : "";
+}
+std::string Limit(const NormArgs& args) {
+  return IsStored(args.x.dtype) && IsStored(args.out.dtype)
+             ? ""
+             : "Norm: x or out is neither bf16 nor f32";
+}
+std::string Limit(const AddNormArgs& args) {
+  if (args.residual.dtype != DType::kF32) return "AddNorm: the residual is not f32";
+  return IsStored(args.branch.dtype) && IsStored(args.out.dtype)
+             ? ""
+             : "AddNorm: branch or out is neither bf16 nor f32";
+}
+std::string Limit(const GemmArgs& args) {
+  if (args.a.dtype != DType::kBF16) return "Gemm: a is not bf16";
+  if (args.weight.shape.format.dtype != DType::kBF16) return "Gemm: the weight is not bf16";
+  if (args.weight.shape.k > kMaxGemmK) {
+    return "Gemm: k is larger than " + std::to_string(kMaxGemmK);
   }
-  std::string operator()(const GemmArgs& args) const {
-    if (args.a.dtype != DType::kBF16) return "Gemm: a is not bf16";
-    if (args.weight.shape.format.dtype != DType::kBF16) return "Gemm: the weight is not bf16";
-    if (args.weight.shape.k > kMaxGemmK) {
-      return "Gemm: k is larger than " + std::to_string(kMaxGemmK);
-    }
-    return IsStored(args.out.dtype) ? "" : "Gemm: out is neither bf16 nor f32";
+  return IsStored(args.out.dtype) ? "" : "Gemm: out is neither bf16 nor f32";
+}
+std::string Limit(const StoreKvArgs& args) {
+  if (args.qkv.dtype != DType::kBF16) return "StoreKv: qkv is not bf16";
+  return UnsupportedKv("StoreKv", args.pool.shape);
+}
+std::string Limit(const AttendArgs& args) {
+  if (args.q.dtype != DType::kBF16 || args.out.dtype != DType::kBF16) {
+    return "Attend: q or out is not bf16";
   }
-  std::string operator()(const NormArgs& args) const {
-    return IsStored(args.x.dtype) && IsStored(args.out.dtype)
-               ? ""
-               : "Norm: x or out is neither bf16 nor f32";
-  }
-  std::string operator()(const AddNormArgs& args) const {
-    if (args.residual.dtype != DType::kF32) return "AddNorm: the residual is not f32";
-    return IsStored(args.branch.dtype) && IsStored(args.out.dtype)
-               ? ""
-               : "AddNorm: branch or out is neither bf16 nor f32";
-  }
-  std::string operator()(const ActArgs& args) const {
-    return IsStored(args.gate_up.dtype) && IsStored(args.out.dtype)
-               ? ""
-               : "Act: gate_up or out is neither bf16 nor f32";
-  }
-  std::string operator()(const StoreKvArgs& args) const {
-    if (args.qkv.dtype != DType::kBF16) return "StoreKv: qkv is not bf16";
-    return UnsupportedKv("StoreKv", args.pool.shape);
-  }
-  std::string operator()(const AttendArgs& args) const {
-    if (args.q.dtype != DType::kBF16 || args.out.dtype != DType::kBF16) {
-      return "Attend: q or out is not bf16";
-    }
-    if (!(args.scale > 0)) return "Attend: the scale of the scores is not positive";
-    return UnsupportedKv("Attend", args.pool.shape);
-  }
-  std::string operator()(const GatherRowsArgs&) const { return ""; }
-  std::string operator()(const SampleArgs&) const { return ""; }
-};
+  if (!(args.scale > 0)) return "Attend: the scale of the scores is not positive";
+  return UnsupportedKv("Attend", args.pool.shape);
+}
+std::string Limit(const ActArgs& args) {
+  return IsStored(args.gate_up.dtype) && IsStored(args.out.dtype)
+             ? ""
+             : "Act: gate_up or out is neither bf16 nor f32";
+}
+std::string Limit(const GatherRowsArgs&) { return ""; }
+std::string Limit(const SampleArgs&) { return ""; }
 
 struct Unmap {
   int64_t bytes;
@@ -122,8 +118,9 @@ std::string CpuDevice::Missing() const {
 }
 
 std::string CpuDevice::Unsupported(const OpArgs& args) const {
-  std::string misfit = CheckShapes(args);
-  return misfit.empty() ? std::visit(Limits(), args) : misfit;
+  const std::string misfit = CheckShapes(args);
+  if (!misfit.empty()) return misfit;
+  return std::visit([](const auto& op) { return Limit(op); }, args);
 }
 
 // Mapped, so that it is zeroed and committed only where it is written. Large allocations are

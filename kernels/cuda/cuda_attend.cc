@@ -17,15 +17,6 @@ AttendDevice CudaDevice::AttendFacts() const {
   return {.multiprocessors = facts_.multiprocessors, .shared_bytes = facts_.shared_bytes_per_block};
 }
 
-std::string CudaDevice::UnsupportedAttend(const AttendArgs& args) const {
-  if (args.q.dtype != DType::kBF16) return "Attend: q is not bf16";
-  if (args.out.dtype != DType::kBF16) return "Attend: out is not bf16";
-  if (args.pool.shape.page_tokens < kLeastPageTokens) {
-    return "Attend: pages hold fewer than " + std::to_string(kLeastPageTokens) + " tokens";
-  }
-  return "";
-}
-
 void CudaDevice::Attend(const AttendArgs& args) {
   DCheckShapes(args);
   if (args.step.tokens == 0) return;

@@ -74,9 +74,6 @@ class CudaDevice final : public Device {
   // Marks that may be waited for at a time: the steps in flight and a few.
   static constexpr uint64_t kMarks = 16;
 
-  // What the kernels ask for beyond shapes that fit together; in the files of the ops.
-  std::string UnsupportedGemm(const GemmArgs& args) const;
-  std::string UnsupportedAttend(const AttendArgs& args) const;
   // Where ops are launched.
   LaunchStream Launches() const { return {stream_.get(), captures_.overlap()}; }
   // What plans of attention depend on.

@@ -8,7 +8,6 @@
 #include "kernels/cuda/cuda_device.h"
 #include "kernels/cuda/gemm_select.h"
 #include "kernels/cuda/launchers.h"
-#include "kernels/cuda/pack.h"
 #include "kernels/float_types.h"
 #include "kernels/shape_check.h"
 
@@ -91,19 +90,6 @@ Error CudaDevice::ProbeCublasLt(std::string* problem) {
   const float want = kProbe * factor * factor;
   if (!(std::fabs(F32FromBF16(got) - want) < want / 64)) *problem = "cuBLASLt multiplies wrongly";
   return nullptr;
-}
-
-std::string CudaDevice::UnsupportedGemm(const GemmArgs& args) const {
-  if (args.a.dtype != DType::kBF16) return "Gemm: a is not bf16";
-  if (args.weight.shape.format.dtype != DType::kBF16) return "Gemm: the weight is not bf16";
-  constexpr int64_t kMostK = WeightStaging::kPieceBytes / int64_t{sizeof(uint16_t)};
-  if (PackedStride(args.weight.shape) > kMostK) {
-    return "Gemm: a row of the weight has more than " + std::to_string(kMostK) + " elements";
-  }
-  if (args.out.dtype != DType::kBF16 && args.out.dtype != DType::kF32) {
-    return "Gemm: out is neither bf16 nor f32";
-  }
-  return "";
 }
 
 GemmArgs CudaDevice::LibraryPart(const GemmArgs& args, const GemmPlan& plan, int64_t begin) const {

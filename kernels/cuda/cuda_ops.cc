@@ -4,19 +4,18 @@
 #include <variant>
 
 #include "kernels/cuda/cuda_device.h"
+#include "kernels/cuda/kv_layout.h"
 #include "kernels/cuda/launchers.h"
+#include "kernels/cuda/pack.h"
+#include "kernels/cuda/transfers.h"
 #include "kernels/shape_check.h"
 
 namespace baram::cuda {
 namespace {
 
-bool IsStored(const Tensor& tensor) {
-  return tensor.dtype == DType::kF32 || tensor.dtype == DType::kBF16;
-}
-
 std::string UnlessStored(const char* op, std::initializer_list<const Tensor*> tensors) {
   for (const Tensor* tensor : tensors) {
-    if (!IsStored(*tensor)) return std::string(op) + ": a tensor is neither bf16 nor f32";
+    if (!IsStored(tensor->dtype)) return std::string(op) + ": a tensor is neither bf16 nor f32";
   }
   return "";
 }
@@ -40,11 +39,28 @@ std::string Limit(const AddNormArgs& args) {
   const std::string types = UnlessStored("AddNorm", {&args.branch, &args.out});
   return types.empty() ? UnlessNormable("AddNorm", args.residual.cols) : types;
 }
-std::string Limit(const ActArgs& args) { return UnlessStored("Act", {&args.gate_up, &args.out}); }
-std::string Limit(const GatherRowsArgs&) { return ""; }
+std::string Limit(const GemmArgs& args) {
+  if (args.a.dtype != DType::kBF16) return "Gemm: a is not bf16";
+  if (args.weight.shape.format.dtype != DType::kBF16) return "Gemm: the weight is not bf16";
+  constexpr int64_t kMostK = WeightStaging::kPieceBytes / int64_t{sizeof(uint16_t)};
+  if (PackedStride(args.weight.shape) > kMostK) {
+    return "Gemm: a row of the weight has more than " + std::to_string(kMostK) + " elements";
+  }
+  return IsStored(args.out.dtype) ? "" : "Gemm: out is neither bf16 nor f32";
+}
 std::string Limit(const StoreKvArgs& args) {
   return args.qkv.dtype == DType::kBF16 ? "" : "StoreKv: qkv is not bf16";
 }
+std::string Limit(const AttendArgs& args) {
+  if (args.q.dtype != DType::kBF16) return "Attend: q is not bf16";
+  if (args.out.dtype != DType::kBF16) return "Attend: out is not bf16";
+  if (args.pool.shape.page_tokens < kLeastPageTokens) {
+    return "Attend: pages hold fewer than " + std::to_string(kLeastPageTokens) + " tokens";
+  }
+  return "";
+}
+std::string Limit(const ActArgs& args) { return UnlessStored("Act", {&args.gate_up, &args.out}); }
+std::string Limit(const GatherRowsArgs&) { return ""; }
 std::string Limit(const SampleArgs&) { return ""; }
 
 }  // namespace
@@ -52,14 +68,7 @@ std::string Limit(const SampleArgs&) { return ""; }
 std::string CudaDevice::Unsupported(const OpArgs& args) const {
   const std::string misfit = CheckShapes(args);
   if (!misfit.empty()) return misfit;
-  if (const auto* gemm = std::get_if<GemmArgs>(&args)) return UnsupportedGemm(*gemm);
-  if (const auto* attend = std::get_if<AttendArgs>(&args)) return UnsupportedAttend(*attend);
-  return std::visit(
-      [](const auto& op) -> std::string {
-        if constexpr (requires { Limit(op); }) return Limit(op);
-        return "";
-      },
-      args);
+  return std::visit([](const auto& op) { return Limit(op); }, args);
 }
 
 void CudaDevice::Embed(const EmbedArgs& args) {
