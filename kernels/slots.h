@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "kernels/step.h"
+#include "kernels/step_rows.h"
 
 namespace baram {
 
@@ -64,10 +65,8 @@ class SlotTable {
   std::unique_ptr<uint16_t[], FreeMemory> counts_;
   std::vector<int32_t> page_tables_;  // [groups, slots, max_pages_per_slot], -1: no page
 
-  // The arrays behind StepView.
-  std::vector<int32_t> token_ids_, positions_, token_slots_;            // [max_step_tokens]
-  std::vector<int32_t> row_begin_, row_slots_;                          // [max_step_tokens (+ 1)]
-  std::vector<int32_t> output_tokens_, output_slots_, output_targets_;  // [max_step_outputs]
+  StepArrays step_;
+  std::vector<std::vector<int32_t>> step_memory_;  // behind step_, one an array
 };
 
 }  // namespace baram

@@ -1,14 +1,29 @@
-// The rows of a step, checked and cut into tokens and outputs: once for every device.
+// What every device does with a step's input: checks it, cuts its rows into tokens and outputs, and
+// lays out the arrays behind its view.
 #ifndef BARAM_KERNELS_STEP_ROWS_H_
 #define BARAM_KERNELS_STEP_ROWS_H_
 
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 
 #include "kernels/check.h"
 #include "kernels/step.h"
 
 namespace baram {
+
+// Die where a delta breaks the rules of step.h or the bounds of `shape`.
+inline void CheckInit(const SlotInit& init, const SlotShape& shape) {
+  Check(init.slot >= 0 && init.slot < shape.slots, "a SlotInit names a reserved slot");
+  Check(init.bias.size() <= kMaxBiasedTokens, "a slot has at most kMaxBiasedTokens biases");
+  Check(init.stop_ids.size() <= kMaxStopIds, "a slot has at most kMaxStopIds stop ids");
+}
+inline void CheckDelta(const PageDelta& delta, const SlotShape& shape) {
+  Check(delta.slot >= 0 && delta.slot < shape.slots, "a PageDelta names a reserved slot");
+  Check(delta.group >= 0 && delta.group < shape.groups, "a PageDelta names a reserved group");
+  Check(delta.index >= 0 && delta.index < shape.max_pages_per_slot,
+        "a PageDelta stays inside the slot's page table");
+}
 
 // For every row of `input`, in order, calls place(row, begin, tokens), where `begin` is the row's
 // first token in the step and `tokens` its first in input.tokens, or -1 if it continues; then
@@ -53,6 +68,49 @@ StepView WalkRows(const StepInput& input, const SlotShape& shape, const Place& p
     view.tokens = view.outputs = input.padded_rows;
   }
   return view;
+}
+
+// The arrays behind StepView, see there.
+struct StepArrays {
+  int32_t* token_ids = nullptr;       // [max_step_tokens]
+  int32_t* positions = nullptr;       // [max_step_tokens]
+  int32_t* token_slots = nullptr;     // [max_step_tokens]
+  int32_t* row_begin = nullptr;       // [max_step_tokens + 1]
+  int32_t* row_slots = nullptr;       // [max_step_tokens]
+  int32_t* output_tokens = nullptr;   // [max_step_outputs]
+  int32_t* output_slots = nullptr;    // [max_step_outputs]
+  int32_t* output_targets = nullptr;  // [max_step_outputs]
+};
+
+// Calls cut(array, count) for each array: cut points it to memory for `count` elements.
+template <typename Cut>
+void CutArrays(const SlotShape& shape, const Cut& cut, StepArrays* arrays) {
+  for (int32_t** array :
+       {&arrays->token_ids, &arrays->positions, &arrays->token_slots, &arrays->row_slots}) {
+    cut(array, int64_t{shape.max_step_tokens});
+  }
+  cut(&arrays->row_begin, int64_t{shape.max_step_tokens} + 1);
+  for (int32_t** array : {&arrays->output_tokens, &arrays->output_slots, &arrays->output_targets}) {
+    cut(array, int64_t{shape.max_step_outputs});
+  }
+}
+
+// Points a view to the arrays. `page_tables`: [groups, slots, max_pages_per_slot].
+inline void PointTo(const StepArrays& arrays, const int32_t* page_tables, const SlotShape& shape,
+                    StepView* view) {
+  view->token_ids = arrays.token_ids;
+  view->positions = arrays.positions;
+  view->token_slots = arrays.token_slots;
+  view->row_begin = arrays.row_begin;
+  view->row_slots = arrays.row_slots;
+  view->output_tokens = arrays.output_tokens;
+  view->output_slots = arrays.output_slots;
+  view->output_targets = arrays.output_targets;
+  for (int32_t group = 0; group < shape.groups; ++group) {
+    view->page_tables[group] =
+        page_tables + int64_t{group} * shape.slots * shape.max_pages_per_slot;
+  }
+  view->max_pages_per_slot = shape.max_pages_per_slot;
 }
 
 }  // namespace baram

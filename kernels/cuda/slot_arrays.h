@@ -6,6 +6,7 @@
 
 #include "kernels/cuda/runtime.h"
 #include "kernels/step.h"
+#include "kernels/step_rows.h"
 
 namespace baram::cuda {
 
@@ -30,18 +31,6 @@ struct SlotArrays {
   int32_t slots = 0;
   int32_t groups = 0;
   int32_t max_pages_per_slot = 0;
-};
-
-// The arrays behind StepView, see there.
-struct StepArrays {
-  int32_t* token_ids = nullptr;       // [max_step_tokens]
-  int32_t* positions = nullptr;       // [max_step_tokens]
-  int32_t* token_slots = nullptr;     // [max_step_tokens]
-  int32_t* row_begin = nullptr;       // [max_step_tokens + 1]
-  int32_t* row_slots = nullptr;       // [max_step_tokens]
-  int32_t* output_tokens = nullptr;   // [max_step_outputs]
-  int32_t* output_slots = nullptr;    // [max_step_outputs]
-  int32_t* output_targets = nullptr;  // [max_step_outputs]
 };
 
 // What a step's upload consists of. Offsets are elements of the section's type from its beginning.

@@ -55,22 +55,14 @@ int64_t StepUpload::Lay(const SlotShape& shape, std::byte* base) {
   slots_.slots = shape.slots;
   slots_.groups = shape.groups;
   slots_.max_pages_per_slot = shape.max_pages_per_slot;
-  const int64_t tokens = shape.max_step_tokens;
-  const int64_t outputs = shape.max_step_outputs;
   Cutter cutter(base);
   cutter.Cut(&slots_.sampling, shape.slots);
   cutter.Cut(&slots_.bias, int64_t{shape.slots} * kMaxBiasedTokens);
   cutter.Cut(&slots_.stop_ids, int64_t{shape.slots} * kMaxStopIds);
   cutter.Cut(&slots_.counts, shape.slots * slots_.counts_stride);
   cutter.Cut(&slots_.page_tables, shape.TableEntries());
-  for (int32_t** array :
-       {&step_.token_ids, &step_.positions, &step_.token_slots, &step_.row_slots}) {
-    cutter.Cut(array, tokens);
-  }
-  cutter.Cut(&step_.row_begin, tokens + 1);
-  for (int32_t** array : {&step_.output_tokens, &step_.output_slots, &step_.output_targets}) {
-    cutter.Cut(array, outputs);
-  }
+  CutArrays(
+      shape, [&](int32_t** array, int64_t count) { cutter.Cut(array, count); }, &step_);
   return cutter.used();
 }
 
@@ -148,9 +140,7 @@ void StepUpload::Flush(int64_t plans_end, int32_t padded_rows) {
 }
 
 void StepUpload::Bind(const SlotInit& init) {
-  Check(init.slot >= 0 && init.slot < shape_.slots, "a SlotInit names a reserved slot");
-  Check(init.bias.size() <= kMaxBiasedTokens, "a slot has at most kMaxBiasedTokens biases");
-  Check(init.stop_ids.size() <= kMaxStopIds, "a slot has at most kMaxStopIds stop ids");
+  CheckInit(init, shape_);
   lengths_[init.slot] = init.length;
   // Room for a piece of the history as well, and for what aligning the sections adds.
   constexpr int64_t kRoom = sizeof(SlotBinding) + kMaxBiasedTokens * sizeof(TokenBias) +
@@ -191,10 +181,7 @@ void StepUpload::Bind(const SlotInit& init) {
 }
 
 void StepUpload::AddPage(const PageDelta& delta) {
-  Check(delta.slot >= 0 && delta.slot < shape_.slots, "a PageDelta names a reserved slot");
-  Check(delta.group >= 0 && delta.group < shape_.groups, "a PageDelta names a reserved group");
-  Check(delta.index >= 0 && delta.index < shape_.max_pages_per_slot,
-        "a PageDelta stays inside the slot's page table");
+  CheckDelta(delta, shape_);
   if (!HasRoom(sizeof(PageEntry) + kSectionAlignment)) FlushEarly();
   const int64_t row = int64_t{delta.group} * shape_.slots + delta.slot;
   pages_.push_back(
@@ -232,20 +219,7 @@ StepView StepUpload::BeginStep(const StepInput& input) {
   block_->Begin();
   plans_->BeginStep(rows_);
   Flush(rows_.empty() ? plans_->begin() : plans_->end(), input.padded_rows);
-
-  view.token_ids = step_.token_ids;
-  view.positions = step_.positions;
-  view.token_slots = step_.token_slots;
-  view.row_begin = step_.row_begin;
-  view.row_slots = step_.row_slots;
-  view.output_tokens = step_.output_tokens;
-  view.output_slots = step_.output_slots;
-  view.output_targets = step_.output_targets;
-  for (int32_t group = 0; group < shape_.groups; ++group) {
-    view.page_tables[group] =
-        slots_.page_tables + int64_t{group} * shape_.slots * shape_.max_pages_per_slot;
-  }
-  view.max_pages_per_slot = shape_.max_pages_per_slot;
+  PointTo(step_, slots_.page_tables, shape_, &view);
   return view;
 }
 
