@@ -71,7 +71,7 @@ struct RopeTable {
 struct HeadShape {
   int32_t heads = 0;
   int32_t kv_heads = 0;  // divides heads
-  int32_t head_dim = 0;  // even, at most 256
+  int32_t head_dim = 0;  // even, at most kMaxHeadDim
   bool operator==(const HeadShape&) const = default;
 };
 

@@ -2,6 +2,7 @@
 #include "kernels/shape_check.h"
 
 #include <initializer_list>
+#include <string_view>
 
 #include "kernels/check.h"
 
@@ -28,7 +29,9 @@ std::string Dense(const char* what, const Tensor& tensor) {
          std::to_string(tensor.stride) + " apart";
 }
 
-std::string Require(bool holds, const char* sentence) { return holds ? "" : sentence; }
+std::string Require(bool holds, std::string_view sentence) {
+  return std::string(holds ? "" : sentence);
+}
 
 std::string First(std::initializer_list<std::string> sentences) {
   for (const std::string& sentence : sentences) {
@@ -43,8 +46,8 @@ std::string Pool(const KvPool& pool, const KvLayer& layer) {
   return First({
       Require(head.heads > 0 && head.kv_heads > 0 && head.heads % head.kv_heads == 0,
               "the KV heads must divide the query heads"),
-      Require(head.head_dim > 0 && head.head_dim % 2 == 0 && head.head_dim <= 256,
-              "the head size must be even and at most 256"),
+      Require(head.head_dim > 0 && head.head_dim % 2 == 0 && head.head_dim <= kMaxHeadDim,
+              "the head size must be even and at most " + std::to_string(kMaxHeadDim)),
       Require(shape.page_tokens > 0 && (shape.page_tokens & (shape.page_tokens - 1)) == 0,
               "the tokens of a page must be a power of two"),
       Require(layer.group >= 0 && layer.group < kMaxKvGroups, "the KV group does not exist"),

@@ -26,6 +26,10 @@ constexpr const char* DTypeName(DType type) {
 // The types of activations and of the residual stream. f16 is one of checkpoints alone.
 constexpr bool IsStored(DType type) { return type == DType::kF32 || type == DType::kBF16; }
 
+// Elements of an attention head, at most. Here because the per-ISA files of cpu/ may see no header
+// of more than plain data.
+inline constexpr int32_t kMaxHeadDim = 256;
+
 // A view of `rows` by `cols` elements in device memory; does not own. Row r starts at
 // data + r * stride elements; elements of a row are adjacent.
 struct Tensor {

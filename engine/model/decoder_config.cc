@@ -6,6 +6,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "kernels/tensor.h"
 
 namespace baram {
 namespace {
@@ -16,7 +17,6 @@ constexpr int64_t kMaxHidden = int64_t{1} << 20;
 constexpr int64_t kMaxFfn = int64_t{1} << 22;
 constexpr int64_t kMaxVocab = int64_t{1} << 24;
 constexpr int64_t kMaxHeads = 4096;
-constexpr int64_t kMaxHeadDim = 256;
 
 Activation ReadActivation(const ConfigFields& config, const LlamaFields& fields) {
   const std::string name = config.StringOr(fields.activation, fields.default_activation);
@@ -58,7 +58,7 @@ HeadShape ReadHeads(const ConfigFields& config, int64_t hidden, const LlamaField
                              absl::StrCat("it makes heads of ", head_dim, ", and ", supported));
     }
   }
-  head.head_dim = static_cast<int32_t>(std::min(head_dim, kMaxHeadDim));
+  head.head_dim = static_cast<int32_t>(std::min<int64_t>(head_dim, kMaxHeadDim));
   return head;
 }
 

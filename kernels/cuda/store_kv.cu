@@ -14,7 +14,6 @@ namespace {
 
 constexpr int kWarps = 8;
 constexpr uint32_t kThreads = kWarps * kWarpThreads;
-constexpr int kMostHeadDim = 256;
 
 struct StoreKvLaunch {
   KvView kv;
@@ -65,7 +64,7 @@ __global__ void __launch_bounds__(kThreads)
     StoreKvKernel(const __grid_constant__ StoreKvLaunch args) {
   WaitForPrevious();
   LetNextStart();
-  alignas(16) __shared__ float heads[kWarps][kMostHeadDim];
+  alignas(16) __shared__ float heads[kWarps][kMaxHeadDim];
   const int32_t warp = static_cast<int32_t>(threadIdx.x) / kWarpThreads;
   const int32_t first = static_cast<int32_t>(threadIdx.x) % kWarpThreads * kN;
   const int32_t h = static_cast<int32_t>(blockIdx.y) * kWarps + warp;

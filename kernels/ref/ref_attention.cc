@@ -110,7 +110,7 @@ void RefAttend(const AttendArgs& args) {
         largest = std::max(largest, scores[p - first]);
       }
       double sum = 0;
-      double out[256] = {};  // head_dim is at most 256
+      double out[kMaxHeadDim] = {};
       for (int32_t p = first; p <= last; ++p) {
         const double weight = std::exp(scores[p - first] - largest);
         const float* value = element(1, p);
