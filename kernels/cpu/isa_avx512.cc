@@ -1,42 +1,10 @@
 // The kernels for AVX-512 (F, BW, DQ, VL).
-#include <immintrin.h>
-
-#include "kernels/cpu/kernel_table.h"
-
 #define BARAM_VECTOR_BITS 512
+#define BARAM_CHAINS "kernels/cpu/chains_fma.inc"
+#include "kernels/cpu/lanes.inc"
 
 namespace baram::cpu {
-namespace {
 
-// Each builds on those before it.
-// clang-format off
-#include "kernels/cpu/thread.inc"
-#include "kernels/cpu/vec.inc"
-#include "kernels/cpu/chains_fma.inc"
-#include "kernels/cpu/gemm_result.inc"
-#include "kernels/cpu/gemm_lanes.inc"
-#include "kernels/cpu/norm.inc"
-#include "kernels/cpu/act.inc"
-#include "kernels/cpu/store_kv.inc"
-#include "kernels/cpu/attend.inc"
-#include "kernels/cpu/attend_lanes.inc"
-#include "kernels/cpu/sample.inc"
-// clang-format on
-
-}  // namespace
-
-const KernelTable kAvx512Kernels = {
-    .isa = "avx512",
-    .enter_thread = EnterThread,
-    .gemm_form = {.tiles = false, .element_bytes = sizeof(Factor) / kFactorElements},
-    .pack_a = PackFactors,
-    .gemm = GemmLanes,
-    .norm = Norm,
-    .add_norm = AddNorm,
-    .act = Act,
-    .store_kv = StoreKv,
-    .attend = AttendLanes,
-    .sample = kSamplePasses,
-};
+const KernelTable kAvx512Kernels = LanesTable("avx512");
 
 }  // namespace baram::cpu
