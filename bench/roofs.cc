@@ -53,7 +53,7 @@ RoofMeter::RoofMeter(Device& device, const GpuRoofSizes& sizes)
   for (int64_t row = 0; row < n; row += kFillRows) {
     const int64_t count = std::min(kFillRows, n - row);
     device.Upload(static_cast<uint16_t*>(a_.data()) + row * n, rows.data(), bytes);
-    device.PackWeight({n, n, device.Info().weights}, {rows.data(), DType::kBF16, count, n}, row,
+    device.PackWeight({n, n, device.Info().weights}, {rows.data(), DType::kBF16, count}, row,
                       weight_.data());
   }
 }

@@ -9,7 +9,6 @@
 
 #include <cstdint>
 #include <memory>
-#include <span>
 #include <string>
 
 #include "kernels/ops.h"
@@ -70,12 +69,11 @@ struct DeviceUse {
   int64_t runtime_bytes = 0;  // the driver's context, code and libraries: an estimate
 };
 
-// A tensor as the checkpoint stores it, in host memory: rows of k elements.
+// A tensor as the checkpoint stores it, in host memory: rows of WeightShape::k elements.
 struct HostRows {
   const void* data = nullptr;
   DType dtype = DType::kBF16;
   int64_t rows = 0;
-  int64_t k = 0;
 };
 
 // How long a step took on the device, by the device's own clock. Seconds.

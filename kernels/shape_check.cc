@@ -1,7 +1,10 @@
 // Symbolic check of an op's arguments, op by op.
 #include "kernels/shape_check.h"
 
+#include <bit>
+#include <cstdint>
 #include <initializer_list>
+#include <string>
 #include <string_view>
 
 #include "kernels/check.h"
@@ -22,7 +25,7 @@ std::string Same(const char* unit, Sized a, Sized b) {
          " " + std::to_string(b.value);
 }
 
-std::string Dense(const char* what, const Tensor& tensor) {
+std::string CheckRows(const char* what, const Tensor& tensor) {
   if (tensor.rows < 0 || tensor.cols <= 0) return std::string(what) + " has no columns";
   if (tensor.stride >= tensor.cols) return "";
   return std::string(what) + " has rows of " + std::to_string(tensor.cols) + " elements " +
@@ -48,8 +51,9 @@ std::string Pool(const KvPool& pool, const KvLayer& layer) {
               "the KV heads must divide the query heads"),
       Require(head.head_dim > 0 && head.head_dim % 2 == 0 && head.head_dim <= kMaxHeadDim,
               "the head size must be even and at most " + std::to_string(kMaxHeadDim)),
-      Require(shape.page_tokens > 0 && (shape.page_tokens & (shape.page_tokens - 1)) == 0,
-              "the tokens of a page must be a power of two"),
+      Require(
+          shape.page_tokens > 0 && std::has_single_bit(static_cast<uint32_t>(shape.page_tokens)),
+          "the tokens of a page must be a power of two"),
       Require(layer.group >= 0 && layer.group < kMaxKvGroups, "the KV group does not exist"),
       Require(layer.index >= 0 && layer.index < shape.layers_per_group,
               "the layer is not inside its group's pages"),
@@ -57,20 +61,20 @@ std::string Pool(const KvPool& pool, const KvLayer& layer) {
 }
 
 std::string CheckOp(const EmbedArgs& args) {
-  return First({Dense("out", args.out),
+  return First({CheckRows("out", args.out),
                 Same("rows", {"out", args.out.rows}, {"the step", args.step.tokens}),
                 Same("columns", {"out", args.out.cols}, {"the table", args.table.shape.k})});
 }
 
 std::string CheckOp(const NormArgs& args) {
-  return First({Dense("x", args.x), Dense("out", args.out),
+  return First({CheckRows("x", args.x), CheckRows("out", args.out),
                 Same("rows", {"out", args.out.rows}, {"x", args.x.rows}),
                 Same("columns", {"out", args.out.cols}, {"x", args.x.cols})});
 }
 
 std::string CheckOp(const AddNormArgs& args) {
-  return First({Dense("branch", args.branch), Dense("residual", args.residual),
-                Dense("out", args.out),
+  return First({CheckRows("branch", args.branch), CheckRows("residual", args.residual),
+                CheckRows("out", args.out),
                 Same("rows", {"branch", args.branch.rows}, {"the residual", args.residual.rows}),
                 Same("columns", {"branch", args.branch.cols}, {"the residual", args.residual.cols}),
                 Same("rows", {"out", args.out.rows}, {"the residual", args.residual.rows}),
@@ -78,7 +82,7 @@ std::string CheckOp(const AddNormArgs& args) {
 }
 
 std::string CheckOp(const GemmArgs& args) {
-  return First({Dense("a", args.a), Dense("out", args.out),
+  return First({CheckRows("a", args.a), CheckRows("out", args.out),
                 Same("columns", {"a", args.a.cols}, {"the weight's input", args.weight.shape.k}),
                 Same("columns", {"out", args.out.cols}, {"the weight", args.weight.shape.n}),
                 Same("rows", {"out", args.out.rows}, {"a", args.a.rows})});
@@ -87,7 +91,7 @@ std::string CheckOp(const GemmArgs& args) {
 std::string CheckOp(const StoreKvArgs& args) {
   const HeadShape& head = args.pool.shape.head;
   const int64_t columns = int64_t{head.heads + 2 * head.kv_heads} * head.head_dim;
-  return First({Pool(args.pool, args.layer), Dense("qkv", args.qkv),
+  return First({Pool(args.pool, args.layer), CheckRows("qkv", args.qkv),
                 Same("rows", {"qkv", args.qkv.rows}, {"the step", args.step.tokens}),
                 Same("columns", {"qkv", args.qkv.cols}, {"the heads together", columns}),
                 Require(args.rope.data == nullptr ||
@@ -99,7 +103,7 @@ std::string CheckOp(const StoreKvArgs& args) {
 std::string CheckOp(const AttendArgs& args) {
   const HeadShape& head = args.pool.shape.head;
   const int64_t columns = int64_t{head.heads} * head.head_dim;
-  return First({Pool(args.pool, args.layer), Dense("q", args.q), Dense("out", args.out),
+  return First({Pool(args.pool, args.layer), CheckRows("q", args.q), CheckRows("out", args.out),
                 Same("rows", {"q", args.q.rows}, {"the step", args.step.tokens}),
                 Same("rows", {"out", args.out.rows}, {"the step", args.step.tokens}),
                 Same("columns", {"q", args.q.cols}, {"the heads together", columns}),
@@ -109,61 +113,31 @@ std::string CheckOp(const AttendArgs& args) {
 
 std::string CheckOp(const ActArgs& args) {
   return First(
-      {Dense("gate_up", args.gate_up), Dense("out", args.out),
+      {CheckRows("gate_up", args.gate_up), CheckRows("out", args.out),
        Same("rows", {"out", args.out.rows}, {"gate_up", args.gate_up.rows}),
        Same("columns", {"gate_up", args.gate_up.cols}, {"out, twice,", 2 * args.out.cols})});
 }
 
 std::string CheckOp(const GatherRowsArgs& args) {
-  return First({Dense("x", args.x), Dense("out", args.out),
+  return First({CheckRows("x", args.x), CheckRows("out", args.out),
                 Same("columns", {"out", args.out.cols}, {"x", args.x.cols}),
                 Require(args.x.dtype == args.out.dtype, "out and x must have one type")});
 }
 
 std::string CheckOp(const SampleArgs& args) {
   return First(
-      {Dense("logits", args.logits),
+      {CheckRows("logits", args.logits),
        Same("rows", {"logits", args.logits.rows}, {"the step's outputs", args.step.outputs}),
        Require(args.logits.dtype == DType::kF32, "the logits must be f32"),
        Require(args.valid_vocab > 0 && args.valid_vocab <= args.logits.cols,
                "valid_vocab must be at least 1 and at most the logits' columns")});
 }
 
-bool F32(const EmbedArgs& args) {
-  return args.out.dtype == DType::kF32 && args.table.shape.format.dtype == DType::kF32;
-}
-bool F32(const NormArgs& args) {
-  return args.x.dtype == DType::kF32 && args.out.dtype == DType::kF32;
-}
-bool F32(const AddNormArgs& args) {
-  return args.branch.dtype == DType::kF32 && args.residual.dtype == DType::kF32 &&
-         args.out.dtype == DType::kF32;
-}
-bool F32(const GemmArgs& args) {
-  return args.a.dtype == DType::kF32 && args.weight.shape.format.dtype == DType::kF32 &&
-         args.out.dtype == DType::kF32;
-}
-bool F32(const StoreKvArgs& args) { return args.qkv.dtype == DType::kF32; }
-bool F32(const AttendArgs& args) {
-  return args.q.dtype == DType::kF32 && args.out.dtype == DType::kF32;
-}
-bool F32(const ActArgs& args) {
-  return args.gate_up.dtype == DType::kF32 && args.out.dtype == DType::kF32;
-}
-bool F32(const GatherRowsArgs& args) {
-  return args.x.dtype == DType::kF32 && args.out.dtype == DType::kF32;
-}
-bool F32(const SampleArgs& args) { return args.logits.dtype == DType::kF32; }
-
 }  // namespace
 
 std::string CheckShapes(const OpArgs& args) {
   const std::string sentence = std::visit([](const auto& op) { return CheckOp(op); }, args);
   return sentence.empty() ? "" : std::string(OpName(args)) + ": " + sentence;
-}
-
-bool IsAllF32(const OpArgs& args) {
-  return std::visit([](const auto& op) { return F32(op); }, args);
 }
 
 #ifndef NDEBUG

@@ -13,9 +13,6 @@ namespace baram {
 // look at data. Of pointers only RopeTable::data is read: null is no rotation.
 std::string CheckShapes(const OpArgs& args);
 
-// Whether every tensor and weight of the op is fp32.
-bool IsAllF32(const OpArgs& args);
-
 #ifdef NDEBUG
 inline void DCheckShapes(const OpArgs&) {}
 #else

@@ -136,7 +136,7 @@ class SlicePacker {
         if (!failed_.exchange(true)) status_ = std::move(status);
         return;
       }
-      const HostRows rows{buffer.get(), source_.type(*slice.part), slice.rows, k};
+      const HostRows rows{buffer.get(), source_.type(*slice.part), slice.rows};
       // PlaceWeights made this memory; the ops see it as constant.
       device_.PackWeight(slice.matrix->shape, rows, slice.packed_begin,
                          const_cast<void*>(slice.matrix->target->data));

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "kernels/rounding.h"
+
 namespace baram::cpu {
 
 int32_t HeadsPerUnit(const HeadShape& head) {
@@ -34,7 +36,7 @@ int64_t PlanAttend(const StepView& step, int32_t tokens_per_unit, int32_t window
 
 int64_t AttendUnits(const HeadShape& head, int64_t run_count) {
   const int32_t group = head.heads / head.kv_heads;
-  const int32_t parts = (group + HeadsPerUnit(head) - 1) / HeadsPerUnit(head);
+  const int64_t parts = CeilDivide(group, HeadsPerUnit(head));
   return run_count * head.kv_heads * parts;
 }
 

@@ -16,6 +16,7 @@
 #include "kernels/cpu/cpuid.h"
 #include "kernels/cpu/gemm_select.h"
 #include "kernels/cpu/kv_layout.h"
+#include "kernels/rounding.h"
 #include "kernels/shape_check.h"
 
 namespace baram::cpu {
@@ -132,8 +133,7 @@ Buffer CpuDevice::Alloc(int64_t bytes) {
   if (memory == MAP_FAILED) return {};
   std::shared_ptr<void> owner(memory, Unmap{mapped});
   if (alignment == 0) return {memory, bytes, std::move(owner)};
-  const auto address = reinterpret_cast<uintptr_t>(memory);
-  void* aligned = reinterpret_cast<void*>((address + alignment - 1) / alignment * alignment);
+  void* aligned = reinterpret_cast<void*>(RoundUp(reinterpret_cast<int64_t>(memory), alignment));
   madvise(aligned, bytes, MADV_HUGEPAGE);  // a wish: without it everything works, slower
   return {aligned, bytes, std::move(owner)};
 }

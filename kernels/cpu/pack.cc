@@ -64,10 +64,9 @@ int64_t PackedWeightBytes(const WeightShape& shape) {
 }
 
 void PackRows(const WeightShape& shape, const HostRows& source, int64_t row_begin, void* packed) {
-  Check(source.k == shape.k, "a weight's source has rows of k elements");
   Check(row_begin >= 0 && row_begin + source.rows <= shape.n, "packed rows are inside the weight");
   const auto* rows = static_cast<const std::byte*>(source.data);
-  const int64_t row_bytes = source.k * DTypeBytes(source.dtype);
+  const int64_t row_bytes = shape.k * DTypeBytes(source.dtype);
   const int64_t panel_words = PanelBytes(RoundUp(shape.k, kBlockK)) / 4;
   // Parts of a fused weight may begin and end inside a panel.
   for (int64_t done = 0; done < source.rows;) {
@@ -78,13 +77,13 @@ void PackRows(const WeightShape& shape, const HostRows& source, int64_t row_begi
     const std::byte* from = rows + done * row_bytes;
     switch (source.dtype) {
       case DType::kF32:
-        PackPanel<DType::kF32>(from, columns, source.k, out);
+        PackPanel<DType::kF32>(from, columns, shape.k, out);
         break;
       case DType::kBF16:
-        PackPanel<DType::kBF16>(from, columns, source.k, out);
+        PackPanel<DType::kBF16>(from, columns, shape.k, out);
         break;
       case DType::kF16:
-        PackPanel<DType::kF16>(from, columns, source.k, out);
+        PackPanel<DType::kF16>(from, columns, shape.k, out);
         break;
     }
     done += columns;

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <functional>
 
+#include "kernels/rounding.h"
 #include "kernels/sampler_math.h"
 
 namespace baram::cpu {
@@ -16,7 +17,7 @@ namespace {
 
 constexpr float kMasked = -INFINITY;
 
-int64_t Chunks(int64_t n) { return (n + kChunk - 1) / kChunk; }
+int64_t Chunks(int64_t n) { return CeilDivide(n, kChunk); }
 
 float Largest(const float* chunk_max, int64_t n) {
   return *std::max_element(chunk_max, chunk_max + Chunks(n));

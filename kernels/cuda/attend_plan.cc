@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <initializer_list>
 
 #include "kernels/check.h"
 #include "kernels/rounding.h"

@@ -7,6 +7,7 @@
 #include "kernels/check.h"
 #include "kernels/cuda/portability.h"
 #include "kernels/cuda/prims/vector.h"
+#include "kernels/rounding.h"
 
 namespace baram::cuda {
 
@@ -49,7 +50,7 @@ void WithConstant(int value, const Body& body) {
 
 // Threads of a block that shares `units` of work: whole warps, no more than there is work for.
 inline uint32_t BlockThreads(int64_t units, uint32_t most) {
-  const int64_t warps = (units + kWarpThreads - 1) / kWarpThreads;
+  const int64_t warps = CeilDivide(units, kWarpThreads);
   const int64_t limit = most / kWarpThreads;
   return static_cast<uint32_t>((warps < 1 ? 1 : warps > limit ? limit : warps) * kWarpThreads);
 }

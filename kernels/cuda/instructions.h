@@ -131,17 +131,6 @@ __device__ __forceinline__ T ShuffleFrom(T value, int lane, uint32_t mask = kAll
   return emulation::Shuffle(mask, value, lane % kWarpThreads, where);
 #endif
 }
-// Lane i gets what lane i - distance has; lanes below `distance` keep their own.
-template <typename T>
-__device__ __forceinline__ T ShuffleUp(T value, int distance,
-                                       uint32_t mask = kAllLanes BARAM_WHERE) {
-#ifdef __CUDACC__
-  return __shfl_up_sync(mask, value, distance);
-#else
-  const int lane = emulation::LaneIndex();
-  return emulation::Shuffle(mask, value, lane >= distance ? lane - distance : lane, where);
-#endif
-}
 // One bit per lane.
 __device__ __forceinline__ uint32_t Ballot(bool holds, uint32_t mask = kAllLanes BARAM_WHERE) {
 #ifdef __CUDACC__

@@ -13,14 +13,14 @@ void ConvertRows(const WeightShape& shape, const HostRows& source, int64_t begin
   const int64_t stride = PackedStride(shape);
   const auto* bytes = static_cast<const std::byte*>(source.data);
   for (int64_t r = 0; r < count; ++r) {
-    const std::byte* row = bytes + (begin + r) * source.k * DTypeBytes(source.dtype);
+    const std::byte* row = bytes + (begin + r) * shape.k * DTypeBytes(source.dtype);
     uint16_t* to = packed + r * stride;
     if (source.dtype == DType::kBF16) {
-      std::memcpy(to, row, source.k * sizeof(uint16_t));
+      std::memcpy(to, row, shape.k * sizeof(uint16_t));
     } else {
-      for (int64_t i = 0; i < source.k; ++i) to[i] = BF16FromF32(LoadElement(row, source.dtype, i));
+      for (int64_t i = 0; i < shape.k; ++i) to[i] = BF16FromF32(LoadElement(row, source.dtype, i));
     }
-    std::fill(to + source.k, to + stride, uint16_t{0});
+    std::fill(to + shape.k, to + stride, uint16_t{0});
   }
 }
 

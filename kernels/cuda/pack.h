@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "kernels/device.h"
+#include "kernels/rounding.h"
 
 namespace baram::cuda {
 
@@ -14,7 +15,7 @@ inline constexpr int64_t kPackedRowMultiple = 8;  // elements
 
 // Elements from one row of a packed weight to the next.
 inline int64_t PackedStride(const WeightShape& shape) {
-  return (shape.k + kPackedRowMultiple - 1) / kPackedRowMultiple * kPackedRowMultiple;
+  return RoundUp(shape.k, kPackedRowMultiple);
 }
 inline int64_t PackedWeightBytes(const WeightShape& shape) {
   return shape.n * PackedStride(shape) * 2;

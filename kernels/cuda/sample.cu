@@ -17,6 +17,7 @@
 #include "kernels/cuda/sample_filter.h"
 #include "kernels/cuda/sample_report.h"
 #include "kernels/cuda/sample_row.h"
+#include "kernels/rounding.h"
 #include "kernels/sampler_math.h"
 
 namespace baram::cuda {
@@ -202,7 +203,7 @@ __global__ void __launch_bounds__(kMostThreads)
 
 void LaunchSample(const SampleArgs& args, const SlotArrays& slots, LaunchStream stream) {
   if (args.step.outputs == 0) return;
-  const int64_t group_columns = (int64_t{args.valid_vocab} + kGroup - 1) / kGroup * kGroup;
+  const int64_t group_columns = RoundUp(args.valid_vocab, kGroup);
   const bool wide = reinterpret_cast<uintptr_t>(args.logits.data) % sizeof(float4) == 0 &&
                     args.logits.stride % kGroup == 0 && group_columns <= args.logits.cols;
   const SampleLaunch launch{.positions = args.step.positions,

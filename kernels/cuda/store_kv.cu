@@ -8,6 +8,7 @@
 #include "kernels/cuda/launchers.h"
 #include "kernels/cuda/prims/reduce.h"
 #include "kernels/cuda/prims/vector.h"
+#include "kernels/rounding.h"
 
 namespace baram::cuda {
 namespace {
@@ -127,7 +128,7 @@ void LaunchStoreKv(const StoreKvArgs& args, LaunchStream stream) {
                              .layout = args.rope.layout};
   const int32_t units = head.heads + 2 * head.kv_heads;
   const Dim3 grid{static_cast<uint32_t>(args.step.tokens),
-                  static_cast<uint32_t>((units + kWarps - 1) / kWarps)};
+                  static_cast<uint32_t>(CeilDivide(units, kWarps))};
   WithWidth(IsWide(args.qkv) && head.head_dim % kWideVector == 0, [&](auto width) {
     Launch(StoreKvKernel<width()>, grid, {kThreads}, 0, stream, launch);
   });

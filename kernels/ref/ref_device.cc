@@ -3,8 +3,12 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
+#include <initializer_list>
 #include <new>
+#include <string>
+#include <variant>
 
 #include "kernels/float_types.h"
 #include "kernels/ref/ref_ops.h"
@@ -15,6 +19,27 @@ namespace baram {
 namespace {
 
 constexpr std::align_val_t kAlignment{64};
+
+bool AreF32(std::initializer_list<DType> types) {
+  return std::ranges::all_of(types, [](DType type) { return type == DType::kF32; });
+}
+
+// Whether every tensor and weight of the op is fp32.
+bool IsAllF32(const EmbedArgs& args) {
+  return AreF32({args.table.shape.format.dtype, args.out.dtype});
+}
+bool IsAllF32(const NormArgs& args) { return AreF32({args.x.dtype, args.out.dtype}); }
+bool IsAllF32(const AddNormArgs& args) {
+  return AreF32({args.branch.dtype, args.residual.dtype, args.out.dtype});
+}
+bool IsAllF32(const GemmArgs& args) {
+  return AreF32({args.a.dtype, args.weight.shape.format.dtype, args.out.dtype});
+}
+bool IsAllF32(const StoreKvArgs& args) { return AreF32({args.qkv.dtype}); }
+bool IsAllF32(const AttendArgs& args) { return AreF32({args.q.dtype, args.out.dtype}); }
+bool IsAllF32(const ActArgs& args) { return AreF32({args.gate_up.dtype, args.out.dtype}); }
+bool IsAllF32(const GatherRowsArgs& args) { return AreF32({args.x.dtype, args.out.dtype}); }
+bool IsAllF32(const SampleArgs& args) { return AreF32({args.logits.dtype}); }
 
 class RefDevice final : public Device {
  public:
@@ -29,10 +54,10 @@ class RefDevice final : public Device {
   const DeviceInfo& Info() const override { return info_; }
 
   std::string Unsupported(const OpArgs& args) const override {
-    std::string sentence = CheckShapes(args);
+    const std::string sentence = CheckShapes(args);
     if (!sentence.empty()) return sentence;
-    if (!IsAllF32(args)) return std::string(OpName(args)) + ": ref computes in f32 only";
-    return "";
+    const bool is_f32 = std::visit([](const auto& op) { return IsAllF32(op); }, args);
+    return is_f32 ? "" : std::string(OpName(args)) + ": ref computes in f32 only";
   }
 
   int64_t KvBytesPerPage(const KvShape& shape) const override { return RefKvBytesPerPage(shape); }
@@ -45,7 +70,7 @@ class RefDevice final : public Device {
   void PackWeight(const WeightShape& shape, const HostRows& source, int64_t row_begin,
                   void* packed) override {
     float* out = static_cast<float*>(packed) + row_begin * shape.k;
-    for (int64_t i = 0; i < source.rows * source.k; ++i) {
+    for (int64_t i = 0; i < source.rows * shape.k; ++i) {
       out[i] = LoadElement(source.data, source.dtype, i);
     }
   }

@@ -6,7 +6,6 @@
 #include "gtest/gtest.h"
 #include "kernels/cuda/cuda_device.h"
 #include "kernels/cuda/emulation/emulator.h"
-#include "kernels/cuda/emulation/kernels_met.h"
 #include "tests/engine/rig.h"
 
 namespace baram::testing {

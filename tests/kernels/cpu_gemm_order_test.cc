@@ -70,9 +70,9 @@ class Gemm {
     packed_.assign(PackedWeightBytes(shape) / 2, 0);
     // Two parts that meet inside a panel, as those of a fused weight.
     const int64_t first = problem.n / 2;
-    PackRows(shape, {w_.data(), DType::kBF16, first, problem.k}, 0, packed_.data());
-    PackRows(shape, {w_.data() + first * problem.k, DType::kBF16, problem.n - first, problem.k},
-             first, packed_.data());
+    PackRows(shape, {w_.data(), DType::kBF16, first}, 0, packed_.data());
+    PackRows(shape, {w_.data() + first * problem.k, DType::kBF16, problem.n - first}, first,
+             packed_.data());
     bias_.resize(problem.n);
     for (float& b : bias_) b = F32FromBF16(Draw());
   }
@@ -290,8 +290,8 @@ TEST(CpuPack, ConvertsAndPlaces) {
   ASSERT_EQ(PackedWeightBytes(shape), 48 * 32 * 2);
   for (const bool f16 : {false, true}) {
     std::vector<uint16_t> packed(48 * 32, 0);
-    const HostRows rows = f16 ? HostRows{halves.data(), DType::kF16, n, k}
-                              : HostRows{source.data(), DType::kF32, n, k};
+    const HostRows rows =
+        f16 ? HostRows{halves.data(), DType::kF16, n} : HostRows{source.data(), DType::kF32, n};
     PackRows(shape, rows, 0, packed.data());
     for (int64_t row = 0; row < 48; ++row) {
       for (int64_t column = 0; column < 32; ++column) {

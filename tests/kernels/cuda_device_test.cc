@@ -131,8 +131,8 @@ TEST(CudaDevice, PacksWeightsFromSeveralThreads) {
     threads.emplace_back([&, part] {
       const int64_t begin = shape.n * part / kParts;
       const int64_t rows = shape.n * (part + 1) / kParts - begin;
-      device->PackWeight(shape, {source.data() + begin * shape.k, DType::kF32, rows, shape.k},
-                         begin, packed.data());
+      device->PackWeight(shape, {source.data() + begin * shape.k, DType::kF32, rows}, begin,
+                         packed.data());
     });
   }
   for (std::thread& thread : threads) thread.join();

@@ -92,12 +92,11 @@ __global__ void CollectivesKernel(const __grid_constant__ OutArgs args) {
   WaitForPrevious();
   __shared__ int32_t partial[kWarpThreads];
   const int32_t lane = threadIdx.x % kWarpThreads;
-  int32_t* out = args.out + threadIdx.x * 5;
+  int32_t* out = args.out + threadIdx.x * 4;
   out[0] = ShuffleXor(lane, 3);
-  out[1] = ShuffleUp(lane, 4);
-  out[2] = ShuffleFrom(lane, 7);
-  out[3] = static_cast<int32_t>(Ballot(lane % 3 == 0));
-  out[4] = BlockReduce<Sum>(static_cast<int32_t>(threadIdx.x), partial);
+  out[1] = ShuffleFrom(lane, 7);
+  out[2] = static_cast<int32_t>(Ballot(lane % 3 == 0));
+  out[3] = BlockReduce<Sum>(static_cast<int32_t>(threadIdx.x), partial);
 }
 
 TEST(Emulation, CollectivesExchangeBetweenLanes) {
@@ -105,15 +104,14 @@ TEST(Emulation, CollectivesExchangeBetweenLanes) {
   for (int lane = 0; lane < 32; lane += 3) thirds |= 1u << lane;
   for (LaneOrder order : kOrders) {
     SetLaneOrder(order);
-    std::vector<int32_t> out(96 * 5);
+    std::vector<int32_t> out(96 * 4);
     Launch(CollectivesKernel, {1}, {96}, 0, {nullptr}, OutArgs{out.data()});
     for (int i = 0; i < 96; ++i) {
       const int lane = i % 32;
-      ASSERT_EQ(out[i * 5], lane ^ 3);
-      ASSERT_EQ(out[i * 5 + 1], lane >= 4 ? lane - 4 : lane);
-      ASSERT_EQ(out[i * 5 + 2], 7);
-      ASSERT_EQ(static_cast<uint32_t>(out[i * 5 + 3]), thirds);
-      ASSERT_EQ(out[i * 5 + 4], 95 * 96 / 2);
+      ASSERT_EQ(out[i * 4], lane ^ 3);
+      ASSERT_EQ(out[i * 4 + 1], 7);
+      ASSERT_EQ(static_cast<uint32_t>(out[i * 4 + 2]), thirds);
+      ASSERT_EQ(out[i * 4 + 3], 95 * 96 / 2);
     }
   }
 }

@@ -64,7 +64,7 @@ struct Layout {
     std::vector<float> rows(c.n * c.k);
     for (int64_t i = 0; i < c.n * c.k; ++i) rows[i] = WValue(i / c.k, i % c.k);
     weight.resize(c.n * PackedStride(shape));
-    ConvertRows(shape, {rows.data(), DType::kF32, c.n, c.k}, 0, c.n, weight.data());
+    ConvertRows(shape, {rows.data(), DType::kF32, c.n}, 0, c.n, weight.data());
     for (int64_t i = 0; i < c.n && c.bias; ++i) bias.push_back(BiasValue(i));
     args = {.a = {a.data() + c.a_offset, DType::kBF16, c.rows, c.k, a_stride},
             .weight = {weight.data(), shape},

@@ -268,9 +268,9 @@ PackedWeight OpBed::Weight(const std::vector<float>& values, int64_t n, int64_t 
   // In two parts, as a fused projection is packed.
   const int64_t split = n / 2;
   if (split > 0) {
-    device_.PackWeight(weight.shape, {values.data(), DType::kF32, split, k}, 0, packed);
+    device_.PackWeight(weight.shape, {values.data(), DType::kF32, split}, 0, packed);
   }
-  device_.PackWeight(weight.shape, {values.data() + split * k, DType::kF32, n - split, k}, split,
+  device_.PackWeight(weight.shape, {values.data() + split * k, DType::kF32, n - split}, split,
                      packed);
   return weight;
 }

@@ -68,8 +68,8 @@ TEST_F(RefTest, GemmScalesBeforeTheBias) {
   std::vector<uint16_t> rows;  // as a bf16 checkpoint has them
   for (float value : {1.0f, 2.0f, 3.0f, -1.0f, 0.5f, 0.0f}) rows.push_back(BF16FromF32(value));
   const Buffer packed = device_->Alloc(device_->PackedBytes(shape));
-  device_->PackWeight(shape, {rows.data() + 3, DType::kBF16, 1, 3}, 1, packed.data());
-  device_->PackWeight(shape, {rows.data(), DType::kBF16, 1, 3}, 0, packed.data());
+  device_->PackWeight(shape, {rows.data() + 3, DType::kBF16, 1}, 1, packed.data());
+  device_->PackWeight(shape, {rows.data(), DType::kBF16, 1}, 0, packed.data());
   std::vector<float> a = {1, 1, 1, 2, 4, 8};
   std::vector<float> out(4);
   const std::vector<float> bias = {10, 20};

@@ -9,15 +9,14 @@
 #include <cstring>
 #include <deque>
 #include <map>
-#include <memory>
 #include <numeric>
 #include <random>
 #include <vector>
 
 #include "kernels/check.h"
 #include "kernels/cuda/emulation/fiber_switch.h"
-#include "kernels/cuda/emulation/kernels_met.h"
 #include "kernels/cuda/emulation/memory_guard.h"
+#include "kernels/rounding.h"
 
 namespace baram::cuda::emulation {
 
@@ -255,7 +254,7 @@ void LaunchBody(void (*body)(const void* args), const void* args, Dim3 grid, Dim
                 .shared = nullptr,
                 .is_guarded = false,
                 .lanes = std::vector<Lane>(count),
-                .warps = std::vector<Warp>((count + kWarpLanes - 1) / kWarpLanes)};
+                .warps = std::vector<Warp>(CeilDivide(count, kWarpLanes))};
   block = &running;
   block_size = threads;
   grid_size = grid;

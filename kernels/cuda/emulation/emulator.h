@@ -25,6 +25,10 @@ namespace baram::cuda::emulation {
 enum class LaneOrder { kForward, kBackward, kShuffled };
 void SetLaneOrder(LaneOrder order);
 
+// How many different kernels have been launched in this process: a GPU's driver loads a kernel when
+// it first runs.
+int KernelsMet();
+
 // From now on devices that are opened find a cuBLASLt: cublaslt_host.cc.
 void OfferCublasLt();
 // true: refuses every product from now on when it is run; asked for an algorithm, it still has one.

@@ -16,6 +16,8 @@
 #define ASAN_UNPOISON_MEMORY_REGION(address, bytes) (static_cast<void>(0))
 #endif
 
+#include "kernels/rounding.h"
+
 namespace baram::cuda::emulation {
 namespace {
 
@@ -88,7 +90,7 @@ void ReadGuarded(void* to, const void* from, size_t bytes) {
   if (after != All().bytes.begin()) {
     const auto& [memory, size] = *std::prev(after);
     begin = std::min(first - (first - memory) % kGranule, memory + size);
-    end = std::min(begin + (first + bytes - begin + kGranule - 1) / kGranule * kGranule,
+    end = std::min(begin + RoundUp(first + bytes - begin, kGranule),
                    memory + size);
   }
   ASAN_UNPOISON_MEMORY_REGION(begin, end - begin);

@@ -12,6 +12,7 @@
 #include "kernels/cuda/emulation/memory_guard.h"
 #include "kernels/cuda/emulation/streams.h"
 #include "kernels/cuda/runtime.h"
+#include "kernels/rounding.h"
 
 namespace baram::cuda {
 namespace {
@@ -39,7 +40,7 @@ std::atomic<int64_t> free_memory = kMemoryBytes;
 // What an allocation takes of the GPU's memory.
 int64_t PagesOf(void* memory) {
   const auto bytes = static_cast<int64_t>(malloc_usable_size(memory));
-  return (bytes + kMemoryPage - 1) / kMemoryPage * kMemoryPage;
+  return RoundUp(bytes, kMemoryPage);
 }
 
 // Ends of what AllocatePinned returned, by beginning.
