@@ -54,6 +54,7 @@ struct EngineConfig {
   std::function<int64_t(int64_t context)> host_bytes;
 
   LoadProgress load_progress;
+  std::function<void(const std::string&)> warn;  // see DeviceOptions
 };
 
 // The most EOS ids of a model's configuration. The tokenizer's and a request's own stop ids have

@@ -63,7 +63,8 @@ std::unique_ptr<Device> OpenConfiguredDevice(const EngineConfig& config, std::st
                     {.threads = config.threads,
                      .isa = config.isa,
                      .pin_threads = config.pin_threads,
-                     .overlap_kernels = config.overlap_kernels},
+                     .overlap_kernels = config.overlap_kernels,
+                     .warn = config.warn},
                     error);
 }
 

@@ -8,6 +8,7 @@
 #define BARAM_KERNELS_DEVICE_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -185,6 +186,8 @@ struct DeviceOptions {
   // On a GPU, whether a kernel's blocks may start before the kernel before it has ended. False is
   // slower; it shows whether a fault comes from that.
   bool overlap_kernels = true;
+  // A sentence for the operator, from any thread; empty: standard error.
+  std::function<void(const std::string&)> warn = {};
 };
 
 // Opens a device by name: "cpu", "ref", "cuda:0", "cuda:GPU-<uuid>". On failure returns null and

@@ -115,6 +115,7 @@ absl::Status Server::Open(LoadProgress load_progress) {
   engine_config.valid_vocab = tokenizer_->vocab_size();
   engine_config.needed_vocab = text->needed_vocab;
   engine_config.load_progress = std::move(load_progress);
+  engine_config.warn = [](const std::string& sentence) { spdlog::warn(sentence); };
   auto engine = Engine::Open(engine_config);
   if (!engine.ok()) return engine.status();
   engine_ = *std::move(engine);

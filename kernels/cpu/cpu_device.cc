@@ -18,6 +18,7 @@
 #include "kernels/cpu/kv_layout.h"
 #include "kernels/rounding.h"
 #include "kernels/shape_check.h"
+#include "kernels/warn.h"
 
 namespace baram::cpu {
 namespace {
@@ -167,7 +168,9 @@ namespace baram {
 
 std::unique_ptr<Device> OpenCpuDevice(const DeviceOptions& options, std::string* error) {
   using cpu::Isa;
+  const Warn warn = WarnOf(options);
   const cpu::CpuFacts facts = cpu::ReadCpuFacts();
+  if (!facts.warning.empty()) warn(facts.warning);
   if (facts.best_isa == Isa::kNone) {
     *error = "the cpu device needs a processor with AVX2, FMA and F16C; this one lacks them";
     return nullptr;
@@ -180,7 +183,9 @@ std::unique_ptr<Device> OpenCpuDevice(const DeviceOptions& options, std::string*
                "\"; choose avx2, avx512, avx512_bf16 or amx";
       return nullptr;
     }
-    if (*wanted > facts.best_isa || (*wanted == Isa::kAvx512Bf16 && !cpu::MayUseDots())) {
+    std::string problem;
+    if (*wanted > facts.best_isa || (*wanted == Isa::kAvx512Bf16 && !cpu::MayUseDots(&problem))) {
+      if (!problem.empty()) warn(problem);
       *error = "this processor does not have " + options.isa + "; the best it has is " +
                cpu::IsaName(facts.best_isa);
       return nullptr;

@@ -27,7 +27,8 @@ constexpr uint64_t kAvxState = 0x6;      // xmm, ymm
 constexpr uint64_t kAvx512State = 0xe6;  // and masks, zmm
 constexpr size_t kMostNodes = 4096;      // of NUMA; kernels have at most 1024
 
-Isa DetectIsa() {
+// See CpuFacts::warning.
+Isa DetectIsa(std::string* warning) {
   const Registers basic = Cpuid(1, 0);
   const bool saves_state = Has(basic.ecx, 27);
   if (!saves_state) return Isa::kNone;
@@ -41,7 +42,7 @@ Isa DetectIsa() {
                       Has(extended.ebx, 31) /* VL */;
   if (!avx512) return Isa::kAvx2;
   if (MayUseAmx()) return Isa::kAmx;
-  return MayUseDots() ? Isa::kAvx512Bf16 : Isa::kAvx512;
+  return MayUseDots(warning) ? Isa::kAvx512Bf16 : Isa::kAvx512;
 }
 
 std::string ProcessorModel() {
@@ -237,7 +238,7 @@ int64_t NodesMemory(const std::string& folder, const std::vector<std::vector<uin
 
 CpuFacts ReadCpuFacts() {
   CpuFacts facts;
-  facts.best_isa = DetectIsa();
+  facts.best_isa = DetectIsa(&facts.warning);
   facts.model = ProcessorModel();
   facts.processors = AllowedProcessors();
   const std::string root = "/sys/fs/cgroup";

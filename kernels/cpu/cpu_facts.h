@@ -16,6 +16,7 @@ const char* IsaName(Isa isa);
 struct CpuFacts {
   // Each includes those before it. But with AMX, MayUseDots says whether AVX512_BF16 is of use too.
   Isa best_isa = Isa::kNone;
+  std::string warning;              // for the operator, of what the processor has amiss; or empty
   std::string model;                // as the processor names itself
   std::vector<int32_t> processors;  // that this process may run on
   int32_t default_threads = 1;      // from the processors and the cgroup's quota

@@ -5,6 +5,7 @@
 #include <cpuid.h>
 
 #include <cstdint>
+#include <string>
 
 namespace baram::cpu {
 
@@ -30,8 +31,8 @@ constexpr bool Has(uint32_t bits, int bit) { return (bits >> bit & 1) != 0; }
 
 // Both are called only where AVX-512 is known to be there.
 // Whether the processor has AVX512_BF16 and adds in the order that all others follow. If it has it
-// but adds otherwise, says so on standard error.
-bool MayUseDots();
+// but adds otherwise, `problem` says so.
+bool MayUseDots(std::string* problem);
 // Whether it has AMX-BF16, and this process may use it; asks the kernel for permission.
 bool MayUseAmx();
 

@@ -3,8 +3,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <cstdio>
-
 #include "kernels/cpu/cpuid.h"
 #include "kernels/cpu/kernel_table.h"
 
@@ -21,10 +19,10 @@ bool AllowAmx() {
 
 }  // namespace
 
-bool MayUseDots() {
+bool MayUseDots(std::string* problem) {
   if (!Has(Cpuid(7, 1).eax, 5)) return false;
   if (DotsFollowTheOrder()) return true;
-  std::fprintf(stderr, "baram: this processor's VDPBF16PS does not round as it should: not used\n");
+  *problem = "this processor's VDPBF16PS does not round as it should: not used";
   return false;
 }
 

@@ -1,7 +1,6 @@
 // Captures: begins, ends and blames.
 #include "kernels/cuda/captures.h"
 
-#include <cstdio>
 #include <utility>
 
 #include "kernels/check.h"
@@ -11,16 +10,14 @@ namespace baram::cuda {
 void Captures::NoteRefusal(Error error, bool overlapped) {
   if (overlapped && of_overlap_ == OfOverlap::kUntried && IsUnsupported(error)) {
     of_overlap_ = OfOverlap::kRefused;
-    std::fprintf(stderr,
-                 "baram: %s: a step whose launches have programmatic stream serialization and a "
-                 "preferred shared memory carveout can't be captured as a graph: %s; the next is "
-                 "captured without them\n",
-                 device_.c_str(), error);
+    warn_(device_ +
+          ": a step whose launches have programmatic stream serialization and a preferred shared "
+          "memory carveout can't be captured as a graph: " +
+          error + "; the next is captured without them");
     return;
   }
   if (std::exchange(told_, true)) return;
-  std::fprintf(stderr, "baram: %s: a step can't be captured as a graph: %s; it will be slower\n",
-               device_.c_str(), error);
+  warn_(device_ + ": a step can't be captured as a graph: " + error + "; it will be slower");
 }
 
 bool Captures::Begin(Stream stream) {

@@ -9,17 +9,19 @@
 
 #include "kernels/cuda/device_memory.h"
 #include "kernels/cuda/runtime.h"
+#include "kernels/warn.h"
 
 namespace baram::cuda {
 
 // Owned by the device, used by the executor thread. A refused capture costs speed and not the
-// device: why is said once, on standard error. Overlap is blamed for a refusal, and given up in
-// captures, only where no graph was captured with it before and the error may be its: a lack of
-// memory is not.
+// device: why is told once. Overlap is blamed for a refusal, and given up in captures, only where
+// no graph was captured with it before and the error may be its: a lack of memory is not.
 class Captures {
  public:
-  // `device`: its name, for what is said. `overlap`: DeviceOptions::overlap_kernels.
-  Captures(std::string device, bool overlap) : device_(std::move(device)), overlap_(overlap) {}
+  // `device`: its name, for what is said. `overlap`: DeviceOptions::overlap_kernels. `warn` is not
+  // empty.
+  Captures(std::string device, bool overlap, Warn warn)
+      : device_(std::move(device)), overlap_(overlap), warn_(std::move(warn)) {}
 
   // See Device. All launches between the two go to `stream`.
   [[nodiscard]] bool Begin(Stream stream);
@@ -40,6 +42,7 @@ class Captures {
 
   const std::string device_;
   const bool overlap_;
+  const Warn warn_;
   bool capturing_ = false;
   OfOverlap of_overlap_ = OfOverlap::kUntried;
   bool told_ = false;               // that steps can't be captured

@@ -2,7 +2,6 @@
 #include "kernels/cuda/cuda_device.h"
 
 #include <algorithm>
-#include <cstdio>
 #include <utility>
 
 #include "kernels/check.h"
@@ -11,8 +10,13 @@
 
 namespace baram::cuda {
 
-CudaDevice::CudaDevice(int ordinal, const GpuFacts& facts, DeviceInfo info, bool overlap)
-    : ordinal_(ordinal), facts_(facts), info_(std::move(info)), captures_(info_.name, overlap) {}
+CudaDevice::CudaDevice(int ordinal, const GpuFacts& facts, DeviceInfo info, bool overlap,
+                       const Warn& warn)
+    : ordinal_(ordinal),
+      facts_(facts),
+      info_(std::move(info)),
+      warn_(warn),
+      captures_(info_.name, overlap, warn) {}
 
 Error CudaDevice::Open() {
   Error error = UseGpu(ordinal_);
@@ -56,7 +60,7 @@ void CudaDevice::Note(Error error) {
   if (error == nullptr) return;
   Error none = nullptr;
   if (!error_.compare_exchange_strong(none, error)) return;
-  std::fprintf(stderr, "baram: %s is lost: %s\n", info_.name.c_str(), error);
+  warn_(info_.name + " is lost: " + error);
 }
 
 int64_t CudaDevice::PackedBytes(const WeightShape& shape) const { return PackedWeightBytes(shape); }

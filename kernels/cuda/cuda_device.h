@@ -20,17 +20,18 @@
 #include "kernels/cuda/step_upload.h"
 #include "kernels/cuda/transfers.h"
 #include "kernels/device.h"
+#include "kernels/warn.h"
 
 namespace baram::cuda {
 
 // Asynchronous: everything runs on one stream in the order of the calls, which come from the
-// executor thread. Errors of the GPU stay: the first is printed, and every Wait from then on says
+// executor thread. Errors of the GPU stay: the first is told, and every Wait from then on says
 // that the device is lost. Facts, memory and steps are in cuda_device.cc, Attend and the cache's
 // facts in cuda_attend.cc, Gemm in cuda_gemm.cc, the other ops in cuda_ops.cc.
 class CudaDevice final : public Device {
  public:
-  // `overlap`: DeviceOptions::overlap_kernels.
-  CudaDevice(int ordinal, const GpuFacts& facts, DeviceInfo info, bool overlap);
+  // `overlap`: DeviceOptions::overlap_kernels. `warn` is not empty.
+  CudaDevice(int ordinal, const GpuFacts& facts, DeviceInfo info, bool overlap, const Warn& warn);
   // What the device needs before its first call. On an error it must not be used.
   Error Open();
 
@@ -106,6 +107,7 @@ class CudaDevice final : public Device {
   const int ordinal_;
   const GpuFacts facts_;
   DeviceInfo info_;
+  const Warn warn_;
   std::atomic<Error> error_ = nullptr;
   OwnedStream stream_;
   std::array<OwnedEvent, kMarks> marks_;

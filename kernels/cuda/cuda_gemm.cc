@@ -1,7 +1,6 @@
 // CudaDevice: Gemm, on the path that gemm_select.h plans.
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <string>
 
 #include "kernels/cuda/algorithm_table.h"
@@ -60,8 +59,7 @@ Error CudaDevice::OpenGemm() {
   if (error == nullptr && cublaslt_ != nullptr) error = ProbeCublasLt(&problem);
   if (!problem.empty()) {
     cublaslt_.reset();
-    std::fprintf(stderr, "baram: %s: %s; long prompts will be slower\n", info_.name.c_str(),
-                 problem.c_str());
+    warn_(info_.name + ": " + problem + "; long prompts will be slower");
   }
   if (error == nullptr) error = FreeMemory(&free_after);
   info_.library_bytes = free_before - free_after;
@@ -143,8 +141,8 @@ void CudaDevice::NoteRefusedProduct(const GemmArgs& args, Error refusal) {
   kind.rows = 0;  // one line for all numbers of rows
   if (std::ranges::find(told_refusals_, kind) != told_refusals_.end()) return;
   told_refusals_.push_back(kind);
-  std::fprintf(stderr, "baram: %s: cuBLASLt does not compute %s: %s; it will be slower\n",
-               info_.name.c_str(), OpDescription(args).c_str(), refusal);
+  warn_(info_.name + ": cuBLASLt does not compute " + OpDescription(args) + ": " + refusal +
+        "; it will be slower");
 }
 
 void CudaDevice::Gemm(const GemmArgs& args) {

@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "kernels/cuda/captures.h"
 #include "kernels/cuda/cuda_device.h"
@@ -14,6 +15,7 @@ namespace baram::cuda {
 namespace {
 
 using ::testing::AllOf;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -24,6 +26,22 @@ std::unique_ptr<Device> Open(bool overlap = true) {
   std::unique_ptr<Device> device = OpenCudaDevice(options, &error);
   EXPECT_NE(device, nullptr) << error;
   return device;
+}
+
+TEST(CudaCapture, TheOperatorIsToldWhereTheOptionsSay) {
+  std::vector<std::string> told;
+  DeviceOptions options;
+  options.warn = [&told](const std::string& sentence) { told.push_back(sentence); };
+  std::string error;
+  const std::unique_ptr<Device> device = OpenCudaDevice(options, &error);
+  ASSERT_NE(device, nullptr) << error;
+  told.clear();  // what opening said
+  ::testing::internal::CaptureStderr();
+  emulation::RefuseCaptures(true);
+  EXPECT_FALSE(device->BeginCapture());
+  emulation::RefuseCaptures(false);
+  EXPECT_EQ(::testing::internal::GetCapturedStderr(), "");
+  EXPECT_THAT(told, ElementsAre(HasSubstr("cuda:0: a step can't be captured as a graph: ")));
 }
 
 // Captures one kernel, which is not run. False: that is refused.
@@ -108,7 +126,7 @@ TEST(CudaCapture, KernelsOverlapOnTheDevicesThatWereAskedTo) {
 TEST(CudaCapture, OnlyCapturesGiveOverlapUp) {
   OwnedStream stream;
   ASSERT_EQ(MakeOwned(&stream, CreateStream), nullptr);
-  Captures captures("a GPU", true);
+  Captures captures("a GPU", true, WarnOf({}));
   emulation::RefuseOverlappingCaptures(emulation::kInvalid);
   ASSERT_TRUE(captures.Begin(stream.get()));
   EXPECT_TRUE(captures.overlap());

@@ -4,7 +4,7 @@
 
 namespace baram::cpu {
 
-bool MayUseDots() { return true; }
+bool MayUseDots(std::string*) { return true; }
 
 bool MayUseAmx() { return true; }
 

@@ -1,0 +1,23 @@
+// Where the sentences go that a device has for its operator.
+#ifndef BARAM_KERNELS_WARN_H_
+#define BARAM_KERNELS_WARN_H_
+
+#include <cstdio>
+#include <functional>
+#include <string>
+
+#include "kernels/device.h"
+
+namespace baram {
+
+using Warn = std::function<void(const std::string& sentence)>;
+
+// options.warn, never empty.
+inline Warn WarnOf(const DeviceOptions& options) {
+  if (options.warn) return options.warn;
+  return [](const std::string& sentence) { std::fprintf(stderr, "baram: %s\n", sentence.c_str()); };
+}
+
+}  // namespace baram
+
+#endif  // BARAM_KERNELS_WARN_H_
