@@ -177,8 +177,8 @@ absl::Status FillVectors(const WeightLayout& layout, const WeightSource& source,
   return absl::OkStatus();
 }
 
-// Sines and cosines of a long context take a thread a third of a second. All threads compute a part
-// each, then the calling one, which alone may, uploads the parts.
+// One thread needs a third of a second for the tables of a long context, so all compute a part
+// each; only the calling thread may upload.
 void FillRopes(int32_t threads, Device& device, Weights& weights) {
   std::vector<float> rows;
   for (size_t i = 0; i < weights.ropes.size(); ++i) {

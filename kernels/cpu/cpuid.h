@@ -29,7 +29,8 @@ inline uint64_t EnabledState() {
 
 constexpr bool Has(uint32_t bits, int bit) { return (bits >> bit & 1) != 0; }
 
-// Both are called only where AVX-512 is known to be there.
+// Only where AVX-512 is there:
+
 // Whether the processor has AVX512_BF16 and adds in the order that all others follow. If it has it
 // but adds otherwise, `problem` says so.
 bool MayUseDots(std::string* problem);

@@ -13,8 +13,8 @@ namespace baram::cuda {
 
 inline constexpr int kNeededDriverRelease = 580;  // the first that serves CUDA 13
 
-// Estimates: a process can't see them of itself. The driver's context, and the
-// code that is loaded when it first runs, the kernels' and cuBLASLt's.
+// Estimates: a process can't measure these for itself. The driver's context, and the code that is
+// loaded when it first runs, the kernels' and cuBLASLt's.
 inline constexpr int64_t kContextBytes = int64_t{512} << 20;
 inline constexpr int64_t kCodeBytes = int64_t{128} << 20;
 // The driver hands out pages of this size.
