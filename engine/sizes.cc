@@ -223,10 +223,10 @@ absl::Status SizeContext(const EngineConfig& config, const ModelSpec& spec, cons
 absl::Status CheckTables(const EngineSizes& sizes) {
   const EngineInfo& info = sizes.info;
   const int64_t entries = sizes.slots.TableEntries();
-  if (entries <= kMostTableEntries) return absl::OkStatus();
+  if (entries <= kMaxTableEntries) return absl::OkStatus();
   return absl::FailedPreconditionError(
       absl::StrCat("page tables of ", info.max_num_seqs, " sequences of ", info.max_model_len,
-                   " tokens have ", entries, " entries, and ", kMostTableEntries,
+                   " tokens have ", entries, " entries, and ", kMaxTableEntries,
                    " are the most: lower max-num-seqs or max-model-len, or raise page-tokens"));
 }
 

@@ -148,11 +148,11 @@ struct SlotShape {
   int32_t max_step_tokens = 0;   // largest StepView::tokens
   int32_t max_step_outputs = 0;  // largest StepView::outputs
 
-  // Entries of all page tables; at most kMostTableEntries.
+  // Entries of all page tables; at most kMaxTableEntries.
   int64_t TableEntries() const { return int64_t{slots} * groups * max_pages_per_slot; }
 };
 // Devices may count entries in 32 bits.
-inline constexpr int64_t kMostTableEntries = INT32_MAX;
+inline constexpr int64_t kMaxTableEntries = INT32_MAX;
 
 }  // namespace baram
 

@@ -25,7 +25,7 @@ namespace {
 
 constexpr uint64_t kAvxState = 0x6;      // xmm, ymm
 constexpr uint64_t kAvx512State = 0xe6;  // and masks, zmm
-constexpr size_t kMostNodes = 4096;      // of NUMA; kernels have at most 1024
+constexpr size_t kMaxNodes = 4096;       // of NUMA; kernels have at most 1024
 
 // See CpuFacts::warning.
 Isa DetectIsa(std::string* warning) {
@@ -93,12 +93,11 @@ std::vector<uint64_t> CpusetNodes() {
   for (std::string line; std::getline(lines, line);) {
     if (!line.starts_with(kName)) continue;
     std::istringstream ranges(line.substr(std::strlen(kName)));
-    for (size_t first; ranges >> first && first < kMostNodes; ranges.ignore(1, ',')) {
+    for (size_t first; ranges >> first && first < kMaxNodes; ranges.ignore(1, ',')) {
       size_t last = first;
       if (ranges.peek() == '-' && !(ranges.ignore() >> last)) break;
-      mask.resize(kMostNodes / 64);
-      for (size_t i = first; i <= last && i < kMostNodes; ++i)
-        mask[i / 64] |= uint64_t{1} << i % 64;
+      mask.resize(kMaxNodes / 64);
+      for (size_t i = first; i <= last && i < kMaxNodes; ++i) mask[i / 64] |= uint64_t{1} << i % 64;
     }
   }
   return mask;
@@ -107,9 +106,9 @@ std::vector<uint64_t> CpusetNodes() {
 // The nodes that this process was bound to, as by numactl --membind; empty if to none, or where a
 // container may not ask. Other policies prefer nodes, and take from the rest as well.
 std::vector<uint64_t> BoundNodes() {
-  std::vector<uint64_t> mask(kMostNodes / 64);
+  std::vector<uint64_t> mask(kMaxNodes / 64);
   int mode = 0;
-  if (syscall(SYS_get_mempolicy, &mode, mask.data(), kMostNodes, nullptr, 0) != 0) return {};
+  if (syscall(SYS_get_mempolicy, &mode, mask.data(), kMaxNodes, nullptr, 0) != 0) return {};
   if ((mode & ~MPOL_MODE_FLAGS) != MPOL_BIND) return {};
   return mask;
 }

@@ -13,8 +13,8 @@
 namespace baram::cuda {
 namespace {
 
-constexpr uint32_t kMostThreads = 256;
-constexpr uint32_t kMostGridRows = 32768;  // CUDA's limit is 65535
+constexpr uint32_t kMaxThreads = 256;
+constexpr uint32_t kMaxGridRows = 32768;  // CUDA's limit is 65535
 
 struct ActLaunch {
   Rows gate_up;
@@ -31,7 +31,7 @@ __device__ __forceinline__ float Activate(float x, Activation kind) {
 }
 
 template <typename In, typename Out, int kN>
-__global__ void __launch_bounds__(kMostThreads) ActKernel(const __grid_constant__ ActLaunch args) {
+__global__ void __launch_bounds__(kMaxThreads) ActKernel(const __grid_constant__ ActLaunch args) {
   WaitForPrevious();
   LetNextStart();
   const int64_t begin = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) * kN;
@@ -59,9 +59,9 @@ void LaunchAct(const ActArgs& args, LaunchStream stream) {
         using In = typename decltype(in)::Type;
         using Out = typename decltype(out)::Type;
         const int64_t vectors = f / width();
-        const uint32_t threads = BlockThreads(vectors, kMostThreads);
+        const uint32_t threads = BlockThreads(vectors, kMaxThreads);
         const Dim3 grid{static_cast<uint32_t>(CeilDivide(vectors, threads)),
-                        static_cast<uint32_t>(std::min<int64_t>(args.out.rows, kMostGridRows))};
+                        static_cast<uint32_t>(std::min<int64_t>(args.out.rows, kMaxGridRows))};
         Launch(ActKernel<In, Out, width()>, grid, {threads}, 0, stream, launch);
       });
     });

@@ -17,7 +17,7 @@ constexpr AttendKernel kKernels[] = {AttendKernel::kVector, AttendKernel::kNarro
 // result. Costs are in blocks of keys. An estimate, not a measurement.
 constexpr int64_t kPieceCost = 1;
 // The least that a tile is cut for: two blocks of keys and what comes with them.
-constexpr int64_t kLeastShare = 2 + kPieceCost;
+constexpr int64_t kMinShare = 2 + kPieceCost;
 
 int32_t TileRows(AttendKernel kernel) {
   switch (kernel) {
@@ -38,10 +38,10 @@ int32_t BlocksPerMultiprocessor(AttendKernel kernel, int32_t head_dim, int64_t s
   const int64_t bytes = AttendSharedBytes(kernel, head_dim) + kReservedBytes;
   return static_cast<int32_t>(std::clamp<int64_t>(shared_bytes / bytes, 1, by_registers));
 }
-constexpr int32_t kMostBlocksPerMultiprocessor = 6;
-static_assert(AttendResidentBlocks(AttendKernel::kVector, 0) <= kMostBlocksPerMultiprocessor &&
-              AttendResidentBlocks(AttendKernel::kNarrow, 0) <= kMostBlocksPerMultiprocessor &&
-              AttendResidentBlocks(AttendKernel::kWide, 0) <= kMostBlocksPerMultiprocessor);
+constexpr int32_t kMaxBlocksPerMultiprocessor = 6;
+static_assert(AttendResidentBlocks(AttendKernel::kVector, 0) <= kMaxBlocksPerMultiprocessor &&
+              AttendResidentBlocks(AttendKernel::kNarrow, 0) <= kMaxBlocksPerMultiprocessor &&
+              AttendResidentBlocks(AttendKernel::kWide, 0) <= kMaxBlocksPerMultiprocessor);
 
 int64_t KeyBlocks(int32_t begin, int32_t end) {
   return (end - 1) / kKeyBlock - begin / kKeyBlock + 1;
@@ -94,7 +94,7 @@ int64_t ShareCost(const Load& load, int64_t shares) {
 // Shares that get a block of their own, at most `most`. If that cuts a tile anyway, go down to one
 // key block a share: merging is paid for already.
 int64_t SharesOf(const Load& load, int32_t most) {
-  const int64_t shares = std::clamp<int64_t>(load.total / kLeastShare, 1, most);
+  const int64_t shares = std::clamp<int64_t>(load.total / kMinShare, 1, most);
   if (load.longest <= ShareCost(load, shares)) return shares;
   return std::clamp<int64_t>(load.key_blocks, shares, most);
 }
@@ -159,7 +159,7 @@ AttendTiling TilingOf(AttendKernel kernel, const HeadShape& head, const AttendDe
   tiling.units = static_cast<int32_t>(head.kv_heads * CeilDivide(ratio, tiling.heads));
   const int32_t blocks = std::min(
       device.multiprocessors * BlocksPerMultiprocessor(kernel, head.head_dim, device.shared_bytes),
-      kMostAttendBlocks);
+      kMaxAttendBlocks);
   tiling.shares = std::max(1, blocks / tiling.units);
   return tiling;
 }
@@ -215,7 +215,7 @@ std::string AttendPlanText(const AttendPlan& plan) {
 
 int64_t MostAttendPieces(int32_t step_tokens, const AttendDevice& device) {
   return step_tokens +
-         int64_t{kAttendKernels} * device.multiprocessors * kMostBlocksPerMultiprocessor;
+         int64_t{kAttendKernels} * device.multiprocessors * kMaxBlocksPerMultiprocessor;
 }
 
 int64_t MostAttendPartials(const HeadShape& head, const AttendDevice& device) {

@@ -26,7 +26,7 @@ namespace baram::cuda {
 inline constexpr int32_t kKeyBlock = 64;
 // The most blocks of a launch; each may need a counter, see attend_merge.h. Enough for six on each
 // of 170 multiprocessors.
-inline constexpr int32_t kMostAttendBlocks = 1024;
+inline constexpr int32_t kMaxAttendBlocks = 1024;
 
 enum class AttendKernel : uint8_t {
   kVector,  // up to 2 query rows, on the cores for fp32

@@ -27,8 +27,8 @@ namespace baram::cuda {
 namespace {
 
 constexpr int kFragmentRows = 16;
-constexpr int kQuadLanes = 4;                // that hold a row of a fragment together
-constexpr int kPageKeys = kLeastPageTokens;  // keys from a multiple of it on lie in one page
+constexpr int kQuadLanes = 4;              // that hold a row of a fragment together
+constexpr int kPageKeys = kMinPageTokens;  // keys from a multiple of it on lie in one page
 // Partial results that a lane reads at once: 8 would spill beside tiles of 64 rows of the longest
 // heads. Where a chunk has many such tiles they are cut into few parts, but where a short chunk
 // comes behind a long context into as many as there are shares, 33 on an H200 with 8 KV heads.

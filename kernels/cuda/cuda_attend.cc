@@ -25,7 +25,7 @@ void CudaDevice::Attend(const AttendArgs& args) {
       attend_plans_.For({head, args.window}, captures_.capturing());
   Note(step_block_.error());
   const AttendDevice device = AttendFacts();
-  static_assert(kMostAttendBlocks <= kMaxSplitTiles, "products lend their counters");
+  static_assert(kMaxAttendBlocks <= kMaxSplitTiles, "products lend their counters");
   uint32_t* arrived = TileCounters();
   for (AttendKernel kernel : {AttendKernel::kVector, AttendKernel::kNarrow, AttendKernel::kWide}) {
     if (!planned.plan.Uses(kernel)) continue;

@@ -42,9 +42,9 @@ std::string Limit(const AddNormArgs& args) {
 std::string Limit(const GemmArgs& args) {
   if (args.a.dtype != DType::kBF16) return "Gemm: a is not bf16";
   if (args.weight.shape.format.dtype != DType::kBF16) return "Gemm: the weight is not bf16";
-  constexpr int64_t kMostK = WeightStaging::kPieceBytes / int64_t{sizeof(uint16_t)};
-  if (PackedStride(args.weight.shape) > kMostK) {
-    return "Gemm: a row of the weight has more than " + std::to_string(kMostK) + " elements";
+  constexpr int64_t kMaxK = WeightStaging::kPieceBytes / int64_t{sizeof(uint16_t)};
+  if (PackedStride(args.weight.shape) > kMaxK) {
+    return "Gemm: a row of the weight has more than " + std::to_string(kMaxK) + " elements";
   }
   return IsStored(args.out.dtype) ? "" : "Gemm: out is neither bf16 nor f32";
 }
@@ -54,8 +54,8 @@ std::string Limit(const StoreKvArgs& args) {
 std::string Limit(const AttendArgs& args) {
   if (args.q.dtype != DType::kBF16) return "Attend: q is not bf16";
   if (args.out.dtype != DType::kBF16) return "Attend: out is not bf16";
-  if (args.pool.shape.page_tokens < kLeastPageTokens) {
-    return "Attend: pages hold fewer than " + std::to_string(kLeastPageTokens) + " tokens";
+  if (args.pool.shape.page_tokens < kMinPageTokens) {
+    return "Attend: pages hold fewer than " + std::to_string(kMinPageTokens) + " tokens";
   }
   return "";
 }

@@ -9,7 +9,7 @@
 namespace baram::cuda {
 namespace {
 
-constexpr uint32_t kMostThreads = 256;
+constexpr uint32_t kMaxThreads = 256;
 
 struct EmbedLaunch {
   const int32_t* token_ids;
@@ -21,7 +21,7 @@ struct EmbedLaunch {
 };
 
 template <typename Out, int kN>
-__global__ void __launch_bounds__(kMostThreads)
+__global__ void __launch_bounds__(kMaxThreads)
     EmbedKernel(const __grid_constant__ EmbedLaunch args) {
   WaitForPrevious();
   LetNextStart();
@@ -52,7 +52,7 @@ void LaunchEmbed(const EmbedArgs& args, LaunchStream stream) {
     WithWidth(IsWide(args.out) && IsWide(args.table.data, d), [&](auto width) {
       using Out = typename decltype(out)::Type;
       Launch(EmbedKernel<Out, width()>, {static_cast<uint32_t>(args.step.tokens)},
-             {BlockThreads(d / width(), kMostThreads)}, 0, stream, launch);
+             {BlockThreads(d / width(), kMaxThreads)}, 0, stream, launch);
     });
   });
 }

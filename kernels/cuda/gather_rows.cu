@@ -10,7 +10,7 @@
 namespace baram::cuda {
 namespace {
 
-constexpr uint32_t kMostThreads = 256;
+constexpr uint32_t kMaxThreads = 256;
 
 struct GatherLaunch {
   const std::byte* x;
@@ -23,7 +23,7 @@ struct GatherLaunch {
 
 // Unit: what is copied at a time.
 template <typename Unit>
-__global__ void __launch_bounds__(kMostThreads)
+__global__ void __launch_bounds__(kMaxThreads)
     GatherRowsKernel(const __grid_constant__ GatherLaunch args) {
   WaitForPrevious();
   LetNextStart();
@@ -47,7 +47,7 @@ void LaunchGatherRows(const GatherRowsArgs& args, LaunchStream stream) {
                             .row_bytes = args.out.cols * element};
   const auto launch_units = [&](auto kernel, int64_t unit_bytes) {
     Launch(kernel, {static_cast<uint32_t>(args.out.rows)},
-           {BlockThreads(launch.row_bytes / unit_bytes, kMostThreads)}, 0, stream, launch);
+           {BlockThreads(launch.row_bytes / unit_bytes, kMaxThreads)}, 0, stream, launch);
   };
   if (IsWide(args.x) && IsWide(args.out)) {
     launch_units(GatherRowsKernel<uint4>, sizeof(uint4));

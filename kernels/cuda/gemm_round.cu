@@ -12,8 +12,8 @@
 namespace baram::cuda {
 namespace {
 
-constexpr uint32_t kMostThreads = 256;
-constexpr int64_t kMostGridRows = 32768;  // CUDA's limit is 65535
+constexpr uint32_t kMaxThreads = 256;
+constexpr int64_t kMaxGridRows = 32768;  // CUDA's limit is 65535
 
 struct RoundLaunch {
   Rows sums;
@@ -22,7 +22,7 @@ struct RoundLaunch {
   int64_t columns;
 };
 
-__global__ void __launch_bounds__(kMostThreads)
+__global__ void __launch_bounds__(kMaxThreads)
     RoundKernel(const __grid_constant__ RoundLaunch args) {
   WaitForPrevious();
   LetNextStart();
@@ -41,9 +41,9 @@ void LaunchRound(const Tensor& sums, const Tensor& out, LaunchStream stream) {
   if (sums.rows == 0) return;
   const RoundLaunch launch{RowsOf(sums), RowsOf(out), sums.rows, sums.cols};
   const int64_t vectors = sums.cols / kWideVector;
-  const uint32_t threads = BlockThreads(vectors, kMostThreads);
+  const uint32_t threads = BlockThreads(vectors, kMaxThreads);
   const Dim3 grid{static_cast<uint32_t>(CeilDivide(vectors, threads)),
-                  static_cast<uint32_t>(std::min(sums.rows, kMostGridRows))};
+                  static_cast<uint32_t>(std::min(sums.rows, kMaxGridRows))};
   Launch(RoundKernel, grid, {threads}, 0, stream, launch);
 }
 

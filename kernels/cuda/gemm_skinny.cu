@@ -25,8 +25,8 @@
 namespace baram::cuda {
 namespace {
 
-constexpr int kMostThreads = kMaxSkinnyWarps * kWarpThreads;
-constexpr int kLeastResidentBlocks = kSkinnyResidentWarps / kMaxSkinnyWarps;
+constexpr int kMaxThreads = kMaxSkinnyWarps * kWarpThreads;
+constexpr int kMinResidentBlocks = kSkinnyResidentWarps / kMaxSkinnyWarps;
 constexpr int kBlockK = 32;  // elements of k in one vector of every lane
 constexpr int kBlocks = kSkinnyStepK / kBlockK;
 constexpr int kVector = 8;    // elements of 16 bytes
@@ -88,7 +88,7 @@ __device__ __forceinline__ void MultiplyStep(const WeightStep& weights, const Bf
 
 // kTiles: of 8 rows of `a`.
 template <int kTiles, typename Out>
-__global__ void __launch_bounds__(kMostThreads, kLeastResidentBlocks)
+__global__ void __launch_bounds__(kMaxThreads, kMinResidentBlocks)
     SkinnyKernel(const __grid_constant__ SkinnyLaunch args) {
   // [warps][kTiles * 8 rows][kSumPitch]
   float* partial = DynamicShared<float>();
@@ -174,7 +174,7 @@ void LaunchGemmSkinny(const GemmArgs& args, const GemmPlan& plan, const SplitMem
   if (args.a.rows == 0) return;
   const WeightShape& shape = args.weight.shape;
   const auto threads = static_cast<uint32_t>(plan.warps * kWarpThreads);
-  Check(threads >= kFinishThreads && threads <= kMostThreads && args.a.rows <= kMaxSkinnyRows,
+  Check(threads >= kFinishThreads && threads <= kMaxThreads && args.a.rows <= kMaxSkinnyRows,
         "the plan is one of SelectGemm");
   const SkinnyLaunch launch{.a = args.a.Row<const Bf16>(0),
                             .a_stride = args.a.stride,

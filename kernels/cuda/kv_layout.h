@@ -20,7 +20,7 @@ namespace baram::cuda {
 
 inline constexpr int32_t kKvRowMultiple = 8;  // elements
 // The kernels of Attend look up one page for 16 keys.
-inline constexpr int32_t kLeastPageTokens = 16;
+inline constexpr int32_t kMinPageTokens = 16;
 
 inline int32_t KvRowElements(int32_t head_dim) {
   return static_cast<int32_t>(RoundUp(head_dim, kKvRowMultiple));

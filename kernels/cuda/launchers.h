@@ -57,7 +57,7 @@ struct AttendPlanArrays {
   int64_t partial_capacity = 0;  // MostAttendPartials
 };
 // attend_vector.cu: the pieces of kVector, which have at most `rows` query rows. Here and below
-// `arrived` are kMostAttendBlocks counters that are zero between kernels, as in SplitMemory.
+// `arrived` are kMaxAttendBlocks counters that are zero between kernels, as in SplitMemory.
 void LaunchAttendVector(const AttendArgs& args, const AttendPlanArrays& plan,
                         const AttendTiling& tiling, int32_t rows, uint32_t* arrived,
                         LaunchStream stream);

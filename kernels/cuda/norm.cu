@@ -16,7 +16,7 @@
 namespace baram::cuda {
 namespace {
 
-constexpr uint32_t kMostThreads = 512;
+constexpr uint32_t kMaxThreads = 512;
 
 struct NormLaunch {
   Rows x;
@@ -79,8 +79,7 @@ __device__ __forceinline__ void StoreNormed(const float* row, float inverse, con
 }
 
 template <typename In, typename Out, int kN>
-__global__ void __launch_bounds__(kMostThreads)
-    NormKernel(const __grid_constant__ NormLaunch args) {
+__global__ void __launch_bounds__(kMaxThreads) NormKernel(const __grid_constant__ NormLaunch args) {
   PrefetchWeights<kN>(args.weight, args.d);
   WaitForPrevious();
   LetNextStart();
@@ -99,7 +98,7 @@ __global__ void __launch_bounds__(kMostThreads)
 }
 
 template <typename Branch, typename Out, int kN>
-__global__ void __launch_bounds__(kMostThreads)
+__global__ void __launch_bounds__(kMaxThreads)
     AddNormKernel(const __grid_constant__ AddNormLaunch args) {
   PrefetchWeights<kN>(args.post_weight, args.d);
   PrefetchWeights<kN>(args.pre_weight, args.d);
@@ -165,7 +164,7 @@ void LaunchNorm(const NormArgs& args, LaunchStream stream) {
         using In = typename decltype(in)::Type;
         using Out = typename decltype(out)::Type;
         Launch(NormKernel<In, Out, width()>, {static_cast<uint32_t>(args.x.rows)},
-               {BlockThreads(d / width(), kMostThreads)}, d * sizeof(float), stream, launch);
+               {BlockThreads(d / width(), kMaxThreads)}, d * sizeof(float), stream, launch);
       });
     });
   });
@@ -190,7 +189,7 @@ void LaunchAddNorm(const AddNormArgs& args, LaunchStream stream) {
         using Branch = typename decltype(branch)::Type;
         using Out = typename decltype(out)::Type;
         Launch(AddNormKernel<Branch, Out, width()>, {static_cast<uint32_t>(args.residual.rows)},
-               {BlockThreads(d / width(), kMostThreads)}, d * sizeof(float), stream, launch);
+               {BlockThreads(d / width(), kMaxThreads)}, d * sizeof(float), stream, launch);
       });
     });
   });

@@ -33,8 +33,8 @@ std::string Digits(std::string_view uuid) {
 
 // Host threads that convert weights. More of them would wait for a piece of the staging.
 int32_t LoadingThreads() {
-  constexpr uint32_t kMost = WeightStaging::kPieces;
-  return static_cast<int32_t>(std::clamp(std::thread::hardware_concurrency(), 1u, kMost));
+  constexpr uint32_t kMax = WeightStaging::kPieces;
+  return static_cast<int32_t>(std::clamp(std::thread::hardware_concurrency(), 1u, kMax));
 }
 
 }  // namespace

@@ -23,7 +23,7 @@
 namespace baram::cuda {
 namespace {
 
-constexpr uint32_t kMostThreads = 512;  // with more the registers are spilled
+constexpr uint32_t kMaxThreads = 512;  // with more the registers are spilled
 
 struct SampleLaunch {
   const int32_t* positions;
@@ -139,7 +139,7 @@ __device__ int32_t Draw(const EditedRow& row, bool is_edited, OwnLargest raw, in
   return DrawToken(z, left, likeliest.token, position, shared);
 }
 
-__global__ void __launch_bounds__(kMostThreads)
+__global__ void __launch_bounds__(kMaxThreads)
     SampleKernel(const __grid_constant__ SampleLaunch args) {
   WaitForPrevious();
   LetNextStart();
@@ -217,7 +217,7 @@ void LaunchSample(const SampleArgs& args, const SlotArrays& slots, LaunchStream 
                             .results = args.results,
                             .slots = slots};
   Launch(SampleKernel, {static_cast<uint32_t>(args.step.outputs)},
-         {BlockThreads(args.valid_vocab / kGroup, kMostThreads)}, 0, stream, launch);
+         {BlockThreads(args.valid_vocab / kGroup, kMaxThreads)}, 0, stream, launch);
 }
 
 }  // namespace baram::cuda

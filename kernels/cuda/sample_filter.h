@@ -108,7 +108,7 @@ inline __device__ void FilterTopPOfRow(const TemperedRow& z, float top_p, Filter
   for (int i = kLevels - 1; i >= 0; --i) {
     const Weight above = BlockReduce<Sum>(own_above[i], shared.weights);
     const int32_t count = BlockReduce<Sum>(own_count[i], shared.ints);
-    if (above >= wanted && count <= ShortList::kMost) {
+    if (above >= wanted && count <= ShortList::kMax) {
       level = kLevelStep * static_cast<float>(i + 1);
     }
   }

@@ -50,7 +50,7 @@ inline __device__ void ReportTop(const LogitRow& row, int32_t count, float own_l
                                  double log_sum, TokenResult* result, SampleMemory& shared) {
   const ShortList& list = shared.select.list;
   const float start = AtLeastTop(count, own_largest, shared);
-  const bool is_short = start > kMasked || row.n <= ShortList::kMost;
+  const bool is_short = start > kMasked || row.n <= ShortList::kMax;
   if (!is_short || !Shorten(row, start, shared.select.list)) ListLargest(row, count, start, shared);
   list.ForTokens([&](int32_t token, float x) {
     int32_t place = 0;

@@ -25,11 +25,11 @@ int64_t MostShares(const SlotShape& shape, const AttendDevice& device) {
 }  // namespace
 
 int64_t StepAttendPlans::BytesBelow(const SlotShape& shape, const AttendDevice& device) {
-  return int64_t{kMostKinds} * PlaceBytes(MostShares(shape, device) + kAttendKernels);
+  return int64_t{kMaxKinds} * PlaceBytes(MostShares(shape, device) + kAttendKernels);
 }
 
 int64_t StepAttendPlans::BytesAbove(const SlotShape& shape, const AttendDevice& device) {
-  return int64_t{kMostKinds} * MostAttendPieces(shape.max_step_tokens, device) * kPieceBytes;
+  return int64_t{kMaxKinds} * MostAttendPieces(shape.max_step_tokens, device) * kPieceBytes;
 }
 
 void StepAttendPlans::Reserve(const SlotShape& shape, const AttendDevice& device,
@@ -60,7 +60,7 @@ const StepAttendPlans::Planned& StepAttendPlans::For(const AttendKind& kind, boo
   }
   // Its copy to the GPU would become a part of the graph.
   Check(!captured, "attention of a kind ran in a step of its own before it is captured");
-  if (kinds_ == kMostKinds) {
+  if (kinds_ == kMaxKinds) {
     Check(std::ranges::none_of(planned_, &Planned::in_graph),
           "the plan of a kind that a graph uses keeps its place");
     kinds_ = 0;

@@ -49,7 +49,7 @@ class StepAttendPlans {
  private:
   // One kind more makes the list begin anew. No model has more: layers of one window share page
   // tables.
-  static constexpr size_t kMostKinds = kMaxKvGroups;
+  static constexpr size_t kMaxKinds = kMaxKvGroups;
 
   // Plans for the step's rows and packs the plan behind those that are packed.
   void Pack(Planned& planned);
@@ -58,7 +58,7 @@ class StepAttendPlans {
   StepBlock* block_ = nullptr;
   int64_t bytes_above_ = 0;
   std::span<const StepRow> rows_;
-  std::array<Planned, kMostKinds> planned_;
+  std::array<Planned, kMaxKinds> planned_;
   size_t kinds_ = 0;  // that are planned
   int64_t begin_ = 0;
   int64_t end_ = 0;

@@ -69,8 +69,7 @@ int64_t StepUpload::Lay(const SlotShape& shape, std::byte* base) {
 Error StepUpload::Reserve(const SlotShape& shape, LaunchStream stream, StepBlock* block,
                           StepAttendPlans* plans) {
   Check(shape.groups <= kMaxKvGroups, "a device has at most kMaxKvGroups page tables per slot");
-  Check(shape.TableEntries() <= kMostTableEntries,
-        "an entry of the page tables has a 32-bit index");
+  Check(shape.TableEntries() <= kMaxTableEntries, "an entry of the page tables has a 32-bit index");
   stream_ = stream;
   block_ = block;
   plans_ = plans;

@@ -17,7 +17,7 @@ Error ReservePinned(PinnedMemory* memory, int64_t bytes) {
 }  // namespace
 
 Error Downloads::Reserve() {
-  under_way_.reserve(kMostDownloads);
+  under_way_.reserve(kMaxDownloads);
   return ReservePinned(&staging_, kStagingBytes);
 }
 
@@ -33,7 +33,7 @@ int64_t Downloads::Place(int64_t bytes) const {
 }
 
 Error Downloads::Add(void* host, const void* device, int64_t bytes, uint64_t mark, Stream stream) {
-  const int64_t offset = under_way_.size() < kMostDownloads ? Place(bytes) : -1;
+  const int64_t offset = under_way_.size() < kMaxDownloads ? Place(bytes) : -1;
   if (offset < 0) {
     if (Error error = CopyToHost(host, device, bytes, stream)) return error;
     return Synchronize(stream);

@@ -35,10 +35,10 @@ class Downloads {
   int64_t Place(int64_t bytes) const;
 
   static constexpr int64_t kStagingBytes = int64_t{1} << 20;  // a step's results take 47 KiB
-  static constexpr size_t kMostDownloads = 64;
+  static constexpr size_t kMaxDownloads = 64;
 
   PinnedMemory staging_;
-  std::vector<Download> under_way_;  // capacity kMostDownloads
+  std::vector<Download> under_way_;  // capacity kMaxDownloads
 };
 
 // Weights on their way to the GPU. Write may be called by any number of threads: each converts into

@@ -296,7 +296,7 @@ class Layout {
   Memory<uint16_t> out_;
   Memory<std::byte> scratch_;
   // No more than a launch has blocks: the sanitizer sees a counter beyond.
-  std::vector<uint32_t> arrived_ = std::vector<uint32_t>(kMostAttendBlocks);
+  std::vector<uint32_t> arrived_ = std::vector<uint32_t>(kMaxAttendBlocks);
   StepView step_;
   std::mt19937 random_{3};
   std::normal_distribution<float> normal_;

@@ -11,8 +11,8 @@ namespace {
 
 // Fibers are slow: what differs in nothing but size from a smaller case runs on a GPU only.
 // cuda_op_cases_test names what is left out.
-constexpr int64_t kMostElements = 1 << 20;
-constexpr int64_t kMostCached = 1 << 17;  // elements of keys
+constexpr int64_t kMaxElements = 1 << 20;
+constexpr int64_t kMaxCached = 1 << 17;  // elements of keys
 
 std::string Show(int64_t gap) { return "cuda emulated, gap=" + std::to_string(gap); }
 
@@ -27,7 +27,7 @@ Family OpenFamily(int64_t gap) {
 }
 
 struct IsSmall {
-  bool operator()(const GemmCase& c) const { return c.rows * c.n * c.k <= kMostElements; }
+  bool operator()(const GemmCase& c) const { return c.rows * c.n * c.k <= kMaxElements; }
   // Reading the keys back takes an Attend for every element of a head.
   bool operator()(const StoreKvCase& c) const {
     return c.head.heads * c.head.head_dim <= 48 || (c.head.head_dim == 64 && c.head.kv_heads == 1);
@@ -36,8 +36,7 @@ struct IsSmall {
   bool operator()(const AttendCase& c) const {
     if (c.chunks.size() > 1) return c.window == 7;
     const Chunk& chunk = c.chunks[0];
-    return (chunk.context + chunk.count) * int64_t{c.head.kv_heads} * c.head.head_dim <=
-           kMostCached;
+    return (chunk.context + chunk.count) * int64_t{c.head.kv_heads} * c.head.head_dim <= kMaxCached;
   }
   bool operator()(const SampleCase& c) const {
     const LogitKind kind = c.rows[0].logits;

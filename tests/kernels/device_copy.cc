@@ -12,14 +12,14 @@ namespace {
 
 constexpr int64_t kUnitBytes = sizeof(float);
 constexpr int64_t kRowBytes = 64 << 10;  // a block of a GPU's threads copies a row
-constexpr int64_t kMostRows = 8192;      // of one op
+constexpr int64_t kMaxRows = 8192;       // of one op
 
 }  // namespace
 
 DeviceCopy::DeviceCopy(Device& device) : device_(device) {
-  std::vector<int32_t> index(kMostRows);
+  std::vector<int32_t> index(kMaxRows);
   std::iota(index.begin(), index.end(), 0);
-  const int64_t bytes = kMostRows * static_cast<int64_t>(sizeof(int32_t));
+  const int64_t bytes = kMaxRows * static_cast<int64_t>(sizeof(int32_t));
   index_ = device.Alloc(bytes);
   Check(index_.data() != nullptr, "there is memory for the index of copies");
   device.Upload(index_.data(), index.data(), bytes);
@@ -29,7 +29,7 @@ void DeviceCopy::Copy(void* to, const void* from, int64_t bytes) {
   Check(bytes % kUnitBytes == 0, "what is copied is a multiple of 4 bytes");
   for (int64_t at = 0; at < bytes;) {
     const int64_t row_bytes = std::min(bytes - at, kRowBytes);
-    const int64_t rows = std::min((bytes - at) / row_bytes, kMostRows);
+    const int64_t rows = std::min((bytes - at) / row_bytes, kMaxRows);
     const int64_t columns = row_bytes / kUnitBytes;
     // The op does not write to x, which is a tensor like any other.
     auto* x = const_cast<std::byte*>(static_cast<const std::byte*>(from) + at);

@@ -27,7 +27,7 @@ namespace {
 constexpr size_t kStackBytes = 256 << 10;  // the sanitizer's frames are several times larger
 constexpr uint8_t kPoison = 0xFF;          // a NaN in every float type
 constexpr uint32_t kMaxThreads = 1024;
-constexpr size_t kMostSharedBytes = 227 << 10;  // for a block of an H100, H200 or B200
+constexpr size_t kMaxSharedBytes = 227 << 10;  // for a block of an H100, H200 or B200
 constexpr int kReportedLanes = 16;
 constexpr int kGuardedLaunches = 4;  // of every kernel
 
@@ -245,7 +245,7 @@ void LaunchBody(void (*body)(const void* args), const void* args, Dim3 grid, Dim
   Check(count > 0 && count <= kMaxThreads, "a block has 1 to 1024 threads");
   Check(grid.x > 0 && grid.y > 0 && grid.z > 0, "a grid has blocks");
   Check(grid.y < 65536 && grid.z < 65536, "a grid has fewer than 65536 blocks in y and z");
-  Check(shared_bytes <= kMostSharedBytes,
+  Check(shared_bytes <= kMaxSharedBytes,
         "a block finds its dynamic shared memory on a multiprocessor");
   const std::vector<uint32_t> order = TurnOrder(count);
   Block running{.body = body,

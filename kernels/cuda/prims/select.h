@@ -36,10 +36,10 @@ struct alignas(8) Bin {
 
 // Tokens and their values, in no order.
 struct ShortList {
-  static constexpr int32_t kMost = 1024;
+  static constexpr int32_t kMax = 1024;
   int32_t found;
-  int32_t tokens[kMost];
-  float values[kMost];
+  int32_t tokens[kMax];
+  float values[kMax];
 
   // visit(token, value) for the calling thread's.
   template <typename Visit>
@@ -150,12 +150,12 @@ __device__ bool Shorten(const Row& row, float start, ShortList& list) {
   row.ForTokens([&](int32_t token, float value) {
     if (!(value >= start)) return;
     const int32_t at = AtomicAdd(&list.found, 1);
-    if (at >= ShortList::kMost) return;
+    if (at >= ShortList::kMax) return;
     list.tokens[at] = token;
     list.values[at] = value;
   });
   __syncthreads();
-  return list.found <= ShortList::kMost;
+  return list.found <= ShortList::kMax;
 }
 
 // The k-th largest value of a list; -infinity if it is shorter.
