@@ -31,7 +31,8 @@ struct SlotState {
 };
 
 // Owned by a device, used by its executor thread. State and Draw may be called by workers at the
-// same time for different slots.
+// same time for different slots. Of one slot, too, where other outputs of it are scored while one
+// draws: those read nothing of its state but `sampling`.
 class SlotTable {
  public:
   // Reserves everything BeginStep will need; nothing is allocated afterwards. Throws

@@ -11,6 +11,13 @@ int32_t HeadsPerUnit(const HeadShape& head) {
   return std::min<int32_t>(head.heads / head.kv_heads, kUnitRows);
 }
 
+int32_t HeadsPerUnit(const HeadShape& head, int64_t run_count, int32_t workers) {
+  const int64_t groups = std::max<int64_t>(1, run_count * head.kv_heads);
+  const int64_t parts = CeilDivide(workers, groups);
+  const int64_t fewest = CeilDivide(head.heads / head.kv_heads, parts);
+  return static_cast<int32_t>(std::min<int64_t>(fewest, HeadsPerUnit(head)));
+}
+
 int32_t TokensPerUnit(const HeadShape& head) { return kUnitRows / HeadsPerUnit(head); }
 
 int64_t PlanAttend(const StepView& step, int32_t tokens_per_unit, int32_t window, AttendRun* runs) {
@@ -34,10 +41,9 @@ int64_t PlanAttend(const StepView& step, int32_t tokens_per_unit, int32_t window
   return count;
 }
 
-int64_t AttendUnits(const HeadShape& head, int64_t run_count) {
+int64_t AttendUnits(const HeadShape& head, int64_t run_count, int32_t heads_per_unit) {
   const int32_t group = head.heads / head.kv_heads;
-  const int64_t parts = CeilDivide(group, HeadsPerUnit(head));
-  return run_count * head.kv_heads * parts;
+  return run_count * head.kv_heads * CeilDivide(group, heads_per_unit);
 }
 
 }  // namespace baram::cpu

@@ -14,8 +14,11 @@
 
 namespace baram::cpu {
 
-// Query heads of a unit, all of one KV head.
+// Query heads of a unit at most, all of one KV head.
 int32_t HeadsPerUnit(const HeadShape& head);
+// Of `run_count` runs for so many workers: fewer heads where there would be fewer units than
+// workers. A few sequences of a model with few KV heads would otherwise leave most of them idle.
+int32_t HeadsPerUnit(const HeadShape& head, int64_t run_count, int32_t workers);
 // Tokens of a unit, at most.
 int32_t TokensPerUnit(const HeadShape& head);
 
@@ -25,7 +28,7 @@ int64_t PlanAttend(const StepView& step, int32_t tokens_per_unit, int32_t window
 
 // Units of the job: unit u is run u % run_count and head part u / run_count, so that neighbours
 // read the same KV head.
-int64_t AttendUnits(const HeadShape& head, int64_t run_count);
+int64_t AttendUnits(const HeadShape& head, int64_t run_count, int32_t heads_per_unit);
 
 }  // namespace baram::cpu
 

@@ -39,15 +39,18 @@ void CpuDevice::Attend(const AttendArgs& args) {
   const HeadShape& head = args.pool.shape.head;
   auto* runs = static_cast<AttendRun*>(args.scratch);
   const int64_t run_count = PlanAttend(args.step, TokensPerUnit(head), args.window, runs);
+  // The products of a tile cost the same for fewer heads.
+  const int32_t heads = kernels_->gemm_form.tiles ? HeadsPerUnit(head)
+                                                  : HeadsPerUnit(head, run_count, pool_.workers());
   const AttendJob job = {.cache = ViewCache(args.pool, args.layer, args.step),
                          .runs = runs,
                          .run_count = run_count,
-                         .heads_per_unit = HeadsPerUnit(head),
+                         .heads_per_unit = heads,
                          .q = args.q,
                          .window = args.window,
                          .scale = args.scale,
                          .out = args.out};
-  Run(kernels_->attend, job, AttendUnits(head, run_count), 1);
+  Run(kernels_->attend, job, AttendUnits(head, run_count, heads), 1);
 }
 
 }  // namespace baram::cpu

@@ -16,6 +16,7 @@
 #include "kernels/cpu/cpuid.h"
 #include "kernels/cpu/gemm_select.h"
 #include "kernels/cpu/kv_layout.h"
+#include "kernels/host_facts.h"
 #include "kernels/rounding.h"
 #include "kernels/shape_check.h"
 #include "kernels/warn.h"
@@ -170,12 +171,13 @@ std::unique_ptr<Device> OpenCpuDevice(const DeviceOptions& options, std::string*
   using cpu::Isa;
   const Warn warn = WarnOf(options);
   const cpu::CpuFacts facts = cpu::ReadCpuFacts();
+  const HostFacts host = ReadHostFacts();
   if (!facts.warning.empty()) warn(facts.warning);
   if (facts.best_isa == Isa::kNone) {
     *error = "the cpu device needs a processor with AVX2, FMA and F16C; this one lacks them";
     return nullptr;
   }
-  Isa isa = facts.best_isa;
+  Isa isa = facts.fastest_isa;
   if (!options.isa.empty()) {
     const std::optional<Isa> wanted = cpu::IsaNamed(options.isa);
     if (!wanted) {
@@ -199,10 +201,9 @@ std::unique_ptr<Device> OpenCpuDevice(const DeviceOptions& options, std::string*
   }
   const cpu::KernelTable& kernels = cpu::KernelsOf(isa);
   cpu::WorkerPool::Options pool;
-  pool.workers = options.threads > 0
-                     ? options.threads
-                     : std::min(facts.default_threads, cpu::WorkerPool::kMaxWorkers);
-  if (options.pin_threads) pool.processors = facts.processors;
+  pool.workers = options.threads > 0 ? options.threads
+                                     : std::min(host.default_threads, cpu::WorkerPool::kMaxWorkers);
+  if (options.pin_threads) pool.processors = host.processors;
   pool.enter_thread = kernels.enter_thread;
 
   DeviceInfo info;
@@ -210,9 +211,9 @@ std::unique_ptr<Device> OpenCpuDevice(const DeviceOptions& options, std::string*
   info.isa = kernels.isa;
   info.processor = facts.model + ", " + info.isa + ", " + std::to_string(pool.workers) +
                    (pool.workers == 1 ? " thread" : " threads");
-  info.memory_bytes = facts.memory_bytes;
+  info.memory_bytes = host.memory_bytes;
   info.workers = pool.workers;
-  info.processors = facts.default_threads;
+  info.processors = host.default_threads;
   info.activation = DType::kBF16;
   info.residual = DType::kF32;
   info.weights = Format{DType::kBF16};

@@ -1,31 +1,18 @@
-// Reading CPUID, affinity and cgroup limits on Linux.
+// Reading CPUID.
 #include "kernels/cpu/cpu_facts.h"
 
-#include <linux/mempolicy.h>
-#include <sched.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <charconv>
-#include <cmath>
+#include <chrono>
 #include <cstring>
-#include <filesystem>
-#include <fstream>
-#include <iterator>
-#include <sstream>
-#include <system_error>
 
 #include "kernels/cpu/cpuid.h"
+#include "kernels/cpu/kernel_table.h"
 
 namespace baram::cpu {
 namespace {
 
 constexpr uint64_t kAvxState = 0x6;      // xmm, ymm
 constexpr uint64_t kAvx512State = 0xe6;  // and masks, zmm
-constexpr size_t kMaxNodes = 4096;       // of NUMA; kernels have at most 1024
 
 // See CpuFacts::warning.
 Isa DetectIsa(std::string* warning) {
@@ -54,119 +41,6 @@ std::string ProcessorModel() {
   return name;
 }
 
-// The kernel refuses a set that is smaller than its own, whose size it does not tell.
-std::vector<int32_t> AllowedProcessors() {
-  for (size_t words = 16; words <= size_t{1} << 14; words *= 2) {
-    std::vector<uint64_t> set(words);
-    const size_t bytes = words * sizeof(uint64_t);
-    if (sched_getaffinity(0, bytes, reinterpret_cast<cpu_set_t*>(set.data())) != 0) {
-      if (errno == EINVAL) continue;
-      break;
-    }
-    std::vector<int32_t> processors;
-    for (size_t i = 0; i < 64 * words; ++i) {
-      if ((set[i / 64] >> (i % 64) & 1) != 0) processors.push_back(static_cast<int32_t>(i));
-    }
-    return processors;
-  }
-  return {0};
-}
-
-std::string ReadFile(const std::string& path) {
-  std::ifstream file(path);
-  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-}
-
-// The number at the start of a file; -1: no such file, or a word such as "max".
-int64_t ReadNumber(const std::string& path) {
-  std::istringstream text(ReadFile(path));
-  int64_t number;
-  return text >> number ? number : -1;
-}
-
-// The nodes of this process's cpuset. "Mems_allowed_list:\t0-1,8"; empty if the kernel says
-// nothing.
-std::vector<uint64_t> CpusetNodes() {
-  constexpr char kName[] = "Mems_allowed_list:";
-  std::istringstream lines(ReadFile("/proc/self/status"));
-  std::vector<uint64_t> mask;
-  for (std::string line; std::getline(lines, line);) {
-    if (!line.starts_with(kName)) continue;
-    std::istringstream ranges(line.substr(std::strlen(kName)));
-    for (size_t first; ranges >> first && first < kMaxNodes; ranges.ignore(1, ',')) {
-      size_t last = first;
-      if (ranges.peek() == '-' && !(ranges.ignore() >> last)) break;
-      mask.resize(kMaxNodes / 64);
-      for (size_t i = first; i <= last && i < kMaxNodes; ++i) mask[i / 64] |= uint64_t{1} << i % 64;
-    }
-  }
-  return mask;
-}
-
-// The nodes that this process was bound to, as by numactl --membind; empty if to none, or where a
-// container may not ask. Other policies prefer nodes, and take from the rest as well.
-std::vector<uint64_t> BoundNodes() {
-  std::vector<uint64_t> mask(kMaxNodes / 64);
-  int mode = 0;
-  if (syscall(SYS_get_mempolicy, &mode, mask.data(), kMaxNodes, nullptr, 0) != 0) return {};
-  if ((mode & ~MPOL_MODE_FLAGS) != MPOL_BIND) return {};
-  return mask;
-}
-
-// "Node 1 MemTotal:       131916288 kB", in bytes; 0: no such line.
-int64_t TotalOfNode(const std::string& path) {
-  std::istringstream lines(ReadFile(path));
-  for (std::string line; std::getline(lines, line);) {
-    std::string word, node, name;
-    int64_t kilobytes = 0;
-    if (std::istringstream(line) >> word >> node >> name >> kilobytes && name == "MemTotal:") {
-      return kilobytes * 1024;
-    }
-  }
-  return 0;
-}
-
-// The directories whose limits bind a member of a cgroup hierarchy: its own, then its ancestors'.
-// In a container the path may name directories outside of what is mounted; the mount point itself
-// is then the member's own.
-std::vector<std::string> CgroupDirectories(const std::string& mount, std::string path) {
-  std::vector<std::string> directories;
-  while (!path.empty() && path != "/") {
-    directories.push_back(mount + path);
-    path.resize(path.rfind('/'));
-  }
-  directories.push_back(mount);
-  return directories;
-}
-
-// Where a controller keeps its files for this process. A line of the membership is
-// "id:controllers:path"; v2 has id 0 and no controllers.
-struct Hierarchy {
-  bool v2 = false;
-  std::vector<std::string> directories;
-};
-
-std::vector<Hierarchy> HierarchiesOf(const std::string& root, const std::string& membership,
-                                     const std::string& controller) {
-  std::vector<Hierarchy> found;
-  std::istringstream lines(membership);
-  for (std::string line; std::getline(lines, line);) {
-    const size_t first = line.find(':');
-    const size_t second = line.find(':', first + 1);
-    if (first == std::string::npos || second == std::string::npos) continue;
-    const std::string controllers = line.substr(first + 1, second - first - 1);
-    const std::string path = line.substr(second + 1);
-    if (controllers.empty()) {
-      found.push_back({true, CgroupDirectories(root, path)});
-    } else if (("," + controllers + ",").find("," + controller + ",") != std::string::npos) {
-      found.push_back({false, CgroupDirectories(root + "/" + controller, path)});
-    }
-  }
-  return found;
-}
-
-int64_t MachineMemory() { return int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGESIZE); }
-
 }  // namespace
 
 const char* IsaName(Isa isa) {
@@ -185,82 +59,28 @@ const char* IsaName(Isa isa) {
   return "?";
 }
 
-double CgroupCpuQuota(const std::string& root, const std::string& membership) {
-  double smallest = 0;
-  for (const Hierarchy& hierarchy : HierarchiesOf(root, membership, "cpu")) {
-    for (const std::string& directory : hierarchy.directories) {
-      double quota = -1, period = 0;  // microseconds
-      if (hierarchy.v2) {
-        std::istringstream text(ReadFile(directory + "/cpu.max"));
-        if (!(text >> quota >> period)) continue;  // "max 100000": no limit
-      } else {
-        quota = static_cast<double>(ReadNumber(directory + "/cpu.cfs_quota_us"));
-        period = static_cast<double>(ReadNumber(directory + "/cpu.cfs_period_us"));
-      }
-      if (quota <= 0 || period <= 0) continue;
-      smallest = smallest == 0 ? quota / period : std::min(smallest, quota / period);
-    }
+bool DotsPay() {
+  using std::chrono::steady_clock;
+  const auto time_of = [](void (*add)(int64_t rounds)) {
+    const auto begin = steady_clock::now();
+    add(500);
+    return steady_clock::now() - begin;
+  };
+  auto dots = steady_clock::duration::max(), fmas = dots;
+  // The least of several: the processor changes its clock, and others interrupt.
+  for (int i = 0; i < 12; ++i) {
+    dots = std::min(dots, time_of(AddDots));
+    fmas = std::min(fmas, time_of(AddFmas));
   }
-  return smallest;
-}
-
-int64_t CgroupMemoryLimit(const std::string& root, const std::string& membership) {
-  int64_t smallest = 0;
-  for (const Hierarchy& hierarchy : HierarchiesOf(root, membership, "memory")) {
-    for (const std::string& directory : hierarchy.directories) {
-      const int64_t limit =
-          ReadNumber(directory + (hierarchy.v2 ? "/memory.max" : "/memory.limit_in_bytes"));
-      if (limit > 0) smallest = smallest == 0 ? limit : std::min(smallest, limit);
-    }
-  }
-  return smallest;
-}
-
-int64_t NodesMemory(const std::string& folder, const std::vector<std::vector<uint64_t>>& masks) {
-  constexpr char kNode[] = "node";
-  int64_t bytes = 0;
-  std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
-    const std::string name = entry.path().filename();
-    size_t node = 0;
-    if (!name.starts_with(kNode)) continue;
-    const char* const digits = name.c_str() + std::strlen(kNode);
-    const auto [end, failed] = std::from_chars(digits, name.c_str() + name.size(), node);
-    if (failed != std::errc() || *end != '\0') continue;
-    const bool allowed = std::ranges::all_of(masks, [node](const std::vector<uint64_t>& mask) {
-      return mask.empty() || (node / 64 < mask.size() && (mask[node / 64] >> (node % 64) & 1) != 0);
-    });
-    if (allowed) bytes += TotalOfNode(entry.path() / "meminfo");
-  }
-  return bytes;
+  return dots < 2 * fmas;
 }
 
 CpuFacts ReadCpuFacts() {
   CpuFacts facts;
   facts.best_isa = DetectIsa(&facts.warning);
+  const bool slow = facts.best_isa == Isa::kAvx512Bf16 && !DotsPay();
+  facts.fastest_isa = slow ? Isa::kAvx512 : facts.best_isa;
   facts.model = ProcessorModel();
-  facts.processors = AllowedProcessors();
-  const std::string root = "/sys/fs/cgroup";
-  const std::string membership = ReadFile("/proc/self/cgroup");
-  facts.default_threads = static_cast<int32_t>(facts.processors.size());
-  // A thread more than the quota pays for would be stopped in the middle of an op, and all wait.
-  if (const double quota = CgroupCpuQuota(root, membership); quota > 0) {
-    const double most = facts.default_threads;
-    facts.default_threads = static_cast<int32_t>(std::clamp(std::floor(quota), 1.0, most));
-  }
-  facts.memory_bytes = MachineMemory();
-  if (const int64_t nodes = NodesMemory("/sys/devices/system/node", {CpusetNodes(), BoundNodes()});
-      nodes > 0) {
-    facts.memory_bytes = std::min(facts.memory_bytes, nodes);
-  }
-  if (const int64_t limit = CgroupMemoryLimit(root, membership); limit > 0) {
-    facts.memory_bytes = std::min(facts.memory_bytes, limit);
-  }
-  rlimit limit{};  // ulimit -v
-  if (getrlimit(RLIMIT_AS, &limit) == 0) {
-    facts.memory_bytes = static_cast<int64_t>(
-        std::min<uint64_t>(limit.rlim_cur, static_cast<uint64_t>(facts.memory_bytes)));
-  }
   return facts;
 }
 

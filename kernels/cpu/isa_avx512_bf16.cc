@@ -30,7 +30,31 @@ constexpr KnownDot kKnownDots[] = {
     {0x1p-126f, Pair(kTwoToMinus64, 0), Pair(kTwoToMinus64, 0), 0x1.4p-126f},  // not as products
 };
 
+// Adds `rounds` products to each of more sums than are under way at a time.
+template <typename Product>
+void AddProducts(int64_t rounds, const Product& product) {
+  F32 sums[12] = {};
+  // Not known to be equal, nor unneeded.
+  for (F32& sum : sums) asm volatile("" : "+v"(sum));
+  for (int64_t round = 0; round < rounds; ++round) {
+    for (F32& sum : sums) sum = product(sum);
+  }
+  for (F32& sum : sums) asm volatile("" : "+v"(sum));
+}
+
 }  // namespace
+
+void AddDots(int64_t rounds) {
+  U32 ones = SetBits(Pair(kOne, kOne));
+  asm volatile("" : "+v"(ones));
+  AddProducts(rounds, [ones](F32 sum) { return Chain(Pair(kOne, kOne), ones, sum); });
+}
+
+void AddFmas(int64_t rounds) {
+  F32 one = Set(1.0f);
+  asm volatile("" : "+v"(one));
+  AddProducts(rounds, [one](F32 sum) { return Fma(one, one, sum); });
+}
 
 bool DotsFollowTheOrder() {
   for (const KnownDot& known : kKnownDots) {

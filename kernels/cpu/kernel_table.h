@@ -35,6 +35,9 @@ struct KernelTable {
 // Whether VDPBF16PS adds as the order of sums wants it: rounding after each of its two products,
 // the high halves first, denormals flushed. To be called only where there is AVX512_BF16.
 bool DotsFollowTheOrder();
+// For a clock: adds 12 products to independent sums, `rounds` times, by VDPBF16PS and by FMAs.
+void AddDots(int64_t rounds);
+void AddFmas(int64_t rounds);
 
 extern const KernelTable kAvx2Kernels;
 extern const KernelTable kAvx512Kernels;

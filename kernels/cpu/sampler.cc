@@ -80,7 +80,7 @@ void Sampler::SampleRow(const SampleArgs& args, int32_t output, int32_t worker,
     result.flags = kResultNonFinite;
     return;
   }
-  if (target < 0) {
+  if (target < 0) {  // here alone more of the slot's state is read than `sampling`, see SlotTable
     const uint32_t* mask = args.masks != nullptr ? args.masks[output] : nullptr;
     const LogitRow row = IsEdited(slot, mask) ? Edit(raw, slot, mask, scratch) : raw;
     const int32_t position = args.step.positions[args.step.output_tokens[output]] + 1;

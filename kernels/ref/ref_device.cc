@@ -1,8 +1,6 @@
 // The device "ref": memory, weights and slots around the plain ops.
 #include "kernels/ref/ref_device.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstring>
 #include <initializer_list>
@@ -11,6 +9,7 @@
 #include <variant>
 
 #include "kernels/float_types.h"
+#include "kernels/host_facts.h"
 #include "kernels/ref/ref_ops.h"
 #include "kernels/shape_check.h"
 #include "kernels/slots.h"
@@ -47,7 +46,7 @@ class RefDevice final : public Device {
     info_.name = "ref";
     info_.processor = "plain fp32 loops, 1 thread";
     info_.isa = "scalar";
-    info_.memory_bytes = int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGE_SIZE);
+    info_.memory_bytes = ReadHostFacts().memory_bytes;
     info_.exact = true;
   }
 

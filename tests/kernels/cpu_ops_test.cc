@@ -188,9 +188,18 @@ TEST(AttendPlan, CoversEveryTokenOnceAndLongestFirst) {
       }
       EXPECT_THAT(seen, testing::Each(1));
       const int32_t group = head.heads / head.kv_heads;
-      const int64_t parts = AttendUnits(head, runs.size()) / (runs.size() * head.kv_heads);
-      EXPECT_GE(parts * HeadsPerUnit(head), group);
-      EXPECT_LT((parts - 1) * HeadsPerUnit(head), group);
+      const int64_t groups = std::ssize(runs) * head.kv_heads;
+      for (const int32_t workers : {1, 2, 7, 64, 512}) {
+        const int32_t heads = HeadsPerUnit(head, std::ssize(runs), workers);
+        const int64_t units = AttendUnits(head, std::ssize(runs), heads);
+        EXPECT_LE(heads, HeadsPerUnit(head));
+        EXPECT_EQ(units % groups, 0);
+        EXPECT_GE(units / groups * heads, group);
+        EXPECT_LT((units / groups - 1) * heads, group);
+        // Nobody is idle who could have half the heads of another.
+        EXPECT_TRUE(heads == 1 || 2 * units > workers) << workers;
+        EXPECT_TRUE(heads == HeadsPerUnit(head) || groups < workers) << "cut for nobody";
+      }
     }
   }
 }

@@ -1,0 +1,160 @@
+// What the process may use of its host: processors, quotas, memory.
+#include "kernels/host_facts.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <linux/mempolicy.h>
+#include <sched.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "kernels/cpu/cpu_facts.h"
+#include "kernels/device.h"
+
+namespace {
+bool large_machine = false;  // 4096 processors, of which 3, 1500 and 4095 are ours
+}
+
+// Takes the place of the C library's.
+extern "C" int sched_getaffinity(pid_t pid, size_t bytes, cpu_set_t* set) noexcept {
+  if (!large_machine) {
+    const long written = syscall(SYS_sched_getaffinity, pid, bytes, set);
+    if (written < 0) return -1;
+    std::memset(reinterpret_cast<char*>(set) + written, 0, bytes - written);
+    return 0;
+  }
+  if (bytes < 4096 / 8) {
+    errno = EINVAL;
+    return -1;
+  }
+  CPU_ZERO_S(bytes, set);
+  for (const int processor : {3, 1500, 4095}) CPU_SET_S(processor, bytes, set);
+  return 0;
+}
+
+namespace baram {
+namespace {
+
+TEST(HostFacts, SeesTheProcessorsOfLargeMachines) {
+  const std::vector<int32_t> own = ReadHostFacts().processors;
+  EXPECT_FALSE(own.empty());
+  large_machine = true;
+  const std::vector<int32_t> processors = ReadHostFacts().processors;
+  large_machine = false;
+  EXPECT_THAT(processors, ::testing::ElementsAre(3, 1500, 4095));
+  EXPECT_EQ(ReadHostFacts().processors, own);
+}
+
+// A directory that looks like one of the kernel's: the mount point of cgroups, or what it says of
+// NUMA nodes.
+class FakeFolder {
+ public:
+  FakeFolder() {
+    std::string pattern = ::testing::TempDir() + "kernel.XXXXXX";
+    root_ = mkdtemp(pattern.data());
+  }
+  ~FakeFolder() { std::filesystem::remove_all(root_); }
+  const std::string& root() const { return root_; }
+  void Write(const std::string& path, const std::string& text) const {
+    const std::filesystem::path file = root_ + path;
+    std::filesystem::create_directories(file.parent_path());
+    std::ofstream(file) << text;
+  }
+
+ private:
+  std::string root_;
+};
+
+TEST(HostFacts, ReadsCgroupV2AndItsAncestors) {
+  const FakeFolder cgroups;
+  const std::string membership = "0::/pod/app\n";
+  EXPECT_EQ(CgroupCpuQuota(cgroups.root(), membership), 0);
+  EXPECT_EQ(CgroupMemoryLimit(cgroups.root(), membership), 0);
+  cgroups.Write("/pod/app/cpu.max", "max 100000\n");
+  cgroups.Write("/pod/app/memory.max", "max\n");
+  EXPECT_EQ(CgroupCpuQuota(cgroups.root(), membership), 0);
+  EXPECT_EQ(CgroupMemoryLimit(cgroups.root(), membership), 0);
+  cgroups.Write("/pod/cpu.max", "250000 100000\n");
+  cgroups.Write("/pod/memory.max", "1000000\n");
+  cgroups.Write("/pod/app/memory.max", "2000000\n");
+  EXPECT_EQ(CgroupCpuQuota(cgroups.root(), membership), 2.5);
+  EXPECT_EQ(CgroupMemoryLimit(cgroups.root(), membership), 1000000);
+}
+
+TEST(HostFacts, ReadsCgroupV1) {
+  const FakeFolder cgroups;
+  const std::string membership = "4:memory:/box\n1:cpu,cpuacct:/box\n0::/\n";
+  cgroups.Write("/cpu/box/cpu.cfs_quota_us", "-1\n");
+  cgroups.Write("/cpu/box/cpu.cfs_period_us", "100000\n");
+  EXPECT_EQ(CgroupCpuQuota(cgroups.root(), membership), 0);
+  cgroups.Write("/cpu/box/cpu.cfs_quota_us", "150000\n");
+  cgroups.Write("/memory/box/memory.limit_in_bytes", "3000000\n");
+  EXPECT_EQ(CgroupCpuQuota(cgroups.root(), membership), 1.5);
+  EXPECT_EQ(CgroupMemoryLimit(cgroups.root(), membership), 3000000);
+}
+
+// Under numactl --membind the other sockets' memory is not this process's.
+TEST(HostFacts, CountsTheMemoryOfAllowedNodesAlone) {
+  const FakeFolder nodes;
+  const std::vector<std::vector<uint64_t>> any = {{}, {}};
+  EXPECT_EQ(NodesMemory(nodes.root() + "/none", any), 0);
+  EXPECT_EQ(NodesMemory(nodes.root(), any), 0);
+  for (const auto& [node, kilobytes] : {std::pair("0", "1000"), {"1", "20000"}, {"70", "300"}}) {
+    nodes.Write(std::string("/node") + node + "/meminfo",
+                std::string("Node ") + node + " MemFree:  7 kB\nNode " + node +
+                    " MemTotal:  " + kilobytes + " kB\nNode " + node + " MemUsed:  9 kB\n");
+  }
+  nodes.Write("/node2/cpulist", "\n");  // without memory
+  nodes.Write("/power/meminfo", "Node 9 MemTotal: 5 kB\n");
+  nodes.Write("/node1x/meminfo", "Node 9 MemTotal: 5 kB\n");
+  nodes.Write("/online", "0-2,70\n");
+  EXPECT_EQ(NodesMemory(nodes.root(), any), 21300 * 1024);
+  EXPECT_EQ(NodesMemory(nodes.root(), {{3}, {}}), 21000 * 1024);
+  EXPECT_EQ(NodesMemory(nodes.root(), {{7, 64}, {2}}), 20000 * 1024);
+  EXPECT_EQ(NodesMemory(nodes.root(), {{7, 64}, {5, 64}}), 1300 * 1024);
+}
+
+TEST(HostFacts, SeesABoundNode) {
+  // Of node 0 alone: on a machine with one there is nothing to see but that it is no error.
+  const int64_t before = ReadHostFacts().memory_bytes;
+  const uint64_t first = 1;
+  if (syscall(SYS_set_mempolicy, MPOL_BIND, &first, 64) != 0) GTEST_SKIP() << "it is not allowed";
+  const int64_t bound = ReadHostFacts().memory_bytes;
+  EXPECT_EQ(syscall(SYS_set_mempolicy, MPOL_DEFAULT, nullptr, 0), 0);
+  EXPECT_GT(bound, 0);
+  EXPECT_LE(bound, before);
+  const int64_t node = NodesMemory("/sys/devices/system/node", {{first}});
+  if (node > 0) {
+    EXPECT_LE(bound, node);
+  }
+}
+
+#ifndef __SANITIZE_ADDRESS__  // which takes more address space than there is
+TEST(HostFacts, EveryHostDeviceKeepsToTheLimitOfItsProcess) {
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_AS, &before), 0);
+  const rlimit low = {.rlim_cur = int64_t{4} << 30, .rlim_max = before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_AS, &low), 0);
+  std::vector<std::string> names = {"ref"};
+  if (cpu::ReadCpuFacts().best_isa != cpu::Isa::kNone) names.push_back("cpu");
+  for (const std::string& name : names) {
+    std::string error;
+    const auto device = OpenDevice(name, {.threads = 1}, &error);
+    ASSERT_NE(device, nullptr) << error;
+    EXPECT_LE(device->Info().memory_bytes, int64_t{4} << 30) << name;
+  }
+  EXPECT_EQ(setrlimit(RLIMIT_AS, &before), 0);
+}
+#endif
+
+}  // namespace
+}  // namespace baram
