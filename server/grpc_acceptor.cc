@@ -18,6 +18,7 @@
 
 #include "absl/status/status.h"
 #include "server/errors.h"
+#include "server/http2_interpose.h"
 
 namespace baram::server {
 namespace {

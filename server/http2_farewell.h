@@ -3,7 +3,7 @@
 //
 // gRPC 1.51 sends one only as it shuts its server down, which then answers nobody: neither a call
 // that was on its way, nor who asks for its health or its load. So the frame comes from here,
-// between two of gRPC's, written where gRPC writes (http2_guard.cc).
+// between two of gRPC's, written where gRPC writes (http2_interpose.h).
 #ifndef BARAM_SERVER_HTTP2_FAREWELL_H_
 #define BARAM_SERVER_HTTP2_FAREWELL_H_
 

@@ -4,21 +4,17 @@
 // connections, calls whose requests are half sent. All cost memory without end, or as good as, and
 // none is held back by the resource quota.
 //
-// gRPC has no place to look at frames before it takes them. It reads each connection with recvmsg
-// and writes it with sendmsg, which are ours (at the bottom of http2_guard.cc): the C library's
-// give way to what the program defines. So the guard sees the bytes where gRPC will read them,
-// without a copy or a system call, and Http2Farewell what gRPC sends.
+// Here are the rules of one connection, as a class of its own; http2_interpose.h says how the bytes
+// that gRPC reads and writes come to it.
 #ifndef BARAM_SERVER_HTTP2_GUARD_H_
 #define BARAM_SERVER_HTTP2_GUARD_H_
 
 #include <atomic>
 #include <chrono>
-#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
 
-#include "server/http2_farewell.h"
 #include "server/http2_frames.h"
 
 namespace baram::server {
@@ -96,19 +92,6 @@ class Http2Guard {
   bool told_ = false, acknowledged_ = false;  // the SETTINGS
   Broken broken_ = Broken::kNothing;
 };
-
-// Guards the connection `fd` from its first byte until gRPC closes it: where it breaks a rule, it
-// is shut down, and gRPC reads its end instead of what broke the rule. False: the number is too
-// large.
-bool GuardHttp2(int fd, const Http2Limits& limits);
-// Sends the client of the guarded connection `fd` away: see Http2Farewell. Nothing is sent if gRPC
-// has closed it meanwhile. From any thread.
-void SendAwayHttp2(int fd, Http2Farewell::When when);
-// How many connections of this process were shut down for `rule` since this was asked before. They
-// are counted before they are shut down.
-int64_t TakeShutDown(Http2Guard::Broken rule);
-// Connections that are guarded: also of those whose clients are gone, until gRPC closes them.
-int64_t GuardedHttp2();
 
 }  // namespace baram::server
 

@@ -19,6 +19,7 @@
 #include <string_view>
 #include <vector>
 
+#include "server/http2_interpose.h"
 #include "tests/server/http2_frames.h"
 
 namespace baram::testing {

@@ -1,0 +1,160 @@
+// The connections that are guarded, and the recvmsg, sendmsg and close that gRPC calls: see the
+// header.
+#include "server/http2_interpose.h"
+
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <cstddef>
+#include <mutex>
+#include <span>
+
+namespace baram::server {
+namespace {
+
+struct Connection {
+  Connection(const Http2Limits& limits, Http2Totals& all) : guard(limits, all) { farewell.Begin(); }
+  Http2Guard guard;
+  Http2Farewell farewell;
+};
+
+// Of a descriptor.
+struct Place {
+  std::atomic<bool> guarded;  // to be asked without the mutex
+  std::mutex mutex;           // guards the connection, and that the descriptor is still its own
+  Connection* connection = nullptr;  // owned; null if it is not guarded
+};
+
+// By descriptor. All zero at first, so that of its 28 MiB only the pages in use take memory.
+constexpr size_t kMostDescriptors = 1 << 19;
+constinit std::array<Place, kMostDescriptors> places;
+constinit Http2Totals totals;
+constinit std::array<std::atomic<int64_t>, 5> shut_down;  // by Http2Guard::Broken
+
+Place* Guarded(int fd) {
+  if (fd < 0 || static_cast<size_t>(fd) >= kMostDescriptors) return nullptr;
+  Place& place = places[static_cast<size_t>(fd)];
+  return place.guarded.load(std::memory_order_acquire) ? &place : nullptr;
+}
+
+// With the place's mutex held.
+void SetConnection(Place& place, Connection* connection) {
+  delete place.connection;
+  place.connection = connection;
+  place.guarded.store(connection != nullptr, std::memory_order_release);
+}
+
+// Calls `part` with the first `bytes` of the message, piece by piece.
+template <typename OnPart>
+void ForEachPart(const msghdr& message, size_t bytes, const OnPart& part) {
+  for (size_t i = 0; i < message.msg_iovlen && bytes > 0; ++i) {
+    const iovec& piece = message.msg_iov[i];
+    const size_t size = std::min(piece.iov_len, bytes);
+    part(std::span(static_cast<const uint8_t*>(piece.iov_base), size));
+    bytes -= size;
+  }
+}
+
+// Whether gRPC may see what it received.
+bool Allows(Http2Guard& guard, int fd, const msghdr& message, size_t received) {
+  if (guard.broken() != Http2Guard::Broken::kNothing) return false;
+  const auto now = std::chrono::steady_clock::now();
+  ForEachPart(message, received, [&](std::span<const uint8_t> bytes) { guard.Read(bytes, now); });
+  if (guard.broken() == Http2Guard::Broken::kNothing) return true;
+  shut_down[static_cast<size_t>(guard.broken())].fetch_add(1);
+  (void)shutdown(fd, SHUT_RDWR);
+  return false;
+}
+
+// Sends what is due of the farewell. False: the kernel did not take all of it now.
+bool SayFarewell(Connection& connection, int fd) {
+  const std::span<const uint8_t> due = connection.farewell.Due(connection.guard.called());
+  if (due.empty()) return true;
+  const ssize_t sent = send(fd, due.data(), due.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+  // Of a connection that has failed gRPC hears by itself.
+  if (sent < 0) return errno != EAGAIN && errno != EWOULDBLOCK;
+  connection.farewell.DueSent(static_cast<size_t>(sent));
+  return static_cast<size_t>(sent) == due.size();
+}
+
+}  // namespace
+
+bool GuardHttp2(int fd, const Http2Limits& limits) {
+  if (fd < 0 || static_cast<size_t>(fd) >= kMostDescriptors) return false;
+  Place& place = places[static_cast<size_t>(fd)];
+  std::lock_guard lock(place.mutex);
+  SetConnection(place, new Connection(limits, totals));
+  return true;
+}
+
+void SendAwayHttp2(int fd, Http2Farewell::When when) {
+  Place* const place = Guarded(fd);
+  if (place == nullptr) return;
+  std::lock_guard lock(place->mutex);
+  if (place->connection == nullptr) return;
+  place->connection->farewell.Ask(when);
+  (void)SayFarewell(*place->connection, fd);
+}
+
+int64_t GuardedHttp2() { return totals.connections.load(); }
+
+int64_t TakeShutDown(Http2Guard::Broken rule) {
+  return shut_down[static_cast<size_t>(rule)].exchange(0);
+}
+
+}  // namespace baram::server
+
+// In place of the C library's, for all that this program calls and links: what is not guarded goes
+// to the kernel as ever.
+extern "C" {
+
+ssize_t recvmsg(int fd, msghdr* message, int flags) {
+  const ssize_t received = syscall(SYS_recvmsg, fd, message, flags);
+  if (received <= 0 || (flags & (MSG_ERRQUEUE | MSG_PEEK)) != 0) return received;
+  baram::server::Place* const place = baram::server::Guarded(fd);
+  if (place == nullptr) return received;
+  std::lock_guard lock(place->mutex);
+  if (place->connection == nullptr) return received;
+  const auto bytes = static_cast<size_t>(received);
+  return baram::server::Allows(place->connection->guard, fd, *message, bytes) ? received : 0;
+}
+
+// One that finds the socket full tells gRPC so, which tries again once there is room.
+ssize_t sendmsg(int fd, const msghdr* message, int flags) {
+  baram::server::Place* const place = baram::server::Guarded(fd);
+  if (place == nullptr) return syscall(SYS_sendmsg, fd, message, flags);
+  std::lock_guard lock(place->mutex);
+  baram::server::Connection* const connection = place->connection;
+  if (connection == nullptr) return syscall(SYS_sendmsg, fd, message, flags);
+  connection->guard.Told();
+  if (!baram::server::SayFarewell(*connection, fd)) {
+    errno = EAGAIN;
+    return -1;
+  }
+  const ssize_t sent = syscall(SYS_sendmsg, fd, message, flags);
+  if (sent <= 0) return sent;
+  baram::server::ForEachPart(*message, static_cast<size_t>(sent),
+                             [&](std::span<const uint8_t> bytes) {
+                               connection->guard.Wrote(bytes);
+                               connection->farewell.Sent(bytes);
+                             });
+  (void)baram::server::SayFarewell(*connection, fd);
+  return sent;
+}
+
+// The number may be another's the moment it is free: what guarded it ends before.
+int close(int fd) {
+  if (baram::server::Place* const place = baram::server::Guarded(fd)) {
+    std::lock_guard lock(place->mutex);
+    baram::server::SetConnection(*place, nullptr);
+  }
+  return static_cast<int>(syscall(SYS_close, fd));
+}
+
+}  // extern "C"
