@@ -1,4 +1,4 @@
-// HttpSession: reading requests, and the ends of connections. Answers are in http_answer.cc.
+// HttpSession: reads requests, ends connections. Its answers are in http_session_answer.cc.
 //
 // The limits are kept by a timer of our own: Beast's tcp_stream closes the socket when its time is
 // up, and then a slow request can't be told why it failed.
@@ -157,7 +157,7 @@ void HttpSession::OnHeader(Error error) {
   const bool waits = LowerCase(header[http::field::expect]) == "100-continue";
   if (!waits || !http11_) return ReadBody();
   const Clock::time_point limit = limit_;
-  Send("HTTP/1.1 100 Continue\r\n\r\n", [this, limit](HttpEnd end) {
+  Send("HTTP/1.1 100 Continue\r\n\r\n", "", [this, limit](HttpEnd end) {
     if (end != HttpEnd::kSent) return;
     LimitReadUntil(limit);
     ReadBody();
@@ -212,36 +212,6 @@ void HttpSession::OnBody(Error error) {
   if (phase_ == Phase::kClosed) return;
   if (error) return AnswerReadError(error);
   ReadBody();
-}
-
-void HttpSession::AnswerReadError(Error error) {
-  const HttpLimits& limits = listener_->limits;
-  if (error == http::error::header_limit) {
-    return AnswerError(
-        {431, "HEADERS_TOO_LARGE",
-         absl::StrCat("The request's line and headers are larger than the server takes (",
-                      limits.max_header_bytes, " bytes).")});
-  }
-  if (error == http::error::buffer_overflow) {
-    return AnswerError({431, "FRAMING_TOO_LARGE",
-                        absl::StrCat("What lies between the chunks of the request's body, or "
-                                     "behind them, is larger than the server takes (",
-                                     limits.max_header_bytes, " bytes).")});
-  }
-  if (error == http::error::body_limit) {
-    return AnswerError({413, "BODY_TOO_LARGE",
-                        absl::StrCat("The request's body is larger than the server takes (",
-                                     limits.max_body_bytes, " bytes).")});
-  }
-  if (timed_out_) {
-    return AnswerError({408, "SLOW_REQUEST", "The request did not arrive in time."});
-  }
-  const bool ended = error == http::error::end_of_stream || error == http::error::partial_message;
-  if (ended || error.category() != http::make_error_code(http::error::bad_method).category()) {
-    return Close();
-  }
-  AnswerError(
-      {400, "NOT_HTTP", absl::StrCat("This is not an HTTP/1.1 request: ", error.message(), ".")});
 }
 
 // All of the request but its body. Beast adds trailers to the fields later, and those went past
@@ -301,20 +271,8 @@ void HttpSession::Dispatch() {
 
 // --- after an answer
 
-void HttpSession::FinishAnswer() {
-  if (phase_ == Phase::kClosed) return;
-  streaming_ = false;
-  on_gone_ = nullptr;
-  if (const auto ended = std::exchange(ended_, nullptr)) ended(HttpEnd::kSent);
-  kept_ = true;
-  if (!keep_alive_) return Linger();
-  if (!watching_) return Turn();
-  phase_ = Phase::kTurning;
-  socket_.cancel();
-}
-
-// To the next request; where clients are sent away, to one that has come already.
-void HttpSession::Turn() {
+// Where clients are sent away, only what has come already is read.
+void HttpSession::ReadNextOrEnd() {
   if (read_end_ && buffer_.size() == 0) return Close();
   Error ignored;
   const bool more = buffer_.size() > 0 || socket_.available(ignored) > 0;
@@ -347,8 +305,8 @@ void HttpSession::OnWatched(Error error) {
         return;
       }
       return Gone(HttpEnd::kGone);
-    case Phase::kTurning:
-      return Turn();
+    case Phase::kEndingWatch:
+      return ReadNextOrEnd();
     case Phase::kLingering:
       buffer_.clear();
       // Where more has always come already, no read waits that its limit could cut off.

@@ -57,10 +57,10 @@ struct HttpListenerState {
   // Runs `job` on `executor`. False, and nothing happens, once the listener has been destroyed: a
   // job that is never run would keep its session, and so this, alive for ever.
   template <typename Executor, typename Job>
-  bool Post(const Executor& executor, Job& job) {
+  bool Post(const Executor& executor, Job&& job) {
     std::lock_guard<std::mutex> lock(mutex);
     if (stopped) return false;
-    boost::asio::post(executor, std::move(job));
+    boost::asio::post(executor, std::forward<Job>(job));
     return true;
   }
   std::mutex mutex;      // guards stopped
@@ -83,7 +83,7 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   // The client has gone, or is to be. Only when no thread runs the listener any more.
   void Drop() { Gone(HttpEnd::kGone); }
 
-  // The exchange's side, from any thread; see HttpExchange.
+  // The exchange's side, from any thread; see HttpExchange. In http_session_answer.cc.
   void CountBody(int64_t bytes) { listener_->body_bytes.fetch_add(bytes); }
   void PostOnGone(OnHttpEnd gone);
   void PostRespond(int status, HttpHeaders headers, std::string body, OnHttpEnd ended);
@@ -99,14 +99,25 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   using Clock = std::chrono::steady_clock;
 
   enum class Phase : uint8_t {
-    kIdle,       // no byte of the next request has been seen
-    kReading,    // a request
-    kAnswering,  // from Dispatch to the end of the answer
-    kTurning,    // the answer is out, the watch has been told to end
-    kLingering,  // our side is shut, the client's is read until it ends
+    kIdle,         // no byte of the next request has been seen
+    kReading,      // a request
+    kAnswering,    // from Dispatch to the end of the answer
+    kEndingWatch,  // the answer is out, the watch has been told to end
+    kLingering,    // our side is shut, the client's is read until it ends
     kClosed,
   };
 
+  template <typename Job>
+  bool Post(Job job);  // job(*this), on the strand
+  // Whether this answer is to be the connection's last, whatever its client asked for.
+  bool LastAnswer() const {
+    return listener_->sending_away.load(std::memory_order_relaxed) ||
+           listener_->closing.load(std::memory_order_relaxed);
+  }
+  // Why an operation on the socket failed.
+  HttpEnd Failure() const { return timed_out_ ? HttpEnd::kSlow : HttpEnd::kGone; }
+
+  // --- http_session.cc: reading, limits, the connection's end
   void ReadRequest();
   void ReadHeader();
   void OnHeader(Error error);
@@ -117,41 +128,14 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   void OnBody(Error error);
   void TakeHeader();
   void Dispatch();
-  void AnswerPreflight(const HttpRequest& request);
-  std::string NothingAt(const std::string& path) const;
-  // Answers a read that failed, or closes where nobody is left to hear.
-  void AnswerReadError(Error error);
-  // Answers, and closes.
-  void AnswerError(const HttpError& error, HttpHeaders headers = {});
-  void RespondError(HttpError error, HttpHeaders headers = {});
-  void Respond(int status, const HttpHeaders& headers, std::string body);
-  std::string Head(int status, const HttpHeaders& headers) const;
-  std::string Chunk(std::string_view piece) const;
-
-  // Sends bytes, and `body` after them, which is not copied; then calls `then` with what became of
-  // them.
-  void Send(std::string bytes, OnHttpEnd then, std::string body = "");
-  void SendRest();
-  // Counts a large answer that begins. Where all hold too much with it the oldest are cut off: they
-  // are the ones that their readers leave waiting, and a new one would otherwise wait for those.
-  void HoldAnswer(int64_t bytes);
-  void DropAnswer();
-  void FinishAnswer();
-  void Turn();
+  // After an answer, once nothing is read any more: to the next request, if there may be one.
+  void ReadNextOrEnd();
   // Reads while an answer is made, so that the client's end is noticed; what comes is kept.
   void Watch();
   void OnWatched(Error error);
   void Linger();
   void Gone(HttpEnd how);
   void Close();
-  // Whether this answer is to be the connection's last, whatever its client asked for.
-  bool LastAnswer() const {
-    return listener_->sending_away.load(std::memory_order_relaxed) ||
-           listener_->closing.load(std::memory_order_relaxed);
-  }
-  // Why an operation on the socket failed.
-  HttpEnd Failure() const { return timed_out_ ? HttpEnd::kSlow : HttpEnd::kGone; }
-
   // Cuts what is in flight off at `when`, unless the limit is changed first.
   void LimitUntil(Clock::time_point when);
   void Wait();  // for the limit
@@ -159,10 +143,29 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   // For a request on its way: sooner, if the listener is closing.
   void LimitReadUntil(Clock::time_point when);
   static Clock::time_point After(double seconds);
+
+  // --- http_session_answer.cc: answers
+  // Answers a read that failed, or closes where nobody is left to hear.
+  void AnswerReadError(Error error);
+  // Answers, and closes.
+  void AnswerError(const HttpError& error, HttpHeaders headers = {});
+  void RespondError(HttpError error, HttpHeaders headers = {});
+  std::string NothingAt(const std::string& path) const;
+  void AnswerPreflight(const HttpRequest& request);
+  std::string Head(int status, const HttpHeaders& headers) const;
+  void Respond(int status, const HttpHeaders& headers, std::string body);
+  std::string Chunk(std::string_view piece) const;
+  // Sends bytes, and `body` after them, which is not copied; then calls `then` with what became of
+  // them.
+  void Send(std::string bytes, std::string body, OnHttpEnd then);
+  void SendRest();
+  // Counts a large answer that begins. Where all hold too much with it the oldest are cut off: they
+  // are the ones that their readers leave waiting, and a new one would otherwise wait for those.
+  void HoldAnswer(int64_t bytes);
+  void DropAnswer();
+  void FinishAnswer();
   // Keeps `ended` for the end of the answer that begins now; false if there is nobody to answer.
   bool EndsWith(OnHttpEnd ended);
-  template <typename Job>
-  bool Post(Job job);  // job(*this), on the strand
 
   const std::shared_ptr<HttpListenerState> listener_;  // before socket_, whose executor it owns
   boost::asio::ip::tcp::socket socket_;
@@ -208,8 +211,8 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
 
 template <typename Job>
 bool HttpSession::Post(Job job) {
-  auto bound = [self = shared_from_this(), job = std::move(job)]() mutable { job(*self); };
-  return listener_->Post(socket_.get_executor(), bound);
+  return listener_->Post(socket_.get_executor(), [self = shared_from_this(),
+                                                  job = std::move(job)]() mutable { job(*self); });
 }
 
 }  // namespace baram::server

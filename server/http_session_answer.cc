@@ -2,9 +2,11 @@
 #include <algorithm>
 #include <array>
 #include <boost/asio/buffer.hpp>
+#include <boost/beast/http/error.hpp>
 #include <cstdio>
 #include <ctime>
 
+#include "absl/strings/str_cat.h"
 #include "server/http_session.h"
 #include "server/http_text.h"
 #include "server/slow_reader.h"
@@ -12,6 +14,7 @@
 namespace baram::server {
 
 namespace asio = boost::asio;
+namespace http = boost::beast::http;
 
 namespace {
 
@@ -24,6 +27,36 @@ std::string HttpDate() {
 }
 
 }  // namespace
+
+void HttpSession::AnswerReadError(Error error) {
+  const HttpLimits& limits = listener_->limits;
+  if (error == http::error::header_limit) {
+    return AnswerError(
+        {431, "HEADERS_TOO_LARGE",
+         absl::StrCat("The request's line and headers are larger than the server takes (",
+                      limits.max_header_bytes, " bytes).")});
+  }
+  if (error == http::error::buffer_overflow) {
+    return AnswerError({431, "FRAMING_TOO_LARGE",
+                        absl::StrCat("What lies between the chunks of the request's body, or "
+                                     "behind them, is larger than the server takes (",
+                                     limits.max_header_bytes, " bytes).")});
+  }
+  if (error == http::error::body_limit) {
+    return AnswerError({413, "BODY_TOO_LARGE",
+                        absl::StrCat("The request's body is larger than the server takes (",
+                                     limits.max_body_bytes, " bytes).")});
+  }
+  if (timed_out_) {
+    return AnswerError({408, "SLOW_REQUEST", "The request did not arrive in time."});
+  }
+  const bool ended = error == http::error::end_of_stream || error == http::error::partial_message;
+  if (ended || error.category() != http::make_error_code(http::error::bad_method).category()) {
+    return Close();
+  }
+  AnswerError(
+      {400, "NOT_HTTP", absl::StrCat("This is not an HTTP/1.1 request: ", error.message(), ".")});
+}
 
 void HttpSession::AnswerError(const HttpError& error, HttpHeaders headers) {
   phase_ = Phase::kAnswering;
@@ -102,12 +135,9 @@ void HttpSession::Respond(int status, const HttpHeaders& headers, std::string bo
   head += "\r\n";
   if (is_head_) body.clear();
   if (std::ssize(body) > HttpServer::kSmallBodyBytes) HoldAnswer(std::ssize(body));
-  Send(
-      std::move(head),
-      [this](HttpEnd end) {
-        if (end == HttpEnd::kSent) FinishAnswer();
-      },
-      std::move(body));
+  Send(std::move(head), std::move(body), [this](HttpEnd end) {
+    if (end == HttpEnd::kSent) FinishAnswer();
+  });
 }
 
 // A piece of a stream as it goes over the wire.
@@ -122,7 +152,7 @@ std::string HttpSession::Chunk(std::string_view piece) const {
   return chunk;
 }
 
-void HttpSession::Send(std::string bytes, OnHttpEnd then, std::string body) {
+void HttpSession::Send(std::string bytes, std::string body, OnHttpEnd then) {
   if (phase_ == Phase::kClosed) return then(gone_as_);
   const auto size = static_cast<double>(bytes.size() + body.size());
   send_limit_ = After(PatienceFor(size, listener_->limits.write_s));
@@ -186,6 +216,18 @@ void HttpSession::DropAnswer() {
   answers.all.erase(one);
 }
 
+void HttpSession::FinishAnswer() {
+  if (phase_ == Phase::kClosed) return;
+  streaming_ = false;
+  on_gone_ = nullptr;
+  if (const auto ended = std::exchange(ended_, nullptr)) ended(HttpEnd::kSent);
+  kept_ = true;
+  if (!keep_alive_) return Linger();
+  if (!watching_) return ReadNextOrEnd();
+  phase_ = Phase::kEndingWatch;
+  socket_.cancel();
+}
+
 // --- the exchange's side
 
 void HttpSession::PostOnGone(OnHttpEnd gone) {
@@ -227,7 +269,7 @@ bool HttpSession::PostWrite(std::string piece, OnHttpEnd written) {
     if (!self.streaming_) return written(self.gone_as_);
     std::string bytes = std::exchange(self.buffered_head_, "") + self.Chunk(piece);
     if (bytes.empty() && self.phase_ != Phase::kClosed) return written(HttpEnd::kSent);
-    self.Send(std::move(bytes), std::move(written));
+    self.Send(std::move(bytes), "", std::move(written));
   });
 }
 
@@ -237,7 +279,7 @@ void HttpSession::PostEndStream(std::string piece, OnHttpEnd ended) {
     std::string bytes = std::exchange(self.buffered_head_, "") + self.Chunk(piece);
     if (self.http11_ && !self.is_head_) bytes += "0\r\n\r\n";
     if (bytes.empty()) return self.FinishAnswer();
-    self.Send(std::move(bytes), [&self](HttpEnd end) {
+    self.Send(std::move(bytes), "", [&self](HttpEnd end) {
       if (end == HttpEnd::kSent) self.FinishAnswer();
     });
   });
