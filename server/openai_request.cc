@@ -5,6 +5,8 @@
 #include <charconv>
 #include <utility>
 
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "server/errors.h"
 #include "server/openai_messages.h"
@@ -37,6 +39,39 @@ std::optional<uint64_t> ReadSeed(JsonFields& fields) {
   return static_cast<uint64_t>(*seed);
 }
 
+// Into call.logit_bias.
+void ReadLogitBias(JsonFields& fields, Call& call) {
+  const Json* bias = fields.Object("logit_bias");
+  if (bias == nullptr) return;
+  for (const auto& [key, value] : bias->items()) {
+    int64_t id = -1;
+    const char* end = key.data() + key.size();
+    const auto read = std::from_chars(key.data(), end, id);
+    if (read.ec != std::errc() || read.ptr != end || !value.is_number()) {
+      fields.Fail("logit_bias",
+                  absl::StrCat("logit_bias must map token ids to numbers, as in ",
+                               R"({"15": -100}; its key ")", Shown(key), R"(" does not.)"));
+      break;
+    }
+    call.logit_bias[id] = value.get<double>();
+  }
+}
+
+// Once format.stream is known.
+void ReadStreamOptions(JsonFields& fields, OpenAiFormat& format) {
+  const Json* options = fields.Object("stream_options");
+  if (options == nullptr) return;
+  if (!format.stream) {
+    fields.Fail("stream_options",
+                "stream_options is allowed only with stream: true; leave it out.");
+  }
+  JsonFields inner(*options, "stream_options.");
+  format.include_usage = inner.Bool("include_usage").value_or(false);
+  format.continuous_usage =
+      inner.Bool("continuous_usage_stats").value_or(false) && format.include_usage;
+  if (!inner.status().ok()) fields.Fail("stream_options", std::string(inner.status().message()));
+}
+
 // What chat and completions have in common.
 void ReadShared(JsonFields& fields, int32_t max_n, OpenAiRequest& request) {
   Call& call = request.call;
@@ -66,20 +101,7 @@ void ReadShared(JsonFields& fields, int32_t max_n, OpenAiRequest& request) {
   if (const auto best_of = fields.Integer("best_of"); best_of && *best_of != call.n) {
     fields.Fail("best_of", "best_of is not served unless it equals n; leave it out.");
   }
-  if (const Json* bias = fields.Object("logit_bias")) {
-    for (const auto& [key, value] : bias->items()) {
-      int64_t id = -1;
-      const char* end = key.data() + key.size();
-      const auto read = std::from_chars(key.data(), end, id);
-      if (read.ec != std::errc() || read.ptr != end || !value.is_number()) {
-        fields.Fail("logit_bias",
-                    absl::StrCat("logit_bias must map token ids to numbers, as in ",
-                                 R"({"15": -100}; its key ")", Shown(key), R"(" does not.)"));
-        break;
-      }
-      call.logit_bias[id] = value.get<double>();
-    }
-  }
+  ReadLogitBias(fields, call);
   call.min_tokens = fields.Integer("min_tokens").value_or(0);
   call.stop = fields.Strings("stop", kMaxStops, kMaxStopBytes);
   call.stop_token_ids = fields.Integers("stop_token_ids", kMaxStopTokenIds);
@@ -95,17 +117,7 @@ void ReadShared(JsonFields& fields, int32_t max_n, OpenAiRequest& request) {
   format.tokens_as_ids = fields.Bool("return_tokens_as_token_ids").value_or(false);
 
   format.stream = fields.Bool("stream").value_or(false);
-  if (const Json* options = fields.Object("stream_options")) {
-    if (!format.stream) {
-      fields.Fail("stream_options",
-                  "stream_options is allowed only with stream: true; leave it out.");
-    }
-    JsonFields inner(*options, "stream_options.");
-    format.include_usage = inner.Bool("include_usage").value_or(false);
-    format.continuous_usage =
-        inner.Bool("continuous_usage_stats").value_or(false) && format.include_usage;
-    if (!inner.status().ok()) fields.Fail("stream_options", std::string(inner.status().message()));
-  }
+  ReadStreamOptions(fields, format);
   if (format.stream && format.prompt_logprobs) {
     fields.Fail("prompt_logprobs",
                 "prompt_logprobs is not served with stream: true; leave one of them out.");
@@ -224,6 +236,15 @@ void ReadCompletionRequest(JsonFields& fields, int32_t max_n, OpenAiRequest& req
 
 }  // namespace
 
+// A browser's page may send any other type anywhere without asking first.
+absl::Status CheckContentType(std::string_view type) {
+  const absl::string_view media(type.data(), std::min(type.find(';'), type.size()));
+  if (absl::EqualsIgnoreCase(absl::StripAsciiWhitespace(media), "application/json")) {
+    return absl::OkStatus();
+  }
+  return InvalidBody("Send JSON, with the header Content-Type: application/json.");
+}
+
 absl::StatusOr<Json> ParseOpenAiBody(std::string_view body) {
   absl::StatusOr<Json> json = ParseJsonObject(body);
   if (!json.ok()) return InvalidBody(std::string(json.status().message()));
@@ -260,6 +281,13 @@ absl::StatusOr<TokenizeRequest> ParseTokenizeRequest(const Json& body) {
   }
   if (!fields.status().ok()) return fields.status();
   return request;
+}
+
+absl::Status CheckReasoningEffort(const std::string& effort, bool taken) {
+  if (taken || effort.empty() || effort == "none") return absl::OkStatus();
+  return InvalidField("reasoning_effort",
+                      "reasoning_effort is not served: this model's chat template does not read "
+                      "it; leave it out.");
 }
 
 }  // namespace baram::server

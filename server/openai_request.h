@@ -42,6 +42,8 @@ struct OpenAiRequest {
   bool shows_tools = false;
 };
 
+// The header Content-Type of a body; the error is InvalidBody.
+absl::Status CheckContentType(std::string_view type);
 // A body as JSON; the error is InvalidBody.
 absl::StatusOr<Json> ParseOpenAiBody(std::string_view body);
 
@@ -58,6 +60,10 @@ struct TokenizeRequest {
   std::string reasoning_effort;  // as in OpenAiRequest
 };
 absl::StatusOr<TokenizeRequest> ParseTokenizeRequest(const Json& body);
+
+// The reasoning_effort of a chat, also of one that is only counted. `taken`: the model's chat
+// template reads it.
+absl::Status CheckReasoningEffort(const std::string& effort, bool taken);
 
 }  // namespace baram::server
 
