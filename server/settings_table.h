@@ -22,10 +22,10 @@ struct Setting {
   std::string_view name;  // the flag without its dashes, and the key in a file
   Kind kind;
   Member member;
-  double min, max;         // of numbers
-  std::string_view value;  // what help calls the value; the choices of a kChoice
-  std::string_view unset;  // what an empty or zero value means; empty: it means itself
-  std::string_view help;
+  double min = 0, max = 0;      // of numbers
+  std::string_view value = "";  // what help calls the value; the choices of a kChoice
+  std::string_view unset = "";  // what an empty or zero value means; empty: it means itself
+  std::string_view help = "";
   bool inspect = false;  // taken by `baram inspect` too
   // A further check of a number from min to max: null if it passes, else what it must be.
   const char* (*check)(double value) = nullptr;
