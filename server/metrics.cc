@@ -1,4 +1,4 @@
-// Metrics: the table of what is exported, over the engine's statistics.
+// Metrics: the tables of what is exported of the engine's statistics, and what is computed.
 #include "server/metrics.h"
 
 #include <prometheus/metric_family.h>
@@ -118,7 +118,9 @@ constexpr KnownEnd kKnownEnds[] = {
     {"INTERNAL", "500", "INTERNAL"},
 };
 
-class Exposition {
+}  // namespace
+
+class Metrics::Exposition {
  public:
   explicit Exposition(std::vector<Label> labels) : labels_(std::move(labels)) {}
 
@@ -165,8 +167,6 @@ class Exposition {
   std::vector<MetricFamily> families_;
 };
 
-}  // namespace
-
 Metrics::Metrics(const EngineInfo& info, const Stats& stats, const TextPool& texts,
                  std::string model_name)
     : info_(info),
@@ -205,9 +205,7 @@ void Metrics::AddListener(std::string listener, int64_t most, std::function<int6
   listeners_.push_back({std::move(listener), most, std::move(open)});
 }
 
-std::vector<MetricFamily> Metrics::Collect() const {
-  // One process is one engine: the label is for dashboards that sum over it.
-  Exposition out({{"model_name", model_name_}, {"engine", "0"}});
+void Metrics::AddEngine(Exposition& out) const {
   for (const auto& row : kGauges) out.AddGauge(row.name, row.help, (stats_.*row.member).value());
   // As vLLM tells them apart. The sum is num_requests_waiting but for a step between the two reads.
   const double deferred = stats_.deferred.value();
@@ -245,31 +243,32 @@ std::vector<MetricFamily> Metrics::Collect() const {
                    static_cast<double>(stats_.finished[i].value()),
                    {{"finished_reason", kFinishNames[i]}});
   }
-  {
-    std::lock_guard lock(mutex_);
-    for (const auto& [key, count] : calls_) {
-      const auto& [method, code, reason] = key;
-      out.AddCounter("requests_total", "Calls of the front ends by method, code and reason.",
-                     static_cast<double>(count),
-                     {{"method", method}, {"code", code}, {"reason", reason}});
-    }
-    for (const auto& [limit, count] : overloads_) {
-      out.AddCounter("requests_overloaded_total",
-                     "Calls refused as SERVER_OVERLOADED, by the setting whose limit was reached.",
-                     static_cast<double>(count), {{"limit", limit}});
-    }
-    for (const Listener& listener : listeners_) {
-      out.AddGauge("connections", "Connections that are open, by listener.",
-                   static_cast<double>(listener.open()), {{"listener", listener.name}});
-    }
-    for (const Listener& listener : listeners_) {
-      out.AddGauge("connections_max", "Connections above which further ones are refused.",
-                   static_cast<double>(listener.most), {{"listener", listener.name}});
-    }
+}
+
+void Metrics::AddCalls(Exposition& out) const {
+  std::lock_guard lock(mutex_);
+  for (const auto& [key, count] : calls_) {
+    const auto& [method, code, reason] = key;
+    out.AddCounter("requests_total", "Calls of the front ends by method, code and reason.",
+                   static_cast<double>(count),
+                   {{"method", method}, {"code", code}, {"reason", reason}});
   }
-  out.AddCounter("log_lines_lost_total", "Lines of the log that nobody read in time.",
-                 static_cast<double>(LostLogLines()));
-  for (const auto& row : kHistograms) out.AddHistogram(row.name, row.help, stats_.*row.member);
+  for (const auto& [limit, count] : overloads_) {
+    out.AddCounter("requests_overloaded_total",
+                   "Calls refused as SERVER_OVERLOADED, by the setting whose limit was reached.",
+                   static_cast<double>(count), {{"limit", limit}});
+  }
+  for (const Listener& listener : listeners_) {
+    out.AddGauge("connections", "Connections that are open, by listener.",
+                 static_cast<double>(listener.open()), {{"listener", listener.name}});
+  }
+  for (const Listener& listener : listeners_) {
+    out.AddGauge("connections_max", "Connections above which further ones are refused.",
+                 static_cast<double>(listener.most), {{"listener", listener.name}});
+  }
+}
+
+void Metrics::AddFacts(Exposition& out) const {
   out.AddGauge("cache_config_info", "Facts of the KV cache as labels.", 1,
                {{"block_size", absl::StrCat(info_.page_tokens)},
                 {"num_gpu_blocks", absl::StrCat(info_.pages)},
@@ -285,6 +284,17 @@ std::vector<MetricFamily> Metrics::Collect() const {
   out.AddGauge("build_info", "The version as a label.", 1, {{"version", kVersion}});
   out.AddGauge("start_time_seconds", "Unix time at which the server's process began.",
                start_time_s_);
+}
+
+std::vector<MetricFamily> Metrics::Collect() const {
+  // One process is one engine: the label is for dashboards that sum over it.
+  Exposition out({{"model_name", model_name_}, {"engine", "0"}});
+  AddEngine(out);
+  AddCalls(out);
+  out.AddCounter("log_lines_lost_total", "Lines of the log that nobody read in time.",
+                 static_cast<double>(LostLogLines()));
+  for (const auto& row : kHistograms) out.AddHistogram(row.name, row.help, stats_.*row.member);
+  AddFacts(out);
   std::vector<MetricFamily> families = out.Take();
   std::ranges::move(ProcessMetrics(start_time_s_), std::back_inserter(families));
   return families;

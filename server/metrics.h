@@ -1,7 +1,7 @@
 // Metrics: what the engine, the front ends and the system count, in Prometheus' text form.
 //
-// One table in metrics.cc names each metric over engine/stats.h; collecting reads relaxed atomics
-// and never stops the engine.
+// Tables in metrics.cc name what is read of engine/stats.h as it is; Collect adds what is computed.
+// It reads relaxed atomics and never stops the engine.
 #ifndef BARAM_SERVER_METRICS_H_
 #define BARAM_SERVER_METRICS_H_
 
@@ -50,7 +50,15 @@ class Metrics {
   static constexpr char kContentType[] = "text/plain; version=0.0.4; charset=utf-8";
 
  private:
+  class Exposition;
+
   std::vector<prometheus::MetricFamily> Collect() const;
+  // What the engine counts, but for its histograms, and the texts before it.
+  void AddEngine(Exposition& out) const;
+  // What is under mutex_.
+  void AddCalls(Exposition& out) const;
+  // What does not change.
+  void AddFacts(Exposition& out) const;
 
   const EngineInfo& info_;
   const Stats& stats_;
