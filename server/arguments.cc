@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/setting_values.h"
+#include "server/text_piece.h"
 
 namespace baram::server {
 namespace {
@@ -48,9 +49,9 @@ std::string DescribeSwitch(std::string_view what) {
   constexpr std::string_view kBefore = "Could not convert: ", kBetween = " = ";
   const size_t between = what.find(kBetween);
   if (!what.starts_with(kBefore) || between == std::string_view::npos) return std::string(what);
-  return absl::StrCat(std::string(what.substr(kBefore.size(), between - kBefore.size())),
-                      " is true or false, got '",
-                      std::string(what.substr(between + kBetween.size())), "'.");
+  return absl::StrCat(Piece(what.substr(kBefore.size(), between - kBefore.size())),
+                      " is true or false, got '", Piece(what.substr(between + kBetween.size())),
+                      "'.");
 }
 
 }  // namespace

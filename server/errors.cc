@@ -10,6 +10,7 @@
 #include "engine/blame.h"
 #include "server/random.h"
 #include "server/text/utf8.h"
+#include "server/text_piece.h"
 
 namespace baram::server {
 namespace {
@@ -28,7 +29,7 @@ constexpr size_t kMaxNameBytes = 128;
 
 std::string Cut(std::string_view text, size_t max_bytes) {
   if (text.size() <= max_bytes) return std::string(text);
-  return absl::StrCat(std::string(text.substr(0, text::FloorToCodePoint(text, max_bytes))), "...");
+  return absl::StrCat(Piece(text.substr(0, text::FloorToCodePoint(text, max_bytes))), "...");
 }
 
 std::string Payload(const absl::Status& status, const char* url) {
@@ -64,8 +65,7 @@ absl::Status InvalidField(std::string_view field, std::string_view message) {
 }
 
 absl::Status InvalidValue(std::string_view field, std::string_view rest) {
-  absl::Status status =
-      InvalidField(field, absl::StrCat(std::string(field), " ", std::string(rest)));
+  absl::Status status = InvalidField(field, absl::StrCat(Piece(field), " ", Piece(rest)));
   status.SetPayload(kSubjectUrl, absl::Cord(std::string(field)));
   return status;
 }
@@ -82,8 +82,8 @@ absl::Status RenameField(const absl::Status& status, std::string_view field) {
 }
 
 absl::Status TooMany(std::string_view field, size_t count, size_t max, std::string_view what) {
-  return InvalidValue(field, absl::StrCat("has ", count, " ", std::string(what), " but at most ",
-                                          max, " are taken."));
+  return InvalidValue(
+      field, absl::StrCat("has ", count, " ", Piece(what), " but at most ", max, " are taken."));
 }
 
 absl::Status InvalidBody(std::string_view message) {
@@ -103,7 +103,7 @@ absl::Status UnknownModel(std::string_view model, std::span<const std::string> s
 
 absl::Status Overloaded(std::string_view message, std::string_view limit) {
   return WithFacts(
-      absl::ResourceExhaustedError(absl::string_view(message.data(), message.size())),
+      absl::ResourceExhaustedError(Piece(message)),
       {.reason = "SERVER_OVERLOADED", .limit = std::string(limit), .retry_ms = JitteredMs()});
 }
 
@@ -129,7 +129,7 @@ absl::Status ReplyTooLarge(int64_t max_bytes) {
 absl::Status HttpReplyTooLarge(int64_t max_bytes, std::string_view instead) {
   return WithFacts(absl::OutOfRangeError(absl::StrCat(
                        "The answer is larger than one that is not streamed may be, ", max_bytes,
-                       " bytes (--max-http-reply-bytes); ", std::string(instead), ".")),
+                       " bytes (--max-http-reply-bytes); ", Piece(instead), ".")),
                    {.reason = "REPLY_TOO_LARGE"});
 }
 
@@ -146,7 +146,7 @@ absl::Status DeviceLost() {
 absl::Status Incident(std::string_view incident) {
   return WithFacts(absl::InternalError(absl::StrCat(
                        "The server failed this request; its operator finds the cause under ",
-                       std::string(incident), ".")),
+                       Piece(incident), ".")),
                    {.reason = "INTERNAL"});
 }
 

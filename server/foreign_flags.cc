@@ -2,6 +2,7 @@
 #include "server/foreign_flags.h"
 
 #include "absl/strings/str_cat.h"
+#include "server/text_piece.h"
 
 namespace baram::server {
 namespace {
@@ -111,12 +112,12 @@ std::vector<std::string_view> ForeignFlags() {
 std::string ForeignFlagAdvice(std::string_view flag) {
   for (const Foreign& foreign : kNamedOtherwise) {
     if (foreign.flag != flag) continue;
-    return absl::StrCat("There is no ", std::string(flag),
-                        ". What it decides elsewhere is here: ", std::string(foreign.advice), ".");
+    return absl::StrCat("There is no ", Piece(flag),
+                        ". What it decides elsewhere is here: ", Piece(foreign.advice), ".");
   }
   for (const Foreign& foreign : kNothing) {
     if (foreign.flag != flag) continue;
-    return absl::StrCat("There is no ", std::string(flag), ": ", std::string(foreign.advice), ".");
+    return absl::StrCat("There is no ", Piece(flag), ": ", Piece(foreign.advice), ".");
   }
   return "";
 }

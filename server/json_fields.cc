@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "server/errors.h"
 #include "server/text/utf8.h"
+#include "server/text_piece.h"
 
 namespace baram::server {
 
@@ -25,7 +26,7 @@ absl::Status CheckShape(std::string_view body, std::string_view subject, JsonBud
   for (size_t i = 0; i < body.size(); ++i) {
     const char c = body[i];
     if ((c == '"' || c == '{' || c == '[') && --budget.nodes < 0) {
-      return absl::InvalidArgumentError(absl::StrCat(std::string(subject), " has more than ",
+      return absl::InvalidArgumentError(absl::StrCat(Piece(subject), " has more than ",
                                                      JsonBudget().nodes,
                                                      " strings, arrays and objects; send fewer."));
     }
@@ -36,9 +37,8 @@ absl::Status CheckShape(std::string_view body, std::string_view subject, JsonBud
       case '{':
       case '[':
         if (++depth > kMaxDepth) {
-          return absl::InvalidArgumentError(absl::StrCat(std::string(subject),
-                                                         " is nested deeper than ", kMaxDepth,
-                                                         " levels; send it flatter."));
+          return absl::InvalidArgumentError(absl::StrCat(Piece(subject), " is nested deeper than ",
+                                                         kMaxDepth, " levels; send it flatter."));
         }
         keys[depth] = 0;
         break;
@@ -48,8 +48,8 @@ absl::Status CheckShape(std::string_view body, std::string_view subject, JsonBud
         break;
       case ':':
         if (++keys[depth] > kMaxKeys) {
-          return absl::InvalidArgumentError(absl::StrCat(
-              std::string(subject), " has an object of more than ", kMaxKeys, " keys."));
+          return absl::InvalidArgumentError(
+              absl::StrCat(Piece(subject), " has an object of more than ", kMaxKeys, " keys."));
         }
         break;
       default:
@@ -86,7 +86,7 @@ absl::StatusOr<Json> ParseJsonObject(std::string_view body, std::string_view sub
                                      JsonBudget* budget) {
   JsonBudget of_body;
   const auto wrong = [&](const std::string& what) {
-    return absl::InvalidArgumentError(absl::StrCat(std::string(subject), what));
+    return absl::InvalidArgumentError(absl::StrCat(Piece(subject), what));
   };
   if (body.empty()) return wrong(" is empty; send a JSON object.");
   if (!text::IsValidUtf8(body)) return wrong(" is not valid UTF-8.");

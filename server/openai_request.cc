@@ -13,6 +13,7 @@
 #include "server/openai_unserved.h"
 #include "server/request_id.h"
 #include "server/text/utf8.h"
+#include "server/text_piece.h"
 
 namespace baram::server {
 
@@ -238,7 +239,7 @@ void ReadCompletionRequest(JsonFields& fields, int32_t max_n, OpenAiRequest& req
 
 // A browser's page may send any other type anywhere without asking first.
 absl::Status CheckContentType(std::string_view type) {
-  const absl::string_view media(type.data(), std::min(type.find(';'), type.size()));
+  const absl::string_view media = Piece(type.substr(0, type.find(';')));
   if (absl::EqualsIgnoreCase(absl::StripAsciiWhitespace(media), "application/json")) {
     return absl::OkStatus();
   }

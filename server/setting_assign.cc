@@ -16,6 +16,7 @@
 #include "server/setting_values.h"
 #include "server/terminal_text.h"
 #include "server/text/utf8.h"
+#include "server/text_piece.h"
 
 namespace baram::server {
 namespace {
@@ -83,14 +84,14 @@ std::string AssignText(const Setting& s, const std::string& text, Config& config
     return "";
   }
   if (s.kind == Kind::kChoice) {
-    const std::vector<std::string> choices = absl::StrSplit(std::string(s.value), '|');
+    const std::vector<std::string> choices = absl::StrSplit(Piece(s.value), '|');
     if (std::find(choices.begin(), choices.end(), text) == choices.end()) {
       return absl::StrCat("one of ", absl::StrJoin(choices, ", "));
     }
   }
   const bool off = text == "off" && s.value.ends_with("|off");
   if (s.kind == Kind::kEndpoint && !off && !ParseEndpoint(text).ok()) {
-    return absl::StrCat(std::string(s.value), ", as in 127.0.0.1:8000");
+    return absl::StrCat(Piece(s.value), ", as in 127.0.0.1:8000");
   }
   config.*std::get<std::string Config::*>(s.member) = text;
   return "";

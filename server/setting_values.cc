@@ -14,6 +14,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "server/text_piece.h"
 
 namespace baram::server {
 
@@ -26,7 +27,7 @@ std::string FormatBytes(int64_t v) {
   constexpr std::pair<int, std::string_view> kUnits[] = {{30, "GiB"}, {20, "MiB"}, {10, "KiB"}};
   for (const auto& [shift, unit] : kUnits) {
     if (v != 0 && v % (1LL << shift) == 0) {
-      return absl::StrCat(v >> shift, absl::string_view(unit.data(), unit.size()));
+      return absl::StrCat(v >> shift, Piece(unit));
     }
   }
   return absl::StrCat(v);
@@ -87,7 +88,7 @@ std::string DefaultModelName(const std::string& folder) {
 absl::StatusOr<Endpoint> ParseEndpoint(std::string_view text) {
   const auto fail = [&] {
     return absl::InvalidArgumentError(
-        absl::StrCat("\"", std::string(text), "\" is not HOST:PORT, as in 127.0.0.1:8000."));
+        absl::StrCat("\"", Piece(text), "\" is not HOST:PORT, as in 127.0.0.1:8000."));
   };
   const size_t colon = text.rfind(':');
   if (colon == std::string_view::npos || colon == 0) return fail();
@@ -98,7 +99,7 @@ absl::StatusOr<Endpoint> ParseEndpoint(std::string_view text) {
   if (endpoint.host.empty()) return fail();
   if (!bracketed && endpoint.host.find(':') != std::string::npos) return fail();
   int32_t port = -1;
-  if (!absl::SimpleAtoi(std::string(text.substr(colon + 1)), &port) || port < 0 || port > 65535) {
+  if (!absl::SimpleAtoi(Piece(text.substr(colon + 1)), &port) || port < 0 || port > 65535) {
     return fail();
   }
   endpoint.port = static_cast<uint16_t>(port);

@@ -23,6 +23,7 @@
 #include "server/settings_table.h"
 #include "server/terminal_text.h"
 #include "server/text/utf8.h"
+#include "server/text_piece.h"
 
 namespace baram::server {
 namespace {
@@ -48,7 +49,7 @@ std::vector<FileName> NamesOfFiles() {
   std::vector<FileName> names;
   for (const Setting* s : SettingsOf(Command::kServe)) {
     names.push_back({std::string(s->name), s->kind == Kind::kList});
-    if (s->kind == Kind::kSwitch) names.push_back({absl::StrCat("no-", std::string(s->name))});
+    if (s->kind == Kind::kSwitch) names.push_back({absl::StrCat("no-", Piece(s->name))});
   }
   return names;
 }
@@ -71,7 +72,7 @@ absl::Status ReadSwitch(Command command, std::string_view argument, Flags& flags
   const std::optional<bool> on = ParseSwitch(text);
   if (!on) {
     return absl::InvalidArgumentError(
-        absl::StrCat(std::string(flag), " is \"", text, "\" but must be true or false."));
+        absl::StrCat(Piece(flag), " is \"", text, "\" but must be true or false."));
   }
   flags.values[s] = {*on != negated ? "true" : "false"};
   return absl::OkStatus();
@@ -84,9 +85,9 @@ absl::Status ReadFlags(Command command, std::span<const std::string> args, Flags
   CLI::App app;
   app.add_option("--config", flags.file)->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   for (const Setting* s : SettingsOf(command)) {
-    const std::string flag = absl::StrCat("--", std::string(s->name));
+    const std::string flag = absl::StrCat("--", Piece(s->name));
     if (s->kind == Kind::kSwitch) {
-      app.add_flag(absl::StrCat(flag, ",!--no-", std::string(s->name)));
+      app.add_flag(absl::StrCat(flag, ",!--no-", Piece(s->name)));
       continue;
     }
     CLI::Option* const option = app.add_option(flag, [&flags, s](const CLI::results_t& texts) {
@@ -242,7 +243,7 @@ absl::StatusOr<Config> ParseSettings(Command command, std::span<const std::strin
   absl::Status set = ReadFile(command, flags, environment, config);
   if (set.ok()) set = ReadVariables(command, flags, environment, config);
   for (const auto& [s, texts] : flags.values) {
-    const SettingSource source{absl::StrCat("--", std::string(s->name)),
+    const SettingSource source{absl::StrCat("--", Piece(s->name)),
                                absl::StatusCode::kInvalidArgument};
     if (set.ok()) set = AssignSetting(*s, texts, source, config);
   }
@@ -274,7 +275,7 @@ absl::Status TellSource(const absl::Status& error, const Config& config) {
   const bool named = rest.starts_with(name + " ");
   if (named) rest.remove_prefix(name.size());
   return absl::Status(wrong ? source.code : error.code(),
-                      absl::StrCat(source.shown, named ? "" : ": ", std::string(rest)));
+                      absl::StrCat(source.shown, named ? "" : ": ", Piece(rest)));
 }
 
 bool WantsHelp(std::span<const std::string> args) {

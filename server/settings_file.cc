@@ -13,6 +13,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "server/setting_values.h"
+#include "server/text_piece.h"
 
 namespace baram::server {
 namespace {
@@ -40,7 +41,7 @@ bool OutsideQuotes(std::string_view text, At at) {
 }
 
 std::string Trimmed(std::string_view text) {
-  return std::string(absl::StripAsciiWhitespace(absl::string_view(text.data(), text.size())));
+  return std::string(absl::StripAsciiWhitespace(Piece(text)));
 }
 
 // Inside a bare value, as in a#b, a # is a part of it.

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "server/setting_values.h"
+#include "server/text_piece.h"
 
 namespace baram::server {
 namespace {
@@ -392,7 +393,7 @@ NamedSetting FindNamed(Command command, std::string_view name) {
 
 std::string Variable(std::string_view name) {
   return absl::StrCat("BARAM_",
-                      absl::AsciiStrToUpper(absl::StrReplaceAll(std::string(name), {{"-", "_"}})));
+                      absl::AsciiStrToUpper(absl::StrReplaceAll(Piece(name), {{"-", "_"}})));
 }
 
 }  // namespace baram::server

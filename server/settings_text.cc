@@ -9,6 +9,7 @@
 #include "server/setting_values.h"
 #include "server/settings.h"
 #include "server/settings_table.h"
+#include "server/text_piece.h"
 
 namespace baram::server {
 namespace {
@@ -66,7 +67,7 @@ std::string ShownDefault(const Setting& s) {
 void Wrap(std::string_view text, size_t indent, std::string* out) {
   constexpr size_t kColumns = 100;
   size_t column = indent;
-  for (const auto word : absl::StrSplit(absl::string_view(text.data(), text.size()), ' ')) {
+  for (const auto word : absl::StrSplit(Piece(text), ' ')) {
     if (column > indent && column + 1 + word.size() > kColumns) {
       absl::StrAppend(out, "\n", std::string(indent, ' '));
       column = indent;
@@ -100,18 +101,18 @@ std::string SettingsHelp(Command command) {
     std::string body;
     for (const Setting& s : group.settings) {
       if (!Takes(command, s)) continue;
-      std::string left = absl::StrCat("--", std::string(s.name));
+      std::string left = absl::StrCat("--", Piece(s.name));
       if (s.kind == Kind::kSwitch) {
-        left = absl::StrCat("--[no-]", std::string(s.name));
+        left = absl::StrCat("--[no-]", Piece(s.name));
       } else {
-        absl::StrAppend(&left, " ", std::string(s.value));
+        absl::StrAppend(&left, " ", Piece(s.value));
       }
       AddHelp(left,
-              absl::StrCat(std::string(s.help), " [", Variable(s.name), "; ",
+              absl::StrCat(Piece(s.help), " [", Variable(s.name), "; ",
                            s.unset == "required" ? "" : "default: ", ShownDefault(s), "]"),
               &body);
     }
-    if (!body.empty()) absl::StrAppend(&out, std::string(group.title), "\n", body, "\n");
+    if (!body.empty()) absl::StrAppend(&out, Piece(group.title), "\n", body, "\n");
   }
   absl::StrAppend(&out, "File\n");
   AddHelp("--config FILE",
