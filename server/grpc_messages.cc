@@ -102,7 +102,7 @@ absl::StatusOr<ChatPrompt> ToChatPrompt(const v1::Chat& chat) {
   }
   const std::string& arguments = chat.template_arguments_json();
   if (absl::Status size = Serving::CheckArgumentsSize(arguments); !size.ok()) return size;
-  if (const auto object = ParseJsonObject(arguments, "It"); !arguments.empty() && !object.ok()) {
+  if (const auto object = ParseBody(arguments, "It"); !arguments.empty() && !object.ok()) {
     return InvalidField("chat.template_arguments_json",
                         absl::StrCat("chat.template_arguments_json must be a JSON object, as in ",
                                      R"({"enable_thinking": false}. )", object.status().message()));

@@ -17,9 +17,7 @@ namespace {
 constexpr int kMaxDepth = 64;  // deeper than any message or schema a person writes
 constexpr int kMaxKeys = 512;  // of one object; OpenAI's limit of logit_bias is 300
 
-// Looks at brackets, quotes and colons alone, before a parser that would build whatever it is
-// given. (The parser's own callback is no place for this: with one, closing an element walks over
-// all its elder siblings.)
+// As NestedDeeper of engine/model/config_fields.cc, with more limits.
 absl::Status CheckShape(std::string_view body, std::string_view subject, JsonBudget& budget) {
   std::array<int, kMaxDepth + 1> keys{};  // of the object open at each depth
   int depth = 0;
@@ -82,8 +80,8 @@ std::string KindOf(const Json& value) {
 
 }  // namespace
 
-absl::StatusOr<Json> ParseJsonObject(std::string_view body, std::string_view subject,
-                                     JsonBudget* budget) {
+absl::StatusOr<Json> ParseBody(std::string_view body, std::string_view subject,
+                               JsonBudget* budget) {
   JsonBudget of_body;
   const auto wrong = [&](const std::string& what) {
     return absl::InvalidArgumentError(absl::StrCat(Piece(subject), what));

@@ -32,8 +32,8 @@ struct JsonBudget {
 // and objects, or is not an object. If a key stands twice, its last value counts. Linear in the
 // body's bytes. `subject` is what the sentence calls the body. Where a `budget` is given, what is
 // parsed with it has that many together.
-absl::StatusOr<Json> ParseJsonObject(std::string_view body, std::string_view subject = "The body",
-                                     JsonBudget* budget = nullptr);
+absl::StatusOr<Json> ParseBody(std::string_view body, std::string_view subject = "The body",
+                               JsonBudget* budget = nullptr);
 
 // As text. Never fails: bytes that are no character become U+FFFD.
 std::string Dump(const Json& json);

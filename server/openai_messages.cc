@@ -51,7 +51,7 @@ bool ReadToolCall(Json& call, JsonBudget& budget) {
   if (!arguments.is_string()) return false;
   const std::string& text = arguments.get_ref<const std::string&>();
   // What a model wrote may be no JSON; then it stays text.
-  if (auto parsed = ParseJsonObject(text, "", &budget); parsed.ok()) arguments = *std::move(parsed);
+  if (auto parsed = ParseBody(text, "", &budget); parsed.ok()) arguments = *std::move(parsed);
   return true;
 }
 

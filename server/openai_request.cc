@@ -247,7 +247,7 @@ absl::Status CheckContentType(std::string_view type) {
 }
 
 absl::StatusOr<Json> ParseOpenAiBody(std::string_view body) {
-  absl::StatusOr<Json> json = ParseJsonObject(body);
+  absl::StatusOr<Json> json = ParseBody(body);
   if (!json.ok()) return InvalidBody(std::string(json.status().message()));
   return json;
 }

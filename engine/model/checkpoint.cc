@@ -54,7 +54,7 @@ absl::Status Checkpoint::OpenShards(const std::string& index_path, const std::st
   const auto complain = [&](auto... words) {
     return absl::DataLossError(absl::StrCat(index_path, ": ", words...));
   };
-  const absl::StatusOr<nlohmann::json> object = ParseJsonObject(index_path, index, kMaxIndexDepth);
+  const absl::StatusOr<nlohmann::json> object = ParseJsonFile(index_path, index, kMaxIndexDepth);
   if (!object.ok()) return object.status();
   const auto weight_map = object->find("weight_map");
   if (weight_map == object->end() || !weight_map->is_object() || weight_map->empty()) {

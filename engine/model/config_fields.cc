@@ -64,8 +64,8 @@ absl::StatusOr<std::string> ReadSmallFile(const std::string& path, int64_t max_b
   return text;
 }
 
-absl::StatusOr<json> ParseJsonObject(const std::string& path, const std::string& text,
-                                     int max_depth) {
+absl::StatusOr<json> ParseJsonFile(const std::string& path, const std::string& text,
+                                   int max_depth) {
   if (NestedDeeper(text, max_depth)) {
     return absl::DataLossError(absl::StrCat(path, ": nested more than ", max_depth, " deep"));
   }

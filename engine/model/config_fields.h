@@ -17,8 +17,8 @@ namespace baram {
 absl::StatusOr<std::string> ReadSmallFile(const std::string& path, int64_t max_bytes);
 
 // Parses `text`, which came from `path`, as one JSON object nested at most `max_depth` deep.
-absl::StatusOr<nlohmann::json> ParseJsonObject(const std::string& path, const std::string& text,
-                                               int max_depth);
+absl::StatusOr<nlohmann::json> ParseJsonFile(const std::string& path, const std::string& text,
+                                             int max_depth);
 
 // Something that a model folder says, as it may stand in a message: as JSON in ASCII, a text in
 // quotes, so that nothing of it steers a terminal; cut after 80 characters.

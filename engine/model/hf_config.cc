@@ -22,7 +22,7 @@ constexpr int kMaxConfigDepth = 32;
 absl::StatusOr<ConfigFields> ReadFields(const std::string& path) {
   absl::StatusOr<std::string> text = ReadSmallFile(path, kMaxConfigBytes);
   if (!text.ok()) return text.status();
-  absl::StatusOr<nlohmann::json> object = ParseJsonObject(path, *text, kMaxConfigDepth);
+  absl::StatusOr<nlohmann::json> object = ParseJsonFile(path, *text, kMaxConfigDepth);
   if (!object.ok()) return object.status();
   return ConfigFields(path, *std::move(object));
 }

@@ -15,7 +15,7 @@ using testing::HasSubstr;
 using testing::StartsWith;
 
 std::string ErrorOf(std::string_view body) {
-  const auto json = ParseJsonObject(body);
+  const auto json = ParseBody(body);
   return json.ok() ? "" : std::string(json.status().message());
 }
 
@@ -32,7 +32,7 @@ std::string Keys(int count) {
   return body + "}";
 }
 
-TEST(ParseJsonObjectTest, SaysWhatIsNotJsonAndWhere) {
+TEST(ParseBodyTest, SaysWhatIsNotJsonAndWhere) {
   EXPECT_EQ(ErrorOf(""), "The body is empty; send a JSON object.");
   for (const std::string body : {"{\"a\":\"\xed\xa0\x80\"}", "{\"a\":\"\xff\"}", "\xc3"}) {
     EXPECT_EQ(ErrorOf(body), "The body is not valid UTF-8.") << body;
@@ -55,10 +55,10 @@ TEST(ParseJsonObjectTest, SaysWhatIsNotJsonAndWhere) {
   EXPECT_EQ(ErrorOf("\xef\xbb\xbf{\"a\": \"한국어 \\ud55c\"}"), "");
 }
 
-TEST(ParseJsonObjectTest, TakesOddNumbersKeysAndCharacters) {
+TEST(ParseBodyTest, TakesOddNumbersKeysAndCharacters) {
   const auto json =
-      ParseJsonObject(R"({"zero":-0,"large":18446744073709551615,"larger":18446744073709551616,)"
-                      R"("twice":1,"twice":2,"nul":"a\u0000b","pair":"\ud83d\ude42"})");
+      ParseBody(R"({"zero":-0,"large":18446744073709551615,"larger":18446744073709551616,)"
+                R"("twice":1,"twice":2,"nul":"a\u0000b","pair":"\ud83d\ude42"})");
   ASSERT_TRUE(json.ok()) << json.status();
   EXPECT_EQ(AsInteger((*json)["zero"]), 0);
   EXPECT_EQ(AsInteger((*json)["large"]), std::nullopt);
@@ -68,7 +68,7 @@ TEST(ParseJsonObjectTest, TakesOddNumbersKeysAndCharacters) {
   EXPECT_EQ((*json)["pair"], "🙂");
 }
 
-TEST(ParseJsonObjectTest, BoundsDepthAndKeys) {
+TEST(ParseBodyTest, BoundsDepthAndKeys) {
   EXPECT_EQ(ErrorOf(Nested(64)), "");
   EXPECT_THAT(ErrorOf(Nested(65)), HasSubstr("deeper than 64"));
   EXPECT_THAT(ErrorOf(std::string(5'000'000, '[')), HasSubstr("deeper than 64"));
@@ -86,14 +86,14 @@ TEST(ParseJsonObjectTest, BoundsDepthAndKeys) {
 }
 
 // A parser that looks back at every sibling would take minutes for this.
-TEST(ParseJsonObjectTest, TakesManySiblings) {
+TEST(ParseBodyTest, TakesManySiblings) {
   std::string body = R"({"a":[{})";
   for (int i = 0; i < 250'000; ++i) body += ",{}";
   EXPECT_EQ(ErrorOf(body + "]}"), "");
 }
 
-TEST(ParseJsonObjectTest, KeepsTheOrderOfKeys) {
-  const auto json = ParseJsonObject(R"({"z":1,"a":{"y":2,"b":3}})");
+TEST(ParseBodyTest, KeepsTheOrderOfKeys) {
+  const auto json = ParseBody(R"({"z":1,"a":{"y":2,"b":3}})");
   ASSERT_TRUE(json.ok());
   EXPECT_EQ(Dump(*json), R"({"z":1,"a":{"y":2,"b":3}})");
 }
