@@ -1,4 +1,4 @@
-// Delivery: the one thread that turns replies, see reply.h, and the list of those that have
+// Delivery: the one thread that advances replies, see reply.h, and the list of those that have
 // something to do. It never blocks on a client: while a sink's write is in flight, text piles up in
 // its reply, bounded; past the bound tokens stay in the outbox's ring, and the engine pauses that
 // sequence. A slow client costs only itself.

@@ -78,7 +78,7 @@ class GenerateCall {
     call->request_id = record_.request_id;
     // The field names one call. Proxies write the metadata, the same into several calls.
     call->own_id = !request.request_id().empty();
-    GiveBack(request);
+    ReleaseRequest(request);
     call->one_message = one_message;
     call->arrival = began_;
     call->deadline = serving_.Deadline(began_, TimeLeft(*context_));

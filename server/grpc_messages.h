@@ -22,7 +22,7 @@ absl::StatusOr<ChatPrompt> ToChatPrompt(const v1::Chat& chat);
 // end of its call, and what its sender makes of 8 MiB takes 30 times that. gRPC's callbacks get a
 // pointer to const of an object that is not, and that is not looked at again.
 template <typename Request>
-void GiveBack(const Request& request) {
+void ReleaseRequest(const Request& request) {
   constexpr size_t kTrimBytes = 1 << 20;  // less costs less than giving it back
   const bool large = request.ByteSizeLong() >= kTrimBytes;
   const_cast<Request&>(request) = Request();

@@ -71,7 +71,7 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Listen(Serving& serving,
   if (!endpoint.ok()) return endpoint.status();
   // Such as each address that could not be bound, or the field of a client's message that is not
   // UTF-8. They would go to stderr, and wait for whoever reads it.
-  TakeLibraryLines();
+  RedirectLibraryLogs();
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
 

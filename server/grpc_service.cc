@@ -52,7 +52,7 @@ class ShortCall final : public grpc::ServerUnaryReactor {
     refused.Update(serving_.CheckModel(request.model()));
     refused.Update(input.status());
     const size_t bytes = request.ByteSizeLong();
-    GiveBack(request);
+    ReleaseRequest(request);
     if (refused.ok()) {
       auto run = [this, &response, input = *std::move(input), job = std::move(job)] {
         absl::Status status = serving_.CheckWanted(*place_, deadline_);

@@ -207,7 +207,7 @@ HttpServer::~HttpServer() {
   shared_->io.stop();
   for (std::thread& thread : shared_->threads) thread.join();
   {
-    std::lock_guard<std::mutex> lock(state.mutex);
+    std::lock_guard lock(state.mutex);
     state.stopped = true;
   }
   // From here on this thread is the only one. All that waits for the network ends now, and is run:

@@ -13,7 +13,6 @@
 #include <chrono>
 #include <cstdint>
 #include <deque>
-#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -58,7 +57,7 @@ struct HttpListenerState {
   // job that is never run would keep its session, and so this, alive for ever.
   template <typename Executor, typename Job>
   bool Post(const Executor& executor, Job&& job) {
-    std::lock_guard<std::mutex> lock(mutex);
+    std::lock_guard lock(mutex);
     if (stopped) return false;
     boost::asio::post(executor, std::forward<Job>(job));
     return true;

@@ -6,8 +6,8 @@
 #include "engine/engine.h"
 #include "server/commands.h"
 #include "server/exit_codes.h"
-#include "server/folder_text.h"
 #include "server/inspection_text.h"
+#include "server/model_text.h"
 #include "server/settings.h"
 
 namespace baram::server {
@@ -39,17 +39,17 @@ int Inspect(const std::vector<std::string>& args) {
   for (const std::string& warning : UnknownVariables(ProcessVariables())) {
     std::fprintf(stderr, "baram inspect: %s\n", warning.c_str());
   }
-  const absl::StatusOr<FolderText> text = LoadFolderText(*config);
+  const absl::StatusOr<ModelText> text = LoadModelText(*config);
   EngineConfig engine = ToEngineConfig(*config);
   if (text.ok()) {
     engine.valid_vocab = text->tokenizer->vocab_size();
     engine.needed_vocab = text->needed_vocab;
   }
   auto found = Engine::Inspect(engine);
-  const absl::Status of_text = TellSource(text.status(), *config);
+  const absl::Status of_text = WithSource(text.status(), *config);
   // As `serve` would find them: the text first.
-  if (!found.ok()) return fail(text.ok() ? TellSource(found.status(), *config) : of_text);
-  found->servable = TellSource(found->servable, *config);
+  if (!found.ok()) return fail(text.ok() ? WithSource(found.status(), *config) : of_text);
+  found->servable = WithSource(found->servable, *config);
   InspectedText facts;
   facts.status = of_text;
   if (text.ok()) {

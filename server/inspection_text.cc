@@ -6,7 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
-#include "server/folder_text.h"
+#include "server/model_text.h"
 
 namespace baram::server {
 namespace {

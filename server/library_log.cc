@@ -17,7 +17,7 @@
 namespace baram::server {
 namespace {
 
-// LogPastAll has room for that much.
+// LogUnqueued has room for that much.
 constexpr size_t kKeptBytes = 160;
 
 struct KeptLine {
@@ -29,7 +29,7 @@ struct KeptLine {
 // aborts they may be old, and harmless; but they are of this thread.
 constinit thread_local std::array<KeptLine, 2> kept_lines;
 
-// LogPastAll takes nothing that JSON escapes.
+// LogUnqueued takes nothing that JSON escapes.
 char Plain(char c) {
   if (c == '"') return '\'';
   if (c == '\\') return '/';
@@ -46,7 +46,7 @@ void Keep(std::string_view text) {
 // Returns to abort(), which ends the process.
 void TellWhy(int) {
   for (const KeptLine& line : kept_lines) {
-    if (line.size > 0) LogPastAll({line.bytes.data(), line.size}, "critical");
+    if (line.size > 0) LogUnqueued({line.bytes.data(), line.size}, "critical");
   }
 }
 
@@ -57,7 +57,7 @@ void Take(const std::string& text, bool error) {
 
 }  // namespace
 
-void TakeLibraryLines() {
+void RedirectLibraryLogs() {
   gpr_set_log_function([](gpr_log_func_args* line) {
     Take(absl::StrCat("gRPC: ", line->message), line->severity == GPR_LOG_SEVERITY_ERROR);
   });

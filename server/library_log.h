@@ -7,7 +7,7 @@ namespace baram::server {
 // From now on their lines are lines of the log at level debug: they tell of clients too, and what
 // concerns us comes as a status. Where gRPC or Protobuf aborts, the last two errors of the thread
 // are written past the log as well: they are the reason. May be called again.
-void TakeLibraryLines();
+void RedirectLibraryLogs();
 
 }  // namespace baram::server
 

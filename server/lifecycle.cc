@@ -12,7 +12,7 @@ void Lifecycle::Watch(std::function<void(bool ready, bool live)> watcher) {
   if (watcher_) watcher_(ready(), live());
 }
 
-void Lifecycle::Tell() {
+void Lifecycle::NotifyWatcher() {
   std::lock_guard lock(mutex_);
   if (watcher_) watcher_(ready(), live());
 }

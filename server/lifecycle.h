@@ -26,12 +26,12 @@ class Lifecycle {
   explicit Lifecycle(double stalled_s = kStalledS, double standstill_s = AwakeTime::kStandstillS)
       : stalled_s_(stalled_s), awake_(standstill_s) {}
 
-  // Called now, whenever readiness changes through the methods below, and by Tell. Set before
-  // SetReady.
+  // Called now, whenever readiness changes through the methods below, and by NotifyWatcher. Set
+  // before SetReady.
   void Watch(std::function<void(bool ready, bool live)> watcher);
   // Tells the watcher what holds now. An engine is lost, hangs and comes back by itself: whoever
   // runs the server calls this every now and then.
-  void Tell();
+  void NotifyWatcher();
 
   // The model is loaded: calls may come. `engine` must outlive this.
   void SetEngine(Engine& engine);
@@ -47,7 +47,7 @@ class Lifecycle {
   bool ready() const;
   bool accepting() const { return accepting_.load(std::memory_order_acquire) && engine_alive(); }
   // False once the device is lost, and while the engine makes no progress: restart the process.
-  // Overload never turns it, nor does loading.
+  // Neither overload nor loading makes it false.
   bool live() const;
   bool draining() const { return !accepting_.load(std::memory_order_acquire); }
 

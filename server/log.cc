@@ -146,7 +146,7 @@ bool FlushLog() {
   return true;
 }
 
-void LogPastAll(std::string_view message, std::string_view level) {
+void LogUnqueued(std::string_view message, std::string_view level) {
   PlainLine line;
   if (json_lines) {
     line.Add(R"({"time":")");

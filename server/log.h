@@ -26,7 +26,7 @@ bool FlushLog();
 // to end the process, whatever may hang. Takes no lock and no memory, so that signal handlers may
 // call it, and gives up where standard error takes nothing now. `message` holds nothing that JSON
 // escapes.
-void LogPastAll(std::string_view message, std::string_view level = "warning");
+void LogUnqueued(std::string_view message, std::string_view level = "warning");
 
 // A line at level info: `text` for people; in JSON `event` is the message, and `facts`, an object,
 // are fields beside it. Any thread. Never content of requests.

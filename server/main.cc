@@ -71,7 +71,7 @@ void RaiseDescriptorLimit() {
 }  // namespace
 
 int main(int argc, char** argv) {
-  baram::server::TellOfThreadLimit();
+  baram::server::ExplainThreadLimit();
   RaiseDescriptorLimit();
   const int code = Run({argv + 1, argv + argc});
   if (!baram::server::FlushLog()) _exit(code);

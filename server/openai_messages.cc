@@ -2,7 +2,6 @@
 #include "server/openai_messages.h"
 
 #include <cstddef>
-#include <optional>
 #include <string_view>
 #include <utility>
 

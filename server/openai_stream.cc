@@ -69,7 +69,7 @@ void OpenAiStream::Start(Call call, bool on_text_pool) {
   std::vector<ReplySink*> sinks;
   const std::shared_ptr<OpenAiStream> self = shared_from_this();
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    std::lock_guard lock(mutex_);
     for (size_t i = 0; i < count; ++i) {
       parts_.push_back(std::make_unique<Part>(*this, i));
       sinks.push_back(parts_.back().get());
@@ -113,7 +113,7 @@ bool OpenAiStream::OnAccepted(size_t index, absl::StatusOr<Accepted> accepted) {
                            !format_.prompt_only);
     }
   }
-  std::lock_guard<std::mutex> lock(mutex_);
+  std::lock_guard lock(mutex_);
   size_t next = index;
   if (accepted.ok()) {
     ++next;
@@ -143,11 +143,11 @@ void OpenAiStream::Take(size_t index, const ReplyChunk& chunk) {
   const std::shared_ptr<OpenAiStream> self = shared_from_this();
   bool wanted;
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    std::lock_guard lock(mutex_);
     wanted = status_.ok();
   }
   const std::string events = wanted ? reply_.Take(index, chunk) : "";
-  std::lock_guard<std::mutex> lock(mutex_);
+  std::lock_guard lock(mutex_);
   Part& part = *parts_[index];
   if (!chunk.ends.empty()) finish_ = NameOf(chunk.ends.back().reason);
   if (status_.ok()) pending_ += events;
@@ -174,7 +174,7 @@ void OpenAiStream::Take(size_t index, const ReplyChunk& chunk) {
 }
 
 void OpenAiStream::OnWritten(HttpEnd end) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  std::lock_guard lock(mutex_);
   writing_ = false;
   for (const auto& part : parts_) {
     if (std::exchange(part->sending, false) && !part->over) part->reply->WriteDone();
@@ -184,7 +184,7 @@ void OpenAiStream::OnWritten(HttpEnd end) {
 }
 
 void OpenAiStream::OnGone(HttpEnd how) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  std::lock_guard lock(mutex_);
   Abandon(how);
   Advance();
 }

@@ -91,7 +91,7 @@ class StopSignals {
       if (signal_ && now - asked_ < kSameRequest) continue;
       if (!armed_ || signal_) {
         // The thread that hangs, and so made a second signal necessary, may hold the log.
-        LogPastAll("stopped at once by a signal");
+        LogUnqueued("stopped at once by a signal");
         _exit(128 + signal);  // as a shell names a death by signal
       }
       signal_ = signal;
@@ -213,7 +213,7 @@ int WatchUntilSignal(Server& server, Watchdog& watchdog, StopSignals& signals) {
   uint64_t lost_lines = 0;
   while (true) {
     if (const auto signal = signals.Wait(Watchdog::kInterval)) return *signal;
-    server.lifecycle().Tell();
+    server.lifecycle().NotifyWatcher();
     if (LostLogLines() > lost_lines) {
       const uint64_t all = LostLogLines();
       spdlog::warn("log lines lost, as nobody read them in time: {}", all - lost_lines);
@@ -223,7 +223,7 @@ int WatchUntilSignal(Server& server, Watchdog& watchdog, StopSignals& signals) {
     // The calls of a lost device have failed: their clients are told.
     if (code == kExitOs) {
       code = watchdog.Await([&server] { server.Stop(steady_clock::now()); },
-                            [&server] { server.lifecycle().Tell(); });
+                            [&server] { server.lifecycle().NotifyWatcher(); });
     }
     if (code != 0) ExitNow(code, server.engine());
   }
@@ -245,7 +245,7 @@ void StopAsTold(Server& server, Watchdog& watchdog, int signal) {
     std::this_thread::sleep_until(After(steady_clock::now(), delay));
     server.Stop(After(steady_clock::now(), config.drain_limit_s));
   };
-  const int code = watchdog.Await(stop, [&server] { server.lifecycle().Tell(); });
+  const int code = watchdog.Await(stop, [&server] { server.lifecycle().NotifyWatcher(); });
   if (code != 0) ExitNow(code, server.engine());
   const auto drained = static_cast<size_t>(FinishReason::kDrained);
   const int64_t cut = server.engine().stats().finished[drained].value();

@@ -10,7 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/blame.h"
-#include "server/folder_text.h"
+#include "server/model_text.h"
 #include "server/openai.h"
 #include "server/probes.h"
 
@@ -69,7 +69,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(Config config, LoadProgres
   if (status.ok()) status = server->CheckAddresses();
   if (status.ok()) status = server->Open(std::move(load_progress));
   if (status.ok()) status = server->Listen();
-  if (!status.ok()) return TellSource(status, server->config_);
+  if (!status.ok()) return WithSource(status, server->config_);
   server->lifecycle_.SetReady();
   return server;
 }
@@ -105,7 +105,7 @@ absl::Status Server::ListenForProbes() {
 
 absl::Status Server::Open(LoadProgress load_progress) {
   // The text first: it takes little time and says at once if the folder is not a model's.
-  auto text = LoadFolderText(config_);
+  auto text = LoadModelText(config_);
   if (!text.ok()) return text.status();
   tokenizer_ = std::move(text->tokenizer);
   chat_template_ = std::move(text->chat_template);

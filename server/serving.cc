@@ -13,7 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "server/call_checks.h"
 #include "server/errors.h"
-#include "server/folder_text.h"
+#include "server/model_text.h"
 #include "server/random.h"
 #include "server/text/utf8.h"
 

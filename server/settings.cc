@@ -168,7 +168,7 @@ absl::Status ReadFile(Command command, const Flags& flags, Environment environme
 absl::Status FitRequestTimeout(Config& config) {
   const double most = config.max_request_timeout_s;
   if (config.request_timeout_s > most && config.sources.contains("request-timeout")) {
-    return TellSource(
+    return WithSource(
         BlameSetting(absl::InvalidArgumentError(absl::StrCat(
                          "request-timeout is ", FormatNumber(config.request_timeout_s),
                          " but must be at most max-request-timeout, ", FormatNumber(most), ".")),
@@ -186,7 +186,7 @@ absl::Status CheckFolderName(Command command, const Config& config) {
                             : !text::IsValidUtf8(name) ? "is not valid UTF-8"
                                                        : nullptr;
   if (fault == nullptr || command != Command::kServe) return absl::OkStatus();
-  return TellSource(BlameSetting(absl::InvalidArgumentError(absl::StrCat(
+  return WithSource(BlameSetting(absl::InvalidArgumentError(absl::StrCat(
                                      "the folder's name ", fault,
                                      "; give the model another name with --served-model-name.")),
                                  "model"),
@@ -260,7 +260,7 @@ absl::StatusOr<Config> ParseSettings(Command command, std::span<const std::strin
   return config;
 }
 
-absl::Status TellSource(const absl::Status& error, const Config& config) {
+absl::Status WithSource(const absl::Status& error, const Config& config) {
   const std::string name = BlamedSetting(error);
   if (name.empty()) return error;
   const auto given = config.sources.find(name);

@@ -92,7 +92,7 @@ absl::StatusOr<Config> ParseSettings(Command command, std::span<const std::strin
 // An error that is found later and blames a setting (see BlameSetting), as ParseSettings would tell
 // it: with the place where the value stands and, if it is the value that is wrong, the code that it
 // has there. Any other error as it is.
-absl::Status TellSource(const absl::Status& error, const Config& config);
+absl::Status WithSource(const absl::Status& error, const Config& config);
 // True if the arguments ask for help.
 bool WantsHelp(std::span<const std::string> args);
 // The help text of a subcommand's settings, grouped.

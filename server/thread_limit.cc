@@ -39,6 +39,6 @@ std::terminate_handler others = nullptr;
 
 }  // namespace
 
-void TellOfThreadLimit() { others = std::set_terminate(Terminate); }
+void ExplainThreadLimit() { others = std::set_terminate(Terminate); }
 
 }  // namespace baram::server

@@ -6,7 +6,7 @@ namespace baram::server {
 
 // From now on, when a std::thread can't be created and nobody catches that, the process ends with a
 // sentence and kExitOs. Other calls of std::terminate end it as ever. Call once, first.
-void TellOfThreadLimit();
+void ExplainThreadLimit();
 
 }  // namespace baram::server
 

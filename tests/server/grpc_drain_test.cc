@@ -193,7 +193,7 @@ TEST_F(GrpcDrainTest, HealthIsWhatTheLifecycleTells) {
   for (const char* service : kReadiness) EXPECT_FALSE(Serving(channel, service)) << service;
   EXPECT_FALSE(Serving(channel, "liveness"));
   EXPECT_TRUE(Serving(channel, "startup"));
-  server().lifecycle().Tell();
+  server().lifecycle().NotifyWatcher();
   for (const char* service : kReadiness) EXPECT_TRUE(Serving(channel, service)) << service;
   EXPECT_TRUE(Serving(channel, "liveness"));
   server().lifecycle().StopAdvertising();
@@ -216,10 +216,10 @@ TEST_F(GrpcDrainTest, LivenessIsToldWhileTheServerStops) {
   EXPECT_TRUE(Comes([&] { return server().lifecycle().draining(); }));
   server().grpc().SetHealth(false, false);
   EXPECT_FALSE(Serving(channel, "liveness"));
-  server().lifecycle().Tell();
+  server().lifecycle().NotifyWatcher();
   EXPECT_TRUE(Serving(channel, "liveness"));
   unread->context.TryCancel();
-  while (!stopped) server().lifecycle().Tell();
+  while (!stopped) server().lifecycle().NotifyWatcher();
   stopping.join();
 }
 

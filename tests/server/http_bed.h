@@ -24,7 +24,7 @@ template <typename T>
 class Mailbox {
  public:
   void Put(T value) {
-    std::lock_guard<std::mutex> lock(mutex_);
+    std::lock_guard lock(mutex_);
     values_.push_back(std::move(value));
     changed_.notify_all();
   }
@@ -40,7 +40,7 @@ class Mailbox {
     return value;
   }
   size_t size() {
-    std::lock_guard<std::mutex> lock(mutex_);
+    std::lock_guard lock(mutex_);
     return values_.size();
   }
 

@@ -58,7 +58,7 @@ TEST(LogTest, AnySentenceIsOneLineOfJson) {
 
 // The form that every reader of the log knows, without its thread.
 TEST(LogTest, ALinePastTheLogLooksLikeOneOfIt) {
-  const auto past = [] { LogPastAll("stopped at once by a signal"); };
+  const auto past = [] { LogUnqueued("stopped at once by a signal"); };
   const auto usual = [] { spdlog::warn("stopped at once by a signal"); };
   const auto without_time = [](const std::string& line) {
     return std::regex_replace(line, std::regex("[0-9-]+T[0-9:.]+"), "...");

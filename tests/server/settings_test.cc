@@ -199,7 +199,7 @@ TEST_F(SettingsTest, WrongValuesNameTheirSource) {
 // What is found out later is told alike.
 TEST_F(SettingsTest, ValuesThatTurnOutWrongNameTheirSource) {
   const auto told = [&](const std::vector<std::string>& args, const absl::Status& error) {
-    return TellSource(BlameSetting(error, "max-n"), *Parse(args));
+    return WithSource(BlameSetting(error, "max-n"), *Parse(args));
   };
   const absl::Status wrong = absl::InvalidArgumentError("max-n is 3 but must be less.");
   EXPECT_EQ(told({"--max-n", "3"}, wrong),
@@ -218,7 +218,7 @@ TEST_F(SettingsTest, ValuesThatTurnOutWrongNameTheirSource) {
   EXPECT_EQ(
       told({"--config", file}, wrong),
       absl::FailedPreconditionError("--config " + file + ", line 2: max-n is 3 but must be less."));
-  EXPECT_EQ(TellSource(wrong, *Parse({"--max-n", "3"})), wrong) << "nothing is blamed";
+  EXPECT_EQ(WithSource(wrong, *Parse({"--max-n", "3"})), wrong) << "nothing is blamed";
 }
 
 TEST_F(SettingsTest, AFoldersNameThatCantBeServedNamesItsSource) {

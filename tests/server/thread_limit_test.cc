@@ -24,7 +24,7 @@ void ThrowAnother() { throw std::runtime_error("another"); }
 
 // GoogleTest would catch what is thrown; nobody in `baram` does.
 void EndBy(void (*body)()) noexcept {
-  TellOfThreadLimit();
+  ExplainThreadLimit();
   body();
 }
 
@@ -40,7 +40,7 @@ TEST(ThreadLimitDeathTest, OtherEndsStayWhatTheyAre) {
 // gRPC ends the process by itself where it gets no thread: its words are all there is.
 TEST(ThreadLimitDeathTest, WhereALibraryAbortsItsErrorsAreTold) {
   const auto abort_as_grpc = [] {
-    TakeLibraryLines();
+    RedirectLibraryLogs();
     gpr_set_log_verbosity(GPR_LOG_SEVERITY_INFO);  // gRPC sets it when it starts
     gpr_log(GPR_ERROR, "no worker-thread");
     gpr_log(GPR_INFO, "beside the point");

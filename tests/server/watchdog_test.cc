@@ -172,7 +172,7 @@ TEST_F(WatchdogTest, AServerThatHangsIsNotReadyUntilItMovesAgain) {
   EXPECT_TRUE(Comes([&] { return engine_->idle(); }));
   EXPECT_TRUE(lifecycle.live());
   EXPECT_TRUE(lifecycle.ready());
-  lifecycle.Tell();
+  lifecycle.NotifyWatcher();
   EXPECT_THAT(told,
               ::testing::ElementsAre(Told(false, true), Told(false, false), Told(true, true)));
 }

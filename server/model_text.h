@@ -1,7 +1,7 @@
 // The text half of a model folder, tokenizer and chat template: `serve` loads it before the engine,
 // `inspect` to see whether it could.
-#ifndef BARAM_SERVER_FOLDER_TEXT_H_
-#define BARAM_SERVER_FOLDER_TEXT_H_
+#ifndef BARAM_SERVER_MODEL_TEXT_H_
+#define BARAM_SERVER_MODEL_TEXT_H_
 
 #include <cstdint>
 #include <memory>
@@ -15,7 +15,7 @@
 
 namespace baram::server {
 
-struct FolderText {
+struct ModelText {
   std::unique_ptr<text::Tokenizer> tokenizer;
   std::unique_ptr<text::ChatTemplate> chat_template;  // null if the model has none
   int32_t needed_vocab = 0;  // one more than the largest id of the simplest text
@@ -24,7 +24,7 @@ struct FolderText {
 // Loads it from config.model and config.chat_template. Errors are for the operator and name the
 // file: NotFound if it is missing, PermissionDenied if it may not be read, DataLoss if it can't be
 // used. A folder without a chat template is no error; a --chat-template that does not exist is one.
-absl::StatusOr<FolderText> LoadFolderText(const Config& config);
+absl::StatusOr<ModelText> LoadModelText(const Config& config);
 
 // The ids that end a reply, the primary one first: the tokenizer's, by which chat models end their
 // turn also where config.json names another alone, and the engine's.
@@ -39,4 +39,4 @@ inline constexpr char kNoEosIds[] =
 
 }  // namespace baram::server
 
-#endif  // BARAM_SERVER_FOLDER_TEXT_H_
+#endif  // BARAM_SERVER_MODEL_TEXT_H_

@@ -1,5 +1,5 @@
 // The text half of a model folder: see the header.
-#include "server/folder_text.h"
+#include "server/model_text.h"
 
 #include <algorithm>
 #include <filesystem>
@@ -43,8 +43,8 @@ int32_t NeededVocab(const text::Tokenizer& tokenizer) {
 
 }  // namespace
 
-absl::StatusOr<FolderText> LoadFolderText(const Config& config) {
-  FolderText text;
+absl::StatusOr<ModelText> LoadModelText(const Config& config) {
+  ModelText text;
   auto tokenizer = text::Tokenizer::Load(config.model);
   if (absl::IsNotFound(tokenizer.status())) {
     return BlameSetting(WithoutTokenizer(tokenizer.status(), config), "model");
