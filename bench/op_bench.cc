@@ -33,7 +33,7 @@ using testing::OpCase;
 using testing::PreparedOp;
 
 constexpr double kSampleSeconds = 3e-3;  // one measurement runs the op at least so long
-constexpr int64_t kMostRuns = 1000;
+constexpr int64_t kMaxRuns = 1000;
 constexpr int64_t kFirstRuns = 8;  // on an asynchronous device, to find out how many
 // Samples of a case, and of the roofs, are spread over passes through all cases, so that a
 // disturbance does not hit one of them alone. The median counts; for the roofs the highest.
@@ -146,7 +146,7 @@ void Measure(Device& device, testing::OpBed& bed, testing::DeviceCopy& copy, con
   const bool samples = std::holds_alternative<SampleArgs>(op.args);
   Check(!samples || device.Info().planning_depth == 1 || copies.count() >= 2,
         "Sample has copies of its logits for two runs in a row");
-  const int64_t most = samples ? std::clamp<int64_t>(copies.count() / 2, 1, kMostRuns) : kMostRuns;
+  const int64_t most = samples ? std::clamp<int64_t>(copies.count() / 2, 1, kMaxRuns) : kMaxRuns;
   if (samples && copies.count() > 0) op.restore = [&copies] { copies.Restore(); };
   const int64_t runs = RunsOf(device, op, copies, most);
   for (int i = 0; i < kSamplesPerPass; ++i) {

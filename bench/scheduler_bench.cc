@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "bench/flags.h"
+#include "bench/replace_file.h"
 #include "engine/core.h"
 #include "engine/loaded_model.h"
 #include "engine/open.h"
@@ -166,19 +167,20 @@ int Main(int argc, char** argv) {
     measurements.push_back(m);
   }
   if (options.json.empty()) return EXIT_SUCCESS;
-  std::FILE* file = std::fopen(options.json.c_str(), "w");
-  Check(file != nullptr, "the JSON file can be written");
-  std::fprintf(file, "{\n \"context\": %d, \"queued\": %d, \"measurements\": [", options.context,
-               options.queued);
-  const char* comma = "";
-  for (const Measurement& m : measurements) {
-    std::fprintf(file, "%s\n  {\"sequences\": %d, \"p50_s\": %.4g, \"p99_s\": %.4g}", comma,
-                 m.batch, m.p50_s, m.p99_s);
-    comma = ",";
-  }
-  std::fprintf(file, "\n ]\n}\n");
-  std::fclose(file);
-  return EXIT_SUCCESS;
+  const bool written = ReplaceFile(options.json, [&](std::FILE* file) {
+    std::fprintf(file, "{\n \"context\": %d, \"queued\": %d, \"measurements\": [", options.context,
+                 options.queued);
+    const char* comma = "";
+    for (const Measurement& m : measurements) {
+      std::fprintf(file, "%s\n  {\"sequences\": %d, \"p50_s\": %.4g, \"p99_s\": %.4g}", comma,
+                   m.batch, m.p50_s, m.p99_s);
+      comma = ",";
+    }
+    std::fprintf(file, "\n ]\n}\n");
+  });
+  if (written) return EXIT_SUCCESS;
+  std::fprintf(stderr, "scheduler_bench: %s can't be written\n", options.json.c_str());
+  return EXIT_FAILURE;
 }
 
 }  // namespace
