@@ -10,7 +10,7 @@ namespace {
 // What must stay free when a sequence is admitted, since the running ones will soon need it: a page
 // a group for each of them. Doubled with every preemption of the sequence, so that it does not come
 // and go; but not past a share of the pool, or admission would end until most had ended.
-constexpr int kMostDoublings = 3;
+constexpr int kMaxDoublings = 3;
 constexpr int64_t kLeaveFreeDivisor = 4;
 
 }  // namespace
@@ -35,7 +35,7 @@ PrefixMatch Scheduler::MatchPrefix(const Sequence& sequence) {
 
 int64_t Scheduler::PagesToLeaveFree(const Sequence& sequence, int32_t running) const {
   const int64_t pages = int64_t{running} * groups();
-  const int64_t doubled = pages << std::min(sequence.preemptions, kMostDoublings);
+  const int64_t doubled = pages << std::min(sequence.preemptions, kMaxDoublings);
   return std::max(pages, std::min(doubled, pool_.total() / kLeaveFreeDivisor));
 }
 

@@ -13,7 +13,7 @@ namespace baram {
 namespace {
 
 // Outputs of one request; each has a ring of its own from the start.
-constexpr int32_t kMostOutputs = 1024;
+constexpr int32_t kMaxOutputs = 1024;
 
 PagePoolShape PoolShape(const LoadedModel& model) {
   PagePoolShape shape;
@@ -73,8 +73,8 @@ absl::Status EngineCore::Validate(const Request& request) const {
                      info_.vocab_size - 1, "; leave it out."));
   }
   if (request.max_tokens < 1) return absl::InvalidArgumentError("max_tokens must be at least 1.");
-  if (request.n < 1 || request.n > kMostOutputs) {
-    return absl::InvalidArgumentError(absl::StrCat("n must be 1 .. ", kMostOutputs, "."));
+  if (request.n < 1 || request.n > kMaxOutputs) {
+    return absl::InvalidArgumentError(absl::StrCat("n must be 1 .. ", kMaxOutputs, "."));
   }
   const auto wrong = [&](const std::vector<int32_t>& ids) {
     return ids.size() > kMaxStopIds || !std::ranges::all_of(ids, in_vocabulary);

@@ -31,9 +31,9 @@ constexpr double kHostKvShare = 0.25;
 // The engine's share of the host's memory: the rest is for the rest of the process.
 constexpr double kUsableHostMemory = 0.92;
 // The smallest useful cache: one sequence that can grow.
-constexpr int64_t kLeastPages = 2;
-constexpr int64_t kMostPages = 2'000'000'000;
-constexpr int64_t kMostBlocks = int64_t{1} << 24;
+constexpr int64_t kMinPages = 2;
+constexpr int64_t kMaxPages = 2'000'000'000;
+constexpr int64_t kMaxBlocks = int64_t{1} << 24;
 // What the sum leaves alone of a GPU's free memory: some of it are estimates, and kernels are
 // loaded when they first run.
 constexpr int64_t kSpareBytes = int64_t{256} << 20;
@@ -70,7 +70,7 @@ int64_t Product(int64_t a, int64_t b) {
 // The longest sequence whose pages fit into `pages`.
 int64_t TokensThatFit(const KvPlan& plan, int64_t pages, int32_t planning_depth) {
   const int64_t page_tokens = plan.shape.page_tokens;
-  int64_t low = 0, high = kMostBlocks;
+  int64_t low = 0, high = kMaxBlocks;
   while (low < high) {
     const int64_t middle = (low + high + 1) / 2;
     if (PagesForSequence(plan, middle * page_tokens, planning_depth) <= pages) {
@@ -97,7 +97,7 @@ int64_t DefaultKvBytes(const EngineSizes& sizes, const DeviceInfo& facts, int64_
 
 // What the smallest useful cache holds.
 int64_t LeastContext(const EngineInfo& info, int64_t wanted) {
-  return std::min(wanted, kLeastPages * info.page_tokens);
+  return std::min(wanted, kMinPages * info.page_tokens);
 }
 
 absl::Status CheckEosIds(const EngineInfo& info) {
@@ -191,7 +191,7 @@ absl::Status SizeCache(const EngineConfig& config, const ModelSpec& spec, const 
   info.memory.parts.push_back({"KV cache", bytes});
   if (absl::Status status = CheckShare(info.memory); !status.ok()) return status;
   if (absl::Status status = CheckFits(info.memory); !status.ok()) return status;
-  info.pages = static_cast<int32_t>(std::min(bytes / info.page_bytes, kMostPages));
+  info.pages = static_cast<int32_t>(std::min(bytes / info.page_bytes, kMaxPages));
   info.memory.parts.back().bytes = info.pages * info.page_bytes;
   info.kv_tokens = TokensThatFit(sizes->plan, info.pages, facts.planning_depth);
   return absl::OkStatus();

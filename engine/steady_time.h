@@ -18,6 +18,10 @@ inline SteadyTime After(SteadyTime time, double seconds) {
          std::chrono::duration_cast<SteadyTime::duration>(std::chrono::duration<double>(seconds));
 }
 
+inline SteadyTime FromNow(double seconds) {
+  return After(std::chrono::steady_clock::now(), seconds);
+}
+
 // Negative if `to` is the earlier.
 inline double SecondsBetween(SteadyTime from, SteadyTime to) {
   return std::chrono::duration<double>(to - from).count();

@@ -47,7 +47,7 @@ class StepGraphs {
   int64_t refusals() const { return std::ranges::count_if(buckets_, &Bucket::IsRefused); }
 
  private:
-  static constexpr int32_t kMostRefusals = 2;
+  static constexpr int32_t kMaxRefusals = 2;
 
   struct Bucket {
     int32_t rows = 0;
@@ -57,7 +57,7 @@ class StepGraphs {
     Tensor logits = {};    // that the graph leaves
 
     // It runs eagerly for good.
-    bool IsRefused() const { return refusals == kMostRefusals; }
+    bool IsRefused() const { return refusals == kMaxRefusals; }
   };
 
   Tensor RunEagerly(const StepView& step);

@@ -12,7 +12,7 @@ namespace baram {
 namespace {
 
 // Rows of that many tokens and of more are computed by the same kernels of attention.
-constexpr int32_t kMostMixedTokens = 32;
+constexpr int32_t kMaxMixedTokens = 32;
 
 // The rows of a step of `tokens` tokens, or a few less: all equal, in as many slots as there are.
 std::vector<int32_t> EqualRows(int32_t tokens, const LoadedModel& model) {
@@ -22,7 +22,7 @@ std::vector<int32_t> EqualRows(int32_t tokens, const LoadedModel& model) {
 
 // The rows of a step that mixes decodes and chunks: 1, 2, 4, ... tokens.
 std::vector<int32_t> MixedRows(const LoadedModel& model) {
-  const int32_t longest = std::min(kMostMixedTokens, model.info.max_model_len);
+  const int32_t longest = std::min(kMaxMixedTokens, model.info.max_model_len);
   std::vector<int32_t> rows;
   int32_t total = 0;
   for (int32_t tokens = 1; tokens <= longest; tokens *= 2) {

@@ -15,6 +15,7 @@
 
 #include "absl/strings/str_format.h"
 #include "baram/v1/inference.grpc.pb.h"
+#include "engine/steady_time.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 #include "server/ask_options.h"
@@ -205,11 +206,9 @@ class Measured {
   }
 
  private:
-  double Seconds() const {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - began_).count();
-  }
+  double Seconds() const { return SecondsSince(began_); }
 
-  const std::chrono::steady_clock::time_point began_ = std::chrono::steady_clock::now();
+  const SteadyTime began_ = std::chrono::steady_clock::now();
   v1::Usage usage_;
   bool whole_ = false;
 };

@@ -7,7 +7,7 @@
 #include <chrono>
 #include <mutex>
 
-#include "engine/engine.h"
+#include "engine/steady_time.h"
 
 namespace baram::server {
 

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "engine/request.h"
+#include "engine/steady_time.h"
 
 namespace baram::server {
 

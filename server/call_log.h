@@ -2,14 +2,14 @@
 #ifndef BARAM_SERVER_CALL_LOG_H_
 #define BARAM_SERVER_CALL_LOG_H_
 
-#include <chrono>
 #include <cstdint>
 #include <map>
 #include <mutex>
 #include <string>
 
 #include "absl/status/status.h"
-#include "server/http_server.h"
+#include "engine/steady_time.h"
+#include "server/http_end.h"
 #include "server/metrics.h"
 #include "server/reply_events.h"
 
@@ -28,11 +28,6 @@ struct CallRecord {
   // Takes the reason and the limit of an error, and its field by the name it has there.
   void SetError(const absl::Status& status);
 };
-
-// For CallRecord::total_s.
-inline double SecondsSince(SteadyTime then) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - then).count();
-}
 
 // Any thread. `metrics` must outlive it.
 class CallLog {

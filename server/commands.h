@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "server/reply_events.h"
+#include "engine/steady_time.h"
 
 namespace baram::server {
 

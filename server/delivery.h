@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "engine/steady_time.h"
 #include "engine/touched_list.h"
 #include "server/reply.h"
 #include "server/text/tokenizer.h"

@@ -13,7 +13,7 @@ namespace {
 // server starts; a model's files are closed by then.
 constexpr int64_t kOwn = 128;
 // Kubelets and scrapers are few.
-constexpr int32_t kMostProbes = 128, kMostRefused = 64;
+constexpr int32_t kMaxProbes = 128, kMaxRefused = 64;
 
 int32_t AtMost(int32_t most, int64_t wished) {
   return static_cast<int32_t>(std::clamp<int64_t>(wished, 1, most));
@@ -29,15 +29,15 @@ int64_t DescriptorLimit() {
 }
 
 int64_t DescriptorsFor(int32_t max_connections) {
-  return ConnectionShares{max_connections, kMostProbes, kMostRefused}.descriptors() + kOwn;
+  return ConnectionShares{max_connections, kMaxProbes, kMaxRefused}.descriptors() + kOwn;
 }
 
 ConnectionShares ShareDescriptors(int64_t limit, int32_t max_connections) {
-  if (DescriptorsFor(max_connections) <= limit) return {max_connections, kMostProbes, kMostRefused};
+  if (DescriptorsFor(max_connections) <= limit) return {max_connections, kMaxProbes, kMaxRefused};
   const int64_t left = limit - std::min(kOwn, limit / 2);
   ConnectionShares shares;
-  shares.probes = AtMost(kMostProbes, left / 4);
-  shares.refused = AtMost(kMostRefused, left / 16);
+  shares.probes = AtMost(kMaxProbes, left / 4);
+  shares.refused = AtMost(kMaxRefused, left / 16);
   shares.calls = AtMost(max_connections, (left - shares.descriptors()) / 3);
   return shares;
 }

@@ -36,7 +36,7 @@ size_t MemoryBytes(const Config& config) {
 
 // The reflection service holds a thread for each of its streams; the rest takes none of these. What
 // finds none is RESOURCE_EXHAUSTED.
-constexpr int kMostReflectionThreads = 16;
+constexpr int kMaxReflectionThreads = 16;
 
 // The library compares the compressed size of a message with the limit, and inflates without one.
 void RefuseCompression(grpc::ServerBuilder& builder) {
@@ -86,7 +86,7 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Listen(Serving& serving,
   builder.SetMaxReceiveMessageSize(static_cast<int>(config.max_body_bytes));
   builder.SetResourceQuota(grpc::ResourceQuota("baram")
                                .Resize(MemoryBytes(config))
-                               .SetMaxThreads(kMostReflectionThreads));
+                               .SetMaxThreads(kMaxReflectionThreads));
   // By default one a core, each with threads that count.
   builder.SetSyncServerOption(grpc::ServerBuilder::NUM_CQS, 1);
   RefuseCompression(builder);

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "absl/status/statusor.h"
+#include "engine/steady_time.h"
 #include "server/grpc_acceptor.h"
 #include "server/grpc_service.h"
 

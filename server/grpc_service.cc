@@ -291,15 +291,15 @@ grpc::ServerUnaryReactor* OperatorService::Drain(grpc::CallbackServerContext* co
   return (new ShortCall(serving_, log_, "Drain", context))->AnswerNow([&] {
     const double limit =
         request->has_limit_s() ? request->limit_s() : serving_.config().drain_limit_s;
-    constexpr double kMostS = 86400;
-    if (!(limit >= 0 && limit <= kMostS)) {
+    constexpr double kMaxS = 86400;
+    if (!(limit >= 0 && limit <= kMaxS)) {
       return InvalidField(
-          "limit_s", absl::StrCat("limit_s is ", limit, " but must be from 0 to ", kMostS, "."));
+          "limit_s", absl::StrCat("limit_s is ", limit, " but must be from 0 to ", kMaxS, "."));
     }
     response->set_unfinished(static_cast<uint32_t>(serving_.engine().unfinished()));
     spdlog::warn("draining, as {} asked over gRPC: new calls are refused until a restart",
                  context->peer());
-    lifecycle_.Drain(After(steady_clock::now(), limit));
+    lifecycle_.Drain(FromNow(limit));
     return absl::OkStatus();
   });
 }

@@ -4,6 +4,7 @@
 
 #include "baram/v1/inference.grpc.pb.h"
 #include "baram/v1/operator.grpc.pb.h"
+#include "engine/steady_time.h"
 #include "server/call_log.h"
 #include "server/lifecycle.h"
 #include "server/serving.h"

@@ -40,7 +40,7 @@ Http2Guard::~Http2Guard() {
 }
 
 // Calls are weighed where the bytes end: a client may write several headers before the requests.
-void Http2Guard::Read(std::span<const uint8_t> bytes, steady_clock::time_point now) {
+void Http2Guard::Read(std::span<const uint8_t> bytes, SteadyTime now) {
   if (broken_ != Broken::kNothing) return;
   client_.Read(bytes, [&](const Http2Frames::Head& head) {
     Take(head, now);
@@ -48,9 +48,9 @@ void Http2Guard::Read(std::span<const uint8_t> bytes, steady_clock::time_point n
   });
   if (broken_ != Broken::kNothing) return;
   const bool many = all_.half_sent.load() > kHalfSent &&
-                    std::ssize(half_sent_) > Share(kHalfSent, kLeastHalfSent, all_);
+                    std::ssize(half_sent_) > Share(kHalfSent, kMinHalfSent, all_);
   const bool large = all_.unasked_bytes.load() > kUnaskedBytes &&
-                     unasked_bytes_ > Share(kUnaskedBytes, kLeastUnaskedBytes, all_);
+                     unasked_bytes_ > Share(kUnaskedBytes, kMinUnaskedBytes, all_);
   if (many) broken_ = Broken::kHalfSent;
   if (large) broken_ = Broken::kHeaderBytes;
 }
@@ -67,7 +67,7 @@ void Http2Guard::Wrote(std::span<const uint8_t> bytes) {
 
 // gRPC itself ends a connection whose header block is not followed up to its end, so there is no
 // need to look at where it ends.
-void Http2Guard::Take(const Http2Frames::Head& head, steady_clock::time_point now) {
+void Http2Guard::Take(const Http2Frames::Head& head, SteadyTime now) {
   const uint8_t type = Http2Frames::Type(head);
   if (type == Http2Frames::kSettings && (Http2Frames::Flags(head) & Http2Frames::kAck) != 0) {
     if (!told_) broken_ = Broken::kStreams;
@@ -76,7 +76,7 @@ void Http2Guard::Take(const Http2Frames::Head& head, steady_clock::time_point no
   if (type == Http2Frames::kHeaders) TakeHeaders(head);
   if (type == Http2Frames::kHeaders || type == Http2Frames::kContinuation) {
     const uint32_t bytes = Http2Frames::Bytes(head);
-    block_bytes_ += std::max(bytes, kLeastPartBytes);
+    block_bytes_ += std::max(bytes, kMinPartBytes);
     if (!acknowledged_) {
       unasked_bytes_ += bytes;
       all_.unasked_bytes.fetch_add(bytes);

@@ -15,6 +15,7 @@
 #include <span>
 #include <vector>
 
+#include "engine/steady_time.h"
 #include "server/http2_frames.h"
 
 namespace baram::server {
@@ -38,7 +39,7 @@ class Http2Guard {
 
   // A header block counts each of its frames as this at least: gRPC keeps to its own limit within a
   // frame, and a frame of a few bytes can name as much as one frame may hold.
-  static constexpr uint32_t kLeastPartBytes = 1024;
+  static constexpr uint32_t kMinPartBytes = 1024;
   // RST_STREAM frames: so many at once, and from then on one a pause. Until gRPC has done with it a
   // call that is reset holds 12 to 18 KB, so what a connection can pile up is of the size of what
   // --max-streams lets stand open. Who stops all its calls at once, several times over, may.
@@ -54,8 +55,8 @@ class Http2Guard {
   // Of all connections: calls whose requests are half sent, and bytes of header blocks before the
   // acknowledgment. Past that no connection may have more than its share, an equal one of all, but
   // not less than one client in a hurry needs: whoever holds all keeps nobody else out.
-  static constexpr int64_t kHalfSent = 4096, kLeastHalfSent = 4;
-  static constexpr int64_t kUnaskedBytes = 4 << 20, kLeastUnaskedBytes = 4 << 10;
+  static constexpr int64_t kHalfSent = 4096, kMinHalfSent = 4;
+  static constexpr int64_t kUnaskedBytes = 4 << 20, kMinUnaskedBytes = 4 << 10;
 
   // A new connection. `all` outlives this.
   Http2Guard(const Http2Limits& limits, Http2Totals& all);
@@ -69,21 +70,21 @@ class Http2Guard {
   // The next bytes of gRPC, as they went.
   void Wrote(std::span<const uint8_t> bytes);
   // The next bytes of the client, as they came.
-  void Read(std::span<const uint8_t> bytes, std::chrono::steady_clock::time_point now);
+  void Read(std::span<const uint8_t> bytes, SteadyTime now);
   // The first rule that was broken.
   Broken broken() const { return broken_; }
   // Whether a call was begun.
   bool called() const { return last_stream_ > 0; }
 
  private:
-  void Take(const Http2Frames::Head& head, std::chrono::steady_clock::time_point now);
+  void Take(const Http2Frames::Head& head, SteadyTime now);
   void TakeHeaders(const Http2Frames::Head& head);
   void NotHalfSent(uint32_t stream);
 
   const uint32_t max_header_bytes_;
   Http2Totals& all_;
   Http2Frames client_, server_;
-  std::chrono::steady_clock::time_point resets_until_;  // each puts it off by a pause
+  SteadyTime resets_until_;    // each puts it off by a pause
   uint32_t block_bytes_ = 0;   // of the header block that came last, up to here
   uint32_t unasked_;           // calls that may still begin before the SETTINGS are acknowledged
   int64_t unasked_bytes_ = 0;  // of header blocks before that

@@ -32,13 +32,13 @@ struct Place {
 };
 
 // By descriptor. All zero at first, so that of its 28 MiB only the pages in use take memory.
-constexpr size_t kMostDescriptors = 1 << 19;
-constinit std::array<Place, kMostDescriptors> places;
+constexpr size_t kMaxDescriptors = 1 << 19;
+constinit std::array<Place, kMaxDescriptors> places;
 constinit Http2Totals totals;
 constinit std::array<std::atomic<int64_t>, 5> shut_down;  // by Http2Guard::Broken
 
 Place* Guarded(int fd) {
-  if (fd < 0 || static_cast<size_t>(fd) >= kMostDescriptors) return nullptr;
+  if (fd < 0 || static_cast<size_t>(fd) >= kMaxDescriptors) return nullptr;
   Place& place = places[static_cast<size_t>(fd)];
   return place.guarded.load(std::memory_order_acquire) ? &place : nullptr;
 }
@@ -86,7 +86,7 @@ bool SayFarewell(Connection& connection, int fd) {
 }  // namespace
 
 bool GuardHttp2(int fd, const Http2Limits& limits) {
-  if (fd < 0 || static_cast<size_t>(fd) >= kMostDescriptors) return false;
+  if (fd < 0 || static_cast<size_t>(fd) >= kMaxDescriptors) return false;
   Place& place = places[static_cast<size_t>(fd)];
   std::lock_guard lock(place.mutex);
   SetConnection(place, new Connection(limits, totals));

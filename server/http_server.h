@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "server/http_end.h"
 
 namespace baram::server {
 
@@ -48,14 +49,6 @@ struct HttpRequest {
 };
 
 using HttpHeaders = std::vector<std::pair<std::string, std::string>>;
-
-// What became of an answer, or of a piece of one.
-enum class HttpEnd : uint8_t {
-  kSent,  // the network has all of it
-  kGone,  // the client, or the listener, went before
-  kSlow,  // the client read too slowly and was cut off
-};
-using OnHttpEnd = std::function<void(HttpEnd)>;
 
 class HttpSession;  // a connection, in http_session.h
 

@@ -114,7 +114,7 @@ void HttpSession::ReadRequest() {
 
 void HttpSession::ReadHeader() {
   phase_ = Phase::kReading;
-  began_ = Clock::now();
+  began_ = std::chrono::steady_clock::now();
   LimitFor(listener_->limits.request_s);
   body_bytes_ = 0;
   parser_.emplace();
@@ -156,7 +156,7 @@ void HttpSession::OnHeader(Error error) {
   }
   const bool waits = LowerCase(header[http::field::expect]) == "100-continue";
   if (!waits || !http11_) return ReadBody();
-  const Clock::time_point limit = limit_;
+  const SteadyTime limit = limit_;
   Send("HTTP/1.1 100 Continue\r\n\r\n", "", [this, limit](HttpEnd end) {
     if (end != HttpEnd::kSent) return;
     LimitReadUntil(limit);
@@ -240,7 +240,7 @@ void HttpSession::Dispatch() {
   HttpRequest request = std::exchange(request_, {});
   request.body = parser_->release().body();
   DropBody();  // an exchange counts it as its own
-  LimitUntil(Clock::time_point::max());
+  LimitUntil(SteadyTime::max());
   phase_ = Phase::kAnswering;
   streaming_ = false;
   on_gone_ = ended_ = nullptr;
@@ -337,24 +337,20 @@ void HttpSession::Gone(HttpEnd how) {
 
 void HttpSession::Close() {
   phase_ = Phase::kClosed;
-  LimitUntil(Clock::time_point::max());
+  LimitUntil(SteadyTime::max());
   timer_.cancel();
   Error ignored;
   socket_.close(ignored);
 }
 
-HttpSession::Clock::time_point HttpSession::After(double seconds) {
-  return Clock::now() + std::chrono::milliseconds(static_cast<int64_t>(seconds * 1000));
-}
+void HttpSession::LimitFor(double seconds) { LimitUntil(FromNow(seconds)); }
 
-void HttpSession::LimitFor(double seconds) { LimitUntil(After(seconds)); }
-
-void HttpSession::LimitReadUntil(Clock::time_point when) {
+void HttpSession::LimitReadUntil(SteadyTime when) {
   const bool closing = listener_->closing.load(std::memory_order_relaxed);
-  LimitUntil(closing ? std::min(when, After(listener_->limits.closing_s)) : when);
+  LimitUntil(closing ? std::min(when, FromNow(listener_->limits.closing_s)) : when);
 }
 
-void HttpSession::LimitUntil(Clock::time_point when) {
+void HttpSession::LimitUntil(SteadyTime when) {
   timed_out_ = false;
   limit_ = when;
   if (limit_ < wakes_) Wait();
@@ -365,9 +361,9 @@ void HttpSession::Wait() {
   timer_.expires_at(wakes_);  // ends a longer wait
   timer_.async_wait([self = shared_from_this()](Error error) {
     if (error) return;
-    self->wakes_ = Clock::time_point::max();
-    if (self->limit_ == Clock::time_point::max()) return;
-    if (self->limit_ > Clock::now()) return self->Wait();  // it has moved
+    self->wakes_ = SteadyTime::max();
+    if (self->limit_ == SteadyTime::max()) return;
+    if (self->limit_ > std::chrono::steady_clock::now()) return self->Wait();  // it has moved
     // An operation that is done and only waits for its turn is not cut off; it may start another,
     // which is.
     self->LimitFor(kCutAgainS);

@@ -20,6 +20,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/steady_time.h"
 #include "server/http_server.h"
 
 namespace baram::server {
@@ -95,7 +96,6 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
  private:
   using Error = boost::system::error_code;
   using Parser = boost::beast::http::request_parser<boost::beast::http::string_body>;
-  using Clock = std::chrono::steady_clock;
 
   enum class Phase : uint8_t {
     kIdle,         // no byte of the next request has been seen
@@ -136,12 +136,11 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   void Gone(HttpEnd how);
   void Close();
   // Cuts what is in flight off at `when`, unless the limit is changed first.
-  void LimitUntil(Clock::time_point when);
+  void LimitUntil(SteadyTime when);
   void Wait();  // for the limit
   void LimitFor(double seconds);
   // For a request on its way: sooner, if the listener is closing.
-  void LimitReadUntil(Clock::time_point when);
-  static Clock::time_point After(double seconds);
+  void LimitReadUntil(SteadyTime when);
 
   // --- http_session_answer.cc: answers
   // Answers a read that failed, or closes where nobody is left to hear.
@@ -171,8 +170,8 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   boost::asio::steady_timer timer_;
   // The timer may wake before the limit: to set it costs as much as to write a short piece of a
   // stream, so one that moves back leaves it alone.
-  Clock::time_point limit_ = Clock::time_point::max();
-  Clock::time_point wakes_ = Clock::time_point::max();
+  SteadyTime limit_ = SteadyTime::max();
+  SteadyTime wakes_ = SteadyTime::max();
   bool timed_out_ = false;
   boost::beast::flat_buffer buffer_;
   std::optional<Parser> parser_;
@@ -183,7 +182,7 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   bool ended_unheard_ = false;  // the client's end came while bytes were in flight
 
   // The current request.
-  Clock::time_point began_;  // with its first byte
+  SteadyTime began_;  // with its first byte
   bool is_head_ = false;
   bool http11_ = true;
   HttpRequest request_;     // its body comes last
@@ -204,7 +203,7 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   std::string sending_;       // bytes in flight,
   std::string sending_body_;  // and those after them: `sent_` of both are out
   size_t sent_ = 0;
-  Clock::time_point send_limit_;  // for all of them
+  SteadyTime send_limit_;  // for all of them
   OnHttpEnd sent_then_;
 };
 

@@ -68,8 +68,8 @@ void HttpSession::AnswerError(const HttpError& error, HttpHeaders headers) {
 }
 
 void HttpSession::RespondError(HttpError error, HttpHeaders headers) {
-  if (began_ != Clock::time_point{}) {
-    error.total_s = std::chrono::duration<double>(Clock::now() - began_).count();
+  if (began_ != SteadyTime{}) {
+    error.total_s = SecondsSince(began_);
   }
   headers.emplace_back("Content-Type", "application/json");
   // Some clients try again by themselves, which helps a slow request and a full listener alone.
@@ -155,7 +155,7 @@ std::string HttpSession::Chunk(std::string_view piece) const {
 void HttpSession::Send(std::string bytes, std::string body, OnHttpEnd then) {
   if (phase_ == Phase::kClosed) return then(gone_as_);
   const auto size = static_cast<double>(bytes.size() + body.size());
-  send_limit_ = After(PatienceFor(size, listener_->limits.write_s));
+  send_limit_ = FromNow(PatienceFor(size, listener_->limits.write_s));
   sending_ = std::move(bytes);
   sending_body_ = std::move(body);
   sent_ = 0;
@@ -164,7 +164,7 @@ void HttpSession::Send(std::string bytes, std::string body, OnHttpEnd then) {
 }
 
 void HttpSession::SendRest() {
-  LimitUntil(std::min(After(listener_->limits.write_s), send_limit_));
+  LimitUntil(std::min(FromNow(listener_->limits.write_s), send_limit_));
   const size_t of_body = sent_ - std::min(sent_, sending_.size());
   const std::array<asio::const_buffer, 2> rest = {asio::buffer(sending_) + sent_,
                                                   asio::buffer(sending_body_) + of_body};
@@ -175,7 +175,7 @@ void HttpSession::SendRest() {
     self->sending_body_ = std::string();  // it may be large
     self->DropAnswer();
     if (error) self->Gone(self->Failure());
-    self->LimitUntil(Clock::time_point::max());
+    self->LimitUntil(SteadyTime::max());
     std::exchange(self->sent_then_, nullptr)(error ? self->gone_as_ : HttpEnd::kSent);
     const bool more_to_come = self->phase_ == Phase::kAnswering && !self->sent_then_;
     if (self->ended_unheard_ && more_to_come) self->Gone(HttpEnd::kGone);

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "engine/memory_sum.h"
 #include "server/model_text.h"
 
 namespace baram::server {
@@ -36,12 +37,8 @@ class Lines {
     AddPart("free", sum.free_bytes);
     AddPart(sum.share > 0 ? absl::StrFormat("usable, share %.2f", sum.share) : "usable",
             sum.usable_bytes);
-    int64_t all = 0;
-    for (const MemorySum::Part& part : sum.parts) {
-      AddPart(part.name, part.bytes);
-      all += part.bytes;
-    }
-    AddPart("together", all);
+    for (const MemorySum::Part& part : sum.parts) AddPart(part.name, part.bytes);
+    AddPart("together", PartsBytes(sum));
   }
 
   std::string Take() { return std::move(text_); }

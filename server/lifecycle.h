@@ -10,6 +10,7 @@
 #include <mutex>
 
 #include "engine/engine.h"
+#include "engine/steady_time.h"
 #include "server/awake_time.h"
 
 namespace baram::server {

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/steady_time.h"
 #include "server/call_log.h"
 #include "server/http_server.h"
 #include "server/openai_reply.h"

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "engine/outbox.h"
+#include "engine/steady_time.h"
 #include "server/reply_events.h"
 #include "server/text/stop_matcher.h"
 #include "server/text/tokenizer.h"
@@ -131,8 +132,8 @@ class Reply : public std::enable_shared_from_this<Reply> {
   ReplySink* sink_;         // null once it was broken or is done
   bool last_sent_ = false;  // the sink has the last chunk
 
-  std::mutex write_mutex_;  // guards what follows; never held while anything is called
-  bool writing_ = true;     // as if a write were in flight until `done` has returned
+  std::mutex write_mutex_;    // guards what follows; never held while anything is called
+  bool writing_ = true;       // as if a write were in flight until `done` has returned
   SteadyTime write_began_{};  // max: it waits
   SteadyTime write_moved_{};  // when it began, or a part of it was out
   int64_t write_bytes_ = 0;   // of it that are out

@@ -18,6 +18,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "engine/outbox.h"
+#include "engine/steady_time.h"
 #include "server/commands.h"
 #include "server/exit_codes.h"
 #include "server/log.h"
@@ -183,7 +184,7 @@ void ShowReady(Server& server, SteadyTime started) {
   const std::string& name = server.config().served_model_names.front();
   const std::string http = address(server.http_address());
   const std::string metrics = address(server.metrics_address());
-  const double seconds = std::chrono::duration<double>(steady_clock::now() - started).count();
+  const double seconds = SecondsSince(started);
   LogFacts(absl::StrFormat(
                "ready: %s, context %d, KV %d tokens, gRPC %s, HTTP %s, metrics %s, %.1f s", name,
                info.max_model_len, info.kv_tokens, server.grpc_address(), http, metrics, seconds),
@@ -242,8 +243,8 @@ void StopAsTold(Server& server, Watchdog& watchdog, int signal) {
       delay > 0 ? absl::StrFormat("new calls are taken for %.0f s more, ", delay) : "",
       config.drain_limit_s);
   const auto stop = [&] {
-    std::this_thread::sleep_until(After(steady_clock::now(), delay));
-    server.Stop(After(steady_clock::now(), config.drain_limit_s));
+    std::this_thread::sleep_until(FromNow(delay));
+    server.Stop(FromNow(config.drain_limit_s));
   };
   const int code = watchdog.Await(stop, [&server] { server.lifecycle().NotifyWatcher(); });
   if (code != 0) ExitNow(code, server.engine());

@@ -9,6 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "engine/engine.h"
+#include "engine/steady_time.h"
 #include "server/call_log.h"
 #include "server/delivery.h"
 #include "server/descriptors.h"

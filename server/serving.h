@@ -17,6 +17,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "engine/engine.h"
+#include "engine/steady_time.h"
 #include "server/call.h"
 #include "server/calls_being_read.h"
 #include "server/delivery.h"

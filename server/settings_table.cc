@@ -74,7 +74,7 @@ const std::vector<Group>& SettingsTable() {
          .kind = Kind::kChoice,
          .member = &C::isa,
          .value = "avx2|avx512|avx512_bf16|amx",
-         .unset = "the best there is",
+         .unset = "the fastest there is",
          .help = "Instruction set of the CPU device; results are the same with each.",
          .inspect = true},
         {.name = "threads",

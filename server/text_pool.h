@@ -7,7 +7,6 @@
 #ifndef BARAM_SERVER_TEXT_POOL_H_
 #define BARAM_SERVER_TEXT_POOL_H_
 
-#include <chrono>
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
@@ -17,6 +16,8 @@
 #include <optional>
 #include <thread>
 #include <vector>
+
+#include "engine/steady_time.h"
 
 namespace baram::server {
 
@@ -37,8 +38,8 @@ class TextPool {
   // all), and ends at once if it begins after `deadline`: from then on any thread may take it. When
   // max_queued wait already, or too many bytes, nothing happens and it returns false. From any
   // thread.
-  [[nodiscard]] bool Run(size_t bytes, std::chrono::steady_clock::time_point deadline,
-                         std::function<void()> job, std::optional<size_t> to_read = {});
+  [[nodiscard]] bool Run(size_t bytes, SteadyTime deadline, std::function<void()> job,
+                         std::optional<size_t> to_read = {});
   // Queues `job`, however many wait, before all texts: for what goes out of a call that was
   // accepted, one chunk of a reply at a time, which is where calls are bounded. Once closed, runs
   // it before it returns.
@@ -51,7 +52,6 @@ class TextPool {
   void Close();
 
  private:
-  using SteadyTime = std::chrono::steady_clock::time_point;
   struct Job {
     std::function<void()> work;
     size_t bytes = 0, to_read = 0;

@@ -15,8 +15,6 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
-#include <memory>
-#include <span>
 #include <vector>
 
 #include "kernels/device.h"

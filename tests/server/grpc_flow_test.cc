@@ -29,8 +29,8 @@ class GrpcFlowTest : public StalledStreams {
     std::string message = request.SerializeAsString();
     message.insert(0, MessagePrefix(message.size()));
     client.Send(Preface() + CallHeaders(1, method, timeout));
-    for (; message.size() > kMostFrameBytes; message.erase(0, kMostFrameBytes)) {
-      client.Send(Frame(kDataFrame, 0, 1, message.substr(0, kMostFrameBytes)));
+    for (; message.size() > kMaxFrameBytes; message.erase(0, kMaxFrameBytes)) {
+      client.Send(Frame(kDataFrame, 0, 1, message.substr(0, kMaxFrameBytes)));
     }
     client.Send(Frame(kDataFrame, kEndStream, 1, message));
   }

@@ -38,7 +38,7 @@ class HalfSender {
     if (!client_.Send(CallHeaders(stream, "Generate"))) return false;
     std::string rest = MessagePrefix(message) + std::string(bytes, '\0');
     while (!rest.empty()) {
-      const size_t part = std::min(rest.size(), kMostFrameBytes);
+      const size_t part = std::min(rest.size(), kMaxFrameBytes);
       if (!Opens(part)) return false;
       if (!client_.Send(Frame(kDataFrame, 0, stream, rest.substr(0, part)))) return false;
       window_ -= part;

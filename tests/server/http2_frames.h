@@ -15,7 +15,7 @@ inline constexpr char kDataFrame = 0, kHeadersFrame = 1, kResetFrame = 3, kSetti
                       kPingFrame = 6, kWindowFrame = 8, kContinuationFrame = 9;
 inline constexpr char kAck = 1, kEndStream = 1, kEndHeaders = 4;
 inline constexpr size_t kFirstWindow = 65535;  // of a stream and of a connection, in bytes
-inline constexpr size_t kMostFrameBytes = 16384;
+inline constexpr size_t kMaxFrameBytes = 16384;
 
 // The number in so many bytes, the highest first.
 inline std::string BigEndian(uint64_t value, int bytes) {

@@ -266,7 +266,7 @@ TEST(Http2GuardTest, WhereManyAreHalfSentEachConnectionHasAShare) {
     all.connections = connections - 1;
     all.half_sent = Http2Guard::kHalfSent;
     const auto share = static_cast<uint32_t>(
-        std::max(Http2Guard::kLeastHalfSent, Http2Guard::kHalfSent / connections));
+        std::max(Http2Guard::kMinHalfSent, Http2Guard::kHalfSent / connections));
     Http2Guard modest(kLimits, all);
     Read(modest, Preface() + Calls(1, share));
     Read(modest, Calls(2 * share + 1, 1) + Frame(kDataFrame, kEndStream, 1, ""));
