@@ -13,7 +13,8 @@ int32_t HeadsPerUnit(const HeadShape& head) {
 
 int32_t HeadsPerUnit(const HeadShape& head, int64_t run_count, int32_t workers) {
   const int64_t groups = std::max<int64_t>(1, run_count * head.kv_heads);
-  const int64_t parts = CeilDivide(workers, groups);
+  // Never more units than workers: a second round would read the keys again.
+  const int64_t parts = std::max<int64_t>(1, workers / groups);
   const int64_t fewest = CeilDivide(head.heads / head.kv_heads, parts);
   return static_cast<int32_t>(std::min<int64_t>(fewest, HeadsPerUnit(head)));
 }

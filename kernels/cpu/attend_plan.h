@@ -1,4 +1,5 @@
-// Which units of work an Attend consists of. Pure: depends on the step and the shape alone.
+// Which units of work an Attend consists of. Pure: depends on the step, the shape and the number of
+// workers alone.
 //
 // Query rows (a token and a head) that share a KV head and a sequence read the same keys, so a unit
 // is a run of tokens of one sequence by some query heads of one KV head: at most kUnitRows query

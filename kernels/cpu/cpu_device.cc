@@ -169,7 +169,7 @@ namespace baram {
 
 std::unique_ptr<Device> OpenCpuDevice(const DeviceOptions& options, std::string* error) {
   using cpu::Isa;
-  const Warn warn = WarnOf(options);
+  const Warn warn = OrStderr(options.warn);
   const cpu::CpuFacts facts = cpu::ReadCpuFacts();
   const HostFacts host = ReadHostFacts();
   if (!facts.warning.empty()) warn(facts.warning);

@@ -75,11 +75,14 @@ bool DotsPay() {
   return dots < 2 * fmas;
 }
 
+Isa FastestIsa(Isa best, bool (*dots_pay)()) {
+  return best == Isa::kAvx512Bf16 && !dots_pay() ? Isa::kAvx512 : best;
+}
+
 CpuFacts ReadCpuFacts() {
   CpuFacts facts;
   facts.best_isa = DetectIsa(&facts.warning);
-  const bool slow = facts.best_isa == Isa::kAvx512Bf16 && !DotsPay();
-  facts.fastest_isa = slow ? Isa::kAvx512 : facts.best_isa;
+  facts.fastest_isa = FastestIsa(facts.best_isa, DotsPay);
   facts.model = ProcessorModel();
   return facts;
 }

@@ -309,11 +309,11 @@ std::vector<std::string> InstructionSets() {
   return isas;
 }
 
-void ExpectModelBits(const Problem& problem) {
+void ExpectModelBits(const Problem& problem, int32_t threads = 2) {
   const std::vector<uint16_t> expected = Expected(problem);
   for (const std::string& isa : InstructionSets()) {
     std::string error;
-    const auto device = OpenDevice("cpu", {.threads = 2, .isa = isa}, &error);
+    const auto device = OpenDevice("cpu", {.threads = threads, .isa = isa}, &error);
     ASSERT_NE(device, nullptr) << error;
     const std::vector<uint16_t> computed = Answer(*device, problem).Compute();
     ASSERT_EQ(computed.size(), expected.size());
@@ -340,6 +340,12 @@ const std::vector<Sequence> kDecoding = {{0, 1},   {7, 1},   {31, 1},  {32, 1}, 
 TEST(CpuAttendOrder, Decoding) {
   for (const HeadShape head : {HeadShape{2, 2, 64}, {8, 2, 64}, {8, 1, 128}, {3, 1, 80}}) {
     ExpectModelBitsOfAllScores({.head = head, .sequences = kDecoding});
+  }
+}
+
+TEST(CpuAttendOrder, DecodingWhereManyWorkersShareHeads) {
+  for (const HeadShape head : {HeadShape{8, 2, 64}, {6, 2, 80}, {5, 1, 32}}) {
+    ExpectModelBits({.head = head, .sequences = {{383, 1}, {130, 1}, {7, 1}}}, /*threads=*/16);
   }
 }
 

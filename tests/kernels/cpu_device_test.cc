@@ -68,12 +68,22 @@ TEST(CpuDevice, FindsWhatTheKernelSaysTheProcessorHas) {
   EXPECT_EQ(best, cpu::IsaName(cpu::ReadCpuFacts().best_isa));
 }
 
-TEST(CpuDevice, UsesDotsWhereTheyPayAlone) {
-  if (cpu::ReadCpuFacts().best_isa != cpu::Isa::kAvx512Bf16) GTEST_SKIP() << "there is no choice";
+TEST(CpuDevice, DotsAreUsedWhereTheyPayAlone) {
+  using cpu::Isa;
+  for (const Isa best : {Isa::kNone, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16, Isa::kAmx}) {
+    EXPECT_EQ(cpu::FastestIsa(best, [] { return true; }), best);
+    EXPECT_EQ(cpu::FastestIsa(best, [] { return false; }),
+              best == Isa::kAvx512Bf16 ? Isa::kAvx512 : best);
+  }
+}
+
+TEST(CpuDevice, TakesTheFastestUnlessAnotherIsAskedFor) {
+  const cpu::CpuFacts facts = cpu::ReadCpuFacts();
+  if (facts.best_isa != cpu::Isa::kAvx512Bf16) GTEST_SKIP() << "there is no choice";
   std::string error;
   const auto by_itself = Open({.threads = 1}, &error);
   ASSERT_NE(by_itself, nullptr) << error;
-  EXPECT_EQ(by_itself->Info().isa, cpu::DotsPay() ? "avx512_bf16" : "avx512");
+  EXPECT_EQ(by_itself->Info().isa, cpu::IsaName(facts.fastest_isa));
   const auto asked_for = Open({.threads = 1, .isa = "avx512_bf16"}, &error);
   ASSERT_NE(asked_for, nullptr) << error;
   EXPECT_EQ(asked_for->Info().isa, "avx512_bf16");
