@@ -18,7 +18,7 @@ namespace baram {
 struct EngineConfig {
   std::string model;           // folder
   std::string device = "cpu";  // see kernels/device.h OpenDevice
-  std::string isa;             // force a CPU instruction set; empty: the best
+  std::string isa;             // force a CPU instruction set; empty: the fastest
   int32_t threads = 0;
   bool pin_threads = false;
 
@@ -54,7 +54,7 @@ struct EngineConfig {
   std::function<int64_t(int64_t context)> host_bytes;
 
   LoadProgress load_progress;
-  std::function<void(const std::string&)> warn;  // see DeviceOptions
+  std::function<void(const std::string&)> warn, lost;  // see DeviceOptions
 };
 
 // The most EOS ids of a model's configuration. The tokenizer's and a request's own stop ids have

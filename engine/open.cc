@@ -13,6 +13,7 @@
 #include "engine/model/support.h"
 #include "engine/model/weight_layout.h"
 #include "engine/sizes.h"
+#include "engine/steady_time.h"
 #include "engine/warm_up.h"
 #include "spdlog/spdlog.h"
 
@@ -64,7 +65,8 @@ std::unique_ptr<Device> OpenConfiguredDevice(const EngineConfig& config, std::st
                      .isa = config.isa,
                      .pin_threads = config.pin_threads,
                      .overlap_kernels = config.overlap_kernels,
-                     .warn = config.warn},
+                     .warn = config.warn,
+                     .lost = config.lost},
                     error);
 }
 

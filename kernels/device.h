@@ -179,15 +179,16 @@ class Device {
 
 struct DeviceOptions {
   int32_t threads = 0;   // workers of a CPU device; 0: from affinity and the cgroup's quota
-  std::string isa = {};  // force "avx2", "avx512", "avx512_bf16" or "amx"; empty: the best
+  std::string isa = {};  // force "avx2", "avx512", "avx512_bf16" or "amx"; empty: the fastest
   // Pin workers to processors. Off when front-end threads share the cores.
   bool pin_threads = false;
   std::string which = {};  // of several GPUs: an index or a UUID; OpenDevice takes it from the name
   // On a GPU, whether a kernel's blocks may start before the kernel before it has ended. False is
   // slower; it shows whether a fault comes from that.
   bool overlap_kernels = true;
-  // A sentence for the operator, from any thread; empty: standard error.
-  std::function<void(const std::string&)> warn = {};
+  // Sentences for the operator, from any thread: what is slower than it might be, and, once, what
+  // the device was lost by. Empty: standard error.
+  std::function<void(const std::string&)> warn = {}, lost = {};
 };
 
 // Opens a device by name: "cpu", "ref", "cuda:0", "cuda:GPU-<uuid>". On failure returns null and

@@ -12,9 +12,9 @@ namespace baram {
 
 using Warn = std::function<void(const std::string& sentence)>;
 
-// options.warn, never empty.
-inline Warn WarnOf(const DeviceOptions& options) {
-  if (options.warn) return options.warn;
+// `warn`, or standard error.
+inline Warn OrStderr(const Warn& warn) {
+  if (warn) return warn;
   return [](const std::string& sentence) { std::fprintf(stderr, "baram: %s\n", sentence.c_str()); };
 }
 

@@ -116,6 +116,7 @@ absl::Status Server::Open(LoadProgress load_progress) {
   engine_config.needed_vocab = text->needed_vocab;
   engine_config.load_progress = std::move(load_progress);
   engine_config.warn = [](const std::string& sentence) { spdlog::warn(sentence); };
+  engine_config.lost = [](const std::string& sentence) { spdlog::error(sentence); };
   auto engine = Engine::Open(engine_config);
   if (!engine.ok()) return engine.status();
   engine_ = *std::move(engine);
@@ -161,6 +162,7 @@ absl::Status Server::Listen() {
             record.method = "http";
             record.code = code;
             record.reason = error.reason;
+            record.peer = error.peer;
             record.total_s = error.total_s;
             log_->Record(record);
           }

@@ -10,13 +10,14 @@
 
 namespace baram::cuda {
 
-CudaDevice::CudaDevice(int ordinal, const GpuFacts& facts, DeviceInfo info, bool overlap,
-                       const Warn& warn)
+CudaDevice::CudaDevice(int ordinal, const GpuFacts& facts, DeviceInfo info,
+                       const DeviceOptions& options)
     : ordinal_(ordinal),
       facts_(facts),
       info_(std::move(info)),
-      warn_(warn),
-      captures_(info_.name, overlap, warn) {}
+      warn_(OrStderr(options.warn)),
+      lost_(OrStderr(options.lost)),
+      captures_(info_.name, options.overlap_kernels, warn_) {}
 
 Error CudaDevice::Open() {
   Error error = UseGpu(ordinal_);
@@ -60,7 +61,7 @@ void CudaDevice::Note(Error error) {
   if (error == nullptr) return;
   Error none = nullptr;
   if (!error_.compare_exchange_strong(none, error)) return;
-  warn_(info_.name + " is lost: " + error);
+  lost_(info_.name + " is lost: " + error);
 }
 
 int64_t CudaDevice::PackedBytes(const WeightShape& shape) const { return PackedWeightBytes(shape); }

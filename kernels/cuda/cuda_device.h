@@ -30,8 +30,8 @@ namespace baram::cuda {
 // facts in cuda_attend.cc, Gemm in cuda_gemm.cc, the other ops in cuda_ops.cc.
 class CudaDevice final : public Device {
  public:
-  // `overlap`: DeviceOptions::overlap_kernels. `warn` is not empty.
-  CudaDevice(int ordinal, const GpuFacts& facts, DeviceInfo info, bool overlap, const Warn& warn);
+  // `options`: overlap_kernels and where sentences go.
+  CudaDevice(int ordinal, const GpuFacts& facts, DeviceInfo info, const DeviceOptions& options);
   // What the device needs before its first call. On an error it must not be used.
   Error Open();
 
@@ -107,7 +107,7 @@ class CudaDevice final : public Device {
   const int ordinal_;
   const GpuFacts facts_;
   DeviceInfo info_;
-  const Warn warn_;
+  const Warn warn_, lost_;
   std::atomic<Error> error_ = nullptr;
   OwnedStream stream_;
   std::array<OwnedEvent, kMarks> marks_;

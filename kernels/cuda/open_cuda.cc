@@ -182,8 +182,7 @@ std::unique_ptr<Device> OpenCudaDevice(const DeviceOptions& options, std::string
   info.planning_depth = 2;
   info.graphs = true;
   info.exact = false;  // products of matrices choose their kernel by the number of rows
-  auto device = std::make_unique<CudaDevice>(ordinal, facts, std::move(info),
-                                             options.overlap_kernels, WarnOf(options));
+  auto device = std::make_unique<CudaDevice>(ordinal, facts, std::move(info), options);
   if (failed == nullptr) failed = device->Open();
   if (failed != nullptr) {
     *error = "GPU " + std::to_string(ordinal) + " can't be used: " + failed;

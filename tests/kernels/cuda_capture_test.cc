@@ -126,7 +126,7 @@ TEST(CudaCapture, KernelsOverlapOnTheDevicesThatWereAskedTo) {
 TEST(CudaCapture, OnlyCapturesGiveOverlapUp) {
   OwnedStream stream;
   ASSERT_EQ(MakeOwned(&stream, CreateStream), nullptr);
-  Captures captures("a GPU", true, WarnOf({}));
+  Captures captures("a GPU", true, OrStderr({}));
   emulation::RefuseOverlappingCaptures(emulation::kInvalid);
   ASSERT_TRUE(captures.Begin(stream.get()));
   EXPECT_TRUE(captures.overlap());
