@@ -16,7 +16,7 @@ namespace {
 constexpr uint32_t kThreads = 256;
 constexpr int kLoads = 16;
 constexpr int64_t kTile = int64_t{kThreads} * kLoads;  // 16-byte loads of a block at a time
-constexpr int64_t kMostBlocks = 132 * 8 * 4;           // four waves on an H200
+constexpr int64_t kMaxBlocks = 132 * 8 * 4;           // four waves on an H200
 
 struct ReadLaunch {
   const uint4* memory;
@@ -57,7 +57,7 @@ double SecondsToReadMemory(const void* memory, int64_t bytes, int times) {
   const int64_t tiles = bytes / (kTile * static_cast<int64_t>(sizeof(uint4)));
   const ReadLaunch launch{static_cast<const uint4*>(memory), tiles,
                           static_cast<uint32_t*>(sink.get())};
-  const Dim3 grid{static_cast<uint32_t>(std::min(tiles, kMostBlocks))};
+  const Dim3 grid{static_cast<uint32_t>(std::min(tiles, kMaxBlocks))};
   const auto begin = std::chrono::steady_clock::now();
   for (int i = 0; i < times; ++i) Launch(ReadKernel, grid, {kThreads}, 0, {stream.get()}, launch);
   if (LastError() != nullptr || Synchronize(stream.get()) != nullptr) return -1;

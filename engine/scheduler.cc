@@ -133,7 +133,7 @@ bool Scheduler::Plan(Batch& batch, SteadyTime now) {
   return true;
 }
 
-// Returns the first that had no pages to go on or to begin with, or null.
+// Returns the first that had to stay out, or had no pages to go on, or null.
 Sequence* Scheduler::PlanRows(Batch& batch, SteadyTime now) {
   ++step_;
   batch.Clear();

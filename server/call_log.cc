@@ -36,6 +36,7 @@ void CallLog::Record(const CallRecord& record) {
   if (!record.field.empty()) absl::StrAppend(&line, " field=", record.field);
   if (!record.limit.empty()) absl::StrAppend(&line, " limit=", record.limit);
   if (!record.request_id.empty()) absl::StrAppend(&line, " id=", record.request_id);
+  if (!record.peer.empty()) absl::StrAppend(&line, " peer=", record.peer);
   if (record.usage.prompt_tokens > 0) {
     absl::StrAppend(&line, " prompt=", record.usage.prompt_tokens,
                     " cached=", record.usage.cached_tokens,
@@ -52,6 +53,7 @@ void CallLog::Record(const CallRecord& record) {
   if (!record.field.empty()) facts["field"] = record.field;
   if (!record.limit.empty()) facts["limit"] = record.limit;
   if (!record.request_id.empty()) facts["id"] = record.request_id;
+  if (!record.peer.empty()) facts["peer"] = record.peer;
   if (record.usage.prompt_tokens > 0) {
     facts["prompt"] = record.usage.prompt_tokens;
     facts["cached"] = record.usage.cached_tokens;

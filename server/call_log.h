@@ -18,6 +18,7 @@ namespace baram::server {
 struct CallRecord {
   std::string method;      // from a fixed set: "Generate", "/v1/chat/completions"
   std::string request_id;  // empty where the method has none
+  std::string peer;        // where the connection comes from: "10.0.0.7:51234", "[fd00::7]:51234"
   std::string code;        // "OK", "INVALID_ARGUMENT"; "200", "499", see RecordHttp
   std::string reason;      // how it ended: "stop", "length", or ErrorFacts::reason; may be empty
   std::string field;       // at fault, as the client was told it; in the log alone; may be empty

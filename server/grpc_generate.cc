@@ -15,8 +15,10 @@
 #include <utility>
 #include <vector>
 
+#include "engine/steady_time.h"
 #include "server/errors.h"
 #include "server/grpc_messages.h"
+#include "server/grpc_peer.h"
 #include "server/grpc_reply.h"
 #include "server/grpc_status.h"
 #include "server/request_id.h"
@@ -53,6 +55,7 @@ class GenerateCall {
         place_(serving.NewPlace()),
         writer_(serving.tokenizer(), request.output()) {
     record_.method = method;
+    record_.peer = PeerOf(*context);
     record_.request_id = request.request_id();
     if (record_.request_id.empty()) {
       const auto& metadata = context->client_metadata();

@@ -14,6 +14,7 @@
 #include "server/errors.h"
 #include "server/grpc_generate.h"
 #include "server/grpc_messages.h"
+#include "server/grpc_peer.h"
 #include "server/grpc_status.h"
 #include "server/version.h"
 
@@ -92,6 +93,7 @@ class ShortCall final : public grpc::ServerUnaryReactor {
     }
     CallRecord record;
     record.method = method_;
+    record.peer = PeerOf(*client_->context);
     record.code = absl::StatusCodeToString(status_.code());
     record.SetError(status_);
     record.total_s = SecondsSince(began_);
@@ -298,7 +300,7 @@ grpc::ServerUnaryReactor* OperatorService::Drain(grpc::CallbackServerContext* co
     }
     response->set_unfinished(static_cast<uint32_t>(serving_.engine().unfinished()));
     spdlog::warn("draining, as {} asked over gRPC: new calls are refused until a restart",
-                 context->peer());
+                 PeerOf(*context));
     lifecycle_.Drain(FromNow(limit));
     return absl::OkStatus();
   });

@@ -7,8 +7,6 @@
 namespace baram::server {
 namespace {
 
-using std::chrono::steady_clock;
-
 constexpr uint32_t kPrefaceBytes = 24;  // what a client sends before its first frame
 
 // What one connection may have where all together have too much.

@@ -41,6 +41,7 @@ struct HttpLimits {
 struct HttpRequest {
   std::string method;  // GET for a HEAD request, whose answer is sent without its body
   std::string path;    // without the query, percent-decoded
+  std::string peer;    // "10.0.0.7:51234"; of a proxy, where one is between
   // Names in lower case; trailers are not among them.
   std::vector<std::pair<std::string, std::string>> headers;
   std::string body;
@@ -106,7 +107,8 @@ struct HttpError {
   int status;          // 400, 404, 405, 408, 413, 415, 431, 500 or 503
   const char* reason;  // one upper-case word from a fixed set, for logs and metrics
   std::string message;
-  double total_s = 0;  // since the request's first byte; 0 for a connection too many
+  double total_s = 0;     // since the request's first byte; 0 for a connection too many
+  std::string peer = {};  // as HttpRequest's; empty for a connection too many
 };
 // Called once for each error, also for a connection too many (503) that is closed unanswered, and
 // for each time that accepting one fails as there are no descriptors (503, kNoDescriptors).

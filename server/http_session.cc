@@ -8,6 +8,7 @@
 #include <boost/asio/dispatch.hpp>
 #include <boost/beast/http/error.hpp>
 #include <boost/beast/http/read.hpp>
+#include <chrono>
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
@@ -46,6 +47,19 @@ bool EndIsClear(const http::fields& header, bool http11) {
   return std::all_of(length.begin(), length.end(), [](char c) { return c >= '0' && c <= '9'; });
 }
 
+// Of an IPv4 client of a listener for both, that client's own address. Empty: it has gone.
+std::string PeerOf(const asio::ip::tcp::socket& socket) {
+  boost::system::error_code gone;
+  const asio::ip::tcp::endpoint peer = socket.remote_endpoint(gone);
+  if (gone) return "";
+  asio::ip::address address = peer.address();
+  if (address.is_v6() && address.to_v6().is_v4_mapped()) {
+    address = asio::ip::make_address_v4(asio::ip::v4_mapped, address.to_v6());
+  }
+  const std::string host = address.to_string();
+  return absl::StrCat(address.is_v6() ? "[" + host + "]" : host, ":", peer.port());
+}
+
 }  // namespace
 
 HttpSession::HttpSession(asio::ip::tcp::socket socket, std::shared_ptr<HttpListenerState> listener)
@@ -56,6 +70,7 @@ HttpSession::HttpSession(asio::ip::tcp::socket socket, std::shared_ptr<HttpListe
       buffer_(static_cast<size_t>(listener_->limits.max_header_bytes) + kReadBytes) {
   listener_->connections.fetch_add(1, std::memory_order_relaxed);
   Error ignored;
+  peer_ = PeerOf(socket_);
   socket_.set_option(asio::ip::tcp::no_delay(true), ignored);
   socket_.set_option(asio::socket_base::send_buffer_size(kSendBufferBytes), ignored);
 }
@@ -238,6 +253,7 @@ void HttpSession::TakeHeader() {
 
 void HttpSession::Dispatch() {
   HttpRequest request = std::exchange(request_, {});
+  request.peer = peer_;
   request.body = parser_->release().body();
   DropBody();  // an exchange counts it as its own
   LimitUntil(SteadyTime::max());

@@ -10,7 +10,6 @@
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/string_body.hpp>
-#include <chrono>
 #include <cstdint>
 #include <deque>
 #include <memory>
@@ -180,6 +179,8 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   bool watching_ = false;
   bool read_end_ = false;       // the client sends no more; a second read would not hear of that
   bool ended_unheard_ = false;  // the client's end came while bytes were in flight
+
+  std::string peer_;  // see HttpRequest
 
   // The current request.
   SteadyTime began_;  // with its first byte

@@ -71,6 +71,7 @@ void HttpSession::RespondError(HttpError error, HttpHeaders headers) {
   if (began_ != SteadyTime{}) {
     error.total_s = SecondsSince(began_);
   }
+  error.peer = peer_;
   headers.emplace_back("Content-Type", "application/json");
   // Some clients try again by themselves, which helps a slow request and a full listener alone.
   if (error.status != 408 && error.status != 503) headers.emplace_back("x-should-retry", "false");

@@ -17,7 +17,9 @@ namespace {
 constexpr int kMaxDepth = 64;  // deeper than any message or schema a person writes
 constexpr int kMaxKeys = 512;  // of one object; OpenAI's limit of logit_bias is 300
 
-// As NestedDeeper of engine/model/config_fields.cc, with more limits.
+// Looks at brackets, quotes and colons alone, before a parser that would build whatever it is
+// given. (The parser's own callback is no place for this: with one, closing an element walks over
+// all its elder siblings.)
 absl::Status CheckShape(std::string_view body, std::string_view subject, JsonBudget& budget) {
   std::array<int, kMaxDepth + 1> keys{};  // of the object open at each depth
   int depth = 0;

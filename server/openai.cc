@@ -9,6 +9,7 @@
 #include <string>
 #include <utility>
 
+#include "engine/steady_time.h"
 #include "server/errors.h"
 #include "server/json_fields.h"
 #include "server/openai_errors.h"
@@ -102,6 +103,7 @@ struct RouteCall {
     CallRecord record;
     record.method = route;
     record.request_id = id;
+    record.peer = exchange->request().peer;
     return record;
   }
   OnHttpEnd Ended(int code, CallRecord record) const {

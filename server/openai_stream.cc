@@ -288,6 +288,7 @@ CallRecord OpenAiStream::Record() const {
   CallRecord record;
   record.method = route_;
   record.request_id = request_id_;
+  record.peer = exchange_->request().peer;
   record.SetError(Told());
   if (status_.ok()) record.reason = finish_;
   record.usage = usage_;

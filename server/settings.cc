@@ -296,9 +296,9 @@ EngineConfig ToEngineConfig(const Config& config) {
 
 int64_t MaxPromptBytes(const Config& config, int64_t context) {
   constexpr int64_t kBytesPerToken = 64;  // more than any text has but of blanks
-  constexpr int64_t kLeast = 256 << 10, kMost = 4 << 20;
+  constexpr int64_t kMin = 256 << 10, kMax = 4 << 20;
   if (config.max_prompt_bytes > 0) return config.max_prompt_bytes;
-  return std::clamp(kBytesPerToken * context, kLeast, kMost);
+  return std::clamp(kBytesPerToken * context, kMin, kMax);
 }
 
 int64_t TokenizingBytes(const Config& config, int64_t context) {

@@ -29,8 +29,8 @@ absl::StatusOr<ConfigFields> ReadFields(const std::string& path) {
 
 // Adds the ids of an `eos_token_id`, one or a list, that are not there yet. -1 means none.
 void AddEosIds(const ConfigFields& fields, std::vector<int32_t>& ids) {
-  constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
-  for (const int64_t id : fields.Integers("eos_token_id", -1, kMost)) {
+  constexpr int64_t kMaxId = std::numeric_limits<int32_t>::max();
+  for (const int64_t id : fields.Integers("eos_token_id", -1, kMaxId)) {
     if (id >= 0 && std::find(ids.begin(), ids.end(), id) == ids.end()) {
       ids.push_back(static_cast<int32_t>(id));
     }

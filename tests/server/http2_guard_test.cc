@@ -29,9 +29,9 @@ using server::Http2Guard;
 using Broken = Http2Guard::Broken;
 using std::chrono::steady_clock;
 
-constexpr int32_t kMost = 4096;  // bytes of a header block
+constexpr int32_t kMaxHeader = 4096;  // bytes of a header block
 constexpr uint32_t kStreams = 150;
-constexpr server::Http2Limits kLimits = {.max_header_bytes = kMost, .max_streams = kStreams};
+constexpr server::Http2Limits kLimits = {.max_header_bytes = kMaxHeader, .max_streams = kStreams};
 
 server::Http2Totals totals;
 
@@ -73,14 +73,14 @@ std::string Reset() { return Frame(kResetFrame, 0, 1, BigEndian(8, 4)); }
 TEST(Http2GuardTest, AHeaderBlockIsCountedOverItsFrames) {
   ExpectWhereverItIsCut(Headers(2048) + More(1024) + More(1024, kEndHeaders), Broken::kNothing);
   ExpectWhereverItIsCut(Headers(2048) + More(1024) + More(1025, kEndHeaders), Broken::kHeaderBytes);
-  ExpectWhereverItIsCut(Headers(kMost + 1, kEndHeaders), Broken::kHeaderBytes);
+  ExpectWhereverItIsCut(Headers(kMaxHeader + 1, kEndHeaders), Broken::kHeaderBytes);
 }
 
 // Not when it has come, which takes the memory already.
 TEST(Http2GuardTest, AFrameTooLargeIsSeenByItsHead) {
-  EXPECT_EQ(InPieces(Headers(kMost + 1).substr(0, 9), 1), Broken::kHeaderBytes);
-  EXPECT_EQ(InPieces(Headers(kMost) + More(1).substr(0, 8), 1), Broken::kNothing);
-  EXPECT_EQ(InPieces(Headers(kMost) + More(1).substr(0, 9), 1), Broken::kHeaderBytes);
+  EXPECT_EQ(InPieces(Headers(kMaxHeader + 1).substr(0, 9), 1), Broken::kHeaderBytes);
+  EXPECT_EQ(InPieces(Headers(kMaxHeader) + More(1).substr(0, 8), 1), Broken::kNothing);
+  EXPECT_EQ(InPieces(Headers(kMaxHeader) + More(1).substr(0, 9), 1), Broken::kHeaderBytes);
 }
 
 TEST(Http2GuardTest, FramesOfABlockAreCountedHoweverSmall) {
@@ -99,7 +99,8 @@ TEST(Http2GuardTest, EachBlockIsCountedByItself) {
 
 TEST(Http2GuardTest, BlocksAreCountedTogetherUntilTheSettingsAreAcknowledged) {
   std::string most;
-  for (uint64_t i = 0; i < Http2Guard::kUnaskedBlocks; ++i) most += Headers(kMost, kEndHeaders);
+  for (uint64_t i = 0; i < Http2Guard::kUnaskedBlocks; ++i)
+    most += Headers(kMaxHeader, kEndHeaders);
   EXPECT_EQ(InPieces(most, 100), Broken::kNothing);
   EXPECT_EQ(InPieces(most + Headers(1, kEndHeaders), 100), Broken::kHeaderBytes);
   EXPECT_EQ(InPieces(most + More(1, kEndHeaders), 100), Broken::kHeaderBytes);
@@ -107,7 +108,7 @@ TEST(Http2GuardTest, BlocksAreCountedTogetherUntilTheSettingsAreAcknowledged) {
 
 // Among them what looks like frames inside of others.
 TEST(Http2GuardTest, OtherFramesAreNotCounted) {
-  const std::string inner = Headers(kMost + 1).substr(0, 9);
+  const std::string inner = Headers(kMaxHeader + 1).substr(0, 9);
   ExpectWhereverItIsCut(Frame(kDataFrame, 0, 1, inner + inner) + Frame(kPingFrame, 0, 0, inner) +
                             Frame(kSettingsFrame, 0, 0, "") + Frame(kDataFrame, 0, 1, inner),
                         Broken::kNothing);
@@ -220,7 +221,7 @@ TEST(Http2GuardTest, SettingsAreNotAcknowledgedBeforeTheyAreSent) {
 
 // Clients' libraries begin so many unasked.
 TEST(Http2GuardTest, ALowerLimitIsNotHeldAgainstWhoDoesNotKnowIt) {
-  Http2Guard guard({.max_header_bytes = kMost, .max_streams = 1}, totals);
+  Http2Guard guard({.max_header_bytes = kMaxHeader, .max_streams = 1}, totals);
   Read(guard, Preface() + Calls(1, Http2Guard::kUnaskedStreams));
   EXPECT_EQ(guard.broken(), Broken::kNothing);
   Read(guard, Calls(2 * Http2Guard::kUnaskedStreams + 1, 1));
@@ -284,23 +285,23 @@ TEST(Http2GuardTest, WhereManyHeadersAreUnaskedEachConnectionHasAShare) {
   server::Http2Totals all;
   {
     all.connections = 4000;
-    all.unasked_bytes = Http2Guard::kUnaskedBytes - kMost;
+    all.unasked_bytes = Http2Guard::kUnaskedBytes - kMaxHeader;
     Http2Guard guard(kLimits, all);
     guard.Told();
-    Read(guard, Preface() + Headers(kMost, kEndHeaders));
+    Read(guard, Preface() + Headers(kMaxHeader, kEndHeaders));
     EXPECT_EQ(guard.broken(), Broken::kNothing);
     EXPECT_EQ(all.unasked_bytes, Http2Guard::kUnaskedBytes);
     Read(guard, Headers(1, kEndHeaders));
     EXPECT_EQ(guard.broken(), Broken::kHeaderBytes);
   }
-  EXPECT_EQ(all.unasked_bytes, Http2Guard::kUnaskedBytes - kMost);
+  EXPECT_EQ(all.unasked_bytes, Http2Guard::kUnaskedBytes - kMaxHeader);
   all.unasked_bytes = 0;
   Http2Guard early(kLimits, all), late(kLimits, all);
-  Read(early, Preface() + Headers(kMost, kEndHeaders) + Headers(kMost, kEndHeaders));
+  Read(early, Preface() + Headers(kMaxHeader, kEndHeaders) + Headers(kMaxHeader, kEndHeaders));
   EXPECT_EQ(early.broken(), Broken::kNothing);
   late.Told();
-  Read(late, Preface() + Acknowledgment() + Headers(kMost, kEndHeaders));
-  EXPECT_EQ(all.unasked_bytes, 2 * kMost);
+  Read(late, Preface() + Acknowledgment() + Headers(kMaxHeader, kEndHeaders));
+  EXPECT_EQ(all.unasked_bytes, 2 * kMaxHeader);
 }
 
 // Connections of this process, as gRPC would have them.
@@ -365,7 +366,8 @@ class Pair {
 TEST(Http2GuardTest, RecvmsgEndsAConnectionThatBreaksARule) {
   const Pair pair;
   ASSERT_TRUE(server::GuardHttp2(pair.server(), kLimits));
-  const std::string good = Preface() + Headers(kMost, kEndHeaders), bad = Headers(kMost + 1);
+  const std::string good = Preface() + Headers(kMaxHeader, kEndHeaders),
+                    bad = Headers(kMaxHeader + 1);
   pair.Send(good);
   EXPECT_EQ(pair.Receive(), std::ssize(good));
   EXPECT_FALSE(pair.ended());
@@ -480,7 +482,7 @@ TEST(Http2GuardTest, ANumberIsGuardedUntilItIsClosed) {
   first.Close();
   const Pair second;
   ASSERT_EQ(second.server(), number);
-  const std::string bad = Preface() + Headers(kMost + 1);
+  const std::string bad = Preface() + Headers(kMaxHeader + 1);
   second.Send(bad);
   EXPECT_EQ(second.Receive(), std::ssize(bad));
   EXPECT_FALSE(second.ended());

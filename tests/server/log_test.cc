@@ -108,6 +108,7 @@ TEST_F(CallLogTest, ACallsLineTellsWhatItUsed) {
   CallRecord ran, refused;
   ran.method = "Generate";
   ran.request_id = "7";
+  ran.peer = "[::1]:9";
   ran.code = "OK";
   ran.reason = "stop";
   ran.usage.prompt_tokens = 20;
@@ -124,7 +125,8 @@ TEST_F(CallLogTest, ACallsLineTellsWhatItUsed) {
     log_.RecordHttp(ran, 200, HttpEnd::kSlow);
     log_.Record(refused);
   };
-  const std::string used = " id=7 prompt=20 cached=16 completion=3 first_ms=1250.0 ms=2250.0\n";
+  const std::string used =
+      " id=7 peer=[::1]:9 prompt=20 cached=16 completion=3 first_ms=1250.0 ms=2250.0\n";
   const std::string text = Logged("text", record);
   for (const std::string call : {"OK stop", "200 stop", "499", "408 SLOW_READER"}) {
     EXPECT_THAT(text, HasSubstr("call Generate " + call + used));
@@ -134,9 +136,10 @@ TEST_F(CallLogTest, ACallsLineTellsWhatItUsed) {
   json.resize(json.find('\n'));
   Json facts = Json::parse(json);
   facts.erase("time");
-  EXPECT_EQ(facts, Json::parse(R"({"level":"info","message":"call","method":"Generate",)"
-                               R"("code":"OK","ms":2250.0,"reason":"stop","id":"7","prompt":20,)"
-                               R"("cached":16,"completion":3,"first_ms":1250.0})"));
+  EXPECT_EQ(facts,
+            Json::parse(R"({"level":"info","message":"call","method":"Generate",)"
+                        R"("code":"OK","ms":2250.0,"reason":"stop","id":"7","peer":"[::1]:9",)"
+                        R"("prompt":20,"cached":16,"completion":3,"first_ms":1250.0})"));
 }
 
 TEST_F(CallLogTest, ARefusedCallTellsItsFieldInTheLogAlone) {

@@ -136,7 +136,7 @@ TEST_F(OpenAiHostileTest, TokenizingALongTextTakesLittleMemoryAndGivesItBack) {
 
 // A request of many prompts holds what they share once, and what is too large not at all.
 TEST_F(OpenAiHostileTest, ManyPromptsTakeNoMemoryOfEachOther) {
-  constexpr int64_t kMost = 96 << 20;
+  constexpr int64_t kMaxBytes = 96 << 20;
   std::string prompts = R"("a")", stops = R"("")", ids = "1";
   for (int i = 1; i < 128; ++i) prompts += R"(,"a")";
   for (int i = 1; i < 160'000; ++i) stops += R"(,"")";
@@ -153,7 +153,7 @@ TEST_F(OpenAiHostileTest, ManyPromptsTakeNoMemoryOfEachOther) {
     if (!ForgetPeak()) GTEST_SKIP() << "the kernel does not forget the peak";
     const int64_t before = PeakBytes();
     Expect("/v1/completions", {row});
-    EXPECT_LT(PeakBytes() - before, kMost) << row.param;
+    EXPECT_LT(PeakBytes() - before, kMaxBytes) << row.param;
   }
 }
 

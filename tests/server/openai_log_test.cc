@@ -1,6 +1,9 @@
 // Which calls of HTTP leave a line and a count, and what these say of how the call ended.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <memory>
@@ -70,7 +73,7 @@ TEST_F(OpenAiLogTest, ADrainNamesWhoAskedForIt) {
     v1::DrainResponse response;
     EXPECT_TRUE(operation().Drain(&context, {}, &response).ok());
   });
-  EXPECT_THAT(log, ContainsRegex("draining, as ipv4:127.0.0.1:[0-9]+ asked over gRPC"));
+  EXPECT_THAT(log, ContainsRegex("draining, as 127.0.0.1:[0-9]+ asked over gRPC"));
 }
 
 TEST_F(OpenAiLogTest, EveryRouteOfTheModelsIsCounted) {
@@ -134,11 +137,43 @@ TEST_F(OpenAiLogTest, ALineTellsWhatItsCallUsed) {
     EXPECT_TRUE(Counted("Generate", "INVALID_ARGUMENT", "INVALID_FIELD"));
     EXPECT_TRUE(Counted("/v1/completions", "200", "length"));
   });
-  EXPECT_THAT(log, ContainsRegex("call Generate OK length id=over-grpc prompt=[0-9]+ cached=0 "
-                                 "completion=5 first_ms=[0-9.]+ ms="));
-  EXPECT_THAT(log, ContainsRegex("call /v1/completions 200 length id=over-http prompt=3 cached=0 "
-                                 "completion=8 first_ms=[0-9.]+ ms="));
+  EXPECT_THAT(
+      log, ContainsRegex(
+               "call Generate OK length id=over-grpc peer=127.0.0.1:[0-9]+ prompt=[0-9]+ cached=0 "
+               "completion=5 first_ms=[0-9.]+ ms="));
+  EXPECT_THAT(
+      log,
+      ContainsRegex(
+          "call /v1/completions 200 length id=over-http peer=127.0.0.1:[0-9]+ prompt=3 cached=0 "
+          "completion=8 first_ms=[0-9.]+ ms="));
   EXPECT_THAT(log, Not(HasSubstr("so bad")));
+}
+
+// Of an IPv4 client of a listener for both, its own address.
+TEST_F(OpenAiLogTest, ALineTellsWhereItsCallComesFrom) {
+  const int ipv6 = socket(AF_INET6, SOCK_STREAM, 0);
+  sockaddr_in6 any{};
+  any.sin6_family = AF_INET6;
+  const bool has_ipv6 = bind(ipv6, reinterpret_cast<const sockaddr*>(&any), sizeof(any)) == 0;
+  close(ipv6);
+  if (!has_ipv6) GTEST_SKIP() << "there is no IPv6 here";
+  StartServer([](server::Config& config) { config.grpc_listen = config.http_listen = "[::]:0"; });
+  const std::string log = Logged([&] {
+    EXPECT_EQ(Ask(RawRequest("GET", "/v1/models")).status, 200);
+    const std::string address = server().grpc_address();
+    for (const std::string host : {"127.0.0.1", "[::1]"}) {
+      grpc::ClientContext context;
+      v1::ListModelsResponse models;
+      const auto channel = grpc::CreateChannel(host + address.substr(address.rfind(':')),
+                                               grpc::InsecureChannelCredentials());
+      EXPECT_TRUE(v1::Inference::NewStub(channel)->ListModels(&context, {}, &models).ok());
+    }
+    EXPECT_TRUE(Counted("/v1/models", "200", ""));
+    EXPECT_TRUE(Counted("ListModels", "OK", "", 2));
+  });
+  EXPECT_THAT(log, HasSubstr("call /v1/models 200 peer=127.0.0.1:"));
+  EXPECT_THAT(log, HasSubstr("call ListModels OK peer=127.0.0.1:"));
+  EXPECT_THAT(log, HasSubstr("call ListModels OK peer=[::1]:"));
 }
 
 // By the name that its client was told, whichever of its parts found it.
@@ -176,7 +211,9 @@ TEST_F(OpenAiLogTest, ARequestThatGoesWrongHasTakenTimeFromItsFirstByte) {
     EXPECT_EQ(client.Read().status, 400);
     EXPECT_TRUE(Counted("http", "400", "NOT_HTTP"));
   });
-  EXPECT_THAT(log, ContainsRegex("call http 400 NOT_HTTP ms=[1-9][0-9][0-9][0-9]+\\.[0-9]\n"));
+  EXPECT_THAT(
+      log, ContainsRegex(
+               "call http 400 NOT_HTTP peer=127.0.0.1:[0-9]+ ms=[1-9][0-9][0-9][0-9]+\\.[0-9]\n"));
 }
 
 TEST_F(OpenAiLogTest, WhatMachinesAskForEverIsNot) {

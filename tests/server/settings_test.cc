@@ -563,6 +563,10 @@ TEST_F(SettingsTest, HelpSaysWhatZeroMeans) {
     for (const Setting& s : group.settings) {
       const bool number = std::holds_alternative<int32_t Config::*>(s.member) ||
                           std::holds_alternative<int64_t Config::*>(s.member);
+      EXPECT_FALSE(s.help.empty()) << s.name;
+      EXPECT_TRUE(s.kind == Kind::kText || s.kind == Kind::kChoice || s.kind == Kind::kEndpoint ||
+                  s.kind == Kind::kSwitch || s.kind == Kind::kList || s.min < s.max)
+          << s.name << " takes nothing";
       if (!number || s.unset.empty()) continue;
       EXPECT_EQ(s.min, 0) << s.name;
       EXPECT_THAT(help, HasSubstr(absl::StrCat("[", Variable(s.name),
