@@ -147,6 +147,8 @@ EXPRESSIONS = [
     "{# a[1:] #}{{ -[2][:1][0] }}",
     "{% raw %}{{ a[1:] }}{% generation %}{% endraw %}{{ {':': 1}[':'] }}",
     "{%- raw -%} 'a{% {% endraw -%} {{ [1][:1] }}",
+    "{% raw %}\nx\n{% endraw %}\ny{%raw-%}\n z{% endraw %}{%- raw %}\n\n{%- endraw +%}\n|",
+    "a{% raw %}\r\n  {% endraw %}b\n  {% raw %}c\n  {% endraw -%}\n d{% raw %}{%-{% endraw %}",
     "{{ 'ab'[::0] }}", "{{ missing[1:] }}",
     "{% set x = none %}{{ x[1:] }}", "{% set x = {} %}{{ x[1:] }}",
     "{% set x = 'a' %}{{ x['b':] }}", "{% set x = [1] %}{{ x[missing:] }}",

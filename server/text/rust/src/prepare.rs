@@ -88,8 +88,8 @@ impl<'s> Reader<'s> {
                     Some(end) => _ = self.copy(2 + end + 2),
                     None => self.copy_rest(),
                 },
-                Some(b'%') => match raw_size(rest) {
-                    Some(size) => _ = self.copy(size),
+                Some(b'%') => match raw_text(rest) {
+                    Some(raw) => self.copy_raw(raw),
                     None => self.read_tag()?,
                 },
                 Some(b'{') => {
@@ -109,6 +109,13 @@ impl<'s> Reader<'s> {
         if self.rest().starts_with(['-', '+']) {
             self.copy(1);
         }
+    }
+
+    /// Jinja keeps the line end behind `{% raw %}`; minijinja would take it away as behind other tags.
+    fn copy_raw(&mut self, raw: RawText) {
+        let mark = self.copy(raw.begin - 2).ends_with(is_mark);
+        self.out.push_str(if mark { "" } else { "+" });
+        self.copy(raw.end - raw.begin + 2);
     }
 
     fn read_tag(&mut self) -> Result<(), String> {
@@ -321,13 +328,24 @@ fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
-/// The bytes to the end of `{% endraw %}`, if `source` begins with `{% raw %}`.
-fn raw_size(source: &str) -> Option<usize> {
+fn is_mark(c: char) -> bool {
+    c == '-' || c == '+'
+}
+
+/// The bytes to the end of `{% raw %}`, and to that of `{% endraw %}`.
+struct RawText {
+    begin: usize,
+    end: usize,
+}
+
+/// None if `source` does not begin with such.
+fn raw_text(source: &str) -> Option<RawText> {
     let mut rest = behind_tag(source, "raw")?;
+    let begin = source.len() - rest.len();
     loop {
         rest = &rest[rest.find("{%")?..];
         match behind_tag(rest, "endraw") {
-            Some(rest) => return Some(source.len() - rest.len()),
+            Some(rest) => return Some(RawText { begin, end: source.len() - rest.len() }),
             None => rest = &rest[2..],
         }
     }
@@ -335,7 +353,6 @@ fn raw_size(source: &str) -> Option<usize> {
 
 /// What follows a tag of no more than its name.
 fn behind_tag<'s>(source: &'s str, name: &str) -> Option<&'s str> {
-    let is_mark = ['-', '+'];
     let inner = source.strip_prefix("{%")?;
     let inner = inner.strip_prefix(is_mark).unwrap_or(inner).trim_ascii_start();
     let inner = inner.strip_prefix(name)?.trim_ascii_start();
