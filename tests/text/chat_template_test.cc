@@ -144,6 +144,42 @@ TEST(ChatTemplate, GivesEachTemplateTheContentItReads) {
             "User: 하나<end>\nAssistant:");
 }
 
+// As vision models' templates do, which loop over the parts of some roles and print others' whole.
+TEST(ChatTemplate, GivesEachRoleTheContentItReads) {
+  constexpr std::string_view kParts = R"([
+      {"role":"system","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]},
+      {"role":"user","content":[{"type":"text","text":"c"},{"type":"text","text":"d"}]},
+      {"role":"assistant","content":[{"type":"text","text":"e"},{"type":"text","text":"f"}]},
+      {"role":"user","content":"g"},
+      {"role":"assistant","content":"h","tool_calls":[]},
+      {"role":"tool","content":[{"type":"text","text":"i"},{"type":"text","text":"j"}]},
+      {"role":"other","content":[{"type":"text","text":"k"},{"type":"text","text":"l"}]}])";
+  const std::string loops =
+      "{% if m.content is string %}{{ m.content }}{% else %}{% for part in m.content %}"
+      "<{{ part.text }}>{% endfor %}{% endif %}";
+  const auto render = [&](const std::string& role, const std::string& then) {
+    return RenderSource("{% for m in messages %}{{ m.role[0] }}{% if m.role == '" + role + "' %}" +
+                            then + "{% else %}" + loops + "{% endif %}{% endfor %}",
+                        kParts)
+        .value();
+  };
+  EXPECT_EQ(render("none", ""), "s<a><b>u<c><d>a<e><f>ugaht<i><j>o<k><l>");
+  const std::string prints = "{{ m.content }}", adds = "{{ '' + m.content }}";
+  for (const std::string& text : {prints, adds}) {
+    EXPECT_EQ(render("system", text), "sa\nbu<c><d>a<e><f>ugaht<i><j>o<k><l>");
+    EXPECT_EQ(render("assistant", text), "s<a><b>u<c><d>ae\nfugaht<i><j>o<k><l>");
+    EXPECT_EQ(render("tool", text), "s<a><b>u<c><d>a<e><f>ugahti\njo<k><l>");
+    EXPECT_EQ(render("user", text), "s<a><b>uc\nda<e><f>ugaht<i><j>ok\nl");
+  }
+  // Of parts, the first alone.
+  const std::string first = "{{ m.content[0].text }}";
+  EXPECT_EQ(render("system", first), "sa\nbu<c><d>a<e><f>ugaht<i><j>o<k><l>");
+  EXPECT_EQ(render("assistant", first), "s<a><b>u<c><d>ae\nfugaht<i><j>o<k><l>");
+  // What shows in no form is given the user's.
+  EXPECT_EQ(render("system", "{% if m.content is string %}text{% else %}parts{% endif %}"),
+            "spartsu<c><d>a<e><f>ugaht<i><j>o<k><l>");
+}
+
 // A template that names it knows what it is; others would drop it.
 TEST(ChatTemplate, ADeveloperIsTheSystemWhereTheTemplateKnowsNone) {
   const std::string prints = "{% for m in messages %}{{ m.role }}:{{ m.content }};{% endfor %}";

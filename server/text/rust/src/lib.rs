@@ -2,6 +2,7 @@
 //! this file.
 
 mod args;
+mod content;
 mod dict_view;
 mod error;
 mod folder;
@@ -10,6 +11,7 @@ mod methods;
 mod pieces;
 mod prepare;
 mod python;
+mod render_error;
 mod stream;
 mod template;
 mod template_source;

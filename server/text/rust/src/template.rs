@@ -6,12 +6,14 @@ use std::path::Path;
 
 use minijinja::value::Serde;
 use minijinja::{Environment, ErrorKind};
-use serde_json::{json, Map, Value};
+use serde_json::{Map, Value};
 
+use crate::content::ContentForms;
 use crate::error::{Error, Result, Status};
 use crate::guard;
-use crate::hf_env::{new_environment, Raised};
+use crate::hf_env::new_environment;
 use crate::prepare::prepare_source;
+use crate::render_error::{describe, render_error, Panic};
 use crate::template_source::find_source;
 use crate::tokenizer::Tokenizer;
 
@@ -40,8 +42,7 @@ pub struct ChatTemplate {
     variables: Map<String, Value>,
     /// What the template reads and does not set before.
     undeclared: HashSet<String>,
-    takes_text: bool,
-    takes_parts: bool,
+    forms: ContentForms,
     /// Whether it names that role.
     knows_developers: bool,
 }
@@ -71,13 +72,13 @@ impl ChatTemplate {
             env,
             variables,
             undeclared,
-            takes_text: true,
-            takes_parts: false,
+            forms: ContentForms::default(),
             knows_developers: ["'developer'", "\"developer\""]
                 .iter()
                 .any(|role| source.contains(role)),
         };
-        template.probe_content().map_err(shown)?;
+        template.forms =
+            ContentForms::probe(|messages| template.render_probe(messages)).map_err(shown)?;
         Ok(template)
     }
 
@@ -111,7 +112,7 @@ impl ChatTemplate {
                 rename_developer(message);
             }
             name_reasoning(message);
-            self.fit_content(message).map_err(|what| {
+            self.forms.fit(message).map_err(|what| {
                 Error::bad_input(format!("The content of message {index} {what}."))
             })?;
         }
@@ -134,6 +135,18 @@ impl ChatTemplate {
         }
     }
 
+    /// How the template reads a short conversation.
+    fn render_probe(&self, messages: Value) -> std::result::Result<String, minijinja::Error> {
+        let mut context = self.variables.clone();
+        context.extend([
+            ("tools".to_string(), Value::Null),
+            ("documents".to_string(), Value::Null),
+            ("messages".to_string(), messages),
+            ("add_generation_prompt".to_string(), Value::Bool(true)),
+        ]);
+        self.render_context(context, PROBE_MAX_BYTES)
+    }
+
     fn render_context(
         &self,
         context: Map<String, Value>,
@@ -154,66 +167,6 @@ impl ChatTemplate {
         // Templates and contexts are UTF-8, so what they print is.
         String::from_utf8(out.bytes)
             .map_err(|_| minijinja::Error::new(ErrorKind::InvalidOperation, "it printed bad UTF-8"))
-    }
-
-    /// Renders a message as text and as two parts. A template that loops over parts prints both
-    /// texts; one that prints the list as it is also prints the third key. Err if the template
-    /// calls what does not exist or panics, with a system message and without.
-    fn probe_content(&mut self) -> std::result::Result<(), minijinja::Error> {
-        let (first, second, extra) = ("BARAMFIRST", "BARAMSECOND", "BARAMKEY");
-        let try_render = |messages: Value| {
-            let mut context = self.variables.clone();
-            context.extend([
-                ("tools".to_string(), Value::Null),
-                ("documents".to_string(), Value::Null),
-                ("messages".to_string(), messages),
-                ("add_generation_prompt".to_string(), Value::Bool(true)),
-            ]);
-            self.render_context(context, PROBE_MAX_BYTES)
-        };
-        let user = |content: Value| json!({"role": "user", "content": content});
-        let text = try_render(json!([user(json!(first))]));
-        let parts = try_render(json!([user(json!([
-            {"type": "text", "text": first, extra: 1},
-            {"type": "text", "text": second, extra: 1},
-        ]))]));
-        // Some refuse a conversation that no system message begins, by a function of their own.
-        let system = json!({"role": "system", "content": second});
-        let with_system = try_render(json!([system, user(json!(first))]));
-        self.takes_parts = parts.as_ref().is_ok_and(|parts| {
-            parts.contains(first) && parts.contains(second) && !parts.contains(extra)
-        });
-        // A template that fails on the probe, for want of a system message say, gets text.
-        self.takes_text = text.as_ref().is_ok_and(|text| text.contains(first)) || !self.takes_parts;
-        let Err(error) = text else { return Ok(()) };
-        if !self.takes_text || !is_broken(&error) {
-            return Ok(());
-        }
-        match with_system {
-            Err(other) if is_broken(&other) => Err(error),
-            _ => Ok(()),
-        }
-    }
-
-    /// Gives the template the form of content that it reads.
-    fn fit_content(&self, message: &mut Map<String, Value>) -> std::result::Result<(), String> {
-        let Some(content) = message.get_mut("content") else { return Ok(()) };
-        match content {
-            Value::String(text) if !self.takes_text => {
-                *content = json!([{"type": "text", "text": text}]);
-                Ok(())
-            }
-            Value::String(_) => Ok(()),
-            Value::Array(parts) => {
-                let texts: Vec<&str> =
-                    parts.iter().map(part_text).collect::<std::result::Result<_, _>>()?;
-                if !self.takes_parts {
-                    *content = Value::from(texts.join("\n"));
-                }
-                Ok(())
-            }
-            _ => Err("must be a string or an array of parts".to_string()),
-        }
     }
 }
 
@@ -321,23 +274,6 @@ fn name_reasoning(message: &mut Map<String, Value>) {
     }
 }
 
-fn part_text(part: &Value) -> std::result::Result<&str, String> {
-    let Value::Object(fields) = part else {
-        return Err("has a part that is no object".to_string());
-    };
-    match fields.get("type").and_then(Value::as_str) {
-        Some("text") => {}
-        Some(other) => {
-            return Err(format!("has a part of the type {other:?}; this model reads text"))
-        }
-        None => return Err("has a part without a type".to_string()),
-    }
-    fields
-        .get("text")
-        .and_then(Value::as_str)
-        .ok_or_else(|| "has a text part without a text".to_string())
-}
-
 /// Marks the end of the last message's text and returns that text.
 fn tag_final_message(messages: &mut [Map<String, Value>]) -> Result<String> {
     let nothing =
@@ -371,69 +307,6 @@ fn cut_at_tag(mut prompt: String, text: &str) -> Result<String> {
         )),
     }
 }
-
-fn render_error(error: &minijinja::Error, max_bytes: usize) -> Error {
-    if let Some(raised) = find_source_of::<Raised>(error) {
-        return Error::new(Status::Raised, raised.0.clone());
-    }
-    match error.kind() {
-        ErrorKind::OutOfFuel => Error::new(
-            Status::TooLarge,
-            "The conversation takes the chat template too much work; shorten it.",
-        ),
-        ErrorKind::WriteFailure => Error::new(
-            Status::TooLarge,
-            format!("The conversation is longer than {max_bytes} bytes; shorten it."),
-        ),
-        _ => Error::bad_input(format!(
-            "The chat template can't render this conversation: {}",
-            describe(error)
-        )),
-    }
-}
-
-/// Whether the template fails by what it calls, not by what it makes of the conversation.
-fn is_broken(error: &minijinja::Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::UnknownFilter
-            | ErrorKind::UnknownTest
-            | ErrorKind::UnknownFunction
-            | ErrorKind::TemplateNotFound
-    ) || find_source_of::<Panic>(error).is_some()
-}
-
-fn find_source_of<T: std::error::Error + 'static>(error: &minijinja::Error) -> Option<&T> {
-    let mut source = std::error::Error::source(error);
-    while let Some(inner) = source {
-        if let Some(found) = inner.downcast_ref::<T>() {
-            return Some(found);
-        }
-        source = inner.source();
-    }
-    None
-}
-
-/// One sentence: what and on which line, without minijinja's excerpt of source and variables.
-fn describe(error: &minijinja::Error) -> String {
-    let what = error.detail().map_or_else(|| error.kind().to_string(), str::to_string);
-    match error.line() {
-        Some(line) => format!("{what} (line {line})."),
-        None => format!("{what}."),
-    }
-}
-
-/// Marks the error of a rendering that panicked.
-#[derive(Debug)]
-struct Panic;
-
-impl std::fmt::Display for Panic {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("a panic")
-    }
-}
-
-impl std::error::Error for Panic {}
 
 struct CappedOutput {
     bytes: Vec<u8>,
