@@ -211,6 +211,19 @@ EXPRESSIONS = [
     "a\r\n{% if true %}\r\nb\r{% endif %}",
     "{% set x = 1 %}{%- generation -%} {% set x = 2 %}{{ x }} {%- endgeneration %}{{ x }}",
     "{% for i in [0, 1] %}{% if i %}{% break %}{% endif %}{{ i }}{% endfor %}",
+    "{% for c in 'a한b' %}{{ c }}{{ loop.last }}{{ loop.length }}{{ loop.revindex }}{% endfor %}",
+    "{% for c in '' %}{{ c }}{% else %}none{% endfor %}{%- for c in 'ab'~'c' -%}{{ loop.nextitem }}"
+    "{% endfor %}{% for c in 'a물b' if c != '물' %}{{ c }}{{ loop.last }}{% endfor %}",
+    "{% for a in [1] if a in [1] %}{{ a }}{% endfor %}{% for in_a in 'if' %}{{ in_a }}{% endfor %}",
+    "{% for a, (b, c) in [('if', ('in', \"'in'\"))]\nif a == 'if' %}{{ a ~ b ~ c }}{% endfor %}",
+    "{% for x in [[1, [2]], [3]] recursive %}{{ loop(x) if x is iterable else x }}{% endfor %}",
+    "{% for x in [[]] if x is iterable recursive %}{{ x }}{% else %}-{% endfor %}",
+    "{% for x in 1, 2 %}{{ x }}{{ loop.last }}{% endfor %}{% for x in 'a', %}{{ x }}{% endfor %}",
+    "{% set d = {'in': 'ab', 'if': [1]} %}{% for x in d.in %}{{ x }}{{ loop.last }}{% endfor %}"
+    "{% for x in d.if + d . if if x %}{{ x }}{% endfor %}",
+    "{% for x in [1] | map('string') if x is string and not (x in ['2']) %}{{ x }}{% endfor %}",
+    "{% for x in missing %}{% else %}nothing{% endfor %}{% for k in {'a': 1} %}{{ k }}{% endfor %}",
+    "{% for x in 5 %}{% endfor %}", "{% for x in true %}{% endfor %}",
     "{{ 'abc'.index('x') }}", "{{ missing.field }}", "{{ missing | int }}", "{{ none | length }}",
     "{{ raise_exception('그만') }}", "{{ 'a' | no_such_filter }}", "{{ missing | tojson }}",
 ]

@@ -6,6 +6,7 @@ use minijinja::value::{Kwargs, Rest, StringInput, Value, ValueKind, ValueOrKwarg
 use minijinja::{filters, Environment, Error, ErrorKind, State};
 
 use crate::args::Args;
+use crate::iterables;
 use crate::methods::{call_method, check_width, check_widths, strip, Side};
 use crate::python::{self, JsonStyle};
 
@@ -44,6 +45,7 @@ pub fn new_environment() -> Result<Environment<'static>, Error> {
     });
     env.add_function("strftime_now", |format: &str| local_time(format));
 
+    iterables::add_to(&mut env);
     env.add_filter("tojson", to_json);
     env.add_filter("length", length);
     env.add_filter("count", length);

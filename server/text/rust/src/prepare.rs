@@ -1,15 +1,15 @@
 //! A chat template as minijinja shall read it: what Jinja reads in another way, or minijinja fails
 //! on, is written differently. Nothing moves to another line, so that errors name the right one.
 
-use std::fmt::Write;
+use crate::tags;
 
 /// The method that stands for `[start:stop:step]`, see `call_method`. minijinja slices lazily,
 /// panics on an empty list taken backwards, and ends such slices elsewhere than Python.
 pub const SLICE_METHOD: &str = "__slice";
 
 /// One kind of line end, as Jinja sees any file; `{% generation %}` tags of training templates as
-/// plain scopes; slices as calls of `SLICE_METHOD`; escapes in texts as Python reads them. Err says
-/// what can't be read.
+/// plain scopes; slices as calls of `SLICE_METHOD`; escapes in texts as Python reads them; what
+/// loops go over as `tags::LOOP_FILTER` gives it. Err says what can't be read.
 pub fn prepare_source(source: &str) -> Result<String, String> {
     let source = source.replace("\r\n", "\n").replace('\r', "\n");
     let size = source.len();
@@ -19,10 +19,10 @@ pub fn prepare_source(source: &str) -> Result<String, String> {
     Ok(reader.out)
 }
 
-struct Reader<'s> {
-    source: &'s str,
-    at: usize,
-    out: String,
+pub struct Reader<'s> {
+    pub source: &'s str,
+    pub at: usize,
+    pub out: String,
     /// The names of the tags that are open here and have an end.
     open: Vec<&'s str>,
 }
@@ -60,22 +60,22 @@ fn ends_with_name(code: &str) -> bool {
 }
 
 impl<'s> Reader<'s> {
-    fn rest(&self) -> &'s str {
+    pub fn rest(&self) -> &'s str {
         &self.source[self.at..]
     }
 
-    fn line(&self) -> String {
+    pub fn line(&self) -> String {
         format!("line {}", 1 + self.source[..self.at].matches('\n').count())
     }
 
-    fn copy(&mut self, bytes: usize) -> &'s str {
+    pub fn copy(&mut self, bytes: usize) -> &'s str {
         let copied = &self.rest()[..bytes];
         self.out.push_str(copied);
         self.at += bytes;
         copied
     }
 
-    fn copy_rest(&mut self) {
+    pub fn copy_rest(&mut self) {
         self.copy(self.rest().len());
     }
 
@@ -134,7 +134,11 @@ impl<'s> Reader<'s> {
         if let "break" | "continue" = name {
             self.check_jump(name)?;
         }
+        let begin = self.out.len();
         let assigns = self.read_code("%}")?;
+        if name == "for" {
+            self.rewrite_code(begin, tags::write_for);
+        }
         match name {
             "for" | "if" | "with" | "filter" | "autoescape" | "macro" | "call" | "block"
             | "generation" => self.open.push(name),
@@ -154,6 +158,16 @@ impl<'s> Reader<'s> {
             }
         }
         Ok(())
+    }
+
+    /// Writes the code of the tag just read, which begins there in the output, differently.
+    fn rewrite_code(&mut self, begin: usize, write: impl Fn(&str) -> Option<String>) {
+        let Some(code) = self.out[begin..].strip_suffix("%}") else { return };
+        let code = code.strip_suffix(is_mark).unwrap_or(code);
+        let end = begin + code.len();
+        if let Some(written) = write(code) {
+            self.out.replace_range(begin..end, &written);
+        }
     }
 
     /// minijinja leaves a loop without ending the scopes and captures in it, and takes the else of a
@@ -239,92 +253,9 @@ impl<'s> Reader<'s> {
         self.out.push_str(&call);
         self.out.push(')');
     }
-
-    fn read_string(&mut self, quote: char) -> Result<(), String> {
-        let mut escaped = false;
-        let end = self.rest()[1..].find(|c: char| {
-            let ends = c == quote && !escaped;
-            escaped = c == '\\' && !escaped;
-            ends
-        });
-        // Without an end this is no template, as minijinja will say.
-        let Some(end) = end.map(|at| self.at + 1 + at) else {
-            self.copy_rest();
-            return Ok(());
-        };
-        let mut joined_lines = 0;
-        self.copy(1);
-        while self.at < end {
-            let text = &self.source[self.at..end];
-            let Some(behind) = text.strip_prefix('\\') else {
-                self.copy(text.find('\\').unwrap_or(text.len()));
-                continue;
-            };
-            joined_lines += usize::from(behind.starts_with('\n'));
-            let size =
-                self.write_escape(behind).map_err(|what| format!("{what} ({})", self.line()))?;
-            self.at += 1 + size;
-        }
-        self.copy(1);
-        (0..joined_lines).for_each(|_| self.out.push('\n'));
-        Ok(())
-    }
-
-    /// Writes what Python's unicode-escape makes of a backslash and the begin of `behind` so that
-    /// minijinja makes the same of it. The bytes of `behind` that belong to it.
-    fn write_escape(&mut self, behind: &str) -> Result<usize, String> {
-        let Some(c) = behind.chars().next() else { return Ok(0) };
-        let digits = match c {
-            'x' => 2,
-            'u' => 4,
-            'U' => 8,
-            _ => 0,
-        };
-        let code = behind
-            .get(1..1 + digits)
-            .filter(|digits| digits.chars().all(|c| c.is_ascii_hexdigit()))
-            .and_then(|digits| u32::from_str_radix(digits, 16).ok());
-        match c {
-            '\n' => {}
-            '\\' | '\'' | '"' | 'b' | 'f' | 'n' | 'r' | 't' => _ = write!(self.out, "\\{c}"),
-            'a' => self.out.push_str("\\u0007"),
-            'v' => self.out.push_str("\\u000b"),
-            '0'..='7' => {
-                let is_octal = |c: char| ('0'..='7').contains(&c);
-                let size = behind.chars().take(3).take_while(|c| is_octal(*c)).count();
-                let code = u32::from_str_radix(&behind[..size], 8).unwrap_or_default();
-                _ = write!(self.out, "\\u{code:04x}");
-                return Ok(size);
-            }
-            'x' | 'u' | 'U' => {
-                match code {
-                    Some(code @ 0..=0xFFFF) => _ = write!(self.out, "\\u{code:04x}"),
-                    Some(code) => match char::from_u32(code) {
-                        Some(c) => self.out.push(c),
-                        None => return Err(format!("\\{c} of a text is beyond Unicode")),
-                    },
-                    None => return Err(format!("\\{c} of a text needs {digits} digits")),
-                }
-                return Ok(1 + digits);
-            }
-            'N' => {
-                return Err("\\N of a text can't be read here: write \\u and the code".to_string())
-            }
-            // Jinja has turned it into an escape by then, and Python reads the two backslashes.
-            c if !c.is_ascii() => {
-                _ = match c as u32 {
-                    code @ 0..=0xFF => write!(self.out, "\\\\x{code:02x}"),
-                    code @ 0..=0xFFFF => write!(self.out, "\\\\u{code:04x}"),
-                    code => write!(self.out, "\\\\U{code:08x}"),
-                }
-            }
-            c => _ = write!(self.out, "\\\\{c}"),
-        }
-        Ok(c.len_utf8())
-    }
 }
 
-fn is_word(c: char) -> bool {
+pub fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
