@@ -2,17 +2,72 @@
 
 use std::sync::Arc;
 
-use minijinja::value::{Enumerator, Object, ObjectRepr, Value};
-use minijinja::{Environment, Error};
+use minijinja::value::{Enumerator, Kwargs, Object, ObjectRepr, StringInput, Value};
+use minijinja::{filters, Environment, Error, ErrorKind, State};
 
 use crate::tags::LOOP_FILTER;
 
 pub fn add_to(env: &mut Environment) {
     env.add_filter(LOOP_FILTER, loop_items);
+    env.add_filter("list", |state: &State, value| filters::list(state, not_none(value)?));
+    env.add_filter("join", join);
+    env.add_filter("sum", sum);
+    env.add_filter("sort", |state: &State, value, options| {
+        filters::sort(state, not_none(value)?, options)
+    });
+    env.add_filter("min", |state: &State, value, options| {
+        filters::min(state, not_none(value)?, options)
+    });
+    env.add_filter("max", |state: &State, value, options| {
+        filters::max(state, not_none(value)?, options)
+    });
+    env.add_filter("unique", |state: &State, value, options| {
+        filters::unique(state, not_none(value)?, options)
+    });
+    env.add_filter("batch", |state: &State, value, count, fill| {
+        filters::batch(state, not_none(value)?, count, fill)
+    });
+    env.add_filter("slice", |state: &State, value, count, fill| {
+        filters::slice(state, not_none(value)?, count, fill)
+    });
+    env.add_filter("groupby", |value, attribute: Option<&str>, options| {
+        filters::groupby(not_none(value)?, attribute, options)
+    });
+    env.add_filter("reverse", |value| filters::reverse(&not_none(value)?));
+}
+
+/// minijinja takes none for an empty list. A prompt that says there are no tools, made of a list
+/// that was not given, is worse than none.
+pub fn not_none(value: Value) -> Result<Value, Error> {
+    match value.is_none() {
+        true => Err(Error::new(ErrorKind::InvalidOperation, "none can't be iterated over")),
+        false => Ok(value),
+    }
+}
+
+fn join(
+    state: &mut State,
+    value: Value,
+    joiner: Option<StringInput>,
+    attribute: Option<&str>,
+    options: Kwargs,
+) -> Result<Value, Error> {
+    filters::join(state, &not_none(value)?, joiner, attribute, options)
+}
+
+fn sum(
+    state: &State,
+    value: Value,
+    attribute: Option<&str>,
+    start: Option<Value>,
+    options: Kwargs,
+) -> Result<Value, Error> {
+    filters::sum(state, not_none(value)?, attribute, start, options)
 }
 
 /// What a loop goes over: of a text its characters, so that the loop knows how many there are.
 fn loop_items(value: Value) -> Result<Value, Error> {
+    let value = not_none(value)?;
     match value.as_str() {
         Some(text) => {
             let count = text.chars().count();

@@ -6,6 +6,7 @@ use minijinja_contrib::pycompat;
 
 use crate::args::Args;
 use crate::dict_view::DictView;
+use crate::iterables::not_none;
 use crate::prepare::SLICE_METHOD;
 use crate::python;
 
@@ -65,6 +66,10 @@ pub fn call_method(
         "removesuffix" => {
             let (suffix,): (&str,) = from_args(args)?;
             Ok(Value::from(text.strip_suffix(suffix).unwrap_or(text)))
+        }
+        "join" => {
+            let (items,): (Value,) = from_args(args)?;
+            pycompat::unknown_method_callback(state, value, method, &[not_none(items)?])
         }
         "partition" | "rpartition" => {
             let (separator,): (&str,) = from_args(args)?;
