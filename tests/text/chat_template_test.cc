@@ -426,6 +426,7 @@ TEST(ChatTemplate, BoundsTheWorkOfARendering) {
       {"{{ '%(x)99999999d' | format(x=5) }}", "the width is above"},
       {"{{ 'a\\nb' | indent(99999999) }}", "the width is above"},
       {"{{ 'a\\nb' | indent(width=99999999) }}", "the width is above"},
+      {"{{ ('\\n' * 10000) | indent(9999, blank=true) }}", "the indented text is above"},
   };
   for (const auto& [source, sentence] : cases) {
     const auto prompt = RenderSource(source);

@@ -236,6 +236,11 @@ EXPRESSIONS = [
     "{{ [1, 2, 3] | batch(2, 'x') | list }} {{ [1, 2, 3] | slice(2) | list }} {{ 'ab' | reverse }}",
     "{{ [{'r': 'a'}, {'r': 'b'}, {'r': 'a'}] | groupby('r') | map('first') | list }}",
     "{{ ['b', 'A'] | min }} {{ ['b', 'A'] | max }} {{ ['a', 'A', 'b'] | unique | list }}",
+    "{{ 'a\\nb\\n' | indent(2) }}|{{ '' | indent(2, true) }}|{{ '\\n' | indent(2, true, true) }}|",
+    "{{ 'a\\r\\nb\\x0bc\\u2028\\x85d\\n\\ne' | indent }}|{{ 'a\\n\\nb' | indent(1, blank=true) }}|",
+    "{{ 'a\\nb' | indent('> ', true) }}|{{ 'a\\nb' | indent(width=1, first=true) }}|",
+    "{{ 'a\\nb' | indent(-1) }}|{{ 'a\\nb' | indent('') }}|{{ '\\r' | indent(first=true) }}|",
+    "{{ missing | indent }}", "{{ none | indent }}", "{{ 5 | indent }}", "{{ 'a' | indent(none) }}",
     "{{ 'abc'.index('x') }}", "{{ missing.field }}", "{{ missing | int }}", "{{ none | length }}",
     "{{ raise_exception('그만') }}", "{{ 'a' | no_such_filter }}", "{{ missing | tojson }}",
 ]

@@ -2,16 +2,19 @@
 //! where minijinja's differ, and the functions that chat templates expect.
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Kwargs, Rest, StringInput, Value, ValueKind, ValueOrKwargs};
+use minijinja::value::{Rest, Value, ValueKind, ValueOrKwargs};
 use minijinja::{filters, Environment, Error, ErrorKind, State};
 
 use crate::args::Args;
 use crate::iterables;
-use crate::methods::{call_method, check_width, check_widths, strip, Side};
+use crate::methods::{call_method, check_width, check_widths, split_lines, strip, Side};
 use crate::python::{self, JsonStyle};
 
 /// Steps of one rendering. A long conversation takes some ten thousand; an endless loop ends here.
 const FUEL: u64 = 1_000_000;
+
+/// Beyond any prompt: a short text of many lines grows by each one's indentation.
+const MAX_INDENTED_BYTES: usize = 64 << 20;
 
 /// What a template said through `raise_exception`.
 #[derive(Debug)]
@@ -115,15 +118,40 @@ fn to_json(value: &Value, args: Rest<ValueOrKwargs>) -> Result<String, Error> {
     python::to_json(value, &style)
 }
 
-fn indent(
-    value: StringInput,
-    width: Option<usize>,
-    first: Option<bool>,
-    blank: Option<bool>,
-    options: Kwargs,
-) -> Result<Value, Error> {
-    check_width(width.or(options.get("width")?).unwrap_or(0))?;
-    filters::indent(value, width, first, blank, options)
+/// As Jinja does it: the lines are Python's, each ends with a newline then, and the last with none
+/// but its own.
+fn indent(value: &Value, args: Rest<ValueOrKwargs>) -> Result<Value, Error> {
+    let mut args = Args::new(&args.into_values())?;
+    let width = args.next("width")?.unwrap_or_else(|| Value::from(4));
+    let first = args.next_bool("first")?;
+    let blank = args.next_bool("blank")?;
+    args.end()?;
+    let Some(text) = value.as_str() else {
+        return Err(wrong(format!("a value of the kind {} can't be indented", value.kind())));
+    };
+    let indention = match width.as_str() {
+        Some(indention) => indention.to_string(),
+        None => {
+            let width = i64::try_from(width)?.max(0) as usize;
+            check_width(width)?;
+            " ".repeat(width)
+        }
+    };
+    let text = format!("{text}\n");
+    let mut out = String::with_capacity(text.len());
+    for (index, line) in split_lines(&text, false).enumerate() {
+        out.push_str(if index > 0 { "\n" } else { "" });
+        let indents = if index > 0 { blank || !line.is_empty() } else { first };
+        out.push_str(if indents { &indention } else { "" });
+        out.push_str(line);
+        if out.len() > MAX_INDENTED_BYTES {
+            return Err(wrong(format!("the indented text is above {MAX_INDENTED_BYTES} bytes")));
+        }
+    }
+    Ok(match value.is_safe() {
+        true => Value::from_safe_string(out),
+        false => Value::from(out),
+    })
 }
 
 /// `"%5d" | format(x)`.

@@ -364,7 +364,7 @@ fn rsplit<'a>(text: &'a str, separator: Option<&str>, limit: usize) -> Vec<&'a s
     parts
 }
 
-fn split_lines(text: &str, keep_ends: bool) -> impl Iterator<Item = &str> {
+pub fn split_lines(text: &str, keep_ends: bool) -> impl Iterator<Item = &str> {
     let is_end = |c: char| {
         matches!(c, '\n' | '\r' | '\x0b' | '\x0c' | '\x1c'..='\x1e')
             || matches!(c, '\u{85}' | '\u{2028}' | '\u{2029}')
