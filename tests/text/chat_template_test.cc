@@ -17,6 +17,7 @@ namespace baram::text {
 namespace {
 
 using testing::HasSubstr;
+using testing::MatchesRegex;
 using testing::Not;
 
 constexpr std::string_view kOneMessage = R"([{"role":"user","content":"물음"}])";
@@ -411,6 +412,18 @@ TEST(ChatTemplate, WritesTodaysDate) {
   const std::string before = today();
   const auto written = RenderSource("{{ strftime_now('%d %b %Y') }}").value();
   EXPECT_TRUE(written == before || written == today()) << written;
+  const auto write = [](std::string_view format) {
+    return RenderSource("{{ strftime_now(format='" + std::string(format) + "') }}").value();
+  };
+  EXPECT_EQ(write("[%Z%z] %%f %%Z %%"), "[] %f %Z %");
+  EXPECT_THAT(write("%f"), MatchesRegex("[0-9][0-9][0-9][0-9][0-9][0-9]"));
+  EXPECT_THAT(write("%f%f%%%f"), MatchesRegex("[0-9]+%[0-9]+"));
+  EXPECT_EQ(write(""), "");
+  const std::string year = write("%Y");
+  EXPECT_EQ(write(std::string(3000, 'x') + "%Y"), std::string(3000, 'x') + year);
+  for (const char* call : {"strftime_now()", "strftime_now('%Y', 1)", "strftime_now(5)"}) {
+    EXPECT_FALSE(RenderSource("{{ " + std::string(call) + " }}").ok()) << call;
+  }
 }
 
 TEST(ChatTemplate, BoundsTheWorkOfARendering) {

@@ -242,6 +242,7 @@ EXPRESSIONS = [
     "{{ 'a\\nb' | indent(-1) }}|{{ 'a\\nb' | indent('') }}|{{ '\\r' | indent(first=true) }}|",
     "{{ missing | indent }}", "{{ none | indent }}", "{{ 5 | indent }}", "{{ 'a' | indent(none) }}",
     "{{ 'abc'.index('x') }}", "{{ missing.field }}", "{{ missing | int }}", "{{ none | length }}",
+    "{{ raise_exception(message='그만') }}", "{{ raise_exception('a', 'b') }}",
     "{{ raise_exception('그만') }}", "{{ 'a' | no_such_filter }}", "{{ missing | tojson }}",
 ]
 

@@ -6,6 +6,7 @@ use minijinja::value::{Rest, Value, ValueKind, ValueOrKwargs};
 use minijinja::{filters, Environment, Error, ErrorKind, State};
 
 use crate::args::Args;
+use crate::clock::local_time;
 use crate::iterables;
 use crate::methods::{call_method, check_width, check_widths, split_lines, strip, Side};
 use crate::python::{self, JsonStyle};
@@ -42,11 +43,14 @@ pub fn new_environment() -> Result<Environment<'static>, Error> {
     });
     env.set_unknown_method_callback(call_method);
 
-    env.add_function("raise_exception", |message: Value| -> Result<Value, Error> {
-        let message = python::str(&message);
+    env.add_function("raise_exception", |args: Rest<ValueOrKwargs>| -> Result<Value, Error> {
+        let message = python::str(&only_argument(args, "message")?);
         Err(Error::new(ErrorKind::InvalidOperation, message.clone()).with_source(Raised(message)))
     });
-    env.add_function("strftime_now", |format: &str| local_time(format));
+    env.add_function("strftime_now", |args: Rest<ValueOrKwargs>| {
+        let format = only_argument(args, "format")?;
+        local_time(format.as_str().ok_or_else(|| wrong("the format must be text"))?)
+    });
 
     iterables::add_to(&mut env);
     env.add_filter("tojson", to_json);
@@ -84,6 +88,13 @@ pub fn new_environment() -> Result<Environment<'static>, Error> {
 
 fn wrong(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidOperation, message.into())
+}
+
+fn only_argument(args: Rest<ValueOrKwargs>, name: &str) -> Result<Value, Error> {
+    let mut args = Args::new(&args.into_values())?;
+    let value = args.next(name)?.ok_or_else(|| Error::from(ErrorKind::MissingArgument))?;
+    args.end()?;
+    Ok(value)
 }
 
 /// Hugging Face's own filter: `json.dumps` with nothing escaped but what JSON demands.
@@ -290,20 +301,4 @@ fn escape(value: &Value) -> Value {
         }
     }
     Value::from_safe_string(out)
-}
-
-/// `datetime.now().strftime(format)`.
-fn local_time(format: &str) -> Result<String, Error> {
-    let format = std::ffi::CString::new(format).map_err(|_| wrong("the format has a NUL"))?;
-    let mut buffer = [0u8; 1024];
-    // SAFETY: localtime_r fills `parts`; strftime writes at most the buffer and returns how much.
-    let size = unsafe {
-        let now = libc::time(std::ptr::null_mut());
-        let mut parts: libc::tm = std::mem::zeroed();
-        if libc::localtime_r(&now, &mut parts).is_null() {
-            return Err(wrong("the local time is not known"));
-        }
-        libc::strftime(buffer.as_mut_ptr().cast(), buffer.len(), format.as_ptr(), &parts)
-    };
-    Ok(String::from_utf8_lossy(&buffer[..size]).into_owned())
 }

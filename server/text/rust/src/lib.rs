@@ -2,6 +2,7 @@
 //! this file.
 
 mod args;
+mod clock;
 mod content;
 mod dict_view;
 mod error;
