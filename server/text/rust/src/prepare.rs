@@ -125,6 +125,11 @@ impl<'s> Reader<'s> {
         self.copy(rest.len() - rest.trim_start().len());
         let rest = self.rest();
         let name = &rest[..rest.find(|c: char| !is_word(c)).unwrap_or(rest.len())];
+        // In Jinja what a block of such a tag sets is its own.
+        if let ("endset", Some(&"set")) | ("endfilter", Some(&"filter")) = (name, self.open.last())
+        {
+            self.out.push_str("endwith %}{% ");
+        }
         match name {
             "generation" => self.out.push_str("with"),
             "endgeneration" => self.out.push_str("endwith"),
@@ -136,8 +141,12 @@ impl<'s> Reader<'s> {
         }
         let begin = self.out.len();
         let assigns = self.read_code("%}")?;
-        if name == "for" {
-            self.rewrite_code(begin, tags::write_for);
+        match name {
+            "for" => self.rewrite_code(begin, tags::write_for),
+            "with" => self.rewrite_code(begin, tags::write_with),
+            "filter" => self.open_scope(),
+            "set" if !assigns => self.open_scope(),
+            _ => {}
         }
         match name {
             "for" | "if" | "with" | "filter" | "autoescape" | "macro" | "call" | "block"
@@ -168,6 +177,15 @@ impl<'s> Reader<'s> {
         if let Some(written) = write(code) {
             self.out.replace_range(begin..end, &written);
         }
+    }
+
+    /// Begins a scope behind the tag just read, which takes away as much of what follows it.
+    fn open_scope(&mut self) {
+        let code = self.out.strip_suffix("%}").unwrap_or("");
+        let mark = code.chars().next_back().filter(|c| is_mark(*c));
+        self.out.push_str("{% with ");
+        self.out.extend(mark);
+        self.out.push_str("%}");
     }
 
     /// minijinja leaves a loop without ending the scopes and captures in it, and takes the else of a

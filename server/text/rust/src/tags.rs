@@ -68,3 +68,29 @@ pub fn write_for(code: &str) -> Option<String> {
     }
     Some(format!("{before} ({items})|{LOOP_FILTER} {behind}"))
 }
+
+/// `(a, b) = (x, y)` of `a = x, b = y`: Jinja knows no earlier name in a later value. None where
+/// there is no more than one.
+pub fn write_with(code: &str) -> Option<String> {
+    let mut targets = String::new();
+    let mut values = String::new();
+    let mut begin = 0;
+    let mut sign = None;
+    let end = [Mark { at: code.len(), text: "," }];
+    let marks = marks(code);
+    for mark in marks.iter().chain(&end) {
+        match mark.text {
+            "=" if sign.is_none() => sign = Some(mark.at),
+            "," => {
+                let at = sign.take()?;
+                targets.push_str(&code[begin..at]);
+                values.push_str(&code[at + 1..mark.at]);
+                targets.push(',');
+                values.push(',');
+                begin = mark.at + 1;
+            }
+            _ => {}
+        }
+    }
+    (marks.iter().any(|mark| mark.text == ",")).then(|| format!(" ({targets}) = ({values})"))
+}
