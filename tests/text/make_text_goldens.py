@@ -257,6 +257,15 @@ EXPRESSIONS = [
     "{% with %}{% set a = 1 %}{{ a }}{% endwith %}{% with a = 1 %}{{ a }}{% endwith %}{{ a }}|",
     "{% with a = 1 == 1, b = 2 != 1, c = 1 <= 2 %}{{ a }}{{ b }}{{ c }}{% endwith %}",
     "{% set a %}1{% endfilter %}", "{% filter e %}1{% endset %}", "{% endset %}", "{% with a, %}",
+    "{% set l = [{'r': 'a'}] %}{% if l | selectattr('r', 'equalto', 'b') %}T{% else %}F{% endif %}"
+    "{{ 1 if [] | map('e') }}{{ 2 if [0] | select }}{{ 3 if [1] | reject }}{{ 4 if [] | unique }}"
+    "{{ not ([] | batch(2)) }}{{ 'x' if l | rejectattr('r') else 'y' }}{{ 5 if [] | slice(1) }}",
+    "{% set l = [{'r': 'a'}] %}{% if l | selectattr('r', 'equalto', 'b') | list %}T{% endif %}"
+    "{{ l | map(attribute='r') | first }}{{ 'a' in l | map(attribute='r') }}"
+    "{% for x in l | map(attribute='r') %}{{ x }}{{ loop.last }}{% endfor %}",
+    "{{ [3, 1] | map('string') | sort }}{{ ['b', 'a'] | map('upper') | list | tojson }}"
+    "{{ [[1], []] | select | map('first') | sum }}{{ ([1, 2] | map('abs') | list)[1] }}",
+    "{{ ['a', 'b'] | map('upper') | map('lower') | reject('eq', 'a') | list | length }}",
     "{{ raise_exception(message='그만') }}", "{{ raise_exception('a', 'b') }}",
     "{{ raise_exception('그만') }}", "{{ 'a' | no_such_filter }}", "{{ missing | tojson }}",
 ]

@@ -1,8 +1,11 @@
 //! What Python iterates over, and refuses to, where minijinja differs.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use minijinja::value::{Enumerator, Kwargs, Object, ObjectRepr, StringInput, Value};
+use minijinja::value::{
+    Enumerator, Kwargs, Object, ObjectRepr, Rest, StringInput, Value, ValueOrKwargs,
+};
 use minijinja::{filters, Environment, Error, ErrorKind, State};
 
 use crate::tags::LOOP_FILTER;
@@ -22,14 +25,25 @@ pub fn add_to(env: &mut Environment) {
         filters::max(state, not_none(value)?, options)
     });
     env.add_filter("unique", |state: &State, value, options| {
-        filters::unique(state, not_none(value)?, options)
+        generator(filters::unique(state, not_none(value)?, options)?)
     });
     env.add_filter("batch", |state: &State, value, count, fill| {
-        filters::batch(state, not_none(value)?, count, fill)
+        generator(filters::batch(state, not_none(value)?, count, fill)?)
     });
     env.add_filter("slice", |state: &State, value, count, fill| {
-        filters::slice(state, not_none(value)?, count, fill)
+        generator(filters::slice(state, not_none(value)?, count, fill)?)
     });
+    env.add_filter("map", |state: &mut State, value, args| {
+        generator(filters::map(state, value, args)?.into())
+    });
+    env.add_filter("select", |state: &mut State, value, test: Option<Cow<str>>, args| {
+        generator(filters::select(state, value, test, args)?.into())
+    });
+    env.add_filter("reject", |state: &mut State, value, test: Option<Cow<str>>, args| {
+        generator(filters::reject(state, value, test, args)?.into())
+    });
+    env.add_filter("selectattr", selectattr);
+    env.add_filter("rejectattr", rejectattr);
     env.add_filter("groupby", |value, attribute: Option<&str>, options| {
         filters::groupby(not_none(value)?, attribute, options)
     });
@@ -65,6 +79,26 @@ fn sum(
     filters::sum(state, not_none(value)?, attribute, start, options)
 }
 
+fn selectattr(
+    state: &mut State,
+    value: Value,
+    attribute: Cow<str>,
+    test: Option<Cow<str>>,
+    args: Rest<ValueOrKwargs>,
+) -> Result<Value, Error> {
+    generator(filters::selectattr(state, value, attribute, test, args)?.into())
+}
+
+fn rejectattr(
+    state: &mut State,
+    value: Value,
+    attribute: Cow<str>,
+    test: Option<Cow<str>>,
+    args: Rest<ValueOrKwargs>,
+) -> Result<Value, Error> {
+    generator(filters::rejectattr(state, value, attribute, test, args)?.into())
+}
+
 /// What a loop goes over: of a text its characters, so that the loop knows how many there are.
 fn loop_items(value: Value) -> Result<Value, Error> {
     let value = not_none(value)?;
@@ -74,6 +108,32 @@ fn loop_items(value: Value) -> Result<Value, Error> {
             Ok(Value::from_object(Chars { text: text.into(), count }))
         }
         None => Ok(value),
+    }
+}
+
+/// A list that is true even where it is empty, as all that Python makes one by one.
+#[derive(Debug)]
+struct Generator(Vec<Value>);
+
+fn generator(items: Value) -> Result<Value, Error> {
+    Ok(Value::from_object(Generator(items.try_iter()?.collect())))
+}
+
+impl Object for Generator {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        ObjectRepr::Seq
+    }
+
+    fn get_value(self: &Arc<Self>, index: &Value) -> Option<Value> {
+        self.0.get(index.as_usize()?).cloned()
+    }
+
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        Enumerator::Seq(self.0.len())
+    }
+
+    fn is_true(self: &Arc<Self>) -> bool {
+        true
     }
 }
 
