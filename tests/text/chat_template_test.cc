@@ -300,6 +300,41 @@ TEST(ChatTemplate, NamesTheLineOfWhatItCannotRead) {
   }
 }
 
+// minijinja would look for the names outside of the macro, and find others or none.
+TEST(ChatTemplate, RefusesWhatMacrosDoNotKnowOfTheirArguments) {
+  const std::pair<std::string_view, std::string_view> refused[] = {
+      {"\n{% macro m(a, b=a) %}{% endmacro %}", "default of b can't be made of a here"},
+      {"\n{% macro m(a=1, b=[x.a, 'a', dict(y=a)]) -%}{% endmacro %}",
+       "default of b can't be made of a"},
+      {"{% macro m(a) %}\n{{ varargs }}{% endmacro %}", "varargs of a macro can't be read here"},
+      {"{% macro m() %}\n{% for k in kwargs %}{% endfor %}{% endmacro %}", "kwargs of a macro"},
+      {"{% macro m() %}\n{% set x = kwargs['a'] %}{% endmacro %}", "kwargs of a macro"},
+  };
+  for (const auto& [source, sentence] : refused) {
+    const absl::Status status = RenderSource(source).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << source;
+    EXPECT_THAT(std::string(status.message()), HasSubstr(std::string(sentence)));
+    EXPECT_THAT(std::string(status.message()), HasSubstr("(line 2)"));
+  }
+  const std::pair<std::string_view, std::string_view> read[] = {
+      {"{% macro m(a, b='a', c=x.a, d=[dict(a=1), {'a': 1}] if x) %}{{ a }}{{ b }}{% endmacro %}"
+       "{{ m(1) }}",
+       "1a"},
+      {"{% macro m(a, b=1) %}{{ a }}{{ b }}{% endmacro %}{% macro n(b=a) %}{{ b }}{% endmacro %}"
+       "{% set a = 5 %}{{ m(b=2, a=a) }}{{ n() }}",
+       "525"},
+      {"{% macro m(kwargs) %}{{ kwargs }}{% endmacro %}{{ m(kwargs=3) }}{{ varargs }}", "3"},
+      {"{% macro m() %}{% set kwargs = 'varargs' %}{{ kwargs }}{{ x.kwargs }}{% endmacro %}{{ m() "
+       "}}",
+       "varargs"},
+      {"{% macro m() %}{% for varargs in [1] %}{{ varargs }}{% endfor %}{% endmacro %}{{ m() }}",
+       "1"},
+  };
+  for (const auto& [source, prompt] : read) {
+    EXPECT_EQ(RenderSource(source, kOneMessage, R"({"x":{}})").value_or("none"), prompt) << source;
+  }
+}
+
 // minijinja panics or prints no more after these, on the conversations that reach them.
 TEST(ChatTemplate, RefusesJumpsOutOfScopes) {
   for (const char* name : {"break", "continue"}) {

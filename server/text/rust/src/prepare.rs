@@ -13,8 +13,13 @@ pub const SLICE_METHOD: &str = "__slice";
 pub fn prepare_source(source: &str) -> Result<String, String> {
     let source = source.replace("\r\n", "\n").replace('\r', "\n");
     let size = source.len();
-    let mut reader =
-        Reader { source: &source, at: 0, out: String::with_capacity(size), open: Vec::new() };
+    let mut reader = Reader {
+        source: &source,
+        at: 0,
+        out: String::with_capacity(size),
+        open: Vec::new(),
+        sets_rest_names: false,
+    };
     reader.read()?;
     Ok(reader.out)
 }
@@ -25,6 +30,8 @@ pub struct Reader<'s> {
     pub out: String,
     /// The names of the tags that are open here and have an end.
     open: Vec<&'s str>,
+    /// Whether the template gives the names of a macro's further arguments to values of its own.
+    sets_rest_names: bool,
 }
 
 /// A bracket that is open: its place in the output, and those of the colons right in it.
@@ -95,7 +102,9 @@ impl<'s> Reader<'s> {
                 Some(b'{') => {
                     self.copy(2);
                     self.skip_mark();
+                    let begin = self.out.len();
                     self.read_code("}}")?;
+                    self.check_rest_names("", begin)?;
                 }
                 _ => _ = self.copy(1),
             }
@@ -141,9 +150,12 @@ impl<'s> Reader<'s> {
         }
         let begin = self.out.len();
         let assigns = self.read_code("%}")?;
+        self.check_rest_names(name, begin)?;
         match name {
             "for" => self.rewrite_code(begin, tags::write_for),
             "with" => self.rewrite_code(begin, tags::write_with),
+            "macro" | "call" => tags::check_macro(&self.out[begin..])
+                .map_err(|what| format!("{what} ({})", self.line()))?,
             "filter" => self.open_scope(),
             "set" if !assigns => self.open_scope(),
             _ => {}
@@ -186,6 +198,21 @@ impl<'s> Reader<'s> {
         self.out.push_str("{% with ");
         self.out.extend(mark);
         self.out.push_str("%}");
+    }
+
+    /// Refuses to read a macro's further arguments, of which minijinja knows nothing.
+    fn check_rest_names(&mut self, tag: &str, begin: usize) -> Result<(), String> {
+        let names = tags::rest_names(tag, &self.out[begin..]);
+        let in_macro = self.open.iter().any(|tag| matches!(*tag, "macro" | "call"));
+        match names.reads {
+            Some(name) if in_macro && !names.sets && !self.sets_rest_names => {
+                Err(format!("{name} of a macro can't be read here ({})", self.line()))
+            }
+            _ => {
+                self.sets_rest_names |= names.sets;
+                Ok(())
+            }
+        }
     }
 
     /// minijinja leaves a loop without ending the scopes and captures in it, and takes the else of a
