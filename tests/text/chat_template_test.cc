@@ -474,7 +474,11 @@ TEST(ChatTemplate, BoundsTheWorkOfARendering) {
       {"{{ '%(x)99999999d' | format(x=5) }}", "the width is above"},
       {"{{ 'a\\nb' | indent(99999999) }}", "the width is above"},
       {"{{ 'a\\nb' | indent(width=99999999) }}", "the width is above"},
-      {"{{ ('\\n' * 10000) | indent(9999, blank=true) }}", "the indented text is above"},
+      {"{{ '\\t'.expandtabs(99999999) }}", "the width is above"},
+      {"{{ ('\\t' * 10000).expandtabs(9999) }}", "the text grows above"},
+      {"{{ 'a' | center(99999999) }}", "the width is above"},
+      {"{{ dict([['a', 1]] * 99999999) }}", "a dict is made of"},
+      {"{{ ('\\n' * 10000) | indent(9999, blank=true) }}", "the text grows above"},
   };
   for (const auto& [source, sentence] : cases) {
     const auto prompt = RenderSource(source);

@@ -266,6 +266,32 @@ EXPRESSIONS = [
     "{{ [3, 1] | map('string') | sort }}{{ ['b', 'a'] | map('upper') | list | tojson }}"
     "{{ [[1], []] | select | map('first') | sum }}{{ ([1, 2] | map('abs') | list)[1] }}",
     "{{ ['a', 'b'] | map('upper') | map('lower') | reject('eq', 'a') | list | length }}",
+    "{{ 'image_%02i' | format(7) }} {{ '%r %s' | format('a', 'b') }} {{ '%d%%' | format(3.9) }}",
+    "{{ '%i|%5.1f|%-4d|' | format(-2.5, 2.25, 7) }} {{ '%(a)i %(b)s' | format(a=1, b=none) }}",
+    "{{ '%s' | format([1, 'a']) }} {{ '%r' | format(none) }} {{ '100%%' | format }}",
+    "{{ '%5s|%-5s|%x' | format('a', '한', 255) }} {{ '%.1s|%-3.2r|%05s' | format('한글', 'b', 'c') }}",
+    "{{ '%s %d' | format('%d', 5) }} {{ '%s%%%r%s' | format('%', '%', none) }}|{{ '%' | format }}",
+    "{{ '%d' | format('a') }}", "{{ '%q' | format(1) }}", "{{ '%s %s' | format(1) }}",
+    "{{ 'ab' | center(7) }}|{{ 'ab' | center(width=6) }}|{{ 5 | center(4) }}|{{ 'a' | center }}|",
+    "{{ 'foo bar baz qux' | truncate(9) }} {{ 'foo bar baz qux' | truncate(9, true) }}",
+    "{{ 'foo bar baz qux' | truncate(11) }} {{ 'foo bar baz qux' | truncate(11, False, '..', 0) }}",
+    "{{ '가나 다라 마바' | truncate(5, end='…', leeway=0) }} {{ 'abcdefghij' | truncate(4, end='') }}",
+    "{{ 'a' | truncate(2) }}", "{{ 'a' | truncate(5, leeway=-1) }}", "{{ 5 | truncate }}",
+    "{{ 'a b/한?&~' | urlencode }} {{ {'a b': 'c/d', '한': 1} | urlencode }} {{ 5 | urlencode }}",
+    "{% set c = cycler('a', 'b') %}{{ c.next() }}{{ c.next() }}{{ c.next() }}", "{{ cycler() }}",
+    "{% set j = joiner() %}{{ j() }}a{{ j() }}b{% set j = joiner(sep='|') %}{{ j() }}{{ j() }}",
+    "{{ dict([('a', 1), ('b', 2)], c=3) }} {{ dict({1: 2}.items()) }}{{ dict() }}{{ dict(a=1) }}",
+    "{{ dict(['xy', [1, 2]]) }} {{ dict({'a': 1}, b=2) }} {{ dict([]) }}",
+    "{% set ns = namespace([('a', 1)], b=2) %}{{ ns.a }}{{ ns.b }}{% set ns.a = 3 %}{{ ns.a }}",
+    "{% set ns = namespace({'a': 1}) %}{{ ns.a }}{{ ns.b is defined }}{{ namespace().a }}",
+    "{{ '%s %d' | safe | format('<', 1.5) }}",
+    "{{ dict([1]) }}", "{{ dict(missing) }}", "{{ dict(none) }}", "{{ dict([[1, 2, 3]]) }}",
+    "{{ namespace(5) }}",
+    "{{ 'Ab Cd'.istitle() }}{{ 'AB'.istitle() }}{{ ''.istitle() }}{{ \"It'S 1A\".istitle() }}",
+    "{{ 'ab'.istitle() }}{{ '1 2'.istitle() }}{{ '한 A'.istitle() }}{{ 'aB'.istitle() }}",
+    "{{ 'a b한'.isprintable() }}{{ 'a\\n'.isprintable() }}{{ ''.isprintable() }}",
+    "{{ 'a\\tb\\n\\tc한\\td'.expandtabs() }}|{{ '\\ta\\t'.expandtabs(4) }}|",
+    "{{ 'a\\tb'.expandtabs(0) }}{{ '\\r\\t'.expandtabs(tabsize=2) }}|",
     "{{ raise_exception(message='그만') }}", "{{ raise_exception('a', 'b') }}",
     "{{ raise_exception('그만') }}", "{{ 'a' | no_such_filter }}", "{{ missing | tojson }}",
 ]
@@ -415,7 +441,8 @@ def answer(reference, source, messages, arguments, generate, continued):
             continue_final_message=continued, **arguments)
     except jinja2.exceptions.TemplateError as error:
         case["raised" if type(error) is jinja2.exceptions.TemplateError else "fails"] = str(error)
-    except (TypeError, ValueError, KeyError, AttributeError, IndexError) as error:
+    except (TypeError, ValueError, KeyError, AttributeError, IndexError, RuntimeError,
+            AssertionError) as error:
         case["fails"] = str(error)
     return case
 

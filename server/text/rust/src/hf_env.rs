@@ -3,31 +3,18 @@
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Rest, Value, ValueKind, ValueOrKwargs};
-use minijinja::{filters, Environment, Error, ErrorKind, State};
+use minijinja::{filters, Environment, Error, ErrorKind};
 
 use crate::args::Args;
-use crate::clock::local_time;
+use crate::functions;
 use crate::iterables;
-use crate::methods::{call_method, check_width, check_widths, split_lines, strip, Side};
+use crate::methods::call_method;
 use crate::python::{self, JsonStyle};
+use crate::text_filters;
+use crate::texts::{strip, Side};
 
 /// Steps of one rendering. A long conversation takes some ten thousand; an endless loop ends here.
 const FUEL: u64 = 1_000_000;
-
-/// Beyond any prompt: a short text of many lines grows by each one's indentation.
-const MAX_INDENTED_BYTES: usize = 64 << 20;
-
-/// What a template said through `raise_exception`.
-#[derive(Debug)]
-pub struct Raised(pub String);
-
-impl std::fmt::Display for Raised {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Raised {}
 
 pub fn new_environment() -> Result<Environment<'static>, Error> {
     let mut env = Environment::new();
@@ -43,21 +30,12 @@ pub fn new_environment() -> Result<Environment<'static>, Error> {
     });
     env.set_unknown_method_callback(call_method);
 
-    env.add_function("raise_exception", |args: Rest<ValueOrKwargs>| -> Result<Value, Error> {
-        let message = python::str(&only_argument(args, "message")?);
-        Err(Error::new(ErrorKind::InvalidOperation, message.clone()).with_source(Raised(message)))
-    });
-    env.add_function("strftime_now", |args: Rest<ValueOrKwargs>| {
-        let format = only_argument(args, "format")?;
-        local_time(format.as_str().ok_or_else(|| wrong("the format must be text"))?)
-    });
-
+    functions::add_to(&mut env);
     iterables::add_to(&mut env);
+    text_filters::add_to(&mut env);
     env.add_filter("tojson", to_json);
     env.add_filter("length", length);
     env.add_filter("count", length);
-    env.add_filter("indent", indent);
-    env.add_filter("format", format);
     env.add_filter("replace", replace);
     env.add_filter("first", first);
     env.add_filter("last", last);
@@ -90,13 +68,6 @@ fn wrong(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidOperation, message.into())
 }
 
-fn only_argument(args: Rest<ValueOrKwargs>, name: &str) -> Result<Value, Error> {
-    let mut args = Args::new(&args.into_values())?;
-    let value = args.next(name)?.ok_or_else(|| Error::from(ErrorKind::MissingArgument))?;
-    args.end()?;
-    Ok(value)
-}
-
 /// Hugging Face's own filter: `json.dumps` with nothing escaped but what JSON demands.
 fn to_json(value: &Value, args: Rest<ValueOrKwargs>) -> Result<String, Error> {
     let mut args = Args::new(&args.into_values())?;
@@ -127,53 +98,6 @@ fn to_json(value: &Value, args: Rest<ValueOrKwargs>) -> Result<String, Error> {
     };
     let style = JsonStyle { ensure_ascii, indent, item_separator, key_separator, sort_keys };
     python::to_json(value, &style)
-}
-
-/// As Jinja does it: the lines are Python's, each ends with a newline then, and the last with none
-/// but its own.
-fn indent(value: &Value, args: Rest<ValueOrKwargs>) -> Result<Value, Error> {
-    let mut args = Args::new(&args.into_values())?;
-    let width = args.next("width")?.unwrap_or_else(|| Value::from(4));
-    let first = args.next_bool("first")?;
-    let blank = args.next_bool("blank")?;
-    args.end()?;
-    let Some(text) = value.as_str() else {
-        return Err(wrong(format!("a value of the kind {} can't be indented", value.kind())));
-    };
-    let indention = match width.as_str() {
-        Some(indention) => indention.to_string(),
-        None => {
-            let width = i64::try_from(width)?.max(0) as usize;
-            check_width(width)?;
-            " ".repeat(width)
-        }
-    };
-    let text = format!("{text}\n");
-    let mut out = String::with_capacity(text.len());
-    for (index, line) in split_lines(&text, false).enumerate() {
-        out.push_str(if index > 0 { "\n" } else { "" });
-        let indents = if index > 0 { blank || !line.is_empty() } else { first };
-        out.push_str(if indents { &indention } else { "" });
-        out.push_str(line);
-        if out.len() > MAX_INDENTED_BYTES {
-            return Err(wrong(format!("the indented text is above {MAX_INDENTED_BYTES} bytes")));
-        }
-    }
-    Ok(match value.is_safe() {
-        true => Value::from_safe_string(out),
-        false => Value::from(out),
-    })
-}
-
-/// `"%5d" | format(x)`.
-fn format(state: &mut State, value: &Value, args: Rest<ValueOrKwargs>) -> Result<Value, Error> {
-    let text = value.as_str().unwrap_or_default().replace("%%", "");
-    check_widths(text.split('%').skip(1).map(|rest| {
-        let key = rest.strip_prefix('(').and_then(|key| key.split_once(')'));
-        let rest = key.map_or(rest, |(_, behind)| behind);
-        rest.split(|c: char| c.is_ascii_alphabetic()).next().unwrap_or_default()
-    }))?;
-    filters::format(state, value, args)
 }
 
 fn length(value: &Value) -> Result<usize, Error> {

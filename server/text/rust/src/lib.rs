@@ -7,6 +7,7 @@ mod content;
 mod dict_view;
 mod error;
 mod folder;
+mod functions;
 mod hf_env;
 mod iterables;
 mod methods;
@@ -19,6 +20,8 @@ mod stream;
 mod tags;
 mod template;
 mod template_source;
+mod text_filters;
+mod texts;
 mod tokenizer;
 
 use std::cell::RefCell;

@@ -9,24 +9,7 @@ use crate::dict_view::DictView;
 use crate::iterables::not_none;
 use crate::prepare::SLICE_METHOD;
 use crate::python;
-
-pub enum Side {
-    Both,
-    Left,
-    Right,
-}
-
-pub fn strip<'a>(text: &'a str, chars: Option<&str>, side: Side) -> &'a str {
-    let matches = |c: char| match chars {
-        Some(chars) => chars.contains(c),
-        None => python::is_space(c),
-    };
-    match side {
-        Side::Both => text.trim_matches(matches),
-        Side::Left => text.trim_start_matches(matches),
-        Side::Right => text.trim_end_matches(matches),
-    }
-}
+use crate::texts::{expand_tabs, is_title, rsplit, split, split_lines, strip, title, Side};
 
 /// Python's methods that pycompat lacks or that differ there; the rest is pycompat's.
 pub fn call_method(
@@ -107,6 +90,21 @@ pub fn call_method(
             let () = from_args(args)?;
             Ok(Value::from(title(text)))
         }
+        "istitle" => {
+            let () = from_args(args)?;
+            Ok(Value::from(is_title(text)))
+        }
+        "isprintable" => {
+            let () = from_args(args)?;
+            Ok(Value::from(text.chars().all(python::is_printable)))
+        }
+        "expandtabs" => {
+            let mut args = Args::new(args)?;
+            let size = args.next("tabsize")?.map_or(Ok(8), i64::try_from)?.max(0) as usize;
+            args.end()?;
+            check_width(size)?;
+            Ok(Value::from(expand_tabs(text, size)?))
+        }
         "find" | "rfind" | "index" | "rindex" => {
             check_defined(args)?;
             let (part, start, end): (&str, Option<i64>, Option<i64>) = from_args(args)?;
@@ -177,15 +175,15 @@ pub fn call_method(
         }
         "ljust" | "rjust" | "center" => {
             let (width, fill): (usize, Option<&str>) = from_args(args)?;
-            let missing = pad_size(text, width)?;
-            let left = match method {
-                "ljust" => 0,
-                "rjust" => missing,
-                _ => missing / 2 + (missing & width & 1),
-            };
             let fill = fill.unwrap_or(" ");
-            let right = fill.repeat(missing - left);
-            Ok(Value::from(format!("{}{text}{right}", fill.repeat(left))))
+            if method == "center" {
+                return center(text, width, fill).map(Value::from);
+            }
+            let missing = fill.repeat(pad_size(text, width)?);
+            Ok(Value::from(match method {
+                "ljust" => format!("{text}{missing}"),
+                _ => format!("{missing}{text}"),
+            }))
         }
         "format" => {
             let unescaped = text.replace("{{", "").replace("}}", "");
@@ -289,6 +287,12 @@ fn pad_size(text: &str, width: usize) -> Result<usize, Error> {
     Ok(width.saturating_sub(text.chars().count()))
 }
 
+pub fn center(text: &str, width: usize, fill: &str) -> Result<String, Error> {
+    let missing = pad_size(text, width)?;
+    let left = missing / 2 + (missing & width & 1);
+    Ok(format!("{}{text}{}", fill.repeat(left), fill.repeat(missing - left)))
+}
+
 /// A rendering's steps and output are bounded, but not what one step makes.
 pub fn check_width(width: usize) -> Result<(), Error> {
     const MAX_WIDTH: usize = 10_000;
@@ -326,81 +330,6 @@ fn check_separator(separator: &str) -> Result<(), Error> {
         true => Err(bad_call("empty separator")),
         false => Ok(()),
     }
-}
-
-fn split<'a>(text: &'a str, separator: Option<&str>, limit: usize) -> Vec<&'a str> {
-    let Some(separator) = separator else {
-        let mut parts = Vec::new();
-        let mut rest = text.trim_start_matches(python::is_space);
-        while parts.len() < limit {
-            let Some(at) = rest.find(python::is_space) else { break };
-            parts.push(&rest[..at]);
-            rest = rest[at..].trim_start_matches(python::is_space);
-        }
-        parts.extend((!rest.is_empty()).then_some(rest));
-        return parts;
-    };
-    text.splitn(limit.saturating_add(1), separator).collect()
-}
-
-fn rsplit<'a>(text: &'a str, separator: Option<&str>, limit: usize) -> Vec<&'a str> {
-    let Some(separator) = separator else {
-        let mut parts = Vec::new();
-        let mut rest = text.trim_end_matches(python::is_space);
-        while parts.len() < limit {
-            let word = rest.trim_end_matches(|c| !python::is_space(c)).len();
-            if word == 0 {
-                break;
-            }
-            parts.push(&rest[word..]);
-            rest = rest[..word].trim_end_matches(python::is_space);
-        }
-        parts.extend((!rest.is_empty()).then_some(rest));
-        parts.reverse();
-        return parts;
-    };
-    let mut parts: Vec<&str> = text.rsplitn(limit.saturating_add(1), separator).collect();
-    parts.reverse();
-    parts
-}
-
-pub fn split_lines(text: &str, keep_ends: bool) -> impl Iterator<Item = &str> {
-    let is_end = |c: char| {
-        matches!(c, '\n' | '\r' | '\x0b' | '\x0c' | '\x1c'..='\x1e')
-            || matches!(c, '\u{85}' | '\u{2028}' | '\u{2029}')
-    };
-    let mut rest = text;
-    std::iter::from_fn(move || {
-        if rest.is_empty() {
-            return None;
-        }
-        let size = rest.find(is_end).unwrap_or(rest.len());
-        let end = match rest[size..].starts_with("\r\n") {
-            true => 2,
-            false => rest[size..].chars().next().map_or(0, char::len_utf8),
-        };
-        let line = &rest[..if keep_ends { size + end } else { size }];
-        rest = &rest[size + end..];
-        Some(line)
-    })
-}
-
-/// Every letter behind what is no letter is a capital.
-fn title(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut in_word = false;
-    for c in text.chars() {
-        if in_word {
-            out.extend(c.to_lowercase());
-        } else {
-            // Of a ligature its first letter alone.
-            let mut letters = c.to_uppercase();
-            out.extend(letters.next());
-            out.extend(letters.flat_map(char::to_lowercase));
-        }
-        in_word = c.is_lowercase() || c.is_uppercase();
-    }
-    out
 }
 
 /// Where an argument may be left out, minijinja takes an undefined one for that.

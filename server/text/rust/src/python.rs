@@ -34,7 +34,7 @@ pub fn str(value: &Value) -> String {
     }
 }
 
-fn repr(value: &Value) -> String {
+pub fn repr(value: &Value) -> String {
     let mut out = String::new();
     write_repr(&mut out, value);
     out
@@ -82,7 +82,7 @@ fn write_repr(out: &mut String, value: &Value) {
 
 /// `str.isprintable` of one character, but for what is unassigned, which differs between versions
 /// of Unicode and so of Python: of that only what will never be assigned.
-fn is_printable(c: char) -> bool {
+pub fn is_printable(c: char) -> bool {
     const FORMAT_OR_PRIVATE: [(u32, u32); 23] = [
         (0xAD, 0xAD),
         (0x600, 0x605),

@@ -3,7 +3,7 @@
 use minijinja::ErrorKind;
 
 use crate::error::{Error, Status};
-use crate::hf_env::Raised;
+use crate::functions::Raised;
 
 pub fn render_error(error: &minijinja::Error, max_bytes: usize) -> Error {
     if let Some(raised) = find_source_of::<Raised>(error) {
