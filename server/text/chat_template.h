@@ -31,9 +31,9 @@ class ChatTemplate {
   ChatTemplate& operator=(const ChatTemplate&) = delete;
 
   // `messages_json` is a JSON array of objects with a role and a content, which is a string or an
-  // array of parts. Text parts are joined by a newline unless the template reads parts itself; null
-  // fields count as missing. Templates see the keys in the order they are written in: keep the
-  // client's (nlohmann::ordered_json).
+  // array of parts. Text parts are joined by a newline where the template reads no parts of that
+  // role; null fields count as missing. Templates see the keys in the order they are written in:
+  // keep the client's (nlohmann::ordered_json).
   // `arguments_json` is a JSON object of further template variables ("enable_thinking"), or empty.
   // `continue_final_message` ends the prompt inside the last message, and excludes
   // `add_generation_prompt`. InvalidArgument says what is wrong with the conversation, in the

@@ -1,7 +1,8 @@
 //! The tokenizer's side files in a model folder: which tokens they add and name.
 //!
-//! `add_bos_token` and `add_eos_token` are not read: as in the reference library, the
-//! post-processor of tokenizer.json decides alone what goes around a text.
+//! `add_bos_token` and `add_eos_token` are not read: the post-processor of tokenizer.json decides
+//! alone what goes around a text, as for most classes of transformers. Its LlamaTokenizerFast and
+//! GemmaTokenizerFast (4.57) put together a post-processor of these two.
 
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Read};
@@ -106,7 +107,7 @@ pub fn read_object(path: &Path) -> Result<Option<Map<String, Value>>> {
 }
 
 /// Reads tokenizer_config.json and, where that has no `added_tokens_decoder`, lets
-/// special_tokens_map.json overrule it: the order of precedence of the reference library.
+/// special_tokens_map.json overrule it: the order of precedence of transformers.
 pub fn read_side_files(folder: &Path) -> Result<SideFiles> {
     let parse = |path: &Path, object: &Map<String, Value>| {
         parse_config(object)

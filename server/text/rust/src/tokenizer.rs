@@ -1,5 +1,6 @@
-//! A model folder's tokenizer: tokenizer.json, with what its side files add, as the reference
-//! library puts them together.
+//! A model folder's tokenizer: tokenizer.json, with what its side files add, as transformers 4.57
+//! puts them together. Version 5 makes those of some classes (GPT2Tokenizer, LlamaTokenizer where it
+//! is legacy, Gemma's) anew and then differs from tokenizer.json; a model's own file is kept to here.
 
 use std::path::Path;
 
