@@ -102,13 +102,10 @@ fn rejectattr(
 /// What a loop goes over: of a text its characters, so that the loop knows how many there are.
 fn loop_items(value: Value) -> Result<Value, Error> {
     let value = not_none(value)?;
-    match value.as_str() {
-        Some(text) => {
-            let count = text.chars().count();
-            Ok(Value::from_object(Chars { text: text.into(), count }))
-        }
-        None => Ok(value),
-    }
+    Ok(match value.as_str().map(|text| text.chars().count()) {
+        Some(count) => Value::from_object(Chars { text: value, count }),
+        None => value,
+    })
 }
 
 /// A list that is true even where it is empty, as all that Python makes one by one.
@@ -139,7 +136,7 @@ impl Object for Generator {
 
 #[derive(Debug)]
 struct Chars {
-    text: Arc<str>,
+    text: Value,
     count: usize,
 }
 
@@ -152,7 +149,7 @@ impl Object for Chars {
         let text = self.text.clone();
         let mut at = 0;
         Enumerator::Iter(Box::new((0..self.count).map(move |_| {
-            let c = text[at..].chars().next().unwrap_or_default();
+            let c = text.as_str().and_then(|text| text[at..].chars().next()).unwrap_or_default();
             at += c.len_utf8();
             Value::from(c)
         })))
