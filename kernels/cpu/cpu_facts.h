@@ -25,8 +25,8 @@ struct CpuFacts {
 // call before starting threads that will use them. Without it best_isa is at most kAvx512Bf16.
 CpuFacts ReadCpuFacts();
 
-// Of a processor with AVX512_BF16: whether its VDPBF16PS takes less time than the two FMAs that it
-// stands for, measured in some 100 us. EPYCs issue as many of it as of FMAs, Xeons a quarter.
+// Of a processor with AVX512_BF16: whether its VDPBF16PS takes no more time than the two FMAs that
+// it stands for, measured in some 100 us. EPYCs issue as many of it as of FMAs, Xeons a quarter.
 bool DotsPay();
 // CpuFacts::fastest_isa. `dots_pay` is called only where there is AVX512_BF16 without AMX.
 Isa FastestIsa(Isa best, bool (*dots_pay)());
