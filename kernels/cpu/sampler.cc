@@ -23,6 +23,23 @@ float Largest(const float* chunk_max, int64_t n) {
   return *std::max_element(chunk_max, chunk_max + Chunks(n));
 }
 
+// A value that at least k of the tokens reach, but not many more, where k is large; -infinity if
+// that many reach only what is next to impossible. None of `z` is above 0.
+float AtLeastMany(const float* z, int64_t n, int64_t k) {
+  constexpr int kBuckets = 1024;
+  constexpr float kPerUnit = 16;  // a power of two: the borders are exact
+  std::array<int32_t, kBuckets + 1> counts = {};
+  for (int64_t i = 0; i < n; ++i) {
+    ++counts[static_cast<int>(std::min(-z[i] * kPerUnit, float{kBuckets}))];
+  }
+  int64_t reach = 0;
+  for (int bucket = 0; bucket < kBuckets; ++bucket) {
+    reach += counts[bucket];
+    if (reach >= k) return static_cast<float>(-bucket - 1) / kPerUnit;
+  }
+  return kMasked;
+}
+
 // The first token with the largest logit.
 int32_t ArgMax(const float* x, const float* chunk_max, int64_t n) {
   const int64_t chunk = std::max_element(chunk_max, chunk_max + Chunks(n)) - chunk_max;
@@ -175,7 +192,8 @@ float Sampler::AtLeastTop(const LogitRow& row, int64_t k, const Scratch& scratch
 }
 
 float Sampler::TopKBound(const LogitRow& z, int32_t k, float bound, const Scratch& scratch) const {
-  const float start = std::max(bound, AtLeastTop(z, k, scratch));
+  const float top = k <= Chunks(z.n) ? AtLeastTop(z, k, scratch) : AtLeastMany(z.x, z.n, k);
+  const float start = std::max(bound, top);
   const int64_t count = passes_->collect(z.x, z.n, z.chunk_max, start, scratch.ids.get());
   if (count < k) return bound;
   float* values = scratch.values.get();
