@@ -112,6 +112,7 @@ TEST(ChatTemplate, KnowsWhichVariablesATemplateReads) {
        {"{%- set reasoning_effort = reasoning_effort | default('medium') -%}",
         "{% set reasoning_effort=reasoning_effort or 'medium' %}{{ reasoning_effort }}",
         "{% with reasoning_effort = reasoning_effort %}{{ reasoning_effort }}{% endwith %}",
+        "{% with a = 1, reasoning_effort = reasoning_effort or 2 %}{{ a }}{% endwith %}",
         "{% if reasoning_effort is not defined %}{% set reasoning_effort = 1 %}{% endif %}",
         "{% if messages %}{% set reasoning_effort = 1 %}{% endif %}{{ reasoning_effort }}"}) {
     EXPECT_TRUE(reads_effort(source)) << source;
@@ -309,6 +310,11 @@ TEST(ChatTemplate, RefusesWhatMacrosDoNotKnowOfTheirArguments) {
       {"{% macro m(a) %}\n{{ varargs }}{% endmacro %}", "varargs of a macro can't be read here"},
       {"{% macro m() %}\n{% for k in kwargs %}{% endfor %}{% endmacro %}", "kwargs of a macro"},
       {"{% macro m() %}\n{% set x = kwargs['a'] %}{% endmacro %}", "kwargs of a macro"},
+      {"{% macro m(kwargs) %}{% endmacro %}\n{% macro n() %}{{ varargs }}{{ kwargs }}{% endmacro %}",
+       "varargs of a macro"},
+      {"{% set kwargs = 1 %}\n{% macro m() %}{{ kwargs }}{% endmacro %}", "kwargs of a macro"},
+      {"{% macro m() %}\n{% call w(kwargs) %}{% endcall %}{% endmacro %}", "kwargs of a macro"},
+      {"\n{% call(a, b=a) w() %}{% endcall %}", "default of b can't be made of a"},
   };
   for (const auto& [source, sentence] : refused) {
     const absl::Status status = RenderSource(source).status();
@@ -329,6 +335,12 @@ TEST(ChatTemplate, RefusesWhatMacrosDoNotKnowOfTheirArguments) {
        "varargs"},
       {"{% macro m() %}{% for varargs in [1] %}{{ varargs }}{% endfor %}{% endmacro %}{{ m() }}",
        "1"},
+      {"{% macro w(a, b) %}{{ a }}{{ b }}{{ caller(3) }}{% endmacro %}{% set a = 1 %}"
+       "{% call(kwargs) w(a, b=a) %}{{ kwargs }}{% endcall %}",
+       "113"},
+      {"{% macro m(default, b='q' | default('z'), string=1, c='s' is not string) %}{{ default }}"
+       "{{ b }}{{ c }}{% endmacro %}{{ m(1) }}",
+       "1qFalse"},
   };
   for (const auto& [source, prompt] : read) {
     EXPECT_EQ(RenderSource(source, kOneMessage, R"({"x":{}})").value_or("none"), prompt) << source;

@@ -79,7 +79,7 @@ impl ContentForms {
         let form = match message.get("role").and_then(Value::as_str) {
             Some("system" | "developer") => self.system,
             Some("assistant") => self.assistant,
-            Some("tool") => self.tool,
+            Some("tool" | "ipython" | "function") => self.tool,
             _ => self.user,
         };
         let Some(content) = message.get_mut("content") else { return Ok(()) };

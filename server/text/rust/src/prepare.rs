@@ -18,7 +18,7 @@ pub fn prepare_source(source: &str) -> Result<String, String> {
         at: 0,
         out: String::with_capacity(size),
         open: Vec::new(),
-        sets_rest_names: false,
+        rest_names: Vec::new(),
     };
     reader.read()?;
     Ok(reader.out)
@@ -30,8 +30,8 @@ pub struct Reader<'s> {
     pub out: String,
     /// The names of the tags that are open here and have an end.
     open: Vec<&'s str>,
-    /// Whether the template gives the names of a macro's further arguments to values of its own.
-    sets_rest_names: bool,
+    /// Of every macro and call among them, which of `tags::REST_NAMES` are values of its own.
+    rest_names: Vec<[bool; 2]>,
 }
 
 /// A bracket that is open: its place in the output, and those of the colons right in it.
@@ -58,7 +58,7 @@ const LOOP_ELSE: &str = "else of for";
 const MAX_NESTING: usize = 150;
 
 /// Whether code ends with the name of a filter, as in "x | upper", or of a test, as in "x is text".
-fn ends_with_name(code: &str) -> bool {
+pub fn ends_with_name(code: &str) -> bool {
     let before = code.trim_end().trim_end_matches(is_word).trim_end();
     let last_word = |code: &str| code[code.trim_end_matches(is_word).len()..].to_string();
     let word = last_word(before);
@@ -72,7 +72,11 @@ impl<'s> Reader<'s> {
     }
 
     pub fn line(&self) -> String {
-        format!("line {}", 1 + self.source[..self.at].matches('\n').count())
+        self.line_of(self.at)
+    }
+
+    fn line_of(&self, at: usize) -> String {
+        format!("line {}", 1 + self.source[..at].matches('\n').count())
     }
 
     pub fn copy(&mut self, bytes: usize) -> &'s str {
@@ -100,11 +104,12 @@ impl<'s> Reader<'s> {
                     None => self.read_tag()?,
                 },
                 Some(b'{') => {
+                    let at = self.at;
                     self.copy(2);
                     self.skip_mark();
                     let begin = self.out.len();
                     self.read_code("}}")?;
-                    self.check_rest_names("", begin)?;
+                    self.check_rest_names("", begin, at)?;
                 }
                 _ => _ = self.copy(1),
             }
@@ -128,6 +133,7 @@ impl<'s> Reader<'s> {
     }
 
     fn read_tag(&mut self) -> Result<(), String> {
+        let tag_at = self.at;
         self.copy(2);
         self.skip_mark();
         let rest = self.rest();
@@ -150,12 +156,14 @@ impl<'s> Reader<'s> {
         }
         let begin = self.out.len();
         let assigns = self.read_code("%}")?;
-        self.check_rest_names(name, begin)?;
+        self.check_rest_names(name, begin, tag_at)?;
         match name {
             "for" => self.rewrite_code(begin, tags::write_for),
             "with" => self.rewrite_code(begin, tags::write_with),
-            "macro" | "call" => tags::check_macro(&self.out[begin..])
-                .map_err(|what| format!("{what} ({})", self.line()))?,
+            name if tags::has_parameters(name, &self.out[begin..]) => {
+                tags::check_parameters(&self.out[begin..])
+                    .map_err(|what| format!("{what} ({})", self.line_of(tag_at)))?;
+            }
             "filter" => self.open_scope(),
             "set" if !assigns => self.open_scope(),
             _ => {}
@@ -176,6 +184,8 @@ impl<'s> Reader<'s> {
                 };
                 let begin = self.open.iter().rposition(|open| ends(&open));
                 self.open.truncate(begin.unwrap_or(self.open.len()));
+                let has_names = |tag: &&&str| matches!(**tag, "macro" | "call");
+                self.rest_names.truncate(self.open.iter().filter(has_names).count());
             }
         }
         Ok(())
@@ -200,19 +210,34 @@ impl<'s> Reader<'s> {
         self.out.push_str("%}");
     }
 
-    /// Refuses to read a macro's further arguments, of which minijinja knows nothing.
-    fn check_rest_names(&mut self, tag: &str, begin: usize) -> Result<(), String> {
+    /// Refuses to read a macro's further arguments, of which minijinja knows nothing. What is named
+    /// like them outside of the macro is hidden by them. `at`: where the code's tag begins.
+    fn check_rest_names(&mut self, tag: &str, begin: usize, at: usize) -> Result<(), String> {
         let names = tags::rest_names(tag, &self.out[begin..]);
-        let in_macro = self.open.iter().any(|tag| matches!(*tag, "macro" | "call"));
-        match names.reads {
-            Some(name) if in_macro && !names.sets && !self.sets_rest_names => {
-                Err(format!("{name} of a macro can't be read here ({})", self.line()))
-            }
-            _ => {
-                self.sets_rest_names |= names.sets;
-                Ok(())
+        if tag == "macro" {
+            self.rest_names.push([false; 2]);
+        }
+        // The code of a call is read outside of it.
+        let mut own = [false; 2];
+        let around = match tag {
+            "call" => &mut own,
+            _ => self.rest_names.last_mut().unwrap_or(&mut own),
+        };
+        for (name, sets) in names.sets.iter().enumerate() {
+            around[name] |= sets;
+        }
+        if let Some(known) = self.rest_names.last() {
+            for (name, word) in tags::REST_NAMES.iter().enumerate() {
+                if names.reads[name] && !known[name] {
+                    let line = self.line_of(at);
+                    return Err(format!("{word} of a macro can't be read here ({line})"));
+                }
             }
         }
+        if tag == "call" {
+            self.rest_names.push(own);
+        }
+        Ok(())
     }
 
     /// minijinja leaves a loop without ending the scopes and captures in it, and takes the else of a

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::prepare::is_word;
+use crate::prepare::{ends_with_name, is_word};
 
 /// The filter that what is looped over goes through, see `iterables::loop_items`.
 pub const LOOP_FILTER: &str = "__iter";
@@ -66,7 +66,8 @@ fn string_size(code: &str, quote: char) -> usize {
     end.map_or(code.len(), |end| end + 2)
 }
 
-/// `x in xs if y` with `xs` in brackets and behind it the filter. None where this is no loop.
+/// `x in xs if y` with `xs` in brackets and behind it the filter. None where this is no loop. What
+/// `loop(xs)` of a recursive one goes over is left as it is.
 pub fn write_for(code: &str) -> Option<String> {
     let marks = marks(code);
     let is_in = marks.iter().position(|mark| mark.text == "in")?;
@@ -106,8 +107,13 @@ pub fn write_with(code: &str) -> Option<String> {
     (marks.iter().any(|mark| mark.text == ",")).then(|| format!(" ({targets}) = ({values})"))
 }
 
+/// Whether the code of a macro or call has parameters. Those of `call m(x)` are arguments.
+pub fn has_parameters(tag: &str, code: &str) -> bool {
+    tag == "macro" || (tag == "call" && code.trim_start().starts_with('('))
+}
+
 /// Refuses a default made of an earlier parameter: minijinja looks for that name outside.
-pub fn check_macro(code: &str) -> Result<(), String> {
+pub fn check_parameters(code: &str) -> Result<(), String> {
     let mut parameters = HashSet::new();
     let mut parameter = "";
     let mut is_default = false;
@@ -123,7 +129,11 @@ pub fn check_macro(code: &str) -> Result<(), String> {
             }
             ("=", 1) => is_default = true,
             (name, 1) if !is_default => parameter = name,
-            (name, _) if is_value && parameters.contains(name) => {
+            (name, _)
+                if is_value
+                    && parameters.contains(name)
+                    && !ends_with_name(&code[..mark.at + name.len()]) =>
+            {
                 return Err(format!(
                     "the default of {parameter} can't be made of {name} here, a parameter as well"
                 ));
@@ -135,35 +145,37 @@ pub fn check_macro(code: &str) -> Result<(), String> {
 }
 
 /// The names that a macro's further arguments have in Jinja.
-const REST_NAMES: [&str; 2] = ["varargs", "kwargs"];
+pub const REST_NAMES: [&str; 2] = ["varargs", "kwargs"];
 
-/// What the code of a tag, or of an expression, does with them.
-pub struct RestNames<'c> {
-    pub sets: bool,
-    pub reads: Option<&'c str>,
+/// Which of them the code of a tag, or of an expression, sets and reads.
+#[derive(Default)]
+pub struct RestNames {
+    pub sets: [bool; 2],
+    pub reads: [bool; 2],
 }
 
-pub fn rest_names<'c>(tag: &str, code: &'c str) -> RestNames<'c> {
-    let mut found = RestNames { sets: false, reads: None };
+pub fn rest_names(tag: &str, code: &str) -> RestNames {
+    let mut found = RestNames::default();
     if !REST_NAMES.iter().any(|name| code.contains(name)) {
         return found;
     }
     let marks = all_marks(code);
-    let ends = |mark: &&Mark| mark.depth == 0 && matches!(mark.text, "=" | "in");
+    let end_at = |ends: &[&str]| {
+        let ends = |mark: &&Mark| mark.depth == 0 && ends.contains(&mark.text);
+        marks.iter().find(ends).map_or(code.len(), |mark| mark.at)
+    };
     let targets_end = match tag {
-        "macro" | "call" => code.len(),
-        "set" | "with" | "for" => marks.iter().find(ends).map_or(code.len(), |mark| mark.at),
+        "set" | "with" | "for" => end_at(&["=", "in"]),
+        _ if has_parameters(tag, code) => end_at(&[")"]),
         _ => 0,
     };
     for (index, mark) in marks.iter().enumerate() {
         // The name of an argument otherwise.
         let is_value = marks.get(index + 1).is_none_or(|next| next.text != "=");
-        if REST_NAMES.contains(&mark.text) {
-            match mark.at < targets_end {
-                true => found.sets = true,
-                false if is_value => found.reads = Some(mark.text),
-                false => {}
-            }
+        let Some(name) = REST_NAMES.iter().position(|name| *name == mark.text) else { continue };
+        match mark.at < targets_end {
+            true => found.sets[name] = true,
+            false => found.reads[name] |= is_value,
         }
     }
     found

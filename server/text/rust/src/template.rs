@@ -38,6 +38,8 @@ const PROBE_MAX_BYTES: usize = 1 << 20;
 
 pub struct ChatTemplate {
     env: Environment<'static>,
+    /// As it was found.
+    source: String,
     /// bos_token and the like.
     variables: Map<String, Value>,
     /// What the template reads and does not set before.
@@ -68,14 +70,15 @@ impl ChatTemplate {
             .iter()
             .map(|(name, text)| (name.clone(), Value::from(text.as_str())))
             .collect();
+        let knows_developers =
+            ["'developer'", "\"developer\""].iter().any(|role| source.contains(role));
         let mut template = ChatTemplate {
             env,
+            source,
             variables,
             undeclared,
             forms: ContentForms::default(),
-            knows_developers: ["'developer'", "\"developer\""]
-                .iter()
-                .any(|role| source.contains(role)),
+            knows_developers,
         };
         template.forms =
             ContentForms::probe(|messages| template.render_probe(messages)).map_err(shown)?;
@@ -84,11 +87,7 @@ impl ChatTemplate {
 
     /// Whether the template reads the variable `name` before it sets it.
     pub fn reads(&self, name: &str) -> bool {
-        self.undeclared.contains(name)
-            || self
-                .env
-                .get_template(NAME)
-                .is_ok_and(|template| sets_from_itself(template.source(), name))
+        self.undeclared.contains(name) || sets_from_itself(&self.source, name)
     }
 
     /// `messages` is a JSON array, `arguments` a JSON object or empty.
