@@ -44,16 +44,23 @@ constexpr OptionalSetting kOptionalSettings[] = {
 };
 
 // `refused`, blamed on the one setting without which the rest `works`. As it is where that would
-// not help, or one of several would.
+// not help, or one of several would. Where there is none of them, what does not fit is the
+// machine's fault: ResourceExhausted.
 template <typename Works>
 absl::Status BlameOptional(const absl::Status& refused, const EngineConfig& config, Works works) {
   if (!BlamedSetting(refused).empty()) return refused;
   const char* blamed = nullptr;
+  bool has_any = false;
   for (const OptionalSetting& setting : kOptionalSettings) {
     EngineConfig without = config;
-    if (!setting.leave_out(without) || !works(without)) continue;
+    if (!setting.leave_out(without)) continue;
+    has_any = true;
+    if (!works(without)) continue;
     if (blamed != nullptr) return refused;
     blamed = setting.name;
+  }
+  if (!has_any && absl::IsFailedPrecondition(refused)) {
+    return absl::ResourceExhaustedError(refused.message());
   }
   if (blamed == nullptr) return refused;
   return BlameSetting(absl::InvalidArgumentError(refused.message()), blamed);

@@ -14,6 +14,7 @@
 #include <atomic>
 #include <chrono>
 #include <csignal>
+#include <cstdio>
 #include <cstdlib>
 #include <ctime>
 #include <memory>
@@ -33,9 +34,16 @@ constexpr auto kFlushPatience = std::chrono::seconds(1);
 std::atomic<bool> json_lines = false;
 std::atomic<uint64_t> flushes = 0;  // of the sink, which flushes when it is asked to and not before
 
+std::atomic<uint64_t> unwritten = 0;  // lines that standard error did not take
+
 // On the log's thread.
 class Sink final : public spdlog::sinks::ansicolor_stderr_sink_mt {
  public:
+  void log(const spdlog::details::log_msg& message) override {
+    std::clearerr(stderr);
+    ansicolor_stderr_sink::log(message);
+    if (std::ferror(stderr) != 0) unwritten.fetch_add(1);
+  }
   void flush() override {
     ansicolor_stderr_sink::flush();
     flushes.fetch_add(1);
@@ -130,7 +138,7 @@ void SetUpLog(const std::string& format, const std::string& level) {
 
 uint64_t LostLogLines() {
   const auto pool = spdlog::thread_pool();
-  return pool ? pool->overrun_counter() : 0;
+  return unwritten.load() + (pool ? pool->overrun_counter() : 0);
 }
 
 bool FlushLog() {

@@ -13,7 +13,8 @@ namespace baram::server {
 // Sets the log up: `format` is "text" or "json" (one object a line), `level` as spdlog names them.
 // A thread of its own writes the lines to standard error, so that no other thread waits for whoever
 // reads them: when the reader stalls, as a blocked pipe or Ctrl-S makes it, the oldest lines are
-// lost and counted. Call before any other thread logs.
+// lost and counted; so are those that can't be written, as to a full disk. Call before any other
+// thread logs.
 void SetUpLog(const std::string& format, const std::string& level);
 // Lines lost so far. Any thread.
 uint64_t LostLogLines();

@@ -134,6 +134,7 @@ class ProgressLine {
 };
 
 void ShowConfiguration(const Config& config) {
+  if (!spdlog::should_log(spdlog::level::info)) return;
   if (config.log_format == "text") {
     std::fputs(DescribeSettings(config).c_str(), stderr);
     return;

@@ -201,8 +201,9 @@ class Reader {
     const std::string bare = name.starts_with("no-") ? name.substr(3) : name;
     const auto [before, added] = lines_.emplace(bare, number_);
     if (added) return known->list;
-    return Fail(number_, absl::StrCat(bare, " stands in line ", before->second,
-                                      " already; remove one of them."));
+    return Fail(number_, absl::StrCat(bare, " stands in line ", before->second, " already; ",
+                                      known->list ? "write all values there, separated by commas."
+                                                  : "remove one of them."));
   }
 
   const std::span<const FileName> known_;

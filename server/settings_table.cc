@@ -48,7 +48,8 @@ const std::vector<Group>& SettingsTable() {
          .member = &C::served_model_names,
          .value = "NAME",
          .unset = "the folder's name",
-         .help = "Name that clients ask for. Repeat it for further names of the same model."},
+         .help = "Name that clients ask for. Repeat it for further names of the same model; in a "
+                 "variable or a file separate them by commas."},
         {.name = "chat-template",
          .kind = Kind::kText,
          .member = &C::chat_template,

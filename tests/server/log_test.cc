@@ -1,6 +1,7 @@
 // The log's two forms: sentences for people, and JSON objects whose facts are fields.
 #include "server/log.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
@@ -70,6 +71,24 @@ TEST(LogTest, ALinePastTheLogLooksLikeOneOfIt) {
                 MatchesRegex(".*[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]"
                              "\\.[0-9]{3}.*\n"));
   }
+}
+
+TEST(LogTest, WhatAFullDiskDoesNotTakeIsCounted) {
+  const int kept = dup(STDERR_FILENO);
+  const int full = open("/dev/full", O_WRONLY);
+  ASSERT_GE(full, 0);
+  const auto lost_of = [](int to) {
+    dup2(to, STDERR_FILENO);
+    SetUpLog("text", "info");
+    const uint64_t before = LostLogLines();
+    for (int i = 0; i < 3; ++i) spdlog::info("a line");
+    EXPECT_TRUE(FlushLog());
+    return LostLogLines() - before;
+  };
+  EXPECT_EQ(lost_of(full), 3u);
+  EXPECT_EQ(lost_of(kept), 0u);
+  close(full);
+  close(kept);
 }
 
 TEST(LogTest, NobodyWaitsForAReaderThatStandsStill) {

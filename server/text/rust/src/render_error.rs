@@ -16,7 +16,10 @@ pub fn render_error(error: &minijinja::Error, max_bytes: usize) -> Error {
         ),
         ErrorKind::WriteFailure => Error::new(
             Status::TooLarge,
-            format!("The conversation is longer than {max_bytes} bytes; shorten it."),
+            format!(
+                "The conversation, as the chat template writes it, is longer than {max_bytes} \
+                 bytes; shorten it."
+            ),
         ),
         _ => Error::bad_input(format!(
             "The chat template can't render this conversation: {}",

@@ -20,7 +20,9 @@ pub fn find_source(folder: &Path, override_path: &Path) -> Result<(String, Strin
         }
     };
     if !override_path.as_os_str().is_empty() {
-        return decode(override_path, read_file(override_path, MAX_SOURCE_BYTES)?);
+        let (origin, source) = decode(override_path, read_file(override_path, MAX_SOURCE_BYTES)?)?;
+        // As editors on Windows begin a text: an operator's file, of which no other reader knows.
+        return Ok((origin, source.strip_prefix('\u{feff}').unwrap_or(&source).to_string()));
     }
     let path = folder.join("chat_template.jinja");
     match read_optional(&path, MAX_SOURCE_BYTES)? {
