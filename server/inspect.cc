@@ -55,7 +55,9 @@ int Inspect(const std::vector<std::string>& args) {
   if (text.ok()) {
     facts.tokens = text->tokenizer->vocab_size();
     found->info.defaults.eos_ids = EosIds(found->info, *text->tokenizer);
-    facts.chat_template = text->chat_template ? "yes" : kNoChatTemplate;
+    facts.chat_template = !text->chat_template         ? kNoChatTemplate
+                          : text->chat_problem.empty() ? "yes"
+                                                       : text->chat_problem;
   }
   std::fputs(DescribeInspection(*found, facts).c_str(), stdout);
   return ExitCode(text.ok() ? found->servable : of_text);

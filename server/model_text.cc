@@ -41,6 +41,21 @@ int32_t NeededVocab(const text::Tokenizer& tokenizer) {
   return needed;
 }
 
+// See ModelText::chat_problem.
+std::string ChatProblem(const text::ChatTemplate& chat_template) {
+  std::string problem;
+  for (const char* conversation :
+       {R"([{"role":"user","content":"a"}])",
+        R"([{"role":"system","content":"a"},{"role":"user","content":"a"}])"}) {
+    const auto prompt = chat_template.Render(conversation, "", /*add_generation_prompt=*/true,
+                                             /*continue_final_message=*/false);
+    if (prompt.ok() && !prompt->empty()) return "";
+    if (!problem.empty()) continue;
+    problem = prompt.ok() ? "its prompt is empty." : std::string(prompt.status().message());
+  }
+  return absl::StrCat("may refuse all chats, as it does the shortest: ", problem);
+}
+
 }  // namespace
 
 absl::StatusOr<ModelText> LoadModelText(const Config& config) {
@@ -55,6 +70,7 @@ absl::StatusOr<ModelText> LoadModelText(const Config& config) {
       text::ChatTemplate::Load(config.model, config.chat_template, *text.tokenizer);
   if (chat_template.ok()) {
     text.chat_template = *std::move(chat_template);
+    text.chat_problem = ChatProblem(*text.chat_template);
   } else if (!config.chat_template.empty()) {
     return BlameSetting(chat_template.status(), "chat-template");
   } else if (!absl::IsNotFound(chat_template.status())) {

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -18,6 +19,9 @@ namespace baram::server {
 struct ModelText {
   std::unique_ptr<text::Tokenizer> tokenizer;
   std::unique_ptr<text::ChatTemplate> chat_template;  // null if the model has none
+  // For an operator: why the template renders no short conversation, and so perhaps no chat; empty
+  // if it does.
+  std::string chat_problem;
   int32_t needed_vocab = 0;  // one more than the largest id of the simplest text
 };
 

@@ -110,6 +110,7 @@ absl::Status Server::Open(LoadProgress load_progress) {
   tokenizer_ = std::move(text->tokenizer);
   chat_template_ = std::move(text->chat_template);
   if (!chat_template_) spdlog::warn("chat template {}", kNoChatTemplate);
+  if (!text->chat_problem.empty()) spdlog::warn("chat template {}", text->chat_problem);
 
   EngineConfig engine_config = ToEngineConfig(config_);
   engine_config.valid_vocab = tokenizer_->vocab_size();

@@ -117,6 +117,21 @@ TEST_F(InspectTest, ALimitOnItsMemoryIsTheMachines) {
   EXPECT_THAT(ran.output, HasSubstr("memory               2.05 GB\n"));
 }
 
+TEST_F(InspectTest, TellsATemplateThatRefusesEveryChat) {
+  constexpr char kRow[] = "chat template        ";
+  Write("chat_template.jinja",
+        "{% if messages[0].role != 'system' %}{{ raise_exception('No.') }}"
+        "{% endif %}{{ messages | length }}");
+  EXPECT_THAT(Inspect().output, HasSubstr(std::string(kRow) + "yes\n"));
+  const std::string refuses = std::string(kRow) + "may refuse all chats, as it does the shortest: ";
+  Write("chat_template.jinja", "{{ raise_exception('No.') }}");
+  const Ran ran = Inspect();
+  EXPECT_EQ(ran.code, 0) << "plain prompts are served";
+  EXPECT_THAT(ran.output, HasSubstr(refuses + "No.\n"));
+  Write("chat_template.jinja", "{% set x = 1 %}");
+  EXPECT_THAT(Inspect().output, HasSubstr(refuses + "its prompt is empty.\n"));
+}
+
 TEST_F(InspectTest, SaysOfTheTextWhatServeSays) {
   const auto expect = [&](int code, const char* file) {
     const Ran ran = Inspect();
