@@ -4,16 +4,21 @@ use std::fmt::Write;
 
 use crate::prepare::Reader;
 
+/// Where the string at the begin of `code` has its closing quote.
+pub fn closing_quote(code: &str, quote: char) -> Option<usize> {
+    let mut escaped = false;
+    let end = code[1..].find(|c: char| {
+        let ends = c == quote && !escaped;
+        escaped = c == '\\' && !escaped;
+        ends
+    });
+    end.map(|at| 1 + at)
+}
+
 impl Reader<'_> {
     pub fn read_string(&mut self, quote: char) -> Result<(), String> {
-        let mut escaped = false;
-        let end = self.rest()[1..].find(|c: char| {
-            let ends = c == quote && !escaped;
-            escaped = c == '\\' && !escaped;
-            ends
-        });
         // Without an end this is no template, as minijinja will say.
-        let Some(end) = end.map(|at| self.at + 1 + at) else {
+        let Some(end) = closing_quote(self.rest(), quote).map(|at| self.at + at) else {
             self.copy_rest();
             return Ok(());
         };

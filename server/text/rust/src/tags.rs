@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use crate::prepare::{ends_with_name, is_word};
+use crate::prepare_text::closing_quote;
 
 /// The filter that what is looped over goes through, see `iterables::loop_items`.
 pub const LOOP_FILTER: &str = "__iter";
@@ -29,7 +30,7 @@ fn all_marks(code: &str) -> Vec<Mark<'_>> {
     while let Some(c) = code[at..].chars().next() {
         let rest = &code[at..];
         let size = match c {
-            '\'' | '"' => string_size(rest, c),
+            '\'' | '"' => closing_quote(rest, c).map_or(rest.len(), |end| end + 1),
             c if is_word(c) => rest.find(|c| !is_word(c)).unwrap_or(rest.len()),
             '=' if rest.starts_with("==") => 2,
             c => c.len_utf8(),
@@ -53,17 +54,6 @@ fn all_marks(code: &str) -> Vec<Mark<'_>> {
         at += size;
     }
     marks
-}
-
-/// The bytes of the string at the begin of `code`.
-fn string_size(code: &str, quote: char) -> usize {
-    let mut escaped = false;
-    let end = code[1..].find(|c: char| {
-        let ends = c == quote && !escaped;
-        escaped = c == '\\' && !escaped;
-        ends
-    });
-    end.map_or(code.len(), |end| end + 2)
 }
 
 /// `x in xs if y` with `xs` in brackets and behind it the filter. None where this is no loop. What
