@@ -26,7 +26,7 @@ struct CpuFacts {
 CpuFacts ReadCpuFacts();
 
 // Of a processor with AVX512_BF16: whether its VDPBF16PS takes no more time than the two FMAs that
-// it stands for, measured in some 100 us. EPYCs issue as many of it as of FMAs, Xeons a quarter.
+// it stands for and their unpacking, measured in some 100 us. A Xeon issues four FMAs in its time.
 bool DotsPay();
 // CpuFacts::fastest_isa. `dots_pay` is called only where there is AVX512_BF16 without AMX.
 Isa FastestIsa(Isa best, bool (*dots_pay)());

@@ -26,7 +26,7 @@ void CpuDevice::AddNorm(const AddNormArgs& args) {
 void CpuDevice::Act(const ActArgs& args) {
   DCheckShapes(args);
   const ActJob job = {args.gate_up, args.kind == Activation::kGeluTanh, args.out};
-  // A long row takes longer than a worker spins for the next op.
+  // Four long rows in one tile take longer than the others spin for the next op.
   constexpr int64_t kLongRow = 4096;
   Run(kernels_->act, job, args.gate_up.rows, args.out.cols < kLongRow ? kRowGrain : 1);
 }
