@@ -291,7 +291,8 @@ std::vector<MetricFamily> Metrics::Collect() const {
   Exposition out({{"model_name", model_name_}, {"engine", "0"}});
   AddEngine(out);
   AddCalls(out);
-  out.AddCounter("log_lines_lost_total", "Lines of the log that nobody read in time, or that could not be written.",
+  out.AddCounter("log_lines_lost_total",
+                 "Lines of the log that nobody read in time, or that could not be written.",
                  static_cast<double>(LostLogLines()));
   for (const auto& row : kHistograms) out.AddHistogram(row.name, row.help, stats_.*row.member);
   AddFacts(out);

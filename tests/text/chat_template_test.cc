@@ -310,7 +310,8 @@ TEST(ChatTemplate, RefusesWhatMacrosDoNotKnowOfTheirArguments) {
       {"{% macro m(a) %}\n{{ varargs }}{% endmacro %}", "varargs of a macro can't be read here"},
       {"{% macro m() %}\n{% for k in kwargs %}{% endfor %}{% endmacro %}", "kwargs of a macro"},
       {"{% macro m() %}\n{% set x = kwargs['a'] %}{% endmacro %}", "kwargs of a macro"},
-      {"{% macro m(kwargs) %}{% endmacro %}\n{% macro n() %}{{ varargs }}{{ kwargs }}{% endmacro %}",
+      {"{% macro m(kwargs) %}{% endmacro %}\n{% macro n() %}{{ varargs }}{{ kwargs }}{% endmacro "
+       "%}",
        "varargs of a macro"},
       {"{% set kwargs = 1 %}\n{% macro m() %}{{ kwargs }}{% endmacro %}", "kwargs of a macro"},
       {"{% macro m() %}\n{% call w(kwargs) %}{% endcall %}{% endmacro %}", "kwargs of a macro"},

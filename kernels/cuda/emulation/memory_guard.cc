@@ -90,8 +90,7 @@ void ReadGuarded(void* to, const void* from, size_t bytes) {
   if (after != All().bytes.begin()) {
     const auto& [memory, size] = *std::prev(after);
     begin = std::min(first - (first - memory) % kGranule, memory + size);
-    end = std::min(begin + RoundUp(first + bytes - begin, kGranule),
-                   memory + size);
+    end = std::min(begin + RoundUp(first + bytes - begin, kGranule), memory + size);
   }
   ASAN_UNPOISON_MEMORY_REGION(begin, end - begin);
   std::memcpy(to, from, bytes);
