@@ -195,9 +195,11 @@ HostFacts ReadHostFacts() {
   const std::string membership = ReadFile("/proc/self/cgroup");
   facts.default_threads = static_cast<int32_t>(facts.processors.size());
   // A thread more than the quota pays for would be stopped in the middle of an op, and all wait.
-  if (const double quota = CgroupCpuQuota(root, membership); quota > 0) {
+  facts.cpu_quota = CgroupCpuQuota(root, membership);
+  if (facts.cpu_quota > 0) {
     const double most = facts.default_threads;
-    facts.default_threads = static_cast<int32_t>(std::clamp(std::floor(quota), 1.0, most));
+    facts.default_threads =
+        static_cast<int32_t>(std::clamp(std::floor(facts.cpu_quota), 1.0, most));
   }
   facts.memory_bytes = MachineMemory();
   if (const int64_t nodes = NodesMemory("/sys/devices/system/node", {CpusetNodes(), BoundNodes()});

@@ -12,6 +12,7 @@ namespace baram {
 struct HostFacts {
   std::vector<int32_t> processors;  // that this process may run on
   int32_t default_threads = 1;      // from the processors and the cgroup's quota
+  double cpu_quota = 0;             // of the cgroup, in processors; 0: unlimited
   // The least of what the allowed NUMA nodes have, the cgroup's limit and ulimit -v.
   int64_t memory_bytes = 0;
 };

@@ -2,10 +2,14 @@
 #include "kernels/cpu/worker_pool.h"
 
 #include <immintrin.h>
+#include <linux/futex.h>
 #include <pthread.h>
 #include <sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
-#include <chrono>
+#include <algorithm>
+#include <climits>
 #include <cstdlib>
 #include <exception>
 #include <iterator>
@@ -15,40 +19,45 @@
 namespace baram::cpu {
 namespace {
 
-// state_: threads inside the op, two flags, and the number of the op in the remaining bits.
-constexpr uint32_t kInsideMask = 0x3ff;
-constexpr uint32_t kOpen = 0x400;
-constexpr uint32_t kStop = 0x800;
-constexpr uint32_t kOpShift = 12;
-static_assert(WorkerPool::kMaxWorkers <= kInsideMask);
-
-// Value of finished_ while threads of the current op may still be inside.
-constexpr uint32_t kUnfinished = ~uint32_t{0};
+// state_: two flags, and the number of the op in the remaining bits. No op has the number 0.
+//
+// Opening and closing an op, taking a seat and going to sleep each store to one word and then load
+// another, sequentially consistent, so that of two threads that do so at least one sees the other:
+//   a thread takes its seat, then looks whether the op is still open;
+//   the caller closes the op, then looks which seats are taken;
+//   a thread counts itself as a sleeper, then looks whether an op has opened;
+//   the caller opens an op, then looks how many sleep.
+constexpr uint32_t kOpen = 1;
+constexpr uint32_t kStop = 2;
+constexpr uint32_t kOpShift = 2;
 
 uint32_t OpNumber(uint32_t state) { return state >> kOpShift; }
 
-// Longer waits go to the kernel: front-end threads share the processors.
-constexpr auto kSpin = std::chrono::microseconds(20);
+// Not std::atomic's wait and notify: those wake one thread or all of them, and count the waiters of
+// all words that start a cache line together, so that each notify would enter the kernel.
+static_assert(sizeof(std::atomic<uint32_t>) == sizeof(uint32_t));
+void FutexWait(const std::atomic<uint32_t>& word, uint32_t value) {
+  syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, value, nullptr);
+}
+void FutexWake(const std::atomic<uint32_t>& word, int threads) {
+  syscall(SYS_futex, &word, FUTEX_WAKE_PRIVATE, threads);
+}
 
-// Spins until `ready(value of atomic)`, for at most kSpin; then sleeps until it is. Returns the
-// value.
+// Spins until `ready(value of word)`, for at most `spin`. Returns the last value.
 template <typename Ready>
-uint32_t Await(const std::atomic<uint32_t>& atomic, const Ready& ready) {
-  uint32_t value = atomic.load(std::memory_order_acquire);
+uint32_t SpinUntil(const std::atomic<uint32_t>& word, std::chrono::nanoseconds spin,
+                   const Ready& ready) {
+  uint32_t value = word.load(std::memory_order_acquire);
   if (ready(value)) return value;
-  const auto deadline = std::chrono::steady_clock::now() + kSpin;
+  const auto deadline = std::chrono::steady_clock::now() + spin;
   do {
     // Reading the clock costs about as much as one pause.
     for (int i = 0; i < 8; ++i) {
       _mm_pause();
-      value = atomic.load(std::memory_order_acquire);
+      value = word.load(std::memory_order_acquire);
       if (ready(value)) return value;
     }
   } while (std::chrono::steady_clock::now() < deadline);
-  while (!ready(value)) {
-    atomic.wait(value, std::memory_order_acquire);
-    value = atomic.load(std::memory_order_acquire);
-  }
   return value;
 }
 
@@ -68,7 +77,7 @@ void PinTo(int32_t processor) {
 
 void WorkerPool::FreeScratch::operator()(void* memory) const { std::free(memory); }
 
-WorkerPool::WorkerPool(const Options& options) {
+WorkerPool::WorkerPool(const Options& options) : spin_(options.spin), seats_(options.workers) {
   Check(options.workers >= 1 && options.workers <= kMaxWorkers, "a pool has 1 to 512 workers");
   // Pages that no kernel touches cost nothing.
   scratch_.reset(std::aligned_alloc(4096, options.workers * kWorkerScratchBytes));
@@ -88,13 +97,13 @@ WorkerPool::WorkerPool(const Options& options) {
 }
 
 WorkerPool::~WorkerPool() {
-  state_.fetch_or(kStop, std::memory_order_release);
-  state_.notify_all();
+  state_.fetch_or(kStop);
+  FutexWake(state_, INT_MAX);
   for (std::thread& thread : threads_) thread.join();
 }
 
 void WorkerPool::RunOp() {
-  // One tile, or nobody to share with: no barrier.
+  // One tile, or no thread to share with: no barrier.
   if (threads_.empty() || op_.units <= op_.grain) {
     for (int64_t begin = 0; begin < op_.units; begin += op_.grain) {
       const int64_t end = begin + op_.grain < op_.units ? begin + op_.grain : op_.units;
@@ -103,18 +112,36 @@ void WorkerPool::RunOp() {
     return;
   }
   next_unit_.store(0, std::memory_order_relaxed);
-  finished_.store(kUnfinished, std::memory_order_relaxed);
-  // Nobody is inside and the op is closed, so no thread changes the state now.
-  const uint32_t number =
-      (OpNumber(state_.load(std::memory_order_relaxed)) + 1) & (~uint32_t{0} >> kOpShift);
+  constexpr uint32_t kNumbers = ~uint32_t{0} >> kOpShift;
+  const uint32_t number = OpNumber(state_.load(std::memory_order_relaxed)) % kNumbers + 1;
   state_.store(number << kOpShift | kOpen);
-  state_.notify_all();
+  Wake((op_.units + op_.grain - 1) / op_.grain);
 
   RunTiles(workers_[0]);
 
-  const uint32_t closing = state_.fetch_and(~kOpen, std::memory_order_acq_rel);
-  if ((closing & kInsideMask) == 0) return;
-  Await(finished_, [number](uint32_t finished) { return finished == number; });
+  state_.store(number << kOpShift);
+  for (int32_t i = 1; i <= std::ssize(threads_); ++i) AwaitLeaving(i, number);
+}
+
+// Wakes sleepers for the tiles that the caller and the threads that are awake leave.
+void WorkerPool::Wake(int64_t tiles) {
+  const int32_t sleepers = sleepers_.load();
+  if (sleepers == 0) return;
+  const int64_t awake = 1 + std::ssize(threads_) - sleepers;
+  const int64_t wanted = std::min<int64_t>(sleepers, tiles - awake);
+  if (wanted > 0) FutexWake(state_, static_cast<int>(wanted));
+}
+
+// Returns once thread `index` is not in the closed op `number`.
+void WorkerPool::AwaitLeaving(int32_t index, uint32_t number) {
+  const std::atomic<uint32_t>& seat = seats_[index].op;
+  // Sequentially consistent, as SpinUntil's loads are not.
+  if (seat.load() != number) return;
+  const auto left = [number](uint32_t op) { return op != number; };
+  if (left(SpinUntil(seat, spin_, left))) return;
+  awaited_seat_.store(index);
+  while (seat.load() == number) FutexWait(seat, number);
+  awaited_seat_.store(0, std::memory_order_relaxed);
 }
 
 void WorkerPool::RunTiles(const Worker& worker) {
@@ -135,21 +162,33 @@ void WorkerPool::ThreadMain(int32_t index, const Options& options) {
   if (options.enter_thread != nullptr) options.enter_thread();
   uint32_t seen = 0;
   while (true) {
-    uint32_t state = Await(state_, [seen](uint32_t now) {
-      return (now & kStop) != 0 || ((now & kOpen) != 0 && OpNumber(now) != seen);
-    });
+    const uint32_t state = AwaitOp(seen);
     if ((state & kStop) != 0) return;
-    // Fails when another thread joined or left meanwhile, or the op was closed: look again.
-    if (!state_.compare_exchange_weak(state, state + 1, std::memory_order_acq_rel)) continue;
-    seen = OpNumber(state);
-    RunTiles(workers_[index]);
-    const uint32_t left = state_.fetch_sub(1, std::memory_order_acq_rel) - 1;
-    if ((left & (kInsideMask | kOpen)) == 0) {
-      // In one order with the look at who waits that notify_one begins with, as state_ above.
-      finished_.store(seen);
-      finished_.notify_one();
+    seats_[index].op.store(OpNumber(state));
+    if (state_.load() == state) {
+      seen = OpNumber(state);
+      RunTiles(workers_[index]);
     }
+    Leave(index);
   }
+}
+
+// Waits for an open op other than `seen`, or the end of the pool; returns the state then.
+uint32_t WorkerPool::AwaitOp(uint32_t seen) {
+  const auto ready = [seen](uint32_t state) {
+    return (state & kStop) != 0 || ((state & kOpen) != 0 && OpNumber(state) != seen);
+  };
+  uint32_t state = SpinUntil(state_, spin_, ready);
+  if (ready(state)) return state;
+  sleepers_.fetch_add(1);
+  for (state = state_.load(); !ready(state); state = state_.load()) FutexWait(state_, state);
+  sleepers_.fetch_sub(1, std::memory_order_relaxed);
+  return state;
+}
+
+void WorkerPool::Leave(int32_t index) {
+  seats_[index].op.store(0);
+  if (awaited_seat_.load() == index) FutexWake(seats_[index].op, 1);
 }
 
 }  // namespace baram::cpu

@@ -3,6 +3,7 @@
 #define BARAM_KERNELS_CPU_WORKER_POOL_H_
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <thread>
@@ -15,11 +16,12 @@ namespace baram::cpu {
 // Owned by the CPU device. Has as many workers as it gets threads from the system, or none if
 // there is no memory for their scratch: workers() says how many. ParallelFor is called by one
 // thread at a time, the executor; it neither allocates nor locks. Between ops the threads spin for
-// at most 20 us, then sleep; the destructor ends them.
+// Options::spin, then sleep; the destructor ends them.
 //
-// An op is open from its start until the caller finds no tile left. A thread joins by counting
-// itself in while the op is open; the caller then waits only for those that joined. So a thread
-// that is asleep, or that the kernel has taken off its processor, delays nobody.
+// An op is open from its start until the caller finds no tile left. A thread joins an open op by
+// taking its own seat, and the caller then waits only for the seats that are taken: a thread that
+// is asleep, or that the kernel has descheduled, delays no op. Threads share no line that they
+// write, except the counter of units, so that joining costs the same with many of them.
 class WorkerPool {
  public:
   struct Options {
@@ -27,6 +29,8 @@ class WorkerPool {
     // Pin worker i to processors[i % size]; empty: do not pin. Worker 0 belongs to the caller and
     // is never pinned.
     std::vector<int32_t> processors = {};
+    // How long a thread that waits, the caller included, spins before it sleeps in the kernel.
+    std::chrono::nanoseconds spin = std::chrono::microseconds(20);
     void (*enter_thread)() = nullptr;  // called once by each thread of the pool
   };
   static constexpr int32_t kMaxWorkers = 512;
@@ -59,24 +63,36 @@ class WorkerPool {
     int64_t units = 0;
     int64_t grain = 1;
   };
+  // The number of the op that a thread is in, or 0. Waits on it: the caller, once the op is closed.
+  struct alignas(64) Seat {
+    std::atomic<uint32_t> op{0};
+  };
   struct FreeScratch {
     void operator()(void* memory) const;
   };
 
   void RunOp();
   void RunTiles(const Worker& worker);
+  void Wake(int64_t tiles);
+  void AwaitLeaving(int32_t index, uint32_t number);
+  uint32_t AwaitOp(uint32_t seen);
+  void Leave(int32_t index);
   void ThreadMain(int32_t index, const Options& options);
 
+  const std::chrono::nanoseconds spin_;
   std::vector<Worker> workers_;
   std::unique_ptr<void, FreeScratch> scratch_;  // workers x kWorkerScratchBytes
+  std::vector<Seat> seats_;                     // by worker; that of worker 0 stays empty
   std::vector<std::thread> threads_;
 
-  Op op_;  // written by the caller while no op is open and nobody is in one
+  Op op_;  // written by the caller while no op is open and no seat is taken
   alignas(64) std::atomic<int64_t> next_unit_{0};
-  // Which op, whether it is open, and how many threads are in it; see worker_pool.cc.
+  // The number of the op and whether it is open; written by the caller alone. See worker_pool.cc.
   alignas(64) std::atomic<uint32_t> state_{0};
-  // Number of the closed op whose last thread has left; the caller waits for it.
-  alignas(64) std::atomic<uint32_t> finished_{0};
+  // Threads that sleep until state_ changes, or are about to.
+  alignas(64) std::atomic<int32_t> sleepers_{0};
+  // The seat that the caller sleeps on, or 0.
+  alignas(64) std::atomic<int32_t> awaited_seat_{0};
 };
 
 }  // namespace baram::cpu

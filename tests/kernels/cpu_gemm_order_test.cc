@@ -100,7 +100,7 @@ class Gemm {
   // columns.
   std::vector<uint32_t> Computed(const Machine& machine, int64_t block_k, int64_t panels,
                                  int32_t workers) const {
-    WorkerPool pool({workers, {}, machine.kernels->enter_thread});
+    WorkerPool pool({.workers = workers, .enter_thread = machine.kernels->enter_thread});
     const uint32_t mode = __builtin_ia32_stmxcsr();
     machine.kernels->enter_thread();
     const int64_t padded_k = RoundUp(problem_.k, kBlockK);

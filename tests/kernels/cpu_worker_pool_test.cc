@@ -1,10 +1,15 @@
-// The worker pool: every unit once, effects visible, threads that come late, sleep and end.
+// The worker pool: every unit once, effects visible, threads that join late, spin, sleep and end.
 #include <gtest/gtest.h>
+#include <pthread.h>
 #include <sched.h>
 
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <ctime>
+#include <filesystem>
+#include <fstream>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -12,6 +17,48 @@
 
 namespace baram::cpu {
 namespace {
+
+using std::chrono::milliseconds;
+
+// Runs an op of `units` units that wait for each other: each needs a thread of its own.
+void Meet(WorkerPool& pool, int units) {
+  std::atomic<int> inside{0};
+  pool.ParallelFor(units, 1, [&](int64_t, int64_t, const Worker&) {
+    inside.fetch_add(1);
+    while (inside.load() < units) std::this_thread::yield();
+  });
+  EXPECT_EQ(inside.load(), units);
+}
+
+// What the kernel says of the pool's threads: how many are asleep, and how often they went to
+// sleep.
+struct Sleep {
+  int threads = 0;
+  int64_t times = 0;
+};
+
+Sleep ReadSleep() {
+  Sleep sleep;
+  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+    std::ifstream file(task.path() / "status");
+    std::string line, name, state;
+    for (std::string word; file >> word && std::getline(file, line);) {
+      if (word == "Name:") name = line;
+      if (word == "State:") state = line;
+      if (word != "voluntary_ctxt_switches:" || name != "\tbaram-worker") continue;
+      if (state.starts_with("\tS")) ++sleep.threads;
+      sleep.times += std::stoll(line);
+    }
+  }
+  return sleep;
+}
+
+// Waits until `threads` threads are asleep; returns how often they went to sleep.
+int64_t AwaitSleep(int threads) {
+  Sleep sleep;
+  while ((sleep = ReadSleep()).threads < threads) std::this_thread::sleep_for(milliseconds(1));
+  return sleep.times;
+}
 
 TEST(WorkerPool, CoversEveryUnitOnceInTilesOfTheGrain) {
   for (const int32_t workers : {1, 2, 5}) {
@@ -58,19 +105,74 @@ TEST(WorkerPool, ScratchIsPrivateAndAligned) {
   });
 }
 
-// Two units that wait for each other need two threads inside one op, also after the threads have
-// had time to fall asleep: the wait below ends only if a sleeping thread is woken.
-TEST(WorkerPool, WakesItsThreads) {
-  WorkerPool pool({.workers = 2});
-  for (int op = 0; op < 50; ++op) {
+// The op ends only if sleeping threads are woken, each that is needed.
+TEST(WorkerPool, WakesTheThreadsThatAnOpNeeds) {
+  for (const int workers : {2, 16}) {
+    WorkerPool pool({.workers = workers});
+    for (int op = 0; op < 20; ++op) {
+      AwaitSleep(workers - 1);
+      Meet(pool, workers);
+    }
+    // Threads that are awake, or on their way to sleep, come by themselves.
+    for (int op = 0; op < 200; ++op) Meet(pool, workers);
+  }
+}
+
+TEST(WorkerPool, LeavesTheOtherThreadsAsleep) {
+  constexpr int kOps = 20;
+  WorkerPool pool({.workers = 16});
+  const int64_t before = AwaitSleep(15);
+  for (int op = 0; op < kOps; ++op) {
+    Meet(pool, 2);
+    AwaitSleep(15);
+  }
+  // One thread is woken for each op; it may sleep a second time while it wakes up.
+  EXPECT_GE(AwaitSleep(15) - before, kOps);
+  EXPECT_LE(AwaitSleep(15) - before, 3 * kOps);
+}
+
+// A thread that spins uses its processor.
+TEST(WorkerPool, SpinsForAsLongAsItShould) {
+  for (const bool spins : {false, true}) {
+    WorkerPool pool({.workers = 2,
+                     .spin = spins ? std::chrono::nanoseconds(std::chrono::hours(1))
+                                   : std::chrono::nanoseconds(0)});
+    clockid_t clock = 0;
     std::atomic<int> inside{0};
-    pool.ParallelFor(2, 1, [&](int64_t, int64_t, const Worker&) {
+    pool.ParallelFor(2, 1, [&](int64_t, int64_t, const Worker& worker) {
+      if (worker.index == 1) pthread_getcpuclockid(pthread_self(), &clock);
       inside.fetch_add(1);
       while (inside.load() < 2) std::this_thread::yield();
     });
-    EXPECT_EQ(inside.load(), 2);
-    const auto asleep = std::chrono::steady_clock::now() + std::chrono::microseconds(200);
-    while (std::chrono::steady_clock::now() < asleep) std::this_thread::yield();
+    const auto used = [clock] {
+      timespec time = {};
+      clock_gettime(clock, &time);
+      return time.tv_sec * 1'000'000'000 + time.tv_nsec;
+    };
+    if (!spins) AwaitSleep(1);
+    const int64_t before = used();
+    std::this_thread::sleep_for(milliseconds(20));
+    if (spins) {
+      while (used() == before) std::this_thread::sleep_for(milliseconds(1));
+    } else {
+      EXPECT_EQ(used(), before);
+    }
+    Meet(pool, 2);
+  }
+}
+
+// Threads that wake up for one op and find the next one open, or none, are never in an op that the
+// caller has left.
+TEST(WorkerPool, NoThreadIsInAnOpThatHasEnded) {
+  WorkerPool pool({.workers = 16, .spin = std::chrono::nanoseconds(0)});
+  std::atomic<int> inside{0};
+  for (int op = 0; op < 5000; ++op) {
+    pool.ParallelFor(op % 2 == 0 ? 2 : 16, 1, [&](int64_t, int64_t, const Worker&) {
+      inside.fetch_add(1);
+      std::this_thread::yield();
+      inside.fetch_sub(1);
+    });
+    ASSERT_EQ(inside.load(), 0) << op;
   }
 }
 
