@@ -1,4 +1,4 @@
-// How the subcommands read their arguments: see the header.
+// Argument parsing for the subcommands: see the header.
 #include "server/arguments.h"
 
 #include <charconv>
@@ -44,7 +44,7 @@ void AddParsed(const std::string& flag, std::optional<T>* value, CLI::App& app,
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
 }
 
-// CLI11's own "Could not convert: --chat = maybe". Only switches are left to its conversions.
+// CLI11's own text is "Could not convert: --chat = maybe". CLI11 converts only switches.
 std::string DescribeSwitch(std::string_view what) {
   constexpr std::string_view kBefore = "Could not convert: ", kBetween = " = ";
   const size_t between = what.find(kBetween);
@@ -72,7 +72,7 @@ void AddNumber(const std::string& flag, std::optional<uint64_t>* value, CLI::App
 absl::Status ParseArguments(std::span<const std::string> args, CLI::App& app) {
   app.set_help_flag();
   app.allow_extras();
-  std::vector<std::string> line(args.rbegin(), args.rend());  // as CLI11 wants it
+  std::vector<std::string> line(args.rbegin(), args.rend());  // the order CLI11 expects
   try {
     app.parse(line);
   } catch (const CLI::ConversionError& e) {
@@ -87,7 +87,7 @@ absl::Status ParseArguments(std::span<const std::string> args, CLI::App& app) {
   } catch (const CLI::ParseError& e) {
     return absl::InvalidArgumentError(e.what());
   } catch (const std::logic_error&) {
-    // A switch has a value that CLI11 can't convert; it does not say which one.
+    // A switch has a value that CLI11 can't convert; the exception does not say which switch.
     return absl::InvalidArgumentError("A switch has a value that is neither true nor false.");
   }
   return absl::OkStatus();

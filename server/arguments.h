@@ -1,5 +1,5 @@
-// How the subcommands read their arguments: CLI11 takes them apart, and what is wrong with them is
-// said in sentences.
+// Argument parsing for the subcommands: CLI11 splits the arguments, and errors are reported as
+// sentences.
 #ifndef BARAM_SERVER_ARGUMENTS_H_
 #define BARAM_SERVER_ARGUMENTS_H_
 
@@ -13,8 +13,8 @@
 
 namespace baram::server {
 
-// Add `flag` with a number. A text that is none is told in `error`, unless that tells of something
-// already; both must outlive the parsing.
+// Add `flag`, which takes a number. A value that is not one is reported in `error`, unless that
+// already holds an error; both must outlive the parsing.
 void AddNumber(const std::string& flag, std::optional<float>* value, CLI::App& app,
                absl::Status& error);
 void AddNumber(const std::string& flag, std::optional<uint32_t>* value, CLI::App& app,
@@ -22,13 +22,13 @@ void AddNumber(const std::string& flag, std::optional<uint32_t>* value, CLI::App
 void AddNumber(const std::string& flag, std::optional<uint64_t>* value, CLI::App& app,
                absl::Status& error);
 
-// Lets `app` read `args`, in their order. InvalidArgument says what is missing or malformed.
-// Arguments without an option of their name are left to UnknownArgument.
+// Lets `app` parse `args`, in order. InvalidArgument says what is missing or malformed. Arguments
+// that match no option are left to UnknownArgument.
 absl::Status ParseArguments(std::span<const std::string> args, CLI::App& app);
 
-// The first argument that `app` was given and has no option for.
+// The first argument given to `app` that matches no option.
 std::optional<std::string> UnknownArgument(const CLI::App& app);
-// That there is no such option, and which one was probably meant.
+// Says that there is no such option, and which one was probably meant.
 std::string DescribeUnknown(const std::string& argument, const CLI::App& app);
 
 }  // namespace baram::server

@@ -35,7 +35,7 @@ void AddMessage(const char* role, const std::string& content, v1::Chat* chat) {
   message->set_content(content);
 }
 
-// The request but for its prompt.
+// The request without its prompt.
 v1::GenerateRequest Settings(const AskOptions& options) {
   v1::GenerateRequest request;
   request.set_model(options.model);
@@ -48,7 +48,7 @@ v1::GenerateRequest Settings(const AskOptions& options) {
   if (options.seed) sampling->set_seed(*options.seed);
   if (options.max_tokens) request.mutable_stopping()->set_max_tokens(*options.max_tokens);
   for (const std::string& stop : options.stop) request.mutable_stopping()->add_stop(stop);
-  // Counts what came of an answer that is stopped.
+  // To count the tokens of an answer that is interrupted.
   request.mutable_output()->set_token_ids(options.timings);
   return request;
 }
@@ -70,17 +70,17 @@ void ShowTimings(const v1::Usage& usage, bool stopped) {
       usage.completion_tokens(), stopped ? "; stopped" : "");
 }
 
-// What came of a question.
+// The outcome of a question.
 struct Answer {
   grpc::Status status;
   std::string text;
-  bool begun = false;    // something came
+  bool begun = false;    // something arrived
   bool stopped = false;  // by Ctrl-C
-  bool cut = false;      // by --max-tokens, or where the context ends
+  bool cut = false;      // by --max-tokens, or by the end of the context
   int write_error = 0;   // errno, if the text can't be written
 };
 
-// The request's field that the server refused; empty if it names none.
+// The request field that the server rejected; empty if it names none.
 std::string RefusedField(const grpc::Status& status) {
   google::rpc::Status details;
   google::rpc::BadRequest bad;
@@ -93,7 +93,7 @@ std::string RefusedField(const grpc::Status& status) {
   return "";
 }
 
-// The server names its fields; this command has flags for some.
+// The server uses its own field names; this command has flags for some of them.
 std::string InFlags(const std::string& message, const std::string& field) {
   static const std::map<std::string, std::string> kFlags = {
       {"stopping.max_tokens", "--max-tokens"},
@@ -115,7 +115,7 @@ bool OutgrewContext(const AskOptions& options, const std::string& field) {
   return options.chat && (field == "prompt" || for_its_answer);
 }
 
-// Why nothing came from the address: gRPC's words for what it met there, and ours.
+// Why nothing came from the address: gRPC's message, and our explanation.
 std::string DescribeSilence(const std::string& grpc_words, const std::string& address) {
   constexpr std::pair<std::string_view, std::string_view> kForeign[] = {
       {"http1.x server", "speaks HTTP/1, not gRPC"},
@@ -130,13 +130,13 @@ std::string DescribeSilence(const std::string& grpc_words, const std::string& ad
                          address);
 }
 
-// What others wrote, as a stream shows it: nothing of it steers a terminal, and a file or a pipe
+// Makes foreign text safe to show: on a terminal it can't emit control sequences; a file or a pipe
 // gets it byte for byte.
 std::string Showable(const std::string& text, int stream) {
   return isatty(stream) == 1 ? ForTerminal(text) : text;
 }
 
-// Says what went wrong; returns the exit code.
+// Reports what went wrong; returns the exit code.
 int Explain(const Answer& answer, const AskOptions& options) {
   if (answer.write_error != 0) {
     absl::FPrintF(stderr, "baram ask: can't write the answer: %s.\n",
@@ -146,7 +146,7 @@ int Explain(const Answer& answer, const AskOptions& options) {
   if (answer.stopped) return Interrupts::kExitInterrupted;
   const grpc::Status& status = answer.status;
   if (status.ok()) return 0;
-  // Without details it is not the server's own word.
+  // A status without details does not come from the server.
   if (status.error_code() == grpc::StatusCode::UNAVAILABLE && status.error_details().empty()) {
     if (answer.begun) {
       absl::FPrintF(stderr,
@@ -169,7 +169,7 @@ int Explain(const Answer& answer, const AskOptions& options) {
   return asked_wrong ? kExitUsage : kExitUnavailable;
 }
 
-// gRPC would refuse it without a word that a person understands.
+// gRPC would reject it with a message that users can't understand.
 grpc::Status CheckText(const v1::GenerateRequest& request) {
   bool valid = text::IsValidUtf8(request.text());
   for (const v1::Message& message : request.chat().messages()) {
@@ -181,7 +181,7 @@ grpc::Status CheckText(const v1::GenerateRequest& request) {
                               "to UTF-8.");
 }
 
-// What a client sees of a call by itself: a call that is stopped brings no usage.
+// The client's own measurement of a call: an interrupted call delivers no usage.
 class Measured {
  public:
   void Note(const v1::GenerateResponse& event) {
@@ -199,7 +199,7 @@ class Measured {
                                    static_cast<uint32_t>(event.delta().token_ids_size()));
     }
   }
-  // The server's own, if it came.
+  // The server's usage, if it came.
   v1::Usage Usage() {
     if (!whole_) usage_.set_total_s(Seconds());
     return usage_;
@@ -213,7 +213,7 @@ class Measured {
   bool whole_ = false;
 };
 
-// 0, or why standard output does not take it.
+// Returns 0, or the errno of a failed write to standard output.
 int Print(std::string_view text) {
   errno = 0;
   std::fwrite(text.data(), 1, text.size(), stdout);
@@ -222,13 +222,13 @@ int Print(std::string_view text) {
   return errno != 0 ? errno : EIO;
 }
 
-// Streams one answer to standard output, until Ctrl-C ends it.
+// Streams one answer to standard output until it ends or Ctrl-C interrupts it.
 Answer Stream(const AskOptions& options, const v1::GenerateRequest& request,
               Interrupts& interrupts) {
   Answer answer;
   answer.status = CheckText(request);
   if (!answer.status.ok()) return answer;
-  // A connection for each question: one that has failed waits before it looks for the server again.
+  // One connection per question: a failed one backs off before it reconnects.
   grpc::ChannelArguments own;
   own.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   const auto stub = v1::Inference::NewStub(
@@ -248,7 +248,7 @@ Answer Stream(const AskOptions& options, const v1::GenerateRequest& request,
   }
   answer.status = reader->Finish();
   answer.stopped = interrupts.Release() && !answer.status.ok();
-  // What follows, if only the shell's prompt, begins a line of its own.
+  // Whatever follows, be it only the shell's prompt, starts on its own line.
   const bool open = !answer.text.empty() && answer.text.back() != '\n';
   if ((open || answer.stopped) && answer.write_error == 0) answer.write_error = Print("\n");
   if (answer.cut && isatty(STDERR_FILENO) == 1) {

@@ -22,7 +22,7 @@ struct AskOptions {
   std::vector<std::string> stop;
 };
 
-// From the arguments behind "ask" and the variable BARAM_SERVER. The error is a sentence for the
+// Parses the arguments after "ask" and the variable BARAM_SERVER. The error is a sentence for the
 // user.
 absl::StatusOr<AskOptions> ParseAskOptions(const std::vector<std::string>& args);
 

@@ -1,6 +1,6 @@
-// AwakeTime: how long this process has run without standing still itself, as it does under SIGSTOP,
-// in a frozen container and on a machine that sleeps. What waits meanwhile waits for no fault of
-// its own.
+// AwakeTime: how long this process has run without being suspended, as it is under SIGSTOP, in a
+// frozen container or on a sleeping machine. What was delayed meanwhile is not to blame for the
+// delay.
 #ifndef BARAM_SERVER_AWAKE_TIME_H_
 #define BARAM_SERVER_AWAKE_TIME_H_
 
@@ -11,16 +11,16 @@
 
 namespace baram::server {
 
-// From any thread.
+// Thread-safe.
 class AwakeTime {
  public:
-  // Nobody looks for so long only if nothing runs: kubelet looks every 10 s, a watchdog more often.
+  // Looks are this far apart only if nothing runs: kubelet looks every 10 s, a watchdog more often.
   static constexpr double kStandstillS = 15;
 
   explicit AwakeTime(double standstill_s = kStandstillS) : standstill_s_(standstill_s) {}
 
-  // Seconds since the start, or since the first look after a standstill: a time of `standstill_s`
-  // in which nobody looked. To be called every now and then.
+  // Seconds since the start, or since the first look after a suspension: a gap of more than
+  // `standstill_s` between looks. Must be called regularly.
   double Look() {
     std::lock_guard lock(mutex_);
     const SteadyTime now = std::chrono::steady_clock::now();

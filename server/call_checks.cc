@@ -1,4 +1,4 @@
-// What a call may ask for, field by field.
+// Field-by-field validation of a call.
 #include "server/call_checks.h"
 
 #include <array>
@@ -19,11 +19,11 @@ namespace {
 
 static_assert(kMaxStopTokenIds + kMaxEosIds + 1 <= kMaxStopIds, "a client's stop ids always fit");
 
-// Checks that keep the first error, so that a list of them reads as one.
+// Checks that keep the first error, so that a list of checks reads linearly.
 class Checks {
  public:
-  // min <= value <= max; `open` excludes min itself. False for NaN. `value` says what the numbers
-  // are: integers are shown with all their digits.
+  // Requires min <= value <= max; `open` excludes min itself. NaN fails. Integers are shown with
+  // all their digits.
   template <typename T>
   void Range(std::string_view field, T value, std::type_identity_t<T> min,
              std::type_identity_t<T> max, bool open = false) {
@@ -31,7 +31,7 @@ class Checks {
     if (inside(value)) return;
     std::string shown = absl::StrCat(value);
     if constexpr (std::is_floating_point_v<T>) {
-      // Few digits read well, unless they round to what may be.
+      // Few digits read better, unless they round to an allowed value.
       double rounded = 0;
       if (absl::SimpleAtod(shown, &rounded) && inside(rounded)) {
         std::array<char, 32> digits;
@@ -122,7 +122,7 @@ void CheckRest(const Call& call, int32_t max_model_len, int32_t min_priority, Ch
                                          min_priority, ", this server's --min-priority."));
   }
   checks.Range("priority", call.priority, min_priority, std::numeric_limits<int32_t>::max());
-  // -1 keeps what the context holds beside max_tokens, as in vLLM.
+  // -1 keeps as much as the context holds besides max_tokens, as in vLLM.
   if (call.truncate_prompt_tokens && *call.truncate_prompt_tokens != -1) {
     checks.Range("truncate_prompt_tokens", *call.truncate_prompt_tokens, 1, max_model_len - 1);
   }

@@ -1,4 +1,4 @@
-// What a call may ask for, but for its prompts: those are checked as they are read.
+// Validates a call, except for its prompts: those are checked as they are read.
 #ifndef BARAM_SERVER_CALL_CHECKS_H_
 #define BARAM_SERVER_CALL_CHECKS_H_
 
@@ -12,10 +12,10 @@
 
 namespace baram::server {
 
-// The first field that is wrong, by its native path.
+// Reports the first invalid field, by its native path.
 absl::Status CheckCall(const Call& call, const EngineInfo& model, const Config& config);
 
-// An id of a list that a client sent as `field`.
+// Checks one id of a list that a client sent as `field`.
 absl::Status CheckTokenId(std::string_view field, int64_t id, int64_t vocab_size);
 
 }  // namespace baram::server

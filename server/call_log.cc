@@ -13,10 +13,10 @@
 namespace baram::server {
 namespace {
 
-// Between two lines on connections that were refused.
+// Minimum interval between two log lines about refused connections.
 constexpr auto kRefusedPause = std::chrono::seconds(1);
 
-// With one decimal, as in the text.
+// One decimal, as in the text log.
 double Milliseconds(double seconds) { return std::round(seconds * 1e4) / 10; }
 
 }  // namespace

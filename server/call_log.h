@@ -1,4 +1,4 @@
-// CallLog: one line and one count for each call of a front end, at its end. Never content.
+// CallLog: logs one line and counts one call when a front end's call ends. Never logs content.
 #ifndef BARAM_SERVER_CALL_LOG_H_
 #define BARAM_SERVER_CALL_LOG_H_
 
@@ -18,30 +18,30 @@ namespace baram::server {
 struct CallRecord {
   std::string method;      // from a fixed set: "Generate", "/v1/chat/completions"
   std::string request_id;  // empty where the method has none
-  std::string peer;        // where the connection comes from: "10.0.0.7:51234", "[fd00::7]:51234"
+  std::string peer;        // the client's address: "10.0.0.7:51234", "[fd00::7]:51234"
   std::string code;        // "OK", "INVALID_ARGUMENT"; "200", "499", see RecordHttp
   std::string reason;      // how it ended: "stop", "length", or ErrorFacts::reason; may be empty
-  std::string field;       // at fault, as the client was told it; in the log alone; may be empty
+  std::string field;       // at fault, as reported to the client; only in the log; may be empty
   std::string limit;       // ErrorFacts::limit
   UsageEvent usage;
-  double total_s = 0;  // as the front end saw it
+  double total_s = 0;  // as measured by the front end
 
-  // Takes the reason and the limit of an error, and its field by the name it has there.
+  // Takes the reason and the limit of an error, and its field under the name used in `status`.
   void SetError(const absl::Status& status);
 };
 
-// Any thread. `metrics` must outlive it.
+// Thread-safe. `metrics` must outlive it.
 class CallLog {
  public:
   explicit CallLog(Metrics& metrics) : metrics_(metrics) {}
   void Record(const CallRecord& record);
-  // The same for an HTTP call answered with `status`; `end` says what became of that answer. The
-  // code is the status; 499 if the client went before it had the whole answer; 408, reason
-  // SLOW_READER, if the client was cut off. The last two appear in the log and in the metrics only.
+  // The same for an HTTP call answered with `status`; `end` says what became of the answer. The
+  // code is the status; 499 if the client disconnected before it had the whole answer; 408, reason
+  // SLOW_READER, if the client was cut off. The last two appear only in the log and in the metrics.
   void RecordHttp(CallRecord record, int status, HttpEnd end);
-  // A connection that was turned away. They may come in floods: each is counted, but at most one
-  // line a second is written, with how many there were since the line before. Those after a flood's
-  // last line are told with the next flood's first.
+  // A refused connection. They may come in floods: each is counted, but at most one line per second
+  // is written, with their number since the previous line. Those after a flood's last line are
+  // reported with the next flood's first.
   void RecordRefused(const std::string& method, const std::string& code, const std::string& reason,
                      SteadyTime now);
 

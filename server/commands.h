@@ -9,7 +9,7 @@
 
 namespace baram::server {
 
-// `args` are those after the subcommand; `started` is when the process was.
+// `args` are those after the subcommand; `started` is the process's start time.
 int Serve(const std::vector<std::string>& args, SteadyTime started);
 int Ask(const std::vector<std::string>& args);
 int Inspect(const std::vector<std::string>& args);

@@ -1,4 +1,4 @@
-// Delivery: which reply is pumped when.
+// Delivery: decides which reply is pumped when.
 #include "server/delivery.h"
 
 #include <pthread.h>
@@ -62,7 +62,7 @@ void Delivery::Ready(std::shared_ptr<Reply> reply) {
 void Delivery::Loop() {
   pthread_setname_np(pthread_self(), "baram-delivery");
   using std::chrono::steady_clock;
-  constexpr auto kLook = std::chrono::seconds(1);  // how often stalled writes are looked for
+  constexpr auto kLook = std::chrono::seconds(1);  // how often stalled writes are checked
   std::vector<std::shared_ptr<Outbox>> touched;
   std::vector<std::shared_ptr<Reply>> ready;
   SteadyTime next_look = steady_clock::now() + kLook;
@@ -72,7 +72,7 @@ void Delivery::Loop() {
       if (closing_) return;
       ready.swap(ready_);
     }
-    // An outbox may be touched a last time after its reply is over: look the reader up.
+    // An outbox may be touched once more after its reply has ended: look the reader up.
     for (const auto& outbox : touched) {
       if (const auto reply = Find(outbox->reader)) reply->Pump();
     }

@@ -9,10 +9,10 @@
 namespace baram::server {
 namespace {
 
-// For standard streams, listeners, threads' events and epolls, of which some 20 are open when a
+// For standard streams, listeners, threads' eventfds and epolls, of which about 20 are open when a
 // server starts; a model's files are closed by then.
 constexpr int64_t kOwn = 128;
-// Kubelets and scrapers are few.
+// There are few kubelets and scrapers.
 constexpr int32_t kMaxProbes = 128, kMaxRefused = 64;
 
 int32_t AtMost(int32_t most, int64_t wished) {

@@ -1,4 +1,4 @@
-// Descriptors: how many connections this process can hold with the files that it may open.
+// Descriptors: how many connections this process can hold within its file descriptor limit.
 #ifndef BARAM_SERVER_DESCRIPTORS_H_
 #define BARAM_SERVER_DESCRIPTORS_H_
 
@@ -6,21 +6,21 @@
 
 namespace baram::server {
 
-// Connections at once. One of HTTP needs a descriptor, one of gRPC two.
+// Concurrent connections. An HTTP connection needs one descriptor, a gRPC connection two.
 struct ConnectionShares {
-  int32_t calls = 0;    // of HTTP and of gRPC each
+  int32_t calls = 0;    // HTTP and gRPC each
   int32_t probes = 0;   // of the metrics listener
-  int32_t refused = 0;  // of each HTTP listener, above its own: told why they are refused
+  int32_t refused = 0;  // per HTTP listener, above its limit: held to send the refusal
 
   int64_t descriptors() const { return 3 * int64_t{calls} + probes + 2 * int64_t{refused}; }
 };
 
-// What this process may open, RLIMIT_NOFILE.
+// The number of descriptors that this process may open, RLIMIT_NOFILE.
 int64_t DescriptorLimit();
-// What a server that is to hold `max_connections` opens in all.
+// The number of descriptors that a server with `max_connections` opens in all.
 int64_t DescriptorsFor(int32_t max_connections);
-// All that is wished for, if `limit` allows it. Else less of each, at least one, so that calls take
-// neither the descriptors of probes nor those of the process itself.
+// Everything that is wanted, if `limit` allows it. Otherwise less of each, but at least one, so
+// that calls use up neither the descriptors of probes nor those of the process itself.
 ConnectionShares ShareDescriptors(int64_t limit, int32_t max_connections);
 
 }  // namespace baram::server

@@ -1,4 +1,4 @@
-// Errors a client sees, and their facts as payloads of absl::Status.
+// Client-visible errors, and their facts as payloads of absl::Status.
 #include "server/errors.h"
 
 #include <algorithm>
@@ -18,12 +18,12 @@ namespace {
 constexpr char kFieldUrl[] = "baram/field";
 constexpr char kReasonUrl[] = "baram/reason";
 constexpr char kRetryUrl[] = "baram/retry_ms";
-constexpr char kSubjectUrl[] = "baram/subject";  // the field's name with which the sentence begins
+constexpr char kSubjectUrl[] = "baram/subject";  // the field name that the sentence begins with
 
-// A retry that goes to another replica may go soon.
+// A retry that goes to another replica may come soon.
 constexpr int64_t kRetryElsewhereMs = 1000;
 
-// Clients' own words come back in errors, and gRPC's clients take 8 KiB of trailers.
+// Errors quote the client's own words, and gRPC clients accept 8 KiB of trailers.
 constexpr size_t kMaxMessageBytes = 1024;
 constexpr size_t kMaxNameBytes = 128;
 
@@ -37,7 +37,7 @@ std::string Payload(const absl::Status& status, const char* url) {
   return payload ? std::string(*payload) : std::string();
 }
 
-// 100 to 2,000 ms, another at each call.
+// 100 to 2,000 ms, drawn per call.
 int64_t JitteredMs() { return 100 + static_cast<int64_t>(RandomBits() % 1901); }
 
 }  // namespace

@@ -1,8 +1,8 @@
-// Errors a client sees: a code, one sentence, and facts for machines beside them.
+// Client-visible errors: a code, one sentence, and machine-readable facts.
 //
 // A front end turns the facts into its wire form: gRPC into google.rpc details, HTTP into `param`
 // and `Retry-After`. They travel as payloads of the absl::Status, so that nothing between serving
-// and the wire has to know of them.
+// and the wire needs to know about them.
 #ifndef BARAM_SERVER_ERRORS_H_
 #define BARAM_SERVER_ERRORS_H_
 
@@ -17,56 +17,57 @@
 namespace baram::server {
 
 struct ErrorFacts {
-  std::string field = {};   // the request's field at fault by its native path, "sampling.top_p"
+  std::string field = {};   // the request field at fault, by its native path, "sampling.top_p"
   std::string reason = {};  // one upper-case word, "SERVER_OVERLOADED"
-  std::string limit = {};  // of that reason: the setting whose limit it was; for the operator alone
-  int64_t retry_ms = -1;   // a retry after that long can work; -1: a retry is useless
+  std::string limit = {};   // the setting that caused `reason`; for the operator only
+  int64_t retry_ms = -1;    // a retry after this delay can succeed; -1: a retry is useless
 };
 
-// The reason of a connection refused, which has no status.
+// The reason for a refused connection, which has no status.
 inline constexpr char kTooManyConnections[] = "TOO_MANY_CONNECTIONS";
-// The reason of an attempt to accept one that failed, or of one that was accepted and could not be
-// kept: this process or the system has no descriptors left.
+// The reason for a failed accept, or for a connection that was accepted and could not be kept: this
+// process or the system has run out of descriptors.
 inline constexpr char kNoDescriptors[] = "OUT_OF_DESCRIPTORS";
 
 // Empty facts for a status that carries none.
 ErrorFacts FactsOf(const absl::Status& status);
 absl::Status WithFacts(absl::Status status, const ErrorFacts& facts);
 
-// INVALID_ARGUMENT that names its field. A sentence of more than 1 KiB, which holds a client's or a
-// template's words, is cut.
+// INVALID_ARGUMENT that names its field. A sentence of more than 1 KiB, which quotes a client or a
+// template, is truncated.
 absl::Status InvalidField(std::string_view field, std::string_view message);
-// InvalidField whose sentence is the field's name and `rest`: "sampling.top_p", "is 3 but must be
-// at most 1."
+// InvalidField whose sentence is the field's name followed by `rest`: "sampling.top_p", "is 3 but
+// must be at most 1."
 absl::Status InvalidValue(std::string_view field, std::string_view rest);
-// The error of a field under the name that a front end has for it, also in the sentence if that is
-// InvalidValue's.
+// The error with the field renamed to a front end's name for it, also in the sentence if
+// InvalidValue made it.
 absl::Status RenameField(const absl::Status& status, std::string_view field);
-// InvalidValue of a list or a text that is larger than it may be: "stop has 17 strings but at most
-// 16 are taken."
+// InvalidValue for a list or a text that is too large: "stop has 17 strings but at most 16 are
+// taken."
 absl::Status TooMany(std::string_view field, size_t count, size_t max, std::string_view what);
-// INVALID_ARGUMENT, reason INVALID_BODY: no field can be read, or its type is not ours.
+// INVALID_ARGUMENT, reason INVALID_BODY: no field can be read, or the content type is not
+// supported.
 absl::Status InvalidBody(std::string_view message);
 // NOT_FOUND, reason MODEL_NOT_FOUND; the sentence says what is served instead.
 absl::Status UnknownModel(std::string_view model, std::span<const std::string> served);
-// RESOURCE_EXHAUSTED, reason SERVER_OVERLOADED, with a jittered pause so that clients spread out.
-// `limit` is one of kLimits.
+// RESOURCE_EXHAUSTED, reason SERVER_OVERLOADED, with a jittered retry delay that spreads clients
+// out. `limit` is one of kLimits.
 absl::Status Overloaded(std::string_view message, std::string_view limit);
-// The settings that may be reached, by their flags.
+// The limits that a server can reach, by their flags.
 inline constexpr const char* kLimits[] = {"max-queued-requests", "max-queued-tokens", "text-queue"};
-// Overloaded, by texts that wait to be parsed, rendered or tokenized.
+// Overloaded, because too many texts wait to be parsed, rendered or tokenized.
 absl::Status TooManyTexts();
 // RESOURCE_EXHAUSTED, reason SLOW_READER; never worth a retry.
 absl::Status SlowReader();
-// RESOURCE_EXHAUSTED, reason REPLY_TOO_LARGE: a reply in one message that outgrew the setting.
+// RESOURCE_EXHAUSTED, reason REPLY_TOO_LARGE: a single-message reply outgrew the setting.
 absl::Status ReplyTooLarge(int64_t max_bytes);
-// OUT_OF_RANGE, the same for an answer over HTTP that is not streamed. `instead`: what the client
-// may do, as "ask for less".
+// OUT_OF_RANGE, the same for an HTTP answer that is not streamed. `instead`: what the client may
+// do, as in "ask for less".
 absl::Status HttpReplyTooLarge(int64_t max_bytes, std::string_view instead);
 // UNAVAILABLE: another replica, or this one a little later, can serve the call.
 absl::Status GoingDown();
 absl::Status DeviceLost();
-// INTERNAL with an incident id that the log line repeats; the sentence says nothing of the cause.
+// INTERNAL with an incident id that the log line repeats; the sentence does not reveal the cause.
 absl::Status Incident(std::string_view incident);
 
 }  // namespace baram::server

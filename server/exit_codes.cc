@@ -1,4 +1,4 @@
-// Exit codes: whose fault it is.
+// Exit codes: which side is at fault.
 #include "server/exit_codes.h"
 
 namespace baram::server {

@@ -7,7 +7,7 @@
 namespace baram::server {
 namespace {
 
-// What vLLM and llama-server call things.
+// vLLM's and llama-server's names for things.
 struct Foreign {
   std::string_view flag;
   std::string_view advice;
@@ -63,7 +63,7 @@ constexpr Foreign kNamedOtherwise[] = {
     {"--enable-chunked-prefill", "--max-num-batched-tokens; long prompts are always cut"},
 };
 
-// Flags of theirs that have no counterpart in baram, with the reason.
+// Their flags that have no counterpart in baram, with the reason.
 constexpr Foreign kNothing[] = {
     {"--trust-remote-code", "baram never runs code from a model folder"},
     {"--tokenizer", "the tokenizer is the model folder's"},

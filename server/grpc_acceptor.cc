@@ -23,10 +23,10 @@
 namespace baram::server {
 namespace {
 
-// Bytes that a peer does not acknowledge for so long end the connection, as gRPC's own listener has
-// it.
+// A connection whose peer leaves bytes unacknowledged for this long is closed, as by gRPC's own
+// listener.
 constexpr int kUserTimeoutMs = 10'000;
-// Before accepting is tried again when there are no descriptors: trying at once would spin.
+// The delay before accepting again when there are no descriptors: retrying at once would spin.
 constexpr auto kPause = std::chrono::milliseconds(50);
 
 }  // namespace
@@ -81,8 +81,8 @@ absl::Status GrpcAcceptor::Watch(int fd, uint32_t events) const {
   return absl::ErrnoToStatus(errno, "epoll");
 }
 
-// gRPC would keep a connection that it is given after its shutdown, and do nothing with it: the
-// lock is there so that it is given none.
+// gRPC would keep a connection handed over after its shutdown and do nothing with it: the lock
+// ensures that it gets none.
 void GrpcAcceptor::Stop() {
   std::lock_guard lock(mutex_);
   listeners_.Close();
@@ -135,8 +135,8 @@ void GrpcAcceptor::Loop() {
   }
 }
 
-// gRPC may have closed a descriptor of which the end was not noticed yet: then its number is no
-// guarded one, or that of a connection of which this is told as well.
+// gRPC may have closed a descriptor before its end was noticed: its number is then unguarded, or
+// belongs to another connection, which is sent away as well.
 void GrpcAcceptor::TellAll() {
   uint64_t count;
   (void)!read(wake_, &count, sizeof(count));
@@ -156,14 +156,14 @@ GrpcAcceptor::Accepted GrpcAcceptor::Accept(int listener) {
         errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM;
     return exhausted ? Accepted::kExhausted : Accepted::kNothing;
   }
-  // gRPC may keep what a dead connection had open until its last call has ended.
+  // gRPC may keep a dead connection's resources until its last call has ended.
   if (std::max(connections(), GuardedHttp2()) >= max_connections_) {
     close(fd);
     return Accepted::kTooMany;
   }
   const int watched = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-  // A connection whose end is not noticed would be counted for ever; one that is not guarded could
-  // take all memory.
+  // A connection whose end is not noticed would be counted forever; an unguarded one could take all
+  // memory.
   if (watched < 0 || !Watch(watched, 0).ok() || !GuardHttp2(fd, limits_)) {
     if (watched >= 0) close(watched);
     close(fd);
@@ -181,9 +181,9 @@ GrpcAcceptor::Accepted GrpcAcceptor::Accept(int listener) {
   return Accepted::kYes;
 }
 
-// EPOLLHUP: both directions are shut. The client's alone (EPOLLRDHUP) is no end: gRPC keeps its
-// descriptor, and what it writes, as long as the client takes its time to read. It gives the
-// descriptor up by itself.
+// EPOLLHUP: both directions are shut down. The client's shutdown alone (EPOLLRDHUP) is not the end:
+// gRPC keeps its descriptor and its unsent data for as long as the client takes to read. gRPC
+// closes the descriptor itself.
 void GrpcAcceptor::Forget(int watched) {
   if (watched_.erase(watched) == 0) return;
   (void)epoll_ctl(epoll_, EPOLL_CTL_DEL, watched, nullptr);

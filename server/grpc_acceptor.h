@@ -1,5 +1,5 @@
-// GrpcAcceptor: accepts gRPC's connections and hands them over, never more than a number at once.
-// gRPC itself has no such limit.
+// GrpcAcceptor: accepts connections for gRPC and hands them over, limiting how many are open at
+// once. gRPC itself has no such limit.
 #ifndef BARAM_SERVER_GRPC_ACCEPTOR_H_
 #define BARAM_SERVER_GRPC_ACCEPTOR_H_
 
@@ -20,29 +20,29 @@
 
 namespace baram::server {
 
-// gRPC owns the descriptors it is given. A duplicate of each stays here, to notice when its
+// gRPC owns the descriptors handed to it. A duplicate of each stays here, to notice when the
 // connection ends: before gRPC closes its own descriptor it shuts the socket down in both
 // directions, which every duplicate sees. So a connection costs two descriptors.
 class GrpcAcceptor {
  public:
-  // Binds every address of `endpoint`. The error is that of ListeningSockets.
+  // Binds every address of `endpoint`. Errors are those of ListeningSockets.
   static absl::StatusOr<std::unique_ptr<GrpcAcceptor>> Bind(const Endpoint& endpoint);
-  // After gRPC's server was shut down. Closes what is left.
+  // Call after gRPC's server has shut down. Closes what is left.
   ~GrpcAcceptor();
 
-  // Before the server is built: it will take connections from here.
+  // Call before the server is built: it takes its connections from here.
   void Register(grpc::ServerBuilder& builder);
-  // After it was built: accepts until Stop, `max_connections` at once. Further ones are closed
-  // without a word, which clients see as UNAVAILABLE, and so are those that break a rule of
-  // Http2Guard. `refused` is called on this one's thread with the reason: kTooManyConnections,
-  // kNoDescriptors or one of those below.
+  // Call after the server was built: accepts until Stop, at most `max_connections` at once. Further
+  // ones are closed without a reply, which clients see as UNAVAILABLE, and so are those that break
+  // a rule of Http2Guard. `refused` is called on this object's thread with the reason:
+  // kTooManyConnections, kNoDescriptors or one of those below.
   absl::Status Start(int32_t max_connections, const Http2Limits& limits,
                      std::function<void(const char* reason)> refused);
-  // From now on each client is told (GOAWAY) to make its next calls on another connection: those
-  // that are connected now, at once; later ones with their first call. Calls go on. From any
-  // thread; soon.
+  // From now on each client is asked (GOAWAY) to make its next calls on another connection: clients
+  // connected now at once, later ones with their first call. Running calls continue. Thread-safe;
+  // takes effect soon.
   void SendAway();
-  // Before the server is shut down: refuses new connections; those that are open go on.
+  // Call before the server is shut down: refuses new connections; open ones stay open.
   void Stop();
 
   static constexpr char kHeadersTooLarge[] = "HEADERS_TOO_LARGE";
@@ -51,7 +51,7 @@ class GrpcAcceptor {
   static constexpr char kTooManyHalfSent[] = "TOO_MANY_HALF_SENT";
 
   uint16_t port() const { return port_; }
-  // Open now.
+  // Currently open.
   int64_t connections() const { return connections_.load(std::memory_order_relaxed); }
 
  private:
@@ -60,7 +60,7 @@ class GrpcAcceptor {
   void Wake() const;
   void TellAll();
   absl::Status Watch(int fd, uint32_t events) const;
-  // With mutex_ held.
+  // Requires mutex_.
   enum class Accepted : uint8_t { kYes, kNothing, kExhausted, kTooMany, kNoDescriptors };
   Accepted Accept(int listener);
   bool IsListener(int fd) const;
@@ -77,8 +77,8 @@ class GrpcAcceptor {
 
   std::mutex mutex_;  // guards what follows
   bool closing_ = false;
-  bool told_ = false;                     // all that were connected: they are sent away
-  ListeningSockets listeners_;            // none once stopped
+  bool told_ = false;                     // GOAWAY was requested for all that were connected
+  ListeningSockets listeners_;            // empty once stopped
   std::unordered_map<int, int> watched_;  // gRPC's descriptors by their duplicates
 
   std::thread thread_;

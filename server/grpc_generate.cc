@@ -1,10 +1,10 @@
 // The reactors of Generate and GenerateOnce.
 //
-// Three threads meet in a reactor: the text pool's (accepted or refused, long chunks), delivery's
-// (chunks) and gRPC's (written, cancelled, done). A call that was accepted ends by its last chunk,
-// whatever happens to its client: cancelling only makes that chunk come soon. Delivery goes on
-// looking after a client that does not read until OnDone, which deletes the reactor: after Finish
-// nothing of it may be touched but by delivery.
+// Three kinds of threads meet in a reactor: the text pool's (accepted or refused, long chunks),
+// delivery's (chunks) and gRPC's (written, cancelled, done). An accepted call always ends with its
+// last chunk, whatever happens to its client: cancelling only makes that chunk come soon. Delivery
+// keeps watching a client that does not read until OnDone, which deletes the reactor: after Finish
+// only delivery may touch it.
 #include "server/grpc_generate.h"
 
 #include <chrono>
@@ -30,8 +30,8 @@ using std::chrono::steady_clock;
 
 constexpr char kRequestIdKey[] = "x-request-id";
 
-// Chunks with more tokens and alternatives are made into messages on the text pool: a millisecond
-// of work, while the delivery thread has all other replies to look after.
+// Chunks with more tokens and alternatives than this are converted on the text pool: that takes a
+// millisecond, and the delivery thread has all other replies to serve.
 constexpr size_t kQuickEntries = 4096;
 
 size_t EntriesOf(const ReplyChunk& chunk) {
@@ -43,7 +43,7 @@ size_t EntriesOf(const ReplyChunk& chunk) {
   return entries;
 }
 
-// What both calls keep from their start to their log line.
+// State that both calls keep from their start to their log line.
 class GenerateCall {
  public:
   GenerateCall(Serving& serving, CallLog& log, const char* method,
@@ -62,24 +62,24 @@ class GenerateCall {
       if (const auto found = metadata.find(kRequestIdKey); found != metadata.end()) {
         record_.request_id.assign(found->second.data(), found->second.size());
       }
-      // As a header of HTTP: proxies write it, and the client can't mend it.
+      // As with the HTTP header: proxies write it, and the client can't fix it.
       if (!IsRequestId(record_.request_id)) record_.request_id = Serving::NewRequestId();
     }
   }
 
-  // Calls `refused` with the reason, or lets `sink` get chunks. See Call::one_message.
+  // Calls `refused` with the reason, or has chunks delivered to `sink`. See Call::one_message.
   template <typename Refused>
   void Start(const v1::GenerateRequest& request, ReplySink* sink, Refused refused,
              std::optional<OneMessage> one_message = {}) {
     if (absl::Status id = CheckRequestId(record_.request_id); !id.ok()) {
-      record_.request_id.clear();  // it goes into the log
+      record_.request_id.clear();  // it would go into the log
       return refused(id);
     }
     context_->AddInitialMetadata(kRequestIdKey, record_.request_id);
     absl::StatusOr<Call> call = ToCall(request, serving_);
     if (!call.ok()) return refused(call.status());
     call->request_id = record_.request_id;
-    // The field names one call. Proxies write the metadata, the same into several calls.
+    // The field identifies one call. Proxies write the metadata, the same into several calls.
     call->own_id = !request.request_id().empty();
     ReleaseRequest(request);
     call->one_message = one_message;
@@ -117,7 +117,7 @@ class GenerateCall {
     if (reply) reply->Cancel(why);
   }
 
-  // The status to finish with; remembered for the log.
+  // The status to finish with; recorded for the log.
   grpc::Status End(const absl::Status& status) {
     Remember(status);
     return ToGrpc(status, *context_);
@@ -126,7 +126,7 @@ class GenerateCall {
     if (!chunk.ends.empty()) record_.reason = NameOf(chunk.ends.back().reason);
     if (chunk.usage) record_.usage = *chunk.usage;
   }
-  // Ends a call whose client takes nothing, also one that is finishing.
+  // Ends a call whose client does not read, even one that is finishing.
   void Break(const absl::Status& status) {
     {
       std::lock_guard lock(mutex_);
@@ -134,13 +134,13 @@ class GenerateCall {
     }
     context_->TryCancel();
   }
-  // In OnDone: the log line, and the end of the reply.
+  // Called in OnDone: writes the log line and ends the reply.
   void Over() {
     {
       std::lock_guard lock(mutex_);
       if (broken_) Remember(*broken_);
     }
-    // The reply was whole, but not all of it has left.
+    // The reply was complete, but not all of it was sent.
     if (record_.code == "OK" && context_->IsCancelled()) {
       Remember(PastDeadline(*context_) ? absl::DeadlineExceededError("") : absl::CancelledError());
     }
@@ -149,7 +149,7 @@ class GenerateCall {
     if (reply_) reply_->Over();
   }
 
-  // Calls take(chunk), here or on the text pool.
+  // Calls take(chunk), on this thread or on the text pool.
   template <typename Take>
   void Bring(ReplyChunk chunk, const Take& take) const {
     if (EntriesOf(chunk) <= kQuickEntries) return take(std::move(chunk));
@@ -160,7 +160,7 @@ class GenerateCall {
       take(std::move(*shared));
     });
   }
-  // From the first chunk on:
+  // Valid from the first chunk on:
   Reply& reply() const { return *reply_; }
   ChunkMessages Messages(ReplyChunk chunk) const {
     return {writer_, std::move(chunk), record_.request_id, prompt_ids_};
@@ -181,8 +181,8 @@ class GenerateCall {
   CallRecord record_;
 
   std::mutex mutex_;  // guards what follows until the first chunk; then it is constant
-  std::optional<FinishReason> cancelled_;  // by gRPC, and why
-  std::optional<absl::Status> broken_;     // always
+  std::optional<FinishReason> cancelled_;  // by gRPC, with the reason
+  std::optional<absl::Status> broken_;     // guarded at all times
   std::shared_ptr<Reply> reply_;
   std::vector<int32_t> prompt_ids_;
 };
@@ -212,7 +212,7 @@ class GenerateStream final : public grpc::ServerWriteReactor<v1::GenerateRespons
     {
       std::lock_guard lock(mutex_);
       broken_ = status;
-      // A write then ends, and finishes the call; what is finishing already ends too.
+      // The pending write then fails, and finishes the call; a finishing call ends too.
       if (writing_ || final_) return call_.Break(status);
     }
     Finish(call_.End(status));
@@ -240,7 +240,8 @@ class GenerateStream final : public grpc::ServerWriteReactor<v1::GenerateRespons
 
  private:
   // Only one write is ever in flight, so what is touched here belongs to the caller. No buffer
-  // hints: with them gRPC 1.51 may keep a stream's last messages until the next keep-alive ping.
+  // hints: with them gRPC 1.51 may hold back a stream's last messages until the next keep-alive
+  // ping.
   void Take(ReplyChunk chunk) {
     messages_.emplace(call_.Messages(std::move(chunk)));
     if (messages_->Next(&next_)) return WriteNext();
@@ -256,7 +257,7 @@ class GenerateStream final : public grpc::ServerWriteReactor<v1::GenerateRespons
       StartWrite(&message_);
     }
   }
-  // The chunk is out, or nobody takes it.
+  // The chunk is sent, or can't be.
   void Written() {
     std::optional<absl::Status> end;
     {
@@ -272,13 +273,13 @@ class GenerateStream final : public grpc::ServerWriteReactor<v1::GenerateRespons
   }
 
   GenerateCall call_;
-  // Whoever makes the one write touches these.
+  // Touched only by the thread that makes the one write.
   std::optional<ChunkMessages> messages_;  // of the chunk being written
   v1::GenerateResponse message_, next_;    // in flight, and the one after it
-  bool more_ = false;                      // next_ is a message
+  bool more_ = false;                      // next_ holds a message
 
   std::mutex mutex_;      // guards what follows
-  bool writing_ = false;  // a chunk is being made into messages, or a message is in flight
+  bool writing_ = false;  // a chunk is being converted, or a message is in flight
   std::optional<absl::Status> final_, broken_;
 };
 
@@ -303,7 +304,7 @@ class GenerateUnary final : public grpc::ServerUnaryReactor, public ReplySink {
     call_.Bring(std::move(chunk), [this](ReplyChunk taken) { Take(std::move(taken)); });
     return last;
   }
-  // All chunks but the last are taken at once, so what stalls is the whole reply.
+  // All chunks but the last are consumed at once, so what stalls is the whole reply.
   void Break(absl::Status status) override { call_.Break(status); }
 
   // --- gRPC's threads
@@ -314,7 +315,7 @@ class GenerateUnary final : public grpc::ServerUnaryReactor, public ReplySink {
   }
 
  private:
-  // Once the reply is larger than it may be, the rest is thrown away until the request has ended.
+  // Once the reply exceeds its limit, the rest is discarded until the request has ended.
   void Take(ReplyChunk chunk) {
     const bool last = chunk.last;
     const absl::Status status = chunk.status;
@@ -324,7 +325,7 @@ class GenerateUnary final : public grpc::ServerUnaryReactor, public ReplySink {
     if (!last) {
       call_.reply().WriteDone();
     } else {
-      // Why it was cancelled, if it was for its size.
+      // Report the size if that is why it was cancelled.
       Finish(call_.End(too_large_ ? ReplyTooLarge(max_bytes_) : status));
     }
   }
@@ -342,8 +343,8 @@ class GenerateUnary final : public grpc::ServerUnaryReactor, public ReplySink {
     } else if (message.has_usage()) {
       *response_->mutable_usage() = message.usage();
     }
-    // The sum of all messages overestimates the reply, the more so the more of them there are. The
-    // size that counts is the reply's own; it is computed only when the sum may be too large.
+    // The sum over messages overestimates the reply, and the more messages the more so. What counts
+    // is the reply's own size; it is computed only when the sum exceeds the limit.
     bytes_ += static_cast<int64_t>(message.ByteSizeLong());
     if (bytes_ <= max_bytes_) return;
     bytes_ = static_cast<int64_t>(response_->ByteSizeLong());
@@ -362,7 +363,7 @@ class GenerateUnary final : public grpc::ServerUnaryReactor, public ReplySink {
   GenerateCall call_;
   v1::GenerateOnceResponse* const response_;
   const int64_t max_bytes_;
-  int64_t bytes_ = 0;  // of the reply, or a little more
+  int64_t bytes_ = 0;  // of the reply, slightly overestimated
   bool too_large_ = false;
 };
 

@@ -27,8 +27,8 @@ absl::Status CheckMetadata(const v1::GenerateRequest& request) {
   return absl::OkStatus();
 }
 
-// What has a limit is measured before it is copied: a message holds millions of empty strings, or a
-// salt of megabytes, and copies wait for the text pool uncounted.
+// Limits are checked before copying: a message can hold millions of empty strings or a salt of
+// megabytes, and copies that wait for the text pool are not counted.
 absl::Status CheckSampling(const v1::Sampling& sampling) {
   const auto biased = static_cast<size_t>(sampling.logit_bias_size());
   if (biased <= kMaxBiasedTokens) return absl::OkStatus();
@@ -54,7 +54,7 @@ absl::Status CheckSalt(const v1::Cache& cache) {
   return TooMany("cache.salt", cache.salt().size(), kMaxSaltBytes, "bytes");
 }
 
-// Protobuf's ids are unsigned; what int32 does not hold is out of every vocabulary.
+// Protobuf ids are unsigned; an id beyond int32 is outside every vocabulary.
 int32_t NarrowId(uint32_t id) {
   return id > static_cast<uint32_t>(std::numeric_limits<int32_t>::max())
              ? std::numeric_limits<int32_t>::max()
@@ -93,7 +93,7 @@ absl::StatusOr<ChatPrompt> ToChatPrompt(const v1::Chat& chat) {
     return InvalidField("chat.messages", absl::StrCat("There are ", count, " messages; send 1 to ",
                                                       kMaxMessages, "."));
   }
-  // Templates see the keys in this order, which is how clients of HTTP write them.
+  // Templates see the keys in this order, which is how HTTP clients write them.
   Json messages = Json::array();
   for (const v1::Message& message : chat.messages()) {
     Json object = {{"role", message.role()}, {"content", message.content()}};

@@ -1,4 +1,4 @@
-// The request half of baram.v1: messages as native calls. Replies are in grpc_reply.h.
+// The request half of baram.v1: converts messages to native calls. Replies are in grpc_reply.h.
 #ifndef BARAM_SERVER_GRPC_MESSAGES_H_
 #define BARAM_SERVER_GRPC_MESSAGES_H_
 
@@ -13,17 +13,17 @@
 
 namespace baram::server {
 
-// Fields as they are; `serving` checks them. Only what could be too large to wait for that is
-// refused here: a call then holds little but its prompt.
+// Fields are passed on unchecked; `serving` validates them. Only what could be too large to wait
+// for that is refused here, so that a queued call holds little besides its prompt.
 absl::StatusOr<Call> ToCall(const v1::GenerateRequest& request, const Serving& serving);
 absl::StatusOr<ChatPrompt> ToChatPrompt(const v1::Chat& chat);
 
-// Frees what a request holds, once all that is needed of it is elsewhere: gRPC would keep it to the
-// end of its call, and what its sender makes of 8 MiB takes 30 times that. gRPC's callbacks get a
-// pointer to const of an object that is not, and that is not looked at again.
+// Frees a request's memory once everything needed is elsewhere: gRPC would keep it until the end of
+// the call, and 8 MiB on the wire can take 30 times that in memory. gRPC's callbacks get a pointer
+// to const, but the object is not const and is not looked at again.
 template <typename Request>
 void ReleaseRequest(const Request& request) {
-  constexpr size_t kTrimBytes = 1 << 20;  // less costs less than giving it back
+  constexpr size_t kTrimBytes = 1 << 20;  // below this, returning memory costs more than it saves
   const bool large = request.ByteSizeLong() >= kTrimBytes;
   const_cast<Request&>(request) = Request();
   if (large) malloc_trim(0);

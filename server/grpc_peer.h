@@ -1,4 +1,4 @@
-// PeerOf: where a gRPC call comes from, as an HTTP call's line in the log has it.
+// PeerOf: a gRPC client's address in the form that log lines of HTTP calls use.
 #ifndef BARAM_SERVER_GRPC_PEER_H_
 #define BARAM_SERVER_GRPC_PEER_H_
 
@@ -10,7 +10,7 @@
 
 namespace baram::server {
 
-// "10.0.0.7:51234", "[fd00::7]:51234". gRPC has a URI of it: "ipv6:%5Bfd00::7%5D:51234".
+// "10.0.0.7:51234", "[fd00::7]:51234". gRPC reports a URI: "ipv6:%5Bfd00::7%5D:51234".
 inline std::string PeerOf(const grpc::ServerContextBase& context) {
   std::string peer = context.peer();
   for (const char* scheme : {"ipv4:", "ipv6:"}) {

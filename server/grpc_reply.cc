@@ -9,11 +9,11 @@
 namespace baram::server {
 namespace {
 
-// Clients take 4 MiB by default. The last entry of a message may go past this.
+// Clients accept 4 MiB by default. The last entry of a message may exceed this.
 constexpr size_t kMessageBytes = size_t{1} << 20;
-// What an entry costs beside its own bytes: its tag and its length.
+// Overhead of an entry: its tag and its length.
 constexpr size_t kEntryBytes = 4;
-constexpr size_t kIdBytes = 4;  // more than the varint of an id in any vocabulary of today
+constexpr size_t kIdBytes = 4;  // more than the varint of an id in any current vocabulary
 
 }  // namespace
 
@@ -105,7 +105,7 @@ bool ChunkMessages::NextOfPrompt(v1::PromptInfo* out) {
   return true;
 }
 
-// Tokens first: a token may come before the text it completes, not after it.
+// Tokens first: a token may be sent before the text it completes, not after it.
 bool ChunkMessages::NextOfDelta(const DeltaEvent& delta, v1::Delta* out) {
   const bool told = std::exchange(told_delta_, true) || delta.count == 0;
   if (told && tokens_ == delta.tokens.size() && bytes_ == delta.text.size()) return false;
@@ -126,7 +126,7 @@ bool ChunkMessages::NextOfDelta(const DeltaEvent& delta, v1::Delta* out) {
   if (bytes >= kMessageBytes) return true;
   const std::string_view rest = std::string_view(delta.text).substr(bytes_);
   const size_t cut = text::FloorToCodePoint(rest, std::min(rest.size(), kMessageBytes - bytes));
-  // What is left of this message may be less than a character; there is always room in the next.
+  // The room left in this message may be less than a character; the next message always has room.
   out->set_text(std::string(rest.substr(0, cut)));
   bytes_ += cut;
   return true;

@@ -13,7 +13,7 @@
 
 namespace baram::server {
 
-// What the messages of one call have in common: what its client asked to see.
+// What the messages of one call have in common: the fields its client requested.
 class EventWriter {
  public:
   // `tokenizer` must outlive this.
@@ -32,15 +32,16 @@ class EventWriter {
 };
 
 // The messages of one chunk, in the order the API promises. They are made one at a time, and what
-// would make one larger than a client takes by default goes into several: the log-probabilities of
-// a long prompt are tens of megabytes. One thread at a time.
+// would exceed the size a client accepts by default is split: the log-probabilities of a long
+// prompt are tens of megabytes. One thread at a time.
 class ChunkMessages {
  public:
-  // The references must outlive this. `prompt_ids` are shown if the client asked for ids.
+  // The references must outlive this. `prompt_ids` are sent if the client requested ids.
   ChunkMessages(const EventWriter& writer, ReplyChunk chunk, const std::string& request_id,
                 const std::vector<int32_t>& prompt_ids);
 
-  // Makes the next message in `out`, which must be empty; false, and it stays so, after the last.
+  // Makes the next message in `out`, which must be empty; after the last returns false and leaves
+  // it empty.
   bool Next(v1::GenerateResponse* out);
 
  private:
@@ -52,12 +53,12 @@ class ChunkMessages {
   const std::string& request_id_;
   const std::vector<int32_t>& prompt_ids_;
 
-  // What has been made.
+  // What has been sent.
   bool begun_ = false;             // the prompt's first message
   size_t ids_ = 0, scores_ = 0;    // of the prompt
-  size_t delta_ = 0;               // whole deltas; of the one after them:
+  size_t delta_ = 0;               // complete deltas; of the one after them:
   size_t tokens_ = 0, bytes_ = 0;  // bytes of text
-  bool told_delta_ = false;        // a message of it was made; of tokens without text it is empty
+  bool told_delta_ = false;        // it has had a message; one for tokens without text is empty
   size_t ends_ = 0;
   bool told_usage_ = false;
 };

@@ -15,35 +15,36 @@
 namespace baram::server {
 namespace {
 
-// Dead peers are found within 40 s; clients may ping as often as every 10 s, with or without calls:
-// the library's own limit is 5 min, and ends those that keep a connection open through a proxy.
+// Dead peers are detected within 40 s. Clients may ping every 10 s, with or without calls: the
+// library's own limit is 5 min, which disconnects clients that keep a connection open through a
+// proxy.
 constexpr int kKeepaliveMs = 30'000;
 constexpr int kKeepaliveTimeoutMs = 10'000;
 constexpr int kMinClientPingMs = 10'000;
-// Connections without calls are closed after half an hour: clients open them again by themselves.
+// Connections without calls are closed after half an hour: clients reconnect by themselves.
 constexpr int kMaxIdleMs = 1'800'000;
 // From a connection's start to its client's first frame.
 constexpr int kHandshakeMs = 10'000;
 
-// The memory that the library may use for requests that are not whole yet, which have no deadline,
-// and for its connections (read buffers, windows). Past it the library reads less from each client,
-// then ends idle connections and calls of any client; so it is far above what honest clients need.
+// The memory that the library may use for incomplete requests, which have no deadline, and for its
+// connections (read buffers, windows). Past it the library reads less from each client, then ends
+// idle connections and calls of any client; so it is far above what well-behaved clients need.
 size_t MemoryBytes(const Config& config) {
   constexpr size_t kConnectionBytes = size_t{64} << 10;
   return static_cast<size_t>(config.max_connections) * kConnectionBytes +
          static_cast<size_t>(kRequestsAtOnce * config.max_body_bytes);
 }
 
-// The reflection service holds a thread for each of its streams; the rest takes none of these. What
-// finds none is RESOURCE_EXHAUSTED.
+// The reflection service holds one thread per stream; nothing else uses these threads. A stream
+// that finds none fails with RESOURCE_EXHAUSTED.
 constexpr int kMaxReflectionThreads = 16;
 
-// The library compares the compressed size of a message with the limit, and inflates without one.
+// The library checks the limit against a message's compressed size, and decompresses without one.
 void RefuseCompression(grpc::ServerBuilder& builder) {
   for (const auto algorithm : {GRPC_COMPRESS_DEFLATE, GRPC_COMPRESS_GZIP}) {
     builder.SetCompressionAlgorithmSupportStatus(algorithm, false);
   }
-  // Nor does it inflate what comes for a call that is being refused.
+  // Nor should it decompress the messages of a call that is being refused.
   builder.AddChannelArgument(GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0);
 }
 
@@ -69,8 +70,8 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Listen(Serving& serving,
                                                                const Config& config) {
   const auto endpoint = ParseEndpoint(config.grpc_listen);
   if (!endpoint.ok()) return endpoint.status();
-  // Such as each address that could not be bound, or the field of a client's message that is not
-  // UTF-8. They would go to stderr, and wait for whoever reads it.
+  // E.g. each address that could not be bound, or the field of a client's message that is not
+  // UTF-8. They would go to stderr and block on its reader.
   RedirectLibraryLogs();
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
@@ -87,7 +88,7 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Listen(Serving& serving,
   builder.SetResourceQuota(grpc::ResourceQuota("baram")
                                .Resize(MemoryBytes(config))
                                .SetMaxThreads(kMaxReflectionThreads));
-  // By default one a core, each with threads that count.
+  // The default is one per core, each with threads that count.
   builder.SetSyncServerOption(grpc::ServerBuilder::NUM_CQS, 1);
   RefuseCompression(builder);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, config.max_streams);
@@ -120,7 +121,7 @@ GrpcServer::~GrpcServer() { Shutdown(std::chrono::steady_clock::now()); }
 
 void GrpcServer::SetHealth(bool ready, bool live) {
   std::lock_guard lock(mutex_);
-  // Who watches gets a message whenever a status is set, also to what it was.
+  // Watchers get a message whenever a status is set, even to the same value.
   const std::pair now(ready, live);
   if (!server_ || health_ == now) return;
   health_ = now;
@@ -128,7 +129,7 @@ void GrpcServer::SetHealth(bool ready, bool live) {
   for (const char* name : {"", "readiness", "baram.v1.Inference", "baram.v1.Operator"}) {
     health->SetServingStatus(name, ready);
   }
-  if (ready) health->SetServingStatus("startup", true);  // and it stays so
+  if (ready) health->SetServingStatus("startup", true);  // stays true
   health->SetServingStatus("liveness", live);
 }
 
@@ -138,7 +139,7 @@ void GrpcServer::Shutdown(SteadyTime deadline) {
   const auto left = deadline - std::chrono::steady_clock::now();
   server_->Shutdown(std::chrono::system_clock::now() +
                     std::chrono::duration_cast<std::chrono::system_clock::duration>(left));
-  // Its destructor waits for what gRPC still does: outside the lock, which others take meanwhile.
+  // Its destructor waits for gRPC's remaining work: outside the lock, which others need meanwhile.
   std::unique_ptr<grpc::Server> ended;
   std::lock_guard lock(mutex_);
   ended = std::move(server_);

@@ -17,32 +17,33 @@
 
 namespace baram::server {
 
-// Owned by Server. Listen, Shutdown and the destructor by whoever starts and stops it; the rest
-// from any thread.
+// Owned by Server. Listen, Shutdown and the destructor are for the owner's thread; the rest is
+// thread-safe.
 class GrpcServer {
  public:
   // Binds config.grpc_listen and serves, config.max_connections at once. The error names the
   // address and what to change.
   static absl::StatusOr<std::unique_ptr<GrpcServer>> Listen(Serving& serving, Lifecycle& lifecycle,
                                                             CallLog& log, const Config& config);
-  // The first step of Listen, to find out early whether it can succeed. The error is Listen's.
+  // The first step of Listen, to find out early whether it can succeed. Errors are Listen's.
   static absl::StatusOr<std::unique_ptr<GrpcAcceptor>> BindListener(const Config& config);
   ~GrpcServer();
 
   // What grpc.health.v1 answers: `live` for "liveness", `ready` for "", "readiness" and the
-  // services; "startup" is true from the first `ready` on. Also beside and after Shutdown.
+  // services; "startup" stays true after the first `ready`. May be called during and after
+  // Shutdown.
   void SetHealth(bool ready, bool live);
 
-  // From now on clients are told to make their next calls on another connection, which a balancer
-  // may give to another server; whoever calls all the same is answered. From any thread.
+  // From now on clients are asked to make their next calls on another connection, which a load
+  // balancer may route to another server; calls that come here anyway are answered. Thread-safe.
   void SendAway() { acceptor_->SendAway(); }
-  // Refuses new calls, waits for those that run, cancels them at `deadline`; returns when all have
+  // Refuses new calls, waits for running ones, cancels them at `deadline`; returns when all have
   // ended.
   void Shutdown(SteadyTime deadline);
 
-  // "127.0.0.1:50051", with the port that was bound.
+  // "127.0.0.1:50051", with the port actually bound.
   const std::string& address() const { return address_; }
-  // Open now.
+  // Currently open.
   int64_t connections() const { return acceptor_->connections(); }
 
  private:
@@ -52,9 +53,9 @@ class GrpcServer {
   OperatorService operator_;
   std::string address_;
   std::unique_ptr<GrpcAcceptor> acceptor_;  // outlives the server it feeds
-  std::mutex mutex_;  // guards what follows, but for Listen and Shutdown's own use of it
+  std::mutex mutex_;  // guards what follows, except its use in Listen and Shutdown
   std::unique_ptr<grpc::Server> server_;
-  std::optional<std::pair<bool, bool>> health_;  // as it was set last
+  std::optional<std::pair<bool, bool>> health_;  // as last set
 };
 
 }  // namespace baram::server

@@ -23,9 +23,9 @@ namespace {
 
 using std::chrono::steady_clock;
 
-// A call with one short answer: gives it, ends the call if its client has not taken it in time, and
-// logs how it ended. Owns itself until gRPC has called OnDone. One of the Answer methods is called,
-// once; nothing of the call may be touched after it.
+// A call with one short answer: sends it, ends the call if its client does not read it in time, and
+// logs how it ended. Owns itself until gRPC has called OnDone. Exactly one of the Answer methods is
+// called, once; the call may not be touched after that.
 class ShortCall final : public grpc::ServerUnaryReactor {
  public:
   ShortCall(Serving& serving, CallLog& log, const char* method,
@@ -37,15 +37,15 @@ class ShortCall final : public grpc::ServerUnaryReactor {
         deadline_(serving.Deadline(began_, TimeLeft(*context))),
         place_(serving.NewPlace()) {}
 
-  // With what `job` returns, on this thread: for jobs that only copy a few values.
+  // Answers with the result of `job`, on this thread: for jobs that only copy a few values.
   template <typename Job>
   ShortCall* AnswerNow(const Job& job) {
     Answer(job());
     return this;
   }
 
-  // The same on the text pool, for jobs that tokenize or render `input` into `response`. The input,
-  // or what is wrong with it, is all that is needed of `request`, which is given back.
+  // The same on the text pool, for jobs that tokenize or render `input` into `response`. Only
+  // `input`, or the error in it, is needed of `request`, whose memory is released.
   template <typename Request, typename Response, typename Input, typename Job>
   ShortCall* AnswerOnTextPool(const Request& request, const Response& response,
                               absl::StatusOr<Input> input, Job job) {
@@ -71,7 +71,7 @@ class ShortCall final : public grpc::ServerUnaryReactor {
     return this;
   }
 
-  // From any thread.
+  // Thread-safe.
   void Answer(const absl::Status& status) {
     status_ = status;
     grpc::CallbackServerContext& context = *client_->context;
@@ -88,7 +88,7 @@ class ShortCall final : public grpc::ServerUnaryReactor {
   void OnDone() override {
     if (client_->Over()) {
       status_ = SlowReader();
-    } else if (client_->context->IsCancelled()) {  // not all of the answer has left
+    } else if (client_->context->IsCancelled()) {  // not all of the answer was sent
       status_ = CancelledOrLate();
     }
     CallRecord record;
@@ -102,7 +102,7 @@ class ShortCall final : public grpc::ServerUnaryReactor {
   }
 
  private:
-  // Shared with the alarm, which may ring beside OnDone.
+  // Shared with the alarm, which may fire concurrently with OnDone.
   struct Client {
     explicit Client(grpc::CallbackServerContext* context) : context(context) {}
     void Break() {
@@ -111,7 +111,7 @@ class ShortCall final : public grpc::ServerUnaryReactor {
       broken = true;
       context->TryCancel();
     }
-    // Returns whether it was broken before.
+    // Returns whether Break came first.
     bool Over() {
       std::lock_guard lock(mutex);
       over = true;
@@ -139,7 +139,7 @@ class ShortCall final : public grpc::ServerUnaryReactor {
   absl::Status status_;
 };
 
-// They are counted before they are copied.
+// Counted before they are copied.
 absl::StatusOr<std::vector<uint32_t>> TokenIds(const Serving& serving,
                                                const v1::DetokenizeRequest& request) {
   absl::Status few = serving.CheckDetokenized(static_cast<size_t>(request.token_ids_size()));

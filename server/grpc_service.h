@@ -11,8 +11,8 @@
 
 namespace baram::server {
 
-// Owned by GrpcServer. Its methods come from gRPC's threads, several at once; what takes a while
-// goes to the text pool.
+// Owned by GrpcServer. gRPC calls its methods on its threads, concurrently; longer work goes to the
+// text pool.
 class InferenceService final : public v1::Inference::CallbackService {
  public:
   InferenceService(Serving& serving, CallLog& log) : serving_(serving), log_(log) {}
@@ -43,7 +43,7 @@ class InferenceService final : public v1::Inference::CallbackService {
   CallLog& log_;
 };
 
-// As InferenceService.
+// Like InferenceService.
 class OperatorService final : public v1::Operator::CallbackService {
  public:
   OperatorService(Serving& serving, Lifecycle& lifecycle, CallLog& log);

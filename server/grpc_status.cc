@@ -47,7 +47,8 @@ grpc::Status ToGrpc(const absl::Status& status, grpc::CallbackServerContext& con
 }
 
 std::optional<double> TimeLeft(const grpc::CallbackServerContext& context) {
-  // Not deadline(), the system's time: one of centuries, as Go's clients send, wraps to the past.
+  // Not deadline(), which is wall-clock time: a deadline centuries ahead, as Go clients send, wraps
+  // to the past.
   const gpr_timespec deadline = context.raw_deadline();
   if (gpr_time_cmp(deadline, gpr_inf_future(deadline.clock_type)) == 0) return std::nullopt;
   const gpr_timespec left = gpr_time_sub(deadline, gpr_now(deadline.clock_type));

@@ -12,13 +12,13 @@ namespace baram::server {
 
 // The status to finish a call with. Details (BadRequest, ErrorInfo, RetryInfo) travel in
 // grpc-status-details-bin, and grpc-retry-pushback-ms is added to the context's trailing metadata:
-// a pause where a retry can work, -1 where a client's retry policy must be kept from trying.
+// a delay where a retry can succeed, -1 where the client's retry policy must not retry.
 grpc::Status ToGrpc(const absl::Status& status, grpc::CallbackServerContext& context);
 
-// What is left of the client's time in seconds, or nothing if it named no deadline.
+// The time left until the client's deadline in seconds, or nullopt if it set none.
 std::optional<double> TimeLeft(const grpc::CallbackServerContext& context);
-// Whether the call's own deadline cancelled it: gRPC and the client end it then, too. A client's
-// clock may be a moment ahead.
+// Whether the call was cancelled because of its own deadline: gRPC and the client also end it then.
+// The client's clock may be slightly ahead.
 bool PastDeadline(const grpc::CallbackServerContext& context);
 
 }  // namespace baram::server

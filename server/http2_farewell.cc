@@ -8,7 +8,7 @@ namespace {
 
 constexpr uint8_t kEndHeaders = 4;
 
-// RFC 9113, 6.8: with the largest number of a stream, as no call is refused by it, and NO_ERROR.
+// RFC 9113, 6.8: NO_ERROR with the largest possible stream id, so that it refuses no call.
 constexpr std::array<uint8_t, 17> kGoAway = {0,    0,    8,    7,    0, 0, 0, 0, 0,
                                              0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0};
 

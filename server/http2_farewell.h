@@ -1,9 +1,9 @@
-// Http2Farewell: where in what gRPC sends on a connection a GOAWAY of ours may stand, which has the
-// client make its next calls on another one, and lets those that it has begun go on.
+// Http2Farewell: finds where in gRPC's output on a connection our GOAWAY may be inserted. It makes
+// the client start its next calls on another connection and lets those in progress finish.
 //
-// gRPC 1.51 sends one only as it shuts its server down, which then answers nobody: neither a call
-// that was on its way, nor who asks for its health or its load. So the frame comes from here,
-// between two of gRPC's, written where gRPC writes (http2_interpose.h).
+// gRPC 1.51 sends a GOAWAY only when its server shuts down, after which it answers nothing: neither
+// a call that was on its way nor a health or load query. So the frame is inserted here, between two
+// of gRPC's frames, where gRPC writes (http2_interpose.h).
 #ifndef BARAM_SERVER_HTTP2_FAREWELL_H_
 #define BARAM_SERVER_HTTP2_FAREWELL_H_
 
@@ -19,30 +19,30 @@ namespace baram::server {
 class Http2Farewell {
  public:
   enum class When : uint8_t {
-    kNow,       // but behind the server's first frame, which is its settings
-    kWithCall,  // once the client has begun a call, whose answer follows: one that is sent away
-                // before would only come back, and never hear why
+    kNow,       // but after the server's first frame, its SETTINGS
+    kWithCall,  // once the client has started a call, so that an answer follows: a client sent away
+                // before that would only reconnect, without learning why
   };
 
-  // A new connection, of which nothing was sent yet.
+  // A new connection, on which nothing was sent yet.
   void Begin();
-  // From now on the frame is due. What was asked for first holds.
+  // From now on the frame is due. The first request wins.
   void Ask(When when);
-  // The next bytes of gRPC's, as the kernel took them. None may follow before Due() has left, once
-  // a part of it has.
+  // The next bytes of gRPC's, as accepted by the kernel. None may follow between the first and the
+  // last byte of Due().
   void Sent(std::span<const uint8_t> bytes);
-  // What is to be sent before any more of gRPC's; empty: nothing. `called`: the client has begun a
-  // call.
+  // What must be sent before any more of gRPC's bytes; empty: nothing. `called`: the client has
+  // started a call.
   std::span<const uint8_t> Due(bool called) const;
-  // So many bytes of Due() have left.
+  // This many bytes of Due() were sent.
   void DueSent(size_t bytes) { said_ += bytes; }
 
  private:
   Http2Frames frames_;
-  size_t said_ = 0;  // bytes of the frame
+  size_t said_ = 0;  // bytes of the frame sent
   bool asked_ = false;
   When when_ = When::kNow;
-  bool begun_ = false;     // a frame of gRPC's
+  bool begun_ = false;     // gRPC has sent a frame
   bool in_block_ = false;  // of headers, which no other frame may interrupt
 };
 

@@ -1,4 +1,4 @@
-// Http2Frames: finds the heads of HTTP/2's frames in the bytes of a connection, one way.
+// Http2Frames: finds HTTP/2 frame headers in one direction of a connection's bytes.
 #ifndef BARAM_SERVER_HTTP2_FRAMES_H_
 #define BARAM_SERVER_HTTP2_FRAMES_H_
 
@@ -13,7 +13,7 @@ namespace baram::server {
 // One thread at a time.
 class Http2Frames {
  public:
-  using Head = std::array<uint8_t, 9>;  // length (3), type, flags, stream (4), the highest first
+  using Head = std::array<uint8_t, 9>;  // length (3), type, flags, stream (4), big-endian
   static constexpr uint8_t kData = 0, kHeaders = 1, kRstStream = 3, kSettings = 4;
   static constexpr uint8_t kContinuation = 9;
   static constexpr uint8_t kAck = 1;        // of SETTINGS
@@ -21,7 +21,7 @@ class Http2Frames {
 
   static uint8_t Type(const Head& head) { return head[3]; }
   static uint8_t Flags(const Head& head) { return head[4]; }
-  // Of what follows the head.
+  // The payload length.
   static uint32_t Bytes(const Head& head) {
     return uint32_t{head[0]} << 16 | uint32_t{head[1]} << 8 | head[2];
   }
@@ -30,13 +30,13 @@ class Http2Frames {
     return (head[5] & 0x7fu) << 24 | uint32_t{head[6]} << 16 | uint32_t{head[7]} << 8 | head[8];
   }
 
-  // From the start of a connection; so many bytes come before its first frame.
+  // Starts at the beginning of a connection; `skipped` bytes precede its first frame.
   void Begin(uint32_t skipped) {
     *this = {};
     left_ = skipped;
   }
-  // The next bytes, as they came: `frame` is called with each head that is whole, and returns
-  // whether to go on. After false nothing may follow.
+  // Takes the next bytes as they arrive: `frame` is called with each complete header, and returns
+  // whether to continue. After it has returned false, Read must not be called again.
   template <typename OnFrame>
   void Read(std::span<const uint8_t> bytes, const OnFrame& frame) {
     while (!bytes.empty()) {
@@ -56,13 +56,13 @@ class Http2Frames {
       if (!frame(head_)) return;
     }
   }
-  // Whether the last frame has ended, and no other begun.
+  // Whether the last frame has ended and no other has started.
   bool between() const { return left_ == 0 && head_bytes_ == 0; }
 
  private:
-  uint32_t left_ = 0;  // to skip, before the next frame's head
+  uint32_t left_ = 0;  // to skip before the next frame header
   Head head_{};
-  uint8_t head_bytes_ = 0;  // of head_, that have come
+  uint8_t head_bytes_ = 0;  // bytes of head_ that have arrived
 };
 
 }  // namespace baram::server

@@ -1,4 +1,4 @@
-// Http2Guard: which frames break a rule.
+// Http2Guard: detects frames that break a rule.
 #include "server/http2_guard.h"
 
 #include <algorithm>
@@ -9,7 +9,7 @@ namespace {
 
 constexpr uint32_t kPrefaceBytes = 24;  // what a client sends before its first frame
 
-// What one connection may have where all together have too much.
+// What one connection may have once the total is exceeded.
 int64_t Share(int64_t of_all, int64_t least, const Http2Totals& all) {
   return std::max(least, of_all / std::max<int64_t>(all.connections.load(), 1));
 }
@@ -30,14 +30,15 @@ Http2Guard::Http2Guard(const Http2Limits& limits, Http2Totals& all)
   all_.connections.fetch_add(1);
 }
 
-// The bytes until here: the calls that came with them go on behind the acknowledgment.
+// Takes this connection out of the totals.
 Http2Guard::~Http2Guard() {
   all_.half_sent.fetch_sub(std::ssize(half_sent_));
   all_.unasked_bytes.fetch_sub(unasked_bytes_);
   all_.connections.fetch_sub(1);
 }
 
-// Calls are weighed where the bytes end: a client may write several headers before the requests.
+// Totals are checked after all the bytes: a client may write several headers before the requests'
+// bodies.
 void Http2Guard::Read(std::span<const uint8_t> bytes, SteadyTime now) {
   if (broken_ != Broken::kNothing) return;
   client_.Read(bytes, [&](const Http2Frames::Head& head) {
@@ -53,7 +54,7 @@ void Http2Guard::Read(std::span<const uint8_t> bytes, SteadyTime now) {
   if (large) broken_ = Broken::kHeaderBytes;
 }
 
-// What gRPC ends, as it does a request that is too large, its client need not.
+// gRPC may end a stream that its client has not, as it does with a request that is too large.
 void Http2Guard::Wrote(std::span<const uint8_t> bytes) {
   server_.Read(bytes, [this](const Http2Frames::Head& head) {
     if (EndsStream(head) || Http2Frames::Type(head) == Http2Frames::kRstStream) {
@@ -63,8 +64,8 @@ void Http2Guard::Wrote(std::span<const uint8_t> bytes) {
   });
 }
 
-// gRPC itself ends a connection whose header block is not followed up to its end, so there is no
-// need to look at where it ends.
+// gRPC itself ends a connection that interrupts a header block, so its end need not be checked
+// here.
 void Http2Guard::Take(const Http2Frames::Head& head, SteadyTime now) {
   const uint8_t type = Http2Frames::Type(head);
   if (type == Http2Frames::kSettings && (Http2Frames::Flags(head) & Http2Frames::kAck) != 0) {
@@ -89,7 +90,7 @@ void Http2Guard::Take(const Http2Frames::Head& head, SteadyTime now) {
   }
 }
 
-// gRPC skips those of an even number, and of one not above those before; the latter are trailers.
+// gRPC ignores even stream ids; an id that is not above all previous ones carries trailers.
 void Http2Guard::TakeHeaders(const Http2Frames::Head& head) {
   block_bytes_ = 0;
   const uint32_t stream = Http2Frames::Stream(head);

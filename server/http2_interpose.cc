@@ -1,5 +1,4 @@
-// The connections that are guarded, and the recvmsg, sendmsg and close that gRPC calls: see the
-// header.
+// The guarded connections, and the recvmsg, sendmsg and close that gRPC calls: see the header.
 #include "server/http2_interpose.h"
 
 #include <sys/socket.h>
@@ -24,14 +23,14 @@ struct Connection {
   Http2Farewell farewell;
 };
 
-// Of a descriptor.
+// One per descriptor.
 struct Place {
-  std::atomic<bool> guarded;  // to be asked without the mutex
-  std::mutex mutex;           // guards the connection, and that the descriptor is still its own
+  std::atomic<bool> guarded;  // readable without the mutex
+  std::mutex mutex;           // guards the connection, and that the descriptor still belongs to it
   Connection* connection = nullptr;  // owned; null if it is not guarded
 };
 
-// By descriptor. All zero at first, so that of its 28 MiB only the pages in use take memory.
+// Indexed by descriptor. Zero-initialized, so that of its 28 MiB only pages in use take memory.
 constexpr size_t kMaxDescriptors = 1 << 19;
 constinit std::array<Place, kMaxDescriptors> places;
 constinit Http2Totals totals;
@@ -43,14 +42,14 @@ Place* Guarded(int fd) {
   return place.guarded.load(std::memory_order_acquire) ? &place : nullptr;
 }
 
-// With the place's mutex held.
+// Requires the place's mutex.
 void SetConnection(Place& place, Connection* connection) {
   delete place.connection;
   place.connection = connection;
   place.guarded.store(connection != nullptr, std::memory_order_release);
 }
 
-// Calls `part` with the first `bytes` of the message, piece by piece.
+// Calls `part` with each piece of the message's first `bytes` bytes.
 template <typename OnPart>
 void ForEachPart(const msghdr& message, size_t bytes, const OnPart& part) {
   for (size_t i = 0; i < message.msg_iovlen && bytes > 0; ++i) {
@@ -61,7 +60,7 @@ void ForEachPart(const msghdr& message, size_t bytes, const OnPart& part) {
   }
 }
 
-// Whether gRPC may see what it received.
+// Whether gRPC may see what was received.
 bool Allows(Http2Guard& guard, int fd, const msghdr& message, size_t received) {
   if (guard.broken() != Http2Guard::Broken::kNothing) return false;
   const auto now = std::chrono::steady_clock::now();
@@ -72,12 +71,12 @@ bool Allows(Http2Guard& guard, int fd, const msghdr& message, size_t received) {
   return false;
 }
 
-// Sends what is due of the farewell. False: the kernel did not take all of it now.
+// Sends what is due of the farewell. False: the kernel did not accept all of it yet.
 bool SayFarewell(Connection& connection, int fd) {
   const std::span<const uint8_t> due = connection.farewell.Due(connection.guard.called());
   if (due.empty()) return true;
   const ssize_t sent = send(fd, due.data(), due.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
-  // Of a connection that has failed gRPC hears by itself.
+  // gRPC finds out by itself that a connection has failed.
   if (sent < 0) return errno != EAGAIN && errno != EWOULDBLOCK;
   connection.farewell.DueSent(static_cast<size_t>(sent));
   return static_cast<size_t>(sent) == due.size();
@@ -110,8 +109,8 @@ int64_t TakeShutDown(Http2Guard::Broken rule) {
 
 }  // namespace baram::server
 
-// In place of the C library's, for all that this program calls and links: what is not guarded goes
-// to the kernel as ever.
+// These replace the C library's functions for everything this program calls and links: unguarded
+// descriptors go straight to the kernel.
 extern "C" {
 
 ssize_t recvmsg(int fd, msghdr* message, int flags) {
@@ -125,7 +124,7 @@ ssize_t recvmsg(int fd, msghdr* message, int flags) {
   return baram::server::Allows(place->connection->guard, fd, *message, bytes) ? received : 0;
 }
 
-// One that finds the socket full tells gRPC so, which tries again once there is room.
+// If the socket is full, gRPC is told so and tries again once there is room.
 ssize_t sendmsg(int fd, const msghdr* message, int flags) {
   baram::server::Place* const place = baram::server::Guarded(fd);
   if (place == nullptr) return syscall(SYS_sendmsg, fd, message, flags);
@@ -148,7 +147,7 @@ ssize_t sendmsg(int fd, const msghdr* message, int flags) {
   return sent;
 }
 
-// The number may be another's the moment it is free: what guarded it ends before.
+// The number may be reused as soon as it is free, so its guard ends first.
 int close(int fd) {
   if (baram::server::Place* const place = baram::server::Guarded(fd)) {
     std::lock_guard lock(place->mutex);

@@ -1,4 +1,4 @@
-// HttpEnd: what became of an answer, or of a piece of one.
+// HttpEnd: the fate of an answer, or of a piece of one.
 #ifndef BARAM_SERVER_HTTP_END_H_
 #define BARAM_SERVER_HTTP_END_H_
 
@@ -8,8 +8,8 @@
 namespace baram::server {
 
 enum class HttpEnd : uint8_t {
-  kSent,  // the network has all of it
-  kGone,  // the client, or the listener, went before
+  kSent,  // all of it was handed to the network
+  kGone,  // the client disconnected first, or the listener stopped
   kSlow,  // the client read too slowly and was cut off
 };
 using OnHttpEnd = std::function<void(HttpEnd)>;

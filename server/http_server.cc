@@ -89,9 +89,9 @@ void HttpExchange::EndStream(std::string piece, OnHttpEnd ended) {
   session_->PostEndStream(std::move(piece), std::move(ended));
 }
 
-// Members that the accept loops use are touched on `strand` only.
+// Members used by the accept loops are touched only on `strand`.
 struct HttpServer::Shared {
-  // One address of the listener's.
+  // One of the listener's addresses.
   struct Door {
     explicit Door(const asio::strand<asio::io_context::executor_type>& strand)
         : acceptor(strand), retry(strand) {}
@@ -117,13 +117,13 @@ struct HttpServer::Shared {
                                });
   }
 
-  // Out of descriptors, likely: trying again at once would spin.
+  // Probably out of descriptors: retrying at once would spin.
   void AcceptLater(Door& door, boost::system::error_code reason) {
     namespace errc = boost::system::errc;
     const auto exhausted = {errc::too_many_files_open, errc::too_many_files_open_in_system,
                             errc::no_buffer_space, errc::not_enough_memory};
     if (std::ranges::any_of(exhausted, [&](errc::errc_t one) { return reason == one; })) {
-      (void)state->error_body({503, kNoDescriptors, ""});  // it is counted, nobody hears it
+      (void)state->error_body({503, kNoDescriptors, ""});  // only counted, not sent
     }
     door.retry.expires_after(std::chrono::milliseconds(50));
     door.retry.async_wait([this, &door](boost::system::error_code error) {
@@ -148,13 +148,13 @@ struct HttpServer::Shared {
   void Serve(tcp::socket socket) {
     const int64_t limit = state->limits.max_connections;
     const int64_t open = state->connections.load(std::memory_order_relaxed);
-    // Those that are being refused take a moment; a flood of them is dropped without a word.
+    // Connections being refused are short-lived; a flood of them is dropped without a reply.
     if (open >= limit + state->limits.max_refused) {
-      (void)state->error_body({503, kTooManyConnections, ""});  // it is counted all the same
+      (void)state->error_body({503, kTooManyConnections, ""});  // counted nonetheless
       return;
     }
     auto session = std::make_shared<HttpSession>(std::move(socket), state);
-    // Each session is looked at twice over its life, however many there are.
+    // Amortized: each session is looked at twice over its life, however many there are.
     if (sessions.size() >= 2 * static_cast<size_t>(open) + 16) {
       std::erase_if(sessions, [](const std::weak_ptr<HttpSession>& one) { return one.expired(); });
     }
@@ -210,8 +210,8 @@ HttpServer::~HttpServer() {
     std::lock_guard lock(state.mutex);
     state.stopped = true;
   }
-  // From here on this thread is the only one. All that waits for the network ends now, and is run:
-  // it holds the sessions, and they hold the state that holds it.
+  // From here on this is the only thread. All pending network operations end now, and their
+  // handlers run: they hold the sessions, which hold the state that holds the handlers.
   shared_->Close();
   for (const auto& weak : shared_->sessions) {
     if (auto session = weak.lock()) session->Drop();

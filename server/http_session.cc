@@ -1,7 +1,7 @@
-// HttpSession: reads requests, ends connections. Its answers are in http_session_answer.cc.
+// HttpSession: reads requests and closes connections. Answers are in http_session_answer.cc.
 //
-// The limits are kept by a timer of our own: Beast's tcp_stream closes the socket when its time is
-// up, and then a slow request can't be told why it failed.
+// Limits are enforced by our own timer: Beast's tcp_stream closes the socket on timeout, and then a
+// slow request can't be told why it failed.
 #include "server/http_session.h"
 
 #include <algorithm>
@@ -25,10 +25,10 @@ namespace http = boost::beast::http;
 namespace {
 
 constexpr size_t kReadBytes = 4096;
-// Between two cuts of what has taken too long.
+// How often operations that exceed their limit are cancelled again.
 constexpr double kCutAgainS = 0.1;
-// The kernel's buffer for bytes that the client has not taken; it doubles this for its own needs.
-// Left alone it grows to megabytes: minutes of a stream before a reader who stopped is noticed.
+// The kernel's send buffer; the kernel doubles it for its own needs. Left alone it grows to
+// megabytes: minutes of a stream before a stopped reader is noticed.
 constexpr int kSendBufferBytes = 128 << 10;
 
 size_t Count(const http::fields& header, http::field name) {
@@ -36,8 +36,8 @@ size_t Count(const http::fields& header, http::field name) {
       header.begin(), header.end(), [name](const auto& field) { return field.name() == name; }));
 }
 
-// Whether a header says where its body ends in the one way that everybody reads alike (RFC 9112,
-// 6.3). A proxy before us may have seen other requests than we would in one that does not.
+// Whether a header delimits its body in the one way that all implementations agree on (RFC 9112,
+// 6.3). Otherwise a proxy in front of us may have seen different requests.
 bool EndIsClear(const http::fields& header, bool http11) {
   const size_t lengths = Count(header, http::field::content_length);
   const size_t codings = Count(header, http::field::transfer_encoding);
@@ -47,7 +47,7 @@ bool EndIsClear(const http::fields& header, bool http11) {
   return std::all_of(length.begin(), length.end(), [](char c) { return c >= '0' && c <= '9'; });
 }
 
-// Of an IPv4 client of a listener for both, that client's own address. Empty: it has gone.
+// For an IPv4 client of a dual-stack listener, its IPv4 address. Empty: it has disconnected.
 std::string PeerOf(const asio::ip::tcp::socket& socket) {
   boost::system::error_code gone;
   const asio::ip::tcp::endpoint peer = socket.remote_endpoint(gone);
@@ -66,7 +66,7 @@ HttpSession::HttpSession(asio::ip::tcp::socket socket, std::shared_ptr<HttpListe
     : listener_(std::move(listener)),
       socket_(std::move(socket)),
       timer_(socket_.get_executor()),
-      // Room for a header, and for what lies around a chunk, for which Beast has no limit.
+      // Room for a header, and for the framing of a chunk, which Beast does not limit.
       buffer_(static_cast<size_t>(listener_->limits.max_header_bytes) + kReadBytes) {
   listener_->connections.fetch_add(1, std::memory_order_relaxed);
   Error ignored;
@@ -107,11 +107,11 @@ void HttpSession::ReadRequest() {
   http11_ = true;
   origin_.clear();
   request_id_.clear();
-  // Some clients end a body with an empty line that belongs to nothing.
+  // Some clients send an extra CRLF after a body.
   while (buffer_.size() >= 2 && std::memcmp(buffer_.data().data(), "\r\n", 2) == 0) {
     buffer_.consume(2);
   }
-  // The first half of one may be all that has come.
+  // Only its first half may have arrived.
   const bool half_line =
       buffer_.size() == 1 && *static_cast<const char*>(buffer_.data().data()) == '\r';
   if (buffer_.size() > 0 && !half_line) return ReadHeader();
@@ -120,7 +120,7 @@ void HttpSession::ReadRequest() {
   LimitFor(listener_->limits.idle_s);
   socket_.async_read_some(buffer_.prepare(kReadBytes),
                           [self = shared_from_this()](Error error, size_t count) {
-                            // A connection that ends or stays silent between requests is normal.
+                            // A connection that ends or stays idle between requests is normal.
                             if (error || self->phase_ == Phase::kClosed) return self->Close();
                             self->buffer_.commit(count);
                             self->ReadRequest();
@@ -146,7 +146,7 @@ void HttpSession::ReadHeader() {
 
 void HttpSession::OnHeader(Error error) {
   if (phase_ == Phase::kClosed) return;
-  is_head_ = parser_->get().method() == http::verb::head;  // if it came so far: unknown otherwise
+  is_head_ = parser_->get().method() == http::verb::head;  // if it got that far; otherwise unknown
   if (!error || error == http::error::body_limit) TakeHeader();
   if (error) return AnswerReadError(error);
   const http::fields& header = parser_->get();
@@ -155,7 +155,7 @@ void HttpSession::OnHeader(Error error) {
                         "This is not an HTTP/1.1 request: the end of its body is not clear. Send "
                         "one Content-Length, or Transfer-Encoding: chunked."});
   }
-  // RFC 9112, 3.2. A proxy before us may have routed by another one than we would see.
+  // RFC 9112, 3.2. A proxy in front of us may have routed by another Host than we would.
   const size_t hosts = Count(header, http::field::host);
   if (hosts > 1 || (hosts == 0 && http11_)) {
     return AnswerError({400, "UNCLEAR_HOST",
@@ -183,7 +183,7 @@ void HttpSession::ReadBody() {
   const HttpLimits& limits = listener_->limits;
   Error error;
   parser_->eager(true);
-  // By hand: Beast's own reading says how much came only once it is done.
+  // By hand: Beast's own read reports the byte count only once it is complete.
   while (!parser_->is_done() && buffer_.size() > 0 && !error) {
     const size_t count = parser_->put(buffer_.data(), error);
     buffer_.consume(count);
@@ -217,7 +217,7 @@ bool HttpSession::HoldBody() {
   return bytes <= HttpServer::kSmallBodyBytes || all <= listener_->limits.max_bodies_bytes;
 }
 
-// Not while an operation uses the parser.
+// Must not be called while an operation uses the parser.
 void HttpSession::DropBody() {
   parser_.reset();
   listener_->body_bytes.fetch_sub(std::exchange(held_bytes_, 0));
@@ -229,8 +229,8 @@ void HttpSession::OnBody(Error error) {
   ReadBody();
 }
 
-// All of the request but its body. Beast adds trailers to the fields later, and those went past
-// whatever a proxy before us does with headers: they are ignored.
+// Takes the request without its body. Beast adds trailers to the fields later, and trailers have
+// bypassed whatever a proxy in front of us does with headers: they are ignored.
 void HttpSession::TakeHeader() {
   const auto& header = parser_->get();
   http11_ = header.version() >= 11;
@@ -255,7 +255,7 @@ void HttpSession::Dispatch() {
   HttpRequest request = std::exchange(request_, {});
   request.peer = peer_;
   request.body = parser_->release().body();
-  DropBody();  // an exchange counts it as its own
+  DropBody();  // the exchange counts it from now on
   LimitUntil(SteadyTime::max());
   phase_ = Phase::kAnswering;
   streaming_ = false;
@@ -278,7 +278,7 @@ void HttpSession::Dispatch() {
     route.answer(std::make_shared<HttpExchange>(shared_from_this(), std::move(request)));
     return;
   }
-  constexpr size_t kShownBytes = 256;  // of a path
+  constexpr size_t kShownBytes = 256;  // of a path, in errors
   request.path.resize(text::FloorToCodePoint(request.path, kShownBytes));
   if (allowed.empty()) return RespondError({404, "NO_SUCH_PATH", NothingAt(request.path)});
   RespondError({405, "WRONG_METHOD", absl::StrCat(request.path, " takes ", allowed, " only.")},
@@ -287,7 +287,7 @@ void HttpSession::Dispatch() {
 
 // --- after an answer
 
-// Where clients are sent away, only what has come already is read.
+// When clients are being sent away, only requests that have already arrived are read.
 void HttpSession::ReadNextOrEnd() {
   if (read_end_ && buffer_.size() == 0) return Close();
   Error ignored;
@@ -297,7 +297,7 @@ void HttpSession::ReadNextOrEnd() {
 }
 
 void HttpSession::Watch() {
-  // Behind that much of pipelined requests the client's end can't be seen; writing will notice it.
+  // With this much pipelined data buffered the client's end can't be seen; a write will notice it.
   if (buffer_.size() >= static_cast<size_t>(listener_->limits.max_header_bytes)) return;
   watching_ = true;
   socket_.async_read_some(buffer_.prepare(kReadBytes),
@@ -312,10 +312,11 @@ void HttpSession::OnWatched(Error error) {
   if (error && error != asio::error::operation_aborted) read_end_ = true;
   switch (phase_) {
     case Phase::kAnswering:
-      // An abort is our own limit on the bytes in flight: their write reports it.
+      // An abort comes from our own limit on the bytes in flight: their write reports it.
       if (!error || error == asio::error::operation_aborted) return Watch();
-      // A client that has read all may close before we are told that all has left. So the write in
-      // flight reports by itself how it ended; only what would follow it has nobody to go to.
+      // A client that has read everything may close before we learn that everything was sent. So
+      // the write in flight reports its own outcome; only what would follow it can no longer be
+      // sent.
       if (sent_then_) {
         ended_unheard_ = true;
         return;
@@ -325,7 +326,7 @@ void HttpSession::OnWatched(Error error) {
       return ReadNextOrEnd();
     case Phase::kLingering:
       buffer_.clear();
-      // Where more has always come already, no read waits that its limit could cut off.
+      // If data keeps arriving, no read is ever pending that the limit could cancel.
       return error || timed_out_ ? Close() : Watch();
     default:
       return;
@@ -374,14 +375,14 @@ void HttpSession::LimitUntil(SteadyTime when) {
 
 void HttpSession::Wait() {
   wakes_ = limit_;
-  timer_.expires_at(wakes_);  // ends a longer wait
+  timer_.expires_at(wakes_);  // cancels a longer wait
   timer_.async_wait([self = shared_from_this()](Error error) {
     if (error) return;
     self->wakes_ = SteadyTime::max();
     if (self->limit_ == SteadyTime::max()) return;
     if (self->limit_ > std::chrono::steady_clock::now()) return self->Wait();  // it has moved
-    // An operation that is done and only waits for its turn is not cut off; it may start another,
-    // which is.
+    // An operation that has completed and awaits its handler is not cancelled; it may start
+    // another, which is.
     self->LimitFor(kCutAgainS);
     self->timed_out_ = true;
     Error ignored;

@@ -1,4 +1,5 @@
-// HttpSession: one HTTP connection: reads a request, hands it to a route, writes the answer, again.
+// HttpSession: one HTTP connection: reads a request, passes it to a route, writes the answer,
+// repeats.
 #ifndef BARAM_SERVER_HTTP_SESSION_H_
 #define BARAM_SERVER_HTTP_SESSION_H_
 
@@ -26,7 +27,7 @@ namespace baram::server {
 
 class HttpSession;
 
-// Whole answers on their way that are not small (HttpServer::kSmallBodyBytes).
+// Unstreamed answers in flight that are not small (HttpServer::kSmallBodyBytes).
 struct LargeAnswers {
   struct One {
     uint64_t number;
@@ -34,27 +35,27 @@ struct LargeAnswers {
     std::weak_ptr<HttpSession> session;
   };
   std::mutex mutex;      // guards what follows
-  std::deque<One> all;   // the oldest first
+  std::deque<One> all;   // oldest first
   int64_t bytes = 0;     // of all
-  uint64_t numbers = 0;  // given out; the first is 1
+  uint64_t numbers = 0;  // assigned so far; the first is 1
 };
 
-// What the sessions of a listener share.
+// State shared by a listener's sessions.
 struct HttpListenerState {
-  // Here, so that an answer made after the listener has gone still finds its executor.
+  // Owned here, so that an answer made after the listener is gone still finds its executor.
   boost::asio::io_context io;
   std::vector<HttpRoute> routes;
   HttpErrorBody error_body;
   HttpLimits limits;
   std::vector<std::string> allowed_origins;
   std::atomic<int64_t> connections{0};
-  std::atomic<int64_t> body_bytes{0};     // of bodies being read, or read and not taken
+  std::atomic<int64_t> body_bytes{0};     // of bodies being read, or read and not yet taken
   std::atomic<bool> sending_away{false};  // no request on a connection that had an answer
   std::atomic<bool> closing{false};       // no request after the current one
   LargeAnswers answers;
 
-  // Runs `job` on `executor`. False, and nothing happens, once the listener has been destroyed: a
-  // job that is never run would keep its session, and so this, alive for ever.
+  // Runs `job` on `executor`. Returns false, and does nothing, once the listener has been
+  // destroyed: a job that is never run would keep its session, and so this object, alive forever.
   template <typename Executor, typename Job>
   bool Post(const Executor& executor, Job&& job) {
     std::lock_guard lock(mutex);
@@ -66,23 +67,23 @@ struct HttpListenerState {
   bool stopped = false;  // no thread runs `io` any more
 };
 
-// Members are touched on the socket's strand only.
+// Members are touched only on the socket's strand.
 class HttpSession : public std::enable_shared_from_this<HttpSession> {
  public:
   // The socket's executor is a strand.
   HttpSession(boost::asio::ip::tcp::socket socket, std::shared_ptr<HttpListenerState> listener);
   ~HttpSession();
 
-  // From any thread. Serves the connection; or answers 503 and closes it: there are too many.
+  // Thread-safe. Serves the connection; or answers 503 and closes it: there are too many.
   void Start(bool refuse);
-  // From any thread, once the listener sends clients away or is closing. Closes the connection if
-  // it is between requests; in the latter case one without any is closed too, and a request on its
-  // way must arrive soon.
+  // Thread-safe, once the listener sends clients away or is closing. Closes the connection if it is
+  // between requests; when closing, also one that has had no request yet, and a request being
+  // received must arrive soon.
   void EndSoon();
-  // The client has gone, or is to be. Only when no thread runs the listener any more.
+  // The client has gone, or is to be dropped. Only when no thread runs the listener any more.
   void Drop() { Gone(HttpEnd::kGone); }
 
-  // The exchange's side, from any thread; see HttpExchange. In http_session_answer.cc.
+  // The exchange's side, thread-safe; see HttpExchange. In http_session_answer.cc.
   void CountBody(int64_t bytes) { listener_->body_bytes.fetch_add(bytes); }
   void PostOnGone(OnHttpEnd gone);
   void PostRespond(int status, HttpHeaders headers, std::string body, OnHttpEnd ended);
@@ -100,14 +101,14 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
     kIdle,         // no byte of the next request has been seen
     kReading,      // a request
     kAnswering,    // from Dispatch to the end of the answer
-    kEndingWatch,  // the answer is out, the watch has been told to end
-    kLingering,    // our side is shut, the client's is read until it ends
+    kEndingWatch,  // the answer was sent; waiting for the watch to be cancelled
+    kLingering,    // our side is shut down; reading the client's until it ends
     kClosed,
   };
 
   template <typename Job>
   bool Post(Job job);  // job(*this), on the strand
-  // Whether this answer is to be the connection's last, whatever its client asked for.
+  // Whether this answer must be the connection's last, whatever its client requested.
   bool LastAnswer() const {
     return listener_->sending_away.load(std::memory_order_relaxed) ||
            listener_->closing.load(std::memory_order_relaxed);
@@ -120,31 +121,31 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   void ReadHeader();
   void OnHeader(Error error);
   void ReadBody();
-  // Counts what has come of the body; false if the listener holds too much with it.
+  // Counts the body bytes received; false if that exceeds the listener's total.
   bool HoldBody();
   void DropBody();
   void OnBody(Error error);
   void TakeHeader();
   void Dispatch();
-  // After an answer, once nothing is read any more: to the next request, if there may be one.
+  // After an answer, when no read is pending: goes to the next request, if there may be one.
   void ReadNextOrEnd();
-  // Reads while an answer is made, so that the client's end is noticed; what comes is kept.
+  // Reads while an answer is produced, so that the client's end is noticed; data received is kept.
   void Watch();
   void OnWatched(Error error);
   void Linger();
   void Gone(HttpEnd how);
   void Close();
-  // Cuts what is in flight off at `when`, unless the limit is changed first.
+  // Cancels what is in flight at `when`, unless the limit is changed first.
   void LimitUntil(SteadyTime when);
   void Wait();  // for the limit
   void LimitFor(double seconds);
-  // For a request on its way: sooner, if the listener is closing.
+  // For a request being received: sooner, if the listener is closing.
   void LimitReadUntil(SteadyTime when);
 
   // --- http_session_answer.cc: answers
-  // Answers a read that failed, or closes where nobody is left to hear.
+  // Answers a failed read, or closes if the client can't read an answer.
   void AnswerReadError(Error error);
-  // Answers, and closes.
+  // Answers, then closes.
   void AnswerError(const HttpError& error, HttpHeaders headers = {});
   void RespondError(HttpError error, HttpHeaders headers = {});
   std::string NothingAt(const std::string& path) const;
@@ -152,23 +153,22 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   std::string Head(int status, const HttpHeaders& headers) const;
   void Respond(int status, const HttpHeaders& headers, std::string body);
   std::string Chunk(std::string_view piece) const;
-  // Sends bytes, and `body` after them, which is not copied; then calls `then` with what became of
-  // them.
+  // Sends `bytes`, then `body`, which is not copied; then calls `then` with the outcome.
   void Send(std::string bytes, std::string body, OnHttpEnd then);
   void SendRest();
-  // Counts a large answer that begins. Where all hold too much with it the oldest are cut off: they
-  // are the ones that their readers leave waiting, and a new one would otherwise wait for those.
+  // Counts a large answer that starts. If the total is exceeded the oldest are cut off: those are
+  // the ones that their readers neglect, and a new one would otherwise wait for them.
   void HoldAnswer(int64_t bytes);
   void DropAnswer();
   void FinishAnswer();
-  // Keeps `ended` for the end of the answer that begins now; false if there is nobody to answer.
+  // Keeps `ended` for the end of the answer that starts now; false if the client is gone.
   bool EndsWith(OnHttpEnd ended);
 
   const std::shared_ptr<HttpListenerState> listener_;  // before socket_, whose executor it owns
   boost::asio::ip::tcp::socket socket_;
   boost::asio::steady_timer timer_;
-  // The timer may wake before the limit: to set it costs as much as to write a short piece of a
-  // stream, so one that moves back leaves it alone.
+  // The timer may fire before the limit: setting it costs as much as writing a short piece of a
+  // stream, so extending the limit leaves the timer alone.
   SteadyTime limit_ = SteadyTime::max();
   SteadyTime wakes_ = SteadyTime::max();
   bool timed_out_ = false;
@@ -177,32 +177,32 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   Phase phase_ = Phase::kIdle;
   bool kept_ = false;  // it has had an answer
   bool watching_ = false;
-  bool read_end_ = false;       // the client sends no more; a second read would not hear of that
-  bool ended_unheard_ = false;  // the client's end came while bytes were in flight
+  bool read_end_ = false;       // the client sends no more; a second read would not report that
+  bool ended_unheard_ = false;  // the client's end arrived while bytes were in flight
 
   std::string peer_;  // see HttpRequest
 
   // The current request.
-  SteadyTime began_;  // with its first byte
+  SteadyTime began_;  // at its first byte
   bool is_head_ = false;
   bool http11_ = true;
-  HttpRequest request_;     // its body comes last
-  std::string origin_;      // if it is allowed
-  std::string request_id_;  // the client's, if it is one
-  int64_t body_bytes_ = 0;  // as they came, with the framing of chunks
+  HttpRequest request_;     // the body is set last
+  std::string origin_;      // if allowed
+  std::string request_id_;  // the client's, if valid
+  int64_t body_bytes_ = 0;  // as received, including chunk framing
   int64_t held_bytes_ = 0;  // of the body, as counted in listener_->body_bytes
 
-  // The answer to it.
-  bool keep_alive_ = true;  // after it
+  // Its answer.
+  bool keep_alive_ = true;  // after the answer
   bool streaming_ = false;
-  std::string buffered_head_;  // of a stream, until its first piece
+  std::string buffered_head_;  // of a stream, held until its first piece
   OnHttpEnd on_gone_;
   OnHttpEnd ended_;
   HttpEnd gone_as_ = HttpEnd::kGone;  // once closed
 
-  uint64_t answer_ = 0;       // its number in listener_->answers, while it is there
+  uint64_t answer_ = 0;       // its number in listener_->answers, while listed there
   std::string sending_;       // bytes in flight,
-  std::string sending_body_;  // and those after them: `sent_` of both are out
+  std::string sending_body_;  // and those after them: `sent_` bytes of both are sent
   size_t sent_ = 0;
   SteadyTime send_limit_;  // for all of them
   OnHttpEnd sent_then_;

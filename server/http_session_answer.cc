@@ -1,4 +1,4 @@
-// HttpSession: answers on their way, and what their makers ask for from other threads.
+// HttpSession: sending answers, and requests from other threads to do so.
 #include <algorithm>
 #include <array>
 #include <boost/asio/buffer.hpp>
@@ -62,7 +62,7 @@ void HttpSession::AnswerError(const HttpError& error, HttpHeaders headers) {
   phase_ = Phase::kAnswering;
   streaming_ = false;
   DropBody();
-  // What follows on this connection can't be told from the rest of the bad request.
+  // The rest of the bad request can't be told apart from what follows on this connection.
   keep_alive_ = false;
   RespondError(error, std::move(headers));
 }
@@ -73,16 +73,17 @@ void HttpSession::RespondError(HttpError error, HttpHeaders headers) {
   }
   error.peer = peer_;
   headers.emplace_back("Content-Type", "application/json");
-  // Some clients try again by themselves, which helps a slow request and a full listener alone.
+  // Some clients retry by themselves, which helps only after a slow request or with a full
+  // listener.
   if (error.status != 408 && error.status != 503) headers.emplace_back("x-should-retry", "false");
   Respond(error.status, headers, listener_->error_body(error));
 }
 
-// Most who meet nothing have left "/v1" out of a client's base URL, or written it twice, or have
-// put a slash or the whole path there.
+// Most unknown paths come from a client's base URL without "/v1", or with it twice, or with a
+// trailing slash or the whole path.
 std::string HttpSession::NothingAt(const std::string& path) const {
   std::string message = "There is nothing at " + path + ".";
-  std::string plain;  // without slashes that say nothing
+  std::string plain;  // without redundant slashes
   for (const char c : path) {
     if (c != '/' || !plain.ends_with('/')) plain += c;
   }
@@ -97,7 +98,7 @@ std::string HttpSession::NothingAt(const std::string& path) const {
   return message;
 }
 
-// Before a page's script may send a request, its browser asks.
+// Browsers send this before a page's script may send a request.
 void HttpSession::AnswerPreflight(const HttpRequest& request) {
   HttpHeaders headers = {{"Access-Control-Allow-Methods", "GET, POST, OPTIONS"},
                          {"Access-Control-Max-Age", "600"}};
@@ -141,7 +142,7 @@ void HttpSession::Respond(int status, const HttpHeaders& headers, std::string bo
   });
 }
 
-// A piece of a stream as it goes over the wire.
+// A piece of a stream as sent over the wire.
 std::string HttpSession::Chunk(std::string_view piece) const {
   if (is_head_ || piece.empty()) return "";
   if (!http11_) return std::string(piece);
@@ -258,7 +259,7 @@ void HttpSession::PostStartStream(int status, HttpHeaders headers) {
   Post([status, headers = std::move(headers)](HttpSession& self) mutable {
     if (self.phase_ != Phase::kAnswering) return;
     self.streaming_ = true;
-    // HTTP/1.0 has no chunks: the end of the connection ends the stream.
+    // HTTP/1.0 has no chunks: closing the connection ends the stream.
     if (!self.http11_ || self.LastAnswer()) self.keep_alive_ = false;
     if (self.http11_) headers.emplace_back("Transfer-Encoding", "chunked");
     self.buffered_head_ = self.Head(status, headers) + "\r\n";

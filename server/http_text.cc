@@ -1,4 +1,4 @@
-// Small facts about HTTP's text: see the header.
+// HTTP text helpers: see the header.
 #include "server/http_text.h"
 
 #include <cstddef>
@@ -37,7 +37,7 @@ std::string PathOf(boost::beast::string_view target) {
   std::string_view rest(target.data(), target.size());
   for (const std::string_view scheme : {"http://", "https://"}) {
     if (rest.substr(0, scheme.size()) != scheme) continue;
-    // A host ends at a query as well: what stands behind "?" never names a path.
+    // A query ends the host as well: what follows "?" never names a path.
     const size_t end = rest.find_first_of("/?", scheme.size());
     rest = end == std::string_view::npos || rest[end] == '?' ? "/" : rest.substr(end);
     break;

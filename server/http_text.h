@@ -1,4 +1,4 @@
-// Small facts about HTTP's text: header values, request targets.
+// HTTP text helpers: header values, request targets.
 #ifndef BARAM_SERVER_HTTP_TEXT_H_
 #define BARAM_SERVER_HTTP_TEXT_H_
 
@@ -10,12 +10,12 @@ namespace baram::server {
 
 std::string LowerCase(boost::beast::string_view text);
 
-// A header's value may hold what a client sent: line ends would forge headers, and a value of any
-// length would be sent back. At most 1024 bytes, none of them a control character.
+// Makes a client's text safe as a header value: line ends would forge headers, and it could be
+// arbitrarily long. At most 1024 bytes, none of them a control character.
 std::string HeaderSafe(boost::beast::string_view text);
 
-// The path of a request's target, "/v1/models/org%2Fname?x=1" or "http://host/v1/models": without
-// the query, percent-decoded.
+// The path of a request target, "/v1/models/org%2Fname?x=1" or "http://host/v1/models": without the
+// query, percent-decoded.
 std::string PathOf(boost::beast::string_view target);
 
 }  // namespace baram::server

@@ -1,4 +1,4 @@
-// baram inspect: what a model folder holds, and whether and how this machine can serve it.
+// baram inspect: what a model folder contains, and whether and how this machine can serve it.
 #include <cstdio>
 #include <string>
 
@@ -47,7 +47,7 @@ int Inspect(const std::vector<std::string>& args) {
   }
   auto found = Engine::Inspect(engine);
   const absl::Status of_text = WithSource(text.status(), *config);
-  // As `serve` would find them: the text first.
+  // In the order in which `serve` would report them: the text first.
   if (!found.ok()) return fail(text.ok() ? WithSource(found.status(), *config) : of_text);
   found->servable = WithSource(found->servable, *config);
   InspectedText facts;

@@ -1,4 +1,4 @@
-// An Inspection in lines for people.
+// Formats an Inspection as lines for people.
 #include "server/inspection_text.h"
 
 #include <iterator>
@@ -32,7 +32,7 @@ class Lines {
     absl::StrAppendFormat(&text_, "%-20s %s\n", name, value);
   }
 
-  // What is taken of a GPU's memory, part by part.
+  // The GPU memory that will be used, part by part.
   void AddSum(const MemorySum& sum) {
     AddPart("free", sum.free_bytes);
     AddPart(sum.share > 0 ? absl::StrFormat("usable, share %.2f", sum.share) : "usable",

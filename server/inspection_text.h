@@ -10,15 +10,15 @@
 
 namespace baram::server {
 
-// What was found of the folder's tokenizer and chat template; the rest is known if `status` is OK.
+// The folder's tokenizer and chat template; the other members are valid if `status` is OK.
 struct InspectedText {
   absl::Status status;
-  int64_t tokens = 0;         // of the vocabulary
+  int64_t tokens = 0;         // in the vocabulary
   std::string chat_template;  // "yes", or what its absence means
 };
 
-// One aligned line a fact; of a GPU's memory, what each part takes; last whether the model can be
-// served, and why not.
+// One aligned line per fact; for a GPU, the memory each part takes; last, whether the model can be
+// served, and if not, why.
 std::string DescribeInspection(const Inspection& found, const InspectedText& text);
 
 }  // namespace baram::server

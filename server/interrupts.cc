@@ -10,7 +10,7 @@
 namespace baram::server {
 namespace {
 
-// Never waits: what can't be written now, as to a pager that stands still, is left out.
+// Never blocks: output that can't be written now, e.g. to a stopped pager, is dropped.
 void EndLine() {
   pollfd out{.fd = STDOUT_FILENO, .events = POLLOUT, .revents = 0};
   if (poll(&out, 1, 0) == 1 && out.revents == POLLOUT) (void)!write(STDOUT_FILENO, "\n", 1);
@@ -19,7 +19,7 @@ void EndLine() {
 }  // namespace
 
 Interrupts::Interrupts() {
-  // A script's background job, for one, which a Ctrl-C is not meant for.
+  // Leave SIGINT ignored, e.g. in a script's background job, at which Ctrl-C is not aimed.
   struct sigaction inherited {};
   if (sigaction(SIGINT, nullptr, &inherited) == 0 && inherited.sa_handler == SIG_IGN) return;
   sigemptyset(&set_);

@@ -1,4 +1,4 @@
-// Interrupts: Ctrl-C in a terminal client, taken by a thread of its own.
+// Interrupts: Ctrl-C in a terminal client, handled on its own thread.
 #ifndef BARAM_SERVER_INTERRUPTS_H_
 #define BARAM_SERVER_INTERRUPTS_H_
 
@@ -10,13 +10,13 @@
 namespace baram::server {
 
 // While something is guarded, the first Ctrl-C ends that. Any other ends the process with 130, even
-// if its output is stuck, and leaves the cursor on a line of its own. A process that was started to
-// ignore Ctrl-C goes on ignoring it.
+// if its output is stuck, and leaves the cursor on a new line. A process that was started with
+// Ctrl-C ignored keeps ignoring it.
 class Interrupts {
  public:
   static constexpr int kExitInterrupted = 128 + SIGINT;
 
-  // Before any other thread starts: they inherit the mask.
+  // Construct before any other thread starts: threads inherit the signal mask.
   Interrupts();
   ~Interrupts();
   Interrupts(const Interrupts&) = delete;
@@ -24,7 +24,7 @@ class Interrupts {
 
   // From now on a Ctrl-C calls `end`, once, on another thread.
   void Guard(std::function<void()> end);
-  // Ends that; once this returns, `end` is not running. Returns whether there was a Ctrl-C.
+  // Ends the guard; once this returns, `end` is not running. Returns whether there was a Ctrl-C.
   bool Release();
 
  private:

@@ -14,12 +14,12 @@ namespace baram::server {
 
 namespace {
 
-constexpr int kMaxDepth = 64;  // deeper than any message or schema a person writes
-constexpr int kMaxKeys = 512;  // of one object; OpenAI's limit of logit_bias is 300
+constexpr int kMaxDepth = 64;  // deeper than any hand-written message or schema
+constexpr int kMaxKeys = 512;  // per object; OpenAI's limit for logit_bias is 300
 
-// Looks at brackets, quotes and colons alone, before a parser that would build whatever it is
-// given. (The parser's own callback is no place for this: with one, closing an element walks over
-// all its elder siblings.)
+// Looks only at brackets, quotes and colons, before a parser that would build whatever it is given.
+// (The parser's own callback is unsuitable: with one, closing an element walks over all its
+// preceding siblings.)
 absl::Status CheckShape(std::string_view body, std::string_view subject, JsonBudget& budget) {
   std::array<int, kMaxDepth + 1> keys{};  // of the object open at each depth
   int depth = 0;
@@ -44,7 +44,7 @@ absl::Status CheckShape(std::string_view body, std::string_view subject, JsonBud
         break;
       case '}':
       case ']':
-        if (--depth < 0) return absl::OkStatus();  // not JSON, as the parser will say
+        if (--depth < 0) return absl::OkStatus();  // not JSON, as the parser will report
         break;
       case ':':
         if (++keys[depth] > kMaxKeys) {
@@ -59,9 +59,9 @@ absl::Status CheckShape(std::string_view body, std::string_view subject, JsonBud
   return absl::OkStatus();
 }
 
-// "[json.exception.parse_error.101] parse error at line 1, column 8: syntax error while parsing
-// value - invalid literal; last read: ..." as "invalid literal"; what was read may be long, and the
-// position is counted in bytes elsewhere.
+// Shortens "[json.exception.parse_error.101] parse error at line 1, column 8: syntax error while
+// parsing value - invalid literal; last read: ..." to "invalid literal": what was read may be long,
+// and the position is counted in bytes elsewhere.
 std::string Detail(std::string_view what) {
   constexpr std::string_view kBefore = " - ";
   constexpr size_t kMaxBytes = 200;
@@ -71,7 +71,7 @@ std::string Detail(std::string_view what) {
   return std::string(what.substr(0, std::min(what.find("; "), kMaxBytes)));
 }
 
-// As people call the types of JSON.
+// JSON types as error sentences name them.
 std::string KindOf(const Json& value) {
   if (value.is_number()) return absl::StrCat("the number ", value.dump());
   if (value.is_boolean()) return value.get<bool>() ? "true" : "false";

@@ -1,4 +1,4 @@
-// JSON written piece by piece, so that what is long is never a tree of values.
+// JSON written piece by piece, so that long values never exist as a tree.
 #ifndef BARAM_SERVER_JSON_TEXT_H_
 #define BARAM_SERVER_JSON_TEXT_H_
 
@@ -14,11 +14,11 @@
 namespace baram::server {
 
 // An object, member by member; its owner takes the text once, at the end. A key must be new and
-// need no escapes: neither is looked at.
+// need no escapes: neither is checked.
 class JsonObjectText {
  public:
   void Add(std::string_view key, const Json& value) { AddText(key, Dump(value)); }
-  // The same without a tree of one value.
+  // The same without building a tree for one string.
   void Add(std::string_view key, const std::convertible_to<std::string_view> auto& text) {
     AddText(key, DumpText(text));
   }
@@ -28,8 +28,8 @@ class JsonObjectText {
     text_ += text_.empty() ? "{\"" : ",\"";
     text_.append(key).append("\":").append(json);
   }
-  // An array of JSON texts, which may be large: each is freed as soon as it is copied. It is not
-  // copied again if what follows is short, so members that may be long come before it.
+  // An array of JSON texts, which may be large: each is freed as soon as it is copied. The array is
+  // not copied again if what follows is short, so add members that may be long before it.
   void AddArray(std::string_view key, std::vector<std::string> items) {
     size_t bytes = 0;
     for (const std::string& item : items) bytes += item.size() + 1;
@@ -47,7 +47,7 @@ class JsonObjectText {
   }
 
  private:
-  static constexpr size_t kRest = 1024;  // what follows an array
+  static constexpr size_t kRest = 1024;  // room for what follows an array
 
   std::string text_;
 };
@@ -60,7 +60,7 @@ class JsonArrayText {
     text_ += text_.empty() ? '[' : ',';
     text_ += json;
   }
-  // The items of another array.
+  // Appends the items of another array.
   void AddAll(const JsonArrayText& other) {
     if (!other.text_.empty()) AddText(std::string_view(other.text_).substr(1));
   }

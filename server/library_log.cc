@@ -1,4 +1,4 @@
-// The lines of gRPC and Protobuf, and those before an abort.
+// Log lines of gRPC and Protobuf, and the last ones before an abort.
 #include "server/library_log.h"
 
 #include <google/protobuf/stubs/logging.h>
@@ -17,7 +17,7 @@
 namespace baram::server {
 namespace {
 
-// LogUnqueued has room for that much.
+// The message size that LogUnqueued has room for.
 constexpr size_t kKeptBytes = 160;
 
 struct KeptLine {
@@ -25,11 +25,11 @@ struct KeptLine {
   size_t size = 0;
 };
 
-// The older one first: gRPC names what failed, then the assertion that aborts. Where somebody else
-// aborts they may be old, and harmless; but they are of this thread.
+// Oldest first: gRPC logs what failed, then the assertion that aborts. If other code aborts, these
+// lines may be old and harmless; but they are this thread's.
 constinit thread_local std::array<KeptLine, 2> kept_lines;
 
-// LogUnqueued takes nothing that JSON escapes.
+// LogUnqueued does not escape for JSON.
 char Plain(char c) {
   if (c == '"') return '\'';
   if (c == '\\') return '/';

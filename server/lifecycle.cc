@@ -50,7 +50,7 @@ bool Lifecycle::engine_alive() const {
 bool Lifecycle::live() const {
   const Engine* engine = engine_.load(std::memory_order_acquire);
   if (engine == nullptr) return true;
-  // In this order: between the two the process may stand still.
+  // In this order: the process may be suspended between the two.
   const double stalled_s = engine->stalled_s();
   return engine->alive() && std::min(stalled_s, awake_.Look()) < stalled_s_;
 }

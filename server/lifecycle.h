@@ -1,5 +1,5 @@
-// Lifecycle: whether this process is started, ready and alive; the one truth behind the probes, the
-// gRPC health service and /health.
+// Lifecycle: whether this process is started, ready and alive; the single source for the probes,
+// the gRPC health service and /health.
 //
 //   loading --SetReady--> ready --StopAdvertising--> not ready, still accepting --Drain--> refusing
 #ifndef BARAM_SERVER_LIFECYCLE_H_
@@ -15,36 +15,35 @@
 
 namespace baram::server {
 
-// All methods from any thread. Made before the engine, so that probes are answered while the model
-// loads.
+// Thread-safe. Created before the engine, so that probes are answered while the model loads.
 class Lifecycle {
  public:
-  // A part of a layer takes seconds at most, even of a large model on few cores.
+  // A part of a layer takes seconds at most, even for a large model on few cores.
   static constexpr double kStalledS = 30;
 
-  // An engine that has begun no part of a layer for `stalled_s`, though it has work, hangs; unless
-  // the process itself stood still, for `standstill_s` or more.
+  // An engine with work that has started no part of a layer for `stalled_s` hangs, unless the
+  // process itself was suspended for `standstill_s` or more.
   explicit Lifecycle(double stalled_s = kStalledS, double standstill_s = AwakeTime::kStandstillS)
       : stalled_s_(stalled_s), awake_(standstill_s) {}
 
-  // Called now, whenever readiness changes through the methods below, and by NotifyWatcher. Set
-  // before SetReady.
+  // `watcher` is called now, whenever readiness changes through the methods below, and by
+  // NotifyWatcher. Set it before SetReady.
   void Watch(std::function<void(bool ready, bool live)> watcher);
-  // Tells the watcher what holds now. An engine is lost, hangs and comes back by itself: whoever
-  // runs the server calls this every now and then.
+  // Reports the current state to the watcher. An engine is lost, hangs and recovers by itself, so
+  // the server's main loop calls this periodically.
   void NotifyWatcher();
 
-  // The model is loaded: calls may come. `engine` must outlive this.
+  // The model is loaded: calls may be accepted. `engine` must outlive this.
   void SetEngine(Engine& engine);
-  // Every listener is open. Ready, unless a drain was asked for meanwhile.
+  // Every listener is open. Ready, unless a drain was requested meanwhile.
   void SetReady();
   // Readiness turns false while calls are still accepted: load balancers need time to see it.
   void StopAdvertising();
-  // Refuses new calls from now on; running ones go on until `limit`.
+  // Refuses new calls from now on; running ones may continue until `limit`.
   void Drain(SteadyTime limit);
 
   bool started() const { return started_.load(std::memory_order_acquire); }
-  // Calls may come, and would be answered: never while it is not live.
+  // Calls are accepted and would be answered; false whenever live() is.
   bool ready() const;
   bool accepting() const { return accepting_.load(std::memory_order_acquire) && engine_alive(); }
   // False once the device is lost, and while the engine makes no progress: restart the process.

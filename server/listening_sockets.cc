@@ -19,7 +19,8 @@
 namespace baram::server {
 namespace {
 
-// A listening socket, or -1 with errno set. `port` 0 takes a free one, and is set to it.
+// Returns a listening socket, or -1 with errno set. If *port is 0, takes a free port and stores it
+// there.
 int ListenOn(const addrinfo& address, uint16_t* port) {
   const int fd = socket(address.ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (fd < 0) return -1;
@@ -30,7 +31,7 @@ int ListenOn(const addrinfo& address, uint16_t* port) {
   auto* const v4 = reinterpret_cast<sockaddr_in*>(&bound);
   auto* const v6 = reinterpret_cast<sockaddr_in6*>(&bound);
   const bool is_v6 = address.ai_family == AF_INET6;
-  if (is_v6) SetOption(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0);  // [::] takes both
+  if (is_v6) SetOption(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0);  // so that [::] accepts both
   (is_v6 ? v6->sin6_port : v4->sin_port) = htons(*port);
   socklen_t size = address.ai_addrlen;
   if (bind(fd, generic, size) != 0 || listen(fd, SOMAXCONN) != 0 ||
@@ -56,7 +57,7 @@ std::string HostOf(const addrinfo& address) {
   return failed == 0 ? host.data() : "an address";
 }
 
-// Whether a lookup failed for a reason that is not the host's, and may be gone soon.
+// Whether a lookup failed for a reason that is not the host's, and may be temporary.
 bool MayBeFound(int failed) {
   return failed == EAI_AGAIN || failed == EAI_MEMORY || failed == EAI_SYSTEM;
 }
@@ -101,7 +102,7 @@ absl::StatusOr<ListeningSockets> ListeningSockets::Bind(const addrinfo* addresse
     if (error == 0 || why == EADDRINUSE) error = why;
     left_out.push_back(absl::StrCat(HostOf(*one), ": ", strerror(why)));
   }
-  // A name may have an address that this machine has not, ::1 of localhost for one; one in use is
+  // A name may have an address that this machine lacks, e.g. localhost's ::1; an address in use is
   // an error.
   if (bound.sockets_.empty() || error == EADDRINUSE) {
     return absl::UnavailableError(strerror(error));

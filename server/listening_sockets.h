@@ -1,4 +1,4 @@
-// ListeningSockets: the sockets of a listener, one on each address of its HOST:PORT.
+// ListeningSockets: the sockets of a listener, one per address of its HOST:PORT.
 #ifndef BARAM_SERVER_LISTENING_SOCKETS_H_
 #define BARAM_SERVER_LISTENING_SOCKETS_H_
 
@@ -14,22 +14,23 @@ struct addrinfo;  // of <netdb.h>
 
 namespace baram::server {
 
-// A socket's option, as far as the system has it.
+// Sets a socket option, if the system supports it.
 void SetOption(int fd, int level, int option, int value);
 
-// Moves; one owner at a time.
+// Movable; one owner at a time.
 class ListeningSockets {
  public:
   struct Socket {
-    int fd = -1;  // does not block
+    int fd = -1;  // non-blocking
     bool v6 = false;
   };
 
-  // Binds every address of `endpoint` to one port, of a port 0 a free one. [::] takes IPv4 as well.
-  // InvalidArgument for a host without addresses, else Unavailable; the message is the system's. An
-  // address that this machine has not is left out, and the log says so, if there is another.
+  // Binds every address of `endpoint` to one port; for port 0 to the same free one. [::] accepts
+  // IPv4 as well. InvalidArgument for a host without addresses, otherwise Unavailable; the message
+  // is the system's. An address that this machine lacks is skipped, with a warning in the log, if
+  // there is another.
   static absl::StatusOr<ListeningSockets> Bind(const Endpoint& endpoint);
-  // The same with each of `addresses`, as getaddrinfo lists them: some come twice.
+  // The same for each of `addresses`, as listed by getaddrinfo, which repeats some.
   static absl::StatusOr<ListeningSockets> Bind(const addrinfo* addresses, uint16_t port);
 
   ListeningSockets() = default;
@@ -46,7 +47,7 @@ class ListeningSockets {
 
   const std::vector<Socket>& sockets() const { return sockets_; }
   uint16_t port() const { return port_; }
-  // One of them, which is the caller's from now on; nullopt after the last.
+  // Transfers one of them to the caller; nullopt after the last.
   std::optional<Socket> Take();
   void Close();
 

@@ -27,16 +27,16 @@
 namespace baram::server {
 namespace {
 
-// A burst of calls that end at once, as at a drain; some MiB at most.
+// For a burst of calls that end at once, as in a drain; a few MiB at most.
 constexpr size_t kQueuedLines = 8192;
 constexpr auto kFlushPatience = std::chrono::seconds(1);
 
 std::atomic<bool> json_lines = false;
-std::atomic<uint64_t> flushes = 0;  // of the sink, which flushes when it is asked to and not before
+std::atomic<uint64_t> flushes = 0;  // of the sink, which flushes only on request
 
-std::atomic<uint64_t> unwritten = 0;  // lines that standard error did not take
+std::atomic<uint64_t> unwritten = 0;  // lines that standard error did not accept
 
-// On the log's thread.
+// Runs on the log's thread.
 class Sink final : public spdlog::sinks::ansicolor_stderr_sink_mt {
  public:
   void log(const spdlog::details::log_msg& message) override {
@@ -50,7 +50,7 @@ class Sink final : public spdlog::sinks::ansicolor_stderr_sink_mt {
   }
 };
 
-// Signals are for the threads that wait for them.
+// Signals are left to the threads that wait for them.
 void EnterLogThread() {
   pthread_setname_np(pthread_self(), "baram-log");
   sigset_t all;
@@ -58,10 +58,10 @@ void EnterLogThread() {
   pthread_sigmask(SIG_BLOCK, &all, nullptr);
 }
 
-// How far local time was ahead of UTC when the log was set up: looking it up later takes a lock.
+// Local time's offset from UTC when the log was set up: looking it up later takes a lock.
 std::atomic<int64_t> local_offset_s = 0;
 
-// A line in memory of its own; what does not fit is left out.
+// A line in a fixed buffer; what does not fit is dropped.
 class PlainLine {
  public:
   void Add(std::string_view text) {
@@ -69,13 +69,13 @@ class PlainLine {
     std::copy_n(text.data(), count, bytes_.data() + size_);
     size_ += count;
   }
-  // With so many digits.
+  // With exactly `digits` digits.
   void Add(int64_t value, size_t digits) {
     std::array<char, 4> text{};
     for (size_t i = digits; i-- > 0; value /= 10) text[i] = static_cast<char>('0' + value % 10);
     Add({text.data(), digits});
   }
-  // Now, as in 2026-01-31T23:59:59.123, where the clock is `offset` ahead of UTC.
+  // The current time, as in 2026-01-31T23:59:59.123, in a zone that is `offset` ahead of UTC.
   void AddTime(std::chrono::seconds offset) {
     namespace chrono = std::chrono;
     const auto now = chrono::floor<chrono::milliseconds>(chrono::system_clock::now() + offset);
@@ -94,10 +94,10 @@ class PlainLine {
   size_t size_ = 0;
 };
 
-// Begins a payload that is fields already.
+// Starts a payload that already is a list of fields.
 constexpr char kFields = '\x1f';
 
-// What a JSON line holds beside time and level.
+// The fields of a JSON line other than time and level.
 class JsonFieldsOfLine : public spdlog::custom_flag_formatter {
  public:
   void format(const spdlog::details::log_msg& message, const std::tm&,

@@ -1,4 +1,4 @@
-// The process's log: lines for people, or JSON objects whose facts are fields.
+// The process's log: lines for people, or JSON objects with structured fields.
 #ifndef BARAM_SERVER_LOG_H_
 #define BARAM_SERVER_LOG_H_
 
@@ -10,27 +10,27 @@
 
 namespace baram::server {
 
-// Sets the log up: `format` is "text" or "json" (one object a line), `level` as spdlog names them.
-// A thread of its own writes the lines to standard error, so that no other thread waits for whoever
-// reads them: when the reader stalls, as a blocked pipe or Ctrl-S makes it, the oldest lines are
-// lost and counted; so are those that can't be written, as to a full disk. Call before any other
+// Sets up the log: `format` is "text" or "json" (one object per line), `level` is one of spdlog's
+// names. A dedicated thread writes the lines to standard error, so that no other thread waits for
+// its reader: if the reader stalls, as with a blocked pipe or Ctrl-S, the oldest lines are dropped
+// and counted; so are lines that can't be written, e.g. to a full disk. Call before any other
 // thread logs.
 void SetUpLog(const std::string& format, const std::string& level);
-// Lines lost so far. Any thread.
+// Lines lost so far. Thread-safe.
 uint64_t LostLogLines();
-// Waits until all lines so far are written, a second at most; false if they were not. Then the
-// process must end by _exit, since an ordinary exit would wait for them too. True at once if
-// SetUpLog was not called.
+// Waits until all lines so far are written, for at most a second; false if they were not. The
+// process must then end with _exit, since an ordinary exit would wait for them too. Returns true at
+// once if SetUpLog was not called.
 bool FlushLog();
 
-// A line of the same form, at `level` as spdlog names it, past the log's thread: for who is about
-// to end the process, whatever may hang. Takes no lock and no memory, so that signal handlers may
-// call it, and gives up where standard error takes nothing now. `message` holds nothing that JSON
-// escapes.
+// Writes a line of the same form, at `level` (spdlog's name), bypassing the log's thread: for
+// callers about to end the process, whatever may hang. Takes no lock and allocates nothing, so
+// signal handlers may call it; it gives up if standard error does not accept output now. `message`
+// must not need JSON escapes.
 void LogUnqueued(std::string_view message, std::string_view level = "warning");
 
-// A line at level info: `text` for people; in JSON `event` is the message, and `facts`, an object,
-// are fields beside it. Any thread. Never content of requests.
+// Logs a line at level info: `text` for people; in JSON `event` is the message, and `facts`, an
+// object, adds fields. Thread-safe. Never log the content of requests.
 void LogFacts(const std::string& text, const std::string& event, const Json& facts);
 
 }  // namespace baram::server

@@ -1,4 +1,4 @@
-// baram: picks the subcommand.
+// baram: selects the subcommand.
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -59,8 +59,8 @@ int Run(const std::vector<std::string>& all) {
   return baram::server::kExitUsage;
 }
 
-// Shells often give a process 1,024 descriptors and let it take more. Every shard of a model needs
-// one, and every connection.
+// Shells often limit a process to 1,024 descriptors but let it raise that. Every shard of a model
+// and every connection needs one.
 void RaiseDescriptorLimit() {
   rlimit limit{};
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
@@ -75,11 +75,11 @@ int main(int argc, char** argv) {
   RaiseDescriptorLimit();
   const int code = Run({argv + 1, argv + argc});
   if (!baram::server::FlushLog()) _exit(code);
-  // Output that is lost is no success.
+  // Losing output is a failure.
   errno = 0;
   const bool lost = std::fflush(stdout) != 0 || std::ferror(stdout) != 0;
   if (!lost || code != 0) return code;
-  // The reason why an earlier write failed is lost.
+  // The errno of an earlier failed write is gone.
   std::fprintf(stderr, "baram: can't write the output: %s.\n",
                std::strerror(errno != 0 ? errno : EIO));
   return baram::server::kExitIo;

@@ -1,4 +1,4 @@
-// Metrics: the tables of what is exported of the engine's statistics, and what is computed.
+// Metrics: tables of the engine statistics that are exported, and computed metrics.
 #include "server/metrics.h"
 
 #include <prometheus/metric_family.h>
@@ -92,12 +92,12 @@ constexpr Row<Histogram> kHistograms[] = {
     {"step_time_seconds", "Duration of a step.", &Stats::step_time},
 };
 
-// FinishReason's values, as vLLM names them where it has them.
+// FinishReason's values, under vLLM's names where it has them.
 constexpr const char* kFinishNames[kFinishReasons] = {"stop",    "length",      "abort", "deadline",
                                                       "drained", "slow_reader", "error"};
 
-// A series that is born with its first event hides that from increase(): the ends that alerts look
-// at are there from the start, of the calls that generate.
+// A series that appears with its first event hides that event from increase(): the outcomes that
+// alerts use exist from the start, for the calls that generate.
 constexpr const char* kGrpcMethods[] = {"Generate", "GenerateOnce"};
 constexpr const char* kHttpRoutes[] = {"/v1/chat/completions", "/v1/completions"};
 struct KnownEnd {
@@ -207,7 +207,8 @@ void Metrics::AddListener(std::string listener, int64_t most, std::function<int6
 
 void Metrics::AddEngine(Exposition& out) const {
   for (const auto& row : kGauges) out.AddGauge(row.name, row.help, (stats_.*row.member).value());
-  // As vLLM tells them apart. The sum is num_requests_waiting but for a step between the two reads.
+  // The distinction vLLM makes. The sum equals num_requests_waiting, except for a step between the
+  // two reads.
   const double deferred = stats_.deferred.value();
   for (const auto& [reason, value] :
        {std::pair("capacity", std::max(0.0, stats_.waiting.value() - deferred)),
@@ -287,7 +288,7 @@ void Metrics::AddFacts(Exposition& out) const {
 }
 
 std::vector<MetricFamily> Metrics::Collect() const {
-  // One process is one engine: the label is for dashboards that sum over it.
+  // One process is one engine: the label is for dashboards that aggregate by it.
   Exposition out({{"model_name", model_name_}, {"engine", "0"}});
   AddEngine(out);
   AddCalls(out);

@@ -1,7 +1,7 @@
-// Metrics: what the engine, the front ends and the system count, in Prometheus' text form.
+// Metrics: engine, front-end and system counters in Prometheus' text format.
 //
-// Tables in metrics.cc name what is read of engine/stats.h as it is; Collect adds what is computed.
-// It reads relaxed atomics and never stops the engine.
+// Tables in metrics.cc list what is exported from engine/stats.h unchanged; Collect adds what is
+// computed. It reads relaxed atomics and never stops the engine.
 #ifndef BARAM_SERVER_METRICS_H_
 #define BARAM_SERVER_METRICS_H_
 
@@ -25,24 +25,24 @@ namespace baram::server {
 
 class TextPool;
 
-// All methods from any thread. All that it is given must outlive it.
+// Thread-safe. All constructor arguments must outlive it.
 class Metrics {
  public:
   Metrics(const EngineInfo& info, const Stats& stats, const TextPool& texts,
           std::string model_name);
   ~Metrics();
 
-  // One call of a front end has ended. `method` and `code` come from fixed sets (a gRPC method or
-  // an HTTP route; a status name or number), `reason` from ErrorFacts or the finish reason: nothing
-  // a client can invent becomes a label.
+  // Counts a call of a front end that has ended. `method` and `code` come from fixed sets (a gRPC
+  // method or an HTTP route; a status name or number), `reason` from ErrorFacts or the finish
+  // reason: nothing that a client can make up becomes a label.
   void CountCall(std::string_view method, std::string_view code, std::string_view reason);
-  // One was refused because of `limit`, one of kLimits.
+  // Counts a call refused because of `limit`, one of kLimits.
   void CountOverload(std::string_view limit);
 
-  // A listener that holds at most `most` connections, and how many are `open` now. `listener` is
-  // from a fixed set: "grpc", "http", "metrics". `open` is called whenever metrics are read.
+  // Adds a listener that holds at most `most` connections, and has open() at the moment. `listener`
+  // is from a fixed set: "grpc", "http", "metrics". `open` is called whenever metrics are read.
   void AddListener(std::string listener, int64_t most, std::function<int64_t()> open);
-  // Before a listener ends: none is asked any more.
+  // Call before a listener is destroyed: no `open` is called any more.
   void ForgetListeners();
 
   // The whole exposition, content type kContentType.
@@ -53,11 +53,11 @@ class Metrics {
   class Exposition;
 
   std::vector<prometheus::MetricFamily> Collect() const;
-  // What the engine counts, but for its histograms, and the texts before it.
+  // The engine's statistics without the histograms, and the texts waiting before it.
   void AddEngine(Exposition& out) const;
-  // What is under mutex_.
+  // Everything guarded by mutex_.
   void AddCalls(Exposition& out) const;
-  // What does not change.
+  // Constant facts.
   void AddFacts(Exposition& out) const;
 
   const EngineInfo& info_;

@@ -13,7 +13,7 @@
 namespace baram::server {
 namespace {
 
-// Rather what a folder is that is no model's at all, or how to come by the file.
+// Prefer to say what kind of folder this is if it is no model's, or how to obtain the file.
 absl::Status WithoutTokenizer(const absl::Status& missing, const Config& config) {
   const std::filesystem::path folder = config.model;
   std::error_code unknown;
@@ -32,7 +32,7 @@ absl::Status WithoutTokenizer(const absl::Status& missing, const Config& config)
   return missing;
 }
 
-// One more than the largest id of the simplest text.
+// One more than the largest id that the shortest text needs.
 int32_t NeededVocab(const text::Tokenizer& tokenizer) {
   int32_t needed = 0;
   const auto ids = tokenizer.Encode("a", /*add_special_tokens=*/true);

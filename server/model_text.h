@@ -1,5 +1,5 @@
 // The text half of a model folder, tokenizer and chat template: `serve` loads it before the engine,
-// `inspect` to see whether it could.
+// `inspect` to find out whether it could.
 #ifndef BARAM_SERVER_MODEL_TEXT_H_
 #define BARAM_SERVER_MODEL_TEXT_H_
 
@@ -19,25 +19,25 @@ namespace baram::server {
 struct ModelText {
   std::unique_ptr<text::Tokenizer> tokenizer;
   std::unique_ptr<text::ChatTemplate> chat_template;  // null if the model has none
-  // For an operator: why the template renders no short conversation, and so perhaps no chat; empty
+  // For the operator: why the template renders no short conversation, and so perhaps no chat; empty
   // if it does.
   std::string chat_problem;
-  int32_t needed_vocab = 0;  // one more than the largest id of the simplest text
+  int32_t needed_vocab = 0;  // one more than the largest id that the shortest text needs
 };
 
-// Loads it from config.model and config.chat_template. Errors are for the operator and name the
-// file: NotFound if it is missing, PermissionDenied if it may not be read, DataLoss if it can't be
-// used. A folder without a chat template is no error; a --chat-template that does not exist is one.
+// Loads from config.model and config.chat_template. Errors are for the operator and name the file:
+// NotFound if it is missing, PermissionDenied if it may not be read, DataLoss if it is unusable. A
+// folder without a chat template is no error; a --chat-template that does not exist is.
 absl::StatusOr<ModelText> LoadModelText(const Config& config);
 
-// The ids that end a reply, the primary one first: the tokenizer's, by which chat models end their
-// turn also where config.json names another alone, and the engine's.
+// The ids that end a reply, the primary one first: the tokenizer's, with which chat models end
+// their turn even if config.json names only another, and the engine's.
 std::vector<int32_t> EosIds(const EngineInfo& info, const text::Tokenizer& tokenizer);
 
-// What a folder without a chat template means, for logs and `inspect`.
+// The consequence of a folder without a chat template, for logs and `inspect`.
 inline constexpr char kNoChatTemplate[] =
     "none: chats are refused, plain prompts are served; --chat-template FILE gives it one";
-// What a folder without EOS ids means.
+// The consequence of a folder without EOS ids.
 inline constexpr char kNoEosIds[] =
     "none: replies end at their limits alone; eos_token_id in generation_config.json names them";
 

@@ -1,4 +1,4 @@
-// The OpenAI-compatible HTTP front end: the life of a call, and the routes.
+// The OpenAI-compatible HTTP front end: the lifetime of a call, and the routes.
 #include "server/openai.h"
 
 #include <charconv>
@@ -32,17 +32,17 @@ void RespondJson(HttpExchange& exchange, const Json& json) {
   exchange.Respond(200, {{"Content-Type", "application/json"}}, Dump(json));
 }
 
-// Bodies above this are parsed on the text pool: a listener's thread serves others meanwhile.
+// Larger bodies are parsed on the text pool, to keep a listener thread free for others.
 constexpr size_t kQuickBodyBytes = TextPool::kLongBytes;
 
-// The header's id if it is one, else the body's, else a new one.
+// The header's id if valid, else the body's, else a new one.
 std::string RequestId(const HttpRequest& request, const std::string& in_body) {
   const std::string header(request.Header("x-request-id"));
   if (IsRequestId(header)) return header;
   return in_body.empty() ? Serving::NewRequestId() : in_body;
 }
 
-// Seconds in the header x-request-timeout, if there is one.
+// The seconds in the header x-request-timeout, if present.
 absl::StatusOr<std::optional<double>> Timeout(const HttpRequest& request) {
   const std::string_view value = request.Header("x-request-timeout");
   if (value.empty()) return std::nullopt;
@@ -72,8 +72,7 @@ absl::StatusOr<OpenAiRequest> ReadRequest(OpenAiEndpoint endpoint, HttpExchange&
   return read;
 }
 
-// A call of a route from its arrival to its line in the log, but for those that OpenAiStream
-// answers.
+// A call of a route from its arrival to its log line, except for those that OpenAiStream answers.
 struct RouteCall {
   RouteCall(const OpenAiContext& context, const char* path, Exchange taken)
       : log(context.log), route(path), exchange(std::move(taken)) {}
@@ -84,7 +83,7 @@ struct RouteCall {
     record.SetError(told);
     RespondOpenAiError(*exchange, told, id, Ended(HttpStatusOf(told), std::move(record)));
   }
-  // With a body of JSON.
+  // Answers with a JSON body.
   void Answer(absl::StatusOr<std::string> reply) const {
     const std::string_view header = exchange->request().Header("x-request-id");
     const std::string id(IsRequestId(header) ? header : "");
@@ -94,7 +93,7 @@ struct RouteCall {
   }
 
   CallLog& log;
-  const char* const route;  // one of a fixed set
+  const char* const route;  // from a fixed set
   const Exchange exchange;
   const SteadyTime arrival = std::chrono::steady_clock::now();
 
@@ -115,7 +114,7 @@ struct RouteCall {
   }
 };
 
-// `on_text_pool`: this is a job of the text pool.
+// `on_text_pool`: whether this runs as a job of the text pool.
 void Generate(const OpenAiContext& context, OpenAiEndpoint endpoint, const RouteCall& taken,
               const Serving::Place& place, bool on_text_pool) {
   const Exchange& exchange = taken.exchange;
@@ -136,8 +135,8 @@ void Generate(const OpenAiContext& context, OpenAiEndpoint endpoint, const Route
       ->Start(std::move(request->call), on_text_pool);
 }
 
-// Runs `job` on the text pool, unless nobody wants it by then; or refuses. A drain waits for that
-// pool: nothing new enters it then.
+// Runs `job` on the text pool, unless its client no longer waits by then; or refuses. A drain waits
+// for that pool, so nothing new enters it during one.
 void OnTextPool(const OpenAiContext& context, const RouteCall& call, const Serving::Place& place,
                 std::function<void()> job) {
   if (absl::Status status = context.serving.CheckAccepting(); !status.ok()) {
@@ -149,7 +148,7 @@ void OnTextPool(const OpenAiContext& context, const RouteCall& call, const Servi
   const SteadyTime deadline = context.serving.Deadline(call.arrival, *timeout_s);
   const auto run = [&serving = context.serving, call, place, deadline, job = std::move(job)] {
     const absl::Status wanted = serving.CheckWanted(*place, deadline);
-    // A call that was aborted ends as such, whatever else has come meanwhile.
+    // An aborted call ends as aborted, whatever else has happened meanwhile.
     if (!wanted.ok() && !place->aborted()) return call.Answer(wanted);
     job();
   };
@@ -169,7 +168,7 @@ HttpRoute GenerateRoute(const OpenAiContext& context, OpenAiEndpoint endpoint, c
             if (call.exchange->request().body.size() <= kQuickBodyBytes) {
               return Generate(context, endpoint, call, place, /*on_text_pool=*/false);
             }
-            // The body's id is not known yet.
+            // The id in the body is not known yet.
             const std::string_view id = call.exchange->request().Header("x-request-id");
             if (IsRequestId(id)) place->Enter(id);
             OnTextPool(context, call, place,
@@ -177,7 +176,7 @@ HttpRoute GenerateRoute(const OpenAiContext& context, OpenAiEndpoint endpoint, c
           }};
 }
 
-// `answer` gives the body or an error, at once: it runs on the listener's thread.
+// `answer` returns the body or an error, at once: it runs on the listener's thread.
 HttpRoute ShortRoute(const OpenAiContext& context, const char* method, const char* path,
                      absl::StatusOr<std::string> (*answer)(const OpenAiContext&,
                                                            const HttpRequest&)) {
@@ -187,7 +186,7 @@ HttpRoute ShortRoute(const OpenAiContext& context, const char* method, const cha
           }};
 }
 
-// `answer` gives the body or an error, and may take its time on the text pool.
+// `answer` returns the body or an error, and may take its time on the text pool.
 HttpRoute TextRoute(const OpenAiContext& context, const char* path,
                     absl::StatusOr<std::string> (*answer)(const Serving&, HttpExchange&)) {
   return {"POST", path, [context, path, answer](Exchange exchange) {
@@ -240,7 +239,7 @@ std::vector<HttpRoute> OpenAiRoutes(const OpenAiContext& context) {
       ShortRoute(context, "GET", "/v1/models/*", FindModel),
       TextRoute(context, "/tokenize", Tokenize),
       TextRoute(context, "/detokenize", Detokenize),
-      // What machines ask every few seconds leaves no line.
+      // Requests that machines send every few seconds are not logged.
       HealthRoute(context, "GET", "/health"),
       HealthRoute(context, "GET", "/ping"),
       HealthRoute(context, "POST", "/ping"),

@@ -1,4 +1,4 @@
-// The OpenAI-compatible HTTP front end: which path does what.
+// The OpenAI-compatible HTTP front end: the routes.
 #ifndef BARAM_SERVER_OPENAI_H_
 #define BARAM_SERVER_OPENAI_H_
 
@@ -14,20 +14,20 @@
 
 namespace baram::server {
 
-// What the routes need; all of it must outlive the listener.
+// What the routes use; all of it must outlive the listener.
 struct OpenAiContext {
   Serving& serving;
   const Lifecycle& lifecycle;
   const Metrics& metrics;
   CallLog& log;
-  int64_t start_time = 0;  // Unix time, `created` of the models
+  int64_t start_time = 0;  // Unix time; `created` of the models
 };
 
-// /v1/chat/completions, /v1/completions, /v1/models, /tokenize, /detokenize: a line and a count in
-// `log` for each call. /health, /ping, /version, /load, /metrics: none, machines ask them for ever.
+// /v1/chat/completions, /v1/completions, /v1/models, /tokenize, /detokenize: one log line and one
+// count in `log` per call. /health, /ping, /version, /load, /metrics: none, as machines poll them.
 std::vector<HttpRoute> OpenAiRoutes(const OpenAiContext& context);
 
-// The body of an error the listener itself answers.
+// The body of an error that the listener itself answers.
 std::string ListenerErrorBody(const HttpError& error);
 
 }  // namespace baram::server

@@ -1,4 +1,4 @@
-// OpenAI's errors: their JSON, their HTTP status, and fields at fault by their JSON names.
+// OpenAI's errors: their JSON, their HTTP status, and invalid fields under their JSON names.
 #ifndef BARAM_SERVER_OPENAI_ERRORS_H_
 #define BARAM_SERVER_OPENAI_ERRORS_H_
 
@@ -11,22 +11,22 @@
 
 namespace baram::server {
 
-// {"error": {...}} of an HTTP status; `param` may be empty.
+// {"error": {...}} for an HTTP status; `param` may be empty.
 std::string OpenAiError(int status, std::string_view message, std::string_view param);
-// The same of a call's status, as the client is told it: see InJsonNames.
+// The same for a call's status in the form sent to the client: see InJsonNames.
 std::string OpenAiError(const absl::Status& told);
 // The HTTP status of a call's status.
 int HttpStatusOf(const absl::Status& status);
 
 // The JSON name of a native field path: "sampling.top_p" is "top_p". JSON names stay as they are.
 std::string OpenAiParam(OpenAiEndpoint endpoint, std::string_view native);
-// The status as a client of this front end is told it: its field has the JSON name.
-// `max_tokens_name`: Call's.
+// The status in the form sent to a client of this front end: its field has the JSON name.
+// `max_tokens_name`: see Call.
 absl::Status InJsonNames(const absl::Status& status, OpenAiEndpoint endpoint,
                          std::string_view max_tokens_name = "max_tokens");
 
-// The answer to a call that failed before its stream began, with hints for clients that try again
-// by themselves. `request_id` may be empty; `ended` as with HttpExchange::Respond.
+// Answers a call that failed before its stream started, with hints for clients that retry by
+// themselves. `request_id` may be empty; `ended` is as in HttpExchange::Respond.
 void RespondOpenAiError(HttpExchange& exchange, const absl::Status& told,
                         const std::string& request_id, OnHttpEnd ended);
 

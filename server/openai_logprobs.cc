@@ -12,7 +12,7 @@ namespace baram::server {
 
 namespace {
 
-// JSON has no infinity; clients of this field know the number.
+// JSON has no infinity; clients of this field know this value.
 constexpr double kNoLogprob = -9999.0;
 
 double Logprob(float value) {
@@ -27,7 +27,7 @@ Json Bytes(const std::string& text) {
 
 }  // namespace
 
-// Valid UTF-8: a piece of a character is U+FFFD.
+// Valid UTF-8: a partial character becomes U+FFFD.
 std::string OpenAiLogprobs::TokenName(int32_t id) const {
   if (format_.tokens_as_ids) return absl::StrCat("token_id:", id);
   std::string bytes = tokenizer_.TokenBytes(id);
@@ -57,8 +57,8 @@ void OpenAiLogprobs::Add(LogprobsText& text, const TokenResult& result) const {
   AddToCompletion(text, id, &result, hidden ? "" : tokenizer_.TokenBytes(id));
 }
 
-// Tokenizers put a token or a blank before a text that is not in the text. Where a normalizer has
-// changed the text, or it is cut within a character, each token counts for itself from there on.
+// Tokenizers may put a token or a blank before a text that is not part of it. If a normalizer
+// changed the text, or it is cut within a character, each token is shown by itself from there on.
 void OpenAiLogprobs::AddEchoed(LogprobsText& text, int32_t id, const TokenResult* result,
                                std::string_view echo, size_t* at) const {
   const std::string bytes = tokenizer_.TokenBytes(id);
@@ -91,7 +91,7 @@ void OpenAiLogprobs::AddToCompletion(LogprobsText& text, int32_t id, const Token
   }
   text.values.Add(Logprob(result->logprob));
   Json top = Json::object();
-  // Pieces of characters may share one text: the likeliest keeps it.
+  // Partial characters may share one text: the most likely keeps it.
   const auto put = [&](int32_t top_id, float logprob) {
     const double value = Logprob(logprob);
     const auto [it, fresh] = top.emplace(TokenName(top_id), value);

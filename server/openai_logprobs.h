@@ -1,4 +1,4 @@
-// Log-probabilities as OpenAI's replies show them: JSON text, written token by token.
+// Log-probabilities in OpenAI's reply format: JSON text, written token by token.
 #ifndef BARAM_SERVER_OPENAI_LOGPROBS_H_
 #define BARAM_SERVER_OPENAI_LOGPROBS_H_
 
@@ -15,39 +15,40 @@
 
 namespace baram::server {
 
-// Those of some tokens. A chat uses `content` alone, a completion the others.
+// The log-probabilities of some tokens. A chat uses only `content`, a completion the others.
 struct LogprobsText {
   JsonArrayText content;
   JsonArrayText offsets, values, names, tops;
-  text::CodePointCounter shown;  // of all tokens so far, also of those that were taken
+  text::CodePointCounter shown;  // of all tokens so far, including those already taken
 
   size_t size() const {
     return content.size() + offsets.size() + values.size() + names.size() + tops.size();
   }
 };
 
-// Writes them in one call's format. Has no state of its own: any thread may use it.
+// Writes them in one call's format. Stateless: thread-safe.
 class OpenAiLogprobs {
  public:
   // Both must outlive this.
   OpenAiLogprobs(const OpenAiFormat& format, const text::Tokenizer& tokenizer)
       : format_(format), tokenizer_(tokenizer) {}
 
-  // A token of a reply.
+  // Adds a token of a reply.
   void Add(LogprobsText& text, const TokenResult& result) const;
-  // A token of a prompt that is echoed as `echo`, of which those before had `*at` bytes; npos where
-  // they read otherwise (completions only). `result` may be null: one without a score.
+  // Adds a token of a prompt that is echoed as `echo`, whose previous tokens took `*at` bytes; npos
+  // once they differ from the text (completions only). `result` is null for a token without a
+  // score.
   void AddEchoed(LogprobsText& text, int32_t id, const TokenResult* result, std::string_view echo,
                  size_t* at) const;
-  // An entry of prompt_logprobs.
+  // Adds an entry of prompt_logprobs.
   void AddToPrompt(JsonArrayText& list, const TokenResult& score) const;
-  // The value of "logprobs"; those of `before`, if any, stand first. `text` goes on with the next
+  // The value of "logprobs"; those of `before`, if any, come first. `text` continues with the next
   // token.
   std::string Take(LogprobsText& text, const LogprobsText* before) const;
 
  private:
   void AddToChat(LogprobsText& text, const TokenResult& result) const;
-  // `shown`: the token's bytes in the text, of which there may be none.
+  // `shown`: the token's bytes in the text, possibly none.
   void AddToCompletion(LogprobsText& text, int32_t id, const TokenResult* result,
                        std::string_view shown) const;
   std::string TokenName(int32_t id) const;

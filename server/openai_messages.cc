@@ -11,20 +11,21 @@ namespace baram::server {
 
 namespace {
 
-constexpr size_t kMaxParts = kMaxMessages;  // of all messages: each is an object for the template
+constexpr size_t kMaxParts = kMaxMessages;  // over all messages: each is an object for the template
 
-// Examples for who sent something else.
+// Examples for the error sentences.
 constexpr char kOneMessage[] = R"({"role": "user", "content": "Hello"})";
 constexpr char kOneCall[] =
     R"({"type": "function", "function": {"name": "add", "arguments": "{\"a\": 1}"}})";
 
-// What the messages so far have brought together.
+// Totals over the messages so far.
 struct Brought {
   size_t parts = 0;
-  JsonBudget arguments;  // of tool calls, as far as they are text
+  JsonBudget arguments;  // of tool calls whose arguments are text
 };
 
-// Makes the call of a tool that takes free text the function call that templates know.
+// Converts a call of a custom tool, which takes free text, to the function call that templates
+// know.
 void MakeFunctionCall(Json& call) {
   if (!call.is_object() || !call.contains("custom") || call.contains("function")) return;
   Json& custom = call["custom"];
@@ -36,8 +37,8 @@ void MakeFunctionCall(Json& call) {
   call["function"] = std::move(function);
 }
 
-// A past tool call. OpenAI's clients send its arguments as text of JSON, or none; templates want
-// the object. False if it is none.
+// A past tool call. OpenAI's clients send its arguments as JSON text, or not at all; templates want
+// the object. False if it is not a tool call.
 bool ReadToolCall(Json& call, JsonBudget& budget) {
   MakeFunctionCall(call);
   if (!call.is_object() || !call.contains("function") || !call["function"].is_object())
@@ -49,12 +50,12 @@ bool ReadToolCall(Json& call, JsonBudget& budget) {
   if (arguments.is_object()) return true;
   if (!arguments.is_string()) return false;
   const std::string& text = arguments.get_ref<const std::string&>();
-  // What a model wrote may be no JSON; then it stays text.
+  // A model may have written invalid JSON; it then stays text.
   if (auto parsed = ParseBody(text, "", &budget); parsed.ok()) arguments = *std::move(parsed);
   return true;
 }
 
-// Templates take a message with a list of calls, even an empty one, for calls alone.
+// Templates take a message with a list of calls, even an empty one, as nothing but calls.
 void ReadToolCalls(Json& message, const std::string& path, JsonBudget& budget, JsonFields& fields) {
   const auto calls = message.find("tool_calls");
   if (calls == message.end()) return;
@@ -78,7 +79,7 @@ void ReadToolCalls(Json& message, const std::string& path, JsonBudget& budget, J
   }
 }
 
-// Makes a part of a message's content one of type text; false if it holds no text.
+// Converts a part of a message's content to type text; false if it is not text.
 bool ReadPart(Json& part) {
   constexpr std::pair<std::string_view, const char*> kTypes[] = {{"text", "text"},
                                                                  {"input_text", "text"},
@@ -112,7 +113,7 @@ void ReadMessage(Json& message, size_t index, Brought& brought, JsonFields& fiel
                      R"(: send "system", "user", "assistant" or another role that )",
                      "the model's chat template knows."));
   }
-  // A tool may return nothing, and so may a function, as tools were called.
+  // A tool may return nothing, and so may a function, the old name of tools.
   const bool may_be_silent = *role == "assistant" || *role == "tool" || *role == "function";
   ReadToolCalls(message, path, brought.arguments, fields);
   const auto content = message.find("content");
@@ -121,7 +122,7 @@ void ReadMessage(Json& message, size_t index, Brought& brought, JsonFields& fiel
       return fields.Fail(path + ".content",
                          absl::StrCat(path, ".content is missing: send the message's text."));
     }
-    message["content"] = "";  // templates add to it
+    message["content"] = "";  // templates concatenate it
     return;
   }
   if (content->is_string()) return;
@@ -171,7 +172,7 @@ ChatPrompt ReadChat(JsonFields& fields, std::string* reasoning_effort) {
   }
   Json arguments = Json::object();
   if (const Json* kwargs = fields.Object("chat_template_kwargs")) arguments = *kwargs;
-  for (const char* name : {"tools", "documents"}) {  // fields of their own, not served
+  for (const char* name : {"tools", "documents"}) {  // separate fields, which are not served
     if (arguments.value(name, Json()).is_null()) continue;
     fields.Fail("chat_template_kwargs",
                 absl::StrCat(name, " is a field of the request and can't be a template argument."));

@@ -1,4 +1,4 @@
-// OpenAI's conversations, `messages` and what goes with them, as chat prompts.
+// Converts OpenAI's conversations, `messages` and related fields, to chat prompts.
 #ifndef BARAM_SERVER_OPENAI_MESSAGES_H_
 #define BARAM_SERVER_OPENAI_MESSAGES_H_
 
@@ -9,10 +9,10 @@
 
 namespace baram::server {
 
-// The prompt of a chat. The messages are kept as they came, but for the forms that templates do not
-// know: no content is an empty text, other kinds of text parts are text, a past tool call has the
-// object that its arguments spell. What is wrong fails the field it stands in.
-// `reasoning_effort` is set if it is named.
+// The prompt of a chat. Messages are kept as received, except for forms that templates do not know:
+// missing content becomes an empty text, other kinds of text parts become text, the arguments of a
+// past tool call become the object that they spell. Errors are recorded for the field they occur
+// in. `reasoning_effort` is set if present.
 ChatPrompt ReadChat(JsonFields& fields, std::string* reasoning_effort);
 
 }  // namespace baram::server

@@ -35,7 +35,7 @@ absl::StatusOr<std::string> ListModels(const OpenAiContext& context, const HttpR
 
 absl::StatusOr<std::string> FindModel(const OpenAiContext& context, const HttpRequest& request) {
   const std::string name = request.path.substr(sizeof("/v1/models/") - 1);
-  if (name.empty()) return ListModels(context, request);  // as clients join a base URL's slash
+  if (name.empty()) return ListModels(context, request);  // after a base URL's slash
   const std::vector<std::string>& served = context.serving.served_names();
   if (std::find(served.begin(), served.end(), name) == served.end()) {
     return UnknownModel(name, served);

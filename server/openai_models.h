@@ -12,7 +12,7 @@ namespace baram::server {
 
 // The body of the answer.
 absl::StatusOr<std::string> ListModels(const OpenAiContext& context, const HttpRequest& request);
-// Of the name at the end of the request's path; without one, as ListModels.
+// For the name at the end of the request's path; without one, same as ListModels.
 absl::StatusOr<std::string> FindModel(const OpenAiContext& context, const HttpRequest& request);
 
 }  // namespace baram::server

@@ -15,7 +15,7 @@ Json Ids(const std::vector<TokenResult>& tokens) {
   return ids;
 }
 
-// About how many bytes of JSON tokens take: each is an entry, as each of its alternatives is.
+// About how many bytes of JSON the tokens take: each token is an entry, and so is each alternative.
 size_t EntryBytes(const std::vector<TokenResult>& tokens) {
   constexpr size_t kEntryBytes = 100;
   return tokens.empty() ? 0 : tokens.size() * (1 + tokens[0].top_count) * kEntryBytes;
@@ -69,7 +69,7 @@ size_t OpenAiReply::SizeOf(size_t prompt, const ReplyChunk& chunk) const {
     bytes += delta.text.size() + EntryBytes(delta.tokens);
     if (format_.stream) shows += !choices_[first + static_cast<size_t>(delta.index)].begun;
   }
-  // An output that ends without a delta opens too; one that does both in one chunk counts twice.
+  // An output that ends without a delta opens too; one with both in a chunk counts twice.
   for (const EndEvent& end : chunk.ends) {
     const Choice& choice = choices_[first + static_cast<size_t>(end.index)];
     shows += !format_.stream || !choice.begun;
@@ -137,7 +137,7 @@ void OpenAiReply::Open(Choice& choice, Prompt& prompt) {
 
 std::string OpenAiReply::TakeDelta(size_t index, const DeltaEvent& delta, const EndEvent* end) {
   Choice& choice = choices_[index];
-  // A reply that is its prompt alone does not show the one token that the engine had to draw.
+  // A prompt-only reply hides the one token that the engine had to generate.
   const DeltaEvent nothing;
   const DeltaEvent& shown = format_.prompt_only ? nothing : delta;
   const std::string& text = shown.text;
@@ -153,9 +153,9 @@ std::string OpenAiReply::TakeDelta(size_t index, const DeltaEvent& delta, const 
   const bool first = !choice.begun;
   if (first) Open(choice, PromptOf(index));
   std::string events = first && chat() ? RoleEvent(index) : "";
-  // An echo and the prompt's ids come with a completion's first event.
+  // An echo and the prompt's ids are sent with a completion's first event.
   const bool opens = first && !chat() && (format_.echo || format_.token_ids);
-  // A token without text yet makes an event as well: clients take events for tokens.
+  // A token without text also makes an event: clients count events as tokens.
   const bool tells = !text.empty() || shown.count > 0;
   if (!opens && !tells && end == nullptr) return events;
 
@@ -199,7 +199,7 @@ void OpenAiReply::Count(size_t more) {
   if (bytes_.fetch_add(bytes) + bytes > max_bytes_) too_large_ = true;
 }
 
-// Nothing more of a reply that is refused for its size.
+// Once a reply is refused for its size, nothing more is kept.
 void OpenAiReply::Keep(Choice& choice, const DeltaEvent& delta) {
   if (too_large()) return;
   size_t before = choice.size();
@@ -219,7 +219,7 @@ void OpenAiReply::WriteChoice(size_t index, const EndEvent& end) {
   Prompt& prompt = PromptOf(index);
   const std::string echo = format_.echo ? StringContent(prompt.facts.text) : "";
   const std::string prompt_ids = !chat() && format_.token_ids ? Dump(Json(prompt.facts.ids)) : "";
-  // The prompt's log-probabilities were counted when they came: once, so for its first choice.
+  // The prompt's log-probabilities were counted once, on arrival: that covers its first choice.
   const size_t of_prompt = chat() ? 0 : prompt.size();
   const bool first = prompt.written == 0;
   const size_t more = echo.size() + prompt_ids.size() + (first ? 0 : of_prompt);
@@ -243,7 +243,7 @@ void OpenAiReply::WriteChoice(size_t index, const EndEvent& end) {
   if (!chat() && format_.token_ids) json.AddText("prompt_token_ids", prompt_ids);
   if (!chat() && format_.prompt_logprobs) json.AddText("prompt_logprobs", PromptLogprobs(prompt));
   choice.json = json.Take();
-  Count(choice.json.size() - counted);  // all of which it shows
+  Count(choice.json.size() - counted);  // all it shows, including the prompt
   if (++prompt.written < format_.n || chat()) return;
   prompt.echo = {};
   prompt.logprobs = {};
@@ -251,13 +251,13 @@ void OpenAiReply::WriteChoice(size_t index, const EndEvent& end) {
 
 std::string OpenAiReply::PromptLogprobs(const Prompt& prompt) {
   JsonArrayText list;
-  list.Add(nullptr);  // the first token follows nothing
+  list.Add(nullptr);  // the first token has no predecessor
   list.AddAll(prompt.logprobs);
   return list.Take();
 }
 
-// A chat's choice begins with its role, together with its first token: benchmark clients take the
-// first event with a choice for the time to the first token.
+// A chat's choice begins with its role, together with its first token: benchmark clients measure
+// the time to the first token by the first event with a choice.
 std::string OpenAiReply::RoleEvent(size_t index) {
   return Event(index, Dump({{"index", index},
                             {"delta", {{"role", "assistant"}, {"content", ""}}},
@@ -297,7 +297,7 @@ std::string OpenAiReply::Whole() {
   choices.reserve(choices_.size());
   for (Choice& choice : choices_) choices.push_back(std::exchange(choice.json, ""));
   JsonObjectText reply = envelope_;
-  // What may be long comes first: see AddArray.
+  // Members that may be long come first: see AddArray.
   if (chat() && format_.token_ids) reply.Add("prompt_token_ids", prompts_[0].facts.ids);
   if (chat() && format_.prompt_logprobs) {
     reply.AddText("prompt_logprobs", PromptLogprobs(prompts_[0]));

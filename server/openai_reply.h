@@ -1,4 +1,4 @@
-// OpenAI's replies: JSON from native events, for chat and completions, streamed or whole.
+// OpenAI's replies: JSON from native events, for chat and completions, streamed or not.
 #ifndef BARAM_SERVER_OPENAI_REPLY_H_
 #define BARAM_SERVER_OPENAI_REPLY_H_
 
@@ -22,58 +22,58 @@ struct OpenAiHeader {
   int64_t created = 0;  // Unix time
 };
 
-// What is known of a prompt once its call is accepted.
+// Facts about a prompt, known once its call is accepted.
 struct OpenAiPrompt {
   std::vector<int32_t> ids;
   std::string text;  // for echo
 };
 
-// Builds the reply to one request. A whole one is written choice by choice, as they end. Different
-// prompts may be fed from different threads, each from one at a time; the rest is called once every
-// prompt has had its last chunk.
+// Builds the reply to one request. An unstreamed one is written choice by choice, as they end.
+// Different prompts may be fed from different threads, each by one at a time; everything else is
+// called after every prompt's last chunk.
 class OpenAiReply {
  public:
-  // To a call of `prompts` prompts. The tokenizer must outlive this. `primary_eos` ends a reply
-  // without a stop_reason. A whole reply may have `max_bytes`.
+  // For a call of `prompts` prompts. The tokenizer must outlive this. A reply that ends with
+  // `primary_eos` has no stop_reason. `max_bytes` limits an unstreamed reply.
   OpenAiReply(const OpenAiFormat& format, size_t prompts, OpenAiHeader header,
               const text::Tokenizer& tokenizer, int32_t primary_eos, int64_t max_bytes);
 
-  // Before the first chunk of that prompt.
+  // Call before the first chunk of that prompt.
   void SetPrompt(size_t prompt, OpenAiPrompt facts);
-  // Takes a chunk of prompt `prompt` in; returns the server-sent events it makes, empty when not
+  // Consumes a chunk of prompt `prompt`; returns the server-sent events it produces, empty when not
   // streaming.
   std::string Take(size_t prompt, const ReplyChunk& chunk);
-  // Roughly how many bytes of JSON Take(chunk) or Whole() will write, to tell whether it takes
+  // Estimates how many bytes of JSON Take(chunk) or Whole() will write, to predict whether it takes
   // long.
   size_t SizeOf(size_t prompt, const ReplyChunk& chunk) const;
   size_t WholeSize() const;
-  // From any thread: a whole reply, as far as it was taken, has outgrown its limit, and is of no
-  // use any more: once true, always true. What counts is its JSON, written or kept to be.
+  // Thread-safe: whether an unstreamed reply has outgrown its limit so far, and is of no more use;
+  // once true, always true. What counts is its JSON, written or still to be written.
   bool too_large() const { return too_large_.load(); }
   int64_t max_bytes() const { return max_bytes_; }
-  // The events after the last chunk: usage, if asked for, and "[DONE]".
+  // The events after the last chunk: usage, if requested, and "[DONE]".
   std::string StreamEnd() const;
-  // The whole reply, once: every prompt's last chunk was taken, and it is not too large.
+  // The whole reply; call once, after every prompt's last chunk, unless it is too large.
   std::string Whole();
 
  private:
   struct Choice {
-    bool begun = false;     // its first delta was taken, or its end
-    std::string text;       // so far, as in a JSON string; whole replies only, as `ids` and `json`
-    JsonArrayText ids;      // so far, if they are shown
-    LogprobsText logprobs;  // so far, if they are shown; of a stream, since the last event
-    std::string json;       // once it has ended: all of it
+    bool begun = false;     // its first delta, or its end, was consumed
+    std::string text;       // so far, escaped for JSON; like `ids` and `json`, only if not streamed
+    JsonArrayText ids;      // so far, if shown
+    LogprobsText logprobs;  // so far, if shown; of a stream, since the last event
+    std::string json;       // complete, once it has ended
     int64_t completion_tokens = 0;
 
     size_t size() const { return text.size() + ids.size() + logprobs.size(); }
   };
   struct Prompt {
     OpenAiPrompt facts;
-    LogprobsText echo;        // of its first tokens
+    LogprobsText echo;        // of its first `echoed` tokens
     size_t echoed = 0;        // how many
     size_t echoed_bytes = 0;  // of the text
-    JsonArrayText logprobs;   // as prompt_logprobs shows them, of tokens 1, 2, ...
-    int64_t written = 0;      // whole replies: its choices that are
+    JsonArrayText logprobs;   // in the form of prompt_logprobs, for tokens 1, 2, ...
+    int64_t written = 0;      // unstreamed: how many of its choices are written
     int64_t cached_tokens = 0;
 
     size_t size() const { return echo.size() + logprobs.size(); }
@@ -85,14 +85,15 @@ class OpenAiReply {
   std::string TakeDelta(size_t index, const DeltaEvent& delta, const EndEvent* end);
   void TakeScores(Prompt& prompt, const std::vector<TokenResult>& scores);
   void EchoNext(Prompt& prompt, const TokenResult* score);
-  // Before a choice's first token: those of an echo stand before it, scored or not.
+  // Before a choice's first token: an echo's tokens come before it, with or without
+  // log-probabilities.
   void Open(Choice& choice, Prompt& prompt);
-  // About how many bytes of JSON an output shows of its prompt.
+  // About how many bytes of JSON an output uses to show its prompt.
   size_t PromptBytes(const Prompt& prompt) const;
   void AddLogprobs(Choice& choice, const TokenResult& token);
   std::string TakeLogprobs(Choice& choice, const Prompt& prompt, bool with_prompt);
   static std::string PromptLogprobs(const Prompt& prompt);
-  // A whole reply has grown by so many bytes.
+  // An unstreamed reply has grown by `more` bytes.
   void Count(size_t more);
   void Keep(Choice& choice, const DeltaEvent& delta);
   void WriteChoice(size_t index, const EndEvent& end);
@@ -107,13 +108,13 @@ class OpenAiReply {
   const OpenAiLogprobs logprobs_;
   const int32_t primary_eos_;
   const int64_t max_bytes_;
-  const JsonObjectText envelope_;  // how every event begins, or the whole reply
+  const JsonObjectText envelope_;  // the beginning of every event, or of the whole reply
   std::atomic<int64_t> bytes_{0};
-  // Apart from the sum: what was not kept is missing whatever becomes of that.
+  // Separate from the sum: what was not kept stays missing even if the sum shrinks.
   std::atomic<bool> too_large_{false};
   std::vector<Prompt> prompts_;
   std::vector<Choice> choices_;  // [prompt * n + output]
-  bool told_prompt_ = false;     // chat: the ids of the prompt were in an event
+  bool told_prompt_ = false;     // chat: an event has had the prompt's ids
 };
 
 }  // namespace baram::server

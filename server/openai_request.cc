@@ -1,4 +1,4 @@
-// OpenAI's request bodies as native calls: see the header.
+// Converts OpenAI's request bodies to native calls: see the header.
 #include "server/openai_request.h"
 
 #include <algorithm>
@@ -22,15 +22,15 @@ namespace {
 
 constexpr size_t kMaxPrompts = 128;  // of one completions call
 
-// A client's own words in an error, cut to what a line holds.
+// Text quoted from a client in an error, truncated to what a line holds.
 std::string Shown(const std::string& text) {
   constexpr size_t kMaxBytes = 40;
   if (text.size() <= kMaxBytes) return text;
   return text.substr(0, text::FloorToCodePoint(text, kMaxBytes)) + "...";
 }
 
-// vLLM's -1 is no seed; other negative ones wrap around, so that all of int64 and of uint64 is
-// taken.
+// vLLM's -1 means no seed; other negative seeds wrap around, so that all of int64 and of uint64 is
+// accepted.
 std::optional<uint64_t> ReadSeed(JsonFields& fields) {
   const Json* value = fields.Find("seed");
   if (value == nullptr) return std::nullopt;
@@ -41,7 +41,7 @@ std::optional<uint64_t> ReadSeed(JsonFields& fields) {
   return static_cast<uint64_t>(*seed);
 }
 
-// Into call.logit_bias.
+// Fills call.logit_bias.
 void ReadLogitBias(JsonFields& fields, Call& call) {
   const Json* bias = fields.Object("logit_bias");
   if (bias == nullptr) return;
@@ -59,7 +59,7 @@ void ReadLogitBias(JsonFields& fields, Call& call) {
   }
 }
 
-// Once format.stream is known.
+// Requires format.stream to be set.
 void ReadStreamOptions(JsonFields& fields, OpenAiFormat& format) {
   const Json* options = fields.Object("stream_options");
   if (options == nullptr) return;
@@ -208,7 +208,7 @@ void ReadChatRequest(JsonFields& fields, int32_t max_n, OpenAiRequest& request) 
   }
 }
 
-// Most tokens of a completion that names no number.
+// Default max_tokens of a completion.
 constexpr int64_t kCompletionTokens = 16;
 
 void ReadCompletionRequest(JsonFields& fields, int32_t max_n, OpenAiRequest& request) {
@@ -238,7 +238,7 @@ void ReadCompletionRequest(JsonFields& fields, int32_t max_n, OpenAiRequest& req
 
 }  // namespace
 
-// A browser's page may send any other type anywhere without asking first.
+// A page in a browser may send any other type anywhere without a preflight.
 absl::Status CheckContentType(std::string_view type) {
   const absl::string_view media = Piece(type.substr(0, type.find(';')));
   if (absl::EqualsIgnoreCase(absl::StripAsciiWhitespace(media), "application/json")) {

@@ -14,7 +14,7 @@ namespace baram::server {
 
 namespace {
 
-// Larger replies are written on the text pool: milliseconds of work.
+// Larger replies, which take milliseconds, are written on the text pool.
 constexpr size_t kQuickReplyBytes = 256 << 10;
 
 OpenAiHeader HeaderOf(const OpenAiRequest& request, const Serving& serving,
@@ -28,14 +28,14 @@ OpenAiHeader HeaderOf(const OpenAiRequest& request, const Serving& serving,
               .count()};
 }
 
-// The id that ends a reply without a stop_reason. Where EOS ids are ignored, one that ends a reply
+// The EOS id after which a reply has no stop_reason. If EOS ids are ignored, one that ends a reply
 // is among its client's stop ids.
 int32_t SilentEos(const Call& call, const Serving& serving) {
   return call.ignore_eos || serving.eos_ids().empty() ? -1 : serving.eos_ids()[0];
 }
 
-// The text of a prompt of ids. If the prompt ends inside a character and a reply follows, that
-// character is left to the reply, which brings it whole; without a reply it becomes U+FFFD.
+// The text of a prompt given as ids. If the prompt ends inside a character and a reply follows, the
+// reply starts with that character, complete; without a reply it becomes U+FFFD.
 std::string EchoOf(const text::Tokenizer& tokenizer, std::span<const int32_t> ids,
                    bool reply_follows) {
   text::StreamDecoder decoder(tokenizer, /*skip_special_tokens=*/false);
@@ -87,7 +87,7 @@ void OpenAiStream::Start(Call call, bool on_text_pool) {
     call.one_message = {.max_bytes = serving_.config().max_http_reply_bytes,
                         .setting = "--max-http-reply-bytes"};
     if (!format_.prompt_logprobs) {
-      // An echo shows them, which may be streamed.
+      // Only an echo shows them, and that can be streamed.
       call.one_message->instead = "set stream to true, or ";
       call.one_message->scores = "output.logprobs";
     }
@@ -104,7 +104,7 @@ bool OpenAiStream::OnAccepted(size_t index, absl::StatusOr<Accepted> accepted) {
   if (accepted.ok()) {
     prompt.ids = std::move(accepted->prompt_ids);
     std::optional<std::string>& as_it_came = parts_[index]->echo;
-    // A prompt that was cut, or came as ids, is shown as its ids read.
+    // A prompt that was truncated, or came as ids, is shown decoded from its ids.
     if (as_it_came && !accepted->cut_after) {
       prompt.text = *std::move(as_it_came);
     } else if (format_.echo) {
@@ -126,7 +126,7 @@ bool OpenAiStream::OnAccepted(size_t index, absl::StatusOr<Accepted> accepted) {
   } else {
     Fail(accepted.status());
   }
-  // The other prompts are not read once the call has failed or was aborted, or its client has gone.
+  // The other prompts are not read once the call has failed, was aborted, or its client has gone.
   const bool wanted = status_.ok() && !aborted_;
   for (; !wanted && next < parts_.size(); ++next) Skip(next);
   Advance();
@@ -196,7 +196,7 @@ void OpenAiStream::Fail(const absl::Status& status) {
     if (part->reply == nullptr || part->over) continue;
     part->reply->Cancel(abandoned_ == HttpEnd::kSlow ? FinishReason::kSlowReader
                                                      : FinishReason::kCancelled);
-    // Its events may never be sent, and without this its last chunk would never come.
+    // Its events may never be sent; without this its last chunk would never come.
     if (std::exchange(part->waits, false)) part->reply->WriteDone();
   }
 }
@@ -244,7 +244,7 @@ void OpenAiStream::Advance() {
   }
   if (running_ > 0 || self_ == nullptr) return;
   Finish();
-  self_ = nullptr;  // every caller holds a reference of its own
+  self_ = nullptr;  // every caller holds its own reference
 }
 
 void OpenAiStream::BeginStream() {
@@ -266,7 +266,7 @@ void OpenAiStream::Finish() {
   if (!status_.ok() && !streaming_) {
     RespondOpenAiError(*exchange_, told, request_id_, ended);
   } else if (!format_.stream) {
-    // Every part is over, so nobody else touches the reply.
+    // Every part is over, so no other thread touches the reply.
     const auto respond = [self = shared_from_this(), ended] {
       self->exchange_->Respond(200, self->Headers("application/json"), self->reply_.Whole(), ended);
     };

@@ -1,4 +1,4 @@
-// OpenAiStream: one HTTP exchange being answered by one or several replies (one a prompt).
+// OpenAiStream: one HTTP exchange, answered by one or more replies (one per prompt).
 #ifndef BARAM_SERVER_OPENAI_STREAM_H_
 #define BARAM_SERVER_OPENAI_STREAM_H_
 
@@ -18,10 +18,10 @@
 namespace baram::server {
 
 // Keeps itself alive until every reply is over. Chunks come from the delivery thread, acceptances
-// from text threads, the rest from the listener's: one mutex orders them. The JSON of events is
-// made without holding it, and on the text pool if it takes a while, so that neither delivery nor
-// another prompt waits for it. Short whole replies, ends of streams and errors are made while
-// holding it: every part is over by then.
+// from text pool threads, everything else from the listener's threads: one mutex orders them.
+// Events' JSON is written without holding it, and on the text pool if it takes a while, so that
+// neither delivery nor another prompt waits. Short unstreamed replies, ends of streams and errors
+// are written while holding it: every part is over by then.
 class OpenAiStream : public std::enable_shared_from_this<OpenAiStream> {
  public:
   OpenAiStream(std::shared_ptr<HttpExchange> exchange, const OpenAiRequest& request,
@@ -37,15 +37,15 @@ class OpenAiStream : public std::enable_shared_from_this<OpenAiStream> {
   class Part final : public ReplySink {
    public:
     Part(OpenAiStream& stream, size_t index) : stream_(stream), index_(index) {}
-    // False, as the listener has a limit of its own for bytes on their way. A chunk that only waits
-    // until the other prompts are accepted is not on its way, and its client is not slow.
+    // Returns false, as the listener limits bytes in flight itself. A chunk that waits only for
+    // other prompts to be accepted is not in flight, and its client is not slow.
     bool Write(ReplyChunk chunk) override {
       stream_.Bring(index_, std::move(chunk));
       return false;
     }
     void Break(absl::Status) override {}  // never called: see Write
 
-    std::optional<std::string> echo;  // the prompt's text, if it came as one and is to be shown
+    std::optional<std::string> echo;  // the prompt's text, if it came as text and is to be echoed
     std::shared_ptr<Reply> reply;     // once accepted
     bool over = false;                // nothing more comes from it
     // Its last chunk's events are in pending_ or being written; delivery waits for WriteDone.
@@ -56,41 +56,41 @@ class OpenAiStream : public std::enable_shared_from_this<OpenAiStream> {
     const size_t index_;
   };
 
-  // Returns whether the prompts after that one are wanted.
+  // Returns whether further prompts are wanted.
   bool OnAccepted(size_t index, absl::StatusOr<Accepted> accepted);
   void Bring(size_t index, ReplyChunk chunk);  // to Take
   void Take(size_t index, const ReplyChunk& chunk);
   void OnWritten(HttpEnd end);
   void OnGone(HttpEnd how);
 
-  // With mutex_ held.
-  // A part was aborted from elsewhere: the others are too, also those that were not accepted by
-  // then. The call ends as its client asked for it, "abort", which is no error.
+  // The rest requires mutex_.
+  // A part was aborted from elsewhere: so are the others, even those not accepted yet. The call
+  // ends as its client requested, with "abort", which is no error.
   void EndAborted();
   // Ends a part whose prompt is not accepted. Unless the call has failed, it was aborted: its
   // choices say so, and show nothing of the prompt.
   void Skip(size_t index);
-  // Ends every part; the first status counts. Before the headers are out it will be an ordinary
+  // Ends every part; the first status counts. Before the headers are sent it becomes an ordinary
   // error.
   void Fail(const absl::Status& status);
   void Abandon(HttpEnd how);  // the same, when nothing more can be sent
   void Advance();             // sends what can be sent, and the end once every part is over
   void BeginStream();
   void Finish();
-  absl::Status Told() const;  // status_ as the client is told it
+  absl::Status Told() const;  // status_ in the form sent to the client
   CallRecord Record() const;
   HttpHeaders Headers(const char* content_type) const;
 
   const std::shared_ptr<HttpExchange> exchange_;
   const OpenAiFormat format_;
-  const char* const max_tokens_name_;  // Call's
+  const char* const max_tokens_name_;  // see Call
   Serving& serving_;
-  TextPool& pool_;  // outlives the serving: chunks come until delivery ends
+  TextPool& pool_;  // outlives `serving_`: chunks come until delivery ends
   CallLog& log_;
   const std::string route_;
   const std::string request_id_;
   const Serving::Place place_;
-  const SteadyTime began_;  // when the request had arrived
+  const SteadyTime began_;  // when the request had arrived completely
 
   std::mutex mutex_;                    // guards what follows
   std::shared_ptr<OpenAiStream> self_;  // until every part is over
@@ -98,11 +98,11 @@ class OpenAiStream : public std::enable_shared_from_this<OpenAiStream> {
   OpenAiReply reply_;
   size_t undecided_ = 0;    // parts neither accepted nor refused
   size_t running_ = 0;      // parts that are not over
-  bool streaming_ = false;  // headers are out
+  bool streaming_ = false;  // headers are sent
   bool writing_ = false;
-  // Nothing more can be sent, and why.
+  // Set with the reason once nothing more can be sent.
   std::optional<HttpEnd> abandoned_;
-  std::string pending_;      // events to write: at most one chunk a part
+  std::string pending_;      // events to write: at most one chunk per part
   absl::Status status_;      // of the whole call
   bool aborted_ = false;     // see EndAborted
   const char* finish_ = "";  // the last finish reason, for the log

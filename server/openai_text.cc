@@ -23,19 +23,19 @@ absl::StatusOr<Json> ReadJson(HttpExchange& exchange) {
   return ParseOpenAiBody(exchange.TakeBody());
 }
 
-// Of what /tokenize and /detokenize answer.
+// Limits the answers of /tokenize and /detokenize.
 absl::Status CheckReplySize(size_t bytes, const Config& config) {
   if (static_cast<int64_t>(bytes) <= config.max_http_reply_bytes) return absl::OkStatus();
   return HttpReplyTooLarge(config.max_http_reply_bytes, "send less in one request");
 }
 
-// Written as it goes: in a document every id and every text would be an object first, some 100
-// bytes together, and there may be millions.
+// Written incrementally: a JSON tree would take an object for every id and every text, about 100
+// bytes in all, and there may be millions.
 absl::StatusOr<std::string> Tokenized(const std::vector<int32_t>& ids, const Serving& serving) {
   const int32_t max_model_len = serving.info().max_model_len;
   std::string body = absl::StrCat(R"({"count":)", ids.size(), R"(,"max_model_len":)", max_model_len,
                                   R"(,"tokens":[)", absl::StrJoin(ids, ","), R"(],"token_strs":[)");
-  absl::flat_hash_map<int32_t, std::string> texts;  // as JSON, of the ids so far
+  absl::flat_hash_map<int32_t, std::string> texts;  // as JSON, for the ids so far
   const char* before = "";
   for (const int32_t id : ids) {
     const auto [text, added] = texts.try_emplace(id);

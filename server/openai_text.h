@@ -10,7 +10,7 @@
 
 namespace baram::server {
 
-// The body of the answer. Both take the exchange's body, and may take a while: for the text pool.
+// The body of the answer. Both take the exchange's body, and may take long: call on the text pool.
 absl::StatusOr<std::string> Tokenize(const Serving& serving, HttpExchange& exchange);
 absl::StatusOr<std::string> Detokenize(const Serving& serving, HttpExchange& exchange);
 

@@ -17,8 +17,8 @@ constexpr char kNoBeams[] = "this server samples; use n for several answers";
 struct Unserved {
   const char* name;
   const char* instead;
-  std::vector<Json> off = {};  // values that ask for nothing, beside false, "", [] and {}
-  bool empty_asks = false;     // {} asks for something
+  std::vector<Json> off = {};  // values that request nothing, besides false, "", [] and {}
+  bool empty_asks = false;     // {} is a request
 };
 
 const std::vector<Unserved>& Table() {

@@ -1,4 +1,4 @@
-// Probes: three truths about the process and its metrics.
+// Probes: started, ready, live, and the metrics.
 #include "server/probes.h"
 
 #include <memory>

@@ -1,4 +1,4 @@
-// Probes: what the operator's listener answers: /metrics, /startup, /ready, /live.
+// Probes: the routes of the operator's listener: /metrics, /startup, /ready, /live.
 #ifndef BARAM_SERVER_PROBES_H_
 #define BARAM_SERVER_PROBES_H_
 
@@ -11,12 +11,11 @@
 
 namespace baram::server {
 
-// The routes of that listener; both references must outlive it. `metrics` is null while the model
-// loads.
+// That listener's routes; both references must outlive it. `metrics` is null while the model loads.
 std::vector<HttpRoute> ProbeRoutes(const Lifecycle& lifecycle,
                                    const std::atomic<const Metrics*>& metrics);
 
-// Answers /metrics, some 40 KB of text: 503 if there are none yet (null).
+// Answers /metrics, about 40 KB of text; 503 while there are none (null).
 void AnswerMetrics(HttpExchange& exchange, const Metrics* metrics);
 
 }  // namespace baram::server

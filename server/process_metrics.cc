@@ -1,4 +1,4 @@
-// Process metrics, from /proc/self and the calls beside it.
+// Process metrics, from /proc/self and related system calls.
 #include "server/process_metrics.h"
 
 #include <prometheus/metric_family.h>
@@ -23,9 +23,9 @@ namespace {
 
 using prometheus::MetricType;
 
-// Of /proc/self/stat.
+// Fields of /proc/self/stat.
 struct Stat {
-  double start_ticks = 0;  // after the system's boot
+  double start_ticks = 0;  // since the system's boot
   double virtual_bytes = 0;
   double resident_pages = 0;
 };
@@ -34,7 +34,7 @@ std::optional<Stat> ReadStat() {
   std::ifstream file("/proc/self/stat");
   std::string line;
   if (!std::getline(file, line)) return std::nullopt;
-  // Behind the name, which may hold anything, the third field comes next.
+  // The name may contain anything; the third field follows its last parenthesis.
   std::istringstream fields(line.substr(line.rfind(')') + 1));
   std::string skipped;
   for (int field = 3; field < 22; ++field) fields >> skipped;
@@ -56,10 +56,10 @@ double Seconds(const timeval& time) {
 std::optional<double> OpenDescriptors() {
   std::error_code error;
   const std::filesystem::directory_iterator open("/proc/self/fd", error);
-  // None is left to look with, which is when somebody wants to know.
+  // There is no descriptor left to look with, which is when operators want to know.
   if (error.value() == EMFILE) return static_cast<double>(DescriptorLimit());
   if (error) return std::nullopt;
-  return static_cast<double>(std::distance(begin(open), end(open)) - 1);  // its own
+  return static_cast<double>(std::distance(begin(open), end(open)) - 1);  // less its own
 }
 
 }  // namespace

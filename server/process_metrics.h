@@ -1,4 +1,4 @@
-// Process metrics: what the system counts of this process.
+// Process metrics: the system's statistics about this process.
 #ifndef BARAM_SERVER_PROCESS_METRICS_H_
 #define BARAM_SERVER_PROCESS_METRICS_H_
 
@@ -10,12 +10,12 @@ struct MetricFamily;
 
 namespace baram::server {
 
-// Unix time at which this process began; 0 if the system does not say.
+// Unix time at which this process started; 0 if the system does not report it.
 double ProcessStartTime();
 
-// The process_* families as all of Prometheus' client libraries name them, of now; `start_time_s`
-// is ProcessStartTime's, read once as the clock may be set. What can't be read is left out. Any
-// thread.
+// The current process_* families, under the names that all Prometheus client libraries use;
+// `start_time_s` is ProcessStartTime's result, read only once since the clock may be set. What
+// can't be read is omitted. Thread-safe.
 std::vector<prometheus::MetricFamily> ProcessMetrics(double start_time_s);
 
 }  // namespace baram::server

@@ -1,4 +1,4 @@
-// Random bits: SplitMix64 from a seed of the system's.
+// Random bits: SplitMix64, seeded by the system.
 #include "server/random.h"
 
 #include <atomic>

@@ -1,4 +1,4 @@
-// Random bits for what must differ and need not be secret: ids, seeds, pauses.
+// Random bits for uses that need variety but no secrecy: ids, seeds, delays.
 #ifndef BARAM_SERVER_RANDOM_H_
 #define BARAM_SERVER_RANDOM_H_
 
@@ -6,7 +6,7 @@
 
 namespace baram::server {
 
-// Another value at each call, from any thread; another sequence in each process.
+// A different value on each call, a different sequence in each process. Thread-safe.
 uint64_t RandomBits();
 
 }  // namespace baram::server

@@ -1,4 +1,4 @@
-// Reply: tokens become text, text becomes chunks.
+// Reply: turns tokens into text, and text into chunks.
 #include "server/reply.h"
 
 #include <spdlog/spdlog.h>
@@ -14,7 +14,7 @@
 namespace baram::server {
 namespace {
 
-// 0 until both have happened.
+// 0 unless both have happened.
 double Elapsed(SteadyTime from, SteadyTime to) {
   return from == SteadyTime{} || to == SteadyTime{} ? 0 : SecondsBetween(from, to);
 }
@@ -57,7 +57,8 @@ Reply::Reply(Delivery& delivery, const ReplyLimits& limits, const text::Tokenize
 }
 
 void Reply::WriteDone() {
-  // Once it is said, the next chunk may be the last, and nobody else may keep the reply.
+  // Once this is reported, the next chunk may be the last, and no other reference may keep the
+  // reply alive.
   std::shared_ptr<Reply> self = shared_from_this();
   {
     std::lock_guard lock(write_mutex_);
@@ -90,7 +91,7 @@ void Reply::Over() {
     sink_ = nullptr;
     last = last_sent_;
   }
-  if (last) delivery_.Forget(this);  // else the engine's end of it is still to come
+  if (last) delivery_.Forget(this);  // otherwise the engine is still to end it
 }
 
 void Reply::Cancel(FinishReason reason) {
@@ -146,7 +147,7 @@ void Reply::Pump() {
   if (last) {
     if (!watched_) delivery_.Forget(this);
   } else if (!heard) {
-    WriteDone();  // nobody listens: go on until the engine has ended it
+    WriteDone();  // no sink listens: continue until the engine has ended it
   }
 }
 
@@ -162,8 +163,8 @@ void Reply::BreakIfStalled(SteadyTime now) {
   if (!Stalled(now)) return;
   {
     std::lock_guard lock(mutex_);
-    // A client that nothing waits for costs nothing. The last chunk is different: nothing can wait
-    // behind it, so it must get out in any case.
+    // A slow client that holds nothing up costs nothing. The last chunk is different: no news can
+    // follow it, so it must be sent in any case.
     if (!last_sent_ && !HasNews()) return;
     if (ReplySink* sink = std::exchange(sink_, nullptr)) sink->Break(SlowReader());
   }
@@ -174,7 +175,7 @@ void Reply::BreakIfStalled(SteadyTime now) {
 bool Reply::HasNews() const {
   if (prompt_ || !ends_.empty() || usage_) return true;
   return std::any_of(outputs_.begin(), outputs_.end(), [](const Output& output) {
-    // A token whose text waits, or that has none, is news too: clients time the tokens by it.
+    // A token whose text is held back, or that has none, is news too: clients time tokens by it.
     return !output.delta.text.empty() || output.delta.count > 0;
   });
 }
@@ -185,8 +186,8 @@ bool Reply::Full() const {
 
 void Reply::Take(Outbox& outbox) {
   if (usage_ || finished_ == options_.outputs) return;
-  // An output that filled the reply has had its turn: the next chunk begins with the one behind it,
-  // however fast the ring of the first is filled again.
+  // An output that filled the reply has had its turn: the next chunk starts with the one after it,
+  // however fast the first one's ring fills again.
   for (size_t i = 0, first = turn_; i < outputs_.size(); ++i) {
     const size_t index = (first + i) % outputs_.size();
     Output& output = outputs_[index];
@@ -204,7 +205,7 @@ void Reply::Take(Outbox& outbox) {
   if (finished_ == options_.outputs) EndReply(outbox);
 }
 
-// With the first token, so that clients which time the first event time the first token.
+// Sent with the first token, so that clients which time the first event time the first token.
 void Reply::TakePrompt(Outbox& outbox) {
   prompt_made_ = true;
   prompt_.emplace();
@@ -218,7 +219,8 @@ void Reply::TakeToken(Outbox& outbox, Output& output, const TokenResult& token) 
   ++output.delta.count;
   if (options_.tokens) {
     output.delta.tokens.push_back(token);
-    ++pending_tokens_;  // others hold nothing back: a reply that is full always has news to send
+    ++pending_tokens_;  // replies without tokens hold nothing back: a full reply always has news to
+                        // send
   }
   if (!options_.text && options_.stop.empty()) return;
 
@@ -269,12 +271,12 @@ void Reply::EndOutput(Output& output, const Finish& finish) {
   ++finished_;
   if (output.matched) return;
   const absl::Status status = StatusOf(finish, options_.request_id);
-  // An end that the model did not choose may cut the text inside a character: its beginning is no
-  // text of the model's.
+  // An end that the model did not choose may cut the text inside a character, whose first bytes are
+  // not the model's text.
   FlushText(output, /*whole=*/status.ok());
   EndEvent end{.index = output.delta.index, .reason = EndReason::kStop, .stop_string = {}};
   if (output.matcher.match()) {
-    // Its last characters waited for a token that never came.
+    // The match's last characters were waiting for a token that never came.
     end.stop_string = *output.matcher.match();
   } else if (!status.ok()) {
     end.reason = EndReason::kAbort;
@@ -319,9 +321,9 @@ ReplyChunk Reply::TakeChunk() {
   return chunk;
 }
 
-// Nobody knows how large a write is before it is out, so its patience grows with the bytes that are
-// out already: a client that keeps up the pace stays within it, and one that takes a message now
-// and then gains no time.
+// A write's size is unknown until it is sent, so the time limit grows with the bytes already sent:
+// a client that keeps up the pace stays within it, and one that reads only now and then gains no
+// time.
 bool Reply::Stalled(SteadyTime now) {
   if (!watched_) return false;
   std::lock_guard lock(write_mutex_);

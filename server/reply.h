@@ -1,5 +1,5 @@
-// Reply: one reply on its way, from the engine's tokens to the chunks its sink takes. It
-// detokenizes them, finds stop strings and gathers what may not be written yet, bounded.
+// Reply: a reply in progress, from the engine's tokens to the chunks that its sink takes. It
+// detokenizes, finds stop strings and accumulates, up to a bound, what may not be written yet.
 #ifndef BARAM_SERVER_REPLY_H_
 #define BARAM_SERVER_REPLY_H_
 
@@ -20,77 +20,76 @@
 
 namespace baram::server {
 
-// What must be known of a request to turn its tokens into text.
+// What turning a request's tokens into text requires.
 struct ReplyOptions {
   std::string request_id;  // for the log
   int32_t outputs = 1;
   bool text = true;
-  bool tokens = false;  // DeltaEvent::tokens are wanted
+  bool tokens = false;  // whether DeltaEvent::tokens is filled
   bool skip_special_tokens = true;
   std::vector<std::string> stop;
   bool include_stop = false;      // also keeps the text of a stop id
-  std::vector<int32_t> stop_ids;  // as the engine got them
-  int32_t min_tokens = 0;         // no stop string matches that ends in the text of so many tokens
+  std::vector<int32_t> stop_ids;  // as passed to the engine
+  int32_t min_tokens = 0;         // a stop string may match only after this many tokens
 };
 
 struct ReplyLimits {
-  int64_t pending_bytes = 256 << 10;  // of text, and
-  int32_t pending_tokens = 1024;      // tokens of a reply whose write is in flight
-  // For sinks that want their client looked after: a write in flight breaks the stream if nothing
-  // of it gets out for that long, or if it is not all out after that long plus as long again for
-  // each MiB.
+  int64_t pending_bytes = 256 << 10;  // limit of text, and
+  int32_t pending_tokens = 1024;      // of tokens, held while a write is in flight
+  // For sinks that return true from Write: a write in flight breaks the stream if no byte of it is
+  // sent for this long, or if it is not completely sent after this long plus as long again for each
+  // MiB.
   double slow_reader_s = 30;
 };
 
 class Delivery;
 
-// A reply in progress; shared by delivery and the front end's stream. A front end keeps the pointer
-// as long as it likes.
+// A reply in progress; shared by delivery and the front end's stream. A front end may keep the
+// pointer as long as it likes.
 //
-// The sink gets its first chunk after `done` of Serving::Start returned, and then chunk after
-// chunk, each after WriteDone. It must live until Write of a chunk with `last` returned false, or
-// Break or Over returned.
+// The sink gets its first chunk after `done` of Serving::Start has returned, and each further one
+// after WriteDone. It must live until Write of a chunk with `last` has returned false, or Break or
+// Over has returned.
 class Reply : public std::enable_shared_from_this<Reply> {
  public:
-  // By Delivery::Open. The references live as long as delivery.
+  // Called by Delivery::Open. The references must outlive delivery.
   Reply(Delivery& delivery, const ReplyLimits& limits, const text::Tokenizer& tokenizer,
         ReplyOptions options, std::span<const int32_t> prompt, ReplySink* sink);
 
-  // From any thread: the sink can take the next chunk. The caller need not keep the reply.
+  // Thread-safe: the sink can take the next chunk. The caller need not keep the reply alive.
   void WriteDone();
-  // From inside Write: the chunk is not on its way yet, and its client not slow. From any thread
-  // then: now it is.
+  // WriteWaits, from inside Write: the chunk is not being sent yet, so its client is not slow.
+  // WriteBegins, from any thread, afterwards: now it is.
   void WriteWaits();
   void WriteBegins();
-  // From any thread: a part of the write in flight is out, of that many bytes.
+  // Thread-safe: this many more bytes of the write in flight were sent.
   void Progressed(int64_t bytes);
-  // From any thread but from inside the sink's methods: the call is over, its last bytes are out or
-  // lost. After it returns the sink is never called again.
+  // From any thread, but not from inside the sink's methods: the call is over, its last bytes are
+  // sent or lost. After it returns the sink is never called again.
   void Over();
-  // From any thread: the client has gone, or does not want more. The sink still gets its last
-  // chunk, whose status is that of `reason`.
+  // Thread-safe: the client has gone, or wants no more. The sink still gets its last chunk, with
+  // the status of `reason`.
   void Cancel(FinishReason reason = FinishReason::kCancelled);
 
-  // After Submit, by whoever opened the reply: its outbox, or null if it was refused. The second
-  // makes delivery forget the reply; the sink was and will never be called.
+  // Called after Submit by the caller of Delivery::Open: the outbox, or null if the request was
+  // refused. With null delivery forgets the reply, whose sink was and will never be called.
   void Bind(std::shared_ptr<Outbox> outbox);
 
-  // For delivery, on its thread: takes what the outbox has and, if the sink is idle, gives it a
-  // chunk.
+  // Delivery thread: takes what the outbox has and, if the sink is idle, gives it a chunk.
   void Pump();
-  // The same for a reply that Delivery::Ready was told of: from here on it may be told again.
+  // The same for a reply passed to Delivery::Ready: from here on it may be passed again.
   void PumpReady();
-  // Cancels a reply whose client is too slow, see ReplyLimits, and breaks its sink.
+  // Cancels a reply whose client is too slow (see ReplyLimits), and breaks its sink.
   void BreakIfStalled(SteadyTime now);
 
  private:
-  // Text of one output on its way; delivery thread.
+  // Text of one output in progress; delivery thread.
   struct Output {
     text::StreamDecoder decoder;
     text::StopMatcher matcher;
-    DeltaEvent delta;       // gathered since the last chunk
-    int32_t tokens = 0;     // drawn, up to the one that completed a stop string
-    bool matched = false;   // a stop string ended it, and its EndEvent was made
+    DeltaEvent delta;       // accumulated since the last chunk
+    int32_t tokens = 0;     // generated, up to the one that completed a stop string
+    bool matched = false;   // a stop string ended it, and its EndEvent exists
     bool finished = false;  // the engine has nothing more for it
   };
 
@@ -100,10 +99,10 @@ class Reply : public std::enable_shared_from_this<Reply> {
   void Take(Outbox& outbox);
   void TakePrompt(Outbox& outbox);
   void TakeToken(Outbox& outbox, Output& output, const TokenResult& token);
-  // Shows what no stop string may still take back.
+  // Shows what can no longer be part of a stop string.
   void Feed(Output& output, std::string_view piece);
   void Show(Output& output, std::string text);
-  // Shows what waits: for a stop string and, if the text ends there, for the rest of a character.
+  // Shows text held back for a stop string and, if `whole`, for the rest of a character.
   void FlushText(Output& output, bool whole);
   void CheckMatch(Outbox& outbox, Output& output);
   void EndOutput(Output& output, const Finish& finish);
@@ -115,7 +114,7 @@ class Reply : public std::enable_shared_from_this<Reply> {
   const ReplyLimits& limits_;
   const ReplyOptions options_;
 
-  // Delivery thread only.
+  // Used only on the delivery thread.
   std::vector<Output> outputs_;
   std::optional<PromptEvent> prompt_;
   bool prompt_made_ = false;
@@ -123,23 +122,23 @@ class Reply : public std::enable_shared_from_this<Reply> {
   std::optional<UsageEvent> usage_;
   absl::Status status_;   // of the first output that ended badly
   int32_t finished_ = 0;  // outputs
-  size_t turn_ = 0;       // the output to begin with
-  bool watched_ = false;  // the sink wants its client looked after while it writes
+  size_t turn_ = 0;       // the output to start with
+  bool watched_ = false;  // the sink returned true from the last Write
   int64_t pending_bytes_ = 0;
   int32_t pending_tokens_ = 0;
 
   std::mutex mutex_;        // guards what follows; held while the sink is called
-  ReplySink* sink_;         // null once it was broken or is done
+  ReplySink* sink_;         // null once it was broken or is finished
   bool last_sent_ = false;  // the sink has the last chunk
 
-  std::mutex write_mutex_;    // guards what follows; never held while anything is called
+  std::mutex write_mutex_;    // guards what follows; never held during a call to other code
   bool writing_ = true;       // as if a write were in flight until `done` has returned
-  SteadyTime write_began_{};  // max: it waits
-  SteadyTime write_moved_{};  // when it began, or a part of it was out
-  int64_t write_bytes_ = 0;   // of it that are out
-  bool queued_ = false;       // Delivery::Ready was told
+  SteadyTime write_began_{};  // max: not begun
+  SteadyTime write_moved_{};  // when it began, or was last partly sent
+  int64_t write_bytes_ = 0;   // bytes of it sent so far
+  bool queued_ = false;       // passed to Delivery::Ready
   std::shared_ptr<Outbox> outbox_;
-  std::optional<FinishReason> cancel_;  // asked for before the outbox was known
+  std::optional<FinishReason> cancel_;  // requested before the outbox was known
 };
 
 }  // namespace baram::server

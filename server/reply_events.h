@@ -1,4 +1,4 @@
-// What a reply consists of, in native types, and the sink of a front end that takes it. No wire
+// The events that make up a reply, in native types, and the front-end sink that takes them. No wire
 // format here.
 #ifndef BARAM_SERVER_REPLY_EVENTS_H_
 #define BARAM_SERVER_REPLY_EVENTS_H_
@@ -16,22 +16,22 @@ namespace baram::server {
 struct PromptEvent {
   int32_t prompt_tokens = 0;
   int32_t cached_tokens = 0;
-  std::vector<TokenResult> scores;  // of prompt tokens 1, 2, ...; if asked for
+  std::vector<TokenResult> scores;  // of prompt tokens 1, 2, ...; if requested
 };
 
-// New text and tokens of one output. A token may come before the text it completes: then the text
-// may be empty. It is whole characters only. A stop id that ended the output is among the tokens,
-// its text is not unless asked for.
+// New text and tokens of one output. A token may come before the text it completes, in which case
+// the text may be empty. The text consists of whole characters. A stop id that ended the output is
+// among the tokens, but its text is not, unless requested.
 struct DeltaEvent {
   int32_t index = 0;
   std::string text;
-  int32_t count = 0;                // tokens drawn since the last one
-  std::vector<TokenResult> tokens;  // the same, if Call asked for ids or log-probabilities
+  int32_t count = 0;                // tokens generated since the previous one
+  std::vector<TokenResult> tokens;  // the same tokens, if Call requested ids or log-probabilities
 };
 
 enum class EndReason : uint8_t { kStop, kLength, kAbort };
 
-// As OpenAI's finish_reason, logs and metrics spell it.
+// The spelling in OpenAI's finish_reason, logs and metrics.
 inline const char* NameOf(EndReason reason) {
   switch (reason) {
     case EndReason::kStop:
@@ -60,32 +60,32 @@ struct UsageEvent {
   double total_s = 0;
 };
 
-// All that piled up while the last write was in flight, in order: prompt, deltas, ends, usage,
+// Everything accumulated while the last write was in flight, in order: prompt, deltas, ends, usage,
 // status.
 struct ReplyChunk {
   std::optional<PromptEvent> prompt;
   std::vector<DeltaEvent> deltas;  // at most one per output
   std::vector<EndEvent> ends;
-  std::optional<UsageEvent> usage;  // with the last chunk, also before an error status
+  std::optional<UsageEvent> usage;  // with the last chunk, even before an error status
   bool last = false;                // then `status` is the call's status
   absl::Status status;
 };
 
-// A front end's stream, or its one answer: of gRPC's two calls, and of a prompt over HTTP. Both
-// methods are called on the delivery thread only, and must not block. See reply.h for the life of a
-// reply.
+// A front end's stream, or its single answer: for gRPC's two calls, and for a prompt over HTTP.
+// Both methods are called only on the delivery thread, and must not block. See reply.h for the life
+// of a reply.
 class ReplySink {
  public:
   virtual ~ReplySink() = default;
-  // Not called again before the sink has called Reply::WriteDone (from any thread, also from inside
-  // Write), nor after a chunk with `last`. Returns whether delivery must look after the client
-  // until the chunk is out; until then it may call Break. WriteDone says that a chunk is out,
-  // Reply::Over says it for the last one. A sink returns false if it limits bytes on their way by
-  // itself, or if there are none.
+  // Not called again before the sink has called Reply::WriteDone (from any thread, even from inside
+  // Write), nor after a chunk with `last`. Returns whether delivery must watch the client until the
+  // chunk is sent, and may call Break until then. WriteDone reports that a chunk was sent; for the
+  // last one Reply::Over does. A sink returns false if it limits bytes in flight itself, or sends
+  // none.
   virtual bool Write(ReplyChunk chunk) = 0;
-  // The client was too slow with a chunk that delivery looked after, see ReplyLimits, and the
-  // reply has been cancelled: break the connection. Nothing is called after it; `status` is for the
-  // log, or for a client that reads on.
+  // The client was too slow with a chunk that delivery watched (see ReplyLimits), and the reply has
+  // been cancelled: break the connection. Nothing is called after this; `status` is for the log, or
+  // for a client that reads on.
   virtual void Break(absl::Status status) = 0;
 };
 

@@ -1,4 +1,4 @@
-// Request ids: what a client may call its request, over gRPC and HTTP alike.
+// Request ids: the names that clients may give their requests, over gRPC and HTTP.
 #ifndef BARAM_SERVER_REQUEST_ID_H_
 #define BARAM_SERVER_REQUEST_ID_H_
 
@@ -8,10 +8,10 @@
 
 namespace baram::server {
 
-// 1 to 128 bytes of printable ASCII without blanks, quotes and backslashes: ids stand as they are
-// in log lines, headers, metadata and JSON.
+// 1 to 128 bytes of printable ASCII without spaces, quotes or backslashes: ids appear verbatim in
+// log lines, headers, metadata and JSON.
 bool IsRequestId(std::string_view text);
-// InvalidArgument, field request_id, for what is none.
+// InvalidArgument, field request_id, if `text` is not one.
 absl::Status CheckRequestId(std::string_view text);
 
 }  // namespace baram::server

@@ -1,4 +1,4 @@
-// baram serve: loads, says when it is ready, watches the engine, and stops as it is told.
+// baram serve: loads, reports when ready, watches the engine, and stops on request.
 #include <pthread.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
@@ -46,11 +46,11 @@ Each setting is a flag, a variable and a line of a file:
 
 )";
 
-// SIGTERM, SIGINT and SIGHUP, which comes when the terminal goes, taken by a thread of their own.
-// The first asks to stop, and so do all that come within kSameRequest; the next ends the process at
-// once. So does the first while the model still loads. A SIGHUP that is ignored from the start, as
-// under nohup, stays so, and a SIGINT, as in a script's background job, which Ctrl-C is not meant
-// for.
+// SIGTERM, SIGINT and SIGHUP (sent when the terminal closes), handled on their own thread. The
+// first requests a stop, together with all that arrive within kSameRequest; the next ends the
+// process at once, and so does the first while the model still loads. A signal that is ignored from
+// the start stays ignored: SIGHUP under nohup, SIGINT in a script's background job, at which Ctrl-C
+// is not aimed.
 class StopSignals {
  public:
   StopSignals() {
@@ -61,15 +61,15 @@ class StopSignals {
       sigaction(signal, nullptr, &inherited);
       if (inherited.sa_handler != SIG_IGN) sigaddset(&set_, signal);
     }
-    // Before any other thread starts: they inherit the mask.
+    // Before any other thread starts: threads inherit the signal mask.
     pthread_sigmask(SIG_BLOCK, &set_, nullptr);
     std::signal(SIGPIPE, SIG_IGN);
     thread_ = std::jthread([this](std::stop_token stop) { Listen(stop); });
   }
 
-  // From now on the first signal is only noted.
+  // From now on the first signal is only recorded.
   void Arm() { armed_ = true; }
-  // The first signal, once it came within `patience`.
+  // The first signal, if it has arrived or arrives within `patience`.
   std::optional<int> Wait(std::chrono::milliseconds patience) {
     std::unique_lock lock(mutex_);
     changed_.wait_for(lock, patience, [this] { return signal_.has_value(); });
@@ -77,8 +77,8 @@ class StopSignals {
   }
 
  private:
-  // Who asks once may send several. A terminal that closes sends SIGHUP when its shell has done so,
-  // `timeout` signals its child and then the group, systemd may send SIGHUP behind SIGTERM.
+  // One stop request may send several signals: a closing terminal sends SIGHUP after its shell has
+  // done so, `timeout` signals its child and then the group, systemd may send SIGHUP after SIGTERM.
   static constexpr auto kSameRequest = std::chrono::seconds(1);
 
   void Listen(std::stop_token stop) {
@@ -91,9 +91,9 @@ class StopSignals {
       std::lock_guard lock(mutex_);
       if (signal_ && now - asked_ < kSameRequest) continue;
       if (!armed_ || signal_) {
-        // The thread that hangs, and so made a second signal necessary, may hold the log.
+        // The hanging thread that made a second signal necessary may hold the log.
         LogUnqueued("stopped at once by a signal");
-        _exit(128 + signal);  // as a shell names a death by signal
+        _exit(128 + signal);  // the exit code shells report for a signal
       }
       signal_ = signal;
       asked_ = now;
@@ -110,7 +110,7 @@ class StopSignals {
   std::jthread thread_;
 };
 
-// Shows how far loading is: one changing line on a terminal, else a log line each quarter.
+// Shows loading progress: one changing line on a terminal, otherwise a log line per quarter.
 class ProgressLine {
  public:
   void operator()(int64_t done, int64_t all) {
@@ -158,7 +158,7 @@ void ShowReady(Server& server, SteadyTime started) {
     spdlog::warn("max-num-batched-tokens {} instead of {}: every sequence that runs takes one",
                  info.max_num_batched_tokens, tokens);
   }
-  // Eight times what such a device takes by default.
+  // Eight times such a device's default.
   constexpr int32_t kManyTokens = 4096;
   if (info.planning_depth == 1 && tokens > kManyTokens) {
     spdlog::warn(
@@ -199,7 +199,7 @@ void ShowReady(Server& server, SteadyTime started) {
             {"seconds", seconds}});
 }
 
-// Without joining threads, which may hang.
+// Joins no threads, as they may hang.
 [[noreturn]] void ExitNow(int code, const Engine& engine) {
   if (code == kExitOs) {
     spdlog::critical("the device is lost: every request was failed; exiting");
@@ -210,7 +210,7 @@ void ShowReady(Server& server, SteadyTime started) {
   _exit(code);
 }
 
-// Until a signal. Ends the process where only a new one can help.
+// Runs until a signal. Ends the process when only a restart can help.
 int WatchUntilSignal(Server& server, Watchdog& watchdog, StopSignals& signals) {
   uint64_t lost_lines = 0;
   while (true) {
@@ -222,7 +222,7 @@ int WatchUntilSignal(Server& server, Watchdog& watchdog, StopSignals& signals) {
       lost_lines = all;
     }
     int code = watchdog.Look();
-    // The calls of a lost device have failed: their clients are told.
+    // The calls of a lost device have failed: give their clients time to be told.
     if (code == kExitOs) {
       code = watchdog.Await([&server] { server.Stop(steady_clock::now()); },
                             [&server] { server.lifecycle().NotifyWatcher(); });
@@ -231,12 +231,13 @@ int WatchUntilSignal(Server& server, Watchdog& watchdog, StopSignals& signals) {
   }
 }
 
-// Readiness first, then refusing, then the end of the last call. A device that is lost or hangs
-// meanwhile ends the process as it would have before.
+// First not ready, then refusing, then the end of the last call. If the device is lost or hangs
+// meanwhile, the process ends as it would have before.
 void StopAsTold(Server& server, Watchdog& watchdog, int signal) {
   const Config& config = server.config();
   server.lifecycle().StopAdvertising();
-  // Who has asked for a drain over gRPC is waited for no longer: new calls are refused already.
+  // A client that requested a drain over gRPC needs no further delay: new calls are already
+  // refused.
   const bool no_delay = signal == SIGINT || server.lifecycle().draining();
   const double delay = no_delay ? 0 : config.drain_delay_s;
   spdlog::info(
@@ -274,7 +275,7 @@ int Serve(const std::vector<std::string>& args, SteadyTime started) {
   ProgressLine progress;
   bool shown = false;
   auto server = Server::Start(*config, [&](int64_t done, int64_t all) {
-    // Not before: above an error it would be in the way.
+    // Not earlier: it would only clutter an error.
     if (!std::exchange(shown, true)) ShowConfiguration(*config);
     progress(done, all);
   });

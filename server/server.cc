@@ -1,4 +1,4 @@
-// Server: wiring, in one direction, and stopping, in the other.
+// Server: wires everything up in one direction and stops it in the other.
 #include "server/server.h"
 
 #include <spdlog/spdlog.h>
@@ -19,14 +19,14 @@ namespace {
 
 using std::chrono::steady_clock;
 
-// After the drain limit, for the last chunks to reach their clients.
+// The time after the drain limit for the last chunks to reach their clients.
 constexpr auto kLastWords = std::chrono::seconds(2);
 constexpr double kLastWordsS = std::chrono::duration<double>(kLastWords).count();
 
-// Of the largest HTTP answers so many may be on their way.
+// How many HTTP answers of maximum size may be in flight.
 constexpr int64_t kAnswersAtOnce = 32;
 
-// With room for as many connections as the process can hold.
+// Reduces max_connections to what the process can hold.
 Config Fitting(Config config) {
   const int64_t may_open = DescriptorLimit();
   const int32_t calls = ShareDescriptors(may_open, config.max_connections).calls;
@@ -51,7 +51,7 @@ HttpLimits LimitsOf(const Config& config, const ConnectionShares& shares) {
   limits.max_connections = shares.calls;
   limits.max_refused = shares.refused;
   limits.write_s = config.slow_reader_s;
-  // A client whose request is half sent is told so, and has the rest of the time to read that.
+  // A half-sent request's client is told so, and has the remaining time to read that.
   limits.closing_s = kLastWordsS - HttpServer::kLingerS;
   return limits;
 }
@@ -64,7 +64,7 @@ Server::Server(Config config)
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(Config config, LoadProgress load_progress) {
   std::unique_ptr<Server> server(new Server(std::move(config)));
-  // Loading can take minutes: what is wrong with the addresses is said before.
+  // Loading can take minutes: report problems with the addresses first.
   absl::Status status = server->ListenForProbes();
   if (status.ok()) status = server->CheckAddresses();
   if (status.ok()) status = server->Open(std::move(load_progress));
@@ -75,8 +75,8 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(Config config, LoadProgres
 }
 
 absl::Status Server::CheckAddresses() const {
-  // The sockets are closed again before loading: a client is to be refused then, not to wait. Both
-  // are open at once here, so that two equal addresses are noticed.
+  // The sockets are closed again before loading: clients should be refused meanwhile, not wait.
+  // Both are open at once here, to detect equal addresses.
   const auto grpc = GrpcServer::BindListener(config_);
   if (!grpc.ok()) return grpc.status();
   if (config_.http_listen == "off") return absl::OkStatus();
@@ -104,7 +104,7 @@ absl::Status Server::ListenForProbes() {
 }
 
 absl::Status Server::Open(LoadProgress load_progress) {
-  // The text first: it takes little time and says at once if the folder is not a model's.
+  // The text first: it loads quickly and shows at once whether the folder is a model's.
   auto text = LoadModelText(config_);
   if (!text.ok()) return text.status();
   tokenizer_ = std::move(text->tokenizer);
@@ -182,7 +182,8 @@ absl::Status Server::Listen() {
 
   lifecycle_.Watch([this](bool ready, bool live) {
     grpc_->SetHealth(ready, live);
-    // A client that keeps its connection would never reach another server, whatever balances them.
+    // Clients that keep their connection would never reach another server, whatever the load
+    // balancer does.
     if (!lifecycle_.draining()) return;
     grpc_->SendAway();
     if (http_) http_->SendAway();
@@ -194,15 +195,15 @@ void Server::Stop(SteadyTime limit) {
   stopped_ = true;
   if (!engine_) return;
   lifecycle_.Drain(limit);
-  // One end for all: whoever reads nothing would be waited for three times.
+  // One deadline for all: otherwise a client that reads nothing would be waited for three times.
   const SteadyTime last = std::max(limit, steady_clock::now()) + kLastWords;
   // Until then the listeners stay up, so that new calls are told to go elsewhere.
   constexpr auto kLook = std::chrono::milliseconds(10);
   while (!idle() && steady_clock::now() < last) std::this_thread::sleep_for(kLook);
   if (http_) http_->StopAccepting();
-  // What is left of gRPC are streams that nobody ends, such as a health watch, and short replies.
+  // What is left of gRPC are streams that never end, such as health watches, and short replies.
   if (grpc_) grpc_->Shutdown(std::min(steady_clock::now() + kLastWords, last));
-  // A connection closes behind its last bytes.
+  // A connection closes after its last bytes.
   while (http_ && http_->connections() > 0 && steady_clock::now() < last) {
     std::this_thread::sleep_for(kLook);
   }
@@ -215,8 +216,8 @@ Server::~Server() {
   probes_.reset();
   http_.reset();
   grpc_.reset();
-  if (pool_) pool_->Close();  // runs what is queued, which uses the serving
-  delivery_.reset();          // so do the last chunks of streams that nobody has read
+  if (pool_) pool_->Close();  // runs what is queued, which uses serving_
+  delivery_.reset();          // and so do the last chunks of unread streams
 }
 
 }  // namespace baram::server

@@ -1,4 +1,4 @@
-// Server: the whole process below the command line, wired: engine, text, delivery, listeners.
+// Server: the whole process below the command line: engine, text, delivery, listeners.
 #ifndef BARAM_SERVER_SERVER_H_
 #define BARAM_SERVER_SERVER_H_
 
@@ -22,20 +22,20 @@
 
 namespace baram::server {
 
-// Members stand in the order in which they need each other. Thread-compatible but for Stop, which
-// may run beside the accessors.
+// Members are declared in dependency order. Thread-compatible, except that Stop may run
+// concurrently with the accessors.
 class Server {
  public:
-  // Answers probes, loads the model, listens for calls, turns ready. Errors are for the operator.
-  // `load_progress` as EngineConfig::load_progress.
+  // Answers probes, loads the model, listens for calls, becomes ready. Errors are for the operator.
+  // `load_progress` is as in EngineConfig.
   static absl::StatusOr<std::unique_ptr<Server>> Start(Config config,
                                                        LoadProgress load_progress = {});
-  // Stops at once, if Stop was not called.
+  // Stops at once, unless Stop was called.
   ~Server();
 
   // Refuses new calls, lets running ones finish until `limit`, closes the listeners. Returns when
-  // every accepted call has ended, or two seconds after the limit: who has not read the rest by
-  // then is cut off. The accessors hold until the destructor.
+  // every accepted call has ended, or two seconds after the limit: clients that have not read the
+  // rest by then are cut off. The accessors remain valid until the destructor.
   void Stop(SteadyTime limit);
 
   const Config& config() const { return config_; }
@@ -45,8 +45,9 @@ class Server {
   Metrics& metrics() { return *metrics_; }
   GrpcServer& grpc() { return *grpc_; }
   TextPool& text_pool() { return *pool_; }
-  // Whether nothing is running or tokenized, and no answer of the model on its way to a client. The
-  // pool is where calls begin, and where delivery has long answers written.
+  // Whether nothing is running or being tokenized, and no answer of the model is on its way to a
+  // client. The pool is checked twice: calls begin there, and delivery has long answers written
+  // there.
   bool idle() const {
     return pool_->idle() && engine_->idle() && delivery_->idle() && pool_->idle();
   }
@@ -58,8 +59,7 @@ class Server {
   std::string metrics_address() const { return probes_ ? probes_->address() : ""; }
 
  private:
-  // Fewer connections than config.max_connections, where the limit of open files has no room for
-  // them.
+  // Reduces config.max_connections if the limit of open files has no room for them.
   explicit Server(Config config);
   absl::Status CheckAddresses() const;
   absl::Status Open(LoadProgress load_progress);
@@ -78,7 +78,7 @@ class Server {
   std::unique_ptr<TextPool> pool_;
   std::unique_ptr<Metrics> metrics_;
   std::unique_ptr<CallLog> log_;
-  std::unique_ptr<Delivery> delivery_;  // its thread gives the pool what is long
+  std::unique_ptr<Delivery> delivery_;  // its thread hands long work to the pool
   std::unique_ptr<Serving> serving_;
   std::unique_ptr<GrpcServer> grpc_;
   std::unique_ptr<HttpServer> http_, probes_;

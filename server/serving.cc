@@ -1,4 +1,4 @@
-// Serving: checks a call, turns its prompts into tokens and submits them.
+// Serving: validates a call, tokenizes its prompts and submits them.
 #include "server/serving.h"
 
 #include <spdlog/spdlog.h>
@@ -20,15 +20,16 @@
 namespace baram::server {
 namespace {
 
-// Below this a temperature is greedy: dividing logits by it would overflow.
+// Lower temperatures are treated as greedy: dividing logits by them would overflow.
 constexpr double kGreedyBelow = 1e-5;
 
-// After so long a retry may find an id free: a call that its client left ends within a step.
+// After this delay a retry may find an id free: a call that its client abandoned ends within a
+// step.
 constexpr int64_t kRetryWithIdMs = 1000;
-// What a log-probability takes at least in a message: lengths, an id, a byte of text, a float.
+// Minimum size of a log-probability in a message: lengths, an id, a byte of text, a float.
 constexpr int64_t kScoreBytes = 12;
 
-// The request's value, or the model's, or the neutral one.
+// The request's value, else the model's, else the neutral one.
 double Choose(const std::optional<double>& asked, const std::optional<double>& of_model,
               double neutral) {
   return asked ? *asked : of_model.value_or(neutral);
@@ -70,7 +71,7 @@ std::string AbsolutePath(const std::string& path) {
   return error ? path : absolute.lexically_normal().string();
 }
 
-// Bytes of text that are to be tokenized; a prompt of ids has none.
+// Bytes of text to be tokenized; a prompt of ids has none.
 size_t TextBytes(const Prompt& prompt) {
   if (const auto* text = std::get_if<TextPrompt>(&prompt)) return text->text.size();
   if (const auto* chat = std::get_if<ChatPrompt>(&prompt)) {
@@ -79,7 +80,7 @@ size_t TextBytes(const Prompt& prompt) {
   return 0;
 }
 
-// Bytes that a prompt holds while it waits to be read. Nothing else of a call is large.
+// Bytes that a prompt holds while it waits to be read. Nothing else in a call is large.
 size_t BytesOf(const Prompt& prompt) {
   const auto* ids = std::get_if<std::vector<int32_t>>(&prompt);
   return ids == nullptr ? TextBytes(prompt) : ids->size() * sizeof(int32_t);
@@ -116,7 +117,7 @@ void Serving::Start(Call call, std::vector<ReplySink*> sinks, Done done, Place p
     text_bytes += TextBytes(prompt);
   }
   const SteadyTime deadline = call.deadline;
-  // std::function wants copies; a call is only moved.
+  // std::function requires copyable callables; a call is only moved.
   struct Job {
     Call call;
     std::vector<ReplySink*> sinks;
@@ -203,11 +204,11 @@ absl::StatusOr<Accepted> Serving::AcceptPrompt(const Call& call, size_t prompt,
   return accepted;
 }
 
-// What the engine refuses, with the facts a client gets beside it.
+// The engine's refusal, with the facts that a client gets.
 absl::Status Serving::Explain(const absl::Status& refused) const {
   switch (refused.code()) {
     case absl::StatusCode::kInvalidArgument:
-      // What the engine still finds wrong is in the prompt.
+      // Whatever the engine still finds invalid is in the prompt.
       return WithFacts(refused, {.field = "prompt", .reason = "INVALID_REQUEST"});
     case absl::StatusCode::kResourceExhausted:
       return Overloaded(std::string(refused.message()), FactsOf(refused).limit);
@@ -224,7 +225,8 @@ absl::Status Serving::Explain(const absl::Status& refused) const {
 
 absl::Status Serving::Check(const Call& call) const {
   if (absl::Status known = CheckModel(call.model); !known.ok()) return known;
-  // Each prompt waits for itself, whatever its n: more would be refused however often they came.
+  // Each prompt takes one queue slot, whatever its n: with more than this a call could never be
+  // accepted.
   const auto queued = static_cast<size_t>(config_.max_queued_requests);
   if (call.prompts.size() > queued) {
     return InvalidValue("prompt",
@@ -264,7 +266,7 @@ absl::StatusOr<Request> Serving::Translate(const Call& call, const Prompt& promp
   for (const int64_t id : call.stop_token_ids) {
     request.stop_ids.push_back(static_cast<int32_t>(id));
   }
-  // As in vLLM, EOS ids are no part of the first tokens even where they end nothing.
+  // As in vLLM, EOS ids are not among the first min_tokens tokens even if they end nothing.
   if (call.ignore_eos) {
     request.masked_ids = request.stop_ids;
     request.masked_ids.insert(request.masked_ids.end(), eos_ids_.begin(), eos_ids_.end());
@@ -293,12 +295,12 @@ absl::Status Serving::Truncate(const Call& call, const Prompt& prompt, std::vect
   if (drop <= 0) return absl::OkStatus();
   int64_t before = 0;
   if (const auto* text = std::get_if<TextPrompt>(&prompt); text && text->add_special_tokens) {
-    // Hugging Face's tokenizers cut a text before they put anything around it.
+    // Hugging Face's tokenizers truncate a text before they add special tokens.
     const auto bare = tokenizer_.Encode(text->text, /*add_special_tokens=*/false,
                                         static_cast<size_t>(max_prompt_bytes_));
     if (!bare.ok()) return OfText("text", bare.status());
     before = std::search(ids->begin(), ids->end(), bare->begin(), bare->end()) - ids->begin();
-    if (before >= keep) before = 0;  // it would stand alone, or is not found
+    if (before >= keep) before = 0;  // only special tokens would be kept, or the text is not found
   }
   ids->erase(ids->begin() + before, ids->begin() + before + drop);
   *cut_after = static_cast<size_t>(before);
@@ -313,7 +315,7 @@ SamplingParams Serving::TranslateSampling(const Call& call) const {
   SamplingParams sampling;
   const double temperature = Choose(call.temperature, of_model.temperature, 1);
   sampling.temperature = temperature < kGreedyBelow ? 0.0f : static_cast<float>(temperature);
-  // A model's own default of 0 means off; a client's 0 and tiny values stay the strictest there is.
+  // A model's default of 0 means off; a client's 0 and tiny values mean the strictest setting.
   const auto positive = [](std::optional<double> of_client, std::optional<double> of_model) {
     const double value = Choose(of_client, of_model, 1);
     if (!of_client && value <= 0) return 1.0f;

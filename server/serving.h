@@ -1,6 +1,6 @@
-// Serving: the one path both front ends use, from a client's call to a running request:
-// validate, template, tokenize, Engine::Submit. Everything refusable is refused here, with the code
-// and the sentence the client sees.
+// Serving: the one path that both front ends use, from a client's call to a running request:
+// validate, template, tokenize, Engine::Submit. Everything that can be refused is refused here,
+// with the code and the sentence that the client sees.
 #ifndef BARAM_SERVER_SERVING_H_
 #define BARAM_SERVER_SERVING_H_
 
@@ -30,48 +30,48 @@
 
 namespace baram::server {
 
-// What the chat template makes of a conversation, as text and tokens.
+// A conversation rendered by the chat template, as text and tokens.
 struct RenderedChat {
   std::string text;
   std::vector<int32_t> ids;
 };
 
-// What a front end learns when a call is accepted.
+// What a front end gets when a prompt is accepted.
 struct Accepted {
   std::vector<int32_t> prompt_ids;
-  // Truncated: how many of the ids the tokenizer put before the text. Absent: it is whole.
+  // If truncated: the number of ids that the tokenizer put before the text. Absent: not truncated.
   std::optional<size_t> cut_after;
   std::shared_ptr<Reply> reply;  // see reply.h: write done, cancel, over
 };
 
-// Everything it is given must outlive it. All methods from any thread.
+// Everything passed to the constructor must outlive it. Thread-safe.
 class Serving {
  public:
-  // `chat_template` may be null: then chat prompts are refused.
+  // `chat_template` may be null; chat prompts are then refused.
   Serving(Engine& engine, const text::Tokenizer& tokenizer, const text::ChatTemplate* chat_template,
           Delivery& delivery, TextPool& pool, const Lifecycle& lifecycle, const Config& config);
 
-  // What a front end keeps of a call that is to be read: it marks it when the client goes.
+  // A front end's handle on a call that is to be read, to be marked when the client disconnects.
   using Place = std::shared_ptr<CallsBeingRead::Place>;
   Place NewPlace() { return std::make_shared<CallsBeingRead::Place>(reading_); }
 
   // Validates the call; renders, tokenizes and submits its prompts in turn, in one job of the text
-  // pool, which takes or refuses the call as a whole. Calls `done` once for each prompt accepted,
-  // in order, and stops when it returns false. A refusal is the last call: under the prompt that
-  // was refused, or under 0 if the whole call was; CANCELLED if it was aborted or abandoned before.
-  // All from any thread, also from inside Start.
-  // After `done` returned, the prompt's sink receives chunks; it must live as long as reply.h
-  // says, or, of a prompt that was not accepted, until the last `done`.
+  // pool, which accepts or refuses the call as a whole. Calls `done` once for each accepted prompt,
+  // in order, and stops when it returns false. A refusal is the last call: with the index of the
+  // refused prompt, or 0 if the whole call was refused; CANCELLED if it was aborted or abandoned
+  // before. `done` may be called from any thread, even from inside Start.
+  // After `done` has returned, the prompt's sink receives chunks; it must live as long as reply.h
+  // says, or, for a prompt that was not accepted, until the last `done`.
   using Done = std::function<bool(size_t prompt, absl::StatusOr<Accepted>)>;
   void Start(Call call, std::vector<ReplySink*> sinks, Done done, Place place);
-  // The same, for a caller that is a job of the text pool: done when it returns.
+  // The same, for a caller that is a job of the text pool: synchronous.
   void Read(const Call& call, const std::vector<ReplySink*>& sinks, const Done& done,
             CallsBeingRead::Place& place);
-  // Whether a text that has waited is still to be read: a client waits for it, its deadline has not
-  // passed, and the server still accepts calls.
+  // Whether a text that has waited should still be read: a client waits for it, its deadline has
+  // not passed, and the server still accepts calls.
   absl::Status CheckWanted(const CallsBeingRead::Place& place, SteadyTime deadline) const;
 
-  // Ends the calls with this id, also those that wait to be read; false: there is none.
+  // Ends all calls with this id, including those that wait to be read; false if there are none.
   bool Abort(const std::string& request_id);
 
   // The same checks without running. They take time: run them on the text pool.
@@ -79,42 +79,42 @@ class Serving {
   absl::StatusOr<RenderedChat> RenderChat(const ChatPrompt& prompt) const;
   absl::StatusOr<std::string> Detokenize(const std::vector<int64_t>& ids,
                                          bool skip_special_tokens) const;
-  // How many ids Detokenize takes; front ends that copy them look at it before.
+  // How many ids Detokenize accepts; front ends that copy them check it first.
   size_t max_detokenized() const { return static_cast<size_t>(max_prompt_bytes_); }
   absl::Status CheckDetokenized(size_t ids) const;
 
-  // Whether a prompt of so many ids can fit the context, where `truncated` says that it is cut to
-  // it; front ends that copy them look at it before.
+  // Whether a prompt of `ids` ids can fit the context; `truncated` says that it will be cut to fit.
+  // Front ends that copy ids check it first.
   absl::Status CheckPromptIds(size_t ids, bool truncated) const;
 
   // Unavailable while draining and after the device was lost.
   absl::Status CheckAccepting() const;
   // NotFound unless `model` is empty or a served name.
   absl::Status CheckModel(const std::string& model) const;
-  // The bound of template arguments, for front ends that parse them: to be looked at before.
+  // The limit of template arguments; front ends that parse them check it first.
   static absl::Status CheckArgumentsSize(std::string_view arguments_json);
-  // What a client gets for an error of the text library: InvalidField, or an Incident, whose cause
-  // is logged, where the library itself failed.
+  // Converts an error of the text library to a client's: InvalidField or, if the library itself
+  // failed, an Incident, whose cause is logged.
   static absl::Status OfText(std::string_view field, const absl::Status& error);
-  // Unique in this process and, but for chance, everywhere.
+  // Unique in this process and, with overwhelming probability, globally.
   static std::string NewRequestId();
-  // The deadline of a call that has `timeout_s` left, or named none (nullopt). One that is later
-  // than --max-request-timeout allows is cut to that, over gRPC and HTTP alike.
+  // The deadline of a call that has `timeout_s` left, or set none (nullopt). One later than
+  // --max-request-timeout allows is clamped, over gRPC and HTTP alike.
   SteadyTime Deadline(SteadyTime now, std::optional<double> timeout_s) const;
 
   // Whether the chat template reads reasoning_effort, and tools.
   bool takes_reasoning_effort() const { return takes_reasoning_effort_; }
   bool takes_tools() const { return takes_tools_; }
-  // The EOS ids, the primary one first; the reply that ends with that has no stop_reason.
+  // The EOS ids, the primary one first; a reply that ends with that one has no stop_reason.
   const std::vector<int32_t>& eos_ids() const { return eos_ids_; }
   const std::vector<std::string>& served_names() const { return config_.served_model_names; }
-  // The model's folder, whatever directory a client is in; its links are kept. Bytes of it that are
-  // not UTF-8, which no message holds, are U+FFFD.
+  // The absolute path of the model's folder, symbolic links kept. Bytes that are not UTF-8, which
+  // no message may hold, become U+FFFD.
   const std::string& model_root() const { return model_root_; }
   const Config& config() const { return config_; }
   const EngineInfo& info() const { return engine_.info(); }
   Engine& engine() const { return engine_; }
-  // Requests that are not over, and texts that wait to be read.
+  // Unfinished requests, and texts that wait to be read.
   int64_t unfinished() const { return engine_.unfinished() + pool_.waiting(); }
   const text::Tokenizer& tokenizer() const { return tokenizer_; }
   TextPool& pool() const { return pool_; }
@@ -122,14 +122,14 @@ class Serving {
  private:
   absl::StatusOr<Accepted> AcceptPrompt(const Call& call, size_t prompt, uint64_t call_number,
                                         ReplySink* sink, const CallsBeingRead::Place& place);
-  absl::Status Check(const Call& call) const;  // all but the prompts
+  absl::Status Check(const Call& call) const;  // except the prompts
   // `cut_after`: see Accepted.
   absl::StatusOr<Request> Translate(const Call& call, const Prompt& prompt,
                                     std::optional<size_t>* cut_after) const;
   // Cuts `ids` to what truncate_prompt_tokens keeps.
   absl::Status Truncate(const Call& call, const Prompt& prompt, std::vector<int32_t>* ids,
                         std::optional<size_t>* cut_after) const;
-  SamplingParams TranslateSampling(const Call& call) const;  // but for min_tokens
+  SamplingParams TranslateSampling(const Call& call) const;  // without min_tokens
   absl::Status Explain(const absl::Status& refused) const;
   absl::StatusOr<std::string> RenderText(const ChatPrompt& prompt) const;
   absl::StatusOr<std::vector<int32_t>> EncodePrompt(const std::string& text,

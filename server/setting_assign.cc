@@ -1,4 +1,4 @@
-// Setting a field of Config from text, by the setting's kind.
+// Sets a field of Config from text, according to the setting's kind.
 #include "server/setting_assign.h"
 
 #include <algorithm>
@@ -35,7 +35,7 @@ std::optional<double> ReadSize(const std::string& text) {
 
 std::string ShowSize(double value) { return FormatBytes(static_cast<int64_t>(value)); }
 
-// How the numbers of a kind are written.
+// How a kind's numbers are written.
 struct NumberForm {
   Kind kind;
   const char* name;
@@ -51,7 +51,7 @@ constexpr NumberForm kNumberForms[] = {
     {Kind::kSeconds, "seconds", false, ReadPlain, FormatNumber},
 };
 
-// What is wrong with a number, as what it must be; empty if nothing is.
+// Says what a number must be; empty if it is valid.
 std::string CheckNumber(const Setting& s, const NumberForm& form, std::optional<double> value) {
   const bool fits = value && *value >= s.min && *value <= s.max;
   if (!fits || (form.whole && *value != std::floor(*value))) {
@@ -61,7 +61,7 @@ std::string CheckNumber(const Setting& s, const NumberForm& form, std::optional<
   return wanted == nullptr ? "" : wanted;
 }
 
-// Sets a number; returns what it must be, or nothing if it is that.
+// Sets a number; returns what it must be, or "" if it is valid.
 std::string AssignNumber(const Setting& s, const NumberForm& form, const std::string& text,
                          Config& config) {
   const std::optional<double> value = form.read(text);
@@ -75,7 +75,7 @@ std::string AssignNumber(const Setting& s, const NumberForm& form, const std::st
   return "";
 }
 
-// The same for what is neither a number nor a list.
+// The same for settings that are neither numbers nor lists.
 std::string AssignText(const Setting& s, const std::string& text, Config& config) {
   if (s.kind == Kind::kSwitch) {
     const std::optional<bool> on = ParseSwitch(text);
@@ -107,12 +107,12 @@ absl::Status AssignList(const Setting& s, const Names& texts, const SettingSourc
   if (std::find(texts.begin(), texts.end(), "") != texts.end()) {
     return Must(source, texts, "have no empty item");
   }
-  // They are shown in terminals and written into logs.
+  // They are shown in terminals and written to logs.
   if (std::ranges::any_of(texts, HoldsControl)) {
     return absl::Status(source.code,
                         absl::StrCat(source.shown, " holds a control character; leave it out."));
   }
-  // JSON, protobuf and the labels of Prometheus hold nothing else.
+  // JSON, protobuf and Prometheus labels require it.
   if (!std::ranges::all_of(texts, text::IsValidUtf8)) {
     return absl::Status(source.code,
                         absl::StrCat(source.shown, " is not valid UTF-8; write it in UTF-8."));
@@ -120,7 +120,7 @@ absl::Status AssignList(const Setting& s, const Names& texts, const SettingSourc
   for (const std::string& item : texts) {
     const char* const wanted = s.check_item == nullptr ? nullptr : s.check_item(item);
     if (wanted == nullptr) continue;
-    // A flag is not split at commas, as a variable is.
+    // A flag is not split at commas, unlike a variable.
     const bool several =
         source.code == absl::StatusCode::kInvalidArgument && item.find(',') != std::string::npos;
     return Must(source, {item},

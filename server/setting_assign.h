@@ -1,4 +1,4 @@
-// Setting a field of Config from text.
+// Sets a field of Config from text.
 #ifndef BARAM_SERVER_SETTING_ASSIGN_H_
 #define BARAM_SERVER_SETTING_ASSIGN_H_
 
@@ -7,9 +7,9 @@
 
 namespace baram::server {
 
-// Notes `source` in the configuration, too. `texts`: the items of a list; of any other setting the
-// last one counts. The error has the code of `source`, and says where the value stands and what
-// would do.
+// Also records `source` in the configuration. `texts`: the items of a list; for any other setting
+// the last one counts. The error has the code of `source`, and says where the value comes from and
+// what would be valid.
 absl::Status AssignSetting(const Setting& setting, const Names& texts, const SettingSource& source,
                            Config& config);
 

@@ -1,4 +1,4 @@
-// How the values of settings are read and written: byte sizes, endpoints, names.
+// Reads and writes values of settings: byte sizes, endpoints, names.
 #include "server/setting_values.h"
 
 #include <arpa/inet.h>
@@ -53,8 +53,8 @@ std::optional<int64_t> ParseBytes(std::string text) {
   double value = 0;
   if (!absl::SimpleAtod(text, &value)) return std::nullopt;
   const double bytes = value * scale;
-  if (!(std::abs(bytes) <= kMaxSettingBytes)) return std::nullopt;  // also if it is no number
-  // Not "automatic", which 0 is for some settings: who writes 0.4 means a share.
+  if (!(std::abs(bytes) <= kMaxSettingBytes)) return std::nullopt;  // or not a number
+  // Not "automatic", the meaning of 0 for some settings: 0.4 was meant as a share.
   if (bytes != 0 && std::abs(bytes) < 1) return std::nullopt;
   return static_cast<int64_t>(bytes);
 }
@@ -108,7 +108,7 @@ absl::StatusOr<Endpoint> ParseEndpoint(std::string_view text) {
 
 bool IsOrigin(std::string_view text) {
   if (text == "null") return true;
-  // Whether it is lower-case letters, digits and `more`.
+  // Whether `part` is not empty and consists of lower-case letters, digits and `more`.
   const auto made_of = [](std::string_view part, std::string_view more) {
     return !part.empty() && std::ranges::all_of(part, [more](char c) {
       const auto byte = static_cast<unsigned char>(c);
@@ -124,7 +124,7 @@ bool IsOrigin(std::string_view text) {
     const std::string port(host.substr(last + 1));
     host = host.substr(0, last);
     int32_t number = 0;
-    // Written back, to see that nothing is in front.
+    // Compare with the canonical form, to rule out leading characters.
     if (!absl::SimpleAtoi(port, &number) || number < 1 || number > 65535 ||
         port != absl::StrCat(number) || (scheme == "http" && number == 80) ||
         (scheme == "https" && number == 443)) {

@@ -1,4 +1,4 @@
-// How the values of settings are read and written: byte sizes, endpoints, names.
+// Reads and writes values of settings: byte sizes, endpoints, names.
 #ifndef BARAM_SERVER_SETTING_VALUES_H_
 #define BARAM_SERVER_SETTING_VALUES_H_
 
@@ -14,7 +14,7 @@ namespace baram::server {
 
 inline constexpr double kMaxSettingBytes = 1LL << 50;
 
-// "4GiB", "0.5g", "500MB", "1024", rounded down to a byte; nothing below one but 0.
+// "4GiB", "0.5g", "500MB", "1024", rounded down to a byte; of sizes below one byte only 0.
 std::optional<int64_t> ParseBytes(std::string text);
 // true, on, yes, enable, t, y, 1 or their opposites, in any case.
 std::optional<bool> ParseSwitch(std::string text);
@@ -26,18 +26,18 @@ std::string FormatNumber(double value);
 // folder's own name.
 std::string DefaultModelName(const std::string& folder);
 
-// "127.0.0.1:8000" or "[::1]:8000" in its parts.
+// The parts of "127.0.0.1:8000" or "[::1]:8000".
 struct Endpoint {
   std::string host;
   uint16_t port = 0;
 };
 absl::StatusOr<Endpoint> ParseEndpoint(std::string_view text);
 
-// An origin as browsers send it: scheme://host[:port] in lower case, without a path and without the
-// scheme's own port; or "null", which pages of files send.
+// An origin as sent by browsers: scheme://host[:port] in lower case, without a path and without the
+// scheme's default port; or "null", which pages opened from files send.
 bool IsOrigin(std::string_view text);
 
-// The closest of `known` if it is near enough to `word` to be a slip of the fingers, else empty.
+// The closest of `known` if it is near enough to `word` to suggest a typo, else empty.
 std::string_view Nearest(std::string_view word, std::span<const std::string_view> known);
 
 }  // namespace baram::server

@@ -1,4 +1,4 @@
-// Settings: how flags, variables and a file fill the table.
+// Settings: fills the table from flags, variables and a file.
 #include "server/settings.h"
 
 #include <unistd.h>
@@ -31,7 +31,7 @@ namespace {
 std::string Advice(const std::string& argument, const CLI::App& app) {
   const std::string word = argument.substr(0, argument.find('='));
   if (word.empty() || word[0] != '-') {
-    // Elsewhere the model needs no flag.
+    // Other servers take the model without a flag.
     if (!argument.empty() && app.count("--model") == 0) {
       return absl::StrCat("\"", argument, "\" is not expected here; did you mean --model ",
                           argument, "?");
@@ -54,14 +54,14 @@ std::vector<FileName> NamesOfFiles() {
   return names;
 }
 
-// What the arguments name, as texts.
+// The arguments' values, as texts.
 struct Flags {
   std::map<const Setting*, Names> values;
   std::string file;
 };
 
-// CLI11 does not say which switch has a value that it can't read, so switches are read here: the
-// last one counts.
+// CLI11 does not say which switch has an invalid value, so switches are read here: the last one
+// counts.
 absl::Status ReadSwitch(Command command, std::string_view argument, Flags& flags) {
   if (!argument.starts_with("--")) return absl::OkStatus();
   const size_t equals = argument.find('=');
@@ -107,7 +107,7 @@ absl::Status ReadFlags(Command command, std::span<const std::string> args, Flags
   return unknown ? absl::InvalidArgumentError(Advice(*unknown, app)) : absl::OkStatus();
 }
 
-// A comma behind the last part is no further one, as in a file.
+// A trailing comma adds no further part, as in a file.
 Names SplitAtCommas(const std::string& text) {
   Names parts;
   for (const auto part : absl::StrSplit(text, ',')) {
@@ -117,7 +117,7 @@ Names SplitAtCommas(const std::string& text) {
   return parts;
 }
 
-// The variables' values, where the arguments do not name the setting.
+// Reads variables for settings that the arguments do not set.
 absl::Status ReadVariables(Command command, const Flags& flags, Environment environment,
                            Config& config) {
   for (const Setting* s : SettingsOf(command)) {
@@ -131,7 +131,7 @@ absl::Status ReadVariables(Command command, const Flags& flags, Environment envi
   return absl::OkStatus();
 }
 
-// The file's, where neither arguments nor variables do.
+// Reads the file for settings that neither arguments nor variables set.
 absl::Status ReadFile(Command command, const Flags& flags, Environment environment,
                       Config& config) {
   std::string name = "--config", path = flags.file;
@@ -164,7 +164,7 @@ absl::Status ReadFile(Command command, const Flags& flags, Environment environme
   return absl::OkStatus();
 }
 
-// A default gives way to a lower bound; what was asked for must be within it.
+// The default yields to a lower maximum; an explicit value must be within it.
 absl::Status FitRequestTimeout(Config& config) {
   const double most = config.max_request_timeout_s;
   if (config.request_timeout_s > most && config.sources.contains("request-timeout")) {
@@ -193,7 +193,7 @@ absl::Status CheckFolderName(Command command, const Config& config) {
                     config);
 }
 
-// What Kubernetes sets in every container for a service whose name begins with "baram":
+// Variables that Kubernetes sets in every container for a service whose name begins with "baram":
 // BARAM_SERVICE_HOST, BARAM_PORT=tcp://..., BARAM_PORT_8000_TCP_ADDR and so on.
 bool IsServiceLink(const std::string& entry) {
   const size_t equals = entry.find('=');
@@ -269,7 +269,7 @@ absl::Status WithSource(const absl::Status& error, const Config& config) {
           ? given->second
           : SettingSource{absl::StrCat("--", name), absl::StatusCode::kFailedPrecondition};
   const bool wrong = absl::IsInvalidArgument(error) || absl::IsFailedPrecondition(error);
-  // A sentence that begins with the name begins with the place instead.
+  // In a sentence that begins with the name, the source replaces the name.
   const std::string message(error.message());
   std::string_view rest = message;
   const bool named = rest.starts_with(name + " ");
@@ -285,25 +285,25 @@ bool WantsHelp(std::span<const std::string> args) {
 
 EngineConfig ToEngineConfig(const Config& config) {
   EngineConfig engine = config;
-  // The HTTP listener and delivery, which see bytes leave, decide who reads too slowly. The engine
-  // sees full rings alone, and a ring is also full while a good reader takes a large chunk of other
-  // outputs, or while one prompt waits for another. No call lasts longer than this, so the engine
-  // never ends one for it.
+  // The HTTP listener and delivery, which see bytes leave, decide which client reads too slowly.
+  // The engine sees only full rings, and a ring is also full while a fast client reads a large
+  // chunk of other outputs, or while one prompt waits for another. No call lasts longer than this,
+  // so the engine never ends one for it.
   engine.longest_pause_s = config.max_request_timeout_s;
   engine.host_bytes = [config](int64_t context) { return TokenizingBytes(config, context); };
   return engine;
 }
 
 int64_t MaxPromptBytes(const Config& config, int64_t context) {
-  constexpr int64_t kBytesPerToken = 64;  // more than any text has but of blanks
+  constexpr int64_t kBytesPerToken = 64;  // more than any text has, except whitespace
   constexpr int64_t kMin = 256 << 10, kMax = 4 << 20;
   if (config.max_prompt_bytes > 0) return config.max_prompt_bytes;
   return std::clamp(kBytesPerToken * context, kMin, kMax);
 }
 
 int64_t TokenizingBytes(const Config& config, int64_t context) {
-  constexpr int64_t kPeakBytes = 350;  // that a byte takes while it is tokenized
-  // One thread is for short texts alone.
+  constexpr int64_t kPeakBytes = 350;  // peak memory per byte of text being tokenized
+  // One thread takes only short texts.
   const int64_t at_once = std::max(1, config.text_threads - 1);
   return at_once * kPeakBytes * MaxPromptBytes(config, context);
 }

@@ -20,10 +20,11 @@ namespace {
 
 constexpr size_t kMaxFileBytes = size_t{1} << 20;
 
-// What some editors put before UTF-8.
+// The byte order mark that some editors put before UTF-8.
 constexpr std::string_view kMark = "\xef\xbb\xbf";
 
-// Calls `at(i)` for each byte outside of quotes until it returns false. Whether every quote ends.
+// Calls `at(i)` for each byte outside of quotes until it returns false. Returns whether every quote
+// is closed.
 template <typename At>
 bool OutsideQuotes(std::string_view text, At at) {
   char quote = 0;
@@ -44,7 +45,7 @@ std::string Trimmed(std::string_view text) {
   return std::string(absl::StripAsciiWhitespace(Piece(text)));
 }
 
-// Inside a bare value, as in a#b, a # is a part of it.
+// Inside a bare value, as in a#b, # is part of the value.
 std::string WithoutComment(std::string_view line) {
   constexpr std::string_view kBefore = " \t,[]\"'";
   size_t end = line.size();
@@ -55,14 +56,14 @@ std::string WithoutComment(std::string_view line) {
   return Trimmed(line.substr(0, end));
 }
 
-// A value without its quotes; nullopt if it goes on behind them.
+// A value without its quotes; nullopt if text follows them.
 std::optional<std::string> WithoutQuotes(std::string_view text) {
   if (!text.starts_with('"') && !text.starts_with('\'')) return std::string(text);
   if (text.find(text[0], 1) != text.size() - 1) return std::nullopt;
   return std::string(text.substr(1, text.size() - 2));
 }
 
-// `text` between commas outside of quotes; a comma behind the last is no further one.
+// Splits `text` at commas outside of quotes; a trailing comma adds no further part.
 std::vector<std::string> SplitAtCommas(std::string_view text) {
   std::vector<size_t> ends;
   OutsideQuotes(text, [&](size_t i) {
@@ -137,7 +138,7 @@ class Reader {
       texts = {value};
     }
     for (const std::string& text : texts) {
-      // Lines are joined by what no line holds.
+      // Lines were joined by a newline, which no line contains.
       if (const size_t end = text.find('\n'); end != std::string::npos) {
         return Fail(first, absl::StrCat("a comma is missing in the list behind ",
                                         text.substr(0, end), "."));
@@ -154,7 +155,7 @@ class Reader {
     return Fail(number_, absl::StrCat("the quote of ", text, " has no end."));
   }
 
-  // The items of a list up to its ], one line of the file a line. `line` is what follows the [.
+  // The items of a list up to its ], one line of the file per line. `line` is what follows the [.
   absl::StatusOr<std::string> ReadBrackets(std::string line) {
     const int first = number_;
     std::string list;
@@ -185,7 +186,7 @@ class Reader {
     }
   }
 
-  // Whether it takes a list.
+  // Whether the setting takes a list.
   absl::StatusOr<bool> CheckName(const std::string& name) {
     const auto known = std::find_if(known_.begin(), known_.end(),
                                     [&](const FileName& one) { return one.name == name; });
@@ -221,7 +222,7 @@ absl::StatusOr<std::vector<FileSetting>> ReadSettingsFile(const std::string& pat
   if (!file || (file.peek() == EOF && file.bad())) {
     return absl::NotFoundError("there is no such file, or it can't be read.");
   }
-  // A pipe is as good as a file, and has no size beforehand.
+  // A pipe works as well, and its size is not known beforehand.
   std::string text(kMaxFileBytes + 1, '\0');
   file.read(text.data(), static_cast<std::streamsize>(text.size()));
   text.resize(static_cast<size_t>(file.gcount()));
@@ -229,7 +230,7 @@ absl::StatusOr<std::vector<FileSetting>> ReadSettingsFile(const std::string& pat
     return absl::FailedPreconditionError(absl::StrCat("there are more than ", kMaxFileBytes,
                                                       " bytes: this is no file of settings."));
   }
-  // It would end values and messages early, as in every file that is UTF-16.
+  // A NUL would end values and messages early; UTF-16 files are full of them.
   if (const size_t nul = text.find('\0'); nul != std::string::npos) {
     const auto line =
         1 + std::count(text.begin(), text.begin() + static_cast<ptrdiff_t>(nul), '\n');

@@ -1,4 +1,4 @@
-// The one table of settings.
+// The table of all settings.
 #include "server/settings_table.h"
 
 #include <bit>

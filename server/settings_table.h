@@ -1,4 +1,4 @@
-// The one table of settings: what each is called, what it takes, what it means.
+// The table of all settings: each one's name, values and meaning.
 #ifndef BARAM_SERVER_SETTINGS_TABLE_H_
 #define BARAM_SERVER_SETTINGS_TABLE_H_
 
@@ -19,17 +19,17 @@ using Member = std::variant<std::string Config::*, bool Config::*, int32_t Confi
 enum class Kind { kText, kChoice, kEndpoint, kNumber, kShare, kBytes, kSeconds, kSwitch, kList };
 
 struct Setting {
-  std::string_view name;  // the flag without its dashes, and the key in a file
+  std::string_view name;  // the flag without dashes, and the key in a file
   Kind kind;
   Member member;
-  double min = 0, max = 0;      // of numbers
-  std::string_view value = "";  // what help calls the value; the choices of a kChoice
-  std::string_view unset = "";  // what an empty or zero value means; empty: it means itself
+  double min = 0, max = 0;      // for numbers
+  std::string_view value = "";  // help's placeholder for the value; the choices of a kChoice
+  std::string_view unset = "";  // the meaning of an empty or zero value; empty: no special meaning
   std::string_view help = "";
-  bool inspect = false;  // taken by `baram inspect` too
-  // A further check of a number from min to max: null if it passes, else what it must be.
+  bool inspect = false;  // also accepted by `baram inspect`
+  // A further check of a number within [min, max]: null if it passes, else what it must be.
   const char* (*check)(double value) = nullptr;
-  // The same of each item of a list.
+  // The same for each item of a list.
   const char* (*check_item)(std::string_view item) = nullptr;
 };
 
@@ -38,22 +38,22 @@ struct Group {
   std::vector<Setting> settings;
 };
 
-// Every setting, in the order in which people read them.
+// Every setting, in display order.
 const std::vector<Group>& SettingsTable();
 
 bool Takes(Command command, const Setting& setting);
-// Those that `command` takes, in that order.
+// The settings that `command` accepts, in that order.
 std::vector<const Setting*> SettingsOf(Command command);
 
-// The setting of `command` that a flag without its dashes, or a key in a file, names; null if there
-// is none. A switch may have "no-" in front.
+// The setting of `command` with this flag (without dashes) or file key; null if there is none. A
+// switch may be prefixed with "no-".
 struct NamedSetting {
   const Setting* setting = nullptr;
   bool negated = false;
 };
 NamedSetting FindNamed(Command command, std::string_view name);
 
-// "max-n" as "BARAM_MAX_N".
+// "BARAM_MAX_N" for "max-n".
 std::string Variable(std::string_view name);
 
 }  // namespace baram::server

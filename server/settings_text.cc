@@ -1,4 +1,4 @@
-// What a person reads of the settings: help, and the effective configuration.
+// Renders settings for people: help, and the effective configuration.
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -57,13 +57,13 @@ std::string Shown(const Setting& s, const Config& config) {
   return unset && !s.unset.empty() ? std::string(s.unset) : text;
 }
 
-// The default as help shows it: where 0 may be given for it too, help says so.
+// The default as shown by help, which says if 0 selects it too.
 std::string ShownDefault(const Setting& s) {
   const bool number = s.kind == Kind::kNumber || s.kind == Kind::kBytes;
   return absl::StrCat(number && !s.unset.empty() ? "0 = " : "", Shown(s, Config()));
 }
 
-// Appends `text` to `out` in lines of at most 100 columns, each from column `indent` on.
+// Appends `text` to `out` in lines of at most 100 columns, each starting at column `indent`.
 void Wrap(std::string_view text, size_t indent, std::string* out) {
   constexpr size_t kColumns = 100;
   size_t column = indent;

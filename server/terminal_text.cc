@@ -1,4 +1,4 @@
-// What text does to a terminal that shows it.
+// Makes text safe for terminals.
 #include "server/terminal_text.h"
 
 #include <cstddef>

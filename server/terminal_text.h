@@ -1,4 +1,4 @@
-// What text does to a terminal that shows it.
+// Makes text safe for terminals.
 #ifndef BARAM_SERVER_TERMINAL_TEXT_H_
 #define BARAM_SERVER_TERMINAL_TEXT_H_
 
@@ -7,12 +7,13 @@
 
 namespace baram::server {
 
-// Whether a text would steer a terminal that shows it: C0, DEL and, in UTF-8, C1.
+// Whether a text contains control characters that a terminal would act on: C0, DEL and, in UTF-8,
+// C1.
 bool HoldsControl(std::string_view text);
 
-// The text as a terminal may show it: a control character but for line end and tab as \u001b, a
-// byte that is of no whole character, and may be a control to a terminal of 8 bits, as \x9b.
-// Backslashes stay as they are: this is for eyes, and can't be undone.
+// The text in a form safe for a terminal: a control character other than newline and tab as \u001b,
+// a byte that is not part of a valid character, and may be a control code to an 8-bit terminal, as
+// \x9b. Backslashes are kept, so the result can't be parsed back: it is for reading only.
 std::string ForTerminal(std::string_view text);
 
 }  // namespace baram::server

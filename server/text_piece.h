@@ -8,7 +8,7 @@
 
 namespace baram::server {
 
-// Debian's Abseil has a string_view of its own: StrCat takes no std::string_view.
+// Debian's Abseil has its own string_view: its StrCat does not accept std::string_view.
 inline absl::string_view Piece(std::string_view s) { return {s.data(), s.size()}; }
 
 }  // namespace baram::server

@@ -68,11 +68,11 @@ std::deque<TextPool::Job>::iterator TextPool::Next() {
                       [&](const Job& job) { return MayRun(job, now); });
 }
 
-// Every job that waits while a thread is free is a long one.
+// A job that waits while a thread is free is a long one.
 void TextPool::AwaitChange(std::unique_lock<std::mutex>& lock) {
   if (queue_.empty()) return changed_.wait(lock);
   const auto sooner = [](const Job& a, const Job& b) { return a.deadline < b.deadline; };
-  // A copy: others change the queue meanwhile.
+  // Copied, since others change the queue meanwhile.
   const SteadyTime first = std::min_element(queue_.begin(), queue_.end(), sooner)->deadline;
   changed_.wait_until(lock, first);
 }
@@ -83,7 +83,7 @@ void TextPool::RunEnd(std::unique_lock<std::mutex>& lock) {
   ++running_;
   lock.unlock();
   job();
-  job = nullptr;  // what it holds is released outside the lock
+  job = nullptr;  // releases its captures outside the lock
   lock.lock();
   --running_;
 }
@@ -105,7 +105,7 @@ void TextPool::Work() {
     Job job = std::move(*next);
     queue_.erase(next);
     bytes_ -= job.bytes;
-    // One whose time is over takes no time.
+    // An expired job takes no time.
     const bool is_long = job.is_long() && std::chrono::steady_clock::now() < job.deadline;
     ++running_;
     running_long_ += is_long;

@@ -1,9 +1,10 @@
-// TextPool: the threads that tokenize, render and write long replies, so that no thread does that
-// others wait for.
+// TextPool: the threads that tokenize, render and write long replies, so that threads which others
+// depend on need not.
 //
-// Bounded both ways: a fixed number of threads, a queue that refuses new texts beyond its limits.
-// The ends of accepted calls are not counted, and wait for no text. Where there are several
-// threads, one of them never takes a long text, so that short texts do not wait behind long ones.
+// Bounded in both directions: a fixed number of threads, and a queue that refuses new texts beyond
+// its limits. The ends of accepted calls are not counted, and wait for no text. If there are
+// several threads, one of them never takes a long text, so that short texts do not queue behind
+// long ones.
 #ifndef BARAM_SERVER_TEXT_POOL_H_
 #define BARAM_SERVER_TEXT_POOL_H_
 
@@ -23,32 +24,32 @@ namespace baram::server {
 
 class TextPool {
  public:
-  // `max_queued`: most jobs of Run that wait.
+  // `max_queued`: how many jobs of Run may wait.
   TextPool(int32_t threads, int32_t max_queued);
   ~TextPool();
   TextPool(const TextPool&) = delete;
   TextPool& operator=(const TextPool&) = delete;
 
-  // A longer text takes tens of milliseconds to read, or seconds.
+  // Reading a longer text takes tens of milliseconds, or even seconds.
   static constexpr size_t kLongBytes = 64 << 10;
-  // Most bytes of texts that wait.
+  // The most bytes of waiting texts.
   static constexpr size_t kMaxQueuedBytes = 256 << 20;
 
-  // Queues `job`, which holds `bytes` bytes, of which `to_read` are text that it reads (by default
-  // all), and ends at once if it begins after `deadline`: from then on any thread may take it. When
-  // max_queued wait already, or too many bytes, nothing happens and it returns false. From any
-  // thread.
+  // Queues `job`, which holds `bytes` bytes, of which it reads `to_read` (by default all) as text,
+  // and which must return at once if it starts after `deadline`: from then on any thread may take
+  // it. If max_queued jobs or too many bytes already wait, does nothing and returns false.
+  // Thread-safe.
   [[nodiscard]] bool Run(size_t bytes, SteadyTime deadline, std::function<void()> job,
                          std::optional<size_t> to_read = {});
-  // Queues `job`, however many wait, before all texts: for what goes out of a call that was
-  // accepted, one chunk of a reply at a time, which is where calls are bounded. Once closed, runs
-  // it before it returns.
+  // Queues `job` regardless of how many wait, ahead of all texts: for the output of an accepted
+  // call, one chunk of a reply at a time; the bound is on accepting calls. After Close, runs it
+  // before returning.
   void Finish(std::function<void()> job);
-  // Jobs of Run that wait.
+  // Jobs of Run that are waiting.
   int64_t waiting() const;
-  // Whether no job is queued or runs.
+  // Whether no job is queued or running.
   bool idle() const;
-  // Refuses from now on, runs what is queued, joins. Not from a job.
+  // Refuses new texts from now on, runs what is queued, joins. Not from a job.
   void Close();
 
  private:
@@ -60,18 +61,18 @@ class TextPool {
   };
 
   void Work();
-  // With mutex_ held; RunEnd gives it up while its job runs.
+  // Requires mutex_; RunEnd releases it while its job runs.
   void RunEnd(std::unique_lock<std::mutex>& lock);
   bool MayRun(const Job& job, SteadyTime now) const;
-  std::deque<Job>::iterator Next();  // its end: nothing that may run now
+  std::deque<Job>::iterator Next();  // end() if nothing may run now
   void AwaitChange(std::unique_lock<std::mutex>& lock);
 
   const size_t max_queued_;
-  const int32_t max_long_;    // that run at once
-  mutable std::mutex mutex_;  // guards what follows, but for the threads
+  const int32_t max_long_;    // jobs that may run at once
+  mutable std::mutex mutex_;  // guards what follows, except the threads
   std::condition_variable changed_;
-  std::deque<std::function<void()>> ends_;  // that came by Finish
-  std::deque<Job> queue_;                   // that came by Run
+  std::deque<std::function<void()>> ends_;  // queued by Finish
+  std::deque<Job> queue_;                   // queued by Run
   size_t bytes_ = 0;                        // of queue_
   int32_t running_ = 0, running_long_ = 0;
   bool closing_ = false;

@@ -1,4 +1,4 @@
-// The last words of a process without threads.
+// Explains the end of a process that can't create threads.
 #include "server/thread_limit.h"
 
 #include <unistd.h>
@@ -16,8 +16,8 @@ namespace {
 
 std::terminate_handler others = nullptr;
 
-// Threads are started in many places, none of which can do without. Nobody catches what a failed
-// start throws, so the stack is not unwound and no half-built server has to be taken down.
+// Threads are started in many places, none of which can do without. The exception of a failed start
+// is never caught, so the stack is not unwound and no half-built server has to be torn down.
 [[noreturn]] void Terminate() {
   try {
     if (std::current_exception() != nullptr) throw;
@@ -31,7 +31,7 @@ std::terminate_handler others = nullptr;
       _exit(kExitOs);
     }
   } catch (...) {
-    // Not for want of a thread.
+    // Not a failure to create a thread.
   }
   others();
   std::abort();

@@ -27,7 +27,7 @@ Watchdog::~Watchdog() {
 }
 
 int Watchdog::Look() {
-  // In this order: between the two the process may stand still.
+  // In this order: the process may be suspended between the two.
   const double stalled_s = engine_.stalled_s();
   const double awake_s = awake_.Look();
   if (!engine_.alive()) return kExitOs;

@@ -1,4 +1,4 @@
-// C++ face of the text library's chat templates.
+// C++ wrapper of the text library's chat templates.
 #include "server/text/chat_template.h"
 
 #include <cstddef>
@@ -10,7 +10,7 @@
 namespace baram::text {
 namespace {
 
-// Payload of what Render refuses for its arguments.
+// Payload of a Render error that blames the arguments.
 constexpr char kArgumentsUrl[] = "baram/arguments";
 
 }  // namespace

@@ -1,4 +1,4 @@
-// Which absl code each status of the text library is.
+// Maps the text library's statuses to absl codes.
 #include "server/text/ffi.h"
 
 #include <string>

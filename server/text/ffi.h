@@ -1,4 +1,4 @@
-// Between absl and the C ABI of the text library; private to server/text.
+// Glue between absl and the C ABI of the text library; private to server/text.
 #ifndef BARAM_SERVER_TEXT_FFI_H_
 #define BARAM_SERVER_TEXT_FFI_H_
 
@@ -15,14 +15,14 @@ inline BaramView ToView(std::string_view text) { return {text.data(), text.size(
 
 inline std::string_view FromView(BaramView view) { return {view.data, view.size}; }
 
-// Copies and frees.
+// Copies, then frees the buffer.
 inline std::string TakeBuffer(BaramBuffer buffer) {
   std::string text(buffer.data, buffer.size);
   baram_buffer_free(buffer);
   return text;
 }
 
-// The status of a failed call, whose sentence is in `error`.
+// The status of a failed call, whose sentence is in `error`. Frees `error`.
 absl::Status TakeError(int32_t code, BaramBuffer error);
 
 }  // namespace baram::text

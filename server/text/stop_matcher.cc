@@ -1,4 +1,5 @@
-// Knuth-Morris-Pratt over bytes, one automaton a stop string; what may still match waits.
+// Knuth-Morris-Pratt over bytes, one automaton per stop string; text that may still match is held
+// back.
 #include "server/text/stop_matcher.h"
 
 #include <algorithm>
@@ -59,7 +60,7 @@ void StopMatcher::Advance(char byte, bool may_match) {
     if (text[matched] == byte) ++matched;
     if (matched < text.size()) continue;
     if (may_match && match_ == nullptr) match_ = &text;
-    matched = border[matched - 1];  // what goes on after a match that was not taken
+    matched = border[matched - 1];  // continues after a match that was not allowed
   }
 }
 

@@ -1,4 +1,4 @@
-// C++ face of the text library's tokenizer and stream decoder.
+// C++ wrapper of the text library's tokenizer and stream decoder.
 #include "server/text/tokenizer.h"
 
 #include <malloc.h>
@@ -10,8 +10,8 @@
 namespace baram::text {
 namespace {
 
-// Of texts that are so long tokenizing takes a good part of a second, and giving memory back a
-// fraction of that.
+// Tokenizing a text of this size takes a good part of a second, and returning the memory a fraction
+// of that.
 constexpr size_t kTrimBytes = size_t{1} << 20;
 
 std::optional<int32_t> IdOrNone(int32_t id) {
@@ -48,7 +48,7 @@ absl::StatusOr<std::vector<int32_t>> Tokenizer::Encode(std::string_view text,
     result.assign(ids.data, ids.data + ids.size);
     baram_ids_free(ids);
   }
-  // What small pieces took stays with the process otherwise: hundreds of megabytes.
+  // Otherwise the process keeps the memory of many small allocations: hundreds of megabytes.
   if (text.size() >= kTrimBytes) malloc_trim(0);
   if (code != BARAM_TEXT_OK) return TakeError(code, error);
   return result;

@@ -1,4 +1,4 @@
-// A model folder's tokenizer, and the decoder of a stream of its tokens into whole characters.
+// A model folder's tokenizer, and a decoder of token streams into whole characters.
 #ifndef BARAM_SERVER_TEXT_TOKENIZER_H_
 #define BARAM_SERVER_TEXT_TOKENIZER_H_
 
@@ -18,36 +18,37 @@ struct BaramStream;
 
 namespace baram::text {
 
-// Encoding peaks at some 100 to 170 bytes of memory for each byte of a text of words, and at 340
-// where every character is a piece of its own, as digits are to some models; so text is refused
-// above this.
+// Encoding peaks at about 100 to 170 bytes of memory per byte of ordinary text, and at 340 if every
+// character is a pre-token of its own, as digits are for some models; so longer text is refused.
 inline constexpr size_t kMaxEncodeBytes = size_t{4} << 20;
 
-// Immutable after Load: every method may be called from any thread at the same time.
+// Immutable after Load: thread-safe.
 class Tokenizer {
  public:
-  // Reads tokenizer.json (required) and, where present, tokenizer_config.json and
-  // special_tokens_map.json. NotFound without a tokenizer.json, PermissionDenied when a file may
-  // not be read, DataLoss when it can't be used; the message names the file. The files are treated
-  // as hostile.
+  // Reads tokenizer.json (required) and, if present, tokenizer_config.json and
+  // special_tokens_map.json. NotFound without a tokenizer.json, PermissionDenied if a file may not
+  // be read, DataLoss if it is unusable; the message names the file. The files are treated as
+  // hostile.
   static absl::StatusOr<std::unique_ptr<Tokenizer>> Load(const std::string& folder);
 
   ~Tokenizer();
   Tokenizer(const Tokenizer&) = delete;
   Tokenizer& operator=(const Tokenizer&) = delete;
 
-  // Special tokens written out in `text` become their ids. `add_special_tokens` adds what the model
-  // wants around a text (usually the BOS token). InvalidArgument: not UTF-8, or above `max_bytes`.
+  // Special tokens spelled out in `text` become their ids. `add_special_tokens` adds what the model
+  // expects around a text (usually the BOS token). InvalidArgument: not UTF-8, or longer than
+  // `max_bytes`.
   absl::StatusOr<std::vector<int32_t>> Encode(std::string_view text, bool add_special_tokens,
                                               size_t max_bytes = kMaxEncodeBytes) const;
 
-  // The text of `ids`, always valid UTF-8. Ids outside the vocabulary stand for nothing; refuse
-  // them earlier where they are an error.
+  // The text of `ids`, always valid UTF-8. Ids outside the vocabulary are ignored; refuse them
+  // earlier if they are an error.
   absl::StatusOr<std::string> Decode(std::span<const int32_t> ids, bool skip_special_tokens) const;
 
-  // What a token adds to a text, which may be part of a character. Empty if there is no such token.
+  // The bytes that a token adds to a text, possibly part of a character. Empty if there is no such
+  // token.
   std::string TokenBytes(int32_t id) const;
-  // Whether Decode leaves it out where it skips special tokens.
+  // Whether Decode omits it when it skips special tokens.
   bool IsSpecial(int32_t id) const;
   // The token as the vocabulary spells it ("Ġthe", "<0xEA>"). Empty if there is no such token.
   std::string TokenText(int32_t id) const;
@@ -69,27 +70,28 @@ class Tokenizer {
   std::optional<int32_t> eos_id_;
 };
 
-// Decodes one reply token by token. The pieces joined together equal Tokenizer::Decode of all ids,
-// and each piece is valid UTF-8: text waits inside until no later token can change it. Bytes that
-// are no character become U+FFFD. Where a run of byte tokens ("<0xEA>") holds such bytes, Decode
-// replaces the whole run, but a stream only those bytes: it has let out what came before them. One
+// Decodes one reply token by token. The pieces concatenated equal Tokenizer::Decode of all ids, and
+// each piece is valid UTF-8: text is held back until no later token can change it. Invalid bytes
+// become U+FFFD. If a run of byte tokens ("<0xEA>") contains invalid bytes, Decode replaces the
+// whole run, but a stream only those bytes: it has already returned what came before them. One
 // owner, one thread at a time.
 class StreamDecoder {
  public:
-  // Keeps what it needs of `tokenizer` alive.
+  // Keeps the parts of `tokenizer` that it needs alive.
   StreamDecoder(const Tokenizer& tokenizer, bool skip_special_tokens);
   ~StreamDecoder();
   StreamDecoder(StreamDecoder&& other) noexcept;
   StreamDecoder& operator=(StreamDecoder&& other) noexcept;
 
-  // Before the first Step of a reply that continues `prompt`: the pieces are then what Decode of
-  // prompt and reply together adds to the prompt's own text. So the reply keeps a leading blank,
-  // which decoders strip from the start of a text. A character that the prompt broke off comes out
-  // whole; if it stays broken, without the prompt's bytes. Reads the prompt's last tokens only.
+  // Call before the first Step of a reply that continues `prompt`: the pieces are then what Decode
+  // of prompt and reply together adds to the prompt's own text. So the reply keeps a leading space,
+  // which decoders strip from the start of a text. A character cut off at the prompt's end comes
+  // out whole; if it stays incomplete, without the prompt's bytes. Reads only the prompt's last
+  // tokens.
   void Follow(std::span<const int32_t> prompt);
-  // Appends to `text` what has become certain with this token: often nothing, or one word.
+  // Appends to `text` what this token makes final: often nothing, or one word.
   void Step(int32_t id, std::string* text);
-  // Appends what still waits, and starts over: the next Step begins a new reply.
+  // Appends what is still held back, and resets: the next Step begins a new reply.
   void End(std::string* text);
 
  private:

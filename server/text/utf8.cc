@@ -1,4 +1,4 @@
-// UTF-8: what is valid, and where it may be cut.
+// UTF-8: validity, and where text may be cut.
 #include "server/text/utf8.h"
 
 #include <algorithm>
@@ -8,10 +8,10 @@ namespace {
 
 bool IsContinuation(unsigned char byte) { return (byte & 0xC0) == 0x80; }
 
-// What a character's first byte says of it. The second byte's range shuts out overlong forms,
-// surrogates and what lies above U+10FFFF.
+// What a character's first byte determines. The second byte's range excludes overlong forms,
+// surrogates and code points above U+10FFFF.
 struct Lead {
-  size_t size = 0;  // in bytes; 0 if no character begins so
+  size_t size = 0;  // in bytes; 0 if no character begins with it
   unsigned char low = 0x80, high = 0xBF;
 };
 

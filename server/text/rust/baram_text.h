@@ -1,8 +1,8 @@
-// The C ABI of the text library. Everything here is safe to call with hostile bytes; a panic inside
-// becomes BARAM_TEXT_PANICKED. A model's files, never a request, can still end the process in two
-// ways: a chat template is bounded in steps, but not in memory nor in how deep it nests values, and
-// a tokenizer's replacements may make a short text arbitrarily long.
-// Objects are freed exactly once by their _free function.
+// The C ABI of the text library. All functions are safe to call with hostile bytes; a panic inside
+// becomes BARAM_TEXT_PANICKED. A model's files, but never a request, can still end the process in
+// two ways: a chat template is bounded in steps, but not in memory or in how deep it nests values,
+// and a tokenizer's replacements may make a short text arbitrarily long. Free each object exactly
+// once, with its _free function.
 #ifndef BARAM_TEXT_H_
 #define BARAM_TEXT_H_
 
@@ -20,23 +20,23 @@ typedef struct BaramStream BaramStream;        // one owner; keeps its tokenizer
 enum {
   BARAM_TEXT_OK = 0,
   BARAM_TEXT_NOT_FOUND = 1,      // a file that must exist does not
-  BARAM_TEXT_BAD_FILE = 2,       // a file of the model folder can't be used
-  BARAM_TEXT_BAD_INPUT = 3,      // the request's text or messages are wrong
-  BARAM_TEXT_BAD_ARGUMENTS = 4,  // the template's arguments are wrong
-  BARAM_TEXT_RAISED = 5,     // the template called raise_exception; the message is its own words
-  BARAM_TEXT_TOO_LARGE = 6,  // a limit on bytes or on work was passed
-  BARAM_TEXT_PANICKED = 7,   // a fault of the library
-  BARAM_TEXT_NO_THREAD = 8,  // the system gives none
-  BARAM_TEXT_DENIED = 9,     // a file may not be read
+  BARAM_TEXT_BAD_FILE = 2,       // a file of the model folder is unusable
+  BARAM_TEXT_BAD_INPUT = 3,      // the request's text or messages are invalid
+  BARAM_TEXT_BAD_ARGUMENTS = 4,  // the template's arguments are invalid
+  BARAM_TEXT_RAISED = 5,         // the template called raise_exception; the text is its message
+  BARAM_TEXT_TOO_LARGE = 6,      // a limit on bytes or on work was exceeded
+  BARAM_TEXT_PANICKED = 7,       // a bug in the library
+  BARAM_TEXT_NO_THREAD = 8,      // the system can't create a thread
+  BARAM_TEXT_DENIED = 9,         // a file may not be read
 };
 
-// A view of bytes that the caller keeps.
+// A view of bytes that the caller owns.
 typedef struct BaramView {
   const char* data;
   size_t size;
 } BaramView;
 
-// Owned bytes; free with baram_buffer_free. After a status other than OK it holds the error's text.
+// Owned bytes; free with baram_buffer_free. After a status other than OK they are the error's text.
 typedef struct BaramBuffer {
   char* data;
   size_t size;
@@ -59,19 +59,19 @@ void baram_tokenizer_free(BaramTokenizer* tokenizer);
 
 // One more than the largest id.
 int32_t baram_tokenizer_vocab_size(const BaramTokenizer* tokenizer);
-// -1 where the folder names none.
+// -1 if the folder names none.
 int32_t baram_tokenizer_eos_id(const BaramTokenizer* tokenizer);
 
 int32_t baram_tokenizer_encode(const BaramTokenizer* tokenizer, BaramView text,
                                int32_t add_special_tokens, size_t max_bytes, BaramIds* out,
                                BaramBuffer* error);
-// `out` holds the text, or the error's.
+// `out` receives the text, or the error's text.
 int32_t baram_tokenizer_decode(const BaramTokenizer* tokenizer, const int32_t* ids, size_t count,
                                int32_t skip_special_tokens, BaramBuffer* out);
 
 // The bytes live as long as the tokenizer; empty for an id without a token.
 BaramView baram_tokenizer_token_bytes(const BaramTokenizer* tokenizer, int32_t id);
-// Whether decoding may leave it out.
+// Whether decoding may omit it.
 int32_t baram_tokenizer_is_special(const BaramTokenizer* tokenizer, int32_t id);
 BaramBuffer baram_tokenizer_token_text(const BaramTokenizer* tokenizer, int32_t id);
 // -1 if there is no such token.
@@ -79,7 +79,7 @@ int32_t baram_tokenizer_token_to_id(const BaramTokenizer* tokenizer, BaramView t
 
 BaramStream* baram_stream_new(const BaramTokenizer* tokenizer, int32_t skip_special_tokens);
 void baram_stream_free(BaramStream* stream);
-// Before the first step of a reply: it goes on after `prompt`, of which nothing is let out.
+// Before the first step of a reply: it continues `prompt`, whose own text is not returned.
 void baram_stream_follow(BaramStream* stream, const int32_t* prompt, size_t count);
 // The text lives until the next call on this stream.
 BaramView baram_stream_step(BaramStream* stream, int32_t id);
@@ -90,7 +90,7 @@ int32_t baram_template_load(const BaramTokenizer* tokenizer, BaramView folder,
                             BaramView override_path, BaramTemplate** out, BaramBuffer* error);
 void baram_template_free(BaramTemplate* chat_template);
 int32_t baram_template_reads(const BaramTemplate* chat_template, BaramView name);
-// `out` holds the prompt, or the error's text. `arguments` may be empty.
+// `out` receives the prompt, or the error's text. `arguments` may be empty.
 int32_t baram_template_render(const BaramTemplate* chat_template, BaramView messages,
                               BaramView arguments, int32_t add_generation_prompt,
                               int32_t continue_final_message, size_t max_output_bytes,

@@ -1,5 +1,5 @@
-//! Arguments as Python binds them: by position, then by name. minijinja's optional arguments take
-//! none and what is undefined for not given; here they are values like any other.
+//! Arguments as Python binds them: by position, then by name. minijinja's optional arguments treat
+//! none and undefined as not given; here they are ordinary values.
 
 use minijinja::value::{from_args, Kwargs, Value};
 use minijinja::{Error, ErrorKind};
@@ -15,7 +15,7 @@ impl Args {
         Ok(Args { positional: positional.to_vec().into_iter(), options })
     }
 
-    /// The next parameter, if it is given.
+    /// The next parameter, if given.
     pub fn next(&mut self, name: &str) -> Result<Option<Value>, Error> {
         if let Some(value) = self.positional.next() {
             return Ok(Some(value));
@@ -30,7 +30,7 @@ impl Args {
         Ok(self.next(name)?.is_some_and(|value| value.is_true()))
     }
 
-    /// Refuses what no parameter took.
+    /// Fails if any argument was not used.
     pub fn end(mut self) -> Result<(), Error> {
         match self.positional.next() {
             Some(_) => Err(Error::from(ErrorKind::TooManyArguments)),

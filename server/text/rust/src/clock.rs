@@ -1,11 +1,11 @@
-//! The time of a chat template: `datetime.now().strftime(format)`.
+//! The clock for chat templates: `datetime.now().strftime(format)`.
 
 use std::ffi::CString;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use minijinja::{Error, ErrorKind};
 
-/// Python gives up on dates longer than this many bytes for one of the format.
+/// Python fails if a date is longer than this many bytes per byte of the format.
 const MAX_BYTES_EACH: usize = 256;
 /// No template's date is longer.
 const MAX_BYTES: usize = 1 << 16;
@@ -29,7 +29,8 @@ pub fn local_time(format: &str) -> Result<String, Error> {
     Ok(String::from_utf8_lossy(&buffer[..size]).into_owned())
 }
 
-/// Writes what Python reads by itself: microseconds, and nothing of a zone, which its time has not.
+/// Expands what Python handles itself: microseconds, and nothing for the zone, as its time is
+/// naive.
 fn python_format(format: &str, micros: u32) -> String {
     let mut out = String::with_capacity(format.len());
     let mut chars = format.chars();

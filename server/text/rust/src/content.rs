@@ -1,4 +1,4 @@
-//! The form of content, one text or a list of parts, that a template reads of each role.
+//! The form of content, one text or a list of parts, that a template reads for each role.
 
 use serde_json::{json, Map, Value};
 
@@ -8,10 +8,11 @@ type Rendered = Result<String, minijinja::Error>;
 
 const FIRST: &str = "BARAMFIRST";
 const SECOND: &str = "BARAMSECOND";
-/// A key of the probe's parts: whoever prints a list as it is prints its keys.
+/// A key of the probe's parts: a template that prints a list verbatim prints its keys.
 const EXTRA: &str = "BARAMKEY";
 
-/// What a template takes of one role's messages. What takes neither reads the first part alone.
+/// The forms that a template accepts in one role's messages. One that accepts neither reads only
+/// the first part.
 #[derive(Clone, Copy)]
 struct Form {
     text: bool,
@@ -24,7 +25,7 @@ pub struct ContentForms {
     system: Form,
     assistant: Form,
     tool: Form,
-    /// The user's, and that of roles which only this template knows.
+    /// The user's, also used for roles that only this template knows.
     user: Form,
 }
 
@@ -35,15 +36,16 @@ impl Default for ContentForms {
 }
 
 impl ContentForms {
-    /// Renders two short conversations a role. Err if the template calls what does not exist or
-    /// panics, with a system message and without.
+    /// Renders two short conversations per role. Err if the template calls undefined functions or
+    /// panics, both with a system message and without.
     pub fn probe(render: impl Fn(Value) -> Rendered) -> Result<Self, minijinja::Error> {
         let message = |role: &str, content: Value| json!({"role": role, "content": content});
         let text = render(json!([message("user", json!(FIRST))]));
         let parts = render(json!([message("user", two_parts())]));
         let user = Form::of(&text, &parts).unwrap_or(TEXT_ALONE);
         if let (Err(error), true) = (text, user.text) {
-            // Some refuse a conversation that no system message begins, by a function of their own.
+            // Some templates reject a conversation without a system message, through a custom
+            // function.
             let system = message("system", json!(SECOND));
             let other = render(json!([system, message("user", json!(FIRST))]));
             if is_broken(&error) && other.is_err_and(|other| is_broken(&other)) {
@@ -62,7 +64,7 @@ impl ContentForms {
             Form::of(&render_as(json!(FIRST)), &render_as(two_parts()))
         };
         let asked = [asked];
-        // What shows such a message in neither form gets the user's.
+        // A role whose messages show in neither form gets the user's.
         let system = of_role(&[], "system", &asked).unwrap_or(user);
         let assistant = of_role(&asked, "assistant", &asked).unwrap_or(user);
         let mut call = message("assistant", assistant.wrapped(""));
@@ -74,7 +76,7 @@ impl ContentForms {
         Ok(ContentForms { system, assistant, tool, user })
     }
 
-    /// Gives the template the form of content that it reads.
+    /// Converts the content to the form that the template reads.
     pub fn fit(&self, message: &mut Map<String, Value>) -> Result<(), String> {
         let form = match message.get("role").and_then(Value::as_str) {
             Some("system" | "developer") => self.system,
@@ -101,8 +103,8 @@ impl ContentForms {
 }
 
 impl Form {
-    /// A template that loops over parts prints both texts, and no more of them; one that reads
-    /// parts alone prints nothing of a text. None if the message shows in neither form.
+    /// A template that loops over parts prints both texts, and nothing else of them; one that reads
+    /// only parts prints nothing of a text. None if the message shows in neither form.
     fn of(text: &Rendered, parts: &Rendered) -> Option<Self> {
         let prints = |rendered: &Rendered, what| {
             rendered.as_ref().is_ok_and(|prompt: &String| prompt.contains(what))

@@ -1,4 +1,4 @@
-//! What Python's `keys`, `values` and `items` of a dict return: neither lists nor JSON.
+//! The results of Python's `keys`, `values` and `items` of a dict: neither lists nor JSON.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ pub struct DictView {
 }
 
 impl DictView {
-    /// None if `method` is none of the three, or `dict` no dict.
+    /// None if `method` is none of the three, or `dict` is not a dict.
     pub fn new(dict: &Value, method: &str) -> Option<Self> {
         let pairs = dict.as_object()?.try_iter_pairs()?;
         let items = match method {

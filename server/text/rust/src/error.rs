@@ -1,8 +1,8 @@
-//! What can go wrong, in the terms of the C ABI.
+//! Errors, in the terms of the C ABI.
 
 use std::fmt::Write;
 
-/// Messages repeat what stands in a folder's files, which may be anything.
+/// Messages repeat text from a folder's files, which may be anything.
 const MAX_MESSAGE_BYTES: usize = 512;
 
 /// The numbers of `baram_text.h`.
@@ -24,7 +24,7 @@ pub enum Status {
 #[derive(Debug)]
 pub struct Error {
     pub status: Status,
-    /// One sentence for the person who can mend it.
+    /// One sentence for the person who can fix it.
     pub message: String,
 }
 
@@ -33,8 +33,8 @@ impl Error {
         Error { status, message: message.into() }
     }
 
-    /// The message as it may be shown in a terminal or a log: one short line, without what controls
-    /// the terminal or turns the direction of a text.
+    /// The message in a form safe for a terminal or a log: one short line, without characters that
+    /// control the terminal or change the text's direction.
     pub fn shown(&self) -> String {
         let mut shown = String::new();
         for c in self.message.chars() {

@@ -1,8 +1,8 @@
-//! The tokenizer's side files in a model folder: which tokens they add and name.
+//! The tokenizer's side files in a model folder: the tokens that they add and name.
 //!
-//! `add_bos_token` and `add_eos_token` are not read: the post-processor of tokenizer.json decides
-//! alone what goes around a text, as for most classes of transformers. Its LlamaTokenizerFast and
-//! GemmaTokenizerFast (4.57) put together a post-processor of these two.
+//! `add_bos_token` and `add_eos_token` are not read: only the post-processor in tokenizer.json
+//! decides what surrounds a text, as for most classes of transformers. Its LlamaTokenizerFast and
+//! GemmaTokenizerFast (4.57) build a post-processor from these two.
 
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Read};
@@ -14,14 +14,14 @@ use tokenizers::AddedToken;
 
 use crate::error::{Error, Result, Status};
 
-/// Real ones have some hundreds of kilobytes at most.
+/// Real ones are a few hundred kilobytes at most.
 const MAX_OBJECT_BYTES: u64 = 16 << 20;
 
 /// The names that every template may use as variables.
 const NAMED_TOKENS: [&str; 7] =
     ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
-/// A special token as a side file gives it: with its flags, or by its text alone.
+/// A special token in a side file: with its flags, or only as text.
 #[derive(Clone)]
 pub enum TokenSpec {
     Full(AddedToken),
@@ -53,7 +53,7 @@ pub fn read_file(path: &Path, max_bytes: u64) -> Result<Vec<u8>> {
     let shown = path.display();
     let cannot = |error: std::io::Error| {
         let status = match error.kind() {
-            // Such is left of a Hugging Face cache that was copied without its blobs.
+            // A Hugging Face cache that was copied without its blobs leaves such links.
             ErrorKind::NotFound if path.is_symlink() => {
                 let what = "is a link to what is not there: copy the folder with cp -rL";
                 return Error::new(Status::Denied, format!("{shown} {what}."));
@@ -66,7 +66,7 @@ pub fn read_file(path: &Path, max_bytes: u64) -> Result<Vec<u8>> {
         };
         Error::new(status, format!("Cannot read {shown}: {error}."))
     };
-    // O_NONBLOCK: opening a pipe must not wait for its writer.
+    // O_NONBLOCK: opening a pipe must not wait for a writer.
     let mut options = OpenOptions::new();
     let file = options.read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(cannot)?;
     let metadata = file.metadata().map_err(cannot)?;
@@ -81,14 +81,14 @@ pub fn read_file(path: &Path, max_bytes: u64) -> Result<Vec<u8>> {
     }
     let mut bytes = Vec::with_capacity(size as usize + 1);
     file.take(size + 1).read_to_end(&mut bytes).map_err(cannot)?;
-    // Those of /proc say 0, and may have no end.
+    // Files in /proc report size 0, and may be endless.
     if bytes.len() as u64 != size {
         return Err(Error::bad_file(format!("{shown} holds other than the {size} bytes it has.")));
     }
     Ok(bytes)
 }
 
-/// As `read_file`, with None for a file that does not exist.
+/// Like `read_file`, with None for a file that does not exist.
 pub fn read_optional(path: &Path, max_bytes: u64) -> Result<Option<Vec<u8>>> {
     match read_file(path, max_bytes) {
         Err(error) if error.status == Status::NotFound => Ok(None),
@@ -106,8 +106,8 @@ pub fn read_object(path: &Path) -> Result<Option<Map<String, Value>>> {
     }
 }
 
-/// Reads tokenizer_config.json and, where that has no `added_tokens_decoder`, lets
-/// special_tokens_map.json overrule it: the order of precedence of transformers.
+/// Reads tokenizer_config.json and, if that has no `added_tokens_decoder`, lets
+/// special_tokens_map.json override it: the order of precedence of transformers.
 pub fn read_side_files(folder: &Path) -> Result<SideFiles> {
     let parse = |path: &Path, object: &Map<String, Value>| {
         parse_config(object)
@@ -118,7 +118,7 @@ pub fn read_side_files(folder: &Path) -> Result<SideFiles> {
     if !config.contains_key("added_tokens_decoder") {
         let map_path = folder.join("special_tokens_map.json");
         let map = read_object(&map_path)?.unwrap_or_default();
-        // By itself first: what is wrong with both together is then the other file's fault.
+        // Parsed by itself first, so that an error in both together is the other file's.
         parse(&map_path, &map)?;
         config.extend(map);
     }
@@ -145,7 +145,7 @@ fn parse_config(config: &Map<String, Value>) -> Result<SideFiles> {
                     files.extra.push(parse_token(name, token)?);
                 }
             }
-            // Names of the model's own, such as image_token.
+            // Model-specific names, such as image_token.
             Some(Value::Object(tokens)) => {
                 for (own_name, token) in tokens {
                     files.named.push((own_name.clone(), parse_token(own_name, token)?));

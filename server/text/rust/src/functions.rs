@@ -9,10 +9,10 @@ use crate::clock::local_time;
 use crate::iterables::not_none;
 use crate::python;
 
-/// No template has more; a repeated list may have any length.
+/// No template needs more; a repeated list may have any length.
 const MAX_PAIRS: usize = 1_000_000;
 
-/// What a template said through `raise_exception`.
+/// The message that a template passed to `raise_exception`.
 #[derive(Debug)]
 pub struct Raised(pub String);
 
@@ -53,7 +53,7 @@ fn only_argument(args: Rest<ValueOrKwargs>, name: &str) -> Result<Value, Error> 
     Ok(value)
 }
 
-/// Of a dict, or of pairs, and of named values.
+/// From a dict or pairs, and named values.
 fn dict(args: Rest<ValueOrKwargs>) -> Result<Value, Error> {
     let args = args.into_values();
     let (given, named): (&[Value], Kwargs) = from_args(&args)?;

@@ -13,7 +13,7 @@ use crate::python::{self, JsonStyle};
 use crate::text_filters;
 use crate::texts::{strip, Side};
 
-/// Steps of one rendering. A long conversation takes some ten thousand; an endless loop ends here.
+/// Steps per rendering. A long conversation takes about ten thousand; an endless loop stops here.
 const FUEL: u64 = 1_000_000;
 
 pub fn new_environment() -> Result<Environment<'static>, Error> {
@@ -68,7 +68,7 @@ fn wrong(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidOperation, message.into())
 }
 
-/// Hugging Face's own filter: `json.dumps` with nothing escaped but what JSON demands.
+/// Hugging Face's own filter: `json.dumps`, escaping only what JSON requires.
 fn to_json(value: &Value, args: Rest<ValueOrKwargs>) -> Result<String, Error> {
     let mut args = Args::new(&args.into_values())?;
     let ensure_ascii = args.next_bool("ensure_ascii")?;
@@ -81,7 +81,7 @@ fn to_json(value: &Value, args: Rest<ValueOrKwargs>) -> Result<String, Error> {
         Some(value) if value.is_none() => None,
         Some(value) => match value.as_str() {
             Some(text) => Some(text.to_string()),
-            // No template indents by more than a few spaces; the bound is against nonsense.
+            // No template indents by more than a few spaces; this is a sanity bound.
             None => Some(" ".repeat(value.as_usize().unwrap_or(0).min(64))),
         },
     };
@@ -129,7 +129,7 @@ fn first(value: &Value) -> Result<Value, Error> {
     }
 }
 
-/// Of a dict the last key.
+/// For a dict the last key.
 fn last(value: &Value) -> Result<Value, Error> {
     match value.kind() {
         ValueKind::Undefined => Ok(Value::UNDEFINED),
@@ -149,7 +149,7 @@ fn default(value: &Value, args: Rest<ValueOrKwargs>) -> Result<Value, Error> {
     Ok(value.clone())
 }
 
-/// Python's `int`, and where that fails `int(float(…))`, and where that fails the default.
+/// Python's `int`, failing that `int(float(…))`, failing that the default.
 fn int(value: &Value, args: Rest<ValueOrKwargs>) -> Result<Value, Error> {
     let mut args = Args::new(&args.into_values())?;
     let default = args.next("default")?;
@@ -162,7 +162,7 @@ fn int(value: &Value, args: Rest<ValueOrKwargs>) -> Result<Value, Error> {
         return Ok(value.clone());
     }
     let whole = |number: f64| {
-        // Beyond this a float's integer no longer fits; no template counts so far.
+        // Beyond this a float's integer no longer fits; no template counts that far.
         (number.is_finite() && number.abs() < 1e18).then(|| Value::from(number.trunc() as i64))
     };
     let number = match value.as_str() {
@@ -208,7 +208,7 @@ fn parse_float(text: &str) -> Option<f64> {
     text.trim_matches(python::is_space).replace('_', "").parse().ok()
 }
 
-/// As Python's markupsafe writes it.
+/// As written by Python's markupsafe.
 fn escape(value: &Value) -> Value {
     if value.is_safe() {
         return value.clone();

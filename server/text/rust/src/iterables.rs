@@ -1,4 +1,4 @@
-//! What Python iterates over, and refuses to, where minijinja differs.
+//! What Python iterates over, or refuses to, where minijinja differs.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -50,8 +50,8 @@ pub fn add_to(env: &mut Environment) {
     env.add_filter("reverse", |value| filters::reverse(&not_none(value)?));
 }
 
-/// minijinja takes none for an empty list. A prompt that says there are no tools, made of a list
-/// that was not given, is worse than none.
+/// minijinja treats none as an empty list. A prompt that says there are no tools because a list was
+/// missing is worse than no prompt.
 pub fn not_none(value: Value) -> Result<Value, Error> {
     match value.is_none() {
         true => Err(Error::new(ErrorKind::InvalidOperation, "none can't be iterated over")),
@@ -99,7 +99,7 @@ fn rejectattr(
     generator(filters::rejectattr(state, value, attribute, test, args)?.into())
 }
 
-/// What a loop goes over: of a text its characters, so that the loop knows how many there are.
+/// The items of a loop: a text's characters, as an object that knows their count for `loop.length`.
 fn loop_items(value: Value) -> Result<Value, Error> {
     let value = not_none(value)?;
     Ok(match value.as_str().map(|text| text.chars().count()) {
@@ -108,7 +108,7 @@ fn loop_items(value: Value) -> Result<Value, Error> {
     })
 }
 
-/// A list that is true even where it is empty, as all that Python makes one by one.
+/// A list that is true even when empty, like all of Python's generators.
 #[derive(Debug)]
 struct Generator(Vec<Value>);
 

@@ -1,5 +1,5 @@
-//! The C ABI of `baram_text.h`: pointers in, statuses and owned buffers out, and no panic past
-//! this file.
+//! The C ABI of `baram_text.h`: takes pointers, returns statuses and owned buffers, and lets no
+//! panic out.
 
 mod args;
 mod clock;
@@ -59,7 +59,7 @@ impl BaramView {
     }
 
     /// # Safety
-    /// As `bytes`.
+    /// As for `bytes`.
     unsafe fn text<'a>(&self, what: &str) -> Result<&'a str> {
         std::str::from_utf8(self.bytes()).map_err(|error| {
             let at = error.valid_up_to();
@@ -67,10 +67,10 @@ impl BaramView {
         })
     }
 
-    /// A file system knows bytes, not text.
+    /// File names are bytes, not text.
     ///
     /// # Safety
-    /// As `bytes`.
+    /// As for `bytes`.
     unsafe fn path<'a>(&self) -> &'a Path {
         Path::new(OsStr::from_bytes(self.bytes()))
     }
@@ -105,18 +105,18 @@ impl BaramIds {
 }
 
 thread_local! {
-    /// Where this thread's last panic was.
+    /// Where this thread last panicked.
     static PLACE: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// Panics are reported through statuses, by their place alone: their texts, which the default hook
-/// would print to stderr, may hold a request's.
+/// Panics are reported through statuses, by location only: their messages, which the default hook
+/// would print to stderr, may quote a request.
 fn silence_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         std::panic::set_hook(Box::new(|panic| {
             let place = panic.location().map_or_else(String::new, |place| place.to_string());
-            // Of a crate's file not where the machine that built this kept it.
+            // For a crate's file, omit the build machine's registry path.
             let crates = place.split_once("/registry/src/").and_then(|(_, at)| at.split_once('/'));
             let place = crates.map_or(place.as_str(), |(_, at)| at).to_string();
             PLACE.with(|last| last.replace(place));
@@ -150,13 +150,13 @@ unsafe fn report<T>(
     }
 }
 
-/// For entries that have no status: what they answer should a panic ever reach them.
+/// For functions without a status: what they return if a panic ever reaches them.
 fn or_else<T>(fallback: T, body: impl FnOnce() -> T) -> T {
     guard(|| Ok(body())).unwrap_or(fallback)
 }
 
-// Safety of every entry: pointers come from this library or point to memory that the caller keeps
-// valid during the call, as baram_text.h says.
+// Safety of every function: pointers come from this library or point to memory that the caller
+// keeps valid during the call, as baram_text.h requires.
 
 #[no_mangle]
 pub unsafe extern "C" fn baram_buffer_free(buffer: BaramBuffer) {
@@ -172,7 +172,7 @@ pub unsafe extern "C" fn baram_ids_free(ids: BaramIds) {
     }
 }
 
-/// The pointer a caller holds counts as one reference: streams keep the tokenizer alive.
+/// The caller's pointer counts as one reference: streams keep the tokenizer alive.
 #[no_mangle]
 pub unsafe extern "C" fn baram_tokenizer_load(
     folder: BaramView,

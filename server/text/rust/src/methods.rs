@@ -1,4 +1,4 @@
-//! Python's methods of strings and lists, which chat templates call as if they ran in Python.
+//! Python's methods of strings and lists, which chat templates call as if run by Python.
 
 use minijinja::value::{from_args, Tuple, Value, ValueKind};
 use minijinja::{Error, ErrorKind, State};
@@ -11,7 +11,7 @@ use crate::prepare::SLICE_METHOD;
 use crate::python;
 use crate::texts::{expand_tabs, is_title, rsplit, split, split_lines, strip, title, Side};
 
-/// Python's methods that pycompat lacks or that differ there; the rest is pycompat's.
+/// Python's methods that pycompat lacks or implements differently; the rest are pycompat's.
 pub fn call_method(
     state: &mut State,
     value: &Value,
@@ -29,7 +29,7 @@ pub fn call_method(
                 let view = DictView::new(value, method);
                 view.map(Value::from_object).ok_or_else(|| Error::from(ErrorKind::UnknownMethod))
             }
-            // Nothing can change either of the two.
+            // Neither can be modified, so no copy is needed.
             ValueKind::Map if method == "copy" => from_args(args).map(|()| value.clone()),
             _ => pycompat::unknown_method_callback(state, value, method, args),
         };
@@ -234,7 +234,7 @@ fn slice(value: &Value, args: &[Value]) -> Result<Value, Error> {
     if step == 0 {
         return Err(bad_call("slice step cannot be zero"));
     }
-    // Backwards the place before the first is an end as well.
+    // Backwards, the position before the first is also a bound.
     let count = value.len().unwrap_or(0) as i64;
     let (low, high) = if step > 0 { (0, count) } else { (-1, count - 1) };
     let place = |index: i64| match index < 0 {
@@ -248,7 +248,7 @@ fn slice(value: &Value, args: &[Value]) -> Result<Value, Error> {
         false => (start - stop).max(0),
     };
     let step_size = usize::try_from(step.unsigned_abs()).unwrap_or(usize::MAX);
-    // Of what is taken, from the one that comes first in the value.
+    // The taken range starts here, at its item that comes first in the value.
     let from = if step > 0 { start } else { stop + 1 }.max(0) as usize;
     let size = size as usize;
     if let Some(text) = value.as_str() {
@@ -272,7 +272,7 @@ fn slice(value: &Value, args: &[Value]) -> Result<Value, Error> {
     })
 }
 
-/// What `start:end` takes of `count`: both may count from the end.
+/// The range `start:end` of `count` items: both may count from the end.
 fn bounds(count: usize, start: Option<i64>, end: Option<i64>) -> std::ops::Range<usize> {
     let place = |index: i64| match index < 0 {
         true => count.saturating_sub(index.unsigned_abs() as usize),
@@ -281,7 +281,7 @@ fn bounds(count: usize, start: Option<i64>, end: Option<i64>) -> std::ops::Range
     place(start.unwrap_or(0))..end.map_or(count, place)
 }
 
-/// Characters missing to `width`.
+/// The number of characters that `text` lacks to `width`.
 fn pad_size(text: &str, width: usize) -> Result<usize, Error> {
     check_width(width)?;
     Ok(width.saturating_sub(text.chars().count()))
@@ -293,7 +293,7 @@ pub fn center(text: &str, width: usize, fill: &str) -> Result<String, Error> {
     Ok(format!("{}{text}{}", fill.repeat(left), fill.repeat(missing - left)))
 }
 
-/// A rendering's steps and output are bounded, but not what one step makes.
+/// A rendering's steps and output are bounded, but not what a single step produces.
 pub fn check_width(width: usize) -> Result<(), Error> {
     const MAX_WIDTH: usize = 10_000;
     match width > MAX_WIDTH {
@@ -302,7 +302,7 @@ pub fn check_width(width: usize) -> Result<(), Error> {
     }
 }
 
-/// As `check_width`, of all numbers in the fields of a format.
+/// Like `check_width`, for all numbers in the fields of a format.
 pub fn check_widths<'a>(fields: impl Iterator<Item = &'a str>) -> Result<(), Error> {
     fields
         .flat_map(|field| field.split(|c: char| !c.is_ascii_digit()))
@@ -310,8 +310,8 @@ pub fn check_widths<'a>(fields: impl Iterator<Item = &'a str>) -> Result<(), Err
         .try_for_each(|digits| check_width(digits.parse().unwrap_or(usize::MAX)))
 }
 
-/// What `[start:end]` takes of the text, and its place in characters. None where not even an empty
-/// text is found.
+/// The slice `[start:end]` of the text, and its position in characters. None if not even an empty
+/// text can be found there.
 fn window(text: &str, start: Option<i64>, end: Option<i64>) -> Option<(usize, &str)> {
     let (None, None) = (start, end) else {
         let count = text.chars().count();
@@ -332,7 +332,7 @@ fn check_separator(separator: &str) -> Result<(), Error> {
     }
 }
 
-/// Where an argument may be left out, minijinja takes an undefined one for that.
+/// For optional arguments minijinja treats undefined as not given.
 fn check_defined(args: &[Value]) -> Result<(), Error> {
     match args.iter().any(Value::is_undefined) {
         true => Err(Error::from(ErrorKind::UndefinedError)),

@@ -1,4 +1,4 @@
-//! What each token adds to a text: one table of bytes, made once from the tokenizer's decoder, so
+//! What each token adds to a text: a table of bytes, built once from the tokenizer's decoder, so
 //! that decoding a token is a copy.
 
 use tokenizers::decoders::DecoderWrapper;
@@ -6,26 +6,26 @@ use tokenizers::Decoder;
 
 use crate::error::{Error, Result};
 
-/// A vocabulary above this is a lie: the largest real ones have 300 thousand tokens.
+/// A larger vocabulary is bogus: the largest real ones have 300 thousand tokens.
 pub const MAX_VOCAB: u32 = 1 << 22;
 
-/// Of all tokens together; real ones have some megabytes. A decoder may make much of every token.
+/// For all tokens together; real ones have a few megabytes. A decoder may expand every token.
 const MAX_BYTES: usize = 64 << 20;
 
 /// How the decoder joins tokens.
 pub enum Style {
-    /// Byte-level: tokens are bytes, and bytes that are no character are replaced at the end.
+    /// Byte-level: tokens are bytes; invalid bytes are replaced at the end.
     Bytes,
     /// SentencePiece-like: tokens are texts.
     Texts {
-        /// Tokens such as `<0xEA>` are bytes. Whole characters among them stand, as in a run that
-        /// is valid to its end; each other byte is one replacement character. (The reference
-        /// replaces every byte of a run that is not valid to its end, which a stream can't know
-        /// before it, and which loses characters that the model wrote.)
+        /// Tokens such as `<0xEA>` are bytes. Valid characters among them are kept, as in a run
+        /// that is valid to its end; every other byte becomes a replacement character. (The
+        /// reference replaces every byte of a run that is not valid to its end, which a stream
+        /// can't know in advance, and which loses characters that the model wrote.)
         byte_fallback: bool,
-        /// Up to this many of this character are taken from the start of the whole text.
+        /// Up to this many of this character are stripped from the start of the whole text.
         strip: Option<(char, usize)>,
-        /// The first token of a text reads differently from the others.
+        /// The first token of a text decodes differently from the others.
         first_differs: bool,
         separator: &'static str,
     },
@@ -44,13 +44,13 @@ struct Entry {
     size: u32,
     kind: Kind,
     special: bool,
-    /// The bytes are valid UTF-8 by themselves.
+    /// The bytes by themselves are valid UTF-8.
     whole: bool,
 }
 
 const NO_ENTRY: Entry = Entry { start: 0, size: 0, kind: Kind::None, special: false, whole: true };
 
-/// One token as the stream decoder reads it.
+/// One token as seen by the stream decoder.
 pub struct Piece<'a> {
     pub bytes: &'a [u8],
     pub is_byte: bool,
@@ -60,15 +60,15 @@ pub struct Piece<'a> {
 
 pub struct Pieces {
     style: Style,
-    /// Applied to each token by itself, in this order.
+    /// Applied to each token separately, in this order.
     per_token: Vec<DecoderWrapper>,
     entries: Vec<Entry>,
     bytes: Vec<u8>,
 }
 
 impl Pieces {
-    /// `tokens` holds (text, is special) for each id, None for ids without a token. Errors speak of
-    /// the tokenizer, and don't name its file.
+    /// `tokens` holds (text, is special) for each id, None for ids without a token. Errors refer to
+    /// the tokenizer, without naming its file.
     pub fn new(
         decoder: Option<&DecoderWrapper>,
         tokens: impl Iterator<Item = Option<(String, bool)>>,
@@ -134,7 +134,7 @@ impl Pieces {
         })
     }
 
-    /// A token's text where it begins a reply (`Style::Texts::first_differs`).
+    /// A token's text at the start of a reply (`Style::Texts::first_differs`).
     pub fn first_form(&self, token: String) -> Result<String> {
         let mut tokens = vec![token];
         for decoder in &self.per_token {
@@ -160,7 +160,7 @@ impl Pieces {
         let Style::Texts { byte_fallback, .. } = self.style else {
             return Ok((Kind::Text, byte_level_bytes(text, alphabet)));
         };
-        // Behind another token, because some decoders treat the first one differently.
+        // After another token, because some decoders treat the first one differently.
         let mut tokens = vec![String::new(), text.to_string()];
         for decoder in &self.per_token {
             tokens = run(decoder, tokens)?;
@@ -179,7 +179,8 @@ fn run(decoder: &DecoderWrapper, tokens: Vec<String>) -> Result<Vec<String>> {
         .map_err(|error| Error::bad_file(format!("its decoder failed: {error}.")))
 }
 
-/// Sorts the decoder's steps into what acts on one token, and what acts on the joined text.
+/// Splits the decoder's steps into those that act on one token and those that act on the joined
+/// text.
 fn plan(decoder: Option<&DecoderWrapper>) -> Result<(Style, Vec<DecoderWrapper>)> {
     let Some(decoder) = decoder else {
         let style = Style::Texts {
@@ -244,7 +245,7 @@ fn step_name(decoder: &DecoderWrapper) -> &'static str {
     }
 }
 
-/// The byte of `<0xEA>`, read exactly as the ByteFallback decoder does.
+/// The byte of `<0xEA>`, parsed exactly as the ByteFallback decoder does.
 fn fallback_byte(text: &str) -> Option<u8> {
     let digits = text.strip_prefix("<0x")?.strip_suffix('>')?;
     if digits.len() != 2 {
@@ -253,7 +254,7 @@ fn fallback_byte(text: &str) -> Option<u8> {
     u8::from_str_radix(digits, 16).ok()
 }
 
-/// GPT-2's alphabet: printable Latin-1 stands for itself, the other bytes for U+0100 and up in
+/// GPT-2's alphabet: printable Latin-1 represents itself, the other bytes map to U+0100 and up in
 /// order. Indexed by code point.
 fn byte_alphabet() -> Vec<Option<u8>> {
     let mut alphabet = vec![None; 512];
@@ -269,7 +270,7 @@ fn byte_alphabet() -> Vec<Option<u8>> {
     alphabet
 }
 
-/// A token with any other character (an added token in Korean, say) stands for its own text.
+/// A token with any other character (e.g. an added token in Korean) represents its own text.
 fn byte_level_bytes(text: &str, alphabet: &[Option<u8>]) -> Vec<u8> {
     text.chars()
         .map(|c| alphabet.get(c as usize).copied().flatten())

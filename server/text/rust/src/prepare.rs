@@ -1,15 +1,16 @@
-//! A chat template as minijinja shall read it: what Jinja reads in another way, or minijinja fails
-//! on, is written differently. Nothing moves to another line, so that errors name the right one.
+//! Rewrites a chat template for minijinja: constructs that Jinja reads differently, or that
+//! minijinja fails on. Line numbers are preserved, so that errors name the right line.
 
 use crate::tags;
 
-/// The method that stands for `[start:stop:step]`, see `call_method`. minijinja slices lazily,
-/// panics on an empty list taken backwards, and ends such slices elsewhere than Python.
+/// The method that replaces `[start:stop:step]`, see `call_method`. minijinja slices lazily, panics
+/// on an empty list taken backwards, and ends such slices elsewhere than Python.
 pub const SLICE_METHOD: &str = "__slice";
 
-/// One kind of line end, as Jinja sees any file; `{% generation %}` tags of training templates as
-/// plain scopes; slices as calls of `SLICE_METHOD`; escapes in texts as Python reads them; what
-/// loops go over as `tags::LOOP_FILTER` gives it. Err says what can't be read.
+/// Normalizes line ends, as Jinja does for any file; turns `{% generation %}` tags of training
+/// templates into plain scopes, slices into calls of `SLICE_METHOD`, string escapes into what
+/// Python makes of them, and what loops iterate over into `tags::LOOP_FILTER`'s result. Err says
+/// what can't be read.
 pub fn prepare_source(source: &str) -> Result<String, String> {
     let source = source.replace("\r\n", "\n").replace('\r', "\n");
     let size = source.len();
@@ -28,19 +29,20 @@ pub struct Reader<'s> {
     pub source: &'s str,
     pub at: usize,
     pub out: String,
-    /// The names of the tags that are open here and have an end.
+    /// The names of the open tags that need an end tag.
     open: Vec<&'s str>,
-    /// Of every macro and call among them, which of `tags::REST_NAMES` are values of its own.
+    /// For every open macro and call: which of `tags::REST_NAMES` it sets itself.
     rest_names: Vec<[bool; 2]>,
 }
 
-/// A bracket that is open: its place in the output, and those of the colons right in it.
+/// An open bracket: its position in the output, and those of the colons directly in it.
 struct Bracket {
     kind: char,
     at: usize,
     colons: Vec<usize>,
     has_comma: bool,
-    /// Behind the name of a filter or a test, where nothing can be sliced: minijinja will say so.
+    /// After the name of a filter or a test, where nothing can be sliced: minijinja will report
+    /// that.
     behind_name: bool,
 }
 
@@ -51,10 +53,10 @@ impl Bracket {
     }
 }
 
-/// Stands among the open tags for a loop whose else has begun.
+/// Replaces a loop among the open tags once its else has begun.
 const LOOP_ELSE: &str = "else of for";
 
-/// Deeper ones minijinja refuses.
+/// minijinja rejects deeper nesting.
 const MAX_NESTING: usize = 150;
 
 /// Whether code ends with the name of a filter, as in "x | upper", or of a test, as in "x is text".
@@ -118,14 +120,14 @@ impl<'s> Reader<'s> {
         Ok(())
     }
 
-    /// The - or + of a tag's begin.
+    /// Skips the - or + at the beginning of a tag.
     fn skip_mark(&mut self) {
         if self.rest().starts_with(['-', '+']) {
             self.copy(1);
         }
     }
 
-    /// Jinja keeps the line end behind `{% raw %}`; minijinja would take it away as behind other tags.
+    /// Jinja keeps the line end after `{% raw %}`; minijinja would remove it as after other tags.
     fn copy_raw(&mut self, raw: RawText) {
         let mark = self.copy(raw.begin - 2).ends_with(is_mark);
         self.out.push_str(if mark { "" } else { "+" });
@@ -140,7 +142,7 @@ impl<'s> Reader<'s> {
         self.copy(rest.len() - rest.trim_start().len());
         let rest = self.rest();
         let name = &rest[..rest.find(|c: char| !is_word(c)).unwrap_or(rest.len())];
-        // In Jinja what a block of such a tag sets is its own.
+        // In Jinja what is set within such a block is local to it.
         if let ("endset", Some(&"set")) | ("endfilter", Some(&"filter")) = (name, self.open.last())
         {
             self.out.push_str("endwith %}{% ");
@@ -191,7 +193,7 @@ impl<'s> Reader<'s> {
         Ok(())
     }
 
-    /// Writes the code of the tag just read, which begins there in the output, differently.
+    /// Replaces the code of the tag just read, which begins at `begin` in the output.
     fn rewrite_code(&mut self, begin: usize, write: impl Fn(&str) -> Option<String>) {
         let Some(code) = self.out[begin..].strip_suffix("%}") else { return };
         let code = code.strip_suffix(is_mark).unwrap_or(code);
@@ -201,7 +203,8 @@ impl<'s> Reader<'s> {
         }
     }
 
-    /// Begins a scope behind the tag just read, which takes away as much of what follows it.
+    /// Opens a scope after the tag just read, with the same whitespace control towards what
+    /// follows.
     fn open_scope(&mut self) {
         let code = self.out.strip_suffix("%}").unwrap_or("");
         let mark = code.chars().next_back().filter(|c| is_mark(*c));
@@ -210,14 +213,14 @@ impl<'s> Reader<'s> {
         self.out.push_str("%}");
     }
 
-    /// Refuses to read a macro's further arguments, of which minijinja knows nothing. What is named
-    /// like them outside of the macro is hidden by them. `at`: where the code's tag begins.
+    /// Rejects reading a macro's extra arguments, which minijinja does not support. They shadow
+    /// variables of the same names outside the macro. `at`: where the code's tag begins.
     fn check_rest_names(&mut self, tag: &str, begin: usize, at: usize) -> Result<(), String> {
         let names = tags::rest_names(tag, &self.out[begin..]);
         if tag == "macro" {
             self.rest_names.push([false; 2]);
         }
-        // The code of a call is read outside of it.
+        // The code of a call tag is evaluated outside of its block.
         let mut own = [false; 2];
         let around = match tag {
             "call" => &mut own,
@@ -240,8 +243,8 @@ impl<'s> Reader<'s> {
         Ok(())
     }
 
-    /// minijinja leaves a loop without ending the scopes and captures in it, and takes the else of a
-    /// loop, which is outside of it, for a place to jump from even where no loop is around.
+    /// minijinja leaves a loop without closing the scopes and captures in it, and accepts a jump in
+    /// a loop's else, which is outside the loop, even if there is no loop around it.
     fn check_jump(&self, name: &str) -> Result<(), String> {
         let is_around = |tag: &&str| matches!(*tag, "for" | "macro" | "call" | "block");
         let around = self.open.iter().rposition(|tag| is_around(&tag));
@@ -258,7 +261,7 @@ impl<'s> Reader<'s> {
         }
     }
 
-    /// Copies to the end of the tag; whether a = stands in it outside of brackets.
+    /// Copies to the end of the tag; returns whether it has a = outside of brackets.
     fn read_code(&mut self, end: &str) -> Result<bool, String> {
         let mut brackets: Vec<Bracket> = Vec::new();
         let mut assigns = false;
@@ -290,7 +293,7 @@ impl<'s> Reader<'s> {
                     }
                 }
                 ')' | ']' | '}' => {
-                    // Without one this is no template, as minijinja will say.
+                    // Unbalanced, so not a template, as minijinja will report.
                     if let Some(bracket) = brackets.pop() {
                         if c == ']' && bracket.is_slice() && brackets.len() < MAX_NESTING {
                             self.call_slice(&bracket);
@@ -307,7 +310,7 @@ impl<'s> Reader<'s> {
         Ok(assigns)
     }
 
-    /// Turns the brackets and all in them, which is written but for the closing one, into a call.
+    /// Turns a bracket's contents, written except for the closing bracket, into a call.
     fn call_slice(&mut self, bracket: &Bracket) {
         let inner = self.out.split_off(bracket.at);
         let mut call = format!(".{SLICE_METHOD}(");
@@ -333,13 +336,13 @@ fn is_mark(c: char) -> bool {
     c == '-' || c == '+'
 }
 
-/// The bytes to the end of `{% raw %}`, and to that of `{% endraw %}`.
+/// The sizes up to the end of `{% raw %}`, and up to that of `{% endraw %}`.
 struct RawText {
     begin: usize,
     end: usize,
 }
 
-/// None if `source` does not begin with such.
+/// None if `source` does not begin with one.
 fn raw_text(source: &str) -> Option<RawText> {
     let mut rest = behind_tag(source, "raw")?;
     let begin = source.len() - rest.len();
@@ -352,7 +355,7 @@ fn raw_text(source: &str) -> Option<RawText> {
     }
 }
 
-/// What follows a tag of no more than its name.
+/// What follows a tag that consists only of its name.
 fn behind_tag<'s>(source: &'s str, name: &str) -> Option<&'s str> {
     let inner = source.strip_prefix("{%")?;
     let inner = inner.strip_prefix(is_mark).unwrap_or(inner).trim_ascii_start();

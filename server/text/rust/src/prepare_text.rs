@@ -1,10 +1,10 @@
-//! The strings in a template's code: minijinja's escapes are JSON's.
+//! String literals in a template's code: minijinja's escapes are JSON's.
 
 use std::fmt::Write;
 
 use crate::prepare::Reader;
 
-/// Where the string at the begin of `code` has its closing quote.
+/// The position of the closing quote of the string at the beginning of `code`.
 pub fn closing_quote(code: &str, quote: char) -> Option<usize> {
     let mut escaped = false;
     let end = code[1..].find(|c: char| {
@@ -17,7 +17,7 @@ pub fn closing_quote(code: &str, quote: char) -> Option<usize> {
 
 impl Reader<'_> {
     pub fn read_string(&mut self, quote: char) -> Result<(), String> {
-        // Without an end this is no template, as minijinja will say.
+        // Unterminated, so not a template, as minijinja will report.
         let Some(end) = closing_quote(self.rest(), quote).map(|at| self.at + at) else {
             self.copy_rest();
             return Ok(());
@@ -40,8 +40,8 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Writes what Python's unicode-escape makes of a backslash and the begin of `behind` so that
-    /// minijinja makes the same of it. The bytes of `behind` that belong to it.
+    /// Writes what Python's unicode-escape makes of a backslash and the beginning of `behind`, in a
+    /// form that minijinja reads as the same. Returns how many bytes of `behind` belong to it.
     fn write_escape(&mut self, behind: &str) -> Result<usize, String> {
         let Some(c) = behind.chars().next() else { return Ok(0) };
         let digits = match c {

@@ -1,4 +1,4 @@
-//! How Python writes values as text: str, repr, float, json.dumps, and what it calls whitespace.
+//! How Python converts values to text: str, repr, float, json.dumps, and what counts as whitespace.
 //! Chat templates were written against it, so prompts depend on it byte for byte.
 
 use std::fmt::Write;
@@ -8,14 +8,15 @@ use minijinja::{Error, ErrorKind};
 
 use crate::dict_view::DictView;
 
-/// `str.isspace` of one character: Unicode whitespace and four ASCII separators Rust leaves out.
+/// `str.isspace` for one character: Unicode whitespace and four ASCII separators that Rust omits.
 pub fn is_space(c: char) -> bool {
     c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
 }
 
-/// Whether Python has a list or a tuple here: minijinja adds and repeats lists lazily.
+/// Whether Python would have a list or a tuple here: minijinja adds and repeats lists lazily.
 pub fn is_list(value: &Value) -> bool {
-    /// A repeated list may have any length; a rendering's bounds do not see what one step makes.
+    /// A repeated list may have any length; a rendering's bounds do not cover what a single step
+    /// produces.
     const MAX_LAZY_ITEMS: usize = 1_000_000;
     match value.kind() {
         ValueKind::Seq => true,
@@ -25,7 +26,7 @@ pub fn is_list(value: &Value) -> bool {
     }
 }
 
-/// `str(value)`, and nothing for an undefined value, as templates print it.
+/// `str(value)`, and "" for an undefined value, as templates print it.
 pub fn str(value: &Value) -> String {
     match value.kind() {
         ValueKind::String => value.as_str().unwrap_or_default().to_string(),
@@ -80,8 +81,8 @@ fn write_repr(out: &mut String, value: &Value) {
     }
 }
 
-/// `str.isprintable` of one character, but for what is unassigned, which differs between versions
-/// of Unicode and so of Python: of that only what will never be assigned.
+/// `str.isprintable` for one character, except that unassigned ones, which differ between versions
+/// of Unicode and so of Python, count as printable unless they will never be assigned.
 pub fn is_printable(c: char) -> bool {
     const FORMAT_OR_PRIVATE: [(u32, u32); 23] = [
         (0xAD, 0xAD),
@@ -143,7 +144,7 @@ fn write_quoted(out: &mut String, text: &str) {
     out.push(quote);
 }
 
-/// The number, if it is a float and not an integer.
+/// The number, if it is a float rather than an integer.
 pub fn as_float(value: &Value) -> Option<f64> {
     if value.kind() == ValueKind::Number && !value.is_integer() {
         f64::try_from(value.clone()).ok()

@@ -1,4 +1,4 @@
-//! What a failed rendering says, and whose fault it is.
+//! What a failed rendering reports, and whose fault it is.
 
 use minijinja::ErrorKind;
 
@@ -28,7 +28,7 @@ pub fn render_error(error: &minijinja::Error, max_bytes: usize) -> Error {
     }
 }
 
-/// Whether the template fails by what it calls, not by what it makes of the conversation.
+/// Whether the template fails because of what it calls, rather than because of the conversation.
 pub fn is_broken(error: &minijinja::Error) -> bool {
     matches!(
         error.kind(),

@@ -1,4 +1,4 @@
-//! Decodes one reply token by token: text leaves only when no later token can change it.
+//! Decodes one reply token by token: text is returned only when no later token can change it.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use crate::tokenizer::Tokenizer;
 
 const REPLACEMENT: &str = "\u{FFFD}";
 
-/// The start of a character is at most this long.
+/// The beginning of a character is at most this long.
 const MAX_START_BYTES: usize = 3;
 
 pub struct Stream {
@@ -16,20 +16,20 @@ pub struct Stream {
     state: State,
 }
 
-/// One reply so far.
+/// The state of one reply.
 #[derive(Default)]
 struct State {
     /// A token has been read.
     started: bool,
     /// How many more characters the decoder may strip from the start of the text.
     strip_left: usize,
-    /// The start of one character.
+    /// The beginning of one character.
     pending: Vec<u8>,
-    /// How many bytes of `pending` the prompt ended with: they are no text of the reply.
+    /// How many bytes of `pending` come from the prompt: they are not part of the reply's text.
     of_prompt: usize,
-    /// Bytes that belong to no character are replaced one by one, not one stretch at a time.
+    /// Whether invalid bytes are replaced one by one instead of one stretch at a time.
     replace_each: bool,
-    /// What the latest call let out.
+    /// The latest call's result.
     out: String,
 }
 
@@ -40,9 +40,9 @@ impl Stream {
         stream
     }
 
-    /// Begins a reply that goes on after `prompt`, of which nothing is let out. It matters only by
-    /// what its end leaves behind: that there is text, which nothing strips any more, and perhaps
-    /// the start of a character. So as many tokens are read as that start can have bytes.
+    /// Starts a reply that continues `prompt`, whose text is not returned. Only its end matters:
+    /// that there is text, so nothing is stripped any more, and perhaps the beginning of a
+    /// character. So as many tokens are read as that beginning can have bytes.
     pub fn follow(&mut self, prompt: &[i32]) {
         let mut first = prompt.len();
         let mut bytes = 0;
@@ -61,8 +61,7 @@ impl Stream {
         }
     }
 
-    /// The text that is certain now. Ids without a token and skipped special ones stand for
-    /// nothing.
+    /// The text that is final now. Ids without a token and skipped special ones are ignored.
     pub fn step(&mut self, id: i32) -> &str {
         let state = &mut self.state;
         state.out.clear();
@@ -98,7 +97,7 @@ impl Stream {
         &state.out
     }
 
-    /// What still waits. The next step begins a new reply.
+    /// The text still held back. The next step begins a new reply.
     pub fn end(&mut self) -> &str {
         let state = &mut self.state;
         state.out.clear();
@@ -122,8 +121,8 @@ impl Stream {
 }
 
 impl State {
-    /// Lets out the whole characters of `pending` and `bytes`, replaces what belongs to none, and
-    /// keeps a start that may still become one.
+    /// Outputs the complete characters of `pending` and `bytes`, replaces invalid bytes, and keeps
+    /// a beginning that may still become a character.
     fn add_bytes(&mut self, bytes: &[u8], whole: bool) {
         if whole && self.pending.is_empty() {
             push_valid(&mut self.out, bytes);
@@ -150,7 +149,7 @@ impl State {
         self.of_prompt = 0;
     }
 
-    /// No later token completes the character that waits.
+    /// No later token completes the pending character.
     fn replace_pending(&mut self) {
         if !self.pending.is_empty() {
             self.replace(self.pending.len());
@@ -158,7 +157,7 @@ impl State {
         }
     }
 
-    /// Stands for a stretch of `size` bytes that begins no character.
+    /// Replaces a stretch of `size` bytes that form no character.
     fn replace(&mut self, size: usize) {
         let size = size - size.min(std::mem::take(&mut self.of_prompt));
         if size == 0 {
@@ -168,7 +167,7 @@ impl State {
         (0..count).for_each(|_| self.out.push_str(REPLACEMENT));
     }
 
-    /// Everything before `out` was stripped away whole if `strip_left` is not 0.
+    /// Everything before `out` was stripped completely unless `strip_left` is 0.
     fn strip_start(&mut self, content: char) {
         while self.strip_left > 0 && !self.out.is_empty() {
             if self.out.starts_with(content) {
@@ -181,7 +180,7 @@ impl State {
     }
 }
 
-/// `bytes` was checked when the table was made, or just now; a lossy copy costs nothing then.
+/// `bytes` was validated when the table was built, or just now; the lossy copy is never taken.
 fn push_valid(out: &mut String, bytes: &[u8]) {
     match std::str::from_utf8(bytes) {
         Ok(text) => out.push_str(text),

@@ -5,14 +5,14 @@ use std::collections::HashSet;
 use crate::prepare::{ends_with_name, is_word};
 use crate::prepare_text::closing_quote;
 
-/// The filter that what is looped over goes through, see `iterables::loop_items`.
+/// The filter applied to what is looped over, see `iterables::loop_items`.
 pub const LOOP_FILTER: &str = "__iter";
 
 /// A word or a sign outside of strings.
 struct Mark<'c> {
     at: usize,
     text: &'c str,
-    /// How many brackets are around it.
+    /// How many brackets enclose it.
     depth: usize,
 }
 
@@ -21,7 +21,7 @@ fn marks(code: &str) -> Vec<Mark<'_>> {
     all_marks(code).into_iter().filter(|mark| mark.depth == 0).collect()
 }
 
-/// The same outside of strings alone.
+/// The same outside of strings, at any bracket depth.
 fn all_marks(code: &str) -> Vec<Mark<'_>> {
     let mut marks = Vec::new();
     let mut depth = 0usize;
@@ -40,7 +40,7 @@ fn all_marks(code: &str) -> Vec<Mark<'_>> {
         }
         let is_mark = match c {
             '=' => size == 1 && !matches!(before, '!' | '<' | '>'),
-            // Behind a dot it is a name, whatever it says.
+            // After a dot it is a name, whatever the word.
             c if is_word(c) => before != '.',
             c => matches!(c, ',' | '(' | '[' | '{' | ')' | ']' | '}'),
         };
@@ -56,8 +56,8 @@ fn all_marks(code: &str) -> Vec<Mark<'_>> {
     marks
 }
 
-/// `x in xs if y` with `xs` in brackets and behind it the filter. None where this is no loop. What
-/// `loop(xs)` of a recursive one goes over is left as it is.
+/// `x in xs if y` with `xs` in brackets, followed by the filter. None if this is not a loop. What
+/// `loop(xs)` of a recursive loop iterates over is left unchanged.
 pub fn write_for(code: &str) -> Option<String> {
     let marks = marks(code);
     let is_in = marks.iter().position(|mark| mark.text == "in")?;
@@ -71,8 +71,8 @@ pub fn write_for(code: &str) -> Option<String> {
     Some(format!("{before} ({items})|{LOOP_FILTER} {behind}"))
 }
 
-/// `(a, b) = (x, y)` of `a = x, b = y`: Jinja knows no earlier name in a later value. None where
-/// there is no more than one.
+/// `(a, b) = (x, y)` for `a = x, b = y`: in Jinja later values do not see earlier names. None if
+/// there is only one.
 pub fn write_with(code: &str) -> Option<String> {
     let mut targets = String::new();
     let mut values = String::new();
@@ -97,12 +97,12 @@ pub fn write_with(code: &str) -> Option<String> {
     (marks.iter().any(|mark| mark.text == ",")).then(|| format!(" ({targets}) = ({values})"))
 }
 
-/// Whether the code of a macro or call has parameters. Those of `call m(x)` are arguments.
+/// Whether the code of a macro or call has parameters. Those in `call m(x)` are arguments.
 pub fn has_parameters(tag: &str, code: &str) -> bool {
     tag == "macro" || (tag == "call" && code.trim_start().starts_with('('))
 }
 
-/// Refuses a default made of an earlier parameter: minijinja looks for that name outside.
+/// Rejects a default that uses an earlier parameter: minijinja looks that name up outside.
 pub fn check_parameters(code: &str) -> Result<(), String> {
     let mut parameters = HashSet::new();
     let mut parameter = "";
@@ -134,7 +134,7 @@ pub fn check_parameters(code: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// The names that a macro's further arguments have in Jinja.
+/// The names of a macro's extra arguments in Jinja.
 pub const REST_NAMES: [&str; 2] = ["varargs", "kwargs"];
 
 /// Which of them the code of a tag, or of an expression, sets and reads.
@@ -160,7 +160,7 @@ pub fn rest_names(tag: &str, code: &str) -> RestNames {
         _ => 0,
     };
     for (index, mark) in marks.iter().enumerate() {
-        // The name of an argument otherwise.
+        // Otherwise it is the name of an argument.
         let is_value = marks.get(index + 1).is_none_or(|next| next.text != "=");
         let Some(name) = REST_NAMES.iter().position(|name| *name == mark.text) else { continue };
         match mark.at < targets_end {

@@ -1,4 +1,4 @@
-//! A model folder's chat template: compiled, and rendered over a conversation.
+//! A model folder's chat template: compiled, and rendered for a conversation.
 
 use std::collections::HashSet;
 use std::io::Write;
@@ -19,33 +19,33 @@ use crate::tokenizer::Tokenizer;
 
 const NAME: &str = "chat template";
 
-/// Whatever goes through the parsed template, from parsing to dropping it, goes a call deeper for
-/// each link of a chain such as `a.b.c`: some 400 bytes of stack for a byte of the source.
+/// Everything that traverses the parsed template, from parsing to dropping it, recurses for each
+/// link of a chain such as `a.b.c`: about 400 bytes of stack per byte of source.
 const COMPILE_STACK_BYTES: usize = 128 << 20;
 
-/// Put behind the last message to find its end in the prompt. The blank is part of it: a template
-/// that trims messages takes the blank away, and by that shows that it trims.
+/// Appended to the last message to find its end in the prompt. The space is part of it: a template
+/// that trims messages removes the space, and so reveals that it trims.
 const CONTINUE_TAG: &str = "BARAM_CONTINUES_THE_LAST_MESSAGE_HERE ";
 
-/// Request fields of their own, never template arguments.
+/// Separate request fields, never template arguments.
 const RESERVED: [&str; 3] = ["messages", "add_generation_prompt", "continue_final_message"];
 
-/// The names a message's reasoning is passed under; templates read the first.
+/// The names under which a message's reasoning is passed; templates read the first.
 const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
 
-/// Bound on the prompt of one short message, rendered at load to see how the template reads it.
+/// Limits the prompt of one short message, rendered at load to see how the template reads it.
 const PROBE_MAX_BYTES: usize = 1 << 20;
 
 pub struct ChatTemplate {
     env: Environment<'static>,
-    /// As it was found.
+    /// As found in the folder.
     source: String,
     /// bos_token and the like.
     variables: Map<String, Value>,
-    /// What the template reads and does not set before.
+    /// Variables that the template reads before setting them.
     undeclared: HashSet<String>,
     forms: ContentForms,
-    /// Whether it names that role.
+    /// Whether it mentions that role.
     knows_developers: bool,
 }
 
@@ -134,7 +134,7 @@ impl ChatTemplate {
         }
     }
 
-    /// How the template reads a short conversation.
+    /// Renders a short conversation to see how the template reads it.
     fn render_probe(&self, messages: Value) -> std::result::Result<String, minijinja::Error> {
         let mut context = self.variables.clone();
         context.extend([
@@ -154,8 +154,8 @@ impl ChatTemplate {
         let mut out = CappedOutput { bytes: Vec::new(), left: max_bytes };
         let context = minijinja::Value::from(Serde(Value::Object(context)));
         let template = self.env.get_template(NAME)?;
-        // What minijinja panics on is in the template, or in how it takes this conversation: no
-        // reason for a server's own error.
+        // If minijinja panics, the cause is in the template, or in what it makes of this
+        // conversation: not a server error.
         guard(|| Ok(template.render_captured_to(context, &mut out).map(drop))).unwrap_or_else(
             |panic| {
                 let what = panic.message.trim_end_matches('.').replacen("The", "the", 1);
@@ -163,13 +163,13 @@ impl ChatTemplate {
                 Err(error.with_source(Panic))
             },
         )?;
-        // Templates and contexts are UTF-8, so what they print is.
+        // Templates and contexts are UTF-8, so their output is.
         String::from_utf8(out.bytes)
             .map_err(|_| minijinja::Error::new(ErrorKind::InvalidOperation, "it printed bad UTF-8"))
     }
 }
 
-/// The environment with the template in it, and the variables that it reads.
+/// The environment with the template in it, and the variables that the template reads.
 fn compile(
     source: &str,
 ) -> std::result::Result<(Environment<'static>, HashSet<String>), minijinja::Error> {
@@ -215,8 +215,8 @@ fn parse_messages(json: &str) -> Result<Vec<Map<String, Value>>> {
 }
 
 /// Whether a tag sets `name` to something made of `name`, as `set x = x | default(1)` does:
-/// undeclared_variables takes the name as set before it looks at the value. The name in a string
-/// counts as well: a yes too many does no harm.
+/// undeclared_variables considers the name set before it looks at the value. The name in a string
+/// counts as well: a false positive is harmless.
 fn sets_from_itself(source: &str, name: &str) -> bool {
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
     source.split("{%").skip(1).any(|rest| {
@@ -256,14 +256,14 @@ fn parse_arguments(json: &str) -> Result<Map<String, Value>> {
 }
 
 /// OpenAI's name for the system role since its reasoning models. Templates that do not know it drop
-/// the message, or refuse it.
+/// the message, or reject it.
 fn rename_developer(message: &mut Map<String, Value>) {
     if let Some(role) = message.get_mut("role").filter(|role| *role == "developer") {
         *role = "system".into();
     }
 }
 
-/// Gives a message's reasoning the names that templates know, whichever it came under.
+/// Stores a message's reasoning under the names that templates know, whichever name it came under.
 fn name_reasoning(message: &mut Map<String, Value>) {
     let given = REASONING.iter().find_map(|name| message.get(*name));
     if let Some(reasoning) = given.cloned() {

@@ -1,4 +1,4 @@
-//! Where a model folder has its chat template, and the template's text.
+//! Finds a model folder's chat template and reads its text.
 
 use std::path::Path;
 
@@ -7,10 +7,10 @@ use serde_json::Value;
 use crate::error::{Error, Result, Status};
 use crate::folder::{read_file, read_object, read_optional};
 
-/// The longest of real models have some 20 KB.
+/// The longest of real models are about 20 KB.
 const MAX_SOURCE_BYTES: u64 = 64 << 10;
 
-/// The template's text and where it came from.
+/// The template's text and its origin.
 pub fn find_source(folder: &Path, override_path: &Path) -> Result<(String, String)> {
     let decode = |path: &Path, bytes: Vec<u8>| {
         let origin = path.display().to_string();
@@ -21,7 +21,8 @@ pub fn find_source(folder: &Path, override_path: &Path) -> Result<(String, Strin
     };
     if !override_path.as_os_str().is_empty() {
         let (origin, source) = decode(override_path, read_file(override_path, MAX_SOURCE_BYTES)?)?;
-        // As editors on Windows begin a text: an operator's file, of which no other reader knows.
+        // Editors on Windows begin a text with this: it is the operator's file, which no other
+        // program reads.
         return Ok((origin, source.strip_prefix('\u{feff}').unwrap_or(&source).to_string()));
     }
     let path = folder.join("chat_template.jinja");
@@ -54,7 +55,7 @@ pub fn find_source(folder: &Path, override_path: &Path) -> Result<(String, Strin
     Ok((path.display().to_string(), source.to_string()))
 }
 
-/// Of a list of templates with names the one that is meant for conversations without tools.
+/// From a list of named templates, the one for conversations without tools.
 fn default_of(named: &[Value]) -> std::result::Result<&str, String> {
     let mut names = Vec::new();
     for entry in named {

@@ -1,4 +1,4 @@
-//! Jinja's filters of texts that minijinja lacks or that differ there.
+//! Jinja's text filters that minijinja lacks or implements differently.
 
 use std::fmt::Write;
 
@@ -27,8 +27,8 @@ fn wrong(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidOperation, message.into())
 }
 
-/// As Jinja does it: the lines are Python's, each ends with a newline then, and the last with none
-/// but its own.
+/// Like Jinja's: lines are split as in Python and then joined by newlines; the last gets no newline
+/// beyond its own.
 fn indent(value: &Value, args: Rest<ValueOrKwargs>) -> Result<Value, Error> {
     let mut args = Args::new(&args.into_values())?;
     let width = args.next("width")?.unwrap_or_else(|| Value::from(4));
@@ -107,7 +107,7 @@ fn format(state: &mut State, value: &Value, args: Rest<ValueOrKwargs>) -> Result
     filters::format(state, &text, Rest(args))
 }
 
-/// As %s with these options does: minijinja knows no %r, and counts bytes.
+/// Like %s with these options: minijinja has no %r, and counts bytes.
 fn pad(text: &str, options: &str) -> Result<String, Error> {
     let digits = options.trim_start_matches(['-', '+', ' ', '#', '0']);
     let (width, precision) = digits.split_once('.').unwrap_or((digits, ""));
@@ -124,7 +124,7 @@ fn pad(text: &str, options: &str) -> Result<String, Error> {
     })
 }
 
-/// minijinja writes no float as %d.
+/// minijinja can't format a float as %d.
 fn whole(number: &Value) -> Value {
     match python::as_float(number) {
         Some(float) if float.abs() < 1e18 => Value::from(float as i64),
@@ -132,7 +132,7 @@ fn whole(number: &Value) -> Value {
     }
 }
 
-/// Cut between words, unless the text is hardly longer.
+/// Cuts between words, unless the text is only slightly too long.
 fn truncate(value: &Value, args: Rest<ValueOrKwargs>) -> Result<String, Error> {
     let mut args = Args::new(&args.into_values())?;
     let length = args.next("length")?.map_or(Ok(255), i64::try_from)?;
@@ -157,7 +157,7 @@ fn truncate(value: &Value, args: Rest<ValueOrKwargs>) -> Result<String, Error> {
     Ok(format!("{kept}{end}"))
 }
 
-/// Of a dict the text of a query.
+/// A dict becomes a query string.
 fn urlencode(value: &Value) -> Result<String, Error> {
     let mut out = String::new();
     match value.kind() {

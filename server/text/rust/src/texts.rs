@@ -1,10 +1,10 @@
-//! What Python does with a text: what it strips, where it splits it, what a title is.
+//! Python's text operations: stripping, splitting, title case.
 
 use minijinja::{Error, ErrorKind};
 
 use crate::python;
 
-/// Beyond any prompt: what one step makes is in no other way bounded.
+/// More than any prompt: nothing else bounds what a single step produces.
 pub const MAX_TEXT_BYTES: usize = 64 << 20;
 
 pub fn check_size(text: &str) -> Result<(), Error> {
@@ -92,7 +92,7 @@ pub fn split_lines(text: &str, keep_ends: bool) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Every letter behind what is no letter is a capital.
+/// Capitalizes every letter that does not follow a letter.
 pub fn title(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut in_word = false;
@@ -100,7 +100,7 @@ pub fn title(text: &str) -> String {
         if in_word {
             out.extend(c.to_lowercase());
         } else {
-            // Of a ligature its first letter alone.
+            // Of a ligature only the first letter.
             let mut letters = c.to_uppercase();
             out.extend(letters.next());
             out.extend(letters.flat_map(char::to_lowercase));
@@ -110,7 +110,7 @@ pub fn title(text: &str) -> String {
     out
 }
 
-/// Whether capitals begin its words, and nothing else.
+/// Whether its words, and nothing else, are capitalized.
 pub fn is_title(text: &str) -> bool {
     let mut in_word = false;
     let mut has_words = false;

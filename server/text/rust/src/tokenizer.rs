@@ -1,6 +1,7 @@
-//! A model folder's tokenizer: tokenizer.json, with what its side files add, as transformers 4.57
-//! puts them together. Version 5 makes those of some classes (GPT2Tokenizer, LlamaTokenizer where it
-//! is legacy, Gemma's) anew and then differs from tokenizer.json; a model's own file is kept to here.
+//! A model folder's tokenizer: tokenizer.json plus what its side files add, combined as in
+//! transformers 4.57. Version 5 rebuilds the tokenizers of some classes (GPT2Tokenizer,
+//! LlamaTokenizer if it is legacy, Gemma's) and then differs from tokenizer.json; here a model's
+//! own file is authoritative.
 
 use std::path::Path;
 
@@ -15,15 +16,16 @@ use crate::pieces::{Pieces, MAX_VOCAB};
 /// The largest vocabularies take about 30 MB.
 const MAX_FILE_BYTES: u64 = 256 << 20;
 
-/// Most tokenizers of language models know all of it.
+/// Most tokenizers of language models cover all of it.
 const PROBE: &str =
     "The quick brown fox jumps over the lazy dog. 0123456789\n다람쥐 헌 쳇바퀴에 타고파";
 
-/// How many of its own tokens a tokenizer is tried on that does not.
+/// How many of its own tokens are tried on a tokenizer that does not.
 const OWN_PROBES: usize = 32;
 
-/// The expressions that cut texts into words look back over whole runs of blanks. After a million
-/// steps their engine gives up, and all behind would come out in other tokens, or not at all.
+/// The regular expressions that split texts into words backtrack over whole runs of whitespace.
+/// After a million steps their engine gives up, and everything after that would be tokenized
+/// differently, or not at all.
 const MOST_BLANKS: usize = 900_000;
 
 pub struct Tokenizer {
@@ -33,7 +35,8 @@ pub struct Tokenizer {
     named: Vec<(String, String)>,
 }
 
-/// Characters of the longest run of blanks; 0 if the text is too short for one that matters.
+/// Length in characters of the longest run of whitespace; 0 if the text is too short for one that
+/// matters.
 fn longest_blank(text: &str) -> usize {
     if text.len() <= MOST_BLANKS {
         return 0;
@@ -58,7 +61,7 @@ impl Tokenizer {
             let message = format!("{shown} is a Git LFS pointer: fetch the file with git lfs pull.");
             return Err(Error::bad_file(message));
         }
-        // Malformed files make this panic as often as fail, so the panic is caught here too, where
+        // Malformed files cause panics as often as errors, so panics are also caught here, where
         // the file is known.
         let parsed = std::panic::catch_unwind(|| tokenizers::Tokenizer::from_bytes(&bytes));
         let mut inner = match parsed {
@@ -75,8 +78,8 @@ impl Tokenizer {
         let side = read_side_files(folder)?;
         add_tokens(&mut inner, &side)
             .map_err(|error| Error::bad_file(format!("{shown}: cannot add tokens: {error}.")))?;
-        // Training's, which some files carry: a text has the same ids every time, and requests are
-        // limited elsewhere.
+        // Dropout, padding and truncation are for training, but some files carry them: a text must
+        // always have the same ids, and requests are limited elsewhere.
         if let ModelWrapper::BPE(bpe) = inner.get_model() {
             if bpe.dropout.is_some() {
                 let mut bpe = bpe.clone();
@@ -97,7 +100,8 @@ impl Tokenizer {
                 "{shown} has token ids up to {size}; 1 to {MAX_VOCAB} tokens can be served."
             )));
         }
-        // By id: the text of a token that is written normalized is not the one that is special.
+        // Checked by id: the text of a token that is written normalized is not the one that is
+        // special.
         let added = inner.get_added_vocabulary();
         let is_special = |id| {
             let token = added.get_added_tokens_decoder().get(&id);
@@ -111,7 +115,7 @@ impl Tokenizer {
         Ok(tokenizer)
     }
 
-    /// Tokenizes texts: the library looks at much of a file only then, and what is wrong there
+    /// Tokenizes sample texts: the library looks at much of a file only then, and an error there
     /// would fail every request. A tokenizer may know few characters: any text will do.
     fn probe(&self) -> std::result::Result<(), String> {
         let caught = |text: &str, add_special| {
@@ -127,7 +131,7 @@ impl Tokenizer {
         if let Err(error) = encode("", false) {
             return failed("an empty", error);
         }
-        // Added tokens are found before all else.
+        // Added tokens are matched before anything else.
         let added = self.inner.get_added_tokens_decoder();
         let mut own = (0..self.vocab_size())
             .filter(|id| self.pieces.has(*id) && !added.contains_key(&(*id as u32)))
@@ -168,8 +172,8 @@ impl Tokenizer {
         Ok(encoding.get_ids().iter().map(|id| *id as i32).collect())
     }
 
-    /// Ids without a token stand for nothing. (The library would look for special tokens by text,
-    /// see `load`.)
+    /// Ids without a token are ignored. (The library would look up special tokens by text, see
+    /// `load`.)
     pub fn decode(&self, ids: &[i32], skip_special: bool) -> Result<String> {
         let shown = |id: &i32| !(skip_special && self.pieces.is_special(*id));
         let ids: Vec<u32> =
@@ -195,7 +199,7 @@ impl Tokenizer {
         self.inner.token_to_id(token).map(|id| id as i32)
     }
 
-    /// The variables that a chat template gets: name and text.
+    /// The variables for chat templates: name and text.
     pub fn named(&self) -> &[(String, String)] {
         &self.named
     }
@@ -218,7 +222,7 @@ struct DeclaredToken {
     content: String,
 }
 
-/// The library gives added tokens the next ids that are free, whatever the file says.
+/// The library assigns added tokens the next free ids, whatever the file says.
 fn check_ids(inner: &tokenizers::Tokenizer, json: &[u8]) -> std::result::Result<(), String> {
     let declared: Declared =
         serde_json::from_slice(json).map_err(|error| format!("is not a tokenizer: {error}"))?;
@@ -236,13 +240,13 @@ fn check_ids(inner: &tokenizers::Tokenizer, json: &[u8]) -> std::result::Result<
     Ok(())
 }
 
-/// What a panic says.
+/// A panic's message.
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| text.to_string());
     text.or_else(|| panic.downcast_ref().cloned()).unwrap_or_else(|| "it can't be read".to_string())
 }
 
-/// First the tokens with their flags, then the named ones, special whatever their flags say.
+/// First the tokens with flags, then the named ones, which are special whatever their flags say.
 fn add_tokens(inner: &mut tokenizers::Tokenizer, side: &SideFiles) -> tokenizers::Result<()> {
     inner.add_tokens(side.added.iter().cloned())?;
     let known = inner.get_added_tokens_decoder();
