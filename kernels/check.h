@@ -1,5 +1,4 @@
-// Check: aborts on a broken invariant of ours. Never reached by what a client or an operator can
-// send.
+// Check: aborts on a broken internal invariant. No input of a client or an operator may trigger it.
 #ifndef BARAM_KERNELS_CHECK_H_
 #define BARAM_KERNELS_CHECK_H_
 

@@ -1,5 +1,5 @@
 // Conversions between fp32 and the 16-bit types, one element at a time. For load time, tests and
-// the reference device; kernels have their own vector forms with the same results.
+// the reference device; kernels have vector forms with the same results.
 #ifndef BARAM_KERNELS_FLOAT_TYPES_H_
 #define BARAM_KERNELS_FLOAT_TYPES_H_
 

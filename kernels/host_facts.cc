@@ -21,9 +21,9 @@
 namespace baram {
 namespace {
 
-constexpr size_t kMaxNodes = 4096;  // of NUMA; kernels have at most 1024
+constexpr size_t kMaxNodes = 4096;  // NUMA nodes; Linux has at most 1024
 
-// The kernel refuses a set that is smaller than its own, whose size it does not tell.
+// The kernel rejects a set smaller than its own, whose size it does not report: try larger ones.
 std::vector<int32_t> AllowedProcessors() {
   for (size_t words = 16; words <= size_t{1} << 14; words *= 2) {
     std::vector<uint64_t> set(words);
@@ -53,8 +53,8 @@ int64_t ReadNumber(const std::string& path) {
   return text >> number ? number : -1;
 }
 
-// The nodes of this process's cpuset. "Mems_allowed_list:\t0-1,8"; empty if the kernel says
-// nothing.
+// The nodes of this process's cpuset. "Mems_allowed_list:\t0-1,8"; empty if the kernel does not
+// list them.
 std::vector<uint64_t> CpusetNodes() {
   constexpr char kName[] = "Mems_allowed_list:";
   std::istringstream lines(ReadFile("/proc/self/status"));
@@ -72,8 +72,8 @@ std::vector<uint64_t> CpusetNodes() {
   return mask;
 }
 
-// The nodes that this process was bound to, as by numactl --membind; empty if to none, or where a
-// container may not ask. Other policies prefer nodes, and take from the rest as well.
+// The nodes this process is bound to, as by numactl --membind; empty if it is not bound, or where a
+// container forbids the call. Other policies only prefer nodes and fall back on the rest.
 std::vector<uint64_t> BoundNodes() {
   std::vector<uint64_t> mask(kMaxNodes / 64);
   int mode = 0;
@@ -95,9 +95,9 @@ int64_t TotalOfNode(const std::string& path) {
   return 0;
 }
 
-// The directories whose limits bind a member of a cgroup hierarchy: its own, then its ancestors'.
-// In a container the path may name directories outside of what is mounted; the mount point itself
-// is then the member's own.
+// The directories whose limits apply to a member of a cgroup hierarchy: its own, then its
+// ancestors'. In a container the path may name directories outside the mount; the mount point is
+// then the member's own.
 std::vector<std::string> CgroupDirectories(const std::string& mount, std::string path) {
   std::vector<std::string> directories;
   while (!path.empty() && path != "/") {
@@ -194,7 +194,7 @@ HostFacts ReadHostFacts() {
   const std::string root = "/sys/fs/cgroup";
   const std::string membership = ReadFile("/proc/self/cgroup");
   facts.default_threads = static_cast<int32_t>(facts.processors.size());
-  // A thread more than the quota pays for would be stopped in the middle of an op, and all wait.
+  // One thread more than the quota allows is throttled in the middle of an op, and all others wait.
   facts.cpu_quota = CgroupCpuQuota(root, membership);
   if (facts.cpu_quota > 0) {
     const double most = facts.default_threads;

@@ -13,21 +13,21 @@ struct HostFacts {
   std::vector<int32_t> processors;  // that this process may run on
   int32_t default_threads = 1;      // from the processors and the cgroup's quota
   double cpu_quota = 0;             // of the cgroup, in processors; 0: unlimited
-  // The least of what the allowed NUMA nodes have, the cgroup's limit and ulimit -v.
+  // The minimum of the machine's memory, the allowed NUMA nodes', the cgroup's limit and ulimit -v.
   int64_t memory_bytes = 0;
 };
 
 HostFacts ReadHostFacts();
 
 // The smallest CPU quota of a cgroup and its ancestors, in processors; 0: unlimited. `root` is the
-// mount point ("/sys/fs/cgroup"), `membership` the text of /proc/self/cgroup. v1 and v2.
+// mount point ("/sys/fs/cgroup"), `membership` the text of /proc/self/cgroup. Handles v1 and v2.
 double CgroupCpuQuota(const std::string& root, const std::string& membership);
 // The smallest memory limit in bytes; 0: unlimited.
 int64_t CgroupMemoryLimit(const std::string& root, const std::string& membership);
 
-// Memory of the NUMA nodes whose bits are set in every one of `masks` (bit 64 * i + b of word i: a
-// node's number; an empty mask allows all), in bytes; 0: it is not known. `folder` has what
-// /sys/devices/system/node has.
+// Memory of the NUMA nodes whose bits are set in every one of `masks` (bit b of word i stands for
+// node 64 * i + b; an empty mask allows all), in bytes; 0: unknown. `folder` is
+// /sys/devices/system/node, or a copy for tests.
 int64_t NodesMemory(const std::string& folder, const std::vector<std::vector<uint64_t>>& masks);
 
 }  // namespace baram

@@ -1,4 +1,4 @@
-// Opens a device by name. With CMake the only place that knows which devices this build has.
+// Opens a device by name. Besides CMake the only place that knows which devices this build has.
 #include "kernels/cpu/cpu_device.h"
 #include "kernels/cuda/cuda_device.h"
 #include "kernels/device.h"
@@ -11,10 +11,10 @@ struct DeviceKind {
   const char* name;
   std::unique_ptr<Device> (*open)(const DeviceOptions& options, std::string* error);
   bool numbered;                        // there may be several: "name:which"
-  std::string (*variants)() = nullptr;  // what it was compiled for, if that differs between builds
+  std::string (*variants)() = nullptr;  // what it was compiled for, if builds differ in that
 };
 
-// CMake says whether a kind is built: its function, or null.
+// CMake defines the function of a kind that is not always built, null if it is not.
 constexpr DeviceKind kDevices[] = {
     {"cpu", OpenCpuDevice, false},
     {"ref", OpenRefDevice, false},

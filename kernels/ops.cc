@@ -82,7 +82,7 @@ double Bytes(const WeightShape& shape) {
          static_cast<double>(DTypeBytes(shape.format.dtype));
 }
 
-// Flops count the multiplications and additions of the formula; a transcendental counts as one.
+// Flops are the multiplications and additions of the formula; a transcendental counts as one.
 OpCost Cost(const EmbedArgs& args, double) {
   const double read =
       Elements(args.out) * static_cast<double>(DTypeBytes(args.table.shape.format.dtype));
@@ -106,7 +106,8 @@ OpCost Cost(const StoreKvArgs& args, double) {
   const double kv_share = 2 * head.kv_heads / all;
   return {Bytes(args.qkv) * 2, 8 * Elements(args.qkv) * (1 - kv_share / 2)};
 }
-// A prompt chunk reads a key once for all its query rows, so bytes are those of the mean row.
+// A sequence's keys are read once for all its query tokens, so the bytes are those of one token per
+// sequence, with the mean context.
 OpCost Cost(const AttendArgs& args, double context_tokens) {
   const HeadShape& head = args.pool.shape.head;
   const double query_rows = std::max(1, args.step.tokens);

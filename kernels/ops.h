@@ -1,9 +1,10 @@
-// The op set: the steps of a transformer that a device knows. One argument struct per op.
+// The op set: the steps of a transformer that a device runs. One argument struct per op.
 //
 // Every op is asynchronous in its device's order, returns nothing, never allocates, and reads and
-// writes only what its arguments name. Outputs never overlap inputs unless said. The definition of
-// every op is its plain loop in kernels/ref/. Shapes are written [rows, cols]; T is the step's
-// tokens, O its logit rows, V the vocabulary, d the hidden size, hd a head's size.
+// writes only what its arguments name. Outputs never overlap inputs unless stated. The definition
+// of every op is its plain loop in kernels/ref/. Shapes are written [rows, cols]: T is the step's
+// tokens, O its logit rows, R any number of rows, V the vocabulary, d the hidden size, hd the head
+// size, F the MLP width, n and k a weight's output and input features.
 #ifndef BARAM_KERNELS_OPS_H_
 #define BARAM_KERNELS_OPS_H_
 
@@ -16,7 +17,8 @@
 
 namespace baram {
 
-// out[t] = scale * table[token_ids[t]]. Reads the packed head table, so tied weights exist once.
+// out[t] = scale * table[token_ids[t]]. Reads the table as packed for the head's Gemm, so tied
+// weights are stored once.
 struct EmbedArgs {
   StepView step;
   PackedWeight table;  // n = vocabulary, k = d
@@ -46,20 +48,22 @@ struct AddNormArgs {
   Tensor out;  // [R, d] input of the next sub-layer
 };
 
-// out = a W^T + bias. fp32 accumulation in one order for every number of rows, so that a row's
-// bits never depend on its neighbours (I10).
+// out = scale * a W^T + bias. Sums are fp32 or wider. If DeviceInfo::exact, their order is the same
+// for every R, so that a row's bits never depend on its neighbors (I10).
 struct GemmArgs {
   Tensor a;  // [R, k] activation type
   PackedWeight weight;
   const float* bias = nullptr;  // [n] or null
-  float scale = 1.0f;           // multiplies the result before the bias (logit scale)
+  float scale = 1.0f;           // multiplies the product before the bias (logit scale)
   Tensor out;                   // [R, n] activation, residual or fp32 type
 };
 
+// Which elements i < rotary_dim / 2 pair up: (i, i + rotary_dim / 2), as in GPT-NeoX, or
+// (2i, 2i + 1), as in GPT-J. A pair becomes x' = x cos - y sin, y' = y cos + x sin.
 enum class RopeLayout : uint8_t { kHalfSplit, kInterleaved };
 
-// Cosines and sines of one rotation, made at load in double precision: for every position
-// `rotary_dim / 2` cosines, then as many sines, the attention factor multiplied in.
+// Cosines and sines of one rotation, computed at load time in double precision: for every position
+// `rotary_dim / 2` cosines, then as many sines, multiplied by the attention factor.
 struct RopeTable {
   const float* data = nullptr;  // [positions, rotary_dim]; null: no rotation
   int32_t positions = 0;
@@ -79,7 +83,7 @@ struct HeadShape {
 struct KvShape {
   HeadShape head;
   int32_t layers_per_group = 0;
-  int32_t page_tokens = 0;  // a power of two; a device may ask for more (Unsupported)
+  int32_t page_tokens = 0;  // a power of two; a device may set a minimum (Unsupported)
 };
 
 // The page pool: `pages` pages of Device::KvBytesPerPage(shape) bytes, shared by all groups.
@@ -96,8 +100,9 @@ struct KvLayer {
   int32_t index = 0;  // position of the layer inside the group's pages
 };
 
-// Per head: optional RMSNorm of q and k, rotation of q and k, then k and v go to their page. q is
-// normed and rotated in place. v is stored as it is. Nothing is stored of a token whose slot is -1.
+// Per head: optional RMSNorm of q and k, rotation of q and k, then k and v are written to their
+// page, v unchanged. q is normalized and rotated in place; k may be as well. Tokens whose slot is
+// -1 are skipped.
 struct StoreKvArgs {
   StepView step;
   KvPool pool;
@@ -111,19 +116,20 @@ struct StoreKvArgs {
 
 // Causal attention of every token over its sequence's pages, for any mix of prompt chunks and
 // decode rows; tokens whose slot is -1 are skipped. Query head h reads KV head h / (heads /
-// kv_heads). A token at position p sees the positions max(0, p - window + 1) .. p. Softmax in fp32;
-// key blocks start at fixed absolute positions (I10).
+// kv_heads). A token at position p sees positions max(0, p - window + 1) .. p. Softmax in fp32 or
+// wider; if DeviceInfo::exact, key blocks start at fixed absolute positions (I10).
 struct AttendArgs {
   StepView step;
   KvPool pool;
   KvLayer layer;
-  Tensor q;                 // [T, heads * hd] (a column view of qkv)
+  Tensor q;                 // [T, heads * hd] (may be a column view of qkv)
   int32_t window = 0;       // 0: no window
   float scale = 1.0f;       // of the scores
   Tensor out;               // [T, heads * hd]
   void* scratch = nullptr;  // Device::AttendScratchBytes() bytes
 };
 
+// kSilu: x / (1 + e^-x). kGeluTanh: x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))).
 enum class Activation : uint8_t { kSilu, kGeluTanh };
 
 // out = act(gate) * up.
@@ -140,18 +146,19 @@ struct GatherRowsArgs {
   Tensor out;                      // [R, d]
 };
 
-// Draws or scores one token for every row of logits, with the parameters of its slot:
-// log-probability of the raw logits; bias, masks and penalties; temperature; min-p; top-k; top-p;
-// draw. The draw is the largest of logit/temperature + Gumbel noise, keyed by (seed, output index,
-// position, token), so preemption and batching change nothing (I13). Logits at or past
-// `valid_vocab` are never chosen, and scored as -infinity behind all others. Updates the slot's
-// last token, generated count and penalty counts. Overwrites the logits.
+// Draws or scores one token per row of logits, with the parameters of its slot: log-probability of
+// the raw logits; bias, masks and penalties; temperature; min-p; top-k; top-p; draw. The draw is
+// the largest of logit/temperature + Gumbel noise, keyed by (seed, output index, position, token),
+// so preemption and batching change nothing (I13). A token at or past `valid_vocab` is never drawn;
+// as a target it scores -infinity and ranks last. A draw updates the slot's last token, generated
+// count and penalty counts; a score changes nothing. The logits may be overwritten. Exact
+// definition: sampler_math.h.
 struct SampleArgs {
   StepView step;
   Tensor logits;            // [O, V] fp32
   int32_t valid_vocab = 0;  // at most V
-  // For grammars; the engine sets none yet. Each row's [(V + 31) / 32] bits of allowed tokens; a
-  // null row allows all.
+  // For grammars; the engine sets none. Per row, V bits in (V + 31) / 32 words: the allowed tokens;
+  // a null row allows all.
   const uint32_t* const* masks = nullptr;  // [O] or null
   TokenResult* results = nullptr;          // [O] device memory
 };
@@ -159,7 +166,7 @@ struct SampleArgs {
 using OpArgs = std::variant<EmbedArgs, NormArgs, AddNormArgs, GemmArgs, StoreKvArgs, AttendArgs,
                             ActArgs, GatherRowsArgs, SampleArgs>;
 
-// What the roofline of an op is made of.
+// What an op's roofline is computed from.
 struct OpCost {
   double bytes = 0;  // that must cross memory at least once
   double flops = 0;
@@ -169,8 +176,8 @@ struct OpCost {
 const char* OpName(const OpArgs& args);
 // One line with the shapes, types and options that select a kernel.
 std::string OpDescription(const OpArgs& args);
-// Lower bounds; context lengths of Attend are taken from `context_tokens`, the sum over query rows
-// of the keys each sequence must read.
+// Lower bounds. `context_tokens`: sum over query tokens of the keys it attends to; only Attend uses
+// it.
 OpCost CostOf(const OpArgs& args, double context_tokens = 0);
 
 }  // namespace baram

@@ -10,19 +10,19 @@
 //   v       = (word + 0.5) * 2^-32, in (0, 1)
 //   gumbel  = -log(-log(1 - v))
 // The largest noise, which decides, comes from small v, where v has the full 32 bits: a 24-bit
-// uniform would tie within the vocabularies of today. A device that computes in fp32 clamps v to
+// uniform would tie within today's vocabularies. A device that computes in fp32 clamps v to
 // 1 - 2^-24 and uses log1p; the words are exact everywhere, the noise is equal up to rounding.
 //
-// Choice among the tokens that are left: the largest (logit - max) / temperature + gumbel, the
-// smallest id among equals. That is a draw from softmax(logit / temperature); subtracting the
-// maximum first keeps tiny temperatures finite. (logit - max) / temperature is one fp32 subtraction
-// and one fp32 division.
+// Choice among the remaining tokens: the largest (logit - max) / temperature + gumbel, the smallest
+// id among equals. That is a draw from softmax(logit / temperature); subtracting the maximum first
+// keeps tiny temperatures finite. (logit - max) / temperature is one fp32 subtraction and one fp32
+// division.
 //
 // Filters. Each keeps the logits at or above a bound, so equal logits stay or go together and the
 // smallest id never decides. With z = (logit - max) / temperature, in this order:
 //   min-p: z >= log(min_p)
-//   top-k: at least the k-th largest of what is left
-//   top-p: with p = softmax of what is left, the tokens whose larger ones sum to less than top_p
+//   top-k: at least the k-th largest of what remains
+//   top-p: with p = softmax of what remains, the tokens whose larger p sum to less than top_p
 #ifndef BARAM_KERNELS_SAMPLER_MATH_H_
 #define BARAM_KERNELS_SAMPLER_MATH_H_
 
@@ -69,8 +69,8 @@ inline double GumbelNoise(uint64_t seed, int32_t output_index, int32_t position,
 }
 
 // The three penalties, in fp32 and in this order, on a logit whose count (see SlotTable) is
-// `count`. A quotient that fp32 does not hold is the largest number there is: an infinite logit
-// would make infinity - infinity of the maximum, and NaN of every filter.
+// `count`. A quotient that overflows fp32 becomes FLT_MAX: an infinite logit would make (logit -
+// max) NaN, and with it every filter.
 constexpr float Penalized(float logit, uint16_t count, const SamplingParams& sampling) {
   if (count == 0) return logit;
   if (logit > 0) {

@@ -13,7 +13,7 @@
 namespace baram {
 namespace {
 
-// A size with the words the sentence calls it by.
+// A size and what to call it in a sentence.
 struct Sized {
   const char* what;
   int64_t value;

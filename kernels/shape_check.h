@@ -9,14 +9,14 @@
 
 namespace baram {
 
-// Empty if they fit, else a sentence such as "Gemm: out has 12 columns, the weight 16". Does not
-// look at data. Of pointers only RopeTable::data is read: null is no rotation.
+// Empty if they fit, else a sentence such as "Gemm: out has 12 columns, the weight 16". Reads no
+// data. The only pointer it looks at is RopeTable::data: null means no rotation.
 std::string CheckShapes(const OpArgs& args);
 
 #ifdef NDEBUG
 inline void DCheckShapes(const OpArgs&) {}
 #else
-// Aborts with the sentence. Every device that computes calls it at the head of every op.
+// Aborts with the sentence. Every device that computes calls it at the start of every op.
 void DCheckShapes(const OpArgs& args);
 #endif
 

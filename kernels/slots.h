@@ -1,4 +1,4 @@
-// SlotTable: the slots of a synchronous device, in host memory: applies a step's deltas and expands
+// SlotTable: the slots of a synchronous device, in host memory. Applies a step's deltas and expands
 // its rows into the flat arrays of a StepView.
 #ifndef BARAM_KERNELS_SLOTS_H_
 #define BARAM_KERNELS_SLOTS_H_
@@ -14,8 +14,8 @@
 
 namespace baram {
 
-// Penalty counts are one uint16 per token of the vocabulary: the top bit says that the prompt holds
-// the token, the rest is how often it was generated (saturating).
+// Penalty counts are one uint16 per token of the vocabulary: the top bit is set if the prompt
+// contains the token, the rest counts how often it was generated (saturating).
 inline constexpr uint16_t kCountInPrompt = 0x8000;
 inline constexpr uint16_t kCountOutputs = 0x7fff;
 
@@ -30,9 +30,9 @@ struct SlotState {
   const uint16_t* counts = nullptr;  // [vocab_size]; null unless sampling.NeedsCounts()
 };
 
-// Owned by a device, used by its executor thread. State and Draw may be called by workers at the
-// same time for different slots. Of one slot, too, where other outputs of it are scored while one
-// draws: those read nothing of its state but `sampling`.
+// Owned by a device, used by its executor thread. Workers may call State and Draw concurrently for
+// different slots, and for the same slot while one of its outputs is drawn and others are scored:
+// scoring reads only `sampling` from the state.
 class SlotTable {
  public:
   // Reserves everything BeginStep will need; nothing is allocated afterwards. Throws
@@ -45,7 +45,7 @@ class SlotTable {
 
   const SlotState& State(int32_t slot) const { return states_[slot]; }
 
-  // The slot's next token was drawn: becomes its last token and enters its counts.
+  // Records a drawn token: it becomes the slot's last token and enters its counts.
   void Draw(int32_t slot, int32_t token);
 
  private:
@@ -67,7 +67,7 @@ class SlotTable {
   std::vector<int32_t> page_tables_;  // [groups, slots, max_pages_per_slot], -1: no page
 
   StepArrays step_;
-  std::vector<std::vector<int32_t>> step_memory_;  // behind step_, one an array
+  std::vector<std::vector<int32_t>> step_memory_;  // what step_ points to, one per array
 };
 
 }  // namespace baram

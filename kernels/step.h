@@ -11,12 +11,12 @@
 
 namespace baram {
 
-inline constexpr int kMaxTopLogprobs = 20;    // alternatives reported beside a token
+inline constexpr int kMaxTopLogprobs = 20;    // alternatives reported per token
 inline constexpr int kMaxKvGroups = 8;        // page tables a sequence may have
-inline constexpr int kMaxBiasedTokens = 300;  // logit_bias entries of a request, as OpenAI's limit
+inline constexpr int kMaxBiasedTokens = 300;  // logit_bias entries of a request, OpenAI's limit
 inline constexpr int kMaxStopIds = 64;        // ids masked until min_tokens is reached
 
-// Per-request sampling. Meaning and order of application as vLLM's: bias and masks, penalties,
+// Per-request sampling. Meaning and order of application are vLLM's: bias and masks, penalties,
 // temperature, min-p, top-k, top-p, draw. Ranges are checked by the server, not here.
 struct SamplingParams {
   float temperature = 1.0f;         // 0: greedy, ties go to the smallest id
@@ -41,13 +41,12 @@ struct TokenBias {
   float bias;
 };
 
-// (Re)binds a slot to a sequence. Page tables of the slot are empty afterwards. At most one a step
-// for a slot.
+// (Re)binds a slot to a sequence and empties the slot's page tables. At most one per slot and step.
 struct SlotInit {
   int32_t slot = 0;
   int32_t length = 0;         // tokens whose KV the prefix pages already hold
   int32_t prompt_tokens = 0;  // how many of the sequence's tokens are prompt
-  int32_t generated = 0;      // and how many were generated, now fixed
+  int32_t generated = 0;      // how many were generated, and are not drawn again
   SamplingParams sampling;
   std::span<const int32_t> tokens;  // prompt, then output so far; may be empty unless NeedsCounts()
   std::span<const TokenBias> bias;  // at most kMaxBiasedTokens
@@ -55,7 +54,7 @@ struct SlotInit {
 };
 
 // page_tables[group][slot][index] = page, after the step's inits and before its rows run. At most
-// one a step for an entry: a device applies them in any order.
+// one per entry and step: a device applies them in any order.
 struct PageDelta {
   int32_t slot;
   int32_t group;
@@ -101,7 +100,7 @@ struct StepView {
   int32_t tokens = 0;
   int32_t rows = 0;                         // without padding
   int32_t outputs = 0;                      // rows of the logits
-  int32_t live_outputs = 0;                 // of them, without padding
+  int32_t live_outputs = 0;                 // of these, without padding
   const int32_t* token_ids = nullptr;       // [tokens]
   const int32_t* positions = nullptr;       // [tokens]
   const int32_t* token_slots = nullptr;     // [tokens], -1: padding
@@ -125,10 +124,11 @@ struct StepView {
 
 enum ResultFlags : uint32_t {
   kResultOk = 0,
-  kResultNonFinite = 1,  // a NaN or +infinity among the row's logits: no token was drawn
+  kResultNonFinite = 1,  // a logit is NaN or +infinity, or no token is allowed
 };
 
-// The outcome of one row of logits, in StepView::output order.
+// The outcome of one row of logits, in the order of StepView::output_tokens. Beyond `token` and
+// `flags`, filled for targets, and for draws if SamplingParams::logprobs >= 0.
 struct TokenResult {
   int32_t token = -1;  // drawn, or the scored target
   uint32_t flags = kResultOk;

@@ -1,5 +1,5 @@
-// What every device does with a step's input: checks it, cuts its rows into tokens and outputs, and
-// lays out the arrays behind its view.
+// What every device does with a step's input: checks it, expands its rows into tokens and outputs,
+// and lays out the arrays its view points to.
 #ifndef BARAM_KERNELS_STEP_ROWS_H_
 #define BARAM_KERNELS_STEP_ROWS_H_
 
@@ -12,7 +12,7 @@
 
 namespace baram {
 
-// Die where a delta breaks the rules of step.h or the bounds of `shape`.
+// Abort if a delta violates the rules of step.h or the bounds of `shape`.
 inline void CheckInit(const SlotInit& init, const SlotShape& shape) {
   Check(init.slot >= 0 && init.slot < shape.slots, "a SlotInit names a reserved slot");
   Check(init.bias.size() <= kMaxBiasedTokens, "a slot has at most kMaxBiasedTokens biases");
@@ -28,8 +28,8 @@ inline void CheckDelta(const PageDelta& delta, const SlotShape& shape) {
 // For every row of `input`, in order, calls place(row, begin, tokens), where `begin` is the row's
 // first token in the step and `tokens` its first in input.tokens, or -1 if it continues; then
 // output(index, token, slot, target) for each of the row's outputs, `target` -1 where one is drawn.
-// Dies where the input breaks the rules of step.h or the bounds of `shape`. Returns how many
-// tokens, rows and outputs there are, padding included, without arrays; padding is not visited.
+// Aborts if the input violates the rules of step.h or the bounds of `shape`. Returns a view with
+// its counts set and no arrays. Padding is counted, but not visited.
 template <typename Place, typename Output>
 StepView WalkRows(const StepInput& input, const SlotShape& shape, const Place& place,
                   const Output& output) {
@@ -70,7 +70,7 @@ StepView WalkRows(const StepInput& input, const SlotShape& shape, const Place& p
   return view;
 }
 
-// The arrays behind StepView, see there.
+// The arrays that a StepView points to, see there.
 struct StepArrays {
   int32_t* token_ids = nullptr;       // [max_step_tokens]
   int32_t* positions = nullptr;       // [max_step_tokens]
@@ -82,7 +82,7 @@ struct StepArrays {
   int32_t* output_targets = nullptr;  // [max_step_outputs]
 };
 
-// Calls cut(array, count) for each array: cut points it to memory for `count` elements.
+// Calls cut(array, count) for each array, to point it at memory for `count` elements.
 template <typename Cut>
 void CutArrays(const SlotShape& shape, const Cut& cut, StepArrays* arrays) {
   for (int32_t** array :
@@ -95,7 +95,7 @@ void CutArrays(const SlotShape& shape, const Cut& cut, StepArrays* arrays) {
   }
 }
 
-// Points a view to the arrays. `page_tables`: [groups, slots, max_pages_per_slot].
+// Points a view at the arrays. `page_tables`: [groups, slots, max_pages_per_slot].
 inline void PointTo(const StepArrays& arrays, const int32_t* page_tables, const SlotShape& shape,
                     StepView* view) {
   view->token_ids = arrays.token_ids;

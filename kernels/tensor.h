@@ -23,14 +23,14 @@ constexpr const char* DTypeName(DType type) {
   return "?";
 }
 
-// The types of activations and of the residual stream. f16 is one of checkpoints alone.
+// The types of activations and of the residual stream. f16 occurs in checkpoints only.
 constexpr bool IsStored(DType type) { return type == DType::kF32 || type == DType::kBF16; }
 
-// Elements of an attention head, at most. Here because the per-ISA files of cpu/ may see no header
-// of more than plain data.
+// The largest attention head, in elements. Here because the per-ISA files of cpu/ may include only
+// headers of plain data.
 inline constexpr int32_t kMaxHeadDim = 256;
 
-// A view of `rows` by `cols` elements in device memory; does not own. Row r starts at
+// A view of `rows` by `cols` elements in device memory, which it does not own. Row r starts at
 // data + r * stride elements; elements of a row are adjacent.
 struct Tensor {
   void* data = nullptr;
@@ -55,8 +55,8 @@ inline Tensor DenseTensor(void* data, DType dtype, int64_t rows, int64_t cols) {
   return {data, dtype, rows, cols, cols};
 }
 
-// How a weight matrix is stored on the device. A quantized format adds a row to this struct's
-// meaning (bits, group, scales), a packer and a loader inside the GEMM that wants it.
+// How a weight matrix is stored on the device. A quantized format adds fields here (bits, group
+// size, scales), a packer, and a loader in each GEMM that takes it.
 struct Format {
   DType dtype = DType::kBF16;
   bool operator==(const Format&) const = default;
@@ -69,8 +69,8 @@ struct WeightShape {
   Format format;
 };
 
-// A weight in the device's own layout, written by Device::PackWeight. Nobody else knows the
-// layout. Does not own its memory.
+// A weight in the device's own layout, which Device::PackWeight writes and no other code knows.
+// Does not own its memory.
 struct PackedWeight {
   const void* data = nullptr;
   WeightShape shape;

@@ -1,4 +1,4 @@
-// Where the sentences go that a device has for its operator.
+// Where a device sends its sentences for the operator.
 #ifndef BARAM_KERNELS_WARN_H_
 #define BARAM_KERNELS_WARN_H_
 
