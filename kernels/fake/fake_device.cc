@@ -16,7 +16,7 @@ struct Cell {
   int32_t position;
 };
 
-// [layers, page_tokens] cells a page.
+// A page holds [layers, page_tokens] cells.
 Cell& CellAt(const KvPool& pool, const StepView& step, KvLayer layer, int32_t slot,
              int32_t position) {
   const int32_t block = position / pool.shape.page_tokens;
@@ -204,7 +204,7 @@ void FakeDevice::Sample(const SampleArgs& args) {
       for (const TokenBias& bias : state.bias) draw = FakeMix(draw, bias.token);
       uint64_t token = draw % vocab;
       if (state.generated < sampling.min_tokens) {
-        // Masked: the next id that is not.
+        // Masked: take the next id that is not.
         const auto stops = [&state](uint64_t id) {
           return std::ranges::find(state.stop_ids, static_cast<int32_t>(id)) !=
                  state.stop_ids.end();

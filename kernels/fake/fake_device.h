@@ -1,14 +1,14 @@
-// FakeDevice: a device whose tokens prove that the engine did its work, at no cost of arithmetic.
+// FakeDevice: a device whose tokens prove that the engine did its work, without computing a model.
 //
 // StoreKv writes (token id, position) into the pages; Attend hashes what the page tables reach
-// within the window; Sample's token is a pure function of that hash, the seed, the output, the
-// counts for penalties and the biased ids. So a token is a pure function of (prompt, outputs so
-// far, seed) when every page is right, and something else as soon as one is wrong, stale or freed
+// within the window; Sample's token is a pure function of that hash, the seed, the output index,
+// the penalty counts and the biased ids. So a token is a pure function of (prompt, outputs so far,
+// seed) when every page is right, and a different one as soon as a page is wrong, stale or freed
 // too early. All other ops do nothing. A graph is the list of these ops with the arguments they
 // were captured with.
 //
-// Aborts if a step breaks a rule of step.h that devices do not check: two inits of a slot, two
-// deltas of an entry.
+// Aborts if a step violates a rule of step.h that other devices do not check: two inits of a slot,
+// two deltas of an entry.
 #ifndef BARAM_KERNELS_FAKE_FAKE_DEVICE_H_
 #define BARAM_KERNELS_FAKE_FAKE_DEVICE_H_
 
@@ -23,30 +23,30 @@
 namespace baram {
 
 struct FakeOptions {
-  // 2: results become visible at Wait only; until then their memory holds garbage.
+  // 2: results become visible only at Wait; until then their memory holds garbage.
   int32_t planning_depth = 1;
   bool graphs = false;        // see DeviceInfo
-  int32_t fail_captures = 0;  // so many captures fail, the first ones; -1: all
+  int32_t fail_captures = 0;  // how many of the first captures fail; -1: all
   int32_t page_tokens = 4;
   int64_t memory_bytes = int64_t{1} << 34;
-  // Whether it has memory of its own, how much of that is free, and what the device takes of it.
+  // Whether it has memory of its own, how much of it is free, and how much the device itself uses.
   bool own_memory = false;
   int64_t free_bytes = 0;
   DeviceUse own_use = {};
   int64_t alloc_multiple = 1;
-  // Rows whose hash, divided by it, leaves 1 are not finite, the warm-up's of 0 never; 0: none.
+  // Rows whose hash mod this is 1 are non-finite; the warm-up's, of hash 0, never are. 0: none.
   uint64_t nonfinite_divisor = 0;
   // Wait fails from this mark on, counted from 1; 0: never. The warm-up step is the first.
   uint64_t lost_at = 0;
-  // Called by every Attend, if set: to hold a step in a layer.
+  // Called by every Attend, if set, so that a test can hold a step inside a layer.
   std::function<void()> in_attend = {};
-  // The same for Gemm, for Sample and for Wait.
+  // Likewise for Gemm, Sample and Wait.
   std::function<void()> in_gemm = {};
   std::function<void()> in_sample = {};
   std::function<void()> in_wait = {};
 };
 
-// One step of every hash here, and of a test's own model of this device.
+// Mixes a value into a hash: here, and in tests that model this device.
 inline uint64_t FakeMix(uint64_t hash, uint64_t value) {
   hash = (hash ^ value) * 0x9e3779b97f4a7c15u;
   return hash ^ (hash >> 29);
@@ -69,7 +69,7 @@ class FakeDevice final : public Device {
   void Download(void* host, const void* device, int64_t bytes) override;
   uint64_t Record() override { return ++marks_; }
   bool Wait(uint64_t mark) override;
-  // How long every step takes.
+  // What TimeOf returns for every step.
   static constexpr StepTime kStepTime{.busy_s = 0.25, .gap_s = 0.125};
   StepTime TimeOf(uint64_t) override { return kStepTime; }
 
@@ -92,7 +92,7 @@ class FakeDevice final : public Device {
   void Sample(const SampleArgs& args) override;
 
  private:
-  // A download that waits for its mark.
+  // A download waiting for its mark.
   struct PendingDownload {
     uint64_t mark;
     void* host;
@@ -107,15 +107,15 @@ class FakeDevice final : public Device {
   SlotTable slots_;
   std::vector<uint64_t> hashes_;  // [step tokens]
   uint64_t steps_ = 0;
-  std::vector<uint64_t> bound_in_step_;    // [slots], the last
-  std::vector<uint64_t> changed_in_step_;  // [groups, slots, max_pages_per_slot], the last
+  std::vector<uint64_t> bound_in_step_;    // [slots], the last step that did
+  std::vector<uint64_t> changed_in_step_;  // [groups, slots, max_pages_per_slot], likewise
   StepView step_;                          // the current one
   struct Graph {
     int32_t tokens = 0, outputs = 0;  // of the step
     std::vector<OpArgs> ops;
   };
   std::vector<Graph> graphs_;  // graph n is graphs_[n - 1]
-  bool capturing_ = false;     // the last of graphs_
+  bool capturing_ = false;     // into the last of graphs_
   uint64_t marks_ = 0;
   std::deque<PendingDownload> downloads_;
 };

@@ -34,7 +34,7 @@ void RefEmbed(const EmbedArgs& args) {
 }
 
 void RefGemm(const GemmArgs& args) {
-  // Weight rows outermost: each is read from memory once, whatever the number of rows of a.
+  // Weight rows outermost: each is read from memory once, however many rows `a` has.
   for (int64_t n = 0; n < args.weight.shape.n; ++n) {
     const float* weight = WeightRow(args.weight, n);
     const double bias = args.bias != nullptr ? args.bias[n] : 0.0;

@@ -1,5 +1,5 @@
 // The device "ref": every op as a plain fp32 loop, the definition of the op. One thread, no
-// vectors.
+// intrinsics.
 #ifndef BARAM_KERNELS_REF_REF_DEVICE_H_
 #define BARAM_KERNELS_REF_REF_DEVICE_H_
 

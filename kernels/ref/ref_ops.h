@@ -1,5 +1,5 @@
-// The ops of the device "ref". Everything is fp32; sums run in double, in the order of the
-// elements, and are rounded once, so that a row's bits depend on nothing but the row (I10).
+// The ops of the device "ref". Everything is fp32; sums run in double, in a fixed order, and are
+// rounded once, so that a row's bits depend on nothing but the row (I10).
 #ifndef BARAM_KERNELS_REF_REF_OPS_H_
 #define BARAM_KERNELS_REF_REF_OPS_H_
 
@@ -18,7 +18,7 @@ void RefAct(const ActArgs& args);
 void RefGatherRows(const GatherRowsArgs& args);
 void RefSample(const SampleArgs& args, SlotTable& slots);
 
-// One head's RMSNorm or a row's: out may be x.
+// RMSNorm of one row or head; `out` may be `x`.
 void RefRmsNorm(const float* x, const float* weight, float eps, int64_t n, float* out);
 
 // A page: [layers_per_group][key, value][kv_heads][page_tokens][head_dim].

@@ -1,4 +1,4 @@
-// Sample as plain loops. The formulas, the filters and the random numbers are sampler_math.h's.
+// Sample as plain loops. sampler_math.h defines the formulas, the filters and the random numbers.
 #include <algorithm>
 #include <cmath>
 #include <functional>
@@ -31,7 +31,7 @@ double LogSumExp(const float* logits, int32_t vocab) {
 }
 
 // Log-probability, rank and alternatives, from the raw logits. A scored token past the vocabulary
-// counts as one of -infinity behind all others.
+// counts as -infinity and ranks last.
 void Report(const float* logits, int32_t vocab, double log_sum, int32_t token, int32_t top_count,
             TokenResult& result) {
   const bool known = token < vocab;
@@ -86,7 +86,7 @@ void Filter(const SamplingParams& sampling, int32_t vocab, float* z) {
   if (sampling.top_p >= 1) return;
   double total = 0;
   for (float x : sorted) total += std::exp(double{x});
-  double larger = 0;  // probability of all that is above the current run of equals
+  double larger = 0;  // probability of everything above the current run of equals
   for (int32_t begin = 0; begin < vocab;) {
     if (larger >= sampling.top_p) {
       MaskBelow(sorted[begin - 1], vocab, z);

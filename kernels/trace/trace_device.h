@@ -1,5 +1,5 @@
 // TraceDevice: runs the forward pass without computing. Records every op and asks the device that
-// is meant to run it whether it can (I12), before any weight is loaded.
+// is to run it whether it can (I12), before any weight is loaded.
 #ifndef BARAM_KERNELS_TRACE_TRACE_DEVICE_H_
 #define BARAM_KERNELS_TRACE_TRACE_DEVICE_H_
 
@@ -10,18 +10,18 @@
 
 namespace baram {
 
-// Looks like `target` in every fact. `target` must outlive it. One thread.
+// Reports the info, sizes and support of `target`, which must outlive it. One thread.
 //
 // Alloc gives addresses that are aligned, distinct and not null, so that code which tells "present"
-// from "absent" by a pointer takes its usual path, but nothing lies behind them: nobody may touch
-// them. Upload and PackWeight ignore their data, Download fills zeros. BeginStep returns the step's
-// counts, and null arrays.
+// from "absent" by a pointer takes its usual path; they must not be dereferenced. Upload and
+// PackWeight ignore their data, Download writes zeros. BeginStep returns the step's counts and null
+// arrays.
 class TraceDevice final : public Device {
  public:
-  // One kind of op the pass asked for: same description, same answer.
+  // The ops of one description, which share one answer.
   struct Entry {
     std::string description;  // OpDescription
-    std::string unsupported;  // the target's sentence; empty: it can
+    std::string unsupported;  // the target's sentence; empty: supported
     int64_t count = 0;
     OpCost cost;  // of one call; Attend without its context
   };
@@ -30,7 +30,7 @@ class TraceDevice final : public Device {
 
   // In the order of their first call.
   const std::vector<Entry>& Entries() const { return entries_; }
-  // The sentences of what the target cannot run, one a line; empty: it can run all.
+  // What the target can't run, one sentence per line; empty if it can run everything.
   std::string UnsupportedSentences() const;
 
   const DeviceInfo& Info() const override { return target_.Info(); }
