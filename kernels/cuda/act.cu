@@ -2,7 +2,7 @@
 //
 //   silu(x) = x / (1 + e^-x);  gelu(x) = x / (1 + e^-2u), u = sqrt(2 / pi) (x + 0.044715 x^3),
 // which is 0.5 x (1 + tanh(u)) without its cancellation.
-// Bound by memory: 6 bytes an output of bf16. One thread a vector, blocks along the columns.
+// Bound by memory: 6 bytes per bf16 output. One thread per vector, blocks along the columns.
 #include <algorithm>
 
 #include "kernels/cuda/dispatch.h"

@@ -1,5 +1,5 @@
-// AlgorithmTable: which algorithm a library takes for each kind of product, asked before steps need
-// it, and which products the library refuses.
+// AlgorithmTable: the algorithm a library chooses for each kind of product, queried before steps
+// need it, and which products the library rejects.
 #ifndef BARAM_KERNELS_CUDA_ALGORITHM_TABLE_H_
 #define BARAM_KERNELS_CUDA_ALGORITHM_TABLE_H_
 
@@ -16,7 +16,7 @@
 
 namespace baram::cuda {
 
-// Rows are rounded up, so that the table stays small however many different steps a server sees.
+// Rounds rows up, so that the table stays small however many different steps a server runs.
 inline int64_t RoundedRows(int64_t rows) {
   const int64_t multiple = rows <= 128 ? 16 : rows <= 512 ? 64 : rows <= 2048 ? 256 : 1024;
   return RoundUp(rows, multiple);
@@ -43,30 +43,30 @@ inline ProductKind KindOf(const GemmArgs& args) {
           .has_bias = args.bias != nullptr};
 }
 
-// What a library answered for products of a kind.
+// A library's answer for products of a kind.
 template <typename Algorithm>
 struct FoundAlgorithm {
-  Error refusal = nullptr;  // not null: it has none, or refused a product; for good
+  Error refusal = nullptr;  // not null: it has none, or rejected a product; permanent
   Algorithm algorithm = {};
 };
 
-// Used by one thread. Rows aside, a model has a handful of kinds, which its first steps show.
-// Asking takes host time and memory, so the first product of a kind asks for all rows that a step
-// can have (I6).
+// Used by one thread. Rows aside, a model has a handful of kinds, all of which its first steps use.
+// A query takes host time and memory, so the first product of a kind queries all numbers of rows
+// that a step can have (I6).
 template <typename Algorithm>
 class AlgorithmTable {
  public:
   using Found = FoundAlgorithm<Algorithm>;
 
-  // The most rows of a step.
+  // The largest number of rows of a step.
   void SetMostRows(int64_t rows) { most_rows_ = rows; }
 
-  // Has the library multiply: run(algorithm) starts the product or says why not, ask(kind) is
-  // called for what is not in the table. An algorithm is asked for with rows rounded up and may not
-  // work for fewer. Where it fails, the library is asked once more, with the exact rows, and its
-  // answer is used for products of these rows from then on. Not null: why it refuses them. In a
-  // capture a failure may be that of the capture, which says nothing of the product: it is
-  // returned, and neither kept nor asked about.
+  // Has the library multiply: run(algorithm) starts the product or returns why not, ask(kind) is
+  // called for kinds missing from the table. An algorithm is chosen for rows rounded up and may not
+  // work for fewer. If it fails, the library is asked once more, with the exact rows, and its
+  // answer is used for products of these rows from then on. Returns why the library rejects the
+  // product, or null. During a capture a failure may be the capture's own, which says nothing about
+  // the product: it is returned, but neither recorded nor asked about.
   template <typename Ask, typename Run>
   Error Multiply(const ProductKind& kind, int64_t rows, bool in_capture, const Ask& ask,
                  const Run& run) {
@@ -88,7 +88,7 @@ class AlgorithmTable {
     return refusal;
   }
 
-  // What is known of a kind, asked for if it is not.
+  // The entry of a kind, queried if it is missing.
   template <typename Ask>
   const Found& Find(const ProductKind& kind, const Ask& ask) {
     const auto known = algorithms_.find(kind);
@@ -102,7 +102,7 @@ class AlgorithmTable {
     }
     return algorithms_.at(kind);
   }
-  // What Multiply would return, as far as is known. Null: not known to be refused.
+  // What Multiply would return, as far as is known. Null: not known to be rejected.
   Error Refusal(const ProductKind& kind, int64_t rows) const {
     for (const auto& [table, key] :
          {std::pair{&exact_, WithRows(kind, rows)}, {&algorithms_, kind}}) {
@@ -120,8 +120,8 @@ class AlgorithmTable {
 
   int64_t most_rows_ = 0;
   std::map<ProductKind, Found> algorithms_;
-  // By exact rows, where the algorithm for rounded rows failed: at most one for every number of
-  // rows that a step can have.
+  // By exact rows, where the algorithm for rounded rows failed: at most one entry per kind and
+  // number of rows that a step can have.
   std::map<ProductKind, Found> exact_;
 };
 

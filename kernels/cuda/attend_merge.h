@@ -1,17 +1,17 @@
-// Merges what the parts of a cut tile found: the second half of flash-decoding. The block that is
-// done last does it, so that it takes no launch of its own.
+// Merges the partial results of a tile that was cut: the second half of flash-decoding. The block
+// that finishes last does it, so that it needs no launch of its own.
 //
 //   largest = max_i largest_i;  out = sum_i f_i values_i / sum_i f_i sum_i,
 //   f_i = 2^(largest_i - largest)
 //
-// Bound by latency: it reads parts * heads * (hd + 2) * 4 bytes for every token that was cut,
-// against 4 * hd * kv_heads bytes for each of its keys. But a sequence that is alone is cut into as
-// many parts as there are shares, 49 on an H200 with 8 KV heads, in every layer. A warp takes a
-// token and head. A lane takes 8 elements of every part, or of every second to eighth where heads
-// are shorter than a warp's 256 elements, and reads kAtOnce parts at a time. With 8 at once, 49
-// parts of 128 elements are 4 rounds to the second-level cache, after 2 rounds for `largest`, where
-// each lane takes one part. The parts are always added in the same order, whichever block adds them
-// and however many are read at once, so equal inputs give equal bits.
+// Bound by latency: per token that was cut it reads parts * heads * (hd + 2) * 4 bytes, against 4 *
+// hd * kv_heads bytes for each of its keys. But a lone sequence is cut into as many parts as there
+// are shares, 49 on an H200 with 8 KV heads, in every layer. A warp takes one token and head. A
+// lane takes 8 elements of every part, or of every second to eighth part if heads are shorter than
+// a warp's 256 elements, and reads kAtOnce parts at a time. With 8 at once, 49 parts of 128
+// elements take 4 round trips to L2, after 2 for `largest`, where each lane takes one part. The
+// parts are always added in the same order, whichever block adds them and however many are read at
+// once, so equal inputs give equal bits.
 #ifndef BARAM_KERNELS_CUDA_ATTEND_MERGE_H_
 #define BARAM_KERNELS_CUDA_ATTEND_MERGE_H_
 
@@ -22,7 +22,7 @@
 
 namespace baram::cuda {
 
-// Over the lanes of a warp that are a multiple of `lanes` apart.
+// Reduces over the lanes of a warp that are a multiple of `lanes` apart.
 template <typename Op>
 __device__ __forceinline__ float OverParts(float value, int32_t lanes) {
   for (int32_t distance = lanes; distance < kWarpThreads; distance *= 2) {
@@ -41,7 +41,7 @@ __device__ __forceinline__ void MergeRow(const AttendLaunch& args, const AttendP
   const int32_t part_step = kWarpThreads / args.merge_lanes;
   const int32_t begin = lane % args.merge_lanes * kWideVector;
   const bool in_row = begin < partials.row_elements;
-  // Past the last part, the place of the last.
+  // Past the last part, the place of the last one.
   const auto place = [&](int32_t part) {
     const int32_t at = part < piece.parts ? part : piece.parts - 1;
     return partials.Row(piece.partial + at * piece.tokens + row.token - piece.token, row.head);
@@ -79,15 +79,15 @@ __device__ __forceinline__ void MergeRow(const AttendLaunch& args, const AttendP
   }
 }
 
-// All threads of a block call it once they have written what the piece found among the partial
-// results, and when none needs what is in dynamic shared memory any more: it uses the first word.
-// `rows`: query rows of a tile. The last block of the tile's parts writes the output.
+// All threads of a block call it once they have written the piece's partial results and none needs
+// dynamic shared memory any longer: it uses the first word. `rows`: query rows of a tile. The last
+// of the blocks that share the tile writes the output.
 template <int kAtOnce>
 __device__ __forceinline__ void MergeIfLast(const AttendLaunch& args, const AttendPiece& piece,
                                             const AttendUnit& unit, int rows) {
   if (piece.partial < 0) return;
-  // The counter of the share in which the tile begins. That share ends with the tile's first part,
-  // so no other cut tile begins there.
+  // The counter of the share in which the tile begins: that share ends with the tile's first part,
+  // so no other cut tile begins in it.
   uint32_t* arrived =
       args.arrived + (static_cast<int32_t>(blockIdx.y) - piece.part) * gridDim.x + blockIdx.x;
   if (!IsLastBlock(arrived, piece.parts, DynamicShared<uint32_t>())) return;
@@ -98,8 +98,8 @@ __device__ __forceinline__ void MergeIfLast(const AttendLaunch& args, const Atte
   }
 }
 
-// What a block does once it has left its results of a piece in shared memory, see StoreResults. It
-// reads the piece again, so that what only this needs holds no registers while keys are read.
+// What a block does once its results of a piece are in shared memory, see StoreResults. It reloads
+// the piece, so that the fields only this function needs occupy no registers while keys are read.
 template <int kDepth, int kAtOnce>
 __device__ __forceinline__ void Finish(const AttendLaunch& args, const AttendPiece* read_again,
                                        const AttendUnit& unit, const float* results, int parts,

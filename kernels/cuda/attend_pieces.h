@@ -1,5 +1,5 @@
 // What the kernels of Attend share: their arguments, how query rows map to tokens and heads, and
-// how the results of a block's warps are added and written.
+// how the results of a block's warps are merged and written.
 #ifndef BARAM_KERNELS_CUDA_ATTEND_PIECES_H_
 #define BARAM_KERNELS_CUDA_ATTEND_PIECES_H_
 
@@ -17,13 +17,13 @@ inline constexpr int kAttendThreads = 128;
 inline constexpr int kAttendWarps = kAttendThreads / kWarpThreads;
 inline constexpr float kMinusInfinity = -INFINITY;
 
-// A softmax over some of a query's keys. Scores are in bits: times log2(e).
+// A softmax over some of a query's keys. Scores are multiplied by log2(e), for base 2.
 struct SoftmaxState {
-  float largest;  // score; -infinity: no key was seen
+  float largest;  // score; -infinity: no key seen
   float sum;      // of 2^(score - largest)
 };
 
-// Results of tokens whose keys were cut, in the op's scratch memory.
+// Results of tokens whose keys were split, in the op's scratch memory.
 struct AttendPartials {
   SoftmaxState* states;  // [partials, heads]
   float* values;         // [partials, heads, row_elements], sums of 2^(score - largest) * value
@@ -38,14 +38,14 @@ struct AttendPartials {
 inline AttendPartials PartialsOf(const AttendArgs& args, int64_t capacity) {
   const HeadShape& head = args.pool.shape.head;
   const int32_t row_elements = KvRowElements(head.head_dim);
-  auto* values = static_cast<float*>(args.scratch);  // first: aligned as the scratch memory is
+  auto* values = static_cast<float*>(args.scratch);  // first: keeps the scratch memory's alignment
   return {.states = reinterpret_cast<SoftmaxState*>(values + capacity * head.heads * row_elements),
           .values = values,
           .heads = head.heads,
           .row_elements = row_elements};
 }
 
-// A piece's arguments: launched as [units, shares] blocks of kAttendThreads.
+// A kernel's arguments: launched as [units, shares] blocks of kAttendThreads.
 struct AttendLaunch {
   KvView kv;
   Rows q;                      // [T, heads * hd] bf16
@@ -55,10 +55,10 @@ struct AttendLaunch {
   const int32_t* share_begin;  // [shares + 1]
   const AttendPiece* pieces;
   AttendPartials partials;
-  uint32_t* arrived;    // [shares, units] parts of cut tiles; zeros between kernels
-  int32_t merge_lanes;  // lanes that read one part together: a power of two
+  uint32_t* arrived;    // [shares, units] parts that have arrived; zeros between kernels
+  int32_t merge_lanes;  // lanes that read a part together: a power of two
   int32_t head_dim;
-  int32_t ratio;       // query heads of a KV head
+  int32_t ratio;       // query heads per KV head
   int32_t unit_heads;  // AttendTiling::heads
   int32_t window;      // 0: none
   float scale;         // of the scores, times log2(e)
@@ -95,7 +95,7 @@ inline Dim3 GridOf(const AttendTiling& tiling) {
   return {static_cast<uint32_t>(tiling.units), static_cast<uint32_t>(tiling.shares)};
 }
 
-// The heads of this block: blockIdx.x says which unit.
+// The heads of this block; blockIdx.x is its unit.
 struct AttendUnit {
   int32_t kv_head;
   int32_t first_head;  // the first query head
@@ -114,7 +114,7 @@ __device__ __forceinline__ AttendUnit UnitOf(const AttendLaunch& args) {
 struct AttendRow {
   int32_t token;  // in the step
   int32_t head;
-  bool live;  // there is one
+  bool live;  // false: past the last token or head
 };
 __device__ __forceinline__ AttendRow RowOf(const AttendLaunch& args, const AttendPiece& piece,
                                            const AttendUnit& unit, int r) {
@@ -123,7 +123,7 @@ __device__ __forceinline__ AttendRow RowOf(const AttendLaunch& args, const Atten
   return {piece.token + token, unit.first_head + head, token < piece.tokens && head < unit.heads};
 }
 
-// The keys of a piece that one query row sees: begin <= position < end.
+// The keys of a piece that a query row sees: begin <= position < end.
 struct KeyRange {
   int32_t begin;
   int32_t end;
@@ -152,13 +152,13 @@ __device__ __forceinline__ void LoadQuery(const AttendLaunch& args, const Attend
   }
 }
 
-// The factor of what was summed relative to `largest` when it becomes relative to `new_largest`.
-// Neither may have been raised above -infinity.
+// The factor that takes a sum relative to `largest` to one relative to `new_largest`. Both may
+// still be -infinity.
 __device__ __forceinline__ float Rescale(float largest, float new_largest) {
   return largest == kMinusInfinity ? 0.0f : Exp2(largest - new_largest);
 }
 
-// Length of the rows of shared memory in which warps leave what they found: kDepth sums, then the
+// Length of the rows of shared memory that hold the warps' results: kDepth sums, then the
 // SoftmaxState.
 template <int kDepth>
 inline constexpr int kResultStride = kDepth + 8;
@@ -169,7 +169,7 @@ __device__ __forceinline__ void LeaveState(float* result_row, const SoftmaxState
   result_row[kDepth + 1] = state.sum;
 }
 
-// sums / sum to 8 elements of an output head.
+// Writes sums / sum to 8 elements of an output head.
 __device__ __forceinline__ void StoreOutput(const Rows& out, bool wide, int32_t head_dim,
                                             int32_t token, int32_t head, int32_t begin, float sum,
                                             float (&sums)[kWideVector]) {
@@ -185,9 +185,9 @@ __device__ __forceinline__ void StoreOutput(const Rows& out, bool wide, int32_t 
   }
 }
 
-// Adds up what `parts` parts of the block found, in their order, and writes it to the output or
-// among the partial results. results: [parts, rows, kResultStride]. All threads of the block call
-// it after a barrier.
+// Merges the results of the block's `parts` parts, in order, and writes them to the output or to
+// the partial results. `results`: [parts, rows, kResultStride]. All threads of the block call it
+// after a barrier.
 template <int kDepth>
 __device__ __forceinline__ void StoreResults(const AttendLaunch& args, const AttendPiece& piece,
                                              const AttendUnit& unit, const float* results,

@@ -13,10 +13,10 @@ namespace {
 constexpr AttendKernel kKernels[] = {AttendKernel::kVector, AttendKernel::kNarrow,
                                      AttendKernel::kWide};
 
-// What a piece costs beside its keys: its queries, the first copies, which nothing hides, and its
-// result. Costs are in blocks of keys. An estimate, not a measurement.
+// What a piece costs besides its keys: its queries, the first copies, whose latency nothing hides,
+// and its result. Costs are in blocks of keys. An estimate, not a measurement.
 constexpr int64_t kPieceCost = 1;
-// The least that a tile is cut for: two blocks of keys and what comes with them.
+// The smallest share worth cutting a tile for: two blocks of keys and the piece's cost.
 constexpr int64_t kMinShare = 2 + kPieceCost;
 
 int32_t TileRows(AttendKernel kernel) {
@@ -34,7 +34,7 @@ int32_t TileRows(AttendKernel kernel) {
 // Blocks of threads that a multiprocessor holds at once.
 int32_t BlocksPerMultiprocessor(AttendKernel kernel, int32_t head_dim, int64_t shared_bytes) {
   const int32_t by_registers = AttendResidentBlocks(kernel, AttendDepth(kernel, head_dim));
-  constexpr int64_t kReservedBytes = 1024;  // by the system, of every block
+  constexpr int64_t kReservedBytes = 1024;  // by the system, per block
   const int64_t bytes = AttendSharedBytes(kernel, head_dim) + kReservedBytes;
   return static_cast<int32_t>(std::clamp<int64_t>(shared_bytes / bytes, 1, by_registers));
 }
@@ -47,7 +47,7 @@ int64_t KeyBlocks(int32_t begin, int32_t end) {
   return (end - 1) / kKeyBlock - begin / kKeyBlock + 1;
 }
 
-// visit(piece) for every tile of query tokens that `kernel` computes, with all its keys.
+// Calls visit(piece) for every tile of query tokens that `kernel` computes, with all its keys.
 template <typename Visit>
 void ForTiles(std::span<const StepRow> rows, const AttendKind& kind, AttendKernel kernel,
               int32_t tile_tokens, const Visit& visit) {
@@ -67,7 +67,7 @@ void ForTiles(std::span<const StepRow> rows, const AttendKind& kind, AttendKerne
   }
 }
 
-// Gives places to the partial results of a cut tile's pieces: the plan's last `parts` pieces.
+// Assigns places to the partial results of a cut tile's pieces: the plan's last `parts` pieces.
 void PlacePartials(int32_t parts, AttendPlan* plan) {
   const auto pieces = std::span(plan->pieces).last(parts);
   for (int32_t part = 0; part < parts; ++part) {
@@ -78,21 +78,21 @@ void PlacePartials(int32_t parts, AttendPlan* plan) {
   plan->partials += parts * pieces.front().tokens;
 }
 
-// What a kernel has to do.
+// The work of one kernel.
 struct Load {
-  int64_t total = 0;       // costs of its tiles, whole
-  int64_t key_blocks = 0;  // of all of them
-  int64_t longest = 0;     // cost of a tile
+  int64_t total = 0;       // cost of its tiles, uncut
+  int64_t key_blocks = 0;  // of all tiles
+  int64_t longest = 0;     // cost of its largest tile
 };
 
-// What each share may cost. Where one ends it cuts a tile, which costs one piece more, or leaves no
-// more than a piece's cost unused: never both. So this is enough for the last share too.
+// What each share may cost. A share's end either cuts a tile, which costs one piece more, or leaves
+// at most a piece's cost unused, never both. So this is enough for the last share too.
 int64_t ShareCost(const Load& load, int64_t shares) {
   return CeilDivide(load.total + (shares - 1) * kPieceCost, shares);
 }
 
-// Shares that get a block of their own, at most `most`. If that cuts a tile anyway, go down to one
-// key block a share: merging is paid for already.
+// How many shares get work, at most `most`. If that cuts a tile anyway, goes down to one key block
+// per share: merging is then paid for already.
 int64_t SharesOf(const Load& load, int32_t most) {
   const int64_t shares = std::clamp<int64_t>(load.total / kMinShare, 1, most);
   if (load.longest <= ShareCost(load, shares)) return shares;
@@ -172,8 +172,8 @@ int32_t AttendDepth(AttendKernel kernel, int32_t head_dim) {
 int64_t AttendSharedBytes(AttendKernel kernel, int32_t head_dim) {
   const int64_t depth = AttendDepth(kernel, head_dim);
   const int64_t queries = kernel == AttendKernel::kVector ? 0 : TileRows(kernel) * depth * 2;
-  const int64_t stages = 2 * 2 * kKeyBlock * depth * 2;  // two, of keys and values
-  // What the warps found takes the place of the keys: see attend_pieces.h.
+  const int64_t stages = 2 * 2 * kKeyBlock * depth * 2;  // two, each of keys and values
+  // The warps' results take the place of the keys: see attend_pieces.h.
   constexpr int64_t kRowPadding = 8;
   const int64_t rows = kernel == AttendKernel::kVector ? 4 * TileRows(kernel) * (256 / depth) : 64;
   return queries + std::max(stages, rows * (depth + kRowPadding) * 4);
@@ -222,7 +222,7 @@ int64_t MostAttendPartials(const HeadShape& head, const AttendDevice& device) {
   int64_t partials = 0;
   for (AttendKernel kernel : kKernels) {
     const AttendTiling tiling = TilingOf(kernel, head, device);
-    // Only the first and the last piece of a share are parts of a cut tile.
+    // Only the first and the last piece of a share can be parts of a cut tile.
     partials += int64_t{2} * (tiling.shares - 1) * tiling.tokens;
   }
   return partials;

@@ -1,21 +1,21 @@
-// Attend on tensor cores: prompt chunks, and decode steps of many query heads a KV head.
+// Attend on tensor cores: prompt chunks, and decode steps with many query heads per KV head.
 //
 //   out = softmax(scale * q K^T) V over the keys each query row sees, causal, with or without a
 //   window; bf16 operands, the weights rounded to bf16 as well, fp32 scores, sums and softmax
 //
-// Tiles of 64 query rows (a token and a head that share a KV head) are bound by the tensor cores:
-// 4 * hd flops a row and key. Tiles of 16 rows, decode steps, are bound by reading the cache:
-// 4 * hd * kv_heads bytes a key. Both come from the pages straight to shared memory with 16-byte
-// asynchronous copies, two blocks of 64 keys in turn.
+// Tiles of 64 query rows (a token and a head, all of one KV head) are bound by the tensor
+// cores, at 4 * hd flops per row and key. Tiles of 16 rows, decode steps, are bound by reading the
+// cache, 4 * hd * kv_heads bytes per key. Keys and values go from the pages straight to shared
+// memory by 16-byte asynchronous copies, double-buffered in blocks of 64 keys.
 //
 // Grid [KV heads and parts of their query heads, shares of the keys], 128 threads. A warp has 16
-// rows. In tiles of 64 they are its own, with all keys (kKeyWarps 1). In tiles of 16 all warps have
-// the same rows, each with every fourth 16 keys (kKeyWarps 4); a warp copies those keys itself, so
-// that the warps wait for each other at the end of a piece only.
-// Rows of shared memory are dense with the 16-byte vectors of each 8 rows exchanged, so that the
+// rows. In tiles of 64 each warp has rows of its own and all keys (kKeyWarps 1). In tiles of 16 all
+// warps have the same rows, each with every fourth group of 16 keys (kKeyWarps 4); a warp copies
+// those keys itself, so that warps wait for each other only at the end of a piece.
+// Rows of shared memory are dense, with the 16-byte vectors of every 8 rows swizzled, so that the
 // eight rows of a matrix lie in different banks. Fragments are those of MmaBf16 in instructions.h:
-// the scores of two blocks of 8 keys are the left operand of the product with the values as they
-// are.
+// the scores of two blocks of 8 keys already have the layout of the left operand of the product
+// with the values.
 
 #include "kernels/cuda/attend_merge.h"
 #include "kernels/cuda/attend_pieces.h"
@@ -27,11 +27,11 @@ namespace baram::cuda {
 namespace {
 
 constexpr int kFragmentRows = 16;
-constexpr int kQuadLanes = 4;              // that hold a row of a fragment together
-constexpr int kPageKeys = kMinPageTokens;  // keys from a multiple of it on lie in one page
-// Partial results that a lane reads at once: 8 would spill beside tiles of 64 rows of the longest
-// heads. Where a chunk has many such tiles they are cut into few parts, but where a short chunk
-// comes behind a long context into as many as there are shares, 33 on an H200 with 8 KV heads.
+constexpr int kQuadLanes = 4;              // that together hold a row of a fragment
+constexpr int kPageKeys = kMinPageTokens;  // keys from a multiple of it on share a page
+// Partial results that a lane reads at once: in tiles of 64 rows of the longest heads, 8 would
+// spill. A chunk of many such tiles cuts them into few parts, but a short chunk after a long
+// context into as many as there are shares, 33 on an H200 with 8 KV heads.
 template <int kKeyWarps>
 inline constexpr int kMergedAtOnce = kKeyWarps == 1 ? 4 : 8;
 
@@ -49,7 +49,7 @@ class TilePiece {
         queries_(DynamicShared<Bf16>()),
         stages_(queries_ + kTileRows * kDepth) {}
 
-  // Leaves what it found in shared memory, for all threads.
+  // Leaves its results in shared memory, for all threads.
   __device__ void Run() {
     StoreQueries();
     for (int half = 0; half < 2; ++half) {
@@ -64,7 +64,7 @@ class TilePiece {
     int32_t page = PageAhead(first);
     Copy(first, 0, page);
     page = PageAhead(first + 1);
-    __syncthreads();  // the queries are there
+    __syncthreads();  // the queries have arrived
     if constexpr (kKeepsQueries) {
       for (int k = 0; k < kDepth / 16; ++k) LoadQueryFragment(k, query_fragments_[k]);
     }
@@ -78,9 +78,9 @@ class TilePiece {
         CopyAsyncWait<0>();
       }
       if (!AllSee(block)) Confine(stage);
-      SyncSharers();  // everybody's copies have arrived
+      SyncSharers();  // all sharers' copies have arrived
       Add(block, stage);
-      SyncSharers();  // and are read
+      SyncSharers();  // and have been read
     }
     __syncthreads();  // results take the place of the stages
     Leave();
@@ -89,7 +89,7 @@ class TilePiece {
 
   static constexpr int kRowWarps = kAttendWarps / kKeyWarps;
   static constexpr int kTileRows = kRowWarps * kFragmentRows;
-  // Where Run leaves what it found, behind the queries.
+  // Where Run leaves its results, after the queries.
   static __device__ float* Results() {
     return reinterpret_cast<float*>(DynamicShared<Bf16>() + kTileRows * kDepth);
   }
@@ -98,14 +98,14 @@ class TilePiece {
   static constexpr int kWarpKeys = kKeyBlock / kKeyWarps;
   static constexpr int kSharers = kAttendThreads / kKeyWarps;  // threads that copy for each other
   static constexpr int kRowVectors = kDepth / kWideVector;
-  static constexpr int kPassKeys = kSharers / kRowVectors;   // keys that they copy at a time
-  static constexpr int kPageGroups = kWarpKeys / kPageKeys;  // groups of their keys, each in a page
+  static constexpr int kPassKeys = kSharers / kRowVectors;   // keys they copy at a time
+  static constexpr int kPageGroups = kWarpKeys / kPageKeys;  // groups of keys, each in a page
   static constexpr int kPasses = kPageKeys / kPassKeys;
-  // Beside the sums of the longest heads there is no register left for several addresses.
+  // The sums of the longest heads leave no registers for several addresses.
   static constexpr int kPassesAtOnce = kDepth > 128 ? 1 : kPasses;
   static constexpr int kPlane = kKeyBlock * kDepth;  // keys, or values, of a stage
   // Whether a warp's query fragments stay in registers: longer ones would make the sums spill, or
-  // leave room for fewer blocks on a multiprocessor.
+  // allow fewer blocks per multiprocessor.
   static constexpr bool kKeepsQueries = kDepth <= 64;
 
   // Where vector `vector` of a row lies in a dense [rows, kDepth] of shared memory.
@@ -115,7 +115,7 @@ class TilePiece {
   __device__ Bf16* Plane(int stage, int plane) const {
     return stages_ + (stage * 2 + plane) * kPlane;
   }
-  // The first key of a block that this thread's warp, or all, copy.
+  // The first key of a block that this thread's sharers copy.
   __device__ int32_t FirstKey(int32_t block) const {
     return block * kKeyBlock + key_part_ * kWarpKeys;
   }
@@ -140,16 +140,16 @@ class TilePiece {
     }
   }
 
-  // The page of group `group` of the keys of a block that this thread copies some of. The page
-  // table is not read where no key is wanted.
+  // The page of group `group` of a block's keys, some of which this thread copies. Does not read
+  // the page table if no key is wanted.
   __device__ int32_t PageOf(int32_t block, int group) const {
     const int32_t first = FirstKey(block) + group * kPageKeys;
     const bool wanted = first < piece_.key_end && first + kPageKeys > piece_.key_begin;
     return wanted ? args_.kv.Page(piece_.slot, first >> args_.kv.page_shift) : 0;
   }
 
-  // The page of the only group, where there is but one: looked up a block ahead, so that the
-  // latency passes behind the arithmetic. Where there are several, Copy looks them up.
+  // The page of the only group, if there is just one: looked up a block ahead, so that the
+  // arithmetic hides the latency. If there are several, Copy looks them up.
   __device__ int32_t PageAhead(int32_t block) const {
     if constexpr (kPageGroups == 1) {
       return PageOf(block, 0);
@@ -158,8 +158,8 @@ class TilePiece {
     }
   }
 
-  // Keys that the piece does not hold become zero: they may be NaN, and so is 0 times NaN. `page`
-  // is PageAhead's.
+  // Keys outside the piece become zero: they may be NaN, and 0 times NaN is NaN. `page`: from
+  // PageAhead.
   __device__ void Copy(int32_t block, int stage, int32_t page) const {
     const KvView& kv = args_.kv;
     const int vector = sharer_ % kRowVectors;
@@ -185,17 +185,18 @@ class TilePiece {
     CopyAsyncCommit();
   }
 
-  // Whether every row of the tile sees every key of the block, by what is in registers anyway: its
-  // first and last token are at most `most` apart, and so is what they see at either end.
+  // Whether every row of the tile sees every key of the block, judged by what is in registers
+  // anyway: the tile's first and last token are at most `most` apart, and so are the ends of their
+  // key ranges.
   __device__ bool AllSee(int32_t block) const {
     const int32_t most = kTileRows - args_.unit_heads;
     return (args_.window == 0 || block * kKeyBlock >= piece_.key_begin + most) &&
            (block + 1) * kKeyBlock <= piece_.key_end - most;
   }
 
-  // A value that is not finite would reach the rows that do not see its key, whose weight is 0, for
-  // 0 times NaN is NaN. So it becomes 0 and its key NaN, which makes the result of each row NaN
-  // that does see it. Of what this thread copied, so that nobody need wait.
+  // A non-finite value would reach even rows that do not see its key: their weight is 0, but 0
+  // times NaN is NaN. So it becomes 0 and its key NaN, which makes the result NaN in exactly the
+  // rows that see the key. Handles what this thread copied, so that no thread has to wait.
   __device__ void Confine(int stage) const {
     BARAM_NO_UNROLL
     for (int i = 0; i < kPageGroups * kPasses; ++i) {
@@ -221,7 +222,8 @@ class TilePiece {
     for (auto& keys : scores) {
       for (float& score : keys) score = 0;
     }
-    // Lanes 0-7 and 8-15 bring the two halves of 8 keys' 16 elements, the others 8 keys more.
+    // Lanes 0-7 and 8-15 address the two halves of 8 keys' 16 elements, the others those of the
+    // next 8 keys.
     const int row = key_part_ * kWarpKeys + lane_ / 16 * 8 + lane_ % 8;
     for (int k = 0; k < kDepth / 16; ++k) {
       uint32_t query[4];
@@ -239,8 +241,8 @@ class TilePiece {
     }
   }
 
-  // Makes scores bits, and those of keys that a row does not see -infinity. In most blocks both
-  // rows see all.
+  // Scales scores to base 2, and sets those of keys that a row does not see to -infinity. In most
+  // blocks both rows see all keys.
   __device__ void Mask(int32_t block, Scores& scores) const {
     const int32_t begin = FirstKey(block);
     const int32_t end = begin + kWarpKeys;
@@ -261,8 +263,8 @@ class TilePiece {
     }
   }
 
-  // Turns scores into weights, relative to the largest so far, and rescales what was summed before.
-  // The sums of weights are this lane's own until Leave.
+  // Turns scores into weights relative to the largest so far, and rescales the previous sums. The
+  // sums of weights are per lane until Leave.
   __device__ void Weigh(Scores& scores) {
     for (int half = 0; half < 2; ++half) {
       float largest = state_[half].largest;
@@ -287,7 +289,7 @@ class TilePiece {
   }
 
   __device__ void AddValues(int stage, const Scores& weights) {
-    // Lanes 0-15 bring 16 keys' first 8 elements, the others the next 8.
+    // Lanes 0-15 address 16 keys' first 8 elements, the others the next 8.
     const int row = key_part_ * kWarpKeys + lane_ % 16;
     for (int k = 0; k < kWarpKeys / 16; ++k) {
       const auto& low = weights[2 * k];
@@ -354,7 +356,7 @@ __global__ void __launch_bounds__(kAttendThreads,
     Piece(args, unit, args.pieces[i]).Run();
     Finish<kDepth, kMergedAtOnce<kKeyWarps>>(args, args.pieces + i, unit, Piece::Results(),
                                              kKeyWarps, Piece::kTileRows);
-    __syncthreads();  // the next piece takes the place of what is in shared memory
+    __syncthreads();  // the next piece overwrites shared memory
   }
 }
 

@@ -1,22 +1,22 @@
 // Attend for one or two query rows that share their keys: decode steps of models with as many KV
-// heads as query heads or half as many, on the cores for fp32.
+// heads as query heads or half as many, on the fp32 cores.
 //
 //   out = softmax(scale * q K^T) V over the keys each row sees, flash-decoding: pieces of the keys
 //   are computed by different blocks and put together by the last of them, see attend_merge.h
 //
-// Bound by reading the cache: 4 * hd * kv_heads bytes a key for 4 * hd * heads flops, at most 2
-// flops a byte here. More query rows a KV head go to attend_tiles.cu, where tensor cores keep up
-// with memory. The border is reckoned, not measured, from the instructions that 16 keys of 128
-// elements, 8 KiB, take a warp as compiled for sm_90a: 628 for one row, 920 for two, 1466 for four;
-// on tensor cores some 400 for any number up to 16. At 132 multiprocessors with 4 instructions a
-// cycle and 1.75 GHz, four rows could read 5.2 TB/s if no cycle were lost, hardly more than an H200
-// has; two rows 8.2.
+// Bound by reading the cache: 4 * hd * kv_heads bytes per key for 4 * hd * heads flops, at most 2
+// flops per byte here. More query rows per KV head go to attend_tiles.cu, where tensor cores keep
+// up with memory. The limit is calculated, not measured, from the instructions that a warp compiled
+// for sm_90a executes for 16 keys of 128 elements, 8 KiB: 628 for one row, 920 for two, 1466 for
+// four; on tensor cores some 400 for any number up to 16. With 132 multiprocessors, 4 instructions
+// per cycle and 1.75 GHz, four rows could read 5.2 TB/s if no cycle were lost, hardly more than an
+// H200 delivers; two rows 8.2.
 //
 // Grid [KV heads, shares of the keys], 128 threads. A key takes kDepth / 8 lanes of 8 elements, so
-// a warp reads 32 * 8 / kDepth keys at a time, 16 keys (the keys of one page) of each block of 64.
-// A lane copies its own 16 bytes of keys and values to shared memory a block ahead and nobody else
-// reads them: no barrier until the piece is done. Each group of lanes keeps its own softmax, so
-// that lanes meet only in the sum of a score; the softmaxes are added up at the end of the piece.
+// a warp reads 32 * 8 / kDepth keys at a time, 16 keys (all in one page) of each block of 64. A
+// lane copies its own 16 bytes of keys and values to shared memory one block ahead, and no other
+// lane reads them: no barrier until the piece is done. Each group of lanes keeps its own softmax,
+// so that lanes communicate only to sum a score; the softmaxes are merged at the end of the piece.
 
 #include "kernels/cuda/attend_merge.h"
 #include "kernels/cuda/attend_pieces.h"
@@ -29,7 +29,7 @@ namespace {
 
 constexpr int kWarpKeys = kKeyBlock / kAttendWarps;
 // Partial results that a lane reads at once. 8 only at depth 128: with shorter heads a thread has
-// too few registers for them, and beside two rows of longer heads they spill.
+// too few registers, and with two rows of longer heads they spill.
 template <int kDepth>
 inline constexpr int kMergedAtOnce = kDepth == 128 ? 8 : 4;
 
@@ -44,7 +44,7 @@ class VectorPiece {
         warp_(static_cast<int>(threadIdx.x) / kWarpThreads),
         begin_(lane_ % kLanes * kWideVector) {}
 
-  // Leaves what it found in shared memory, for all threads.
+  // Leaves its results in shared memory, for all threads.
   __device__ void Run() {
     Begin();
     const int32_t first = piece_.key_begin / kKeyBlock;
@@ -55,7 +55,7 @@ class VectorPiece {
     for (int32_t block = first; block < end; ++block) {
       const int stage = (block - first) % 2;
       Copy(block + 1, 1 - stage, page);
-      page = PageOf(block + 2);  // its latency passes behind the arithmetic
+      page = PageOf(block + 2);  // the arithmetic hides its latency
       CopyAsyncWait<1>();
       Add(block, Stage(stage));
     }
@@ -74,7 +74,7 @@ class VectorPiece {
   static constexpr int kPasses = kWarpKeys / kGroups;    // until its part of a block is read
   static constexpr int kPlane = kPasses * kWarpThreads;  // vectors of a warp's keys, or values
 
-  // This lane's vectors: [kPasses] kWarpThreads apart, keys, then values.
+  // This lane's vectors, kWarpThreads apart: [kPasses] of keys, then of values.
   __device__ uint4* Stage(int stage) const {
     return DynamicShared<uint4>() + (stage * kAttendWarps + warp_) * 2 * kPlane + lane_;
   }
@@ -98,14 +98,14 @@ class VectorPiece {
     }
   }
 
-  // The page of this warp's keys of a block; the page table is not read where no key is wanted.
+  // The page of this warp's keys of a block. Does not read the page table if no key is wanted.
   __device__ int32_t PageOf(int32_t block) const {
     const int32_t first = block * kKeyBlock + warp_ * kWarpKeys;
     if (first >= piece_.key_end || first + kWarpKeys <= piece_.key_begin) return -1;
     return args_.kv.Page(piece_.slot, first >> args_.kv.page_shift);
   }
 
-  // Keys that the piece does not hold become zero: they may be NaN, and so is 0 times NaN.
+  // Keys outside the piece become zero: they may be NaN, and 0 times NaN is NaN.
   __device__ void Copy(int32_t block, int stage, int32_t page) const {
     uint4* to = Stage(stage);
     const KvView& kv = args_.kv;
@@ -156,7 +156,7 @@ class VectorPiece {
       LoadVector<kWideVector>(reinterpret_cast<const Bf16*>(stage + kPlane + pass * kWarpThreads),
                               value);
       for (int r = 0; r < kRows; ++r) {
-        // A weight of 0 does not do: 0 times NaN is NaN. One row sees all that the piece holds.
+        // A weight of 0 is not enough: 0 times NaN is NaN. A single row sees all keys of the piece.
         if (kRows > 1 && !Sees(r, Key(block, pass))) continue;
         for (int i = 0; i < kWideVector; ++i) sums_[r][i] += scores[pass][r] * value[i];
       }
@@ -196,7 +196,7 @@ __global__ void __launch_bounds__(kAttendThreads,
     Piece(args, unit, args.pieces[i]).Run();
     Finish<kDepth, kMergedAtOnce<kDepth>>(args, args.pieces + i, unit, DynamicShared<float>(),
                                           Piece::kParts, kRows);
-    __syncthreads();  // the next piece's keys take the place of what is in shared memory
+    __syncthreads();  // the next piece's keys overwrite shared memory
   }
 }
 

@@ -1,4 +1,4 @@
-// Captures: begins, ends and blames.
+// Captures: begins and ends them, and finds the cause of a failure.
 #include "kernels/cuda/captures.h"
 
 #include <utility>
@@ -24,7 +24,7 @@ bool Captures::Begin(Stream stream) {
   Check(!capturing_, "one graph is captured at a time");
   const Error error = BeginCapture(stream);
   if (error != nullptr) {
-    LastError();  // a refusal is an answer, not the loss of the device
+    LastError();  // a rejection is an answer, not the loss of the device
     NoteRefusal(error, false);
   }
   capturing_ = error == nullptr;
@@ -35,8 +35,9 @@ uint64_t Captures::End(Stream stream) {
   Check(capturing_, "a capture ends that was begun");
   const bool overlapped = overlap();
   capturing_ = false;
-  // Errors of captured launches are not the device's: nothing of them ran. One that is will be met
-  // again by what runs next. A launch that is refused spoils the capture, so its error is why.
+  // Errors of captured launches are not the device's: none of them ran. An error of the device will
+  // come up again in whatever runs next. A launch that fails invalidates the capture, so its error
+  // is the cause.
   Error error = LastError();
   OwnedGraph graph;
   const Error ended = MakeOwned(&graph, [stream](Graph* made) { return EndCapture(stream, made); });

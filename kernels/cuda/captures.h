@@ -1,4 +1,4 @@
-// Captures: steps that are recorded as graphs, and what is said where one can't be.
+// Captures: records steps as graphs, and reports why a step can't be recorded.
 #ifndef BARAM_KERNELS_CUDA_CAPTURES_H_
 #define BARAM_KERNELS_CUDA_CAPTURES_H_
 
@@ -13,12 +13,13 @@
 
 namespace baram::cuda {
 
-// Owned by the device, used by the executor thread. A refused capture costs speed and not the
-// device: why is told once. Overlap is blamed for a refusal, and given up in captures, only where
-// no graph was captured with it before and the error may be its: a lack of memory is not.
+// Owned by the device, used by the executor thread. A failed capture costs speed, not the device;
+// the reason is reported once. Overlap is blamed for a failure, and given up in captures, only if
+// no graph was captured with it before and the error may stem from it, which running out of memory
+// does not.
 class Captures {
  public:
-  // `device`: its name, for what is said. `overlap`: DeviceOptions::overlap_kernels. `warn` is not
+  // `device`: its name, for reports. `overlap`: DeviceOptions::overlap_kernels. `warn` is not
   // empty.
   Captures(std::string device, bool overlap, Warn warn)
       : device_(std::move(device)), overlap_(overlap), warn_(std::move(warn)) {}
@@ -29,13 +30,13 @@ class Captures {
   Error Replay(uint64_t graph, Stream stream);
 
   bool capturing() const { return capturing_; }
-  // Whether what is launched now is to overlap.
+  // Whether kernels launched now should overlap.
   bool overlap() const { return overlap_ && !(capturing_ && of_overlap_ == OfOverlap::kRefused); }
   // See Device::GraphsOverlap.
   bool overlap_captured() const { return of_overlap_ == OfOverlap::kCaptured; }
 
  private:
-  // What captures of kernels that overlap came to.
+  // The outcome of capturing kernels that overlap.
   enum class OfOverlap : uint8_t { kUntried, kCaptured, kRefused };
 
   void NoteRefusal(Error error, bool overlapped);
@@ -45,7 +46,7 @@ class Captures {
   const Warn warn_;
   bool capturing_ = false;
   OfOverlap of_overlap_ = OfOverlap::kUntried;
-  bool told_ = false;               // that steps can't be captured
+  bool told_ = false;               // reported that steps can't be captured
   std::vector<OwnedGraph> graphs_;  // graph n is graphs_[n - 1]
 };
 

@@ -1,4 +1,4 @@
-// cuBLASLt through dlopen: its functions by name, one algorithm for each kind of product.
+// cuBLASLt through dlopen: its functions by name, one algorithm per kind of product.
 //
 // The library is column-major: what we call out [rows, n] is its D [n, rows], computed as op(A) B
 // with A = W, transposed, and B = a. Its bias runs along the rows of D, our columns.
@@ -16,7 +16,7 @@ namespace baram::cuda {
 namespace {
 
 constexpr size_t kMajor = CUBLAS_VER_MAJOR;
-constexpr uint32_t kAlignment = 16;  // bytes; SelectGemm sees to it for all operands
+constexpr uint32_t kAlignment = 16;  // bytes; SelectGemm guarantees it for all operands
 
 // Every function that is called, as the header declares it.
 struct Library {
@@ -33,7 +33,7 @@ struct Library {
   decltype(&cublasLtMatmulPreferenceSetAttribute) set_preference;
 };
 
-// The library is never closed: what it has on the GPU would go with it.
+// The library is never closed: its state on the GPU would go with it.
 std::string Load(Library* library) {
   void* handle = nullptr;
   std::string missing;
@@ -90,14 +90,14 @@ struct CublasLt::State {
 
 namespace {
 
-// A product in the library's words. Lives on the stack.
+// A product's descriptors for the library. Lives on the stack.
 struct Product {
   cublasLtMatmulDescOpaque_t desc;
   cublasLtMatrixLayoutOpaque_t weight;
   cublasLtMatrixLayoutOpaque_t a;
   cublasLtMatrixLayoutOpaque_t out;
 
-  // False: the library refuses a part of it.
+  // False: the library rejects a part of it.
   bool Describe(const Library& library, const ProductKind& kind, int64_t rows, const float* bias) {
     bool ok = true;
     const auto set = [&](cublasLtMatmulDescAttributes_t attribute, const auto& value) {
@@ -135,7 +135,7 @@ Algorithms::Found FindAlgorithm(const Library& library, cublasLtHandle_t handle,
                    CUBLAS_STATUS_SUCCESS;
   };
   prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, size_t{CublasLt::kWorkspaceBytes});
-  // Parts of k are added in fp32 and in one order, never in the type of the result.
+  // Parts of k are added in fp32 and in a fixed order, never in the type of the result.
   prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
          uint32_t{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE});
   for (auto attribute :

@@ -1,5 +1,5 @@
 // NVIDIA's matrix products for many rows: cuBLASLt, opened at run time, so that the binary starts
-// without it. There are two bodies: cublaslt.cc, and emulation/cublaslt_host.cc for tests.
+// without it. There are two implementations: cublaslt.cc, and emulation/cublaslt_host.cc for tests.
 #ifndef BARAM_KERNELS_CUDA_CUBLASLT_H_
 #define BARAM_KERNELS_CUDA_CUBLASLT_H_
 
@@ -18,21 +18,21 @@ class CublasLt {
   // Memory that its kernels may use, aligned to 256 bytes. NVIDIA's advice for Hopper.
   static constexpr int64_t kWorkspaceBytes = int64_t{32} << 20;
 
-  // For the GPU in use. Null and a sentence for the operator if the library is missing, too old or
-  // does not start.
+  // For the current GPU. Returns null and a sentence for the operator if the library is missing,
+  // has the wrong version or does not start.
   static std::unique_ptr<CublasLt> Open(void* workspace, std::string* error);
   ~CublasLt();
 
-  // The most rows of a step. Once, before the first.
+  // The largest number of rows of a step. Once, before the first step.
   void SetMostRows(int64_t rows);
 
   // out = scale * a W^T + bias for shapes that SelectGemm gives it. Not null: why the library
-  // refuses products of this kind and these rows, for good unless `in_capture` (see
-  // AlgorithmTable::Multiply); nothing was started. The first product of a kind asks the library
-  // for algorithms, those for other rows as well, which takes host time: warm-up shows it every
-  // kind.
+  // rejects products of this kind and these rows, permanently unless `in_capture` (see
+  // AlgorithmTable::Multiply); nothing was started. The first product of a kind queries the library
+  // for algorithms, for all other numbers of rows as well, which takes host time: warm-up runs
+  // every kind.
   Error Multiply(const GemmArgs& args, bool in_capture, Stream stream);
-  // What Multiply would return, as far as is known. Null: not known to be refused.
+  // What Multiply would return, as far as is known. Null: not known to be rejected.
   Error Refusal(const GemmArgs& args) const;
 
  private:

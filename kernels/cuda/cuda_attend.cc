@@ -1,4 +1,4 @@
-// CudaDevice: Attend and the facts of the cache.
+// CudaDevice: Attend and the sizes of the cache.
 #include "kernels/cuda/attend_plan.h"
 #include "kernels/cuda/cuda_device.h"
 #include "kernels/cuda/kv_layout.h"

@@ -76,12 +76,12 @@ Buffer CudaDevice::Alloc(int64_t bytes) {
   Note(UseGpu(ordinal_));
   void* memory = nullptr;
   if (Allocate(bytes > 0 ? bytes : 1, &memory) != nullptr) {
-    LastError();  // no memory is an answer, not the loss of the device
+    LastError();  // out of memory is an answer, not the loss of the device
     return {};
   }
   Buffer buffer(memory, bytes, std::shared_ptr<void>(memory, FreeDevice()));
   Note(Fill(memory, 0, bytes, stream_.get()));
-  Note(Synchronize(stream_.get()));  // weights arrive in an order of their own
+  Note(Synchronize(stream_.get()));  // weights are copied on another stream
   return buffer;
 }
 
@@ -159,7 +159,7 @@ StepView CudaDevice::BeginStep(const StepInput& input) {
 
 bool CudaDevice::BeginCapture() {
   Note(UseGpu(ordinal_));
-  Note(LastError());  // of launches before it
+  Note(LastError());  // of earlier launches
   return captures_.Begin(stream_.get());
 }
 

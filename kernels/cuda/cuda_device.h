@@ -25,14 +25,14 @@
 namespace baram::cuda {
 
 // Asynchronous: everything runs on one stream in the order of the calls, which come from the
-// executor thread. Errors of the GPU stay: the first is told, and every Wait from then on says
-// that the device is lost. Facts, memory and steps are in cuda_device.cc, Attend and the cache's
-// facts in cuda_attend.cc, Gemm in cuda_gemm.cc, the other ops in cuda_ops.cc.
+// executor thread. GPU errors are sticky: the first is reported, and every Wait from then on
+// returns that the device is lost. Facts, memory and steps are in cuda_device.cc, Attend and the
+// sizes of the cache in cuda_attend.cc, Gemm in cuda_gemm.cc, the other ops in cuda_ops.cc.
 class CudaDevice final : public Device {
  public:
-  // `options`: overlap_kernels and where sentences go.
+  // Reads overlap_kernels, `warn` and `lost` of `options`.
   CudaDevice(int ordinal, const GpuFacts& facts, DeviceInfo info, const DeviceOptions& options);
-  // What the device needs before its first call. On an error it must not be used.
+  // Creates what the device needs before its first call. After an error it must not be used.
   Error Open();
 
   const DeviceInfo& Info() const override { return info_; }
@@ -72,36 +72,36 @@ class CudaDevice final : public Device {
   void Sample(const SampleArgs& args) override;
 
  private:
-  // Marks that may be waited for at a time: the steps in flight and a few.
+  // Marks that may be waited for at any time: the steps in flight and a few more.
   static constexpr uint64_t kMarks = 16;
 
   // Where ops are launched.
   LaunchStream Launches() const { return {stream_.get(), captures_.overlap()}; }
-  // What plans of attention depend on.
+  // What attention plans depend on.
   AttendDevice AttendFacts() const;
   // The sizes of step_block_'s two parts, see StepBlock::Reserve.
   int64_t BytesBelow(const SlotShape& slots) const;
   int64_t BytesAbove(const SlotShape& slots) const;
 
   Error OpenGemm();
-  // Has the library compute a small product of known factors. `problem` says why it is of no use
-  // here; stays empty if it is.
+  // Has the library compute a small product of known factors. Sets `problem` if the library is
+  // unusable here.
   Error ProbeCublasLt(std::string* problem);
   static int64_t GemmBytes();  // of gemm_memory_
   // kMaxSplitTiles counters of blocks that share a tile, in gemm_memory_; zero between kernels.
-  // Gemm and Attend take turns.
+  // Gemm and Attend use them in turn.
   uint32_t* TileCounters() const;
-  // The plan. If cuBLASLt is known to refuse the product, `refusal` says why, and the plan is our
-  // own kernels'.
+  // If cuBLASLt is known to reject the product, sets `refusal` to the reason and plans for our own
+  // kernels.
   GemmPlan PlanGemm(const GemmArgs& args, Error* refusal) const;
-  // The part of a product that the library computes at a time, from row `begin` on.
+  // The part of a product that the library computes in one call, from row `begin` on.
   GemmArgs LibraryPart(const GemmArgs& args, const GemmPlan& plan, int64_t begin) const;
-  // Not null: why the library refused a part of it; what was written must be computed again.
+  // Not null: why the library rejected a part of it; the whole product must be computed again.
   Error GemmByLibrary(const GemmArgs& args, const GemmPlan& plan);
 
   // Remembers the first error.
   void Note(Error error);
-  // Says once for each weight's shape why the library does not compute its products.
+  // Reports, once per kind of product, why the library does not compute it.
   void NoteRefusedProduct(const GemmArgs& args, Error refusal);
 
   const int ordinal_;
@@ -111,7 +111,7 @@ class CudaDevice final : public Device {
   std::atomic<Error> error_ = nullptr;
   OwnedStream stream_;
   std::array<OwnedEvent, kMarks> marks_;
-  // Where the ops of a step begin, and the mark behind the step; 0: none.
+  // Where the ops of a step begin, and the mark that ends the step; 0: none.
   struct Beginning {
     OwnedEvent event;
     uint64_t mark = 0;
@@ -136,7 +136,8 @@ namespace baram {
 // What this binary's kernels are compiled for: "sm_90a, sm_100a".
 std::string CudaArchitectures();
 
-// See OpenDevice. options.which is an index, a UUID as nvidia-smi prints it, or empty: the first.
+// See OpenDevice. `options.which` is an index or a UUID as nvidia-smi prints it; empty: the first
+// GPU.
 std::unique_ptr<Device> OpenCudaDevice(const DeviceOptions& options, std::string* error);
 
 }  // namespace baram

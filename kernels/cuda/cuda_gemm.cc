@@ -1,4 +1,4 @@
-// CudaDevice: Gemm, on the path that gemm_select.h plans.
+// CudaDevice: Gemm, on the path that gemm_select.h chooses.
 #include <algorithm>
 #include <cmath>
 #include <string>
@@ -14,7 +14,7 @@ namespace baram::cuda {
 namespace {
 
 // gemm_memory_ is one block: first cuBLASLt's workspace or the partial sums of our own kernels,
-// which never run at the same time; then the tiles' counters; then results that wait to be rounded.
+// which never run at the same time; then the tiles' counters; then results waiting to be rounded.
 constexpr int64_t kSumBytes =
     kSplitBytes > CublasLt::kWorkspaceBytes ? kSplitBytes : CublasLt::kWorkspaceBytes;
 constexpr int64_t kCounterBytes = kMaxSplitTiles * int64_t{sizeof(uint32_t)};
@@ -76,7 +76,7 @@ Error CudaDevice::ProbeCublasLt(std::string* problem) {
                        .out = DenseTensor(out, DType::kBF16, kProbe, kProbe)};
   if (Error error = Fill(a, kProbeByte, 2 * kBytes, stream_.get())) return error;
   if (const Error refusal = cublaslt_->Multiply(probe, false, stream_.get())) {
-    LastError();  // a refusal is an answer, not the loss of the device
+    LastError();  // a rejection is an answer, not the loss of the device
     *problem = std::string("cuBLASLt does not multiply here: ") + refusal;
     return nullptr;
   }
@@ -106,7 +106,7 @@ Error CudaDevice::GemmByLibrary(const GemmArgs& args, const GemmPlan& plan) {
     count = part.a.rows;
     const bool in_capture = captures_.capturing();
     if (const Error refusal = cublaslt_->Multiply(part, in_capture, stream_.get())) {
-      // As in ProbeCublasLt. Of a capture the first error is why it fails, and told at its end.
+      // As in ProbeCublasLt. A capture fails by its first error, which is reported at its end.
       if (!in_capture) LastError();
       return refusal;
     }

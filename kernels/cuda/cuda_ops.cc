@@ -1,4 +1,4 @@
-// CudaDevice: what it supports, and the ops that are one launch.
+// CudaDevice: what it supports, and the ops that take a single launch.
 #include <initializer_list>
 #include <string>
 #include <variant>
@@ -25,7 +25,7 @@ std::string UnlessNormable(const char* op, int64_t columns) {
   return std::string(op) + ": rows are longer than " + std::to_string(kMaxNormColumns);
 }
 
-// What the kernels ask for beyond shapes that fit together.
+// What the kernels require beyond consistent shapes.
 std::string Limit(const EmbedArgs& args) {
   if (args.table.shape.format.dtype != DType::kBF16) return "Embed: the table is not bf16";
   return UnlessStored("Embed", {&args.out});

@@ -48,7 +48,7 @@ void WithConstant(int value, const Body& body) {
   Check(found, "a kernel is compiled for every value that its plan has");
 }
 
-// Threads of a block that shares `units` of work: whole warps, no more than there is work for.
+// Threads of a block that divides `units` of work: whole warps, no more than there is work for.
 inline uint32_t BlockThreads(int64_t units, uint32_t most) {
   const int64_t warps = CeilDivide(units, kWarpThreads);
   const int64_t limit = most / kWarpThreads;

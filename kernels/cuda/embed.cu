@@ -1,6 +1,6 @@
 // Embed: out[t] = scale * table[token_ids[t]], from the packed head table.
 //
-// Bound by memory latency: a row of 2 d bytes read, 4 d written. One block a token.
+// Bound by memory latency: a row of 2 d bytes read, 4 d written. One block per token.
 #include "kernels/cuda/dispatch.h"
 #include "kernels/cuda/launchers.h"
 #include "kernels/cuda/pack.h"

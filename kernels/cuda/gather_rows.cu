@@ -1,6 +1,6 @@
 // GatherRows: out[i] = x[index[i]], any type, bit for bit.
 //
-// Bound by memory latency: rows are few (the logit rows of a step). One block a row.
+// Bound by memory latency: rows are few (the logit rows of a step). One block per row.
 #include <cstddef>
 
 #include "kernels/cuda/dispatch.h"

@@ -1,15 +1,15 @@
 // Gemm of any shape on tensor cores: out = scale * a W^T + bias, with mma.sync.
 //
 // Bound by arithmetic from some 300 rows on: 2 rows n k operations over 2 (rows k + n k) bytes and
-// the result. It stands in where cuBLASLt is missing or does not take a shape.
+// the result. It is the fallback where cuBLASLt is missing or rejects a shape.
 //
 // A block computes a square of the result, 128 or 64 wide, in steps of 64 elements of k. Tiles of
-// `a` and W go through three stages of shared memory, two under way while one is multiplied. A row
+// `a` and W go through three stages of shared memory, two in flight while one is multiplied. A row
 // of a tile is 8 chunks of 16 bytes; chunk c of row r is at c ^ (r % 8), so that 8 rows of a chunk
-// meet all banks. What lies past the rows, columns and k of the operands is zero in shared memory.
-// Rows of `a` that are not aligned to 16 bytes are copied element by element. Blocks along `a` come
-// first in the grid: those that run together share tiles of W. Grid: tiles of rows, of columns,
-// splits.
+// cover all banks. Elements past the rows, columns and k of the operands are zero in shared memory.
+// Rows of `a` that are not aligned to 16 bytes are copied element by element. Blocks along the rows
+// of `a` come first in the grid: those that run concurrently share tiles of W. Grid: tiles of rows,
+// of columns, splits.
 #include <type_traits>
 
 #include "kernels/check.h"
@@ -29,10 +29,11 @@ constexpr int kMmaRows = 16;
 constexpr int kMmaColumns = 8;
 constexpr int kMmaK = 16;
 
-// A block has row_warps x column_warps warps, each with a part of its tile of as many products.
+// A block has row warps x column warps; each warp has row parts x column parts products of its
+// tile.
 template <int kRowWarpsOf, int kColumnWarpsOf, int kRowPartsOf, int kColumnPartsOf>
 struct TileShape {
-  // Blocks share a tile's k only where tiles are few, which is where they are small.
+  // Blocks share a tile's k only when tiles are few, and then they are small.
   static constexpr bool kSplits = kRowPartsOf * kColumnPartsOf <= 8;
   static constexpr int kColumnWarps = kColumnWarpsOf;
   static constexpr int kRowParts = kRowPartsOf;
@@ -42,9 +43,9 @@ struct TileShape {
   static constexpr int kRows = kRowWarpsOf * kWarpRows;
   static constexpr int kColumns = kColumnWarps * kWarpColumns;
   static constexpr int kThreads = kRowWarpsOf * kColumnWarps * kWarpThreads;
-  // 16 warps of 128 registers a multiprocessor.
+  // 16 warps of 128 registers per multiprocessor.
   static constexpr int kResidentBlocks = 512 / kThreads;
-  static constexpr int kSums = kRowParts * kColumnParts * 4;  // a thread's
+  static constexpr int kSums = kRowParts * kColumnParts * 4;  // per thread
   static constexpr int kStageElements = (kRows + kColumns) * kMmaStepK;
   static constexpr size_t kSharedBytes = kStages * kStageElements * sizeof(Bf16);
   static_assert(kColumnParts % 2 == 0, "matrix loads bring two parts of W");
@@ -100,7 +101,7 @@ __device__ __forceinline__ void LoadTile(const Matrix& matrix, int64_t first, in
   }
 }
 
-// The sums of one of a warp's products.
+// The sums of one of the warp's products.
 template <typename Tile>
 __device__ __forceinline__ float (&PartOf(float (&sums)[Tile::kSums], int r, int c))[4] {
   return *reinterpret_cast<float(*)[4]>(sums + (r * Tile::kColumnParts + c) * 4);
@@ -132,7 +133,7 @@ __device__ __forceinline__ void MultiplyStage(Bf16* a_tile, Bf16* weight_tile, i
   }
 }
 
-// Stores two neighbours of a row of the result.
+// Stores two neighboring elements of a row of the result.
 template <typename Out>
 __device__ __forceinline__ void StorePair(const MmaLaunch& args, int64_t row, int64_t column,
                                           float low, float high) {
@@ -172,7 +173,7 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kResidentBlocks)
   const auto stage_of = [&](int64_t step) {
     return stages + (step - first_step) % kStages * Tile::kStageElements;
   };
-  // Groups are counted, so there is one a step even if nothing is left to copy.
+  // Groups are counted, so there is one per step even if nothing is left to copy.
   const auto load = [&](int64_t step) {
     if (step < last_step) {
       Bf16* stage = stage_of(step);
@@ -192,7 +193,7 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kResidentBlocks)
   for (int ahead = 0; ahead < kStages - 1; ++ahead) load(first_step + ahead);
   for (int64_t step = first_step; step < last_step; ++step) {
     CopyAsyncWait<kStages - 2>();
-    // This step's tiles are there, and everybody is done with the stage that is loaded next.
+    // This step's tiles have arrived, and all threads are done with the stage that is loaded next.
     __syncthreads();
     load(step + kStages - 1);
     Bf16* stage = stage_of(step);

@@ -1,6 +1,6 @@
 // The last step of a product whose result a library leaves in fp32: out = sums, rounded to bf16.
 //
-// An element is 4 bytes read, from L2 where gemm_select.h keeps them, and 2 written. One thread a
+// Per element 4 bytes read, from L2, where gemm_select.h keeps them, and 2 written. One thread per
 // vector of 8, blocks along the columns.
 #include <algorithm>
 

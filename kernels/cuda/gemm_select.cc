@@ -1,4 +1,4 @@
-// The choice of GEMM. Its constants follow from the hardware's numbers; none was measured.
+// The choice of GEMM. Its constants are derived from hardware figures; none was measured.
 #include "kernels/cuda/gemm_select.h"
 
 #include <algorithm>
@@ -10,14 +10,14 @@ namespace baram::cuda {
 namespace {
 
 constexpr int32_t kMinSkinnyWarps = 4;
-// A block with fewer steps of k is not worth the exchange of its partial sums.
+// For fewer steps of k per block, exchanging partial sums does not pay.
 constexpr int64_t kMinStepsPerSplit = 4;
 // The last block of a tile adds the parts of all: more parts would make it the slowest.
 constexpr int64_t kMaxSplits = 8;
-// Blocks of the small tile that a multiprocessor should have at least: one waits for memory while
-// the other multiplies.
+// Blocks of the small tile that a multiprocessor needs at least: one waits for memory while another
+// multiplies.
 constexpr int64_t kMmaBlocksPerMultiprocessor = 2;
-// Rows from which the large tile pays: below, it would multiply rows that do not exist.
+// Rows from which the large tile pays: with fewer, it would multiply rows that do not exist.
 constexpr int64_t kLargeTileRows = 96;
 
 int32_t Splits(int64_t tiles, int64_t wanted_blocks, int64_t steps) {
@@ -33,10 +33,10 @@ GemmPlan SelectSkinny(const GemmProblem& problem, int64_t multiprocessors) {
   const int64_t steps = CeilDivide(problem.k, kSkinnyStepK);
   plan.splits = Splits(tiles, multiprocessors, steps);
   const int64_t block_steps = CeilDivide(steps, plan.splits);
-  // Blocks that find no room run in another wave, and the last wave is rarely full. With more warps
-  // a block is done sooner, but fewer blocks are resident. A warp has 4 to 8 KiB of weights under
-  // way, so a full multiprocessor has two to four times what HBM's latency times its bandwidth asks
-  // for, some 30 KiB, however the warps are dealt out to blocks.
+  // Blocks that do not fit run in another wave, and the last wave is rarely full. With more warps a
+  // block finishes sooner, but fewer blocks are resident. A warp has 4 to 8 KiB of weights in
+  // flight, so a full multiprocessor has two to four times HBM's latency-bandwidth product, some 30
+  // KiB, however its warps are grouped into blocks.
   const auto waves = [&](int32_t warps) {
     const int64_t resident = multiprocessors * (kSkinnyResidentWarps / warps);
     return CeilDivide(tiles * plan.splits, resident);
@@ -64,18 +64,18 @@ GemmPlan SelectMma(const GemmProblem& problem, int64_t multiprocessors) {
   return plan;
 }
 
-// Rows from which a biased product pays the pass that rounds it: below, reading W costs more than
-// multiplying, and our own kernel reads it once as well.
+// Rows from which a product with bias is worth the extra rounding pass: with fewer, reading W costs
+// more than multiplying, and our own kernel reads it once as well.
 constexpr int64_t kMinWideRows = 256;
-constexpr int64_t kWideRowsMultiple = 128;  // of the most: whole tiles of the library's kernels
+constexpr int64_t kWideRowsMultiple = 128;  // of the maximum: whole tiles of the library's kernels
 
 // cuBLASLt's bias has the type of the result; ours is fp32. Gemm must not round it to bf16: where
-// it nearly cancels the sum, all of the result's bits would be wrong. So the library adds it to a
-// result in fp32, which stays in L2 until a kernel has rounded it, once. For a Qwen 2 7B's q, k and
-// v of 2048 tokens that is 4 + 4 + 2 bytes an element in place of 2, some 20 us at the speed of L2
-// beside some 85 us of products; our own kernel, on mma.sync, has two thirds of the library's speed
-// at best. Parts are of equal size: a short last one would read all of W for a few rows. Results
-// too wide for kMinWideRows stay here.
+// it nearly cancels the sum, every bit of the result would be wrong. So the library adds it to a
+// result in fp32, which stays in L2 until a kernel rounds it, once. For the q, k and v of Qwen 2 7B
+// and 2048 tokens that is 4 + 4 + 2 bytes per element instead of 2, some 20 us at L2 speed on top
+// of some 85 us of products; our own kernel, on mma.sync, has two thirds of the library's speed at
+// best. Parts are of equal size: a short last one would read all of W for a few rows. Results too
+// wide for kMinWideRows are left to our own kernel.
 int32_t WideRows(const GemmProblem& problem) {
   const int64_t most =
       kWideBytes / (problem.n * int64_t{sizeof(float)}) / kWideRowsMultiple * kWideRowsMultiple;
@@ -83,8 +83,8 @@ int32_t WideRows(const GemmProblem& problem) {
   return static_cast<int32_t>(CeilDivide(problem.rows, CeilDivide(problem.rows, most)));
 }
 
-// Nothing: cuBLASLt does not suit the product. Its tensor-core kernels take rows that begin at
-// multiples of 16 bytes.
+// nullopt: cuBLASLt does not suit the product. Its tensor-core kernels need rows aligned to 16
+// bytes.
 std::optional<GemmPlan> SelectCublasLt(const GemmProblem& problem) {
   if (!problem.wide_a || !problem.wide_out || problem.k % 8 != 0) return std::nullopt;
   GemmPlan plan{.path = GemmPath::kCublasLt};

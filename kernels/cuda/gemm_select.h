@@ -1,4 +1,4 @@
-// Which GEMM computes a product and how it is cut: a pure function of shapes, alignment and GPU.
+// Which GEMM computes a product and how it is split: a pure function of shapes, alignment and GPU.
 #ifndef BARAM_KERNELS_CUDA_GEMM_SELECT_H_
 #define BARAM_KERNELS_CUDA_GEMM_SELECT_H_
 
@@ -14,29 +14,29 @@ namespace baram::cuda {
 enum class GemmPath : uint8_t { kSkinny, kMma, kCublasLt };
 
 inline constexpr int64_t kMaxSkinnyRows = 16;
-inline constexpr int32_t kSkinnyTileColumns = 16;  // of the result, a block
-inline constexpr int32_t kSkinnyStepK = 128;       // elements of k a warp takes at a time
+inline constexpr int32_t kSkinnyTileColumns = 16;  // of the result, per block
+inline constexpr int32_t kSkinnyStepK = 128;       // elements of k that a warp processes at a time
 inline constexpr int32_t kMaxSkinnyWarps = 16;
-// Warps of the skinny kernel that a multiprocessor's registers hold at once, at least: what the
-// kernel's launch bounds hold the compiler to.
+// The least number of skinny-kernel warps that a multiprocessor's registers hold at once, which the
+// kernel's launch bounds make the compiler guarantee.
 inline constexpr int32_t kSkinnyResidentWarps = 16;
-inline constexpr int32_t kSmallMmaTile = 64;   // rows and columns of the result, a block
+inline constexpr int32_t kSmallMmaTile = 64;   // rows and columns of the result, per block
 inline constexpr int32_t kLargeMmaTile = 128;  // the same
 inline constexpr int32_t kMmaStepK = 64;
 
-// Room for the partial sums of blocks that share a tile; a plan stays inside it.
+// Memory for the partial sums of blocks that share a tile; plans stay within it.
 inline constexpr int64_t kSplitBytes = int64_t{32} << 20;
 inline constexpr int32_t kMaxSplitTiles = 1024;
-// Room for results of the library that wait to be rounded: a part of the smallest L2, 50 MB, so
-// that they do not go through memory.
+// Memory for results of the library waiting to be rounded: fits into the smallest L2, 50 MB, so
+// that they never go to HBM.
 inline constexpr int64_t kWideBytes = int64_t{32} << 20;
 
 struct GemmProblem {
   int64_t rows = 0;
   int64_t n = 0;
   int64_t k = 0;
-  bool wide_a = false;    // the rows of `a` begin at multiples of 16 bytes
-  bool wide_out = false;  // the rows of `out` and the bias do
+  bool wide_a = false;    // the rows of `a` are aligned to 16 bytes
+  bool wide_out = false;  // the rows of `out` and the bias are
   bool has_bias = false;
   DType out = DType::kBF16;
 };
@@ -53,17 +53,17 @@ struct GemmPlan {
   int32_t tile = 0;    // kMma: rows and columns of a block's part of the result
   int32_t warps = 0;   // kSkinny: of a block; they share k
   int32_t splits = 1;  // blocks that share a tile's k
-  // kCublasLt: rows at a time whose result it leaves in fp32, for LaunchRound; 0: all rows at once,
-  // in the type of `out`
+  // kCublasLt: rows per call whose result stays in fp32, for LaunchRound; 0: all rows at once, in
+  // the type of `out`
   int32_t wide_rows = 0;
   bool operator==(const GemmPlan&) const = default;
 };
 
-// The cut of a skinny product does not depend on the number of rows, and so, up to kMaxSkinnyRows,
-// neither do a row's bits.
+// How a skinny product is split does not depend on the number of rows, and so, up to
+// kMaxSkinnyRows, neither do a row's bits.
 GemmPlan SelectGemm(const GemmProblem& problem, const GemmFacts& facts);
 
-// The choice without cuBLASLt, for a product that it refused.
+// The choice without cuBLASLt, for a product that it rejects.
 GemmPlan SelectOwnGemm(const GemmProblem& problem, int32_t multiprocessors);
 
 // "skinny, 8 warps, 2 splits", "mma 128 x 128", "cublaslt", "cublaslt, rounded by 1792 rows".

@@ -9,12 +9,12 @@
 //   k of a block of 32:  8 t + {0, 1}, {2, 3} in the first product, {4, 5}, {6, 7} in the second
 // with t = lane % 4, so operands go from global memory to registers as they are.
 //
-// A block computes 16 columns of the result; its warps take turns along k, 128 elements a step: a
+// A block computes 16 columns of the result; its warps take turns along k, 128 elements per step: a
 // block reads warps * 256 consecutive bytes of every row at a time. A step's weights are loaded
-// while the step before is multiplied. The first step's are loaded before the kernel waits for the
-// previous kernel, which writes `a` and not W: a multiprocessor has 64 KiB under way while that
-// kernel ends, twice what latency times bandwidth asks for. Sums of warps meet in shared memory,
-// sums of blocks that share k in prims/split_sum.h. Grid: tiles of 16 columns, splits.
+// while the previous step is multiplied. The first step's are loaded before the kernel waits for
+// the previous kernel, which writes `a` and not W: a multiprocessor has 64 KiB in flight while that
+// kernel ends, twice the latency-bandwidth product. Sums of warps are added in shared memory, sums
+// of blocks that share k by prims/split_sum.h. Grid: tiles of 16 columns, splits.
 #include "kernels/check.h"
 #include "kernels/cuda/dispatch.h"
 #include "kernels/cuda/launchers.h"
@@ -31,7 +31,7 @@ constexpr int kBlockK = 32;  // elements of k in one vector of every lane
 constexpr int kBlocks = kSkinnyStepK / kBlockK;
 constexpr int kVector = 8;    // elements of 16 bytes
 constexpr int kTileRows = 8;  // of `a`
-// Floats from one row's sums to the next: lanes that store together meet 32 banks.
+// Floats from one row's sums to the next: lanes that store together hit 32 different banks.
 constexpr int kSumPitch = 20;
 // With the fewest warps, every thread finishes one output of each tile of rows.
 constexpr int kFinishThreads = kTileRows * kSkinnyTileColumns;
@@ -53,12 +53,12 @@ struct SkinnyLaunch {
 // A lane's share of 16 rows of W in a step.
 struct WeightStep {
   uint4 upper[kBlocks];  // row lane / 4
-  uint4 lower[kBlocks];  // 8 rows further
+  uint4 lower[kBlocks];  // 8 rows below
 };
 
-// Past k the last weights of the row are read again, and MultiplyStep multiplies them by zero. To
-// put zeros in their place would be a second path to the same registers: values are copied where
-// paths meet, and a copy waits for its load.
+// Past k the last weights of the row are read again, and MultiplyStep multiplies them by zero.
+// Zeros in their place would need a branch: where its paths join, registers are copied, and a copy
+// waits for its load.
 __device__ __forceinline__ void LoadStep(const Bf16* upper, const Bf16* lower, int64_t begin,
                                          int64_t k, WeightStep& weights) {
   for (int b = 0; b < kBlocks; ++b) {
@@ -86,7 +86,7 @@ __device__ __forceinline__ void MultiplyStep(const WeightStep& weights, const Bf
   }
 }
 
-// kTiles: of 8 rows of `a`.
+// kTiles: tiles of 8 rows of `a`.
 template <int kTiles, typename Out>
 __global__ void __launch_bounds__(kMaxThreads, kMinResidentBlocks)
     SkinnyKernel(const __grid_constant__ SkinnyLaunch args) {
@@ -98,7 +98,7 @@ __global__ void __launch_bounds__(kMaxThreads, kMinResidentBlocks)
   const int group = lane / 4;
   const int member = lane % 4;
 
-  // Past the last column the last is read again, and not stored.
+  // Past the last column, the last one is read again and not stored.
   const int64_t first_column = int64_t{blockIdx.x} * kSkinnyTileColumns;
   const auto weight_row = [&](int64_t column) {
     const int64_t row = column < args.n ? column : args.n - 1;
@@ -118,7 +118,7 @@ __global__ void __launch_bounds__(kMaxThreads, kMinResidentBlocks)
   const auto begin_of = [&](int64_t s) { return s * kSkinnyStepK + member * 8; };
   float sums[kTiles][4] = {};
   WeightStep weights;
-  // Loaded whether there is a step or not: without a branch nothing waits for the loads this early.
+  // Loaded whether or not there is a step: without a branch nothing waits for the loads this early.
   LoadStep(upper, lower, begin_of(step), args.k, weights);
   WaitForPrevious();
   LetNextStart();

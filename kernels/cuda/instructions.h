@@ -1,4 +1,5 @@
-// One wrapper per instruction, with two bodies: nvcc's, often inline PTX, and the emulation's.
+// One wrapper per instruction, with two implementations: nvcc's, often inline PTX, and the
+// emulation's.
 #ifndef BARAM_KERNELS_CUDA_INSTRUCTIONS_H_
 #define BARAM_KERNELS_CUDA_INSTRUCTIONS_H_
 
@@ -10,9 +11,9 @@
 
 namespace baram::cuda {
 
-// --- the kernel before and the kernel after, see Launch
+// --- the previous and the next kernel, see Launch
 
-// Waits until all kernels before this one have ended and what they wrote can be seen.
+// Waits until all previous kernels have ended and their writes are visible.
 __device__ __forceinline__ void WaitForPrevious() {
 #ifdef __CUDACC__
   asm volatile("griddepcontrol.wait;" ::: "memory");
@@ -20,8 +21,8 @@ __device__ __forceinline__ void WaitForPrevious() {
   emulation::WaitForPrevious();
 #endif
 }
-// The next kernel may become resident once a thread of every block has called this, or the block
-// has ended. It orders no memory.
+// The next kernel may become resident once every block has had a thread call this, or has ended.
+// Orders no memory accesses.
 __device__ __forceinline__ void LetNextStart() {
 #ifdef __CUDACC__
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
@@ -103,7 +104,7 @@ __device__ __forceinline__ float Exp2(float x) {
 #endif
 }
 
-// --- lanes of a warp. All lanes of `mask` call it together.
+// --- lanes of a warp. All lanes of `mask` call these together.
 
 __device__ __forceinline__ void SyncWarp(uint32_t mask = kAllLanes BARAM_WHERE) {
 #ifdef __CUDACC__
@@ -160,8 +161,8 @@ __device__ __forceinline__ void MmaBf16(float (&d)[4], const uint32_t (&a)[4],
 #endif
 }
 
-// Four matrices of 8 rows of 8 two-byte elements from shared memory: lanes 8i .. 8i + 7 bring the
-// addresses of the rows of matrix i, aligned to 16 bytes. Lane l gets elements 2 (l % 4) and the
+// Four matrices of 8 rows of 8 two-byte elements from shared memory: lanes 8i .. 8i + 7 supply the
+// addresses of the rows of matrix i, aligned to 16 bytes. Lane l gets element 2 (l % 4) and the
 // next of row l / 4 of every matrix; transposed: of column l / 4.
 template <bool kTransposed>
 __device__ __forceinline__ void LoadMatrices(uint32_t (&out)[4], const void* shared_row,
@@ -187,8 +188,8 @@ __device__ __forceinline__ void LoadMatrices(uint32_t (&out)[4], const void* sha
 
 // --- asynchronous copies from global to shared memory
 
-// 16 bytes, both sides aligned to 16. The bytes after the first `valid_bytes` become zero, and are
-// not read.
+// 16 bytes, both sides aligned to 16. The bytes after the first `valid_bytes` are not read but
+// become zero.
 __device__ __forceinline__ void CopyAsync16(void* shared, const void* global,
                                             int valid_bytes = 16) {
 #ifdef __CUDACC__
@@ -203,7 +204,7 @@ __device__ __forceinline__ void CopyAsync16(void* shared, const void* global,
   emulation::CopyLater(shared, global, 16, valid_bytes);
 #endif
 }
-// Ends a group of copies. All copies of a thread must be waited for before it ends.
+// Ends a group of copies. A thread must wait for all its copies before it ends.
 __device__ __forceinline__ void CopyAsyncCommit() {
 #ifdef __CUDACC__
   asm volatile("cp.async.commit_group;" ::: "memory");
@@ -211,7 +212,7 @@ __device__ __forceinline__ void CopyAsyncCommit() {
   emulation::CommitCopies();
 #endif
 }
-// Waits until at most kGroupsLeft of this thread's groups are under way. Other threads see the
+// Waits until at most kGroupsLeft of this thread's groups are in flight. Other threads see the
 // bytes after a barrier.
 template <int kGroupsLeft>
 __device__ __forceinline__ void CopyAsyncWait() {
@@ -224,13 +225,13 @@ __device__ __forceinline__ void CopyAsyncWait() {
 
 // --- global memory
 
-// Constant memory is what nothing writes while steps run: weights, norms and biases of the model,
-// which have arrived before the first step is begun (Device::PackWeight and Upload return no
-// sooner). It alone may be touched before WaitForPrevious().
+// Constant memory here means global memory that nothing writes while steps run: weights, norms and
+// biases of the model, which have arrived before the first step begins (Device::PackWeight and
+// Upload do not return earlier). Only it may be accessed before WaitForPrevious().
 
-// Loads 16 bytes of constant memory that this kernel reads once: they need no room in the
-// first-level cache. Not through the path for read-only data (.nc): assemblers move such loads
-// behind WaitForPrevious(), because no other thread's writing concerns them.
+// Loads 16 bytes of constant memory that this kernel reads once: they are not kept in L1. Not
+// through the read-only path (.nc): assemblers move such loads past WaitForPrevious(), since no
+// other thread's writes concern them.
 __device__ __forceinline__ uint4 LoadConstant(const void* global) {
 #ifdef __CUDACC__
   uint4 value;
@@ -246,7 +247,7 @@ __device__ __forceinline__ uint4 LoadConstant(const void* global) {
 #endif
 }
 
-// Brings the line of constant memory that holds this address to the second-level cache.
+// Prefetches the line of constant memory that holds this address into L2.
 __device__ __forceinline__ void PrefetchConstant(const void* global) {
 #ifdef __CUDACC__
   asm volatile("prefetch.global.L2 [%0];" ::"l"(global));
@@ -256,14 +257,14 @@ __device__ __forceinline__ void PrefetchConstant(const void* global) {
 #endif
 }
 
-// Whoever sees what this thread writes after it also sees what this thread wrote before it.
+// A thread that sees a write this thread makes after the fence also sees all it wrote before.
 __device__ __forceinline__ void MemoryFence() {
 #ifdef __CUDACC__
   __threadfence();
 #endif
 }
 
-// These return what was there before. T: int32_t, uint32_t; Add also float.
+// These return the previous value. T: int32_t, uint32_t; Add also float.
 template <typename T>
 __device__ __forceinline__ T AtomicAdd(T* address, T value) {
 #ifdef __CUDACC__

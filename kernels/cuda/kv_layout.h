@@ -1,12 +1,12 @@
-// How keys and values lie in a page on a GPU, for StoreKv, which writes them, and Attend.
+// The layout of keys and values in a page on a GPU, for StoreKv, which writes them, and Attend.
 //
 // A page holds, for each of its layers and each KV head, the keys of its tokens and then their
 // values, all bf16: [layers_per_group][kv_heads][key, value][page_tokens][padded head_dim]. What a
-// block of threads reads for one head of one page is one contiguous stretch. Rows are padded to 16
-// bytes with zeros, which StoreKv writes.
+// block of threads reads for one head of one page is contiguous. Rows are padded to 16 bytes with
+// zeros, which StoreKv writes.
 //
-// What nobody wrote, or an earlier sequence, may be a NaN (I14): 0 times it is NaN, so a reader
-// replaces the values, and masks the scores, of positions that it may not see.
+// Rows that were never written, or that an earlier sequence wrote, may hold NaN (I14), and 0 times
+// NaN is NaN: for positions that it may not see, a reader replaces the values and masks the scores.
 #ifndef BARAM_KERNELS_CUDA_KV_LAYOUT_H_
 #define BARAM_KERNELS_CUDA_KV_LAYOUT_H_
 
@@ -19,7 +19,7 @@
 namespace baram::cuda {
 
 inline constexpr int32_t kKvRowMultiple = 8;  // elements
-// The kernels of Attend look up one page for 16 keys.
+// Attend's kernels look up one page per 16 keys.
 inline constexpr int32_t kMinPageTokens = 16;
 
 inline int32_t KvRowElements(int32_t head_dim) {

@@ -1,8 +1,8 @@
-// What starts the kernels: one function per op, in the op's own file. Plain C++, so that the device
-// and its tests include no CUDA header.
+// Kernel launchers: one function per op, in the op's own file. Plain C++, so that the device and
+// its tests include no CUDA header.
 //
-// All are asynchronous in the order of the stream, take arguments that Unsupported() has let pass,
-// and do nothing for zero rows.
+// All are asynchronous in stream order, take arguments that Unsupported() has accepted, and do
+// nothing for zero rows.
 #ifndef BARAM_KERNELS_CUDA_LAUNCHERS_H_
 #define BARAM_KERNELS_CUDA_LAUNCHERS_H_
 
@@ -14,8 +14,8 @@
 
 namespace baram::cuda {
 
-// Device memory for sums of blocks that share a tile: kSplitBytes of `partials`, and kMaxSplitTiles
-// counters in `arrived`, zero between kernels. Kernels that use it run one after the other.
+// Device memory for the sums of blocks that share a tile: kSplitBytes of `partials`, and
+// kMaxSplitTiles counters in `arrived`, zero between kernels. Kernels use it one after another.
 struct SplitMemory {
   float* partials = nullptr;
   uint32_t* arrived = nullptr;
@@ -26,7 +26,7 @@ void LaunchGemmSkinny(const GemmArgs& args, const GemmPlan& plan, const SplitMem
 void LaunchGemmMma(const GemmArgs& args, const GemmPlan& plan, const SplitMemory& memory,
                    LaunchStream stream);
 
-// gemm_round.cu: out = sums, rounded. Both have rows that begin at 16 bytes and columns that are a
+// gemm_round.cu: out = sums, rounded. The rows of both are aligned to 16 bytes; columns are a
 // multiple of 8.
 void LaunchRound(const Tensor& sums, const Tensor& out, LaunchStream stream);
 
@@ -57,7 +57,7 @@ struct AttendPlanArrays {
   int64_t partial_capacity = 0;  // MostAttendPartials
 };
 // attend_vector.cu: the pieces of kVector, which have at most `rows` query rows. Here and below
-// `arrived` are kMaxAttendBlocks counters that are zero between kernels, as in SplitMemory.
+// `arrived` is kMaxAttendBlocks counters that are zero between kernels, as in SplitMemory.
 void LaunchAttendVector(const AttendArgs& args, const AttendPlanArrays& plan,
                         const AttendTiling& tiling, int32_t rows, uint32_t* arrived,
                         LaunchStream stream);

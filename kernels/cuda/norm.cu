@@ -1,12 +1,12 @@
-// Norm and AddNorm: RMSNorm, alone or fused with the residual stream on both sides of it.
+// Norm and AddNorm: RMSNorm, alone or fused with the update of the residual stream.
 //
 //   y = post ? RMSNorm(branch, post) : branch;  residual += scale * y
 //   out = pre ? RMSNorm(residual, pre) : residual
 //
 // Bound by memory: a row of AddNorm moves d * (4 + 4 + 4 + 2) bytes with an fp32 branch and a bf16
-// result, and reads the norm weights from the second-level cache. One block a row; the row stays in
-// shared memory as fp32 between the passes, each thread with its own elements, so that only the two
-// sums need barriers.
+// result, and reads the norm weights from L2. One block per row; the row stays in shared memory as
+// fp32 between the passes, each thread keeping its own elements, so that only the two sums need
+// barriers.
 
 #include "kernels/cuda/dispatch.h"
 #include "kernels/cuda/launchers.h"
@@ -44,7 +44,7 @@ __device__ __forceinline__ float SquareSum(const float (&values)[kN]) {
   return sum;
 }
 
-// visit(begin) for the first element of each of this thread's vectors.
+// Calls visit(begin) for the first element of each of this thread's vectors.
 template <int kN, typename Visit>
 __device__ __forceinline__ void ForOwnVectors(int64_t d, const Visit& visit) {
   for (int64_t begin = int64_t{threadIdx.x} * kN; begin < d; begin += int64_t{blockDim.x} * kN) {
@@ -58,7 +58,7 @@ __device__ __forceinline__ float InverseRms(float square_sum, int64_t d, float e
   return ReciprocalSqrt(sum / static_cast<float>(d) + eps);
 }
 
-// Norm weights are constant memory: they may be fetched while the kernel before still runs.
+// Norm weights are constant memory: they may be fetched while the previous kernel still runs.
 template <int kN>
 __device__ __forceinline__ void PrefetchWeights(const float* weight, int64_t d) {
   if (weight == nullptr) return;

@@ -1,4 +1,4 @@
-// Opening a GPU by index or UUID: what is missing is said in the operator's words.
+// Opening a GPU by index or UUID: reports what is missing in the operator's terms.
 #include "kernels/cuda/open_cuda.h"
 
 #include <algorithm>
@@ -22,8 +22,8 @@ std::string VersionText(int version) {
 
 char Lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
 
-// The part of a UUID that tells GPUs apart: the kind before it, GPU or MIG, the runtime does not
-// always know.
+// The part of a UUID that identifies a GPU: the runtime does not always know the kind in front of
+// it, GPU or MIG.
 std::string Digits(std::string_view uuid) {
   std::string lower(uuid.size(), ' ');
   std::transform(uuid.begin(), uuid.end(), lower.begin(), Lower);
@@ -31,7 +31,7 @@ std::string Digits(std::string_view uuid) {
   return has_kind ? lower.substr(4) : lower;
 }
 
-// Host threads that convert weights. More of them would wait for a piece of the staging.
+// Host threads that convert weights. More of them would only wait for a staging piece.
 int32_t LoadingThreads() {
   constexpr uint32_t kMax = WeightStaging::kPieces;
   return static_cast<int32_t>(std::clamp(std::thread::hardware_concurrency(), 1u, kMax));
@@ -170,7 +170,7 @@ std::unique_ptr<Device> OpenCudaDevice(const DeviceOptions& options, std::string
   info.isa = architecture->name;
   info.memory_bytes = facts.memory_bytes;
   info.own_memory = true;
-  // The context is there already.
+  // The context exists already.
   info.free_bytes = std::min(facts.memory_bytes, free_bytes + kContextBytes);
   info.context_bytes = facts.memory_bytes - free_bytes;
   info.alloc_multiple = kAllocMultiple;
@@ -181,7 +181,7 @@ std::unique_ptr<Device> OpenCudaDevice(const DeviceOptions& options, std::string
   info.page_tokens = kPageTokens;
   info.planning_depth = 2;
   info.graphs = true;
-  info.exact = false;  // products of matrices choose their kernel by the number of rows
+  info.exact = false;  // Gemm chooses its kernel by the number of rows
   auto device = std::make_unique<CudaDevice>(ordinal, facts, std::move(info), options);
   if (failed == nullptr) failed = device->Open();
   if (failed != nullptr) {

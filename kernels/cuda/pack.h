@@ -1,6 +1,6 @@
-// Packed weights on a GPU: bf16, row after row, so that a warp streams a row and cuBLASLt takes the
-// matrix as it is. Rows are padded with zeros to 16 bytes, which is what vector loads and the
-// tensor memory accelerator ask for.
+// Packed weights on a GPU: bf16, row-major, so that a warp streams a row and cuBLASLt takes the
+// matrix as it is. Rows are zero-padded to multiples of 16 bytes, as vector loads and the tensor
+// memory accelerator require.
 #ifndef BARAM_KERNELS_CUDA_PACK_H_
 #define BARAM_KERNELS_CUDA_PACK_H_
 
@@ -21,7 +21,7 @@ inline int64_t PackedWeightBytes(const WeightShape& shape) {
   return shape.n * PackedStride(shape) * 2;
 }
 
-// Rows [begin, begin + count) of `source` as packed rows, in host memory.
+// Converts rows [begin, begin + count) of `source` to packed rows, in host memory.
 void ConvertRows(const WeightShape& shape, const HostRows& source, int64_t begin, int64_t count,
                  uint16_t* packed);
 

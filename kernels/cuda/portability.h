@@ -2,9 +2,9 @@
 // kernels/cuda/emulation/. CUDA's keywords and indices, shared memory, launches, the element types.
 // The instructions are in instructions.h.
 //
-// What differs between the two compilers is here and there, nowhere else. Kernels are written in
-// namespace baram::cuda, take one struct of arguments as a grid constant and are started with
-// Launch. No CUDA header is needed on the host.
+// What differs between the two compilers is in these two headers, nowhere else. Kernels are written
+// in namespace baram::cuda, take one struct of arguments as a grid constant and are started with
+// Launch. The host needs no CUDA header.
 #ifndef BARAM_KERNELS_CUDA_PORTABILITY_H_
 #define BARAM_KERNELS_CUDA_PORTABILITY_H_
 
@@ -16,8 +16,8 @@
 #include "kernels/float_types.h"
 
 // BARAM_UNROLL: before a loop over an array that must stay in registers and that nvcc would not
-// unroll unasked. BARAM_NO_UNROLL: before a loop whose copies would need more registers than there
-// are. BARAM_UNROLL_BY(constant): unrolls by that many copies.
+// unroll on its own. BARAM_NO_UNROLL: before a loop that would run out of registers if unrolled.
+// BARAM_UNROLL_BY(constant): unrolls by that factor.
 #ifdef __CUDACC__
 #define BARAM_UNROLL _Pragma("unroll")
 #define BARAM_NO_UNROLL _Pragma("unroll 1")
@@ -29,8 +29,8 @@
 #define BARAM_UNROLL_BY(constant)
 #endif
 
-// The emulation knows where in the source lanes meet, and where a kernel was launched: lanes that
-// meet at different places are a defect, and reports name the launch.
+// The emulation tracks where in the source lanes meet, and where a kernel was launched: lanes that
+// meet at different places are a bug, and reports name the launch.
 #ifdef __CUDACC__
 #define BARAM_WHERE
 #else
@@ -85,7 +85,7 @@ namespace baram::cuda {
 inline constexpr int kWarpThreads = 32;
 inline constexpr uint32_t kAllLanes = 0xffffffffu;
 
-// bfloat16 as the kernels see it: two bytes, converted where it is used.
+// bfloat16 as kernels see it: two bytes, converted at use.
 struct Bf16 {
   uint16_t bits;
 };
@@ -101,47 +101,50 @@ __device__ __forceinline__ T* DynamicShared() {
 #endif
 }
 
-// Starts a kernel in the order of the stream. Errors are found by LastError().
+// Starts a kernel in stream order. LastError() returns its errors.
 //
 // Kernels overlap: by programmatic dependent launch the blocks of a kernel may be resident, and
-// run, while the kernel before it on the stream still does. A boundary in full order costs the
-// drain of one kernel, a launch and the filling of the next, at some 300 boundaries a step. So
-// there is a rule, which the emulation checks:
+// run, while the previous kernel on the stream still runs. A fully ordered boundary costs draining
+// one kernel, a launch and filling the next, at some 300 boundaries per step. So there is a rule,
+// which the emulation checks:
 //
 //   Every thread of every kernel calls WaitForPrevious(): on every path, before any return, and
 //   before it reads or writes global memory, constant memory (see LoadConstant) excepted.
 //
-// The rule covers writes too: a kernel before may still be reading what would be overwritten. It
-// makes order transitive: a kernel ends after its threads have waited, so whoever has waited for it
-// has waited for all before it. A kernel that lets some blocks return without waiting breaks this
-// for its successors: it may end before its predecessor, and they wait for its end alone.
+// The rule covers writes too: an earlier kernel may still be reading what would be overwritten. It
+// makes the order transitive: a kernel ends after its threads have waited, so a thread that has
+// waited for it has waited for all earlier ones. A kernel that lets some blocks return without
+// waiting breaks this for its successors: it may end before its predecessor, and they wait for its
+// end only.
 //
 // LetNextStart() comes right after the wait, in every kernel of a step:
-//   - Not later, because it is safe at any time: it orders nothing, and the successor waits for our
-//     end. And it costs us nothing: the successor's blocks come only when all of ours have been
-//     placed, so they take room that none of ours asks for, and they read constant memory with
-//     bandwidth that the end of a kernel, or a kernel of one block, leaves idle.
-//   - Not before the wait, although nothing would break: kernel after kernel would be let in behind
-//     one that runs, each holding registers and shared memory while it waits. This way at most two
-//     kernels of a stream are resident, one that works and one that waits.
+//   - Not later, because it is safe at any time: it orders nothing, and the successor waits for
+//   this
+//     kernel's end. And it costs nothing: the successor's blocks start only once all of this
+//     kernel's have started, so they take room that none of those needs, and they read constant
+//     memory with bandwidth that the tail of a kernel, or a kernel of one block, leaves idle.
+//   - Not before the wait, although nothing would break: kernel after kernel would be admitted
+//   while
+//     one runs, each holding registers and shared memory while it waits. This way at most two
+//     kernels of a stream are resident, one that runs and one that waits.
 //
-// Everything else on a stream is in full order with kernels. A kernel overlaps with a preceding
-// kernel alone, so behind a copy, a fill or a graph it starts after it, and its wait passes at
-// once. Copies, fills, graphs, recorded events and kernels of libraries come after the end of the
-// kernel before them, hence, by the rule, after all kernels before. In a capture, which holds
+// Everything else on a stream is fully ordered with kernels. A kernel overlaps only with a
+// preceding kernel: after a copy, a fill or a graph it starts once that has ended, and its wait
+// returns at once. Copies, fills, graphs, recorded events and library kernels start after the end
+// of the previous kernel, hence, by the rule, of all previous kernels. In a capture, which holds
 // nothing but kernels, launches become programmatic edges.
 //
-// A multiprocessor's L1 cache and shared memory are one memory, which is divided anew only when the
-// multiprocessor is empty: a kernel that wants another division than the one before could not
-// overlap it. So all ask for the most shared memory, which leaves L1 28 KiB; kernels here stage in
+// A multiprocessor's L1 cache and shared memory are one memory, which is repartitioned only when
+// the multiprocessor is empty: a kernel that wants another split than the previous one could not
+// overlap it. So all request the most shared memory, which leaves L1 28 KiB; kernels here stage in
 // shared memory what they read twice. An estimate.
 //
-// Without `overlap` a launch asks for neither. Needs compute capability 9.0.
+// Without `overlap` a launch requests neither. Needs compute capability 9.0.
 template <typename Args>
 void Launch(void (*kernel)(Args), Dim3 grid, Dim3 block, size_t shared_bytes, LaunchStream stream,
             const Args& args BARAM_WHERE) {
 #ifdef __CUDACC__
-  // 48 KiB need no asking; the rest of them is left for the kernel's static variables.
+  // 48 KiB are allowed by default; the rest of them is left for the kernel's static variables.
   constexpr size_t kAlwaysAllowed = 32 << 10;
   if (shared_bytes > kAlwaysAllowed) {
     cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),

@@ -14,8 +14,8 @@ Error Words(cudaError_t error) {
   return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
 }
 
-// The runtime gives a slice of a GPU a UUID like that of a whole one; only the slice's name says
-// what it is: "NVIDIA H100 80GB HBM3 MIG 1g.10gb".
+// The runtime reports a MIG slice's UUID like that of a whole GPU; only the slice's name shows what
+// it is: "NVIDIA H100 80GB HBM3 MIG 1g.10gb".
 std::string UuidText(const cudaUUID_t& uuid, const std::string& name) {
   std::string text = name.find(" MIG ") != std::string::npos ? "MIG" : "GPU";
   for (int i = 0; i < 16; ++i) {
@@ -36,8 +36,8 @@ int DriverVersion() {
 
 int RuntimeVersion() { return CUDART_VERSION; }
 
-// The line is "NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.65.06  <date>", or the same with
-// other words before the number: the first word with a dot between digits is the release.
+// The line is "NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.65.06  <date>", or with other
+// words before the number: the first word of digits and dots is the release.
 std::string DriverRelease() {
   std::ifstream in("/proc/driver/nvidia/version");
   for (std::string word; in >> word;) {
@@ -86,7 +86,7 @@ Error AllocatePinned(int64_t bytes, void** host) {
 }
 void FreePinned(void* host) { cudaFreeHost(host); }
 
-// Not the legacy stream, with which every other stream would wait.
+// Nonblocking: does not synchronize with the legacy default stream.
 Error CreateStream(Stream* stream) {
   return Words(cudaStreamCreateWithFlags(stream, cudaStreamNonBlocking));
 }
@@ -103,9 +103,9 @@ Error Fill(void* device, uint8_t byte, int64_t bytes, Stream stream) {
   return Words(cudaMemsetAsync(device, byte, bytes, stream));
 }
 
-// Whoever waits sleeps. Spinning would answer some microseconds earlier, which two steps in flight
-// hide, but burn a processor for the length of every step, which front-end threads lack under a
-// small cgroup quota. Both are to be measured on a GPU.
+// Waiting threads sleep. Spinning would return some microseconds earlier, which two steps in flight
+// hide, but occupy a processor for the length of every step, which front-end threads then lack
+// under a small cgroup quota. Neither has been measured.
 Error CreateEvent(Event* event) {
   return Words(cudaEventCreateWithFlags(event, cudaEventDisableTiming | cudaEventBlockingSync));
 }
@@ -122,7 +122,7 @@ Error SecondsBetween(Event from, Event to, double* seconds) {
   return error;
 }
 
-// Thread-local: what another thread allocates meanwhile does not end the capture.
+// Thread-local mode: another thread's allocations do not invalidate the capture.
 Error BeginCapture(Stream stream) {
   return Words(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
 }

@@ -1,13 +1,12 @@
-// Sample: one block a row of logits. The formulas, filters and random numbers are sampler_math.h's.
+// Sample: one block per row of logits. sampler_math.h defines formulas, filters and random numbers.
 //
-// Bound by memory: every pass reads the row once, from the second-level cache when it fits. A
-// greedy row takes one pass, a plain draw two. One more each take: a row that bias, masks or
-// penalties change, log-probabilities, top-k, the report of the likeliest tokens. Top-p alone takes
-// two more. Where bounds must be selected from the row, as with flat distributions, each takes
-// three: sample_filter.h and sample_report.h say how.
+// Bound by memory: every pass reads the row once, from L2 if it fits. A greedy row takes one pass,
+// a plain draw two. One more pass each for: bias, masks or penalties; log-probabilities; top-k; the
+// report of the likeliest tokens. Top-p alone takes two more. Bounds that must be selected from the
+// row, as with flat distributions, take three each: see sample_filter.h and sample_report.h.
 //
-// Sums that decide are of integers, so their order does not matter and a repeated step draws the
-// same. The order of a list does not matter either.
+// Sums that decide a draw are of integers, so their order does not matter and a repeated step draws
+// the same token. The order of a list does not matter either.
 #include <cstdint>
 
 #include "kernels/cuda/dispatch.h"
@@ -23,7 +22,7 @@
 namespace baram::cuda {
 namespace {
 
-constexpr uint32_t kMaxThreads = 512;  // with more the registers are spilled
+constexpr uint32_t kMaxThreads = 512;  // with more, registers spill
 
 struct SampleLaunch {
   const int32_t* positions;
@@ -61,7 +60,7 @@ __device__ Candidate BestOfBlock(Candidate own, Candidate* partial) {
   return own;
 }
 
-// 1 - v has 33 bits, exact in double precision: its log is log1p(-v), without the division there.
+// 1 - v has 33 bits, exact in double: its log equals log1p(-v), without log1p's division.
 __device__ double Gumbel(uint32_t word) {
   const double v = (word + 0.5) * 0x1p-32;
   return -log(-log(1 - v));
@@ -75,7 +74,7 @@ __device__ __forceinline__ uint32_t WordOf(const PhiloxWords& words, int32_t tok
 }
 
 // The token that wins with its noise. Noise above g needs v < e^-g, because -log(1 - v) >= v: one
-// fp32 exponential rules out most tokens, and the few others are scored in double precision.
+// fp32 exponential rules out most tokens, and the few others are scored in double.
 __device__ int32_t DrawToken(const TemperedRow& z, const Filtered& left, int32_t likeliest,
                              int32_t position, SampleMemory& shared) {
   const SamplingParams& params = z.row.params;
@@ -148,7 +147,7 @@ __global__ void __launch_bounds__(kMaxThreads)
   const int64_t slot = args.output_slots[o];
   const int32_t target = args.output_targets[o];
   SlotSampling& state = args.slots.sampling[slot];
-  const SamplingParams& params = state.params;  // read where used, so that no registers hold them
+  const SamplingParams& params = state.params;  // read at use, so that they hold no registers
   TokenResult* result = args.results + o;
   const LogitRow raw{args.logits.Row<float>(o), args.vocab, args.wide};
 

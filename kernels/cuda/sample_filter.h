@@ -1,10 +1,10 @@
-// min-p, top-k and top-p of a row, as the bound above which tokens stay. Nothing is sorted.
+// min-p, top-k and top-p of a row, as a bound at or above which tokens stay. Nothing is sorted.
 //
 // Top-k takes one pass: each thread knows its largest value, few tokens exceed the k-th largest of
-// these, and they are listed in shared memory and ranked there. Top-p alone takes two passes: one
-// adds up how much lies above each of a few levels, one lists what is above the lowest level that
-// is needed. Where a list would be too long, as with flat distributions, bounds are selected from
-// the row digit by digit, by histograms in shared memory, in three passes each.
+// these, and they are listed and ranked in shared memory. Top-p alone takes two passes: one sums
+// the mass above each of a few levels, one lists the tokens above the highest level that suffices.
+// If a list would be too long, as with flat distributions, bounds are selected from the row digit
+// by digit, by histograms in shared memory, in three passes each.
 #ifndef BARAM_KERNELS_CUDA_SAMPLE_FILTER_H_
 #define BARAM_KERNELS_CUDA_SAMPLE_FILTER_H_
 
@@ -17,11 +17,11 @@
 
 namespace baram::cuda {
 
-// The weight of probability 1 relative to the likeliest token: sums of 2^23 tokens fit.
+// The mass of a token as likely as the likeliest: sums over 2^23 tokens fit.
 inline constexpr float kMassUnit = 0x1p40f;
 
-// A value that at least `k` items reach, but not many more: the k-th largest of the threads' own
-// largest.
+// A value that at least `k` items reach, but not many more: the k-th largest of the threads'
+// maxima.
 inline __device__ float AtLeastTop(int32_t k, float own_largest, SampleMemory& shared) {
   if (k > static_cast<int32_t>(blockDim.x)) return kMasked;
   return ValueOf(SelectKey(static_cast<Weight>(k), shared.select, [&](const auto& add) {
@@ -37,8 +37,8 @@ __device__ __forceinline__ Weight MassOf(float top_p, Weight total) {
   return wanted > 1 ? static_cast<Weight>(wanted) : Weight{1};
 }
 
-// What is left of a row once its filters were applied: the tokens of the list, or of the row, at or
-// above `bound`.
+// What remains of a row after its filters: the tokens of the list, or of the row, at or above
+// `bound`.
 struct Filtered {
   float bound;
   bool listed;
@@ -47,7 +47,7 @@ struct Filtered {
 inline __device__ void FilterTopK(const TemperedRow& z, int32_t k, float own_largest,
                                   Filtered& left, SampleMemory& shared) {
   const float start = fmaxf(left.bound, AtLeastTop(k, own_largest, shared));
-  // Above -infinity, which is masked.
+  // -infinity means masked.
   left.listed = start > kMasked && Shorten(z, start, shared.select.list);
   if (left.listed) {
     left.bound = fmaxf(left.bound, KthOf(shared.select.list, k, shared.select));
@@ -81,7 +81,7 @@ inline __device__ void FilterTopPOfList(float top_p, Filtered& left, SampleMemor
   left.bound = fmaxf(left.bound, SelectByMass(shared.select.list, left.bound, wanted, shared));
 }
 
-// Levels of z. At the last a token is 6e-6 times as likely as the likeliest.
+// Levels of z. At the last, a token is 6e-6 times as likely as the likeliest.
 inline constexpr int kLevels = 4;
 inline constexpr float kLevelStep = -3.0f;
 
@@ -117,14 +117,14 @@ inline __device__ void FilterTopPOfRow(const TemperedRow& z, float top_p, Filter
     left.bound = fmaxf(left.bound, SelectByMass(shared.select.list, left.bound, wanted, shared));
     return;
   }
-  // All tokens below this together weigh less than 1 - top_p of the total; the margin is for
+  // All tokens below this together have less than 1 - top_p of the total mass; the margin is for
   // rounding.
   const float parts = static_cast<float>(total) / kMassUnit / static_cast<float>(z.row.row.n);
   const float start = fmaxf(left.bound, logf((1 - top_p) * parts) - 0.01f);
   left.bound = fmaxf(left.bound, SelectByMass(z, start, wanted, shared));
 }
 
-// min-p, top-k and top-p. A bound of -infinity: all tokens stay.
+// min-p, top-k and top-p. A bound of -infinity: no token is filtered.
 inline __device__ Filtered Filter(const TemperedRow& z, const SamplingParams& params,
                                   float own_largest, SampleMemory& shared) {
   Filtered left{params.min_p > 0 ? logf(params.min_p) : kMasked, false};

@@ -1,5 +1,5 @@
 // What Sample reports from the raw logits: the token's log-probability and rank, and the likeliest
-// tokens, found as top-k finds its bound.
+// tokens, found the way top-k finds its bound.
 #ifndef BARAM_KERNELS_CUDA_SAMPLE_REPORT_H_
 #define BARAM_KERNELS_CUDA_SAMPLE_REPORT_H_
 
@@ -24,7 +24,8 @@ inline __device__ void ListLargest(const LogitRow& row, int32_t count, float sta
   int32_t own_above = 0;
   row.ForTokens([&](int32_t, float x) { own_above += KeyOf(x) > last; });
   const int32_t above = BlockReduce<Sum>(own_above, shared.ints);
-  // Among the tokens that equal the last value the smallest ids count: the largest complements.
+  // Among the tokens equal to the last value the smallest ids win: those with the largest
+  // complements.
   const uint32_t last_id =
       ~SelectKey(static_cast<Weight>(count - above), shared.select, [&](const auto& add) {
         row.ForTokens([&](int32_t token, float x) {
@@ -64,7 +65,7 @@ inline __device__ void ReportTop(const LogitRow& row, int32_t count, float own_l
   });
 }
 
-// A scored token past the row counts as one of -infinity behind all others.
+// A scored token past the row counts as -infinity and ranks last.
 inline __device__ void Report(const LogitRow& row, float largest, float own_largest, int32_t token,
                               int32_t wanted, TokenResult* result, SampleMemory& shared) {
   const bool known = token < row.n;

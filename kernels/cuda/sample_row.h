@@ -1,8 +1,8 @@
-// A row of logits as one block of Sample sees it: raw, after bias, masks and penalties, and
-// tempered. And the block's shared memory.
+// A row of logits as one block of Sample sees it: raw; after bias, masks and penalties; tempered.
+// Also the block's shared memory.
 //
-// Masks and penalties are applied on the way by every pass; bias and stop ids, which are few, are
-// written into the row.
+// Every pass applies masks and penalties on the fly; bias and stop ids, which are few, are written
+// into the row.
 #ifndef BARAM_KERNELS_CUDA_SAMPLE_ROW_H_
 #define BARAM_KERNELS_CUDA_SAMPLE_ROW_H_
 
@@ -15,15 +15,14 @@
 
 namespace baram::cuda {
 
-// Tokens of a thread at a time: the words of one Philox block.
+// Tokens per thread and access: as many as the words of one Philox block.
 inline constexpr int kGroup = 4;
-// Groups that a thread loads while it looks at as many: 512 threads of 48 bytes keep 24 KiB a
-// multiprocessor in flight, about what HBM's latency times its bandwidth asks for. With one more,
-// registers are spilled.
+// Groups that a thread loads while it processes as many: 512 threads of 48 bytes keep 24 KiB per
+// multiprocessor in flight, about HBM's latency-bandwidth product. With one more, registers spill.
 inline constexpr int kBatch = 3;
 inline constexpr float kMasked = -INFINITY;
 
-// A token in the contest for the best.
+// A token competing for the best score.
 struct Candidate {
   double score;
   int32_t token;  // -1: none
@@ -37,7 +36,7 @@ struct SampleMemory {
   float floats[kWarpThreads];
   int32_t ints[kWarpThreads];
   Candidate candidates[kWarpThreads];
-  float saved[kMaxBiasedTokens + kMaxStopIds];  // raw logits under bias and stop ids
+  float saved[kMaxBiasedTokens + kMaxStopIds];  // raw logits that bias and stop ids replace
 };
 
 // A row as one block reads it.
@@ -59,8 +58,8 @@ struct LogitRow {
     for (int b = 0; b < kBatch; ++b) groups[b] = Group(v + b * stride);
   }
 
-  // visit(first, values, count) for groups of up to four tokens, the calling thread's. Nothing is
-  // written to the row meanwhile.
+  // Calls visit(first, values, count) for the calling thread's groups of up to four tokens. The row
+  // must not be written meanwhile.
   template <typename Visit>
   __device__ __forceinline__ void ForGroups(const Visit& visit) const {
     const int32_t stride = static_cast<int32_t>(blockDim.x) * kGroup;
@@ -79,7 +78,7 @@ struct LogitRow {
         float4 four = batch[0];
         BARAM_UNROLL
         for (int i = 1; i < kBatch; ++i) {
-          if (i == b) four = batch[i];  // an index would put the batch into memory
+          if (i == b) four = batch[i];  // indexing would put the batch into local memory
         }
         const float values[kGroup] = {four.x, four.y, four.z, four.w};
         visit(first, values, n - first < kGroup ? n - first : kGroup);
@@ -113,7 +112,7 @@ struct EditedRow {
   }
 };
 
-// (logit - max) / temperature of a row, and what is left of it.
+// (logit - max) / temperature of an edited row.
 struct TemperedRow {
   EditedRow row;
   float largest;
@@ -147,7 +146,7 @@ struct Edits {
       if (token >= 0) visit(i, token);
     }
   }
-  // A token may be named more than once: all raw logits are saved before the first is changed.
+  // A token may occur more than once: all raw logits are saved before the first is changed.
   __device__ void Apply(float* x, float* saved) const {
     if (Count() == 0) return;
     ForOwn([&](int32_t i, int32_t token) { saved[i] = x[token]; });

@@ -1,4 +1,4 @@
-// The state of the slots in GPU memory, as kernels see it. The host keeps only their lengths.
+// The state of the slots in GPU memory, as kernels see it. The host keeps only the lengths.
 #ifndef BARAM_KERNELS_CUDA_SLOT_ARRAYS_H_
 #define BARAM_KERNELS_CUDA_SLOT_ARRAYS_H_
 
@@ -10,7 +10,7 @@
 
 namespace baram::cuda {
 
-// What Sample knows about one slot beside its counts and lists.
+// What Sample knows about one slot besides its counts and lists.
 struct SlotSampling {
   SamplingParams params;
   int32_t generated = 0;    // output tokens so far
@@ -19,7 +19,7 @@ struct SlotSampling {
   int32_t stop_count = 0;
 };
 
-// Pointers into one allocation, fixed while the device lives.
+// Pointers into one allocation, fixed for the device's lifetime.
 struct SlotArrays {
   SlotSampling* sampling = nullptr;  // [slots]
   TokenBias* bias = nullptr;         // [slots, kMaxBiasedTokens]
@@ -33,16 +33,16 @@ struct SlotArrays {
   int32_t max_pages_per_slot = 0;
 };
 
-// What a step's upload consists of. Offsets are elements of the section's type from its beginning.
+// What a step's upload consists of. Offsets count elements from the beginning of their section.
 
-// (Re)binds a slot, or adds tokens to the counts of one that was bound by the piece before.
+// (Re)binds a slot, or adds tokens to the counts of one bound by the previous piece.
 struct SlotBinding {
   int32_t slot;
-  bool begins;          // the first piece: parameters are set, tables and counts cleared
+  bool begins;          // the first piece: sets parameters, clears tables and counts
   bool counts;          // SamplingParams::NeedsCounts()
   int32_t token_begin;  // of this piece, among the upload's history
   int32_t token_count;
-  int32_t prompt_count;  // how many of them are prompt
+  int32_t prompt_count;  // how many of these are prompt
   int32_t bias_begin;
   int32_t stop_begin;
   SlotSampling state;
@@ -58,7 +58,7 @@ struct StepRow {
   int32_t begin;  // its first token in the step
   int32_t count;
   int32_t position;  // of its first token
-  int32_t source;    // of its first id among the upload's tokens; -1: continues
+  int32_t source;    // index of its first id in the upload's tokens; -1: continues
 };
 
 struct OutputEntry {
@@ -67,7 +67,7 @@ struct OutputEntry {
   int32_t target;
 };
 
-// Binds slots; one block a binding.
+// Binds slots; one block per binding.
 struct BindLaunch {
   SlotArrays slots;
   const SlotBinding* bindings;

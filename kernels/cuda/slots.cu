@@ -1,5 +1,5 @@
-// Applies a step's upload to the slots and expands its rows. What the host cannot know, the token a
-// slot drew last, is filled in here.
+// Applies a step's upload to the slots and expands its rows. Fills in what the host cannot know:
+// the token a slot drew last.
 //
 // Bound by launch latency: a decode step of 256 rows moves about 20 KiB.
 #include <algorithm>
@@ -14,7 +14,7 @@ namespace {
 constexpr uint32_t kBindThreads = 256;
 constexpr uint32_t kExpandThreads = 128;
 
-// Counts are 16 bits; the smallest atomic is 32 bits wide and covers two.
+// Counts are 16 bits wide; the atomic is 32 bits wide and covers two.
 __device__ __forceinline__ void Count(uint16_t* counts, int32_t token, bool in_prompt) {
   auto* word = reinterpret_cast<uint32_t*>(counts) + token / 2;
   const int shift = 16 * (token % 2);
@@ -74,7 +74,7 @@ __global__ void __launch_bounds__(kBindThreads)
   }
 }
 
-// One block a row; entries, outputs and padding are shared among all threads of the grid.
+// One block per row; entries, outputs and padding are divided among all threads of the grid.
 __global__ void __launch_bounds__(kExpandThreads)
     ExpandKernel(const __grid_constant__ ExpandLaunch args) {
   WaitForPrevious();
@@ -106,8 +106,9 @@ __global__ void __launch_bounds__(kExpandThreads)
     if (r + 1 == args.row_count) args.step.row_begin[r + 1] = row.begin + row.count;
   }
   for (int32_t i = static_cast<int32_t>(threadIdx.x); i < row.count; i += blockDim.x) {
-    // Nothing is drawn from a row that is not finite. With two steps in flight the next one is
-    // planned already: its result will be dropped, but it still reads the embedding table.
+    // last_token may be -1: nothing is drawn from a non-finite row. With two steps in flight the
+    // next one is planned already: its result will be dropped, but it still reads the embedding
+    // table.
     const int32_t drawn = args.slots.sampling[row.slot].last_token;
     args.step.token_ids[row.begin + i] =
         row.source >= 0 ? args.tokens[row.source + i] : (drawn < 0 ? 0 : drawn);

@@ -1,4 +1,4 @@
-// StepAttendPlans: plans and packs.
+// StepAttendPlans: planning and packing.
 #include "kernels/cuda/step_attend_plans.h"
 
 #include <algorithm>
@@ -58,7 +58,7 @@ const StepAttendPlans::Planned& StepAttendPlans::For(const AttendKind& kind, boo
     planned.in_graph = planned.in_graph || captured;
     return planned;
   }
-  // Its copy to the GPU would become a part of the graph.
+  // Its copy to the GPU would become part of the graph.
   Check(!captured, "attention of a kind ran in a step of its own before it is captured");
   if (kinds_ == kMaxKinds) {
     Check(std::ranges::none_of(planned_, &Planned::in_graph),
@@ -75,7 +75,8 @@ const StepAttendPlans::Planned& StepAttendPlans::For(const AttendKind& kind, boo
   const int64_t bytes = PlaceBytes(words);
   begin_ -= bytes;
   planned.place = begin_;
-  // What the step has put into its staging lies where the new place is, and may still be copied.
+  // The new place overlaps what the step has packed into its staging, whose copy may still be in
+  // flight.
   block_->Begin();
   const int64_t pieces = end_;
   Pack(planned);

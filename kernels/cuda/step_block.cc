@@ -1,4 +1,4 @@
-// StepBlock: memory, and copies in turn from two stagings.
+// StepBlock: its memory, and copies from two stagings in turn.
 #include "kernels/cuda/step_block.h"
 
 #include "kernels/check.h"

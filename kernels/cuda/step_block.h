@@ -11,23 +11,23 @@
 namespace baram::cuda {
 
 // Owned by the device, used by the executor thread. There is one block in GPU memory and two
-// stagings in pinned memory, so that a step is packed while the one before it is copied. All three
-// are addressed from a border inside them. What graphs must find at one address in every step lies
-// at the border, and what varies in size lies around it, so that all of it is one piece and one
+// stagings in pinned memory, so that a step is packed while the previous one is copied. All three
+// are addressed from a border inside them. What graphs must find at the same address in every step
+// lies at the border, what varies in size around it, so that everything is contiguous and takes one
 // copy.
 class StepBlock {
  public:
-  // `below`: bytes below the border, a multiple of 16; `above`: from it on. Takes their sum of the
-  // GPU's memory.
+  // `below`: bytes below the border, a multiple of 16; `above`: bytes from it on. Allocates their
+  // sum in GPU memory.
   Error Reserve(int64_t below, int64_t above, Stream stream);
 
-  // Goes over to the other staging, whose last copy may have to be waited for.
+  // Switches to the other staging, waiting for its last copy if necessary.
   void Begin();
   // The border, in the staging and in GPU memory.
   std::byte* host() const { return static_cast<std::byte*>(stagings_[now_].memory.get()) + below_; }
   std::byte* device() const { return static_cast<std::byte*>(memory_.get()) + below_; }
-  // Copies bytes [begin, end) of the staging, counted from the border. They must stay as they are
-  // until the Begin() after the next.
+  // Copies bytes [begin, end) of the staging, counted from the border. They must not change until
+  // the Begin() after the next.
   void Copy(int64_t begin, int64_t end);
   // The first error since Reserve.
   Error error() const { return error_; }

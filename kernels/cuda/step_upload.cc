@@ -11,7 +11,7 @@
 namespace baram::cuda {
 namespace {
 
-// Room for the histories of a few new requests with penalties beside any step.
+// Room for the histories of a few new requests with penalties on top of any step.
 constexpr int64_t kSpareBytes = int64_t{1} << 20;
 constexpr int64_t kSectionAlignment = 16;
 constexpr int64_t kArrayAlignment = 256;  // of the arrays cut from one allocation
@@ -22,7 +22,7 @@ int64_t SectionBytes(const std::vector<T>& section) {
   return RoundUp(static_cast<int64_t>(section.size() * sizeof(T)), kSectionAlignment);
 }
 
-// Cuts arrays from one allocation; with a null base it only adds up.
+// Carves arrays out of one allocation; with a null base it only counts.
 class Cutter {
  public:
   explicit Cutter(std::byte* base) : base_(base) {}
@@ -41,7 +41,7 @@ class Cutter {
 }  // namespace
 
 int64_t StepUpload::BytesBelow(const SlotShape& shape) {
-  // Rows, tokens and outputs, each section aligned; then what deltas may take before them.
+  // Rows, tokens and outputs, each section aligned; then what deltas may take in addition.
   return RoundUp(shape.max_step_tokens * static_cast<int64_t>(sizeof(StepRow) + sizeof(int32_t)) +
                      shape.max_step_outputs * static_cast<int64_t>(sizeof(OutputEntry)) +
                      3 * kSectionAlignment + kSpareBytes,
@@ -141,7 +141,7 @@ void StepUpload::Flush(int64_t plans_end, int32_t padded_rows) {
 void StepUpload::Bind(const SlotInit& init) {
   CheckInit(init, shape_);
   lengths_[init.slot] = init.length;
-  // Room for a piece of the history as well, and for what aligning the sections adds.
+  // Includes room for a piece of the history and for the alignment of the sections.
   constexpr int64_t kRoom = sizeof(SlotBinding) + kMaxBiasedTokens * sizeof(TokenBias) +
                             kMaxStopIds * sizeof(int32_t) + 8 * kSectionAlignment + 4096;
   if (!HasRoom(kRoom)) FlushEarly();
@@ -213,7 +213,7 @@ StepView StepUpload::BeginStep(const StepInput& input) {
   outputs_.clear();
   for (const SlotInit& init : input.inits) Bind(init);
   for (const PageDelta& delta : input.page_deltas) AddPage(delta);
-  if (!HasRoom(block_bytes_ - kSpareBytes)) FlushEarly();  // the most that rows can take
+  if (!HasRoom(block_bytes_ - kSpareBytes)) FlushEarly();  // the most the rows can need
   StepView view = AddRows(input);
   block_->Begin();
   plans_->BeginStep(rows_);

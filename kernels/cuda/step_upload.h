@@ -13,14 +13,14 @@
 
 namespace baram::cuda {
 
-// Owned by the device, used by the executor thread. Its sections lie in the block below the plans
-// of attention, which travel with them. A step that brings more than there is room for, such as
-// long histories of new requests, takes several copies.
+// Owned by the device, used by the executor thread. Its sections lie in the block below the
+// attention plans, which are copied with them. A step that brings more than fits, such as long
+// histories of new requests, takes several copies.
 class StepUpload {
  public:
-  // The GPU memory that Reserve takes.
+  // The GPU memory that Reserve allocates.
   static int64_t DeviceBytes(const SlotShape& shape) { return StepUpload().Lay(shape, nullptr); }
-  // What it takes of a StepBlock below the border, beside what plans take there.
+  // Bytes it needs in a StepBlock below the border, besides those of the plans.
   static int64_t BytesBelow(const SlotShape& shape);
   // `block` and `plans` must outlive it.
   Error Reserve(const SlotShape& shape, LaunchStream stream, StepBlock* block,
@@ -32,7 +32,7 @@ class StepUpload {
   const SlotArrays& slots() const { return slots_; }
 
  private:
-  // Lays the arrays out from `base` on and returns their bytes; with a null base it only adds up.
+  // Lays the arrays out from `base` on and returns their bytes; with a null base it only counts.
   int64_t Lay(const SlotShape& shape, std::byte* base);
   void Bind(const SlotInit& init);
   void AddPage(const PageDelta& delta);
@@ -40,23 +40,23 @@ class StepUpload {
   // Copies what is packed, and the plans up to `plans_end` bytes from the block's border, and
   // applies it.
   void Flush(int64_t plans_end, int32_t padded_rows);
-  // Makes room for more of the same step.
+  // Makes room for the rest of the step.
   void FlushEarly();
   int64_t PackedBytes() const;
-  // Whether the sections take `bytes` more.
+  // Whether the sections have room for `bytes` more.
   bool HasRoom(int64_t bytes) const { return PackedBytes() + bytes <= block_bytes_; }
 
   SlotShape shape_;
   LaunchStream stream_;
   SlotArrays slots_;
   StepArrays step_;
-  DeviceMemory memory_;  // behind slots_ and step_
+  DeviceMemory memory_;  // what slots_ and step_ point into
   StepBlock* block_ = nullptr;
   StepAttendPlans* plans_ = nullptr;
   int64_t block_bytes_ = 0;       // of the sections
-  std::vector<int32_t> lengths_;  // [slots] tokens with KV, those of the current step included
+  std::vector<int32_t> lengths_;  // [slots] tokens with KV, the current step's included
 
-  // The sections that are being packed. Capacities are reserved.
+  // The sections being packed. Capacities are reserved.
   std::vector<SlotBinding> bindings_;
   std::vector<TokenBias> bias_;
   std::vector<int32_t> stop_ids_;

@@ -1,8 +1,9 @@
-// StoreKv: per-head RMSNorm of q and k, rotation, and the write of k and v to their pages, in one.
+// StoreKv: per-head RMSNorm of q and k, rotation, and writing k and v to their pages, in one
+// kernel.
 //
 // Bound by memory: a token reads and writes its row of qkv once. A warp takes one head of one
-// token; the head lies in shared memory as fp32 between norm and rotation, because a rotation pairs
-// elements that different lanes load. Padding of a step (slot -1) is left as it is.
+// token; the head is kept in shared memory as fp32 between norm and rotation, because a rotation
+// pairs elements that different lanes load. Padding of a step (slot -1) is skipped.
 #include "kernels/cuda/dispatch.h"
 #include "kernels/cuda/kv_layout.h"
 #include "kernels/cuda/launchers.h"

@@ -21,8 +21,8 @@ Error Downloads::Reserve() {
   return ReservePinned(&staging_, kStagingBytes);
 }
 
-// Downloads lie in the staging one behind the other and begin again at its start; the oldest is
-// the first to be delivered.
+// The staging is a ring buffer: downloads follow one another and wrap around to its start; the
+// oldest is delivered first.
 int64_t Downloads::Place(int64_t bytes) const {
   if (under_way_.empty()) return bytes <= kStagingBytes ? 0 : -1;
   const int64_t oldest = under_way_.front().offset;
@@ -88,15 +88,15 @@ Error WeightStaging::Write(const WeightShape& shape, const HostRows& source, int
     const int64_t rows = std::min(rows_per_piece, source.rows - r);
     const int index = Acquire();
     Piece& piece = pieces_[index];
-    error = WaitEvent(piece.copied.get());  // somebody's copy from it may still be under way
+    error = WaitEvent(piece.copied.get());  // another thread's copy from it may still be in flight
     if (error == nullptr) {
       ConvertRows(shape, source, r, rows, static_cast<uint16_t*>(piece.memory.get()));
       error = CopyToDevice(static_cast<std::byte*>(packed) + (row_begin + r) * row_bytes,
                            piece.memory.get(), rows * row_bytes, stream_.get());
     }
     if (error == nullptr) error = RecordEvent(piece.copied.get(), stream_.get());
-    // Once the stream has got to the last copy it has got to all before it. The piece is held until
-    // then, so that nobody else records its event behind copies of theirs.
+    // Once the stream has reached the last copy it has reached all earlier ones. The piece is held
+    // until then, so that no other thread records its event after copies of its own.
     const bool is_last = r + rows == source.rows;
     if (is_last && error == nullptr) error = WaitEvent(piece.copied.get());
     Release(index);

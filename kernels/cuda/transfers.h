@@ -1,5 +1,5 @@
-// Copies between pageable host memory and the GPU through pinned staging: downloads that arrive
-// when their mark is waited for, and weights on their way in.
+// Copies between pageable host memory and the GPU through pinned staging: downloads, delivered when
+// their mark is waited for, and weights.
 #ifndef BARAM_KERNELS_CUDA_TRANSFERS_H_
 #define BARAM_KERNELS_CUDA_TRANSFERS_H_
 
@@ -14,14 +14,15 @@
 
 namespace baram::cuda {
 
-// Downloads under way, oldest first. Owned by the device, used by the executor thread.
+// Downloads in flight, oldest first. Owned by the device, used by the executor thread.
 class Downloads {
  public:
   Error Reserve();
 
-  // Starts a copy that Deliver(mark) finishes. What does not fit the staging arrives at once.
+  // Starts a copy that Deliver(mark) finishes. A copy that does not fit into the staging is made
+  // synchronously.
   Error Add(void* host, const void* device, int64_t bytes, uint64_t mark, Stream stream);
-  // To be called once the stream has passed `mark`: hands over what belongs to it or came before.
+  // To be called once the stream has passed `mark`: delivers the downloads up to that mark.
   void Deliver(uint64_t mark);
 
  private:
@@ -31,7 +32,7 @@ class Downloads {
     int64_t bytes;
     uint64_t mark;
   };
-  // Where `bytes` fit behind the newest download, or -1.
+  // Where `bytes` fit after the newest download, or -1.
   int64_t Place(int64_t bytes) const;
 
   static constexpr int64_t kStagingBytes = int64_t{1} << 20;  // a step's results take 47 KiB
@@ -41,12 +42,12 @@ class Downloads {
   std::vector<Download> under_way_;  // capacity kMaxDownloads
 };
 
-// Weights on their way to the GPU. Write may be called by any number of threads: each converts into
-// one piece of pinned memory at a time, while others are being copied. Takes kPieces * kPieceBytes
-// of pinned memory, 32 MiB.
+// Writes weights to the GPU. Any number of threads may call Write: each converts into one piece of
+// pinned memory at a time while others are being copied. Uses kPieces * kPieceBytes of pinned
+// memory, 32 MiB.
 class WeightStaging {
  public:
-  // As many pieces as threads that load, because a thread waits for its own copy while others read,
+  // As many pieces as loading threads, because a thread waits for its own copy while others read,
   // convert and copy. A piece has the size of the engine's slices of a weight. An estimate.
   static constexpr int kPieces = 16;
   static constexpr int64_t kPieceBytes = int64_t{2} << 20;
@@ -67,7 +68,7 @@ class WeightStaging {
   std::array<Piece, kPieces> pieces_;
   std::mutex mutex_;
   std::condition_variable released_;
-  std::vector<int> idle_;  // guarded by mutex_; the one that was idle longest comes first
+  std::vector<int> idle_;  // guarded by mutex_; longest idle first
 };
 
 }  // namespace baram::cuda

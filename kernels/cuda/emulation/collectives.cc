@@ -1,4 +1,4 @@
-// Ballot, mma.sync and ldmatrix, as the PTX manual lays their operands out over the lanes.
+// Ballot, mma.sync and ldmatrix, with the operand layouts of the PTX manual.
 #include "kernels/cuda/emulation/collectives.h"
 
 #include <cstring>
@@ -18,7 +18,7 @@ float Element(uint32_t packed, int half) {
   return F32FromBF16(static_cast<uint16_t>(packed >> (16 * half)));
 }
 
-// Eight columns at a time, which is what the emulation of products spends its time with.
+// Eight columns at a time: the emulation of products spends most of its time here.
 using MmaRow = float __attribute__((vector_size(8 * sizeof(float))));
 
 void CombineMma(const WarpMeeting& meeting) {

@@ -1,5 +1,5 @@
-// cublaslt.h where there is no GPU. By default there is no library, as on a machine that lacks it;
-// tests may ask for a stand-in, which computes what the library's documentation says.
+// cublaslt.h without a GPU. By default there is no library, as on a machine that lacks it; tests
+// may request a stand-in, which computes what the library's documentation specifies.
 #include "kernels/check.h"
 #include "kernels/cuda/algorithm_table.h"
 #include "kernels/cuda/cublaslt.h"
@@ -18,7 +18,7 @@ bool refuses_other_rows = false;
 constexpr Error kRefusal = "the emulation refuses products";
 constexpr Error kOtherRows = "the emulation's algorithm is for other rows";
 
-// All that the stand-in's algorithms are: the rows they were asked for with.
+// An algorithm of the stand-in is just the rows it was requested for.
 struct Algorithm {
   int64_t rows = 0;
 };
@@ -28,7 +28,7 @@ struct MultiplyLaunch {
   int64_t weight_stride;
 };
 
-// A block a row, a thread a column or several.
+// One block per row, one thread per column or several.
 void MultiplyKernel(MultiplyLaunch launch) {
   WaitForPrevious();
   const GemmArgs& args = launch.args;

@@ -1,4 +1,4 @@
-// The emulator's scheduler: fibers, barriers, meetings of warps, copies in flight.
+// The emulator's scheduler: fibers, barriers, warp meetings, copies in flight.
 #include "kernels/cuda/emulation/emulator.h"
 
 #include <sys/mman.h>
@@ -27,9 +27,9 @@ namespace {
 constexpr size_t kStackBytes = 256 << 10;  // the sanitizer's frames are several times larger
 constexpr uint8_t kPoison = 0xFF;          // a NaN in every float type
 constexpr uint32_t kMaxThreads = 1024;
-constexpr size_t kMaxSharedBytes = 227 << 10;  // for a block of an H100, H200 or B200
+constexpr size_t kMaxSharedBytes = 227 << 10;  // per block on an H100, H200 or B200
 constexpr int kReportedLanes = 16;
-constexpr int kGuardedLaunches = 4;  // of every kernel
+constexpr int kGuardedLaunches = 4;  // per kernel
 
 enum class LaneState : uint8_t { kReady, kWaitsForPrevious, kAtBarrier, kInMeeting, kDone };
 
@@ -51,12 +51,12 @@ struct Lane {
 };
 
 struct Warp {
-  uint32_t mask = 0;     // of the meeting that has begun
-  uint32_t arrived = 0;  // 0: none has
+  uint32_t mask = 0;     // of the meeting in progress
+  uint32_t arrived = 0;  // lanes; 0: no meeting in progress
   WarpMeeting meeting = {};
 };
 
-// The stacks outlive launches: mapped once, committed where they are used.
+// The stacks outlive launches: mapped once, committed on use.
 struct Stacks {
   Stacks() {
     memory = mmap(nullptr, kStackBytes * kMaxThreads, PROT_READ | PROT_WRITE,
@@ -78,11 +78,11 @@ struct Block {
 };
 
 LaneOrder lane_order = LaneOrder::kForward;
-Block* block = nullptr;  // the running one
+Block* block = nullptr;  // the running block
 uint32_t current = 0;    // its running lane
 StackContext scheduler;
 
-// How often every kernel was launched.
+// How often each kernel was launched.
 std::map<const void*, int>& Launches() {
   static auto& launches = *new std::map<const void*, int>;
   return launches;
@@ -98,10 +98,10 @@ void Pause(LaneState state, std::source_location where) {
   SwitchStack(&lane.context, &scheduler, false);
 }
 
-// Returns normally from the body, so that no frame of it is left on the stack.
+// Returns normally from the body, so that none of its frames is left on the stack.
 __attribute__((noinline)) void RunBody() { block->body(block->args); }
 
-// Its own frame never ends: it must leave nothing for the sanitizers to guard.
+// Its own frame never ends, so it must leave nothing for the sanitizers to guard.
 __attribute__((no_sanitize("address", "undefined"))) void LaneEntry() {
   FinishFirstSwitch(&scheduler);
   RunBody();
@@ -146,7 +146,7 @@ bool IsSamePlace(const std::source_location& a, const std::source_location& b) {
          (a.file_name() == b.file_name() || std::strcmp(a.file_name(), b.file_name()) == 0);
 }
 
-// Lets the lanes go on if all that have not ended wait at the barrier. False: they do not.
+// Releases the lanes if all that have not ended wait at the barrier. False if they do not.
 bool OpenBarrier() {
   const Lane* first = nullptr;
   for (const Lane& lane : block->lanes) {
@@ -163,7 +163,7 @@ bool OpenBarrier() {
   return true;
 }
 
-// The turns of a block's threads, or of a grid's blocks.
+// The order in which a block's threads, or a grid's blocks, take turns.
 std::vector<uint32_t> TurnOrder(uint32_t count) {
   std::vector<uint32_t> order(count);
   std::iota(order.begin(), order.end(), 0);
@@ -174,8 +174,8 @@ std::vector<uint32_t> TurnOrder(uint32_t count) {
   return order;
 }
 
-// Runs a fresh block until every lane waits for the previous kernel, which a GPU may do while that
-// one still runs: its memory is not to be touched.
+// Runs a fresh block until every lane waits for the previous kernel. On a GPU that kernel may still
+// be running, so its memory must not be touched.
 void RunGuarded(const std::vector<uint32_t>& order) {
   block->is_guarded = true;
   GuardDeviceMemory();
@@ -263,7 +263,7 @@ void LaunchBody(void (*body)(const void* args), const void* args, Dim3 grid, Dim
   const std::vector<uint32_t> block_order = TurnOrder(blocks);
   for (const uint32_t b : block_order) {
     block_index = {b % grid.x, b / grid.x % grid.y, b / grid.x / grid.y};
-    // A fresh block every time: what the last one left there must not be met.
+    // A fresh allocation every time: a block must not see what the last one left there.
     void* shared = nullptr;
     if (shared_bytes > 0) {
       Check(posix_memalign(&shared, 1024, shared_bytes) == 0, "there is memory for shared memory");
@@ -329,7 +329,7 @@ void MeetWarp(uint32_t mask, const void* in, void* out, void (*combine)(const Wa
 
 void CopyLater(void* shared, const void* global, size_t bytes, size_t valid_bytes) {
   const AsyncCopy copy{shared, global, bytes, valid_bytes};
-  // A guarded block must not read yet. Copied at once, so that this is seen.
+  // A guarded block must not read yet: copying at once makes that show.
   if (lane_order == LaneOrder::kBackward || block->is_guarded) {
     CarryOut({copy});
   } else {

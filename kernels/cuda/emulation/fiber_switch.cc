@@ -8,7 +8,7 @@
 #include <sanitizer/common_interface_defs.h>
 #endif
 
-// Saves what the System V ABI lets a callee keep, swaps stacks, restores.
+// Saves the System V ABI's callee-saved registers, swaps stacks, restores.
 extern "C" void baram_emulation_switch(void** save_stack_pointer, void* stack_pointer);
 asm(R"(
 .text

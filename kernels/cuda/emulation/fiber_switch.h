@@ -1,4 +1,4 @@
-// Switching between stacks: what fibers of the emulation are made of. x86-64 only.
+// Switching between stacks, on which the emulation's fibers are built. x86-64 only.
 #ifndef BARAM_KERNELS_CUDA_EMULATION_FIBER_SWITCH_H_
 #define BARAM_KERNELS_CUDA_EMULATION_FIBER_SWITCH_H_
 
@@ -17,11 +17,11 @@ struct StackContext {
 // Makes `context` start in `entry`, which must never return, on the given stack.
 void PrepareStack(StackContext* context, void* bottom, size_t bytes, void (*entry)());
 
-// Suspends `from`, which is the running one, and continues `to`. Returns when somebody switches
-// back. `from_ends`: nobody will.
+// Suspends `from`, the running one, and resumes `to`. Returns when a switch back to `from` is made.
+// `from_ends`: there will be none.
 void SwitchStack(StackContext* from, StackContext* to, bool from_ends);
 
-// To be called first in an entry function. `caller` gets the bounds of the stack it came from.
+// To be called first in an entry function. Sets the bounds of the stack it came from in `caller`.
 void FinishFirstSwitch(StackContext* caller);
 
 }  // namespace baram::cuda::emulation

@@ -21,12 +21,12 @@
 namespace baram::cuda::emulation {
 namespace {
 
-constexpr std::ptrdiff_t kGranule = 8;  // what the sanitizer marks; allocations begin at one
+constexpr std::ptrdiff_t kGranule = 8;  // the sanitizer's unit; allocations are aligned to it
 
 struct Memory {
   std::mutex mutex;
-  std::map<const std::byte*, size_t> bytes;  // by beginning
-  // While guarded: what a test had poisoned before, and finds poisoned afterwards.
+  std::map<const std::byte*, size_t> bytes;  // by address
+  // While guarded: what a test had poisoned before, to be poisoned again afterwards.
   std::vector<std::span<const std::byte>> sealed;
 };
 Memory& All() {
@@ -85,7 +85,7 @@ void ReadGuarded(void* to, const void* from, size_t bytes) {
   const auto* first = static_cast<const std::byte*>(from);
   std::lock_guard lock(All().mutex);
   const auto after = All().bytes.upper_bound(first);
-  const std::byte* begin = nullptr;  // of the part that is let go for the moment
+  const std::byte* begin = nullptr;  // of the part that is unpoisoned for the copy
   const std::byte* end = nullptr;
   if (after != All().bytes.begin()) {
     const auto& [memory, size] = *std::prev(after);

@@ -24,7 +24,8 @@ using emulation::kCapturing;
 std::atomic<int> allocations_to_failure = 0;
 thread_local Error last_error = nullptr;
 
-// As cudaMalloc aligns. Exact in size, so that the address sanitizer sees the first byte beyond.
+// Aligned like cudaMalloc. Exact in size, so that the address sanitizer catches the first byte
+// beyond.
 Error AllocateHost(int64_t bytes, void** memory) {
   *memory = nullptr;
   if (!AllowedNow()) return Failed(kCapturing);
@@ -34,10 +35,10 @@ Error AllocateHost(int64_t bytes, void** memory) {
 }
 
 constexpr int64_t kMemoryBytes = int64_t{4} << 30;
-constexpr int64_t kMemoryPage = int64_t{2} << 20;  // what the driver hands out
+constexpr int64_t kMemoryPage = int64_t{2} << 20;  // the driver's unit of allocation
 std::atomic<int64_t> free_memory = kMemoryBytes;
 
-// What an allocation takes of the GPU's memory.
+// GPU memory that an allocation takes.
 int64_t PagesOf(void* memory) {
   const auto bytes = static_cast<int64_t>(malloc_usable_size(memory));
   return RoundUp(bytes, kMemoryPage);

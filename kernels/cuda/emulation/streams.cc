@@ -24,14 +24,14 @@ using Work = std::function<void()>;
 // Shared by a stream and the events recorded on it, which may outlive it.
 struct Queue {
   std::deque<Work> waiting;
-  uint64_t added = 0;  // pieces of work that were ever put on it
-  uint64_t begun = 0;  // and that were taken off
+  uint64_t added = 0;  // work items ever put on it
+  uint64_t begun = 0;  // and ever taken off it
 };
 
-// What a stream gets while it is captured.
+// What is put on a stream while it is captured.
 struct Capture {
   std::vector<Work> nodes;
-  bool overlaps = false;  // a kernel does
+  bool overlaps = false;  // a kernel of it does
   bool lost = false;
 };
 
@@ -48,8 +48,8 @@ struct CUstream_st {
 struct CUevent_st {
   std::shared_ptr<baram::cuda::emulation::Queue> queue;
   uint64_t position = 0;
-  // When the queue got there; null unless the event is timed. Work on the queue writes it, and may
-  // outlive the event.
+  // When the queue reached it; null unless the event is timed. Written by work on the queue, which
+  // may outlive the event.
   std::shared_ptr<std::chrono::steady_clock::time_point> time;
 };
 
@@ -60,13 +60,13 @@ struct CUgraphExec_st {
 namespace baram::cuda::emulation {
 namespace {
 
-// Guards everything here, and work while it is carried out.
+// Guards everything here, and work while it runs.
 std::mutex mutex;
 std::set<Stream>& Streams() {
   static auto& streams = *new std::set<Stream>;
   return streams;
 }
-// This thread captures it.
+// The stream that this thread captures.
 thread_local Stream capturing = nullptr;
 std::atomic<bool> refuse_captures = false;
 std::atomic<Error> refuse_overlapping_captures = nullptr;

@@ -1,5 +1,5 @@
-// Streams of the emulation: queues of work that is carried out as late as it may be. The bodies of
-// runtime.h's streams, events and graphs are in streams.cc.
+// Streams of the emulation: queues of work that runs as late as allowed. streams.cc implements
+// runtime.h's streams, events and graphs.
 #ifndef BARAM_KERNELS_CUDA_EMULATION_STREAMS_H_
 #define BARAM_KERNELS_CUDA_EMULATION_STREAMS_H_
 
@@ -9,24 +9,24 @@
 
 namespace baram::cuda::emulation {
 
-// Puts work on a stream, or into the graph that is captured from it. It is carried out when
-// somebody waits for the stream or for an event recorded later, or frees memory: as late as a GPU
-// may be, so that whatever it reads must still be there. A null stream carries it out at once: for
-// tests of kernels alone. Any thread; work of all streams is carried out one at a time.
+// Puts work on a stream, or into the graph being captured from it. The work runs when a thread
+// waits for the stream or for an event recorded later, or frees memory: as late as a GPU may run
+// it, so whatever it reads must still be there. On a null stream it runs at once, for tests of
+// kernels alone. Any thread; work of all streams runs one item at a time.
 void Enqueue(Stream stream, std::function<void()> work);
 // The same for a kernel.
 void EnqueueLaunch(LaunchStream stream, std::function<void()> work);
 
-// Everything that waits on any stream.
+// Runs everything queued on any stream.
 void CarryOutAll();
 
-// What a failing call of the runtime returns: LastError() tells it once more.
+// What a failing runtime call returns: LastError() returns it once more.
 Error Failed(Error error);
 
-// If this thread is capturing: false, and the capture is lost. For calls that CUDA forbids then,
-// and for marks and graphs in graphs, which nobody needs.
+// If this thread is capturing: returns false, and the capture is lost. For calls that CUDA forbids
+// then, and for event records and graph launches in captures, which are never needed.
 bool AllowedNow();
-// What such a call returns, and what the lost capture does.
+// The error of such a call, and that of the lost capture.
 inline constexpr Error kCapturing = "operation not permitted when stream is capturing";
 inline constexpr Error kLostCapture = "operation failed due to a previous error during capture";
 inline constexpr Error kInvalid = "invalid argument";

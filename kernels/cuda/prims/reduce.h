@@ -1,6 +1,6 @@
 // Reductions over the lanes of a warp and the threads of a block. Every thread gets the result.
 //
-// The order of the terms depends on the block's size alone, so equal inputs give equal bits.
+// The order of the terms depends only on the block's size, so equal inputs give equal bits.
 #ifndef BARAM_KERNELS_CUDA_PRIMS_REDUCE_H_
 #define BARAM_KERNELS_CUDA_PRIMS_REDUCE_H_
 
@@ -21,7 +21,7 @@ struct Max {
   }
 };
 
-// Reduces over groups of `lanes` neighbours, a power of two.
+// Reduces over groups of `lanes` neighboring lanes, a power of two.
 template <typename Op, typename T>
 __device__ __forceinline__ T WarpReduce(T value, int lanes = kWarpThreads) {
   for (int distance = lanes / 2; distance > 0; distance /= 2) {
@@ -30,8 +30,8 @@ __device__ __forceinline__ T WarpReduce(T value, int lanes = kWarpThreads) {
   return value;
 }
 
-// All threads of a block of whole warps call it. `partial` holds one T per warp and may be used
-// again at once.
+// All threads of a block of whole warps call it. `partial` holds one T per warp and may be reused
+// at once.
 template <typename Op, typename T>
 __device__ __forceinline__ T BlockReduce(T value, T* partial) {
   const int warps = static_cast<int>(blockDim.x) / kWarpThreads;

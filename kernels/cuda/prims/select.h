@@ -1,7 +1,7 @@
-// The largest of a block's items without sorting them: by histograms of their keys' digits in
-// shared memory, or, where few can matter, by a short list of them.
+// Selects the largest of a block's items without sorting: by histograms of their keys' digits in
+// shared memory or, if few items can matter, by a short list of these.
 //
-// Weights are integers, so that the order in which threads add does not matter, nor that of a list.
+// Weights are integers, so the order in which threads add them does not matter, nor that of a list.
 #ifndef BARAM_KERNELS_CUDA_PRIMS_SELECT_H_
 #define BARAM_KERNELS_CUDA_PRIMS_SELECT_H_
 
@@ -18,13 +18,13 @@ inline constexpr int kBinsPerLane = kBins / kWarpThreads;
 
 static_assert(kBinsPerLane == 2 * kWarpThreads, "FindBin takes two steps");
 
-// A 64-bit sum as two of 32 bits: shared memory adds 32 bits in one go, but 64 by comparing and
-// swapping until nobody interferes, and many items may meet in few bins.
+// A 64-bit sum in two 32-bit halves: shared memory has a 32-bit atomic add, but 64 bits take a
+// compare-and-swap loop, and many items may contend for few bins.
 struct alignas(8) Bin {
   uint32_t low, high;
 
   __device__ __forceinline__ Weight Sum() const { return Weight{high} << 32 | low; }
-  // Sum() tells what was added before the last barrier.
+  // Sum() includes what was added before the last barrier.
   __device__ __forceinline__ void Add(Weight weight) {
     const auto weight_low = static_cast<uint32_t>(weight);
     const uint32_t before = AtomicAdd(&low, weight_low);
@@ -41,7 +41,7 @@ struct ShortList {
   int32_t tokens[kMax];
   float values[kMax];
 
-  // visit(token, value) for the calling thread's.
+  // Calls visit(token, value) for the calling thread's tokens.
   template <typename Visit>
   __device__ __forceinline__ void ForTokens(const Visit& visit) const {
     for (int32_t i = static_cast<int32_t>(threadIdx.x); i < found; i += blockDim.x) {
@@ -53,13 +53,13 @@ struct ShortList {
 // A block's part of shared memory.
 struct SelectMemory {
   Bin histogram[kBins];
-  Weight above;  // of the bins past the one that was chosen
+  Weight above;  // of the bins above the chosen one
   int32_t bin;   // -1: all weights together are too few
   uint32_t key;
   ShortList list;
 };
 
-// Larger keys for larger values; zeros of both signs are one. 0 is no value's key.
+// Larger keys for larger values; +0 and -0 have the same key. 0 is no value's key.
 __device__ __forceinline__ uint32_t KeyOf(float value) {
   const uint32_t bits = BitsOf(value + 0.0f);
   return (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
@@ -69,7 +69,7 @@ __device__ __forceinline__ float ValueOf(uint32_t key) {
   return FloatOf((key & 0x80000000u) != 0 ? key & 0x7fffffffu : ~key);
 }
 
-// The lane's own weight and those of the lanes above it.
+// The sum of the lane's own weight and those of the lanes above it.
 __device__ __forceinline__ Weight SumFromTop(Weight own) {
   const int lane = static_cast<int>(threadIdx.x);
   Weight sum = own;
@@ -88,7 +88,7 @@ __device__ __forceinline__ void FindBin(Weight wanted, SelectMemory& memory) {
   const int lane = static_cast<int>(threadIdx.x);
   Weight own = 0;
   for (int i = 0; i < kBinsPerLane; ++i) {
-    // Lanes begin at different bins, so that they meet different banks.
+    // Lanes begin at different bins, so that they hit different banks.
     own += memory.histogram[lane * kBinsPerLane + (i + lane) % kBinsPerLane].Sum();
   }
   Weight sum = SumFromTop(own);
@@ -114,8 +114,8 @@ __device__ __forceinline__ void FindBin(Weight wanted, SelectMemory& memory) {
   }
 }
 
-// The largest key such that the items at or above it weigh at least `wanted`, at least 1; 0 if all
-// together do not. each(add) calls add(key, weight) for the items of the calling thread.
+// The largest key such that the items at or above it weigh at least `wanted` (>= 1); 0 if all items
+// together weigh less. each(add) calls add(key, weight) for the calling thread's items.
 template <typename Each>
 __device__ uint32_t SelectKey(Weight wanted, SelectMemory& memory, const Each& each) {
   uint32_t prefix = 0;
@@ -141,7 +141,8 @@ __device__ uint32_t SelectKey(Weight wanted, SelectMemory& memory, const Each& e
   }
 }
 
-// Lists the tokens at or above `start`. All threads of the block call it. False: they are too many.
+// Lists the tokens at or above `start`. All threads of the block call it. False if there are too
+// many.
 template <typename Row>
 __device__ bool Shorten(const Row& row, float start, ShortList& list) {
   __syncthreads();  // the list may still be read

@@ -1,5 +1,5 @@
-// Sums of several blocks, each over its part of k, added by whichever block arrives last: always in
-// the order of the parts, so equal inputs give equal bits.
+// Adds the sums of several blocks, each over its part of k, in the block that arrives last: always
+// in the order of the parts, so equal inputs give equal bits.
 #ifndef BARAM_KERNELS_CUDA_PRIMS_SPLIT_SUM_H_
 #define BARAM_KERNELS_CUDA_PRIMS_SPLIT_SUM_H_
 
@@ -14,13 +14,13 @@ struct SplitPlace {
   uint32_t part, parts;
 };
 
-// All threads of a block call it with the same place. True in the last block of a tile: `sums` are
-// then the tile's. False in the others, which are done. All blocks have the same size.
+// All threads of a block call it with the same place. True in the last block of a tile, with `sums`
+// the tile's; false in the others, which are done. All blocks have the same size.
 template <int kN>
 __device__ __forceinline__ bool SumSplits(const SplitMemory& memory, const SplitPlace& place,
                                           float (&sums)[kN]) {
   if (place.parts == 1) return true;
-  // Not by IsLastBlock of last_block.h, with which the skinny kernel of two row tiles spills.
+  // Does not use IsLastBlock of last_block.h, with which the skinny kernel of two row tiles spills.
   __shared__ bool is_last;
   const int64_t tile_floats = int64_t{kN} * blockDim.x;
   const int64_t part_floats = tile_floats * place.tiles;

@@ -1,4 +1,4 @@
-// Loads and stores of several elements at once as fp32, whatever type they are stored in.
+// Loads and stores several elements at once as fp32, whatever their stored type.
 #ifndef BARAM_KERNELS_CUDA_PRIMS_VECTOR_H_
 #define BARAM_KERNELS_CUDA_PRIMS_VECTOR_H_
 
@@ -7,7 +7,7 @@
 
 namespace baram::cuda {
 
-// Elements of one access: 16 bytes of bf16, two times 16 of fp32.
+// Elements per access: 16 bytes of bf16, twice 16 of fp32.
 inline constexpr int kWideVector = 8;
 
 // Reads from[0 .. kN). With kN = kWideVector `from` is aligned to 16 bytes.
@@ -61,7 +61,7 @@ __device__ __forceinline__ bool AllFinite(const uint4& words) {
   return finite;
 }
 
-// A row of a tensor in a kernel's arguments.
+// A tensor in a kernel's arguments.
 struct Rows {
   void* data;
   int64_t stride;  // elements
