@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# blank_checkpoint.sh FOLDER LAYERS HIDDEN FFN HEADS KV_HEADS HEAD_DIM VOCABULARY: a Llama checkpoint
-# of any size in a moment, its weights a hole in the file, for measuring how fast one is loaded:
+# blank_checkpoint.sh FOLDER LAYERS HIDDEN FFN HEADS KV_HEADS HEAD_DIM VOCABULARY: a Llama
+# checkpoint of any size at once, its weights a hole in the file, for measuring how fast one is
+# loaded:
 #   blank_checkpoint.sh /tmp/8b 32 4096 14336 32 8 128 128256
 #   engine_bench --device cuda --model /tmp/8b     # twice: then the hole is in the page cache
 set -euo pipefail
@@ -44,7 +45,7 @@ done < <(tensors)
 header=${header%,}'}'
 while ((${#header} % 8)); do header+=' '; done
 
-# The header's length in eight bytes, the lowest first, the header, the hole.
+# The header's length as eight little-endian bytes, the header, the hole.
 file=$folder/model.safetensors length=${#header}
 {
   for ((i = 0; i < 8; ++i)); do

@@ -1,21 +1,22 @@
-// engine_bench: prefill and decode of a whole model through the engine, as shares of what the
-// device can do at best, measured in the same run.
+// engine_bench: prefill and decode of a whole model through the engine, relative to the device's
+// roofs, measured in the same run.
 //
 //   engine_bench                          random weights, a 1.07B Llama shape
-//   engine_bench --shape llama-8b         another of model_shapes.h
+//   engine_bench --shape llama-8b         another shape of model_shapes.h
 //   engine_bench --model DIR              a checkpoint
 //   engine_bench --device cpu --isa amx --threads 2 --prompt 512,2048 --batches 1,8,32
 //                --context 32 --steps 16 --kv-cache-bytes 0 --json FILE
-//   engine_bench --enforce-eager 1 --overlap 0    on a GPU: no graphs; no kernels that overlap
+//   engine_bench --enforce-eager 1 --overlap 0    on a GPU: no graphs; no overlapping kernels
 //   engine_bench --model DIR --prompt '' --batches ''
-//                the start alone, in the sizes that the server takes by default
+//                start-up only, with the server's default sizes
 //
-// FILE is written anew after every measurement: a run that is ended early leaves what it measured.
+// FILE is rewritten after every measurement: a run that is ended early leaves what it measured.
 //
-// A decode step is timed from the end of the one before to its own, with as many steps in flight as
-// the engine has there. Its idle share is gap / (gap + busy) of StepTime in kernels/device.h: the
-// time from the end of a step's work to the first op of the next, uploads of that one included.
-// Gaps between kernels inside a step are not in it; a profiler shows those.
+// A decode step is timed from the end of the previous one to its own, with as many steps in flight
+// as the engine keeps on that device. Its idle share is gap / (gap + busy) of StepTime in
+// kernels/device.h, where the gap is the time from the end of a step's work to the first op of the
+// next, including that step's uploads. Gaps between kernels inside a step are not included; a
+// profiler shows those.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -48,12 +49,13 @@ struct Options {
   std::string shape = "llama-1b";
   EngineConfig config;
   std::vector<int32_t> prompts = {512};
-  int32_t context = 32;  // tokens in the cache of a sequence when its decode is measured
+  int32_t context = 32;  // cached tokens of each sequence whose decode is measured
   int32_t steps = 16;
   std::vector<int32_t> batches = {1, 8, 32};
   bool measures_steps() const { return !prompts.empty() || !batches.empty(); }
 
-  // Steps until all of a batch decode: as many as its prompts take within the budget, and a few.
+  // Steps until the whole batch decodes: as many as its prompts take within the budget, and a few
+  // more.
   int32_t StepsBefore(int32_t batch) const {
     return batch + 8 + 2 * batch * context / config.max_num_batched_tokens;
   }
@@ -69,7 +71,7 @@ class Bench {
         core_(options.config, *model_),
         runner_(*model_) {}
 
-  // From its first step to its first token.
+  // Times a prompt from its first step to its first token.
   Measurement Prefill(int32_t prompt) {
     std::vector<double> steps, hosts, ignored;
     for (int i = 0; i < 4; ++i) {
@@ -84,15 +86,15 @@ class Bench {
     return Summarize("prefill " + std::to_string(prompt), prompt, 1, keys, steps, hosts);
   }
 
-  // What the first request of a process waits for, beside opening the model.
+  // What the first request of a process waits for after the model is open.
   void FirstToken() {
     Submit(1, 1);
     Finish();
   }
 
-  // Has every graph captured that the engine's batches can need: a batch of as many sequences as
-  // there may be ends one after another, two steps apart, because a bucket's first step is not
-  // captured. Returns the bytes of the device's memory that this took.
+  // Has every graph captured that the engine's batches can need: runs a batch of the maximum size
+  // whose sequences end one after another, two steps apart, because a bucket's first step is not
+  // captured. Returns the bytes of device memory this took.
   int64_t CaptureGraphs() {
     if (model_->step_buckets.empty()) return 0;
     const int64_t before = model_->device->FreeBytes();
@@ -144,7 +146,7 @@ class Bench {
     outboxes_.push_back(*std::move(outbox));
   }
 
-  // One turn with the host's share timed.
+  // Runs one turn and times it and the host's share of it.
   void Step(std::vector<double>* steps, std::vector<double>* hosts) {
     Clock::duration in_run{};
     const Clock::time_point begin = Clock::now();
@@ -197,7 +199,7 @@ class Bench {
   std::mt19937 random_{1};
   int64_t next_id_ = 0;
   int32_t last_outputs_ = 0;
-  StepTime device_time_;  // added up
+  StepTime device_time_;  // summed up
   std::vector<std::shared_ptr<Outbox>> outboxes_;
 };
 
@@ -223,17 +225,17 @@ bool ParseOptions(int argc, char** argv, Options* options) {
   return ParseFlags("engine_bench", argc, argv, flags);
 }
 
-// As large as the measured steps need.
+// Sizes the engine for the measured steps.
 void SizeForSteps(Options& options) {
   EngineConfig& config = options.config;
   const int32_t longest = options.prompts.empty() ? 1 : std::ranges::max(options.prompts);
   const int32_t widest = options.batches.empty() ? 1 : std::ranges::max(options.batches);
-  // Beside those that decode already there is room for the prompts of a batch: its first answers
-  // must not end before its last begin.
+  // Leaves room for a batch's prompts in addition to the sequences that already decode: its first
+  // answers must not end before its last begin.
   constexpr int32_t kPromptTokens = 2048;
   const int32_t filled = widest + std::min(options.context, kPromptTokens);
   config.max_num_batched_tokens = std::max(longest, filled);
-  // Prompts come in at once, or the first would have ended when the last begin.
+  // Prompts are not throttled, or the first answers would have ended when the last begin.
   config.mixed_step_tokens = config.max_num_batched_tokens;
   config.max_num_seqs = widest;
   config.max_model_len = std::max(
@@ -305,7 +307,7 @@ int Main(int argc, char** argv) {
   keep();
   PrintStart(report);
 
-  // The device is opened once more beside the model, which leaves a part of its memory.
+  // Opens the device a second time next to the model, which leaves some of its memory free.
   std::string error;
   const std::unique_ptr<Device> device = OpenAnother(options.config, &error);
   Check(device != nullptr, error.c_str());

@@ -4,7 +4,7 @@
 namespace baram::bench {
 namespace {
 
-// The estimate of this name; 0: the sum has none.
+// The estimate with this name; 0 if the sum has none.
 int64_t Foreseen(const EngineInfo& info, const std::string& name) {
   for (const MemorySum::Part& part : info.memory.parts) {
     if (part.name == name) return part.bytes;

@@ -9,12 +9,12 @@ namespace baram::bench {
 
 namespace {
 
-// Whether it took the value.
+// Whether the flag accepted the value.
 bool Take(const std::function<void(const std::string&)>& flag, const char* value) {
   try {
     flag(value);
     return true;
-  } catch (const std::logic_error&) {  // std::stoi: no number, or too large
+  } catch (const std::logic_error&) {  // std::stoi: not a number, or too large
     return false;
   }
 }

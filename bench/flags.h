@@ -1,4 +1,4 @@
-// The flags of the benchmarks: `--name value` pairs, each with a function that takes the value.
+// The flags of the benchmarks: `--name value` pairs, each with a function that receives the value.
 #ifndef BARAM_BENCH_FLAGS_H_
 #define BARAM_BENCH_FLAGS_H_
 
@@ -12,11 +12,11 @@ namespace baram::bench {
 
 using Flags = std::map<std::string, std::function<void(const std::string&)>>;
 
-// False, with a line on stderr that lists the flags: one is unknown, lacks its value, or its value
-// is no number where one is wanted (its function throws what std::stoi throws).
+// Returns false, with a line on stderr that lists the flags, if a flag is unknown, lacks its value,
+// or needs a number and gets none (its function throws what std::stoi throws).
 bool ParseFlags(const char* program, int argc, char** argv, const Flags& flags);
 
-// "1,8,32". What is no number counts as 0.
+// "1,8,32". What is not a number counts as 0.
 std::vector<int32_t> ParseList(const std::string& text);
 
 }  // namespace baram::bench

@@ -1,5 +1,5 @@
-// The host's roof kernels. Each is compiled for its own instruction set and runs only where the
-// device under test was opened with it.
+// The host's roof kernels. Each is compiled for its own instruction set and runs only if the device
+// under test was opened with it.
 #include "bench/host_roofs.h"
 
 #include <immintrin.h>
@@ -26,8 +26,8 @@ constexpr int64_t kHugePage = int64_t{2} << 20;
 constexpr int kRepeats = 5;
 
 // Seconds of the fastest of kRepeats runs of body(thread) on all threads at once. The threads are
-// new ones: the AMX state that a kernel leaves behind ends with them, and the device under test may
-// have set up the caller's own.
+// new, so that the AMX state a kernel leaves ends with them: the device under test may have set up
+// the caller's.
 double FastestSeconds(int threads, const std::function<void(int)>& body) {
   Clock::time_point mark;
   double fastest = 1e30;
@@ -52,11 +52,11 @@ double FastestSeconds(int threads, const std::function<void(int)>& body) {
   return fastest;
 }
 
-// Loops over arrays of vectors are unrolled explicitly: -O2 alone would leave the loops, and the
+// Loops over arrays of vectors are unrolled explicitly: -O2 alone would keep the loops, and the
 // arrays in memory, and the roof would be the latency of a store and a load.
 
-// Two streams, and each prefetched this far ahead: 1.13 times as fast as one stream with 8 KiB,
-// which was 1.08 times as fast as the hardware's prefetchers alone.
+// Two streams, each prefetched this far ahead: 1.13 times as fast as one stream with 8 KiB, which
+// was 1.08 times as fast as the hardware prefetchers alone.
 constexpr int64_t kPrefetchBytes = 2048;
 
 __attribute__((target("avx2"))) int ReadAll(const char* data, int64_t bytes) {
@@ -76,8 +76,8 @@ __attribute__((target("avx2"))) int ReadAll(const char* data, int64_t bytes) {
   return _mm256_extract_epi32(sums[0], 0);
 }
 
-// Twelve chains hide the latency of four to five cycles at two a cycle. The empty statements keep
-// the compiler from seeing that nothing changes. Returns flops.
+// Twelve chains hide the latency of four to five cycles at two per cycle. The empty asm statements
+// keep the compiler from optimizing the loop away. Returns flops.
 __attribute__((target("avx2,fma"))) double FmaAvx2(int64_t rounds) {
   __m256 sums[12];
 #pragma GCC unroll 12
@@ -123,10 +123,9 @@ __attribute__((target("avx512f,avx512bf16"))) double DotAvx512(int64_t rounds) {
   return static_cast<double>(rounds) * 12 * 64;
 }
 
-// Four accumulators from two by two operand tiles, as a GEMM has them: values that are not zero,
-// loaded from the first-level cache. What the tiles hold and where they come from does not change
-// the cycles, 16 a product, but the clock: these ran at 2.8 to 2.9 GHz, zeros that stay in
-// registers at 3.55 GHz, other code at 4.
+// Four accumulators from two by two operand tiles, as in a GEMM: nonzero values, loaded from L1.
+// What the tiles hold and where they come from does not change the cycles, 16 per product, but the
+// clock: these ran at 2.8 to 2.9 GHz, zeros that stay in registers at 3.55 GHz, other code at 4.
 __attribute__((target("amx-tile,amx-bf16"))) double AmxBf16(int64_t rounds) {
   struct alignas(64) {
     uint8_t palette = 1, start_row = 0, reserved[14] = {};
@@ -144,7 +143,7 @@ __attribute__((target("amx-tile,amx-bf16"))) double AmxBf16(int64_t rounds) {
     random = random * 1664525 + 1013904223;
     operands[i] = 0x3f00 | (random >> 16 & 0x807f);  // +-0.5 to +-1
   }
-  // gcc 12 believes that loadconfig reads 8 bytes, and that tile loads read nothing.
+  // gcc 12 assumes that loadconfig reads 8 bytes and that tile loads read nothing.
   asm volatile("" ::"r"(&config), "r"(operands) : "memory");
   _tile_loadconfig(&config);
   _tile_zero(0);
@@ -178,7 +177,7 @@ Roofs MeasureHostRoofs(int threads, const std::string& isa) {
   Roofs roofs;
   {
     std::vector<char*> parts(threads);
-    // In huge pages, as weights and caches are: 1.4 times as fast as in small ones.
+    // In huge pages, like weights and caches: 1.4 times as fast as in small ones.
     const int64_t part_bytes = std::max(kReadBytes / threads / kHugePage, int64_t{1}) * kHugePage;
     for (char*& part : parts) {
       part = static_cast<char*>(std::aligned_alloc(kHugePage, part_bytes));

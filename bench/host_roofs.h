@@ -1,4 +1,4 @@
-// What the host's processors can do at best: reading memory, and multiplying from registers.
+// The host's roofs: reading memory, and multiplying from registers.
 #ifndef BARAM_BENCH_HOST_ROOFS_H_
 #define BARAM_BENCH_HOST_ROOFS_H_
 

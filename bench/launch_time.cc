@@ -1,4 +1,4 @@
-// A launch's time: differences of two series in a row.
+// A launch's time: the difference of two consecutive series.
 #include "bench/launch_time.h"
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// The time of a launch on a device, from series of launches that are waited for once, at their end.
+// The time of a launch on a device, from series of launches that are waited for once, at the end.
 #ifndef BARAM_BENCH_LAUNCH_TIME_H_
 #define BARAM_BENCH_LAUNCH_TIME_H_
 
@@ -7,16 +7,15 @@
 
 namespace baram::bench {
 
-// The seconds of so many launches, one after the other, and of waiting for the last.
+// Seconds of that many launches, back to back, including waiting for the last.
 using SecondsTogether = std::function<double(int64_t launches)>;
 
 // Seconds of one launch, from the difference of two series, of `launches` and of twice as many: the
-// wait, some 20 to 60 us for any number of launches, is not in the difference. At least half of
-// what the second series says, in case the first was disturbed. One sample: take the median of
-// several.
+// wait, some 20 to 60 us for any number of launches, cancels out. At least half of the second
+// series' mean, in case the first was disturbed. One sample: take the median of several.
 double SecondsOfLaunch(int64_t launches, const SecondsTogether& together);
 
-// The median of an odd number of samples of it, after one that warms up.
+// The median of an odd number of such samples, after one to warm up.
 double MedianSecondsOfLaunch(int samples, int64_t launches, const SecondsTogether& together);
 
 }  // namespace baram::bench

@@ -38,7 +38,7 @@ ModelSpec Llama32() {
   return spec;
 }
 
-// Norms after the sub-layers in the place of those before; norms of queries and keys.
+// Norms after the sub-layers instead of before; norms of queries and keys.
 ModelSpec Exaone1B() {
   ModelSpec spec = Shape("EXAONE 4.0 1.2B shape", 30, {.heads = 32, .kv_heads = 8, .head_dim = 64},
                          {.qk_norm = NormKind::kPlain,

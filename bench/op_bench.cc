@@ -1,12 +1,11 @@
-// op_bench: how close every op comes to a device's roofs, at the shapes models have.
+// op_bench: how close each op comes to a device's roofs, at shapes that occur in models.
 //
 // Weights, caches and logits are read from memory, as in a model whose layers do not fit the
-// caches: copies are used in turn. Activations stay warm. --json FILE is written anew after every
+// caches: copies are used in turn. Activations stay warm. --json FILE is rewritten after every
 // case, so that a run that is ended early leaves what it measured.
 //
-// On a GPU runs are issued back to back. So where kernels overlap, a product ends while the first
-// weights of its successor are read, as in a model. --overlap 0 measures it alone; the JSON says
-// which it was.
+// On a GPU runs are issued back to back. So if kernels overlap, a product ends while its successor
+// reads its first weights, as in a model. --overlap 0 measures it alone; the JSON states which.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -32,11 +31,11 @@ namespace {
 using testing::OpCase;
 using testing::PreparedOp;
 
-constexpr double kSampleSeconds = 3e-3;  // one measurement runs the op at least so long
+constexpr double kSampleSeconds = 3e-3;  // one measurement runs the op at least this long
 constexpr int64_t kMaxRuns = 1000;
-constexpr int64_t kFirstRuns = 8;  // on an asynchronous device, to find out how many
+constexpr int64_t kFirstRuns = 8;  // on an asynchronous device, to find out how many are needed
 // Samples of a case, and of the roofs, are spread over passes through all cases, so that a
-// disturbance does not hit one of them alone. The median counts; for the roofs the highest.
+// disturbance does not hit just one of them. The median counts; for the roofs, the maximum.
 constexpr int kPasses = 3;
 constexpr int kSamplesPerPass = 5;
 
@@ -53,13 +52,13 @@ struct Measured {
   std::string description;
   std::string kernel;  // Device::KernelOf
   OpCost cost;
-  std::vector<double> samples;  // sorted; none: its turn has not come
+  std::vector<double> samples;  // sorted; empty: not measured yet
   double seconds = 0;           // their median
 };
 
-// The part of an op that must come from memory, its weight or pages, and copies of it, used in
-// turn. On an asynchronous device also logits: Sample overwrites them, and one run is shorter than
-// the wait.
+// Copies, used in turn, of the part of an op that must come from memory, its weight or pages. On an
+// asynchronous device also of logits: Sample may overwrite them, and one run is shorter than the
+// wait.
 class ColdCopies {
  public:
   ColdCopies(Device& device, testing::DeviceCopy& copy, const Buffer& memory, OpArgs& args)
@@ -98,13 +97,13 @@ class ColdCopies {
  private:
   testing::DeviceCopy& copy_;
   std::function<void(void*)> place_;
-  void* first_ = nullptr;  // not used by runs where there are copies
+  void* first_ = nullptr;  // not used by runs if there are copies
   int64_t bytes_ = 0;
   std::vector<void*> copies_;
   size_t next_ = 0;
 };
 
-// Seconds of `runs` runs, issued one after the other, until the last was waited for.
+// Seconds of `runs` runs, issued back to back, until the last has been waited for.
 double SecondsOfAll(Device& device, const PreparedOp& op, ColdCopies& copies, int64_t runs) {
   Check(device.Wait(device.Record()), "the device survives what was before");
   const auto begin = std::chrono::steady_clock::now();
@@ -118,7 +117,7 @@ double SecondsOfAll(Device& device, const PreparedOp& op, ColdCopies& copies, in
   return taken.count();
 }
 
-// Seconds of one run. Where the op is shorter than a launch, this is the launch.
+// Seconds of one run; those of a launch if the op is shorter.
 double SecondsOf(Device& device, const PreparedOp& op, ColdCopies& copies, int64_t runs) {
   const auto together = [&](int64_t count) { return SecondsOfAll(device, op, copies, count); };
   if (device.Info().planning_depth > 1) return SecondsOfLaunch(runs, together);
@@ -141,8 +140,8 @@ void Measure(Device& device, testing::OpBed& bed, testing::DeviceCopy& copy, con
   measured.description = OpDescription(op.args);
   measured.cost = CostOf(op.args, op.context_tokens);
   ColdCopies copies(device, copy, cold, op.args);
-  // Sample overwrites its logits, so it is run once on each copy, and a series takes twice as many
-  // copies as the one before.
+  // Sample may overwrite its logits, so it runs once on each copy, and the second series of a
+  // sample takes twice as many copies as the first.
   const bool samples = std::holds_alternative<SampleArgs>(op.args);
   Check(!samples || device.Info().planning_depth == 1 || copies.count() >= 2,
         "Sample has copies of its logits for two runs in a row");
@@ -249,7 +248,7 @@ int Run(const Options& options) {
 
 int Main(int argc, char** argv) {
   Options options;
-  // --op takes a part of an op's name; --cases host, decode, gpu or smoke; --overlap 0: see
+  // --op takes a part of a case's name; --cases host, decode, gpu or smoke; --overlap 0: see
   // DeviceOptions::overlap_kernels.
   if (!ParseFlags(
           "op_bench", argc, argv,

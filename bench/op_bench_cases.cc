@@ -28,7 +28,7 @@ void AddSample(int rows, int32_t vocab, std::vector<OpCase>* cases) {
   add("Sample_filtered", filtered);
 }
 
-// Rows as a server sees them: every request asks for something else, and some for much.
+// Rows as a server sees them: every request has different parameters, some of them many.
 void AddMixedSample(int rows, int32_t vocab, std::vector<OpCase>* cases) {
   testing::SampleCase mixed{vocab, vocab, std::vector<testing::SampleRow>(rows)};
   for (int i = 0; i < rows; ++i) {
@@ -49,8 +49,9 @@ void AddMixedSample(int rows, int32_t vocab, std::vector<OpCase>* cases) {
   cases->push_back({"Sample_mixed_" + Number(rows) + "x" + Number(vocab), std::move(mixed)});
 }
 
-// Decode attention over contexts of different lengths, the longest first, some 1024 and 4096 tokens
-// in the mean: evenly spread from 64 to twice the mean, and by Zipf's law few long and many short.
+// Decode attention over contexts of different lengths, the longest first, with means of some 1024
+// and 4096 tokens: spread evenly from 64 to twice the mean, and by Zipf's law, few long and many
+// short.
 void AddRagged(const HeadShape& head, std::vector<OpCase>* cases) {
   constexpr int kSequences = 64;
   const auto add = [&](const std::string& name, int32_t longest, const auto& context) {
@@ -113,7 +114,7 @@ CaseSet HostCases() {
 }
 
 // The layers of Llama 3.1 8B: hidden size 4096, 14336 inside the feed-forward part, 32 query and 8
-// KV heads of 128; and what other models do otherwise.
+// KV heads of 128; and what other models do differently.
 CaseSet GpuCases() {
   std::vector<OpCase> cases;
   constexpr int64_t kHidden = 4096, kQkv = 6144, kInner = 14336;
@@ -144,7 +145,7 @@ CaseSet GpuCases() {
   decode(8, 16384);
   AddRagged(head, &cases);
   for (const auto& [sequences, context] : {std::pair{1, 4096}, {32, 1024}, {32, 4096}}) {
-    // Qwen3 1.7B's: two query heads a KV head, which have a kernel of their own.
+    // Qwen3 1.7B's: two query heads per KV head, which have a kernel of their own.
     cases.push_back(
         {"Attend_decode_g2_" + Number(sequences) + "x" + Number(context),
          testing::AttendCase{
@@ -186,8 +187,8 @@ CaseSet GpuCases() {
           .roofs = {}};
 }
 
-// Decode attention alone: sizes of a head, numbers of query heads a KV head, contexts and batches
-// that a CPU serves. Few KV heads, so that the pools of long batches stay small.
+// Decode attention only: head sizes, numbers of query heads per KV head, contexts and batches that
+// a CPU serves. Few KV heads, so that the pools of long batches stay small.
 CaseSet DecodeCases() {
   std::vector<OpCase> cases;
   for (int32_t head_dim : {64, 128}) {

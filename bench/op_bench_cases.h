@@ -1,4 +1,4 @@
-// What op_bench measures: sets of rows for the kinds of machines that models are served on.
+// What op_bench measures: sets of cases for the kinds of machines that serve models.
 #ifndef BARAM_BENCH_OP_BENCH_CASES_H_
 #define BARAM_BENCH_OP_BENCH_CASES_H_
 
@@ -15,7 +15,7 @@ namespace baram::bench {
 struct CaseSet {
   std::vector<testing::OpCase> cases;
   testing::OpBed::Limits limits;
-  // Copies of what must come from memory, together: more than twice the largest cache.
+  // Bytes of all copies of what must come from memory: more than twice the largest cache.
   int64_t cold_bytes = 0;
   GpuRoofSizes roofs;
 };

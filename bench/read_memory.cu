@@ -1,8 +1,8 @@
 // A GPU kernel that reads memory: every thread loads 16 bytes at a time and folds them.
 //
-// Bound by memory alone. A block reads tiles of 64 KiB. With 32 registers a thread has four loads
-// under way: 8 blocks of 256 threads have 128 KiB in flight on a multiprocessor, where latency
-// times bandwidth asks for about 30 KiB.
+// Bound by memory only. A block reads tiles of 64 KiB. With 32 registers a thread has four loads in
+// flight: 8 blocks of 256 threads have 128 KiB in flight per multiprocessor, where the
+// latency-bandwidth product is about 30 KiB.
 #include <algorithm>
 #include <chrono>
 
@@ -16,7 +16,7 @@ namespace {
 constexpr uint32_t kThreads = 256;
 constexpr int kLoads = 16;
 constexpr int64_t kTile = int64_t{kThreads} * kLoads;  // 16-byte loads of a block at a time
-constexpr int64_t kMaxBlocks = 132 * 8 * 4;           // four waves on an H200
+constexpr int64_t kMaxBlocks = 132 * 8 * 4;            // four waves on an H200
 
 struct ReadLaunch {
   const uint4* memory;
@@ -37,7 +37,7 @@ __global__ void __launch_bounds__(kThreads) ReadKernel(const __grid_constant__ R
       folded ^= loaded[i].x ^ loaded[i].y ^ loaded[i].z ^ loaded[i].w;
     }
   }
-  // Never true of the zeros that are read; the compiler doesn't know.
+  // Never true for the zeros that are read, which the compiler does not know.
   if (folded == 0x9e3779b9u) *args.sink = folded;
 }
 

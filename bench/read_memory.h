@@ -1,4 +1,4 @@
-// A GPU kernel that reads memory and does nothing else: what no kernel that must read can beat.
+// A GPU kernel that reads memory and does nothing else: an upper bound on any kernel's read speed.
 #ifndef BARAM_BENCH_READ_MEMORY_H_
 #define BARAM_BENCH_READ_MEMORY_H_
 
@@ -6,8 +6,8 @@
 
 namespace baram::bench {
 
-// Reads `bytes` (a multiple of 64 KiB) of GPU memory `times` times on a stream of its own of the
-// GPU that this thread uses, waits, and returns the seconds taken in all. Negative: the GPU failed.
+// Reads `bytes` (a multiple of 64 KiB) of GPU memory `times` times on its own stream of this
+// thread's current GPU, waits, and returns the seconds taken in total. Negative if the GPU failed.
 double SecondsToReadMemory(const void* memory, int64_t bytes, int times);
 
 }  // namespace baram::bench

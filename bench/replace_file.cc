@@ -1,4 +1,4 @@
-// ReplaceFile: a second file, renamed.
+// ReplaceFile: writes a second file and renames it.
 #include "bench/replace_file.h"
 
 namespace baram::bench {

@@ -1,5 +1,4 @@
-// Results of a benchmark, kept while it runs: if it is killed, what was measured until then is
-// left.
+// Saves a benchmark's results while it runs: if it is killed, what it has measured so far remains.
 #ifndef BARAM_BENCH_REPLACE_FILE_H_
 #define BARAM_BENCH_REPLACE_FILE_H_
 
@@ -9,8 +8,8 @@
 
 namespace baram::bench {
 
-// Writes the file anew, whole or not at all: until `write` is done and all of it is in the file
-// system, the file is what it was. False: it can't be written.
+// Replaces the file atomically: until `write` is done and everything has been written, the old file
+// stays. False if it can't be written.
 bool ReplaceFile(const std::string& path, const std::function<void(std::FILE*)>& write);
 
 }  // namespace baram::bench

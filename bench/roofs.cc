@@ -15,7 +15,7 @@
 namespace baram::bench {
 namespace {
 
-// CMake says whether GPU kernels are built: the function, or null where no GPU can be opened.
+// Defined by CMake: the function, or null if no GPU kernels are built.
 constexpr double (*kReadGpuMemory)(const void*, int64_t, int) = BARAM_READ_GPU_MEMORY;
 
 constexpr int kSamples = 5;
@@ -24,8 +24,8 @@ constexpr int64_t kReads = 8;
 constexpr int64_t kProducts = 8;
 constexpr int64_t kFillRows = 64;
 
-// Factors as models have them. Multiplying zeros takes less power, so that a GPU that lowers its
-// clock for heat would seem faster than it is.
+// Factors like a model's. Multiplying zeros takes less power, so that a GPU that throttles would
+// seem faster than it is.
 std::vector<uint16_t> RandomBf16(int64_t count) {
   std::mt19937 random(1);
   std::normal_distribution<float> normal;

@@ -2,11 +2,11 @@
 //
 //   scheduler_bench --batches 32,256,1024 --queued 0 --context 1024 --steps 512 --json FILE
 //
-// The engine's own loop with two steps in flight on one thread. A stand-in for the device has
-// always just finished: every row draws a token that doesn't end it. The reader that empties the
-// outboxes meanwhile is not timed. --queued requests wait behind those that run. Times are the
+// The engine's own loop with two steps in flight on one thread. A stand-in for the device finishes
+// at once: every row draws a token that doesn't end it. The reader that empties the outboxes in
+// between is not timed. --queued requests wait in addition to those that run. Times are the
 // thread's processor time, so that other tenants of the machine count less. Contexts differ, so
-// that steps in which pages are taken and published are spread as in a server's life.
+// that steps in which pages are allocated and published are spread as in a real server.
 #include <time.h>
 
 #include <algorithm>
@@ -39,7 +39,7 @@ struct Options {
   std::string json;
 };
 
-// Two groups of layers, as a model with windows has.
+// Two groups of layers, as in a model with windows.
 ModelSpec Spec(int32_t max_positions) {
   ModelSpec spec;
   spec.architecture = spec.family = "None";
@@ -61,7 +61,7 @@ double ThreadSeconds() {
 
 struct Measurement {
   int32_t batch = 0;
-  double p50_s = 0;  // a step's
+  double p50_s = 0;  // per step
   double p99_s = 0;
 };
 
@@ -73,7 +73,7 @@ class Bench {
     config.max_num_batched_tokens = std::max(batch, 8192);
     config.max_queued_requests = batch + options.queued + 1;
     config.max_queued_tokens = int64_t{config.max_queued_requests} * options.context;
-    // Prompts catch up before the measured steps; nothing ends in them.
+    // Prompts are computed before the measured steps; no sequence ends during these.
     most_tokens_ = options.steps + 8 + 2 * (batch * options.context / 8192 + 1);
     config.max_model_len = options.context + most_tokens_;
     config.kv_cache_bytes = int64_t{1} << 30;

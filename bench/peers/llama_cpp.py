@@ -4,10 +4,10 @@
     ./dev build && python3 llama_cpp.py [--rounds 3] [--json FILE] [--work FOLDER]
 
 llama.cpp is built for this processor (GGML_NATIVE) from the package that llama_cpp.txt pins; the
-model is engine_bench's llama-1b with random weights of its own. Every round runs the three programs
-one after the other. Printed are medians of tokens a second and their ratios: of a prompt of 512
-tokens, and of decoding 16 tokens of each of 1, 8 and 32 sequences behind 32 tokens of context. The
-first run takes minutes, most of them to build. Run it on a quiet machine.
+model is engine_bench's llama-1b with its own random weights. Every round runs the three programs
+one after another. Prints median tokens per second and their ratios: for a prompt of 512 tokens, and
+for decoding 16 tokens of each of 1, 8 and 32 sequences after 32 tokens of context. The first run
+takes minutes, mostly for the build. Run it on a quiet machine.
 """
 
 import argparse
@@ -150,7 +150,7 @@ def main():
                         for side in (0, 1))
         ratio = statistics.median(round_[0][name] / round_[1][name] for round_ in rounds)
         table.append({"name": name, "ours": round(ours, 2), "llama_cpp": round(theirs, 2),
-                      "ratio": round(ratio, 2),  # the median of the rounds' own
+                      "ratio": round(ratio, 2),  # the median of the rounds' ratios
                       "rates": [[round(rates[name], 2) for rates in round_] for round_ in rounds]})
     print(f"{'tokens/s':<14}{'ours':>9}{'llama.cpp':>12}{'ratio':>8}")
     for row in table:
