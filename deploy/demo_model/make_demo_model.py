@@ -205,7 +205,7 @@ def make(out: Path) -> None:
         (folder / "README.md").write_text(README, encoding="utf-8")
         write_weights(reader, folder / "model.safetensors", config)
         if out.exists():
-            shutil.rmtree(out)  # an incomplete folder of ours
+            shutil.rmtree(out)  # an incomplete folder of an earlier run
         folder.rename(out)
     say(f"ready in {out}")
 

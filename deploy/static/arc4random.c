@@ -1,5 +1,5 @@
-/* What the archive of libstdc++ asks of a C library of 2.36 alone, for std::random_device: with it here
-   the programs run where glibc is 2.35, as on Ubuntu 22.04. */
+/* The one function that libstdc++'s archive needs of glibc 2.36, for std::random_device: with
+   it here the programs run on glibc 2.35, as on Ubuntu 22.04. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/random.h>

@@ -1,6 +1,6 @@
-# bare_gpu: what runs on a machine with a GPU, its driver and the C library, and little else. The
-# programs named here are linked statically, stripped and put into bin/ of the build folder, beside a
-# small model for them to serve.
+# bare_gpu: programs for a machine with a GPU, its driver and the C library, and little else. The
+# programs named here are linked statically, stripped and put into bin/ of the build folder, next to
+# a small model for them to serve.
 set(programs baram)
 if(BARAM_TESTS)
   # What tests/gpu/check.sh runs.

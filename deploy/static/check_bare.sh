@@ -1,13 +1,13 @@
 #!/bin/sh
 # check_bare.sh DIR: fails if a program in DIR needs a shared library beyond the C library's family
-# or a newer C library than agreed, or if together with the tree, the files that git does not ignore,
-# they are larger than what is carried to a machine.
+# or a newer C library than agreed, or if, together with the tree (the files that git does not
+# ignore), they exceed the size limit for copying to a machine.
 set -eu
 most_mib=64
 most_glibc=2.35
 allowed='^(libc|libm|libdl|librt|libpthread|ld-linux-x86-64)\.so\.[0-9]+$'
 sources=$(cd "$(dirname "$0")/../.." && pwd)
-# What was deleted and not yet committed is not there.
+# Files deleted but not yet committed do not exist.
 total=$(git -C "$sources" ls-files -z -co --exclude-standard |
   (cd "$sources" && xargs -0 stat -c %s 2>/dev/null) |
   awk '{ total += $1 } END { print total }')

@@ -1,15 +1,15 @@
-# BARAM_STATIC: every library that has an archive is linked from it; what stays shared is the C
-# library's family. Included before any find_package.
+# BARAM_STATIC: links every library that has an archive statically; only the C library's family
+# stays shared. Included before any find_package.
 set(BUILD_SHARED_LIBS OFF)
 set(CMAKE_FIND_PACKAGE_TARGETS_GLOBAL ON)
 set(Protobuf_USE_STATIC_LIBS ON)
 set(OPENSSL_USE_STATIC_LIBS ON)
 set(ZLIB_USE_STATIC_LIBS ON)
-# By find_library, as c-ares and RE2 are found.
+# For find_library, which finds c-ares and RE2.
 set(CMAKE_FIND_LIBRARY_SUFFIXES .a)
 
 # spdlog and prometheus-cpp have no archives in Debian. spdlog and fmt work from their headers; of
-# prometheus-cpp's core two functions are called, which prometheus_text.cc has.
+# prometheus-cpp's core only two functions are called, which prometheus_text.cc implements.
 file(WRITE ${CMAKE_FIND_PACKAGE_REDIRECTS_DIR}/spdlog-config.cmake "
 if(NOT TARGET spdlog::spdlog)
   add_library(spdlog::spdlog INTERFACE IMPORTED GLOBAL)
@@ -31,7 +31,7 @@ add_library(re2::re2 INTERFACE IMPORTED GLOBAL)
 set_target_properties(re2::re2 PROPERTIES INTERFACE_LINK_LIBRARIES ${re2_archive})
 find_package(gRPC CONFIG REQUIRED)
 
-# Debian's packages name the shared form of what they ship in both.
+# Debian's packages name the shared library of those they ship in both forms.
 get_directory_property(imported IMPORTED_TARGETS)
 foreach(library IN LISTS imported)
   foreach(property IMPORTED_LOCATION IMPORTED_LOCATION_NONE)
@@ -43,13 +43,13 @@ foreach(library IN LISTS imported)
   endforeach()
 endforeach()
 
-# Archives that need one another, in whatever order they come.
+# Lets archives depend on one another in any order.
 set(CMAKE_CXX_LINK_EXECUTABLE "<CMAKE_CXX_COMPILER> <FLAGS> <CMAKE_CXX_LINK_FLAGS> <LINK_FLAGS> \
 <OBJECTS> -o <TARGET> -Wl,--start-group <LINK_LIBRARIES> -Wl,--end-group")
 add_link_options(-static-libstdc++ -static-libgcc)
-# What nobody calls stays behind: programs are carried to machines.
+# Drops unused code: programs are copied to machines.
 add_link_options(-Wl,--gc-sections)
-# libstdc++ comes last and would find it in the C library first.
+# Pulled in explicitly: libstdc++ is linked last and would find it in the C library first.
 add_link_options(-Wl,-u,arc4random)
 add_library(arc4random STATIC ${CMAKE_CURRENT_LIST_DIR}/arc4random.c)
 link_libraries(arc4random)

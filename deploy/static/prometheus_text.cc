@@ -1,6 +1,6 @@
 // The two functions of prometheus-cpp's core library that the server calls, for static builds:
-// Debian has that library's headers and its shared form, but no archive. tests/server compares
-// both.
+// Debian has that library's headers and shared library, but no archive. tests/server compares the
+// two.
 #include <prometheus/serializer.h>
 #include <prometheus/text_serializer.h>
 
@@ -36,7 +36,7 @@ void WriteNumber(std::ostream& out, double value) {
   }
 }
 
-// One family's lines.
+// Writes one family's lines.
 class Writer {
  public:
   Writer(std::ostream& out, const MetricFamily& family) : out_(out), family_(family) {}
@@ -104,7 +104,7 @@ class Writer {
     }
   }
 
-  // A null `extra` stands for no further label.
+  // A null `extra` means no further label.
   template <typename Value>
   void Line(const ClientMetric& metric, const char* suffix, Value value,
             const char* extra = nullptr, double extra_value = 0) {
