@@ -1,11 +1,10 @@
-// What a run of the tests is told from outside, in environment variables.
+// Environment variables that configure a test run.
 //
 //   BARAM_TEST_DEVICE   a device as --device names it, "cuda:0": the tests that a device must pass
-//                       run on it and on nothing else. Unset: each on the devices of its own
-//                       choice.
+//                       run only on it. Unset: each test chooses its devices.
 //   BARAM_TEST_OVERLAP  0: on a GPU kernels do not overlap, see DeviceOptions::overlap_kernels.
-//   BARAM_TEST_SOURCES  the folder of the sources, where the binaries are run on another machine
-//                       than the one that built them.
+//   BARAM_TEST_SOURCES  the folder of the sources, if the binaries run on a machine other than the
+//                       one that built them.
 #ifndef BARAM_TESTS_ENVIRONMENT_H_
 #define BARAM_TESTS_ENVIRONMENT_H_
 
@@ -16,7 +15,7 @@
 
 namespace baram::testing {
 
-// Empty: none is asked for.
+// Empty: none was requested.
 inline std::string RequestedDevice() {
   const char* device = std::getenv("BARAM_TEST_DEVICE");
   return device == nullptr ? "" : device;
@@ -32,7 +31,7 @@ inline std::string SourceFolder() {
   return folder == nullptr ? BARAM_SOURCE_DIR : folder;
 }
 
-// A device's name as a part of a test's: "cuda:0" is cuda_0.
+// A device's name in the form used in test names: "cuda:0" becomes cuda_0.
 inline std::string TestName(std::string device) {
   std::replace_if(
       device.begin(), device.end(), [](unsigned char c) { return !std::isalnum(c); }, '_');

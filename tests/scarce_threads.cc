@@ -1,4 +1,4 @@
-// ScarceThreads: takes the place of the C library's pthread_create.
+// ScarceThreads: replaces the C library's pthread_create.
 #include "tests/scarce_threads.h"
 
 #include <dlfcn.h>

@@ -1,10 +1,10 @@
-// ScarceThreads: makes the creation of threads fail, as under a limit of the system's.
+// ScarceThreads: makes thread creation fail, as a system limit would.
 #ifndef BARAM_TESTS_SCARCE_THREADS_H_
 #define BARAM_TESTS_SCARCE_THREADS_H_
 
 namespace baram::testing {
 
-// While it lives only `left` more threads can be created. One at a time.
+// While it lives only `left` more threads can be created. One instance at a time.
 class ScarceThreads {
  public:
   explicit ScarceThreads(int left);
@@ -12,9 +12,9 @@ class ScarceThreads {
   ScarceThreads(const ScarceThreads&) = delete;
 };
 
-// How many threads this process has.
+// The number of threads of this process.
 int ThreadCount();
-// Waits until it has so many, for a while: one that was joined is counted for a moment yet.
+// Waits, for a while, until the process has `count` threads: a joined one is still counted briefly.
 bool ThreadsBecome(int count);
 
 }  // namespace baram::testing

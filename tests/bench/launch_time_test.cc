@@ -1,5 +1,5 @@
-// A launch's time from series of launches: what it takes to wait is not in it, and one disturbance
-// moves it neither up nor down.
+// A launch's time computed from series of launches: waiting time is excluded, and a single
+// disturbance shifts it neither up nor down.
 #include "bench/launch_time.h"
 
 #include <gtest/gtest.h>
@@ -30,7 +30,7 @@ TEST(LaunchTime, IsAtLeastHalfOfWhatTheSecondSeriesSays) {
   EXPECT_NEAR(seconds, 5e-6, 1e-12);
 }
 
-// A series that is disturbed, one that happens to be short: each is in a difference of its own.
+// One series is disturbed, one happens to be short: each affects only one difference.
 TEST(LaunchTime, IsTheMedianOfDifferences) {
   for (const double disturbed : {-40e-6, 70e-6}) {
     for (int at = 0; at < 12; ++at) {

@@ -10,7 +10,7 @@ namespace {
 std::atomic<int64_t> allocations{0};
 }
 
-// Not inlined: gcc takes one for the mate of the other only while it sees neither.
+// Not inlined: gcc accepts new and delete as a matching pair only if it sees neither body.
 [[gnu::noinline]] void* operator new(size_t bytes) {
   allocations.fetch_add(1, std::memory_order_relaxed);
   void* memory = std::malloc(bytes > 0 ? bytes : 1);
@@ -36,7 +36,7 @@ void ExpectSteadyStepsAllocateNothing(const FakeOptions& fake) {
     rig.Submit(std::move(request));
   }
   for (int turn = 0; turn < 60; ++turn) rig.Turn();
-  // The reader's side is the test's own; it takes the list as delivery would.
+  // Reading is the test's own job; it takes the touched list as delivery would.
   std::vector<std::shared_ptr<Outbox>> taken;
   taken.reserve(64);
   int64_t before = 0;
@@ -46,14 +46,14 @@ void ExpectSteadyStepsAllocateNothing(const FakeOptions& fake) {
     rig.core().touched().Take(&taken, SteadyTime::min());
   }
   EXPECT_EQ(allocations.load() - before, 0);
-  // The counter counts.
+  // Check that the counter counts.
   auto* one = new int(1);
   EXPECT_EQ(allocations.load() - before, 1);
   delete one;
 }
 
-// Preempted after every draw, a sequence comes back to all of its pages in the cache: the device
-// hears of every one of them.
+// A sequence preempted after every token returns with all of its pages cached: the device is sent
+// every one of them again.
 TEST(AllocationTest, NorDoesComingBackToALongCachedPrefix) {
   EngineConfig config;
   config.max_num_seqs = 1;

@@ -1,4 +1,4 @@
-// What the engine counts and measures of itself, on the fake device.
+// The engine's counters and measurements, on the fake device.
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -7,7 +7,7 @@
 namespace baram::testing {
 namespace {
 
-// It ends after the other, which failed.
+// The second output ends after the first, which failed.
 TEST(CountsTest, ARequestCountsAsItsWorstOutput) {
   const FakeOptions fake{.nonfinite_divisor = 20};
   Request request = MakeRequest({}, 10);
@@ -30,7 +30,7 @@ TEST(CountsTest, ARequestCountsAsItsWorstOutput) {
   EXPECT_EQ(stats.finished[static_cast<size_t>(FinishReason::kLength)].value(), 0u);
 }
 
-// All had waited for their readers, for however long, when one came back.
+// All were waiting for their readers, for however long, when one came back.
 TEST(CountsTest, TimeSpentWaitingIsNoStandstill) {
   EngineRig rig({}, SmallConfig(), {0});
   EngineCore& core = rig.core();
@@ -48,7 +48,8 @@ TEST(CountsTest, TimeSpentWaitingIsNoStandstill) {
   core.CommitStep(batch, before);
 }
 
-// Those that more slots would help, and those that only wait for their request's first output.
+// Distinguishes requests that more slots would help from those that only wait for their request's
+// first output.
 TEST(CountsTest, SaysWhyRequestsWait) {
   EngineConfig config = SmallConfig();
   config.max_num_seqs = 1;
@@ -58,11 +59,11 @@ TEST(CountsTest, SaysWhyRequestsWait) {
   rig.Submit(many);
   rig.Submit(MakeRequest(RandomPrompt(2, 5), 1));
   const Stats& stats = rig.core().stats();
-  rig.Turn();  // sixteen tokens of the prompt
+  rig.Turn();  // 16 tokens of the prompt
   EXPECT_EQ(stats.running.value(), 1);
   EXPECT_EQ(stats.waiting.value(), 3);
   EXPECT_EQ(stats.deferred.value(), 2);
-  rig.Turn();  // the rest of it: all may run
+  rig.Turn();  // its remainder: all may run
   EXPECT_EQ(stats.waiting.value(), 3);
   EXPECT_EQ(stats.deferred.value(), 0);
   EXPECT_TRUE(rig.Finish());
@@ -93,7 +94,7 @@ TEST(CountsTest, CountsWhatItDoes) {
   EXPECT_LT(timeline.first_token, timeline.finished);
 }
 
-// Also those that are planned while another runs.
+// Including steps that are planned while another runs.
 TEST(CountsTest, MeasuresStepsOnce) {
   for (const int32_t depth : {1, 2}) {
     EngineRig rig({.planning_depth = depth}, SmallConfig(), {0});
@@ -106,8 +107,8 @@ TEST(CountsTest, MeasuresStepsOnce) {
   }
 }
 
-// A turn takes 1 ms. The second output waits for the slot of the first, and is stopped before it
-// has as many tokens.
+// A turn takes 1 ms. The second output waits for the first one's slot, and is stopped before it has
+// as many tokens.
 TEST(CountsTest, MeasuresWhatItDoes) {
   EngineConfig config = SmallConfig();
   config.max_num_seqs = 1;
@@ -140,12 +141,13 @@ TEST(CountsTest, MeasuresWhatItDoes) {
   expect("longest_output", stats.longest_output, 1, 3);
   expect("asked_outputs", stats.asked_outputs, 1, 2);
   expect("asked_tokens", stats.asked_tokens, 1, 3);
-  // 20 tokens of the prompt, 4 of them once more for the second output; 1 for each but its first.
+  // 20 prompt tokens, 4 of them computed again for the second output; 1 for each generated token
+  // but the first.
   expect("step_tokens", stats.step_tokens, 6, 27);
 }
 
-// Its only token is in flight when it gives way, so it ends without running again; of two outputs
-// the second computes the prompt once more.
+// Its only token is in flight when it is preempted, so it ends without running again; with two
+// outputs the second computes the prompt again.
 TEST(CountsTest, CountsThePromptOfWhoIsPreemptedBeforeItsLastToken) {
   for (const int32_t n : {1, 2}) {
     EngineConfig config = SmallConfig();
@@ -185,7 +187,7 @@ TEST(CountsTest, CountsTheTimeOfTheDevice) {
       continue;
     }
     EXPECT_DOUBLE_EQ(busy_s, steps * FakeDevice::kStepTime.busy_s);
-    // The first step of each request waited for the request, not for the host.
+    // Before its first step each request waited for work, not for the host.
     EXPECT_DOUBLE_EQ(gap_s, (steps - 2) * FakeDevice::kStepTime.gap_s);
   }
 }

@@ -1,4 +1,4 @@
-// Opening an engine on the CUDA device, emulated: what can't work is refused with a sentence.
+// Opening an engine on the emulated CUDA device: whatever can't work is refused with a sentence.
 #include <set>
 
 #include "engine/open.h"
@@ -39,8 +39,8 @@ TEST(CudaOpening, PagesTooSmallForItsKernelsAreRefused) {
   EXPECT_TRUE(OpenEngine(config).ok());
 }
 
-// Loading a kernel stalls a step. These heads have a kernel of attention for rows of one token, of
-// two, of up to sixteen and of more, which no other test of this program has.
+// Loading a kernel stalls a step. These heads use attention kernels for rows of one token, of two,
+// of up to sixteen and of more, which no other test of this program does.
 TEST(CudaOpening, StepsThatMixDecodesAndChunksMeetNoNewKernel) {
   ModelSpec spec = TinySpec({0});
   spec.head = {.heads = 1, .kv_heads = 1, .head_dim = 128};
@@ -60,7 +60,7 @@ TEST(CudaOpening, StepsThatMixDecodesAndChunksMeetNoNewKernel) {
   EXPECT_EQ(cuda::emulation::KernelsMet(), met);
 }
 
-// Whichever allocation finds no memory, on the GPU or pinned: a sentence, no crash and no lost
+// Whichever allocation fails, on the GPU or pinned: the result is a sentence, not a crash or a lost
 // device.
 TEST(CudaOpening, NoMemoryIsAnAnswer) {
   std::set<std::string> refused;  // the words after "no memory for"

@@ -1,8 +1,8 @@
 // Draws whole configurations and loads of the engine on the fake device, some of which drain or
 // lose the device. After every step I2 and I3 hold and the step was fair; every output gets exactly
-// one end (I5) and the very tokens that the model's definition gives.
+// one end (I5) and exactly the tokens that the model's definition gives.
 //
-// BARAM_FUZZ_CASES sets how many configurations are drawn, BARAM_FUZZ_SEED the first of them.
+// BARAM_FUZZ_CASES sets how many configurations are drawn, BARAM_FUZZ_SEED the first seed.
 #include <cstdlib>
 #include <random>
 #include <sstream>
@@ -160,7 +160,7 @@ class FuzzCase {
     if (behaviour.stop_in-- == 0) client.outbox->StopAt(behaviour.stop_index);
     if (behaviour.abort_in-- == 0 && !client.done()) rig.core().Abort(client.request.id);
     if (behaviour.reads_per_turn == 0) {
-      // A stalled reader that comes back, now and then.
+      // A stalled reader that occasionally comes back.
       if (draw_.OneIn(60)) client.Read();
     } else {
       client.Read(behaviour.reads_per_turn);
@@ -214,7 +214,7 @@ class FuzzCase {
   int32_t drain_in_ = -1;  // turns; -1: never
   int32_t max_model_len_ = 0;
   int64_t requests_ = 0;
-  std::vector<std::vector<int32_t>> stems_;  // prompts begin alike
+  std::vector<std::vector<int32_t>> stems_;  // shared beginnings of prompts
 };
 
 TEST(EngineFuzz, EveryOutputIsExactAndEndsOnce) {

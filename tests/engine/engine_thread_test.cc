@@ -1,5 +1,5 @@
-// The engine with its threads: storms of submissions and cancels from several sides. For the thread
-// sanitizer above all; every output must still be exact and end once.
+// The engine with its threads: storms of submissions and cancellations from several threads. Mainly
+// for the thread sanitizer; every output must still be exact and end once.
 #include <atomic>
 #include <chrono>
 #include <semaphore>
@@ -30,7 +30,7 @@ EngineConfig ThreadConfig() {
   return config;
 }
 
-// The delivery thread of a server, in small: reads every touched outbox into its Client.
+// A minimal delivery thread: reads every touched outbox into its Client.
 class Reader {
  public:
   explicit Reader(Engine& engine) : engine_(engine), thread_([this] { Loop(); }) {}
@@ -172,13 +172,13 @@ TEST(EngineThreadTest, ALostDeviceIsToldToEverybody) {
   }
 }
 
-// A flush has gone out for the only step, and is what finds the loss.
+// A flush was sent for the only step, and detects the loss.
 TEST(EngineThreadTest, ARequestMayComeWhileAFlushFindsTheDeviceLost) {
   std::atomic<int> waits{0};
   std::binary_semaphore lose(0);
   FakeOptions fake{.planning_depth = 2, .lost_at = 2};
   fake.in_wait = [&] {
-    if (waits.fetch_add(1) > 0) lose.acquire();  // behind the warm-up
+    if (waits.fetch_add(1) > 0) lose.acquire();  // after the warm-up
   };
   auto engine = StartEngine(fake, ThreadConfig(), {0});
   const auto submit = [&](const char* id) {
@@ -216,7 +216,7 @@ TEST(EngineThreadTest, DrainFinishesWhatRunsAndThenIsIdle) {
   EXPECT_TRUE(Await([&] { return engine->stalled_s() == 0; }));
 }
 
-// It sleeps while the ring is full.
+// The engine sleeps while the ring is full.
 TEST(EngineThreadTest, AReaderThatComesBackWakesTheEngine) {
   constexpr int32_t kRing = 4, kTokens = 60;
   EngineConfig config = ThreadConfig();
@@ -239,7 +239,7 @@ TEST(EngineThreadTest, AReaderThatComesBackWakesTheEngine) {
   EXPECT_EQ(client.outputs[0].Ids(), Expect(client.request, 0, {0}, 128).ids);
 }
 
-// A step may take long as long as its layers don't.
+// A step may take long as long as its layers do not.
 TEST(EngineThreadTest, EveryLayerIsProgress) {
   std::atomic<bool> holding{false};
   std::counting_semaphore<> layers(0);
@@ -271,7 +271,7 @@ TEST(EngineThreadTest, EveryLayerIsProgress) {
   EXPECT_TRUE(Await([&] { return engine->stalled_s() == 0; }));
 }
 
-// A layer of a large model takes long, too, where a step has very many tokens.
+// A layer of a large model takes long too, if a step has very many tokens.
 TEST(EngineThreadTest, EveryProductOfALayerIsProgress) {
   std::vector<int64_t> begun;
   const Workspace* workspace = nullptr;
@@ -285,10 +285,10 @@ TEST(EngineThreadTest, EveryProductOfALayerIsProgress) {
   ASSERT_TRUE(rig.Finish());
   EXPECT_EQ(begun.size(), 5u);
   EXPECT_TRUE(
-      std::ranges::is_sorted(begun, std::less_equal<>()));  // each later than the one before
+      std::ranges::is_sorted(begun, std::less_equal<>()));  // each later than the previous one
 }
 
-// Whoever joins the engine waits for it.
+// Joining the engine waits for it.
 TEST(EngineThreadTest, AStepInFlightIsNoRestThoughItsRequestHasEnded) {
   std::atomic<bool> holding{false};
   std::counting_semaphore<> layers(0);

@@ -1,6 +1,6 @@
-// I10 on the real devices: a row's bits depend on its own prefix alone. Ids and log-probabilities
+// I10 on the real devices: a row's bits depend only on its own prefix. Ids and log-probabilities
 // are the same for every chunking, cache hit, number of workers, instruction set, preemption,
-// output count and company.
+// output count and set of other requests.
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/engine/schedules.h"
@@ -17,7 +17,7 @@ struct Place {
   }
 };
 
-// Sampled, penalized and with alternatives: everything that could differ is looked at.
+// Sampled, penalized and with alternatives: exercises everything that could differ.
 Request Wanted() {
   Request request = MakeRequest(RealPrompt(1, kRealPrompt), kRealOutput);
   request.sampling.temperature = 0.8f;
@@ -34,7 +34,7 @@ class ExactnessTest : public ::testing::TestWithParam<std::vector<int32_t>> {
     return Bits(RunUnder(schedule, GetParam(), place.Open(), Wanted()));
   }
 
-  // All the ways of running one request on one device.
+  // Every way of running one request on one device.
   void ExpectAllWaysEqual(const Place& place, const std::string& expected) {
     for (const Schedule& schedule : OtherSchedules(31)) {
       EXPECT_EQ(Run(place, schedule), expected) << schedule.name;
@@ -71,7 +71,7 @@ TEST_P(ExactnessTest, EveryInstructionSetAndWorkerCountIsExactAndEqual) {
   for (const char* isa : {"avx2", "avx512", "avx512_bf16", "amx"}) {
     for (const int32_t threads : {1, 2}) {
       const Place place{"cpu", {.threads = threads, .isa = isa}};
-      if (place.Open() == nullptr) continue;  // not on this machine
+      if (place.Open() == nullptr) continue;  // not available on this machine
       SCOPED_TRACE(std::string(isa) + ", workers " + std::to_string(threads));
       const std::string bits = Run(place);
       if (expected.empty()) expected = bits;

@@ -1,4 +1,4 @@
-// Fairness: the order of admission, decodes, slots.
+// Fairness: the order of admissions, decodes and slots.
 #include "tests/engine/fairness.h"
 
 #include <algorithm>
@@ -27,7 +27,7 @@ uint64_t Finished(const EngineRig& rig) {
   return finished;
 }
 
-// Whether the sequence fits beside those it can't take from, whatever must stay free for them.
+// Whether the sequence fits next to those it can't take from, whatever must stay free for them.
 bool SurelyFits(const Sequence& sequence, const std::vector<const Sequence*>& others,
                 const EngineRig& rig) {
   const PagePool& pool = rig.core().pool();
@@ -78,11 +78,11 @@ const Fairness::Before* Fairness::Find(const Sequence& sequence) const {
 bool Fairness::LeftOut(const Sequence& sequence) const {
   if (sequence.state != SequenceState::kWaiting || sequence.paused) return false;
   const Before* before = Find(sequence);
-  // Who ran before was preempted, and may not be followed by who is behind either.
+  // One that ran before was preempted, and may not be overtaken by those after it either.
   return before == nullptr ? sequence.index == 0 : before->ready || before->running;
 }
 
-// Nobody is admitted past one that could have been, a preempted one included.
+// No sequence is admitted ahead of one that could have been, including a preempted one.
 void Fairness::ExpectAdmissionsInOrder(const std::vector<const Sequence*>& sequences) const {
   const Sequence* first = nullptr;
   for (const Sequence* sequence : sequences) {
@@ -97,7 +97,7 @@ void Fairness::ExpectAdmissionsInOrder(const std::vector<const Sequence*>& seque
   }
 }
 
-// A decode whose reader has made room is in the step.
+// A decode whose reader has room is in the step.
 void Fairness::ExpectDecodesPlanned(const std::vector<const Sequence*>& sequences) const {
   for (const Sequence* sequence : sequences) {
     const Before* before = Find(*sequence);
@@ -107,15 +107,15 @@ void Fairness::ExpectDecodesPlanned(const std::vector<const Sequence*>& sequence
   }
 }
 
-// While all slots stay taken, nobody waits who is more urgent than one that runs, or where one that
-// runs is paused; unless it would have no pages, no token of the step, or a slot that comes free
-// with what its owner has in flight.
+// While all slots stay taken, no sequence waits that is more urgent than a running one, or while a
+// running one is paused; unless it would have no pages, no token of the step, or a slot that comes
+// free with its holder's work in flight.
 void Fairness::ExpectSlotsGoToTheUrgent(std::vector<const Sequence*> sequences,
                                         const EngineRig& rig) const {
   const int32_t slots = rig.info().max_num_seqs;
   if (slots_taken_ < slots || SlotsTaken(sequences) < slots) return;
   const double tokens = rig.core().stats().step_tokens.sum() - step_tokens_;
-  // The budget of a step that decodes; what the others have is more.
+  // The budget of a step with decodes; other steps have more.
   if (tokens >= rig.info().mixed_step_tokens) return;
   std::ranges::sort(sequences,
                     [](const Sequence* a, const Sequence* b) { return RankBefore(*a, *b); });
@@ -131,7 +131,7 @@ void Fairness::ExpectSlotsGoToTheUrgent(std::vector<const Sequence*> sequences,
                          (!Runs(*other) || PriorityOf(*other) > PriorityOf(*waiting));
       if (other != waiting && !gives) kept.push_back(other);
     }
-    if (!SurelyFits(*waiting, kept, rig)) return;  // who is behind may not pass it
+    if (!SurelyFits(*waiting, kept, rig)) return;  // those after it may not overtake it
     for (const Sequence* running : sequences) {
       const Before* ran = Find(*running);
       if (ran == nullptr || !ran->running || !Runs(*running)) continue;
@@ -143,12 +143,12 @@ void Fairness::ExpectSlotsGoToTheUrgent(std::vector<const Sequence*> sequences,
   }
 }
 
-// Who is preempted gave way to somebody that was admitted, or that got a page; or to one that runs
-// and still stands, as those ahead of it hold all. Of a step in flight only the commit frees a
-// slot.
+// A sequence was preempted for another that was admitted, or that got a page; or for one that runs
+// and still could not proceed, as those ahead of it hold everything. With a step in flight only the
+// commit frees a slot.
 void Fairness::ExpectNoPreemptionInVain(const std::vector<const Sequence*>& sequences,
                                         const EngineRig& rig) const {
-  if (Finished(rig) != finished_) return;  // it may have been the one
+  if (Finished(rig) != finished_) return;  // the finished one may have been the reason
   const bool slot_comes = rig.info().planning_depth > 1 && slots_taken_ == rig.info().max_num_seqs;
   if (slot_comes) return;
   const Sequence* preempted = nullptr;

@@ -1,5 +1,5 @@
-// Fairness: what a turn of the engine owes its sequences, whatever the load. Taken before the turn,
-// checked after it.
+// Fairness: what a turn of the engine owes its sequences, whatever the load. Constructed before the
+// turn, checked after it.
 #ifndef BARAM_TESTS_ENGINE_FAIRNESS_H_
 #define BARAM_TESTS_ENGINE_FAIRNESS_H_
 
@@ -15,14 +15,14 @@ class Fairness {
  public:
   explicit Fairness(const EngineRig& rig);
 
-  // Fails the test unless all of it was kept.
+  // Fails the test if anything was violated.
   void ExpectKept(const EngineRig& rig) const;
 
  private:
   struct Before {
     bool running = false, paused = false, ended = false;
-    bool ready = false;   // waits for a slot or pages alone
-    bool decode = false;  // its next token has its page, and nothing else is wanted
+    bool ready = false;   // waits only for a slot or pages
+    bool decode = false;  // its next token has its page, and nothing else is missing
     int32_t planned = 0;
     int32_t blocks = 0;
     int32_t preemptions = 0;
@@ -31,7 +31,7 @@ class Fairness {
 
   static Key KeyOf(const Sequence& sequence);
   const Before* Find(const Sequence& sequence) const;
-  // Waits after the turn though it could have been admitted in it.
+  // Still waits after the turn though it could have been admitted.
   bool LeftOut(const Sequence& sequence) const;
 
   void ExpectAdmissionsInOrder(const std::vector<const Sequence*>& sequences) const;
@@ -43,7 +43,7 @@ class Fairness {
   std::map<Key, Before> before_;
   int32_t slots_taken_ = 0;
   uint64_t finished_ = 0;   // requests
-  double step_tokens_ = 0;  // of all steps
+  double step_tokens_ = 0;  // over all steps
 };
 
 }  // namespace baram::testing

@@ -1,6 +1,6 @@
-// What any device promises of a whole engine, exact or not: one schedule gives the same bits every
-// time; other schedules give the same greedy ids, but where two tokens are too close to tell apart,
-// and the same log-probabilities within the device's own error.
+// What any device promises for a whole engine, exact or not: one schedule gives the same bits every
+// time; other schedules give the same greedy ids, except where two tokens are too close to
+// distinguish, and the same log-probabilities within the device's own error.
 #include <algorithm>
 #include <cmath>
 
@@ -12,11 +12,11 @@ namespace {
 
 // Few enough for the emulated GPU, and more than one bucket of graphs.
 constexpr int32_t kCompany = 11;
-// The whole prompt fits; start-up takes steps of all sizes up to this one, which is most of what
-// the emulated GPU would do here.
+// The whole prompt fits; start-up runs steps of all sizes up to this one, which is most of the
+// emulated GPU's work here.
 constexpr int32_t kStepTokens = 96;
 
-// Past the next page, at position 96, and several runs of a graph.
+// Past the next page boundary, at position 96, and several replays of a graph.
 constexpr int32_t kOutput = 9;
 
 EngineConfig OwnConfig(EngineConfig config = PlainConfig()) {
@@ -61,7 +61,7 @@ class IdentitiesTest : public ::testing::TestWithParam<std::vector<int32_t>> {
     return scores;
   }
 
-  // The largest error of a log-probability of the prompt against the fp32 definition.
+  // The largest error of the prompt's log-probabilities against the fp32 definition.
   double OwnError() {
     const std::vector<float> own = Scores(OpenTested());
     const std::vector<float> defined = Scores(Open("ref"));
@@ -74,8 +74,8 @@ class IdentitiesTest : public ::testing::TestWithParam<std::vector<int32_t>> {
     return error;
   }
 
-  // Two log-probabilities of one token differ by two errors at most; two tokens that change places
-  // were at most four apart. What follows a change is of another text.
+  // Two log-probabilities of one token differ by at most two errors; two tokens that swap ranks
+  // were at most four apart. What follows a swap belongs to a different text.
   static void ExpectSame(const Received& got, const Received& plain, double error) {
     ASSERT_EQ(got.tokens.size(), plain.tokens.size());
     for (size_t i = 0; i < plain.tokens.size(); ++i) {

@@ -1,4 +1,4 @@
-// How requests begin and end: the door, readers, deadlines, cancels, stops, faults. On the fake
+// How requests begin and end: submission, readers, deadlines, cancels, stops, faults. On the fake
 // device; the rig checks I2 and I3 after every turn.
 #include <functional>
 #include <tuple>
@@ -46,7 +46,7 @@ TEST(LifecycleTest, AReaderThatStaysAwayIsEnded) {
   EXPECT_EQ(slow->outputs[0].tokens.size(), 4u);
 }
 
-// Also where it had taken something, but too little to come back to.
+// Even if it had read something, but too little to resume.
 TEST(LifecycleTest, AReaderThatStaysAwayAfterAPreemptionIsEnded) {
   EngineConfig config = SmallConfig();
   config.max_num_seqs = 1;
@@ -87,7 +87,7 @@ TEST(LifecycleTest, DeadlinesEndQueuedAndRunningRequests) {
   EXPECT_EQ(rig.owned_pages(), 0);
 }
 
-// From every state a request can be in, with one step in flight or two.
+// From every state that a request can be in, with one or two steps in flight.
 TEST(LifecycleTest, ACancelFreesThePagesWithinOneTurn) {
   for (const int32_t depth : {1, 2}) {
     struct State {
@@ -290,7 +290,7 @@ TEST(LifecycleTest, DrainingRefusesAndEndsWhatIsLeftAtTheLimit) {
   EXPECT_EQ(rig.core().next_event(), SteadyTime::max()) << "it has nothing to wake up for";
 }
 
-// Whoever asks last must not keep a server that was told to stop.
+// A later drain request must not keep a server alive that was told to stop.
 TEST(LifecycleTest, ASecondDrainMayOnlyComeSooner) {
   EngineRig rig({}, SmallConfig(), {0});
   Client* lasting = rig.Submit(MakeRequest(RandomPrompt(2, 4), 200));
@@ -303,7 +303,7 @@ TEST(LifecycleTest, ASecondDrainMayOnlyComeSooner) {
   EXPECT_EQ(lasting->outputs[0].finish().reason, FinishReason::kDrained);
 }
 
-// Accepted while the step ran that lost the device, or a moment before the engine goes away.
+// Accepted during the step that lost the device, or just before the engine is destroyed.
 TEST(LifecycleTest, WhoIsStillInTheInboxIsEndedToo) {
   for (const bool lost : {true, false}) {
     EngineRig rig({}, SmallConfig(), {0});
@@ -377,7 +377,7 @@ TEST(LifecycleTest, TheQueueIsBoundedByTokensToo) {
   EXPECT_TRUE(rig.core().Submit(request, nullptr).ok());
 }
 
-// The parts of a client's request for several prompts end together, and are told apart.
+// The parts of a client's call with several prompts end together, and remain distinguishable.
 TEST(LifecycleTest, PartsShareTheirId) {
   EngineRig rig({}, SmallConfig(), {0});
   const auto submit = [&](const std::string& id, int32_t part, uint64_t call_number = 7,
@@ -413,7 +413,7 @@ TEST(LifecycleTest, PartsShareTheirId) {
   EXPECT_FALSE(rig.core().Abort("a"));
 }
 
-// Each takes the only slot from the one before. With its tokens, of which there are five.
+// Each takes the only slot from the previous one. Its five tokens are queued with it.
 TEST(LifecycleTest, WhoIsPreemptedIsQueuedAgain) {
   for (const auto& [depth, most_requests, most_tokens] :
        {std::tuple(1, 3, 1000), {2, 3, 1000}, {1, 1000, 15}, {2, 1000, 15}}) {

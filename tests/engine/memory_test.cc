@@ -1,6 +1,6 @@
-// Peak resident memory of loading a model and running it: at most 1.15 times its weights, and the
-// KV cache, and 300 MB. The head is tied and is most of the weights, so that a second copy of it,
-// or of the file, would not fit.
+// Peak resident memory of loading and running a model: at most 1.15 times its weights, plus the KV
+// cache and 300 MB. The head is tied and is most of the weights, so that a second copy of it, or of
+// the file, would not fit.
 #include <unistd.h>
 
 #include <chrono>
@@ -51,7 +51,7 @@ std::vector<ShapedTensor> Tensors() {
   return tensors;
 }
 
-// A file of zeros that takes no place on the disk. Returns the bytes of its tensors.
+// A sparse file of zeros. Returns the size of its tensors.
 int64_t WriteSparseWeights(const ScratchFolder& folder) {
   std::string header;
   int64_t end = 0;
@@ -75,7 +75,7 @@ int64_t WriteSparseWeights(const ScratchFolder& folder) {
   return end;
 }
 
-// The most memory this process has had resident, in bytes.
+// This process's peak resident memory in bytes.
 int64_t PeakResidentBytes() {
   std::ifstream status("/proc/self/status");
   for (std::string line; std::getline(status, line);) {

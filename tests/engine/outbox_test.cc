@@ -58,7 +58,7 @@ TEST(OutboxTest, TheRingIsNoLargerThanTheRequestNeeds) {
   EXPECT_EQ(Outbox(MakeRequest(1, 5000), 1024, std::make_shared<Wakeup>()).Room(0), 1024);
   EXPECT_EQ(Outbox(MakeRequest(1, 1), 1024, std::make_shared<Wakeup>()).Room(0), 2)
       << "two steps may draw at once";
-  // All rings of a request together, of 180 bytes an entry.
+  // All rings of a request together, at 180 bytes per entry.
   Request wide = MakeRequest(16, 5000);
   wide.sampling.logprobs = 20;
   EXPECT_EQ(Outbox(wide, 1024, std::make_shared<Wakeup>()).Room(0), (256 << 10) / (16 * 180));
@@ -102,7 +102,7 @@ TEST(OutboxTest, TheFirstCancelWins) {
   outbox.Cancel();
   EXPECT_EQ(outbox.cancelled(), FinishReason::kDeadline);
   EXPECT_TRUE(wakeup->look_at_all.load());
-  wakeup->WaitUntil(SteadyTime::max());  // returns: it was notified
+  wakeup->WaitUntil(SteadyTime::max());  // returns because it was notified
 }
 
 TEST(OutboxTest, StopAtIsOfOneOutput) {
@@ -174,7 +174,8 @@ TEST(TouchedListTest, NudgesAndCloses) {
   EXPECT_FALSE(list.Take(&taken, SteadyTime::max()));
 }
 
-// One writer, one reader, a ring of two: every token arrives, in order, and nobody sleeps for ever.
+// One writer, one reader, a ring of two: every token arrives, in order, and neither side sleeps
+// forever.
 TEST(OutboxTest, AWriterAndAReaderAgree) {
   constexpr int32_t kTokens = 20000;
   auto wakeup = std::make_shared<Wakeup>();

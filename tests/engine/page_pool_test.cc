@@ -1,5 +1,4 @@
-// PagePool: counts, exact prefix hits, and what is taken back first; random operations against a
-// model.
+// PagePool: counts, exact prefix hits, and eviction order; random operations against a model.
 #include "engine/page_pool.h"
 
 #include <algorithm>
@@ -14,10 +13,10 @@ namespace {
 
 using ::testing::ElementsAre;
 
-// A chain of pages that somebody holds, as a sequence does.
+// A chain of pages held as by a sequence.
 struct Chain {
   std::vector<int32_t> ids;
-  std::vector<std::vector<int32_t>> pages;  // [group][block], -1: let go
+  std::vector<std::vector<int32_t>> pages;  // [group][block]; -1: released
   PrefixNode node;
 };
 
@@ -32,7 +31,7 @@ class PagePoolTest : public ::testing::Test {
     salt_ = pool_->AcquireSalt("");
   }
 
-  // Computes and publishes `ids` as a new sequence would that finds no prefix.
+  // Computes and publishes `ids` like a new sequence that finds no prefix.
   Chain Publish(const std::vector<int32_t>& ids, int32_t salt) {
     Chain chain{.ids = ids, .pages = {}, .node = {}};
     chain.pages.resize(pool_->groups());
@@ -93,7 +92,7 @@ TEST_F(PagePoolTest, FindsTheLongestPublishedPrefixUnderTheCap) {
   const std::vector<int32_t> ids = {1, 2, 3, 4, 5, 6};
   EXPECT_EQ(pool_->Match(salt_, ids, 5).blocks(), 2);
   Check({&chain});
-  // Of its pages, those that whoever takes the match takes from what is available.
+  // The number of its pages that taking the match removes from the available ones.
   EXPECT_EQ(pool_->Match(salt_, ids, 6).cached, 0);
   Release(chain);
   EXPECT_EQ(pool_->Match(salt_, ids, 6).cached, 3);
@@ -101,7 +100,7 @@ TEST_F(PagePoolTest, FindsTheLongestPublishedPrefixUnderTheCap) {
 }
 
 TEST_F(PagePoolTest, SaltsNeverShare) {
-  Make(16, {0}, /*hash_mask=*/0);  // nor by their hash
+  Make(16, {0}, /*hash_mask=*/0);  // not even with equal hashes
   Chain chain = Publish({1, 2, 3, 4});
   const int32_t other = pool_->AcquireSalt("other");
   const std::vector<int32_t> ids = {1, 2, 3, 4};
@@ -111,7 +110,7 @@ TEST_F(PagePoolTest, SaltsNeverShare) {
   pool_->ReleaseSalt(other);
   EXPECT_EQ(pool_->AcquireSalt("other"), other) << "kept while its pages are";
   Check({&chain, &twin});
-  // A number that nobody holds is given to the next, and to that one alone.
+  // A released number is reused for the next salt, and only for that.
   const int32_t gone = pool_->AcquireSalt("gone");
   pool_->ReleaseSalt(gone);
   EXPECT_EQ(pool_->AcquireSalt("next"), gone);
@@ -144,7 +143,7 @@ TEST_F(PagePoolTest, ReleasedPagesStayCachedAndAreTakenBackOldestLeafFirst) {
   Check({&third, &fourth});
 }
 
-// The leaf is the oldest, and what it leaves behind was used since.
+// The leaf is the oldest, and its parent was used since.
 TEST_F(PagePoolTest, AParentIsAsOldAsItsOwnLastUse) {
   Make(3, {0});
   Chain chain = Publish({1, 2, 3, 4}), other = Publish({9, 9});
@@ -199,7 +198,7 @@ TEST_F(PagePoolTest, WindowsNeedOnlyThePagesAtTheEnd) {
 TEST_F(PagePoolTest, AWindowsPagesGoAloneAndShortenTheMatch) {
   Make(6, {0, 3});
   Chain chain = Publish({1, 2, 3, 4, 5, 6});
-  // Slides: the windowed pages of the first two blocks become free to take back.
+  // Slide the window: the windowed pages of the first two blocks become evictable.
   for (const int32_t block : {0, 1}) {
     pool_->Release(std::exchange(chain.pages[1][block], -1));
   }
@@ -278,14 +277,14 @@ TEST_F(PagePoolTest, WhatIsUnpublishedIsFoundNoMoreAndStaysWithItsHolders) {
     EXPECT_EQ(Matched({1, 2, 5, 6}), 0);
     EXPECT_EQ(Matched({7, 8, 9, 9}), 2);
     Check({&held, &other});
-    // Its holder goes on below it, and finds nothing; the same tokens enter the index anew.
+    // Its holder extends it, and finds nothing; the same tokens enter the index again.
     held.ids.insert(held.ids.end(), {5, 5});
     Extend(held, 2, salt_);
     Chain anew = Publish({1, 2, 3, 4});
     EXPECT_NE(anew.pages[0][0], held.pages[0][0]);
     EXPECT_EQ(Matched({1, 2, 3, 4, 5, 5}), 2);
     Check({&held, &other, &anew});
-    // What nobody holds is taken back like all that is cached.
+    // Unreferenced pages are evicted like any other cached ones.
     Release(held);
     EXPECT_EQ(pool_->available(), 8);
     Chain rest = Publish({0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0});
@@ -296,15 +295,15 @@ TEST_F(PagePoolTest, WhatIsUnpublishedIsFoundNoMoreAndStaysWithItsHolders) {
   }
 }
 
-// Random sequences come, find prefixes, grow, slide and go. A hit must be a prefix that was really
-// published by somebody, and every page of it must hold what its publisher computed.
+// Random sequences arrive, find prefixes, grow, slide and leave. A hit must be a prefix that was
+// really published, and every page of it must hold what its publisher computed.
 TEST_F(PagePoolTest, RandomOperationsKeepEveryCountAndContent) {
   for (uint64_t seed = 0; seed < 30; ++seed) {
     std::mt19937_64 random(seed);
     const std::vector<std::vector<int32_t>> shapes = {{0}, {0, 3}, {5}, {0, 1, 4}, {2, 7}};
     const std::vector<int32_t> windows = shapes[seed % shapes.size()];
     const auto groups = static_cast<int32_t>(windows.size());
-    // Every other time all hashes are equal: only the ids decide (I4).
+    // For every other seed all hashes are equal: only the ids decide (I4).
     Make(groups * static_cast<int32_t>(6 + random() % 20), windows, seed % 2 == 0 ? 0 : ~size_t{0});
     std::map<int32_t, std::vector<int32_t>> content;  // page -> all ids up to its end
     std::vector<std::unique_ptr<Chain>> live;

@@ -1,5 +1,5 @@
-// Who gets slots and pages, in which order, and who gives way; on the fake device. The rig checks
-// I2 and I3 after every turn.
+// Which sequence gets slots and pages, in which order, and which is preempted; on the fake device.
+// The rig checks I2 and I3 after every turn.
 #include "engine/scheduler.h"
 #include "gtest/gtest.h"
 #include "tests/engine/rig.h"
@@ -24,7 +24,7 @@ TEST(PreemptionTest, LowerPriorityValuesRunFirstAndTiesByArrival) {
   EXPECT_LT(finished(3), finished(1));
 }
 
-// Also where the decodes' tokens are all that a step has: the one that gives way returns its own.
+// Even if decodes use up the step's tokens: the preempted one returns its own.
 TEST(PreemptionTest, AMoreUrgentRequestTakesASlotFromALessUrgentOne) {
   for (const int32_t step_tokens : {2, 16}) {
     EngineConfig config = SmallConfig();
@@ -48,7 +48,7 @@ TEST(PreemptionTest, AMoreUrgentRequestTakesASlotFromALessUrgentOne) {
   }
 }
 
-// With two steps in flight a slot comes free a step later: all who can begin then claim one at
+// With two steps in flight a slot comes free one step later: all that can start then claim one at
 // once.
 TEST(PreemptionTest, UrgentRequestsTakeTheirSlotsInOneStep) {
   for (const int32_t depth : {1, 2}) {
@@ -73,7 +73,7 @@ TEST(PreemptionTest, UrgentRequestsTakeTheirSlotsInOneStep) {
   }
 }
 
-// A prompt ahead takes all tokens of the steps that follow: one slot is claimed, not one for each.
+// A prompt ahead takes all tokens of the following steps: one slot is claimed, not one for each.
 TEST(PreemptionTest, NobodyGivesWayForWhatTheStepHasNoRoomFor) {
   EngineConfig config = SmallConfig();
   config.mixed_step_tokens = 8;
@@ -97,7 +97,8 @@ TEST(PreemptionTest, NobodyGivesWayForWhatTheStepHasNoRoomFor) {
   for (const std::unique_ptr<Client>& client : rig.clients()) ExpectExact(rig, *client, {0});
 }
 
-// As far as pages are free, who waits behind claims a slot: two of 4 tokens each, and one more.
+// As far as pages are free, waiting sequences behind it claim slots: two of 4 tokens each, and one
+// more.
 TEST(PreemptionTest, NobodyBehindClaimsASlotWherePagesAreShort) {
   for (const int32_t pages : {32, 64}) {
     EngineConfig config = SmallConfig();
@@ -121,7 +122,7 @@ TEST(PreemptionTest, NobodyBehindClaimsASlotWherePagesAreShort) {
   }
 }
 
-// It was cancelled with a row in flight.
+// Its holder was cancelled with a row in flight.
 TEST(PreemptionTest, NobodyGivesWayForASlotThatComesFreeAnyway) {
   EngineConfig config = SmallConfig();
   config.max_num_seqs = 2;
@@ -141,7 +142,7 @@ TEST(PreemptionTest, NobodyGivesWayForASlotThatComesFreeAnyway) {
 }
 
 // All that the least urgent one holds would not be enough: it keeps it, until the most urgent can
-// be admitted without.
+// be admitted without it.
 TEST(PreemptionTest, NobodyGivesWayToAnAdmissionThatWouldFail) {
   for (const int32_t depth : {1, 2}) {
     EngineConfig config = SmallConfig();
@@ -167,7 +168,7 @@ TEST(PreemptionTest, NobodyGivesWayToAnAdmissionThatWouldFail) {
   }
 }
 
-// What two of them share comes free when both give way, and is needed: somebody else runs on.
+// Pages shared by two of them come free when both are preempted, and are needed: a third runs on.
 TEST(PreemptionTest, SharedPagesCountOnceAllTheirHoldersGiveWay) {
   EngineRig rig({}, SmallConfig(), {0}, 24);
   Request ahead = MakeRequest(RandomPrompt(3, 4), 12);
@@ -230,8 +231,8 @@ TEST(PreemptionTest, NobodyIsAdmittedPastAPreemptedSequence) {
   }
 }
 
-// Preempted again and again, it still comes back into a quarter of the pool: sixteen that run,
-// eight pages for each, would be all there is.
+// Preempted repeatedly, it still returns into a quarter of the pool: sixteen running ones, at eight
+// pages each, would take all of it.
 TEST(PreemptionTest, WhatAPreemptedSequenceMustLeaveFreeIsAShareOfThePool) {
   EngineConfig config = SmallConfig();
   config.max_num_seqs = 17;
@@ -254,7 +255,7 @@ TEST(PreemptionTest, WhatAPreemptedSequenceMustLeaveFreeIsAShareOfThePool) {
   }
 }
 
-// Reliability promise P9: a pool for 8, 64 that grow eightfold.
+// Reliability promise P9: a pool for 8 sequences, and 64 that grow eightfold.
 TEST(PreemptionTest, ExhaustionLosesNothingAndDoesNotThrash) {
   EngineConfig config = SmallConfig();
   config.max_num_seqs = 64;
@@ -299,7 +300,7 @@ TEST(PreemptionTest, APausedSequenceYieldsItsPagesEvenIfItIsTheOldest) {
   ExpectExact(rig, *other, {0});
 }
 
-// A slow reader takes a token now and then, and another request has its slot meanwhile.
+// A slow reader takes an occasional token, and another request uses its slot meanwhile.
 TEST(PreemptionTest, APreemptedStreamComesBackToHalfARing) {
   EngineConfig config = SmallConfig();
   config.max_num_seqs = 1;
@@ -312,7 +313,7 @@ TEST(PreemptionTest, APreemptedStreamComesBackToHalfARing) {
   for (int turn = 0; turn < 8; ++turn) rig.Turn();
   EXPECT_EQ(rig.sequence(*slow).preemptions, 1);
   for (int taken = 1; taken <= 4; ++taken) {
-    rig.Advance(20);  // seconds: fewer than end it, unless it takes nothing
+    rig.Advance(20);  // seconds; not enough to end it, unless it reads nothing
     slow->Read(1);
     rig.Turn();
     ASSERT_EQ(rig.sequence(*slow).state,
@@ -337,8 +338,8 @@ TEST(PreemptionTest, APreemptedStreamThatCanEndInItsRingWaitsForNoReader) {
   ExpectExact(rig, *unread, {0});
 }
 
-// P runs and is paused, W and X were paused and preempted for B, which runs behind them. When W
-// comes back P's pages would not be enough, and P keeps them: B's turn comes all the same.
+// P runs and is paused, W and X were paused and preempted for B, which runs after them. When W
+// comes back P's pages would not be enough, and P keeps them: B still gets its turn.
 TEST(PreemptionTest, WhoRunsBehindAFailedAdmissionStillHasItsTurn) {
   EngineConfig config = SmallConfig();
   config.stream_tokens = 2;
@@ -367,8 +368,8 @@ TEST(PreemptionTest, WhoRunsBehindAFailedAdmissionStillHasItsTurn) {
   for (Client* client : {p, w, x, b}) ExpectExact(rig, *client, {0});
 }
 
-// A follower waits with its leader's pages, ahead in rank of a runner that can't go on: that one
-// gives way, and nobody fails.
+// A follower waits with its leader's pages, ahead in rank of a running sequence that can't proceed:
+// that one is preempted, and none fails.
 TEST(PreemptionTest, TheLastInRankGivesWayWhenNothingCanRun) {
   EngineConfig config = SmallConfig();
   config.max_chunk_tokens = 5;

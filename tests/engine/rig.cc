@@ -148,7 +148,7 @@ EngineConfig SmallConfig() {
 
 namespace {
 
-// What the token at the end of `ids` sees.
+// The hash of everything that the token at the end of `ids` sees.
 uint64_t HashOf(const std::vector<int32_t>& ids, size_t count,
                 const std::vector<int32_t>& windows) {
   uint64_t hash = 0;

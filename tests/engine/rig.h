@@ -1,6 +1,6 @@
-// EngineRig: an engine core on a device of a test's choice, turned by the test, with a clock of its
-// own and readers that collect what they get. And the fake device's tokens, computed without an
-// engine.
+// EngineRig: an engine core on a device of the test's choice, driven turn by turn by the test, with
+// its own clock and readers that collect what they get. Also the fake device's tokens, computed
+// without an engine.
 #ifndef BARAM_TESTS_ENGINE_RIG_H_
 #define BARAM_TESTS_ENGINE_RIG_H_
 
@@ -21,7 +21,7 @@ inline constexpr int32_t kTinyVocab = 61;
 // The smallest model with one layer for each of `windows` (0: full attention).
 ModelSpec TinySpec(const std::vector<int32_t>& windows, int32_t max_positions = 1 << 14);
 
-// What a client got of one output.
+// What a client received of one output.
 struct Received {
   std::vector<TokenResult> tokens;
   std::vector<Finish> finishes;  // exactly one, in the end (I5)
@@ -36,26 +36,26 @@ struct Client {
   std::vector<Received> outputs;
   std::vector<TokenResult> scores;
   bool done() const;
-  // Takes at most `tokens` of every output, and the finish where there is one.
+  // Reads at most `tokens` of every output, and the finish if there is one.
   void Read(int32_t tokens = 1 << 30);
 };
 
 class EngineRig {
  public:
-  // On the fake device. `pages` 0: the default of the memory.
+  // On the fake device. `pages` 0: as many as the memory's default allows.
   EngineRig(const FakeOptions& fake, EngineConfig config, const std::vector<int32_t>& windows,
             int32_t pages = 0);
   // On any device, with random weights.
   EngineRig(const ModelSpec& spec, std::unique_ptr<Device> device, const EngineConfig& config);
 
-  // A request with an id of its own. Fails the test if it is refused.
+  // Submits a request with a unique id. Fails the test if it is refused.
   Client* Submit(Request request);
   // One turn of the engine and 1 ms of time; checks every invariant with the step planned, and at
   // the end.
   bool Turn();
   // Without the checks, which allocate.
   bool TurnUnchecked();
-  // Turns and reads until all clients are done. False: it did not come to an end.
+  // Turns and reads until all clients are done. False: they did not finish.
   bool Finish(int32_t most_turns = 100000);
 
   EngineCore& core() { return *core_; }
@@ -65,7 +65,7 @@ class EngineRig {
   const EngineInfo& info() const { return core_->info(); }
   SteadyTime now() const { return now_; }
   void Advance(double seconds);
-  // So much time passes in every turn between planning and committing.
+  // This much time passes in every turn between planning and committing.
   void SetStepTime(double seconds) { step_s_ = seconds; }
   std::vector<std::unique_ptr<Client>>& clients() { return clients_; }
   // Pages that live sequences hold.
@@ -89,11 +89,11 @@ class EngineRig {
 std::vector<int32_t> RandomPrompt(uint64_t seed, int32_t tokens);
 Request MakeRequest(std::vector<int32_t> prompt, int32_t max_tokens);
 
-// Eight sequences and sixteen tokens a step, a context of 256.
+// Eight sequences and sixteen tokens per step, a context of 256.
 EngineConfig SmallConfig();
 
-// What the fake device draws for output `index` of `request`, from the definition of the model
-// alone.
+// What the fake device generates for output `index` of `request`, computed only from the model's
+// definition.
 struct ExpectedOutput {
   std::vector<int32_t> ids;
   FinishReason reason = FinishReason::kLength;  // kFailed: the next row is not finite
@@ -102,7 +102,7 @@ struct ExpectedOutput {
 };
 ExpectedOutput Expect(const Request& request, int32_t index, const std::vector<int32_t>& windows,
                       int32_t max_model_len, uint64_t nonfinite_divisor = 0);
-// Expects that every output of `client` is what the model's definition gives.
+// Expects every output of `client` to match the model's definition.
 void ExpectExact(EngineRig& rig, const Client& client, const std::vector<int32_t>& windows);
 // The log-probabilities of prompt[1..].
 std::vector<float> ExpectScores(const Request& request, const std::vector<int32_t>& windows);

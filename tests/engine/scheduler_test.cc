@@ -67,7 +67,8 @@ TEST(SchedulerTest, ChunksAreCappedWhenAsked) {
   EXPECT_EQ(rig.sequence(*second).committed, 5);
 }
 
-// What a window left serves hardly anybody: a long prompt passes without the prefixes of others.
+// What a window left behind is rarely reusable: a long prompt evicts it rather than the prefixes of
+// others.
 TEST(SchedulerTest, ALongPromptPassesIdlePrefixesByWhereWindowsSlide) {
   const std::vector<int32_t> windows = {0, 8, 8, 8};
   EngineRig rig({}, SmallConfig(), windows, 100);
@@ -100,7 +101,7 @@ TEST(SchedulerTest, APromptThatComesAgainIsFoundWhereWindowsSlide) {
   for (const std::unique_ptr<Client>& client : rig.clients()) ExpectExact(rig, *client, windows);
 }
 
-// What several prompts begin with is kept as any other prefix, wherever the windows are.
+// The common beginning of several prompts is kept like any other prefix, wherever the windows are.
 TEST(SchedulerTest, ACommonBeginningStaysWhereWindowsSlide) {
   const std::vector<int32_t> windows = {0, 8, 8, 8};
   EngineRig rig({}, SmallConfig(), windows, 100);
@@ -192,7 +193,7 @@ TEST(SchedulerTest, ACachedPrefixIsReadUpToTheLastTokenOfThePrompt) {
   }
 }
 
-// Pages that are cached for a request count once: it needs three more, and there is one.
+// Pages cached for a request count once: it needs three more, and there is one.
 TEST(SchedulerTest, ACachedPrefixMakesNoRoomForTheRest) {
   EngineRig rig({}, SmallConfig(), {0}, 10);
   std::vector<int32_t> prompt = RandomPrompt(1, 24);
@@ -239,7 +240,7 @@ TEST(SchedulerTest, OutputsOfARequestShareThePromptsPages) {
         rig.Turn();
         EXPECT_EQ(rig.sequence(*client, 1).state, SequenceState::kWaiting);
       }
-      rig.Turn();  // the leader's prompt is done
+      rig.Turn();  // the leader's prompt is complete
       rig.Turn();
       const Sequence& leader = rig.sequence(*client, 0);
       for (int32_t i = 1; i < 4; ++i) {
@@ -253,7 +254,7 @@ TEST(SchedulerTest, OutputsOfARequestShareThePromptsPages) {
   }
 }
 
-// They compute the last page of the prompt again, and it takes its place in the index once.
+// They compute the prompt's last page again, and it enters the index once.
 TEST(SchedulerTest, FollowersPublishWhereTheirTokensLie) {
   EngineRig rig({}, SmallConfig(), {0});
   std::vector<int32_t> prompt = RandomPrompt(1, 8);
@@ -336,8 +337,8 @@ TEST(SchedulerTest, PromptScoresAreSentOnceAcrossAPreemption) {
   }
 }
 
-// The leader is preempted while its first token is in flight, and comes back to find all of its
-// prompt in the cache: the followers' windows need the page before.
+// The leader is preempted while its first token is in flight, and returns to find its whole prompt
+// in the cache: the followers' windows need the previous page.
 TEST(SchedulerTest, FollowersGetTheirWindowsAfterTheLeadersPreemption) {
   const std::vector<int32_t> windows = {0, 6};
   EngineConfig config = SmallConfig();

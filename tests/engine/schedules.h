@@ -1,4 +1,4 @@
-// One request of a small real model, and the schedules it is run under to show what a device
+// One request for a small real model, and the schedules it is run under to check a device's
 // promises: exactness_test on exact devices, identities_test on any.
 #ifndef BARAM_TESTS_ENGINE_SCHEDULES_H_
 #define BARAM_TESTS_ENGINE_SCHEDULES_H_
@@ -17,7 +17,7 @@ inline constexpr int32_t kRealVocab = 293;
 inline constexpr int32_t kRealPrompt = 90;
 inline constexpr int32_t kRealOutput = 12;
 
-// Odd sizes on purpose: no dimension is a multiple of a tile, and two groups of pages in one case.
+// Odd sizes on purpose: no dimension is a multiple of a tile, and one case has two groups of pages.
 inline ModelSpec RealSpec(const std::vector<int32_t>& windows) {
   ModelSpec spec;
   spec.architecture = spec.family = "Exact";
@@ -51,7 +51,7 @@ inline std::vector<int32_t> RealPrompt(uint64_t seed, int32_t tokens) {
   return prompt;
 }
 
-// A way of running a request: `company` other requests keep the engine busy.
+// One way to run a request: `company` other requests keep the engine busy.
 struct Schedule {
   std::string name;
   EngineConfig config;
@@ -77,7 +77,7 @@ inline std::vector<Schedule> OtherSchedules(int32_t company) {
   return schedules;
 }
 
-// Runs `request` in an engine of its own; what came is the first output's.
+// Runs `request` in a new engine; returns its first output.
 inline Received RunUnder(const Schedule& schedule, const std::vector<int32_t>& windows,
                          std::unique_ptr<Device> device, Request request) {
   EngineRig rig(RealSpec(windows), std::move(device), schedule.config);

@@ -18,7 +18,7 @@ using ::testing::HasSubstr;
 using ::testing::Le;
 using ::testing::MatchesRegex;
 
-// What SizeEngine says where the model does not fit.
+// SizeEngine's message for a model that does not fit.
 std::string Refusal(const EngineConfig& config, const Device& device) {
   const absl::Status status = SizeEngine(config, TinySpec({0}), {}, device).status();
   EXPECT_TRUE(absl::IsFailedPrecondition(status)) << status;
@@ -27,7 +27,7 @@ std::string Refusal(const EngineConfig& config, const Device& device) {
 
 constexpr int64_t kGb = 1'000'000'000;
 
-// A GPU of 100 GB, of which 5 go to the device itself.
+// A GPU of 100 GB, of which the device itself uses 5.
 FakeOptions Gpu(int64_t free_bytes) {
   return {.memory_bytes = 100 * kGb,
           .own_memory = true,
@@ -35,7 +35,7 @@ FakeOptions Gpu(int64_t free_bytes) {
           .own_use = {.state_bytes = 2 * kGb, .runtime_bytes = 3 * kGb}};
 }
 
-// So many sequences of so long contexts that a cache for all of them fits no memory here.
+// So many sequences with such long contexts that no memory here fits a cache for all of them.
 ModelSpec HugeSpec() { return TinySpec({0}, /*max_positions=*/1 << 20); }
 EngineConfig ManySequences() {
   EngineConfig config;
@@ -53,7 +53,7 @@ int64_t Together(const MemorySum& sum) {
 TEST(SizesTest, PagesOfASequence) {
   const KvPlan plan = PlanKv(TinySpec({0, 6}), 4);
   ASSERT_EQ(plan.groups.size(), 2u);
-  // A window of 6 spans 3 pages at most, and a step in flight may begin one more.
+  // A window of 6 spans at most 3 pages, and a step in flight may start one more.
   EXPECT_EQ(PagesForSequence(plan, 8, 1), 4);
   EXPECT_EQ(PagesForSequence(plan, 100, 1), 25 + 4);
   EXPECT_EQ(PagesForSequence(plan, 100, 2), 25 + 5);
@@ -76,7 +76,7 @@ TEST(SizesTest, TheContextShrinksToWhatTheCacheHolds) {
   EXPECT_EQ(shrunk->slots.max_pages_per_slot, 100);
 }
 
-// A rope table of the whole context would take all of the memory, twice.
+// A rope table for the whole context would take all of the memory, twice.
 TEST(SizesTest, RopeTablesAreThoseOfTheServedContext) {
   const ModelSpec spec = HugeSpec();
   const FakeDevice device({.memory_bytes = 16 << 20});
@@ -90,7 +90,7 @@ TEST(SizesTest, RopeTablesAreThoseOfTheServedContext) {
     EXPECT_EQ(info.weight_bytes, WeightBytes(spec, device, info.max_model_len));
     EXPECT_LE(Together(info.memory), info.memory.usable_bytes);
     EXPECT_GE(info.kv_tokens, info.max_model_len);
-    // And no longer context has room for both.
+    // And memory has no room for a longer context's table and cache.
     const int64_t row = WeightBytes(spec, device, info.max_model_len + 1) - info.weight_bytes;
     EXPECT_TRUE(info.kv_tokens == info.max_model_len ||
                 Together(info.memory) + row > info.memory.usable_bytes);
@@ -181,7 +181,7 @@ TEST(SizesTest, ABytesSizedCacheNeedsOnlyToBeFree) {
   EXPECT_THAT(message, HasSubstr(": lower kv-cache-bytes, lower max-num-seqs"));
 }
 
-// Estimates are a part of the sum, so that it never takes the last of what is free.
+// The sum includes estimates, so some free memory is always left.
 TEST(SizesTest, SomeOfAGpusFreeMemoryIsSpared) {
   constexpr int64_t kSpared = int64_t{256} << 20;
   const auto free_left = [](const EngineConfig& config, int64_t free_bytes) {
@@ -206,7 +206,7 @@ TEST(SizesTest, SomeOfAGpusFreeMemoryIsSpared) {
   const auto fits = [&](int64_t free_bytes) {
     return SizeEngine(config, TinySpec({0}), {}, FakeDevice(Gpu(free_bytes))).ok();
   };
-  int64_t low = 20 * kGb, high = 40 * kGb;  // the least that is free
+  int64_t low = 20 * kGb, high = 40 * kGb;  // the least free memory that is enough
   while (high - low > 1) (fits((low + high) / 2) ? high : low) = (low + high) / 2;
   const auto sizes = SizeEngine(config, TinySpec({0}), {}, FakeDevice(Gpu(high)));
   ASSERT_TRUE(sizes.ok()) << sizes.status();
@@ -215,7 +215,7 @@ TEST(SizesTest, SomeOfAGpusFreeMemoryIsSpared) {
   EXPECT_LT(high - 25 * kGb, kSpared + kGb / 10);
 }
 
-// What all sequences can fill is more bytes than 64 bits hold.
+// All sequences at full length would take more bytes than 64 bits can count.
 TEST(SizesTest, AnImmenseModelTakesWhatIsLeft) {
   const ModelSpec spec = TinySpec(std::vector<int32_t>(1024, 0), /*max_positions=*/1 << 27);
   EngineConfig config;
@@ -303,7 +303,7 @@ TEST(SizesTest, AHandfulOfCacheBytesIsToldTheLeast) {
 TEST(SizesTest, PageTablesBeyondTheirIndexAreRefused) {
   EngineConfig config = ManySequences();
   config.page_tokens = 8;
-  // A million tokens of 20,000 sequences are 131,072 pages each.
+  // A million tokens for each of 20,000 sequences: 131,072 pages each.
   const auto sizes = [&] { return SizeEngine(config, HugeSpec(), {}, FakeDevice(Gpu(99 * kGb))); };
   const absl::Status status = sizes().status();
   EXPECT_TRUE(absl::IsFailedPrecondition(status)) << status;

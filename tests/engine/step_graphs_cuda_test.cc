@@ -1,7 +1,7 @@
 // Decode steps on a GPU or its emulation, as graphs and kernel by kernel: the same ids and
-// log-probabilities, bit for bit, whatever joins, leaves and grows between two runs of a graph. No
-// product changes its kernel by padding here: that would be a border of gemm_select.h, and 16 is a
-// bucket; products of the library's are not padded.
+// log-probabilities, bit for bit, whatever joins, leaves and grows between two runs of a graph.
+// Padding does not change any product's kernel here: that would take a border of gemm_select.h, and
+// 16 is a bucket; the library's products are not padded.
 #include <cstdio>
 
 #include "engine/step_graphs.h"
@@ -33,7 +33,7 @@ ModelSpec GraphSpec() {
   return spec;
 }
 
-// Null where no device is asked for.
+// Null if no device was requested.
 std::unique_ptr<Device> OpenTested() {
   if (RequestedDevice().empty()) return nullptr;
   std::string error;
@@ -79,7 +79,7 @@ void FillWithNaN(EngineRig& rig) {
   }
 }
 
-// What joins in which turn.
+// A sequence that joins in turn `turn`.
 struct Arrival {
   int32_t turn;
   int32_t prompt;
@@ -91,7 +91,7 @@ struct Outcome {
   std::vector<std::vector<TokenResult>> outputs;
   int64_t captures = 0;
   int64_t replays = 0;
-  std::string kernel;  // of QueryProduct(max_num_seqs), in the end
+  std::string kernel;  // of QueryProduct(max_num_seqs), at the end
 };
 
 // The product for queries, keys and values in a step of `rows` tokens.
@@ -127,7 +127,7 @@ Outcome Run(const std::vector<Arrival>& arrivals, int32_t max_num_seqs, bool enf
   outcome.captures = rig.runner().graphs().captures();
   outcome.replays = rig.runner().graphs().replays();
   outcome.kernel = rig.model().device->KernelOf(QueryProduct(max_num_seqs));
-  // After an eager run in the same process, which loaded all kernels: a check of the estimate.
+  // After an eager run in the same process, which loaded all kernels: checks the estimate.
   if (!enforce_eager) {
     std::printf("%d graphs took %lld bytes of the GPU, estimated %lld\n",
                 static_cast<int>(outcome.captures),
@@ -149,7 +149,7 @@ void ExpectSameBits(const TokenResult& a, const TokenResult& b) {
   }
 }
 
-// Expects the same of both ways; returns what the graphs did.
+// Expects the same results both ways; returns what the graphs did.
 Outcome ExpectGraphsChangeNothing(const std::vector<Arrival>& arrivals, int32_t max_num_seqs = 6) {
   const Outcome eager = Run(arrivals, max_num_seqs, true);
   Outcome graphs = Run(arrivals, max_num_seqs, false);
@@ -169,8 +169,8 @@ Outcome ExpectGraphsChangeNothing(const std::vector<Arrival>& arrivals, int32_t 
   return graphs;
 }
 
-// One, three, five and six at a time, then fewer again; contexts grow past a page of 32 and a block
-// of 64 keys, and past the window.
+// One, three, five and six at a time, then fewer again; contexts grow past a page of 32, a block of
+// 64 keys, and the window.
 TEST_F(CudaStepGraphs, BatchesThatGrowAndShrink) {
   const Outcome graphs = ExpectGraphsChangeNothing({{0, 60, 34},
                                                     {5, 28, 12, true},
@@ -183,15 +183,15 @@ TEST_F(CudaStepGraphs, BatchesThatGrowAndShrink) {
   EXPECT_GE(graphs.replays, 15);
 }
 
-// Alone, a sequence of four blocks of keys is computed whole and one of five is cut: the graph is
-// captured before and runs after.
+// Alone, a sequence of four blocks of keys is computed whole and one of five is split: the graph is
+// captured before that and runs after it.
 TEST_F(CudaStepGraphs, AContextThatIsCutAfterTheCapture) {
   const Outcome graphs = ExpectGraphsChangeNothing({{0, 250, 12}});
   EXPECT_EQ(graphs.captures, 1);
   EXPECT_GE(graphs.replays, 9);
 }
 
-// More rows than our own kernel for few of them takes.
+// More rows than our own small-batch kernel takes.
 TEST_F(CudaStepGraphs, ProductsOfTheLibrary) {
   constexpr int32_t kRows = 24;
   if (!OpenTested()->KernelOf(QueryProduct(kRows)).starts_with("cublaslt")) {
@@ -204,7 +204,7 @@ TEST_F(CudaStepGraphs, ProductsOfTheLibrary) {
   EXPECT_THAT(graphs.kernel, StartsWith("cublaslt")) << "it refused the product";
 }
 
-// What a thread must not do while it captures loses the capture and nothing else.
+// Calling what is forbidden during a capture loses the capture and nothing else.
 TEST_F(CudaStepGraphs, ALostCaptureLeavesTheDevice) {
   const auto device = OpenTested();
   const Buffer memory = device->Alloc(64);

@@ -1,5 +1,5 @@
 // Graphs of decode steps on the fake device: the buckets, when a step is captured and when it is
-// run again, and that nothing but speed depends on it.
+// replayed, and that nothing but speed depends on it.
 #include "engine/step_graphs.h"
 
 #include <array>
@@ -47,7 +47,7 @@ FakeOptions WithGraphs() {
   return fake;
 }
 
-// Runs `count` requests at once, all outputs compared with the model's definition.
+// Runs `count` requests at once, comparing all outputs with the model's definition.
 void RunTogether(EngineRig& rig, int32_t count, int32_t output) {
   std::vector<Client*> clients;
   for (int32_t i = 0; i < count; ++i) {
@@ -61,7 +61,7 @@ TEST(StepGraphsTest, ABucketRunsOnceIsCapturedOnceAndThenRunsAgain) {
   EngineRig rig(WithGraphs(), SmallConfig(), {0, 6});
   const StepGraphs& graphs = rig.runner().graphs();
   EXPECT_EQ(graphs.captures(), 0) << "nothing is captured at start";
-  // Its prompt of three tokens is not a decode step, nor does it need to be captured.
+  // Its prompt of three tokens is not a decode step, nor does it have to be captured.
   RunTogether(rig, 1, 2);
   EXPECT_EQ(graphs.captures(), 0);
   RunTogether(rig, 1, 2);
@@ -99,7 +99,7 @@ TEST(StepGraphsTest, ARefusedCaptureIsTriedOnceMore) {
   fake.fail_captures = 1;
   EngineRig rig(fake, SmallConfig(), {0, 6});
   const StepGraphs& graphs = rig.runner().graphs();
-  RunTogether(rig, 1, 3);  // two steps of one row: the first runs, the second is refused
+  RunTogether(rig, 1, 3);  // two one-row steps: the first runs, capturing the second is refused
   EXPECT_EQ(graphs.captures(), 0);
   EXPECT_EQ(graphs.refusals(), 0);
   RunTogether(rig, 1, 10);
@@ -125,7 +125,7 @@ TEST(StepGraphsTest, NoDeviceWithoutGraphsIsAskedForThem) {
 }
 
 TEST(StepGraphsTest, ScoresAndChunksAreNoDecodes) {
-  // A row of one token that is scored looks like a decode by its counts.
+  // A one-token row that is scored looks like a decode by its counts.
   Request request = MakeRequest(RandomPrompt(1, 9), 1);
   request.prompt_logprobs = 0;
   EngineConfig config = SmallConfig();
@@ -198,7 +198,7 @@ TEST(StepGraphsTest, TheirMemoryIsCountedBeforehand) {
   config.max_num_seqs = 64;
   config.max_num_batched_tokens = 64;
   constexpr int64_t kGrain = 64 << 10;
-  // The least memory that the engine fits.
+  // The least memory into which the engine fits.
   const auto least = [&](bool enforce_eager) {
     config.enforce_eager = enforce_eager;
     FakeOptions fake = WithGraphs();

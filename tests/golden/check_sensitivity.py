@@ -52,7 +52,7 @@ def without_biases(model) -> None:
 
 def global_layers_with_rope(model) -> None:
     for layer in model.model.layers:
-        layer.self_attn.is_sliding = True  # read for RoPE and, in the eager path, nothing else
+        layer.self_attn.is_sliding = True  # read for RoPE and, in the eager path, for nothing else
 
 
 def edits_of(case) -> dict:

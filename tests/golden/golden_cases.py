@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 BF16, F16, F32 = "bfloat16", "float16", "float32"
 
-# Long enough to pass every window and every original RoPE length below; the second prompt is
-# shorter than the windows.
+# Longer than every window and every original RoPE length below; the second prompt is shorter than
+# the windows.
 PROMPT_LENGTHS = (56, 7)
 GREEDY_TOKENS = 24
 

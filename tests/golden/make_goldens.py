@@ -22,11 +22,11 @@ import transformers
 from golden_cases import CASES, GREEDY_TOKENS, PROMPT_LENGTHS, Case
 
 MODELS = Path(__file__).resolve().parent / "models"
-TOP = 50            # the log-probabilities in which a bf16 run's error is measured
+TOP = 50            # tokens per position in whose log-probabilities a bf16 run's error is measured
 LOGIT_STD = 2.0     # per position, as in a trained model
 TORCH_DTYPE = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
-# EXAONE 3.x has no class in transformers before 5.24; its maths is Llama's under these names.
+# EXAONE 3.x has no class in transformers before 5.24; its math is Llama's under these names.
 EXAONE3_TENSORS = {
     "model.embed_tokens": "transformer.wte", "model.norm": "transformer.ln_f",
     "model.layers": "transformer.h", "input_layernorm": "ln_1", "post_attention_layernorm": "ln_2",
@@ -68,14 +68,14 @@ def draw_weights(case: Case, rng: np.random.Generator) -> dict[str, torch.Tensor
     """Random fp32 weights under transformers' names, every norm off one and every bias off zero."""
     config = reference_config(case)
     model_class = getattr(transformers, config.architectures[0])
-    # A tied head finds the last token again in the residual stream; a weaker embedding keeps that
-    # from deciding every prediction.
+    # A tied head predicts the last token again from the residual stream; a weaker embedding keeps
+    # that from deciding every prediction.
     embedding_std = 0.3 if config.tie_word_embeddings else 1.0
     if is_gemma3(case):
         embedding_std /= math.sqrt(config.get_text_config().hidden_size)
     embedding_std /= case.config.get("embedding_multiplier", 1.0)
-    # Sharp enough attention that a wrong position or window shows, strong enough sub-layers that
-    # the residual stream is not the embedding alone.
+    # Attention sharp enough that a wrong position or window shows, sub-layers strong enough that
+    # the residual stream is not just the embedding.
     gains = {"q_proj": 1.6, "k_proj": 1.6, "o_proj": 1.4, "gate_proj": 1.4, "down_proj": 2.0}
     weights = {}
     for name, like in model_class(config).state_dict().items():
@@ -86,7 +86,7 @@ def draw_weights(case: Case, rng: np.random.Generator) -> dict[str, torch.Tensor
             value = 0.4 * rng.standard_normal(shape)
         elif role.endswith("norm") or role.startswith("post_norm"):
             value = rng.uniform(0.5, 1.7, shape)
-            value -= is_gemma3(case)  # stored about zero
+            value -= is_gemma3(case)  # stored relative to zero
         elif role == "embed_tokens":
             value = embedding_std * rng.standard_normal(shape)
         else:
@@ -119,8 +119,8 @@ def load_reference(case: Case, folder: Path, dtype: torch.dtype, changes: dict |
     stored = {}
     for file in sorted(folder.glob("model*.safetensors")):
         stored |= safetensors.torch.load_file(file)
-    # Built under its own dtype, as from_pretrained does: RoPE frequencies stay fp32, while Gemma's
-    # embedding scale is rounded to the model's dtype.
+    # Built with its own default dtype, like from_pretrained does: RoPE frequencies stay fp32, while
+    # Gemma's embedding scale is rounded to the model's dtype.
     torch.set_default_dtype(dtype)
     model = getattr(transformers, config.architectures[0])(config)
     torch.set_default_dtype(torch.float32)
@@ -161,7 +161,7 @@ def make(case: Case) -> None:
 
     weights = draw_weights(case, rng)
     write_tensors(case, folder, weights)
-    # The last norm scales the logits whatever the family does elsewhere.
+    # The last norm scales the logits, whatever else the family does.
     scale = LOGIT_STD / log_probs(
         load_reference(case, folder, torch.float32), prompts[0]).std(-1).mean()
     centre = 1.0 if is_gemma3(case) else 0.0

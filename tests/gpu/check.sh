@@ -1,30 +1,30 @@
 #!/usr/bin/env bash
-# check.sh PROGRAMS FOLDER [DEVICE]: on a machine with a GPU and its driver, what the CUDA device
-# must show: correctness first, then numbers as shares of the GPU's roofs, what is worth most first.
-# PROGRAMS is the folder of `./dev build cuda-static`; DEVICE is cuda:0 by default. Every part has
-# its own time limit; all together end within 595 seconds. FOLDER gets two files, both anew after
-# every part, so that what was found is there whenever this is ended: summary.json, and
-# results.tar.gz with a log and where there are numbers a JSON file of each part, and clocks.csv,
-# what nvidia-smi said of clocks, power and temperature once a second. Exits with 1 if a part
-# failed. BARAM_DEMO_MODEL, if set, is the model that is served. Where ops, goldens or graphs pass
-# only while kernels do not overlap, they don't in the tests and benchmarks behind, and the summary
-# says so. It says as well whether kernels overlap in the graphs of decode steps: a device gives that
-# up alone where captures refuse it.
+# check.sh PROGRAMS FOLDER [DEVICE]: on a machine with a GPU and its driver, checks what the CUDA
+# device must show: correctness first, then performance as shares of the GPU's roofs, the most
+# valuable first. PROGRAMS is the folder made by `./dev build cuda-static`; DEVICE is cuda:0 by
+# default. Every part has its own time limit; all together end within 595 seconds. FOLDER gets two
+# files, both rewritten after every part, so that results survive if this is killed: summary.json,
+# and results.tar.gz with a log and, if there are numbers, a JSON file for each part, and
+# clocks.csv, nvidia-smi's clocks, power and temperature once per second. Exits with 1 if a part
+# failed. BARAM_DEMO_MODEL, if set, is the model to serve. If ops, goldens or graphs pass only
+# without overlapping kernels, the later tests and benchmarks run without overlap, and the summary
+# says so. It also says whether kernels overlap in the graphs of decode steps: a device disables
+# only that if captures refuse it.
 set -uo pipefail
 programs=$(cd "$1" && pwd) device=${3:-cuda:0}
 mkdir -p "$2" && out=$(cd "$2" && pwd)
-folder=$(mktemp -d) || exit # what becomes results.tar.gz
-clocks=$(mktemp) || exit    # is written all the time: keep copies it
-root=${BARAM_TEST_ROOT:-} # of the file system that is looked at: for check_test.sh
-# Of startup; not where temporary files may be memory.
+folder=$(mktemp -d) || exit # becomes results.tar.gz
+clocks=$(mktemp) || exit    # written all the time: keep copies it
+root=${BARAM_TEST_ROOT:-} # root of the file system that is searched: for check_test.sh
+# For startup; not in a folder that may be kept in memory.
 checkpoint=$(mktemp -d -p "$root/var/tmp")
 trap 'kill $(jobs -pr) 2>/dev/null; rm -rf "$folder" "$clocks" "$checkpoint"' EXIT
 sources=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 export BARAM_TEST_DEVICE=$device BARAM_TEST_SOURCES=$sources
 started=$SECONDS most=595 failed=0 overlap=1 graphs_overlap=null rows=()
 
-# cuBLASLt from where toolkits and Python's wheels leave it, in case the loader does not know it.
-# The environments of Python may be in folders whose names begin with a dot.
+# Finds cuBLASLt where toolkits and Python's wheels install it, in case the loader does not know it.
+# Python's environments may be in hidden folders.
 find_cublaslt() {
   local library name=libcublasLt.so.13
   shopt -s nullglob dotglob
@@ -40,7 +40,7 @@ loader_path=${LD_LIBRARY_PATH:-}
 library=$(find_cublaslt)
 if [[ -n $library ]]; then
   export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$(dirname "$library")
-  # Half a gigabyte from a cold disk would be the time of whichever part opens it first.
+  # Otherwise half a gigabyte from a cold disk would count against the first part that opens it.
   cat "$library" >/dev/null &
 fi
 if command -v nvidia-smi >/dev/null; then
@@ -49,7 +49,7 @@ if command -v nvidia-smi >/dev/null; then
   timeout $most nvidia-smi --format=csv --loop=1 --query-gpu="$fields" >"$clocks" 2>&1 &
 fi
 
-# keep: what is there by now into FOLDER, file by file whole or not at all.
+# keep: writes the results so far into FOLDER, each file atomically.
 keep() {
   {
     printf '{"device": "%s", "cublaslt": "%s", "overlap": %d, "graphs_overlap": %s, ' \
@@ -63,7 +63,7 @@ keep() {
   tar -czf "$out/.results" -C "$folder" . && mv "$out/.results" "$out/results.tar.gz"
 }
 
-# part NAME SECONDS COMMAND...: runs it with its output in a log, and remembers how it went.
+# part NAME SECONDS COMMAND...: runs it with its output in a log, and records the result.
 part() {
   local name=$1 limit=$2 begin=$SECONDS left=$((started + most - SECONDS)) status=0 word
   shift 2
@@ -89,7 +89,7 @@ part() {
   return $status
 }
 
-# sharded N TEST: N processes of a GoogleTest binary, each with its part of the tests.
+# sharded N TEST: N processes of a GoogleTest binary, each with its share of the tests.
 sharded() {
   local pids=() status=0 i
   for ((i = 0; i < $1; ++i)); do
@@ -100,7 +100,7 @@ sharded() {
   return $status
 }
 
-# cublaslt: 77 where there is none: a test that was skipped has passed for GoogleTest.
+# cublaslt: 77 if there is none: GoogleTest counts a skipped test as passed.
 cublaslt() {
   local out
   out=$("$programs/cuda_cublaslt_test" 2>&1) || { echo "$out" && return 1; }
@@ -126,9 +126,8 @@ stream() {
   return $status
 }
 
-# startup: from the start of a program to its first token, 8B from the page cache, in the sizes that
-# a server takes by default. The first run fills the cache: with zeros, since a hole is never read
-# from a disk.
+# startup: from the start of a program to its first token, 8B from the page cache, in a server's
+# default sizes. The first run fills the cache: with zeros, since a hole is never read from a disk.
 startup() {
   local run
   [[ -d $checkpoint ]] || { echo "/var/tmp is not to be written to" && return 1; }
@@ -149,8 +148,8 @@ shape() {
     --json "$folder/$name.json"
 }
 
-# alone PART SECONDS COMMAND...: what failed once more, with kernels that do not overlap. If it
-# passes then, that is how what follows runs.
+# alone PART SECONDS COMMAND...: reruns a failed part without overlapping kernels. If it passes, the
+# remaining parts run that way.
 alone() {
   BARAM_TEST_OVERLAP=0 part "$@" || return
   overlap=0
@@ -167,9 +166,9 @@ export programs folder device sources overlap checkpoint
   timeout 20 nvidia-smi -q 2>/dev/null || echo "no nvidia-smi here"
 } >"$folder/machine.txt"
 
-# In the order of their worth. Limits are what the part takes at a third of the speed that is hoped
-# for; together, without those that follow a failure, 580 seconds.
-# Says why where there is no GPU.
+# Ordered by value. A limit is what the part takes at a third of the expected speed; together,
+# without those that follow a failure, 580 seconds.
+# Gives the reason if there is no GPU.
 if ! part opens 50 "$programs/op_test" --gtest_filter='OpTestDevices.*'; then
   echo "the device $device can't be opened here; nothing was checked"
   exit 1
@@ -182,7 +181,7 @@ if ! part goldens 30 bash -c 'sharded 4 "$programs/model_golden_test"' && ((over
   alone goldens-alone 30 bash -c 'sharded 4 "$programs/model_golden_test"'
 fi
 part identities 15 "$programs/identities_test" --gtest_brief=1
-graphs=graphs # the part that says what they took
+graphs=graphs # the part that reports their memory
 if ! part graphs 15 "$programs/step_graphs_cuda_test" --gtest_brief=1 && ((overlap)); then
   alone graphs-alone 15 "$programs/step_graphs_cuda_test" --gtest_brief=1 && graphs=graphs-alone
 fi
@@ -192,22 +191,22 @@ part op_bench 60 "$programs/op_bench" --device "$device" --overlap "$overlap" \
 shape llama-8b 60 llama-8b --prompt 512,2048,8192 --batches 1,8,32,128,256
 graphs_overlap=$(sed -n 's/.*"captures": [1-9].*"overlap": \([a-z]*\).*/\1/p' \
   "$folder/llama-8b.json" 2>/dev/null)
-graphs_overlap=${graphs_overlap:-null} # null: nothing was captured, or it was not done
+graphs_overlap=${graphs_overlap:-null} # null: nothing was captured, or it did not finish
 if [[ $overlap$graphs_overlap == 1false ]]; then
   echo "    kernels overlap, but not in graphs: numbers are lower than they should be"
 fi
 part stream 20 bash -c stream
 part startup 35 bash -c startup
-rm -rf "$checkpoint" # and with it the pages in the cache
+rm -rf "$checkpoint" # and its pages in the cache
 grep 'first token' "$folder/startup.log" | sed 's/^/    /'
 shape llama-8b-4k 45 llama-8b --context 4096 --prompt 4096 --batches 1,32,128
 shape llama-3.2-1b 20 llama-3.2-1b --prompt 4096 --batches 1,32,128,256
-# What overlap and graphs are worth: beside llama-8b's.
+# What overlap and graphs are worth, compared with llama-8b's.
 shape llama-8b-eager 20 llama-8b --enforce-eager 1
 ((overlap == 0)) || shape llama-8b-alone 20 llama-8b --overlap 0
 shape exaone-1.2b 20 exaone-1.2b --prompt 512,2048,8192 --batches 1,8,32,128,256
-# A part of the table: the tools slow kernels down a hundredfold. What shares most memory first, and
-# our own kernels alone: the loader does not see the library, unless it knows it by itself.
+# A subset of the table: the tools slow kernels down a hundredfold. Kernels that share most memory
+# first, and only our own: the loader does not find the library, unless it is installed system-wide.
 LD_LIBRARY_PATH=$loader_path \
   part sanitizers 55 "$sources/tests/gpu/compute_sanitizer.sh" "$programs/op_test" "$folder" 50 \
   '*Attend_64*:*Attend_*window33*:*Attend_cut_128_gqa4:*Sample_1003_batch*' \

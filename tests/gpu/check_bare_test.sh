@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# check_bare_test.sh: what check_bare.sh says of programs beside trees of several sizes.
+# check_bare_test.sh: the output of check_bare.sh for programs next to trees of several sizes.
 set -euo pipefail
 sources=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 scratch=$(mktemp -d)

@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
-# check_test.sh: check.sh itself, on programs that only pretend. What it must not get wrong on the
-# day when there is a GPU: finding the library, keeping results when it is killed, telling what was
-# skipped.
+# check_test.sh: tests check.sh itself, with fake programs. What it must get right when there is a
+# GPU: finding the library, keeping results when it is killed, reporting what was skipped.
 set -euo pipefail
 sources=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 scratch=$(mktemp -d)
@@ -24,14 +23,14 @@ kept() { tar -xzOf "$out/results.tar.gz" "./$1"; }
 export TEST_OVERLAP=0
 for program in op_test step_graphs_cuda_test; do fake "$programs/$program" <<<'exit 0'; done
 fake "$programs/cuda_cublaslt_test" <<<'echo "from $LD_LIBRARY_PATH"'
-# Right only while kernels do not overlap.
+# Passes only without overlapping kernels.
 fake "$programs/model_golden_test" <<<'[[ ${BARAM_TEST_OVERLAP:-} == 0 ]]'
 fake "$programs/identities_test" <<<'[[ ${BARAM_TEST_OVERLAP:-} == "$TEST_OVERLAP" ]]'
 fake "$programs/baram" <<<'exit 1'
-# Ended by its limit, with what it measured until then.
+# Killed at its limit, with partial results.
 fake "$programs/op_bench" <<<'echo "half" >"${@: -1}"; exit 124'
 fake "$programs/engine_bench" <<<'echo "$*" >"${@: -1}"'
-# In a loop it goes on until it is ended.
+# With --loop it runs until it is killed.
 fake "$scratch/path/nvidia-smi" <<'END'
 echo a GPU
 [[ $* != *--loop* ]] || { echo $$ >"$TMPDIR/../smi" && exec sleep 100; }
@@ -79,10 +78,10 @@ limits=$(grep -oE '(part|shape) [a-z0-9._-]+ [0-9]+ ' "$sources/tests/gpu/check.
 [[ $(ls -A "$out" | tr '\n' ' ') == "results.tar.gz summary.json " ]] ||
   die "other files: $(ls -A "$out")"
 
-# Elsewhere than where libraries usually are, by search.
+# In an unusual place, found by search.
 mkdir -p "$scratch/root/opt/a/b/c"
 mv "$library/libcublasLt.so.13" "$scratch/root/opt/a/b/c"
-# Killed, as by a limit on the whole: what was done by then is there.
+# Killed, as by a limit on the whole run: finished results are kept.
 fake "$programs/model_golden_test" <<<'exit 0'
 export TEST_OVERLAP=
 fake "$programs/engine_bench" <<<'kill -KILL $(cut -d " " -f 4 /proc/$PPID/stat)'
@@ -96,7 +95,8 @@ grep -q llama-8b "$out/summary.json" && die "a part that was not finished is in 
 [[ $(kept cublaslt.log) == "from "*"$scratch/root/opt/a/b/c" ]] ||
   die "the library is not searched for"
 
-# Right only while kernels do not overlap, from the ops on. The library is tried as the rest is run.
+# Passes only without overlapping kernels, from the ops on. The library is tried in the same mode as
+# the rest.
 fake "$programs/op_test" <<<'[[ $* == *OpTestDevices* || ${BARAM_TEST_OVERLAP:-} == 0 ]]'
 fake "$programs/cuda_cublaslt_test" <<<'echo "overlap: ${BARAM_TEST_OVERLAP:-}"'
 fake "$programs/model_golden_test" <<<'exit 1'
@@ -112,8 +112,8 @@ expect identities passed
 grep -q goldens-alone "$out/summary.json" && die "the goldens are tried twice in the same way"
 grep -q '"overlap": 0, "graphs_overlap": null' "$out/summary.json" || die "$(<"$out/summary.json")"
 
-# What overlaps everywhere but in graphs. The sanitizers run at once, with what is worth most first,
-# and do not find the library.
+# Kernels overlap everywhere but in graphs. The sanitizers run concurrently, the most valuable
+# first, and do not find the library.
 fake "$programs/op_test" <<<'exit 0'
 fake "$programs/model_golden_test" <<<'exit 0'
 fake "$programs/engine_bench" <<'END'
@@ -142,8 +142,8 @@ for check in memcheck racecheck initcheck; do
   [[ $filters != *"$scratch/root"* ]] || die "$check finds the library: $filters"
 done
 
-# A part that is ended by its limit leaves nothing behind, and what graphs took is told where they
-# are captured only alone.
+# A part killed at its limit leaves nothing running, and the graphs' memory is reported if they are
+# captured only without overlap.
 fake "$programs/engine_bench" <<'END'
 if [[ $* == *--model* ]]; then
   sed 's/.*--model \([^ ]*\).*/\1/' <<<"$*" >"$TMPDIR/../checkpoint"
@@ -165,7 +165,7 @@ grep -q 'graphs took 5 MB' "$scratch/words" || die "it does not say what graphs 
 [[ ! -e $(<"$scratch/checkpoint") ]] || die "the checkpoint of startup is left behind"
 timeout 5 tail -f /dev/null --pid "$(<"$scratch/smi")" || die "nvidia-smi goes on"
 
-# No GPU: said at once.
+# No GPU: reported at once.
 fake "$programs/op_test" <<<'echo "no driver"; exit 1'
 out=$scratch/none
 "$sources/tests/gpu/check.sh" "$programs" "$out" >"$scratch/words" && die "no GPU is no success"

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # compute_sanitizer.sh OP_TEST FOLDER [SECONDS [FILTER...]]: runs the op table on a GPU under
-# compute-sanitizer's memcheck, racecheck and initcheck at once, at most SECONDS each (default: an
-# hour), logs into FOLDER. Each goes through the parts of the table that FILTERs of GoogleTest name,
-# one after another: what is worth most first. Without a FILTER it is the whole table.
-# BARAM_TEST_DEVICE names the GPU, cuda:0 otherwise. Exits with 0 if nothing was found, 1 if
-# something was, 75 if nothing was but a tool was not done in time, 77 if there is no
+# compute-sanitizer's memcheck, racecheck and initcheck concurrently, for at most SECONDS each
+# (default: an hour), with logs in FOLDER. Each runs the parts of the table selected by the
+# GoogleTest FILTERs, in order: list the most valuable first. Without a FILTER it runs the whole
+# table. BARAM_TEST_DEVICE names the GPU, cuda:0 otherwise. Exits with 0 if nothing was found, 1 if
+# something was, 75 if nothing was but a tool did not finish in time, 77 if there is no
 # compute-sanitizer or it can't work on this machine.
 set -euo pipefail
 op_test=$1 folder=$2 seconds=${3:-3600} filters=("${@:4}")
@@ -12,7 +12,7 @@ op_test=$1 folder=$2 seconds=${3:-3600} filters=("${@:4}")
 export BARAM_TEST_DEVICE=${BARAM_TEST_DEVICE:-cuda:0}
 
 tool=$(command -v compute-sanitizer || true)
-shopt -s dotglob # environments of Python
+shopt -s dotglob # Python environments
 for path in /usr/local/cuda*/bin/compute-sanitizer /opt/nvidia/*/compute-sanitizer \
   /opt/{,*/,*/*/}lib/python3*/site-packages/nvidia/*/{bin,compute-sanitizer}/compute-sanitizer; do
   [[ -n $tool || ! -x $path ]] || tool=$path
@@ -23,14 +23,13 @@ if [[ -z $tool ]]; then
   exit 77
 fi
 
-# run CHECK: a tool's way through the filters. Returns the first failure; the end of its time ends
-# it.
+# run CHECK: runs one tool over the filters. Returns the first failure, or stops at its time limit.
 run() {
   local begin=$SECONDS filter left status=0 first=0
   for filter in "${filters[@]}"; do
     left=$((begin + seconds - SECONDS))
     ((left > 0)) || return $((first ? first : 124))
-    # Its own exit code for what it finds, so that it is not taken for a failed test.
+    # Findings get their own exit code, to be distinguished from a failed test.
     status=0
     GTEST_FILTER=$filter timeout -k 2 "$left" "$tool" --tool "$1" --error-exitcode 99 "$op_test" ||
       status=$?
@@ -47,15 +46,15 @@ for check in "${checks[@]}"; do
   pids+=($!)
 done
 
-# What the tools write above what they found, and GoogleTest of a test that failed: of a run that
-# was ended before its summary this is all there is.
+# What the tools print about findings, and GoogleTest about a failed test: a run that was killed
+# before its summary has nothing else.
 findings='^=+ (Invalid|Misaligned|Uninitialized|Program hit|Error: (Race|Potential)|Warning: Race)'
 findings+='|^\[  FAILED  \]'
 failed=0 unfinished=0 unable=0
 for i in "${!checks[@]}"; do
   check=${checks[i]} log=$folder/${checks[i]}.log status=0
   wait "${pids[i]}" || status=$?
-  # Runtimes into which the tool has no way, of some virtual machines: then nothing runs under it.
+  # Some virtual machines have runtimes that the tool does not support: then nothing runs under it.
   if ((status)) && grep -aq 'Device not supported' "$log"; then
     echo "compute-sanitizer can't work on this machine, see $log" >&2
     unable=1

@@ -1,9 +1,9 @@
-// The order in which the CPU's attention adds: one scalar model of what kernels/cpu/attend.inc
-// states against every instruction set, bit for bit.
+// The summation order of the CPU's attention: one scalar model of what kernels/cpu/attend.inc
+// specifies against every instruction set, bit for bit.
 //
 // An output is rounded to bf16, which hides the last bits of fp32 from nearly all of them. So most
-// operands are drawn in pairs that cancel: what is left is what rounding left, and another order
-// leaves something else.
+// operands are drawn in pairs that cancel: what remains is the rounding error, which another order
+// would change.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -27,11 +27,11 @@ namespace {
 constexpr int32_t kPageTokens = 32;
 
 enum class Scores {
-  kNormal,      // of a deviation of about one
-  kSpread,      // of about eight: weights of less than the last bit of their sum
-  kCancelling,  // nothing but what rounding leaves of q . k, scaled up
-  kTiny,        // products of q and k around 2^-126, scaled up; and values as tiny
-  kBorders,     // weights that the last bit of the exponential rounds up or down, one a value
+  kNormal,      // standard deviation about one
+  kSpread,      // about eight: weights below the last bit of their sum
+  kCancelling,  // only the rounding errors of q . k, scaled up
+  kTiny,        // products of q and k around 2^-126, scaled up; and equally tiny values
+  kBorders,     // weights that the last bit of the exponential rounds up or down, one per value
 };
 
 struct Sequence {
@@ -43,7 +43,7 @@ struct Problem {
   std::vector<Sequence> sequences;
   int32_t window = 0;
   Scores scores = Scores::kNormal;
-  // A token of every sequence all of whose values are this; -1: none.
+  // A token of every sequence whose values all are `odd_value`; -1: none.
   int32_t odd_token = -1;
   float odd_value = 0;
 
@@ -64,7 +64,7 @@ struct Problem {
   }
 };
 
-// Scores below 0, at a scale of 1, whose weights lie on the border of two neighbours in bf16, or
+// Scores below 0, at a scale of 1, whose weights lie on the border between two bf16 neighbours, or
 // one bit before it.
 const std::vector<float>& BorderScores() {
   static const std::vector<float> found = [] {
@@ -78,7 +78,7 @@ const std::vector<float>& BorderScores() {
   return found;
 }
 
-// The operands of a problem. Every element is a function of where it stands.
+// The operands of a problem. Every element is a function of its position.
 class Operands {
  public:
   explicit Operands(const Problem& problem) : problem_(problem) {}
@@ -88,8 +88,8 @@ class Operands {
     if (problem_.scores == Scores::kBorders) return 1.0f;
     return Rounded(Draw({1, sequence, token, head, Lower(i)}, Exponents()));
   }
-  // Elements i and i ^ 6 cancel, where scores are to; what has no partner is zero. Keys 6, 32 and
-  // 38 apart are equal: so are their weights.
+  // Elements i and i ^ 6 cancel, if scores should; an element without a partner is zero. Keys 6, 32
+  // and 38 apart are equal, and so are their weights.
   float Key(int32_t sequence, int32_t token, int32_t head, int32_t i) const {
     if (problem_.scores == Scores::kBorders) return BorderKey(token, i);
     const float key = Rounded(Draw({2, sequence, Lower(token & ~32), head, Lower(i)}, Exponents()));
@@ -109,9 +109,9 @@ class Operands {
         return draw(token);
       case 1:  // cancels within a piece, in one chain
         return (token & 4) == 0 ? draw(Lower(token)) : -draw(Lower(token));
-      case 2:  // from piece to piece
+      case 2:  // between pieces
         return (token & 32) == 0 ? draw(token) : -draw(token ^ 38);
-      default: {  // the mean lies between two neighbours in bf16: the sum of weights decides
+      default: {  // the mean lies between two bf16 neighbours: the sum of weights decides
         const float lower = draw(0);
         const uint32_t step = (token & 4) == 0 ? 0 : 0x10000u;
         return std::bit_cast<float>(std::bit_cast<uint32_t>(lower) + step);
@@ -124,7 +124,7 @@ class Operands {
     int low, high;  // of exponents
   };
 
-  // The score as three numbers of 8 bits in one chain. The first key has 0, the largest.
+  // The score as three numbers of 8 bits in one chain. The first key's is 0, the largest.
   float BorderKey(int32_t token, int32_t i) const {
     if (token == 0 || i % 2 != 0 || i > 4) return 0.0f;
     float rest = BorderScores()[token];
@@ -146,7 +146,7 @@ class Operands {
       case Scores::kBorders:
         return {0, 0};
       case Scores::kCancelling:
-        return {-5, 5};  // so that every sum is rounded
+        return {-5, 5};  // so that every sum rounds
       case Scores::kTiny:
         return {-63, -63};
     }
@@ -169,7 +169,7 @@ class Operands {
   Problem problem_;
 };
 
-// What the model says of every token that attends, [tokens, heads * head_dim].
+// The model's output for every token that attends, [tokens, heads * head_dim].
 std::vector<uint16_t> Expected(const Problem& problem) {
   const Operands operands(problem);
   const HeadShape& head = problem.head;
@@ -202,7 +202,7 @@ std::vector<uint16_t> Expected(const Problem& problem) {
   return expected;
 }
 
-// A device's answer to a problem, in one step. A device answers once.
+// A device's answer to a problem, in one step. Usable once.
 class Answer {
  public:
   Answer(Device& device, const Problem& problem) : device_(device), problem_(problem) {
@@ -251,7 +251,7 @@ class Answer {
   }
 
  private:
-  // A step of every sequence: the whole of it, or what attends.
+  // A step of every sequence: of all its tokens, or of those that attend.
   StepView Begin(bool whole) {
     std::vector<SlotInit> inits;
     std::vector<PageDelta> deltas;
@@ -294,7 +294,7 @@ class Answer {
   Device& device_;
   Problem problem_;
   KvPool pool_;
-  std::vector<int32_t> pages_;  // of every sequence
+  std::vector<int32_t> pages_;  // of all sequences
   std::vector<int32_t> tokens_;
   Buffer memory_, scratch_;
 };
@@ -333,7 +333,7 @@ void ExpectModelBitsOfAllScores(Problem problem) {
   }
 }
 
-// Lengths on both sides of pieces, blocks and pairs that cancel.
+// Lengths on both sides of pieces, blocks and cancelling pairs.
 const std::vector<Sequence> kDecoding = {{0, 1},   {7, 1},   {31, 1},  {32, 1}, {63, 1},
                                          {127, 1}, {128, 1}, {191, 1}, {383, 1}};
 
@@ -362,20 +362,20 @@ TEST(CpuAttendOrder, Windows) {
   }
 }
 
-// The smallest head and the largest, and more heads than a unit has rows.
+// The smallest and the largest head, and more heads than a unit has rows.
 TEST(CpuAttendOrder, HeadSizes) {
   for (const HeadShape head : {HeadShape{1, 1, 2}, {2, 1, 18}, {2, 1, 256}, {35, 1, 16}}) {
     ExpectModelBitsOfAllScores({.head = head, .sequences = {{0, 9}, {191, 1}, {255, 1}}});
   }
 }
 
-// Of the exponential as of its rounding: every bit counts.
+// Tests every bit of the exponential and of its rounding.
 TEST(CpuAttendOrder, WeightsOnTheBorder) {
   ASSERT_GE(BorderScores().size(), 64u);
   ExpectModelBits({.head = {1, 1, 64}, .sequences = {{63, 1}}, .scores = Scores::kBorders});
 }
 
-// 0 times a value that is not finite is NaN: a weight of 0 does not hide it.
+// 0 times a non-finite value is NaN: a weight of 0 does not hide it.
 TEST(CpuAttendOrder, AValueThatIsNotFiniteReachesNoEarlierToken) {
   for (const HeadShape head : {HeadShape{3, 1, 64}, {2, 2, 20}}) {
     for (const float value : {NAN, INFINITY}) {
@@ -401,8 +401,8 @@ TEST(CpuAttendOrder, AValueThatIsNotFiniteReachesNoEarlierToken) {
   }
 }
 
-// Of a step of one sequence, so that no row sees pieces that only its neighbours need: where all of
-// a sum was flushed, +0 from such a piece makes +0 of -0.
+// In steps of one sequence, so that no row sees pieces that only its neighbours need: if all of a
+// sum was flushed, +0 from such a piece turns -0 into +0.
 TEST(CpuAttendOrder, Denormals) {
   for (const int32_t context : {63, 300}) {
     ExpectModelBits({.head = {4, 2, 64}, .sequences = {{context, 1}}, .scores = Scores::kTiny});

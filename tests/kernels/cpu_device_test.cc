@@ -1,4 +1,4 @@
-// The CPU device as a device: opening, instruction sets, memory, embedding, floating-point mode.
+// The CPU device: opening, instruction sets, memory, embedding, floating-point mode.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -46,7 +46,7 @@ TEST(CpuDevice, HasNoSlotsWithoutMemoryForThem) {
 }
 #endif
 
-// Tests on every instruction set are for those that are found: none may be overlooked.
+// Tests on every instruction set run on those that are detected: none may be missed.
 TEST(CpuDevice, FindsWhatTheKernelSaysTheProcessorHas) {
   std::ifstream file("/proc/cpuinfo");
   std::string line;
@@ -62,7 +62,7 @@ TEST(CpuDevice, FindsWhatTheKernelSaysTheProcessorHas) {
   if (has({"avx512f", "avx512dq", "avx512bw", "avx512vl"})) {
     best = "avx512";
     if (has({"avx512_bf16"}) && cpu::DotsFollowTheOrder()) best = "avx512_bf16";
-    // Where the kernel gives permission, as it does for all that it lists.
+    // If the kernel grants permission, as it does for all that it lists.
     if (has({"avx512_bf16", "amx_tile", "amx_bf16"})) best = "amx";
   }
   EXPECT_EQ(best, cpu::IsaName(cpu::ReadCpuFacts().best_isa));

@@ -1,4 +1,4 @@
-// The order in which the CPU's GEMM adds: one scalar model of it against every instruction set, bit
+// The summation order of the CPU's GEMM: one scalar model of it against every instruction set, bit
 // for bit, with denormals, tails, strides, scales and biases.
 #include <gtest/gtest.h>
 
@@ -68,7 +68,7 @@ class Gemm {
     for (uint16_t& w : w_) w = Draw();
     const WeightShape shape = {problem.n, problem.k, {DType::kBF16}};
     packed_.assign(PackedWeightBytes(shape) / 2, 0);
-    // Two parts that meet inside a panel, as those of a fused weight.
+    // In two parts that meet inside a panel, like those of a fused weight.
     const int64_t first = problem.n / 2;
     PackRows(shape, {w_.data(), DType::kBF16, first}, 0, packed_.data());
     PackRows(shape, {w_.data() + first * problem.k, DType::kBF16, problem.n - first}, first,
@@ -77,7 +77,7 @@ class Gemm {
     for (float& b : bias_) b = F32FromBF16(Draw());
   }
 
-  // What the model says, as stored: fp32 bits, or bf16 bits. Between the rows nothing is written.
+  // The model's result, as stored: fp32 bits, or bf16 bits. Nothing is written between the rows.
   std::vector<uint32_t> Expected() const {
     std::vector<uint32_t> expected;
     for (int64_t r = 0; r < problem_.rows; ++r) {
@@ -96,8 +96,8 @@ class Gemm {
     return expected;
   }
 
-  // What a machine computes on `workers` workers, `panels` panels at a time, in blocks of `block_k`
-  // columns.
+  // What a machine computes with `workers` workers, `panels` panels at a time, in blocks of
+  // `block_k` columns.
   std::vector<uint32_t> Computed(const Machine& machine, int64_t block_k, int64_t panels,
                                  int32_t workers) const {
     WorkerPool pool({.workers = workers, .enter_thread = machine.kernels->enter_thread});
@@ -109,7 +109,7 @@ class Gemm {
     std::vector<float> memory(problem_.rows * OutStride() + kLineFloats,
                               std::bit_cast<float>(kUntouched));
     const auto misfit = reinterpret_cast<uintptr_t>(memory.data()) / sizeof(float) % kLineFloats;
-    float* out = memory.data() + (kLineFloats - misfit);  // on a cache line
+    float* out = memory.data() + (kLineFloats - misfit);  // aligned to a cache line
     GemmJob job;
     job.a = {const_cast<uint16_t*>(a_.data()), DType::kBF16, problem_.rows, problem_.k, a_stride_};
     job.weight = {packed_.data(), problem_.n, problem_.k, padded_k};
@@ -154,7 +154,7 @@ class Gemm {
         return BF16FromF32(std::ldexp(x, -63));
       case Values::kMixed: {
         const auto exponent = std::uniform_int_distribution<int>(-136, 40)(random_);
-        return BF16FromF32(std::ldexp(x, exponent));  // a twentieth of the operands is denormal
+        return BF16FromF32(std::ldexp(x, exponent));  // a twentieth of the operands are denormal
       }
     }
     return 0;
@@ -188,9 +188,9 @@ void ExpectModelBits(const Problem& problem) {
 
 TEST(CpuGemmOrder, NormalNumbers) { ExpectModelBits({.rows = 33, .n = 48, .k = 512}); }
 
-// Partial sums wait in memory between blocks of k, as fp32.
+// Partial sums are kept in memory between blocks of k, as fp32.
 TEST(CpuGemmOrder, BlocksOfKChangeNothing) {
-  // Of the second, `a` is more than lanes leave in L2.
+  // In the second, `a` is more than lanes leave in L2.
   for (const Problem& problem :
        {Problem{.rows = 50, .n = 72, .k = 1100}, {.rows = 250, .n = 40, .k = 2200}}) {
     const Gemm gemm(problem);
@@ -227,7 +227,7 @@ TEST(CpuGemmOrder, ScaleBiasAndRounding) {
   ExpectModelBits({.rows = 18, .n = 33, .k = 64, .values = Values::kTiny, .out = DType::kBF16});
 }
 
-// Lines that are results as a whole are written past the caches, others are not.
+// Cache lines that consist entirely of results bypass the caches, others do not.
 TEST(CpuGemmOrder, StreamedResults) {
   const Problem problem = {.rows = 37, .n = 96, .k = 160, .out = DType::kBF16, .stream_out = true};
   ExpectModelBits(problem);
@@ -237,7 +237,7 @@ TEST(CpuGemmOrder, StreamedResults) {
     wider.out_stride = 128;
     ExpectModelBits(wider);
   }
-  Problem crooked = problem;  // rows that are no whole lines
+  Problem crooked = problem;  // rows that are not whole lines
   crooked.n = 100;
   ExpectModelBits(crooked);
   Problem floats = problem;
@@ -245,8 +245,8 @@ TEST(CpuGemmOrder, StreamedResults) {
   ExpectModelBits(floats);
 }
 
-// Bytes of its scratch that a tile of a GEMM uses at most: the sums of squares of 32 rows by two
-// panels, and one square more.
+// The most bytes of scratch that a GEMM tile uses: the sums of squares of 32 rows by two panels,
+// plus one square.
 int64_t SumBytes(int64_t rows, int64_t panels) {
   return (RoundUp(rows, 32) * RoundUp(panels, 2) * kPanelColumns + 32 * 2 * kPanelColumns) * 4;
 }
@@ -323,7 +323,7 @@ TEST(GemmSelect, CutsForTheCaches) {
   EXPECT_EQ(ToString(SelectGemm(512, 8192, 2048, kFma, 2)), "128 x 2048, 16 panels");
 }
 
-// Whatever the shape: what a worker's scratch and the shared one hold suffices.
+// For every shape, a worker's scratch and the shared one suffice.
 TEST(GemmSelect, FitsItsMemory) {
   for (const int64_t rows : {1, 3, 4, 17, 32, 33, 512, 513, 8192}) {
     for (const int64_t k : {int64_t{32}, int64_t{64}, int64_t{2048}, int64_t{8192}, kMaxGemmK}) {

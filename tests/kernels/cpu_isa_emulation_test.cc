@@ -1,5 +1,5 @@
-// The emulated instructions: those of AMX against Intel's manual, said once more in scalar code,
-// and VDPBF16PS by the check that real processors have to pass.
+// The emulated instructions: AMX against Intel's manual, restated in scalar code, and VDPBF16PS by
+// the check that real processors must pass.
 #include <gtest/gtest.h>
 
 #include <bit>
@@ -40,7 +40,7 @@ class IsaEmulation : public testing::Test {
   void TearDown() override { _mm_setcsr(0x1f80); }
 };
 
-// `bytes` bytes of memory in which nothing but a tile was written.
+// `bytes` bytes of memory to which only a tile was written.
 std::vector<uint8_t> Stored(int tile, int64_t stride, int64_t bytes) {
   std::vector<uint8_t> memory(bytes, 0xee);
   StoreTile(tile, memory.data(), stride);
@@ -72,14 +72,14 @@ TEST_F(IsaEmulation, MovesTheConfiguredShapeAndNothingElse) {
 
 float Flush(float x) { return std::fpclassify(x) == FP_SUBNORMAL ? std::copysign(0.0f, x) : x; }
 
-// Normal numbers, and such whose products and sums are denormal, or that are so themselves.
+// Normal numbers, some with denormal products and sums, and denormals.
 uint16_t Draw(std::mt19937& random, int smallest_exponent) {
   const float x = std::normal_distribution<float>()(random);
   const int exponent = std::uniform_int_distribution<int>(smallest_exponent, 3)(random);
   return BF16FromF32(std::ldexp(x, exponent));
 }
 
-// rows x columns sums over `pairs` pairs, as the manual writes it.
+// rows x columns sums over `pairs` pairs, as in the manual's pseudocode.
 void ExpectManualsBits(int rows, int pairs, int columns, int smallest_exponent) {
   SCOPED_TRACE(testing::Message() << rows << " x " << pairs << " x " << columns
                                   << ", exponents from " << smallest_exponent);
@@ -95,7 +95,7 @@ void ExpectManualsBits(int rows, int pairs, int columns, int smallest_exponent) 
   LoadTile(2, sums.data(), columns * 4);
   LoadTile(4, a.data(), pairs * 4);
   LoadTile(7, b.data(), columns * 4);
-  const uint32_t upward = 0x5f80;  // rounds up, keeps denormals, traps nothing
+  const uint32_t upward = 0x5f80;  // rounds up, keeps denormals, masks all exceptions
   _mm_setcsr(upward);
   DotBF16(2, 4, 7);
   const uint32_t mode = _mm_getcsr();
@@ -130,7 +130,7 @@ TEST_F(IsaEmulation, MultipliesAsTheManualSays) {
   }
 }
 
-// What the processor would not do either.
+// What the processor would reject too.
 TEST_F(IsaEmulation, FaultsWhereTheProcessorWould) {
   const auto faults = [](Config config, const char* sentence) {
     EXPECT_DEATH(LoadConfig(&config), sentence);

@@ -1,5 +1,6 @@
-// What the op cases cannot see of the CPU device: the accuracy of its exponential, the same bits on
-// every instruction set, the cut of attention into units, and chunk invariance of whole sequences.
+// What the op cases cannot test about the CPU device: the accuracy of its exponential, identical
+// bits on every instruction set, the division of attention into units, and chunk invariance of
+// whole sequences.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -21,7 +22,7 @@
 namespace baram::cpu {
 namespace {
 
-// The tables this machine can run, in the mode their kernels expect.
+// The kernel tables that this machine can run, in the mode their kernels expect.
 std::vector<const KernelTable*> Tables() {
   std::vector<const KernelTable*> tables;
   const Isa best = ReadCpuFacts().best_isa;
@@ -40,7 +41,7 @@ std::vector<float> RandomRow(int64_t n, float scale, uint32_t seed) {
   return row;
 }
 
-// AddNorm with no norm, and nothing to add, only rounds.
+// AddNorm without a norm, and with nothing to add, only rounds.
 TEST(CpuRounding, IsToNearestEvenAndKeepsNansOnEveryInstructionSet) {
   std::vector<uint32_t> bits = {0x00000000, 0x80000000, 0x3f800000, 0x3f808000, 0x3f808001,
                                 0x3f818000, 0xbf807fff, 0x7f7f7fff, 0x7f7f8000, 0x7f7fffff,
@@ -53,7 +54,7 @@ TEST(CpuRounding, IsToNearestEvenAndKeepsNansOnEveryInstructionSet) {
     if (kind != FP_NAN && kind != FP_SUBNORMAL) bits.push_back(std::bit_cast<uint32_t>(x));
   }
   const int64_t n = static_cast<int64_t>(bits.size());
-  std::vector<float> branch(n, -0.0f);  // leaves minus zero as it is
+  std::vector<float> branch(n, -0.0f);  // preserves minus zero
   for (const KernelTable* table : Tables()) {
     table->enter_thread();
     std::vector<float> residual(n);
@@ -196,7 +197,7 @@ TEST(AttendPlan, CoversEveryTokenOnceAndLongestFirst) {
         EXPECT_EQ(units % groups, 0);
         EXPECT_GE(units / groups * heads, group);
         EXPECT_LT((units / groups - 1) * heads, group);
-        // Nobody is idle who could have half the heads of another.
+        // No worker is idle that could take half of another's heads.
         EXPECT_TRUE(heads == 1 || 2 * units > workers) << workers;
         EXPECT_TRUE(heads == HeadsPerUnit(head) || units <= workers) << "cut for nobody";
       }

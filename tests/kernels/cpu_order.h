@@ -1,5 +1,5 @@
-// The order in which the CPU device adds, in scalar code: what its order tests hold every
-// instruction set to. The kernels run with denormals off; so do these functions, in any mode.
+// The summation order of the CPU device, in scalar code: the reference of its order tests for every
+// instruction set. The kernels run with denormals off; these functions behave so in any mode.
 #ifndef BARAM_TESTS_KERNELS_CPU_ORDER_H_
 #define BARAM_TESTS_KERNELS_CPU_ORDER_H_
 
@@ -17,7 +17,7 @@
 
 namespace baram::cpu {
 
-// Denormals are zero, as operands and as results.
+// Denormals are zero, both as operands and as results.
 inline float Flush(float x) { return std::fabs(x) < FLT_MIN ? std::copysign(0.0f, x) : x; }
 
 // a * b + c, rounded once.
@@ -25,9 +25,9 @@ inline float FusedMultiplyAdd(float a, float b, float c) {
   return Flush(std::fma(Flush(a), Flush(b), Flush(c)));
 }
 
-// The definition of the order: that of TDPBF16PS. For every 32 elements a chain of fused
-// multiply-adds over the even ones and one over the odd ones, both from zero; then sum += even +
-// odd. Elements past the end are zeros.
+// The definition of the order: that of TDPBF16PS. For every 32 elements one chain of fused
+// multiply-adds runs over the even ones and one over the odd ones, both from zero; then sum += even
+// + odd. Elements past the end are zeros.
 inline float AddProducts(std::span<const float> a, std::span<const float> b, float sum) {
   for (size_t block = 0; block < a.size(); block += 32) {
     float chains[2] = {0, 0};
@@ -41,7 +41,7 @@ inline float AddProducts(std::span<const float> a, std::span<const float> b, flo
 
 inline constexpr float kLog2E = 0x1.715476p+0f;
 
-// Exp2 of vec.inc.
+// Exp2 in vec.inc.
 inline float PowerOfTwo(float x) {
   constexpr float kRound = 0x1.8p23f + 127.0f;
   x = std::max(Flush(x), -127.0f);
@@ -54,12 +54,12 @@ inline float PowerOfTwo(float x) {
   return Flush(p * std::bit_cast<float>(std::bit_cast<uint32_t>(shifted) << 23));
 }
 
-// To bf16 by adding half; x is not negative.
+// Rounds to bf16 by adding half; x must not be negative.
 inline float RoundWeight(float x) {
   return std::bit_cast<float>((std::bit_cast<uint32_t>(x) + 0x8000u) & 0xffff0000u);
 }
 
-// The sum of 16 lanes, as a tree.
+// Sums 16 lanes as a tree.
 inline float SumOfLanes(std::array<float, 16> lanes) {
   for (const int half : {8, 4, 2, 1}) {
     for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
@@ -67,8 +67,8 @@ inline float SumOfLanes(std::array<float, 16> lanes) {
   return lanes[0];
 }
 
-// What attend.inc states: a query row at `position` over keys[key] and values[key], bf16 as fp32,
-// in blocks of 128 keys; bits of bf16.
+// What attend.inc specifies: a query row at `position` over keys[key] and values[key], bf16 as
+// fp32, in blocks of 128 keys; returns bf16 bits.
 inline std::vector<uint16_t> AttendRow(const std::vector<float>& q,
                                        const std::vector<std::vector<float>>& keys,
                                        const std::vector<std::vector<float>>& values,

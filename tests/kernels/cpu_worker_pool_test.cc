@@ -1,4 +1,5 @@
-// The worker pool: every unit once, effects visible, threads that join late, spin, sleep and end.
+// The worker pool: every unit runs once, effects are visible, threads join late, spin, sleep and
+// end.
 #include <gtest/gtest.h>
 #include <pthread.h>
 #include <sched.h>
@@ -20,7 +21,7 @@ namespace {
 
 using std::chrono::milliseconds;
 
-// Runs an op of `units` units that wait for each other: each needs a thread of its own.
+// Runs an op of `units` units that wait for each other: each needs its own thread.
 void Meet(WorkerPool& pool, int units) {
   std::atomic<int> inside{0};
   pool.ParallelFor(units, 1, [&](int64_t, int64_t, const Worker&) {
@@ -30,8 +31,7 @@ void Meet(WorkerPool& pool, int units) {
   EXPECT_EQ(inside.load(), units);
 }
 
-// What the kernel says of the pool's threads: how many are asleep, and how often they went to
-// sleep.
+// The kernel's view of the pool's threads: how many are asleep, and how often they went to sleep.
 struct Sleep {
   int threads = 0;
   int64_t times = 0;
@@ -66,7 +66,7 @@ TEST(WorkerPool, CoversEveryUnitOnceInTilesOfTheGrain) {
     EXPECT_EQ(pool.workers(), workers);
     for (const int64_t units : {0, 1, 7, 64, 1000}) {
       for (const int64_t grain : {1, 3, 64}) {
-        std::vector<int> visits(units, 0);  // plain: the op's end orders them
+        std::vector<int> visits(units, 0);  // not atomic: the op's end orders the accesses
         pool.ParallelFor(units, grain, [&](int64_t begin, int64_t end, const Worker& worker) {
           EXPECT_LE(end - begin, grain);
           EXPECT_EQ(begin % grain, 0);
@@ -79,7 +79,7 @@ TEST(WorkerPool, CoversEveryUnitOnceInTilesOfTheGrain) {
   }
 }
 
-// What one op wrote on any worker, the next one reads on any other.
+// What one op wrote on any worker, the next one can read on any other.
 TEST(WorkerPool, OpsAreOrdered) {
   WorkerPool pool({.workers = 4});
   std::vector<int64_t> a(257, 1), b(257, 0);
@@ -105,7 +105,7 @@ TEST(WorkerPool, ScratchIsPrivateAndAligned) {
   });
 }
 
-// The op ends only if sleeping threads are woken, each that is needed.
+// The op ends only if all the sleeping threads that it needs are woken.
 TEST(WorkerPool, WakesTheThreadsThatAnOpNeeds) {
   for (const int workers : {2, 16}) {
     WorkerPool pool({.workers = workers});
@@ -113,7 +113,7 @@ TEST(WorkerPool, WakesTheThreadsThatAnOpNeeds) {
       AwaitSleep(workers - 1);
       Meet(pool, workers);
     }
-    // Threads that are awake, or on their way to sleep, come by themselves.
+    // Threads that are awake, or about to sleep, come by themselves.
     for (int op = 0; op < 200; ++op) Meet(pool, workers);
   }
 }
@@ -161,7 +161,7 @@ TEST(WorkerPool, SpinsForAsLongAsItShould) {
   }
 }
 
-// Threads that wake up for one op and find the next one open, or none, are never in an op that the
+// Threads that wake up for one op and find the next one open, or none, never work on an op that the
 // caller has left.
 TEST(WorkerPool, NoThreadIsInAnOpThatHasEnded) {
   WorkerPool pool({.workers = 16, .spin = std::chrono::nanoseconds(0)});

@@ -1,5 +1,5 @@
-// PlanAttend: every query token meets each of its keys once, shares are equal, what is cut is put
-// together, and nothing outgrows what was reserved.
+// PlanAttend: every query token meets each of its keys once, shares are equal, split tiles are
+// merged, and nothing outgrows its reservation.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -44,7 +44,7 @@ AttendPlan Plan(const std::vector<Chunk>& chunks, const AttendKind& kind,
   return plan;
 }
 
-// Blocks of keys, and one for the piece.
+// Blocks of keys, plus one for the piece.
 int64_t Cost(const AttendPiece& piece) {
   return 2 + (piece.key_end - 1) / kKeyBlock - piece.key_begin / kKeyBlock;
 }
@@ -57,7 +57,7 @@ int64_t ShareCost(const AttendPlan& plan, int kernel, size_t share) {
   return cost;
 }
 
-// The pieces of every query token, in order of their keys, leave no key out and meet none twice.
+// The pieces of every query token, in order of their keys, cover each key exactly once.
 void ExpectEveryKeyOnce(const std::vector<Chunk>& chunks, const AttendKind& kind,
                         const AttendPlan& plan) {
   std::map<int32_t, std::vector<AttendPiece>> of_token;
@@ -100,7 +100,8 @@ void ExpectEveryKeyOnce(const std::vector<Chunk>& chunks, const AttendKind& kind
   for (int count : written) EXPECT_EQ(count, 1);
 }
 
-// The counter that a cut tile's parts find by their share and part is one, and no other tile's.
+// The counter that a split tile's parts find from their share and part is the same, and no other
+// tile's.
 void ExpectACounterForEveryCut(const AttendPlan& plan) {
   for (const std::vector<int32_t>& begin : plan.share_begin) {
     std::map<std::ptrdiff_t, int32_t> partial_of;  // by the first part's share
@@ -115,8 +116,8 @@ void ExpectACounterForEveryCut(const AttendPlan& plan) {
   }
 }
 
-// What SharesOf promises: blocks of threads have enough to do, or the keys of what is too long for
-// one are spread as far as they go. Of the tiles as they were before they were cut.
+// What SharesOf promises: thread blocks have enough to do, or the keys of a tile that is too long
+// for one are spread as far as possible. Computed on the tiles as they were before splitting.
 void ExpectSharesWorthABlock(const AttendPlan& plan, int kernel, int32_t shares) {
   const std::vector<int32_t>& begin = plan.share_begin[kernel];
   std::vector<int64_t> tiles;  // their costs
@@ -140,7 +141,7 @@ void ExpectSharesWorthABlock(const AttendPlan& plan, int kernel, int32_t shares)
     return;
   }
   EXPECT_LE(used, whole);
-  // It may begin at the end of a share, and ends with the next.
+  // It may start at the end of a share, and ends within the next.
   EXPECT_LE(most_parts, 2) << "a tile that fits a share";
 }
 
@@ -156,14 +157,14 @@ void ExpectEqualShares(const AttendKind& kind, const AttendDevice& device, const
       total += cost;
       most = std::max(most, cost);
     }
-    // Rounding up, and the cost of the piece that a cut adds.
+    // Rounding up, plus the cost of the piece that a split adds.
     EXPECT_LE(most, std::max<int64_t>(total / tiling.shares + 2, 6)) << "kernel " << k;
     ExpectSharesWorthABlock(plan, k, tiling.shares);
   }
 }
 
 TEST(AttendPlan, SaysWhatItCuts) {
-  // One decode step after 1000 tokens, one of a sequence that begins, a chunk.
+  // One decode step after 1000 tokens, one at the start of a sequence, and a chunk.
   const AttendPlan plan = Plan({{1000, 1}, {0, 1}, {60, 40}}, {{4, 4, 64}, 0}, kSmall);
   EXPECT_EQ(AttendPlanText(plan),
             "vector 0: tokens 0+1 of slot 0 at 1000, keys 0..192, part 0 of 6, partials 0\n"
@@ -194,7 +195,7 @@ TEST(AttendPlan, TilesHoldWholeTokens) {
   EXPECT_EQ(seven.heads, 7);
   EXPECT_EQ(seven.tokens, 9);
   EXPECT_EQ(seven.units, 1);
-  // More query heads than a tile has rows: two units a token.
+  // More query heads than a tile has rows: two units per token.
   const AttendTiling many = TilingOf(AttendKernel::kWide, {142, 2, 64}, kLarge);
   EXPECT_EQ(many.heads, 64);
   EXPECT_EQ(many.tokens, 1);
@@ -211,7 +212,7 @@ TEST(AttendPlan, ALongContextIsSpreadOverTheDevice) {
   ExpectEqualShares(kind, kLarge, plan);
 }
 
-// A short one as well: down to one block of keys each, unless all of it is a few.
+// So does a short one: split down to one block of keys each, unless there are only a few.
 TEST(AttendPlan, AShortContextAloneIsCutDownToBlocksOfKeys) {
   const AttendKind kind{{32, 8, 128}, 0};
   const auto pieces = [&](const std::vector<Chunk>& chunks) {
@@ -219,11 +220,11 @@ TEST(AttendPlan, AShortContextAloneIsCutDownToBlocksOfKeys) {
     ExpectEqualShares(kind, kLarge, plan);
     return plan.pieces.size();
   };
-  EXPECT_EQ(pieces({{1023, 1}}), 16u);  // of 8 KV heads: 128 blocks for 132 multiprocessors
+  EXPECT_EQ(pieces({{1023, 1}}), 16u);  // with 8 KV heads: 128 blocks for 132 multiprocessors
   EXPECT_EQ(pieces({{255, 1}}), 1u);
   EXPECT_EQ(pieces({{256, 1}}), 5u);
   EXPECT_EQ(pieces({{3000, 1}}), 47u);
-  // Several that are short stay whole as long as they are spread.
+  // Several short ones stay whole as long as they are spread.
   EXPECT_EQ(pieces(std::vector<Chunk>(8, {63, 1})), 8u);
   EXPECT_EQ(pieces(std::vector<Chunk>(20, {191, 1})), 20u);
 }
@@ -263,7 +264,7 @@ TEST(AttendPlan, AnyStepIsCoveredOnceInEqualSharesWithinTheLimits) {
     ASSERT_NO_FATAL_FAILURE(ExpectACounterForEveryCut(reused));
     EXPECT_LE(static_cast<int64_t>(reused.pieces.size()), MostAttendPieces(tokens, device));
     EXPECT_LE(reused.partials, MostAttendPartials(kind.head, device));
-    // Nothing of the plan before is left.
+    // Nothing of the previous plan is left.
     EXPECT_EQ(AttendPlanText(reused), AttendPlanText(Plan(chunks, kind, device)));
   }
 }

@@ -1,6 +1,6 @@
-// Attend's kernels over the emulation, from the pages to the output: every kernel and head size
-// they are compiled for, cut and whole, in all orders of the threads, against a plain loop. The op
-// cases go through the device; here are shapes that need several blocks of keys and shares in each
+// Attend's kernels on the emulation, from the pages to the output: every kernel and head size they
+// are compiled for, split and whole, in all thread orders, against a plain loop. The op cases go
+// through the device; here are shapes that need several blocks of keys and several shares in each
 // kernel.
 #include <gtest/gtest.h>
 
@@ -30,7 +30,7 @@ struct Chunk {
 
 struct AttendTestCase {
   std::string name;
-  AttendKernel kernel;  // that at least one row is for
+  AttendKernel kernel;  // used by at least one row
   HeadShape head;
   int32_t page_tokens;
   std::vector<Chunk> chunks;
@@ -38,7 +38,7 @@ struct AttendTestCase {
   int32_t gap;  // elements between rows of q and of out
   bool cuts;    // whether a sequence is cut
   int32_t multiprocessors = 4;
-  int32_t least_parts = 0;  // of some token
+  int32_t least_parts = 0;  // of at least one token
 };
 
 void PrintTo(const AttendTestCase& c, std::ostream* os) { *os << c.name; }
@@ -73,7 +73,8 @@ class Memory {
   std::unique_ptr<void, FreeHost> memory_;
 };
 
-// A case laid out in memory. Page 0 is nobody's: window cases name it before their first key.
+// A case laid out in memory. Page 0 belongs to no sequence: window cases name it before their first
+// key.
 class Layout {
  public:
   explicit Layout(const AttendTestCase& c)
@@ -100,7 +101,7 @@ class Layout {
                        .source = 0});
       tokens_ += chunk.count;
     }
-    // The last row ends without a gap: nothing may be read or written behind it.
+    // The last row ends without a gap: nothing may be read or written after it.
     q_ = Memory<uint16_t>(tokens_ * stride_ - c.gap);
     out_ = Memory<uint16_t>(q_.size());
     for (int32_t t = 0; t < tokens_; ++t) {
@@ -179,7 +180,8 @@ class Layout {
     }
   }
 
-  // Makes the middle element of the cached values of a token of this step `value`, and of its keys.
+  // Sets the middle element of a token's cached values, and optionally keys, in this step to
+  // `value`.
   void SetCached(size_t sequence, int32_t token, float value, bool keys) {
     const StepRow& row = rows_[sequence];
     for (int32_t i = 0; i < 2 * case_.head.kv_heads; ++i) {
@@ -188,7 +190,7 @@ class Layout {
           BF16FromF32(value);
     }
   }
-  // The middle elements of the tokens that see `token` are not finite; what others have is
+  // The middle elements of the tokens that see `token` are not finite; the others are as in
   // `before`.
   void ExpectSeenFrom(size_t sequence, int32_t token, const std::vector<uint16_t>& before,
                       const std::vector<uint16_t>& now) const {
@@ -248,7 +250,7 @@ class Layout {
     return ToFloat(Place(slot, position, kv_head, plane)[element]);
   }
 
-  // Every position that is seen, padding included; the rest stays NaN.
+  // Writes every visible position, padding included; the rest stays NaN.
   void WriteCache() {
     for (const StepRow& row : rows_) {
       for (int32_t p = 0; p < row.position + row.count; ++p) {
@@ -263,7 +265,7 @@ class Layout {
     }
   }
 
-  // Of the keys that a token sees, up to its own.
+  // The softmax weights of the keys that a token sees, up to its own.
   std::vector<double> Weights(const StepRow& row, int32_t token, int32_t head) const {
     const int32_t hd = case_.head.head_dim;
     const int32_t last = row.position + token - row.begin;
@@ -295,7 +297,7 @@ class Layout {
   Memory<uint16_t> q_;
   Memory<uint16_t> out_;
   Memory<std::byte> scratch_;
-  // No more than a launch has blocks: the sanitizer sees a counter beyond.
+  // Exactly as many as a launch has blocks: the sanitizer sees an access to a counter beyond.
   std::vector<uint32_t> arrived_ = std::vector<uint32_t>(kMaxAttendBlocks);
   StepView step_;
   std::mt19937 random_{3};
@@ -341,14 +343,14 @@ const AttendTestCase kCases[] = {
     {"wide_256", kWide, {8, 1, 256}, 32, {{20, 12}}, 0, 8, false},
     {"more_heads_than_a_tile", kWide, {71, 1, 24}, 32, {{40, 1}, {0, 3}}, 0, 5, false},
     {"mixed", kNarrow, {7, 1, 64}, 64, {{70, 1}, {0, 1}, {0, 40}, {33, 20}, {9, 2}}, 16, 5, false},
-    // More parts than a warp that puts them together reads at once: 8 of 256 elements, 16 of 128.
+    // More parts than a merging warp reads at once: 8 of 256 elements, 16 of 128.
     {"many_parts_256", kVector, {1, 1, 256}, 64, {{4600, 1}}, 0, 8, true, 18, 18},
     {"many_parts_128", kVector, {1, 1, 128}, 64, {{4600, 1}}, 0, 8, true, 6, 18},
 };
 INSTANTIATE_TEST_SUITE_P(Cases, CudaAttend, testing::ValuesIn(kCases),
                          [](const auto& info) { return info.param.name; });
 
-// 0 times a value that is not finite is NaN: a weight of 0 does not hide it.
+// 0 times a non-finite value is NaN: a weight of 0 does not hide it.
 void ExpectThatOthersAreAsBefore(const AttendTestCase& c) {
   SlotShape slots;
   slots.max_step_tokens = 256;
@@ -372,7 +374,7 @@ TEST(CudaAttendNotFinite, ReachesOnlyTokensThatSeeIt) {
   emulation::SetLaneOrder(emulation::LaneOrder::kForward);
   int kernels = 0;
   for (const AttendTestCase& c : kCases) {
-    // Of several tokens some do not see it.
+    // With several tokens, some do not see it.
     const auto several = [](const Chunk& chunk) { return chunk.count > 1; };
     if (std::none_of(c.chunks.begin(), c.chunks.end(), several)) continue;
     SCOPED_TRACE(c.name);

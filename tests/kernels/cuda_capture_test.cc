@@ -1,4 +1,5 @@
-// CudaDevice over the emulation: captures that are refused, what is said of them and what goes on.
+// CudaDevice on the emulation: captures that are refused, what is logged about them and what
+// happens next.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -35,7 +36,7 @@ TEST(CudaCapture, TheOperatorIsToldWhereTheOptionsSay) {
   std::string error;
   const std::unique_ptr<Device> device = OpenCudaDevice(options, &error);
   ASSERT_NE(device, nullptr) << error;
-  told.clear();  // what opening said
+  told.clear();  // what opening logged
   ::testing::internal::CaptureStderr();
   emulation::RefuseCaptures(true);
   EXPECT_FALSE(device->BeginCapture());
@@ -44,7 +45,7 @@ TEST(CudaCapture, TheOperatorIsToldWhereTheOptionsSay) {
   EXPECT_THAT(told, ElementsAre(HasSubstr("cuda:0: a step can't be captured as a graph: ")));
 }
 
-// Captures one kernel, which is not run. False: that is refused.
+// Captures one kernel, which is not run. False if that is refused.
 bool CapturesAKernel(Device& device) {
   if (!device.BeginCapture()) return false;
   const Tensor row = DenseTensor(nullptr, DType::kF32, 1, 8);
@@ -68,7 +69,7 @@ TEST(CudaCapture, ARefusedCaptureIsNoLostDevice) {
   EXPECT_NE(device->EndCapture(), 0u);
 }
 
-// The first tells what its launches asked for; the next does without.
+// The first capture reports what its launches requested; the next does without overlap.
 TEST(CudaCapture, AGraphWhoseKernelsOverlapIsTriedWithoutOnce) {
   const auto device = Open();
   emulation::RefuseOverlappingCaptures(emulation::kInvalid);
@@ -97,7 +98,7 @@ TEST(CudaCapture, ALackOfMemoryTakesNoOverlapFromCaptures) {
   EXPECT_TRUE(device->Wait(device->Record()));
 }
 
-// Where a graph of theirs was captured before, overlap is not why: memory may be.
+// If a graph with overlap was captured before, overlap is not the reason: memory may be.
 TEST(CudaCapture, ALaterRefusalTakesNoOverlapFromCaptures) {
   const auto device = Open();
   ASSERT_TRUE(CapturesAKernel(*device));
@@ -140,7 +141,7 @@ TEST(CudaCapture, OnlyCapturesGiveOverlapUp) {
   EXPECT_TRUE(captures.overlap());
 }
 
-// What fails first in a capture is why, not that the capture fails with it.
+// The first failure in a capture is the reason, not the failure of the capture itself.
 TEST(CudaCapture, ARefusedCaptureNamesWhatSpoiltIt) {
   const auto device = Open();
   ASSERT_TRUE(device->BeginCapture());

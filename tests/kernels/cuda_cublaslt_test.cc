@@ -1,4 +1,4 @@
-// cuBLASLt's products and those of our own kernels for tensor cores, which stand in for it: on the
+// cuBLASLt's products and those of our own tensor-core kernels, which substitute for it: on the
 // same operands both are within what the op table allows. On a GPU, or with the emulation's
 // stand-in for the library.
 #include <gmock/gmock.h>
@@ -32,7 +32,7 @@ struct Gpu {
   std::string missing;  // not empty: why nothing can be compared here
   OwnedStream stream;
   DeviceMemory partials, arrived, workspace;
-  std::unique_ptr<CublasLt> library;  // beside the device's own
+  std::unique_ptr<CublasLt> library;  // separate from the device's own
 
   testing::OpBed& bed() { return *family.beds.front().bed; }
   Device& device() { return *family.beds.front().device; }
@@ -48,7 +48,7 @@ Gpu& TheGpu() {
                    {.overlap_kernels = baram::testing::KernelsOverlap()}, &made->missing);
     if (device == nullptr) return made;
     testing::OpBed::Limits limits;
-    limits.gap_elements = 8;  // the library wants rows at multiples of 16 bytes
+    limits.gap_elements = 8;  // the library requires rows at multiples of 16 bytes
     limits.memory_bytes = int64_t{256} << 20;
     testing::AddBed(made->family, "cuda", std::move(device), limits);
     testing::AddRef(made->family, limits);
@@ -117,7 +117,7 @@ TEST_P(CudaCublasLtTest, AndOurKernelsAreWithinTheTablesTolerance) {
   testing::PreparedOp op = gpu.bed().Prepare(op_case);
   const auto& args = std::get<GemmArgs>(op.args);
   ASSERT_EQ(PlanOf(args).path, GemmPath::kCublasLt);
-  if (PlanOf(args).wide_rows == 0) {  // as it is; otherwise the device has more to do
+  if (PlanOf(args).wide_rows == 0) {  // as is; otherwise the device has more to do
     SCOPED_TRACE("the library");
     ASSERT_EQ(gpu.library->Multiply(args, false, gpu.stream.get()), nullptr);
     ASSERT_EQ(Synchronize(gpu.stream.get()), nullptr);
@@ -127,7 +127,7 @@ TEST_P(CudaCublasLtTest, AndOurKernelsAreWithinTheTablesTolerance) {
   testing::RunOp(gpu.device(), op.args);
   {
     SCOPED_TRACE("the device");
-    // Without a word it would compute what the library turns down.
+    // Otherwise it might silently compute what the library rejects.
     ASSERT_THAT(gpu.device().KernelOf(op.args), StartsWith("cublaslt"));
     ASSERT_NO_FATAL_FAILURE(ExpectWithin(Fetch(gpu.device(), args.out), ref.outputs[0], tolerance));
   }
@@ -155,7 +155,7 @@ INSTANTIATE_TEST_SUITE_P(
                       GemmCase{.rows = 2048, .n = 4608, .k = 512, .bias = true}),
     [](const auto& info) { return "Case" + std::to_string(info.index); });
 
-// More rows than the memory of unrounded results holds: 256 of 32768 columns.
+// More rows than the memory for unrounded results holds: 256 of 32768 columns.
 TEST_F(CudaCublasLtTest, LongResultsAreRoundedPartByPart) {
   Gpu& gpu = TheGpu();
   const OpCase op_case = Named({.rows = 300, .n = 32768, .k = 8, .bias = true});

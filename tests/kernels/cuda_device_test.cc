@@ -1,4 +1,4 @@
-// CudaDevice over the emulation: steps against the host's slots, transfers, marks.
+// CudaDevice on the emulation: steps against the host's slots, transfers, events.
 #include "kernels/cuda/cuda_device.h"
 
 #include <gtest/gtest.h>
@@ -106,7 +106,7 @@ TEST(CudaDevice, DownloadsOfAnySizeAndNumberArrive) {
   }
 }
 
-// The longest row that a piece of the staging for weights holds.
+// The limit is the longest row that a staging piece for weights holds.
 TEST(CudaDevice, RefusesWeightsWhoseRowsAreTooLong) {
   const auto device = Open();
   const auto unsupported = [&](int64_t k) {
@@ -126,7 +126,7 @@ TEST(CudaDevice, PacksWeightsFromSeveralThreads) {
   for (size_t i = 0; i < source.size(); ++i) source[i] = static_cast<float>(i % 251) - 125;
   const Buffer packed = device->Alloc(device->PackedBytes(shape));
   std::vector<std::thread> threads;
-  constexpr int64_t kParts = 20;  // more than there are pieces of the staging
+  constexpr int64_t kParts = 20;  // more than there are staging pieces
   for (int64_t part = 0; part < kParts; ++part) {
     threads.emplace_back([&, part] {
       const int64_t begin = shape.n * part / kParts;
@@ -156,7 +156,8 @@ SlotShape SmallSlots() {
           .max_step_outputs = 16};
 }
 
-// Everything the device takes beside Alloc is told beforehand: what is free shrinks by just that.
+// Everything the device allocates besides Alloc is announced beforehand: free memory shrinks by
+// exactly that.
 TEST(CudaDevice, TellsTheMemoryItTakesForItself) {
   int64_t before = 0;
   ASSERT_EQ(FreeMemory(&before), nullptr);
@@ -203,7 +204,7 @@ void ExpectSameStep(Device& device, const StepView& got, const StepView& want,
   EXPECT_EQ(got.max_pages_per_slot, want.max_pages_per_slot);
 }
 
-// The parts of a StepInput, and what it is made of.
+// A StepInput's parts, and the step made of them.
 struct RandomStep {
   std::vector<SlotInit> inits;
   std::vector<PageDelta> pages;
@@ -214,7 +215,7 @@ struct RandomStep {
   StepInput Input() const { return {inits, pages, rows, tokens, targets, padded_rows}; }
 };
 
-// `decodes`: rows of one token, each drawn from, and padding.
+// `decodes`: one-token rows that all draw, and padding.
 RandomStep DrawStep(const SlotShape& shape, bool decodes, std::mt19937& random) {
   const auto below = [&](int32_t n) { return static_cast<int32_t>(random() % n); };
   RandomStep step;
@@ -225,7 +226,7 @@ RandomStep DrawStep(const SlotShape& shape, bool decodes, std::mt19937& random) 
       init.length = below(30);
       step.inits.push_back(init);
     }
-    // Each entry once.
+    // Each entry at most once.
     for (int32_t group = 0; group < shape.groups; ++group) {
       for (int32_t index = below(4); index < shape.max_pages_per_slot; index += 1 + below(6)) {
         step.pages.push_back({slot, group, index, below(1000)});
@@ -245,7 +246,7 @@ RandomStep DrawStep(const SlotShape& shape, bool decodes, std::mt19937& random) 
   return step;
 }
 
-// Random steps on the device and on the host's SlotTable, which defines what they mean.
+// Random steps on the device and on the host's SlotTable, which defines their meaning.
 TEST(CudaDevice, StepsExpandAsTheHostsSlotsDo) {
   const auto device = Open();
   const SlotShape shape = SmallSlots();
@@ -261,7 +262,7 @@ TEST(CudaDevice, StepsExpandAsTheHostsSlotsDo) {
   }
 }
 
-// The emulated stream carries work out when it must, and tells the host's time then.
+// The emulated stream executes work when it must, and reports host time for it.
 TEST(CudaDevice, TellsHowLongAStepTookAndWhatWasBeforeIt) {
   using Clock = std::chrono::steady_clock;
   const auto seconds = [](Clock::time_point from) {
@@ -298,7 +299,7 @@ TEST(CudaDevice, TellsHowLongAStepTookAndWhatWasBeforeIt) {
   EXPECT_TRUE(device->Wait(device->Record())) << "nothing failed";
 }
 
-// Nobody waits between the steps, so a staging that is written again too early shows.
+// Nothing waits between the steps, so a staging buffer that is overwritten too early shows.
 TEST(CudaDevice, StepsThatNobodyWaitsForExpandAlike) {
   const auto device = Open();
   const SlotShape shape = SmallSlots();
@@ -325,7 +326,7 @@ TEST(CudaDevice, StepsThatNobodyWaitsForExpandAlike) {
   EXPECT_EQ(got, want);
 }
 
-// More deltas and a longer history than one block holds: several copies, the same outcome.
+// More deltas and a longer history than one block holds: several copies, the same result.
 TEST(CudaDevice, AStepMayBringMoreThanABlockHolds) {
   const auto device = Open();
   SlotShape shape = SmallSlots();

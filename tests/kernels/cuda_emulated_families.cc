@@ -1,5 +1,5 @@
-// op_test on the CUDA device over its emulation: every kernel runs its cases under the sanitizers,
-// with rows that allow wide vectors and rows that do not, in two orders of the threads.
+// op_test on the emulated CUDA device: every kernel runs its cases under the sanitizers, with rows
+// that allow wide vectors and rows that do not, in two thread orders.
 #include <variant>
 
 #include "kernels/cuda/cuda_device.h"
@@ -9,8 +9,8 @@
 namespace baram::testing {
 namespace {
 
-// Fibers are slow: what differs in nothing but size from a smaller case runs on a GPU only.
-// cuda_op_cases_test names what is left out.
+// Fibers are slow: a case that differs only in size from a smaller one runs on a GPU only.
+// cuda_op_cases_test lists what is left out.
 constexpr int64_t kMaxElements = 1 << 20;
 constexpr int64_t kMaxCached = 1 << 17;  // elements of keys
 
@@ -51,8 +51,8 @@ struct IsSmall {
 std::vector<Family> TestedFamilies() {
   cuda::emulation::SetLaneOrder(cuda::emulation::LaneOrder::kShuffled);
   std::vector<Family> families;
-  families.push_back(OpenFamily(5));  // rows begin anywhere
-  families.push_back(OpenFamily(8));  // rows of multiples of 8 elements begin at 16 bytes
+  families.push_back(OpenFamily(5));  // rows start anywhere
+  families.push_back(OpenFamily(8));  // rows of multiples of 8 elements start at 16-byte boundaries
   return families;
 }
 

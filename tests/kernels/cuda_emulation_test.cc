@@ -1,5 +1,5 @@
-// The emulation of CUDA itself: barriers, collectives, tensor-core layouts, asynchronous copies,
-// and that it finds what kernels do wrong.
+// The CUDA emulation itself: barriers, collectives, tensor-core layouts, asynchronous copies, and
+// that it detects kernels' mistakes.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -116,7 +116,7 @@ TEST(Emulation, CollectivesExchangeBetweenLanes) {
   }
 }
 
-// Rows of 16 elements in shared memory begin 24 elements apart: aligned to 16 bytes, not dense.
+// Rows of 16 elements in shared memory start 24 elements apart: aligned to 16 bytes, not dense.
 constexpr int kPitch = 24;
 
 struct MmaArgs {
@@ -230,14 +230,14 @@ TEST(EmulationDeathTest, TheFirstByteBeyondSharedMemoryIsFound) {
                "dynamic shared memory");
 }
 
-// What a kernel does before it waits for the kernel before, in a block of its grid.
+// What a kernel does, in one block of its grid, before it waits for the previous kernel.
 enum class Early { kNone, kReturn, kMeeting, kRead, kWrite, kCopy, kConstant, kPastConstant };
 
 struct EarlyArgs {
   int32_t* memory;  // [8] on the GPU
   uint32_t block;
 };
-// A kernel for each, because the first launches of a kernel are watched most.
+// A separate kernel for each, because the first launches of a kernel are checked most.
 template <Early kEarly>
 __global__ void EarlyKernel(const __grid_constant__ EarlyArgs args) {
   int32_t seen = 0;
@@ -258,7 +258,7 @@ __global__ void EarlyKernel(const __grid_constant__ EarlyArgs args) {
   if (blockIdx.x == args.block && threadIdx.x == 5) args.memory[0] = seen;
 }
 
-// Of three blocks; returns what the kernel saw.
+// Runs three blocks; returns what the kernel saw.
 template <Early kEarly>
 int32_t RunEarly(uint32_t block) {
   DeviceMemory memory;
@@ -289,7 +289,7 @@ TEST(EmulationDeathTest, ConstantMemoryAloneMayBeTouchedBeforeThePreviousKernelH
   }
 }
 
-// A stream whose memory the tests look at directly.
+// A stream whose memory the tests access directly.
 class EmulatedStream : public testing::Test {
  protected:
   void SetUp() override {
@@ -327,7 +327,7 @@ TEST_F(EmulatedStream, ReadsPinnedMemoryWhenItGetsThereAndOtherMemoryAtOnce) {
 }
 
 TEST_F(EmulatedStream, GoesAsFarAsTheEventThatIsWaitedFor) {
-  ASSERT_EQ(WaitEvent(event_.get()), nullptr);  // was never recorded
+  ASSERT_EQ(WaitEvent(event_.get()), nullptr);  // never recorded
   host_[0] = 1;
   host_[1] = 2;
   ASSERT_EQ(Copy(host_), nullptr);
@@ -386,7 +386,7 @@ TEST_F(EmulatedStream, GraphsRunAgainWithTheArgumentsOfTheirCapture) {
   EXPECT_EQ(*device_, 0) << "captured, not run";
   ASSERT_EQ(LaunchGraph(graph.get(), stream_.get()), nullptr);
   ASSERT_EQ(LaunchGraph(graph.get(), stream_.get()), nullptr);
-  graph.reset();  // what was launched still runs
+  graph.reset();  // work already launched still runs
   EXPECT_EQ(*device_, 0);
   ASSERT_EQ(Synchronize(stream_.get()), nullptr);
   EXPECT_EQ(*device_, 86);

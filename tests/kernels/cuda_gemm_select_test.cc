@@ -1,4 +1,4 @@
-// The choice of GEMM on a GPU: which path, which cut, and that a plan stays inside its memory.
+// The choice of GEMM on a GPU: which path, which tiling, and that a plan fits its memory.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -40,12 +40,12 @@ TEST(CudaGemmSelect, NarrowerProductsHaveMoreWarpsABlockThenMoreBlocksATile) {
   EXPECT_EQ(Plan(Problem(1, 4096, 14336)), "skinny, 8 warps");
   EXPECT_EQ(Plan(Problem(1, 2048, 2048)), "skinny, 16 warps");
   EXPECT_EQ(Plan(Problem(1, 1024, 4096)), "skinny, 16 warps, 2 splits");
-  // Steps of k are what warps and splits can share at most.
+  // The steps of k limit how many warps and splits can share them.
   EXPECT_EQ(Plan(Problem(1, 64, 512)), "skinny, 4 warps");
   EXPECT_EQ(Plan(Problem(1, 64, 1024)), "skinny, 4 warps, 2 splits");
 }
 
-// Warps of the blocks, of products of one row.
+// Warps per block, for one-row products.
 std::vector<int32_t> Warps(const std::vector<std::pair<int64_t, int64_t>>& shapes,
                            int32_t multiprocessors) {
   std::vector<int32_t> warps;
@@ -65,7 +65,7 @@ TEST(CudaGemmSelect, AModelsProductsTakeTheFewestWavesThenTheMostWarps) {
       {6144, 4096}, {4096, 4096}, {28672, 4096}, {4096, 14336}, {128256, 4096}};
   EXPECT_THAT(Warps(llama_8b, 132), ElementsAre(4, 8, 4, 8, 4));
   EXPECT_THAT(Warps(llama_8b, 148), ElementsAre(4, 8, 4, 8, 4));
-  // Llama 3.2 1B and EXAONE 4.0 1.2B, which has other gates.
+  // Llama 3.2 1B and EXAONE 4.0 1.2B, whose gate and up differ.
   const std::vector<std::pair<int64_t, int64_t>> llama_1b = {
       {3072, 2048}, {2048, 2048}, {16384, 2048}, {2048, 8192}, {8192, 2048}, {102400, 2048}};
   EXPECT_THAT(Warps(llama_1b, 132), ElementsAre(8, 16, 4, 16, 4, 4));
@@ -92,29 +92,29 @@ TEST(CudaGemmSelect, RowsThatVectorsCannotReadGoToTensorCoresElementByElement) {
 TEST(CudaGemmSelect, WhatTheLibraryDoesNotTakeStaysHere) {
   GemmProblem problem = Problem(2048, 6144, 4096);
   problem.has_bias = true;
-  problem.n = 6148;  // rows of vectors of eight are what rounding takes
+  problem.n = 6148;  // rounding requires rows of eight-element vectors
   EXPECT_EQ(Plan(problem), "mma 128 x 128");
   problem.n = 6144;
   problem.out = DType::kF32;
   EXPECT_EQ(Plan(problem), "cublaslt");
   problem.wide_out = false;
   EXPECT_EQ(Plan(problem), "mma 128 x 128");
-  EXPECT_EQ(Plan(Problem(2048, 50257, 4096)), "cublaslt");  // an odd vocabulary is no hindrance
+  EXPECT_EQ(Plan(Problem(2048, 50257, 4096)), "cublaslt");  // an odd vocabulary is no obstacle
   EXPECT_EQ(Plan(Problem(2048, 6144, 4094)), "mma 128 x 128");
 }
 
-// The library's bias has the type of its result: it adds ours, fp32, to a result in fp32.
+// The library's bias has its result's type: it adds our fp32 bias to an fp32 result.
 TEST(CudaGemmSelect, ResultsOfTheLibraryWithABiasAreRoundedAfterwards) {
   GemmProblem problem = Problem(2048, 4608, 3584);
   problem.has_bias = true;
   EXPECT_EQ(Plan(problem), "cublaslt, rounded by 1024 rows");
   EXPECT_EQ(Plan(problem, kAlone), "mma 128 x 128");
-  problem.rows = 255;  // too few to pay
+  problem.rows = 255;  // too few to pay off
   EXPECT_EQ(Plan(problem), "mma 64 x 64");
   problem.rows = 16;
   EXPECT_EQ(Plan(problem).substr(0, 6), "skinny");
   problem.rows = 2048;
-  problem.n = 40000;  // of which memory holds too few rows
+  problem.n = 40000;  // for which memory holds too few rows
   EXPECT_EQ(Plan(problem), "mma 128 x 128");
   for (int64_t n = 8; n < 100000; n += 8) {
     problem.n = n;
@@ -164,7 +164,7 @@ TEST(AlgorithmTable, RoundsRowsUpToFewNumbers) {
   EXPECT_EQ(RoundedRows(8192), 8192);
 }
 
-// The first product of a kind is the last that asks, whatever rows follow.
+// Only the first product of a kind queries, whatever row counts follow.
 TEST(AlgorithmTable, AsksForAllRowsOfAKindAtOnce) {
   AlgorithmTable<int64_t> table;
   table.SetMostRows(3000);

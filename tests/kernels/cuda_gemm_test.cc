@@ -1,5 +1,5 @@
-// The GEMM kernels on the emulation, plan by plan, in three orders of the threads. Factors are
-// small integers, so that sums are exact and any order of adding must give the same bits.
+// The GEMM kernels on the emulation, plan by plan, in three thread orders. Factors are small
+// integers, so that sums are exact and any summation order must give the same bits.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -16,7 +16,7 @@ namespace {
 
 using emulation::LaneOrder;
 
-constexpr uint16_t kNaN = 0x7fff;  // bf16; what no kernel may read or leave behind
+constexpr uint16_t kNaN = 0x7fff;  // bf16; no kernel may read it or leave it behind
 constexpr int64_t kOutGap = 3;
 
 struct GemmCase {
@@ -46,7 +46,8 @@ float WValue(int64_t column, int64_t i) {
 }
 float BiasValue(int64_t column) { return static_cast<float>(column % 13) * 0.5f; }
 
-// Everything in blocks of exact size: the sanitizer sees a read of the first byte beyond.
+// Everything in allocations of exact size: the sanitizer catches a read of the first byte past the
+// end.
 struct Layout {
   explicit Layout(const GemmCase& c)
       : a_stride(c.k + c.a_gap),
@@ -111,7 +112,8 @@ TEST_P(CudaGemmTest, AddsAllProductsInEveryOrderOfThreads) {
   }
 }
 
-// k = 136: 16 bytes more than a step of the skinny kernel, and two steps and a bit of the other.
+// k = 136: 16 bytes more than a step of the skinny kernel, and slightly more than two steps of the
+// other.
 INSTANTIATE_TEST_SUITE_P(
     Skinny, CudaGemmTest,
     testing::Values(GemmCase{Skinny(4), 1, 16, 136}, GemmCase{Skinny(4), 8, 17, 136},
@@ -135,7 +137,7 @@ TEST(CudaGemmRows, AreTheSameBitsWhateverTheSkinnyProductsRows) {
   emulation::SetLaneOrder(LaneOrder::kForward);
   const GemmCase all{Skinny(4, 2), 16, 24, 1032};
   Layout whole(all);
-  // Fractions, whose sums do round.
+  // Fractions, whose sums round.
   for (size_t i = 0; i < whole.a.size(); ++i) {
     whole.a[i] = BF16FromF32(std::sin(static_cast<float>(i)));
   }

@@ -1,4 +1,4 @@
-// The CUDA device and a cuBLASLt that turns products down, as the emulation's can: our own kernels
+// The CUDA device with a cuBLASLt that rejects products, as the emulation's can: our own kernels
 // compute them, and the operator is told.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -82,15 +82,15 @@ TEST(CudaLibrary, SaysOnceWhatTheLibraryTurnsDown) {
               device->Gemm(ones.args);
             }),
             "");
-  // A kind that it is known to turn down before it is asked, as other rows of one that it was.
+  // A kind known to be rejected before it is queried, like other row counts of a kind that was.
   ones.args.out.dtype = DType::kF32;
   EXPECT_THAT(WordsOf([&] { device->Gemm(ones.args); }), HasSubstr("cuBLASLt does not compute"));
   EXPECT_EQ(WordsOf([&] { device->Gemm(ones.args); }), "");
   emulation::RefuseProducts(false);
 }
 
-// It is asked for algorithms with rows that are rounded up: 32 for these. What it answers for the
-// very rows, good or not, is for these alone.
+// It is queried for algorithms with the row count rounded up: to 32 here. Its answer for the exact
+// count, good or not, holds only for that count.
 TEST(CudaLibrary, IsAskedOnceMoreWithTheVeryRows) {
   emulation::OfferCublasLt();
   const auto device = Open();
@@ -122,7 +122,7 @@ TEST(CudaLibrary, IsAskedOnceMoreWithTheVeryRows) {
   emulation::RefuseOtherRows(false);
 }
 
-// A capture that is spoilt fails every product behind: none of them is the library's to refuse.
+// A spoilt capture fails every later product in it: the library has rejected none of them.
 TEST(CudaLibrary, IsNotBlamedForWhatFailsInACapture) {
   emulation::OfferCublasLt();
   const auto device = Open();
@@ -139,7 +139,7 @@ TEST(CudaLibrary, IsNotBlamedForWhatFailsInACapture) {
   capture_refused();
   emulation::RefuseOtherRows(true);
   ones.args.a.rows = ones.args.out.rows = 17;
-  device->Gemm(ones.args);  // now it is known by its very rows
+  device->Gemm(ones.args);  // now known by its exact row count
   capture_refused();
   emulation::RefuseOtherRows(false);
 }

@@ -1,5 +1,5 @@
-// What the rows of the case table come to on a GPU, by the pure choices of the CUDA device: the
-// ways of its kernels that only long contexts and sums take are in the table, for a GPU of 132
+// What the rows of the case table lead to on a GPU, by the pure choice functions of the CUDA
+// device: the kernel paths that only long contexts and sums take are in the table, for a GPU of 132
 // multiprocessors, and in the part of the table that the emulation has time for.
 #include <gtest/gtest.h>
 
@@ -20,10 +20,10 @@ namespace {
 using testing::OpCase;
 
 constexpr AttendDevice kH200 = {.multiprocessors = 132, .shared_bytes = 227 << 10};
-// As the emulation says of itself.
+// As the emulation reports itself.
 constexpr AttendDevice kEmulated = {.multiprocessors = 4, .shared_bytes = 227 << 10};
 
-// Into how many parts a tile of this kernel and depth is cut at most; 0: no case has one.
+// The most parts that a tile of this kernel and depth is split into; 0: no case has such a tile.
 int32_t MostParts(const std::vector<OpCase>& cases, AttendKernel kernel, int32_t depth,
                   const AttendDevice& device) {
   int32_t most = 0;
@@ -50,7 +50,7 @@ int32_t MostParts(const std::vector<OpCase>& cases, AttendKernel kernel, int32_t
   return most;
 }
 
-// Blocks that share a tile's k in the kernel for few rows, at most.
+// The most blocks that share a tile's k in the kernel for few rows.
 int32_t MostSplits(const std::vector<OpCase>& cases, int32_t multiprocessors) {
   int32_t most = 0;
   for (const OpCase& op_case : cases) {
@@ -74,7 +74,7 @@ TEST(CudaOpCases, CutTilesOfEveryKernelAndDepth) {
   }
 }
 
-// More than the lanes of a warp, each of which finds the largest of one.
+// More parts than a warp has lanes, each of which finds the maximum of one.
 TEST(CudaOpCases, MergeManyParts) {
   const std::vector<OpCase> cases = testing::OpCases();
   for (const int32_t depth : {64, 128, 256}) {
@@ -86,7 +86,7 @@ TEST(CudaOpCases, ShareTheSumsOfFewRows) {
   EXPECT_EQ(MostSplits(testing::OpCases(), kH200.multiprocessors), 8) << "the most there are";
 }
 
-// The kernels' own tests have all of it; these go through the device.
+// The kernels' own tests cover everything; these go through the device.
 TEST(CudaOpCases, OnTheEmulationHaveWhatItHasTimeFor) {
   const std::vector<OpCase> cases = testing::TestedCases();
   EXPECT_GT(MostParts(cases, AttendKernel::kVector, 64, kEmulated), 1);

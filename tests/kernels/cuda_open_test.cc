@@ -1,4 +1,5 @@
-// Opening a GPU: what the driver, the binary and the operator's choice allow, and what is said.
+// Opening a GPU: what the driver, the binary and the operator's choice allow, and the error
+// messages.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -30,7 +31,7 @@ TEST(OpenCuda, SaysWhatMayHideTheGpus) {
             "hide them");
 }
 
-// The name of what runs on a GPU of this compute capability, or why none does.
+// The name of the code that runs on a GPU of this compute capability, or why none does.
 std::string Found(const std::string& list, int major, int minor) {
   const std::vector<Architecture> architectures = ParseArchitectures(list);
   GpuFacts facts;
@@ -77,7 +78,7 @@ TEST(OpenCuda, FindsGpusByIndexAndUuid) {
   }
 }
 
-// A slice of a GPU, whether or not the runtime calls it one.
+// A slice of a GPU, whether or not the runtime reports it as one.
 TEST(OpenCuda, FindsSlicesOfGpusAsNvidiaSmiPrintsThem) {
   std::vector<GpuFacts> gpus(2);
   gpus[0].uuid = "GPU-c5f9a2ab-0a3d-5c1c-9c6c-52b7a0d6e3f1";

@@ -1,4 +1,4 @@
-// A GPU has what it has.
+// A GPU, with the libraries that are installed.
 #include "tests/kernels/cuda_place.h"
 
 namespace baram::cuda {

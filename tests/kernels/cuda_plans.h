@@ -1,4 +1,4 @@
-// Plans of attention that are uploaded as the device does it, but alone.
+// Attention plans, uploaded like the device does it, but in isolation.
 #ifndef BARAM_TESTS_KERNELS_CUDA_PLANS_H_
 #define BARAM_TESTS_KERNELS_CUDA_PLANS_H_
 

@@ -1,5 +1,5 @@
-// Selection without sorting, against sorted items: exact sums of weights, digit after digit, and
-// short lists.
+// Selection without sorting, against sorted items: exact sums of weights, digit by digit, and short
+// lists.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -20,7 +20,7 @@ struct SelectArgs {
   const uint32_t* keys;
   const Weight* weights;
   int32_t count;
-  const Weight* wanted;  // a block's each
+  const Weight* wanted;  // one per block
   uint32_t* found;
 };
 
@@ -35,7 +35,7 @@ __global__ void SelectKernel(const __grid_constant__ SelectArgs args) {
   if (threadIdx.x == 0) args.found[blockIdx.x] = found;
 }
 
-// The largest key at or above which the weights reach `wanted`.
+// The largest key such that the weights of keys at or above it reach `wanted`.
 uint32_t Selected(const SelectArgs& args, Weight wanted) {
   std::vector<uint32_t> keys(args.keys, args.keys + args.count);
   std::sort(keys.begin(), keys.end(), std::greater<>());
@@ -53,7 +53,7 @@ TEST(CudaSelect, FindsTheKeyWhoseWeightIsReached) {
   std::vector<Weight> weights(keys.size());
   Weight total = 0;
   for (size_t i = 0; i < keys.size(); ++i) {
-    // Many share their first digits, some all.
+    // Many share their first digits, some all of them.
     keys[i] = 0xc0000000u + static_cast<uint32_t>(random() % 3 << 24 | random() % 200);
     weights[i] = random() >> 24;  // 40 bits: lower halves overflow
     total += weights[i];
@@ -68,7 +68,7 @@ TEST(CudaSelect, FindsTheKeyWhoseWeightIsReached) {
   }
 }
 
-// A row of values, as Shorten reads it.
+// A row of values, as read by Shorten.
 struct Values {
   const float* values;
   int32_t count;

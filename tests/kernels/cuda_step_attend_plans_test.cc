@@ -1,5 +1,5 @@
-// StepAttendPlans over the emulation: what the kernels read is what was planned, of every kind, in
-// every step, at addresses that stay.
+// StepAttendPlans on the emulation: the kernels read exactly what was planned, for every kind, in
+// every step, at fixed addresses.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -14,7 +14,8 @@
 namespace baram::cuda {
 namespace {
 
-// What a step found of a kind's plan in GPU memory, once the stream got there; and what it should.
+// What a step found of a kind's plan in GPU memory when the stream executed it; and what it should
+// find.
 struct FoundPlan {
   AttendPlan want;
   AttendPlanArrays arrays;
@@ -47,8 +48,8 @@ struct FoundPlan {
   }
 };
 
-// Nobody waits between the steps, so a staging that is written again too early shows. Kinds come
-// one after the other.
+// Nothing waits between the steps, so a staging buffer that is overwritten too early shows. Kinds
+// appear one after the other.
 TEST(StepAttendPlans, ArriveWithTheirStep) {
   OwnedStream stream;
   ASSERT_EQ(MakeOwned(&stream, CreateStream), nullptr);
@@ -61,7 +62,7 @@ TEST(StepAttendPlans, ArriveWithTheirStep) {
       {.head = {4, 2, 64}}, {.head = {4, 2, 64}, .window = 40}, {.head = {8, 1, 128}, .window = 7}};
   constexpr int kSteps = 9;
   std::vector<FoundPlan> found;
-  found.reserve(kSteps * std::size(kinds));  // the stream writes to them
+  found.reserve(kSteps * std::size(kinds));  // the stream writes into its elements
   for (int step = 0; step < kSteps; ++step) {
     const StepRow rows[] = {
         {.slot = 0, .begin = 0, .count = 1, .position = 300 * step, .source = -1},
@@ -76,7 +77,7 @@ TEST(StepAttendPlans, ArriveWithTheirStep) {
   EXPECT_EQ(uploaded.block.error(), nullptr);
   ASSERT_EQ(found.size(), 2 * 1 + 2 * 2 + 5 * 3u);
   for (const FoundPlan& plan : found) plan.ExpectAsPlanned();
-  // A graph reads where it read when it was captured.
+  // A graph reads the addresses it read when it was captured.
   for (size_t kind = 0; kind < std::size(kinds); ++kind) {
     const AttendPlanArrays& first = found[6 + kind].arrays;
     const AttendPlanArrays& last = found[found.size() - std::size(kinds) + kind].arrays;
@@ -98,7 +99,7 @@ TEST(StepAttendPlans, ThatGraphsUseKeepTheirPlace) {
   uploaded.BeginStep({&row, 1});
   const auto kind = [](int32_t window) { return AttendKind{.head = {4, 2, 64}, .window = window}; };
   EXPECT_DEATH(plans.For(kind(1), /*captured=*/true), "before it is captured");
-  // The second round finds no place and begins anew.
+  // The second round finds no free slot and starts over.
   for (int32_t window = 0; window < 2 * kMaxKvGroups; ++window) {
     const FoundPlan found(plans.For(kind(window), /*captured=*/false), stream.get());
     ASSERT_EQ(Synchronize(stream.get()), nullptr);

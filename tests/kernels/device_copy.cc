@@ -1,4 +1,5 @@
-// DeviceCopy, through the op that every device has for it: GatherRows of rows in their own order.
+// DeviceCopy, through the op that every device has for it: GatherRows with rows in their original
+// order.
 #include "tests/kernels/device_copy.h"
 
 #include <algorithm>
@@ -11,8 +12,8 @@ namespace baram::testing {
 namespace {
 
 constexpr int64_t kUnitBytes = sizeof(float);
-constexpr int64_t kRowBytes = 64 << 10;  // a block of a GPU's threads copies a row
-constexpr int64_t kMaxRows = 8192;       // of one op
+constexpr int64_t kRowBytes = 64 << 10;  // a GPU thread block copies one row
+constexpr int64_t kMaxRows = 8192;       // per op
 
 }  // namespace
 
@@ -31,7 +32,7 @@ void DeviceCopy::Copy(void* to, const void* from, int64_t bytes) {
     const int64_t row_bytes = std::min(bytes - at, kRowBytes);
     const int64_t rows = std::min((bytes - at) / row_bytes, kMaxRows);
     const int64_t columns = row_bytes / kUnitBytes;
-    // The op does not write to x, which is a tensor like any other.
+    // The op does not write to x, but a tensor's data is not const.
     auto* x = const_cast<std::byte*>(static_cast<const std::byte*>(from) + at);
     auto* out = static_cast<std::byte*>(to) + at;
     device_.GatherRows({.x = DenseTensor(x, DType::kF32, rows, columns),

@@ -1,5 +1,5 @@
-// DeviceCopy: copies inside a device's memory, at that memory's speed. Through the host gigabytes
-// take seconds.
+// DeviceCopy: copies within a device's memory, at that memory's speed. Through the host gigabytes
+// would take seconds.
 #ifndef BARAM_TESTS_KERNELS_DEVICE_COPY_H_
 #define BARAM_TESTS_KERNELS_DEVICE_COPY_H_
 
@@ -9,16 +9,15 @@
 
 namespace baram::testing {
 
-// All copies are in the order of the device. Addresses are multiples of 4 bytes, of 16 for speed,
-// and sizes multiples of 4; what is read and what is written do not overlap.
+// Copies are ordered like the device's other work. Addresses are multiples of 4 bytes (of 16 for
+// speed), sizes multiples of 4; source and destination must not overlap.
 class DeviceCopy {
  public:
-  // Takes memory from `device`, which has not run a step yet and must outlive it.
+  // Allocates from `device`, which must not have run a step yet and must outlive this.
   explicit DeviceCopy(Device& device);
 
   void Copy(void* to, const void* from, int64_t bytes);
-  // Writes the first `period` bytes of `data` behind them, again and again, until all `bytes` are
-  // written.
+  // Repeats the first `period` bytes of `data` until all `bytes` bytes are filled.
   void Repeat(void* data, int64_t period, int64_t bytes);
 
  private:

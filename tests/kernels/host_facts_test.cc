@@ -24,7 +24,7 @@ namespace {
 bool large_machine = false;  // 4096 processors, of which 3, 1500 and 4095 are ours
 }
 
-// Takes the place of the C library's.
+// Replaces the C library's.
 extern "C" int sched_getaffinity(pid_t pid, size_t bytes, cpu_set_t* set) noexcept {
   if (!large_machine) {
     const long written = syscall(SYS_sched_getaffinity, pid, bytes, set);
@@ -54,8 +54,8 @@ TEST(HostFacts, SeesTheProcessorsOfLargeMachines) {
   EXPECT_EQ(ReadHostFacts().processors, own);
 }
 
-// A directory that looks like one of the kernel's: the mount point of cgroups, or what it says of
-// NUMA nodes.
+// A directory that mimics one of the kernel's: the mount point of cgroups, or the one that
+// describes NUMA nodes.
 class FakeFolder {
  public:
   FakeFolder() {
@@ -102,7 +102,7 @@ TEST(HostFacts, ReadsCgroupV1) {
   EXPECT_EQ(CgroupMemoryLimit(cgroups.root(), membership), 3000000);
 }
 
-// Under numactl --membind the other sockets' memory is not this process's.
+// Under numactl --membind the other sockets' memory is not available to this process.
 TEST(HostFacts, CountsTheMemoryOfAllowedNodesAlone) {
   const FakeFolder nodes;
   const std::vector<std::vector<uint64_t>> any = {{}, {}};
@@ -124,7 +124,7 @@ TEST(HostFacts, CountsTheMemoryOfAllowedNodesAlone) {
 }
 
 TEST(HostFacts, SeesABoundNode) {
-  // Of node 0 alone: on a machine with one there is nothing to see but that it is no error.
+  // Of node 0 alone: on a single-node machine this only shows that it is no error.
   const int64_t before = ReadHostFacts().memory_bytes;
   const uint64_t first = 1;
   if (syscall(SYS_set_mempolicy, MPOL_BIND, &first, 64) != 0) GTEST_SKIP() << "it is not allowed";
@@ -138,7 +138,7 @@ TEST(HostFacts, SeesABoundNode) {
   }
 }
 
-#ifndef __SANITIZE_ADDRESS__  // which takes more address space than there is
+#ifndef __SANITIZE_ADDRESS__  // which takes more address space than is left
 TEST(HostFacts, EveryHostDeviceKeepsToTheLimitOfItsProcess) {
   rlimit before{};
   ASSERT_EQ(getrlimit(RLIMIT_AS, &before), 0);

@@ -1,5 +1,5 @@
-// op_test on the device that was asked for, or on the host's: ref, and every instruction set of
-// this processor.
+// op_test on the requested device, or on the host's: ref, and every instruction set of this
+// processor.
 #include <cstdio>
 #include <cstdlib>
 
@@ -22,7 +22,7 @@ Family OpenFamily(const std::string& name, const std::vector<std::string>& isas,
   return family;
 }
 
-// With rows that begin anywhere, and with rows that allow wide loads: they take other kernels.
+// With rows that start anywhere, and with rows that allow wide loads: they use different kernels.
 std::vector<Family> FamiliesOf(const std::string& name) {
   std::vector<Family> families;
   for (const int64_t gap : {5, 8}) {

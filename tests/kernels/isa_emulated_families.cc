@@ -1,5 +1,5 @@
-// op_test on the CPU device with emulated AVX512_BF16 and AMX, beside the instruction set whose
-// bits they must have.
+// op_test on the CPU device with emulated AVX512_BF16 and AMX, next to the instruction set whose
+// bits they must reproduce.
 #include <string>
 
 #include "tests/kernels/op_families.h"
@@ -21,7 +21,7 @@ std::vector<Family> TestedFamilies() {
   Add(families[0], "avx512_bf16", 1, " emulated");
   Add(families[0], "amx", 1, " emulated");
   Add(families[0], "amx", 2, " emulated");
-  // AVX-512 is missing here, and with it the emulation.
+  // There is no AVX-512 here, and so no emulation.
   if (families[0].beds.empty()) Add(families[0], "avx2", 1, "");
   AddRef(families[0]);
   return families;

@@ -10,8 +10,8 @@
 #include "kernels/check.h"
 #include "kernels/float_types.h"
 
-// Of the address sanitizer where the program has one, whatever this file was compiled for: the
-// emulated GPU's kernels are watched in every build.
+// The address sanitizer's functions if the program has it, however this file was compiled: the
+// emulated GPU's kernels are checked in every build.
 extern "C" {
 [[gnu::weak]] void __asan_poison_memory_region(const volatile void* begin, size_t bytes);
 [[gnu::weak]] void __asan_unpoison_memory_region(const volatile void* begin, size_t bytes);
@@ -23,7 +23,7 @@ namespace {
 constexpr int64_t kGuardBytes = 64;  // also keeps blocks aligned
 constexpr uint8_t kGuardByte = 0xA5;
 constexpr uint8_t kNaNByte = 0xFF;        // a NaN in every element type
-constexpr size_t kTimedValues = 1 << 18;  // that repeat, for timing
+constexpr size_t kTimedValues = 1 << 18;  // before repeating, for timing
 
 uint64_t Mix(uint64_t x) {  // the finalizer of splitmix64
   x += 0x9E3779B97F4A7C15ull;
@@ -176,7 +176,7 @@ std::vector<float> OpBed::Random(const char* what, int64_t rows, int64_t cols, f
   const size_t asked = rows * cols;
   const size_t count = limits_.for_timing ? std::min(asked, kTimedValues) : asked;
   const std::string of_case = limits_.for_timing ? "" : case_name_;
-  // The same values are asked for by every device and every cut of a case.
+  // Every device and every cut of a case requests the same values.
   static std::string cached_case;
   static std::map<std::string, std::vector<float>> cache;
   if (cached_case != of_case) cache.clear();
@@ -261,7 +261,7 @@ PackedWeight OpBed::Weight(const std::vector<float>& values, int64_t n, int64_t 
   const int64_t bytes = device_.PackedBytes(weight.shape);
   void* packed = Take(bytes, 0);
   weight.data = packed;
-  if (limits_.for_timing) {  // in whatever order a device keeps the elements
+  if (limits_.for_timing) {  // in whatever order the device stores the elements
     FillRepeating(packed, bytes, weight.shape.format.dtype, values);
     return weight;
   }
@@ -324,7 +324,7 @@ void OpBed::BindSlots(const std::vector<Chunk>& chunks, int32_t page_tokens,
     most_pages = std::max(most_pages, pages_of(chunks[i]));
     page += pages_of(chunks[i]);
   }
-  // Pages of a sequence are neither adjacent nor ascending.
+  // A sequence's pages are neither adjacent nor ascending.
   std::vector<PageDelta> deltas;
   for (int32_t index = 0; index < most_pages; ++index) {
     for (size_t i = 0; i < chunks.size(); ++i) {

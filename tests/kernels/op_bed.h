@@ -25,13 +25,13 @@ struct ElementTypes {
 ElementTypes TypesOf(const DeviceInfo& info);
 DType TypeOf(const ElementTypes& types, Role role);
 
-// A part of a case's rows; end -1: all.
+// A range of a case's rows; end -1: all.
 struct RowRange {
   int64_t begin = 0;
   int64_t end = -1;
 };
 
-// What an op wrote, as fp32: a bf16 or f16 value has one fp32 value, so equal bits stay equal.
+// An op's output, as fp32: a bf16 or f16 value has one fp32 value, so equal bits stay equal.
 struct Output {
   std::string name;
   Role role = Role::kActivation;
@@ -45,19 +45,19 @@ struct Output {
 struct Outcome {
   std::vector<Output> outputs;
   std::vector<std::vector<TokenResult>> results;  // [rounds][rows]
-  std::string broken;  // not empty: what was overwritten that must not be
+  std::string broken;                             // not empty: what was overwritten illegally
 };
 
-// An op laid out in device memory, ready to run as often as wished.
+// An op laid out in device memory, ready to run any number of times.
 struct PreparedOp {
   OpArgs args;
   double context_tokens = 0;      // see CostOf
-  std::function<void()> restore;  // puts inputs back that the op overwrites; may be empty
+  std::function<void()> restore;  // restores inputs that the op overwrites; may be empty
 };
 
 // Calls the op; on an asynchronous device it may still be running.
 void IssueOp(Device& device, const OpArgs& args);
-// And waits.
+// Also waits for it.
 void RunOp(Device& device, const OpArgs& args);
 
 class OpBed {
@@ -70,13 +70,13 @@ class OpBed {
     int32_t max_step_tokens = 1024;
     int32_t max_step_outputs = 64;
     int64_t gap_elements = 5;  // between the rows of a tensor; 8 keeps rows aligned
-    // Cases of gigabytes are laid out in milliseconds: values repeat and are copied where they lie,
-    // weights and caches are filled as a whole, and what an op is to write, and what lies between
-    // rows, is left as it was. For Prepare() of all rows alone.
+    // Lays out cases of gigabytes in milliseconds: values repeat and are copied on the device,
+    // weights and caches are filled as a whole, and outputs and the gaps between rows are left as
+    // they were. Only for Prepare() of all rows.
     bool for_timing = false;
   };
 
-  // `device` must outlive the bed and be fresh. Inputs are rounded to `rounding`.
+  // `device` must outlive the bed and be unused. Inputs are rounded to `rounding`.
   OpBed(Device& device, const ElementTypes& rounding, const Limits& limits);
   OpBed(Device& device, const ElementTypes& rounding) : OpBed(device, rounding, Limits()) {}
 
@@ -101,8 +101,7 @@ class OpBed {
 
   // --- memory
   void* Take(int64_t bytes, uint8_t fill);
-  // Runs an op to its end. In a program with the address sanitizer reading a guard zone is an error
-  // too.
+  // Runs an op to completion. Under the address sanitizer reading a guard zone is an error too.
   void RunSealed(const OpArgs& args);
   std::string BrokenGuards();
   // Downloads and waits.
@@ -117,20 +116,20 @@ class OpBed {
     return static_cast<T*>(memory);
   }
 
-  // --- values: functions of (case, what, row, column), the same on every device. For timing fewer
-  // than asked for, and of any case: Fill and Weight repeat them.
+  // --- values: functions of (case, what, row, column), the same on every device. For timing, fewer
+  // than requested and the same for all cases: Fill and Weight repeat them.
   std::vector<float> Random(const char* what, int64_t rows, int64_t cols, float deviation,
                             DType rounding) const;
   DType Rounding(Role role) const { return TypeOf(rounding_, role); }
-  // The values of some rows; for timing all there are.
+  // The values of some rows; for timing, all there are.
   std::vector<float> Part(const std::vector<float>& values, int64_t cols, RowRange rows) const;
 
   // --- tensors
-  // A tensor of NaN, with NaN between its rows that nobody may read or write.
+  // A tensor of NaN, with NaN between its rows that must be neither read nor written.
   Tensor Layout(Role role, int64_t rows, int64_t cols);
   Tensor Input(Role role, const std::vector<float>& values, int64_t cols, RowRange rows);
   void Fill(const Tensor& tensor, const std::vector<float>& values);
-  // For timing: `bytes` of elements, from the beginning again where the values end.
+  // For timing: fills `bytes` bytes with elements, repeating the values.
   void FillRepeating(void* data, int64_t bytes, DType type, const std::vector<float>& values);
   std::vector<float> Values(const Tensor& tensor);
   Tensor Watch(const char* name, Role role, const Tensor& tensor, int64_t first_row);
@@ -142,10 +141,10 @@ class OpBed {
 
   // --- steps
   // Binds slot i to a sequence of lengths[i] tokens, with pages for all of chunks[i]. Entries
-  // wholly before first_needed[i] name page 0, which holds NaN.
+  // entirely before first_needed[i] name page 0, which holds NaN.
   void BindSlots(const std::vector<Chunk>& chunks, int32_t page_tokens,
                  const std::vector<int32_t>& lengths, const std::vector<int32_t>& first_needed);
-  // The part of every chunk inside the range of tokens.
+  // The part of each chunk inside the range of tokens.
   static std::vector<Chunk> Cut(const std::vector<Chunk>& chunks, RowRange rows);
   StepView Step(const std::vector<Chunk>& chunks, const std::vector<int32_t>& tokens);
   StepView SampleStep(const SampleCase& c, const std::vector<SlotInit>& inits,
@@ -167,13 +166,13 @@ class OpBed {
   PreparedOp Lay(const AttendCase& c, RowRange rows, bool magnitudes);
   PreparedOp Lay(const SampleCase& c, RowRange rows, bool magnitudes);
 
-  // Reads keys and values back through Attend: the cache's layout is the device's own.
+  // Reads keys and values back through Attend: only the device knows the cache's layout.
   void ReadBack(const StoreKvArgs& args, Outcome& outcome);
-  // Whether a page that nobody owns, or one the op only reads, was written.
+  // Reports a write to a page that no sequence owns, or that the op only reads.
   std::string BrokenPages(const KvPool& pool);
-  // Whether the slots go on from what was drawn. Leaves them one token longer.
+  // Checks that the slots reflect what was drawn. Leaves them one token longer.
   std::string BrokenSlots(const SampleArgs& args, const std::vector<TokenResult>& results);
-  // The step after a drawn one.
+  // The step after one that drew.
   void NextRound(const SampleCase& c, const std::vector<TokenResult>& results, SampleArgs& args);
 
   Device& device_;
@@ -187,7 +186,7 @@ class OpBed {
   std::vector<Tensor> tensors_;  // all that Layout made
   std::vector<Watched> watched_;
   std::string case_name_;
-  std::vector<uint8_t> pool_before_;  // of an op that must not write it
+  std::vector<uint8_t> pool_before_;  // of an op that must not write to it
 };
 
 }  // namespace baram::testing

@@ -1,5 +1,5 @@
-// Laying cases out for timing: values that look like a model's, wherever an op reads, at the cost
-// of one small upload.
+// Laying cases out for timing: values that resemble a model's, wherever an op reads, at the cost of
+// one small upload.
 #include "tests/kernels/op_bed.h"
 
 #include <gtest/gtest.h>
@@ -26,7 +26,8 @@ OpBed::Limits TimingLimits() {
   return limits;
 }
 
-// Zeros and denormals are multiplied at another speed, and with less power, than a model's values.
+// Zeros and denormals are multiplied at a different speed, and with less power, than a model's
+// values.
 void ExpectRandomLooking(Device& device, const void* data, int64_t bytes, DType type) {
   std::vector<uint8_t> host(bytes);
   device.Download(host.data(), data, bytes);
@@ -46,7 +47,7 @@ void ExpectRandomLooking(Device& device, const void* data, int64_t bytes, DType 
 TEST(OpBedForTiming, LaysOutProductsLikeAModels) {
   const auto device = OpenCpu();
   OpBed bed(*device, TypesOf(device->Info()), TimingLimits());
-  // A weight of more elements than are drawn, by no whole number of times.
+  // A weight with more elements than are drawn, and not a multiple of that.
   const PreparedOp gemm = bed.Prepare({"Gemm", GemmCase{.rows = 3, .n = 1088, .k = 1024}});
   const auto& product = std::get<GemmArgs>(gemm.args);
   const WeightShape& shape = product.weight.shape;
@@ -57,7 +58,7 @@ TEST(OpBedForTiming, LaysOutProductsLikeAModels) {
   RunOp(*device, gemm.args);
 }
 
-// On a device of its own: no other case has left values where the cache is.
+// On a fresh device: no other case has left values where the cache is.
 TEST(OpBedForTiming, FillsCachesToTheirEnd) {
   const auto device = OpenCpu();
   OpBed bed(*device, TypesOf(device->Info()), TimingLimits());
@@ -85,7 +86,7 @@ TEST(OpBedForTiming, PutsBackWhatAnOpOverwrites) {
   EXPECT_EQ(values(), before);
 }
 
-// Rows, and a rest that is none.
+// Whole rows, and a partial one.
 TEST(DeviceCopyTest, CopiesEveryByteAndNoMore) {
   const auto device = OpenCpu();
   DeviceCopy copy(*device);

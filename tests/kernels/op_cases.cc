@@ -61,7 +61,7 @@ void AddGemm(Table& table) {
     }
   }
   add({.rows = 33, .n = 530, .k = 1030, .out = Role::kResidual, .bias = true});
-  // Long sums of few columns, which blocks of a GPU share.
+  // Long sums with few columns, which a GPU's blocks share.
   add({.rows = 2, .n = 16, .k = 4096, .out = Role::kF32});
   add({.rows = 5, .n = 40, .k = 4096, .bias = true});
   add({.rows = 16, .n = 576, .k = 1536, .out = Role::kResidual});
@@ -166,8 +166,8 @@ void AddAttend(Table& table) {
           .head = {4, 4, 96}, .page_tokens = 32, .chunks = {{600, 40}, {700, 1}}, .window = 100});
 }
 
-// Contexts that a GPU cuts into parts, for each of its kernels: few query rows, some, many. Tests
-// of cuda_op_cases_test.cc hold what they are for.
+// Contexts that a GPU splits into parts, for each of its kernels: few query rows, some, many.
+// cuda_op_cases_test.cc checks that they serve their purpose.
 void AddCutAttend(Table& table) {
   for (int32_t hd : {64, 128, 256}) {
     for (int32_t ratio : {2, 4}) {
@@ -225,7 +225,7 @@ void AddSample(Table& table) {
          r.sampling.repetition_penalty = FLT_MIN;
          r.bias = {{4, 90.0f}};
        })},
-      // With five tokens all are seen and below zero: what is left of them is close to it.
+      // With five tokens all are seen and below zero: what remains of them is close to it.
       {"repetition_underflow", with([](auto& r) {
          r.sampling.repetition_penalty = 1e-37f;
          r.sampling.top_k = 2;
@@ -330,7 +330,7 @@ void AddSample(Table& table) {
     table.Add("Sample_" + N(vocab) + "_batch",
               SampleCase{vocab, columns, all, vocab == 50001 ? 1 : 2});
   }
-  // Small enough to emulate a GPU, and longer than what its kernel lists in shared memory.
+  // Small enough to emulate a GPU, and longer than its kernel's list in shared memory.
   for (const auto& [name, row] : rows) {
     if (name.starts_with("top_") || name == "all_filters" || name == "logprobs_20") {
       table.Add("Sample_2051_" + name, SampleCase{2051, 2052, {row}, 2});
@@ -339,10 +339,10 @@ void AddSample(Table& table) {
     if (name == "top_p_wide" || name == "top_p_min_p") {
       table.Add("Sample_1003_" + name + "_rounds", SampleCase{1003, 1006, {row}, 30});
     }
-    // What is equal is more than the list takes, and so is what is less.
+    // More equal values than the list takes, and so are the smaller ones.
     if (name == "plateau") table.Add("Sample_8197_plateau", SampleCase{8197, 8200, {row}, 1});
-    // More than the vectors that the threads of a block load at once, twice, and all that matters
-    // behind them, in a vector and a part of one.
+    // More than twice the vectors that a block's threads load at once, with everything that matters
+    // after them, in a vector and a partial one.
     if (name == "greedy" || name == "plain" || name == "top_k" || name == "top_p") {
       SampleCase tail{8197, 8200, {row}, 2};
       tail.rows[0].logits = LogitKind::kTail;
@@ -351,8 +351,8 @@ void AddSample(Table& table) {
   }
 }
 
-// Every parameter at its ends as often as between them: what a client may send, all at once. Not so
-// far that denormals or the rounding of logits decide: devices differ there, and rows of their own
+// Every parameter at its limits as often as in between: what a client may send, all at once. Not so
+// extreme that denormals or the rounding of logits decide: devices differ there, and separate rows
 // above show that they survive it.
 SampleRow ExtremeRow(std::mt19937& random, int32_t vocab) {
   const auto below = [&](size_t n) { return static_cast<int32_t>(random() % n); };
@@ -372,7 +372,7 @@ SampleRow ExtremeRow(std::mt19937& random, int32_t vocab) {
   row.sampling.logprobs = one_of(-1, 0, 20);
   row.sampling.min_tokens = one_of(0, 0, 4);
   row.logits = one_of(LogitKind::kNormal, LogitKind::kTies, LogitKind::kHoles, LogitKind::kFlat);
-  // Some tokens seen, or all of them; all pushed the same way, or each its own.
+  // Some tokens seen, or all of them; all pushed the same way, or each differently.
   for (int32_t i = below(8); i > 0; --i) row.prompt.push_back(below(vocab));
   for (int32_t i = 0; i < vocab * below(2); ++i) row.prompt.push_back(i);
   for (int32_t i = below(8); i > 0; --i) row.output.push_back(below(vocab));

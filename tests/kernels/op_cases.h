@@ -13,7 +13,7 @@
 
 namespace baram::testing {
 
-// What a tensor is for; a device says which type that means.
+// A tensor's purpose; the device decides its type.
 enum class Role { kActivation, kResidual, kF32 };
 
 struct GemmCase {
@@ -83,7 +83,7 @@ enum class LogitKind {
   kTies,       // few distinct values
   kHoles,      // a third is -infinity
   kFlat,       // all equal
-  kPlateau,    // three are the largest, two thirds are equal below, the others lower
+  kPlateau,    // three are the largest, two thirds are equal and smaller, the rest lower still
   kTail,       // the last five are equal, and far above the others
   kNaN,        // one NaN
   kInfinite,   // one +infinity
@@ -101,7 +101,7 @@ struct SampleRow {
   std::vector<int32_t> output;
   std::vector<TokenBias> bias;
   std::vector<int32_t> stop_ids;
-  int32_t target = -1;      // score this token instead of drawing; or kPastVocab
+  int32_t target = -1;      // score this token instead of drawing; may be kPastVocab
   int32_t allow_every = 0;  // grammar mask: multiples of this; 0: no mask; -1: nothing
 };
 
@@ -109,7 +109,7 @@ struct SampleCase {
   int32_t vocab;    // valid_vocab
   int32_t columns;  // of the logits; those past vocab hold NaN
   std::vector<SampleRow> rows;
-  int32_t rounds = 1;  // steps with the same logits: counts and lengths move on
+  int32_t rounds = 1;  // steps with the same logits; counts and lengths advance
 };
 
 using OpSpec = std::variant<GemmCase, NormCase, AddNormCase, ActCase, EmbedCase, GatherRowsCase,
@@ -122,8 +122,7 @@ struct OpCase {
 
 std::vector<OpCase> OpCases();
 
-// How many rows (tokens for attention, outputs for Sample) the op has: what a batch can be cut
-// into.
+// The number of rows (tokens for attention, outputs for Sample) by which a batch can be cut.
 int64_t CaseRows(const OpCase& op_case);
 
 }  // namespace baram::testing

@@ -1,4 +1,4 @@
-// Beds on devices under test, and on ref beside them.
+// Beds on devices under test, and on their ref.
 #include "tests/kernels/op_families.h"
 
 #include <utility>

@@ -1,4 +1,4 @@
-// The devices that op_test runs the cases on. Each binary made of op_test.cc has its own list.
+// The devices on which op_test runs the cases. Each binary built from op_test.cc has its own list.
 #ifndef BARAM_TESTS_KERNELS_OP_FAMILIES_H_
 #define BARAM_TESTS_KERNELS_OP_FAMILIES_H_
 
@@ -18,7 +18,7 @@ struct Bed {
   std::unique_ptr<OpBed> bed;
 };
 
-// Devices that promise the same bits, and ref given inputs rounded to their types.
+// Devices that promise the same bits, and ref with inputs rounded to their types.
 struct Family {
   ElementTypes types;
   std::unique_ptr<Device> ref_device;
@@ -26,13 +26,13 @@ struct Family {
   std::vector<Bed> beds;
 };
 
-// Adds a bed of `device`; null, a device that was not built or is not of this machine, adds none.
+// Adds a bed of `device`; adds none if it is null, i.e. not built or not available on this machine.
 void AddBed(Family& family, const std::string& name, std::unique_ptr<Device> device,
             const OpBed::Limits& limits);
-// Gives the family its ref, once all beds are there.
+// Gives the family its ref, after all beds were added.
 void AddRef(Family& family, const OpBed::Limits& limits = {});
 
-// This binary's.
+// This binary's devices and cases.
 std::vector<Family> TestedFamilies();
 std::vector<OpCase> TestedCases();
 

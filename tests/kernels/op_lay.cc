@@ -1,4 +1,4 @@
-// OpBed: how each kind of case is laid out in device memory.
+// OpBed: lays out each kind of case in device memory.
 #include <algorithm>
 #include <cmath>
 #include <iterator>
@@ -22,7 +22,7 @@ int32_t PagesOf(const std::vector<Chunk>& chunks, int32_t page_tokens) {
   for (const Chunk& chunk : chunks) {
     pages += (chunk.context + chunk.count + page_tokens - 1) / page_tokens;
   }
-  return pages + 2;  // the first and the last are nobody's
+  return pages + 2;  // the first and the last belong to no sequence
 }
 
 int32_t Tokens(const std::vector<Chunk>& chunks) {
@@ -130,7 +130,7 @@ std::vector<float> OpBed::StoreKvRows(const StoreKvCase& c, const char* what,
   std::vector<float> rows =
       Random(what, Tokens(chunks), columns, 1.0f, Rounding(Role::kActivation));
   if (limits_.for_timing) return rows;
-  // Values of alternating sign: then the mean of two neighbours tells their weights apart.
+  // Values of alternating sign: the mean of two neighbours then reveals their weights.
   int64_t row = 0;
   for (const Chunk& chunk : chunks) {
     for (int32_t i = 0; i < chunk.count; ++i, ++row) {
@@ -153,7 +153,7 @@ PreparedOp OpBed::Lay(const StoreKvCase& c, RowRange rows, bool) {
   args.pool = Pool({c.head, 2, c.page_tokens}, PagesOf(c.chunks, c.page_tokens));
   args.layer = {.group = 1, .index = 1};
 
-  // What comes before: a sequence has no unwritten rows below its length.
+  // Earlier tokens: a sequence has no unwritten rows below its length.
   std::vector<Chunk> before;
   for (const Chunk& chunk : cut) before.push_back({0, chunk.context});
   BindSlots(c.chunks, c.page_tokens, none, none);
@@ -178,7 +178,7 @@ void OpBed::ReadBack(const StoreKvArgs& args, Outcome& outcome) {
   const HeadShape& head = args.pool.shape.head;
   const int32_t tokens = args.step.tokens;
   const int64_t columns = int64_t{head.heads} * head.head_dim;
-  // What is stored in another layer of the same pages must not be seen.
+  // What is stored in another layer of the same pages must not be visible.
   StoreKvArgs other = args;
   other.layer.index = 0;
   RunOp(device_, other);
@@ -198,8 +198,8 @@ void OpBed::ReadBack(const StoreKvArgs& args, Outcome& outcome) {
   RunOp(device_, attend);
   outcome.outputs.push_back({"v", Role::kActivation, 0, tokens, columns, Values(attend.out)});
 
-  // A window of two and a query of one element: the two weights tell that element's difference. Of
-  // large heads every third: both halves of rotated pairs are met.
+  // A window of two and a one-hot query: the two weights reveal that element's difference. For
+  // large heads every third element: that covers both halves of rotated pairs.
   const int32_t stride = head.head_dim <= 64 ? 1 : 3;
   attend.window = 2;
   Output keys{"k", Role::kActivation, 0, tokens, columns, std::vector<float>(tokens * columns)};
@@ -246,14 +246,14 @@ void OpBed::WriteContext(const AttendCase& c, const KvPool& pool, bool magnitude
         args.qkv = Input(Role::kActivation, qkv, columns, {begin, begin + count});
         RunOp(device_, args);
       }
-      used_ = before;     // the inputs are not needed any more
+      used_ = before;     // the inputs are no longer needed
       blocks_.resize(1);  // the pool
       tensors_.clear();
     }
   }
 }
 
-// Wherever a device keeps keys and values, they are of its activation type.
+// Wherever a device keeps keys and values, they have its activation type.
 void OpBed::FillPool(const KvPool& pool) {
   const int64_t bytes = pool.page_bytes * pool.pages;
   const std::vector<float> values =

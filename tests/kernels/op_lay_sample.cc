@@ -1,4 +1,4 @@
-// OpBed: sampling cases, laid out and carried on from step to step.
+// OpBed: lays out sampling cases and advances them from step to step.
 #include <algorithm>
 #include <cmath>
 
@@ -7,7 +7,7 @@
 namespace baram::testing {
 namespace {
 
-// Normal values become what each row's kind says; past the vocabulary nobody may look.
+// Turns normal values into what each row's kind requires; past the vocabulary nothing may be read.
 void ShapeLogits(const SampleCase& c, std::vector<float>* logits) {
   for (int64_t r = 0; r < std::ssize(c.rows); ++r) {
     float* row = logits->data() + r * c.columns;

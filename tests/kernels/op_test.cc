@@ -1,6 +1,6 @@
-// The rows of the case table on the devices that op_families.h names for this binary: close to ref,
-// inside its memory, repeatable, and the same bits for every batch, number of threads and
-// instruction set where the device says so (I10, I14).
+// The rows of the case table on this binary's devices (op_families.h): close to ref, within their
+// memory, repeatable, and the same bits for every batch, number of threads and instruction set if
+// the device promises that (I10, I14).
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -26,7 +26,8 @@ std::vector<Family>& Families() {
   return families;
 }
 
-// Empty, or the first difference in bits. `part` may hold some of the rows and outputs of `whole`.
+// Empty, or the first difference in bits. `part` may hold only some of the rows and outputs of
+// `whole`.
 std::string BitDifference(const Outcome& part, const Outcome& whole, int64_t first_result) {
   for (const Output& output : part.outputs) {
     for (const Output& other : whole.outputs) {
@@ -59,7 +60,7 @@ std::string BitDifference(const Outcome& part, const Outcome& whole, int64_t fir
   return "";
 }
 
-// Rows alone, and the batch in two parts: the borders that a kernel's tiles would not choose.
+// Single rows, and the batch in two parts: at borders that a kernel's tiles would not choose.
 std::vector<RowRange> Cuts(int64_t rows) {
   if (rows < 2) return {};
   std::set<int64_t> alone = {0, 1, rows / 2, rows - 1};
@@ -126,7 +127,8 @@ INSTANTIATE_TEST_SUITE_P(Cases, OpTest, ::testing::ValuesIn(TestedCases()),
                          [](const auto& info) { return info.param.name; });
 
 #ifndef NDEBUG
-// No default argument has a shape that fits. One device of a family: all enter their ops alike.
+// No default-constructed argument has a valid shape. One device per family: all share the entry
+// code.
 TEST(OpTestDeathTest, EveryOpChecksItsShapes) {
   for (Family& family : Families()) {
     if (family.beds.empty()) continue;
@@ -141,7 +143,8 @@ TEST(OpTestDeathTest, EveryOpChecksItsShapes) {
 }
 #endif
 
-// Which devices the cases ran on: a machine without AMX must not look as if it had been tested.
+// Names the devices on which the cases ran: a machine without AMX must not appear to have tested
+// it.
 TEST(OpTestDevices, AreNamed) {
   std::string names;
   for (const Family& family : Families()) {

@@ -8,7 +8,7 @@ namespace baram::testing {
 namespace {
 
 constexpr double kF32Unit = 0x1p-24;  // half a unit in the last place, relative
-// Relative error allowed to a device's exp, tanh and reciprocal square root.
+// The relative error allowed in a device's exp, tanh and reciprocal square root.
 constexpr double kFunction = 0x1p-20;
 constexpr double kTiny = 1e-36;  // denormals may be flushed
 
@@ -24,12 +24,12 @@ double Unit(DType type) {
   return 0;
 }
 
-// What Tolerance knows of one element.
+// One element as seen by Tolerance.
 struct Element {
   const Output& output;
   int64_t index;
   double value;      // ref's
-  double magnitude;  // ref's outcome for the magnitudes
+  double magnitude;  // ref's result for the magnitudes
   double unit;       // rounding of the output's type
 };
 
@@ -48,11 +48,12 @@ struct Bounds {
     return (e.unit + NormError(c.d)) * std::fabs(e.value);
   }
 
-  // The error of the updated residual, relative to it, goes through the norm: a device may norm the
+  // The updated residual's relative error propagates through the norm: a device may normalize the
   // sum before or after rounding it.
   double operator()(const AddNormCase& c, const Element& e) const {
     const double residual = std::fabs(ref.outputs[0].values[e.index]);
-    // y is at most the residual's change; inputs have deviation 3 and the norms' weights at most 3.
+    // y is at most the residual's change; inputs have standard deviation 3, norm weights are at
+    // most 3.
     const double y_error = (c.post ? NormError(c.d) : kF32Unit) * c.scale * 8;
     const double residual_error = Unit(types.residual) * residual + y_error + 4 * kF32Unit;
     if (e.output.name == "residual") return residual_error;
@@ -61,7 +62,7 @@ struct Bounds {
            std::fabs(e.value);
   }
 
-  // 1 + tanh(x) of a negative x cancels: the error is relative to gate times up.
+  // 1 + tanh(x) cancels for negative x: the error is relative to gate times up.
   double operator()(const ActCase&, const Element& e) const {
     return e.unit * std::fabs(e.value) + 4 * kFunction * e.magnitude;
   }
@@ -76,20 +77,21 @@ struct Bounds {
     if (e.output.name == "v") return 0;
     const int64_t hd = c.head.head_dim;
     if (e.output.name == "q") {
-      // A rotation mixes two elements: the error is relative to the larger of the head.
+      // A rotation mixes two elements: the error is relative to the head's largest.
       const float* head = e.output.values.data() + e.index / hd * hd;
       double largest = 0;
       for (int64_t i = 0; i < hd; ++i) largest = std::max(largest, double{std::fabs(head[i])});
       return e.unit * std::fabs(e.value) + (NormError(hd) + 4 * kF32Unit) * largest;
     }
-    // "k" is the mean of two neighbours' values (at most 5 in size), weighted by softmax of one key
-    // element each (at most 5, or 5 times its norm weight): two keys rounded, two weights rounded.
+    // "k" is the mean of two neighbours' values (at most 5 in magnitude), weighted by a softmax
+    // over one key element each (at most 5, or 5 times its norm weight): two keys rounded, two
+    // weights rounded.
     const double key_error = 2 * Unit(types.activation) * 5;
     return e.unit * std::fabs(e.value) + (key_error / 2 + 2 * Unit(types.activation)) * 5;
   }
 
-  // A device may round the softmax's weights to its activation type; scores are sums of head_dim
-  // exact products of size about 1, scaled.
+  // A device may round the softmax weights to its activation type; scores are sums of head_dim
+  // exact products of magnitude about 1, scaled.
   double operator()(const AttendCase& c, const Element& e) const {
     const double score_error = 4 * c.head.head_dim * kF32Unit + 4 * kFunction;
     const double weight_error = types.activation == DType::kF32 ? 0 : Unit(types.activation);

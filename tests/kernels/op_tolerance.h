@@ -1,5 +1,5 @@
-// How far an op's output may be from ref's, element by element: from the rounding of its types and
-// the length of its sums, never from what some device happens to reach.
+// How far an op's output may be from ref's, element by element: derived from the rounding of its
+// types and the length of its sums, never from what some device happens to achieve.
 #ifndef BARAM_TESTS_KERNELS_OP_TOLERANCE_H_
 #define BARAM_TESTS_KERNELS_OP_TOLERANCE_H_
 
@@ -11,7 +11,7 @@
 
 namespace baram::testing {
 
-// Whether Tolerance wants ref's outcome for the magnitudes of the case.
+// Whether Tolerance needs ref's outcome for the magnitudes of the case.
 bool NeedsMagnitudes(const OpCase& op_case);
 
 // One bound per element of ref.outputs[index].

@@ -1,4 +1,4 @@
-// The device ref against values worked out by hand: it defines the ops, so nothing else checks it.
+// The ref device against values computed by hand: it defines the ops, so nothing else checks it.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -65,7 +65,7 @@ TEST_F(RefTest, AddNormNormsTheBranchThenTheSum) {
 
 TEST_F(RefTest, GemmScalesBeforeTheBias) {
   const WeightShape shape{2, 3, {DType::kF32}};
-  std::vector<uint16_t> rows;  // as a bf16 checkpoint has them
+  std::vector<uint16_t> rows;  // as in a bf16 checkpoint
   for (float value : {1.0f, 2.0f, 3.0f, -1.0f, 0.5f, 0.0f}) rows.push_back(BF16FromF32(value));
   const Buffer packed = device_->Alloc(device_->PackedBytes(shape));
   device_->PackWeight(shape, {rows.data() + 3, DType::kBF16, 1}, 1, packed.data());
@@ -145,7 +145,7 @@ TEST_F(RefTest, AttentionIsCausalAndKeepsItsWindow) {
                     .out = View(out, 3),
                     .scratch = scratch.data()};
   device_->Attend(attend);
-  // Head 0 weighs keys by powers of two, head 1 (whose scores are all zero) equally.
+  // Head 0 weights keys by powers of two, head 1 (whose scores are all zero) equally.
   EXPECT_THAT(out, Pointwise(FloatNear(1e-5f), {1.0f, 10.0f, 1.0f, 10.0f,          //
                                                 5 / 3.0f, 50 / 3.0f, 1.5f, 15.0f,  //
                                                 21 / 7.0f, 210 / 7.0f, 7 / 3.0f, 70 / 3.0f}));
@@ -185,7 +185,7 @@ TEST_F(RefTest, PaddingIsNeitherStoredNorAttendedTo) {
   EXPECT_THAT(std::vector<float>(cache, cache + 8), ElementsAre(5, 6, 0, 0, 7, 8, 0, 0));
 }
 
-// What stands in its column is nobody's: a padded table has any rows there.
+// Its column belongs to no token: a padded table may hold anything there.
 TEST_F(RefTest, ATargetPastTheVocabularyIsTheLeastLikely) {
   const Row row{.slot = 0, .scores = 1};
   const int32_t token = 0;
@@ -218,7 +218,7 @@ TEST(FloatTypesTest, RoundToNearestEven) {
   EXPECT_EQ(F16FromF32(-0x1p-24f), 0x8001);
   EXPECT_EQ(F16FromF32(0x1p-14f), 0x0400);
   EXPECT_TRUE(std::isnan(F32FromF16(F16FromF32(NAN))));
-  for (uint32_t bits = 0; bits < 0x10000; ++bits) {  // all finite halves survive
+  for (uint32_t bits = 0; bits < 0x10000; ++bits) {  // all finite halves round-trip
     if ((bits & 0x7c00) == 0x7c00) continue;
     ASSERT_EQ(F16FromF32(F32FromF16(static_cast<uint16_t>(bits))), bits);
   }

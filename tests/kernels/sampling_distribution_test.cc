@@ -1,5 +1,5 @@
-// The random numbers: Philox against published vectors, draws against their distributions. Seeds
-// are fixed, so the outcomes are.
+// Random numbers: Philox against published vectors, draws against their distributions. Seeds are
+// fixed, so results are deterministic.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -14,7 +14,7 @@
 namespace baram {
 namespace {
 
-// Known answers of Random123's philox4x32-10.
+// Random123's known answers for philox4x32-10.
 TEST(PhiloxTest, KnownAnswers) {
   EXPECT_EQ(Philox4x32({0, 0, 0, 0}, 0, 0),
             (PhiloxWords{0x6627e8d5u, 0xe169c58du, 0xbc57ac4cu, 0x9b00dbd8u}));
@@ -33,7 +33,8 @@ TEST(GumbelTest, IsFiniteAtBothEndsAndHasItsMean) {
   double sum = 0;
   constexpr int kDraws = 100000;
   for (int token = 0; token < kDraws; ++token) sum += GumbelNoise(7, 0, 0, token);
-  // The mean is Euler's constant, the deviation pi / sqrt(6): 4 standard errors are 0.0162.
+  // The mean is Euler's constant, the standard deviation pi / sqrt(6): 4 standard errors are
+  // 0.0162.
   EXPECT_NEAR(sum / kDraws, 0.5772156649, 0.0162);
 }
 
@@ -103,8 +104,8 @@ std::vector<int> Histogram(Device& device, const std::vector<float>& logits,
 struct Distribution {
   const char* name;
   SamplingParams sampling;
-  // Whether a token may be drawn at all, from its probability over the largest one and the number
-  // and the probability of the tokens above it, all at temperature 1.
+  // Whether a token may be drawn at all, given its probability relative to the largest one, and the
+  // number and total probability of the tokens above it, all at temperature 1.
   std::function<bool(double ratio, int rank, double larger)> kept;
 };
 
@@ -161,7 +162,8 @@ TEST_P(SamplingDistributionTest, DrawsAreDistributedAsTheyShould) {
       chi_square += (histogram[v] - count) * (histogram[v] - count) / count;
       ++degrees;
     }
-    // 99.9 % of a chi-square of n degrees is below n + 4 sqrt(n) + 6 for n from 1 to 12.
+    // For n degrees of freedom, 99.9 % of chi-square values are below n + 4 sqrt(n) + 6, for n from
+    // 1 to 12.
     EXPECT_LT(chi_square, degrees + 4 * std::sqrt(degrees) + 6);
     EXPECT_GT(chi_square, 0);
   }

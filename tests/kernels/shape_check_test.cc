@@ -1,4 +1,4 @@
-// CheckShapes: every mismatch gets its sentence; what fits gets none.
+// CheckShapes: every mismatch gets its sentence; valid shapes get none.
 #include "kernels/shape_check.h"
 
 #include <gtest/gtest.h>

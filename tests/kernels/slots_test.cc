@@ -1,4 +1,4 @@
-// SlotTable: deltas, expansion of rows, and what the sampler is given.
+// SlotTable: deltas, row expansion, and the sampler's inputs.
 #include "kernels/slots.h"
 
 #include <gmock/gmock.h>

@@ -13,7 +13,7 @@ TEST(TraceDeviceTest, RecordsEveryKindOfOpOnceAndAsksTheTarget) {
   TraceDevice trace(*ref);
   EXPECT_EQ(trace.Info().name, "ref");
 
-  // More than any machine has: nothing lies behind it.
+  // More than any machine has: it is not backed by memory.
   const Buffer memory = trace.Alloc(int64_t{1} << 50);
   const Buffer other = trace.Alloc(64);
   ASSERT_NE(memory.data(), nullptr);
@@ -59,7 +59,7 @@ TEST(TraceDeviceTest, AStepHasTheCountsOfItsRows) {
   EXPECT_EQ(view.max_pages_per_slot, 3);
 }
 
-// A step that a device would die of is none for the trace either.
+// A step on which a device would abort is rejected by the trace too.
 TEST(TraceDeviceDeathTest, AStepKeepsToTheRules) {
   std::string error;
   const std::unique_ptr<Device> ref = OpenRefDevice({}, &error);

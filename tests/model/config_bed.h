@@ -1,4 +1,4 @@
-// A config.json that is read, as a folder's.
+// Reads a config.json, as from a folder.
 #ifndef BARAM_TESTS_MODEL_CONFIG_BED_H_
 #define BARAM_TESTS_MODEL_CONFIG_BED_H_
 
@@ -12,7 +12,7 @@
 
 namespace baram::testing {
 
-// A small Llama's, of class `architecture`, with `changes`.
+// A small Llama config with class `architecture` and `changes` applied.
 inline nlohmann::json ConfigOf(const char* architecture,
                                const nlohmann::json& changes = nlohmann::json::object()) {
   nlohmann::json config = {{"architectures", {architecture}},
@@ -32,7 +32,7 @@ inline absl::StatusOr<ModelSpec> ReadConfig(const std::string& text) {
   folder.Write("config.json", text);
   return ReadModelSpec(folder.path());
 }
-// Fails the test if it is refused.
+// Fails the test if the config is refused.
 inline ModelSpec ReadGood(const nlohmann::json& config) {
   absl::StatusOr<ModelSpec> spec = ReadConfig(config.dump());
   EXPECT_TRUE(spec.ok()) << spec.status();

@@ -1,5 +1,5 @@
-// The demo model, on the cpu device unless another is asked for: greedy text against the reference
-// library's. Runs where BARAM_DEMO_MODEL names the folder that deploy/ makes.
+// The demo model, on the cpu device unless another is requested: greedy text against the reference
+// library's. Runs if BARAM_DEMO_MODEL names the folder made by deploy/.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -33,8 +33,8 @@ std::vector<DemoPrompt> ReadPrompts() {
   return prompts;
 }
 
-// Where a text leaves the reference's in fp32: the lead, in log-probability, of the token it left
-// over the second best. 0: nowhere.
+// The margin, in log-probability, of the reference's fp32 token over the second best at the first
+// position where a text differs from it. 0: nowhere.
 double MarginAtDeparture(const DemoPrompt& prompt, const std::vector<int32_t>& ids) {
   for (size_t i = 0; i < prompt.greedy_ids.size(); ++i) {
     if (ids[i] != prompt.greedy_ids[i]) return prompt.greedy_margins[i];
@@ -47,7 +47,7 @@ TEST(DemoModelTest, GreedyTextIsTheReferences) {
   if (folder == nullptr) GTEST_SKIP() << "BARAM_DEMO_MODEL is not set";
   const std::vector<DemoPrompt> prompts = ReadPrompts();
   ASSERT_EQ(prompts.size(), 10u);
-  // A near tie is what the reference itself decides otherwise in bf16.
+  // A near tie is a token that the reference itself decides differently in bf16.
   double near_tie = 0;
   size_t longest = 0;
   for (const DemoPrompt& prompt : prompts) {

@@ -1,4 +1,4 @@
-// What generation_config.json, beside config.json, gives a request that does not say.
+// generation_config.json, next to config.json: its defaults for requests that do not specify.
 #include "engine/model/generation_defaults.h"
 
 #include <gmock/gmock.h>

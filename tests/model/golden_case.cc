@@ -1,4 +1,4 @@
-// GoldenCase: a tiny model of tests/golden/models with what the reference library says about it.
+// GoldenCase: a tiny model from tests/golden/models with the reference library's results.
 #include "tests/model/golden_case.h"
 
 #include <algorithm>

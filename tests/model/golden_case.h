@@ -1,4 +1,4 @@
-// GoldenCase: a tiny model of tests/golden/models with what the reference library says about it.
+// GoldenCase: a tiny model from tests/golden/models with the reference library's results.
 #ifndef BARAM_TESTS_MODEL_GOLDEN_CASE_H_
 #define BARAM_TESTS_MODEL_GOLDEN_CASE_H_
 
@@ -18,7 +18,7 @@ struct GoldenPrompt {
 struct GoldenCase {
   std::string folder;
   int32_t vocabulary = 0;
-  int32_t top = 0;  // tokens per position that bf16_rms and bf16_max are of
+  int32_t top = 0;  // tokens per position over which bf16_rms and bf16_max were measured
   double bf16_rms = 0, bf16_max = 0;
   std::vector<GoldenPrompt> prompts;
 };
@@ -27,12 +27,12 @@ struct GoldenCase {
 std::vector<std::string> GoldenCaseNames();
 GoldenCase ReadGoldenCase(const std::string& name);
 
-// How far log-probabilities are from the golden's.
+// The distance of log-probabilities from the golden's.
 struct GoldenError {
   double rms = 0, max = 0;
 };
-// Over all prompts, whose log-probabilities are [prompt][position * vocabulary]: of the `top` most
-// probable tokens of each position, or of all if 0.
+// Over all prompts, whose log-probabilities are [prompt][position * vocabulary]: for the `top` most
+// probable tokens of each position, or for all if 0.
 GoldenError ErrorOf(const GoldenCase& golden, const std::vector<std::vector<float>>& log_probs,
                     int32_t top);
 

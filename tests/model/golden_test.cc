@@ -1,4 +1,4 @@
-// Every tiny model of tests/golden on every device, against what the reference library computed.
+// Every tiny model from tests/golden on every device, against the reference library's results.
 #include <gtest/gtest.h>
 
 #include <map>
@@ -10,9 +10,9 @@
 namespace baram::testing {
 namespace {
 
-// Of a device that computes in fp32, in log-probability.
+// For devices that compute in fp32, in log-probability.
 constexpr double kF32Tolerance = 1e-2;
-// Of a device in bf16, in the reference library's own errors in bf16.
+// For devices in bf16, relative to the reference library's own errors in bf16.
 constexpr double kBf16Rms = 1.5, kBf16Max = 3.0;
 
 using Param = std::tuple<std::string, TestDevice>;
@@ -48,13 +48,13 @@ class GoldenTest : public ::testing::TestWithParam<Param> {
 
 constexpr int32_t kWhole = 1 << 20;
 
-// Equal until a step whose lead over the second best is inside `near_tie`.
+// Equal up to a step whose margin over the second best is below `near_tie`.
 void ExpectGreedyIds(const GoldenPrompt& prompt, const std::vector<int32_t>& ids, double near_tie) {
   for (size_t i = 0; i < ids.size(); ++i) {
     if (ids[i] == prompt.greedy_ids[i]) continue;
     EXPECT_LT(prompt.greedy_margins[i], near_tie)
         << "token " << i << " is " << ids[i] << ", the reference's " << prompt.greedy_ids[i];
-    return;  // what follows is of another text
+    return;  // what follows belongs to a different text
   }
 }
 
@@ -78,13 +78,13 @@ void GoldenTest::ExpectAgreement(const std::vector<Reply>& replies) {
 
 TEST_P(GoldenTest, AgreesWithTheReference) { ExpectAgreement(RunPrompts(kWhole)); }
 
-// Chunks that begin and end inside pages. Of an exact device they are the same bits.
+// Chunks that start and end inside pages. On an exact device they must give the same bits.
 TEST_P(GoldenTest, ChunksAgreeWithTheReference) {
   if (runner_->device().Info().exact) GTEST_SKIP() << "ChunksChangeNothing asks for more";
   ExpectAgreement(RunPrompts(7));
 }
 
-// The device's own log-probabilities are those of the logits.
+// The log-probabilities that the device reports match its logits.
 TEST_P(GoldenTest, ScoresThePrompt) {
   const std::vector<Reply> replies = RunPrompts(kWhole);
   for (size_t p = 0; p < replies.size(); ++p) {

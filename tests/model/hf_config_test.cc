@@ -1,4 +1,4 @@
-// config.json in every spelling, and what is said of bad ones.
+// config.json in every spelling, and the errors for bad ones.
 #include "engine/model/hf_config.h"
 
 #include <gmock/gmock.h>
@@ -50,7 +50,7 @@ TEST(HfConfigTest, LlamaDefaultsAreTheReferences) {
   EXPECT_EQ(spec.ropes[0].rotary_dim, 16);
 }
 
-// Those of the configuration classes.
+// They get the configuration classes' defaults.
 TEST(HfConfigTest, SizesThatAreLeftOut) {
   struct Family {
     const char* architecture;
@@ -150,7 +150,7 @@ TEST(HfConfigTest, Exaone3) {
   EXPECT_EQ(spec.names.gate, "transformer.h.{}.mlp.c_fc_0");
 }
 
-// Llama's class and keys, and model_type alone tells it from Llama.
+// Llama's class and keys: only model_type tells it from Llama.
 TEST(HfConfigTest, Exaone3AsTransformersSavesIt) {
   json changes = {{"model_type", "exaone"}, {"rms_norm_eps", 1e-4}, {"hidden_act", "gelu_new"}};
   ModelSpec spec = ReadLlama(changes);
@@ -163,13 +163,13 @@ TEST(HfConfigTest, Exaone3AsTransformersSavesIt) {
   ASSERT_EQ(spec.other_names.size(), 1u);
   EXPECT_EQ(spec.other_names[0].embedding, "model.embed_tokens");
   EXPECT_EQ(spec.other_names[0].gate, "model.layers.{}.mlp.gate_proj");
-  // The family's own keys win, one by one.
+  // The family's own keys take precedence, one by one.
   changes.update({{"num_layers", 3}, {"activation_function", "silu"}});
   spec = ReadLlama(changes);
   ASSERT_EQ(spec.layers.size(), 3u);
   EXPECT_FLOAT_EQ(spec.norm_eps, 1e-4f);
   EXPECT_EQ(spec.layers[0].activation, Activation::kSilu);
-  // What is left out.
+  // Omitted keys.
   json config =
       ConfigOf("LlamaForCausalLM", {{"model_type", "exaone"}, {"num_attention_heads", 8}});
   config.erase("num_key_value_heads");
@@ -187,13 +187,13 @@ TEST(HfConfigTest, Exaone4WindowsAndRotations) {
   const auto read = [](const json& changes) {
     return ReadGood(ConfigOf("Exaone4ForCausalLM", changes));
   };
-  // All global: rotation everywhere.
+  // All layers global: rotation everywhere.
   ModelSpec spec = read({{"sliding_window", nullptr}});
   EXPECT_THAT(Windows(spec), ElementsAre(0, 0, 0, 0));
   EXPECT_THAT(Ropes(spec), ElementsAre(0, 0, 0, 0));
   EXPECT_EQ(spec.layers[0].pre_attention, NormKind::kNone);
   EXPECT_EQ(spec.layers[0].post_attention, NormKind::kPlain);
-  // A period, letters, the default period, and a list that wins over them.
+  // A period, letters, the default period, and a list, which takes precedence.
   for (const json& pattern : {json(2), json("LG")}) {
     spec = read({{"sliding_window", 64}, {"sliding_window_pattern", pattern}});
     EXPECT_THAT(Windows(spec), ElementsAre(64, 0, 64, 0)) << pattern;
@@ -263,7 +263,7 @@ TEST(HfConfigTest, Gemma3) {
   EXPECT_EQ(spec.ropes[1].theta, 1e4);
 }
 
-// The square root of Gemma 3 4B's 2560 is 50.596..., of which bf16 keeps 50.5.
+// The square root of Gemma 3 4B's 2560 is 50.596..., which bf16 rounds to 50.5.
 TEST(HfConfigTest, Gemma3ScalesItsEmbeddingInTheModelsType) {
   const auto scale = [](const json& type) {
     json changes = {{"hidden_size", 2560}};
@@ -493,11 +493,11 @@ TEST(HfConfigTest, BadFilesAreRefused) {
   EXPECT_THAT(complaint(R"({"a":"\"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[["})"),
               HasSubstr("architectures is missing"))
       << "brackets within strings are text";
-  // A parser that looks back at every sibling would take minutes for this.
+  // A parser that scans back over all siblings would take minutes for this.
   std::string wide = R"({"a":[{})";
   while (wide.size() < 1'000'000) wide += ",{}";
   EXPECT_THAT(complaint(wide + "]}"), HasSubstr("architectures is missing"));
-  // Any prefix is refused and none crashes.
+  // Every prefix is refused and none crashes.
   const std::string good = ConfigOf("LlamaForCausalLM").dump();
   for (size_t bytes = 0; bytes < good.size(); ++bytes) {
     EXPECT_FALSE(ReadConfig(good.substr(0, bytes)).ok());

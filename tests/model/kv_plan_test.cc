@@ -26,7 +26,7 @@ std::vector<int32_t> Repeat(const std::vector<int32_t>& pattern, int times) {
   return windows;
 }
 
-// Every layer has a place of its own in a group of its window.
+// Every layer has a unique place in a group with its window.
 void ExpectPlaces(const ModelSpec& spec, const KvPlan& plan) {
   std::set<std::pair<int32_t, int32_t>> places;
   ASSERT_EQ(plan.layers.size(), spec.layers.size());
@@ -63,8 +63,8 @@ TEST(KvPlanTest, Exaone4SixtyFourLayers) {
 }
 
 TEST(KvPlanTest, LongSequencesDecide) {
-  // Gemma 3 27B. Thirteens of 52 windowed layers waste nothing there and three places of the ten
-  // that keep every token; tens waste eight places of the windows.
+  // Gemma 3 27B. Groups of 13 waste no place of the 52 windowed layers, and three for the ten
+  // layers that keep every token; groups of ten waste eight windowed places.
   std::vector<int32_t> windows = Repeat({1024, 1024, 1024, 1024, 1024, 0}, 10);
   windows.insert(windows.end(), 2, 1024);
   ModelSpec spec = SpecOf(windows);
@@ -72,14 +72,14 @@ TEST(KvPlanTest, LongSequencesDecide) {
   EXPECT_EQ(plan.shape.layers_per_group, 10);
   EXPECT_EQ(plan.groups.size(), 7u);
   ExpectPlaces(spec, plan);
-  // Where no sequence is longer than a window, places are all that counts.
+  // If no sequence is longer than a window, only the number of places counts.
   spec.max_positions = 1024;
   EXPECT_EQ(PlanKv(spec, 32).shape.layers_per_group, 13);
 }
 
 TEST(KvPlanTest, UnevenKindsPadTheLastGroup) {
-  // 22 windowed and 4 global layers: sevens of 4 layers waste 2 places, and no other split that
-  // fits into the page tables wastes fewer.
+  // 22 windowed and 4 global layers: seven groups of 4 layers waste 2 places, and no other split
+  // that fits the page tables wastes fewer.
   std::vector<int32_t> windows = Repeat({512, 512, 512, 512, 512, 0}, 4);
   windows.insert(windows.end(), 2, 512);
   const ModelSpec spec = SpecOf(windows);

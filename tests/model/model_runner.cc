@@ -10,7 +10,7 @@
 namespace baram::testing {
 namespace {
 
-// ref takes pages of any size: small ones, so that even a short prompt has many.
+// ref accepts pages of any size: small ones, so that even a short prompt has many.
 int32_t SmallPages(const DeviceInfo& info) { return info.name == "ref" ? 8 : info.page_tokens; }
 
 std::vector<float> LogSoftmax(std::span<const float> logits) {

@@ -18,7 +18,7 @@
 
 namespace baram::testing {
 
-// A device to test, and how tests name it: "ref", "cpu_amx".
+// A device under test, and its name in tests: "ref", "cpu_amx".
 struct TestDevice {
   std::string name;
   std::string device;
@@ -28,36 +28,36 @@ struct TestDevice {
   // How GoogleTest prints it.
   friend void PrintTo(const TestDevice& device, std::ostream* out) { *out << device.name; }
 };
-// The device that was asked for, or every one of this host with every instruction set.
+// The requested device, or each of this host's with each instruction set.
 std::vector<TestDevice> TestDevices();
 
-// A change of a rule that a golden must notice.
+// A rule change that a golden must notice.
 struct SpecChange {
-  std::function<void(ModelSpec&)> before_loading;  // what no tensor depends on
-  std::function<void(Weights&)> after_loading;     // what tensors depend on
+  std::function<void(ModelSpec&)> before_loading;  // rules that no tensor depends on
+  std::function<void(Weights&)> after_loading;     // rules that tensors depend on
 };
 
-// What came of one prompt.
+// The results for one prompt.
 struct Reply {
   std::vector<float> log_probs;  // [prompt, vocabulary], of every position's successor
-  // As the device reports them: of the prompt's own tokens from the second on.
+  // As reported by the device: for the prompt's tokens from the second on.
   std::vector<float> prompt_logprobs;
   std::vector<int32_t> greedy_ids;
 };
 
-// One slot with page tables of its own. The pool starts full of NaN, holds just the pages that the
-// plan needs, and pages behind a window are given out again at once, so that a wrong window, page
-// or unwritten row shows.
+// One slot with its own page tables. The pool starts full of NaN, holds just the pages that the
+// plan needs, and pages that a window has left are reused at once, so that a wrong window, a wrong
+// page or an unwritten row shows.
 class ModelRunner {
  public:
-  // The error is the folder's: of its config.json, its tensors or what the family's spec says of
-  // them.
+  // Errors are about the folder: its config.json, its tensors, or how they fit the family's spec.
   static absl::StatusOr<std::unique_ptr<ModelRunner>> Open(std::unique_ptr<Device> device,
                                                            const std::string& folder,
                                                            int32_t max_tokens,
                                                            const SpecChange& change = {});
 
-  // Runs the prompt in chunks of at most `chunk`, then draws `greedy` tokens. Any number of times.
+  // Runs the prompt in chunks of at most `chunk`, then generates `greedy` tokens. May be called
+  // repeatedly.
   Reply Run(std::span<const int32_t> prompt, int32_t chunk, int32_t greedy);
 
   Device& device() { return *device_; }
@@ -66,7 +66,7 @@ class ModelRunner {
  private:
   explicit ModelRunner(std::unique_ptr<Device> device) : device_(std::move(device)) {}
   absl::Status Load(const std::string& folder, int32_t max_tokens, const SpecChange& change);
-  // Runs rows of the slot and returns their results; appends log-probabilities if asked.
+  // Runs rows of the slot and returns their results; appends log-probabilities if requested.
   std::vector<TokenResult> Step(const Row& row, std::span<const int32_t> tokens,
                                 std::span<const int32_t> targets, std::vector<float>* log_probs);
   void FreePagesBehindWindows();
@@ -84,7 +84,7 @@ class ModelRunner {
   bool fresh_ = true;   // the next step binds the slot
   int32_t length_ = 0;  // tokens of the sequence whose KV is written
   std::vector<int32_t> free_pages_;
-  std::vector<std::vector<int32_t>> pages_;  // [group][index], -1: given back or not taken yet
+  std::vector<std::vector<int32_t>> pages_;  // [group][index]; -1: returned, or not yet taken
 };
 
 }  // namespace baram::testing

@@ -1,4 +1,4 @@
-// config.json of models that see images too, of which the text model is served.
+// config.json of models that also see images; only the text model is served.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -110,7 +110,7 @@ TEST(MultimodalConfigTest, Gemma3sNamesAreThoseOfHubAndTrainers) {
   EXPECT_EQ(saved.post_mlp, "model.language_model.layers.{}.post_feedforward_layernorm");
 }
 
-// What the text part says of these, the reference does not read.
+// The reference ignores the text part's values of these.
 TEST(MultimodalConfigTest, TypeAndTiedHeadAreSaidOutside) {
   EXPECT_EQ(ReadPublished({{"torch_dtype", "float32"}}, {{"dtype", "bfloat16"}}).embedding_scale,
             std::sqrt(2560.0f));

@@ -1,4 +1,4 @@
-// Rotations in every spelling of config.json.
+// RoPE settings in every spelling of config.json.
 #include "engine/model/rope_config.h"
 
 #include <gtest/gtest.h>
@@ -32,12 +32,12 @@ TEST(RopeConfigTest, BothSpellingsOfRopeAreOne) {
   EXPECT_EQ(expected.original_max_positions, 512);
   EXPECT_EQ(ReadLlama({{"rope_theta", 500000}, {"rope_scaling", old}}).ropes[0], expected);
   EXPECT_EQ(ReadLlama({{"rope_parameters", parameters}}).ropes[0], expected);
-  // Without its own length, the model's.
+  // Without an original length, the model's.
   hub.erase("original_max_position_embeddings");
   EXPECT_EQ(ReadLlama({{"rope_scaling", hub}}).ropes[0].original_max_positions, 2048);
 }
 
-// As whoever adds a longer context to a folder that transformers 5 saved.
+// As when a longer context is added to a folder that transformers 5 saved.
 TEST(RopeConfigTest, RopeScalingBesideRopeParameters) {
   const json yarn = {{"rope_type", "yarn"},
                      {"factor", 4},
@@ -91,7 +91,7 @@ TEST(RopeConfigTest, YarnOptions) {
   EXPECT_TRUE(ReadLlama({{"rope_scaling", yarn}}).ropes[0].truncate);
 }
 
-// Beside one table it wins over the table's own, as in the reference.
+// With one table it takes precedence over the table's own, as in the reference.
 TEST(RopeConfigTest, OriginalLengthOutsideTheRopeObject) {
   const json changes = {
       {"original_max_position_embeddings", 256},
@@ -118,7 +118,7 @@ TEST(RopeConfigTest, YarnStretchesTheContext) {
   EXPECT_EQ(context(long_yarn), 1 << 27) << "the most there is";
   yarn.erase("factor");
   EXPECT_EQ(context(yarn), 2048) << "the factor follows from the context";
-  // Without its own, the original context is the file's, not the stretched one.
+  // Without an explicit one, the original context is the file's, not the stretched one.
   const ModelSpec spec = ReadLlama({{"rope_scaling", {{"rope_type", "yarn"}, {"factor", 4}}}});
   EXPECT_EQ(spec.ropes[0].original_max_positions, 2048);
   EXPECT_EQ(spec.max_positions, 8192);

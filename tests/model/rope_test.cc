@@ -1,4 +1,4 @@
-// Rotation tables against values worked out by hand or with the reference library.
+// RoPE tables against values computed by hand or with the reference library.
 #include "engine/model/rope.h"
 
 #include <gmock/gmock.h>
@@ -48,7 +48,7 @@ TEST(RopeTest, Llama3KeepsShortWavesStretchesLongOnesAndBlendsBetween) {
                   DoubleNear(0.01 / 8, 1e-15), DoubleNear(0.001 / 8, 1e-15)));
 }
 
-// 16 dimensions, theta 10000, original length 4096: pair j turns 4096 * 10^(-j/2) / (2 pi) times,
+// 16 dimensions, theta 10000, original length 4096: pair j makes 4096 * 10^(-j/2) / (2 pi) turns,
 // so 32 turns fall at j = 2.62 and one at 5.63: the ramp runs from 2 to 6.
 TEST(RopeTest, YarnRampsBetweenRoundedPairs) {
   RopeSpec spec = Spec(RopeScaling::kYarn, 16);
@@ -95,7 +95,7 @@ TEST(RopeTest, YarnsMagnitude) {
   RopeSpec spec = Spec(RopeScaling::kYarn, 16);
   spec.factor = 16;
   EXPECT_DOUBLE_EQ(RopeAttentionFactor(spec), 0.1 * std::log(16) + 1);
-  spec.mscale = 1.5;  // alone it says nothing
+  spec.mscale = 1.5;  // has no effect alone
   EXPECT_DOUBLE_EQ(RopeAttentionFactor(spec), 0.1 * std::log(16) + 1);
   spec.mscale_all_dim = 0.5;
   EXPECT_DOUBLE_EQ(RopeAttentionFactor(spec),

@@ -1,4 +1,5 @@
-// Breaks every rule of every golden once: a golden that would not notice is no proof of the rule.
+// Breaks every rule of every golden once: a golden that would not notice proves nothing about the
+// rule.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -12,7 +13,7 @@
 namespace baram::testing {
 namespace {
 
-// What a device in fp32 is allowed, in log-probability. A broken rule must show five times that.
+// The tolerance of an fp32 device, in log-probability. A broken rule must show five times that.
 constexpr double kTolerance = 1e-2;
 
 struct Rule {
@@ -38,7 +39,7 @@ void SwapNames(ModelSpec& spec, std::string TensorNames::*a, std::string TensorN
   for (TensorNames& names : spec.other_names) std::swap(names.*a, names.*b);
 }
 
-// Changes the layers that pass the test, and applies where there is one.
+// Changes the layers that pass the test; applies if there is one.
 Rule OfLayers(const char* name, LayerTest test, LayerChange change) {
   return {name,
           AnyLayer(test),
@@ -70,7 +71,7 @@ Rule OfModel(const char* name, std::function<bool(const ModelSpec&)> test,
   return {name, std::move(test), {.before_loading = std::move(change), .after_loading = nullptr}};
 }
 
-// Leaves loaded weights out, where the spec has them.
+// Omits loaded weights, where the spec has them.
 Rule OfWeights(const char* name, LayerTest test, WeightsChange change) {
   return {name,
           AnyLayer(std::move(test)),
@@ -254,7 +255,7 @@ std::vector<Rule> Rules() {
 
 class EveryRuleMatters : public ::testing::TestWithParam<std::string> {};
 
-// The largest error in log-probability of the model with that change.
+// The model's largest error in log-probability with that change.
 absl::StatusOr<double> LargestError(const GoldenCase& golden, const SpecChange& change) {
   const auto runner =
       ModelRunner::Open(TestDevices().front().Open(), golden.folder,
@@ -298,7 +299,7 @@ TEST_P(EveryRuleMatters, ToItsGolden) {
 INSTANTIATE_TEST_SUITE_P(Models, EveryRuleMatters, ::testing::ValuesIn(GoldenCaseNames()),
                          [](const auto& info) { return info.param; });
 
-// A rule that no golden has would be tested by none.
+// A rule that no golden has would not be tested.
 TEST(EveryRuleMattersTest, AppliesSomewhere) {
   std::set<std::string> unused;
   for (const Rule& rule : Rules()) unused.insert(rule.name);

@@ -1,4 +1,4 @@
-// Safetensors files and checkpoints, honest and hostile.
+// Safetensors files and checkpoints, valid and hostile.
 #include "engine/model/safetensors.h"
 
 #include <gmock/gmock.h>
@@ -18,7 +18,7 @@ using ::testing::HasSubstr;
 using testing::SafetensorsBytes;
 using testing::ScratchFolder;
 
-// What opening a file of these bytes complains of; empty: nothing.
+// The error from opening a file of these bytes; empty: none.
 std::string Complaint(const std::string& bytes) {
   const ScratchFolder folder;
   const auto file = SafetensorsFile::Open(folder.Write("x.safetensors", bytes));
@@ -71,21 +71,21 @@ TEST(SafetensorsTest, EmptyTensorsAndScalarsAreFine) {
   EXPECT_EQ(Complaint("{}", 0), "");
 }
 
-// Any prefix of a good file is refused, whatever it cuts.
+// Every proper prefix of a good file is refused, wherever it is cut.
 TEST(SafetensorsTest, EveryTruncationIsRefused) {
   const std::string good = SafetensorsBytes(kGood, std::string(20, '\1'));
   ASSERT_EQ(Complaint(good), "");
   for (size_t bytes = 0; bytes < good.size(); ++bytes) {
     EXPECT_NE(Complaint(good.substr(0, bytes)), "") << bytes << " bytes";
   }
-  // The same cuts with a length that admits them, so that the JSON itself ends early.
+  // The same cuts with a matching length, so that the JSON itself ends early.
   const std::string header = kGood;
   for (size_t bytes = 0; bytes + 4 < header.size(); ++bytes) {
     EXPECT_NE(Complaint(header.substr(0, bytes), 20), "") << bytes << " bytes of header";
   }
 }
 
-// No byte of a header may be changed into a crash.
+// Changing any byte of a header must not cause a crash.
 TEST(SafetensorsTest, EveryFlippedByteIsSurvived) {
   const ScratchFolder folder;
   const std::string good = SafetensorsBytes(kGood, std::string(20, '\1'));
@@ -155,7 +155,7 @@ TEST(SafetensorsTest, ShapesThatOverflowAreRefused) {
   for (const char* shape :
        {"[4294967296,4294967296]", "[9223372036854775807,2]", "[4611686018427387904]",
         "[2147483648,2147483648,2147483648]", "[0,9223372036854775807,9223372036854775807]"}) {
-    // The last is nothing times too much: refused or not, it must not crash.
+    // The last is zero times too much: refused or not, it must not crash.
     (void)Complaint("{" + Tensor("w", "F32", shape, "[0,0]") + "}", 0);
   }
   EXPECT_THAT(Complaint("{" + Tensor("w", "F32", "[4294967296,4294967296]", "[0,0]") + "}", 0),
@@ -201,7 +201,7 @@ TEST(SafetensorsTest, FieldsAreChecked) {
   }
 }
 
-// What a terminal would obey comes escaped, however long it is.
+// Control characters are escaped, and long text is too.
 TEST(SafetensorsTest, ForeignTextIsQuoted) {
   EXPECT_THAT(Complaint("{" + Tensor("w", "\\u001b[31m\\u009b", "[1]", "[0,1]") + "}", 1),
               HasSubstr(R"(the unknown dtype "\u001b[31m\u009b")"));
@@ -331,7 +331,7 @@ TEST(CheckpointTest, AnIndexThatLiesIsNamed) {
   EXPECT_THAT(index("{"), HasSubstr("not valid JSON"));
 }
 
-// A name that stands twice ends it, before further files are read.
+// A duplicate name ends it, before further files are read.
 TEST(CheckpointTest, OneFileUnderManyNamesIsReadTwiceAtMost) {
   const ScratchFolder folder;
   const std::string file =

@@ -1,4 +1,4 @@
-// ScratchFolder: a folder of a test's own, and the model files that tests write into it.
+// ScratchFolder: a test's temporary folder, and the model files that tests write into it.
 #include "tests/model/scratch_folder.h"
 
 #include <cstdlib>

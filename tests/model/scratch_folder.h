@@ -1,4 +1,4 @@
-// ScratchFolder: a folder of a test's own, and the model files that tests write into it.
+// ScratchFolder: a test's temporary folder, and the model files that tests write into it.
 #ifndef BARAM_TESTS_MODEL_SCRATCH_FOLDER_H_
 #define BARAM_TESTS_MODEL_SCRATCH_FOLDER_H_
 
@@ -8,7 +8,7 @@
 
 namespace baram::testing {
 
-// Made when constructed, removed with all it holds when destroyed.
+// Created by the constructor, removed with its contents by the destructor.
 class ScratchFolder {
  public:
   ScratchFolder();
@@ -23,7 +23,7 @@ class ScratchFolder {
   std::string path_;
 };
 
-// A file in the safetensors format with this header, right or wrong, and data.
+// A file in the safetensors format with this header, valid or not, and data.
 std::string SafetensorsBytes(const std::string& header, const std::string& data);
 
 // A bf16 tensor to write: every element is `value`.

@@ -1,4 +1,5 @@
-// The traced forward pass: what a device cannot run is named, what it can is counted.
+// The traced forward pass: ops that a device does not support are named, supported ones are
+// counted.
 #include "engine/model/support.h"
 
 #include <gmock/gmock.h>
@@ -20,7 +21,7 @@ ModelSpec GoldenSpec(const std::string& name) {
   return *ReadModelSpec(ReadGoldenCase(name).folder);
 }
 
-// ref, but for one op.
+// ref, with one op unsupported.
 class PickyDevice final : public Device {
  public:
   const DeviceInfo& Info() const override { return ref_->Info(); }
@@ -77,7 +78,7 @@ TEST(SupportTest, WhatIsNotSupportedIsNamed) {
   EXPECT_THAT(status.message(), HasSubstr("windows are beyond it"));
 }
 
-// A decode step reads every weight once, so its bytes are at least theirs, and nearly no more.
+// A decode step reads every weight once, so it costs at least their bytes, and little more.
 TEST(SupportTest, CostsFollowTheShapes) {
   const ModelSpec spec = GoldenSpec("llama_untied");
   const std::unique_ptr<Device> device = TestDevices().front().Open();
@@ -89,7 +90,7 @@ TEST(SupportTest, CostsFollowTheShapes) {
   EXPECT_GT(decode.flops, 2 * matrices * 0.99);
   EXPECT_LT(decode.flops, 2 * matrices * 1.1);
 
-  // 512 tokens compute 512 times as much, but for what follows the last layer's attention.
+  // 512 tokens cost 512 times as much, except for what follows the last layer's attention.
   const OpCost prefill = StepCost(spec, *device, 512, 1, 0);
   const double last =
       2.0 * spec.hidden *
@@ -97,7 +98,7 @@ TEST(SupportTest, CostsFollowTheShapes) {
   EXPECT_NEAR(prefill.flops, 512 * (decode.flops - last) + last, 0.02 * prefill.flops);
 }
 
-// Llama 3.1 8B's: 7.505 billion parameters of products, 131,072 elements of cache for every token.
+// Llama 3.1 8B: 7.505 billion parameters in products, 131,072 elements of cache per token.
 TEST(SupportTest, TheLeastCostIsOfWeightsAndCacheAlone) {
   ModelSpec spec;
   spec.hidden = 4096;

@@ -25,7 +25,7 @@ using testing::ScratchFolder;
 
 constexpr int32_t kPositions = 8;
 
-// Sizes are all different, so that a swapped pair of them shows.
+// All sizes differ, so that swapping two of them shows.
 ModelSpec SmallSpec() {
   ModelSpec spec;
   spec.architecture = "TestForCausalLM";
@@ -87,7 +87,7 @@ class WeightsTest : public ::testing::Test {
     device_->Download(host.data(), data, n * static_cast<int64_t>(sizeof(float)));
     return host;
   }
-  // Rows of a packed weight: on ref it is its rows in fp32.
+  // Rows of a packed weight: on ref those are its rows in fp32.
   std::vector<float> Rows(const PackedWeight& weight, int64_t begin, int64_t count) {
     return Vector(static_cast<const float*>(weight.data) + begin * weight.shape.k,
                   count * weight.shape.k);
@@ -194,7 +194,7 @@ TEST_F(WeightsTest, AllThatIsWrongIsCountedWithoutReadingWeights) {
   EXPECT_TRUE(Check(SmallSpec()).ok());
 }
 
-// Other files of the folder, such as another format's copy of the weights, are none of its.
+// Other files in the folder, such as a copy of the weights in another format, are ignored.
 TEST_F(WeightsTest, OnlyTheCheckpointsFilesAreCounted) {
   const std::string file = SafetensorsBytes(FilledTensors(SmallSpec()));
   folder_.Write("model.safetensors", file);
@@ -220,7 +220,7 @@ TEST_F(WeightsTest, StoredRotaryFrequenciesAreIgnored) {
   EXPECT_TRUE(Load(SmallSpec(), tensors).ok());
 }
 
-// Its parts that are not served are no leftovers, under the names that go with its own alone.
+// Parts of it that are not served are no leftovers, but only under the names that go with it.
 TEST_F(WeightsTest, TheCheckpointChoosesAmongTheNames) {
   ModelSpec spec = SmallSpec();
   spec.names.left_out = {"tower."};
@@ -258,11 +258,11 @@ TEST_F(WeightsTest, TheCheckpointChoosesAmongTheNames) {
     EXPECT_THAT(Rows((*loaded)->embedding, 0, 20), Each(embedding));
     EXPECT_THAT(Rows((*loaded)->head, 0, 20), Each(head));
   }
-  // Some of each: what is missing goes by the names that were chosen.
+  // A mix of both: missing tensors are reported under the chosen names.
   std::vector<FilledTensor> mixed = FilledTensors(other);
   Named(mixed, "text.1.q.weight").name = "model.layers.1.self_attn.q_proj.weight";
   EXPECT_THAT(Complaint(spec, mixed).message(), HasSubstr("tensor text.1.q.weight of shape"));
-  // A tied head is looked for under them too.
+  // A tied head is looked up under them too.
   spec.tied_head = other.tied_head = true;
   std::vector<FilledTensor> tied = FilledTensors(other);
   tied.push_back({"text.head.weight", tied.front().shape, tied.front().value});
@@ -292,7 +292,7 @@ TEST_F(WeightsTest, ATiedHeadIsTheEmbedding) {
   ASSERT_TRUE(loaded.ok()) << loaded.status();
   EXPECT_EQ((*loaded)->head.data, (*loaded)->embedding.data);
 
-  // Stored as well: fine if equal, a contradiction if not.
+  // If stored as well: accepted if equal, rejected if not.
   FilledTensor head = tensors.front();
   head.name = "lm_head.weight";
   tensors.push_back(head);
@@ -301,15 +301,14 @@ TEST_F(WeightsTest, ATiedHeadIsTheEmbedding) {
   EXPECT_THAT(Complaint(spec, tensors).message(),
               HasSubstr("tensor lm_head.weight differs from the embedding"));
   EXPECT_TRUE(Check(spec).ok()) << "bytes are not read";
-  // One of another shape is seen without its bytes.
+  // A different shape is detected without reading bytes.
   tensors.back().shape = {1, spec.hidden};
   EXPECT_THAT(Complaint(spec, tensors).message(),
               HasSubstr("tensor lm_head.weight differs from the embedding"));
   EXPECT_EQ(Check(spec), Complaint(spec, tensors));
 }
 
-// Two MiB and a rest, of which the last byte is another; or all bytes are equal, but of another
-// type.
+// Two MiB and a remainder, whose last byte differs; or all bytes are equal, but the type differs.
 TEST_F(WeightsTest, ATiedHeadIsComparedToItsEnd) {
   ModelSpec spec = SmallSpec();
   spec.tied_head = true;
@@ -364,7 +363,7 @@ TEST_F(WeightsTest, ThreadsChangeNothingAndProgressEndsComplete) {
   }
 }
 
-// More rows than the threads compute at a time, and a rest.
+// More rows than the threads compute at a time, and a remainder.
 TEST_F(WeightsTest, ThreadsFillWholeRopes) {
   const ModelSpec spec = SmallSpec();
   folder_.Write("model.safetensors", SafetensorsBytes(FilledTensors(spec)));

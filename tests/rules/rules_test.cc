@@ -1,4 +1,5 @@
-// The tree's own rules, read from its sources: who may include whom, and what may appear where.
+// The tree's own rules, checked on its sources: which includes are allowed, and which words may
+// appear where.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -37,7 +38,7 @@ std::vector<Source> ReadSources(const std::vector<std::string>& folders) {
   return sources;
 }
 
-// The file an #include line names, with its quotes or brackets; empty for other lines.
+// The file named by an #include line, with its quotes or brackets; empty for other lines.
 std::string Included(const std::string& line) {
   if (line.rfind("#include ", 0) != 0) return "";
   const size_t begin = line.find_first_of("\"<");
@@ -52,8 +53,8 @@ bool StartsWithAny(const std::string& text, const std::vector<std::string>& pref
 
 struct IncludeRule {
   const char* folder;                // applies to files below it; the longest match wins
-  std::vector<std::string> allowed;  // of our own headers, as they start
-  std::vector<std::string> banned;   // libraries' headers, as they start
+  std::vector<std::string> allowed;  // our own headers, by prefix
+  std::vector<std::string> banned;   // library headers, by prefix
   const char* sentence;
 };
 
@@ -166,7 +167,7 @@ TEST(Rules, IsaFilesIncludeOnlyIntrinsicsAndFixedWidthTypes) {
   EXPECT_GT(seen, 3u);
 }
 
-// A word that may stand in no product source but the files named.
+// A word that may appear in product sources only in the files listed.
 struct WordRule {
   const char* word;
   std::vector<std::string> except;
@@ -208,9 +209,9 @@ TEST(Rules, FilesSayWhatTheyAreForAndCanBeReadInOneSitting) {
     EXPECT_EQ(source.lines[0].rfind("// ", 0), 0u) << source.path << " does not say what it is for";
     EXPECT_LE(source.lines.size(), 800u) << source.path << " has more than one job";
     for (size_t i = 0; i < source.lines.size(); ++i) {
-      // A long literal may not be broken without hiding what it says.
+      // Breaking a long string literal would make it harder to find.
       if (source.lines[i].find('"') != std::string::npos) continue;
-      // Multi-byte text counts by characters, not by bytes.
+      // Multi-byte text is counted in characters, not bytes.
       const size_t columns = static_cast<size_t>(
           std::count_if(source.lines[i].begin(), source.lines[i].end(),
                         [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));

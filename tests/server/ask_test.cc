@@ -1,4 +1,4 @@
-// baram ask: the program itself, in front of a server that answers as each test needs.
+// baram ask: the program itself, against a server that answers as each test needs.
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <grpcpp/grpcpp.h>
@@ -41,7 +41,7 @@ using ::testing::ElementsAre;
 using ::testing::EndsWith;
 using ::testing::HasSubstr;
 
-// As a server says that a field is wrong.
+// How a server reports an invalid field.
 grpc::Status Refusal(const std::string& field, const std::string& message) {
   google::rpc::BadRequest bad;
   bad.add_field_violations()->set_field(field);
@@ -50,14 +50,16 @@ grpc::Status Refusal(const std::string& field, const std::string& message) {
   return {grpc::StatusCode::INVALID_ARGUMENT, message, details.SerializeAsString()};
 }
 
-// The clipboard, the screen and the line, and as a terminal shows them.
+// Sequences that set the clipboard, clear the screen and rewrite the line, and their form on a
+// terminal.
 constexpr char kSteering[] = "\x1b]52;c;aGk=\a\u009b2J바람\rok\t.\n";
 constexpr char kSteeringShown[] = "\\u001b]52;c;aGk=\\u0007\\u009b2J바람\\u000dok\t.\n";
 
-// Answers the last message's word: "fine" with "ok."; "hang" with "begun", and then never; "flood"
-// so with more than any pipe holds; "mute" never; "die" as a server that ends in the middle;
-// "steer" with what steers a terminal, "steer back" so in an error; "unknown" as one without that
-// model; "wrong" as to a value that it refuses; "long" as to a dialogue that its model can't hold.
+// Answers by the last message: "fine" with "ok."; "hang" with "begun", and then nothing; "flood"
+// likewise with more than any pipe holds; "mute" with nothing; "die" like a server that ends in the
+// middle; "steer" with terminal control sequences, "steer back" with such an error; "unknown" like
+// a server without that model; "wrong" as to an invalid value; "long" as to a dialogue that exceeds
+// the context.
 class FakeInference final : public v1::Inference::Service {
  public:
   grpc::Status Generate(grpc::ServerContext* context, const v1::GenerateRequest* request,
@@ -107,7 +109,7 @@ class FakeInference final : public v1::Inference::Service {
   std::vector<std::string> dialogues_;
 };
 
-// `baram ask` with a terminal as its standard input and output, and if asked for as its standard
+// `baram ask` with a terminal as its standard input and output, and optionally as its standard
 // error.
 class Asking {
  public:
@@ -155,7 +157,7 @@ class Asking {
     EXPECT_EQ(write(terminal_, text.data(), text.size()), static_cast<ssize_t>(text.size()));
   }
   void Interrupt() { kill(pid_, SIGINT); }
-  // Reads on until what was shown since the last call ends with `text`; false if it does not come.
+  // Reads until what was shown since the last call ends with `text`; false if that does not happen.
   bool Shows(const std::string& text) {
     shown_.clear();
     while (!shown_.ends_with(text)) {
@@ -163,12 +165,13 @@ class Asking {
     }
     return true;
   }
-  // Waits until something is shown, which stays unread.
+  // Waits until something is shown, and leaves it unread.
   bool Begins() {
     pollfd ready{.fd = terminal_, .events = POLLIN, .revents = 0};
     return poll(&ready, 1, kPatienceMs) == 1;
   }
-  // Interrupts it until it ends, reading nothing. The exit code, or nothing if it goes on.
+  // Interrupts it until it ends, without reading. Returns the exit code, or nullopt if it does not
+  // end.
   std::optional<int> EndsByInterrupts() {
     for (int i = 0; i < 100; ++i) {
       Interrupt();
@@ -192,7 +195,7 @@ class Asking {
     }
     return names;
   }
-  // The exit code, once it has ended; then `output` and `complaint` are all there is.
+  // The exit code, once it has ended; `output` and `complaint` are then complete.
   int Ends() {
     while (ReadSome(errors_, &complaint)) {
     }
@@ -214,7 +217,7 @@ class Asking {
     char bytes[4096];
     if (poll(&ready, 1, kPatienceMs) != 1) return false;
     const ssize_t got = read(fd, bytes, sizeof(bytes));
-    if (got <= 0) return false;  // of a terminal that its last user has closed, an error
+    if (got <= 0) return false;  // on a terminal that its last user has closed: an error
     to->append(bytes, static_cast<size_t>(got));
     if (fd == terminal_) output.append(bytes, static_cast<size_t>(got));
     return true;
@@ -237,7 +240,7 @@ class AskTest : public ::testing::Test {
   }
   void TearDown() override { server_->Shutdown(std::chrono::system_clock::now()); }
   Asking Ask(std::vector<std::string> args) { return Asking(address_, std::move(args)); }
-  // The exit code of a shell's command; "$ASK" is the program with its server.
+  // The exit code of a shell command; "$ASK" is the program with its server.
   int Shell(const std::string& command) {
     const std::string line = "ASK='timeout 20 " BARAM_PROGRAM " ask --server " + address_ + "'; (" +
                              command + ") 2>/dev/null";
@@ -266,7 +269,7 @@ TEST_F(AskTest, CtrlCStopsAnAnswerAndKeepsTheDialogue) {
   asking.Type("/quit\n");
   EXPECT_EQ(asking.Ends(), 0);
   EXPECT_EQ(asking.complaint, "");
-  // What was shown is part of the dialogue; a question without an answer is not.
+  // A partial answer that was shown is part of the dialogue; a question without an answer is not.
   EXPECT_THAT(service_.dialogues(), ElementsAre("hang", "hang|begun|mute", "hang|begun|fine"));
 }
 
@@ -327,7 +330,7 @@ TEST_F(AskTest, APipeGetsTheBytesOfTheAnswer) {
   EXPECT_EQ(Shell("$ASK steer back 2>&1 | cmp - " + complaint), 0);
 }
 
-// As `ask` in a script's background has it.
+// As for an `ask` in a script's background.
 TEST_F(AskTest, ACtrlCThatIsIgnoredFromTheStartStaysSo) {
   const auto before = std::signal(SIGINT, SIG_IGN);
   Asking asking = Ask({"--chat"});
@@ -474,7 +477,7 @@ TEST_F(AskTest, OutputThatIsLostIsNoSuccess) {
   EXPECT_EQ(Shell("echo fine | $ASK --chat > /dev/full"), 74);
   EXPECT_EQ(Shell("$ASK --help > /dev/full"), 74);
   EXPECT_EQ(Shell(BARAM_PROGRAM " --version > /dev/full"), 74);
-  // More than a buffer: it is an earlier write that fails.
+  // More than a buffer: an earlier write fails.
   EXPECT_EQ(Shell(BARAM_PROGRAM " serve --help > /dev/full"), 74);
   EXPECT_EQ(Shell("{ " BARAM_PROGRAM " serve --help > /dev/full; } 2>&1 | "
                   "grep -q \"can't write the output: [^S]\""),

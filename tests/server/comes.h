@@ -1,4 +1,4 @@
-// Comes: waiting in a test for what other threads do.
+// Comes: waits in a test for what other threads do.
 #ifndef BARAM_TESTS_SERVER_COMES_H_
 #define BARAM_TESTS_SERVER_COMES_H_
 
@@ -7,7 +7,7 @@
 
 namespace baram::testing {
 
-// Whether `holds` comes true in time; much longer than anything here takes.
+// Whether `holds` becomes true in time; the limit is much longer than anything here takes.
 template <typename Condition>
 bool Comes(Condition holds) {
   const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(10);

@@ -1,4 +1,4 @@
-// Delivery by itself: outboxes filled by the test, sinks that take what it lets them.
+// Delivery in isolation: outboxes filled by the test, and sinks controlled by it.
 #include "server/delivery.h"
 
 #include <gtest/gtest.h>
@@ -22,7 +22,7 @@ namespace {
 using baram::testing::Comes;
 using baram::testing::TinyFolder;
 
-// Keeps what it is given; its bytes are on their way until the test calls WriteDone.
+// Keeps its chunks; each is in flight until the test calls WriteDone.
 class HeldSink final : public ReplySink {
  public:
   explicit HeldSink(bool watched) : watched_(watched) {}
@@ -57,7 +57,7 @@ class HeldSink final : public ReplySink {
   absl::Status broken_;
 };
 
-// A reply, and the engine's end of it.
+// A reply, and the engine's side of it.
 struct Live {
   std::shared_ptr<Outbox> outbox;
   std::shared_ptr<Reply> reply;
@@ -74,14 +74,14 @@ class DeliveryTest : public ::testing::Test {
   }
   static void TearDownTestSuite() { delete tokenizer_; }
 
-  // A chunk is full with the tokens of one ring, or with that many bytes of text.
+  // A chunk is full with the tokens of one ring, or with this many bytes of text.
   void Start(double slow_reader_s, int64_t pending_bytes = 256 << 10) {
     delivery_ = std::make_unique<Delivery>(touched_, *tokenizer_,
                                            ReplyLimits{.pending_bytes = pending_bytes,
                                                        .pending_tokens = kRing,
                                                        .slow_reader_s = slow_reader_s});
   }
-  // A reply whose tokens are wanted.
+  // Opens a reply that delivers tokens.
   Live Open(HeldSink& sink, int32_t outputs = 1) {
     ReplyOptions options;
     options.outputs = outputs;
@@ -110,7 +110,7 @@ class DeliveryTest : public ::testing::Test {
     token.token = id;
     live.outbox->Push(index, token);
   }
-  // Draws tokens until every ring is full. Returns how many.
+  // Pushes tokens until every ring is full. Returns how many.
   int32_t Fill(const Live& live) {
     int32_t drawn = 0;
     for (int32_t i = 0; i < live.outbox->outputs(); ++i) {
@@ -119,7 +119,7 @@ class DeliveryTest : public ::testing::Test {
     Touch(live);
     return drawn;
   }
-  // Takes whatever comes of a reply whose last token is drawn.
+  // Reads everything from a reply whose last token was pushed.
   bool ReadToEnd(const Live& live) {
     Touch(live);
     return Comes([&] {
@@ -127,7 +127,7 @@ class DeliveryTest : public ::testing::Test {
       return delivery_->idle();
     });
   }
-  // One chunk on its way, and something that waits behind it.
+  // One chunk in flight, and more waiting for it.
   void FillTwice(const Live& live, const HeldSink& sink) {
     Fill(live);
     ASSERT_TRUE(Comes([&] { return sink.chunks() == 1; }));
@@ -137,7 +137,7 @@ class DeliveryTest : public ::testing::Test {
   static inline text::Tokenizer* tokenizer_ = nullptr;
   HeldSink watched_{true}, left_alone_{false}, last_{true};
   TouchedList touched_;
-  std::unique_ptr<Delivery> delivery_;  // uses what is above
+  std::unique_ptr<Delivery> delivery_;  // uses the members above
 };
 
 TEST_F(DeliveryTest, EveryOutputOfAFullReplyHasItsTurn) {
@@ -153,8 +153,8 @@ TEST_F(DeliveryTest, EveryOutputOfAFullReplyHasItsTurn) {
   for (const int32_t count : seen) EXPECT_GE(count, kRing);
 }
 
-// The model's own end may lie within a character; an end from elsewhere cuts one off, and what
-// waits for a stop string is whole.
+// An end chosen by the model may lie within a character; any other end cuts one off, and text held
+// back for a stop string is whole.
 TEST_F(DeliveryTest, WhatEndsAnOutputFromElsewhereLeavesNoPieceOfACharacter) {
   Start(/*slow_reader_s=*/600);
   const std::vector<int32_t> ids = tokenizer_->Encode("ab낯", false).value();
@@ -175,7 +175,7 @@ TEST_F(DeliveryTest, WhatEndsAnOutputFromElsewhereLeavesNoPieceOfACharacter) {
   }
 }
 
-// What the engine drew meanwhile is nobody's.
+// Tokens that the engine generated meanwhile are dropped.
 TEST_F(DeliveryTest, AStopStringEndsItsOutputInTheEngine) {
   Start(/*slow_reader_s=*/600, /*pending_bytes=*/kRing);
   HeldSink sink(/*watched=*/false);
@@ -187,7 +187,7 @@ TEST_F(DeliveryTest, AStopStringEndsItsOutputInTheEngine) {
   Touch(live);
   EXPECT_TRUE(Comes([&] { return live.outbox->stopped(1); }));
   EXPECT_FALSE(live.outbox->stopped(0));
-  // Nor does it wait for room in a reply that is full.
+  // Nor does it wait for room in a full reply.
   EXPECT_TRUE(Comes([&] {
     const bool full = live.outbox->Room(0) == 0 && live.outbox->Room(1) == kRing;
     if (!full) Fill(live);
@@ -215,7 +215,7 @@ TEST_F(DeliveryTest, AStopStringEndsItsOutputInTheEngine) {
   EXPECT_EQ(ends[1].index, 0);
 }
 
-// A chunk in flight, one that waits for it, and a ring; whatever makes it full.
+// A chunk in flight, one waiting for it, and a ring; whatever the limit that fills the reply.
 TEST_F(DeliveryTest, BehindASinkThatHoldsAChunkLittlePilesUp) {
   for (const bool text : {true, false}) {
     Start(/*slow_reader_s=*/600, /*pending_bytes=*/kRing);
@@ -231,7 +231,7 @@ TEST_F(DeliveryTest, BehindASinkThatHoldsAChunkLittlePilesUp) {
     }
     EXPECT_LE(drawn, 3 * kRing) << text;
     EXPECT_EQ(sink.chunks(), 1u);
-    // What leaves makes room.
+    // Sending makes room.
     for (size_t chunks = 2; chunks < 6; ++chunks) {
       live.reply->WriteDone();
       Fill(live);
@@ -263,7 +263,7 @@ TEST_F(DeliveryTest, UsageAddsUpTheOutputsAndTellsTheTimesFromArrival) {
   EXPECT_DOUBLE_EQ(usage.total_s, 9);
 }
 
-// A client may go before the engine has taken its request; what it was told first counts.
+// A client may disconnect before the engine has accepted its request; the first reason wins.
 TEST_F(DeliveryTest, ACancelBeforeTheOutboxIsKnownIsKept) {
   Start(/*slow_reader_s=*/600);
   Request request;
@@ -276,7 +276,7 @@ TEST_F(DeliveryTest, ACancelBeforeTheOutboxIsKnownIsKept) {
   EXPECT_EQ(outbox->cancelled(), FinishReason::kSlowReader);
 }
 
-// Refused; or ended with nobody who listens to the rest; or with its last bytes out.
+// Refused; or ended with nothing listening to the rest; or with its last bytes sent.
 TEST_F(DeliveryTest, NothingIsLeftOfAReplyThatIsOver) {
   Start(/*slow_reader_s=*/600);
   const std::vector<int32_t> prompt = {1};
@@ -307,8 +307,8 @@ TEST_F(DeliveryTest, NothingIsLeftOfAReplyThatIsOver) {
   EXPECT_TRUE(delivery_->idle());
 }
 
-// What waits behind a chunk leaves as soon as that one is out: delivery looks around by itself, but
-// once a second.
+// What waits for a chunk in flight is sent as soon as that one is: delivery's own checks come only
+// once per second.
 TEST_F(DeliveryTest, WriteDoneBringsTheNextChunkAtOnce) {
   Start(/*slow_reader_s=*/600);
   std::chrono::duration<double> waited{0};
@@ -326,7 +326,7 @@ TEST_F(DeliveryTest, WriteDoneBringsTheNextChunkAtOnce) {
   EXPECT_LT(waited.count(), 2.5);
 }
 
-// Sixteen of 256 bytes, with their automata of eight times as much, for sixteen outputs.
+// Sixteen of 256 bytes, with automata eight times as large, for sixteen outputs.
 TEST_F(DeliveryTest, TheOutputsOfAReplyShareItsStopStrings) {
   if (mallinfo2().uordblks == 0) {
     GTEST_SKIP() << "a sanitizer's allocator does not say what is held";
@@ -342,12 +342,12 @@ TEST_F(DeliveryTest, TheOutputsOfAReplyShareItsStopStrings) {
     live.reply->Over();
     return static_cast<int64_t>(after - before);
   };
-  bytes(1);  // what is allocated once
+  bytes(1);  // one-time allocations
   EXPECT_LT(bytes(16) - bytes(1), 16 * 16 * 256);
 }
 
-// Clients time tokens by what comes with them. One that has no text yet comes alone while nothing
-// is on its way, and with those after it otherwise.
+// Clients time tokens by their events. A token that has no text yet is sent alone if nothing is in
+// flight, and with those after it otherwise.
 TEST_F(DeliveryTest, ATokenWhoseTextWaitsIsNews) {
   Start(/*slow_reader_s=*/600);
   const HeldSink& sink = left_alone_;
@@ -384,7 +384,7 @@ TEST_F(DeliveryTest, AClientThatTakesNothingIsBroken) {
   EXPECT_EQ(live.outbox->cancelled(), FinishReason::kSlowReader);
 }
 
-// A message now and then is progress, but buys no time.
+// An occasional message is progress, but gains no time.
 TEST_F(DeliveryTest, AClientThatTakesLittleIsBroken) {
   Start(/*slow_reader_s=*/1);
   const Live live = Open(watched_);
@@ -400,7 +400,7 @@ TEST_F(DeliveryTest, AClientThatKeepsToThePaceIsNot) {
   const Live live = Open(watched_);
   FillTwice(live, watched_);
   live.reply->Progressed(1 << 30);
-  // Looked at as the first one is, which goes on.
+  // Checked together with the first one, which is not broken.
   const Live idle = Open(last_);
   FillTwice(idle, last_);
   EXPECT_TRUE(Comes([&] {
@@ -410,7 +410,7 @@ TEST_F(DeliveryTest, AClientThatKeepsToThePaceIsNot) {
   EXPECT_TRUE(watched_.broken().ok());
 }
 
-// Its chunk is slow, and nothing waits behind it: it costs nothing.
+// Its chunk is slow, and nothing waits for it: it costs nothing.
 TEST_F(DeliveryTest, AClientThatHoldsNothingUpIsNot) {
   Start(/*slow_reader_s=*/0.1);
   const Live alone = Open(watched_);
@@ -420,15 +420,15 @@ TEST_F(DeliveryTest, AClientThatHoldsNothingUpIsNot) {
   const Live later = Open(sink);
   FillTwice(later, sink);
   ASSERT_TRUE(Comes([&] { return !sink.broken().ok(); }));
-  const Live after = Open(last_);  // whose chunk comes after all have been looked at
+  const Live after = Open(last_);  // its chunk comes after all were checked
   Fill(after);
   ASSERT_TRUE(Comes([&] { return last_.chunks() == 1; }));
   EXPECT_TRUE(watched_.broken().ok());
   delivery_.reset();  // before the sink
 }
 
-// A sink with a limit of its own may hold a chunk as long as it likes: what is not on its way has
-// no reader.
+// A sink with its own limit may hold a chunk as long as it likes: what is not in flight has no slow
+// reader.
 TEST_F(DeliveryTest, ASinkThatLooksAfterItsClientIsLeftAlone) {
   Start(/*slow_reader_s=*/0.1);
   const Live alone = Open(left_alone_);
@@ -436,7 +436,7 @@ TEST_F(DeliveryTest, ASinkThatLooksAfterItsClientIsLeftAlone) {
   const Live later = Open(watched_);
   FillTwice(later, watched_);
   ASSERT_TRUE(Comes([&] { return !watched_.broken().ok(); }));
-  const Live after = Open(last_);  // whose chunk comes after all have been looked at
+  const Live after = Open(last_);  // its chunk comes after all were checked
   Fill(after);
   ASSERT_TRUE(Comes([&] { return last_.chunks() == 1; }));
   EXPECT_TRUE(left_alone_.broken().ok());

@@ -1,4 +1,4 @@
-// Descriptors: how few files still leave some for probes.
+// Descriptors: with few files allowed, some are still left for probes.
 #include "server/descriptors.h"
 
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-// FewDescriptors: while it lives this process can open so many files, and no more.
+// FewDescriptors: while it lives this process can open only this many more files.
 #ifndef BARAM_TESTS_SERVER_FEW_DESCRIPTORS_H_
 #define BARAM_TESTS_SERVER_FEW_DESCRIPTORS_H_
 

@@ -1,4 +1,4 @@
-// What Generate and GenerateOnce answer: text, tokens, ends, counts.
+// The answers of Generate and GenerateOnce: text, tokens, ends, counts.
 #include <gmock/gmock.h>
 
 #include <algorithm>
@@ -20,7 +20,7 @@ class GenerateTest : public ServerFixture {
  protected:
   void SetUp() override { StartServer(); }
 
-  // kCycle, `times` times.
+  // kCycle repeated `times` times.
   static std::string Cycles(int times) {
     std::string text;
     for (int i = 0; i < times; ++i) text += TinyFolder::kCycle;
@@ -54,7 +54,7 @@ TEST_F(GenerateTest, KoreanAndEmojiComeWhole) {
   for (const std::string& piece : got.Pieces()) EXPECT_TRUE(text::IsValidUtf8(piece)) << piece;
 }
 
-// Whoever times tokens by their events sees those without text too.
+// Clients that time tokens by their events see those without text too.
 TEST_F(GenerateTest, ATokenWithoutTextMakesAnEmptyDelta) {
   v1::GenerateRequest request = TextRequest("hello", 1);
   (*request.mutable_sampling()->mutable_logit_bias())[TinyFolder::kEos] = 100;
@@ -69,7 +69,7 @@ TEST_F(GenerateTest, ATokenWithoutTextMakesAnEmptyDelta) {
 
 TEST_F(GenerateTest, StreamAndOnceAndDetokenizeAgree) {
   v1::GenerateRequest request = TextRequest("hello", 200);
-  request.mutable_sampling()->set_temperature(1.5);  // pieces of characters, in any order
+  request.mutable_sampling()->set_temperature(1.5);  // partial characters, in any order
   request.mutable_sampling()->set_seed(11);
   request.mutable_output()->set_token_ids(true);
   request.mutable_stopping()->set_ignore_eos(true);
@@ -94,7 +94,7 @@ TEST_F(GenerateTest, StreamAndOnceAndDetokenizeAgree) {
 }
 
 TEST_F(GenerateTest, StopStringAcrossTokensIsCutOrKept) {
-  // "쫓 헐" is made of parts of six tokens; the text before it has to come, its beginning not.
+  // "쫓 헐" is made of parts of six tokens; the text before it must arrive, its beginning must not.
   v1::GenerateRequest request = TextRequest("hello", 100);
   request.mutable_stopping()->add_stop("없는 말");
   request.mutable_stopping()->add_stop("쫓 헐");
@@ -119,7 +119,7 @@ TEST_F(GenerateTest, MinTokensHoldsStopStringsBack) {
   const Streamed got = Stream(request);
   EXPECT_EQ(got.Text(), Cycles(1) + "곬 ");
   EXPECT_EQ(got.Finish()->stop(), "낯");
-  // The token that completes the string must be one behind them.
+  // The token that completes the string must come after min_tokens.
   request.mutable_stopping()->clear_min_tokens();
   const uint32_t completing = Stream(request).Usage()->completion_tokens();
   request.mutable_stopping()->set_min_tokens(completing - 1);
@@ -198,7 +198,7 @@ TEST_F(GenerateTest, SeedsRepeatAndDrawnSeedsDiffer) {
   EXPECT_NE(Stream(request).Text(), Stream(request).Text());
 }
 
-// The greedy answer goes round until its tokens have been drawn too often.
+// The greedy answer repeats until its tokens have been generated too often.
 TEST_F(GenerateTest, EachPenaltyIsItsOwn) {
   constexpr int kTimes = 10;
   const auto text = [&](float presence, float frequency) {
@@ -224,7 +224,7 @@ TEST_F(GenerateTest, AMoreUrgentRequestGoesFirst) {
   grpc::ClientContext context;
   const auto reader = inference().Generate(&context, lasting);
   v1::GenerateResponse event;
-  ASSERT_TRUE(reader->Read(&event));  // it runs
+  ASSERT_TRUE(reader->Read(&event));  // it is running
   v1::GenerateRequest urgent = TextRequest("hello", 2);
   urgent.set_priority(-1);
   EXPECT_TRUE(Stream(urgent).status.ok());
@@ -250,7 +250,7 @@ TEST_F(GenerateTest, APriorityIsAsUrgentAsTheOperatorAllows) {
   EXPECT_EQ(Stream(request).status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
 }
 
-// Also what a request waited before its text was read.
+// Including the time before a request's text was read.
 TEST_F(GenerateTest, TimesCountFromTheCallsArrival) {
   StartServer([](server::Config& config) { config.text_threads = 1; });
   std::promise<void> held;
@@ -291,7 +291,7 @@ TEST_F(GenerateTest, LogProbabilities) {
   EXPECT_EQ(tokens, 3);
 }
 
-// The prompt's alternatives and the output's are numbers of their own.
+// The prompt's and the output's alternatives are separate numbers.
 TEST_F(GenerateTest, LogProbabilitiesOfThePromptAlone) {
   v1::GenerateRequest request = TextRequest("hello", 3);
   request.mutable_output()->set_prompt_logprobs(3);
@@ -359,7 +359,7 @@ TEST_F(GenerateTest, RequestIdIsTakenAndEchoed) {
   EXPECT_FALSE(Stream(request).Prompt()->request_id().empty());
 }
 
-// As over HTTP: a proxy wrote it, and the client can't mend it.
+// As over HTTP: a proxy wrote it, and the client can't fix it.
 TEST_F(GenerateTest, MetadataThatIsNoRequestIdIsReplaced) {
   for (const std::string& none : {std::string("two words"), std::string(129, 'a')}) {
     grpc::ClientContext context;

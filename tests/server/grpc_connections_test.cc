@@ -1,4 +1,4 @@
-// The bound on gRPC's connections, and that none is counted after its end.
+// The limit on gRPC's connections, and that none is counted after its end.
 #include <gmock/gmock.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -41,7 +41,7 @@ class GrpcConnectionsTest : public ServerFixture {
     Comes([&] { return server().grpc().connections() == count; });
     EXPECT_EQ(server().grpc().connections(), count);
   }
-  // What the kernel has of the only connection, on the server's side.
+  // The kernel's view of the only connection, on the server's side.
   struct Socket {
     bool client_ended = false;
     unsigned long unread = 0;  // bytes
@@ -92,7 +92,7 @@ TEST_F(GrpcConnectionsTest, NeverMoreThanTheLimit) {
   EXPECT_EQ(server().grpc().connections(), kLimit);
 }
 
-// gRPC closes what does not speak HTTP/2: the client sees it, and so does the count.
+// gRPC closes connections that do not speak HTTP/2: the client sees that, and so does the count.
 TEST_F(GrpcConnectionsTest, WhatGrpcClosesIsClosed) {
   const auto client = Connect();
   client->Send(std::string(4096, '?'));
@@ -101,8 +101,8 @@ TEST_F(GrpcConnectionsTest, WhatGrpcClosesIsClosed) {
   EXPECT_TRUE(Stream(TextRequest("hello", 2)).status.ok());
 }
 
-// A client that shuts its side but does not read what is on its way to it still has the connection.
-// Each of its settings is acknowledged; once the buffers are full, gRPC reads no more of them.
+// A client that shuts down its side but leaves data unread still holds the connection. Each of its
+// settings frames is acknowledged; once the buffers are full, gRPC stops reading them.
 TEST_F(GrpcConnectionsTest, HalfAConnectionCounts) {
   std::string settings;
   for (int i = 0; i < 8000; ++i) settings.append("\0\0\0\x04\0\0\0\0\0", 9);
@@ -113,7 +113,7 @@ TEST_F(GrpcConnectionsTest, HalfAConnectionCounts) {
     }
     return true;
   };
-  // On a busy machine gRPC may only have been slow, and then ends the connection.
+  // On a busy machine gRPC may merely have been slow, and then ends the connection.
   for (int attempt = 0; attempt < 3; ++attempt) {
     RawClient client(server_->grpc_address(), /*receive_buffer_bytes=*/4096);
     client.Send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
@@ -142,9 +142,9 @@ TEST_F(GrpcConnectionsTest, ConnectionsThatComeAndGoLeaveNothing) {
     if (i % 3 == 2) client->Reset();
   }
   AwaitConnections(1);
-  // gRPC closes its own of the last ones a moment later.
+  // gRPC closes its own descriptors of the last ones a moment later.
   EXPECT_TRUE(Comes([&] { return OpenDescriptors().sockets <= before.sockets; }));
-  // Its threads keep some to wake each other by, the more the more were awake at a time.
+  // Its threads keep some descriptors to wake each other, depending on how many were awake at once.
   constexpr int kOfThreads = 16;
   EXPECT_LE(OpenDescriptors().others, before.others + kOfThreads);
   EXPECT_TRUE(Stream(TextRequest("hello", 2)).status.ok());
@@ -159,8 +159,8 @@ TEST_F(GrpcConnectionsTest, AStoppedServerTakesNone) {
   EXPECT_FALSE(Connect()->Send("x"));
 }
 
-// A connection costs two descriptors; with one left it is refused, for its own reason, and with
-// none it waits for the same one.
+// A connection costs two descriptors; with one left it is refused, with its own reason, and with
+// none it waits, with the same reason.
 TEST_F(GrpcConnectionsTest, WithoutDescriptorsItRefuses) {
   for (const int left : {1, 0}) {
     auto acceptor = server::GrpcAcceptor::Bind({.host = "127.0.0.1", .port = 0});
@@ -189,7 +189,7 @@ TEST_F(GrpcConnectionsTest, WithoutDescriptorsItRefuses) {
   }
 }
 
-// A listener that can't be watched would take connections and never answer: epoll has it already.
+// A listener that can't be watched would accept connections and never answer: epoll has it already.
 TEST_F(GrpcConnectionsTest, AListenerThatCantBeWatchedIsAnError) {
   auto acceptor = server::GrpcAcceptor::Bind({.host = "127.0.0.1", .port = 0});
   ASSERT_TRUE(acceptor.ok()) << acceptor.status();
@@ -212,7 +212,7 @@ TEST_F(GrpcConnectionsTest, AnAddressThatComesTwiceIsBoundOnce) {
   EXPECT_EQ(bound->sockets().size(), 1u);
 }
 
-// Of a name with several addresses one in use is told before the model, which there is none of.
+// For a name with several addresses, one in use is reported before the model, which does not exist.
 TEST_F(GrpcConnectionsTest, EachOfItsAddressesIsCheckedBeforeLoading) {
   server::Config config = TestConfig();
   config.model = "/none";

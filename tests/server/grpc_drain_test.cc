@@ -1,4 +1,5 @@
-// A server that drains and stops: what its clients are told, who is waited for and for how long.
+// A server that drains and stops: what its clients are told, and which of them it waits for, how
+// long.
 #include <gmock/gmock.h>
 
 #include <atomic>
@@ -20,8 +21,8 @@ namespace {
 
 class GrpcDrainTest : public StalledStreams {
  protected:
-  // Makes a call again of which the server can have seen nothing, as one that is begun while GOAWAY
-  // comes. All clients do, but where a test turns that off.
+  // Retries calls of which the server can have seen nothing, such as one started while GOAWAY
+  // arrives. All clients do so; here some tests turn it off.
   std::shared_ptr<grpc::Channel> RetryingChannel() const {
     grpc::ChannelArguments arguments;
     arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
@@ -50,7 +51,7 @@ TEST_F(GrpcDrainTest, DrainLetsAcceptedStreamsFinishAndRefusesNewOnes) {
   v1::DrainResponse response;
   grpc::ClientContext context;
   ASSERT_TRUE(operation->Drain(&context, drain, &response).ok());
-  EXPECT_EQ(response.unfinished(), 1u);  // of 8 outputs, all paused
+  EXPECT_EQ(response.unfinished(), 1u);  // one request, with 8 outputs, all paused
   grpc::ClientContext load_context;
   v1::GetLoadResponse load;
   EXPECT_TRUE(operation->GetLoad(&load_context, {}, &load).ok());
@@ -58,7 +59,7 @@ TEST_F(GrpcDrainTest, DrainLetsAcceptedStreamsFinishAndRefusesNewOnes) {
   EXPECT_FALSE(serving());
   EXPECT_FALSE(server().lifecycle().ready());
   EXPECT_TRUE(server().lifecycle().live());
-  // As where the drain came before the last listener was open.
+  // As if the drain had come before the last listener was open.
   server().lifecycle().SetReady();
   EXPECT_FALSE(serving());
   EXPECT_FALSE(server().lifecycle().ready());
@@ -81,7 +82,7 @@ TEST_F(GrpcDrainTest, DrainLetsAcceptedStreamsFinishAndRefusesNewOnes) {
   EXPECT_EQ(rest.Usage()->completion_tokens(), 8u * 400u);
 }
 
-// Behind a balancer a client that keeps its connection would never reach another server.
+// Behind a load balancer a client that keeps its connection would never reach another server.
 TEST_F(GrpcDrainTest, DrainSendsClientsToAnotherConnection) {
   StartSmallStreams(600);
   const auto unread = StartUnread(LargeRequest());
@@ -103,7 +104,7 @@ TEST_F(GrpcDrainTest, DrainSendsClientsToAnotherConnection) {
   EXPECT_EQ(watched.status(), grpc::health::v1::HealthCheckResponse::SERVING);
 
   {
-    grpc::ClientContext context;  // which holds the connection
+    grpc::ClientContext context;  // it holds the connection
     v1::DrainResponse response;
     ASSERT_TRUE(operation().Drain(&context, {}, &response).ok());
   }
@@ -111,7 +112,7 @@ TEST_F(GrpcDrainTest, DrainSendsClientsToAnotherConnection) {
   EXPECT_TRUE(Comes([&] { return server().grpc().connections() == 2; })) << "stream and watch";
   ASSERT_TRUE(watch->Read(&watched));
   EXPECT_EQ(watched.status(), grpc::health::v1::HealthCheckResponse::NOT_SERVING);
-  // Who comes all the same hears why, and is sent away with that.
+  // Clients that come nonetheless are told why they are refused, and are sent away with that.
   for (int i = 0; i < 3; ++i) {
     EXPECT_FALSE(is_serving());
     grpc::ClientContext refused;
@@ -144,7 +145,8 @@ TEST_F(GrpcDrainTest, StopEndsWhatTheLimitCutsOff) {
   std::thread reader([&] {
     Streamed rest;
     for (v1::GenerateResponse event; unread->reader->Read(&event);) {
-      // The first events were there before the stop; go on only once the drain limit has passed.
+      // The first events were available before the stop; continue only once the drain limit has
+      // passed.
       if (rest.events.empty()) {
         while (!server().engine().idle()) std::this_thread::yield();
       }
@@ -157,7 +159,7 @@ TEST_F(GrpcDrainTest, StopEndsWhatTheLimitCutsOff) {
   reader.join();
 }
 
-// One of each listener: who waits for them one after the other overruns the drain limit.
+// One on each listener: waiting for them one after the other would overrun the drain limit.
 TEST_F(GrpcDrainTest, WhoReadsNothingHoldsUpTheEndOnce) {
   StartSmallStreams(600);
   const auto unread = StartUnread(LargeRequest());
@@ -173,7 +175,7 @@ TEST_F(GrpcDrainTest, WhoReadsNothingHoldsUpTheEndOnce) {
   EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(5));
 }
 
-// What grpc.health.v1 says of `service`.
+// What grpc.health.v1 reports for `service`.
 bool Serving(const std::shared_ptr<grpc::Channel>& channel, const char* service) {
   grpc::ClientContext context;
   grpc::health::v1::HealthCheckRequest request;
@@ -184,7 +186,7 @@ bool Serving(const std::shared_ptr<grpc::Channel>& channel, const char* service)
   return response.status() == grpc::health::v1::HealthCheckResponse::SERVING;
 }
 
-// Nothing calls the server when its engine hangs or moves again: it is to be asked.
+// Nothing calls the server when its engine hangs or recovers: it must poll.
 TEST_F(GrpcDrainTest, HealthIsWhatTheLifecycleTells) {
   StartServer();
   const auto channel = NewChannel();
@@ -201,7 +203,7 @@ TEST_F(GrpcDrainTest, HealthIsWhatTheLifecycleTells) {
   EXPECT_TRUE(Serving(channel, "liveness"));
 }
 
-// Liveness is told while calls end, and telling it is harmless when they have.
+// Liveness is reported while calls end, and reporting it afterwards is harmless.
 TEST_F(GrpcDrainTest, LivenessIsToldWhileTheServerStops) {
   StartSmallStreams(600);
   const auto unread = StartUnread(LargeRequest());
@@ -223,7 +225,7 @@ TEST_F(GrpcDrainTest, LivenessIsToldWhileTheServerStops) {
   stopping.join();
 }
 
-// Nobody ends a watch of the health service but its client.
+// Only its client ends a watch of the health service.
 TEST_F(GrpcDrainTest, AForeignStreamDoesNotHoldTheStop) {
   StartServer();
   const auto health = grpc::health::v1::Health::NewStub(NewChannel());

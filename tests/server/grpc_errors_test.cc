@@ -1,4 +1,4 @@
-// Bad input over gRPC: each row a request, the code and the field it is refused with.
+// Invalid input over gRPC: each row is a request, with the code and the field of its refusal.
 #include <gmock/gmock.h>
 
 #include <fstream>
@@ -21,7 +21,7 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::StartsWith;
 
-// The detail of type T among a status', if it has one.
+// The detail of type T in a status, if any.
 template <typename T>
 std::optional<T> Detail(const grpc::Status& status) {
   google::rpc::Status details;
@@ -34,7 +34,7 @@ std::optional<T> Detail(const grpc::Status& status) {
 }
 
 struct BadRow {
-  const char* field;  // "" where none is named
+  const char* field;  // "" if none is named
   std::function<void(v1::GenerateRequest&)> spoil;
   grpc::StatusCode code = grpc::StatusCode::INVALID_ARGUMENT;
 };
@@ -159,13 +159,13 @@ TEST_F(GrpcErrorsTest, TheDefaultOfMaxTokensFillsTheContext) {
 }
 
 TEST_F(GrpcErrorsTest, InvalidUtf8NeverReachesTheModel) {
-  // Protobuf refuses to parse such a string; a client in C++ only warns when it writes one.
+  // Protobuf refuses to parse such a string; a C++ client only warns when it writes one.
   const Streamed got = Stream(TextRequest("\xff\xfe", 4));
   EXPECT_FALSE(got.status.ok());
   EXPECT_TRUE(got.events.empty());
 }
 
-// Whatever a client wrote, its error fits into what gRPC's clients take of trailers.
+// Whatever a client wrote, its error fits into the trailers that gRPC clients accept.
 TEST_F(GrpcErrorsTest, LongWordsComeBackCut) {
   v1::GenerateRequest request = TextRequest("hello", 1);
   std::string name;
@@ -233,7 +233,7 @@ TEST_F(GrpcErrorsTest, AChatThatIsTooLongIsTheChats) {
   EXPECT_EQ(bad->field_violations(0).field(), "chat");
 }
 
-// A folder may name one that its vocabulary has not: no request asks for it.
+// A folder may name one that is outside its vocabulary: no request uses it.
 TEST_F(GrpcErrorsTest, AnEosIdOutsideTheVocabularyIsIgnored) {
   const TinyFolder folder;
   std::ofstream(folder.path() + "/generation_config.json") << R"({"eos_token_id":9999})";

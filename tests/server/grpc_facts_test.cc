@@ -1,4 +1,4 @@
-// What a server says about itself: models, info, load, health, reflection, metrics, probes.
+// What a server reports about itself: models, info, load, health, reflection, metrics, probes.
 #include <gmock/gmock.h>
 #include <google/protobuf/dynamic_message.h>
 #include <grpcpp/generic/generic_stub.h>
@@ -30,7 +30,7 @@ class GrpcFactsTest : public ServerFixture {
  protected:
   void SetUp() override { StartServer(); }
 
-  // The value of the metric's line that starts with `line`, or -1.
+  // The value of the metric on the line that starts with `line`, or -1.
   double Metric(const std::string& line) {
     const std::string text = "\n" + server().metrics().Text();
     const size_t at = text.find("\n" + line);
@@ -49,7 +49,7 @@ TEST_F(GrpcFactsTest, TheModelsRootIsAbsolute) {
   EXPECT_EQ(response.models(0).root(), folder() + "/");
 }
 
-// The folder's name and the template's are EUC-KR, which messages can't hold.
+// The names of the folder and the template are EUC-KR, which messages can't hold.
 TEST_F(GrpcFactsTest, PathsNeedNotBeUtf8AndTheModelsRootIs) {
   const ScratchFolder links;
   const std::string name = "/\xb8\xf0\xb5\xa8";
@@ -125,7 +125,7 @@ TEST_F(GrpcFactsTest, HealthKnowsItsNames) {
   EXPECT_EQ(health->Check(&context, request, &response).error_code(), grpc::StatusCode::NOT_FOUND);
 }
 
-// Asks reflection one question through messages built from its own description.
+// Sends one question to reflection, with messages built from its own description.
 std::string AskReflection(const std::shared_ptr<grpc::Channel>& channel, const char* field,
                           const std::string& value) {
   using google::protobuf::DescriptorPool;
@@ -182,7 +182,7 @@ TEST_F(GrpcFactsTest, ReflectionDescribesServicesAndErrorDetails) {
   }
 }
 
-// What is observed of each output says so in its help; everything else of requests once a request.
+// Histograms observed per output say so in their help; all others are observed once per request.
 TEST_F(GrpcFactsTest, HistogramsSayWhatTheyAreOf) {
   constexpr int kOutputs = 3;
   v1::GenerateRequest request = TextRequest("hello", 4);
@@ -233,7 +233,7 @@ TEST_F(GrpcFactsTest, MetricsExistAndMove) {
   EXPECT_EQ(Metric("baram_request_success_total{model_name=\"tiny\",engine=\"0\",finished_reason="
                    "\"length\"}"),
             1);
-  // A call is counted once it is over for the server, a moment after its client knows.
+  // A call is counted once it has ended for the server, a moment after its client knows.
   const std::string calls =
       "baram_requests_total{model_name=\"tiny\",engine=\"0\",method=\"Generate\",";
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
@@ -305,7 +305,7 @@ TEST_F(GrpcFactsTest, ProbesTellThreeTruths) {
 TEST_F(GrpcFactsTest, ProbesAloneAreAnsweredWhileTheModelLoads) {
   server::Config config = TestConfig();
   {
-    std::vector<std::unique_ptr<server::HttpServer>> taken;  // together, so that no two are equal
+    std::vector<std::unique_ptr<server::HttpServer>> taken;  // together, so that they differ
     for (auto* const listen : {&config.metrics_listen, &config.http_listen, &config.grpc_listen}) {
       auto any = server::HttpServer::Listen("127.0.0.1:0", {}, {}, {}, 0);
       ASSERT_TRUE(any.ok()) << any.status();

@@ -1,4 +1,4 @@
-// Calls that end otherwise than by themselves: cancelled, late, stalled, refused.
+// Calls that do not end by themselves: cancelled, late, stalled, refused.
 #include <gmock/gmock.h>
 
 #include <algorithm>
@@ -22,8 +22,8 @@ namespace {
 
 class GrpcFlowTest : public StalledStreams {
  protected:
-  // Sends a call in HTTP/2 of its own, which gRPC's client would read by itself: no more than the
-  // first 64 KiB of the reply leave.
+  // Sends a call as raw HTTP/2, since gRPC's client would read ahead: only the first 64 KiB of the
+  // reply are sent.
   static void SendRaw(server::RawClient& client, const std::string& method,
                       const google::protobuf::Message& request, const std::string& timeout = "") {
     std::string message = request.SerializeAsString();
@@ -57,7 +57,7 @@ TEST_F(GrpcFlowTest, AReplyThatNobodyReadsEnds) {
   StartSmallStreams(/*slow_reader_s=*/0.2);
   const auto unread = StartUnread(LargeRequest());
   v1::GenerateResponse event;
-  ASSERT_TRUE(unread->reader->Read(&event));  // it runs
+  ASSERT_TRUE(unread->reader->Read(&event));  // it is running
   AwaitIdle();
   while (unread->reader->Read(&event)) {
   }
@@ -65,7 +65,7 @@ TEST_F(GrpcFlowTest, AReplyThatNobodyReadsEnds) {
   EXPECT_TRUE(Stream(TextRequest("hello", 8)).status.ok());
 }
 
-// The reply is one chunk, and the engine has nothing more to do with it.
+// The reply is one chunk, and the engine is done with it.
 TEST_F(GrpcFlowTest, ALastChunkThatNobodyReadsEnds) {
   StartServer([](server::Config& config) { config.slow_reader_s = 0.2; });
   v1::GenerateRequest request = TextRequest("", 1);
@@ -81,7 +81,7 @@ TEST_F(GrpcFlowTest, ALastChunkThatNobodyReadsEnds) {
   }
 }
 
-// Calls with one short answer have no deadline of the server's.
+// Calls with one short answer get no deadline from the server.
 TEST_F(GrpcFlowTest, AShortAnswerThatNobodyReadsEnds) {
   StartServer([](server::Config& config) { config.slow_reader_s = 0.2; });
   v1::TokenizeRequest request;
@@ -105,7 +105,7 @@ TEST_F(GrpcFlowTest, AShortAnswerThatNobodyReadsEnds) {
   }));
 }
 
-// One that goes in the midst of the last chunk has not got a whole reply.
+// A client that disconnects during the last chunk has not received a whole reply.
 TEST_F(GrpcFlowTest, AClientThatGoesInTheLastChunkIsNotOk) {
   StartServer();
   v1::GenerateRequest request = TextRequest("", 1);
@@ -131,8 +131,8 @@ TEST_F(GrpcFlowTest, AVanishedClientsPagesAreFreed) {
   EXPECT_EQ(unread->reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
 }
 
-// One of gRPC, and two of HTTP with two prompts; the body of one waits to be parsed before. They
-// end as aborted ones, also if their deadline passes while they wait.
+// One over gRPC, and two over HTTP with two prompts each; the body of one still waits to be parsed.
+// They end as aborted, even if their deadline passes while they wait.
 TEST_F(GrpcFlowTest, AbortEndsCallsThatWaitToBeRead) {
   const auto found = [&](const std::string& id) {
     v1::AbortRequest abort;
@@ -185,7 +185,7 @@ TEST_F(GrpcFlowTest, AbortEndsACallById) {
   const auto unread = StartUnread(request);
   AwaitPaused();
   {
-    // The same id while it is live.
+    // The same id while it is in use.
     const Streamed twin = Stream(request);
     EXPECT_EQ(twin.status.error_code(), grpc::StatusCode::ALREADY_EXISTS);
     google::rpc::Status details;
@@ -195,7 +195,7 @@ TEST_F(GrpcFlowTest, AbortEndsACallById) {
     }));
   }
   {
-    // Nor may one whose id may be shared be aborted with it.
+    // Nor may a call whose id may be shared run under it, to be aborted with it.
     grpc::ClientContext context;
     context.AddMetadata("x-request-id", "to-abort");
     EXPECT_EQ(Stream(TextRequest("b", 2), context).status.error_code(),
@@ -210,7 +210,7 @@ TEST_F(GrpcFlowTest, AbortEndsACallById) {
   Streamed rest;
   for (v1::GenerateResponse event; unread->reader->Read(&event);) rest.events.push_back(event);
   EXPECT_EQ(unread->reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
-  ASSERT_NE(rest.Usage(), nullptr);  // before the error
+  ASSERT_NE(rest.Usage(), nullptr);  // sent before the error
   EXPECT_LT(rest.Usage()->completion_tokens(), 8u * 400u);
   EXPECT_EQ(rest.Finish()->reason(), v1::FINISH_REASON_ABORT);
 
@@ -219,7 +219,7 @@ TEST_F(GrpcFlowTest, AbortEndsACallById) {
   EXPECT_FALSE(response.found());
 }
 
-// And one whose own is later than the server grants.
+// And a call whose own deadline is later than the server grants.
 TEST_F(GrpcFlowTest, TheServersOwnDeadlineEndsACallWithoutOne) {
   for (const bool later : {false, true}) {
     StartServer([&](server::Config& config) {
@@ -236,7 +236,7 @@ TEST_F(GrpcFlowTest, TheServersOwnDeadlineEndsACallWithoutOne) {
     }
     unread->reader = stalled_stub_->Generate(&unread->context, LargeRequest());
     Streamed rest;
-    ASSERT_TRUE(unread->reader->Read(&rest.events.emplace_back()));  // it runs
+    ASSERT_TRUE(unread->reader->Read(&rest.events.emplace_back()));  // it is running
     AwaitIdle();                                                     // only the deadline ends it
     for (v1::GenerateResponse event; unread->reader->Read(&event);) rest.events.push_back(event);
     EXPECT_EQ(unread->reader->Finish().error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
@@ -244,9 +244,9 @@ TEST_F(GrpcFlowTest, TheServersOwnDeadlineEndsACallWithoutOne) {
   }
 }
 
-// What a Go client sends for no deadline at all, and others, longer than a clock of nanoseconds.
+// Go clients send this if there is no deadline at all; others exceed a nanosecond clock.
 TEST_F(GrpcFlowTest, ADeadlineOfCenturiesIsOneLikeOthers) {
-  // Whatever is taken for none ends at once.
+  // Any taken for no deadline ends at once.
   StartServer([](server::Config& config) { config.request_timeout_s = 0; });
   double ended = 0;
   for (const char* timeout : {"20000H", "2562048H", "8760000H", "99999999H"}) {
@@ -271,7 +271,7 @@ TEST_F(GrpcFlowTest, AClientThatGoesBeforeItsCallIsAcceptedIsNotForgotten) {
     EXPECT_EQ(inference().GenerateOnce(&context, LargeRequest(), &response).error_code(),
               grpc::StatusCode::CANCELLED);
   });
-  const auto moment = std::chrono::milliseconds(300);  // for the server to know
+  const auto moment = std::chrono::milliseconds(300);  // for the server to notice
   std::this_thread::sleep_for(moment);
   context.TryCancel();
   client.join();
@@ -282,7 +282,7 @@ TEST_F(GrpcFlowTest, AClientThatGoesBeforeItsCallIsAcceptedIsNotForgotten) {
   EXPECT_EQ(finished[static_cast<size_t>(FinishReason::kLength)].value(), 0u);
 }
 
-// Whoever sees it first: the engine, gRPC, or the client, which hangs up.
+// Whichever notices first: the engine, gRPC, or the client, which hangs up.
 TEST_F(GrpcFlowTest, ACallThatItsClientsDeadlineEndsIsCountedSo) {
   StartServer();
   constexpr int kCalls = 12;
@@ -303,7 +303,7 @@ TEST_F(GrpcFlowTest, ACallThatItsClientsDeadlineEndsIsCountedSo) {
   EXPECT_EQ(Counted("code=\"CANCELLED\"").calls, 0);
 }
 
-// increase() sees nothing of a series that is born with its first event.
+// increase() misses the first event of a series that appears with it.
 TEST_F(GrpcFlowTest, TheUsualEndsAreCountedFromZero) {
   StartServer();
   const Counts fresh = Counted();

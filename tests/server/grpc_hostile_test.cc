@@ -1,4 +1,4 @@
-// What gRPC itself does with hostile clients, as this server sets it up.
+// How gRPC, as this server configures it, treats hostile clients.
 #include <gmock/gmock.h>
 #include <malloc.h>
 
@@ -26,13 +26,14 @@ using ::testing::HasSubstr;
 
 class GrpcHostileTest : public ServerFixture {};
 
-// A client that begins calls and never ends them.
+// A client that starts calls and never ends them.
 class HalfSender {
  public:
   explicit HalfSender(const std::string& address) : client_(address) { client_.Send(Preface()); }
 
-  // The first `bytes`, less than a stream's first window, of a call with a message of `message`
-  // bytes. False if the server does not take them: it has ended a call, or its window stays shut.
+  // Sends the first `bytes` bytes, less than a stream's initial window, of a call with a message of
+  // `message` bytes. False if the server does not accept them: it has ended a call, or its window
+  // stays closed.
   bool Send(size_t bytes, size_t message) {
     const uint32_t stream = std::exchange(next_stream_, next_stream_ + 2);
     if (!client_.Send(CallHeaders(stream, "Generate"))) return false;
@@ -48,8 +49,8 @@ class HalfSender {
   }
 
  private:
-  // Whether the connection's window takes `bytes`. The answer to settings tells that the server has
-  // seen all there is.
+  // Whether the connection's window admits `bytes`. The acknowledgment of settings shows that the
+  // server has seen everything.
   bool Opens(size_t bytes) {
     constexpr int kRounds = 20;
     for (int round = 0; window_ < bytes || round == 0; ++round) {
@@ -89,7 +90,7 @@ class HalfSender {
   uint32_t next_stream_ = 1;
 };
 
-// They have no deadline, as no call has begun; what they hold is bounded.
+// They have no deadline, as no call has started; what they hold is bounded.
 TEST_F(GrpcHostileTest, HalfSentRequestsHoldBoundedMemory) {
   constexpr size_t kBody = 64 << 10, kHalf = 60'000;
   StartServer([](server::Config& config) {
@@ -109,7 +110,7 @@ TEST_F(GrpcHostileTest, HalfSentRequestsHoldBoundedMemory) {
   EXPECT_TRUE(after.status.ok()) << after.status.error_message();
 }
 
-// Begins a connection, and answers the server's SETTINGS.
+// Starts a connection and acknowledges the server's SETTINGS.
 void AcknowledgeSettings(server::RawClient& client) {
   client.Send(Preface());
   std::string received;
@@ -120,12 +121,12 @@ void AcknowledgeSettings(server::RawClient& client) {
   client.Send(Frame(kSettingsFrame, kAck, 0, ""));
 }
 
-// What RELIABILITY.md tells clients of keepalive.
+// What RELIABILITY.md tells clients about keepalive.
 TEST_F(GrpcHostileTest, PingsWithoutEndEndTheConnection) {
   StartServer();
   server::RawClient client(server().grpc_address());
   AcknowledgeSettings(client);
-  // The first comes when it likes, two that come too soon are forgiven.
+  // The first may come at any time; two that come too early are tolerated.
   for (int ping = 0; ping < 4; ++ping) client.Send(Frame(kPingFrame, 0, 0, BigEndian(ping, 8)));
   const auto answer = [](int ping) { return Frame(kPingFrame, kAck, 0, BigEndian(ping, 8)); };
   std::string received;
@@ -135,7 +136,7 @@ TEST_F(GrpcHostileTest, PingsWithoutEndEndTheConnection) {
   EXPECT_THAT(received, HasSubstr("too_many_pings"));
 }
 
-// gRPC 1.51 gathers them until the process has no memory.
+// gRPC 1.51 accumulates them until the process runs out of memory.
 TEST_F(GrpcHostileTest, HeadersWithoutEndEndTheirConnection) {
   StartServer();
   const std::string entry =
@@ -163,8 +164,8 @@ TEST_F(GrpcHostileTest, MetadataMayBeAsLargeAsTheSettingSays) {
   EXPECT_TRUE(status.ok()) << status.error_message();
 }
 
-// Who stops what it runs may; who begins calls only to reset them is ended. gRPC 1.51 goes on
-// taking them while those before wait to be forgotten.
+// A client may cancel what it runs; one that starts calls only to reset them is disconnected. gRPC
+// 1.51 keeps accepting them while earlier ones wait to be cleaned up.
 TEST_F(GrpcHostileTest, CallsBegunToBeResetEndTheirConnection) {
   StartServer();
   server::RawClient client(server().grpc_address());
@@ -191,12 +192,13 @@ TEST_F(GrpcHostileTest, CallsBegunToBeResetEndTheirConnection) {
   EXPECT_TRUE(Stream(TextRequest("hello", 4)).status.ok());
 }
 
-// gRPC 1.51 limits calls by its SETTINGS once the client has acknowledged them: here it never does.
+// gRPC 1.51 limits calls by its SETTINGS only once the client has acknowledged them: here it never
+// does.
 TEST_F(GrpcHostileTest, CallsOfWhoAcknowledgesNothingEndTheirConnection) {
   StartServer();
   server::RawClient client(server().grpc_address());
   client.Send(Preface());
-  // All of it may fit into the sockets' buffers before the server looks.
+  // All of it may fit into the sockets' buffers before the server reads.
   for (int call = 0; call < 20'000; ++call) {
     if (!client.Send(CallHeaders(2 * call + 1, "GenerateOnce"))) break;
   }
@@ -207,7 +209,7 @@ TEST_F(GrpcHostileTest, CallsOfWhoAcknowledgesNothingEndTheirConnection) {
   EXPECT_TRUE(Stream(TextRequest("hello", 4)).status.ok());
 }
 
-// From then on it does so itself.
+// After the acknowledgment gRPC does so itself.
 TEST_F(GrpcHostileTest, CallsAboveTheLimitEndTheirConnection) {
   StartServer([](server::Config& config) { config.max_streams = 8; });
   server::RawClient client(server().grpc_address());
@@ -228,7 +230,7 @@ TEST_F(GrpcHostileTest, CallsAboveTheLimitEndTheirConnection) {
   EXPECT_TRUE(Stream(TextRequest("hello", 4)).status.ok());
 }
 
-// Each is within its own limits; together they are too many, and cost nobody else a call.
+// Each is within its own limits; together they are too many, and cost no other client a call.
 TEST_F(GrpcHostileTest, HalfSentCallsOfAllConnectionsAreBounded) {
   StartServer();
   std::vector<std::unique_ptr<server::RawClient>> clients;
@@ -246,7 +248,7 @@ TEST_F(GrpcHostileTest, HalfSentCallsOfAllConnectionsAreBounded) {
   for (int i = 0; i < 20; ++i) EXPECT_TRUE(Stream(TextRequest("hello", 4)).status.ok());
 }
 
-// gRPC's reflection holds a thread for each of its streams.
+// gRPC's reflection holds a thread per stream.
 TEST_F(GrpcHostileTest, StreamsOfReflectionTakeFewThreads) {
   StartServer();
   const auto threads = [] {
@@ -268,7 +270,7 @@ TEST_F(GrpcHostileTest, StreamsOfReflectionTakeFewThreads) {
   EXPECT_LT(threads(), before + 50);
 }
 
-// What a sender makes of two bytes for each: some 60 of memory.
+// A sender can turn two bytes into about 60 of memory each.
 TEST_F(GrpcHostileTest, UnknownFieldsAreNotKeptWhileACallRuns) {
   StartServer();
   const auto live_bytes = [] {
@@ -291,7 +293,7 @@ TEST_F(GrpcHostileTest, UnknownFieldsAreNotKeptWhileACallRuns) {
   (void)stream->Finish();
 }
 
-// A few KiB of gzip are any number of bytes, and gRPC would inflate them before anybody measures.
+// A few KiB of gzip can expand without limit, and gRPC would inflate them before any check.
 TEST_F(GrpcHostileTest, CompressedMessagesAreRefused) {
   StartServer();
   for (const auto algorithm : {GRPC_COMPRESS_GZIP, GRPC_COMPRESS_DEFLATE}) {
@@ -308,7 +310,8 @@ TEST_F(GrpcHostileTest, CompressedMessagesAreRefused) {
   EXPECT_TRUE(Stream(TextRequest("hello", 4)).status.ok());
 }
 
-// What else is wrong is found behind the copy: that is not told, so no copy was made.
+// Other errors are found only after copying: that they are not reported shows that no copy was
+// made.
 TEST_F(GrpcHostileTest, ListsAreMeasuredBeforeTheyAreCopied) {
   StartServer();
   struct Row {
@@ -372,7 +375,7 @@ TEST_F(GrpcHostileTest, TextsAreBoundedByTheContext) {
   EXPECT_THAT(refused((256 << 10) + 1), HasSubstr("takes at most 262144; "));
 }
 
-// A message takes many times its bytes: what is wrong with it is found before it waits.
+// A message takes many times its size in memory: its errors are found before it waits.
 TEST_F(GrpcHostileTest, ListsAreMeasuredBeforeTheyWaitToBeRead) {
   StartServer([](server::Config& config) {
     config.text_threads = 1;
@@ -400,7 +403,7 @@ TEST_F(GrpcHostileTest, ListsAreMeasuredBeforeTheyWaitToBeRead) {
   held.set_value();
 }
 
-// A call holds what it brings from its arrival on, long before anybody reads it.
+// A call holds its data from its arrival, long before it is read.
 TEST_F(GrpcHostileTest, GenerateIsMeasuredBeforeItWaitsToBeRead) {
   StartServer([](server::Config& config) { config.text_threads = 1; });
   std::promise<void> held;
@@ -424,7 +427,7 @@ TEST_F(GrpcHostileTest, GenerateIsMeasuredBeforeItWaitsToBeRead) {
   EXPECT_THAT(refusal([](auto& r) { r.set_model(std::string(1 << 20, 'm')); }),
               HasSubstr("does not exist"));
   EXPECT_THAT(refusal([&](auto& r) { ids(r, 1'000'000); }), HasSubstr("the prompt has 1000000"));
-  // Ids that are cut to the context are taken, as far as the texts that wait leave room.
+  // Ids to be truncated to the context are accepted, as far as waiting texts leave room.
   constexpr int kIds = 500'000;
   constexpr size_t kRoom = kIds * sizeof(int32_t) - 1;
   ASSERT_TRUE(server().text_pool().Run(server::TextPool::kMaxQueuedBytes - kRoom, SteadyTime::max(),
@@ -437,7 +440,7 @@ TEST_F(GrpcHostileTest, GenerateIsMeasuredBeforeItWaitsToBeRead) {
   held.set_value();
 }
 
-// Each would be INVALID_ARGUMENT if its text were looked at.
+// Each would be INVALID_ARGUMENT if its text were read.
 TEST_F(GrpcHostileTest, TextsThatNobodyWaitsForAreNotRead) {
   StartServer([](server::Config& config) {
     config.text_threads = 1;
@@ -473,7 +476,7 @@ TEST_F(GrpcHostileTest, TextsThatNobodyWaitsForAreNotRead) {
               ::testing::Not(HasSubstr("method=\"Tokenize\",code=\"INVALID_ARGUMENT\"")));
 }
 
-// Protobuf would write a line of its own for each, in no form of ours, and wait for its reader.
+// Protobuf would write its own line for each, not in our format, and block on its reader.
 TEST_F(GrpcHostileTest, TextThatIsNotUtf8WritesNothingToStderr) {
   StartServer();
   ::testing::internal::CaptureStderr();

@@ -1,4 +1,4 @@
-// Replies larger than what a client of gRPC takes by default: split, or refused by a sentence.
+// Replies larger than what a gRPC client accepts by default: split, or refused with a sentence.
 #include <gmock/gmock.h>
 
 #include <algorithm>
@@ -19,7 +19,7 @@ namespace {
 using ::testing::HasSubstr;
 
 constexpr int kLongContext = 20480, kLongPrompt = 14000;
-// What a client takes that was told nothing.
+// What a client accepts by default.
 constexpr size_t kClientBytes = 4 << 20;
 
 class GrpcSizesTest : public ServerFixture {
@@ -70,7 +70,7 @@ TEST_F(GrpcSizesTest, ALongPromptsScoresComeInSeveralMessages) {
     EXPECT_EQ(event.prompt().request_id().empty(), !first);
     whole.MergeFrom(event.prompt());
   }
-  EXPECT_GT(whole.ByteSizeLong(), kClientBytes);  // it would not have arrived in one
+  EXPECT_GT(whole.ByteSizeLong(), kClientBytes);  // it would not have arrived in one message
   ASSERT_EQ(whole.logprobs_size(), kLongPrompt - 1);
   ASSERT_EQ(whole.token_ids_size(), kLongPrompt);
   for (int i = 0; i < kLongPrompt; ++i) {
@@ -82,7 +82,7 @@ TEST_F(GrpcSizesTest, ALongPromptsScoresComeInSeveralMessages) {
   EXPECT_EQ(got.Usage()->completion_tokens(), 1u);
 }
 
-// The messages of a chunk, one by one, take longer than a client may take nothing.
+// Sending a chunk's messages one by one takes longer than a client may read nothing.
 TEST_F(GrpcSizesTest, AReaderOfALargeReplyWhoGoesOnIsNotSlow) {
   StartServer([&](server::Config& config) {
     config.model = long_folder_.path();
@@ -115,7 +115,7 @@ TEST_F(GrpcSizesTest, OneReplyRefusesScoresThatCantFit) {
   EXPECT_TRUE(Once(Scored(1000), &once).ok());
   EXPECT_EQ(once.prompt().logprobs_size(), 999);
   EXPECT_EQ(once.prompt().token_ids_size(), 1000);
-  // Scores without alternatives take their bytes too.
+  // Log-probabilities without alternatives take space too.
   StartLong(/*max_reply_bytes=*/20'000);
   v1::GenerateRequest bare = Scored(2000);
   bare.mutable_output()->set_prompt_logprobs(0);
@@ -148,7 +148,7 @@ TEST_F(GrpcSizesTest, AReplyThatOutgrowsOneMessageEnds) {
   EXPECT_EQ(Reason(inference().Tokenize(&context, tokenize, &tokens)), "REPLY_TOO_LARGE");
 }
 
-// What counts is the reply, not the pieces it came in.
+// What counts is the size of the reply, not of the pieces it came in.
 TEST_F(GrpcSizesTest, AReplyOfExactlyTheLimitFits) {
   v1::GenerateRequest request = TextRequest("hello", 400);
   request.mutable_stopping()->set_ignore_eos(true);
@@ -163,7 +163,7 @@ TEST_F(GrpcSizesTest, AReplyOfExactlyTheLimitFits) {
   EXPECT_EQ(Reason(Once(request, &once)), "REPLY_TOO_LARGE");
 }
 
-// Deltas pile up behind a slow reader as far as --stream-tokens and --stream-bytes let them.
+// Deltas accumulate for a slow reader up to --stream-tokens and --stream-bytes.
 TEST_F(GrpcSizesTest, ALargeDeltaIsSplitAtCharacters) {
   StartServer();
   v1::Output output;
@@ -184,7 +184,7 @@ TEST_F(GrpcSizesTest, ALargeDeltaIsSplitAtCharacters) {
     delta.tokens.push_back(token);
   }
   const std::string text = delta.text;
-  chunk.deltas = {server::DeltaEvent{}, std::move(delta)};  // the first has nothing to tell
+  chunk.deltas = {server::DeltaEvent{}, std::move(delta)};  // the first has nothing to send
   chunk.ends.push_back({.index = 1, .stop_string = {}});
   chunk.usage.emplace();
   const std::string id = "id";

@@ -1,5 +1,4 @@
-// HTTP/2 of a test's own, for what gRPC's client would not do: leave a reply unread, or a request
-// half sent.
+// Raw HTTP/2 for what gRPC's client would not do: leave a reply unread, or a request half sent.
 #ifndef BARAM_TESTS_SERVER_HTTP2_FRAMES_H_
 #define BARAM_TESTS_SERVER_HTTP2_FRAMES_H_
 
@@ -17,7 +16,7 @@ inline constexpr char kAck = 1, kEndStream = 1, kEndHeaders = 4;
 inline constexpr size_t kFirstWindow = 65535;  // of a stream and of a connection, in bytes
 inline constexpr size_t kMaxFrameBytes = 16384;
 
-// The number in so many bytes, the highest first.
+// The number in `bytes` bytes, big-endian.
 inline std::string BigEndian(uint64_t value, int bytes) {
   std::string text;
   while (bytes-- > 0) text += static_cast<char>(value >> (8 * bytes) & 255);
@@ -28,12 +27,12 @@ inline std::string Frame(char type, char flags, uint32_t stream, const std::stri
   return BigEndian(payload.size(), 3) + type + flags + BigEndian(stream, 4) + payload;
 }
 
-// What a connection begins with.
+// The beginning of a connection.
 inline std::string Preface() {
   return "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + Frame(kSettingsFrame, 0, 0, "");
 }
 
-// Begins a call, which names `timeout` unless that is empty.
+// Starts a call, with `timeout` unless it is empty.
 inline std::string PathHeaders(uint32_t stream, const std::string& path,
                                const std::string& timeout = "") {
   std::vector<std::pair<std::string, std::string>> fields = {
@@ -48,13 +47,13 @@ inline std::string PathHeaders(uint32_t stream, const std::string& path,
   return Frame(kHeadersFrame, kEndHeaders, stream, headers);
 }
 
-// Begins a call of baram.v1.Inference.
+// Starts a call of baram.v1.Inference.
 inline std::string CallHeaders(uint32_t stream, const std::string& method,
                                const std::string& timeout = "") {
   return PathHeaders(stream, "/baram.v1.Inference/" + method, timeout);
 }
 
-// What stands before a message of gRPC that is not compressed.
+// The prefix of an uncompressed gRPC message.
 inline std::string MessagePrefix(size_t bytes) { return BigEndian(0, 1) + BigEndian(bytes, 4); }
 
 }  // namespace baram::testing

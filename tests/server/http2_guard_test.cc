@@ -1,5 +1,5 @@
 // Http2Guard: what it counts of a client's frames, wherever the bytes are cut. Http2Farewell: where
-// it stands between those of the server.
+// it is inserted between the server's frames.
 #include "server/http2_guard.h"
 
 #include <gtest/gtest.h>
@@ -39,8 +39,8 @@ void Read(Http2Guard& guard, std::string_view bytes, steady_clock::time_point no
   guard.Read({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}, now);
 }
 
-// What a connection that begins with its preface and goes on so has broken: cut into pieces of
-// `size`, or into two after so many.
+// The rule broken by a connection that begins with its preface and continues with `bytes`: cut into
+// pieces of `size`, or in two after `size` bytes.
 Broken InPieces(std::string bytes, size_t size) {
   bytes = Preface() + bytes;
   Http2Guard guard(kLimits, totals);
@@ -76,7 +76,7 @@ TEST(Http2GuardTest, AHeaderBlockIsCountedOverItsFrames) {
   ExpectWhereverItIsCut(Headers(kMaxHeader + 1, kEndHeaders), Broken::kHeaderBytes);
 }
 
-// Not when it has come, which takes the memory already.
+// Not only once it has arrived, when it has already taken the memory.
 TEST(Http2GuardTest, AFrameTooLargeIsSeenByItsHead) {
   EXPECT_EQ(InPieces(Headers(kMaxHeader + 1).substr(0, 9), 1), Broken::kHeaderBytes);
   EXPECT_EQ(InPieces(Headers(kMaxHeader) + More(1).substr(0, 8), 1), Broken::kNothing);
@@ -106,7 +106,7 @@ TEST(Http2GuardTest, BlocksAreCountedTogetherUntilTheSettingsAreAcknowledged) {
   EXPECT_EQ(InPieces(most + More(1, kEndHeaders), 100), Broken::kHeaderBytes);
 }
 
-// Among them what looks like frames inside of others.
+// Including data that looks like frames inside of others.
 TEST(Http2GuardTest, OtherFramesAreNotCounted) {
   const std::string inner = Headers(kMaxHeader + 1).substr(0, 9);
   ExpectWhereverItIsCut(Frame(kDataFrame, 0, 1, inner + inner) + Frame(kPingFrame, 0, 0, inner) +
@@ -128,7 +128,7 @@ TEST(Http2GuardTest, ResetsHaveABurstAndARate) {
   EXPECT_EQ(guard.broken(), Broken::kNothing);
   Read(guard, Reset(), now);
   EXPECT_EQ(guard.broken(), Broken::kResets);
-  // It stays so, also for who waits.
+  // It stays broken, even after a pause.
   Read(guard, Frame(kSettingsFrame, 0, 0, ""), now + std::chrono::hours(1));
   EXPECT_EQ(guard.broken(), Broken::kResets);
 }
@@ -144,7 +144,7 @@ void Sent(server::Http2Farewell& farewell, std::string_view bytes) {
   farewell.Sent({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()});
 }
 
-// After how many of `bytes`, sent one by one, it is due first.
+// After how many of `bytes`, sent one by one, it first becomes due.
 size_t DueAfter(const std::string& bytes) {
   server::Http2Farewell farewell;
   farewell.Begin();
@@ -188,7 +188,7 @@ TEST(Http2FarewellTest, MayWaitForACall) {
   EXPECT_EQ(Text(farewell.Due(true)), GoAway());
 }
 
-// Calls of the odd numbers from `first` on.
+// Calls with stream ids `first`, `first` + 2 and so on.
 std::string Calls(uint32_t first, uint32_t count) {
   std::string calls;
   for (uint32_t i = 0; i < count; ++i) {
@@ -219,7 +219,7 @@ TEST(Http2GuardTest, SettingsAreNotAcknowledgedBeforeTheyAreSent) {
   ExpectWhereverItIsCut(Calls(1, 1) + Acknowledgment(), Broken::kStreams);
 }
 
-// Clients' libraries begin so many unasked.
+// Client libraries start this many unasked.
 TEST(Http2GuardTest, ALowerLimitIsNotHeldAgainstWhoDoesNotKnowIt) {
   Http2Guard guard({.max_header_bytes = kMaxHeader, .max_streams = 1}, totals);
   Read(guard, Preface() + Calls(1, Http2Guard::kUnaskedStreams));
@@ -228,7 +228,7 @@ TEST(Http2GuardTest, ALowerLimitIsNotHeldAgainstWhoDoesNotKnowIt) {
   EXPECT_EQ(guard.broken(), Broken::kStreams);
 }
 
-// Whoever ends them, and however.
+// Whichever side ends them, and however.
 TEST(Http2GuardTest, HalfSentCallsAreCountedUntilTheyEnd) {
   server::Http2Totals all;
   const std::atomic<int64_t>& open = all.half_sent;
@@ -304,7 +304,7 @@ TEST(Http2GuardTest, WhereManyHeadersAreUnaskedEachConnectionHasAShare) {
   EXPECT_EQ(all.unasked_bytes, 2 * kMaxHeader);
 }
 
-// Connections of this process, as gRPC would have them.
+// Connections within this process, as gRPC would have them.
 class Pair {
  public:
   Pair() { EXPECT_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, ends_), 0); }
@@ -331,7 +331,7 @@ class Pair {
     char byte;
     return recv(ends_[1], &byte, 1, MSG_DONTWAIT) == 0;
   }
-  // What sendmsg returns, of parts of four bytes and the rest.
+  // What sendmsg returns for a part of four bytes and the rest.
   ssize_t Write(std::string bytes) const {
     const size_t head = std::min<size_t>(bytes.size(), 4);
     iovec parts[2] = {{bytes.data(), head}, {bytes.data() + head, bytes.size() - head}};
@@ -340,7 +340,7 @@ class Pair {
     message.msg_iovlen = 2;
     return sendmsg(ends_[0], &message, MSG_DONTWAIT | MSG_NOSIGNAL);
   }
-  // All that has come to the client.
+  // Everything that has reached the client.
   std::string Come() const {
     std::string all, part(1 << 16, '\0');
     for (ssize_t got; (got = recv(ends_[1], part.data(), part.size(), MSG_DONTWAIT)) > 0;) {
@@ -348,7 +348,7 @@ class Pair {
     }
     return all;
   }
-  // What recvmsg returns, into parts of four bytes and of many.
+  // What recvmsg returns, into a part of four bytes and larger ones.
   ssize_t Receive() const {
     char head[4], rest[4][4096];
     iovec parts[5] = {{head, sizeof(head)}};
@@ -391,7 +391,7 @@ TEST(Http2FarewellTest, SendmsgPutsItBetweenFrames) {
   EXPECT_EQ(pair.Come(), data.substr(11) + GoAway());
   EXPECT_EQ(pair.Write(data), std::ssize(data));
   EXPECT_EQ(pair.Come(), data);
-  // At once where nothing is in between.
+  // At once if no frame is in progress.
   const Pair idle;
   ASSERT_TRUE(server::GuardHttp2(idle.server(), kLimits));
   EXPECT_EQ(idle.Write(settings), std::ssize(settings));
@@ -399,7 +399,7 @@ TEST(Http2FarewellTest, SendmsgPutsItBetweenFrames) {
   EXPECT_EQ(idle.Come(), settings + GoAway());
 }
 
-// One that comes while a server drains is answered, and its next call goes elsewhere.
+// A client that connects while the server drains is answered, and its next call goes elsewhere.
 TEST(Http2FarewellTest, SendmsgPutsItBeforeTheFirstAnswer) {
   const Pair pair;
   ASSERT_TRUE(server::GuardHttp2(pair.server(), kLimits));
@@ -416,7 +416,7 @@ TEST(Http2FarewellTest, SendmsgPutsItBeforeTheFirstAnswer) {
   EXPECT_EQ(pair.Come(), GoAway() + answer);
 }
 
-// Where the kernel takes nothing, nor does it lose anything.
+// If the kernel accepts nothing, nothing is lost.
 TEST(Http2FarewellTest, AFullSocketHasItLater) {
   const Pair pair;
   ASSERT_TRUE(server::GuardHttp2(pair.server(), kLimits));
@@ -474,7 +474,7 @@ TEST(Http2GuardTest, SendmsgTellsWhichCallsHaveEnded) {
   EXPECT_TRUE(begin());
 }
 
-// A connection of HTTP may have the number of one of gRPC that has just ended.
+// An HTTP connection may get the number of a gRPC one that has just ended.
 TEST(Http2GuardTest, ANumberIsGuardedUntilItIsClosed) {
   Pair first;
   const int number = first.server();

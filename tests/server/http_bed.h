@@ -19,7 +19,7 @@
 
 namespace baram::server {
 
-// Values that come from another thread, in order.
+// Passes values from other threads, in order.
 template <typename T>
 class Mailbox {
  public:
@@ -28,7 +28,7 @@ class Mailbox {
     values_.push_back(std::move(value));
     changed_.notify_all();
   }
-  // Waits for the next one; a test whose value does not come in half a minute is over.
+  // Waits for the next one; a test whose value does not come within half a minute aborts.
   T Take() {
     std::unique_lock<std::mutex> lock(mutex_);
     if (!changed_.wait_for(lock, std::chrono::seconds(30), [this] { return !values_.empty(); })) {
@@ -54,7 +54,7 @@ class HttpBed : public testing::Test {
  protected:
   using Exchange = std::shared_ptr<HttpExchange>;
 
-  // Routes: /echo gives the body back, /path* the path, /hold puts its exchange into held_.
+  // Routes: /echo returns the body, /path* the path, /hold puts its exchange into held_.
   void Listen(const HttpLimits& limits = {}, std::vector<std::string> origins = {},
               const std::string& address = "127.0.0.1:0") {
     std::vector<HttpRoute> routes;
@@ -79,14 +79,14 @@ class HttpBed : public testing::Test {
     server_ = *std::move(server);
   }
 
-  // Sends `request` on a connection of its own and reads one answer.
+  // Sends `request` on a new connection and reads one answer.
   RawResponse Ask(const std::string& request) {
     RawClient client(server_->address());
     client.Send(request);
     return client.Read();
   }
 
-  // Held exchanges are used by the server's threads' callbacks: the server goes first.
+  // Callbacks of the server's threads use held exchanges: the server is destroyed first.
   Mailbox<Exchange> held_;
   std::unique_ptr<HttpServer> server_;
 };

@@ -1,4 +1,4 @@
-// A raw HTTP client for tests: one blocking socket, bytes as they are.
+// A raw HTTP client for tests: one blocking socket, bytes as they come.
 #ifndef BARAM_TESTS_SERVER_HTTP_CLIENT_H_
 #define BARAM_TESTS_SERVER_HTTP_CLIENT_H_
 
@@ -11,8 +11,8 @@ namespace baram::server {
 struct RawResponse {
   int status = 0;                              // 0: the connection ended before an answer
   std::map<std::string, std::string> headers;  // names in lower case
-  std::string body;                            // without the chunks' framing
-  bool whole = false;  // its end was seen: by length, last chunk, or end of the connection
+  std::string body;                            // without chunk framing
+  bool whole = false;  // complete: by length, last chunk, or end of the connection
 };
 
 // A read that takes longer than 30 s ends the connection, so that a test fails instead of hanging.
@@ -28,19 +28,19 @@ class RawClient {
   bool Send(std::string_view bytes);
   // Reads the next response; `head`: to a HEAD request, which has no body.
   RawResponse Read(bool head = false);
-  // At most `count` bytes as they come, appended to `text` if there is one; 0 at the end. With the
-  // others' buffer left aside.
+  // Reads at most `count` bytes as they arrive, appending them to `text` if given; returns 0 at the
+  // end. Bypasses the other methods' buffer.
   size_t ReadSome(size_t count, std::string* text = nullptr);
-  // All that comes until the server closes or resets.
+  // Everything until the server closes or resets the connection.
   std::string ReadToEnd();
-  // Whether anything has come that was not read.
+  // Whether unread data has arrived.
   bool HasMore();
   void ShutdownSend();
   void Close();
   void Reset();  // so that the server sees an error, not an end
 
  private:
-  bool Fill();  // more bytes into buffer_
+  bool Fill();  // reads more bytes into buffer_
   std::string ReadLine();
   std::string ReadBytes(size_t count);
 

@@ -1,4 +1,4 @@
-// The HTTP listener's limits: what breaks one is told so, and disturbs nobody else.
+// The HTTP listener's limits: a request that exceeds one is told so, and disturbs no other.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -44,7 +44,7 @@ TEST_F(HttpLimitsTest, RefusesWhatIsNotHttp) {
   }
 }
 
-// A proxy before us may have looked at another one than we would, or at none.
+// A proxy in front of us may have used a different one than we would, or none.
 TEST_F(HttpLimitsTest, RefusesRequestsWithoutOneHost) {
   Listen();
   for (const auto& [hosts, count] :
@@ -59,8 +59,8 @@ TEST_F(HttpLimitsTest, RefusesRequestsWithoutOneHost) {
   EXPECT_EQ(Ask("GET /path/old HTTP/1.0\r\n\r\n").body, "/path/old");
 }
 
-// Where a proxy and we might see different ends of a body, its rest would be a request of
-// somebody's.
+// If a proxy and we saw different ends of a body, its remainder would become someone else's
+// request.
 TEST_F(HttpLimitsTest, RefusesBodiesWhoseEndIsNotClear) {
   Listen();
   for (const std::string framing : {
@@ -96,7 +96,7 @@ TEST_F(HttpLimitsTest, RefusesCompressedBodies) {
   EXPECT_EQ(Ask(RawRequest("GET", "/echo", "", "Content-Encoding: gzip\r\n")).status, 200);
 }
 
-// A slow request hears why, which a timer that closes the socket would not let it.
+// A slow request is told why, which a timer that closes the socket would not allow.
 TEST_F(HttpLimitsTest, RefusesSlowRequests) {
   Listen({.request_s = 0.05});
   for (const std::string start : {
@@ -115,7 +115,7 @@ TEST_F(HttpLimitsTest, RefusesSlowRequests) {
   }
 }
 
-// Bytes that keep coming buy no time.
+// Trickling bytes gain no time.
 TEST_F(HttpLimitsTest, RefusesTrickledRequests) {
   Listen({.request_s = 0.1});
   for (const std::string start :
@@ -132,7 +132,7 @@ TEST_F(HttpLimitsTest, RefusesTrickledRequests) {
   }
 }
 
-// Nor does a byte that is read as the time ends, but whose turn comes after that.
+// Nor does a byte that is read as the time ends, but processed after that.
 TEST_F(HttpLimitsTest, RefusesARequestWhoseTimeEndsBehindAByte) {
   using std::chrono::milliseconds;
   Listen({.request_s = 0.1});
@@ -145,7 +145,7 @@ TEST_F(HttpLimitsTest, RefusesARequestWhoseTimeEndsBehindAByte) {
     EXPECT_EQ(client.Read().status, 200);
     client.Send(start);
     std::this_thread::sleep_for(milliseconds(20));
-    // A piece behind an answer is refused on the connection's strand, which is held there.
+    // A piece after an answer is refused on the connection's strand, which this blocks.
     std::promise<void> held;
     answered->Write("", [over = held.get_future().share()](HttpEnd) { over.wait(); });
     std::this_thread::sleep_for(milliseconds(120));
@@ -183,7 +183,7 @@ TEST_F(HttpLimitsTest, DoesNotLimitTheMakingOfAnAnswer) {
   slow.Send(RawRequest("POST", "/hold"));
   const Exchange exchange = held_.Take();
   RawClient idle(server_->address());
-  EXPECT_EQ(idle.ReadToEnd(), "");  // a later connection's time is up
+  EXPECT_EQ(idle.ReadToEnd(), "");  // a later connection has timed out
   exchange->Respond(200, {}, "late");
   EXPECT_EQ(slow.Read().body, "late");
 }
@@ -195,13 +195,13 @@ TEST_F(HttpLimitsTest, RefusesLargeHeaders) {
   const std::string large = "x-long: " + std::string(3000, 'a') + "\r\n";
   EXPECT_EQ(Ask(RawRequest("GET", "/echo", "", large)).status, 431);
   EXPECT_EQ(Ask(RawRequest("GET", "/path/" + std::string(1 << 20, 'a'))).status, 431);
-  // Either fits; the limit is of both.
+  // Each fits; the limit applies to both together.
   const std::string path = "/path/" + std::string(1500, 'a');
   EXPECT_EQ(Ask(RawRequest("GET", path)).status, 200);
   EXPECT_EQ(Ask(RawRequest("GET", path, "", fits)).status, 431);
 }
 
-// A body behind such an answer would be read as the next one.
+// A body after such an answer would be read as the next answer.
 TEST_F(HttpLimitsTest, RefusesAHeadWithoutABody) {
   Listen({.max_header_bytes = 2048, .request_s = 0.3});
   const std::string line = "HEAD /echo HTTP/1.1\r\nHost: a\r\n";
@@ -217,7 +217,7 @@ TEST_F(HttpLimitsTest, RefusesAHeadWithoutABody) {
   }
 }
 
-// A path comes back in errors: shortly, and in whole characters.
+// Errors quote a path: briefly, and in whole characters.
 TEST_F(HttpLimitsTest, ShowsTheBeginningOfALongPath) {
   Listen();
   std::string han;
@@ -249,7 +249,7 @@ TEST_F(HttpLimitsTest, RefusesLargeBodies) {
   EXPECT_EQ(waiting.status, 413);
 }
 
-// What is no part of a body counts too: the line before a chunk, the trailers, their sum.
+// What is not part of a body counts too: the line before a chunk, the trailers, their sum.
 TEST_F(HttpLimitsTest, RefusesLargeFraming) {
   Listen({.max_body_bytes = 4000, .max_header_bytes = 2048, .request_s = 5});
   const std::string head = "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -264,7 +264,7 @@ TEST_F(HttpLimitsTest, RefusesLargeFraming) {
   EXPECT_THAT(framed.body, HasSubstr("chunks too small for their framing; send larger chunks."));
 }
 
-// Bodies that are half sent, and those that nobody has taken yet, hold bounded memory together.
+// Half-sent bodies and those not taken yet hold bounded memory together.
 TEST_F(HttpLimitsTest, BoundsTheBodiesThatItHolds) {
   constexpr size_t kBytes = 128 << 10, kBodies = 32;
   Listen({.max_body_bytes = kBytes, .max_bodies_bytes = kBodies * kBytes});
@@ -283,7 +283,7 @@ TEST_F(HttpLimitsTest, BoundsTheBodiesThatItHolds) {
     clients.push_back(std::make_unique<RawClient>(server_->address()));
     clients.back()->Send(request);
   };
-  // What breaks a rule, or has no route, is let go of.
+  // A body that breaks a rule, or has no route, is released.
   const std::string broken =
       "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n20000\r\n" + large +
       "broken";
@@ -326,7 +326,7 @@ TEST_F(HttpLimitsTest, BoundsTheBodiesThatItHolds) {
   EXPECT_EQ(eventually(200), 200);
 }
 
-// Whole answers that nobody reads hold bounded memory together: the oldest make room.
+// Unstreamed answers that are not read hold bounded memory together: the oldest make room.
 TEST_F(HttpLimitsTest, BoundsTheAnswersOnTheirWay) {
   constexpr int64_t kBytes = 1 << 20, kAnswers = 4;
   Listen({.max_answers_bytes = kAnswers * kBytes});
@@ -340,14 +340,14 @@ TEST_F(HttpLimitsTest, BoundsTheAnswersOnTheirWay) {
     held_.Take()->Respond(200, {}, body, [&ended, number](HttpEnd end) {
       ended.Put({number, end});
     });
-    // The next one is younger once this one's bytes come.
+    // This ensures that the next one is younger.
     while (!clients.back()->HasMore()) std::this_thread::yield();
   };
   for (int i = 0; i < kAnswers; ++i) answer(large);
   answer(small);
   EXPECT_EQ(clients.back()->Read().body, small);
   EXPECT_EQ(ended.Take(), std::pair(4, HttpEnd::kSent));
-  // One that was read makes room, and so does one whose client went.
+  // An answer that was read makes room, and so does one whose client disconnected.
   EXPECT_EQ(clients[0]->Read().body, large);
   EXPECT_EQ(ended.Take(), std::pair(0, HttpEnd::kSent));
   answer(large);
@@ -360,12 +360,12 @@ TEST_F(HttpLimitsTest, BoundsTheAnswersOnTheirWay) {
   EXPECT_FALSE(clients[2]->Read().whole);
   for (const int kept : {3, 5, 6, 7}) EXPECT_EQ(clients[kept]->Read().body, large);
   for (int i = 0; i < 4; ++i) EXPECT_EQ(ended.Take().second, HttpEnd::kSent);
-  // One larger than all may hold is sent where it is alone.
+  // One larger than the total is sent if it is the only one.
   answer(std::string(2 * kAnswers * kBytes, 'c'));
   EXPECT_EQ(clients.back()->Read().body.size(), 2 * kAnswers * kBytes);
 }
 
-// The rest of the body is read and thrown away; a reset would destroy the answer on its way.
+// The rest of the body is read and discarded; a reset would destroy the answer in flight.
 TEST_F(HttpLimitsTest, AnswersReachAClientThatIsStillSending) {
   Listen({.max_body_bytes = 1000});
   RawClient client(server_->address());
@@ -407,12 +407,12 @@ TEST_F(HttpLimitsTest, AFloodOfConnectionsDisturbsNobody) {
     client->Send(RawRequest("POST", "/echo", "y"));
     EXPECT_EQ(client->Read().body, "y");
   }
-  // Of the flood some hear why, and the rest are closed without a word.
+  // Some of the flood are told why; the rest are closed without an answer.
   for (const auto& client : flood) EXPECT_THAT(client->Read().status, testing::AnyOf(503, 0));
   EXPECT_LE(server_->connections(), 50 + HttpLimits().max_refused);
 }
 
-// It waits with the kernel until there is one again; meanwhile the operator sees why.
+// It waits in the kernel until there is one again; meanwhile the operator sees why.
 TEST_F(HttpLimitsTest, TellsThatItHasNoDescriptors) {
   std::atomic<int> told{0};
   auto server = HttpServer::Listen(
@@ -424,7 +424,7 @@ TEST_F(HttpLimitsTest, TellsThatItHasNoDescriptors) {
       },
       {}, /*threads=*/1);
   ASSERT_TRUE(server.ok()) << server.status();
-  auto few = std::make_unique<FewDescriptors>(1);  // the client's
+  auto few = std::make_unique<FewDescriptors>(1);  // for the client
   RawClient client((*server)->address());
   client.Send(RawRequest("GET", "/echo"));
   const auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(10);

@@ -1,4 +1,4 @@
-// The HTTP listener: requests, routes, connections that are kept, headers.
+// The HTTP listener: requests, routes, kept-alive connections, headers.
 #include "server/http_server.h"
 
 #include <gmock/gmock.h>
@@ -39,7 +39,7 @@ TEST_F(HttpServerTest, AnswersPipelinedRequestsInOrder) {
   for (int i = 0; i < 50; ++i) EXPECT_EQ(client.Read().body, "body " + std::to_string(i));
 }
 
-// The second request comes while the first is being answered, and is kept for afterwards.
+// The second request arrives while the first is being answered, and is kept.
 TEST_F(HttpServerTest, KeepsWhatComesWhileItAnswers) {
   Listen();
   RawClient client(server_->address());
@@ -72,7 +72,7 @@ TEST_F(HttpServerTest, TakesChunkedBodies) {
   EXPECT_EQ(client.Read().body, "next");
 }
 
-// A proxy that takes headers out leaves trailers in.
+// A proxy that removes headers may leave trailers in.
 TEST_F(HttpServerTest, TrailersAreNoHeaders) {
   Listen();
   RawClient client(server_->address());
@@ -101,7 +101,7 @@ TEST_F(HttpServerTest, AnswersExpectContinue) {
   EXPECT_EQ(client.Read().body, "body");
 }
 
-// Also where it comes in two pieces.
+// Even if it arrives in two pieces.
 TEST_F(HttpServerTest, IgnoresAnEmptyLineBeforeARequest) {
   Listen();
   RawClient client(server_->address());
@@ -113,7 +113,7 @@ TEST_F(HttpServerTest, IgnoresAnEmptyLineBeforeARequest) {
   EXPECT_EQ(client.Read().body, "two");
 }
 
-// One byte at a time, as a network may cut it: the end of a body whose only chunk is the last.
+// One byte at a time, as a network may deliver it: the end of a body whose only chunk is the last.
 TEST_F(HttpServerTest, TakesTheLastChunkInAnyPieces) {
   Listen();
   RawClient client(server_->address());
@@ -161,7 +161,7 @@ TEST_F(HttpServerTest, ReadsPaths) {
   EXPECT_EQ(Ask(RawRequest("GET", "/path/a?b=c")).body, "/path/a");
   EXPECT_EQ(Ask(RawRequest("GET", "/path/org%2Fname%20x%")).body, "/path/org/name x%");
   EXPECT_EQ(Ask(RawRequest("GET", "http://host:1/path/a")).body, "/path/a");
-  // A proxy that looks at paths sees "/" here.
+  // A proxy that inspects paths sees "/" here.
   EXPECT_EQ(Ask(RawRequest("GET", "http://host:1?q=/path/a")).status, 404);
   EXPECT_EQ(Ask(RawRequest("GET", "/path/%zz%4")).body, "/path/%zz%4");
 }
@@ -172,7 +172,7 @@ TEST_F(HttpServerTest, SaysWhatIsNotThere) {
   EXPECT_EQ(response.status, 404);
   EXPECT_EQ(response.body, "404 NO_SUCH_PATH: There is nothing at /nothing\"here.");
   EXPECT_EQ(response.headers["x-should-retry"], "false");
-  // A base URL with a part too few or too many.
+  // A base URL with a component missing or repeated.
   for (const std::string path : {"/v1/echo", "/echo/", "//echo", "/echo/echo"}) {
     EXPECT_EQ(Ask(RawRequest("GET", path)).body,
               "404 NO_SUCH_PATH: There is nothing at " + path + ". Did you mean /echo?");
@@ -195,7 +195,7 @@ TEST_F(HttpServerTest, SendsTheRequestIdBackWithEveryAnswer) {
   EXPECT_EQ(Ask(RawRequest("POST", "/echo")).headers.count("x-request-id"), 0u);
 }
 
-// A route's own id stands only where the client sent none, or nothing that is one.
+// A route's own id is sent only if the client sent none, or an invalid one.
 TEST_F(HttpServerTest, SendsOneRequestId) {
   Listen();
   for (const std::string id : {"", "theirs", "two words"}) {
@@ -216,7 +216,7 @@ TEST_F(HttpServerTest, HeadersCannotBeForged) {
   EXPECT_EQ(response.headers.count("x-forged"), 0u);
   EXPECT_EQ(response.headers.at("x-other"), "vX-Forged: 1body");
   EXPECT_EQ(response.body, "end");
-  // A line end inside a header begins another header or breaks the request; it is never sent back.
+  // A line end inside a header starts another header or breaks the request; it is never sent back.
   const RawResponse broken =
       Ask(RawRequest("POST", "/echo", "", "Origin: http://a\r\n X-Forged: 1\r\n"));
   EXPECT_EQ(broken.headers.count("x-forged"), 0u);
@@ -262,7 +262,7 @@ TEST_F(HttpServerTest, SaysWhyItCannotListen) {
   EXPECT_THAT(server_->address(), Not(HasSubstr(":0")));
 }
 
-// What of several addresses is bound: listening_sockets_test.
+// Which of several addresses are bound: see listening_sockets_test.
 TEST_F(HttpServerTest, AnswersUnderAName) {
   Listen({}, {}, "localhost:0");
   EXPECT_THAT(server_->address(), testing::StartsWith("localhost:"));
@@ -271,7 +271,7 @@ TEST_F(HttpServerTest, AnswersUnderAName) {
   EXPECT_EQ(client.Read().body, "x");
 }
 
-// Of two addresses one is in use: the other is not served in its stead.
+// If one of two addresses is in use, the other is not served in its stead.
 TEST_F(HttpServerTest, RefusesAHostOneOfWhoseAddressesIsInUse) {
   Listen();
   const std::string port = server_->address().substr(server_->address().rfind(':'));

@@ -1,4 +1,4 @@
-// Streams of the HTTP listener, clients that go, and the listener's own end.
+// Streams of the HTTP listener, clients that disconnect, and the listener's own end.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -17,13 +17,13 @@ class HttpStreamTest : public HttpBed {
     client.Send(request);
     return held_.Take();
   }
-  // Writes and waits.
+  // Writes, and waits for the outcome.
   bool Write(const Exchange& exchange, const std::string& piece) {
     Mailbox<HttpEnd> written;
     EXPECT_TRUE(exchange->Write(piece, [&](HttpEnd end) { written.Put(end); }));
     return written.Take() == HttpEnd::kSent;
   }
-  // Counts the calls of OnGone.
+  // Records the calls of OnGone.
   void Watch(const Exchange& exchange) {
     exchange->OnGone([this](HttpEnd how) { gone_.Put(how); });
   }
@@ -133,13 +133,13 @@ TEST_F(HttpStreamTest, NoticesAClientThatGoesBeforeTheAnswer) {
     resets ? client.Reset() : client.Close();
     EXPECT_EQ(gone_.Take(), HttpEnd::kGone);
     exchange->Respond(200, {}, "too late");
-    Watch(exchange);  // it has gone already
+    Watch(exchange);  // it is already gone
     EXPECT_EQ(gone_.Take(), HttpEnd::kGone);
   }
   EXPECT_EQ(gone_.size(), 0u);
 }
 
-// What it sent behind its request does not hide its end.
+// Data after its request does not hide its disconnection.
 TEST_F(HttpStreamTest, NoticesAClientThatGoesAfterPipelining) {
   Listen();
   RawClient client(server_->address());
@@ -175,10 +175,10 @@ TEST_F(HttpStreamTest, AClientThatClosesItsSideHasGone) {
   EXPECT_EQ(client.ReadToEnd(), "");
 }
 
-// Whoever has read all may close before the server is told that all has left.
+// A client that has read everything may close before the server learns that all was sent.
 TEST_F(HttpStreamTest, WhatIsInFlightSaysHowItEnded) {
   Listen();
-  const std::string body(8 << 20, 'x');  // more than the sockets hold
+  const std::string body(8 << 20, 'x');  // more than the sockets' buffers hold
   {
     RawClient client(server_->address(), /*receive_buffer_bytes=*/32 << 10);
     const Exchange exchange = Hold(client);
@@ -192,7 +192,7 @@ TEST_F(HttpStreamTest, WhatIsInFlightSaysHowItEnded) {
     EXPECT_EQ(ended.Take(), HttpEnd::kSent);
     EXPECT_EQ(gone_.size(), 0u);
   }
-  // Within a stream there is more to come, and nobody for it.
+  // Within a stream there is more to come, and no client for it.
   RawClient client(server_->address(), /*receive_buffer_bytes=*/32 << 10);
   const Exchange exchange = Hold(client);
   Watch(exchange);
@@ -216,7 +216,7 @@ TEST_F(HttpStreamTest, ACompleteAnswerIsNotGone) {
     exchange->Respond(200, {}, "done");
     EXPECT_EQ(client.Read().body, "done");
   }
-  // The end of another connection comes after that of the first one.
+  // The end of another connection is processed after that of the first one.
   RawClient other(server_->address());
   const Exchange exchange = Hold(other);
   exchange->Respond(200, {}, "");
@@ -238,21 +238,23 @@ TEST_F(HttpStreamTest, CutsASlowReaderOff) {
   EXPECT_EQ(gone_.size(), 0u);
 }
 
-// A reader who takes a little now and then holds a connection no longer than one who takes nothing.
+// A reader that occasionally reads a little holds a connection no longer than one that reads
+// nothing.
 TEST_F(HttpStreamTest, CutsAReaderOffWhoIsTooSlowForTheWhole) {
   Listen({.write_s = 0.2});
   RawClient slow(server_->address(), /*receive_buffer_bytes=*/32 << 10);
   const Exchange exchange = Hold(slow);
   Mailbox<HttpEnd> ended;
   exchange->Respond(200, {}, std::string(4 << 20, 'x'), [&](HttpEnd end) { ended.Put(end); });
-  // Fast enough for some to leave every 0.2 s, too slow for all to leave within a second.
+  // Fast enough that something is sent every 0.2 s, too slow for everything to be sent within a
+  // second.
   while (ended.size() == 0 && slow.ReadSome(16 << 10) > 0) {
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
   }
   EXPECT_EQ(ended.Take(), HttpEnd::kSlow);
 }
 
-// Of a stream nobody reads the kernel keeps little, so that its end comes soon.
+// For an unread stream the kernel buffers little, so that its end comes soon.
 TEST_F(HttpStreamTest, KeepsLittleForAReaderWhoStopped) {
   Listen({.write_s = 0.1});
   RawClient stopped(server_->address());
@@ -263,7 +265,7 @@ TEST_F(HttpStreamTest, KeepsLittleForAReaderWhoStopped) {
   EXPECT_LT(out, size_t{1} << 20);
 }
 
-// A large answer is held once while it is sent.
+// A large answer is held in memory once while it is sent.
 TEST_F(HttpStreamTest, AnAnswerIsNotCopied) {
   Listen();
   RawClient client(server_->address());
@@ -279,7 +281,7 @@ TEST_F(HttpStreamTest, AnAnswerIsNotCopied) {
   EXPECT_EQ(response.body.find_first_not_of('x'), std::string::npos);
 }
 
-// Each answer's end is told once, whatever it is.
+// Each answer's end is reported once, whatever it is.
 TEST_F(HttpStreamTest, TellsHowAnAnswerEnded) {
   Listen();
   Mailbox<HttpEnd> ended;
@@ -297,7 +299,7 @@ TEST_F(HttpStreamTest, TellsHowAnAnswerEnded) {
   EXPECT_EQ(client.Read().body, "piece");
   EXPECT_EQ(ended.Take(), HttpEnd::kSent);
 
-  // Went before the answer; in the middle of it; with the listener.
+  // Disconnected before the answer; during it; with the listener.
   exchange = Hold(client);
   Watch(exchange);
   client.Close();
@@ -317,7 +319,7 @@ TEST_F(HttpStreamTest, TellsHowAnAnswerEnded) {
   EXPECT_EQ(ended.size(), 0u);
 }
 
-// A large answer gets its time.
+// A large answer gets more time.
 TEST_F(HttpStreamTest, LetsAReaderThatGoesOnTakeItsTime) {
   Listen({.write_s = 5});
   RawClient client(server_->address(), /*receive_buffer_bytes=*/4096);
@@ -327,7 +329,7 @@ TEST_F(HttpStreamTest, LetsAReaderThatGoesOnTakeItsTime) {
   EXPECT_EQ(client.Read().body.size(), body.size());
 }
 
-// Each time some of it leaves, the rest may stand still as long again.
+// Whenever some of it is sent, the rest may stall as long again.
 TEST_F(HttpStreamTest, LetsAReaderPause) {
   Listen({.write_s = 3});
   RawClient client(server_->address(), /*receive_buffer_bytes=*/32 << 10);
@@ -375,13 +377,13 @@ TEST_F(HttpStreamTest, StopAcceptingLetsAnswersEnd) {
   EXPECT_EQ(whole.ReadToEnd(), "");
 }
 
-// The end of its connection is read while its answer is on the way to being told as sent.
+// The end of its connection is read before its answer is reported as sent.
 TEST_F(HttpStreamTest, AClientThatEndsBehindItsAnswerIsNotHeld) {
   Listen();
   for (int i = 0; i < 300; ++i) {
     EXPECT_EQ(Ask(RawRequest("POST", "/echo", "x")).body, "x");
   }
-  // Long before they would be taken for idle.
+  // Long before they would be considered idle.
   const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
   while (server_->connections() > 0 && std::chrono::steady_clock::now() < end) {
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
@@ -389,7 +391,7 @@ TEST_F(HttpStreamTest, AClientThatEndsBehindItsAnswerIsNotHeld) {
   EXPECT_EQ(server_->connections(), 0);
 }
 
-// So that a client whose server drains comes by another server next time.
+// So that a client of a draining server reaches another server next time.
 TEST_F(HttpStreamTest, SendAwayEndsConnectionsWithTheirAnswers) {
   Listen();
   RawClient idle(server_->address()), fresh(server_->address()), half(server_->address());
@@ -408,7 +410,7 @@ TEST_F(HttpStreamTest, SendAwayEndsConnectionsWithTheirAnswers) {
 
   server_->SendAway();
   EXPECT_EQ(idle.ReadToEnd(), "");
-  // The next request has come before the answer it was told to wait for ends.
+  // The next request arrives before the answer in progress ends.
   hasty.Send(RawRequest("POST", "/echo", "y"));
   first->EndStream("");
   EXPECT_EQ(hasty.Read().body, "first");
@@ -416,7 +418,7 @@ TEST_F(HttpStreamTest, SendAwayEndsConnectionsWithTheirAnswers) {
   EXPECT_EQ(next.body, "y");
   EXPECT_EQ(next.headers["connection"], "close");
   EXPECT_EQ(hasty.ReadToEnd(), "");
-  // Running answers go on; a stream whose head has left can't say that it is the last.
+  // Running answers continue; a stream whose header was sent can't announce that it is the last.
   EXPECT_TRUE(Write(stream, "middle "));
   stream->EndStream("end");
   EXPECT_EQ(busy.Read().body, "begin middle end");
@@ -428,7 +430,7 @@ TEST_F(HttpStreamTest, SendAwayEndsConnectionsWithTheirAnswers) {
   EXPECT_EQ(streamed.body, "begin end");
   EXPECT_EQ(streamed.headers["connection"], "close");
   EXPECT_EQ(later.ReadToEnd(), "");
-  // Who had no answer yet gets one; so does who comes now.
+  // A connection that had no answer yet gets one; so does a new one.
   half.Send("Content-Length: 1\r\n\r\nx");
   fresh.Send(RawRequest("POST", "/echo", "x"));
   RawClient late(server_->address());
@@ -441,7 +443,7 @@ TEST_F(HttpStreamTest, SendAwayEndsConnectionsWithTheirAnswers) {
   }
 }
 
-// A request that is half sent is told so soon; one that comes in time is answered.
+// A half-sent request is soon told so; one that arrives in time is answered.
 TEST_F(HttpStreamTest, StopAcceptingWaitsForNoHalfRequest) {
   Listen({.request_s = 600, .closing_s = 0.5});
   const auto begin = [](RawClient& client) {
@@ -460,7 +462,7 @@ TEST_F(HttpStreamTest, StopAcceptingWaitsForNoHalfRequest) {
   EXPECT_EQ(whole.Read().body, "xxxx");
   EXPECT_EQ(half.Read().status, 408);
   EXPECT_EQ(half.ReadToEnd(), "");
-  // Far from request_s, and far above what a busy machine adds.
+  // Far below request_s, and far above what a busy machine adds.
   EXPECT_LT(std::chrono::steady_clock::now() - stopped, std::chrono::seconds(60));
 }
 
@@ -493,7 +495,7 @@ TEST_F(HttpStreamTest, DestructionEndsEverything) {
   for (const auto& client : clients) client->ReadToEnd();
 }
 
-// Answers from other threads race with clients that go and with the listener's end.
+// Answers from other threads race with clients that disconnect and with the listener's end.
 TEST_F(HttpStreamTest, SurvivesRacesWithItsEnd) {
   for (int round = 0; round < 20; ++round) {
     Listen();

@@ -1,4 +1,5 @@
-// baram inspect: says of a folder what `baram serve` would, in the same words and exit codes.
+// baram inspect: reports about a folder what `baram serve` would, in the same words and with the
+// same exit codes.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -23,7 +24,7 @@ class InspectTest : public ::testing::Test {
   Ran Inspect(const std::string& more = "") {
     return RunShell("$BARAM inspect --model " + path() + more);
   }
-  // What serve says when it gives the folder up.
+  // The output of serve when it rejects the folder.
   Ran Serve(const std::string& more = "") {
     return RunShell(
         "$BARAM serve --grpc-listen 127.0.0.1:0 --http-listen off --metrics-listen off --model " +
@@ -34,7 +35,7 @@ class InspectTest : public ::testing::Test {
     return std::filesystem::path(path()) / name;
   }
   void Write(const char* name, const std::string& text) { std::ofstream(File(name)) << text; }
-  // Puts `words` in the place of the text `old` in a file.
+  // Replaces the text `old` in a file with `words`.
   void Replace(const char* name, const std::string& old, const std::string& words) {
     std::ifstream file(File(name));
     std::string text(std::istreambuf_iterator<char>(file), {});
@@ -46,7 +47,7 @@ class InspectTest : public ::testing::Test {
             vocab_size + std::to_string(ids));
     vocab_size_ = ids;
   }
-  // The sentence behind "servable  no: ".
+  // The sentence after "servable  no: ".
   static std::string Reason(const Ran& ran) {
     const std::string begin = " no: ";
     const size_t at = ran.output.find(begin);
@@ -157,7 +158,7 @@ TEST_F(InspectTest, SaysOfTheTextWhatServeSays) {
   EXPECT_THAT(both.output, HasSubstr("model.safetensors"));
 }
 
-// Where there are several reasons, the one that serve meets first.
+// If there are several reasons, the one that serve meets first.
 TEST_F(InspectTest, FindsErrorsInTheOrderOfServe) {
   const auto expect = [&](int code, const std::string& more, const char* words) {
     const Ran ran = Inspect(more);
@@ -167,11 +168,11 @@ TEST_F(InspectTest, FindsErrorsInTheOrderOfServe) {
     EXPECT_THAT(ran.output, HasSubstr(words));
     EXPECT_THAT(serve.output, HasSubstr(words));
   };
-  // Too little memory for a cache, before the weights are looked at.
+  // Too little memory for a cache, before the weights are examined.
   std::filesystem::resize_file(File("model.safetensors"), 1000);
   expect(server::kExitUsage, " --kv-cache-bytes 1", "--kv-cache-bytes 1 are too few");
   expect(server::kExitUsage, " --max-model-len 100000", "the model was made for contexts");
-  // The text, before a config that can't be read.
+  // The text, before an unreadable config.
   Write("config.json", "{");
   expect(server::kExitData, "", "config.json");
   std::filesystem::remove(File("tokenizer.json"));
@@ -193,7 +194,7 @@ TEST_F(InspectTest, TellsAFolderOfAnotherFormat) {
   expect("has no config.json: it is not a model as Hugging Face lays it out; it holds");
 }
 
-// More shards than the shell lets a process open, before it asks for more.
+// More shards than the shell lets a process open, before it raises the limit.
 TEST_F(InspectTest, OpensAllShards) {
   std::string index;
   for (int i = 0; i < 64; ++i) {

@@ -1,4 +1,4 @@
-// What `baram inspect` prints, on a CPU and on a GPU.
+// The output of `baram inspect`, on a CPU and on a GPU.
 #include "server/inspection_text.h"
 
 #include <gmock/gmock.h>

@@ -1,4 +1,4 @@
-// JsonFields and the parser in front of it: types, names, hostile bodies.
+// JsonFields and its parser: types, names, hostile bodies.
 #include "server/json_fields.h"
 
 #include <gmock/gmock.h>
@@ -81,11 +81,11 @@ TEST(ParseBodyTest, BoundsDepthAndKeys) {
   EXPECT_EQ(ErrorOf(nodes + "]}"), "");
   EXPECT_EQ(ErrorOf(nodes + ",[]]}"),
             "The body has more than 262144 strings, arrays and objects; send fewer.");
-  // Objects side by side are counted one by one.
+  // Keys of adjacent objects are counted separately.
   EXPECT_EQ(ErrorOf(R"({"a":[)" + Keys(400) + "," + Keys(400) + "]}"), "");
 }
 
-// A parser that looks back at every sibling would take minutes for this.
+// A parser that scans back over all siblings would take minutes for this.
 TEST(ParseBodyTest, TakesManySiblings) {
   std::string body = R"({"a":[{})";
   for (int i = 0; i < 250'000; ++i) body += ",{}";

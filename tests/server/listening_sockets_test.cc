@@ -1,4 +1,4 @@
-// ListeningSockets: several addresses, of which some can't be bound, and who closes what.
+// ListeningSockets: several addresses, some of which can't be bound, and which side closes what.
 #include "server/listening_sockets.h"
 
 #include <arpa/inet.h>
@@ -31,7 +31,7 @@ sockaddr_in Address(const char* host, uint16_t port) {
   return address;
 }
 
-// As a name that has all of `hosts`.
+// Binds as for a name that resolves to all of `hosts`.
 absl::StatusOr<ListeningSockets> Bind(const std::vector<const char*>& hosts, uint16_t port = 0) {
   std::vector<sockaddr_in> addresses;
   for (const char* host : hosts) addresses.push_back(Address(host, port));
@@ -54,7 +54,7 @@ bool Answers(const char* host, uint16_t port) {
   return connected;
 }
 
-// Of documentation alone (RFC 5737): no machine has it.
+// Reserved for documentation (RFC 5737): no machine has it.
 constexpr char kForeign[] = "192.0.2.1";
 
 class ListeningSocketsTest : public testing::Test {
@@ -86,7 +86,7 @@ TEST_F(ListeningSocketsTest, AnAddressThatIsLeftOutIsTold) {
   EXPECT_EQ(Bind({kForeign}).status(), absl::UnavailableError("Cannot assign requested address"));
 }
 
-// Of two addresses one is in use: the other is not served in its stead.
+// If one of two addresses is in use, the other is not served in its stead.
 TEST_F(ListeningSocketsTest, AnAddressInUseIsAnError) {
   const auto first = Bind({"127.0.0.1"});
   ASSERT_TRUE(first.ok()) << first.status();

@@ -1,4 +1,4 @@
-// The log's two forms: sentences for people, and JSON objects whose facts are fields.
+// The log's two formats: sentences for people, and JSON objects with structured fields.
 #include "server/log.h"
 
 #include <fcntl.h>
@@ -23,7 +23,7 @@ using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::MatchesRegex;
 
-// What `write` logs in that form.
+// What `write` logs in that format.
 template <typename Write>
 std::string Logged(const std::string& format, Write write) {
   ::testing::internal::CaptureStderr();
@@ -57,7 +57,7 @@ TEST(LogTest, AnySentenceIsOneLineOfJson) {
   EXPECT_THAT(std::string(Json::parse(logged)["message"]), HasSubstr("a \"b\"\n\\ 한"));
 }
 
-// The form that every reader of the log knows, without its thread.
+// The format that every reader of the log knows, without its thread.
 TEST(LogTest, ALinePastTheLogLooksLikeOneOfIt) {
   const auto past = [] { LogUnqueued("stopped at once by a signal"); };
   const auto usual = [] { spdlog::warn("stopped at once by a signal"); };
@@ -122,7 +122,7 @@ class CallLogTest : public ::testing::Test {
   CallLog log_{metrics_};
 };
 
-// In both forms; of a call that never ran, what is known.
+// In both formats; for a call that never ran, only what is known.
 TEST_F(CallLogTest, ACallsLineTellsWhatItUsed) {
   CallRecord ran, refused;
   ran.method = "Generate";

@@ -1,4 +1,4 @@
-// Every number of the engine leaves under its own name.
+// Every number of the engine is exported under its own name.
 #include "server/metrics.h"
 
 #include <fcntl.h>
@@ -21,7 +21,7 @@ namespace {
 
 constexpr char kLabels[] = "{model_name=\"tiny\",engine=\"0\"";
 
-// Of the line that begins with `name` and the labels; -1 without one.
+// The value on the line that begins with `name` and the labels; -1 if there is none.
 double Value(const std::string& text, const std::string& name, const std::string& more = "") {
   const std::string start = "\nbaram_" + name + kLabels + more + "} ";
   const size_t at = text.find(start);
@@ -134,7 +134,7 @@ TEST(MetricsTest, EveryNumberHasItsName) {
   EXPECT_DOUBLE_EQ(value("device_gap_seconds_total"), 7);
 }
 
-// A bucket counts what lies at or below its bound; the last one counts all.
+// A bucket counts what is at or below its bound; the last one counts everything.
 TEST(MetricsTest, BucketsAddUp) {
   const EngineInfo info;
   Stats stats(1000, 1000);
@@ -152,7 +152,7 @@ TEST(MetricsTest, BucketsAddUp) {
   EXPECT_EQ(Value(text, "time_to_first_token_seconds_count"), 4);
 }
 
-// What the system says of this process, without labels.
+// The system's statistics about this process, without labels.
 class ProcessMetricsTest : public ::testing::Test {
  protected:
   double Value(const std::string& name) const {
@@ -192,7 +192,7 @@ TEST_F(ProcessMetricsTest, DescriptorsAreCounted) {
   EXPECT_GE(before, 3);
   const int file = open("/dev/null", O_RDONLY);
   EXPECT_EQ(Value("open_fds"), before + 1);
-  // With none left to look, all are taken.
+  // If none is left to look with, all are in use.
   const rlim_t all = limit.rlim_cur;
   limit.rlim_cur = static_cast<rlim_t>(file) + 1;
   ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);

@@ -1,4 +1,4 @@
-// OpenAI's HTTP over the real server: what an answer is made of, and what is refused.
+// OpenAI's HTTP API on the real server: what an answer consists of, and what is refused.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -25,7 +25,7 @@ using ::testing::HasSubstr;
 
 using OpenAiAnswerTest = OpenAiFlowFixture;
 
-// The character that a prompt of ids breaks off comes whole.
+// A character cut off at the end of a prompt of ids arrives whole.
 TEST_F(OpenAiAnswerTest, ACompletionGoesOnWithinACharacter) {
   StartServer();
   const Json ids =
@@ -58,7 +58,7 @@ TEST_F(OpenAiAnswerTest, ATopPOfNothingIsTheLikeliestToken) {
   EXPECT_EQ(text(R"("temperature":2,"seed":1,"top_p":0)"), greedy);
 }
 
-// Of what the tokenizer put before it nothing is shown, unless the ids are what the client named.
+// Tokens that the tokenizer put before it are not shown, unless the client sent the ids.
 TEST_F(OpenAiAnswerTest, AnEchoIsThePromptAsItCame) {
   const ScratchFolder scratch;
   std::filesystem::copy(folder(), scratch.path());
@@ -88,7 +88,7 @@ TEST_F(OpenAiAnswerTest, AnEchoIsThePromptAsItCame) {
   EXPECT_EQ(echo(R"("prompt":"<|im_end|><|im_end|>","truncate_prompt_tokens":1)"), "<|im_end|>");
   EXPECT_EQ(echo(R"("prompt":"<|im_end|><|im_end|>","truncate_prompt_tokens":2)"), "<|im_end|>");
 
-  // What it put there stays where a text is cut, but not alone; ids are cut as they are.
+  // They are kept when a text is truncated, but not alone; ids are truncated as they are.
   const auto ids = [&](const std::string& fields) {
     const RawResponse response =
         Ask(Post(R"({"return_token_ids":true,"max_tokens":1,)" + fields + "}"));
@@ -105,7 +105,7 @@ TEST_F(OpenAiAnswerTest, AnEchoIsThePromptAsItCame) {
   EXPECT_EQ(ids(R"("prompt":[701,702,700,702],"truncate_prompt_tokens":2)"), "[700,702]");
 }
 
-// Only the engine knows that a text spells a token without an embedding.
+// Only the engine knows that a text contains a token without an embedding.
 TEST_F(OpenAiAnswerTest, ATokenThatTheModelHasNotIsThePromptsFault) {
   const ScratchFolder scratch;
   std::filesystem::copy(folder(), scratch.path());
@@ -127,7 +127,7 @@ TEST_F(OpenAiAnswerTest, ATokenThatTheModelHasNotIsThePromptsFault) {
   EXPECT_THAT(std::string(error["message"]), HasSubstr("the tokenizer has but not the model"));
 }
 
-// Of a prompt that is cut to what the context holds, as much is kept as the reply leaves.
+// A prompt that is truncated to the context keeps as much as its reply leaves.
 TEST_F(OpenAiAnswerTest, ATruncatedPromptLeavesRoomForItsReply) {
   StartServer();
   const std::string prompt = Json(std::vector<int>(600, 65)).dump();
@@ -144,7 +144,7 @@ TEST_F(OpenAiAnswerTest, ATruncatedPromptLeavesRoomForItsReply) {
   EXPECT_EQ(usage(R"(,"max_tokens":511)"), std::pair(1, 511));
 }
 
-// As in vLLM: an id that the client named is told, and EOS comes after the first tokens only.
+// As in vLLM: an id that the client named is reported, and EOS is generated only after min_tokens.
 TEST_F(OpenAiAnswerTest, AnIgnoredEosIsAnIdAsOthers) {
   StartServer();
   const auto choice = [&](const std::string& fields) {
@@ -163,7 +163,7 @@ TEST_F(OpenAiAnswerTest, AnIgnoredEosIsAnIdAsOthers) {
   for (int i = 0; i < 5; ++i) EXPECT_EQ(masked[i] == 702, i >= 3) << i;
 }
 
-// The same conversation is the same object to a template, whichever way it came.
+// A template sees the same conversation as the same object, whichever way it came.
 TEST_F(OpenAiAnswerTest, TemplatesSeeTheSameMessageOverGrpcAndHttp) {
   const ScratchFolder scratch;
   const std::string file = scratch.Write("json.jinja", "{{ messages[0] | tojson }}");
@@ -237,7 +237,7 @@ TEST_F(OpenAiAnswerTest, RefusalsSayWhatWouldDo) {
   EXPECT_THAT(std::string(detokenize["message"]), HasSubstr("tokens holds the token id 720"));
 }
 
-// Known to clients, but only some templates read it.
+// Clients know it, but only some templates read it.
 TEST_F(OpenAiAnswerTest, ReasoningEffortIsForTemplatesThatReadIt) {
   const auto ask = [this](const std::string& effort, const char* path = "/v1/chat/completions") {
     return Ask(RawRequest(
@@ -262,7 +262,7 @@ TEST_F(OpenAiAnswerTest, ReasoningEffortIsForTemplatesThatReadIt) {
   EXPECT_EQ(ask(R"("low")", "/tokenize").status, 200);
 }
 
-// They can't be called then: a template that reads none answers as without them.
+// They can't be called then: a template that does not read them answers as if there were none.
 TEST_F(OpenAiAnswerTest, ToolsThatMustNotBeCalledAreForTemplatesThatShowNone) {
   const auto ask = [this](const std::string& choice) {
     return Ask(RawRequest("POST", "/v1/chat/completions",
@@ -293,7 +293,7 @@ TEST_F(OpenAiAnswerTest, ModelsWithASlashBehindThem) {
   EXPECT_EQ(Ask(RawRequest("GET", "/v1/models/")).body, models.body);
 }
 
-// A length that nobody asked for is no reason to refuse a prompt.
+// A default length must not cause a prompt to be refused.
 TEST_F(OpenAiAnswerTest, TheDefaultLengthGivesWayToTheContext) {
   StartServer([](server::Config&) {});
   std::string prompt = "[5";

@@ -179,7 +179,7 @@ class OpenAiClientTest(unittest.TestCase):
             whole = self.complete(**fields).choices[0].text
             pieces = [c.choices[0].text for c in self.complete(stream=True, **fields) if c.choices]
             self.assertEqual("".join(pieces), whole)
-            # A replacement character stands only where the whole text has one.
+            # A replacement character appears only where the whole text has one.
             self.assertEqual(sum(p.count("\ufffd") for p in pieces), whole.count("\ufffd"))
 
     def test_completion_stream_equals_whole(self):
@@ -468,7 +468,7 @@ class OpenAiClientTest(unittest.TestCase):
             connection.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\n"
                                b"Content-Type: application/json\r\n"
                                b"Content-Length: %d\r\n\r\n" % len(content) + content)
-            if i < 2:  # these go within their streams, the others wait or have hardly begun
+            if i < 2:  # these disconnect mid-stream; the others wait or have hardly started
                 connection.recv(100)
             held.append(connection)
         for connection in held:
@@ -485,7 +485,8 @@ class OpenAiClientTest(unittest.TestCase):
         with concurrent.futures.ThreadPoolExecutor(streams) as pool:
             results = [pool.submit(baram.stream, "/v1/completions", body) for _ in range(streams)]
             limit = time.monotonic() + PATIENCE_S
-            # Accepted: answered already, or counted by the engine. (In this order none counts twice.)
+            # Accepted: already answered, or counted by the engine. (In this order none counts
+            # twice.)
             while sum(r.done() for r in results) + baram.metric(
                     "num_requests_running", "num_requests_waiting") < streams:
                 self.assertLess(time.monotonic(), limit)

@@ -19,7 +19,7 @@ class OpenAiFlowFixture : public ServerFixture {
  protected:
   static constexpr char kCompletions[] = "/v1/completions";
 
-  // One sequence runs at a time, so that what is behind a long one waits.
+  // One sequence runs at a time, so that what follows a long one waits.
   void StartNarrow(const std::function<void(server::Config&)>& change = {}) {
     StartServer([&](server::Config& config) {
       config.max_num_seqs = 1;
@@ -30,7 +30,7 @@ class OpenAiFlowFixture : public ServerFixture {
     return server::RawRequest("POST", kCompletions, body,
                               "Content-Type: application/json\r\n" + headers);
   }
-  // A list of `count` prompts, all `text`, as JSON.
+  // A JSON list of `count` prompts, all `text`.
   static std::string Prompts(size_t count, const std::string& text) {
     return server::Json(std::vector<std::string>(count, text)).dump();
   }
@@ -40,14 +40,14 @@ class OpenAiFlowFixture : public ServerFixture {
     return client;
   }
   server::RawResponse Ask(const std::string& request) { return Send(request)->Read(); }
-  // Calls that were refused because of `limit`; -1 where that is not counted.
+  // Calls refused because of `limit`; -1 if that is not counted.
   double Overloads(const std::string& limit) const {
     const std::string text = server_->metrics().Text();
     const std::string label = "limit=\"" + limit + "\"} ";
     const size_t at = text.find(label);
     return at == std::string::npos ? -1 : std::stod(text.substr(at + label.size()));
   }
-  // Work for much longer than any test looks at it, unless its client goes.
+  // Occupies the engine for much longer than any test runs, unless its client disconnects.
   std::unique_ptr<server::RawClient> Occupy() {
     const std::string prompts = Prompts(16, "a");
     auto client =

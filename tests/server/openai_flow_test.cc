@@ -1,4 +1,4 @@
-// OpenAI's HTTP over the real server: calls that end otherwise than their client asked for.
+// OpenAI's HTTP API on the real server: calls that do not end as their client requested.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <malloc.h>
@@ -55,7 +55,7 @@ TEST_F(OpenAiFlowTest, ACallAbortedFromElsewhereEndsWithAbort) {
   AwaitIdle();
 }
 
-// A proxy passes one id on to several calls; ending it ends them all.
+// A proxy passes one id to several calls; aborting it ends them all.
 TEST_F(OpenAiFlowTest, CallsMayShareAnId) {
   StartNarrow();
   const auto busy = Occupy();
@@ -79,14 +79,13 @@ TEST_F(OpenAiFlowTest, CallsMayShareAnId) {
   AwaitIdle();
 }
 
-// A call is one job of the text pool: what it refuses, it refuses whole, and a short text passes
-// it.
+// A call is one job of the text pool: it is refused as a whole, and a short text can pass it.
 TEST_F(OpenAiFlowTest, ACallOfManyPromptsIsOneText) {
   StartServer([](server::Config& config) {
     config.text_threads = 2;
     config.text_queue = 2;
   });
-  // Each is short, together they take long.
+  // Each is short; together they take long.
   const std::string prompts = Prompts(100, std::string(60'000, 'a'));
   const auto many =
       Send(Post(R"({"prompt":)" + prompts + R"(,"truncate_prompt_tokens":1,"max_tokens":1})"));
@@ -99,7 +98,7 @@ TEST_F(OpenAiFlowTest, ACallOfManyPromptsIsOneText) {
   EXPECT_EQ(Json::parse(response.body)["choices"].size(), 100u);
 }
 
-// Its client reads neither its answer nor the end of it, and is still there.
+// Its client reads neither its answer nor its end, and is still connected.
 TEST_F(OpenAiFlowTest, AHalfSentRequestDoesNotHoldTheStop) {
   StartServer();
   RawClient client(server_->http_address());
@@ -115,7 +114,7 @@ TEST_F(OpenAiFlowTest, AHalfSentRequestDoesNotHoldTheStop) {
   EXPECT_EQ(server().open_http_connections(), 0);
 }
 
-// Nothing is read any more for a client who went between two of its prompts.
+// Nothing more is read for a client that disconnects between two of its prompts.
 TEST_F(OpenAiFlowTest, WhoGoesBetweenTwoPromptsIsNotReadToTheEnd) {
   StartServer();
   const std::string prompts = Prompts(100, std::string(60'000, 'a'));
@@ -128,7 +127,7 @@ TEST_F(OpenAiFlowTest, WhoGoesBetweenTwoPromptsIsNotReadToTheEnd) {
   EXPECT_LT(stats.accepted.value(), 100u);
 }
 
-// One id for all its prompts, also for one that is being read, and would be refused as too long.
+// One id for all its prompts, including one that is being read, and would be refused as too long.
 TEST_F(OpenAiFlowTest, ACallOfSeveralPromptsIsAbortedWhole) {
   StartNarrow([](server::Config& config) { config.text_threads = 1; });
   const auto busy = Occupy();
@@ -138,7 +137,7 @@ TEST_F(OpenAiFlowTest, ACallOfSeveralPromptsIsAbortedWhole) {
   struct Case {
     const char* fields;
     size_t choices;
-    bool by_engine = false;  // only what it knows of the call is aborted
+    bool by_engine = false;  // only what the engine knows of the call is aborted
   };
   for (const Case& one : {Case{R"("truncate_prompt_tokens":10)", 4}, Case{R"("n":2)", 8},
                           Case{R"("stream":true)", 4}, Case{R"("n":1)", 4, true}}) {
@@ -170,8 +169,8 @@ TEST_F(OpenAiFlowTest, ACallOfSeveralPromptsIsAbortedWhole) {
   AwaitIdle();
 }
 
-// Whichever is refused first or last: those before it end, those behind it are not read, and their
-// client hears of the refusal alone.
+// Whichever is refused, first or last: those before it end, those after it are not read, and their
+// client is told only of the refusal.
 TEST_F(OpenAiFlowTest, ACallOfWhichAPromptIsRefusedEndsWhole) {
   StartNarrow([](server::Config& config) { config.text_threads = 1; });
   const std::string too_long(256 << 10, 'a');
@@ -193,7 +192,8 @@ TEST_F(OpenAiFlowTest, ACallOfWhichAPromptIsRefusedEndsWhole) {
   }
 }
 
-// Its first prompt's reply is whole, its second one's runs. Who wants the id alone is refused.
+// Its first prompt's reply is complete, its second one's is running. A call that wants the id
+// exclusively is refused.
 TEST_F(OpenAiFlowTest, AnIdIsInUseUntilItsLastPromptHasItsReply) {
   StartNarrow();
   const std::string id = "x-request-id: taken\r\n";
@@ -212,7 +212,7 @@ TEST_F(OpenAiFlowTest, AnIdIsInUseUntilItsLastPromptHasItsReply) {
   EXPECT_TRUE(Stream(request).status.ok());
 }
 
-// Nothing needs a body once it has been read, and calls may run for long.
+// A body is not needed once it has been read, and calls may run for long.
 TEST_F(OpenAiFlowTest, ARunningCallDoesNotHoldItsBody) {
   StartServer();
   constexpr size_t kBodyBytes = 7 << 20;
@@ -222,7 +222,7 @@ TEST_F(OpenAiFlowTest, ARunningCallDoesNotHoldItsBody) {
   };
   if (held() == 0) GTEST_SKIP() << "a sanitizer's allocator does not say what is held";
   const auto ask = [&] {
-    // More than the sockets hold: it runs until its client goes.
+    // More than the sockets' buffers hold: it runs until its client disconnects.
     return Send(Post(R"({"prompt":"b","n":4,"max_tokens":500,"ignore_eos":true,"stream":true,)"
                      R"("logprobs":20,"user":")" +
                      std::string(kBodyBytes, 'u') + R"("})"));
@@ -231,14 +231,14 @@ TEST_F(OpenAiFlowTest, ARunningCallDoesNotHoldItsBody) {
   const size_t before = held();
   for (int i = 0; i < 4; ++i) {
     clients.push_back(ask());
-    EXPECT_GT(clients.back()->ReadSome(1), 0u);  // it runs
+    EXPECT_GT(clients.back()->ReadSome(1), 0u);  // it is running
   }
   EXPECT_LT(static_cast<int64_t>(held() - before), static_cast<int64_t>(2 * kBodyBytes));
   for (const auto& client : clients) client->Close();
   AwaitIdle();
 }
 
-// Where the text pool is held up, so is a reply that takes long to write, and nobody else's.
+// If the text pool is blocked, so is a reply that takes long to write, but no other.
 TEST_F(OpenAiFlowTest, ALargeReplyIsNotWrittenByDelivery) {
   StartNarrow([](server::Config& config) { config.text_threads = 1; });
   std::string prompt = "[5";
@@ -262,7 +262,7 @@ TEST_F(OpenAiFlowTest, ALargeReplyIsNotWrittenByDelivery) {
     HoldTextPool(held.get_future());
     busy->Close();
     EXPECT_EQ(small->Read().status, 200);
-    // A reply that delivery wrote would be out by then: the large one was first.
+    // A reply written by delivery would be sent by then: the large one came first.
     for (int i = 0; i < 20; ++i) EXPECT_EQ(Ask(RawRequest("GET", "/health")).status, 200);
     EXPECT_FALSE(large->HasMore());
     held.set_value();
@@ -285,7 +285,7 @@ TEST_F(OpenAiFlowTest, ADeadlineInTheHeader) {
   AwaitIdle();
 }
 
-// As a gRPC deadline that is later than the server allows.
+// Like a gRPC deadline that is later than the server allows.
 TEST_F(OpenAiFlowTest, ALongTimeoutIsCutToTheServersOwn) {
   StartNarrow([](server::Config& config) { config.max_request_timeout_s = 0.3; });
   const std::string long_one = R"({"prompt":"b","n":16,"max_tokens":500,"ignore_eos":true})";
@@ -293,7 +293,7 @@ TEST_F(OpenAiFlowTest, ALongTimeoutIsCutToTheServersOwn) {
   AwaitIdle();
 }
 
-// The first part of the reply is out when the deadline comes: the error is an event.
+// The first part of the reply was sent when the deadline passes: the error is an event.
 TEST_F(OpenAiFlowTest, ADeadlineWithinAStream) {
   StartNarrow();
   const std::string prompts = Prompts(100, "a");
@@ -353,7 +353,7 @@ TEST_F(OpenAiFlowTest, TheOperatorIsToldWhichQueueIsFull) {
   AwaitIdle();
 }
 
-// Trying again would never help.
+// A retry could never succeed.
 TEST_F(OpenAiFlowTest, MorePromptsThanTheQueueHoldsAreAWrongCall) {
   StartNarrow([](server::Config& config) { config.max_queued_requests = 4; });
   const auto ask = [&](size_t prompts) {
@@ -393,7 +393,7 @@ TEST_F(OpenAiFlowTest, ADrainingServerSendsCallsElsewhere) {
   EXPECT_EQ(kept.ReadToEnd(), "");
   EXPECT_EQ(ask(probe, "/ready").status, 503);
   EXPECT_EQ(ask(probe, "/live").status, 200) << "of the operator's listener";
-  // Nothing new waits for the text pool, on which the drain does.
+  // Nothing new is queued on the text pool, for which the drain waits.
   std::promise<void> held;
   HoldTextPool(held.get_future());
   const std::string json = "Content-Type: application/json\r\n";
@@ -410,7 +410,7 @@ TEST_F(OpenAiFlowTest, ADrainingServerSendsCallsElsewhere) {
   EXPECT_THAT(waiting->Read().body, HasSubstr(R"("finish_reason":"length")"));
 }
 
-// Past the drain limit every client still hears how its call ended.
+// Even past the drain limit every client is told how its call ended.
 TEST_F(OpenAiFlowTest, AServerThatStopsAtOnceSaysSo) {
   StartNarrow();
   std::vector<std::unique_ptr<RawClient>> clients;
@@ -429,7 +429,7 @@ TEST_F(OpenAiFlowTest, AServerThatStopsAtOnceSaysSo) {
   }
 }
 
-// Tokens that write nothing fill no reply: it goes on reading the engine.
+// Tokens without text do not fill a reply: it keeps reading from the engine.
 TEST_F(OpenAiFlowTest, TokensWithoutTextDoNotHoldAReply) {
   StartServer([](server::Config& config) { config.stream_tokens = 16; });
   const std::string fields = R"({"prompt":"a","max_tokens":100,"ignore_eos":true,"logit_bias":{")" +
@@ -443,7 +443,7 @@ TEST_F(OpenAiFlowTest, TokensWithoutTextDoNotHoldAReply) {
   EXPECT_THAT(Ask(Post(fields + R"(,"stream":true})")).body, EndsWith("data: [DONE]\n\n"));
 }
 
-// Its own limit, however many connections of calls there may be.
+// It has its own limit, however many connections the call listeners allow.
 TEST_F(OpenAiFlowTest, TheMetricsListenerHoldsFew) {
   StartServer();
   std::vector<std::unique_ptr<RawClient>> held;
@@ -456,7 +456,7 @@ TEST_F(OpenAiFlowTest, TheMetricsListenerHoldsFew) {
   EXPECT_EQ(ask(), 503);
 }
 
-// What the listener refuses before any route sees it is a call to the operator all the same.
+// What the listener refuses before any route sees it still counts as a call for the operator.
 TEST_F(OpenAiFlowTest, WhatTheListenerRefusesIsCounted) {
   StartServer([](server::Config& config) { config.max_body_bytes = 100; });
   EXPECT_EQ(Ask(RawRequest("GET", "/nothing")).status, 404);

@@ -1,5 +1,4 @@
-// Hostile and odd requests over HTTP: each a row, and what becomes of it; nothing else is
-// disturbed.
+// Hostile and odd requests over HTTP: each row is one, with its outcome; nothing else is disturbed.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -113,7 +112,7 @@ TEST_F(OpenAiHostileTest, Completions) {
           {R"({"prompt":"a","max_tokens":9223372036854775807})", 400, "max_tokens"}});
 }
 
-// Bytes for each of its own: of a text that leaves much behind, and of one of many tokens.
+// Memory per byte of text: for one that leaves much behind, and for one of many tokens.
 TEST_F(OpenAiHostileTest, TokenizingALongTextTakesLittleMemoryAndGivesItBack) {
   constexpr size_t kBytes = 2 << 20;
   struct Long {
@@ -143,7 +142,7 @@ TEST_F(OpenAiHostileTest, ManyPromptsTakeNoMemoryOfEachOther) {
   for (int i = 1; i < 200'000; ++i) ids += ",1";
   const std::string begin = R"({"max_tokens":1,"prompt":[)" + prompts + R"(],")";
   const std::string large(1 << 20, 'x');
-  Post("/v1/completions", begin + R"(n":1})");  // what is taken for the first time
+  Post("/v1/completions", begin + R"(n":1})");  // first-time allocations
   for (const Row& row :
        std::vector<Row>{{begin + R"(stop":[)" + stops + "]}", 400, "stop"},
                         {begin + R"(stop":[")" + large + R"("]})", 400, "stop"},
@@ -157,7 +156,7 @@ TEST_F(OpenAiHostileTest, ManyPromptsTakeNoMemoryOfEachOther) {
   }
 }
 
-// Every event of every prompt carries the id, and the log does.
+// Every event of every prompt carries the id, and so does the log.
 TEST_F(OpenAiHostileTest, IdsOfSeveralPrompts) {
   const auto with = [](const std::string& id) {
     return R"({"prompt":["a","b"],"max_tokens":1,"request_id":")" + id + "\"}";
@@ -169,7 +168,7 @@ TEST_F(OpenAiHostileTest, IdsOfSeveralPrompts) {
                              {with("")}});
 }
 
-// A key that no integer holds is told as it was sent.
+// A key that fits no integer is reported as it was sent.
 TEST_F(OpenAiHostileTest, AKeyOfTooManyDigits) {
   const std::string key = "99999999999999999999";
   const RawResponse response =
@@ -215,7 +214,7 @@ TEST_F(OpenAiHostileTest, AStopStringOfHangulAcrossTokensDoesNotLeak) {
               ::testing::Not(::testing::HasSubstr("\"text\":\"쫓")));
 }
 
-// An answer in one piece is gathered here: past its limit it costs nothing more.
+// An unstreamed answer is accumulated here: past its limit it costs nothing more.
 TEST_F(OpenAiHostileTest, AWholeAnswerIsBounded) {
   StartServer([](server::Config& config) { config.max_http_reply_bytes = 256 << 10; });
   const Stats& stats = server_->engine().stats();
@@ -234,7 +233,7 @@ TEST_F(OpenAiHostileTest, AWholeAnswerIsBounded) {
   EXPECT_GT(stream.body.size(), size_t{1} << 20);
   EXPECT_EQ(Post("/v1/completions", R"({"prompt":"a","n":16,"max_tokens":20})").status, 200);
 
-  // Nor may a text or its tokens be larger, where there is no stream to ask for.
+  // Nor may a text or its tokens be larger, where streaming is not available.
   std::string text(100'000, 'a');
   const RawResponse tokens = Post("/tokenize", R"({"prompt":")" + text + "\"}");
   EXPECT_EQ(tokens.status, 400);
@@ -250,13 +249,13 @@ TEST_F(OpenAiHostileTest, AWholeAnswerIsBounded) {
   EXPECT_EQ(detokenize(most).status, 200);
   EXPECT_EQ(detokenize(most + 1).status, 400);
 
-  // What the prompt alone brings too much of is not begun.
+  // If the prompt alone brings too much, the request is not started.
   const std::string ids = Json(std::vector<int>(400, 65)).dump();
   StartServer([](server::Config& config) { config.max_http_reply_bytes = 64 << 10; });
   Expect("/v1/completions", {{R"({"prompt_logprobs":20,"max_tokens":1,"prompt":)" + ids + "}", 400,
                               "prompt_logprobs"}});
   EXPECT_EQ(server_->engine().stats().accepted.value(), 1u) << "the healthy one";
-  // An echo shows as much, is told by the name it was asked for by, and may be streamed.
+  // An echo shows as much, is reported under the name it was requested by, and may be streamed.
   const std::string echo = R"({"echo":true,"logprobs":20,"max_tokens":1,"prompt":)" + ids;
   const RawResponse refused = Post("/v1/completions", echo + "}");
   EXPECT_EQ(refused.status, 400);
@@ -267,7 +266,7 @@ TEST_F(OpenAiHostileTest, AWholeAnswerIsBounded) {
   EXPECT_EQ(Post("/v1/completions", echo + R"(,"stream":true})").status, 200);
 }
 
-// Bytes that are no text, in every place but the body.
+// Bytes that are not text, everywhere but in the body.
 TEST_F(OpenAiHostileTest, BytesOutsideTheBody) {
   const std::string body = R"({"prompt":"a","max_tokens":1})";
   const RawResponse id = Post("/v1/completions", body, "X-Request-Id: \xff\xfe id\r\n");

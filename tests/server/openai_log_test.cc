@@ -1,4 +1,4 @@
-// Which calls of HTTP leave a line and a count, and what these say of how the call ended.
+// Which HTTP calls leave a log line and a count, and what these say about how the call ended.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
@@ -41,10 +41,10 @@ class OpenAiLogTest : public ServerFixture {
                int count = 1) {
     const std::string line = "method=\"" + method + "\",code=\"" + code + "\",reason=\"" + reason +
                              "\"} " + std::to_string(count) + "\n";
-    // The answer is out a moment before it is counted.
+    // The answer is sent a moment before it is counted.
     return Comes([&] { return server().metrics().Text().find(line) != std::string::npos; });
   }
-  // What the log holds of `calls`; the server is gone then.
+  // What is logged for `calls`; destroys the server.
   template <typename Calls>
   std::string Logged(Calls calls) {
     ::testing::internal::CaptureStderr();
@@ -55,7 +55,7 @@ class OpenAiLogTest : public ServerFixture {
     server::SetUpLog("text", "error");
     return ::testing::internal::GetCapturedStderr();
   }
-  // A completion whose answer is some 5 MB, more than sockets hold.
+  // A completion whose answer is about 5 MB, more than the sockets' buffers hold.
   static std::string LargeBody() {
     std::string prompt = "[0", prompts;
     for (int i = 1; i < 500; ++i) prompt += "," + std::to_string(i);
@@ -65,7 +65,7 @@ class OpenAiLogTest : public ServerFixture {
   }
 };
 
-// An operator's act, and no user's.
+// This is an operator's action, not a user's.
 TEST_F(OpenAiLogTest, ADrainNamesWhoAskedForIt) {
   StartServer();
   const std::string log = Logged([&] {
@@ -119,7 +119,7 @@ TEST_F(OpenAiLogTest, WhatTheListenerRefusesIsCountedWithItsReason) {
   EXPECT_TRUE(Counted("http", "400", "NOT_HTTP"));
 }
 
-// Of several prompts the sum, and of a bad id nothing, which may be anything.
+// For several prompts the sum, and for an invalid id nothing, as it may be anything.
 TEST_F(OpenAiLogTest, ALineTellsWhatItsCallUsed) {
   StartServer();
   const std::string log = Logged([&] {
@@ -149,7 +149,7 @@ TEST_F(OpenAiLogTest, ALineTellsWhatItsCallUsed) {
   EXPECT_THAT(log, Not(HasSubstr("so bad")));
 }
 
-// Of an IPv4 client of a listener for both, its own address.
+// For an IPv4 client of a dual-stack listener, its IPv4 address.
 TEST_F(OpenAiLogTest, ALineTellsWhereItsCallComesFrom) {
   const int ipv6 = socket(AF_INET6, SOCK_STREAM, 0);
   sockaddr_in6 any{};
@@ -176,7 +176,7 @@ TEST_F(OpenAiLogTest, ALineTellsWhereItsCallComesFrom) {
   EXPECT_THAT(log, HasSubstr("call ListModels OK peer=[::1]:"));
 }
 
-// By the name that its client was told, whichever of its parts found it.
+// By the name sent to its client, whichever component found it.
 TEST_F(OpenAiLogTest, ALineNamesTheFieldAsItsClientWasTold) {
   StartServer();
   const std::string log = Logged([&] {
@@ -228,7 +228,7 @@ TEST_F(OpenAiLogTest, AClientThatGoesWhileItsAnswerLeavesIs499) {
   StartServer();
   RawClient client(server().http_address(), /*receive_buffer_bytes=*/4096);
   client.Send(Post("/v1/completions", LargeBody()));
-  EXPECT_EQ(client.ReadSome(1), 1u);  // it has begun to leave
+  EXPECT_EQ(client.ReadSome(1), 1u);  // it has started to be sent
   EXPECT_EQ(ServerFixture::Counted("code=\"200\"").calls, 0);
   client.Reset();
   EXPECT_TRUE(Counted("/v1/completions", "499", ""));
@@ -242,7 +242,7 @@ TEST_F(OpenAiLogTest, AReaderWhoStopsIsASlowReader) {
   EXPECT_TRUE(Counted("/v1/completions", "408", "SLOW_READER", 1));
   EXPECT_FALSE(whole.Read().whole);
 
-  // Log-probabilities of every token: the stream is more than the sockets hold.
+  // Log-probabilities of every token: the stream is more than the sockets' buffers hold.
   RawClient stream(server().http_address(), /*receive_buffer_bytes=*/4096);
   stream.Send(Post("/v1/completions",
                    R"({"prompt":"a","n":16,"max_tokens":500,"ignore_eos":true,"logprobs":20,)"
@@ -251,7 +251,7 @@ TEST_F(OpenAiLogTest, AReaderWhoStopsIsASlowReader) {
   EXPECT_TRUE(Comes([&] { return server().idle() && server().open_http_connections() == 0; }));
 }
 
-// The first prompt's text is there long before the second one has been read, and waits for it.
+// The first prompt's text is ready long before the second one is read, and waits for it.
 TEST_F(OpenAiLogTest, WhatWaitsForAnotherPromptHasNoSlowReader) {
   StartServer([](server::Config& config) {
     config.slow_reader_s = 0.1;
@@ -269,7 +269,8 @@ TEST_F(OpenAiLogTest, WhatWaitsForAnotherPromptHasNoSlowReader) {
   EXPECT_EQ(ServerFixture::Counted("method=\"http\"").calls, 0);
 }
 
-// Log-probabilities of many outputs: a chunk takes long to read, and each output waits its turn.
+// Log-probabilities of many outputs: a chunk takes long to read, and each output waits for its
+// turn.
 TEST_F(OpenAiLogTest, AReaderOfManyOutputsWhoGoesOnIsNotSlow) {
   StartServer([](server::Config& config) { config.slow_reader_s = 1; });
   RawClient client(server().http_address(), /*receive_buffer_bytes=*/32 << 10);

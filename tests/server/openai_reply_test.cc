@@ -1,4 +1,4 @@
-// OpenAI's replies: the JSON of native events, streamed and whole, to the letter.
+// OpenAI's replies: the exact JSON of native events, streamed and not.
 #include "server/openai_reply.h"
 
 #include <gmock/gmock.h>
@@ -53,7 +53,7 @@ class OpenAiReplyTest : public testing::Test {
   static void SetUpTestSuite() { tokenizer_ = text::LoadTokenizer("byte_level").release(); }
   static void TearDownTestSuite() { delete tokenizer_; }
 
-  // A reply to `body`, whose prompts have the ids of "Hi" each.
+  // A reply to `body`, where each prompt has the ids of "Hi".
   OpenAiReply& Begin(OpenAiEndpoint endpoint, const std::string& body) {
     auto request = ParseOpenAiRequest(endpoint, body, /*max_n=*/16);
     EXPECT_TRUE(request.ok()) << request.status();
@@ -123,7 +123,7 @@ TEST_F(OpenAiReplyTest, WholeChat) {
 
 TEST_F(OpenAiReplyTest, StreamedChat) {
   OpenAiReply& reply = Chat(R"(,"stream":true,"stream_options":{"include_usage":true})");
-  DeltaEvent held;  // a token whose character is not complete
+  DeltaEvent held;  // a token whose character is incomplete
   held.count = 1;
   const std::string head =
       R"({"id":"id-1","object":"chat.completion.chunk","created":7,"model":"m",)";
@@ -218,7 +218,7 @@ TEST_F(OpenAiReplyTest, EachChoiceOfAChatBeginsWithItsRole) {
                     (delta.contains("role") ? "role" : delta["content"].get<std::string>()));
   }
   EXPECT_THAT(shown, ElementsAre("1role", "1b", "0role", "0a", "1c"));
-  // The prompt's ids are in the first event, whichever choice it is of.
+  // The prompt's ids are in the first event, whichever choice it belongs to.
   EXPECT_EQ(events[0]["prompt_token_ids"], Json(Ids("Hi")));
   for (size_t i = 1; i < events.size(); ++i) EXPECT_FALSE(events[i].contains("prompt_token_ids"));
   EXPECT_EQ(events[1]["choices"][0]["token_ids"], Json({5}));
@@ -264,7 +264,7 @@ TEST_F(OpenAiReplyTest, ChatLogprobs) {
       Dump(choices[1]["logprobs"]),
       R"({"content":[{"token":"a","logprob":-0.5,"bytes":[97],"top_logprobs":[)"
       R"({"token":"a","logprob":-0.5,"bytes":[97]},{"token":"b","logprob":-1.25,"bytes":[98]}]}]})");
-  // Text that waited comes without a token, and a token may come without text.
+  // Text that was held back comes without a token, and a token may come without text.
   EXPECT_EQ(Choices(reply.Take(0, Chunk({Delta(0, "late", {})})))[0]["logprobs"], nullptr);
   const Json silent = Choices(reply.Take(0, Chunk({Delta(0, "", {Token(b, -1)})})))[0];
   EXPECT_EQ(silent["delta"]["content"], "");
@@ -315,7 +315,7 @@ TEST_F(OpenAiReplyTest, TextOffsets) {
     const auto choices = Choices(reply.Take(0, Chunk({Delta(0, "", {Token(id, -1)})})));
     offsets.push_back(choices[0]["logprobs"]["text_offset"][0]);
   }
-  // Where each token's first character begins; one that goes on with a character begins behind it.
+  // The offset of each token's first character; a token that continues a character starts after it.
   size_t at = 0;
   for (size_t i = 0; i < ids.size(); ++i) {
     EXPECT_EQ(offsets[i], at) << i;
@@ -324,7 +324,7 @@ TEST_F(OpenAiReplyTest, TextOffsets) {
   EXPECT_EQ(at, 3u);
 }
 
-// What the text lacks has no length, and what it shows otherwise has that.
+// Hidden text has no length, and text that is shown differently has its shown length.
 TEST_F(OpenAiReplyTest, TextOffsetsAreOfTheText) {
   const int32_t special = Id("<|im_start|>");
   const int32_t stray = Ids("곬").back();
@@ -350,7 +350,7 @@ TEST_F(OpenAiReplyTest, TextOffsetsAreOfTheText) {
   };
   const size_t n = prompt.size();
   EXPECT_EQ(plain[n], 2);
-  // The special token in the reply is left out; the stray byte is U+FFFD.
+  // The special token in the reply is hidden; the stray byte is U+FFFD.
   EXPECT_EQ(Json(std::vector<Json>(plain.begin() + static_cast<int>(n), plain.end())),
             Json({2, 3, 3, 4, 5}));
   const int size = static_cast<int>(std::string("<|im_start|>").size());
@@ -363,7 +363,7 @@ TEST_F(OpenAiReplyTest, TextOffsetsAreOfTheText) {
   Json written = shift(0, size);
   written.insert(written.begin(), 0);
   EXPECT_EQ(offsets("", prompt, "<|im_start|>가a"), written);
-  // Of a text that is cut within a character each token counts for itself.
+  // In a text that is cut within a character, each token is counted by itself.
   const Json cut = offsets("", {stray, Id(" "), special, Id("a")}, "\uFFFD <|im_start|>a");
   EXPECT_EQ(Json(std::vector<Json>(cut.begin(), cut.begin() + 5)),
             Json({0, 1, 2, 2 + size, 3 + size}));
@@ -409,7 +409,7 @@ TEST_F(OpenAiReplyTest, EchoStandsBeforeTheText) {
   }
 }
 
-// What is larger than it says would be written where others wait.
+// An underestimated reply would be written on a thread that others wait for.
 TEST_F(OpenAiReplyTest, SizesCountThePromptOfEveryOutput) {
   constexpr int kOutputs = 16;
   const int32_t a = Id("a"), b = Id("b");
@@ -417,7 +417,7 @@ TEST_F(OpenAiReplyTest, SizesCountThePromptOfEveryOutput) {
   const PromptEvent scored{1000, 0,
                            std::vector<TokenResult>(999, Token(a, -1.5f, {{a, -1.5f}, {b, -2}}))};
   const auto chunk_of = [&](int32_t output) {
-    const bool leads = output == 0;  // the scores come with it
+    const bool leads = output == 0;  // the log-probabilities come with it
     if (output == 1) return Chunk({}, {End(1, EndReason::kStop)});
     return Chunk({Delta(output, "a", {Token(a, -1)})}, {End(output, EndReason::kLength)},
                  leads ? std::optional(scored) : std::nullopt);
@@ -448,10 +448,10 @@ TEST_F(OpenAiReplyTest, SizesCountThePromptOfEveryOutput) {
   }
 }
 
-// The limit is of the answer's bytes, whatever it shows.
+// The limit applies to the answer's bytes, whatever it shows.
 TEST_F(OpenAiReplyTest, AWholeReplyIsTooLargeIfItsJsonIs) {
   constexpr int kTokens = 200, kPromptTokens = 300;
-  constexpr int64_t kEnvelope = 400;  // what is around the choices
+  constexpr int64_t kEnvelope = 400;  // everything around the choices
   const int32_t a = Id("a");
   std::vector<std::pair<int32_t, float>> tops;
   for (int32_t i = 0; i < kMaxTopLogprobs; ++i) tops.emplace_back(100 + i, -0.1f * i);
@@ -482,7 +482,7 @@ TEST_F(OpenAiReplyTest, AWholeReplyIsTooLargeIfItsJsonIs) {
     EXPECT_FALSE(take(fields, true).too_large());
     max_bytes_ = size - kEnvelope;
     EXPECT_TRUE(take(fields, true).too_large());
-    // Nobody waits for the end of what is too large already.
+    // A reply that is already too large need not end to be known as such.
     if (fields.find("echo") == std::string::npos && size > 10'000) {
       EXPECT_TRUE(take(fields, false).too_large());
     }
@@ -496,8 +496,8 @@ TEST_F(OpenAiReplyTest, AWholeReplyIsTooLargeIfItsJsonIs) {
   EXPECT_EQ(echo.WholeSize(), 0u);
 }
 
-// What was not kept is missing, though the sum of what is falls below the limit again: a choice
-// that is refused before it is written leaves the sum there.
+// What was not kept stays missing, even if the sum of what is kept drops below the limit again: a
+// choice that is refused before it is written leaves the sum there.
 TEST_F(OpenAiReplyTest, OnceTooLargeAReplyStaysSo) {
   max_bytes_ = 1000;
   OpenAiReply& reply = Completion(R"(,"echo":true)", R"(["x","y"])");

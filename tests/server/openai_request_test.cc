@@ -1,4 +1,4 @@
-// OpenAI's request bodies: what each field becomes, and what is refused by which name.
+// OpenAI's request bodies: what each field becomes, and under which name invalid ones are refused.
 #include "server/openai_request.h"
 
 #include <gmock/gmock.h>
@@ -28,7 +28,7 @@ OpenAiRequest Parse(OpenAiEndpoint endpoint, std::string_view body) {
   return *std::move(request);
 }
 
-// A chat or a completion with `fields` beside what it needs.
+// A chat or a completion with `fields` in addition to the required ones.
 OpenAiRequest Chat(const std::string& fields = "") {
   return Parse(OpenAiEndpoint::kChat, R"({"messages":[{"role":"user","content":"hi"}])" +
                                           (fields.empty() ? "" : "," + fields) + "}");
@@ -38,7 +38,7 @@ OpenAiRequest Completion(const std::string& fields = "") {
                R"({"prompt":"hi")" + (fields.empty() ? "" : "," + fields) + "}");
 }
 
-// "param: message" of what is refused.
+// "param: message" of a refusal.
 std::string Refusal(OpenAiEndpoint endpoint, const std::string& body) {
   const auto request = ParseOpenAiRequest(endpoint, body, kMaxN);
   if (request.ok()) return "accepted";
@@ -320,7 +320,7 @@ TEST(OpenAiRequestTest, Messages) {
       HasSubstr("messages[0].content[0]: "));
 }
 
-// The commonest mistakes: each is told with what to send instead.
+// The most common mistakes: each refusal says what to send instead.
 TEST(OpenAiRequestTest, RefusalsSayHowToMendThem) {
   const auto chat = [](const std::string& body) { return Refusal(OpenAiEndpoint::kChat, body); };
   const auto completion = [](const std::string& body) {
@@ -345,7 +345,7 @@ TEST(OpenAiRequestTest, RefusalsSayHowToMendThem) {
               EndsWith("Messages are sent to /v1/chat/completions instead."));
   EXPECT_THAT(completion(R"({"prompt":[5,-1]})"), HasSubstr("prompt holds -1 as its entry 1"));
   EXPECT_THAT(CompletionRefusal(R"("logit_bias":{"서울":1})"), HasSubstr(R"(its key "서울")"));
-  // A client's own words come back cut, and whole characters of them.
+  // A client's own words are quoted truncated, at a character boundary.
   std::string key;
   for (int i = 0; i < 1000; ++i) key += "한";
   const std::string long_key = CompletionRefusal(R"("logit_bias":{")" + key + R"(":1})");
@@ -391,7 +391,7 @@ TEST(OpenAiRequestTest, PartsThatAreText) {
   }
 }
 
-// Templates concatenate what an agent's client leaves empty, and take an empty list of calls for
+// Templates concatenate what an agent's client leaves empty, and treat an empty list of calls as
 // calls.
 TEST(OpenAiRequestTest, ConversationsWithPastToolCalls) {
   const auto read = [](const std::string& message) {
@@ -438,7 +438,7 @@ TEST(OpenAiRequestTest, BoundsThePartsOfAllMessages) {
             "at most 4096 are taken; send strings.");
 }
 
-// They would reach the chat template, which makes of them what it can.
+// They would reach the chat template, which might do anything with them.
 TEST(OpenAiRequestTest, PastToolCallsThatAreNone) {
   const auto refusal = [](const std::string& calls) {
     return Refusal(OpenAiEndpoint::kChat, R"({"messages":[{"role":"user","content":"a"},)"
@@ -463,7 +463,7 @@ TEST(OpenAiRequestTest, PastToolCallsThatAreNone) {
   }
 }
 
-// Each is a text to the body's own count.
+// Each counts as one string towards the body's own limit.
 TEST(OpenAiRequestTest, TheArgumentsOfPastToolCallsAreBoundedTogether) {
   const auto chat = [](int lists) {
     std::string list = "[]";
@@ -472,7 +472,7 @@ TEST(OpenAiRequestTest, TheArgumentsOfPastToolCallsAreBoundedTogether) {
     return R"({"messages":[{"role":"user","content":"a"},{"role":"assistant","tool_calls":[)" +
            call + "," + call + "]}]}";
   };
-  constexpr int kHalf = (1 << 18) / 2 - 3;  // beside an object, its key and a list
+  constexpr int kHalf = (1 << 18) / 2 - 3;  // in addition to an object, its key and a list
   EXPECT_EQ(Refusal(OpenAiEndpoint::kChat, chat(kHalf)), "accepted");
   EXPECT_EQ(
       Refusal(OpenAiEndpoint::kChat, chat(kHalf + 1)),
@@ -553,7 +553,7 @@ TEST(OpenAiRequestTest, RefusesWhatItWouldOtherwiseIgnore) {
   for (const char* tier : {"auto", "default"}) {
     Chat(std::string(R"("service_tier":")") + tier + "\"");
   }
-  // What changes no word of an answer.
+  // Fields that do not change the answer's text.
   Chat(R"("user":"u","safety_identifier":"s","prompt_cache_key":"k","store":true,)"
        R"("metadata":{"a":"b"},"parallel_tool_calls":true)");
 }
@@ -566,7 +566,7 @@ TEST(ParseTokenizeRequestTest, TakesTextOrMessages) {
   auto chat = ParseTokenizeRequest(Json::parse(R"({"messages":[{"role":"user","content":"x"}]})"));
   ASSERT_TRUE(chat.ok());
   EXPECT_FALSE(std::get<ChatPrompt>(chat->prompt).add_special_tokens);
-  // A count without them would be another prompt's.
+  // Without them the count would be that of another prompt.
   for (const char* field :
        {R"("tools":[{"type":"function"}])", R"("chat_template":"x")", R"("documents":[{}])"}) {
     const std::string body =

@@ -1,4 +1,4 @@
-// The most memory that this process has held, which tests of bounds compare.
+// This process's peak memory, for tests of memory bounds.
 #ifndef BARAM_TESTS_SERVER_PEAK_MEMORY_H_
 #define BARAM_TESTS_SERVER_PEAK_MEMORY_H_
 
@@ -10,7 +10,7 @@
 
 namespace baram {
 
-// From here on the peak is of what this process holds now. False where the kernel can't do that.
+// Resets the peak to what this process holds now. False if the kernel does not support that.
 inline bool ForgetPeak() {
   std::ofstream forget("/proc/self/clear_refs");
   return static_cast<bool>(forget << "5" << std::flush);

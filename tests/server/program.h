@@ -1,4 +1,4 @@
-// The program itself, run by a shell. For tests that define BARAM_PROGRAM, its path.
+// Runs the program in a shell. For tests that define BARAM_PROGRAM, its path.
 #ifndef BARAM_TESTS_SERVER_PROGRAM_H_
 #define BARAM_TESTS_SERVER_PROGRAM_H_
 
@@ -12,11 +12,11 @@ namespace baram::testing {
 
 struct Ran {
   int code = -1;
-  std::string output;  // of both streams
+  std::string output;  // stdout and stderr
 };
 
-// What a shell makes of `script`, where $BARAM is the program: one that goes on after all is ended
-// with code 124. It sees no setting of whoever runs the tests.
+// Runs `script` in a shell, where $BARAM is the program: if it does not end, it is killed with code
+// 124. It sees no settings from the environment of the test run.
 inline Ran RunShell(const std::string& script) {
   Ran ran;
   const std::string line =

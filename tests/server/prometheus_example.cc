@@ -1,5 +1,5 @@
-// Metrics of every kind as text. Compiled twice: over prometheus-cpp's library, and over what
-// stands in for it in static builds, whose namespace is renamed.
+// Metrics of every kind as text. Compiled twice: with prometheus-cpp's library, and with its
+// replacement in static builds, whose namespace is renamed.
 #include <prometheus/text_serializer.h>
 
 #include <limits>

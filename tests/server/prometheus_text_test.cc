@@ -1,4 +1,4 @@
-// What stands in for prometheus-cpp's library in static builds writes what the library writes.
+// The replacement for prometheus-cpp's library in static builds writes what the library writes.
 #include <gtest/gtest.h>
 
 #include <string>

@@ -34,13 +34,13 @@ class EndedSink final : public ReplySink {
   Ended ended;
 };
 
-// A tokenizer of tests/text/data.
+// Loads a tokenizer from tests/text/data.
 std::unique_ptr<text::Tokenizer> LoadTokenizer(const std::string& name) {
   return text::Tokenizer::Load(BARAM_TEXT_DATA_DIR "/" + name).value();
 }
 
-// The reply to a prompt of one token, whose output is `ids` and ends as the engine says: at the
-// last of them, if that is a stop id.
+// The reply to a prompt of one token, whose output is `ids` and ends as the engine would end it: at
+// the last of them, if that is a stop id.
 Ended ReplyOf(const text::Tokenizer& tokenizer, ReplyOptions options,
               const std::vector<int32_t>& ids) {
   TouchedList touched;
@@ -69,7 +69,7 @@ Ended ReplyOf(const text::Tokenizer& tokenizer, ReplyOptions options,
 class ReplyTextTest : public ::testing::Test {
  protected:
   int32_t Id(std::string_view token) const { return tokenizer_->TokenToId(token).value(); }
-  // The tokens of a character that is several.
+  // The tokens of a character that takes several.
   std::vector<int32_t> Split() const {
     std::vector<int32_t> ids = tokenizer_->Encode("낯", false).value();
     EXPECT_GT(ids.size(), 1u);
@@ -79,8 +79,8 @@ class ReplyTextTest : public ::testing::Test {
   const std::unique_ptr<text::Tokenizer> tokenizer_ = LoadTokenizer("byte_level");
 };
 
-// The stop token is no part of the text, so what it would have completed is an unfinished
-// character, as where max_tokens cuts one.
+// The stop token is not part of the text, so a character that it would have completed stays
+// incomplete, as when max_tokens cuts one off.
 TEST_F(ReplyTextTest, AStopIdMayCompleteACharacter) {
   const std::vector<int32_t> ids = Split();
   ReplyOptions options;
@@ -120,7 +120,7 @@ TEST_F(ReplyTextTest, AStopStringCutsTheTextOfAStopIdToo) {
   EXPECT_EQ(within.end.stop_string, "m");
 }
 
-// As in vLLM, where it must end behind them.
+// As in vLLM, where only its end must come after min_tokens.
 TEST_F(ReplyTextTest, AStopStringMayBeginWithinTheFirstTokens) {
   ReplyOptions options;
   options.stop = {"aa"};

@@ -1,4 +1,4 @@
-// baram serve, the program: how it refuses what it can't serve, and how it ends.
+// baram serve, the program: how it rejects what it can't serve, and how it ends.
 #include <gmock/gmock.h>
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
@@ -42,7 +42,7 @@ class ServeTest : public ::testing::Test {
   std::string Inspect(const std::string& more = "") const {
     return "$BARAM inspect --model " + model_.path() + more;
   }
-  // Waits until the file `log` holds `word`.
+  // Shell code that waits until the file `log` contains `word`.
   std::string Await(const std::string& word, const std::string& log) const {
     return "; for i in $(seq 200); do grep -q " + word + " " + log + " && break; sleep 0.1; done";
   }
@@ -53,11 +53,11 @@ class ServeTest : public ::testing::Test {
 
 struct Wrong {
   std::string setting, value;
-  std::string words;  // behind the place
+  std::string words;  // after the place
   int flag_code = server::kExitUsage, other_code = server::kExitConfig;
 };
 
-// Of settings that only a model, a machine or a file shows to be wrong.
+// For settings that only a model, a machine or a file can show to be wrong.
 TEST_F(ServeTest, AWrongSettingIsToldWithItsPlace) {
   for (const Wrong& wrong : {
            Wrong{"device", "fpga", ": there is no device \"fpga\""},
@@ -93,7 +93,7 @@ TEST_F(ServeTest, AModelThatIsNotThereIsToldWithItsPlace) {
   EXPECT_THAT(ran.output, HasSubstr("BARAM_MODEL: There is no folder /none/such."));
 }
 
-// Who reads it should see the error at once.
+// The reader should see the error at once.
 TEST_F(ServeTest, AnErrorHasNoConfigurationAboveIt) {
   const auto lines = [](const Ran& ran) {
     return std::count(ran.output.begin(), ran.output.end(), '\n');
@@ -103,7 +103,7 @@ TEST_F(ServeTest, AnErrorHasNoConfigurationAboveIt) {
   EXPECT_THAT(context.output, HasSubstr("baram "));
   const Ran json = RunShell(Serve(" --max-model-len 100000 --log-format json"));
   EXPECT_EQ(lines(json), 2) << json.output;
-  // Also where the last of the headers is wrong.
+  // Even if only the last header is wrong.
   std::filesystem::resize_file(model_.path() + "/model.safetensors", 1000);
   const Ran weights = RunShell(Serve());
   EXPECT_EQ(weights.code, server::kExitData);
@@ -124,7 +124,7 @@ TEST_F(ServeTest, WeightsThatAreNoNumbersAreRefused) {
   std::fstream file(model_.path() + "/model.safetensors",
                     std::ios::in | std::ios::out | std::ios::binary);
   file.seekp(-2, std::ios::end);
-  file << "\xc0\x7f";  // a NaN, of the last norm
+  file << "\xc0\x7f";  // a NaN, in the last norm
   file.close();
   const Ran ran = RunShell(Serve());
   EXPECT_EQ(ran.code, server::kExitData) << ran.output;
@@ -156,7 +156,7 @@ TEST_F(ServeTest, WarnsOfStepsThatMayBeTakenForAHang) {
   }
 }
 
-// Loading stands still where the configuration is to be shown: nobody reads it from a full pipe.
+// Loading blocks where the configuration is shown: the pipe is full and not read.
 TEST_F(ServeTest, TheFirstSignalWhileTheModelLoadsStopsAtOnce) {
   const std::string pipe = scratch_.path() + "/pipe";
   for (const auto& [signal, code] : {std::pair("HUP", 129), {"INT", 130}, {"TERM", 143}}) {
@@ -171,8 +171,8 @@ TEST_F(ServeTest, TheFirstSignalWhileTheModelLoadsStopsAtOnce) {
   }
 }
 
-// A script's background job: the Ctrl-C is meant for what stands in front. (`timeout`, which the
-// others run under, takes it back.)
+// A script's background job: the Ctrl-C is meant for the foreground. (`timeout`, under which the
+// others run, undoes that.)
 TEST_F(ServeTest, AnInterruptThatIsIgnoredFromTheStartStaysSo) {
   const std::string log = scratch_.Write("log", "");
   const Ran ran =
@@ -194,7 +194,7 @@ TEST_F(ServeTest, SignalsThatComeTogetherAreOneRequest) {
   EXPECT_THAT(ran.output, HasSubstr("info stopped"));
 }
 
-// Nobody sends calls to a server that refuses them: the delay would be for nothing.
+// Clients do not send calls to a server that refuses them: the delay would be pointless.
 TEST_F(ServeTest, ADrainThatWasAskedForIsNotDelayed) {
   const std::string log = scratch_.Write("log", "");
   std::future<Ran> ran = std::async(std::launch::async, [&] {

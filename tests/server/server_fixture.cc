@@ -1,4 +1,4 @@
-// ServerFixture: the real server over the tiny folder.
+// ServerFixture: the real server with the tiny folder.
 #include "tests/server/server_fixture.h"
 
 #include <spdlog/spdlog.h>

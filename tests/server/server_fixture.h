@@ -1,4 +1,4 @@
-// ServerFixture: the real server over the tiny folder, in this process, on free ports.
+// ServerFixture: the real server with the tiny folder, in this process, on free ports.
 #ifndef BARAM_TESTS_SERVER_SERVER_FIXTURE_H_
 #define BARAM_TESTS_SERVER_SERVER_FIXTURE_H_
 
@@ -23,12 +23,12 @@
 
 namespace baram::testing {
 
-// All that a Generate stream brought, taken apart.
+// Everything received from a Generate stream, with accessors.
 struct Streamed {
   std::vector<v1::GenerateResponse> events;
   grpc::Status status;
 
-  // Of output `index`.
+  // All for output `index`.
   std::string Text(uint32_t index = 0) const;
   std::vector<std::string> Pieces(uint32_t index = 0) const;  // not empty
   std::vector<uint32_t> TokenIds(uint32_t index = 0) const;
@@ -42,15 +42,15 @@ class ServerFixture : public ::testing::Test {
   static void SetUpTestSuite();
   static void TearDownTestSuite();
 
-  // A server of the test's own, by default settings but for ports, drain times and the device: ref,
-  // unless another is asked for.
+  // Starts the test's own server, with default settings except for ports, drain times and the
+  // device: ref, unless another is requested.
   void StartServer(const std::function<void(server::Config&)>& change = {});
   void TearDown() override;
 
   static server::Config TestConfig();
   static const std::string& folder();
   server::Server& server() { return *server_; }
-  // gRPC's default retries and back-off are off; each call of this makes a connection of its own.
+  // gRPC's default retries and back-off are off; every channel makes its own connection.
   std::shared_ptr<grpc::Channel> NewChannel(grpc::ChannelArguments arguments = {}) const;
   v1::Inference::Stub& inference() { return *inference_; }
   v1::Operator::Stub& operation() { return *operator_; }
@@ -60,16 +60,15 @@ class ServerFixture : public ::testing::Test {
   Streamed Stream(const v1::GenerateRequest& request, grpc::ClientContext& context);
   grpc::Status Once(const v1::GenerateRequest& request, v1::GenerateOnceResponse* response);
   v1::GetLoadResponse Load();
-  // Busies a thread of the text pool, one that may take a text of `bytes` bytes.
+  // Occupies a thread of the text pool that may take a text of `bytes` bytes.
   void HoldTextPool(std::shared_future<void> until, size_t bytes = 0);
-  // The sum of the series of calls in the metrics whose labels hold `labels`, and how many there
-  // are.
+  // The sum and the number of the call series in the metrics whose labels contain `labels`.
   struct Counts {
     double calls = 0;
     int series = 0;
   };
   Counts Counted(const std::string& labels = "") const;
-  // Waits, without a limit of its own, until nothing runs or waits.
+  // Waits, without a time limit, until nothing runs or waits.
   void AwaitIdle();
 
   std::unique_ptr<server::Server> server_;

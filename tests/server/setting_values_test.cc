@@ -1,4 +1,4 @@
-// What the texts of settings mean: names of folders, origins, bytes and endpoints.
+// Parsing of settings' values: folder names, origins, byte sizes and endpoints.
 #include "server/setting_values.h"
 
 #include <gmock/gmock.h>
@@ -46,7 +46,7 @@ TEST(SettingValuesTest, BytesAndEndpoints) {
   EXPECT_EQ(ParseBytes("12"), 12);
   EXPECT_FALSE(ParseBytes("").has_value());
   EXPECT_FALSE(ParseBytes("1e30").has_value());
-  // Few enough before their unit, and more than 64 bits hold with it.
+  // The number fits without its unit, but not 64 bits with it.
   EXPECT_EQ(ParseBytes("1024TiB"), int64_t{1} << 50);
   for (const char* many : {"1025TiB", "16777216TiB", "-16777216TiB", "9000000t"}) {
     EXPECT_FALSE(ParseBytes(many).has_value()) << many;

@@ -1,4 +1,4 @@
-// The table of settings: precedence, ranges, names meant, and what is printed.
+// The table of settings: precedence, ranges, suggested names, and what is printed.
 #include "server/settings.h"
 
 #include <gmock/gmock.h>
@@ -26,7 +26,7 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-// Variables that the tests set; a function pointer can't carry them.
+// Variables set by the tests; a function pointer can't carry them.
 std::vector<std::pair<std::string, std::string>> variables;
 const char* TestEnvironment(const char* name) {
   for (const auto& [key, value] : variables) {
@@ -97,7 +97,7 @@ TEST_F(SettingsTest, ANameSteersNoTerminal) {
   EXPECT_TRUE(Parse({}).ok());
 }
 
-// EUC-KR, a character that is cut off, and half a surrogate pair.
+// EUC-KR, a truncated character, and half a surrogate pair.
 TEST_F(SettingsTest, ANameIsUtf8) {
   for (const char* name : {"\xb8\xf0\xb5\xa8", "a\xed\x95", "\xed\xa0\x80"}) {
     variables.clear();
@@ -171,7 +171,7 @@ TEST_F(SettingsTest, AnOriginThatCanMatchNothingIsRefused) {
   EXPECT_THAT(Parse({"--http-allowed-origins", "*"})->http_allowed_origins, ElementsAre("*"));
 }
 
-// A fault is told with the place where it stands, and only where the value would count.
+// An error names the place of the value, and is reported only if the value would count.
 TEST_F(SettingsTest, WrongValuesNameTheirSource) {
   variables = {{"BARAM_PREFIX_CACHE", "maybe"}};
   EXPECT_EQ(Error({}), "BARAM_PREFIX_CACHE is \"maybe\" but must be true or false.");
@@ -182,7 +182,7 @@ TEST_F(SettingsTest, WrongValuesNameTheirSource) {
 
   const baram::testing::ScratchFolder folder;
   const std::string bad = folder.Write("bad.toml", "# ours\nmax-n = 0\nprefix-cache = maybe\n");
-  // The variable's stands for line 2's.
+  // The variable overrides line 2.
   EXPECT_THAT(Error({"--config", bad}), HasSubstr("line 3: prefix-cache is"));
   variables.clear();
   EXPECT_EQ(
@@ -196,7 +196,7 @@ TEST_F(SettingsTest, WrongValuesNameTheirSource) {
   EXPECT_THAT(Error({}), HasSubstr("BARAM_CONFIG " + bad + ", line 2: max-n is"));
 }
 
-// What is found out later is told alike.
+// Errors found later are reported in the same way.
 TEST_F(SettingsTest, ValuesThatTurnOutWrongNameTheirSource) {
   const auto told = [&](const std::vector<std::string>& args, const absl::Status& error) {
     return WithSource(BlameSetting(error, "max-n"), *Parse(args));
@@ -209,7 +209,7 @@ TEST_F(SettingsTest, ValuesThatTurnOutWrongNameTheirSource) {
   EXPECT_EQ(told({}, wrong), absl::FailedPreconditionError("BARAM_MAX_N is 3 but must be less."));
   EXPECT_EQ(told({}, absl::FailedPreconditionError("Too many.")),
             absl::FailedPreconditionError("BARAM_MAX_N: Too many."));
-  // The value may be right, and what it names not be there.
+  // The value may be valid, and what it names may not exist.
   EXPECT_EQ(told({"--max-n", "3"}, absl::NotFoundError("There is none.")),
             absl::NotFoundError("--max-n: There is none."));
   variables.clear();
@@ -270,7 +270,7 @@ TEST_F(SettingsTest, TextsAreBoundedByTheContext) {
   EXPECT_EQ(ToEngineConfig(config).host_bytes(8192), 3 * 350'000);
 }
 
-// Advice says "There is no ...", so it must not be given on what there is.
+// The advice says "There is no ...", so it must not be given for flags that exist.
 TEST_F(SettingsTest, NoForeignFlagIsASetting) {
   std::set<std::string> own;
   for (const Group& group : SettingsTable()) {
@@ -306,7 +306,7 @@ TEST_F(SettingsTest, WhatWasProbablyMeant) {
   EXPECT_THAT(Error({"--max-seq-len-to-capture", "8192"}), HasSubstr("--enforce-eager"));
 }
 
-// As vLLM is told its model.
+// As vLLM takes its model.
 TEST_F(SettingsTest, AFolderWithoutItsFlagIsRecognized) {
   const std::vector<std::string> args = {"--max-n", "2", "./m=1"};
   EXPECT_EQ(ParseSettings(Command::kServe, args, TestEnvironment).status().message(),
@@ -383,7 +383,7 @@ TEST_F(SettingsTest, ABracketIsNoListWhereOneValueIsWanted) {
   EXPECT_EQ(config->max_n, 3);
 }
 
-// A list that is written wrong takes no line that follows, and none of its items is a guess.
+// A malformed list consumes no line that follows, and none of its items is guessed.
 TEST_F(SettingsTest, ListsOfAFileThatAreWrittenWrong) {
   const baram::testing::ScratchFolder folder;
   const auto error = [&](const std::string& text) {
@@ -431,7 +431,7 @@ TEST_F(SettingsTest, QuotesOfAFile) {
   };
   EXPECT_THAT(error("\"x\" \"y\""), HasSubstr("line 1: \"x\" \"y\" goes on behind its quotes."));
   EXPECT_THAT(error("\"x\" junk"), HasSubstr("line 1: \"x\" junk goes on behind its quotes."));
-  // Nothing is escaped.
+  // There are no escapes.
   const std::string file =
       folder.Write("plain.toml", "chat-template = \"바람\\n\"\ndevice = 'say \"cpu\"'\n");
   const auto config = Parse({"--config", file});

@@ -1,4 +1,4 @@
-// A server whose streams stall where nobody reads.
+// A server whose streams stall when they are not read.
 #ifndef BARAM_TESTS_SERVER_STALLED_STREAMS_H_
 #define BARAM_TESTS_SERVER_STALLED_STREAMS_H_
 
@@ -11,8 +11,8 @@ namespace baram::testing {
 
 class StalledStreams : public ServerFixture {
  protected:
-  // A request whose reply is far larger than what gRPC takes from a client that does not read: its
-  // sequences pause, with their pages held, until somebody reads.
+  // A request whose reply is far larger than what gRPC buffers for a client that does not read: its
+  // sequences pause, holding their pages, until it is read.
   static v1::GenerateRequest LargeRequest() {
     v1::GenerateRequest request = TextRequest("hello", 400);
     request.mutable_sampling()->set_n(8);
@@ -20,7 +20,7 @@ class StalledStreams : public ServerFixture {
     return request;
   }
 
-  // A server whose streams stall soon.
+  // Starts a server whose streams stall soon.
   void StartSmallStreams(double slow_reader_s) {
     StartServer([&](server::Config& config) {
       config.stream_tokens = 16;
@@ -32,7 +32,7 @@ class StalledStreams : public ServerFixture {
     stalled_stub_ = v1::Inference::NewStub(NewChannel(arguments));
   }
 
-  // A stream nobody reads, running.
+  // A running stream that is not read.
   struct Unread {
     grpc::ClientContext context;
     std::unique_ptr<grpc::ClientReader<v1::GenerateResponse>> reader;

@@ -1,4 +1,4 @@
-// What a terminal may show.
+// What may be shown on a terminal.
 #include "server/terminal_text.h"
 
 #include <gtest/gtest.h>
@@ -11,12 +11,12 @@ namespace {
 using namespace std::string_literals;
 
 TEST(TerminalTextTest, ShowsWhatWouldSteer) {
-  // Clipboard, title, and clearing, in both of CSI's forms.
+  // Clipboard, title, and clearing the screen, in both forms of CSI.
   EXPECT_EQ(ForTerminal("a\x1b]52;c;aGk=\ab"), "a\\u001b]52;c;aGk=\\u0007b");
   EXPECT_EQ(ForTerminal("\x1b]0;title\x1b\\"), "\\u001b]0;title\\u001b\\");
   EXPECT_EQ(ForTerminal("\u009b2J\x1b[2J"), "\\u009b2J\\u001b[2J");
   EXPECT_EQ(ForTerminal("\u0080\u009f\x7f\0"s), "\\u0080\\u009f\\u007f\\u0000");
-  // Alone it lets a line be written over.
+  // By itself it allows a line to be overwritten.
   EXPECT_EQ(ForTerminal("rm -rf ~\rls"), "rm -rf ~\\u000dls");
 }
 
@@ -27,7 +27,7 @@ TEST(TerminalTextTest, LeavesTheRestAsItIs) {
   }
 }
 
-// Also what only the two halves of would be one: neither reaches the terminal.
+// Even if two texts together would form one: neither byte reaches the terminal.
 TEST(TerminalTextTest, ShowsBytesThatAreNoCharacter) {
   EXPECT_EQ(ForTerminal("\x9bz"), "\\x9bz");
   EXPECT_EQ(ForTerminal("\xc2") + ForTerminal("\x9b"), "\\xc2\\x9b");

@@ -15,7 +15,7 @@ namespace {
 
 constexpr auto kNever = std::chrono::steady_clock::time_point::max();
 
-// Keeps a thread of the pool busy, by a job that waits no more.
+// Keeps a thread of the pool busy with a job that has left the queue.
 class Busy {
  public:
   explicit Busy(TextPool& pool) {
@@ -35,7 +35,7 @@ TEST(TextPoolTest, EndsOfCallsTakeNobodysPlace) {
   TextPool pool(/*threads=*/1, /*max_queued=*/2);
   Busy busy(pool);
 
-  int ran = 0;  // by the one thread
+  int ran = 0;  // modified only by the one thread
   const auto job = [&ran] { ++ran; };
   for (int i = 0; i < 3; ++i) pool.Finish(job);
   std::promise<void> done;
@@ -56,7 +56,7 @@ TEST(TextPoolTest, EndsOfCallsTakeNobodysPlace) {
 TEST(TextPoolTest, EndsOfCallsWaitForNoText) {
   TextPool pool(/*threads=*/1, /*max_queued=*/8);
   Busy busy(pool);
-  std::string order;  // by the one thread
+  std::string order;  // modified only by the one thread
   ASSERT_TRUE(pool.Run(0, kNever, [&] { order += "a text, "; }));
   pool.Finish([&] { order += "an end, "; });
   pool.Finish([&] { order += "another, "; });
@@ -70,7 +70,7 @@ TEST(TextPoolTest, IsIdleOnceItsJobsHaveRun) {
   EXPECT_TRUE(pool.idle());
   Busy busy(pool);
   EXPECT_FALSE(pool.idle()) << "it runs";
-  // What a job holds may ask the pool for something when it goes.
+  // Destroying a job's captures may use the pool.
   std::promise<bool> asked;
   std::shared_ptr<int> owned(new int(0), [&](const int* number) {
     delete number;
@@ -90,7 +90,7 @@ TEST(TextPoolTest, AShortTextWaitsForNoLongOne) {
   TextPool pool(/*threads=*/2, /*max_queued=*/8);
   std::promise<void> held;
   const std::shared_future<void> go = held.get_future().share();
-  int long_ones = 0;  // one at a time
+  int long_ones = 0;  // modified by one thread at a time
   for (int i = 0; i < 3; ++i) {
     ASSERT_TRUE(pool.Run(kLong, kNever, [&long_ones, go] {
       go.wait();
@@ -109,7 +109,7 @@ TEST(TextPoolTest, AShortTextWaitsForNoLongOne) {
   EXPECT_EQ(long_ones, 3);
 }
 
-// It is not read then, so it holds nobody up.
+// It is not read then, so it delays nothing.
 TEST(TextPoolTest, ALongTextWhoseTimeIsOverWaitsForNoOther) {
   constexpr size_t kLong = TextPool::kLongBytes + 1;
   TextPool pool(/*threads=*/2, /*max_queued=*/8);

@@ -1,4 +1,5 @@
-// Texts that wait to be read while their client, their time or the server goes.
+// Texts that wait to be read while their client disconnects, their time runs out or the server
+// stops.
 #include <future>
 
 #include "absl/strings/str_cat.h"
@@ -12,7 +13,7 @@ using server::RawRequest;
 using server::RawResponse;
 using server::TextPool;
 
-// Of the two threads of the text pool, long texts take one.
+// Of the text pool's two threads, long texts use one.
 class TextQueueTest : public OpenAiFlowFixture {
  protected:
   void SetUp() override {
@@ -28,7 +29,7 @@ class TextQueueTest : public OpenAiFlowFixture {
     while (server().text_pool().waiting() < texts) std::this_thread::yield();
   }
   uint64_t accepted() { return server().engine().stats().accepted.value(); }
-  // A call whose body is larger than the listener's threads parse, with few tokens.
+  // A call with few tokens, whose body is larger than what the listener's threads parse.
   static std::string LongPost(const std::string& headers = "") {
     const std::string user(TextPool::kLongBytes, 'u');
     return Post(absl::StrCat(R"({"prompt":"b","max_tokens":1,"user":")", user, "\"}"), headers);
@@ -46,19 +47,19 @@ TEST_F(TextQueueTest, NothingIsReadForWhoHasGone) {
   AwaitWaiting(2);
   post->Reset();
   long_post->Reset();
-  // What has come to the listener by now is seen before what comes twice after it.
+  // What has reached the listener by now is processed before what comes two requests later.
   for (int i = 0; i < 2; ++i) EXPECT_EQ(Ask(RawRequest("GET", "/load", "", "")).status, 200);
   Release();
   AwaitIdle();
   EXPECT_EQ(accepted(), 0u);
-  // They are counted when their answers have found nobody.
+  // They are counted once sending their answers has failed.
   EXPECT_TRUE(Comes([&] {
     return server().metrics().Text().find(R"("/v1/completions",code="499",reason=""} 2)") !=
            std::string::npos;
   }));
 }
 
-// gRPC tells of a cancellation when it comes to it: some are told before the text's turn.
+// gRPC delivers a cancellation in its own time: sometimes before the text's turn.
 TEST_F(TextQueueTest, NothingIsReadForAStreamThatIsCancelled) {
   EXPECT_TRUE(Comes([&] {
     std::promise<void> held;
@@ -69,9 +70,9 @@ TEST_F(TextQueueTest, NothingIsReadForAStreamThatIsCancelled) {
     const uint64_t before = accepted();
     context.TryCancel();
     EXPECT_FALSE(stream->Finish().ok());
-    Load();  // a round trip, so that the server may have been told
+    Load();  // a round trip, so that the server may have noticed
     held.set_value();
-    // One thread is left, so what waited is done when another text's turn has come.
+    // One thread is left, so what waited is done once another text has had its turn.
     std::promise<void> go;
     go.set_value();
     HoldTextPool(go.get_future().share());

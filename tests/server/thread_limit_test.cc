@@ -1,4 +1,5 @@
-// A process that gets no thread says so; one that ends otherwise is not mistaken for it.
+// A process that can't create a thread says so; one that ends for another reason is not mistaken
+// for it.
 #include "server/thread_limit.h"
 
 #include <grpc/support/log.h>
@@ -22,7 +23,7 @@ void StartThread() {
 }
 void ThrowAnother() { throw std::runtime_error("another"); }
 
-// GoogleTest would catch what is thrown; nobody in `baram` does.
+// GoogleTest would catch the exception; `baram` does not.
 void EndBy(void (*body)()) noexcept {
   ExplainThreadLimit();
   body();
@@ -37,7 +38,7 @@ TEST(ThreadLimitDeathTest, OtherEndsStayWhatTheyAre) {
   EXPECT_EXIT(EndBy(ThrowAnother), ::testing::KilledBySignal(SIGABRT), "another");
 }
 
-// gRPC ends the process by itself where it gets no thread: its words are all there is.
+// gRPC aborts the process itself if it can't create a thread: its log lines are all there is.
 TEST(ThreadLimitDeathTest, WhereALibraryAbortsItsErrorsAreTold) {
   const auto abort_as_grpc = [] {
     RedirectLibraryLogs();

@@ -21,14 +21,15 @@ constexpr float kHeadScale = 0.15f;  // puts the likely token's logit near 9.6
 
 using Matrix = std::vector<float>;  // [rows, kHidden]
 
-// Rows that are nearly orthogonal to each other, of length sqrt(kHidden).
+// A random row of length sqrt(kHidden); such rows are nearly orthogonal to each other.
 std::vector<float> RandomRow(std::mt19937& random) {
   std::vector<float> row(kHidden);
   for (float& value : row) value = (random() & 1) != 0 ? 1.0f : -1.0f;
   return row;
 }
 
-// Row `token` of the embedding, plus noise everywhere, is row `next` of the head.
+// Makes each cycle token's embedding row its successor's head row. Tokens outside share one
+// embedding row, which leads to the first of the cycle, and have random head rows.
 void Arrange(const std::vector<int32_t>& cycle, Matrix* embedding, Matrix* head) {
   std::mt19937 random(7);
   const auto put = [](Matrix* matrix, int32_t row, const std::vector<float>& values, float scale) {

@@ -9,12 +9,12 @@
 namespace baram::testing {
 
 // A Llama with the tokenizer and the chat template of tests/text/data/byte_level. Its attention and
-// MLP are zero, so the next token depends on the last alone: after any token outside kCycle comes
-// the first of kCycle, and greedily kCycle goes round for ever. At temperature 1 about one token in
-// ten is another one.
+// MLP are zero, so the next token depends only on the last: after any token outside kCycle comes
+// the first of kCycle, and greedily kCycle repeats forever. At temperature 1 about one token in ten
+// differs.
 class TinyFolder {
  public:
-  // Most characters of it are several tokens, each a part of a character; no token occurs twice.
+  // Most of its characters are several tokens, each part of a character; no token occurs twice.
   static constexpr char kCycle[] = "곬 낯 쫓 헐🙂 한국";
   static constexpr int kCycleTokens = 15;
   static constexpr int kMaxModelLen = 512;

@@ -1,5 +1,5 @@
 // tiny_folder: makes a TinyFolder for a test in another language, prints its path, and removes it
-// once standard input ends. tiny_folder FOLDER: makes it there, to stay.
+// once standard input ends. tiny_folder FOLDER: makes it there, permanently.
 #include <cstdio>
 #include <filesystem>
 

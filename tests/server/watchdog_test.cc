@@ -27,7 +27,7 @@ constexpr double kSoonS = 0.05, kNeverS = 1e9;
 
 class WatchdogTest : public ::testing::Test {
  protected:
-  // An engine with a request that runs, whose first layer is held.
+  // Starts an engine with a running request whose first layer is held.
   void Start(FakeOptions fake = {}) {
     fake.in_attend = [this] {
       if (!holding_.load()) return;
@@ -46,7 +46,7 @@ class WatchdogTest : public ::testing::Test {
     holding_.store(false);
     layers_.release();
   }
-  // As Server::Stop, without listeners.
+  // Like Server::Stop, without listeners.
   void Stop(SteadyTime limit) {
     engine_->Drain(limit);
     while (!engine_->idle()) std::this_thread::yield();
@@ -54,14 +54,14 @@ class WatchdogTest : public ::testing::Test {
   }
 
   std::atomic<bool> holding_{false}, held_{false}, stopped_{false};
-  int looks_ = 0;  // of Await
+  int looks_ = 0;  // made by Await
   std::counting_semaphore<> layers_{0};
   std::unique_ptr<Engine> engine_;
 };
 
 TEST_F(WatchdogTest, ADeviceThatHangsWhileCallsDrain) {
   Start();
-  // Seen with the second look.
+  // Detected at the second look.
   constexpr double kStuckS = 1.5 * std::chrono::duration<double>(Watchdog::kInterval).count();
   Watchdog watchdog(*engine_, kStuckS);
   EXPECT_EQ(watchdog.Await([this] { Stop(SteadyTime::max()); }, [this] { ++looks_; }),
@@ -72,7 +72,7 @@ TEST_F(WatchdogTest, ADeviceThatHangsWhileCallsDrain) {
   EXPECT_TRUE(Comes([this] { return stopped_.load(); }));
 }
 
-// Whatever hangs may hold up who tells of it: the end of the process does not wait for that.
+// A hang may block the code that reports it: the end of the process does not wait for that.
 TEST_F(WatchdogTest, NobodyIsToldOnceTheDeviceHangs) {
   Start();
   Watchdog watchdog(*engine_, kSoonS);
@@ -83,7 +83,7 @@ TEST_F(WatchdogTest, NobodyIsToldOnceTheDeviceHangs) {
   EXPECT_TRUE(Comes([this] { return stopped_.load(); }));
 }
 
-// The limit has cut its calls off, and the engine's threads still can't be joined.
+// The limit has ended its calls, and the engine's threads still can't be joined.
 TEST_F(WatchdogTest, ADeviceThatHangsPastTheLimit) {
   Start();
   Watchdog watchdog(*engine_, kSoonS);
@@ -142,7 +142,8 @@ TEST_F(WatchdogTest, WithALostDeviceAServerIsNeitherReadyNorLive) {
   EXPECT_TRUE(lifecycle.started());
 }
 
-// As under SIGSTOP, in a frozen container, on a machine that sleeps: there nobody looks either.
+// As under SIGSTOP, in a frozen container, or on a sleeping machine: there are no looks then
+// either.
 TEST_F(WatchdogTest, WhereTheProcessStoodStillAHangIsCountedAnew) {
   Start();
   constexpr double kStandstillS = 2 * kSoonS;

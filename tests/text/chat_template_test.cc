@@ -33,7 +33,7 @@ std::unique_ptr<ChatTemplate> LoadTemplate(std::string_view name) {
   return *std::move(chat_template);
 }
 
-// A template of the test's own; what Load or Render answers.
+// Uses the test's own template; returns the result of Load or Render.
 absl::StatusOr<std::string> RenderSource(std::string_view source,
                                          std::string_view messages = kOneMessage,
                                          std::string_view arguments = "") {
@@ -99,7 +99,7 @@ TEST(ChatTemplate, KnowsWhichVariablesATemplateReads) {
   EXPECT_FALSE(qwen3->Reads("reasoning_effort"));
   EXPECT_FALSE(qwen3->Reads("\xff"));
   EXPECT_FALSE(LoadTemplate("chatml")->Reads("enable_thinking"));
-  EXPECT_FALSE(LoadTemplate("chatml")->Reads("message"));  // its own, of a loop
+  EXPECT_FALSE(LoadTemplate("chatml")->Reads("message"));  // its own loop variable
 
   const auto reads_effort = [](std::string_view source) {
     const ScratchFolder folder;
@@ -128,7 +128,7 @@ TEST(ChatTemplate, KnowsWhichVariablesATemplateReads) {
 TEST(ChatTemplate, GivesEachTemplateTheContentItReads) {
   constexpr std::string_view kParts =
       R"([{"role":"user","content":[{"type":"text","text":"하나"},{"type":"text","text":"둘"}]}])";
-  // What reads no parts is given one text of them.
+  // Templates that do not read parts get their joined text.
   const auto joined = HasSubstr("하나\n둘");
   for (const char* name : {"parts", "parts_only"}) {
     EXPECT_THAT(LoadTemplate(name)->Render(kParts, "", false, false).value(), Not(joined)) << name;
@@ -146,7 +146,8 @@ TEST(ChatTemplate, GivesEachTemplateTheContentItReads) {
             "User: 하나<end>\nAssistant:");
 }
 
-// As vision models' templates do, which loop over the parts of some roles and print others' whole.
+// As vision models' templates do, which loop over the parts of some roles and print those of others
+// verbatim.
 TEST(ChatTemplate, GivesEachRoleTheContentItReads) {
   constexpr std::string_view kParts = R"([
       {"role":"system","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]},
@@ -173,16 +174,16 @@ TEST(ChatTemplate, GivesEachRoleTheContentItReads) {
     EXPECT_EQ(render("tool", text), "s<a><b>u<c><d>a<e><f>ugahti\njo<k><l>");
     EXPECT_EQ(render("user", text), "s<a><b>uc\nda<e><f>ugaht<i><j>ok\nl");
   }
-  // Of parts, the first alone.
+  // Reads only the first part.
   const std::string first = "{{ m.content[0].text }}";
   EXPECT_EQ(render("system", first), "sa\nbu<c><d>a<e><f>ugaht<i><j>o<k><l>");
   EXPECT_EQ(render("assistant", first), "s<a><b>u<c><d>ae\nfugaht<i><j>o<k><l>");
-  // What shows in no form is given the user's.
+  // A role that shows in neither form gets the user's.
   EXPECT_EQ(render("system", "{% if m.content is string %}text{% else %}parts{% endif %}"),
             "spartsu<c><d>a<e><f>ugaht<i><j>o<k><l>");
 }
 
-// A template that names it knows what it is; others would drop it.
+// A template that mentions the role handles it; others would drop it.
 TEST(ChatTemplate, ADeveloperIsTheSystemWhereTheTemplateKnowsNone) {
   const std::string prints = "{% for m in messages %}{{ m.role }}:{{ m.content }};{% endfor %}";
   constexpr std::string_view kMessages =
@@ -239,7 +240,7 @@ TEST(ChatTemplate, SaysWhatIsWrongWithTheConfigs) {
   }
   EXPECT_THAT(std::string(load('"' + std::string(65537, 'x') + '"').message()),
               HasSubstr("tokenizer_config.json: chat_template has 65537 bytes"));
-  // Empty ones are none.
+  // Empty ones count as absent.
   EXPECT_EQ(load(R"("")").code(), absl::StatusCode::kNotFound);
   folder.Write("chat_template.jinja", "");
   EXPECT_EQ(load("null").code(), absl::StatusCode::kNotFound);
@@ -256,7 +257,7 @@ TEST(ChatTemplate, RefusesASourceThatDoesNotCompile) {
   }
 }
 
-// In what no conversation at load reaches: a chat would meet it.
+// In code that no conversation at load reaches: a chat would run into it.
 TEST(ChatTemplate, SlicesValuesAndNoNames) {
   for (const char* sliced :
        {"'x' | upper[1:]", "'x'|upper [:1]", "'x' is string[1:]", "'x' is not string[1:]"}) {
@@ -301,7 +302,7 @@ TEST(ChatTemplate, NamesTheLineOfWhatItCannotRead) {
   }
 }
 
-// minijinja would look for the names outside of the macro, and find others or none.
+// minijinja would look the names up outside of the macro, and find others or none.
 TEST(ChatTemplate, RefusesWhatMacrosDoNotKnowOfTheirArguments) {
   const std::pair<std::string_view, std::string_view> refused[] = {
       {"\n{% macro m(a, b=a) %}{% endmacro %}", "default of b can't be made of a here"},
@@ -348,7 +349,7 @@ TEST(ChatTemplate, RefusesWhatMacrosDoNotKnowOfTheirArguments) {
   }
 }
 
-// minijinja panics or prints no more after these, on the conversations that reach them.
+// After these minijinja panics or stops printing, on conversations that reach them.
 TEST(ChatTemplate, RefusesJumpsOutOfScopes) {
   for (const char* name : {"break", "continue"}) {
     for (const char* scope : {"with x = 1", "filter upper", "set x", "set x | upper",
@@ -371,7 +372,7 @@ TEST(ChatTemplate, RefusesJumpsOutOfScopes) {
   }
 }
 
-// It is behind the loop, so that a jump in it is one of the loop around.
+// It is outside the loop, so a jump in it belongs to the enclosing loop.
 TEST(ChatTemplate, TheElseOfALoopIsOutsideOfIt) {
   const std::string rest = "{% else %}{% break %}{% endfor %}";
   const absl::Status scope = RenderSource("{% for a in [1] %}{% with x = 1 %}{% for b in [] %}" +
@@ -418,7 +419,7 @@ TEST(ChatTemplate, RefusesASourceThatCallsWhatDoesNotExist) {
     EXPECT_THAT(std::string(status.message()), HasSubstr("template.jinja")) << tag;
     EXPECT_THAT(std::string(status.message()), HasSubstr("(line 2)")) << tag;
   }
-  // What fails on a message of the user alone may work on other conversations.
+  // Code that fails on a single user message may work for other conversations.
   constexpr std::string_view kSystem = R"([{"role":"system","content":"x"}])";
   for (const char* other :
        {"{{ raise_exception('system first') }}", "{{ missing.of.it }}", "{{ messages[1].role }}"}) {
@@ -429,7 +430,7 @@ TEST(ChatTemplate, RefusesASourceThatCallsWhatDoesNotExist) {
   EXPECT_TRUE(RenderSource("{% if tools %}{{ messages | no_such }}{% endif %}").ok());
 }
 
-// The parser, and what walks and drops its tree, goes a call deeper for each link.
+// The parser, and code that walks and drops its tree, recurses for each link.
 TEST(ChatTemplate, LongChainsDoNotExhaustTheStack) {
   constexpr size_t kMostBytes = 65536;
   const auto chain = [](const std::string& begin, std::string_view link, const std::string& end) {

@@ -1,4 +1,5 @@
-// A model folder is untrusted input: whatever its files hold, loading answers and never crashes.
+// A model folder is untrusted input: whatever its files hold, loading returns a status and never
+// crashes.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
@@ -58,7 +59,7 @@ TEST(HostileFolder, TellsAFileThatMayNotBeRead) {
   EXPECT_THAT(std::string(status.message()), HasSubstr("tokenizer.json: Permission denied"));
 }
 
-// An optional file too: without it the folder would be another one.
+// Even for an optional file: without it the folder would mean something else.
 TEST(HostileFolder, TellsALinkToWhatIsNotThere) {
   for (const std::string name : {"tokenizer.json", "tokenizer_config.json"}) {
     const ScratchFolder folder;
@@ -71,7 +72,7 @@ TEST(HostileFolder, TellsALinkToWhatIsNotThere) {
   }
 }
 
-// What is no regular file, whatever it is named, must not be waited for, nor fill the memory.
+// Something other than a regular file, whatever its name, must neither block nor fill the memory.
 TEST(HostileFolder, ReadsFilesOfKnownSizeOnly) {
   const ScratchFolder folder;
   folder.Write("tokenizer.json", ReadFile(DataPath("byte_level/tokenizer.json")));
@@ -133,13 +134,13 @@ TEST(HostileFolder, RefusesWhatIsNoTokenizer) {
   for (const std::string_view json :
        {std::string_view(""), std::string_view("null"), std::string_view("[]"),
         std::string_view("{}"), std::string_view("\xFF\xFE"), std::string_view(deep),
-        // A decoder of the wrong shape: the library panics on it.
+        // A decoder of the wrong type: the library panics on it.
         std::string_view(R"({"version":"1.0","added_tokens":[],"decoder":7,)"
                          R"("model":{"type":"BPE","vocab":{"a":0},"merges":[]}})"),
         // A merge of tokens that do not exist.
         std::string_view(R"({"version":"1.0","added_tokens":[],)"
                          R"("model":{"type":"BPE","vocab":{"a":0},"merges":["x y"]}})"),
-        // Ids that would make a table of gigabytes.
+        // Ids that would require a table of gigabytes.
         std::string_view(R"({"version":"1.0","added_tokens":[],"decoder":{"type":"Fuse"},)"
                          R"("model":{"type":"BPE","vocab":{"a":4000000000},"merges":[]}})"),
         // No tokens at all.
@@ -160,7 +161,7 @@ TEST(HostileFolder, SaysWhyAFileIsNoTokenizer) {
   EXPECT_THAT(std::string(status.message()), HasSubstr("precompiled_charsmap"));
 }
 
-// The library would give them other ids, and a model other tokens than it knows.
+// The library would assign them different ids, and the model would get unknown tokens.
 TEST(HostileFolder, RefusesAddedTokensThatLeaveAGap) {
   auto json = nlohmann::json::parse(ReadFile(DataPath("byte_level/tokenizer.json")));
   const ScratchFolder alone;
@@ -200,14 +201,14 @@ TEST(HostileFolder, RefusesAPostProcessorThatCannotWork) {
     EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << status;
     EXPECT_THAT(std::string(status.message()), HasSubstr("tokenizer.json has a post_processor"));
   }
-  // What fails without special tokens too need not be the post-processor's fault.
+  // If it also fails without special tokens, the post-processor need not be the cause.
   const absl::Status fails = load(R"({"Sequence":{"id":"B","type_id":0}})", "");
   EXPECT_EQ(fails.code(), absl::StatusCode::kDataLoss) << fails;
   EXPECT_THAT(std::string(fails.message()),
               HasSubstr("tokenizer.json can't tokenize an empty text: "));
 }
 
-// They fail with every text that has a character.
+// They fail on every text that has a character.
 TEST(HostileFolder, RefusesATokenizerThatTokenizesNothing) {
   const auto good = nlohmann::json::parse(ReadFile(DataPath("byte_level/tokenizer.json")));
   const auto load = [&](std::string_view key, std::string_view value) {
@@ -235,7 +236,7 @@ TEST(HostileFolder, RefusesATokenizerThatTokenizesNothing) {
     EXPECT_THAT(std::string(status.message()), HasSubstr(std::string("tokenizer.json ")));
     EXPECT_THAT(std::string(status.message()), HasSubstr(sentence)) << value;
   }
-  // Who knows few characters takes texts of those.
+  // A tokenizer that knows few characters accepts texts of those.
   for (const char* model : {R"({"type":"BPE","vocab":{"a":0},"merges":[]})",
                             R"({"type":"WordLevel","vocab":{"a":0},"unk_token":"<unk>"})",
                             R"({"type":"WordPiece","vocab":{"a":0},"unk_token":"<unk>",)"
@@ -245,7 +246,7 @@ TEST(HostileFolder, RefusesATokenizerThatTokenizesNothing) {
   }
 }
 
-// The library panics where it is to replace an empty match.
+// The library panics on replacing an empty match.
 TEST(HostileFolder, APanicTellsItsPlaceAndNothingOfTheText) {
   auto json = nlohmann::json::parse(ReadFile(DataPath("byte_level/tokenizer.json")));
   json["normalizer"] = {{"type", "Replace"}, {"pattern", {{"Regex", "(?=é)"}}}, {"content", "x"}};

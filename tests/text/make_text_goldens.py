@@ -98,7 +98,7 @@ TOOLS = [{"type": "function", "function": {
 ARGUMENTS = [{}, {"enable_thinking": False, "skip_think": True, "date_string": "26 Jul 2024"},
              {"tools": TOOLS, "date_string": "26 Jul 2024"}]
 
-# One line each, where minijinja and jinja2 or Rust and Python are apart.
+# One line each, where minijinja and jinja2, or Rust and Python, differ.
 EXPRESSIONS = [
     "{{ true }} {{ none }} {{ 1.0 }} {{ missing }}|", "{{ ['a', 1, none, ('t',), ('t', 2)] }}",
     "{{ [0.0, 1e15, 1e16, 1e22, 1.5e-5, 0.0001, 123456.789, -2.5e300] }}",
@@ -328,7 +328,7 @@ def train_sentencepiece():
                                   limit_alphabet=250, max_token_length=6)
     tokenizer.train_from_iterator([line.replace(" ", "▁") for line in CORPUS * 4], trainer)
     written = json.loads(tokenizer.to_str())
-    # Byte tokens are ordinary ones, as in converted SentencePiece models.
+    # Byte tokens are ordinary tokens, as in converted SentencePiece models.
     written["added_tokens"] = written["added_tokens"][:3]
     tokenizer = Tokenizer.from_str(json.dumps(written))
     tokenizer.post_processor = processors.TemplateProcessing(
@@ -409,7 +409,7 @@ def encodings_of(name, reference, rng):
     random_ids = [[rng.randrange(len(reference) + 3) for _ in range(rng.randint(0, 25))]
                   for _ in range(150)]
     if name == "sentencepiece":
-        # Runs of byte tokens, valid and not, between texts.
+        # Runs of byte tokens, valid and invalid, between texts.
         for _ in range(150):
             ids = []
             for _ in range(rng.randint(1, 5)):
@@ -456,10 +456,10 @@ def renderings_of(reference):
         for name, messages in MESSAGES.items():
             for index, arguments in enumerate(ARGUMENTS):
                 if path.stem == "llama31" and "date_string" not in arguments:
-                    continue  # the date of today is no golden
+                    continue  # today's date can't be a golden
                 cases.append(render(reference, path.stem, messages, arguments, index != 1, False))
             last = messages[-1].get("content") if messages else None
-            # The grab bag prints messages twice, the mark of the continued end with them.
+            # The grab bag prints messages twice, and with them the mark of the continued end.
             if path.stem != "grab_bag" and last and messages[-1].get("role") == "assistant":
                 cases.append(render(reference, path.stem, messages, ARGUMENTS[1], False, True))
     for template in ["parts", "parts_only"]:

@@ -1,4 +1,4 @@
-// Stop strings are found wherever the text is cut, and nothing of them leaks.
+// Stop strings are found wherever the text is cut, and no part of them leaks.
 #include "server/text/stop_matcher.h"
 
 #include <gtest/gtest.h>
@@ -26,7 +26,7 @@ struct Result {
   std::optional<std::string> stop;  // the one that matched
 };
 
-// Feeds the pieces and ends; checks on the way that nothing let out has to be taken back.
+// Feeds the pieces and ends; checks on the way that nothing shown has to be taken back.
 Result RunMatcher(const std::vector<std::string>& stops, const std::vector<std::string>& pieces,
                   bool include_stop, std::string_view expected) {
   StopMatcher matcher(Strings(stops), include_stop);
@@ -40,7 +40,7 @@ Result RunMatcher(const std::vector<std::string>& stops, const std::vector<std::
     EXPECT_TRUE(IsValidUtf8(result.text));
     EXPECT_EQ(expected.substr(0, result.text.size()), result.text);
     if (matcher.match() == nullptr) {
-      EXPECT_LE(fed - result.text.size(), longest + 2);  // and the start of one character
+      EXPECT_LE(fed - result.text.size(), longest + 2);  // plus the start of one character
     }
   }
   matcher.End(&result.text);
@@ -48,7 +48,7 @@ Result RunMatcher(const std::vector<std::string>& stops, const std::vector<std::
   return result;
 }
 
-// What the class comment promises, by trying every end.
+// The class comment's promise, by trying every end.
 Result Expected(const std::vector<std::string>& stops, const std::string& text, bool include_stop) {
   for (size_t end = 1; end <= text.size(); ++end) {
     for (const std::string& stop : stops) {
@@ -107,7 +107,8 @@ TEST(StopMatcher, AgreesWithASearchOnRandomText) {
     std::vector<std::string> stops;
     std::string text;
     if (round % 3 == 0) {
-      // Of two letters, in a text of its own beginnings: what has matched may be one in many ways.
+      // Of two letters, in a text of its own prefixes: the matched part can overlap itself in many
+      // ways.
       stops = {word(8 + random() % 8, 2)};
       for (int i = 0; i < 3; ++i) text += stops[0].substr(0, random() % stops[0].size());
       text += stops[0];

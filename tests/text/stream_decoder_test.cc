@@ -1,4 +1,4 @@
-// Streamed text equals decoded text, arrives in whole characters, and arrives as soon as it may.
+// Streamed text equals decoded text, arrives in whole characters, and as early as possible.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -40,7 +40,7 @@ std::optional<char> ByteOf(const Tokenizer& tokenizer, int32_t id) {
   return static_cast<char>(std::stoi(text.substr(3, 2), nullptr, 16));
 }
 
-// How many ids at the start of `ids` are bytes that make one character; 0 if none do.
+// How many ids at the start of `ids` are byte tokens that form one character; 0 if none do.
 size_t CharacterOfBytes(const Tokenizer& tokenizer, std::span<const int32_t> ids) {
   std::string bytes;
   for (const int32_t id : ids.first(std::min<size_t>(ids.size(), 4))) {
@@ -63,9 +63,10 @@ int32_t Marker(const Tokenizer& tokenizer, const std::string& text) {
   return 0;
 }
 
-// What a stream makes of `ids`. The reference replaces a whole run of byte tokens if one character
-// of it is broken; a stream has let out the characters before by then. So each character and each
-// lone byte is decoded as a run of its own here: a marker between them ends the run.
+// The text that a stream produces for `ids`. The reference replaces a whole run of byte tokens if
+// one character in it is broken; a stream has already returned the characters before it. So each
+// character and each lone byte is decoded as a separate run here: a marker between them ends the
+// run.
 std::string DecodeByCharacters(const Tokenizer& tokenizer, std::vector<int32_t> ids,
                                bool skip_special) {
   const std::string whole = tokenizer.Decode(ids, skip_special).value();
@@ -134,7 +135,7 @@ TEST(StreamDecoder, LetsTextOutAsSoonAsACharacterIsWhole) {
   for (const int32_t id : ids) {
     decoder.Step(id, &text);
     bytes += tokenizer->TokenBytes(id);
-    // Less than one character waits.
+    // Less than one character is held back.
     EXPECT_EQ(bytes.substr(0, text.size()), text);
     EXPECT_LT(bytes.size() - text.size(), 3u);
     EXPECT_TRUE(bytes.size() == text.size() || !IsValidUtf8(bytes));
@@ -142,7 +143,7 @@ TEST(StreamDecoder, LetsTextOutAsSoonAsACharacterIsWhole) {
   EXPECT_EQ(text, "뷁뷁 x");
 }
 
-// What each token of `tokens` lets out, and at last the end.
+// What each token of `tokens` returns, and finally the end.
 std::vector<std::string> Pieces(const std::vector<const char*>& tokens) {
   const auto tokenizer = LoadTokenizer("sentencepiece");
   StreamDecoder decoder(*tokenizer, false);
@@ -160,10 +161,10 @@ TEST(StreamDecoder, LetsCharactersOutOfARunOfByteTokens) {
 }
 
 TEST(StreamDecoder, ReplacesOnlyTheBytesOfNoCharacterInARun) {
-  // Cut: one for each byte, as the reference replaces them.
+  // Cut off: one per byte, as the reference replaces them.
   EXPECT_THAT(Pieces({"<0xED>", "<0x96>", "<0x8F>", "<0xEB>", "<0xB7>"}),
               ElementsAre("", "", "햏", "", "", "\uFFFD\uFFFD"));
-  // Broken in the middle: known with the byte that does not continue the character.
+  // Broken in the middle: detected at the byte that does not continue the character.
   EXPECT_THAT(Pieces({"<0xEB>", "<0xB7>", "<0xED>", "<0x96>", "<0x8F>", "<0xFF>"}),
               ElementsAre("", "", "\uFFFD\uFFFD", "", "햏", "\uFFFD", ""));
   // A text ends the run.
@@ -181,7 +182,7 @@ TEST(StreamDecoder, StartsOverAfterEnd) {
   for (int reply = 0; reply < 2; ++reply) {
     std::string text;
     decoder.Step(blank, &text);
-    EXPECT_EQ(text, "");  // the decoder strips one blank from the start of a reply
+    EXPECT_EQ(text, "");  // the decoder strips one space from the start of a reply
     decoder.Step(blank, &text);
     EXPECT_EQ(text, " ");
     decoder.Step(*tokenizer->TokenToId("<0xED>"), &text);
@@ -190,7 +191,7 @@ TEST(StreamDecoder, StartsOverAfterEnd) {
   }
 }
 
-// The text of `reply` behind `prompt`.
+// The text of `reply` after `prompt`.
 std::string StreamBehind(const Tokenizer& tokenizer, std::span<const int32_t> prompt,
                          std::span<const int32_t> reply, bool skip_special) {
   StreamDecoder decoder(tokenizer, skip_special);
@@ -198,7 +199,7 @@ std::string StreamBehind(const Tokenizer& tokenizer, std::span<const int32_t> pr
   return Stream(decoder, {reply.begin(), reply.end()});
 }
 
-// Wherever a text is cut into prompt and reply, nothing of it is lost or doubled.
+// Wherever a text is split into prompt and reply, nothing of it is lost or duplicated.
 TEST_P(GoldenStream, GoesOnBehindAPrompt) {
   const auto tokenizer = LoadTokenizer(GetParam());
   for (const char* text :
@@ -210,7 +211,7 @@ TEST_P(GoldenStream, GoesOnBehindAPrompt) {
       const std::string whole = tokenizer->Decode(ids, skip_special).value();
       ASSERT_EQ(whole.find("\uFFFD"), std::string::npos);
       for (size_t cut = 0; cut <= ids.size(); ++cut) {
-        // The character that the prompt broke off is the reply's.
+        // A character cut off at the prompt's end belongs to the reply.
         std::string prompt =
             DecodeByCharacters(*tokenizer, {ids.begin(), ids.begin() + cut}, skip_special);
         while (prompt.ends_with("\uFFFD")) prompt.resize(prompt.size() - 3);
@@ -234,9 +235,9 @@ TEST(StreamDecoder, KeepsTheBlankBehindAPrompt) {
   const int32_t begin = *tokenizer->TokenToId("<s>"), blank = *tokenizer->TokenToId("▁"),
                 letter = *tokenizer->TokenToId("a");
   EXPECT_EQ(behind({begin, letter}, {blank, letter}), " a");
-  // Special tokens behind a text take it away from nobody, however many.
+  // Special tokens after a text do not make the reply a new text, however many they are.
   EXPECT_EQ(behind({letter, begin, begin, begin, begin, begin}, {blank, letter}), " a");
-  // Behind no text the reply begins one.
+  // After an empty text the reply begins one.
   EXPECT_EQ(behind({begin}, {blank, letter}), "a");
   EXPECT_EQ(behind({}, {blank, letter}), "a");
 }
@@ -256,14 +257,14 @@ TEST(StreamDecoder, CompletesTheCharacterOfAPromptOrDropsItsBytes) {
   EXPECT_EQ(behind(ids({"<0xED>", "<0x96>"}), ids({"a"})), "a");
   EXPECT_EQ(behind(ids({"<0xED>", "<0x96>"}), {}), "");
   EXPECT_EQ(behind(ids({"<0xED>"}), ids({"▁", "a"})), " a");
-  // What the reply's own bytes leave unfinished is its own.
+  // What the reply's own bytes leave incomplete is its own.
   EXPECT_EQ(behind(ids({"<0xED>"}), ids({"<0x96>", "a"})), "\uFFFDa");
   EXPECT_EQ(behind(ids({"<0xED>"}), ids({"<0xED>", "<0x96>", "<0x8F>"})), "햏");
   EXPECT_EQ(behind(ids({"<0xED>", "<0x96>"}), ids({"<0x8F>", "<0xED>", "<0x96>"})),
             "햏\uFFFD\uFFFD");
 }
 
-// Tokens that complete the prompt's character and leave one of their own unfinished, or broken.
+// Tokens that complete the prompt's character and leave one of their own incomplete, or broken.
 TEST(StreamDecoder, WhatFollowsThePromptsCharacterIsTheReplys) {
   const auto tokenizer = LoadTokenizer("byte_level");
   const auto id_of = [&](const std::string& bytes) {
@@ -275,7 +276,7 @@ TEST(StreamDecoder, WhatFollowsThePromptsCharacterIsTheReplys) {
   };
   const int32_t letter = *tokenizer->TokenToId("a");
   const std::vector<int32_t> prompt = {id_of("\xED"), id_of("\x96")};
-  const int32_t reply = id_of("\xA8\xED\x95\x98\xEC");  // 햨, 하 and a start
+  const int32_t reply = id_of("\xA8\xED\x95\x98\xEC");  // 햨, 하 and the start of a character
   EXPECT_EQ(StreamBehind(*tokenizer, prompt, std::vector<int32_t>{reply}, false), "햨하\uFFFD");
   EXPECT_EQ(StreamBehind(*tokenizer, prompt, std::vector<int32_t>{reply, letter}, false),
             "햨하\uFFFDa");

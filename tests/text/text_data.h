@@ -1,4 +1,4 @@
-// Where the committed tokenizers and goldens are, and folders for tests that make their own.
+// Paths of the committed tokenizers and goldens, and temporary folders for tests.
 #ifndef BARAM_TESTS_TEXT_TEXT_DATA_H_
 #define BARAM_TESTS_TEXT_TEXT_DATA_H_
 
@@ -26,7 +26,7 @@ inline std::string ReadFile(const std::string& path) {
   return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
 }
 
-// Keys keep the order of the file, which templates can see.
+// Keys keep the file's order, which templates can see.
 inline nlohmann::ordered_json ReadGolden(std::string_view name) {
   return nlohmann::ordered_json::parse(ReadFile(DataPath(name)));
 }
@@ -40,7 +40,7 @@ inline std::unique_ptr<Tokenizer> LoadTokenizer(std::string_view name) {
   return *std::move(tokenizer);
 }
 
-// A folder of its own for each test, removed at its end.
+// A temporary folder per test, removed at its end.
 class ScratchFolder {
  public:
   ScratchFolder() {

@@ -1,4 +1,4 @@
-// Ids and texts equal the reference library's, and what no reference covers: bounds and bad input.
+// Ids and texts equal the reference library's; also what no reference covers: bounds and bad input.
 #include "server/text/tokenizer.h"
 
 #include <gmock/gmock.h>
@@ -65,8 +65,7 @@ INSTANTIATE_TEST_SUITE_P(Kinds, GoldenTokenizer,
                          testing::Values("byte_level", "sentencepiece", "metaspace"),
                          [](const auto& info) { return std::string(info.param); });
 
-// With a normalizer, a special token that is "normalized" reads "▁<|im_end|>": special all the
-// same.
+// With a normalizer, a special token that is "normalized" reads "▁<|im_end|>": it is still special.
 TEST(Tokenizer, ANormalizedSpecialTokenIsSpecial) {
   nlohmann::ordered_json json =
       nlohmann::ordered_json::parse(ReadFile(DataPath("sentencepiece/tokenizer.json")));
@@ -138,7 +137,7 @@ TEST(Tokenizer, RefusesMoreThanTheBytesAllowed) {
   EXPECT_EQ(ids.status().message(), "The text has 9 bytes; at most 8 can be tokenized at once.");
 }
 
-// What cuts a text into words gives up behind a million.
+// The pre-tokenizer's regular expression gives up after a million.
 TEST(Tokenizer, RefusesARunOfBlanksThatItCannotRead) {
   const auto tokenizer = LoadTokenizer("byte_level");
   const std::vector<int32_t> end = tokenizer->Encode(" hi there", false).value();
@@ -158,7 +157,7 @@ TEST(Tokenizer, ANulIsACharacter) {
   EXPECT_EQ(tokenizer->Decode(tokenizer->Encode(text, false).value(), false).value(), text);
 }
 
-// Training leaves merges out at random; a prompt must have the same tokens every time.
+// In training, dropout omits merges at random; a prompt must always have the same tokens.
 TEST(Tokenizer, TakesNoDropout) {
   auto json = nlohmann::json::parse(ReadFile(DataPath("byte_level/tokenizer.json")));
   json["model"]["dropout"] = 0.9;

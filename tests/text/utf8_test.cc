@@ -1,4 +1,4 @@
-// UTF-8 facts, checked on every shape of sequence.
+// UTF-8 functions, checked on every form of sequence.
 #include "server/text/utf8.h"
 
 #include <gtest/gtest.h>
