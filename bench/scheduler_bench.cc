@@ -1,12 +1,15 @@
 // scheduler_bench: what a step costs the host, whatever the device: intake, plan, commit, delivery.
 //
 //   scheduler_bench --batches 32,256,1024 --queued 0 --context 1024 --steps 512 --json FILE
+//   scheduler_bench --cancelled 4        in each step, as many arrive in their place
+//   scheduler_bench --urgent 1           arrive in each step, and take a slot for two tokens
 //
 // The engine's own loop with two steps in flight on one thread. A stand-in for the device finishes
 // at once: every row draws a token that doesn't end it. The reader that empties the outboxes in
-// between is not timed. --queued requests wait in addition to those that run. Times are the
-// thread's processor time, so that other tenants of the machine count less. Contexts differ, so
-// that steps in which pages are allocated and published are spread as in a real server.
+// between is not timed, nor is a client that submits and cancels. --queued requests wait in addition
+// to those that run. Times are the thread's processor time, so that other tenants of the machine
+// count less. Contexts differ, so that steps in which pages are allocated and published are spread
+// as in a real server.
 #include <time.h>
 
 #include <algorithm>
@@ -35,7 +38,10 @@ struct Options {
   std::vector<int32_t> batches = {32, 256, 1024};
   int32_t context = 1024;  // tokens of the longest prompt; the shortest has half
   int32_t queued = 0;
+  int32_t cancelled = 0, urgent = 0;  // a step
   int32_t steps = 512;
+
+  int32_t arrivals() const { return cancelled + urgent; }  // a step
   std::string json;
 };
 
@@ -70,10 +76,10 @@ class Bench {
   Bench(const Options& options, int32_t batch) : options_(options), batch_(batch) {
     EngineConfig config;
     config.max_num_seqs = batch;
-    config.max_num_batched_tokens = std::max(batch, 8192);
-    config.max_queued_requests = batch + options.queued + 1;
+    config.max_num_batched_tokens = config.mixed_step_tokens = std::max(batch, 8192);
+    config.max_queued_requests = batch + options.queued + 1 + 8 * options.arrivals();
     config.max_queued_tokens = int64_t{config.max_queued_requests} * options.context;
-    // Prompts are computed before the measured steps; no sequence ends during these.
+    // Prompts are computed before the measured steps; only urgent sequences end during these.
     most_tokens_ = options.steps + 8 + 2 * (batch * options.context / 8192 + 1);
     config.max_model_len = options.context + most_tokens_;
     config.kv_cache_bytes = int64_t{1} << 30;
@@ -83,16 +89,22 @@ class Bench {
         /*seed=*/1);
     Check(model.ok(), model.status().ToString().c_str());
     core_ = std::make_unique<EngineCore>(config, **model);
-    for (int32_t i = 0; i < batch + options.queued; ++i) Submit(i);
+    for (int32_t i = 0; i < batch + options.queued; ++i) {
+      Submit(options.context / 2 + i * 37 % (options.context / 2), most_tokens_, /*priority=*/0);
+    }
   }
 
   Measurement Measure() {
     std::vector<double> steps;
+    bool caught_up = false;
     while (std::ssize(steps) < options_.steps) {
+      if (caught_up) ComeAndGo();
       const double begin = ThreadSeconds();
       Turn();
       const double end = ThreadSeconds();
-      if (last_outputs_ == batch_) steps.push_back(end - begin);
+      const bool full = last_outputs_ == batch_;
+      if (full || (caught_up && options_.arrivals() > 0)) steps.push_back(end - begin);
+      caught_up = caught_up || full;
       Read();
     }
     std::ranges::sort(steps);
@@ -100,17 +112,28 @@ class Bench {
   }
 
  private:
-  void Submit(int32_t index) {
+  void Submit(int32_t prompt, int32_t max_tokens, int32_t priority) {
     Request request;
-    request.id = std::to_string(index);
-    const int32_t prompt = options_.context / 2 + index * 37 % (options_.context / 2);
+    request.id = std::to_string(outboxes_.size());
     for (int32_t i = 0; i < prompt; ++i) {
       request.prompt.push_back(static_cast<int32_t>(random_() % kVocabulary));
     }
-    request.max_tokens = most_tokens_;
+    request.max_tokens = max_tokens;
+    request.priority = priority;
     auto outbox = core_->Submit(std::move(request), nullptr);
     Check(outbox.ok(), outbox.status().ToString().c_str());
     outboxes_.push_back(*std::move(outbox));
+  }
+
+  // What clients do in each step: the oldest are cancelled.
+  void ComeAndGo() {
+    for (int32_t i = 0; i < options_.cancelled; ++i) {
+      outboxes_[next_cancelled_++]->Cancel();
+      Submit(kPageTokens, most_tokens_, /*priority=*/0);
+    }
+    for (int32_t i = 0; i < options_.urgent; ++i) {
+      Submit(kPageTokens, /*max_tokens=*/2, /*priority=*/-1);
+    }
   }
 
   // Plans step n + 1, then commits step n.
@@ -139,6 +162,7 @@ class Bench {
   std::unique_ptr<EngineCore> core_;
   Batch* in_flight_ = nullptr;
   int32_t last_outputs_ = 0;
+  size_t next_cancelled_ = 0;
   std::vector<std::shared_ptr<Outbox>> outboxes_, taken_;
 };
 
@@ -147,15 +171,18 @@ int Main(int argc, char** argv) {
   if (!ParseFlags("scheduler_bench", argc, argv,
                   {{"--batches", [&](const std::string& v) { options.batches = ParseList(v); }},
                    {"--queued", [&](const std::string& v) { options.queued = std::stoi(v); }},
+                   {"--cancelled", [&](const std::string& v) { options.cancelled = std::stoi(v); }},
+                   {"--urgent", [&](const std::string& v) { options.urgent = std::stoi(v); }},
                    {"--context", [&](const std::string& v) { options.context = std::stoi(v); }},
                    {"--steps", [&](const std::string& v) { options.steps = std::stoi(v); }},
                    {"--json", [&](const std::string& v) { options.json = v; }}})) {
     return EXIT_FAILURE;
   }
   if (options.context < 2 || std::ranges::min(options.batches) < 1 || options.steps < 1 ||
-      options.queued < 0) {
-    std::fprintf(stderr,
-                 "scheduler_bench: --context is at least 2, --batches and --steps 1, --queued 0\n");
+      std::min({options.queued, options.cancelled, options.urgent}) < 0) {
+    std::fprintf(
+        stderr,
+        "scheduler_bench: --context is at least 2, --batches and --steps 1, the others 0\n");
     return EXIT_FAILURE;
   }
   std::vector<Measurement> measurements;
@@ -168,8 +195,10 @@ int Main(int argc, char** argv) {
   }
   if (options.json.empty()) return EXIT_SUCCESS;
   const bool written = ReplaceFile(options.json, [&](std::FILE* file) {
-    std::fprintf(file, "{\n \"context\": %d, \"queued\": %d, \"measurements\": [", options.context,
-                 options.queued);
+    std::fprintf(file,
+                 "{\n \"context\": %d, \"queued\": %d, \"cancelled\": %d, \"urgent\": %d,\n"
+                 " \"measurements\": [",
+                 options.context, options.queued, options.cancelled, options.urgent);
     const char* comma = "";
     for (const Measurement& m : measurements) {
       std::fprintf(file, "%s\n  {\"sequences\": %d, \"p50_s\": %.4g, \"p99_s\": %.4g}", comma,
