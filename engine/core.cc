@@ -209,16 +209,15 @@ bool EngineCore::Turn(absl::FunctionRef<SteadyTime()> clock,
 }
 
 void EngineCore::Intake(SteadyTime now) {
-  bool look_at_all = wakeup_->look_at_all.exchange(false);
+  // Taken before the inbox: whoever was cancelled on its way is in the inbox by now, or leaves the
+  // flag for the next turn.
+  const bool look_at_all = wakeup_->look_at_all.exchange(false);
   if (inbox_filled_.load()) {
     std::lock_guard lock(inbox_mutex_);
     std::swap(inbox_, taken_);
     inbox_filled_.store(false);
   }
-  for (std::unique_ptr<LiveRequest>& live : taken_) {
-    scheduler_.Add(std::move(live), now);
-    look_at_all = true;  // it may have been cancelled on its way
-  }
+  for (std::unique_ptr<LiveRequest>& live : taken_) scheduler_.Add(std::move(live), now);
   taken_.clear();
   scheduler_.Sweep(look_at_all, now);
   if (draining() && Ticks(now) >= drain_limit_.load()) {
