@@ -100,6 +100,8 @@ struct Outbox::Shared {
   std::atomic<int64_t> scores_written{0};
   int64_t scores_read = 0;          // the reader's alone
   std::atomic<int32_t> cancel{-1};  // a FinishReason, or -1
+  // Set after what it tells of, and before Wakeup::look_at_all: who finds that finds this.
+  std::atomic<bool> end_asked{false};
   std::atomic<int32_t> cached{-1};
   std::atomic<int64_t> arrival{0}, admitted{0}, first_token{0}, finished{0};  // SteadyTime ticks
 };
@@ -162,12 +164,14 @@ Timeline Outbox::timeline() const {
 void Outbox::Cancel(FinishReason reason) {
   int32_t none = -1;
   if (!shared_->cancel.compare_exchange_strong(none, static_cast<int32_t>(reason))) return;
+  shared_->end_asked.store(true);
   shared_->engine->look_at_all.store(true);
   shared_->engine->Notify();
 }
 
 void Outbox::StopAt(int32_t index) {
   if (outputs_[index]->stopped.exchange(true)) return;
+  shared_->end_asked.store(true);
   shared_->engine->look_at_all.store(true);
   shared_->engine->Notify();
 }
@@ -212,6 +216,11 @@ void Outbox::SetCached(int32_t tokens) { shared_->cached.store(tokens); }
 void Outbox::SetAdmitted(SteadyTime when) { shared_->admitted.store(Ticks(when)); }
 void Outbox::SetFirstToken(SteadyTime when) { shared_->first_token.store(Ticks(when)); }
 void Outbox::SetFinished(SteadyTime when) { shared_->finished.store(Ticks(when)); }
+
+// Read first: most were asked nothing, and their memory stays as it is.
+bool Outbox::TakeEndAsked() {
+  return shared_->end_asked.load() && shared_->end_asked.exchange(false);
+}
 
 std::optional<FinishReason> Outbox::cancelled() const {
   const int32_t cancel = shared_->cancel.load();

@@ -70,6 +70,8 @@ class Outbox {
   void SetAdmitted(SteadyTime when);
   void SetFirstToken(SteadyTime when);
   void SetFinished(SteadyTime when);  // before the last Publish
+  // Whether Cancel or StopAt was called since it was last asked. What they left is seen then.
+  bool TakeEndAsked();
   std::optional<FinishReason> cancelled() const;
   bool stopped(int32_t index) const;
 

@@ -59,27 +59,32 @@ void Scheduler::Sweep(bool look_at_all, SteadyTime now) {
   // The last to come first: lists by rank then close no gaps, however many end at once.
   for (const std::unique_ptr<LiveRequest>& live : std::views::reverse(requests_)) {
     if (live->unfinished == 0) continue;
-    std::optional<FinishReason> end = live->outbox->cancelled();
-    if (!end && now >= live->request.deadline) end = FinishReason::kDeadline;
-    for (Sequence& sequence : std::views::reverse(live->outputs)) {
-      if (sequence.state == SequenceState::kRetiring) continue;
-      if (end) {
-        EndOutput(sequence, {.reason = *end}, now);
-        continue;
-      }
-      if (live->outbox->stopped(sequence.index)) {
-        EndOutput(sequence, {.reason = FinishReason::kStop}, now);
-        continue;
-      }
-      if (!sequence.paused || HasRoom(sequence, now)) continue;
-      const SteadyTime limit = After(sequence.paused_since, config_.longest_pause_s);
-      if (now >= limit) {
-        EndOutput(sequence, {.reason = FinishReason::kSlowReader}, now);
-      } else {
-        next_event_ = std::min(next_event_, limit);
-      }
-    }
+    const bool asked = live->outbox->TakeEndAsked();
+    if (asked || live->paused > 0 || now >= live->request.deadline) SweepOutputs(*live, now);
     if (live->unfinished > 0) next_event_ = std::min(next_event_, live->request.deadline);
+  }
+}
+
+void Scheduler::SweepOutputs(LiveRequest& live, SteadyTime now) {
+  std::optional<FinishReason> end = live.outbox->cancelled();
+  if (!end && now >= live.request.deadline) end = FinishReason::kDeadline;
+  for (Sequence& sequence : std::views::reverse(live.outputs)) {
+    if (sequence.state == SequenceState::kRetiring) continue;
+    if (end) {
+      EndOutput(sequence, {.reason = *end}, now);
+      continue;
+    }
+    if (live.outbox->stopped(sequence.index)) {
+      EndOutput(sequence, {.reason = FinishReason::kStop}, now);
+      continue;
+    }
+    if (!sequence.paused || HasRoom(sequence, now)) continue;
+    const SteadyTime limit = After(sequence.paused_since, config_.longest_pause_s);
+    if (now >= limit) {
+      EndOutput(sequence, {.reason = FinishReason::kSlowReader}, now);
+    } else {
+      next_event_ = std::min(next_event_, limit);
+    }
   }
 }
 
@@ -87,6 +92,7 @@ void Scheduler::SetPaused(Sequence& sequence, bool paused, SteadyTime now) {
   if (sequence.paused == paused) return;
   sequence.paused = paused;
   paused_ += paused ? 1 : -1;
+  sequence.live->paused += paused ? 1 : -1;
   if (sequence.state == SequenceState::kWaiting) waiting_paused_ += paused ? 1 : -1;
   if (!paused) return;
   sequence.paused_since = now;

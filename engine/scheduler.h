@@ -137,6 +137,7 @@ class Scheduler {
   // --- scheduler.cc: planning
   int32_t groups() const { return pool_.groups(); }
   int32_t BlocksFor(int32_t tokens) const;
+  void SweepOutputs(LiveRequest& live, SteadyTime now);
   bool HasRoom(Sequence& sequence, SteadyTime now);
   enum class Progress : uint8_t { kPlanned, kNotNow, kNoPages };
   Sequence* PlanRows(Batch& batch, SteadyTime now);

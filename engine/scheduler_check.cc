@@ -13,14 +13,14 @@ void Scheduler::CheckInvariants() const {
   size_t live_sequences = 0, holders = 0;
   int32_t running = 0, paused = 0, followers = 0, waiting_paused = 0;
   for (const std::unique_ptr<LiveRequest>& live : requests_) {
-    int32_t unfinished = 0, running_outputs = 0;
+    int32_t unfinished = 0, running_outputs = 0, paused_outputs = 0;
     for (const Sequence& sequence : live->outputs) {
       const bool retiring = sequence.state == SequenceState::kRetiring;
       const bool runs = sequence.state == SequenceState::kRunning;
       if (!retiring) ++live_sequences, ++unfinished;
       if (sequence.holds()) ++holders;
       if (runs) ++running, ++running_outputs;
-      if (sequence.paused) ++paused;
+      if (sequence.paused) ++paused, ++paused_outputs;
       const bool waits = sequence.state == SequenceState::kWaiting;
       if (waits && WaitsForLeader(sequence)) ++followers;
       if (waits && sequence.paused) ++waiting_paused;
@@ -48,8 +48,9 @@ void Scheduler::CheckInvariants() const {
         }
       }
     }
-    Check(unfinished == live->unfinished && running_outputs == live->running,
-          "unfinished and running outputs are counted");
+    Check(unfinished == live->unfinished && running_outputs == live->running &&
+              paused_outputs == live->paused,
+          "unfinished, running and paused outputs are counted");
     Check(live->queued == (unfinished > 0 && running_outputs == 0),
           "a request is queued while nothing of it runs");
   }

@@ -96,6 +96,7 @@ struct LiveRequest {
   FinishReason worst_end = FinishReason::kStop;  // of the outputs that have ended
   int32_t salt = -1;
   int32_t running = 0;          // of the outputs
+  int32_t paused = 0;           // of the outputs
   bool queued = true;           // waits while none of them runs: counts in the queue's bounds
   bool admitted = false;        // has run, if only for a while
   bool prompt_counted = false;  // in the statistics

@@ -101,6 +101,7 @@ TEST(OutboxTest, TheFirstCancelWins) {
   outbox.Cancel(FinishReason::kDeadline);
   outbox.Cancel();
   EXPECT_EQ(outbox.cancelled(), FinishReason::kDeadline);
+  EXPECT_TRUE(outbox.TakeEndAsked());
   EXPECT_TRUE(wakeup->look_at_all.load());
   wakeup->WaitUntil(SteadyTime::max());  // returns because it was notified
 }
@@ -108,9 +109,14 @@ TEST(OutboxTest, TheFirstCancelWins) {
 TEST(OutboxTest, StopAtIsOfOneOutput) {
   auto wakeup = std::make_shared<Wakeup>();
   Outbox outbox(MakeRequest(2, 4), 4, wakeup);
+  EXPECT_FALSE(outbox.TakeEndAsked());
   outbox.StopAt(1);
   EXPECT_FALSE(outbox.stopped(0));
   EXPECT_TRUE(outbox.stopped(1));
+  EXPECT_TRUE(outbox.TakeEndAsked());
+  EXPECT_FALSE(outbox.TakeEndAsked()) << "it is taken";
+  outbox.StopAt(0);
+  EXPECT_TRUE(outbox.TakeEndAsked());
   EXPECT_TRUE(wakeup->look_at_all.load());
   wakeup->WaitUntil(SteadyTime::max());
 }
