@@ -238,7 +238,7 @@ void Scheduler::EndOutput(Sequence& sequence, Finish finish, SteadyTime now) {
   if (last) {
     Record(live, now);
     pool_.ReleaseSalt(live.salt);
-    ++ended_requests_;
+    ended_.push_back(&live);
   }
   endings_.push_back({&live, sequence.index, std::move(finish), last});
   SetChanged(live);
@@ -276,13 +276,12 @@ void Scheduler::SetChanged(LiveRequest& live) {
 }
 
 void Scheduler::Reap() {
-  if (ended_requests_ == 0) return;
-  std::erase_if(requests_, [this](const std::unique_ptr<LiveRequest>& live) {
-    if (live->unfinished > 0) return false;
+  std::erase_if(ended_, [this](const LiveRequest* live) {
     for (const Sequence& sequence : live->outputs) {
       if (sequence.rows_in_flight > 0) return false;
     }
-    --ended_requests_;
+    const auto order = [](const std::unique_ptr<LiveRequest>& other) { return other->order; };
+    requests_.erase(std::ranges::lower_bound(requests_, live->order, {}, order));
     return true;
   });
 }

@@ -51,6 +51,7 @@ void Scheduler::Add(std::unique_ptr<LiveRequest> live, SteadyTime now) {
   stats_.asked_tokens.Observe(request.max_tokens);
   next_event_ = std::min(next_event_, std::max(request.deadline, now));
   requests_.push_back(std::move(live));
+  ended_.reserve(requests_.capacity());
 }
 
 void Scheduler::Sweep(bool look_at_all, SteadyTime now) {

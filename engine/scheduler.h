@@ -190,7 +190,7 @@ class Scheduler {
   // Waiting sequences that wait for no slot and no pages: for a leader's prompt, for a reader.
   int32_t followers_ = 0;
   int32_t waiting_paused_ = 0;
-  int32_t ended_requests_ = 0;  // not yet reaped
+  std::vector<LiveRequest*> ended_;  // not yet reaped
   int32_t steps_in_flight_ = 0;
   uint64_t drawn_in_step_ = 0;     // tokens of the step that is being committed
   bool waits_for_reader_ = false;  // the last Plan left out a paused sequence

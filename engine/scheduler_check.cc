@@ -10,7 +10,7 @@ void Scheduler::CheckInvariants() const {
   std::vector<int32_t> references(pool_.total(), 0);
   std::vector<int32_t> slot_users(config_.max_num_seqs, 0);
   for (const int32_t slot : free_slots_) ++slot_users[slot];
-  size_t live_sequences = 0, holders = 0;
+  size_t live_sequences = 0, holders = 0, ended = 0;
   int32_t running = 0, paused = 0, followers = 0, waiting_paused = 0;
   for (const std::unique_ptr<LiveRequest>& live : requests_) {
     int32_t unfinished = 0, running_outputs = 0, paused_outputs = 0;
@@ -51,12 +51,16 @@ void Scheduler::CheckInvariants() const {
     Check(unfinished == live->unfinished && running_outputs == live->running &&
               paused_outputs == live->paused,
           "unfinished, running and paused outputs are counted");
+    if (unfinished == 0) ++ended;
     Check(live->queued == (unfinished > 0 && running_outputs == 0),
           "a request is queued while nothing of it runs");
   }
   Check(live_sequences == ordered_.size() &&
             std::ranges::is_sorted(ordered_, {}, [](auto* s) { return RankOf(*s); }),
         "what has not ended is in order of rank");
+  Check(ended == ended_.size() &&
+            std::ranges::is_sorted(requests_, {}, [](const auto& live) { return live->order; }),
+        "requests are in order of arrival, and those that ended are listed");
   Check(holders == holders_.size() && std::ranges::all_of(holders_, &Sequence::holds) &&
             std::ranges::is_sorted(holders_, {}, [](auto* s) { return RankOf(*s); }),
         "who runs or holds pages is in order of rank");
