@@ -87,6 +87,7 @@ bool Scheduler::PreemptionSuffices(const Sequence& sequence, const Budget& budge
   if (PagesToLeaveFree(sequence, running) > available + held) return false;
   const PrefixMatch match = sequence.blocks() > 0 ? PrefixMatch{} : MatchPrefix(sequence);
   if (!Fits(sequence, match, available + held, running)) return false;
+  if (Fits(sequence, match, available, running)) return true;  // it needs their slot, or less
   // A page comes free with the last of its holders, unless it is a part of the prefix.
   for_pages([&](int32_t block, int32_t page) {
     const bool last = ++given_up_[page] == pool_.references(page);
