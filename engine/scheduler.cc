@@ -172,6 +172,9 @@ bool Scheduler::LetIn(Sequence& sequence, Entry& entry, Budget& budget, SteadyTi
     entry.door = Door::kClosed;  // what it gave up is not for those behind it
     return false;
   }
+  // It would hold a slot and go on no further: prompts ahead of it take all the scores there are.
+  // Others may pass it. It is the next to have scores, by rank.
+  if (sequence.live->scoring() && budget.scores == 0) return false;
   if (entry.door == Door::kClaims) {
     if (!ClaimSlot(sequence, budget)) entry.door = Door::kClosed;
     return false;

@@ -60,6 +60,7 @@ Fairness::Fairness(const EngineRig& rig) {
                    (live.prompt_shared || live.leader() == sequence);
     before.decode = before.running && sequence->remaining() == 1 && sequence->wants_rows() &&
                     sequence->planned < sequence->blocks() * rig.info().page_tokens;
+    before.scoring = live.scoring();
     before.planned = sequence->planned;
     before.blocks = sequence->blocks();
     before.preemptions = sequence->preemptions;
@@ -75,18 +76,24 @@ const Fairness::Before* Fairness::Find(const Sequence& sequence) const {
   return found == before_.end() ? nullptr : &found->second;
 }
 
-bool Fairness::LeftOut(const Sequence& sequence) const {
+bool Fairness::LeftOut(const Sequence& sequence, const EngineRig& rig) const {
   if (sequence.state != SequenceState::kWaiting || sequence.paused) return false;
   const Before* before = Find(sequence);
+  // A prompt that is to be scored waits for scores as well.
+  const bool scoring = before == nullptr ? sequence.live->scoring() : before->scoring;
+  const bool preempted = before != nullptr && before->running;
+  if (scoring && !preempted && rig.NoScoresLeftFor(sequence)) return false;
   // One that ran before was preempted, and may not be overtaken by those after it either.
-  return before == nullptr ? sequence.index == 0 : before->ready || before->running;
+  return before == nullptr ? sequence.index == 0 : before->ready || preempted;
 }
 
 // No sequence is admitted ahead of one that could have been, including a preempted one.
-void Fairness::ExpectAdmissionsInOrder(const std::vector<const Sequence*>& sequences) const {
+void Fairness::ExpectAdmissionsInOrder(const std::vector<const Sequence*>& sequences,
+                                       const EngineRig& rig) const {
   const Sequence* first = nullptr;
   for (const Sequence* sequence : sequences) {
-    if (LeftOut(*sequence) && (first == nullptr || RankBefore(*sequence, *first))) first = sequence;
+    if (LeftOut(*sequence, rig) && (first == nullptr || RankBefore(*sequence, *first)))
+      first = sequence;
   }
   if (first == nullptr) return;
   for (const Sequence* sequence : sequences) {
@@ -123,7 +130,7 @@ void Fairness::ExpectSlotsGoToTheUrgent(std::vector<const Sequence*> sequences,
       std::ranges::count_if(sequences, [](const Sequence* s) { return s->slot >= 0 && !Runs(*s); });
   for (const Sequence* waiting : sequences) {
     const Before* waited = Find(*waiting);
-    if (waited == nullptr || !waited->ready || !LeftOut(*waiting)) continue;
+    if (waited == nullptr || !waited->ready || !LeftOut(*waiting, rig)) continue;
     if (coming-- > 0) continue;
     std::vector<const Sequence*> kept;
     for (const Sequence* other : sequences) {
@@ -170,7 +177,7 @@ void Fairness::ExpectNoPreemptionInVain(const std::vector<const Sequence*>& sequ
 
 void Fairness::ExpectKept(const EngineRig& rig) const {
   const std::vector<const Sequence*> sequences = SequencesOf(rig);
-  ExpectAdmissionsInOrder(sequences);
+  ExpectAdmissionsInOrder(sequences, rig);
   ExpectDecodesPlanned(sequences);
   ExpectSlotsGoToTheUrgent(sequences, rig);
   ExpectNoPreemptionInVain(sequences, rig);

@@ -23,6 +23,7 @@ class Fairness {
     bool running = false, paused = false, ended = false;
     bool ready = false;   // waits only for a slot or pages
     bool decode = false;  // its next token has its page, and nothing else is missing
+    bool scoring = false;
     int32_t planned = 0;
     int32_t blocks = 0;
     int32_t preemptions = 0;
@@ -32,9 +33,10 @@ class Fairness {
   static Key KeyOf(const Sequence& sequence);
   const Before* Find(const Sequence& sequence) const;
   // Still waits after the turn though it could have been admitted.
-  bool LeftOut(const Sequence& sequence) const;
+  bool LeftOut(const Sequence& sequence, const EngineRig& rig) const;
 
-  void ExpectAdmissionsInOrder(const std::vector<const Sequence*>& sequences) const;
+  void ExpectAdmissionsInOrder(const std::vector<const Sequence*>& sequences,
+                               const EngineRig& rig) const;
   void ExpectDecodesPlanned(const std::vector<const Sequence*>& sequences) const;
   void ExpectSlotsGoToTheUrgent(std::vector<const Sequence*> sequences, const EngineRig& rig) const;
   void ExpectNoPreemptionInVain(const std::vector<const Sequence*>& sequences,

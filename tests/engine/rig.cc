@@ -88,8 +88,9 @@ bool EngineRig::TakeTurn(bool is_checked) {
   const auto check = [this, is_checked] {
     if (is_checked) core_->scheduler().CheckInvariants();
   };
-  const auto run = [this, &check](Batch* planned) {
+  const auto run = [this, &check, is_checked](Batch* planned) {
     check();
+    if (is_checked) KeepScores(planned);
     Advance(step_s_);
     return planned != nullptr ? runner_->Run(planned) : runner_->Flush();
   };
@@ -97,6 +98,22 @@ bool EngineRig::TakeTurn(bool is_checked) {
   check();
   Advance(0.001);
   return did_something;
+}
+
+void EngineRig::KeepScores(const Batch* planned) {
+  scores_.clear();
+  if (planned == nullptr) return;
+  for (const PlannedRow& row : planned->planned()) {
+    scores_.emplace_back(RankOf(*row.sequence), row.row.scores);
+  }
+}
+
+bool EngineRig::NoScoresLeftFor(const Sequence& sequence) const {
+  int32_t ahead = 0;
+  for (const auto& [rank, scores] : scores_) {
+    if (rank < RankOf(sequence)) ahead += scores;
+  }
+  return ahead == model_->max_logit_rows;
 }
 
 bool EngineRig::Turn() { return TakeTurn(/*is_checked=*/true); }

@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "engine/core.h"
@@ -71,10 +72,13 @@ class EngineRig {
   // Pages that live sequences hold.
   int32_t owned_pages() const { return core_->pool().total() - core_->pool().available(); }
   const Sequence& sequence(const Client& client, int32_t index = 0) const;
+  // Whether those ahead of it in rank had all scores of the step that the last Turn planned.
+  bool NoScoresLeftFor(const Sequence& sequence) const;
 
  private:
   void Start(const EngineConfig& config, const ModelSpec& spec, std::unique_ptr<Device> device);
   bool TakeTurn(bool is_checked);
+  void KeepScores(const Batch* planned);
 
   std::unique_ptr<LoadedModel> model_;
   std::unique_ptr<EngineCore> core_;
@@ -82,6 +86,7 @@ class EngineRig {
   SteadyTime now_ = SteadyTime(std::chrono::seconds(1000));
   double step_s_ = 0;
   int64_t next_id_ = 0;
+  std::vector<std::pair<Rank, int32_t>> scores_;  // of the step that the last Turn planned
   std::vector<std::unique_ptr<Client>> clients_;
 };
 

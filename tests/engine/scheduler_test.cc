@@ -310,6 +310,35 @@ TEST(SchedulerTest, PromptScoresComeInCappedChunksWithoutTheCache) {
   EXPECT_EQ(reader->outbox->cached_tokens(), 20) << "its pages were published";
 }
 
+// One after the other takes all scores of a step: the others leave the slots to those that can use
+// them.
+TEST(SchedulerTest, PromptsThatWaitForScoresHoldNoSlot) {
+  for (const int32_t depth : {1, 2}) {
+    EngineConfig config = SmallConfig();
+    config.max_logit_rows = 4;
+    EngineRig rig({.planning_depth = depth}, config, {0});
+    std::vector<Client*> scored;
+    for (int i = 0; i < 8; ++i) {
+      Request request = MakeRequest(RandomPrompt(i, 40), 4);
+      request.prompt_logprobs = 0;
+      scored.push_back(rig.Submit(std::move(request)));
+    }
+    Client* plain = rig.Submit(MakeRequest(RandomPrompt(9, 5), 4));
+    rig.Turn();
+    EXPECT_EQ(rig.sequence(*plain).planned, 5);
+    EXPECT_EQ(rig.sequence(*scored[0]).planned, 4);
+    EXPECT_EQ(rig.sequence(*scored[1]).state, SequenceState::kWaiting);
+    ASSERT_TRUE(rig.Finish());
+    EXPECT_LE(rig.core().stats().steps.value(), 8 * 10 + 4) << "all scores are used";
+    for (size_t i = 1; i < scored.size(); ++i) {
+      EXPECT_LT(scored[i - 1]->outbox->timeline().first_token,
+                scored[i]->outbox->timeline().first_token);
+    }
+    for (const std::unique_ptr<Client>& client : rig.clients()) ExpectExact(rig, *client, {0});
+    for (const Client* client : scored) EXPECT_EQ(client->scores.size(), 39u);
+  }
+}
+
 TEST(SchedulerTest, PromptScoresAreSentOnceAcrossAPreemption) {
   for (const bool prefix_cache : {true, false}) {
     EngineConfig config = SmallConfig();
