@@ -162,6 +162,17 @@ const std::vector<Group>& SettingsTable() {
          .unset = "what the step has left",
          .help = "Tokens of one prompt in one step. Fewer: short prompts behind a long one begin "
                  "sooner, and the long one takes longer."},
+        {.name = "max-logit-rows",
+         .kind = Kind::kNumber,
+         .member = &C::max_logit_rows,
+         .min = 1,
+         .max = 1 << 20,
+         .value = "TOKENS",
+         .help =
+             "Tokens of prompts in one step whose log-probabilities are asked for: the bound of "
+             "how fast such prompts are read. Each takes memory, 4 bytes for every id of the "
+             "vocabulary.",
+         .inspect = true},
         {.name = "prefix-cache",
          .kind = Kind::kSwitch,
          .member = &C::prefix_cache,

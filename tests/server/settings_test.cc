@@ -83,6 +83,13 @@ TEST_F(SettingsTest, ListsAndSwitches) {
   EXPECT_TRUE(Parse({"--pin-threads"})->pin_threads);
 }
 
+TEST_F(SettingsTest, ScoredTokensOfAStep) {
+  EXPECT_EQ(Parse({})->max_logit_rows, 256);
+  EXPECT_EQ(Parse({"--max-logit-rows=1024"})->max_logit_rows, 1024);
+  variables = {{"BARAM_MAX_LOGIT_ROWS", "7"}};
+  EXPECT_EQ(Parse({})->max_logit_rows, 7);
+}
+
 TEST_F(SettingsTest, ANameSteersNoTerminal) {
   for (const char* name : {"a\nb", "a\x7f", "a\u009b2J"}) {
     variables.clear();
@@ -127,6 +134,7 @@ TEST_F(SettingsTest, RangesAreSentencesThatNameTheFlag) {
                                              {"--http-listen", "127.0.0.1:70000"},
                                              {"--log-level", "loud"},
                                              {"--page-tokens", "48"},
+                                             {"--max-logit-rows", "0"},
                                              {"--gpu-memory-utilization", "0"},
                                              {"--gpu-memory-utilization", "1.01"},
                                              {"--gpu-memory-utilization", "90%"},
