@@ -39,6 +39,31 @@ int64_t Scheduler::PagesToLeaveFree(const Sequence& sequence, int32_t running) c
   return std::max(pages, std::min(doubled, pool_.total() / kLeaveFreeDivisor));
 }
 
+// Pages that a running sequence has still to take for its prompt, or for what it computes again. A
+// window gives back as many as it takes once it is full. Of a sequence that decodes there is none:
+// what it takes now and then is left free anyway.
+int64_t Scheduler::PagesDue(const Sequence& sequence) const {
+  if (sequence.state != SequenceState::kRunning || sequence.remaining() <= 1) return 0;
+  const int32_t tokens = sequence.known();
+  int64_t due = 0;
+  for (int32_t group = 0; group < groups(); ++group) {
+    const int32_t needed = BlocksFor(tokens) - pool_.FirstNeededBlock(group, tokens);
+    due += std::max(0, needed - (sequence.blocks() - sequence.tables[group].first));
+  }
+  return due;
+}
+
+// Those of the runners that would not give way to the sequence's admission. What the others lack
+// holds it up no more than what they have.
+int64_t Scheduler::PagesDueBeside(const Sequence& sequence, const Budget& budget) const {
+  int64_t due = budget.pages_due;
+  if (due == 0 || VictimFor(sequence, Need::kAdmission) == nullptr) return due;
+  for (const Sequence* other : holders_) {
+    if (MayGiveWay(*other, sequence)) due -= PagesDue(*other);
+  }
+  return due;
+}
+
 // Whether all that is known of the sequence has pages, beside what must stay free, where
 // `available` can be given out and so many sequences run.
 bool Scheduler::Fits(const Sequence& sequence, const PrefixMatch& match, int64_t available,
@@ -64,7 +89,7 @@ bool Scheduler::PreemptionSuffices(const Sequence& sequence, const Budget& budge
   // There is a slot, or one comes with the first of them.
   const auto for_victims = [&](const auto& visit) {
     for (const Sequence* other : holders_) {
-      if (CanNotGoOn(*other) || GivesWay(*other, sequence, Need::kAdmission)) visit(*other);
+      if (MayGiveWay(*other, sequence)) visit(*other);
     }
   };
   const auto for_pages = [&](const auto& visit) {
@@ -81,7 +106,7 @@ bool Scheduler::PreemptionSuffices(const Sequence& sequence, const Budget& budge
   });
   // Who waits long is asked in every step. Counted once for each holder, which is quick, pages are
   // too many at worst: only where that would do are they looked at one by one.
-  int64_t available = pool_.available();
+  int64_t available = pool_.available() - PagesDueBeside(sequence, budget);
   int64_t held = 0;
   for_victims([&](const Sequence& victim) { held += int64_t{victim.blocks()} * groups(); });
   if (PagesToLeaveFree(sequence, running) > available + held) return false;
@@ -115,10 +140,12 @@ bool Scheduler::Admit(Sequence& sequence, Budget& budget, SteadyTime now) {
       }
     }
     if (budget.tokens == 0) return false;
-    if (PagesToLeaveFree(sequence, running_) <= pool_.available()) {
+    const int64_t available = pool_.available() - PagesDueBeside(sequence, budget);
+    if (PagesToLeaveFree(sequence, running_) <= available) {
       const PrefixMatch match = sequence.blocks() > 0 ? PrefixMatch{} : MatchPrefix(sequence);
-      if (Fits(sequence, match, pool_.available(), running_)) {
+      if (Fits(sequence, match, available, running_)) {
         Bind(sequence, match, now);
+        budget.pages_due += PagesDue(sequence);
         return true;
       }
     }

@@ -11,6 +11,7 @@ bool Scheduler::PreemptFor(const Sequence& sequence, Need need, Budget& budget) 
   Sequence* victim = VictimFor(sequence, need);
   if (victim == nullptr) return false;
   ReturnToken(*victim, budget);
+  budget.pages_due -= PagesDue(*victim);
   Preempt(*victim);
   return true;
 }
@@ -27,6 +28,11 @@ bool Scheduler::GivesWay(const Sequence& other, const Sequence& sequence, Need n
   if (need == Need::kRow) return true;
   if (other.state != SequenceState::kRunning) return need == Need::kAdmission;
   return other.live->request.priority > sequence.live->request.priority;
+}
+
+// Whether PreemptFor can take from it for an admission of `sequence`.
+bool Scheduler::MayGiveWay(const Sequence& other, const Sequence& sequence) const {
+  return CanNotGoOn(other) || GivesWay(other, sequence, Need::kAdmission);
 }
 
 // First a paused sequence; then the last in rank behind.

@@ -199,6 +199,7 @@ Scheduler::Budget Scheduler::BeginBudget(SteadyTime now) {
       sequence.preempted_in_step = 0;  // it may come back at once
       continue;
     }
+    budget.pages_due += PagesDue(sequence);
     sequence.token_set_aside =
         sequence.remaining() == 1 && sequence.wants_rows() && HasRoom(sequence, now);
     if (sequence.token_set_aside) {
@@ -268,6 +269,7 @@ Scheduler::Progress Scheduler::PlanRow(Sequence& sequence, Budget& budget, Batch
   scores = std::min(scores, count);
   const bool draws = sequence.planned + count == sequence.known();
 
+  budget.pages_due -= PagesDue(sequence);
   Extend(sequence, sequence.planned + count);
   if (sequence.init_pending) {
     batch.Bind(sequence);
@@ -279,6 +281,7 @@ Scheduler::Progress Scheduler::PlanRow(Sequence& sequence, Budget& budget, Batch
   ++sequence.rows_in_flight;
   if (draws) ++sequence.draws_in_flight;
   sequence.device_has_token = draws;
+  budget.pages_due += PagesDue(sequence);
   if (!std::exchange(sequence.token_set_aside, false)) budget.tokens -= count;
   budget.scores -= scores;
   return Progress::kPlanned;

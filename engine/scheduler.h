@@ -97,6 +97,7 @@ class Scheduler {
   struct Budget {
     int32_t tokens = 0;  // but for those that are set aside
     int32_t scores = 0;
+    int64_t pages_due = 0;  // see PagesDue, of all that run
     Claims claims;
   };
 
@@ -127,6 +128,8 @@ class Scheduler {
   bool ClaimSlot(const Sequence& sequence, Budget& budget);
   PrefixMatch MatchPrefix(const Sequence& sequence);
   int64_t PagesToLeaveFree(const Sequence& sequence, int32_t running) const;
+  int64_t PagesDue(const Sequence& sequence) const;
+  int64_t PagesDueBeside(const Sequence& sequence, const Budget& budget) const;
   bool Fits(const Sequence& sequence, const PrefixMatch& match, int64_t available,
             int32_t running) const;
   Need AdmissionNeed() const { return free_slots_.empty() ? Need::kSlot : Need::kAdmission; }
@@ -156,6 +159,7 @@ class Scheduler {
   bool PreemptFor(const Sequence& sequence, Need need, Budget& budget);
   bool CanNotGoOn(const Sequence& sequence) const;
   bool GivesWay(const Sequence& other, const Sequence& sequence, Need need) const;
+  bool MayGiveWay(const Sequence& other, const Sequence& sequence) const;
   Sequence* VictimFor(const Sequence& sequence, Need need) const;
   bool PreemptAnyBut(const Sequence& sequence);
   void Preempt(Sequence& sequence);

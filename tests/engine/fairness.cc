@@ -27,19 +27,24 @@ uint64_t Finished(const EngineRig& rig) {
   return finished;
 }
 
+bool Runs(const Sequence& sequence) { return sequence.state == SequenceState::kRunning; }
+
 // Whether the sequence fits next to those it can't take from, whatever must stay free for them.
 bool SurelyFits(const Sequence& sequence, const std::vector<const Sequence*>& others,
                 const EngineRig& rig) {
   const PagePool& pool = rig.core().pool();
-  const int32_t tokens = std::max(sequence.prompt_tokens, sequence.known());
-  const int32_t blocks = (tokens + pool.page_tokens() - 1) / pool.page_tokens();
-  int64_t held = 0;
-  for (const Sequence* other : others) held += int64_t{other->blocks()} * pool.groups();
+  const auto blocks_for = [&](int32_t tokens) {
+    return (tokens + pool.page_tokens() - 1) / pool.page_tokens();
+  };
+  const int32_t blocks = blocks_for(std::max(sequence.prompt_tokens, sequence.known()));
+  int64_t held = 0;  // or to come, of one that runs
+  for (const Sequence* other : others) {
+    const int32_t due = Runs(*other) ? blocks_for(other->known()) : 0;
+    held += int64_t{std::max(other->blocks(), due)} * pool.groups();
+  }
   const int64_t reserve = std::max<int64_t>(std::ssize(others) * pool.groups(), pool.total() / 4);
   return int64_t{blocks} * pool.groups() + reserve + held <= pool.total();
 }
-
-bool Runs(const Sequence& sequence) { return sequence.state == SequenceState::kRunning; }
 
 int32_t PriorityOf(const Sequence& sequence) { return sequence.live->request.priority; }
 

@@ -212,6 +212,61 @@ TEST(PreemptionTest, PagesAreTakenFromTheNewestAndNeverFromTheOldest) {
   for (Client* client : clients) ExpectExact(rig, *client, {0});
 }
 
+// In small chunks each has few pages for long. Either fits, with what the other has, but not both.
+TEST(PreemptionTest, NobodyIsAdmittedIntoThePagesOfAPromptThatIsBeingRead) {
+  for (const int32_t depth : {1, 2}) {
+    for (const auto& [windows, pages] :
+         {std::pair(std::vector<int32_t>{0}, 30), {std::vector<int32_t>{0, 8}, 36}}) {
+      EngineConfig config = SmallConfig();
+      config.max_chunk_tokens = 5;
+      config.prefix_cache = false;
+      EngineRig rig({.planning_depth = depth}, config, windows, pages);
+      for (int i = 0; i < 2; ++i) rig.Submit(MakeRequest(RandomPrompt(i, 80), 4));
+      ASSERT_TRUE(rig.Finish());
+      EXPECT_EQ(rig.core().stats().preemptions.value(), 0);
+      for (const std::unique_ptr<Client>& client : rig.clients()) {
+        ExpectExact(rig, *client, windows);
+      }
+    }
+  }
+}
+
+// A window that is full takes no more pages than it gives back.
+TEST(PreemptionTest, PromptsAreReadTogetherWhereTheirWindowsFit) {
+  EngineConfig config = SmallConfig();
+  config.max_chunk_tokens = 5;
+  config.prefix_cache = false;
+  EngineRig rig({}, config, {6}, 17);
+  std::vector<Client*> first;
+  for (int i = 0; i < 3; ++i) first.push_back(rig.Submit(MakeRequest(RandomPrompt(i, 80), 4)));
+  for (int turn = 0; turn < 4; ++turn) rig.Turn();
+  Client* fourth = rig.Submit(MakeRequest(RandomPrompt(4, 80), 4));
+  rig.Turn();
+  for (Client* client : first) EXPECT_LT(rig.sequence(*client).planned, 80);
+  EXPECT_EQ(rig.sequence(*fourth).state, SequenceState::kRunning);
+  ASSERT_TRUE(rig.Finish());
+  EXPECT_EQ(rig.core().stats().preemptions.value(), 0);
+  for (const std::unique_ptr<Client>& client : rig.clients()) ExpectExact(rig, *client, {6});
+}
+
+// The urgent one ends before the other needs the pages: nothing is taken from that one too soon.
+TEST(PreemptionTest, WhatALessUrgentPromptLacksHoldsUpNobody) {
+  EngineConfig config = SmallConfig();
+  config.max_chunk_tokens = 5;
+  config.prefix_cache = false;
+  EngineRig rig({}, config, {0}, 30);
+  Client* prompt = rig.Submit(MakeRequest(RandomPrompt(1, 80), 4));
+  rig.Turn();
+  Request request = MakeRequest(RandomPrompt(2, 40), 2);
+  request.priority = -1;
+  Client* urgent = rig.Submit(std::move(request));
+  rig.Turn();
+  EXPECT_EQ(rig.sequence(*urgent).planned, 5);
+  ASSERT_TRUE(rig.Finish());
+  EXPECT_EQ(rig.core().stats().preemptions.value(), 0);
+  for (Client* client : {prompt, urgent}) ExpectExact(rig, *client, {0});
+}
+
 TEST(PreemptionTest, NobodyIsAdmittedPastAPreemptedSequence) {
   for (const int32_t depth : {1, 2}) {
     EngineConfig config = SmallConfig();
@@ -372,13 +427,13 @@ TEST(PreemptionTest, WhoRunsBehindAFailedAdmissionStillHasItsTurn) {
 // that one is preempted, and none fails.
 TEST(PreemptionTest, TheLastInRankGivesWayWhenNothingCanRun) {
   EngineConfig config = SmallConfig();
-  config.max_chunk_tokens = 5;
+  config.max_chunk_tokens = 1;
   EngineRig rig({}, config, {0}, 10);
   Request shared = MakeRequest(RandomPrompt(1, 20), 1);
   shared.n = 2;
   Client* first = rig.Submit(std::move(shared));
-  Client* behind = rig.Submit(MakeRequest(RandomPrompt(2, 20), 10));
-  for (int turn = 0; turn < 8; ++turn) rig.Turn();
+  Client* behind = rig.Submit(MakeRequest(RandomPrompt(2, 1), 30));
+  for (int turn = 0; turn < 24; ++turn) rig.Turn();
   ASSERT_EQ(rig.sequence(*first, 1).state, SequenceState::kWaiting);
   ASSERT_EQ(rig.sequence(*first, 1).blocks(), 4);
   ASSERT_EQ(rig.core().pool().available(), 0);
