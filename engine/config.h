@@ -2,6 +2,7 @@
 #ifndef BARAM_ENGINE_CONFIG_H_
 #define BARAM_ENGINE_CONFIG_H_
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -45,6 +46,7 @@ struct EngineConfig {
   // are at most these and one a running sequence, whatever priorities they come with.
   int32_t max_queued_requests = 1024;
   int64_t max_queued_tokens = 4'000'000;  // of those that wait together, see QueuedTokens
+  int32_t min_priority = 0;               // the most urgent that a call may name, see QueueBound
   int32_t stream_tokens = 1024;           // an outbox's ring; a full one pauses its sequence
   // A sequence that is paused for longer, and whose reader takes nothing, ends with kSlowReader.
   double longest_pause_s = 30;
@@ -56,6 +58,15 @@ struct EngineConfig {
   LoadProgress load_progress;
   std::function<void(const std::string&)> warn, lost;  // see DeviceOptions
 };
+
+// How much of `bound`, of requests or tokens that wait, those of `priority` may fill. A quarter is
+// left to calls more urgent than those that name no priority (which is 0), or to the latter where
+// the operator allows nothing more urgent: a batch job that steps back then keeps neither out.
+inline int64_t QueueBound(const EngineConfig& config, int64_t bound, int64_t priority) {
+  constexpr int32_t kPushesIn = -1;
+  if (priority <= std::max(config.min_priority, kPushesIn)) return bound;
+  return std::max<int64_t>(1, bound * 3 / 4);
+}
 
 // The most EOS ids of a model's configuration. The tokenizer's and a request's own stop ids have
 // the rest of kMaxStopIds.

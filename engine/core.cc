@@ -96,13 +96,16 @@ absl::Status EngineCore::Validate(const Request& request) const {
   return absl::OkStatus();
 }
 
-absl::Status EngineCore::Accepting() const {
+absl::Status EngineCore::Accepting(const Request& request) const {
   if (!alive()) return absl::UnavailableError("The device is lost; try another replica.");
   if (draining()) {
     return absl::UnavailableError("The server is going down; try another replica.");
   }
-  const bool requests = queued_requests_.load() >= config_.max_queued_requests;
-  if (requests || queued_tokens_.load() >= config_.max_queued_tokens) {
+  const auto full = [&](int64_t queued, int64_t bound) {
+    return queued >= QueueBound(config_, bound, request.priority);
+  };
+  const bool requests = full(queued_requests_.load(), config_.max_queued_requests);
+  if (requests || full(queued_tokens_.load(), config_.max_queued_tokens)) {
     return BlameSetting(
         absl::ResourceExhaustedError("The server's queue is full; try again in a moment."),
         requests ? "max-queued-requests" : "max-queued-tokens");
@@ -112,7 +115,7 @@ absl::Status EngineCore::Accepting() const {
 
 absl::StatusOr<std::shared_ptr<Outbox>> EngineCore::Submit(Request request, void* reader) {
   absl::Status status = Validate(request);
-  if (status.ok()) status = Accepting();
+  if (status.ok()) status = Accepting(request);
   if (!status.ok()) {
     stats_.refused.Add();
     return status;
@@ -124,7 +127,7 @@ absl::StatusOr<std::shared_ptr<Outbox>> EngineCore::Submit(Request request, void
   auto live = std::make_unique<LiveRequest>(std::move(request), outbox);
   {
     std::lock_guard lock(inbox_mutex_);
-    status = Accepting();
+    status = Accepting(live->request);
     if (status.ok() && !AddLive(live->request, outbox)) {
       status = absl::AlreadyExistsError(
           "A request with this id is running; choose another id, or try again when it has ended.");

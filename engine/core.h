@@ -98,7 +98,7 @@ class EngineCore {
   using Live = std::map<LiveKey, LivePart, ByKey>;
 
   absl::Status Validate(const Request& request) const;
-  absl::Status Accepting() const;
+  absl::Status Accepting(const Request& request) const;
   bool AddLive(const Request& request, std::shared_ptr<Outbox> outbox);  // false: the id is taken
   Live::iterator FirstLive(std::string_view id);                         // at or behind that id
   void EndAll(const Finish& finish, SteadyTime now);

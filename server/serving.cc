@@ -227,12 +227,16 @@ absl::Status Serving::Check(const Call& call) const {
   if (absl::Status known = CheckModel(call.model); !known.ok()) return known;
   // Each prompt takes one queue slot, whatever its n: with more than this a call could never be
   // accepted.
-  const auto queued = static_cast<size_t>(config_.max_queued_requests);
+  const auto queued =
+      static_cast<size_t>(QueueBound(config_, config_.max_queued_requests, call.priority));
   if (call.prompts.size() > queued) {
     return InvalidValue("prompt",
                         absl::StrCat("has ", call.prompts.size(), " entries but at most ", queued,
-                                     " requests wait here (--max-queued-requests): send "
-                                     "fewer prompts a call."));
+                                     " requests wait here (--max-queued-requests",
+                                     queued < static_cast<size_t>(config_.max_queued_requests)
+                                         ? ", less what is left to urgent ones"
+                                         : "",
+                                     "): send fewer prompts a call."));
   }
   return CheckCall(call, info(), config_);
 }

@@ -47,7 +47,6 @@ struct Config : EngineConfig {
   int64_t max_http_reply_bytes = 64 << 20;  // of an HTTP answer that is not streamed
   int64_t max_prompt_bytes = 0;             // see MaxPromptBytes
   int32_t max_n = 16;
-  int32_t min_priority = 0;        // the most urgent that a call may request
   int32_t max_connections = 1024;  // HTTP and gRPC each
   int32_t max_streams = 256;       // concurrent calls per gRPC connection
   int32_t max_header_bytes = 16 << 10;

@@ -259,8 +259,11 @@ const std::vector<Group>& SettingsTable() {
          .min = 1,
          .max = 1 << 20,
          .value = "N",
-         .help = "Requests that wait to run; further ones are refused and may be sent again. Each "
-                 "prompt of a call is one, and a call has at most so many."},
+         .help =
+             "Requests that wait to run; further ones are refused and may be sent again. Each "
+             "prompt of a call is one, and a call has at most so many. A quarter of them, and of "
+             "--max-queued-tokens, is left to calls more urgent than priority 0, or to those of "
+             "0 where --min-priority allows no other."},
         {.name = "max-queued-tokens",
          .kind = Kind::kNumber,
          .member = &C::max_queued_tokens,

@@ -377,6 +377,46 @@ TEST(LifecycleTest, TheQueueIsBoundedByTokensToo) {
   EXPECT_TRUE(rig.core().Submit(request, nullptr).ok());
 }
 
+// A batch job steps back and fills three quarters; where calls may push in, so do all others.
+TEST(LifecycleTest, TheQueueHasRoomLeftForTheUrgent) {
+  struct Case {
+    int32_t min_priority, steps_back, urgent;
+  };
+  for (const Case& c : {Case{0, 5, 0}, Case{-10, 0, -10}, Case{-10, 0, -1}, Case{-10, 5, -1}}) {
+    for (const bool by_tokens : {false, true}) {
+      EngineConfig config = SmallConfig();
+      config.min_priority = c.min_priority;
+      if (by_tokens) {
+        config.max_queued_tokens = 8;
+      } else {
+        config.max_queued_requests = 8;
+      }
+      EngineRig rig({}, config, {0});
+      int64_t ids = 0;
+      const auto accepted = [&](int32_t priority) {
+        Request request = MakeRequest({1}, 1);
+        request.id = std::to_string(ids++);
+        request.priority = priority;
+        return rig.core().Submit(std::move(request), nullptr).ok();
+      };
+      for (int i = 0; i < 6; ++i) EXPECT_TRUE(accepted(c.steps_back));
+      EXPECT_FALSE(accepted(c.steps_back));
+      for (int i = 0; i < 2; ++i) EXPECT_TRUE(accepted(c.urgent));
+      EXPECT_FALSE(accepted(c.urgent));
+      ASSERT_TRUE(rig.Finish());
+    }
+  }
+}
+
+// Also of the least queue.
+TEST(LifecycleTest, CallsOfOneKindHaveTheWholeQueue) {
+  for (const auto& [priority, bound, accepted] :
+       {std::tuple(0, 8, 8), {-1, 8, 8}, {5, 8, 6}, {5, 3, 2}, {5, 1, 1}}) {
+    EngineConfig config;
+    EXPECT_EQ(QueueBound(config, bound, priority), accepted) << priority;
+  }
+}
+
 // The parts of a client's call with several prompts end together, and remain distinguishable.
 TEST(LifecycleTest, PartsShareTheirId) {
   EngineRig rig({}, SmallConfig(), {0});

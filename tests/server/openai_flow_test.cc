@@ -356,8 +356,8 @@ TEST_F(OpenAiFlowTest, TheOperatorIsToldWhichQueueIsFull) {
 // A retry could never succeed.
 TEST_F(OpenAiFlowTest, MorePromptsThanTheQueueHoldsAreAWrongCall) {
   StartNarrow([](server::Config& config) { config.max_queued_requests = 4; });
-  const auto ask = [&](size_t prompts) {
-    return Ask(Post(R"({"n":16,"max_tokens":1,"prompt":)" + Prompts(prompts, "a") + "}"));
+  const auto ask = [&](size_t prompts, const std::string& more = "") {
+    return Ask(Post(R"({"n":16,"max_tokens":1,"prompt":)" + Prompts(prompts, "a") + more + "}"));
   };
   const RawResponse response = ask(5);
   EXPECT_EQ(response.status, 400);
@@ -368,6 +368,11 @@ TEST_F(OpenAiFlowTest, MorePromptsThanTheQueueHoldsAreAWrongCall) {
             "prompt has 5 entries but at most 4 requests wait here (--max-queued-requests): send "
             "fewer prompts a call.");
   EXPECT_EQ(ask(4).status, 200) << "an output is no request";
+  const RawResponse back = ask(4, R"(,"priority":1)");
+  EXPECT_EQ(back.status, 400);
+  EXPECT_THAT(back.body, HasSubstr("has 4 entries but at most 3 requests wait here "
+                                   "(--max-queued-requests, less what is left to urgent ones)"));
+  EXPECT_EQ(ask(3, R"(,"priority":1)").status, 200);
 }
 
 TEST_F(OpenAiFlowTest, ADrainingServerSendsCallsElsewhere) {
