@@ -146,10 +146,13 @@ void Launch(void (*kernel)(Args), Dim3 grid, Dim3 block, size_t shared_bytes, La
 #ifdef __CUDACC__
   // 48 KiB are allowed by default; the rest of them is left for the kernel's static variables.
   constexpr size_t kAlwaysAllowed = 32 << 10;
+  const auto keep = [](cudaError_t error) {
+    if (error != cudaSuccess) KeepError(cudaGetErrorString(error));
+  };
   if (shared_bytes > kAlwaysAllowed) {
-    cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                         cudaFuncAttributeMaxDynamicSharedMemorySize,
-                         static_cast<int>(shared_bytes));
+    keep(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                              cudaFuncAttributeMaxDynamicSharedMemorySize,
+                              static_cast<int>(shared_bytes)));
   }
   cudaLaunchAttribute overlaps[2] = {};
   overlaps[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
@@ -163,7 +166,7 @@ void Launch(void (*kernel)(Args), Dim3 grid, Dim3 block, size_t shared_bytes, La
   config.stream = stream.stream;
   config.attrs = overlaps;
   config.numAttrs = stream.overlap ? 2 : 0;
-  cudaLaunchKernelEx(&config, kernel, args);
+  keep(cudaLaunchKernelEx(&config, kernel, args));
 #else
   struct Bound {
     void (*kernel)(Args);

@@ -91,8 +91,11 @@ Error EndCapture(Stream stream, Graph* graph);
 Error LaunchGraph(Graph graph, Stream stream);
 void DestroyGraph(Graph graph);
 
-// The error of the launches since the last call, cleared unless sticky.
+// The first error of this thread's calls and launches since the last call, which is cleared: the
+// first failure in a capture is the reason for all later ones.
 Error LastError();
+// Remembers an error for LastError(), unless there is one. For launches, which return none.
+void KeepError(Error error);
 
 // Whether an error means that a request is not supported: an invalid or unsupported argument, or a
 // call that is not permitted in a capture. Later calls in that capture report only that it is

@@ -4,14 +4,20 @@
 #include <cstdio>
 #include <cstring>
 #include <fstream>
+#include <utility>
 
 #include "kernels/cuda/runtime.h"
 
 namespace baram::cuda {
 namespace {
 
+// The runtime itself remembers the last error, which in a capture is only that it is spoilt.
+thread_local Error first_error = nullptr;
+
 Error Words(cudaError_t error) {
-  return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
+  const Error words = error == cudaSuccess ? nullptr : cudaGetErrorString(error);
+  KeepError(words);
+  return words;
 }
 
 // The runtime reports a MIG slice's UUID like that of a whole GPU; only the slice's name shows what
@@ -140,7 +146,13 @@ Error EndCapture(Stream stream, Graph* graph) {
 Error LaunchGraph(Graph graph, Stream stream) { return Words(cudaGraphLaunch(graph, stream)); }
 void DestroyGraph(Graph graph) { cudaGraphExecDestroy(graph); }
 
-Error LastError() { return Words(cudaGetLastError()); }
+void KeepError(Error error) {
+  if (first_error == nullptr) first_error = error;
+}
+Error LastError() {
+  Words(cudaGetLastError());  // and the runtime forgets its own
+  return std::exchange(first_error, nullptr);
+}
 
 bool IsUnsupported(Error error) {
   for (const cudaError_t one :

@@ -85,7 +85,7 @@ TEST(CudaCapture, AGraphWhoseKernelsOverlapIsTriedWithoutOnce) {
 
 TEST(CudaCapture, ALackOfMemoryTakesNoOverlapFromCaptures) {
   const auto device = Open();
-  emulation::RefuseOverlappingCaptures("out of memory");
+  emulation::RefuseOverlappingCaptures(emulation::kNoMemory);
   ::testing::internal::CaptureStderr();
   EXPECT_FALSE(CapturesAKernel(*device));
   EXPECT_THAT(::testing::internal::GetCapturedStderr(),
@@ -141,12 +141,30 @@ TEST(CudaCapture, OnlyCapturesGiveOverlapUp) {
   EXPECT_TRUE(captures.overlap());
 }
 
+// All launches after the first that fails say only that the capture is lost.
+TEST(CudaCapture, ALaunchThatFindsNoMemoryTakesNoOverlapFromCaptures) {
+  const auto device = Open();
+  ASSERT_TRUE(device->BeginCapture());
+  emulation::FailLaunch(emulation::kNoMemory);
+  const Tensor row = DenseTensor(nullptr, DType::kF32, 1, 8);
+  for (int i = 0; i < 3; ++i) device->Norm({.x = row, .out = row});
+  ::testing::internal::CaptureStderr();
+  EXPECT_EQ(device->EndCapture(), 0u);
+  EXPECT_THAT(::testing::internal::GetCapturedStderr(),
+              HasSubstr("can't be captured as a graph: out of memory; it will be slower"));
+  EXPECT_TRUE(CapturesAKernel(*device));
+  EXPECT_TRUE(device->GraphsOverlap());
+  EXPECT_TRUE(device->Wait(device->Record())) << "nothing of it is left behind";
+}
+
 // The first failure in a capture is the reason, not the failure of the capture itself.
 TEST(CudaCapture, ARefusedCaptureNamesWhatSpoiltIt) {
   const auto device = Open();
   ASSERT_TRUE(device->BeginCapture());
   void* memory = nullptr;
   ASSERT_NE(Allocate(1, &memory), nullptr);
+  const Tensor row = DenseTensor(nullptr, DType::kF32, 1, 8);
+  device->Norm({.x = row, .out = row});
   ::testing::internal::CaptureStderr();
   EXPECT_EQ(device->EndCapture(), 0u);
   EXPECT_THAT(::testing::internal::GetCapturedStderr(),

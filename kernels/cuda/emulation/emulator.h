@@ -43,6 +43,8 @@ void RefuseOtherRows(bool refuse);
 void FailAllocation(int n);
 // Whether that allocation was attempted.
 bool AllocationFailed();
+// The next launch fails with this error, and loses the capture that it would be part of.
+void FailLaunch(Error error);
 // true: from now on captures fail to begin. false: they succeed again.
 void RefuseCaptures(bool refuse);
 // From now on a capture in which kernels overlap fails with this error. Null: it succeeds again.

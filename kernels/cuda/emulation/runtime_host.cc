@@ -20,16 +20,16 @@ namespace {
 using emulation::AllowedNow;
 using emulation::Failed;
 using emulation::kCapturing;
+using emulation::kNoMemory;
 
 std::atomic<int> allocations_to_failure = 0;
-thread_local Error last_error = nullptr;
+thread_local Error first_error = nullptr;
 
 // Aligned like cudaMalloc. Exact in size, so that the address sanitizer catches the first byte
 // beyond.
 Error AllocateHost(int64_t bytes, void** memory) {
   *memory = nullptr;
   if (!AllowedNow()) return Failed(kCapturing);
-  constexpr Error kNoMemory = "out of memory";
   if (allocations_to_failure > 0 && --allocations_to_failure == 0) return Failed(kNoMemory);
   return posix_memalign(memory, 256, bytes) == 0 ? nullptr : Failed(kNoMemory);
 }
@@ -59,7 +59,10 @@ PinnedRanges& Pinned() {
 void emulation::FailAllocation(int n) { allocations_to_failure = n; }
 bool emulation::AllocationFailed() { return allocations_to_failure == 0; }
 
-Error emulation::Failed(Error error) { return last_error = error; }
+Error emulation::Failed(Error error) {
+  KeepError(error);
+  return error;
+}
 
 bool emulation::IsPinned(const void* host) {
   PinnedRanges& pinned = Pinned();
@@ -129,6 +132,9 @@ void FreePinned(void* host) {
   std::free(host);
 }
 
-Error LastError() { return std::exchange(last_error, nullptr); }
+void KeepError(Error error) {
+  if (first_error == nullptr) first_error = error;
+}
+Error LastError() { return std::exchange(first_error, nullptr); }
 
 }  // namespace baram::cuda

@@ -70,6 +70,7 @@ std::set<Stream>& Streams() {
 thread_local Stream capturing = nullptr;
 std::atomic<bool> refuse_captures = false;
 std::atomic<Error> refuse_overlapping_captures = nullptr;
+std::atomic<Error> fail_launch = nullptr;
 
 void CarryOut(Queue& queue, uint64_t position) {
   while (queue.begun < position) {
@@ -84,20 +85,28 @@ void CarryOut(Queue& queue, uint64_t position) {
 
 void RefuseCaptures(bool refuse) { refuse_captures = refuse; }
 void RefuseOverlappingCaptures(Error error) { refuse_overlapping_captures = error; }
+void FailLaunch(Error error) { fail_launch = error; }
 
-void Enqueue(Stream stream, Work work) {
+Error Enqueue(Stream stream, Work work) {
   std::lock_guard lock(mutex);
   if (stream == nullptr) {
     work();
   } else if (stream->capture != nullptr) {
+    if (stream->capture->lost) return Failed(kLostCapture);
     stream->capture->nodes.push_back(std::move(work));
   } else {
     stream->queue->waiting.push_back(std::move(work));
     ++stream->queue->added;
   }
+  return nullptr;
 }
 
 void EnqueueLaunch(LaunchStream stream, Work work) {
+  if (const Error error = fail_launch.exchange(nullptr)) {
+    if (stream.stream != nullptr && stream.stream == capturing) capturing->capture->lost = true;
+    Failed(error);
+    return;
+  }
   if (stream.overlap && stream.stream != nullptr && stream.stream == capturing) {
     capturing->capture->overlaps = true;
   }
@@ -151,22 +160,20 @@ Error CopyToDevice(void* device, const void* host, int64_t bytes, Stream stream)
   if (bytes == 0) return nullptr;
   const bool captured = stream != nullptr && emulation::capturing == stream;
   if (captured || emulation::IsPinned(host)) {
-    Enqueue(stream, [=] { std::memcpy(device, host, bytes); });
-    return nullptr;
+    return Enqueue(stream, [=] { std::memcpy(device, host, bytes); });
   }
   const auto* begin = static_cast<const std::byte*>(host);
-  Enqueue(stream, [device, copy = std::vector<std::byte>(begin, begin + bytes)] {
+  return Enqueue(stream, [device, copy = std::vector<std::byte>(begin, begin + bytes)] {
     std::memcpy(device, copy.data(), copy.size());
   });
-  return nullptr;
 }
 Error CopyToHost(void* host, const void* device, int64_t bytes, Stream stream) {
-  if (bytes > 0) Enqueue(stream, [=] { std::memcpy(host, device, bytes); });
-  return nullptr;
+  if (bytes == 0) return nullptr;
+  return Enqueue(stream, [=] { std::memcpy(host, device, bytes); });
 }
 Error Fill(void* device, uint8_t byte, int64_t bytes, Stream stream) {
-  if (bytes > 0) Enqueue(stream, [=] { std::memset(device, byte, bytes); });
-  return nullptr;
+  if (bytes == 0) return nullptr;
+  return Enqueue(stream, [=] { std::memset(device, byte, bytes); });
 }
 
 Error CreateEvent(Event* event) {
@@ -231,10 +238,9 @@ Error EndCapture(Stream stream, Graph* graph) {
 }
 Error LaunchGraph(Graph graph, Stream stream) {
   if (!AllowedNow()) return Failed(kCapturing);
-  Enqueue(stream, [nodes = graph->nodes] {
+  return Enqueue(stream, [nodes = graph->nodes] {
     for (const emulation::Work& node : *nodes) node();
   });
-  return nullptr;
 }
 void DestroyGraph(Graph graph) { delete graph; }
 

@@ -12,9 +12,10 @@ namespace baram::cuda::emulation {
 // Puts work on a stream, or into the graph being captured from it. The work runs when a thread
 // waits for the stream or for an event recorded later, or frees memory: as late as a GPU may run
 // it, so whatever it reads must still be there. On a null stream it runs at once, for tests of
-// kernels alone. Any thread; work of all streams runs one item at a time.
-void Enqueue(Stream stream, std::function<void()> work);
-// The same for a kernel.
+// kernels alone. Any thread; work of all streams runs one item at a time. Fails in a capture that
+// is lost.
+Error Enqueue(Stream stream, std::function<void()> work);
+// The same for a kernel, whose error LastError() returns.
 void EnqueueLaunch(LaunchStream stream, std::function<void()> work);
 
 // Runs everything queued on any stream.
@@ -30,6 +31,7 @@ bool AllowedNow();
 inline constexpr Error kCapturing = "operation not permitted when stream is capturing";
 inline constexpr Error kLostCapture = "operation failed due to a previous error during capture";
 inline constexpr Error kInvalid = "invalid argument";
+inline constexpr Error kNoMemory = "out of memory";
 inline constexpr Error kNotSupported = "operation not supported";
 
 // Whether AllocatePinned returned this memory: copies read it when the stream gets there.
