@@ -31,10 +31,18 @@ bool Captures::Begin(Stream stream) {
   return capturing_;
 }
 
+void Captures::KeepRefusal(Error refusal) {
+  Check(capturing_, "a refusal is kept of a capture");
+  const Error before = LastError();
+  KeepError(before);  // asked, not taken
+  if (before == nullptr && refusal_ == nullptr) refusal_ = refusal;
+}
+
 uint64_t Captures::End(Stream stream) {
   Check(capturing_, "a capture ends that was begun");
   const bool overlapped = overlap();
   capturing_ = false;
+  const Error refusal = std::exchange(refusal_, nullptr);
   // Errors of captured launches are not the device's: none of them ran. An error of the device will
   // come up again in whatever runs next. A launch that fails invalidates the capture, so its error
   // is the cause.
@@ -44,8 +52,13 @@ uint64_t Captures::End(Stream stream) {
   if (error == nullptr) error = ended;
   if (error != nullptr) {
     LastError();  // as in Begin
-    NoteRefusal(error, overlapped);
+    NoteRefusal(refusal != nullptr ? refusal : error, overlapped);
     return 0;
+  }
+  if (refusal != nullptr && !std::exchange(told_refusal_, true)) {
+    warn_(device_ +
+          ": cuBLASLt does not compute a product of a step that is captured as a graph: " +
+          refusal + "; it will be slower");
   }
   if (overlapped) of_overlap_ = OfOverlap::kCaptured;
   graphs_.push_back(std::move(graph));

@@ -28,6 +28,9 @@ class Captures {
   [[nodiscard]] bool Begin(Stream stream);
   [[nodiscard]] uint64_t End(Stream stream);
   Error Replay(uint64_t graph, Stream stream);
+  // In a capture: cuBLASLt refuses a product of it. End() tells why, if nothing failed before: what
+  // spoils the capture may have failed in the library, whose runtime is not ours.
+  void KeepRefusal(Error refusal);
 
   bool capturing() const { return capturing_; }
   // Whether kernels launched now should overlap.
@@ -46,7 +49,9 @@ class Captures {
   const Warn warn_;
   bool capturing_ = false;
   OfOverlap of_overlap_ = OfOverlap::kUntried;
+  Error refusal_ = nullptr;         // of the current capture, see KeepRefusal
   bool told_ = false;               // reported that steps can't be captured
+  bool told_refusal_ = false;       // reported that a graph has a product which cuBLASLt refused
   std::vector<OwnedGraph> graphs_;  // graph n is graphs_[n - 1]
 };
 

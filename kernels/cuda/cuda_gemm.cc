@@ -106,8 +106,11 @@ Error CudaDevice::GemmByLibrary(const GemmArgs& args, const GemmPlan& plan) {
     count = part.a.rows;
     const bool in_capture = captures_.capturing();
     if (const Error refusal = cublaslt_->Multiply(part, in_capture, stream_.get())) {
-      // As in ProbeCublasLt. A capture fails by its first error, which is reported at its end.
-      if (!in_capture) LastError();
+      if (in_capture) {
+        captures_.KeepRefusal(refusal);
+      } else {
+        LastError();  // as in ProbeCublasLt
+      }
       return refusal;
     }
     if (plan.wide_rows == 0) continue;

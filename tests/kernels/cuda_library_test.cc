@@ -11,6 +11,7 @@
 
 #include "kernels/cuda/cuda_device.h"
 #include "kernels/cuda/emulation/emulator.h"
+#include "kernels/cuda/emulation/streams.h"
 #include "kernels/float_types.h"
 
 namespace baram::cuda {
@@ -127,21 +128,51 @@ TEST(CudaLibrary, IsNotBlamedForWhatFailsInACapture) {
   emulation::OfferCublasLt();
   const auto device = Open();
   Ones ones(*device, 16);
+  std::string words;  // of the end of the capture
   const auto capture_refused = [&] {
     ASSERT_TRUE(device->BeginCapture());
     emulation::RefuseProducts(true);
     EXPECT_EQ(WordsOf([&] { device->Gemm(ones.args); }), "");
     emulation::RefuseProducts(false);
-    EXPECT_NE(device->EndCapture(), 0u);
+    words = WordsOf([&] { EXPECT_NE(device->EndCapture(), 0u); });
     EXPECT_EQ(device->KernelOf(ones.args), "cublaslt");
   };
   device->Gemm(ones.args);
   capture_refused();
+  EXPECT_THAT(words, HasSubstr("captured as a graph: the emulation refuses products; it will be"));
   emulation::RefuseOtherRows(true);
   ones.args.a.rows = ones.args.out.rows = 17;
   device->Gemm(ones.args);  // now known by its exact row count
   capture_refused();
+  EXPECT_EQ(words, "") << "it is told once";
   emulation::RefuseOtherRows(false);
+}
+
+// Its runtime is its own: ours knows only that the capture is lost.
+TEST(CudaLibrary, SaysWhatSpoiltACapture) {
+  emulation::OfferCublasLt();
+  for (const bool launch_fails_before : {true, false}) {
+    const auto device = Open();
+    Ones ones(*device, 16);
+    device->Gemm(ones.args);
+    ASSERT_TRUE(device->BeginCapture());
+    if (launch_fails_before) {
+      emulation::FailLaunch(emulation::kNoMemory);
+      device->Gemm(ones.args);
+    }
+    emulation::RefuseProducts(true);
+    device->Gemm(ones.args);
+    emulation::RefuseProducts(false);
+    EXPECT_FALSE(emulation::AllowedNow());
+    device->Gemm(ones.args);
+    EXPECT_THAT(WordsOf([&] { EXPECT_EQ(device->EndCapture(), 0u); }),
+                HasSubstr(std::string("can't be captured as a graph: ") +
+                          (launch_fails_before ? "out of memory" : "the emulation refuses")));
+    EXPECT_TRUE(device->Wait(device->Record())) << "nothing of it is left behind";
+    ASSERT_TRUE(device->BeginCapture());
+    device->Gemm(ones.args);
+    EXPECT_EQ(WordsOf([&] { EXPECT_NE(device->EndCapture(), 0u); }), "");
+  }
 }
 
 }  // namespace
