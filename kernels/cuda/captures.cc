@@ -8,7 +8,7 @@
 namespace baram::cuda {
 
 void Captures::NoteRefusal(Error error, bool overlapped) {
-  if (overlapped && of_overlap_ == OfOverlap::kUntried && IsUnsupported(error)) {
+  if (overlapped && of_overlap_ == OfOverlap::kUntried && !IsLackOfMemory(error)) {
     of_overlap_ = OfOverlap::kRefused;
     warn_(device_ +
           ": a step whose launches have programmatic stream serialization and a preferred shared "

@@ -15,8 +15,8 @@ namespace baram::cuda {
 
 // Owned by the device, used by the executor thread. A failed capture costs speed, not the device;
 // the reason is reported once. Overlap is blamed for a failure, and given up in captures, only if
-// no graph was captured with it before and the error may stem from it, which running out of memory
-// does not.
+// no graph was captured with it before and the error may stem from it: any error but running out
+// of memory, since a driver may reject what it does not know with any error.
 class Captures {
  public:
   // `device`: its name, for reports. `overlap`: DeviceOptions::overlap_kernels. `warn` is not

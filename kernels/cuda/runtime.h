@@ -97,10 +97,8 @@ Error LastError();
 // Remembers an error for LastError(), unless there is one. For launches, which return none.
 void KeepError(Error error);
 
-// Whether an error means that a request is not supported: an invalid or unsupported argument, or a
-// call that is not permitted in a capture. Later calls in that capture report only that it is
-// invalidated, which counts as well.
-bool IsUnsupported(Error error);
+// Whether a runtime error means that memory ran out.
+bool IsLackOfMemory(Error error);
 
 }  // namespace baram::cuda
 

@@ -154,13 +154,8 @@ Error LastError() {
   return std::exchange(first_error, nullptr);
 }
 
-bool IsUnsupported(Error error) {
-  for (const cudaError_t one :
-       {cudaErrorInvalidValue, cudaErrorNotSupported, cudaErrorStreamCaptureUnsupported,
-        cudaErrorStreamCaptureInvalidated}) {
-    if (error != nullptr && std::strcmp(error, cudaGetErrorString(one)) == 0) return true;
-  }
-  return false;
+bool IsLackOfMemory(Error error) {
+  return error != nullptr && std::strcmp(error, cudaGetErrorString(cudaErrorMemoryAllocation)) == 0;
 }
 
 }  // namespace baram::cuda

@@ -71,16 +71,18 @@ TEST(CudaCapture, ARefusedCaptureIsNoLostDevice) {
 
 // The first capture reports what its launches requested; the next does without overlap.
 TEST(CudaCapture, AGraphWhoseKernelsOverlapIsTriedWithoutOnce) {
-  const auto device = Open();
-  emulation::RefuseOverlappingCaptures(emulation::kInvalid);
-  ::testing::internal::CaptureStderr();
-  EXPECT_FALSE(CapturesAKernel(*device));
-  EXPECT_THAT(::testing::internal::GetCapturedStderr(),
-              HasSubstr("programmatic stream serialization"));
-  EXPECT_TRUE(CapturesAKernel(*device));
-  emulation::RefuseOverlappingCaptures(nullptr);
-  EXPECT_FALSE(device->GraphsOverlap());
-  EXPECT_TRUE(device->Wait(device->Record()));
+  for (const Error error : {emulation::kInvalid, emulation::kNotSupported, "unknown error"}) {
+    const auto device = Open();
+    emulation::RefuseOverlappingCaptures(error);
+    ::testing::internal::CaptureStderr();
+    EXPECT_FALSE(CapturesAKernel(*device));
+    EXPECT_THAT(::testing::internal::GetCapturedStderr(),
+                AllOf(HasSubstr("programmatic stream serialization"), HasSubstr(error)));
+    EXPECT_TRUE(CapturesAKernel(*device));
+    emulation::RefuseOverlappingCaptures(nullptr);
+    EXPECT_FALSE(device->GraphsOverlap());
+    EXPECT_TRUE(device->Wait(device->Record()));
+  }
 }
 
 TEST(CudaCapture, ALackOfMemoryTakesNoOverlapFromCaptures) {

@@ -244,12 +244,8 @@ Error LaunchGraph(Graph graph, Stream stream) {
 }
 void DestroyGraph(Graph graph) { delete graph; }
 
-bool IsUnsupported(Error error) {
-  using namespace emulation;  // NOLINT: its errors
-  for (const std::string_view one : {kInvalid, kNotSupported, kCapturing, kLostCapture}) {
-    if (error != nullptr && one == error) return true;
-  }
-  return false;
+bool IsLackOfMemory(Error error) {
+  return error != nullptr && error == std::string_view(emulation::kNoMemory);
 }
 
 }  // namespace baram::cuda
