@@ -6,7 +6,9 @@
 # files, both rewritten after every part, so that results survive if this is killed: summary.json,
 # and results.tar.gz with a log and, if there are numbers, a JSON file for each part, and
 # clocks.csv, nvidia-smi's clocks, power and temperature once per second. Exits with 1 if a part
-# failed. BARAM_DEMO_MODEL, if set, is the model to serve. If ops, goldens or graphs pass only
+# failed. If ops crash or hang, also without overlap, the cases that did are run under
+# compute-sanitizer and nothing else is, as every later part would fail in the same way.
+# BARAM_DEMO_MODEL, if set, is the model to serve. If ops, goldens or graphs pass only
 # without overlapping kernels, the later tests and benchmarks run without overlap, and the summary
 # says so. It also says whether kernels overlap in the graphs of decode steps: a device disables
 # only that if captures refuse it.
@@ -21,7 +23,7 @@ checkpoint=$(mktemp -d -p "$root/var/tmp")
 trap 'kill $(jobs -pr) 2>/dev/null; rm -rf "$folder" "$clocks" "$checkpoint"' EXIT
 sources=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 export BARAM_TEST_DEVICE=$device BARAM_TEST_SOURCES=$sources
-started=$SECONDS most=595 failed=0 overlap=1 graphs_overlap=null rows=()
+started=$SECONDS most=595 failed=0 overlap=1 graphs_overlap=null rows=() faults=()
 
 # Finds cuBLASLt where toolkits and Python's wheels install it, in case the loader does not know it.
 # Python's environments may be in hidden folders.
@@ -54,7 +56,10 @@ keep() {
   {
     printf '{"device": "%s", "cublaslt": "%s", "overlap": %d, "graphs_overlap": %s, ' \
       "$device" "$library" "$overlap" "$graphs_overlap"
-    printf '"seconds": %d, "parts": [\n  %s' $((SECONDS - started)) "${rows[0]}"
+    printf '"seconds": %d, "faults": [' $((SECONDS - started))
+    ((${#faults[@]} == 0)) || printf '"%s"' "${faults[0]}"
+    ((${#faults[@]} < 2)) || printf ', "%s"' "${faults[@]:1}"
+    printf '], "parts": [\n  %s' "${rows[0]}"
     ((${#rows[@]} == 1)) || printf ',\n  %s' "${rows[@]:1}"
     printf '\n]}\n'
   } >"$folder/summary.json"
@@ -93,11 +98,52 @@ part() {
 sharded() {
   local pids=() status=0 i
   for ((i = 0; i < $1; ++i)); do
-    GTEST_TOTAL_SHARDS=$1 GTEST_SHARD_INDEX=$i "$2" --gtest_brief=1 &
+    GTEST_TOTAL_SHARDS=$1 GTEST_SHARD_INDEX=$i "$2" &
     pids+=($!)
   done
   for i in "${pids[@]}"; do wait "$i" || status=$?; done
   return $status
+}
+
+# ops PART: the op table, one process per group, or several for a large group: a crash ends only
+# its own process. Each writes a log to the part's folder.
+ops() {
+  local groups=('gemm 1 */Gemm_*' 'norm 1 */Norm_*:*/AddNorm_*' 'store_kv 1 */StoreKv_*'
+    'row_ops 1 */Act_*:*/Embed_*:*/GatherRows_*' 'attend 2 */Attend_*' 'sample 2 */Sample_*')
+  local pids=() logs=() status=0 ended group name count filter i
+  cases() { "$programs/op_test" --gtest_list_tests --gtest_filter="$1" | grep '^  '; }
+  if ! diff <(cases '*/OpTest.*' | sort) \
+    <(for group in "${groups[@]}"; do cases "${group##* }"; done | sort); then
+    echo "these cases are not in one group"
+    status=1
+  fi
+  mkdir -p "$folder/$1"
+  for group in "${groups[@]}"; do
+    read -r name count filter <<<"$group"
+    for ((i = 0; i < count; ++i)); do
+      logs+=("$folder/$1/$name$i.log")
+      GTEST_TOTAL_SHARDS=$count GTEST_SHARD_INDEX=$i "$programs/op_test" \
+        --gtest_filter="$filter" >"${logs[-1]}" 2>&1 &
+      pids+=($!)
+    done
+  done
+  for i in "${!pids[@]}"; do
+    ended=0
+    wait "${pids[i]}" || ended=$?
+    ((ended)) || continue
+    status=$ended
+    echo "${logs[i]##*/}: $(grep -ac '^\[  FAILED  \].* ms)$' "${logs[i]}") failed, exit $ended"
+  done
+  return $status
+}
+
+# unended PART: the cases that a part of ops started and did not finish.
+unended() {
+  local log
+  for log in "$folder/$1"/*.log; do
+    awk '/^\[ RUN / { name = $NF } /^\[       OK |^\[  FAILED  |^\[  SKIPPED / { name = "" }
+         END { if (name != "") print name }' "$log"
+  done
 }
 
 # cublaslt: 77 if there is none: GoogleTest counts a skipped test as passed.
@@ -158,7 +204,7 @@ alone() {
   keep
 }
 
-export -f sharded cublaslt stream startup
+export -f sharded ops cublaslt stream startup
 export programs folder device sources overlap checkpoint
 {
   cat "$sources/.git/HEAD" 2>/dev/null
@@ -173,17 +219,28 @@ if ! part opens 50 "$programs/op_test" --gtest_filter='OpTestDevices.*'; then
   echo "the device $device can't be opened here; nothing was checked"
   exit 1
 fi
-if ! part ops 75 bash -c 'sharded 6 "$programs/op_test"'; then
-  alone ops-alone 40 bash -c 'sharded 6 "$programs/op_test"'
+if ! part ops 75 bash -c 'ops ops'; then
+  unended ops | sed 's/^/    not ended: /'
+  if ! alone ops-alone 40 bash -c 'ops ops-alone' && [[ -n $(unended ops) ]]; then
+    mapfile -t faults < <(unended ops-alone)
+  fi
+fi
+if ((${#faults[@]})); then
+  printf '    not ended: %s\n' "${faults[@]}"
+  # With the library: it may be what faults.
+  part faults 60 "$sources/tests/gpu/compute_sanitizer.sh" "$programs/op_test" "$folder" 50 \
+    "${faults[@]}"
+  echo "ops fault, so nothing else was checked; logs are in $out"
+  exit 1
 fi
 part cublaslt 40 bash -c cublaslt
 if ! part goldens 30 bash -c 'sharded 4 "$programs/model_golden_test"' && ((overlap)); then
   alone goldens-alone 30 bash -c 'sharded 4 "$programs/model_golden_test"'
 fi
-part identities 15 "$programs/identities_test" --gtest_brief=1
+part identities 15 "$programs/identities_test"
 graphs=graphs # the part that reports their memory
-if ! part graphs 15 "$programs/step_graphs_cuda_test" --gtest_brief=1 && ((overlap)); then
-  alone graphs-alone 15 "$programs/step_graphs_cuda_test" --gtest_brief=1 && graphs=graphs-alone
+if ! part graphs 15 "$programs/step_graphs_cuda_test" && ((overlap)); then
+  alone graphs-alone 15 "$programs/step_graphs_cuda_test" && graphs=graphs-alone
 fi
 grep 'graphs took' "$folder/$graphs.log" | sed 's/^/    /'
 part op_bench 60 "$programs/op_bench" --device "$device" --overlap "$overlap" \

@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# check_test.sh: tests check.sh itself, with fake programs. What it must get right when there is a
-# GPU: finding the library, keeping results when it is killed, reporting what was skipped.
+# check_test.sh OP_TEST: tests check.sh itself, with fake programs. What it must get right when there
+# is a GPU: finding the library, keeping results when it is killed, reporting what was skipped and
+# what crashed. The cases of the op table are those of OP_TEST.
 set -euo pipefail
 sources=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
-export TMPDIR=$scratch/tmp PATH=$scratch/path:$PATH BARAM_TEST_ROOT=$scratch/root
+OP_TEST=$(realpath "$1")
+export OP_TEST TMPDIR=$scratch/tmp PATH=$scratch/path:$PATH BARAM_TEST_ROOT=$scratch/root
 programs=$scratch/programs
 mkdir -p "$TMPDIR" "$scratch/path" "$programs" "$BARAM_TEST_ROOT/var/tmp"
 
@@ -14,6 +16,10 @@ fake() { # fake PROGRAM, its script on standard input
   { echo '#!/usr/bin/env bash' && cat; } >"$1"
   chmod +x "$1"
 }
+fake_op_test() { # what it does but list its cases, on standard input
+  { echo '[[ $* != *--gtest_list_tests* ]] || exec "$OP_TEST" "$@"' && cat; } |
+    fake "$programs/op_test"
+}
 expect() { # expect PART RESULT: what OUT's summary says
   grep -q "{\"part\": \"$1\", \"result\": \"$2\"" "$out/summary.json" ||
   die "no $1: $2 in $(<"$out/summary.json")"
@@ -21,7 +27,8 @@ expect() { # expect PART RESULT: what OUT's summary says
 kept() { tar -xzOf "$out/results.tar.gz" "./$1"; }
 
 export TEST_OVERLAP=0
-for program in op_test step_graphs_cuda_test; do fake "$programs/$program" <<<'exit 0'; done
+fake_op_test <<<'echo "$* $GTEST_SHARD_INDEX/$GTEST_TOTAL_SHARDS"'
+fake "$programs/step_graphs_cuda_test" <<<'exit 0'
 fake "$programs/cuda_cublaslt_test" <<<'echo "from $LD_LIBRARY_PATH"'
 # Passes only without overlapping kernels.
 fake "$programs/model_golden_test" <<<'[[ ${BARAM_TEST_OVERLAP:-} == 0 ]]'
@@ -47,6 +54,12 @@ out=$scratch/whole
 "$sources/tests/gpu/check.sh" "$programs" "$out" >"$scratch/words" &&
   die "a part failed, check.sh did not"
 expect opens passed
+expect ops passed
+for log in "gemm0: */Gemm_* 0/1" "row_ops0: */Act_*:*/Embed_*:*/GatherRows_* 0/1" \
+  "sample0: */Sample_* 0/2" "sample1: */Sample_* 1/2"; do
+  [[ $(kept "ops/${log%%:*}.log") == "--gtest_filter=${log#*: }" ]] ||
+    die "not $log but $(kept "ops/${log%%:*}.log")"
+done
 expect goldens "failed with 1"
 expect goldens-alone passed
 expect identities passed
@@ -72,7 +85,7 @@ grep -q llama-8b-alone "$out/summary.json" && die "what does not overlap is meas
 [[ $(kept clocks.csv) == "a GPU" ]] || die "what nvidia-smi says of the clocks is lost"
 timeout 5 tail -f /dev/null --pid "$(<"$scratch/smi")" || die "nvidia-smi still runs"
 limits=$(grep -oE '(part|shape) [a-z0-9._-]+ [0-9]+ ' "$sources/tests/gpu/check.sh" |
-  cut -d ' ' -f 3)
+  sed '/ faults /d' | cut -d ' ' -f 3)
 [[ $(wc -l <<<"$limits") == 16 ]] || die "there are 16 parts: $limits"
 ((${limits//$'\n'/+} < 590)) || die "the limits of all parts together are $((${limits//$'\n'/+})) s"
 [[ $(ls -A "$out" | tr '\n' ' ') == "results.tar.gz summary.json " ]] ||
@@ -97,7 +110,7 @@ grep -q llama-8b "$out/summary.json" && die "a part that was not finished is in 
 
 # Passes only without overlapping kernels, from the ops on. The library is tried in the same mode as
 # the rest.
-fake "$programs/op_test" <<<'[[ $* == *OpTestDevices* || ${BARAM_TEST_OVERLAP:-} == 0 ]]'
+fake_op_test <<<'[[ $* == *OpTestDevices* || ${BARAM_TEST_OVERLAP:-} == 0 ]]'
 fake "$programs/cuda_cublaslt_test" <<<'echo "overlap: ${BARAM_TEST_OVERLAP:-}"'
 fake "$programs/model_golden_test" <<<'exit 1'
 fake "$programs/engine_bench" <<<'echo "$*" >"${@: -1}"'
@@ -114,7 +127,7 @@ grep -q '"overlap": 0, "graphs_overlap": null' "$out/summary.json" || die "$(<"$
 
 # Kernels overlap everywhere but in graphs. The sanitizers run concurrently, the most valuable
 # first, and do not find the library.
-fake "$programs/op_test" <<<'exit 0'
+fake_op_test <<<'exit 0'
 fake "$programs/model_golden_test" <<<'exit 0'
 fake "$programs/engine_bench" <<'END'
 echo ' "graphs": {"captures": 3, "replays": 9, "refusals": 0, "overlap": false},' >"${@: -1}"
@@ -165,7 +178,108 @@ grep -q 'graphs took 5 MB' "$scratch/words" || die "it does not say what graphs 
 [[ ! -e $(<"$scratch/checkpoint") ]] || die "the checkpoint of startup is left behind"
 timeout 5 tail -f /dev/null --pid "$(<"$scratch/smi")" || die "nvidia-smi goes on"
 
-# No GPU: reported at once.
+# Ops with and without overlap, in the ways that there are. From here on the tools stand for all.
+fake "$scratch/path/compute-sanitizer" <<<'echo "$GTEST_FILTER" >>"$TMPDIR/$2.faults"'
+fake "$programs/engine_bench" <<<'exit 1'
+case_of() { echo "Cases/OpTest.IsCloseToRefAndExact/$1"; }
+run_ops() { # run_ops FOLDER: check.sh on an op_test that does for $filter what is on standard input
+  { cat <<'END' && cat; } | fake_op_test
+filter=$* prefix=Cases/OpTest.IsCloseToRefAndExact
+run() { echo "[ RUN      ] $prefix/$1"; }
+end() { echo "[$1] $prefix/$2 (0 ms)"; }
+END
+  out=$scratch/$1
+  rm -f "$TMPDIR"/*.faults
+  "$sources/tests/gpu/check.sh" "$programs" "$out" >"$scratch/words" && die "$1: it did not fail"
+  true
+}
+goes_on() {
+  expect cublaslt passed
+  grep -q '"faults": \[\]' "$out/summary.json" || die "faults: $(<"$out/summary.json")"
+}
+stops() { # stops CASE...: which are seen by every tool
+  local faults
+  faults=$(printf '%s\n' "$@")
+  for check in memcheck racecheck initcheck; do
+    [[ $(<"$TMPDIR/$check.faults") == "$faults" ]] ||
+      die "$check is run on $(<"$TMPDIR/$check.faults")"
+  done
+  expect faults passed
+  grep -q "\"faults\": \[\"${faults//$'\n'/\", \"}\"\]" "$out/summary.json" ||
+    die "faults: $(<"$out/summary.json")"
+  grep -q cublaslt "$scratch/words" && die "it goes on: $(<"$scratch/words")"
+  grep -q 'nothing else was checked' "$scratch/words" || die "it does not say that it stops"
+}
+
+run_ops wrong <<'END'
+run Gemm_1; end '  FAILED  ' Gemm_1
+[[ $filter == *OpTestDevices* || $filter != *StoreKv* ]]
+END
+expect ops "failed with 1"
+expect ops-alone "failed with 1"
+grep -q 'store_kv0.log: 1 failed, exit 1' "$scratch/words" || die "who failed: $(<"$scratch/words")"
+goes_on
+
+fault='run StoreKv_1; end "       OK " StoreKv_1; run StoreKv_2; kill -ABRT $$'
+run_ops overlap <<<"[[ \$filter != *StoreKv* || \${BARAM_TEST_OVERLAP:-} == 0 ]] || { $fault; }"
+expect ops "failed with 134"
+expect ops-alone passed
+goes_on
+
+run_ops alone <<END
+[[ \$filter == *StoreKv* ]] || exit 0
+[[ \${BARAM_TEST_OVERLAP:-} == 0 ]] || exit 1
+$fault
+END
+expect ops "failed with 1"
+expect ops-alone "failed with 134"
+goes_on
+
+# Faults in two groups, one of them with half of its cases.
+run_ops fault <<END
+[[ \$filter != *StoreKv* ]] || { $fault; }
+[[ \$filter == *Sample* ]] || exit 0
+run Sample_1
+((GTEST_SHARD_INDEX)) || { end '  FAILED  ' Sample_1; exit 1; }
+end '       OK ' Sample_1
+run Sample_2
+kill -SEGV \$\$
+END
+stops "$(case_of Sample_2)" "$(case_of StoreKv_2)"
+kept ops/store_kv0.log | grep -q StoreKv_2 || die "the log of the fault is lost"
+
+# A hang. Limits are short for once.
+fake "$scratch/path/timeout" <<END
+args=("\$@")
+for i in "\${!args[@]}"; do [[ \${args[i]} != @(75|40) ]] || args[i]=1; done
+exec $(type -P timeout) "\${args[@]}"
+END
+run_ops hang <<'END'
+[[ $filter == *Attend* && $GTEST_SHARD_INDEX == 1 ]] || exit 0
+run Attend_2
+echo $$ >"$TMPDIR/../hung"
+exec sleep 100
+END
+rm "$scratch/path/timeout"
+expect ops "not done after 75 s"
+expect ops-alone "not done after 40 s"
+stops "$(case_of Attend_2)"
+timeout 5 tail -f /dev/null --pid "$(<"$scratch/hung")" || die "what hangs is left behind"
+
+# A case that no group takes, and one that two do.
+for name in Act_Gemm_3/Gemm_3 Other_3; do
+  fake "$programs/op_test" <<END
+[[ \$* == *--gtest_list_tests* ]] || exit 0
+"$OP_TEST" "\$@"
+[[ \$* != *OpTest.* && $name == Other* ]] || echo "  IsCloseToRefAndExact/$name"
+END
+  out=$scratch/groups
+  "$sources/tests/gpu/check.sh" "$programs" "$out" >"$scratch/words" && die "$name: it did not fail"
+  expect ops "failed with 1"
+  kept ops.log | grep -q "$name" || die "it does not name $name: $(kept ops.log)"
+done
+
+# No GPU: said at once.
 fake "$programs/op_test" <<<'echo "no driver"; exit 1'
 out=$scratch/none
 "$sources/tests/gpu/check.sh" "$programs" "$out" >"$scratch/words" && die "no GPU is no success"
