@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "kernels/cuda/gemm_select.h"
+
 namespace baram::bench {
 namespace {
 
@@ -118,7 +120,11 @@ CaseSet HostCases() {
 CaseSet GpuCases() {
   std::vector<OpCase> cases;
   constexpr int64_t kHidden = 4096, kQkv = 6144, kInner = 14336;
-  for (int64_t m : {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 2048, 8192}) {
+  constexpr int64_t kRows[] = {1, 2, 4, 8, 12, 16, 17, 32, 64, 128, 256, 512, 2048, 8192};
+  static_assert(std::ranges::count(kRows, cuda::kMaxSkinnyRows) == 1 &&
+                    std::ranges::count(kRows, cuda::kMaxSkinnyRows + 1) == 1,
+                "both sides of the limit are measured");
+  for (int64_t m : kRows) {
     const auto add = [&](int64_t n, int64_t k) {
       cases.push_back({"Gemm_" + Number(m) + "x" + Number(n) + "x" + Number(k),
                        testing::GemmCase{.rows = m, .n = n, .k = k}});

@@ -13,6 +13,9 @@ namespace baram::cuda {
 // kCublasLt: cublaslt.h.
 enum class GemmPath : uint8_t { kSkinny, kMma, kCublasLt };
 
+// Every block of the skinny kernel reads all of `a`, so a row takes a sixteenth of the weight's
+// bytes out of L2, whose bandwidth may be what bounds the largest. An estimate: op_bench has the
+// products on both sides.
 inline constexpr int64_t kMaxSkinnyRows = 16;
 inline constexpr int32_t kSkinnyTileColumns = 16;  // of the result, per block
 inline constexpr int32_t kSkinnyStepK = 128;       // elements of k that a warp processes at a time
