@@ -7,6 +7,7 @@
 //   engine_bench --device cpu --isa amx --threads 2 --prompt 512,2048 --batches 1,8,32
 //                --context 32 --steps 16 --kv-cache-bytes 0 --json FILE
 //   engine_bench --enforce-eager 1 --overlap 0    on a GPU: no graphs; no overlapping kernels
+//   engine_bench --carveout 0             on a GPU: see DeviceOptions::shared_carveout
 //   engine_bench --model DIR --prompt '' --batches ''
 //                start-up only, with the server's default sizes
 //
@@ -221,6 +222,8 @@ bool ParseOptions(int argc, char** argv, Options* options) {
        [&](const std::string& v) { options->config.enforce_eager = std::stoi(v) != 0; }},
       {"--overlap",
        [&](const std::string& v) { options->config.overlap_kernels = std::stoi(v) != 0; }},
+      {"--carveout",
+       [&](const std::string& v) { options->config.shared_carveout = std::stoi(v) != 0; }},
   };
   return ParseFlags("engine_bench", argc, argv, flags);
 }
@@ -244,10 +247,12 @@ void SizeForSteps(Options& options) {
 }
 
 std::unique_ptr<Device> OpenAnother(const EngineConfig& config, std::string* error) {
-  return OpenDevice(
-      config.device,
-      {.threads = config.threads, .isa = config.isa, .overlap_kernels = config.overlap_kernels},
-      error);
+  return OpenDevice(config.device,
+                    {.threads = config.threads,
+                     .isa = config.isa,
+                     .overlap_kernels = config.overlap_kernels,
+                     .shared_carveout = config.shared_carveout},
+                    error);
 }
 
 absl::StatusOr<std::unique_ptr<LoadedModel>> Open(Options& options) {

@@ -249,7 +249,7 @@ int Run(const Options& options) {
 int Main(int argc, char** argv) {
   Options options;
   // --op takes a part of a case's name; --cases host, decode, gpu or smoke; --overlap 0: see
-  // DeviceOptions::overlap_kernels.
+  // DeviceOptions::overlap_kernels; --carveout 0: shared_carveout.
   if (!ParseFlags(
           "op_bench", argc, argv,
           {{"--op", [&](const std::string& v) { options.op = v; }},
@@ -259,6 +259,8 @@ int Main(int argc, char** argv) {
            {"--threads", [&](const std::string& v) { options.open.threads = std::stoi(v); }},
            {"--overlap",
             [&](const std::string& v) { options.open.overlap_kernels = std::stoi(v) != 0; }},
+           {"--carveout",
+            [&](const std::string& v) { options.open.shared_carveout = std::stoi(v) != 0; }},
            {"--json", [&](const std::string& v) { options.json = v; }}})) {
     return EXIT_FAILURE;
   }

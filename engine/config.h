@@ -37,6 +37,7 @@ struct EngineConfig {
   bool prefix_cache = true;
   bool enforce_eager = false;   // no graphs, on a device that has them
   bool overlap_kernels = true;  // see DeviceOptions
+  bool shared_carveout = true;  // the same
   int32_t valid_vocab = 0;      // ids at or past it are never drawn; 0: all of the model's
   int32_t needed_vocab = 0;     // a model with fewer ids is refused: its texts could not be served
   bool preempt_every_draw = false;  // recompute before every token: for tests of exactness (I10)

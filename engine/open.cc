@@ -72,6 +72,7 @@ std::unique_ptr<Device> OpenConfiguredDevice(const EngineConfig& config, std::st
                      .isa = config.isa,
                      .pin_threads = config.pin_threads,
                      .overlap_kernels = config.overlap_kernels,
+                     .shared_carveout = config.shared_carveout,
                      .warn = config.warn,
                      .lost = config.lost},
                     error);

@@ -190,6 +190,9 @@ struct DeviceOptions {
   // On a GPU, whether a kernel's blocks may start before the previous kernel has ended. False is
   // slower; it shows whether a fault comes from the overlap.
   bool overlap_kernels = true;
+  // In addition, whether all kernels request the same split of L1 cache and shared memory. False: a
+  // baseline for benchmarks.
+  bool shared_carveout = true;
   // Called from any thread with sentences for the operator: what is slower than it could be, and,
   // once, why the device was lost. Empty: standard error.
   std::function<void(const std::string&)> warn = {}, lost = {};

@@ -17,6 +17,7 @@ CudaDevice::CudaDevice(int ordinal, const GpuFacts& facts, DeviceInfo info,
       info_(std::move(info)),
       warn_(OrStderr(options.warn)),
       lost_(OrStderr(options.lost)),
+      carveout_(options.shared_carveout),
       captures_(info_.name, options.overlap_kernels, warn_) {}
 
 Error CudaDevice::Open() {

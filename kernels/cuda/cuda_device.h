@@ -30,7 +30,7 @@ namespace baram::cuda {
 // sizes of the cache in cuda_attend.cc, Gemm in cuda_gemm.cc, the other ops in cuda_ops.cc.
 class CudaDevice final : public Device {
  public:
-  // Reads overlap_kernels, `warn` and `lost` of `options`.
+  // Reads overlap_kernels, shared_carveout, `warn` and `lost` of `options`.
   CudaDevice(int ordinal, const GpuFacts& facts, DeviceInfo info, const DeviceOptions& options);
   // Creates what the device needs before its first call. After an error it must not be used.
   Error Open();
@@ -76,7 +76,7 @@ class CudaDevice final : public Device {
   static constexpr uint64_t kMarks = 16;
 
   // Where ops are launched.
-  LaunchStream Launches() const { return {stream_.get(), captures_.overlap()}; }
+  LaunchStream Launches() const { return {stream_.get(), captures_.overlap(), carveout_}; }
   // What attention plans depend on.
   AttendDevice AttendFacts() const;
   // The sizes of step_block_'s two parts, see StepBlock::Reserve.
@@ -108,6 +108,7 @@ class CudaDevice final : public Device {
   const GpuFacts facts_;
   DeviceInfo info_;
   const Warn warn_, lost_;
+  const bool carveout_;
   std::atomic<Error> error_ = nullptr;
   OwnedStream stream_;
   std::array<OwnedEvent, kMarks> marks_;

@@ -118,14 +118,12 @@ __device__ __forceinline__ T* DynamicShared() {
 // end only.
 //
 // LetNextStart() comes right after the wait, in every kernel of a step:
-//   - Not later, because it is safe at any time: it orders nothing, and the successor waits for
-//   this
-//     kernel's end. And it costs nothing: the successor's blocks start only once all of this
+//   - Not later, because it is safe at any time: it orders nothing, and the successor waits for the
+//     end of this kernel. And it costs nothing: the successor's blocks start only once all of this
 //     kernel's have started, so they take room that none of those needs, and they read constant
 //     memory with bandwidth that the tail of a kernel, or a kernel of one block, leaves idle.
 //   - Not before the wait, although nothing would break: kernel after kernel would be admitted
-//   while
-//     one runs, each holding registers and shared memory while it waits. This way at most two
+//     while one runs, each holding registers and shared memory as it waits. This way at most two
 //     kernels of a stream are resident, one that runs and one that waits.
 //
 // Everything else on a stream is fully ordered with kernels. A kernel overlaps only with a
@@ -139,7 +137,8 @@ __device__ __forceinline__ T* DynamicShared() {
 // overlap it. So all request the most shared memory, which leaves L1 28 KiB; kernels here stage in
 // shared memory what they read twice. An estimate.
 //
-// Without `overlap` a launch requests neither. Needs compute capability 9.0.
+// Without `overlap` a launch requests neither, without `carveout` only the former. Needs compute
+// capability 9.0.
 template <typename Args>
 void Launch(void (*kernel)(Args), Dim3 grid, Dim3 block, size_t shared_bytes, LaunchStream stream,
             const Args& args BARAM_WHERE) {
@@ -165,7 +164,7 @@ void Launch(void (*kernel)(Args), Dim3 grid, Dim3 block, size_t shared_bytes, La
   config.dynamicSmemBytes = shared_bytes;
   config.stream = stream.stream;
   config.attrs = overlaps;
-  config.numAttrs = stream.overlap ? 2 : 0;
+  config.numAttrs = !stream.overlap ? 0 : stream.carveout ? 2 : 1;
   keep(cudaLaunchKernelEx(&config, kernel, args));
 #else
   struct Bound {

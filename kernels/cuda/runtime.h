@@ -23,6 +23,7 @@ using Graph = CUgraphExec_st*;  // captured and ready to run
 struct LaunchStream {
   Stream stream = nullptr;
   bool overlap = true;
+  bool carveout = true;  // with overlap
 };
 
 // Null: none. Otherwise the runtime's own message, which is never freed. Errors of kernels are

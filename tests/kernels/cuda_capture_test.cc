@@ -126,6 +126,20 @@ TEST(CudaCapture, KernelsOverlapOnTheDevicesThatWereAskedTo) {
   emulation::RefuseOverlappingCaptures(nullptr);
 }
 
+TEST(CudaCapture, KernelsOverlapWithoutTheCarveoutWhereThatIsAskedFor) {
+  for (const bool carveout : {true, false}) {
+    DeviceOptions options;
+    options.shared_carveout = carveout;
+    std::string error;
+    const std::unique_ptr<Device> device = OpenCudaDevice(options, &error);
+    ASSERT_NE(device, nullptr) << error;
+    EXPECT_TRUE(CapturesAKernel(*device));
+    EXPECT_TRUE(device->GraphsOverlap());
+    EXPECT_TRUE(emulation::LastLaunch().overlap);
+    EXPECT_EQ(emulation::LastLaunch().carveout, carveout);
+  }
+}
+
 TEST(CudaCapture, OnlyCapturesGiveOverlapUp) {
   OwnedStream stream;
   ASSERT_EQ(MakeOwned(&stream, CreateStream), nullptr);

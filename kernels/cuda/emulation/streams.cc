@@ -68,6 +68,7 @@ std::set<Stream>& Streams() {
 }
 // The stream that this thread captures.
 thread_local Stream capturing = nullptr;
+thread_local LaunchStream last_launch;
 std::atomic<bool> refuse_captures = false;
 std::atomic<Error> refuse_overlapping_captures = nullptr;
 std::atomic<Error> fail_launch = nullptr;
@@ -101,7 +102,10 @@ Error Enqueue(Stream stream, Work work) {
   return nullptr;
 }
 
+LaunchStream LastLaunch() { return last_launch; }
+
 void EnqueueLaunch(LaunchStream stream, Work work) {
+  last_launch = stream;
   if (const Error error = fail_launch.exchange(nullptr)) {
     if (stream.stream != nullptr && stream.stream == capturing) capturing->capture->lost = true;
     Failed(error);

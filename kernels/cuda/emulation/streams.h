@@ -18,6 +18,9 @@ Error Enqueue(Stream stream, std::function<void()> work);
 // The same for a kernel, whose error LastError() returns.
 void EnqueueLaunch(LaunchStream stream, std::function<void()> work);
 
+// What this thread's last launch requested.
+LaunchStream LastLaunch();
+
 // Runs everything queued on any stream.
 void CarryOutAll();
 
