@@ -6,10 +6,10 @@
 //
 // The engine's own loop with two steps in flight on one thread. A stand-in for the device finishes
 // at once: every row draws a token that doesn't end it. The reader that empties the outboxes in
-// between is not timed, nor is a client that submits and cancels. --queued requests wait in addition
-// to those that run. Times are the thread's processor time, so that other tenants of the machine
-// count less. Contexts differ, so that steps in which pages are allocated and published are spread
-// as in a real server.
+// between is not timed, nor is a client that submits and cancels. --queued requests wait in
+// addition to those that run. Times are the thread's processor time, so that other tenants of the
+// machine count less. Contexts differ, so that steps in which pages are allocated and published are
+// spread as in a real server.
 #include <time.h>
 
 #include <algorithm>

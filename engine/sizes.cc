@@ -15,14 +15,44 @@
 namespace baram {
 namespace {
 
-// Defaults. A synchronous device computes a step while its decodes wait, so its steps are short:
-// 512 tokens of a 1B model take two to six seconds on two cores.
-constexpr int32_t kSyncSeqs = 32, kSyncTokens = 512;
-constexpr int32_t kAsyncSeqs = 256, kAsyncTokens = 8192;
-// Beside decodes steps are shorter yet: on two cores 128 tokens at a time are computed 0.98 times
-// as fast as 512, and streams stand still a quarter of the time. For a GPU by arithmetic: 2048
-// tokens are ten times what it multiplies while it reads the weights.
-constexpr int32_t kSyncMixedTokens = 128, kAsyncMixedTokens = 2048;
+// What a step holds where the operator does not say.
+struct StepDefaults {
+  int32_t seqs;
+  int32_t tokens;
+  int32_t mixed_tokens;  // of prompts, beside decodes
+};
+// 2048 tokens are, by arithmetic, ten times what a GPU multiplies while it reads the weights.
+constexpr StepDefaults kAsyncSteps = {.seqs = 256, .tokens = 8192, .mixed_tokens = 2048};
+// A synchronous device computes a step while its decodes wait, so its steps are short: 512 tokens
+// of a 1B model take two to six seconds on two cores. Beside decodes they are shorter yet: there
+// 128 tokens at a time are computed 0.98 times as fast as 512, and streams stand still a quarter of
+// the time.
+constexpr StepDefaults kLeastSyncSteps = {.seqs = 32, .tokens = 512, .mixed_tokens = 128};
+// With more workers a step holds more, and takes no longer: a worker has 16 decodes, as on two
+// workers, and from 8 workers on 64 tokens of prompts at most instead of 256. What that is good
+// for, by arithmetic:
+//   decodes   A step reads the weights once, 2 bytes each, and computes 2 flops a row with them.
+//             Two cores with AMX compute some 75 rows while they read; a socket of 64 reads 8 to 10
+//             times as fast and computes 32 times as fast: some 250 rows. 32 would leave it waiting
+//             for memory.
+//   prompts   128 tokens are two rows for each of 64 workers in all that is not a product, and a
+//             layer has a dozen barriers. 1024 are 16 rows each, and take some 4 times as long as
+//             reading the weights. A product reads its weights again for every 512 rows, so that
+//             beyond these nothing but barriers and steps is saved: 4096 are the most.
+// By lanes a worker multiplies a sixth to a tenth as fast as with AMX, and as many fewer rows hide
+// the reading: prompts grow a quarter as fast.
+StepDefaults SyncSteps(int32_t workers, bool matrix_units) {
+  const int32_t share = matrix_units ? 1 : 4;
+  return {.seqs = std::clamp(16 * workers, kLeastSyncSteps.seqs, 256),
+          .tokens = std::clamp(64 * workers / share, kLeastSyncSteps.tokens, 4096),
+          .mixed_tokens = std::clamp(16 * workers / share, kLeastSyncSteps.mixed_tokens, 1024)};
+}
+// Larger steps may take this part of the cache that the least ones would leave, and nothing of the
+// context.
+constexpr int32_t kCachePart = 8;
+// And more sequences than the least run by default only if the cache holds so much of each: with
+// less they would take each other's pages, and be computed again.
+constexpr int64_t kHeldContext = 512;
 // The default KV cache holds this much context for every sequence, within its share of the memory.
 // On a device with memory of its own, which serves nothing else, it takes what is left, as far as
 // running sequences can fill it.
@@ -123,19 +153,17 @@ absl::Status SizePages(const EngineConfig& config, const ModelSpec& spec, const 
 
 // What a step may hold. After SizePages.
 void SizeSteps(const EngineConfig& config, const ModelSpec& spec, const DeviceInfo& facts,
-               EngineSizes* sizes) {
-  const bool sync = facts.planning_depth == 1;
+               const StepDefaults& steps, EngineSizes* sizes) {
   EngineInfo& info = sizes->info;
-  const auto choose = [sync](int32_t wanted, int32_t of_sync, int32_t of_async) {
-    return wanted > 0 ? wanted : sync ? of_sync : of_async;
+  const auto choose = [](int32_t wanted, int32_t by_default) {
+    return wanted > 0 ? wanted : by_default;
   };
-  info.max_num_seqs = choose(config.max_num_seqs, kSyncSeqs, kAsyncSeqs);
-  info.max_num_batched_tokens = choose(config.max_num_batched_tokens, kSyncTokens, kAsyncTokens);
+  info.max_num_seqs = choose(config.max_num_seqs, steps.seqs);
+  info.max_num_batched_tokens = choose(config.max_num_batched_tokens, steps.tokens);
   // Every running sequence decodes in every step.
   info.max_num_batched_tokens = std::max(info.max_num_batched_tokens, info.max_num_seqs);
   info.mixed_step_tokens =
-      std::min(choose(config.mixed_step_tokens, kSyncMixedTokens, kAsyncMixedTokens),
-               info.max_num_batched_tokens);
+      std::min(choose(config.mixed_step_tokens, steps.mixed_tokens), info.max_num_batched_tokens);
   sizes->max_logit_rows = std::clamp(config.max_logit_rows, 1, info.max_num_batched_tokens);
   if (facts.graphs && !config.enforce_eager) sizes->step_buckets = StepBuckets(info.max_num_seqs);
 
@@ -230,6 +258,34 @@ absl::Status CheckTables(const EngineSizes& sizes) {
                    " are the most: lower max-num-seqs or max-model-len, or raise page-tokens"));
 }
 
+// The context to serve if it fits.
+int32_t WantedContext(const EngineConfig& config, const ModelSpec& spec) {
+  return config.max_model_len > 0 ? config.max_model_len : spec.max_positions;
+}
+
+// All of it, with these defaults of steps.
+absl::StatusOr<EngineSizes> SizeWith(const StepDefaults& steps, const EngineConfig& config,
+                                     const ModelSpec& spec, const GenerationDefaults& defaults,
+                                     const Device& device) {
+  EngineSizes sizes;
+  sizes.info = DescribeModel(config, spec, defaults, device);
+  if (absl::Status status = CheckEosIds(sizes.info); !status.ok()) return status;
+  if (absl::Status status = SizePages(config, spec, device, &sizes); !status.ok()) return status;
+  SizeSteps(config, spec, device.Info(), steps, &sizes);
+  const int32_t wanted = WantedContext(config, spec);
+  if (absl::Status status = SizeContext(config, spec, device, wanted, &sizes); !status.ok()) {
+    return status;
+  }
+  if (absl::Status status = CheckTables(sizes); !status.ok()) return status;
+  return sizes;
+}
+
+// Whether larger steps leave a cache about as large as the least ones do.
+bool LeavesCache(const EngineInfo& larger, const EngineInfo& least) {
+  return larger.max_model_len >= least.max_model_len &&
+         larger.pages >= least.pages - least.pages / kCachePart;
+}
+
 }  // namespace
 
 int64_t PagesForSequence(const KvPlan& plan, int64_t tokens, int32_t planning_depth) {
@@ -285,17 +341,27 @@ EngineInfo DescribeModel(const EngineConfig& config, const ModelSpec& spec,
 
 absl::StatusOr<EngineSizes> SizeEngine(const EngineConfig& config, const ModelSpec& spec,
                                        const GenerationDefaults& defaults, const Device& device) {
-  EngineSizes sizes;
-  sizes.info = DescribeModel(config, spec, defaults, device);
-  if (absl::Status status = CheckEosIds(sizes.info); !status.ok()) return status;
-  if (absl::Status status = SizePages(config, spec, device, &sizes); !status.ok()) return status;
-  SizeSteps(config, spec, device.Info(), &sizes);
-  const int32_t wanted = config.max_model_len > 0 ? config.max_model_len : spec.max_positions;
-  if (absl::Status status = SizeContext(config, spec, device, wanted, &sizes); !status.ok()) {
-    return status;
+  const DeviceInfo& facts = device.Info();
+  const auto sized = [&](const StepDefaults& steps) {
+    return SizeWith(steps, config, spec, defaults, device);
+  };
+  if (facts.planning_depth > 1) return sized(kAsyncSteps);
+  absl::StatusOr<EngineSizes> least = sized(kLeastSyncSteps);
+  if (!least.ok()) return least;
+  const int64_t context = std::min<int64_t>(WantedContext(config, spec), kHeldContext);
+  const int64_t pages_each = PagesForSequence(least->plan, context, facts.planning_depth);
+  // Where memory is short, the steps of half as many workers take its half.
+  for (int32_t workers = facts.workers; workers > 2; workers /= 2) {
+    StepDefaults steps = SyncSteps(workers, facts.matrix_units);
+    absl::StatusOr<EngineSizes> larger = sized(steps);
+    if (!larger.ok()) continue;
+    if (const int64_t held = larger->info.pages / pages_each; held < steps.seqs) {
+      steps.seqs = static_cast<int32_t>(std::max<int64_t>(held, kLeastSyncSteps.seqs));
+      larger = sized(steps);
+    }
+    if (larger.ok() && LeavesCache(larger->info, least->info)) return larger;
   }
-  if (absl::Status status = CheckTables(sizes); !status.ok()) return status;
-  return sizes;
+  return least;
 }
 
 }  // namespace baram

@@ -158,13 +158,15 @@ void ShowReady(Server& server, SteadyTime started) {
     spdlog::warn("max-num-batched-tokens {} instead of {}: every sequence that runs takes one",
                  info.max_num_batched_tokens, tokens);
   }
-  // Eight times such a device's default.
-  constexpr int32_t kManyTokens = 4096;
-  if (info.planning_depth == 1 && tokens > kManyTokens) {
+  // Eight times the default of two workers. A worker computes 2048 of them per part of a layer; more
+  // workers take 64 each by default, and may take as many as these.
+  constexpr int64_t kManyTokens = 4096, kManyTokensEach = 2048;
+  const int64_t many = std::max(kManyTokens, kManyTokensEach * info.workers);
+  if (info.planning_depth == 1 && tokens > many) {
     spdlog::warn(
         "max-num-batched-tokens {} on device {}: a part of a layer that takes {:.0f} s is taken "
         "for a hang; leave it out, or give at most {}",
-        tokens, info.device, Lifecycle::kStalledS, kManyTokens);
+        tokens, info.device, Lifecycle::kStalledS, many);
   }
   const int32_t mixed = server.config().mixed_step_tokens;
   if (mixed > info.mixed_step_tokens) {

@@ -134,7 +134,10 @@ const std::vector<Group>& SettingsTable() {
          .max = 65536,
          .value = "N",
          .unset = "from the machine",
-         .help = "Sequences that run at once; further ones wait.",
+         .help =
+             "Sequences that run at once; further ones wait. Unless given, on a CPU 16 for each "
+             "thread, at least 32, at most 256 and no more than the KV cache holds 512 tokens "
+             "of; on a GPU 256.",
          .inspect = true},
         {.name = "max-num-batched-tokens",
          .kind = Kind::kNumber,
@@ -142,17 +145,20 @@ const std::vector<Group>& SettingsTable() {
          .max = 1 << 20,
          .value = "TOKENS",
          .unset = "from the machine",
-         .help = "Tokens of one step: long prompts are cut into chunks of that.",
+         .help = "Tokens of one step: long prompts are cut into chunks of that. Unless given, on a "
+                 "CPU 64 for each thread, or 16 without AMX, at least 512 and at most 4096, fewer "
+                 "where memory is short; on a GPU 8192.",
          .inspect = true},
         {.name = "mixed-step-tokens",
          .kind = Kind::kNumber,
          .member = &C::mixed_step_tokens,
          .max = 1 << 20,
          .value = "TOKENS",
-         .unset = "128, or 2048 on a GPU",
+         .unset = "from the machine",
          .help =
              "Tokens of prompts in a step that also goes on with answers. Fewer: answers stream "
-             "more smoothly while long prompts come in. More: those are answered sooner.",
+             "more smoothly while long prompts come in. More: those are answered sooner. Unless "
+             "given, a quarter of --max-num-batched-tokens' own default.",
          .inspect = true},
         {.name = "max-chunk-tokens",
          .kind = Kind::kNumber,

@@ -227,6 +227,7 @@ std::unique_ptr<Device> OpenCpuDevice(const DeviceOptions& options, std::string*
                    (pool.workers == 1 ? " thread" : " threads");
   info.memory_bytes = host.memory_bytes;
   info.workers = pool.workers;
+  info.matrix_units = kernels.gemm_form.tiles;
   info.processors = host.default_threads;
   info.activation = DType::kBF16;
   info.residual = DType::kF32;

@@ -44,6 +44,8 @@ FakeDevice::FakeDevice(const FakeOptions& options) : options_(options) {
   info_.free_bytes = options.free_bytes;
   info_.alloc_multiple = options.alloc_multiple;
   info_.page_tokens = options.page_tokens;
+  info_.workers = options.workers;
+  info_.matrix_units = options.matrix_units;
   info_.planning_depth = options.planning_depth;
   info_.graphs = options.graphs;
   info_.exact = true;

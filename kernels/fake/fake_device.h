@@ -28,6 +28,8 @@ struct FakeOptions {
   bool graphs = false;        // see DeviceInfo
   int32_t fail_captures = 0;  // how many of the first captures fail; -1: all
   int32_t page_tokens = 4;
+  int32_t workers = 1;        // see DeviceInfo; the device has none
+  bool matrix_units = false;  // see DeviceInfo
   int64_t memory_bytes = int64_t{1} << 34;
   // Whether it has memory of its own, how much of it is free, and how much the device itself uses.
   bool own_memory = false;

@@ -106,6 +106,109 @@ TEST(SizesTest, AStepHoldsATokenOfEverySequence) {
   EXPECT_EQ(sizes->info.max_num_batched_tokens, 40);
 }
 
+// Of a host with so many workers.
+FakeOptions Host(int32_t workers, bool matrix_units, int64_t memory_bytes = 16 * kGb) {
+  return {.workers = workers, .matrix_units = matrix_units, .memory_bytes = memory_bytes};
+}
+
+TEST(SizesTest, StepsGrowWithTheWorkers) {
+  struct Row {
+    int32_t workers;
+    bool matrix_units;
+    int32_t seqs, tokens, mixed;
+  };
+  for (const Row& row :
+       {Row{1, true, 32, 512, 128}, Row{2, true, 32, 512, 128}, Row{4, true, 64, 512, 128},
+        Row{16, true, 256, 1024, 256}, Row{48, true, 256, 3072, 768},
+        Row{64, true, 256, 4096, 1024}, Row{128, true, 256, 4096, 1024},
+        Row{1, false, 32, 512, 128}, Row{2, false, 32, 512, 128}, Row{16, false, 256, 512, 128},
+        Row{48, false, 256, 768, 192}, Row{64, false, 256, 1024, 256},
+        Row{128, false, 256, 2048, 512}}) {
+    SCOPED_TRACE(absl::StrCat(row.workers, " workers, ", row.matrix_units));
+    const FakeDevice device(Host(row.workers, row.matrix_units));
+    const auto sizes = SizeEngine({}, TinySpec({0}), {}, device);
+    ASSERT_TRUE(sizes.ok()) << sizes.status();
+    EXPECT_EQ(sizes->info.max_num_seqs, row.seqs);
+    EXPECT_EQ(sizes->info.max_num_batched_tokens, row.tokens);
+    EXPECT_EQ(sizes->info.mixed_step_tokens, row.mixed);
+    EngineConfig config;
+    config.max_num_seqs = 3;
+    config.max_num_batched_tokens = 300;
+    config.mixed_step_tokens = 30;
+    const auto asked_for = SizeEngine(config, TinySpec({0}), {}, device);
+    ASSERT_TRUE(asked_for.ok()) << asked_for.status();
+    EXPECT_EQ(asked_for->info.max_num_seqs, 3);
+    EXPECT_EQ(asked_for->info.max_num_batched_tokens, 300);
+    EXPECT_EQ(asked_for->info.mixed_step_tokens, 30);
+  }
+}
+
+// With whatever memory two workers serve a model, many do, with its whole context and a cache that
+// is about as large.
+TEST(SizesTest, LargerStepsYieldWhereMemoryIsShort) {
+  const ModelSpec spec = TinySpec({0}, /*max_positions=*/4096);
+  int refused = 0, least_steps = 0, between = 0, most = 0;
+  for (int64_t memory = 64 << 10; memory < 256 << 20; memory += memory / 16) {
+    SCOPED_TRACE(memory);
+    const auto few = SizeEngine({}, spec, {}, FakeDevice(Host(2, true, memory)));
+    const auto many = SizeEngine({}, spec, {}, FakeDevice(Host(64, true, memory)));
+    ASSERT_EQ(few.ok(), many.ok()) << many.status();
+    if (!few.ok()) {
+      ++refused;
+      EXPECT_EQ(many.status(), few.status()) << "the sum is that of the least";
+      continue;
+    }
+    EXPECT_GE(many->info.max_model_len, few->info.max_model_len);
+    EXPECT_GE(many->info.pages, few->info.pages * 7 / 8);
+    EXPECT_LE(Together(many->info.memory), many->info.memory.usable_bytes);
+    const int32_t tokens = many->info.max_num_batched_tokens;
+    ++(tokens == 512 ? least_steps : tokens < 4096 ? between : most);
+  }
+  EXPECT_GT(refused, 0);
+  EXPECT_GT(least_steps, 0);
+  EXPECT_GT(between, 0);
+  EXPECT_GT(most, 0);
+}
+
+TEST(SizesTest, LargerStepsTakeNothingOfTheContext) {
+  const ModelSpec spec = TinySpec({0}, /*max_positions=*/1 << 22);
+  EngineConfig config;
+  config.host_bytes = [](int64_t) { return 2 * kGb; };  // what else is left for the cache is little
+  int shorter = 0, as_large = 0;
+  for (int64_t left = 20'000'000; left < 400'000'000; left += left / 8) {
+    SCOPED_TRACE(left);
+    const auto memory = static_cast<int64_t>(static_cast<double>(2 * kGb + left) / 0.92);
+    const auto few = SizeEngine(config, spec, {}, FakeDevice(Host(2, true, memory)));
+    const auto many = SizeEngine(config, spec, {}, FakeDevice(Host(64, true, memory)));
+    ASSERT_TRUE(few.ok() && many.ok()) << few.status() << many.status();
+    EXPECT_EQ(many->info.max_model_len, few->info.max_model_len);
+    shorter += few->info.max_model_len < spec.max_positions ? 1 : 0;
+    as_large += many->info.max_num_batched_tokens == 4096 ? 1 : 0;
+  }
+  EXPECT_GT(shorter, 0);
+  EXPECT_GT(as_large, 0);
+}
+
+TEST(SizesTest, NoMoreSequencesThanTheCacheHolds) {
+  const ModelSpec spec = TinySpec({0}, /*max_positions=*/4096);
+  const FakeDevice device(Host(64, true));
+  EngineConfig config;
+  const auto seqs = [&](int64_t tokens) {
+    const auto whole = SizeEngine({}, spec, {}, device);
+    EXPECT_TRUE(whole.ok());
+    config.kv_cache_bytes = tokens / whole->info.page_tokens * whole->info.page_bytes;
+    const auto sizes = SizeEngine(config, spec, {}, device);
+    EXPECT_TRUE(sizes.ok()) << sizes.status();
+    EXPECT_EQ(sizes->info.max_num_batched_tokens, 4096) << "which take nothing of the cache";
+    return sizes->info.max_num_seqs;
+  };
+  EXPECT_EQ(seqs(300 * 512), 256);
+  EXPECT_EQ(seqs(100 * 512), 100);
+  EXPECT_EQ(seqs(10 * 512), 32);
+  config.max_num_seqs = 200;
+  EXPECT_EQ(seqs(100 * 512), 200) << "as it was asked for";
+}
+
 TEST(SizesTest, OfAGpuTheSumTakesTheShare) {
   EngineConfig config = ManySequences();
   for (const double share : {0.9, 0.45}) {

@@ -97,6 +97,7 @@ TEST(CpuDevice, SaysWhatItIs) {
   EXPECT_EQ(device->Info().name, "cpu");
   EXPECT_EQ(device->Info().isa, "avx2");
   EXPECT_EQ(device->Info().workers, 3);
+  EXPECT_FALSE(device->Info().matrix_units);
   EXPECT_THAT(device->Info().processor, ::testing::HasSubstr("avx2, 3 threads"));
   EXPECT_EQ(device->Info().planning_depth, 1);
   EXPECT_TRUE(device->Info().exact);
