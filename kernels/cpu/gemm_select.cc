@@ -17,6 +17,7 @@ struct Blocking {
   int64_t block_k;
   int64_t panels;
   int64_t tiles_per_worker;  // even out workers of unequal speed
+  int64_t tile_cost;         // of a tile beside its panels, in panels
 };
 // A block of the weights of two panels, 16 KiB, stays in L1 while the rows pass by. In L2 are two
 // blocks of `a`, 512 KiB, and the accumulators, 512 KiB; some 1.3 MiB stay there whatever passes
@@ -24,20 +25,22 @@ struct Blocking {
 //   blocks of 128  0.86    192  0.96    512  0.86    2048  0.64
 //   panels of   8  0.89     24  0.99     32  0.91
 //   chunks of 256  0.94: the weights are read twice
+// Of the panels: `a`, of which a block leaves L2 for the next one, is read once for each tile. That
+// 8 take 0.89 is as if it cost two panels a tile.
 // Of a step's time in the kernel its products take 0.54, from operands in L1. With all of it in L2
 // it takes 0.74; what comes from farther away, 2 lines of weights and 4 of `a`, costs 0.08 and
 // 0.11, and writing the results 0.08. Packing and barriers come on top.
-constexpr Blocking kMany = {512, 256, 16, 2};
+constexpr Blocking kMany = {512, 256, 16, 2, 2};
 // Bound by the bytes of the weights, which flow most evenly through short blocks: blocks of 256 are
 // 0.94 to 0.96 times as fast, and those of 512 0.86 to 0.9 times.
-constexpr Blocking kSome = {96, 128, 16, 4};
+constexpr Blocking kSome = {96, 128, 16, 4, 0};
 // One tile of rows leaves memory alone to wait for, and two panels are read as two streams: decode
 // of a sequence is 1.03 times as fast as with blocks of 128.
-constexpr Blocking kFew = {16, 2048, 16, 4};
+constexpr Blocking kFew = {16, 2048, 16, 4, 0};
 // For lanes. 128 rows of 2048 columns are 1 MiB in fp32, which stays in L2: longer rows are
 // multiplied a block at a time, 1.1 to 1.3 times as fast with AVX-512 on a Xeon, no faster with
 // AVX2. Twice the rows measured 0.95 times as fast.
-constexpr Blocking kLanes = {128, 2048, 16, 4};
+constexpr Blocking kLanes = {128, 2048, 16, 4, 0};
 
 // Results larger than this have left L2 before they are read. Written past the caches, their lines
 // need not be read first: measured 1.1 to 1.4 times as fast at 512 rows.
@@ -46,6 +49,38 @@ constexpr int64_t kStreamOutBytes = int64_t{1} << 20;
 // Bytes of weights a worker takes at a time when the weights are what is read: long enough to
 // stream, short enough that workers end together.
 constexpr int64_t kStreamTileBytes = int64_t{512} << 10;
+
+// What is lost where workers have no tile left while the last ones end: up to a thirty-third, 3 %,
+// tiles stay as they were measured, and another size must gain more than that.
+constexpr int64_t kLossPart = 33;
+
+// When the last of `workers` equal workers ends, in panels.
+int64_t Makespan(int64_t panels, int64_t panels_per_tile, int64_t tile_cost, int64_t workers) {
+  const int64_t whole = panels / panels_per_tile;
+  const int64_t rest = RoundUp(panels % panels_per_tile, 2);  // one is multiplied as a pair
+  const int64_t each = panels_per_tile + tile_cost;
+  // The short tile is the last that is taken: it counts as such if it is a round of its own.
+  if (rest > 0 && whole % workers == 0) return whole / workers * each + rest + tile_cost;
+  return CeilDivide(whole + (rest > 0 ? 1 : 0), workers) * each;
+}
+
+// `panels_per_tile`, or another even number of at most `largest` where workers would wait in the
+// end: of 384 panels in tiles of 4, 60 workers take 240, and then 36 of them the rest.
+int64_t EvenOut(int64_t panels, int64_t panels_per_tile, int64_t largest, int64_t tile_cost,
+                int64_t workers) {
+  const int64_t even = Makespan(panels, panels_per_tile, 0, workers);
+  if ((even - even / kLossPart) * workers <= panels) return panels_per_tile;
+  const int64_t before = Makespan(panels, panels_per_tile, tile_cost, workers);
+  int64_t chosen = panels_per_tile, least = before - before / kLossPart;
+  // Of equal ones the next smaller: it evens out unequal workers as well.
+  for (int64_t other = 2; other <= largest; other += 2) {
+    const int64_t makespan = Makespan(panels, other, tile_cost, workers);
+    if (makespan > least || (makespan == least && other > panels_per_tile)) continue;
+    chosen = other;
+    least = makespan;
+  }
+  return chosen;
+}
 
 }  // namespace
 
@@ -71,7 +106,8 @@ GemmPlan SelectGemm(int64_t rows, int64_t n, int64_t padded_k, const GemmForm& f
   }
   const int64_t even_share = panels / (workers * blocking.tiles_per_worker);
   // Kernels work on pairs of panels.
-  plan.panels_per_tile = std::clamp(even_share, int64_t{2}, largest) / 2 * 2;
+  const int64_t share = std::clamp(even_share, int64_t{2}, largest) / 2 * 2;
+  plan.panels_per_tile = EvenOut(panels, share, largest, blocking.tile_cost, workers);
   return plan;
 }
 

@@ -323,6 +323,68 @@ TEST(GemmSelect, CutsForTheCaches) {
   EXPECT_EQ(ToString(SelectGemm(512, 8192, 2048, kFma, 2)), "128 x 2048, 16 panels");
 }
 
+// When the last of `workers` workers of the same speed ends, in panels: each takes the next tile.
+int64_t LastEnd(int64_t panels, int64_t panels_per_tile, int32_t workers) {
+  std::vector<int64_t> ends(workers);
+  for (int64_t panel = 0; panel < panels; panel += panels_per_tile) {
+    *std::ranges::min_element(ends) += std::min(panels_per_tile, RoundUp(panels - panel, 2));
+  }
+  return *std::ranges::max_element(ends);
+}
+
+struct Product {
+  int64_t n, k;
+};
+// The layers and the logits of Llama 3.2 1B, Llama 3.1 8B and EXAONE 4.0 32B.
+constexpr Product kProducts[] = {
+    {3072, 2048}, {2048, 2048}, {16'384, 2048}, {2048, 8192},   {128'256, 2048},
+    {6144, 4096}, {4096, 4096}, {28'672, 4096}, {4096, 14'336}, {128'256, 4096},
+    {7168, 5120}, {5120, 5120}, {54'784, 5120}, {5120, 27'392}, {102'400, 5120},
+};
+
+// How much later the last worker ends than with a perfectly even split, for all numbers of workers.
+// Tiles are at least pairs of panels, so with few panels per worker no choice is even: 128 pairs take
+// 127 workers two rounds.
+TEST(GemmSelect, WorkersEndTogether) {
+  struct Kind {
+    int64_t rows;
+    GemmForm form;
+    double above_pairs;  // above what tiles of one pair would take
+    double above_even;   // above panels / workers, from 32 panels a worker on
+  };
+  // With many rows small tiles cost more than they even out.
+  for (const Kind& kind :
+       {Kind{1, kAmx, 1.03, 1.06}, Kind{64, kAmx, 1.03, 1.06}, Kind{512, kAmx, 1.12, 1.17},
+        Kind{1, kFma, 1.03, 1.06}, Kind{128, kDots, 1.03, 1.06}}) {
+    double worst_pairs = 0, worst_even = 0;
+    for (const Product& product : kProducts) {
+      const int64_t panels = CeilDivide(product.n, kPanelColumns);
+      for (int32_t workers = 1; workers <= 128; ++workers) {
+        const GemmPlan plan = SelectGemm(kind.rows, product.n, product.k, kind.form, workers);
+        EXPECT_EQ(plan.panels_per_tile % 2, 0);
+        const auto end = static_cast<double>(LastEnd(panels, plan.panels_per_tile, workers));
+        const auto pairs = static_cast<double>(2 * CeilDivide(CeilDivide(panels, 2), workers));
+        worst_pairs = std::max(worst_pairs, end / pairs);
+        if (panels >= 32 * workers) {
+          worst_even = std::max(worst_even, end * workers / static_cast<double>(panels));
+        }
+      }
+    }
+    EXPECT_LE(worst_pairs, kind.above_pairs) << kind.rows << " rows";
+    EXPECT_LE(worst_even, kind.above_even) << kind.rows << " rows";
+  }
+}
+
+// Where tiles divide among the workers their size is as measured.
+TEST(GemmSelect, MeasuredTilesStayWhereTheyDivide) {
+  EXPECT_EQ(SelectGemm(512, 28'672, 4096, kAmx, 64).panels_per_tile, 14);
+  EXPECT_EQ(SelectGemm(512, 28'672, 4096, kAmx, 60).panels_per_tile, 10) << "128 of 14 do not";
+  EXPECT_EQ(SelectGemm(1, 4096, 4096, kAmx, 64).panels_per_tile, 2);
+  EXPECT_EQ(SelectGemm(64, 28'672, 4096, kAmx, 64).panels_per_tile, 4) << "299 of 6 do not";
+  EXPECT_EQ(SelectGemm(64, 4096, 4096, kAmx, 60).panels_per_tile, 2) << "6 are as late";
+  EXPECT_EQ(SelectGemm(512, 4096, 4096, kAmx, 60).panels_per_tile, 6) << "tiles of 2 are slow";
+}
+
 // For every shape, a worker's scratch and the shared one suffice.
 TEST(GemmSelect, FitsItsMemory) {
   for (const int64_t rows : {1, 3, 4, 17, 32, 33, 512, 513, 8192}) {
