@@ -185,7 +185,7 @@ class Device {
 };
 
 struct DeviceOptions {
-  int32_t threads = 0;   // workers of a CPU device; 0: from affinity and the cgroup's quota
+  int32_t threads = 0;   // workers of a CPU device; 0: one a core, as affinity and quota allow
   std::string isa = {};  // force "avx2", "avx512", "avx512_bf16" or "amx"; empty: the fastest
   // Pin workers to processors. Off when front-end threads share the cores.
   bool pin_threads = false;

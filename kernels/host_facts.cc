@@ -17,6 +17,8 @@
 #include <iterator>
 #include <sstream>
 #include <system_error>
+#include <unordered_set>
+#include <utility>
 
 namespace baram {
 namespace {
@@ -70,6 +72,19 @@ std::vector<uint64_t> CpusetNodes() {
     }
   }
   return mask;
+}
+
+// The first of the processors that share this one's core, "0,64" or "0-1"; the processor itself if
+// the kernel does not say. Offline ones are not listed.
+int32_t FirstOfCore(const std::string& folder, int32_t processor) {
+  const std::string topology = folder + "/cpu" + std::to_string(processor) + "/topology/";
+  for (const char* const name : {"thread_siblings_list", "core_cpus_list"}) {
+    // Lists are ascending.
+    if (const int64_t first = ReadNumber(topology + name); first >= 0 && first <= processor) {
+      return static_cast<int32_t>(first);
+    }
+  }
+  return processor;
 }
 
 // The nodes this process is bound to, as by numactl --membind; empty if it is not bound, or where a
@@ -138,6 +153,24 @@ int64_t MachineMemory() { return int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_
 
 }  // namespace
 
+ProcessorOrder OrderByCore(const std::string& folder, const std::vector<int32_t>& processors) {
+  ProcessorOrder order;
+  std::vector<int32_t> siblings;
+  std::unordered_set<int32_t> cores;
+  for (const int32_t processor : processors) {
+    const bool first = cores.insert(FirstOfCore(folder, processor)).second;
+    (first ? order.processors : siblings).push_back(processor);
+  }
+  order.cores = static_cast<int32_t>(cores.size());
+  order.processors.insert(order.processors.end(), siblings.begin(), siblings.end());
+  return order;
+}
+
+int32_t WithinQuota(int32_t threads, double quota) {
+  if (quota <= 0) return threads;
+  return static_cast<int32_t>(std::clamp(std::floor(quota), 1.0, static_cast<double>(threads)));
+}
+
 double CgroupCpuQuota(const std::string& root, const std::string& membership) {
   double smallest = 0;
   for (const Hierarchy& hierarchy : HierarchiesOf(root, membership, "cpu")) {
@@ -190,17 +223,14 @@ int64_t NodesMemory(const std::string& folder, const std::vector<std::vector<uin
 
 HostFacts ReadHostFacts() {
   HostFacts facts;
-  facts.processors = AllowedProcessors();
+  ProcessorOrder order = OrderByCore("/sys/devices/system/cpu", AllowedProcessors());
+  facts.processors = std::move(order.processors);
   const std::string root = "/sys/fs/cgroup";
   const std::string membership = ReadFile("/proc/self/cgroup");
-  facts.default_threads = static_cast<int32_t>(facts.processors.size());
-  // One thread more than the quota allows is throttled in the middle of an op, and all others wait.
   facts.cpu_quota = CgroupCpuQuota(root, membership);
-  if (facts.cpu_quota > 0) {
-    const double most = facts.default_threads;
-    facts.default_threads =
-        static_cast<int32_t>(std::clamp(std::floor(facts.cpu_quota), 1.0, most));
-  }
+  facts.processors_at_once =
+      WithinQuota(static_cast<int32_t>(facts.processors.size()), facts.cpu_quota);
+  facts.default_threads = WithinQuota(order.cores, facts.cpu_quota);
   facts.memory_bytes = MachineMemory();
   if (const int64_t nodes = NodesMemory("/sys/devices/system/node", {CpusetNodes(), BoundNodes()});
       nodes > 0) {

@@ -10,14 +10,32 @@
 namespace baram {
 
 struct HostFacts {
-  std::vector<int32_t> processors;  // that this process may run on
-  int32_t default_threads = 1;      // from the processors and the cgroup's quota
-  double cpu_quota = 0;             // of the cgroup, in processors; 0: unlimited
+  // That this process may run on: one of each core first, then the cores' other hyper-threads.
+  std::vector<int32_t> processors;
+  double cpu_quota = 0;  // of the cgroup, in processors; 0: unlimited
+  // How many of the processors may compute at once, by the quota.
+  int32_t processors_at_once = 1;
+  // One per core, as far as the quota allows: matrix units and the memory bandwidth belong to a
+  // core, and a second thread on it would only wait.
+  int32_t default_threads = 1;
   // The minimum of the machine's memory, the allowed NUMA nodes', the cgroup's limit and ulimit -v.
   int64_t memory_bytes = 0;
 };
 
 HostFacts ReadHostFacts();
+
+struct ProcessorOrder {
+  std::vector<int32_t>
+      processors;  // one of each core first, then the cores' others, each ascending
+  int32_t cores = 0;
+};
+// Of ascending `processors`. `folder` has what /sys/devices/system/cpu has. One of which the kernel
+// says nothing there counts as a core.
+ProcessorOrder OrderByCore(const std::string& folder, const std::vector<int32_t>& processors);
+
+// As many of `threads` as a CPU quota pays for, at least 1; `quota` 0: all. One more would be
+// stopped in the middle of an op, and all would wait.
+int32_t WithinQuota(int32_t threads, double quota);
 
 // The smallest CPU quota of a cgroup and its ancestors, in processors; 0: unlimited. `root` is the
 // mount point ("/sys/fs/cgroup"), `membership` the text of /proc/self/cgroup. Handles v1 and v2.

@@ -83,13 +83,16 @@ const std::vector<Group>& SettingsTable() {
          .member = &C::threads,
          .max = 1024,
          .value = "N",
-         .unset = "the CPUs this process may use",
-         .help = "Threads of the CPU device.",
+         .unset = "the cores this process may use",
+         .help = "Threads of the CPU device. Two CPUs of one core (hyper-threads) count once: they "
+                 "share what multiplies.",
          .inspect = true},
         {.name = "pin-threads",
          .kind = Kind::kSwitch,
          .member = &C::pin_threads,
-         .help = "Bind each of them to a core. Only where nothing else runs on these cores.",
+         .help =
+             "Bind each of them to a core. Only where nothing else runs on these cores; ignored "
+             "where a CPU quota is below the number of CPUs.",
          .inspect = true},
         {.name = "max-model-len",
          .kind = Kind::kNumber,

@@ -16,6 +16,7 @@
 #include "kernels/cpu/cpu_facts.h"
 #include "kernels/cpu/cpuid.h"
 #include "kernels/cpu/gemm_select.h"
+#include "kernels/cpu/host_advice.h"
 #include "kernels/cpu/kv_layout.h"
 #include "kernels/host_facts.h"
 #include "kernels/rounding.h"
@@ -216,7 +217,14 @@ std::unique_ptr<Device> OpenCpuDevice(const DeviceOptions& options, std::string*
   cpu::WorkerPool::Options pool;
   pool.workers = options.threads > 0 ? options.threads
                                      : std::min(host.default_threads, cpu::WorkerPool::kMaxWorkers);
-  if (options.pin_threads) pool.processors = host.processors;
+  if (options.pin_threads) {
+    const std::string problem = cpu::PinningProblem(host);
+    if (problem.empty()) {
+      pool.processors = host.processors;
+    } else {
+      warn(problem);
+    }
+  }
   pool.spin = cpu::SpinOf(pool.workers, host);
   pool.enter_thread = kernels.enter_thread;
 
@@ -228,7 +236,7 @@ std::unique_ptr<Device> OpenCpuDevice(const DeviceOptions& options, std::string*
   info.memory_bytes = host.memory_bytes;
   info.workers = pool.workers;
   info.matrix_units = kernels.gemm_form.tiles;
-  info.processors = host.default_threads;
+  info.processors = host.processors_at_once;
   info.activation = DType::kBF16;
   info.residual = DType::kF32;
   info.weights = Format{DType::kBF16};

@@ -11,14 +11,13 @@
 
 #include <cerrno>
 #include <cstring>
-#include <filesystem>
-#include <fstream>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "kernels/cpu/cpu_facts.h"
 #include "kernels/device.h"
+#include "tests/kernels/fake_folder.h"
 
 namespace {
 bool large_machine = false;  // 4096 processors, of which 3, 1500 and 4095 are ours
@@ -44,6 +43,8 @@ extern "C" int sched_getaffinity(pid_t pid, size_t bytes, cpu_set_t* set) noexce
 namespace baram {
 namespace {
 
+using testing::FakeFolder;
+
 TEST(HostFacts, SeesTheProcessorsOfLargeMachines) {
   const std::vector<int32_t> own = ReadHostFacts().processors;
   EXPECT_FALSE(own.empty());
@@ -54,25 +55,55 @@ TEST(HostFacts, SeesTheProcessorsOfLargeMachines) {
   EXPECT_EQ(ReadHostFacts().processors, own);
 }
 
-// A directory that mimics one of the kernel's: the mount point of cgroups, or the one that
-// describes NUMA nodes.
-class FakeFolder {
- public:
-  FakeFolder() {
-    std::string pattern = ::testing::TempDir() + "kernel.XXXXXX";
-    root_ = mkdtemp(pattern.data());
-  }
-  ~FakeFolder() { std::filesystem::remove_all(root_); }
-  const std::string& root() const { return root_; }
-  void Write(const std::string& path, const std::string& text) const {
-    const std::filesystem::path file = root_ + path;
-    std::filesystem::create_directories(file.parent_path());
-    std::ofstream(file) << text;
-  }
+TEST(HostFacts, CountsCoresAndListsOneProcessorOfEachFirst) {
+  using ::testing::ElementsAre;
+  const FakeFolder folder;
+  EXPECT_THAT(OrderByCore(folder.root(), {0, 1, 5}).processors, ElementsAre(0, 1, 5));
+  EXPECT_EQ(OrderByCore(folder.root(), {0, 1, 5}).cores, 3) << "nothing is known";
 
- private:
-  std::string root_;
-};
+  const auto siblings = [&](int processor, const std::string& list, const std::string& name) {
+    folder.Write("/cpu" + std::to_string(processor) + "/topology/" + name, list + "\n");
+  };
+  for (const int processor : {0, 1, 2}) {
+    const std::string list = std::to_string(processor) + "," + std::to_string(processor + 64);
+    siblings(processor, list, "thread_siblings_list");
+    siblings(processor + 64, list, "thread_siblings_list");
+  }
+  ProcessorOrder order = OrderByCore(folder.root(), {0, 1, 2, 64, 65, 66});
+  EXPECT_THAT(order.processors, ElementsAre(0, 1, 2, 64, 65, 66));
+  EXPECT_EQ(order.cores, 3);
+  order = OrderByCore(folder.root(), {1, 2, 64, 65});
+  EXPECT_THAT(order.processors, ElementsAre(1, 2, 64, 65)) << "the first of a core is not ours";
+  EXPECT_EQ(order.cores, 3);
+
+  // Neighbours, by the newer name; of the second core one is offline, and of the last one the
+  // kernel says nothing that could be read.
+  for (const int processor : {10, 11}) siblings(processor, "10-11", "core_cpus_list");
+  siblings(13, "13", "core_cpus_list");
+  for (const int processor : {14, 15}) siblings(processor, "14-15", "core_cpus_list");
+  for (const int processor : {16, 17}) siblings(processor, "", "core_cpus_list");
+  order = OrderByCore(folder.root(), {10, 11, 13, 14, 15, 16, 17});
+  EXPECT_THAT(order.processors, ElementsAre(10, 13, 14, 16, 17, 11, 15));
+  EXPECT_EQ(order.cores, 5);
+}
+
+TEST(HostFacts, TakesAThreadForEachCore) {
+  const HostFacts facts = ReadHostFacts();
+  const ProcessorOrder order = OrderByCore("/sys/devices/system/cpu", facts.processors);
+  EXPECT_GE(facts.default_threads, 1);
+  EXPECT_LE(facts.default_threads, order.cores);
+  EXPECT_LE(facts.default_threads, facts.processors_at_once);
+  if (facts.cpu_quota > 0) return;
+  EXPECT_EQ(facts.default_threads, order.cores);
+  EXPECT_EQ(facts.processors_at_once, static_cast<int32_t>(facts.processors.size()));
+}
+
+TEST(HostFacts, TakesNoMoreThreadsThanTheQuotaPaysFor) {
+  EXPECT_EQ(WithinQuota(8, 0), 8) << "no quota";
+  EXPECT_EQ(WithinQuota(8, 8.5), 8);
+  EXPECT_EQ(WithinQuota(8, 3.9), 3);
+  EXPECT_EQ(WithinQuota(8, 0.5), 1);
+}
 
 TEST(HostFacts, ReadsCgroupV2AndItsAncestors) {
   const FakeFolder cgroups;

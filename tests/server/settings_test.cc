@@ -581,7 +581,7 @@ TEST_F(SettingsTest, HelpSaysWhatZeroMeans) {
                                                "; default: 0 = ", std::string(s.unset), "]")));
     }
   }
-  EXPECT_THAT(help, HasSubstr("BARAM_THREADS; default: 0 = the CPUs this process may use]"));
+  EXPECT_THAT(help, HasSubstr("BARAM_THREADS; default: 0 = the cores this process may use]"));
 }
 
 TEST(ExitCodeTest, SaysWhoseFaultItIs) {
