@@ -23,11 +23,13 @@
 namespace baram {
 namespace {
 
-constexpr size_t kMaxNodes = 4096;  // NUMA nodes; Linux has at most 1024
+constexpr size_t kMaxNodes = 4096;             // NUMA nodes; Linux has at most 1024
+constexpr size_t kMaxWords = size_t{1} << 14;  // of a set of processors
+constexpr size_t kMaxProcessors = 64 * kMaxWords;
 
 // The kernel rejects a set smaller than its own, whose size it does not report: try larger ones.
 std::vector<int32_t> AllowedProcessors() {
-  for (size_t words = 16; words <= size_t{1} << 14; words *= 2) {
+  for (size_t words = 16; words <= kMaxWords; words *= 2) {
     std::vector<uint64_t> set(words);
     const size_t bytes = words * sizeof(uint64_t);
     if (sched_getaffinity(0, bytes, reinterpret_cast<cpu_set_t*>(set.data())) != 0) {
@@ -55,23 +57,33 @@ int64_t ReadNumber(const std::string& path) {
   return text >> number ? number : -1;
 }
 
-// The nodes of this process's cpuset. "Mems_allowed_list:\t0-1,8"; empty if the kernel does not
-// list them.
+// The numbers of a list such as "0-1,8", below `limit`, as bits. Stops where the text is
+// not such a list.
+std::vector<uint64_t> BitsOf(const std::string& list, size_t limit) {
+  std::vector<uint64_t> mask;
+  std::istringstream ranges(list);
+  for (size_t first; ranges >> first && first < limit; ranges.ignore(1, ',')) {
+    size_t last = first;
+    if (ranges.peek() == '-' && !(ranges.ignore() >> last)) break;
+    last = std::min(last, limit - 1);
+    mask.resize(std::max(mask.size(), last / 64 + 1));
+    for (size_t i = first; i <= last; ++i) mask[i / 64] |= uint64_t{1} << i % 64;
+  }
+  return mask;
+}
+
+bool HasBit(const std::vector<uint64_t>& mask, size_t i) {
+  return i / 64 < mask.size() && (mask[i / 64] >> (i % 64) & 1) != 0;
+}
+
+// The nodes of this process's cpuset; empty if the kernel does not list them.
 std::vector<uint64_t> CpusetNodes() {
   constexpr char kName[] = "Mems_allowed_list:";
   std::istringstream lines(ReadFile("/proc/self/status"));
-  std::vector<uint64_t> mask;
   for (std::string line; std::getline(lines, line);) {
-    if (!line.starts_with(kName)) continue;
-    std::istringstream ranges(line.substr(std::strlen(kName)));
-    for (size_t first; ranges >> first && first < kMaxNodes; ranges.ignore(1, ',')) {
-      size_t last = first;
-      if (ranges.peek() == '-' && !(ranges.ignore() >> last)) break;
-      mask.resize(kMaxNodes / 64);
-      for (size_t i = first; i <= last && i < kMaxNodes; ++i) mask[i / 64] |= uint64_t{1} << i % 64;
-    }
+    if (line.starts_with(kName)) return BitsOf(line.substr(std::strlen(kName)), kMaxNodes);
   }
-  return mask;
+  return {};
 }
 
 // The first of the processors that share this one's core, "0,64" or "0-1"; the processor itself if
@@ -108,6 +120,27 @@ int64_t TotalOfNode(const std::string& path) {
     }
   }
   return 0;
+}
+
+// A directory "node<number>".
+struct Node {
+  size_t number;
+  std::filesystem::path path;
+};
+
+std::vector<Node> NodesIn(const std::string& folder) {
+  constexpr char kNode[] = "node";
+  std::vector<Node> nodes;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
+    const std::string name = entry.path().filename();
+    size_t number = 0;
+    if (!name.starts_with(kNode)) continue;
+    const char* const digits = name.c_str() + std::strlen(kNode);
+    const auto [end, failed] = std::from_chars(digits, name.c_str() + name.size(), number);
+    if (failed == std::errc() && *end == '\0') nodes.push_back({number, entry.path()});
+  }
+  return nodes;
 }
 
 // The directories whose limits apply to a member of a cgroup hierarchy: its own, then its
@@ -203,22 +236,25 @@ int64_t CgroupMemoryLimit(const std::string& root, const std::string& membership
 }
 
 int64_t NodesMemory(const std::string& folder, const std::vector<std::vector<uint64_t>>& masks) {
-  constexpr char kNode[] = "node";
   int64_t bytes = 0;
-  std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
-    const std::string name = entry.path().filename();
-    size_t node = 0;
-    if (!name.starts_with(kNode)) continue;
-    const char* const digits = name.c_str() + std::strlen(kNode);
-    const auto [end, failed] = std::from_chars(digits, name.c_str() + name.size(), node);
-    if (failed != std::errc() || *end != '\0') continue;
-    const bool allowed = std::ranges::all_of(masks, [node](const std::vector<uint64_t>& mask) {
-      return mask.empty() || (node / 64 < mask.size() && (mask[node / 64] >> (node % 64) & 1) != 0);
+  for (const Node& node : NodesIn(folder)) {
+    const bool allowed = std::ranges::all_of(masks, [&](const std::vector<uint64_t>& mask) {
+      return mask.empty() || HasBit(mask, node.number);
     });
-    if (allowed) bytes += TotalOfNode(entry.path() / "meminfo");
+    if (allowed) bytes += TotalOfNode(node.path / "meminfo");
   }
   return bytes;
+}
+
+int32_t NodesOf(const std::string& folder, const std::vector<int32_t>& processors) {
+  int32_t nodes = 0;
+  for (const Node& node : NodesIn(folder)) {
+    if (TotalOfNode(node.path / "meminfo") == 0) continue;
+    const std::vector<uint64_t> own = BitsOf(ReadFile(node.path / "cpulist"), kMaxProcessors);
+    const auto is_own = [&own](int32_t processor) { return HasBit(own, processor); };
+    if (std::ranges::any_of(processors, is_own)) ++nodes;
+  }
+  return nodes;
 }
 
 HostFacts ReadHostFacts() {
@@ -231,9 +267,10 @@ HostFacts ReadHostFacts() {
   facts.processors_at_once =
       WithinQuota(static_cast<int32_t>(facts.processors.size()), facts.cpu_quota);
   facts.default_threads = WithinQuota(order.cores, facts.cpu_quota);
+  const std::string nodes_folder = "/sys/devices/system/node";
+  facts.nodes = NodesOf(nodes_folder, facts.processors);
   facts.memory_bytes = MachineMemory();
-  if (const int64_t nodes = NodesMemory("/sys/devices/system/node", {CpusetNodes(), BoundNodes()});
-      nodes > 0) {
+  if (const int64_t nodes = NodesMemory(nodes_folder, {CpusetNodes(), BoundNodes()}); nodes > 0) {
     facts.memory_bytes = std::min(facts.memory_bytes, nodes);
   }
   if (const int64_t limit = CgroupMemoryLimit(root, membership); limit > 0) {

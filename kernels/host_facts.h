@@ -11,13 +11,14 @@ namespace baram {
 
 struct HostFacts {
   // That this process may run on: one of each core first, then the cores' other hyper-threads.
-  std::vector<int32_t> processors;
+  std::vector<int32_t> processors = {};
   double cpu_quota = 0;  // of the cgroup, in processors; 0: unlimited
   // How many of the processors may compute at once, by the quota.
   int32_t processors_at_once = 1;
   // One per core, as far as the quota allows: matrix units and the memory bandwidth belong to a
   // core, and a second thread on it would only wait.
   int32_t default_threads = 1;
+  int32_t nodes = 0;  // NUMA nodes with memory that the processors belong to; 0: unknown
   // The minimum of the machine's memory, the allowed NUMA nodes', the cgroup's limit and ulimit -v.
   int64_t memory_bytes = 0;
 };
@@ -47,6 +48,9 @@ int64_t CgroupMemoryLimit(const std::string& root, const std::string& membership
 // node 64 * i + b; an empty mask allows all), in bytes; 0: unknown. `folder` is
 // /sys/devices/system/node, or a copy for tests.
 int64_t NodesMemory(const std::string& folder, const std::vector<std::vector<uint64_t>>& masks);
+
+// How many NUMA nodes with memory `processors` belong to, by the same folder; 0: it is not known.
+int32_t NodesOf(const std::string& folder, const std::vector<int32_t>& processors);
 
 }  // namespace baram
 

@@ -244,7 +244,9 @@ std::unique_ptr<Device> OpenCpuDevice(const DeviceOptions& options, std::string*
   info.exact = true;
   auto device = std::make_unique<cpu::CpuDevice>(std::move(info), kernels, pool);
   *error = device->Missing();
-  return error->empty() ? std::move(device) : nullptr;
+  if (!error->empty()) return nullptr;
+  for (const std::string& sentence : cpu::HostAdvice(host)) warn(sentence);
+  return device;
 }
 
 }  // namespace baram

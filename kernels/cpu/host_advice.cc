@@ -1,7 +1,59 @@
 // The advice and its sentences.
 #include "kernels/cpu/host_advice.h"
 
+#include <sys/prctl.h>
+
+#include <fstream>
+
 namespace baram::cpu {
+namespace {
+
+// The choice in a file such as "always [madvise] never"; empty: there is no such file.
+std::string ChosenIn(const std::string& path) {
+  std::ifstream file(path);
+  for (std::string word; file >> word;) {
+    if (word.starts_with('[') && word.ends_with(']')) return word.substr(1, word.size() - 2);
+  }
+  return "";
+}
+
+// Whether memory that asks for huge pages of 2 MiB gets none. Newer kernels choose for each size,
+// where they do not inherit what is chosen for all.
+bool NoHugePages(const std::string& folder) {
+  const std::string chosen = ChosenIn(folder + "/hugepages-2048kB/enabled");
+  const bool inherited = chosen.empty() || chosen == "inherit";
+  return (inherited ? ChosenIn(folder + "/enabled") : chosen) == "never";
+}
+
+// Weights are streamed, and every 4 KiB of them take a TLB entry of their own.
+constexpr char kSlowReading[] = "weights are then read through pages of 4 KiB, which is slower";
+
+}  // namespace
+
+std::vector<std::string> HostAdvice(const HostFacts& host, const std::string& huge_pages,
+                                    bool huge_pages_disabled) {
+  std::vector<std::string> advice;
+  if (NoHugePages(huge_pages)) {
+    advice.push_back("transparent huge pages are off on this machine, and " +
+                     std::string(kSlowReading) + ": write madvise to " + huge_pages + "/enabled");
+  } else if (huge_pages_disabled) {
+    advice.push_back("transparent huge pages are off for this process (PR_SET_THP_DISABLE), and " +
+                     std::string(kSlowReading) + ": start it without");
+  }
+  if (host.nodes > 1) {
+    advice.push_back("the CPUs of this process belong to " + std::to_string(host.nodes) +
+                     " NUMA nodes, and reading another node's memory is slower: run a process a "
+                     "node, each under numactl --cpunodebind=N --membind=N or in a cpuset of that "
+                     "node's CPUs and memory");
+  }
+  return advice;
+}
+
+std::vector<std::string> HostAdvice(const HostFacts& host) {
+  // 3: off but for memory that asks for them, as ours does.
+  const bool disabled = prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0) == 1;
+  return HostAdvice(host, "/sys/kernel/mm/transparent_hugepage", disabled);
+}
 
 std::string PinningProblem(const HostFacts& host) {
   const auto processors = static_cast<int32_t>(host.processors.size());

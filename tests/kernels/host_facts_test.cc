@@ -154,6 +154,25 @@ TEST(HostFacts, CountsTheMemoryOfAllowedNodesAlone) {
   EXPECT_EQ(NodesMemory(nodes.root(), {{7, 64}, {5, 64}}), 1300 * 1024);
 }
 
+TEST(HostFacts, CountsTheNodesOfItsProcessors) {
+  const FakeFolder nodes;
+  EXPECT_EQ(NodesOf(nodes.root() + "/none", {0}), 0);
+  const auto node = [&](const std::string& name, const std::string& processors, int kilobytes) {
+    nodes.Write(name + "/cpulist", processors + "\n");
+    nodes.Write(name + "/meminfo",
+                "Node 0 MemTotal:  " + std::to_string(kilobytes) + " kB\nNode 0 MemFree: 1 kB\n");
+  };
+  node("/node0", "0-31,64-95", 1000);
+  node("/node1", "32-63,96-127", 1000);
+  node("/node2", "128", 0);  // processors alone
+  node("/node3", "", 1000);  // memory alone
+  EXPECT_EQ(NodesOf(nodes.root(), {0, 31, 95}), 1);
+  EXPECT_EQ(NodesOf(nodes.root(), {0, 32}), 2);
+  EXPECT_EQ(NodesOf(nodes.root(), {0, 128}), 1);
+  EXPECT_EQ(NodesOf(nodes.root(), {127}), 1);
+  EXPECT_EQ(NodesOf(nodes.root(), {129}), 0);
+}
+
 TEST(HostFacts, SeesABoundNode) {
   // Of node 0 alone: on a single-node machine this only shows that it is no error.
   const int64_t before = ReadHostFacts().memory_bytes;
