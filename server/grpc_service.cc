@@ -184,14 +184,16 @@ grpc::ServerUnaryReactor* InferenceService::Detokenize(grpc::CallbackServerConte
                                                        v1::DetokenizeResponse* response) {
   const bool skip_special_tokens = request->skip_special_tokens();
   return (new ShortCall(serving_, log_, "Detokenize", context))
-      ->AnswerOnTextPool(
-          *request, *response, TokenIds(serving_, *request),
-          [=, this](const std::vector<uint32_t>& ids) {
-            auto text = serving_.Detokenize({ids.begin(), ids.end()}, skip_special_tokens);
-            if (!text.ok()) return text.status();
-            response->set_text(*std::move(text));
-            return absl::OkStatus();
-          });
+      ->AnswerOnTextPool(*request, *response, TokenIds(serving_, *request),
+                         [=, this](const std::vector<uint32_t>& ids) {
+                           const int64_t max_bytes = serving_.config().max_reply_bytes;
+                           auto text =
+                               serving_.Detokenize({ids.begin(), ids.end()}, skip_special_tokens,
+                                                   max_bytes, ReplyTooLarge(max_bytes));
+                           if (!text.ok()) return text.status();
+                           response->set_text(*std::move(text));
+                           return absl::OkStatus();
+                         });
 }
 
 grpc::ServerUnaryReactor* InferenceService::RenderChat(grpc::CallbackServerContext* context,

@@ -23,10 +23,14 @@ absl::StatusOr<Json> ReadJson(HttpExchange& exchange) {
   return ParseOpenAiBody(exchange.TakeBody());
 }
 
+absl::Status TooLarge(const Config& config) {
+  return HttpReplyTooLarge(config.max_http_reply_bytes, "send less in one request");
+}
+
 // Limits the answers of /tokenize and /detokenize.
 absl::Status CheckReplySize(size_t bytes, const Config& config) {
-  if (static_cast<int64_t>(bytes) <= config.max_http_reply_bytes) return absl::OkStatus();
-  return HttpReplyTooLarge(config.max_http_reply_bytes, "send less in one request");
+  return static_cast<int64_t>(bytes) <= config.max_http_reply_bytes ? absl::OkStatus()
+                                                                    : TooLarge(config);
 }
 
 // Written incrementally: a JSON tree would take an object for every id and every text, about 100
@@ -74,10 +78,12 @@ absl::StatusOr<std::string> Detokenize(const Serving& serving, HttpExchange& exc
   const std::vector<int64_t> ids = fields.Integers("tokens", serving.max_detokenized());
   if (!fields.status().ok()) return fields.status();
   if (absl::Status status = serving.CheckModel(model); !status.ok()) return status;
-  absl::StatusOr<std::string> text = serving.Detokenize(ids, /*skip_special_tokens=*/false);
+  const Config& config = serving.config();
+  absl::StatusOr<std::string> text = serving.Detokenize(
+      ids, /*skip_special_tokens=*/false, config.max_http_reply_bytes, TooLarge(config));
   if (text.ok()) {
     std::string body = Dump({{"prompt", *std::move(text)}});
-    absl::Status size = CheckReplySize(body.size(), serving.config());
+    absl::Status size = CheckReplySize(body.size(), config);
     if (!size.ok()) return size;
     return body;
   }

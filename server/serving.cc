@@ -403,14 +403,20 @@ absl::StatusOr<std::string> Serving::RenderText(const ChatPrompt& prompt) const 
 }
 
 absl::StatusOr<std::string> Serving::Detokenize(const std::vector<int64_t>& ids,
-                                                bool skip_special_tokens) const {
+                                                bool skip_special_tokens, int64_t max_bytes,
+                                                const absl::Status& too_large) const {
   if (absl::Status count = CheckDetokenized(ids.size()); !count.ok()) return count;
   std::vector<int32_t> narrow;
   narrow.reserve(ids.size());
+  // A token may stand for many bytes: a few megabytes of ids for gigabytes of text.
+  int64_t bytes = 0;
   for (const int64_t id : ids) {
     absl::Status known = CheckTokenId("token_ids", id, info().vocab_size);
     if (!known.ok()) return known;
     narrow.push_back(static_cast<int32_t>(id));
+    if (skip_special_tokens && tokenizer_.IsSpecial(narrow.back())) continue;
+    bytes += std::ssize(tokenizer_.TokenBytes(narrow.back()));
+    if (bytes > max_bytes) return too_large;
   }
   auto text = tokenizer_.Decode(narrow, skip_special_tokens);
   if (!text.ok()) return OfText("token_ids", text.status());

@@ -77,8 +77,9 @@ class Serving {
   // The same checks without running. They take time: run them on the text pool.
   absl::StatusOr<std::vector<int32_t>> Tokenize(const Prompt& prompt) const;
   absl::StatusOr<RenderedChat> RenderChat(const ChatPrompt& prompt) const;
-  absl::StatusOr<std::string> Detokenize(const std::vector<int64_t>& ids,
-                                         bool skip_special_tokens) const;
+  // Returns `too_large` instead of a text of more than `max_bytes`, without building it.
+  absl::StatusOr<std::string> Detokenize(const std::vector<int64_t>& ids, bool skip_special_tokens,
+                                         int64_t max_bytes, const absl::Status& too_large) const;
   // How many ids Detokenize accepts; front ends that copy them check it first.
   size_t max_detokenized() const { return static_cast<size_t>(max_prompt_bytes_); }
   absl::Status CheckDetokenized(size_t ids) const;

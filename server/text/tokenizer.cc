@@ -10,9 +10,11 @@
 namespace baram::text {
 namespace {
 
-// Tokenizing a text of this size takes a good part of a second, and returning the memory a fraction
+// The process keeps the memory of many small allocations unless it is trimmed: hundreds of
+// megabytes. Tokenizing a text of this size takes a good part of a second, and trimming a fraction
 // of that.
 constexpr size_t kTrimBytes = size_t{1} << 20;
+constexpr size_t kTrimIds = kTrimBytes / 4;
 
 std::optional<int32_t> IdOrNone(int32_t id) {
   if (id < 0) return std::nullopt;
@@ -48,7 +50,6 @@ absl::StatusOr<std::vector<int32_t>> Tokenizer::Encode(std::string_view text,
     result.assign(ids.data, ids.data + ids.size);
     baram_ids_free(ids);
   }
-  // Otherwise the process keeps the memory of many small allocations: hundreds of megabytes.
   if (text.size() >= kTrimBytes) malloc_trim(0);
   if (code != BARAM_TEXT_OK) return TakeError(code, error);
   return result;
@@ -59,6 +60,7 @@ absl::StatusOr<std::string> Tokenizer::Decode(std::span<const int32_t> ids,
   BaramBuffer text{};
   const int32_t code =
       baram_tokenizer_decode(raw_, ids.data(), ids.size(), skip_special_tokens, &text);
+  if (ids.size() >= kTrimIds) malloc_trim(0);
   if (code != BARAM_TEXT_OK) return TakeError(code, text);
   return TakeBuffer(text);
 }
