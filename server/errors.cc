@@ -133,6 +133,16 @@ absl::Status HttpReplyTooLarge(int64_t max_bytes, std::string_view instead) {
                    {.reason = "REPLY_TOO_LARGE"});
 }
 
+absl::Status HttpEchoTooLarge(int64_t max_bytes) {
+  return WithFacts(absl::OutOfRangeError(absl::StrCat(
+                       "What the stream shows of its prompts, for each output once more, is larger "
+                       "than ",
+                       max_bytes,
+                       " bytes (--max-http-reply-bytes); ask for fewer outputs, send fewer "
+                       "prompts, or leave out echo and return_token_ids.")),
+                   {.reason = "REPLY_TOO_LARGE"});
+}
+
 absl::Status GoingDown() {
   return WithFacts(absl::UnavailableError("The server is going down; try another replica."),
                    {.reason = "DRAINING", .retry_ms = kRetryElsewhereMs});

@@ -64,6 +64,8 @@ absl::Status ReplyTooLarge(int64_t max_bytes);
 // OUT_OF_RANGE, the same for an HTTP answer that is not streamed. `instead`: what the client may
 // do, as in "ask for less".
 absl::Status HttpReplyTooLarge(int64_t max_bytes, std::string_view instead);
+// OUT_OF_RANGE, the same for the prompts that a stream shows.
+absl::Status HttpEchoTooLarge(int64_t max_bytes);
 // UNAVAILABLE: another replica, or this one a little later, can serve the call.
 absl::Status GoingDown();
 absl::Status DeviceLost();

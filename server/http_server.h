@@ -23,8 +23,8 @@ struct HttpLimits {
   // refused unless it is small; small ones are still read, so that clients which send large bodies
   // by halves shut nobody else out.
   int64_t max_bodies_bytes = 256 << 20;
-  // The total held by unstreamed answers in flight that are not small. Past it the oldest are cut
-  // off as too slow; a single answer may be larger.
+  // The total held by answers, and pieces of streams, in flight that are not small. Past it the
+  // oldest are cut off as too slow; a single one may be larger.
   int64_t max_answers_bytes = int64_t{2} << 30;
   // Request line and headers together; also the framing of a chunk, and the trailers.
   int32_t max_header_bytes = 16 << 10;

@@ -27,7 +27,7 @@ namespace baram::server {
 
 class HttpSession;
 
-// Unstreamed answers in flight that are not small (HttpServer::kSmallBodyBytes).
+// Answers, and pieces of streams, in flight that are not small (HttpServer::kSmallBodyBytes).
 struct LargeAnswers {
   struct One {
     uint64_t number;

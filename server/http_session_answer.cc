@@ -136,7 +136,6 @@ void HttpSession::Respond(int status, const HttpHeaders& headers, std::string bo
   if (status != 204) head += "Content-Length: " + std::to_string(body.size()) + "\r\n";
   head += "\r\n";
   if (is_head_) body.clear();
-  if (std::ssize(body) > HttpServer::kSmallBodyBytes) HoldAnswer(std::ssize(body));
   Send(std::move(head), std::move(body), [this](HttpEnd end) {
     if (end == HttpEnd::kSent) FinishAnswer();
   });
@@ -156,6 +155,8 @@ std::string HttpSession::Chunk(std::string_view piece) const {
 
 void HttpSession::Send(std::string bytes, std::string body, OnHttpEnd then) {
   if (phase_ == Phase::kClosed) return then(gone_as_);
+  const int64_t content = std::ssize(body.empty() ? bytes : body);
+  if (content > HttpServer::kSmallBodyBytes) HoldAnswer(content);
   const auto size = static_cast<double>(bytes.size() + body.size());
   send_limit_ = FromNow(PatienceFor(size, listener_->limits.write_s));
   sending_ = std::move(bytes);

@@ -158,6 +158,7 @@ std::string OpenAiReply::TakeDelta(size_t index, const DeltaEvent& delta, const 
   // A token without text also makes an event: clients count events as tokens.
   const bool tells = !text.empty() || shown.count > 0;
   if (!opens && !tells && end == nullptr) return events;
+  if (opens && !MayShow(PromptOf(index))) return events;
 
   JsonObjectText json;
   json.AddText("index", absl::StrCat(index));
@@ -181,7 +182,20 @@ std::string OpenAiReply::TakeDelta(size_t index, const DeltaEvent& delta, const 
     json.Add("token_ids", Ids(tokens));
     if (opens) json.Add("prompt_token_ids", PromptOf(index).facts.ids);
   }
+  if (opens) Shown(PromptOf(index));
   return events + Event(index, json.Take());
+}
+
+bool OpenAiReply::MayShow(const Prompt& prompt) {
+  // The log-probabilities were counted once, on arrival.
+  Count(PromptBytes(prompt) - (prompt.shown == 0 ? prompt.size() : 0));
+  return !too_large();
+}
+
+void OpenAiReply::Shown(Prompt& prompt) {
+  if (++prompt.shown < format_.n) return;
+  prompt.echo = {};
+  prompt.logprobs = {};
 }
 
 void OpenAiReply::AddLogprobs(Choice& choice, const TokenResult& token) {
@@ -194,7 +208,6 @@ std::string OpenAiReply::TakeLogprobs(Choice& choice, const Prompt& prompt, bool
 }
 
 void OpenAiReply::Count(size_t more) {
-  if (format_.stream) return;
   const auto bytes = static_cast<int64_t>(more);
   if (bytes_.fetch_add(bytes) + bytes > max_bytes_) too_large_ = true;
 }
@@ -221,7 +234,7 @@ void OpenAiReply::WriteChoice(size_t index, const EndEvent& end) {
   const std::string prompt_ids = !chat() && format_.token_ids ? Dump(Json(prompt.facts.ids)) : "";
   // The prompt's log-probabilities were counted once, on arrival: that covers its first choice.
   const size_t of_prompt = chat() ? 0 : prompt.size();
-  const bool first = prompt.written == 0;
+  const bool first = prompt.shown == 0;
   const size_t more = echo.size() + prompt_ids.size() + (first ? 0 : of_prompt);
   if (bytes_ + static_cast<int64_t>(more) > max_bytes_) too_large_ = true;
   if (too_large()) return;
@@ -244,7 +257,7 @@ void OpenAiReply::WriteChoice(size_t index, const EndEvent& end) {
   if (!chat() && format_.prompt_logprobs) json.AddText("prompt_logprobs", PromptLogprobs(prompt));
   choice.json = json.Take();
   Count(choice.json.size() - counted);  // all it shows, including the prompt
-  if (++prompt.written < format_.n || chat()) return;
+  if (++prompt.shown < format_.n || chat()) return;
   prompt.echo = {};
   prompt.logprobs = {};
 }

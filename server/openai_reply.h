@@ -34,7 +34,8 @@ struct OpenAiPrompt {
 class OpenAiReply {
  public:
   // For a call of `prompts` prompts. The tokenizer must outlive this. A reply that ends with
-  // `primary_eos` has no stop_reason. `max_bytes` limits an unstreamed reply.
+  // `primary_eos` has no stop_reason. `max_bytes` limits an unstreamed reply, and in a stream what
+  // it shows of its prompts, which is repeated for every output.
   OpenAiReply(const OpenAiFormat& format, size_t prompts, OpenAiHeader header,
               const text::Tokenizer& tokenizer, int32_t primary_eos, int64_t max_bytes);
 
@@ -47,8 +48,9 @@ class OpenAiReply {
   // long.
   size_t SizeOf(size_t prompt, const ReplyChunk& chunk) const;
   size_t WholeSize() const;
-  // Thread-safe: whether an unstreamed reply has outgrown its limit so far, and is of no more use;
-  // once true, always true. What counts is its JSON, written or still to be written.
+  // Thread-safe: whether the reply has outgrown its limit so far, and is of no more use; once true,
+  // always true. What counts is its JSON, written or still to be written; of a stream, that of its
+  // prompts.
   bool too_large() const { return too_large_.load(); }
   int64_t max_bytes() const { return max_bytes_; }
   // The events after the last chunk: usage, if requested, and "[DONE]".
@@ -73,7 +75,7 @@ class OpenAiReply {
     size_t echoed = 0;        // how many
     size_t echoed_bytes = 0;  // of the text
     JsonArrayText logprobs;   // in the form of prompt_logprobs, for tokens 1, 2, ...
-    int64_t written = 0;      // unstreamed: how many of its choices are written
+    int64_t shown = 0;        // how many of its choices are written or, streamed, have begun
     int64_t cached_tokens = 0;
 
     size_t size() const { return echo.size() + logprobs.size(); }
@@ -93,8 +95,12 @@ class OpenAiReply {
   void AddLogprobs(Choice& choice, const TokenResult& token);
   std::string TakeLogprobs(Choice& choice, const Prompt& prompt, bool with_prompt);
   static std::string PromptLogprobs(const Prompt& prompt);
-  // An unstreamed reply has grown by `more` bytes.
+  // The reply has grown by `more` bytes.
   void Count(size_t more);
+  // Whether a stream may show its prompt once more, which then counts.
+  bool MayShow(const Prompt& prompt);
+  // Drops the prompt's log-probabilities once every output has shown them.
+  void Shown(Prompt& prompt);
   void Keep(Choice& choice, const DeltaEvent& delta);
   void WriteChoice(size_t index, const EndEvent& end);
   JsonObjectText Envelope() const;

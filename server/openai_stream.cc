@@ -83,15 +83,11 @@ void OpenAiStream::Start(Call call, bool on_text_pool) {
     if (const auto stream = weak.lock()) stream->OnGone(how);
   });
   call.request_id = request_id_;
-  if (!format_.stream) {
-    call.one_message = {.max_bytes = serving_.config().max_http_reply_bytes,
-                        .setting = "--max-http-reply-bytes"};
-    if (!format_.prompt_logprobs) {
-      // Only an echo shows them, and that can be streamed.
-      call.one_message->instead = "set stream to true, or ";
-      call.one_message->scores = "output.logprobs";
-    }
-  }
+  // Streamed or not, a reply shows all of a prompt at once.
+  call.one_message = {
+      .max_bytes = serving_.config().max_http_reply_bytes,
+      .setting = "--max-http-reply-bytes",
+      .scores = format_.prompt_logprobs ? "output.prompt_logprobs" : "output.logprobs"};
   const auto done = [self](size_t index, absl::StatusOr<Accepted> accepted) {
     return self->OnAccepted(index, std::move(accepted));
   };
@@ -229,8 +225,10 @@ void OpenAiStream::Abandon(HttpEnd how) {
 }
 
 void OpenAiStream::Advance() {
-  if (status_.ok() && !format_.stream && reply_.too_large()) {
-    Fail(HttpReplyTooLarge(reply_.max_bytes(), "set stream to true, or ask for less"));
+  if (status_.ok() && reply_.too_large()) {
+    Fail(format_.stream
+             ? HttpEchoTooLarge(reply_.max_bytes())
+             : HttpReplyTooLarge(reply_.max_bytes(), "set stream to true, or ask for less"));
   }
   if (writing_ || undecided_ > 0) return;
   if (!pending_.empty()) {

@@ -326,7 +326,7 @@ TEST_F(HttpLimitsTest, BoundsTheBodiesThatItHolds) {
   EXPECT_EQ(eventually(200), 200);
 }
 
-// Unstreamed answers that are not read hold bounded memory together: the oldest make room.
+// Answers that are not read hold bounded memory together: the oldest make room.
 TEST_F(HttpLimitsTest, BoundsTheAnswersOnTheirWay) {
   constexpr int64_t kBytes = 1 << 20, kAnswers = 4;
   Listen({.max_answers_bytes = kAnswers * kBytes});
@@ -363,6 +363,19 @@ TEST_F(HttpLimitsTest, BoundsTheAnswersOnTheirWay) {
   // One larger than the total is sent if it is the only one.
   answer(std::string(2 * kAnswers * kBytes, 'c'));
   EXPECT_EQ(clients.back()->Read().body.size(), 2 * kAnswers * kBytes);
+  EXPECT_EQ(ended.Take().second, HttpEnd::kSent);
+
+  // So do the pieces of streams.
+  std::vector<Exchange> streams;
+  for (int i = 0; i <= kAnswers; ++i) {
+    clients.push_back(std::make_unique<RawClient>(server_->address(), /*receive_buffer=*/4096));
+    clients.back()->Send(RawRequest("POST", "/hold"));
+    streams.push_back(held_.Take());
+    streams.back()->StartStream(200, {});
+    streams.back()->Write(large, [&ended, i](HttpEnd end) { ended.Put({i, end}); });
+    while (!clients.back()->HasMore()) std::this_thread::yield();
+  }
+  EXPECT_EQ(ended.Take(), std::pair(0, HttpEnd::kSlow));
 }
 
 // The rest of the body is read and discarded; a reset would destroy the answer in flight.

@@ -255,15 +255,36 @@ TEST_F(OpenAiHostileTest, AWholeAnswerIsBounded) {
   Expect("/v1/completions", {{R"({"prompt_logprobs":20,"max_tokens":1,"prompt":)" + ids + "}", 400,
                               "prompt_logprobs"}});
   EXPECT_EQ(server_->engine().stats().accepted.value(), 1u) << "the healthy one";
-  // An echo shows as much, is reported under the name it was requested by, and may be streamed.
-  const std::string echo = R"({"echo":true,"logprobs":20,"max_tokens":1,"prompt":)" + ids;
-  const RawResponse refused = Post("/v1/completions", echo + "}");
-  EXPECT_EQ(refused.status, 400);
-  EXPECT_EQ(Json::parse(refused.body)["error"]["param"], "logprobs");
-  EXPECT_EQ(Json::parse(refused.body)["error"]["message"],
-            "logprobs of a prompt of 400 tokens do not fit into one reply of 65536 bytes "
-            "(--max-http-reply-bytes); set stream to true, or ask for fewer.");
-  EXPECT_EQ(Post("/v1/completions", echo + R"(,"stream":true})").status, 200);
+  // An echo shows as much, streamed or not, and is reported under the name it was requested by.
+  for (const char* stream : {"false", "true"}) {
+    const RawResponse refused =
+        Post("/v1/completions", R"({"echo":true,"logprobs":20,"max_tokens":1,"stream":)" +
+                                    std::string(stream) + R"(,"prompt":)" + ids + "}");
+    EXPECT_EQ(refused.status, 400);
+    EXPECT_EQ(Json::parse(refused.body)["error"]["param"], "logprobs");
+    EXPECT_EQ(Json::parse(refused.body)["error"]["message"],
+              "logprobs of a prompt of 400 tokens do not fit into one reply of 65536 bytes "
+              "(--max-http-reply-bytes); ask for fewer.");
+  }
+}
+
+// Every output of a stream shows the prompt once more: a small request for a large answer, which
+// nothing slows down while it is built.
+TEST_F(OpenAiHostileTest, AStreamShowsItsPromptsWithinTheLimit) {
+  StartServer([](server::Config& config) { config.max_http_reply_bytes = 64 << 10; });
+  const auto echo = [&](int n, const std::string& more) {
+    return Post("/v1/completions", R"({"stream":true,"echo":true,"max_tokens":1,"n":)" +
+                                       std::to_string(n) + more + R"(,"prompt":")" +
+                                       std::string(6000, 'a') + "\"}");
+  };
+  for (const char* more : {"", R"(,"logprobs":1)"}) {
+    EXPECT_EQ(echo(1, "").status, 200);
+    const std::string told = echo(16, more).body;
+    EXPECT_LT(told.size(), 2u * 64 << 10);
+    EXPECT_THAT(told, ::testing::HasSubstr("ask for fewer outputs, send fewer prompts, or leave "
+                                           "out echo and return_token_ids."));
+  }
+  EXPECT_EQ(echo(1, "").status, 200);
 }
 
 // Bytes that are not text, everywhere but in the body.
