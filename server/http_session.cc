@@ -5,9 +5,9 @@
 #include "server/http_session.h"
 
 #include <algorithm>
+#include <boost/asio/buffer.hpp>
 #include <boost/asio/dispatch.hpp>
 #include <boost/beast/http/error.hpp>
-#include <boost/beast/http/read.hpp>
 #include <chrono>
 #include <cstring>
 
@@ -114,7 +114,7 @@ void HttpSession::ReadRequest() {
   // Only its first half may have arrived.
   const bool half_line =
       buffer_.size() == 1 && *static_cast<const char*>(buffer_.data().data()) == '\r';
-  if (buffer_.size() > 0 && !half_line) return ReadHeader();
+  if (buffer_.size() > 0 && !half_line) return BeginRequest();
   Error ignored;
   if (kept_ && LastAnswer() && socket_.available(ignored) == 0) return Close();
   LimitFor(listener_->limits.idle_s);
@@ -127,27 +127,40 @@ void HttpSession::ReadRequest() {
                           });
 }
 
-void HttpSession::ReadHeader() {
+void HttpSession::BeginRequest() {
   phase_ = Phase::kReading;
   began_ = std::chrono::steady_clock::now();
   LimitFor(listener_->limits.request_s);
   body_bytes_ = 0;
-  parser_.emplace();
-  parser_->header_limit(static_cast<uint32_t>(listener_->limits.max_header_bytes));
-  parser_->body_limit(static_cast<uint64_t>(listener_->limits.max_body_bytes));
-  http::async_read_header(
-      socket_, buffer_, *parser_, [self = shared_from_this()](Error error, size_t count) {
-        // Beast limits the request line and the fields, each by itself.
-        const auto limit = static_cast<size_t>(self->listener_->limits.max_header_bytes);
-        if (!error && count > limit) error = http::error::header_limit;
-        self->OnHeader(error);
-      });
+  head_.emplace(static_cast<size_t>(listener_->limits.max_header_bytes));
+  ReadHead(buffer_.size());
 }
 
-void HttpSession::OnHeader(Error error) {
-  if (phase_ == Phase::kClosed) return;
-  is_head_ = parser_->get().method() == http::verb::head;  // if it got that far; otherwise unknown
-  if (!error || error == http::error::body_limit) TakeHeader();
+void HttpSession::ReadHead(size_t count) {
+  const std::string_view text(static_cast<const char*>(buffer_.data().data()), buffer_.size());
+  is_head_ = text.starts_with("HEAD ");
+  const HttpHead::State state = head_->Add(text.substr(text.size() - count));
+  if (state == HttpHead::State::kWhole) {
+    parser_.emplace();
+    parser_->header_limit(static_cast<uint32_t>(listener_->limits.max_header_bytes));
+    parser_->body_limit(static_cast<uint64_t>(listener_->limits.max_body_bytes));
+    Error error;
+    parser_->put(asio::buffer(text.data(), head_->size()), error);
+    buffer_.consume(head_->size());
+    return OnHead(error);
+  }
+  if (state != HttpHead::State::kMore) return AnswerHeadError(state);
+  socket_.async_read_some(buffer_.prepare(kReadBytes),
+                          [self = shared_from_this()](Error error, size_t count) {
+                            if (self->phase_ == Phase::kClosed) return;
+                            if (error) return self->AnswerReadError(error);
+                            self->buffer_.commit(count);
+                            self->ReadHead(count);
+                          });
+}
+
+void HttpSession::OnHead(Error error) {
+  if (!error || error == http::error::body_limit) TakeHead();
   if (error) return AnswerReadError(error);
   const http::fields& header = parser_->get();
   if (!EndIsClear(header, http11_)) {
@@ -231,7 +244,7 @@ void HttpSession::OnBody(Error error) {
 
 // Takes the request without its body. Beast adds trailers to the fields later, and trailers have
 // bypassed whatever a proxy in front of us does with headers: they are ignored.
-void HttpSession::TakeHeader() {
+void HttpSession::TakeHead() {
   const auto& header = parser_->get();
   http11_ = header.version() >= 11;
   keep_alive_ = header.keep_alive();

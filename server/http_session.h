@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "engine/steady_time.h"
+#include "server/http_head.h"
 #include "server/http_server.h"
 
 namespace baram::server {
@@ -118,14 +119,16 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
 
   // --- http_session.cc: reading, limits, the connection's end
   void ReadRequest();
-  void ReadHeader();
-  void OnHeader(Error error);
+  void BeginRequest();
+  // Looks at the last `count` bytes of the buffer, which are new, and reads on to the head's end.
+  void ReadHead(size_t count);
+  void OnHead(Error error);
   void ReadBody();
   // Counts the body bytes received; false if that exceeds the listener's total.
   bool HoldBody();
   void DropBody();
   void OnBody(Error error);
-  void TakeHeader();
+  void TakeHead();
   void Dispatch();
   // After an answer, when no read is pending: goes to the next request, if there may be one.
   void ReadNextOrEnd();
@@ -143,6 +146,8 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   void LimitReadUntil(SteadyTime when);
 
   // --- http_session_answer.cc: answers
+  // Reports what is wrong with an incomplete head.
+  void AnswerHeadError(HttpHead::State state);
   // Answers a failed read, or closes if the client can't read an answer.
   void AnswerReadError(Error error);
   // Answers, then closes.
@@ -173,7 +178,8 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   SteadyTime wakes_ = SteadyTime::max();
   bool timed_out_ = false;
   boost::beast::flat_buffer buffer_;
-  std::optional<Parser> parser_;
+  std::optional<HttpHead> head_;
+  std::optional<Parser> parser_;  // from the head's end to the body's
   Phase phase_ = Phase::kIdle;
   bool kept_ = false;  // it has had an answer
   bool watching_ = false;

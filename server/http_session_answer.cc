@@ -28,14 +28,20 @@ std::string HttpDate() {
 
 }  // namespace
 
-void HttpSession::AnswerReadError(Error error) {
-  const HttpLimits& limits = listener_->limits;
-  if (error == http::error::header_limit) {
+void HttpSession::AnswerHeadError(HttpHead::State state) {
+  if (state == HttpHead::State::kTooLarge) {
     return AnswerError(
         {431, "HEADERS_TOO_LARGE",
          absl::StrCat("The request's line and headers are larger than the server takes (",
-                      limits.max_header_bytes, " bytes).")});
+                      listener_->limits.max_header_bytes, " bytes).")});
   }
+  AnswerError({400, "NOT_HTTP",
+               "This is not an HTTP/1.1 request: there is a control character in its line or "
+               "headers, or a line that does not end with CR LF."});
+}
+
+void HttpSession::AnswerReadError(Error error) {
+  const HttpLimits& limits = listener_->limits;
   if (error == http::error::buffer_overflow) {
     return AnswerError({431, "FRAMING_TOO_LARGE",
                         absl::StrCat("What lies between the chunks of the request's body, or "

@@ -8,6 +8,11 @@
 
 namespace baram::server {
 
+// A tab is none here: it may stand between words.
+inline bool IsControl(char c) {
+  return (static_cast<unsigned char>(c) < 0x20 && c != '\t') || c == 0x7F;
+}
+
 std::string LowerCase(boost::beast::string_view text);
 
 // Makes a client's text safe as a header value: line ends would forge headers, and it could be

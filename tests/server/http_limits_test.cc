@@ -34,7 +34,10 @@ TEST_F(HttpLimitsTest, RefusesWhatIsNotHttp) {
            "chunked\r\n\r\n0\r\n\r\n",
            "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
            "POST /echo HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-           "\x16\x03\x01\x02\x00\x01\r\n\r\n",
+           "GET /echo HTTP/1.1\r\nHost: a\r\nx: \x01\r\n\r\n",
+           // Not after a wait for the headers' end: TLS, a foreign line end.
+           "\x16\x03\x01\x02",
+           "GET /echo HTTP/1.1\nHost: a\n\n",
        }) {
     RawResponse response = Ask(request);
     EXPECT_EQ(response.status, 400) << request;
@@ -199,6 +202,19 @@ TEST_F(HttpLimitsTest, RefusesLargeHeaders) {
   const std::string path = "/path/" + std::string(1500, 'a');
   EXPECT_EQ(Ask(RawRequest("GET", path)).status, 200);
   EXPECT_EQ(Ask(RawRequest("GET", path, "", fits)).status, 431);
+}
+
+// Also if each field arrives whole, so that the parser consumes it at once.
+TEST_F(HttpLimitsTest, RefusesHeadersWithoutEnd) {
+  Listen({.request_s = 5});
+  RawClient client(server_->address());
+  std::string headers = "GET /echo HTTP/1.1\r\nHost: test\r\n";
+  while (headers.size() < 64 << 10) headers += "ab:\r\n";
+  for (size_t sent = 0; sent < headers.size(); sent += 4095) {
+    client.Send(headers.substr(sent, 4095));
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
+  EXPECT_EQ(client.Read().status, 431);
 }
 
 // A body after such an answer would be read as the next answer.
