@@ -13,6 +13,7 @@
 #include <boost/beast/http/status.hpp>
 #include <boost/system/error_code.hpp>
 #include <chrono>
+#include <exception>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -108,13 +109,18 @@ struct HttpServer::Shared {
   std::vector<std::thread> threads;
 
   void Accept(Door& door) {
-    door.acceptor.async_accept(asio::make_strand(io),
-                               [this, &door](boost::system::error_code error, tcp::socket socket) {
-                                 if (!door.acceptor.is_open()) return;
-                                 if (error) return AcceptLater(door, error);
-                                 Serve(std::move(socket));
-                                 Accept(door);
-                               });
+    door.acceptor.async_accept(
+        asio::make_strand(io), [this, &door](boost::system::error_code error, tcp::socket socket) {
+          if (!door.acceptor.is_open()) return;
+          if (error) return AcceptLater(door, error);
+          try {
+            Serve(std::move(socket));
+          } catch (const std::exception&) {  // no memory, most likely
+            namespace errc = boost::system::errc;
+            return AcceptLater(door, errc::make_error_code(errc::not_enough_memory));
+          }
+          Accept(door);
+        });
   }
 
   // Probably out of descriptors: retrying at once would spin.

@@ -4,12 +4,16 @@
 // slow request can't be told why it failed.
 #include "server/http_session.h"
 
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/dispatch.hpp>
 #include <boost/beast/http/error.hpp>
+#include <boost/core/demangle.hpp>
 #include <chrono>
 #include <cstring>
+#include <typeinfo>
 
 #include "absl/strings/str_cat.h"
 #include "server/errors.h"
@@ -82,12 +86,12 @@ HttpSession::~HttpSession() {
 }
 
 void HttpSession::Start(bool refuse) {
-  asio::dispatch(socket_.get_executor(), [self = shared_from_this(), refuse] {
-    if (!refuse) return self->ReadRequest();
-    self->AnswerError(
-        {503, kTooManyConnections, "The server has too many connections; try again in a moment."},
-        {{"Retry-After", "1"}});
-  });
+  asio::dispatch(socket_.get_executor(), Guarded([refuse](HttpSession& self) {
+                   if (!refuse) return self.ReadRequest();
+                   self.AnswerError({503, kTooManyConnections,
+                                     "The server has too many connections; try again in a moment."},
+                                    {{"Retry-After", "1"}});
+                 }));
 }
 
 void HttpSession::EndSoon() {
@@ -119,12 +123,12 @@ void HttpSession::ReadRequest() {
   if (kept_ && LastAnswer() && socket_.available(ignored) == 0) return Close();
   LimitFor(listener_->limits.idle_s);
   socket_.async_read_some(buffer_.prepare(kReadBytes),
-                          [self = shared_from_this()](Error error, size_t count) {
+                          Guarded([](HttpSession& self, Error error, size_t count) {
                             // A connection that ends or stays idle between requests is normal.
-                            if (error || self->phase_ == Phase::kClosed) return self->Close();
-                            self->buffer_.commit(count);
-                            self->ReadRequest();
-                          });
+                            if (error || self.phase_ == Phase::kClosed) return self.Close();
+                            self.buffer_.commit(count);
+                            self.ReadRequest();
+                          }));
 }
 
 void HttpSession::BeginRequest() {
@@ -151,12 +155,12 @@ void HttpSession::ReadHead(size_t count) {
   }
   if (state != HttpHead::State::kMore) return AnswerHeadError(state);
   socket_.async_read_some(buffer_.prepare(kReadBytes),
-                          [self = shared_from_this()](Error error, size_t count) {
-                            if (self->phase_ == Phase::kClosed) return;
-                            if (error) return self->AnswerReadError(error);
-                            self->buffer_.commit(count);
-                            self->ReadHead(count);
-                          });
+                          Guarded([](HttpSession& self, Error error, size_t count) {
+                            if (self.phase_ == Phase::kClosed) return;
+                            if (error) return self.AnswerReadError(error);
+                            self.buffer_.commit(count);
+                            self.ReadHead(count);
+                          }));
 }
 
 void HttpSession::OnHead(Error error) {
@@ -217,10 +221,12 @@ void HttpSession::ReadBody() {
   const size_t room = buffer_.max_size() - buffer_.size();
   if (room == 0) return AnswerReadError(http::error::buffer_overflow);
   socket_.async_read_some(buffer_.prepare(room),
-                          [self = shared_from_this()](Error error, size_t count) {
-                            self->buffer_.commit(count);
-                            self->OnBody(error);
-                          });
+                          Guarded([](HttpSession& self, Error error, size_t count) {
+                            if (self.phase_ == Phase::kClosed) return;
+                            if (error) return self.AnswerReadError(error);
+                            self.buffer_.commit(count);
+                            self.ReadBody();
+                          }));
 }
 
 bool HttpSession::HoldBody() {
@@ -234,12 +240,6 @@ bool HttpSession::HoldBody() {
 void HttpSession::DropBody() {
   parser_.reset();
   listener_->body_bytes.fetch_sub(std::exchange(held_bytes_, 0));
-}
-
-void HttpSession::OnBody(Error error) {
-  if (phase_ == Phase::kClosed) return;
-  if (error) return AnswerReadError(error);
-  ReadBody();
 }
 
 // Takes the request without its body. Beast adds trailers to the fields later, and trailers have
@@ -314,11 +314,11 @@ void HttpSession::Watch() {
   if (buffer_.size() >= static_cast<size_t>(listener_->limits.max_header_bytes)) return;
   watching_ = true;
   socket_.async_read_some(buffer_.prepare(kReadBytes),
-                          [self = shared_from_this()](Error error, size_t count) {
-                            self->watching_ = false;
-                            self->buffer_.commit(count);
-                            self->OnWatched(error);
-                          });
+                          Guarded([](HttpSession& self, Error error, size_t count) {
+                            self.watching_ = false;
+                            self.buffer_.commit(count);
+                            self.OnWatched(error);
+                          }));
 }
 
 void HttpSession::OnWatched(Error error) {
@@ -361,8 +361,30 @@ void HttpSession::Gone(HttpEnd how) {
   if (phase_ == Phase::kClosed) return;
   gone_as_ = how;
   Close();
+  TellGone(how);
+}
+
+void HttpSession::TellGone(HttpEnd how) {
   if (const auto gone = std::exchange(on_gone_, nullptr)) gone(how);
   if (const auto ended = std::exchange(ended_, nullptr)) ended(how);
+}
+
+void HttpSession::Break(const std::exception& error) noexcept {
+  Close();
+  try {
+    // Its kind alone: what it says may quote a request.
+    spdlog::error("HTTP connection closed: {} was thrown",
+                  boost::core::demangle(typeid(error).name()));
+  } catch (const std::exception&) {
+  }
+  // Whoever waits hears of it, also where another who does throws.
+  while (on_gone_ || ended_ || (sent_then_ && !writing_)) {
+    try {
+      TellGone(gone_as_);
+      if (!writing_ && sent_then_) std::exchange(sent_then_, nullptr)(gone_as_);
+    } catch (const std::exception&) {
+    }
+  }
 }
 
 void HttpSession::Close() {
@@ -389,18 +411,18 @@ void HttpSession::LimitUntil(SteadyTime when) {
 void HttpSession::Wait() {
   wakes_ = limit_;
   timer_.expires_at(wakes_);  // cancels a longer wait
-  timer_.async_wait([self = shared_from_this()](Error error) {
+  timer_.async_wait(Guarded([](HttpSession& self, Error error) {
     if (error) return;
-    self->wakes_ = SteadyTime::max();
-    if (self->limit_ == SteadyTime::max()) return;
-    if (self->limit_ > std::chrono::steady_clock::now()) return self->Wait();  // it has moved
+    self.wakes_ = SteadyTime::max();
+    if (self.limit_ == SteadyTime::max()) return;
+    if (self.limit_ > std::chrono::steady_clock::now()) return self.Wait();  // it has moved
     // An operation that has completed and awaits its handler is not cancelled; it may start
     // another, which is.
-    self->LimitFor(kCutAgainS);
-    self->timed_out_ = true;
+    self.LimitFor(kCutAgainS);
+    self.timed_out_ = true;
     Error ignored;
-    self->socket_.cancel(ignored);
-  });
+    self.socket_.cancel(ignored);
+  }));
 }
 
 }  // namespace baram::server

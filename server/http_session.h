@@ -13,6 +13,7 @@
 #include <boost/beast/http/string_body.hpp>
 #include <cstdint>
 #include <deque>
+#include <exception>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -107,6 +108,11 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
     kClosed,
   };
 
+  // A handler that calls job(*this, arguments...) on the strand. It keeps the session, and what it
+  // throws ends this session alone: Beast throws where a header is too long for it, and so does
+  // whatever finds no memory.
+  template <typename Job>
+  auto Guarded(Job job);
   template <typename Job>
   bool Post(Job job);  // job(*this), on the strand
   // Whether this answer must be the connection's last, whatever its client requested.
@@ -127,7 +133,6 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   // Counts the body bytes received; false if that exceeds the listener's total.
   bool HoldBody();
   void DropBody();
-  void OnBody(Error error);
   void TakeHead();
   void Dispatch();
   // After an answer, when no read is pending: goes to the next request, if there may be one.
@@ -137,6 +142,9 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   void OnWatched(Error error);
   void Linger();
   void Gone(HttpEnd how);
+  void TellGone(HttpEnd how);
+  // A handler has thrown `error`.
+  void Break(const std::exception& error) noexcept;
   void Close();
   // Cancels what is in flight at `when`, unless the limit is changed first.
   void LimitUntil(SteadyTime when);
@@ -210,14 +218,25 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   std::string sending_;       // bytes in flight,
   std::string sending_body_;  // and those after them: `sent_` bytes of both are sent
   size_t sent_ = 0;
+  bool writing_ = false;
   SteadyTime send_limit_;  // for all of them
   OnHttpEnd sent_then_;
 };
 
 template <typename Job>
+auto HttpSession::Guarded(Job job) {
+  return [self = shared_from_this(), job = std::move(job)](auto&&... arguments) mutable {
+    try {
+      job(*self, arguments...);
+    } catch (const std::exception& error) {
+      self->Break(error);
+    }
+  };
+}
+
+template <typename Job>
 bool HttpSession::Post(Job job) {
-  return listener_->Post(socket_.get_executor(), [self = shared_from_this(),
-                                                  job = std::move(job)]() mutable { job(*self); });
+  return listener_->Post(socket_.get_executor(), Guarded(std::move(job)));
 }
 
 }  // namespace baram::server

@@ -177,18 +177,21 @@ void HttpSession::SendRest() {
   const size_t of_body = sent_ - std::min(sent_, sending_.size());
   const std::array<asio::const_buffer, 2> rest = {asio::buffer(sending_) + sent_,
                                                   asio::buffer(sending_body_) + of_body};
-  socket_.async_write_some(rest, [self = shared_from_this()](Error error, size_t count) {
-    self->sent_ += count;
-    const size_t size = self->sending_.size() + self->sending_body_.size();
-    if (!error && self->sent_ < size) return self->SendRest();
-    self->sending_body_ = std::string();  // it may be large
-    self->DropAnswer();
-    if (error) self->Gone(self->Failure());
-    self->LimitUntil(SteadyTime::max());
-    std::exchange(self->sent_then_, nullptr)(error ? self->gone_as_ : HttpEnd::kSent);
-    const bool more_to_come = self->phase_ == Phase::kAnswering && !self->sent_then_;
-    if (self->ended_unheard_ && more_to_come) self->Gone(HttpEnd::kGone);
-  });
+  socket_.async_write_some(
+      rest, Guarded([](HttpSession& self, Error error, size_t count) {
+        self.writing_ = false;
+        self.sent_ += count;
+        const size_t size = self.sending_.size() + self.sending_body_.size();
+        if (!error && self.sent_ < size) return self.SendRest();
+        self.sending_body_ = std::string();  // it may be large
+        self.DropAnswer();
+        if (error) self.Gone(self.Failure());
+        self.LimitUntil(SteadyTime::max());
+        std::exchange(self.sent_then_, nullptr)(error ? self.gone_as_ : HttpEnd::kSent);
+        const bool more_to_come = self.phase_ == Phase::kAnswering && !self.sent_then_;
+        if (self.ended_unheard_ && more_to_come) self.Gone(HttpEnd::kGone);
+      }));
+  writing_ = true;
 }
 
 void HttpSession::HoldAnswer(int64_t bytes) {
@@ -276,9 +279,11 @@ void HttpSession::PostStartStream(int status, HttpHeaders headers) {
 bool HttpSession::PostWrite(std::string piece, OnHttpEnd written) {
   return Post([piece = std::move(piece), written = std::move(written)](HttpSession& self) mutable {
     if (!self.streaming_) return written(self.gone_as_);
+    self.sent_then_ = std::move(written);  // which is called also where there is no memory
     std::string bytes = std::exchange(self.buffered_head_, "") + self.Chunk(piece);
-    if (bytes.empty() && self.phase_ != Phase::kClosed) return written(HttpEnd::kSent);
-    self.Send(std::move(bytes), "", std::move(written));
+    OnHttpEnd then = std::exchange(self.sent_then_, nullptr);
+    if (bytes.empty() && self.phase_ != Phase::kClosed) return then(HttpEnd::kSent);
+    self.Send(std::move(bytes), "", std::move(then));
   });
 }
 

@@ -298,7 +298,7 @@ const std::vector<Group>& SettingsTable() {
          .kind = Kind::kBytes,
          .member = &C::max_header_bytes,
          .min = 1024,
-         .max = 1 << 20,
+         .max = 60 << 10,  // with what is read at once, all that Beast's 16-bit lengths hold
          .value = "BYTES",
          .help = "Request line and headers of an HTTP request, metadata of a gRPC call."},
         {.name = "stream-tokens",

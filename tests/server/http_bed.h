@@ -10,6 +10,7 @@
 #include <iostream>
 #include <memory>
 #include <mutex>
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
@@ -54,7 +55,8 @@ class HttpBed : public testing::Test {
  protected:
   using Exchange = std::shared_ptr<HttpExchange>;
 
-  // Routes: /echo returns the body, /path* the path, /hold puts its exchange into held_.
+  // Routes: /echo returns the body, /path* the path, /hold puts its exchange into held_, /throw
+  // throws.
   void Listen(const HttpLimits& limits = {}, std::vector<std::string> origins = {},
               const std::string& address = "127.0.0.1:0") {
     std::vector<HttpRoute> routes;
@@ -69,6 +71,9 @@ class HttpBed : public testing::Test {
     routes.push_back({"POST", "/hold", [this](Exchange exchange) { held_.Put(exchange); }});
     routes.push_back({"GET", "/hold", [this](Exchange exchange) { held_.Put(exchange); }});
     routes.push_back({"POST", "/drop", [](Exchange) {}});
+    routes.push_back({"POST", "/throw", [](Exchange exchange) {
+                        throw std::runtime_error(exchange->request().body);
+                      }});
     auto server = HttpServer::Listen(
         address, std::move(routes),
         [](const HttpError& error) {

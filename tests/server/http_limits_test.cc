@@ -1,10 +1,15 @@
 // The HTTP listener's limits: a request that exceeds one is told so, and disturbs no other.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <spdlog/sinks/ostream_sink.h>
+#include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <future>
+#include <sstream>
+#include <stdexcept>
 #include <thread>
 #include <utility>
 
@@ -19,6 +24,7 @@ namespace {
 
 using testing::EndsWith;
 using testing::HasSubstr;
+using testing::Not;
 using testing::StartsWith;
 using HttpLimitsTest = HttpBed;
 
@@ -215,6 +221,57 @@ TEST_F(HttpLimitsTest, RefusesHeadersWithoutEnd) {
     std::this_thread::sleep_for(std::chrono::milliseconds(2));
   }
   EXPECT_EQ(client.Read().status, 431);
+}
+
+// An exception in a handler, from Beast's parser or a route, ends only its connection, and is
+// logged once.
+TEST_F(HttpLimitsTest, AnExceptionEndsItsConnectionAlone) {
+  std::ostringstream log;
+  const auto before = spdlog::default_logger();
+  spdlog::set_default_logger(
+      std::make_shared<spdlog::logger>("", std::make_shared<spdlog::sinks::ostream_sink_mt>(log)));
+  Listen({.max_header_bytes = 128 << 10});
+  RawClient held(server_->address());
+  held.Send(RawRequest("POST", "/hold"));
+  Exchange exchange = held_.Take();
+  // Beast keeps the lengths of a field in 16 bits.
+  EXPECT_EQ(Ask(RawRequest("GET", "/echo", "", "x: " + std::string(64 << 10, 'a') + "\r\n")).status,
+            0);
+  EXPECT_EQ(Ask(RawRequest("POST", "/throw", "a secret")).status, 0);
+  EXPECT_EQ(Ask(RawRequest("POST", "/echo", "b")).body, "b");
+  exchange->Respond(200, {}, "c");
+  EXPECT_EQ(held.Read().body, "c");
+  exchange.reset();
+  held.Close();
+  for (int i = 0; i < 1000 && server_->connections() > 0; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  EXPECT_EQ(server_->connections(), 0);
+  server_.reset();
+  spdlog::set_default_logger(before);
+  const std::string lines = log.str();  // in either order
+  EXPECT_THAT(lines, HasSubstr("[error] HTTP connection closed: std::runtime_error was thrown\n"));
+  EXPECT_THAT(lines, HasSubstr("std::length_error> was thrown\n"));
+  EXPECT_EQ(std::ranges::count(lines, '\n'), 2);
+  EXPECT_THAT(lines, Not(HasSubstr("secret")));
+}
+
+// Every callback that waits for an answer is called at its end, also if another one throws.
+TEST_F(HttpLimitsTest, AnExceptionIsToldToWhoeverWaits) {
+  Listen();
+  RawClient client(server_->address());
+  client.Send(RawRequest("POST", "/hold"));
+  const Exchange exchange = held_.Take();
+  Mailbox<HttpEnd> gone, ended;
+  exchange->OnGone([&](HttpEnd end) {
+    gone.Put(end);
+    throw std::runtime_error("gone");
+  });
+  exchange->StartStream(200, {});
+  exchange->Write("a", [](HttpEnd) { throw std::runtime_error("written"); });
+  EXPECT_EQ(gone.Take(), HttpEnd::kGone);
+  exchange->EndStream("", [&](HttpEnd end) { ended.Put(end); });
+  EXPECT_EQ(ended.Take(), HttpEnd::kGone);
 }
 
 // A body after such an answer would be read as the next answer.

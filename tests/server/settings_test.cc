@@ -147,6 +147,9 @@ TEST_F(SettingsTest, RangesAreSentencesThatNameTheFlag) {
   EXPECT_EQ(Error({"--max-model-len", "2"}), "");
   EXPECT_EQ(Error({"--max-body-bytes", "0.4"}),
             "--max-body-bytes is \"0.4\" but must be whole bytes from 1KiB to 1GiB.");
+  // Beast throws where a header's name or value takes 64 KiB.
+  EXPECT_EQ(Error({"--max-header-bytes", "64KiB"}),
+            "--max-header-bytes is \"64KiB\" but must be whole bytes from 1KiB to 60KiB.");
   EXPECT_EQ(Parse({"--kv-cache-bytes", "0.5KiB"})->kv_cache_bytes, 512);
 }
 
