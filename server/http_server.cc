@@ -44,7 +44,7 @@ std::string_view HttpReason(int status) {
 
 HttpExchange::HttpExchange(std::shared_ptr<HttpSession> session, HttpRequest request)
     : session_(std::move(session)), request_(std::move(request)) {
-  session_->CountBody(std::ssize(request_.body));
+  session_->CountBody(HeldBytes(request_.body));
 }
 
 HttpExchange::~HttpExchange() {
@@ -62,7 +62,7 @@ HttpExchange::~HttpExchange() {
 }
 
 std::string HttpExchange::TakeBody() {
-  session_->CountBody(-std::ssize(request_.body));
+  session_->CountBody(-HeldBytes(request_.body));
   return std::exchange(request_.body, "");
 }
 

@@ -19,7 +19,7 @@ namespace baram::server {
 
 struct HttpLimits {
   int64_t max_body_bytes = 8 << 20;  // chunked framing may take as much again
-  // The total held by bodies that are being read, or were read and not yet taken. Past it a body is
+  // The memory held by bodies that are being read, or were read and not yet taken. Past it a body is
   // refused unless it is small; small ones are still read, so that clients which send large bodies
   // by halves shut nobody else out.
   int64_t max_bodies_bytes = 256 << 20;

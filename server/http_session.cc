@@ -230,10 +230,12 @@ void HttpSession::ReadBody() {
 }
 
 bool HttpSession::HoldBody() {
-  const auto bytes = std::ssize(parser_->get().body());
+  const std::string& body = parser_->get().body();
+  const int64_t bytes = HeldBytes(body);
   const int64_t more = bytes - std::exchange(held_bytes_, bytes);
   const int64_t all = listener_->body_bytes.fetch_add(more) + more;
-  return bytes <= HttpServer::kSmallBodyBytes || all <= listener_->limits.max_bodies_bytes;
+  return std::ssize(body) <= HttpServer::kSmallBodyBytes ||
+         all <= listener_->limits.max_bodies_bytes;
 }
 
 // Must not be called while an operation uses the parser.

@@ -10,7 +10,6 @@
 #include <boost/asio/steady_timer.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http/parser.hpp>
-#include <boost/beast/http/string_body.hpp>
 #include <cstdint>
 #include <deque>
 #include <exception>
@@ -22,6 +21,7 @@
 #include <vector>
 
 #include "engine/steady_time.h"
+#include "server/http_body.h"
 #include "server/http_head.h"
 #include "server/http_server.h"
 
@@ -51,7 +51,7 @@ struct HttpListenerState {
   HttpLimits limits;
   std::vector<std::string> allowed_origins;
   std::atomic<int64_t> connections{0};
-  std::atomic<int64_t> body_bytes{0};     // of bodies being read, or read and not yet taken
+  std::atomic<int64_t> body_bytes{0};     // held by bodies being read, or read and not yet taken
   std::atomic<bool> sending_away{false};  // no request on a connection that had an answer
   std::atomic<bool> closing{false};       // no request after the current one
   LargeAnswers answers;
@@ -97,7 +97,7 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
 
  private:
   using Error = boost::system::error_code;
-  using Parser = boost::beast::http::request_parser<boost::beast::http::string_body>;
+  using Parser = boost::beast::http::request_parser<HttpBody>;
 
   enum class Phase : uint8_t {
     kIdle,         // no byte of the next request has been seen
@@ -130,7 +130,7 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   void ReadHead(size_t count);
   void OnHead(Error error);
   void ReadBody();
-  // Counts the body bytes received; false if that exceeds the listener's total.
+  // Counts the memory of the body so far; false if that exceeds the listener's total.
   bool HoldBody();
   void DropBody();
   void TakeHead();

@@ -399,6 +399,14 @@ TEST_F(HttpLimitsTest, BoundsTheBodiesThatItHolds) {
   EXPECT_EQ(eventually(200), 200);
 }
 
+// A Content-Length reserves no memory.
+TEST_F(HttpLimitsTest, AnAnnouncedBodyTakesNothingUntilItComes) {
+  Listen({.max_body_bytes = int64_t{1} << 60, .request_s = 0.1});
+  EXPECT_EQ(
+      Ask("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000000000\r\n\r\na").status,
+      408);
+}
+
 // Answers that are not read hold bounded memory together: the oldest make room.
 TEST_F(HttpLimitsTest, BoundsTheAnswersOnTheirWay) {
   constexpr int64_t kBytes = 1 << 20, kAnswers = 4;
