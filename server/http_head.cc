@@ -13,6 +13,7 @@ HttpHead::State HttpHead::Add(std::string_view bytes) {
     last_ = c;
     if (c == '\n') {
       if (line_empty_) return State::kWhole;
+      if (++lines_ > max_lines_) return State::kTooMany;
       line_empty_ = true;
     } else if (c != '\r') {
       if (IsControl(c)) return State::kNotText;

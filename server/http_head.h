@@ -16,10 +16,12 @@ class HttpHead {
     kMore,      // no end yet
     kWhole,     // ends where an empty line does
     kTooLarge,  // no end within max_bytes
+    kTooMany,   // more than max_headers
     kNotText,   // a control character, or a line end that is not CR LF
   };
 
-  explicit HttpHead(size_t max_bytes) : max_bytes_(max_bytes) {}
+  HttpHead(size_t max_bytes, int max_headers)
+      : max_bytes_(max_bytes), max_lines_(max_headers + 1) {}
 
   // Takes the bytes that follow those of the call before, as far as they matter. Not after a state
   // other than kMore.
@@ -29,7 +31,9 @@ class HttpHead {
 
  private:
   const size_t max_bytes_;
+  const int max_lines_;
   size_t size_ = 0;
+  int lines_ = 0;  // that have ended
   char last_ = 0;  // byte taken
   bool line_empty_ = true;
 };

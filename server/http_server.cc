@@ -29,9 +29,9 @@ namespace baram::server {
 namespace asio = boost::asio;
 using asio::ip::tcp;
 
-std::string_view HttpRequest::Header(std::string_view name) const {
-  for (const auto& [key, value] : headers) {
-    if (key == name) return value;
+std::string_view HttpRequest::Header(KeptHeader header) const {
+  for (const auto& [name, value] : headers) {
+    if (name == header.name) return value;
   }
   return "";
 }

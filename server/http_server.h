@@ -3,6 +3,7 @@
 #ifndef BARAM_SERVER_HTTP_SERVER_H_
 #define BARAM_SERVER_HTTP_SERVER_H_
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <functional>
@@ -28,6 +29,7 @@ struct HttpLimits {
   int64_t max_answers_bytes = int64_t{2} << 30;
   // Request line and headers together; also the framing of a chunk, and the trailers.
   int32_t max_header_bytes = 16 << 10;
+  int32_t max_headers = 100;  // in number; Beast takes some 100 bytes for each, however short
   int32_t max_connections = 1024;
   int32_t max_refused = 64;  // connections beyond that, which are sent the reason for their refusal
   double idle_s = 75;        // between requests of a kept-alive connection
@@ -38,15 +40,26 @@ struct HttpLimits {
   double write_s = 30;
 };
 
+// The headers that routes may read: a request keeps no others, as a call may wait for long.
+inline constexpr std::string_view kKeptHeaders[] = {
+    "access-control-request-headers", "content-type", "x-request-id", "x-request-timeout"};
+
+// The name of one of them; of any other it does not compile.
+struct KeptHeader {
+  consteval KeptHeader(const char* text) : name(text) {  // NOLINT: a literal is one
+    if (std::ranges::count(kKeptHeaders, name) == 0) throw "add it to kKeptHeaders";
+  }
+  std::string_view name;
+};
+
 struct HttpRequest {
   std::string method;  // GET for a HEAD request, whose answer is sent without a body
   std::string path;    // without the query, percent-decoded
   std::string peer;    // "10.0.0.7:51234"; a proxy's, if there is one in between
-  // Names in lower case; without trailers.
-  std::vector<std::pair<std::string, std::string>> headers;
+  // The first of each name in kKeptHeaders, without trailers.
+  std::vector<std::pair<std::string_view, std::string>> headers;
   std::string body;
-  // The first header of this lower-case name, or "".
-  std::string_view Header(std::string_view name) const;
+  std::string_view Header(KeptHeader header) const;  // or ""
 };
 
 using HttpHeaders = std::vector<std::pair<std::string, std::string>>;

@@ -136,7 +136,8 @@ void HttpSession::BeginRequest() {
   began_ = std::chrono::steady_clock::now();
   LimitFor(listener_->limits.request_s);
   body_bytes_ = 0;
-  head_.emplace(static_cast<size_t>(listener_->limits.max_header_bytes));
+  head_.emplace(static_cast<size_t>(listener_->limits.max_header_bytes),
+                listener_->limits.max_headers);
   ReadHead(buffer_.size());
 }
 
@@ -253,8 +254,9 @@ void HttpSession::TakeHead() {
   request_ = {};
   request_.method = is_head_ ? "GET" : std::string(header.method_string());
   request_.path = PathOf(header.target());
-  for (const auto& field : header) {
-    request_.headers.emplace_back(LowerCase(field.name_string()), std::string(field.value()));
+  for (const std::string_view name : kKeptHeaders) {
+    const auto field = header.find({name.data(), name.size()});
+    if (field != header.end()) request_.headers.emplace_back(name, std::string(field->value()));
   }
   const std::string_view id = request_.Header("x-request-id");
   request_id_ = IsRequestId(id) ? std::string(id) : "";

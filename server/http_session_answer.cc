@@ -35,6 +35,11 @@ void HttpSession::AnswerHeadError(HttpHead::State state) {
          absl::StrCat("The request's line and headers are larger than the server takes (",
                       listener_->limits.max_header_bytes, " bytes).")});
   }
+  if (state == HttpHead::State::kTooMany) {
+    return AnswerError({431, "TOO_MANY_HEADERS",
+                        absl::StrCat("The request has more headers than the server takes (",
+                                     listener_->limits.max_headers, ").")});
+  }
   AnswerError({400, "NOT_HTTP",
                "This is not an HTTP/1.1 request: there is a control character in its line or "
                "headers, or a line that does not end with CR LF."});

@@ -12,11 +12,11 @@ namespace {
 using State = HttpHead::State;
 
 // What became of `bytes`, however they are cut.
-State After(std::string_view bytes, size_t max_bytes = 1000) {
-  HttpHead whole(max_bytes);
+State After(std::string_view bytes, size_t max_bytes = 1000, int max_headers = 2) {
+  HttpHead whole(max_bytes, max_headers);
   const State state = whole.Add(bytes);
   for (size_t piece = 1; piece < bytes.size(); ++piece) {
-    HttpHead head(max_bytes);
+    HttpHead head(max_bytes, max_headers);
     State cut = State::kMore;
     for (size_t at = 0; at < bytes.size() && cut == State::kMore; at += piece) {
       cut = head.Add(bytes.substr(at, piece));
@@ -33,7 +33,7 @@ TEST(HttpHeadTest, EndsWithAnEmptyLine) {
     EXPECT_EQ(After(text.substr(0, size)), State::kMore) << size;
   }
   EXPECT_EQ(After(text), State::kWhole);
-  HttpHead head(1000);
+  HttpHead head(1000, 2);
   head.Add(text);
   EXPECT_EQ(head.size(), text.size() - 4);
 }
@@ -44,6 +44,11 @@ TEST(HttpHeadTest, IsBounded) {
   EXPECT_EQ(After(text, text.size() - 1), State::kTooLarge);
   // No byte above the bound has to come.
   EXPECT_EQ(After(text.substr(0, 20), 20), State::kTooLarge);
+}
+
+TEST(HttpHeadTest, HasSoManyHeaders) {
+  EXPECT_EQ(After("GET / HTTP/1.1\r\na:\r\nb:\r\n\r\n"), State::kWhole);
+  EXPECT_EQ(After("GET / HTTP/1.1\r\na:\r\nb:\r\nc:\r\n"), State::kTooMany);
 }
 
 TEST(HttpHeadTest, IsText) {

@@ -223,6 +223,19 @@ TEST_F(HttpLimitsTest, RefusesHeadersWithoutEnd) {
   EXPECT_EQ(client.Read().status, 431);
 }
 
+// Each of them takes memory for as long as its request is read, however short it is.
+TEST_F(HttpLimitsTest, RefusesManyHeaders) {
+  Listen({.max_headers = 50});
+  std::string many;
+  for (int i = 0; i < 49; ++i) many += "a:\r\n";
+  EXPECT_EQ(Ask(RawRequest("GET", "/echo", "", many)).status, 200);
+  const RawResponse refused = Ask(RawRequest("GET", "/echo", "", many + "a:\r\n"));
+  EXPECT_EQ(refused.status, 431);
+  EXPECT_EQ(refused.body,
+            "431 TOO_MANY_HEADERS: The request has more headers than the server takes (50).");
+  EXPECT_EQ(refused.headers.at("connection"), "close");
+}
+
 // An exception in a handler, from Beast's parser or a route, ends only its connection, and is
 // logged once.
 TEST_F(HttpLimitsTest, AnExceptionEndsItsConnectionAlone) {
