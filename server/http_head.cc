@@ -17,6 +17,7 @@ HttpHead::State HttpHead::Add(std::string_view bytes) {
       line_empty_ = true;
     } else if (c != '\r') {
       if (IsControl(c)) return State::kNotText;
+      if (line_empty_ && lines_ > 0 && (c == ' ' || c == '\t')) return State::kFolded;
       line_empty_ = false;
     }
   }

@@ -40,6 +40,11 @@ void HttpSession::AnswerHeadError(HttpHead::State state) {
                         absl::StrCat("The request has more headers than the server takes (",
                                      listener_->limits.max_headers, ").")});
   }
+  if (state == HttpHead::State::kFolded) {
+    return AnswerError({400, "FOLDED_HEADER",
+                        "This is not an HTTP/1.1 request: a header goes on in the next line. Send "
+                        "each in one line."});
+  }
   AnswerError({400, "NOT_HTTP",
                "This is not an HTTP/1.1 request: there is a control character in its line or "
                "headers, or a line that does not end with CR LF."});

@@ -51,6 +51,12 @@ TEST(HttpHeadTest, HasSoManyHeaders) {
   EXPECT_EQ(After("GET / HTTP/1.1\r\na:\r\nb:\r\nc:\r\n"), State::kTooMany);
 }
 
+TEST(HttpHeadTest, HasNoFoldedLine) {
+  EXPECT_EQ(After("GET / HTTP/1.1\r\na: b\r\n c"), State::kFolded);
+  EXPECT_EQ(After("GET / HTTP/1.1\r\na:\r\n\tc"), State::kFolded);
+  EXPECT_EQ(After("GET / HTTP/1.1\r\n a: b"), State::kFolded);
+}
+
 TEST(HttpHeadTest, IsText) {
   EXPECT_EQ(After("GET /\x80 HTTP/1.1\r\na:\tb\r\n\r\n"), State::kWhole);
   using std::string_view_literals::operator""sv;

@@ -94,6 +94,40 @@ TEST_F(HttpLimitsTest, RefusesBodiesWhoseEndIsNotClear) {
   }
 }
 
+TEST_F(HttpLimitsTest, RefusesFoldedHeaders) {
+  Listen();
+  for (const std::string folded :
+       {"Host: a\r\nTransfer-Encoding:\r\n chunked\r\n", "Host: a\r\nContent-Length:\r\n\t45\r\n",
+        "Host:\r\n a\r\n", "Host: a\r\nx-other: b\r\n c\r\n"}) {
+    RawClient client(server_->address());
+    client.Send("POST /echo HTTP/1.1\r\n" + folded + "\r\n" + RawRequest("GET", "/path/stolen"));
+    const RawResponse response = client.Read();
+    EXPECT_EQ(response.status, 400) << folded;
+    EXPECT_THAT(response.body, StartsWith("400 FOLDED_HEADER: This is not an HTTP/1.1 request"));
+    EXPECT_EQ(client.ReadToEnd(), "") << folded;
+  }
+}
+
+// Some read the end of a line there; a tab is none.
+TEST_F(HttpLimitsTest, RefusesControlCharactersBetweenChunks) {
+  Listen();
+  using std::string_literals::operator""s;
+  const std::string head = "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+  for (const std::string control : {"\n"s, "\0"s, "\x01"s, "\x7f"s}) {
+    for (const std::string chunks : {"2;a=\"x" + control + "y\"\r\nab\r\n0\r\n\r\n",
+                                     "2\r\nab\r\n0;a=\"x" + control + "y\"\r\n\r\n",
+                                     "2\r\nab\r\n0\r\na: x" + control + "y\r\n\r\n"}) {
+      RawClient client(server_->address());
+      client.Send(head + chunks + RawRequest("GET", "/path/stolen"));
+      const RawResponse response = client.Read();
+      EXPECT_EQ(response.status, 400) << chunks;
+      EXPECT_THAT(response.body, StartsWith("400 NOT_HTTP: ")) << chunks;
+      EXPECT_EQ(client.ReadToEnd(), "") << chunks;
+    }
+  }
+  EXPECT_EQ(Ask(head + "2;a=\"x\ty\"\r\nab\r\n0\r\n\r\n").body, "ab");
+}
+
 TEST_F(HttpLimitsTest, RefusesCompressedBodies) {
   Listen();
   const RawResponse refused =
