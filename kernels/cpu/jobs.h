@@ -124,10 +124,12 @@ struct GemmJob {
   WeightView weight;
   const float* bias = nullptr;
   float scale = 1.0f;
-  Tensor out;                // bf16 or f32
-  int64_t block_k = 0;       // a multiple of kBlockK
-  bool stream_out = false;   // write the result past the caches where its layout allows it
-  void* packed_a = nullptr;  // [rows to a multiple of 16, padded_k], as pack_a has it
+  Tensor out;               // bf16 or f32
+  int64_t block_k = 0;      // a multiple of kBlockK
+  bool stream_out = false;  // write the result past the caches where its layout allows it
+  // [rows, padded_k], as pack_a has it: past 16 rows their number goes up to a multiple of 16, and
+  // for lanes always.
+  void* packed_a = nullptr;
 };
 
 }  // namespace baram::cpu

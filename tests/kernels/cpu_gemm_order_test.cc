@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <random>
 #include <string>
 #include <vector>
@@ -277,6 +278,43 @@ TEST(CpuGemmOrder, StaysInItsScratch) {
                 kWorkerScratchBytes - used)
           << machine.name << ", panels " << panels;
       std::free(scratch);
+    }
+  }
+}
+
+// With fewer rows than a tile has, tiles of these alone are packed and read.
+TEST(CpuGemmOrder, FewRowsArePackedAlone) {
+  const int64_t k = 160, n = 48;
+  for (const Machine& machine : Machines()) {
+    if (!machine.kernels->gemm_form.tiles) continue;
+    for (const int64_t rows : {1, 7, 15}) {
+      std::vector<uint16_t> a(rows * k, BF16FromF32(1)), weights(n * k, BF16FromF32(2));
+      const std::vector<uint16_t> untouched(16 * k - rows * k, 0x7fc0);
+      std::vector<uint16_t> packed_a(16 * k, 0x7fc0);
+      std::vector<float> out(rows * n);
+      std::unique_ptr<void, decltype(&std::free)> scratch(
+          std::aligned_alloc(4096, kWorkerScratchBytes), std::free);
+      std::memset(scratch.get(), 0xa5, kWorkerScratchBytes);
+      GemmJob job;
+      job.a = DenseTensor(a.data(), DType::kBF16, rows, k);
+      job.weight = {weights.data(), n, k, k};
+      job.out = DenseTensor(out.data(), DType::kF32, rows, n);
+      job.block_k = 64;
+      job.packed_a = packed_a.data();
+      const Worker worker = {0, scratch.get()};
+      const uint32_t mode = __builtin_ia32_stmxcsr();
+      machine.kernels->enter_thread();
+      machine.kernels->pack_a(job, 0, CeilDivide(k, job.block_k), worker);
+      machine.kernels->gemm(job, 0, n / kPanelColumns, worker);
+      __builtin_ia32_ldmxcsr(mode);
+      EXPECT_TRUE(std::equal(untouched.begin(), untouched.end(), packed_a.begin() + rows * k))
+          << machine.name << ", rows " << rows;
+      EXPECT_EQ(out, std::vector<float>(rows * n, 2 * k)) << machine.name << ", rows " << rows;
+      // Sums have no more rows either: those of the first square follow a square of none.
+      const auto* sums = static_cast<const uint8_t*>(scratch.get()) + 32 * 2 * kPanelColumns * 4;
+      const int64_t written = rows * kPanelColumns * 4, tile = 16 * kPanelColumns * 4;
+      EXPECT_EQ(std::count(sums + written, sums + tile, uint8_t{0xa5}), tile - written)
+          << machine.name << ", rows " << rows;
     }
   }
 }
