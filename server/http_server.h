@@ -20,9 +20,9 @@ namespace baram::server {
 
 struct HttpLimits {
   int64_t max_body_bytes = 8 << 20;  // chunked framing may take as much again
-  // The memory held by bodies that are being read, or were read and not yet taken. Past it a body is
-  // refused unless it is small; small ones are still read, so that clients which send large bodies
-  // by halves shut nobody else out.
+  // The memory held by bodies that are being read, or were read and not yet taken. Past it a body
+  // is refused unless it is small; small ones are still read, so that clients which send large
+  // bodies by halves shut nobody else out.
   int64_t max_bodies_bytes = 256 << 20;
   // The total held by answers, and pieces of streams, in flight that are not small. Past it the
   // oldest are cut off as too slow; a single one may be larger.

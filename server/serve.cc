@@ -158,8 +158,8 @@ void ShowReady(Server& server, SteadyTime started) {
     spdlog::warn("max-num-batched-tokens {} instead of {}: every sequence that runs takes one",
                  info.max_num_batched_tokens, tokens);
   }
-  // Eight times the default of two workers. A worker computes 2048 of them per part of a layer; more
-  // workers take 64 each by default, and may take as many as these.
+  // Eight times the default of two workers. A worker computes 2048 of them per part of a layer;
+  // more workers take 64 each by default, and may take as many as these.
   constexpr int64_t kManyTokens = 4096, kManyTokensEach = 2048;
   const int64_t many = std::max(kManyTokens, kManyTokensEach * info.workers);
   if (info.planning_depth == 1 && tokens > many) {

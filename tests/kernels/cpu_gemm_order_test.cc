@@ -381,8 +381,8 @@ constexpr Product kProducts[] = {
 };
 
 // How much later the last worker ends than with a perfectly even split, for all numbers of workers.
-// Tiles are at least pairs of panels, so with few panels per worker no choice is even: 128 pairs take
-// 127 workers two rounds.
+// Tiles are at least pairs of panels, so with few panels per worker no choice is even: 128 pairs
+// take 127 workers two rounds.
 TEST(GemmSelect, WorkersEndTogether) {
   struct Kind {
     int64_t rows;
