@@ -131,14 +131,7 @@ bool Scheduler::Admit(Sequence& sequence, Budget& budget, SteadyTime now) {
     return suffices && PreemptFor(sequence, AdmissionNeed(), budget);
   };
   while (true) {
-    if (free_slots_.empty()) {
-      if (SlotsComing() <= budget.claims.slots && !preempt()) return false;
-      // It comes free once what its owner has in flight is committed: no second victim for that.
-      if (free_slots_.empty()) {
-        Claim(sequence, budget.claims);
-        return false;
-      }
-    }
+    if (free_slots_.empty() && !preempt()) return false;
     if (budget.tokens == 0) return false;
     const int64_t available = pool_.available() - PagesDueBeside(sequence, budget);
     if (PagesToLeaveFree(sequence, running_) <= available) {
@@ -151,32 +144,6 @@ bool Scheduler::Admit(Sequence& sequence, Budget& budget, SteadyTime now) {
     }
     if (!preempt()) return false;
   }
-}
-
-int32_t Scheduler::SlotsComing() const {
-  return config_.max_num_seqs - static_cast<int32_t>(free_slots_.size()) - running_;
-}
-
-void Scheduler::Claim(const Sequence& sequence, Claims& claims) const {
-  const int32_t tokens = std::max(sequence.prompt_tokens, sequence.known());
-  ++claims.slots;
-  claims.tokens += tokens;
-  claims.pages_left -= (int64_t{BlocksFor(tokens)} + 1) * groups();
-}
-
-// For who waits behind one that has claimed a slot: claims another, and all begin in one step.
-bool Scheduler::ClaimSlot(const Sequence& sequence, Budget& budget) {
-  const int64_t room = std::min(config_.mixed_step_tokens, budget.tokens);
-  if (!free_slots_.empty() || budget.claims.tokens >= room) return false;
-  Claims claims = budget.claims;
-  Claim(sequence, claims);
-  if (claims.pages_left < 0) return false;
-  if (SlotsComing() <= budget.claims.slots &&
-      !(PreemptionSuffices(sequence, budget) && PreemptFor(sequence, AdmissionNeed(), budget))) {
-    return false;
-  }
-  budget.claims = claims;
-  return true;
 }
 
 // Reserves all the memory the sequence will ever need (I6).

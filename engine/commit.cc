@@ -56,9 +56,6 @@ void Scheduler::CommitRow(const PlannedRow& planned, std::span<const TokenResult
       if (row.draws) CommitToken(sequence, results.back(), now);
     }
   }
-  if (sequence.state != SequenceState::kRunning && sequence.rows_in_flight == 0) {
-    ReleaseSlot(sequence);
-  }
 }
 
 void Scheduler::CommitScores(const PlannedRow& planned, std::span<const TokenResult> results) {
@@ -220,10 +217,10 @@ void Scheduler::EndOutput(Sequence& sequence, Finish finish, SteadyTime now) {
   if (sequence.state == SequenceState::kRunning) {
     --running_;
     --live.running;
+    ReleaseSlot(sequence);
   }
   EraseByRank(ordered_, sequence);
   sequence.state = SequenceState::kRetiring;
-  if (sequence.rows_in_flight == 0) ReleaseSlot(sequence);
 
   finish.tokens = sequence.output_tokens();
   stats_.generation_length.Observe(finish.tokens);

@@ -71,7 +71,7 @@ void Scheduler::Preempt(Sequence& sequence) {
   UpdateQueued(*sequence.live);
   ++sequence.preemptions;
   stats_.preemptions.Add();
-  if (sequence.rows_in_flight == 0) ReleaseSlot(sequence);
+  ReleaseSlot(sequence);
 }
 
 // Before the state changes: holds() tells whether the sequence is in holders_.
@@ -92,8 +92,9 @@ void Scheduler::ReleasePages(Sequence& sequence) {
   sequence.device_has_token = false;
 }
 
+// Of one that runs no more. As devices run steps in order, what it has in flight ends before a step
+// that binds the slot again begins, and comes back by its row.
 void Scheduler::ReleaseSlot(Sequence& sequence) {
-  if (sequence.slot < 0) return;
   free_slots_.push_back(sequence.slot);
   sequence.slot = -1;
 }

@@ -151,7 +151,7 @@ Sequence* Scheduler::PlanRows(Batch& batch, SteadyTime now) {
   for (Sequence* sequence : ordered_) {
     if (sequence->state != SequenceState::kRunning) {
       const bool none_behind_runs = holders_.empty() || !RankBefore(*sequence, *holders_.back());
-      if (entry.door == Door::kClosed && none_behind_runs) break;
+      if (entry.closed && none_behind_runs) break;
       if (!LetIn(*sequence, entry, budget, now)) continue;
     }
     const Progress progress = PlanRow(*sequence, budget, batch, now);
@@ -163,33 +163,27 @@ Sequence* Scheduler::PlanRows(Batch& batch, SteadyTime now) {
 
 // Whether the waiting sequence runs from now on.
 bool Scheduler::LetIn(Sequence& sequence, Entry& entry, Budget& budget, SteadyTime now) {
-  if (entry.door == Door::kClosed || WaitsForLeader(sequence)) return false;
+  if (entry.closed || WaitsForLeader(sequence)) return false;
   if (!HasRoom(sequence, now)) {
     waits_for_reader_ = true;
     return false;
   }
   if (sequence.preempted_in_step == step_ || sequence.rows_in_flight > 0) {
-    entry.door = Door::kClosed;  // what it gave up is not for those behind it
+    entry.closed = true;  // what it gave up is not for those behind it
     return false;
   }
   // It would hold a slot and go on no further: prompts ahead of it take all the scores there are.
   // Others may pass it. It is the next to have scores, by rank.
   if (sequence.live->scoring() && budget.scores == 0) return false;
-  if (entry.door == Door::kClaims) {
-    if (!ClaimSlot(sequence, budget)) entry.door = Door::kClosed;
-    return false;
-  }
   if (Admit(sequence, budget, now)) return true;
-  entry.door = budget.claims.slots > 0 ? Door::kClaims : Door::kClosed;
+  entry.closed = true;
   if (entry.stuck == nullptr) entry.stuck = &sequence;
   return false;
 }
 
 // A sequence whose ring is full has no use for a token until its reader makes room.
 Scheduler::Budget Scheduler::BeginBudget(SteadyTime now) {
-  Budget budget{.tokens = config_.max_num_batched_tokens,
-                .scores = config_.max_logit_rows,
-                .claims = {.pages_left = pool_.available()}};
+  Budget budget{.tokens = config_.max_num_batched_tokens, .scores = config_.max_logit_rows};
   bool decodes = false;
   for (size_t i = holders_.size(); i-- > 0;) {  // backwards: who is preempted leaves the list
     Sequence& sequence = *holders_[i];

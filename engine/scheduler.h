@@ -86,29 +86,16 @@ class Scheduler {
   std::span<const std::unique_ptr<LiveRequest>> requests() const { return requests_; }
 
  private:
-  // Waiting sequences that get the slots which come free with the next commit. Counted so that
-  // nobody else is preempted for them, taking the next step to have the room that this one leaves.
-  struct Claims {
-    int32_t slots = 0;
-    int64_t tokens = 0;
-    int64_t pages_left = 0;
-  };
   // What is left of a step's limits while it is planned.
   struct Budget {
     int32_t tokens = 0;  // but for those that are set aside
     int32_t scores = 0;
     int64_t pages_due = 0;  // see PagesDue, of all that run
-    Claims claims;
   };
 
   // Whom a step still lets in, while it is planned.
-  enum class Door : uint8_t {
-    kOpen,
-    kClaims,  // nobody, but slots that come free may be claimed
-    kClosed,
-  };
   struct Entry {
-    Door door = Door::kOpen;
+    bool closed = false;
     Sequence* stuck = nullptr;  // the first that had to stay out, or had no pages to go on
   };
 
@@ -122,10 +109,6 @@ class Scheduler {
   // --- admission.cc
   bool WaitsForLeader(const Sequence& sequence) const;
   bool Admit(Sequence& sequence, Budget& budget, SteadyTime now);
-  // Slots whose owners go on no more, but have rows in flight.
-  int32_t SlotsComing() const;
-  void Claim(const Sequence& sequence, Claims& claims) const;
-  bool ClaimSlot(const Sequence& sequence, Budget& budget);
   PrefixMatch MatchPrefix(const Sequence& sequence);
   int64_t PagesToLeaveFree(const Sequence& sequence, int32_t running) const;
   int64_t PagesDue(const Sequence& sequence) const;

@@ -25,12 +25,10 @@ void Scheduler::CheckInvariants() const {
       if (waits && WaitsForLeader(sequence)) ++followers;
       if (waits && sequence.paused) ++waiting_paused;
       Check(!retiring || sequence.blocks() == 0, "what ended holds no pages");
-      Check(!runs || sequence.slot >= 0, "what runs has a slot");
+      Check(runs == (sequence.slot >= 0), "what runs has a slot, and nothing else");
       Check(!sequence.token_set_aside, "a token is set aside for the step that is planned");
       Check(sequence.rows_in_flight <= steps_in_flight_, "one row a step");
       Check(sequence.rows_in_flight > 0 || sequence.draws_in_flight == 0, "draws are of rows");
-      Check(runs || (sequence.slot >= 0) == (sequence.rows_in_flight > 0),
-            "a slot outlives its sequence's run only for what is in flight");
       if (sequence.slot >= 0) ++slot_users[sequence.slot];
       Check(sequence.committed <= sequence.planned && sequence.planned <= sequence.known(),
             "committed <= planned <= known");

@@ -41,8 +41,7 @@ struct Sequence {
   std::vector<int32_t> tokens;
   std::vector<PageTable> tables;  // [groups], all of the same length
 
-  // Kept by a preempted or ended sequence while something of it is in flight.
-  int32_t slot = -1;
+  int32_t slot = -1;              // while it runs
   bool init_pending = false;      // the device does not know yet whom the slot is bound to
   bool device_has_token = false;  // its last row draws: the device knows the next token
   bool token_set_aside = false;   // of the budget of the step that is being planned

@@ -66,6 +66,7 @@ Fairness::Fairness(const EngineRig& rig) {
     before.decode = before.running && sequence->remaining() == 1 && sequence->wants_rows() &&
                     sequence->planned < sequence->blocks() * rig.info().page_tokens;
     before.scoring = live.scoring();
+    before.in_flight = sequence->rows_in_flight > 0;
     before.planned = sequence->planned;
     before.blocks = sequence->blocks();
     before.preemptions = sequence->preemptions;
@@ -120,8 +121,8 @@ void Fairness::ExpectDecodesPlanned(const std::vector<const Sequence*>& sequence
 }
 
 // While all slots stay taken, no sequence waits that is more urgent than a running one, or while a
-// running one is paused; unless it would have no pages, no token of the step, or a slot that comes
-// free with its holder's work in flight.
+// running one is paused; unless it would have no pages, no token of the step, or has rows in
+// flight.
 void Fairness::ExpectSlotsGoToTheUrgent(std::vector<const Sequence*> sequences,
                                         const EngineRig& rig) const {
   const int32_t slots = rig.info().max_num_seqs;
@@ -131,19 +132,17 @@ void Fairness::ExpectSlotsGoToTheUrgent(std::vector<const Sequence*> sequences,
   if (tokens >= rig.info().mixed_step_tokens) return;
   std::ranges::sort(sequences,
                     [](const Sequence* a, const Sequence* b) { return RankBefore(*a, *b); });
-  int64_t coming =
-      std::ranges::count_if(sequences, [](const Sequence* s) { return s->slot >= 0 && !Runs(*s); });
   for (const Sequence* waiting : sequences) {
     const Before* waited = Find(*waiting);
     if (waited == nullptr || !waited->ready || !LeftOut(*waiting, rig)) continue;
-    if (coming-- > 0) continue;
+    if (waited->in_flight) return;  // who is behind may not pass it
     std::vector<const Sequence*> kept;
     for (const Sequence* other : sequences) {
       const bool gives = RankBefore(*waiting, *other) &&
                          (!Runs(*other) || PriorityOf(*other) > PriorityOf(*waiting));
       if (other != waiting && !gives) kept.push_back(other);
     }
-    if (!SurelyFits(*waiting, kept, rig)) return;  // those after it may not overtake it
+    if (!SurelyFits(*waiting, kept, rig)) return;  // nor may it here
     for (const Sequence* running : sequences) {
       const Before* ran = Find(*running);
       if (ran == nullptr || !ran->running || !Runs(*running)) continue;
@@ -156,13 +155,10 @@ void Fairness::ExpectSlotsGoToTheUrgent(std::vector<const Sequence*> sequences,
 }
 
 // A sequence was preempted for another that was admitted, or that got a page; or for one that runs
-// and still could not proceed, as those ahead of it hold everything. With a step in flight only the
-// commit frees a slot.
+// and still could not proceed, as those ahead of it hold everything.
 void Fairness::ExpectNoPreemptionInVain(const std::vector<const Sequence*>& sequences,
                                         const EngineRig& rig) const {
   if (Finished(rig) != finished_) return;  // the finished one may have been the reason
-  const bool slot_comes = rig.info().planning_depth > 1 && slots_taken_ == rig.info().max_num_seqs;
-  if (slot_comes) return;
   const Sequence* preempted = nullptr;
   for (const Sequence* sequence : sequences) {
     const Before* before = Find(*sequence);

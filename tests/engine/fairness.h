@@ -24,6 +24,7 @@ class Fairness {
     bool ready = false;   // waits only for a slot or pages
     bool decode = false;  // its next token has its page, and nothing else is missing
     bool scoring = false;
+    bool in_flight = false;
     int32_t planned = 0;
     int32_t blocks = 0;
     int32_t preemptions = 0;

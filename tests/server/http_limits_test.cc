@@ -113,10 +113,10 @@ TEST_F(HttpLimitsTest, RefusesControlCharactersBetweenChunks) {
   Listen();
   using std::string_literals::operator""s;
   const std::string head = "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
-  for (const std::string control : {"\n"s, "\0"s, "\x01"s, "\x7f"s}) {
-    for (const std::string chunks : {"2;a=\"x" + control + "y\"\r\nab\r\n0\r\n\r\n",
-                                     "2\r\nab\r\n0;a=\"x" + control + "y\"\r\n\r\n",
-                                     "2\r\nab\r\n0\r\na: x" + control + "y\r\n\r\n"}) {
+  for (const std::string& control : {"\n"s, "\0"s, "\x01"s, "\x7f"s}) {
+    for (const std::string& chunks : {"2;a=\"x" + control + "y\"\r\nab\r\n0\r\n\r\n",
+                                      "2\r\nab\r\n0;a=\"x" + control + "y\"\r\n\r\n",
+                                      "2\r\nab\r\n0\r\na: x" + control + "y\r\n\r\n"}) {
       RawClient client(server_->address());
       client.Send(head + chunks + RawRequest("GET", "/path/stolen"));
       const RawResponse response = client.Read();
