@@ -206,6 +206,11 @@ CaseSet DecodeCases() {
                          testing::AttendCase{{kv_heads * group, kv_heads, head_dim}, 32, rows}});
       };
       for (int32_t context : {1024, 4096, 16384}) add(1, context, 8);
+      for (int32_t context : {2048, 4096, 16384}) {  // too few heads for all workers
+        cases.push_back({"Attend_decode_d" + Number(head_dim) + "_g" + Number(group) + "_kv1_1x" +
+                             Number(context),
+                         testing::AttendCase{{group, 1, head_dim}, 32, {{context - 1, 1}}}});
+      }
       add(32, 1024, 8);
       add(32, 4096, 2);
       add(32, 16384, 1);
