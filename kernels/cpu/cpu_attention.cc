@@ -1,16 +1,28 @@
 // CpuDevice: the cache and the ops that read and write it.
+#include <cstddef>
+
 #include "kernels/cpu/attend_plan.h"
 #include "kernels/cpu/cpu_device.h"
 #include "kernels/cpu/kv_layout.h"
+#include "kernels/rounding.h"
 #include "kernels/shape_check.h"
 
 namespace baram::cpu {
+namespace {
+
+int64_t PartialBytes(const HeadShape& head) {
+  const int64_t floats = RoundUp(head.head_dim, 16) + kPartialTail;
+  return kMaxPartials * head.heads * floats * static_cast<int64_t>(sizeof(float));
+}
+
+}  // namespace
 
 int64_t CpuDevice::KvBytesPerPage(const KvShape& shape) const { return KvPageBytes(shape); }
 
-// Room for the plan: a run a token at most.
-int64_t CpuDevice::AttendScratchBytes(const KvShape&, const SlotShape& slots) const {
-  return int64_t{slots.max_step_tokens} * static_cast<int64_t>(sizeof(AttendRun));
+// Partials, the runs that are cut, and what is computed: a run a token at most, and shares.
+int64_t CpuDevice::AttendScratchBytes(const KvShape& shape, const SlotShape& slots) const {
+  const int64_t runs = kMaxCutRuns + slots.max_step_tokens + kMaxPartials;
+  return PartialBytes(shape.head) + runs * static_cast<int64_t>(sizeof(AttendRun));
 }
 
 void CpuDevice::StoreKv(const StoreKvArgs& args) {
@@ -37,20 +49,30 @@ void CpuDevice::StoreKv(const StoreKvArgs& args) {
 void CpuDevice::Attend(const AttendArgs& args) {
   DCheckShapes(args);
   const HeadShape& head = args.pool.shape.head;
-  auto* runs = static_cast<AttendRun*>(args.scratch);
-  const int64_t run_count = PlanAttend(args.step, TokensPerUnit(head), args.window, runs);
+  auto* cut_runs =
+      reinterpret_cast<AttendRun*>(static_cast<std::byte*>(args.scratch) + PartialBytes(head));
+  AttendRun* runs = cut_runs + kMaxCutRuns;
+  const AttendPlan plan = PlanAttend(args.step, head, args.window, pool_.workers(), runs, cut_runs);
   // The products of a tile cost the same for fewer heads.
-  const int32_t heads = kernels_->gemm_form.tiles ? HeadsPerUnit(head)
-                                                  : HeadsPerUnit(head, run_count, pool_.workers());
-  const AttendJob job = {.cache = ViewCache(args.pool, args.layer, args.step),
-                         .runs = runs,
-                         .run_count = run_count,
-                         .heads_per_unit = heads,
-                         .q = args.q,
-                         .window = args.window,
-                         .scale = args.scale,
-                         .out = args.out};
-  Run(kernels_->attend, job, AttendUnits(head, run_count, heads), 1);
+  const int32_t heads = kernels_->gemm_form.tiles
+                            ? MaxHeadsPerUnit(head)
+                            : ChooseHeadsPerUnit(head, plan.run_count, pool_.workers());
+  AttendJob job = {.cache = ViewCache(args.pool, args.layer, args.step),
+                   .runs = runs,
+                   .run_count = plan.run_count,
+                   .heads_per_unit = heads,
+                   .partials = static_cast<float*>(args.scratch),
+                   .q = args.q,
+                   .window = args.window,
+                   .scale = args.scale,
+                   .out = args.out};
+  Run(kernels_->attend, job, AttendUnitCount(head, plan.run_count, heads), 1);
+  if (plan.cut_count == 0) return;
+  job.runs = cut_runs;
+  job.run_count = plan.cut_count;
+  // As above: a few heads of a few segments cost less than waking a worker.
+  constexpr int64_t kHeadGrain = 4;
+  Run(kernels_->merge_attend, job, plan.cut_count * head.heads, kHeadGrain);
 }
 
 }  // namespace baram::cpu

@@ -35,6 +35,7 @@ const KernelTable kAmxKernels = {
     .act = Act,
     .store_kv = StoreKv,
     .attend = AttendAmx,
+    .merge_attend = MergeAttendAmx,
     .sample = kSamplePasses,
 };
 

@@ -87,25 +87,40 @@ struct StoreKvJob {
   bool interleaved = false;
 };
 
-// Consecutive tokens of one sequence that attend together.
+// Keys whose sums a query row begins from nothing and then adds to those of the keys before them:
+// the segment of a key is its position divided by this. Part of the order of sums, see attend.inc.
+inline constexpr int32_t kSegmentKeys = 1024;
+
+// Consecutive tokens of one sequence that attend together, over their keys in some segments.
 struct AttendRun {
   int32_t token = 0;  // the first
   int32_t count = 0;
   int32_t slot = 0;
   int32_t position = 0;  // of the first
+  int32_t segment = 0;   // the first
+  int32_t segments = 0;
+  // Where the run's keys are cut: the partial of its first segment and token; its partials are
+  // [segments, count]. -1: they are not cut.
+  int32_t partial = -1;
 };
 
 // Query rows (tokens times heads) of a unit of AttendJob.
 inline constexpr int32_t kUnitRows = 32;
 
-// Unit: a run and some query heads of one KV head; see attend_plan.h.
+// Floats of a partial after its padded_v sums of values: 16 lanes of the sum of weights, and the
+// largest score in a cache line of its own.
+inline constexpr int32_t kPartialTail = 32;
+
+// Unit of attend: a run and some query heads of one KV head; see attend_plan.h. Unit of
+// merge_attend: a whole run whose keys were cut, and a query head; unit u is run u / heads.
 struct AttendJob {
   CacheView cache;
   const AttendRun* runs = nullptr;  // [run_count]
   int64_t run_count = 0;
   int32_t heads_per_unit = 0;
-  Tensor q;            // bf16
-  int32_t window = 0;  // 0: none
+  float* partials = nullptr;  // [partials, heads, padded_v + kPartialTail]
+  Tensor q;                   // bf16
+  int32_t window = 0;         // 0: none
   float scale = 1.0f;
   Tensor out;  // bf16
 };

@@ -29,6 +29,7 @@ struct KernelTable {
   Kernel<ActJob> act;
   Kernel<StoreKvJob> store_kv;
   Kernel<AttendJob> attend;
+  Kernel<AttendJob> merge_attend;  // after attend, where keys were cut
   SamplePasses sample;
 };
 

@@ -32,6 +32,7 @@ enum class Scores {
   kCancelling,  // only the rounding errors of q . k, scaled up
   kTiny,        // products of q and k around 2^-126, scaled up; and equally tiny values
   kBorders,     // weights that the last bit of the exponential rounds up or down, one per value
+  kLowest,      // -infinity in the first two segments
 };
 
 struct Sequence {
@@ -43,13 +44,15 @@ struct Problem {
   std::vector<Sequence> sequences;
   int32_t window = 0;
   Scores scores = Scores::kNormal;
-  // A token of every sequence whose values all are `odd_value`; -1: none.
+  // A token of every sequence whose values, or keys, all are `odd_value`; -1: none.
   int32_t odd_token = -1;
   float odd_value = 0;
+  bool odd_key = false;
 
   float Scale() const {
     switch (scores) {
       case Scores::kNormal:
+      case Scores::kLowest:
         return 1.0f / std::sqrt(static_cast<float>(head.head_dim));
       case Scores::kSpread:
         return 6.0f / std::sqrt(static_cast<float>(head.head_dim));
@@ -86,19 +89,22 @@ class Operands {
   // Elements i and i ^ 6, both in one chain, are equal.
   float Query(int32_t sequence, int32_t token, int32_t head, int32_t i) const {
     if (problem_.scores == Scores::kBorders) return 1.0f;
+    if (problem_.scores == Scores::kLowest) return 2.0f;
     return Rounded(Draw({1, sequence, token, head, Lower(i)}, Exponents()));
   }
   // Elements i and i ^ 6 cancel, if scores should; an element without a partner is zero. Keys 6, 32
   // and 38 apart are equal, and so are their weights.
   float Key(int32_t sequence, int32_t token, int32_t head, int32_t i) const {
+    if (problem_.odd_key && token == problem_.odd_token) return problem_.odd_value;
     if (problem_.scores == Scores::kBorders) return BorderKey(token, i);
+    if (problem_.scores == Scores::kLowest && token < 2048) return -0x1p127f;
     const float key = Rounded(Draw({2, sequence, Lower(token & ~32), head, Lower(i)}, Exponents()));
     if (problem_.scores != Scores::kCancelling) return key;
     if ((i ^ 6) >= problem_.head.head_dim) return 0.0f;
     return (i & 4) == 0 ? key : -key;
   }
   float Value(int32_t sequence, int32_t token, int32_t head, int32_t i) const {
-    if (token == problem_.odd_token) return problem_.odd_value;
+    if (!problem_.odd_key && token == problem_.odd_token) return problem_.odd_value;
     if (problem_.scores == Scores::kBorders) return i == token ? 1.0f : 0.0f;
     const Spread spread = problem_.scores == Scores::kTiny ? Spread{-126, -125} : Spread{-5, 5};
     const auto draw = [&](int32_t key) {
@@ -144,6 +150,7 @@ class Operands {
       case Scores::kNormal:
       case Scores::kSpread:
       case Scores::kBorders:
+      case Scores::kLowest:
         return {0, 0};
       case Scores::kCancelling:
         return {-5, 5};  // so that every sum rounds
@@ -309,27 +316,32 @@ std::vector<std::string> InstructionSets() {
   return isas;
 }
 
-void ExpectModelBits(const Problem& problem, int32_t threads = 2) {
+using Threads = std::vector<int32_t>;
+
+void ExpectModelBits(const Problem& problem, const Threads& threads = {2}) {
   const std::vector<uint16_t> expected = Expected(problem);
   for (const std::string& isa : InstructionSets()) {
-    std::string error;
-    const auto device = OpenDevice("cpu", {.threads = threads, .isa = isa}, &error);
-    ASSERT_NE(device, nullptr) << error;
-    const std::vector<uint16_t> computed = Answer(*device, problem).Compute();
-    ASSERT_EQ(computed.size(), expected.size());
-    size_t differences = 0;
-    for (size_t i = 0; i < expected.size(); ++i) differences += computed[i] != expected[i];
-    EXPECT_EQ(differences, 0u) << "of " << expected.size() << ": " << isa << ", heads "
-                               << problem.head.heads << " on " << problem.head.kv_heads << " of "
-                               << problem.head.head_dim << ", window " << problem.window
-                               << ", scores " << static_cast<int>(problem.scores);
+    for (const int32_t count : threads) {
+      std::string error;
+      const auto device = OpenDevice("cpu", {.threads = count, .isa = isa}, &error);
+      ASSERT_NE(device, nullptr) << error;
+      const std::vector<uint16_t> computed = Answer(*device, problem).Compute();
+      ASSERT_EQ(computed.size(), expected.size());
+      size_t differences = 0;
+      for (size_t i = 0; i < expected.size(); ++i) differences += computed[i] != expected[i];
+      EXPECT_EQ(differences, 0u) << "of " << expected.size() << ": " << isa << ", threads " << count
+                                 << ", heads " << problem.head.heads << " on "
+                                 << problem.head.kv_heads << " of " << problem.head.head_dim
+                                 << ", window " << problem.window << ", scores "
+                                 << static_cast<int>(problem.scores);
+    }
   }
 }
 
-void ExpectModelBitsOfAllScores(Problem problem) {
+void ExpectModelBitsOfAllScores(Problem problem, const Threads& threads = {2}) {
   for (const Scores scores : {Scores::kNormal, Scores::kSpread, Scores::kCancelling}) {
     problem.scores = scores;
-    ExpectModelBits(problem);
+    ExpectModelBits(problem, threads);
   }
 }
 
@@ -345,7 +357,7 @@ TEST(CpuAttendOrder, Decoding) {
 
 TEST(CpuAttendOrder, DecodingWhereManyWorkersShareHeads) {
   for (const HeadShape head : {HeadShape{8, 2, 64}, {6, 2, 80}, {5, 1, 32}}) {
-    ExpectModelBits({.head = head, .sequences = {{383, 1}, {130, 1}, {7, 1}}}, /*threads=*/16);
+    ExpectModelBits({.head = head, .sequences = {{383, 1}, {130, 1}, {7, 1}}}, {16});
   }
 }
 
@@ -401,11 +413,95 @@ TEST(CpuAttendOrder, AValueThatIsNotFiniteReachesNoEarlierToken) {
   }
 }
 
+// One worker folds what several leave to the merge.
+const Threads kFewAndMany = {1, 2, 16};
+
+TEST(CpuAttendOrder, SegmentsOfOneSequence) {
+  for (const int32_t context : {1022, 1023, 1024, 2299}) {
+    ExpectModelBitsOfAllScores({.head = {2, 1, 32}, .sequences = {{context, 1}}}, kFewAndMany);
+  }
+  ExpectModelBitsOfAllScores({.head = {8, 2, 80}, .sequences = {{2299, 1}}}, {1, 16});
+}
+
+TEST(CpuAttendOrder, SegmentsOfSeveralSequences) {
+  ExpectModelBitsOfAllScores(
+      {.head = {3, 1, 64}, .sequences = {{3100, 1}, {1023, 1}, {40, 1}, {2047, 1}}}, kFewAndMany);
+}
+
+// Some rows of a unit see a segment that others do not.
+TEST(CpuAttendOrder, SegmentsThatBeginWithinAChunk) {
+  ExpectModelBitsOfAllScores({.head = {2, 1, 32}, .sequences = {{1010, 30}, {2040, 20}}},
+                             kFewAndMany);
+}
+
+TEST(CpuAttendOrder, SegmentsThatAWindowCuts) {
+  for (const int32_t window : {100, 1024, 2060}) {
+    ExpectModelBitsOfAllScores(
+        {.head = {2, 1, 32}, .sequences = {{1100, 30}, {3080, 20}, {4095, 1}}, .window = window},
+        kFewAndMany);
+  }
+}
+
+TEST(CpuAttendOrder, SegmentsWithoutAScoreAreNothing) {
+  ExpectModelBits({.head = {2, 1, 64}, .sequences = {{2299, 1}}, .scores = Scores::kLowest},
+                  kFewAndMany);
+}
+
+TEST(CpuAttendOrder, AValueThatIsNotFiniteReachesNoEarlierTokenWhereKeysAreCut) {
+  constexpr int32_t kContext = 2040, kCount = 20;
+  for (const int32_t odd : {2041, 2047, 2048, 2050}) {
+    const Problem problem{
+        .head = {2, 1, 32}, .sequences = {{kContext, kCount}}, .odd_token = odd, .odd_value = NAN};
+    const std::vector<uint16_t> expected = Expected(problem);
+    const auto before = (odd - kContext) * problem.head.heads * problem.head.head_dim;
+    for (const std::string& isa : InstructionSets()) {
+      for (const int32_t threads : kFewAndMany) {
+        SCOPED_TRACE(isa + ", odd token " + std::to_string(odd));
+        std::string error;
+        const auto device = OpenDevice("cpu", {.threads = threads, .isa = isa}, &error);
+        ASSERT_NE(device, nullptr) << error;
+        const std::vector<uint16_t> computed = Answer(*device, problem).Compute();
+        EXPECT_TRUE(std::equal(computed.begin(), computed.begin() + before, expected.begin()));
+        EXPECT_TRUE(std::all_of(computed.begin() + before, computed.end(),
+                                [](uint16_t x) { return !std::isfinite(F32FromBF16(x)); }));
+      }
+    }
+  }
+}
+
+// The one score of the last segment is a NaN, which no maximum shows.
+TEST(CpuAttendOrder, ASegmentOfNaNScoresIsSeen) {
+  const Problem problem{.head = {2, 1, 32},
+                        .sequences = {{2048, 1}},
+                        .odd_token = 2048,
+                        .odd_value = NAN,
+                        .odd_key = true};
+  for (const std::string& isa : InstructionSets()) {
+    for (const int32_t threads : kFewAndMany) {
+      std::string error;
+      const auto device = OpenDevice("cpu", {.threads = threads, .isa = isa}, &error);
+      ASSERT_NE(device, nullptr) << error;
+      const std::vector<uint16_t> computed = Answer(*device, problem).Compute();
+      EXPECT_TRUE(std::all_of(computed.begin(), computed.end(),
+                              [](uint16_t x) { return !std::isfinite(F32FromBF16(x)); }))
+          << isa << ", threads " << threads;
+    }
+  }
+}
+
 // In steps of one sequence, so that no row sees pieces that only its neighbours need: if all of a
 // sum was flushed, +0 from such a piece turns -0 into +0.
 TEST(CpuAttendOrder, Denormals) {
   for (const int32_t context : {63, 300}) {
     ExpectModelBits({.head = {4, 2, 64}, .sequences = {{context, 1}}, .scores = Scores::kTiny});
+  }
+}
+
+// Nor is a segment folded in that a neighbour alone sees.
+TEST(CpuAttendOrder, DenormalsBeforeANeighboursSegment) {
+  for (const int32_t context : {1023, 2047}) {
+    ExpectModelBits({.head = {4, 2, 64}, .sequences = {{context, 2}}, .scores = Scores::kTiny},
+                    kFewAndMany);
   }
 }
 

@@ -153,53 +153,166 @@ TEST(CpuPasses, SeeWhatIsNotFinite) {
 // Rows of a step: (first position, tokens).
 using Rows = std::vector<std::pair<int32_t, int32_t>>;
 
-TEST(AttendPlan, CoversEveryTokenOnceAndLongestFirst) {
-  const Rows rows = {{700, 1}, {0, 1}, {31, 1}, {0, 100}, {64, 33}, {5, 32}};
-  std::vector<int32_t> positions, row_begin = {0}, row_slots;
-  for (const auto& [first, count] : rows) {
-    for (int32_t i = 0; i < count; ++i) positions.push_back(first + i);
-    row_begin.push_back(static_cast<int32_t>(positions.size()));
-    row_slots.push_back(10 + static_cast<int32_t>(row_slots.size()));
+// The arrays of a step of such rows, the row's number its slot.
+struct PlannedStep {
+  explicit PlannedStep(const Rows& rows) {
+    for (const auto& [first, count] : rows) {
+      for (int32_t i = 0; i < count; ++i) positions.push_back(first + i);
+      row_begin.push_back(static_cast<int32_t>(positions.size()));
+      row_slots.push_back(static_cast<int32_t>(row_slots.size()));
+    }
+    view.tokens = static_cast<int32_t>(positions.size());
+    view.rows = static_cast<int32_t>(rows.size());
+    view.positions = positions.data();
+    view.row_begin = row_begin.data();
+    view.row_slots = row_slots.data();
   }
-  StepView step;
-  step.tokens = static_cast<int32_t>(positions.size());
-  step.rows = static_cast<int32_t>(rows.size());
-  step.positions = positions.data();
-  step.row_begin = row_begin.data();
-  step.row_slots = row_slots.data();
+
+  std::vector<int32_t> positions, row_begin = {0}, row_slots;
+  StepView view;
+};
+
+struct Planned {
+  Planned(const PlannedStep& step, const HeadShape& head, int32_t window, int32_t workers)
+      : runs(step.positions.size() + kMaxPartials), cut_runs(kMaxCutRuns) {
+    const AttendPlan plan =
+        PlanAttend(step.view, head, window, workers, runs.data(), cut_runs.data());
+    runs.resize(plan.run_count);
+    cut_runs.resize(plan.cut_count);
+  }
+
+  std::vector<AttendRun> runs, cut_runs;
+};
+
+// The keys that a run reads.
+std::pair<int32_t, int32_t> KeysOf(const AttendRun& run, int32_t window) {
+  const int32_t first = window == 0 ? 0 : std::max(0, run.position - window + 1);
+  return {std::max(first, run.segment * kSegmentKeys),
+          std::min(run.position + run.count, (run.segment + run.segments) * kSegmentKeys)};
+}
+
+TEST(AttendPlan, CoversEveryKeyOfEveryTokenOnceAndLongestFirst) {
+  const PlannedStep steps[] = {
+      PlannedStep({{700, 1}, {0, 1}, {31, 1}, {0, 100}, {64, 33}, {5, 32}}),
+      PlannedStep({{9000, 1}}),
+      PlannedStep({{70'000, 1}, {300, 1}, {2047, 1}, {2048, 7}, {1024, 1}, {5000, 3}}),
+      PlannedStep({{100'000, 40}, {600'000, 1}, {3000, 200}}),
+  };
+  for (const PlannedStep& step : steps) {
+    for (const HeadShape head : {HeadShape{8, 8, 64}, HeadShape{32, 8, 64}, HeadShape{14, 2, 64},
+                                 HeadShape{40, 1, 64}, HeadShape{64, 2, 128}}) {
+      ASSERT_LE(TokensPerUnit(head) * MaxHeadsPerUnit(head), kUnitRows);
+      for (const int32_t window : {0, 50, 4096}) {
+        for (const int32_t workers : {1, 2, 7, 64, 512}) {
+          SCOPED_TRACE("window " + std::to_string(window) + ", workers " + std::to_string(workers));
+          const Planned plan(step, head, window, workers);
+          // Of every token: the key that comes next.
+          std::vector<int32_t> next(step.positions.size());
+          for (size_t i = 0; i < next.size(); ++i) {
+            next[i] = window == 0 ? 0 : std::max(0, step.positions[i] - window + 1);
+          }
+          std::vector<AttendRun> in_order = plan.runs;
+          std::sort(in_order.begin(), in_order.end(),
+                    [](const AttendRun& a, const AttendRun& b) { return a.segment < b.segment; });
+          for (const AttendRun& run : in_order) {
+            ASSERT_LE(run.count, TokensPerUnit(head));
+            ASSERT_GE(run.segments, 1);
+            EXPECT_GE(run.token, step.row_begin[run.slot]);
+            EXPECT_LE(run.token + run.count, step.row_begin[run.slot + 1]);
+            const auto [begin, end] = KeysOf(run, window);
+            for (int32_t i = run.token; i < run.token + run.count; ++i) {
+              EXPECT_EQ(step.positions[i], run.position + i - run.token);
+              if (end <= next[i]) continue;  // of a neighbour
+              EXPECT_LE(begin, next[i]);
+              next[i] = std::min(end, step.positions[i] + 1);
+            }
+          }
+          for (size_t i = 0; i < next.size(); ++i) EXPECT_EQ(next[i], step.positions[i] + 1);
+          int32_t before = INT32_MAX;
+          for (const AttendRun& run : plan.runs) {
+            const auto [begin, end] = KeysOf(run, window);
+            EXPECT_LE(end - begin, before);
+            before = end - begin;
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(AttendPlan, SharesOfACutRunHavePartialsOfTheirOwn) {
+  const PlannedStep step({{70'000, 1}, {300, 1}, {9000, 7}, {600'000, 1}, {5000, 3}});
+  for (const int32_t window : {0, 3000}) {
+    const Planned plan(step, {8, 1, 64}, window, 64);
+    std::vector<int> computed(kMaxPartials, 0), merged(kMaxPartials, 0);
+    const auto count = [](const std::vector<AttendRun>& runs, std::vector<int>& of) {
+      for (const AttendRun& run : runs) {
+        if (run.partial < 0) continue;
+        ASSERT_LE(run.partial + run.segments * run.count, kMaxPartials);
+        for (int32_t i = 0; i < run.segments * run.count; ++i) ++of[run.partial + i];
+      }
+    };
+    count(plan.runs, computed);
+    count(plan.cut_runs, merged);
+    EXPECT_EQ(computed, merged);
+    EXPECT_LE(*std::max_element(merged.begin(), merged.end()), 1);
+    EXPECT_GE(plan.cut_runs.size(), 3u);
+    for (const AttendRun& whole : plan.cut_runs) {
+      int32_t next = whole.segment;
+      for (const AttendRun& run : plan.runs) {
+        if (run.partial < 0 || run.token != whole.token) continue;
+        EXPECT_EQ(run.partial, whole.partial + (run.segment - whole.segment) * whole.count);
+        next += run.segments;
+      }
+      EXPECT_EQ(next, whole.segment + whole.segments);
+    }
+  }
+}
+
+TEST(AttendPlan, KeysAreCutWhereWorkersWouldBeIdle) {
+  struct Case {
+    Rows rows;
+    int32_t kv_heads, workers;
+    size_t runs, cut;
+  };
+  const auto even = [](size_t rows, int32_t context) { return Rows(rows, {context - 1, 1}); };
+  const Case cases[] = {
+      {even(1, 16'384), 8, 64, 16, 1},  // a segment each for 128 units
+      {even(1, 16'384), 1, 2, 4, 1},
+      {even(1, 16'384), 8, 2, 1, 0},  // heads enough
+      {even(1, 16'384), 1, 1, 1, 0},  // nobody to share with
+      {even(1, 1024), 1, 64, 1, 0},   // one segment
+      {even(1, 2047), 1, 64, 1, 0},   // the second one is short
+      {even(1, 2048), 1, 64, 2, 1},
+      {even(64, 4096), 8, 64, 64, 0},                            // sequences enough
+      {{{600'000, 1}}, 8, 64, 1, 0},                             // no room for the partials
+      {{{131'071, 1}, {1000, 1}, {1000, 1}}, 8, 64, 2 + 16, 1},  // the long one alone
+      {{{0, 2048}}, 8, 64, 64, 0},                               // a prompt
+  };
+  for (const Case& c : cases) {
+    const HeadShape head = {c.kv_heads, c.kv_heads, 128};
+    const Planned plan(PlannedStep(c.rows), head, 0, c.workers);
+    EXPECT_EQ(plan.runs.size(), c.runs) << c.rows[0].first << " on " << c.workers;
+    EXPECT_EQ(plan.cut_runs.size(), c.cut) << c.rows[0].first << " on " << c.workers;
+  }
+}
+
+TEST(AttendPlan, HeadsAreCutWhereThereWouldBeFewerUnitsThanWorkers) {
   for (const HeadShape head : {HeadShape{8, 8, 64}, HeadShape{32, 8, 64}, HeadShape{14, 2, 64},
                                HeadShape{40, 1, 64}, HeadShape{64, 2, 128}}) {
-    for (const int32_t window : {0, 50}) {
-      std::vector<AttendRun> runs(step.tokens);
-      runs.resize(PlanAttend(step, TokensPerUnit(head), window, runs.data()));
-      ASSERT_LE(TokensPerUnit(head) * HeadsPerUnit(head), kUnitRows);
-      std::vector<int> seen(step.tokens, 0);
-      int32_t before = INT32_MAX;
-      for (const AttendRun& run : runs) {
-        ASSERT_LE(run.count, TokensPerUnit(head));
-        for (int32_t i = 0; i < run.count; ++i) {
-          ++seen[run.token + i];
-          EXPECT_EQ(positions[run.token + i], run.position + i);
-          EXPECT_GE(run.token + i, row_begin[run.slot - 10]);
-          EXPECT_LT(run.token + i, row_begin[run.slot - 10 + 1]);
-        }
-        const int32_t keys = std::min(run.position + run.count, window > 0 ? window : INT32_MAX);
-        EXPECT_LE(keys, before);
-        before = keys;
-      }
-      EXPECT_THAT(seen, testing::Each(1));
-      const int32_t group = head.heads / head.kv_heads;
-      const int64_t groups = std::ssize(runs) * head.kv_heads;
+    const int32_t group = head.heads / head.kv_heads;
+    for (const int64_t runs : {1, 2, 6, 100}) {
+      const int64_t groups = runs * head.kv_heads;
       for (const int32_t workers : {1, 2, 7, 64, 512}) {
-        const int32_t heads = HeadsPerUnit(head, std::ssize(runs), workers);
-        const int64_t units = AttendUnits(head, std::ssize(runs), heads);
-        EXPECT_LE(heads, HeadsPerUnit(head));
+        const int32_t heads = ChooseHeadsPerUnit(head, runs, workers);
+        const int64_t units = AttendUnitCount(head, runs, heads);
+        EXPECT_LE(heads, MaxHeadsPerUnit(head));
         EXPECT_EQ(units % groups, 0);
         EXPECT_GE(units / groups * heads, group);
         EXPECT_LT((units / groups - 1) * heads, group);
         // No worker is idle that could take half of another's heads.
         EXPECT_TRUE(heads == 1 || 2 * units > workers) << workers;
-        EXPECT_TRUE(heads == HeadsPerUnit(head) || units <= workers) << "cut for nobody";
+        EXPECT_TRUE(heads == MaxHeadsPerUnit(head) || units <= workers) << "cut for nobody";
       }
     }
   }
@@ -262,7 +375,7 @@ std::vector<uint16_t> RunSequence(const std::string& isa, int32_t threads, const
 }
 
 TEST(CpuAttend, BitsDoNotDependOnChunksPagesThreadsOrInstructionSet) {
-  constexpr int32_t kTokens = 220;  // two blocks of keys
+  constexpr int32_t kTokens = 220;  // two blocks of keys, one segment
   for (const HeadShape head : {HeadShape{3, 3, 24}, HeadShape{8, 2, 64}, HeadShape{10, 2, 80},
                                HeadShape{7, 1, 128}, HeadShape{40, 1, 32}, HeadShape{2, 1, 256}}) {
     for (const int32_t window : {0, 120}) {
@@ -280,6 +393,23 @@ TEST(CpuAttend, BitsDoNotDependOnChunksPagesThreadsOrInstructionSet) {
               whole)
               << table->isa << ", heads of " << head.head_dim << ", chunks of " << chunk
               << ", window " << window;
+        }
+      }
+    }
+  }
+}
+
+TEST(CpuAttend, BitsDoNotDependOnWhoComputesASegment) {
+  constexpr int32_t kTokens = 2300;  // three segments
+  for (const HeadShape head : {HeadShape{4, 1, 32}, HeadShape{4, 2, 16}}) {
+    for (const int32_t window : {0, 2100}) {
+      const std::vector<uint16_t> whole =
+          RunSequence("avx2", 1, head, 64, window, kTokens, kTokens);
+      for (const KernelTable* table : Tables()) {
+        for (const auto& [chunk, threads] :
+             {std::pair{1, 16}, {3, 2}, {8, 16}, {700, 16}, {kTokens, 2}}) {
+          EXPECT_EQ(RunSequence(table->isa, threads, head, 64, window, kTokens, chunk), whole)
+              << table->isa << ", chunks of " << chunk << ", window " << window;
         }
       }
     }

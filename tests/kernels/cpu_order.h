@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <limits>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "kernels/float_types.h"
@@ -67,50 +68,94 @@ inline float SumOfLanes(std::array<float, 16> lanes) {
   return lanes[0];
 }
 
-// What attend.inc specifies: a query row at `position` over keys[key] and values[key], bf16 as
-// fp32, in blocks of 128 keys; returns bf16 bits.
-inline std::vector<uint16_t> AttendRow(const std::vector<float>& q,
-                                       const std::vector<std::vector<float>>& keys,
-                                       const std::vector<std::vector<float>>& values,
-                                       int32_t position, int32_t window, float scale) {
-  const int32_t first = window == 0 ? 0 : std::max(0, position - window + 1);
-  const float scale_log2 = scale * kLog2E;
+// What a query row has of some keys: the largest score, the sum of the weights, and of the weighted
+// values.
+struct AttendSums {
   float largest = -std::numeric_limits<float>::infinity();
   std::array<float, 16> sums = {};
-  std::vector<float> out(q.size(), 0.0f);
-  for (int32_t block = first / 128 * 128; block <= position; block += 128) {
+  std::vector<float> out;
+};
+
+// What stands for the largest score while there is none above -infinity.
+inline float BaseOf(float largest) {
+  return largest == -std::numeric_limits<float>::infinity() ? 0.0f : largest;
+}
+
+// Keys [first, last] of one segment of 1024, in blocks of 128.
+inline AttendSums AttendSegment(const std::vector<float>& q,
+                                const std::vector<std::vector<float>>& keys,
+                                const std::vector<std::vector<float>>& values, int32_t first,
+                                int32_t last, float scale_log2) {
+  AttendSums row;
+  row.out.resize(q.size(), 0.0f);
+  for (int32_t block = first / 128 * 128; block <= last; block += 128) {
     float scores[128], weights[128] = {};
     float maximum = -std::numeric_limits<float>::infinity();
-    const int32_t begin = std::max(first - block, 0), end = std::min(position + 1 - block, 128);
+    const int32_t begin = std::max(first - block, 0), end = std::min(last + 1 - block, 128);
     for (int32_t i = begin; i < end; ++i) {
       scores[i] = AddProducts(q, keys[block + i], 0);
       maximum = std::max(maximum, scores[i]);
     }
-    if (const float scaled = Flush(maximum * scale_log2); scaled > largest) {
-      const float factor = PowerOfTwo(largest - scaled);
-      for (float& x : out) x = Flush(x * factor);
-      for (float& x : sums) x = Flush(x * factor);
-      largest = scaled;
+    if (const float scaled = Flush(maximum * scale_log2); scaled > row.largest) {
+      const float factor = PowerOfTwo(row.largest - scaled);
+      for (float& x : row.out) x = Flush(x * factor);
+      for (float& x : row.sums) x = Flush(x * factor);
+      row.largest = scaled;
     }
     std::array<float, 16> block_sums = {};
     for (int32_t i = begin; i < end; ++i) {
-      weights[i] = RoundWeight(PowerOfTwo(FusedMultiplyAdd(scores[i], scale_log2, -largest)));
+      weights[i] =
+          RoundWeight(PowerOfTwo(FusedMultiplyAdd(scores[i], scale_log2, -BaseOf(row.largest))));
       block_sums[i % 16] = Flush(block_sums[i % 16] + weights[i]);
     }
-    for (int lane = 0; lane < 16; ++lane) sums[lane] = Flush(sums[lane] + block_sums[lane]);
-    for (size_t d = 0; d < out.size(); ++d) {
+    for (int lane = 0; lane < 16; ++lane) {
+      row.sums[lane] = Flush(row.sums[lane] + block_sums[lane]);
+    }
+    for (size_t d = 0; d < row.out.size(); ++d) {
       for (int32_t piece = begin / 32 * 32; piece < end; piece += 32) {
         float column[32] = {};
         for (int32_t i = std::max(begin, piece); i < std::min(end, piece + 32); ++i) {
           column[i - piece] = values[block + i][d];
         }
-        out[d] = AddProducts({weights + piece, 32}, column, out[d]);
+        row.out[d] = AddProducts({weights + piece, 32}, column, row.out[d]);
       }
     }
   }
-  const float inverse = 1.0f / SumOfLanes(sums);
+  return row;
+}
+
+inline void FoldSegment(const AttendSums& segment, AttendSums& total) {
+  const float largest = std::max(total.largest, segment.largest);
+  const float kept = PowerOfTwo(total.largest - BaseOf(largest));
+  const float added = PowerOfTwo(segment.largest - BaseOf(largest));
+  const auto fold = [&](float x, float& to) { to = FusedMultiplyAdd(x, added, Flush(to * kept)); };
+  for (int lane = 0; lane < 16; ++lane) fold(segment.sums[lane], total.sums[lane]);
+  for (size_t d = 0; d < total.out.size(); ++d) fold(segment.out[d], total.out[d]);
+  total.largest = largest;
+}
+
+// What attend.inc states: a query row at `position` over keys[key] and values[key], bf16 as fp32,
+// segment by segment; bits of bf16.
+inline std::vector<uint16_t> AttendRow(const std::vector<float>& q,
+                                       const std::vector<std::vector<float>>& keys,
+                                       const std::vector<std::vector<float>>& values,
+                                       int32_t position, int32_t window, float scale) {
+  AttendSums total;
+  int32_t first = window == 0 ? 0 : std::max(0, position - window + 1);
+  const int32_t first_segment = first / 1024;
+  while (first <= position) {
+    const int32_t last = std::min(position, first / 1024 * 1024 + 1023);
+    AttendSums segment = AttendSegment(q, keys, values, first, last, scale * kLog2E);
+    if (first / 1024 == first_segment) {
+      total = std::move(segment);
+    } else {
+      FoldSegment(segment, total);
+    }
+    first = last + 1;
+  }
+  const float inverse = 1.0f / SumOfLanes(total.sums);
   std::vector<uint16_t> rounded;
-  for (const float x : out) rounded.push_back(BF16FromF32(Flush(x * inverse)));
+  for (const float x : total.out) rounded.push_back(BF16FromF32(Flush(x * inverse)));
   return rounded;
 }
 
