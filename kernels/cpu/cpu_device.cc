@@ -48,7 +48,7 @@ std::optional<Isa> IsaNamed(const std::string& name) {
   return std::nullopt;
 }
 
-// What the CPU's kernels ask for beyond shapes that fit together.
+// What the CPU's kernels require beyond consistent shapes.
 std::string Limit(const EmbedArgs& args) {
   return args.table.shape.format.dtype != DType::kBF16 ? "Embed: the table is not bf16" : "";
 }
@@ -91,9 +91,9 @@ std::string Limit(const GatherRowsArgs&) { return ""; }
 std::string Limit(const SampleArgs&) { return ""; }
 
 // How long a waiting worker spins before it sleeps. Few workers share their processors with the
-// threads of the front end. Many do not, and waking them costs the caller a microsecond each: they
-// stay awake within a step and from one step to the next, unless they would spin in place of each
-// other or use up a quota.
+// front-end threads and sleep soon. Many workers cost the caller a microsecond each to wake, so
+// they stay awake within a step and from one step to the next, unless there are more workers than
+// processors or spinning would use up a CPU quota.
 std::chrono::nanoseconds SpinOf(int32_t workers, const HostFacts& host) {
   constexpr int32_t kManyWorkers = 8;
   const bool own_processors =
@@ -140,8 +140,8 @@ std::string CpuDevice::Unsupported(const OpArgs& args) const {
   return std::visit([](const auto& op) { return Limit(op); }, args);
 }
 
-// Mapped, so that it is zeroed and committed only where it is written. Large allocations are
-// aligned to huge pages and ask for them: streams of weights then take one TLB entry for 2 MiB.
+// Maps the memory, so that it is zeroed, and committed only when touched. Large allocations are
+// aligned to huge pages and request them: streaming weights then takes one TLB entry per 2 MiB.
 Buffer CpuDevice::Alloc(int64_t bytes) {
   const int64_t alignment = bytes >= kHugePageBytes ? kHugePageBytes : 0;
   const int64_t mapped = std::max<int64_t>(bytes, 1) + alignment;
@@ -150,7 +150,7 @@ Buffer CpuDevice::Alloc(int64_t bytes) {
   std::shared_ptr<void> owner(memory, Unmap{mapped});
   if (alignment == 0) return {memory, bytes, std::move(owner)};
   void* aligned = reinterpret_cast<void*>(RoundUp(reinterpret_cast<int64_t>(memory), alignment));
-  madvise(aligned, bytes, MADV_HUGEPAGE);  // a wish: without it everything works, slower
+  madvise(aligned, bytes, MADV_HUGEPAGE);  // best effort: without it, only slower
   return {aligned, bytes, std::move(owner)};
 }
 

@@ -16,15 +16,15 @@
 namespace baram::cpu {
 
 // Synchronous: an op is done when its call returns. Calls come from the executor thread, which is
-// worker 0. Facts, memory and steps are in cpu_device.cc; Embed, Gemm and GatherRows in
-// cpu_gemm.cc; StoreKv, Attend and the cache's facts in cpu_attention.cc; the other ops in
+// worker 0. Facts, memory and steps are in cpu_device.cc; weights, Embed, Gemm and GatherRows in
+// cpu_gemm.cc; StoreKv, Attend and the sizes of the cache in cpu_attention.cc; the other ops in
 // cpu_ops.cc.
 class CpuDevice final : public Device {
  public:
-  // May get less from the system than it needs: not to be used where Missing says so.
+  // May get fewer threads or less memory than it needs: check Missing before using the device.
   CpuDevice(DeviceInfo info, const KernelTable& kernels, const WorkerPool::Options& pool);
 
-  // What the system did not give, and what to change; empty: it has all.
+  // What the system did not provide, and what to change; empty if nothing is missing.
   std::string Missing() const;
 
   const DeviceInfo& Info() const override { return info_; }
@@ -53,20 +53,20 @@ class CpuDevice final : public Device {
   void Sample(const SampleArgs& args) override;
 
  private:
-  // Runs body(begin, end, worker) over [0, units) on all workers, `grain` units a tile.
+  // Runs body(begin, end, worker) over [0, units) on all workers, in tiles of `grain` units.
   template <typename Body>
   void Run(int64_t units, int64_t grain, const Body& body) {
     const FlushDenormals scope(*kernels_);
     pool_.ParallelFor(units, grain, body);
   }
-  // The same for one kernel of the table.
+  // Likewise for a kernel of the table.
   template <typename Job>
   void Run(Kernel<Job> kernel, const Job& job, int64_t units, int64_t grain) {
     Run(units, grain,
         [&](int64_t begin, int64_t end, const Worker& worker) { kernel(job, begin, end, worker); });
   }
 
-  // Gives the executor thread the floating-point mode of the workers for the length of an op.
+  // Sets the workers' floating-point mode on the executor thread for the duration of an op.
   class FlushDenormals {
    public:
     explicit FlushDenormals(const KernelTable& kernels);

@@ -12,9 +12,9 @@ namespace baram::cpu {
 namespace {
 
 constexpr uint64_t kAvxState = 0x6;      // xmm, ymm
-constexpr uint64_t kAvx512State = 0xe6;  // and masks, zmm
+constexpr uint64_t kAvx512State = 0xe6;  // these, masks and zmm
 
-// See CpuFacts::warning.
+// CpuFacts::best_isa. Sets `warning` as in CpuFacts::warning.
 Isa DetectIsa(std::string* warning) {
   const Registers basic = Cpuid(1, 0);
   const bool saves_state = Has(basic.ecx, 27);
@@ -67,12 +67,13 @@ bool DotsPay() {
     return steady_clock::now() - begin;
   };
   auto dots = steady_clock::duration::max(), fmas = dots;
-  // The least of several: the processor changes its clock, and others interrupt.
+  // The minimum of several runs: the processor changes its clock, and other threads interrupt.
   for (int i = 0; i < 12; ++i) {
     dots = std::min(dots, time_of(AddDots));
     fmas = std::min(fmas, time_of(AddFmas));
   }
-  // Each stands for two FMAs, and for the unpacking of their factors: a tie is theirs.
+  // VDPBF16PS replaces two FMAs and the unpacking of their elements, and therefore wins if it takes
+  // less than 2.5 times as long as one FMA.
   return 2 * dots < 5 * fmas;
 }
 

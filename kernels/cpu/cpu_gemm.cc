@@ -1,4 +1,4 @@
-// CpuDevice: the ops that read weights, Embed and Gemm, and GatherRows.
+// CpuDevice: packing of weights, Embed and Gemm, which read them, and GatherRows.
 #include <algorithm>
 #include <cstring>
 
@@ -13,11 +13,10 @@
 namespace baram::cpu {
 namespace {
 
-// Columns of 16 rows that a worker packs at a time: they cost about as much as a barrier.
+// Columns of 16 rows that a worker packs at a time: about the cost of a barrier.
 constexpr int64_t kPackColumnsPerTile = 4096;
 
-// How far ahead the embedding table is prefetched: the hardware's prefetchers stop at every 4 KiB
-// page.
+// How far ahead the embedding table is prefetched: hardware prefetchers stop at every 4 KiB page.
 constexpr int64_t kEmbedAheadBytes = 4096;
 
 // Row `row` of a tensor of any element type, as bytes.
@@ -25,10 +24,10 @@ std::byte* RowBytes(const Tensor& tensor, int64_t row) {
   return static_cast<std::byte*>(tensor.data) + row * tensor.stride * DTypeBytes(tensor.dtype);
 }
 
-// The table is also the weight of the logits, and packed as such, so one of its rows is spread
-// over a panel, 4 bytes in every line of 64, and reading it moves 16 times its bytes. That is
-// little beside a prompt's products, and beside the weights that a decode step reads: 128 KiB for a
-// row of 4096 columns.
+// The table is also the weight of the logits and packed as such. So each of its rows is spread over
+// a panel, 4 bytes in every 64-byte line, and reading it moves 16 times its bytes: 128 KiB for a
+// row of 4096 columns. That is little compared with the products of a prompt, or with the weights
+// that a decode step reads.
 void EmbedRow(const WeightView& table, int32_t token, float scale, const Tensor& out, int64_t row) {
   DCheck(token >= 0 && token < table.n, "a token id is inside the embedding table");
   const uint16_t* pairs = table.data + token / kPanelColumns * kPanelColumns * table.padded_k +

@@ -5,7 +5,7 @@
 namespace baram::cpu {
 namespace {
 
-// Rows a tile takes: large enough to cost more than taking a tile, small enough to share.
+// Rows per tile: enough to outweigh the cost of taking a tile, few enough to share the work.
 constexpr int64_t kRowGrain = 4;
 
 }  // namespace
@@ -26,12 +26,12 @@ void CpuDevice::AddNorm(const AddNormArgs& args) {
 void CpuDevice::Act(const ActArgs& args) {
   DCheckShapes(args);
   const ActJob job = {args.gate_up, args.kind == Activation::kGeluTanh, args.out};
-  // Four long rows in one tile take longer than the others spin for the next op.
+  // A tile of four long rows takes longer than idle workers spin for the next op.
   constexpr int64_t kLongRow = 4096;
   Run(kernels_->act, job, args.gate_up.rows, args.out.cols < kLongRow ? kRowGrain : 1);
 }
 
-// A row is one unit: rows differ in cost. One of 150,000 ids takes a thread some 200 us.
+// One row per tile: rows differ in cost. A row of 150,000 ids takes a thread about 200 us.
 void CpuDevice::Sample(const SampleArgs& args) {
   DCheckShapes(args);
   Run(args.step.outputs, 1, [&](int64_t begin, int64_t end, const Worker& worker) {

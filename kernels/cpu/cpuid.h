@@ -1,4 +1,4 @@
-// Asking the processor what it has, and the system which registers it saves.
+// Queries the processor's features and which registers the operating system saves.
 #ifndef BARAM_KERNELS_CPU_CPUID_H_
 #define BARAM_KERNELS_CPU_CPUID_H_
 
@@ -20,7 +20,7 @@ inline Registers Cpuid(uint32_t leaf, uint32_t subleaf) {
   return r;
 }
 
-// Register state that the operating system saves, one bit a component. Needs OSXSAVE.
+// The register state that the operating system saves, one bit per component. Requires OSXSAVE.
 inline uint64_t EnabledState() {
   uint32_t low, high;
   asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
@@ -29,12 +29,13 @@ inline uint64_t EnabledState() {
 
 constexpr bool Has(uint32_t bits, int bit) { return (bits >> bit & 1) != 0; }
 
-// Only where AVX-512 is there:
+// Call the following only if the processor has AVX-512.
 
-// Whether the processor has AVX512_BF16 and adds in the order that all others follow. If it has it
-// but adds otherwise, `problem` says so.
+// Whether the processor has AVX512_BF16 and adds in the common order, see DotsFollowTheOrder. If it
+// has it but adds differently, `problem` says so.
 bool MayUseDots(std::string* problem);
-// Whether it has AMX-BF16, and this process may use it; asks the kernel for permission.
+// Whether it has AMX-BF16 and AVX512_BF16, and this process may use AMX; requests permission from
+// the kernel.
 bool MayUseAmx();
 
 }  // namespace baram::cpu

@@ -1,4 +1,4 @@
-// The cutting of a GEMM, with what it rests on.
+// How a GEMM is cut, and the measurements behind the choices.
 #include "kernels/cpu/gemm_select.h"
 
 #include <algorithm>
@@ -11,68 +11,70 @@ namespace baram::cpu {
 namespace {
 
 // How rows and columns of `a` are cut into chunks and blocks, and how many panels a worker takes at
-// a time: for tiles as measured on two cores with 48 KiB of L1 and 2 MiB of L2.
+// a time. The values for AMX tiles were measured on two cores with 48 KiB of L1 and 2 MiB of L2.
 struct Blocking {
   int64_t chunk_rows;
   int64_t block_k;
   int64_t panels;
-  int64_t tiles_per_worker;  // even out workers of unequal speed
-  int64_t tile_cost;         // of a tile beside its panels, in panels
+  int64_t tiles_per_worker;  // several balance workers of unequal speed
+  int64_t tile_cost;         // overhead of a tile, in panels
 };
-// A block of the weights of two panels, 16 KiB, stays in L1 while the rows pass by. In L2 are two
-// blocks of `a`, 512 KiB, and the accumulators, 512 KiB; some 1.3 MiB stay there whatever passes
-// through. Speeds of others at 512 rows, k = 2048 and n = 8192:
+// A block of the weights of two panels, 16 KiB, stays in L1 while the rows stream through. L2 holds
+// two blocks of `a`, 512 KiB, and the accumulators, 512 KiB; about 1.3 MiB stay in L2 whatever
+// streams through it. Relative speeds of other choices at 512 rows, k = 2048 and n = 8192:
 //   blocks of 128  0.86    192  0.96    512  0.86    2048  0.64
 //   panels of   8  0.89     24  0.99     32  0.91
 //   chunks of 256  0.94: the weights are read twice
-// Of the panels: `a`, of which a block leaves L2 for the next one, is read once for each tile. That
-// 8 take 0.89 is as if it cost two panels a tile.
-// Of a step's time in the kernel its products take 0.54, from operands in L1. With all of it in L2
-// it takes 0.74; what comes from farther away, 2 lines of weights and 4 of `a`, costs 0.08 and
-// 0.11, and writing the results 0.08. Packing and barriers come on top.
+// On the number of panels: `a` is read once per tile of panels, since each of its blocks evicts the
+// previous one from L2. The 0.89 of 8 panels corresponds to an overhead of two panels per tile.
+//
+// Of the time of a step in the kernel, the products take 0.54, with operands in L1. With all
+// operands in L2 the step takes 0.74; those from farther away, 2 lines of weights and 4 of `a`,
+// cost 0.08 and 0.11, and writing the results 0.08. Packing and barriers are not included.
 constexpr Blocking kMany = {512, 256, 16, 2, 2};
-// Bound by the bytes of the weights, which flow most evenly through short blocks: blocks of 256 are
-// 0.94 to 0.96 times as fast, and those of 512 0.86 to 0.9 times.
+// Bound by the bytes of the weights, which stream most evenly in short blocks: blocks of 256 are
+// 0.94 to 0.96 times as fast, blocks of 512 0.86 to 0.9 times.
 constexpr Blocking kSome = {96, 128, 16, 4, 0};
-// One tile of rows leaves memory alone to wait for, and two panels are read as two streams: decode
-// of a sequence is 1.03 times as fast as with blocks of 128.
+// With one row tile the kernel waits only for memory, and reads two panels as two streams: decode
+// of one sequence is 1.03 times as fast as with blocks of 128.
 constexpr Blocking kFew = {16, 2048, 16, 4, 0};
-// For lanes. 128 rows of 2048 columns are 1 MiB in fp32, which stays in L2: longer rows are
-// multiplied a block at a time, 1.1 to 1.3 times as fast with AVX-512 on a Xeon, no faster with
-// AVX2. Twice the rows measured 0.95 times as fast.
+// For lanes. 128 rows of 2048 columns are 1 MiB in fp32, which stays in L2. Longer rows are
+// multiplied one block at a time: 1.1 to 1.3 times as fast with AVX-512 on a Xeon, no faster with
+// AVX2. Twice as many rows measured 0.95 times as fast.
 constexpr Blocking kLanes = {128, 2048, 16, 4, 0};
 
-// Results larger than this have left L2 before they are read. Written past the caches, their lines
-// need not be read first: measured 1.1 to 1.4 times as fast at 512 rows.
+// Results larger than this are evicted from L2 before they are read. Writing them past the caches
+// saves reading their lines first: measured 1.1 to 1.4 times as fast at 512 rows.
 constexpr int64_t kStreamOutBytes = int64_t{1} << 20;
 
-// Bytes of weights a worker takes at a time when the weights are what is read: long enough to
-// stream, short enough that workers end together.
+// Bytes of weights that a worker takes at a time when the weights are the bound: long enough to
+// stream, short enough that workers finish together.
 constexpr int64_t kStreamTileBytes = int64_t{512} << 10;
 
-// What is lost where workers have no tile left while the last ones end: up to a thirty-third, 3 %,
-// tiles stay as they were measured, and another size must gain more than that.
+// The tolerated loss from workers that idle while the last ones finish: up to 1/33, 3 %, tiles keep
+// the measured size, and another size must gain more than that.
 constexpr int64_t kLossPart = 33;
 
-// When the last of `workers` equal workers ends, in panels.
+// When the last of `workers` equally fast workers finishes, in panels.
 int64_t Makespan(int64_t panels, int64_t panels_per_tile, int64_t tile_cost, int64_t workers) {
   const int64_t whole = panels / panels_per_tile;
-  const int64_t rest = RoundUp(panels % panels_per_tile, 2);  // one is multiplied as a pair
+  const int64_t rest = RoundUp(panels % panels_per_tile, 2);  // a single panel costs as a pair
   const int64_t each = panels_per_tile + tile_cost;
-  // The short tile is the last that is taken: it counts as such if it is a round of its own.
+  // The short tile is taken last: only if it is alone in its round does it shorten the round.
   if (rest > 0 && whole % workers == 0) return whole / workers * each + rest + tile_cost;
   return CeilDivide(whole + (rest > 0 ? 1 : 0), workers) * each;
 }
 
-// `panels_per_tile`, or another even number of at most `largest` where workers would wait in the
-// end: of 384 panels in tiles of 4, 60 workers take 240, and then 36 of them the rest.
+// Returns `panels_per_tile`, or another even number of at most `largest` if workers would idle at
+// the end: of 384 panels in tiles of 4, 60 workers take 240, and then only 36 of them the rest.
 int64_t EvenOut(int64_t panels, int64_t panels_per_tile, int64_t largest, int64_t tile_cost,
                 int64_t workers) {
   const int64_t even = Makespan(panels, panels_per_tile, 0, workers);
   if ((even - even / kLossPart) * workers <= panels) return panels_per_tile;
   const int64_t before = Makespan(panels, panels_per_tile, tile_cost, workers);
   int64_t chosen = panels_per_tile, least = before - before / kLossPart;
-  // Of equal ones the next smaller: it evens out unequal workers as well.
+  // Among equal makespans, the next size below panels_per_tile: smaller tiles also balance workers
+  // of unequal speed.
   for (int64_t other = 2; other <= largest; other += 2) {
     const int64_t makespan = Makespan(panels, other, tile_cost, workers);
     if (makespan > least || (makespan == least && other > panels_per_tile)) continue;
@@ -89,7 +91,7 @@ GemmPlan SelectGemm(int64_t rows, int64_t n, int64_t padded_k, const GemmForm& f
   GemmPlan plan;
   const int64_t rows_that_fit = kGemmScratchBytes / (padded_k * form.element_bytes) / 32 * 32;
   Check(padded_k <= kMaxGemmK, "the GEMM's scratch holds 32 rows of a");
-  // Chunks of equal size: a short last one would pay for all of the weights alone.
+  // Chunks of nearly equal size: a short last one would pay for all the weights alone.
   const Blocking blocking = !form.tiles               ? kLanes
                             : rows > kSome.chunk_rows ? kMany
                             : rows > kFew.chunk_rows  ? kSome

@@ -1,4 +1,4 @@
-// How a GEMM is cut: a pure function of shapes and machine.
+// How a GEMM is cut into work: a pure function of shapes, kernels and workers.
 #ifndef BARAM_KERNELS_CPU_GEMM_SELECT_H_
 #define BARAM_KERNELS_CPU_GEMM_SELECT_H_
 
@@ -9,20 +9,20 @@
 
 namespace baram::cpu {
 
-// Bytes for the packed rows of `a`, shared by all workers. Committed only as far as used.
+// Memory for the packed rows of `a`, shared by all workers. Committed only where it is used.
 inline constexpr int64_t kGemmScratchBytes = int64_t{32} << 20;
-// The longest rows: 32 of them fit in fp32.
+// The longest rows supported: 32 of them fit in fp32.
 inline constexpr int64_t kMaxGemmK = kGemmScratchBytes / (32 * 4);
 
 struct GemmPlan {
   int64_t chunk_rows = 0;       // rows of `a` that are packed and multiplied at a time
-  int64_t block_k = 0;          // columns of `a` that are multiplied before its next rows
+  int64_t block_k = 0;          // columns of `a` that are multiplied at a time
   int64_t panels_per_tile = 1;  // panels of 16 columns that a worker takes at a time
-  bool stream_out = false;      // the result is too large to be read from a cache
+  bool stream_out = false;      // the result is too large to stay in a cache until it is read
   bool operator==(const GemmPlan&) const = default;
 };
 
-// The choice never changes a bit of the result: the order of a sum depends on nothing in it.
+// The plan never changes a bit of the result: no summation order depends on it.
 GemmPlan SelectGemm(int64_t rows, int64_t n, int64_t padded_k, const GemmForm& form,
                     int32_t workers);
 

@@ -1,4 +1,4 @@
-// The advice and its sentences.
+// The checks of the host, and the sentences about them.
 #include "kernels/cpu/host_advice.h"
 
 #include <sys/prctl.h>
@@ -8,7 +8,7 @@
 namespace baram::cpu {
 namespace {
 
-// The choice in a file such as "always [madvise] never"; empty: there is no such file.
+// The selected word in a file such as "always [madvise] never"; empty if there is no such file.
 std::string ChosenIn(const std::string& path) {
   std::ifstream file(path);
   for (std::string word; file >> word;) {
@@ -17,15 +17,15 @@ std::string ChosenIn(const std::string& path) {
   return "";
 }
 
-// Whether memory that asks for huge pages of 2 MiB gets none. Newer kernels choose for each size,
-// where they do not inherit what is chosen for all.
+// Whether memory that requests huge pages of 2 MiB gets none. Newer kernels have a setting per page
+// size, which may inherit the global one.
 bool NoHugePages(const std::string& folder) {
   const std::string chosen = ChosenIn(folder + "/hugepages-2048kB/enabled");
   const bool inherited = chosen.empty() || chosen == "inherit";
   return (inherited ? ChosenIn(folder + "/enabled") : chosen) == "never";
 }
 
-// Weights are streamed, and every 4 KiB of them take a TLB entry of their own.
+// Weights are streamed, and every 4 KiB page takes its own TLB entry.
 constexpr char kSlowReading[] = "weights are then read through pages of 4 KiB, which is slower";
 
 }  // namespace
@@ -50,7 +50,7 @@ std::vector<std::string> HostAdvice(const HostFacts& host, const std::string& hu
 }
 
 std::vector<std::string> HostAdvice(const HostFacts& host) {
-  // 3: off but for memory that asks for them, as ours does.
+  // 3 means disabled except for memory that requests them, as ours does.
   const bool disabled = prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0) == 1;
   return HostAdvice(host, "/sys/kernel/mm/transparent_hugepage", disabled);
 }

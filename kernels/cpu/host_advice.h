@@ -1,4 +1,4 @@
-// What the operator of a CPU device should know of its host: sentences, none where all is well.
+// Advice to the operator of a CPU device about its host: sentences, none if all is well.
 #ifndef BARAM_KERNELS_CPU_HOST_ADVICE_H_
 #define BARAM_KERNELS_CPU_HOST_ADVICE_H_
 
@@ -9,15 +9,15 @@
 
 namespace baram::cpu {
 
-// What makes all of it slower: huge pages that weights do not get, memory of other NUMA nodes.
-// `huge_pages` has what /sys/kernel/mm/transparent_hugepage has; what is not there is not known to
-// be amiss. `huge_pages_disabled`: for this process, as prctl says.
+// What slows down all computation: weights that get no huge pages, memory on other NUMA nodes.
+// `huge_pages` is a folder with the contents of /sys/kernel/mm/transparent_hugepage; a missing file
+// counts as no problem. `huge_pages_disabled`: for this process, as reported by prctl.
 std::vector<std::string> HostAdvice(const HostFacts& host, const std::string& huge_pages,
                                     bool huge_pages_disabled);
-// The same of this machine.
+// Likewise for this machine.
 std::vector<std::string> HostAdvice(const HostFacts& host);
 
-// Why workers must not be pinned to the host's processors; empty: they may.
+// Why workers must not be pinned to the host's processors; empty if they may.
 std::string PinningProblem(const HostFacts& host);
 
 }  // namespace baram::cpu

@@ -1,4 +1,4 @@
-// The kernels for AMX-BF16 with AVX-512 beside it.
+// The kernels for AMX-BF16 together with AVX-512 and AVX512_BF16.
 #include <immintrin.h>
 
 #include "kernels/cpu/kernel_table.h"
@@ -8,7 +8,7 @@
 namespace baram::cpu {
 namespace {
 
-// Each builds on those before it.
+// Each may use those before it.
 // clang-format off
 #include "kernels/cpu/thread.inc"
 #include "kernels/cpu/vec.inc"

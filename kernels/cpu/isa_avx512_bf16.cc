@@ -6,10 +6,10 @@
 namespace baram::cpu {
 namespace {
 
-// A product of two words, added to a sum, and what the order of sums makes of it.
+// The product of two words, added to a sum, and the result that the summation order requires.
 struct KnownDot {
   float sum;
-  uint32_t a, b;  // the high half counts first
+  uint32_t a, b;  // the high halves are added first
   float expected;
 };
 
@@ -21,20 +21,20 @@ constexpr uint16_t kTwoTo24 = 0x4b80, kTwoToMinus64 = 0x1f80, kDenormal = 0x0040
 
 constexpr KnownDot kKnownDots[] = {
     {0x1p24f, Pair(kOne, kOne), Pair(kOne, kOne), 0x1p24f},        // rounds after each product
-    {0x1p24f, Pair(kOne, kTwoTo24), Pair(kOne, kMinusOne), 0.0f},  // the high one first
-    {0x1p24f, Pair(kOneAndHalf, 0), Pair(kOne, 0), 0x1p24f + 2},   // to nearest
+    {0x1p24f, Pair(kOne, kTwoTo24), Pair(kOne, kMinusOne), 0.0f},  // the high halves first
+    {0x1p24f, Pair(kOneAndHalf, 0), Pair(kOne, 0), 0x1p24f + 2},   // rounds to nearest,
     {0x1p25f, Pair(kOne, 0), Pair(kMinusOne, 0), 0x1p25f},         // ties to even
-    {0.0f, Pair(kDenormal, 0), Pair(kTwoTo24, 0), 0.0f},           // denormals are zero,
-    {0x1p-127f, Pair(0, 0), Pair(0, 0), 0.0f},                     // also as sums
-    {0.0f, Pair(kTwoToMinus64, 0), Pair(kTwoToMinus64, 0), 0.0f},  // and as results,
-    {0x1p-126f, Pair(kTwoToMinus64, 0), Pair(kTwoToMinus64, 0), 0x1.4p-126f},  // not as products
+    {0.0f, Pair(kDenormal, 0), Pair(kTwoTo24, 0), 0.0f},           // denormal factors are zero,
+    {0x1p-127f, Pair(0, 0), Pair(0, 0), 0.0f},                     // and so are sums
+    {0.0f, Pair(kTwoToMinus64, 0), Pair(kTwoToMinus64, 0), 0.0f},  // and results,
+    {0x1p-126f, Pair(kTwoToMinus64, 0), Pair(kTwoToMinus64, 0), 0x1.4p-126f},  // but not products
 };
 
-// Adds `rounds` products to each of more sums than are under way at a time.
+// Adds `rounds` products to each of 12 sums, more than the processor keeps in flight.
 template <typename Product>
 void AddProducts(int64_t rounds, const Product& product) {
   F32 sums[12] = {};
-  // Not known to be equal, nor unneeded.
+  // Hides from the compiler that they are equal, and below that they are unused.
   for (F32& sum : sums) asm volatile("" : "+v"(sum));
   for (int64_t round = 0; round < rounds; ++round) {
     for (F32& sum : sums) sum = product(sum);
@@ -58,7 +58,7 @@ void AddFmas(int64_t rounds) {
 
 bool DotsFollowTheOrder() {
   for (const KnownDot& known : kKnownDots) {
-    // Not folded by the compiler, which does not know what denormals are here.
+    // Prevents constant folding: the compiler does not know that denormals are zero here.
     float sum = known.sum;
     uint32_t a = known.a, b = known.b;
     asm volatile("" : "+m"(sum), "+m"(a), "+m"(b));

@@ -1,4 +1,4 @@
-// KernelTable: the kernels of one instruction set. One table per isa_*.cc, chosen once at start.
+// KernelTable: the kernels of one instruction set. One table per isa_*.cc, chosen once at start-up.
 #ifndef BARAM_KERNELS_CPU_KERNEL_TABLE_H_
 #define BARAM_KERNELS_CPU_KERNEL_TABLE_H_
 
@@ -9,16 +9,16 @@
 
 namespace baram::cpu {
 
-// Computes the units [begin, end) of a job; the job's comment says what a unit is. Calls for
-// different units run at the same time, in any order, on any worker: the bits of a unit depend on
-// neither the order nor the worker.
+// Computes the units [begin, end) of a job; the job's comment defines its unit. Calls for different
+// units run concurrently, in any order, on any worker: the bits of a unit depend on neither the
+// order nor the worker.
 template <typename Job>
 using Kernel = void (*)(const Job& job, int64_t begin, int64_t end, const Worker& worker);
 
 struct KernelTable {
   const char* isa;
-  // Called by every thread before it runs a kernel: turns denormals off in both directions (as AMX
-  // does) and configures AMX tiles. Cheap when called again.
+  // Called by every thread before it runs a kernel: makes denormals zero as inputs and as results
+  // (as AMX does) and configures AMX tiles. Repeated calls are cheap.
   void (*enter_thread)();
 
   GemmForm gemm_form;
@@ -33,10 +33,11 @@ struct KernelTable {
   SamplePasses sample;
 };
 
-// Whether VDPBF16PS adds as the order of sums wants it: rounding after each of its two products,
-// the high halves first, denormals flushed. To be called only where there is AVX512_BF16.
+// Whether VDPBF16PS follows the summation order: it adds the product of the high halves first,
+// rounds after each of its two products, and flushes denormals. Requires AVX512_BF16.
 bool DotsFollowTheOrder();
-// For a clock: adds 12 products to independent sums, `rounds` times, by VDPBF16PS and by FMAs.
+// For timing: add 12 products to independent sums, `rounds` times, with VDPBF16PS and with FMAs.
+// Both require AVX512_BF16.
 void AddDots(int64_t rounds);
 void AddFmas(int64_t rounds);
 

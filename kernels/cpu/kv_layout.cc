@@ -1,4 +1,4 @@
-// The sizes of a page's parts.
+// The sizes of a page and of its parts.
 #include "kernels/cpu/kv_layout.h"
 
 #include "kernels/cpu/jobs.h"

@@ -1,17 +1,19 @@
-// How keys and values lie in a page, so that one stream feeds AMX tiles and vector lanes alike.
+// The layout of keys and values in a page, chosen so that one stream feeds AMX tiles and vector
+// lanes alike.
 //
 // A page holds, for each of its layers and each KV head, the keys of its tokens and then the
-// values, all bf16. Both are cut into pieces of 1 KiB that are the B operand of TDPBF16PS: 16 pairs
-// (the dimension summed over) by 16 columns.
-//   keys    [page_tokens / 16][padded_k / 2][16 tokens][2]: pairs of elements, a lane is a token
-//   values  [page_tokens / 32][padded_v / 16][16 pairs][16 elements][2]: pairs of tokens, a lane is
-//           an element
-// Keys are padded to 32 elements with zeros, values to 16 with anything. A piece of values holds 32
-// tokens, hence pages of at least as many.
+// values, all bf16. Both are cut into pieces of 1 KiB, each a B operand of TDPBF16PS: 16 pairs (the
+// dimension summed over) by 16 columns.
+//   keys    [page_tokens / 16][padded_k / 2][16 tokens][2]: pairs of elements, one lane per token
+//   values  [page_tokens / 32][padded_v / 16][16 pairs][16 elements][2]: pairs of tokens, one lane
+//           per element
+// Keys are padded with zeros to a multiple of 32 elements, values with arbitrary bytes to a
+// multiple of 16. A piece of values holds 32 tokens, so a page has at least that many.
 //
-// What nobody wrote, or an earlier sequence, may be a NaN (I14). Among keys it spoils its own score
-// only, which is masked. Among values it would spoil a sum, 0 times NaN: readers copy the values of
-// a piece that they may read in part only, with zeros for the rest.
+// Bytes that were never written, or that an earlier sequence wrote, may be NaN (I14). In a key they
+// affect only that key's score, which is masked. In a value they would affect a sum, since 0 times
+// NaN is NaN: readers copy a piece of values of which only a part is valid, with zeros for the
+// rest.
 #ifndef BARAM_KERNELS_CPU_KV_LAYOUT_H_
 #define BARAM_KERNELS_CPU_KV_LAYOUT_H_
 
@@ -26,13 +28,13 @@ struct CacheView;
 
 inline constexpr int32_t kMinPageTokens = 32;
 
-// Bytes of a page that holds `shape`.
+// The bytes of a page for `shape`.
 int64_t KvPageBytes(const KvShape& shape);
 
-// The cache of one layer as the kernels take it, for one step.
+// The cache of one layer in the form that kernels take, for one step.
 CacheView ViewCache(const KvPool& pool, const KvLayer& layer, const StepView& step);
 
-// Empty, or why `op` cannot keep a cache of this shape, which passed CheckShapes.
+// Empty, or why `op` does not support a cache of this shape, which has passed CheckShapes.
 std::string UnsupportedKv(const char* op, const KvShape& shape);
 
 }  // namespace baram::cpu

@@ -1,5 +1,5 @@
-// MayUseDots and MayUseAmx of the real processor. A file of its own: emulation/ puts another in its
-// place.
+// MayUseDots and MayUseAmx for the real processor. In its own file so that emulation/ can replace
+// it.
 #include <sys/syscall.h>
 #include <unistd.h>
 

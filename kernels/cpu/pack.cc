@@ -11,7 +11,7 @@
 namespace baram::cpu {
 namespace {
 
-// Elements k and k + 1 of a row as the two halves of a word, the first one low.
+// Elements k and k + 1 of a row, as bf16 in the low and high half of a word.
 uint32_t LoadPair(const std::byte* row, DType type, int64_t k) {
   switch (type) {
     case DType::kBF16: {
@@ -34,15 +34,15 @@ uint32_t LoadPair(const std::byte* row, DType type, int64_t k) {
   return 0;
 }
 
-// The last element of a row of odd length, beside a zero.
+// The last element of a row of odd length, paired with a zero.
 uint32_t LoadLast(const std::byte* row, DType type, int64_t k) {
   std::byte padded[2 * sizeof(float)] = {};
   std::memcpy(padded, row + k * DTypeBytes(type), DTypeBytes(type));
   return LoadPair(padded, type, 0);
 }
 
-// Writes `columns` adjacent columns of a panel. Columns are the inner loop: writing whole cache
-// lines while reading 16 streams is several times faster than the other way round.
+// Writes `columns` adjacent columns of a panel. Columns are the inner loop: reading 16 streams and
+// writing whole cache lines is several times faster than the reverse.
 template <DType kType>
 void PackPanel(const std::byte* source, int64_t columns, int64_t k, uint32_t* out) {
   const int64_t row_bytes = k * DTypeBytes(kType);
@@ -68,7 +68,7 @@ void PackRows(const WeightShape& shape, const HostRows& source, int64_t row_begi
   const auto* rows = static_cast<const std::byte*>(source.data);
   const int64_t row_bytes = shape.k * DTypeBytes(source.dtype);
   const int64_t panel_words = PanelBytes(RoundUp(shape.k, kBlockK)) / 4;
-  // Parts of a fused weight may begin and end inside a panel.
+  // The parts of a fused weight may begin and end inside a panel.
   for (int64_t done = 0; done < source.rows;) {
     const int64_t n = row_begin + done;
     const int64_t columns = std::min(kPanelColumns - n % kPanelColumns, source.rows - done);

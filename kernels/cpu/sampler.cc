@@ -1,4 +1,4 @@
-// Sampler: the order of the passes, the filters' bounds, the exact scores of the contenders.
+// Sampler: the sequence of passes, the bounds of the filters, the exact scores of the contenders.
 #include "kernels/cpu/sampler.h"
 
 #include <algorithm>
@@ -23,11 +23,11 @@ float Largest(const float* chunk_max, int64_t n) {
   return *std::max_element(chunk_max, chunk_max + Chunks(n));
 }
 
-// A value that at least k of the tokens reach, but not many more, where k is large; -infinity if
-// that many reach only what is next to impossible. None of `z` is above 0.
+// For large k: a value that at least k tokens reach, but not many more; -infinity if fewer than k
+// exceed -64, as others have next to no probability. No `z` is above 0.
 float AtLeastMany(const float* z, int64_t n, int64_t k) {
   constexpr int kBuckets = 1024;
-  constexpr float kPerUnit = 16;  // a power of two: the borders are exact
+  constexpr float kPerUnit = 16;  // a power of two: bucket bounds are exact
   std::array<int32_t, kBuckets + 1> counts = {};
   for (int64_t i = 0; i < n; ++i) {
     ++counts[static_cast<int>(std::min(-z[i] * kPerUnit, float{kBuckets}))];
@@ -48,7 +48,7 @@ int32_t ArgMax(const float* x, const float* chunk_max, int64_t n) {
   return static_cast<int32_t>(std::find(begin, end, chunk_max[chunk]) - x);
 }
 
-// Most tokens never occurred: counts are looked at four at a time.
+// Most tokens have not occurred: tests four counts at a time.
 void Penalize(float* logits, int64_t n, const uint16_t* counts, const SamplingParams& sampling) {
   int64_t v = 0;
   for (; v + 4 <= n; v += 4) {
@@ -97,7 +97,7 @@ void Sampler::SampleRow(const SampleArgs& args, int32_t output, int32_t worker,
     result.flags = kResultNonFinite;
     return;
   }
-  if (target < 0) {  // here alone more of the slot's state is read than `sampling`, see SlotTable
+  if (target < 0) {  // the only branch that reads more of the slot than `sampling`, see SlotTable
     const uint32_t* mask = args.masks != nullptr ? args.masks[output] : nullptr;
     const LogitRow row = IsEdited(slot, mask) ? Edit(raw, slot, mask, scratch) : raw;
     const int32_t position = args.step.positions[args.step.output_tokens[output]] + 1;
@@ -113,7 +113,7 @@ void Sampler::SampleRow(const SampleArgs& args, int32_t output, int32_t worker,
   }
 }
 
-// Bias, masks and penalties, into scratch.z.
+// Applies bias, masks and penalties; the result is in scratch.z.
 Sampler::LogitRow Sampler::Edit(const LogitRow& raw, const SlotState& slot, const uint32_t* mask,
                                 const Scratch& scratch) const {
   float* logits = scratch.z.get();
@@ -136,7 +136,7 @@ int32_t Sampler::Draw(const LogitRow& row, const SamplingParams& sampling, int32
                       const Scratch& scratch) const {
   const int32_t likeliest = ArgMax(row.x, row.chunk_max, row.n);
   if (sampling.temperature == 0) return likeliest;
-  // Denormals are zero here, and a temperature of zero would make 0 / 0 of the largest logit.
+  // Denormals are zero here; a denormal temperature would make 0 / 0 of the largest logit.
   const float temperature = std::max(sampling.temperature, FLT_MIN);
   passes_->temper(row.x, row.n, row.largest, temperature, scratch.z.get(), scratch.chunk_max.get());
   const LogitRow z = {scratch.z.get(), scratch.chunk_max.get(), row.n, 0};
@@ -181,7 +181,8 @@ float Sampler::FilterBound(const LogitRow& z, const SamplingParams& sampling,
   return bound;
 }
 
-// A value that at least k tokens reach, but not many more: the k-th largest of the chunks' maxima.
+// A value that at least k tokens reach, but not many more: the k-th largest chunk maximum;
+// -infinity if there are fewer chunks.
 float Sampler::AtLeastTop(const LogitRow& row, int64_t k, const Scratch& scratch) const {
   const int64_t chunks = Chunks(row.n);
   if (k > chunks) return kMasked;
@@ -202,14 +203,14 @@ float Sampler::TopKBound(const LogitRow& z, int32_t k, float bound, const Scratc
   return std::max(bound, values[k - 1]);
 }
 
-// The largest bound such that the tokens at or above it have top_p of the probability of all that
-// reach `bound`. Tokens go into buckets by z, and only the bucket in which the sum crosses is
-// sorted.
+// The largest bound such that the tokens at or above it have at least top_p of the probability of
+// all that reach `bound`. Tokens are sorted into buckets by z; only the bucket in which the sum
+// crosses top_p is sorted itself.
 float Sampler::TopPBound(const LogitRow& z, float top_p, float bound,
                          const Scratch& scratch) const {
   const float total = passes_->exp_sum(z.x, z.n, 0, bound);
   const double wanted = double{top_p} * total;
-  // All tokens below this together weigh less than 1 - top_p of the total. The margin covers
+  // Together, all tokens below this have less than 1 - top_p of the total. The margin covers
   // rounding.
   const float tail = std::log((1 - top_p) * total / static_cast<float>(z.n)) - 0.01f;
   const float start = std::max(bound, tail);
@@ -220,7 +221,7 @@ float Sampler::TopPBound(const LogitRow& z, float top_p, float bound,
   passes_->exp(values, count, weights);
 
   constexpr int kBuckets = 1024;
-  // Finite however close to 0 the start is: 0 lies in the first bucket.
+  // Finite however close `start` is to 0, so that 0 * per_unit is 0, the first bucket.
   const float per_unit = start < 0 ? std::min(kBuckets / -start, FLT_MAX) : 0.0f;
   const auto bucket_of = [per_unit](float value) {
     return std::min(static_cast<int>(-value * per_unit), kBuckets - 1);
@@ -230,7 +231,7 @@ float Sampler::TopPBound(const LogitRow& z, float top_p, float bound,
   double larger = 0;
   int crossing = 0;
   while (crossing < kBuckets && larger + mass[crossing] < wanted) larger += mass[crossing++];
-  if (crossing == kBuckets) return bound;  // rounding: all that was collected is just short
+  if (crossing == kBuckets) return bound;  // by rounding, the collected tokens fall just short
 
   int64_t kept = 0;
   for (int64_t i = 0; i < count; ++i) {
@@ -245,8 +246,8 @@ float Sampler::TopPBound(const LogitRow& z, float top_p, float bound,
   return values[last];
 }
 
-// Log-probability, rank and alternatives of result.token, from the raw logits. A token past the row
-// counts as one of -infinity behind all others.
+// Log-probability, rank and alternatives of result.token, from the raw logits. A token past the end
+// of the row counts as -infinity and ranks last.
 void Sampler::Report(const LogitRow& raw, int32_t top_count, const Scratch& scratch,
                      TokenResult& result) const {
   const double log_sum =

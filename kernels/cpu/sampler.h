@@ -12,12 +12,12 @@
 
 namespace baram::cpu {
 
-// Owned by the CPU device. Reserve is called once; SampleRow by any worker, for different rows at
-// the same time. Nothing is allocated after Reserve. Leaves the logits as they are.
+// Owned by the CPU device. Reserve is called once; SampleRow by any worker, concurrently for
+// different rows. Allocates nothing after Reserve. Does not modify the logits.
 //
-// Chooses the very token that kernels/ref/ chooses for the same logits, except where a top-p bound
-// falls between tokens within rounding: passes over the row only leave out what cannot win, and the
-// scores of what is left are computed in double precision.
+// Chooses exactly the token that kernels/ref/ chooses for the same logits, except where rounding
+// decides on which side of a top-p bound a token falls: the passes over the row only exclude what
+// cannot win, and the scores of the rest are computed in double precision.
 class Sampler {
  public:
   explicit Sampler(const SamplePasses& passes) : passes_(&passes) {}
@@ -25,11 +25,12 @@ class Sampler {
   // Throws std::bad_alloc.
   void Reserve(int32_t vocab_size, int32_t workers);
 
-  // Row `output` of the logits, on worker `worker`. Draws into `slots`.
+  // Samples or scores row `output` of the logits, on worker `worker`. A drawn token is recorded in
+  // `slots`.
   void SampleRow(const SampleArgs& args, int32_t output, int32_t worker, SlotTable& slots) const;
 
  private:
-  // The memory of a worker. Uninitialized: what nobody touches is never committed.
+  // The memory of a worker. Uninitialized, so that pages that are never touched are not committed.
   struct Scratch {
     std::unique_ptr<float[]> z;          // [vocab] edited logits, then (logit - max) / temperature
     std::unique_ptr<float[]> values;     // [vocab]
@@ -38,7 +39,7 @@ class Sampler {
     std::unique_ptr<float[]> raw_max;    // [chunks] of the raw logits
     std::unique_ptr<float[]> chunk_max;  // [chunks] of z
   };
-  // A row of logits and the largest of its chunks.
+  // A row of logits, the maxima of its chunks, and its largest.
   struct LogitRow {
     const float* x;
     const float* chunk_max;

@@ -91,7 +91,7 @@ WorkerPool::WorkerPool(const Options& options) : spin_(options.spin), seats_(opt
       threads_.emplace_back([this, i, options] { ThreadMain(i, options); });
     }
   } catch (const std::exception&) {
-    // Nobody looks at the workers before the first op.
+    // Safe: no thread reads workers_ before the first op.
     workers_.erase(workers_.begin() + std::ssize(threads_) + 1, workers_.end());
   }
 }
@@ -103,7 +103,7 @@ WorkerPool::~WorkerPool() {
 }
 
 void WorkerPool::RunOp() {
-  // One tile, or no thread to share with: no barrier.
+  // One tile, or no other thread: no barrier.
   if (threads_.empty() || op_.units <= op_.grain) {
     for (int64_t begin = 0; begin < op_.units; begin += op_.grain) {
       const int64_t end = begin + op_.grain < op_.units ? begin + op_.grain : op_.units;
@@ -123,7 +123,7 @@ void WorkerPool::RunOp() {
   for (int32_t i = 1; i <= std::ssize(threads_); ++i) AwaitLeaving(i, number);
 }
 
-// Wakes sleepers for the tiles that the caller and the threads that are awake leave.
+// Wakes sleepers for the tiles in excess of the caller and the threads that are awake.
 void WorkerPool::Wake(int64_t tiles) {
   const int32_t sleepers = sleepers_.load();
   if (sleepers == 0) return;

@@ -13,8 +13,8 @@
 
 namespace baram::cpu {
 
-// Owned by the CPU device. Has as many workers as it gets threads from the system, or none if
-// there is no memory for their scratch: workers() says how many. ParallelFor is called by one
+// Owned by the CPU device. Has fewer workers than requested if the system refuses threads, and none
+// if there is no memory for their scratch: workers() says how many. ParallelFor is called by one
 // thread at a time, the executor; it neither allocates nor locks. Between ops the threads spin for
 // Options::spin, then sleep; the destructor ends them.
 //
@@ -63,7 +63,7 @@ class WorkerPool {
     int64_t units = 0;
     int64_t grain = 1;
   };
-  // The number of the op that a thread is in, or 0. Waits on it: the caller, once the op is closed.
+  // The number of the op that a thread is in, or 0. The caller waits on it once the op is closed.
   struct alignas(64) Seat {
     std::atomic<uint32_t> op{0};
   };
@@ -82,12 +82,13 @@ class WorkerPool {
   const std::chrono::nanoseconds spin_;
   std::vector<Worker> workers_;
   std::unique_ptr<void, FreeScratch> scratch_;  // workers x kWorkerScratchBytes
-  std::vector<Seat> seats_;                     // by worker; that of worker 0 stays empty
+  std::vector<Seat> seats_;                     // by worker; worker 0's stays empty
   std::vector<std::thread> threads_;
 
   Op op_;  // written by the caller while no op is open and no seat is taken
   alignas(64) std::atomic<int64_t> next_unit_{0};
-  // The number of the op and whether it is open; written by the caller alone. See worker_pool.cc.
+  // The number of the op, whether it is open, and whether the pool stops. Written by the caller and
+  // the destructor. See worker_pool.cc.
   alignas(64) std::atomic<uint32_t> state_{0};
   // Threads that sleep until state_ changes, or are about to.
   alignas(64) std::atomic<int32_t> sleepers_{0};

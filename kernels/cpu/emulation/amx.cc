@@ -1,4 +1,4 @@
-// Tiles in memory, and the AMX instructions on them by AVX-512.
+// Tiles in memory, and the AMX instructions on them, implemented with AVX-512.
 #include "kernels/cpu/emulation/amx.h"
 
 #include <cstdio>
@@ -8,7 +8,7 @@
 namespace baram::cpu::emulation {
 namespace {
 
-constexpr int kTiles = 8;  // palette 1 has these, and the two below
+constexpr int kTiles = 8;  // this and the next two are those of palette 1
 constexpr int kMaxRows = 16;
 constexpr int kMaxRowBytes = 64;
 constexpr int kMaxPairs = kMaxRowBytes / 4;
@@ -60,7 +60,7 @@ void CopyRow(uint8_t* to, const uint8_t* from, int bytes) {
   }
 }
 
-// Both operands as fp32, the even elements of pairs apart from the odd ones.
+// Both operands as fp32, with the even and odd elements of pairs separated.
 struct Operands {
   alignas(64) float a_even[kMaxRows][kMaxPairs];
   alignas(64) float a_odd[kMaxRows][kMaxPairs];
@@ -75,10 +75,10 @@ void Split(const uint8_t* pairs, float* even, float* odd) {
   _mm512_store_si512(odd, _mm512_and_si512(bits, high));
 }
 
-// Rows that are multiplied at a time: their chains hide the latency of an FMA.
+// Rows multiplied at a time: their chains hide the latency of an FMA.
 constexpr int kRowsAtOnce = 8;
 
-// Not inlined: the compiler does not know that arithmetic depends on the mode set around it.
+// Not inlined: the compiler does not know that arithmetic depends on the mode set around the call.
 __attribute__((noinline)) void Multiply(const Operands& operands, int pairs, int rows,
                                         int row_bytes, Tile& sums) {
   const auto columns = static_cast<__mmask16>((1u << (row_bytes / 4)) - 1);

@@ -1,9 +1,9 @@
 // The AMX instructions that kernels/cpu/isa_amx.cc uses, on tiles in memory, for tests on
-// processors without AMX. Included by force before that file, its macros stand in for the
-// compiler's intrinsics.
+// processors without AMX. Force-included before that file, its macros replace the compiler's
+// intrinsics.
 //
-// Semantics are those of Intel's manual. What the processor would answer with #GP or #UD prints a
-// sentence and aborts. Every thread has tiles of its own, not configured at first.
+// Semantics follow Intel's manual. Where the processor would raise #GP or #UD, it prints a sentence
+// and aborts. Every thread has its own tiles, initially not configured.
 #ifndef BARAM_KERNELS_CPU_EMULATION_AMX_H_
 #define BARAM_KERNELS_CPU_EMULATION_AMX_H_
 

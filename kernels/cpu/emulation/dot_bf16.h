@@ -1,8 +1,8 @@
-// VDPBF16PS by two FMAs, for tests on processors without AVX512_BF16. Included by force before
-// kernels/cpu/isa_avx512_bf16.cc, its macro stands in for the compiler's intrinsic.
+// VDPBF16PS as two FMAs, for tests on processors without AVX512_BF16. Force-included before
+// kernels/cpu/isa_avx512_bf16.cc, its macro replaces the compiler's intrinsic.
 //
-// Denormals are flushed if the thread's mode says so, as kernels set it; the instruction always
-// flushes them.
+// Denormals are flushed if the thread's mode says so, which kernels set; the real instruction
+// always flushes them.
 #ifndef BARAM_KERNELS_CPU_EMULATION_DOT_BF16_H_
 #define BARAM_KERNELS_CPU_EMULATION_DOT_BF16_H_
 
@@ -10,7 +10,8 @@
 
 namespace baram::cpu::emulation {
 
-// sum + the product of the high halves of a and b, rounded; + that of the low halves, rounded.
+// Adds the product of the high halves of a and b to the sum and rounds, then likewise for the low
+// halves.
 inline __m512 DotBF16Lanes(__m512 sum, __m512i a, __m512i b) {
   const __m512i high = _mm512_set1_epi32(static_cast<int>(0xffff0000u));
   const auto high_of = [&](__m512i x) { return _mm512_castsi512_ps(_mm512_and_si512(x, high)); };

@@ -1,5 +1,5 @@
-// MayUseDots and MayUseAmx where both are emulated. They are called only on processors with
-// AVX-512, which is all that the emulation needs.
+// MayUseDots and MayUseAmx if both are emulated. They are called only on processors with AVX-512,
+// which is all that the emulation needs.
 #include "kernels/cpu/cpuid.h"
 
 namespace baram::cpu {
