@@ -120,6 +120,11 @@ void HttpSession::ReadRequest() {
   http11_ = true;
   origin_.clear();
   request_id_.clear();
+  idle_limit_ = FromNow(listener_->limits.idle_s);
+  AwaitRequest();
+}
+
+void HttpSession::AwaitRequest() {
   // Some clients send an extra CRLF after a body.
   while (buffer_.size() >= 2 && std::memcmp(buffer_.data().data(), "\r\n", 2) == 0) {
     buffer_.consume(2);
@@ -130,13 +135,13 @@ void HttpSession::ReadRequest() {
   if (buffer_.size() > 0 && !half_line) return BeginRequest();
   Error ignored;
   if (kept_ && LastAnswer() && socket_.available(ignored) == 0) return Close();
-  LimitFor(listener_->limits.idle_s);
+  LimitUntil(idle_limit_);
   socket_.async_read_some(buffer_.prepare(kReadBytes),
                           Guarded([](HttpSession& self, Error error, size_t count) {
                             // A connection that ends or stays idle between requests is normal.
                             if (error || self.phase_ == Phase::kClosed) return self.Close();
                             self.buffer_.commit(count);
-                            self.ReadRequest();
+                            self.AwaitRequest();
                           }));
 }
 

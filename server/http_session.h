@@ -125,6 +125,8 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
 
   // --- http_session.cc: reading, limits, the connection's end
   void ReadRequest();
+  // Reads until a request begins; empty lines before it buy no time.
+  void AwaitRequest();
   void BeginRequest();
   // Looks at the last `count` bytes of the buffer, which are new, and reads on to the head's end.
   void ReadHead(size_t count);
@@ -189,6 +191,7 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   std::optional<HttpHead> head_;
   std::optional<Parser> parser_;  // from the head's end to the body's
   Phase phase_ = Phase::kIdle;
+  SteadyTime idle_limit_;
   bool kept_ = false;  // it has had an answer
   bool watching_ = false;
   bool read_end_ = false;       // the client sends no more; a second read would not report that

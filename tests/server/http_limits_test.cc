@@ -219,6 +219,16 @@ TEST_F(HttpLimitsTest, ClosesIdleConnectionsInSilence) {
   EXPECT_EQ(kept.ReadToEnd(), "");
 }
 
+TEST_F(HttpLimitsTest, EmptyLinesBuyNoTime) {
+  Listen({.idle_s = 0.2});
+  RawClient client(server_->address());
+  int sent = 0;
+  for (; sent < 200 && client.Send("\r\n"); ++sent) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+  EXPECT_LT(sent, 200);
+}
+
 // An answer may take longer than a request may.
 TEST_F(HttpLimitsTest, DoesNotLimitTheMakingOfAnAnswer) {
   Listen({.idle_s = 0.02, .request_s = 0.02, .write_s = 0.02});
