@@ -40,8 +40,8 @@ std::vector<double> TokenCountBounds(int64_t max) {
   std::vector<double> bounds;
   for (int64_t decade = 1;; decade *= 10) {
     for (const int64_t step : {1, 2, 5}) {
+      if (step * decade > max) return bounds;
       bounds.push_back(static_cast<double>(step * decade));
-      if (step * decade >= max) return bounds;
     }
   }
 }

@@ -54,7 +54,7 @@ class Histogram {
 std::span<const double> TtftBounds();
 std::span<const double> TokenTimeBounds();
 std::span<const double> RequestTimeBounds();
-std::vector<double> TokenCountBounds(int64_t max);  // 1 2 5 10 20 50 ... up to max
+std::vector<double> TokenCountBounds(int64_t max);  // 1 2 5 10 20 50 ..., none above max
 
 struct Stats {
   explicit Stats(int32_t max_model_len, int32_t max_step_tokens);

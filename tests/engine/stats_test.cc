@@ -21,10 +21,11 @@ TEST(HistogramTest, ABucketEndsAtItsBoundIncluded) {
   EXPECT_DOUBLE_EQ(histogram.sum(), 315.1);
 }
 
-TEST(StatsTest, TokenCountBoundsReachTheContext) {
+TEST(StatsTest, TokenCountBoundsEndAtTheContext) {
   EXPECT_THAT(TokenCountBounds(1), ElementsAre(1));
   EXPECT_THAT(TokenCountBounds(100), ElementsAre(1, 2, 5, 10, 20, 50, 100));
-  EXPECT_THAT(TokenCountBounds(120), ElementsAre(1, 2, 5, 10, 20, 50, 100, 200));
+  EXPECT_THAT(TokenCountBounds(199), ElementsAre(1, 2, 5, 10, 20, 50, 100));
+  EXPECT_EQ(TokenCountBounds(8192).back(), 5000);
 }
 
 TEST(StatsTest, BoundsAreTheDocuments) {
@@ -42,8 +43,8 @@ TEST(StatsTest, CountersAndGauges) {
   stats.running.Set(2.5);
   EXPECT_EQ(stats.steps.value(), 5u);
   EXPECT_EQ(stats.running.value(), 2.5);
-  EXPECT_EQ(stats.prompt_length.bounds().back(), 200);
-  EXPECT_EQ(stats.step_tokens.bounds().back(), 100);
+  EXPECT_EQ(stats.prompt_length.bounds().back(), 100);
+  EXPECT_EQ(stats.step_tokens.bounds().back(), 50);
 }
 
 }  // namespace
