@@ -81,8 +81,8 @@ absl::Status EngineCore::Validate(const Request& request) const {
   };
   if (wrong(request.stop_ids) || wrong(request.masked_ids)) {
     return absl::InvalidArgumentError(absl::StrCat("At most ", kMaxStopIds,
-                                                   " stop token ids of 0 .. ", info_.vocab_size - 1,
-                                                   " are allowed."));
+                                                   " stop token ids are allowed, each in 0..",
+                                                   info_.vocab_size - 1, "."));
   }
   if (request.logit_bias.size() > kMaxBiasedTokens ||
       !std::ranges::all_of(request.logit_bias, in_vocabulary, &TokenBias::token)) {
@@ -90,8 +90,8 @@ absl::Status EngineCore::Validate(const Request& request) const {
                                                    " ids of 0 .. ", info_.vocab_size - 1, "."));
   }
   if (std::max(request.sampling.logprobs, request.prompt_logprobs) > kMaxTopLogprobs) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("At most ", kMaxTopLogprobs, " log-probabilities a token can be asked for."));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "At most ", kMaxTopLogprobs, " log-probabilities per token can be requested."));
   }
   return absl::OkStatus();
 }

@@ -51,7 +51,7 @@ absl::Status CheckShare(const MemorySum& sum) {
   return BlameSetting(
       absl::FailedPreconditionError(absl::StrFormat(
           "gpu-memory-utilization %.2f asks for %s of %s, which has %s; other processes hold the "
-          "rest. Lower it to %.2f, free memory there, or take another GPU. Needed are at least %s: "
+          "rest. Lower it to %.2f, free memory there, or take another GPU. At least %s is needed: "
           "%s",
           sum.share, ShowBytes(sum.usable_bytes), sum.device, ShowMemory(sum),
           std::floor(free_share * 100) / 100, ShowBytes(PartsBytes(sum)), ListParts(sum))),
@@ -62,7 +62,7 @@ absl::Status CheckFits(const MemorySum& sum) {
   const int64_t needed = PartsBytes(sum);
   if (needed <= sum.usable_bytes) return absl::OkStatus();
   const std::string what =
-      absl::StrCat("At least ", ShowBytes(needed), " are needed: ", ListParts(sum), ". ");
+      absl::StrCat("At least ", ShowBytes(needed), " is needed: ", ListParts(sum), ". ");
   if (!sum.own_memory) {
     return absl::FailedPreconditionError(absl::StrCat(
         what, "The process may use ", ShowBytes(sum.usable_bytes), " of the ",
@@ -70,7 +70,7 @@ absl::Status CheckFits(const MemorySum& sum) {
         "max-num-batched-tokens, max-num-seqs or max-model-len"));
   }
   const bool shared = sum.share > 0;
-  const std::string cap = shared ? absl::StrFormat(" and gpu-memory-utilization %.2f lends %s",
+  const std::string cap = shared ? absl::StrFormat(" and gpu-memory-utilization %.2f allows %s",
                                                    sum.share, ShowBytes(sum.usable_bytes))
                                  : "";
   return absl::FailedPreconditionError(absl::StrCat(

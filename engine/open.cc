@@ -97,9 +97,9 @@ absl::Status CheckSupportOrBlame(const EngineConfig& config, const ModelSpec& sp
                                  const Device& device) {
   if (config.needed_vocab > spec.vocab_size) {
     return absl::DataLossError(
-        absl::StrCat(config.model, ": the tokenizer makes the token id ", config.needed_vocab - 1,
-                     " of the simplest text, and vocab_size of config.json is ", spec.vocab_size,
-                     ": the tokenizer's files are another model's"));
+        absl::StrCat(config.model, ": the tokenizer produces token id ", config.needed_vocab - 1,
+                     " for even the simplest text, but vocab_size of config.json is ",
+                     spec.vocab_size, ": the tokenizer files belong to another model"));
   }
   const auto check = [&](const EngineConfig& one) {
     return CheckSupport(spec, device, one.page_tokens);

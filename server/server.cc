@@ -32,8 +32,8 @@ Config Fitting(Config config) {
   const int32_t calls = ShareDescriptors(may_open, config.max_connections).calls;
   if (calls < config.max_connections) {
     spdlog::warn(
-        "connections {} of HTTP and of gRPC each instead of --max-connections {}, which need {} "
-        "open files: this process may open {}; raise that limit (ulimit -n)",
+        "limiting HTTP and gRPC to {} connections each instead of {} (--max-connections): {} open "
+        "files would be needed and this process may open {}; raise that limit (ulimit -n)",
         calls, config.max_connections, DescriptorsFor(config.max_connections), may_open);
     config.max_connections = calls;
   }

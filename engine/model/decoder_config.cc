@@ -74,14 +74,14 @@ void RefuseForeignOptions(const ConfigFields& config) {
   }
   for (const char* name : {"num_experts", "num_local_experts", "n_routed_experts"}) {
     if (config.IntegerOr(name, 0, kMaxHidden, 0) > 0) {
-      config.FailUnsupported(name, "mixtures of experts are not built yet");
+      config.FailUnsupported(name, "mixture-of-experts models are not supported yet");
     }
   }
   for (const char* name : {"attn_logit_softcapping", "final_logit_softcapping"}) {
-    if (config.Has(name)) config.FailUnsupported(name, "only null is");
+    if (config.Has(name)) config.FailUnsupported(name, "it must be absent or null");
   }
   if (config.Has("kv_lora_rank")) {
-    config.FailUnsupported("kv_lora_rank", "latent attention is not built yet");
+    config.FailUnsupported("kv_lora_rank", "latent attention is not supported yet");
   }
   if (config.BoolOr("use_bidirectional_attention", false)) {
     config.FailUnsupported("use_bidirectional_attention", "only causal attention is");

@@ -10,8 +10,8 @@
 
 namespace baram {
 
-// Runs Forward and Sample on the trace device for `device`: the first op, format, head size or page
-// size that is not supported, as Unimplemented; nothing is loaded or computed. `page_tokens` as
+// Runs Forward and Sample on the trace device for `device`. Unimplemented names every op, format,
+// head size and page size that is not supported; nothing is loaded or computed. `page_tokens` as
 // EngineConfig::page_tokens; 0: the device's choice.
 absl::Status CheckSupport(const ModelSpec& spec, const Device& device, int32_t page_tokens);
 

@@ -129,9 +129,10 @@ absl::Status CheckTensors(const Checkpoint& checkpoint, const ModelSpec& spec) {
   }
   if (!foreign.empty()) {
     std::sort(foreign.begin(), foreign.end());
-    return absl::DataLossError(absl::StrCat(checkpoint.path(), ": ", spec.architecture,
-                                            " has no place for tensor ",
-                                            Shorten(std::move(foreign), ", ")));
+    const char* plural = foreign.size() > 1 ? "s" : "";
+    return absl::DataLossError(absl::StrCat(checkpoint.path(), ": unexpected tensor", plural, " ",
+                                            Shorten(std::move(foreign), ", "), ": ",
+                                            spec.architecture, " has no such weight", plural));
   }
   return StoresTiedHead(checkpoint, spec) ? CheckTiedHeadsHeader(checkpoint, spec)
                                           : absl::OkStatus();

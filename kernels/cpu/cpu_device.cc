@@ -126,9 +126,10 @@ std::string CpuDevice::Missing() const {
            " threads: lower --threads, or raise the limit on memory (ulimit -v)";
   }
   if (pool_.workers() < info_.workers) {
-    return "the cpu device may start " + std::to_string(pool_.workers()) + " threads of " +
+    return "the cpu device could start only " + std::to_string(pool_.workers()) + " of " +
            std::to_string(info_.workers) +
-           ": lower --threads below that, or raise the limit on threads (ulimit -u, a pod's "
+           " threads: lower --threads below that, or raise the limit on threads (ulimit -u, a "
+           "pod's "
            "pids) or on memory (ulimit -v)";
   }
   return "";

@@ -368,7 +368,7 @@ TEST(SizesTest, AShareTooSmallForTheModelListsTheParts) {
   const std::string message = Refusal(config, FakeDevice(Gpu(99 * kGb)));
   EXPECT_THAT(message, HasSubstr("weights "));
   EXPECT_THAT(message, HasSubstr("activations "));
-  EXPECT_THAT(message, HasSubstr("gpu-memory-utilization 0.05 lends 5.00 GB: raise"));
+  EXPECT_THAT(message, HasSubstr("gpu-memory-utilization 0.05 allows 5.00 GB: raise"));
 }
 
 TEST(SizesTest, WhatAllocTakesIsCountedNotWhatItIsAskedFor) {

@@ -120,9 +120,10 @@ TEST(CpuDevice, SaysHowManyThreadsTheSystemGives) {
   {
     const testing::ScarceThreads scarce(5);
     EXPECT_EQ(Open({.threads = 9, .isa = ""}, &error), nullptr);
-    EXPECT_EQ(error,
-              "the cpu device may start 6 threads of 9: lower --threads below that, or raise the "
-              "limit on threads (ulimit -u, a pod's pids) or on memory (ulimit -v)");
+    EXPECT_EQ(
+        error,
+        "the cpu device could start only 6 of 9 threads: lower --threads below that, or raise the "
+        "limit on threads (ulimit -u, a pod's pids) or on memory (ulimit -v)");
   }
   EXPECT_TRUE(testing::ThreadsBecome(before)) << "those that were started have ended";
   EXPECT_NE(Open({.threads = 9, .isa = ""}, &error), nullptr) << error;

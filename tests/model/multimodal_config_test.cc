@@ -137,7 +137,8 @@ TEST(MultimodalConfigTest, BadFieldsAreNamedWithTheirObject) {
                "text_config.rope_scaling.factor is missing"},
            Bad{none,
                {{"final_logit_softcapping", 30.0}},
-               "text_config.final_logit_softcapping = 30.0 is not supported; only null is"},
+               "text_config.final_logit_softcapping = 30.0 is not supported; it must be absent or "
+               "null"},
            Bad{none,
                {{"quantization_config", {{"quant_method", "fp8"}}}},
                "text_config.quantization_config = {\"quant_method\":\"fp8\"} is not supported; "

@@ -90,7 +90,8 @@ TEST_F(InspectTest, RefusesATokenizerOfAnotherModel) {
   SetVocabSize(60);
   for (const Ran& ran : {Inspect(), Serve()}) {
     EXPECT_EQ(ran.code, server::kExitData) << ran.output;
-    EXPECT_THAT(ran.output, HasSubstr("of the simplest text, and vocab_size of config.json is 60"));
+    EXPECT_THAT(ran.output,
+                HasSubstr("for even the simplest text, but vocab_size of config.json is 60"));
   }
 }
 

@@ -232,7 +232,8 @@ TEST_F(ServeTest, WithFewDescriptorsProbesAreAnswered) {
     const size_t from = at + name.size() + 2;
     return started.output.substr(from, started.output.find(',', from) - from);
   };
-  EXPECT_THAT(started.output, HasSubstr("warning connections 21 of HTTP and of gRPC each instead"));
+  EXPECT_THAT(started.output,
+              HasSubstr("warning limiting HTTP and gRPC to 21 connections each instead of "));
   std::vector<std::unique_ptr<server::RawClient>> idle;
   for (const char* const name : {"HTTP", "gRPC"}) {
     for (int i = 0; i < 260; ++i) {
