@@ -52,7 +52,12 @@ uint64_t Captures::End(Stream stream) {
   if (error == nullptr) error = ended;
   if (error != nullptr) {
     LastError();  // as in Begin
-    NoteRefusal(refusal != nullptr ? refusal : error, overlapped);
+    const bool lacks_memory = IsLackOfMemory(error);
+    // What fails without overlap as well was not its fault.
+    if (of_overlap_ == OfOverlap::kRefused && !captured_without_ && !lacks_memory) {
+      of_overlap_ = OfOverlap::kCleared;
+    }
+    NoteRefusal(refusal != nullptr && !lacks_memory ? refusal : error, overlapped);
     return 0;
   }
   if (refusal != nullptr && !std::exchange(told_refusal_, true)) {
@@ -60,7 +65,11 @@ uint64_t Captures::End(Stream stream) {
           ": cuBLASLt does not compute a product of a step that is captured as a graph: " +
           refusal + "; it will be slower");
   }
-  if (overlapped) of_overlap_ = OfOverlap::kCaptured;
+  if (overlapped) {
+    of_overlap_ = OfOverlap::kCaptured;
+  } else {
+    captured_without_ = true;
+  }
   graphs_.push_back(std::move(graph));
   return graphs_.size();
 }

@@ -16,7 +16,8 @@ namespace baram::cuda {
 // Owned by the device, used by the executor thread. A failed capture costs speed, not the device;
 // the reason is reported once. Overlap is blamed for a failure, and given up in captures, only if
 // no graph was captured with it before and the error may stem from it: any error but running out
-// of memory, since a driver may reject what it does not know with any error.
+// of memory, since a driver may reject what it does not know with any error. It is cleared, for
+// good, if the next capture fails without it.
 class Captures {
  public:
   // `device`: its name, for reports. `overlap`: DeviceOptions::overlap_kernels. `warn` is not
@@ -28,8 +29,9 @@ class Captures {
   [[nodiscard]] bool Begin(Stream stream);
   [[nodiscard]] uint64_t End(Stream stream);
   Error Replay(uint64_t graph, Stream stream);
-  // In a capture: cuBLASLt refuses a product of it. End() tells why, if nothing failed before: what
-  // spoils the capture may have failed in the library, whose runtime is not ours.
+  // During a capture: records why cuBLASLt rejected a product. End() reports it unless one of our
+  // own calls failed earlier; the library has its own runtime, so LastError() does not see its
+  // errors.
   void KeepRefusal(Error refusal);
 
   bool capturing() const { return capturing_; }
@@ -40,7 +42,7 @@ class Captures {
 
  private:
   // The outcome of capturing kernels that overlap.
-  enum class OfOverlap : uint8_t { kUntried, kCaptured, kRefused };
+  enum class OfOverlap : uint8_t { kUntried, kCaptured, kRefused, kCleared };
 
   void NoteRefusal(Error error, bool overlapped);
 
@@ -49,6 +51,7 @@ class Captures {
   const Warn warn_;
   bool capturing_ = false;
   OfOverlap of_overlap_ = OfOverlap::kUntried;
+  bool captured_without_ = false;   // a graph whose kernels do not overlap
   Error refusal_ = nullptr;         // of the current capture, see KeepRefusal
   bool told_ = false;               // reported that steps can't be captured
   bool told_refusal_ = false;       // reported that a graph has a product which cuBLASLt refused

@@ -105,6 +105,7 @@ Error CudaDevice::GemmByLibrary(const GemmArgs& args, const GemmPlan& plan) {
     const GemmArgs part = LibraryPart(args, plan, begin);
     count = part.a.rows;
     const bool in_capture = captures_.capturing();
+    if (!in_capture) Note(LastError());  // a refusal clears it
     if (const Error refusal = cublaslt_->Multiply(part, in_capture, stream_.get())) {
       if (in_capture) {
         captures_.KeepRefusal(refusal);

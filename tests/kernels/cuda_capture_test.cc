@@ -85,6 +85,20 @@ TEST(CudaCapture, AGraphWhoseKernelsOverlapIsTriedWithoutOnce) {
   }
 }
 
+// What fails in both ways is not overlap's fault.
+TEST(CudaCapture, OverlapIsClearedByACaptureThatFailsWithoutIt) {
+  const auto device = Open();
+  const Tensor row = DenseTensor(nullptr, DType::kF32, 1, 8);
+  for (int attempt = 0; attempt < 2; ++attempt) {
+    ASSERT_TRUE(device->BeginCapture());
+    device->Norm({.x = row, .out = row});
+    EXPECT_FALSE(emulation::AllowedNow());
+    EXPECT_EQ(device->EndCapture(), 0u);
+  }
+  EXPECT_TRUE(CapturesAKernel(*device));
+  EXPECT_TRUE(device->GraphsOverlap());
+}
+
 TEST(CudaCapture, ALackOfMemoryTakesNoOverlapFromCaptures) {
   const auto device = Open();
   emulation::RefuseOverlappingCaptures(emulation::kNoMemory);
