@@ -289,6 +289,8 @@ int Main(int argc, char** argv) {
   }
   EngineReport report;
   report.info = (*model)->info;
+  report.overlap_kernels = options.config.overlap_kernels;
+  report.shared_carveout = options.config.shared_carveout;
   report.has_memory = (*model)->device->Info().own_memory;
   report.memory = {.context = (*model)->device->Info().context_bytes,
                    .library = (*model)->device->Info().library_bytes,

@@ -47,12 +47,14 @@ void WriteJson(std::FILE* file, const EngineReport& report) {
                "\"workers\": %d, \"open_s\": %.4g, \"first_token_s\": %.4g,\n"
                " \"max_num_batched_tokens\": %d, \"max_num_seqs\": %d, \"kv_tokens\": %lld,\n"
                " \"graphs\": {\"captures\": %lld, \"replays\": %lld, \"refusals\": %lld, "
-               "\"overlap\": %s},\n",
+               "\"overlap\": %s},\n"
+               " \"overlap_kernels\": %s, \"shared_carveout\": %s,\n",
                info.family.c_str(), Whole(info.parameters), info.device.c_str(), info.isa.c_str(),
                info.workers, report.open_s, report.first_token_s, info.max_num_batched_tokens,
                info.max_num_seqs, Whole(info.kv_tokens), Whole(report.captures),
                Whole(report.replays), Whole(report.refusals),
-               report.graphs_overlap ? "true" : "false");
+               report.graphs_overlap ? "true" : "false", report.overlap_kernels ? "true" : "false",
+               report.shared_carveout ? "true" : "false");
   if (report.has_memory) WriteMemory(file, report);
   std::fprintf(file, " \"measurements\": [");
   const char* comma = "";

@@ -55,8 +55,9 @@ struct EngineReport {
   double first_token_s = 0;  // and until its first token
   bool has_memory = false;   // the device has its own
   MemoryTaken memory;
-  int64_t captures = 0, replays = 0, refusals = 0;  // of graphs, see StepGraphs
-  bool graphs_overlap = false;                      // see Device
+  int64_t captures = 0, replays = 0, refusals = 0;      // of graphs, see StepGraphs
+  bool graphs_overlap = false;                          // see Device
+  bool overlap_kernels = true, shared_carveout = true;  // see DeviceOptions
   std::vector<Measurement> measurements;
 };
 

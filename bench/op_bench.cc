@@ -172,15 +172,19 @@ void Print(const Measured& m, const Roofs& roofs) {
 
 void WriteJson(std::FILE* file, const Options& options, const DeviceInfo& info, const Roofs& roofs,
                const std::vector<Measured>& all) {
+  const auto flag = [](const char* name, bool set) {
+    return std::string(" \"") + name + "\": " + (set ? "true," : "false,");
+  };
+  const std::string launches = info.planning_depth == 1
+                                   ? ""
+                                   : flag("overlap", options.open.overlap_kernels) +
+                                         flag("carveout", options.open.shared_carveout);
   std::fprintf(
       file,
       "{\"device\": \"%s\", \"processor\": \"%s\", \"isa\": \"%s\", \"workers\": %d,%s\n"
       " \"roofs\": {\"read_bytes_per_s\": %.4g, \"flops_per_s\": %.4g, \"unit\": \"%s\"},\n"
       " \"ops\": [",
-      info.name.c_str(), info.processor.c_str(), info.isa.c_str(), info.workers,
-      info.planning_depth == 1       ? ""
-      : options.open.overlap_kernels ? " \"overlap\": true,"
-                                     : " \"overlap\": false,",
+      info.name.c_str(), info.processor.c_str(), info.isa.c_str(), info.workers, launches.c_str(),
       roofs.read_bytes_per_s, roofs.flops_per_s, roofs.flops_unit.c_str());
   const char* comma = "";
   for (const Measured& m : all) {

@@ -114,7 +114,7 @@ class Bench {
  private:
   void Submit(int32_t prompt, int32_t max_tokens, int32_t priority) {
     Request request;
-    request.id = std::to_string(outboxes_.size());
+    request.id = std::to_string(submitted_);
     for (int32_t i = 0; i < prompt; ++i) {
       request.prompt.push_back(static_cast<int32_t>(random_() % kVocabulary));
     }
@@ -122,13 +122,14 @@ class Bench {
     request.priority = priority;
     auto outbox = core_->Submit(std::move(request), nullptr);
     Check(outbox.ok(), outbox.status().ToString().c_str());
-    outboxes_.push_back(*std::move(outbox));
+    ++submitted_;
+    if (priority == 0) cancellable_.push_back(*std::move(outbox));
   }
 
-  // What clients do in each step: the oldest are cancelled.
+  // What clients do in each step: they cancel the oldest requests that are not urgent.
   void ComeAndGo() {
     for (int32_t i = 0; i < options_.cancelled; ++i) {
-      outboxes_[next_cancelled_++]->Cancel();
+      cancellable_[next_cancelled_++]->Cancel();
       Submit(kPageTokens, most_tokens_, /*priority=*/0);
     }
     for (int32_t i = 0; i < options_.urgent; ++i) {
@@ -162,8 +163,9 @@ class Bench {
   std::unique_ptr<EngineCore> core_;
   Batch* in_flight_ = nullptr;
   int32_t last_outputs_ = 0;
+  int64_t submitted_ = 0;
   size_t next_cancelled_ = 0;
-  std::vector<std::shared_ptr<Outbox>> outboxes_, taken_;
+  std::vector<std::shared_ptr<Outbox>> cancellable_, taken_;
 };
 
 int Main(int argc, char** argv) {
