@@ -26,12 +26,12 @@ struct HostFacts {
 HostFacts ReadHostFacts();
 
 struct ProcessorOrder {
-  std::vector<int32_t>
-      processors;  // one of each core first, then the cores' others, each ascending
+  // One of each core first, then the cores' other hyper-threads, each part ascending.
+  std::vector<int32_t> processors;
   int32_t cores = 0;
 };
-// Of ascending `processors`. `folder` has what /sys/devices/system/cpu has. One of which the kernel
-// says nothing there counts as a core.
+// `processors` must be ascending. `folder` stands for /sys/devices/system/cpu; a processor that it
+// does not describe counts as a core of its own.
 ProcessorOrder OrderByCore(const std::string& folder, const std::vector<int32_t>& processors);
 
 // As many of `threads` as a CPU quota pays for, at least 1; `quota` 0: all. One more would be

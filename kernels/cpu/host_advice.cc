@@ -17,12 +17,13 @@ std::string ChosenIn(const std::string& path) {
   return "";
 }
 
-// Whether memory that requests huge pages of 2 MiB gets none. Newer kernels have a setting per page
-// size, which may inherit the global one.
-bool NoHugePages(const std::string& folder) {
-  const std::string chosen = ChosenIn(folder + "/hugepages-2048kB/enabled");
-  const bool inherited = chosen.empty() || chosen == "inherit";
-  return (inherited ? ChosenIn(folder + "/enabled") : chosen) == "never";
+// The file that keeps memory which requests huge pages of 2 MiB from getting any; empty if there is
+// none. Newer kernels have a setting per page size, which may inherit the global one.
+std::string ForbidsHugePages(const std::string& folder) {
+  std::string file = folder + "/hugepages-2048kB/enabled";
+  const std::string chosen = ChosenIn(file);
+  if (chosen.empty() || chosen == "inherit") file = folder + "/enabled";
+  return ChosenIn(file) == "never" ? file : "";
 }
 
 // Weights are streamed, and every 4 KiB page takes its own TLB entry.
@@ -33,18 +34,19 @@ constexpr char kSlowReading[] = "weights are then read through pages of 4 KiB, w
 std::vector<std::string> HostAdvice(const HostFacts& host, const std::string& huge_pages,
                                     bool huge_pages_disabled) {
   std::vector<std::string> advice;
-  if (NoHugePages(huge_pages)) {
+  if (const std::string file = ForbidsHugePages(huge_pages); !file.empty()) {
     advice.push_back("transparent huge pages are off on this machine, and " +
-                     std::string(kSlowReading) + ": write madvise to " + huge_pages + "/enabled");
+                     std::string(kSlowReading) + ": write madvise to " + file);
   } else if (huge_pages_disabled) {
     advice.push_back("transparent huge pages are off for this process (PR_SET_THP_DISABLE), and " +
                      std::string(kSlowReading) + ": start it without");
   }
   if (host.nodes > 1) {
-    advice.push_back("the CPUs of this process belong to " + std::to_string(host.nodes) +
-                     " NUMA nodes, and reading another node's memory is slower: run a process a "
-                     "node, each under numactl --cpunodebind=N --membind=N or in a cpuset of that "
-                     "node's CPUs and memory");
+    advice.push_back(
+        "the CPUs of this process belong to " + std::to_string(host.nodes) +
+        " NUMA nodes, and reading another node's memory is slower: run one "
+        "process per node, each under numactl --cpunodebind=N --membind=N or in a cpuset of that "
+        "node's CPUs and memory");
   }
   return advice;
 }

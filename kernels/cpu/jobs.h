@@ -142,8 +142,7 @@ struct GemmJob {
   Tensor out;               // bf16 or f32
   int64_t block_k = 0;      // a multiple of kBlockK
   bool stream_out = false;  // write the result past the caches where its layout allows it
-  // [rows, padded_k], as pack_a has it: past 16 rows their number goes up to a multiple of 16, and
-  // for lanes always.
+  // [rows, padded_k] in pack_a's layout. Tiles round more than 16 rows up to a multiple of 16.
   void* packed_a = nullptr;
 };
 

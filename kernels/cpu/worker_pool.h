@@ -20,8 +20,8 @@ namespace baram::cpu {
 //
 // An op is open from its start until the caller finds no tile left. A thread joins an open op by
 // taking its own seat, and the caller then waits only for the seats that are taken: a thread that
-// is asleep, or that the kernel has descheduled, delays no op. Threads share no line that they
-// write, except the counter of units, so that joining costs the same with many of them.
+// is asleep, or that the kernel has descheduled, delays no op. While awake, threads share no cache
+// line that they write, except the counter of units, so joining costs the same with many of them.
 class WorkerPool {
  public:
   struct Options {
@@ -85,7 +85,7 @@ class WorkerPool {
   std::vector<Seat> seats_;                     // by worker; worker 0's stays empty
   std::vector<std::thread> threads_;
 
-  Op op_;  // written by the caller while no op is open and no seat is taken
+  Op op_;  // written by the caller while no thread is in an op
   alignas(64) std::atomic<int64_t> next_unit_{0};
   // The number of the op, whether it is open, and whether the pool stops. Written by the caller and
   // the destructor. See worker_pool.cc.
