@@ -68,8 +68,8 @@ inline float SumOfLanes(std::array<float, 16> lanes) {
   return lanes[0];
 }
 
-// What a query row has of some keys: the largest score, the sum of the weights, and of the weighted
-// values.
+// What a query row has of some keys: the score that weights are relative to, the sum of the
+// weights, and of the weighted values.
 struct AttendSums {
   float largest = -std::numeric_limits<float>::infinity();
   std::array<float, 16> sums = {};
@@ -96,7 +96,7 @@ inline AttendSums AttendSegment(const std::vector<float>& q,
       scores[i] = AddProducts(q, keys[block + i], 0);
       maximum = std::max(maximum, scores[i]);
     }
-    if (const float scaled = Flush(maximum * scale_log2); scaled > row.largest) {
+    if (const float scaled = Flush(maximum * scale_log2); scaled > row.largest + 8) {
       const float factor = PowerOfTwo(row.largest - scaled);
       for (float& x : row.out) x = Flush(x * factor);
       for (float& x : row.sums) x = Flush(x * factor);
