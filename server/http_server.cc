@@ -151,21 +151,41 @@ struct HttpServer::Shared {
     }
   }
 
+  // Closes the connection that has waited longest for a request. False: none waits.
+  bool MakeRoom() {
+    while (true) {
+      std::shared_ptr<HttpSession> oldest;
+      int64_t since = HttpSession::kNotWaiting;
+      for (const auto& weak : sessions) {
+        auto session = weak.lock();
+        const int64_t waits = session ? session->waits_since() : HttpSession::kNotWaiting;
+        if (waits >= since) continue;
+        since = waits;
+        oldest = std::move(session);
+      }
+      if (!oldest) return false;
+      if (oldest->Evict(since)) return true;
+    }
+  }
+
   void Serve(tcp::socket socket) {
     const int64_t limit = state->limits.max_connections;
-    const int64_t open = state->connections.load(std::memory_order_relaxed);
-    // Connections being refused are short-lived; a flood of them is dropped without a reply.
-    if (open >= limit + state->limits.max_refused) {
-      (void)state->error_body({503, kTooManyConnections, ""});  // counted nonetheless
-      return;
-    }
+    const int64_t open = state->connections.load();
+    const bool full = open - state->evicted.load() >= limit;
+    // Connections being refused, and those that make room, are short-lived; a flood of them is
+    // dropped without a reply.
+    const bool drop = open >= limit + state->limits.max_refused;
+    const bool refuse = full && !drop && !MakeRoom();
+    // One that is sent the reason is counted with its answer.
+    if (drop || (full && !refuse)) (void)state->error_body({503, kTooManyConnections, ""});
+    if (drop) return;
     auto session = std::make_shared<HttpSession>(std::move(socket), state);
     // Amortized: each session is looked at twice over its life, however many there are.
     if (sessions.size() >= 2 * static_cast<size_t>(open) + 16) {
       std::erase_if(sessions, [](const std::weak_ptr<HttpSession>& one) { return one.expired(); });
     }
     sessions.push_back(session);
-    session->Start(/*refuse=*/open >= limit);
+    session->Start(refuse);
   }
 };
 

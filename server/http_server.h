@@ -30,9 +30,11 @@ struct HttpLimits {
   // Request line and headers together; also the framing of a chunk, and the trailers.
   int32_t max_header_bytes = 16 << 10;
   int32_t max_headers = 100;  // in number; Beast takes some 100 bytes for each, however short
+  // Above that the one that has waited longest for a whole head makes room, if any does.
   int32_t max_connections = 1024;
   int32_t max_refused = 64;  // connections beyond that, which are sent the reason for their refusal
   double idle_s = 75;        // between requests of a kept-alive connection
+  double first_idle_s = 75;  // before the first one, if that is less
   double request_s = 30;     // from a request's first byte to its last
   double closing_s = 1;      // the same after StopAccepting, for a half-sent request
   // A client that reads nothing for this long is cut off as too slow; so is one that has not read

@@ -35,6 +35,8 @@ constexpr double kCutAgainS = 0.1;
 // megabytes: minutes of a stream before a stopped reader is noticed.
 constexpr int kSendBufferBytes = 128 << 10;
 
+int64_t Now() { return std::chrono::steady_clock::now().time_since_epoch().count(); }
+
 size_t Count(const http::fields& header, http::field name) {
   return static_cast<size_t>(std::count_if(
       header.begin(), header.end(), [name](const auto& field) { return field.name() == name; }));
@@ -90,6 +92,7 @@ HttpSession::HttpSession(asio::ip::tcp::socket socket, std::shared_ptr<HttpListe
 
 HttpSession::~HttpSession() {
   DropAnswer();
+  if (waits_since() == kEvicted) listener_->evicted.fetch_sub(1);
   listener_->body_bytes.fetch_sub(held_bytes_);
   listener_->connections.fetch_sub(1, std::memory_order_relaxed);
 }
@@ -111,6 +114,18 @@ void HttpSession::EndSoon() {
   });
 }
 
+bool HttpSession::Evict(int64_t since) {
+  if (!waits_since_.compare_exchange_strong(since, kEvicted)) return false;
+  listener_->evicted.fetch_add(1);
+  Post([](HttpSession& self) { self.Close(); });
+  return true;
+}
+
+bool HttpSession::WaitsFrom(int64_t when) {
+  int64_t since = waits_since();
+  return since != kEvicted && waits_since_.compare_exchange_strong(since, when);
+}
+
 // --- reading
 
 void HttpSession::ReadRequest() {
@@ -120,7 +135,9 @@ void HttpSession::ReadRequest() {
   http11_ = true;
   origin_.clear();
   request_id_.clear();
-  idle_limit_ = FromNow(listener_->limits.idle_s);
+  const HttpLimits& limits = listener_->limits;
+  idle_limit_ = FromNow(kept_ ? limits.idle_s : std::min(limits.idle_s, limits.first_idle_s));
+  if (!WaitsFrom(Now())) return Close();
   AwaitRequest();
 }
 
@@ -152,6 +169,7 @@ void HttpSession::BeginRequest() {
   body_bytes_ = 0;
   head_.emplace(static_cast<size_t>(listener_->limits.max_header_bytes),
                 listener_->limits.max_headers);
+  if (!WaitsFrom(Now())) return Close();
   ReadHead(buffer_.size());
 }
 
@@ -159,6 +177,7 @@ void HttpSession::ReadHead(size_t count) {
   const std::string_view text(static_cast<const char*>(buffer_.data().data()), buffer_.size());
   is_head_ = text.starts_with("HEAD ");
   const HttpHead::State state = head_->Add(text.substr(text.size() - count));
+  if (state != HttpHead::State::kMore && !WaitsFrom(kNotWaiting)) return Close();
   if (state == HttpHead::State::kWhole) {
     parser_.emplace();
     parser_->header_limit(static_cast<uint32_t>(listener_->limits.max_header_bytes));
@@ -173,6 +192,7 @@ void HttpSession::ReadHead(size_t count) {
   socket_.async_read_some(buffer_.prepare(kReadBytes),
                           Guarded([](HttpSession& self, Error error, size_t count) {
                             if (self.phase_ == Phase::kClosed) return;
+                            if (error && !self.WaitsFrom(kNotWaiting)) return self.Close();
                             if (error) return self.AnswerReadError(error);
                             self.buffer_.commit(count);
                             self.ReadHead(count);

@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <deque>
 #include <exception>
+#include <limits>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -51,6 +52,7 @@ struct HttpListenerState {
   HttpLimits limits;
   std::vector<std::string> allowed_origins;
   std::atomic<int64_t> connections{0};
+  std::atomic<int64_t> evicted{0};        // of those: they are about to go
   std::atomic<int64_t> body_bytes{0};     // held by bodies being read, or read and not yet taken
   std::atomic<bool> sending_away{false};  // no request on a connection that had an answer
   std::atomic<bool> closing{false};       // no request after the current one
@@ -82,6 +84,13 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   // between requests; when closing, also one that has had no request yet, and a request being
   // received must arrive soon.
   void EndSoon();
+  // From any thread. When it began to wait for a request's head, or for the rest of one, on the
+  // steady clock; kNotWaiting or more: it does not.
+  int64_t waits_since() const { return waits_since_.load(std::memory_order_relaxed); }
+  // From any thread. Closes the connection; returns false if it no longer waits since `since`.
+  bool Evict(int64_t since);
+  static constexpr int64_t kNotWaiting = std::numeric_limits<int64_t>::max() - 1;
+
   // The client has gone, or is to be dropped. Only when no thread runs the listener any more.
   void Drop() { Gone(HttpEnd::kGone); }
 
@@ -124,6 +133,9 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   HttpEnd Failure() const { return timed_out_ ? HttpEnd::kSlow : HttpEnd::kGone; }
 
   // --- http_session.cc: reading, limits, the connection's end
+  // Whoever may evict the session sees that it waits from now on, or no longer does; false: it has
+  // been evicted.
+  bool WaitsFrom(int64_t when);
   void ReadRequest();
   // Reads until a request begins; empty lines before it buy no time.
   void AwaitRequest();
@@ -192,6 +204,8 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   std::optional<Parser> parser_;  // from the head's end to the body's
   Phase phase_ = Phase::kIdle;
   SteadyTime idle_limit_;
+  static constexpr int64_t kEvicted = kNotWaiting + 1;
+  std::atomic<int64_t> waits_since_{kNotWaiting};
   bool kept_ = false;  // it has had an answer
   bool watching_ = false;
   bool read_end_ = false;       // the client sends no more; a second read would not report that

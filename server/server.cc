@@ -23,6 +23,9 @@ using std::chrono::steady_clock;
 constexpr auto kLastWords = std::chrono::seconds(2);
 constexpr double kLastWordsS = std::chrono::duration<double>(kLastWords).count();
 
+// Seconds for a probe to ask, which takes one line: connections that stay silent keep no others out.
+constexpr double kProbeS = 5;
+
 // How many HTTP answers of maximum size may be in flight.
 constexpr int64_t kAnswersAtOnce = 32;
 
@@ -89,6 +92,7 @@ absl::Status Server::ListenForProbes() {
   if (config_.metrics_listen == "off") return absl::OkStatus();
   HttpLimits limits = LimitsOf(config_, shares_);
   limits.max_connections = shares_.probes;
+  limits.first_idle_s = limits.request_s = kProbeS;
   const auto error_body = [this](const HttpError& error) {
     CallLog* const log = loaded_log_.load();
     if (error.status == 503 && log != nullptr) {

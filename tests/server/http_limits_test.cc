@@ -219,14 +219,19 @@ TEST_F(HttpLimitsTest, ClosesIdleConnectionsInSilence) {
   EXPECT_EQ(kept.ReadToEnd(), "");
 }
 
+// Whether the server closes `client` within 4 s, who sends empty lines.
+bool Closes(RawClient& client) {
+  for (int i = 0; i < 200; ++i) {
+    if (!client.Send("\r\n")) return true;
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+  return false;
+}
+
 TEST_F(HttpLimitsTest, EmptyLinesBuyNoTime) {
   Listen({.idle_s = 0.2});
   RawClient client(server_->address());
-  int sent = 0;
-  for (; sent < 200 && client.Send("\r\n"); ++sent) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));
-  }
-  EXPECT_LT(sent, 200);
+  EXPECT_TRUE(Closes(client));
 }
 
 // An answer may take longer than a request may.
@@ -527,10 +532,11 @@ TEST_F(HttpLimitsTest, AnswersReachAClientThatIsStillSending) {
 TEST_F(HttpLimitsTest, RefusesConnectionsAboveTheLimit) {
   Listen({.max_connections = 3});
   std::vector<std::unique_ptr<RawClient>> clients;
+  std::vector<Exchange> held;
   for (int i = 0; i < 3; ++i) {
     clients.push_back(std::make_unique<RawClient>(server_->address()));
-    clients.back()->Send(RawRequest("POST", "/echo", "x"));
-    EXPECT_EQ(clients.back()->Read().status, 200);
+    clients.back()->Send(RawRequest("POST", "/hold"));
+    held.push_back(held_.Take());
   }
   {
     RawClient fourth(server_->address());
@@ -539,24 +545,70 @@ TEST_F(HttpLimitsTest, RefusesConnectionsAboveTheLimit) {
     EXPECT_EQ(response.headers.at("retry-after"), "1");
     EXPECT_EQ(fourth.ReadToEnd(), "");
   }
-  for (const auto& client : clients) {
-    client->Send(RawRequest("POST", "/echo", "y"));
-    EXPECT_EQ(client->Read().body, "y");
+  for (int i = 0; i < 3; ++i) {
+    held[i]->Respond(200, {}, "y");
+    EXPECT_EQ(clients[i]->Read().body, "y");
   }
+}
+
+// Of those the one that has waited longest, and none whose request is whole.
+TEST_F(HttpLimitsTest, ConnectionsWithoutARequestMakeRoom) {
+  Listen({.max_connections = 3});
+  RawClient called(server_->address());
+  called.Send(RawRequest("POST", "/hold"));
+  const Exchange exchange = held_.Take();
+  RawClient oldest(server_->address()), second(server_->address());
+  for (RawClient* client : {&second, &oldest, &second}) {
+    client->Send(RawRequest("POST", "/echo", "x"));
+    EXPECT_EQ(client->Read().body, "x");
+  }
+  RawClient fourth(server_->address());
+  EXPECT_EQ(oldest.ReadToEnd(), "");
+  second.Send(RawRequest("POST", "/echo", "y"));
+  EXPECT_EQ(second.Read().body, "y");
+  fourth.Send(RawRequest("POST", "/echo", "y"));
+  EXPECT_EQ(fourth.Read().body, "y");
+  exchange->Respond(200, {}, "z");
+  EXPECT_EQ(called.Read().body, "z");
+}
+
+// Those who say nothing, or not all of a request's head, keep nobody out.
+TEST_F(HttpLimitsTest, SilentConnectionsKeepNobodyOut) {
+  Listen({.max_connections = 4, .max_refused = 2});
+  for (const std::string start : {"", "G", "\r\n", "GET /echo HTTP/1.1\r\nHost: a\r\n"}) {
+    std::vector<std::unique_ptr<RawClient>> silent;
+    for (int i = 0; i < 50; ++i) {
+      silent.push_back(std::make_unique<RawClient>(server_->address()));
+      silent.back()->Send(start);
+    }
+    EXPECT_EQ(Ask(RawRequest("POST", "/echo", "x")).body, "x") << start;
+  }
+}
+
+TEST_F(HttpLimitsTest, TheFirstRequestMayHaveToComeSooner) {
+  Listen({.first_idle_s = 0.05});
+  RawClient kept(server_->address());
+  kept.Send(RawRequest("POST", "/echo", "x"));
+  EXPECT_EQ(kept.Read().body, "x");
+  RawClient fresh(server_->address());
+  EXPECT_TRUE(Closes(fresh));
+  kept.Send(RawRequest("POST", "/echo", "y"));
+  EXPECT_EQ(kept.Read().body, "y");
 }
 
 TEST_F(HttpLimitsTest, AFloodOfConnectionsDisturbsNobody) {
   Listen({.max_connections = 50});
   std::vector<std::unique_ptr<RawClient>> served, flood;
+  std::vector<Exchange> held;
   for (int i = 0; i < 50; ++i) {
     served.push_back(std::make_unique<RawClient>(server_->address()));
-    served.back()->Send(RawRequest("POST", "/echo", "x"));
-    EXPECT_EQ(served.back()->Read().status, 200);
+    served.back()->Send(RawRequest("POST", "/hold"));
+    held.push_back(held_.Take());
   }
   for (int i = 0; i < 400; ++i) flood.push_back(std::make_unique<RawClient>(server_->address()));
-  for (const auto& client : served) {
-    client->Send(RawRequest("POST", "/echo", "y"));
-    EXPECT_EQ(client->Read().body, "y");
+  for (int i = 0; i < 50; ++i) {
+    held[i]->Respond(200, {}, "y");
+    EXPECT_EQ(served[i]->Read().body, "y");
   }
   // Some of the flood are told why; the rest are closed without an answer.
   for (const auto& client : flood) EXPECT_THAT(client->Read().status, testing::AnyOf(503, 0));

@@ -235,7 +235,7 @@ TEST_F(ServeTest, WithFewDescriptorsProbesAreAnswered) {
   EXPECT_THAT(started.output,
               HasSubstr("warning limiting HTTP and gRPC to 21 connections each instead of "));
   std::vector<std::unique_ptr<server::RawClient>> idle;
-  for (const char* const name : {"HTTP", "gRPC"}) {
+  for (const char* const name : {"HTTP", "gRPC", "metrics"}) {
     for (int i = 0; i < 260; ++i) {
       idle.push_back(std::make_unique<server::RawClient>(address(name)));
     }
