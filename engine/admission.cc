@@ -1,4 +1,4 @@
-// Scheduler::Admit: who may begin to run, with which cached prefix.
+// Scheduler::Admit: which sequences start to run, and with which cached prefix.
 #include <algorithm>
 #include <utility>
 
@@ -7,9 +7,10 @@
 namespace baram {
 namespace {
 
-// What must stay free when a sequence is admitted, since the running ones will soon need it: a page
-// a group for each of them. Doubled with every preemption of the sequence, so that it does not come
-// and go; but not past a share of the pool, or admission would end until most had ended.
+// What must stay free when a sequence is admitted, since the running ones will soon need it: one
+// page per group for each of them. Doubled with every preemption of the sequence, so that it does
+// not alternate between admission and preemption; capped at a share of the pool, since otherwise
+// nothing would be admitted until most running sequences had ended.
 constexpr int kMaxDoublings = 3;
 constexpr int64_t kLeaveFreeDivisor = 4;
 
@@ -25,10 +26,11 @@ PrefixMatch Scheduler::MatchPrefix(const Sequence& sequence) {
   if (!config_.prefix_cache || !live.request.read_prefix_cache) return {};
   const std::vector<int32_t>& tokens =
       sequence.tokens.empty() ? live.request.prompt : sequence.tokens;
-  // One token must be computed to draw from; one whose successor is to be scored, too.
+  // At least the last token must be computed, to draw from it; so must every token whose successor
+  // is to be scored.
   int32_t most = static_cast<int32_t>(tokens.size()) - 1;
   if (live.scoring()) most = std::min(most, live.scores_sent);
-  // The followers' windows begin where the prompt's last token is computed, see SharePrompt.
+  // The followers' windows start where the prompt's last token is computed, see SharePrompt.
   if (!live.prompt_shared) most = std::min(most, sequence.prompt_tokens - 1);
   return pool_.Match(live.salt, tokens, most);
 }
@@ -39,9 +41,9 @@ int64_t Scheduler::PagesToLeaveFree(const Sequence& sequence, int32_t running) c
   return std::max(pages, std::min(doubled, pool_.total() / kLeaveFreeDivisor));
 }
 
-// Pages that a running sequence has still to take for its prompt, or for what it computes again. A
-// window gives back as many as it takes once it is full. Of a sequence that decodes there is none:
-// what it takes now and then is left free anyway.
+// Pages that a running sequence still has to take for its prompt, or for what it recomputes. Once a
+// window is full, it releases as many as it takes. None for a sequence that decodes: the page it
+// takes now and then is left free anyway.
 int64_t Scheduler::PagesDue(const Sequence& sequence) const {
   if (sequence.state != SequenceState::kRunning || sequence.remaining() <= 1) return 0;
   const int32_t tokens = sequence.known();
@@ -53,8 +55,8 @@ int64_t Scheduler::PagesDue(const Sequence& sequence) const {
   return due;
 }
 
-// Those of the runners that would not give way to the sequence's admission. What the others lack
-// holds it up no more than what they have.
+// PagesDue of the running sequences that an admission of this one cannot preempt. What the others
+// still need does not count, since they can be preempted.
 int64_t Scheduler::PagesDueBeside(const Sequence& sequence, const Budget& budget) const {
   int64_t due = budget.pages_due;
   if (due == 0 || VictimFor(sequence, Need::kAdmission) == nullptr) return due;
@@ -64,8 +66,8 @@ int64_t Scheduler::PagesDueBeside(const Sequence& sequence, const Budget& budget
   return due;
 }
 
-// Whether all that is known of the sequence has pages, beside what must stay free, where
-// `available` can be given out and so many sequences run.
+// Whether there are pages for all known tokens of the sequence, in addition to what must stay free,
+// if `available` pages can be allocated and `running` sequences run.
 bool Scheduler::Fits(const Sequence& sequence, const PrefixMatch& match, int64_t available,
                      int32_t running) const {
   const int32_t tokens = std::max(sequence.prompt_tokens, sequence.known());
@@ -80,13 +82,13 @@ bool Scheduler::Fits(const Sequence& sequence, const PrefixMatch& match, int64_t
   return needed + PagesToLeaveFree(sequence, running) <= available;
 }
 
-// Whether the sequence is admitted once all have given way who must. Asked before the first does:
-// what somebody loses to an admission that fails, nobody has.
+// Whether the sequence is admitted once every possible victim is preempted. Asked before the first
+// preemption: pages taken for an admission that then fails would be lost for nothing.
 bool Scheduler::PreemptionSuffices(const Sequence& sequence, const Budget& budget) {
   const Sequence* first = VictimFor(sequence, AdmissionNeed());
   if (first == nullptr || (budget.tokens == 0 && !first->token_set_aside)) return false;
   int32_t running = running_;
-  // There is a slot, or one comes with the first of them.
+  // Either a slot is free, or the first victim frees one.
   const auto for_victims = [&](const auto& visit) {
     for (const Sequence* other : holders_) {
       if (MayGiveWay(*other, sequence)) visit(*other);
@@ -104,16 +106,18 @@ bool Scheduler::PreemptionSuffices(const Sequence& sequence, const Budget& budge
   for_victims([&](const Sequence& victim) {
     if (victim.state == SequenceState::kRunning) --running;
   });
-  // Who waits long is asked in every step. Counted once for each holder, which is quick, pages are
-  // too many at worst: only where that would do are they looked at one by one.
+  // A sequence that waits for long is checked in every step. So first comes a quick upper bound,
+  // which counts a shared page once per holder; only if that suffices are pages examined one by
+  // one.
   int64_t available = pool_.available() - PagesDueBeside(sequence, budget);
   int64_t held = 0;
   for_victims([&](const Sequence& victim) { held += int64_t{victim.blocks()} * groups(); });
   if (PagesToLeaveFree(sequence, running) > available + held) return false;
   const PrefixMatch match = sequence.blocks() > 0 ? PrefixMatch{} : MatchPrefix(sequence);
   if (!Fits(sequence, match, available + held, running)) return false;
-  if (Fits(sequence, match, available, running)) return true;  // it needs their slot, or less
-  // A page comes free with the last of its holders, unless it is a part of the prefix.
+  // Their slots may be enough, or fewer pages to leave free.
+  if (Fits(sequence, match, available, running)) return true;
+  // A page becomes free with its last holder, unless it is part of the prefix.
   for_pages([&](int32_t block, int32_t page) {
     const bool last = ++given_up_[page] == pool_.references(page);
     if (last && !pool_.Takes(match, block, page)) ++available;
@@ -122,10 +126,10 @@ bool Scheduler::PreemptionSuffices(const Sequence& sequence, const Budget& budge
   return Fits(sequence, match, available, running);
 }
 
-// The prefix comes last: who waits for a slot or pages need not hash it in every step, unless
-// somebody might give way.
+// The prefix comes last: a sequence that waits for a slot or pages need not hash it in every step,
+// unless there is a victim.
 bool Scheduler::Admit(Sequence& sequence, Budget& budget, SteadyTime now) {
-  bool suffices = false;  // it was asked
+  bool suffices = false;  // PreemptionSuffices has said so
   const auto preempt = [&] {
     suffices = suffices || PreemptionSuffices(sequence, budget);
     return suffices && PreemptFor(sequence, AdmissionNeed(), budget);

@@ -9,7 +9,7 @@ void Batch::Reserve(const SlotShape& shape, int32_t page_tokens) {
   const int32_t slots = shape.slots;
   inits_.reserve(slots);
   // Every row may begin a page in every group, and a page may have been replaced by a published
-  // one. Beside them, the whole tables of a sequence that is bound.
+  // one. In addition, the whole tables of one sequence that is bound.
   const int32_t steady = 2 * (slots + shape.max_step_tokens / page_tokens + 1);
   deltas_.reserve(size_t{1} * shape.groups * (steady + shape.max_pages_per_slot));
   for (auto* rows : {&decodes_, &chunks_, &planned_}) rows->reserve(slots);
@@ -41,8 +41,8 @@ void Batch::Bind(const Sequence& sequence) {
   init.generated = sequence.output_tokens();
   init.sampling = request.sampling;
   init.sampling.output_index = sequence.index;
-  // A device reports as many alternatives for the prompt as for the output; the outbox keeps of
-  // each what was asked for.
+  // A device reports as many alternatives for the prompt as for the output; the outbox keeps as
+  // many of each as were asked for.
   init.sampling.logprobs = std::max(init.sampling.logprobs, request.prompt_logprobs);
   if (request.sampling.NeedsCounts()) init.tokens = sequence.tokens;
   init.bias = request.logit_bias;

@@ -1,4 +1,4 @@
-// Which setting is to blame for an error, as a payload of absl::Status.
+// Which setting caused an error, as a payload of absl::Status.
 #ifndef BARAM_ENGINE_BLAME_H_
 #define BARAM_ENGINE_BLAME_H_
 
@@ -9,11 +9,11 @@
 
 namespace baram {
 
-// An error that one setting's value brings, so that its operator can be told which, and where that
-// value stands. The names are those of `baram serve`, "max-model-len": who has others changes the
-// words.
+// Marks an error as caused by the value of one setting, so that the operator can be shown which
+// one, and where its value comes from. The names are those of `baram serve`, such as
+// "max-model-len"; a caller with other names translates them.
 absl::Status BlameSetting(absl::Status status, std::string_view setting);
-// Empty: none, or several together.
+// Empty if no single setting is to blame.
 std::string BlamedSetting(const absl::Status& status);
 
 }  // namespace baram

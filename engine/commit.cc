@@ -98,9 +98,8 @@ void Scheduler::CommitToken(Sequence& sequence, const TokenResult& result, Stead
   }
 }
 
-// Full pages of committed tokens enter the index (I4). Where an equal prefix was published
-// meanwhile its page takes the place of ours, and the device hears of it with the sequence's next
-// row.
+// Full pages of committed tokens enter the index (I4). If an equal prefix was published in the
+// meantime, its page replaces ours, and the device is informed with the sequence's next row.
 void Scheduler::PublishPages(Sequence& sequence) {
   const int32_t page_tokens = pool_.page_tokens();
   while (sequence.publishes &&
@@ -128,7 +127,7 @@ void Scheduler::PublishPages(Sequence& sequence) {
   }
 }
 
-// Once a request, though it may be preempted before its prompt is shared and compute it again.
+// Once per request, although it may be preempted before its prompt is shared and compute it again.
 void Scheduler::CountPrompt(LiveRequest& live) {
   if (std::exchange(live.prompt_counted, true)) return;
   const int32_t cached = std::max(0, live.outbox->cached_tokens());
@@ -137,15 +136,16 @@ void Scheduler::CountPrompt(LiveRequest& live) {
   stats_.cached_prompt_tokens.Add(cached);
 }
 
-// What made the logits so may be in any of its pages, and was not seen when they were published:
-// the rows of all but the last chunk of a prompt have no logits. Nobody shall find them.
+// The cause of the non-finite logits may be in any of its pages, and may have gone unnoticed when
+// they were published: only the last chunk of a prompt has logits. No later request may find those
+// pages.
 void Scheduler::UnpublishPages(const Sequence& sequence) {
   if (std::ssize(sequence.tokens) < pool_.page_tokens()) return;
   pool_.Unpublish(sequence.live->salt, std::span(sequence.tokens).first(pool_.page_tokens()));
 }
 
-// The request's other outputs take references on the full pages of the prompt. At least its last
-// token is theirs to compute: they draw from it.
+// The request's other outputs take references on the full pages of the prompt. Each computes at
+// least the prompt's last token itself, to draw from it.
 void Scheduler::SharePrompt(Sequence& leader) {
   LiveRequest& live = *leader.live;
   live.prompt_shared = true;
@@ -176,7 +176,7 @@ void Scheduler::SharePrompt(Sequence& leader) {
   }
 }
 
-// Frees what slid out of the windows, by committed length: a step in flight may still read the
+// Releases what slid out of the windows, by committed length: a step in flight may still read the
 // rest.
 void Scheduler::SlideWindows(Sequence& sequence) {
   const LiveRequest& live = *sequence.live;
@@ -189,8 +189,8 @@ void Scheduler::SlideWindows(Sequence& sequence) {
     const int32_t needed = std::min(pool_.FirstNeededBlock(group, length), sequence.blocks());
     for (; table.first < needed; ++table.first) {
       const int32_t page = std::exchange(table.pages[table.first], -1);
-      // What many prompts begin with is worth as much as any other prefix, and so is what is needed
-      // where this prompt comes again.
+      // A prefix that several prompts share is worth as much as any other, and so are the pages
+      // that the same prompt would need again.
       if (table.first < sequence.common_blocks ||
           table.first >= pool_.FirstNeededBlock(group, end)) {
         pool_.Release(page);
@@ -202,7 +202,7 @@ void Scheduler::SlideWindows(Sequence& sequence) {
 }
 
 void Scheduler::EndAll(const Finish& finish, SteadyTime now) {
-  // As in Sweep.
+  // Newest first, as in Sweep.
   for (const std::unique_ptr<LiveRequest>& live : std::views::reverse(requests_)) {
     for (Sequence& sequence : std::views::reverse(live->outputs)) {
       if (sequence.state != SequenceState::kRetiring) EndOutput(sequence, finish, now);

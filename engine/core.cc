@@ -1,4 +1,4 @@
-// EngineCore: the door, the turns of the step loop, and delivery.
+// EngineCore: accepting requests, the turns of the step loop, and delivery.
 #include "engine/core.h"
 
 #include <algorithm>
@@ -12,7 +12,7 @@
 namespace baram {
 namespace {
 
-// Outputs of one request; each has a ring of its own from the start.
+// The most outputs of one request; each allocates its ring when the request is submitted.
 constexpr int32_t kMaxOutputs = 1024;
 
 PagePoolShape PoolShape(const LoadedModel& model) {
@@ -65,7 +65,7 @@ absl::Status EngineCore::Validate(const Request& request) const {
                      " tokens, but the prompt has ", request.prompt.size(),
                      "; shorten it to at most ", info_.max_model_len - 1, " tokens."));
   }
-  // Of a text: ids that a client sends are checked before they come here.
+  // These come from a text: ids that a client sends are checked earlier.
   if (!std::ranges::all_of(request.prompt, in_vocabulary)) {
     return absl::InvalidArgumentError(
         absl::StrCat("The prompt holds a token that the tokenizer has but not the model, whose "
@@ -138,7 +138,8 @@ absl::StatusOr<std::shared_ptr<Outbox>> EngineCore::Submit(Request request, void
     }
     queued_requests_.fetch_add(1);
     queued_tokens_.fetch_add(tokens);
-    // Work that arrives at a sleeping engine starts its clock; other work does not wind it back.
+    // Work that arrives at a parked engine starts the clock of stalled_s(); other work does not set
+    // it back.
     unfinished_requests_.fetch_add(1);
     Unpark(std::chrono::steady_clock::now());
     inbox_.push_back(std::move(live));
@@ -150,8 +151,8 @@ absl::StatusOr<std::shared_ptr<Outbox>> EngineCore::Submit(Request request, void
 }
 
 bool EngineCore::AddLive(const Request& request, std::shared_ptr<Outbox> outbox) {
-  // The first and the last of an id show whether it has another call; whoever has it alone is the
-  // first.
+  // The first and the last request of an id show whether another call has it; a request that
+  // requires the id for itself is the first.
   const auto first = FirstLive(request.id);
   const auto end = live_.upper_bound(LiveKeyView{request.id, UINT64_MAX, INT32_MAX});
   const auto other = [&](const auto& live) {
@@ -212,8 +213,8 @@ bool EngineCore::Turn(absl::FunctionRef<SteadyTime()> clock,
 }
 
 void EngineCore::Intake(SteadyTime now) {
-  // Taken before the inbox: whoever was cancelled on its way is in the inbox by now, or leaves the
-  // flag for the next turn.
+  // Read before the inbox: a request that is cancelled in between is in the inbox by now, or leaves
+  // the flag for the next turn.
   const bool look_at_all = wakeup_->look_at_all.exchange(false);
   if (inbox_filled_.load()) {
     std::lock_guard lock(inbox_mutex_);
@@ -229,7 +230,7 @@ void EngineCore::Intake(SteadyTime now) {
 }
 
 void EngineCore::EndAll(const Finish& finish, SteadyTime now) {
-  // Whoever was accepted before the caller stopped accepting is in the inbox by now.
+  // Requests accepted before the caller stopped accepting are in the inbox by now.
   {
     std::lock_guard lock(inbox_mutex_);
     std::swap(inbox_, taken_);
@@ -270,7 +271,7 @@ bool EngineCore::Deliver(SteadyTime now) {
 
   std::vector<Ending>& endings = scheduler_.endings();
   if (std::ranges::any_of(endings, &Ending::last)) {
-    // Whoever sees the end may use the id again.
+    // First the ids: a reader that sees the end may use the id again.
     std::lock_guard lock(inbox_mutex_);
     for (const Ending& ending : endings) {
       if (!ending.last) continue;
@@ -309,7 +310,7 @@ SteadyTime EngineCore::next_event() const {
   return next;
 }
 
-// The clock first: whoever sees that it is parked no more must not see the time from before.
+// The clock first: a thread that sees the engine unparked must not see the old time.
 void EngineCore::Unpark(SteadyTime now) {
   if (!parked_.load()) return;
   progress_.store(Ticks(now));

@@ -1,5 +1,5 @@
-// EngineCore: everything of the engine but its threads. Submit and its kin are called from any
-// thread, the turns of the step loop by one, the engine thread.
+// EngineCore: the engine without its threads. Submit and the methods next to it are called from any
+// thread, those of the step loop by one, the engine thread.
 #ifndef BARAM_ENGINE_CORE_H_
 #define BARAM_ENGINE_CORE_H_
 
@@ -29,7 +29,7 @@ namespace baram {
 
 class EngineCore {
  public:
-  // Takes facts and sizes from `model`, which it does not keep.
+  // Copies facts and sizes from `model`, which it does not keep.
   EngineCore(const EngineConfig& config, const LoadedModel& model);
 
   // --- any thread; see Engine
@@ -47,34 +47,36 @@ class EngineCore {
   const std::shared_ptr<Wakeup>& wakeup() const { return wakeup_; }
 
   // --- the engine thread
-  // One turn of the step loop: takes in, plans, runs, commits, delivers. `run` is given the step
-  // that was planned, or null, and returns one that is finished, or null. `clock` is asked at the
-  // beginning and when a step is finished. False: nothing was done.
+  // One turn of the step loop: intake, plan, run, commit, deliver. `run` is given the planned step,
+  // or null, and returns a finished one, or null. `clock` is called at the beginning and when a
+  // step has finished. Returns false if nothing was done.
   bool Turn(absl::FunctionRef<SteadyTime()> clock, absl::FunctionRef<Batch*(Batch*)> run);
 
-  // Its parts.
-  // Takes in what was submitted, and ends what must end.
+  // The parts of a turn.
+  // Hands submitted requests to the scheduler, and ends outputs that are due to end.
   void Intake(SteadyTime now);
-  // The next step, or null: as many as the device's depth are in flight, or nothing can run.
+  // The next step; null if as many are in flight as the device's planning depth, nothing can run,
+  // or the device is lost.
   Batch* PlanStep(SteadyTime now);
   void CommitStep(Batch* batch, SteadyTime now);
-  // Hands what happened to the reader: one lock. True if anything did.
+  // Shows readers what happened. Locks inbox_mutex_ if a request ended, then the touched list if an
+  // outbox changed, each once. Returns whether anything happened.
   bool Deliver(SteadyTime now);
-  // Ends everything, accepts nothing more. What is in flight must be committed or dropped
+  // Ends everything and accepts nothing more. What is in flight must be committed or dropped
   // afterwards.
   void Stop(SteadyTime now);
   int32_t steps_in_flight() const { return scheduler_.steps_in_flight(); }
-  // When the engine thread must turn again by itself.
+  // When the engine thread must run a turn even if it is not notified.
   SteadyTime next_event() const;
-  // Before the engine thread sleeps with nothing in flight: what is left waits for its readers. It
-  // is parked until there is work again, and does not stall.
+  // Call before the engine thread sleeps with nothing in flight: what is left waits for its
+  // readers. Until there is work again, the engine is parked and stalled_s() is 0.
   void Park();
   const Scheduler& scheduler() const { return scheduler_; }
   const PagePool& pool() const { return pool_; }
 
  private:
-  // The requests of an id lie side by side, the parts of a call too, and are looked up without a
-  // copy.
+  // Orders the requests of an id next to each other, and the parts of a call within them. The view
+  // allows look-ups without a copy.
   struct LiveKeyView {
     std::string_view id;
     uint64_t call_number = 0;
@@ -100,7 +102,7 @@ class EngineCore {
   absl::Status Validate(const Request& request) const;
   absl::Status Accepting(const Request& request) const;
   bool AddLive(const Request& request, std::shared_ptr<Outbox> outbox);  // false: the id is taken
-  Live::iterator FirstLive(std::string_view id);                         // at or behind that id
+  Live::iterator FirstLive(std::string_view id);  // the first at or after that id
   void EndAll(const Finish& finish, SteadyTime now);
   void Unpark(SteadyTime now);  // any thread
 
@@ -110,7 +112,7 @@ class EngineCore {
   std::shared_ptr<Wakeup> wakeup_ = std::make_shared<Wakeup>();
   TouchedList touched_;
 
-  // A standard mutex, not Abseil's: the thread sanitizer can't see into the distribution's Abseil.
+  // std::mutex rather than absl::Mutex: ThreadSanitizer can't see into the distribution's Abseil.
   std::mutex inbox_mutex_;
   std::vector<std::unique_ptr<LiveRequest>> inbox_;  // guarded by inbox_mutex_
   Live live_;                                        // guarded by inbox_mutex_
@@ -121,9 +123,9 @@ class EngineCore {
   std::atomic<int64_t> drain_limit_;  // SteadyTime ticks
   std::atomic<bool> alive_{true};
   std::atomic<bool> parked_{true};
-  std::atomic<int64_t> progress_;  // SteadyTime ticks of the last step, or of work's arrival
+  std::atomic<int64_t> progress_;  // SteadyTime ticks; when a step last finished, or work arrived
 
-  // The engine thread's.
+  // Used by the engine thread only.
   PagePool pool_;
   Scheduler scheduler_;
   std::vector<std::unique_ptr<LiveRequest>> taken_;

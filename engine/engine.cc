@@ -1,4 +1,4 @@
-// Engine: the engine thread around EngineCore, and the executor beside it.
+// Engine: the engine thread around EngineCore, and the executor next to it.
 #include "engine/engine.h"
 
 #include <pthread.h>
@@ -37,7 +37,7 @@ class Engine::Threads {
   Executor executor;
 
  private:
-  // Plans as far ahead as the device goes. Sleeps only on the one wake-up.
+  // Plans as far ahead as the device allows. Sleeps only on the one wake-up.
   void Loop() {
     pthread_setname_np(pthread_self(), "baram-engine");
     bool flushed = false;
@@ -47,7 +47,7 @@ class Engine::Threads {
         flushed = false;
       } else if (!flushed && core.steps_in_flight() > 0 &&
                  core.steps_in_flight() < core.info().planning_depth) {
-        // No step will follow that brings back the one in flight.
+        // No further step will follow to bring back the one in flight.
         executor.Push(nullptr);
         flushed = true;
       }

@@ -11,7 +11,7 @@
 namespace baram {
 namespace {
 
-// Never more than the planning depth, and a flush.
+// More than the planning depth plus one flush.
 constexpr size_t kQueueCapacity = 8;
 
 }  // namespace

@@ -7,7 +7,8 @@
 
 namespace baram {
 
-// Why an output ended, the better ends first. Delivery adds "stop string" by itself through StopAt.
+// Why an output ended, from the best end to the worst. Stop strings are found by delivery, which
+// then calls StopAt.
 enum class FinishReason : uint8_t {
   kStop,       // an id of Request::stop_ids, in `stop_id`; or StopAt was called
   kLength,     // max_tokens or the context
@@ -22,11 +23,11 @@ inline constexpr int kFinishReasons = static_cast<int>(FinishReason::kFailed) + 
 struct Finish {
   FinishReason reason = FinishReason::kStop;
   // The stop id that was drawn, or -1. It counts as output and is the last token of the ring, with
-  // its log-probability, as vLLM returns it; it has no text.
+  // its log-probability, as in vLLM; it has no text.
   int32_t stop_id = -1;
-  int32_t tokens = 0;        // drawn in all, the stop id included; usage counts these
+  int32_t tokens = 0;        // drawn in total, including the stop id; reported as usage
   bool unavailable = false;  // kFailed: the device is lost; a retry elsewhere can work
-  std::string message{};     // kFailed: one sentence without anybody's content
+  std::string message{};     // kFailed: one sentence, without content of any client
 };
 
 }  // namespace baram

@@ -14,7 +14,7 @@
 
 namespace baram {
 
-// Declared in order of dependence: the device goes last.
+// In order of dependence: what is declared after `device` may use it, and is destroyed before it.
 struct LoadedModel {
   EngineInfo info;
   std::unique_ptr<Device> device;
@@ -24,7 +24,7 @@ struct LoadedModel {
   Buffer pool_memory;
   KvPool pool;
   std::vector<int32_t> step_buckets;  // see StepBuckets; empty: no graphs
-  Buffer results_memory;              // [max_step_outputs] TokenResult, the device's
+  Buffer results_memory;              // [max_step_outputs] TokenResult, in the device's memory
   std::unique_ptr<Workspace> workspace;
   int32_t valid_vocab = 0;
   int32_t max_logit_rows = 0;

@@ -1,4 +1,4 @@
-// MemorySum: shares, sums and the sentences of a refusal.
+// MemorySum: totals, checks and their error messages.
 #include "engine/memory_sum.h"
 
 #include <cmath>

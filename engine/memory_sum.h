@@ -1,5 +1,5 @@
-// MemorySum: what an engine takes of a device's memory, added up before anything is loaded; and
-// what the operator is told where it does not fit.
+// MemorySum: what an engine takes of a device's memory, added up before anything is loaded, and the
+// operator's errors if it does not fit.
 #ifndef BARAM_ENGINE_MEMORY_SUM_H_
 #define BARAM_ENGINE_MEMORY_SUM_H_
 
@@ -18,21 +18,21 @@ struct MemorySum {
     int64_t bytes = 0;
   };
   std::string device;
-  bool own_memory = false;   // the device's, not the host's
+  bool own_memory = false;   // the device's own, not the host's
   int64_t total_bytes = 0;   // of the device; of the host, what this process may use
-  int64_t free_bytes = 0;    // of that, with own memory: what no other process holds
-  int64_t usable_bytes = 0;  // what the parts may take together
-  double share = 0;          // usable of total; 0: the cache was sized in bytes
-  std::vector<Part> parts;   // the KV cache is the last
+  int64_t free_bytes = 0;    // of that; with own memory: not held by any other process
+  int64_t usable_bytes = 0;  // what the parts may take in total
+  double share = 0;          // usable / total, if gpu_memory_utilization sets it; else 0
+  std::vector<Part> parts;   // the KV cache is last
 };
 
-// What all parts take together.
+// What all parts take in total.
 int64_t PartsBytes(const MemorySum& sum);
 
-// FailedPrecondition: of a device's own memory less is free than the share asks for.
+// FailedPrecondition: less of a device's own memory is free than the share asks for.
 absl::Status CheckShare(const MemorySum& sum);
 
-// FailedPrecondition, with every part: together they are more than what may be used.
+// FailedPrecondition, listing every part: their total exceeds what may be used.
 absl::Status CheckFits(const MemorySum& sum);
 
 // "cuda:0 has 143.77 GB, of which 143.10 GB are free; 129.39 GB are taken: weights 16.06 GB, ...".

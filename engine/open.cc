@@ -1,4 +1,4 @@
-// Opening and inspecting, which meet the same errors in the same order.
+// Opening and inspecting, which report the same errors in the same order.
 #include "engine/open.h"
 
 #include <map>
@@ -20,13 +20,13 @@
 namespace baram {
 namespace {
 
-// A setting that may be left out.
+// A setting that may be left unset.
 struct OptionalSetting {
   const char* name;
-  bool (*leave_out)(EngineConfig& config);  // whether it was there
+  bool (*leave_out)(EngineConfig& config);  // returns whether it was set
 };
 
-// Gives a field its default back.
+// Resets a field to its default.
 template <auto kField>
 bool LeaveOut(EngineConfig& config) {
   const auto unset = EngineConfig().*kField;
@@ -43,9 +43,9 @@ constexpr OptionalSetting kOptionalSettings[] = {
     {"max-num-batched-tokens", LeaveOut<&EngineConfig::max_num_batched_tokens>},
 };
 
-// `refused`, blamed on the one setting without which the rest `works`. As it is where that would
-// not help, or one of several would. Where there is none of them, what does not fit is the
-// machine's fault: ResourceExhausted.
+// `refused`, blamed on the one setting without which the rest `works`. Unchanged if leaving out
+// none of them helps, or any one of several does. If none is set, it is the machine that does not
+// suffice: FailedPrecondition becomes ResourceExhausted.
 template <typename Works>
 absl::Status BlameOptional(const absl::Status& refused, const EngineConfig& config, Works works) {
   if (!BlamedSetting(refused).empty()) return refused;
@@ -87,7 +87,8 @@ absl::StatusOr<std::unique_ptr<Device>> OpenDeviceOrBlame(const EngineConfig& co
     return OpenConfiguredDevice(other, &ignored) != nullptr;
   };
   const absl::Status refused = BlameOptional(absl::ResourceExhaustedError(error), config, opens);
-  // What every machine should have lacks something here; any other device was asked for.
+  // The default device should exist on every machine, so something is missing here; any other
+  // device was asked for.
   const bool asked_for = config.device != EngineConfig().device;
   if (!asked_for || !BlamedSetting(refused).empty()) return refused;
   return BlameSetting(absl::InvalidArgumentError(error), "device");
@@ -119,7 +120,7 @@ absl::StatusOr<EngineSizes> SizeEngineOrBlame(const EngineConfig& config, const 
   });
 }
 
-// Takes what memory a model needs beside its weights, and warms it up.
+// Allocates the memory that a model needs in addition to its weights, and warms it up.
 absl::StatusOr<std::unique_ptr<LoadedModel>> MakeReady(const EngineConfig& config,
                                                        const ModelSpec& spec, EngineSizes sizes,
                                                        std::unique_ptr<Device> device,
@@ -146,7 +147,7 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> MakeReady(const EngineConfig& confi
         " sequences and steps of ", info.max_num_batched_tokens,
         " tokens: lower max-num-seqs or max-num-batched-tokens, or free memory there"));
   }
-  // The largest comes last: what a device can't do without finds room before it.
+  // The largest comes last: what a device can't do without is allocated before it.
   model->pool_memory = model->device->Alloc(info.pages * info.page_bytes);
   if (model->pool_memory.data() == nullptr) {
     return absl::ResourceExhaustedError(absl::StrCat(
@@ -165,7 +166,7 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> MakeReady(const EngineConfig& confi
 }
 
 std::string DescribeAttention(const ModelSpec& spec) {
-  std::map<std::pair<int32_t, bool>, int32_t> kinds;  // (window, has RoPE) -> layers
+  std::map<std::pair<int32_t, bool>, int32_t> kinds;  // (-window, has RoPE) -> layers
   for (const LayerSpec& layer : spec.layers) ++kinds[{-layer.window, layer.rope >= 0}];
   std::vector<std::string> parts;
   for (const auto& [kind, layers] : kinds) {
@@ -178,7 +179,8 @@ std::string DescribeAttention(const ModelSpec& spec) {
   return absl::StrJoin(parts, ", ");
 }
 
-// What opening and inspecting begin with, so that they meet the same errors in the same order.
+// The common first part of opening and inspecting, so that they report the same errors in the same
+// order.
 struct ReadAndOpened {
   ModelSpec spec;
   GenerationDefaults defaults;
@@ -267,7 +269,7 @@ absl::StatusOr<Inspection> InspectModel(const EngineConfig& config) {
     inspection.info = DescribeModel(config, spec, defaults, *device);
     inspection.info.weight_bytes = WeightBytes(spec, *device, spec.max_positions);
   }
-  // Behind the sizes, as the weights are loaded when opening.
+  // After the sizes, as opening loads the weights after them.
   inspection.servable.Update(CheckCheckpoint(config.model, spec, &inspection.checkpoint_bytes));
   return inspection;
 }

@@ -10,8 +10,8 @@
 namespace baram {
 namespace {
 
-// Tokens with their log-probabilities at fixed places, `top` alternatives beside each: most
-// requests ask for none, and a TokenResult has room for kMaxTopLogprobs.
+// Tokens with their log-probabilities in fixed places, and `top` alternatives each: most requests
+// ask for none, while a TokenResult has room for kMaxTopLogprobs.
 class TokenStore {
  public:
   TokenStore(int64_t capacity, int32_t logprobs)
@@ -59,11 +59,11 @@ class TokenStore {
   std::vector<float> logprobs_;  // [capacity, top]
 };
 
-// The rings of a request, all outputs together: a queue full of requests for many outputs with many
-// log-probabilities stays in the hundreds of megabytes.
+// Limit of all of a request's rings together: a queue full of requests for many outputs with many
+// log-probabilities stays within hundreds of megabytes.
 constexpr int64_t kRingBytes = 256 << 10;
 
-// Two places at least: a step in flight and the next may both draw.
+// At least two places: a step in flight and the next one may both draw.
 int64_t RingCapacity(const Request& request, int32_t ring_tokens) {
   const int64_t entry_bytes = TokenStore::EntryBytes(request.sampling.logprobs);
   const int64_t fits = kRingBytes / (entry_bytes * std::max(1, request.n));
@@ -98,9 +98,10 @@ struct Outbox::Shared {
   const int32_t prompt_tokens;
   TokenStore scores;
   std::atomic<int64_t> scores_written{0};
-  int64_t scores_read = 0;          // the reader's alone
+  int64_t scores_read = 0;          // used by the reader only
   std::atomic<int32_t> cancel{-1};  // a FinishReason, or -1
-  // Set after what it tells of, and before Wakeup::look_at_all: who finds that finds this.
+  // Set after `cancel` or `stopped`, and before Wakeup::look_at_all: a thread that sees that flag
+  // sees this one.
   std::atomic<bool> end_asked{false};
   std::atomic<int32_t> cached{-1};
   std::atomic<int64_t> arrival{0}, admitted{0}, first_token{0}, finished{0};  // SteadyTime ticks
@@ -124,7 +125,7 @@ bool Outbox::Pop(int32_t index, TokenResult* token) {
   const int64_t read = output.read.load(std::memory_order_relaxed);
   if (read == output.written.load(std::memory_order_acquire)) return false;
   output.ring.Get(read % output.ring.capacity(), token);
-  // Sequentially consistent against WakeWhenDrained followed by Room: one of the two sides sees the
+  // Sequentially consistent with WakeWhenDrained followed by Room: one of the two sides sees the
   // other's store.
   output.read.store(read + 1, std::memory_order_seq_cst);
   if (output.wake_when_drained.load(std::memory_order_seq_cst) &&
@@ -217,7 +218,8 @@ void Outbox::SetAdmitted(SteadyTime when) { shared_->admitted.store(Ticks(when))
 void Outbox::SetFirstToken(SteadyTime when) { shared_->first_token.store(Ticks(when)); }
 void Outbox::SetFinished(SteadyTime when) { shared_->finished.store(Ticks(when)); }
 
-// Read first: most were asked nothing, and their memory stays as it is.
+// Loads before it exchanges: most outboxes have nothing to end, and their cache line is then not
+// written.
 bool Outbox::TakeEndAsked() {
   return shared_->end_asked.load() && shared_->end_asked.exchange(false);
 }

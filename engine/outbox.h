@@ -1,6 +1,7 @@
-// Outbox: where the engine leaves the tokens of one request, and where its reader says "stop".
+// Outbox: passes the tokens of one request from the engine to its reader, and a request to stop
+// back.
 //
-// The engine writes, one thread (delivery) reads; anybody may cancel or stop. Token rings are
+// The engine writes, one thread (delivery) reads; any thread may cancel or stop. Token rings are
 // bounded and never allocate after construction; a full ring pauses its sequence, never the engine.
 #ifndef BARAM_ENGINE_OUTBOX_H_
 #define BARAM_ENGINE_OUTBOX_H_
@@ -18,19 +19,19 @@
 
 namespace baram {
 
-// Timestamps of a request for usage reports and metrics; zero until they happened.
+// Timestamps of a request for usage reports and metrics; zero until the event.
 struct Timeline {
   SteadyTime arrival{}, admitted{}, first_token{}, finished{};
 };
 
 class Outbox {
  public:
-  // A ring of at most `ring_tokens` per output, and room for all prompt scores the request asks
-  // for.
+  // A ring of at most `ring_tokens` per output, and room for all prompt scores that the request
+  // asks for.
   Outbox(const Request& request, int32_t ring_tokens, std::shared_ptr<Wakeup> engine);
   ~Outbox();
 
-  // --- reader's side
+  // --- reader
   int32_t outputs() const;
   // The next token of output `index`, or false if none is ready. TokenResult::token is the drawn
   // id.
@@ -51,17 +52,18 @@ class Outbox {
   // drawn later are dropped.
   void StopAt(int32_t index);
 
-  // True while the outbox is in the touched list. Kept by TouchedList, under its lock.
+  // True while the outbox is in the touched list. Maintained by TouchedList, under its lock.
   bool listed = false;
-  // The reader's object this outbox feeds; set before Submit, never read by the engine.
+  // The reader's object that this outbox feeds; set by EngineCore::Submit, never read by the
+  // engine.
   void* reader = nullptr;
 
-  // --- engine's side
-  int32_t ring_tokens(int32_t index) const;  // that fit in all
+  // --- engine
+  int32_t ring_tokens(int32_t index) const;  // the ring's capacity
   // Tokens that still fit into the ring of output `index`.
   int32_t Room(int32_t index) const;
-  // Asks for one wake-up of the engine once the ring of `index` is at least half empty. Look at
-  // Room again afterwards: the reader may have drained it just before.
+  // Requests one wake-up of the engine once the ring of `index` is at least half empty. Check Room
+  // again afterwards: the reader may have drained it just before.
   void WakeWhenDrained(int32_t index);
   void Push(int32_t index, const TokenResult& token);
   void PushPromptScore(const TokenResult& score);
@@ -70,7 +72,8 @@ class Outbox {
   void SetAdmitted(SteadyTime when);
   void SetFirstToken(SteadyTime when);
   void SetFinished(SteadyTime when);  // before the last Publish
-  // Whether Cancel or StopAt was called since it was last asked. What they left is seen then.
+  // Whether Cancel or StopAt was called since this was last called. If so, what they set is
+  // visible.
   bool TakeEndAsked();
   std::optional<FinishReason> cancelled() const;
   bool stopped(int32_t index) const;

@@ -1,4 +1,4 @@
-// PagePool: references, the prefix tree and what is taken back first.
+// PagePool: references, the prefix tree and the order of eviction.
 #include "engine/page_pool.h"
 
 #include <algorithm>
@@ -11,9 +11,9 @@
 namespace baram {
 namespace {
 
-// How far ListByAge looks for a page's place before it settles for the newest end.
+// How many pages ListByAge compares before it settles for the newest end.
 constexpr int kAgeSteps = 64;
-// Pages Publish gives up to find room for a node: only a model whose layers all have windows can
+// Pages that Publish evicts to make room for a node: only a model whose layers all have windows can
 // have more nodes than pages.
 constexpr int kNodeEvictions = 16;
 
@@ -27,7 +27,7 @@ PagePool::PagePool(const PagePoolShape& shape) : shape_(shape) {
   pages_.resize(shape.pages);
   free_.resize(shape.pages);
   for (int32_t i = 0; i < shape.pages; ++i) free_[i] = shape.pages - 1 - i;
-  // One node a page, and the longest chain of nodes whose pages all slid out of their windows.
+  // One node per page, plus the longest chain of nodes whose pages all slid out of their windows.
   const int32_t nodes = shape.pages + shape.max_blocks;
   nodes_.resize(nodes);
   node_ids_.resize(int64_t{nodes} * shape.page_tokens);
@@ -145,7 +145,7 @@ int32_t PagePool::NewNode(int32_t parent, int32_t salt, std::span<const int32_t>
   ++salts_[salt].references;
   if (parent >= 0) {
     ++nodes_[parent].children;
-    // It can't be taken back before its child any more.
+    // The parent can no longer be evicted before its child.
     if (anchor_group_ >= 0) {
       const int32_t page = PageOf(parent, anchor_group_);
       if (page >= 0 && pages_[page].listed) Unlist(page);
@@ -194,7 +194,7 @@ bool PagePool::CanTakeBack(int32_t page) const {
   return entry.group == anchor_group_ && nodes_[entry.node].children == 0;
 }
 
-// Puts `page` before `before` in the list; -1: at the newest end.
+// Inserts `page` before `before` in the LRU list; -1: at the newest end.
 void PagePool::Link(int32_t page, int32_t before) {
   Page& entry = pages_[page];
   entry.listed = true;
@@ -206,7 +206,8 @@ void PagePool::Link(int32_t page, int32_t before) {
 
 void PagePool::List(int32_t page) { Link(page, -1); }
 
-// A parent that its last child has just left is about as old as the child: near the oldest end.
+// A parent whose last child has just been removed is about as old as the child: near the oldest
+// end.
 void PagePool::ListByAge(int32_t page) {
   int32_t before = oldest_;
   for (int step = 0; before >= 0 && pages_[before].released < pages_[page].released; ++step) {

@@ -1,12 +1,13 @@
-// Scheduler: who gives way when pages or slots run out, and who fails when nobody can.
+// Scheduler: which sequence is preempted when pages or slots run out, and which fails when none can
+// be.
 #include <ranges>
 
 #include "engine/scheduler.h"
 
 namespace baram {
 
-// Takes pages, or a slot, from somebody for `sequence`. Whoever is behind in rank has no row in
-// this step yet.
+// Preempts a victim for the pages, or the slot, that `sequence` needs. No sequence of lower rank
+// has a row in this step yet.
 bool Scheduler::PreemptFor(const Sequence& sequence, Need need, Budget& budget) {
   Sequence* victim = VictimFor(sequence, need);
   if (victim == nullptr) return false;
@@ -16,13 +17,14 @@ bool Scheduler::PreemptFor(const Sequence& sequence, Need need, Budget& budget) 
   return true;
 }
 
-// It is paused, and has no use for what it holds until its reader makes room.
+// Whether it runs but is paused, and has no use for what it holds until its reader makes room.
 bool Scheduler::CanNotGoOn(const Sequence& sequence) const {
   if (sequence.state != SequenceState::kRunning || !sequence.paused) return false;
   return sequence.live->outbox->Room(sequence.index) <= sequence.draws_in_flight;
 }
 
-// An admission takes from runners only where its priority is higher, and a slot only from them.
+// An admission preempts a running sequence only if its own priority is higher, and takes a slot
+// only from those.
 bool Scheduler::GivesWay(const Sequence& other, const Sequence& sequence, Need need) const {
   if (!RankBefore(sequence, other)) return false;
   if (need == Need::kRow) return true;
@@ -30,12 +32,12 @@ bool Scheduler::GivesWay(const Sequence& other, const Sequence& sequence, Need n
   return other.live->request.priority > sequence.live->request.priority;
 }
 
-// Whether PreemptFor can take from it for an admission of `sequence`.
+// Whether PreemptFor can preempt `other` for an admission of `sequence`.
 bool Scheduler::MayGiveWay(const Sequence& other, const Sequence& sequence) const {
   return CanNotGoOn(other) || GivesWay(other, sequence, Need::kAdmission);
 }
 
-// First a paused sequence; then the last in rank behind.
+// A paused sequence if there is one, else the lowest-ranked one below `sequence` that gives way.
 Sequence* Scheduler::VictimFor(const Sequence& sequence, Need need) const {
   if (paused_ > waiting_paused_) {
     for (Sequence* other : std::views::reverse(holders_)) {
@@ -49,8 +51,9 @@ Sequence* Scheduler::VictimFor(const Sequence& sequence, Need need) const {
   return nullptr;
 }
 
-// When nothing can run at all: the last in rank gives way, whoever it is. Somebody ahead of it may
-// have come back after it was admitted (a reader drained its ring), and can't be admitted past it.
+// When nothing at all can run: preempts the lowest-ranked holder, whatever its rank. A sequence of
+// higher rank may have become ready after that one was admitted (a reader drained its ring), and
+// cannot displace it by an admission.
 bool Scheduler::PreemptAnyBut(const Sequence& sequence) {
   for (Sequence* other : std::views::reverse(holders_)) {
     if (other == &sequence || other->blocks() == 0) continue;
@@ -92,14 +95,14 @@ void Scheduler::ReleasePages(Sequence& sequence) {
   sequence.device_has_token = false;
 }
 
-// Of one that runs no more. As devices run steps in order, what it has in flight ends before a step
-// that binds the slot again begins, and comes back by its row.
+// For a sequence that no longer runs. Devices run steps in order, so what it has in flight ends
+// before a step that binds the slot again begins; its results are matched by row.
 void Scheduler::ReleaseSlot(Sequence& sequence) {
   free_slots_.push_back(sequence.slot);
   sequence.slot = -1;
 }
 
-// Nothing runs, nothing will come back, and still the first in rank can't go on (I8).
+// Nothing runs, nothing is in flight, and still the highest-ranked sequence cannot continue (I8).
 void Scheduler::FailStuck(Sequence& sequence, SteadyTime now) {
   for (Sequence& output : sequence.live->outputs) {
     if (output.state == SequenceState::kRetiring) continue;

@@ -1,5 +1,5 @@
-// Scheduler::Plan: the rows of the next step, in order of rank. What it plans from: requests that
-// come, what a sweep ends, who is paused.
+// Scheduler::Plan: the rows of the next step, in order of rank. And what it plans from: new
+// requests, sweeps, paused sequences.
 #include "engine/scheduler.h"
 
 #include <algorithm>
@@ -57,7 +57,8 @@ void Scheduler::Add(std::unique_ptr<LiveRequest> live, SteadyTime now) {
 void Scheduler::Sweep(bool look_at_all, SteadyTime now) {
   if (!look_at_all && now < next_event_) return;
   next_event_ = SteadyTime::max();
-  // The last to come first: lists by rank then close no gaps, however many end at once.
+  // Newest first: at equal priority, each removal is at the end of the rank-ordered lists and
+  // shifts nothing, however many end at once.
   for (const std::unique_ptr<LiveRequest>& live : std::views::reverse(requests_)) {
     if (live->unfinished == 0) continue;
     const bool asked = live->outbox->TakeEndAsked();
@@ -100,8 +101,9 @@ void Scheduler::SetPaused(Sequence& sequence, bool paused, SteadyTime now) {
   next_event_ = std::min(next_event_, After(now, config_.longest_pause_s));
 }
 
-// Room for the next token. A preempted sequence comes back to half a ring or to what it has left to
-// draw: to compute its context again for a few tokens, and be the next to give way, helps nobody.
+// Whether there is room for the next token. A preempted sequence returns only when half of its
+// ring, or room for all that it has left to draw, is free: to recompute its context for a few
+// tokens and then be the next victim would gain nothing.
 bool Scheduler::HasRoom(Sequence& sequence, SteadyTime now) {
   Outbox& outbox = *sequence.live->outbox;
   int32_t needed = 1;
@@ -115,7 +117,7 @@ bool Scheduler::HasRoom(Sequence& sequence, SteadyTime now) {
     outbox.WakeWhenDrained(sequence.index);
     room = outbox.Room(sequence.index);
   }
-  // A reader that took something is given its time anew.
+  // A reader that took tokens gets the full time limit again.
   if (sequence.paused && room > sequence.paused_room) sequence.paused_since = now;
   sequence.paused_room = room;
   SetPaused(sequence, room < needed, now);
@@ -140,7 +142,8 @@ bool Scheduler::Plan(Batch& batch, SteadyTime now) {
   return true;
 }
 
-// Returns the first that had to stay out, or had no pages to go on, or null.
+// Returns the first sequence that was not admitted or had no pages to continue; null if there is
+// none.
 Sequence* Scheduler::PlanRows(Batch& batch, SteadyTime now) {
   ++step_;
   batch.Clear();
@@ -161,7 +164,7 @@ Sequence* Scheduler::PlanRows(Batch& batch, SteadyTime now) {
   return entry.stuck;
 }
 
-// Whether the waiting sequence runs from now on.
+// Returns whether the waiting sequence was admitted, and runs from now on.
 bool Scheduler::LetIn(Sequence& sequence, Entry& entry, Budget& budget, SteadyTime now) {
   if (entry.closed || WaitsForLeader(sequence)) return false;
   if (!HasRoom(sequence, now)) {
@@ -169,11 +172,11 @@ bool Scheduler::LetIn(Sequence& sequence, Entry& entry, Budget& budget, SteadyTi
     return false;
   }
   if (sequence.preempted_in_step == step_ || sequence.rows_in_flight > 0) {
-    entry.closed = true;  // what it gave up is not for those behind it
+    entry.closed = true;  // what it gave up is not for lower ranks
     return false;
   }
-  // It would hold a slot and go on no further: prompts ahead of it take all the scores there are.
-  // Others may pass it. It is the next to have scores, by rank.
+  // It would hold a slot without making progress: prompts of higher rank use all the scores of this
+  // step. Others may pass it. By rank, it is the next to get scores.
   if (sequence.live->scoring() && budget.scores == 0) return false;
   if (Admit(sequence, budget, now)) return true;
   entry.closed = true;
@@ -181,16 +184,17 @@ bool Scheduler::LetIn(Sequence& sequence, Entry& entry, Budget& budget, SteadyTi
   return false;
 }
 
-// A sequence whose ring is full has no use for a token until its reader makes room.
+// No token is set aside for a sequence whose ring is full: it has no use for one until its reader
+// makes room.
 Scheduler::Budget Scheduler::BeginBudget(SteadyTime now) {
   Budget budget{.tokens = config_.max_num_batched_tokens, .scores = config_.max_logit_rows};
   bool decodes = false;
-  for (size_t i = holders_.size(); i-- > 0;) {  // backwards: who is preempted leaves the list
+  for (size_t i = holders_.size(); i-- > 0;) {  // backwards: a preempted sequence leaves the list
     Sequence& sequence = *holders_[i];
     if (sequence.state != SequenceState::kRunning) continue;
     if (config_.preempt_every_draw && sequence.device_has_token) {
       Preempt(sequence);
-      sequence.preempted_in_step = 0;  // it may come back at once
+      sequence.preempted_in_step = 0;  // it may be admitted again at once
       continue;
     }
     budget.pages_due += PagesDue(sequence);
@@ -201,7 +205,7 @@ Scheduler::Budget Scheduler::BeginBudget(SteadyTime now) {
       decodes = true;
     }
   }
-  // Every stream waits for the step, so long prompts take short ones.
+  // Every stream waits for the step, so steps with decodes take few prompt tokens.
   if (decodes) budget.tokens = std::min(budget.tokens, config_.mixed_step_tokens);
   return budget;
 }
@@ -210,8 +214,9 @@ void Scheduler::ReturnToken(Sequence& sequence, Budget& budget) {
   if (std::exchange(sequence.token_set_aside, false)) ++budget.tokens;
 }
 
-// How many of the next `count` tokens can run when `score_budget` of them may be scored. Tokens
-// before the watermark were scored before a preemption: they run alone.
+// How many of the next `count` tokens can run if at most `score_budget` of them may be scored.
+// Tokens before the watermark, scores_sent, were scored before a preemption: they run in a row of
+// their own.
 int32_t Scheduler::LimitToScores(const Sequence& sequence, int32_t count, int32_t score_budget,
                                  int32_t* scores) const {
   const LiveRequest& live = *sequence.live;
@@ -228,7 +233,7 @@ int32_t Scheduler::LimitToScores(const Sequence& sequence, int32_t count, int32_
   return score_budget;
 }
 
-// How many of the next `count` tokens have pages, counting those Allocate can give.
+// How many of the next `count` tokens have pages, counting those that Allocate can provide.
 int32_t Scheduler::Coverable(const Sequence& sequence, int32_t count) const {
   const int64_t blocks = sequence.blocks() + pool_.available() / groups();
   return static_cast<int32_t>(

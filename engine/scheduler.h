@@ -1,15 +1,15 @@
-// Scheduler: decides which tokens run in the next step, and takes in what a step brought back.
+// Scheduler: decides which tokens run in the next step, and commits the results of finished steps.
 //
-// There is no prefill phase and no decode phase: each sequence catches up to what is known of it,
-// in order of rank, within the step's budget. The next token of every running sequence that can use
-// it is set aside from the budget first, so that prompts never starve decodes, and what is left for
-// prompts beside them is bounded, so that they do not hold them up for long. Who needs a page when
-// none is left takes it from a paused sequence, or from the last in rank behind it; that one
-// recomputes later (its tokens stay fixed), before anybody behind it in rank is admitted. The first
-// in rank can take from everybody, so somebody always gets on.
+// There is no prefill phase and no decode phase: each sequence catches up to its known tokens, in
+// order of rank, within the step's budget. A token for every running sequence that can decode is
+// reserved from the budget first, so that prompts never starve decodes; the prompt tokens of a step
+// with decodes are bounded, so that they do not delay decodes for long. A sequence that needs a
+// page when none is free preempts a paused sequence, else the lowest-ranked one below it. The
+// victim keeps its tokens, recomputes their KV later, and is admitted before anything ranked below
+// it. The highest-ranked sequence can preempt every other, so some sequence always makes progress.
 //
-// Engine thread only (I1). Time comes from the caller, which makes it a pure function of its
-// inputs.
+// Engine thread only (I1). The caller passes the time, so tests control the clock. The only state
+// it shares with other threads is each request's Outbox, and Stats, which it only writes.
 #ifndef BARAM_ENGINE_SCHEDULER_H_
 #define BARAM_ENGINE_SCHEDULER_H_
 
@@ -25,10 +25,11 @@
 
 namespace baram {
 
-// As EngineConfig, its zeros resolved; max_chunk_tokens 0 still is no limit.
+// EngineConfig's fields of these names, with zeros resolved; max_chunk_tokens 0 still means no
+// limit.
 struct SchedulerConfig {
   int32_t max_model_len = 0;
-  int32_t max_num_seqs = 0;            // also the device's slots
+  int32_t max_num_seqs = 0;            // also the number of the device's slots
   int32_t max_num_batched_tokens = 0;  // at least max_num_seqs
   int32_t mixed_step_tokens = 0;
   int32_t max_logit_rows = 0;
@@ -38,12 +39,13 @@ struct SchedulerConfig {
   double longest_pause_s = 30;
 };
 
-// An output that ended. Published by the engine once the request's id is free again.
+// An output that has ended. EngineCore::Deliver publishes it, once the request's id is free again
+// if it is the last.
 struct Ending {
   LiveRequest* live = nullptr;
   int32_t index = 0;
   Finish finish;
-  bool last = false;  // of its request
+  bool last = false;  // the last of its request
 };
 
 class Scheduler {
@@ -53,57 +55,60 @@ class Scheduler {
 
   void Add(std::unique_ptr<LiveRequest> live, SteadyTime now);
 
-  // Ends what was cancelled or stopped (looked for only if `look_at_all`), is past its deadline, or
-  // waits for a reader that does not read.
+  // Ends outputs that were cancelled or stopped, are past their deadline, or have been paused for
+  // too long. Does nothing before next_event() unless `look_at_all`: some output was cancelled or
+  // stopped.
   void Sweep(bool look_at_all, SteadyTime now);
   // Ends every output with `finish`.
   void EndAll(const Finish& finish, SteadyTime now);
 
-  // Fills `batch` with the next step. False: nothing can run now.
+  // Fills `batch` with the next step. Returns false if nothing can run now.
   bool Plan(Batch& batch, SteadyTime now);
-  // Takes in a step that the device finished. Steps are committed in the order they were planned.
+  // Takes in the results of a step that the device finished. Steps are committed in the order in
+  // which they were planned.
   void Commit(Batch& batch, SteadyTime now);
 
-  // What happened since the caller last cleared them.
+  // Outputs that ended and requests that changed since the caller last cleared the lists.
   std::vector<Ending>& endings() { return endings_; }
   std::vector<LiveRequest*>& changed() { return changed_; }
-  // Requests and prompt tokens that left the queue since the last call, less those that came back:
-  // a request of which nothing runs any more waits again.
+  // Requests, and their QueuedTokens, that left the queue since the last call, minus those that
+  // returned: a request with no running output waits again.
   struct Departures {
     int64_t requests = 0;
     int64_t tokens = 0;
   };
   Departures TakeDepartures();
-  // Destroys requests that ended and have nothing in flight (I3). After their endings were taken.
+  // Destroys requests that have ended and have nothing in flight (I3). Call after their endings
+  // were consumed.
   void Reap();
 
-  // When Sweep next has something to do by itself.
+  // When Sweep is next due because of the time alone.
   SteadyTime next_event() const { return next_event_; }
   int32_t steps_in_flight() const { return steps_in_flight_; }
 
-  // Aborts unless the state is consistent (I2, I3). For tests: visits everything.
+  // Aborts unless the state is consistent (I2, I3). For tests: it visits everything.
   void CheckInvariants() const;
   std::span<const std::unique_ptr<LiveRequest>> requests() const { return requests_; }
 
  private:
-  // What is left of a step's limits while it is planned.
+  // What remains of a step's limits while it is planned.
   struct Budget {
-    int32_t tokens = 0;  // but for those that are set aside
+    int32_t tokens = 0;  // without those that are set aside
     int32_t scores = 0;
-    int64_t pages_due = 0;  // see PagesDue, of all that run
+    int64_t pages_due = 0;  // PagesDue of all running sequences together
   };
 
-  // Whom a step still lets in, while it is planned.
+  // Whether the step being planned still admits sequences.
   struct Entry {
     bool closed = false;
-    Sequence* stuck = nullptr;  // the first that had to stay out, or had no pages to go on
+    Sequence* stuck = nullptr;  // the first that was not admitted or had no pages to continue
   };
 
-  // What a sequence asks others to give way for.
+  // What a sequence preempts others for.
   enum class Need : uint8_t {
-    kRow,        // it runs: pages for its next tokens
-    kAdmission,  // it waits, and a slot is free: pages
-    kSlot,       // it waits: a slot, and pages
+    kRow,        // it runs, and needs pages for its next tokens
+    kAdmission,  // it waits, a slot is free, and it needs pages
+    kSlot,       // it waits, and needs a slot and pages
   };
 
   // --- admission.cc
@@ -168,25 +173,26 @@ class Scheduler {
   PagePool& pool_;
   Stats& stats_;
 
-  std::vector<std::unique_ptr<LiveRequest>> requests_;  // by arrival
-  std::vector<Sequence*> ordered_;                      // by rank, all that have not ended
-  std::vector<Sequence*> holders_;                      // by rank, those that run or hold pages
+  std::vector<std::unique_ptr<LiveRequest>> requests_;  // in order of arrival
+  std::vector<Sequence*> ordered_;                      // in order of rank, all that have not ended
+  std::vector<Sequence*> holders_;  // in order of rank, those that run or hold pages
   std::vector<int32_t> free_slots_;
   int32_t running_ = 0;
   int32_t paused_ = 0;
-  // Waiting sequences that wait for no slot and no pages: for a leader's prompt, for a reader.
+  // Waiting sequences that need neither a slot nor pages yet: those that wait for a leader's
+  // prompt, and those that wait for their reader.
   int32_t followers_ = 0;
   int32_t waiting_paused_ = 0;
   std::vector<LiveRequest*> ended_;  // not yet reaped
   int32_t steps_in_flight_ = 0;
-  uint64_t drawn_in_step_ = 0;     // tokens of the step that is being committed
-  bool waits_for_reader_ = false;  // the last Plan left out a paused sequence
+  uint64_t drawn_in_step_ = 0;     // tokens drawn in the step being committed
+  bool waits_for_reader_ = false;  // the last Plan skipped a paused sequence
   uint64_t next_order_ = 1;
   uint64_t step_ = 0;
   SteadyTime next_event_ = SteadyTime::max();
   SteadyTime last_commit_ = {};
   std::vector<int32_t> block_pages_;  // [groups] scratch of PublishPages
-  std::vector<int32_t> given_up_;     // [pages] zeros: scratch of PreemptionSuffices
+  std::vector<int32_t> given_up_;  // [pages] scratch of PreemptionSuffices, all zero between calls
   std::vector<Ending> endings_;
   std::vector<LiveRequest*> changed_;
   Departures departures_;

@@ -1,4 +1,5 @@
-// Scheduler::CheckInvariants: every count and list against the sequences themselves, for tests.
+// Scheduler::CheckInvariants: compares every count and list with the sequences themselves, for
+// tests.
 #include <algorithm>
 
 #include "engine/scheduler.h"

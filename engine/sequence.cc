@@ -1,4 +1,4 @@
-// Sequence and LiveRequest: what follows from their fields.
+// Sequence and LiveRequest: values derived from their fields, and lists in order of rank.
 #include "engine/sequence.h"
 
 #include <algorithm>

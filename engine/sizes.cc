@@ -15,47 +15,47 @@
 namespace baram {
 namespace {
 
-// What a step holds where the operator does not say.
+// The limits of a step if the operator sets none.
 struct StepDefaults {
   int32_t seqs;
   int32_t tokens;
-  int32_t mixed_tokens;  // of prompts, beside decodes
+  int32_t mixed_tokens;  // of prompts, in steps with decodes
 };
-// 2048 tokens are, by arithmetic, ten times what a GPU multiplies while it reads the weights.
+// By calculation, 2048 tokens take a GPU ten times as long to compute as the weights to read.
 constexpr StepDefaults kAsyncSteps = {.seqs = 256, .tokens = 8192, .mixed_tokens = 2048};
 // A synchronous device computes a step while its decodes wait, so its steps are short: 512 tokens
-// of a 1B model take two to six seconds on two cores. Beside decodes they are shorter yet: there
-// 128 tokens at a time are computed 0.98 times as fast as 512, and streams stand still a quarter of
-// the time.
+// of a 1B model take two to six seconds on two cores. With decodes they are shorter still: in steps
+// of 128, tokens are computed 0.98 times as fast as in steps of 512, and streams stall for a
+// quarter of the time.
 constexpr StepDefaults kLeastSyncSteps = {.seqs = 32, .tokens = 512, .mixed_tokens = 128};
-// With more workers a step holds more, and takes no longer: a worker has 16 decodes, as on two
-// workers, and from 8 workers on 64 tokens of prompts at most instead of 256. What that is good
-// for, by arithmetic:
-//   decodes   A step reads the weights once, 2 bytes each, and computes 2 flops a row with them.
-//             Two cores with AMX compute some 75 rows while they read; a socket of 64 reads 8 to 10
-//             times as fast and computes 32 times as fast: some 250 rows. 32 would leave it waiting
-//             for memory.
-//   prompts   128 tokens are two rows for each of 64 workers in all that is not a product, and a
-//             layer has a dozen barriers. 1024 are 16 rows each, and take some 4 times as long as
-//             reading the weights. A product reads its weights again for every 512 rows, so that
-//             beyond these nothing but barriers and steps is saved: 4096 are the most.
-// By lanes a worker multiplies a sixth to a tenth as fast as with AMX, and as many fewer rows hide
-// the reading: prompts grow a quarter as fast.
+// With more workers a step holds more and takes no longer: 16 decodes per worker, as with two
+// workers, and from 8 workers on at most 64 prompt tokens per worker instead of 256. The benefit,
+// by calculation:
+//   decodes   A step reads the weights once, 2 bytes each, and computes 2 flops per row with each.
+//             Two cores with AMX compute some 75 rows while they read; a socket of 64 cores reads 8
+//             to 10 times as fast and computes 32 times as fast: some 250 rows. 32 rows would leave
+//             it waiting for memory.
+//   prompts   128 tokens are two rows for each of 64 workers in everything but products, and a
+//             layer has a dozen barriers. 1024 tokens are 16 rows each, and take some 4 times as
+//             long as reading the weights. A product rereads its weights for every 512 rows, so
+//             beyond 512 only barriers and steps are saved: 4096 is the maximum.
+// With vector instructions a worker multiplies at a sixth to a tenth of the speed of AMX, and
+// correspondingly fewer rows hide the reading: prompts grow a quarter as fast.
 StepDefaults SyncSteps(int32_t workers, bool matrix_units) {
   const int32_t share = matrix_units ? 1 : 4;
   return {.seqs = std::clamp(16 * workers, kLeastSyncSteps.seqs, 256),
           .tokens = std::clamp(64 * workers / share, kLeastSyncSteps.tokens, 4096),
           .mixed_tokens = std::clamp(16 * workers / share, kLeastSyncSteps.mixed_tokens, 1024)};
 }
-// Larger steps may take this part of the cache that the least ones would leave, and nothing of the
-// context.
+// Larger steps may take one part in this many of the cache that the smallest steps would leave, and
+// nothing of the context.
 constexpr int32_t kCachePart = 8;
-// And more sequences than the least run by default only if the cache holds so much of each: with
-// less they would take each other's pages, and be computed again.
+// By default, more sequences than the minimum run only if the cache holds this many tokens of each:
+// with less they would preempt each other, and recompute.
 constexpr int64_t kHeldContext = 512;
-// The default KV cache holds this much context for every sequence, within its share of the memory.
-// On a device with memory of its own, which serves nothing else, it takes what is left, as far as
-// running sequences can fill it.
+// The default KV cache holds this many tokens of every sequence, within its share of the memory. On
+// a device with memory of its own, which serves nothing else, it takes what is left, up to what
+// running sequences can fill.
 constexpr int64_t kDefaultContext = 2048;
 constexpr double kHostKvShare = 0.25;
 // The engine's share of the host's memory: the rest is for the rest of the process.
@@ -64,7 +64,7 @@ constexpr double kUsableHostMemory = 0.92;
 constexpr int64_t kMinPages = 2;
 constexpr int64_t kMaxPages = 2'000'000'000;
 constexpr int64_t kMaxBlocks = int64_t{1} << 24;
-// What the sum leaves alone of a GPU's free memory: some of it are estimates, and kernels are
+// What the total leaves alone of a GPU's free memory: some parts are estimates, and kernels are
 // loaded when they first run.
 constexpr int64_t kSpareBytes = int64_t{256} << 20;
 
@@ -72,7 +72,7 @@ int64_t ShareOf(double share, int64_t bytes) {
   return static_cast<int64_t>(share * static_cast<double>(bytes));
 }
 
-// The memory this engine may use; no parts yet.
+// The memory that this engine may use, without parts yet.
 MemorySum MemoryFor(const EngineConfig& config, const DeviceInfo& device) {
   MemorySum sum;
   sum.device = device.name;
@@ -90,14 +90,14 @@ MemorySum MemoryFor(const EngineConfig& config, const DeviceInfo& device) {
   return sum;
 }
 
-// Of numbers that are not negative. What 64 bits do not hold becomes the largest that they do.
+// For non-negative numbers. Saturates at the largest 64-bit value.
 int64_t Product(int64_t a, int64_t b) {
   int64_t product = 0;
   const bool over = __builtin_mul_overflow(a, b, &product);
   return over ? std::numeric_limits<int64_t>::max() : product;
 }
 
-// The longest sequence whose pages fit into `pages`.
+// The tokens of the longest sequence whose pages fit into `pages`.
 int64_t TokensThatFit(const KvPlan& plan, int64_t pages, int32_t planning_depth) {
   const int64_t page_tokens = plan.shape.page_tokens;
   int64_t low = 0, high = kMaxBlocks;
@@ -112,7 +112,7 @@ int64_t TokensThatFit(const KvPlan& plan, int64_t pages, int32_t planning_depth)
   return low * page_tokens;
 }
 
-// What running sequences can fill, within what is left of the memory.
+// What running sequences can fill, within the memory that is left.
 int64_t DefaultKvBytes(const EngineSizes& sizes, const DeviceInfo& facts, int64_t wanted,
                        int64_t left) {
   const auto pages_for = [&](int64_t tokens) {
@@ -125,7 +125,7 @@ int64_t DefaultKvBytes(const EngineSizes& sizes, const DeviceInfo& facts, int64_
   return std::min({useful, left, facts.own_memory ? left : share});
 }
 
-// What the smallest useful cache holds.
+// The tokens that the smallest useful cache holds.
 int64_t LeastContext(const EngineInfo& info, int64_t wanted) {
   return std::min(wanted, kMinPages * info.page_tokens);
 }
@@ -151,7 +151,7 @@ absl::Status SizePages(const EngineConfig& config, const ModelSpec& spec, const 
   return absl::OkStatus();
 }
 
-// What a step may hold. After SizePages.
+// The limits of a step. Call after SizePages.
 void SizeSteps(const EngineConfig& config, const ModelSpec& spec, const DeviceInfo& facts,
                const StepDefaults& steps, EngineSizes* sizes) {
   EngineInfo& info = sizes->info;
@@ -160,7 +160,7 @@ void SizeSteps(const EngineConfig& config, const ModelSpec& spec, const DeviceIn
   };
   info.max_num_seqs = choose(config.max_num_seqs, steps.seqs);
   info.max_num_batched_tokens = choose(config.max_num_batched_tokens, steps.tokens);
-  // Every running sequence decodes in every step.
+  // Every running sequence may decode in every step.
   info.max_num_batched_tokens = std::max(info.max_num_batched_tokens, info.max_num_seqs);
   info.mixed_step_tokens =
       std::min(choose(config.mixed_step_tokens, steps.mixed_tokens), info.max_num_batched_tokens);
@@ -175,7 +175,7 @@ void SizeSteps(const EngineConfig& config, const ModelSpec& spec, const DeviceIn
   slots.max_step_outputs = info.max_num_seqs + sizes->max_logit_rows;
 }
 
-// The sum of the memory where sequences of `context` tokens are served, and the pages that are left
+// Adds up the memory if sequences of `context` tokens are served, and sets the pages that are left
 // in it.
 absl::Status SizeCache(const EngineConfig& config, const ModelSpec& spec, const Device& device,
                        int64_t wanted, int64_t context, EngineSizes* sizes) {
@@ -200,7 +200,7 @@ absl::Status SizeCache(const EngineConfig& config, const ModelSpec& spec, const 
     info.memory.parts.push_back({"texts", config.host_bytes(context)});
   }
   if (facts.own_memory) {
-    // A share below 1 leaves more than that free by itself.
+    // What a share below 1 leaves free counts toward it.
     const int64_t outside = std::max<int64_t>(0, facts.free_bytes - info.memory.usable_bytes);
     if (outside < kSpareBytes) info.memory.parts.push_back({"to spare", kSpareBytes - outside});
   }
@@ -225,8 +225,8 @@ absl::Status SizeCache(const EngineConfig& config, const ModelSpec& spec, const 
   return absl::OkStatus();
 }
 
-// Serves the longest context, `wanted` at most, whose rope tables and page tables leave room for a
-// cache that holds it. Refuses for the shortest one.
+// Chooses the longest context, `wanted` at most, whose rope tables and page tables leave room for a
+// cache that holds it. If even the shortest one does not fit, returns its error.
 absl::Status SizeContext(const EngineConfig& config, const ModelSpec& spec, const Device& device,
                          int64_t wanted, EngineSizes* sizes) {
   const auto size = [&](int64_t context) {
@@ -263,7 +263,7 @@ int32_t WantedContext(const EngineConfig& config, const ModelSpec& spec) {
   return config.max_model_len > 0 ? config.max_model_len : spec.max_positions;
 }
 
-// All of it, with these defaults of steps.
+// All sizes, with these default limits of steps.
 absl::StatusOr<EngineSizes> SizeWith(const StepDefaults& steps, const EngineConfig& config,
                                      const ModelSpec& spec, const GenerationDefaults& defaults,
                                      const Device& device) {
@@ -280,7 +280,7 @@ absl::StatusOr<EngineSizes> SizeWith(const StepDefaults& steps, const EngineConf
   return sizes;
 }
 
-// Whether larger steps leave a cache about as large as the least ones do.
+// Whether larger steps leave as long a context, and about as large a cache, as the smallest ones.
 bool LeavesCache(const EngineInfo& larger, const EngineInfo& least) {
   return larger.max_model_len >= least.max_model_len &&
          larger.pages >= least.pages - least.pages / kCachePart;
@@ -297,7 +297,7 @@ int64_t PagesForSequence(const KvPlan& plan, int64_t tokens, int32_t planning_de
       pages += blocks;
       continue;
     }
-    // The window may begin anywhere in a page; every step in flight may have begun another.
+    // The window may start anywhere in a page; every step in flight may have started another page.
     const int64_t windowed = CeilDivide(group.window - 1, page_tokens) + 1 + planning_depth;
     pages += std::min(blocks, windowed);
   }
@@ -350,7 +350,7 @@ absl::StatusOr<EngineSizes> SizeEngine(const EngineConfig& config, const ModelSp
   if (!least.ok()) return least;
   const int64_t context = std::min<int64_t>(WantedContext(config, spec), kHeldContext);
   const int64_t pages_each = PagesForSequence(least->plan, context, facts.planning_depth);
-  // Where memory is short, the steps of half as many workers take its half.
+  // If memory is short, the steps of half as many workers take half as much.
   for (int32_t workers = facts.workers; workers > 2; workers /= 2) {
     StepDefaults steps = SyncSteps(workers, facts.matrix_units);
     absl::StatusOr<EngineSizes> larger = sized(steps);

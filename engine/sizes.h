@@ -1,5 +1,5 @@
-// SizeEngine: how many pages, slots and tokens of an engine fit a machine. Decided here for opening
-// and for inspecting alike.
+// SizeEngine: how many pages and slots an engine gets on a machine, and how many tokens its steps.
+// Used for opening and inspecting alike.
 #ifndef BARAM_ENGINE_SIZES_H_
 #define BARAM_ENGINE_SIZES_H_
 
@@ -15,7 +15,7 @@
 
 namespace baram {
 
-// What is known of an engine before it is sized: of its model and its device.
+// What is known about an engine before it is sized: the facts of its model and its device.
 EngineInfo DescribeModel(const EngineConfig& config, const ModelSpec& spec,
                          const GenerationDefaults& defaults, const Device& device);
 
@@ -27,18 +27,19 @@ struct EngineSizes {
   int32_t max_logit_rows = 0;
 };
 
-// What an engine with this configuration would be on this device: the zeros of `config` filled from
-// the machine and the model. FailedPrecondition: it does not fit, and what to change.
+// The sizes of an engine with this configuration on this device, with zeros of `config` chosen for
+// the machine and the model. FailedPrecondition: it does not fit; the message says what to change.
+// InvalidArgument: the page size is invalid. Unimplemented: there are too many EOS ids.
 absl::StatusOr<EngineSizes> SizeEngine(const EngineConfig& config, const ModelSpec& spec,
                                        const GenerationDefaults& defaults, const Device& device);
 
-// The ids below it may be drawn.
+// How many ids may be drawn: all below the returned one.
 int32_t DrawnIds(const EngineConfig& config, const ModelSpec& spec);
 
 // The size of LoadedModel::results_memory.
 int64_t ResultBytes(const SlotShape& slots);
 
-// Pages a sequence of `tokens` holds at most, all groups together.
+// The most pages that a sequence of `tokens` tokens holds, all groups together.
 int64_t PagesForSequence(const KvPlan& plan, int64_t tokens, int32_t planning_depth);
 
 }  // namespace baram

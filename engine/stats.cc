@@ -8,7 +8,8 @@
 namespace baram {
 namespace {
 
-// Seconds. As vLLM has them, so that its dashboards fit; for tokens with finer ones below 10 ms.
+// In seconds. The same as vLLM's, so that its dashboards work; those of token times have finer
+// bounds below 10 ms.
 constexpr double kTtft[] = {0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75,
                             1,     2.5,   5,    7.5,  10,   20,   40,   80,  160,  640, 2560};
 constexpr double kTokenTime[] = {0.0005, 0.001, 0.002, 0.004, 0.008, 0.01, 0.025, 0.05,
@@ -27,7 +28,8 @@ Histogram::Histogram(std::span<const double> bounds)
 
 void Histogram::Observe(double value) {
   const size_t at = std::lower_bound(bounds_.begin(), bounds_.end(), value) - bounds_.begin();
-  // One writer: no read-modify-write is needed, which would wait for all stores before it.
+  // There is one writer, so no read-modify-write is needed, which would wait for all earlier
+  // stores.
   buckets_[at].store(buckets_[at].load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   sum_.store(sum_.load(std::memory_order_relaxed) + value, std::memory_order_relaxed);
 }

@@ -1,6 +1,6 @@
-// Stats: everything the engine counts, as relaxed atomics written by the engine thread, but for
-// `accepted` and `refused`, and read by anybody at any time. Histograms are arrays of counters over
-// fixed bounds.
+// Stats: everything the engine counts, as relaxed atomics: written by the engine thread, except for
+// `accepted` and `refused`, and read by any thread at any time. Histograms are arrays of counters
+// over fixed bounds.
 #ifndef BARAM_ENGINE_STATS_H_
 #define BARAM_ENGINE_STATS_H_
 
@@ -16,8 +16,8 @@ namespace baram {
 
 class Counter {
  public:
-  // From any thread. A read-modify-write, which costs more than a store: once a step rather than
-  // once a token.
+  // From any thread. A read-modify-write, which costs more than a store: better once per step than
+  // once per token.
   void Add(uint64_t n = 1) { value_.fetch_add(n, std::memory_order_relaxed); }
   uint64_t value() const { return value_.load(std::memory_order_relaxed); }
 
@@ -34,7 +34,8 @@ class Gauge {
   std::atomic<double> value_{0};
 };
 
-// Counts observations at or below each bound, and their sum. Observe is lock-free; one writer.
+// Counts observations per bucket, up to and including its bound, and their sum. Observe is
+// lock-free; one writer.
 class Histogram {
  public:
   explicit Histogram(std::span<const double> bounds);
@@ -50,7 +51,7 @@ class Histogram {
   std::atomic<double> sum_{0};
 };
 
-// Upper bounds of a histogram's buckets; seconds unless said.
+// Upper bounds of a histogram's buckets; in seconds unless stated otherwise.
 std::span<const double> TtftBounds();
 std::span<const double> TokenTimeBounds();
 std::span<const double> RequestTimeBounds();
@@ -65,20 +66,20 @@ struct Stats {
   Gauge deferred;
   Gauge kv_pages_used, kv_pages_cached, kv_pages_total;
   Counter preemptions;
-  // Counted once a prompt is computed: prompt_tokens is the sum of the two others.
+  // Counted when a prompt has been computed: prompt_tokens is the sum of the other two.
   Counter prompt_tokens, computed_prompt_tokens, cached_prompt_tokens;
   Counter generated_tokens;
-  Counter prefix_queries, prefix_hits;  // tokens asked for and found
+  Counter prefix_queries, prefix_hits;  // tokens looked up and found
   Counter steps;
   Counter device_busy_ns;  // of the device in steps, see StepTime
-  Counter device_gap_ns;   // between a step and one that was issued before it had ended
+  Counter device_gap_ns;   // between a step and the next, if issued before the first had ended
   Counter nonfinite_rows;
-  std::array<Counter, kFinishReasons> finished;  // requests, by their worst end
-  Counter accepted, refused;                     // Submit's answers
+  std::array<Counter, kFinishReasons> finished;  // requests, by the worst end of their outputs
+  Counter accepted, refused;                     // by Submit
   Histogram ttft, inter_token, time_per_output_token, e2e, queue_time, prefill_time, decode_time,
       inference_time;
   Histogram prompt_length, generation_length, step_tokens, step_time;
-  // A request's outputs, its max_tokens, its longest output, its prompt less what was cached.
+  // Per request: its outputs, its max_tokens, its longest output, its prompt minus what was cached.
   Histogram asked_outputs, asked_tokens, longest_output, computed_prompt;
 };
 

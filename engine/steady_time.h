@@ -1,4 +1,4 @@
-// SteadyTime: a moment of the steady clock, the number that an atomic holds of it, and seconds.
+// SteadyTime: a time point of the steady clock; its ticks, for atomics; seconds between two.
 #ifndef BARAM_ENGINE_STEADY_TIME_H_
 #define BARAM_ENGINE_STEADY_TIME_H_
 
@@ -9,7 +9,7 @@ namespace baram {
 
 using SteadyTime = std::chrono::steady_clock::time_point;
 
-// In ticks of the clock; 0 is SteadyTime{}.
+// Ticks of the clock; 0 is SteadyTime{}.
 inline int64_t Ticks(SteadyTime time) { return time.time_since_epoch().count(); }
 inline SteadyTime FromTicks(int64_t ticks) { return SteadyTime(SteadyTime::duration(ticks)); }
 
@@ -22,7 +22,7 @@ inline SteadyTime FromNow(double seconds) {
   return After(std::chrono::steady_clock::now(), seconds);
 }
 
-// Negative if `to` is the earlier.
+// Negative if `to` is earlier.
 inline double SecondsBetween(SteadyTime from, SteadyTime to) {
   return std::chrono::duration<double>(to - from).count();
 }

@@ -1,4 +1,4 @@
-// StepGraphs: buckets, and when one is captured and run.
+// StepGraphs: buckets, and when their graphs are captured and run.
 #include "engine/step_graphs.h"
 
 #include <algorithm>
@@ -10,19 +10,20 @@
 namespace baram {
 namespace {
 
-constexpr int32_t kFineRows = 64;       // up to here padding is free
-constexpr int32_t kFineStep = 8;        // and buckets are multiples of it
-constexpr int32_t kStepsADoubling = 8;  // beyond
+constexpr int32_t kFineRows = 64;       // up to this many padding is free
+constexpr int32_t kFineStep = 8;        // and buckets are multiples of this
+constexpr int32_t kStepsADoubling = 8;  // beyond kFineRows
 
-// Estimates, on the high side: too low is a refused capture or a kernel that can't be loaded under
-// load, too high a few pages of cache. A kernel node needs its parameters, for which CUDA has room
-// of 4 KiB, its launch descriptor and its part of the commands that start it; a graph besides at
-// least one of the driver's pages of 2 MiB. Other engines report several MB a graph for models of
-// some 30 layers; this is 5.6 MB for 32. tests/gpu/check.sh prints what was taken.
+// Estimates, on the high side: too low an estimate means a refused capture, or a kernel that can't
+// be loaded, under load; too high an estimate costs a few pages of cache. A kernel node needs its
+// parameters, for which CUDA has room of 4 KiB, its launch descriptor and its part of the commands
+// that start it; a graph also needs at least one of the driver's pages of 2 MiB. Other engines
+// report several MB per graph for models of some 30 layers; this is 5.6 MB for 32.
+// tests/gpu/check.sh prints what was used.
 constexpr int64_t kNodeBytes = 8 << 10;
 constexpr int64_t kGraphBytes = 2 << 20;
 // A layer has four products, each of which may take a second kernel; cache, attention, activation;
-// two norms. Beside the layers there are embedding, first norm, two gathers, head.
+// two norms. Outside the layers there are embedding, first norm, two gathers, head.
 constexpr int64_t kLayerNodes = 13;
 constexpr int64_t kOtherNodes = 6;
 

@@ -1,4 +1,4 @@
-// TouchedList: one lock a step.
+// TouchedList: one lock per step.
 #include "engine/touched_list.h"
 
 #include <utility>
@@ -22,14 +22,14 @@ bool TouchedList::Take(std::vector<std::shared_ptr<Outbox>>* taken, SteadyTime d
   taken->clear();
   std::unique_lock lock(mutex_);
   const auto ready = [this] { return !list_.empty() || nudged_ || closed_; };
-  if (deadline == SteadyTime::max()) {  // as in Wakeup
+  if (deadline == SteadyTime::max()) {  // see Wakeup::WaitUntil
     changed_.wait(lock, ready);
   } else {
     changed_.wait_until(lock, deadline, ready);
   }
   nudged_ = false;
   std::swap(*taken, list_);
-  // From here a change of an outbox puts it into the next list.
+  // From here on, an outbox that changes goes into the next list.
   for (const std::shared_ptr<Outbox>& outbox : *taken) outbox->listed = false;
   return !(closed_ && taken->empty());
 }

@@ -1,4 +1,4 @@
-// TouchedList: the engine tells the delivery thread which outboxes changed.
+// TouchedList: the outboxes that changed, from the engine to the delivery thread.
 #ifndef BARAM_ENGINE_TOUCHED_LIST_H_
 #define BARAM_ENGINE_TOUCHED_LIST_H_
 
@@ -12,13 +12,13 @@
 
 namespace baram {
 
-// The outboxes that changed since the reader last looked: the engine adds them once a step under
-// one lock, the reader takes them all.
+// The outboxes that changed since the reader last took them. The engine adds them once per step
+// under one lock, the reader takes all of them.
 class TouchedList {
  public:
   void Add(std::vector<std::shared_ptr<Outbox>>& touched);  // empties `touched`, keeps its capacity
-  // Moves all into `taken` (cleared first). Blocks until there are some or Close() was called or
-  // `deadline` passed; false once closed and empty.
+  // Moves all into `taken` (cleared first). Blocks until there are some, Nudge() or Close() was
+  // called, or `deadline` has passed; returns false once closed and empty.
   bool Take(std::vector<std::shared_ptr<Outbox>>* taken, SteadyTime deadline);
   // Wakes Take without an outbox: the reader has work of its own.
   void Nudge();

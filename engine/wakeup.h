@@ -1,4 +1,4 @@
-// Wakeup: wakes one thread that sleeps.
+// Wakeup: wakes one sleeping thread.
 #ifndef BARAM_ENGINE_WAKEUP_H_
 #define BARAM_ENGINE_WAKEUP_H_
 
@@ -10,15 +10,15 @@
 
 namespace baram {
 
-// Wakes the thread that waits on it. Shared by an owner and everybody who may wake it.
+// Wakes the thread that waits on it. Shared by its owner and all threads that may wake it.
 class Wakeup {
  public:
   void Notify();
-  // Until notified since the last return, or `deadline`.
+  // Returns once notified since the last return, or at `deadline`.
   void WaitUntil(SteadyTime deadline);
 
-  // Set before Notify when a request was cancelled or stopped: its waiter then looks at every
-  // request, which it does not do on each turn.
+  // Set before Notify when a request was cancelled or stopped: the waiter then checks every
+  // request, which it does not do in every turn.
   std::atomic<bool> look_at_all{false};
 
  private:

@@ -1,4 +1,4 @@
-// WarmUp: steps of made-up tokens, through the model or one layer of each kind.
+// WarmUp: steps of made-up tokens, through the whole model or one layer of each kind.
 #include "engine/warm_up.h"
 
 #include <algorithm>
@@ -11,10 +11,10 @@
 namespace baram {
 namespace {
 
-// Rows of that many tokens and of more are computed by the same kernels of attention.
+// Rows of this many tokens and of more use the same attention kernels.
 constexpr int32_t kMaxMixedTokens = 32;
 
-// The rows of a step of `tokens` tokens, or a few less: all equal, in as many slots as there are.
+// The rows of a step of `tokens` tokens, or a few less: all equal, in as many slots as possible.
 std::vector<int32_t> EqualRows(int32_t tokens, const LoadedModel& model) {
   const int32_t rows = std::min(tokens, model.slots.slots);
   return std::vector<int32_t>(rows, std::min(tokens / rows, model.info.max_model_len));
@@ -33,7 +33,7 @@ std::vector<int32_t> MixedRows(const LoadedModel& model) {
   return rows;
 }
 
-// A model of fewer layers, with the weights of another's.
+// A model with some of another's layers, which shares its weights.
 struct ShortModel {
   Weights weights;
   KvPlan plan;
@@ -57,8 +57,8 @@ ShortModel OneLayerOfEachKind(const LoadedModel& model) {
   return made;
 }
 
-// A step of rows of so many tokens, each in a slot of its own, through the model's layers or
-// others. False: the pool is too small for it, and nothing was run.
+// Runs a step of rows of `row_tokens` tokens, each in a slot of its own, through the layers of
+// `weights` and `plan`. Returns false, running nothing, if the pool is too small for it.
 bool RunStep(LoadedModel& model, const std::vector<int32_t>& row_tokens, const Weights& weights,
              const KvPlan& plan) {
   Device& device = *model.device;

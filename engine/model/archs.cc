@@ -1,7 +1,7 @@
 // The model families: from a config.json to a ModelSpec. Each family starts from another and states
-// the difference. Facts are those of the reference library's configuration and modeling files; what
-// config.json says always wins, and what it leaves out is what the reference assumes, except sizes
-// that no published folder of the family leaves out: those must be there.
+// the difference. The facts are those of the reference library's configuration and modeling files:
+// what config.json states always wins, and what it omits gets the reference's default, except for
+// sizes that every published folder of the family states: those must be present.
 #include "engine/model/archs.h"
 
 #include <algorithm>
@@ -18,7 +18,7 @@
 namespace baram {
 namespace {
 
-constexpr double kMaxScale = 1e6;  // of the multipliers
+constexpr double kMaxScale = 1e6;  // limit of the multipliers
 
 ModelSpec Llama(const ConfigFields& config) { return ReadLlama(config, {}); }
 
@@ -31,7 +31,7 @@ ModelSpec Mistral(const ConfigFields& config) {
   const int32_t window = ReadWindow(config);
   for (LayerSpec& layer : spec.layers) layer.window = window;
   // The reference takes a Mistral that lists its layer_types for a Ministral, whose layers differ;
-  // where the list has one kind alone, the two are the same.
+  // if the list has only one kind, the two are the same.
   const auto types = ReadLayerTypes(config, spec.layers.size());
   if (types && *types != std::vector<bool>(spec.layers.size(), window > 0)) {
     config.FailUnsupported("layer_types", "Mistral's layers are all alike");
@@ -39,7 +39,7 @@ ModelSpec Mistral(const ConfigFields& config) {
   return spec;
 }
 
-// Qwen's windows: from layer `max_window_layers` on, if switched on at all.
+// Qwen's windows: from layer `max_window_layers` on, if enabled at all.
 void ReadQwenWindows(const ConfigFields& config, ModelSpec& spec) {
   const int32_t window = config.BoolOr("use_sliding_window", false) ? ReadWindow(config) : 0;
   auto windowed = ReadLayerTypes(config, spec.layers.size());
@@ -51,7 +51,7 @@ void ReadQwenWindows(const ConfigFields& config, ModelSpec& spec) {
   SetWindows(config, *windowed, window, spec);
 }
 
-// Llama with biases on q, k and v alone, and Qwen's windows.
+// Llama with biases on q, k and v only, and Qwen's windows.
 ModelSpec Qwen2(const ConfigFields& config) {
   ModelSpec spec = ReadLlama(config, {.default_kv_heads = 32,
                                       .default_max_positions = 32768,
@@ -73,9 +73,9 @@ ModelSpec Qwen3(const ConfigFields& config) {
   return spec;
 }
 
-// EXAONE 3.x is Llama under names of its own. Where the reference saved it, which has it since
-// transformers 5.24, the keys are Llama's and what is left out is another value; the tensors may
-// be Llama's too. Of two keys the family's own counts.
+// EXAONE 3.x is Llama under names of its own. In a folder saved by the reference, which supports it
+// since transformers 5.24, the keys are Llama's, with other defaults; the tensor names may be
+// Llama's too. If both keys are present, the family's own counts.
 ModelSpec Exaone(const ConfigFields& config) {
   LlamaFields fields = {.default_norm_eps = 1e-5, .default_tied = true};
   if (config.Has("num_hidden_layers") && !config.Has("num_layers")) {
@@ -107,8 +107,8 @@ ModelSpec Exaone(const ConfigFields& config) {
   return spec;
 }
 
-// EXAONE 4's windows without layer_types: `sliding_window_pattern` is a period, or letters L and G
-// that repeat, after which the last layer is global whatever its letter.
+// EXAONE 4's windows without layer_types: `sliding_window_pattern` is a period, or a string of L
+// and G that repeats, except that the last layer is always global.
 std::vector<bool> ReadExaone4Pattern(const ConfigFields& config, size_t layers) {
   const char* field = "sliding_window_pattern";
   if (!config.IsString(field)) {
@@ -124,8 +124,8 @@ std::vector<bool> ReadExaone4Pattern(const ConfigFields& config, size_t layers) 
   return windowed;
 }
 
-// Llama with per-head norms, and norms after the sub-layers in the place of those before. Where
-// there are windows, layers without one have no rotation either.
+// Llama with per-head norms, and norms after the sub-layers instead of before them. If there are
+// windows, layers without one have no rotation either.
 ModelSpec Exaone4(const ConfigFields& config) {
   ModelSpec spec = ReadLlama(config, {.default_norm_eps = 1e-5,
                                       .default_kv_heads = 32,
@@ -152,7 +152,7 @@ ModelSpec Exaone4(const ConfigFields& config) {
   return spec;
 }
 
-// Llama with four multipliers and, if asked for, norms after the sub-layers too.
+// Llama with four multipliers and, optionally, norms after the sub-layers too.
 ModelSpec HyperClovaX(const ConfigFields& config) {
   ModelSpec spec = Llama(config);
   const auto multiplier = [&](const char* name, double fallback) {
@@ -166,7 +166,7 @@ ModelSpec HyperClovaX(const ConfigFields& config) {
     layer.attention_scale = multiplier("attention_multiplier", layer.attention_scale);
     layer.residual_scale = multiplier("residual_multiplier", 1.0);
   }
-  // transformers takes true for what is left out, Naver's own plugin false: the file must say.
+  // If it is absent, transformers assumes true and Naver's own plugin false: the file must say.
   if (!config.Has("use_post_norm")) config.Fail("use_post_norm", "is missing");
   if (config.BoolOr("use_post_norm", false)) {
     for (LayerSpec& layer : spec.layers) {
@@ -178,8 +178,8 @@ ModelSpec HyperClovaX(const ConfigFields& config) {
   return spec;
 }
 
-// The root of the hidden size as the reference has it, cast to the type of the weights. That is the
-// one that the file names; the text part of a multimodal folder names none, and is bf16.
+// The square root of the hidden size, cast to the type of the weights as in the reference. The file
+// names that type; the text part of a multimodal folder names none, and is bf16.
 float Gemma3EmbeddingScale(const ConfigFields& config, int32_t hidden) {
   const auto root = static_cast<float>(std::sqrt(static_cast<double>(hidden)));
   const std::string type = config.StringOr("dtype", config.StringOr("torch_dtype", "bfloat16"));
@@ -188,9 +188,10 @@ float Gemma3EmbeddingScale(const ConfigFields& config, int32_t hidden) {
   return root;
 }
 
-// Llama with norms before and after both sub-layers and per head, all about zero; tanh GELU; an
-// embedding times the root of its size, in the model's type; five windowed layers to a global one,
-// each kind with its own rotation; and a scale of the scores that does not follow from the head.
+// Llama with norms before and after both sub-layers and per head, all zero-centred; tanh GELU; an
+// embedding scaled by the root of its size, in the model's type; five windowed layers per global
+// one, each kind with its own rotation; and an attention scale that does not follow from the head
+// size.
 ModelSpec Gemma3(const ConfigFields& config) {
   ModelSpec spec = ReadLlama(config, {.activation = "hidden_activation",
                                       .default_activation = "gelu_pytorch_tanh",
@@ -232,7 +233,7 @@ ModelSpec Gemma3(const ConfigFields& config) {
   return spec;
 }
 
-// `names` of a model that stands below `prefix`, not below "model.".
+// `names` of a model whose tensors are below `prefix`, not below "model.".
 TensorNames Below(const std::string& prefix, TensorNames names) {
   for (std::string* name :
        {&names.embedding, &names.final_norm, &names.q, &names.k, &names.v, &names.o, &names.q_norm,
@@ -243,9 +244,9 @@ TensorNames Below(const std::string& prefix, TensorNames names) {
   return names;
 }
 
-// Gemma 3 beside a vision model, which is left out: without images the reference's mask is causal.
-// The text model's fields are in an object of their own. What type the weights have and whether the
-// head is tied is said outside of it, and nowhere else does the reference look.
+// Gemma 3 with a vision model, which is skipped: without images the reference's mask is causal. The
+// text model's fields are in an object of their own. The type of the weights and whether the head
+// is tied are stated outside of it, and the reference looks nowhere else.
 ModelSpec MultimodalGemma3(const ConfigFields& config) {
   RefuseForeignOptions(config);
   if (!config.Has("text_config")) config.Fail("text_config", "is missing");
@@ -278,8 +279,8 @@ constexpr Arch kArchs[] = {
 
 std::span<const Arch> Archs() { return kArchs; }
 
-// YaRN is often switched on by adding its object alone, and max_position_embeddings stays what it
-// was before. Files with another scaling state the stretched context already.
+// YaRN is often enabled by adding its object alone, while max_position_embeddings keeps its old
+// value. Files with another scaling already state the extended context.
 int32_t StretchedContext(int32_t max_positions, std::span<const RopeSpec> ropes) {
   for (const RopeSpec& rope : ropes) {
     if (rope.scaling != RopeScaling::kYarn) continue;

@@ -12,16 +12,17 @@ namespace baram {
 struct Arch {
   const char* architecture;  // config.json's `architectures`
   const char* model_type;    // its `model_type`, by which the reference chooses the family
-  const char* family;        // for people
-  // Complaints go to the config; the spec is only good if it has none.
+  const char* family;        // human-readable
+  // Errors are recorded in the config; the spec is only valid if there are none.
   ModelSpec (*read)(const ConfigFields& config);
-  // The other family's class that the reference runs it in, and names in what it saves.
+  // The class of another family by which the reference runs this one, and which it names in what it
+  // saves.
   const char* run_as = nullptr;
 };
 
 std::span<const Arch> Archs();
 
-// The context of a model of these rotations whose max_position_embeddings is `max_positions`.
+// The context of a model with these rotations whose max_position_embeddings is `max_positions`.
 int32_t StretchedContext(int32_t max_positions, std::span<const RopeSpec> ropes);
 
 }  // namespace baram

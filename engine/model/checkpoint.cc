@@ -20,8 +20,8 @@ constexpr int64_t kMaxIndexBytes = int64_t{16} << 20;
 constexpr int kMaxIndexDepth = 4;
 constexpr size_t kMaxShards = 4096;
 
-// A shard must lie in the folder itself; that it may be a symlink is how Hugging Face's cache
-// works. Its name will be in messages.
+// A shard must be in the folder itself; it may be a symlink, as in Hugging Face's cache. Its name
+// appears in messages.
 bool IsPlainFileName(const std::string& name) {
   return absl::EndsWith(name, ".safetensors") && name.find('/') == std::string::npos &&
          name.front() != '.' && std::all_of(name.begin(), name.end(), absl::ascii_isprint);

@@ -11,21 +11,21 @@
 
 namespace baram {
 
-// Where a tensor is. Views of the checkpoint.
+// Where a tensor is. Points into the checkpoint.
 struct StoredTensor {
   const SafetensorsFile* file = nullptr;
   const TensorEntry* entry = nullptr;
 };
 
-// Opens `model.safetensors`, or what `model.safetensors.index.json` names; no other file is
-// touched.
+// Opens `model.safetensors`, or the files that `model.safetensors.index.json` names; touches no
+// other file.
 class Checkpoint {
  public:
-  // NotFound: the folder has neither. DataLoss: a file or the index is broken, or a tensor
-  // is not where the index says, or is there twice, or there are more than kMaxTensors.
+  // NotFound: the folder has neither. DataLoss: a file or the index is broken, or a tensor is not
+  // where the index says, or appears twice, or there are more than kMaxTensors.
   static absl::StatusOr<Checkpoint> Open(const std::string& folder);
 
-  // A null entry when there is none.
+  // The entry is null if there is none.
   StoredTensor Find(const std::string& name) const;
   const std::unordered_map<std::string, StoredTensor>& tensors() const { return tensors_; }
   // The size of the files that were opened.
@@ -37,7 +37,7 @@ class Checkpoint {
   explicit Checkpoint(std::string path) : path_(std::move(path)) {}
   absl::Status OpenFiles();
   absl::Status OpenShards(const std::string& index_path, const std::string& index);
-  // The next file's tensors, while files_ has room for it.
+  // Adds the next file's tensors; files_ must have room for it.
   absl::Status Add(SafetensorsFile file);
 
   std::string path_;

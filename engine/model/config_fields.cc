@@ -1,4 +1,4 @@
-// ConfigFields: typed, range-checked access to a JSON object whose author is not trusted.
+// ConfigFields: typed, range-checked access to a JSON object from an untrusted source.
 #include "engine/model/config_fields.h"
 
 #include <algorithm>
@@ -29,7 +29,7 @@ std::string ShowPosition(const std::string& text, size_t bytes) {
 }
 
 // Looks at brackets and quotes alone, before a parser that would build whatever it is given. (The
-// parser's own callback is no place for this: with one, closing an element walks over all its elder
+// parser's own callback is unsuitable: with one, closing an element walks over all its preceding
 // siblings.)
 bool NestedDeeper(const std::string& text, int max_depth) {
   int depth = 0;
@@ -40,7 +40,7 @@ bool NestedDeeper(const std::string& text, int max_depth) {
     } else if (c == '{' || c == '[') {
       if (++depth > max_depth) return true;
     } else if (c == '}' || c == ']') {
-      if (--depth < 0) return false;  // no JSON, as the parser will say
+      if (--depth < 0) return false;  // not JSON, as the parser will report
     }
   }
   return false;
@@ -78,15 +78,15 @@ absl::StatusOr<json> ParseJsonFile(const std::string& path, const std::string& t
   try {
     value = json::parse(stream);
   } catch (const json::parse_error& error) {
-    // Counted from 1; one past the end where the text ends too early.
+    // `byte` counts from 1, and is one past the end if the text ends too early.
     const size_t at = std::min(error.byte, text.size() + 1);
     return complain(at > text.size() ? "it ends too early, at " : "", at);
   } catch (const json::exception&) {
-    // The parser has read one character past the number, and does not say where that is.
+    // The parser has read one character past the number, and does not report where that is.
     const auto read = stream.rdbuf()->pubseekoff(0, std::ios::cur, std::ios::in);
     return complain("a number is too large, at ", static_cast<size_t>(read) - 1);
   }
-  // The parser takes a NUL for the end.
+  // The parser takes a NUL as the end.
   if (const size_t nul = text.find('\0'); nul != std::string::npos) return complain("", nul + 1);
   if (!value.is_object()) {
     return absl::DataLossError(absl::StrCat(path, ": not a JSON object"));
@@ -159,7 +159,7 @@ int64_t ConfigFields::IntegerOr(const std::string& name, int64_t least, int64_t 
                                 int64_t fallback) const {
   const json* value = Find(name);
   if (value == nullptr) return fallback;
-  // A float with a whole value is how some writers spell a large integer.
+  // Some writers write large integers as floats with a whole value.
   const double number = value->is_number() ? value->get<double>() : std::nan("");
   if (!(number >= static_cast<double>(least) && number <= static_cast<double>(most)) ||
       number != std::floor(number)) {

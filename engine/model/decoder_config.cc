@@ -1,4 +1,4 @@
-// Reads what the config.json of every decoder has.
+// Reads the fields of config.json that all decoders have.
 #include "engine/model/decoder_config.h"
 
 #include <algorithm>
@@ -11,8 +11,8 @@
 namespace baram {
 namespace {
 
-// Far past any model, and small enough that 64 bits hold the bytes of all weights and those of a
-// page of all layers. Not those of all sequences' pages: sizes.cc looks at that.
+// Far beyond any model, and small enough that 64 bits hold the bytes of all weights, and those of a
+// page of all layers. For the pages of all sequences they may not: sizes.cc checks those.
 constexpr int64_t kMaxHidden = int64_t{1} << 20;
 constexpr int64_t kMaxFfn = int64_t{1} << 22;
 constexpr int64_t kMaxVocab = int64_t{1} << 24;
@@ -99,7 +99,7 @@ ModelSpec ReadLlama(const ConfigFields& config, const LlamaFields& fields) {
   ModelSpec spec;
   spec.hidden = config.Integer("hidden_size", 1, kMaxHidden);
   spec.vocab_size = ReadSize(config, "vocab_size", kMaxVocab, fields.default_vocab);
-  // A prompt and a reply have a token each.
+  // At least 2: a token of a prompt and one of its reply.
   spec.max_positions =
       config.IntegerOr("max_position_embeddings", 2, kMaxPositions, fields.default_max_positions);
   spec.head = ReadHeads(config, spec.hidden, fields);

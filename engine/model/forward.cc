@@ -4,7 +4,7 @@
 namespace baram {
 namespace {
 
-// What every part of a layer is called with.
+// The arguments that all parts of a layer share.
 struct Pass {
   Device& device;
   const Weights& weights;
@@ -12,13 +12,13 @@ struct Pass {
   const KvPool& pool;
   const StepView& step;
   Workspace& work;
-  int64_t rows;     // in use: the step's tokens, and at the end only those that want logits
+  int64_t rows;     // in use: the step's tokens, and at the end only those whose logits are needed
   Tensor residual;  // [rows, d]
 
   Tensor Rows(const Tensor& tensor) const { return tensor.Rows(rows); }
 };
 
-// From the token ids to `residual`, and to `input` of the first layer.
+// Computes `residual`, and the `input` of the first layer, from the token ids.
 void Embedding(const Pass& pass) {
   const ModelSpec& spec = pass.weights.spec;
   EmbedArgs embed{.step = pass.step,
@@ -36,7 +36,7 @@ void Embedding(const Pass& pass) {
   }
 }
 
-// From `input` to `qkv` and the cache.
+// Computes `qkv` from `input`, and stores keys and values in the cache.
 void Project(const Pass& pass, size_t index) {
   const ModelSpec& spec = pass.weights.spec;
   const LayerSpec& layer = spec.layers[index];
@@ -56,7 +56,7 @@ void Project(const Pass& pass, size_t index) {
                        .rope = layer.rope < 0 ? RopeTable{} : pass.weights.ropes[layer.rope]});
 }
 
-// From `qkv` and the cache to `attention`.
+// Computes `attention` from `qkv` and the cache.
 void Attend(const Pass& pass, size_t index) {
   const LayerSpec& layer = pass.weights.spec.layers[index];
   const Tensor attention = pass.Rows(pass.work.attention);
@@ -70,8 +70,8 @@ void Attend(const Pass& pass, size_t index) {
                       .scratch = pass.work.attend_scratch});
 }
 
-// Goes on with the rows that want logits alone: the rest of the last layer is for them. Returns
-// their `attention`, which takes the place of `qkv`.
+// Continues with only the rows whose logits are needed: the rest of the last layer is for them
+// alone. Returns their `attention`, which overwrites `qkv`.
 Tensor KeepOutputs(Pass& pass) {
   const Tensor attention = pass.Rows(pass.work.attention);
   const Tensor residual = pass.residual;
@@ -83,7 +83,7 @@ Tensor KeepOutputs(Pass& pass) {
   return kept;
 }
 
-// Adds `branch` to `residual` and makes `input` of what follows.
+// Adds `branch` to `residual`, and computes the next `input` from the sum.
 void AddBranch(const Pass& pass, float residual_scale, const float* post_weight,
                const float* pre_weight) {
   pass.device.AddNorm({.branch = pass.Rows(pass.work.branch),
@@ -95,7 +95,7 @@ void AddBranch(const Pass& pass, float residual_scale, const float* post_weight,
                        .out = pass.Rows(pass.work.input)});
 }
 
-// From `input` to `branch`.
+// Computes `branch` from `input`.
 void Mlp(const Pass& pass, size_t index) {
   const LayerSpec& layer = pass.weights.spec.layers[index];
   const LayerWeights& weights = pass.weights.layers[index];
@@ -133,7 +133,7 @@ Tensor Forward(Device& device, const Weights& weights, const KvPlan& plan, const
     const bool last = i + 1 == spec.layers.size();
     BeginPart(workspace);
     Project(pass, i);
-    if (last && step.outputs == 0) return logits;  // the cache is all that was wanted
+    if (last && step.outputs == 0) return logits;  // only the cache was to be filled
     BeginPart(workspace);
     Attend(pass, i);
     const Tensor attention = last ? KeepOutputs(pass) : pass.Rows(workspace.attention);

@@ -9,8 +9,9 @@
 
 namespace baram {
 
-// Runs the step's tokens through the model and leaves logits [outputs, V] in `workspace`.
-// Called by the executor thread; issues ops only, never waits.
+// Runs the step's tokens through the model. Returns the logits [outputs, V], a view into
+// `workspace` that the next call overwrites. Called by the thread that uses the device; only issues
+// ops, never waits.
 Tensor Forward(Device& device, const Weights& weights, const KvPlan& plan, const KvPool& pool,
                const StepView& step, Workspace& workspace);
 

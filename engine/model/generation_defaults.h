@@ -1,4 +1,4 @@
-// GenerationDefaults: what a model folder says about generating.
+// GenerationDefaults: a model folder's defaults for generation.
 #ifndef BARAM_ENGINE_MODEL_GENERATION_DEFAULTS_H_
 #define BARAM_ENGINE_MODEL_GENERATION_DEFAULTS_H_
 
@@ -8,7 +8,7 @@
 
 namespace baram {
 
-// From generation_config.json and config.json; empty where they are silent.
+// From generation_config.json and config.json; empty if neither states it.
 struct GenerationDefaults {
   std::vector<int32_t> eos_ids;  // the primary one first
   std::optional<double> temperature{}, top_p{}, min_p{}, repetition_penalty{};

@@ -27,7 +27,7 @@ absl::StatusOr<ConfigFields> ReadFields(const std::string& path) {
   return ConfigFields(path, *std::move(object));
 }
 
-// Adds the ids of an `eos_token_id`, one or a list, that are not there yet. -1 means none.
+// Adds the ids of an `eos_token_id`, one or a list, that `ids` does not have yet. -1 means none.
 void AddEosIds(const ConfigFields& fields, std::vector<int32_t>& ids) {
   constexpr int64_t kMaxId = std::numeric_limits<int32_t>::max();
   for (const int64_t id : fields.Integers("eos_token_id", -1, kMaxId)) {
@@ -37,7 +37,7 @@ void AddEosIds(const ConfigFields& fields, std::vector<int32_t>& ids) {
   }
 }
 
-// The family whose `name` is `wanted`; null where none is.
+// The family whose `name` is `wanted`; null if there is none.
 const Arch* FindArch(const char* Arch::*name, const std::string& wanted) {
   for (const Arch& arch : Archs()) {
     if (arch.*name == wanted) return &arch;
@@ -45,7 +45,7 @@ const Arch* FindArch(const char* Arch::*name, const std::string& wanted) {
   return nullptr;
 }
 
-// What is missing where there is no config.json.
+// The error if there is no config.json: what is missing.
 absl::Status DescribeMissing(const std::string& folder) {
   std::error_code unknown;
   if (!std::filesystem::exists(folder, unknown)) {
@@ -96,7 +96,7 @@ absl::StatusOr<GenerationDefaults> ReadGenerationDefaults(const std::string& fol
   // config.json's EOS is the primary one; generation_config.json adds those of the chat format.
   absl::StatusOr<ConfigFields> config = ReadFields(folder + "/config.json");
   if (!config.ok()) return config.status();
-  // A multimodal folder may leave it to its text part, as the reference does.
+  // In a multimodal folder it may be in the text part instead, as in the reference.
   const bool outside = config->Has("eos_token_id");
   AddEosIds(outside ? *config : config->Object("text_config"), defaults.eos_ids);
   if (!config->status().ok()) return config->status();
@@ -113,7 +113,7 @@ absl::StatusOr<GenerationDefaults> ReadGenerationDefaults(const std::string& fol
   read("min_p", 1.0, defaults.min_p);
   read("repetition_penalty", 1e3, defaults.repetition_penalty);
   if (generation->Has("top_k")) {
-    // vLLM's spelling of off is -1.
+    // vLLM writes off as -1.
     const int64_t top_k = generation->Integer("top_k", -1, std::numeric_limits<int32_t>::max());
     defaults.top_k = static_cast<int32_t>(std::max<int64_t>(top_k, 0));
   }

@@ -11,15 +11,15 @@
 
 namespace baram {
 
-// The spec of the model in `folder`. NotFound: no config.json; DataLoss: a field is missing,
-// of the wrong type or out of range, named in the message; Unimplemented: the architecture or an
-// option of it is not supported, with the reason and what is.
+// The spec of the model in `folder`. NotFound: no config.json; DataLoss: a field is missing, of the
+// wrong type or out of range, named in the message; Unimplemented: the architecture or an option of
+// it is not supported; the message says why, and what is.
 absl::StatusOr<ModelSpec> ReadModelSpec(const std::string& folder);
 
-// Never fails for an absent generation_config.json.
+// An absent generation_config.json is no error.
 absl::StatusOr<GenerationDefaults> ReadGenerationDefaults(const std::string& folder);
 
-// Architecture strings this binary serves, for help texts and errors.
+// The architecture strings that this binary serves, for help texts and errors.
 std::vector<std::string> SupportedArchitectures();
 
 }  // namespace baram

@@ -11,7 +11,7 @@
 namespace baram {
 namespace {
 
-// The layers that see one window, in the model's order.
+// The layers with the same window, in the model's order.
 struct Kind {
   int32_t window = 0;
   std::vector<size_t> layers;
@@ -33,8 +33,8 @@ int32_t GroupsOf(const Kind& kind, int32_t per_group) {
   return static_cast<int32_t>(CeilDivide(std::ssize(kind.layers), per_group));
 }
 
-// What a sequence of `tokens` tokens holds, padding included, in keys of a layer: a group with a
-// window keeps no more than that.
+// What a sequence of `tokens` tokens holds, including padding, in keys of a layer: a windowed group
+// keeps no more than its window.
 int64_t CostOf(const std::vector<Kind>& kinds, int32_t per_group, int64_t tokens) {
   int64_t cost = 0;
   for (const Kind& kind : kinds) {
@@ -44,17 +44,18 @@ int64_t CostOf(const std::vector<Kind>& kinds, int32_t per_group, int64_t tokens
   return cost;
 }
 
-// The least cost of a sequence of the model's whole context wins, and of equals the one with the
-// fewest page tables. Not that of the context to be served: a model has one plan, and windows are
-// so much shorter that a guess too long costs little. Of Gemma 3 27B, the plan for 128k costs a
-// sequence of 2k tokens 4 % more than its best, the plan for 1k one of 128k tokens 28 %.
+// Minimizes the cost of a sequence of the model's whole context; among equals, the number of page
+// tables. The served context does not count: a model has one plan, and windows are so much shorter
+// that assuming too long a context costs little. For Gemma 3 27B, the plan for 128k costs a
+// sequence of 2k tokens 4 % more than its optimum, the plan for 1k costs one of 128k tokens 28 %
+// more.
 int32_t ChooseLayersPerGroup(const std::vector<Kind>& kinds, int32_t layers, int64_t context) {
   int32_t best = 0;
   int64_t least = 0;
   for (int32_t per_group = layers; per_group >= 1; --per_group) {
     int32_t groups = 0;
     for (const Kind& kind : kinds) groups += GroupsOf(kind, per_group);
-    if (groups > kMaxKvGroups) break;  // fewer layers a group only make more groups
+    if (groups > kMaxKvGroups) break;  // fewer layers per group only make more groups
     const int64_t cost = CostOf(kinds, per_group, context);
     if (best > 0 && cost >= least) continue;
     best = per_group;

@@ -1,5 +1,5 @@
 // KvPlan: how a model's layers share KV pages. Layers with the same window form one kind; kinds are
-// split into groups of equal layer count (the last padded), so that one page size serves all.
+// split into groups of equal layer count (the last one padded), so that one page size fits all.
 #ifndef BARAM_ENGINE_MODEL_KV_PLAN_H_
 #define BARAM_ENGINE_MODEL_KV_PLAN_H_
 
@@ -21,11 +21,11 @@ struct KvPlan {
   std::vector<KvLayer> layers;  // [spec.layers.size()]
 };
 
-// Chooses the layers per group with which a sequence of the model's whole context holds least, and
-// which needs at most kMaxKvGroups groups.
+// Chooses the layers per group that minimize what a sequence of the model's whole context holds,
+// with at most kMaxKvGroups groups.
 KvPlan PlanKv(const ModelSpec& spec, int32_t page_tokens);
 
-// KV bytes one more token of a long sequence costs on a device with this page size.
+// KV bytes that one more token of a long sequence costs on a device with this page size.
 double KvBytesPerToken(const KvPlan& plan, int64_t page_bytes);
 
 }  // namespace baram

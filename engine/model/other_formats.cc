@@ -13,7 +13,7 @@ namespace baram {
 namespace {
 
 struct Format {
-  std::string_view mark;  // in a file's name, or at a file's beginning
+  std::string_view mark;  // part of a file's name, or the start of its content
   const char* advice;
 };
 constexpr Format kByName[] = {

@@ -1,4 +1,4 @@
-// What stands in a folder or a file in place of a model as we read it.
+// Recognizes what a folder or a file holds instead of a model in safetensors.
 #ifndef BARAM_ENGINE_MODEL_OTHER_FORMATS_H_
 #define BARAM_ENGINE_MODEL_OTHER_FORMATS_H_
 
@@ -7,11 +7,12 @@
 
 namespace baram {
 
-// To go on behind the sentence that a file is missing: a file of another format that the folder
-// holds, and what makes a model of it. Empty: none that is known.
+// To append to the message that a file is missing: names a file of another format in the folder,
+// and says how to get a model from it. Empty if none is recognized.
 std::string OtherFormat(const std::string& folder);
-// What a file is that is named as safetensors and begins so, and how to mend it; null: not known.
-// Asked where the beginning is too large for a header's length, as most of these are.
+// What a file that is named as safetensors but starts with `begin` really is, and what to do about
+// it; null if unknown. Asked if its start is too large for the length of a header, as it is with
+// most of these.
 const char* OtherFormatOf(std::string_view begin);
 
 }  // namespace baram

@@ -1,4 +1,4 @@
-// RandomWeights: weights drawn from a counter, so that any thread makes any row of them.
+// RandomWeights: weights computed from a counter, so that any thread can make any row of them.
 #include "engine/model/random_weights.h"
 
 #include <cmath>
@@ -19,8 +19,8 @@ uint64_t Mix(uint64_t x) {
   return x ^ (x >> 31);
 }
 
-// The key of a tensor's numbers: its name's, not its place's, so that a spec with one layer more
-// keeps the weights of the others.
+// The key of a tensor's numbers. It depends on the name and not on the position, so that a spec
+// with one more layer keeps the weights of the others.
 uint64_t TensorKey(uint64_t seed, std::string_view tensor) {
   uint64_t key = Mix(seed);
   for (const char c : tensor) key = Mix(key ^ static_cast<unsigned char>(c));
@@ -28,7 +28,7 @@ uint64_t TensorKey(uint64_t seed, std::string_view tensor) {
 }
 
 // Calls use(i, element) for the elements begin + i, i < count, of a tensor, uniform in [-1, 1).
-// Four come from one number: billions of them are made while somebody waits.
+// Four come from one 64-bit number, since billions of them are made at start-up.
 template <typename Use>
 void ForUniform(uint64_t key, int64_t begin, int64_t count, const Use& use) {
   for (int64_t i = 0; i < count;) {
@@ -52,7 +52,7 @@ absl::StatusOr<std::unique_ptr<Weights>> RandomWeights(const ModelSpec& spec, De
 
   const WeightSource source{
       .type = [](const WeightPart&) { return DType::kBF16; },
-      // Unit variance in, unit variance out: activations keep their size through any depth.
+      // Unit variance in, unit variance out: activations keep their scale at any depth.
       .read_rows =
           [&](const WeightPart& part, int64_t k, int64_t begin, int64_t rows, void* out) {
             const uint64_t key = TensorKey(seed, part.tensor);

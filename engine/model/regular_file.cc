@@ -19,7 +19,7 @@ absl::StatusOr<RegularFile> RegularFile::Open(const std::string& path) {
     const int error = errno;
     const std::string message = absl::StrCat(path, ": ", std::strerror(error));
     struct stat link {};
-    // Such is left of a Hugging Face cache that was copied without its blobs.
+    // What remains of a Hugging Face cache that was copied without its blobs.
     if (error == ENOENT && lstat(path.c_str(), &link) == 0) {
       return absl::PermissionDeniedError(
           absl::StrCat(path, ": a link to what is not there: copy the folder with cp -rL"));

@@ -11,13 +11,13 @@
 
 namespace baram {
 
-// Owns a descriptor. Reading is safe from any thread. A file that shrinks after it was opened is an
-// error of a read, not a signal, as it would be for a mapping.
+// Owns a descriptor. Reading is safe from any thread. A file that shrinks after it was opened
+// causes a read error, not a signal as it would with a mapping.
 class RegularFile {
  public:
-  // NotFound: no such file. PermissionDenied: not for this user. ResourceExhausted: too many are
-  // open. DataLoss: it cannot be read, or it is no regular file (a link to one is). Messages start
-  // with the path.
+  // NotFound: no such file. PermissionDenied: not readable by this user, or a dangling link.
+  // ResourceExhausted: too many files are open. DataLoss: it cannot be read, or is not a regular
+  // file (a link to one is). Messages start with the path.
   static absl::StatusOr<RegularFile> Open(const std::string& path);
 
   RegularFile(RegularFile&& other) noexcept
@@ -26,7 +26,7 @@ class RegularFile {
   ~RegularFile();
 
   const std::string& path() const { return path_; }
-  // When opened.
+  // The size when it was opened.
   int64_t bytes() const { return bytes_; }
 
   absl::Status ReadAt(int64_t position, int64_t bytes, void* out) const;

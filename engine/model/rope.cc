@@ -1,4 +1,4 @@
-// Rotation tables, made once at load in double precision.
+// RoPE tables, computed once at load in double precision.
 #include "engine/model/rope.h"
 
 #include <algorithm>
@@ -10,7 +10,7 @@ namespace {
 
 constexpr double kTurn = 2 * std::numbers::pi;
 
-// Keeps short wavelengths, stretches long ones by the factor and blends between.
+// Keeps short wavelengths, stretches long ones by the factor, and interpolates in between.
 double Llama3Frequency(const RopeSpec& spec, double frequency) {
   const double wavelength = kTurn / frequency;
   if (wavelength < spec.original_max_positions / spec.high_freq_factor) return frequency;
@@ -22,7 +22,7 @@ double Llama3Frequency(const RopeSpec& spec, double frequency) {
   return (1 - kept) * frequency / spec.factor + kept * frequency;
 }
 
-// The pair, as a real number, that turns `turns` times over the original context.
+// The index of the pair, as a real number, that makes `turns` turns over the original context.
 double YarnPair(const RopeSpec& spec, double turns) {
   return spec.rotary_dim * std::log(spec.original_max_positions / (turns * kTurn)) /
          (2 * std::log(spec.theta));

@@ -1,4 +1,4 @@
-// Rotation tables, made once at load in double precision.
+// RoPE tables, computed once at load in double precision.
 #ifndef BARAM_ENGINE_MODEL_ROPE_H_
 #define BARAM_ENGINE_MODEL_ROPE_H_
 
@@ -9,13 +9,14 @@
 
 namespace baram {
 
-// Radians per position of each rotated pair, [rotary_dim / 2]. Formulas: HF's modeling_rope_utils.
+// Radians per position of each rotated pair, [rotary_dim / 2]. Formulas: modeling_rope_utils of
+// transformers.
 std::vector<double> RopeFrequencies(const RopeSpec& spec);
 
-// What cosines and sines are multiplied by: 1 but under YaRN.
+// The factor of cosines and sines: 1 except with YaRN.
 double RopeAttentionFactor(const RopeSpec& spec);
 
-// Rows [begin, begin + count) of a RopeTable, [count, rotary_dim]: cosines, then sines.
+// Computes rows [begin, begin + count) of a RopeTable, [count, rotary_dim]: cosines, then sines.
 void FillRopeRows(const RopeSpec& spec, int64_t begin, int64_t count, float* rows);
 
 }  // namespace baram

@@ -1,11 +1,11 @@
-// Reads rotary embeddings from config.json, in the spelling of any year.
+// Reads rotary embeddings from config.json, in all their spellings.
 #include "engine/model/rope_config.h"
 
 namespace baram {
 namespace {
 
-constexpr double kLargest = 1e12;        // of thetas and lengths: past any use, far from overflow
-constexpr double kLargestFactor = 1024;  // of stretching and of magnitudes: far past any use
+constexpr double kLargest = 1e12;        // of thetas and lengths: beyond any use, far from overflow
+constexpr double kLargestFactor = 1024;  // of stretching and of magnitudes: far beyond any use
 
 struct ScalingName {
   const char* name;
@@ -18,7 +18,7 @@ constexpr ScalingName kScalings[] = {
     {"yarn", RopeScaling::kYarn},
 };
 
-// What only a scaling reads. Without a type it would be for nothing.
+// Keys that only a scaling reads: without a type they would have no effect.
 constexpr const char* kScalingKeys[] = {"factor",      "low_freq_factor", "high_freq_factor",
                                         "beta_fast",   "beta_slow",       "attention_factor",
                                         "long_factor", "short_factor"};
@@ -37,7 +37,7 @@ RopeScaling ReadScaling(const ConfigFields& rope) {
   return RopeScaling::kDefault;
 }
 
-// The table's part of `rope_parameters`; an empty object where the file has none.
+// The table's part of `rope_parameters`; an empty object if the file has none.
 ConfigFields ParametersOf(const ConfigFields& config, const RopeDefaults& defaults) {
   const ConfigFields parameters = config.Object("rope_parameters");
   const bool nested =
@@ -68,7 +68,7 @@ RopeSpec ReadTable(const ConfigFields& config, const ConfigFields& rope,
   spec.rotary_dim = defaults.head_dim;
   if (spec.scaling == RopeScaling::kDefault) return spec;
 
-  // Beside the only rope object this field wins, as in the reference.
+  // With a single rotation, this field outside the rope object wins, as in the reference.
   const char* original = "original_max_position_embeddings";
   spec.original_max_positions = rope.NumberOr(original, 1.0, kLargest, defaults.max_positions);
   if (defaults.layer_type.empty()) {
@@ -105,8 +105,9 @@ RopeSpec ReadTable(const ConfigFields& config, const ConfigFields& rope,
 
 }  // namespace
 
-// Of two objects the reference takes `rope_scaling`, with Gemma 3 key by key. That one is usually
-// added by hand, to a file that has its base in the other, which the reference then forgets.
+// If both objects are there, the reference uses `rope_scaling`, with Gemma 3 key by key. It is
+// usually added by hand to a file that has its base in the other one, which the reference then
+// ignores.
 RopeSpec ReadRope(const ConfigFields& config, const RopeDefaults& defaults) {
   const ConfigFields parameters = ParametersOf(config, defaults);
   const ConfigFields scaling = defaults.scaled ? config.Object("rope_scaling") : config.Nothing();

@@ -1,4 +1,4 @@
-// Reads rotary embeddings from config.json, in the spelling of any year.
+// Reads rotary embeddings from config.json, in all their spellings.
 #ifndef BARAM_ENGINE_MODEL_ROPE_CONFIG_H_
 #define BARAM_ENGINE_MODEL_ROPE_CONFIG_H_
 
@@ -9,15 +9,15 @@
 
 namespace baram {
 
-// Which table is read, and what applies where the file is silent.
+// Which table is read, and the defaults for what the file omits.
 struct RopeDefaults {
-  std::string layer_type;  // "full_attention", say: of the layers of this type; empty: of all
+  std::string layer_type;  // of the layers of this type, such as "full_attention"; empty: of all
   int32_t head_dim = 0;
   int32_t max_positions = 0;
   double theta = 10000.0;
-  // Where the base of this table stands outside the rope object.
+  // The field that holds the base of this table outside the rope object.
   std::string theta_field = "rope_theta";
-  // False: `rope_scaling` is of another table.
+  // False: `rope_scaling` belongs to another table.
   bool scaled = true;
 };
 
@@ -25,7 +25,7 @@ struct RopeDefaults {
 //   "rope_theta" and "rope_scaling": {"type" or "rope_type", ...}
 //   "rope_parameters": {"rope_type", "rope_theta", ...}
 //   "rope_parameters": {"full_attention": {...}, "sliding_attention": {...}}, by layer type only
-// `rope_scaling` beside `rope_parameters` may repeat it or scale what it leaves unscaled.
+// If both exist, `rope_scaling` may repeat `rope_parameters` or scale what that leaves unscaled.
 RopeSpec ReadRope(const ConfigFields& config, const RopeDefaults& defaults);
 
 }  // namespace baram

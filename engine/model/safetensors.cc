@@ -1,4 +1,4 @@
-// Safetensors: reads one .safetensors file whose author is not trusted.
+// Safetensors: reads one .safetensors file from an untrusted source.
 //
 // The format: 8 bytes of header length, little-endian; a JSON object
 //   {"name": {"dtype": "BF16", "shape": [2, 3], "data_offsets": [begin, end]}, ...,
@@ -47,7 +47,7 @@ const FileType* FindType(const std::string& name) {
 }
 
 // Walks the header's JSON without building it, so that a large hostile header costs no more memory
-// than its tensors do, and stops at the first thing that has no place in the format.
+// than its tensors do, and stops at the first thing that the format does not allow.
 class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
  public:
   HeaderReader(std::vector<TensorEntry>& tensors, size_t most_tensors)
@@ -59,7 +59,7 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
     if (place_ == Place::kMetadata) return true;
     if (name.size() > kMaxNameBytes) return Complain("a tensor's name is too long");
     if (!std::all_of(name.begin(), name.end(), absl::ascii_isprint)) {
-      return Complain("a tensor's name is not printable ASCII");  // it will be in messages
+      return Complain("a tensor's name is not printable ASCII");  // it appears in messages
     }
     if (!names_.insert(name).second) {
       return Complain(absl::StrCat("tensor ", name, " is there twice"));
@@ -190,7 +190,7 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
   std::string complaint_;
 };
 
-// Bytes of a shape, or nothing if 64 bits do not hold them.
+// Bytes of a shape; nullopt if they do not fit into 64 bits.
 std::optional<int64_t> ShapeBytes(const std::vector<int64_t>& shape, int64_t element_bytes) {
   int64_t bytes = element_bytes;
   for (const int64_t dimension : shape) {
@@ -260,7 +260,7 @@ absl::Status SafetensorsFile::ReadHeader(size_t most_tensors) {
     return absl::DataLossError(absl::StrCat(path(), ": the header is not valid JSON"));
   }
   if (!good) return absl::DataLossError(absl::StrCat(path(), ": ", reader.complaint()));
-  // The parser takes a byte order mark before the JSON, and a NUL for its end.
+  // The parser accepts a byte order mark before the JSON, and a NUL as its end.
   const bool begins = header.front() == '{';
   if (!begins || header.find('\0') != std::string::npos) {
     return absl::DataLossError(absl::StrCat(path(), ": the header is not valid JSON at its byte ",
@@ -274,7 +274,7 @@ absl::Status SafetensorsFile::CheckEntries(int64_t header_end) {
   const auto complain = [&](const TensorEntry& tensor, auto... words) {
     return absl::DataLossError(absl::StrCat(path(), ": tensor ", tensor.name, " ", words...));
   };
-  // Each by itself first: else one that lies would be blamed on its neighbours.
+  // Each by itself first: otherwise a wrong entry would be blamed on its neighbours.
   for (const TensorEntry& tensor : tensors_) {
     const FileType* type = FindType(tensor.dtype);
     if (type == nullptr) return complain(tensor, "has the unknown dtype ", Quote(tensor.dtype));

@@ -1,4 +1,4 @@
-// Safetensors: reads one .safetensors file whose author is not trusted.
+// Safetensors: reads one .safetensors file from an untrusted source.
 #ifndef BARAM_ENGINE_MODEL_SAFETENSORS_H_
 #define BARAM_ENGINE_MODEL_SAFETENSORS_H_
 
@@ -23,23 +23,23 @@ struct TensorEntry {
   int64_t bytes = 0;           // of the shape and type; inside the file
 };
 
-// DType of a spelling, or nothing for the types no device takes.
+// The DType with this spelling; nullopt for types that no device supports.
 std::optional<DType> ToDType(const std::string& dtype);
 
-// In a whole checkpoint: far more than real ones have. Each costs some hundred bytes of memory.
+// Per checkpoint; far more than real ones have. Each costs a few hundred bytes of memory.
 inline constexpr size_t kMaxTensors = size_t{1} << 17;
 
 // "[2, 3]"
 std::string ShowShape(const std::vector<int64_t>& shape);
 
-// Checks the whole header when opened, as the format's own reader does: every tensor's bytes are
-// those of its shape and type, and together they fill the rest of the file with neither overlap nor
-// hole. Reads by position into the caller's memory: a file that shrinks later is an error and not a
-// signal, and nothing of the file counts as this process's memory. Any thread.
+// Checks the whole header when opened, as the format's own reader does: every tensor's bytes match
+// its shape and type, and together they fill the rest of the file without overlap or gap. Reads by
+// position into the caller's memory: a file that shrinks later is an error and not a signal, and no
+// part of the file counts as this process's memory. Any thread.
 class SafetensorsFile {
  public:
-  // DataLoss: what is wrong with the file, with its path and the tensor; or it has more tensors
-  // than `most_tensors`.
+  // DataLoss: the file is invalid, and the message names its path and the tensor; or it has more
+  // tensors than `most_tensors`.
   static absl::StatusOr<SafetensorsFile> Open(const std::string& path,
                                               size_t most_tensors = kMaxTensors);
 

@@ -1,5 +1,5 @@
-// ModelSpec: a model family as a value. Everything the forward pass, the loader, the trace, the
-// support check and the roofline need to know about a checkpoint follows from it.
+// ModelSpec: a model family as a value. Everything that the forward pass, the loader, the trace,
+// the support check and the roofline need to know about a checkpoint follows from it.
 #ifndef BARAM_ENGINE_MODEL_SPEC_H_
 #define BARAM_ENGINE_MODEL_SPEC_H_
 
@@ -34,7 +34,7 @@ struct RopeSpec {
   double attention_factor = 0;    // YaRN; 0: from mscale and factor
   double mscale = 0;
   double mscale_all_dim = 0;
-  bool truncate = true;  // YaRN: round the ramp's ends
+  bool truncate = true;  // YaRN: round the ends of the ramp
   bool operator==(const RopeSpec&) const = default;
 };
 
@@ -56,7 +56,7 @@ struct LayerSpec {
   bool operator==(const LayerSpec&) const = default;
 };
 
-// Names of a checkpoint's tensors by role, without ".weight"; "{}" is the layer.
+// Names of a checkpoint's tensors by role, without ".weight"; "{}" is the index of the layer.
 struct TensorNames {
   std::string embedding = "model.embed_tokens";
   std::string final_norm = "model.norm";
@@ -74,15 +74,15 @@ struct TensorNames {
   std::string gate = "model.layers.{}.mlp.gate_proj";
   std::string up = "model.layers.{}.mlp.up_proj";
   std::string down = "model.layers.{}.mlp.down_proj";
-  std::vector<std::string> left_out;  // how the tensors of parts that are not served begin
+  std::vector<std::string> left_out;  // prefixes of tensors of parts that are not served
 };
 
 struct ModelSpec {
   std::string architecture;  // "Qwen3ForCausalLM", the family's name in config.json
-  std::string family;        // "Qwen3", for people
+  std::string family;        // "Qwen3", human-readable
   int32_t hidden = 0;
   int32_t vocab_size = 0;     // rows of the embedding, padding included
-  int32_t max_positions = 0;  // the context the checkpoint is for, as stretched by YaRN
+  int32_t max_positions = 0;  // the context of the checkpoint, as extended by YaRN
   HeadShape head;             // the same for every layer
   std::vector<LayerSpec> layers;
   std::vector<RopeSpec> ropes;
@@ -92,7 +92,7 @@ struct ModelSpec {
   float logit_scale = 1.0f;
   bool tied_head = false;
   TensorNames names;
-  // What a checkpoint may call its tensors instead, all of them.
+  // Other sets of names, each complete, that a checkpoint may use instead of `names`.
   std::vector<TensorNames> other_names;
 };
 

@@ -1,4 +1,4 @@
-// StepCost: the costs of a traced step's ops. LeastStepCost: the products by hand.
+// StepCost: the sum over a traced step's ops. LeastStepCost: the products counted by hand.
 #include "engine/model/step_cost.h"
 
 #include <algorithm>
@@ -18,7 +18,7 @@ OpCost StepCost(const ModelSpec& spec, const Device& device, int64_t tokens, int
     total.bytes += entry.cost.bytes * static_cast<double>(entry.count);
     total.flops += entry.cost.flops * static_cast<double>(entry.count);
   }
-  // The trace counts Attend without its context: no token sees more than its layer's window.
+  // The trace counts Attend without its context. No token sees more than its layer's window.
   AttendArgs attend;
   attend.step = traced->step;
   attend.pool.shape.head = spec.head;
@@ -46,7 +46,7 @@ StepParts LeastStepCost(const ModelSpec& spec, const Device& device, int64_t tok
   const double heads = spec.head.heads * spec.head.head_dim;
   const double kv_heads = spec.head.kv_heads * spec.head.head_dim;
   for (size_t i = 0; i < spec.layers.size(); ++i) {
-    // What follows the last layer's attention is for the rows that want logits alone.
+    // What follows the last layer's attention is only for the rows whose logits are needed.
     const int64_t rows = i + 1 < spec.layers.size() ? tokens : outputs;
     const double ffn = spec.layers[i].ffn;
     add(heads + 2 * kv_heads, spec.hidden, tokens);

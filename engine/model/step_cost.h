@@ -1,4 +1,4 @@
-// Lower bounds of one step: what a benchmark divides by.
+// Lower bounds of the cost of one step: what a benchmark divides by.
 #ifndef BARAM_ENGINE_MODEL_STEP_COST_H_
 #define BARAM_ENGINE_MODEL_STEP_COST_H_
 
@@ -9,12 +9,14 @@
 
 namespace baram {
 
-// Summed over the step's ops but Sample. `context_tokens` is the sum over the rows.
+// Summed over the step's ops except Sample. `context_tokens` as for CostOf, of a layer without a
+// window.
 OpCost StepCost(const ModelSpec& spec, const Device& device, int64_t tokens, int64_t outputs,
                 double context_tokens);
 
-// The least of what no step can do without, in two parts that follow each other: its products read
-// every weight once, attention the cache. Activations, which fit a cache, are in neither.
+// The least that every step costs, in two parts that follow each other: the products read every
+// weight once, attention reads the cache. Activations, which fit into a CPU's cache, are in
+// neither.
 struct StepParts {
   OpCost products;
   OpCost attention;

@@ -1,4 +1,4 @@
-// CheckSupport: a traced step with Sample behind it.
+// CheckSupport: a traced step followed by Sample.
 #include "engine/model/support.h"
 
 #include <string>
@@ -11,7 +11,7 @@ namespace baram {
 
 absl::Status CheckSupport(const ModelSpec& spec, const Device& device, int32_t page_tokens) {
   TraceDevice trace(device);
-  // A prompt chunk beside decodes: more tokens than rows, so no shape is special.
+  // A prompt chunk with decodes: more tokens than rows, so that no shape is special.
   const absl::StatusOr<TracedStep> traced = TraceStep(spec, page_tokens, 40, 3, trace);
   if (!traced.ok()) return traced.status();
   trace.Sample({.step = traced->step, .logits = traced->logits, .valid_vocab = spec.vocab_size});

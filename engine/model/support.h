@@ -1,4 +1,4 @@
-// CheckSupport: whether a device can run a model, asked before anything is loaded (I12).
+// CheckSupport: whether a device can run a model, checked before anything is loaded (I12).
 #ifndef BARAM_ENGINE_MODEL_SUPPORT_H_
 #define BARAM_ENGINE_MODEL_SUPPORT_H_
 

@@ -1,4 +1,4 @@
-// TraceStep: a model without memory, and a step of it.
+// TraceStep: a model without memory, and one step of it.
 #include "engine/model/trace_step.h"
 
 #include <algorithm>
@@ -14,7 +14,7 @@
 namespace baram {
 namespace {
 
-// Everything one traced step needs. Nothing lies behind its addresses.
+// Everything that one traced step needs. Its addresses point to no memory.
 struct TracedModel {
   Weights weights;
   KvPlan plan;

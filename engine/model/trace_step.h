@@ -1,4 +1,4 @@
-// TraceStep: one step of a model on the trace device. What the support check and the costs read.
+// TraceStep: one step of a model on the trace device, for the support check and the costs.
 #ifndef BARAM_ENGINE_MODEL_TRACE_STEP_H_
 #define BARAM_ENGINE_MODEL_TRACE_STEP_H_
 
@@ -12,7 +12,7 @@ namespace baram {
 
 struct TracedStep {
   StepView step;
-  Tensor logits;  // [outputs, V]; nothing lies behind its address
+  Tensor logits;  // [outputs, V]; its address points to no memory
 };
 
 // Runs Forward for a step of `tokens` tokens in as many rows as there are outputs, at least one.

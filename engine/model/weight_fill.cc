@@ -1,4 +1,5 @@
-// Gives the weights of a layout their device memory, and fills it from a source of tensors.
+// PlaceWeights allocates the device memory of the weights of a layout; FillWeights fills it from a
+// source of tensors.
 #include "engine/model/weight_fill.h"
 
 #include <pthread.h>
@@ -18,9 +19,9 @@ namespace baram {
 namespace {
 
 // What a thread holds of a tensor at a time: large enough to read at full speed, small enough to
-// still be in the cache when it is packed.
+// still be in its cache when it is packed.
 constexpr int64_t kSliceBytes = int64_t{2} << 20;
-// Slices of whole tiles of any device's layout.
+// Slices are whole tiles of any device's layout.
 constexpr int64_t kSliceRows = 64;
 constexpr int64_t kRopeRows = 1024;  // that a thread computes at a time
 constexpr auto kProgressInterval = std::chrono::milliseconds(250);
@@ -40,8 +41,8 @@ absl::StatusOr<void*> Allocate(Device& device, int64_t bytes, Weights& weights) 
   return data;
 }
 
-// Further threads that do `work`, which takes its share from a counter: where the system gives
-// fewer than `most`, the others and the caller do theirs. They are joined at the end of its life.
+// Additional threads that run `work`, which takes its share from a counter: if the system starts
+// fewer than `most`, those and the caller do it all. The destructor joins them.
 class LoadThreads {
  public:
   template <typename Work>
@@ -54,7 +55,7 @@ class LoadThreads {
         });
       }
     } catch (const std::exception&) {
-      // Those there are go on.
+      // Continue with those that were started.
     }
   }
   ~LoadThreads() {
@@ -137,7 +138,7 @@ class SlicePacker {
         return;
       }
       const HostRows rows{buffer.get(), source_.type(*slice.part), slice.rows};
-      // PlaceWeights made this memory; the ops see it as constant.
+      // PlaceWeights allocated this memory; to the ops it is constant.
       device_.PackWeight(slice.matrix->shape, rows, slice.packed_begin,
                          const_cast<void*>(slice.matrix->target->data));
       done_bytes_ += slice.bytes;
@@ -177,8 +178,8 @@ absl::Status FillVectors(const WeightLayout& layout, const WeightSource& source,
   return absl::OkStatus();
 }
 
-// One thread needs a third of a second for the tables of a long context, so all compute a part
-// each; only the calling thread may upload.
+// One thread takes a third of a second for the tables of a long context, so all threads compute a
+// part each; only the calling thread may upload.
 void FillRopes(int32_t threads, Device& device, Weights& weights) {
   std::vector<float> rows;
   for (size_t i = 0; i < weights.ropes.size(); ++i) {

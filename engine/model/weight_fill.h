@@ -1,4 +1,5 @@
-// Gives the weights of a layout their device memory, and fills it from a source of tensors.
+// PlaceWeights allocates the device memory of the weights of a layout; FillWeights fills it from a
+// source of tensors.
 #ifndef BARAM_ENGINE_MODEL_WEIGHT_FILL_H_
 #define BARAM_ENGINE_MODEL_WEIGHT_FILL_H_
 
@@ -13,24 +14,25 @@
 
 namespace baram {
 
-// Where tensors come from. `type` and `read_rows` are called from many threads at once.
+// Where tensors come from. `type` and `read_rows` are called from several threads at once.
 struct WeightSource {
   std::function<DType(const WeightPart& part)> type;
   // Rows [begin, begin + rows) of a matrix tensor of `k` columns, densely.
   std::function<absl::Status(const WeightPart& part, int64_t k, int64_t begin, int64_t rows,
                              void* out)>
       read_rows;
-  // All of a vector tensor, as it is stored (norms not folded).
+  // A whole vector tensor, as it is stored (norms not folded).
   std::function<absl::Status(VectorKind kind, const WeightPart& part, float* out)> read_vector;
 };
 
-// Allocates every weight and rope table of `weights`, and points to them. ResourceExhausted: the
-// device has no memory for it.
+// Allocates every weight and rope table of `weights`, and sets the pointers to them.
+// ResourceExhausted: the device has no memory for it.
 absl::Status PlaceWeights(const WeightLayout& layout, int32_t positions, Device& device,
                           Weights& weights);
 
-// Fills what PlaceWeights allocated. `layout` is of the same weights. The calling thread is the
-// first of `threads`, of which the system may give fewer, and the only one that calls `progress`.
+// Fills what PlaceWeights allocated; `layout` must be that of the same weights. The calling thread
+// is the first of `threads`, of which the system may start fewer, and the only one that calls
+// `progress`.
 absl::Status FillWeights(const WeightLayout& layout, const WeightSource& source, int32_t threads,
                          const LoadProgress& progress, Device& device, Weights& weights);
 

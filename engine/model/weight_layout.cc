@@ -13,13 +13,13 @@ VectorKind NormVector(NormKind kind) {
   return kind == NormKind::kZeroCentred ? VectorKind::kZeroCentredNorm : VectorKind::kPlainNorm;
 }
 
-// Collects the weights of one layer, or of the model's ends.
+// Collects the weights of one layer, or those outside the layers.
 class LayoutBuilder {
  public:
   LayoutBuilder(Format format, size_t layer, WeightLayout& layout)
       : format_(format), layer_(absl::StrCat(layer)), layout_(layout) {}
 
-  // Rows of the weight, by the role's name.
+  // Rows of the weight that the tensor called `name` fills.
   struct Rows {
     const std::string& name;
     int64_t rows;

@@ -1,5 +1,5 @@
 // WeightLayout: which checkpoint tensors make up each weight of a model. The loader, the random
-// weights, the sizes and the list of expected tensors all walk it.
+// weights, the sizes and the list of expected tensors are all derived from it.
 #ifndef BARAM_ENGINE_MODEL_WEIGHT_LAYOUT_H_
 #define BARAM_ENGINE_MODEL_WEIGHT_LAYOUT_H_
 
@@ -16,13 +16,13 @@ namespace baram {
 
 enum class VectorKind : uint8_t { kPlainNorm, kZeroCentredNorm, kBias };
 
-// Rows of a matrix that one checkpoint tensor fills; of a vector, its elements.
+// The rows of a matrix that one checkpoint tensor fills; for a vector, its elements.
 struct WeightPart {
   std::string tensor;  // full name in the checkpoint
   int64_t rows = 0;
 };
 
-// Parts follow each other from row 0.
+// Parts follow one another from row 0.
 struct MatrixLayout {
   PackedWeight* target = nullptr;
   WeightShape shape;
@@ -44,20 +44,20 @@ struct WeightLayout {
   std::vector<VectorLayout> vectors;
 };
 
-// The layout of weights.spec; targets point into `weights`, whose layers it makes.
+// The layout of weights.spec; targets point into `weights`, whose layers it creates.
 WeightLayout LayOutWeights(Format format, Weights& weights);
 
-// Elements of the buffer that holds all vectors, one behind the other.
+// Elements of the buffer that holds all vectors, one after the other.
 int64_t VectorElements(const WeightLayout& layout);
 
-// The tensors a checkpoint of this spec must hold.
+// A tensor that a checkpoint of this spec must have.
 struct ExpectedTensor {
   std::string name;
   std::vector<int64_t> shape;
 };
 std::vector<ExpectedTensor> ExpectedTensors(const ModelSpec& spec);
 
-// Parameters, and the device memory Weights will hold.
+// The number of parameters, and the bytes of device memory that Weights will hold.
 int64_t ParameterCount(const ModelSpec& spec);
 int64_t WeightBytes(const ModelSpec& spec, const Device& device, int32_t positions);
 

@@ -1,4 +1,4 @@
-// LoadWeights: a checkpoint onto a device, strictly.
+// LoadWeights: loads a checkpoint onto a device, strictly.
 #include "engine/model/weights.h"
 
 #include <algorithm>
@@ -21,7 +21,7 @@ std::string HeadTensor(const ModelSpec& spec) { return spec.names.head + ".weigh
 
 std::string EmbeddingTensor(const TensorNames& names) { return names.embedding + ".weight"; }
 
-// `spec` with the names that the checkpoint uses, told by its embedding.
+// `spec` with the names that the checkpoint uses, recognized by its embedding.
 ModelSpec AsNamedIn(const Checkpoint& checkpoint, ModelSpec spec) {
   for (const TensorNames& names : spec.other_names) {
     if (checkpoint.Find(EmbeddingTensor(names)).entry != nullptr) {
@@ -67,7 +67,7 @@ bool StoresTiedHead(const Checkpoint& checkpoint, const ModelSpec& spec) {
   return spec.tied_head && checkpoint.Find(HeadTensor(spec)).entry != nullptr;
 }
 
-// The reference ties a head that the file stores too only if both are equal, and unties it
+// The reference ties a head that the file stores as well only if the two are equal, and unties it
 // otherwise; such a file contradicts its config, so it is refused instead.
 absl::Status DescribeUntiedHead(const Checkpoint& checkpoint, const ModelSpec& spec) {
   return absl::DataLossError(

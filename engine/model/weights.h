@@ -1,4 +1,5 @@
-// Weights: a checkpoint on a device, packed. Loading is strict: nothing missing, nothing left over.
+// Weights: a checkpoint on a device, packed. Loading is strict: no tensor may be missing or left
+// over.
 #ifndef BARAM_ENGINE_MODEL_WEIGHTS_H_
 #define BARAM_ENGINE_MODEL_WEIGHTS_H_
 
@@ -14,7 +15,7 @@
 
 namespace baram {
 
-// Norm weights and biases are fp32 device vectors; null where the spec has none.
+// Norm weights and biases are fp32 device vectors; null if the spec has none.
 struct LayerWeights {
   PackedWeight qkv;  // n = (heads + 2 kv_heads) * head_dim
   PackedWeight o;
@@ -39,15 +40,15 @@ struct Weights {
   PackedWeight head;  // the embedding itself when tied
   const float* final_norm = nullptr;
   std::vector<LayerWeights> layers;
-  std::vector<RopeTable> ropes;  // [spec.ropes], `positions` as asked
+  std::vector<RopeTable> ropes;  // [spec.ropes], with `positions` as requested
   int64_t bytes = 0;             // device memory held
   std::vector<Buffer> buffers;
 };
 
-// What LoadWeights would complain of in the headers of `folder`'s files: the first few tensors that
-// are missing, of another shape or type, or left over. Weights are not read: whether the bytes of a
-// tied head that is stored as well are the embedding's, only LoadWeights sees. `file_bytes` becomes
-// the size of the files that were opened, 0 where one can't be read.
+// Checks the checkpoint's headers against the spec without reading weights; reports up to three
+// missing, mis-shaped or unexpected tensors, or tensors of an unsupported type. Only LoadWeights
+// compares a stored tied head with the embedding. Sets `file_bytes` to the size of the files that
+// were opened; 0 if one can't be read.
 absl::Status CheckCheckpoint(const std::string& folder, const ModelSpec& spec, int64_t* file_bytes);
 
 struct LoadOptions {
@@ -56,12 +57,12 @@ struct LoadOptions {
   LoadProgress progress;
 };
 
-// Reads the safetensors of `folder`. NotFound: there are none. DataLoss: a file is broken,
-// or its tensors are not those the spec expects. Unimplemented: their type is not supported.
+// Reads the safetensors of `folder`. NotFound: there are none. DataLoss: a file is broken, or its
+// tensors are not those that the spec expects. Unimplemented: their type is not supported.
 // ResourceExhausted: the device has no memory for them. Peak memory is the packed weights and a few
-// megabytes a thread. Three kinds of tensor may be left over: rotary frequencies, which are made
-// from the spec, the head of a tied model if it equals the embedding, and the parts of a multimodal
-// model that the spec leaves out by name.
+// megabytes per thread. Three kinds of tensors may be left over: rotary frequencies, which follow
+// from the spec; the head of a tied model, if it equals the embedding; and the parts of a
+// multimodal model that the spec skips by name.
 absl::StatusOr<std::unique_ptr<Weights>> LoadWeights(const std::string& folder,
                                                      const ModelSpec& spec, Device& device,
                                                      const LoadOptions& options);

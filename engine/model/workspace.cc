@@ -1,4 +1,4 @@
-// Workspace: one table of its tensors, for its size and for its memory.
+// Workspace: one table of its tensors, for both its size and its allocation.
 #include "engine/model/workspace.h"
 
 #include <algorithm>

@@ -22,24 +22,24 @@ struct Workspace {
   Tensor branch;         // [R, d] residual type: what a sub-layer returned
   Tensor gate_up;        // [R, 2 * widest ffn]
   Tensor activated;      // [R, widest ffn]
-  Tensor head_residual;  // [O, d] residual type: of the rows that want logits
+  Tensor head_residual;  // [O, d] residual type: of the rows whose logits are needed
   Tensor logits;         // [O, V] fp32
   void* attend_scratch = nullptr;
   std::vector<Buffer> buffers;
-  // When the last part of a layer was begun, in ticks of the steady clock: a step can take minutes
-  // on a synchronous device, a part of a layer can't. Read by any thread.
+  // When the last part of a layer began, in ticks of the steady clock: on a synchronous device a
+  // step can take minutes, a part of a layer cannot. Read by any thread.
   std::atomic<int64_t> part_begun{0};
 };
 
-// Device memory MakeWorkspace takes.
+// Device memory that MakeWorkspace takes.
 int64_t WorkspaceBytes(const ModelSpec& spec, const Device& device, const KvShape& kv,
                        const SlotShape& slots);
 
-// ResourceExhausted when the device has no memory for it.
+// ResourceExhausted: the device has no memory for it.
 absl::StatusOr<std::unique_ptr<Workspace>> MakeWorkspace(const ModelSpec& spec, Device& device,
                                                          const KvShape& kv, const SlotShape& slots);
 
-// Says that a part of a layer, or the head, is begun now.
+// Records that a part of a layer, or the head, begins now.
 void BeginPart(Workspace& workspace);
 
 }  // namespace baram
