@@ -120,7 +120,7 @@ bool Scheduler::PreemptionSuffices(const Sequence& sequence, const Budget& budge
   // A page becomes free with its last holder, unless it is part of the prefix.
   for_pages([&](int32_t block, int32_t page) {
     const bool last = ++given_up_[page] == pool_.references(page);
-    if (last && !pool_.Takes(match, block, page)) ++available;
+    if (last && !pool_.WouldReuse(match, block, page)) ++available;
   });
   for_pages([&](int32_t, int32_t page) { given_up_[page] = 0; });
   return Fits(sequence, match, available, running);

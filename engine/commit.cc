@@ -195,7 +195,7 @@ void Scheduler::SlideWindows(Sequence& sequence) {
           table.first >= pool_.FirstNeededBlock(group, end)) {
         pool_.Release(page);
       } else {
-        pool_.ReleaseLeft(page);
+        pool_.ReleaseBehindWindow(page);
       }
     }
   }

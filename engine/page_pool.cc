@@ -11,7 +11,7 @@
 namespace baram {
 namespace {
 
-// How many pages ListByAge compares before it settles for the newest end.
+// How many pages EnqueueByAge compares before it settles for the newest end.
 constexpr int kAgeSteps = 64;
 // Pages that Publish evicts to make room for a node: only a model whose layers all have windows can
 // have more nodes than pages.
@@ -58,7 +58,7 @@ void PagePool::Acquire(int32_t page) {
   Page& entry = pages_[page];
   if (entry.references == 0) {
     Check(entry.node >= 0, "a page without references is acquired only from the index");
-    if (entry.listed) Unlist(page);
+    if (entry.listed) Dequeue(page);
     --cached_;
   }
   ++entry.references;
@@ -74,13 +74,13 @@ void PagePool::Release(int32_t page) {
     return;
   }
   ++cached_;
-  if (CanTakeBack(page)) List(page);
+  if (IsEvictable(page)) Enqueue(page);
 }
 
-void PagePool::ReleaseLeft(int32_t page) {
+void PagePool::ReleaseBehindWindow(int32_t page) {
   Release(page);
   if (!pages_[page].listed || oldest_ == page) return;
-  Unlist(page);
+  Dequeue(page);
   Link(page, oldest_);
 }
 
@@ -148,7 +148,7 @@ int32_t PagePool::NewNode(int32_t parent, int32_t salt, std::span<const int32_t>
     // The parent can no longer be evicted before its child.
     if (anchor_group_ >= 0) {
       const int32_t page = PageOf(parent, anchor_group_);
-      if (page >= 0 && pages_[page].listed) Unlist(page);
+      if (page >= 0 && pages_[page].listed) Dequeue(page);
     }
   }
   return node;
@@ -180,14 +180,14 @@ void PagePool::Prune(int32_t node) {
       --nodes_[parent].children;
       if (anchor_group_ >= 0) {
         const int32_t page = PageOf(parent, anchor_group_);
-        if (page >= 0 && CanTakeBack(page) && !pages_[page].listed) ListByAge(page);
+        if (page >= 0 && IsEvictable(page) && !pages_[page].listed) EnqueueByAge(page);
       }
     }
     node = parent;
   }
 }
 
-bool PagePool::CanTakeBack(int32_t page) const {
+bool PagePool::IsEvictable(int32_t page) const {
   const Page& entry = pages_[page];
   if (entry.references > 0 || entry.node < 0) return false;
   if (shape_.windows[entry.group] > 0) return true;
@@ -204,11 +204,11 @@ void PagePool::Link(int32_t page, int32_t before) {
   (before < 0 ? newest_ : pages_[before].previous) = page;
 }
 
-void PagePool::List(int32_t page) { Link(page, -1); }
+void PagePool::Enqueue(int32_t page) { Link(page, -1); }
 
 // A parent whose last child has just been removed is about as old as the child: near the oldest
 // end.
-void PagePool::ListByAge(int32_t page) {
+void PagePool::EnqueueByAge(int32_t page) {
   int32_t before = oldest_;
   for (int step = 0; before >= 0 && pages_[before].released < pages_[page].released; ++step) {
     if (step == kAgeSteps) {
@@ -220,7 +220,7 @@ void PagePool::ListByAge(int32_t page) {
   Link(page, before);
 }
 
-void PagePool::Unlist(int32_t page) {
+void PagePool::Dequeue(int32_t page) {
   Page& entry = pages_[page];
   (entry.previous < 0 ? oldest_ : pages_[entry.previous].next) = entry.next;
   (entry.next < 0 ? newest_ : pages_[entry.next].previous) = entry.previous;
@@ -228,10 +228,10 @@ void PagePool::Unlist(int32_t page) {
   entry.listed = false;
 }
 
-void PagePool::Forget(int32_t page) {
+void PagePool::DropFromIndex(int32_t page) {
   Page& entry = pages_[page];
   Check(entry.references == 0, "only a cached page is taken back");
-  if (entry.listed) Unlist(page);
+  if (entry.listed) Dequeue(page);
   PageOf(entry.node, entry.group) = -1;
   entry.node = -1;
   --cached_;
@@ -243,10 +243,10 @@ void PagePool::Evict() {
   Check(page >= 0, "a cached page can be taken back");
   const int32_t node = pages_[page].node;
   if (shape_.windows[pages_[page].group] > 0) {
-    Forget(page);
+    DropFromIndex(page);
   } else {
     for (int32_t group = 0; group < groups(); ++group) {
-      if (PageOf(node, group) >= 0) Forget(PageOf(node, group));
+      if (PageOf(node, group) >= 0) DropFromIndex(PageOf(node, group));
     }
   }
   Prune(node);
@@ -287,7 +287,7 @@ PrefixMatch PagePool::Match(int32_t salt, std::span<const int32_t> tokens, int32
   return match;
 }
 
-bool PagePool::Takes(const PrefixMatch& match, int32_t block, int32_t page) const {
+bool PagePool::WouldReuse(const PrefixMatch& match, int32_t block, int32_t page) const {
   if (block >= match.blocks() || pages_[page].node != match.path[block]) return false;
   return block >= FirstNeededBlock(pages_[page].group, match.blocks() * shape_.page_tokens);
 }
@@ -357,7 +357,7 @@ void PagePool::CheckInvariants(std::span<const int32_t> references) const {
     if (entry.node >= 0) {
       Check(PageOf(entry.node, entry.group) == page, "a page and its node name each other");
     }
-    Check(entry.listed == CanTakeBack(page), "what can be taken back is listed");
+    Check(entry.listed == IsEvictable(page), "what can be taken back is listed");
     if (entry.listed) ++listed;
   }
   Check(cached == cached_, "cached pages are counted");

@@ -75,7 +75,7 @@ class PagePool {
   void Release(int32_t page);
   // Releases a page that a window has moved past. It is the first to be evicted, since it serves
   // only a prompt that diverges from this one less than a window after it.
-  void ReleaseLeft(int32_t page);
+  void ReleaseBehindWindow(int32_t page);
 
   // Salts are interned while they are referenced.
   int32_t AcquireSalt(const std::string& salt);
@@ -85,7 +85,7 @@ class PagePool {
   // it has all pages of the groups without a window, and those that the windows at its end cover.
   PrefixMatch Match(int32_t salt, std::span<const int32_t> tokens, int32_t max_tokens);
   // Whether Take would return `page`, which a sequence holds as its block `block`.
-  bool Takes(const PrefixMatch& match, int32_t block, int32_t page) const;
+  bool WouldReuse(const PrefixMatch& match, int32_t block, int32_t page) const;
   // The page of `group` for block `block` of the match, with one more reference; -1 if the window
   // needs none.
   int32_t Take(const PrefixMatch& match, int32_t group, int32_t block);
@@ -138,14 +138,14 @@ class PagePool {
   bool Empty(int32_t node) const;
   // Frees `node` and then its ancestors, as long as they have neither pages nor children.
   void Prune(int32_t node);
-  bool CanTakeBack(int32_t page) const;
-  void List(int32_t page);
-  void ListByAge(int32_t page);
+  bool IsEvictable(int32_t page) const;
+  void Enqueue(int32_t page);
+  void EnqueueByAge(int32_t page);
   void Link(int32_t page, int32_t before);
-  void Unlist(int32_t page);
+  void Dequeue(int32_t page);
   // Evicts the first page of the LRU list, and the pages that cannot be reached without it.
   void Evict();
-  void Forget(int32_t page);
+  void DropFromIndex(int32_t page);
 
   PagePoolShape shape_;
   int32_t anchor_group_ = -1;  // the first without a window: its pages stand for nodes in the list

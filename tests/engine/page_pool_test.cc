@@ -217,7 +217,7 @@ TEST_F(PagePoolTest, WhatAWindowLeftIsTakenBackFirst) {
   Release(idle);
   Chain chain = Publish({11, 12, 13, 14});
   const int32_t left = std::exchange(chain.pages[1][0], -1);
-  pool_->ReleaseLeft(left);
+  pool_->ReleaseBehindWindow(left);
   EXPECT_EQ(pool_->Allocate(), left) << "though it was used last";
   Chain other{.ids = {}, .pages = {{left}, {}}, .node = {}};
   Check({&chain, &other});
