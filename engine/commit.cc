@@ -202,7 +202,7 @@ void Scheduler::SlideWindows(Sequence& sequence) {
 }
 
 void Scheduler::EndAll(const Finish& finish, SteadyTime now) {
-  // Newest first, as in Sweep.
+  // Newest first, as in EndExpired.
   for (const std::unique_ptr<LiveRequest>& live : std::views::reverse(requests_)) {
     for (Sequence& sequence : std::views::reverse(live->outputs)) {
       if (sequence.state != SequenceState::kRetiring) EndOutput(sequence, finish, now);

@@ -215,7 +215,7 @@ bool EngineCore::Turn(absl::FunctionRef<SteadyTime()> clock,
 void EngineCore::Intake(SteadyTime now) {
   // Read before the inbox: a request that is cancelled in between is in the inbox by now, or leaves
   // the flag for the next turn.
-  const bool look_at_all = wakeup_->look_at_all.exchange(false);
+  const bool cancellations_pending = wakeup_->cancellations_pending.exchange(false);
   if (inbox_filled_.load()) {
     std::lock_guard lock(inbox_mutex_);
     std::swap(inbox_, taken_);
@@ -223,7 +223,7 @@ void EngineCore::Intake(SteadyTime now) {
   }
   for (std::unique_ptr<LiveRequest>& live : taken_) scheduler_.Add(std::move(live), now);
   taken_.clear();
-  scheduler_.Sweep(look_at_all, now);
+  scheduler_.EndExpired(cancellations_pending, now);
   if (draining() && Ticks(now) >= drain_limit_.load()) {
     EndAll({.reason = FinishReason::kDrained}, now);
   }
@@ -287,7 +287,7 @@ bool EngineCore::Deliver(SteadyTime now) {
   scheduler_.changed().clear();
   int64_t finished = 0;
   for (Ending& ending : endings) {
-    ending.live->outbox->Publish(ending.index, std::move(ending.finish));
+    ending.live->outbox->SetFinish(ending.index, std::move(ending.finish));
     if (ending.last) ++finished;
   }
   endings.clear();

@@ -100,8 +100,8 @@ struct Outbox::Shared {
   std::atomic<int64_t> scores_written{0};
   int64_t scores_read = 0;          // used by the reader only
   std::atomic<int32_t> cancel{-1};  // a FinishReason, or -1
-  // Set after `cancel` or `stopped`, and before Wakeup::look_at_all: a thread that sees that flag
-  // sees this one.
+  // Set after `cancel` or `stopped`, and before Wakeup::cancellations_pending: a thread that sees
+  // that flag sees this one.
   std::atomic<bool> end_asked{false};
   std::atomic<int32_t> cached{-1};
   std::atomic<int64_t> arrival{0}, admitted{0}, first_token{0}, finished{0};  // SteadyTime ticks
@@ -166,14 +166,14 @@ void Outbox::Cancel(FinishReason reason) {
   int32_t none = -1;
   if (!shared_->cancel.compare_exchange_strong(none, static_cast<int32_t>(reason))) return;
   shared_->end_asked.store(true);
-  shared_->engine->look_at_all.store(true);
+  shared_->engine->cancellations_pending.store(true);
   shared_->engine->Notify();
 }
 
 void Outbox::StopAt(int32_t index) {
   if (outputs_[index]->stopped.exchange(true)) return;
   shared_->end_asked.store(true);
-  shared_->engine->look_at_all.store(true);
+  shared_->engine->cancellations_pending.store(true);
   shared_->engine->Notify();
 }
 
@@ -206,7 +206,7 @@ void Outbox::PushPromptScore(const TokenResult& score) {
   shared_->scores_written.store(written + 1, std::memory_order_release);
 }
 
-void Outbox::Publish(int32_t index, Finish finish) {
+void Outbox::SetFinish(int32_t index, Finish finish) {
   Output& output = *outputs_[index];
   Check(!output.finished.load(), "an output ends once (I5)");
   output.finish = std::move(finish);

@@ -67,11 +67,11 @@ class Outbox {
   void WakeWhenDrained(int32_t index);
   void Push(int32_t index, const TokenResult& token);
   void PushPromptScore(const TokenResult& score);
-  void Publish(int32_t index, Finish finish);
+  void SetFinish(int32_t index, Finish finish);
   void SetCached(int32_t tokens);
   void SetAdmitted(SteadyTime when);
   void SetFirstToken(SteadyTime when);
-  void SetFinished(SteadyTime when);  // before the last Publish
+  void SetFinished(SteadyTime when);  // before the last SetFinish
   // Whether Cancel or StopAt was called since this was last called. If so, what they set is
   // visible.
   bool TakeEndAsked();

@@ -18,7 +18,7 @@ bool Scheduler::PreemptFor(const Sequence& sequence, Need need, Budget& budget) 
 }
 
 // Whether it runs but is paused, and has no use for what it holds until its reader makes room.
-bool Scheduler::CanNotGoOn(const Sequence& sequence) const {
+bool Scheduler::IsBlockedOnReader(const Sequence& sequence) const {
   if (sequence.state != SequenceState::kRunning || !sequence.paused) return false;
   return sequence.live->outbox->Room(sequence.index) <= sequence.draws_in_flight;
 }
@@ -34,14 +34,14 @@ bool Scheduler::GivesWay(const Sequence& other, const Sequence& sequence, Need n
 
 // Whether PreemptFor can preempt `other` for an admission of `sequence`.
 bool Scheduler::MayGiveWay(const Sequence& other, const Sequence& sequence) const {
-  return CanNotGoOn(other) || GivesWay(other, sequence, Need::kAdmission);
+  return IsBlockedOnReader(other) || GivesWay(other, sequence, Need::kAdmission);
 }
 
 // A paused sequence if there is one, else the lowest-ranked one below `sequence` that gives way.
 Sequence* Scheduler::VictimFor(const Sequence& sequence, Need need) const {
   if (paused_ > waiting_paused_) {
     for (Sequence* other : std::views::reverse(holders_)) {
-      if (other != &sequence && CanNotGoOn(*other)) return other;
+      if (other != &sequence && IsBlockedOnReader(*other)) return other;
     }
   }
   for (Sequence* other : std::views::reverse(holders_)) {
@@ -51,10 +51,10 @@ Sequence* Scheduler::VictimFor(const Sequence& sequence, Need need) const {
   return nullptr;
 }
 
-// When nothing at all can run: preempts the lowest-ranked holder, whatever its rank. A sequence of
-// higher rank may have become ready after that one was admitted (a reader drained its ring), and
-// cannot displace it by an admission.
-bool Scheduler::PreemptAnyBut(const Sequence& sequence) {
+// When nothing at all can run: preempts the lowest-ranked holder but `sequence`, whatever its rank.
+// A sequence of higher rank may have become ready after that one was admitted (a reader drained its
+// ring), and cannot displace it by an admission.
+bool Scheduler::PreemptLowestRanked(const Sequence& sequence) {
   for (Sequence* other : std::views::reverse(holders_)) {
     if (other == &sequence || other->blocks() == 0) continue;
     Preempt(*other);

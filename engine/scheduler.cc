@@ -1,5 +1,5 @@
 // Scheduler::Plan: the rows of the next step, in order of rank. And what it plans from: new
-// requests, sweeps, paused sequences.
+// requests, what has expired, paused sequences.
 #include "engine/scheduler.h"
 
 #include <algorithm>
@@ -54,20 +54,20 @@ void Scheduler::Add(std::unique_ptr<LiveRequest> live, SteadyTime now) {
   ended_.reserve(requests_.capacity());
 }
 
-void Scheduler::Sweep(bool look_at_all, SteadyTime now) {
-  if (!look_at_all && now < next_event_) return;
+void Scheduler::EndExpired(bool check_cancellations, SteadyTime now) {
+  if (!check_cancellations && now < next_event_) return;
   next_event_ = SteadyTime::max();
   // Newest first: at equal priority, each removal is at the end of the rank-ordered lists and
   // shifts nothing, however many end at once.
   for (const std::unique_ptr<LiveRequest>& live : std::views::reverse(requests_)) {
     if (live->unfinished == 0) continue;
     const bool asked = live->outbox->TakeEndAsked();
-    if (asked || live->paused > 0 || now >= live->request.deadline) SweepOutputs(*live, now);
+    if (asked || live->paused > 0 || now >= live->request.deadline) EndExpiredOutputs(*live, now);
     if (live->unfinished > 0) next_event_ = std::min(next_event_, live->request.deadline);
   }
 }
 
-void Scheduler::SweepOutputs(LiveRequest& live, SteadyTime now) {
+void Scheduler::EndExpiredOutputs(LiveRequest& live, SteadyTime now) {
   std::optional<FinishReason> end = live.outbox->cancelled();
   if (!end && now >= live.request.deadline) end = FinishReason::kDeadline;
   for (Sequence& sequence : std::views::reverse(live.outputs)) {
@@ -129,7 +129,7 @@ bool Scheduler::Plan(Batch& batch, SteadyTime now) {
     Sequence* stuck = PlanRows(batch, now);
     if (!batch.empty()) break;
     if (stuck != nullptr && steps_in_flight_ == 0) {
-      if (PreemptAnyBut(*stuck)) continue;
+      if (PreemptLowestRanked(*stuck)) continue;
       if (!waits_for_reader_) FailStuck(*stuck, now);
     }
     UpdateGauges();
@@ -150,37 +150,38 @@ Sequence* Scheduler::PlanRows(Batch& batch, SteadyTime now) {
   batch.planned_at = now;
   waits_for_reader_ = false;
   Budget budget = BeginBudget(now);
-  Entry entry;
+  AdmissionState admission;
   for (Sequence* sequence : ordered_) {
     if (sequence->state != SequenceState::kRunning) {
       const bool none_behind_runs = holders_.empty() || !RankBefore(*sequence, *holders_.back());
-      if (entry.closed && none_behind_runs) break;
-      if (!LetIn(*sequence, entry, budget, now)) continue;
+      if (admission.closed && none_behind_runs) break;
+      if (!TryAdmit(*sequence, admission, budget, now)) continue;
     }
     const Progress progress = PlanRow(*sequence, budget, batch, now);
     if (progress != Progress::kPlanned) ReturnToken(*sequence, budget);
-    if (progress == Progress::kNoPages && entry.stuck == nullptr) entry.stuck = sequence;
+    if (progress == Progress::kNoPages && admission.stuck == nullptr) admission.stuck = sequence;
   }
-  return entry.stuck;
+  return admission.stuck;
 }
 
 // Returns whether the waiting sequence was admitted, and runs from now on.
-bool Scheduler::LetIn(Sequence& sequence, Entry& entry, Budget& budget, SteadyTime now) {
-  if (entry.closed || WaitsForLeader(sequence)) return false;
+bool Scheduler::TryAdmit(Sequence& sequence, AdmissionState& admission, Budget& budget,
+                         SteadyTime now) {
+  if (admission.closed || WaitsForLeader(sequence)) return false;
   if (!HasRoom(sequence, now)) {
     waits_for_reader_ = true;
     return false;
   }
   if (sequence.preempted_in_step == step_ || sequence.rows_in_flight > 0) {
-    entry.closed = true;  // what it gave up is not for lower ranks
+    admission.closed = true;  // what it gave up is not for lower ranks
     return false;
   }
   // It would hold a slot without making progress: prompts of higher rank use all the scores of this
   // step. Others may pass it. By rank, it is the next to get scores.
   if (sequence.live->scoring() && budget.scores == 0) return false;
   if (Admit(sequence, budget, now)) return true;
-  entry.closed = true;
-  if (entry.stuck == nullptr) entry.stuck = &sequence;
+  admission.closed = true;
+  if (admission.stuck == nullptr) admission.stuck = &sequence;
   return false;
 }
 
@@ -234,7 +235,7 @@ int32_t Scheduler::LimitToScores(const Sequence& sequence, int32_t count, int32_
 }
 
 // How many of the next `count` tokens have pages, counting those that Allocate can provide.
-int32_t Scheduler::Coverable(const Sequence& sequence, int32_t count) const {
+int32_t Scheduler::TokensWithPages(const Sequence& sequence, int32_t count) const {
   const int64_t blocks = sequence.blocks() + pool_.available() / groups();
   return static_cast<int32_t>(
       std::min<int64_t>(count, blocks * pool_.page_tokens() - sequence.planned));
@@ -261,10 +262,10 @@ Scheduler::Progress Scheduler::PlanRow(Sequence& sequence, Budget& budget, Batch
     waits_for_reader_ = true;
     return Progress::kNotNow;
   }
-  while (Coverable(sequence, count) <= 0) {
+  while (TokensWithPages(sequence, count) <= 0) {
     if (!PreemptFor(sequence, Need::kRow, budget)) return Progress::kNoPages;
   }
-  count = Coverable(sequence, count);
+  count = TokensWithPages(sequence, count);
   scores = std::min(scores, count);
   const bool draws = sequence.planned + count == sequence.known();
 

@@ -56,9 +56,9 @@ class Scheduler {
   void Add(std::unique_ptr<LiveRequest> live, SteadyTime now);
 
   // Ends outputs that were cancelled or stopped, are past their deadline, or have been paused for
-  // too long. Does nothing before next_event() unless `look_at_all`: some output was cancelled or
-  // stopped.
-  void Sweep(bool look_at_all, SteadyTime now);
+  // too long. Does nothing before next_event() unless `check_cancellations`: some output was
+  // cancelled or stopped.
+  void EndExpired(bool check_cancellations, SteadyTime now);
   // Ends every output with `finish`.
   void EndAll(const Finish& finish, SteadyTime now);
 
@@ -82,7 +82,7 @@ class Scheduler {
   // were consumed.
   void Reap();
 
-  // When Sweep is next due because of the time alone.
+  // When EndExpired is next due because of the time alone.
   SteadyTime next_event() const { return next_event_; }
   int32_t steps_in_flight() const { return steps_in_flight_; }
 
@@ -99,7 +99,7 @@ class Scheduler {
   };
 
   // Whether the step being planned still admits sequences.
-  struct Entry {
+  struct AdmissionState {
     bool closed = false;
     Sequence* stuck = nullptr;  // the first that was not admitted or had no pages to continue
   };
@@ -128,28 +128,28 @@ class Scheduler {
   // --- scheduler.cc: planning
   int32_t groups() const { return pool_.groups(); }
   int32_t BlocksFor(int32_t tokens) const;
-  void SweepOutputs(LiveRequest& live, SteadyTime now);
+  void EndExpiredOutputs(LiveRequest& live, SteadyTime now);
   bool HasRoom(Sequence& sequence, SteadyTime now);
   enum class Progress : uint8_t { kPlanned, kNotNow, kNoPages };
   Sequence* PlanRows(Batch& batch, SteadyTime now);
-  bool LetIn(Sequence& sequence, Entry& entry, Budget& budget, SteadyTime now);
+  bool TryAdmit(Sequence& sequence, AdmissionState& admission, Budget& budget, SteadyTime now);
   Budget BeginBudget(SteadyTime now);
   void ReturnToken(Sequence& sequence, Budget& budget);
   Progress PlanRow(Sequence& sequence, Budget& budget, Batch& batch, SteadyTime now);
   int32_t LimitToScores(const Sequence& sequence, int32_t count, int32_t score_budget,
                         int32_t* scores) const;
-  int32_t Coverable(const Sequence& sequence, int32_t count) const;
+  int32_t TokensWithPages(const Sequence& sequence, int32_t count) const;
   void Extend(Sequence& sequence, int32_t tokens);
   void SetPaused(Sequence& sequence, bool paused, SteadyTime now);
   void UpdateGauges();
 
   // --- preemption.cc
   bool PreemptFor(const Sequence& sequence, Need need, Budget& budget);
-  bool CanNotGoOn(const Sequence& sequence) const;
+  bool IsBlockedOnReader(const Sequence& sequence) const;
   bool GivesWay(const Sequence& other, const Sequence& sequence, Need need) const;
   bool MayGiveWay(const Sequence& other, const Sequence& sequence) const;
   Sequence* VictimFor(const Sequence& sequence, Need need) const;
-  bool PreemptAnyBut(const Sequence& sequence);
+  bool PreemptLowestRanked(const Sequence& sequence);
   void Preempt(Sequence& sequence);
   void ReleasePages(Sequence& sequence);
   void ReleaseSlot(Sequence& sequence);

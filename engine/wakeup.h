@@ -19,7 +19,7 @@ class Wakeup {
 
   // Set before Notify when a request was cancelled or stopped: the waiter then checks every
   // request, which it does not do in every turn.
-  std::atomic<bool> look_at_all{false};
+  std::atomic<bool> cancellations_pending{false};
 
  private:
   std::mutex mutex_;

@@ -75,7 +75,7 @@ TEST(OutboxTest, AlternativesThatWereNotAskedForAreNotKept) {
 TEST(OutboxTest, AnOutputIsFinishedOnceItsRingIsEmpty) {
   Outbox outbox(MakeRequest(2, 4), 4, std::make_shared<Wakeup>());
   outbox.Push(1, Token(7));
-  outbox.Publish(1, {.reason = FinishReason::kLength, .tokens = 1});
+  outbox.SetFinish(1, {.reason = FinishReason::kLength, .tokens = 1});
   Finish finish;
   EXPECT_FALSE(outbox.Finished(1, &finish));
   TokenResult token;
@@ -84,14 +84,14 @@ TEST(OutboxTest, AnOutputIsFinishedOnceItsRingIsEmpty) {
   EXPECT_EQ(finish.reason, FinishReason::kLength);
   EXPECT_EQ(finish.tokens, 1);
   EXPECT_FALSE(outbox.Finished(0, &finish));
-  outbox.Publish(0, {.reason = FinishReason::kCancelled});
+  outbox.SetFinish(0, {.reason = FinishReason::kCancelled});
   EXPECT_TRUE(outbox.Finished(0, &finish));
 }
 
 TEST(OutboxDeathTest, EndsOnlyOnce) {
   Outbox outbox(MakeRequest(1, 4), 4, std::make_shared<Wakeup>());
-  outbox.Publish(0, {});
-  EXPECT_DEATH(outbox.Publish(0, {}), "ends once");
+  outbox.SetFinish(0, {});
+  EXPECT_DEATH(outbox.SetFinish(0, {}), "ends once");
 }
 
 TEST(OutboxTest, TheFirstCancelWins) {
@@ -102,7 +102,7 @@ TEST(OutboxTest, TheFirstCancelWins) {
   outbox.Cancel();
   EXPECT_EQ(outbox.cancelled(), FinishReason::kDeadline);
   EXPECT_TRUE(outbox.TakeEndAsked());
-  EXPECT_TRUE(wakeup->look_at_all.load());
+  EXPECT_TRUE(wakeup->cancellations_pending.load());
   wakeup->WaitUntil(SteadyTime::max());  // returns because it was notified
 }
 
@@ -117,7 +117,7 @@ TEST(OutboxTest, StopAtIsOfOneOutput) {
   EXPECT_FALSE(outbox.TakeEndAsked()) << "it is taken";
   outbox.StopAt(0);
   EXPECT_TRUE(outbox.TakeEndAsked());
-  EXPECT_TRUE(wakeup->look_at_all.load());
+  EXPECT_TRUE(wakeup->cancellations_pending.load());
   wakeup->WaitUntil(SteadyTime::max());
 }
 
@@ -195,7 +195,7 @@ TEST(OutboxTest, AWriterAndAReaderAgree) {
       }
       outbox.Push(0, Token(i));
     }
-    outbox.Publish(0, {.reason = FinishReason::kLength, .tokens = kTokens});
+    outbox.SetFinish(0, {.reason = FinishReason::kLength, .tokens = kTokens});
   });
   int32_t next = 0;
   Finish finish;

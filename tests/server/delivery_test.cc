@@ -167,7 +167,7 @@ TEST_F(DeliveryTest, WhatEndsAnOutputFromElsewhereLeavesNoPieceOfACharacter) {
     options.stop = {"bc"};
     const Live live = Open(sink, std::move(options));
     for (size_t i = 0; i + 1 < ids.size(); ++i) Push(live, 0, ids[i]);
-    live.outbox->Publish(0, {.reason = reason});
+    live.outbox->SetFinish(0, {.reason = reason});
     Touch(live);
     ASSERT_TRUE(Comes([&] { return sink.chunks() == 1; }));
     const std::string text = sink.chunk(0).deltas.at(0).text;
@@ -193,8 +193,8 @@ TEST_F(DeliveryTest, AStopStringEndsItsOutputInTheEngine) {
     if (!full) Fill(live);
     return full;
   }));
-  live.outbox->Publish(0, {.reason = FinishReason::kLength});
-  live.outbox->Publish(1, {.reason = FinishReason::kStop});
+  live.outbox->SetFinish(0, {.reason = FinishReason::kLength});
+  live.outbox->SetFinish(1, {.reason = FinishReason::kStop});
   ASSERT_TRUE(ReadToEnd(live));
   std::vector<EndEvent> ends;
   std::string text;
@@ -251,7 +251,7 @@ TEST_F(DeliveryTest, UsageAddsUpTheOutputsAndTellsTheTimesFromArrival) {
   live.outbox->SetFirstToken(at(5));
   live.outbox->SetFinished(at(9));
   for (const int32_t index : {0, 1, 2}) {
-    live.outbox->Publish(index, {.reason = FinishReason::kLength});
+    live.outbox->SetFinish(index, {.reason = FinishReason::kLength});
   }
   ASSERT_TRUE(ReadToEnd(live));
   const UsageEvent usage = left_alone_.chunk(left_alone_.chunks() - 1).usage.value();
@@ -293,13 +293,13 @@ TEST_F(DeliveryTest, NothingIsLeftOfAReplyThatIsOver) {
     ASSERT_TRUE(Comes([&] { return unheard.outbox->Room(0) == kRing; })) << ring;
     Fill(unheard);
   }
-  unheard.outbox->Publish(0, {.reason = FinishReason::kLength});
+  unheard.outbox->SetFinish(0, {.reason = FinishReason::kLength});
   Touch(unheard);
   EXPECT_TRUE(Comes([&] { return delivery_->idle(); }));
   EXPECT_EQ(watched_.chunks(), 1u);
 
   const Live heard = Open(last_);
-  heard.outbox->Publish(0, {.reason = FinishReason::kLength});
+  heard.outbox->SetFinish(0, {.reason = FinishReason::kLength});
   Touch(heard);
   ASSERT_TRUE(Comes([&] { return last_.chunks() == 1; }));
   EXPECT_FALSE(delivery_->idle()) << "its bytes are on their way";

@@ -57,8 +57,8 @@ Ended ReplyOf(const text::Tokenizer& tokenizer, ReplyOptions options,
     token.token = id;
     outbox->Push(0, token);
   }
-  outbox->Publish(0, {.reason = stops ? FinishReason::kStop : FinishReason::kLength,
-                      .stop_id = stops ? ids.back() : -1});
+  outbox->SetFinish(0, {.reason = stops ? FinishReason::kStop : FinishReason::kLength,
+                        .stop_id = stops ? ids.back() : -1});
   const auto reply = delivery.Open(std::move(options), request.prompt, &sink);
   reply->Bind(outbox);
   reply->WriteDone();
