@@ -134,7 +134,7 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> MakeReady(const EngineConfig& confi
   model->slots = sizes.slots;
   model->step_buckets = std::move(sizes.step_buckets);
   model->max_logit_rows = sizes.max_logit_rows;
-  model->valid_vocab = DrawnIds(config, spec);
+  model->valid_vocab = SampledVocab(config, spec);
   const EngineInfo& info = model->info;
   absl::StatusOr<std::unique_ptr<Workspace>> workspace =
       MakeWorkspace(spec, *model->device, model->plan.shape, model->slots);
@@ -221,7 +221,7 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> OpenModel(const EngineConfig& confi
     spdlog::warn(
         "EOS ids {} are ignored: config.json or generation_config.json names them, and only "
         "ids below {} are drawn",
-        absl::StrJoin(ignored, ", "), DrawnIds(config, spec));
+        absl::StrJoin(ignored, ", "), SampledVocab(config, spec));
   }
   absl::StatusOr<std::unique_ptr<Weights>> weights =
       LoadWeights(config.model, spec, *device,

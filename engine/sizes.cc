@@ -304,7 +304,7 @@ int64_t PagesForSequence(const KvPlan& plan, int64_t tokens, int32_t planning_de
   return pages;
 }
 
-int32_t DrawnIds(const EngineConfig& config, const ModelSpec& spec) {
+int32_t SampledVocab(const EngineConfig& config, const ModelSpec& spec) {
   return config.valid_vocab > 0 ? std::min(config.valid_vocab, spec.vocab_size) : spec.vocab_size;
 }
 
@@ -333,7 +333,7 @@ EngineInfo DescribeModel(const EngineConfig& config, const ModelSpec& spec,
   info.defaults = defaults;
   info.defaults.eos_ids.clear();
   for (const int32_t id : defaults.eos_ids) {
-    const bool drawn = id < DrawnIds(config, spec);
+    const bool drawn = id < SampledVocab(config, spec);
     (drawn ? info.defaults.eos_ids : info.ignored_eos_ids).push_back(id);
   }
   return info;

@@ -34,7 +34,7 @@ absl::StatusOr<EngineSizes> SizeEngine(const EngineConfig& config, const ModelSp
                                        const GenerationDefaults& defaults, const Device& device);
 
 // How many ids may be drawn: all below the returned one.
-int32_t DrawnIds(const EngineConfig& config, const ModelSpec& spec);
+int32_t SampledVocab(const EngineConfig& config, const ModelSpec& spec);
 
 // The size of LoadedModel::results_memory.
 int64_t ResultBytes(const SlotShape& slots);

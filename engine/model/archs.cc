@@ -255,10 +255,10 @@ ModelSpec MultimodalGemma3(const ConfigFields& config) {
   spec.tied_head = config.BoolOr("tie_word_embeddings", true);
 
   TensorNames saved = Below("model.language_model.", spec.names);  // as trainers save it
-  saved.left_out = {"model.vision_tower.", "model.multi_modal_projector."};
+  saved.skipped_prefixes = {"model.vision_tower.", "model.multi_modal_projector."};
   spec.names = Below("language_model.model.", spec.names);  // as it is published
   spec.names.head = "language_model.lm_head";
-  spec.names.left_out = {"vision_tower.", "multi_modal_projector."};
+  spec.names.skipped_prefixes = {"vision_tower.", "multi_modal_projector."};
   spec.other_names = {saved};
   return spec;
 }

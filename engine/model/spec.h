@@ -74,7 +74,7 @@ struct TensorNames {
   std::string gate = "model.layers.{}.mlp.gate_proj";
   std::string up = "model.layers.{}.mlp.up_proj";
   std::string down = "model.layers.{}.mlp.down_proj";
-  std::vector<std::string> left_out;  // prefixes of tensors of parts that are not served
+  std::vector<std::string> skipped_prefixes;  // of tensors of parts that are not served
 };
 
 struct ModelSpec {

@@ -32,8 +32,8 @@ ModelSpec AsNamedIn(const Checkpoint& checkpoint, ModelSpec spec) {
   return spec;
 }
 
-bool IsLeftOut(const std::string& tensor, const TensorNames& names) {
-  return std::any_of(names.left_out.begin(), names.left_out.end(),
+bool IsSkipped(const std::string& tensor, const TensorNames& names) {
+  return std::any_of(names.skipped_prefixes.begin(), names.skipped_prefixes.end(),
                      [&](const std::string& prefix) { return absl::StartsWith(tensor, prefix); });
 }
 
@@ -124,7 +124,7 @@ absl::Status CheckTensors(const Checkpoint& checkpoint, const ModelSpec& spec) {
   if (spec.tied_head) known.insert(HeadTensor(spec));
   std::vector<std::string> foreign;
   for (const auto& [name, stored] : checkpoint.tensors()) {
-    if (known.contains(name) || IsRotaryFrequencies(name) || IsLeftOut(name, spec.names)) continue;
+    if (known.contains(name) || IsRotaryFrequencies(name) || IsSkipped(name, spec.names)) continue;
     foreign.push_back(name);
   }
   if (!foreign.empty()) {

@@ -93,10 +93,11 @@ TEST(MultimodalConfigTest, Gemma3sNamesAreThoseOfHubAndTrainers) {
   const TensorNames& saved = spec.other_names.front();
   EXPECT_EQ(hub.embedding, "language_model.model.embed_tokens");
   EXPECT_EQ(hub.head, "language_model.lm_head");
-  EXPECT_THAT(hub.left_out, ElementsAre("vision_tower.", "multi_modal_projector."));
+  EXPECT_THAT(hub.skipped_prefixes, ElementsAre("vision_tower.", "multi_modal_projector."));
   EXPECT_EQ(saved.embedding, "model.language_model.embed_tokens");
   EXPECT_EQ(saved.head, "lm_head");
-  EXPECT_THAT(saved.left_out, ElementsAre("model.vision_tower.", "model.multi_modal_projector."));
+  EXPECT_THAT(saved.skipped_prefixes,
+              ElementsAre("model.vision_tower.", "model.multi_modal_projector."));
   const auto expect_all = [&](const TensorNames& names, const std::string& prefix) {
     ModelSpec named = spec;
     named.names = names;

@@ -224,12 +224,12 @@ TEST_F(WeightsTest, StoredRotaryFrequenciesAreIgnored) {
 // Parts of it that are not served are no leftovers, but only under the names that go with it.
 TEST_F(WeightsTest, TheCheckpointChoosesAmongTheNames) {
   ModelSpec spec = SmallSpec();
-  spec.names.left_out = {"tower."};
+  spec.names.skipped_prefixes = {"tower."};
   ModelSpec other = spec;
   other.names.embedding = "text.embedding";
   other.names.q = "text.{}.q";
   other.names.head = "text.head";
-  other.names.left_out = {"model.tower.", "bridge."};
+  other.names.skipped_prefixes = {"model.tower.", "bridge."};
   spec.other_names = {other.names, other.names};
   spec.other_names.front().embedding = "absent";
   struct Case {
