@@ -6,7 +6,7 @@ namespace {
 
 // The estimate with this name; 0 if the sum has none.
 int64_t Foreseen(const EngineInfo& info, const std::string& name) {
-  for (const MemorySum::Part& part : info.memory.parts) {
+  for (const MemoryBudget::Part& part : info.memory.parts) {
     if (part.name == name) return part.bytes;
   }
   return 0;

@@ -40,7 +40,7 @@ struct Measurement {
   double of_floor() const { return step_s / floor_s(); }
 };
 
-// The parts of a GPU's memory that MemorySum can only estimate, measured. Bytes.
+// The parts of a GPU's memory that MemoryBudget can only estimate, measured. Bytes.
 struct MemoryTaken {
   int64_t context = 0;  // by all processes, once ours had its context
   int64_t library = 0;  // by starting cuBLASLt

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/memory_sum.h"
+#include "engine/memory_budget.h"
 #include "engine/model/generation_defaults.h"
 #include "engine/model/load_progress.h"
 
@@ -87,7 +87,7 @@ struct EngineInfo {
   int32_t layers = 0;
   int64_t parameters = 0;
   int64_t weight_bytes = 0;
-  MemorySum memory;
+  MemoryBudget memory;
   int32_t vocab_size = 0;
   int32_t max_model_len = 0;      // served
   int32_t model_context_len = 0;  // the model's own limit, as extended by YaRN

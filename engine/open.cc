@@ -7,7 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "engine/blame.h"
-#include "engine/memory_sum.h"
+#include "engine/memory_budget.h"
 #include "engine/model/hf_config.h"
 #include "engine/model/random_weights.h"
 #include "engine/model/support.h"
@@ -216,7 +216,7 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> OpenModel(const EngineConfig& confi
   }
   absl::StatusOr<EngineSizes> sizes = SizeEngineOrBlame(config, spec, defaults, *device);
   if (!sizes.ok()) return sizes.status();
-  if (sizes->info.memory.own_memory) spdlog::info(DescribeSum(sizes->info.memory));
+  if (sizes->info.memory.own_memory) spdlog::info(Describe(sizes->info.memory));
   if (const std::vector<int32_t>& ignored = sizes->info.ignored_eos_ids; !ignored.empty()) {
     spdlog::warn(
         "EOS ids {} are ignored: config.json or generation_config.json names them, and only "

@@ -6,7 +6,7 @@
 #include <limits>
 
 #include "absl/strings/str_cat.h"
-#include "engine/memory_sum.h"
+#include "engine/memory_budget.h"
 #include "engine/model/weight_layout.h"
 #include "engine/model/workspace.h"
 #include "engine/step_graphs.h"
@@ -73,21 +73,21 @@ int64_t ShareOf(double share, int64_t bytes) {
 }
 
 // The memory that this engine may use, without parts yet.
-MemorySum MemoryFor(const EngineConfig& config, const DeviceInfo& device) {
-  MemorySum sum;
-  sum.device = device.name;
-  sum.own_memory = device.own_memory;
-  sum.total_bytes = device.memory_bytes;
-  sum.free_bytes = device.free_bytes;
+MemoryBudget MemoryFor(const EngineConfig& config, const DeviceInfo& device) {
+  MemoryBudget budget;
+  budget.device = device.name;
+  budget.own_memory = device.own_memory;
+  budget.total_bytes = device.memory_bytes;
+  budget.free_bytes = device.free_bytes;
   if (!device.own_memory) {
-    sum.usable_bytes = ShareOf(kUsableHostMemory, device.memory_bytes);
+    budget.usable_bytes = ShareOf(kUsableHostMemory, device.memory_bytes);
   } else if (config.kv_cache_bytes > 0) {
-    sum.usable_bytes = device.free_bytes;
+    budget.usable_bytes = device.free_bytes;
   } else {
-    sum.share = config.gpu_memory_utilization;
-    sum.usable_bytes = ShareOf(sum.share, device.memory_bytes);
+    budget.share = config.gpu_memory_utilization;
+    budget.usable_bytes = ShareOf(budget.share, device.memory_bytes);
   }
-  return sum;
+  return budget;
 }
 
 // For non-negative numbers. Saturates at the largest 64-bit value.
@@ -217,7 +217,7 @@ absl::Status SizeCache(const EngineConfig& config, const ModelSpec& spec, const 
       std::max(least, config.kv_cache_bytes > 0 ? config.kv_cache_bytes
                                                 : DefaultKvBytes(*sizes, facts, wanted, left));
   info.memory.parts.push_back({"KV cache", bytes});
-  if (absl::Status status = CheckShare(info.memory); !status.ok()) return status;
+  if (absl::Status status = CheckFreeMemory(info.memory); !status.ok()) return status;
   if (absl::Status status = CheckFits(info.memory); !status.ok()) return status;
   info.pages = static_cast<int32_t>(std::min(bytes / info.page_bytes, kMaxPages));
   info.memory.parts.back().bytes = info.pages * info.page_bytes;

@@ -6,7 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
-#include "engine/memory_sum.h"
+#include "engine/memory_budget.h"
 #include "server/model_text.h"
 
 namespace baram::server {
@@ -33,11 +33,11 @@ class Lines {
   }
 
   // The GPU memory that will be used, part by part.
-  void AddSum(const MemorySum& sum) {
+  void AddSum(const MemoryBudget& sum) {
     AddPart("free", sum.free_bytes);
     AddPart(sum.share > 0 ? absl::StrFormat("usable, share %.2f", sum.share) : "usable",
             sum.usable_bytes);
-    for (const MemorySum::Part& part : sum.parts) AddPart(part.name, part.bytes);
+    for (const MemoryBudget::Part& part : sum.parts) AddPart(part.name, part.bytes);
     AddPart("together", PartsBytes(sum));
   }
 

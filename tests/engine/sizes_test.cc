@@ -2,7 +2,7 @@
 #include "engine/sizes.h"
 
 #include "absl/strings/str_cat.h"
-#include "engine/memory_sum.h"
+#include "engine/memory_budget.h"
 #include "engine/model/weight_layout.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -44,9 +44,9 @@ EngineConfig ManySequences() {
   return config;
 }
 
-int64_t Together(const MemorySum& sum) {
+int64_t Together(const MemoryBudget& sum) {
   int64_t bytes = 0;
-  for (const MemorySum::Part& part : sum.parts) bytes += part.bytes;
+  for (const MemoryBudget::Part& part : sum.parts) bytes += part.bytes;
   return bytes;
 }
 
@@ -215,7 +215,7 @@ TEST(SizesTest, OfAGpuTheSumTakesTheShare) {
     config.gpu_memory_utilization = share;
     const auto sizes = SizeEngine(config, HugeSpec(), {}, FakeDevice(Gpu(99 * kGb)));
     ASSERT_TRUE(sizes.ok()) << sizes.status();
-    const MemorySum& sum = sizes->info.memory;
+    const MemoryBudget& sum = sizes->info.memory;
     const auto usable = static_cast<int64_t>(share * 100 * kGb);
     EXPECT_EQ(sum.usable_bytes, usable);
     EXPECT_LE(Together(sum), usable);
@@ -236,7 +236,7 @@ TEST(SizesTest, TheHostsMemoryIsLeftToTexts) {
     const auto sizes = SizeEngine(config, spec, {}, FakeDevice(device));
     EXPECT_TRUE(sizes.ok()) << sizes.status();
     int64_t texts = 0;
-    for (const MemorySum::Part& part : sizes->info.memory.parts) {
+    for (const MemoryBudget::Part& part : sizes->info.memory.parts) {
       if (part.name == "texts") texts = part.bytes;
     }
     return std::pair(sizes->info.max_model_len, texts);
@@ -292,7 +292,7 @@ TEST(SizesTest, SomeOfAGpusFreeMemoryIsSpared) {
     EXPECT_TRUE(sizes.ok()) << sizes.status();
     if (!sizes.ok()) return int64_t{0};
     int64_t taken = 0;
-    for (const MemorySum::Part& part : sizes->info.memory.parts) {
+    for (const MemoryBudget::Part& part : sizes->info.memory.parts) {
       if (part.name != "to spare") taken += part.bytes;
     }
     return free_bytes - taken;
@@ -328,7 +328,7 @@ TEST(SizesTest, AnImmenseModelTakesWhatIsLeft) {
   options.memory_bytes = options.free_bytes;
   const auto sizes = SizeEngine(config, spec, {}, FakeDevice(options));
   ASSERT_TRUE(sizes.ok()) << sizes.status();
-  const MemorySum& sum = sizes->info.memory;
+  const MemoryBudget& sum = sizes->info.memory;
   EXPECT_LE(Together(sum), sum.usable_bytes);
   EXPECT_GT(Together(sum), sum.usable_bytes - sizes->info.page_bytes);
 }
@@ -356,7 +356,7 @@ TEST(SizesTest, EosIdsThatAreNeverDrawnAreIgnored) {
 TEST(SizesTest, TheSumInOneLine) {
   const auto sizes = SizeEngine(ManySequences(), HugeSpec(), {}, FakeDevice(Gpu(99 * kGb)));
   ASSERT_TRUE(sizes.ok()) << sizes.status();
-  EXPECT_THAT(DescribeSum(sizes->info.memory),
+  EXPECT_THAT(Describe(sizes->info.memory),
               MatchesRegex("fake has 100.00 GB, of which 99.00 GB are free; 90.00 GB are taken: "
                            "weights .*, activations .* MB, slots and work space 2.00 GB, "
                            "context and code 3.00 GB, KV cache .* GB"));

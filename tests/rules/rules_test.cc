@@ -94,12 +94,12 @@ const IncludeRule kRules[] = {
      "JSON"},
     {"server/",
      {"\"server/", "\"baram/v1/", "\"proto/", "\"google/rpc/", "\"engine/engine.h",
-      "\"engine/config.h", "\"engine/blame.h", "\"engine/finish.h", "\"engine/memory_sum.h",
+      "\"engine/config.h", "\"engine/blame.h", "\"engine/finish.h", "\"engine/memory_budget.h",
       "\"engine/request.h", "\"engine/outbox.h", "\"engine/stats.h", "\"engine/steady_time.h",
       "\"engine/touched_list.h"},
      {"<cuda"},
      "server/ includes itself, the protocol's headers and engine/{engine,config,blame,finish,"
-     "memory_sum,request,outbox,stats,steady_time,touched_list}.h"},
+     "memory_budget,request,outbox,stats,steady_time,touched_list}.h"},
 };
 
 bool IsOurs(const std::string& included) {

@@ -1,7 +1,7 @@
-// MemorySum: what an engine takes of a device's memory, added up before anything is loaded, and the
-// operator's errors if it does not fit.
-#ifndef BARAM_ENGINE_MEMORY_SUM_H_
-#define BARAM_ENGINE_MEMORY_SUM_H_
+// MemoryBudget: what an engine takes of a device's memory, added up before anything is loaded, and
+// the operator's errors if it does not fit.
+#ifndef BARAM_ENGINE_MEMORY_BUDGET_H_
+#define BARAM_ENGINE_MEMORY_BUDGET_H_
 
 #include <cstdint>
 #include <string>
@@ -12,7 +12,7 @@
 namespace baram {
 
 // The memory of a device and what an engine takes of it, known before anything is loaded.
-struct MemorySum {
+struct MemoryBudget {
   struct Part {
     std::string name;
     int64_t bytes = 0;
@@ -27,20 +27,20 @@ struct MemorySum {
 };
 
 // What all parts take in total.
-int64_t PartsBytes(const MemorySum& sum);
+int64_t PartsBytes(const MemoryBudget& budget);
 
 // FailedPrecondition: less of a device's own memory is free than the share asks for.
-absl::Status CheckShare(const MemorySum& sum);
+absl::Status CheckFreeMemory(const MemoryBudget& budget);
 
 // FailedPrecondition, listing every part: their total exceeds what may be used.
-absl::Status CheckFits(const MemorySum& sum);
+absl::Status CheckFits(const MemoryBudget& budget);
 
 // "cuda:0 has 143.77 GB, of which 143.10 GB are free; 129.39 GB are taken: weights 16.06 GB, ...".
-std::string DescribeSum(const MemorySum& sum);
+std::string Describe(const MemoryBudget& budget);
 
 // "16.06 GB", "1.5 MB".
 std::string ShowBytes(int64_t bytes);
 
 }  // namespace baram
 
-#endif  // BARAM_ENGINE_MEMORY_SUM_H_
+#endif  // BARAM_ENGINE_MEMORY_BUDGET_H_
