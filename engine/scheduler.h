@@ -111,7 +111,7 @@ class Scheduler {
     kSlot,       // it waits, and needs a slot and pages
   };
 
-  // --- admission.cc
+  // --- scheduler_admission.cc
   bool WaitsForLeader(const Sequence& sequence) const;
   bool Admit(Sequence& sequence, Budget& budget, SteadyTime now);
   PrefixMatch MatchPrefix(const Sequence& sequence);
@@ -143,7 +143,7 @@ class Scheduler {
   void SetPaused(Sequence& sequence, bool paused, SteadyTime now);
   void UpdateGauges();
 
-  // --- preemption.cc
+  // --- scheduler_preemption.cc
   bool PreemptFor(const Sequence& sequence, Need need, Budget& budget);
   bool IsBlockedOnReader(const Sequence& sequence) const;
   bool GivesWay(const Sequence& other, const Sequence& sequence, Need need) const;
@@ -155,7 +155,7 @@ class Scheduler {
   void ReleaseSlot(Sequence& sequence);
   void FailStuck(Sequence& sequence, SteadyTime now);
 
-  // --- commit.cc: results and endings
+  // --- scheduler_commit.cc: results and endings
   void CommitRow(const PlannedRow& planned, std::span<const TokenResult> results, SteadyTime now);
   void CommitScores(const PlannedRow& planned, std::span<const TokenResult> results);
   void CommitToken(Sequence& sequence, const TokenResult& result, SteadyTime now);
