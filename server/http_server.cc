@@ -115,11 +115,11 @@ struct HttpServer::Shared {
           if (error) return AcceptLater(door, error);
           try {
             Serve(std::move(socket));
+            Accept(door);
           } catch (const std::exception&) {  // no memory, most likely
             namespace errc = boost::system::errc;
-            return AcceptLater(door, errc::make_error_code(errc::not_enough_memory));
+            AcceptLater(door, errc::make_error_code(errc::not_enough_memory));
           }
-          Accept(door);
         });
   }
 
@@ -129,7 +129,10 @@ struct HttpServer::Shared {
     const auto exhausted = {errc::too_many_files_open, errc::too_many_files_open_in_system,
                             errc::no_buffer_space, errc::not_enough_memory};
     if (std::ranges::any_of(exhausted, [&](errc::errc_t one) { return reason == one; })) {
-      (void)state->error_body({503, kNoDescriptors, ""});  // only counted, not sent
+      try {
+        (void)state->error_body({503, kNoDescriptors, ""});  // only counted, not sent
+      } catch (const std::exception&) {                      // nor counted, without memory
+      }
     }
     door.retry.expires_after(std::chrono::milliseconds(50));
     door.retry.async_wait([this, &door](boost::system::error_code error) {

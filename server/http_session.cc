@@ -83,11 +83,12 @@ HttpSession::HttpSession(asio::ip::tcp::socket socket, std::shared_ptr<HttpListe
       timer_(socket_.get_executor()),
       // Room for a header, and for the framing of a chunk, which Beast does not limit.
       buffer_(static_cast<size_t>(listener_->limits.max_header_bytes) + kReadBytes) {
-  listener_->connections.fetch_add(1, std::memory_order_relaxed);
   Error ignored;
   peer_ = PeerOf(socket_);
   socket_.set_option(asio::ip::tcp::no_delay(true), ignored);
   socket_.set_option(asio::socket_base::send_buffer_size(kSendBufferBytes), ignored);
+  // Last: the destructor does not run if anything before throws.
+  listener_->connections.fetch_add(1, std::memory_order_relaxed);
 }
 
 HttpSession::~HttpSession() {
@@ -185,6 +186,10 @@ void HttpSession::ReadHead(size_t count) {
     parser_->on_chunk_header(CheckChunk);
     Error error;
     parser_->put(asio::buffer(text.data(), head_->size()), error);
+    // The head is whole: Beast misses the version.
+    if (error == http::error::need_more || error == http::error::header_limit) {
+      error = http::error::bad_version;
+    }
     buffer_.consume(head_->size());
     return OnHead(error);
   }

@@ -213,8 +213,8 @@ void HttpSession::HoldAnswer(int64_t bytes) {
     answers.all.push_back({answer_, bytes, weak_from_this()});
     answers.bytes += bytes;
     while (answers.bytes > listener_->limits.max_answers_bytes && answers.all.size() > 1) {
+      cut.push_back(answers.all.front());  // first: it may throw
       answers.bytes -= answers.all.front().bytes;
-      cut.push_back(std::move(answers.all.front()));
       answers.all.pop_front();
     }
   }

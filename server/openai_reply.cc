@@ -51,11 +51,12 @@ OpenAiReply::OpenAiReply(const OpenAiFormat& format, size_t prompts, OpenAiHeade
 
 void OpenAiReply::SetPrompt(size_t prompt, OpenAiPrompt facts) {
   prompts_[prompt].facts = std::move(facts);
+  prompts_[prompt].text_bytes = StringContent(prompts_[prompt].facts.text).size();
 }
 
 size_t OpenAiReply::PromptBytes(const Prompt& prompt) const {
   constexpr size_t kIdBytes = 8;
-  size_t bytes = prompt.facts.text.size() + prompt.echo.size();
+  size_t bytes = prompt.text_bytes + prompt.echo.size();
   if (!chat()) bytes += prompt.logprobs.size();
   if (!chat() && format_.token_ids) bytes += prompt.facts.ids.size() * kIdBytes;
   return bytes;

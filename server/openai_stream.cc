@@ -228,7 +228,9 @@ void OpenAiStream::Advance() {
   if (status_.ok() && reply_.too_large()) {
     Fail(format_.stream
              ? HttpEchoTooLarge(reply_.max_bytes())
-             : HttpReplyTooLarge(reply_.max_bytes(), "set stream to true, or ask for less"));
+             : HttpReplyTooLarge(reply_.max_bytes(), format_.echo || format_.token_ids
+                                                         ? "ask for less"
+                                                         : "set stream to true, or ask for less"));
   }
   if (writing_ || undecided_ > 0) return;
   if (!pending_.empty()) {

@@ -44,7 +44,7 @@ struct Config : EngineConfig {
   // Limits
   int64_t max_body_bytes = 8 << 20;   // of an HTTP body and of a gRPC message
   int64_t max_reply_bytes = 4 << 20;  // of a single-message gRPC reply; gRPC clients' default limit
-  int64_t max_http_reply_bytes = 64 << 20;  // of an HTTP answer that is not streamed
+  int64_t max_http_reply_bytes = 64 << 20;  // of an HTTP answer, or a stream's prompts
   int64_t max_prompt_bytes = 0;             // see MaxPromptBytes
   int32_t max_n = 16;
   int32_t max_connections = 1024;  // HTTP and gRPC each

@@ -238,7 +238,8 @@ const std::vector<Group>& SettingsTable() {
          .min = 1024,
          .max = 1LL << 34,
          .value = "BYTES",
-         .help = "Largest HTTP answer that is not streamed."},
+         .help = "Largest HTTP answer that is not streamed, and the most that a stream repeats of "
+                 "its prompts (echo, return_token_ids)."},
         {.name = "max-prompt-bytes",
          .kind = Kind::kBytes,
          .member = &C::max_prompt_bytes,

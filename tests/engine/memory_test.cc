@@ -93,6 +93,7 @@ TEST(MemoryTest, APeakOfLittleMoreThanWeightsAndCache) {
   config.model = folder.path();
   config.kv_cache_bytes = kKvBytes;
   config.max_num_batched_tokens = 512;
+  config.max_num_seqs = 32;
   const auto engine = Engine::Open(config);
   ASSERT_TRUE(engine.ok()) << engine.status();
 
