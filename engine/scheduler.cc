@@ -177,8 +177,8 @@ bool Scheduler::TryAdmit(Sequence& sequence, AdmissionState& admission, Budget& 
     return false;
   }
   // It would hold a slot without making progress: prompts of higher rank use all the scores of this
-  // step. Others may pass it. By rank, it is the next to get scores.
-  if (sequence.live->scoring() && budget.scores == 0) return false;
+  // step. Others may pass it, unless it was preempted. By rank, it is the next to get scores.
+  if (sequence.preemptions == 0 && sequence.live->scoring() && budget.scores == 0) return false;
   if (Admit(sequence, budget, now)) return true;
   admission.closed = true;
   if (admission.stuck == nullptr) admission.stuck = &sequence;

@@ -158,7 +158,11 @@ void SizeSteps(const EngineConfig& config, const ModelSpec& spec, const DeviceIn
   const auto choose = [](int32_t wanted, int32_t by_default) {
     return wanted > 0 ? wanted : by_default;
   };
-  info.max_num_seqs = choose(config.max_num_seqs, steps.seqs);
+  // A default does not raise a limit that was set.
+  const int32_t seqs = config.max_num_batched_tokens > 0
+                           ? std::min(steps.seqs, config.max_num_batched_tokens)
+                           : steps.seqs;
+  info.max_num_seqs = choose(config.max_num_seqs, seqs);
   info.max_num_batched_tokens = choose(config.max_num_batched_tokens, steps.tokens);
   // Every running sequence may decode in every step.
   info.max_num_batched_tokens = std::max(info.max_num_batched_tokens, info.max_num_seqs);

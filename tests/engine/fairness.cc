@@ -85,10 +85,10 @@ const Fairness::Before* Fairness::Find(const Sequence& sequence) const {
 bool Fairness::LeftOut(const Sequence& sequence, const EngineRig& rig) const {
   if (sequence.state != SequenceState::kWaiting || sequence.paused) return false;
   const Before* before = Find(sequence);
-  // A prompt that is to be scored waits for scores as well.
+  // A prompt that is to be scored waits for scores as well, unless it was preempted.
   const bool scoring = before == nullptr ? sequence.live->scoring() : before->scoring;
   const bool preempted = before != nullptr && before->running;
-  if (scoring && !preempted && rig.NoScoresLeftFor(sequence)) return false;
+  if (scoring && sequence.preemptions == 0 && rig.NoScoresLeftFor(sequence)) return false;
   // One that ran before was preempted, and may not be overtaken by those after it either.
   return before == nullptr ? sequence.index == 0 : before->ready || preempted;
 }

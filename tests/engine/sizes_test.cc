@@ -140,6 +140,12 @@ TEST(SizesTest, StepsGrowWithTheWorkers) {
     EXPECT_EQ(asked_for->info.max_num_seqs, 3);
     EXPECT_EQ(asked_for->info.max_num_batched_tokens, 300);
     EXPECT_EQ(asked_for->info.mixed_step_tokens, 30);
+    EngineConfig short_steps;
+    short_steps.max_num_batched_tokens = 20;
+    const auto shorter = SizeEngine(short_steps, TinySpec({0}), {}, device);
+    ASSERT_TRUE(shorter.ok()) << shorter.status();
+    EXPECT_EQ(shorter->info.max_num_batched_tokens, 20);
+    EXPECT_EQ(shorter->info.max_num_seqs, 20);
   }
 }
 
