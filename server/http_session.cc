@@ -31,6 +31,8 @@ namespace {
 constexpr size_t kReadBytes = 4096;
 // How often operations that exceed their limit are cancelled again.
 constexpr double kCutAgainS = 0.1;
+// How long pipelined data that is too much to keep may wait before it is dropped.
+constexpr auto kKeepPipelined = std::chrono::seconds(1);
 // The kernel's send buffer; the kernel doubles it for its own needs. Left alone it grows to
 // megabytes: minutes of a stream before a stopped reader is noticed.
 constexpr int kSendBufferBytes = 128 << 10;
@@ -81,6 +83,7 @@ HttpSession::HttpSession(asio::ip::tcp::socket socket, std::shared_ptr<HttpListe
     : listener_(std::move(listener)),
       socket_(std::move(socket)),
       timer_(socket_.get_executor()),
+      drop_timer_(socket_.get_executor()),
       // Room for a header, and for the framing of a chunk, which Beast does not limit.
       buffer_(static_cast<size_t>(listener_->limits.max_header_bytes) + kReadBytes) {
   Error ignored;
@@ -354,8 +357,10 @@ void HttpSession::ReadNextOrEnd() {
 }
 
 void HttpSession::Watch() {
-  // With this much pipelined data buffered the client's end can't be seen; a write will notice it.
-  if (buffer_.size() >= static_cast<size_t>(listener_->limits.max_header_bytes)) return;
+  if (buffer_.size() >= static_cast<size_t>(listener_->limits.max_header_bytes)) {
+    if (keep_alive_) return DropLater();
+    buffer_.clear();
+  }
   watching_ = true;
   socket_.async_read_some(buffer_.prepare(kReadBytes),
                           Guarded([](HttpSession& self, Error error, size_t count) {
@@ -363,6 +368,17 @@ void HttpSession::Watch() {
                             self.buffer_.commit(count);
                             self.OnWatched(error);
                           }));
+}
+
+// The client's end comes after what it has pipelined. An answer that is made soon has no need to
+// see it; for any other the requests that follow are given up.
+void HttpSession::DropLater() {
+  drop_timer_.expires_after(kKeepPipelined);
+  drop_timer_.async_wait(Guarded([](HttpSession& self, Error error) {
+    if (error || self.phase_ != Phase::kAnswering || self.watching_) return;
+    self.keep_alive_ = false;
+    self.Watch();
+  }));
 }
 
 void HttpSession::OnWatched(Error error) {
@@ -435,6 +451,7 @@ void HttpSession::Close() {
   phase_ = Phase::kClosed;
   LimitUntil(SteadyTime::max());
   timer_.cancel();
+  drop_timer_.cancel();
   Error ignored;
   socket_.close(ignored);
 }

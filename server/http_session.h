@@ -151,8 +151,10 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   void Dispatch();
   // After an answer, when no read is pending: goes to the next request, if there may be one.
   void ReadNextOrEnd();
-  // Reads while an answer is produced, so that the client's end is noticed; data received is kept.
+  // Reads while an answer is produced, so that the client's end is noticed; data received is kept,
+  // up to max_header_bytes.
   void Watch();
+  void DropLater();
   void OnWatched(Error error);
   void Linger();
   void Gone(HttpEnd how);
@@ -194,6 +196,7 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   const std::shared_ptr<HttpListenerState> listener_;  // before socket_, whose executor it owns
   boost::asio::ip::tcp::socket socket_;
   boost::asio::steady_timer timer_;
+  boost::asio::steady_timer drop_timer_;
   // The timer may fire before the limit: setting it costs as much as writing a short piece of a
   // stream, so extending the limit leaves the timer alone.
   SteadyTime limit_ = SteadyTime::max();

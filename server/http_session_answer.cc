@@ -242,6 +242,7 @@ void HttpSession::FinishAnswer() {
   if (phase_ == Phase::kClosed) return;
   streaming_ = false;
   on_gone_ = nullptr;
+  drop_timer_.cancel();
   if (const auto ended = std::exchange(ended_, nullptr)) ended(HttpEnd::kSent);
   kept_ = true;
   if (!keep_alive_) return Linger();

@@ -149,6 +149,57 @@ TEST_F(HttpStreamTest, NoticesAClientThatGoesAfterPipelining) {
   EXPECT_EQ(gone_.Take(), HttpEnd::kGone);
 }
 
+// However much it has pipelined.
+TEST_F(HttpStreamTest, NoticesAClientThatGoesAfterALotOfPipelining) {
+  Listen();
+  for (const bool streaming : {false, true}) {
+    RawClient client(server_->address());
+    const Exchange exchange = Hold(client);
+    Watch(exchange);
+    if (streaming) {
+      exchange->StartStream(200, {});
+      EXPECT_TRUE(Write(exchange, "one"));
+    }
+    EXPECT_TRUE(client.Send(std::string(200 << 10, 'x')));
+    client.ShutdownSend();
+    for (int i = 0; i < 1000 && gone_.size() == 0; ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    ASSERT_EQ(gone_.size(), 1u);
+    gone_.Take();
+  }
+}
+
+TEST_F(HttpStreamTest, AnswersALotOfPipeliningThatNeedsNoWait) {
+  Listen();
+  RawClient client(server_->address());
+  constexpr int kRequests = 5000;
+  std::thread sender([&] {
+    std::string requests;
+    for (int i = 0; i < kRequests; ++i) requests += RawRequest("GET", "/path/one");
+    EXPECT_TRUE(client.Send(requests));
+  });
+  int answers = 0;
+  while (answers < kRequests && client.Read().body == "/path/one") ++answers;
+  sender.join();
+  EXPECT_EQ(answers, kRequests);
+}
+
+// More than a little is not kept, and so can't be answered.
+TEST_F(HttpStreamTest, ALotOfPipeliningEndsTheConnectionWithItsAnswer) {
+  Listen();
+  RawClient client(server_->address());
+  const Exchange exchange = Hold(client);
+  std::string requests;
+  while (requests.size() < 16 << 20) requests += RawRequest("GET", "/path/dropped");
+  EXPECT_TRUE(client.Send(requests));  // more than the sockets hold: it has been read
+  exchange->Respond(200, {}, "all");
+  const RawResponse response = client.Read();
+  EXPECT_EQ(response.body, "all");
+  EXPECT_EQ(response.headers.count("connection"), 1u);
+  EXPECT_EQ(client.ReadToEnd(), "");
+}
+
 TEST_F(HttpStreamTest, NoticesAClientThatGoesWithinAStream) {
   Listen();
   for (const bool resets : {false, true}) {
@@ -232,7 +283,7 @@ TEST_F(HttpStreamTest, CutsASlowReaderOff) {
   Watch(exchange);
   exchange->StartStream(200, {});
   // More than the two sockets' buffers hold.
-  while (Write(exchange, std::string(1 << 20, 'x'))) {
+  while (Write(exchange, std::string(200 << 10, 'x'))) {
   }
   EXPECT_EQ(gone_.Take(), HttpEnd::kSlow);
   EXPECT_EQ(gone_.size(), 0u);
