@@ -66,14 +66,14 @@ AttendPlan PlanAttend(const StepView& step, const HeadShape& head, int32_t windo
   SortByKeys(window, runs, plan.run_count);
   if (workers == 1) return plan;
 
-  // A unit of more than half of a worker's part of the work may leave the others waiting.
+  // A unit of more than half a worker's fair share may leave the others waiting.
   const int64_t most = std::max<int64_t>(1, segments * head.kv_heads / (2 * workers));
   int32_t partials = 0;
   for (int64_t i = 0, count = plan.run_count; i < count; ++i) {
     if (runs[i].segments <= most) continue;
     AttendRun whole = runs[i];
-    // Not into shares of fewer keys than a segment: their workers would be done before the others,
-    // which a cut by heads avoids.
+    // Shares average at least a segment of keys: workers with shorter ones would finish early, and
+    // splitting by heads avoids that.
     const int64_t shares =
         std::min<int64_t>(CeilDivide(whole.segments, most), KeysOf(whole, window) / kSegmentKeys);
     if (shares < 2 || whole.segments * whole.count > kMaxPartials - partials) continue;

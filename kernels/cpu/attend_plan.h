@@ -3,10 +3,10 @@
 //
 // Query rows (a token and a head) that share a KV head and a sequence read the same keys, so a unit
 // is a run of tokens of one sequence by some query heads of one KV head: at most kUnitRows query
-// rows, which is two AMX tiles high. Where few runs have most of the keys, theirs are cut into
-// shares of whole segments, a run each; the sums of every segment go through memory, and a second
-// op merges them. No cut shows in the result: a query row's order of sums depends on its position
-// alone.
+// rows, which is two AMX tiles high. If a few runs hold most of the keys, they are split into
+// shares of whole segments, each a run of its own. The sums of each segment go through memory, and
+// a second op merges them. Splitting never changes the result: a query row's summation order
+// depends on its position alone.
 #ifndef BARAM_KERNELS_CPU_ATTEND_PLAN_H_
 #define BARAM_KERNELS_CPU_ATTEND_PLAN_H_
 
@@ -18,14 +18,14 @@
 namespace baram::cpu {
 
 // Partials (of a segment and a token, with all heads) that a plan uses at most: 10 MB for 32 heads
-// of 128. A context of half a million tokens in decoding, 8 tokens after 64 thousand.
+// of 128. Enough to decode one sequence of 524,288 tokens, or for 8 tokens after 64,000.
 inline constexpr int32_t kMaxPartials = 512;
-// Runs that it cuts, at most: each has two segments or more.
+// Runs that it splits at most: each has two segments or more.
 inline constexpr int32_t kMaxCutRuns = kMaxPartials / 2;
 
 // Query heads of a unit at most, all of one KV head.
 int32_t MaxHeadsPerUnit(const HeadShape& head);
-// Of `run_count` runs for so many workers: fewer heads where there would be fewer units than
+// For `run_count` runs and `workers` workers: fewer heads if there would be fewer units than
 // workers. A few short sequences of a model with few KV heads would otherwise leave most of them
 // idle.
 int32_t ChooseHeadsPerUnit(const HeadShape& head, int64_t run_count, int32_t workers);
@@ -33,12 +33,12 @@ int32_t ChooseHeadsPerUnit(const HeadShape& head, int64_t run_count, int32_t wor
 int32_t TokensPerUnit(const HeadShape& head);
 
 struct AttendPlan {
-  int64_t run_count = 0;  // what is to be computed: runs, and the shares of those that are cut
-  int64_t cut_count = 0;  // the runs that are cut, whole: what is to be merged then
+  int64_t run_count = 0;  // to compute: whole runs, and the shares of those that are split
+  int64_t cut_count = 0;  // to merge afterwards: the split runs, whole
 };
 
 // Cuts the step's rows into runs of at most TokensPerUnit(head) tokens, those with most keys first,
-// so that the last units to be taken are short. `runs` has room for step.tokens + kMaxPartials,
+// so that the units taken last are short. `runs` has room for step.tokens + kMaxPartials,
 // `cut_runs` for kMaxCutRuns.
 AttendPlan PlanAttend(const StepView& step, const HeadShape& head, int32_t window, int32_t workers,
                       AttendRun* runs, AttendRun* cut_runs);

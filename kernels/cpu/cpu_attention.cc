@@ -19,7 +19,7 @@ int64_t PartialBytes(const HeadShape& head) {
 
 int64_t CpuDevice::KvBytesPerPage(const KvShape& shape) const { return KvPageBytes(shape); }
 
-// Partials, the runs that are cut, and what is computed: a run a token at most, and shares.
+// The partials, the split runs, and the runs to compute: at most one per token, plus the shares.
 int64_t CpuDevice::AttendScratchBytes(const KvShape& shape, const SlotShape& slots) const {
   const int64_t runs = kMaxCutRuns + slots.max_step_tokens + kMaxPartials;
   return PartialBytes(shape.head) + runs * static_cast<int64_t>(sizeof(AttendRun));

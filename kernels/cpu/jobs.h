@@ -87,8 +87,8 @@ struct StoreKvJob {
   bool interleaved = false;
 };
 
-// Keys whose sums a query row begins from nothing and then adds to those of the keys before them:
-// the segment of a key is its position divided by this. Part of the order of sums, see attend.inc.
+// Keys per segment. A query row sums each segment from zero and then adds it to the earlier ones;
+// position p is in segment p / kSegmentKeys. Part of the summation order, see attend.inc.
 inline constexpr int32_t kSegmentKeys = 1024;
 
 // Consecutive tokens of one sequence that attend together, over their keys in some segments.
@@ -99,8 +99,8 @@ struct AttendRun {
   int32_t position = 0;  // of the first
   int32_t segment = 0;   // the first
   int32_t segments = 0;
-  // Where the run's keys are cut: the partial of its first segment and token; its partials are
-  // [segments, count]. -1: they are not cut.
+  // If the run is split by keys: the index of the partial of its first segment and token. Its
+  // partials are [segments, count]. -1: not split.
   int32_t partial = -1;
 };
 
@@ -112,7 +112,7 @@ inline constexpr int32_t kUnitRows = 32;
 inline constexpr int32_t kPartialTail = 32;
 
 // Unit of attend: a run and some query heads of one KV head; see attend_plan.h. Unit of
-// merge_attend: a whole run whose keys were cut, and a query head; unit u is run u / heads.
+// merge_attend: a whole run that was split by keys, and a query head; unit u is run u / heads.
 struct AttendJob {
   CacheView cache;
   const AttendRun* runs = nullptr;  // [run_count]
