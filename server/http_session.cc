@@ -1,22 +1,17 @@
-// HttpSession: reads requests and closes connections. Answers are in http_session_answer.cc.
-//
-// Limits are enforced by our own timer: Beast's tcp_stream closes the socket on timeout, and then a
-// slow request can't be told why it failed.
+// HttpSession: reads requests. Its answers are in http_session_answer.cc, its limits and its end in
+// http_session_end.cc.
 #include "server/http_session.h"
-
-#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/dispatch.hpp>
 #include <boost/beast/http/error.hpp>
-#include <boost/core/demangle.hpp>
 #include <chrono>
 #include <cstring>
-#include <typeinfo>
 
 #include "absl/strings/str_cat.h"
 #include "server/errors.h"
+#include "server/http_framing.h"
 #include "server/http_text.h"
 #include "server/request_id.h"
 #include "server/text/utf8.h"
@@ -29,8 +24,6 @@ namespace http = boost::beast::http;
 namespace {
 
 constexpr size_t kReadBytes = 4096;
-// How often operations that exceed their limit are cancelled again.
-constexpr double kCutAgainS = 0.1;
 // How long pipelined data that is too much to keep may wait before it is dropped.
 constexpr auto kKeepPipelined = std::chrono::seconds(1);
 // The kernel's send buffer; the kernel doubles it for its own needs. Left alone it grows to
@@ -38,31 +31,6 @@ constexpr auto kKeepPipelined = std::chrono::seconds(1);
 constexpr int kSendBufferBytes = 128 << 10;
 
 int64_t Now() { return std::chrono::steady_clock::now().time_since_epoch().count(); }
-
-size_t Count(const http::fields& header, http::field name) {
-  return static_cast<size_t>(std::count_if(
-      header.begin(), header.end(), [name](const auto& field) { return field.name() == name; }));
-}
-
-// Whether a header delimits its body in the one way that all implementations agree on (RFC 9112,
-// 6.3). Otherwise a proxy in front of us may have seen different requests.
-bool EndIsClear(const http::fields& header, bool http11) {
-  const size_t lengths = Count(header, http::field::content_length);
-  const size_t codings = Count(header, http::field::transfer_encoding);
-  if (lengths + codings > 1) return false;
-  if (codings > 0) return http11 && LowerCase(header[http::field::transfer_encoding]) == "chunked";
-  const auto length = header[http::field::content_length];
-  return std::all_of(length.begin(), length.end(), [](char c) { return c >= '0' && c <= '9'; });
-}
-
-// Beast accepts any byte inside quotes. A proxy that reads a line end there sees a different
-// body.
-void CheckChunk(uint64_t /*size*/, boost::beast::string_view extensions,
-                boost::system::error_code& error) {
-  if (std::any_of(extensions.begin(), extensions.end(), IsControl)) {
-    error = http::error::bad_chunk_extension;
-  }
-}
 
 // For an IPv4 client of a dual-stack listener, its IPv4 address. Empty: it has disconnected.
 std::string PeerOf(const asio::ip::tcp::socket& socket) {
@@ -211,18 +179,7 @@ void HttpSession::OnHead(Error error) {
   if (!error || error == http::error::body_limit) TakeHead();
   if (error) return AnswerReadError(error);
   const http::fields& header = parser_->get();
-  if (!EndIsClear(header, http11_)) {
-    return AnswerError({400, "UNCLEAR_BODY_END",
-                        "This is not an HTTP/1.1 request: the end of its body is not clear. Send "
-                        "one Content-Length, or Transfer-Encoding: chunked."});
-  }
-  // RFC 9112, 3.2. A proxy in front of us may have routed by another Host than we would.
-  const size_t hosts = Count(header, http::field::host);
-  if (hosts > 1 || (hosts == 0 && http11_)) {
-    return AnswerError({400, "UNCLEAR_HOST",
-                        absl::StrCat("This is not an HTTP/1.1 request: it has ", hosts,
-                                     " Host headers. Send one.")});
-  }
+  if (const auto fault = FramingFault(header, http11_)) return AnswerError(*fault);
   const std::string coding = LowerCase(header[http::field::content_encoding]);
   const bool has_body = parser_->chunked() || parser_->content_length().value_or(0) > 0;
   if (has_body && !coding.empty() && coding != "identity") {
@@ -415,75 +372,6 @@ void HttpSession::Linger() {
   if (watching_) return;
   buffer_.clear();
   Watch();
-}
-
-void HttpSession::Gone(HttpEnd how) {
-  if (phase_ == Phase::kClosed) return;
-  gone_as_ = how;
-  Close();
-  TellGone(how);
-}
-
-void HttpSession::TellGone(HttpEnd how) {
-  if (const auto gone = std::exchange(on_gone_, nullptr)) gone(how);
-  if (const auto ended = std::exchange(ended_, nullptr)) ended(how);
-}
-
-void HttpSession::Break(const std::exception& error) noexcept {
-  Close();
-  try {
-    // Its kind alone: what it says may quote a request.
-    spdlog::error("HTTP connection closed: {} was thrown",
-                  boost::core::demangle(typeid(error).name()));
-  } catch (const std::exception&) {
-  }
-  // Whoever waits hears of it, also where another who does throws.
-  while (on_gone_ || ended_ || (sent_then_ && !writing_)) {
-    try {
-      TellGone(gone_as_);
-      if (!writing_ && sent_then_) std::exchange(sent_then_, nullptr)(gone_as_);
-    } catch (const std::exception&) {
-    }
-  }
-}
-
-void HttpSession::Close() {
-  phase_ = Phase::kClosed;
-  LimitUntil(SteadyTime::max());
-  timer_.cancel();
-  drop_timer_.cancel();
-  Error ignored;
-  socket_.close(ignored);
-}
-
-void HttpSession::LimitFor(double seconds) { LimitUntil(FromNow(seconds)); }
-
-void HttpSession::LimitReadUntil(SteadyTime when) {
-  const bool closing = listener_->closing.load(std::memory_order_relaxed);
-  LimitUntil(closing ? std::min(when, FromNow(listener_->limits.closing_s)) : when);
-}
-
-void HttpSession::LimitUntil(SteadyTime when) {
-  timed_out_ = false;
-  limit_ = when;
-  if (limit_ < wakes_) Wait();
-}
-
-void HttpSession::Wait() {
-  wakes_ = limit_;
-  timer_.expires_at(wakes_);  // cancels a longer wait
-  timer_.async_wait(Guarded([](HttpSession& self, Error error) {
-    if (error) return;
-    self.wakes_ = SteadyTime::max();
-    if (self.limit_ == SteadyTime::max()) return;
-    if (self.limit_ > std::chrono::steady_clock::now()) return self.Wait();  // it has moved
-    // An operation that has completed and awaits its handler is not cancelled; it may start
-    // another, which is.
-    self.LimitFor(kCutAgainS);
-    self.timed_out_ = true;
-    Error ignored;
-    self.socket_.cancel(ignored);
-  }));
 }
 
 }  // namespace baram::server

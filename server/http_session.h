@@ -132,7 +132,7 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   // Why an operation on the socket failed.
   HttpEnd Failure() const { return timed_out_ ? HttpEnd::kSlow : HttpEnd::kGone; }
 
-  // --- http_session.cc: reading, limits, the connection's end
+  // --- http_session.cc: reading
   // Whoever may evict the session sees that it waits from now on, or no longer does; false: it has
   // been evicted.
   bool WaitsFrom(int64_t when);
@@ -157,6 +157,8 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   void DropLater();
   void OnWatched(Error error);
   void Linger();
+
+  // --- http_session_end.cc: the connection's end, limits
   void Gone(HttpEnd how);
   void TellGone(HttpEnd how);
   // A handler has thrown `error`.
