@@ -198,7 +198,7 @@ void ReadChatRequest(JsonFields& fields, int32_t max_n, OpenAiRequest& request) 
   }
   format.logprobs = fields.Bool("logprobs").value_or(false);
   const auto top = fields.Integer("top_logprobs");
-  if (top && *top > 0 && !format.logprobs) {
+  if (top && *top != 0 && !format.logprobs) {
     fields.Fail("top_logprobs", "top_logprobs needs logprobs: true.");
   }
   format.top_logprobs = top.value_or(0);

@@ -259,6 +259,7 @@ TEST(OpenAiRequestTest, Logprobs) {
   EXPECT_EQ(Chat(R"("logprobs":true)").call.logprobs, 0);
   EXPECT_EQ(Chat(R"("logprobs":false,"top_logprobs":0)").call.logprobs, std::nullopt);
   EXPECT_THAT(ChatRefusal(R"("top_logprobs":5)"), HasSubstr("top_logprobs: "));
+  EXPECT_THAT(ChatRefusal(R"("top_logprobs":-5)"), HasSubstr("top_logprobs: "));
   EXPECT_EQ(Completion(R"("logprobs":0)").call.logprobs, 0);
 }
 
