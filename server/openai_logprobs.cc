@@ -27,9 +27,12 @@ Json Bytes(const std::string& text) {
 
 }  // namespace
 
-// Valid UTF-8: a partial character becomes U+FFFD.
 std::string OpenAiLogprobs::TokenName(int32_t id) const {
-  if (format_.tokens_as_ids) return absl::StrCat("token_id:", id);
+  return format_.tokens_as_ids ? absl::StrCat("token_id:", id) : TokenText(id);
+}
+
+// Valid UTF-8: a partial character becomes U+FFFD.
+std::string OpenAiLogprobs::TokenText(int32_t id) const {
   std::string bytes = tokenizer_.TokenBytes(id);
   if (text::IsValidUtf8(bytes)) return bytes;
   const auto text = tokenizer_.Decode({&id, 1}, /*skip_special_tokens=*/false);
@@ -107,7 +110,7 @@ void OpenAiLogprobs::AddToPrompt(JsonArrayText& list, const TokenResult& score) 
   Json entry = Json::object();
   const auto put = [&](int32_t id, float logprob, int rank) {
     entry[std::to_string(id)] = {
-        {"logprob", Logprob(logprob)}, {"rank", rank}, {"decoded_token", TokenName(id)}};
+        {"logprob", Logprob(logprob)}, {"rank", rank}, {"decoded_token", TokenText(id)}};
   };
   put(score.token, score.logprob, score.rank);
   const int count = std::min<int>(score.top_count, static_cast<int>(*format_.prompt_logprobs));

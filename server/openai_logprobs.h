@@ -51,7 +51,9 @@ class OpenAiLogprobs {
   // `shown`: the token's bytes in the text, possibly none.
   void AddToCompletion(LogprobsText& text, int32_t id, const TokenResult* result,
                        std::string_view shown) const;
+  // As `logprobs` shows a token: its text, or its id if the client wants ids.
   std::string TokenName(int32_t id) const;
+  std::string TokenText(int32_t id) const;
 
   const OpenAiFormat& format_;
   const text::Tokenizer& tokenizer_;

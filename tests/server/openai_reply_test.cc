@@ -537,6 +537,10 @@ TEST_F(OpenAiReplyTest, PromptLogprobs) {
   OpenAiReply& completion = Completion(R"(,"prompt_logprobs":1)");
   completion.Take(0, Chunk({Delta(0, "a", {})}, {End(0, EndReason::kStop)}, scored));
   EXPECT_EQ(Json::parse(completion.Whole())["choices"][0]["prompt_logprobs"], expected);
+  // Its keys are the ids: the texts stay.
+  OpenAiReply& ids = Completion(R"(,"prompt_logprobs":1,"return_tokens_as_token_ids":true)");
+  ids.Take(0, Chunk({Delta(0, "a", {})}, {End(0, EndReason::kStop)}, scored));
+  EXPECT_EQ(Json::parse(ids.Whole())["choices"][0]["prompt_logprobs"], expected);
   OpenAiReply& chat = Chat(R"(,"prompt_logprobs":1)");
   chat.Take(0, Chunk({Delta(0, "a", {})}, {End(0, EndReason::kStop)}, scored));
   EXPECT_EQ(Json::parse(chat.Whole())["prompt_logprobs"], expected);
