@@ -315,6 +315,25 @@ TEST_F(SettingsTest, WhatWasProbablyMeant) {
   EXPECT_THAT(Error({"--disable-log-stats"}), HasSubstr("/metrics"));
   EXPECT_THAT(Error({"--root-path", "/x"}), HasSubstr("a proxy in front"));
   EXPECT_THAT(Error({"--max-seq-len-to-capture", "8192"}), HasSubstr("--enforce-eager"));
+  EXPECT_EQ(Error({"--max-num-queued-reqs", "100"}),
+            "There is no --max-num-queued-reqs. What it decides elsewhere is here: "
+            "--max-queued-requests.");
+  EXPECT_THAT(Error({"--max-num-queued-tokens", "1"}), HasSubstr("here: --max-queued-tokens."));
+  EXPECT_THAT(Error({"--num-gpu-blocks-override=9"}), HasSubstr("here: --kv-cache-bytes."));
+  EXPECT_THAT(Error({"--long-prefill-token-threshold=9"}), HasSubstr("here: --max-chunk-tokens."));
+  EXPECT_THAT(Error({"--predict", "64"}), HasSubstr("here: max_tokens in each request;"));
+  EXPECT_THAT(Error({"--threads-http", "4"}), HasSubstr("here: --http-threads."));
+  EXPECT_THAT(Error({"-tb", "4"}), HasSubstr("here: --threads."));
+  EXPECT_THAT(Error({"--threads-batch", "4"}), HasSubstr("here: --threads."));
+  EXPECT_THAT(Error({"--cache-prompt"}), HasSubstr("here: --prefix-cache."));
+  EXPECT_THAT(Error({"--no-cache-prompt"}), HasSubstr("here: --no-prefix-cache."));
+  EXPECT_THAT(Error({"-lv", "1"}), HasSubstr("here: --log-level."));
+  EXPECT_THAT(Error({"--log-verbosity", "1"}), HasSubstr("here: --log-level."));
+  EXPECT_THAT(Error({"--top-k", "40"}), HasSubstr("here: top_k in each request."));
+  EXPECT_THAT(Error({"--top-p", "0.9"}), HasSubstr("here: top_p in each request."));
+  EXPECT_THAT(Error({"--min-p", "0.1"}), HasSubstr("here: min_p in each request."));
+  EXPECT_THAT(Error({"--repeat-penalty", "1.1"}),
+              HasSubstr("here: repetition_penalty in each request."));
 }
 
 // As vLLM takes its model.
