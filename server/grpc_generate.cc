@@ -20,6 +20,7 @@
 #include "server/grpc_messages.h"
 #include "server/grpc_peer.h"
 #include "server/grpc_reply.h"
+#include "server/grpc_request_id.h"
 #include "server/grpc_status.h"
 #include "server/request_id.h"
 
@@ -27,8 +28,6 @@ namespace baram::server {
 namespace {
 
 using std::chrono::steady_clock;
-
-constexpr char kRequestIdKey[] = "x-request-id";
 
 // Chunks with more tokens and alternatives than this are converted on the text pool: that takes a
 // millisecond, and the delivery thread has all other replies to serve.
@@ -57,14 +56,8 @@ class GenerateCall {
     record_.method = method;
     record_.peer = PeerOf(*context);
     record_.request_id = request.request_id();
-    if (record_.request_id.empty()) {
-      const auto& metadata = context->client_metadata();
-      if (const auto found = metadata.find(kRequestIdKey); found != metadata.end()) {
-        record_.request_id.assign(found->second.data(), found->second.size());
-      }
-      // As with the HTTP header: proxies write it, and the client can't fix it.
-      if (!IsRequestId(record_.request_id)) record_.request_id = Serving::NewRequestId();
-    }
+    if (record_.request_id.empty()) record_.request_id = RequestIdOf(*context);
+    if (record_.request_id.empty()) record_.request_id = NewRequestId();
   }
 
   // Calls `refused` with the reason, or has chunks delivered to `sink`. See Call::one_message.

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -15,6 +16,7 @@
 #include "server/grpc_generate.h"
 #include "server/grpc_messages.h"
 #include "server/grpc_peer.h"
+#include "server/grpc_request_id.h"
 #include "server/grpc_status.h"
 #include "server/version.h"
 
@@ -33,9 +35,12 @@ class ShortCall final : public grpc::ServerUnaryReactor {
       : serving_(serving),
         log_(log),
         method_(method),
+        request_id_(RequestIdOf(*context)),
         client_(new Client(context)),
         deadline_(serving.Deadline(began_, TimeLeft(*context))),
-        place_(serving.NewPlace()) {}
+        place_(serving.NewPlace()) {
+    if (!request_id_.empty()) context->AddInitialMetadata(kRequestIdKey, request_id_);
+  }
 
   // Answers with the result of `job`, on this thread: for jobs that only copy a few values.
   template <typename Job>
@@ -93,6 +98,7 @@ class ShortCall final : public grpc::ServerUnaryReactor {
     }
     CallRecord record;
     record.method = method_;
+    record.request_id = request_id_;
     record.peer = PeerOf(*client_->context);
     record.code = absl::StatusCodeToString(status_.code());
     record.SetError(status_);
@@ -131,6 +137,7 @@ class ShortCall final : public grpc::ServerUnaryReactor {
   Serving& serving_;
   CallLog& log_;
   const char* const method_;
+  const std::string request_id_;  // empty if the client sent none
   const SteadyTime began_ = steady_clock::now();
   const std::shared_ptr<Client> client_;
   const SteadyTime deadline_;

@@ -39,7 +39,7 @@ constexpr size_t kQuickBodyBytes = TextPool::kLongBytes;
 std::string RequestId(const HttpRequest& request, const std::string& in_body) {
   const std::string header(request.Header("x-request-id"));
   if (IsRequestId(header)) return header;
-  return in_body.empty() ? Serving::NewRequestId() : in_body;
+  return in_body.empty() ? NewRequestId() : in_body;
 }
 
 // The seconds in the header x-request-timeout, if present.

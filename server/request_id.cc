@@ -4,7 +4,9 @@
 #include <algorithm>
 #include <cstddef>
 
+#include "absl/strings/str_cat.h"
 #include "server/errors.h"
+#include "server/random.h"
 
 namespace baram::server {
 
@@ -20,6 +22,10 @@ absl::Status CheckRequestId(std::string_view text) {
   return InvalidField("request_id",
                       "request_id must be 1 to 128 characters of printable ASCII, without blanks, "
                       "quotes and backslashes.");
+}
+
+std::string NewRequestId() {
+  return absl::StrCat("req-", absl::Hex(RandomBits(), absl::kZeroPad16));
 }
 
 }  // namespace baram::server

@@ -2,6 +2,7 @@
 #ifndef BARAM_SERVER_REQUEST_ID_H_
 #define BARAM_SERVER_REQUEST_ID_H_
 
+#include <string>
 #include <string_view>
 
 #include "absl/status/status.h"
@@ -13,6 +14,8 @@ namespace baram::server {
 bool IsRequestId(std::string_view text);
 // InvalidArgument, field request_id, if `text` is not one.
 absl::Status CheckRequestId(std::string_view text);
+// Unique in this process and, with overwhelming probability, globally.
+std::string NewRequestId();
 
 }  // namespace baram::server
 

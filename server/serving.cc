@@ -15,6 +15,7 @@
 #include "server/errors.h"
 #include "server/model_text.h"
 #include "server/random.h"
+#include "server/request_id.h"
 #include "server/text/utf8.h"
 
 namespace baram::server {
@@ -448,10 +449,6 @@ absl::Status Serving::CheckModel(const std::string& model) const {
     return absl::OkStatus();
   }
   return UnknownModel(model, names);
-}
-
-std::string Serving::NewRequestId() {
-  return absl::StrCat("req-", absl::Hex(RandomBits(), absl::kZeroPad16));
 }
 
 SteadyTime Serving::Deadline(SteadyTime now, std::optional<double> timeout_s) const {

@@ -97,8 +97,6 @@ class Serving {
   // Converts an error of the text library to a client's: InvalidField or, if the library itself
   // failed, an Incident, whose cause is logged.
   static absl::Status OfText(std::string_view field, const absl::Status& error);
-  // Unique in this process and, with overwhelming probability, globally.
-  static std::string NewRequestId();
   // The deadline of a call that has `timeout_s` left, or set none (nullopt). One later than
   // --max-request-timeout allows is clamped, over gRPC and HTTP alike.
   SteadyTime Deadline(SteadyTime now, std::optional<double> timeout_s) const;

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <string>
 #include <thread>
@@ -87,6 +88,70 @@ TEST_F(GrpcFactsTest, ModelsAndServerInfo) {
   EXPECT_GT(info.parameters(), 0u);
   EXPECT_GT(info.kv_pages(), 0u);
   EXPECT_LE(info.kv_bytes(), 8u << 20);
+}
+
+// Refused calls, too.
+TEST_F(GrpcFactsTest, ShortCallsEchoTheRequestId) {
+  using Context = grpc::ClientContext;
+  const auto tokenize = [&](Context* context) {
+    v1::TokenizeRequest request;
+    request.set_text("hello");
+    v1::TokenizeResponse response;
+    return inference().Tokenize(context, request, &response);
+  };
+  const auto detokenize = [&](Context* context) {
+    v1::DetokenizeResponse response;
+    return inference().Detokenize(context, {}, &response);
+  };
+  const auto render = [&](Context* context) {
+    v1::RenderChatResponse response;
+    return inference().RenderChat(context, {}, &response);
+  };
+  const auto abort = [&](Context* context) {
+    v1::AbortResponse response;
+    return inference().Abort(context, {}, &response);
+  };
+  const auto list = [&](Context* context) {
+    v1::ListModelsResponse response;
+    return inference().ListModels(context, {}, &response);
+  };
+  const auto info = [&](Context* context) {
+    v1::GetServerInfoResponse response;
+    return operation().GetServerInfo(context, {}, &response);
+  };
+  const auto load = [&](Context* context) {
+    v1::GetLoadResponse response;
+    return operation().GetLoad(context, {}, &response);
+  };
+  const auto drain = [&](Context* context) {
+    v1::DrainRequest request;
+    request.set_limit_s(-1);
+    v1::DrainResponse response;
+    return operation().Drain(context, request, &response);
+  };
+  struct Call {
+    const char* name;
+    std::function<grpc::Status(Context*)> make;
+    bool ok;
+  };
+  for (const Call& call : {Call{"Tokenize", tokenize, true}, Call{"Detokenize", detokenize, true},
+                           Call{"RenderChat", render, false}, Call{"Abort", abort, false},
+                           Call{"ListModels", list, true}, Call{"GetServerInfo", info, true},
+                           Call{"GetLoad", load, true}, Call{"Drain", drain, false}}) {
+    SCOPED_TRACE(call.name);
+    const auto echoed = [&](const std::string& id) {
+      Context context;
+      if (!id.empty()) context.AddMetadata("x-request-id", id);
+      EXPECT_EQ(call.make(&context).ok(), call.ok);
+      const auto& headers = context.GetServerInitialMetadata();
+      const auto found = headers.find("x-request-id");
+      if (found == headers.end()) return std::string("none");
+      return std::string(found->second.data(), found->second.size());
+    };
+    EXPECT_EQ(echoed("mine-1"), "mine-1");
+    EXPECT_THAT(echoed("two words"), StartsWith("req-"));
+    EXPECT_EQ(echoed(""), "none");
+  }
 }
 
 TEST_F(GrpcFactsTest, TokenizeAndDetokenizeAreInverse) {
