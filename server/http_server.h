@@ -60,6 +60,10 @@ struct HttpRequest {
   std::string peer;    // "10.0.0.7:51234"; a proxy's, if there is one in between
   // The first of each name in kKeptHeaders, without trailers.
   std::vector<std::pair<std::string_view, std::string>> headers;
+  // Of the header X-Request-Id: the client's id if valid (request_id.h), else one of ours instead;
+  // empty without that header.
+  std::string id;
+  bool id_is_clients = false;
   std::string body;
   std::string_view Header(KeptHeader header) const;  // or ""
 };
@@ -89,10 +93,10 @@ class HttpExchange {
   // be told apart from one that vanished. What is in flight then is still sent; its own callback
   // reports how that ended.
   void OnGone(OnHttpEnd gone);
-  // Sends the whole answer. Once, and not after StartStream. A valid x-request-id of the request
-  // (request_id.h) is echoed in every answer; an X-Request-Id among `headers` counts only for a
-  // request without one. `ended` is called once: on a listener thread, or, if the listener has been
-  // destroyed, on this thread before Respond returns.
+  // Sends the whole answer. Once, and not after StartStream. The request's id is in every answer;
+  // an X-Request-Id among `headers` replaces one that is not the client's. `ended` is called once:
+  // on a listener thread, or, if the listener has been destroyed, on this thread before Respond
+  // returns.
   void Respond(int status, HttpHeaders headers, std::string body, OnHttpEnd ended = nullptr);
   // Starts an answer in pieces. The headers are sent with the first piece.
   void StartStream(int status, HttpHeaders headers);

@@ -107,6 +107,7 @@ void HttpSession::ReadRequest() {
   http11_ = true;
   origin_.clear();
   request_id_.clear();
+  id_is_clients_ = false;
   const HttpLimits& limits = listener_->limits;
   idle_limit_ = FromNow(kept_ ? limits.idle_s : std::min(limits.idle_s, limits.first_idle_s));
   if (!WaitsFrom(Now())) return Close();
@@ -258,8 +259,13 @@ void HttpSession::TakeHead() {
     const auto field = header.find({name.data(), name.size()});
     if (field != header.end()) request_.headers.emplace_back(name, std::string(field->value()));
   }
-  const std::string_view id = request_.Header("x-request-id");
-  request_id_ = IsRequestId(id) ? std::string(id) : "";
+  if (header.find("x-request-id") != header.end()) {
+    const std::string_view id = request_.Header("x-request-id");
+    id_is_clients_ = IsRequestId(id);
+    request_id_ = id_is_clients_ ? std::string(id) : NewRequestId();
+  }
+  request_.id = request_id_;
+  request_.id_is_clients = id_is_clients_;
   const std::vector<std::string>& allowed = listener_->allowed_origins;
   const std::string origin = HeaderSafe(header[http::field::origin]);
   const bool known = std::any_of(allowed.begin(), allowed.end(), [&](const std::string& one) {

@@ -224,7 +224,8 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   bool http11_ = true;
   HttpRequest request_;     // the body is set last
   std::string origin_;      // if allowed
-  std::string request_id_;  // the client's, if valid
+  std::string request_id_;  // and the next: as in HttpRequest
+  bool id_is_clients_ = false;
   int64_t body_bytes_ = 0;  // as received, including chunk framing
   int64_t held_bytes_ = 0;  // of the body, as counted in listener_->body_bytes
 

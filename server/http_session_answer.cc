@@ -127,11 +127,15 @@ std::string HttpSession::Head(int status, const HttpHeaders& headers) const {
   std::string head =
       "HTTP/1.1 " + std::to_string(status) + " " + std::string(HttpReason(status)) + "\r\n";
   head += "Date: " + HttpDate() + "\r\n";
+  bool id_sent = request_id_.empty();
   for (const auto& [name, value] : headers) {
-    if (request_id_.empty() || name != "X-Request-Id")
-      head += name + ": " + HeaderSafe(value) + "\r\n";
+    if (name == "X-Request-Id") {
+      if (id_is_clients_) continue;
+      id_sent = true;
+    }
+    head += name + ": " + HeaderSafe(value) + "\r\n";
   }
-  if (!request_id_.empty()) head += "X-Request-Id: " + request_id_ + "\r\n";
+  if (!id_sent) head += "X-Request-Id: " + request_id_ + "\r\n";
   if (!origin_.empty()) {
     head += "Access-Control-Allow-Origin: " + origin_ +
             "\r\nAccess-Control-Expose-Headers: X-Request-Id, Retry-After, Retry-After-Ms, "

@@ -35,11 +35,11 @@ void RespondJson(HttpExchange& exchange, const Json& json) {
 // Larger bodies are parsed on the text pool, to keep a listener thread free for others.
 constexpr size_t kQuickBodyBytes = TextPool::kLongBytes;
 
-// The header's id if valid, else the body's, else a new one.
+// The client's id in the header, else the body's, else one of ours.
 std::string RequestId(const HttpRequest& request, const std::string& in_body) {
-  const std::string header(request.Header("x-request-id"));
-  if (IsRequestId(header)) return header;
-  return in_body.empty() ? NewRequestId() : in_body;
+  if (request.id_is_clients) return request.id;
+  if (!in_body.empty()) return in_body;
+  return request.id.empty() ? NewRequestId() : request.id;
 }
 
 // The seconds in the header x-request-timeout, if present.
@@ -85,8 +85,7 @@ struct RouteCall {
   }
   // Answers with a JSON body.
   void Answer(absl::StatusOr<std::string> reply) const {
-    const std::string_view header = exchange->request().Header("x-request-id");
-    const std::string id(IsRequestId(header) ? header : "");
+    const std::string& id = exchange->request().id;
     if (!reply.ok()) return Fail(reply.status(), OpenAiEndpoint::kCompletions, id);
     exchange->Respond(200, {{"Content-Type", "application/json"}}, *std::move(reply),
                       Ended(200, Record(id)));
@@ -169,8 +168,8 @@ HttpRoute GenerateRoute(const OpenAiContext& context, OpenAiEndpoint endpoint, c
               return Generate(context, endpoint, call, place, /*on_text_pool=*/false);
             }
             // The id in the body is not known yet.
-            const std::string_view id = call.exchange->request().Header("x-request-id");
-            if (IsRequestId(id)) place->Enter(id);
+            const HttpRequest& request = call.exchange->request();
+            if (request.id_is_clients) place->Enter(request.id);
             OnTextPool(context, call, place,
                        [=] { Generate(context, endpoint, call, place, /*on_text_pool=*/true); });
           }};

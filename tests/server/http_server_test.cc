@@ -5,8 +5,10 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <set>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "tests/server/http_bed.h"
@@ -16,6 +18,7 @@ namespace {
 
 using testing::HasSubstr;
 using testing::Not;
+using testing::StartsWith;
 using HttpServerTest = HttpBed;
 
 TEST_F(HttpServerTest, KeepsAConnection) {
@@ -211,6 +214,32 @@ TEST_F(HttpServerTest, SendsTheRequestIdBackWithEveryAnswer) {
   EXPECT_EQ(Ask(RawRequest("POST", "/echo")).headers.count("x-request-id"), 0u);
 }
 
+// With one of ours: the client can still be told which call it was.
+TEST_F(HttpServerTest, AnswersAnInvalidRequestIdWithAnother) {
+  Listen();
+  std::set<std::string> ids;
+  const std::vector<std::string> invalid = {"two words", std::string(129, 'i'), ""};
+  for (const std::string& id : invalid) {
+    const std::string header = "X-Request-Id: " + id + "\r\n";
+    for (const char* path : {"/echo", "/none"}) {
+      const RawResponse response = Ask(RawRequest("GET", path, "", header));
+      ASSERT_EQ(response.headers.count("x-request-id"), 1u) << path << " " << id;
+      EXPECT_THAT(response.headers.at("x-request-id"), StartsWith("req-"));
+      ids.insert(response.headers.at("x-request-id"));
+    }
+    RawClient client(server_->address());
+    client.Send(RawRequest("POST", "/hold", "", header));
+    const auto exchange = held_.Take();
+    EXPECT_FALSE(exchange->request().id_is_clients);
+    exchange->Respond(200, {}, "");
+    EXPECT_EQ(client.Read().headers.at("x-request-id"), exchange->request().id);
+    // The next request on the connection has none.
+    client.Send(RawRequest("POST", "/echo"));
+    EXPECT_EQ(client.Read().headers.count("x-request-id"), 0u);
+  }
+  EXPECT_EQ(ids.size(), 2 * invalid.size());
+}
+
 // A route's own id is sent only if the client sent none, or an invalid one.
 TEST_F(HttpServerTest, SendsOneRequestId) {
   Listen();
@@ -228,7 +257,7 @@ TEST_F(HttpServerTest, HeadersCannotBeForged) {
   client.Send(RawRequest("POST", "/hold", "", "x-request-id: a\tb\xff\r\n"));
   held_.Take()->Respond(200, {{"X-Other", "v\r\nX-Forged: 1\r\n\r\nbody"}}, "end");
   const RawResponse response = client.Read();
-  EXPECT_EQ(response.headers.count("x-request-id"), 0u);
+  EXPECT_THAT(response.headers.at("x-request-id"), StartsWith("req-"));
   EXPECT_EQ(response.headers.count("x-forged"), 0u);
   EXPECT_EQ(response.headers.at("x-other"), "vX-Forged: 1body");
   EXPECT_EQ(response.body, "end");

@@ -293,6 +293,14 @@ TEST_F(OpenAiHostileTest, BytesOutsideTheBody) {
   const RawResponse id = Post("/v1/completions", body, "X-Request-Id: \xff\xfe id\r\n");
   EXPECT_EQ(id.status, 200);
   EXPECT_EQ(Json::parse(id.body)["id"], "cmpl-" + id.headers.at("x-request-id"));
+  // The body's id is better than one of ours.
+  const RawResponse named = Post("/v1/completions", R"({"prompt":"a","request_id":"in-body"})",
+                                 "X-Request-Id: \xff\xfe id\r\n");
+  EXPECT_EQ(named.headers.at("x-request-id"), "in-body");
+  for (const char* answered : {R"({"prompt":"a"})", R"({"prompt":)"}) {
+    const RawResponse other = Post("/tokenize", answered, "X-Request-Id: \xff\xfe id\r\n");
+    EXPECT_TRUE(other.headers.at("x-request-id").starts_with("req-")) << answered;
+  }
   EXPECT_EQ(Post("/v1/completions", body, "X-Request-Timeout: 30\r\n").status, 200);
   for (const char* wrong : {"nan", "-1", "0", "-1e999", "1e999", "30s", "abc"}) {
     const RawResponse timeout =

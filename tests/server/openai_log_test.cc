@@ -119,6 +119,33 @@ TEST_F(OpenAiLogTest, WhatTheListenerRefusesIsCountedWithItsReason) {
   EXPECT_TRUE(Counted("http", "400", "NOT_HTTP"));
 }
 
+// An invalid one is not logged, but the id of ours that the client gets instead.
+TEST_F(OpenAiLogTest, ShortCallsAreLoggedWithTheirRequestIds) {
+  StartServer();
+  RawResponse invalid;
+  const std::string log = Logged([&] {
+    Ask(RawRequest("GET", "/v1/models", "", "X-Request-Id: over-http\r\n"));
+    invalid = Ask(RawRequest("POST", "/tokenize", R"({"prompt":"a"})",
+                             "Content-Type: application/json\r\nX-Request-Id: so bad\r\n"));
+    for (const char* id : {"over-grpc", "so bad"}) {
+      grpc::ClientContext context;
+      context.AddMetadata("x-request-id", id);
+      v1::ListModelsResponse models;
+      EXPECT_TRUE(inference().ListModels(&context, {}, &models).ok());
+    }
+    EXPECT_TRUE(Counted("/v1/models", "200", ""));
+    EXPECT_TRUE(Counted("/tokenize", "200", ""));
+    EXPECT_TRUE(Counted("ListModels", "OK", "", 2));
+  });
+  EXPECT_EQ(invalid.status, 200);
+  EXPECT_THAT(log, HasSubstr("call /v1/models 200 id=over-http peer="));
+  EXPECT_THAT(log,
+              HasSubstr("call /tokenize 200 id=" + invalid.headers["x-request-id"] + " peer="));
+  EXPECT_THAT(log, HasSubstr("call ListModels OK id=over-grpc peer="));
+  EXPECT_THAT(log, ContainsRegex("call ListModels OK id=req-[0-9a-f]+ peer="));
+  EXPECT_THAT(log, Not(HasSubstr("so bad")));
+}
+
 // For several prompts the sum, and for an invalid id nothing, as it may be anything.
 TEST_F(OpenAiLogTest, ALineTellsWhatItsCallUsed) {
   StartServer();
