@@ -22,6 +22,7 @@
 #include "server/commands.h"
 #include "server/exit_codes.h"
 #include "server/interrupts.h"
+#include "server/program_name.h"
 #include "server/settings.h"
 #include "server/terminal_text.h"
 #include "server/text/utf8.h"
@@ -116,7 +117,7 @@ bool OutgrewContext(const AskOptions& options, const std::string& field) {
 }
 
 // Why nothing came from the address: gRPC's message, and our explanation.
-std::string DescribeSilence(const std::string& grpc_words, const std::string& address) {
+std::string DescribeSilence(const std::string& grpc_words, const AskOptions& options) {
   constexpr std::pair<std::string_view, std::string_view> kForeign[] = {
       {"http1.x server", "speaks HTTP/1, not gRPC"},
       {"Failed parsing HTTP/2", "does not speak gRPC"},
@@ -124,10 +125,10 @@ std::string DescribeSilence(const std::string& grpc_words, const std::string& ad
   for (const auto& [met, meaning] : kForeign) {
     if (grpc_words.find(met) == std::string::npos) continue;
     return absl::StrFormat("what answers at %s %s; the gRPC port of a server is 50051 by default.",
-                           address, meaning);
+                           options.address, meaning);
   }
-  return absl::StrFormat("no server answers at %s. Start one with: baram serve --model DIR",
-                         address);
+  return absl::StrFormat("no server answers at %s. Start one with: %s serve --model DIR",
+                         options.address, options.program);
 }
 
 // Makes foreign text safe to show: on a terminal it can't emit control sequences; a file or a pipe
@@ -153,8 +154,7 @@ int Explain(const Answer& answer, const AskOptions& options) {
                     "baram ask: the server at %s went away before the answer was complete.\n",
                     options.address);
     } else {
-      absl::FPrintF(stderr, "baram ask: %s\n",
-                    DescribeSilence(status.error_message(), options.address));
+      absl::FPrintF(stderr, "baram ask: %s\n", DescribeSilence(status.error_message(), options));
     }
     return kExitUnavailable;
   }
@@ -320,9 +320,9 @@ int Converse(const AskOptions& options, Interrupts& interrupts) {
 
 }  // namespace
 
-int Ask(const std::vector<std::string>& args) {
+int Ask(const std::string& program, const std::vector<std::string>& args) {
   if (WantsHelp(args)) {
-    std::fputs(kAskHelp, stdout);
+    std::fputs(WithProgram(kAskHelp, program).c_str(), stdout);
     return 0;
   }
   absl::StatusOr<AskOptions> options = ParseAskOptions(args);
@@ -330,14 +330,16 @@ int Ask(const std::vector<std::string>& args) {
     absl::FPrintF(stderr, "baram ask: %s\n", options.status().message());
     return kExitUsage;
   }
+  options->program = program;
   if (options->chat && options->raw) {
     std::fputs("baram ask: --raw has no dialogue; leave out --chat.\n", stderr);
     return kExitUsage;
   }
   if (options->question.empty() && !options->chat) {
     if (isatty(STDIN_FILENO) == 1) {
-      std::fputs("baram ask: there is no question, as in: baram ask \"Why is the sky blue?\"\n",
-                 stderr);
+      absl::FPrintF(stderr,
+                    "baram ask: there is no question, as in: %s ask \"Why is the sky blue?\"\n",
+                    program);
       return kExitUsage;
     }
     options->question.assign(std::istreambuf_iterator<char>(std::cin), {});

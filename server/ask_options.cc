@@ -11,21 +11,21 @@
 namespace baram::server {
 
 const char kAskHelp[] =
-    R"(baram ask "a question" [options]
+    R"($0 ask "a question" [options]
 
 Asks a running server and shows its answer as it comes. Without a question it is read from standard
 input.
 
-  baram ask "Why is the sky blue?"
-  baram ask --chat
-  baram ask --temperature 0 --timings "Count to five."
+  $0 ask "Why is the sky blue?"
+  $0 ask --chat
+  $0 ask --temperature 0 --timings "Count to five."
 
 Options
   --chat                  Go on with a dialogue; /clear forgets it, /quit or Ctrl-D ends it. Ctrl-C
                           ends an answer, or the dialogue if there is none. A line that begins with
                           // is sent with one slash. Arrow keys, history and an erase key that
                           knows how wide Hangul is come from rlwrap, which keeps no history so:
-                          rlwrap -H /dev/null baram ask --chat
+                          rlwrap -H /dev/null $0 ask --chat
   --system TEXT           System message.
   --raw                   Continue the text as it is, without the chat template.
   --timings               Show times and token counts after each answer.

@@ -11,9 +11,11 @@
 
 namespace baram::server {
 
+// With "$0" for the program, see program_name.h.
 extern const char kAskHelp[];
 
 struct AskOptions {
+  std::string program = "baram";  // see program_name.h; not an argument
   bool chat = false, raw = false, timings = false;
   std::string question, system, model, address = "127.0.0.1:50051";
   std::optional<uint32_t> max_tokens, top_k;

@@ -9,10 +9,11 @@
 
 namespace baram::server {
 
-// `args` are those after the subcommand; `started` is the process's start time.
-int Serve(const std::vector<std::string>& args, SteadyTime started);
-int Ask(const std::vector<std::string>& args);
-int Inspect(const std::vector<std::string>& args);
+// `program` is as program_name.h has it, `args` are those after the subcommand; `started` is the
+// process's start time.
+int Serve(const std::string& program, const std::vector<std::string>& args, SteadyTime started);
+int Ask(const std::string& program, const std::vector<std::string>& args);
+int Inspect(const std::string& program, const std::vector<std::string>& args);
 
 }  // namespace baram::server
 

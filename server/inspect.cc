@@ -8,13 +8,14 @@
 #include "server/exit_codes.h"
 #include "server/inspection_text.h"
 #include "server/model_text.h"
+#include "server/program_name.h"
 #include "server/settings.h"
 
 namespace baram::server {
 namespace {
 
 constexpr char kHelp[] =
-    R"(baram inspect --model DIR [settings]
+    R"($0 inspect --model DIR [settings]
 
 Reads a model folder without loading its weights: family, layers, sizes, tokenizer, chat template,
 what fits in this machine's memory, and why `serve` would refuse it if it would. Exit code 0 if it
@@ -25,9 +26,10 @@ by byte, only `serve` sees.
 
 }  // namespace
 
-int Inspect(const std::vector<std::string>& args) {
+int Inspect(const std::string& program, const std::vector<std::string>& args) {
   if (WantsHelp(args)) {
-    std::fputs(absl::StrCat(kHelp, SettingsHelp(Command::kInspect)).c_str(), stdout);
+    std::fputs(absl::StrCat(WithProgram(kHelp, program), SettingsHelp(Command::kInspect)).c_str(),
+               stdout);
     return 0;
   }
   const auto fail = [](const absl::Status& status) {
@@ -36,7 +38,7 @@ int Inspect(const std::vector<std::string>& args) {
   };
   const auto config = ParseSettings(Command::kInspect, args);
   if (!config.ok()) return fail(config.status());
-  for (const std::string& warning : UnknownVariables(ProcessVariables())) {
+  for (const std::string& warning : UnknownVariables(ProcessVariables(), program)) {
     std::fprintf(stderr, "baram inspect: %s\n", warning.c_str());
   }
   const absl::StatusOr<ModelText> text = LoadModelText(*config);

@@ -22,6 +22,7 @@
 #include "server/commands.h"
 #include "server/exit_codes.h"
 #include "server/log.h"
+#include "server/program_name.h"
 #include "server/server.h"
 #include "server/settings.h"
 #include "server/version.h"
@@ -33,13 +34,13 @@ namespace {
 using std::chrono::steady_clock;
 
 constexpr char kHelp[] =
-    R"(baram serve --model DIR [settings]
+    R"($0 serve --model DIR [settings]
 
 Loads a model folder and serves it until SIGTERM, Ctrl-C or the end of its terminal, which let
 running calls finish. While the model loads they end it at once, and of its ports only that of
 --metrics-listen answers.
 
-  baram serve --model ./SmolLM2-135M-Instruct
+  $0 serve --model ./SmolLM2-135M-Instruct
   curl http://127.0.0.1:8000/v1/models
 
 Each setting is a flag, a variable and a line of a file:
@@ -259,9 +260,10 @@ void StopAsTold(Server& server, Watchdog& watchdog, int signal) {
 
 }  // namespace
 
-int Serve(const std::vector<std::string>& args, SteadyTime started) {
+int Serve(const std::string& program, const std::vector<std::string>& args, SteadyTime started) {
   if (WantsHelp(args)) {
-    std::fputs(absl::StrCat(kHelp, SettingsHelp(Command::kServe)).c_str(), stdout);
+    std::fputs(absl::StrCat(WithProgram(kHelp, program), SettingsHelp(Command::kServe)).c_str(),
+               stdout);
     return 0;
   }
   auto config = ParseSettings(Command::kServe, args);
@@ -271,7 +273,9 @@ int Serve(const std::vector<std::string>& args, SteadyTime started) {
   }
   SetUpLog(config->log_format, config->log_level);
   spdlog::info("baram {}", kVersion);
-  for (const std::string& warning : UnknownVariables(ProcessVariables())) spdlog::warn(warning);
+  for (const std::string& warning : UnknownVariables(ProcessVariables(), program)) {
+    spdlog::warn(warning);
+  }
 
   StopSignals signals;
   ProgressLine progress;

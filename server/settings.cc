@@ -215,7 +215,7 @@ Names ProcessVariables() {
   return entries;
 }
 
-Names UnknownVariables(std::span<const std::string> entries) {
+Names UnknownVariables(std::span<const std::string> entries, std::string_view program) {
   Names known = {"BARAM_CONFIG", "BARAM_SERVER"};
   for (const Setting* s : SettingsOf(Command::kServe)) known.push_back(Variable(s->name));
   const std::vector<std::string_view> views(known.begin(), known.end());
@@ -227,10 +227,10 @@ Names UnknownVariables(std::span<const std::string> entries) {
       continue;
     }
     const std::string nearest(Nearest(name, views));
-    warnings.push_back(absl::StrCat("the variable ", name, " is no setting",
-                                    nearest.empty()
-                                        ? "; baram serve --help lists them"
-                                        : absl::StrCat(". Did you mean ", nearest, "?")));
+    warnings.push_back(absl::StrCat(
+        "the variable ", name, " is no setting",
+        nearest.empty() ? absl::StrCat("; ", Piece(program), " serve --help lists them")
+                        : absl::StrCat(". Did you mean ", nearest, "?")));
   }
   return warnings;
 }

@@ -76,8 +76,9 @@ const char* ProcessEnvironment(const char* name);
 // All variables, as NAME=VALUE.
 std::vector<std::string> ProcessVariables();
 // A sentence for each entry (NAME=VALUE) that looks like a setting but is not one. Other programs
-// may use the prefix, so these are warnings.
-std::vector<std::string> UnknownVariables(std::span<const std::string> entries);
+// may use the prefix, so these are warnings. `program` is as program_name.h has it.
+std::vector<std::string> UnknownVariables(std::span<const std::string> entries,
+                                          std::string_view program);
 
 // Which settings a subcommand takes.
 enum class Command { kServe, kInspect };

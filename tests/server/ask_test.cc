@@ -29,6 +29,7 @@
 #include "server/http_server.h"
 #include "server/listening_sockets.h"
 #include "server/openai.h"
+#include "server/program_name.h"
 #include "tests/model/scratch_folder.h"
 
 extern char** environ;
@@ -374,7 +375,23 @@ TEST_F(AskTest, AServerThatGoesAwayIsOneSentence) {
                                   " went away before the answer was complete.\n");
   Asking nobody("127.0.0.1:1", {"fine"});
   EXPECT_EQ(nobody.Ends(), 69);
-  EXPECT_THAT(nobody.complaint, HasSubstr("no server answers at 127.0.0.1:1."));
+  EXPECT_THAT(nobody.complaint,
+              HasSubstr("no server answers at 127.0.0.1:1. Start one with: " +
+                        server::ProgramName(BARAM_PROGRAM) + " serve --model DIR\n"));
+}
+
+// Also where it is not on PATH.
+TEST_F(AskTest, ExamplesNameTheProgramAsItWasCalled) {
+  const auto shown = [this](const std::string& arguments, const std::string& example) {
+    return Shell("cd /; \"" BARAM_PROGRAM "\" " + arguments + " 2>&1 | grep -qF -- \"" +
+                 server::ProgramName(BARAM_PROGRAM) + " " + example + "\"") == 0;
+  };
+  EXPECT_TRUE(shown("--help", "serve --model DIR"));
+  EXPECT_TRUE(shown("", "inspect --model DIR"));
+  EXPECT_TRUE(shown("serve --help", "serve --model ./SmolLM2-135M-Instruct"));
+  EXPECT_TRUE(shown("inspect --help", "inspect --model DIR"));
+  EXPECT_TRUE(shown("ask --help", "ask --temperature 0 --timings"));
+  EXPECT_FALSE(shown("ask --help", "ask --no-such-option"));
 }
 
 TEST_F(AskTest, AnAddressThatAnswersInHttpIsTold) {

@@ -512,16 +512,18 @@ TEST_F(SettingsTest, ValuesThatAreMissing) {
 }
 
 TEST(UnknownVariablesTest, AreNamedWithTheNearest) {
-  EXPECT_THAT(UnknownVariables(std::vector<std::string>{
-                  "BARAM_MAX_NUM_SEQ=3", "BARAM_XYZZY=", "BARAM_MAX_N=3", "BARAM_CONFIG=x",
-                  "BARAM_SERVER=x", "PATH=BARAM_", "BARAMX=1",
-                  // Kubernetes's, for services named baram and baram-http.
-                  "BARAM_SERVICE_HOST=10.0.0.1", "BARAM_SERVICE_PORT_HTTP=8000",
-                  "BARAM_PORT=tcp://10.0.0.1:8000", "BARAM_PORT_8000_TCP_ADDR=10.0.0.1",
-                  "BARAM_HTTP_PORT_8000_TCP=tcp://10.0.0.1:8000"}),
-              ElementsAre("the variable BARAM_MAX_NUM_SEQ is no setting. Did you mean "
-                          "BARAM_MAX_NUM_SEQS?",
-                          "the variable BARAM_XYZZY is no setting; baram serve --help lists them"));
+  const std::vector<std::string> entries = {
+      "BARAM_MAX_NUM_SEQ=3", "BARAM_XYZZY=", "BARAM_MAX_N=3", "BARAM_CONFIG=x", "BARAM_SERVER=x",
+      "PATH=BARAM_", "BARAMX=1",
+      // Kubernetes's, for services named baram and baram-http.
+      "BARAM_SERVICE_HOST=10.0.0.1", "BARAM_SERVICE_PORT_HTTP=8000",
+      "BARAM_PORT=tcp://10.0.0.1:8000", "BARAM_PORT_8000_TCP_ADDR=10.0.0.1",
+      "BARAM_HTTP_PORT_8000_TCP=tcp://10.0.0.1:8000"};
+  EXPECT_THAT(
+      UnknownVariables(entries, "bin/baram"),
+      ElementsAre("the variable BARAM_MAX_NUM_SEQ is no setting. Did you mean "
+                  "BARAM_MAX_NUM_SEQS?",
+                  "the variable BARAM_XYZZY is no setting; bin/baram serve --help lists them"));
 }
 
 TEST(ArgumentsTest, NumbersOfAsk) {
