@@ -218,7 +218,7 @@ class FuzzCase {
 };
 
 TEST(EngineFuzz, EveryOutputIsExactAndEndsOnce) {
-  const int64_t cases = FromEnvironment("BARAM_FUZZ_CASES", 250);
+  const int64_t cases = FromEnvironment("BARAM_FUZZ_CASES", 2000);
   const int64_t first = FromEnvironment("BARAM_FUZZ_SEED", 1);
   int64_t requests = 0;
   for (int64_t seed = first; seed < first + cases; ++seed) {
