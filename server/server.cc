@@ -23,7 +23,7 @@ using std::chrono::steady_clock;
 constexpr auto kLastWords = std::chrono::seconds(2);
 constexpr double kLastWordsS = std::chrono::duration<double>(kLastWords).count();
 
-// Seconds for a probe to ask, which takes one line: connections that stay silent keep no others out.
+// Seconds for a probe to ask, which takes one line: silent connections keep no others out.
 constexpr double kProbeS = 5;
 
 // How many HTTP answers of maximum size may be in flight.
