@@ -518,6 +518,11 @@ TEST_F(HttpLimitsTest, BoundsTheAnswersOnTheirWay) {
     streams.back()->Write(large, [&ended, i](HttpEnd end) { ended.Put({i, end}); });
     while (!clients.back()->HasMore()) std::this_thread::yield();
   }
+  // Long before it would be cut off as slow.
+  for (int i = 0; i < 500 && ended.size() == 0; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  ASSERT_EQ(ended.size(), 1u);
   EXPECT_EQ(ended.Take(), std::pair(0, HttpEnd::kSlow));
 }
 

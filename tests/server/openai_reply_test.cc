@@ -546,5 +546,16 @@ TEST_F(OpenAiReplyTest, PromptLogprobs) {
   EXPECT_EQ(Json::parse(chat.Whole())["prompt_logprobs"], expected);
 }
 
+// Not even built: every output shows the prompt once more.
+TEST_F(OpenAiReplyTest, AStreamEndsWhereItsPromptsPassTheLimit) {
+  max_bytes_ = 4000;
+  OpenAiReply& reply = Completion(R"(,"stream":true,"echo":true,"n":16)");
+  reply.SetPrompt(0, {Ids("Hi"), std::string(500, '\t')});  // 1000 bytes of JSON
+  ReplyChunk chunk;
+  for (int32_t i = 0; i < 16; ++i) chunk.deltas.push_back(Delta(i, "a", {}));
+  EXPECT_EQ(Events(reply.Take(0, chunk)).size(), 4u);
+  EXPECT_TRUE(reply.too_large());
+}
+
 }  // namespace
 }  // namespace baram::server
