@@ -173,12 +173,12 @@ struct HttpServer::Shared {
 
   void Serve(tcp::socket socket) {
     const int64_t limit = state->limits.max_connections;
-    const int64_t open = state->connections.load();
-    const bool full = open - state->evicted.load() >= limit;
-    // Connections being refused, and those that make room, are short-lived; a flood of them is
-    // dropped without a reply.
-    const bool drop = open >= limit + state->limits.max_refused;
-    const bool refuse = full && !drop && !MakeRoom();
+    // An evicted connection is closed at once, or nearly: its place is free.
+    const int64_t open = state->connections.load() - state->evicted.load();
+    const bool full = open >= limit;
+    const bool refuse = full && !MakeRoom();
+    // Connections being refused are short-lived; a flood of them is dropped without a reply.
+    const bool drop = refuse && open >= limit + state->limits.max_refused;
     // One that is sent the reason is counted with its answer.
     if (drop || (full && !refuse)) (void)state->error_body({503, kTooManyConnections, ""});
     if (drop) return;

@@ -70,6 +70,7 @@ HttpSession::~HttpSession() {
 }
 
 void HttpSession::Start(bool refuse) {
+  if (!refuse) WaitsFrom(Now());  // from now on, not from its turn on the strand
   asio::dispatch(socket_.get_executor(), Guarded([refuse](HttpSession& self) {
                    if (!refuse) return self.ReadRequest();
                    self.AnswerError({503, kTooManyConnections,
