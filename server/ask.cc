@@ -274,6 +274,16 @@ int AskOnce(const AskOptions& options, Interrupts& interrupts) {
   return Explain(Stream(options, request, interrupts), options);
 }
 
+// Reads a line without what an editor on Windows adds to it: a byte order mark, a carriage return.
+// False at the end.
+bool ReadLine(std::string* line) {
+  if (!std::getline(std::cin, *line)) return false;
+  constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
+  if (line->starts_with(kByteOrderMark)) line->erase(0, kByteOrderMark.size());
+  if (line->ends_with('\r')) line->pop_back();
+  return true;
+}
+
 // Returns the exit code of the last answer.
 int Converse(const AskOptions& options, Interrupts& interrupts) {
   const bool terminal = isatty(STDIN_FILENO) == 1;
@@ -290,7 +300,7 @@ int Converse(const AskOptions& options, Interrupts& interrupts) {
     if (line.empty()) {
       if (terminal) std::fputs("> ", stdout);
       std::fflush(stdout);
-      if (!std::getline(std::cin, line)) break;
+      if (!ReadLine(&line)) break;
     }
     if (line == "/quit") break;
     if (line == "/clear") {
@@ -301,7 +311,7 @@ int Converse(const AskOptions& options, Interrupts& interrupts) {
           "/quit. A line that begins with // is sent with one slash.\n",
           stderr);
       if (!terminal) return kExitUsage;
-    } else if (!line.empty()) {
+    } else if (line.find_first_not_of(" \t") != std::string::npos) {
       AddMessage("user", line.starts_with('/') ? line.substr(1) : line, chat);
       const Answer answer = Stream(options, request, interrupts);
       const bool kept = answer.status.ok() || (answer.stopped && !answer.text.empty());

@@ -294,6 +294,20 @@ TEST_F(AskTest, ALineThatLooksLikeACommandIsNotSent) {
   EXPECT_EQ(Shell("printf '/wat\\nfine\\n' | $ASK --chat > /dev/null"), 64);
 }
 
+// Ctrl-V lets a terminal pass the carriage return.
+TEST_F(AskTest, TakesLinesOfWindowsFilesAndSkipsBlankOnes) {
+  Asking asking = Ask({"--chat"});
+  ASSERT_TRUE(asking.Shows("> "));
+  asking.Type(
+      "\xef\xbb\xbf"
+      "fine\x16\r\n");
+  ASSERT_TRUE(asking.Shows("ok.\n> "));
+  asking.Type(" \t\x16\r\n\n/quit\x16\r\n");
+  EXPECT_EQ(asking.Ends(), 0);
+  EXPECT_EQ(asking.complaint, "");
+  EXPECT_THAT(service_.dialogues(), ElementsAre("fine"));
+}
+
 TEST_F(AskTest, CtrlCAtThePromptEndsTheDialogue) {
   Asking asking = Ask({"--chat", "fine"});
   ASSERT_TRUE(asking.Shows("ok.\n> "));
