@@ -50,8 +50,10 @@ OpenAiReply::OpenAiReply(const OpenAiFormat& format, size_t prompts, OpenAiHeade
       choices_(prompts * static_cast<size_t>(format.n)) {}
 
 void OpenAiReply::SetPrompt(size_t prompt, OpenAiPrompt facts) {
+  // An unstreamed reply counts its echo when it writes it.
+  const std::string& text = facts.text;
+  prompts_[prompt].text_bytes = format_.stream ? StringContent(text).size() : text.size();
   prompts_[prompt].facts = std::move(facts);
-  prompts_[prompt].text_bytes = StringContent(prompts_[prompt].facts.text).size();
 }
 
 size_t OpenAiReply::PromptBytes(const Prompt& prompt) const {

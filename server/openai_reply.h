@@ -71,7 +71,7 @@ class OpenAiReply {
   };
   struct Prompt {
     OpenAiPrompt facts;
-    size_t text_bytes = 0;    // of facts.text in JSON
+    size_t text_bytes = 0;    // of facts.text: in JSON if streamed, else roughly
     LogprobsText echo;        // of its first `echoed` tokens
     size_t echoed = 0;        // how many
     size_t echoed_bytes = 0;  // of the text
