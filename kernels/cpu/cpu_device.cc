@@ -129,8 +129,7 @@ std::string CpuDevice::Missing() const {
     return "the cpu device could start only " + std::to_string(pool_.workers()) + " of " +
            std::to_string(info_.workers) +
            " threads: lower --threads below that, or raise the limit on threads (ulimit -u, a "
-           "pod's "
-           "pids) or on memory (ulimit -v)";
+           "pod's pids) or on memory (ulimit -v)";
   }
   return "";
 }
