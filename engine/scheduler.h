@@ -145,7 +145,6 @@ class Scheduler {
 
   // --- scheduler_preemption.cc
   bool PreemptFor(const Sequence& sequence, Need need, Budget& budget);
-  bool IsBlockedOnReader(const Sequence& sequence) const;
   bool GivesWay(const Sequence& other, const Sequence& sequence, Need need) const;
   bool MayGiveWay(const Sequence& other, const Sequence& sequence) const;
   Sequence* VictimFor(const Sequence& sequence, Need need) const;

@@ -68,6 +68,8 @@ void Scheduler::CheckInvariants() const {
         "what waits for neither slot nor pages is counted");
   Check(std::ranges::all_of(slot_users, [](int32_t users) { return users == 1; }),
         "a slot is free or has one owner");
+  Check(std::ranges::all_of(given_up_, [](int32_t holders) { return holders == 0; }),
+        "no admission counts a page as given up by another's victims");
   pool_.CheckInvariants(references);
 }
 

@@ -5,6 +5,15 @@
 #include "engine/scheduler.h"
 
 namespace baram {
+namespace {
+
+// Whether it runs but is paused, and has no use for what it holds until its reader makes room. Asks
+// what the plan found, not the ring: its reader may drain it between two passes of a decision.
+bool IsBlockedOnReader(const Sequence& sequence) {
+  return sequence.state == SequenceState::kRunning && sequence.paused;
+}
+
+}  // namespace
 
 // Preempts a victim for the pages, or the slot, that `sequence` needs. No sequence of lower rank
 // has a row in this step yet.
@@ -15,12 +24,6 @@ bool Scheduler::PreemptFor(const Sequence& sequence, Need need, Budget& budget) 
   budget.pages_due -= PagesDue(*victim);
   Preempt(*victim);
   return true;
-}
-
-// Whether it runs but is paused, and has no use for what it holds until its reader makes room.
-bool Scheduler::IsBlockedOnReader(const Sequence& sequence) const {
-  if (sequence.state != SequenceState::kRunning || !sequence.paused) return false;
-  return sequence.live->outbox->Room(sequence.index) <= sequence.draws_in_flight;
 }
 
 // An admission preempts a running sequence only if its own priority is higher, and takes a slot
