@@ -216,21 +216,14 @@ void EngineCore::Intake(SteadyTime now) {
   // Read before the inbox: a request that is cancelled in between is in the inbox by now, or leaves
   // the flag for the next turn.
   const bool cancellations_pending = wakeup_->cancellations_pending.exchange(false);
-  if (inbox_filled_.load()) {
-    std::lock_guard lock(inbox_mutex_);
-    std::swap(inbox_, taken_);
-    inbox_filled_.store(false);
-  }
-  for (std::unique_ptr<LiveRequest>& live : taken_) scheduler_.Add(std::move(live), now);
-  taken_.clear();
+  if (inbox_filled_.load()) TakeInbox(now);
   scheduler_.EndExpired(cancellations_pending, now);
   if (draining() && Ticks(now) >= drain_limit_.load()) {
     EndAll({.reason = FinishReason::kDrained}, now);
   }
 }
 
-void EngineCore::EndAll(const Finish& finish, SteadyTime now) {
-  // Requests accepted before the caller stopped accepting are in the inbox by now.
+void EngineCore::TakeInbox(SteadyTime now) {
   {
     std::lock_guard lock(inbox_mutex_);
     std::swap(inbox_, taken_);
@@ -238,6 +231,11 @@ void EngineCore::EndAll(const Finish& finish, SteadyTime now) {
   }
   for (std::unique_ptr<LiveRequest>& live : taken_) scheduler_.Add(std::move(live), now);
   taken_.clear();
+}
+
+void EngineCore::EndAll(const Finish& finish, SteadyTime now) {
+  // Requests accepted before the caller stopped accepting are in the inbox once it is locked.
+  TakeInbox(now);
   scheduler_.EndAll(finish, now);
 }
 

@@ -103,6 +103,7 @@ class EngineCore {
   absl::Status Accepting(const Request& request) const;
   bool AddLive(const Request& request, std::shared_ptr<Outbox> outbox);  // false: the id is taken
   Live::iterator FirstLive(std::string_view id);  // the first at or after that id
+  void TakeInbox(SteadyTime now);
   void EndAll(const Finish& finish, SteadyTime now);
   void Unpark(SteadyTime now);  // any thread
 

@@ -34,28 +34,27 @@ void Scheduler::CommitRow(const PlannedRow& planned, std::span<const TokenResult
   LiveRequest& live = *sequence.live;
   --sequence.rows_in_flight;
   if (row.draws) --sequence.draws_in_flight;
-  if (sequence.state != SequenceState::kRetiring) {
-    const bool finite = std::ranges::none_of(
-        results, [](const TokenResult& result) { return (result.flags & kResultNonFinite) != 0; });
-    if (!finite) {
-      stats_.nonfinite_rows.Add();
-      UnpublishPages(sequence);
-      EndOutput(sequence,
-                {.reason = FinishReason::kFailed, .message = "internal: non-finite logits"}, now);
-    } else {
-      if (planned.begin + row.count >= sequence.prompt_tokens) CountPrompt(live);
-      // A preempted sequence's tokens still count; its pages are gone.
-      if (sequence.state == SequenceState::kRunning) {
-        sequence.committed += row.count;
-        PublishPages(sequence);
-        if (!live.prompt_shared && sequence.committed >= sequence.prompt_tokens)
-          SharePrompt(sequence);
-        SlideWindows(sequence);
-      }
-      CommitScores(planned, results);
-      if (row.draws) CommitToken(sequence, results.back(), now);
-    }
+  if (sequence.state == SequenceState::kRetiring) return;
+  const bool finite = std::ranges::none_of(
+      results, [](const TokenResult& result) { return (result.flags & kResultNonFinite) != 0; });
+  if (!finite) {
+    stats_.nonfinite_rows.Add();
+    UnpublishPages(sequence);
+    EndOutput(sequence, {.reason = FinishReason::kFailed, .message = "internal: non-finite logits"},
+              now);
+    return;
   }
+  if (planned.begin + row.count >= sequence.prompt_tokens) CountPrompt(live);
+  // A preempted sequence's tokens still count; its pages are gone.
+  if (sequence.state == SequenceState::kRunning) {
+    sequence.committed += row.count;
+    PublishPages(sequence);
+    const bool prompt_done = sequence.committed >= sequence.prompt_tokens;
+    if (!live.prompt_shared && prompt_done) SharePrompt(sequence);
+    SlideWindows(sequence);
+  }
+  CommitScores(planned, results);
+  if (row.draws) CommitToken(sequence, results.back(), now);
 }
 
 void Scheduler::CommitScores(const PlannedRow& planned, std::span<const TokenResult> results) {
