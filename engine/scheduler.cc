@@ -90,6 +90,23 @@ void Scheduler::EndExpiredOutputs(LiveRequest& live, SteadyTime now) {
   }
 }
 
+// The only writer of Sequence::state. A sequence that starts to run has a slot already; one that
+// stops gives it up. Devices run steps in order, so what it has in flight ends before a step that
+// binds the slot again begins; its results are matched by row.
+void Scheduler::SetState(Sequence& sequence, SequenceState to) {
+  LiveRequest& live = *sequence.live;
+  const auto change = [&](SequenceState state) {
+    return (to == state) - (sequence.state == state);
+  };
+  const int32_t runs = change(SequenceState::kRunning);
+  running_ += runs;
+  live.running += runs;
+  if (sequence.paused) waiting_paused_ += change(SequenceState::kWaiting);
+  if (runs < 0) free_slots_.push_back(std::exchange(sequence.slot, -1));
+  sequence.state = to;
+  UpdateQueued(live);
+}
+
 void Scheduler::SetPaused(Sequence& sequence, bool paused, SteadyTime now) {
   if (sequence.paused == paused) return;
   sequence.paused = paused;

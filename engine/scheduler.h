@@ -140,6 +140,7 @@ class Scheduler {
                         int32_t* scores) const;
   int32_t TokensWithPages(const Sequence& sequence, int32_t count) const;
   void Extend(Sequence& sequence, int32_t tokens);
+  void SetState(Sequence& sequence, SequenceState to);
   void SetPaused(Sequence& sequence, bool paused, SteadyTime now);
   void UpdateGauges();
 
@@ -151,7 +152,6 @@ class Scheduler {
   bool PreemptLowestRanked(const Sequence& sequence);
   void Preempt(Sequence& sequence);
   void ReleasePages(Sequence& sequence);
-  void ReleaseSlot(Sequence& sequence);
   void FailStuck(Sequence& sequence, SteadyTime now);
 
   // --- scheduler_commit.cc: results and endings

@@ -182,12 +182,9 @@ void Scheduler::Bind(Sequence& sequence, const PrefixMatch& match, SteadyTime no
   for (PageTable& table : sequence.tables) table.uploaded = 0;
   sequence.slot = free_slots_.back();
   free_slots_.pop_back();
-  sequence.state = SequenceState::kRunning;
+  SetState(sequence, SequenceState::kRunning);
   sequence.init_pending = true;
   sequence.device_has_token = false;
-  ++running_;
-  ++live.running;
-  UpdateQueued(live);
   if (std::exchange(live.admitted, true)) return;
   live.outbox->SetAdmitted(now);
   live.outbox->SetCached(sequence.planned);

@@ -213,13 +213,9 @@ void Scheduler::EndOutput(Sequence& sequence, Finish finish, SteadyTime now) {
   LiveRequest& live = *sequence.live;
   ReleasePages(sequence);
   SetPaused(sequence, false, now);
-  if (sequence.state == SequenceState::kRunning) {
-    --running_;
-    --live.running;
-    ReleaseSlot(sequence);
-  }
   EraseByRank(ordered_, sequence);
-  sequence.state = SequenceState::kRetiring;
+  const bool last = --live.unfinished == 0;
+  SetState(sequence, SequenceState::kRetiring);
 
   finish.tokens = sequence.output_tokens();
   stats_.generation_length.Observe(finish.tokens);
@@ -228,8 +224,6 @@ void Scheduler::EndOutput(Sequence& sequence, Finish finish, SteadyTime now) {
     stats_.time_per_output_token.Observe(decode / (finish.tokens - 1));
   }
   live.worst_end = std::max(live.worst_end, finish.reason);
-  const bool last = --live.unfinished == 0;
-  UpdateQueued(live);
   if (!live.prompt_shared && !last) --followers_;
   if (last) {
     Record(live, now);

@@ -70,17 +70,12 @@ void Scheduler::Preempt(Sequence& sequence) {
   ReleasePages(sequence);
   sequence.preempted_in_step = step_;
   if (sequence.state != SequenceState::kRunning) return;
-  sequence.state = SequenceState::kWaiting;
-  if (sequence.paused) ++waiting_paused_;
-  --running_;
-  --sequence.live->running;
-  UpdateQueued(*sequence.live);
+  SetState(sequence, SequenceState::kWaiting);
   ++sequence.preemptions;
   stats_.preemptions.Add();
-  ReleaseSlot(sequence);
 }
 
-// Before the state changes: holds() tells whether the sequence is in holders_.
+// Before SetState: holds() tells whether the sequence is in holders_.
 void Scheduler::ReleasePages(Sequence& sequence) {
   if (sequence.holds()) EraseByRank(holders_, sequence);
   for (PageTable& table : sequence.tables) {
@@ -96,13 +91,6 @@ void Scheduler::ReleasePages(Sequence& sequence) {
   sequence.published_node = {};
   sequence.init_pending = false;
   sequence.device_has_token = false;
-}
-
-// For a sequence that no longer runs. Devices run steps in order, so what it has in flight ends
-// before a step that binds the slot again begins; its results are matched by row.
-void Scheduler::ReleaseSlot(Sequence& sequence) {
-  free_slots_.push_back(sequence.slot);
-  sequence.slot = -1;
 }
 
 // Nothing runs, nothing is in flight, and still the highest-ranked sequence cannot continue (I8).
