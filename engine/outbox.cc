@@ -177,8 +177,8 @@ void Outbox::StopAt(int32_t index) {
   shared_->engine->Notify();
 }
 
-int32_t Outbox::ring_tokens(int32_t index) const {
-  return static_cast<int32_t>(outputs_[index]->ring.capacity());
+int32_t Outbox::ring_tokens() const {
+  return static_cast<int32_t>(outputs_.front()->ring.capacity());
 }
 
 int32_t Outbox::Room(int32_t index) const {

@@ -59,7 +59,7 @@ class Outbox {
   void* reader = nullptr;
 
   // --- engine
-  int32_t ring_tokens(int32_t index) const;  // the ring's capacity
+  int32_t ring_tokens() const;  // the capacity of each output's ring
   // Tokens that still fit into the ring of output `index`.
   int32_t Room(int32_t index) const;
   // Requests one wake-up of the engine once the ring of `index` is at least half empty. Check Room

@@ -311,16 +311,17 @@ PrefixNode PagePool::Ancestor(PrefixNode node, int32_t levels) const {
   return node;
 }
 
-bool PagePool::Publish(int32_t salt, PrefixNode parent, std::span<const int32_t> ids,
-                       std::span<int32_t> pages, PrefixNode* node, bool* known) {
-  if (!Alive(parent)) return false;
+std::optional<PagePool::Published> PagePool::Publish(int32_t salt, PrefixNode parent,
+                                                     std::span<const int32_t> ids,
+                                                     std::span<int32_t> pages) {
+  if (!Alive(parent)) return std::nullopt;
   int32_t index = Find(parent.index, salt, ids);
-  if (known != nullptr) *known = index >= 0;
-  if (index < 0) {
+  const bool known = index >= 0;
+  if (!known) {
     for (int tries = 0; free_nodes_.empty() && oldest_ >= 0 && tries < kNodeEvictions; ++tries) {
       Evict();
     }
-    if (free_nodes_.empty() || !Alive(parent)) return false;
+    if (free_nodes_.empty() || !Alive(parent)) return std::nullopt;
     index = NewNode(parent.index, salt, ids);
   }
   for (int32_t group = 0; group < groups(); ++group) {
@@ -336,8 +337,7 @@ bool PagePool::Publish(int32_t salt, PrefixNode parent, std::span<const int32_t>
       pages_[published].group = group;
     }
   }
-  *node = {index, nodes_[index].generation};
-  return true;
+  return Published{{index, nodes_[index].generation}, known};
 }
 
 void PagePool::Unpublish(int32_t salt, std::span<const int32_t> ids) {

@@ -17,6 +17,7 @@
 #define BARAM_ENGINE_PAGE_POOL_H_
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -90,13 +91,16 @@ class PagePool {
   // needs none.
   int32_t Take(const PrefixMatch& match, int32_t group, int32_t block);
 
+  struct Published {
+    PrefixNode node;
+    bool known = false;  // the index already had these ids
+  };
   // Publishes the full page of token `ids` below `parent`; pages[group] is the page that holds it.
   // If the index already has a page for these ids, it replaces the caller's in `pages`, and the
   // caller's is released: equal prefixes share memory even if they were computed at the same time.
-  // `known` may be null; it is set to whether the index already had these ids. Returns false if
-  // `parent` no longer exists or the index has no room.
-  bool Publish(int32_t salt, PrefixNode parent, std::span<const int32_t> ids,
-               std::span<int32_t> pages, PrefixNode* node, bool* known = nullptr);
+  // Null if `parent` no longer exists or the index has no room.
+  std::optional<Published> Publish(int32_t salt, PrefixNode parent, std::span<const int32_t> ids,
+                                   std::span<int32_t> pages);
   // Removes the first page of a prefix, token `ids`, from the index, and with it all that extends
   // it: no Match finds them any more. Sequences that hold their pages keep them; the others are
   // evicted in their turn.

@@ -125,8 +125,8 @@ bool Scheduler::HasRoom(Sequence& sequence, SteadyTime now) {
   Outbox& outbox = *sequence.live->outbox;
   int32_t needed = 1;
   if (sequence.state == SequenceState::kWaiting && sequence.preemptions > 0) {
-    needed = std::min((outbox.ring_tokens(sequence.index) + 1) / 2,
-                      sequence.max_output - sequence.output_tokens());
+    needed =
+        std::min((outbox.ring_tokens() + 1) / 2, sequence.max_output - sequence.output_tokens());
   }
   needed = std::max(needed, sequence.draws_in_flight + 1);
   int32_t room = outbox.Room(sequence.index);

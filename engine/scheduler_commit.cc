@@ -1,5 +1,6 @@
 // Scheduler::Commit: results, published pages, endings.
 #include <algorithm>
+#include <optional>
 #include <ranges>
 #include <utility>
 
@@ -79,7 +80,7 @@ void Scheduler::CommitToken(Sequence& sequence, const TokenResult& result, Stead
   SetChanged(live);
   ++drawn_in_step_;
   if (sequence.first_token == SteadyTime{}) {
-    if (live.first_token() == SteadyTime{}) {
+    if (live.outbox->timeline().first_token == SteadyTime{}) {
       live.outbox->SetFirstToken(now);
       stats_.ttft.Observe(SecondsBetween(live.request.arrival, now));
     }
@@ -109,9 +110,9 @@ void Scheduler::PublishPages(Sequence& sequence) {
     }
     const std::span<const int32_t> ids(sequence.tokens.data() + int64_t{block} * page_tokens,
                                        page_tokens);
-    bool known = false;
-    if (!pool_.Publish(sequence.live->salt, sequence.published_node, ids, block_pages_,
-                       &sequence.published_node, &known)) {
+    const std::optional<PagePool::Published> published =
+        pool_.Publish(sequence.live->salt, sequence.published_node, ids, block_pages_);
+    if (!published) {
       sequence.publishes = false;
       return;
     }
@@ -121,7 +122,8 @@ void Scheduler::PublishPages(Sequence& sequence) {
       table.pages[block] = block_pages_[group];
       table.uploaded = std::min(table.uploaded, block);
     }
-    if (known && sequence.common_blocks == block) ++sequence.common_blocks;
+    if (published->known && sequence.common_blocks == block) ++sequence.common_blocks;
+    sequence.published_node = published->node;
     ++sequence.published_blocks;
   }
 }
@@ -238,12 +240,11 @@ void Scheduler::Record(const LiveRequest& live, SteadyTime now) {
   live.outbox->SetFinished(now);
   stats_.finished[static_cast<size_t>(live.worst_end)].Add();
   stats_.e2e.Observe(SecondsBetween(live.request.arrival, now));
-  const SteadyTime first = live.first_token();
-  if (first == SteadyTime{}) return;
-  const SteadyTime admitted = live.outbox->timeline().admitted;
-  stats_.prefill_time.Observe(SecondsBetween(admitted, first));
-  stats_.decode_time.Observe(SecondsBetween(first, now));
-  stats_.inference_time.Observe(SecondsBetween(admitted, now));
+  const Timeline times = live.outbox->timeline();
+  if (times.first_token == SteadyTime{}) return;
+  stats_.prefill_time.Observe(SecondsBetween(times.admitted, times.first_token));
+  stats_.decode_time.Observe(SecondsBetween(times.first_token, now));
+  stats_.inference_time.Observe(SecondsBetween(times.admitted, now));
   int32_t longest = 0;
   for (const Sequence& output : live.outputs) longest = std::max(longest, output.output_tokens());
   stats_.longest_output.Observe(longest);

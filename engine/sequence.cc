@@ -14,15 +14,6 @@ const Sequence* LiveRequest::leader() const {
   return nullptr;
 }
 
-SteadyTime LiveRequest::first_token() const {
-  SteadyTime first{};
-  for (const Sequence& sequence : outputs) {
-    if (sequence.first_token == SteadyTime{}) continue;
-    if (first == SteadyTime{} || sequence.first_token < first) first = sequence.first_token;
-  }
-  return first;
-}
-
 Rank RankOf(const Sequence& sequence) {
   return {sequence.live->request.priority, sequence.live->order, sequence.index};
 }

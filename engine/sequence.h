@@ -107,7 +107,6 @@ struct LiveRequest {
   int32_t prompt_tokens() const { return static_cast<int32_t>(request.prompt.size()); }
   bool scoring() const { return request.prompt_logprobs >= 0 && scores_sent < prompt_tokens() - 1; }
   const Sequence* leader() const;  // the first output that has not ended
-  SteadyTime first_token() const;
 };
 
 Rank RankOf(const Sequence& sequence);

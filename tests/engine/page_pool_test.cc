@@ -45,9 +45,10 @@ class PagePoolTest : public ::testing::Test {
     for (size_t block = first_block; (block + 1) * page_tokens <= chain.ids.size(); ++block) {
       std::vector<int32_t> pages;
       for (int32_t group = 0; group < pool_->groups(); ++group) pages.push_back(pool_->Allocate());
-      ASSERT_TRUE(pool_->Publish(salt, chain.node,
-                                 std::span(chain.ids).subspan(block * page_tokens, page_tokens),
-                                 pages, &chain.node));
+      const auto published = pool_->Publish(
+          salt, chain.node, std::span(chain.ids).subspan(block * page_tokens, page_tokens), pages);
+      ASSERT_TRUE(published);
+      chain.node = published->node;
       for (int32_t group = 0; group < pool_->groups(); ++group) {
         chain.pages[group].push_back(pages[group]);
       }
@@ -230,8 +231,10 @@ TEST_F(PagePoolTest, AModelOfWindowsOnlyKeepsChainsWithoutPages) {
   const std::vector<int32_t> ids = chain.ids;
   for (size_t block = 0; block < 4; ++block) {
     std::vector<int32_t> page = {pool_->Allocate()};
-    ASSERT_TRUE(
-        pool_->Publish(salt_, chain.node, std::span(ids).subspan(2 * block, 2), page, &chain.node));
+    const auto published =
+        pool_->Publish(salt_, chain.node, std::span(ids).subspan(2 * block, 2), page);
+    ASSERT_TRUE(published);
+    chain.node = published->node;
     chain.pages[0].push_back(page[0]);
     if (block > 0) pool_->Release(std::exchange(chain.pages[0][block - 1], -1));
     Check({&chain});
@@ -248,8 +251,7 @@ TEST_F(PagePoolTest, AGoneParentIsNoticed) {
   EXPECT_FALSE(pool_->Alive(chain.node));
   std::vector<int32_t> pages = {first};
   const std::vector<int32_t> ids = {3, 4};
-  PrefixNode node;
-  EXPECT_FALSE(pool_->Publish(salt_, chain.node, ids, pages, &node));
+  EXPECT_FALSE(pool_->Publish(salt_, chain.node, ids, pages));
   pool_->Release(first);
   pool_->Release(second);
   Check({});
@@ -344,8 +346,9 @@ TEST_F(PagePoolTest, RandomOperationsKeepEveryCountAndContent) {
           pages.push_back(pool_->Allocate());
           content[pages.back()] = prefix;
         }
-        pool_->Publish(salt_, chain.node, std::span(chain.ids).subspan(2 * block, 2), pages,
-                       &chain.node);
+        const auto published =
+            pool_->Publish(salt_, chain.node, std::span(chain.ids).subspan(2 * block, 2), pages);
+        if (published) chain.node = published->node;
         for (int32_t group = 0; group < groups; ++group) {
           ASSERT_EQ(content[pages[group]], prefix);
           chain.pages[group].push_back(pages[group]);
