@@ -213,11 +213,11 @@ bool EngineCore::Turn(absl::FunctionRef<SteadyTime()> clock,
 }
 
 void EngineCore::Intake(SteadyTime now) {
-  // Read before the inbox: a request that is cancelled in between is in the inbox by now, or leaves
-  // the flag for the next turn.
-  const bool cancellations_pending = wakeup_->cancellations_pending.exchange(false);
+  // Taken before the inbox: a request that is cancelled in between is in the inbox by now, or its
+  // end is requested for the next turn.
+  const bool has_end_requests = wakeup_->TakeEndRequests();
   if (inbox_filled_.load()) TakeInbox(now);
-  scheduler_.EndExpired(cancellations_pending, now);
+  scheduler_.EndExpired(has_end_requests, now);
   if (draining() && Ticks(now) >= drain_limit_.load()) {
     EndAll({.reason = FinishReason::kDrained}, now);
   }

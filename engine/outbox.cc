@@ -100,9 +100,9 @@ struct Outbox::Shared {
   std::atomic<int64_t> scores_written{0};
   int64_t scores_read = 0;          // used by the reader only
   std::atomic<int32_t> cancel{-1};  // a FinishReason, or -1
-  // Set after `cancel` or `stopped`, and before Wakeup::cancellations_pending: a thread that sees
-  // that flag sees this one.
-  std::atomic<bool> end_asked{false};
+  // Set after `cancel` or `stopped`, and before Wakeup::NotifyOfEndRequest: a thread that learns of
+  // the request there sees it here.
+  std::atomic<bool> end_requested{false};
   std::atomic<int32_t> cached{-1};
   std::atomic<int64_t> arrival{0}, admitted{0}, first_token{0}, finished{0};  // SteadyTime ticks
 };
@@ -165,16 +165,17 @@ Timeline Outbox::timeline() const {
 void Outbox::Cancel(FinishReason reason) {
   int32_t none = -1;
   if (!shared_->cancel.compare_exchange_strong(none, static_cast<int32_t>(reason))) return;
-  shared_->end_asked.store(true);
-  shared_->engine->cancellations_pending.store(true);
-  shared_->engine->Notify();
+  RequestEnd();
 }
 
 void Outbox::StopAt(int32_t index) {
   if (outputs_[index]->stopped.exchange(true)) return;
-  shared_->end_asked.store(true);
-  shared_->engine->cancellations_pending.store(true);
-  shared_->engine->Notify();
+  RequestEnd();
+}
+
+void Outbox::RequestEnd() {
+  shared_->end_requested.store(true);
+  shared_->engine->NotifyOfEndRequest();
 }
 
 int32_t Outbox::ring_tokens() const {
@@ -220,8 +221,8 @@ void Outbox::SetFinished(SteadyTime when) { shared_->finished.store(Ticks(when))
 
 // Loads before it exchanges: most outboxes have nothing to end, and their cache line is then not
 // written.
-bool Outbox::TakeEndAsked() {
-  return shared_->end_asked.load() && shared_->end_asked.exchange(false);
+bool Outbox::TakeEndRequest() {
+  return shared_->end_requested.load() && shared_->end_requested.exchange(false);
 }
 
 std::optional<FinishReason> Outbox::cancelled() const {

@@ -74,11 +74,13 @@ class Outbox {
   void SetFinished(SteadyTime when);  // before the last SetFinish
   // Whether Cancel or StopAt was called since this was last called. If so, what they set is
   // visible.
-  bool TakeEndAsked();
+  bool TakeEndRequest();
   std::optional<FinishReason> cancelled() const;
   bool stopped(int32_t index) const;
 
  private:
+  void RequestEnd();
+
   struct Output;
   std::vector<std::unique_ptr<Output>> outputs_;
   struct Shared;

@@ -54,15 +54,16 @@ void Scheduler::Add(std::unique_ptr<LiveRequest> live, SteadyTime now) {
   ended_.reserve(requests_.capacity());
 }
 
-void Scheduler::EndExpired(bool check_cancellations, SteadyTime now) {
-  if (!check_cancellations && now < next_event_) return;
+void Scheduler::EndExpired(bool has_end_requests, SteadyTime now) {
+  if (!has_end_requests && now < next_event_) return;
   next_event_ = SteadyTime::max();
   // Newest first: at equal priority, each removal is at the end of the rank-ordered lists and
   // shifts nothing, however many end at once.
   for (const std::unique_ptr<LiveRequest>& live : std::views::reverse(requests_)) {
     if (live->unfinished == 0) continue;
-    const bool asked = live->outbox->TakeEndAsked();
-    if (asked || live->paused > 0 || now >= live->request.deadline) EndExpiredOutputs(*live, now);
+    const bool due =
+        live->outbox->TakeEndRequest() || live->paused > 0 || now >= live->request.deadline;
+    if (due) EndExpiredOutputs(*live, now);
     if (live->unfinished > 0) next_event_ = std::min(next_event_, live->request.deadline);
   }
 }

@@ -56,9 +56,9 @@ class Scheduler {
   void Add(std::unique_ptr<LiveRequest> live, SteadyTime now);
 
   // Ends outputs that were cancelled or stopped, are past their deadline, or have been paused for
-  // too long. Does nothing before next_event() unless `check_cancellations`: some output was
-  // cancelled or stopped.
-  void EndExpired(bool check_cancellations, SteadyTime now);
+  // too long. Does nothing before next_event() unless `has_end_requests`: some output was cancelled
+  // or stopped.
+  void EndExpired(bool has_end_requests, SteadyTime now);
   // Ends every output with `finish`.
   void EndAll(const Finish& finish, SteadyTime now);
 

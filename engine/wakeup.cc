@@ -11,6 +11,13 @@ void Wakeup::Notify() {
   changed_.notify_one();
 }
 
+void Wakeup::NotifyOfEndRequest() {
+  has_end_requests_.store(true);
+  Notify();
+}
+
+bool Wakeup::TakeEndRequests() { return has_end_requests_.exchange(false); }
+
 void Wakeup::WaitUntil(SteadyTime deadline) {
   std::unique_lock lock(mutex_);
   // wait_until overflows where it converts the largest time to another clock.

@@ -14,14 +14,16 @@ namespace baram {
 class Wakeup {
  public:
   void Notify();
+  // Notifies that an output is to end: the waiter then checks every request, which it does not do
+  // in every turn.
+  void NotifyOfEndRequest();
+  // Whether that was called since this was last called.
+  bool TakeEndRequests();
   // Returns once notified since the last return, or at `deadline`.
   void WaitUntil(SteadyTime deadline);
 
-  // Set before Notify when a request was cancelled or stopped: the waiter then checks every
-  // request, which it does not do in every turn.
-  std::atomic<bool> cancellations_pending{false};
-
  private:
+  std::atomic<bool> has_end_requests_{false};
   std::mutex mutex_;
   std::condition_variable changed_;
   bool notified_ = false;

@@ -101,23 +101,23 @@ TEST(OutboxTest, TheFirstCancelWins) {
   outbox.Cancel(FinishReason::kDeadline);
   outbox.Cancel();
   EXPECT_EQ(outbox.cancelled(), FinishReason::kDeadline);
-  EXPECT_TRUE(outbox.TakeEndAsked());
-  EXPECT_TRUE(wakeup->cancellations_pending.load());
+  EXPECT_TRUE(outbox.TakeEndRequest());
+  EXPECT_TRUE(wakeup->TakeEndRequests());
   wakeup->WaitUntil(SteadyTime::max());  // returns because it was notified
 }
 
 TEST(OutboxTest, StopAtIsOfOneOutput) {
   auto wakeup = std::make_shared<Wakeup>();
   Outbox outbox(MakeRequest(2, 4), 4, wakeup);
-  EXPECT_FALSE(outbox.TakeEndAsked());
+  EXPECT_FALSE(outbox.TakeEndRequest());
   outbox.StopAt(1);
   EXPECT_FALSE(outbox.stopped(0));
   EXPECT_TRUE(outbox.stopped(1));
-  EXPECT_TRUE(outbox.TakeEndAsked());
-  EXPECT_FALSE(outbox.TakeEndAsked()) << "it is taken";
+  EXPECT_TRUE(outbox.TakeEndRequest());
+  EXPECT_FALSE(outbox.TakeEndRequest()) << "it is taken";
   outbox.StopAt(0);
-  EXPECT_TRUE(outbox.TakeEndAsked());
-  EXPECT_TRUE(wakeup->cancellations_pending.load());
+  EXPECT_TRUE(outbox.TakeEndRequest());
+  EXPECT_TRUE(wakeup->TakeEndRequests());
   wakeup->WaitUntil(SteadyTime::max());
 }
 
