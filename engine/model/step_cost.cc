@@ -10,17 +10,16 @@ namespace baram {
 OpCost StepCost(const ModelSpec& spec, const Device& device, int64_t tokens, int64_t outputs,
                 double context_tokens) {
   TraceDevice trace(device);
+  const TracedStep traced = TraceStep(spec, /*page_tokens=*/0, static_cast<int32_t>(tokens),
+                                      static_cast<int32_t>(outputs), trace);
   OpCost total;
-  const absl::StatusOr<TracedStep> traced = TraceStep(
-      spec, /*page_tokens=*/0, static_cast<int32_t>(tokens), static_cast<int32_t>(outputs), trace);
-  if (!traced.ok()) return total;
   for (const TraceDevice::Entry& entry : trace.Entries()) {
     total.bytes += entry.cost.bytes * static_cast<double>(entry.count);
     total.flops += entry.cost.flops * static_cast<double>(entry.count);
   }
   // The trace counts Attend without its context. No token sees more than its layer's window.
   AttendArgs attend;
-  attend.step = traced->step;
+  attend.step = traced.step;
   attend.pool.shape.head = spec.head;
   attend.q.dtype = device.Info().activation;
   for (const LayerSpec& layer : spec.layers) {

@@ -12,9 +12,8 @@ namespace baram {
 absl::Status CheckSupport(const ModelSpec& spec, const Device& device, int32_t page_tokens) {
   TraceDevice trace(device);
   // A prompt chunk with decodes: more tokens than rows, so that no shape is special.
-  const absl::StatusOr<TracedStep> traced = TraceStep(spec, page_tokens, 40, 3, trace);
-  if (!traced.ok()) return traced.status();
-  trace.Sample({.step = traced->step, .logits = traced->logits, .valid_vocab = spec.vocab_size});
+  const TracedStep traced = TraceStep(spec, page_tokens, 40, 3, trace);
+  trace.Sample({.step = traced.step, .logits = traced.logits, .valid_vocab = spec.vocab_size});
   const std::string sentences = trace.UnsupportedSentences();
   if (sentences.empty()) return absl::OkStatus();
   return absl::UnimplementedError(absl::StrCat("the device ", device.Info().name, " cannot run ",

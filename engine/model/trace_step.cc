@@ -23,13 +23,13 @@ struct TracedModel {
   std::unique_ptr<Workspace> workspace;
 };
 
-absl::StatusOr<TracedModel> MakeTracedModel(const ModelSpec& spec, int32_t page_tokens,
-                                            int32_t tokens, int32_t outputs, TraceDevice& trace) {
+TracedModel MakeTracedModel(const ModelSpec& spec, int32_t page_tokens, int32_t tokens,
+                            int32_t outputs, TraceDevice& trace) {
+  constexpr const char* kTakesNoMemory = "a trace takes no memory";
   TracedModel model;
   model.weights.spec = spec;
   const WeightLayout layout = LayOutWeights(trace.Info().weights, model.weights);
-  absl::Status status = PlaceWeights(layout, spec.max_positions, trace, model.weights);
-  if (!status.ok()) return status;
+  Check(PlaceWeights(layout, spec.max_positions, trace, model.weights).ok(), kTakesNoMemory);
   model.plan = PlanKv(spec, page_tokens > 0 ? page_tokens : trace.Info().page_tokens);
   model.pool = {.data = nullptr,
                 .shape = model.plan.shape,
@@ -42,18 +42,17 @@ absl::StatusOr<TracedModel> MakeTracedModel(const ModelSpec& spec, int32_t page_
                  .max_step_tokens = tokens,
                  .max_step_outputs = outputs};
   auto workspace = MakeWorkspace(spec, trace, model.plan.shape, model.slots);
-  if (!workspace.ok()) return workspace.status();
+  Check(workspace.ok(), kTakesNoMemory);
   model.workspace = *std::move(workspace);
-  Check(trace.ReserveSlots(model.slots), "a trace takes no memory");
+  Check(trace.ReserveSlots(model.slots), kTakesNoMemory);
   return model;
 }
 
 }  // namespace
 
-absl::StatusOr<TracedStep> TraceStep(const ModelSpec& spec, int32_t page_tokens, int32_t tokens,
-                                     int32_t outputs, TraceDevice& trace) {
-  absl::StatusOr<TracedModel> model = MakeTracedModel(spec, page_tokens, tokens, outputs, trace);
-  if (!model.ok()) return model.status();
+TracedStep TraceStep(const ModelSpec& spec, int32_t page_tokens, int32_t tokens, int32_t outputs,
+                     TraceDevice& trace) {
+  const TracedModel model = MakeTracedModel(spec, page_tokens, tokens, outputs, trace);
   std::vector<Row> rows(std::max(1, outputs));
   const int32_t row_count = static_cast<int32_t>(rows.size());
   for (int32_t i = 0; i < row_count; ++i) {
@@ -66,7 +65,7 @@ absl::StatusOr<TracedStep> TraceStep(const ModelSpec& spec, int32_t page_tokens,
   traced.step =
       trace.BeginStep({.inits = {}, .page_deltas = {}, .rows = rows, .tokens = ids, .targets = {}});
   traced.logits =
-      Forward(trace, model->weights, model->plan, model->pool, traced.step, *model->workspace);
+      Forward(trace, model.weights, model.plan, model.pool, traced.step, *model.workspace);
   return traced;
 }
 

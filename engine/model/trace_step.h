@@ -4,7 +4,6 @@
 
 #include <cstdint>
 
-#include "absl/status/statusor.h"
 #include "engine/model/spec.h"
 #include "kernels/trace/trace_device.h"
 
@@ -17,8 +16,8 @@ struct TracedStep {
 
 // Runs Forward for a step of `tokens` tokens in as many rows as there are outputs, at least one.
 // `page_tokens` 0: the device's choice.
-absl::StatusOr<TracedStep> TraceStep(const ModelSpec& spec, int32_t page_tokens, int32_t tokens,
-                                     int32_t outputs, TraceDevice& trace);
+TracedStep TraceStep(const ModelSpec& spec, int32_t page_tokens, int32_t tokens, int32_t outputs,
+                     TraceDevice& trace);
 
 }  // namespace baram
 
