@@ -16,12 +16,10 @@ namespace {
 constexpr int32_t kMaxOutputs = 1024;
 
 PagePoolShape PoolShape(const LoadedModel& model) {
-  PagePoolShape shape;
-  shape.pages = model.info.pages;
-  shape.page_tokens = model.info.page_tokens;
-  for (const KvGroup& group : model.plan.groups) shape.windows.push_back(group.window);
-  shape.max_blocks = model.slots.max_pages_per_slot;
-  return shape;
+  return {.pages = model.info.pages,
+          .page_tokens = model.info.page_tokens,
+          .windows = model.plan.windows,
+          .max_blocks = model.slots.max_pages_per_slot};
 }
 
 SchedulerConfig SchedulerFields(const EngineConfig& config, const LoadedModel& model) {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "engine/config.h"
+#include "engine/model/forward.h"
 #include "engine/model/kv_plan.h"
 #include "engine/model/weights.h"
 #include "engine/model/workspace.h"
@@ -28,6 +29,8 @@ struct LoadedModel {
   std::unique_ptr<Workspace> workspace;
   int32_t valid_vocab = 0;
   int32_t max_logit_rows = 0;
+
+  ModelView View() const { return {*device, *weights, plan, pool, *workspace}; }
 };
 
 }  // namespace baram

@@ -173,7 +173,7 @@ void SizeSteps(const EngineConfig& config, const ModelSpec& spec, const DeviceIn
 
   SlotShape& slots = sizes->slots;
   slots.slots = info.max_num_seqs;
-  slots.groups = static_cast<int32_t>(sizes->plan.groups.size());
+  slots.groups = sizes->plan.groups();
   slots.vocab_size = spec.vocab_size;
   slots.max_step_tokens = info.max_num_batched_tokens;
   slots.max_step_outputs = info.max_num_seqs + sizes->max_logit_rows;
@@ -296,13 +296,13 @@ int64_t PagesForSequence(const KvPlan& plan, int64_t tokens, int32_t planning_de
   const int64_t page_tokens = plan.shape.page_tokens;
   const int64_t blocks = CeilDivide(tokens, page_tokens);
   int64_t pages = 0;
-  for (const KvGroup& group : plan.groups) {
-    if (group.window == 0) {
+  for (const int32_t window : plan.windows) {
+    if (window == 0) {
       pages += blocks;
       continue;
     }
     // The window may start anywhere in a page; every step in flight may have started another page.
-    const int64_t windowed = CeilDivide(group.window - 1, page_tokens) + 1 + planning_depth;
+    const int64_t windowed = CeilDivide(window - 1, page_tokens) + 1 + planning_depth;
     pages += std::min(blocks, windowed);
   }
   return pages;

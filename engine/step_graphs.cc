@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <bit>
 
-#include "engine/model/forward.h"
 #include "kernels/check.h"
 
 namespace baram {
@@ -79,10 +78,7 @@ Tensor StepGraphs::Forward(const StepView& step, bool is_padded) {
   return bucket.logits;
 }
 
-Tensor StepGraphs::RunEagerly(const StepView& step) {
-  return baram::Forward(*model_.device, *model_.weights, model_.plan, model_.pool, step,
-                        *model_.workspace);
-}
+Tensor StepGraphs::RunEagerly(const StepView& step) { return baram::Forward(model_.View(), step); }
 
 bool StepGraphs::Capture(const StepView& step, Bucket& bucket) {
   if (!model_.device->BeginCapture()) return false;

@@ -5,7 +5,6 @@
 #include <numeric>
 #include <vector>
 
-#include "engine/model/forward.h"
 #include "kernels/check.h"
 
 namespace baram {
@@ -58,9 +57,9 @@ ShortModel OneLayerOfEachKind(const LoadedModel& model) {
 }
 
 // Runs a step of rows of `row_tokens` tokens, each in a slot of its own, through the layers of
-// `weights` and `plan`. Returns false, running nothing, if the pool is too small for it.
-bool RunStep(LoadedModel& model, const std::vector<int32_t>& row_tokens, const Weights& weights,
-             const KvPlan& plan) {
+// `view`. Returns false, running nothing, if the pool is too small for it.
+bool RunStep(const LoadedModel& model, const std::vector<int32_t>& row_tokens,
+             const ModelView& view) {
   Device& device = *model.device;
   const int32_t page_tokens = model.plan.shape.page_tokens;
   std::vector<SlotInit> inits;
@@ -82,7 +81,7 @@ bool RunStep(LoadedModel& model, const std::vector<int32_t>& row_tokens, const W
   const StepView step = device.BeginStep(
       {.inits = inits, .page_deltas = pages, .rows = rows, .tokens = ids, .targets = {}});
   device.Sample({.step = step,
-                 .logits = Forward(device, weights, plan, model.pool, step, *model.workspace),
+                 .logits = Forward(view, step),
                  .valid_vocab = model.valid_vocab,
                  .masks = nullptr,
                  .results = static_cast<TokenResult*>(model.results_memory.data())});
@@ -94,13 +93,12 @@ bool RunStep(LoadedModel& model, const std::vector<int32_t>& row_tokens, const W
 absl::Status WarmUp(LoadedModel& model) {
   Device& device = *model.device;
   TokenResult first;
-  Check(RunStep(model, EqualRows(1, model), *model.weights, model.plan),
-        "the pool has a page for every group");
+  Check(RunStep(model, EqualRows(1, model), model.View()), "the pool has a page for every group");
   device.Download(&first, model.results_memory.data(), sizeof(first));
   if (device.Info().planning_depth > 1) {
     const ShortModel made = OneLayerOfEachKind(model);
     const auto run = [&](const std::vector<int32_t>& rows) {
-      return RunStep(model, rows, made.weights, made.plan);
+      return RunStep(model, rows, {device, made.weights, made.plan, model.pool, *model.workspace});
     };
     const int32_t most = model.slots.max_step_tokens;
     for (int32_t tokens = 2; tokens < most && run(EqualRows(tokens, model));) tokens *= 2;

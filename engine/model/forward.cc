@@ -5,13 +5,8 @@ namespace baram {
 namespace {
 
 // The arguments that all parts of a layer share.
-struct Pass {
-  Device& device;
-  const Weights& weights;
-  const KvPlan& plan;
-  const KvPool& pool;
+struct Pass : ModelView {
   const StepView& step;
-  Workspace& work;
   int64_t rows;     // in use: the step's tokens, and at the end only those whose logits are needed
   Tensor residual;  // [rows, d]
 
@@ -121,36 +116,34 @@ void Mlp(const Pass& pass, size_t index) {
 
 }  // namespace
 
-Tensor Forward(Device& device, const Weights& weights, const KvPlan& plan, const KvPool& pool,
-               const StepView& step, Workspace& workspace) {
+Tensor Forward(const ModelView& model, const StepView& step) {
+  const Weights& weights = model.weights;
+  Workspace& work = model.work;
   const ModelSpec& spec = weights.spec;
-  const Tensor logits = workspace.logits.Rows(step.outputs);
-  Pass pass{device, weights,   plan,        pool,
-            step,   workspace, step.tokens, workspace.residual.Rows(step.tokens)};
+  const Tensor logits = work.logits.Rows(step.outputs);
+  Pass pass{model, step, step.tokens, work.residual.Rows(step.tokens)};
   Embedding(pass);
   for (size_t i = 0; i < spec.layers.size(); ++i) {
     const LayerWeights& layer = weights.layers[i];
     const bool last = i + 1 == spec.layers.size();
-    BeginPart(workspace);
+    BeginPart(work);
     Project(pass, i);
     if (last && step.outputs == 0) return logits;  // only the cache was to be filled
-    BeginPart(workspace);
+    BeginPart(work);
     Attend(pass, i);
-    const Tensor attention = last ? KeepOutputs(pass) : pass.Rows(workspace.attention);
-    device.Gemm({.a = attention,
-                 .weight = layer.o,
-                 .bias = layer.o_bias,
-                 .out = pass.Rows(workspace.branch)});
+    const Tensor attention = last ? KeepOutputs(pass) : pass.Rows(work.attention);
+    model.device.Gemm(
+        {.a = attention, .weight = layer.o, .bias = layer.o_bias, .out = pass.Rows(work.branch)});
     AddBranch(pass, spec.layers[i].residual_scale, layer.post_attention, layer.pre_mlp);
     Mlp(pass, i);
     AddBranch(pass, spec.layers[i].residual_scale, layer.post_mlp,
               last ? weights.final_norm : weights.layers[i + 1].pre_attention);
   }
-  BeginPart(workspace);
-  device.Gemm({.a = pass.Rows(workspace.input),
-               .weight = weights.head,
-               .scale = spec.logit_scale,
-               .out = logits});
+  BeginPart(work);
+  model.device.Gemm({.a = pass.Rows(work.input),
+                     .weight = weights.head,
+                     .scale = spec.logit_scale,
+                     .out = logits});
   return logits;
 }
 

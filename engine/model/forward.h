@@ -9,11 +9,19 @@
 
 namespace baram {
 
-// Runs the step's tokens through the model. Returns the logits [outputs, V], a view into
-// `workspace` that the next call overwrites. Called by the thread that uses the device; only issues
-// ops, never waits.
-Tensor Forward(Device& device, const Weights& weights, const KvPlan& plan, const KvPool& pool,
-               const StepView& step, Workspace& workspace);
+// A model on a device. Owns nothing.
+struct ModelView {
+  Device& device;
+  const Weights& weights;
+  const KvPlan& plan;
+  const KvPool& pool;
+  Workspace& work;
+};
+
+// Runs the step's tokens through the model. Returns the logits [outputs, V], a view into the
+// model's workspace that the next call overwrites. Called by the thread that uses the device; only
+// issues ops, never waits.
+Tensor Forward(const ModelView& model, const StepView& step);
 
 }  // namespace baram
 

@@ -78,16 +78,15 @@ KvPlan PlanKv(const ModelSpec& spec, int32_t page_tokens) {
   for (const Kind& kind : kinds) {
     for (size_t i = 0; i < kind.layers.size(); ++i) {
       const int32_t index = static_cast<int32_t>(i) % plan.shape.layers_per_group;
-      if (index == 0) plan.groups.push_back({kind.window});
-      plan.layers[kind.layers[i]] = {static_cast<int32_t>(plan.groups.size()) - 1, index};
+      if (index == 0) plan.windows.push_back(kind.window);
+      plan.layers[kind.layers[i]] = {plan.groups() - 1, index};
     }
   }
   return plan;
 }
 
 double KvBytesPerToken(const KvPlan& plan, int64_t page_bytes) {
-  const auto unbounded = std::count_if(plan.groups.begin(), plan.groups.end(),
-                                       [](const KvGroup& group) { return group.window == 0; });
+  const auto unbounded = std::ranges::count(plan.windows, 0);
   return static_cast<double>(unbounded) * static_cast<double>(page_bytes) / plan.shape.page_tokens;
 }
 

@@ -11,14 +11,12 @@
 
 namespace baram {
 
-struct KvGroup {
-  int32_t window = 0;  // 0: pages live as long as the sequence
-};
-
 struct KvPlan {
-  KvShape shape;                // of every page
-  std::vector<KvGroup> groups;  // at most kMaxKvGroups
-  std::vector<KvLayer> layers;  // [spec.layers.size()]
+  KvShape shape;                 // of every page
+  std::vector<int32_t> windows;  // [groups]; 0: pages live as long as the sequence
+  std::vector<KvLayer> layers;   // [spec.layers.size()]
+
+  int32_t groups() const { return static_cast<int32_t>(windows.size()); }  // at most kMaxKvGroups
 };
 
 // Chooses the layers per group that minimize what a sequence of the model's whole context holds,

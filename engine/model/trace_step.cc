@@ -36,7 +36,7 @@ TracedModel MakeTracedModel(const ModelSpec& spec, int32_t page_tokens, int32_t 
                 .page_bytes = trace.KvBytesPerPage(model.plan.shape),
                 .pages = 1};
   model.slots = {.slots = std::max(1, outputs),
-                 .groups = static_cast<int32_t>(model.plan.groups.size()),
+                 .groups = model.plan.groups(),
                  .max_pages_per_slot = 1,
                  .vocab_size = spec.vocab_size,
                  .max_step_tokens = tokens,
@@ -61,12 +61,9 @@ TracedStep TraceStep(const ModelSpec& spec, int32_t page_tokens, int32_t tokens,
     rows[i].draws = outputs > 0;
   }
   const std::vector<int32_t> ids(tokens);
-  TracedStep traced;
-  traced.step =
+  const StepView step =
       trace.BeginStep({.inits = {}, .page_deltas = {}, .rows = rows, .tokens = ids, .targets = {}});
-  traced.logits =
-      Forward(trace, model.weights, model.plan, model.pool, traced.step, *model.workspace);
-  return traced;
+  return {step, Forward({trace, model.weights, model.plan, model.pool, *model.workspace}, step)};
 }
 
 }  // namespace baram

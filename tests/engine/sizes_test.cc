@@ -52,7 +52,7 @@ int64_t Together(const MemoryBudget& sum) {
 
 TEST(SizesTest, PagesOfASequence) {
   const KvPlan plan = PlanKv(TinySpec({0, 6}), 4);
-  ASSERT_EQ(plan.groups.size(), 2u);
+  ASSERT_EQ(plan.groups(), 2);
   // A window of 6 spans at most 3 pages, and a step in flight may start one more.
   EXPECT_EQ(PagesForSequence(plan, 8, 1), 4);
   EXPECT_EQ(PagesForSequence(plan, 100, 1), 25 + 4);

@@ -32,9 +32,9 @@ void ExpectPlaces(const ModelSpec& spec, const KvPlan& plan) {
   ASSERT_EQ(plan.layers.size(), spec.layers.size());
   for (size_t i = 0; i < plan.layers.size(); ++i) {
     const KvLayer& layer = plan.layers[i];
-    ASSERT_LT(layer.group, static_cast<int32_t>(plan.groups.size()));
+    ASSERT_LT(layer.group, plan.groups());
     EXPECT_LT(layer.index, plan.shape.layers_per_group);
-    EXPECT_EQ(plan.groups[layer.group].window, spec.layers[i].window) << "layer " << i;
+    EXPECT_EQ(plan.windows[layer.group], spec.layers[i].window) << "layer " << i;
     EXPECT_TRUE(places.insert({layer.group, layer.index}).second) << "layer " << i;
   }
 }
@@ -42,7 +42,7 @@ void ExpectPlaces(const ModelSpec& spec, const KvPlan& plan) {
 TEST(KvPlanTest, OneKindIsOneGroup) {
   const ModelSpec spec = SpecOf(Repeat({0}, 30));
   const KvPlan plan = PlanKv(spec, 32);
-  EXPECT_EQ(plan.groups.size(), 1u);
+  EXPECT_EQ(plan.groups(), 1);
   EXPECT_EQ(plan.shape.layers_per_group, 30);
   EXPECT_EQ(plan.shape.page_tokens, 32);
   EXPECT_EQ(plan.shape.head, spec.head);
@@ -54,7 +54,7 @@ TEST(KvPlanTest, Exaone4SixtyFourLayers) {
   const KvPlan plan = PlanKv(spec, 32);
   EXPECT_EQ(plan.shape.layers_per_group, 16);
   int global = 0, windowed = 0;
-  for (const KvGroup& group : plan.groups) (group.window == 0 ? global : windowed) += 1;
+  for (const int32_t window : plan.windows) (window == 0 ? global : windowed) += 1;
   EXPECT_EQ(global, 1);
   EXPECT_EQ(windowed, 3);
   ExpectPlaces(spec, plan);
@@ -70,7 +70,7 @@ TEST(KvPlanTest, LongSequencesDecide) {
   ModelSpec spec = SpecOf(windows);
   const KvPlan plan = PlanKv(spec, 32);
   EXPECT_EQ(plan.shape.layers_per_group, 10);
-  EXPECT_EQ(plan.groups.size(), 7u);
+  EXPECT_EQ(plan.groups(), 7);
   ExpectPlaces(spec, plan);
   // If no sequence is longer than a window, only the number of places counts.
   spec.max_positions = 1024;
@@ -85,7 +85,7 @@ TEST(KvPlanTest, UnevenKindsPadTheLastGroup) {
   const ModelSpec spec = SpecOf(windows);
   const KvPlan plan = PlanKv(spec, 16);
   EXPECT_EQ(plan.shape.layers_per_group, 4);
-  EXPECT_EQ(plan.groups.size(), 7u);
+  EXPECT_EQ(plan.groups(), 7);
   ExpectPlaces(spec, plan);
 }
 
@@ -96,7 +96,7 @@ TEST(KvPlanTest, NeverMoreGroupsThanPageTables) {
       windows.insert(windows.end(), windowed, 128);
       const ModelSpec spec = SpecOf(windows);
       const KvPlan plan = PlanKv(spec, 16);
-      ASSERT_LE(plan.groups.size(), static_cast<size_t>(kMaxKvGroups));
+      ASSERT_LE(plan.groups(), kMaxKvGroups);
       ExpectPlaces(spec, plan);
     }
   }

@@ -71,7 +71,7 @@ absl::Status ModelRunner::Load(const std::string& folder, int32_t max_tokens,
 
   plan_ = PlanKv(weights_->spec, SmallPages(device_->Info()));
   slots_ = {.slots = 1,
-            .groups = static_cast<int32_t>(plan_.groups.size()),
+            .groups = plan_.groups(),
             .max_pages_per_slot = (max_tokens + PageTokens() - 1) / PageTokens(),
             .vocab_size = weights_->spec.vocab_size,
             .max_step_tokens = max_tokens,
@@ -96,12 +96,12 @@ void ModelRunner::Reset() {
   length_ = 0;
   free_pages_.clear();
   for (int32_t page = 0; page < pool_.pages; ++page) free_pages_.push_back(page);
-  pages_.assign(plan_.groups.size(), std::vector<int32_t>(slots_.max_pages_per_slot, -1));
+  pages_.assign(plan_.groups(), std::vector<int32_t>(slots_.max_pages_per_slot, -1));
 }
 
 void ModelRunner::FreePagesBehindWindows() {
-  for (size_t group = 0; group < plan_.groups.size(); ++group) {
-    const int32_t window = plan_.groups[group].window;
+  for (int32_t group = 0; group < plan_.groups(); ++group) {
+    const int32_t window = plan_.windows[group];
     if (window == 0) continue;
     // The next token sees the positions from length_ - window + 1 on.
     const int32_t dead = std::max(0, length_ - window + 1) / PageTokens();
@@ -143,7 +143,7 @@ std::vector<TokenResult> ModelRunner::Step(const Row& row, std::span<const int32
   input.tokens = tokens;
   input.targets = targets;
   const StepView step = device_->BeginStep(input);
-  const Tensor logits = Forward(*device_, *weights_, plan_, pool_, step, *workspace_);
+  const Tensor logits = Forward({*device_, *weights_, plan_, pool_, *workspace_}, step);
   if (log_probs != nullptr) {
     std::vector<float> host(logits.rows * logits.cols);
     device_->Download(host.data(), logits.data, static_cast<int64_t>(host.size() * sizeof(float)));
