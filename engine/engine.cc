@@ -29,7 +29,6 @@ class Engine::Threads {
     stop_.store(true);
     core.wakeup()->Notify();
     thread_.join();
-    core.touched().Close();
   }
 
   std::unique_ptr<LoadedModel> model;

@@ -45,7 +45,8 @@ class Engine {
   // checkpoint.
   static std::unique_ptr<Engine> Start(std::unique_ptr<LoadedModel> model,
                                        const EngineConfig& config);
-  // Ends what is left with kDrained, and joins the threads.
+  // Ends what is left with kDrained, and joins the threads. touched(), stats() and info() die with
+  // the engine: stop their readers first. Outboxes may outlive it.
   ~Engine();
 
   // Accepts a request or refuses it at once: InvalidArgument (never retry: the prompt is empty or

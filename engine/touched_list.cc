@@ -18,10 +18,10 @@ void TouchedList::Add(std::vector<std::shared_ptr<Outbox>>& touched) {
   touched.clear();
 }
 
-bool TouchedList::Take(std::vector<std::shared_ptr<Outbox>>* taken, SteadyTime deadline) {
+void TouchedList::Take(std::vector<std::shared_ptr<Outbox>>* taken, SteadyTime deadline) {
   taken->clear();
   std::unique_lock lock(mutex_);
-  const auto ready = [this] { return !list_.empty() || nudged_ || closed_; };
+  const auto ready = [this] { return !list_.empty() || nudged_; };
   if (deadline == SteadyTime::max()) {  // see Wakeup::WaitUntil
     changed_.wait(lock, ready);
   } else {
@@ -31,21 +31,12 @@ bool TouchedList::Take(std::vector<std::shared_ptr<Outbox>>* taken, SteadyTime d
   std::swap(*taken, list_);
   // From here on, an outbox that changes goes into the next list.
   for (const std::shared_ptr<Outbox>& outbox : *taken) outbox->listed = false;
-  return !(closed_ && taken->empty());
 }
 
 void TouchedList::Nudge() {
   {
     std::lock_guard lock(mutex_);
     nudged_ = true;
-  }
-  changed_.notify_one();
-}
-
-void TouchedList::Close() {
-  {
-    std::lock_guard lock(mutex_);
-    closed_ = true;
   }
   changed_.notify_one();
 }

@@ -17,19 +17,17 @@ namespace baram {
 class TouchedList {
  public:
   void Add(std::vector<std::shared_ptr<Outbox>>& touched);  // empties `touched`, keeps its capacity
-  // Moves all into `taken` (cleared first). Blocks until there are some, Nudge() or Close() was
-  // called, or `deadline` has passed; returns false once closed and empty.
-  bool Take(std::vector<std::shared_ptr<Outbox>>* taken, SteadyTime deadline);
+  // Moves all into `taken` (cleared first). Blocks until there are some, Nudge() was called, or
+  // `deadline` has passed.
+  void Take(std::vector<std::shared_ptr<Outbox>>* taken, SteadyTime deadline);
   // Wakes Take without an outbox: the reader has work of its own.
   void Nudge();
-  void Close();
 
  private:
   std::mutex mutex_;
   std::condition_variable changed_;
   std::vector<std::shared_ptr<Outbox>> list_;
   bool nudged_ = false;
-  bool closed_ = false;
 };
 
 }  // namespace baram

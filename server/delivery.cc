@@ -66,7 +66,8 @@ void Delivery::Loop() {
   std::vector<std::shared_ptr<Outbox>> touched;
   std::vector<std::shared_ptr<Reply>> ready;
   SteadyTime next_look = steady_clock::now() + kLook;
-  while (touched_.Take(&touched, next_look)) {
+  while (true) {
+    touched_.Take(&touched, next_look);
     {
       std::lock_guard lock(mutex_);
       if (closing_) return;

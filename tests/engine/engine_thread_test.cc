@@ -44,7 +44,8 @@ class Reader {
  private:
   void Loop() {
     std::vector<std::shared_ptr<Outbox>> taken;
-    while (engine_.touched().Take(&taken, SteadyTime::max())) {
+    while (true) {
+      engine_.touched().Take(&taken, SteadyTime::max());
       for (const std::shared_ptr<Outbox>& outbox : taken) {
         auto* client = static_cast<Client*>(outbox->reader);
         client->outbox = outbox;
