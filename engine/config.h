@@ -99,6 +99,7 @@ struct EngineInfo {
   int32_t max_num_seqs = 0;
   int32_t max_num_batched_tokens = 0;
   int32_t mixed_step_tokens = 0;
+  int32_t max_logit_rows = 0;
   int32_t planning_depth = 1;
   bool prefix_cache = true;
   bool exact = false;  // I10 holds on this device

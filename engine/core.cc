@@ -27,7 +27,7 @@ SchedulerConfig SchedulerFields(const EngineConfig& config, const LoadedModel& m
           .max_num_seqs = model.info.max_num_seqs,
           .max_num_batched_tokens = model.info.max_num_batched_tokens,
           .mixed_step_tokens = model.info.mixed_step_tokens,
-          .max_logit_rows = model.max_logit_rows,
+          .max_logit_rows = model.info.max_logit_rows,
           .max_chunk_tokens = config.max_chunk_tokens,
           .prefix_cache = config.prefix_cache,
           .preempt_every_draw = config.preempt_every_draw,

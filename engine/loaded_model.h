@@ -28,7 +28,6 @@ struct LoadedModel {
   Buffer results_memory;              // [max_step_outputs] TokenResult, in the device's memory
   std::unique_ptr<Workspace> workspace;
   int32_t valid_vocab = 0;
-  int32_t max_logit_rows = 0;
 
   ModelView View() const { return {*device, *weights, plan, pool, *workspace}; }
 };

@@ -1,8 +1,10 @@
 // Opening and inspecting, which report the same errors in the same order.
 #include "engine/open.h"
 
+#include <algorithm>
 #include <map>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -111,12 +113,11 @@ absl::Status CheckSupportOrBlame(const EngineConfig& config, const ModelSpec& sp
 }
 
 absl::StatusOr<EngineSizes> SizeEngineOrBlame(const EngineConfig& config, const ModelSpec& spec,
-                                              const GenerationDefaults& defaults,
                                               const Device& device) {
-  absl::StatusOr<EngineSizes> sizes = SizeEngine(config, spec, defaults, device);
+  absl::StatusOr<EngineSizes> sizes = SizeEngine(config, spec, device);
   if (sizes.ok()) return sizes;
   return BlameOptional(sizes.status(), config, [&](const EngineConfig& other) {
-    return SizeEngine(other, spec, defaults, device).ok();
+    return SizeEngine(other, spec, device).ok();
   });
 }
 
@@ -133,7 +134,6 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> MakeReady(const EngineConfig& confi
   model->plan = std::move(sizes.plan);
   model->slots = sizes.slots;
   model->step_buckets = std::move(sizes.step_buckets);
-  model->max_logit_rows = sizes.max_logit_rows;
   model->valid_vocab = SampledVocab(config, spec);
   const EngineInfo& info = model->info;
   absl::StatusOr<std::unique_ptr<Workspace>> workspace =
@@ -206,6 +206,24 @@ absl::StatusOr<ReadAndOpened> ReadAndOpen(const EngineConfig& config) {
 
 }  // namespace
 
+int32_t SampledVocab(const EngineConfig& config, const ModelSpec& spec) {
+  return config.valid_vocab > 0 ? std::min(config.valid_vocab, spec.vocab_size) : spec.vocab_size;
+}
+
+absl::Status SetGenerationDefaults(const GenerationDefaults& defaults, int32_t sampled_vocab,
+                                   EngineInfo* info) {
+  info->defaults = defaults;
+  std::vector<int32_t>& drawn = info->defaults.eos_ids;
+  const auto ignored = std::stable_partition(drawn.begin(), drawn.end(),
+                                             [&](int32_t id) { return id < sampled_vocab; });
+  info->ignored_eos_ids.assign(ignored, drawn.end());
+  drawn.erase(ignored, drawn.end());
+  if (drawn.size() <= kMaxEosIds) return absl::OkStatus();
+  return absl::UnimplementedError(
+      absl::StrCat("config.json and generation_config.json name ", drawn.size(),
+                   " EOS ids (eos_token_id), but at most ", kMaxEosIds, " can be served"));
+}
+
 absl::StatusOr<std::unique_ptr<LoadedModel>> OpenModel(const EngineConfig& config) {
   const SteadyTime begin = std::chrono::steady_clock::now();
   absl::StatusOr<ReadAndOpened> found = ReadAndOpen(config);
@@ -214,14 +232,19 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> OpenModel(const EngineConfig& confi
   if (absl::Status status = CheckSupportOrBlame(config, spec, *device); !status.ok()) {
     return status;
   }
-  absl::StatusOr<EngineSizes> sizes = SizeEngineOrBlame(config, spec, defaults, *device);
+  absl::StatusOr<EngineSizes> sizes = SizeEngineOrBlame(config, spec, *device);
   if (!sizes.ok()) return sizes.status();
+  const int32_t sampled_vocab = SampledVocab(config, spec);
+  if (absl::Status status = SetGenerationDefaults(defaults, sampled_vocab, &sizes->info);
+      !status.ok()) {
+    return status;
+  }
   if (sizes->info.memory.own_memory) spdlog::info(Describe(sizes->info.memory));
   if (const std::vector<int32_t>& ignored = sizes->info.ignored_eos_ids; !ignored.empty()) {
     spdlog::warn(
         "EOS ids {} are ignored: config.json or generation_config.json names them, and only "
         "ids below {} are drawn",
-        absl::StrJoin(ignored, ", "), SampledVocab(config, spec));
+        absl::StrJoin(ignored, ", "), sampled_vocab);
   }
   absl::StatusOr<std::unique_ptr<Weights>> weights =
       LoadWeights(config.model, spec, *device,
@@ -244,7 +267,7 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> OpenRandomModel(const EngineConfig&
   if (absl::Status status = CheckSupport(spec, *device, config.page_tokens); !status.ok()) {
     return status;
   }
-  absl::StatusOr<EngineSizes> sizes = SizeEngine(config, spec, {}, *device);
+  absl::StatusOr<EngineSizes> sizes = SizeEngine(config, spec, *device);
   if (!sizes.ok()) return sizes.status();
   absl::StatusOr<std::unique_ptr<Weights>> weights =
       RandomWeights(spec, *device, sizes->info.max_model_len, seed);
@@ -261,14 +284,16 @@ absl::StatusOr<Inspection> InspectModel(const EngineConfig& config) {
   inspection.memory_bytes = device->Info().memory_bytes;
   inspection.attention = DescribeAttention(spec);
   inspection.servable = CheckSupportOrBlame(config, spec, *device);
-  absl::StatusOr<EngineSizes> sizes = SizeEngineOrBlame(config, spec, defaults, *device);
+  absl::StatusOr<EngineSizes> sizes = SizeEngineOrBlame(config, spec, *device);
   if (sizes.ok()) {
     inspection.info = std::move(sizes->info);
   } else {
     inspection.servable.Update(sizes.status());
-    inspection.info = DescribeModel(config, spec, defaults, *device);
+    inspection.info = FactsOf(config, spec, *device);
     inspection.info.weight_bytes = WeightBytes(spec, *device, spec.max_positions);
   }
+  inspection.servable.Update(
+      SetGenerationDefaults(defaults, SampledVocab(config, spec), &inspection.info));
   // After the sizes, as opening loads the weights after them.
   inspection.servable.Update(CheckCheckpoint(config.model, spec, &inspection.checkpoint_bytes));
   return inspection;

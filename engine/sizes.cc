@@ -112,177 +112,179 @@ int64_t TokensThatFit(const KvPlan& plan, int64_t pages, int32_t planning_depth)
   return low * page_tokens;
 }
 
-// What running sequences can fill, within the memory that is left.
-int64_t DefaultKvBytes(const EngineSizes& sizes, const DeviceInfo& facts, int64_t wanted,
-                       int64_t left) {
-  const auto pages_for = [&](int64_t tokens) {
-    return PagesForSequence(sizes.plan, tokens, facts.planning_depth);
-  };
-  const int64_t each = pages_for(facts.own_memory ? wanted : std::min(wanted, kDefaultContext));
-  const int64_t useful = Product(
-      std::max(pages_for(wanted), Product(each, sizes.info.max_num_seqs)), sizes.info.page_bytes);
-  const int64_t share = ShareOf(kHostKvShare, facts.memory_bytes);
-  return std::min({useful, left, facts.own_memory ? left : share});
-}
-
-// The tokens that the smallest useful cache holds.
-int64_t LeastContext(const EngineInfo& info, int64_t wanted) {
-  return std::min(wanted, kMinPages * info.page_tokens);
-}
-
-absl::Status CheckEosIds(const EngineInfo& info) {
-  if (info.defaults.eos_ids.size() <= kMaxEosIds) return absl::OkStatus();
-  return absl::UnimplementedError(
-      absl::StrCat("config.json and generation_config.json name ", info.defaults.eos_ids.size(),
-                   " EOS ids (eos_token_id), but at most ", kMaxEosIds, " can be served"));
-}
-
-absl::Status SizePages(const EngineConfig& config, const ModelSpec& spec, const Device& device,
-                       EngineSizes* sizes) {
-  EngineInfo& info = sizes->info;
-  info.page_tokens = config.page_tokens > 0 ? config.page_tokens : device.Info().page_tokens;
-  if (!std::has_single_bit(static_cast<uint32_t>(info.page_tokens))) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("page tokens must be a power of two, not ", info.page_tokens));
-  }
-  sizes->plan = PlanKv(spec, info.page_tokens);
-  info.page_bytes = device.KvBytesPerPage(sizes->plan.shape);
-  info.kv_bytes_per_token = KvBytesPerToken(sizes->plan, info.page_bytes);
-  return absl::OkStatus();
-}
-
-// The limits of a step. Call after SizePages.
-void SizeSteps(const EngineConfig& config, const ModelSpec& spec, const DeviceInfo& facts,
-               const StepDefaults& steps, EngineSizes* sizes) {
-  EngineInfo& info = sizes->info;
-  const auto choose = [](int32_t wanted, int32_t by_default) {
-    return wanted > 0 ? wanted : by_default;
-  };
-  // A default does not raise a limit that was set.
-  const int32_t seqs = config.max_num_batched_tokens > 0
-                           ? std::min(steps.seqs, config.max_num_batched_tokens)
-                           : steps.seqs;
-  info.max_num_seqs = choose(config.max_num_seqs, seqs);
-  info.max_num_batched_tokens = choose(config.max_num_batched_tokens, steps.tokens);
-  // Every running sequence may decode in every step.
-  info.max_num_batched_tokens = std::max(info.max_num_batched_tokens, info.max_num_seqs);
-  info.mixed_step_tokens =
-      std::min(choose(config.mixed_step_tokens, steps.mixed_tokens), info.max_num_batched_tokens);
-  sizes->max_logit_rows = std::clamp(config.max_logit_rows, 1, info.max_num_batched_tokens);
-  if (facts.graphs && !config.enforce_eager) sizes->step_buckets = StepBuckets(info.max_num_seqs);
-
-  SlotShape& slots = sizes->slots;
-  slots.slots = info.max_num_seqs;
-  slots.groups = sizes->plan.groups();
-  slots.vocab_size = spec.vocab_size;
-  slots.max_step_tokens = info.max_num_batched_tokens;
-  slots.max_step_outputs = info.max_num_seqs + sizes->max_logit_rows;
-}
-
-// Adds up the memory if sequences of `context` tokens are served, and sets the pages that are left
-// in it.
-absl::Status SizeCache(const EngineConfig& config, const ModelSpec& spec, const Device& device,
-                       int64_t wanted, int64_t context, EngineSizes* sizes) {
-  const DeviceInfo& facts = device.Info();
-  EngineInfo& info = sizes->info;
-  info.max_model_len = static_cast<int32_t>(context);
-  info.weight_bytes = WeightBytes(spec, device, info.max_model_len);
-  sizes->slots.max_pages_per_slot = static_cast<int32_t>(CeilDivide(context, info.page_tokens));
-  const int64_t activations = WorkspaceBytes(spec, device, sizes->plan.shape, sizes->slots) +
-                              TakenBytes(facts, ResultBytes(sizes->slots));
-  info.memory = MemoryFor(config, facts);
-  info.memory.parts = {{"weights", info.weight_bytes}, {"activations", activations}};
-  if (facts.own_memory) {
-    const DeviceUse use = device.OwnUse(sizes->slots);
-    info.memory.parts.push_back({"slots and work space", use.state_bytes});
-    info.memory.parts.push_back({"context and code", use.runtime_bytes});
-  }
-  if (!sizes->step_buckets.empty()) {
-    info.memory.parts.push_back({"graphs", StepGraphBytes(spec, sizes->step_buckets)});
-  }
-  if (!facts.own_memory && config.host_bytes) {
-    info.memory.parts.push_back({"texts", config.host_bytes(context)});
-  }
-  if (facts.own_memory) {
-    // What a share below 1 leaves free counts toward it.
-    const int64_t outside = std::max<int64_t>(0, facts.free_bytes - info.memory.usable_bytes);
-    if (outside < kSpareBytes) info.memory.parts.push_back({"to spare", kSpareBytes - outside});
-  }
-  const int64_t least_tokens = LeastContext(info, wanted);
-  const int64_t least =
-      PagesForSequence(sizes->plan, least_tokens, facts.planning_depth) * info.page_bytes;
-  if (config.kv_cache_bytes > 0 && config.kv_cache_bytes < least) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("kv-cache-bytes ", config.kv_cache_bytes, " are too few: the smallest useful ",
-                     "KV cache, which holds ", least_tokens, " tokens, takes ", least));
-  }
-  const int64_t left = info.memory.usable_bytes - PartsBytes(info.memory);
-  const int64_t bytes =
-      std::max(least, config.kv_cache_bytes > 0 ? config.kv_cache_bytes
-                                                : DefaultKvBytes(*sizes, facts, wanted, left));
-  info.memory.parts.push_back({"KV cache", bytes});
-  if (absl::Status status = CheckFreeMemory(info.memory); !status.ok()) return status;
-  if (absl::Status status = CheckFits(info.memory); !status.ok()) return status;
-  info.pages = static_cast<int32_t>(std::min(bytes / info.page_bytes, kMaxPages));
-  info.memory.parts.back().bytes = info.pages * info.page_bytes;
-  info.kv_tokens = TokensThatFit(sizes->plan, info.pages, facts.planning_depth);
-  return absl::OkStatus();
-}
-
-// Chooses the longest context, `wanted` at most, whose rope tables and page tables leave room for a
-// cache that holds it. If even the shortest one does not fit, returns its error.
-absl::Status SizeContext(const EngineConfig& config, const ModelSpec& spec, const Device& device,
-                         int64_t wanted, EngineSizes* sizes) {
-  const auto size = [&](int64_t context) {
-    return SizeCache(config, spec, device, wanted, context, sizes);
-  };
-  const auto holds = [&](int64_t context) {
-    return size(context).ok() && sizes->info.kv_tokens >= context;
-  };
-  if (holds(wanted)) return absl::OkStatus();
-  int64_t low = LeastContext(sizes->info, wanted), high = wanted - 1;
-  while (low < high) {
-    const int64_t middle = (low + high + 1) / 2;
-    if (holds(middle)) {
-      low = middle;
-    } else {
-      high = middle - 1;
-    }
-  }
-  return size(low);
-}
-
-absl::Status CheckTables(const EngineSizes& sizes) {
-  const EngineInfo& info = sizes.info;
-  const int64_t entries = sizes.slots.TableEntries();
-  if (entries <= kMaxTableEntries) return absl::OkStatus();
-  return absl::FailedPreconditionError(
-      absl::StrCat("page tables of ", info.max_num_seqs, " sequences of ", info.max_model_len,
-                   " tokens have ", entries, " entries, and ", kMaxTableEntries,
-                   " are the most: lower max-num-seqs or max-model-len, or raise page-tokens"));
-}
-
 // The context to serve if it fits.
 int32_t WantedContext(const EngineConfig& config, const ModelSpec& spec) {
   return config.max_model_len > 0 ? config.max_model_len : spec.max_positions;
 }
 
-// All sizes, with these default limits of steps.
-absl::StatusOr<EngineSizes> SizeWith(const StepDefaults& steps, const EngineConfig& config,
-                                     const ModelSpec& spec, const GenerationDefaults& defaults,
-                                     const Device& device) {
-  EngineSizes sizes;
-  sizes.info = DescribeModel(config, spec, defaults, device);
-  if (absl::Status status = CheckEosIds(sizes.info); !status.ok()) return status;
-  if (absl::Status status = SizePages(config, spec, device, &sizes); !status.ok()) return status;
-  SizeSteps(config, spec, device.Info(), steps, &sizes);
-  const int32_t wanted = WantedContext(config, spec);
-  if (absl::Status status = SizeContext(config, spec, device, wanted, &sizes); !status.ok()) {
-    return status;
+// Finds the sizes of one engine. The arguments must outlive it.
+class Sizer {
+ public:
+  Sizer(const EngineConfig& config, const ModelSpec& spec, const Device& device)
+      : config_(config),
+        spec_(spec),
+        device_(device),
+        facts_(device.Info()),
+        wanted_(WantedContext(config, spec)) {}
+
+  // All sizes, with these default limits of steps. Call once.
+  absl::StatusOr<EngineSizes> Size(const StepDefaults& steps) {
+    info_ = FactsOf(config_, spec_, device_);
+    if (absl::Status status = SizePages(); !status.ok()) return status;
+    SizeSteps(steps);
+    if (absl::Status status = SizeContext(); !status.ok()) return status;
+    if (absl::Status status = CheckTables(); !status.ok()) return status;
+    return std::move(sizes_);
   }
-  if (absl::Status status = CheckTables(sizes); !status.ok()) return status;
-  return sizes;
-}
+
+ private:
+  absl::Status SizePages() {
+    info_.page_tokens = config_.page_tokens > 0 ? config_.page_tokens : facts_.page_tokens;
+    if (!std::has_single_bit(static_cast<uint32_t>(info_.page_tokens))) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("page tokens must be a power of two, not ", info_.page_tokens));
+    }
+    sizes_.plan = PlanKv(spec_, info_.page_tokens);
+    info_.page_bytes = device_.KvBytesPerPage(sizes_.plan.shape);
+    info_.kv_bytes_per_token = KvBytesPerToken(sizes_.plan, info_.page_bytes);
+    return absl::OkStatus();
+  }
+
+  // The limits of a step.
+  void SizeSteps(const StepDefaults& steps) {
+    const auto choose = [](int32_t wanted, int32_t by_default) {
+      return wanted > 0 ? wanted : by_default;
+    };
+    // A default does not raise a limit that was set.
+    const int32_t seqs = config_.max_num_batched_tokens > 0
+                             ? std::min(steps.seqs, config_.max_num_batched_tokens)
+                             : steps.seqs;
+    info_.max_num_seqs = choose(config_.max_num_seqs, seqs);
+    info_.max_num_batched_tokens = choose(config_.max_num_batched_tokens, steps.tokens);
+    // Every running sequence may decode in every step.
+    info_.max_num_batched_tokens = std::max(info_.max_num_batched_tokens, info_.max_num_seqs);
+    info_.mixed_step_tokens = std::min(choose(config_.mixed_step_tokens, steps.mixed_tokens),
+                                       info_.max_num_batched_tokens);
+    info_.max_logit_rows = std::clamp(config_.max_logit_rows, 1, info_.max_num_batched_tokens);
+    if (facts_.graphs && !config_.enforce_eager) {
+      sizes_.step_buckets = StepBuckets(info_.max_num_seqs);
+    }
+
+    SlotShape& slots = sizes_.slots;
+    slots.slots = info_.max_num_seqs;
+    slots.groups = sizes_.plan.groups();
+    slots.vocab_size = spec_.vocab_size;
+    slots.max_step_tokens = info_.max_num_batched_tokens;
+    slots.max_step_outputs = info_.max_num_seqs + info_.max_logit_rows;
+  }
+
+  // Chooses the longest context, the wanted one at most, whose rope tables and page tables leave
+  // room for a cache that holds it. If even the shortest one does not fit, returns its error.
+  absl::Status SizeContext() {
+    const auto holds = [&](int64_t context) {
+      return SizeCache(context).ok() && info_.kv_tokens >= context;
+    };
+    if (holds(wanted_)) return absl::OkStatus();
+    int64_t low = LeastContext(), high = wanted_ - 1;
+    while (low < high) {
+      const int64_t middle = (low + high + 1) / 2;
+      if (holds(middle)) {
+        low = middle;
+      } else {
+        high = middle - 1;
+      }
+    }
+    return SizeCache(low);
+  }
+
+  // The cache if sequences of `context` tokens are served.
+  absl::Status SizeCache(int64_t context) {
+    info_.max_model_len = static_cast<int32_t>(context);
+    info_.weight_bytes = WeightBytes(spec_, device_, info_.max_model_len);
+    sizes_.slots.max_pages_per_slot = static_cast<int32_t>(CeilDivide(context, info_.page_tokens));
+    info_.memory = BudgetWithoutCache();
+    const absl::StatusOr<int64_t> bytes = CacheBytes();
+    if (!bytes.ok()) return bytes.status();
+    info_.memory.parts.push_back({"KV cache", *bytes});
+    if (absl::Status status = CheckFreeMemory(info_.memory); !status.ok()) return status;
+    if (absl::Status status = CheckFits(info_.memory); !status.ok()) return status;
+    info_.pages = static_cast<int32_t>(std::min(*bytes / info_.page_bytes, kMaxPages));
+    info_.memory.parts.back().bytes = info_.pages * info_.page_bytes;
+    info_.kv_tokens = TokensThatFit(sizes_.plan, info_.pages, facts_.planning_depth);
+    return absl::OkStatus();
+  }
+
+  // What everything but the cache takes.
+  MemoryBudget BudgetWithoutCache() const {
+    const int64_t activations = WorkspaceBytes(spec_, device_, sizes_.plan.shape, sizes_.slots) +
+                                TakenBytes(facts_, ResultBytes(sizes_.slots));
+    MemoryBudget budget = MemoryFor(config_, facts_);
+    budget.parts = {{"weights", info_.weight_bytes}, {"activations", activations}};
+    if (facts_.own_memory) {
+      const DeviceUse use = device_.OwnUse(sizes_.slots);
+      budget.parts.push_back({"slots and work space", use.state_bytes});
+      budget.parts.push_back({"context and code", use.runtime_bytes});
+    }
+    if (!sizes_.step_buckets.empty()) {
+      budget.parts.push_back({"graphs", StepGraphBytes(spec_, sizes_.step_buckets)});
+    }
+    if (!facts_.own_memory && config_.host_bytes) {
+      budget.parts.push_back({"texts", config_.host_bytes(info_.max_model_len)});
+    }
+    if (facts_.own_memory) {
+      // What a share below 1 leaves free counts toward it.
+      const int64_t outside = std::max<int64_t>(0, facts_.free_bytes - budget.usable_bytes);
+      if (outside < kSpareBytes) budget.parts.push_back({"to spare", kSpareBytes - outside});
+    }
+    return budget;
+  }
+
+  // What the cache takes, with all other parts in the budget. FailedPrecondition: the operator
+  // wants less than is useful.
+  absl::StatusOr<int64_t> CacheBytes() const {
+    const int64_t least = PagesFor(LeastContext()) * info_.page_bytes;
+    if (config_.kv_cache_bytes > 0 && config_.kv_cache_bytes < least) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          "kv-cache-bytes ", config_.kv_cache_bytes, " are too few: the smallest useful ",
+          "KV cache, which holds ", LeastContext(), " tokens, takes ", least));
+    }
+    return std::max(least, config_.kv_cache_bytes > 0 ? config_.kv_cache_bytes : DefaultBytes());
+  }
+
+  // What running sequences can fill of the cache, within the memory that is left.
+  int64_t DefaultBytes() const {
+    const int64_t left = info_.memory.usable_bytes - PartsBytes(info_.memory);
+    const int64_t each = PagesFor(facts_.own_memory ? wanted_ : std::min(wanted_, kDefaultContext));
+    const int64_t useful =
+        Product(std::max(PagesFor(wanted_), Product(each, info_.max_num_seqs)), info_.page_bytes);
+    const int64_t share = ShareOf(kHostKvShare, facts_.memory_bytes);
+    return std::min({useful, left, facts_.own_memory ? left : share});
+  }
+
+  // The tokens that the smallest useful cache holds.
+  int64_t LeastContext() const { return std::min(wanted_, kMinPages * info_.page_tokens); }
+
+  int64_t PagesFor(int64_t tokens) const {
+    return PagesForSequence(sizes_.plan, tokens, facts_.planning_depth);
+  }
+
+  absl::Status CheckTables() const {
+    const int64_t entries = sizes_.slots.TableEntries();
+    if (entries <= kMaxTableEntries) return absl::OkStatus();
+    return absl::FailedPreconditionError(
+        absl::StrCat("page tables of ", info_.max_num_seqs, " sequences of ", info_.max_model_len,
+                     " tokens have ", entries, " entries, and ", kMaxTableEntries,
+                     " are the most: lower max-num-seqs or max-model-len, or raise page-tokens"));
+  }
+
+  const EngineConfig& config_;
+  const ModelSpec& spec_;
+  const Device& device_;
+  const DeviceInfo& facts_;
+  const int64_t wanted_;  // context
+  EngineSizes sizes_;
+  EngineInfo& info_ = sizes_.info;
+};
 
 // Whether larger steps leave as long a context, and about as large a cache, as the smallest ones.
 bool LeavesCache(const EngineInfo& larger, const EngineInfo& least) {
@@ -308,16 +310,11 @@ int64_t PagesForSequence(const KvPlan& plan, int64_t tokens, int32_t planning_de
   return pages;
 }
 
-int32_t SampledVocab(const EngineConfig& config, const ModelSpec& spec) {
-  return config.valid_vocab > 0 ? std::min(config.valid_vocab, spec.vocab_size) : spec.vocab_size;
-}
-
 int64_t ResultBytes(const SlotShape& slots) {
   return slots.max_step_outputs * static_cast<int64_t>(sizeof(TokenResult));
 }
 
-EngineInfo DescribeModel(const EngineConfig& config, const ModelSpec& spec,
-                         const GenerationDefaults& defaults, const Device& device) {
+EngineInfo FactsOf(const EngineConfig& config, const ModelSpec& spec, const Device& device) {
   const DeviceInfo& facts = device.Info();
   EngineInfo info;
   info.architecture = spec.architecture;
@@ -334,20 +331,14 @@ EngineInfo DescribeModel(const EngineConfig& config, const ModelSpec& spec,
   info.planning_depth = facts.planning_depth;
   info.prefix_cache = config.prefix_cache;
   info.exact = facts.exact;
-  info.defaults = defaults;
-  info.defaults.eos_ids.clear();
-  for (const int32_t id : defaults.eos_ids) {
-    const bool drawn = id < SampledVocab(config, spec);
-    (drawn ? info.defaults.eos_ids : info.ignored_eos_ids).push_back(id);
-  }
   return info;
 }
 
 absl::StatusOr<EngineSizes> SizeEngine(const EngineConfig& config, const ModelSpec& spec,
-                                       const GenerationDefaults& defaults, const Device& device) {
+                                       const Device& device) {
   const DeviceInfo& facts = device.Info();
   const auto sized = [&](const StepDefaults& steps) {
-    return SizeWith(steps, config, spec, defaults, device);
+    return Sizer(config, spec, device).Size(steps);
   };
   if (facts.planning_depth > 1) return sized(kAsyncSteps);
   absl::StatusOr<EngineSizes> least = sized(kLeastSyncSteps);

@@ -8,7 +8,6 @@
 
 #include "absl/status/statusor.h"
 #include "engine/config.h"
-#include "engine/model/generation_defaults.h"
 #include "engine/model/kv_plan.h"
 #include "engine/model/spec.h"
 #include "kernels/device.h"
@@ -16,25 +15,20 @@
 namespace baram {
 
 // What is known about an engine before it is sized: the facts of its model and its device.
-EngineInfo DescribeModel(const EngineConfig& config, const ModelSpec& spec,
-                         const GenerationDefaults& defaults, const Device& device);
+EngineInfo FactsOf(const EngineConfig& config, const ModelSpec& spec, const Device& device);
 
 struct EngineSizes {
   EngineInfo info;
   KvPlan plan;
   SlotShape slots;
   std::vector<int32_t> step_buckets;  // see StepBuckets; empty: no graphs
-  int32_t max_logit_rows = 0;
 };
 
 // The sizes of an engine with this configuration on this device, with zeros of `config` chosen for
 // the machine and the model. FailedPrecondition: it does not fit; the message says what to change.
-// InvalidArgument: the page size is invalid. Unimplemented: there are too many EOS ids.
+// InvalidArgument: the page size is invalid.
 absl::StatusOr<EngineSizes> SizeEngine(const EngineConfig& config, const ModelSpec& spec,
-                                       const GenerationDefaults& defaults, const Device& device);
-
-// How many ids may be drawn: all below the returned one.
-int32_t SampledVocab(const EngineConfig& config, const ModelSpec& spec);
+                                       const Device& device);
 
 // The size of LoadedModel::results_memory.
 int64_t ResultBytes(const SlotShape& slots);

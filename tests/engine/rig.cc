@@ -113,7 +113,7 @@ bool EngineRig::NoScoresLeftFor(const Sequence& sequence) const {
   for (const auto& [rank, scores] : scores_) {
     if (rank < RankOf(sequence)) ahead += scores;
   }
-  return ahead == model_->max_logit_rows;
+  return ahead == model_->info.max_logit_rows;
 }
 
 bool EngineRig::Turn() { return TakeTurn(/*is_checked=*/true); }

@@ -4,6 +4,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/memory_budget.h"
 #include "engine/model/weight_layout.h"
+#include "engine/open.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/engine/rig.h"
@@ -20,7 +21,7 @@ using ::testing::MatchesRegex;
 
 // SizeEngine's message for a model that does not fit.
 std::string Refusal(const EngineConfig& config, const Device& device) {
-  const absl::Status status = SizeEngine(config, TinySpec({0}), {}, device).status();
+  const absl::Status status = SizeEngine(config, TinySpec({0}), device).status();
   EXPECT_TRUE(absl::IsFailedPrecondition(status)) << status;
   return std::string(status.message());
 }
@@ -63,12 +64,12 @@ TEST(SizesTest, TheContextShrinksToWhatTheCacheHolds) {
   const FakeDevice device({.page_tokens = 4});
   const ModelSpec spec = TinySpec({0}, /*max_positions=*/4096);
   EngineConfig config;
-  const auto whole = SizeEngine(config, spec, {}, device);
+  const auto whole = SizeEngine(config, spec, device);
   ASSERT_TRUE(whole.ok());
   EXPECT_EQ(whole->info.max_model_len, 4096);
   EXPECT_EQ(whole->info.max_num_seqs, 32);
   config.kv_cache_bytes = 100 * whole->info.page_bytes;
-  const auto shrunk = SizeEngine(config, spec, {}, device);
+  const auto shrunk = SizeEngine(config, spec, device);
   ASSERT_TRUE(shrunk.ok());
   EXPECT_EQ(shrunk->info.pages, 100);
   EXPECT_EQ(shrunk->info.max_model_len, 400);
@@ -83,7 +84,7 @@ TEST(SizesTest, RopeTablesAreThoseOfTheServedContext) {
   EngineConfig config;
   for (const int64_t kv_cache_bytes : {0, 10 << 20}) {
     config.kv_cache_bytes = kv_cache_bytes;
-    const auto sizes = SizeEngine(config, spec, {}, device);
+    const auto sizes = SizeEngine(config, spec, device);
     ASSERT_TRUE(sizes.ok()) << sizes.status();
     const EngineInfo& info = sizes->info;
     EXPECT_GT(info.max_model_len, 100'000);
@@ -101,7 +102,7 @@ TEST(SizesTest, AStepHoldsATokenOfEverySequence) {
   EngineConfig config;
   config.max_num_seqs = 40;
   config.max_num_batched_tokens = 3;
-  const auto sizes = SizeEngine(config, TinySpec({0}), {}, FakeDevice({}));
+  const auto sizes = SizeEngine(config, TinySpec({0}), FakeDevice({}));
   ASSERT_TRUE(sizes.ok());
   EXPECT_EQ(sizes->info.max_num_batched_tokens, 40);
 }
@@ -126,7 +127,7 @@ TEST(SizesTest, StepsGrowWithTheWorkers) {
         Row{128, false, 256, 2048, 512}}) {
     SCOPED_TRACE(absl::StrCat(row.workers, " workers, ", row.matrix_units));
     const FakeDevice device(Host(row.workers, row.matrix_units));
-    const auto sizes = SizeEngine({}, TinySpec({0}), {}, device);
+    const auto sizes = SizeEngine({}, TinySpec({0}), device);
     ASSERT_TRUE(sizes.ok()) << sizes.status();
     EXPECT_EQ(sizes->info.max_num_seqs, row.seqs);
     EXPECT_EQ(sizes->info.max_num_batched_tokens, row.tokens);
@@ -135,14 +136,14 @@ TEST(SizesTest, StepsGrowWithTheWorkers) {
     config.max_num_seqs = 3;
     config.max_num_batched_tokens = 300;
     config.mixed_step_tokens = 30;
-    const auto asked_for = SizeEngine(config, TinySpec({0}), {}, device);
+    const auto asked_for = SizeEngine(config, TinySpec({0}), device);
     ASSERT_TRUE(asked_for.ok()) << asked_for.status();
     EXPECT_EQ(asked_for->info.max_num_seqs, 3);
     EXPECT_EQ(asked_for->info.max_num_batched_tokens, 300);
     EXPECT_EQ(asked_for->info.mixed_step_tokens, 30);
     EngineConfig short_steps;
     short_steps.max_num_batched_tokens = 20;
-    const auto shorter = SizeEngine(short_steps, TinySpec({0}), {}, device);
+    const auto shorter = SizeEngine(short_steps, TinySpec({0}), device);
     ASSERT_TRUE(shorter.ok()) << shorter.status();
     EXPECT_EQ(shorter->info.max_num_batched_tokens, 20);
     EXPECT_EQ(shorter->info.max_num_seqs, 20);
@@ -156,8 +157,8 @@ TEST(SizesTest, LargerStepsYieldWhereMemoryIsShort) {
   int refused = 0, least_steps = 0, between = 0, most = 0;
   for (int64_t memory = 64 << 10; memory < 256 << 20; memory += memory / 16) {
     SCOPED_TRACE(memory);
-    const auto few = SizeEngine({}, spec, {}, FakeDevice(Host(2, true, memory)));
-    const auto many = SizeEngine({}, spec, {}, FakeDevice(Host(64, true, memory)));
+    const auto few = SizeEngine({}, spec, FakeDevice(Host(2, true, memory)));
+    const auto many = SizeEngine({}, spec, FakeDevice(Host(64, true, memory)));
     ASSERT_EQ(few.ok(), many.ok()) << many.status();
     if (!few.ok()) {
       ++refused;
@@ -184,8 +185,8 @@ TEST(SizesTest, LargerStepsTakeNothingOfTheContext) {
   for (int64_t left = 20'000'000; left < 400'000'000; left += left / 8) {
     SCOPED_TRACE(left);
     const auto memory = static_cast<int64_t>(static_cast<double>(2 * kGb + left) / 0.92);
-    const auto few = SizeEngine(config, spec, {}, FakeDevice(Host(2, true, memory)));
-    const auto many = SizeEngine(config, spec, {}, FakeDevice(Host(64, true, memory)));
+    const auto few = SizeEngine(config, spec, FakeDevice(Host(2, true, memory)));
+    const auto many = SizeEngine(config, spec, FakeDevice(Host(64, true, memory)));
     ASSERT_TRUE(few.ok() && many.ok()) << few.status() << many.status();
     EXPECT_EQ(many->info.max_model_len, few->info.max_model_len);
     shorter += few->info.max_model_len < spec.max_positions ? 1 : 0;
@@ -200,10 +201,10 @@ TEST(SizesTest, NoMoreSequencesThanTheCacheHolds) {
   const FakeDevice device(Host(64, true));
   EngineConfig config;
   const auto seqs = [&](int64_t tokens) {
-    const auto whole = SizeEngine({}, spec, {}, device);
+    const auto whole = SizeEngine({}, spec, device);
     EXPECT_TRUE(whole.ok());
     config.kv_cache_bytes = tokens / whole->info.page_tokens * whole->info.page_bytes;
-    const auto sizes = SizeEngine(config, spec, {}, device);
+    const auto sizes = SizeEngine(config, spec, device);
     EXPECT_TRUE(sizes.ok()) << sizes.status();
     EXPECT_EQ(sizes->info.max_num_batched_tokens, 4096) << "which take nothing of the cache";
     return sizes->info.max_num_seqs;
@@ -219,7 +220,7 @@ TEST(SizesTest, OfAGpuTheSumTakesTheShare) {
   EngineConfig config = ManySequences();
   for (const double share : {0.9, 0.45}) {
     config.gpu_memory_utilization = share;
-    const auto sizes = SizeEngine(config, HugeSpec(), {}, FakeDevice(Gpu(99 * kGb)));
+    const auto sizes = SizeEngine(config, HugeSpec(), FakeDevice(Gpu(99 * kGb)));
     ASSERT_TRUE(sizes.ok()) << sizes.status();
     const MemoryBudget& sum = sizes->info.memory;
     const auto usable = static_cast<int64_t>(share * 100 * kGb);
@@ -239,7 +240,7 @@ TEST(SizesTest, TheHostsMemoryIsLeftToTexts) {
   config.host_bytes = [](int64_t context) { return context * 1'000'000; };
   const auto sized = [&](const FakeOptions& device) {
     const ModelSpec spec = TinySpec({0}, /*max_positions=*/2000);
-    const auto sizes = SizeEngine(config, spec, {}, FakeDevice(device));
+    const auto sizes = SizeEngine(config, spec, FakeDevice(device));
     EXPECT_TRUE(sizes.ok()) << sizes.status();
     int64_t texts = 0;
     for (const MemoryBudget::Part& part : sizes->info.memory.parts) {
@@ -255,7 +256,7 @@ TEST(SizesTest, TheHostsMemoryIsLeftToTexts) {
 }
 
 TEST(SizesTest, TheCacheIsNoLargerThanRunningSequencesCanFill) {
-  const auto sizes = SizeEngine({}, TinySpec({0}, 64), {}, FakeDevice(Gpu(99 * kGb)));
+  const auto sizes = SizeEngine({}, TinySpec({0}, 64), FakeDevice(Gpu(99 * kGb)));
   ASSERT_TRUE(sizes.ok());
   EXPECT_EQ(sizes->info.pages, sizes->info.max_num_seqs * 64 / sizes->info.page_tokens);
 }
@@ -265,7 +266,7 @@ TEST(SizesTest, TwoServersShareAGpuAndAThirdIsRefused) {
   config.gpu_memory_utilization = 0.45;
   int64_t free_bytes = 99 * kGb;
   for (int server = 0; server < 2; ++server) {
-    const auto sizes = SizeEngine(config, HugeSpec(), {}, FakeDevice(Gpu(free_bytes)));
+    const auto sizes = SizeEngine(config, HugeSpec(), FakeDevice(Gpu(free_bytes)));
     ASSERT_TRUE(sizes.ok()) << sizes.status();
     free_bytes -= Together(sizes->info.memory);
   }
@@ -281,7 +282,7 @@ TEST(SizesTest, ABytesSizedCacheNeedsOnlyToBeFree) {
   config.kv_cache_bytes = 20 * kGb;
   // More than the share, and less than what is free.
   config.gpu_memory_utilization = 0.1;
-  const auto sizes = SizeEngine(config, TinySpec({0}), {}, FakeDevice(Gpu(40 * kGb)));
+  const auto sizes = SizeEngine(config, TinySpec({0}), FakeDevice(Gpu(40 * kGb)));
   ASSERT_TRUE(sizes.ok()) << sizes.status();
   EXPECT_GT(sizes->info.pages * sizes->info.page_bytes, 20 * kGb - sizes->info.page_bytes);
   const std::string message = Refusal(config, FakeDevice(Gpu(24 * kGb)));
@@ -294,7 +295,7 @@ TEST(SizesTest, ABytesSizedCacheNeedsOnlyToBeFree) {
 TEST(SizesTest, SomeOfAGpusFreeMemoryIsSpared) {
   constexpr int64_t kSpared = int64_t{256} << 20;
   const auto free_left = [](const EngineConfig& config, int64_t free_bytes) {
-    const auto sizes = SizeEngine(config, HugeSpec(), {}, FakeDevice(Gpu(free_bytes)));
+    const auto sizes = SizeEngine(config, HugeSpec(), FakeDevice(Gpu(free_bytes)));
     EXPECT_TRUE(sizes.ok()) << sizes.status();
     if (!sizes.ok()) return int64_t{0};
     int64_t taken = 0;
@@ -313,11 +314,11 @@ TEST(SizesTest, SomeOfAGpusFreeMemoryIsSpared) {
   config = {};
   config.kv_cache_bytes = 20 * kGb;
   const auto fits = [&](int64_t free_bytes) {
-    return SizeEngine(config, TinySpec({0}), {}, FakeDevice(Gpu(free_bytes))).ok();
+    return SizeEngine(config, TinySpec({0}), FakeDevice(Gpu(free_bytes))).ok();
   };
   int64_t low = 20 * kGb, high = 40 * kGb;  // the least free memory that is enough
   while (high - low > 1) (fits((low + high) / 2) ? high : low) = (low + high) / 2;
-  const auto sizes = SizeEngine(config, TinySpec({0}), {}, FakeDevice(Gpu(high)));
+  const auto sizes = SizeEngine(config, TinySpec({0}), FakeDevice(Gpu(high)));
   ASSERT_TRUE(sizes.ok()) << sizes.status();
   EXPECT_GE(free_left(config, 40 * kGb), kSpared);
   EXPECT_GE(high - 25 * kGb, kSpared);
@@ -332,7 +333,7 @@ TEST(SizesTest, AnImmenseModelTakesWhatIsLeft) {
   config.max_num_seqs = 1 << 26;
   FakeOptions options = Gpu(int64_t{1} << 62);
   options.memory_bytes = options.free_bytes;
-  const auto sizes = SizeEngine(config, spec, {}, FakeDevice(options));
+  const auto sizes = SizeEngine(config, spec, FakeDevice(options));
   ASSERT_TRUE(sizes.ok()) << sizes.status();
   const MemoryBudget& sum = sizes->info.memory;
   EXPECT_LE(Together(sum), sum.usable_bytes);
@@ -341,26 +342,26 @@ TEST(SizesTest, AnImmenseModelTakesWhatIsLeft) {
 
 TEST(SizesTest, EosIdsThatAreNeverDrawnAreIgnored) {
   EngineConfig config;
+  const ModelSpec spec = TinySpec({0});
+  EngineInfo info;
   GenerationDefaults many;
   for (int32_t id = 0; id < 32; ++id) many.eos_ids.push_back(id);
-  const absl::Status refused = SizeEngine(config, TinySpec({0}), many, FakeDevice({})).status();
+  const absl::Status refused = SetGenerationDefaults(many, SampledVocab(config, spec), &info);
   EXPECT_EQ(refused.code(), absl::StatusCode::kUnimplemented);
   EXPECT_THAT(std::string(refused.message()), ::testing::HasSubstr("32 EOS ids"));
 
   const GenerationDefaults defaults = {.eos_ids = {1000, 60, 7}};
-  const auto padded = SizeEngine(config, TinySpec({0}), defaults, FakeDevice({}));
-  ASSERT_TRUE(padded.ok());
-  EXPECT_THAT(padded->info.defaults.eos_ids, ElementsAre(60, 7));
-  EXPECT_THAT(padded->info.ignored_eos_ids, ElementsAre(1000));
+  ASSERT_TRUE(SetGenerationDefaults(defaults, SampledVocab(config, spec), &info).ok());
+  EXPECT_THAT(info.defaults.eos_ids, ElementsAre(60, 7));
+  EXPECT_THAT(info.ignored_eos_ids, ElementsAre(1000));
   config.valid_vocab = 50;
-  const auto sizes = SizeEngine(config, TinySpec({0}), defaults, FakeDevice({}));
-  ASSERT_TRUE(sizes.ok());
-  EXPECT_THAT(sizes->info.defaults.eos_ids, ElementsAre(7));
-  EXPECT_THAT(sizes->info.ignored_eos_ids, ElementsAre(1000, 60));
+  ASSERT_TRUE(SetGenerationDefaults(defaults, SampledVocab(config, spec), &info).ok());
+  EXPECT_THAT(info.defaults.eos_ids, ElementsAre(7));
+  EXPECT_THAT(info.ignored_eos_ids, ElementsAre(1000, 60));
 }
 
 TEST(SizesTest, TheSumInOneLine) {
-  const auto sizes = SizeEngine(ManySequences(), HugeSpec(), {}, FakeDevice(Gpu(99 * kGb)));
+  const auto sizes = SizeEngine(ManySequences(), HugeSpec(), FakeDevice(Gpu(99 * kGb)));
   ASSERT_TRUE(sizes.ok()) << sizes.status();
   EXPECT_THAT(Describe(sizes->info.memory),
               MatchesRegex("fake has 100.00 GB, of which 99.00 GB are free; 90.00 GB are taken: "
@@ -379,9 +380,9 @@ TEST(SizesTest, AShareTooSmallForTheModelListsTheParts) {
 
 TEST(SizesTest, WhatAllocTakesIsCountedNotWhatItIsAskedFor) {
   FakeOptions options = Gpu(99 * kGb);
-  const auto exact = SizeEngine({}, TinySpec({0}), {}, FakeDevice(options));
+  const auto exact = SizeEngine({}, TinySpec({0}), FakeDevice(options));
   options.alloc_multiple = 1 << 21;
-  const auto rounded = SizeEngine({}, TinySpec({0}), {}, FakeDevice(options));
+  const auto rounded = SizeEngine({}, TinySpec({0}), FakeDevice(options));
   ASSERT_TRUE(exact.ok() && rounded.ok());
   for (size_t part = 0; part < 2; ++part) {
     EXPECT_EQ(rounded->info.memory.parts[part].bytes % (1 << 21), 0);
@@ -393,7 +394,7 @@ TEST(SizesTest, AHandfulOfCacheBytesIsToldTheLeast) {
   const FakeDevice device({.page_tokens = 4});
   EngineConfig config;
   config.kv_cache_bytes = 1;
-  const auto whole = SizeEngine({}, TinySpec({0}), {}, device);
+  const auto whole = SizeEngine({}, TinySpec({0}), device);
   ASSERT_TRUE(whole.ok());
   const int64_t least = 2 * whole->info.page_bytes;
   EXPECT_EQ(
@@ -404,7 +405,7 @@ TEST(SizesTest, AHandfulOfCacheBytesIsToldTheLeast) {
   config.kv_cache_bytes = least - 1;
   EXPECT_THAT(Refusal(config, device), HasSubstr("too few"));
   config.kv_cache_bytes = least;
-  const auto smallest = SizeEngine(config, TinySpec({0}), {}, device);
+  const auto smallest = SizeEngine(config, TinySpec({0}), device);
   ASSERT_TRUE(smallest.ok()) << smallest.status();
   EXPECT_EQ(smallest->info.max_model_len, 8);
 }
@@ -413,7 +414,7 @@ TEST(SizesTest, PageTablesBeyondTheirIndexAreRefused) {
   EngineConfig config = ManySequences();
   config.page_tokens = 8;
   // A million tokens for each of 20,000 sequences: 131,072 pages each.
-  const auto sizes = [&] { return SizeEngine(config, HugeSpec(), {}, FakeDevice(Gpu(99 * kGb))); };
+  const auto sizes = [&] { return SizeEngine(config, HugeSpec(), FakeDevice(Gpu(99 * kGb))); };
   const absl::Status status = sizes().status();
   EXPECT_TRUE(absl::IsFailedPrecondition(status)) << status;
   EXPECT_EQ(status.message(),
@@ -433,8 +434,7 @@ TEST(SizesTest, WhatDoesNotFitSaysWhatToChange) {
   EXPECT_THAT(Refusal({}, FakeDevice({.memory_bytes = 4096})), HasSubstr("give it more memory"));
   config = {};
   config.page_tokens = 12;
-  EXPECT_TRUE(
-      absl::IsInvalidArgument(SizeEngine(config, TinySpec({0}), {}, FakeDevice({})).status()));
+  EXPECT_TRUE(absl::IsInvalidArgument(SizeEngine(config, TinySpec({0}), FakeDevice({})).status()));
 }
 
 }  // namespace

@@ -203,7 +203,7 @@ TEST(StepGraphsTest, TheirMemoryIsCountedBeforehand) {
     config.enforce_eager = enforce_eager;
     FakeOptions fake = WithGraphs();
     fake.memory_bytes = kGrain;
-    while (!SizeEngine(config, spec, {}, FakeDevice(fake)).ok()) fake.memory_bytes += kGrain;
+    while (!SizeEngine(config, spec, FakeDevice(fake)).ok()) fake.memory_bytes += kGrain;
     return fake.memory_bytes;
   };
   const int64_t graphs = StepGraphBytes(spec, StepBuckets(64));
