@@ -21,8 +21,9 @@ struct StoredTensor {
 // other file.
 class Checkpoint {
  public:
-  // NotFound: the folder has neither. DataLoss: a file or the index is broken, or a tensor is not
-  // where the index says, or appears twice, or there are more than kMaxTensors.
+  // NotFound: the folder has neither. PermissionDenied, ResourceExhausted: as RegularFile::Open.
+  // DataLoss: a file or the index is broken or missing, or a tensor is not where the index says, or
+  // appears twice, or there are more than kMaxTensors.
   static absl::StatusOr<Checkpoint> Open(const std::string& folder);
 
   // The entry is null if there is none.

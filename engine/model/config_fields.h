@@ -13,7 +13,8 @@
 
 namespace baram {
 
-// The content of a regular file of at most `max_bytes`. NotFound: there is no such file.
+// The content of a regular file. The errors of RegularFile::Open and ReadAt; also DataLoss: it is
+// longer than `max_bytes`.
 absl::StatusOr<std::string> ReadSmallFile(const std::string& path, int64_t max_bytes);
 
 // Parses `text`, which came from `path`, as one JSON object nested at most `max_depth` deep.

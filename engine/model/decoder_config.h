@@ -49,10 +49,11 @@ ModelSpec ReadLlama(const ConfigFields& config, const LlamaFields& fields);
 RopeDefaults DefaultsOf(const ModelSpec& spec, const char* layer_type = "");
 
 // How many keys a token of a windowed layer sees, its own included; 0 if the file says null.
+// Records an error in `config` for an invalid one, and returns the default.
 int32_t ReadWindow(const ConfigFields& config);
 
 // `layer_types` as one flag per layer, true if it is windowed; nullopt if the file has no such
-// list.
+// list. Records an error in `config` for an invalid one, whose unknown layers count as full.
 std::optional<std::vector<bool>> ReadLayerTypes(const ConfigFields& config, size_t layers);
 
 // Every `period`-th layer is global, the others are windowed.

@@ -29,6 +29,7 @@ class RegularFile {
   // The size when it was opened.
   int64_t bytes() const { return bytes_; }
 
+  // DataLoss: the bytes cannot be read, or the file has become too short.
   absl::Status ReadAt(int64_t position, int64_t bytes, void* out) const;
 
  private:

@@ -26,6 +26,7 @@ struct RopeDefaults {
 //   "rope_parameters": {"rope_type", "rope_theta", ...}
 //   "rope_parameters": {"full_attention": {...}, "sliding_attention": {...}}, by layer type only
 // If both exist, `rope_scaling` may repeat `rope_parameters` or scale what that leaves unscaled.
+// Records errors in `config`; do not use the table then.
 RopeSpec ReadRope(const ConfigFields& config, const RopeDefaults& defaults);
 
 }  // namespace baram

@@ -38,8 +38,8 @@ std::string ShowShape(const std::vector<int64_t>& shape);
 // part of the file counts as this process's memory. Any thread.
 class SafetensorsFile {
  public:
-  // DataLoss: the file is invalid, and the message names its path and the tensor; or it has more
-  // tensors than `most_tensors`.
+  // The errors of RegularFile::Open; also DataLoss: the file is invalid, and the message names its
+  // path and the tensor; or it has more tensors than `most_tensors`.
   static absl::StatusOr<SafetensorsFile> Open(const std::string& path,
                                               size_t most_tensors = kMaxTensors);
 
@@ -48,7 +48,7 @@ class SafetensorsFile {
   // Sorted by position.
   const std::vector<TensorEntry>& tensors() const { return tensors_; }
 
-  // Bytes [begin, begin + bytes) of the tensor.
+  // Bytes [begin, begin + bytes) of the tensor. Fails as RegularFile::ReadAt does.
   absl::Status Read(const TensorEntry& tensor, int64_t begin, int64_t bytes, void* out) const;
 
  private:

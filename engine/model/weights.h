@@ -48,7 +48,7 @@ struct Weights {
 // Checks the checkpoint's headers against the spec without reading weights; reports up to three
 // missing, mis-shaped or unexpected tensors, or tensors of an unsupported type. Only LoadWeights
 // compares a stored tied head with the embedding. Sets `file_bytes` to the size of the files that
-// were opened; 0 if one can't be read.
+// were opened; 0 if one can't be read. Its errors are those of LoadWeights.
 absl::Status CheckCheckpoint(const std::string& folder, const ModelSpec& spec, int64_t* file_bytes);
 
 struct LoadOptions {
@@ -57,9 +57,10 @@ struct LoadOptions {
   LoadProgress progress;
 };
 
-// Reads the safetensors of `folder`. NotFound: there are none. DataLoss: a file is broken, or its
-// tensors are not those that the spec expects. Unimplemented: their type is not supported.
-// ResourceExhausted: the device has no memory for them. Peak memory is the packed weights and a few
+// Reads the safetensors of `folder`. NotFound: there are none. PermissionDenied: a file may not be
+// read. DataLoss: a file is broken, or its tensors are not those that the spec expects.
+// Unimplemented: their type is not supported. ResourceExhausted: the device has no memory for them,
+// or too many files are open. Peak memory is the packed weights and a few
 // megabytes per thread. Three kinds of tensors may be left over: rotary frequencies, which follow
 // from the spec; the head of a tied model, if it equals the embedding; and the parts of a
 // multimodal model that the spec skips by name.
