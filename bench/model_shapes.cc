@@ -25,7 +25,7 @@ ModelSpec Llama1B() {
   spec.hidden = 2048;
   spec.vocab_size = 49'152;
   spec.max_positions = 4096;
-  spec.tied_head = true;
+  spec.tied_lm_head = true;
   return spec;
 }
 
@@ -52,7 +52,7 @@ ModelSpec Exaone1B() {
   spec.hidden = 2048;
   spec.vocab_size = 102'400;
   spec.max_positions = 65'536;
-  spec.tied_head = true;
+  spec.tied_lm_head = true;
   return spec;
 }
 

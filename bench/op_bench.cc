@@ -73,7 +73,7 @@ class ColdCopies {
       first_ = attend->pool.data;
       bytes = attend->pool.page_bytes * attend->pool.pages;
     } else if (auto* sample = std::get_if<SampleArgs>(&args);
-               sample != nullptr && device.Info().planning_depth > 1) {
+               sample != nullptr && !device.Info().synchronous()) {
       place_ = [sample](void* data) { sample->logits.data = data; };
       first_ = sample->logits.data;
       bytes = sample->logits.rows * sample->logits.stride * DTypeBytes(sample->logits.dtype);
@@ -120,14 +120,14 @@ double SecondsOfAll(Device& device, const PreparedOp& op, ColdCopies& copies, in
 // Seconds of one run; those of a launch if the op is shorter.
 double SecondsOf(Device& device, const PreparedOp& op, ColdCopies& copies, int64_t runs) {
   const auto together = [&](int64_t count) { return SecondsOfAll(device, op, copies, count); };
-  if (device.Info().planning_depth > 1) return SecondsOfLaunch(runs, together);
+  if (!device.Info().synchronous()) return SecondsOfLaunch(runs, together);
   return together(runs) / static_cast<double>(runs);
 }
 
 // How many runs last kSampleSeconds, at most `most`. One run first: it may load a kernel.
 int64_t RunsOf(Device& device, const PreparedOp& op, ColdCopies& copies, int64_t most) {
   double seconds = SecondsOfAll(device, op, copies, 1);
-  if (device.Info().planning_depth > 1) {
+  if (!device.Info().synchronous()) {
     seconds = SecondsOf(device, op, copies, std::min(kFirstRuns, most));
   }
   return std::clamp<int64_t>(static_cast<int64_t>(kSampleSeconds / seconds), 1, most);

@@ -66,8 +66,8 @@ struct EngineConfig {
 // the operator allows nothing more urgent: a batch job that lowers its priority then blocks
 // neither.
 inline int64_t QueueBound(const EngineConfig& config, int64_t bound, int64_t priority) {
-  constexpr int32_t kPushesIn = -1;
-  if (priority <= std::max(config.min_priority, kPushesIn)) return bound;
+  constexpr int32_t kMoreUrgentThanDefault = -1;
+  if (priority <= std::max(config.min_priority, kMoreUrgentThanDefault)) return bound;
   return std::max<int64_t>(1, bound * 3 / 4);
 }
 

@@ -20,7 +20,7 @@ Batch* StepRunner::Run(Batch* batch) {
   if (!lost_) Issue(*batch);
   Batch* finished = Flush();
   pending_ = batch;
-  return model_.device->Info().planning_depth > 1 ? finished : Flush();
+  return model_.device->Info().synchronous() ? Flush() : finished;
 }
 
 void StepRunner::Issue(Batch& batch) {
@@ -56,7 +56,7 @@ Batch* StepRunner::Flush() {
 }
 
 StepTime StepRunner::MeasuredTime(const Batch& batch) {
-  if (model_.device->Info().planning_depth > 1) return model_.device->TimeOf(batch.mark);
+  if (!model_.device->Info().synchronous()) return model_.device->TimeOf(batch.mark);
   const SteadyTime now = std::chrono::steady_clock::now();
   const SteadyTime before = std::exchange(ended_, now);
   return {.busy_s = SecondsBetween(begun_, now),

@@ -340,7 +340,7 @@ absl::StatusOr<EngineSizes> SizeEngine(const EngineConfig& config, const ModelSp
   const auto sized = [&](const StepDefaults& steps) {
     return Sizer(config, spec, device).Size(steps);
   };
-  if (facts.planning_depth > 1) return sized(kAsyncSteps);
+  if (!facts.synchronous()) return sized(kAsyncSteps);
   absl::StatusOr<EngineSizes> least = sized(kLeastSyncSteps);
   if (!least.ok()) return least;
   const int64_t context = std::min<int64_t>(WantedContext(config, spec), kHeldContext);

@@ -22,7 +22,7 @@ constexpr int32_t kStepsADoubling = 8;  // beyond kFineRows
 constexpr int64_t kNodeBytes = 8 << 10;
 constexpr int64_t kGraphBytes = 2 << 20;
 // A layer has four products, each of which may take a second kernel; cache, attention, activation;
-// two norms. Outside the layers there are embedding, first norm, two gathers, head.
+// two norms. Outside the layers there are embedding, first norm, two gathers, LM head.
 constexpr int64_t kLayerNodes = 13;
 constexpr int64_t kOtherNodes = 6;
 

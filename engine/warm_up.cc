@@ -95,7 +95,7 @@ absl::Status WarmUp(LoadedModel& model) {
   TokenResult first;
   Check(RunStep(model, EqualRows(1, model), model.View()), "the pool has a page for every group");
   device.Download(&first, model.results_memory.data(), sizeof(first));
-  if (device.Info().planning_depth > 1) {
+  if (!device.Info().synchronous()) {
     const ShortModel made = OneLayerOfEachKind(model);
     const auto run = [&](const std::vector<int32_t>& rows) {
       return RunStep(model, rows, {device, made.weights, made.plan, model.pool, *model.workspace});

@@ -45,6 +45,9 @@ struct DeviceInfo {
   int32_t planning_depth = 1;      // steps in flight: 1 when synchronous, 2 when not
   bool graphs = false;             // BeginCapture, EndCapture and Replay work; steps may be padded
   bool exact = false;              // I10 holds: bits do not depend on batch, chunking or threads
+
+  // Ops have been computed when they return.
+  bool synchronous() const { return planning_depth == 1; }
 };
 
 // Device memory, freed with the last copy. The device must outlive it.

@@ -252,12 +252,12 @@ ModelSpec MultimodalGemma3(const ConfigFields& config) {
   if (!config.Has("text_config")) config.Fail("text_config", "is missing");
   ModelSpec spec = Gemma3(config.Object("text_config"));
   spec.embedding_scale = Gemma3EmbeddingScale(config, spec.hidden);
-  spec.tied_head = config.BoolOr("tie_word_embeddings", true);
+  spec.tied_lm_head = config.BoolOr("tie_word_embeddings", true);
 
   TensorNames saved = Below("model.language_model.", spec.names);  // as trainers save it
   saved.skipped_prefixes = {"model.vision_tower.", "model.multi_modal_projector."};
   spec.names = Below("language_model.model.", spec.names);  // as it is published
-  spec.names.head = "language_model.lm_head";
+  spec.names.lm_head = "language_model.lm_head";
   spec.names.skipped_prefixes = {"vision_tower.", "multi_modal_projector."};
   spec.other_names = {saved};
   return spec;

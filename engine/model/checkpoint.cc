@@ -46,8 +46,8 @@ absl::Status Checkpoint::OpenFiles() {
   const absl::StatusOr<std::string> index = ReadSmallFile(index_path, kMaxIndexBytes);
   if (index.ok()) return OpenShards(index_path, *index);
   if (!absl::IsNotFound(index.status())) return index.status();
-  return absl::NotFoundError(
-      absl::StrCat(path_, ": has neither ", kSingleFile, " nor ", kIndexFile, OtherFormat(path_)));
+  return absl::NotFoundError(absl::StrCat(path_, ": has neither ", kSingleFile, " nor ", kIndexFile,
+                                          OtherFormatInFolder(path_)));
 }
 
 absl::Status Checkpoint::OpenShards(const std::string& index_path, const std::string& index) {

@@ -105,7 +105,7 @@ ModelSpec ReadLlama(const ConfigFields& config, const LlamaFields& fields) {
   spec.head = ReadHeads(config, spec.hidden, fields);
   spec.norm_eps =
       static_cast<float>(config.NumberOr(fields.norm_eps, 0.0, 1.0, fields.default_norm_eps));
-  spec.tied_head = config.BoolOr("tie_word_embeddings", fields.default_tied);
+  spec.tied_lm_head = config.BoolOr("tie_word_embeddings", fields.default_tied);
   if (fields.one_rope) {
     RopeDefaults defaults = DefaultsOf(spec);
     defaults.theta = fields.default_theta;

@@ -71,7 +71,7 @@ Tensor KeepOutputs(Pass& pass) {
   const Tensor attention = pass.Rows(pass.work.attention);
   const Tensor residual = pass.residual;
   pass.rows = pass.step.outputs;
-  pass.residual = pass.Rows(pass.work.head_residual);
+  pass.residual = pass.Rows(pass.work.lm_head_residual);
   const Tensor kept = DenseTensor(pass.work.qkv.data, attention.dtype, pass.rows, attention.cols);
   pass.device.GatherRows({.x = attention, .index = pass.step.output_tokens, .out = kept});
   pass.device.GatherRows({.x = residual, .index = pass.step.output_tokens, .out = pass.residual});
@@ -141,7 +141,7 @@ Tensor Forward(const ModelView& model, const StepView& step) {
   }
   BeginPart(work);
   model.device.Gemm({.a = pass.Rows(work.input),
-                     .weight = weights.head,
+                     .weight = weights.lm_head,
                      .scale = spec.logit_scale,
                      .out = logits});
   return logits;

@@ -46,7 +46,7 @@ const Arch* FindArch(const char* Arch::*name, const std::string& wanted) {
 }
 
 // The error if there is no config.json: what is missing.
-absl::Status DescribeMissing(const std::string& folder) {
+absl::Status MissingModelError(const std::string& folder) {
   std::error_code unknown;
   if (!std::filesystem::exists(folder, unknown)) {
     return absl::NotFoundError(absl::StrCat("there is no folder ", folder));
@@ -56,14 +56,14 @@ absl::Status DescribeMissing(const std::string& folder) {
   }
   return absl::NotFoundError(
       absl::StrCat(folder, " has no config.json: it is not a model as Hugging Face lays it out",
-                   OtherFormat(folder)));
+                   OtherFormatInFolder(folder)));
 }
 
 }  // namespace
 
 absl::StatusOr<ModelSpec> ReadModelSpec(const std::string& folder) {
   absl::StatusOr<ConfigFields> config = ReadFields(folder + "/config.json");
-  if (absl::IsNotFound(config.status())) return DescribeMissing(folder);
+  if (absl::IsNotFound(config.status())) return MissingModelError(folder);
   if (!config.ok()) return config.status();
   const std::vector<std::string> names = config->Strings("architectures");
   const Arch* typed = FindArch(&Arch::model_type, config->StringOr("model_type", ""));

@@ -32,7 +32,7 @@ constexpr Format kByBeginning[] = {
 
 }  // namespace
 
-std::string OtherFormat(const std::string& folder) {
+std::string OtherFormatInFolder(const std::string& folder) {
   std::vector<std::string> names;
   std::error_code failed;
   for (std::filesystem::directory_iterator entry(folder, failed), end; !failed && entry != end;
@@ -49,7 +49,7 @@ std::string OtherFormat(const std::string& folder) {
   return "";
 }
 
-const char* OtherFormatOf(std::string_view begin) {
+const char* AdviceForContent(std::string_view begin) {
   for (const Format& format : kByBeginning) {
     if (begin.starts_with(format.mark)) return format.advice;
   }

@@ -9,11 +9,11 @@ namespace baram {
 
 // To append to the message that a file is missing: names a file of another format in the folder,
 // and says how to get a model from it. Empty if none is recognized.
-std::string OtherFormat(const std::string& folder);
+std::string OtherFormatInFolder(const std::string& folder);
 // What a file that is named as safetensors but starts with `begin` really is, and what to do about
 // it; null if unknown. Asked if its start is too large for the length of a header, as it is with
 // most of these.
-const char* OtherFormatOf(std::string_view begin);
+const char* AdviceForContent(std::string_view begin);
 
 }  // namespace baram
 

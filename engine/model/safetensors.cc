@@ -237,7 +237,7 @@ absl::Status SafetensorsFile::ReadHeader(size_t most_tensors) {
   uint64_t header_bytes = 0;
   for (int i = kLengthBytes - 1; i >= 0; --i) header_bytes = header_bytes << 8 | prefix[i];
   if (header_bytes > static_cast<uint64_t>(kMaxHeaderBytes)) {
-    const char* other = OtherFormatOf({reinterpret_cast<const char*>(prefix), kLengthBytes});
+    const char* other = AdviceForContent({reinterpret_cast<const char*>(prefix), kLengthBytes});
     if (other != nullptr) return absl::DataLossError(absl::StrCat(path(), ": ", other));
     return absl::DataLossError(absl::StrCat(path(), ": a header of ", header_bytes,
                                             " bytes is longer than the format allows"));

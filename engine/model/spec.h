@@ -60,7 +60,7 @@ struct LayerSpec {
 struct TensorNames {
   std::string embedding = "model.embed_tokens";
   std::string final_norm = "model.norm";
-  std::string head = "lm_head";
+  std::string lm_head = "lm_head";
   std::string q = "model.layers.{}.self_attn.q_proj";
   std::string k = "model.layers.{}.self_attn.k_proj";
   std::string v = "model.layers.{}.self_attn.v_proj";
@@ -90,7 +90,7 @@ struct ModelSpec {
   NormKind final_norm = NormKind::kPlain;
   float embedding_scale = 1.0f;
   float logit_scale = 1.0f;
-  bool tied_head = false;
+  bool tied_lm_head = false;
   TensorNames names;
   // Other sets of names, each complete, that a checkpoint may use instead of `names`.
   std::vector<TensorNames> other_names;

@@ -214,7 +214,7 @@ absl::Status PlaceWeights(const WeightLayout& layout, int32_t positions, Device&
     if (!data.ok()) return data.status();
     matrix.target->data = *data;
   }
-  if (weights.spec.tied_head) weights.head = weights.embedding;
+  if (weights.spec.tied_lm_head) weights.lm_head = weights.embedding;
 
   const auto vectors = Allocate(device, VectorElements(layout) * kFloatBytes, weights);
   if (!vectors.ok()) return vectors.status();

@@ -102,8 +102,8 @@ WeightLayout LayOutWeights(Format format, Weights& weights) {
     LayOutLayer(spec, i, LayoutBuilder(format, i, layout), weights.layers[i]);
   }
   ends.Norm(weights.final_norm, spec.final_norm, spec.names.final_norm, spec.hidden);
-  if (!spec.tied_head) {
-    ends.Matrix(weights.head, spec.hidden, {{spec.names.head, spec.vocab_size}});
+  if (!spec.tied_lm_head) {
+    ends.Matrix(weights.lm_head, spec.hidden, {{spec.names.lm_head, spec.vocab_size}});
   }
   return layout;
 }

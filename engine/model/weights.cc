@@ -17,7 +17,7 @@
 namespace baram {
 namespace {
 
-std::string HeadTensor(const ModelSpec& spec) { return spec.names.head + ".weight"; }
+std::string LmHeadTensor(const ModelSpec& spec) { return spec.names.lm_head + ".weight"; }
 
 std::string EmbeddingTensor(const TensorNames& names) { return names.embedding + ".weight"; }
 
@@ -63,31 +63,31 @@ absl::Status CheckExpected(const Checkpoint& checkpoint, const ExpectedTensor& e
   return absl::OkStatus();
 }
 
-bool StoresTiedHead(const Checkpoint& checkpoint, const ModelSpec& spec) {
-  return spec.tied_head && checkpoint.Find(HeadTensor(spec)).entry != nullptr;
+bool StoresTiedLmHead(const Checkpoint& checkpoint, const ModelSpec& spec) {
+  return spec.tied_lm_head && checkpoint.Find(LmHeadTensor(spec)).entry != nullptr;
 }
 
-// The reference ties a head that the file stores as well only if the two are equal, and unties it
-// otherwise; such a file contradicts its config, so it is refused instead.
-absl::Status DescribeUntiedHead(const Checkpoint& checkpoint, const ModelSpec& spec) {
-  return absl::DataLossError(
-      absl::StrCat(checkpoint.Find(HeadTensor(spec)).file->path(), ": tensor ", HeadTensor(spec),
-                   " differs from the embedding, although config.json ties them; set "
-                   "tie_word_embeddings to false there to serve the stored head"));
+// The reference ties an LM head that the file stores as well only if the two are equal, and unties
+// it otherwise; such a file contradicts its config, so it is refused instead.
+absl::Status UntiedLmHeadError(const Checkpoint& checkpoint, const ModelSpec& spec) {
+  return absl::DataLossError(absl::StrCat(
+      checkpoint.Find(LmHeadTensor(spec)).file->path(), ": tensor ", LmHeadTensor(spec),
+      " differs from the embedding, although config.json ties them; set "
+      "tie_word_embeddings to false there to serve the stored head"));
 }
 
-absl::Status CheckTiedHeadsHeader(const Checkpoint& checkpoint, const ModelSpec& spec) {
-  const TensorEntry& head = *checkpoint.Find(HeadTensor(spec)).entry;
+absl::Status CheckTiedLmHeadHeader(const Checkpoint& checkpoint, const ModelSpec& spec) {
+  const TensorEntry& head = *checkpoint.Find(LmHeadTensor(spec)).entry;
   const TensorEntry& embedding = *checkpoint.Find(EmbeddingTensor(spec.names)).entry;
   return head.dtype == embedding.dtype && head.shape == embedding.shape
              ? absl::OkStatus()
-             : DescribeUntiedHead(checkpoint, spec);
+             : UntiedLmHeadError(checkpoint, spec);
 }
 
-// After CheckTiedHeadsHeader.
-absl::Status CheckTiedHeadsBytes(const Checkpoint& checkpoint, const ModelSpec& spec) {
+// After CheckTiedLmHeadHeader.
+absl::Status CheckTiedLmHeadBytes(const Checkpoint& checkpoint, const ModelSpec& spec) {
   constexpr int64_t kChunkBytes = int64_t{1} << 20;
-  const StoredTensor head = checkpoint.Find(HeadTensor(spec));
+  const StoredTensor head = checkpoint.Find(LmHeadTensor(spec));
   const StoredTensor embedding = checkpoint.Find(EmbeddingTensor(spec.names));
   std::vector<char> a(kChunkBytes), b(kChunkBytes);
   for (int64_t at = 0; at < head.entry->bytes; at += kChunkBytes) {
@@ -95,7 +95,7 @@ absl::Status CheckTiedHeadsBytes(const Checkpoint& checkpoint, const ModelSpec& 
     absl::Status status = head.file->Read(*head.entry, at, bytes, a.data());
     if (status.ok()) status = embedding.file->Read(*embedding.entry, at, bytes, b.data());
     if (!status.ok()) return status;
-    if (std::memcmp(a.data(), b.data(), bytes) != 0) return DescribeUntiedHead(checkpoint, spec);
+    if (std::memcmp(a.data(), b.data(), bytes) != 0) return UntiedLmHeadError(checkpoint, spec);
   }
   return absl::OkStatus();
 }
@@ -121,7 +121,7 @@ absl::Status CheckTensors(const Checkpoint& checkpoint, const ModelSpec& spec) {
     known.insert(std::move(expected.name));
   }
   if (!first.ok()) return absl::Status(first.code(), Shorten(std::move(complaints), "; "));
-  if (spec.tied_head) known.insert(HeadTensor(spec));
+  if (spec.tied_lm_head) known.insert(LmHeadTensor(spec));
   std::vector<std::string> foreign;
   for (const auto& [name, stored] : checkpoint.tensors()) {
     if (known.contains(name) || IsRotaryFrequencies(name) || IsSkipped(name, spec.names)) continue;
@@ -134,8 +134,8 @@ absl::Status CheckTensors(const Checkpoint& checkpoint, const ModelSpec& spec) {
                                             Shorten(std::move(foreign), ", "), ": ",
                                             spec.architecture, " has no such weight", plural));
   }
-  return StoresTiedHead(checkpoint, spec) ? CheckTiedHeadsHeader(checkpoint, spec)
-                                          : absl::OkStatus();
+  return StoresTiedLmHead(checkpoint, spec) ? CheckTiedLmHeadHeader(checkpoint, spec)
+                                            : absl::OkStatus();
 }
 
 DType StoredType(const Checkpoint& checkpoint, const WeightPart& part) {
@@ -170,8 +170,8 @@ absl::StatusOr<std::unique_ptr<Weights>> LoadWeights(const std::string& folder,
   if (!checkpoint.ok()) return checkpoint.status();
   const ModelSpec named = AsNamedIn(*checkpoint, spec);
   if (absl::Status status = CheckTensors(*checkpoint, named); !status.ok()) return status;
-  if (StoresTiedHead(*checkpoint, named)) {
-    if (absl::Status status = CheckTiedHeadsBytes(*checkpoint, named); !status.ok()) return status;
+  if (StoresTiedLmHead(*checkpoint, named)) {
+    if (absl::Status status = CheckTiedLmHeadBytes(*checkpoint, named); !status.ok()) return status;
   }
 
   auto weights = std::make_unique<Weights>();

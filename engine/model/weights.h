@@ -37,7 +37,7 @@ struct LayerWeights {
 struct Weights {
   ModelSpec spec;
   PackedWeight embedding;
-  PackedWeight head;  // the embedding itself when tied
+  PackedWeight lm_head;  // the embedding itself when tied
   const float* final_norm = nullptr;
   std::vector<LayerWeights> layers;
   std::vector<RopeTable> ropes;  // [spec.ropes], with `positions` as requested
@@ -47,8 +47,8 @@ struct Weights {
 
 // Checks the checkpoint's headers against the spec without reading weights; reports up to three
 // missing, mis-shaped or unexpected tensors, or tensors of an unsupported type. Only LoadWeights
-// compares a stored tied head with the embedding. Sets `file_bytes` to the size of the files that
-// were opened; 0 if one can't be read. Its errors are those of LoadWeights.
+// compares a stored tied LM head with the embedding. Sets `file_bytes` to the size of the files
+// that were opened; 0 if one can't be read. Its errors are those of LoadWeights.
 absl::Status CheckCheckpoint(const std::string& folder, const ModelSpec& spec, int64_t* file_bytes);
 
 struct LoadOptions {
@@ -62,7 +62,7 @@ struct LoadOptions {
 // Unimplemented: their type is not supported. ResourceExhausted: the device has no memory for them,
 // or too many files are open. Peak memory is the packed weights and a few
 // megabytes per thread. Three kinds of tensors may be left over: rotary frequencies, which follow
-// from the spec; the head of a tied model, if it equals the embedding; and the parts of a
+// from the spec; the LM head of a tied model, if it equals the embedding; and the parts of a
 // multimodal model that the spec skips by name.
 absl::StatusOr<std::unique_ptr<Weights>> LoadWeights(const std::string& folder,
                                                      const ModelSpec& spec, Device& device,

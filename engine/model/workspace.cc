@@ -39,7 +39,7 @@ std::vector<TensorPlan> PlanTensors(const ModelSpec& spec, const Device& device,
       {&Workspace::branch, residual, rows, d},
       {&Workspace::gate_up, activation, rows, 2 * ffn},
       {&Workspace::activated, activation, rows, ffn},
-      {&Workspace::head_residual, residual, outputs, d},
+      {&Workspace::lm_head_residual, residual, outputs, d},
       {&Workspace::logits, DType::kF32, outputs, spec.vocab_size},
   };
 }

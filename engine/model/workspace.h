@@ -15,15 +15,15 @@ namespace baram {
 
 struct Workspace {
   // T: tokens of a step, O: its outputs, which may be more; R: the larger of the two.
-  Tensor residual;       // [T, d] residual type
-  Tensor input;          // [R, d] activation type: what a sub-layer reads
-  Tensor qkv;            // [R, (heads + 2 kv_heads) * hd]
-  Tensor attention;      // [T, heads * hd]
-  Tensor branch;         // [R, d] residual type: what a sub-layer returned
-  Tensor gate_up;        // [R, 2 * widest ffn]
-  Tensor activated;      // [R, widest ffn]
-  Tensor head_residual;  // [O, d] residual type: of the rows whose logits are needed
-  Tensor logits;         // [O, V] fp32
+  Tensor residual;          // [T, d] residual type
+  Tensor input;             // [R, d] activation type: what a sub-layer reads
+  Tensor qkv;               // [R, (heads + 2 kv_heads) * hd]
+  Tensor attention;         // [T, heads * hd]
+  Tensor branch;            // [R, d] residual type: what a sub-layer returned
+  Tensor gate_up;           // [R, 2 * widest ffn]
+  Tensor activated;         // [R, widest ffn]
+  Tensor lm_head_residual;  // [O, d] residual type: of the rows whose logits are needed
+  Tensor logits;            // [O, V] fp32
   void* attend_scratch = nullptr;
   std::vector<Buffer> buffers;
   // When the last part of a layer began, in ticks of the steady clock: on a synchronous device a
@@ -39,7 +39,7 @@ int64_t WorkspaceBytes(const ModelSpec& spec, const Device& device, const KvShap
 absl::StatusOr<std::unique_ptr<Workspace>> MakeWorkspace(const ModelSpec& spec, Device& device,
                                                          const KvShape& kv, const SlotShape& slots);
 
-// Records that a part of a layer, or the head, begins now.
+// Records that a part of a layer, or the LM head, begins now.
 void BeginPart(Workspace& workspace);
 
 }  // namespace baram

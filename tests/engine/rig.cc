@@ -18,7 +18,7 @@ ModelSpec TinySpec(const std::vector<int32_t>& windows, int32_t max_positions) {
   spec.max_positions = max_positions;
   spec.head = {.heads = 2, .kv_heads = 1, .head_dim = 8};
   spec.ropes = {{.rotary_dim = 8}};
-  spec.tied_head = true;
+  spec.tied_lm_head = true;
   for (const int32_t window : windows) {
     spec.layers.push_back({.window = window, .attention_scale = 0.35f, .ffn = 16});
   }

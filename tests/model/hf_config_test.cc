@@ -42,7 +42,7 @@ TEST(HfConfigTest, LlamaDefaultsAreTheReferences) {
   EXPECT_EQ(spec.layers.size(), 4u);
   EXPECT_EQ(spec.max_positions, 2048);
   EXPECT_FLOAT_EQ(spec.norm_eps, 1e-6f);
-  EXPECT_FALSE(spec.tied_head);
+  EXPECT_FALSE(spec.tied_lm_head);
   EXPECT_FLOAT_EQ(spec.layers[0].attention_scale, 0.25f);
   EXPECT_FALSE(spec.layers[0].qkv_bias || spec.layers[0].o_bias || spec.layers[0].mlp_bias);
   ASSERT_EQ(spec.ropes.size(), 1u);
@@ -146,7 +146,7 @@ TEST(HfConfigTest, Exaone3) {
   EXPECT_EQ(spec.layers.size(), 3u);
   EXPECT_FLOAT_EQ(spec.norm_eps, 1e-4f);
   EXPECT_EQ(spec.layers[0].activation, Activation::kGeluTanh);
-  EXPECT_TRUE(spec.tied_head);
+  EXPECT_TRUE(spec.tied_lm_head);
   EXPECT_EQ(spec.names.gate, "transformer.h.{}.mlp.c_fc_0");
 }
 
@@ -180,7 +180,7 @@ TEST(HfConfigTest, Exaone3AsTransformersSavesIt) {
   EXPECT_FLOAT_EQ(spec.norm_eps, 1e-5f);
   ASSERT_EQ(spec.ropes.size(), 1u);
   EXPECT_EQ(spec.ropes[0].theta, 5e5);
-  EXPECT_FALSE(spec.tied_head);
+  EXPECT_FALSE(spec.tied_lm_head);
 }
 
 TEST(HfConfigTest, Exaone4WindowsAndRotations) {
@@ -239,7 +239,7 @@ TEST(HfConfigTest, Gemma3) {
                          {"rope_scaling", {{"rope_type", "linear"}, {"factor", 8}}},
                          {"query_pre_attn_scalar", 64}});
   EXPECT_EQ(spec.head.head_dim, 256);
-  EXPECT_TRUE(spec.tied_head);
+  EXPECT_TRUE(spec.tied_lm_head);
   EXPECT_FLOAT_EQ(spec.embedding_scale, 8.0f);
   EXPECT_EQ(spec.final_norm, NormKind::kZeroCentred);
   EXPECT_THAT(Windows(spec), ElementsAre(64, 0, 64, 0));

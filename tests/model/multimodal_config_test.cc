@@ -62,7 +62,7 @@ TEST(MultimodalConfigTest, Gemma3AsPublished) {
   EXPECT_EQ(spec.head, (HeadShape{8, 4, 256}));
   EXPECT_EQ(spec.max_positions, 131072);
   EXPECT_EQ(spec.embedding_scale, 50.5f);
-  EXPECT_TRUE(spec.tied_head);
+  EXPECT_TRUE(spec.tied_lm_head);
   ASSERT_EQ(spec.layers.size(), 34u);
   for (size_t i = 0; i < spec.layers.size(); ++i) {
     const bool global = i % 6 == 5;
@@ -92,17 +92,17 @@ TEST(MultimodalConfigTest, Gemma3sNamesAreThoseOfHubAndTrainers) {
   const TensorNames& hub = spec.names;
   const TensorNames& saved = spec.other_names.front();
   EXPECT_EQ(hub.embedding, "language_model.model.embed_tokens");
-  EXPECT_EQ(hub.head, "language_model.lm_head");
+  EXPECT_EQ(hub.lm_head, "language_model.lm_head");
   EXPECT_THAT(hub.skipped_prefixes, ElementsAre("vision_tower.", "multi_modal_projector."));
   EXPECT_EQ(saved.embedding, "model.language_model.embed_tokens");
-  EXPECT_EQ(saved.head, "lm_head");
+  EXPECT_EQ(saved.lm_head, "lm_head");
   EXPECT_THAT(saved.skipped_prefixes,
               ElementsAre("model.vision_tower.", "model.multi_modal_projector."));
   const auto expect_all = [&](const TensorNames& names, const std::string& prefix) {
     ModelSpec named = spec;
     named.names = names;
     for (const ExpectedTensor& tensor : ExpectedTensors(named)) {
-      if (tensor.name == names.head + ".weight") continue;
+      if (tensor.name == names.lm_head + ".weight") continue;
       EXPECT_EQ(tensor.name.substr(0, prefix.size()), prefix);
     }
   };
@@ -117,9 +117,9 @@ TEST(MultimodalConfigTest, TypeAndTiedHeadAreSaidOutside) {
             std::sqrt(2560.0f));
   EXPECT_EQ(ReadPublished({{"torch_dtype", nullptr}}, {{"dtype", "float32"}}).embedding_scale,
             50.5f);
-  EXPECT_TRUE(ReadPublished(json::object(), {{"tie_word_embeddings", false}}).tied_head);
-  EXPECT_FALSE(
-      ReadPublished({{"tie_word_embeddings", false}}, {{"tie_word_embeddings", true}}).tied_head);
+  EXPECT_TRUE(ReadPublished(json::object(), {{"tie_word_embeddings", false}}).tied_lm_head);
+  EXPECT_FALSE(ReadPublished({{"tie_word_embeddings", false}}, {{"tie_word_embeddings", true}})
+                   .tied_lm_head);
 }
 
 TEST(MultimodalConfigTest, BadFieldsAreNamedWithTheirObject) {

@@ -247,9 +247,9 @@ std::vector<Rule> Rules() {
           "logits are divided", [](const ModelSpec& spec) { return spec.logit_scale != 1.0f; },
           [](ModelSpec& spec) { spec.logit_scale = 1 / spec.logit_scale; }),
       {"the head is tied",
-       [](const ModelSpec& spec) { return !spec.tied_head; },
+       [](const ModelSpec& spec) { return !spec.tied_lm_head; },
        {.before_loading = nullptr,
-        .after_loading = [](Weights& weights) { weights.head = weights.embedding; }}},
+        .after_loading = [](Weights& weights) { weights.lm_head = weights.embedding; }}},
   };
 }
 

@@ -109,7 +109,7 @@ TEST_F(WeightsTest, EveryTensorComesToItsPlace) {
     EXPECT_THAT(Rows(weight, begin, count), Each(value(name))) << name;
   };
   expect_rows(weights.embedding, 0, 20, "model.embed_tokens.weight");
-  expect_rows(weights.head, 0, 20, "lm_head.weight");
+  expect_rows(weights.lm_head, 0, 20, "lm_head.weight");
   EXPECT_THAT(Vector(weights.final_norm, 12), Each(value("model.norm.weight")));
   for (int i = 0; i < 2; ++i) {
     const LayerWeights& layer = weights.layers[i];
@@ -228,7 +228,7 @@ TEST_F(WeightsTest, TheCheckpointChoosesAmongTheNames) {
   ModelSpec other = spec;
   other.names.embedding = "text.embedding";
   other.names.q = "text.{}.q";
-  other.names.head = "text.head";
+  other.names.lm_head = "text.head";
   other.names.skipped_prefixes = {"model.tower.", "bridge."};
   spec.other_names = {other.names, other.names};
   spec.other_names.front().embedding = "absent";
@@ -246,7 +246,7 @@ TEST_F(WeightsTest, TheCheckpointChoosesAmongTheNames) {
     const auto value = [&](const std::string& role) {
       return Named(tensors, role + ".weight").value;
     };
-    const float embedding = value(c.named.names.embedding), head = value(c.named.names.head);
+    const float embedding = value(c.named.names.embedding), head = value(c.named.names.lm_head);
     tensors.push_back({c.extra, {1}, 0});
     const auto loaded = Load(spec, tensors);
     ASSERT_EQ(loaded.ok(), c.loads) << c.extra << ": " << loaded.status();
@@ -257,14 +257,14 @@ TEST_F(WeightsTest, TheCheckpointChoosesAmongTheNames) {
       continue;
     }
     EXPECT_THAT(Rows((*loaded)->embedding, 0, 20), Each(embedding));
-    EXPECT_THAT(Rows((*loaded)->head, 0, 20), Each(head));
+    EXPECT_THAT(Rows((*loaded)->lm_head, 0, 20), Each(head));
   }
   // A mix of both: missing tensors are reported under the chosen names.
   std::vector<FilledTensor> mixed = FilledTensors(other);
   Named(mixed, "text.1.q.weight").name = "model.layers.1.self_attn.q_proj.weight";
   EXPECT_THAT(Complaint(spec, mixed).message(), HasSubstr("tensor text.1.q.weight of shape"));
   // A tied head is looked up under them too.
-  spec.tied_head = other.tied_head = true;
+  spec.tied_lm_head = other.tied_lm_head = true;
   std::vector<FilledTensor> tied = FilledTensors(other);
   tied.push_back({"text.head.weight", tied.front().shape, tied.front().value});
   EXPECT_TRUE(Load(spec, tied).ok());
@@ -287,11 +287,11 @@ TEST_F(WeightsTest, TypesOfOtherMachinesAreNamed) {
 
 TEST_F(WeightsTest, ATiedHeadIsTheEmbedding) {
   ModelSpec spec = SmallSpec();
-  spec.tied_head = true;
+  spec.tied_lm_head = true;
   std::vector<FilledTensor> tensors = FilledTensors(spec);
   const auto loaded = Load(spec, tensors);
   ASSERT_TRUE(loaded.ok()) << loaded.status();
-  EXPECT_EQ((*loaded)->head.data, (*loaded)->embedding.data);
+  EXPECT_EQ((*loaded)->lm_head.data, (*loaded)->embedding.data);
 
   // If stored as well: accepted if equal, rejected if not.
   FilledTensor head = tensors.front();
@@ -312,7 +312,7 @@ TEST_F(WeightsTest, ATiedHeadIsTheEmbedding) {
 // Two MiB and a remainder, whose last byte differs; or all bytes are equal, but the type differs.
 TEST_F(WeightsTest, ATiedHeadIsComparedToItsEnd) {
   ModelSpec spec = SmallSpec();
-  spec.tied_head = true;
+  spec.tied_lm_head = true;
   spec.hidden = 1024;
   spec.vocab_size = 1100;
   std::vector<FilledTensor> tensors = FilledTensors(spec);
@@ -358,7 +358,7 @@ TEST_F(WeightsTest, ThreadsChangeNothingAndProgressEndsComplete) {
   ASSERT_TRUE(loaded.ok()) << loaded.status();
   EXPECT_EQ(done, total);
   EXPECT_GT(total, 2 * 2 * 1024 * 5001);
-  for (const PackedWeight& weight : {(*loaded)->embedding, (*loaded)->head}) {
+  for (const PackedWeight& weight : {(*loaded)->embedding, (*loaded)->lm_head}) {
     const std::vector<float> rows = Rows(weight, 0, 5001);
     EXPECT_EQ(std::count(rows.begin(), rows.end(), 0.5f), 5001 * 1024);
   }
