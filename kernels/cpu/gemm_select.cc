@@ -43,6 +43,12 @@ constexpr Blocking kFew = {16, 2048, 16, 4, 0};
 // AVX2. Twice as many rows measured 0.95 times as fast.
 constexpr Blocking kLanes = {128, 2048, 16, 4, 0};
 
+constexpr bool FitsScratch(bool tiles, const Blocking& blocking) {
+  return SumBytes(tiles, blocking.chunk_rows, blocking.panels) <= kWorkerScratchBytes;
+}
+static_assert(FitsScratch(true, kMany) && FitsScratch(true, kSome) && FitsScratch(true, kFew) &&
+              FitsScratch(false, kLanes));
+
 // Results larger than this are evicted from L2 before they are read. Writing them past the caches
 // saves reading their lines first: measured 1.1 to 1.4 times as fast at 512 rows.
 constexpr int64_t kStreamOutBytes = int64_t{1} << 20;

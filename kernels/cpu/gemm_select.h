@@ -6,6 +6,7 @@
 #include <string>
 
 #include "kernels/cpu/jobs.h"
+#include "kernels/rounding.h"
 
 namespace baram::cpu {
 
@@ -13,6 +14,13 @@ namespace baram::cpu {
 inline constexpr int64_t kGemmScratchBytes = int64_t{32} << 20;
 // The longest rows supported: 32 of them fit in fp32.
 inline constexpr int64_t kMaxGemmK = kGemmScratchBytes / (32 * 4);
+
+// The most bytes of a worker's scratch that the GEMM kernels use for `rows` rows by `panels`
+// panels: fp32 sums. Tiles sum 32 rows by two panels at a time, and have one such block in reserve.
+constexpr int64_t SumBytes(bool tiles, int64_t rows, int64_t panels) {
+  const int64_t sums = tiles ? RoundUp(rows, 32) * RoundUp(panels, 2) + 32 * 2 : rows * panels;
+  return sums * kPanelColumns * 4;
+}
 
 struct GemmPlan {
   int64_t chunk_rows = 0;       // rows of `a` that are packed and multiplied at a time

@@ -133,7 +133,8 @@ struct GemmForm {
 
 // Up to GemmPlan::chunk_rows rows of a GEMM. pack_a fills `packed_a`; its units are blocks of 16
 // rows by block_k columns of `a`, row-major. gemm reads it; its unit is a panel of 16 output
-// columns.
+// columns. The sums of the units of one call must fit the worker's scratch, see SumBytes in
+// gemm_select.h.
 struct GemmJob {
   Tensor a;  // bf16
   WeightView weight;

@@ -246,18 +246,12 @@ TEST(CpuGemmOrder, StreamedResults) {
   ExpectModelBits(floats);
 }
 
-// The most bytes of scratch that a GEMM tile uses: the sums of squares of 32 rows by two panels,
-// plus one square.
-int64_t SumBytes(int64_t rows, int64_t panels) {
-  return (RoundUp(rows, 32) * RoundUp(panels, 2) * kPanelColumns + 32 * 2 * kPanelColumns) * 4;
-}
-
 TEST(CpuGemmOrder, StaysInItsScratch) {
   const int64_t k = 1088, rows = 512;
   for (const Machine& machine : Machines()) {
     for (const int64_t panels : {15, 16}) {
       const int64_t n = panels * kPanelColumns;
-      const int64_t used = machine.kernels->gemm_form.tiles ? SumBytes(rows, panels) : rows * n * 4;
+      const int64_t used = SumBytes(machine.kernels->gemm_form.tiles, rows, panels);
       std::vector<uint16_t> a(rows * k), weights(n * k);
       std::vector<float> packed_a(rows * k), out(rows * n);
       auto* scratch = static_cast<uint8_t*>(std::aligned_alloc(4096, kWorkerScratchBytes));
@@ -431,7 +425,7 @@ TEST(GemmSelect, FitsItsMemory) {
         const GemmPlan plan = SelectGemm(rows, 128 * 1024, k, form, 2);
         EXPECT_GE(plan.chunk_rows, 1);
         EXPECT_LE(RoundUp(plan.chunk_rows, 16) * k * form.element_bytes, kGemmScratchBytes);
-        EXPECT_LE(SumBytes(plan.chunk_rows, plan.panels_per_tile), kWorkerScratchBytes);
+        EXPECT_LE(SumBytes(form.tiles, plan.chunk_rows, plan.panels_per_tile), kWorkerScratchBytes);
         EXPECT_EQ(plan.block_k % 32, 0);
         EXPECT_GE(plan.block_k, 32);
         EXPECT_GE(plan.panels_per_tile, 1);
