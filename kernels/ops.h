@@ -126,7 +126,7 @@ struct AttendArgs {
   int32_t window = 0;       // 0: no window
   float scale = 1.0f;       // of the scores
   Tensor out;               // [T, heads * hd]
-  void* scratch = nullptr;  // Device::AttendScratchBytes() bytes
+  void* scratch = nullptr;  // Device::AttendScratchBytes() bytes, aligned as by Device::Alloc
 };
 
 // kSilu: x / (1 + e^-x). kGeluTanh: x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))).
@@ -156,7 +156,7 @@ struct GatherRowsArgs {
 struct SampleArgs {
   StepView step;
   Tensor logits;            // [O, V] fp32
-  int32_t valid_vocab = 0;  // at most V
+  int32_t valid_vocab = 0;  // at most V and SlotShape::vocab_size
   // For grammars; the engine sets none. Per row, V bits in (V + 31) / 32 words: the allowed tokens;
   // a null row allows all.
   const uint32_t* const* masks = nullptr;  // [O] or null

@@ -19,11 +19,11 @@ inline constexpr int kMaxStopIds = 64;        // ids masked until min_tokens is 
 // Per-request sampling. Meaning and order of application are vLLM's: bias and masks, penalties,
 // temperature, min-p, top-k, top-p, draw. Ranges are checked by the server, not here.
 struct SamplingParams {
-  float temperature = 1.0f;         // 0: greedy, ties go to the smallest id
+  float temperature = 1.0f;         // >= 0; 0: greedy, ties go to the smallest id
   float top_p = 1.0f;               // (0, 1]
-  int32_t top_k = 0;                // 0: off
+  int32_t top_k = 0;                // >= 0; 0: off
   float min_p = 0.0f;               // [0, 1]
-  float repetition_penalty = 1.0f;  // over prompt and output
+  float repetition_penalty = 1.0f;  // > 0 and not denormal; over prompt and output
   float presence_penalty = 0.0f;    // over output
   float frequency_penalty = 0.0f;   // over output
   uint64_t seed = 0;
@@ -62,7 +62,8 @@ struct PageDelta {
   int32_t page;
 };
 
-// One sequence's share of a step: its next `count` tokens. Positions are length[slot] + i.
+// One sequence's share of a step: its next `count` tokens. Positions are length[slot] + i. At most
+// one per slot and step.
 struct Row {
   int32_t slot = 0;
   int32_t count = 1;

@@ -1,4 +1,5 @@
 // CpuDevice: Norm, AddNorm, Act and Sample, from their arguments to jobs, units and tiles.
+#include "kernels/check.h"
 #include "kernels/cpu/cpu_device.h"
 #include "kernels/shape_check.h"
 
@@ -34,6 +35,8 @@ void CpuDevice::Act(const ActArgs& args) {
 // One row per tile: rows differ in cost. A row of 150,000 ids takes a thread about 200 us.
 void CpuDevice::Sample(const SampleArgs& args) {
   DCheckShapes(args);
+  Check(args.valid_vocab <= slots_.shape().vocab_size,
+        "Sample stays within the reserved vocabulary");
   Run(args.step.outputs, 1, [&](int64_t begin, int64_t end, const Worker& worker) {
     for (int64_t output = begin; output < end; ++output) {
       sampler_.SampleRow(args, static_cast<int32_t>(output), worker.index, slots_);

@@ -24,13 +24,13 @@ float Largest(const float* chunk_max, int64_t n) {
 }
 
 // For large k: a value that at least k tokens reach, but not many more; -infinity if fewer than k
-// exceed -64, as others have next to no probability. No `z` is above 0.
+// exceed -64, as others have next to no probability. No `z` is above 0; a NaN counts as -64.
 float AtLeastMany(const float* z, int64_t n, int64_t k) {
   constexpr int kBuckets = 1024;
   constexpr float kPerUnit = 16;  // a power of two: bucket bounds are exact
   std::array<int32_t, kBuckets + 1> counts = {};
   for (int64_t i = 0; i < n; ++i) {
-    ++counts[static_cast<int>(std::min(-z[i] * kPerUnit, float{kBuckets}))];
+    ++counts[static_cast<int>(std::min(float{kBuckets}, -z[i] * kPerUnit))];
   }
   int64_t reach = 0;
   for (int bucket = 0; bucket < kBuckets; ++bucket) {

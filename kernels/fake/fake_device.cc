@@ -7,9 +7,12 @@
 #include <utility>
 
 #include "kernels/check.h"
+#include "kernels/rounding.h"
 
 namespace baram {
 namespace {
+
+constexpr int64_t kAlignment = 64;  // of Alloc
 
 struct Cell {
   int32_t id;
@@ -56,8 +59,11 @@ int64_t FakeDevice::KvBytesPerPage(const KvShape& shape) const {
 }
 
 Buffer FakeDevice::Alloc(int64_t bytes) {
-  std::shared_ptr<void> memory(std::calloc(bytes / 64 + 1, 64), std::free);
-  return {memory.get(), bytes, memory};
+  // From calloc, so that what is never touched costs nothing.
+  std::shared_ptr<void> memory(std::calloc(bytes + kAlignment, 1), std::free);
+  if (memory == nullptr) return {};
+  const int64_t address = RoundUp(reinterpret_cast<int64_t>(memory.get()), kAlignment);
+  return {reinterpret_cast<void*>(address), bytes, std::move(memory)};
 }
 
 void FakeDevice::Upload(void* device, const void* host, int64_t bytes) {

@@ -145,6 +145,25 @@ TEST(CpuDevice, MemoryIsZeroedAlignedAndFinite) {
   EXPECT_EQ(device->Alloc(int64_t{1} << 60).data(), nullptr);
 }
 
+TEST(CpuDevice, SamplesNoMoreTokensThanItReserved) {
+  if (!CpuIsUsable()) GTEST_SKIP() << "no AVX2 here";
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  std::string error;
+  const auto device = Open({.threads = 1, .isa = ""}, &error);
+  ASSERT_TRUE(device->ReserveSlots({.slots = 1,
+                                    .groups = 1,
+                                    .max_pages_per_slot = 1,
+                                    .vocab_size = 16,
+                                    .max_step_tokens = 1,
+                                    .max_step_outputs = 1}));
+  SampleArgs args;
+  args.logits = DenseTensor(nullptr, DType::kF32, 0, 32);
+  args.valid_vocab = 16;
+  device->Sample(args);
+  args.valid_vocab = 17;
+  EXPECT_DEATH(device->Sample(args), "within the reserved vocabulary");
+}
+
 TEST(CpuDevice, RestoresTheCallersFloatingPointMode) {
   if (!CpuIsUsable()) GTEST_SKIP() << "no AVX2 here";
   std::string error;
