@@ -92,14 +92,15 @@ std::string Limit(const SampleArgs&) { return ""; }
 
 // How long a waiting worker spins before it sleeps. Few workers share their processors with the
 // front-end threads and sleep soon. Many workers cost the caller a microsecond each to wake, so
-// they stay awake within a step and from one step to the next, unless there are more workers than
-// processors or spinning would use up a CPU quota.
+// they stay awake within a step and from one step to the next, even with one on every processor:
+// the front-end threads are few and mostly idle, and preempt a worker that spins. But workers sleep
+// soon if they would preempt each other or if spinning would use up a CPU quota.
 std::chrono::nanoseconds SpinOf(int32_t workers, const HostFacts& host) {
   constexpr int32_t kManyWorkers = 8;
-  const bool own_processors =
+  const bool one_each =
       workers <= static_cast<int64_t>(host.processors.size()) && host.cpu_quota == 0;
-  return workers >= kManyWorkers && own_processors ? std::chrono::milliseconds(2)
-                                                   : std::chrono::microseconds(20);
+  return workers >= kManyWorkers && one_each ? std::chrono::milliseconds(2)
+                                             : std::chrono::microseconds(20);
 }
 
 struct Unmap {
