@@ -8,7 +8,6 @@
 #define BARAM_KERNELS_DEVICE_H_
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <string>
 
@@ -16,6 +15,7 @@
 #include "kernels/rounding.h"
 #include "kernels/step.h"
 #include "kernels/tensor.h"
+#include "kernels/warn.h"
 
 namespace baram {
 
@@ -201,7 +201,7 @@ struct DeviceOptions {
   bool shared_carveout = true;
   // Called from any thread with sentences for the operator: what is slower than it could be, and,
   // once, why the device was lost. Empty: standard error.
-  std::function<void(const std::string&)> warn = {}, lost = {};
+  Warn warn = {}, lost = {};
 };
 
 // Opens a device by name: "cpu", "ref", "cuda:0", "cuda:GPU-<uuid>". On failure returns null and

@@ -43,8 +43,13 @@ struct Tensor {
   T* Row(int64_t r) const {
     return static_cast<T*>(data) + r * stride;
   }
-  // The first `n` rows of this tensor.
-  Tensor Rows(int64_t n) const { return {data, dtype, n, cols, stride}; }
+  // Rows [begin, begin + n).
+  Tensor Rows(int64_t begin, int64_t n) const {
+    return {static_cast<std::byte*>(data) + begin * stride * DTypeBytes(dtype), dtype, n, cols,
+            stride};
+  }
+  // The first `n` rows.
+  Tensor Rows(int64_t n) const { return Rows(0, n); }
   // Columns [begin, begin + n).
   Tensor Cols(int64_t begin, int64_t n) const {
     return {static_cast<std::byte*>(data) + begin * DTypeBytes(dtype), dtype, rows, n, stride};

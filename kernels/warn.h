@@ -6,8 +6,6 @@
 #include <functional>
 #include <string>
 
-#include "kernels/device.h"
-
 namespace baram {
 
 using Warn = std::function<void(const std::string& sentence)>;

@@ -19,20 +19,14 @@ constexpr int64_t kPackColumnsPerTile = 4096;
 // How far ahead the embedding table is prefetched: hardware prefetchers stop at every 4 KiB page.
 constexpr int64_t kEmbedAheadBytes = 4096;
 
-// Row `row` of a tensor of any element type, as bytes.
-std::byte* RowBytes(const Tensor& tensor, int64_t row) {
-  return static_cast<std::byte*>(tensor.data) + row * tensor.stride * DTypeBytes(tensor.dtype);
-}
-
 // The table is also the weight of the logits and packed as such. So each of its rows is spread over
 // a panel, 4 bytes in every 64-byte line, and reading it moves 16 times its bytes: 128 KiB for a
 // row of 4096 columns. That is little compared with the products of a prompt, or with the weights
 // that a decode step reads.
-void EmbedRow(const WeightView& table, int32_t token, float scale, const Tensor& out, int64_t row) {
+void EmbedRow(const WeightView& table, int32_t token, float scale, DType to_type, void* to) {
   DCheck(token >= 0 && token < table.n, "a token id is inside the embedding table");
   const uint16_t* pairs = table.data + token / kPanelColumns * kPanelColumns * table.padded_k +
                           token % kPanelColumns * 2;
-  std::byte* to = RowBytes(out, row);
   const auto copy = [&](const auto& store) {
     for (int64_t k = 0; k < table.k; ++k) {
       const uint16_t* value = pairs + k / 2 * kPanelColumns * 2 + k % 2;
@@ -40,10 +34,10 @@ void EmbedRow(const WeightView& table, int32_t token, float scale, const Tensor&
       store(k, F32FromBF16(*value) * scale);
     }
   };
-  if (out.dtype == DType::kF32) {
-    copy([to](int64_t k, float x) { reinterpret_cast<float*>(to)[k] = x; });
+  if (to_type == DType::kF32) {
+    copy([to](int64_t k, float x) { static_cast<float*>(to)[k] = x; });
   } else {
-    copy([&](int64_t k, float x) { StoreElement(to, out.dtype, k, x); });
+    copy([&](int64_t k, float x) { StoreElement(to, to_type, k, x); });
   }
 }
 
@@ -61,7 +55,7 @@ void CpuDevice::Embed(const EmbedArgs& args) {
   const WeightView table = ViewOf(args.table);
   Run(args.step.tokens, 8, [&](int64_t begin, int64_t end, const Worker&) {
     for (int64_t t = begin; t < end; ++t) {
-      EmbedRow(table, args.step.token_ids[t], args.scale, args.out, t);
+      EmbedRow(table, args.step.token_ids[t], args.scale, args.out.dtype, args.out.Rows(t, 1).data);
     }
   });
 }
@@ -82,10 +76,8 @@ void CpuDevice::Gemm(const GemmArgs& args) {
   const int64_t column_units = CeilDivide(job.weight.padded_k, plan.block_k);
   for (int64_t row = 0; row < args.a.rows; row += plan.chunk_rows) {
     const int64_t rows = std::min(plan.chunk_rows, args.a.rows - row);
-    job.a = args.a.Rows(rows);
-    job.a.data = RowBytes(args.a, row);
-    job.out = args.out.Rows(rows);
-    job.out.data = RowBytes(args.out, row);
+    job.a = args.a.Rows(row, rows);
+    job.out = args.out.Rows(row, rows);
     Run(kernels_->pack_a, job, CeilDivide(rows, 16) * column_units,
         kPackColumnsPerTile / plan.block_k);
     Run(kernels_->gemm, job, panels, plan.panels_per_tile);
@@ -97,7 +89,7 @@ void CpuDevice::GatherRows(const GatherRowsArgs& args) {
   const int64_t row_bytes = args.x.cols * DTypeBytes(args.x.dtype);
   Run(args.out.rows, 16, [&](int64_t begin, int64_t end, const Worker&) {
     for (int64_t r = begin; r < end; ++r) {
-      std::memcpy(RowBytes(args.out, r), RowBytes(args.x, args.index[r]), row_bytes);
+      std::memcpy(args.out.Rows(r, 1).data, args.x.Rows(args.index[r], 1).data, row_bytes);
     }
   });
 }

@@ -31,14 +31,6 @@ void* WideMemoryIn(void* memory) {
 constexpr int64_t kProbe = 64;
 constexpr uint8_t kProbeByte = 0x3f;  // 0.746 in bf16
 
-Tensor RowsFrom(const Tensor& tensor, int64_t begin, int64_t count) {
-  Tensor part = tensor;
-  part.data =
-      static_cast<std::byte*>(tensor.data) + begin * tensor.stride * DTypeBytes(tensor.dtype);
-  part.rows = count;
-  return part;
-}
-
 }  // namespace
 
 int64_t CudaDevice::GemmBytes() { return kSumBytes + kCounterBytes + kWideBytes; }
@@ -94,7 +86,7 @@ GemmArgs CudaDevice::LibraryPart(const GemmArgs& args, const GemmPlan& plan, int
   if (plan.wide_rows == 0) return args;
   const int64_t count = std::min<int64_t>(plan.wide_rows, args.a.rows - begin);
   GemmArgs part = args;
-  part.a = RowsFrom(args.a, begin, count);
+  part.a = args.a.Rows(begin, count);
   part.out = DenseTensor(WideMemoryIn(gemm_memory_.get()), DType::kF32, count, args.out.cols);
   return part;
 }
@@ -115,7 +107,7 @@ Error CudaDevice::GemmByLibrary(const GemmArgs& args, const GemmPlan& plan) {
       return refusal;
     }
     if (plan.wide_rows == 0) continue;
-    LaunchRound(part.out, RowsFrom(args.out, begin, count), Launches());
+    LaunchRound(part.out, args.out.Rows(begin, count), Launches());
   }
   return nullptr;
 }
