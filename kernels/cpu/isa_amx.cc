@@ -12,7 +12,7 @@ namespace {
 // clang-format off
 #include "kernels/cpu/thread.inc"
 #include "kernels/cpu/vec.inc"
-#include "kernels/cpu/gemm_result.inc"
+#include "kernels/cpu/gemm_epilogue.inc"
 #include "kernels/cpu/gemm_amx.inc"
 #include "kernels/cpu/norm.inc"
 #include "kernels/cpu/act.inc"
