@@ -110,6 +110,15 @@ struct Unmap {
 
 }  // namespace
 
+WorkerPool::Options PoolOptionsOf(const DeviceOptions& options, const HostFacts& host) {
+  WorkerPool::Options pool;
+  pool.workers = options.threads > 0 ? options.threads
+                                     : std::min(host.default_threads, WorkerPool::kMaxWorkers);
+  if (options.pin_threads && PinningProblem(host).empty()) pool.processors = host.processors;
+  pool.spin = SpinOf(pool.workers, host);
+  return pool;
+}
+
 CpuDevice::FlushDenormals::FlushDenormals(const KernelTable& kernels) : saved_(_mm_getcsr()) {
   kernels.enter_thread();
 }
@@ -215,18 +224,7 @@ std::unique_ptr<Device> OpenCpuDevice(const DeviceOptions& options, std::string*
     return nullptr;
   }
   const cpu::KernelTable& kernels = cpu::KernelsOf(isa);
-  cpu::WorkerPool::Options pool;
-  pool.workers = options.threads > 0 ? options.threads
-                                     : std::min(host.default_threads, cpu::WorkerPool::kMaxWorkers);
-  if (options.pin_threads) {
-    const std::string problem = cpu::PinningProblem(host);
-    if (problem.empty()) {
-      pool.processors = host.processors;
-    } else {
-      warn(problem);
-    }
-  }
-  pool.spin = cpu::SpinOf(pool.workers, host);
+  cpu::WorkerPool::Options pool = cpu::PoolOptionsOf(options, host);
   pool.enter_thread = kernels.enter_thread;
 
   DeviceInfo info;
@@ -246,6 +244,10 @@ std::unique_ptr<Device> OpenCpuDevice(const DeviceOptions& options, std::string*
   auto device = std::make_unique<cpu::CpuDevice>(std::move(info), kernels, pool);
   *error = device->Missing();
   if (!error->empty()) return nullptr;
+  if (const std::string problem = cpu::PinningProblem(host);
+      options.pin_threads && !problem.empty()) {
+    warn(problem);
+  }
   for (const std::string& sentence : cpu::HostAdvice(host)) warn(sentence);
   return device;
 }

@@ -11,9 +11,13 @@
 #include "kernels/cpu/sampler.h"
 #include "kernels/cpu/worker_pool.h"
 #include "kernels/device.h"
+#include "kernels/host_facts.h"
 #include "kernels/slots.h"
 
 namespace baram::cpu {
+
+// All but enter_thread. Pins no worker where PinningProblem has something to say.
+WorkerPool::Options PoolOptionsOf(const DeviceOptions& options, const HostFacts& host);
 
 // Synchronous: an op is done when its call returns. Calls come from the executor thread, which is
 // worker 0. Facts, memory and steps are in cpu_device.cc; weights, Embed, Gemm and GatherRows in

@@ -1,8 +1,11 @@
 // The CPU device: opening, instruction sets, memory, embedding, floating-point mode.
+#include "kernels/cpu/cpu_device.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <fstream>
 #include <limits>
@@ -102,6 +105,62 @@ TEST(CpuDevice, SaysWhatItIs) {
   EXPECT_EQ(device->Info().planning_depth, 1);
   EXPECT_TRUE(device->Info().exact);
   EXPECT_GT(device->Info().memory_bytes, 0);
+}
+
+TEST(CpuDevice, ItsThreadsSuitTheHost) {
+  const std::vector<int32_t> nobody;
+  const std::vector<int32_t> four = {0, 2, 1, 3};
+  const std::vector<int32_t> nine = {0, 1, 2, 3, 4, 5, 6, 7, 8};
+  constexpr auto kBrief = std::chrono::microseconds(20);
+  constexpr auto kThroughAStep = std::chrono::milliseconds(2);
+  struct Row {
+    const char* name;
+    DeviceOptions options;
+    HostFacts host;
+    int32_t workers;
+    std::vector<int32_t> pinned_to;
+    std::chrono::nanoseconds spin;
+  };
+  const Row rows[] = {
+      {"the host's choice", {}, {.processors = four, .default_threads = 2}, 2, nobody, kBrief},
+      {"the operator's",
+       {.threads = 3},
+       {.processors = four, .default_threads = 2},
+       3,
+       nobody,
+       kBrief},
+      {"a very large host", {}, {.processors = nine, .default_threads = 600}, 512, nobody, kBrief},
+      {"pinned", {.threads = 2, .pin_threads = true}, {.processors = four}, 2, four, kBrief},
+      {"a quota of all processors",
+       {.threads = 2, .pin_threads = true},
+       {.processors = four, .cpu_quota = 4},
+       2,
+       four,
+       kBrief},
+      {"a quota of some",
+       {.threads = 2, .pin_threads = true},
+       {.processors = four, .cpu_quota = 2},
+       2,
+       nobody,
+       kBrief},
+      {"few workers", {.threads = 7}, {.processors = nine}, 7, nobody, kBrief},
+      {"many workers", {.threads = 8}, {.processors = nine}, 8, nobody, kThroughAStep},
+      {"as many as processors", {.threads = 9}, {.processors = nine}, 9, nobody, kThroughAStep},
+      {"more", {.threads = 10}, {.processors = nine}, 10, nobody, kBrief},
+      {"many with a quota",
+       {.threads = 8},
+       {.processors = nine, .cpu_quota = 9},
+       8,
+       nobody,
+       kBrief},
+  };
+  for (const Row& row : rows) {
+    SCOPED_TRACE(row.name);
+    const cpu::WorkerPool::Options pool = cpu::PoolOptionsOf(row.options, row.host);
+    EXPECT_EQ(pool.workers, row.workers);
+    EXPECT_EQ(pool.processors, row.pinned_to);
+    EXPECT_EQ(pool.spin, row.spin);
+  }
 }
 
 TEST(CpuDevice, RefusesWhatItCannotBe) {

@@ -6,12 +6,14 @@
 #include <cmath>
 #include <cstring>
 #include <random>
+#include <string>
 #include <thread>
 #include <vector>
 
 #include "kernels/cpu/cpu_facts.h"
 #include "kernels/cpu/emulation/amx.h"
 #include "kernels/cpu/kernel_table.h"
+#include "kernels/device.h"
 #include "kernels/float_types.h"
 
 namespace baram::cpu::emulation {
@@ -154,6 +156,17 @@ TEST_F(IsaEmulation, FaultsWhereTheProcessorWould) {
   const Config released{.palette = 0};
   LoadConfig(&released);
   EXPECT_DEATH(ZeroTile(0), "#UD, tiles are not configured");
+}
+
+// The engine sizes a step by that.
+TEST_F(IsaEmulation, OnlyAmxHasMatrixUnits) {
+  for (const std::string isa : {"avx512", "avx512_bf16", "amx"}) {
+    std::string error;
+    const auto device = OpenDevice("cpu", {.threads = 1, .isa = isa}, &error);
+    ASSERT_NE(device, nullptr) << error;
+    EXPECT_EQ(device->Info().isa, isa);
+    EXPECT_EQ(device->Info().matrix_units, isa == "amx") << isa;
+  }
 }
 
 TEST_F(IsaEmulation, DotsFollowTheOrderWithDenormalsOff) {
