@@ -14,7 +14,6 @@
 
 #include "kernels/check.h"
 #include "kernels/cpu/cpu_facts.h"
-#include "kernels/cpu/cpuid.h"
 #include "kernels/cpu/gemm_select.h"
 #include "kernels/cpu/host_advice.h"
 #include "kernels/cpu/kv_layout.h"
@@ -39,13 +38,6 @@ const KernelTable& KernelsOf(Isa isa) {
     default:
       return kAvx2Kernels;
   }
-}
-
-std::optional<Isa> IsaNamed(const std::string& name) {
-  for (const Isa isa : {Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16, Isa::kAmx}) {
-    if (name == IsaName(isa)) return isa;
-  }
-  return std::nullopt;
 }
 
 // What the CPU's kernels require beyond consistent shapes.
@@ -192,38 +184,19 @@ StepView CpuDevice::BeginStep(const StepInput& input) {
 namespace baram {
 
 std::unique_ptr<Device> OpenCpuDevice(const DeviceOptions& options, std::string* error) {
-  using cpu::Isa;
   const Warn warn = OrStderr(options.warn);
   const cpu::CpuFacts facts = cpu::ReadCpuFacts();
   const HostFacts host = ReadHostFacts();
-  if (!facts.warning.empty()) warn(facts.warning);
-  if (facts.best_isa == Isa::kNone) {
-    *error = "the cpu device needs a processor with AVX2, FMA and F16C; this one lacks them";
-    return nullptr;
-  }
-  Isa isa = facts.fastest_isa;
-  if (!options.isa.empty()) {
-    const std::optional<Isa> wanted = cpu::IsaNamed(options.isa);
-    if (!wanted) {
-      *error = "there is no instruction set \"" + options.isa +
-               "\"; choose avx2, avx512, avx512_bf16 or amx";
-      return nullptr;
-    }
-    std::string problem;
-    if (*wanted > facts.best_isa || (*wanted == Isa::kAvx512Bf16 && !cpu::MayUseDots(&problem))) {
-      if (!problem.empty()) warn(problem);
-      *error = "this processor does not have " + options.isa + "; the best it has is " +
-               cpu::IsaName(facts.best_isa);
-      return nullptr;
-    }
-    isa = *wanted;
-  }
+  const std::optional<cpu::Isa> isa = cpu::ChooseIsa(facts, options.isa, error);
+  if (!isa) return nullptr;
+  // AMX would multiply in its place.
+  if (facts.best_isa < cpu::Isa::kAmx && !facts.bf16_problem.empty()) warn(facts.bf16_problem);
   if (options.threads < 0 || options.threads > cpu::WorkerPool::kMaxWorkers) {
     *error = "the cpu device takes 1 to " + std::to_string(cpu::WorkerPool::kMaxWorkers) +
              " threads, or 0 for its own choice";
     return nullptr;
   }
-  const cpu::KernelTable& kernels = cpu::KernelsOf(isa);
+  const cpu::KernelTable& kernels = cpu::KernelsOf(*isa);
   cpu::WorkerPool::Options pool = cpu::PoolOptionsOf(options, host);
   pool.enter_thread = kernels.enter_thread;
 

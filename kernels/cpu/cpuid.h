@@ -5,7 +5,6 @@
 #include <cpuid.h>
 
 #include <cstdint>
-#include <string>
 
 namespace baram::cpu {
 
@@ -28,15 +27,6 @@ inline uint64_t EnabledState() {
 }
 
 constexpr bool Has(uint32_t bits, int bit) { return (bits >> bit & 1) != 0; }
-
-// Call the following only if the processor has AVX-512.
-
-// Whether the processor has AVX512_BF16 and adds in the common order, see DotsFollowTheOrder. If it
-// has it but adds differently, `problem` says so.
-bool MayUseDots(std::string* problem);
-// Whether it has AMX-BF16 and AVX512_BF16, and this process may use AMX; requests permission from
-// the kernel.
-bool MayUseAmx();
 
 }  // namespace baram::cpu
 

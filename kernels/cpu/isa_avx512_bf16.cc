@@ -1,6 +1,7 @@
 // The kernels for AVX-512 with its bf16 products (AVX512_BF16).
 #define BARAM_VECTOR_BITS 512
 #define BARAM_CHAINS "kernels/cpu/chains_bf16.inc"
+#include "kernels/cpu/bf16_dot.h"
 #include "kernels/cpu/lanes.inc"
 
 namespace baram::cpu {
@@ -44,19 +45,19 @@ void AddProducts(int64_t rounds, const Product& product) {
 
 }  // namespace
 
-void AddDots(int64_t rounds) {
+void RunBf16Dots(int64_t rounds) {
   U32 ones = SetBits(Pair(kOne, kOne));
   asm volatile("" : "+v"(ones));
   AddProducts(rounds, [ones](F32 sum) { return Chain(Pair(kOne, kOne), ones, sum); });
 }
 
-void AddFmas(int64_t rounds) {
+void RunFmas(int64_t rounds) {
   F32 one = Set(1.0f);
   asm volatile("" : "+v"(one));
   AddProducts(rounds, [one](F32 sum) { return Fma(one, one, sum); });
 }
 
-bool DotsFollowTheOrder() {
+bool Bf16DotFollowsOrder() {
   for (const KnownDot& known : kKnownDots) {
     // Prevents constant folding: the compiler does not know that denormals are zero here.
     float sum = known.sum;

@@ -33,14 +33,6 @@ struct KernelTable {
   SamplePasses sample;
 };
 
-// Whether VDPBF16PS follows the summation order: it adds the product of the high halves first,
-// rounds after each of its two products, and flushes denormals. Requires AVX512_BF16.
-bool DotsFollowTheOrder();
-// For timing: add 12 products to independent sums, `rounds` times, with VDPBF16PS and with FMAs.
-// Both require AVX512_BF16.
-void AddDots(int64_t rounds);
-void AddFmas(int64_t rounds);
-
 extern const KernelTable kAvx2Kernels;
 extern const KernelTable kAvx512Kernels;
 extern const KernelTable kAvx512Bf16Kernels;

@@ -13,8 +13,8 @@
 #include <utility>
 #include <vector>
 
+#include "kernels/cpu/bf16_dot.h"
 #include "kernels/cpu/cpu_facts.h"
-#include "kernels/cpu/kernel_table.h"
 #include "kernels/device.h"
 #include "kernels/float_types.h"
 #include "tests/scarce_threads.h"
@@ -64,19 +64,53 @@ TEST(CpuDevice, FindsWhatTheKernelSaysTheProcessorHas) {
   if (has({"avx2", "fma", "f16c"})) best = "avx2";
   if (has({"avx512f", "avx512dq", "avx512bw", "avx512vl"})) {
     best = "avx512";
-    if (has({"avx512_bf16"}) && cpu::DotsFollowTheOrder()) best = "avx512_bf16";
+    if (has({"avx512_bf16"}) && cpu::Bf16DotFollowsOrder()) best = "avx512_bf16";
     // If the kernel grants permission, as it does for all that it lists.
     if (has({"avx512_bf16", "amx_tile", "amx_bf16"})) best = "amx";
   }
   EXPECT_EQ(best, cpu::IsaName(cpu::ReadCpuFacts().best_isa));
 }
 
-TEST(CpuDevice, DotsAreUsedWhereTheyPayAlone) {
+TEST(CpuDevice, Bf16DotIsUsedOnlyWhereItIsFaster) {
   using cpu::Isa;
   for (const Isa best : {Isa::kNone, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16, Isa::kAmx}) {
     EXPECT_EQ(cpu::FastestIsa(best, [] { return true; }), best);
     EXPECT_EQ(cpu::FastestIsa(best, [] { return false; }),
               best == Isa::kAvx512Bf16 ? Isa::kAvx512 : best);
+  }
+}
+
+TEST(CpuDevice, ChoosesAnInstructionSetThatMayBeUsed) {
+  using cpu::Isa;
+  const std::string problem = "it rounds as it likes";
+  struct Row {
+    cpu::CpuFacts facts;
+    const char* wanted;
+    Isa chosen;  // kNone: refused
+    const char* error;
+  };
+  const Row rows[] = {
+      {{.best_isa = Isa::kNone}, "avx2", Isa::kNone, "needs a processor with AVX2"},
+      {{.best_isa = Isa::kAvx2, .fastest_isa = Isa::kAvx2}, "", Isa::kAvx2, ""},
+      {{.best_isa = Isa::kAvx2},
+       "avx512",
+       Isa::kNone,
+       "does not have avx512; the best it has is avx2"},
+      {{.best_isa = Isa::kAvx512Bf16, .fastest_isa = Isa::kAvx512}, "", Isa::kAvx512, ""},
+      {{.best_isa = Isa::kAvx512Bf16}, "avx512_bf16", Isa::kAvx512Bf16, ""},
+      {{.best_isa = Isa::kAmx, .fastest_isa = Isa::kAmx}, "", Isa::kAmx, ""},
+      {{.best_isa = Isa::kAmx}, "avx512_bf16", Isa::kAvx512Bf16, ""},
+      {{.best_isa = Isa::kAmx, .bf16_problem = problem}, "avx512_bf16", Isa::kNone, "rounds as it"},
+      {{.best_isa = Isa::kAmx, .bf16_problem = problem}, "amx", Isa::kAmx, ""},
+      {{.best_isa = Isa::kAvx512, .bf16_problem = problem}, "avx512_bf16", Isa::kNone, "rounds as"},
+      {{.best_isa = Isa::kAmx}, "sse9", Isa::kNone, "there is no instruction set \"sse9\""},
+  };
+  for (const Row& row : rows) {
+    SCOPED_TRACE(std::string(cpu::IsaName(row.facts.best_isa)) + ", wanted " + row.wanted);
+    std::string error;
+    EXPECT_EQ(cpu::ChooseIsa(row.facts, row.wanted, &error).value_or(Isa::kNone), row.chosen);
+    EXPECT_THAT(error, ::testing::HasSubstr(row.error));
+    EXPECT_EQ(error.empty(), row.chosen != Isa::kNone);
   }
 }
 

@@ -10,6 +10,7 @@
 #include <thread>
 #include <vector>
 
+#include "kernels/cpu/bf16_dot.h"
 #include "kernels/cpu/cpu_facts.h"
 #include "kernels/cpu/emulation/amx.h"
 #include "kernels/cpu/kernel_table.h"
@@ -169,11 +170,11 @@ TEST_F(IsaEmulation, OnlyAmxHasMatrixUnits) {
   }
 }
 
-TEST_F(IsaEmulation, DotsFollowTheOrderWithDenormalsOff) {
+TEST_F(IsaEmulation, Bf16DotFollowsTheOrderWithDenormalsOff) {
   kAvx512Bf16Kernels.enter_thread();
-  EXPECT_TRUE(DotsFollowTheOrder());
+  EXPECT_TRUE(Bf16DotFollowsOrder());
   _mm_setcsr(0x1f80);
-  EXPECT_FALSE(DotsFollowTheOrder()) << "the check sees denormals that are not flushed";
+  EXPECT_FALSE(Bf16DotFollowsOrder()) << "the check sees denormals that are not flushed";
 }
 
 }  // namespace

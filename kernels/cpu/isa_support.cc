@@ -1,10 +1,12 @@
-// MayUseDots and MayUseAmx for the real processor. In its own file so that emulation/ can replace
+// Support by the processor itself and by the system. In its own file so that emulation/ can replace
 // it.
+#include "kernels/cpu/isa_support.h"
+
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "kernels/cpu/bf16_dot.h"
 #include "kernels/cpu/cpuid.h"
-#include "kernels/cpu/kernel_table.h"
 
 namespace baram::cpu {
 namespace {
@@ -19,14 +21,14 @@ bool AllowAmx() {
 
 }  // namespace
 
-bool MayUseDots(std::string* problem) {
+bool HasAvx512Bf16(std::string* problem) {
   if (!Has(Cpuid(7, 1).eax, 5)) return false;
-  if (DotsFollowTheOrder()) return true;
-  *problem = "this processor's VDPBF16PS does not round as it should: not used";
+  if (Bf16DotFollowsOrder()) return true;
+  *problem = "this processor's avx512_bf16 does not round as it should: it is not used";
   return false;
 }
 
-bool MayUseAmx() {
+bool HasAmx() {
   const Registers extended = Cpuid(7, 0);
   const bool has = (EnabledState() & kAmxState) == kAmxState && Has(extended.edx, 22) /* BF16 */ &&
                    Has(extended.edx, 24) /* TILE */ && Has(Cpuid(7, 1).eax, 5) /* AVX512_BF16 */;
