@@ -1,4 +1,4 @@
-// PlanAttend: cuts rows into runs of tokens, and long ones into shares of their keys.
+// PlanAttend: cuts rows into runs of tokens, and splits long ones by keys.
 #include "kernels/cpu/attend_plan.h"
 
 #include <algorithm>
@@ -46,7 +46,7 @@ int32_t ChooseHeadsPerUnit(const HeadShape& head, int64_t run_count, int32_t wor
 int32_t TokensPerUnit(const HeadShape& head) { return kUnitRows / MaxHeadsPerUnit(head); }
 
 AttendPlan PlanAttend(const StepView& step, const HeadShape& head, int32_t window, int32_t workers,
-                      AttendRun* runs, AttendRun* cut_runs) {
+                      AttendRun* runs, AttendRun* split_runs) {
   const int32_t tokens_per_unit = TokensPerUnit(head);
   AttendPlan plan;
   int64_t segments = 0;
@@ -79,7 +79,7 @@ AttendPlan PlanAttend(const StepView& step, const HeadShape& head, int32_t windo
     if (shares < 2 || whole.segments * whole.count > kMaxPartials - partials) continue;
     whole.partial = partials;
     partials += whole.segments * whole.count;
-    cut_runs[plan.cut_count++] = whole;
+    split_runs[plan.split_count++] = whole;
     for (int64_t share = 0; share < shares; ++share) {
       const auto begin = static_cast<int32_t>(share * whole.segments / shares);
       const auto end = static_cast<int32_t>((share + 1) * whole.segments / shares);
@@ -90,7 +90,7 @@ AttendPlan PlanAttend(const StepView& step, const HeadShape& head, int32_t windo
       runs[share == 0 ? i : plan.run_count++] = part;
     }
   }
-  if (plan.cut_count > 0) SortByKeys(window, runs, plan.run_count);
+  if (plan.split_count > 0) SortByKeys(window, runs, plan.run_count);
   return plan;
 }
 

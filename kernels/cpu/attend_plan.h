@@ -21,7 +21,7 @@ namespace baram::cpu {
 // of 128. Enough to decode one sequence of 524,288 tokens, or for 8 tokens after 64,000.
 inline constexpr int32_t kMaxPartials = 512;
 // Runs that it splits at most: each has two segments or more.
-inline constexpr int32_t kMaxCutRuns = kMaxPartials / 2;
+inline constexpr int32_t kMaxSplitRuns = kMaxPartials / 2;
 
 // Query heads of a unit at most, all of one KV head.
 int32_t MaxHeadsPerUnit(const HeadShape& head);
@@ -33,15 +33,15 @@ int32_t ChooseHeadsPerUnit(const HeadShape& head, int64_t run_count, int32_t wor
 int32_t TokensPerUnit(const HeadShape& head);
 
 struct AttendPlan {
-  int64_t run_count = 0;  // to compute: whole runs, and the shares of those that are split
-  int64_t cut_count = 0;  // to merge afterwards: the split runs, whole
+  int64_t run_count = 0;    // to compute: whole runs, and the shares of those that are split
+  int64_t split_count = 0;  // to merge afterwards: the split runs, whole
 };
 
 // Cuts the step's rows into runs of at most TokensPerUnit(head) tokens, those with most keys first,
 // so that the units taken last are short. `runs` has room for step.tokens + kMaxPartials,
-// `cut_runs` for kMaxCutRuns.
+// `split_runs` for kMaxSplitRuns.
 AttendPlan PlanAttend(const StepView& step, const HeadShape& head, int32_t window, int32_t workers,
-                      AttendRun* runs, AttendRun* cut_runs);
+                      AttendRun* runs, AttendRun* split_runs);
 
 // Units of the job: unit u is run u % run_count and head part u / run_count, so that neighbours
 // read the same KV head.

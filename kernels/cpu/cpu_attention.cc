@@ -21,7 +21,7 @@ int64_t CpuDevice::KvBytesPerPage(const KvShape& shape) const { return KvPageByt
 
 // The partials, the split runs, and the runs to compute: at most one per token, plus the shares.
 int64_t CpuDevice::AttendScratchBytes(const KvShape& shape, const SlotShape& slots) const {
-  const int64_t runs = kMaxCutRuns + slots.max_step_tokens + kMaxPartials;
+  const int64_t runs = kMaxSplitRuns + slots.max_step_tokens + kMaxPartials;
   return PartialBytes(shape.head) + runs * static_cast<int64_t>(sizeof(AttendRun));
 }
 
@@ -49,10 +49,11 @@ void CpuDevice::StoreKv(const StoreKvArgs& args) {
 void CpuDevice::Attend(const AttendArgs& args) {
   DCheckShapes(args);
   const HeadShape& head = args.pool.shape.head;
-  auto* cut_runs =
+  auto* split_runs =
       reinterpret_cast<AttendRun*>(static_cast<std::byte*>(args.scratch) + PartialBytes(head));
-  AttendRun* runs = cut_runs + kMaxCutRuns;
-  const AttendPlan plan = PlanAttend(args.step, head, args.window, pool_.workers(), runs, cut_runs);
+  AttendRun* runs = split_runs + kMaxSplitRuns;
+  const AttendPlan plan =
+      PlanAttend(args.step, head, args.window, pool_.workers(), runs, split_runs);
   // The products of a tile cost the same for fewer heads.
   const int32_t heads = kernels_->gemm_form.tiles
                             ? MaxHeadsPerUnit(head)
@@ -67,12 +68,12 @@ void CpuDevice::Attend(const AttendArgs& args) {
                    .scale = args.scale,
                    .out = args.out};
   Run(kernels_->attend, job, AttendUnitCount(head, plan.run_count, heads), 1);
-  if (plan.cut_count == 0) return;
-  job.runs = cut_runs;
-  job.run_count = plan.cut_count;
+  if (plan.split_count == 0) return;
+  job.runs = split_runs;
+  job.run_count = plan.split_count;
   // As above: a few heads of a few segments cost less than waking a worker.
   constexpr int64_t kHeadGrain = 4;
-  Run(kernels_->merge_attend, job, plan.cut_count * head.heads, kHeadGrain);
+  Run(kernels_->merge_attend, job, plan.split_count * head.heads, kHeadGrain);
 }
 
 }  // namespace baram::cpu

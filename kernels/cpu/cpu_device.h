@@ -57,7 +57,7 @@ class CpuDevice final : public Device {
   void Sample(const SampleArgs& args) override;
 
  private:
-  // Runs body(begin, end, worker) over [0, units) on all workers, in tiles of `grain` units.
+  // Runs body(begin, end, worker) over [0, units) on all workers, in tasks of `grain` units.
   template <typename Body>
   void Run(int64_t units, int64_t grain, const Body& body) {
     const FlushDenormals scope(*kernels_);

@@ -14,7 +14,7 @@ namespace baram::cpu {
 namespace {
 
 // Columns of 16 rows that a worker packs at a time: about the cost of a barrier.
-constexpr int64_t kPackColumnsPerTile = 4096;
+constexpr int64_t kPackColumnsPerTask = 4096;
 
 // How far ahead the embedding table is prefetched: hardware prefetchers stop at every 4 KiB page.
 constexpr int64_t kEmbedAheadBytes = 4096;
@@ -79,8 +79,8 @@ void CpuDevice::Gemm(const GemmArgs& args) {
     job.a = args.a.Rows(row, rows);
     job.out = args.out.Rows(row, rows);
     Run(kernels_->pack_a, job, CeilDivide(rows, 16) * column_units,
-        kPackColumnsPerTile / plan.block_k);
-    Run(kernels_->gemm, job, panels, plan.panels_per_tile);
+        kPackColumnsPerTask / plan.block_k);
+    Run(kernels_->gemm, job, panels, plan.panels_per_task);
   }
 }
 

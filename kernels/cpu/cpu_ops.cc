@@ -1,4 +1,4 @@
-// CpuDevice: Norm, AddNorm, Act and Sample, from their arguments to jobs, units and tiles.
+// CpuDevice: Norm, AddNorm, Act and Sample, from their arguments to jobs, units and tasks.
 #include "kernels/check.h"
 #include "kernels/cpu/cpu_device.h"
 #include "kernels/shape_check.h"
@@ -6,7 +6,7 @@
 namespace baram::cpu {
 namespace {
 
-// Rows per tile: enough to outweigh the cost of taking a tile, few enough to share the work.
+// Rows per task: enough to outweigh the cost of taking a task, few enough to share the work.
 constexpr int64_t kRowGrain = 4;
 
 }  // namespace
@@ -27,12 +27,12 @@ void CpuDevice::AddNorm(const AddNormArgs& args) {
 void CpuDevice::Act(const ActArgs& args) {
   DCheckShapes(args);
   const ActJob job = {args.gate_up, args.kind == Activation::kGeluTanh, args.out};
-  // A tile of four long rows takes longer than idle workers spin for the next op.
+  // A task of four long rows takes longer than idle workers spin for the next op.
   constexpr int64_t kLongRow = 4096;
   Run(kernels_->act, job, args.gate_up.rows, args.out.cols < kLongRow ? kRowGrain : 1);
 }
 
-// One row per tile: rows differ in cost. A row of 150,000 ids takes a thread about 200 us.
+// One row per task: rows differ in cost. A row of 150,000 ids takes a thread about 200 us.
 void CpuDevice::Sample(const SampleArgs& args) {
   DCheckShapes(args);
   Check(args.valid_vocab <= slots_.shape().vocab_size,

@@ -16,8 +16,8 @@ struct Blocking {
   int64_t chunk_rows;
   int64_t block_k;
   int64_t panels;
-  int64_t tiles_per_worker;  // several balance workers of unequal speed
-  int64_t tile_cost;         // overhead of a tile, in panels
+  int64_t tasks_per_worker;  // several balance workers of unequal speed
+  int64_t task_cost;         // overhead of a task, in panels
 };
 // A block of the weights of two panels, 16 KiB, stays in L1 while the rows stream through. L2 holds
 // two blocks of `a`, 512 KiB, and the accumulators, 512 KiB; about 1.3 MiB stay in L2 whatever
@@ -25,8 +25,8 @@ struct Blocking {
 //   blocks of 128  0.86    192  0.96    512  0.86    2048  0.64
 //   panels of   8  0.89     24  0.99     32  0.91
 //   chunks of 256  0.94: the weights are read twice
-// On the number of panels: `a` is read once per tile of panels, since each of its blocks evicts the
-// previous one from L2. The 0.89 of 8 panels corresponds to an overhead of two panels per tile.
+// On the number of panels: `a` is read once per task, since each of its blocks evicts the
+// previous one from L2. The 0.89 of 8 panels corresponds to an overhead of two panels per task.
 //
 // Of the time of a step in the kernel, the products take 0.54, with operands in L1. With all
 // operands in L2 the step takes 0.74; those from farther away, 2 lines of weights and 4 of `a`,
@@ -55,35 +55,35 @@ constexpr int64_t kStreamOutBytes = int64_t{1} << 20;
 
 // Bytes of weights that a worker takes at a time when the weights are the bound: long enough to
 // stream, short enough that workers finish together.
-constexpr int64_t kStreamTileBytes = int64_t{512} << 10;
+constexpr int64_t kStreamTaskBytes = int64_t{512} << 10;
 
-// The tolerated loss from workers that idle while the last ones finish: up to 1/33, 3 %, tiles keep
+// The tolerated loss from workers that idle while the last ones finish: up to 1/33, 3 %, tasks keep
 // the measured size, and another size must gain more than that.
 constexpr int64_t kLossPart = 33;
 
 // When the last of `workers` equally fast workers finishes, in panels.
-int64_t Makespan(int64_t panels, int64_t panels_per_tile, int64_t tile_cost, int64_t workers) {
-  const int64_t whole = panels / panels_per_tile;
-  const int64_t rest = RoundUp(panels % panels_per_tile, 2);  // a single panel costs as a pair
-  const int64_t each = panels_per_tile + tile_cost;
-  // The short tile is taken last: only if it is alone in its round does it shorten the round.
-  if (rest > 0 && whole % workers == 0) return whole / workers * each + rest + tile_cost;
+int64_t Makespan(int64_t panels, int64_t panels_per_task, int64_t task_cost, int64_t workers) {
+  const int64_t whole = panels / panels_per_task;
+  const int64_t rest = RoundUp(panels % panels_per_task, 2);  // a single panel costs as a pair
+  const int64_t each = panels_per_task + task_cost;
+  // The short task is taken last: only if it is alone in its round does it shorten the round.
+  if (rest > 0 && whole % workers == 0) return whole / workers * each + rest + task_cost;
   return CeilDivide(whole + (rest > 0 ? 1 : 0), workers) * each;
 }
 
-// Returns `panels_per_tile`, or another even number of at most `largest` if workers would idle at
-// the end: of 384 panels in tiles of 4, 60 workers take 240, and then only 36 of them the rest.
-int64_t EvenOut(int64_t panels, int64_t panels_per_tile, int64_t largest, int64_t tile_cost,
+// Returns `panels_per_task`, or another even number of at most `largest` if workers would idle at
+// the end: of 384 panels in tasks of 4, 60 workers take 240, and then only 36 of them the rest.
+int64_t EvenOut(int64_t panels, int64_t panels_per_task, int64_t largest, int64_t task_cost,
                 int64_t workers) {
-  const int64_t even = Makespan(panels, panels_per_tile, 0, workers);
-  if ((even - even / kLossPart) * workers <= panels) return panels_per_tile;
-  const int64_t before = Makespan(panels, panels_per_tile, tile_cost, workers);
-  int64_t chosen = panels_per_tile, least = before - before / kLossPart;
-  // Among equal makespans, the next size below panels_per_tile: smaller tiles also balance workers
+  const int64_t even = Makespan(panels, panels_per_task, 0, workers);
+  if ((even - even / kLossPart) * workers <= panels) return panels_per_task;
+  const int64_t before = Makespan(panels, panels_per_task, task_cost, workers);
+  int64_t chosen = panels_per_task, least = before - before / kLossPart;
+  // Among equal makespans, the next size below panels_per_task: smaller tasks also balance workers
   // of unequal speed.
   for (int64_t other = 2; other <= largest; other += 2) {
-    const int64_t makespan = Makespan(panels, other, tile_cost, workers);
-    if (makespan > least || (makespan == least && other > panels_per_tile)) continue;
+    const int64_t makespan = Makespan(panels, other, task_cost, workers);
+    if (makespan > least || (makespan == least && other > panels_per_task)) continue;
     chosen = other;
     least = makespan;
   }
@@ -110,18 +110,18 @@ GemmPlan SelectGemm(int64_t rows, int64_t n, int64_t padded_k, const GemmForm& f
   const int64_t panels = CeilDivide(n, kPanelColumns);
   int64_t largest = blocking.panels;
   if (plan.chunk_rows <= 32) {
-    largest = std::clamp(kStreamTileBytes / PanelBytes(padded_k), int64_t{2}, blocking.panels);
+    largest = std::clamp(kStreamTaskBytes / PanelBytes(padded_k), int64_t{2}, blocking.panels);
   }
-  const int64_t even_share = panels / (workers * blocking.tiles_per_worker);
+  const int64_t even_share = panels / (workers * blocking.tasks_per_worker);
   // Kernels work on pairs of panels.
   const int64_t share = std::clamp(even_share, int64_t{2}, largest) / 2 * 2;
-  plan.panels_per_tile = EvenOut(panels, share, largest, blocking.tile_cost, workers);
+  plan.panels_per_task = EvenOut(panels, share, largest, blocking.task_cost, workers);
   return plan;
 }
 
 std::string ToString(const GemmPlan& plan) {
   return std::to_string(plan.chunk_rows) + " x " + std::to_string(plan.block_k) + ", " +
-         std::to_string(plan.panels_per_tile) + " panels" + (plan.stream_out ? ", streamed" : "");
+         std::to_string(plan.panels_per_task) + " panels" + (plan.stream_out ? ", streamed" : "");
 }
 
 }  // namespace baram::cpu

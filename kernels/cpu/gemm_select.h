@@ -25,7 +25,7 @@ constexpr int64_t SumBytes(bool tiles, int64_t rows, int64_t panels) {
 struct GemmPlan {
   int64_t chunk_rows = 0;       // rows of `a` that are packed and multiplied at a time
   int64_t block_k = 0;          // columns of `a` that are multiplied at a time
-  int64_t panels_per_tile = 1;  // panels of 16 columns that a worker takes at a time
+  int64_t panels_per_task = 1;  // panels of 16 columns that a worker takes at a time
   bool stream_out = false;      // the result is too large to stay in a cache until it is read
   bool operator==(const GemmPlan&) const = default;
 };

@@ -46,7 +46,7 @@ void AddProducts(int64_t rounds, const Product& product) {
 }  // namespace
 
 void RunBf16Dots(int64_t rounds) {
-  U32 ones = SetBits(Pair(kOne, kOne));
+  U32 ones = SetU32(Pair(kOne, kOne));
   asm volatile("" : "+v"(ones));
   AddProducts(rounds, [ones](F32 sum) { return Chain(Pair(kOne, kOne), ones, sum); });
 }
@@ -63,7 +63,7 @@ bool Bf16DotFollowsOrder() {
     float sum = known.sum;
     uint32_t a = known.a, b = known.b;
     asm volatile("" : "+m"(sum), "+m"(a), "+m"(b));
-    if (FirstLane(Chain(a, SetBits(b), Set(sum))) != known.expected) return false;
+    if (FirstLane(Chain(a, SetU32(b), Set(sum))) != known.expected) return false;
   }
   return true;
 }

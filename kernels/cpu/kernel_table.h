@@ -29,7 +29,7 @@ struct KernelTable {
   Kernel<ActJob> act;
   Kernel<StoreKvJob> store_kv;
   Kernel<AttendJob> attend;
-  Kernel<AttendJob> merge_attend;  // after attend, where keys were cut
+  Kernel<AttendJob> merge_attend;  // after attend, where runs are split
   SamplePasses sample;
 };
 

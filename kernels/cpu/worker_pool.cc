@@ -103,7 +103,7 @@ WorkerPool::~WorkerPool() {
 }
 
 void WorkerPool::RunOp() {
-  // One tile, or no other thread: no barrier.
+  // One task, or no other thread: no barrier.
   if (threads_.empty() || op_.units <= op_.grain) {
     for (int64_t begin = 0; begin < op_.units; begin += op_.grain) {
       const int64_t end = begin + op_.grain < op_.units ? begin + op_.grain : op_.units;
@@ -117,18 +117,18 @@ void WorkerPool::RunOp() {
   state_.store(number << kOpShift | kOpen);
   Wake((op_.units + op_.grain - 1) / op_.grain);
 
-  RunTiles(workers_[0]);
+  RunTasks(workers_[0]);
 
   state_.store(number << kOpShift);
   for (int32_t i = 1; i <= std::ssize(threads_); ++i) AwaitLeaving(i, number);
 }
 
-// Wakes sleepers for the tiles in excess of the caller and the threads that are awake.
-void WorkerPool::Wake(int64_t tiles) {
+// Wakes sleepers for the tasks in excess of the caller and the threads that are awake.
+void WorkerPool::Wake(int64_t tasks) {
   const int32_t sleepers = sleepers_.load();
   if (sleepers == 0) return;
   const int64_t awake = 1 + std::ssize(threads_) - sleepers;
-  const int64_t wanted = std::min<int64_t>(sleepers, tiles - awake);
+  const int64_t wanted = std::min<int64_t>(sleepers, tasks - awake);
   if (wanted > 0) FutexWake(state_, static_cast<int>(wanted));
 }
 
@@ -144,7 +144,7 @@ void WorkerPool::AwaitLeaving(int32_t index, uint32_t number) {
   awaited_seat_.store(0, std::memory_order_relaxed);
 }
 
-void WorkerPool::RunTiles(const Worker& worker) {
+void WorkerPool::RunTasks(const Worker& worker) {
   const Op op = op_;
   while (true) {
     const int64_t begin = next_unit_.fetch_add(op.grain, std::memory_order_relaxed);
@@ -167,7 +167,7 @@ void WorkerPool::ThreadMain(int32_t index, const Options& options) {
     seats_[index].op.store(OpNumber(state));
     if (state_.load() == state) {
       seen = OpNumber(state);
-      RunTiles(workers_[index]);
+      RunTasks(workers_[index]);
     }
     Leave(index);
   }

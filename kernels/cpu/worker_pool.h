@@ -18,7 +18,7 @@ namespace baram::cpu {
 // thread at a time, the executor; it neither allocates nor locks. Between ops the threads spin for
 // Options::spin, then sleep; the destructor ends them.
 //
-// An op is open from its start until the caller finds no tile left. A thread joins an open op by
+// An op is open from its start until the caller finds no task left. A thread joins an open op by
 // taking its own seat, and the caller then waits only for the seats that are taken: a thread that
 // is asleep, or that the kernel has descheduled, delays no op. While awake, threads share no cache
 // line that they write, except the counter of units, so joining costs the same with many of them.
@@ -42,9 +42,9 @@ class WorkerPool {
 
   int32_t workers() const { return static_cast<int32_t>(workers_.size()); }
 
-  // Calls body(begin, end, worker) for consecutive ranges of at most `grain` units that cover
-  // [0, units), on all workers, and returns when all are done. What the bodies wrote is visible to
-  // the caller, and to the bodies of the next op.
+  // Calls body(begin, end, worker) for tasks, which are consecutive ranges of at most `grain` units
+  // and cover [0, units), on all workers, and returns when all are done. What the bodies wrote is
+  // visible to the caller, and to the bodies of the next op.
   template <typename Body>
   void ParallelFor(int64_t units, int64_t grain, const Body& body) {
     op_.run = [](const void* context, int64_t begin, int64_t end, const Worker& worker) {
@@ -72,8 +72,8 @@ class WorkerPool {
   };
 
   void RunOp();
-  void RunTiles(const Worker& worker);
-  void Wake(int64_t tiles);
+  void RunTasks(const Worker& worker);
+  void Wake(int64_t tasks);
   void AwaitLeaving(int32_t index, uint32_t number);
   uint32_t AwaitOp(uint32_t seen);
   void Leave(int32_t index);

@@ -355,11 +355,11 @@ TEST(GemmSelect, CutsForTheCaches) {
   EXPECT_EQ(ToString(SelectGemm(512, 8192, 2048, kFma, 2)), "128 x 2048, 16 panels");
 }
 
-// When the last of `workers` workers of the same speed ends, in panels: each takes the next tile.
-int64_t LastEnd(int64_t panels, int64_t panels_per_tile, int32_t workers) {
+// When the last of `workers` workers of the same speed ends, in panels: each takes the next task.
+int64_t LastEnd(int64_t panels, int64_t panels_per_task, int32_t workers) {
   std::vector<int64_t> ends(workers);
-  for (int64_t panel = 0; panel < panels; panel += panels_per_tile) {
-    *std::ranges::min_element(ends) += std::min(panels_per_tile, RoundUp(panels - panel, 2));
+  for (int64_t panel = 0; panel < panels; panel += panels_per_task) {
+    *std::ranges::min_element(ends) += std::min(panels_per_task, RoundUp(panels - panel, 2));
   }
   return *std::ranges::max_element(ends);
 }
@@ -381,10 +381,10 @@ TEST(GemmSelect, WorkersEndTogether) {
   struct Kind {
     int64_t rows;
     GemmForm form;
-    double above_pairs;  // above what tiles of one pair would take
+    double above_pairs;  // above what tasks of one pair would take
     double above_even;   // above panels / workers, from 32 panels a worker on
   };
-  // With many rows small tiles cost more than they even out.
+  // With many rows small tasks cost more than they even out.
   for (const Kind& kind :
        {Kind{1, kAmx, 1.03, 1.06}, Kind{64, kAmx, 1.03, 1.06}, Kind{512, kAmx, 1.12, 1.17},
         Kind{1, kFma, 1.03, 1.06}, Kind{128, kDots, 1.03, 1.06}}) {
@@ -393,8 +393,8 @@ TEST(GemmSelect, WorkersEndTogether) {
       const int64_t panels = CeilDivide(product.n, kPanelColumns);
       for (int32_t workers = 1; workers <= 128; ++workers) {
         const GemmPlan plan = SelectGemm(kind.rows, product.n, product.k, kind.form, workers);
-        EXPECT_EQ(plan.panels_per_tile % 2, 0);
-        const auto end = static_cast<double>(LastEnd(panels, plan.panels_per_tile, workers));
+        EXPECT_EQ(plan.panels_per_task % 2, 0);
+        const auto end = static_cast<double>(LastEnd(panels, plan.panels_per_task, workers));
         const auto pairs = static_cast<double>(2 * CeilDivide(CeilDivide(panels, 2), workers));
         worst_pairs = std::max(worst_pairs, end / pairs);
         if (panels >= 32 * workers) {
@@ -407,14 +407,14 @@ TEST(GemmSelect, WorkersEndTogether) {
   }
 }
 
-// Where tiles divide among the workers their size is as measured.
+// Where tasks divide among the workers their size is as measured.
 TEST(GemmSelect, MeasuredTilesStayWhereTheyDivide) {
-  EXPECT_EQ(SelectGemm(512, 28'672, 4096, kAmx, 64).panels_per_tile, 14);
-  EXPECT_EQ(SelectGemm(512, 28'672, 4096, kAmx, 60).panels_per_tile, 10) << "128 of 14 do not";
-  EXPECT_EQ(SelectGemm(1, 4096, 4096, kAmx, 64).panels_per_tile, 2);
-  EXPECT_EQ(SelectGemm(64, 28'672, 4096, kAmx, 64).panels_per_tile, 4) << "299 of 6 do not";
-  EXPECT_EQ(SelectGemm(64, 4096, 4096, kAmx, 60).panels_per_tile, 2) << "6 are as late";
-  EXPECT_EQ(SelectGemm(512, 4096, 4096, kAmx, 60).panels_per_tile, 6) << "tiles of 2 are slow";
+  EXPECT_EQ(SelectGemm(512, 28'672, 4096, kAmx, 64).panels_per_task, 14);
+  EXPECT_EQ(SelectGemm(512, 28'672, 4096, kAmx, 60).panels_per_task, 10) << "128 of 14 do not";
+  EXPECT_EQ(SelectGemm(1, 4096, 4096, kAmx, 64).panels_per_task, 2);
+  EXPECT_EQ(SelectGemm(64, 28'672, 4096, kAmx, 64).panels_per_task, 4) << "299 of 6 do not";
+  EXPECT_EQ(SelectGemm(64, 4096, 4096, kAmx, 60).panels_per_task, 2) << "6 are as late";
+  EXPECT_EQ(SelectGemm(512, 4096, 4096, kAmx, 60).panels_per_task, 6) << "tasks of 2 are slow";
 }
 
 // For every shape, a worker's scratch and the shared one suffice.
@@ -425,10 +425,10 @@ TEST(GemmSelect, FitsItsMemory) {
         const GemmPlan plan = SelectGemm(rows, 128 * 1024, k, form, 2);
         EXPECT_GE(plan.chunk_rows, 1);
         EXPECT_LE(RoundUp(plan.chunk_rows, 16) * k * form.element_bytes, kGemmScratchBytes);
-        EXPECT_LE(SumBytes(form.tiles, plan.chunk_rows, plan.panels_per_tile), kWorkerScratchBytes);
+        EXPECT_LE(SumBytes(form.tiles, plan.chunk_rows, plan.panels_per_task), kWorkerScratchBytes);
         EXPECT_EQ(plan.block_k % 32, 0);
         EXPECT_GE(plan.block_k, 32);
-        EXPECT_GE(plan.panels_per_tile, 1);
+        EXPECT_GE(plan.panels_per_task, 1);
       }
     }
   }

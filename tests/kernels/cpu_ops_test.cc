@@ -174,14 +174,14 @@ struct PlannedStep {
 
 struct Planned {
   Planned(const PlannedStep& step, const HeadShape& head, int32_t window, int32_t workers)
-      : runs(step.positions.size() + kMaxPartials), cut_runs(kMaxCutRuns) {
+      : runs(step.positions.size() + kMaxPartials), split_runs(kMaxSplitRuns) {
     const AttendPlan plan =
-        PlanAttend(step.view, head, window, workers, runs.data(), cut_runs.data());
+        PlanAttend(step.view, head, window, workers, runs.data(), split_runs.data());
     runs.resize(plan.run_count);
-    cut_runs.resize(plan.cut_count);
+    split_runs.resize(plan.split_count);
   }
 
-  std::vector<AttendRun> runs, cut_runs;
+  std::vector<AttendRun> runs, split_runs;
 };
 
 // The keys that a run reads.
@@ -240,7 +240,7 @@ TEST(AttendPlan, CoversEveryKeyOfEveryTokenOnceAndLongestFirst) {
   }
 }
 
-TEST(AttendPlan, SharesOfACutRunHavePartialsOfTheirOwn) {
+TEST(AttendPlan, SharesOfASplitRunHavePartialsOfTheirOwn) {
   const PlannedStep step({{70'000, 1}, {300, 1}, {9000, 7}, {600'000, 1}, {5000, 3}});
   for (const int32_t window : {0, 3000}) {
     const Planned plan(step, {8, 1, 64}, window, 64);
@@ -253,11 +253,11 @@ TEST(AttendPlan, SharesOfACutRunHavePartialsOfTheirOwn) {
       }
     };
     count(plan.runs, computed);
-    count(plan.cut_runs, merged);
+    count(plan.split_runs, merged);
     EXPECT_EQ(computed, merged);
     EXPECT_LE(*std::max_element(merged.begin(), merged.end()), 1);
-    EXPECT_GE(plan.cut_runs.size(), 3u);
-    for (const AttendRun& whole : plan.cut_runs) {
+    EXPECT_GE(plan.split_runs.size(), 3u);
+    for (const AttendRun& whole : plan.split_runs) {
       int32_t next = whole.segment;
       for (const AttendRun& run : plan.runs) {
         if (run.partial < 0 || run.token != whole.token) continue;
@@ -269,11 +269,11 @@ TEST(AttendPlan, SharesOfACutRunHavePartialsOfTheirOwn) {
   }
 }
 
-TEST(AttendPlan, KeysAreCutWhereWorkersWouldBeIdle) {
+TEST(AttendPlan, RunsAreSplitWhereWorkersWouldBeIdle) {
   struct Case {
     Rows rows;
     int32_t kv_heads, workers;
-    size_t runs, cut;
+    size_t runs, split;
   };
   const auto even = [](size_t rows, int32_t context) { return Rows(rows, {context - 1, 1}); };
   const Case cases[] = {
@@ -293,7 +293,7 @@ TEST(AttendPlan, KeysAreCutWhereWorkersWouldBeIdle) {
     const HeadShape head = {c.kv_heads, c.kv_heads, 128};
     const Planned plan(PlannedStep(c.rows), head, 0, c.workers);
     EXPECT_EQ(plan.runs.size(), c.runs) << c.rows[0].first << " on " << c.workers;
-    EXPECT_EQ(plan.cut_runs.size(), c.cut) << c.rows[0].first << " on " << c.workers;
+    EXPECT_EQ(plan.split_runs.size(), c.split) << c.rows[0].first << " on " << c.workers;
   }
 }
 
