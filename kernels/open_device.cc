@@ -1,5 +1,5 @@
 // Opens a device by name. Besides CMake the only place that knows which devices this build has.
-#include "kernels/cpu/cpu_device.h"
+#include "kernels/cpu/open_cpu.h"
 #include "kernels/cuda/cuda_device.h"
 #include "kernels/device.h"
 #include "kernels/ref/ref_device.h"

@@ -4,25 +4,19 @@
 #define BARAM_KERNELS_CPU_CPU_DEVICE_H_
 
 #include <cstdint>
-#include <memory>
 #include <string>
 
 #include "kernels/cpu/kernel_table.h"
 #include "kernels/cpu/sampler.h"
 #include "kernels/cpu/worker_pool.h"
 #include "kernels/device.h"
-#include "kernels/host_facts.h"
 #include "kernels/slots.h"
 
 namespace baram::cpu {
 
-// All but enter_thread. Pins no worker where PinningProblem has something to say.
-WorkerPool::Options PoolOptionsOf(const DeviceOptions& options, const HostFacts& host);
-
 // Synchronous: an op is done when its call returns. Calls come from the executor thread, which is
-// worker 0. Facts, memory and steps are in cpu_device.cc; weights, Embed, Gemm and GatherRows in
-// cpu_gemm.cc; StoreKv, Attend and the sizes of the cache in cpu_attention.cc; the other ops in
-// cpu_ops.cc.
+// worker 0. Memory and steps are in cpu_device.cc; packing and Gemm in cpu_gemm.cc; StoreKv, Attend
+// and the sizes of the cache in cpu_attend.cc; what is supported and the other ops in cpu_ops.cc.
 class CpuDevice final : public Device {
  public:
   // May get fewer threads or less memory than it needs: check Missing before using the device.
@@ -89,12 +83,5 @@ class CpuDevice final : public Device {
 };
 
 }  // namespace baram::cpu
-
-namespace baram {
-
-// See OpenDevice.
-std::unique_ptr<Device> OpenCpuDevice(const DeviceOptions& options, std::string* error);
-
-}  // namespace baram
 
 #endif  // BARAM_KERNELS_CPU_CPU_DEVICE_H_

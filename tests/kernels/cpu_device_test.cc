@@ -1,6 +1,4 @@
 // The CPU device: opening, instruction sets, memory, embedding, floating-point mode.
-#include "kernels/cpu/cpu_device.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -15,6 +13,7 @@
 
 #include "kernels/cpu/bf16_dot.h"
 #include "kernels/cpu/cpu_facts.h"
+#include "kernels/cpu/open_cpu.h"
 #include "kernels/device.h"
 #include "kernels/float_types.h"
 #include "tests/scarce_threads.h"
