@@ -142,7 +142,7 @@ class Bench {
     }
     request.max_tokens = max_tokens;
     request.sampling.temperature = 0;
-    auto outbox = core_.Submit(std::move(request), nullptr);
+    auto outbox = core_.Submit(std::move(request));
     Check(outbox.ok(), outbox.status().ToString().c_str());
     outboxes_.push_back(*std::move(outbox));
   }

@@ -120,7 +120,7 @@ class Bench {
     }
     request.max_tokens = max_tokens;
     request.priority = priority;
-    auto outbox = core_->Submit(std::move(request), nullptr);
+    auto outbox = core_->Submit(std::move(request));
     Check(outbox.ok(), outbox.status().ToString().c_str());
     ++submitted_;
     if (priority == 0) cancellable_.push_back(*std::move(outbox));

@@ -111,7 +111,7 @@ absl::Status EngineCore::Accepting(const Request& request) const {
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::shared_ptr<Outbox>> EngineCore::Submit(Request request, void* reader) {
+absl::StatusOr<std::shared_ptr<Outbox>> EngineCore::Submit(Request request) {
   absl::Status status = Validate(request);
   if (status.ok()) status = Accepting(request);
   if (!status.ok()) {
@@ -121,7 +121,6 @@ absl::StatusOr<std::shared_ptr<Outbox>> EngineCore::Submit(Request request, void
   if (request.arrival == SteadyTime{}) request.arrival = std::chrono::steady_clock::now();
   const int64_t tokens = QueuedTokens(request);
   auto outbox = std::make_shared<Outbox>(request, config_.stream_tokens, wakeup_);
-  outbox->reader = reader;
   auto live = std::make_unique<LiveRequest>(std::move(request), outbox);
   {
     std::lock_guard lock(inbox_mutex_);

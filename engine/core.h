@@ -33,7 +33,7 @@ class EngineCore {
   EngineCore(const EngineConfig& config, const LoadedModel& model);
 
   // --- any thread; see Engine
-  absl::StatusOr<std::shared_ptr<Outbox>> Submit(Request request, void* reader);
+  absl::StatusOr<std::shared_ptr<Outbox>> Submit(Request request);
   bool Abort(const std::string& id);
   void Drain(SteadyTime limit);
   bool draining() const { return draining_.load(); }

@@ -86,8 +86,8 @@ std::unique_ptr<Engine> Engine::Start(std::unique_ptr<LoadedModel> model,
   return std::unique_ptr<Engine>(new Engine(std::make_unique<Threads>(std::move(model), config)));
 }
 
-absl::StatusOr<std::shared_ptr<Outbox>> Engine::Submit(Request request, void* reader) {
-  return threads_->core.Submit(std::move(request), reader);
+absl::StatusOr<std::shared_ptr<Outbox>> Engine::Submit(Request request) {
+  return threads_->core.Submit(std::move(request));
 }
 bool Engine::Abort(const std::string& id) { return threads_->core.Abort(id); }
 void Engine::Drain(SteadyTime limit) { threads_->core.Drain(limit); }

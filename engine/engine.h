@@ -1,7 +1,7 @@
 // Engine: one model on one device, serving many requests at once.
 //
 //   auto engine = Engine::Open(config);
-//   auto outbox = (*engine)->Submit(std::move(request), reader);
+//   auto outbox = (*engine)->Submit(std::move(request));
 //   ... engine->touched().Take(&list, deadline) on the delivery thread, outbox->Pop(...)
 //
 // Open starts two threads: the engine thread, which owns every sequence, page and statistic, and
@@ -52,9 +52,8 @@ class Engine {
   // Accepts a request or refuses it at once: InvalidArgument (never retry: the prompt is empty or
   // too long, or a field is out of range), ResourceExhausted (the queue is full, BlamedSetting
   // names the limit: retry later), Unavailable (draining, or the device is lost), AlreadyExists
-  // (the id is live, and one of the two calls requires it for itself). `reader` is stored in the
-  // outbox before the engine sees it.
-  absl::StatusOr<std::shared_ptr<Outbox>> Submit(Request request, void* reader);
+  // (the id is live, and one of the two calls requires it for itself).
+  absl::StatusOr<std::shared_ptr<Outbox>> Submit(Request request);
   // Cancels the live requests with this id, all parts of all calls; false if there is none.
   bool Abort(const std::string& id);
 

@@ -54,9 +54,6 @@ class Outbox {
 
   // True while the outbox is in the touched list. Maintained by TouchedList, under its lock.
   bool listed = false;
-  // The reader's object that this outbox feeds; set by EngineCore::Submit, never read by the
-  // engine.
-  void* reader = nullptr;
 
   // --- engine
   int32_t ring_tokens() const;  // the capacity of each output's ring

@@ -21,11 +21,12 @@ Delivery::~Delivery() {
 }
 
 std::shared_ptr<Reply> Delivery::Open(ReplyOptions options, std::span<const int32_t> prompt,
-                                      ReplySink* sink) {
-  auto reply =
-      std::make_shared<Reply>(*this, limits_, tokenizer_, std::move(options), prompt, sink);
+                                      std::shared_ptr<Outbox> outbox, ReplySink* sink) {
+  const Outbox* key = outbox.get();
+  auto reply = std::make_shared<Reply>(*this, limits_, tokenizer_, std::move(options), prompt,
+                                       std::move(outbox), sink);
   std::lock_guard lock(mutex_);
-  live_.emplace(reply.get(), reply);
+  live_.emplace(key, reply);
   return reply;
 }
 
@@ -34,16 +35,16 @@ bool Delivery::idle() const {
   return live_.empty();
 }
 
-std::shared_ptr<Reply> Delivery::Find(const void* reader) const {
+std::shared_ptr<Reply> Delivery::Find(const Outbox& outbox) const {
   std::lock_guard lock(mutex_);
-  const auto found = live_.find(static_cast<const Reply*>(reader));
+  const auto found = live_.find(&outbox);
   return found == live_.end() ? nullptr : found->second;
 }
 
-void Delivery::Forget(const Reply* reply) {
+void Delivery::Forget(const Outbox& outbox) {
   std::shared_ptr<Reply> last;  // released outside the lock
   std::lock_guard lock(mutex_);
-  const auto found = live_.find(reply);
+  const auto found = live_.find(&outbox);
   if (found == live_.end()) return;
   last = std::move(found->second);
   live_.erase(found);
@@ -73,9 +74,10 @@ void Delivery::Loop() {
       if (closing_) return;
       ready.swap(ready_);
     }
-    // An outbox may be touched once more after its reply has ended: look the reader up.
+    // An outbox may be touched before its reply is opened, which WriteDone makes up for, and once
+    // more after it has ended.
     for (const auto& outbox : touched) {
-      if (const auto reply = Find(outbox->reader)) reply->Pump();
+      if (const auto reply = Find(*outbox)) reply->Pump();
     }
     for (const auto& reply : ready) reply->PumpReady();
     ready.clear();

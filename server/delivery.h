@@ -30,10 +30,10 @@ class Delivery {
   Delivery(const Delivery&) = delete;
   Delivery& operator=(const Delivery&) = delete;
 
-  // Call before Submit: the result is the outbox's reader, and Reply::Bind tells it the outcome of
-  // Submit. The text continues after `prompt`, which is not kept.
+  // The reply that reads `outbox`, from the first WriteDone on at the latest. Its text continues
+  // after `prompt`, which is not kept.
   std::shared_ptr<Reply> Open(ReplyOptions options, std::span<const int32_t> prompt,
-                              ReplySink* sink);
+                              std::shared_ptr<Outbox> outbox, ReplySink* sink);
   // Whether every reply has ended, and all that its sink wrote is sent or lost.
   bool idle() const;
 
@@ -42,19 +42,19 @@ class Delivery {
 
   void Loop();
   void BreakStalled(SteadyTime now);
-  std::shared_ptr<Reply> Find(const void* reader) const;
+  std::shared_ptr<Reply> Find(const Outbox& outbox) const;
   // Thread-safe: pumps the reply soon.
   void Ready(std::shared_ptr<Reply> reply);
-  // Thread-safe: the reply has ended.
-  void Forget(const Reply* reply);
+  // Thread-safe: the reply that reads `outbox` has ended.
+  void Forget(const Outbox& outbox);
 
   TouchedList& touched_;
   const text::Tokenizer& tokenizer_;
   const ReplyLimits limits_;
 
-  mutable std::mutex mutex_;  // guards what follows
-  absl::flat_hash_map<const Reply*, std::shared_ptr<Reply>> live_;
-  std::vector<std::shared_ptr<Reply>> ready_;  // their WriteDone was called
+  mutable std::mutex mutex_;                                         // guards what follows
+  absl::flat_hash_map<const Outbox*, std::shared_ptr<Reply>> live_;  // by what they read
+  std::vector<std::shared_ptr<Reply>> ready_;                        // their WriteDone was called
   bool closing_ = false;
 
   std::thread thread_;  // last: it uses all of the above

@@ -44,8 +44,13 @@ absl::Status StatusOf(const Finish& finish, const std::string& request_id) {
 }  // namespace
 
 Reply::Reply(Delivery& delivery, const ReplyLimits& limits, const text::Tokenizer& tokenizer,
-             ReplyOptions options, std::span<const int32_t> prompt, ReplySink* sink)
-    : delivery_(delivery), limits_(limits), options_(std::move(options)), sink_(sink) {
+             ReplyOptions options, std::span<const int32_t> prompt, std::shared_ptr<Outbox> outbox,
+             ReplySink* sink)
+    : delivery_(delivery),
+      limits_(limits),
+      options_(std::move(options)),
+      outbox_(std::move(outbox)),
+      sink_(sink) {
   const auto stops = std::make_shared<const text::StopStrings>(options_.stop);
   outputs_.reserve(options_.outputs);
   for (int32_t i = 0; i < options_.outputs; ++i) {
@@ -91,38 +96,13 @@ void Reply::Over() {
     sink_ = nullptr;
     last = last_sent_;
   }
-  if (last) delivery_.Forget(this);  // otherwise the engine is still to end it
+  if (last) delivery_.Forget(*outbox_);  // otherwise the engine is still to end it
 }
 
-void Reply::Cancel(FinishReason reason) {
-  std::shared_ptr<Outbox> outbox;
-  {
-    std::lock_guard lock(write_mutex_);
-    if (!cancel_) cancel_ = reason;
-    outbox = outbox_;
-  }
-  if (outbox) outbox->Cancel(reason);
-}
-
-void Reply::Bind(std::shared_ptr<Outbox> outbox) {
-  if (!outbox) return delivery_.Forget(this);
-  std::optional<FinishReason> cancel;
-  {
-    std::lock_guard lock(write_mutex_);
-    outbox_ = outbox;
-    cancel = cancel_;
-  }
-  if (cancel) outbox->Cancel(*cancel);
-}
+void Reply::Cancel(FinishReason reason) { outbox_->Cancel(reason); }
 
 void Reply::Pump() {
-  std::shared_ptr<Outbox> outbox;
-  {
-    std::lock_guard lock(write_mutex_);
-    outbox = outbox_;
-  }
-  if (!outbox) return;  // not bound yet: WriteDone follows
-  Take(*outbox);
+  Take();
   if (!HasNews()) return;
   {
     std::lock_guard lock(write_mutex_);
@@ -145,7 +125,7 @@ void Reply::Pump() {
     }
   }
   if (last) {
-    if (!watched_) delivery_.Forget(this);
+    if (!watched_) delivery_.Forget(*outbox_);
   } else if (!heard) {
     WriteDone();  // no sink listens: continue until the engine has ended it
   }
@@ -184,7 +164,7 @@ bool Reply::Full() const {
   return pending_bytes_ >= limits_.pending_bytes || pending_tokens_ >= limits_.pending_tokens;
 }
 
-void Reply::Take(Outbox& outbox) {
+void Reply::Take() {
   if (usage_ || finished_ == options_.outputs) return;
   // An output that filled the reply has had its turn: the next chunk starts with the one after it,
   // however fast the first one's ring fills again.
@@ -194,27 +174,27 @@ void Reply::Take(Outbox& outbox) {
     if (output.finished) continue;
     const bool was_full = Full();
     TokenResult token;
-    while ((output.matched || !Full()) && outbox.Pop(output.delta.index, &token)) {
-      if (!prompt_made_) TakePrompt(outbox);
-      if (!output.matched) TakeToken(outbox, output, token);
+    while ((output.matched || !Full()) && outbox_->Pop(output.delta.index, &token)) {
+      if (!prompt_made_) TakePrompt();
+      if (!output.matched) TakeToken(output, token);
     }
     if (!was_full && Full()) turn_ = index + 1;
     Finish finish;
-    if (outbox.Finished(output.delta.index, &finish)) EndOutput(output, finish);
+    if (outbox_->Finished(output.delta.index, &finish)) EndOutput(output, finish);
   }
-  if (finished_ == options_.outputs) EndReply(outbox);
+  if (finished_ == options_.outputs) EndReply();
 }
 
 // Sent with the first token, so that clients which time the first event time the first token.
-void Reply::TakePrompt(Outbox& outbox) {
+void Reply::TakePrompt() {
   prompt_made_ = true;
   prompt_.emplace();
-  prompt_->prompt_tokens = outbox.prompt_tokens();
-  prompt_->cached_tokens = std::max(0, outbox.cached_tokens());
-  for (TokenResult score; outbox.PopPromptScore(&score);) prompt_->scores.push_back(score);
+  prompt_->prompt_tokens = outbox_->prompt_tokens();
+  prompt_->cached_tokens = std::max(0, outbox_->cached_tokens());
+  for (TokenResult score; outbox_->PopPromptScore(&score);) prompt_->scores.push_back(score);
 }
 
-void Reply::TakeToken(Outbox& outbox, Output& output, const TokenResult& token) {
+void Reply::TakeToken(Output& output, const TokenResult& token) {
   ++output.tokens;
   ++output.delta.count;
   if (options_.tokens) {
@@ -230,7 +210,7 @@ void Reply::TakeToken(Outbox& outbox, Output& output, const TokenResult& token) 
   if (!ends || options_.include_stop) output.decoder.Step(token.token, &piece);
   Feed(output, piece);
   if (ends) FlushText(output, /*whole=*/true);
-  CheckMatch(outbox, output);
+  CheckMatch(output);
 }
 
 void Reply::Feed(Output& output, std::string_view piece) {
@@ -257,10 +237,10 @@ void Reply::FlushText(Output& output, bool whole) {
   Show(output, std::move(shown));
 }
 
-void Reply::CheckMatch(Outbox& outbox, Output& output) {
+void Reply::CheckMatch(Output& output) {
   if (output.matched || !output.matcher.match()) return;
   output.matched = true;
-  outbox.StopAt(output.delta.index);
+  outbox_->StopAt(output.delta.index);
   ends_.push_back({.index = output.delta.index,
                    .reason = EndReason::kStop,
                    .stop_string = *output.matcher.match()});
@@ -289,11 +269,11 @@ void Reply::EndOutput(Output& output, const Finish& finish) {
   ends_.push_back(std::move(end));
 }
 
-void Reply::EndReply(const Outbox& outbox) {
-  const Timeline times = outbox.timeline();
+void Reply::EndReply() {
+  const Timeline times = outbox_->timeline();
   usage_.emplace();
-  usage_->prompt_tokens = outbox.prompt_tokens();
-  usage_->cached_tokens = std::max(0, outbox.cached_tokens());
+  usage_->prompt_tokens = outbox_->prompt_tokens();
+  usage_->cached_tokens = std::max(0, outbox_->cached_tokens());
   for (const Output& output : outputs_) usage_->completion_tokens += output.tokens;
   usage_->queued_s = Elapsed(times.arrival, times.admitted);
   usage_->first_token_s = Elapsed(times.arrival, times.first_token);

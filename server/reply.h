@@ -54,7 +54,8 @@ class Reply : public std::enable_shared_from_this<Reply> {
  public:
   // Called by Delivery::Open. The references must outlive delivery.
   Reply(Delivery& delivery, const ReplyLimits& limits, const text::Tokenizer& tokenizer,
-        ReplyOptions options, std::span<const int32_t> prompt, ReplySink* sink);
+        ReplyOptions options, std::span<const int32_t> prompt, std::shared_ptr<Outbox> outbox,
+        ReplySink* sink);
 
   // Thread-safe: the sink can take the next chunk. The caller need not keep the reply alive.
   void WriteDone();
@@ -70,10 +71,6 @@ class Reply : public std::enable_shared_from_this<Reply> {
   // Thread-safe: the client has gone, or wants no more. The sink still gets its last chunk, with
   // the status of `reason`.
   void Cancel(FinishReason reason = FinishReason::kCancelled);
-
-  // Called after Submit by the caller of Delivery::Open: the outbox, or null if the request was
-  // refused. With null delivery forgets the reply, whose sink was and will never be called.
-  void Bind(std::shared_ptr<Outbox> outbox);
 
   // Delivery thread: takes what the outbox has and, if the sink is idle, gives it a chunk.
   void Pump();
@@ -96,23 +93,24 @@ class Reply : public std::enable_shared_from_this<Reply> {
   // All on the delivery thread.
   bool HasNews() const;
   bool Full() const;
-  void Take(Outbox& outbox);
-  void TakePrompt(Outbox& outbox);
-  void TakeToken(Outbox& outbox, Output& output, const TokenResult& token);
+  void Take();
+  void TakePrompt();
+  void TakeToken(Output& output, const TokenResult& token);
   // Shows what can no longer be part of a stop string.
   void Feed(Output& output, std::string_view piece);
   void Show(Output& output, std::string text);
   // Shows text held back for a stop string and, if `whole`, for the rest of a character.
   void FlushText(Output& output, bool whole);
-  void CheckMatch(Outbox& outbox, Output& output);
+  void CheckMatch(Output& output);
   void EndOutput(Output& output, const Finish& finish);
-  void EndReply(const Outbox& outbox);
+  void EndReply();
   ReplyChunk TakeChunk();
   bool Stalled(SteadyTime now);
 
   Delivery& delivery_;
   const ReplyLimits& limits_;
   const ReplyOptions options_;
+  const std::shared_ptr<Outbox> outbox_;
 
   // Used only on the delivery thread.
   std::vector<Output> outputs_;
@@ -137,8 +135,6 @@ class Reply : public std::enable_shared_from_this<Reply> {
   SteadyTime write_moved_{};  // when it began, or was last partly sent
   int64_t write_bytes_ = 0;   // bytes of it sent so far
   bool queued_ = false;       // passed to Delivery::Ready
-  std::shared_ptr<Outbox> outbox_;
-  std::optional<FinishReason> cancel_;  // requested before the outbox was known
 };
 
 }  // namespace baram::server

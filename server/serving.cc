@@ -194,14 +194,10 @@ absl::StatusOr<Accepted> Serving::AcceptPrompt(const Call& call, size_t prompt,
   options.stop_ids = request->stop_ids;
   options.min_tokens = request->sampling.min_tokens;
   Accepted accepted{.prompt_ids = request->prompt, .cut_after = cut_after, .reply = nullptr};
-  accepted.reply = delivery_.Open(std::move(options), request->prompt, sink);
-
-  auto outbox = engine_.Submit(*std::move(request), accepted.reply.get());
-  if (!outbox.ok()) {
-    accepted.reply->Bind(nullptr);
-    return Explain(outbox.status());
-  }
-  accepted.reply->Bind(*std::move(outbox));
+  auto outbox = engine_.Submit(*std::move(request));
+  if (!outbox.ok()) return Explain(outbox.status());
+  accepted.reply =
+      delivery_.Open(std::move(options), accepted.prompt_ids, *std::move(outbox), sink);
   return accepted;
 }
 

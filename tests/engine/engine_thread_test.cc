@@ -2,6 +2,8 @@
 // for the thread sanitizer; every output must still be exact and end once.
 #include <atomic>
 #include <chrono>
+#include <map>
+#include <mutex>
 #include <semaphore>
 #include <thread>
 
@@ -38,6 +40,19 @@ class Reader {
   void Join() {
     if (thread_.joinable()) thread_.join();
   }
+  // Submits the client's request and reads its outbox.
+  absl::StatusOr<std::shared_ptr<Outbox>> Submit(Client& client) {
+    auto outbox = engine_.Submit(client.request);
+    if (!outbox.ok()) return outbox;
+    {
+      std::lock_guard lock(mutex_);
+      client.outbox = *outbox;
+      clients_.emplace(outbox->get(), &client);
+    }
+    std::vector<std::shared_ptr<Outbox>> touched = {*outbox};  // it may have been touched before
+    engine_.touched().Add(touched);
+    return outbox;
+  }
   void Expect(int64_t outputs) { expected_.store(outputs); }
   int64_t finished() const { return finished_.load(); }
 
@@ -47,8 +62,8 @@ class Reader {
     while (true) {
       engine_.touched().Take(&taken, SteadyTime::max());
       for (const std::shared_ptr<Outbox>& outbox : taken) {
-        auto* client = static_cast<Client*>(outbox->reader);
-        client->outbox = outbox;
+        Client* client = Find(*outbox);
+        if (client == nullptr) continue;
         const bool was_done = client->done();
         client->Read();
         if (!was_done && client->done()) finished_.fetch_add(1);
@@ -57,7 +72,15 @@ class Reader {
     }
   }
 
+  Client* Find(const Outbox& outbox) {
+    std::lock_guard lock(mutex_);
+    const auto found = clients_.find(&outbox);
+    return found == clients_.end() ? nullptr : found->second;
+  }
+
   Engine& engine_;
+  std::mutex mutex_;
+  std::map<const Outbox*, Client*> clients_;  // guarded by mutex_
   std::atomic<int64_t> finished_{0}, expected_{-1};
   std::thread thread_;
 };
@@ -89,7 +112,7 @@ TEST(EngineThreadTest, StormsOfSubmitsAndCancelsStayExact) {
             client->request.n = 1 + at % 3;
             client->outputs.resize(client->request.n);
             clients[at] = std::move(client);
-            auto outbox = engine->Submit(clients[at]->request, clients[at].get());
+            auto outbox = reader.Submit(*clients[at]);
             if (!outbox.ok()) continue;
             accepted.fetch_add(1);
             if (at % 5 == 0) (*outbox)->Cancel();
@@ -132,7 +155,7 @@ TEST(EngineThreadTest, GoingAwayEndsWhatIsLeft) {
       client->request = MakeRequest(RandomPrompt(i, 20), 100);
       client->request.id = std::to_string(i);
       client->outputs.resize(1);
-      auto outbox = engine->Submit(client->request, client.get());
+      auto outbox = engine->Submit(client->request);
       ASSERT_TRUE(outbox.ok()) << outbox.status();
       client->outbox = *outbox;
       clients.push_back(std::move(client));
@@ -156,7 +179,7 @@ TEST(EngineThreadTest, ALostDeviceIsToldToEverybody) {
         client->request = MakeRequest(RandomPrompt(i, 20), 100);
         client->request.id = std::to_string(i);
         client->outputs.resize(1);
-        auto outbox = engine->Submit(client->request, client.get());
+        auto outbox = reader.Submit(*client);
         if (!outbox.ok()) {
           EXPECT_TRUE(absl::IsUnavailable(outbox.status()));
           continue;
@@ -185,7 +208,7 @@ TEST(EngineThreadTest, ARequestMayComeWhileAFlushFindsTheDeviceLost) {
   const auto submit = [&](const char* id) {
     Request request = MakeRequest(RandomPrompt(1, 20), 1);
     request.id = id;
-    return *engine->Submit(std::move(request), nullptr);
+    return *engine->Submit(std::move(request));
   };
   const auto first = submit("first");
   ASSERT_TRUE(Await([&] { return waits.load() == 2; }));
@@ -209,7 +232,7 @@ TEST(EngineThreadTest, DrainFinishesWhatRunsAndThenIsIdle) {
   {
     Reader reader(*engine);
     reader.Expect(1);
-    ASSERT_TRUE(engine->Submit(client.request, &client).ok());
+    ASSERT_TRUE(reader.Submit(client).ok());
     engine->Drain(SteadyTime::max());
   }
   EXPECT_EQ(client.outputs[0].Ids(), Expect(client.request, 0, {0}, 128).ids);
@@ -226,7 +249,7 @@ TEST(EngineThreadTest, AReaderThatComesBackWakesTheEngine) {
   Client client;
   client.request = MakeRequest(RandomPrompt(1, 20), kTokens);
   client.outputs.resize(1);
-  const auto outbox = engine->Submit(client.request, nullptr);
+  const auto outbox = engine->Submit(client.request);
   ASSERT_TRUE(outbox.ok());
   client.outbox = *outbox;
   for (int32_t taken = 0; taken < kTokens; taken += kRing) {
@@ -258,9 +281,9 @@ TEST(EngineThreadTest, EveryLayerIsProgress) {
   holding.store(true);
   Reader reader(*engine);
   reader.Expect(2);
-  ASSERT_TRUE(engine->Submit(client.request, &client).ok());
+  ASSERT_TRUE(reader.Submit(client).ok());
   EXPECT_TRUE(Await([&] { return engine->stalled_s() > 0.2; }));
-  ASSERT_TRUE(engine->Submit(more.request, &more).ok());
+  ASSERT_TRUE(reader.Submit(more).ok());
   EXPECT_GT(engine->stalled_s(), 0.2) << "new work is no progress";
   layers.release();  // the second layer begins and is held
   EXPECT_TRUE(Await([&] { return engine->stalled_s() < 0.2; }));
@@ -307,13 +330,13 @@ TEST(EngineThreadTest, AStepInFlightIsNoRestThoughItsRequestHasEnded) {
   holding.store(true);
   Reader reader(*engine);
   reader.Expect(2);
-  const auto outbox = engine->Submit(client.request, &client);
+  const auto outbox = reader.Submit(client);
   ASSERT_TRUE(outbox.ok());
   EXPECT_TRUE(Await([&] { return engine->stalled_s() > 0.2; }));
   (*outbox)->Cancel();
   EXPECT_TRUE(Await([&] { return engine->idle(); }));
   EXPECT_GT(engine->stalled_s(), 0.2);
-  ASSERT_TRUE(engine->Submit(more.request, &more).ok());
+  ASSERT_TRUE(reader.Submit(more).ok());
   EXPECT_GT(engine->stalled_s(), 0.2) << "new work is no progress";
   holding.store(false);
   layers.release();

@@ -270,7 +270,7 @@ TEST(LifecycleTest, ALostDeviceFailsEverythingAndAcceptsNothing) {
       EXPECT_EQ(client->outputs[0].finish().reason, FinishReason::kFailed);
       EXPECT_TRUE(client->outputs[0].finish().unavailable);
     }
-    EXPECT_TRUE(absl::IsUnavailable(rig.core().Submit(MakeRequest({1, 2}, 1), nullptr).status()));
+    EXPECT_TRUE(absl::IsUnavailable(rig.core().Submit(MakeRequest({1, 2}, 1)).status()));
   }
 }
 
@@ -279,7 +279,7 @@ TEST(LifecycleTest, DrainingRefusesAndEndsWhatIsLeftAtTheLimit) {
   Client* brief = rig.Submit(MakeRequest(RandomPrompt(1, 4), 5));
   Client* lasting = rig.Submit(MakeRequest(RandomPrompt(2, 4), 200));
   rig.core().Drain(rig.now() + std::chrono::milliseconds(30));
-  EXPECT_TRUE(absl::IsUnavailable(rig.core().Submit(MakeRequest({1, 2}, 1), nullptr).status()));
+  EXPECT_TRUE(absl::IsUnavailable(rig.core().Submit(MakeRequest({1, 2}, 1)).status()));
   for (int turn = 0; turn < 32; ++turn) rig.Turn();
   brief->Read();
   lasting->Read();
@@ -338,7 +338,7 @@ TEST(LifecycleTest, WhatCanBeRefusedIsRefusedAtTheDoor) {
     request.own_id = true;
     request.call_number = ++calls;
     change(request);
-    return rig.core().Submit(std::move(request), nullptr).status();
+    return rig.core().Submit(std::move(request)).status();
   };
   EXPECT_TRUE(absl::IsInvalidArgument(refused([](Request& r) { r.prompt.clear(); })));
   const absl::Status too_long = refused([](Request& r) { r.prompt.assign(256, 1); });
@@ -372,9 +372,9 @@ TEST(LifecycleTest, TheQueueIsBoundedByTokensToo) {
   rig.Submit(MakeRequest(RandomPrompt(1, 60), 1));
   Request request = MakeRequest({1}, 1);
   request.id = "second";
-  EXPECT_TRUE(absl::IsResourceExhausted(rig.core().Submit(request, nullptr).status()));
+  EXPECT_TRUE(absl::IsResourceExhausted(rig.core().Submit(request).status()));
   rig.Turn();  // admitted: no longer queued
-  EXPECT_TRUE(rig.core().Submit(request, nullptr).ok());
+  EXPECT_TRUE(rig.core().Submit(request).ok());
 }
 
 // A batch job steps back and fills three quarters; where calls may push in, so do all others.
@@ -397,7 +397,7 @@ TEST(LifecycleTest, TheQueueHasRoomLeftForTheUrgent) {
         Request request = MakeRequest({1}, 1);
         request.id = std::to_string(ids++);
         request.priority = priority;
-        return rig.core().Submit(std::move(request), nullptr).ok();
+        return rig.core().Submit(std::move(request)).ok();
       };
       for (int i = 0; i < 6; ++i) EXPECT_TRUE(accepted(c.steps_back));
       EXPECT_FALSE(accepted(c.steps_back));
@@ -427,7 +427,7 @@ TEST(LifecycleTest, PartsShareTheirId) {
     request.call_number = call_number;
     request.part = part;
     request.own_id = own_id;
-    return rig.core().Submit(std::move(request), nullptr);
+    return rig.core().Submit(std::move(request));
   };
   const auto first = submit("a", 0), second = submit("a", 1), other = submit("a-1", 0);
   ASSERT_TRUE(first.ok() && second.ok() && other.ok());
@@ -470,10 +470,10 @@ TEST(LifecycleTest, WhoIsPreemptedIsQueuedAgain) {
       ASSERT_EQ(rig.sequence(*rig.clients().back()).state, SequenceState::kRunning);
     }
     urgent.id = "one too many";
-    EXPECT_TRUE(absl::IsResourceExhausted(rig.core().Submit(urgent, nullptr).status()));
+    EXPECT_TRUE(absl::IsResourceExhausted(rig.core().Submit(urgent).status()));
     ASSERT_TRUE(rig.Finish());
     for (int i = 0; i < 3; ++i) rig.Submit(urgent);
-    EXPECT_TRUE(absl::IsResourceExhausted(rig.core().Submit(urgent, nullptr).status()))
+    EXPECT_TRUE(absl::IsResourceExhausted(rig.core().Submit(urgent).status()))
         << "who came back and ended is counted once";
     ASSERT_TRUE(rig.Finish());
   }
@@ -488,9 +488,9 @@ TEST(LifecycleTest, PromptScoresCountInTheQueue) {
   rig.Submit(scored);
   Request request = MakeRequest({1}, 1);
   request.id = "second";
-  EXPECT_TRUE(absl::IsResourceExhausted(rig.core().Submit(request, nullptr).status()));
+  EXPECT_TRUE(absl::IsResourceExhausted(rig.core().Submit(request).status()));
   rig.Turn();
-  EXPECT_TRUE(rig.core().Submit(request, nullptr).ok());
+  EXPECT_TRUE(rig.core().Submit(request).ok());
 }
 
 }  // namespace

@@ -102,7 +102,7 @@ TEST(MemoryTest, APeakOfLittleMoreThanWeightsAndCache) {
   request.prompt.resize(600);
   std::iota(request.prompt.begin(), request.prompt.end(), 3);
   request.max_tokens = 2;
-  const auto outbox = (*engine)->Submit(request, nullptr);
+  const auto outbox = (*engine)->Submit(request);
   ASSERT_TRUE(outbox.ok()) << outbox.status();
   while (!(*engine)->idle()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
 

@@ -77,7 +77,7 @@ Client* EngineRig::Submit(Request request) {
   auto client = std::make_unique<Client>();
   client->request = request;
   client->outputs.resize(request.n);
-  auto outbox = core_->Submit(std::move(request), nullptr);
+  auto outbox = core_->Submit(std::move(request));
   Check(outbox.ok(), outbox.status().ToString().c_str());
   client->outbox = *std::move(outbox);
   clients_.push_back(std::move(client));

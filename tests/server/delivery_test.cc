@@ -94,12 +94,10 @@ class DeliveryTest : public ::testing::Test {
     request.n = options.outputs;
     request.max_tokens = 1000;
     request.arrival = kArrival;
-    Live live{std::make_shared<Outbox>(request, kRing, std::make_shared<Wakeup>()),
-              delivery_->Open(std::move(options), request.prompt, &sink)};
-    live.outbox->reader = live.reply.get();
-    live.reply->Bind(live.outbox);
-    live.reply->WriteDone();
-    return live;
+    const auto outbox = std::make_shared<Outbox>(request, kRing, std::make_shared<Wakeup>());
+    const auto reply = delivery_->Open(std::move(options), request.prompt, outbox, &sink);
+    reply->WriteDone();
+    return {outbox, reply};
   }
   void Touch(const Live& live) {
     std::vector<std::shared_ptr<Outbox>> touched = {live.outbox};
@@ -263,28 +261,9 @@ TEST_F(DeliveryTest, UsageAddsUpTheOutputsAndTellsTheTimesFromArrival) {
   EXPECT_DOUBLE_EQ(usage.total_s, 9);
 }
 
-// A client may disconnect before the engine has accepted its request; the first reason wins.
-TEST_F(DeliveryTest, ACancelBeforeTheOutboxIsKnownIsKept) {
-  Start(/*slow_reader_s=*/600);
-  Request request;
-  request.prompt = {1};
-  const auto outbox = std::make_shared<Outbox>(request, kRing, std::make_shared<Wakeup>());
-  const auto reply = delivery_->Open({}, request.prompt, &left_alone_);
-  reply->Cancel(FinishReason::kSlowReader);
-  reply->Cancel();
-  reply->Bind(outbox);
-  EXPECT_EQ(outbox->cancelled(), FinishReason::kSlowReader);
-}
-
-// Refused; or ended with nothing listening to the rest; or with its last bytes sent.
+// Ended with nothing listening to the rest, or with its last bytes sent.
 TEST_F(DeliveryTest, NothingIsLeftOfAReplyThatIsOver) {
   Start(/*slow_reader_s=*/600);
-  const std::vector<int32_t> prompt = {1};
-  const auto refused = delivery_->Open({}, prompt, &left_alone_);
-  EXPECT_FALSE(delivery_->idle());
-  refused->Bind(nullptr);
-  EXPECT_TRUE(delivery_->idle());
-
   const Live unheard = Open(watched_);
   FillTwice(unheard, watched_);
   unheard.reply->Over();

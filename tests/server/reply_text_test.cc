@@ -59,8 +59,7 @@ Ended ReplyOf(const text::Tokenizer& tokenizer, ReplyOptions options,
   }
   outbox->SetFinish(0, {.reason = stops ? FinishReason::kStop : FinishReason::kLength,
                         .stop_id = stops ? ids.back() : -1});
-  const auto reply = delivery.Open(std::move(options), request.prompt, &sink);
-  reply->Bind(outbox);
+  const auto reply = delivery.Open(std::move(options), request.prompt, outbox, &sink);
   reply->WriteDone();
   EXPECT_TRUE(Comes([&] { return delivery.idle(); }));
   return sink.ended;

@@ -39,7 +39,7 @@ class WatchdogTest : public ::testing::Test {
     ASSERT_TRUE(model.ok()) << model.status();
     engine_ = Engine::Start(*std::move(model), config);
     holding_.store(true);
-    ASSERT_TRUE(engine_->Submit(MakeRequest(RandomPrompt(1, 6), 50), nullptr).ok());
+    ASSERT_TRUE(engine_->Submit(MakeRequest(RandomPrompt(1, 6), 50)).ok());
     ASSERT_TRUE(Comes([this] { return held_.load(); }));
   }
   void Release() {
