@@ -6,8 +6,8 @@
 #include <cstring>
 
 #include "kernels/cpu/bf16_dot.h"
+#include "kernels/cpu/cpu_features.h"
 #include "kernels/cpu/cpuid.h"
-#include "kernels/cpu/isa_support.h"
 
 namespace baram::cpu {
 namespace {

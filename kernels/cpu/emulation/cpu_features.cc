@@ -1,5 +1,5 @@
 // Both instruction sets are emulated, and AVX-512, which the emulation needs, is there.
-#include "kernels/cpu/isa_support.h"
+#include "kernels/cpu/cpu_features.h"
 
 namespace baram::cpu {
 

@@ -1,7 +1,7 @@
 // Which instruction sets beyond AVX-512 this process may use. Call only on a processor with
 // AVX-512.
-#ifndef BARAM_KERNELS_CPU_ISA_SUPPORT_H_
-#define BARAM_KERNELS_CPU_ISA_SUPPORT_H_
+#ifndef BARAM_KERNELS_CPU_CPU_FEATURES_H_
+#define BARAM_KERNELS_CPU_CPU_FEATURES_H_
 
 #include <string>
 
@@ -16,4 +16,4 @@ bool HasAmx();
 
 }  // namespace baram::cpu
 
-#endif  // BARAM_KERNELS_CPU_ISA_SUPPORT_H_
+#endif  // BARAM_KERNELS_CPU_CPU_FEATURES_H_

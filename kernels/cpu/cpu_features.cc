@@ -1,6 +1,6 @@
 // Support by the processor itself and by the system. In its own file so that emulation/ can replace
 // it.
-#include "kernels/cpu/isa_support.h"
+#include "kernels/cpu/cpu_features.h"
 
 #include <sys/syscall.h>
 #include <unistd.h>
