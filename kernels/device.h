@@ -34,8 +34,8 @@ struct DeviceInfo {
   int64_t library_bytes = 0;
   int64_t alloc_multiple = 1;  // Alloc takes memory in multiples of it
   int32_t workers = 1;         // host threads that compute or, for a GPU, convert weights
-  // Whether each worker multiplies tiles in one instruction, as with AMX: prefill GEMMs then take a
-  // sixth to a tenth of the time that vector instructions take. Host devices only.
+  // Whether each worker multiplies tiles in one instruction, as with AMX: prefill is then several
+  // times faster. Host devices only.
   bool matrix_units = false;
   int32_t processors = 0;  // that workers may use at once, by affinity and quota; 0: unknown
   DType activation = DType::kF32;  // inputs of Gemm and Attend, cache elements

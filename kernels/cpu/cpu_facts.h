@@ -30,8 +30,8 @@ struct CpuFacts {
 CpuFacts ReadCpuFacts();
 
 // On a processor with AVX512_BF16: whether VDPBF16PS takes less time than the two FMAs that it
-// replaces and their unpacking, measured in about 100 us. A Xeon issues four FMAs in the time of
-// one VDPBF16PS.
+// replaces and their unpacking, measured in about 100 us. A Xeon whose AMX a virtual machine hides
+// issues four FMAs in the time of one VDPBF16PS.
 bool Bf16DotIsFaster();
 // CpuFacts::fastest_isa. `bf16_dot_is_faster` is called only where there is AVX512_BF16 without
 // AMX.

@@ -135,7 +135,7 @@ void CpuDevice::GatherRows(const GatherRowsArgs& args) {
   });
 }
 
-// One row per task: rows differ in cost. A row of 150,000 ids takes a thread about 200 us.
+// One row per task: rows differ in cost, and each costs far more than taking a task.
 void CpuDevice::Sample(const SampleArgs& args) {
   DCheckShapes(args);
   Check(args.valid_vocab <= slots_.shape().vocab_size,

@@ -11,7 +11,8 @@ namespace baram::cpu {
 namespace {
 
 // How rows and columns of `a` are cut into chunks and blocks, and how many panels a worker takes at
-// a time. The values for AMX tiles were measured on two cores with 48 KiB of L1 and 2 MiB of L2.
+// a time. The values for AMX tiles were measured on A, whose cores have 48 KiB of L1 and 2 MiB of
+// L2.
 struct Blocking {
   int64_t chunk_rows;
   int64_t block_k;
@@ -39,8 +40,8 @@ constexpr Blocking kSome = {96, 128, 16, 4, 0};
 // of one sequence is 1.03 times as fast as with blocks of 128.
 constexpr Blocking kFew = {16, 2048, 16, 4, 0};
 // For lanes. 128 rows of 2048 columns are 1 MiB in fp32, which stays in L2. Longer rows are
-// multiplied one block at a time: 1.1 to 1.3 times as fast with AVX-512 on a Xeon, no faster with
-// AVX2. Twice as many rows measured 0.95 times as fast.
+// multiplied one block at a time: 1.1 to 1.3 times as fast with AVX-512 on a Xeon whose AMX is
+// hidden, no faster with AVX2. Twice as many rows measured 0.95 times as fast (C).
 constexpr Blocking kLanes = {128, 2048, 16, 4, 0};
 
 constexpr bool FitsScratch(bool tiles, const Blocking& blocking) {
@@ -50,7 +51,7 @@ static_assert(FitsScratch(true, kMany) && FitsScratch(true, kSome) && FitsScratc
               FitsScratch(false, kLanes));
 
 // Results larger than this are evicted from L2 before they are read. Writing them past the caches
-// saves reading their lines first: measured 1.1 to 1.4 times as fast at 512 rows.
+// saves reading their lines first: measured 1.1 to 1.4 times as fast at 512 rows (A).
 constexpr int64_t kStreamOutBytes = int64_t{1} << 20;
 
 // Bytes of weights that a worker takes at a time when the weights are the bound: long enough to

@@ -4,6 +4,9 @@
 // instantiate any inline function of the standard library or of ours: the linker could keep that
 // copy for the whole program, which would then not start on a lesser machine. For the same reason
 // kernels read the fields of Tensor and never call its member functions.
+//
+// Measurements in the comments of this folder name their machine by its letter in README,
+// "Performance".
 #ifndef BARAM_KERNELS_CPU_JOBS_H_
 #define BARAM_KERNELS_CPU_JOBS_H_
 
