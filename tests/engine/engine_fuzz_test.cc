@@ -1,6 +1,6 @@
 // Draws whole configurations and loads of the engine on the fake device, some of which drain or
-// lose the device. After every step I2 and I3 hold and the step was fair; every output gets exactly
-// one end (I5) and exactly the tokens that the model's definition gives.
+// lose the device. After every step I2 and I3 hold, the step was fair and no time limit has passed;
+// every output gets exactly one end (I5) and exactly the tokens that the model's definition gives.
 //
 // BARAM_FUZZ_CASES sets how many configurations are drawn, BARAM_FUZZ_SEED the first seed.
 #include <cstdlib>
@@ -103,7 +103,9 @@ class FuzzCase {
         --to_come;
       }
       const Fairness fairness(rig);
+      const SteadyTime began = rig.now();
       rig.Turn();
+      ExpectTimeLimitsKept(rig, began);
       if (rig.core().alive() && !config_.preempt_every_draw) fairness.ExpectKept(rig);
       if (::testing::Test::HasFailure()) return;
       if (draw_.OneIn(50)) rig.Advance(0.05);
@@ -164,6 +166,18 @@ class FuzzCase {
       if (draw_.OneIn(60)) client.Read();
     } else {
       client.Read(behaviour.reads_per_turn);
+    }
+  }
+
+  // Nothing goes on after its deadline or the longest pause. `began`: the last turn's time.
+  void ExpectTimeLimitsKept(const EngineRig& rig, SteadyTime began) const {
+    for (const auto& live : rig.core().scheduler().requests()) {
+      if (live->unfinished == 0) continue;
+      EXPECT_GT(live->request.deadline, began);
+      for (const Sequence& sequence : live->outputs) {
+        if (sequence.state == SequenceState::kRetiring || !sequence.paused) continue;
+        EXPECT_GT(After(sequence.paused_since, config_.longest_pause_s), began);
+      }
     }
   }
 

@@ -46,7 +46,7 @@ TEST(LifecycleTest, AReaderThatStaysAwayIsEnded) {
   EXPECT_EQ(slow->outputs[0].tokens.size(), 4u);
 }
 
-// Even if it had read something, but too little to resume.
+// Even if it had read something, but too little to resume: that restarts the time limit.
 TEST(LifecycleTest, AReaderThatStaysAwayAfterAPreemptionIsEnded) {
   EngineConfig config = SmallConfig();
   config.max_num_seqs = 1;
@@ -58,6 +58,7 @@ TEST(LifecycleTest, AReaderThatStaysAwayAfterAPreemptionIsEnded) {
   for (int turn = 0; turn < 4; ++turn) rig.Turn();
   other->Read();
   ASSERT_TRUE(other->done());
+  rig.Advance(20);
   slow->Read(1);
   rig.Turn();
   rig.Advance(29.9);
@@ -85,6 +86,44 @@ TEST(LifecycleTest, DeadlinesEndQueuedAndRunningRequests) {
   }
   EXPECT_EQ(running->outputs[0].tokens.size(), 20u);
   EXPECT_EQ(rig.owned_pages(), 0);
+}
+
+// Whenever a request ends, the scheduler computes anew when the next time limit is due.
+TEST(LifecycleTest, OtherEndsPostponeNoTimeLimit) {
+  EngineConfig config = SmallConfig();
+  config.stream_tokens = 4;
+  config.longest_pause_s = 30;
+  for (const bool cancel : {true, false}) {
+    EngineRig rig({}, config, {0});
+    const auto submit = [&](int milliseconds) {
+      Request request = MakeRequest(RandomPrompt(1, 5), 100);
+      if (milliseconds > 0) request.deadline = rig.now() + std::chrono::milliseconds(milliseconds);
+      return rig.Submit(std::move(request));
+    };
+    Client* slow = submit(0);
+    Client* last = submit(20);
+    Client* first = submit(cancel ? 0 : 10);
+    const auto turns = [&](int count) {
+      for (int turn = 0; turn < count; ++turn) {
+        rig.Turn();
+        for (Client* client : {first, last}) client->Read();
+      }
+    };
+    turns(10);
+    if (cancel) first->outbox->Cancel();
+    turns(1);
+    ASSERT_TRUE(first->done());
+    turns(9);
+    EXPECT_FALSE(last->done());
+    turns(1);
+    ASSERT_TRUE(last->done());
+    EXPECT_EQ(last->outputs[0].finish().reason, FinishReason::kDeadline);
+    rig.Advance(30);
+    rig.Turn();
+    slow->Read();
+    ASSERT_TRUE(slow->done());
+    EXPECT_EQ(slow->outputs[0].finish().reason, FinishReason::kSlowReader);
+  }
 }
 
 // From every state that a request can be in, with one or two steps in flight.
