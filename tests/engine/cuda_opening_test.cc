@@ -1,4 +1,5 @@
-// Opening an engine on the emulated CUDA device: whatever can't work is refused with a sentence.
+// An engine on the emulated CUDA device: what can't work is refused with a sentence when it is
+// opened, and what fails later ends what runs.
 #include <set>
 
 #include "engine/open.h"
@@ -6,6 +7,7 @@
 #include "gtest/gtest.h"
 #include "kernels/cuda/cuda_device.h"
 #include "kernels/cuda/emulation/emulator.h"
+#include "kernels/cuda/emulation/streams.h"
 #include "tests/engine/rig.h"
 
 namespace baram::testing {
@@ -90,6 +92,24 @@ TEST(CudaOpening, NoMemoryIsAnAnswer) {
   }
   EXPECT_GT(n, 20);
   EXPECT_THAT(refused, ElementsAre("a KV cach", "the activ", "the state", "the weigh"));
+}
+
+TEST(CudaLoss, AFailedLaunchEndsWhatRunsAsUnavailable) {
+  std::vector<std::string> lost;
+  DeviceOptions options;
+  options.lost = [&lost](const std::string& sentence) { lost.push_back(sentence); };
+  std::string error;
+  EngineRig rig(TinySpec({0, 40}), OpenCudaDevice(options, &error), OpeningConfig());
+  Client* client = rig.Submit(MakeRequest(RandomPrompt(1, 20), 9));
+  do {
+    rig.Turn();
+  } while (rig.sequence(*client).output_tokens() == 0);
+  cuda::emulation::FailLaunch(cuda::emulation::kInvalid);
+  ASSERT_TRUE(rig.Finish(20));
+  EXPECT_FALSE(rig.core().alive());
+  EXPECT_EQ(client->outputs[0].finish().reason, FinishReason::kFailed);
+  EXPECT_TRUE(client->outputs[0].finish().unavailable);
+  EXPECT_THAT(lost, ElementsAre("cuda:0 is lost: invalid argument"));
 }
 
 }  // namespace

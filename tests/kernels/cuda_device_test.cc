@@ -1,6 +1,7 @@
-// CudaDevice on the emulation: steps against the host's slots, transfers, events.
+// CudaDevice on the emulation: steps against the host's slots, transfers, events, and its loss.
 #include "kernels/cuda/cuda_device.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -12,6 +13,8 @@
 #include <vector>
 
 #include "kernels/cuda/device_memory.h"
+#include "kernels/cuda/emulation/emulator.h"
+#include "kernels/cuda/emulation/streams.h"
 #include "kernels/cuda/pack.h"
 #include "kernels/float_types.h"
 #include "kernels/slots.h"
@@ -73,6 +76,28 @@ TEST(CudaDevice, DownloadsArriveWithTheirMark) {
   EXPECT_EQ(second, -1);
   EXPECT_TRUE(device->Wait(later));
   EXPECT_EQ(second, 42);
+}
+
+// From its first error on the device computes nothing that could be trusted.
+TEST(CudaDevice, AFailedLaunchLosesTheDevice) {
+  std::vector<std::string> lost;
+  DeviceOptions options;
+  options.lost = [&lost](const std::string& sentence) { lost.push_back(sentence); };
+  std::string error;
+  const auto device = OpenCudaDevice(options, &error);
+  ASSERT_NE(device, nullptr) << error;
+  const Buffer memory = device->Alloc(64);
+  const Tensor row = DenseTensor(memory.data(), DType::kF32, 1, 8);
+  int32_t got = -1;
+  for (const Error failure :
+       {emulation::kInvalid, static_cast<Error>(nullptr), emulation::kNoMemory}) {
+    emulation::FailLaunch(failure);
+    device->Norm({.x = row, .weight = static_cast<const float*>(memory.data()), .out = row});
+    device->Download(&got, memory.data(), sizeof(got));
+    EXPECT_FALSE(device->Wait(device->Record()));
+    EXPECT_EQ(got, -1) << "nothing of a lost device is delivered";
+  }
+  EXPECT_THAT(lost, ::testing::ElementsAre("cuda:0 is lost: invalid argument"));
 }
 
 TEST(CudaDevice, DownloadsOfAnySizeAndNumberArrive) {
