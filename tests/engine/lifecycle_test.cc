@@ -366,42 +366,100 @@ TEST(LifecycleTest, WhoIsStillInTheInboxIsEndedToo) {
   }
 }
 
-TEST(LifecycleTest, WhatCanBeRefusedIsRefusedAtTheDoor) {
+// Each beside its neighbour that is accepted.
+TEST(LifecycleTest, InvalidRequestsAreRefusedAtTheDoor) {
+  using Change = std::function<void(Request&)>;
+  const auto stops = [](int32_t id) { return [id](Request& r) { r.stop_ids = {id}; }; };
+  const auto masks = [](int32_t id) { return [id](Request& r) { r.masked_ids = {id}; }; };
+  const auto biases = [](int32_t id) { return [id](Request& r) { r.logit_bias = {{id, 1}}; }; };
+  const auto speaks = [](int32_t id) { return [id](Request& r) { r.prompt[1] = id; }; };
+  const auto longs = [](size_t tokens) { return [=](Request& r) { r.prompt.assign(tokens, 1); }; };
+  const auto many = [](int32_t n) { return [n](Request& r) { r.n = n; }; };
+  const char kStops[] = "At most 64 stop token ids are allowed, each in 0..60.";
+  const char kBiases[] = "logit_bias may name at most 300 ids of 0 .. 60.";
+  const char kLogprobs[] = "At most 20 log-probabilities per token can be requested.";
+  const char kOutputs[] = "n must be 1 .. 1024.";
+  const char kUnknown[] = "whose token ids end at 60; leave it out.";
+  const struct {
+    const char* name;
+    Change refused, accepted;
+    const char* words;
+  } rows[] = {
+      {"no prompt", longs(0), longs(1), "The prompt is empty: it needs at least one token."},
+      {"a long prompt", longs(256), longs(255),
+       "This model's maximum context length is 256 tokens, but the prompt has 256; shorten it to "
+       "at "
+       "most 255 tokens."},
+      {"a token past the vocabulary", speaks(61), speaks(60), kUnknown},
+      {"a negative token", speaks(-1), speaks(0), kUnknown},
+      {"no tokens", [](Request& r) { r.max_tokens = 0; }, [](Request& r) { r.max_tokens = 1; },
+       "max_tokens must be at least 1."},
+      {"no outputs", many(0), many(1), kOutputs},
+      {"many outputs", many(1025), many(1024), kOutputs},
+      {"a negative stop id", stops(-1), stops(0), kStops},
+      {"a stop id past the vocabulary", stops(61), stops(60), kStops},
+      {"many stop ids", [](Request& r) { r.stop_ids.assign(65, 1); },
+       [](Request& r) { r.stop_ids.assign(64, 1); }, kStops},
+      {"a negative masked id", masks(-1), masks(0), kStops},
+      {"a masked id past the vocabulary", masks(61), masks(60), kStops},
+      {"many masked ids", [](Request& r) { r.masked_ids.assign(65, 1); },
+       [](Request& r) { r.masked_ids.assign(64, 1); }, kStops},
+      {"a negative biased id", biases(-1), biases(0), kBiases},
+      {"a biased id past the vocabulary", biases(61), biases(60), kBiases},
+      {"many biases",
+       [](Request& r) {
+         r.logit_bias.assign(301, {1, 1});
+       },
+       [](Request& r) {
+         r.logit_bias.assign(300, {1, 1});
+       },
+       kBiases},
+      {"many log-probabilities", [](Request& r) { r.sampling.logprobs = 21; },
+       [](Request& r) { r.sampling.logprobs = 20; }, kLogprobs},
+      {"many of the prompt", [](Request& r) { r.prompt_logprobs = 21; },
+       [](Request& r) { r.prompt_logprobs = 20; }, kLogprobs},
+  };
+  EngineRig rig({}, SmallConfig(), {0});
+  const Stats& stats = rig.core().stats();
+  uint64_t count = 0;
+  for (const auto& row : rows) {
+    SCOPED_TRACE(row.name);
+    Request request = MakeRequest({1, 2, 3}, 4);
+    row.refused(request);
+    const absl::Status status = rig.core().Submit(request, nullptr).status();
+    EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
+    EXPECT_THAT(std::string(status.message()), ::testing::EndsWith(row.words));
+    EXPECT_EQ(stats.refused.value(), ++count);
+    request = MakeRequest({1, 2, 3}, 4);
+    request.call_number = count;
+    row.accepted(request);
+    EXPECT_EQ(rig.core().Submit(std::move(request)).status(), absl::OkStatus());
+    EXPECT_EQ(stats.accepted.value(), count);
+  }
+}
+
+TEST(LifecycleTest, TheQueueIsBoundedByRequests) {
   EngineConfig config = SmallConfig();
   config.max_queued_requests = 2;
   EngineRig rig({}, config, {0});
   uint64_t calls = 0;
-  const auto refused = [&](const std::function<void(Request&)>& change) {
+  const auto submit = [&](const char* id) {
     Request request = MakeRequest({1, 2, 3}, 4);
-    request.id = "x";
+    request.id = id;
     request.own_id = true;
     request.call_number = ++calls;
-    change(request);
     return rig.core().Submit(std::move(request)).status();
   };
-  EXPECT_TRUE(absl::IsInvalidArgument(refused([](Request& r) { r.prompt.clear(); })));
-  const absl::Status too_long = refused([](Request& r) { r.prompt.assign(256, 1); });
-  EXPECT_TRUE(absl::IsInvalidArgument(too_long));
-  EXPECT_THAT(std::string(too_long.message()),
-              ::testing::StartsWith("This model's maximum context length is 256 tokens"));
-  const absl::Status unknown = refused([](Request& r) { r.prompt[1] = kTinyVocab; });
-  EXPECT_TRUE(absl::IsInvalidArgument(unknown));
-  EXPECT_THAT(unknown.message(), ::testing::HasSubstr("whose token ids end at 60; leave it out"));
-  EXPECT_TRUE(absl::IsInvalidArgument(refused([](Request& r) { r.prompt[1] = -1; })));
-  EXPECT_TRUE(absl::IsInvalidArgument(refused([](Request& r) { r.max_tokens = 0; })));
-  EXPECT_TRUE(absl::IsInvalidArgument(refused([](Request& r) { r.n = 0; })));
-  EXPECT_TRUE(absl::IsInvalidArgument(refused([](Request& r) { r.stop_ids = {-5}; })));
-  EXPECT_TRUE(absl::IsInvalidArgument(refused([](Request& r) { r.masked_ids = {-5}; })));
-  EXPECT_TRUE(absl::IsInvalidArgument(refused([](Request& r) { r.logit_bias = {{999, 1}}; })));
-  EXPECT_TRUE(absl::IsInvalidArgument(refused([](Request& r) { r.sampling.logprobs = 21; })));
-  EXPECT_TRUE(refused([](Request&) {}).ok());
-  EXPECT_TRUE(absl::IsAlreadyExists(refused([](Request&) {})));
-  EXPECT_TRUE(refused([](Request& r) { r.id = "y"; }).ok());
-  EXPECT_TRUE(absl::IsResourceExhausted(refused([](Request& r) { r.id = "z"; })));
+  EXPECT_TRUE(submit("x").ok());
+  EXPECT_TRUE(absl::IsAlreadyExists(submit("x")));
+  EXPECT_TRUE(submit("y").ok());
+  EXPECT_TRUE(absl::IsResourceExhausted(submit("z")));
+  EXPECT_EQ(rig.core().stats().refused.value(), 2u);
+  EXPECT_EQ(rig.core().stats().accepted.value(), 2u);
   EXPECT_TRUE(rig.core().Abort("x"));
   EXPECT_FALSE(rig.core().Abort("z"));
   ASSERT_TRUE(rig.Finish());
-  EXPECT_TRUE(refused([](Request&) {}).ok()) << "the id is free again, and so is the queue";
+  EXPECT_TRUE(submit("x").ok()) << "the id is free again, and so is the queue";
 }
 
 TEST(LifecycleTest, TheQueueIsBoundedByTokensToo) {
