@@ -462,6 +462,16 @@ TEST(LifecycleTest, TheQueueIsBoundedByRequests) {
   EXPECT_TRUE(submit("x").ok()) << "the id is free again, and so is the queue";
 }
 
+// See RELIABILITY.md, limits and their defaults.
+TEST(LifecycleTest, TheQueuesLimitsAreTheDocuments) {
+  const EngineConfig config;
+  EXPECT_EQ(config.max_queued_requests, 1024);
+  EXPECT_EQ(config.max_queued_tokens, 4'000'000);
+  EXPECT_EQ(config.min_priority, 0);
+  EXPECT_EQ(config.stream_tokens, 1024);
+  EXPECT_EQ(config.longest_pause_s, 30);
+}
+
 TEST(LifecycleTest, TheQueueIsBoundedByTokensToo) {
   EngineConfig config = SmallConfig();
   config.max_queued_tokens = 50;

@@ -8,6 +8,7 @@ namespace baram {
 namespace {
 
 using ::testing::ElementsAre;
+using ::testing::ElementsAreArray;
 
 TEST(HistogramTest, ABucketEndsAtItsBoundIncluded) {
   const double bounds[] = {1, 2, 5};
@@ -28,12 +29,36 @@ TEST(StatsTest, TokenCountBoundsEndAtTheContext) {
   EXPECT_EQ(TokenCountBounds(8192).back(), 5000);
 }
 
-TEST(StatsTest, BoundsAreTheDocuments) {
-  EXPECT_EQ(TtftBounds().size(), 22u);
-  EXPECT_EQ(TokenTimeBounds().front(), 0.0005);
-  EXPECT_EQ(TokenTimeBounds().back(), 80);
-  EXPECT_EQ(RequestTimeBounds().front(), 0.3);
-  EXPECT_EQ(RequestTimeBounds().back(), 7680);
+// Dashboards made for vLLM compute percentiles from these bounds.
+TEST(StatsTest, BoundsOfTimesAreTheDocuments) {
+  EXPECT_THAT(TtftBounds(), ElementsAre(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5,
+                                        0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80, 160, 640, 2560));
+  EXPECT_THAT(TokenTimeBounds(),
+              ElementsAre(0.0005, 0.001, 0.002, 0.004, 0.008, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15,
+                          0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80));
+  EXPECT_THAT(RequestTimeBounds(), ElementsAre(0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40,
+                                               50, 60, 120, 240, 480, 960, 1920, 7680));
+}
+
+// Each histogram has the bounds of what it counts.
+TEST(StatsTest, HistogramsHaveTheirBounds) {
+  const Stats stats(/*max_model_len=*/100, /*max_step_tokens=*/20);
+  EXPECT_THAT(stats.ttft.bounds(), ElementsAreArray(TtftBounds()));
+  for (const Histogram* histogram :
+       {&stats.inter_token, &stats.time_per_output_token, &stats.step_time}) {
+    EXPECT_THAT(histogram->bounds(), ElementsAreArray(TokenTimeBounds()));
+  }
+  for (const Histogram* histogram : {&stats.e2e, &stats.queue_time, &stats.prefill_time,
+                                     &stats.decode_time, &stats.inference_time}) {
+    EXPECT_THAT(histogram->bounds(), ElementsAreArray(RequestTimeBounds()));
+  }
+  for (const Histogram* histogram :
+       {&stats.prompt_length, &stats.generation_length, &stats.asked_tokens, &stats.longest_output,
+        &stats.computed_prompt}) {
+    EXPECT_THAT(histogram->bounds(), ElementsAre(1, 2, 5, 10, 20, 50, 100));
+  }
+  EXPECT_THAT(stats.step_tokens.bounds(), ElementsAre(1, 2, 5, 10, 20));
+  EXPECT_THAT(stats.asked_outputs.bounds(), ElementsAre(1, 2, 5, 10, 20));
 }
 
 TEST(StatsTest, CountersAndGauges) {
@@ -43,8 +68,6 @@ TEST(StatsTest, CountersAndGauges) {
   stats.running.Set(2.5);
   EXPECT_EQ(stats.steps.value(), 5u);
   EXPECT_EQ(stats.running.value(), 2.5);
-  EXPECT_EQ(stats.prompt_length.bounds().back(), 100);
-  EXPECT_EQ(stats.step_tokens.bounds().back(), 50);
 }
 
 }  // namespace
