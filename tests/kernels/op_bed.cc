@@ -411,8 +411,8 @@ Outcome OpBed::Run(const OpCase& op_case, RowRange rows, bool magnitudes) {
   if (outcome.broken.empty()) outcome.broken = BrokenGuards();
   if (const auto* store = std::get_if<StoreKvArgs>(&op.args)) {
     if (outcome.broken.empty()) outcome.broken = BrokenPages(store->pool);
-    const bool whole = rows.begin == 0 && rows.end < 0;
-    if (whole) ReadBack(*store, outcome);
+    if (rows.end < 0) rows.end = CaseRows(op_case);
+    ReadBack(std::get<StoreKvCase>(op_case.spec), rows, *store, outcome);
   }
   if (const auto* attend = std::get_if<AttendArgs>(&op.args)) {
     if (outcome.broken.empty()) outcome.broken = BrokenPages(attend->pool);

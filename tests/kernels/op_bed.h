@@ -25,6 +25,10 @@ struct ElementTypes {
 ElementTypes TypesOf(const DeviceInfo& info);
 DType TypeOf(const ElementTypes& types, Role role);
 
+// The magnitude of the values with which keys are read back: a sequence's values alternate between
+// it and its negative, so the mean of two neighbours reveals their weights.
+inline constexpr float kProbeValue = 8;
+
 // A range of a case's rows; end -1: all.
 struct RowRange {
   int64_t begin = 0;
@@ -150,9 +154,11 @@ class OpBed {
   StepView SampleStep(const SampleCase& c, const std::vector<SlotInit>& inits,
                       const std::vector<int32_t>& slots, const std::vector<int32_t>& tokens);
   const uint32_t* const* Masks(const SampleCase& c, RowRange rows);
+  // What rows for StoreKv have for values: kProbe: kProbeValue, negative at odd positions.
+  enum class StoredValues { kRandom, kProbe };
   // Rows for StoreKv of the tokens of all chunks: [tokens, (heads + 2 * kv_heads) * head_dim].
   std::vector<float> StoreKvRows(const StoreKvCase& c, const char* what,
-                                 const std::vector<Chunk>& chunks) const;
+                                 const std::vector<Chunk>& chunks, StoredValues kind) const;
   void WriteContext(const AttendCase& c, const KvPool& pool, bool magnitudes);
   void FillPool(const KvPool& pool);
 
@@ -167,7 +173,7 @@ class OpBed {
   PreparedOp Lay(const SampleCase& c, RowRange rows, bool magnitudes);
 
   // Reads keys and values back through Attend: only the device knows the cache's layout.
-  void ReadBack(const StoreKvArgs& args, Outcome& outcome);
+  void ReadBack(const StoreKvCase& c, RowRange rows, const StoreKvArgs& args, Outcome& outcome);
   // Reports a write to a page that no sequence owns, or that the op only reads.
   std::string BrokenPages(const KvPool& pool);
   // Checks that the slots reflect what was drawn. Leaves them one token longer.

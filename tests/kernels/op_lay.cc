@@ -124,21 +124,18 @@ PreparedOp OpBed::Lay(const GatherRowsCase& c, RowRange rows, bool) {
 }
 
 std::vector<float> OpBed::StoreKvRows(const StoreKvCase& c, const char* what,
-                                      const std::vector<Chunk>& chunks) const {
+                                      const std::vector<Chunk>& chunks, StoredValues kind) const {
   const int64_t value_columns = int64_t{c.head.kv_heads} * c.head.head_dim;
   const int64_t columns = int64_t{c.head.heads} * c.head.head_dim + 2 * value_columns;
   std::vector<float> rows =
       Random(what, Tokens(chunks), columns, 1.0f, Rounding(Role::kActivation));
-  if (limits_.for_timing) return rows;
-  // Values of alternating sign: the mean of two neighbours then reveals their weights.
+  if (kind == StoredValues::kRandom || limits_.for_timing) return rows;
   int64_t row = 0;
   for (const Chunk& chunk : chunks) {
     for (int32_t i = 0; i < chunk.count; ++i, ++row) {
       const float sign = (chunk.context + i) % 2 == 0 ? 1.0f : -1.0f;
-      for (int64_t j = columns - value_columns; j < columns; ++j) {
-        float& value = rows[row * columns + j];
-        value = sign * std::max(0.25f, std::fabs(value));
-      }
+      std::fill_n(rows.begin() + (row + 1) * columns - value_columns, value_columns,
+                  sign * kProbeValue);
     }
   }
   return rows;
@@ -147,34 +144,41 @@ std::vector<float> OpBed::StoreKvRows(const StoreKvCase& c, const char* what,
 PreparedOp OpBed::Lay(const StoreKvCase& c, RowRange rows, bool) {
   const int32_t hd = c.head.head_dim;
   const int64_t columns = int64_t{c.head.heads + 2 * c.head.kv_heads} * hd;
-  const std::vector<Chunk> cut = Cut(c.chunks, rows);
-  const std::vector<int32_t> none(cut.size(), 0);
+  const std::vector<int32_t> none(c.chunks.size(), 0);
   StoreKvArgs args;
   args.pool = Pool({c.head, 2, c.page_tokens}, PagesOf(c.chunks, c.page_tokens));
   args.layer = {.group = 1, .index = 1};
 
   // Earlier tokens: a sequence has no unwritten rows below its length.
+  const auto store = [&](const std::vector<Chunk>& chunks, const std::vector<float>& qkv) {
+    args.step = Step(chunks, std::vector<int32_t>(Tokens(chunks), 0));
+    args.qkv = Input(Role::kActivation, qkv, columns, {0, Tokens(chunks)});
+    RunOp(device_, args);
+  };
   std::vector<Chunk> before;
-  for (const Chunk& chunk : cut) before.push_back({0, chunk.context});
+  for (const Chunk& chunk : c.chunks) before.push_back({0, chunk.context});
   BindSlots(c.chunks, c.page_tokens, none, none);
-  args.step = Step(before, std::vector<int32_t>(Tokens(before), 0));
-  args.qkv =
-      Input(Role::kActivation, StoreKvRows(c, "before", before), columns, {0, Tokens(before)});
-  RunOp(device_, args);
-  BindSlots(c.chunks, c.page_tokens, Contexts(cut), none);
-
-  args.step = Step(cut, std::vector<int32_t>(Tokens(cut), 0));
-  const std::vector<float> qkv = StoreKvRows(c, "qkv", c.chunks);
-  args.qkv = Input(Role::kActivation, qkv, columns, rows);
-  Watch("q", Role::kActivation, args.qkv.Cols(0, int64_t{c.head.heads} * hd), rows.begin);
+  store(before, StoreKvRows(c, "before", before, StoredValues::kProbe));
   if (c.q_norm) args.q_norm = NormWeight("q_norm", hd);
   if (c.k_norm) args.k_norm = NormWeight("k_norm", hd);
   args.rope = Rope(Longest(c.chunks), c.rotary_dim, c.layout);
+  if (rows.begin > 0) {
+    BindSlots(c.chunks, c.page_tokens, Contexts(c.chunks), none);
+    store(Cut(c.chunks, {0, rows.begin}), StoreKvRows(c, "qkv", c.chunks, StoredValues::kProbe));
+  }
+
+  const std::vector<Chunk> cut = Cut(c.chunks, rows);
+  BindSlots(c.chunks, c.page_tokens, Contexts(cut), none);
+  args.step = Step(cut, std::vector<int32_t>(Tokens(cut), 0));
+  const std::vector<float> qkv = StoreKvRows(c, "qkv", c.chunks, StoredValues::kRandom);
+  args.qkv = Input(Role::kActivation, qkv, columns, rows);
+  Watch("q", Role::kActivation, args.qkv.Cols(0, int64_t{c.head.heads} * hd), rows.begin);
   return {args, 0,
           [this, tensor = args.qkv, part = Part(qkv, columns, rows)] { Fill(tensor, part); }};
 }
 
-void OpBed::ReadBack(const StoreKvArgs& args, Outcome& outcome) {
+void OpBed::ReadBack(const StoreKvCase& c, RowRange rows, const StoreKvArgs& args,
+                     Outcome& outcome) {
   const HeadShape& head = args.pool.shape.head;
   const int32_t tokens = args.step.tokens;
   const int64_t columns = int64_t{head.heads} * head.head_dim;
@@ -196,14 +200,18 @@ void OpBed::ReadBack(const StoreKvArgs& args, Outcome& outcome) {
   Fill(attend.q, q);
   attend.window = 1;
   RunOp(device_, attend);
-  outcome.outputs.push_back({"v", Role::kActivation, 0, tokens, columns, Values(attend.out)});
+  outcome.outputs.push_back(
+      {"v", Role::kActivation, rows.begin, tokens, columns, Values(attend.out)});
 
-  // A window of two and a one-hot query: the two weights reveal that element's difference. For
-  // large heads every third element: that covers both halves of rotated pairs.
-  const int32_t stride = head.head_dim <= 64 ? 1 : 3;
+  // The same keys, with values that are known. A window of two and a one-hot query then reveal the
+  // difference of that element of two keys.
+  Fill(args.qkv, Part(StoreKvRows(c, "qkv", c.chunks, StoredValues::kProbe), args.qkv.cols, rows));
+  RunOp(device_, args);
+  RunOp(device_, other);
   attend.window = 2;
-  Output keys{"k", Role::kActivation, 0, tokens, columns, std::vector<float>(tokens * columns)};
-  for (int32_t i = 0; i < head.head_dim; i += stride) {
+  Output keys{"k",    Role::kActivation, rows.begin,
+              tokens, columns,           std::vector<float>(tokens * columns)};
+  for (int32_t i = 0; i < head.head_dim; ++i) {
     for (int64_t h = 0; h < int64_t{tokens} * head.heads; ++h) {
       for (int32_t j = 0; j < head.head_dim; ++j) {
         q[h * head.head_dim + j] = i == j ? 1.0f : 0.0f;

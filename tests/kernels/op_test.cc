@@ -76,12 +76,19 @@ void ExpectNear(const OpCase& op_case, const Family& family, const Outcome& got,
   for (size_t i = 0; i < ref.outputs.size(); ++i) {
     const Output& output = ref.outputs[i];
     const std::vector<float> tolerance = Tolerance(op_case, family.types, ref, magnitudes, i);
+    double errors = 0, bounds = 0;  // sums of squares
     for (size_t j = 0; j < output.values.size(); ++j) {
       const float difference = std::fabs(got.outputs[i].values[j] - output.values[j]);
       ASSERT_TRUE(std::isfinite(output.values[j])) << "ref's " << output.name << " is not finite";
       ASSERT_LE(difference, tolerance[j])  // false for NaN
           << output.name << "[" << j / output.cols << ", " << j % output.cols
           << "] = " << got.outputs[i].values[j] << ", ref " << output.values[j];
+      errors += double{difference} * difference;
+      bounds += double{tolerance[j]} * tolerance[j];
+    }
+    // A key's bound assumes that it is large and that all roundings agree.
+    if (output.name == "k") {
+      ASSERT_LE(std::sqrt(errors), std::sqrt(bounds) / 4) << "the keys as a whole";
     }
   }
   const auto* sample = std::get_if<SampleCase>(&op_case.spec);

@@ -83,19 +83,24 @@ struct Bounds {
       for (int64_t i = 0; i < hd; ++i) largest = std::max(largest, double{std::fabs(head[i])});
       return e.unit * std::fabs(e.value) + (NormError(hd) + 4 * kF32Unit) * largest;
     }
-    // "k" is the mean of two neighbours' values (at most 5 in magnitude), weighted by a softmax
-    // over one key element each (at most 5, or 5 times its norm weight): two keys rounded, two
-    // weights rounded.
-    const double key_error = 2 * Unit(types.activation) * 5;
-    return e.unit * std::fabs(e.value) + (key_error / 2 + 2 * Unit(types.activation)) * 5;
+    // "k" is the mean of kProbeValue and its negative, weighted by a softmax over one element of
+    // two keys, each at most 5 in magnitude: two keys rounded, two weights rounded.
+    const double key_error = 2 * 5 * (Unit(types.activation) + NormError(hd) + 4 * kF32Unit);
+    const double mean = e.value / kProbeValue;
+    const double slope = kProbeValue * (1 - mean * mean) / 2;  // of the mean in a key
+    return e.unit * std::fabs(e.value) + slope * key_error + WeightError(hd) * kProbeValue;
   }
 
   // A device may round the softmax weights to its activation type; scores are sums of head_dim
   // exact products of magnitude about 1, scaled.
-  double operator()(const AttendCase& c, const Element& e) const {
-    const double score_error = 4 * c.head.head_dim * kF32Unit + 4 * kFunction;
+  double WeightError(int64_t head_dim) const {
+    const double score_error = static_cast<double>(4 * head_dim) * kF32Unit + 4 * kFunction;
     const double weight_error = types.activation == DType::kF32 ? 0 : Unit(types.activation);
-    return e.unit * std::fabs(e.value) + 2 * (weight_error + score_error) * e.magnitude;
+    return 2 * (weight_error + score_error);
+  }
+
+  double operator()(const AttendCase& c, const Element& e) const {
+    return e.unit * std::fabs(e.value) + WeightError(c.head.head_dim) * e.magnitude;
   }
 
   double operator()(const SampleCase&, const Element&) const { return 0; }
