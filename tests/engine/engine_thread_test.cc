@@ -266,10 +266,13 @@ TEST(EngineThreadTest, AReaderThatComesBackWakesTheEngine) {
 // A step may take long as long as its layers do not.
 TEST(EngineThreadTest, EveryLayerIsProgress) {
   std::atomic<bool> holding{false};
+  std::atomic<int> begun{0};
   std::counting_semaphore<> layers(0);
   FakeOptions fake;
   fake.in_attend = [&] {
-    if (holding.load()) layers.acquire();
+    if (!holding.load()) return;
+    begun.fetch_add(1);
+    layers.acquire();
   };
   auto engine = StartEngine(fake, ThreadConfig(), {0, 0});
   Client client, more;
@@ -285,8 +288,11 @@ TEST(EngineThreadTest, EveryLayerIsProgress) {
   EXPECT_TRUE(Await([&] { return engine->stalled_s() > 0.2; }));
   ASSERT_TRUE(reader.Submit(more).ok());
   EXPECT_GT(engine->stalled_s(), 0.2) << "new work is no progress";
+  const SteadyTime released = std::chrono::steady_clock::now();
   layers.release();  // the second layer begins and is held
-  EXPECT_TRUE(Await([&] { return engine->stalled_s() < 0.2; }));
+  EXPECT_TRUE(Await([&] { return begun.load() == 2; }));
+  const double stalled_s = engine->stalled_s();
+  EXPECT_LE(stalled_s, SecondsSince(released)) << "it counts from the second layer on";
   EXPECT_EQ(reader.finished(), 0);
   EXPECT_TRUE(Await([&] { return engine->stalled_s() > 0.2; }));
   holding.store(false);
