@@ -54,7 +54,7 @@ void ExpectSteadyStepsAllocateNothing(const FakeOptions& fake) {
 
 // A sequence preempted after every token returns with all of its pages cached: the device is sent
 // every one of them again.
-TEST(AllocationTest, NorDoesComingBackToALongCachedPrefix) {
+TEST(AllocationTest, ComingBackToALongCachedPrefixAllocatesNothing) {
   EngineConfig config;
   config.max_num_seqs = 1;
   config.max_num_batched_tokens = 64;
@@ -74,7 +74,9 @@ TEST(AllocationTest, NorDoesComingBackToALongCachedPrefix) {
 
 TEST(AllocationTest, ASteadyStepAllocatesNothing) { ExpectSteadyStepsAllocateNothing({}); }
 
-TEST(AllocationTest, NorDoesAGraph) { ExpectSteadyStepsAllocateNothing({.graphs = true}); }
+TEST(AllocationTest, AStepWithGraphsAllocatesNothing) {
+  ExpectSteadyStepsAllocateNothing({.graphs = true});
+}
 
 }  // namespace
 }  // namespace baram::testing

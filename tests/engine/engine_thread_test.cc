@@ -32,6 +32,13 @@ EngineConfig ThreadConfig() {
   return config;
 }
 
+std::unique_ptr<Client> NewClient(const std::string& id, uint64_t seed, int32_t prompt_tokens,
+                                  int32_t max_tokens) {
+  Request request = MakeRequest(RandomPrompt(seed, prompt_tokens), max_tokens);
+  request.id = id;
+  return MakeClient(std::move(request));
+}
+
 // A minimal delivery thread: reads every touched outbox into its Client.
 class Reader {
  public:
@@ -106,12 +113,10 @@ TEST(EngineThreadTest, StormsOfSubmitsAndCancelsStayExact) {
         submitters.emplace_back([&, t] {
           for (int i = 0; i < kEach; ++i) {
             const int at = t * kEach + i;
-            auto client = std::make_unique<Client>();
-            client->request = MakeRequest(RandomPrompt(at % 7, 5 + at % 40), 1 + at % 30);
-            client->request.id = std::to_string(at);
-            client->request.n = 1 + at % 3;
-            client->outputs.resize(client->request.n);
-            clients[at] = std::move(client);
+            Request request = MakeRequest(RandomPrompt(at % 7, 5 + at % 40), 1 + at % 30);
+            request.id = std::to_string(at);
+            request.n = 1 + at % 3;
+            clients[at] = MakeClient(std::move(request));
             auto outbox = reader.Submit(*clients[at]);
             if (!outbox.ok()) continue;
             accepted.fetch_add(1);
@@ -151,10 +156,7 @@ TEST(EngineThreadTest, GoingAwayEndsWhatIsLeft) {
     config.max_queued_requests = 100;
     auto engine = StartEngine({.planning_depth = 2}, config, {0});
     for (int i = 0; i < 50; ++i) {
-      auto client = std::make_unique<Client>();
-      client->request = MakeRequest(RandomPrompt(i, 20), 100);
-      client->request.id = std::to_string(i);
-      client->outputs.resize(1);
+      auto client = NewClient(std::to_string(i), i, 20, 100);
       auto outbox = engine->Submit(client->request);
       ASSERT_TRUE(outbox.ok()) << outbox.status();
       client->outbox = *outbox;
@@ -175,10 +177,7 @@ TEST(EngineThreadTest, ALostDeviceIsToldToEverybody) {
     {
       Reader reader(*engine);
       for (int i = 0; i < 20; ++i) {
-        auto client = std::make_unique<Client>();
-        client->request = MakeRequest(RandomPrompt(i, 20), 100);
-        client->request.id = std::to_string(i);
-        client->outputs.resize(1);
+        auto client = NewClient(std::to_string(i), i, 20, 100);
         auto outbox = reader.Submit(*client);
         if (!outbox.ok()) {
           EXPECT_TRUE(absl::IsUnavailable(outbox.status()));
@@ -225,17 +224,14 @@ TEST(EngineThreadTest, ARequestMayComeWhileAFlushFindsTheDeviceLost) {
 
 TEST(EngineThreadTest, DrainFinishesWhatRunsAndThenIsIdle) {
   auto engine = StartEngine({}, ThreadConfig(), {0});
-  Client client;
-  client.request = MakeRequest(RandomPrompt(1, 20), 60);
-  client.request.id = "one";
-  client.outputs.resize(1);
+  const auto client = NewClient("one", 1, 20, 60);
   {
     Reader reader(*engine);
     reader.Expect(1);
-    ASSERT_TRUE(reader.Submit(client).ok());
+    ASSERT_TRUE(reader.Submit(*client).ok());
     engine->Drain(SteadyTime::max());
   }
-  EXPECT_EQ(client.outputs[0].Ids(), Expect(client.request, 0, {0}, 128).ids);
+  EXPECT_EQ(client->outputs[0].Ids(), Expect(client->request, 0, {0}, 128).ids);
   EXPECT_TRUE(engine->draining());
   EXPECT_TRUE(Await([&] { return engine->stalled_s() == 0; }));
 }
@@ -246,21 +242,19 @@ TEST(EngineThreadTest, AReaderThatComesBackWakesTheEngine) {
   EngineConfig config = ThreadConfig();
   config.stream_tokens = kRing;
   auto engine = StartEngine({}, config, {0});
-  Client client;
-  client.request = MakeRequest(RandomPrompt(1, 20), kTokens);
-  client.outputs.resize(1);
-  const auto outbox = engine->Submit(client.request);
+  const auto client = NewClient("one", 1, 20, kTokens);
+  const auto outbox = engine->Submit(client->request);
   ASSERT_TRUE(outbox.ok());
-  client.outbox = *outbox;
+  client->outbox = *outbox;
   for (int32_t taken = 0; taken < kTokens; taken += kRing) {
-    ASSERT_TRUE(Await([&] { return client.outbox->Room(0) == 0; })) << taken;
-    client.Read(kRing);
+    ASSERT_TRUE(Await([&] { return client->outbox->Room(0) == 0; })) << taken;
+    client->Read(kRing);
   }
   EXPECT_TRUE(Await([&] {
-    client.Read();
-    return client.done();
+    client->Read();
+    return client->done();
   }));
-  EXPECT_EQ(client.outputs[0].Ids(), Expect(client.request, 0, {0}, 128).ids);
+  EXPECT_EQ(client->outputs[0].Ids(), Expect(client->request, 0, {0}, 128).ids);
 }
 
 // A step may take long as long as its layers do not.
@@ -275,18 +269,14 @@ TEST(EngineThreadTest, EveryLayerIsProgress) {
     layers.acquire();
   };
   auto engine = StartEngine(fake, ThreadConfig(), {0, 0});
-  Client client, more;
-  client.request = MakeRequest(RandomPrompt(1, 20), 1);
-  more.request = MakeRequest(RandomPrompt(2, 5), 1);
-  more.request.id = "more";
-  client.outputs.resize(1);
-  more.outputs.resize(1);
+  const auto client = NewClient("one", 1, 20, 1);
+  const auto more = NewClient("more", 2, 5, 1);
   holding.store(true);
   Reader reader(*engine);
   reader.Expect(2);
-  ASSERT_TRUE(reader.Submit(client).ok());
+  ASSERT_TRUE(reader.Submit(*client).ok());
   EXPECT_TRUE(Await([&] { return engine->stalled_s() > 0.2; }));
-  ASSERT_TRUE(reader.Submit(more).ok());
+  ASSERT_TRUE(reader.Submit(*more).ok());
   EXPECT_GT(engine->stalled_s(), 0.2) << "new work is no progress";
   const SteadyTime released = std::chrono::steady_clock::now();
   layers.release();  // the second layer begins and is held
@@ -327,22 +317,18 @@ TEST(EngineThreadTest, AStepInFlightIsNoRestThoughItsRequestHasEnded) {
     if (holding.load()) layers.acquire();
   };
   auto engine = StartEngine(fake, ThreadConfig(), {0});
-  Client client, more;
-  client.request = MakeRequest(RandomPrompt(1, 20), 100);
-  more.request = MakeRequest(RandomPrompt(2, 5), 1);
-  more.request.id = "more";
-  client.outputs.resize(1);
-  more.outputs.resize(1);
+  const auto client = NewClient("one", 1, 20, 100);
+  const auto more = NewClient("more", 2, 5, 1);
   holding.store(true);
   Reader reader(*engine);
   reader.Expect(2);
-  const auto outbox = reader.Submit(client);
+  const auto outbox = reader.Submit(*client);
   ASSERT_TRUE(outbox.ok());
   EXPECT_TRUE(Await([&] { return engine->stalled_s() > 0.2; }));
   (*outbox)->Cancel();
   EXPECT_TRUE(Await([&] { return engine->idle(); }));
   EXPECT_GT(engine->stalled_s(), 0.2);
-  ASSERT_TRUE(reader.Submit(more).ok());
+  ASSERT_TRUE(reader.Submit(*more).ok());
   EXPECT_GT(engine->stalled_s(), 0.2) << "new work is no progress";
   holding.store(false);
   layers.release();

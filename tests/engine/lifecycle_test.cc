@@ -126,92 +126,94 @@ TEST(LifecycleTest, OtherEndsPostponeNoTimeLimit) {
   }
 }
 
+// A state of a request, and how a new one gets there.
+struct State {
+  const char* name;
+  int32_t prompt_tokens, outputs;
+  void (*reach)(EngineRig& rig, const Client& client);
+  friend void PrintTo(const State& state, std::ostream* out) { *out << state.name; }
+};
+
+void Turns(EngineRig& rig, int turns) {
+  for (int turn = 0; turn < turns; ++turn) rig.Turn();
+}
+
+const State kStates[] = {
+    {"Queued", 30, 1, [](EngineRig&, const Client&) {}},
+    {"Prefilling", 60, 1,
+     [](EngineRig& rig, const Client& client) {
+       Turns(rig, 1);
+       EXPECT_LT(rig.sequence(client).planned, 60);
+     }},
+    {"Decoding", 4, 1,
+     [](EngineRig& rig, const Client& client) {
+       Turns(rig, 4);
+       EXPECT_GT(rig.sequence(client).output_tokens(), 0);
+     }},
+    {"Preempted", 30, 1,
+     [](EngineRig& rig, const Client& client) {
+       Turns(rig, 3);
+       for (int i = 0; i < 2; ++i) {
+         Request urgent = MakeRequest(RandomPrompt(7 + i, 4), 100);
+         urgent.priority = -1;
+         rig.Submit(std::move(urgent));
+       }
+       Turns(rig, 3);
+       EXPECT_EQ(rig.sequence(client).state, SequenceState::kWaiting);
+       EXPECT_EQ(rig.sequence(client).preemptions, 1);
+     }},
+    {"Paused", 4, 1,
+     [](EngineRig& rig, const Client& client) {
+       Turns(rig, 20);
+       EXPECT_TRUE(rig.sequence(client).paused);
+     }},
+    {"WaitingWithTheLeadersPages", 20, 4,
+     [](EngineRig& rig, const Client& client) {
+       Turns(rig, 4);
+       EXPECT_EQ(rig.sequence(client, 3).state, SequenceState::kWaiting);
+       EXPECT_GT(rig.sequence(client, 3).blocks(), 0);
+     }},
+};
+
+class CancelTest : public ::testing::TestWithParam<std::tuple<State, int32_t>> {};
+
 // From every state that a request can be in, with one or two steps in flight.
-TEST(LifecycleTest, ACancelFreesThePagesWithinOneTurn) {
-  for (const int32_t depth : {1, 2}) {
-    struct State {
-      const char* name;
-      std::function<Client*(EngineRig&)> reach;
-    };
-    const auto plain = [](int32_t prompt, int32_t n = 1) {
-      Request request = MakeRequest(RandomPrompt(1, prompt), 50);
-      request.n = n;
-      return request;
-    };
-    const std::vector<State> states = {
-        {"queued", [&](EngineRig& rig) { return rig.Submit(plain(30)); }},
-        {"prefilling",
-         [&](EngineRig& rig) {
-           Client* client = rig.Submit(plain(60));
-           rig.Turn();
-           EXPECT_LT(rig.sequence(*client).planned, 60);
-           return client;
-         }},
-        {"decoding",
-         [&](EngineRig& rig) {
-           Client* client = rig.Submit(plain(4));
-           for (int turn = 0; turn < 4; ++turn) rig.Turn();
-           EXPECT_GT(rig.sequence(*client).output_tokens(), 0);
-           return client;
-         }},
-        {"preempted",
-         [&](EngineRig& rig) {
-           Client* client = rig.Submit(plain(30));
-           for (int turn = 0; turn < 3; ++turn) rig.Turn();
-           for (int i = 0; i < 2; ++i) {
-             Request urgent = MakeRequest(RandomPrompt(7 + i, 4), 100);
-             urgent.priority = -1;
-             rig.Submit(std::move(urgent));
-           }
-           for (int turn = 0; turn < 3; ++turn) rig.Turn();
-           EXPECT_EQ(rig.sequence(*client).state, SequenceState::kWaiting);
-           EXPECT_EQ(rig.sequence(*client).preemptions, 1);
-           return client;
-         }},
-        {"paused",
-         [&](EngineRig& rig) {
-           Client* client = rig.Submit(plain(4));
-           for (int turn = 0; turn < 20; ++turn) rig.Turn();
-           EXPECT_TRUE(rig.sequence(*client).paused);
-           return client;
-         }},
-        {"waiting with the leader's pages",
-         [&](EngineRig& rig) {
-           Client* client = rig.Submit(plain(20, 4));
-           for (int turn = 0; turn < 4; ++turn) rig.Turn();
-           EXPECT_EQ(rig.sequence(*client, 3).state, SequenceState::kWaiting);
-           EXPECT_GT(rig.sequence(*client, 3).blocks(), 0);
-           return client;
-         }},
-    };
-    for (const State& state : states) {
-      SCOPED_TRACE(std::string(state.name) + ", depth " + std::to_string(depth));
-      EngineConfig config = SmallConfig();
-      config.max_num_seqs = 2;
-      config.stream_tokens = 8;
-      EngineRig rig({.planning_depth = depth}, config, {0});
-      Client* client = state.reach(rig);
-      client->outbox->Cancel();
-      rig.Turn();
-      client->Read();
-      ASSERT_TRUE(client->done());
-      for (const Received& output : client->outputs) {
-        EXPECT_EQ(output.finish().reason, FinishReason::kCancelled);
+TEST_P(CancelTest, FreesThePagesWithinOneTurn) {
+  const auto& [state, depth] = GetParam();
+  EngineConfig config = SmallConfig();
+  config.max_num_seqs = 2;
+  config.stream_tokens = 8;
+  EngineRig rig({.planning_depth = depth}, config, {0});
+  Request request = MakeRequest(RandomPrompt(1, state.prompt_tokens), 50);
+  request.n = state.outputs;
+  Client* client = rig.Submit(std::move(request));
+  state.reach(rig, *client);
+  client->outbox->Cancel();
+  rig.Turn();
+  client->Read();
+  ASSERT_TRUE(client->done());
+  for (const Received& output : client->outputs) {
+    EXPECT_EQ(output.finish().reason, FinishReason::kCancelled);
+  }
+  int32_t others = 0;
+  for (const auto& live : rig.core().scheduler().requests()) {
+    for (const Sequence& sequence : live->outputs) {
+      if (live->request.id == client->request.id) {
+        EXPECT_EQ(sequence.blocks(), 0);
+      } else {
+        others += sequence.blocks();
       }
-      int32_t others = 0;
-      for (const auto& live : rig.core().scheduler().requests()) {
-        for (const Sequence& sequence : live->outputs) {
-          if (live->request.id == client->request.id) {
-            EXPECT_EQ(sequence.blocks(), 0);
-          } else {
-            others += sequence.blocks();
-          }
-        }
-      }
-      EXPECT_EQ(rig.owned_pages(), others);
     }
   }
+  EXPECT_EQ(rig.owned_pages(), others);
 }
+
+INSTANTIATE_TEST_SUITE_P(States, CancelTest,
+                         ::testing::Combine(::testing::ValuesIn(kStates), ::testing::Values(1, 2)),
+                         [](const auto& info) {
+                           return std::string(std::get<0>(info.param).name) + "Depth" +
+                                  std::to_string(std::get<1>(info.param));
+                         });
 
 TEST(LifecycleTest, AStopIdIsTheLastToken) {
   for (const int32_t depth : {1, 2}) {
@@ -426,7 +428,7 @@ TEST(LifecycleTest, InvalidRequestsAreRefusedAtTheDoor) {
     SCOPED_TRACE(row.name);
     Request request = MakeRequest({1, 2, 3}, 4);
     row.refused(request);
-    const absl::Status status = rig.core().Submit(request, nullptr).status();
+    const absl::Status status = rig.core().Submit(request).status();
     EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
     EXPECT_THAT(std::string(status.message()), ::testing::EndsWith(row.words));
     EXPECT_EQ(stats.refused.value(), ++count);

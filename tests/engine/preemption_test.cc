@@ -260,7 +260,8 @@ TEST(PreemptionTest, WhatAPreemptedSequenceMustLeaveFreeIsAShareOfThePool) {
   }
 }
 
-// Reliability promise P9: a pool for 8 sequences, and 64 that grow eightfold.
+// "Running out of pages loses and repeats nothing" (RELIABILITY.md): a pool for 8 sequences, and 64
+// that grow eightfold.
 TEST(PreemptionTest, ExhaustionLosesNothingAndDoesNotThrash) {
   EngineConfig config = SmallConfig();
   config.max_num_seqs = 64;

@@ -47,6 +47,13 @@ void Client::Read(int32_t tokens) {
   }
 }
 
+std::unique_ptr<Client> MakeClient(Request request) {
+  auto client = std::make_unique<Client>();
+  client->outputs.resize(request.n);
+  client->request = std::move(request);
+  return client;
+}
+
 EngineRig::EngineRig(const FakeOptions& fake, EngineConfig config,
                      const std::vector<int32_t>& windows, int32_t pages) {
   const ModelSpec spec = TinySpec(windows);
@@ -74,9 +81,7 @@ void EngineRig::Start(const EngineConfig& config, const ModelSpec& spec,
 Client* EngineRig::Submit(Request request) {
   request.id = "request-" + std::to_string(next_id_++);
   request.arrival = now_;
-  auto client = std::make_unique<Client>();
-  client->request = request;
-  client->outputs.resize(request.n);
+  std::unique_ptr<Client> client = MakeClient(request);
   auto outbox = core_->Submit(std::move(request));
   Check(outbox.ok(), outbox.status().ToString().c_str());
   client->outbox = *std::move(outbox);

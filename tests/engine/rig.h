@@ -41,6 +41,9 @@ struct Client {
   void Read(int32_t tokens = 1 << 30);
 };
 
+// A client that has received nothing of `request` yet.
+std::unique_ptr<Client> MakeClient(Request request);
+
 class EngineRig {
  public:
   // On the fake device. `pages` 0: as many as the memory's default allows.

@@ -144,7 +144,7 @@ TEST(SchedulerTest, StalledReadersDoNotKeepTheTokensOfAStep) {
   for (Client* client : {stalled[0], stalled[1], other}) ExpectExact(rig, *client, {0});
 }
 
-TEST(SchedulerTest, NorThoseOfAPromptAheadOfThem) {
+TEST(SchedulerTest, StalledReadersLeaveTheirTokensToAPromptAhead) {
   EngineConfig config = SmallConfig();
   config.max_num_seqs = config.max_num_batched_tokens = 4;
   config.stream_tokens = 2;
