@@ -165,11 +165,23 @@ ServerFixture::Counts ServerFixture::Counted(const std::string& labels) const {
   return counts;
 }
 
-void ServerFixture::AwaitIdle() {
-  for (v1::GetLoadResponse load = Load();
-       load.running() + load.waiting() + load.paused() > 0 || load.kv_usage() > 0; load = Load()) {
+void ServerFixture::AwaitLoad(const std::function<bool(const v1::GetLoadResponse&)>& holds) {
+  const SteadyTime limit = FromNow(60);
+  v1::GetLoadResponse load = Load();
+  while (!holds(load)) {
+    if (std::chrono::steady_clock::now() > limit) {
+      ADD_FAILURE() << "the load is still " << load.ShortDebugString();
+      return;
+    }
     std::this_thread::yield();
+    load = Load();
   }
+}
+
+void ServerFixture::AwaitIdle() {
+  AwaitLoad([](const v1::GetLoadResponse& load) {
+    return load.running() + load.waiting() + load.paused() == 0 && load.kv_usage() == 0;
+  });
 }
 
 }  // namespace baram::testing

@@ -68,7 +68,9 @@ class ServerFixture : public ::testing::Test {
     int series = 0;
   };
   Counts Counted(const std::string& labels = "") const;
-  // Waits, without a time limit, until nothing runs or waits.
+  // Waits until `holds` is true of the load. Fails the test with the last load if it never is.
+  void AwaitLoad(const std::function<bool(const v1::GetLoadResponse&)>& holds);
+  // Waits until nothing runs or waits.
   void AwaitIdle();
 
   std::unique_ptr<server::Server> server_;

@@ -3,7 +3,6 @@
 #define BARAM_TESTS_SERVER_STALLED_STREAMS_H_
 
 #include <memory>
-#include <thread>
 
 #include "tests/server/server_fixture.h"
 
@@ -43,7 +42,7 @@ class StalledStreams : public ServerFixture {
     return unread;
   }
   void AwaitPaused() {
-    while (Load().paused() == 0) std::this_thread::yield();
+    AwaitLoad([](const v1::GetLoadResponse& load) { return load.paused() > 0; });
   }
 
   std::unique_ptr<v1::Inference::Stub> stalled_stub_;
