@@ -96,8 +96,8 @@ void OpenAiStream::Start(Call call, bool on_text_pool) {
 }
 
 bool OpenAiStream::OnAccepted(size_t index, absl::StatusOr<Accepted> accepted) {
-  OpenAiPrompt prompt;
   if (accepted.ok()) {
+    OpenAiPrompt prompt;
     prompt.ids = std::move(accepted->prompt_ids);
     std::optional<std::string>& as_it_came = parts_[index]->echo;
     // A prompt that was truncated, or came as ids, is shown decoded from its ids.
@@ -108,13 +108,14 @@ bool OpenAiStream::OnAccepted(size_t index, absl::StatusOr<Accepted> accepted) {
       prompt.text = EchoOf(serving_.tokenizer(), ids.subspan(accepted->cut_after.value_or(0)),
                            !format_.prompt_only);
     }
+    // Its chunks come only after this function has returned.
+    reply_.SetPrompt(index, std::move(prompt));
   }
   std::lock_guard lock(mutex_);
   size_t next = index;
   if (accepted.ok()) {
     ++next;
     --undecided_;
-    reply_.SetPrompt(index, std::move(prompt));
     parts_[index]->reply = std::move(accepted->reply);
     if (!status_.ok() || aborted_) parts_[index]->reply->Cancel();
   } else if (aborted_ || absl::IsCancelled(accepted.status())) {
