@@ -315,12 +315,13 @@ class GenerateUnary final : public grpc::ServerUnaryReactor, public ReplySink {
     ChunkMessages messages = call_.Messages(std::move(chunk));
     v1::GenerateResponse message;
     for (; !too_large_ && messages.Next(&message); message.Clear()) Add(message);
-    if (!last) {
-      call_.reply().WriteDone();
-    } else {
-      // Report the size if that is why it was cancelled.
-      Finish(call_.End(too_large_ ? ReplyTooLarge(max_bytes_) : status));
+    if (!last) return call_.reply().WriteDone();
+    // Report the size if that is why it was cancelled.
+    const absl::Status end = too_large_ ? ReplyTooLarge(max_bytes_) : status;
+    if (end.ok()) {
+      call_.reply().WriteBegins(/*unseen_bytes=*/static_cast<int64_t>(response_->ByteSizeLong()));
     }
+    Finish(call_.End(end));
   }
 
   void Add(v1::GenerateResponse& message) {

@@ -18,6 +18,7 @@
 #include "server/grpc_peer.h"
 #include "server/grpc_request_id.h"
 #include "server/grpc_status.h"
+#include "server/slow_reader.h"
 #include "server/version.h"
 
 namespace baram::server {
@@ -64,10 +65,9 @@ class ShortCall final : public grpc::ServerUnaryReactor {
         absl::Status status = serving_.CheckWanted(*place_, deadline_);
         if (status.ok()) status = job(input);
         const int64_t max_bytes = serving_.config().max_reply_bytes;
-        if (status.ok() && static_cast<int64_t>(response.ByteSizeLong()) > max_bytes) {
-          status = ReplyTooLarge(max_bytes);
-        }
-        Answer(status);
+        const auto bytes = status.ok() ? static_cast<int64_t>(response.ByteSizeLong()) : 0;
+        if (bytes > max_bytes) status = ReplyTooLarge(max_bytes);
+        Answer(status, bytes);
       };
       if (serving_.pool().Run(bytes, deadline_, std::move(run))) return this;
       refused = TooManyTexts();
@@ -76,13 +76,15 @@ class ShortCall final : public grpc::ServerUnaryReactor {
     return this;
   }
 
-  // Thread-safe.
-  void Answer(const absl::Status& status) {
+  // `bytes`: of the response, unless it is small. Thread-safe.
+  void Answer(const absl::Status& status, int64_t bytes = 0) {
     status_ = status;
     grpc::CallbackServerContext& context = *client_->context;
+    const double patience_s =
+        PatienceFor(static_cast<double>(bytes), serving_.config().slow_reader_s);
     const auto limit = std::chrono::system_clock::now() +
                        std::chrono::duration_cast<std::chrono::system_clock::duration>(
-                           std::chrono::duration<double>(serving_.config().slow_reader_s));
+                           std::chrono::duration<double>(patience_s));
     patience_.Set(limit, [client = client_](bool over) {
       if (over) client->Break();
     });

@@ -78,9 +78,11 @@ void Reply::WriteWaits() {
   write_began_ = write_moved_ = SteadyTime::max();
 }
 
-void Reply::WriteBegins() {
+void Reply::WriteBegins(int64_t unseen_bytes) {
   std::lock_guard lock(write_mutex_);
-  write_began_ = write_moved_ = std::chrono::steady_clock::now();
+  write_began_ = std::chrono::steady_clock::now();
+  write_moved_ = unseen_bytes > 0 ? SteadyTime::max() : write_began_;
+  write_bytes_ = unseen_bytes;
 }
 
 void Reply::Progressed(int64_t bytes) {

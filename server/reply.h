@@ -36,9 +36,9 @@ struct ReplyOptions {
 struct ReplyLimits {
   int64_t pending_bytes = 256 << 10;  // limit of text, and
   int32_t pending_tokens = 1024;      // of tokens, held while a write is in flight
-  // For sinks that return true from Write: a write in flight breaks the stream if no byte of it is
-  // sent for this long, or if it is not completely sent after this long plus as long again for each
-  // MiB.
+  // For sinks that return true from Write: a write in flight breaks the stream if, as far as can be
+  // seen, no byte of it is sent for this long, or if it is not completely sent after this long plus
+  // as long again for each MiB.
   double slow_reader_s = 30;
 };
 
@@ -60,9 +60,10 @@ class Reply : public std::enable_shared_from_this<Reply> {
   // Thread-safe: the sink can take the next chunk. The caller need not keep the reply alive.
   void WriteDone();
   // WriteWaits, from inside Write: the chunk is not being sent yet, so its client is not slow.
-  // WriteBegins, from any thread, afterwards: now it is.
+  // WriteBegins, from any thread, afterwards: now it is. Of `unseen_bytes` of it, nobody can report
+  // progress: if there are any, only its total time is limited.
   void WriteWaits();
-  void WriteBegins();
+  void WriteBegins(int64_t unseen_bytes = 0);
   // Thread-safe: this many more bytes of the write in flight were sent.
   void Progressed(int64_t bytes);
   // From any thread, but not from inside the sink's methods: the call is over, its last bytes are
@@ -132,8 +133,8 @@ class Reply : public std::enable_shared_from_this<Reply> {
   std::mutex write_mutex_;    // guards what follows; never held during a call to other code
   bool writing_ = true;       // as if a write were in flight until `done` has returned
   SteadyTime write_began_{};  // max: not begun
-  SteadyTime write_moved_{};  // when it began, or was last partly sent
-  int64_t write_bytes_ = 0;   // bytes of it sent so far
+  SteadyTime write_moved_{};  // when it began, or was last partly sent; max: unseen
+  int64_t write_bytes_ = 0;   // bytes of it that were sent so far, or are unseen
   bool queued_ = false;       // passed to Delivery::Ready
 };
 

@@ -389,6 +389,26 @@ TEST_F(DeliveryTest, AClientThatKeepsToThePaceIsNot) {
   EXPECT_TRUE(watched_.broken().ok());
 }
 
+TEST_F(DeliveryTest, AWriteWhoseProgressNobodySeesHasTheTimeOfItsSize) {
+  Start(/*slow_reader_s=*/0.1);
+  const auto write = [&](HeldSink& sink, int64_t bytes) {
+    const Live live = Open(sink);
+    Fill(live);
+    ASSERT_TRUE(Comes([&] { return sink.chunks() == 1; }));
+    live.reply->WriteBegins(/*unseen_bytes=*/bytes);
+    Fill(live);  // only now does the chunk hold anything up
+  };
+  write(watched_, 1 << 30);
+  write(last_, 1);
+  EXPECT_TRUE(Comes([&] { return !last_.broken().ok(); }));
+  HeldSink sink(/*watched=*/true);
+  const Live after = Open(sink);  // its chunk comes after all were checked
+  Fill(after);
+  ASSERT_TRUE(Comes([&] { return sink.chunks() == 1; }));
+  EXPECT_TRUE(watched_.broken().ok());
+  delivery_.reset();  // before the sink
+}
+
 // Its chunk is slow, and nothing waits for it: it costs nothing.
 TEST_F(DeliveryTest, AClientThatHoldsNothingUpIsNot) {
   Start(/*slow_reader_s=*/0.1);
