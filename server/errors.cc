@@ -118,12 +118,11 @@ absl::Status SlowReader() {
                    {.reason = "SLOW_READER"});
 }
 
-absl::Status ReplyTooLarge(int64_t max_bytes) {
-  return WithFacts(
-      absl::ResourceExhaustedError(absl::StrCat(
-          "The reply is larger than one message may be, ", max_bytes,
-          " bytes (--max-reply-bytes); ask for less, or use Generate, which sends several.")),
-      {.reason = "REPLY_TOO_LARGE"});
+absl::Status ReplyTooLarge(int64_t max_bytes, std::string_view instead) {
+  return WithFacts(absl::ResourceExhaustedError(
+                       absl::StrCat("The reply is larger than one message may be, ", max_bytes,
+                                    " bytes (--max-reply-bytes); ", Piece(instead), ".")),
+                   {.reason = "REPLY_TOO_LARGE"});
 }
 
 absl::Status HttpReplyTooLarge(int64_t max_bytes, std::string_view instead) {

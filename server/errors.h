@@ -60,9 +60,9 @@ absl::Status TooManyTexts();
 // RESOURCE_EXHAUSTED, reason SLOW_READER; never worth a retry.
 absl::Status SlowReader();
 // RESOURCE_EXHAUSTED, reason REPLY_TOO_LARGE: a single-message reply outgrew the setting.
-absl::Status ReplyTooLarge(int64_t max_bytes);
-// OUT_OF_RANGE, the same for an HTTP answer that is not streamed. `instead`: what the client may
-// do, as in "ask for less".
+// `instead`: what the client may do, as in "ask for less".
+absl::Status ReplyTooLarge(int64_t max_bytes, std::string_view instead);
+// OUT_OF_RANGE, the same for an HTTP answer that is not streamed.
 absl::Status HttpReplyTooLarge(int64_t max_bytes, std::string_view instead);
 // OUT_OF_RANGE, the same for the prompts that a stream shows.
 absl::Status HttpEchoTooLarge(int64_t max_bytes);

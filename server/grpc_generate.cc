@@ -317,7 +317,10 @@ class GenerateUnary final : public grpc::ServerUnaryReactor, public ReplySink {
     for (; !too_large_ && messages.Next(&message); message.Clear()) Add(message);
     if (!last) return call_.reply().WriteDone();
     // Report the size if that is why it was cancelled.
-    const absl::Status end = too_large_ ? ReplyTooLarge(max_bytes_) : status;
+    const absl::Status end =
+        too_large_ ? ReplyTooLarge(max_bytes_,
+                                   "ask for less, or use Generate, which sends several messages")
+                   : status;
     if (end.ok()) {
       call_.reply().WriteBegins(/*unseen_bytes=*/static_cast<int64_t>(response_->ByteSizeLong()));
     }

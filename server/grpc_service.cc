@@ -26,6 +26,10 @@ namespace {
 
 using std::chrono::steady_clock;
 
+absl::Status TooLarge(const Config& config) {
+  return ReplyTooLarge(config.max_reply_bytes, "send less in one request");
+}
+
 // A call with one short answer: sends it, ends the call if its client does not read it in time, and
 // logs how it ended. Owns itself until gRPC has called OnDone. Exactly one of the Answer methods is
 // called, once; the call may not be touched after that.
@@ -64,9 +68,8 @@ class ShortCall final : public grpc::ServerUnaryReactor {
       auto run = [this, &response, input = *std::move(input), job = std::move(job)] {
         absl::Status status = serving_.CheckWanted(*place_, deadline_);
         if (status.ok()) status = job(input);
-        const int64_t max_bytes = serving_.config().max_reply_bytes;
         const auto bytes = status.ok() ? static_cast<int64_t>(response.ByteSizeLong()) : 0;
-        if (bytes > max_bytes) status = ReplyTooLarge(max_bytes);
+        if (bytes > serving_.config().max_reply_bytes) status = TooLarge(serving_.config());
         Answer(status, bytes);
       };
       if (serving_.pool().Run(bytes, deadline_, std::move(run))) return this;
@@ -195,10 +198,9 @@ grpc::ServerUnaryReactor* InferenceService::Detokenize(grpc::CallbackServerConte
   return (new ShortCall(serving_, log_, "Detokenize", context))
       ->AnswerOnTextPool(*request, *response, TokenIds(serving_, *request),
                          [=, this](const std::vector<uint32_t>& ids) {
-                           const int64_t max_bytes = serving_.config().max_reply_bytes;
-                           auto text =
-                               serving_.Detokenize({ids.begin(), ids.end()}, skip_special_tokens,
-                                                   max_bytes, ReplyTooLarge(max_bytes));
+                           auto text = serving_.Detokenize(
+                               {ids.begin(), ids.end()}, skip_special_tokens,
+                               serving_.config().max_reply_bytes, TooLarge(serving_.config()));
                            if (!text.ok()) return text.status();
                            response->set_text(*std::move(text));
                            return absl::OkStatus();

@@ -145,7 +145,9 @@ TEST_F(GrpcSizesTest, AReplyThatOutgrowsOneMessageEnds) {
   tokenize.set_text(std::string(20'000, '?'));
   v1::TokenizeResponse tokens;
   grpc::ClientContext context;
-  EXPECT_EQ(Reason(inference().Tokenize(&context, tokenize, &tokens)), "REPLY_TOO_LARGE");
+  const grpc::Status too_large = inference().Tokenize(&context, tokenize, &tokens);
+  EXPECT_EQ(Reason(too_large), "REPLY_TOO_LARGE");
+  EXPECT_THAT(too_large.error_message(), HasSubstr("; send less in one request."));
 }
 
 // What counts is the size of the reply, not of the pieces it came in.
