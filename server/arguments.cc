@@ -37,7 +37,7 @@ void AddParsed(const std::string& flag, std::optional<T>* value, CLI::App& app,
                      *value = number;
                    } else {
                      error.Update(absl::InvalidArgumentError(
-                         absl::StrCat(flag, " needs ", Wanted<T>(), ", got '", text, "'.")));
+                         absl::StrCat(flag, " is \"", text, "\" but must be ", Wanted<T>(), ".")));
                    }
                    return true;
                  })
@@ -49,9 +49,9 @@ std::string DescribeSwitch(std::string_view what) {
   constexpr std::string_view kBefore = "Could not convert: ", kBetween = " = ";
   const size_t between = what.find(kBetween);
   if (!what.starts_with(kBefore) || between == std::string_view::npos) return std::string(what);
-  return absl::StrCat(Piece(what.substr(kBefore.size(), between - kBefore.size())),
-                      " is true or false, got '", Piece(what.substr(between + kBetween.size())),
-                      "'.");
+  return absl::StrCat(Piece(what.substr(kBefore.size(), between - kBefore.size())), " is \"",
+                      Piece(what.substr(between + kBetween.size())),
+                      "\" but must be true or false.");
 }
 
 }  // namespace
@@ -82,7 +82,7 @@ absl::Status ParseArguments(std::span<const std::string> args, CLI::App& app) {
     const std::string_view what = e.what();
     const std::string flag(what.substr(0, what.find(':')));
     return absl::InvalidArgumentError(flag.size() < what.size()
-                                          ? absl::StrCat(flag, " needs a value behind it.")
+                                          ? absl::StrCat(flag, " needs a value.")
                                           : absl::StrCat(flag, "."));
   } catch (const CLI::ParseError& e) {
     return absl::InvalidArgumentError(e.what());

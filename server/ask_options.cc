@@ -74,7 +74,7 @@ absl::StatusOr<AskOptions> ParseAskOptions(const std::vector<std::string>& args)
       !endpoint.ok() || endpoint->host.empty() || endpoint->host.find('/') != std::string::npos) {
     return absl::InvalidArgumentError(absl::StrCat("--server is \"", options.address,
                                                    "\" but must be HOST:PORT of the gRPC address, "
-                                                   "as 127.0.0.1:50051."));
+                                                   "such as 127.0.0.1:50051."));
   }
   for (const std::string& word : words) {
     absl::StrAppend(&options.question, options.question.empty() ? "" : " ", word);

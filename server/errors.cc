@@ -83,7 +83,7 @@ absl::Status RenameField(const absl::Status& status, std::string_view field) {
 
 absl::Status TooMany(std::string_view field, size_t count, size_t max, std::string_view what) {
   return InvalidValue(
-      field, absl::StrCat("has ", count, " ", Piece(what), " but at most ", max, " are taken."));
+      field, absl::StrCat("has ", count, " ", Piece(what), " but at most ", max, " are allowed."));
 }
 
 absl::Status InvalidBody(std::string_view message) {
@@ -120,23 +120,21 @@ absl::Status SlowReader() {
 
 absl::Status ReplyTooLarge(int64_t max_bytes, std::string_view instead) {
   return WithFacts(absl::ResourceExhaustedError(
-                       absl::StrCat("The reply is larger than one message may be, ", max_bytes,
+                       absl::StrCat("The reply exceeds the limit for one message, ", max_bytes,
                                     " bytes (--max-reply-bytes); ", Piece(instead), ".")),
                    {.reason = "REPLY_TOO_LARGE"});
 }
 
 absl::Status HttpReplyTooLarge(int64_t max_bytes, std::string_view instead) {
   return WithFacts(absl::OutOfRangeError(absl::StrCat(
-                       "The answer is larger than one that is not streamed may be, ", max_bytes,
+                       "The answer exceeds the limit for unstreamed answers, ", max_bytes,
                        " bytes (--max-http-reply-bytes); ", Piece(instead), ".")),
                    {.reason = "REPLY_TOO_LARGE"});
 }
 
 absl::Status HttpEchoTooLarge(int64_t max_bytes) {
   return WithFacts(absl::OutOfRangeError(absl::StrCat(
-                       "What the stream shows of its prompts, for each output once more, is larger "
-                       "than ",
-                       max_bytes,
+                       "Repeating the prompts for every output exceeds ", max_bytes,
                        " bytes (--max-http-reply-bytes); ask for fewer outputs, send fewer "
                        "prompts, or leave out echo and return_token_ids.")),
                    {.reason = "REPLY_TOO_LARGE"});

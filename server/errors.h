@@ -43,7 +43,7 @@ absl::Status InvalidValue(std::string_view field, std::string_view rest);
 // InvalidValue made it.
 absl::Status RenameField(const absl::Status& status, std::string_view field);
 // InvalidValue for a list or a text that is too large: "stop has 17 strings but at most 16 are
-// taken."
+// allowed."
 absl::Status TooMany(std::string_view field, size_t count, size_t max, std::string_view what);
 // INVALID_ARGUMENT, reason INVALID_BODY: no field can be read, or the content type is not
 // supported.

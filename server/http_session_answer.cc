@@ -30,20 +30,20 @@ std::string HttpDate() {
 
 void HttpSession::AnswerHeadError(HttpHead::State state) {
   if (state == HttpHead::State::kTooLarge) {
-    return AnswerError(
-        {431, "HEADERS_TOO_LARGE",
-         absl::StrCat("The request's line and headers are larger than the server takes (",
-                      listener_->limits.max_header_bytes, " bytes).")});
+    return AnswerError({431, "HEADERS_TOO_LARGE",
+                        absl::StrCat("The request's line and headers exceed the limit of ",
+                                     listener_->limits.max_header_bytes, " bytes.")});
   }
   if (state == HttpHead::State::kTooMany) {
-    return AnswerError({431, "TOO_MANY_HEADERS",
-                        absl::StrCat("The request has more headers than the server takes (",
-                                     listener_->limits.max_headers, ").")});
+    return AnswerError(
+        {431, "TOO_MANY_HEADERS",
+         absl::StrCat("The request has more than ", listener_->limits.max_headers, " headers.")});
   }
   if (state == HttpHead::State::kFolded) {
-    return AnswerError({400, "FOLDED_HEADER",
-                        "This is not an HTTP/1.1 request: a header goes on in the next line. Send "
-                        "each in one line."});
+    return AnswerError(
+        {400, "FOLDED_HEADER",
+         "This is not an HTTP/1.1 request: a header continues on the next line. Send "
+         "each in one line."});
   }
   AnswerError({400, "NOT_HTTP",
                "This is not an HTTP/1.1 request: there is a control character in its line or "
@@ -54,14 +54,13 @@ void HttpSession::AnswerReadError(Error error) {
   const HttpLimits& limits = listener_->limits;
   if (error == http::error::buffer_overflow) {
     return AnswerError({431, "FRAMING_TOO_LARGE",
-                        absl::StrCat("What lies between the chunks of the request's body, or "
-                                     "behind them, is larger than the server takes (",
-                                     limits.max_header_bytes, " bytes).")});
+                        absl::StrCat("Chunk extensions or trailers exceed the limit of ",
+                                     limits.max_header_bytes, " bytes.")});
   }
   if (error == http::error::body_limit) {
     return AnswerError({413, "BODY_TOO_LARGE",
-                        absl::StrCat("The request's body is larger than the server takes (",
-                                     limits.max_body_bytes, " bytes).")});
+                        absl::StrCat("The request's body exceeds the limit of ",
+                                     limits.max_body_bytes, " bytes.")});
   }
   if (timed_out_) {
     return AnswerError({408, "SLOW_REQUEST", "The request did not arrive in time."});

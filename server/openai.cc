@@ -50,8 +50,9 @@ absl::StatusOr<std::optional<double>> Timeout(const HttpRequest& request) {
   const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), seconds);
   const bool good = error == std::errc() && end == value.data() + value.size() && seconds > 0;
   if (good) return seconds;
-  return InvalidField("x-request-timeout",
-                      "The header X-Request-Timeout must be a positive number of seconds, as 30.");
+  return InvalidField(
+      "x-request-timeout",
+      "The header X-Request-Timeout must be a positive number of seconds, such as 30.");
 }
 
 absl::StatusOr<OpenAiRequest> ReadRequest(OpenAiEndpoint endpoint, HttpExchange& exchange,

@@ -135,7 +135,7 @@ void ReadMessage(Json& message, size_t index, Brought& brought, JsonFields& fiel
     return fields.Fail(
         path + ".content",
         absl::StrCat(path, ".content brings the parts of all messages to ", brought.parts,
-                     " but at most ", kMaxParts, " are taken; send strings."));
+                     " but at most ", kMaxParts, " are allowed; send strings."));
   }
   for (size_t i = 0; i < content->size(); ++i) {
     if (ReadPart((*content)[i])) continue;
@@ -160,7 +160,7 @@ ChatPrompt ReadChat(JsonFields& fields, std::string* reasoning_effort) {
                                              : " A prompt is sent to /v1/completions instead."));
   } else if (messages->size() > kMaxMessages) {
     fields.Fail("messages", absl::StrCat("messages has ", messages->size(), " entries but at most ",
-                                         kMaxMessages, " are taken."));
+                                         kMaxMessages, " are allowed."));
   } else {
     Json copy = *messages;
     Brought brought;

@@ -157,7 +157,7 @@ std::vector<Prompt> ReadPrompts(JsonFields& fields) {
   } else if (value != nullptr && value->is_array() && !value->empty()) {
     if (value->size() > kMaxPrompts) {
       fields.Fail("prompt", absl::StrCat("prompt has ", value->size(), " entries but at most ",
-                                         kMaxPrompts, " are taken: send them in several calls."));
+                                         kMaxPrompts, " are allowed: send them in several calls."));
       return prompts;
     }
     for (const Json& item : *value) {

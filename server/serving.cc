@@ -369,7 +369,7 @@ absl::Status Serving::CheckArgumentsSize(std::string_view arguments_json) {
   if (arguments_json.size() <= kMaxBytes) return absl::OkStatus();
   return InvalidField("chat.template_arguments_json",
                       absl::StrCat("The template's arguments have ", arguments_json.size(),
-                                   " bytes, but at most ", kMaxBytes, " are taken."));
+                                   " bytes, but at most ", kMaxBytes, " are allowed."));
 }
 
 absl::StatusOr<RenderedChat> Serving::RenderChat(const ChatPrompt& prompt) const {
@@ -423,7 +423,7 @@ absl::StatusOr<std::string> Serving::Detokenize(const std::vector<int64_t>& ids,
 absl::Status Serving::CheckDetokenized(size_t ids) const {
   if (ids <= max_detokenized()) return absl::OkStatus();
   return InvalidField("token_ids", absl::StrCat("There are ", ids, " token ids, but at most ",
-                                                max_detokenized(), " are taken."));
+                                                max_detokenized(), " are allowed."));
 }
 
 absl::Status Serving::CheckPromptIds(size_t ids, bool truncated) const {

@@ -140,11 +140,11 @@ class Reader {
     for (const std::string& text : texts) {
       // Lines were joined by a newline, which no line contains.
       if (const size_t end = text.find('\n'); end != std::string::npos) {
-        return Fail(first, absl::StrCat("a comma is missing in the list behind ",
-                                        text.substr(0, end), "."));
+        return Fail(
+            first, absl::StrCat("a comma is missing in the list after ", text.substr(0, end), "."));
       }
       std::optional<std::string> plain = WithoutQuotes(text);
-      if (!plain) return Fail(first, absl::StrCat(text, " goes on behind its quotes."));
+      if (!plain) return Fail(first, absl::StrCat(text, " continues after its closing quote."));
       setting.values.push_back(*std::move(plain));
     }
     return setting;
@@ -168,16 +168,16 @@ class Reader {
       });
       list.append(line, 0, bracket);
       if (bracket < line.size()) {
-        const std::string behind = line.substr(bracket + 1);
-        if (line[bracket] == ']' && behind.empty()) return list;
+        const std::string after = line.substr(bracket + 1);
+        if (line[bracket] == ']' && after.empty()) return list;
         if (line[bracket] == ']') {
-          return Fail(number_,
-                      absl::StrCat("\"", Trimmed(behind), "\" stands behind the list's ]; ",
-                                   "a bracket inside an item needs quotes around it."));
+          return Fail(number_, absl::StrCat("\"", Trimmed(after), "\" follows the list's ]; ",
+                                            "a bracket inside an item needs quotes around it."));
         }
-        return Fail(number_, absl::StrCat("there is a [ in the list of line ", first,
-                                          ", which has no ] before; a bracket inside an item needs "
-                                          "quotes around it."));
+        return Fail(number_, absl::StrCat("the list opened on line ", first,
+                                          " is not closed before "
+                                          "this [; a bracket inside an item needs quotes around "
+                                          "it."));
       }
       list += '\n';
       do {
@@ -202,7 +202,7 @@ class Reader {
     const std::string bare = name.starts_with("no-") ? name.substr(3) : name;
     const auto [before, added] = lines_.emplace(bare, number_);
     if (added) return known->list;
-    return Fail(number_, absl::StrCat(bare, " stands in line ", before->second, " already; ",
+    return Fail(number_, absl::StrCat(bare, " is already set on line ", before->second, "; ",
                                       known->list ? "write all values there, separated by commas."
                                                   : "remove one of them."));
   }

@@ -90,9 +90,8 @@ const std::vector<Group>& SettingsTable() {
         {.name = "pin-threads",
          .kind = Kind::kSwitch,
          .member = &C::pin_threads,
-         .help =
-             "Bind each of them to a core. Only where nothing else runs on these cores; ignored "
-             "where a CPU quota is below the number of CPUs.",
+         .help = "Bind each thread of the CPU device to a core. Only where nothing else runs on "
+                 "these cores; ignored where a CPU quota is below the number of CPUs.",
          .inspect = true},
         {.name = "max-model-len",
          .kind = Kind::kNumber,
@@ -280,7 +279,8 @@ const std::vector<Group>& SettingsTable() {
          .min = 1,
          .max = 1e12,
          .value = "TOKENS",
-         .help = "Their prompts together, and log-probabilities asked for of prompts."},
+         .help = "Prompt tokens of all waiting requests, counted again for each requested prompt "
+                 "log-probability."},
         {.name = "max-connections",
          .kind = Kind::kNumber,
          .member = &C::max_connections,
@@ -315,7 +315,7 @@ const std::vector<Group>& SettingsTable() {
          .min = 1024,
          .max = 1 << 30,
          .value = "BYTES",
-         .help = "The same in bytes of text, for a whole reply."},
+         .help = "Bytes of text a reply may be ahead of its reader before its outputs pause."},
         {.name = "slow-reader",
          .kind = Kind::kSeconds,
          .member = &C::slow_reader_s,
@@ -354,15 +354,14 @@ const std::vector<Group>& SettingsTable() {
          .min = 1,
          .max = 1 << 20,
          .value = "N",
-         .help = "Texts that may wait for them to be read, 256 MiB at most together; more are "
-                 "refused."},
+         .help = "Texts that may wait to be read, 256 MiB at most together; more are refused."},
         {.name = "http-threads",
          .kind = Kind::kNumber,
          .member = &C::http_threads,
          .min = 1,
          .max = 256,
          .value = "N",
-         .help = "Threads of the HTTP listeners."}}},
+         .help = "Threads of the --http-listen listener."}}},
       {"Stopping",
        {{.name = "drain-delay",
          .kind = Kind::kSeconds,
@@ -376,8 +375,8 @@ const std::vector<Group>& SettingsTable() {
          .member = &C::drain_limit_s,
          .max = 86400,
          .value = "SECONDS",
-         .help = "Then running calls get that long to finish. A further signal stops at once, "
-                 "unless it comes within a second of the first."}}},
+         .help = "How long running calls may continue once new ones are refused. A further signal "
+                 "stops at once, unless it comes within a second of the first."}}},
       {"Log",
        {{.name = "log-format",
          .kind = Kind::kChoice,

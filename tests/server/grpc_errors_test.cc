@@ -135,7 +135,7 @@ TEST_F(GrpcErrorsTest, TemplateArgumentsAreMeasuredBeforeTheyAreParsed) {
   request.mutable_chat()->add_messages()->set_role("user");
   request.mutable_chat()->set_template_arguments_json(std::string(100'000, '['));
   EXPECT_EQ(Stream(request).status.error_message(),
-            "The template's arguments have 100000 bytes, but at most 65536 are taken.");
+            "The template's arguments have 100000 bytes, but at most 65536 are allowed.");
   request.mutable_chat()->set_template_arguments_json("[1]");
   EXPECT_EQ(Stream(request).status.error_message(),
             "chat.template_arguments_json must be a JSON object, as in "

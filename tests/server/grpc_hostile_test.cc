@@ -362,7 +362,7 @@ TEST_F(GrpcHostileTest, IdsToReadAreCounted) {
   EXPECT_TRUE(detokenize().ok());
   const grpc::Status refused = detokenize();
   EXPECT_EQ(refused.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
-  EXPECT_EQ(refused.error_message(), "There are 101 token ids, but at most 100 are taken.");
+  EXPECT_EQ(refused.error_message(), "There are 101 token ids, but at most 100 are allowed.");
 }
 
 // A context of a few tokens has no use for more.

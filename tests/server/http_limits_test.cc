@@ -169,7 +169,7 @@ TEST_F(HttpLimitsTest, RefusesManyHeaders) {
   const RawResponse refused = Ask(RawRequest("GET", "/echo", "", many + "a:\r\n"));
   EXPECT_EQ(refused.status, 431);
   EXPECT_EQ(refused.body,
-            "431 TOO_MANY_HEADERS: The request has more headers than the server takes (50).");
+            "431 TOO_MANY_HEADERS: The request has more than 50 headers.");
   EXPECT_EQ(refused.headers.at("connection"), "close");
 }
 

@@ -178,13 +178,13 @@ TEST(JsonFieldsTest, NamesTheFirstWrongField) {
   EXPECT_EQ(wrong([](JsonFields& f) { f.Strings("n", 1, 1); }),
             "outer.n: outer.n must be a string or an array of strings, but is true.");
   EXPECT_EQ(wrong([](JsonFields& f) { f.Integers("ints", 1); }),
-            "outer.ints: outer.ints has 2 ids but at most 1 are taken.");
+            "outer.ints: outer.ints has 2 ids but at most 1 are allowed.");
   EXPECT_EQ(wrong([](JsonFields& f) { f.Strings("strings", 1, 1); }),
-            "outer.strings: outer.strings has 2 strings but at most 1 are taken.");
+            "outer.strings: outer.strings has 2 strings but at most 1 are allowed.");
   EXPECT_EQ(wrong([](JsonFields& f) { f.Strings("d", 1, 2); }),
-            "outer.d: outer.d has 3 bytes in one string but at most 2 are taken.");
+            "outer.d: outer.d has 3 bytes in one string but at most 2 are allowed.");
   EXPECT_EQ(wrong([](JsonFields& f) { f.String("d", 2); }),
-            "outer.d: outer.d has 3 bytes but at most 2 are taken.");
+            "outer.d: outer.d has 3 bytes but at most 2 are allowed.");
 }
 
 }  // namespace

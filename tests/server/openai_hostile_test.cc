@@ -223,7 +223,7 @@ TEST_F(OpenAiHostileTest, AWholeAnswerIsBounded) {
   const RawResponse whole = Post("/v1/completions", fields + "}");
   EXPECT_EQ(whole.status, 400);
   EXPECT_EQ(Json::parse(whole.body)["error"]["message"],
-            "The answer is larger than one that is not streamed may be, 262144 bytes "
+            "The answer exceeds the limit for unstreamed answers, 262144 bytes "
             "(--max-http-reply-bytes); set stream to true, or ask for less.");
   EXPECT_EQ(whole.headers.at("x-should-retry"), "false");
   AwaitIdle();
@@ -238,7 +238,7 @@ TEST_F(OpenAiHostileTest, AWholeAnswerIsBounded) {
   const RawResponse tokens = Post("/tokenize", R"({"prompt":")" + text + "\"}");
   EXPECT_EQ(tokens.status, 400);
   EXPECT_EQ(Json::parse(tokens.body)["error"]["message"],
-            "The answer is larger than one that is not streamed may be, 262144 bytes "
+            "The answer exceeds the limit for unstreamed answers, 262144 bytes "
             "(--max-http-reply-bytes); send less in one request.");
   const auto detokenize = [&](int ids) {
     return Post("/detokenize", R"({"tokens":)" + Json(std::vector<int>(ids, 65)).dump() + "}");

@@ -436,7 +436,7 @@ TEST(OpenAiRequestTest, BoundsThePartsOfAllMessages) {
   EXPECT_EQ(Refusal(OpenAiEndpoint::kChat, chat(4095, 1)), "accepted");
   EXPECT_EQ(Refusal(OpenAiEndpoint::kChat, chat(4095, 2)),
             "messages[1].content: messages[1].content brings the parts of all messages to 4097 but "
-            "at most 4096 are taken; send strings.");
+            "at most 4096 are allowed; send strings.");
 }
 
 // They would reach the chat template, which might do anything with them.

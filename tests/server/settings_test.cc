@@ -316,24 +316,25 @@ TEST_F(SettingsTest, WhatWasProbablyMeant) {
   EXPECT_THAT(Error({"--root-path", "/x"}), HasSubstr("a proxy in front"));
   EXPECT_THAT(Error({"--max-seq-len-to-capture", "8192"}), HasSubstr("--enforce-eager"));
   EXPECT_EQ(Error({"--max-num-queued-reqs", "100"}),
-            "There is no --max-num-queued-reqs. What it decides elsewhere is here: "
-            "--max-queued-requests.");
-  EXPECT_THAT(Error({"--max-num-queued-tokens", "1"}), HasSubstr("here: --max-queued-tokens."));
-  EXPECT_THAT(Error({"--num-gpu-blocks-override=9"}), HasSubstr("here: --kv-cache-bytes."));
-  EXPECT_THAT(Error({"--long-prefill-token-threshold=9"}), HasSubstr("here: --max-chunk-tokens."));
-  EXPECT_THAT(Error({"--predict", "64"}), HasSubstr("here: max_tokens in each request;"));
-  EXPECT_THAT(Error({"--threads-http", "4"}), HasSubstr("here: --http-threads."));
-  EXPECT_THAT(Error({"-tb", "4"}), HasSubstr("here: --threads."));
-  EXPECT_THAT(Error({"--threads-batch", "4"}), HasSubstr("here: --threads."));
-  EXPECT_THAT(Error({"--cache-prompt"}), HasSubstr("here: --prefix-cache."));
-  EXPECT_THAT(Error({"--no-cache-prompt"}), HasSubstr("here: --no-prefix-cache."));
-  EXPECT_THAT(Error({"-lv", "1"}), HasSubstr("here: --log-level."));
-  EXPECT_THAT(Error({"--log-verbosity", "1"}), HasSubstr("here: --log-level."));
-  EXPECT_THAT(Error({"--top-k", "40"}), HasSubstr("here: top_k in each request."));
-  EXPECT_THAT(Error({"--top-p", "0.9"}), HasSubstr("here: top_p in each request."));
-  EXPECT_THAT(Error({"--min-p", "0.1"}), HasSubstr("here: min_p in each request."));
+            "There is no --max-num-queued-reqs. Use --max-queued-requests instead.");
+  EXPECT_THAT(Error({"--max-num-queued-tokens", "1"}),
+              HasSubstr("Use --max-queued-tokens instead."));
+  EXPECT_THAT(Error({"--num-gpu-blocks-override=9"}), HasSubstr("Use --kv-cache-bytes instead."));
+  EXPECT_THAT(Error({"--long-prefill-token-threshold=9"}),
+              HasSubstr("Use --max-chunk-tokens instead."));
+  EXPECT_THAT(Error({"--predict", "64"}), HasSubstr("Use max_tokens in each request ("));
+  EXPECT_THAT(Error({"--threads-http", "4"}), HasSubstr("Use --http-threads instead."));
+  EXPECT_THAT(Error({"-tb", "4"}), HasSubstr("Use --threads instead."));
+  EXPECT_THAT(Error({"--threads-batch", "4"}), HasSubstr("Use --threads instead."));
+  EXPECT_THAT(Error({"--cache-prompt"}), HasSubstr("Use --prefix-cache instead."));
+  EXPECT_THAT(Error({"--no-cache-prompt"}), HasSubstr("Use --no-prefix-cache instead."));
+  EXPECT_THAT(Error({"-lv", "1"}), HasSubstr("Use --log-level instead."));
+  EXPECT_THAT(Error({"--log-verbosity", "1"}), HasSubstr("Use --log-level instead."));
+  EXPECT_THAT(Error({"--top-k", "40"}), HasSubstr("Use top_k in each request instead."));
+  EXPECT_THAT(Error({"--top-p", "0.9"}), HasSubstr("Use top_p in each request instead."));
+  EXPECT_THAT(Error({"--min-p", "0.1"}), HasSubstr("Use min_p in each request instead."));
   EXPECT_THAT(Error({"--repeat-penalty", "1.1"}),
-              HasSubstr("here: repetition_penalty in each request."));
+              HasSubstr("Use repetition_penalty in each request instead."));
 }
 
 // As vLLM takes its model.
@@ -360,10 +361,11 @@ TEST_F(SettingsTest, FilesThatCantBeUsed) {
   EXPECT_THAT(Error({"--config", yaml}), HasSubstr("line 1: \"max-n: 3\" is not of the form"));
   const std::string twice = folder.Write("twice.toml", "max-n = 3\n\nthreads = 1\nmax-n = 4\n");
   EXPECT_EQ(Error({"--config", twice}),
-            "--config " + twice + ", line 4: max-n stands in line 1 already; remove one of them.");
+            "--config " + twice + ", line 4: max-n is already set on line 1; remove one of them.");
   const std::string both =
       folder.Write("both.toml", "prefix-cache = true\nno-prefix-cache = true\n");
-  EXPECT_THAT(Error({"--config", both}), HasSubstr("line 2: prefix-cache stands in line 1"));
+  EXPECT_THAT(Error({"--config", both}),
+              HasSubstr("line 2: prefix-cache is already set on line 1"));
   const std::string open = folder.Write("open.toml", "served-model-name = [\"a\",\n\"b\"\n");
   EXPECT_THAT(Error({"--config", open}), HasSubstr("line 1: the list has no ] at its end."));
   const std::string quote = folder.Write("quote.toml", "device = \"cpu\n");
@@ -420,19 +422,18 @@ TEST_F(SettingsTest, ListsOfAFileThatAreWrittenWrong) {
     const std::string message = Error({"--config", folder.Write("list.toml", text)});
     return message.substr(std::min(message.size(), message.find("line ")));
   };
-  EXPECT_EQ(
-      error("served-model-name = [a] x\nhttp-allowed-origins = [b]\n"),
-      "line 1: \"x\" stands behind the list's ]; a bracket inside an item needs quotes around "
-      "it.");
-  EXPECT_EQ(
-      error("served-model-name = [a,\nhttp-allowed-origins = [b]\n"),
-      "line 2: there is a [ in the list of line 1, which has no ] before; a bracket inside an "
-      "item needs quotes around it.");
+  EXPECT_EQ(error("served-model-name = [a] x\nhttp-allowed-origins = [b]\n"),
+            "line 1: \"x\" follows the list's ]; a bracket inside an item needs quotes around "
+            "it.");
+  EXPECT_EQ(error("served-model-name = [a,\nhttp-allowed-origins = [b]\n"),
+            "line 2: the list opened on line 1 is not closed before this [; a bracket inside an "
+            "item needs quotes around it.");
   EXPECT_EQ(error("served-model-name = [\n\"a\"\n\"b\"]\n"),
-            "line 1: a comma is missing in the list behind \"a\".");
+            "line 1: a comma is missing in the list after \"a\".");
   EXPECT_EQ(error("served-model-name = [a\nb]\n"),
-            "line 1: a comma is missing in the list behind a.");
-  EXPECT_EQ(error("served-model-name = [\"a\" b]\n"), "line 1: \"a\" b goes on behind its quotes.");
+            "line 1: a comma is missing in the list after a.");
+  EXPECT_EQ(error("served-model-name = [\"a\" b]\n"),
+            "line 1: \"a\" b continues after its closing quote.");
   EXPECT_EQ(error("served-model-name = [a,\n\"b]\n"), "line 2: the quote of \"b] has no end.");
   EXPECT_EQ(error("served-model-name = [a,, b]\n"),
             "line 1: served-model-name is \"a, , b\" but must have no empty item.");
@@ -459,8 +460,10 @@ TEST_F(SettingsTest, QuotesOfAFile) {
   const auto error = [&](const std::string& value) {
     return Error({"--config", folder.Write("quote.toml", "chat-template = " + value + "\n")});
   };
-  EXPECT_THAT(error("\"x\" \"y\""), HasSubstr("line 1: \"x\" \"y\" goes on behind its quotes."));
-  EXPECT_THAT(error("\"x\" junk"), HasSubstr("line 1: \"x\" junk goes on behind its quotes."));
+  EXPECT_THAT(error("\"x\" \"y\""),
+              HasSubstr("line 1: \"x\" \"y\" continues after its closing quote."));
+  EXPECT_THAT(error("\"x\" junk"),
+              HasSubstr("line 1: \"x\" junk continues after its closing quote."));
   // There are no escapes.
   const std::string file =
       folder.Write("plain.toml", "chat-template = \"바람\\n\"\ndevice = 'say \"cpu\"'\n");
@@ -502,7 +505,7 @@ TEST_F(SettingsTest, AFileServesEverySubcommand) {
 }
 
 TEST_F(SettingsTest, ValuesThatAreMissing) {
-  EXPECT_EQ(Error({"--max-n"}), "--max-n needs a value behind it.");
+  EXPECT_EQ(Error({"--max-n"}), "--max-n needs a value.");
   EXPECT_EQ(Error({"--prefix-cache=maybe"}),
             "--prefix-cache is \"maybe\" but must be true or false.");
   EXPECT_EQ(Error({"--no-prefix-cache=99999999999999999999"}),
@@ -541,13 +544,13 @@ TEST(ArgumentsTest, NumbersOfAsk) {
     return std::string(error.message());
   };
   EXPECT_EQ(complaint({"--temperature", "0.5", "--top-k", "3"}), "");
-  EXPECT_EQ(complaint({"--temperature", "abc"}), "--temperature needs a number, got 'abc'.");
-  EXPECT_EQ(complaint({"--temperature=1x"}), "--temperature needs a number, got '1x'.");
+  EXPECT_EQ(complaint({"--temperature", "abc"}), "--temperature is \"abc\" but must be a number.");
+  EXPECT_EQ(complaint({"--temperature=1x"}), "--temperature is \"1x\" but must be a number.");
   EXPECT_EQ(complaint({"--top-k", "-1"}),
-            "--top-k needs a whole number from 0 to 4294967295, got '-1'.");
+            "--top-k is \"-1\" but must be a whole number from 0 to 4294967295.");
   EXPECT_EQ(complaint({"--top-k", "4294967296"}),
-            "--top-k needs a whole number from 0 to 4294967295, got '4294967296'.");
-  EXPECT_EQ(complaint({"--top-k"}), "--top-k needs a value behind it.");
+            "--top-k is \"4294967296\" but must be a whole number from 0 to 4294967295.");
+  EXPECT_EQ(complaint({"--top-k"}), "--top-k needs a value.");
   EXPECT_EQ(complaint({"--temprature", "1"}),
             "There is no --temprature. Did you mean --temperature?");
 }
