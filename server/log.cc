@@ -192,4 +192,14 @@ void LogFacts(const std::string& text, const std::string& event, const Json& fac
   spdlog::info(spdlog::string_view_t(fields.data(), fields.size()));
 }
 
+void LogFacts(const std::string& event, const Json& facts) {
+  std::string text = event;
+  for (const auto& [key, value] : facts.items()) {
+    const bool bare = key == "method" || key == "code" || key == "reason";
+    absl::StrAppend(&text, " ", bare ? "" : absl::StrCat(key, "="),
+                    value.is_string() ? value.get_ref<const std::string&>() : Dump(value));
+  }
+  LogFacts(text, event, facts);
+}
+
 }  // namespace baram::server

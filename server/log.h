@@ -32,6 +32,9 @@ void LogUnqueued(std::string_view message, std::string_view level = "warning");
 // Logs a line at level info: `text` for people; in JSON `event` is the message, and `facts`, an
 // object, adds fields. Thread-safe. Never log the content of requests.
 void LogFacts(const std::string& text, const std::string& event, const Json& facts);
+// The same with a text that begins with the event and the values of "method", "code" and "reason";
+// the other facts follow as key=value, in their order.
+void LogFacts(const std::string& event, const Json& facts);
 
 }  // namespace baram::server
 

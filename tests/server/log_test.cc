@@ -157,8 +157,8 @@ TEST_F(CallLogTest, ACallsLineTellsWhatItUsed) {
   facts.erase("time");
   EXPECT_EQ(facts,
             Json::parse(R"({"level":"info","message":"call","method":"Generate",)"
-                        R"("code":"OK","ms":2250.0,"reason":"stop","id":"7","peer":"[::1]:9",)"
-                        R"("prompt":20,"cached":16,"completion":3,"first_ms":1250.0})"));
+                        R"("code":"OK","reason":"stop","id":"7","peer":"[::1]:9","prompt":20,)"
+                        R"("cached":16,"completion":3,"first_ms":1250.0,"ms":2250.0})"));
 }
 
 TEST_F(CallLogTest, ARefusedCallTellsItsFieldInTheLogAlone) {
