@@ -4,9 +4,11 @@
 #ifndef BARAM_SERVER_AWAKE_TIME_H_
 #define BARAM_SERVER_AWAKE_TIME_H_
 
+#include <algorithm>
 #include <chrono>
 #include <mutex>
 
+#include "engine/engine.h"
 #include "engine/steady_time.h"
 
 namespace baram::server {
@@ -27,6 +29,13 @@ class AwakeTime {
     if (SecondsBetween(last_, now) > standstill_s_) since_ = now;
     last_ = now;
     return SecondsBetween(since_, now);
+  }
+
+  // For how long the engine has had work and started no part of a layer, at most Look().
+  double StalledS(const Engine& engine) {
+    // In this order: the process may be suspended between the two.
+    const double stalled_s = engine.stalled_s();
+    return std::min(stalled_s, Look());
   }
 
  private:

@@ -1,7 +1,6 @@
 // Lifecycle: started, ready, accepting, alive.
 #include "server/lifecycle.h"
 
-#include <algorithm>
 #include <utility>
 
 namespace baram::server {
@@ -49,10 +48,7 @@ bool Lifecycle::engine_alive() const {
 
 bool Lifecycle::live() const {
   const Engine* engine = engine_.load(std::memory_order_acquire);
-  if (engine == nullptr) return true;
-  // In this order: the process may be suspended between the two.
-  const double stalled_s = engine->stalled_s();
-  return engine->alive() && std::min(stalled_s, awake_.Look()) < stalled_s_;
+  return engine == nullptr || (engine->alive() && awake_.StalledS(*engine) < stalled_s_);
 }
 
 }  // namespace baram::server

@@ -3,15 +3,14 @@
 
 #include <pthread.h>
 
-#include <algorithm>
 #include <utility>
 
 #include "server/exit_codes.h"
 
 namespace baram::server {
 
-Watchdog::Watchdog(const Engine& engine, double stuck_s, double standstill_s)
-    : engine_(engine), stuck_s_(stuck_s), awake_(standstill_s) {
+Watchdog::Watchdog(const Engine& engine, double stalled_s, double standstill_s)
+    : engine_(engine), stalled_s_(stalled_s), awake_(standstill_s) {
   std::packaged_task<void()> task([told = stop_.get_future()]() mutable {
     pthread_setname_np(pthread_self(), "baram-stop");
     if (const std::function<void()> stop = told.get()) stop();
@@ -27,16 +26,14 @@ Watchdog::~Watchdog() {
 }
 
 int Watchdog::Look() {
-  // In this order: the process may be suspended between the two.
-  const double stalled_s = engine_.stalled_s();
-  const double awake_s = awake_.Look();
+  const double stalled_s = awake_.StalledS(engine_);
   if (!engine_.alive()) return kExitOs;
-  return std::min(stalled_s, awake_s) > stuck_s_ ? kExitInternal : 0;
+  return stalled_s > stalled_s_ ? kExitInternal : 0;
 }
 
 int Watchdog::Await(std::function<void()> stop, const std::function<void()>& look) {
   stop_.set_value(std::move(stop));
-  const auto stuck = [&] {
+  const auto hangs = [&] {
     if (Look() != kExitInternal) {
       look();
       return false;
@@ -45,12 +42,12 @@ int Watchdog::Await(std::function<void()> stop, const std::function<void()>& loo
     return true;
   };
   while (stopped_.wait_for(kInterval) != std::future_status::ready) {
-    if (stuck()) return kExitInternal;
+    if (hangs()) return kExitInternal;
   }
   thread_.join();
   constexpr auto kMoment = std::chrono::milliseconds(10);
   while (engine_.stalled_s() > 0) {
-    if (stuck()) return kExitInternal;
+    if (hangs()) return kExitInternal;
     std::this_thread::sleep_for(kMoment);
   }
   return Look();

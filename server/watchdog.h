@@ -17,18 +17,18 @@ namespace baram::server {
 class Watchdog {
  public:
   // A part of a layer of a large model takes seconds on few cores.
-  static constexpr double kStuckS = 60;
+  static constexpr double kStalledS = 60;
   // The polling interval.
   static constexpr auto kInterval = std::chrono::milliseconds(500);
 
   // `engine` must outlive it. Starts Await's thread now, since later the system might refuse.
-  explicit Watchdog(const Engine& engine, double stuck_s = kStuckS,
+  explicit Watchdog(const Engine& engine, double stalled_s = kStalledS,
                     double standstill_s = AwakeTime::kStandstillS);
   ~Watchdog();
 
   // 0 while all is well, else the code with which the process must exit: kExitOs once the device is
-  // lost, kExitInternal if nothing has moved for `stuck_s`, counted from the last time the process
-  // itself was suspended for `standstill_s` or more.
+  // lost, kExitInternal if nothing has moved for `stalled_s`, counted from the last time the
+  // process itself was suspended for `standstill_s` or more.
   int Look();
 
   // Call once: runs `stop`, which drains the server, on its own thread, and keeps watching
@@ -41,7 +41,7 @@ class Watchdog {
 
  private:
   const Engine& engine_;
-  const double stuck_s_;
+  const double stalled_s_;
   AwakeTime awake_;
   std::promise<std::function<void()>> stop_;  // empty: nothing to do
   std::future<void> stopped_;
