@@ -148,8 +148,7 @@ void JsonFields::Fail(std::string_view name, std::string_view message) {
   if (status_.ok()) status_ = InvalidField(path_ + std::string(name), message);
 }
 
-template <typename T>
-std::optional<T> JsonFields::WrongType(const char* name, const char* wanted, const Json& got) {
+std::nullopt_t JsonFields::WrongType(const char* name, const char* wanted, const Json& got) {
   Fail(name, absl::StrCat(path_, name, " must be ", wanted, ", but is ", KindOf(got), "."));
   return std::nullopt;
 }
@@ -168,7 +167,7 @@ bool JsonFields::AtMost(const char* name, size_t count, size_t max, const char* 
 std::optional<double> JsonFields::Number(const char* name) {
   const Json* value = Find(name);
   if (value == nullptr) return std::nullopt;
-  if (!value->is_number()) return WrongType<double>(name, "a number", *value);
+  if (!value->is_number()) return WrongType(name, "a number", *value);
   return value->get<double>();
 }
 
@@ -176,20 +175,20 @@ std::optional<int64_t> JsonFields::Integer(const char* name) {
   const Json* value = Find(name);
   if (value == nullptr) return std::nullopt;
   const std::optional<int64_t> n = AsInteger(*value);
-  return n ? n : WrongType<int64_t>(name, "an integer", *value);
+  return n ? n : WrongType(name, "an integer", *value);
 }
 
 std::optional<bool> JsonFields::Bool(const char* name) {
   const Json* value = Find(name);
   if (value == nullptr) return std::nullopt;
-  if (!value->is_boolean()) return WrongType<bool>(name, "true or false", *value);
+  if (!value->is_boolean()) return WrongType(name, "true or false", *value);
   return value->get<bool>();
 }
 
 std::optional<std::string> JsonFields::String(const char* name, size_t max_bytes) {
   const Json* value = Find(name);
   if (value == nullptr) return std::nullopt;
-  if (!value->is_string()) return WrongType<std::string>(name, "a string", *value);
+  if (!value->is_string()) return WrongType(name, "a string", *value);
   const auto& text = value->get_ref<const std::string&>();
   if (!AtMost(name, text.size(), max_bytes, "bytes")) return std::nullopt;
   return text;
@@ -198,7 +197,7 @@ std::optional<std::string> JsonFields::String(const char* name, size_t max_bytes
 const Json* JsonFields::Object(const char* name) {
   const Json* value = Find(name);
   if (value != nullptr && !value->is_object()) {
-    WrongType<bool>(name, "an object", *value);
+    WrongType(name, "an object", *value);
     return nullptr;
   }
   return value;
@@ -207,7 +206,7 @@ const Json* JsonFields::Object(const char* name) {
 const Json* JsonFields::Array(const char* name) {
   const Json* value = Find(name);
   if (value != nullptr && !value->is_array()) {
-    WrongType<bool>(name, "an array", *value);
+    WrongType(name, "an array", *value);
     return nullptr;
   }
   return value;
@@ -228,7 +227,7 @@ std::vector<std::string> JsonFields::Strings(const char* name, size_t max, size_
     return strings;
   }
   if (!value->is_array()) {
-    WrongType<bool>(name, "a string or an array of strings", *value);
+    WrongType(name, "a string or an array of strings", *value);
     return strings;
   }
   if (!AtMost(name, value->size(), max, "strings")) return strings;

@@ -66,8 +66,7 @@ class JsonFields {
   const absl::Status& status() const { return status_; }
 
  private:
-  template <typename T>
-  std::optional<T> WrongType(const char* name, const char* wanted, const Json& got);
+  std::nullopt_t WrongType(const char* name, const char* wanted, const Json& got);
   void FailItem(const char* name, size_t index, const char* wanted, const Json& got);
   // False, with an error recorded, for more than `max`.
   bool AtMost(const char* name, size_t count, size_t max, const char* what);
