@@ -119,7 +119,7 @@ void GrpcAcceptor::Loop() {
         }
         const Accepted accepted = Accept(fd);
         too_many += accepted == Accepted::kTooMany;
-        no_descriptors += accepted == Accepted::kExhausted || accepted == Accepted::kNoDescriptors;
+        no_descriptors += accepted == Accepted::kNoDescriptors;
       }
     }
     while (too_many-- > 0) refused_(kTooManyConnections);
@@ -154,7 +154,7 @@ GrpcAcceptor::Accepted GrpcAcceptor::Accept(int listener) {
   if (fd < 0) {
     const bool exhausted =
         errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM;
-    return exhausted ? Accepted::kExhausted : Accepted::kNothing;
+    return exhausted ? Accepted::kNoDescriptors : Accepted::kDone;
   }
   // gRPC may keep a dead connection's resources until its last call has ended.
   if (std::max(connections(), GuardedHttp2()) >= max_connections_) {
@@ -178,7 +178,7 @@ GrpcAcceptor::Accepted GrpcAcceptor::Accept(int listener) {
   connection.listener_fd = listener;
   connection.fd = fd;
   intake_->HandleNewConnection(&connection);
-  return Accepted::kYes;
+  return Accepted::kDone;
 }
 
 // EPOLLHUP: both directions are shut down. The client's shutdown alone (EPOLLRDHUP) is not the end:

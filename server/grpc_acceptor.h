@@ -60,9 +60,8 @@ class GrpcAcceptor {
   void Wake() const;
   void TellAll();
   absl::Status Watch(int fd, uint32_t events) const;
-  // Requires mutex_.
-  enum class Accepted : uint8_t { kYes, kNothing, kExhausted, kTooMany, kNoDescriptors };
-  Accepted Accept(int listener);
+  enum class Accepted : uint8_t { kDone, kTooMany, kNoDescriptors };  // kDone: also if nobody came
+  Accepted Accept(int listener);                                      // requires mutex_
   bool IsListener(int fd) const;
   void Forget(int watched);
 
