@@ -50,7 +50,7 @@ struct OneMessage {
 // the server's default. Errors name fields by their native paths; a front end with other names uses
 // RenameField of errors.h.
 struct Call {
-  std::string request_id;       // may be empty, otherwise see request_id.h
+  std::string request_id;       // valid, see request_id.h
   bool own_id = false;          // no other call may run under that id meanwhile
   std::string model;            // may be empty
   std::vector<Prompt> prompts;  // at least one; each becomes a request to the engine

@@ -11,7 +11,6 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "server/errors.h"
-#include "server/request_id.h"
 #include "server/text/utf8.h"
 
 namespace baram::server {
@@ -131,9 +130,6 @@ void CheckRest(const Call& call, int32_t max_model_len, int32_t min_priority, Ch
 }  // namespace
 
 absl::Status CheckCall(const Call& call, const EngineInfo& model, const Config& config) {
-  if (!call.request_id.empty()) {
-    if (absl::Status id = CheckRequestId(call.request_id); !id.ok()) return id;
-  }
   Checks checks;
   CheckRest(call, model.max_model_len, config.min_priority, checks);
   CheckSampling(call, config.max_n, model.vocab_size, checks);

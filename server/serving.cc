@@ -242,7 +242,7 @@ absl::StatusOr<Request> Serving::Translate(const Call& call, const Prompt& promp
                                            std::optional<size_t>* cut_after) const {
   const EngineInfo& model = info();
   Request request;
-  request.id = call.request_id.empty() ? NewRequestId() : call.request_id;
+  request.id = call.request_id;
   absl::StatusOr<std::vector<int32_t>> ids = Tokenize(prompt);
   if (!ids.ok()) return ids.status();
   if (ids->empty())
