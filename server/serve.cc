@@ -115,7 +115,6 @@ class StopSignals {
 class ProgressLine {
  public:
   void operator()(int64_t done, int64_t all) {
-    std::lock_guard lock(mutex_);
     const int percent = all > 0 ? static_cast<int>(done * 100 / all) : 100;
     if (percent <= shown_) return;
     if (terminal_) {
@@ -130,7 +129,6 @@ class ProgressLine {
 
  private:
   const bool terminal_ = isatty(STDERR_FILENO) == 1;
-  std::mutex mutex_;
   int shown_ = 0;
 };
 
@@ -145,16 +143,15 @@ void ShowConfiguration(const Config& config) {
   LogFacts("configuration", "configuration", facts);
 }
 
-void ShowReady(Server& server, SteadyTime started) {
-  const EngineInfo& info = server.engine().info();
-  const int32_t wished =
-      server.config().max_model_len > 0 ? server.config().max_model_len : info.model_context_len;
+// What the engine could not grant of the settings, and settings that do harm.
+void WarnOfUnmetSettings(const Config& config, const EngineInfo& info) {
+  const int32_t wished = config.max_model_len > 0 ? config.max_model_len : info.model_context_len;
   if (info.max_model_len < wished) {
     spdlog::warn(
         "context {} instead of {}: the KV cache holds no more; --kv-cache-bytes enlarges it",
         info.max_model_len, wished);
   }
-  const int32_t tokens = server.config().max_num_batched_tokens;
+  const int32_t tokens = config.max_num_batched_tokens;
   if (tokens > 0 && info.max_num_batched_tokens > tokens) {
     spdlog::warn("max-num-batched-tokens {} instead of {}: every sequence that runs takes one",
                  info.max_num_batched_tokens, tokens);
@@ -169,7 +166,7 @@ void ShowReady(Server& server, SteadyTime started) {
         "for a hang; leave it out, or give at most {}",
         tokens, info.device, Lifecycle::kStalledS, many);
   }
-  const int32_t mixed = server.config().mixed_step_tokens;
+  const int32_t mixed = config.mixed_step_tokens;
   if (mixed > info.mixed_step_tokens) {
     spdlog::warn("mixed-step-tokens {} instead of {}: a step has no more tokens",
                  info.mixed_step_tokens, mixed);
@@ -179,6 +176,10 @@ void ShowReady(Server& server, SteadyTime started) {
         "threads {} on {} CPUs: they wait for each other; leave --threads out, or give at most {}",
         info.workers, info.processors, info.processors);
   }
+}
+
+void ShowReady(Server& server, SteadyTime started) {
+  const EngineInfo& info = server.engine().info();
   spdlog::info(
       "{} on {}: {} layers, {} parameters, {} sequences, {} tokens a step, {} of prompts beside "
       "decodes",
@@ -291,6 +292,7 @@ int Serve(const std::string& program, const std::vector<std::string>& args, Stea
   }
   Watchdog watchdog((*server)->engine());
   signals.Arm();
+  WarnOfUnmetSettings((*server)->config(), (*server)->engine().info());
   ShowReady(**server, started);
   const int signal = WatchUntilSignal(**server, watchdog, signals);
   StopAsTold(**server, watchdog, signal);
