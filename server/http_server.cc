@@ -130,8 +130,8 @@ struct HttpServer::Shared {
                             errc::no_buffer_space, errc::not_enough_memory};
     if (std::ranges::any_of(exhausted, [&](errc::errc_t one) { return reason == one; })) {
       try {
-        (void)state->error_body({503, kNoDescriptors, ""});  // only counted, not sent
-      } catch (const std::exception&) {                      // nor counted, without memory
+        state->Report({503, kNoDescriptors, ""});
+      } catch (const std::exception&) {  // not even reported, without memory
       }
     }
     door.retry.expires_after(std::chrono::milliseconds(50));
@@ -172,15 +172,15 @@ struct HttpServer::Shared {
   }
 
   void Serve(tcp::socket socket) {
-    const int64_t limit = state->limits.max_connections;
+    const int64_t limit = state->options.limits.max_connections;
     // An evicted connection is closed at once, or nearly: its place is free.
     const int64_t open = state->connections.load() - state->evicted.load();
     const bool full = open >= limit;
     const bool refuse = full && !MakeRoom();
     // Connections being refused are short-lived; a flood of them is dropped without a reply.
-    const bool drop = refuse && open >= limit + state->limits.max_refused;
-    // One that is sent the reason is counted with its answer.
-    if (drop || (full && !refuse)) (void)state->error_body({503, kTooManyConnections, ""});
+    const bool drop = refuse && open >= limit + state->options.limits.max_refused;
+    // One that is sent the reason is reported with its answer.
+    if (drop || (full && !refuse)) state->Report({503, kTooManyConnections, ""});
     if (drop) return;
     auto session = std::make_shared<HttpSession>(std::move(socket), state);
     // Amortized: each session is looked at twice over its life, however many there are.
@@ -192,9 +192,8 @@ struct HttpServer::Shared {
   }
 };
 
-absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Listen(
-    const std::string& address, std::vector<HttpRoute> routes, HttpErrorBody error_body,
-    const HttpLimits& limits, int threads, std::vector<std::string> allowed_origins) {
+absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Listen(const std::string& address,
+                                                               HttpListenOptions options) {
   const auto endpoint = ParseEndpoint(address);
   if (!endpoint.ok()) return endpoint.status();
   auto bound = ListeningSockets::Bind(*endpoint);
@@ -215,12 +214,9 @@ absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Listen(
     return absl::UnavailableError("can't watch " + address + ": " + error.message());
   }
   shared->address = address.substr(0, address.rfind(':') + 1) + port;
-  shared->state->routes = std::move(routes);
-  shared->state->error_body = std::move(error_body);
-  shared->state->limits = limits;
-  shared->state->allowed_origins = std::move(allowed_origins);
+  shared->state->options = std::move(options);
   for (const auto& door : shared->doors) shared->Accept(*door);
-  for (int i = 0; i < threads; ++i) {
+  for (int i = 0; i < shared->state->options.threads; ++i) {
     shared->threads.emplace_back([io = &shared->io] {
       pthread_setname_np(pthread_self(), "baram-http");
       io->run();

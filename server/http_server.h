@@ -129,10 +129,20 @@ struct HttpError {
   double total_s = 0;     // since the request's first byte; 0 for a connection over the limit
   std::string peer = {};  // as in HttpRequest; empty for a connection over the limit
 };
-// Called once for each error, including for a connection over the limit (503) that is closed
-// without an answer, and for each failed accept because there are no descriptors (503,
-// kNoDescriptors). Returns the body; the content type is application/json.
-using HttpErrorBody = std::function<std::string(const HttpError&)>;
+
+struct HttpListenOptions {
+  std::vector<HttpRoute> routes = {};
+  // The JSON that tells a client of an error. Null only for a listener that has no clients.
+  std::string (*error_body)(const HttpError& error) = nullptr;
+  // Called once for each error, including for a connection over the limit (503) that is closed
+  // without an answer, and for each failed accept because there are no descriptors (503,
+  // kNoDescriptors). On the listener's threads, concurrently. May be null.
+  std::function<void(const HttpError& error)> on_error = nullptr;
+  HttpLimits limits = {};
+  int threads = 1;
+  // Pages from these may read the answers in browsers; "*" is any page.
+  std::vector<std::string> allowed_origins = {};
+};
 
 class HttpServer {
  public:
@@ -143,12 +153,10 @@ class HttpServer {
   // totals.
   static constexpr int64_t kSmallBodyBytes = 64 << 10;
 
-  // Binds "HOST:PORT" ("[::1]:8000"; port 0: any free one) and starts `threads` threads. The error
-  // names the address and what to change. Pages from `allowed_origins` may read the answers in
-  // browsers; "*" is any page.
-  static absl::StatusOr<std::unique_ptr<HttpServer>> Listen(
-      const std::string& address, std::vector<HttpRoute> routes, HttpErrorBody error_body,
-      const HttpLimits& limits, int threads, std::vector<std::string> allowed_origins = {});
+  // Binds "HOST:PORT" ("[::1]:8000"; port 0: any free one) and starts the threads. The error names
+  // the address and what to change.
+  static absl::StatusOr<std::unique_ptr<HttpServer>> Listen(const std::string& address,
+                                                            HttpListenOptions options);
   // Stops at once: connections are closed, and pending exchanges are told that their client has
   // gone. Not from a listener thread.
   ~HttpServer();

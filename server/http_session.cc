@@ -53,7 +53,7 @@ HttpSession::HttpSession(asio::ip::tcp::socket socket, std::shared_ptr<HttpListe
       timer_(socket_.get_executor()),
       drop_timer_(socket_.get_executor()),
       // Room for a header, and for the framing of a chunk, which Beast does not limit.
-      buffer_(static_cast<size_t>(listener_->limits.max_header_bytes) + kReadBytes) {
+      buffer_(static_cast<size_t>(listener_->options.limits.max_header_bytes) + kReadBytes) {
   Error ignored;
   peer_ = PeerOf(socket_);
   socket_.set_option(asio::ip::tcp::no_delay(true), ignored);
@@ -109,7 +109,7 @@ void HttpSession::ReadRequest() {
   origin_.clear();
   request_id_.clear();
   id_is_clients_ = false;
-  const HttpLimits& limits = listener_->limits;
+  const HttpLimits& limits = listener_->options.limits;
   idle_limit_ = FromNow(kept_ ? limits.idle_s : std::min(limits.idle_s, limits.first_idle_s));
   if (!WaitsFrom(Now())) return Close();
   AwaitRequest();
@@ -139,10 +139,10 @@ void HttpSession::AwaitRequest() {
 void HttpSession::BeginRequest() {
   phase_ = Phase::kReading;
   began_ = std::chrono::steady_clock::now();
-  LimitFor(listener_->limits.request_s);
+  LimitFor(listener_->options.limits.request_s);
   body_bytes_ = 0;
-  head_.emplace(static_cast<size_t>(listener_->limits.max_header_bytes),
-                listener_->limits.max_headers);
+  head_.emplace(static_cast<size_t>(listener_->options.limits.max_header_bytes),
+                listener_->options.limits.max_headers);
   if (!WaitsFrom(Now())) return Close();
   ReadHead(buffer_.size());
 }
@@ -154,8 +154,8 @@ void HttpSession::ReadHead(size_t count) {
   if (state != HttpHead::State::kMore && !WaitsFrom(kNotWaiting)) return Close();
   if (state == HttpHead::State::kWhole) {
     parser_.emplace();
-    parser_->header_limit(static_cast<uint32_t>(listener_->limits.max_header_bytes));
-    parser_->body_limit(static_cast<uint64_t>(listener_->limits.max_body_bytes));
+    parser_->header_limit(static_cast<uint32_t>(listener_->options.limits.max_header_bytes));
+    parser_->body_limit(static_cast<uint64_t>(listener_->options.limits.max_body_bytes));
     parser_->on_chunk_header(CheckChunk);
     Error error;
     parser_->put(asio::buffer(text.data(), head_->size()), error);
@@ -200,7 +200,7 @@ void HttpSession::OnHead(Error error) {
 }
 
 void HttpSession::ReadBody() {
-  const HttpLimits& limits = listener_->limits;
+  const HttpLimits& limits = listener_->options.limits;
   Error error;
   parser_->eager(true);
   // By hand: Beast's own read reports the byte count only once it is complete.
@@ -238,7 +238,7 @@ bool HttpSession::HoldBody() {
   const int64_t more = bytes - std::exchange(held_bytes_, bytes);
   const int64_t all = listener_->body_bytes.fetch_add(more) + more;
   return std::ssize(body) <= HttpServer::kSmallBodyBytes ||
-         all <= listener_->limits.max_bodies_bytes;
+         all <= listener_->options.limits.max_bodies_bytes;
 }
 
 // Must not be called while an operation uses the parser.
@@ -267,7 +267,7 @@ void HttpSession::TakeHead() {
   }
   request_.id = request_id_;
   request_.id_is_clients = id_is_clients_;
-  const std::vector<std::string>& allowed = listener_->allowed_origins;
+  const std::vector<std::string>& allowed = listener_->options.allowed_origins;
   const std::string origin = HeaderSafe(header[http::field::origin]);
   const bool known = std::any_of(allowed.begin(), allowed.end(), [&](const std::string& one) {
     return one == "*" || one == origin;
@@ -290,7 +290,7 @@ void HttpSession::Dispatch() {
   if (request.method == "OPTIONS" && !origin_.empty()) return AnswerPreflight(request);
 
   std::string allowed;
-  for (const HttpRoute& route : listener_->routes) {
+  for (const HttpRoute& route : listener_->options.routes) {
     const bool prefix = !route.path.empty() && route.path.back() == '*';
     const std::string_view stem =
         std::string_view(route.path).substr(0, route.path.size() - prefix);
@@ -321,7 +321,7 @@ void HttpSession::ReadNextOrEnd() {
 }
 
 void HttpSession::Watch() {
-  if (buffer_.size() >= static_cast<size_t>(listener_->limits.max_header_bytes)) {
+  if (buffer_.size() >= static_cast<size_t>(listener_->options.limits.max_header_bytes)) {
     if (keep_alive_) return DropLater();
     buffer_.clear();
   }

@@ -47,10 +47,7 @@ struct LargeAnswers {
 struct HttpListenerState {
   // Owned here, so that an answer made after the listener is gone still finds its executor.
   boost::asio::io_context io;
-  std::vector<HttpRoute> routes;
-  HttpErrorBody error_body;
-  HttpLimits limits;
-  std::vector<std::string> allowed_origins;
+  HttpListenOptions options;
   std::atomic<int64_t> connections{0};
   std::atomic<int64_t> evicted{0};        // of those: they are about to go
   std::atomic<int64_t> body_bytes{0};     // held by bodies being read, or read and not yet taken
@@ -58,6 +55,9 @@ struct HttpListenerState {
   std::atomic<bool> closing{false};       // no request after the current one
   LargeAnswers answers;
 
+  void Report(const HttpError& error) const {
+    if (options.on_error) options.on_error(error);
+  }
   // Runs `job` on `executor`. Returns false, and does nothing, once the listener has been
   // destroyed: a job that is never run would keep its session, and so this object, alive forever.
   template <typename Executor, typename Job>

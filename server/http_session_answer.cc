@@ -32,12 +32,12 @@ void HttpSession::AnswerHeadError(HttpHead::State state) {
   if (state == HttpHead::State::kTooLarge) {
     return AnswerError({431, "HEADERS_TOO_LARGE",
                         absl::StrCat("The request's line and headers exceed the limit of ",
-                                     listener_->limits.max_header_bytes, " bytes.")});
+                                     listener_->options.limits.max_header_bytes, " bytes.")});
   }
   if (state == HttpHead::State::kTooMany) {
-    return AnswerError(
-        {431, "TOO_MANY_HEADERS",
-         absl::StrCat("The request has more than ", listener_->limits.max_headers, " headers.")});
+    return AnswerError({431, "TOO_MANY_HEADERS",
+                        absl::StrCat("The request has more than ",
+                                     listener_->options.limits.max_headers, " headers.")});
   }
   if (state == HttpHead::State::kFolded) {
     return AnswerError(
@@ -51,7 +51,7 @@ void HttpSession::AnswerHeadError(HttpHead::State state) {
 }
 
 void HttpSession::AnswerReadError(Error error) {
-  const HttpLimits& limits = listener_->limits;
+  const HttpLimits& limits = listener_->options.limits;
   if (error == http::error::buffer_overflow) {
     return AnswerError({431, "FRAMING_TOO_LARGE",
                         absl::StrCat("Chunk extensions or trailers exceed the limit of ",
@@ -91,7 +91,8 @@ void HttpSession::RespondError(HttpError error, HttpHeaders headers) {
   // Some clients retry by themselves, which helps only after a slow request or with a full
   // listener.
   if (error.status != 408 && error.status != 503) headers.emplace_back("x-should-retry", "false");
-  Respond(error.status, headers, listener_->error_body(error));
+  listener_->Report(error);
+  Respond(error.status, headers, listener_->options.error_body(error));
 }
 
 // Most unknown paths come from a client's base URL without "/v1", or with it twice, or with a
@@ -104,7 +105,7 @@ std::string HttpSession::NothingAt(const std::string& path) const {
   }
   if (plain.ends_with('/')) plain.pop_back();
   if (plain.empty()) return message;
-  for (const HttpRoute& route : listener_->routes) {
+  for (const HttpRoute& route : listener_->options.routes) {
     if (route.path.ends_with('*')) continue;
     const bool near = plain.ends_with(route.path) || route.path.ends_with(plain) ||
                       plain.starts_with(route.path + "/");
@@ -140,7 +141,7 @@ std::string HttpSession::Head(int status, const HttpHeaders& headers) const {
             "\r\nAccess-Control-Expose-Headers: X-Request-Id, Retry-After, Retry-After-Ms, "
             "x-should-retry\r\n";
   }
-  if (!listener_->allowed_origins.empty()) head += "Vary: Origin\r\n";
+  if (!listener_->options.allowed_origins.empty()) head += "Vary: Origin\r\n";
   if (!keep_alive_) {
     head += "Connection: close\r\n";
   } else if (!http11_) {
@@ -177,7 +178,7 @@ void HttpSession::Send(std::string bytes, std::string body, OnHttpEnd then) {
   const int64_t content = std::ssize(body.empty() ? bytes : body);
   if (content > HttpServer::kSmallBodyBytes) HoldAnswer(content);
   const auto size = static_cast<double>(bytes.size() + body.size());
-  send_limit_ = FromNow(PatienceFor(size, listener_->limits.write_s));
+  send_limit_ = FromNow(PatienceFor(size, listener_->options.limits.write_s));
   sending_ = std::move(bytes);
   sending_body_ = std::move(body);
   sent_ = 0;
@@ -186,7 +187,7 @@ void HttpSession::Send(std::string bytes, std::string body, OnHttpEnd then) {
 }
 
 void HttpSession::SendRest() {
-  LimitUntil(std::min(FromNow(listener_->limits.write_s), send_limit_));
+  LimitUntil(std::min(FromNow(listener_->options.limits.write_s), send_limit_));
   const size_t of_body = sent_ - std::min(sent_, sending_.size());
   const std::array<asio::const_buffer, 2> rest = {asio::buffer(sending_) + sent_,
                                                   asio::buffer(sending_body_) + of_body};
@@ -215,7 +216,7 @@ void HttpSession::HoldAnswer(int64_t bytes) {
     answer_ = ++answers.numbers;
     answers.all.push_back({answer_, bytes, weak_from_this()});
     answers.bytes += bytes;
-    while (answers.bytes > listener_->limits.max_answers_bytes && answers.all.size() > 1) {
+    while (answers.bytes > listener_->options.limits.max_answers_bytes && answers.all.size() > 1) {
       cut.push_back(answers.all.front());  // first: it may throw
       answers.bytes -= answers.all.front().bytes;
       answers.all.pop_front();

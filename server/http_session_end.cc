@@ -64,7 +64,7 @@ void HttpSession::LimitFor(double seconds) { LimitUntil(FromNow(seconds)); }
 
 void HttpSession::LimitReadUntil(SteadyTime when) {
   const bool closing = listener_->closing.load(std::memory_order_relaxed);
-  LimitUntil(closing ? std::min(when, FromNow(listener_->limits.closing_s)) : when);
+  LimitUntil(closing ? std::min(when, FromNow(listener_->options.limits.closing_s)) : when);
 }
 
 void HttpSession::LimitUntil(SteadyTime when) {

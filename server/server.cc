@@ -83,8 +83,7 @@ absl::Status Server::CheckAddresses() const {
   const auto grpc = GrpcServer::BindListener(config_);
   if (!grpc.ok()) return grpc.status();
   if (config_.http_listen == "off") return absl::OkStatus();
-  const auto http =
-      HttpServer::Listen(config_.http_listen, {}, ListenerErrorBody, LimitsOf(config_, shares_), 0);
+  const auto http = HttpServer::Listen(config_.http_listen, {.threads = 0});
   return http.ok() ? absl::OkStatus() : BlameSetting(http.status(), "http-listen");
 }
 
@@ -93,15 +92,16 @@ absl::Status Server::ListenForProbes() {
   HttpLimits limits = LimitsOf(config_, shares_);
   limits.max_connections = shares_.probes;
   limits.first_idle_s = limits.request_s = kProbeS;
-  const auto error_body = [this](const HttpError& error) {
+  const auto on_error = [this](const HttpError& error) {
     CallLog* const log = loaded_log_.load();
-    if (error.status == 503 && log != nullptr) {
-      log->RecordRefused("metrics", "503", error.reason, steady_clock::now());
-    }
-    return ListenerErrorBody(error);
+    if (error.status != 503 || log == nullptr) return;
+    log->RecordRefused("metrics", "503", error.reason, steady_clock::now());
   };
-  auto probes = HttpServer::Listen(config_.metrics_listen, ProbeRoutes(lifecycle_, loaded_metrics_),
-                                   error_body, limits, 1);
+  auto probes = HttpServer::Listen(config_.metrics_listen,
+                                   {.routes = ProbeRoutes(lifecycle_, loaded_metrics_),
+                                    .error_body = ListenerErrorBody,
+                                    .on_error = on_error,
+                                    .limits = limits});
   if (!probes.ok()) return BlameSetting(probes.status(), "metrics-listen");
   probes_ = *std::move(probes);
   return absl::OkStatus();
@@ -153,27 +153,29 @@ absl::Status Server::Listen() {
   if (!grpc.ok()) return grpc.status();
   grpc_ = *std::move(grpc);
 
-  const HttpLimits limits = LimitsOf(config_, shares_);
   if (config_.http_listen != "off") {
     const int64_t now = std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
-    auto http = HttpServer::Listen(
-        config_.http_listen, OpenAiRoutes({*serving_, lifecycle_, *metrics_, *log_, now}),
-        [this](const HttpError& error) {
-          const std::string code = absl::StrCat(error.status);
-          if (error.status == 503) {
-            log_->RecordRefused("http", code, error.reason, steady_clock::now());
-          } else {
-            CallRecord record;
-            record.method = "http";
-            record.code = code;
-            record.reason = error.reason;
-            record.peer = error.peer;
-            record.total_s = error.total_s;
-            log_->Record(record);
-          }
-          return ListenerErrorBody(error);
-        },
-        limits, config_.http_threads, config_.http_allowed_origins);
+    const auto on_error = [this](const HttpError& error) {
+      const std::string code = absl::StrCat(error.status);
+      if (error.status == 503) {
+        return log_->RecordRefused("http", code, error.reason, steady_clock::now());
+      }
+      CallRecord record;
+      record.method = "http";
+      record.code = code;
+      record.reason = error.reason;
+      record.peer = error.peer;
+      record.total_s = error.total_s;
+      log_->Record(record);
+    };
+    auto http =
+        HttpServer::Listen(config_.http_listen,
+                           {.routes = OpenAiRoutes({*serving_, lifecycle_, *metrics_, *log_, now}),
+                            .error_body = ListenerErrorBody,
+                            .on_error = on_error,
+                            .limits = LimitsOf(config_, shares_),
+                            .threads = config_.http_threads,
+                            .allowed_origins = config_.http_allowed_origins});
     if (!http.ok()) return BlameSetting(http.status(), "http-listen");
     http_ = *std::move(http);
   }

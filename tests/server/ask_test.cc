@@ -409,7 +409,8 @@ TEST_F(AskTest, ExamplesNameTheProgramAsItWasCalled) {
 }
 
 TEST_F(AskTest, AnAddressThatAnswersInHttpIsTold) {
-  const auto http = server::HttpServer::Listen("127.0.0.1:0", {}, server::ListenerErrorBody, {}, 1);
+  const auto http =
+      server::HttpServer::Listen("127.0.0.1:0", {.error_body = server::ListenerErrorBody});
   ASSERT_TRUE(http.ok()) << http.status();
   Asking asking((*http)->address(), {"fine"});
   EXPECT_EQ(asking.Ends(), 69);

@@ -372,7 +372,7 @@ TEST_F(GrpcFactsTest, ProbesAloneAreAnsweredWhileTheModelLoads) {
   {
     std::vector<std::unique_ptr<server::HttpServer>> taken;  // together, so that they differ
     for (auto* const listen : {&config.metrics_listen, &config.http_listen, &config.grpc_listen}) {
-      auto any = server::HttpServer::Listen("127.0.0.1:0", {}, {}, {}, 0);
+      auto any = server::HttpServer::Listen("127.0.0.1:0", {});
       ASSERT_TRUE(any.ok()) << any.status();
       *listen = (*any)->address();
       taken.push_back(*std::move(any));
@@ -406,7 +406,7 @@ TEST_F(GrpcFactsTest, OneAddressForTwoListenersIsToldBeforeLoading) {
   server::Config config = TestConfig();
   config.model = "/no/such/folder";
   {
-    const auto any = server::HttpServer::Listen("127.0.0.1:0", {}, {}, {}, 0);
+    const auto any = server::HttpServer::Listen("127.0.0.1:0", {});
     ASSERT_TRUE(any.ok()) << any.status();
     config.grpc_listen = config.http_listen = (*any)->address();
   }

@@ -74,12 +74,14 @@ class HttpBed : public testing::Test {
     routes.push_back({"POST", "/throw", [](Exchange exchange) {
                         throw std::runtime_error(exchange->request().body);
                       }});
-    auto server = HttpServer::Listen(
-        address, std::move(routes),
-        [](const HttpError& error) {
-          return std::to_string(error.status) + " " + error.reason + ": " + error.message;
-        },
-        limits, /*threads=*/2, std::move(origins));
+    const auto error_body = [](const HttpError& error) {
+      return std::to_string(error.status) + " " + error.reason + ": " + error.message;
+    };
+    auto server = HttpServer::Listen(address, {.routes = std::move(routes),
+                                               .error_body = error_body,
+                                               .limits = limits,
+                                               .threads = 2,
+                                               .allowed_origins = std::move(origins)});
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
   }

@@ -168,8 +168,7 @@ TEST_F(HttpLimitsTest, RefusesManyHeaders) {
   EXPECT_EQ(Ask(RawRequest("GET", "/echo", "", many)).status, 200);
   const RawResponse refused = Ask(RawRequest("GET", "/echo", "", many + "a:\r\n"));
   EXPECT_EQ(refused.status, 431);
-  EXPECT_EQ(refused.body,
-            "431 TOO_MANY_HEADERS: The request has more than 50 headers.");
+  EXPECT_EQ(refused.body, "431 TOO_MANY_HEADERS: The request has more than 50 headers.");
   EXPECT_EQ(refused.headers.at("connection"), "close");
 }
 
@@ -516,14 +515,12 @@ TEST_F(HttpLimitsTest, AFloodOfConnectionsDisturbsNobody) {
 // It waits in the kernel until there is one again; meanwhile the operator sees why.
 TEST_F(HttpLimitsTest, TellsThatItHasNoDescriptors) {
   std::atomic<int> told{0};
-  auto server = HttpServer::Listen(
-      "127.0.0.1:0",
-      {{"GET", "/echo", [](Exchange exchange) { exchange->Respond(200, {}, "echo"); }}},
-      [&](const HttpError& error) {
-        told += error.status == 503 && std::string(error.reason) == kNoDescriptors;
-        return std::string();
-      },
-      {}, /*threads=*/1);
+  const HttpRoute echo{"GET", "/echo",
+                       [](Exchange exchange) { exchange->Respond(200, {}, "echo"); }};
+  const auto on_error = [&](const HttpError& error) {
+    told += error.status == 503 && std::string(error.reason) == kNoDescriptors;
+  };
+  auto server = HttpServer::Listen("127.0.0.1:0", {.routes = {echo}, .on_error = on_error});
   ASSERT_TRUE(server.ok()) << server.status();
   auto few = std::make_unique<FewDescriptors>(1);  // for the client
   RawClient client((*server)->address());
