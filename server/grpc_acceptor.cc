@@ -16,7 +16,6 @@
 #include <chrono>
 #include <utility>
 
-#include "absl/status/status.h"
 #include "server/errors.h"
 #include "server/http2_interpose.h"
 
@@ -31,18 +30,10 @@ constexpr auto kPause = std::chrono::milliseconds(50);
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<GrpcAcceptor>> GrpcAcceptor::Bind(const Endpoint& endpoint) {
-  std::unique_ptr<GrpcAcceptor> acceptor(new GrpcAcceptor());
-  if (acceptor->epoll_ < 0 || acceptor->wake_ < 0) return absl::ErrnoToStatus(errno, "epoll");
-  auto bound = ListeningSockets::Bind(endpoint);
-  if (!bound.ok()) return bound.status();
-  acceptor->port_ = bound->port();
-  acceptor->listeners_ = *std::move(bound);
-  return acceptor;
-}
-
-GrpcAcceptor::GrpcAcceptor()
-    : epoll_(epoll_create1(EPOLL_CLOEXEC)), wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
+GrpcAcceptor::GrpcAcceptor(ListeningSockets listeners)
+    : epoll_(epoll_create1(EPOLL_CLOEXEC)),
+      wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
+      listeners_(std::move(listeners)) {}
 
 GrpcAcceptor::~GrpcAcceptor() {
   Stop();
@@ -65,6 +56,9 @@ void GrpcAcceptor::Register(grpc::ServerBuilder& builder) {
 
 absl::Status GrpcAcceptor::Start(int32_t max_connections, const Http2Limits& limits,
                                  std::function<void(const char* reason)> refused) {
+  if (epoll_ < 0 || wake_ < 0) {
+    return absl::ResourceExhaustedError("epoll: no descriptors or no memory");
+  }
   absl::Status watches = Watch(wake_, EPOLLIN);
   for (const auto& listener : listeners_.sockets()) watches.Update(Watch(listener.fd, EPOLLIN));
   if (!watches.ok()) return watches;

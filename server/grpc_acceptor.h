@@ -13,10 +13,9 @@
 #include <thread>
 #include <unordered_map>
 
-#include "absl/status/statusor.h"
+#include "absl/status/status.h"
 #include "server/http2_guard.h"
 #include "server/listening_sockets.h"
-#include "server/setting_values.h"
 
 namespace baram::server {
 
@@ -25,8 +24,7 @@ namespace baram::server {
 // directions, which every duplicate sees. So a connection costs two descriptors.
 class GrpcAcceptor {
  public:
-  // Binds every address of `endpoint`. Errors are those of ListeningSockets.
-  static absl::StatusOr<std::unique_ptr<GrpcAcceptor>> Bind(const Endpoint& endpoint);
+  explicit GrpcAcceptor(ListeningSockets listeners);
   // Call after gRPC's server has shut down. Closes what is left.
   ~GrpcAcceptor();
 
@@ -50,12 +48,10 @@ class GrpcAcceptor {
   static constexpr char kTooManyStreams[] = "TOO_MANY_STREAMS";
   static constexpr char kTooManyHalfSent[] = "TOO_MANY_HALF_SENT";
 
-  uint16_t port() const { return port_; }
   // Currently open.
   int64_t connections() const { return connections_.load(std::memory_order_relaxed); }
 
  private:
-  GrpcAcceptor();
   void Loop();
   void Wake() const;
   void TellAll();
@@ -65,8 +61,8 @@ class GrpcAcceptor {
   bool IsListener(int fd) const;
   void Forget(int watched);
 
+  // -1 if the system gave none: Start fails.
   const int epoll_, wake_;
-  uint16_t port_ = 0;
   std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> intake_;  // gRPC's
   int32_t max_connections_ = 0;
   Http2Limits limits_;

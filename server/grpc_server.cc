@@ -7,8 +7,6 @@
 #include <chrono>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
-#include "engine/blame.h"
 #include "server/library_log.h"
 #include "server/setting_values.h"
 
@@ -50,38 +48,26 @@ void RefuseCompression(grpc::ServerBuilder& builder) {
 
 }  // namespace
 
-GrpcServer::GrpcServer(Serving& serving, Lifecycle& lifecycle, CallLog& log)
-    : inference_(serving, log), operator_(serving, lifecycle, log) {}
+GrpcServer::GrpcServer(ListeningSockets sockets, Serving& serving, Lifecycle& lifecycle,
+                       CallLog& log)
+    : inference_(serving, log),
+      operator_(serving, lifecycle, log),
+      address_(sockets.address()),
+      acceptor_(std::move(sockets)) {}
 
-absl::StatusOr<std::unique_ptr<GrpcAcceptor>> GrpcServer::BindListener(const Config& config) {
-  const auto endpoint = ParseEndpoint(config.grpc_listen);
-  if (!endpoint.ok()) return endpoint.status();
-  auto acceptor = GrpcAcceptor::Bind(*endpoint);
-  if (acceptor.ok()) return acceptor;
-  return BlameSetting(
-      absl::Status(acceptor.status().code(),
-                   absl::StrCat("can't listen on ", config.grpc_listen, ": ",
-                                acceptor.status().message(), "; choose another HOST:PORT")),
-      "grpc-listen");
-}
-
-absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Listen(Serving& serving,
+absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Listen(ListeningSockets sockets,
+                                                               Serving& serving,
                                                                Lifecycle& lifecycle, CallLog& log,
                                                                const Config& config) {
-  const auto endpoint = ParseEndpoint(config.grpc_listen);
-  if (!endpoint.ok()) return endpoint.status();
   // E.g. each address that could not be bound, or the field of a client's message that is not
   // UTF-8. They would go to stderr and block on its reader.
   RedirectLibraryLogs();
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
 
-  auto acceptor = BindListener(config);
-  if (!acceptor.ok()) return acceptor.status();
-  std::unique_ptr<GrpcServer> server(new GrpcServer(serving, lifecycle, log));
-  server->acceptor_ = *std::move(acceptor);
+  std::unique_ptr<GrpcServer> server(new GrpcServer(std::move(sockets), serving, lifecycle, log));
   grpc::ServerBuilder builder;
-  server->acceptor_->Register(builder);
+  server->acceptor_.Register(builder);
   builder.RegisterService(&server->inference_);
   builder.RegisterService(&server->operator_);
   builder.SetMaxReceiveMessageSize(static_cast<int>(config.max_body_bytes));
@@ -102,12 +88,9 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Listen(Serving& serving,
                              kMinClientPingMs);
   server->server_ = builder.BuildAndStart();
   if (!server->server_) return absl::InternalError("gRPC can't start its server.");
-  const bool v6 = endpoint->host.find(':') != std::string::npos;
-  server->address_ =
-      absl::StrCat(v6 ? "[" : "", endpoint->host, v6 ? "]:" : ":", server->acceptor_->port());
   server->server_->GetHealthCheckService()->SetServingStatus("startup", false);
   server->SetHealth(/*ready=*/false, /*live=*/true);
-  const absl::Status accepts = server->acceptor_->Start(
+  const absl::Status accepts = server->acceptor_.Start(
       config.max_connections,
       {.max_header_bytes = config.max_header_bytes, .max_streams = config.max_streams},
       [&log](const char* reason) {
@@ -135,7 +118,7 @@ void GrpcServer::SetHealth(bool ready, bool live) {
 
 void GrpcServer::Shutdown(SteadyTime deadline) {
   if (!server_) return;
-  acceptor_->Stop();
+  acceptor_.Stop();
   const auto left = deadline - std::chrono::steady_clock::now();
   server_->Shutdown(std::chrono::system_clock::now() +
                     std::chrono::duration_cast<std::chrono::system_clock::duration>(left));

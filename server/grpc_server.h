@@ -14,6 +14,7 @@
 #include "engine/steady_time.h"
 #include "server/grpc_acceptor.h"
 #include "server/grpc_service.h"
+#include "server/listening_sockets.h"
 
 namespace baram::server {
 
@@ -21,12 +22,10 @@ namespace baram::server {
 // thread-safe.
 class GrpcServer {
  public:
-  // Binds config.grpc_listen and serves, config.max_connections at once. The error names the
-  // address and what to change.
-  static absl::StatusOr<std::unique_ptr<GrpcServer>> Listen(Serving& serving, Lifecycle& lifecycle,
+  // Serves the connections to `sockets`, config.max_connections at once.
+  static absl::StatusOr<std::unique_ptr<GrpcServer>> Listen(ListeningSockets sockets,
+                                                            Serving& serving, Lifecycle& lifecycle,
                                                             CallLog& log, const Config& config);
-  // The first step of Listen, to find out early whether it can succeed. Errors are Listen's.
-  static absl::StatusOr<std::unique_ptr<GrpcAcceptor>> BindListener(const Config& config);
   ~GrpcServer();
 
   // What grpc.health.v1 answers: `live` for "liveness", `ready` for "", "readiness" and the
@@ -36,7 +35,7 @@ class GrpcServer {
 
   // From now on clients are asked to make their next calls on another connection, which a load
   // balancer may route to another server; calls that come here anyway are answered. Thread-safe.
-  void SendAway() { acceptor_->SendAway(); }
+  void SendAway() { acceptor_.SendAway(); }
   // Refuses new calls, waits for running ones, cancels them at `deadline`; returns when all have
   // ended.
   void Shutdown(SteadyTime deadline);
@@ -44,16 +43,16 @@ class GrpcServer {
   // "127.0.0.1:50051", with the port actually bound.
   const std::string& address() const { return address_; }
   // Currently open.
-  int64_t connections() const { return acceptor_->connections(); }
+  int64_t connections() const { return acceptor_.connections(); }
 
  private:
-  GrpcServer(Serving& serving, Lifecycle& lifecycle, CallLog& log);
+  GrpcServer(ListeningSockets sockets, Serving& serving, Lifecycle& lifecycle, CallLog& log);
 
   InferenceService inference_;
   OperatorService operator_;
-  std::string address_;
-  std::unique_ptr<GrpcAcceptor> acceptor_;  // outlives the server it feeds
-  std::mutex mutex_;  // guards what follows, except its use in Listen and Shutdown
+  const std::string address_;
+  GrpcAcceptor acceptor_;  // outlives the server it feeds
+  std::mutex mutex_;       // guards what follows, except its use in Listen and Shutdown
   std::unique_ptr<grpc::Server> server_;
   std::optional<std::pair<bool, bool>> health_;  // as last set
 };

@@ -21,8 +21,6 @@
 #include "absl/strings/str_cat.h"
 #include "server/errors.h"
 #include "server/http_session.h"
-#include "server/listening_sockets.h"
-#include "server/setting_values.h"
 
 namespace baram::server {
 
@@ -192,28 +190,19 @@ struct HttpServer::Shared {
   }
 };
 
-absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Listen(const std::string& address,
+absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Listen(ListeningSockets sockets,
                                                                HttpListenOptions options) {
-  const auto endpoint = ParseEndpoint(address);
-  if (!endpoint.ok()) return endpoint.status();
-  auto bound = ListeningSockets::Bind(*endpoint);
-  if (!bound.ok()) {
-    return absl::Status(bound.status().code(),
-                        absl::StrCat("can't listen on ", address, ": ", bound.status().message(),
-                                     "; choose another HOST:PORT"));
-  }
-
   auto shared = std::make_unique<Shared>();
-  const std::string port = absl::StrCat(bound->port());
-  while (const auto socket = bound->Take()) {
+  shared->address = sockets.address();
+  while (const auto socket = sockets.Take()) {
     auto& door = shared->doors.emplace_back(std::make_unique<Shared::Door>(shared->strand));
     boost::system::error_code error;
     door->acceptor.assign(socket->v6 ? tcp::v6() : tcp::v4(), socket->fd, error);
     if (!error) continue;
     close(socket->fd);
-    return absl::UnavailableError("can't watch " + address + ": " + error.message());
+    return absl::UnavailableError(
+        absl::StrCat("can't watch ", shared->address, ": ", error.message()));
   }
-  shared->address = address.substr(0, address.rfind(':') + 1) + port;
   shared->state->options = std::move(options);
   for (const auto& door : shared->doors) shared->Accept(*door);
   for (int i = 0; i < shared->state->options.threads; ++i) {

@@ -15,6 +15,7 @@
 
 #include "absl/status/statusor.h"
 #include "server/http_end.h"
+#include "server/listening_sockets.h"
 
 namespace baram::server {
 
@@ -153,9 +154,8 @@ class HttpServer {
   // totals.
   static constexpr int64_t kSmallBodyBytes = 64 << 10;
 
-  // Binds "HOST:PORT" ("[::1]:8000"; port 0: any free one) and starts the threads. The error names
-  // the address and what to change.
-  static absl::StatusOr<std::unique_ptr<HttpServer>> Listen(const std::string& address,
+  // Serves the connections to `sockets`, and starts the threads.
+  static absl::StatusOr<std::unique_ptr<HttpServer>> Listen(ListeningSockets sockets,
                                                             HttpListenOptions options);
   // Stops at once: connections are closed, and pending exchanges are told that their client has
   // gone. Not from a listener thread.

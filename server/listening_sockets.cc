@@ -11,10 +11,13 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <memory>
 #include <string>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "server/setting_values.h"
+#include "server/text_piece.h"
 
 namespace baram::server {
 namespace {
@@ -62,26 +65,39 @@ bool MayBeFound(int failed) {
   return failed == EAI_AGAIN || failed == EAI_MEMORY || failed == EAI_SYSTEM;
 }
 
-}  // namespace
+using Addresses = std::unique_ptr<addrinfo, decltype(&freeaddrinfo)>;
 
-void SetOption(int fd, int level, int option, int value) {
-  (void)setsockopt(fd, level, option, &value, sizeof(value));
-}
-
-absl::StatusOr<ListeningSockets> ListeningSockets::Bind(const Endpoint& endpoint) {
+absl::StatusOr<Addresses> Resolve(const Endpoint& endpoint) {
   addrinfo hints{};
   hints.ai_flags = AI_PASSIVE;
   hints.ai_socktype = SOCK_STREAM;
   addrinfo* found = nullptr;
   const int failed =
       getaddrinfo(endpoint.host.c_str(), absl::StrCat(endpoint.port).c_str(), &hints, &found);
-  if (failed != 0) {
-    const char* const why = failed == EAI_SYSTEM ? strerror(errno) : gai_strerror(failed);
-    return MayBeFound(failed) ? absl::UnavailableError(why) : absl::InvalidArgumentError(why);
+  if (failed == 0) return Addresses(found, freeaddrinfo);
+  const char* const why = failed == EAI_SYSTEM ? strerror(errno) : gai_strerror(failed);
+  return MayBeFound(failed) ? absl::UnavailableError(why) : absl::InvalidArgumentError(why);
+}
+
+}  // namespace
+
+void SetOption(int fd, int level, int option, int value) {
+  (void)setsockopt(fd, level, option, &value, sizeof(value));
+}
+
+absl::StatusOr<ListeningSockets> ListeningSockets::Bind(std::string_view host_port) {
+  const auto endpoint = ParseEndpoint(host_port);
+  if (!endpoint.ok()) return endpoint.status();
+  const auto addresses = Resolve(*endpoint);
+  auto bound = addresses.ok() ? Bind(addresses->get(), endpoint->port) : addresses.status();
+  if (!bound.ok()) {
+    return absl::Status(bound.status().code(),
+                        absl::StrCat("can't listen on ", Piece(host_port), ": ",
+                                     bound.status().message(), "; choose another HOST:PORT"));
   }
-  auto sockets = Bind(found, endpoint.port);
-  freeaddrinfo(found);
-  return sockets;
+  const std::string_view host = host_port.substr(0, host_port.rfind(':'));
+  bound->address_ = absl::StrCat(Piece(host), ":", bound->port_);
+  return bound;
 }
 
 absl::StatusOr<ListeningSockets> ListeningSockets::Bind(const addrinfo* addresses, uint16_t port) {

@@ -4,11 +4,12 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "server/setting_values.h"
 
 struct addrinfo;  // of <netdb.h>
 
@@ -25,28 +26,34 @@ class ListeningSockets {
     bool v6 = false;
   };
 
-  // Binds every address of `endpoint` to one port; for port 0 to the same free one. [::] accepts
-  // IPv4 as well. InvalidArgument for a host without addresses, otherwise Unavailable; the message
-  // is the system's. An address that this machine lacks is skipped, with a warning in the log, if
-  // there is another.
-  static absl::StatusOr<ListeningSockets> Bind(const Endpoint& endpoint);
-  // The same for each of `addresses`, as listed by getaddrinfo, which repeats some.
+  // Binds every address of "HOST:PORT" ("[::1]:8000") to one port; for port 0 to the same free one.
+  // [::] accepts IPv4 as well. InvalidArgument for a host without addresses, otherwise Unavailable;
+  // the message names `host_port` and what to change. An address that this machine lacks is
+  // skipped, with a warning in the log, if there is another.
+  static absl::StatusOr<ListeningSockets> Bind(std::string_view host_port);
+  // The same for each of `addresses`, as listed by getaddrinfo, which repeats some. The message is
+  // the system's.
   static absl::StatusOr<ListeningSockets> Bind(const addrinfo* addresses, uint16_t port);
 
   ListeningSockets() = default;
   ListeningSockets(ListeningSockets&& other) noexcept
-      : sockets_(std::exchange(other.sockets_, {})), port_(other.port_) {}
+      : sockets_(std::exchange(other.sockets_, {})),
+        port_(other.port_),
+        address_(std::move(other.address_)) {}
   ListeningSockets& operator=(ListeningSockets&& other) noexcept {
     if (this == &other) return *this;
     Close();
     sockets_ = std::exchange(other.sockets_, {});
     port_ = other.port_;
+    address_ = std::move(other.address_);
     return *this;
   }
   ~ListeningSockets() { Close(); }
 
   const std::vector<Socket>& sockets() const { return sockets_; }
   uint16_t port() const { return port_; }
+  // "127.0.0.1:8000": the HOST:PORT that was bound, with the actual port.
+  const std::string& address() const { return address_; }
   // Transfers one of them to the caller; nullopt after the last.
   std::optional<Socket> Take();
   void Close();
@@ -54,6 +61,7 @@ class ListeningSockets {
  private:
   std::vector<Socket> sockets_;
   uint16_t port_ = 0;
+  std::string address_;
 };
 
 }  // namespace baram::server

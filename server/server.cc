@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/blame.h"
+#include "server/listening_sockets.h"
 #include "server/model_text.h"
 #include "server/openai.h"
 #include "server/probes.h"
@@ -59,6 +60,13 @@ HttpLimits LimitsOf(const Config& config, const ConnectionShares& shares) {
   return limits;
 }
 
+// `setting` names the listener's address.
+absl::StatusOr<ListeningSockets> Bind(const char* setting, const std::string& address) {
+  auto sockets = ListeningSockets::Bind(address);
+  if (!sockets.ok()) return BlameSetting(sockets.status(), setting);
+  return sockets;
+}
+
 }  // namespace
 
 Server::Server(Config config)
@@ -80,15 +88,15 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(Config config, LoadProgres
 absl::Status Server::CheckAddresses() const {
   // The sockets are closed again before loading: clients should be refused meanwhile, not wait.
   // Both are open at once here, to detect equal addresses.
-  const auto grpc = GrpcServer::BindListener(config_);
-  if (!grpc.ok()) return grpc.status();
-  if (config_.http_listen == "off") return absl::OkStatus();
-  const auto http = HttpServer::Listen(config_.http_listen, {.threads = 0});
-  return http.ok() ? absl::OkStatus() : BlameSetting(http.status(), "http-listen");
+  const auto grpc = Bind("grpc-listen", config_.grpc_listen);
+  if (!grpc.ok() || config_.http_listen == "off") return grpc.status();
+  return Bind("http-listen", config_.http_listen).status();
 }
 
 absl::Status Server::ListenForProbes() {
   if (config_.metrics_listen == "off") return absl::OkStatus();
+  auto sockets = Bind("metrics-listen", config_.metrics_listen);
+  if (!sockets.ok()) return sockets.status();
   HttpLimits limits = LimitsOf(config_, shares_);
   limits.max_connections = shares_.probes;
   limits.first_idle_s = limits.request_s = kProbeS;
@@ -97,12 +105,12 @@ absl::Status Server::ListenForProbes() {
     if (error.status != 503 || log == nullptr) return;
     log->RecordRefused("metrics", "503", error.reason, steady_clock::now());
   };
-  auto probes = HttpServer::Listen(config_.metrics_listen,
-                                   {.routes = ProbeRoutes(lifecycle_, loaded_metrics_),
-                                    .error_body = ListenerErrorBody,
-                                    .on_error = on_error,
-                                    .limits = limits});
-  if (!probes.ok()) return BlameSetting(probes.status(), "metrics-listen");
+  auto probes =
+      HttpServer::Listen(*std::move(sockets), {.routes = ProbeRoutes(lifecycle_, loaded_metrics_),
+                                               .error_body = ListenerErrorBody,
+                                               .on_error = on_error,
+                                               .limits = limits});
+  if (!probes.ok()) return probes.status();
   probes_ = *std::move(probes);
   return absl::OkStatus();
 }
@@ -149,11 +157,15 @@ absl::Status Server::Open(LoadProgress load_progress) {
 }
 
 absl::Status Server::Listen() {
-  auto grpc = GrpcServer::Listen(*serving_, lifecycle_, *log_, config_);
+  auto sockets = Bind("grpc-listen", config_.grpc_listen);
+  if (!sockets.ok()) return sockets.status();
+  auto grpc = GrpcServer::Listen(*std::move(sockets), *serving_, lifecycle_, *log_, config_);
   if (!grpc.ok()) return grpc.status();
   grpc_ = *std::move(grpc);
 
   if (config_.http_listen != "off") {
+    sockets = Bind("http-listen", config_.http_listen);
+    if (!sockets.ok()) return sockets.status();
     const int64_t now = std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
     const auto on_error = [this](const HttpError& error) {
       const std::string code = absl::StrCat(error.status);
@@ -169,14 +181,14 @@ absl::Status Server::Listen() {
       log_->Record(record);
     };
     auto http =
-        HttpServer::Listen(config_.http_listen,
+        HttpServer::Listen(*std::move(sockets),
                            {.routes = OpenAiRoutes({*serving_, lifecycle_, *metrics_, *log_, now}),
                             .error_body = ListenerErrorBody,
                             .on_error = on_error,
                             .limits = LimitsOf(config_, shares_),
                             .threads = config_.http_threads,
                             .allowed_origins = config_.http_allowed_origins});
-    if (!http.ok()) return BlameSetting(http.status(), "http-listen");
+    if (!http.ok()) return http.status();
     http_ = *std::move(http);
   }
   const auto add = [this](const char* name, int64_t most, auto* listener) {

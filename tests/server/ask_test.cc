@@ -409,8 +409,10 @@ TEST_F(AskTest, ExamplesNameTheProgramAsItWasCalled) {
 }
 
 TEST_F(AskTest, AnAddressThatAnswersInHttpIsTold) {
+  auto free_port = server::ListeningSockets::Bind("127.0.0.1:0");
+  ASSERT_TRUE(free_port.ok()) << free_port.status();
   const auto http =
-      server::HttpServer::Listen("127.0.0.1:0", {.error_body = server::ListenerErrorBody});
+      server::HttpServer::Listen(*std::move(free_port), {.error_body = server::ListenerErrorBody});
   ASSERT_TRUE(http.ok()) << http.status();
   Asking asking((*http)->address(), {"fine"});
   EXPECT_EQ(asking.Ends(), 69);
@@ -420,7 +422,7 @@ TEST_F(AskTest, AnAddressThatAnswersInHttpIsTold) {
 }
 
 TEST_F(AskTest, AnAddressThatAnswersInAnotherWayIsTold) {
-  auto sockets = server::ListeningSockets::Bind({.host = "127.0.0.1", .port = 0});
+  auto sockets = server::ListeningSockets::Bind("127.0.0.1:0");
   ASSERT_TRUE(sockets.ok()) << sockets.status();
   const int listener = sockets->sockets()[0].fd;
   std::thread mail([listener] {

@@ -163,14 +163,15 @@ TEST_F(GrpcConnectionsTest, AStoppedServerTakesNone) {
 // none it waits, with the same reason.
 TEST_F(GrpcConnectionsTest, WithoutDescriptorsItRefuses) {
   for (const int left : {1, 0}) {
-    auto acceptor = server::GrpcAcceptor::Bind({.host = "127.0.0.1", .port = 0});
-    ASSERT_TRUE(acceptor.ok()) << acceptor.status();
+    auto sockets = server::ListeningSockets::Bind("127.0.0.1:0");
+    ASSERT_TRUE(sockets.ok()) << sockets.status();
+    const uint16_t port = sockets->port();
+    server::GrpcAcceptor acceptor(*std::move(sockets));
     std::atomic<const char*> why{nullptr};
-    ASSERT_TRUE(
-        (*acceptor)->Start(left * kLimit, kLimits, [&](const char* told) { why = told; }).ok());
+    ASSERT_TRUE(acceptor.Start(left * kLimit, kLimits, [&](const char* told) { why = told; }).ok());
     sockaddr_in to{};
     to.sin_family = AF_INET;
-    to.sin_port = htons((*acceptor)->port());
+    to.sin_port = htons(port);
     to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     const int client = socket(AF_INET, SOCK_STREAM, 0);
     auto few = std::make_unique<server::FewDescriptors>(left);
@@ -185,16 +186,17 @@ TEST_F(GrpcConnectionsTest, WithoutDescriptorsItRefuses) {
     close(client);
     ASSERT_NE(reason, nullptr);
     EXPECT_STREQ(reason, server::kNoDescriptors);
-    EXPECT_EQ((*acceptor)->connections(), 0);
+    EXPECT_EQ(acceptor.connections(), 0);
   }
 }
 
 // A listener that can't be watched would accept connections and never answer: epoll has it already.
 TEST_F(GrpcConnectionsTest, AListenerThatCantBeWatchedIsAnError) {
-  auto acceptor = server::GrpcAcceptor::Bind({.host = "127.0.0.1", .port = 0});
-  ASSERT_TRUE(acceptor.ok()) << acceptor.status();
-  ASSERT_TRUE((*acceptor)->Start(kLimit, kLimits, [](const char*) {}).ok());
-  EXPECT_FALSE((*acceptor)->Start(kLimit, kLimits, [](const char*) {}).ok());
+  auto sockets = server::ListeningSockets::Bind("127.0.0.1:0");
+  ASSERT_TRUE(sockets.ok()) << sockets.status();
+  server::GrpcAcceptor acceptor(*std::move(sockets));
+  ASSERT_TRUE(acceptor.Start(kLimit, kLimits, [](const char*) {}).ok());
+  EXPECT_FALSE(acceptor.Start(kLimit, kLimits, [](const char*) {}).ok());
 }
 
 TEST_F(GrpcConnectionsTest, AnAddressThatComesTwiceIsBoundOnce) {

@@ -370,11 +370,11 @@ TEST_F(GrpcFactsTest, ProbesTellThreeTruths) {
 TEST_F(GrpcFactsTest, ProbesAloneAreAnsweredWhileTheModelLoads) {
   server::Config config = TestConfig();
   {
-    std::vector<std::unique_ptr<server::HttpServer>> taken;  // together, so that they differ
+    std::vector<server::ListeningSockets> taken;  // together, so that they differ
     for (auto* const listen : {&config.metrics_listen, &config.http_listen, &config.grpc_listen}) {
-      auto any = server::HttpServer::Listen("127.0.0.1:0", {});
+      auto any = server::ListeningSockets::Bind("127.0.0.1:0");
       ASSERT_TRUE(any.ok()) << any.status();
-      *listen = (*any)->address();
+      *listen = any->address();
       taken.push_back(*std::move(any));
     }
   }
@@ -406,9 +406,9 @@ TEST_F(GrpcFactsTest, OneAddressForTwoListenersIsToldBeforeLoading) {
   server::Config config = TestConfig();
   config.model = "/no/such/folder";
   {
-    const auto any = server::HttpServer::Listen("127.0.0.1:0", {});
+    const auto any = server::ListeningSockets::Bind("127.0.0.1:0");
     ASSERT_TRUE(any.ok()) << any.status();
-    config.grpc_listen = config.http_listen = (*any)->address();
+    config.grpc_listen = config.http_listen = any->address();
   }
   const auto refused = server::Server::Start(config);
   EXPECT_EQ(server::ExitCode(refused.status()), server::kExitUnavailable);

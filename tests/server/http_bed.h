@@ -77,11 +77,13 @@ class HttpBed : public testing::Test {
     const auto error_body = [](const HttpError& error) {
       return std::to_string(error.status) + " " + error.reason + ": " + error.message;
     };
-    auto server = HttpServer::Listen(address, {.routes = std::move(routes),
-                                               .error_body = error_body,
-                                               .limits = limits,
-                                               .threads = 2,
-                                               .allowed_origins = std::move(origins)});
+    auto sockets = ListeningSockets::Bind(address);
+    ASSERT_TRUE(sockets.ok()) << sockets.status();
+    auto server = HttpServer::Listen(*std::move(sockets), {.routes = std::move(routes),
+                                                           .error_body = error_body,
+                                                           .limits = limits,
+                                                           .threads = 2,
+                                                           .allowed_origins = std::move(origins)});
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
   }

@@ -520,7 +520,9 @@ TEST_F(HttpLimitsTest, TellsThatItHasNoDescriptors) {
   const auto on_error = [&](const HttpError& error) {
     told += error.status == 503 && std::string(error.reason) == kNoDescriptors;
   };
-  auto server = HttpServer::Listen("127.0.0.1:0", {.routes = {echo}, .on_error = on_error});
+  auto sockets = ListeningSockets::Bind("127.0.0.1:0");
+  ASSERT_TRUE(sockets.ok()) << sockets.status();
+  auto server = HttpServer::Listen(*std::move(sockets), {.routes = {echo}, .on_error = on_error});
   ASSERT_TRUE(server.ok()) << server.status();
   auto few = std::make_unique<FewDescriptors>(1);  // for the client
   RawClient client((*server)->address());

@@ -298,7 +298,7 @@ TEST_F(HttpServerTest, LetsNamedPagesRead) {
 TEST_F(HttpServerTest, SaysWhyItCannotListen) {
   Listen();
   const auto listen = [](const std::string& address) {
-    return HttpServer::Listen(address, {}).status();
+    return ListeningSockets::Bind(address).status();
   };
   EXPECT_THAT(std::string(listen(server_->address()).message()), HasSubstr(server_->address()));
   for (const char* bad : {"8000", "host:", "127.0.0.1:65536", "127.0.0.1:80x", "no such host:1"}) {
@@ -320,7 +320,7 @@ TEST_F(HttpServerTest, AnswersUnderAName) {
 TEST_F(HttpServerTest, RefusesAHostOneOfWhoseAddressesIsInUse) {
   Listen();
   const std::string port = server_->address().substr(server_->address().rfind(':'));
-  const auto second = HttpServer::Listen("localhost" + port, {}).status();
+  const auto second = ListeningSockets::Bind("localhost" + port).status();
   EXPECT_EQ(second.code(), absl::StatusCode::kUnavailable);
   EXPECT_THAT(std::string(second.message()), HasSubstr("localhost" + port));
 }
