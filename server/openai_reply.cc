@@ -143,49 +143,50 @@ std::string OpenAiReply::TakeDelta(size_t index, const DeltaEvent& delta, const 
   // A prompt-only reply hides the one token that the engine had to generate.
   const DeltaEvent nothing;
   const DeltaEvent& shown = format_.prompt_only ? nothing : delta;
-  const std::string& text = shown.text;
-  const std::vector<TokenResult>& tokens = shown.tokens;
   choice.completion_tokens += shown.count;
-  if (!format_.stream) {
-    if (!choice.begun) Open(choice, PromptOf(index));
-    Keep(choice, shown);
-    if (end != nullptr) WriteChoice(index, *end);
-    return "";
-  }
-
   const bool first = !choice.begun;
   if (first) Open(choice, PromptOf(index));
+  if (format_.stream) return DeltaEvents(index, shown, end, first);
+  Keep(choice, shown);
+  if (end != nullptr) WriteChoice(index, *end);
+  return "";
+}
+
+std::string OpenAiReply::DeltaEvents(size_t index, const DeltaEvent& delta, const EndEvent* end,
+                                     bool first) {
+  Choice& choice = choices_[index];
+  Prompt& prompt = PromptOf(index);
   std::string events = first && chat() ? RoleEvent(index) : "";
   // An echo and the prompt's ids are sent with a completion's first event.
   const bool opens = first && !chat() && (format_.echo || format_.token_ids);
   // A token without text also makes an event: clients count events as tokens.
-  const bool tells = !text.empty() || shown.count > 0;
+  const bool tells = !delta.text.empty() || delta.count > 0;
   if (!opens && !tells && end == nullptr) return events;
-  if (opens && !MayShow(PromptOf(index))) return events;
+  if (opens && !MayShow(prompt)) return events;
 
   JsonObjectText json;
   json.AddText("index", absl::StrCat(index));
   const bool echoes = opens && format_.echo;
   if (chat()) {
     JsonObjectText content;
-    content.Add("content", text);
+    content.Add("content", delta.text);
     json.AddText("delta", content.Take());
   } else {
-    json.Add("text", echoes ? PromptOf(index).facts.text + text : text);
+    json.Add("text", echoes ? prompt.facts.text + delta.text : delta.text);
   }
-  for (const TokenResult& token : tokens) AddLogprobs(choice, token);
-  json.AddText("logprobs",
-               tokens.empty() && !echoes ? "null" : TakeLogprobs(choice, PromptOf(index), echoes));
+  for (const TokenResult& token : delta.tokens) AddLogprobs(choice, token);
+  const bool scored = echoes || !delta.tokens.empty();
+  json.AddText("logprobs", scored ? TakeLogprobs(choice, prompt, echoes) : "null");
   if (end != nullptr) {
     AddFinish(json, *end);
   } else {
     json.AddNull("finish_reason");
   }
   if (format_.token_ids) {
-    json.Add("token_ids", Ids(tokens));
-    if (opens) json.Add("prompt_token_ids", PromptOf(index).facts.ids);
+    json.Add("token_ids", Ids(delta.tokens));
+    if (opens) json.Add("prompt_token_ids", prompt.facts.ids);
   }
-  if (opens) Shown(PromptOf(index));
+  if (opens) Shown(prompt);
   return events + Event(index, json.Take());
 }
 
@@ -196,7 +197,7 @@ bool OpenAiReply::MayShow(const Prompt& prompt) {
 }
 
 void OpenAiReply::Shown(Prompt& prompt) {
-  if (++prompt.shown < format_.n) return;
+  if (++prompt.shown < format_.n || chat()) return;
   prompt.echo = {};
   prompt.logprobs = {};
 }
@@ -237,11 +238,11 @@ void OpenAiReply::WriteChoice(size_t index, const EndEvent& end) {
   const std::string prompt_ids = !chat() && format_.token_ids ? Dump(Json(prompt.facts.ids)) : "";
   // The prompt's log-probabilities were counted once, on arrival: that covers its first choice.
   const size_t of_prompt = chat() ? 0 : prompt.size();
-  const bool first = prompt.shown == 0;
-  const size_t more = echo.size() + prompt_ids.size() + (first ? 0 : of_prompt);
+  const size_t counted_of_prompt = prompt.shown == 0 ? of_prompt : 0;
+  const size_t more = echo.size() + prompt_ids.size() + of_prompt - counted_of_prompt;
   if (bytes_ + static_cast<int64_t>(more) > max_bytes_) too_large_ = true;
   if (too_large()) return;
-  const size_t counted = choice.size() + (first ? of_prompt : 0);
+  const size_t counted = choice.size() + counted_of_prompt;
   const std::string text = std::exchange(choice.text, "");
   JsonObjectText json;
   json.Add("index", index);
@@ -260,9 +261,7 @@ void OpenAiReply::WriteChoice(size_t index, const EndEvent& end) {
   if (!chat() && format_.prompt_logprobs) json.AddText("prompt_logprobs", PromptLogprobs(prompt));
   choice.json = json.Take();
   Count(choice.json.size() - counted);  // all it shows, including the prompt
-  if (++prompt.shown < format_.n || chat()) return;
-  prompt.echo = {};
-  prompt.logprobs = {};
+  Shown(prompt);
 }
 
 std::string OpenAiReply::PromptLogprobs(const Prompt& prompt) {

@@ -86,6 +86,8 @@ class OpenAiReply {
   Prompt& PromptOf(size_t index) { return prompts_[index / static_cast<size_t>(format_.n)]; }
 
   std::string TakeDelta(size_t index, const DeltaEvent& delta, const EndEvent* end);
+  // The events of a streamed delta; `first`: its choice begins with it.
+  std::string DeltaEvents(size_t index, const DeltaEvent& delta, const EndEvent* end, bool first);
   void TakeScores(Prompt& prompt, const std::vector<TokenResult>& scores);
   void EchoNext(Prompt& prompt, const TokenResult* score);
   // Before a choice's first token: an echo's tokens come before it, with or without
@@ -100,7 +102,7 @@ class OpenAiReply {
   void Count(size_t more);
   // Whether a stream may show its prompt once more, which then counts.
   bool MayShow(const Prompt& prompt);
-  // Drops the prompt's log-probabilities once every output has shown them.
+  // Drops the log-probabilities of a completion's prompt once every output has shown them.
   void Shown(Prompt& prompt);
   void Keep(Choice& choice, const DeltaEvent& delta);
   void WriteChoice(size_t index, const EndEvent& end);
