@@ -37,7 +37,7 @@ void AddMessage(const char* role, const std::string& content, v1::Chat* chat) {
 }
 
 // The request without its prompt.
-v1::GenerateRequest Settings(const AskOptions& options) {
+v1::GenerateRequest RequestOf(const AskOptions& options) {
   v1::GenerateRequest request;
   request.set_model(options.model);
   v1::Sampling* sampling = request.mutable_sampling();
@@ -263,7 +263,7 @@ Answer Stream(const AskOptions& options, const v1::GenerateRequest& request,
 }
 
 int AskOnce(const AskOptions& options, Interrupts& interrupts) {
-  v1::GenerateRequest request = Settings(options);
+  v1::GenerateRequest request = RequestOf(options);
   if (options.raw) {
     request.set_text(options.question);
   } else {
@@ -287,7 +287,7 @@ bool ReadLine(std::string* line) {
 // Returns the exit code of the last answer.
 int Converse(const AskOptions& options, Interrupts& interrupts) {
   const bool terminal = isatty(STDIN_FILENO) == 1;
-  v1::GenerateRequest request = Settings(options);
+  v1::GenerateRequest request = RequestOf(options);
   v1::Chat* chat = request.mutable_chat();
   const auto start = [&] {
     chat->clear_messages();

@@ -135,7 +135,7 @@ void GrpcAcceptor::TellAll() {
   uint64_t count;
   (void)!read(wake_, &count, sizeof(count));
   if (!sending_away_.load() || std::exchange(told_, true)) return;
-  for (const auto& [watched, fd] : watched_) SendAwayHttp2(fd, Http2Farewell::When::kNow);
+  for (const auto& [watched, fd] : watched_) SendAwayHttp2(fd, Http2GoAway::When::kNow);
 }
 
 bool GrpcAcceptor::IsListener(int fd) const {
@@ -165,7 +165,7 @@ GrpcAcceptor::Accepted GrpcAcceptor::Accept(int listener) {
   }
   SetOption(fd, IPPROTO_TCP, TCP_NODELAY, 1);
   SetOption(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, kUserTimeoutMs);
-  if (told_) SendAwayHttp2(fd, Http2Farewell::When::kWithCall);
+  if (told_) SendAwayHttp2(fd, Http2GoAway::When::kWithCall);
   watched_.emplace(watched, fd);
   connections_.fetch_add(1, std::memory_order_relaxed);
   grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters connection;

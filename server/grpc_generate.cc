@@ -142,15 +142,15 @@ class GenerateCall {
     if (reply_) reply_->Over();
   }
 
-  // Calls take(chunk), on this thread or on the text pool.
-  template <typename Take>
-  void Bring(ReplyChunk chunk, const Take& take) const {
-    if (EntriesOf(chunk) <= kQuickEntries) return take(std::move(chunk));
+  // Calls on_chunk(chunk), on this thread or on the text pool.
+  template <typename OnChunk>
+  void Bring(ReplyChunk chunk, const OnChunk& on_chunk) const {
+    if (EntriesOf(chunk) <= kQuickEntries) return on_chunk(std::move(chunk));
     const auto shared = std::make_shared<ReplyChunk>(std::move(chunk));
     reply_->WriteWaits();
-    serving_.pool().Finish([shared, take, reply = reply_] {
+    serving_.pool().RunOutput([shared, on_chunk, reply = reply_] {
       reply->WriteBegins();
-      take(std::move(*shared));
+      on_chunk(std::move(*shared));
     });
   }
   // Valid from the first chunk on:
@@ -197,7 +197,7 @@ class GenerateStream final : public grpc::ServerWriteReactor<v1::GenerateRespons
       if (chunk.last) final_ = chunk.status;
       writing_ = true;
     }
-    call_.Bring(std::move(chunk), [this](ReplyChunk taken) { Take(std::move(taken)); });
+    call_.Bring(std::move(chunk), [this](ReplyChunk taken) { OnChunk(std::move(taken)); });
     return true;
   }
 
@@ -235,7 +235,7 @@ class GenerateStream final : public grpc::ServerWriteReactor<v1::GenerateRespons
   // Only one write is ever in flight, so what is touched here belongs to the caller. No buffer
   // hints: with them gRPC 1.51 may hold back a stream's last messages until the next keep-alive
   // ping.
-  void Take(ReplyChunk chunk) {
+  void OnChunk(ReplyChunk chunk) {
     messages_.emplace(call_.Messages(std::move(chunk)));
     if (messages_->Next(&next_)) return WriteNext();
     Written();
@@ -294,7 +294,7 @@ class GenerateUnary final : public grpc::ServerUnaryReactor, public ReplySink {
   bool Write(ReplyChunk chunk) override {
     call_.Note(chunk);
     const bool last = chunk.last;
-    call_.Bring(std::move(chunk), [this](ReplyChunk taken) { Take(std::move(taken)); });
+    call_.Bring(std::move(chunk), [this](ReplyChunk taken) { OnChunk(std::move(taken)); });
     return last;
   }
   // All chunks but the last are consumed at once, so what stalls is the whole reply.
@@ -309,7 +309,7 @@ class GenerateUnary final : public grpc::ServerUnaryReactor, public ReplySink {
 
  private:
   // Once the reply exceeds its limit, the rest is discarded until the request has ended.
-  void Take(ReplyChunk chunk) {
+  void OnChunk(ReplyChunk chunk) {
     const bool last = chunk.last;
     const absl::Status status = chunk.status;
     ChunkMessages messages = call_.Messages(std::move(chunk));

@@ -42,7 +42,7 @@ Http2Guard::~Http2Guard() {
 void Http2Guard::Read(std::span<const uint8_t> bytes, SteadyTime now) {
   if (broken_ != Broken::kNothing) return;
   client_.Read(bytes, [&](const Http2Frames::Head& head) {
-    Take(head, now);
+    OnFrame(head, now);
     return broken_ == Broken::kNothing;
   });
   if (broken_ != Broken::kNothing) return;
@@ -66,13 +66,13 @@ void Http2Guard::Wrote(std::span<const uint8_t> bytes) {
 
 // gRPC itself ends a connection that interrupts a header block, so its end need not be checked
 // here.
-void Http2Guard::Take(const Http2Frames::Head& head, SteadyTime now) {
+void Http2Guard::OnFrame(const Http2Frames::Head& head, SteadyTime now) {
   const uint8_t type = Http2Frames::Type(head);
   if (type == Http2Frames::kSettings && (Http2Frames::Flags(head) & Http2Frames::kAck) != 0) {
     if (!told_) broken_ = Broken::kStreams;
     acknowledged_ = true;
   }
-  if (type == Http2Frames::kHeaders) TakeHeaders(head);
+  if (type == Http2Frames::kHeaders) OnHeaders(head);
   if (type == Http2Frames::kHeaders || type == Http2Frames::kContinuation) {
     const uint32_t bytes = Http2Frames::Bytes(head);
     block_bytes_ += std::max(bytes, kMinPartBytes);
@@ -91,7 +91,7 @@ void Http2Guard::Take(const Http2Frames::Head& head, SteadyTime now) {
 }
 
 // gRPC ignores even stream ids; an id that is not above all previous ones carries trailers.
-void Http2Guard::TakeHeaders(const Http2Frames::Head& head) {
+void Http2Guard::OnHeaders(const Http2Frames::Head& head) {
   block_bytes_ = 0;
   const uint32_t stream = Http2Frames::Stream(head);
   if (stream % 2 == 0 || stream <= last_stream_) return;

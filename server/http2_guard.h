@@ -77,8 +77,8 @@ class Http2Guard {
   bool called() const { return last_stream_ > 0; }
 
  private:
-  void Take(const Http2Frames::Head& head, SteadyTime now);
-  void TakeHeaders(const Http2Frames::Head& head);
+  void OnFrame(const Http2Frames::Head& head, SteadyTime now);
+  void OnHeaders(const Http2Frames::Head& head);
   void NotHalfSent(uint32_t stream);
 
   const uint32_t max_header_bytes_;

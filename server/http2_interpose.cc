@@ -18,9 +18,9 @@ namespace baram::server {
 namespace {
 
 struct Connection {
-  Connection(const Http2Limits& limits, Http2Totals& all) : guard(limits, all) { farewell.Begin(); }
+  Connection(const Http2Limits& limits, Http2Totals& all) : guard(limits, all) { go_away.Begin(); }
   Http2Guard guard;
-  Http2Farewell farewell;
+  Http2GoAway go_away;
 };
 
 // One per descriptor.
@@ -71,14 +71,14 @@ bool Allows(Http2Guard& guard, int fd, const msghdr& message, size_t received) {
   return false;
 }
 
-// Sends what is due of the farewell. False: the kernel did not accept all of it yet.
-bool SayFarewell(Connection& connection, int fd) {
-  const std::span<const uint8_t> due = connection.farewell.Due(connection.guard.called());
+// Sends what is due of the GOAWAY. False: the kernel did not accept all of it yet.
+bool SendGoAway(Connection& connection, int fd) {
+  const std::span<const uint8_t> due = connection.go_away.Due(connection.guard.called());
   if (due.empty()) return true;
   const ssize_t sent = send(fd, due.data(), due.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
   // gRPC finds out by itself that a connection has failed.
   if (sent < 0) return errno != EAGAIN && errno != EWOULDBLOCK;
-  connection.farewell.DueSent(static_cast<size_t>(sent));
+  connection.go_away.DueSent(static_cast<size_t>(sent));
   return static_cast<size_t>(sent) == due.size();
 }
 
@@ -92,13 +92,13 @@ bool GuardHttp2(int fd, const Http2Limits& limits) {
   return true;
 }
 
-void SendAwayHttp2(int fd, Http2Farewell::When when) {
+void SendAwayHttp2(int fd, Http2GoAway::When when) {
   Place* const place = Guarded(fd);
   if (place == nullptr) return;
   std::lock_guard lock(place->mutex);
   if (place->connection == nullptr) return;
-  place->connection->farewell.Ask(when);
-  (void)SayFarewell(*place->connection, fd);
+  place->connection->go_away.Ask(when);
+  (void)SendGoAway(*place->connection, fd);
 }
 
 int64_t GuardedHttp2() { return totals.connections.load(); }
@@ -132,7 +132,7 @@ ssize_t sendmsg(int fd, const msghdr* message, int flags) {
   baram::server::Connection* const connection = place->connection;
   if (connection == nullptr) return syscall(SYS_sendmsg, fd, message, flags);
   connection->guard.Told();
-  if (!baram::server::SayFarewell(*connection, fd)) {
+  if (!baram::server::SendGoAway(*connection, fd)) {
     errno = EAGAIN;
     return -1;
   }
@@ -141,9 +141,9 @@ ssize_t sendmsg(int fd, const msghdr* message, int flags) {
   baram::server::ForEachPart(*message, static_cast<size_t>(sent),
                              [&](std::span<const uint8_t> bytes) {
                                connection->guard.Wrote(bytes);
-                               connection->farewell.Sent(bytes);
+                               connection->go_away.Sent(bytes);
                              });
-  (void)baram::server::SayFarewell(*connection, fd);
+  (void)baram::server::SendGoAway(*connection, fd);
   return sent;
 }
 

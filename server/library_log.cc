@@ -50,7 +50,7 @@ void TellWhy(int) {
   }
 }
 
-void Take(const std::string& text, bool error) {
+void Log(const std::string& text, bool error) {
   if (error) Keep(text);
   spdlog::debug("{}", text);
 }
@@ -59,11 +59,11 @@ void Take(const std::string& text, bool error) {
 
 void RedirectLibraryLogs() {
   gpr_set_log_function([](gpr_log_func_args* line) {
-    Take(absl::StrCat("gRPC: ", line->message), line->severity == GPR_LOG_SEVERITY_ERROR);
+    Log(absl::StrCat("gRPC: ", line->message), line->severity == GPR_LOG_SEVERITY_ERROR);
   });
   google::protobuf::SetLogHandler(
       [](google::protobuf::LogLevel level, const char*, int, const std::string& text) {
-        Take(absl::StrCat("protobuf: ", text), level == google::protobuf::LOGLEVEL_FATAL);
+        Log(absl::StrCat("protobuf: ", text), level == google::protobuf::LOGLEVEL_FATAL);
       });
   struct sigaction action {};
   action.sa_handler = TellWhy;

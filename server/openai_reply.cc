@@ -90,11 +90,11 @@ size_t OpenAiReply::WholeSize() const {
 
 // --- events
 
-std::string OpenAiReply::Take(size_t prompt, const ReplyChunk& chunk) {
+std::string OpenAiReply::OnChunk(size_t prompt, const ReplyChunk& chunk) {
   Prompt& facts = prompts_[prompt];
   if (chunk.prompt) {
     facts.cached_tokens = chunk.prompt->cached_tokens;
-    TakeScores(facts, chunk.prompt->scores);
+    AddScores(facts, chunk.prompt->scores);
   }
   const size_t first = prompt * static_cast<size_t>(format_.n);
   std::string events;
@@ -102,16 +102,16 @@ std::string OpenAiReply::Take(size_t prompt, const ReplyChunk& chunk) {
   for (const EndEvent& end : chunk.ends) ends[static_cast<size_t>(end.index)] = &end;
   for (const DeltaEvent& delta : chunk.deltas) {
     const auto output = static_cast<size_t>(delta.index);
-    events += TakeDelta(first + output, delta, std::exchange(ends[output], nullptr));
+    events += OnDelta(first + output, delta, std::exchange(ends[output], nullptr));
   }
   for (const EndEvent* end : ends) {
     if (end == nullptr) continue;
-    events += TakeDelta(first + static_cast<size_t>(end->index), DeltaEvent{}, end);
+    events += OnDelta(first + static_cast<size_t>(end->index), DeltaEvent{}, end);
   }
   return events;
 }
 
-void OpenAiReply::TakeScores(Prompt& prompt, const std::vector<TokenResult>& scores) {
+void OpenAiReply::AddScores(Prompt& prompt, const std::vector<TokenResult>& scores) {
   for (const TokenResult& score : scores) {
     if (too_large()) return;
     const size_t before = prompt.size();
@@ -138,7 +138,7 @@ void OpenAiReply::Open(Choice& choice, Prompt& prompt) {
   choice.logprobs.shown = prompt.echo.shown;
 }
 
-std::string OpenAiReply::TakeDelta(size_t index, const DeltaEvent& delta, const EndEvent* end) {
+std::string OpenAiReply::OnDelta(size_t index, const DeltaEvent& delta, const EndEvent* end) {
   Choice& choice = choices_[index];
   // A prompt-only reply hides the one token that the engine had to generate.
   const DeltaEvent nothing;

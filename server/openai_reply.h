@@ -43,9 +43,9 @@ class OpenAiReply {
   void SetPrompt(size_t prompt, OpenAiPrompt facts);
   // Consumes a chunk of prompt `prompt`; returns the server-sent events it produces, empty when not
   // streaming.
-  std::string Take(size_t prompt, const ReplyChunk& chunk);
-  // Estimates how many bytes of JSON Take(chunk) or Whole() will write, to predict whether it takes
-  // long.
+  std::string OnChunk(size_t prompt, const ReplyChunk& chunk);
+  // Estimates how many bytes of JSON OnChunk(chunk) or Whole() will write, to predict whether it
+  // takes long.
   size_t SizeOf(size_t prompt, const ReplyChunk& chunk) const;
   size_t WholeSize() const;
   // Thread-safe: whether the reply has outgrown its limit so far, and is of no more use; once true,
@@ -85,10 +85,10 @@ class OpenAiReply {
   bool chat() const { return format_.endpoint == OpenAiEndpoint::kChat; }
   Prompt& PromptOf(size_t index) { return prompts_[index / static_cast<size_t>(format_.n)]; }
 
-  std::string TakeDelta(size_t index, const DeltaEvent& delta, const EndEvent* end);
+  std::string OnDelta(size_t index, const DeltaEvent& delta, const EndEvent* end);
   // The events of a streamed delta; `first`: its choice begins with it.
   std::string DeltaEvents(size_t index, const DeltaEvent& delta, const EndEvent* end, bool first);
-  void TakeScores(Prompt& prompt, const std::vector<TokenResult>& scores);
+  void AddScores(Prompt& prompt, const std::vector<TokenResult>& scores);
   void EchoNext(Prompt& prompt, const TokenResult* score);
   // Before a choice's first token: an echo's tokens come before it, with or without
   // log-probabilities.

@@ -131,19 +131,19 @@ bool OpenAiStream::OnAccepted(size_t index, absl::StatusOr<Accepted> accepted) {
 }
 
 void OpenAiStream::Bring(size_t index, ReplyChunk chunk) {
-  if (reply_.SizeOf(index, chunk) <= kQuickReplyBytes) return Take(index, chunk);
+  if (reply_.SizeOf(index, chunk) <= kQuickReplyBytes) return OnChunk(index, chunk);
   auto shared = std::make_shared<const ReplyChunk>(std::move(chunk));
-  pool_.Finish([self = shared_from_this(), index, shared] { self->Take(index, *shared); });
+  pool_.RunOutput([self = shared_from_this(), index, shared] { self->OnChunk(index, *shared); });
 }
 
-void OpenAiStream::Take(size_t index, const ReplyChunk& chunk) {
+void OpenAiStream::OnChunk(size_t index, const ReplyChunk& chunk) {
   const std::shared_ptr<OpenAiStream> self = shared_from_this();
   bool wanted;
   {
     std::lock_guard lock(mutex_);
     wanted = status_.ok();
   }
-  const std::string events = wanted ? reply_.Take(index, chunk) : "";
+  const std::string events = wanted ? reply_.OnChunk(index, chunk) : "";
   std::lock_guard lock(mutex_);
   Part& part = *parts_[index];
   if (!chunk.ends.empty()) finish_ = NameOf(chunk.ends.back().reason);
@@ -215,7 +215,7 @@ void OpenAiStream::Skip(size_t index) {
     chunk.ends.push_back({.index = i, .reason = EndReason::kAbort, .stop_string = {}});
   }
   finish_ = NameOf(EndReason::kAbort);
-  pending_ += reply_.Take(index, chunk);
+  pending_ += reply_.OnChunk(index, chunk);
 }
 
 void OpenAiStream::Abandon(HttpEnd how) {
@@ -272,7 +272,7 @@ void OpenAiStream::Finish() {
       self->exchange_->Respond(200, self->Headers("application/json"), self->reply_.Whole(), ended);
     };
     if (reply_.WholeSize() <= kQuickReplyBytes) return respond();
-    pool_.Finish(respond);
+    pool_.RunOutput(respond);
   } else if (status_.ok()) {
     BeginStream();
     exchange_->EndStream(reply_.StreamEnd(), ended);

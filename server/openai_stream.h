@@ -58,8 +58,8 @@ class OpenAiStream : public std::enable_shared_from_this<OpenAiStream> {
 
   // Returns whether further prompts are wanted.
   bool OnAccepted(size_t index, absl::StatusOr<Accepted> accepted);
-  void Bring(size_t index, ReplyChunk chunk);  // to Take
-  void Take(size_t index, const ReplyChunk& chunk);
+  void Bring(size_t index, ReplyChunk chunk);  // to OnChunk
+  void OnChunk(size_t index, const ReplyChunk& chunk);
   void OnWritten(HttpEnd end);
   void OnGone(HttpEnd how);
 

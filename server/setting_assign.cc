@@ -89,7 +89,7 @@ std::string AssignText(const Setting& s, const std::string& text, Config& config
       return absl::StrCat("one of ", absl::StrJoin(choices, ", "));
     }
   }
-  const bool off = text == "off" && s.value.ends_with("|off");
+  const bool off = text == "off" && s.may_be_off;
   if (s.kind == Kind::kEndpoint && !off && !ParseEndpoint(text).ok()) {
     return absl::StrCat(Piece(s.value), ", as in 127.0.0.1:8000");
   }
@@ -97,13 +97,14 @@ std::string AssignText(const Setting& s, const std::string& text, Config& config
   return "";
 }
 
-absl::Status Must(const SettingSource& source, const Names& texts, const std::string& wanted) {
+absl::Status Must(const SettingSource& source, const std::vector<std::string>& texts,
+                  const std::string& wanted) {
   return absl::Status(source.code, absl::StrCat(source.shown, " is \"", absl::StrJoin(texts, ", "),
                                                 "\" but must ", wanted, "."));
 }
 
-absl::Status AssignList(const Setting& s, const Names& texts, const SettingSource& source,
-                        Config& config) {
+absl::Status AssignList(const Setting& s, const std::vector<std::string>& texts,
+                        const SettingSource& source, Config& config) {
   if (std::find(texts.begin(), texts.end(), "") != texts.end()) {
     return Must(source, texts, "have no empty item");
   }
@@ -126,14 +127,14 @@ absl::Status AssignList(const Setting& s, const Names& texts, const SettingSourc
     return Must(source, {item},
                 absl::StrCat("be ", wanted, several ? "; give the flag once for each" : ""));
   }
-  config.*std::get<Names Config::*>(s.member) = texts;
+  config.*std::get<std::vector<std::string> Config::*>(s.member) = texts;
   return absl::OkStatus();
 }
 
 }  // namespace
 
-absl::Status AssignSetting(const Setting& setting, const Names& texts, const SettingSource& source,
-                           Config& config) {
+absl::Status AssignSetting(const Setting& setting, const std::vector<std::string>& texts,
+                           const SettingSource& source, Config& config) {
   config.sources.insert_or_assign(std::string(setting.name), source);
   if (setting.kind == Kind::kList) return AssignList(setting, texts, source, config);
   const std::string text = texts.empty() ? std::string() : texts.back();

@@ -56,7 +56,7 @@ std::vector<FileName> NamesOfFiles() {
 
 // The arguments' values, as texts.
 struct Flags {
-  std::map<const Setting*, Names> values;
+  std::map<const Setting*, std::vector<std::string>> values;
   std::string file;
 };
 
@@ -108,8 +108,8 @@ absl::Status ReadFlags(Command command, std::span<const std::string> args, Flags
 }
 
 // A trailing comma adds no further part, as in a file.
-Names SplitAtCommas(const std::string& text) {
-  Names parts;
+std::vector<std::string> SplitAtCommas(const std::string& text) {
+  std::vector<std::string> parts;
   for (const auto part : absl::StrSplit(text, ',')) {
     parts.emplace_back(absl::StripAsciiWhitespace(part));
   }
@@ -124,7 +124,8 @@ absl::Status ReadVariables(Command command, const Flags& flags, Environment envi
     const std::string variable = Variable(s->name);
     const char* value = environment(variable.c_str());
     if (value == nullptr || *value == '\0' || flags.values.contains(s)) continue;
-    const Names texts = s->kind == Kind::kList ? SplitAtCommas(value) : Names{value};
+    const std::vector<std::string> texts =
+        s->kind == Kind::kList ? SplitAtCommas(value) : std::vector<std::string>{value};
     const SettingSource source{variable, absl::StatusCode::kFailedPrecondition};
     if (absl::Status set = AssignSetting(*s, texts, source, config); !set.ok()) return set;
   }
@@ -207,19 +208,20 @@ bool IsServiceLink(const std::string& entry) {
 
 const char* ProcessEnvironment(const char* name) { return std::getenv(name); }
 
-Names ProcessVariables() {
-  Names entries;
+std::vector<std::string> ProcessVariables() {
+  std::vector<std::string> entries;
   for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) {
     entries.emplace_back(*entry);
   }
   return entries;
 }
 
-Names UnknownVariables(std::span<const std::string> entries, std::string_view program) {
-  Names known = {"BARAM_CONFIG", "BARAM_SERVER"};
+std::vector<std::string> UnknownVariables(std::span<const std::string> entries,
+                                          std::string_view program) {
+  std::vector<std::string> known = {"BARAM_CONFIG", "BARAM_SERVER"};
   for (const Setting* s : SettingsOf(Command::kServe)) known.push_back(Variable(s->name));
   const std::vector<std::string_view> views(known.begin(), known.end());
-  Names warnings;
+  std::vector<std::string> warnings;
   for (const std::string& entry : entries) {
     const std::string name = entry.substr(0, entry.find('='));
     if (!name.starts_with("BARAM_") || IsServiceLink(entry) ||

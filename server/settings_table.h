@@ -12,9 +12,9 @@
 
 namespace baram::server {
 
-using Names = std::vector<std::string>;
-using Member = std::variant<std::string Config::*, bool Config::*, int32_t Config::*,
-                            int64_t Config::*, double Config::*, Names Config::*>;
+using Member =
+    std::variant<std::string Config::*, bool Config::*, int32_t Config::*, int64_t Config::*,
+                 double Config::*, std::vector<std::string> Config::*>;
 
 enum class Kind { kText, kChoice, kEndpoint, kNumber, kShare, kBytes, kSeconds, kSwitch, kList };
 
@@ -27,6 +27,8 @@ struct Setting {
   std::string_view unset = "";  // the meaning of an empty or zero value; empty: no special meaning
   std::string_view help = "";
   bool inspect = false;  // also accepted by `baram inspect`
+  bool required = false;
+  bool may_be_off = false;  // a kEndpoint that may be "off"
   // A further check of a number within [min, max]: null if it passes, else what it must be.
   const char* (*check)(double value) = nullptr;
   // The same for each item of a list.

@@ -45,7 +45,7 @@ std::string Shown(const Setting& s, const Config& config) {
           return v;
         else if constexpr (std::is_same_v<T, bool>)
           return v ? "true" : "false";
-        else if constexpr (std::is_same_v<T, Names>)
+        else if constexpr (std::is_same_v<T, std::vector<std::string>>)
           return absl::StrJoin(v, ", ");
         else if (s.kind == Kind::kBytes)
           return FormatBytes(static_cast<int64_t>(v));
@@ -109,7 +109,7 @@ std::string SettingsHelp(Command command) {
       }
       AddHelp(left,
               absl::StrCat(Piece(s.help), " [", Variable(s.name), "; ",
-                           s.unset == "required" ? "" : "default: ", ShownDefault(s), "]"),
+                           s.required ? "required" : "default: " + ShownDefault(s), "]"),
               &body);
     }
     if (!body.empty()) absl::StrAppend(&out, Piece(group.title), "\n", body, "\n");

@@ -38,10 +38,10 @@ bool TextPool::Run(size_t bytes, SteadyTime deadline, std::function<void()> job,
   return true;
 }
 
-void TextPool::Finish(std::function<void()> job) {
+void TextPool::RunOutput(std::function<void()> job) {
   {
     std::lock_guard lock(mutex_);
-    if (!closing_) ends_.push_back(std::exchange(job, nullptr));
+    if (!closing_) outputs_.push_back(std::exchange(job, nullptr));
   }
   if (job) return job();
   changed_.notify_one();
@@ -54,7 +54,7 @@ int64_t TextPool::waiting() const {
 
 bool TextPool::idle() const {
   std::lock_guard lock(mutex_);
-  return ends_.empty() && queue_.empty() && running_ == 0;
+  return outputs_.empty() && queue_.empty() && running_ == 0;
 }
 
 bool TextPool::MayRun(const Job& job, SteadyTime now) const {
@@ -77,9 +77,9 @@ void TextPool::AwaitChange(std::unique_lock<std::mutex>& lock) {
   changed_.wait_until(lock, first);
 }
 
-void TextPool::RunEnd(std::unique_lock<std::mutex>& lock) {
-  std::function<void()> job = std::move(ends_.front());
-  ends_.pop_front();
+void TextPool::RunNextOutput(std::unique_lock<std::mutex>& lock) {
+  std::function<void()> job = std::move(outputs_.front());
+  outputs_.pop_front();
   ++running_;
   lock.unlock();
   job();
@@ -92,8 +92,8 @@ void TextPool::Work() {
   pthread_setname_np(pthread_self(), "baram-text");
   std::unique_lock lock(mutex_);
   while (true) {
-    if (!ends_.empty()) {
-      RunEnd(lock);
+    if (!outputs_.empty()) {
+      RunNextOutput(lock);
       continue;
     }
     const auto next = Next();
@@ -111,7 +111,7 @@ void TextPool::Work() {
     running_long_ += is_long;
     lock.unlock();
     job.work();
-    job = {};  // as in RunEnd
+    job = {};  // as in RunNextOutput
     lock.lock();
     --running_;
     running_long_ -= is_long;

@@ -2,7 +2,7 @@
 // depend on need not.
 //
 // Bounded in both directions: a fixed number of threads, and a queue that refuses new texts beyond
-// its limits. The ends of accepted calls are not counted, and wait for no text. If there are
+// its limits. Output of accepted calls is not counted, and waits for no text. If there are
 // several threads, one of them never takes a long text, so that short texts do not queue behind
 // long ones.
 #ifndef BARAM_SERVER_TEXT_POOL_H_
@@ -44,7 +44,7 @@ class TextPool {
   // Queues `job` regardless of how many wait, ahead of all texts: for the output of an accepted
   // call, one chunk of a reply at a time; the bound is on accepting calls. After Close, runs it
   // before returning.
-  void Finish(std::function<void()> job);
+  void RunOutput(std::function<void()> job);
   // Jobs of Run that are waiting.
   int64_t waiting() const;
   // Whether no job is queued or running.
@@ -61,8 +61,8 @@ class TextPool {
   };
 
   void Work();
-  // Requires mutex_; RunEnd releases it while its job runs.
-  void RunEnd(std::unique_lock<std::mutex>& lock);
+  // Requires mutex_; releases it while the job runs.
+  void RunNextOutput(std::unique_lock<std::mutex>& lock);
   bool MayRun(const Job& job, SteadyTime now) const;
   std::deque<Job>::iterator Next();  // end() if nothing may run now
   void AwaitChange(std::unique_lock<std::mutex>& lock);
@@ -71,9 +71,9 @@ class TextPool {
   const int32_t max_long_;    // jobs that may run at once
   mutable std::mutex mutex_;  // guards what follows, except the threads
   std::condition_variable changed_;
-  std::deque<std::function<void()>> ends_;  // queued by Finish
-  std::deque<Job> queue_;                   // queued by Run
-  size_t bytes_ = 0;                        // of queue_
+  std::deque<std::function<void()>> outputs_;  // queued by RunOutput
+  std::deque<Job> queue_;                      // queued by Run
+  size_t bytes_ = 0;                           // of queue_
   int32_t running_ = 0, running_long_ = 0;
   bool closing_ = false;
   std::vector<std::thread> threads_;

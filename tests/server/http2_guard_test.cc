@@ -1,4 +1,4 @@
-// Http2Guard: what it counts of a client's frames, wherever the bytes are cut. Http2Farewell: where
+// Http2Guard: what it counts of a client's frames, wherever the bytes are cut. Http2GoAway: where
 // it is inserted between the server's frames.
 #include "server/http2_guard.h"
 
@@ -134,58 +134,58 @@ TEST(Http2GuardTest, ResetsHaveABurstAndARate) {
 }
 
 constexpr char kGoAwayFrame = 7;
-using When = server::Http2Farewell::When;
+using When = server::Http2GoAway::When;
 
 std::string GoAway() {
   return Frame(kGoAwayFrame, 0, 0, BigEndian(0x7fffffff, 4) + BigEndian(0, 4));
 }
 std::string Text(std::span<const uint8_t> bytes) { return {bytes.begin(), bytes.end()}; }
-void Sent(server::Http2Farewell& farewell, std::string_view bytes) {
-  farewell.Sent({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()});
+void Sent(server::Http2GoAway& go_away, std::string_view bytes) {
+  go_away.Sent({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()});
 }
 
 // After how many of `bytes`, sent one by one, it first becomes due.
 size_t DueAfter(const std::string& bytes) {
-  server::Http2Farewell farewell;
-  farewell.Begin();
-  farewell.Ask(When::kNow);
+  server::Http2GoAway go_away;
+  go_away.Begin();
+  go_away.Ask(When::kNow);
   for (size_t sent = 0; sent < bytes.size(); ++sent) {
-    if (!farewell.Due(false).empty()) return sent;
-    Sent(farewell, bytes.substr(sent, 1));
+    if (!go_away.Due(false).empty()) return sent;
+    Sent(go_away, bytes.substr(sent, 1));
   }
-  EXPECT_EQ(Text(farewell.Due(false)), GoAway());
+  EXPECT_EQ(Text(go_away.Due(false)), GoAway());
   return bytes.size();
 }
 
-TEST(Http2FarewellTest, StandsBetweenFramesAndOutsideOfHeaders) {
+TEST(Http2GoAwayTest, StandsBetweenFramesAndOutsideOfHeaders) {
   const std::string settings = Frame(kSettingsFrame, 0, 0, std::string(6, 's'));
   EXPECT_EQ(DueAfter(settings), settings.size());
   const std::string block = Headers(20) + More(20) + More(20, kEndHeaders);
   EXPECT_EQ(DueAfter(block), block.size());
-  server::Http2Farewell farewell;
-  farewell.Begin();
-  Sent(farewell, settings);
-  EXPECT_EQ(Text(farewell.Due(false)), "") << "nobody asked";
-  Sent(farewell, Frame(kDataFrame, 0, 1, "abc").substr(0, 11));
-  farewell.Ask(When::kNow);
-  EXPECT_EQ(Text(farewell.Due(false)), "") << "within a frame";
-  Sent(farewell, "c");
-  EXPECT_EQ(Text(farewell.Due(false)), GoAway());
-  farewell.DueSent(5);
-  EXPECT_EQ(Text(farewell.Due(false)), GoAway().substr(5));
-  farewell.DueSent(GoAway().size() - 5);
-  farewell.Ask(When::kNow);
-  EXPECT_EQ(Text(farewell.Due(false)), "") << "once";
+  server::Http2GoAway go_away;
+  go_away.Begin();
+  Sent(go_away, settings);
+  EXPECT_EQ(Text(go_away.Due(false)), "") << "nobody asked";
+  Sent(go_away, Frame(kDataFrame, 0, 1, "abc").substr(0, 11));
+  go_away.Ask(When::kNow);
+  EXPECT_EQ(Text(go_away.Due(false)), "") << "within a frame";
+  Sent(go_away, "c");
+  EXPECT_EQ(Text(go_away.Due(false)), GoAway());
+  go_away.DueSent(5);
+  EXPECT_EQ(Text(go_away.Due(false)), GoAway().substr(5));
+  go_away.DueSent(GoAway().size() - 5);
+  go_away.Ask(When::kNow);
+  EXPECT_EQ(Text(go_away.Due(false)), "") << "once";
 }
 
-TEST(Http2FarewellTest, MayWaitForACall) {
-  server::Http2Farewell farewell;
-  farewell.Begin();
-  farewell.Ask(When::kWithCall);
-  EXPECT_EQ(Text(farewell.Due(true)), "") << "before the settings";
-  Sent(farewell, Frame(kSettingsFrame, 0, 0, ""));
-  EXPECT_EQ(Text(farewell.Due(false)), "");
-  EXPECT_EQ(Text(farewell.Due(true)), GoAway());
+TEST(Http2GoAwayTest, MayWaitForACall) {
+  server::Http2GoAway go_away;
+  go_away.Begin();
+  go_away.Ask(When::kWithCall);
+  EXPECT_EQ(Text(go_away.Due(true)), "") << "before the settings";
+  Sent(go_away, Frame(kSettingsFrame, 0, 0, ""));
+  EXPECT_EQ(Text(go_away.Due(false)), "");
+  EXPECT_EQ(Text(go_away.Due(true)), GoAway());
 }
 
 // Calls with stream ids `first`, `first` + 2 and so on.
@@ -379,7 +379,7 @@ TEST(Http2GuardTest, RecvmsgEndsAConnectionThatBreaksARule) {
   EXPECT_EQ(server::TakeShutDown(Broken::kHeaderBytes), 0);
 }
 
-TEST(Http2FarewellTest, SendmsgPutsItBetweenFrames) {
+TEST(Http2GoAwayTest, SendmsgPutsItBetweenFrames) {
   const Pair pair;
   ASSERT_TRUE(server::GuardHttp2(pair.server(), kLimits));
   const std::string settings = Frame(kSettingsFrame, 0, 0, ""),
@@ -400,7 +400,7 @@ TEST(Http2FarewellTest, SendmsgPutsItBetweenFrames) {
 }
 
 // A client that connects while the server drains is answered, and its next call goes elsewhere.
-TEST(Http2FarewellTest, SendmsgPutsItBeforeTheFirstAnswer) {
+TEST(Http2GoAwayTest, SendmsgPutsItBeforeTheFirstAnswer) {
   const Pair pair;
   ASSERT_TRUE(server::GuardHttp2(pair.server(), kLimits));
   server::SendAwayHttp2(pair.server(), When::kWithCall);
@@ -417,7 +417,7 @@ TEST(Http2FarewellTest, SendmsgPutsItBeforeTheFirstAnswer) {
 }
 
 // If the kernel accepts nothing, nothing is lost.
-TEST(Http2FarewellTest, AFullSocketHasItLater) {
+TEST(Http2GoAwayTest, AFullSocketHasItLater) {
   const Pair pair;
   ASSERT_TRUE(server::GuardHttp2(pair.server(), kLimits));
   const std::string frame = Frame(kDataFrame, 0, 1, std::string(8000, 'd'));

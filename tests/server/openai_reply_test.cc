@@ -107,10 +107,10 @@ const text::Tokenizer* OpenAiReplyTest::tokenizer_ = nullptr;
 
 TEST_F(OpenAiReplyTest, WholeChat) {
   OpenAiReply& reply = Chat("");
-  EXPECT_EQ(reply.Take(0, Chunk({Delta(0, "안녕", {})}, {}, PromptEvent{2, 1, {}})), "");
+  EXPECT_EQ(reply.OnChunk(0, Chunk({Delta(0, "안녕", {})}, {}, PromptEvent{2, 1, {}})), "");
   DeltaEvent rest = Delta(0, "하세요", {});
   rest.count = 3;
-  EXPECT_EQ(reply.Take(0, Chunk({rest}, {End(0, EndReason::kStop, kPrimaryEos)})), "");
+  EXPECT_EQ(reply.OnChunk(0, Chunk({rest}, {End(0, EndReason::kStop, kPrimaryEos)})), "");
   EXPECT_EQ(reply.Whole(),
             R"({"id":"id-1","object":"chat.completion","created":7,"model":"m","choices":[)"
             R"({"index":0,"message":{"role":"assistant","content":"안녕하세요"},"logprobs":null,)"
@@ -131,19 +131,19 @@ TEST_F(OpenAiReplyTest, StreamedChat) {
                              R"("choices":[{"index":0,"delta":{"content":""},)"
                              R"("logprobs":null,"finish_reason":null}]})"
                              "\n\n";
-  EXPECT_EQ(reply.Take(0, Chunk({held}, {}, PromptEvent{2, 0, {}})),
+  EXPECT_EQ(reply.OnChunk(0, Chunk({held}, {}, PromptEvent{2, 0, {}})),
             "data: " + head +
                 R"("choices":[{"index":0,"delta":{"role":"assistant","content":""},)"
                 R"("logprobs":null,"finish_reason":null}]})"
                 "\n\n" +
                 silent);
-  EXPECT_EQ(reply.Take(0, Chunk({held})), silent);
-  EXPECT_EQ(reply.Take(0, Chunk({Delta(0, "한", {})})),
+  EXPECT_EQ(reply.OnChunk(0, Chunk({held})), silent);
+  EXPECT_EQ(reply.OnChunk(0, Chunk({Delta(0, "한", {})})),
             "data: " + head +
                 R"("choices":[{"index":0,"delta":{"content":"한"},)"
                 R"("logprobs":null,"finish_reason":null}]})"
                 "\n\n");
-  EXPECT_EQ(reply.Take(0, Chunk({Delta(0, "국", {})}, {End(0, EndReason::kLength)})),
+  EXPECT_EQ(reply.OnChunk(0, Chunk({Delta(0, "국", {})}, {End(0, EndReason::kLength)})),
             "data: " + head +
                 R"("choices":[{"index":0,"delta":{"content":"국"},)"
                 R"("logprobs":null,"finish_reason":"length","stop_reason":null}]})"
@@ -161,11 +161,11 @@ TEST_F(OpenAiReplyTest, NothingFollowsAStreamWithoutUsage) {
 
 TEST_F(OpenAiReplyTest, StreamedCompletionBeginsWithItsText) {
   OpenAiReply& reply = Completion(R"(,"stream":true)");
-  EXPECT_EQ(reply.Take(0, Chunk({Delta(0, "a", {})}, {}, PromptEvent{2, 0, {}})),
+  EXPECT_EQ(reply.OnChunk(0, Chunk({Delta(0, "a", {})}, {}, PromptEvent{2, 0, {}})),
             R"(data: {"id":"id-1","object":"text_completion","created":7,"model":"m","choices":[)"
             R"({"index":0,"text":"a","logprobs":null,"finish_reason":null}]})"
             "\n\n");
-  const std::vector<Json> end = Choices(reply.Take(0, Chunk({}, {End(0, EndReason::kAbort)})));
+  const std::vector<Json> end = Choices(reply.OnChunk(0, Chunk({}, {End(0, EndReason::kAbort)})));
   ASSERT_EQ(end.size(), 1u);
   EXPECT_EQ(end[0]["text"], "");
   EXPECT_EQ(end[0]["finish_reason"], "abort");
@@ -174,7 +174,7 @@ TEST_F(OpenAiReplyTest, StreamedCompletionBeginsWithItsText) {
 TEST_F(OpenAiReplyTest, StopReasons) {
   const auto reason = [&](EndEvent end) {
     OpenAiReply& reply = Completion("");
-    reply.Take(0, Chunk({}, {std::move(end)}));
+    reply.OnChunk(0, Chunk({}, {std::move(end)}));
     return Json::parse(reply.Whole())["choices"][0];
   };
   EXPECT_EQ(reason(End(0, EndReason::kStop, kPrimaryEos))["stop_reason"], nullptr);
@@ -191,7 +191,8 @@ TEST_F(OpenAiReplyTest, IndexIsPromptTimesNPlusOutput) {
       const std::string name = std::to_string(prompt) + std::to_string(output);
       std::optional<PromptEvent> begin;
       if (output == 1) begin = PromptEvent{2, static_cast<int32_t>(prompt) + 1, {}};
-      reply.Take(prompt, Chunk({Delta(output, name, {})}, {End(output, EndReason::kStop)}, begin));
+      reply.OnChunk(prompt,
+                    Chunk({Delta(output, name, {})}, {End(output, EndReason::kStop)}, begin));
     }
   }
   const Json whole = Json::parse(reply.Whole());
@@ -206,8 +207,9 @@ TEST_F(OpenAiReplyTest, IndexIsPromptTimesNPlusOutput) {
 
 TEST_F(OpenAiReplyTest, EachChoiceOfAChatBeginsWithItsRole) {
   OpenAiReply& reply = Chat(R"(,"stream":true,"n":2,"return_token_ids":true)");
-  std::string sse = reply.Take(0, Chunk({Delta(1, "b", {Token(5, 0)})}, {}, PromptEvent{2, 0, {}}));
-  sse += reply.Take(0, Chunk({Delta(0, "a", {Token(6, 0)}), Delta(1, "c", {Token(7, 0)})}));
+  std::string sse =
+      reply.OnChunk(0, Chunk({Delta(1, "b", {Token(5, 0)})}, {}, PromptEvent{2, 0, {}}));
+  sse += reply.OnChunk(0, Chunk({Delta(0, "a", {Token(6, 0)}), Delta(1, "c", {Token(7, 0)})}));
   const std::vector<Json> events = Events(sse);
   ASSERT_EQ(events.size(), 5u);
   std::vector<std::string> shown;
@@ -227,16 +229,17 @@ TEST_F(OpenAiReplyTest, EachChoiceOfAChatBeginsWithItsRole) {
 TEST_F(OpenAiReplyTest, TokenIdsOfCompletions) {
   OpenAiReply& reply = Completion(R"(,"stream":true,"return_token_ids":true)");
   // The prompt's ids don't wait for text.
-  const std::vector<Json> first = Choices(reply.Take(0, Chunk({Delta(0, "", {Token(5, 0)})})));
+  const std::vector<Json> first = Choices(reply.OnChunk(0, Chunk({Delta(0, "", {Token(5, 0)})})));
   ASSERT_EQ(first.size(), 1u);
   EXPECT_EQ(first[0]["text"], "");
   EXPECT_EQ(first[0]["token_ids"], Json({5}));
   EXPECT_EQ(first[0]["prompt_token_ids"], Json(Ids("Hi")));
-  const std::vector<Json> second = Choices(reply.Take(0, Chunk({Delta(0, "ab", {Token(6, 0)})})));
+  const std::vector<Json> second =
+      Choices(reply.OnChunk(0, Chunk({Delta(0, "ab", {Token(6, 0)})})));
   EXPECT_FALSE(second[0].contains("prompt_token_ids"));
 
   OpenAiReply& whole = Completion(R"(,"return_token_ids":true)");
-  whole.Take(0, Chunk({Delta(0, "ab", {Token(5, 0), Token(6, 0)})}, {End(0, EndReason::kStop)}));
+  whole.OnChunk(0, Chunk({Delta(0, "ab", {Token(5, 0), Token(6, 0)})}, {End(0, EndReason::kStop)}));
   const Json choice = Json::parse(whole.Whole())["choices"][0];
   EXPECT_EQ(choice["token_ids"], Json({5, 6}));
   EXPECT_EQ(choice["prompt_token_ids"], Json(Ids("Hi")));
@@ -247,7 +250,7 @@ TEST_F(OpenAiReplyTest, ContinuousUsage) {
       R"(,"stream":true,"stream_options":{"include_usage":true,"continuous_usage_stats":true})");
   DeltaEvent two = Delta(0, "a", {});
   two.count = 2;
-  const Json usage = Events(reply.Take(0, Chunk({two}, {}, PromptEvent{2, 1, {}})))[0]["usage"];
+  const Json usage = Events(reply.OnChunk(0, Chunk({two}, {}, PromptEvent{2, 1, {}})))[0]["usage"];
   EXPECT_EQ(usage["completion_tokens"], 2);
   EXPECT_EQ(usage["prompt_tokens"], Ids("Hi").size());
   EXPECT_EQ(usage["prompt_tokens_details"]["cached_tokens"], 1);
@@ -256,8 +259,8 @@ TEST_F(OpenAiReplyTest, ContinuousUsage) {
 TEST_F(OpenAiReplyTest, ChatLogprobs) {
   OpenAiReply& reply = Chat(R"(,"logprobs":true,"top_logprobs":2,"stream":true)");
   const int32_t a = Id("a"), b = Id("b");
-  const std::vector<Json> choices =
-      Choices(reply.Take(0, Chunk({Delta(0, "a", {Token(a, -0.5f, {{a, -0.5f}, {b, -1.25f}})})})));
+  const std::vector<Json> choices = Choices(
+      reply.OnChunk(0, Chunk({Delta(0, "a", {Token(a, -0.5f, {{a, -0.5f}, {b, -1.25f}})})})));
   ASSERT_EQ(choices.size(), 2u);
   EXPECT_EQ(choices[0]["logprobs"], nullptr);
   EXPECT_EQ(
@@ -265,8 +268,8 @@ TEST_F(OpenAiReplyTest, ChatLogprobs) {
       R"({"content":[{"token":"a","logprob":-0.5,"bytes":[97],"top_logprobs":[)"
       R"({"token":"a","logprob":-0.5,"bytes":[97]},{"token":"b","logprob":-1.25,"bytes":[98]}]}]})");
   // Text that was held back comes without a token, and a token may come without text.
-  EXPECT_EQ(Choices(reply.Take(0, Chunk({Delta(0, "late", {})})))[0]["logprobs"], nullptr);
-  const Json silent = Choices(reply.Take(0, Chunk({Delta(0, "", {Token(b, -1)})})))[0];
+  EXPECT_EQ(Choices(reply.OnChunk(0, Chunk({Delta(0, "late", {})})))[0]["logprobs"], nullptr);
+  const Json silent = Choices(reply.OnChunk(0, Chunk({Delta(0, "", {Token(b, -1)})})))[0];
   EXPECT_EQ(silent["delta"]["content"], "");
   EXPECT_EQ(silent["logprobs"]["content"][0]["token"], "b");
 }
@@ -277,7 +280,7 @@ TEST_F(OpenAiReplyTest, PiecesOfCharactersInLogprobs) {
   OpenAiReply& reply = Chat(R"(,"logprobs":true,"top_logprobs":0)");
   std::vector<TokenResult> tokens;
   for (int32_t piece : pieces) tokens.push_back(Token(piece, -1));
-  reply.Take(0, Chunk({Delta(0, "곬", tokens)}, {End(0, EndReason::kStop)}));
+  reply.OnChunk(0, Chunk({Delta(0, "곬", tokens)}, {End(0, EndReason::kStop)}));
   const Json content = Json::parse(reply.Whole())["choices"][0]["logprobs"]["content"];
   std::string bytes;
   for (const Json& entry : content) {
@@ -291,10 +294,10 @@ TEST_F(OpenAiReplyTest, CompletionLogprobs) {
   const int32_t a = Id("a"), b = Id("b"), han = Ids("한국")[0];
   OpenAiReply& reply = Completion(R"(,"logprobs":1)");
   const float low = -std::numeric_limits<float>::infinity();
-  reply.Take(0, Chunk({Delta(0, "a한b",
-                             {Token(a, -2, {{b, -0.1f}}, 2), Token(han, -0.25f, {{han, -0.25f}}),
-                              Token(b, low, {{a, 0}}, 9)})},
-                      {End(0, EndReason::kStop)}));
+  reply.OnChunk(0, Chunk({Delta(0, "a한b",
+                                {Token(a, -2, {{b, -0.1f}}, 2), Token(han, -0.25f, {{han, -0.25f}}),
+                                 Token(b, low, {{a, 0}}, 9)})},
+                         {End(0, EndReason::kStop)}));
   const Json logprobs = Json::parse(reply.Whole())["choices"][0]["logprobs"];
   const std::string han_text = tokenizer_->TokenBytes(han);
   EXPECT_EQ(logprobs["tokens"], Json({"a", han_text, "b"}));
@@ -312,7 +315,7 @@ TEST_F(OpenAiReplyTest, TextOffsets) {
   std::vector<int32_t> ids = Ids("곬a🙂");
   std::vector<size_t> offsets;
   for (int32_t id : ids) {
-    const auto choices = Choices(reply.Take(0, Chunk({Delta(0, "", {Token(id, -1)})})));
+    const auto choices = Choices(reply.OnChunk(0, Chunk({Delta(0, "", {Token(id, -1)})})));
     offsets.push_back(choices[0]["logprobs"]["text_offset"][0]);
   }
   // The offset of each token's first character; a token that continues a character starts after it.
@@ -338,7 +341,7 @@ TEST_F(OpenAiReplyTest, TextOffsetsAreOfTheText) {
     for (const int32_t id : {Id("a"), special, Id("b"), stray, Id("a")}) {
       tokens.push_back(Token(id, -1));
     }
-    reply.Take(0, Chunk({Delta(0, "", tokens)}, {End(0, EndReason::kStop)}));
+    reply.OnChunk(0, Chunk({Delta(0, "", tokens)}, {End(0, EndReason::kStop)}));
     return Json::parse(reply.Whole())["choices"][0]["logprobs"]["text_offset"];
   };
   std::vector<int32_t> prompt = Ids("가a");
@@ -374,15 +377,16 @@ TEST_F(OpenAiReplyTest, TokensThatShareATextKeepTheLikeliest) {
   ASSERT_GT(pieces.size(), 1u);
   OpenAiReply& reply = Completion(R"(,"logprobs":2)");
   const int32_t one = pieces[0], two = pieces[1];
-  reply.Take(0, Chunk({Delta(0, "", {Token(two, -3, {{one, -0.5f}, {two, -3}}, 2)})},
-                      {End(0, EndReason::kStop)}));
+  reply.OnChunk(0, Chunk({Delta(0, "", {Token(two, -3, {{one, -0.5f}, {two, -3}}, 2)})},
+                         {End(0, EndReason::kStop)}));
   const Json tops = Json::parse(reply.Whole())["choices"][0]["logprobs"]["top_logprobs"][0];
   EXPECT_EQ(tops.begin().value(), -0.5);
 }
 
 TEST_F(OpenAiReplyTest, TokensAsIds) {
   OpenAiReply& reply = Completion(R"(,"logprobs":1,"return_tokens_as_token_ids":true)");
-  reply.Take(0, Chunk({Delta(0, "a", {Token(5, -1, {{6, -0.5f}})})}, {End(0, EndReason::kStop)}));
+  reply.OnChunk(0,
+                Chunk({Delta(0, "a", {Token(5, -1, {{6, -0.5f}})})}, {End(0, EndReason::kStop)}));
   const Json logprobs = Json::parse(reply.Whole())["choices"][0]["logprobs"];
   EXPECT_EQ(logprobs["tokens"], Json({"token_id:5"}));
   EXPECT_EQ(logprobs["top_logprobs"][0], Json({{"token_id:5", -1.0}, {"token_id:6", -0.5}}));
@@ -397,8 +401,8 @@ TEST_F(OpenAiReplyTest, EchoStandsBeforeTheText) {
                                     (stream ? R"(,"stream":true)" : ""));
     const PromptEvent scored{2, 0, {Token(prompt[1], -1.5f, {{a, -0.5f}, {prompt[1], -1.5f}}, 2)}};
     const std::string events =
-        reply.Take(0, Chunk({Delta(0, "a", {Token(a, -0.25f, {{a, -0.25f}})})},
-                            {End(0, EndReason::kLength)}, scored));
+        reply.OnChunk(0, Chunk({Delta(0, "a", {Token(a, -0.25f, {{a, -0.25f}})})},
+                               {End(0, EndReason::kLength)}, scored));
     const Json choice = stream ? Choices(events)[0] : Json::parse(reply.Whole())["choices"][0];
     EXPECT_EQ(choice["text"], "Hia");
     EXPECT_EQ(Dump(choice["logprobs"]),
@@ -429,7 +433,7 @@ TEST_F(OpenAiReplyTest, SizesCountThePromptOfEveryOutput) {
     for (int32_t output = 0; output < kOutputs; ++output) {
       const ReplyChunk chunk = chunk_of(output);
       const size_t size = stream.SizeOf(0, chunk);
-      EXPECT_GE(size, stream.Take(0, chunk).size() / 2) << fields << output;
+      EXPECT_GE(size, stream.OnChunk(0, chunk).size() / 2) << fields << output;
     }
   }
   for (const std::string fields :
@@ -440,7 +444,7 @@ TEST_F(OpenAiReplyTest, SizesCountThePromptOfEveryOutput) {
     for (int32_t output = 0; output < kOutputs; ++output) {
       const ReplyChunk chunk = chunk_of(output);
       const size_t size = whole.SizeOf(0, chunk), before = whole.WholeSize();
-      whole.Take(0, chunk);
+      whole.OnChunk(0, chunk);
       EXPECT_GE(size, (whole.WholeSize() - before) / 2) << fields << output;
     }
     const size_t size = whole.WholeSize();
@@ -463,11 +467,11 @@ TEST_F(OpenAiReplyTest, AWholeReplyIsTooLargeIfItsJsonIs) {
     reply.SetPrompt(
         0, {std::vector<int32_t>(kPromptTokens, a), std::string(scores ? kPromptTokens : 0, '"')});
     const PromptEvent prompt{kPromptTokens, 0, std::vector(scores ? kPromptTokens - 1 : 0, token)};
-    reply.Take(0, Chunk({}, {}, prompt));
+    reply.OnChunk(0, Chunk({}, {}, prompt));
     const int outputs = fields.find("\"n\":2") == std::string::npos ? 1 : 2;
     for (int output = 0; output < outputs; ++output) {
-      for (int i = 0; i < kTokens; ++i) reply.Take(0, Chunk({Delta(output, "\n", {token})}));
-      if (ends) reply.Take(0, Chunk({}, {End(output, EndReason::kLength)}));
+      for (int i = 0; i < kTokens; ++i) reply.OnChunk(0, Chunk({Delta(output, "\n", {token})}));
+      if (ends) reply.OnChunk(0, Chunk({}, {End(output, EndReason::kLength)}));
     }
     return reply;
   };
@@ -491,7 +495,7 @@ TEST_F(OpenAiReplyTest, AWholeReplyIsTooLargeIfItsJsonIs) {
   max_bytes_ = 1000;
   OpenAiReply& echo = Completion(R"(,"echo":true)");
   echo.SetPrompt(0, {Ids("Hi"), std::string(1001, 'x')});
-  echo.Take(0, Chunk({}, {End(0, EndReason::kLength)}));
+  echo.OnChunk(0, Chunk({}, {End(0, EndReason::kLength)}));
   EXPECT_TRUE(echo.too_large());
   EXPECT_EQ(echo.WholeSize(), 0u);
 }
@@ -502,9 +506,9 @@ TEST_F(OpenAiReplyTest, OnceTooLargeAReplyStaysSo) {
   max_bytes_ = 1000;
   OpenAiReply& reply = Completion(R"(,"echo":true)", R"(["x","y"])");
   reply.SetPrompt(0, {Ids("Hi"), std::string(1001, 'x')});
-  reply.Take(0, Chunk({}, {End(0, EndReason::kLength)}));
+  reply.OnChunk(0, Chunk({}, {End(0, EndReason::kLength)}));
   EXPECT_TRUE(reply.too_large());
-  reply.Take(1, Chunk({Delta(0, "a", {})}, {End(0, EndReason::kLength)}));
+  reply.OnChunk(1, Chunk({Delta(0, "a", {})}, {End(0, EndReason::kLength)}));
   EXPECT_TRUE(reply.too_large());
   EXPECT_EQ(reply.WholeSize(), 0u) << "nothing more is kept";
 }
@@ -514,8 +518,9 @@ TEST_F(OpenAiReplyTest, PromptAlone) {
     OpenAiReply& reply = Completion(std::string(R"(,"echo":true,"max_tokens":0,"logprobs":0)") +
                                     (stream ? R"(,"stream":true)" : ""));
     const PromptEvent scored{2, 0, {Token(Ids("Hi")[1], -1.5f)}};
-    const std::string events = reply.Take(0, Chunk({Delta(0, "drawn", {Token(5, -1)})},
-                                                   {End(0, EndReason::kStop, kSecondEos)}, scored));
+    const std::string events = reply.OnChunk(
+        0,
+        Chunk({Delta(0, "drawn", {Token(5, -1)})}, {End(0, EndReason::kStop, kSecondEos)}, scored));
     const Json choice = stream ? Choices(events)[0] : Json::parse(reply.Whole())["choices"][0];
     EXPECT_EQ(choice["text"], "Hi");
     EXPECT_EQ(choice["logprobs"]["tokens"].size(), 2u);
@@ -535,14 +540,14 @@ TEST_F(OpenAiReplyTest, PromptLogprobs) {
        {{std::to_string(prompt[1]), {{"logprob", -1.5}, {"rank", 7}, {"decoded_token", "i"}}},
         {std::to_string(a), {{"logprob", -0.5}, {"rank", 1}, {"decoded_token", "a"}}}}});
   OpenAiReply& completion = Completion(R"(,"prompt_logprobs":1)");
-  completion.Take(0, Chunk({Delta(0, "a", {})}, {End(0, EndReason::kStop)}, scored));
+  completion.OnChunk(0, Chunk({Delta(0, "a", {})}, {End(0, EndReason::kStop)}, scored));
   EXPECT_EQ(Json::parse(completion.Whole())["choices"][0]["prompt_logprobs"], expected);
   // Its keys are the ids: the texts stay.
   OpenAiReply& ids = Completion(R"(,"prompt_logprobs":1,"return_tokens_as_token_ids":true)");
-  ids.Take(0, Chunk({Delta(0, "a", {})}, {End(0, EndReason::kStop)}, scored));
+  ids.OnChunk(0, Chunk({Delta(0, "a", {})}, {End(0, EndReason::kStop)}, scored));
   EXPECT_EQ(Json::parse(ids.Whole())["choices"][0]["prompt_logprobs"], expected);
   OpenAiReply& chat = Chat(R"(,"prompt_logprobs":1)");
-  chat.Take(0, Chunk({Delta(0, "a", {})}, {End(0, EndReason::kStop)}, scored));
+  chat.OnChunk(0, Chunk({Delta(0, "a", {})}, {End(0, EndReason::kStop)}, scored));
   EXPECT_EQ(Json::parse(chat.Whole())["prompt_logprobs"], expected);
 }
 
@@ -553,7 +558,7 @@ TEST_F(OpenAiReplyTest, AStreamEndsWhereItsPromptsPassTheLimit) {
   reply.SetPrompt(0, {Ids("Hi"), std::string(500, '\t')});  // 1000 bytes of JSON
   ReplyChunk chunk;
   for (int32_t i = 0; i < 16; ++i) chunk.deltas.push_back(Delta(i, "a", {}));
-  EXPECT_EQ(Events(reply.Take(0, chunk)).size(), 4u);
+  EXPECT_EQ(Events(reply.OnChunk(0, chunk)).size(), 4u);
   EXPECT_TRUE(reply.too_large());
 }
 

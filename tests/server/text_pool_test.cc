@@ -31,13 +31,13 @@ class Busy {
   std::promise<void> begun_, held_;
 };
 
-TEST(TextPoolTest, EndsOfCallsTakeNobodysPlace) {
+TEST(TextPoolTest, OutputTakesNobodysPlace) {
   TextPool pool(/*threads=*/1, /*max_queued=*/2);
   Busy busy(pool);
 
   int ran = 0;  // modified only by the one thread
   const auto job = [&ran] { ++ran; };
-  for (int i = 0; i < 3; ++i) pool.Finish(job);
+  for (int i = 0; i < 3; ++i) pool.RunOutput(job);
   std::promise<void> done;
   EXPECT_TRUE(pool.Run(0, kNever, job));
   EXPECT_TRUE(pool.Run(0, kNever, [&] {
@@ -53,16 +53,16 @@ TEST(TextPoolTest, EndsOfCallsTakeNobodysPlace) {
   EXPECT_EQ(ran, 6);
 }
 
-TEST(TextPoolTest, EndsOfCallsWaitForNoText) {
+TEST(TextPoolTest, OutputWaitsForNoText) {
   TextPool pool(/*threads=*/1, /*max_queued=*/8);
   Busy busy(pool);
   std::string order;  // modified only by the one thread
   ASSERT_TRUE(pool.Run(0, kNever, [&] { order += "a text, "; }));
-  pool.Finish([&] { order += "an end, "; });
-  pool.Finish([&] { order += "another, "; });
+  pool.RunOutput([&] { order += "an output, "; });
+  pool.RunOutput([&] { order += "another, "; });
   busy.End();
   pool.Close();
-  EXPECT_EQ(order, "an end, another, a text, ");
+  EXPECT_EQ(order, "an output, another, a text, ");
 }
 
 TEST(TextPoolTest, IsIdleOnceItsJobsHaveRun) {
@@ -76,7 +76,7 @@ TEST(TextPoolTest, IsIdleOnceItsJobsHaveRun) {
     delete number;
     asked.set_value(pool.idle());
   });
-  pool.Finish([kept = std::move(owned)] {});
+  pool.RunOutput([kept = std::move(owned)] {});
   EXPECT_FALSE(pool.idle()) << "one waits";
   busy.End();
   auto answer = asked.get_future();

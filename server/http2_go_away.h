@@ -1,11 +1,11 @@
-// Http2Farewell: finds where in gRPC's output on a connection our GOAWAY may be inserted. It makes
+// Http2GoAway: finds where in gRPC's output on a connection our GOAWAY may be inserted. It makes
 // the client start its next calls on another connection and lets those in progress finish.
 //
 // gRPC 1.51 sends a GOAWAY only when its server shuts down, after which it answers nothing: neither
 // a call that was on its way nor a health or load query. So the frame is inserted here, between two
 // of gRPC's frames, where gRPC writes (http2_interpose.h).
-#ifndef BARAM_SERVER_HTTP2_FAREWELL_H_
-#define BARAM_SERVER_HTTP2_FAREWELL_H_
+#ifndef BARAM_SERVER_HTTP2_GO_AWAY_H_
+#define BARAM_SERVER_HTTP2_GO_AWAY_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -16,7 +16,7 @@
 namespace baram::server {
 
 // One thread at a time.
-class Http2Farewell {
+class Http2GoAway {
  public:
   enum class When : uint8_t {
     kNow,       // but after the server's first frame, its SETTINGS
@@ -48,4 +48,4 @@ class Http2Farewell {
 
 }  // namespace baram::server
 
-#endif  // BARAM_SERVER_HTTP2_FAREWELL_H_
+#endif  // BARAM_SERVER_HTTP2_GO_AWAY_H_

@@ -1,5 +1,5 @@
-// Http2Farewell: see the header.
-#include "server/http2_farewell.h"
+// Http2GoAway: see the header.
+#include "server/http2_go_away.h"
 
 #include <array>
 
@@ -14,18 +14,18 @@ constexpr std::array<uint8_t, 17> kGoAway = {0,    0,    8,    7,    0, 0, 0, 0,
 
 }  // namespace
 
-void Http2Farewell::Begin() {
+void Http2GoAway::Begin() {
   *this = {};
   frames_.Begin(/*skipped=*/0);
 }
 
-void Http2Farewell::Ask(When when) {
+void Http2GoAway::Ask(When when) {
   if (asked_) return;
   asked_ = true;
   when_ = when;
 }
 
-void Http2Farewell::Sent(std::span<const uint8_t> bytes) {
+void Http2GoAway::Sent(std::span<const uint8_t> bytes) {
   frames_.Read(bytes, [this](const Http2Frames::Head& head) {
     begun_ = true;
     const uint8_t type = Http2Frames::Type(head);
@@ -36,7 +36,7 @@ void Http2Farewell::Sent(std::span<const uint8_t> bytes) {
   });
 }
 
-std::span<const uint8_t> Http2Farewell::Due(bool called) const {
+std::span<const uint8_t> Http2GoAway::Due(bool called) const {
   const std::span<const uint8_t> rest = std::span(kGoAway).subspan(said_);
   if (said_ > 0) return rest;
   const bool may = frames_.between() && begun_ && !in_block_;
