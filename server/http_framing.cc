@@ -30,6 +30,26 @@ bool EndIsClear(const http::fields& header, bool http11) {
 
 }  // namespace
 
+HttpError HeadFault(HttpHead::State state, const HttpLimits& limits) {
+  switch (state) {
+    case HttpHead::State::kTooLarge:
+      return {431, "HEADERS_TOO_LARGE",
+              absl::StrCat("The request's line and headers exceed the limit of ",
+                           limits.max_header_bytes, " bytes.")};
+    case HttpHead::State::kTooMany:
+      return {431, "TOO_MANY_HEADERS",
+              absl::StrCat("The request has more than ", limits.max_headers, " headers.")};
+    case HttpHead::State::kFolded:
+      return {400, "FOLDED_HEADER",
+              "This is not an HTTP/1.1 request: a header continues on the next line. Send each in "
+              "one line."};
+    default:
+      return {400, "NOT_HTTP",
+              "This is not an HTTP/1.1 request: there is a control character in its line or "
+              "headers, or a line that does not end with CR LF."};
+  }
+}
+
 std::optional<HttpError> FramingFault(const http::fields& header, bool http11) {
   if (!EndIsClear(header, http11)) {
     return HttpError{400, "UNCLEAR_BODY_END",

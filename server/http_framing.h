@@ -1,4 +1,5 @@
-// Requests that a proxy in front of us might read differently (RFC 9112).
+// Requests that exceed the limits of a head, or that a proxy in front of us might read differently
+// (RFC 9112).
 #ifndef BARAM_SERVER_HTTP_FRAMING_H_
 #define BARAM_SERVER_HTTP_FRAMING_H_
 
@@ -8,9 +9,13 @@
 #include <cstdint>
 #include <optional>
 
+#include "server/http_head.h"
 #include "server/http_server.h"
 
 namespace baram::server {
+
+// The fault of a head in a state other than kMore and kWhole.
+HttpError HeadFault(HttpHead::State state, const HttpLimits& limits);
 
 // The fault of a request whose body's end or whose Host is ambiguous: a proxy may have seen, and
 // admitted, different requests than we would.

@@ -17,7 +17,7 @@ class HttpHead {
     kWhole,     // ends where an empty line does
     kTooLarge,  // no end within max_bytes
     kTooMany,   // more than max_headers
-    kFolded,    // a header goes on in the next line: not all servers read those alike
+    kFolded,    // a header continues on the next line: not all servers read those alike
     kNotText,   // a control character, or a line end that is not CR LF
   };
 

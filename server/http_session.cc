@@ -8,13 +8,14 @@
 #include <boost/beast/http/error.hpp>
 #include <chrono>
 #include <cstring>
+#include <variant>
 
 #include "absl/strings/str_cat.h"
 #include "server/errors.h"
 #include "server/http_framing.h"
+#include "server/http_routes.h"
 #include "server/http_text.h"
 #include "server/request_id.h"
-#include "server/text/utf8.h"
 
 namespace baram::server {
 
@@ -166,7 +167,9 @@ void HttpSession::ReadHead(size_t count) {
     buffer_.consume(head_->size());
     return OnHead(error);
   }
-  if (state != HttpHead::State::kMore) return AnswerHeadError(state);
+  if (state != HttpHead::State::kMore) {
+    return AnswerError(HeadFault(state, listener_->options.limits));
+  }
   socket_.async_read_some(buffer_.prepare(kReadBytes),
                           Guarded([](HttpSession& self, Error error, size_t count) {
                             if (self.phase_ == Phase::kClosed) return;
@@ -289,24 +292,12 @@ void HttpSession::Dispatch() {
 
   if (request.method == "OPTIONS" && !origin_.empty()) return AnswerPreflight(request);
 
-  std::string allowed;
-  for (const HttpRoute& route : listener_->options.routes) {
-    const bool prefix = !route.path.empty() && route.path.back() == '*';
-    const std::string_view stem =
-        std::string_view(route.path).substr(0, route.path.size() - prefix);
-    if (prefix ? request.path.rfind(stem, 0) != 0 : request.path != stem) continue;
-    if (route.method != request.method) {
-      allowed += (allowed.empty() ? "" : ", ") + route.method;
-      continue;
-    }
-    route.answer(std::make_shared<HttpExchange>(shared_from_this(), std::move(request)));
-    return;
+  const auto found = FindRoute(listener_->options.routes, request.method, request.path);
+  if (const auto* none = std::get_if<NoRoute>(&found)) {
+    return RespondError(none->error, none->headers);
   }
-  constexpr size_t kShownBytes = 256;  // of a path, in errors
-  request.path.resize(text::FloorToCodePoint(request.path, kShownBytes));
-  if (allowed.empty()) return RespondError({404, "NO_SUCH_PATH", NothingAt(request.path)});
-  RespondError({405, "WRONG_METHOD", absl::StrCat(request.path, " takes ", allowed, " only.")},
-               {{"Allow", allowed}});
+  std::get<const HttpRoute*>(found)->answer(
+      std::make_shared<HttpExchange>(shared_from_this(), std::move(request)));
 }
 
 // --- after an answer

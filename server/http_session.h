@@ -172,14 +172,11 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   void LimitReadUntil(SteadyTime when);
 
   // --- http_session_answer.cc: answers
-  // Reports what is wrong with an incomplete head.
-  void AnswerHeadError(HttpHead::State state);
   // Answers a failed read, or closes if the client can't read an answer.
   void AnswerReadError(Error error);
   // Answers, then closes.
   void AnswerError(const HttpError& error, HttpHeaders headers = {});
   void RespondError(HttpError error, HttpHeaders headers = {});
-  std::string NothingAt(const std::string& path) const;
   void AnswerPreflight(const HttpRequest& request);
   std::string Head(int status, const HttpHeaders& headers) const;
   void Respond(int status, const HttpHeaders& headers, std::string body);

@@ -28,28 +28,6 @@ std::string HttpDate() {
 
 }  // namespace
 
-void HttpSession::AnswerHeadError(HttpHead::State state) {
-  if (state == HttpHead::State::kTooLarge) {
-    return AnswerError({431, "HEADERS_TOO_LARGE",
-                        absl::StrCat("The request's line and headers exceed the limit of ",
-                                     listener_->options.limits.max_header_bytes, " bytes.")});
-  }
-  if (state == HttpHead::State::kTooMany) {
-    return AnswerError({431, "TOO_MANY_HEADERS",
-                        absl::StrCat("The request has more than ",
-                                     listener_->options.limits.max_headers, " headers.")});
-  }
-  if (state == HttpHead::State::kFolded) {
-    return AnswerError(
-        {400, "FOLDED_HEADER",
-         "This is not an HTTP/1.1 request: a header continues on the next line. Send "
-         "each in one line."});
-  }
-  AnswerError({400, "NOT_HTTP",
-               "This is not an HTTP/1.1 request: there is a control character in its line or "
-               "headers, or a line that does not end with CR LF."});
-}
-
 void HttpSession::AnswerReadError(Error error) {
   const HttpLimits& limits = listener_->options.limits;
   if (error == http::error::buffer_overflow) {
@@ -93,25 +71,6 @@ void HttpSession::RespondError(HttpError error, HttpHeaders headers) {
   if (error.status != 408 && error.status != 503) headers.emplace_back("x-should-retry", "false");
   listener_->Report(error);
   Respond(error.status, headers, listener_->options.error_body(error));
-}
-
-// Most unknown paths come from a client's base URL without "/v1", or with it twice, or with a
-// trailing slash or the whole path.
-std::string HttpSession::NothingAt(const std::string& path) const {
-  std::string message = "There is nothing at " + path + ".";
-  std::string plain;  // without redundant slashes
-  for (const char c : path) {
-    if (c != '/' || !plain.ends_with('/')) plain += c;
-  }
-  if (plain.ends_with('/')) plain.pop_back();
-  if (plain.empty()) return message;
-  for (const HttpRoute& route : listener_->options.routes) {
-    if (route.path.ends_with('*')) continue;
-    const bool near = plain.ends_with(route.path) || route.path.ends_with(plain) ||
-                      plain.starts_with(route.path + "/");
-    if (near) return message + " Did you mean " + route.path + "?";
-  }
-  return message;
 }
 
 // Browsers send this before a page's script may send a request.
