@@ -7,7 +7,6 @@
 // only delivery may touch it.
 #include "server/grpc_generate.h"
 
-#include <chrono>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -15,19 +14,15 @@
 #include <utility>
 #include <vector>
 
-#include "engine/steady_time.h"
 #include "server/errors.h"
+#include "server/grpc_context.h"
 #include "server/grpc_messages.h"
-#include "server/grpc_peer.h"
 #include "server/grpc_reply.h"
-#include "server/grpc_request_id.h"
 #include "server/grpc_status.h"
 #include "server/request_id.h"
 
 namespace baram::server {
 namespace {
-
-using std::chrono::steady_clock;
 
 // Chunks with more tokens and alternatives than this are converted on the text pool: that takes a
 // millisecond, and the delivery thread has all other replies to serve.
@@ -48,36 +43,32 @@ class GenerateCall {
   GenerateCall(Serving& serving, CallLog& log, const char* method,
                grpc::CallbackServerContext* context, const v1::GenerateRequest& request)
       : serving_(serving),
-        log_(log),
         context_(context),
-        began_(steady_clock::now()),
+        logged_(log, method, *context),
         place_(serving.NewPlace()),
         writer_(serving.tokenizer(), request.output()) {
-    record_.method = method;
-    record_.peer = PeerOf(*context);
-    record_.request_id = request.request_id();
-    if (record_.request_id.empty()) record_.request_id = RequestIdOf(*context);
-    if (record_.request_id.empty()) record_.request_id = NewRequestId();
+    if (!request.request_id().empty()) request_id() = request.request_id();
+    if (request_id().empty()) request_id() = NewRequestId();
   }
 
   // Calls `refused` with the reason, or has chunks delivered to `sink`. See Call::one_message.
   template <typename Refused>
   void Start(const v1::GenerateRequest& request, ReplySink* sink, Refused refused,
              std::optional<OneMessage> one_message = {}) {
-    if (absl::Status id = CheckRequestId(record_.request_id); !id.ok()) {
-      record_.request_id.clear();  // it would go into the log
+    if (absl::Status id = CheckRequestId(request_id()); !id.ok()) {
+      request_id().clear();  // it would go into the log
       return refused(id);
     }
-    context_->AddInitialMetadata(kRequestIdKey, record_.request_id);
+    context_->AddInitialMetadata(kRequestIdKey, request_id());
     absl::StatusOr<Call> call = ToCall(request, serving_);
     if (!call.ok()) return refused(call.status());
-    call->request_id = record_.request_id;
+    call->request_id = request_id();
     // The field identifies one call. Proxies write the metadata, the same into several calls.
     call->own_id = !request.request_id().empty();
     ReleaseRequest(request);
     call->one_message = one_message;
-    call->arrival = began_;
-    call->deadline = serving_.Deadline(began_, TimeLeft(*context_));
+    call->arrival = logged_.arrival();
+    call->deadline = serving_.Deadline(call->arrival, TimeLeft(*context_));
     const auto done = [this, refused](size_t, absl::StatusOr<Accepted> accepted) {
       if (!accepted.ok()) {
         refused(accepted.status());
@@ -112,12 +103,12 @@ class GenerateCall {
 
   // The status to finish with; recorded for the log.
   grpc::Status End(const absl::Status& status) {
-    Remember(status);
+    logged_.SetStatus(status);
     return ToGrpc(status, *context_);
   }
   void Note(const ReplyChunk& chunk) {
-    if (!chunk.ends.empty()) record_.reason = NameOf(chunk.ends.back().reason);
-    if (chunk.usage) record_.usage = *chunk.usage;
+    if (!chunk.ends.empty()) logged_.record().reason = NameOf(chunk.ends.back().reason);
+    if (chunk.usage) logged_.record().usage = *chunk.usage;
   }
   // Ends a call whose client does not read, even one that is finishing.
   void Break(const absl::Status& status) {
@@ -131,14 +122,9 @@ class GenerateCall {
   void Over() {
     {
       std::lock_guard lock(mutex_);
-      if (broken_) Remember(*broken_);
+      if (broken_) logged_.SetStatus(*broken_);
     }
-    // The reply was complete, but not all of it was sent.
-    if (record_.code == "OK" && context_->IsCancelled()) {
-      Remember(PastDeadline(*context_) ? absl::DeadlineExceededError("") : absl::CancelledError());
-    }
-    record_.total_s = SecondsSince(began_);
-    log_.Record(record_);
+    logged_.Record();
     if (reply_) reply_->Over();
   }
 
@@ -156,22 +142,17 @@ class GenerateCall {
   // Valid from the first chunk on:
   Reply& reply() const { return *reply_; }
   ChunkMessages Messages(ReplyChunk chunk) const {
-    return {writer_, std::move(chunk), record_.request_id, prompt_ids_};
+    return {writer_, std::move(chunk), logged_.record().request_id, prompt_ids_};
   }
 
  private:
-  void Remember(const absl::Status& status) {
-    record_.code = absl::StatusCodeToString(status.code());
-    if (!status.ok()) record_.SetError(status);
-  }
+  std::string& request_id() { return logged_.record().request_id; }
 
   Serving& serving_;
-  CallLog& log_;
   grpc::CallbackServerContext* const context_;
-  const SteadyTime began_;
+  LoggedCall logged_;
   const Serving::Place place_;
   const EventWriter writer_;
-  CallRecord record_;
 
   std::mutex mutex_;  // guards what follows until the first chunk; then it is constant
   std::optional<FinishReason> cancelled_;  // by gRPC, with the reason

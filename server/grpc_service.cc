@@ -13,10 +13,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/errors.h"
+#include "server/grpc_context.h"
 #include "server/grpc_generate.h"
 #include "server/grpc_messages.h"
-#include "server/grpc_peer.h"
-#include "server/grpc_request_id.h"
 #include "server/grpc_status.h"
 #include "server/slow_reader.h"
 #include "server/version.h"
@@ -38,13 +37,12 @@ class ShortCall final : public grpc::ServerUnaryReactor {
   ShortCall(Serving& serving, CallLog& log, const char* method,
             grpc::CallbackServerContext* context)
       : serving_(serving),
-        log_(log),
-        method_(method),
-        request_id_(RequestIdOf(*context)),
+        logged_(log, method, *context),
         client_(new Client(context)),
-        deadline_(serving.Deadline(began_, TimeLeft(*context))),
+        deadline_(serving.Deadline(logged_.arrival(), TimeLeft(*context))),
         place_(serving.NewPlace()) {
-    if (!request_id_.empty()) context->AddInitialMetadata(kRequestIdKey, request_id_);
+    const std::string& id = logged_.record().request_id;
+    if (!id.empty()) context->AddInitialMetadata(kRequestIdKey, id);
   }
 
   // Answers with the result of `job`, on this thread: for jobs that only copy a few values.
@@ -81,7 +79,7 @@ class ShortCall final : public grpc::ServerUnaryReactor {
 
   // `bytes`: of the response, unless it is small. Thread-safe.
   void Answer(const absl::Status& status, int64_t bytes = 0) {
-    status_ = status;
+    logged_.SetStatus(status);
     grpc::CallbackServerContext& context = *client_->context;
     const double patience_s =
         PatienceFor(static_cast<double>(bytes), serving_.config().slow_reader_s);
@@ -96,19 +94,8 @@ class ShortCall final : public grpc::ServerUnaryReactor {
 
   void OnCancel() override { place_->Abandon(); }
   void OnDone() override {
-    if (client_->Over()) {
-      status_ = SlowReader();
-    } else if (client_->context->IsCancelled()) {  // not all of the answer was sent
-      status_ = CancelledOrLate();
-    }
-    CallRecord record;
-    record.method = method_;
-    record.request_id = request_id_;
-    record.peer = PeerOf(*client_->context);
-    record.code = absl::StatusCodeToString(status_.code());
-    record.SetError(status_);
-    record.total_s = SecondsSince(began_);
-    log_.Record(record);
+    if (client_->Over()) logged_.SetStatus(SlowReader());
+    logged_.Record();
     delete this;
   }
 
@@ -134,21 +121,12 @@ class ShortCall final : public grpc::ServerUnaryReactor {
     bool over = false, broken = false;
   };
 
-  absl::Status CancelledOrLate() const {
-    if (PastDeadline(*client_->context)) return absl::DeadlineExceededError("");
-    return absl::CancelledError();
-  }
-
   Serving& serving_;
-  CallLog& log_;
-  const char* const method_;
-  const std::string request_id_;  // empty if the client sent none
-  const SteadyTime began_ = steady_clock::now();
+  LoggedCall logged_;
   const std::shared_ptr<Client> client_;
   const SteadyTime deadline_;
   const Serving::Place place_;
   grpc::Alarm patience_;
-  absl::Status status_;
 };
 
 // Counted before they are copied.

@@ -1,8 +1,6 @@
 // The gRPC half of the status contract.
 #include "server/grpc_status.h"
 
-#include <grpc/support/time.h>
-
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -44,21 +42,6 @@ grpc::Status ToGrpc(const absl::Status& status, grpc::CallbackServerContext& con
   }
   return grpc::Status(static_cast<grpc::StatusCode>(status.code()), message,
                       details.SerializeAsString());
-}
-
-std::optional<double> TimeLeft(const grpc::CallbackServerContext& context) {
-  // Not deadline(), which is wall-clock time: a deadline centuries ahead, as Go clients send, wraps
-  // to the past.
-  const gpr_timespec deadline = context.raw_deadline();
-  if (gpr_time_cmp(deadline, gpr_inf_future(deadline.clock_type)) == 0) return std::nullopt;
-  const gpr_timespec left = gpr_time_sub(deadline, gpr_now(deadline.clock_type));
-  return static_cast<double>(left.tv_sec) + 1e-9 * left.tv_nsec;
-}
-
-bool PastDeadline(const grpc::CallbackServerContext& context) {
-  constexpr double kMomentS = 0.05;
-  const std::optional<double> left = TimeLeft(context);
-  return left.has_value() && *left <= kMomentS;
 }
 
 }  // namespace baram::server

@@ -4,8 +4,6 @@
 
 #include <grpcpp/grpcpp.h>
 
-#include <optional>
-
 #include "absl/status/status.h"
 
 namespace baram::server {
@@ -14,12 +12,6 @@ namespace baram::server {
 // grpc-status-details-bin, and grpc-retry-pushback-ms is added to the context's trailing metadata:
 // a delay where a retry can succeed, -1 where the client's retry policy must not retry.
 grpc::Status ToGrpc(const absl::Status& status, grpc::CallbackServerContext& context);
-
-// The time left until the client's deadline in seconds, or nullopt if it set none.
-std::optional<double> TimeLeft(const grpc::CallbackServerContext& context);
-// Whether the call was cancelled because of its own deadline: gRPC and the client also end it then.
-// The client's clock may be slightly ahead.
-bool PastDeadline(const grpc::CallbackServerContext& context);
 
 }  // namespace baram::server
 
