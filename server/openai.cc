@@ -1,4 +1,4 @@
-// The OpenAI-compatible HTTP front end: the lifetime of a call, and the routes.
+// The OpenAI-compatible HTTP front end: from a request to its call, and the routes.
 #include "server/openai.h"
 
 #include <charconv>
@@ -12,6 +12,7 @@
 #include "engine/steady_time.h"
 #include "server/errors.h"
 #include "server/json_fields.h"
+#include "server/openai_call.h"
 #include "server/openai_errors.h"
 #include "server/openai_models.h"
 #include "server/openai_request.h"
@@ -73,87 +74,41 @@ absl::StatusOr<OpenAiRequest> ReadRequest(OpenAiEndpoint endpoint, HttpExchange&
   return read;
 }
 
-// A call of a route from its arrival to its log line, except for those that OpenAiStream answers.
-struct RouteCall {
-  RouteCall(const OpenAiContext& context, const char* path, Exchange taken)
-      : log(context.log), route(path), exchange(std::move(taken)) {}
-
-  void Fail(const absl::Status& status, OpenAiEndpoint endpoint, const std::string& id) const {
-    const absl::Status told = InJsonNames(status, endpoint);
-    CallRecord record = Record(id);
-    record.SetError(told);
-    RespondOpenAiError(*exchange, told, id, Ended(HttpStatusOf(told), std::move(record)));
-  }
-  // Answers with a JSON body.
-  void Answer(absl::StatusOr<std::string> reply) const {
-    const std::string& id = exchange->request().id;
-    if (!reply.ok()) return Fail(reply.status(), OpenAiEndpoint::kCompletions, id);
-    exchange->Respond(200, {{"Content-Type", "application/json"}}, *std::move(reply),
-                      Ended(200, Record(id)));
-  }
-
-  CallLog& log;
-  const char* const route;  // from a fixed set
-  const Exchange exchange;
-  const SteadyTime arrival = std::chrono::steady_clock::now();
-
- private:
-  CallRecord Record(const std::string& id) const {
-    CallRecord record;
-    record.method = route;
-    record.request_id = id;
-    record.peer = exchange->request().peer;
-    return record;
-  }
-  OnHttpEnd Ended(int code, CallRecord record) const {
-    return [&log = log, arrival = arrival, code, record = std::move(record)](HttpEnd end) {
-      CallRecord ended = record;
-      ended.total_s = SecondsSince(arrival);
-      log.RecordHttp(std::move(ended), code, end);
-    };
-  }
-};
-
 // `on_text_pool`: whether this runs as a job of the text pool.
-void Generate(const OpenAiContext& context, OpenAiEndpoint endpoint, const RouteCall& taken,
-              const Serving::Place& place, bool on_text_pool) {
-  const Exchange& exchange = taken.exchange;
-  absl::StatusOr<OpenAiRequest> request = ReadRequest(endpoint, *exchange, context.serving);
-  const std::string id =
-      RequestId(exchange->request(), request.ok() ? request->call.request_id : std::string());
+void Generate(OpenAiEndpoint endpoint, const OpenAiCall& call, bool on_text_pool) {
+  const HttpRequest& http = call.exchange->request();
+  absl::StatusOr<OpenAiRequest> request = ReadRequest(endpoint, *call.exchange, call.serving);
+  const std::string id = RequestId(http, request.ok() ? request->call.request_id : std::string());
   const auto fail = [&](const absl::Status& status) {
-    place->Leave();
-    taken.Fail(status, endpoint, id);
+    call.place->Leave();
+    call.Fail(status, endpoint, id);
   };
   if (!request.ok()) return fail(request.status());
-  const absl::StatusOr<std::optional<double>> timeout_s = Timeout(exchange->request());
+  const absl::StatusOr<std::optional<double>> timeout_s = Timeout(http);
   if (!timeout_s.ok()) return fail(timeout_s.status());
-  request->call.arrival = taken.arrival;
-  request->call.deadline = context.serving.Deadline(taken.arrival, *timeout_s);
-  std::make_shared<OpenAiStream>(exchange, *request, context.serving, context.log, taken.route, id,
-                                 place)
-      ->Start(std::move(request->call), on_text_pool);
+  request->call.arrival = call.arrival;
+  request->call.deadline = call.serving.Deadline(call.arrival, *timeout_s);
+  std::make_shared<OpenAiStream>(call, *request, id)->Start(std::move(request->call), on_text_pool);
 }
 
 // Runs `job` on the text pool, unless its client no longer waits by then; or refuses. A drain waits
 // for that pool, so nothing new enters it during one.
-void OnTextPool(const OpenAiContext& context, const RouteCall& call, const Serving::Place& place,
-                std::function<void()> job) {
-  if (absl::Status status = context.serving.CheckAccepting(); !status.ok()) {
+void OnTextPool(const OpenAiCall& call, std::function<void()> job) {
+  if (absl::Status status = call.serving.CheckAccepting(); !status.ok()) {
     return call.Answer(status);
   }
-  call.exchange->OnGone([place](HttpEnd) { place->Abandon(); });
+  call.exchange->OnGone([place = call.place](HttpEnd) { place->Abandon(); });
   const absl::StatusOr<std::optional<double>> timeout_s = Timeout(call.exchange->request());
   if (!timeout_s.ok()) return call.Answer(timeout_s.status());
-  const SteadyTime deadline = context.serving.Deadline(call.arrival, *timeout_s);
-  const auto run = [&serving = context.serving, call, place, deadline, job = std::move(job)] {
-    const absl::Status wanted = serving.CheckWanted(*place, deadline);
+  const SteadyTime deadline = call.serving.Deadline(call.arrival, *timeout_s);
+  const auto run = [call, deadline, job = std::move(job)] {
+    const absl::Status wanted = call.serving.CheckWanted(*call.place, deadline);
     // An aborted call ends as aborted, whatever else has happened meanwhile.
-    if (!wanted.ok() && !place->aborted()) return call.Answer(wanted);
+    if (!wanted.ok() && !call.place->aborted()) return call.Answer(wanted);
     job();
   };
   const size_t bytes = call.exchange->request().body.size();
-  if (context.serving.pool().Run(bytes, deadline, run)) return;
+  if (call.serving.pool().Run(bytes, deadline, run)) return;
   call.Answer(TooManyTexts());
 }
 
@@ -163,16 +118,14 @@ absl::StatusOr<std::string> NoResponses(const OpenAiContext&, const HttpRequest&
 
 HttpRoute GenerateRoute(const OpenAiContext& context, OpenAiEndpoint endpoint, const char* path) {
   return {"POST", path, [context, endpoint, path](Exchange exchange) {
-            const RouteCall call(context, path, std::move(exchange));
-            const Serving::Place place = context.serving.NewPlace();
-            if (call.exchange->request().body.size() <= kQuickBodyBytes) {
-              return Generate(context, endpoint, call, place, /*on_text_pool=*/false);
+            const OpenAiCall call(context.serving, context.log, path, std::move(exchange));
+            const HttpRequest& request = call.exchange->request();
+            if (request.body.size() <= kQuickBodyBytes) {
+              return Generate(endpoint, call, /*on_text_pool=*/false);
             }
             // The id in the body is not known yet.
-            const HttpRequest& request = call.exchange->request();
-            if (request.id_is_clients) place->Enter(request.id);
-            OnTextPool(context, call, place,
-                       [=] { Generate(context, endpoint, call, place, /*on_text_pool=*/true); });
+            if (request.id_is_clients) call.place->Enter(request.id);
+            OnTextPool(call, [=] { Generate(endpoint, call, /*on_text_pool=*/true); });
           }};
 }
 
@@ -181,7 +134,7 @@ HttpRoute ShortRoute(const OpenAiContext& context, const char* method, const cha
                      absl::StatusOr<std::string> (*answer)(const OpenAiContext&,
                                                            const HttpRequest&)) {
   return {method, path, [context, path, answer](Exchange exchange) {
-            const RouteCall call(context, path, std::move(exchange));
+            const OpenAiCall call(context.serving, context.log, path, std::move(exchange));
             call.Answer(answer(context, call.exchange->request()));
           }};
 }
@@ -190,9 +143,8 @@ HttpRoute ShortRoute(const OpenAiContext& context, const char* method, const cha
 HttpRoute TextRoute(const OpenAiContext& context, const char* path,
                     absl::StatusOr<std::string> (*answer)(const Serving&, HttpExchange&)) {
   return {"POST", path, [context, path, answer](Exchange exchange) {
-            const RouteCall call(context, path, std::move(exchange));
-            OnTextPool(context, call, context.serving.NewPlace(),
-                       [=] { call.Answer(answer(context.serving, *call.exchange)); });
+            const OpenAiCall call(context.serving, context.log, path, std::move(exchange));
+            OnTextPool(call, [=] { call.Answer(answer(call.serving, *call.exchange)); });
           }};
 }
 

@@ -47,22 +47,15 @@ std::string EchoOf(const text::Tokenizer& tokenizer, std::span<const int32_t> id
 
 }  // namespace
 
-OpenAiStream::OpenAiStream(std::shared_ptr<HttpExchange> exchange, const OpenAiRequest& request,
-                           Serving& serving, CallLog& log, std::string route,
-                           std::string request_id, Serving::Place place)
-    : exchange_(std::move(exchange)),
+OpenAiStream::OpenAiStream(const OpenAiCall& call, const OpenAiRequest& request,
+                           std::string request_id)
+    : call_(call),
       format_(request.format),
       max_tokens_name_(request.call.max_tokens_name),
-      serving_(serving),
-      pool_(serving.pool()),
-      log_(log),
-      route_(std::move(route)),
       request_id_(std::move(request_id)),
-      place_(std::move(place)),
-      began_(request.call.arrival),
-      reply_(request.format, request.call.prompts.size(), HeaderOf(request, serving, request_id_),
-             serving.tokenizer(), SilentEos(request.call, serving),
-             serving.config().max_http_reply_bytes) {}
+      reply_(request.format, request.call.prompts.size(),
+             HeaderOf(request, call.serving, request_id_), call.serving.tokenizer(),
+             SilentEos(request.call, call.serving), call.serving.config().max_http_reply_bytes) {}
 
 void OpenAiStream::Start(Call call, bool on_text_pool) {
   const size_t count = call.prompts.size();
@@ -79,20 +72,20 @@ void OpenAiStream::Start(Call call, bool on_text_pool) {
     undecided_ = running_ = count;
     self_ = self;
   }
-  exchange_->OnGone([weak = weak_from_this()](HttpEnd how) {
+  call_.exchange->OnGone([weak = weak_from_this()](HttpEnd how) {
     if (const auto stream = weak.lock()) stream->OnGone(how);
   });
   call.request_id = request_id_;
   // Streamed or not, a reply shows all of a prompt at once.
   call.one_message = {
-      .max_bytes = serving_.config().max_http_reply_bytes,
+      .max_bytes = call_.serving.config().max_http_reply_bytes,
       .setting = "--max-http-reply-bytes",
       .scores = format_.prompt_logprobs ? "output.prompt_logprobs" : "output.logprobs"};
   const auto done = [self](size_t index, absl::StatusOr<Accepted> accepted) {
     return self->OnAccepted(index, std::move(accepted));
   };
-  if (on_text_pool) return serving_.Read(call, sinks, done, *place_);
-  serving_.Start(std::move(call), std::move(sinks), done, place_);
+  if (on_text_pool) return call_.serving.Read(call, sinks, done, *call_.place);
+  call_.serving.Start(std::move(call), std::move(sinks), done, call_.place);
 }
 
 bool OpenAiStream::OnAccepted(size_t index, absl::StatusOr<Accepted> accepted) {
@@ -105,7 +98,7 @@ bool OpenAiStream::OnAccepted(size_t index, absl::StatusOr<Accepted> accepted) {
       prompt.text = *std::move(as_it_came);
     } else if (format_.echo) {
       const std::span<const int32_t> ids(prompt.ids);
-      prompt.text = EchoOf(serving_.tokenizer(), ids.subspan(accepted->cut_after.value_or(0)),
+      prompt.text = EchoOf(call_.serving.tokenizer(), ids.subspan(accepted->cut_after.value_or(0)),
                            !format_.prompt_only);
     }
     // Its chunks come only after this function has returned.
@@ -133,7 +126,8 @@ bool OpenAiStream::OnAccepted(size_t index, absl::StatusOr<Accepted> accepted) {
 void OpenAiStream::Bring(size_t index, ReplyChunk chunk) {
   if (reply_.SizeOf(index, chunk) <= kQuickReplyBytes) return OnChunk(index, chunk);
   auto shared = std::make_shared<const ReplyChunk>(std::move(chunk));
-  pool_.RunOutput([self = shared_from_this(), index, shared] { self->OnChunk(index, *shared); });
+  call_.serving.pool().RunOutput(
+      [self = shared_from_this(), index, shared] { self->OnChunk(index, *shared); });
 }
 
 void OpenAiStream::OnChunk(size_t index, const ReplyChunk& chunk) {
@@ -220,7 +214,7 @@ void OpenAiStream::Skip(size_t index) {
 
 void OpenAiStream::Abandon(HttpEnd how) {
   if (!abandoned_) abandoned_ = how;
-  place_->Abandon();
+  call_.place->Abandon();
   Fail(absl::CancelledError("nobody takes the answer"));
   pending_.clear();
 }
@@ -237,8 +231,9 @@ void OpenAiStream::Advance() {
   if (!pending_.empty()) {
     BeginStream();
     for (const auto& part : parts_) part->sending = std::exchange(part->waits, false);
-    writing_ = exchange_->Write(std::exchange(pending_, ""),
-                                [self = shared_from_this()](HttpEnd end) { self->OnWritten(end); });
+    writing_ =
+        call_.exchange->Write(std::exchange(pending_, ""),
+                              [self = shared_from_this()](HttpEnd end) { self->OnWritten(end); });
     if (writing_) return;
     for (const auto& part : parts_) part->waits = std::exchange(part->sending, false);
     Abandon(HttpEnd::kGone);
@@ -253,31 +248,30 @@ void OpenAiStream::BeginStream() {
   HttpHeaders headers = Headers("text/event-stream; charset=utf-8");
   headers.emplace_back("Cache-Control", "no-cache");
   headers.emplace_back("X-Accel-Buffering", "no");
-  exchange_->StartStream(200, std::move(headers));
+  call_.exchange->StartStream(200, std::move(headers));
 }
 
 void OpenAiStream::Finish() {
   const int code = HttpStatusOf(status_);
-  if (abandoned_) return log_.RecordHttp(Record(), code, *abandoned_);
-  const auto ended = [self = shared_from_this(), record = Record(), code](HttpEnd end) mutable {
-    record.total_s = SecondsSince(self->began_);
-    self->log_.RecordHttp(std::move(record), code, end);
-  };
+  if (abandoned_) return call_.log.RecordHttp(Record(), code, *abandoned_);
+  const OnHttpEnd ended = call_.Ended(code, Record());
   const absl::Status told = Told();
   if (!status_.ok() && !streaming_) {
-    RespondOpenAiError(*exchange_, told, request_id_, ended);
+    RespondOpenAiError(*call_.exchange, told, request_id_, ended);
   } else if (!format_.stream) {
     // Every part is over, so no other thread touches the reply.
     const auto respond = [self = shared_from_this(), ended] {
-      self->exchange_->Respond(200, self->Headers("application/json"), self->reply_.Whole(), ended);
+      self->call_.exchange->Respond(200, self->Headers("application/json"), self->reply_.Whole(),
+                                    ended);
     };
     if (reply_.WholeSize() <= kQuickReplyBytes) return respond();
-    pool_.RunOutput(respond);
+    call_.serving.pool().RunOutput(respond);
   } else if (status_.ok()) {
     BeginStream();
-    exchange_->EndStream(reply_.StreamEnd(), ended);
+    call_.exchange->EndStream(reply_.StreamEnd(), ended);
   } else {
-    exchange_->EndStream(absl::StrCat("data: ", OpenAiError(told), "\n\ndata: [DONE]\n\n"), ended);
+    call_.exchange->EndStream(absl::StrCat("data: ", OpenAiError(told), "\n\ndata: [DONE]\n\n"),
+                              ended);
   }
 }
 
@@ -286,14 +280,10 @@ absl::Status OpenAiStream::Told() const {
 }
 
 CallRecord OpenAiStream::Record() const {
-  CallRecord record;
-  record.method = route_;
-  record.request_id = request_id_;
-  record.peer = exchange_->request().peer;
+  CallRecord record = call_.Record(request_id_);
   record.SetError(Told());
   if (status_.ok()) record.reason = finish_;
   record.usage = usage_;
-  record.total_s = SecondsSince(began_);
   return record;
 }
 

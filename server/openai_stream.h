@@ -8,9 +8,9 @@
 #include <string>
 #include <vector>
 
-#include "engine/steady_time.h"
 #include "server/call_log.h"
 #include "server/http_server.h"
+#include "server/openai_call.h"
 #include "server/openai_reply.h"
 #include "server/openai_request.h"
 #include "server/serving.h"
@@ -24,9 +24,7 @@ namespace baram::server {
 // are written while holding it: every part is over by then.
 class OpenAiStream : public std::enable_shared_from_this<OpenAiStream> {
  public:
-  OpenAiStream(std::shared_ptr<HttpExchange> exchange, const OpenAiRequest& request,
-               Serving& serving, CallLog& log, std::string route, std::string request_id,
-               Serving::Place place);
+  OpenAiStream(const OpenAiCall& call, const OpenAiRequest& request, std::string request_id);
 
   // Submits the prompts of `call`, the request's, in turn. Nothing is sent before all are accepted,
   // so that a refusal is an ordinary HTTP error. `on_text_pool`: the caller is a job of that pool.
@@ -81,16 +79,10 @@ class OpenAiStream : public std::enable_shared_from_this<OpenAiStream> {
   CallRecord Record() const;
   HttpHeaders Headers(const char* content_type) const;
 
-  const std::shared_ptr<HttpExchange> exchange_;
+  const OpenAiCall call_;
   const OpenAiFormat format_;
   const char* const max_tokens_name_;  // see Call
-  Serving& serving_;
-  TextPool& pool_;  // outlives `serving_`: chunks come until delivery ends
-  CallLog& log_;
-  const std::string route_;
   const std::string request_id_;
-  const Serving::Place place_;
-  const SteadyTime began_;  // when the request had arrived completely
 
   std::mutex mutex_;                    // guards what follows
   std::shared_ptr<OpenAiStream> self_;  // until every part is over
