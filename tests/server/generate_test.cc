@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <chrono>
+#include <fstream>
+#include <functional>
 #include <future>
 #include <string>
 #include <thread>
@@ -198,20 +200,82 @@ TEST_F(GenerateTest, SeedsRepeatAndDrawnSeedsDiffer) {
   EXPECT_NE(Stream(request).Text(), Stream(request).Text());
 }
 
-// The greedy answer repeats until its tokens have been generated too often.
+// The greedy answer repeats until its tokens have been generated too often. One penalty that is
+// constant for a generated token does not suffice, two do.
 TEST_F(GenerateTest, EachPenaltyIsItsOwn) {
   constexpr int kTimes = 10;
-  const auto text = [&](float presence, float frequency) {
+  const auto text = [&](float presence, float frequency, float repetition) {
     v1::GenerateRequest request = TextRequest("hello", kTimes * TinyFolder::kCycleTokens);
     request.mutable_sampling()->set_presence_penalty(presence);
     request.mutable_sampling()->set_frequency_penalty(frequency);
+    request.mutable_sampling()->set_repetition_penalty(repetition);
     request.mutable_stopping()->set_ignore_eos(true);
     return Stream(request).Text();
   };
-  EXPECT_EQ(text(0, 0), Cycles(kTimes));
-  EXPECT_EQ(text(2, 0), Cycles(kTimes));
-  EXPECT_NE(text(0, 2), Cycles(kTimes));
-  EXPECT_NE(text(2, 2), text(0, 2));
+  EXPECT_EQ(text(0, 0, 1), Cycles(kTimes));
+  EXPECT_EQ(text(2, 0, 1), Cycles(kTimes));
+  EXPECT_NE(text(0, 2, 1), Cycles(kTimes));
+  EXPECT_NE(text(2, 2, 1), text(0, 2, 1));
+  EXPECT_EQ(text(0, 0, 2), Cycles(kTimes));
+  EXPECT_NE(text(2, 0, 2), Cycles(kTimes));
+}
+
+// At temperature 2 the greedy token is drawn about once in eight times, so an answer is the greedy
+// one only if something else leaves no other token.
+TEST_F(GenerateTest, EachTruncationLeavesTheLikeliestTokenAlone) {
+  constexpr int kTimes = 3;
+  const auto text = [&](const std::function<void(v1::Sampling&)>& change) {
+    v1::GenerateRequest request = TextRequest("hello", kTimes * TinyFolder::kCycleTokens);
+    request.mutable_sampling()->set_temperature(2);
+    request.mutable_sampling()->set_seed(1);
+    request.mutable_stopping()->set_ignore_eos(true);
+    change(*request.mutable_sampling());
+    return Stream(request).Text();
+  };
+  EXPECT_NE(text([](auto&) {}), Cycles(kTimes));
+  EXPECT_EQ(text([](auto& sampling) { sampling.set_top_k(1); }), Cycles(kTimes));
+  EXPECT_EQ(text([](auto& sampling) { sampling.set_top_p(0.01f); }), Cycles(kTimes));
+  EXPECT_EQ(text([](auto& sampling) { sampling.set_min_p(1); }), Cycles(kTimes));
+}
+
+// A request's own values take precedence. Without the folder's defaults the temperature is 1.
+TEST_F(GenerateTest, TheFoldersSamplingDefaultsCountUnlessTurnedOff) {
+  constexpr int kTimes = 3;
+  struct Row {
+    std::string file;
+    bool greedy;                             // whether the file makes the answer the greedy one
+    std::function<void(v1::Sampling&)> own;  // overrides that
+  };
+  const TinyFolder model;
+  const auto starts = [&](const char* generation_config) {
+    StartServer([&](server::Config& config) {
+      config.model = model.path();
+      config.generation_config = generation_config;
+    });
+  };
+  const auto is_greedy = [&](const std::function<void(v1::Sampling&)>& change = {}) {
+    v1::GenerateRequest request = TextRequest("hello", kTimes * TinyFolder::kCycleTokens);
+    request.mutable_sampling()->clear_temperature();
+    request.mutable_sampling()->set_seed(1);
+    request.mutable_stopping()->set_ignore_eos(true);
+    if (change) change(*request.mutable_sampling());
+    return Stream(request).Text() == Cycles(kTimes);
+  };
+  for (const Row& row : {
+           Row{R"({"temperature":0})", true, [](auto& s) { s.set_temperature(2); }},
+           Row{R"({"temperature":2,"top_k":1})", true, [](auto& s) { s.set_top_k(0); }},
+           Row{R"({"temperature":2,"top_p":0.01})", true, [](auto& s) { s.set_top_p(1); }},
+           Row{R"({"temperature":2,"min_p":1})", true, [](auto& s) { s.set_min_p(0); }},
+           Row{R"({"temperature":0,"repetition_penalty":100})", false,
+               [](auto& s) { s.set_repetition_penalty(1); }},
+       }) {
+    std::ofstream(model.path() + "/generation_config.json") << row.file;
+    starts("auto");
+    EXPECT_EQ(is_greedy(), row.greedy) << row.file;
+    EXPECT_EQ(is_greedy(row.own), !row.greedy) << row.file;
+    starts("none");
+    EXPECT_FALSE(is_greedy()) << row.file;
+  }
 }
 
 TEST_F(GenerateTest, AMoreUrgentRequestGoesFirst) {
