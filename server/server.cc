@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/blame.h"
+#include "server/listener_limits.h"
 #include "server/listening_sockets.h"
 #include "server/model_text.h"
 #include "server/openai.h"
@@ -19,16 +20,6 @@ namespace baram::server {
 namespace {
 
 using std::chrono::steady_clock;
-
-// The time after the drain limit for the last chunks to reach their clients.
-constexpr auto kLastWords = std::chrono::seconds(2);
-constexpr double kLastWordsS = std::chrono::duration<double>(kLastWords).count();
-
-// Seconds for a probe to ask, which takes one line: silent connections keep no others out.
-constexpr double kProbeS = 5;
-
-// How many HTTP answers of maximum size may be in flight.
-constexpr int64_t kAnswersAtOnce = 32;
 
 // Reduces max_connections to what the process can hold.
 Config Fitting(Config config) {
@@ -42,22 +33,6 @@ Config Fitting(Config config) {
     config.max_connections = calls;
   }
   return config;
-}
-
-HttpLimits LimitsOf(const Config& config, const ConnectionShares& shares) {
-  HttpLimits limits;
-  limits.max_body_bytes = config.max_body_bytes;
-  limits.max_bodies_bytes =
-      std::max(limits.max_bodies_bytes, kRequestsAtOnce * config.max_body_bytes);
-  limits.max_answers_bytes =
-      std::max<int64_t>(256 << 20, kAnswersAtOnce * config.max_http_reply_bytes);
-  limits.max_header_bytes = config.max_header_bytes;
-  limits.max_connections = shares.calls;
-  limits.max_refused = shares.refused;
-  limits.write_s = config.slow_reader_s;
-  // A half-sent request's client is told so, and has the remaining time to read that.
-  limits.closing_s = kLastWordsS - HttpServer::kLingerS;
-  return limits;
 }
 
 // `setting` names the listener's address.
@@ -97,9 +72,6 @@ absl::Status Server::ListenForProbes() {
   if (config_.metrics_listen == "off") return absl::OkStatus();
   auto sockets = Bind("metrics-listen", config_.metrics_listen);
   if (!sockets.ok()) return sockets.status();
-  HttpLimits limits = LimitsOf(config_, shares_);
-  limits.max_connections = shares_.probes;
-  limits.first_idle_s = limits.request_s = kProbeS;
   const auto on_error = [this](const HttpError& error) {
     CallLog* const log = loaded_log_.load();
     if (error.status != 503 || log == nullptr) return;
@@ -109,7 +81,7 @@ absl::Status Server::ListenForProbes() {
       HttpServer::Listen(*std::move(sockets), {.routes = ProbeRoutes(lifecycle_, loaded_metrics_),
                                                .error_body = ListenerErrorBody,
                                                .on_error = on_error,
-                                               .limits = limits});
+                                               .limits = ProbeLimits(config_, shares_)});
   if (!probes.ok()) return probes.status();
   probes_ = *std::move(probes);
   return absl::OkStatus();
@@ -185,7 +157,7 @@ absl::Status Server::Listen() {
                            {.routes = OpenAiRoutes({*serving_, lifecycle_, *metrics_, *log_, now}),
                             .error_body = ListenerErrorBody,
                             .on_error = on_error,
-                            .limits = LimitsOf(config_, shares_),
+                            .limits = CallLimits(config_, shares_),
                             .threads = config_.http_threads,
                             .allowed_origins = config_.http_allowed_origins});
     if (!http.ok()) return http.status();
