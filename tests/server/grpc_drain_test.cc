@@ -9,9 +9,8 @@
 #include <thread>
 #include <vector>
 
-#include "google/rpc/error_details.pb.h"
-#include "google/rpc/status.pb.h"
 #include "grpc/health/v1/health.grpc.pb.h"
+#include "tests/server/grpc_detail.h"
 #include "tests/server/http2_frames.h"
 #include "tests/server/http_client.h"
 #include "tests/server/stalled_streams.h"
@@ -69,11 +68,8 @@ TEST_F(GrpcDrainTest, DrainLetsAcceptedStreamsFinishAndRefusesNewOnes) {
   const grpc::Status refused = v1::Inference::NewStub(channel)->GenerateOnce(
       &refused_context, TextRequest("hello", 2), &once);
   EXPECT_EQ(refused.error_code(), grpc::StatusCode::UNAVAILABLE);
-  google::rpc::Status details;
-  ASSERT_TRUE(details.ParseFromString(refused.error_details()));
-  bool retry = false;
-  for (const auto& detail : details.details()) retry |= detail.Is<google::rpc::RetryInfo>();
-  EXPECT_TRUE(retry);
+  EXPECT_EQ(Reason(refused), "DRAINING");
+  EXPECT_TRUE(Detail<google::rpc::RetryInfo>(refused).has_value());
   EXPECT_EQ(refused_context.GetServerTrailingMetadata().count("grpc-retry-pushback-ms"), 1u);
 
   Streamed rest;

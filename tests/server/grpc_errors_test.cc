@@ -8,10 +8,9 @@
 #include <string>
 #include <vector>
 
-#include "google/rpc/error_details.pb.h"
-#include "google/rpc/status.pb.h"
 #include "server/errors.h"
 #include "server/text/utf8.h"
+#include "tests/server/grpc_detail.h"
 #include "tests/server/server_fixture.h"
 
 namespace baram::testing {
@@ -20,18 +19,6 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::StartsWith;
-
-// The detail of type T in a status, if any.
-template <typename T>
-std::optional<T> Detail(const grpc::Status& status) {
-  google::rpc::Status details;
-  details.ParseFromString(status.error_details());
-  for (const auto& any : details.details()) {
-    T detail;
-    if (any.UnpackTo(&detail)) return detail;
-  }
-  return std::nullopt;
-}
 
 struct BadRow {
   const char* field;  // "" if none is named

@@ -1,7 +1,6 @@
 // Calls that do not end by themselves: cancelled, late, stalled, refused.
 #include <gmock/gmock.h>
 
-#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <future>
@@ -10,9 +9,8 @@
 #include <thread>
 #include <vector>
 
-#include "google/rpc/error_details.pb.h"
-#include "google/rpc/status.pb.h"
 #include "server/json_fields.h"
+#include "tests/server/grpc_detail.h"
 #include "tests/server/http2_frames.h"
 #include "tests/server/http_client.h"
 #include "tests/server/stalled_streams.h"
@@ -216,11 +214,7 @@ TEST_F(GrpcFlowTest, AbortEndsACallById) {
     // The same id while it is in use.
     const Streamed twin = Stream(request);
     EXPECT_EQ(twin.status.error_code(), grpc::StatusCode::ALREADY_EXISTS);
-    google::rpc::Status details;
-    ASSERT_TRUE(details.ParseFromString(twin.status.error_details()));
-    EXPECT_TRUE(std::ranges::any_of(details.details(), [](const auto& detail) {
-      return detail.template Is<google::rpc::RetryInfo>();
-    }));
+    EXPECT_TRUE(Detail<google::rpc::RetryInfo>(twin.status).has_value());
   }
   {
     // Nor may a call whose id may be shared run under it, to be aborted with it.

@@ -7,10 +7,9 @@
 #include <thread>
 #include <vector>
 
-#include "google/rpc/error_details.pb.h"
-#include "google/rpc/status.pb.h"
 #include "server/grpc_reply.h"
 #include "server/text/utf8.h"
+#include "tests/server/grpc_detail.h"
 #include "tests/server/server_fixture.h"
 
 namespace baram::testing {
@@ -39,15 +38,6 @@ class GrpcSizesTest : public ServerFixture {
     request.mutable_output()->set_prompt_logprobs(20);
     request.mutable_output()->set_token_ids(true);
     return request;
-  }
-  static std::string Reason(const grpc::Status& status) {
-    google::rpc::Status details;
-    details.ParseFromString(status.error_details());
-    for (const auto& any : details.details()) {
-      google::rpc::ErrorInfo info;
-      if (any.UnpackTo(&info)) return info.reason();
-    }
-    return "";
   }
 
   TinyFolder long_folder_{kLongContext};
