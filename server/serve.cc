@@ -1,4 +1,4 @@
-// baram serve: loads, reports when ready, watches the engine, and stops on request.
+// baram serve: loads, reports when ready, and runs until a signal or a fault ends it.
 #include <pthread.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
@@ -17,7 +17,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "engine/outbox.h"
 #include "engine/steady_time.h"
 #include "server/commands.h"
 #include "server/exit_codes.h"
@@ -25,6 +24,7 @@
 #include "server/program_name.h"
 #include "server/server.h"
 #include "server/settings.h"
+#include "server/supervise.h"
 #include "server/version.h"
 #include "server/watchdog.h"
 
@@ -214,51 +214,6 @@ void ShowReady(Server& server, SteadyTime started) {
   _exit(code);
 }
 
-// Runs until a signal. Ends the process when only a restart can help.
-int WatchUntilSignal(Server& server, Watchdog& watchdog, StopSignals& signals) {
-  uint64_t lost_lines = 0;
-  while (true) {
-    if (const auto signal = signals.Wait(Watchdog::kInterval)) return *signal;
-    server.lifecycle().NotifyWatcher();
-    if (LostLogLines() > lost_lines) {
-      const uint64_t all = LostLogLines();
-      spdlog::warn("log lines lost, as nobody read them in time: {}", all - lost_lines);
-      lost_lines = all;
-    }
-    int code = watchdog.Look();
-    // The calls of a lost device have failed: give their clients time to be told.
-    if (code == kExitOs) {
-      code = watchdog.Await([&server] { server.Stop(steady_clock::now()); },
-                            [&server] { server.lifecycle().NotifyWatcher(); });
-    }
-    if (code != 0) ExitNow(code, server.engine());
-  }
-}
-
-// First not ready, then refusing, then the end of the last call. If the device is lost or hangs
-// meanwhile, the process ends as it would have before.
-void StopAsTold(Server& server, Watchdog& watchdog, int signal) {
-  const Config& config = server.config();
-  server.lifecycle().StopAdvertising();
-  // A client that requested a drain over gRPC needs no further delay: new calls are already
-  // refused.
-  const bool no_delay = signal == SIGINT || server.lifecycle().draining();
-  const double delay = no_delay ? 0 : config.drain_delay_s;
-  spdlog::info(
-      "stopping: {}running calls get {:.0f} s; another signal after a second stops at once",
-      delay > 0 ? absl::StrFormat("new calls are taken for %.0f s more, ", delay) : "",
-      config.drain_limit_s);
-  const auto stop = [&] {
-    std::this_thread::sleep_until(FromNow(delay));
-    server.Stop(FromNow(config.drain_limit_s));
-  };
-  const int code = watchdog.Await(stop, [&server] { server.lifecycle().NotifyWatcher(); });
-  if (code != 0) ExitNow(code, server.engine());
-  const auto drained = static_cast<size_t>(FinishReason::kDrained);
-  const int64_t cut = server.engine().stats().finished[drained].value();
-  if (cut > 0) spdlog::warn("requests cut off at the drain limit: {}", cut);
-}
-
 }  // namespace
 
 int Serve(const std::string& program, const std::vector<std::string>& args, SteadyTime started) {
@@ -294,8 +249,9 @@ int Serve(const std::string& program, const std::vector<std::string>& args, Stea
   signals.Arm();
   WarnOfUnmetSettings((*server)->config(), (*server)->engine().info());
   ShowReady(**server, started);
-  const int signal = WatchUntilSignal(**server, watchdog, signals);
-  StopAsTold(**server, watchdog, signal);
+  const int code =
+      Supervise(**server, watchdog, [&](auto patience) { return signals.Wait(patience); });
+  if (code != 0) ExitNow(code, (*server)->engine());
   server->reset();
   spdlog::info("stopped");
   return 0;
