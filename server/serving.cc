@@ -136,7 +136,10 @@ bool Serving::Abort(const std::string& request_id) {
 }
 
 absl::Status Serving::CheckAccepting() const {
-  if (lifecycle_.accepting()) return absl::OkStatus();
+  return lifecycle_.accepting() ? absl::OkStatus() : WhyUnavailable();
+}
+
+absl::Status Serving::WhyUnavailable() const {
   return engine_.alive() ? GoingDown() : DeviceLost();
 }
 
@@ -210,7 +213,7 @@ absl::Status Serving::Explain(const absl::Status& refused) const {
     case absl::StatusCode::kResourceExhausted:
       return Overloaded(std::string(refused.message()), FactsOf(refused).limit);
     case absl::StatusCode::kUnavailable:
-      return engine_.alive() ? GoingDown() : DeviceLost();
+      return WhyUnavailable();
     case absl::StatusCode::kAlreadyExists:
       return WithFacts(
           refused,

@@ -129,6 +129,8 @@ class Serving {
   absl::Status Truncate(const Call& call, const Prompt& prompt, std::vector<int32_t>* ids,
                         std::optional<size_t>* cut_after) const;
   SamplingParams TranslateSampling(const Call& call) const;  // without min_tokens
+  // The status of a call that is not accepted.
+  absl::Status WhyUnavailable() const;
   absl::Status Explain(const absl::Status& refused) const;
   absl::StatusOr<std::string> RenderText(const ChatPrompt& prompt) const;
   absl::StatusOr<std::vector<int32_t>> EncodePrompt(const std::string& text,
