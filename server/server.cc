@@ -48,12 +48,13 @@ Server::Server(Config config)
     : config_(Fitting(std::move(config))),
       shares_(ShareDescriptors(DescriptorLimit(), config_.max_connections)) {}
 
-absl::StatusOr<std::unique_ptr<Server>> Server::Start(Config config, LoadProgress load_progress) {
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(Config config, LoadProgress load_progress,
+                                                      const OpenEngine& open) {
   std::unique_ptr<Server> server(new Server(std::move(config)));
   // Loading can take minutes: report problems with the addresses first.
   absl::Status status = server->ListenForProbes();
   if (status.ok()) status = server->CheckAddresses();
-  if (status.ok()) status = server->Open(std::move(load_progress));
+  if (status.ok()) status = server->Open(std::move(load_progress), open);
   if (status.ok()) status = server->Listen();
   if (!status.ok()) return WithSource(status, server->config_);
   server->lifecycle_.SetReady();
@@ -87,7 +88,7 @@ absl::Status Server::ListenForProbes() {
   return absl::OkStatus();
 }
 
-absl::Status Server::Open(LoadProgress load_progress) {
+absl::Status Server::Open(LoadProgress load_progress, const OpenEngine& open) {
   // The text first: it loads quickly and shows at once whether the folder is a model's.
   auto text = LoadModelText(config_);
   if (!text.ok()) return text.status();
@@ -102,7 +103,7 @@ absl::Status Server::Open(LoadProgress load_progress) {
   engine_config.load_progress = std::move(load_progress);
   engine_config.warn = [](const std::string& sentence) { spdlog::warn(sentence); };
   engine_config.lost = [](const std::string& sentence) { spdlog::error(sentence); };
-  auto engine = Engine::Open(engine_config);
+  auto engine = open(engine_config);
   if (!engine.ok()) return engine.status();
   engine_ = *std::move(engine);
   if (const int32_t ids = engine_->info().vocab_size; tokenizer_->vocab_size() > ids) {

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -22,14 +23,18 @@
 
 namespace baram::server {
 
+// Opens the engine of a server.
+using OpenEngine = std::function<absl::StatusOr<std::unique_ptr<Engine>>(const EngineConfig&)>;
+
 // Members are declared in dependency order. Thread-compatible, except that Stop may run
 // concurrently with the accessors.
 class Server {
  public:
   // Answers probes, loads the model, listens for calls, becomes ready. Errors are for the operator.
-  // `load_progress` is as in EngineConfig.
+  // `load_progress` is as in EngineConfig. `open` is for tests.
   static absl::StatusOr<std::unique_ptr<Server>> Start(Config config,
-                                                       LoadProgress load_progress = {});
+                                                       LoadProgress load_progress = {},
+                                                       const OpenEngine& open = Engine::Open);
   // Stops at once, unless Stop was called.
   ~Server();
 
@@ -62,7 +67,7 @@ class Server {
   // Reduces config.max_connections if the limit of open files has no room for them.
   explicit Server(Config config);
   absl::Status CheckAddresses() const;
-  absl::Status Open(LoadProgress load_progress);
+  absl::Status Open(LoadProgress load_progress, const OpenEngine& open);
   absl::Status ListenForProbes();
   absl::Status Listen();
 

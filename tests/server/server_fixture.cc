@@ -89,10 +89,11 @@ server::Config ServerFixture::TestConfig() {
   return config;
 }
 
-void ServerFixture::StartServer(const std::function<void(server::Config&)>& change) {
+void ServerFixture::StartServer(const std::function<void(server::Config&)>& change,
+                                const server::OpenEngine& open) {
   server::Config config = TestConfig();
   if (change) change(config);
-  auto started = server::Server::Start(std::move(config));
+  auto started = server::Server::Start(std::move(config), {}, open);
   ASSERT_TRUE(started.ok()) << started.status();
   server_ = *std::move(started);
   const auto channel = NewChannel();

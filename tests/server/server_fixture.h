@@ -43,8 +43,9 @@ class ServerFixture : public ::testing::Test {
   static void TearDownTestSuite();
 
   // Starts the test's own server, with default settings except for ports, drain times and the
-  // device: ref, unless another is requested.
-  void StartServer(const std::function<void(server::Config&)>& change = {});
+  // device: ref, unless another is requested, or `open` opens one.
+  void StartServer(const std::function<void(server::Config&)>& change = {},
+                   const server::OpenEngine& open = Engine::Open);
   void TearDown() override;
 
   static server::Config TestConfig();

@@ -25,6 +25,10 @@ using server::Watchdog;
 
 constexpr double kSoonS = 0.05, kNeverS = 1e9;
 
+// Operators set the periods of their probes by these (RELIABILITY.md).
+static_assert(server::Lifecycle::kStalledS == 30 && Watchdog::kStuckS == 60 &&
+              server::AwakeTime::kStandstillS == 15);
+
 class WatchdogTest : public ::testing::Test {
  protected:
   // Starts an engine with a running request whose first layer is held.
