@@ -47,6 +47,36 @@ class ServeTest : public ::testing::Test {
     return "; for i in $(seq 200); do grep -q " + word + " " + log + " && break; sleep 0.1; done";
   }
 
+  // A server that runs on, all its listeners on free ports, until it is signalled twice or for two
+  // minutes. `before` is shell code.
+  struct Background {
+    std::string pid, log;
+
+    // Of the listener "gRPC", "HTTP" or "metrics".
+    std::string Address(const std::string& name) const {
+      const size_t at = log.find(" " + name + " 127.0.0.1:");
+      if (at == std::string::npos) return "127.0.0.1:1";
+      const size_t from = at + name.size() + 2;
+      return log.substr(from, log.find(',', from) - from);
+    }
+    server::RawResponse Ask(const std::string& name, const std::string& request) const {
+      server::RawClient client(Address(name));
+      client.Send(request);
+      return client.Read();
+    }
+    void Signal(const std::string& signal) const { RunShell("kill -" + signal + " " + pid); }
+  };
+  Background ServeOn(const std::string& settings, const std::string& before = "") const {
+    const std::string log = scratch_.Write("log", "");
+    const Ran started = RunShell(
+        "(" + before +
+        "exec timeout 120 ${BARAM##* } serve --grpc-listen 127.0.0.1:0 --http-listen 127.0.0.1:0 "
+        "--metrics-listen 127.0.0.1:0 --model " +
+        model_.path() + settings + " > /dev/null 2> " + log + ") & echo $!" + Await("ready:", log) +
+        "; cat " + log);
+    return {.pid = started.output.substr(0, started.output.find('\n')), .log = started.output};
+  }
+
   TinyFolder model_;
   ScratchFolder scratch_;
 };
@@ -220,39 +250,53 @@ TEST_F(ServeTest, ADrainThatWasAskedForIsNotDelayed) {
 
 // Connections without calls, however many, take no descriptor that a probe needs.
 TEST_F(ServeTest, WithFewDescriptorsProbesAreAnswered) {
-  const std::string log = scratch_.Write("log", "");
-  const Ran started = RunShell(
-      "(ulimit -n 200; exec timeout 120 ${BARAM##* } serve --grpc-listen 127.0.0.1:0 --http-listen "
-      "127.0.0.1:0 --metrics-listen 127.0.0.1:0 --drain-delay 0 --model " +
-      model_.path() + " > /dev/null 2> " + log + ") & echo pid=$!" + Await("ready:", log) +
-      "; cat " + log);
-  const auto address = [&](const std::string& name) {
-    const size_t at = started.output.find(" " + name + " 127.0.0.1:");
-    if (at == std::string::npos) return std::string("127.0.0.1:1");
-    const size_t from = at + name.size() + 2;
-    return started.output.substr(from, started.output.find(',', from) - from);
-  };
-  EXPECT_THAT(started.output,
+  const Background serve = ServeOn(" --drain-delay 0", "ulimit -n 200; ");
+  EXPECT_THAT(serve.log,
               HasSubstr("warning limiting HTTP and gRPC to 21 connections each instead of "));
   std::vector<std::unique_ptr<server::RawClient>> idle;
   for (const char* const name : {"HTTP", "gRPC", "metrics"}) {
     for (int i = 0; i < 260; ++i) {
-      idle.push_back(std::make_unique<server::RawClient>(address(name)));
+      idle.push_back(std::make_unique<server::RawClient>(serve.Address(name)));
     }
   }
   for (const char* const path : {"/live", "/ready", "/metrics"}) {
-    server::RawClient probe(address("metrics"));
-    probe.Send(server::RawRequest("GET", path));
-    const server::RawResponse response = probe.Read();
-    EXPECT_EQ(response.status, 200) << path << "\n" << started.output;
+    const server::RawResponse response = serve.Ask("metrics", server::RawRequest("GET", path));
+    EXPECT_EQ(response.status, 200) << path << "\n" << serve.log;
     if (std::string(path) == "/metrics") {
       EXPECT_THAT(response.body, HasSubstr("TOO_MANY_CONNECTIONS"));
       EXPECT_THAT(response.body, Not(HasSubstr("OUT_OF_DESCRIPTORS")));
     }
   }
-  const size_t pid = started.output.find("pid=");
-  ASSERT_NE(pid, std::string::npos) << started.output;
-  RunShell("kill " + started.output.substr(pid + 4, started.output.find('\n', pid) - pid - 4));
+  serve.Signal("TERM");
+}
+
+// Load balancers ask for a while before they notice; until then they send calls.
+TEST_F(ServeTest, WhileADrainIsDelayedAServerIsNotReadyButServes) {
+  for (const char* const signal : {"TERM", "HUP"}) {
+    const Background serve = ServeOn(" --drain-delay 3600");
+    const auto ready = [&] {
+      return serve.Ask("metrics", server::RawRequest("GET", "/ready")).status;
+    };
+    EXPECT_EQ(ready(), 200) << serve.log;
+    serve.Signal(signal);
+    EXPECT_TRUE(Comes([&] { return ready() == 503; })) << signal;
+    const server::RawResponse answer =
+        serve.Ask("HTTP", server::RawRequest("POST", "/v1/completions", R"({"prompt":"hello"})",
+                                             "Content-Type: application/json\r\n"));
+    EXPECT_EQ(answer.status, 200) << signal << answer.body;
+    RunShell("sleep 1.1");  // signals that come sooner are part of the same request
+    serve.Signal("TERM");
+  }
+}
+
+// Whoever presses it waits for the process.
+TEST_F(ServeTest, CtrlCIsNotDelayed) {
+  const std::string log = scratch_.Write("log", "");
+  const Ran ran =
+      RunShell(Serve(" --drain-delay 3600 2> " + log) + " & serve=$!" + Await("ready:", log) +
+               "; kill -INT $serve; wait $serve; code=$?; cat " + log + "; exit $code");
+  EXPECT_EQ(ran.code, 0) << ran.output;
+  EXPECT_THAT(ran.output, HasSubstr("info stopped"));
 }
 
 TEST_F(ServeTest, ASecondSignalLeavesALineOfTheLog) {
