@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "engine/touched_list.h"
+#include "server/errors.h"
 #include "tests/server/comes.h"
 #include "tests/server/tiny_folder.h"
 
@@ -170,6 +171,40 @@ TEST_F(DeliveryTest, WhatEndsAnOutputFromElsewhereLeavesNoPieceOfACharacter) {
     ASSERT_TRUE(Comes([&] { return sink.chunks() == 1; }));
     const std::string text = sink.chunk(0).deltas.at(0).text;
     EXPECT_EQ(text, reason == FinishReason::kLength ? "ab\uFFFD" : "ab");
+  }
+}
+
+// Front ends derive gRPC's code, HTTP's status and the retry hints from these.
+TEST_F(DeliveryTest, EachWayToEndHasItsStatus) {
+  Start(/*slow_reader_s=*/600);
+  struct Row {
+    FinishReason reason;
+    bool unavailable;
+    absl::StatusCode code;
+    std::string told;
+    bool may_retry = false;
+  };
+  using absl::StatusCode;
+  for (const Row& row : {
+           Row{FinishReason::kStop, false, StatusCode::kOk, ""},
+           Row{FinishReason::kLength, false, StatusCode::kOk, ""},
+           Row{FinishReason::kCancelled, false, StatusCode::kCancelled, ""},
+           Row{FinishReason::kDeadline, false, StatusCode::kDeadlineExceeded, ""},
+           Row{FinishReason::kDrained, false, StatusCode::kUnavailable, "DRAINING", true},
+           Row{FinishReason::kSlowReader, false, StatusCode::kResourceExhausted, "SLOW_READER"},
+           Row{FinishReason::kFailed, false, StatusCode::kInternal, "INTERNAL"},
+           Row{FinishReason::kFailed, true, StatusCode::kUnavailable, "DEVICE_LOST", true},
+       }) {
+    HeldSink sink(/*watched=*/false);
+    const Live live = Open(sink);
+    live.outbox->SetFinish(0, {.reason = row.reason, .unavailable = row.unavailable});
+    Touch(live);
+    ASSERT_TRUE(Comes([&] { return sink.chunks() == 1; }));
+    const absl::Status status = sink.chunk(0).status;
+    const ErrorFacts facts = FactsOf(status);
+    EXPECT_EQ(status.code(), row.code) << status;
+    EXPECT_EQ(facts.reason, row.told) << status;
+    EXPECT_EQ(facts.retry_ms >= 0, row.may_retry) << status;
   }
 }
 
