@@ -257,7 +257,8 @@ TEST_F(DeliveryTest, BehindASinkThatHoldsAChunkLittlePilesUp) {
     options.text = text;
     options.tokens = !text;
     const Live live = Open(sink, std::move(options));
-    int32_t drawn = 0;
+    int32_t drawn = Fill(live);
+    ASSERT_TRUE(Comes([&] { return sink.chunks() == 1; }));
     for (int round = 0; round < 50; ++round) {
       drawn += Fill(live);
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
