@@ -9,11 +9,18 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "engine/memory_budget.h"
 #include "engine/model/generation_defaults.h"
 #include "engine/model/load_progress.h"
 
 namespace baram {
+
+// What the tokenizer means for its model.
+struct Vocabulary {
+  int32_t valid = 0;   // ids from this one on are never drawn; 0: all of the model's are
+  int32_t needed = 0;  // ids that the simplest texts need: a model with fewer is refused
+};
 
 // Policies are fields here, never subclasses. A number of zero is chosen for the machine and the
 // model, unless stated otherwise.
@@ -36,11 +43,9 @@ struct EngineConfig {
   int32_t max_logit_rows = 256;        // scored tokens of one step (prompt log-probabilities)
   int32_t max_chunk_tokens = 0;        // of one prompt in one step; 0: whatever the step has left
   bool prefix_cache = true;
-  bool enforce_eager = false;   // no graphs, on a device that has them
-  bool overlap_kernels = true;  // see DeviceOptions
-  bool shared_carveout = true;  // see DeviceOptions
-  int32_t valid_vocab = 0;      // ids from this one on are never drawn; 0: all of the model's are
-  int32_t needed_vocab = 0;     // ids that the tokenizer needs: a model with fewer is refused
+  bool enforce_eager = false;       // no graphs, on a device that has them
+  bool overlap_kernels = true;      // see DeviceOptions
+  bool shared_carveout = true;      // see DeviceOptions
   bool preempt_every_draw = false;  // recompute before every token, for tests of exactness (I10)
 
   // While this many requests wait, no further one is accepted. A request waits while none of its
@@ -56,6 +61,10 @@ struct EngineConfig {
   // The most memory of the host that the rest of the process uses at a time, given the context
   // length. A device without memory of its own leaves that much free. May be empty: nothing.
   std::function<int64_t(int64_t context)> host_bytes;
+
+  // Called once by the thread that opens the engine, after the device is open: the tokenizer may
+  // load meanwhile. Its error ends the opening. May be empty: a default Vocabulary.
+  std::function<absl::StatusOr<Vocabulary>()> vocabulary;
 
   LoadProgress load_progress;
   std::function<void(const std::string&)> warn, lost;  // see DeviceOptions

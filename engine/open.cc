@@ -96,11 +96,11 @@ absl::StatusOr<std::unique_ptr<Device>> OpenDeviceOrBlame(const EngineConfig& co
   return BlameSetting(absl::InvalidArgumentError(error), "device");
 }
 
-absl::Status CheckSupportOrBlame(const EngineConfig& config, const ModelSpec& spec,
-                                 const Device& device) {
-  if (config.needed_vocab > spec.vocab_size) {
+absl::Status CheckSupportOrBlame(const EngineConfig& config, const Vocabulary& vocabulary,
+                                 const ModelSpec& spec, const Device& device) {
+  if (vocabulary.needed > spec.vocab_size) {
     return absl::DataLossError(
-        absl::StrCat(config.model, ": the tokenizer produces token id ", config.needed_vocab - 1,
+        absl::StrCat(config.model, ": the tokenizer produces token id ", vocabulary.needed - 1,
                      " for even the simplest text, but vocab_size of config.json is ",
                      spec.vocab_size, ": the tokenizer files belong to another model"));
   }
@@ -123,7 +123,8 @@ absl::StatusOr<EngineSizes> SizeEngineOrBlame(const EngineConfig& config, const 
 
 // Allocates the memory that a model needs in addition to its weights, and warms it up.
 absl::StatusOr<std::unique_ptr<LoadedModel>> MakeReady(const EngineConfig& config,
-                                                       const ModelSpec& spec, EngineSizes sizes,
+                                                       const ModelSpec& spec, int32_t valid_vocab,
+                                                       EngineSizes sizes,
                                                        std::unique_ptr<Device> device,
                                                        std::unique_ptr<Weights> weights) {
   auto model = std::make_unique<LoadedModel>();
@@ -134,7 +135,7 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> MakeReady(const EngineConfig& confi
   model->plan = std::move(sizes.plan);
   model->slots = sizes.slots;
   model->step_buckets = std::move(sizes.step_buckets);
-  model->valid_vocab = SampledVocab(config, spec);
+  model->valid_vocab = valid_vocab;
   const EngineInfo& info = model->info;
   absl::StatusOr<std::unique_ptr<Workspace>> workspace =
       MakeWorkspace(spec, *model->device, model->plan.shape, model->slots);
@@ -185,6 +186,7 @@ struct ReadAndOpened {
   ModelSpec spec;
   GenerationDefaults defaults;
   std::unique_ptr<Device> device;
+  Vocabulary vocabulary;
 };
 
 absl::StatusOr<ReadAndOpened> ReadAndOpen(const EngineConfig& config) {
@@ -201,13 +203,16 @@ absl::StatusOr<ReadAndOpened> ReadAndOpen(const EngineConfig& config) {
   if (!defaults.ok()) return defaults.status();
   absl::StatusOr<std::unique_ptr<Device>> device = OpenDeviceOrBlame(config);
   if (!device.ok()) return device.status();
-  return ReadAndOpened{*std::move(spec), *std::move(defaults), *std::move(device)};
+  absl::StatusOr<Vocabulary> vocabulary = Vocabulary();
+  if (config.vocabulary) vocabulary = config.vocabulary();
+  if (!vocabulary.ok()) return vocabulary.status();
+  return ReadAndOpened{*std::move(spec), *std::move(defaults), *std::move(device), *vocabulary};
 }
 
 }  // namespace
 
-int32_t SampledVocab(const EngineConfig& config, const ModelSpec& spec) {
-  return config.valid_vocab > 0 ? std::min(config.valid_vocab, spec.vocab_size) : spec.vocab_size;
+int32_t SampledVocab(const Vocabulary& vocabulary, const ModelSpec& spec) {
+  return vocabulary.valid > 0 ? std::min(vocabulary.valid, spec.vocab_size) : spec.vocab_size;
 }
 
 absl::Status SetGenerationDefaults(const GenerationDefaults& defaults, int32_t sampled_vocab,
@@ -228,13 +233,13 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> OpenModel(const EngineConfig& confi
   const SteadyTime begin = std::chrono::steady_clock::now();
   absl::StatusOr<ReadAndOpened> found = ReadAndOpen(config);
   if (!found.ok()) return found.status();
-  auto& [spec, defaults, device] = *found;
-  if (absl::Status status = CheckSupportOrBlame(config, spec, *device); !status.ok()) {
+  auto& [spec, defaults, device, vocabulary] = *found;
+  if (absl::Status status = CheckSupportOrBlame(config, vocabulary, spec, *device); !status.ok()) {
     return status;
   }
   absl::StatusOr<EngineSizes> sizes = SizeEngineOrBlame(config, spec, *device);
   if (!sizes.ok()) return sizes.status();
-  const int32_t sampled_vocab = SampledVocab(config, spec);
+  const int32_t sampled_vocab = SampledVocab(vocabulary, spec);
   if (absl::Status status = SetGenerationDefaults(defaults, sampled_vocab, &sizes->info);
       !status.ok()) {
     return status;
@@ -252,8 +257,8 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> OpenModel(const EngineConfig& confi
                    .threads = sizes->info.workers,
                    .progress = config.load_progress});
   if (!weights.ok()) return weights.status();
-  absl::StatusOr<std::unique_ptr<LoadedModel>> model =
-      MakeReady(config, spec, *std::move(sizes), std::move(device), *std::move(weights));
+  absl::StatusOr<std::unique_ptr<LoadedModel>> model = MakeReady(
+      config, spec, sampled_vocab, *std::move(sizes), std::move(device), *std::move(weights));
   if (model.ok()) {
     (*model)->info.load_s = SecondsSince(begin);
   }
@@ -272,18 +277,19 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> OpenRandomModel(const EngineConfig&
   absl::StatusOr<std::unique_ptr<Weights>> weights =
       RandomWeights(spec, *device, sizes->info.max_model_len, seed);
   if (!weights.ok()) return weights.status();
-  return MakeReady(config, spec, *std::move(sizes), std::move(device), *std::move(weights));
+  return MakeReady(config, spec, spec.vocab_size, *std::move(sizes), std::move(device),
+                   *std::move(weights));
 }
 
 absl::StatusOr<Inspection> InspectModel(const EngineConfig& config) {
   absl::StatusOr<ReadAndOpened> found = ReadAndOpen(config);
   if (!found.ok()) return found.status();
-  const auto& [spec, defaults, device] = *found;
+  const auto& [spec, defaults, device, vocabulary] = *found;
 
   Inspection inspection;
   inspection.memory_bytes = device->Info().memory_bytes;
   inspection.attention = DescribeAttention(spec);
-  inspection.servable = CheckSupportOrBlame(config, spec, *device);
+  inspection.servable = CheckSupportOrBlame(config, vocabulary, spec, *device);
   absl::StatusOr<EngineSizes> sizes = SizeEngineOrBlame(config, spec, *device);
   if (sizes.ok()) {
     inspection.info = std::move(sizes->info);
@@ -293,7 +299,7 @@ absl::StatusOr<Inspection> InspectModel(const EngineConfig& config) {
     inspection.info.weight_bytes = WeightBytes(spec, *device, spec.max_positions);
   }
   inspection.servable.Update(
-      SetGenerationDefaults(defaults, SampledVocab(config, spec), &inspection.info));
+      SetGenerationDefaults(defaults, SampledVocab(vocabulary, spec), &inspection.info));
   // After the sizes, as opening loads the weights after them.
   inspection.servable.Update(CheckCheckpoint(config.model, spec, &inspection.checkpoint_bytes));
   return inspection;

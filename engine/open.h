@@ -27,7 +27,7 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> OpenRandomModel(const EngineConfig&
                                                              uint64_t seed);
 
 // How many ids may be drawn: all below the returned one.
-int32_t SampledVocab(const EngineConfig& config, const ModelSpec& spec);
+int32_t SampledVocab(const Vocabulary& vocabulary, const ModelSpec& spec);
 
 // Sets the fields of `info` that come from the model folder's `defaults`: its EOS ids are those
 // below `sampled_vocab`. Unimplemented: they are too many.

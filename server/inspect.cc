@@ -43,10 +43,7 @@ int Inspect(const std::string& program, const std::vector<std::string>& args) {
   }
   const absl::StatusOr<ModelText> text = LoadModelText(*config);
   EngineConfig engine = ToEngineConfig(*config);
-  if (text.ok()) {
-    engine.valid_vocab = text->tokenizer->vocab_size();
-    engine.needed_vocab = text->needed_vocab;
-  }
+  if (text.ok()) engine.vocabulary = [&] { return text->vocabulary(); };
   auto found = Engine::Inspect(engine);
   const absl::Status of_text = WithSource(text.status(), *config);
   // In the order in which `serve` would report them: the text first.

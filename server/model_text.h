@@ -1,5 +1,5 @@
-// The text half of a model folder, tokenizer and chat template: `serve` loads it before the engine,
-// `inspect` to find out whether it could.
+// The text half of a model folder, tokenizer and chat template: `serve` loads it while the engine
+// opens the device, `inspect` to find out whether it could.
 #ifndef BARAM_SERVER_MODEL_TEXT_H_
 #define BARAM_SERVER_MODEL_TEXT_H_
 
@@ -23,11 +23,13 @@ struct ModelText {
   // if it does.
   std::string chat_problem;
   int32_t needed_vocab = 0;  // one more than the largest id that the shortest text needs
+
+  Vocabulary vocabulary() const { return {tokenizer->vocab_size(), needed_vocab}; }
 };
 
 // Loads from config.model and config.chat_template. Errors are for the operator and name the file:
 // NotFound if it is missing, PermissionDenied if it may not be read, DataLoss if it is unusable. A
-// folder without a chat template is no error; a --chat-template that does not exist is.
+// folder without a chat template is no error; a --chat-template that does not exist is. Any thread.
 absl::StatusOr<ModelText> LoadModelText(const Config& config);
 
 // The ids that end a reply, the primary one first: the tokenizer's, with which chat models end

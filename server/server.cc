@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <future>
 #include <thread>
 #include <utility>
 
@@ -89,21 +90,28 @@ absl::Status Server::ListenForProbes() {
 }
 
 absl::Status Server::Open(LoadProgress load_progress, const OpenEngine& open) {
-  // The text first: it loads quickly and shows at once whether the folder is a model's.
-  auto text = LoadModelText(config_);
+  // On a thread of its own if the system provides one: opening a GPU takes as long as reading a
+  // large tokenizer.
+  absl::StatusOr<ModelText> text;
+  std::future<void> text_loaded = std::async([&] { text = LoadModelText(config_); });
+
+  EngineConfig engine_config = ToEngineConfig(config_);
+  engine_config.vocabulary = [&]() -> absl::StatusOr<Vocabulary> {
+    text_loaded.get();
+    if (!text.ok()) return text.status();
+    return text->vocabulary();
+  };
+  engine_config.load_progress = std::move(load_progress);
+  engine_config.warn = [](const std::string& sentence) { spdlog::warn(sentence); };
+  engine_config.lost = [](const std::string& sentence) { spdlog::error(sentence); };
+  auto engine = open(engine_config);
+  if (text_loaded.valid()) text_loaded.get();
+  // Its errors first: they show whether the folder is a model's.
   if (!text.ok()) return text.status();
   tokenizer_ = std::move(text->tokenizer);
   chat_template_ = std::move(text->chat_template);
   if (!chat_template_) spdlog::warn("chat template {}", kNoChatTemplate);
   if (!text->chat_problem.empty()) spdlog::warn("chat template {}", text->chat_problem);
-
-  EngineConfig engine_config = ToEngineConfig(config_);
-  engine_config.valid_vocab = tokenizer_->vocab_size();
-  engine_config.needed_vocab = text->needed_vocab;
-  engine_config.load_progress = std::move(load_progress);
-  engine_config.warn = [](const std::string& sentence) { spdlog::warn(sentence); };
-  engine_config.lost = [](const std::string& sentence) { spdlog::error(sentence); };
-  auto engine = open(engine_config);
   if (!engine.ok()) return engine.status();
   engine_ = *std::move(engine);
   if (const int32_t ids = engine_->info().vocab_size; tokenizer_->vocab_size() > ids) {

@@ -341,21 +341,19 @@ TEST(SizesTest, AnImmenseModelTakesWhatIsLeft) {
 }
 
 TEST(SizesTest, EosIdsThatAreNeverDrawnAreIgnored) {
-  EngineConfig config;
   const ModelSpec spec = TinySpec({0});
   EngineInfo info;
   GenerationDefaults many;
   for (int32_t id = 0; id < 32; ++id) many.eos_ids.push_back(id);
-  const absl::Status refused = SetGenerationDefaults(many, SampledVocab(config, spec), &info);
+  const absl::Status refused = SetGenerationDefaults(many, SampledVocab({}, spec), &info);
   EXPECT_EQ(refused.code(), absl::StatusCode::kUnimplemented);
   EXPECT_THAT(std::string(refused.message()), ::testing::HasSubstr("32 EOS ids"));
 
   const GenerationDefaults defaults = {.eos_ids = {1000, 60, 7}};
-  ASSERT_TRUE(SetGenerationDefaults(defaults, SampledVocab(config, spec), &info).ok());
+  ASSERT_TRUE(SetGenerationDefaults(defaults, SampledVocab({}, spec), &info).ok());
   EXPECT_THAT(info.defaults.eos_ids, ElementsAre(60, 7));
   EXPECT_THAT(info.ignored_eos_ids, ElementsAre(1000));
-  config.valid_vocab = 50;
-  ASSERT_TRUE(SetGenerationDefaults(defaults, SampledVocab(config, spec), &info).ok());
+  ASSERT_TRUE(SetGenerationDefaults(defaults, SampledVocab({.valid = 50}, spec), &info).ok());
   EXPECT_THAT(info.defaults.eos_ids, ElementsAre(7));
   EXPECT_THAT(info.ignored_eos_ids, ElementsAre(1000, 60));
 }
