@@ -13,7 +13,7 @@ namespace baram::server {
 const char kAskHelp[] =
     R"($0 ask "a question" [options]
 
-Asks a running server and shows its answer as it comes. Without a question it is read from standard
+Asks a running server and shows its answer as it arrives. Without a question, reads it from standard
 input.
 
   $0 ask "Why is the sky blue?"
@@ -21,25 +21,25 @@ input.
   $0 ask --temperature 0 --timings "Count to five."
 
 Options
-  --chat                  Go on with a dialogue; /clear forgets it, /quit or Ctrl-D ends it. Ctrl-C
-                          ends an answer, or the dialogue if there is none. A line that begins with
-                          // is sent with one slash. Arrow keys, history and an erase key that
-                          knows how wide Hangul is come from rlwrap, which keeps no history so:
+  --chat                  Hold a dialogue; /clear forgets it, /quit or Ctrl-D ends it. Ctrl-C ends
+                          an answer, or the dialogue if there is none. A line that begins with //
+                          is sent with one slash. rlwrap adds arrow keys, a history and a backspace
+                          that handles the width of Hangul; this call writes no history file:
                           rlwrap -H /dev/null $0 ask --chat
   --system TEXT           System message.
   --raw                   Continue the text as it is, without the chat template.
   --timings               Show times and token counts after each answer.
   --server HOST:PORT      gRPC address. [BARAM_SERVER; default: 127.0.0.1:50051]
   --model NAME            Served name. [default: the served model]
-  --max-tokens N          Most tokens of an answer. [default: what the context leaves]
+  --max-tokens N          Maximum tokens of an answer. [default: what the context leaves]
   --temperature T         0 is greedy. [default: the model's]
   --top-p P, --top-k K, --min-p P, --repetition-penalty R
   --seed N                The same seed gives the same answer.
   --stop TEXT             End before this text. May be repeated.
 
-Exit code 0 if all was answered, 64 for wrong options or a question the server refuses, 69 if no
-server answers or it could not finish, 74 if the answer can't be written, 130 after Ctrl-C. Of a
-dialogue the last answer counts.
+Exit code 0 if all was answered, 64 for wrong options or a question that the server refuses, 69 if
+no server answers or it could not finish, 74 if the answer can't be written, 130 after Ctrl-C. In a
+dialogue the last answer decides.
 )";
 
 absl::StatusOr<AskOptions> ParseAskOptions(const std::vector<std::string>& args) {

@@ -18,9 +18,9 @@ constexpr char kHelp[] =
     R"($0 inspect --model DIR [settings]
 
 Reads a model folder without loading its weights: family, layers, sizes, tokenizer, chat template,
-what fits in this machine's memory, and why `serve` would refuse it if it would. Exit code 0 if it
-would not, else that of `serve`. Whether a tied head that is stored as well is the embedding, byte
-by byte, only `serve` sees.
+what fits in this machine's memory, and why `serve` would refuse it if it would. Exit code 0 if
+`serve` would accept it, otherwise that of `serve`. Only `serve` checks byte by byte that a tied
+output head which is stored separately equals the embedding.
 
 )";
 

@@ -68,15 +68,15 @@ const std::vector<Group>& SettingsTable() {
          .kind = Kind::kText,
          .member = &C::device,
          .value = "NAME",
-         .help = "cpu; cuda:0 or cuda:GPU-<uuid>, where the build has it; or ref: plain loops in "
-                 "fp32, slow, the definition of every result.",
+         .help = "cpu; cuda:0 or cuda:GPU-<uuid>, if built in; or ref: plain fp32 loops, slow, the "
+                 "reference for every result.",
          .inspect = true},
         {.name = "isa",
          .kind = Kind::kChoice,
          .member = &C::isa,
          .value = "avx2|avx512|avx512_bf16|amx",
          .unset = "the fastest there is",
-         .help = "Instruction set of the CPU device; results are the same with each.",
+         .help = "Instruction set of the CPU device. The results are the same with each.",
          .inspect = true},
         {.name = "threads",
          .kind = Kind::kNumber,
@@ -84,14 +84,14 @@ const std::vector<Group>& SettingsTable() {
          .max = 1024,
          .value = "N",
          .unset = "the cores this process may use",
-         .help = "Threads of the CPU device. Two CPUs of one core (hyper-threads) count once: they "
-                 "share what multiplies.",
+         .help = "Threads of the CPU device, one per physical core: hyper-threads share a core's "
+                 "arithmetic units.",
          .inspect = true},
         {.name = "pin-threads",
          .kind = Kind::kSwitch,
          .member = &C::pin_threads,
-         .help = "Bind each thread of the CPU device to a core. Only where nothing else runs on "
-                 "these cores; ignored where a CPU quota is below the number of CPUs.",
+         .help = "Bind each thread of the CPU device to a core. Use it only if nothing else runs "
+                 "on these cores. Ignored if a CPU quota is below the number of CPUs.",
          .inspect = true},
         {.name = "max-model-len",
          .kind = Kind::kNumber,
@@ -99,7 +99,8 @@ const std::vector<Group>& SettingsTable() {
          .max = kMaxInt,
          .value = "TOKENS",
          .unset = "the model's, as far as memory holds it",
-         .help = "Context: prompt and reply together.",
+         .help = "Context: prompt and reply together. Lowered, with a warning, to what the KV "
+                 "cache holds.",
          .inspect = true,
          .check = PromptAndReply},
         {.name = "kv-cache-bytes",
@@ -108,9 +109,10 @@ const std::vector<Group>& SettingsTable() {
          .max = kMaxSettingBytes,
          .value = "BYTES",
          .unset = "from the memory",
-         .help = "Memory for the KV cache; 4GiB and 500MB are understood. On a GPU it stands in "
-                 "for --gpu-memory-utilization; on a CPU it is, unless given, 2048 tokens for each "
-                 "of --max-num-seqs, or one context, within a quarter of the memory.",
+         .help =
+             "Memory for the KV cache, such as 4GiB or 500MB. On a GPU it replaces "
+             "--gpu-memory-utilization. Default on a CPU: 2048 tokens for each of --max-num-seqs, "
+             "or one whole context if that is more, but at most a quarter of the memory.",
          .inspect = true},
         {.name = "gpu-memory-utilization",
          .kind = Kind::kShare,
@@ -118,8 +120,9 @@ const std::vector<Group>& SettingsTable() {
          .min = 0.01,
          .max = 1,
          .value = "SHARE",
-         .help = "Of a GPU's memory, what this process may take in all: weights, work space, KV "
-                 "cache. Several servers on one GPU divide it so. Refused where less is free.",
+         .help =
+             "Share of a GPU's memory that this process may use in total: weights, work space, KV "
+             "cache. Servers on the same GPU divide it. The server does not start if less is free.",
          .inspect = true},
         {.name = "page-tokens",
          .kind = Kind::kNumber,
@@ -136,10 +139,9 @@ const std::vector<Group>& SettingsTable() {
          .max = 65536,
          .value = "N",
          .unset = "from the machine",
-         .help =
-             "Sequences that run at once; further ones wait. Unless given, on a CPU 16 for each "
-             "thread, at least 32, at most 256 and no more than the KV cache holds 512 tokens "
-             "of; on a GPU 256.",
+         .help = "Sequences that run at once; further ones wait. Default on a CPU: 16 per thread, "
+                 "from 32 to 256, and above 32 only if the KV cache holds 512 tokens for each; on "
+                 "a GPU: 256.",
          .inspect = true},
         {.name = "max-num-batched-tokens",
          .kind = Kind::kNumber,
@@ -147,9 +149,9 @@ const std::vector<Group>& SettingsTable() {
          .max = 1 << 20,
          .value = "TOKENS",
          .unset = "from the machine",
-         .help = "Tokens of one step: long prompts are cut into chunks of that. Unless given, on a "
-                 "CPU 64 for each thread, or 16 without AMX, at least 512 and at most 4096, fewer "
-                 "where memory is short; on a GPU 8192.",
+         .help = "Tokens of one step; longer prompts are cut into chunks. Default on a CPU: 64 per "
+                 "thread, or 16 without AMX, from 512 to 4096, fewer if memory is short; on a GPU: "
+                 "8192.",
          .inspect = true},
         {.name = "mixed-step-tokens",
          .kind = Kind::kNumber,
@@ -157,10 +159,9 @@ const std::vector<Group>& SettingsTable() {
          .max = 1 << 20,
          .value = "TOKENS",
          .unset = "from the machine",
-         .help =
-             "Tokens of prompts in a step that also goes on with answers. Fewer: answers stream "
-             "more smoothly while long prompts come in. More: those are answered sooner. Unless "
-             "given, a quarter of --max-num-batched-tokens' own default.",
+         .help = "Prompt tokens in a step that also continues running answers. Lower: smoother "
+                 "streams while long prompts arrive. Higher: those prompts are answered sooner. "
+                 "Default: a quarter of the default of --max-num-batched-tokens.",
          .inspect = true},
         {.name = "max-chunk-tokens",
          .kind = Kind::kNumber,
@@ -168,7 +169,7 @@ const std::vector<Group>& SettingsTable() {
          .max = 1 << 20,
          .value = "TOKENS",
          .unset = "what the step has left",
-         .help = "Tokens of one prompt in one step. Fewer: short prompts behind a long one begin "
+         .help = "Tokens of one prompt in one step. Lower: short prompts behind a long one begin "
                  "sooner, and the long one takes longer."},
         {.name = "max-logit-rows",
          .kind = Kind::kNumber,
@@ -176,20 +177,18 @@ const std::vector<Group>& SettingsTable() {
          .min = 1,
          .max = 1 << 20,
          .value = "TOKENS",
-         .help =
-             "Tokens of prompts in one step whose log-probabilities are asked for: the bound of "
-             "how fast such prompts are read. Each takes memory, 4 bytes for every id of the "
-             "vocabulary.",
+         .help = "Prompt tokens per step for which log-probabilities are computed: limits how fast "
+                 "such prompts are processed. Each takes 4 bytes per vocabulary entry.",
          .inspect = true},
         {.name = "prefix-cache",
          .kind = Kind::kSwitch,
          .member = &C::prefix_cache,
-         .help = "Keep the KV pages of past prompts for prompts that begin alike."},
+         .help = "Keep the KV pages of past prompts for prompts that begin the same way."},
         {.name = "enforce-eager",
          .kind = Kind::kSwitch,
          .member = &C::enforce_eager,
-         .help = "Start every kernel of a step by itself instead of replaying CUDA graphs: slower, "
-                 "for finding faults.",
+         .help = "Launch every kernel of a step instead of replaying CUDA graphs: slower, for "
+                 "finding faults.",
          .inspect = true}}},
       {"Listeners (HOST:PORT; port 0 takes a free one)",
        {{.name = "grpc-listen",
@@ -201,7 +200,7 @@ const std::vector<Group>& SettingsTable() {
          .kind = Kind::kEndpoint,
          .member = &C::http_listen,
          .value = "HOST:PORT|off",
-         .help = "HTTP as OpenAI's clients speak it.",
+         .help = "OpenAI-compatible HTTP API.",
          .may_be_off = true},
         {.name = "metrics-listen",
          .kind = Kind::kEndpoint,
@@ -214,8 +213,8 @@ const std::vector<Group>& SettingsTable() {
          .member = &C::http_allowed_origins,
          .value = "ORIGIN",
          .unset = "none",
-         .help = "Origin whose web pages may call the HTTP API, as in https://app.example.com, or "
-                 "*. May be repeated.",
+         .help = "Origin whose web pages may call the HTTP API, such as https://app.example.com, "
+                 "or *. May be repeated.",
          .check_item = Origin}}},
       {"Limits",
        {{.name = "max-body-bytes",
@@ -231,8 +230,8 @@ const std::vector<Group>& SettingsTable() {
          .min = 1024,
          .max = 1LL << 30,
          .value = "BYTES",
-         .help = "Largest gRPC reply in one message (GenerateOnce, Tokenize). Clients take 4MiB "
-                 "unless they are told to take more."},
+         .help = "Largest gRPC reply in one message (GenerateOnce, Tokenize). Clients accept 4MiB "
+                 "unless configured otherwise."},
         {.name = "max-http-reply-bytes",
          .kind = Kind::kBytes,
          .member = &C::max_http_reply_bytes,
@@ -247,8 +246,8 @@ const std::vector<Group>& SettingsTable() {
          .max = 4 << 20,
          .value = "BYTES",
          .unset = "from the context",
-         .help = "Largest text that is tokenized, counted after the chat template. Unless given, "
-                 "64 bytes for each token of the context, at least 256KiB and at most 4MiB.",
+         .help = "Largest text that is tokenized, counted after the chat template. Default: 64 "
+                 "bytes for each token of the context, from 256KiB to 4MiB.",
          .inspect = true},
         {.name = "max-n",
          .kind = Kind::kNumber,
@@ -262,41 +261,40 @@ const std::vector<Group>& SettingsTable() {
          .member = &C::min_priority,
          .min = INT32_MIN,
          .value = "N",
-         .help = "The most urgent priority that a call may name. Lower ones run first, and take "
-                 "running calls' places; a call that names none has 0."},
+         .help = "Most urgent priority that a call may request. Lower values run first and may "
+                 "preempt running calls; the default of calls is 0."},
         {.name = "max-queued-requests",
          .kind = Kind::kNumber,
          .member = &C::max_queued_requests,
          .min = 1,
          .max = 1 << 20,
          .value = "N",
-         .help =
-             "Requests that wait to run; further ones are refused and may be sent again. Each "
-             "prompt of a call is one, and a call has at most so many. A quarter of them, and of "
-             "--max-queued-tokens, is left to calls more urgent than priority 0, or to those of "
-             "0 where --min-priority allows no other."},
+         .help = "Requests that may wait; further ones are refused and may be retried. Each prompt "
+                 "of a call counts as one, so a call can have no more prompts than this. A quarter "
+                 "of this and of --max-queued-tokens is reserved for urgent calls: those with a "
+                 "negative priority or, if --min-priority allows none, those of priority 0."},
         {.name = "max-queued-tokens",
          .kind = Kind::kNumber,
          .member = &C::max_queued_tokens,
          .min = 1,
          .max = 1e12,
          .value = "TOKENS",
-         .help = "Prompt tokens of all waiting requests, counted again for each requested prompt "
-                 "log-probability."},
+         .help = "Prompt tokens of all waiting requests together; requested prompt "
+                 "log-probabilities count too."},
         {.name = "max-connections",
          .kind = Kind::kNumber,
          .member = &C::max_connections,
          .min = 1,
          .max = 1 << 17,
          .value = "N",
-         .help = "Connections at once, of HTTP and of gRPC each."},
+         .help = "Concurrent connections, for HTTP and gRPC each."},
         {.name = "max-streams",
          .kind = Kind::kNumber,
          .member = &C::max_streams,
          .min = 1,
          .max = 1 << 20,
          .value = "N",
-         .help = "Calls at once on one gRPC connection."},
+         .help = "Concurrent calls on one gRPC connection."},
         {.name = "max-header-bytes",
          .kind = Kind::kBytes,
          .member = &C::max_header_bytes,
@@ -310,38 +308,38 @@ const std::vector<Group>& SettingsTable() {
          .min = 1,
          .max = 1 << 20,
          .value = "TOKENS",
-         .help = "Tokens an output may be ahead of its reader before it pauses."},
+         .help = "Tokens that an output may be ahead of its reader before it pauses."},
         {.name = "stream-bytes",
          .kind = Kind::kBytes,
          .member = &C::stream_bytes,
          .min = 1024,
          .max = 1 << 30,
          .value = "BYTES",
-         .help = "Bytes of text a reply may be ahead of its reader before its outputs pause."},
+         .help = "Bytes of text that a reply may be ahead of its reader before its outputs pause."},
         {.name = "slow-reader",
          .kind = Kind::kSeconds,
          .member = &C::slow_reader_s,
          .min = 0.1,
          .max = 86400,
          .value = "SECONDS",
-         .help = "A client that takes nothing for that long is cut off; so is one that has not "
-                 "taken what was sent at once after that long and as long again for each MiB."},
+         .help = "A client is disconnected if it reads nothing for this long, or has not read a "
+                 "whole piece after this long plus the same again for each MiB of it."},
         {.name = "request-timeout",
          .kind = Kind::kSeconds,
          .member = &C::request_timeout_s,
          .min = 0.1,
          .max = 86400,
          .value = "SECONDS",
-         .help = "Time of a call that names none: over gRPC by its deadline, over HTTP in the "
-                 "header X-Request-Timeout, in seconds. At most --max-request-timeout."},
+         .help = "Time limit of a call that sets none: a gRPC deadline, or the HTTP header "
+                 "X-Request-Timeout in seconds. At most --max-request-timeout."},
         {.name = "max-request-timeout",
          .kind = Kind::kSeconds,
          .member = &C::max_request_timeout_s,
          .min = 0.1,
          .max = 604800,
          .value = "SECONDS",
-         .help = "Most time a call gets: a later deadline, and a larger X-Request-Timeout, is cut "
-                 "to it."},
+         .help = "Longest time limit of a call: a later deadline or a larger X-Request-Timeout is "
+                 "reduced to it."},
         {.name = "text-threads",
          .kind = Kind::kNumber,
          .member = &C::text_threads,
@@ -356,7 +354,8 @@ const std::vector<Group>& SettingsTable() {
          .min = 1,
          .max = 1 << 20,
          .value = "N",
-         .help = "Texts that may wait to be read, 256 MiB at most together; more are refused."},
+         .help = "Texts that may wait to be tokenized or rendered; further ones are refused. Their "
+                 "total is limited to 256 MiB."},
         {.name = "http-threads",
          .kind = Kind::kNumber,
          .member = &C::http_threads,
@@ -370,26 +369,26 @@ const std::vector<Group>& SettingsTable() {
          .member = &C::drain_delay_s,
          .max = 3600,
          .value = "SECONDS",
-         .help = "After SIGTERM: not ready, but calls are still taken, until load balancers have "
-                 "seen it. Ctrl-C skips it, and so does a drain that was asked for before."},
+         .help = "After SIGTERM the server is not ready but accepts calls for this long, until "
+                 "load balancers have noticed. Ctrl-C and an earlier Operator.Drain skip it."},
         {.name = "drain-limit",
          .kind = Kind::kSeconds,
          .member = &C::drain_limit_s,
          .max = 86400,
          .value = "SECONDS",
-         .help = "How long running calls may continue once new ones are refused. A further signal "
+         .help = "Time for running calls to finish once new ones are refused. A further signal "
                  "stops at once, unless it comes within a second of the first."}}},
       {"Log",
        {{.name = "log-format",
          .kind = Kind::kChoice,
          .member = &C::log_format,
          .value = "text|json",
-         .help = "Lines for people, or one JSON object a line. Never any content of requests."},
+         .help = "Lines of text, or JSON objects, one per line. Never any content of requests."},
         {.name = "log-level",
          .kind = Kind::kChoice,
          .member = &C::log_level,
          .value = "debug|info|warning|error",
-         .help = "The least that is logged."}}},
+         .help = "Lowest level that is logged."}}},
   };
   return table;
 }

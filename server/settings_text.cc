@@ -21,15 +21,17 @@ struct ExitMeaning {
 };
 // Their names are in exit_codes.h.
 constexpr ExitMeaning kExitCodes[] = {
-    {"0", "It did what it was asked for."},
-    {"64", "A flag or its value is wrong, or can't work with the model or on the machine."},
-    {"65", "The model's files are broken, or of a model that can't be served."},
-    {"66", "The model's folder or a file is missing, or not to be read."},
-    {"69", "An address is in use.", true},
+    {"0", "Success."},
+    {"64", "A flag or its value is invalid, or can't work with the model or on this machine."},
+    {"65", "The model's files are broken, or describe a model that can't be served."},
+    {"66", "The model's folder or a file is missing or can't be read."},
+    {"69", "An address is in use, is not this machine's, or can't be resolved now.", true},
     {"70", "Internal error, or the engine hung."},
     {"71", "The device was lost or has no memory, or the machine lacks what it needs."},
     {"74", "The output can't be written."},
-    {"78", "A variable or a line of the --config file is wrong, or settings together can't work."},
+    {"78",
+     "A variable or a line of the --config file is invalid, or several settings together can't "
+     "work."},
     {"129, 130, 143",
      "Stopped at once by SIGHUP, Ctrl-C or SIGTERM: by the second, or by the first while the model "
      "loads.",
