@@ -176,6 +176,10 @@ void WarnOfUnmetSettings(const Config& config, const EngineInfo& info) {
         "threads {} on {} CPUs: they wait for each other; leave --threads out, or give at most {}",
         info.workers, info.processors, info.processors);
   }
+  const double share = config.gpu_memory_utilization;
+  if (share != Config().gpu_memory_utilization && !info.memory.own_memory) {
+    spdlog::warn("gpu-memory-utilization {} has no effect on device {}", share, info.device);
+  }
 }
 
 void ShowReady(Server& server, SteadyTime started) {

@@ -186,6 +186,14 @@ TEST_F(ServeTest, WarnsOfStepsThatMayBeTakenForAHang) {
   }
 }
 
+TEST_F(ServeTest, WarnsOfASettingOfOtherDevices) {
+  const std::string log = scratch_.Write("log", "");
+  const Ran ran =
+      RunShell(Serve(" --drain-delay 0 --gpu-memory-utilization 0.5 2> " + log) + " & serve=$!" +
+               Await("ready:", log) + "; kill $serve; wait $serve; cat " + log);
+  EXPECT_THAT(ran.output, HasSubstr("gpu-memory-utilization 0.5 has no effect on device cpu"));
+}
+
 // Loading blocks where the configuration is shown: the pipe is full and not read.
 TEST_F(ServeTest, TheFirstSignalWhileTheModelLoadsStopsAtOnce) {
   const std::string pipe = scratch_.path() + "/pipe";
