@@ -103,7 +103,7 @@ struct Wired {
 
 template <typename T>
 std::string Shown(const T& value) {
-  if constexpr (std::is_same_v<T, Names>) {
+  if constexpr (std::is_same_v<T, std::vector<std::string>>) {
     return absl::StrJoin(value, ",");
   } else if constexpr (std::is_same_v<T, bool>) {
     return value ? "true" : "false";

@@ -26,7 +26,7 @@ using server::Watchdog;
 constexpr double kSoonS = 0.05, kNeverS = 1e9;
 
 // Operators set the periods of their probes by these (RELIABILITY.md).
-static_assert(server::Lifecycle::kStalledS == 30 && Watchdog::kStuckS == 60 &&
+static_assert(server::Lifecycle::kStalledS == 30 && Watchdog::kStalledS == 60 &&
               server::AwakeTime::kStandstillS == 15);
 
 class WatchdogTest : public ::testing::Test {
