@@ -349,13 +349,13 @@ TEST(SizesTest, EosIdsThatAreNeverDrawnAreIgnored) {
   EXPECT_EQ(refused.code(), absl::StatusCode::kUnimplemented);
   EXPECT_THAT(std::string(refused.message()), ::testing::HasSubstr("32 EOS ids"));
 
-  const GenerationDefaults defaults = {.eos_ids = {1000, 60, 7}};
+  const GenerationDefaults defaults = {.eos_ids = {61, 60, 7}};
   ASSERT_TRUE(SetGenerationDefaults(defaults, SampledVocab({}, spec), &info).ok());
   EXPECT_THAT(info.defaults.eos_ids, ElementsAre(60, 7));
-  EXPECT_THAT(info.ignored_eos_ids, ElementsAre(1000));
-  ASSERT_TRUE(SetGenerationDefaults(defaults, SampledVocab({.valid = 50}, spec), &info).ok());
+  EXPECT_THAT(info.ignored_eos_ids, ElementsAre(61));
+  ASSERT_TRUE(SetGenerationDefaults(defaults, SampledVocab({.valid = 60}, spec), &info).ok());
   EXPECT_THAT(info.defaults.eos_ids, ElementsAre(7));
-  EXPECT_THAT(info.ignored_eos_ids, ElementsAre(1000, 60));
+  EXPECT_THAT(info.ignored_eos_ids, ElementsAre(61, 60));
 }
 
 TEST(SizesTest, TheSumInOneLine) {
