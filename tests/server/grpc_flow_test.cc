@@ -79,34 +79,6 @@ TEST_F(GrpcFlowTest, ALastChunkThatNobodyReadsEnds) {
   }
 }
 
-TEST_F(GrpcFlowTest, AWholeReplyHasTheTimeOfItsSize) {
-  constexpr uint32_t kLongPrompt = 14'000;
-  const TinyFolder long_folder(kLongPrompt + 1);
-  StartServer([&](server::Config& config) {
-    config.model = long_folder.path();
-    config.device = "cpu";
-    config.slow_reader_s = 3;
-    config.max_reply_bytes = 64 << 20;
-  });
-  server::RawClient large(server_->grpc_address()), small(server_->grpc_address());
-  const auto write = [&](server::RawClient& client, uint32_t prompt_tokens, uint64_t accepted) {
-    v1::GenerateRequest request = TextRequest("", 1);
-    for (uint32_t i = 0; i < prompt_tokens; ++i) request.mutable_token_ids()->add_ids(i % 700);
-    request.mutable_output()->set_prompt_logprobs(20);
-    SendRaw(client, "GenerateOnce", request);
-    const Stats& stats = server().engine().stats();
-    ASSERT_TRUE(Comes([&] { return stats.accepted.value() == accepted; }));
-    AwaitIdle();
-  };
-  write(large, kLongPrompt, 1);  // about 5 MiB
-  write(small, 500, 2);
-  const std::string labels =
-      R"(method="GenerateOnce",code="RESOURCE_EXHAUSTED",reason="SLOW_READER")";
-  EXPECT_TRUE(Comes([&] { return Counted(labels).calls > 0; }));
-  EXPECT_TRUE(Stream(TextRequest("hello", 8)).status.ok());
-  EXPECT_FALSE(server().idle()) << "the large reply is still being sent";
-}
-
 // Calls with one short answer get no deadline from the server.
 TEST_F(GrpcFlowTest, AShortAnswerThatNobodyReadsEnds) {
   StartServer([](server::Config& config) { config.slow_reader_s = 0.2; });
