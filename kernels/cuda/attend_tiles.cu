@@ -51,6 +51,12 @@ class TilePiece {
 
   // Leaves its results in shared memory, for all threads.
   __device__ void Run() {
+    const int32_t first = piece_.key_begin / kKeyBlock;
+    const int32_t end = (piece_.key_end - 1) / kKeyBlock + 1;
+    // The first keys are on their way while the queries are waited for.
+    int32_t page = PageAhead(first);
+    Copy(first, 0, page);
+    page = PageAhead(first + 1);
     StoreQueries();
     for (int half = 0; half < 2; ++half) {
       keys_[half] = KeysOf(args_, piece_, FirstRow() + half * 8);
@@ -59,11 +65,6 @@ class TilePiece {
     for (auto& sums : sums_) {
       for (float& sum : sums) sum = 0;
     }
-    const int32_t first = piece_.key_begin / kKeyBlock;
-    const int32_t end = (piece_.key_end - 1) / kKeyBlock + 1;
-    int32_t page = PageAhead(first);
-    Copy(first, 0, page);
-    page = PageAhead(first + 1);
     __syncthreads();  // the queries have arrived
     if constexpr (kKeepsQueries) {
       for (int k = 0; k < kDepth / 16; ++k) LoadQueryFragment(k, query_fragments_[k]);
