@@ -124,7 +124,7 @@ struct AttendArgs {
   KvLayer layer;
   Tensor q;                 // [T, heads * hd] (may be a column view of qkv)
   int32_t window = 0;       // 0: no window
-  float scale = 1.0f;       // of the scores
+  float scale = 1.0f;       // of the scores; positive, so that it keeps their order
   Tensor out;               // [T, heads * hd]
   void* scratch = nullptr;  // Device::AttendScratchBytes() bytes, aligned as by Device::Alloc
 };

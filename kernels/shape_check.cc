@@ -109,7 +109,8 @@ std::string CheckOp(const AttendArgs& args) {
                 Same("rows", {"out", args.out.rows}, {"the step", args.step.tokens}),
                 Same("columns", {"q", args.q.cols}, {"the heads together", columns}),
                 Same("columns", {"out", args.out.cols}, {"the heads together", columns}),
-                Require(args.window >= 0, "the window must not be negative")});
+                Require(args.window >= 0, "the window must not be negative"),
+                Require(args.scale > 0, "the scale must be positive")});
 }
 
 std::string CheckOp(const ActArgs& args) {

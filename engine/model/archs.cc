@@ -163,7 +163,8 @@ ModelSpec HyperClovaX(const ConfigFields& config) {
   spec.embedding_scale = multiplier("embedding_multiplier", 1.0);
   spec.logit_scale = multiplier("logits_scaling", 1.0);
   for (LayerSpec& layer : spec.layers) {
-    layer.attention_scale = multiplier("attention_multiplier", layer.attention_scale);
+    layer.attention_scale = static_cast<float>(
+        config.NumberOr("attention_multiplier", 1e-6, kMaxScale, layer.attention_scale));
     layer.residual_scale = multiplier("residual_multiplier", 1.0);
   }
   // If it is absent, transformers assumes true and Naver's own plugin false: the file must say.

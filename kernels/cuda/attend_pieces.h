@@ -19,7 +19,7 @@ inline constexpr float kMinusInfinity = -INFINITY;
 
 // A softmax over some of a query's keys. Scores are multiplied by log2(e), for base 2.
 struct SoftmaxState {
-  float largest;  // score; -infinity: no key seen
+  float largest;  // score; if no key was seen, -infinity or the lowest finite number
   float sum;      // of 2^(score - largest)
 };
 
@@ -61,7 +61,7 @@ struct AttendLaunch {
   int32_t ratio;       // query heads per KV head
   int32_t unit_heads;  // AttendTiling::heads
   int32_t window;      // 0: none
-  float scale;         // of the scores, times log2(e)
+  float scale;         // of the scores, times log2(e); positive
 };
 
 // Whether all vectors of a tensor's heads are aligned to 16 bytes.

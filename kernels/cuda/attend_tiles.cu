@@ -17,6 +17,8 @@
 // the scores of two blocks of 8 keys already have the layout of the left operand of the product
 // with the values.
 
+#include <cfloat>
+
 #include "kernels/cuda/attend_merge.h"
 #include "kernels/cuda/attend_pieces.h"
 #include "kernels/cuda/dispatch.h"
@@ -55,12 +57,12 @@ class TilePiece {
     const int32_t end = (piece_.key_end - 1) / kKeyBlock + 1;
     // The first keys are on their way while the queries are waited for.
     int32_t page = PageAhead(first);
-    Copy(first, 0, page);
+    Copy(first, first % 2, page);
     page = PageAhead(first + 1);
     StoreQueries();
     for (int half = 0; half < 2; ++half) {
       keys_[half] = KeysOf(args_, piece_, FirstRow() + half * 8);
-      state_[half] = {kMinusInfinity, 0};
+      state_[half] = {-FLT_MAX, 0};  // finite: while no key is seen, weights are 0, not NaN
     }
     for (auto& sums : sums_) {
       for (float& sum : sums) sum = 0;
@@ -70,7 +72,7 @@ class TilePiece {
       for (int k = 0; k < kDepth / 16; ++k) LoadQueryFragment(k, query_fragments_[k]);
     }
     for (int32_t block = first; block < end; ++block) {
-      const int stage = (block - first) % 2;
+      const int stage = block % 2;
       if (block + 1 < end) {
         Copy(block + 1, 1 - stage, page);
         page = PageAhead(block + 2);
@@ -164,7 +166,7 @@ class TilePiece {
   __device__ void Copy(int32_t block, int stage, int32_t page) const {
     const KvView& kv = args_.kv;
     const int vector = sharer_ % kRowVectors;
-    const bool in_row = vector * kWideVector < kv.row_elements;
+    const bool in_row = vector < kv.row_elements / kWideVector;
     const int32_t plane = kv.row_elements << kv.page_shift;
     BARAM_NO_UNROLL
     for (int group = 0; group < kPageGroups; ++group) {
@@ -242,42 +244,38 @@ class TilePiece {
     }
   }
 
-  // Scales scores to base 2, and sets those of keys that a row does not see to -infinity. In most
-  // blocks both rows see all keys.
+  // Sets the scores of keys that a row does not see to -infinity. In most blocks both rows see all
+  // keys.
   __device__ void Mask(int32_t block, Scores& scores) const {
     const int32_t begin = FirstKey(block);
     const int32_t end = begin + kWarpKeys;
     // The second row's token is not before the first's.
-    if (begin >= keys_[1].begin && end <= keys_[0].end) {
-      for (auto& keys : scores) {
-        for (float& score : keys) score *= args_.scale;
-      }
-      return;
-    }
+    if (begin >= keys_[1].begin && end <= keys_[0].end) return;
     const int32_t first = begin + lane_ % kQuadLanes * 2;
     for (int n = 0; n < kWarpKeys / 8; ++n) {
       for (int i = 0; i < 4; ++i) {
         const int32_t key = first + n * 8 + i % 2;
         const bool seen = key >= keys_[i / 2].begin && key < keys_[i / 2].end;
-        scores[n][i] = seen ? scores[n][i] * args_.scale : kMinusInfinity;
+        if (!seen) scores[n][i] = kMinusInfinity;
       }
     }
   }
 
   // Turns scores into weights relative to the largest so far, and rescales the previous sums. The
-  // sums of weights are per lane until Leave.
+  // sums of weights are per lane until Leave. Scores are scaled, to base 2, where their largest is
+  // subtracted: one multiply-add each.
   __device__ void Weigh(Scores& scores) {
     for (int half = 0; half < 2; ++half) {
-      float largest = state_[half].largest;
+      float largest = kMinusInfinity;  // of this block, before scaling
       for (const auto& keys : scores) {
         largest = fmaxf(largest, fmaxf(keys[2 * half], keys[2 * half + 1]));
       }
-      largest = WarpReduce<Max>(largest, kQuadLanes);
-      const float factor = Rescale(state_[half].largest, largest);
+      largest = fmaxf(state_[half].largest, WarpReduce<Max>(largest, kQuadLanes) * args_.scale);
+      const float factor = Exp2(state_[half].largest - largest);
       float sum = state_[half].sum * factor;
       for (auto& keys : scores) {
         for (int i = 2 * half; i < 2 * half + 2; ++i) {
-          keys[i] = Rescale(keys[i], largest);
+          keys[i] = Exp2(fmaf(keys[i], args_.scale, -largest));
           sum += keys[i];
         }
       }

@@ -74,6 +74,10 @@ TEST(ShapeCheckTest, Attention) {
   EXPECT_EQ(CheckShapes(attend), "Attend: the head size must be even and at most 256");
   attend.pool = Pool(head, 24);
   EXPECT_EQ(CheckShapes(attend), "Attend: the tokens of a page must be a power of two");
+  attend.pool = Pool(head);
+  attend.q = Shape(5, 48);
+  attend.scale = 0;
+  EXPECT_EQ(CheckShapes(attend), "Attend: the scale must be positive");
 }
 
 TEST(ShapeCheckTest, RowOps) {
