@@ -124,13 +124,19 @@ __device__ __forceinline__ T* DynamicShared() {
 //     memory with bandwidth that the tail of a kernel, or a kernel of one block, leaves idle.
 //   - Not before the wait, although nothing would break: kernel after kernel would be admitted
 //     while one runs, each holding registers and shared memory as it waits. This way at most two
-//     kernels of a stream are resident, one that runs and one that waits.
+//     of our kernels are resident, one that runs and one that waits.
 //
-// Everything else on a stream is fully ordered with kernels. A kernel overlaps only with a
+// Everything else on a stream but kernels is fully ordered. A kernel overlaps only with a
 // preceding kernel: after a copy, a fill or a graph it starts once that has ended, and its wait
-// returns at once. Copies, fills, graphs, recorded events and library kernels start after the end
-// of the previous kernel, hence, by the rule, of all previous kernels. In a capture, which holds
-// nothing but kernels, launches become programmatic edges.
+// returns at once. Copies, fills, graphs and recorded events start after the end of the previous
+// kernel, hence, by the rule, of all previous kernels. In a capture, which holds nothing but
+// kernels, launches become programmatic edges.
+//
+// Kernels of a library may overlap as well: cuBLASLt's for Hopper contain the same instructions.
+// One that does waits before it touches what earlier kernels use, so the order stays transitive.
+// But it may let the next kernel start before it has waited: then three kernels are resident, and
+// before WaitForPrevious() not even the kernel before the previous one has ended for certain. So
+// constant memory is what no kernel of any step writes, never what should be finished by then.
 //
 // A multiprocessor's L1 cache and shared memory are one memory, which is repartitioned only when
 // the multiprocessor is empty: a kernel that wants another split than the previous one could not
