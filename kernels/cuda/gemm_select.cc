@@ -34,8 +34,8 @@ GemmPlan SelectSkinny(const GemmProblem& problem, int64_t multiprocessors) {
   plan.splits = Splits(tiles, multiprocessors, steps);
   const int64_t block_steps = CeilDivide(steps, plan.splits);
   // Blocks that do not fit run in another wave, and the last wave is rarely full. With more warps a
-  // block finishes sooner, but fewer blocks are resident. A warp has 4 to 8 KiB of weights in
-  // flight, so a full multiprocessor has two to four times HBM's latency-bandwidth product, some 30
+  // block finishes sooner, but fewer blocks are resident. A warp has up to 12 KiB of weights in
+  // flight, so a full multiprocessor has several times HBM's latency-bandwidth product, some 30
   // KiB, however its warps are grouped into blocks.
   const auto waves = [&](int32_t warps) {
     const int64_t resident = multiprocessors * (kSkinnyResidentWarps / warps);

@@ -10,11 +10,14 @@
 // with t = lane % 4, so operands go from global memory to registers as they are.
 //
 // A block computes 16 columns of the result; its warps take turns along k, 128 elements per step: a
-// block reads warps * 256 consecutive bytes of every row at a time. A step's weights are loaded
-// while the previous step is multiplied. The first step's are loaded before the kernel waits for
-// the previous kernel, which writes `a` and not W: a multiprocessor has 64 KiB in flight while that
-// kernel ends, twice the latency-bandwidth product. Sums of warps are added in shared memory, sums
-// of blocks that share k by prims/split_sum.h. Grid: tiles of 16 columns, splits.
+// block reads warps * 256 consecutive bytes of every row at a time. A warp holds the weights of one
+// step in registers and loads the next step's into the same ones as soon as they are multiplied, so
+// all that hides HBM's latency is in L2: a warp prefetches its weights two steps ahead of those it
+// loads. It begins before the kernel waits for the previous kernel, which writes `a` and not W:
+// while that kernel ends, a multiprocessor requests 16 warps * 3 steps * 4 KiB = 192 KiB, six times
+// HBM's latency-bandwidth product. Those of an H200 together request 26 MB, half of its L2. Sums of
+// warps are added in shared memory, sums of blocks that share k by prims/split_sum.h. Grid: tiles
+// of 16 columns, splits.
 #include "kernels/check.h"
 #include "kernels/cuda/dispatch.h"
 #include "kernels/cuda/launchers.h"
@@ -31,6 +34,11 @@ constexpr int kBlockK = 32;  // elements of k in one vector of every lane
 constexpr int kBlocks = kSkinnyStepK / kBlockK;
 constexpr int kVector = 8;    // elements of 16 bytes
 constexpr int kTileRows = 8;  // of `a`
+constexpr int kStepsAhead = 2;
+// A warp prefetches a step with one instruction: each lane one line.
+constexpr int kLineElements = 128 / sizeof(Bf16);
+constexpr int kRowLines = kSkinnyStepK / kLineElements;
+static_assert(kSkinnyTileColumns * kRowLines == kWarpThreads);
 // Floats from one row's sums to the next: lanes that store together hit 32 different banks.
 constexpr int kSumPitch = 20;
 // With the fewest warps, every thread finishes one output of each tile of rows.
@@ -116,21 +124,25 @@ __global__ void __launch_bounds__(kMaxThreads, kMinResidentBlocks)
   const int64_t last_step = steps * (blockIdx.y + 1) / gridDim.y;
   int64_t step = steps * blockIdx.y / gridDim.y + warp;
   const auto begin_of = [&](int64_t s) { return s * kSkinnyStepK + member * 8; };
+  const Bf16* line = weight_row(first_column + lane / kRowLines);
+  const auto prefetch = [&](int64_t s) {
+    const int64_t at = s * kSkinnyStepK + lane % kRowLines * kLineElements;
+    if (s < last_step && at < args.k) PrefetchConstant(line + at);
+  };
   float sums[kTiles][4] = {};
   WeightStep weights;
   // Loaded whether or not there is a step: without a branch nothing waits for the loads this early.
   LoadStep(upper, lower, begin_of(step), args.k, weights);
+  for (int ahead = 1; ahead <= kStepsAhead; ++ahead) prefetch(step + ahead * warps);
   WaitForPrevious();
   LetNextStart();
-  while (step < last_step) {
-    const int64_t next = step + warps;
-    WeightStep next_weights;
-    if (next < last_step) LoadStep(upper, lower, begin_of(next), args.k, next_weights);
+  for (; step < last_step; step += warps) {
     for (int tile = 0; tile < kTiles; ++tile) {
       MultiplyStep(weights, rows[tile], begin_of(step), args.k, sums[tile]);
     }
-    weights = next_weights;
-    step = next;
+    const int64_t next = step + warps;
+    if (next < last_step) LoadStep(upper, lower, begin_of(next), args.k, weights);
+    prefetch(next + kStepsAhead * warps);
   }
 
   constexpr int kWarpFloats = kTiles * kTileRows * kSumPitch;
