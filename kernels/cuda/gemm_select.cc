@@ -9,7 +9,6 @@
 namespace baram::cuda {
 namespace {
 
-constexpr int32_t kMinSkinnyWarps = 4;
 // For fewer steps of k per block, exchanging partial sums does not pay.
 constexpr int64_t kMinStepsPerSplit = 4;
 // The last block of a tile adds the parts of all: more parts would make it the slowest.
@@ -31,7 +30,10 @@ GemmPlan SelectSkinny(const GemmProblem& problem, int64_t multiprocessors) {
   GemmPlan plan{.path = GemmPath::kSkinny};
   const int64_t tiles = CeilDivide(problem.n, kSkinnyTileColumns);
   const int64_t steps = CeilDivide(problem.k, kSkinnyStepK);
-  plan.splits = Splits(tiles, multiprocessors, steps);
+  // Half of the multiprocessors can take in all that HBM delivers, 64 bytes a cycle each, and have
+  // several times its latency-bandwidth product in flight: exchanging sums to occupy more of them
+  // would cost more than it gains.
+  plan.splits = Splits(tiles, multiprocessors / 2, steps);
   const int64_t block_steps = CeilDivide(steps, plan.splits);
   // Blocks that do not fit run in another wave, and the last wave is rarely full. With more warps a
   // block finishes sooner, but fewer blocks are resident. A warp has up to 12 KiB of weights in

@@ -13,12 +13,13 @@ namespace baram::cuda {
 // kCublasLt: cublaslt.h.
 enum class GemmPath : uint8_t { kSkinny, kMma, kCublasLt };
 
-// Every block of the skinny kernel reads all of `a`, so a row takes a sixteenth of the weight's
-// bytes out of L2, whose bandwidth may be what bounds the largest. An estimate: op_bench has the
-// products on both sides.
+// Every block of the skinny kernel reads all of `a`, so a row takes a 32nd of the weight's bytes
+// out of L2. With 16 rows L2 delivers 1.5 times those bytes, which at some 5.5 TB/s takes it about
+// as long as HBM takes for the weight. An estimate: op_bench has the products on both sides.
 inline constexpr int64_t kMaxSkinnyRows = 16;
-inline constexpr int32_t kSkinnyTileColumns = 16;  // of the result, per block
-inline constexpr int32_t kSkinnyStepK = 128;       // elements of k that a warp processes at a time
+inline constexpr int32_t kSkinnyTileColumns = 32;  // of the result, per block
+inline constexpr int32_t kSkinnyStepK = 64;        // elements of k that a warp processes at a time
+inline constexpr int32_t kMinSkinnyWarps = 4;      // of a block
 inline constexpr int32_t kMaxSkinnyWarps = 16;
 // The least number of skinny-kernel warps that a multiprocessor's registers hold at once, which the
 // kernel's launch bounds make the compiler guarantee.

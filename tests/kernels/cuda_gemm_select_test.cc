@@ -37,12 +37,13 @@ TEST(CudaGemmSelect, WithoutTheLibraryManyRowsStayOnTensorCores) {
 }
 
 TEST(CudaGemmSelect, NarrowerProductsHaveMoreWarpsABlockThenMoreBlocksATile) {
-  EXPECT_EQ(Plan(Problem(1, 4096, 14336)), "skinny, 8 warps");
+  EXPECT_EQ(Plan(Problem(1, 6144, 4096)), "skinny, 8 warps");
+  EXPECT_EQ(Plan(Problem(1, 4096, 14336)), "skinny, 16 warps");
   EXPECT_EQ(Plan(Problem(1, 2048, 2048)), "skinny, 16 warps");
   EXPECT_EQ(Plan(Problem(1, 1024, 4096)), "skinny, 16 warps, 2 splits");
   // The steps of k limit how many warps and splits can share them.
-  EXPECT_EQ(Plan(Problem(1, 64, 512)), "skinny, 4 warps");
-  EXPECT_EQ(Plan(Problem(1, 64, 1024)), "skinny, 4 warps, 2 splits");
+  EXPECT_EQ(Plan(Problem(1, 64, 256)), "skinny, 4 warps");
+  EXPECT_EQ(Plan(Problem(1, 64, 512)), "skinny, 4 warps, 2 splits");
 }
 
 // Warps per block, for one-row products.
@@ -63,13 +64,13 @@ TEST(CudaGemmSelect, AModelsProductsTakeTheFewestWavesThenTheMostWarps) {
   // Llama 3.1 8B: q, k and v; o; gate and up; down; head.
   const std::vector<std::pair<int64_t, int64_t>> llama_8b = {
       {6144, 4096}, {4096, 4096}, {28672, 4096}, {4096, 14336}, {128256, 4096}};
-  EXPECT_THAT(Warps(llama_8b, 132), ElementsAre(4, 8, 4, 8, 4));
-  EXPECT_THAT(Warps(llama_8b, 148), ElementsAre(4, 8, 4, 8, 4));
+  EXPECT_THAT(Warps(llama_8b, 132), ElementsAre(8, 16, 4, 16, 4));
+  EXPECT_THAT(Warps(llama_8b, 148), ElementsAre(8, 16, 4, 16, 4));
   // Llama 3.2 1B and EXAONE 4.0 1.2B, whose gate and up differ.
   const std::vector<std::pair<int64_t, int64_t>> llama_1b = {
       {3072, 2048}, {2048, 2048}, {16384, 2048}, {2048, 8192}, {8192, 2048}, {102400, 2048}};
-  EXPECT_THAT(Warps(llama_1b, 132), ElementsAre(8, 16, 4, 16, 4, 4));
-  EXPECT_THAT(Warps(llama_1b, 148), ElementsAre(8, 16, 4, 16, 4, 4));
+  EXPECT_THAT(Warps(llama_1b, 132), ElementsAre(16, 16, 4, 16, 8, 4));
+  EXPECT_THAT(Warps(llama_1b, 148), ElementsAre(16, 16, 4, 16, 8, 4));
 }
 
 TEST(CudaGemmSelect, TheCutOfASkinnyProductDoesNotDependOnItsRows) {
@@ -143,8 +144,8 @@ TEST(CudaGemmSelect, PartialSumsFitTheirMemory) {
           const bool skinny = plan.path == GemmPath::kSkinny;
           const int64_t tile = skinny ? kSkinnyTileColumns : plan.tile;
           const int64_t tiles = (n + tile - 1) / tile * (skinny ? 1 : (rows + tile - 1) / tile);
-          // A thread of the skinny kernel keeps at most two sums.
-          const int64_t tile_floats = skinny ? plan.warps * 32 * 2 : tile * tile;
+          // A thread of the skinny kernel keeps at most four sums.
+          const int64_t tile_floats = skinny ? plan.warps * 32 * 4 : tile * tile;
           ASSERT_NE(plan.tile, kLargeMmaTile);
           ASSERT_LE(tiles, kMaxSplitTiles);
           ASSERT_LE(tiles * tile_floats * plan.splits * 4, kSplitBytes)
