@@ -7,6 +7,8 @@
 // `a` and W go through three stages of shared memory, two in flight while one is multiplied. A row
 // of a tile is 8 chunks of 16 bytes; chunk c of row r is at c ^ (r % 8), so that 8 rows of a chunk
 // cover all banks. Elements past the rows, columns and k of the operands are zero in shared memory.
+// The first two tiles of W are requested before the kernel waits for the previous kernel, which
+// writes `a` and not W.
 // Rows of `a` that are not aligned to 16 bytes are copied element by element. Blocks along the rows
 // of `a` come first in the grid: those that run concurrently share tiles of W. Grid: tiles of rows,
 // of columns, splits.
@@ -76,9 +78,12 @@ __device__ __forceinline__ Bf16* Chunk(Bf16* tile, int row, int chunk) {
   return tile + row * kMmaStepK + (chunk ^ row % 8) * kVector;
 }
 
+// How a tile is copied.
+enum class Source { kWeight, kAligned, kUnaligned };
+
 // Copies rows [first, first + kTileRows), elements [begin, begin + kMmaStepK) of each. A thread
 // copies one chunk of every kRowStep-th row.
-template <int kTileRows, int kThreads, bool kWide>
+template <int kTileRows, int kThreads, Source kSource>
 __device__ __forceinline__ void LoadTile(const Matrix& matrix, int64_t first, int64_t begin,
                                          int64_t k, Bf16* tile) {
   constexpr int kRowStep = kThreads / kChunks;
@@ -91,8 +96,11 @@ __device__ __forceinline__ void LoadTile(const Matrix& matrix, int64_t first, in
   Bf16* to = Chunk(tile, row, chunk);
   for (int i = 0; i < kTileRows / kRowStep; ++i) {
     const int valid = first + row + i * kRowStep < matrix.rows ? left : 0;
-    if constexpr (kWide) {
-      CopyAsync16(to, from, valid * static_cast<int>(sizeof(Bf16)));
+    const int bytes = valid * static_cast<int>(sizeof(Bf16));
+    if constexpr (kSource == Source::kWeight) {
+      CopyConstantAsync16(to, from, bytes);
+    } else if constexpr (kSource == Source::kAligned) {
+      CopyAsync16(to, from, bytes);
     } else {
       for (int j = 0; j < kVector; ++j) to[j] = j < valid ? from[j] : Bf16{0};
     }
@@ -161,8 +169,6 @@ __device__ __forceinline__ void StorePair(const MmaLaunch& args, int64_t row, in
 template <typename Tile, bool kWideA, typename Out>
 __global__ void __launch_bounds__(Tile::kThreads, Tile::kResidentBlocks)
     MmaKernel(const __grid_constant__ MmaLaunch args) {
-  WaitForPrevious();
-  LetNextStart();
   Bf16* stages = DynamicShared<Bf16>();
   const int64_t tile_row = int64_t{blockIdx.x} * Tile::kRows;
   const int64_t tile_column = int64_t{blockIdx.y} * Tile::kColumns;
@@ -173,14 +179,18 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kResidentBlocks)
   const auto stage_of = [&](int64_t step) {
     return stages + (step - first_step) % kStages * Tile::kStageElements;
   };
-  // Groups are counted, so there is one per step even if nothing is left to copy.
-  const auto load = [&](int64_t step) {
+  const auto load_weight = [&](int64_t step) {
+    if (step >= last_step) return;
+    LoadTile<Tile::kColumns, Tile::kThreads, Source::kWeight>(
+        args.weight, tile_column, step * kMmaStepK, args.k,
+        stage_of(step) + Tile::kRows * kMmaStepK);
+  };
+  // Ends the step's group of copies. Groups are counted, so there is one per step even if nothing
+  // is left to copy.
+  const auto load_a = [&](int64_t step) {
     if (step < last_step) {
-      Bf16* stage = stage_of(step);
-      const int64_t begin = step * kMmaStepK;
-      LoadTile<Tile::kRows, Tile::kThreads, kWideA>(args.a, tile_row, begin, args.k, stage);
-      LoadTile<Tile::kColumns, Tile::kThreads, true>(args.weight, tile_column, begin, args.k,
-                                                     stage + Tile::kRows * kMmaStepK);
+      LoadTile<Tile::kRows, Tile::kThreads, kWideA ? Source::kAligned : Source::kUnaligned>(
+          args.a, tile_row, step * kMmaStepK, args.k, stage_of(step));
     }
     CopyAsyncCommit();
   };
@@ -190,12 +200,17 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kResidentBlocks)
   const int warp_row = warp / Tile::kColumnWarps * Tile::kWarpRows;
   const int warp_column = warp % Tile::kColumnWarps * Tile::kWarpColumns;
   float sums[Tile::kSums] = {};
-  for (int ahead = 0; ahead < kStages - 1; ++ahead) load(first_step + ahead);
+  // These tiles of W all belong to the first group.
+  for (int ahead = 0; ahead < kStages - 1; ++ahead) load_weight(first_step + ahead);
+  WaitForPrevious();
+  LetNextStart();
+  for (int ahead = 0; ahead < kStages - 1; ++ahead) load_a(first_step + ahead);
   for (int64_t step = first_step; step < last_step; ++step) {
     CopyAsyncWait<kStages - 2>();
     // This step's tiles have arrived, and all threads are done with the stage that is loaded next.
     __syncthreads();
-    load(step + kStages - 1);
+    load_weight(step + kStages - 1);
+    load_a(step + kStages - 1);
     Bf16* stage = stage_of(step);
     MultiplyStage<Tile>(stage, stage + Tile::kRows * kMmaStepK, warp_row, warp_column, lane, sums);
   }

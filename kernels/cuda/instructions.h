@@ -204,6 +204,17 @@ __device__ __forceinline__ void CopyAsync16(void* shared, const void* global,
   emulation::CopyLater(shared, global, 16, valid_bytes);
 #endif
 }
+// The same from constant memory, see LoadConstant: allowed before WaitForPrevious().
+__device__ __forceinline__ void CopyConstantAsync16(void* shared, const void* global,
+                                                    int valid_bytes = 16) {
+#ifdef __CUDACC__
+  CopyAsync16(shared, global, valid_bytes);
+#else
+  emulation::CheckAligned(shared, 16);
+  if (valid_bytes > 0) emulation::CheckAligned(global, 16);
+  emulation::CopyConstantLater(shared, global, 16, valid_bytes);
+#endif
+}
 // Ends a group of copies. A thread must wait for all its copies before it ends.
 __device__ __forceinline__ void CopyAsyncCommit() {
 #ifdef __CUDACC__

@@ -231,7 +231,18 @@ TEST(EmulationDeathTest, TheFirstByteBeyondSharedMemoryIsFound) {
 }
 
 // What a kernel does, in one block of its grid, before it waits for the previous kernel.
-enum class Early { kNone, kReturn, kMeeting, kRead, kWrite, kCopy, kConstant, kPastConstant };
+enum class Early {
+  kNone,
+  kReturn,
+  kMeeting,
+  kRead,
+  kWrite,
+  kCopy,
+  kConstant,
+  kPastConstant,
+  kConstantCopy,
+  kPastConstantCopy
+};
 
 struct EarlyArgs {
   int32_t* memory;  // [8] on the GPU
@@ -252,9 +263,18 @@ __global__ void EarlyKernel(const __grid_constant__ EarlyArgs args) {
       seen = static_cast<int32_t>(LoadConstant(args.memory + 4).w);
     }
     if (kEarly == Early::kPastConstant) PrefetchConstant(args.memory + 8);
+    if (kEarly == Early::kConstantCopy) {
+      CopyConstantAsync16(DynamicShared<int32_t>(), args.memory + 4);
+    }
+    if (kEarly == Early::kPastConstantCopy) {
+      CopyConstantAsync16(DynamicShared<int32_t>(), args.memory + 8);
+    }
   }
   WaitForPrevious();
   LetNextStart();
+  CopyAsyncCommit();
+  CopyAsyncWait<0>();
+  if (kEarly == Early::kConstantCopy) seen = DynamicShared<int32_t>()[3];
   if (blockIdx.x == args.block && threadIdx.x == 5) args.memory[0] = seen;
 }
 
@@ -279,6 +299,12 @@ TEST(EmulationDeathTest, ThreadsThatDoNotWaitForThePreviousKernelAreReported) {
 }
 
 TEST(EmulationDeathTest, ConstantMemoryAloneMayBeTouchedBeforeThePreviousKernelHasEnded) {
+  for (const LaneOrder order : {LaneOrder::kForward, LaneOrder::kBackward}) {
+    emulation::SetLaneOrder(order);
+    EXPECT_EQ(RunEarly<Early::kConstantCopy>(2), 7);
+    EXPECT_DEATH(RunEarly<Early::kPastConstantCopy>(2), "heap-buffer-overflow");
+  }
+  emulation::SetLaneOrder(LaneOrder::kForward);
   for (const uint32_t block : {0, 2}) {
     EXPECT_EQ(RunEarly<Early::kConstant>(block), 7);
     EXPECT_DEATH(RunEarly<Early::kPastConstant>(block), "heap-buffer-overflow");

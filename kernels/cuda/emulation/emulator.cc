@@ -38,6 +38,7 @@ struct AsyncCopy {
   const void* from;
   size_t bytes;
   size_t valid_bytes;
+  bool is_constant;  // what it reads
 };
 
 struct Lane {
@@ -208,9 +209,22 @@ void RunBlock(const std::vector<uint32_t>& order) {
 
 void CarryOut(const std::vector<AsyncCopy>& copies) {
   for (const AsyncCopy& copy : copies) {
-    if (copy.valid_bytes > 0) std::memcpy(copy.to, copy.from, copy.valid_bytes);
+    if (copy.valid_bytes > 0 && copy.is_constant) {
+      ReadConstant(copy.to, copy.from, copy.valid_bytes);
+    } else if (copy.valid_bytes > 0) {
+      std::memcpy(copy.to, copy.from, copy.valid_bytes);
+    }
     std::memset(static_cast<std::byte*>(copy.to) + copy.valid_bytes, 0,
                 copy.bytes - copy.valid_bytes);
+  }
+}
+
+void Add(const AsyncCopy& copy) {
+  // A guarded block may read nothing but constant memory yet: copying at once makes that show.
+  if (lane_order == LaneOrder::kBackward || (block->is_guarded && !copy.is_constant)) {
+    CarryOut({copy});
+  } else {
+    Current().uncommitted.push_back(copy);
   }
 }
 
@@ -328,13 +342,11 @@ void MeetWarp(uint32_t mask, const void* in, void* out, void (*combine)(const Wa
 }
 
 void CopyLater(void* shared, const void* global, size_t bytes, size_t valid_bytes) {
-  const AsyncCopy copy{shared, global, bytes, valid_bytes};
-  // A guarded block must not read yet: copying at once makes that show.
-  if (lane_order == LaneOrder::kBackward || block->is_guarded) {
-    CarryOut({copy});
-  } else {
-    Current().uncommitted.push_back(copy);
-  }
+  Add({shared, global, bytes, valid_bytes, false});
+}
+
+void CopyConstantLater(void* shared, const void* global, size_t bytes, size_t valid_bytes) {
+  Add({shared, global, bytes, valid_bytes, true});
 }
 
 void CommitCopies() {

@@ -92,6 +92,8 @@ int LaneIndex();
 // cp.async: the copy is made when the thread waits for its group, as late as allowed; see LaneOrder
 // for the other extreme.
 void CopyLater(void* shared, const void* global, size_t bytes, size_t valid_bytes);
+// The same from constant memory, see ReadConstant.
+void CopyConstantLater(void* shared, const void* global, size_t bytes, size_t valid_bytes);
 void CommitCopies();
 void WaitCopies(int groups_left);
 
