@@ -26,7 +26,7 @@ void CudaDevice::Attend(const AttendArgs& args) {
   Note(step_block_.error());
   const AttendDevice device = AttendFacts();
   static_assert(kMaxAttendBlocks <= kMaxSplitTiles, "products lend their counters");
-  uint32_t* arrived = TileCounters();
+  uint32_t* arrived = SharedTiles().arrived;
   for (AttendKernel kernel : {AttendKernel::kVector, AttendKernel::kNarrow, AttendKernel::kWide}) {
     if (!planned.plan.Uses(kernel)) continue;
     const AttendTiling tiling = TilingOf(kernel, head, device);

@@ -14,6 +14,7 @@
 #include "kernels/cuda/cublaslt.h"
 #include "kernels/cuda/device_memory.h"
 #include "kernels/cuda/gemm_select.h"
+#include "kernels/cuda/launchers.h"
 #include "kernels/cuda/runtime.h"
 #include "kernels/cuda/step_attend_plans.h"
 #include "kernels/cuda/step_block.h"
@@ -88,9 +89,8 @@ class CudaDevice final : public Device {
   // unusable here.
   Error ProbeCublasLt(std::string* problem);
   static int64_t GemmBytes();  // of gemm_memory_
-  // kMaxSplitTiles counters of blocks that share a tile, in gemm_memory_; zero between kernels.
-  // Gemm and Attend use them in turn.
-  uint32_t* TileCounters() const;
+  // For blocks that share a tile, in gemm_memory_. Gemm, Attend and Sample use it in turn.
+  SplitMemory SharedTiles() const;
   // If cuBLASLt is known to reject the product, sets `refusal` to the reason and plans for our own
   // kernels.
   GemmPlan PlanGemm(const GemmArgs& args, Error* refusal) const;

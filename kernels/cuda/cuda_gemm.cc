@@ -19,10 +19,6 @@ constexpr int64_t kSumBytes =
     kSplitBytes > CublasLt::kWorkspaceBytes ? kSplitBytes : CublasLt::kWorkspaceBytes;
 constexpr int64_t kCounterBytes = kMaxSplitTiles * int64_t{sizeof(uint32_t)};
 
-SplitMemory SplitMemoryIn(void* memory) {
-  auto* bytes = static_cast<std::byte*>(memory);
-  return {reinterpret_cast<float*>(bytes), reinterpret_cast<uint32_t*>(bytes + kSumBytes)};
-}
 void* WideMemoryIn(void* memory) {
   return static_cast<std::byte*>(memory) + kSumBytes + kCounterBytes;
 }
@@ -35,13 +31,16 @@ constexpr uint8_t kProbeByte = 0x3f;  // 0.746 in bf16
 
 int64_t CudaDevice::GemmBytes() { return kSumBytes + kCounterBytes + kWideBytes; }
 
-uint32_t* CudaDevice::TileCounters() const { return SplitMemoryIn(gemm_memory_.get()).arrived; }
+SplitMemory CudaDevice::SharedTiles() const {
+  auto* bytes = static_cast<std::byte*>(gemm_memory_.get());
+  return {reinterpret_cast<float*>(bytes), reinterpret_cast<uint32_t*>(bytes + kSumBytes)};
+}
 
 Error CudaDevice::OpenGemm() {
   Error error =
       MakeOwned(&gemm_memory_, [](void** memory) { return Allocate(GemmBytes(), memory); });
   if (error == nullptr) {
-    error = Fill(TileCounters(), 0, kCounterBytes, stream_.get());
+    error = Fill(SharedTiles().arrived, 0, kCounterBytes, stream_.get());
   }
   if (error != nullptr) return error;
   int64_t free_before = 0, free_after = 0;
@@ -152,7 +151,7 @@ void CudaDevice::Gemm(const GemmArgs& args) {
     plan = SelectOwnGemm(ProblemOf(args), facts_.multiprocessors);
   }
   if (refusal != nullptr && !captures_.capturing()) NoteRefusedProduct(args, refusal);
-  const SplitMemory memory = SplitMemoryIn(gemm_memory_.get());
+  const SplitMemory memory = SharedTiles();
   if (plan.path == GemmPath::kSkinny) {
     LaunchGemmSkinny(args, plan, memory, Launches());
   } else {

@@ -103,7 +103,7 @@ void CudaDevice::StoreKv(const StoreKvArgs& args) {
 
 void CudaDevice::Sample(const SampleArgs& args) {
   DCheckShapes(args);
-  LaunchSample(args, steps_.slots(), Launches());
+  LaunchSample(args, steps_.slots(), facts_.multiprocessors, SharedTiles(), Launches());
 }
 
 }  // namespace baram::cuda

@@ -47,8 +47,9 @@ void LaunchGatherRows(const GatherRowsArgs& args, LaunchStream stream);
 // store_kv.cu, pages as in kv_layout.h
 void LaunchStoreKv(const StoreKvArgs& args, LaunchStream stream);
 
-// sample.cu
-void LaunchSample(const SampleArgs& args, const SlotArrays& slots, LaunchStream stream);
+// sample.cu. `memory` is for what blocks that share a row find, as if it were a tile.
+void LaunchSample(const SampleArgs& args, const SlotArrays& slots, int32_t multiprocessors,
+                  const SplitMemory& memory, LaunchStream stream);
 
 // A step's AttendPlan in GPU memory.
 struct AttendPlanArrays {

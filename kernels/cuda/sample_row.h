@@ -1,5 +1,5 @@
-// A row of logits as one block of Sample sees it: raw; after bias, masks and penalties; tempered.
-// Also the block's shared memory.
+// A row of logits, or a part of it, as one block of Sample sees it: raw; after bias, masks and
+// penalties; tempered. Also the block's shared memory.
 //
 // Every pass applies masks and penalties on the fly; bias and stop ids, which are few, are written
 // into the row.
@@ -39,13 +39,14 @@ struct SampleMemory {
   float saved[kMaxBiasedTokens + kMaxStopIds];  // raw logits that bias and stop ids replace
 };
 
-// A row as one block reads it.
+// A row, or the tokens [begin, n) of it, as one block reads it.
 struct LogitRow {
-  float* x;
+  float* x;       // of token 0
+  int32_t begin;  // a multiple of kGroup
   int32_t n;
   bool wide;
 
-  // The four logits from v on; those past the row's last may be anything.
+  // The four logits from v on; those from n on may be anything.
   __device__ __forceinline__ float4 Group(int32_t v) const {
     if (wide) return v < n ? *reinterpret_cast<const float4*>(x + v) : float4{0, 0, 0, 0};
     return float4{v < n ? x[v] : 0.0f, v + 1 < n ? x[v + 1] : 0.0f, v + 2 < n ? x[v + 2] : 0.0f,
@@ -63,7 +64,7 @@ struct LogitRow {
   template <typename Visit>
   __device__ __forceinline__ void ForGroups(const Visit& visit) const {
     const int32_t stride = static_cast<int32_t>(blockDim.x) * kGroup;
-    int32_t v = static_cast<int32_t>(threadIdx.x) * kGroup;
+    int32_t v = begin + static_cast<int32_t>(threadIdx.x) * kGroup;
     float4 next[kBatch];
     LoadBatch(v, stride, next);
     for (; v < n; v += kBatch * stride) {
