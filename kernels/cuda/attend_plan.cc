@@ -32,11 +32,12 @@ int32_t TileRows(AttendKernel kernel) {
 }
 
 // Blocks of threads that a multiprocessor holds at once.
-int32_t BlocksPerMultiprocessor(AttendKernel kernel, int32_t head_dim, int64_t shared_bytes) {
+int32_t BlocksPerMultiprocessor(AttendKernel kernel, int32_t head_dim,
+                                int64_t shared_bytes_per_block) {
   const int32_t by_registers = AttendResidentBlocks(kernel, AttendDepth(kernel, head_dim));
   constexpr int64_t kReservedBytes = 1024;  // by the system, per block
   const int64_t bytes = AttendSharedBytes(kernel, head_dim) + kReservedBytes;
-  return static_cast<int32_t>(std::clamp<int64_t>(shared_bytes / bytes, 1, by_registers));
+  return static_cast<int32_t>(std::clamp<int64_t>(shared_bytes_per_block / bytes, 1, by_registers));
 }
 constexpr int32_t kMaxBlocksPerMultiprocessor = 6;
 static_assert(AttendResidentBlocks(AttendKernel::kVector, 0) <= kMaxBlocksPerMultiprocessor &&
@@ -157,9 +158,10 @@ AttendTiling TilingOf(AttendKernel kernel, const HeadShape& head, const AttendDe
   tiling.heads = std::min(ratio, rows);
   tiling.tokens = rows / tiling.heads;
   tiling.units = static_cast<int32_t>(head.kv_heads * CeilDivide(ratio, tiling.heads));
-  const int32_t blocks = std::min(
-      device.multiprocessors * BlocksPerMultiprocessor(kernel, head.head_dim, device.shared_bytes),
-      kMaxAttendBlocks);
+  const int32_t blocks =
+      std::min(device.multiprocessors *
+                   BlocksPerMultiprocessor(kernel, head.head_dim, device.shared_bytes_per_block),
+               kMaxAttendBlocks);
   tiling.shares = std::max(1, blocks / tiling.units);
   return tiling;
 }

@@ -43,7 +43,8 @@ struct AttendKind {
 };
 struct AttendDevice {
   int32_t multiprocessors = 0;
-  int64_t shared_bytes = 0;  // available to the blocks of a multiprocessor
+  // The most that a block may request, all that the blocks of a multiprocessor share but 1 KiB.
+  int64_t shared_bytes_per_block = 0;
 };
 
 // How one kernel divides the heads. A unit is the part of a piece that one block computes: some
@@ -74,7 +75,7 @@ constexpr int32_t AttendResidentBlocks(AttendKernel kernel, int32_t depth) {
   }
   return 1;
 }
-// Dynamic shared memory per block.
+// Shared memory per block, all of it dynamic. A device that offers less supports no such heads.
 int64_t AttendSharedBytes(AttendKernel kernel, int32_t head_dim);
 
 // What a block processes at a time: a tile of query tokens and a part of the keys they see.

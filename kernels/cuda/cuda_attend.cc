@@ -14,7 +14,8 @@ int64_t CudaDevice::AttendScratchBytes(const KvShape& shape, const SlotShape&) c
 }
 
 AttendDevice CudaDevice::AttendFacts() const {
-  return {.multiprocessors = facts_.multiprocessors, .shared_bytes = facts_.shared_bytes_per_block};
+  return {.multiprocessors = facts_.multiprocessors,
+          .shared_bytes_per_block = facts_.shared_bytes_per_block};
 }
 
 void CudaDevice::Attend(const AttendArgs& args) {

@@ -1,4 +1,5 @@
 // CudaDevice: what it supports, and the ops that take a single launch.
+#include <algorithm>
 #include <initializer_list>
 #include <string>
 #include <variant>
@@ -20,24 +21,15 @@ std::string UnlessStored(const char* op, std::initializer_list<const Tensor*> te
   return "";
 }
 
-std::string UnlessNormable(const char* op, int64_t columns) {
-  if (columns <= kMaxNormColumns) return "";
-  return std::string(op) + ": rows are longer than " + std::to_string(kMaxNormColumns);
-}
-
 // What the kernels require beyond consistent shapes.
 std::string Limit(const EmbedArgs& args) {
   if (args.table.shape.format.dtype != DType::kBF16) return "Embed: the table is not bf16";
   return UnlessStored("Embed", {&args.out});
 }
-std::string Limit(const NormArgs& args) {
-  const std::string types = UnlessStored("Norm", {&args.x, &args.out});
-  return types.empty() ? UnlessNormable("Norm", args.x.cols) : types;
-}
+std::string Limit(const NormArgs& args) { return UnlessStored("Norm", {&args.x, &args.out}); }
 std::string Limit(const AddNormArgs& args) {
   if (args.residual.dtype != DType::kF32) return "AddNorm: the residual is not f32";
-  const std::string types = UnlessStored("AddNorm", {&args.branch, &args.out});
-  return types.empty() ? UnlessNormable("AddNorm", args.residual.cols) : types;
+  return UnlessStored("AddNorm", {&args.branch, &args.out});
 }
 std::string Limit(const GemmArgs& args) {
   if (args.a.dtype != DType::kBF16) return "Gemm: a is not bf16";
@@ -63,12 +55,30 @@ std::string Limit(const ActArgs& args) { return UnlessStored("Act", {&args.gate_
 std::string Limit(const GatherRowsArgs&) { return ""; }
 std::string Limit(const SampleArgs&) { return ""; }
 
+// Shared memory per block, where it depends on the shapes.
+int64_t SharedBytes(const AttendArgs& args) {
+  int64_t most = 0;
+  for (AttendKernel kernel : {AttendKernel::kVector, AttendKernel::kNarrow, AttendKernel::kWide}) {
+    most = std::max(most, AttendSharedBytes(kernel, args.pool.shape.head.head_dim));
+  }
+  return most;
+}
+template <typename Args>
+int64_t SharedBytes(const Args&) {
+  return 0;
+}
+
 }  // namespace
 
 std::string CudaDevice::Unsupported(const OpArgs& args) const {
   const std::string misfit = CheckShapes(args);
   if (!misfit.empty()) return misfit;
-  return std::visit([](const auto& op) { return Limit(op); }, args);
+  const std::string limit = std::visit([](const auto& op) { return Limit(op); }, args);
+  if (!limit.empty()) return limit;
+  const int64_t bytes = std::visit([](const auto& op) { return SharedBytes(op); }, args);
+  if (bytes <= facts_.shared_bytes_per_block) return "";
+  return std::string(OpName(args)) + ": a block needs " + std::to_string(bytes) +
+         " bytes of shared memory, this GPU has " + std::to_string(facts_.shared_bytes_per_block);
 }
 
 void CudaDevice::Embed(const EmbedArgs& args) {

@@ -30,8 +30,9 @@ void LaunchGemmMma(const GemmArgs& args, const GemmPlan& plan, const SplitMemory
 // multiple of 8.
 void LaunchRound(const Tensor& sums, const Tensor& out, LaunchStream stream);
 
-// norm.cu. Rows of at most kMaxNormColumns.
-inline constexpr int64_t kMaxNormColumns = 32768;
+// norm.cu. SharedBytes: shared memory per block.
+int64_t SharedBytes(const NormArgs& args);
+int64_t SharedBytes(const AddNormArgs& args);
 void LaunchNorm(const NormArgs& args, LaunchStream stream);
 void LaunchAddNorm(const AddNormArgs& args, LaunchStream stream);
 

@@ -149,9 +149,15 @@ __global__ void __launch_bounds__(kMaxThreads)
   StoreNormed<kN>(row, inverse, args.pre_weight, args.d, out);
 }
 
+// A row, and the sums of a block's warps.
+int64_t RowSharedBytes(int64_t d) { return (d + kWarpThreads) * int64_t{sizeof(float)}; }
+
 bool IsWideOrNull(const float* weight, int64_t d) { return weight == nullptr || IsWide(weight, d); }
 
 }  // namespace
+
+int64_t SharedBytes(const NormArgs& args) { return RowSharedBytes(args.x.cols); }
+int64_t SharedBytes(const AddNormArgs& args) { return RowSharedBytes(args.residual.cols); }
 
 void LaunchNorm(const NormArgs& args, LaunchStream stream) {
   if (args.x.rows == 0) return;

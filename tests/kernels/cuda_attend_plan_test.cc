@@ -15,8 +15,8 @@ namespace {
 
 constexpr AttendKernel kKernels[] = {AttendKernel::kVector, AttendKernel::kNarrow,
                                      AttendKernel::kWide};
-constexpr AttendDevice kSmall{.multiprocessors = 4, .shared_bytes = 227 << 10};
-constexpr AttendDevice kLarge{.multiprocessors = 132, .shared_bytes = 227 << 10};
+constexpr AttendDevice kSmall{.multiprocessors = 4, .shared_bytes_per_block = 227 << 10};
+constexpr AttendDevice kLarge{.multiprocessors = 132, .shared_bytes_per_block = 227 << 10};
 
 struct Chunk {
   int32_t position;

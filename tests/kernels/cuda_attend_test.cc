@@ -46,7 +46,7 @@ void PrintTo(const AttendTestCase& c, std::ostream* os) { *os << c.name; }
 constexpr uint8_t kNaNByte = 0xFF;
 
 AttendDevice DeviceOf(const AttendTestCase& c) {
-  return {.multiprocessors = c.multiprocessors, .shared_bytes = 227 << 10};
+  return {.multiprocessors = c.multiprocessors, .shared_bytes_per_block = 227 << 10};
 }
 
 struct FreeHost {

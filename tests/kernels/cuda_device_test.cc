@@ -144,6 +144,32 @@ TEST(CudaDevice, RefusesWeightsWhoseRowsAreTooLong) {
   EXPECT_EQ(unsupported((1 << 20) + 1), "Gemm: a row of the weight has more than 1048576 elements");
 }
 
+// GPUs with less shared memory than an H100 compute shorter rows and heads.
+TEST(CudaDevice, RefusesWhatItsSharedMemoryDoesNotHold) {
+  GpuFacts facts;
+  facts.multiprocessors = 170;
+  facts.shared_bytes_per_block = 99 << 10;
+  const CudaDevice device(0, facts, {}, {});
+  const auto norm = [&](int64_t columns) {
+    const Tensor row = DenseTensor(nullptr, DType::kF32, 1, columns);
+    return device.Unsupported(NormArgs{.x = row, .out = row});
+  };
+  EXPECT_EQ(norm((99 << 8) - 32), "");
+  EXPECT_EQ(norm((99 << 8) - 31),
+            "Norm: a block needs 101380 bytes of shared memory, this GPU has 101376");
+  const auto attend = [&](int32_t head_dim) {
+    const Tensor row = DenseTensor(nullptr, DType::kBF16, 1, head_dim);
+    AttendArgs args;
+    args.step.tokens = 1;
+    args.pool.shape = {.head = {1, 1, head_dim}, .layers_per_group = 1, .page_tokens = 16};
+    args.q = args.out = row;
+    return device.Unsupported(args);
+  };
+  EXPECT_EQ(attend(128), "");
+  EXPECT_EQ(attend(256),
+            "Attend: a block needs 163840 bytes of shared memory, this GPU has 101376");
+}
+
 TEST(CudaDevice, PacksWeightsFromSeveralThreads) {
   const auto device = Open();
   const WeightShape shape{4000, 1500, device->Info().weights};

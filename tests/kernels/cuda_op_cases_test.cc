@@ -19,9 +19,9 @@ namespace {
 
 using testing::OpCase;
 
-constexpr AttendDevice kH200 = {.multiprocessors = 132, .shared_bytes = 227 << 10};
+constexpr AttendDevice kH200 = {.multiprocessors = 132, .shared_bytes_per_block = 227 << 10};
 // As the emulation reports itself.
-constexpr AttendDevice kEmulated = {.multiprocessors = 4, .shared_bytes = 227 << 10};
+constexpr AttendDevice kEmulated = {.multiprocessors = 4, .shared_bytes_per_block = 227 << 10};
 
 // The most parts that a tile of this kernel and depth is split into; 0: no case has such a tile.
 int32_t MostParts(const std::vector<OpCase>& cases, AttendKernel kernel, int32_t depth,

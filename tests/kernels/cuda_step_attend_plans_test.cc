@@ -56,7 +56,7 @@ TEST(StepAttendPlans, ArriveWithTheirStep) {
   SlotShape shape;
   shape.max_step_tokens = 32;
   UploadedPlans uploaded;
-  const AttendDevice facts{.multiprocessors = 4, .shared_bytes = 227 << 10};
+  const AttendDevice facts{.multiprocessors = 4, .shared_bytes_per_block = 227 << 10};
   ASSERT_EQ(uploaded.Reserve(shape, facts, stream.get()), nullptr);
   const AttendKind kinds[] = {
       {.head = {4, 2, 64}}, {.head = {4, 2, 64}, .window = 40}, {.head = {8, 1, 128}, .window = 7}};
@@ -93,7 +93,7 @@ TEST(StepAttendPlans, ThatGraphsUseKeepTheirPlace) {
   shape.max_step_tokens = 4;
   UploadedPlans uploaded;
   StepAttendPlans& plans = uploaded.plans;
-  const AttendDevice facts{.multiprocessors = 4, .shared_bytes = 227 << 10};
+  const AttendDevice facts{.multiprocessors = 4, .shared_bytes_per_block = 227 << 10};
   ASSERT_EQ(uploaded.Reserve(shape, facts, stream.get()), nullptr);
   const StepRow row{.slot = 0, .begin = 0, .count = 1, .position = 10, .source = -1};
   uploaded.BeginStep({&row, 1});
