@@ -288,6 +288,19 @@ void AddSample(Table& table) {
          r.sampling.presence_penalty = 0.5f;
        })},
       {"no_logprobs", with([](auto& r) { r.sampling.logprobs = -1; })},
+      {"greedy_no_logprobs", with([](auto& r) {
+         r.sampling.temperature = 0;
+         r.sampling.logprobs = -1;
+       })},
+      {"min_tokens_no_logprobs", with([](auto& r) {
+         r.sampling.min_tokens = 5;
+         r.stop_ids = {0, 1, 2};
+         r.sampling.logprobs = -1;
+       })},
+      {"nan_no_logprobs", with([](auto& r) {
+         r.logits = LogitKind::kNaN;
+         r.sampling.logprobs = -1;
+       })},
       {"logprob_only", with([](auto& r) { r.sampling.logprobs = 0; })},
       {"logprobs_20", with([](auto& r) { r.sampling.logprobs = 20; })},
       {"second_output", with([](auto& r) { r.sampling.output_index = 1; })},
@@ -336,14 +349,15 @@ void AddSample(Table& table) {
       table.Add("Sample_2051_" + name, SampleCase{2051, 2052, {row}, 2});
     }
     // Often enough that tokens near the bound are drawn.
-    if (name == "top_p_wide" || name == "top_p_min_p") {
+    if (name == "top_p_wide" || name == "top_p_min_p" || name == "no_logprobs") {
       table.Add("Sample_1003_" + name + "_rounds", SampleCase{1003, 1006, {row}, 30});
     }
     // More equal values than the list takes, and so are the smaller ones.
     if (name == "plateau") table.Add("Sample_8197_plateau", SampleCase{8197, 8200, {row}, 1});
     // More than twice the vectors that a block's threads load at once, with everything that matters
     // after them, in a vector and a partial one.
-    if (name == "greedy" || name == "plain" || name == "top_k" || name == "top_p") {
+    if (name == "greedy" || name == "plain" || name == "top_k" || name == "top_p" ||
+        name == "no_logprobs" || name == "greedy_no_logprobs") {
       SampleCase tail{8197, 8200, {row}, 2};
       tail.rows[0].logits = LogitKind::kTail;
       table.Add("Sample_8197_" + name + "_tail", tail);
