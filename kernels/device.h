@@ -2,8 +2,9 @@
 // above it; everything that differs between machines is below it.
 //
 // Threads: PackWeight, PackedBytes and the facts may be called from any thread at any time.
-// Everything else is called by one thread, the executor, and runs in the order of the calls. A
-// synchronous device has finished when a call returns; its Record and Wait do nothing.
+// Everything else is called by one thread at a time, the opener's and then the executor's, and runs
+// in the order of the calls. A synchronous device has finished when a call returns; its Record and
+// Wait do nothing.
 #ifndef BARAM_KERNELS_DEVICE_H_
 #define BARAM_KERNELS_DEVICE_H_
 
@@ -112,13 +113,6 @@ class Device {
   }
   // Own memory that is free now; 0 without own memory.
   virtual int64_t FreeBytes() const { return 0; }
-  // For people: which kernel computes the op, such as "cublaslt" or "mma 128 x 128"; where a
-  // library has rejected the op, the kernel that computes it instead. Empty if the device does not
-  // report it.
-  virtual std::string KernelOf(const OpArgs& args) const {
-    (void)args;
-    return "";
-  }
   // Bytes PackWeight fills for a weight of this shape.
   virtual int64_t PackedBytes(const WeightShape& shape) const = 0;
   // Writes rows [row_begin, row_begin + source.rows) of a weight into `packed` (PackedBytes bytes
@@ -170,9 +164,17 @@ class Device {
   // Runs the recorded ops on the current step's arrays. The step must have as many tokens and
   // outputs, padding included, as the captured one.
   virtual void Replay(uint64_t graph) { (void)graph; }
-  // For people: whether kernels overlap in the graphs that were captured, as
-  // DeviceOptions::overlap_kernels asks for. A device may have given up overlap in graphs only,
-  // which costs nothing but speed. False without a graph.
+
+  // --- for people; not facts: what they return depends on the ops so far
+  // Which kernel computes the op, such as "cublaslt" or "mma 128 x 128"; where a library has
+  // rejected the op, the kernel that computes it instead. Empty if the device does not report it.
+  virtual std::string KernelOf(const OpArgs& args) const {
+    (void)args;
+    return "";
+  }
+  // Whether kernels overlap in the graphs that were captured, as DeviceOptions::overlap_kernels
+  // asks for. A device may have given up overlap in graphs only, which costs nothing but speed.
+  // False without a graph.
   virtual bool GraphsOverlap() const { return false; }
 
   // --- ops, see ops.h
