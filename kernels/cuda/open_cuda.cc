@@ -4,12 +4,12 @@
 #include <algorithm>
 #include <charconv>
 #include <system_error>
-#include <thread>
 #include <utility>
 #include <vector>
 
 #include "kernels/check.h"
 #include "kernels/cuda/cuda_device.h"
+#include "kernels/host_facts.h"
 
 namespace baram::cuda {
 namespace {
@@ -33,8 +33,7 @@ std::string Digits(std::string_view uuid) {
 
 // Host threads that convert weights. More of them would only wait for a staging piece.
 int32_t LoadingThreads() {
-  constexpr uint32_t kMax = WeightStaging::kPieces;
-  return static_cast<int32_t>(std::clamp(std::thread::hardware_concurrency(), 1u, kMax));
+  return std::clamp<int32_t>(ReadHostFacts().processors_at_once, 1, WeightStaging::kPieces);
 }
 
 }  // namespace
