@@ -295,7 +295,7 @@ absl::StatusOr<Inspection> InspectModel(const EngineConfig& config) {
     inspection.info = std::move(sizes->info);
   } else {
     inspection.servable.Update(sizes.status());
-    inspection.info = FactsOf(config, spec, *device);
+    inspection.info = UnsizedInfo(config, spec, *device);
     inspection.info.weight_bytes = WeightBytes(spec, *device, spec.max_positions);
   }
   inspection.servable.Update(

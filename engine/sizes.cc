@@ -129,7 +129,7 @@ class Sizer {
 
   // All sizes, with these default limits of steps. Call once.
   absl::StatusOr<EngineSizes> Size(const StepDefaults& steps) {
-    info_ = FactsOf(config_, spec_, device_);
+    info_ = UnsizedInfo(config_, spec_, device_);
     if (absl::Status status = SizePages(); !status.ok()) return status;
     SizeSteps(steps);
     if (absl::Status status = SizeContext(); !status.ok()) return status;
@@ -314,7 +314,7 @@ int64_t ResultBytes(const SlotShape& slots) {
   return slots.max_step_outputs * static_cast<int64_t>(sizeof(TokenResult));
 }
 
-EngineInfo FactsOf(const EngineConfig& config, const ModelSpec& spec, const Device& device) {
+EngineInfo UnsizedInfo(const EngineConfig& config, const ModelSpec& spec, const Device& device) {
   const DeviceInfo& facts = device.Info();
   EngineInfo info;
   info.architecture = spec.architecture;

@@ -15,7 +15,7 @@
 namespace baram {
 
 // What is known about an engine before it is sized: the facts of its model and its device.
-EngineInfo FactsOf(const EngineConfig& config, const ModelSpec& spec, const Device& device);
+EngineInfo UnsizedInfo(const EngineConfig& config, const ModelSpec& spec, const Device& device);
 
 struct EngineSizes {
   EngineInfo info;

@@ -60,10 +60,10 @@ struct LoadOptions {
 // Reads the safetensors of `folder`. NotFound: there are none. PermissionDenied: a file may not be
 // read. DataLoss: a file is broken, or its tensors are not those that the spec expects.
 // Unimplemented: their type is not supported. ResourceExhausted: the device has no memory for them,
-// or too many files are open. Peak memory is the packed weights and a few
-// megabytes per thread. Three kinds of tensors may be left over: rotary frequencies, which follow
-// from the spec; the LM head of a tied model, if it equals the embedding; and the parts of a
-// multimodal model that the spec skips by name.
+// or too many files are open. Peak memory is the packed weights and a few megabytes per thread.
+// Three kinds of tensors may be left over: rotary frequencies, which follow from the spec; the LM
+// head of a tied model, if it equals the embedding; and the parts of a multimodal model that the
+// spec skips by name.
 absl::StatusOr<std::unique_ptr<Weights>> LoadWeights(const std::string& folder,
                                                      const ModelSpec& spec, Device& device,
                                                      const LoadOptions& options);

@@ -47,7 +47,6 @@ std::string Limit(const AttendArgs& args) {
   if (args.q.dtype != DType::kBF16 || args.out.dtype != DType::kBF16) {
     return "Attend: q or out is not bf16";
   }
-  if (!(args.scale > 0)) return "Attend: the scale of the scores is not positive";
   return UnsupportedKv("Attend", args.pool.shape);
 }
 std::string Limit(const ActArgs& args) {

@@ -26,8 +26,8 @@ struct Blocking {
 //   blocks of 128  0.86    192  0.96    512  0.86    2048  0.64
 //   panels of   8  0.89     24  0.99     32  0.91
 //   chunks of 256  0.94: the weights are read twice
-// On the number of panels: `a` is read once per task, since each of its blocks evicts the
-// previous one from L2. The 0.89 of 8 panels corresponds to an overhead of two panels per task.
+// On the number of panels: `a` is read once per task, since each of its blocks evicts the previous
+// one from L2. The 0.89 of 8 panels corresponds to an overhead of two panels per task.
 //
 // Of the time of a step in the kernel, the products take 0.54, with operands in L1. With all
 // operands in L2 the step takes 0.74; those from farther away, 2 lines of weights and 4 of `a`,

@@ -4,6 +4,7 @@
 #include <string>
 #include <variant>
 
+#include "kernels/check.h"
 #include "kernels/cuda/cuda_device.h"
 #include "kernels/cuda/kv_layout.h"
 #include "kernels/cuda/launchers.h"
@@ -113,6 +114,8 @@ void CudaDevice::StoreKv(const StoreKvArgs& args) {
 
 void CudaDevice::Sample(const SampleArgs& args) {
   DCheckShapes(args);
+  Check(args.valid_vocab <= steps_.slots().counts_stride,
+        "Sample stays within the reserved vocabulary");
   LaunchSample(args, steps_.slots(), facts_.multiprocessors, SharedTiles(), Launches());
 }
 

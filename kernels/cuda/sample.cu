@@ -14,7 +14,6 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "kernels/check.h"
 #include "kernels/cuda/dispatch.h"
 #include "kernels/cuda/instructions.h"
 #include "kernels/cuda/launchers.h"
@@ -301,38 +300,35 @@ __global__ void __launch_bounds__(kMaxThreads, 1)
   Report(raw, largest, own_largest, token, wanted, result, shared);
 }
 
-}  // namespace
+// The rows of the outputs [begin, begin + outputs); what their parts find fits the memory.
+constexpr int64_t kRowsAtOnce = kMaxSplitTiles;
+static_assert(kRowsAtOnce * (sizeof(FoundPart) + sizeof(Candidate) + kMaxThreads * sizeof(float)) *
+                  kMaxParts <=
+              kSplitBytes);
 
-void LaunchSample(const SampleArgs& args, const SlotArrays& slots, int32_t multiprocessors,
-                  const SplitMemory& memory, LaunchStream stream) {
-  const int32_t outputs = args.step.outputs;
-  if (outputs == 0) return;
+void LaunchRows(const SampleArgs& args, int64_t begin, int32_t outputs, const SlotArrays& slots,
+                int32_t multiprocessors, const SplitMemory& memory, LaunchStream stream) {
   const int64_t group_columns = RoundUp(args.valid_vocab, kGroup);
   const bool wide = reinterpret_cast<uintptr_t>(args.logits.data) % sizeof(float4) == 0 &&
                     args.logits.stride % kGroup == 0 && group_columns <= args.logits.cols;
-  const int32_t parts =
-      outputs > kMaxSplitTiles ? 1 : std::clamp(multiprocessors / outputs, 1, kMaxParts);
+  const int32_t parts = std::clamp(multiprocessors / outputs, 1, kMaxParts);
   const auto part_tokens =
       static_cast<int32_t>(RoundUp(CeilDivide(args.valid_vocab, parts), kGroup));
   const uint32_t part_threads = BlockThreads(part_tokens / kGroup, kMaxThreads);
   const int64_t places = int64_t{outputs} * parts;
-  Check(places * static_cast<int64_t>(sizeof(FoundPart) + sizeof(Candidate) +
-                                      part_threads * sizeof(float)) <=
-            kSplitBytes,
-        "what the parts of all rows find fits its memory");
   auto* found = reinterpret_cast<FoundPart*>(memory.partials);
   auto* drawn = reinterpret_cast<Candidate*>(found + places);
   const SampleLaunch launch{.positions = args.step.positions,
-                            .output_tokens = args.step.output_tokens,
-                            .output_slots = args.step.output_slots,
-                            .output_targets = args.step.output_targets,
-                            .logits = RowsOf(args.logits),
+                            .output_tokens = args.step.output_tokens + begin,
+                            .output_slots = args.step.output_slots + begin,
+                            .output_targets = args.step.output_targets + begin,
+                            .logits = RowsOf(args.logits.Rows(begin, outputs)),
                             .wide = wide,
                             .vocab = args.valid_vocab,
                             .part_tokens = part_tokens,
                             .part_threads = part_threads,
-                            .masks = args.masks,
-                            .results = args.results,
+                            .masks = args.masks != nullptr ? args.masks + begin : nullptr,
+                            .results = args.results + begin,
                             .slots = slots,
                             .found = found,
                             .drawn = drawn,
@@ -340,8 +336,18 @@ void LaunchSample(const SampleArgs& args, const SlotArrays& slots, int32_t multi
                             .arrived = memory.arrived};
   const Dim3 grid{static_cast<uint32_t>(outputs), static_cast<uint32_t>(parts)};
   Launch(LargestKernel, grid, {part_threads}, 0, stream, launch);
-  Launch(SampleKernel, grid, {BlockThreads(args.valid_vocab / kGroup, kMaxThreads)}, 0, stream,
+  Launch(SampleKernel, grid, {BlockThreads(group_columns / kGroup, kMaxThreads)}, 0, stream,
          launch);
+}
+
+}  // namespace
+
+void LaunchSample(const SampleArgs& args, const SlotArrays& slots, int32_t multiprocessors,
+                  const SplitMemory& memory, LaunchStream stream) {
+  for (int64_t begin = 0; begin < args.step.outputs; begin += kRowsAtOnce) {
+    const auto outputs = static_cast<int32_t>(std::min(kRowsAtOnce, args.step.outputs - begin));
+    LaunchRows(args, begin, outputs, slots, multiprocessors, memory, stream);
+  }
 }
 
 }  // namespace baram::cuda

@@ -298,7 +298,7 @@ TEST(EmulationDeathTest, ThreadsThatDoNotWaitForThePreviousKernelAreReported) {
   }
 }
 
-TEST(EmulationDeathTest, ConstantMemoryAloneMayBeTouchedBeforeThePreviousKernelHasEnded) {
+TEST(EmulationDeathTest, OnlyLoadsOfConstantMemoryMayPrecedeTheWaitForThePreviousKernel) {
   for (const LaneOrder order : {LaneOrder::kForward, LaneOrder::kBackward}) {
     emulation::SetLaneOrder(order);
     EXPECT_EQ(RunEarly<Early::kConstantCopy>(2), 7);

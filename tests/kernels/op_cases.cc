@@ -343,6 +343,10 @@ void AddSample(Table& table) {
     table.Add("Sample_" + N(vocab) + "_batch",
               SampleCase{vocab, columns, all, vocab == 50001 ? 1 : 2});
   }
+  // More rows than a GPU launches at once.
+  SampleCase many{130, 131, {}, 1};
+  for (size_t i = 0; i < 1030; ++i) many.rows.push_back(rows[i % rows.size()].second);
+  table.Add("Sample_130_many", many);
   // Small enough to emulate a GPU, and longer than its kernel's list in shared memory.
   for (const auto& [name, row] : rows) {
     if (name.starts_with("top_") || name == "all_filters" || name == "logprobs_20") {
