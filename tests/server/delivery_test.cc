@@ -68,6 +68,7 @@ class DeliveryTest : public ::testing::Test {
  protected:
   static constexpr int32_t kRing = 8;
   static constexpr SteadyTime kArrival{std::chrono::seconds(1)};
+  inline static const std::vector<int32_t> kPrompt = {1};
 
   static void SetUpTestSuite() {
     const TinyFolder folder;
@@ -90,15 +91,22 @@ class DeliveryTest : public ::testing::Test {
     return Open(sink, std::move(options));
   }
   Live Open(HeldSink& sink, ReplyOptions options) {
+    const auto outbox = MakeOutbox(options.outputs);
+    return {outbox, Open(sink, std::move(options), outbox)};
+  }
+  std::shared_ptr<Reply> Open(HeldSink& sink, ReplyOptions options,
+                              const std::shared_ptr<Outbox>& outbox) {
+    const auto reply = delivery_->Open(std::move(options), kPrompt, outbox, &sink);
+    reply->WriteDone();
+    return reply;
+  }
+  static std::shared_ptr<Outbox> MakeOutbox(int32_t outputs) {
     Request request;
-    request.prompt = {1};
-    request.n = options.outputs;
+    request.prompt = kPrompt;
+    request.n = outputs;
     request.max_tokens = 1000;
     request.arrival = kArrival;
-    const auto outbox = std::make_shared<Outbox>(request, kRing, std::make_shared<Wakeup>());
-    const auto reply = delivery_->Open(std::move(options), request.prompt, outbox, &sink);
-    reply->WriteDone();
-    return {outbox, reply};
+    return std::make_shared<Outbox>(request, kRing, std::make_shared<Wakeup>());
   }
   void Touch(const Live& live) {
     std::vector<std::shared_ptr<Outbox>> touched = {live.outbox};
@@ -339,6 +347,26 @@ TEST_F(DeliveryTest, WriteDoneBringsTheNextChunkAtOnce) {
     live.reply->Over();
   }
   EXPECT_LT(waited.count(), 2.5);
+}
+
+// The engine may be done with a request before its reply is open.
+TEST_F(DeliveryTest, WhatCameBeforeAReplyIsOpenIsDelivered) {
+  Start(/*slow_reader_s=*/600);
+  HeldSink early_sink(/*watched=*/false), other_sink(/*watched=*/false);
+  const Live early = {MakeOutbox(1), nullptr}, other = Open(other_sink);
+  Push(early, 0, 65);
+  early.outbox->SetFinish(0, {.reason = FinishReason::kLength, .tokens = 1});
+  Touch(early);
+  Push(other, 0, 65);
+  Touch(other);
+  ASSERT_TRUE(Comes([&] { return other_sink.chunks() == 1; }));  // so both were taken
+
+  ReplyOptions options;
+  options.tokens = true;
+  const auto reply = Open(early_sink, std::move(options), early.outbox);
+  ASSERT_TRUE(Comes([&] { return early_sink.chunks() == 1; }));
+  EXPECT_TRUE(early_sink.chunk(0).last);
+  EXPECT_EQ(early_sink.chunk(0).deltas.at(0).tokens.size(), 1u);
 }
 
 // Sixteen of 256 bytes, with automata eight times as large, for sixteen outputs.
