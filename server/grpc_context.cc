@@ -48,10 +48,17 @@ LoggedCall::LoggedCall(CallLog& log, const char* method, const grpc::ServerConte
   record_.request_id = RequestIdOf(context);
 }
 
+bool LoggedCall::IsCutByDeadline() {
+  Cut undecided = Cut::kNot;
+  cut_.compare_exchange_strong(undecided,
+                               PastDeadline(context_) ? Cut::kByDeadline : Cut::kByClient);
+  return cut_.load() == Cut::kByDeadline;
+}
+
 void LoggedCall::Record() {
   // An error says why the client went without an answer, unless it is that the client has gone.
   if (context_.IsCancelled() && (status_.ok() || absl::IsCancelled(status_))) {
-    status_ = PastDeadline(context_) ? absl::DeadlineExceededError("") : absl::CancelledError();
+    status_ = IsCutByDeadline() ? absl::DeadlineExceededError("") : absl::CancelledError();
   }
   record_.code = absl::StatusCodeToString(status_.code());
   if (!status_.ok()) record_.SetError(status_);

@@ -4,6 +4,8 @@
 
 #include <grpcpp/server_context.h>
 
+#include <atomic>
+#include <cstdint>
 #include <optional>
 #include <string>
 
@@ -41,6 +43,9 @@ class LoggedCall {
   const CallRecord& record() const { return record_; }
   // What the call ends with; the last one counts.
   void SetStatus(const absl::Status& status) { status_ = status; }
+  // Call when gRPC reports the cancellation, from any thread: whether the client's deadline was the
+  // cause. Decided once, since the deadline may pass before OnDone.
+  bool IsCutByDeadline();
   // Call in OnDone: writes the log line. A call whose answer was not sent completely was cancelled,
   // or too late.
   void Record();
@@ -51,6 +56,8 @@ class LoggedCall {
   const SteadyTime arrival_;
   CallRecord record_;
   absl::Status status_;
+  enum class Cut : uint8_t { kNot, kByClient, kByDeadline };
+  std::atomic<Cut> cut_{Cut::kNot};
 };
 
 }  // namespace baram::server

@@ -90,7 +90,7 @@ class GenerateCall {
 
   void Cancel() {
     const FinishReason why =
-        PastDeadline(*context_) ? FinishReason::kDeadline : FinishReason::kCancelled;
+        logged_.IsCutByDeadline() ? FinishReason::kDeadline : FinishReason::kCancelled;
     place_->Abandon();
     std::shared_ptr<Reply> reply;
     {

@@ -59,8 +59,8 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Listen(ListeningSockets 
                                                                Serving& serving,
                                                                Lifecycle& lifecycle, CallLog& log,
                                                                const Config& config) {
-  // E.g. each address that could not be bound, or the field of a client's message that is not
-  // UTF-8. They would go to stderr and block on its reader.
+  // For example about the field of a client's message that is not UTF-8. They would go to stderr
+  // and block on its reader.
   RedirectLibraryLogs();
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();

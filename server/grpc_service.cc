@@ -92,7 +92,10 @@ class ShortCall final : public grpc::ServerUnaryReactor {
     Finish(ToGrpc(status, context));
   }
 
-  void OnCancel() override { place_->Abandon(); }
+  void OnCancel() override {
+    logged_.IsCutByDeadline();
+    place_->Abandon();
+  }
   void OnDone() override {
     if (client_->Over()) logged_.SetStatus(SlowReader());
     logged_.Record();

@@ -127,13 +127,14 @@ struct HttpError {
   int status;          // 400, 404, 405, 408, 413, 415, 431, 500 or 503
   const char* reason;  // one upper-case word from a fixed set, for logs and metrics
   std::string message;
-  double total_s = 0;     // since the request's first byte; 0 for a connection over the limit
-  std::string peer = {};  // as in HttpRequest; empty for a connection over the limit
+  double total_s = 0;           // since the request's first byte; 0 for a connection over the limit
+  std::string peer = {};        // as in HttpRequest; empty for a connection over the limit
+  std::string request_id = {};  // that of the answer; empty if it has none
 };
 
 struct HttpListenOptions {
   std::vector<HttpRoute> routes = {};
-  // The JSON that tells a client of an error. Null only for a listener that has no clients.
+  // The JSON that tells a client of an error. Required.
   std::string (*error_body)(const HttpError& error) = nullptr;
   // Called once for each error, including for a connection over the limit (503) that is closed
   // without an answer, and for each failed accept because there are no descriptors (503,

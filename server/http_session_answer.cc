@@ -65,6 +65,7 @@ void HttpSession::RespondError(HttpError error, HttpHeaders headers) {
     error.total_s = SecondsSince(began_);
   }
   error.peer = peer_;
+  error.request_id = request_id_;
   headers.emplace_back("Content-Type", "application/json");
   // Some clients retry by themselves, which helps only after a slow request or with a full
   // listener.

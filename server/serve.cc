@@ -143,8 +143,8 @@ void ShowConfiguration(const Config& config) {
   LogFacts("configuration", "configuration", facts);
 }
 
-// What the engine could not grant of the settings, and settings that do harm.
-void WarnOfUnmetSettings(const Config& config, const EngineInfo& info) {
+// Of settings that the engine could not grant, that do harm, or that have no effect on this device.
+void WarnOfSettings(const Config& config, const EngineInfo& info) {
   const int32_t wished = config.max_model_len > 0 ? config.max_model_len : info.model_context_len;
   if (info.max_model_len < wished) {
     spdlog::warn(
@@ -251,7 +251,7 @@ int Serve(const std::string& program, const std::vector<std::string>& args, Stea
   }
   Watchdog watchdog((*server)->engine());
   signals.Arm();
-  WarnOfUnmetSettings((*server)->config(), (*server)->engine().info());
+  WarnOfSettings((*server)->config(), (*server)->engine().info());
   ShowReady(**server, started);
   const int code =
       Supervise(**server, watchdog, [&](auto patience) { return signals.Wait(patience); });

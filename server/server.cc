@@ -99,6 +99,8 @@ absl::Status Server::Open(LoadProgress load_progress, const OpenEngine& open) {
   engine_config.vocabulary = [&]() -> absl::StatusOr<Vocabulary> {
     text_loaded.get();
     if (!text.ok()) return text.status();
+    if (!text->chat_template) spdlog::warn("chat template {}", kNoChatTemplate);
+    if (!text->chat_problem.empty()) spdlog::warn("chat template {}", text->chat_problem);
     return text->vocabulary();
   };
   engine_config.load_progress = std::move(load_progress);
@@ -110,8 +112,6 @@ absl::Status Server::Open(LoadProgress load_progress, const OpenEngine& open) {
   if (!text.ok()) return text.status();
   tokenizer_ = std::move(text->tokenizer);
   chat_template_ = std::move(text->chat_template);
-  if (!chat_template_) spdlog::warn("chat template {}", kNoChatTemplate);
-  if (!text->chat_problem.empty()) spdlog::warn("chat template {}", text->chat_problem);
   if (!engine.ok()) return engine.status();
   engine_ = *std::move(engine);
   if (const int32_t ids = engine_->info().vocab_size; tokenizer_->vocab_size() > ids) {
@@ -158,6 +158,7 @@ absl::Status Server::Listen() {
       record.code = code;
       record.reason = error.reason;
       record.peer = error.peer;
+      record.request_id = error.request_id;
       record.total_s = error.total_s;
       log_->Record(record);
     };

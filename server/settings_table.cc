@@ -323,7 +323,8 @@ const std::vector<Group>& SettingsTable() {
          .max = 86400,
          .value = "SECONDS",
          .help = "A client is disconnected if it reads nothing for this long, or has not read a "
-                 "whole piece after this long plus the same again for each MiB of it."},
+                 "whole piece after this long plus the same again for each MiB of it. Of a gRPC "
+                 "answer in one message only the latter counts."},
         {.name = "request-timeout",
          .kind = Kind::kSeconds,
          .member = &C::request_timeout_s,

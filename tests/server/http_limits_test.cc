@@ -529,7 +529,10 @@ TEST_F(HttpLimitsTest, TellsThatItHasNoDescriptors) {
   };
   auto sockets = ListeningSockets::Bind("127.0.0.1:0");
   ASSERT_TRUE(sockets.ok()) << sockets.status();
-  auto server = HttpServer::Listen(*std::move(sockets), {.routes = {echo}, .on_error = on_error});
+  auto server = HttpServer::Listen(
+      *std::move(sockets), {.routes = {echo},
+                            .error_body = [](const HttpError& error) { return error.message; },
+                            .on_error = on_error});
   ASSERT_TRUE(server.ok()) << server.status();
   auto few = std::make_unique<FewDescriptors>(1);  // for the client
   RawClient client((*server)->address());

@@ -243,6 +243,17 @@ TEST_F(OpenAiLogTest, ARequestThatGoesWrongHasTakenTimeFromItsFirstByte) {
                "call http 400 NOT_HTTP peer=127.0.0.1:[0-9]+ ms=[1-9][0-9][0-9][0-9]+\\.[0-9]\n"));
 }
 
+TEST_F(OpenAiLogTest, ARefusedRequestHasItsClientsId) {
+  StartServer();
+  const std::string log = Logged([&] {
+    RawClient client(server().http_address());
+    client.Send("GET /nothing HTTP/1.1\r\nHost: a\r\nX-Request-Id: of-a-proxy\r\n\r\n");
+    EXPECT_EQ(client.Read().status, 404);
+    EXPECT_TRUE(Counted("http", "404", "NOT_FOUND"));
+  });
+  EXPECT_THAT(log, HasSubstr("call http 404 NOT_FOUND id=of-a-proxy peer=127.0.0.1:"));
+}
+
 TEST_F(OpenAiLogTest, WhatMachinesAskForEverIsNot) {
   StartServer();
   for (const char* path : {"/health", "/ping", "/version", "/load", "/metrics"}) {

@@ -72,8 +72,8 @@ class ServeTest : public ::testing::Test {
         "(" + before +
         "exec timeout 120 ${BARAM##* } serve --grpc-listen 127.0.0.1:0 --http-listen 127.0.0.1:0 "
         "--metrics-listen 127.0.0.1:0 --model " +
-        model_.path() + settings + " > /dev/null 2> " + log + ") & echo $!" + Await("ready:", log) +
-        "; cat " + log);
+        model_.path() + settings + " > /dev/null 2>> " + log + ") & echo $!" +
+        Await("ready:", log) + "; cat " + log);
     return {.pid = started.output.substr(0, started.output.find('\n')), .log = started.output};
   }
 

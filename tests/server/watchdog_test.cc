@@ -66,8 +66,8 @@ class WatchdogTest : public ::testing::Test {
 TEST_F(WatchdogTest, ADeviceThatHangsWhileCallsDrain) {
   Start();
   // Detected at the second look.
-  constexpr double kStuckS = 1.5 * std::chrono::duration<double>(Watchdog::kInterval).count();
-  Watchdog watchdog(*engine_, kStuckS);
+  constexpr double kStalledS = 1.5 * std::chrono::duration<double>(Watchdog::kInterval).count();
+  Watchdog watchdog(*engine_, kStalledS);
   EXPECT_EQ(watchdog.Await([this] { Stop(SteadyTime::max()); }, [this] { ++looks_; }),
             server::kExitInternal);
   EXPECT_GT(looks_, 0) << "a probe would still tell what was true before";
