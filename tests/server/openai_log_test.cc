@@ -249,9 +249,9 @@ TEST_F(OpenAiLogTest, ARefusedRequestHasItsClientsId) {
     RawClient client(server().http_address());
     client.Send("GET /nothing HTTP/1.1\r\nHost: a\r\nX-Request-Id: of-a-proxy\r\n\r\n");
     EXPECT_EQ(client.Read().status, 404);
-    EXPECT_TRUE(Counted("http", "404", "NOT_FOUND"));
+    EXPECT_TRUE(Counted("http", "404", "NO_SUCH_PATH"));
   });
-  EXPECT_THAT(log, HasSubstr("call http 404 NOT_FOUND id=of-a-proxy peer=127.0.0.1:"));
+  EXPECT_THAT(log, HasSubstr("call http 404 NO_SUCH_PATH id=of-a-proxy peer=127.0.0.1:"));
 }
 
 TEST_F(OpenAiLogTest, WhatMachinesAskForEverIsNot) {
