@@ -65,7 +65,6 @@ class GenerateCall {
     call->request_id = request_id();
     // The field identifies one call. Proxies write the metadata, the same into several calls.
     call->own_id = !request.request_id().empty();
-    ReleaseRequest(request);
     call->one_message = one_message;
     call->arrival = logged_.arrival();
     call->deadline = serving_.Deadline(call->arrival, TimeLeft(*context_));
@@ -350,14 +349,18 @@ class GenerateUnary final : public grpc::ServerUnaryReactor, public ReplySink {
 grpc::ServerWriteReactor<v1::GenerateResponse>* StartGenerate(Serving& serving, CallLog& log,
                                                               grpc::CallbackServerContext* context,
                                                               const v1::GenerateRequest* request) {
-  return new GenerateStream(serving, log, context, *request);
+  auto* const call = new GenerateStream(serving, log, context, *request);
+  ReleaseRequest(*request);
+  return call;
 }
 
 grpc::ServerUnaryReactor* StartGenerateOnce(Serving& serving, CallLog& log,
                                             grpc::CallbackServerContext* context,
                                             const v1::GenerateRequest* request,
                                             v1::GenerateOnceResponse* response) {
-  return new GenerateUnary(serving, log, context, *request, response);
+  auto* const call = new GenerateUnary(serving, log, context, *request, response);
+  ReleaseRequest(*request);
+  return call;
 }
 
 }  // namespace baram::server

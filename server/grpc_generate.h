@@ -10,7 +10,7 @@
 
 namespace baram::server {
 
-// Start the call; the reactors own themselves until gRPC has called OnDone.
+// Start the call and release `request`; the reactors own themselves until gRPC has called OnDone.
 grpc::ServerWriteReactor<v1::GenerateResponse>* StartGenerate(Serving& serving, CallLog& log,
                                                               grpc::CallbackServerContext* context,
                                                               const v1::GenerateRequest* request);

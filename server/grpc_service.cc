@@ -45,15 +45,18 @@ class ShortCall final : public grpc::ServerUnaryReactor {
     if (!id.empty()) context->AddInitialMetadata(kRequestIdKey, id);
   }
 
-  // Answers with the result of `job`, on this thread: for jobs that only copy a few values.
-  template <typename Job>
-  ShortCall* AnswerNow(const Job& job) {
-    Answer(job());
+  // Answers with the result of `job`, on this thread: for jobs that only copy a few values. Then
+  // `request` is no longer needed: its memory is released.
+  template <typename Request, typename Job>
+  ShortCall* AnswerNow(const Request& request, const Job& job) {
+    const absl::Status status = job();
+    ReleaseRequest(request);
+    Answer(status);
     return this;
   }
 
   // The same on the text pool, for jobs that tokenize or render `input` into `response`. Only
-  // `input`, or the error in it, is needed of `request`, whose memory is released.
+  // `input`, or the error in it, is needed of `request`.
   template <typename Request, typename Response, typename Input, typename Job>
   ShortCall* AnswerOnTextPool(const Request& request, const Response& response,
                               absl::StatusOr<Input> input, Job job) {
@@ -206,7 +209,7 @@ grpc::ServerUnaryReactor* InferenceService::RenderChat(grpc::CallbackServerConte
 grpc::ServerUnaryReactor* InferenceService::Abort(grpc::CallbackServerContext* context,
                                                   const v1::AbortRequest* request,
                                                   v1::AbortResponse* response) {
-  return (new ShortCall(serving_, log_, "Abort", context))->AnswerNow([&] {
+  return (new ShortCall(serving_, log_, "Abort", context))->AnswerNow(*request, [&] {
     if (request->request_id().empty()) {
       return InvalidField("request_id", "request_id is empty: name the request to end.");
     }
@@ -216,9 +219,9 @@ grpc::ServerUnaryReactor* InferenceService::Abort(grpc::CallbackServerContext* c
 }
 
 grpc::ServerUnaryReactor* InferenceService::ListModels(grpc::CallbackServerContext* context,
-                                                       const v1::ListModelsRequest*,
+                                                       const v1::ListModelsRequest* request,
                                                        v1::ListModelsResponse* response) {
-  return (new ShortCall(serving_, log_, "ListModels", context))->AnswerNow([&] {
+  return (new ShortCall(serving_, log_, "ListModels", context))->AnswerNow(*request, [&] {
     for (const std::string& name : serving_.served_names()) {
       v1::Model* model = response->add_models();
       model->set_name(name);
@@ -234,9 +237,9 @@ OperatorService::OperatorService(Serving& serving, Lifecycle& lifecycle, CallLog
     : serving_(serving), lifecycle_(lifecycle), log_(log), started_(steady_clock::now()) {}
 
 grpc::ServerUnaryReactor* OperatorService::GetServerInfo(grpc::CallbackServerContext* context,
-                                                         const v1::GetServerInfoRequest*,
+                                                         const v1::GetServerInfoRequest* request,
                                                          v1::GetServerInfoResponse* response) {
-  return (new ShortCall(serving_, log_, "GetServerInfo", context))->AnswerNow([&] {
+  return (new ShortCall(serving_, log_, "GetServerInfo", context))->AnswerNow(*request, [&] {
     const EngineInfo& info = serving_.info();
     response->set_version(kVersion);
     response->set_architecture(info.architecture);
@@ -264,9 +267,9 @@ grpc::ServerUnaryReactor* OperatorService::GetServerInfo(grpc::CallbackServerCon
 }
 
 grpc::ServerUnaryReactor* OperatorService::GetLoad(grpc::CallbackServerContext* context,
-                                                   const v1::GetLoadRequest*,
+                                                   const v1::GetLoadRequest* request,
                                                    v1::GetLoadResponse* response) {
-  return (new ShortCall(serving_, log_, "GetLoad", context))->AnswerNow([&] {
+  return (new ShortCall(serving_, log_, "GetLoad", context))->AnswerNow(*request, [&] {
     const Stats& stats = serving_.engine().stats();
     response->set_running(static_cast<uint32_t>(stats.running.value()));
     response->set_waiting(static_cast<uint32_t>(stats.waiting.value()));
@@ -284,7 +287,7 @@ grpc::ServerUnaryReactor* OperatorService::GetLoad(grpc::CallbackServerContext* 
 grpc::ServerUnaryReactor* OperatorService::Drain(grpc::CallbackServerContext* context,
                                                  const v1::DrainRequest* request,
                                                  v1::DrainResponse* response) {
-  return (new ShortCall(serving_, log_, "Drain", context))->AnswerNow([&] {
+  return (new ShortCall(serving_, log_, "Drain", context))->AnswerNow(*request, [&] {
     const double limit =
         request->has_limit_s() ? request->limit_s() : serving_.config().drain_limit_s;
     constexpr double kMaxS = 86400;

@@ -23,7 +23,24 @@ namespace {
 
 using ::testing::HasSubstr;
 
-class GrpcHostileTest : public ServerFixture {};
+class GrpcHostileTest : public ServerFixture {
+ protected:
+  // Of this process's heap.
+  static int64_t LiveBytes() {
+    const struct mallinfo2 heap = mallinfo2();
+    return static_cast<int64_t>(heap.uordblks + heap.hblkhd);
+  }
+};
+
+// A call from its headers to the end of its message.
+std::string WholeCall(uint32_t stream, const std::string& method, const std::string& message) {
+  std::string body = MessagePrefix(message.size()) + message;
+  std::string frames = CallHeaders(stream, method);
+  for (; body.size() > kMaxFrameBytes; body.erase(0, kMaxFrameBytes)) {
+    frames += Frame(kDataFrame, 0, stream, body.substr(0, kMaxFrameBytes));
+  }
+  return frames + Frame(kDataFrame, kEndStream, stream, body);
+}
 
 // A client that starts calls and never ends them.
 class HalfSender {
@@ -277,24 +294,40 @@ TEST_F(GrpcHostileTest, StreamsOfReflectionTakeFewThreads) {
 // A sender can turn two bytes into about 60 of memory each.
 TEST_F(GrpcHostileTest, UnknownFieldsAreNotKeptWhileACallRuns) {
   StartServer();
-  const auto live_bytes = [] {
-    const struct mallinfo2 heap = mallinfo2();
-    return static_cast<int64_t>(heap.uordblks + heap.hblkhd);
-  };
   constexpr int kFields = 1 << 20;
   v1::GenerateRequest request = TextRequest("hello", 400);
   auto* unknown = request.GetReflection()->MutableUnknownFields(&request);
   for (int i = 0; i < kFields; ++i) unknown->AddLengthDelimited(15, "");
-  const int64_t before = live_bytes();
+  const int64_t before = LiveBytes();
   grpc::ClientContext context;
   const auto stream = inference().Generate(&context, request);
   v1::GenerateResponse first;
   ASSERT_TRUE(stream->Read(&first));
-  EXPECT_LT(live_bytes() - before, 20 * kFields);
+  EXPECT_LT(LiveBytes() - before, 20 * kFields);
   context.TryCancel();
   while (stream->Read(&first)) {
   }
   (void)stream->Finish();
+}
+
+// Nor while its answer waits to be read.
+TEST_F(GrpcHostileTest, UnknownFieldsAreNotKeptWithAnAnswer) {
+  StartServer();
+  constexpr int kFields = 30'000;
+  v1::ListModelsRequest request;
+  auto* unknown = request.GetReflection()->MutableUnknownFields(&request);
+  for (int i = 0; i < kFields; ++i) unknown->AddLengthDelimited(15, "");
+  server::RawClient client(server().grpc_address());
+  AcknowledgeSettings(client);
+  const int64_t before = LiveBytes();
+  client.Send(Frame(kSettingsFrame, 0, 0, BigEndian(4, 2) + BigEndian(0, 4)) +
+              WholeCall(1, "ListModels", request.SerializeAsString()));
+  std::string received;
+  while (received.find("application/grpc") == std::string::npos &&
+         client.ReadSome(1 << 16, &received) > 0) {
+  }
+  EXPECT_LT(LiveBytes() - before, 20 * kFields);
+  EXPECT_EQ(Counted("method=\"ListModels\"").calls, 0) << "it has not ended";
 }
 
 // A few KiB of gzip can expand without limit, and gRPC would inflate them before any check.
