@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "server/log.h"
+#include "tests/server/http2_frames.h"
 #include "tests/server/http_client.h"
 #include "tests/server/server_fixture.h"
 
@@ -201,6 +202,27 @@ TEST_F(OpenAiLogTest, ALineTellsWhereItsCallComesFrom) {
   EXPECT_THAT(log, HasSubstr("call /v1/models 200 peer=127.0.0.1:"));
   EXPECT_THAT(log, HasSubstr("call ListModels OK peer=127.0.0.1:"));
   EXPECT_THAT(log, HasSubstr("call ListModels OK peer=[::1]:"));
+}
+
+// Its address can't be asked for any more when the line is written.
+TEST_F(OpenAiLogTest, ALineNamesAClientThatHasGone) {
+  StartServer();
+  const std::string log = Logged([&] {
+    v1::TokenizeRequest request;
+    while (request.text().size() < 15'000) *request.mutable_text() += TinyFolder::kCycle;
+    const std::string message = request.SerializeAsString();
+    RawClient client(server().grpc_address());
+    client.Send(Preface() + Frame(kSettingsFrame, 0, 0, BigEndian(4, 2) + BigEndian(0, 4)) +
+                CallHeaders(1, "Tokenize") +
+                Frame(kDataFrame, kEndStream, 1, MessagePrefix(message.size()) + message));
+    std::string received;
+    while (received.find("application/grpc") == std::string::npos &&
+           client.ReadSome(1 << 16, &received) > 0) {
+    }
+    client.Close();
+    EXPECT_TRUE(Counted("Tokenize", "CANCELLED", ""));
+  });
+  EXPECT_THAT(log, ContainsRegex("call Tokenize CANCELLED peer=127.0.0.1:[0-9]+ "));
 }
 
 // By the name sent to its client, whichever component found it.
