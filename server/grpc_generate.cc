@@ -258,9 +258,11 @@ class GenerateStream final : public grpc::ServerWriteReactor<v1::GenerateRespons
 
 class GenerateUnary final : public grpc::ServerUnaryReactor, public ReplySink {
  public:
-  GenerateUnary(Serving& serving, CallLog& log, grpc::CallbackServerContext* context,
-                const v1::GenerateRequest& request, v1::GenerateOnceResponse* response)
+  GenerateUnary(Serving& serving, CallLog& log, UnreadAnswers& unread,
+                grpc::CallbackServerContext* context, const v1::GenerateRequest& request,
+                v1::GenerateOnceResponse* response)
       : call_(serving, log, "GenerateOnce", context, request),
+        all_unread_(unread),
         response_(response),
         max_bytes_(serving.config().max_reply_bytes) {
     call_.Start(
@@ -302,7 +304,11 @@ class GenerateUnary final : public grpc::ServerUnaryReactor, public ReplySink {
                                    "ask for less, or use Generate, which sends several messages")
                    : status;
     if (end.ok()) {
-      call_.reply().WriteBegins(/*unseen_bytes=*/static_cast<int64_t>(response_->ByteSizeLong()));
+      const auto bytes = static_cast<int64_t>(response_->ByteSizeLong());
+      unread_.emplace(all_unread_, bytes, [this] { call_.Break(SlowReader()); });
+      call_.reply().WriteBegins(/*unseen_bytes=*/bytes);
+    } else {
+      *response_ = {};  // not sent, but kept until the end of the call
     }
     Finish(call_.End(end));
   }
@@ -338,10 +344,12 @@ class GenerateUnary final : public grpc::ServerUnaryReactor, public ReplySink {
   }
 
   GenerateCall call_;
+  UnreadAnswers& all_unread_;
   v1::GenerateOnceResponse* const response_;
   const int64_t max_bytes_;
   int64_t bytes_ = 0;  // of the reply, slightly overestimated
   bool too_large_ = false;
+  std::optional<UnreadAnswers::One> unread_;
 };
 
 }  // namespace
@@ -354,11 +362,11 @@ grpc::ServerWriteReactor<v1::GenerateResponse>* StartGenerate(Serving& serving, 
   return call;
 }
 
-grpc::ServerUnaryReactor* StartGenerateOnce(Serving& serving, CallLog& log,
+grpc::ServerUnaryReactor* StartGenerateOnce(Serving& serving, CallLog& log, UnreadAnswers& unread,
                                             grpc::CallbackServerContext* context,
                                             const v1::GenerateRequest* request,
                                             v1::GenerateOnceResponse* response) {
-  auto* const call = new GenerateUnary(serving, log, context, *request, response);
+  auto* const call = new GenerateUnary(serving, log, unread, context, *request, response);
   ReleaseRequest(*request);
   return call;
 }

@@ -7,14 +7,16 @@
 #include "baram/v1/inference.pb.h"
 #include "server/call_log.h"
 #include "server/serving.h"
+#include "server/unread_answers.h"
 
 namespace baram::server {
 
-// Start the call and release `request`; the reactors own themselves until gRPC has called OnDone.
+// Start the call and release `request`. A whole answer counts among `unread`. The reactors own
+// themselves until gRPC has called OnDone.
 grpc::ServerWriteReactor<v1::GenerateResponse>* StartGenerate(Serving& serving, CallLog& log,
                                                               grpc::CallbackServerContext* context,
                                                               const v1::GenerateRequest* request);
-grpc::ServerUnaryReactor* StartGenerateOnce(Serving& serving, CallLog& log,
+grpc::ServerUnaryReactor* StartGenerateOnce(Serving& serving, CallLog& log, UnreadAnswers& unread,
                                             grpc::CallbackServerContext* context,
                                             const v1::GenerateRequest* request,
                                             v1::GenerateOnceResponse* response);

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -55,10 +56,10 @@ class ShortCall final : public grpc::ServerUnaryReactor {
     return this;
   }
 
-  // The same on the text pool, for jobs that tokenize or render `input` into `response`. Only
-  // `input`, or the error in it, is needed of `request`.
+  // The same on the text pool, for jobs that tokenize or render `input` into `response`, which
+  // counts among `unread`. Only `input`, or the error in it, is needed of `request`.
   template <typename Request, typename Response, typename Input, typename Job>
-  ShortCall* AnswerOnTextPool(const Request& request, const Response& response,
+  ShortCall* AnswerOnTextPool(UnreadAnswers& unread, const Request& request, Response* response,
                               absl::StatusOr<Input> input, Job job) {
     absl::Status refused = serving_.CheckAccepting();
     refused.Update(serving_.CheckModel(request.model()));
@@ -66,11 +67,16 @@ class ShortCall final : public grpc::ServerUnaryReactor {
     const size_t bytes = request.ByteSizeLong();
     ReleaseRequest(request);
     if (refused.ok()) {
-      auto run = [this, &response, input = *std::move(input), job = std::move(job)] {
+      auto run = [this, &unread, response, input = *std::move(input), job = std::move(job)] {
         absl::Status status = serving_.CheckWanted(*place_, deadline_);
         if (status.ok()) status = job(input);
-        const auto bytes = status.ok() ? static_cast<int64_t>(response.ByteSizeLong()) : 0;
+        const auto bytes = static_cast<int64_t>(response->ByteSizeLong());
         if (bytes > serving_.config().max_reply_bytes) status = TooLarge(serving_.config());
+        if (!status.ok()) {
+          *response = Response();  // not sent, but kept until the end of the call
+          return Answer(status);
+        }
+        unread_.emplace(unread, bytes, [client = client_] { client->Break(); });
         Answer(status, bytes);
       };
       if (serving_.pool().Run(bytes, deadline_, std::move(run))) return this;
@@ -133,6 +139,7 @@ class ShortCall final : public grpc::ServerUnaryReactor {
   const SteadyTime deadline_;
   const Serving::Place place_;
   grpc::Alarm patience_;
+  std::optional<UnreadAnswers::One> unread_;
 };
 
 // Counted before they are copied.
@@ -153,7 +160,7 @@ grpc::ServerWriteReactor<v1::GenerateResponse>* InferenceService::Generate(
 grpc::ServerUnaryReactor* InferenceService::GenerateOnce(grpc::CallbackServerContext* context,
                                                          const v1::GenerateRequest* request,
                                                          v1::GenerateOnceResponse* response) {
-  return StartGenerateOnce(serving_, log_, context, request, response);
+  return StartGenerateOnce(serving_, log_, unread_, context, request, response);
 }
 
 grpc::ServerUnaryReactor* InferenceService::Tokenize(grpc::CallbackServerContext* context,
@@ -163,7 +170,7 @@ grpc::ServerUnaryReactor* InferenceService::Tokenize(grpc::CallbackServerContext
   absl::StatusOr<Prompt> prompt = TextPrompt{request->text(), special};
   return (new ShortCall(serving_, log_, "Tokenize", context))
       ->AnswerOnTextPool(
-          *request, *response, std::move(prompt), [this, response](const Prompt& text) {
+          unread_, *request, response, std::move(prompt), [this, response](const Prompt& text) {
             const auto ids = serving_.Tokenize(text);
             if (!ids.ok()) return ids.status();
             for (const int32_t id : *ids) {
@@ -180,7 +187,7 @@ grpc::ServerUnaryReactor* InferenceService::Detokenize(grpc::CallbackServerConte
                                                        v1::DetokenizeResponse* response) {
   const bool skip_special_tokens = request->skip_special_tokens();
   return (new ShortCall(serving_, log_, "Detokenize", context))
-      ->AnswerOnTextPool(*request, *response, TokenIds(serving_, *request),
+      ->AnswerOnTextPool(unread_, *request, response, TokenIds(serving_, *request),
                          [=, this](const std::vector<uint32_t>& ids) {
                            auto text = serving_.Detokenize(
                                {ids.begin(), ids.end()}, skip_special_tokens,
@@ -197,7 +204,7 @@ grpc::ServerUnaryReactor* InferenceService::RenderChat(grpc::CallbackServerConte
   auto prompt = ToChatPrompt(request->chat());
   return (new ShortCall(serving_, log_, "RenderChat", context))
       ->AnswerOnTextPool(
-          *request, *response, std::move(prompt), [this, response](const ChatPrompt& chat) {
+          unread_, *request, response, std::move(prompt), [this, response](const ChatPrompt& chat) {
             auto rendered = serving_.RenderChat(chat);
             if (!rendered.ok()) return rendered.status();
             response->set_text(std::move(rendered->text));

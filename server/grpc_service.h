@@ -8,6 +8,7 @@
 #include "server/call_log.h"
 #include "server/lifecycle.h"
 #include "server/serving.h"
+#include "server/unread_answers.h"
 
 namespace baram::server {
 
@@ -15,7 +16,8 @@ namespace baram::server {
 // text pool.
 class InferenceService final : public v1::Inference::CallbackService {
  public:
-  InferenceService(Serving& serving, CallLog& log) : serving_(serving), log_(log) {}
+  InferenceService(Serving& serving, CallLog& log)
+      : serving_(serving), log_(log), unread_(kLargestUnread * serving.config().max_reply_bytes) {}
 
   grpc::ServerWriteReactor<v1::GenerateResponse>* Generate(
       grpc::CallbackServerContext* context, const v1::GenerateRequest* request) override;
@@ -39,8 +41,12 @@ class InferenceService final : public v1::Inference::CallbackService {
                                        v1::ListModelsResponse* response) override;
 
  private:
+  // How many of the largest answers may wait for their readers.
+  static constexpr int64_t kLargestUnread = 8;
+
   Serving& serving_;
   CallLog& log_;
+  UnreadAnswers unread_;
 };
 
 // Like InferenceService.

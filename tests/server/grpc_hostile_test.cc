@@ -499,6 +499,42 @@ TEST_F(GrpcHostileTest, GenerateIsMeasuredBeforeItWaitsToBeRead) {
   held.set_value();
 }
 
+// No window admits them. Those that have waited longest are cut off, whatever their time.
+TEST_F(GrpcHostileTest, UnreadAnswersAreBoundedTogether) {
+  StartServer([](server::Config& config) {
+    config.slow_reader_s = 600;
+    config.max_reply_bytes = 64 << 10;
+  });
+  std::vector<std::unique_ptr<server::RawClient>> clients;
+  const auto call = [&](const std::string& method, const google::protobuf::Message& request) {
+    clients.push_back(std::make_unique<server::RawClient>(server().grpc_address()));
+    clients.back()->Send(Preface() +
+                         Frame(kSettingsFrame, 0, 0, BigEndian(4, 2) + BigEndian(0, 4)) +
+                         WholeCall(1, method, request.SerializeAsString()));
+  };
+  const auto cut_off = [&](const std::string& method) {
+    return Counted("method=\"" + method + "\",code=\"RESOURCE_EXHAUSTED\",reason=\"SLOW_READER\"")
+        .calls;
+  };
+  call("GenerateOnce", TextRequest("hello", 4));
+  v1::TokenizeRequest request;
+  while (request.text().size() < 10'000) *request.mutable_text() += TinyFolder::kCycle;
+  EXPECT_TRUE(Comes([&] {
+    call("Tokenize", request);
+    return cut_off("GenerateOnce") == 1;
+  }));
+  EXPECT_TRUE(Comes([&] {
+    call("Tokenize", request);
+    return cut_off("Tokenize") > 0;
+  }));
+  EXPECT_LT(cut_off("Tokenize"), static_cast<double>(clients.size()) - 4)
+      << "some have not waited long";
+  grpc::ClientContext context;
+  v1::TokenizeResponse response;
+  EXPECT_TRUE(inference().Tokenize(&context, request, &response).ok());
+  EXPECT_LT(response.ByteSizeLong(), 64u << 10);
+}
+
 // Each would be INVALID_ARGUMENT if its text were read.
 TEST_F(GrpcHostileTest, TextsThatNobodyWaitsForAreNotRead) {
   StartServer([](server::Config& config) {
