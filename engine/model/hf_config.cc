@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <limits>
 #include <optional>
+#include <unordered_set>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -30,10 +31,9 @@ absl::StatusOr<ConfigFields> ReadFields(const std::string& path) {
 // Adds the ids of an `eos_token_id`, one or a list, that `ids` does not have yet. -1 means none.
 void AddEosIds(const ConfigFields& fields, std::vector<int32_t>& ids) {
   constexpr int64_t kMaxId = std::numeric_limits<int32_t>::max();
+  std::unordered_set<int64_t> known(ids.begin(), ids.end());
   for (const int64_t id : fields.Integers("eos_token_id", -1, kMaxId)) {
-    if (id >= 0 && std::find(ids.begin(), ids.end(), id) == ids.end()) {
-      ids.push_back(static_cast<int32_t>(id));
-    }
+    if (id >= 0 && known.insert(id).second) ids.push_back(static_cast<int32_t>(id));
   }
 }
 
