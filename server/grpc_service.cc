@@ -10,6 +10,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -29,6 +30,10 @@ using std::chrono::steady_clock;
 absl::Status TooLarge(const Config& config) {
   return ReplyTooLarge(config.max_reply_bytes, "send less in one request");
 }
+
+// What a call holds while it waits for the text pool.
+size_t HeldBytes(const Prompt& prompt) { return BytesOf(prompt); }
+size_t HeldBytes(const std::vector<uint32_t>& ids) { return ids.size() * sizeof(uint32_t); }
 
 // A call with one short answer: sends it, ends the call if its client does not read it in time, and
 // logs how it ended. Owns itself until gRPC has called OnDone. Exactly one of the Answer methods is
@@ -64,9 +69,9 @@ class ShortCall final : public grpc::ServerUnaryReactor {
     absl::Status refused = serving_.CheckAccepting();
     refused.Update(serving_.CheckModel(request.model()));
     refused.Update(input.status());
-    const size_t bytes = request.ByteSizeLong();
     ReleaseRequest(request);
     if (refused.ok()) {
+      const size_t bytes = HeldBytes(*input);
       auto run = [this, &unread, response, input = *std::move(input), job = std::move(job)] {
         absl::Status status = serving_.CheckWanted(*place_, deadline_);
         if (status.ok()) status = job(input);
@@ -201,11 +206,11 @@ grpc::ServerUnaryReactor* InferenceService::Detokenize(grpc::CallbackServerConte
 grpc::ServerUnaryReactor* InferenceService::RenderChat(grpc::CallbackServerContext* context,
                                                        const v1::RenderChatRequest* request,
                                                        v1::RenderChatResponse* response) {
-  auto prompt = ToChatPrompt(request->chat());
+  absl::StatusOr<Prompt> prompt = ToChatPrompt(request->chat());
   return (new ShortCall(serving_, log_, "RenderChat", context))
       ->AnswerOnTextPool(
-          unread_, *request, response, std::move(prompt), [this, response](const ChatPrompt& chat) {
-            auto rendered = serving_.RenderChat(chat);
+          unread_, *request, response, std::move(prompt), [this, response](const Prompt& chat) {
+            auto rendered = serving_.RenderChat(std::get<ChatPrompt>(chat));
             if (!rendered.ok()) return rendered.status();
             response->set_text(std::move(rendered->text));
             response->mutable_token_ids()->Assign(rendered->ids.begin(), rendered->ids.end());

@@ -81,13 +81,12 @@ size_t TextBytes(const Prompt& prompt) {
   return 0;
 }
 
-// Bytes that a prompt holds while it waits to be read. Nothing else in a call is large.
+}  // namespace
+
 size_t BytesOf(const Prompt& prompt) {
   const auto* ids = std::get_if<std::vector<int32_t>>(&prompt);
   return ids == nullptr ? TextBytes(prompt) : ids->size() * sizeof(int32_t);
 }
-
-}  // namespace
 
 Serving::Serving(Engine& engine, const text::Tokenizer& tokenizer,
                  const text::ChatTemplate* chat_template, Delivery& delivery, TextPool& pool,

@@ -30,6 +30,9 @@
 
 namespace baram::server {
 
+// Bytes that a prompt holds while it waits to be read. Nothing else in a call is large.
+size_t BytesOf(const Prompt& prompt);
+
 // A conversation rendered by the chat template, as text and tokens.
 struct RenderedChat {
   std::string text;

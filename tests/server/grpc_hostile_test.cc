@@ -499,6 +499,34 @@ TEST_F(GrpcHostileTest, GenerateIsMeasuredBeforeItWaitsToBeRead) {
   held.set_value();
 }
 
+// Which is more than arrives: JSON writes a control character as six, and an id takes four bytes.
+TEST_F(GrpcHostileTest, WhatWaitsIsMeasuredAsItIsHeld) {
+  StartServer([](server::Config& config) { config.text_threads = 1; });
+  std::promise<void> held;
+  HoldTextPool(held.get_future());
+  constexpr int kEntries = 100'000;
+  ASSERT_TRUE(server().text_pool().Run(server::TextPool::kMaxQueuedBytes - 3 * kEntries,
+                                       SteadyTime::max(), [] {}));
+  const auto soon = std::chrono::system_clock::now() + std::chrono::seconds(5);
+  {
+    grpc::ClientContext context;
+    context.set_deadline(soon);
+    v1::RenderChatRequest request;
+    request.mutable_chat()->add_messages()->set_content(std::string(kEntries, '\1'));
+    v1::RenderChatResponse response;
+    EXPECT_THAT(inference().RenderChat(&context, request, &response).error_message(),
+                HasSubstr("wait to be read"));
+  }
+  grpc::ClientContext context;
+  context.set_deadline(soon);
+  v1::DetokenizeRequest request;
+  for (int i = 0; i < kEntries; ++i) request.add_token_ids(5);
+  v1::DetokenizeResponse response;
+  EXPECT_THAT(inference().Detokenize(&context, request, &response).error_message(),
+              HasSubstr("wait to be read"));
+  held.set_value();
+}
+
 // No window admits them. Those that have waited longest are cut off, whatever their time.
 TEST_F(GrpcHostileTest, UnreadAnswersAreBoundedTogether) {
   StartServer([](server::Config& config) {
