@@ -10,9 +10,9 @@ namespace baram::server {
 struct ConnectionShares {
   int32_t calls = 0;    // HTTP and gRPC each
   int32_t probes = 0;   // of the metrics listener
-  int32_t refused = 0;  // per HTTP listener, above its limit: held to send the refusal
+  int32_t refused = 0;  // per listener, above its limit: about to be closed; one descriptor each
 
-  int64_t descriptors() const { return 3 * int64_t{calls} + probes + 2 * int64_t{refused}; }
+  int64_t descriptors() const { return 3 * int64_t{calls} + probes + 3 * int64_t{refused}; }
 };
 
 // The number of descriptors that this process may open, RLIMIT_NOFILE.

@@ -43,7 +43,7 @@ GrpcAcceptor::~GrpcAcceptor() {
   }
   Wake();
   if (thread_.joinable()) thread_.join();
-  for (const auto& [watched, fd] : watched_) close(watched);
+  for (const Watched& watched : watched_) close(watched.duplicate);
   if (epoll_ >= 0) close(epoll_);
   if (wake_ >= 0) close(wake_);
 }
@@ -54,7 +54,8 @@ void GrpcAcceptor::Register(grpc::ServerBuilder& builder) {
                                                                  grpc::InsecureServerCredentials());
 }
 
-absl::Status GrpcAcceptor::Start(int32_t max_connections, const Http2Limits& limits,
+absl::Status GrpcAcceptor::Start(int32_t max_connections, int32_t max_closing,
+                                 const Http2Limits& limits,
                                  std::function<void(const char* reason)> refused) {
   if (epoll_ < 0 || wake_ < 0) {
     return absl::ResourceExhaustedError("epoll: no descriptors or no memory");
@@ -63,6 +64,7 @@ absl::Status GrpcAcceptor::Start(int32_t max_connections, const Http2Limits& lim
   for (const auto& listener : listeners_.sockets()) watches.Update(Watch(listener.fd, EPOLLIN));
   if (!watches.ok()) return watches;
   max_connections_ = max_connections;
+  max_closing_ = max_closing;
   limits_ = limits;
   refused_ = std::move(refused);
   thread_ = std::thread([this] { Loop(); });
@@ -135,7 +137,7 @@ void GrpcAcceptor::TellAll() {
   uint64_t count;
   (void)!read(wake_, &count, sizeof(count));
   if (!sending_away_.load() || std::exchange(told_, true)) return;
-  for (const auto& [watched, fd] : watched_) SendAwayHttp2(fd, Http2GoAway::When::kNow);
+  for (const Watched& watched : watched_) SendAwayHttp2(watched.fd, Http2GoAway::When::kNow);
 }
 
 bool GrpcAcceptor::IsListener(int fd) const {
@@ -151,7 +153,7 @@ GrpcAcceptor::Accepted GrpcAcceptor::Accept(int listener) {
     return exhausted ? Accepted::kNoDescriptors : Accepted::kDone;
   }
   // gRPC may keep a dead connection's resources until its last call has ended.
-  if (std::max(connections(), GuardedHttp2()) >= max_connections_) {
+  if (std::max(connections(), GuardedHttp2()) >= max_connections_ && !MakeRoom()) {
     close(fd);
     return Accepted::kTooMany;
   }
@@ -166,7 +168,7 @@ GrpcAcceptor::Accepted GrpcAcceptor::Accept(int listener) {
   SetOption(fd, IPPROTO_TCP, TCP_NODELAY, 1);
   SetOption(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, kUserTimeoutMs);
   if (told_) SendAwayHttp2(fd, Http2GoAway::When::kWithCall);
-  watched_.emplace(watched, fd);
+  watched_.push_back({.duplicate = watched, .fd = fd});
   connections_.fetch_add(1, std::memory_order_relaxed);
   grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters connection;
   connection.listener_fd = listener;
@@ -175,13 +177,26 @@ GrpcAcceptor::Accepted GrpcAcceptor::Accept(int listener) {
   return Accepted::kDone;
 }
 
+// gRPC closes its descriptor as soon as it notices.
+bool GrpcAcceptor::MakeRoom() {
+  if (GuardedHttp2() >= max_connections_ + max_closing_) return false;
+  const auto oldest = std::ranges::find_if(
+      watched_, [](const Watched& watched) { return IsSilentHttp2(watched.fd); });
+  if (oldest == watched_.end()) return false;
+  (void)shutdown(oldest->duplicate, SHUT_RDWR);
+  Forget(oldest->duplicate);
+  return true;
+}
+
 // EPOLLHUP: both directions are shut down. The client's shutdown alone (EPOLLRDHUP) is not the end:
 // gRPC keeps its descriptor and its unsent data for as long as the client takes to read. gRPC
 // closes the descriptor itself.
-void GrpcAcceptor::Forget(int watched) {
-  if (watched_.erase(watched) == 0) return;
-  (void)epoll_ctl(epoll_, EPOLL_CTL_DEL, watched, nullptr);
-  close(watched);
+void GrpcAcceptor::Forget(int duplicate) {
+  if (std::erase_if(watched_, [=](const Watched& w) { return w.duplicate == duplicate; }) == 0) {
+    return;
+  }
+  (void)epoll_ctl(epoll_, EPOLL_CTL_DEL, duplicate, nullptr);
+  close(duplicate);
   connections_.fetch_sub(1, std::memory_order_relaxed);
 }
 

@@ -11,7 +11,7 @@
 #include <memory>
 #include <mutex>
 #include <thread>
-#include <unordered_map>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "server/http2_guard.h"
@@ -30,11 +30,13 @@ class GrpcAcceptor {
 
   // Call before the server is built: it takes its connections from here.
   void Register(grpc::ServerBuilder& builder);
-  // Call after the server was built: accepts until Stop, at most `max_connections` at once. Further
-  // ones are closed without a reply, which clients see as UNAVAILABLE, and so are those that break
-  // a rule of Http2Guard. `refused` is called on this object's thread with the reason:
-  // kTooManyConnections, kNoDescriptors or one of those below.
-  absl::Status Start(int32_t max_connections, const Http2Limits& limits,
+  // Call after the server was built: accepts until Stop, at most `max_connections` at once. For a
+  // further one the oldest that has not started a call is closed; gRPC may still be closing up to
+  // `max_closing` of those. If there is none, the new one is closed without a reply, which clients
+  // see as UNAVAILABLE, and so are those that break a rule of Http2Guard. `refused` is called on
+  // this object's thread with the reason: kTooManyConnections, kNoDescriptors or one of those
+  // below.
+  absl::Status Start(int32_t max_connections, int32_t max_closing, const Http2Limits& limits,
                      std::function<void(const char* reason)> refused);
   // From now on each client is asked (GOAWAY) to make its next calls on another connection: clients
   // connected now at once, later ones with their first call. Running calls continue. Thread-safe;
@@ -59,22 +61,26 @@ class GrpcAcceptor {
   enum class Accepted : uint8_t { kDone, kTooMany, kNoDescriptors };  // kDone: also if nobody came
   Accepted Accept(int listener);                                      // requires mutex_
   bool IsListener(int fd) const;
-  void Forget(int watched);
+  bool MakeRoom();  // false: all have started a call
+  void Forget(int duplicate);
 
   // -1 if the system gave none: Start fails.
   const int epoll_, wake_;
   std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> intake_;  // gRPC's
-  int32_t max_connections_ = 0;
+  int32_t max_connections_ = 0, max_closing_ = 0;
   Http2Limits limits_;
   std::function<void(const char* reason)> refused_;
   std::atomic<int64_t> connections_{0};
   std::atomic<bool> sending_away_{false};
 
+  struct Watched {
+    int duplicate, fd;  // ours and gRPC's
+  };
   std::mutex mutex_;  // guards what follows
   bool closing_ = false;
-  bool told_ = false;                     // GOAWAY was requested for all that were connected
-  ListeningSockets listeners_;            // empty once stopped
-  std::unordered_map<int, int> watched_;  // gRPC's descriptors by their duplicates
+  bool told_ = false;             // GOAWAY was requested for all that were connected
+  ListeningSockets listeners_;    // empty once stopped
+  std::vector<Watched> watched_;  // the oldest first
 
   std::thread thread_;
 };

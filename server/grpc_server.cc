@@ -58,7 +58,8 @@ GrpcServer::GrpcServer(ListeningSockets sockets, Serving& serving, Lifecycle& li
 absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Listen(ListeningSockets sockets,
                                                                Serving& serving,
                                                                Lifecycle& lifecycle, CallLog& log,
-                                                               const Config& config) {
+                                                               const Config& config,
+                                                               int32_t max_closing) {
   // For example about the field of a client's message that is not UTF-8. They would go to stderr
   // and block on its reader.
   RedirectLibraryLogs();
@@ -93,7 +94,7 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Listen(ListeningSockets 
   server->server_->GetHealthCheckService()->SetServingStatus("startup", false);
   server->SetHealth(/*ready=*/false, /*live=*/true);
   const absl::Status accepts = server->acceptor_.Start(
-      config.max_connections,
+      config.max_connections, max_closing,
       {.max_header_bytes = config.max_header_bytes, .max_streams = config.max_streams},
       [&log](const char* reason) {
         log.RecordRefused("grpc", "UNAVAILABLE", reason, std::chrono::steady_clock::now());

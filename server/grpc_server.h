@@ -22,10 +22,12 @@ namespace baram::server {
 // thread-safe.
 class GrpcServer {
  public:
-  // Serves the connections to `sockets`, config.max_connections at once.
+  // Serves the connections to `sockets`, config.max_connections at once, besides `max_closing` that
+  // are being closed to make room.
   static absl::StatusOr<std::unique_ptr<GrpcServer>> Listen(ListeningSockets sockets,
                                                             Serving& serving, Lifecycle& lifecycle,
-                                                            CallLog& log, const Config& config);
+                                                            CallLog& log, const Config& config,
+                                                            int32_t max_closing);
   ~GrpcServer();
 
   // What grpc.health.v1 answers: `live` for "liveness", `ready` for "", "readiness" and the

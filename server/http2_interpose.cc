@@ -101,6 +101,13 @@ void SendAwayHttp2(int fd, Http2GoAway::When when) {
   (void)SendGoAway(*place->connection, fd);
 }
 
+bool IsSilentHttp2(int fd) {
+  Place* const place = Guarded(fd);
+  if (place == nullptr) return false;
+  std::lock_guard lock(place->mutex);
+  return place->connection != nullptr && !place->connection->guard.called();
+}
+
 int64_t GuardedHttp2() { return totals.connections.load(); }
 
 int64_t TakeShutDown(Http2Guard::Broken rule) {

@@ -22,6 +22,8 @@ bool GuardHttp2(int fd, const Http2Limits& limits);
 // Sends the client of the guarded connection `fd` away: see Http2GoAway. Sends nothing if gRPC
 // has closed it meanwhile. Thread-safe.
 void SendAwayHttp2(int fd, Http2GoAway::When when);
+// Whether the client of the guarded connection `fd` has not started a call yet. Thread-safe.
+bool IsSilentHttp2(int fd);
 // How many connections of this process were shut down for `rule` since the last call. They are
 // counted before they are shut down.
 int64_t TakeShutDown(Http2Guard::Broken rule);

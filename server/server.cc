@@ -140,7 +140,8 @@ absl::Status Server::Open(LoadProgress load_progress, const OpenEngine& open) {
 absl::Status Server::Listen() {
   auto sockets = Bind("grpc-listen", config_.grpc_listen);
   if (!sockets.ok()) return sockets.status();
-  auto grpc = GrpcServer::Listen(*std::move(sockets), *serving_, lifecycle_, *log_, config_);
+  auto grpc = GrpcServer::Listen(*std::move(sockets), *serving_, lifecycle_, *log_, config_,
+                                 shares_.refused);
   if (!grpc.ok()) return grpc.status();
   grpc_ = *std::move(grpc);
 

@@ -10,7 +10,7 @@ namespace {
 
 TEST(DescriptorsTest, WhatIsAllowedIsGiven) {
   const int64_t enough = DescriptorsFor(1000);
-  EXPECT_EQ(enough, 3 * 1000 + 128 + 2 * 64 + 128);
+  EXPECT_EQ(enough, 3 * 1000 + 128 + 3 * 64 + 128);
   const ConnectionShares shares = ShareDescriptors(enough, 1000);
   EXPECT_EQ(shares.calls, 1000);
   EXPECT_EQ(shares.probes, 128);
@@ -27,7 +27,7 @@ TEST(DescriptorsTest, FewAreSharedAndLeaveSomeOver) {
     ASSERT_GE(shares.refused, 1) << limit;
     ASSERT_LE(shares.descriptors(), limit - (limit < 256 ? limit / 2 : 128)) << limit;
   }
-  EXPECT_EQ(ShareDescriptors(200, 1024).calls, 21);
+  EXPECT_EQ(ShareDescriptors(200, 1024).calls, 19);
   EXPECT_EQ(ShareDescriptors(200, 8).calls, 8) << "no more than was asked for";
 }
 

@@ -18,6 +18,7 @@
 
 #include "server/errors.h"
 #include "tests/server/few_descriptors.h"
+#include "tests/server/http2_frames.h"
 #include "tests/server/http_client.h"
 #include "tests/server/server_fixture.h"
 
@@ -76,7 +77,15 @@ class GrpcConnectionsTest : public ServerFixture {
 
 TEST_F(GrpcConnectionsTest, NeverMoreThanTheLimit) {
   std::vector<std::unique_ptr<RawClient>> held;
-  for (int i = 0; i < kLimit; ++i) held.push_back(Connect());
+  for (int i = 0; i < kLimit; ++i) {
+    held.push_back(Connect());
+    held.back()->Send(Preface() + PathHeaders(1, "/grpc.health.v1.Health/Watch") +
+                      Frame(kDataFrame, kEndStream, 1, MessagePrefix(0)));
+    std::string received;
+    while (received.find("application/grpc") == std::string::npos &&
+           held.back()->ReadSome(1 << 16, &received) > 0) {
+    }
+  }
   AwaitConnections(kLimit);
   for (int i = 0; i < 5; ++i) EXPECT_EQ(Connect()->ReadToEnd(), "");
   EXPECT_EQ(server().grpc().connections(), kLimit);
@@ -90,6 +99,27 @@ TEST_F(GrpcConnectionsTest, NeverMoreThanTheLimit) {
   context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(10));
   EXPECT_TRUE(Stream(TextRequest("hello", 2), context).status.ok());
   EXPECT_EQ(server().grpc().connections(), kLimit);
+}
+
+TEST_F(GrpcConnectionsTest, TheOldestWithoutACallMakesRoom) {
+  std::vector<std::unique_ptr<RawClient>> silent;
+  for (int i = 0; i < kLimit; ++i) {
+    silent.push_back(Connect());
+    AwaitConnections(i + 1);
+  }
+  EXPECT_TRUE(Stream(TextRequest("hello", 2)).status.ok());
+  EXPECT_EQ(server().grpc().connections(), kLimit);
+  silent[0]->ReadToEnd();
+  const auto open = [](RawClient& client) {
+    client.Send(Preface() + Frame(kPingFrame, 0, 0, BigEndian(5, 8)));
+    std::string received;
+    while (received.find(BigEndian(5, 8)) == std::string::npos) {
+      if (client.ReadSome(1 << 16, &received) == 0) return false;
+    }
+    return true;
+  };
+  EXPECT_TRUE(open(*silent[1]));
+  EXPECT_TRUE(open(*silent[2]));
 }
 
 // gRPC closes connections that do not speak HTTP/2: the client sees that, and so does the count.
@@ -168,7 +198,8 @@ TEST_F(GrpcConnectionsTest, WithoutDescriptorsItRefuses) {
     const uint16_t port = sockets->port();
     server::GrpcAcceptor acceptor(*std::move(sockets));
     std::atomic<const char*> why{nullptr};
-    ASSERT_TRUE(acceptor.Start(left * kLimit, kLimits, [&](const char* told) { why = told; }).ok());
+    ASSERT_TRUE(
+        acceptor.Start(left * kLimit, 1, kLimits, [&](const char* told) { why = told; }).ok());
     sockaddr_in to{};
     to.sin_family = AF_INET;
     to.sin_port = htons(port);
@@ -195,8 +226,8 @@ TEST_F(GrpcConnectionsTest, AListenerThatCantBeWatchedIsAnError) {
   auto sockets = server::ListeningSockets::Bind("127.0.0.1:0");
   ASSERT_TRUE(sockets.ok()) << sockets.status();
   server::GrpcAcceptor acceptor(*std::move(sockets));
-  ASSERT_TRUE(acceptor.Start(kLimit, kLimits, [](const char*) {}).ok());
-  EXPECT_FALSE(acceptor.Start(kLimit, kLimits, [](const char*) {}).ok());
+  ASSERT_TRUE(acceptor.Start(kLimit, 1, kLimits, [](const char*) {}).ok());
+  EXPECT_FALSE(acceptor.Start(kLimit, 1, kLimits, [](const char*) {}).ok());
 }
 
 TEST_F(GrpcConnectionsTest, AnAddressThatComesTwiceIsBoundOnce) {
