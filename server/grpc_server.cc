@@ -26,7 +26,7 @@ constexpr int kHandshakeMs = 10'000;
 
 // The memory that the library may use for incomplete requests, which have no deadline, and for its
 // connections (read buffers, windows). Past it the library reads less from each client, then ends
-// idle connections and calls of any client; so it is far above what well-behaved clients need.
+// idle connections and calls of any client; so it is far above what Http2Guard lets clients use.
 size_t MemoryBytes(const Config& config) {
   constexpr size_t kConnectionBytes = size_t{64} << 10;
   return static_cast<size_t>(config.max_connections) * kConnectionBytes +
@@ -95,7 +95,9 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Listen(ListeningSockets 
   server->SetHealth(/*ready=*/false, /*live=*/true);
   const absl::Status accepts = server->acceptor_.Start(
       config.max_connections, max_closing,
-      {.max_header_bytes = config.max_header_bytes, .max_streams = config.max_streams},
+      {.max_header_bytes = config.max_header_bytes,
+       .max_streams = config.max_streams,
+       .max_half_sent_bytes = kRequestsAtOnce / 2 * config.max_body_bytes},
       [&log](const char* reason) {
         log.RecordRefused("grpc", "UNAVAILABLE", reason, std::chrono::steady_clock::now());
       });

@@ -33,6 +33,7 @@ Http2Guard::Http2Guard(const Http2Limits& limits, Http2Totals& all)
 // Takes this connection out of the totals.
 Http2Guard::~Http2Guard() {
   all_.half_sent.fetch_sub(std::ssize(half_sent_));
+  all_.half_sent_bytes.fetch_sub(half_sent_bytes_);
   all_.unasked_bytes.fetch_sub(unasked_bytes_);
   all_.connections.fetch_sub(1);
 }
@@ -73,6 +74,7 @@ void Http2Guard::OnFrame(const Http2Frames::Head& head, SteadyTime now) {
     acknowledged_ = true;
   }
   if (type == Http2Frames::kHeaders) OnHeaders(head);
+  if (type == Http2Frames::kData) OnData(head);
   if (type == Http2Frames::kHeaders || type == Http2Frames::kContinuation) {
     const uint32_t bytes = Http2Frames::Bytes(head);
     block_bytes_ += std::max(bytes, kMinPartBytes);
@@ -97,15 +99,39 @@ void Http2Guard::OnHeaders(const Http2Frames::Head& head) {
   if (stream % 2 == 0 || stream <= last_stream_) return;
   last_stream_ = stream;
   if (!acknowledged_ && unasked_-- == 0) broken_ = Broken::kStreams;
-  half_sent_.push_back(stream);
+  half_sent_.push_back({.stream = stream, .bytes = 0});
   all_.half_sent.fetch_add(1);
 }
 
+void Http2Guard::OnData(const Http2Frames::Head& head) {
+  const auto at = FindHalfSent(Http2Frames::Stream(head));
+  if (at == half_sent_.end()) return;
+  at->bytes += Http2Frames::Bytes(head);
+  CountHalfSent(Http2Frames::Bytes(head));
+}
+
+std::vector<Http2Guard::HalfSent>::iterator Http2Guard::FindHalfSent(uint32_t stream) {
+  const auto at = std::ranges::lower_bound(half_sent_, stream, {}, &HalfSent::stream);
+  return at != half_sent_.end() && at->stream == stream ? at : half_sent_.end();
+}
+
 void Http2Guard::NotHalfSent(uint32_t stream) {
-  const auto at = std::ranges::lower_bound(half_sent_, stream);
-  if (at == half_sent_.end() || *at != stream) return;
+  const auto at = FindHalfSent(stream);
+  if (at == half_sent_.end()) return;
+  CountHalfSent(-at->bytes);
   half_sent_.erase(at);
   all_.half_sent.fetch_sub(1);
+}
+
+// The total changes by what this connection's count does, even if another thread takes it out.
+void Http2Guard::CountHalfSent(int64_t bytes) {
+  half_sent_bytes_ += bytes;
+  all_.half_sent_bytes += bytes;
+}
+
+void Http2Guard::BreakAsLargest() {
+  broken_ = Broken::kHalfSent;
+  all_.half_sent_bytes -= half_sent_bytes_.exchange(0);
 }
 
 }  // namespace baram::server

@@ -2,7 +2,8 @@
 // over however many frames it spans; calls started only to be reset; calls of a client that has not
 // acknowledged gRPC's SETTINGS, which alone limit them; and, over all connections, calls whose
 // requests are half sent. All of these consume practically unlimited memory, and the resource quota
-// holds none of them back.
+// holds none of them back. It does hold back the bytes of half-sent requests, but by ending calls
+// of any client: so they are bounded here as well.
 //
 // This class holds the rules for one connection; http2_interpose.h describes how it gets to see the
 // bytes that gRPC reads and writes.
@@ -21,18 +22,20 @@
 namespace baram::server {
 
 struct Http2Limits {
-  int32_t max_header_bytes = 0;  // per header block
-  int32_t max_streams = 0;       // as in gRPC's SETTINGS
+  int32_t max_header_bytes = 0;     // per header block
+  int32_t max_streams = 0;          // as in gRPC's SETTINGS
+  int64_t max_half_sent_bytes = 0;  // of messages, over all connections
 };
 
 // Totals over the open connections.
 struct Http2Totals {
   std::atomic<int64_t> connections{0};
-  std::atomic<int64_t> half_sent{0};      // calls whose requests are half sent
-  std::atomic<int64_t> unasked_bytes{0};  // of header blocks before an acknowledgment
+  std::atomic<int64_t> half_sent{0};        // calls whose requests are half sent
+  std::atomic<int64_t> half_sent_bytes{0};  // that have arrived of them
+  std::atomic<int64_t> unasked_bytes{0};    // of header blocks before an acknowledgment
 };
 
-// Follows the frames of one connection. One thread at a time.
+// Follows the frames of one connection. One thread at a time, except as stated.
 class Http2Guard {
  public:
   enum class Broken : uint8_t { kNothing, kHeaderBytes, kResets, kStreams, kHalfSent };
@@ -71,15 +74,27 @@ class Http2Guard {
   void Wrote(std::span<const uint8_t> bytes);
   // The next bytes the client sent.
   void Read(std::span<const uint8_t> bytes, SteadyTime now);
-  // The first rule that was broken.
+  // The rule that was broken.
   Broken broken() const { return broken_; }
+  // What has arrived of requests that are half sent. Thread-safe.
+  int64_t half_sent_bytes() const { return half_sent_bytes_; }
+  // Breaks kHalfSent: this connection has more half-sent bytes than any other, and all together too
+  // many. They no longer count. Thread-safe.
+  void BreakAsLargest();
   // Whether the client has started a call.
   bool called() const { return last_stream_ > 0; }
 
  private:
   void OnFrame(const Http2Frames::Head& head, SteadyTime now);
   void OnHeaders(const Http2Frames::Head& head);
+  void OnData(const Http2Frames::Head& head);
+  struct HalfSent {
+    uint32_t stream;
+    int64_t bytes;
+  };
+  std::vector<HalfSent>::iterator FindHalfSent(uint32_t stream);  // end() if it is not
   void NotHalfSent(uint32_t stream);
+  void CountHalfSent(int64_t bytes);
 
   const uint32_t max_header_bytes_;
   Http2Totals& all_;
@@ -89,9 +104,10 @@ class Http2Guard {
   uint32_t unasked_;           // calls that may still begin before the SETTINGS are acknowledged
   int64_t unasked_bytes_ = 0;  // of header blocks before the acknowledgment
   uint32_t last_stream_ = 0;   // highest that was opened
-  std::vector<uint32_t> half_sent_;           // streams, in order
+  std::vector<HalfSent> half_sent_;           // in order of their streams
+  std::atomic<int64_t> half_sent_bytes_{0};   // of those; less after BreakAsLargest
   bool told_ = false, acknowledged_ = false;  // gRPC's SETTINGS
-  Broken broken_ = Broken::kNothing;
+  std::atomic<Broken> broken_{Broken::kNothing};
 };
 
 }  // namespace baram::server

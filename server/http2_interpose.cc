@@ -18,9 +18,15 @@ namespace baram::server {
 namespace {
 
 struct Connection {
-  Connection(const Http2Limits& limits, Http2Totals& all) : guard(limits, all) { go_away.Begin(); }
+  Connection(int fd, const Http2Limits& limits, Http2Totals& all)
+      : fd(fd), max_half_sent_bytes(limits.max_half_sent_bytes), guard(limits, all) {
+    go_away.Begin();
+  }
+  const int fd;
+  const int64_t max_half_sent_bytes;
   Http2Guard guard;
   Http2GoAway go_away;
+  Connection *previous = nullptr, *next = nullptr;  // in the list of all
 };
 
 // One per descriptor.
@@ -36,16 +42,35 @@ constinit std::array<Place, kMaxDescriptors> places;
 constinit Http2Totals totals;
 constinit std::array<std::atomic<int64_t>, 5> shut_down;  // by Http2Guard::Broken
 
+// All that are guarded. Their descriptors stay open as long as they are listed.
+constinit std::mutex connections_mutex;            // may be locked while a place's mutex is held
+constinit Connection* first_connection = nullptr;  // guarded by connections_mutex, as are the links
+
 Place* Guarded(int fd) {
   if (fd < 0 || static_cast<size_t>(fd) >= kMaxDescriptors) return nullptr;
   Place& place = places[static_cast<size_t>(fd)];
   return place.guarded.load(std::memory_order_acquire) ? &place : nullptr;
 }
 
+void List(Connection& connection) {
+  std::lock_guard lock(connections_mutex);
+  connection.next = first_connection;
+  if (first_connection != nullptr) first_connection->previous = &connection;
+  first_connection = &connection;
+}
+
+void Unlist(Connection& connection) {
+  std::lock_guard lock(connections_mutex);
+  (connection.previous != nullptr ? connection.previous->next : first_connection) = connection.next;
+  if (connection.next != nullptr) connection.next->previous = connection.previous;
+}
+
 // Requires the place's mutex.
 void SetConnection(Place& place, Connection* connection) {
+  if (place.connection != nullptr) Unlist(*place.connection);
   delete place.connection;
   place.connection = connection;
+  if (connection != nullptr) List(*connection);
   place.guarded.store(connection != nullptr, std::memory_order_release);
 }
 
@@ -60,15 +85,39 @@ void ForEachPart(const msghdr& message, size_t bytes, const OnPart& part) {
   }
 }
 
+void ShutDown(const Connection& connection) {
+  shut_down[static_cast<size_t>(connection.guard.broken())].fetch_add(1);
+  (void)shutdown(connection.fd, SHUT_RDWR);
+}
+
+// While there are more than `max_bytes` bytes of half-sent requests, shuts down the connection that
+// has most of them, which may have sent them long ago.
+void BoundHalfSent(int64_t max_bytes) {
+  if (totals.half_sent_bytes.load() <= max_bytes) return;
+  std::lock_guard lock(connections_mutex);
+  while (totals.half_sent_bytes.load() > max_bytes) {
+    Connection* largest = first_connection;
+    for (Connection* other = first_connection; other != nullptr; other = other->next) {
+      if (other->guard.half_sent_bytes() > largest->guard.half_sent_bytes()) largest = other;
+    }
+    if (largest == nullptr || largest->guard.half_sent_bytes() <= 0) return;
+    largest->guard.BreakAsLargest();
+    ShutDown(*largest);
+  }
+}
+
 // Whether gRPC may see what was received.
-bool Allows(Http2Guard& guard, int fd, const msghdr& message, size_t received) {
+bool Allows(Connection& connection, const msghdr& message, size_t received) {
+  Http2Guard& guard = connection.guard;
   if (guard.broken() != Http2Guard::Broken::kNothing) return false;
   const auto now = std::chrono::steady_clock::now();
   ForEachPart(message, received, [&](std::span<const uint8_t> bytes) { guard.Read(bytes, now); });
-  if (guard.broken() == Http2Guard::Broken::kNothing) return true;
-  shut_down[static_cast<size_t>(guard.broken())].fetch_add(1);
-  (void)shutdown(fd, SHUT_RDWR);
-  return false;
+  if (guard.broken() != Http2Guard::Broken::kNothing) {
+    ShutDown(connection);
+    return false;
+  }
+  BoundHalfSent(connection.max_half_sent_bytes);
+  return guard.broken() == Http2Guard::Broken::kNothing;
 }
 
 // Sends what is due of the GOAWAY. False: the kernel did not accept all of it yet.
@@ -88,7 +137,7 @@ bool GuardHttp2(int fd, const Http2Limits& limits) {
   if (fd < 0 || static_cast<size_t>(fd) >= kMaxDescriptors) return false;
   Place& place = places[static_cast<size_t>(fd)];
   std::lock_guard lock(place.mutex);
-  SetConnection(place, new Connection(limits, totals));
+  SetConnection(place, new Connection(fd, limits, totals));
   return true;
 }
 
@@ -128,7 +177,7 @@ ssize_t recvmsg(int fd, msghdr* message, int flags) {
   std::lock_guard lock(place->mutex);
   if (place->connection == nullptr) return received;
   const auto bytes = static_cast<size_t>(received);
-  return baram::server::Allows(place->connection->guard, fd, *message, bytes) ? received : 0;
+  return baram::server::Allows(*place->connection, *message, bytes) ? received : 0;
 }
 
 // If the socket is full, gRPC is told so and tries again once there is room.

@@ -31,7 +31,8 @@ using ::testing::HasSubstr;
 class GrpcConnectionsTest : public ServerFixture {
  protected:
   static constexpr int kLimit = 3;
-  static constexpr server::Http2Limits kLimits = {.max_header_bytes = 16 << 10, .max_streams = 256};
+  static constexpr server::Http2Limits kLimits = {
+      .max_header_bytes = 16 << 10, .max_streams = 256, .max_half_sent_bytes = 1 << 20};
   void SetUp() override {
     StartServer([](server::Config& config) { config.max_connections = kLimit; });
   }

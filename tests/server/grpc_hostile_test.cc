@@ -126,6 +126,24 @@ TEST_F(GrpcHostileTest, HalfSentRequestsHoldBoundedMemory) {
   EXPECT_TRUE(after.status.ok()) << after.status.error_message();
 }
 
+// Past its own limit gRPC would end calls of any client.
+TEST_F(GrpcHostileTest, HalfSentRequestsOfOneClientCostNoOther) {
+  constexpr size_t kBody = 64 << 10, kHalf = 60'000;
+  StartServer([](server::Config& config) { config.max_body_bytes = kBody; });
+  HalfSender modest(server().grpc_address()), greedy(server().grpc_address());
+  EXPECT_TRUE(modest.Send(kHalf, kBody - 1));
+  size_t taken = 0;
+  while (taken < 64 * kBody && greedy.Send(kHalf, kBody - 1)) taken += kHalf;
+  EXPECT_GT(taken, 8 * kBody);
+  EXPECT_LT(taken, 24 * kBody);
+  EXPECT_TRUE(Comes([&] {
+    return server().metrics().Text().find("reason=\"TOO_MANY_HALF_SENT\"} 1\n") !=
+           std::string::npos;
+  }));
+  EXPECT_TRUE(modest.Send(kHalf, kBody - 1));
+  EXPECT_TRUE(Stream(TextRequest("hello", 4)).status.ok());
+}
+
 // Starts a connection and acknowledges the server's SETTINGS.
 void AcknowledgeSettings(server::RawClient& client) {
   client.Send(Preface());

@@ -31,7 +31,9 @@ using std::chrono::steady_clock;
 
 constexpr int32_t kMaxHeader = 4096;  // bytes of a header block
 constexpr uint32_t kStreams = 150;
-constexpr server::Http2Limits kLimits = {.max_header_bytes = kMaxHeader, .max_streams = kStreams};
+constexpr int64_t kHalfSentBytes = 10'000;
+constexpr server::Http2Limits kLimits = {
+    .max_header_bytes = kMaxHeader, .max_streams = kStreams, .max_half_sent_bytes = kHalfSentBytes};
 
 server::Http2Totals totals;
 
@@ -261,6 +263,28 @@ TEST(Http2GuardTest, HalfSentCallsAreCountedUntilTheyEnd) {
   EXPECT_EQ(open, 0);
 }
 
+TEST(Http2GuardTest, BytesAreCountedUntilTheirCallIsSent) {
+  server::Http2Totals all;
+  const auto data = [](uint32_t stream, size_t bytes, char flags = 0) {
+    return Frame(kDataFrame, flags, stream, std::string(bytes, 'd'));
+  };
+  {
+    Http2Guard guard(kLimits, all), other(kLimits, all);
+    Read(guard, Preface() + Calls(1, 3) + data(1, 1000) + data(3, 200) + data(1, 30) + data(9, 4));
+    Read(other, Preface() + Calls(1, 1) + data(1, 5000));
+    EXPECT_EQ(guard.half_sent_bytes(), 1230);
+    EXPECT_EQ(all.half_sent_bytes, 6230);
+    Read(guard, data(1, 7, kEndStream) + data(5, 6));
+    EXPECT_EQ(guard.half_sent_bytes(), 206);
+    guard.BreakAsLargest();
+    EXPECT_EQ(guard.broken(), Broken::kHalfSent);
+    EXPECT_EQ(all.half_sent_bytes, 5000);
+    const std::string reset = Frame(kResetFrame, 0, 3, BigEndian(8, 4));
+    guard.Wrote({reinterpret_cast<const uint8_t*>(reset.data()), reset.size()});
+  }
+  EXPECT_EQ(all.half_sent_bytes, 0);
+}
+
 TEST(Http2GuardTest, WhereManyAreHalfSentEachConnectionHasAShare) {
   for (const int64_t connections : {40, 4000}) {
     server::Http2Totals all;
@@ -472,6 +496,32 @@ TEST(Http2GuardTest, SendmsgTellsWhichCallsHaveEnded) {
   EXPECT_EQ(server::TakeShutDown(Broken::kHalfSent), 1);
   pairs.clear();
   EXPECT_TRUE(begin());
+}
+
+// Not the one that sends the last of too many bytes.
+TEST(Http2GuardTest, TheConnectionWithMostHalfSentBytesIsShutDown) {
+  const Pair most, late, others;
+  const auto send = [](const Pair& pair, const std::string& frames) {
+    pair.Send(frames);
+    return pair.Receive() == std::ssize(frames);
+  };
+  const auto half = [](size_t bytes) { return Frame(kDataFrame, 0, 1, std::string(bytes, 'd')); };
+  for (const Pair* const pair : {&most, &late, &others}) {
+    ASSERT_TRUE(server::GuardHttp2(pair->server(), kLimits));
+    EXPECT_TRUE(send(*pair, Preface() + Calls(1, 1) + half(kHalfSentBytes / 4)));
+  }
+  EXPECT_TRUE(send(most, half(kHalfSentBytes / 4)));
+  EXPECT_FALSE(most.ended());
+  EXPECT_TRUE(send(late, half(1)));
+  EXPECT_TRUE(most.ended());
+  EXPECT_EQ(most.Receive(), 0);
+  EXPECT_EQ(server::TakeShutDown(Broken::kHalfSent), 1);
+  EXPECT_TRUE(send(late, half(kHalfSentBytes / 4)));
+  EXPECT_FALSE(late.ended());
+  EXPECT_FALSE(send(late, half(kHalfSentBytes / 4))) << "it now has most itself";
+  EXPECT_TRUE(late.ended());
+  EXPECT_FALSE(others.ended());
+  EXPECT_EQ(server::TakeShutDown(Broken::kHalfSent), 1);
 }
 
 // An HTTP connection may get the number of a gRPC one that has just ended.
