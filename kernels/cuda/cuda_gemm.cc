@@ -19,7 +19,7 @@ constexpr int64_t kSumBytes =
     kSplitBytes > CublasLt::kWorkspaceBytes ? kSplitBytes : CublasLt::kWorkspaceBytes;
 constexpr int64_t kCounterBytes = kMaxSplitTiles * int64_t{sizeof(uint32_t)};
 
-void* WideMemoryIn(void* memory) {
+void* Fp32MemoryIn(void* memory) {
   return static_cast<std::byte*>(memory) + kSumBytes + kCounterBytes;
 }
 
@@ -29,7 +29,7 @@ constexpr uint8_t kProbeByte = 0x3f;  // 0.746 in bf16
 
 }  // namespace
 
-int64_t CudaDevice::GemmBytes() { return kSumBytes + kCounterBytes + kWideBytes; }
+int64_t CudaDevice::GemmBytes() { return kSumBytes + kCounterBytes + kFp32Bytes; }
 
 SplitMemory CudaDevice::SharedTiles() const {
   auto* bytes = static_cast<std::byte*>(gemm_memory_.get());
@@ -58,7 +58,7 @@ Error CudaDevice::OpenGemm() {
 }
 
 Error CudaDevice::ProbeCublasLt(std::string* problem) {
-  auto* a = static_cast<std::byte*>(WideMemoryIn(gemm_memory_.get()));
+  auto* a = static_cast<std::byte*>(Fp32MemoryIn(gemm_memory_.get()));
   constexpr int64_t kBytes = kProbe * kProbe * int64_t{sizeof(uint16_t)};
   std::byte* weight = a + kBytes;
   std::byte* out = weight + kBytes;
@@ -82,11 +82,11 @@ Error CudaDevice::ProbeCublasLt(std::string* problem) {
 }
 
 GemmArgs CudaDevice::LibraryPart(const GemmArgs& args, const GemmPlan& plan, int64_t begin) const {
-  if (plan.wide_rows == 0) return args;
-  const int64_t count = std::min<int64_t>(plan.wide_rows, args.a.rows - begin);
+  if (plan.fp32_rows == 0) return args;
+  const int64_t count = std::min<int64_t>(plan.fp32_rows, args.a.rows - begin);
   GemmArgs part = args;
   part.a = args.a.Rows(begin, count);
-  part.out = DenseTensor(WideMemoryIn(gemm_memory_.get()), DType::kF32, count, args.out.cols);
+  part.out = DenseTensor(Fp32MemoryIn(gemm_memory_.get()), DType::kF32, count, args.out.cols);
   return part;
 }
 
@@ -105,7 +105,7 @@ Error CudaDevice::GemmByLibrary(const GemmArgs& args, const GemmPlan& plan) {
       }
       return refusal;
     }
-    if (plan.wide_rows == 0) continue;
+    if (plan.fp32_rows == 0) continue;
     LaunchRound(part.out, args.out.Rows(begin, count), Launches());
   }
   return nullptr;

@@ -166,7 +166,7 @@ __device__ __forceinline__ void StorePair(const MmaLaunch& args, int64_t row, in
   if (has_high) to[1] = FromFloat<Out>(high);
 }
 
-template <typename Tile, bool kWideA, typename Out>
+template <typename Tile, bool kAlignedA, typename Out>
 __global__ void __launch_bounds__(Tile::kThreads, Tile::kResidentBlocks)
     MmaKernel(const __grid_constant__ MmaLaunch args) {
   Bf16* stages = DynamicShared<Bf16>();
@@ -189,7 +189,7 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kResidentBlocks)
   // is left to copy.
   const auto load_a = [&](int64_t step) {
     if (step < last_step) {
-      LoadTile<Tile::kRows, Tile::kThreads, kWideA ? Source::kAligned : Source::kUnaligned>(
+      LoadTile<Tile::kRows, Tile::kThreads, kAlignedA ? Source::kAligned : Source::kUnaligned>(
           args.a, tile_row, step * kMmaStepK, args.k, stage_of(step));
     }
     CopyAsyncCommit();
@@ -235,14 +235,14 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kResidentBlocks)
   }
 }
 
-template <typename Tile, bool kWideA>
+template <typename Tile, bool kAlignedA>
 void LaunchTile(const MmaLaunch& launch, DType out_type, int32_t splits, LaunchStream stream) {
   const Dim3 grid{static_cast<uint32_t>(CeilDivide(launch.a.rows, Tile::kRows)),
                   static_cast<uint32_t>(CeilDivide(launch.weight.rows, Tile::kColumns)),
                   static_cast<uint32_t>(splits)};
   WithType(out_type, [&](auto out) {
     using Out = typename decltype(out)::Type;
-    Launch(MmaKernel<Tile, kWideA, Out>, grid, {Tile::kThreads}, Tile::kSharedBytes, stream,
+    Launch(MmaKernel<Tile, kAlignedA, Out>, grid, {Tile::kThreads}, Tile::kSharedBytes, stream,
            launch);
   });
 }
@@ -264,11 +264,11 @@ void LaunchGemmMma(const GemmArgs& args, const GemmPlan& plan, const SplitMemory
           reinterpret_cast<uintptr_t>(args.out.data) % pair_bytes == 0 && args.out.stride % 2 == 0,
       .k = shape.k,
       .split_memory = memory};
-  const bool wide_a = ProblemOf(args).wide_a;
+  const bool aligned_a = ProblemOf(args).aligned_a;
   if (plan.tile == kLargeMmaTile) {
-    Check(wide_a, "the large tile is planned for aligned rows");
+    Check(aligned_a, "the large tile is planned for aligned rows");
     LaunchTile<LargeTile, true>(launch, args.out.dtype, plan.splits, stream);
-  } else if (wide_a) {
+  } else if (aligned_a) {
     LaunchTile<SmallTile, true>(launch, args.out.dtype, plan.splits, stream);
   } else {
     LaunchTile<SmallTile, false>(launch, args.out.dtype, plan.splits, stream);

@@ -56,7 +56,8 @@ GemmPlan SelectMma(const GemmProblem& problem, int64_t multiprocessors) {
   const auto tiles = [&](int64_t tile) {
     return CeilDivide(problem.rows, tile) * CeilDivide(problem.n, tile);
   };
-  if (problem.wide_a && problem.rows >= kLargeTileRows && tiles(kLargeMmaTile) >= multiprocessors) {
+  if (problem.aligned_a && problem.rows >= kLargeTileRows &&
+      tiles(kLargeMmaTile) >= multiprocessors) {
     plan.tile = kLargeMmaTile;
     return plan;
   }
@@ -68,8 +69,8 @@ GemmPlan SelectMma(const GemmProblem& problem, int64_t multiprocessors) {
 
 // Rows from which a product with bias is worth the extra rounding pass: with fewer, reading W costs
 // more than multiplying, and our own kernel reads it once as well.
-constexpr int64_t kMinWideRows = 256;
-constexpr int64_t kWideRowsMultiple = 128;  // of the maximum: whole tiles of the library's kernels
+constexpr int64_t kMinFp32Rows = 256;
+constexpr int64_t kFp32RowsMultiple = 128;  // of the maximum: whole tiles of the library's kernels
 
 // cuBLASLt's bias has the type of the result; ours is fp32. Gemm must not round it to bf16: where
 // it nearly cancels the sum, every bit of the result would be wrong. So the library adds it to a
@@ -77,29 +78,29 @@ constexpr int64_t kWideRowsMultiple = 128;  // of the maximum: whole tiles of th
 // and 2048 tokens that is 4 + 4 + 2 bytes per element instead of 2, some 20 us at L2 speed on top
 // of some 85 us of products; our own kernel, on mma.sync, has two thirds of the library's speed at
 // best. Parts are of equal size: a short last one would read all of W for a few rows. Results too
-// wide for kMinWideRows are left to our own kernel.
-int32_t WideRows(const GemmProblem& problem) {
+// wide for kMinFp32Rows are left to our own kernel.
+int32_t Fp32Rows(const GemmProblem& problem) {
   const int64_t most =
-      kWideBytes / (problem.n * int64_t{sizeof(float)}) / kWideRowsMultiple * kWideRowsMultiple;
-  if (most < kMinWideRows) return 0;
+      kFp32Bytes / (problem.n * int64_t{sizeof(float)}) / kFp32RowsMultiple * kFp32RowsMultiple;
+  if (most < kMinFp32Rows) return 0;
   return static_cast<int32_t>(CeilDivide(problem.rows, CeilDivide(problem.rows, most)));
 }
 
 // nullopt: cuBLASLt does not suit the product. Its tensor-core kernels need rows aligned to 16
 // bytes.
 std::optional<GemmPlan> SelectCublasLt(const GemmProblem& problem) {
-  if (!problem.wide_a || !problem.wide_out || problem.k % 8 != 0) return std::nullopt;
+  if (!problem.aligned_a || !problem.aligned_out || problem.k % 8 != 0) return std::nullopt;
   GemmPlan plan{.path = GemmPath::kCublasLt};
   if (!problem.has_bias || problem.out == DType::kF32) return plan;
-  if (problem.rows < kMinWideRows || problem.n % 8 != 0) return std::nullopt;
-  plan.wide_rows = WideRows(problem);
-  if (plan.wide_rows == 0) return std::nullopt;
+  if (problem.rows < kMinFp32Rows || problem.n % 8 != 0) return std::nullopt;
+  plan.fp32_rows = Fp32Rows(problem);
+  if (plan.fp32_rows == 0) return std::nullopt;
   return plan;
 }
 
-bool IsWide(const void* data) { return reinterpret_cast<uintptr_t>(data) % 16 == 0; }
-bool HasWideRows(const Tensor& tensor) {
-  return IsWide(tensor.data) && tensor.stride * DTypeBytes(tensor.dtype) % 16 == 0;
+bool IsAligned(const void* data) { return reinterpret_cast<uintptr_t>(data) % 16 == 0; }
+bool HasAlignedRows(const Tensor& tensor) {
+  return IsAligned(tensor.data) && tensor.stride * DTypeBytes(tensor.dtype) % 16 == 0;
 }
 
 }  // namespace
@@ -108,14 +109,14 @@ GemmProblem ProblemOf(const GemmArgs& args) {
   return {.rows = args.a.rows,
           .n = args.weight.shape.n,
           .k = args.weight.shape.k,
-          .wide_a = HasWideRows(args.a),
-          .wide_out = HasWideRows(args.out) && IsWide(args.bias),
+          .aligned_a = HasAlignedRows(args.a),
+          .aligned_out = HasAlignedRows(args.out) && IsAligned(args.bias),
           .has_bias = args.bias != nullptr,
           .out = args.out.dtype};
 }
 
 GemmPlan SelectOwnGemm(const GemmProblem& problem, int32_t multiprocessors) {
-  const bool skinny = problem.rows <= kMaxSkinnyRows && problem.wide_a && problem.k % 8 == 0;
+  const bool skinny = problem.rows <= kMaxSkinnyRows && problem.aligned_a && problem.k % 8 == 0;
   return skinny ? SelectSkinny(problem, multiprocessors) : SelectMma(problem, multiprocessors);
 }
 
@@ -135,9 +136,9 @@ std::string ToString(const GemmPlan& plan) {
     case GemmPath::kMma:
       return "mma " + std::to_string(plan.tile) + " x " + std::to_string(plan.tile) + splits;
     case GemmPath::kCublasLt:
-      return plan.wide_rows == 0
+      return plan.fp32_rows == 0
                  ? "cublaslt"
-                 : "cublaslt, rounded by " + std::to_string(plan.wide_rows) + " rows";
+                 : "cublaslt, rounded by " + std::to_string(plan.fp32_rows) + " rows";
   }
   return "?";
 }

@@ -33,14 +33,14 @@ inline constexpr int64_t kSplitBytes = int64_t{32} << 20;
 inline constexpr int32_t kMaxSplitTiles = 1024;
 // Memory for results of the library waiting to be rounded: fits into the smallest L2, 50 MB, so
 // that they never go to HBM.
-inline constexpr int64_t kWideBytes = int64_t{32} << 20;
+inline constexpr int64_t kFp32Bytes = int64_t{32} << 20;
 
 struct GemmProblem {
   int64_t rows = 0;
   int64_t n = 0;
   int64_t k = 0;
-  bool wide_a = false;    // the rows of `a` are aligned to 16 bytes
-  bool wide_out = false;  // the rows of `out` and the bias are
+  bool aligned_a = false;    // the rows of `a` are aligned to 16 bytes
+  bool aligned_out = false;  // the rows of `out` and the bias are
   bool has_bias = false;
   DType out = DType::kBF16;
 };
@@ -59,7 +59,7 @@ struct GemmPlan {
   int32_t splits = 1;  // blocks that share a tile's k
   // kCublasLt: rows per call whose result stays in fp32, for LaunchRound; 0: all rows at once, in
   // the type of `out`
-  int32_t wide_rows = 0;
+  int32_t fp32_rows = 0;
   bool operator==(const GemmPlan&) const = default;
 };
 

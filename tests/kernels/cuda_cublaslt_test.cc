@@ -117,7 +117,7 @@ TEST_P(CudaCublasLtTest, AndOurKernelsAreWithinTheTablesTolerance) {
   testing::PreparedOp op = gpu.bed().Prepare(op_case);
   const auto& args = std::get<GemmArgs>(op.args);
   ASSERT_EQ(PlanOf(args).path, GemmPath::kCublasLt);
-  if (PlanOf(args).wide_rows == 0) {  // as is; otherwise the device has more to do
+  if (PlanOf(args).fp32_rows == 0) {  // as is; otherwise the device has more to do
     SCOPED_TRACE("the library");
     ASSERT_EQ(gpu.library->Multiply(args, false, gpu.stream.get()), nullptr);
     ASSERT_EQ(Synchronize(gpu.stream.get()), nullptr);
@@ -162,7 +162,7 @@ TEST_F(CudaCublasLtTest, LongResultsAreRoundedPartByPart) {
   const testing::Outcome ref = gpu.family.ref->Run(op_case);
   const testing::Outcome magnitudes = gpu.family.ref->Run(op_case, {}, true);
   const testing::PreparedOp op = gpu.bed().Prepare(op_case);
-  EXPECT_EQ(PlanOf(std::get<GemmArgs>(op.args)).wide_rows, 150);
+  EXPECT_EQ(PlanOf(std::get<GemmArgs>(op.args)).fp32_rows, 150);
   const testing::Outcome got = gpu.bed().Run(op_case);
   EXPECT_EQ(got.broken, "");
   EXPECT_EQ(gpu.device().KernelOf(op.args), "cublaslt, rounded by 150 rows");

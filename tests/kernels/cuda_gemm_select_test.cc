@@ -15,7 +15,7 @@ constexpr GemmFacts kH200 = {.multiprocessors = 132, .has_cublaslt = true};
 constexpr GemmFacts kAlone = {.multiprocessors = 132, .has_cublaslt = false};
 
 GemmProblem Problem(int64_t rows, int64_t n, int64_t k) {
-  return {.rows = rows, .n = n, .k = k, .wide_a = true, .wide_out = true};
+  return {.rows = rows, .n = n, .k = k, .aligned_a = true, .aligned_out = true};
 }
 
 std::string Plan(const GemmProblem& problem, const GemmFacts& facts = kH200) {
@@ -84,7 +84,7 @@ TEST(CudaGemmSelect, TheCutOfASkinnyProductDoesNotDependOnItsRows) {
 TEST(CudaGemmSelect, RowsThatVectorsCannotReadGoToTensorCoresElementByElement) {
   for (int64_t rows : {1, 16, 17, 4096}) {
     GemmProblem problem = Problem(rows, 28672, 4096);
-    problem.wide_a = false;
+    problem.aligned_a = false;
     EXPECT_EQ(Plan(problem), "mma 64 x 64") << rows;
   }
   EXPECT_EQ(Plan(Problem(4, 28672, 4094)), "mma 64 x 64");
@@ -98,7 +98,7 @@ TEST(CudaGemmSelect, WhatTheLibraryDoesNotTakeStaysHere) {
   problem.n = 6144;
   problem.out = DType::kF32;
   EXPECT_EQ(Plan(problem), "cublaslt");
-  problem.wide_out = false;
+  problem.aligned_out = false;
   EXPECT_EQ(Plan(problem), "mma 128 x 128");
   EXPECT_EQ(Plan(Problem(2048, 50257, 4096)), "cublaslt");  // an odd vocabulary is no obstacle
   EXPECT_EQ(Plan(Problem(2048, 6144, 4094)), "mma 128 x 128");
@@ -121,12 +121,12 @@ TEST(CudaGemmSelect, ResultsOfTheLibraryWithABiasAreRoundedAfterwards) {
     problem.n = n;
     const GemmPlan plan = SelectGemm(problem, kH200);
     if (plan.path != GemmPath::kCublasLt) continue;
-    ASSERT_GT(plan.wide_rows, 0);
-    ASSERT_LE(plan.wide_rows * n * 4, kWideBytes) << n;
+    ASSERT_GT(plan.fp32_rows, 0);
+    ASSERT_LE(plan.fp32_rows * n * 4, kFp32Bytes) << n;
   }
   problem.n = 4608;
   for (problem.rows = 256; problem.rows <= 8192; ++problem.rows) {
-    const int64_t part = SelectGemm(problem, kH200).wide_rows;
+    const int64_t part = SelectGemm(problem, kH200).fp32_rows;
     ASSERT_GT(part, 0);
     const int64_t last = problem.rows - (problem.rows - 1) / part * part;
     ASSERT_GE(last, part - 8) << problem.rows << " rows end with a short part";

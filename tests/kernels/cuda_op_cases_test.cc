@@ -56,7 +56,7 @@ int32_t MostSplits(const std::vector<OpCase>& cases, int32_t multiprocessors) {
   for (const OpCase& op_case : cases) {
     const auto* c = std::get_if<testing::GemmCase>(&op_case.spec);
     if (c == nullptr) continue;
-    const GemmProblem problem{.rows = c->rows, .n = c->n, .k = c->k, .wide_a = true};
+    const GemmProblem problem{.rows = c->rows, .n = c->n, .k = c->k, .aligned_a = true};
     const GemmPlan plan = SelectGemm(problem, {multiprocessors, true});
     if (plan.path == GemmPath::kSkinny) most = std::max(most, plan.splits);
   }
