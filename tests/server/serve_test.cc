@@ -260,7 +260,7 @@ TEST_F(ServeTest, ADrainThatWasAskedForIsNotDelayed) {
 TEST_F(ServeTest, WithFewDescriptorsProbesAreAnswered) {
   const Background serve = ServeOn(" --drain-delay 0", "ulimit -n 200; ");
   EXPECT_THAT(serve.log,
-              HasSubstr("warning limiting HTTP and gRPC to 21 connections each instead of "));
+              HasSubstr("warning limiting HTTP and gRPC to 19 connections each instead of "));
   std::vector<std::unique_ptr<server::RawClient>> idle;
   for (const char* const name : {"HTTP", "gRPC", "metrics"}) {
     for (int i = 0; i < 260; ++i) {
