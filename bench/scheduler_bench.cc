@@ -55,7 +55,8 @@ ModelSpec Spec(int32_t max_positions) {
   spec.head = {.heads = 1, .kv_heads = 1, .head_dim = 8};
   spec.ropes = {{.rotary_dim = 8}};
   spec.tied_lm_head = true;
-  for (const int32_t window : {0, 512}) spec.layers.push_back({.window = window, .attention_scale = 0.35f, .ffn = 16});
+  for (const int32_t window : {0, 512})
+    spec.layers.push_back({.window = window, .attention_scale = 0.35f, .ffn = 16});
   return spec;
 }
 

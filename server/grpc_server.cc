@@ -79,9 +79,7 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Listen(ListeningSockets 
   builder.SetSyncServerOption(grpc::ServerBuilder::NUM_CQS, 1);
   RefuseCompression(builder);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, config.max_streams);
-  // Http2Guard enforces the setting. The library counts 32 bytes more for each entry, and what
-  // Huffman coding saves: with the same limit it would end connections first, without a log line.
-  builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, 2 * config.max_header_bytes);
+  builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, config.max_header_bytes);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_IDLE_MS, kMaxIdleMs);
   builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, kHandshakeMs);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);

@@ -42,7 +42,7 @@ class InferenceService final : public v1::Inference::CallbackService {
 
  private:
   // How many of the largest answers may wait for their readers.
-  static constexpr int64_t kLargestUnread = 8;
+  static constexpr int64_t kLargestUnread = 16;
 
   Serving& serving_;
   CallLog& log_;

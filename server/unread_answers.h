@@ -11,8 +11,8 @@
 namespace baram::server {
 
 // Answers of one message each, which gRPC holds until they are sent: as bytes, and as an object of
-// up to 16 times as many. If all together exceed a limit, the oldest are cut off as too slow:
-// clients that read are done with theirs long before. Thread-safe.
+// up to 16 times as many. If all together exceed a limit, the oldest large ones are cut off as too
+// slow, and the oldest small ones if that is not enough. Thread-safe.
 class UnreadAnswers {
  public:
   // `max_bytes`: on the wire.
@@ -40,32 +40,40 @@ class UnreadAnswers {
     std::function<void()> cut_off;
   };
 
+  using Answers = std::map<uint64_t, Counted>;  // by number, so the oldest first
+
+  static constexpr int64_t kSmallBytes = 64 << 10;
+  Answers& OfSize(int64_t bytes) { return bytes > kSmallBytes ? large_ : small_; }
+
   // A single answer may exceed the limit.
   uint64_t Add(int64_t bytes, std::function<void()> cut_off) {
     std::lock_guard lock(mutex_);
-    all_.emplace_hint(all_.end(), ++last_, Counted{bytes, std::move(cut_off)});
+    OfSize(bytes).emplace(++last_, Counted{bytes, std::move(cut_off)});
     bytes_ += bytes;
-    while (bytes_ > max_bytes_ && all_.size() > 1) {
-      const auto oldest = all_.begin();
-      oldest->second.cut_off();
-      bytes_ -= oldest->second.bytes;
-      all_.erase(oldest);
+    while (bytes_ > max_bytes_ && large_.size() + small_.size() > 1) {
+      Answers& answers = large_.empty() ? small_ : large_;
+      answers.begin()->second.cut_off();
+      Erase(answers, answers.begin());
     }
     return last_;
   }
   void Remove(uint64_t number) {
     std::lock_guard lock(mutex_);
-    const auto found = all_.find(number);
-    if (found == all_.end()) return;
-    bytes_ -= found->second.bytes;
-    all_.erase(found);
+    for (Answers* answers : {&large_, &small_}) {
+      const auto found = answers->find(number);
+      if (found != answers->end()) Erase(*answers, found);
+    }
+  }
+  void Erase(Answers& answers, Answers::iterator answer) {
+    bytes_ -= answer->second.bytes;
+    answers.erase(answer);
   }
 
   const int64_t max_bytes_;
-  std::mutex mutex_;                 // guards what follows
-  std::map<uint64_t, Counted> all_;  // by number, so the oldest first
-  uint64_t last_ = 0;                // number
-  int64_t bytes_ = 0;                // of all_
+  std::mutex mutex_;  // guards what follows
+  Answers large_, small_;
+  uint64_t last_ = 0;  // number
+  int64_t bytes_ = 0;  // of all
 };
 
 }  // namespace baram::server

@@ -68,7 +68,7 @@ class OpBed {
  public:
   struct Limits {
     int64_t memory_bytes = int64_t{48} << 20;
-    int32_t slots = 48;
+    int32_t slots = 1040;
     int32_t max_pages_per_slot = 64;
     int32_t vocab_size = 50016;
     int32_t max_step_tokens = 1024;

@@ -198,28 +198,6 @@ TEST_F(GrpcHostileTest, MetadataMayBeAsLargeAsTheSettingSays) {
   EXPECT_TRUE(status.ok()) << status.error_message();
 }
 
-// It ends a connection with all its calls, so the log says why, also if the metadata is one frame.
-TEST_F(GrpcHostileTest, MetadataTooLargeIsLogged) {
-  constexpr size_t kLimit = 8 << 10;
-  StartServer([](server::Config& config) { config.max_header_bytes = kLimit; });
-  const auto call = [&](int entries, size_t bytes) {
-    grpc::ClientContext context;
-    for (int i = 0; i < entries; ++i) {
-      context.AddMetadata("x-" + std::to_string(i), std::string(bytes / entries, 'm'));
-    }
-    const auto stub = v1::Inference::NewStub(NewChannel());
-    v1::GenerateOnceResponse response;
-    return stub->GenerateOnce(&context, TextRequest("hello", 4), &response).error_code();
-  };
-  EXPECT_EQ(call(1, kLimit - 500), grpc::StatusCode::OK);
-  EXPECT_EQ(call(100, kLimit - 1500), grpc::StatusCode::OK);
-  EXPECT_EQ(call(1, kLimit), grpc::StatusCode::UNAVAILABLE);
-  EXPECT_EQ(call(100, kLimit), grpc::StatusCode::UNAVAILABLE);
-  EXPECT_TRUE(Comes([&] {
-    return server().metrics().Text().find("reason=\"HEADERS_TOO_LARGE\"} 2\n") != std::string::npos;
-  }));
-}
-
 // A client may cancel what it runs; one that starts calls only to reset them is disconnected. gRPC
 // 1.51 keeps accepting them while earlier ones wait to be cleaned up.
 TEST_F(GrpcHostileTest, CallsBegunToBeResetEndTheirConnection) {
