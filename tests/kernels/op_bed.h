@@ -71,8 +71,8 @@ class OpBed {
     int32_t slots = 1040;
     int32_t max_pages_per_slot = 64;
     int32_t vocab_size = 50016;
-    int32_t max_step_tokens = 1024;
-    int32_t max_step_outputs = 64;
+    int32_t max_step_tokens = 1040;
+    int32_t max_step_outputs = 1040;
     int64_t gap_elements = 5;  // between the rows of a tensor; 8 keeps rows aligned
     // Lays out cases of gigabytes in milliseconds: values repeat and are copied on the device,
     // weights and caches are filled as a whole, and outputs and the gaps between rows are left as
