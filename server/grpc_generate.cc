@@ -46,7 +46,7 @@ class GenerateCall {
         context_(context),
         logged_(log, method, *context),
         place_(serving.NewPlace()),
-        writer_(serving.tokenizer(), request.output()) {
+        writer_(serving.prompts().tokenizer(), request.output()) {
     if (!request.request_id().empty()) request_id() = request.request_id();
     if (request_id().empty()) request_id() = NewRequestId();
   }

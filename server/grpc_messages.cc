@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "server/errors.h"
 #include "server/json_fields.h"
+#include "server/prompt_reader.h"
 
 namespace baram::server {
 namespace {
@@ -101,7 +102,7 @@ absl::StatusOr<ChatPrompt> ToChatPrompt(const v1::Chat& chat) {
     messages.push_back(std::move(object));
   }
   const std::string& arguments = chat.template_arguments_json();
-  if (absl::Status size = Serving::CheckArgumentsSize(arguments); !size.ok()) return size;
+  if (absl::Status size = PromptReader::CheckArgumentsSize(arguments); !size.ok()) return size;
   if (const auto object = ParseBody(arguments, "It"); !arguments.empty() && !object.ok()) {
     return InvalidField("chat.template_arguments_json",
                         absl::StrCat("chat.template_arguments_json must be a JSON object, as in ",
@@ -123,8 +124,8 @@ absl::StatusOr<Call> ToCall(const v1::GenerateRequest& request, const Serving& s
   if (absl::Status status = CheckStopping(request.stopping()); !status.ok()) return status;
   if (absl::Status status = CheckSalt(request.cache()); !status.ok()) return status;
   if (absl::Status status = serving.CheckModel(request.model()); !status.ok()) return status;
-  absl::Status fits = serving.CheckPromptIds(static_cast<size_t>(request.token_ids().ids_size()),
-                                             request.has_truncate_prompt_tokens());
+  const auto ids = static_cast<size_t>(request.token_ids().ids_size());
+  absl::Status fits = serving.prompts().CheckPromptIds(ids, request.has_truncate_prompt_tokens());
   if (!fits.ok()) return fits;
   auto prompt = ToPrompt(request);
   if (!prompt.ok()) return prompt.status();

@@ -19,6 +19,7 @@
 #include "server/grpc_generate.h"
 #include "server/grpc_messages.h"
 #include "server/grpc_status.h"
+#include "server/prompt_reader.h"
 #include "server/slow_reader.h"
 #include "server/version.h"
 
@@ -148,9 +149,9 @@ class ShortCall final : public grpc::ServerUnaryReactor {
 };
 
 // Counted before they are copied.
-absl::StatusOr<std::vector<uint32_t>> TokenIds(const Serving& serving,
+absl::StatusOr<std::vector<uint32_t>> TokenIds(const PromptReader& prompts,
                                                const v1::DetokenizeRequest& request) {
-  absl::Status few = serving.CheckDetokenized(static_cast<size_t>(request.token_ids_size()));
+  absl::Status few = prompts.CheckDetokenized(static_cast<size_t>(request.token_ids_size()));
   if (!few.ok()) return few;
   return std::vector<uint32_t>(request.token_ids().begin(), request.token_ids().end());
 }
@@ -176,11 +177,11 @@ grpc::ServerUnaryReactor* InferenceService::Tokenize(grpc::CallbackServerContext
   return (new ShortCall(serving_, log_, "Tokenize", context))
       ->AnswerOnTextPool(
           unread_, *request, response, std::move(prompt), [this, response](const Prompt& text) {
-            const auto ids = serving_.Tokenize(text);
+            const auto ids = serving_.prompts().Tokenize(text);
             if (!ids.ok()) return ids.status();
             for (const int32_t id : *ids) {
               response->add_token_ids(static_cast<uint32_t>(id));
-              response->add_tokens(serving_.tokenizer().TokenBytes(id));
+              response->add_tokens(serving_.prompts().tokenizer().TokenBytes(id));
             }
             response->set_max_model_len(static_cast<uint32_t>(serving_.info().max_model_len));
             return absl::OkStatus();
@@ -192,9 +193,9 @@ grpc::ServerUnaryReactor* InferenceService::Detokenize(grpc::CallbackServerConte
                                                        v1::DetokenizeResponse* response) {
   const bool skip_special_tokens = request->skip_special_tokens();
   return (new ShortCall(serving_, log_, "Detokenize", context))
-      ->AnswerOnTextPool(unread_, *request, response, TokenIds(serving_, *request),
+      ->AnswerOnTextPool(unread_, *request, response, TokenIds(serving_.prompts(), *request),
                          [=, this](const std::vector<uint32_t>& ids) {
-                           auto text = serving_.Detokenize(
+                           auto text = serving_.prompts().Detokenize(
                                {ids.begin(), ids.end()}, skip_special_tokens,
                                serving_.config().max_reply_bytes, TooLarge(serving_.config()));
                            if (!text.ok()) return text.status();
@@ -210,7 +211,7 @@ grpc::ServerUnaryReactor* InferenceService::RenderChat(grpc::CallbackServerConte
   return (new ShortCall(serving_, log_, "RenderChat", context))
       ->AnswerOnTextPool(
           unread_, *request, response, std::move(prompt), [this, response](const Prompt& chat) {
-            auto rendered = serving_.RenderChat(std::get<ChatPrompt>(chat));
+            auto rendered = serving_.prompts().RenderChat(std::get<ChatPrompt>(chat));
             if (!rendered.ok()) return rendered.status();
             response->set_text(std::move(rendered->text));
             response->mutable_token_ids()->Assign(rendered->ids.begin(), rendered->ids.end());

@@ -62,14 +62,14 @@ absl::StatusOr<OpenAiRequest> ReadRequest(OpenAiEndpoint endpoint, HttpExchange&
   if (!type.ok()) return type;
   auto read = ParseOpenAiRequest(endpoint, exchange.TakeBody(), serving.config().max_n);
   if (!read.ok()) return read;
-  if (read->shows_tools && endpoint == OpenAiEndpoint::kChat && serving.takes_tools()) {
+  if (read->shows_tools && endpoint == OpenAiEndpoint::kChat && serving.prompts().takes_tools()) {
     return InvalidField(
         "tools",
         "tools is not served: this server has no tool calling yet, and this model's "
         "chat template would show them; leave it out.");
   }
   absl::Status effort =
-      CheckReasoningEffort(read->reasoning_effort, serving.takes_reasoning_effort());
+      CheckReasoningEffort(read->reasoning_effort, serving.prompts().takes_reasoning_effort());
   if (!effort.ok()) return effort;
   return read;
 }

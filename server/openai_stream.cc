@@ -54,7 +54,7 @@ OpenAiStream::OpenAiStream(const OpenAiCall& call, const OpenAiRequest& request,
       max_tokens_name_(request.call.max_tokens_name),
       request_id_(std::move(request_id)),
       reply_(request.format, request.call.prompts.size(),
-             HeaderOf(request, call.serving, request_id_), call.serving.tokenizer(),
+             HeaderOf(request, call.serving, request_id_), call.serving.prompts().tokenizer(),
              SilentEos(request.call, call.serving), call.serving.config().max_http_reply_bytes) {}
 
 void OpenAiStream::Start(Call call, bool on_text_pool) {
@@ -97,9 +97,10 @@ bool OpenAiStream::OnAccepted(size_t index, absl::StatusOr<Accepted> accepted) {
     if (as_it_came && !accepted->cut_after) {
       prompt.text = *std::move(as_it_came);
     } else if (format_.echo) {
+      const text::Tokenizer& tokenizer = call_.serving.prompts().tokenizer();
       const std::span<const int32_t> ids(prompt.ids);
-      prompt.text = EchoOf(call_.serving.tokenizer(), ids.subspan(accepted->cut_after.value_or(0)),
-                           !format_.prompt_only);
+      prompt.text =
+          EchoOf(tokenizer, ids.subspan(accepted->cut_after.value_or(0)), !format_.prompt_only);
     }
     // Its chunks come only after this function has returned.
     reply_.SetPrompt(index, std::move(prompt));

@@ -43,7 +43,7 @@ absl::StatusOr<std::string> Tokenized(const std::vector<int32_t>& ids, const Ser
   const char* before = "";
   for (const int32_t id : ids) {
     const auto [text, added] = texts.try_emplace(id);
-    if (added) text->second = Dump(serving.tokenizer().TokenText(id));
+    if (added) text->second = Dump(serving.prompts().tokenizer().TokenText(id));
     absl::StrAppend(&body, std::exchange(before, ","), text->second);
     if (absl::Status size = CheckReplySize(body.size(), serving.config()); !size.ok()) return size;
   }
@@ -60,9 +60,9 @@ absl::StatusOr<std::string> Tokenize(const Serving& serving, HttpExchange& excha
   if (!request.ok()) return request.status();
   if (absl::Status status = serving.CheckModel(request->model); !status.ok()) return status;
   absl::Status effort =
-      CheckReasoningEffort(request->reasoning_effort, serving.takes_reasoning_effort());
+      CheckReasoningEffort(request->reasoning_effort, serving.prompts().takes_reasoning_effort());
   if (!effort.ok()) return effort;
-  const absl::StatusOr<std::vector<int32_t>> ids = serving.Tokenize(request->prompt);
+  const absl::StatusOr<std::vector<int32_t>> ids = serving.prompts().Tokenize(request->prompt);
   if (!ids.ok()) return ids.status();
   return Tokenized(*ids, serving);
 }
@@ -75,11 +75,11 @@ absl::StatusOr<std::string> Detokenize(const Serving& serving, HttpExchange& exc
   if (fields.Array("tokens") == nullptr) {
     fields.Fail("tokens", "tokens is missing: send an array of token ids.");
   }
-  const std::vector<int64_t> ids = fields.Integers("tokens", serving.max_detokenized());
+  const std::vector<int64_t> ids = fields.Integers("tokens", serving.prompts().max_detokenized());
   if (!fields.status().ok()) return fields.status();
   if (absl::Status status = serving.CheckModel(model); !status.ok()) return status;
   const Config& config = serving.config();
-  absl::StatusOr<std::string> text = serving.Detokenize(
+  absl::StatusOr<std::string> text = serving.prompts().Detokenize(
       ids, /*skip_special_tokens=*/false, config.max_http_reply_bytes, TooLarge(config));
   if (text.ok()) {
     std::string body = Dump({{"prompt", *std::move(text)}});

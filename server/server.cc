@@ -132,8 +132,10 @@ absl::Status Server::Open(LoadProgress load_progress, const OpenEngine& open) {
                                          ReplyLimits{.pending_bytes = config_.stream_bytes,
                                                      .pending_tokens = config_.stream_tokens,
                                                      .slow_reader_s = config_.slow_reader_s});
-  serving_ = std::make_unique<Serving>(*engine_, *tokenizer_, chat_template_.get(), *delivery_,
-                                       *pool_, lifecycle_, config_);
+  prompts_ =
+      std::make_unique<PromptReader>(*tokenizer_, chat_template_.get(), engine_->info(), config_);
+  serving_ =
+      std::make_unique<Serving>(*engine_, *prompts_, *delivery_, *pool_, lifecycle_, config_);
   return absl::OkStatus();
 }
 

@@ -18,6 +18,7 @@
 #include "server/http_server.h"
 #include "server/lifecycle.h"
 #include "server/metrics.h"
+#include "server/prompt_reader.h"
 #include "server/serving.h"
 #include "server/settings.h"
 
@@ -84,6 +85,7 @@ class Server {
   std::unique_ptr<Metrics> metrics_;
   std::unique_ptr<CallLog> log_;
   std::unique_ptr<Delivery> delivery_;  // its thread hands long work to the pool
+  std::unique_ptr<PromptReader> prompts_;
   std::unique_ptr<Serving> serving_;
   std::unique_ptr<GrpcServer> grpc_;
   std::unique_ptr<HttpServer> http_, probes_;

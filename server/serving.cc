@@ -1,7 +1,5 @@
-// Serving: validates a call, tokenizes its prompts and submits them.
+// Serving: validates a call, has its prompts tokenized and submits them.
 #include "server/serving.h"
-
-#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <chrono>
@@ -15,7 +13,6 @@
 #include "server/errors.h"
 #include "server/model_text.h"
 #include "server/random.h"
-#include "server/request_id.h"
 #include "server/text/utf8.h"
 
 namespace baram::server {
@@ -39,14 +36,6 @@ double Choose(const std::optional<double>& asked, const std::optional<double>& o
 const char* FieldOf(const Prompt& prompt) {
   if (std::holds_alternative<TextPrompt>(prompt)) return "text";
   return std::holds_alternative<ChatPrompt>(prompt) ? "chat" : "token_ids";
-}
-
-absl::Status TooLong(int32_t max_model_len, size_t prompt_tokens) {
-  return InvalidField("prompt",
-                      absl::StrCat("This model's maximum context length is ", max_model_len,
-                                   " tokens, but the prompt has ", prompt_tokens,
-                                   " and a reply needs at least one; shorten the prompt or set "
-                                   "truncate_prompt_tokens."));
 }
 
 absl::Status TooLongReply(int32_t max_model_len, size_t prompt_tokens, const Call& call) {
@@ -88,22 +77,16 @@ size_t BytesOf(const Prompt& prompt) {
   return ids == nullptr ? TextBytes(prompt) : ids->size() * sizeof(int32_t);
 }
 
-Serving::Serving(Engine& engine, const text::Tokenizer& tokenizer,
-                 const text::ChatTemplate* chat_template, Delivery& delivery, TextPool& pool,
+Serving::Serving(Engine& engine, const PromptReader& prompts, Delivery& delivery, TextPool& pool,
                  const Lifecycle& lifecycle, const Config& config)
     : engine_(engine),
-      tokenizer_(tokenizer),
-      chat_template_(chat_template),
+      prompts_(prompts),
       delivery_(delivery),
       pool_(pool),
       lifecycle_(lifecycle),
       config_(config),
-      max_prompt_bytes_(MaxPromptBytes(config, engine.info().max_model_len)),
-      takes_reasoning_effort_(chat_template != nullptr && chat_template->Reads("reasoning_effort")),
-      takes_tools_(chat_template != nullptr && chat_template->Reads("tools")),
-      model_root_(text::MendUtf8(AbsolutePath(config.model))) {
-  eos_ids_ = EosIds(engine.info(), tokenizer);
-}
+      model_root_(text::MendUtf8(AbsolutePath(config.model))),
+      eos_ids_(EosIds(engine.info(), prompts.tokenizer())) {}
 
 void Serving::Start(Call call, std::vector<ReplySink*> sinks, Done done, Place place) {
   place->Enter(call.request_id);
@@ -245,14 +228,15 @@ absl::StatusOr<Request> Serving::Translate(const Call& call, const Prompt& promp
   const EngineInfo& model = info();
   Request request;
   request.id = call.request_id;
-  absl::StatusOr<std::vector<int32_t>> ids = Tokenize(prompt);
+  absl::StatusOr<std::vector<int32_t>> ids = prompts_.Tokenize(prompt);
   if (!ids.ok()) return ids.status();
   if (ids->empty())
     return InvalidField(FieldOf(prompt), "The prompt is empty: send at least one token.");
   request.prompt = *std::move(ids);
-  if (absl::Status cut = Truncate(call, prompt, &request.prompt, cut_after); !cut.ok()) return cut;
+  absl::Status fits = prompts_.Truncate(call, prompt, &request.prompt, cut_after);
+  fits.Update(prompts_.CheckPromptIds(request.prompt.size(), /*truncated=*/false));
+  if (!fits.ok()) return fits;
   const int64_t room = model.max_model_len - std::ssize(request.prompt);
-  if (room < 1) return TooLong(model.max_model_len, request.prompt.size());
   if (call.max_tokens && *call.max_tokens > room && !call.may_end_sooner) {
     return TooLongReply(model.max_model_len, request.prompt.size(), call);
   }
@@ -287,29 +271,6 @@ absl::StatusOr<Request> Serving::Translate(const Call& call, const Prompt& promp
   return request;
 }
 
-absl::Status Serving::Truncate(const Call& call, const Prompt& prompt, std::vector<int32_t>* ids,
-                               std::optional<size_t>* cut_after) const {
-  if (!call.truncate_prompt_tokens) return absl::OkStatus();
-  int64_t keep = *call.truncate_prompt_tokens;
-  if (keep == -1) {
-    keep = std::max<int64_t>(1, info().max_model_len - call.max_tokens.value_or(1));
-  }
-  const int64_t drop = std::ssize(*ids) - keep;
-  if (drop <= 0) return absl::OkStatus();
-  int64_t before = 0;
-  if (const auto* text = std::get_if<TextPrompt>(&prompt); text && text->add_special_tokens) {
-    // Hugging Face's tokenizers truncate a text before they add special tokens.
-    const auto bare = tokenizer_.Encode(text->text, /*add_special_tokens=*/false,
-                                        static_cast<size_t>(max_prompt_bytes_));
-    if (!bare.ok()) return OfText("text", bare.status());
-    before = std::search(ids->begin(), ids->end(), bare->begin(), bare->end()) - ids->begin();
-    if (before >= keep) before = 0;  // only special tokens would be kept, or the text is not found
-  }
-  ids->erase(ids->begin() + before, ids->begin() + before + drop);
-  *cut_after = static_cast<size_t>(before);
-  return absl::OkStatus();
-}
-
 SamplingParams Serving::TranslateSampling(const Call& call) const {
   const EngineInfo& model = info();
   const GenerationDefaults neutral;
@@ -334,111 +295,6 @@ SamplingParams Serving::TranslateSampling(const Call& call) const {
   sampling.seed = call.seed ? *call.seed : RandomBits();
   sampling.logprobs = static_cast<int32_t>(call.logprobs.value_or(-1));
   return sampling;
-}
-
-absl::StatusOr<std::vector<int32_t>> Serving::Tokenize(const Prompt& prompt) const {
-  if (const auto* text = std::get_if<TextPrompt>(&prompt)) {
-    return EncodePrompt(text->text, text->add_special_tokens, FieldOf(prompt));
-  }
-  if (const auto* chat = std::get_if<ChatPrompt>(&prompt)) {
-    absl::StatusOr<RenderedChat> rendered = RenderChat(*chat);
-    if (!rendered.ok()) return rendered.status();
-    return std::move(rendered->ids);
-  }
-  const auto& ids = std::get<std::vector<int32_t>>(prompt);
-  for (const int32_t id : ids) {
-    absl::Status known = CheckTokenId("token_ids", id, info().vocab_size);
-    if (!known.ok()) return known;
-  }
-  return ids;
-}
-
-absl::StatusOr<std::vector<int32_t>> Serving::EncodePrompt(const std::string& text,
-                                                           bool add_special_tokens,
-                                                           std::string_view field) const {
-  if (static_cast<int64_t>(text.size()) > max_prompt_bytes_) {
-    return InvalidField(field, absl::StrCat("The prompt has ", text.size(),
-                                            " bytes, but this server takes at most ",
-                                            max_prompt_bytes_, "; shorten it."));
-  }
-  auto ids = tokenizer_.Encode(text, add_special_tokens, static_cast<size_t>(max_prompt_bytes_));
-  if (!ids.ok()) return OfText(field, ids.status());
-  return ids;
-}
-
-absl::Status Serving::CheckArgumentsSize(std::string_view arguments_json) {
-  constexpr size_t kMaxBytes = 64 << 10;
-  if (arguments_json.size() <= kMaxBytes) return absl::OkStatus();
-  return InvalidField("chat.template_arguments_json",
-                      absl::StrCat("The template's arguments have ", arguments_json.size(),
-                                   " bytes, but at most ", kMaxBytes, " are allowed."));
-}
-
-absl::StatusOr<RenderedChat> Serving::RenderChat(const ChatPrompt& prompt) const {
-  absl::StatusOr<std::string> text = RenderText(prompt);
-  if (!text.ok()) return text.status();
-  auto ids = EncodePrompt(*text, prompt.add_special_tokens, "chat");
-  if (!ids.ok()) return ids.status();
-  return RenderedChat{*std::move(text), *std::move(ids)};
-}
-
-absl::StatusOr<std::string> Serving::RenderText(const ChatPrompt& prompt) const {
-  if (chat_template_ == nullptr) {
-    return InvalidField("chat",
-                        "This model has no chat template: send the prompt as text, or ask the "
-                        "server's operator for --chat-template.");
-  }
-  const bool go_on = prompt.continue_final_message.value_or(false);
-  if (go_on && prompt.add_generation_prompt.value_or(false)) {
-    return InvalidField("chat.continue_final_message",
-                        "continue_final_message excludes add_generation_prompt: set one of them.");
-  }
-  if (absl::Status size = CheckArgumentsSize(prompt.arguments_json); !size.ok()) return size;
-  auto text = chat_template_->Render(prompt.messages_json, prompt.arguments_json,
-                                     prompt.add_generation_prompt.value_or(!go_on), go_on);
-  if (text.ok()) return text;
-  const bool of_arguments = text::ChatTemplate::BlamesArguments(text.status());
-  return OfText(of_arguments ? "chat.template_arguments_json" : "chat.messages", text.status());
-}
-
-absl::StatusOr<std::string> Serving::Detokenize(const std::vector<int64_t>& ids,
-                                                bool skip_special_tokens, int64_t max_bytes,
-                                                const absl::Status& too_large) const {
-  if (absl::Status count = CheckDetokenized(ids.size()); !count.ok()) return count;
-  std::vector<int32_t> narrow;
-  narrow.reserve(ids.size());
-  // A token may stand for many bytes: a few megabytes of ids for gigabytes of text.
-  int64_t bytes = 0;
-  for (const int64_t id : ids) {
-    absl::Status known = CheckTokenId("token_ids", id, info().vocab_size);
-    if (!known.ok()) return known;
-    narrow.push_back(static_cast<int32_t>(id));
-    if (skip_special_tokens && tokenizer_.IsSpecial(narrow.back())) continue;
-    bytes += std::ssize(tokenizer_.TokenBytes(narrow.back()));
-    if (bytes > max_bytes) return too_large;
-  }
-  auto text = tokenizer_.Decode(narrow, skip_special_tokens);
-  if (!text.ok()) return OfText("token_ids", text.status());
-  return text;
-}
-
-absl::Status Serving::CheckDetokenized(size_t ids) const {
-  if (ids <= max_detokenized()) return absl::OkStatus();
-  return InvalidField("token_ids", absl::StrCat("There are ", ids, " token ids, but at most ",
-                                                max_detokenized(), " are allowed."));
-}
-
-absl::Status Serving::CheckPromptIds(size_t ids, bool truncated) const {
-  const auto context = static_cast<size_t>(info().max_model_len);
-  return truncated || ids < context ? absl::OkStatus() : TooLong(info().max_model_len, ids);
-}
-
-absl::Status Serving::OfText(std::string_view field, const absl::Status& error) {
-  const std::string message(error.message());
-  if (!absl::IsInternal(error)) return InvalidField(field, message);
-  const std::string incident = NewRequestId();
-  spdlog::error("incident {}: {}", incident, message);
-  return Incident(incident);
 }
 
 absl::Status Serving::CheckModel(const std::string& model) const {

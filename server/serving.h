@@ -1,6 +1,6 @@
 // Serving: the one path that both front ends use, from a client's call to a running request:
-// validate, template, tokenize, Engine::Submit. Everything that can be refused is refused here,
-// with the code and the sentence that the client sees.
+// validate, template, tokenize, Engine::Submit. Everything that can be refused is refused here, or
+// by PromptReader if it is the text, with the code and the sentence that the client sees.
 #ifndef BARAM_SERVER_SERVING_H_
 #define BARAM_SERVER_SERVING_H_
 
@@ -11,7 +11,6 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -22,22 +21,15 @@
 #include "server/calls_being_read.h"
 #include "server/delivery.h"
 #include "server/lifecycle.h"
+#include "server/prompt_reader.h"
 #include "server/reply.h"
 #include "server/settings.h"
-#include "server/text/chat_template.h"
-#include "server/text/tokenizer.h"
 #include "server/text_pool.h"
 
 namespace baram::server {
 
 // Bytes that a prompt holds while it waits to be read. Nothing else in a call is large.
 size_t BytesOf(const Prompt& prompt);
-
-// A conversation rendered by the chat template, as text and tokens.
-struct RenderedChat {
-  std::string text;
-  std::vector<int32_t> ids;
-};
 
 // What a front end gets when a prompt is accepted.
 struct Accepted {
@@ -50,9 +42,8 @@ struct Accepted {
 // Everything passed to the constructor must outlive it. Thread-safe.
 class Serving {
  public:
-  // `chat_template` may be null; chat prompts are then refused.
-  Serving(Engine& engine, const text::Tokenizer& tokenizer, const text::ChatTemplate* chat_template,
-          Delivery& delivery, TextPool& pool, const Lifecycle& lifecycle, const Config& config);
+  Serving(Engine& engine, const PromptReader& prompts, Delivery& delivery, TextPool& pool,
+          const Lifecycle& lifecycle, const Config& config);
 
   // A front end's handle on a call that is to be read, to be marked when the client disconnects.
   using Place = std::shared_ptr<CallsBeingRead::Place>;
@@ -77,36 +68,14 @@ class Serving {
   // Ends all calls with this id, including those that wait to be read; false if there are none.
   bool Abort(const std::string& request_id);
 
-  // The same checks without running. They take time: run them on the text pool.
-  absl::StatusOr<std::vector<int32_t>> Tokenize(const Prompt& prompt) const;
-  absl::StatusOr<RenderedChat> RenderChat(const ChatPrompt& prompt) const;
-  // Returns `too_large` instead of a text of more than `max_bytes`, without building it.
-  absl::StatusOr<std::string> Detokenize(const std::vector<int64_t>& ids, bool skip_special_tokens,
-                                         int64_t max_bytes, const absl::Status& too_large) const;
-  // How many ids Detokenize accepts; front ends that copy them check it first.
-  size_t max_detokenized() const { return static_cast<size_t>(max_prompt_bytes_); }
-  absl::Status CheckDetokenized(size_t ids) const;
-
-  // Whether a prompt of `ids` ids can fit the context; `truncated` says that it will be cut to fit.
-  // Front ends that copy ids check it first.
-  absl::Status CheckPromptIds(size_t ids, bool truncated) const;
-
   // Unavailable while draining and after the device was lost.
   absl::Status CheckAccepting() const;
   // NotFound unless `model` is empty or a served name.
   absl::Status CheckModel(const std::string& model) const;
-  // The limit of template arguments; front ends that parse them check it first.
-  static absl::Status CheckArgumentsSize(std::string_view arguments_json);
-  // Converts an error of the text library to a client's: InvalidField or, if the library itself
-  // failed, an Incident, whose cause is logged.
-  static absl::Status OfText(std::string_view field, const absl::Status& error);
   // The deadline of a call that has `timeout_s` left, or set none (nullopt). One later than
   // --max-request-timeout allows is clamped, over gRPC and HTTP alike.
   SteadyTime Deadline(SteadyTime now, std::optional<double> timeout_s) const;
 
-  // Whether the chat template reads reasoning_effort, and tools.
-  bool takes_reasoning_effort() const { return takes_reasoning_effort_; }
-  bool takes_tools() const { return takes_tools_; }
   // The EOS ids, the primary one first; a reply that ends with that one has no stop_reason.
   const std::vector<int32_t>& eos_ids() const { return eos_ids_; }
   const std::vector<std::string>& served_names() const { return config_.served_model_names; }
@@ -116,9 +85,9 @@ class Serving {
   const Config& config() const { return config_; }
   const EngineInfo& info() const { return engine_.info(); }
   Engine& engine() const { return engine_; }
+  const PromptReader& prompts() const { return prompts_; }
   // Unfinished requests, and texts that wait to be read.
   int64_t unfinished() const { return engine_.unfinished() + pool_.waiting(); }
-  const text::Tokenizer& tokenizer() const { return tokenizer_; }
   TextPool& pool() const { return pool_; }
 
  private:
@@ -128,30 +97,19 @@ class Serving {
   // `cut_after`: see Accepted.
   absl::StatusOr<Request> Translate(const Call& call, const Prompt& prompt,
                                     std::optional<size_t>* cut_after) const;
-  // Cuts `ids` to what truncate_prompt_tokens keeps.
-  absl::Status Truncate(const Call& call, const Prompt& prompt, std::vector<int32_t>* ids,
-                        std::optional<size_t>* cut_after) const;
   SamplingParams TranslateSampling(const Call& call) const;  // without min_tokens
   // The status of a call that is not accepted.
   absl::Status WhyUnavailable() const;
   absl::Status Explain(const absl::Status& refused) const;
-  absl::StatusOr<std::string> RenderText(const ChatPrompt& prompt) const;
-  absl::StatusOr<std::vector<int32_t>> EncodePrompt(const std::string& text,
-                                                    bool add_special_tokens,
-                                                    std::string_view field) const;
 
   Engine& engine_;
-  const text::Tokenizer& tokenizer_;
-  const text::ChatTemplate* chat_template_;
+  const PromptReader& prompts_;
   Delivery& delivery_;
   TextPool& pool_;
   const Lifecycle& lifecycle_;
   const Config& config_;
-  const int64_t max_prompt_bytes_;
-  const bool takes_reasoning_effort_;
-  const bool takes_tools_;
   const std::string model_root_;
-  std::vector<int32_t> eos_ids_;
+  const std::vector<int32_t> eos_ids_;
   CallsBeingRead reading_;
   std::atomic<uint64_t> calls_{0};  // so far
 };

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "server/errors.h"
+#include "server/prompt_reader.h"
 #include "server/text/utf8.h"
 #include "tests/server/grpc_detail.h"
 #include "tests/server/server_fixture.h"
@@ -230,12 +231,13 @@ TEST_F(GrpcErrorsTest, AnEosIdOutsideTheVocabularyIsIgnored) {
 }
 
 TEST(TextErrors, WhatFailsHereIsNotTheClients) {
-  const absl::Status theirs = server::Serving::OfText("text", absl::InvalidArgumentError("Empty."));
+  const absl::Status theirs =
+      server::PromptReader::OfText("text", absl::InvalidArgumentError("Empty."));
   EXPECT_TRUE(absl::IsInvalidArgument(theirs));
   EXPECT_EQ(theirs.message(), "Empty.");
   EXPECT_EQ(server::FactsOf(theirs).field, "text");
   const absl::Status ours =
-      server::Serving::OfText("text", absl::InternalError("failed at x.rs:3"));
+      server::PromptReader::OfText("text", absl::InternalError("failed at x.rs:3"));
   EXPECT_TRUE(absl::IsInternal(ours));
   EXPECT_EQ(server::FactsOf(ours).reason, "INTERNAL");
   EXPECT_EQ(server::FactsOf(ours).field, "");
