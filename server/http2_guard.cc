@@ -73,7 +73,7 @@ void Http2Guard::OnFrame(const Http2Frames::Head& head, SteadyTime now) {
     if (!told_) broken_ = Broken::kStreams;
     acknowledged_ = true;
   }
-  if (type == Http2Frames::kHeaders) OnHeaders(head);
+  if (type == Http2Frames::kHeaders) OnHeaders(head, now);
   if (type == Http2Frames::kData) OnData(head);
   if (type == Http2Frames::kHeaders || type == Http2Frames::kContinuation) {
     const uint32_t bytes = Http2Frames::Bytes(head);
@@ -93,13 +93,14 @@ void Http2Guard::OnFrame(const Http2Frames::Head& head, SteadyTime now) {
 }
 
 // gRPC ignores even stream ids; an id that is not above all previous ones carries trailers.
-void Http2Guard::OnHeaders(const Http2Frames::Head& head) {
+void Http2Guard::OnHeaders(const Http2Frames::Head& head, SteadyTime now) {
   block_bytes_ = 0;
   const uint32_t stream = Http2Frames::Stream(head);
   if (stream % 2 == 0 || stream <= last_stream_) return;
   last_stream_ = stream;
   if (!acknowledged_ && unasked_-- == 0) broken_ = Broken::kStreams;
-  half_sent_.push_back({.stream = stream, .bytes = 0});
+  if (half_sent_.empty()) half_sent_since_ = now;
+  half_sent_.push_back({.stream = stream, .bytes = 0, .since = now});
   all_.half_sent.fetch_add(1);
 }
 
@@ -120,6 +121,7 @@ void Http2Guard::NotHalfSent(uint32_t stream) {
   if (at == half_sent_.end()) return;
   CountHalfSent(-at->bytes);
   half_sent_.erase(at);
+  if (!half_sent_.empty()) half_sent_since_ = half_sent_.front().since;
   all_.half_sent.fetch_sub(1);
 }
 
@@ -129,7 +131,7 @@ void Http2Guard::CountHalfSent(int64_t bytes) {
   all_.half_sent_bytes += bytes;
 }
 
-void Http2Guard::BreakAsLargest() {
+void Http2Guard::BreakHalfSent() {
   broken_ = Broken::kHalfSent;
   all_.half_sent_bytes -= half_sent_bytes_.exchange(0);
 }

@@ -60,6 +60,8 @@ class Http2Guard {
   // what a busy client needs: a client that uses up the total shuts nobody else out.
   static constexpr int64_t kHalfSent = 4096, kMinHalfSent = 4;
   static constexpr int64_t kUnaskedBytes = 4 << 20, kMinUnaskedBytes = 4 << 10;
+  // A connection with at most this many half-sent bytes is not closed for them, however old.
+  static constexpr int64_t kFewHalfSentBytes = 64 << 10;
 
   // A new connection. `all` must outlive this.
   Http2Guard(const Http2Limits& limits, Http2Totals& all);
@@ -78,19 +80,22 @@ class Http2Guard {
   Broken broken() const { return broken_; }
   // What has arrived of requests that are half sent. Thread-safe.
   int64_t half_sent_bytes() const { return half_sent_bytes_; }
-  // Breaks kHalfSent: this connection has more half-sent bytes than any other, and all together too
-  // many. They no longer count. Thread-safe.
-  void BreakAsLargest();
+  // When the oldest request that is half sent began, or the last one that was. Thread-safe.
+  SteadyTime half_sent_since() const { return half_sent_since_; }
+  // Breaks kHalfSent: all connections together have too many half-sent bytes. Those of this one no
+  // longer count. Thread-safe.
+  void BreakHalfSent();
   // Whether the client has started a call.
   bool called() const { return last_stream_ > 0; }
 
  private:
   void OnFrame(const Http2Frames::Head& head, SteadyTime now);
-  void OnHeaders(const Http2Frames::Head& head);
+  void OnHeaders(const Http2Frames::Head& head, SteadyTime now);
   void OnData(const Http2Frames::Head& head);
   struct HalfSent {
     uint32_t stream;
     int64_t bytes;
+    SteadyTime since;
   };
   std::vector<HalfSent>::iterator FindHalfSent(uint32_t stream);  // end() if it is not
   void NotHalfSent(uint32_t stream);
@@ -104,8 +109,9 @@ class Http2Guard {
   uint32_t unasked_;           // calls that may still begin before the SETTINGS are acknowledged
   int64_t unasked_bytes_ = 0;  // of header blocks before the acknowledgment
   uint32_t last_stream_ = 0;   // highest that was opened
-  std::vector<HalfSent> half_sent_;           // in order of their streams
-  std::atomic<int64_t> half_sent_bytes_{0};   // of those; less after BreakAsLargest
+  std::vector<HalfSent> half_sent_;           // in order of their streams, so the oldest first
+  std::atomic<SteadyTime> half_sent_since_;   // of the first of those
+  std::atomic<int64_t> half_sent_bytes_{0};   // of those; less after BreakHalfSent
   bool told_ = false, acknowledged_ = false;  // gRPC's SETTINGS
   std::atomic<Broken> broken_{Broken::kNothing};
 };

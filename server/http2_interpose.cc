@@ -90,19 +90,23 @@ void ShutDown(const Connection& connection) {
   (void)shutdown(connection.fd, SHUT_RDWR);
 }
 
-// While there are more than `max_bytes` bytes of half-sent requests, shuts down the connection that
-// has most of them, which may have sent them long ago.
+// While there are more than `max_bytes` bytes of half-sent requests, shuts down the connection
+// whose oldest began first: clients that keep sending are done with theirs before.
 void BoundHalfSent(int64_t max_bytes) {
   if (totals.half_sent_bytes.load() <= max_bytes) return;
   std::lock_guard lock(connections_mutex);
   while (totals.half_sent_bytes.load() > max_bytes) {
-    Connection* largest = first_connection;
+    Connection* oldest = nullptr;
     for (Connection* other = first_connection; other != nullptr; other = other->next) {
-      if (other->guard.half_sent_bytes() > largest->guard.half_sent_bytes()) largest = other;
+      const Http2Guard& guard = other->guard;
+      if (guard.half_sent_bytes() <= Http2Guard::kFewHalfSentBytes) continue;
+      if (oldest == nullptr || guard.half_sent_since() < oldest->guard.half_sent_since()) {
+        oldest = other;
+      }
     }
-    if (largest == nullptr || largest->guard.half_sent_bytes() <= 0) return;
-    largest->guard.BreakAsLargest();
-    ShutDown(*largest);
+    if (oldest == nullptr) return;
+    oldest->guard.BreakHalfSent();
+    ShutDown(*oldest);
   }
 }
 

@@ -31,7 +31,7 @@ using std::chrono::steady_clock;
 
 constexpr int32_t kMaxHeader = 4096;  // bytes of a header block
 constexpr uint32_t kStreams = 150;
-constexpr int64_t kHalfSentBytes = 10'000;
+constexpr int64_t kHalfSentBytes = 256'000;
 constexpr server::Http2Limits kLimits = {
     .max_header_bytes = kMaxHeader, .max_streams = kStreams, .max_half_sent_bytes = kHalfSentBytes};
 
@@ -276,7 +276,7 @@ TEST(Http2GuardTest, BytesAreCountedUntilTheirCallIsSent) {
     EXPECT_EQ(all.half_sent_bytes, 6230);
     Read(guard, data(1, 7, kEndStream) + data(5, 6));
     EXPECT_EQ(guard.half_sent_bytes(), 206);
-    guard.BreakAsLargest();
+    guard.BreakHalfSent();
     EXPECT_EQ(guard.broken(), Broken::kHalfSent);
     EXPECT_EQ(all.half_sent_bytes, 5000);
     const std::string reset = Frame(kResetFrame, 0, 3, BigEndian(8, 4));
@@ -498,30 +498,43 @@ TEST(Http2GuardTest, SendmsgTellsWhichCallsHaveEnded) {
   EXPECT_TRUE(begin());
 }
 
-// Not the one that sends the last of too many bytes.
-TEST(Http2GuardTest, TheConnectionWithMostHalfSentBytesIsShutDown) {
-  const Pair most, late, others;
+// Not the one that sends the last of too many bytes, nor the one with most of them, nor one with
+// few.
+TEST(Http2GuardTest, TheConnectionWithTheOldestHalfSentRequestIsShutDown) {
+  constexpr size_t kPart = 16'000;
+  constexpr int kFew = Http2Guard::kFewHalfSentBytes / kPart, kAll = kHalfSentBytes / kPart;
+  const Pair few, most, oldest, late;
   const auto send = [](const Pair& pair, const std::string& frames) {
     pair.Send(frames);
     return pair.Receive() == std::ssize(frames);
   };
-  const auto half = [](size_t bytes) { return Frame(kDataFrame, 0, 1, std::string(bytes, 'd')); };
-  for (const Pair* const pair : {&most, &late, &others}) {
+  const auto half = [&](const Pair& pair, uint32_t stream, int parts) {
+    const std::string part = Frame(kDataFrame, 0, stream, std::string(kPart, 'd'));
+    while (parts > 0 && send(pair, part)) --parts;
+    return parts == 0;
+  };
+  for (const Pair* const pair : {&few, &most, &oldest, &late}) {
     ASSERT_TRUE(server::GuardHttp2(pair->server(), kLimits));
-    EXPECT_TRUE(send(*pair, Preface() + Calls(1, 1) + half(kHalfSentBytes / 4)));
+    EXPECT_TRUE(send(*pair, Preface() + Calls(1, 1)));
   }
-  EXPECT_TRUE(send(most, half(kHalfSentBytes / 4)));
-  EXPECT_FALSE(most.ended());
-  EXPECT_TRUE(send(late, half(1)));
-  EXPECT_TRUE(most.ended());
-  EXPECT_EQ(most.Receive(), 0);
+  EXPECT_TRUE(send(most, Calls(3, 1) + Frame(kDataFrame, kEndStream, 1, "")));
+  EXPECT_TRUE(half(few, 1, kFew));
+  EXPECT_TRUE(half(oldest, 1, kFew + 1));
+  EXPECT_TRUE(half(most, 3, kAll - 2 * kFew - 1));
+  EXPECT_FALSE(oldest.ended());
+  EXPECT_TRUE(half(late, 1, 1));
+  EXPECT_TRUE(oldest.ended());
+  EXPECT_EQ(oldest.Receive(), 0);
   EXPECT_EQ(server::TakeShutDown(Broken::kHalfSent), 1);
-  EXPECT_TRUE(send(late, half(kHalfSentBytes / 4)));
+  EXPECT_TRUE(half(late, 1, kFew));
   EXPECT_FALSE(late.ended());
-  EXPECT_FALSE(send(late, half(kHalfSentBytes / 4))) << "it now has most itself";
+  EXPECT_TRUE(half(most, 3, 1)) << "what it still sends began after what the other does";
   EXPECT_TRUE(late.ended());
-  EXPECT_FALSE(others.ended());
-  EXPECT_EQ(server::TakeShutDown(Broken::kHalfSent), 1);
+  EXPECT_TRUE(half(most, 3, kFew));
+  EXPECT_FALSE(half(most, 3, 1));
+  EXPECT_TRUE(most.ended());
+  EXPECT_FALSE(few.ended());
+  EXPECT_EQ(server::TakeShutDown(Broken::kHalfSent), 2);
 }
 
 // An HTTP connection may get the number of a gRPC one that has just ended.
