@@ -40,19 +40,27 @@ Http2Guard::~Http2Guard() {
 
 // Totals are checked after all the bytes: a client may write several headers before the requests'
 // bodies.
-void Http2Guard::Read(std::span<const uint8_t> bytes, SteadyTime now) {
-  if (broken_ != Broken::kNothing) return;
+bool Http2Guard::Read(std::span<const uint8_t> bytes, SteadyTime now) {
+  if (broken_ != Broken::kNothing) return false;
+  Broken rule = Broken::kNothing;
   client_.Read(bytes, [&](const Http2Frames::Head& head) {
-    OnFrame(head, now);
-    return broken_ == Broken::kNothing;
+    rule = OnFrame(head, now);
+    return rule == Broken::kNothing && broken_ == Broken::kNothing;
   });
-  if (broken_ != Broken::kNothing) return;
+  if (rule != Broken::kNothing) return Break(rule);
   const bool many = all_.half_sent.load() > kHalfSent &&
                     std::ssize(half_sent_) > Share(kHalfSent, kMinHalfSent, all_);
   const bool large = all_.unasked_bytes.load() > kUnaskedBytes &&
                      unasked_bytes_ > Share(kUnaskedBytes, kMinUnaskedBytes, all_);
-  if (many) broken_ = Broken::kHalfSent;
-  if (large) broken_ = Broken::kHeaderBytes;
+  if (large) return Break(Broken::kHeaderBytes);
+  return many && Break(Broken::kHalfSent);
+}
+
+bool Http2Guard::Break(Broken rule) {
+  Broken none = Broken::kNothing;
+  if (!broken_.compare_exchange_strong(none, rule)) return false;
+  all_.half_sent_bytes -= half_sent_bytes_.exchange(0);
+  return true;
 }
 
 // gRPC may end a stream that its client has not, as it does with a request that is too large.
@@ -67,13 +75,14 @@ void Http2Guard::Wrote(std::span<const uint8_t> bytes) {
 
 // gRPC itself ends a connection that interrupts a header block, so its end need not be checked
 // here.
-void Http2Guard::OnFrame(const Http2Frames::Head& head, SteadyTime now) {
+Http2Guard::Broken Http2Guard::OnFrame(const Http2Frames::Head& head, SteadyTime now) {
+  Broken rule = Broken::kNothing;
   const uint8_t type = Http2Frames::Type(head);
   if (type == Http2Frames::kSettings && (Http2Frames::Flags(head) & Http2Frames::kAck) != 0) {
-    if (!told_) broken_ = Broken::kStreams;
+    if (!told_) rule = Broken::kStreams;
     acknowledged_ = true;
   }
-  if (type == Http2Frames::kHeaders) OnHeaders(head, now);
+  if (type == Http2Frames::kHeaders && !OnHeaders(head, now)) rule = Broken::kStreams;
   if (type == Http2Frames::kData) OnData(head);
   if (type == Http2Frames::kHeaders || type == Http2Frames::kContinuation) {
     const uint32_t bytes = Http2Frames::Bytes(head);
@@ -83,25 +92,26 @@ void Http2Guard::OnFrame(const Http2Frames::Head& head, SteadyTime now) {
       all_.unasked_bytes.fetch_add(bytes);
     }
     const bool many = unasked_bytes_ > kUnaskedBlocks * max_header_bytes_;
-    if (many || block_bytes_ > max_header_bytes_) broken_ = Broken::kHeaderBytes;
+    if (many || block_bytes_ > max_header_bytes_) rule = Broken::kHeaderBytes;
   }
   if (EndsStream(head) || type == Http2Frames::kRstStream) NotHalfSent(Http2Frames::Stream(head));
   if (type == Http2Frames::kRstStream) {
     resets_until_ = std::max(resets_until_, now) + kResetPause;
-    if (resets_until_ - now > kResetsAtOnce * kResetPause) broken_ = Broken::kResets;
+    if (resets_until_ - now > kResetsAtOnce * kResetPause) rule = Broken::kResets;
   }
+  return rule;
 }
 
 // gRPC ignores even stream ids; an id that is not above all previous ones carries trailers.
-void Http2Guard::OnHeaders(const Http2Frames::Head& head, SteadyTime now) {
+bool Http2Guard::OnHeaders(const Http2Frames::Head& head, SteadyTime now) {
   block_bytes_ = 0;
   const uint32_t stream = Http2Frames::Stream(head);
-  if (stream % 2 == 0 || stream <= last_stream_) return;
+  if (stream % 2 == 0 || stream <= last_stream_) return true;
   last_stream_ = stream;
-  if (!acknowledged_ && unasked_-- == 0) broken_ = Broken::kStreams;
   if (half_sent_.empty()) half_sent_since_ = now;
   half_sent_.push_back({.stream = stream, .bytes = 0, .since = now});
   all_.half_sent.fetch_add(1);
+  return acknowledged_ || unasked_-- > 0;
 }
 
 void Http2Guard::OnData(const Http2Frames::Head& head) {
@@ -129,11 +139,6 @@ void Http2Guard::NotHalfSent(uint32_t stream) {
 void Http2Guard::CountHalfSent(int64_t bytes) {
   half_sent_bytes_ += bytes;
   all_.half_sent_bytes += bytes;
-}
-
-void Http2Guard::BreakHalfSent() {
-  broken_ = Broken::kHalfSent;
-  all_.half_sent_bytes -= half_sent_bytes_.exchange(0);
 }
 
 }  // namespace baram::server

@@ -74,23 +74,23 @@ class Http2Guard {
   void Told() { told_ = true; }
   // The next bytes gRPC wrote.
   void Wrote(std::span<const uint8_t> bytes);
-  // The next bytes the client sent.
-  void Read(std::span<const uint8_t> bytes, SteadyTime now);
-  // The rule that was broken.
+  // The next bytes the client sent. True: they broke a rule, as with Break.
+  bool Read(std::span<const uint8_t> bytes, SteadyTime now);
+  // Records that this connection broke `rule`; its half-sent bytes no longer count. False: it had
+  // broken one before, which remains. Thread-safe.
+  bool Break(Broken rule);
+  // The rule that was broken. Thread-safe.
   Broken broken() const { return broken_; }
   // What has arrived of requests that are half sent. Thread-safe.
   int64_t half_sent_bytes() const { return half_sent_bytes_; }
   // When the oldest request that is half sent began, or the last one that was. Thread-safe.
   SteadyTime half_sent_since() const { return half_sent_since_; }
-  // Breaks kHalfSent: all connections together have too many half-sent bytes. Those of this one no
-  // longer count. Thread-safe.
-  void BreakHalfSent();
   // Whether the client has started a call.
   bool called() const { return last_stream_ > 0; }
 
  private:
-  void OnFrame(const Http2Frames::Head& head, SteadyTime now);
-  void OnHeaders(const Http2Frames::Head& head, SteadyTime now);
+  Broken OnFrame(const Http2Frames::Head& head, SteadyTime now);
+  bool OnHeaders(const Http2Frames::Head& head, SteadyTime now);  // false: one call too many
   void OnData(const Http2Frames::Head& head);
   struct HalfSent {
     uint32_t stream;
@@ -111,7 +111,7 @@ class Http2Guard {
   uint32_t last_stream_ = 0;   // highest that was opened
   std::vector<HalfSent> half_sent_;           // in order of their streams, so the oldest first
   std::atomic<SteadyTime> half_sent_since_;   // of the first of those
-  std::atomic<int64_t> half_sent_bytes_{0};   // of those; less after BreakHalfSent
+  std::atomic<int64_t> half_sent_bytes_{0};   // of those; less after Break
   bool told_ = false, acknowledged_ = false;  // gRPC's SETTINGS
   std::atomic<Broken> broken_{Broken::kNothing};
 };

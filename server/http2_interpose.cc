@@ -85,6 +85,7 @@ void ForEachPart(const msghdr& message, size_t bytes, const OnPart& part) {
   }
 }
 
+// Call once, after the guard was broken.
 void ShutDown(const Connection& connection) {
   shut_down[static_cast<size_t>(connection.guard.broken())].fetch_add(1);
   (void)shutdown(connection.fd, SHUT_RDWR);
@@ -99,14 +100,16 @@ void BoundHalfSent(int64_t max_bytes) {
     Connection* oldest = nullptr;
     for (Connection* other = first_connection; other != nullptr; other = other->next) {
       const Http2Guard& guard = other->guard;
-      if (guard.half_sent_bytes() <= Http2Guard::kFewHalfSentBytes) continue;
+      if (guard.broken() != Http2Guard::Broken::kNothing ||
+          guard.half_sent_bytes() <= Http2Guard::kFewHalfSentBytes) {
+        continue;
+      }
       if (oldest == nullptr || guard.half_sent_since() < oldest->guard.half_sent_since()) {
         oldest = other;
       }
     }
     if (oldest == nullptr) return;
-    oldest->guard.BreakHalfSent();
-    ShutDown(*oldest);
+    if (oldest->guard.Break(Http2Guard::Broken::kHalfSent)) ShutDown(*oldest);
   }
 }
 
@@ -115,11 +118,9 @@ bool Allows(Connection& connection, const msghdr& message, size_t received) {
   Http2Guard& guard = connection.guard;
   if (guard.broken() != Http2Guard::Broken::kNothing) return false;
   const auto now = std::chrono::steady_clock::now();
-  ForEachPart(message, received, [&](std::span<const uint8_t> bytes) { guard.Read(bytes, now); });
-  if (guard.broken() != Http2Guard::Broken::kNothing) {
-    ShutDown(connection);
-    return false;
-  }
+  ForEachPart(message, received, [&](std::span<const uint8_t> bytes) {
+    if (guard.Read(bytes, now)) ShutDown(connection);
+  });
   BoundHalfSent(connection.max_half_sent_bytes);
   return guard.broken() == Http2Guard::Broken::kNothing;
 }

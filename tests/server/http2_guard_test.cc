@@ -37,8 +37,8 @@ constexpr server::Http2Limits kLimits = {
 
 server::Http2Totals totals;
 
-void Read(Http2Guard& guard, std::string_view bytes, steady_clock::time_point now = {}) {
-  guard.Read({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}, now);
+bool Read(Http2Guard& guard, std::string_view bytes, steady_clock::time_point now = {}) {
+  return guard.Read({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}, now);
 }
 
 // The rule broken by a connection that begins with its preface and continues with `bytes`: cut into
@@ -276,13 +276,28 @@ TEST(Http2GuardTest, BytesAreCountedUntilTheirCallIsSent) {
     EXPECT_EQ(all.half_sent_bytes, 6230);
     Read(guard, data(1, 7, kEndStream) + data(5, 6));
     EXPECT_EQ(guard.half_sent_bytes(), 206);
-    guard.BreakHalfSent();
+    EXPECT_TRUE(guard.Break(Broken::kHalfSent));
     EXPECT_EQ(guard.broken(), Broken::kHalfSent);
     EXPECT_EQ(all.half_sent_bytes, 5000);
     const std::string reset = Frame(kResetFrame, 0, 3, BigEndian(8, 4));
     guard.Wrote({reinterpret_cast<const uint8_t*>(reset.data()), reset.size()});
   }
   EXPECT_EQ(all.half_sent_bytes, 0);
+}
+
+TEST(Http2GuardTest, OnlyTheFirstRuleBrokenCounts) {
+  server::Http2Totals all;
+  const std::string bad = Headers(kMaxHeader + 1);
+  Http2Guard read(kLimits, all), told(kLimits, all);
+  EXPECT_FALSE(Read(read, Preface()));
+  EXPECT_TRUE(Read(read, bad));
+  EXPECT_FALSE(read.Break(Broken::kHalfSent));
+  EXPECT_EQ(read.broken(), Broken::kHeaderBytes);
+  EXPECT_FALSE(Read(told, Preface()));
+  EXPECT_TRUE(told.Break(Broken::kHalfSent));
+  EXPECT_FALSE(told.Break(Broken::kResets));
+  EXPECT_FALSE(Read(told, bad));
+  EXPECT_EQ(told.broken(), Broken::kHalfSent);
 }
 
 TEST(Http2GuardTest, WhereManyAreHalfSentEachConnectionHasAShare) {
@@ -341,7 +356,7 @@ class Pair {
   }
   int server() const { return ends_[0]; }
   void Send(const std::string& bytes) const {
-    EXPECT_EQ(write(ends_[1], bytes.data(), bytes.size()), std::ssize(bytes));
+    EXPECT_EQ(send(ends_[1], bytes.data(), bytes.size(), MSG_NOSIGNAL), std::ssize(bytes));
   }
   // With sendmsg.
   void SendBack(std::string bytes) const {
@@ -518,6 +533,7 @@ TEST(Http2GuardTest, TheConnectionWithTheOldestHalfSentRequestIsShutDown) {
     EXPECT_TRUE(send(*pair, Preface() + Calls(1, 1)));
   }
   EXPECT_TRUE(send(most, Calls(3, 1) + Frame(kDataFrame, kEndStream, 1, "")));
+  EXPECT_TRUE(send(oldest, Calls(3, 1)));
   EXPECT_TRUE(half(few, 1, kFew));
   EXPECT_TRUE(half(oldest, 1, kFew + 1));
   EXPECT_TRUE(half(most, 3, kAll - 2 * kFew - 1));
