@@ -4,6 +4,7 @@
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/health_check_service_interface.h>
 
+#include <algorithm>
 #include <chrono>
 #include <utility>
 
@@ -24,13 +25,18 @@ constexpr int kMaxIdleMs = 1'800'000;
 // From a connection's start to its client's first frame.
 constexpr int kHandshakeMs = 10'000;
 
+// What half-sent requests may hold, over all connections.
+int64_t HalfSentBytes(const Config& config) {
+  return std::max<int64_t>(128 << 20, kRequestsAtOnce / 2 * config.max_body_bytes);
+}
+
 // The memory that the library may use for incomplete requests, which have no deadline, and for its
 // connections (read buffers, windows). Past it the library reads less from each client, then ends
 // idle connections and calls of any client; so it is far above what Http2Guard lets clients use.
 size_t MemoryBytes(const Config& config) {
   constexpr size_t kConnectionBytes = size_t{64} << 10;
   return static_cast<size_t>(config.max_connections) * kConnectionBytes +
-         static_cast<size_t>(kRequestsAtOnce * config.max_body_bytes);
+         static_cast<size_t>(2 * HalfSentBytes(config));
 }
 
 // The reflection service holds one thread per stream; nothing else uses these threads. A stream
@@ -95,7 +101,7 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Listen(ListeningSockets 
       config.max_connections, max_closing,
       {.max_header_bytes = config.max_header_bytes,
        .max_streams = config.max_streams,
-       .max_half_sent_bytes = kRequestsAtOnce / 2 * config.max_body_bytes},
+       .max_half_sent_bytes = HalfSentBytes(config)},
       [&log](const char* reason) {
         log.RecordRefused("grpc", "UNAVAILABLE", reason, std::chrono::steady_clock::now());
       });
