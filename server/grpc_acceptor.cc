@@ -14,6 +14,7 @@
 #include <array>
 #include <cerrno>
 #include <chrono>
+#include <span>
 #include <utility>
 
 #include "server/errors.h"
@@ -103,17 +104,13 @@ void GrpcAcceptor::Loop() {
     {
       std::lock_guard lock(mutex_);
       if (closing_) return;
-      for (int i = 0; i < count; ++i) {
-        const int fd = events[static_cast<size_t>(i)].data.fd;
-        if (fd == wake_) {
-          TellAll();
-          continue;
-        }
-        if (!IsListener(fd)) {
-          Forget(fd);
-          continue;
-        }
-        const Accepted accepted = Accept(fd);
+      const std::span reported(events.data(), static_cast<size_t>(std::max(count, 0)));
+      // First, as a connection accepted now may get the number of one that is forgotten.
+      for (const epoll_event& event : reported) Forget(event.data.fd);
+      for (const epoll_event& event : reported) {
+        if (event.data.fd == wake_) TellAll();
+        if (!IsListener(event.data.fd)) continue;
+        const Accepted accepted = Accept(event.data.fd);
         too_many += accepted == Accepted::kTooMany;
         no_descriptors += accepted == Accepted::kNoDescriptors;
       }
