@@ -150,7 +150,8 @@ GrpcAcceptor::Accepted GrpcAcceptor::Accept(int listener) {
     return exhausted ? Accepted::kNoDescriptors : Accepted::kDone;
   }
   // gRPC may keep a dead connection's resources until its last call has ended.
-  if (std::max(connections(), GuardedHttp2()) >= max_connections_ && !MakeRoom()) {
+  const bool full = std::max(connections(), GuardedHttp2()) >= max_connections_;
+  if (full && !MakeRoom()) {
     close(fd);
     return Accepted::kTooMany;
   }
@@ -171,7 +172,7 @@ GrpcAcceptor::Accepted GrpcAcceptor::Accept(int listener) {
   connection.listener_fd = listener;
   connection.fd = fd;
   intake_->HandleNewConnection(&connection);
-  return Accepted::kDone;
+  return full ? Accepted::kTooMany : Accepted::kDone;
 }
 
 // gRPC closes its descriptor as soon as it notices.

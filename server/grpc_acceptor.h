@@ -33,9 +33,9 @@ class GrpcAcceptor {
   // Call after the server was built: accepts until Stop, at most `max_connections` at once. For a
   // further one the oldest that has not started a call is closed; gRPC may still be closing up to
   // `max_closing` of those. If there is none, the new one is closed without a reply, which clients
-  // see as UNAVAILABLE, and so are those that break a rule of Http2Guard. `refused` is called on
-  // this object's thread with the reason: kTooManyConnections, kNoDescriptors or one of those
-  // below.
+  // see as UNAVAILABLE, and so are those that break a rule of Http2Guard. For each that is closed
+  // `refused` is called on this object's thread with the reason: kTooManyConnections,
+  // kNoDescriptors or one of those below.
   absl::Status Start(int32_t max_connections, int32_t max_closing, const Http2Limits& limits,
                      std::function<void(const char* reason)> refused);
   // From now on each client is asked (GOAWAY) to make its next calls on another connection: clients
@@ -58,8 +58,9 @@ class GrpcAcceptor {
   void Wake() const;
   void TellAll();
   absl::Status Watch(int fd, uint32_t events) const;
-  enum class Accepted : uint8_t { kDone, kTooMany, kNoDescriptors };  // kDone: also if nobody came
-  Accepted Accept(int listener);                                      // requires mutex_
+  // kDone: also if nobody came. kTooMany: this connection or, for it, another was closed.
+  enum class Accepted : uint8_t { kDone, kTooMany, kNoDescriptors };
+  Accepted Accept(int listener);  // requires mutex_
   bool IsListener(int fd) const;
   bool MakeRoom();  // false: all have started a call
   void Forget(int duplicate);

@@ -111,6 +111,10 @@ TEST_F(GrpcConnectionsTest, TheOldestWithoutACallMakesRoom) {
   EXPECT_TRUE(Stream(TextRequest("hello", 2)).status.ok());
   EXPECT_EQ(server().grpc().connections(), kLimit);
   silent[0]->ReadToEnd();
+  EXPECT_TRUE(Comes([&] {
+    return server().metrics().Text().find("reason=\"TOO_MANY_CONNECTIONS\"} 1\n") !=
+           std::string::npos;
+  }));
   const auto open = [](RawClient& client) {
     client.Send(Preface() + Frame(kPingFrame, 0, 0, BigEndian(5, 8)));
     std::string received;
