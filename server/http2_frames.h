@@ -36,14 +36,16 @@ class Http2Frames {
     left_ = skipped;
   }
   // Takes the next bytes as they arrive: `frame` is called with each complete header, and returns
-  // whether to continue. After it has returned false, Read must not be called again.
-  template <typename OnFrame>
-  void Read(std::span<const uint8_t> bytes, const OnFrame& frame) {
+  // whether to continue. After it has returned false, Read must not be called again. `payload` is
+  // called with the header and the size of each piece of the frame's payload, none of them empty.
+  template <typename OnFrame, typename OnPayload>
+  void Read(std::span<const uint8_t> bytes, const OnFrame& frame, const OnPayload& payload) {
     while (!bytes.empty()) {
       if (left_ > 0) {
         const size_t skipped = std::min<size_t>(left_, bytes.size());
         left_ -= static_cast<uint32_t>(skipped);
         bytes = bytes.subspan(skipped);
+        payload(head_, skipped);
         continue;
       }
       const size_t taken = std::min(head_.size() - head_bytes_, bytes.size());
@@ -56,12 +58,16 @@ class Http2Frames {
       if (!frame(head_)) return;
     }
   }
+  template <typename OnFrame>
+  void Read(std::span<const uint8_t> bytes, const OnFrame& frame) {
+    Read(bytes, frame, [](const Head& /*head*/, size_t /*size*/) {});
+  }
   // Whether the last frame has ended and no other has started.
   bool between() const { return left_ == 0 && head_bytes_ == 0; }
 
  private:
-  uint32_t left_ = 0;  // to skip before the next frame header
-  Head head_{};
+  uint32_t left_ = 0;       // to skip before the next frame header
+  Head head_{};             // before the first, one of stream 0
   uint8_t head_bytes_ = 0;  // bytes of head_ that have arrived
 };
 

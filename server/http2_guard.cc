@@ -43,10 +43,12 @@ Http2Guard::~Http2Guard() {
 bool Http2Guard::Read(std::span<const uint8_t> bytes, SteadyTime now) {
   if (broken_ != Broken::kNothing) return false;
   Broken rule = Broken::kNothing;
-  client_.Read(bytes, [&](const Http2Frames::Head& head) {
+  const auto on_frame = [&](const Http2Frames::Head& head) {
     rule = OnFrame(head, now);
     return rule == Broken::kNothing && broken_ == Broken::kNothing;
-  });
+  };
+  client_.Read(bytes, on_frame,
+               [&](const Http2Frames::Head& head, size_t size) { OnPayload(head, size); });
   if (rule != Broken::kNothing) return Break(rule);
   const bool many = all_.half_sent.load() > kHalfSent &&
                     std::ssize(half_sent_) > Share(kHalfSent, kMinHalfSent, all_);
@@ -83,7 +85,6 @@ Http2Guard::Broken Http2Guard::OnFrame(const Http2Frames::Head& head, SteadyTime
     acknowledged_ = true;
   }
   if (type == Http2Frames::kHeaders && !OnHeaders(head, now)) rule = Broken::kStreams;
-  if (type == Http2Frames::kData) OnData(head);
   if (type == Http2Frames::kHeaders || type == Http2Frames::kContinuation) {
     const uint32_t bytes = Http2Frames::Bytes(head);
     block_bytes_ += std::max(bytes, kMinPartBytes);
@@ -94,7 +95,8 @@ Http2Guard::Broken Http2Guard::OnFrame(const Http2Frames::Head& head, SteadyTime
     const bool many = unasked_bytes_ > kUnaskedBlocks * max_header_bytes_;
     if (many || block_bytes_ > max_header_bytes_) rule = Broken::kHeaderBytes;
   }
-  if (EndsStream(head) || type == Http2Frames::kRstStream) NotHalfSent(Http2Frames::Stream(head));
+  const bool ends = EndsStream(head) && Http2Frames::Bytes(head) == 0;
+  if (ends || type == Http2Frames::kRstStream) NotHalfSent(Http2Frames::Stream(head));
   if (type == Http2Frames::kRstStream) {
     resets_until_ = std::max(resets_until_, now) + kResetPause;
     if (resets_until_ - now > kResetsAtOnce * kResetPause) rule = Broken::kResets;
@@ -114,11 +116,17 @@ bool Http2Guard::OnHeaders(const Http2Frames::Head& head, SteadyTime now) {
   return acknowledged_ || unasked_-- > 0;
 }
 
-void Http2Guard::OnData(const Http2Frames::Head& head) {
-  const auto at = FindHalfSent(Http2Frames::Stream(head));
+// A frame's header is not enough: a large frame can be announced by a client that never sends it,
+// or be the last of a request and stay half sent.
+void Http2Guard::OnPayload(const Http2Frames::Head& head, size_t size) {
+  const uint32_t stream = Http2Frames::Stream(head);
+  const auto at = FindHalfSent(stream);
   if (at == half_sent_.end()) return;
-  at->bytes += Http2Frames::Bytes(head);
-  CountHalfSent(Http2Frames::Bytes(head));
+  if (Http2Frames::Type(head) == Http2Frames::kData) {
+    at->bytes += static_cast<int64_t>(size);
+    CountHalfSent(static_cast<int64_t>(size));
+  }
+  if (client_.between() && EndsStream(head)) NotHalfSent(stream);
 }
 
 std::vector<Http2Guard::HalfSent>::iterator Http2Guard::FindHalfSent(uint32_t stream) {

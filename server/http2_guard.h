@@ -12,6 +12,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -91,7 +92,7 @@ class Http2Guard {
  private:
   Broken OnFrame(const Http2Frames::Head& head, SteadyTime now);
   bool OnHeaders(const Http2Frames::Head& head, SteadyTime now);  // false: one call too many
-  void OnData(const Http2Frames::Head& head);
+  void OnPayload(const Http2Frames::Head& head, size_t size);
   struct HalfSent {
     uint32_t stream;
     int64_t bytes;

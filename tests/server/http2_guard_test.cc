@@ -285,6 +285,23 @@ TEST(Http2GuardTest, BytesAreCountedUntilTheirCallIsSent) {
   EXPECT_EQ(all.half_sent_bytes, 0);
 }
 
+TEST(Http2GuardTest, BytesAreCountedAsTheyArrive) {
+  server::Http2Totals all;
+  for (const char flags : {char{0}, kEndStream}) {
+    Http2Guard guard(kLimits, all);
+    Read(guard, Preface() + Calls(1, 1));
+    const std::string data = Frame(kDataFrame, flags, 1, std::string(1000, 'd'));
+    for (size_t sent = 1; sent < data.size(); ++sent) {
+      Read(guard, data.substr(sent - 1, 1));
+      EXPECT_EQ(all.half_sent_bytes, std::max<int64_t>(static_cast<int64_t>(sent) - 9, 0));
+      EXPECT_EQ(all.half_sent, 1);
+    }
+    Read(guard, data.substr(data.size() - 1));
+    EXPECT_EQ(all.half_sent_bytes, flags == 0 ? 1000 : 0);
+    EXPECT_EQ(all.half_sent, flags == 0 ? 1 : 0);
+  }
+}
+
 TEST(Http2GuardTest, OnlyTheFirstRuleBrokenCounts) {
   server::Http2Totals all;
   const std::string bad = Headers(kMaxHeader + 1);
