@@ -38,7 +38,7 @@ void HttpSession::AnswerReadError(Error error) {
   if (error == http::error::body_limit) {
     return AnswerError({413, "BODY_TOO_LARGE",
                         absl::StrCat("The request's body exceeds the limit of ",
-                                     limits.max_body_bytes, " bytes.")});
+                                     limits.max_body_bytes, " bytes (--max-body-bytes).")});
   }
   if (timed_out_) {
     return AnswerError({408, "SLOW_REQUEST", "The request did not arrive in time."});

@@ -73,9 +73,9 @@ absl::StatusOr<std::vector<int32_t>> PromptReader::EncodePrompt(const std::strin
                                                                 bool add_special_tokens,
                                                                 std::string_view field) const {
   if (static_cast<int64_t>(text.size()) > max_prompt_bytes_) {
-    return InvalidField(field, absl::StrCat("The prompt has ", text.size(),
-                                            " bytes, but this server takes at most ",
-                                            max_prompt_bytes_, "; shorten it."));
+    return InvalidField(
+        field, absl::StrCat("The prompt has ", text.size(), " bytes, but at most ",
+                            max_prompt_bytes_, " are allowed (--max-prompt-bytes); shorten it."));
   }
   auto ids = tokenizer_.Encode(text, add_special_tokens, static_cast<size_t>(max_prompt_bytes_));
   if (!ids.ok()) return OfText(field, ids.status());

@@ -118,8 +118,8 @@ std::string SettingsHelp(Command command) {
   }
   absl::StrAppend(&out, "File\n");
   AddHelp("--config FILE",
-          "Settings as lines of name = value, names as above without dashes in front. A flag wins "
-          "over its variable, a variable over the file. [BARAM_CONFIG; default: none]",
+          "Settings as lines such as max-num-seqs = 16; # begins a comment. A flag wins over its "
+          "variable, a variable over the file. [BARAM_CONFIG; default: none]",
           &out);
   absl::StrAppend(&out, "\nExit codes\n");
   for (const ExitMeaning& code : kExitCodes) {

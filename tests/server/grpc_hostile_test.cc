@@ -411,7 +411,8 @@ TEST_F(GrpcHostileTest, TextsAreBoundedByTheContext) {
     return Stream(TextRequest(std::string(bytes, 'a'), 1)).status.error_message();
   };
   EXPECT_THAT(refused(256 << 10), HasSubstr("maximum context length"));
-  EXPECT_THAT(refused((256 << 10) + 1), HasSubstr("takes at most 262144; "));
+  EXPECT_THAT(refused((256 << 10) + 1),
+              HasSubstr("at most 262144 are allowed (--max-prompt-bytes); "));
 }
 
 // A message takes many times its size in memory: its errors are found before it waits.
