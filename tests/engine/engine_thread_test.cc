@@ -4,13 +4,13 @@
 #include <chrono>
 #include <map>
 #include <mutex>
-#include <semaphore>
 #include <thread>
 
 #include "engine/engine.h"
 #include "engine/open.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/engine/held_layers.h"
 #include "tests/engine/rig.h"
 
 namespace baram::testing {
@@ -259,19 +259,11 @@ TEST(EngineThreadTest, AReaderThatComesBackWakesTheEngine) {
 
 // A step may take long as long as its layers do not.
 TEST(EngineThreadTest, EveryLayerIsProgress) {
-  std::atomic<bool> holding{false};
-  std::atomic<int> begun{0};
-  std::counting_semaphore<> layers(0);
-  FakeOptions fake;
-  fake.in_attend = [&] {
-    if (!holding.load()) return;
-    begun.fetch_add(1);
-    layers.acquire();
-  };
-  auto engine = StartEngine(fake, ThreadConfig(), {0, 0});
+  HeldLayers layers;
+  auto engine = StartEngine(layers.In({}), ThreadConfig(), {0, 0});
   const auto client = NewClient("one", 1, 20, 1);
   const auto more = NewClient("more", 2, 5, 1);
-  holding.store(true);
+  layers.Hold();
   Reader reader(*engine);
   reader.Expect(2);
   ASSERT_TRUE(reader.Submit(*client).ok());
@@ -279,14 +271,13 @@ TEST(EngineThreadTest, EveryLayerIsProgress) {
   ASSERT_TRUE(reader.Submit(*more).ok());
   EXPECT_GT(engine->stalled_s(), 0.2) << "new work is no progress";
   const SteadyTime released = std::chrono::steady_clock::now();
-  layers.release();  // the second layer begins and is held
-  EXPECT_TRUE(Await([&] { return begun.load() == 2; }));
+  layers.ReleaseOne();  // the second layer begins and is held
+  EXPECT_TRUE(Await([&] { return layers.begun() == 2; }));
   const double stalled_s = engine->stalled_s();
   EXPECT_LE(stalled_s, SecondsSince(released)) << "it counts from the second layer on";
   EXPECT_EQ(reader.finished(), 0);
   EXPECT_TRUE(Await([&] { return engine->stalled_s() > 0.2; }));
-  holding.store(false);
-  layers.release();
+  layers.Release();
   reader.Join();
   EXPECT_TRUE(Await([&] { return engine->stalled_s() == 0; }));
 }
@@ -310,16 +301,11 @@ TEST(EngineThreadTest, EveryProductOfALayerIsProgress) {
 
 // Joining the engine waits for it.
 TEST(EngineThreadTest, AStepInFlightIsNoRestThoughItsRequestHasEnded) {
-  std::atomic<bool> holding{false};
-  std::counting_semaphore<> layers(0);
-  FakeOptions fake;
-  fake.in_attend = [&] {
-    if (holding.load()) layers.acquire();
-  };
-  auto engine = StartEngine(fake, ThreadConfig(), {0});
+  HeldLayers layers;
+  auto engine = StartEngine(layers.In({}), ThreadConfig(), {0});
   const auto client = NewClient("one", 1, 20, 100);
   const auto more = NewClient("more", 2, 5, 1);
-  holding.store(true);
+  layers.Hold();
   Reader reader(*engine);
   reader.Expect(2);
   const auto outbox = reader.Submit(*client);
@@ -330,8 +316,7 @@ TEST(EngineThreadTest, AStepInFlightIsNoRestThoughItsRequestHasEnded) {
   EXPECT_GT(engine->stalled_s(), 0.2);
   ASSERT_TRUE(reader.Submit(*more).ok());
   EXPECT_GT(engine->stalled_s(), 0.2) << "new work is no progress";
-  holding.store(false);
-  layers.release();
+  layers.Release();
   reader.Join();
   EXPECT_TRUE(Await([&] { return engine->stalled_s() == 0; }));
 }

@@ -11,7 +11,6 @@
 #include <future>
 #include <memory>
 #include <optional>
-#include <semaphore>
 #include <string>
 #include <thread>
 #include <utility>
@@ -19,6 +18,7 @@
 #include "engine/open.h"
 #include "server/exit_codes.h"
 #include "server/supervise.h"
+#include "tests/engine/held_layers.h"
 #include "tests/engine/rig.h"
 #include "tests/server/grpc_detail.h"
 #include "tests/server/openai_flow_fixture.h"
@@ -34,11 +34,7 @@ class DeviceFaultsTest : public OpenAiFlowFixture {
  protected:
   // Starts a server on a fake device, whose layers Hold holds.
   void StartFake(FakeOptions fake = {}) {
-    fake.in_attend = [this] {
-      if (!holding_.load()) return;
-      held_.store(true);
-      layers_.acquire();
-    };
+    fake = layers_.In(std::move(fake));
     StartServer({}, [fake](const EngineConfig& config) -> absl::StatusOr<std::unique_ptr<Engine>> {
       ModelSpec spec = TinySpec({0});
       spec.vocab_size = TinyFolder::kVocabSize;
@@ -57,13 +53,9 @@ class DeviceFaultsTest : public OpenAiFlowFixture {
   }
   // Starts a call and holds its first layer.
   void Hold() {
-    holding_.store(true);
+    layers_.Hold();
     call_ = std::async(std::launch::async, [this] { return Stream(LongRequest()); });
-    ASSERT_TRUE(Comes([this] { return held_.load(); }));
-  }
-  void Release() {
-    holding_.store(false);
-    layers_.release();
+    ASSERT_TRUE(Comes([this] { return layers_.begun() > 0; }));
   }
   // Counts what the server reports to gRPC's health service, instead of reporting it.
   void CountReports() {
@@ -95,9 +87,8 @@ class DeviceFaultsTest : public OpenAiFlowFixture {
   }
 
   static constexpr double kSoonS = 0.05, kNeverS = 1e9;
-  std::atomic<bool> holding_{false}, held_{false};
+  HeldLayers layers_;
   std::atomic<int> reports_{0};
-  std::counting_semaphore<> layers_{0};
   std::future<Streamed> call_;
 };
 
@@ -140,7 +131,7 @@ TEST_F(DeviceFaultsTest, AServerWhoseDeviceIsLostExits) {
   StartFake({.lost_at = 4});
   Watchdog watchdog(server().engine(), kNeverS);
   Hold();
-  Release();
+  layers_.Release();
   EXPECT_EQ(Supervise(server(), watchdog, NoSignal()), server::kExitOs);
   EXPECT_TRUE(server().lifecycle().draining()) << "clients were given time to be told";
   EXPECT_EQ(call_.get().status.error_code(), grpc::StatusCode::UNAVAILABLE);
@@ -152,7 +143,7 @@ TEST_F(DeviceFaultsTest, AServerWhoseDeviceHangsExits) {
   Hold();
   EXPECT_EQ(Supervise(server(), watchdog, NoSignal()), server::kExitInternal);
   EXPECT_FALSE(server().lifecycle().draining());
-  Release();
+  layers_.Release();
   EXPECT_TRUE(call_.get().status.ok());
 }
 
@@ -166,7 +157,7 @@ TEST_F(DeviceFaultsTest, AServerWhoseDeviceIsLostWhileItStopsExits) {
     // The drain itself may be about to make one.
     const int drained = reports_.load() + 1;
     EXPECT_TRUE(Comes([&] { return reports_.load() > drained; }));
-    Release();
+    layers_.Release();
   });
   EXPECT_EQ(Supervise(server(), watchdog, Terminate()), server::kExitOs);
   later.join();
@@ -178,7 +169,7 @@ TEST_F(DeviceFaultsTest, AServerWhoseDeviceHangsWhileItStopsExits) {
   Watchdog watchdog(server().engine(), kSoonS);
   Hold();
   EXPECT_EQ(Supervise(server(), watchdog, Terminate()), server::kExitInternal);
-  Release();
+  layers_.Release();
   EXPECT_TRUE(call_.get().status.ok());
   EXPECT_TRUE(StopEnds());
 }

@@ -6,7 +6,6 @@
 
 #include <atomic>
 #include <chrono>
-#include <semaphore>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -14,6 +13,7 @@
 #include "engine/open.h"
 #include "server/exit_codes.h"
 #include "server/lifecycle.h"
+#include "tests/engine/held_layers.h"
 #include "tests/engine/rig.h"
 #include "tests/scarce_threads.h"
 #include "tests/server/comes.h"
@@ -33,22 +33,14 @@ class WatchdogTest : public ::testing::Test {
  protected:
   // Starts an engine with a running request whose first layer is held.
   void Start(FakeOptions fake = {}) {
-    fake.in_attend = [this] {
-      if (!holding_.load()) return;
-      held_.store(true);
-      layers_.acquire();
-    };
     const EngineConfig config = SmallConfig();
-    auto model = OpenRandomModel(config, TinySpec({0}), std::make_unique<FakeDevice>(fake), 1);
+    auto device = std::make_unique<FakeDevice>(layers_.In(std::move(fake)));
+    auto model = OpenRandomModel(config, TinySpec({0}), std::move(device), 1);
     ASSERT_TRUE(model.ok()) << model.status();
     engine_ = Engine::Start(*std::move(model), config);
-    holding_.store(true);
+    layers_.Hold();
     ASSERT_TRUE(engine_->Submit(MakeRequest(RandomPrompt(1, 6), 50)).ok());
-    ASSERT_TRUE(Comes([this] { return held_.load(); }));
-  }
-  void Release() {
-    holding_.store(false);
-    layers_.release();
+    ASSERT_TRUE(Comes([this] { return layers_.begun() > 0; }));
   }
   // Like Server::Stop, without listeners.
   void Stop(SteadyTime limit) {
@@ -57,9 +49,9 @@ class WatchdogTest : public ::testing::Test {
     stopped_.store(true);
   }
 
-  std::atomic<bool> holding_{false}, held_{false}, stopped_{false};
+  HeldLayers layers_;
+  std::atomic<bool> stopped_{false};
   int looks_ = 0;  // made by Await
-  std::counting_semaphore<> layers_{0};
   std::unique_ptr<Engine> engine_;
 };
 
@@ -72,7 +64,7 @@ TEST_F(WatchdogTest, ADeviceThatHangsWhileCallsDrain) {
             server::kExitInternal);
   EXPECT_GT(looks_, 0) << "a probe would still tell what was true before";
   EXPECT_FALSE(stopped_.load());
-  Release();
+  layers_.Release();
   EXPECT_TRUE(Comes([this] { return stopped_.load(); }));
 }
 
@@ -83,7 +75,7 @@ TEST_F(WatchdogTest, NobodyIsToldOnceTheDeviceHangs) {
   EXPECT_EQ(watchdog.Await([this] { Stop(SteadyTime::max()); }, [this] { ++looks_; }),
             server::kExitInternal);
   EXPECT_EQ(looks_, 0);
-  Release();
+  layers_.Release();
   EXPECT_TRUE(Comes([this] { return stopped_.load(); }));
 }
 
@@ -95,7 +87,7 @@ TEST_F(WatchdogTest, ADeviceThatHangsPastTheLimit) {
       watchdog.Await([this] { Stop(std::chrono::steady_clock::now()); }, [this] { ++looks_; }),
       server::kExitInternal);
   EXPECT_TRUE(Comes([this] { return stopped_.load(); }));
-  Release();
+  layers_.Release();
 }
 
 TEST_F(WatchdogTest, AStepThatEndsIsWaitedFor) {
@@ -103,18 +95,18 @@ TEST_F(WatchdogTest, AStepThatEndsIsWaitedFor) {
   Watchdog watchdog(*engine_, kNeverS);
   std::thread later([this] {
     EXPECT_TRUE(Comes([this] { return stopped_.load(); }));
-    Release();
+    layers_.Release();
   });
   EXPECT_EQ(
       watchdog.Await([this] { Stop(std::chrono::steady_clock::now()); }, [this] { ++looks_; }), 0);
-  EXPECT_FALSE(holding_.load());
+  EXPECT_FALSE(layers_.holds());
   later.join();
 }
 
 TEST_F(WatchdogTest, StoppingNeedsNoFurtherThread) {
   Start();
   Watchdog watchdog(*engine_, kNeverS);
-  Release();
+  layers_.Release();
   const ScarceThreads none(0);
   EXPECT_EQ(watchdog.Await([this] { Stop(SteadyTime::max()); }, [this] { ++looks_; }), 0);
 }
@@ -123,7 +115,7 @@ TEST_F(WatchdogTest, ADeviceThatIsLostWhileCallsDrain) {
   Start({.lost_at = 4});
   Watchdog watchdog(*engine_, kNeverS);
   EXPECT_EQ(watchdog.Look(), 0);
-  Release();
+  layers_.Release();
   EXPECT_EQ(watchdog.Await([this] { Stop(SteadyTime::max()); }, [this] { ++looks_; }),
             server::kExitOs);
 }
@@ -139,7 +131,7 @@ TEST_F(WatchdogTest, WithALostDeviceAServerIsNeitherReadyNorLive) {
   EXPECT_THAT(told, ::testing::ElementsAre(false, true));
   EXPECT_TRUE(lifecycle.ready());
   EXPECT_TRUE(lifecycle.live());
-  Release();
+  layers_.Release();
   EXPECT_TRUE(Comes([this] { return !engine_->alive(); }));
   EXPECT_FALSE(lifecycle.ready());
   EXPECT_FALSE(lifecycle.live());
@@ -160,7 +152,7 @@ TEST_F(WatchdogTest, WhereTheProcessStoodStillAHangIsCountedAnew) {
   EXPECT_TRUE(lifecycle.live());
   EXPECT_TRUE(Comes([&] { return watchdog.Look() == server::kExitInternal; }));
   EXPECT_TRUE(Comes([&] { return !lifecycle.live(); }));
-  Release();
+  layers_.Release();
 }
 
 TEST_F(WatchdogTest, AServerThatHangsIsNotReadyUntilItMovesAgain) {
@@ -173,7 +165,7 @@ TEST_F(WatchdogTest, AServerThatHangsIsNotReadyUntilItMovesAgain) {
   EXPECT_TRUE(Comes([&] { return !lifecycle.live(); }));
   lifecycle.SetReady();
   EXPECT_FALSE(lifecycle.ready());
-  Release();
+  layers_.Release();
   EXPECT_TRUE(Comes([&] { return engine_->idle(); }));
   EXPECT_TRUE(lifecycle.live());
   EXPECT_TRUE(lifecycle.ready());
