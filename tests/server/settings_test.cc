@@ -4,54 +4,26 @@
 #include <gmock/gmock.h>
 
 #include <algorithm>
-#include <cctype>
-#include <cstring>
 #include <set>
 #include <string>
 #include <string_view>
-#include <type_traits>
 #include <utility>
-#include <variant>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "engine/blame.h"
 #include "server/arguments.h"
 #include "server/exit_codes.h"
 #include "server/foreign_flags.h"
-#include "server/listener_limits.h"
 #include "server/settings_table.h"
 #include "tests/model/scratch_folder.h"
+#include "tests/server/settings_fixture.h"
 
 namespace baram::server {
 namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-
-// Variables set by the tests; a function pointer can't carry them.
-std::vector<std::pair<std::string, std::string>> variables;
-const char* TestEnvironment(const char* name) {
-  for (const auto& [key, value] : variables) {
-    if (key == name) return value.c_str();
-  }
-  return nullptr;
-}
-
-class SettingsTest : public ::testing::Test {
- protected:
-  void SetUp() override { variables.clear(); }
-
-  absl::StatusOr<Config> Parse(std::vector<std::string> args) {
-    args.insert(args.begin(), {"--model", "/models/some"});
-    return ParseSettings(Command::kServe, args, TestEnvironment);
-  }
-  std::string Error(std::vector<std::string> args) {
-    const auto config = Parse(std::move(args));
-    return config.ok() ? "" : std::string(config.status().message());
-  }
-};
 
 TEST_F(SettingsTest, AFlagWinsOverAVariableOverTheFile) {
   const baram::testing::ScratchFolder folder;
@@ -85,165 +57,6 @@ TEST_F(SettingsTest, ListsAndSwitches) {
   variables.clear();
   EXPECT_FALSE(Parse({"--no-prefix-cache"})->prefix_cache);
   EXPECT_TRUE(Parse({"--pin-threads"})->pin_threads);
-}
-
-TEST_F(SettingsTest, ScoredTokensOfAStep) {
-  EXPECT_EQ(Parse({})->max_logit_rows, 256);
-  EXPECT_EQ(Parse({"--max-logit-rows=1024"})->max_logit_rows, 1024);
-  variables = {{"BARAM_MAX_LOGIT_ROWS", "7"}};
-  EXPECT_EQ(Parse({})->max_logit_rows, 7);
-}
-
-// A setting's member of Config, with its default and another valid value.
-struct Wired {
-  std::string flag;
-  std::string (*shown)(const Config& config);
-  std::string by_default, other;
-};
-
-template <typename T>
-std::string Shown(const T& value) {
-  if constexpr (std::is_same_v<T, std::vector<std::string>>) {
-    return absl::StrJoin(value, ",");
-  } else if constexpr (std::is_same_v<T, bool>) {
-    return value ? "true" : "false";
-  } else {
-    return absl::StrCat(value);
-  }
-}
-
-template <auto kMember, typename T = std::decay_t<decltype(Config().*kMember)>>
-Wired Wire(std::string flag, const std::type_identity_t<T>& by_default,
-           const std::type_identity_t<T>& other) {
-  return {std::move(flag), [](const Config& config) { return Shown(config.*kMember); },
-          Shown<T>(by_default), Shown<T>(other)};
-}
-
-// All of them, in the table's order. Operators rely on the defaults, as README.md and
-// RELIABILITY.md state them.
-std::vector<Wired> AllWired() {
-  using C = Config;
-  return {
-      // The folder's name, and so the served one, stays.
-      Wire<&C::model>("model", "/models/some", "/other/some"),
-      Wire<&C::served_model_names>("served-model-name", {"some"}, {"another"}),
-      Wire<&C::chat_template>("chat-template", "", "other.jinja"),
-      Wire<&C::generation_config>("generation-config", "auto", "none"),
-
-      Wire<&C::device>("device", "cpu", "ref"),
-      Wire<&C::isa>("isa", "", "avx2"),
-      Wire<&C::threads>("threads", 0, 4),
-      Wire<&C::pin_threads>("pin-threads", false, true),
-      Wire<&C::max_model_len>("max-model-len", 0, 4),
-      Wire<&C::kv_cache_bytes>("kv-cache-bytes", 0, 4096),
-      Wire<&C::gpu_memory_utilization>("gpu-memory-utilization", 0.9, 0.5),
-      Wire<&C::page_tokens>("page-tokens", 0, 4),
-      Wire<&C::max_num_seqs>("max-num-seqs", 0, 4),
-      Wire<&C::max_num_batched_tokens>("max-num-batched-tokens", 0, 4),
-      Wire<&C::mixed_step_tokens>("mixed-step-tokens", 0, 4),
-      Wire<&C::max_chunk_tokens>("max-chunk-tokens", 0, 4),
-      Wire<&C::max_logit_rows>("max-logit-rows", 256, 4),
-      Wire<&C::prefix_cache>("prefix-cache", true, false),
-      Wire<&C::enforce_eager>("enforce-eager", false, true),
-
-      Wire<&C::grpc_listen>("grpc-listen", "127.0.0.1:50051", "127.0.0.1:4"),
-      Wire<&C::http_listen>("http-listen", "127.0.0.1:8000", "127.0.0.1:4"),
-      Wire<&C::metrics_listen>("metrics-listen", "127.0.0.1:8002", "127.0.0.1:4"),
-      Wire<&C::http_allowed_origins>("http-allowed-origins", {}, {"http://a"}),
-
-      Wire<&C::max_body_bytes>("max-body-bytes", 8 << 20, 4096),
-      Wire<&C::max_reply_bytes>("max-reply-bytes", 4 << 20, 4096),
-      Wire<&C::max_http_reply_bytes>("max-http-reply-bytes", 64 << 20, 4096),
-      Wire<&C::max_prompt_bytes>("max-prompt-bytes", 0, 4096),
-      Wire<&C::max_n>("max-n", 16, 4),
-      Wire<&C::min_priority>("min-priority", 0, -4),
-      Wire<&C::max_queued_requests>("max-queued-requests", 1024, 4),
-      Wire<&C::max_queued_tokens>("max-queued-tokens", 4'000'000, 4),
-      Wire<&C::max_connections>("max-connections", 1024, 4),
-      Wire<&C::max_streams>("max-streams", 256, 4),
-      Wire<&C::max_header_bytes>("max-header-bytes", 16 << 10, 4096),
-      Wire<&C::stream_tokens>("stream-tokens", 1024, 4),
-      Wire<&C::stream_bytes>("stream-bytes", 256 << 10, 4096),
-      Wire<&C::slow_reader_s>("slow-reader", 30, 4),
-      Wire<&C::request_timeout_s>("request-timeout", 600, 4),
-      Wire<&C::max_request_timeout_s>("max-request-timeout", 3600, 4000),
-      Wire<&C::text_threads>("text-threads", 2, 4),
-      Wire<&C::text_queue>("text-queue", 1024, 4),
-      Wire<&C::http_threads>("http-threads", 2, 4),
-
-      Wire<&C::drain_delay_s>("drain-delay", 5, 4),
-      Wire<&C::drain_limit_s>("drain-limit", 120, 4),
-
-      Wire<&C::log_format>("log-format", "text", "json"),
-      Wire<&C::log_level>("log-level", "info", "debug"),
-  };
-}
-
-TEST_F(SettingsTest, EachSetsItsOwnMemberAlone) {
-  const std::vector<Wired> wired = AllWired();
-  const baram::testing::ScratchFolder folder;
-  const auto expect = [&](const std::string& set, const absl::StatusOr<Config>& config) {
-    ASSERT_TRUE(config.ok()) << config.status();
-    for (const Wired& one : wired) {
-      EXPECT_EQ(one.shown(*config), one.flag == set ? one.other : one.by_default)
-          << one.flag << ", while " << set << " is set";
-    }
-  };
-  expect("none", Parse({}));
-  for (const Wired& one : wired) {
-    expect(one.flag, Parse({absl::StrCat("--", one.flag, "=", one.other)}));
-    // A flag would take precedence.
-    std::vector<std::string> args = {"--model=/models/some"};
-    if (one.flag == "model") args.clear();
-    variables = {{Variable(one.flag), one.other}};
-    expect(one.flag, ParseSettings(Command::kServe, args, TestEnvironment));
-    variables.clear();
-    const std::string file = folder.Write("baram.toml", one.flag + " = " + one.other + "\n");
-    args.push_back("--config=" + file);
-    expect(one.flag, ParseSettings(Command::kServe, args, TestEnvironment));
-  }
-  for (const Setting* s : SettingsOf(Command::kServe)) {
-    EXPECT_EQ(std::ranges::count(wired, s->name, &Wired::flag), 1) << s->name;
-  }
-}
-
-TEST(ListenerLimitsTest, Defaults) {
-  constexpr int64_t kMiB = 1 << 20;
-  const ConnectionShares shares = ShareDescriptors(1 << 20, Config().max_connections);
-  const HttpLimits calls = CallLimits(Config(), shares);
-  EXPECT_EQ(calls.max_body_bytes, 8 * kMiB);
-  EXPECT_EQ(calls.max_bodies_bytes, 256 * kMiB);
-  EXPECT_EQ(calls.max_answers_bytes, 2048 * kMiB);
-  EXPECT_EQ(calls.max_header_bytes, 16 << 10);
-  EXPECT_EQ(calls.max_headers, 100);
-  EXPECT_EQ(calls.max_connections, 1024);
-  EXPECT_EQ(calls.max_refused, 64);
-  EXPECT_EQ(calls.idle_s, 75);
-  EXPECT_EQ(calls.first_idle_s, 75);
-  EXPECT_EQ(calls.request_s, 30);
-  EXPECT_EQ(calls.write_s, 30);
-  EXPECT_EQ(calls.closing_s, 1);
-  const HttpLimits probes = ProbeLimits(Config(), shares);
-  EXPECT_EQ(probes.max_connections, 128);
-  EXPECT_EQ(probes.max_refused, 64);
-  EXPECT_EQ(probes.first_idle_s, 5);
-  EXPECT_EQ(probes.request_s, 5);
-}
-
-TEST(ListenerLimitsTest, FollowTheSettings) {
-  Config config;
-  config.max_body_bytes = 16 << 20;
-  config.max_http_reply_bytes = 1024;
-  config.max_header_bytes = 4096;
-  config.slow_reader_s = 7;
-  const HttpLimits limits = CallLimits(config, {.calls = 3, .probes = 2, .refused = 1});
-  EXPECT_EQ(limits.max_body_bytes, 16 << 20);
-  EXPECT_EQ(limits.max_bodies_bytes, 512 << 20);
-  EXPECT_EQ(limits.max_answers_bytes, 256 << 20);
-  EXPECT_EQ(limits.max_header_bytes, 4096);
-  EXPECT_EQ(limits.max_connections, 3);
-  EXPECT_EQ(limits.max_refused, 1);
-  EXPECT_EQ(limits.write_s, 7);
 }
 
 TEST_F(SettingsTest, ANameSteersNoTerminal) {
@@ -498,148 +311,6 @@ TEST_F(SettingsTest, AFolderWithoutItsFlagIsRecognized) {
   const std::vector<std::string> args = {"--max-n", "2", "./m=1"};
   EXPECT_EQ(ParseSettings(Command::kServe, args, TestEnvironment).status().message(),
             "\"./m=1\" is not expected here; did you mean --model ./m=1?");
-}
-
-TEST_F(SettingsTest, FilesThatCantBeUsed) {
-  EXPECT_TRUE(absl::IsNotFound(Parse({"--config", "/no/such/file"}).status()));
-  const baram::testing::ScratchFolder folder;
-  const std::string unknown = folder.Write("unknown.toml",
-                                           "# ours\n\nserved-model-name = [\n  \"a#1\",  # first\n"
-                                           "  \"b\"]  # last\nmax-num-seq = 3\n");
-  EXPECT_EQ(Error({"--config", unknown}),
-            "--config " + unknown +
-                ", line 6: there is no setting \"max-num-seq\". Did you mean max-num-seqs?");
-  EXPECT_EQ(ExitCode(Parse({"--config", unknown}).status()), kExitConfig);
-  const std::string section = folder.Write("section.toml", "max-n = 3\n[serve]\n");
-  EXPECT_EQ(Error({"--config", section}),
-            "--config " + section + ", line 2: \"[serve]\" is not of the form name = value.");
-  const std::string yaml = folder.Write("config.yaml", "max-n: 3\n");
-  EXPECT_THAT(Error({"--config", yaml}), HasSubstr("line 1: \"max-n: 3\" is not of the form"));
-  const std::string twice = folder.Write("twice.toml", "max-n = 3\n\nthreads = 1\nmax-n = 4\n");
-  EXPECT_EQ(Error({"--config", twice}),
-            "--config " + twice + ", line 4: max-n is already set on line 1; remove one of them.");
-  const std::string both =
-      folder.Write("both.toml", "prefix-cache = true\nno-prefix-cache = true\n");
-  EXPECT_THAT(Error({"--config", both}),
-              HasSubstr("line 2: prefix-cache is already set on line 1"));
-  const std::string open = folder.Write("open.toml", "served-model-name = [\"a\",\n\"b\"\n");
-  EXPECT_THAT(Error({"--config", open}), HasSubstr("line 1: the list has no ] at its end."));
-  const std::string quote = folder.Write("quote.toml", "device = \"cpu\n");
-  EXPECT_THAT(Error({"--config", quote}), HasSubstr("line 1: the quote of \"cpu has no end."));
-  const std::string endless = folder.Write("endless.toml", std::string((1 << 20) + 1, '\n'));
-  EXPECT_THAT(Error({"--config", endless}), HasSubstr("there are more than 1048576 bytes"));
-  const std::string nul =
-      folder.Write("nul.toml", std::string("max-n = 3\n\ndevice = c") + '\0' + "pu\n");
-  EXPECT_EQ(Error({"--config", nul}),
-            "--config " + nul + ", line 3: there is a NUL byte; save the file as text in UTF-8.");
-  EXPECT_EQ(ExitCode(Parse({"--config", nul}).status()), kExitConfig);
-  const std::string list = folder.Write("list.toml", "max-n = [3, 4]\n");
-  EXPECT_THAT(Error({"--config", list}), HasSubstr("line 1: max-n takes one value, not a list."));
-  EXPECT_EQ(ExitCode(Parse({"--config", folder.path()}).status()), kExitNoInput);
-}
-
-TEST_F(SettingsTest, ValuesOfAFile) {
-  const baram::testing::ScratchFolder folder;
-  const std::string file = folder.Write(
-      "baram.toml",
-      "served-model-name = [ \"a#1\", # one\n  'b, c',\n]\nchat-template = \"/my folder/x#y\" # "
-      "two\n"
-      "http-allowed-origins = http://a, http://b # three\ndevice = cpu#1 # four\nno-prefix-cache = "
-      "true\npin-threads = "
-      "ON\n"
-      "; three\n\"max-n\" = 7\nisa=avx2\n");
-  const auto config = Parse({"--config=" + file});
-  ASSERT_TRUE(config.ok()) << config.status();
-  EXPECT_THAT(config->served_model_names, ElementsAre("a#1", "b, c"));
-  EXPECT_EQ(config->chat_template, "/my folder/x#y");
-  EXPECT_THAT(config->http_allowed_origins, ElementsAre("http://a", "http://b"));
-  EXPECT_EQ(config->device, "cpu#1");
-  EXPECT_FALSE(config->prefix_cache);
-  EXPECT_TRUE(config->pin_threads);
-  EXPECT_EQ(config->max_n, 7);
-  EXPECT_EQ(config->isa, "avx2");
-}
-
-TEST_F(SettingsTest, ABracketIsNoListWhereOneValueIsWanted) {
-  const baram::testing::ScratchFolder folder;
-  const std::string file = folder.Write(
-      "baram.toml", "grpc-listen = [::1]:50051\nhttp-listen = \"[::1]:8000\"\nmax-n = 3\n");
-  const auto config = Parse({"--config", file});
-  ASSERT_TRUE(config.ok()) << config.status();
-  EXPECT_EQ(config->grpc_listen, "[::1]:50051");
-  EXPECT_EQ(config->http_listen, "[::1]:8000");
-  EXPECT_EQ(config->max_n, 3);
-}
-
-// A malformed list consumes no line that follows, and none of its items is guessed.
-TEST_F(SettingsTest, ListsOfAFileThatAreWrittenWrong) {
-  const baram::testing::ScratchFolder folder;
-  const auto error = [&](const std::string& text) {
-    const std::string message = Error({"--config", folder.Write("list.toml", text)});
-    return message.substr(std::min(message.size(), message.find("line ")));
-  };
-  EXPECT_EQ(error("served-model-name = [a] x\nhttp-allowed-origins = [b]\n"),
-            "line 1: \"x\" follows the list's ]; a bracket inside an item needs quotes around "
-            "it.");
-  EXPECT_EQ(error("served-model-name = [a,\nhttp-allowed-origins = [b]\n"),
-            "line 2: the list opened on line 1 is not closed before this [; a bracket inside an "
-            "item needs quotes around it.");
-  EXPECT_EQ(error("served-model-name = [\n\"a\"\n\"b\"]\n"),
-            "line 1: a comma is missing in the list after \"a\".");
-  EXPECT_EQ(error("served-model-name = [a\nb]\n"),
-            "line 1: a comma is missing in the list after a.");
-  EXPECT_EQ(error("served-model-name = [\"a\" b]\n"),
-            "line 1: \"a\" b continues after its closing quote.");
-  EXPECT_EQ(error("served-model-name = [a,\n\"b]\n"), "line 2: the quote of \"b] has no end.");
-  EXPECT_EQ(error("served-model-name = [a,, b]\n"),
-            "line 1: served-model-name is \"a, , b\" but must have no empty item.");
-}
-
-TEST_F(SettingsTest, ListsOfAFile) {
-  const baram::testing::ScratchFolder folder;
-  const auto names = [&](const std::string& value) {
-    const auto config =
-        Parse({"--config", folder.Write("list.toml", "served-model-name = " + value + "\n")});
-    EXPECT_TRUE(config.ok()) << config.status();
-    return config.ok() ? config->served_model_names : std::vector<std::string>{};
-  };
-  EXPECT_THAT(names("[\"a\",\n; one\n\n\"b\"\n]"), ElementsAre("a", "b"));
-  EXPECT_THAT(names("[\"a,b\"]"), ElementsAre("a,b"));
-  EXPECT_THAT(names("\"a,b\""), ElementsAre("a,b"));
-  EXPECT_THAT(names("\"a,b\", c"), ElementsAre("a,b", "c"));
-  EXPECT_THAT(names("[\"a]\", '[b']"), ElementsAre("a]", "[b"));
-  EXPECT_THAT(names("a, b,"), ElementsAre("a", "b"));
-}
-
-TEST_F(SettingsTest, QuotesOfAFile) {
-  const baram::testing::ScratchFolder folder;
-  const auto error = [&](const std::string& value) {
-    return Error({"--config", folder.Write("quote.toml", "chat-template = " + value + "\n")});
-  };
-  EXPECT_THAT(error("\"x\" \"y\""),
-              HasSubstr("line 1: \"x\" \"y\" continues after its closing quote."));
-  EXPECT_THAT(error("\"x\" junk"),
-              HasSubstr("line 1: \"x\" junk continues after its closing quote."));
-  // There are no escapes.
-  const std::string file =
-      folder.Write("plain.toml", "chat-template = \"바람\\n\"\ndevice = 'say \"cpu\"'\n");
-  const auto config = Parse({"--config", file});
-  ASSERT_TRUE(config.ok()) << config.status();
-  EXPECT_EQ(config->chat_template, "바람\\n");
-  EXPECT_EQ(config->device, "say \"cpu\"");
-}
-
-TEST_F(SettingsTest, FilesOfOtherEditors) {
-  const baram::testing::ScratchFolder folder;
-  const std::string file =
-      folder.Write("baram.toml",
-                   "\xef\xbb\xbfmax-n = 3\r\nserved-model-name = [\"a\",\r\n\"b\"]\r\n"
-                   "device = cpu\r\n");
-  const auto config = Parse({"--config", file});
-  ASSERT_TRUE(config.ok()) << config.status();
-  EXPECT_EQ(config->max_n, 3);
-  EXPECT_THAT(config->served_model_names, ElementsAre("a", "b"));
-  EXPECT_EQ(config->device, "cpu");
 }
 
 TEST_F(SettingsTest, ItemsOfAVariable) {
