@@ -97,19 +97,27 @@ int64_t Product(int64_t a, int64_t b) {
   return over ? std::numeric_limits<int64_t>::max() : product;
 }
 
+// The largest number of [least, most] that `fits`, by halving: all below one that fits do so too.
+// `least` is taken to fit.
+template <typename Fits>
+int64_t LargestThat(int64_t least, int64_t most, const Fits& fits) {
+  while (least < most) {
+    const int64_t middle = least + (most - least + 1) / 2;
+    if (fits(middle)) {
+      least = middle;
+    } else {
+      most = middle - 1;
+    }
+  }
+  return least;
+}
+
 // The tokens of the longest sequence whose pages fit into `pages`.
 int64_t TokensThatFit(const KvPlan& plan, int64_t pages, int32_t planning_depth) {
   const int64_t page_tokens = plan.shape.page_tokens;
-  int64_t low = 0, high = kMaxBlocks;
-  while (low < high) {
-    const int64_t middle = (low + high + 1) / 2;
-    if (PagesForSequence(plan, middle * page_tokens, planning_depth) <= pages) {
-      low = middle;
-    } else {
-      high = middle - 1;
-    }
-  }
-  return low * page_tokens;
+  return page_tokens * LargestThat(0, kMaxBlocks, [&](int64_t blocks) {
+           return PagesForSequence(plan, blocks * page_tokens, planning_depth) <= pages;
+         });
 }
 
 // The context to serve if it fits.
@@ -185,16 +193,7 @@ class Sizer {
       return SizeCache(context).ok() && info_.kv_tokens >= context;
     };
     if (holds(wanted_)) return absl::OkStatus();
-    int64_t low = LeastContext(), high = wanted_ - 1;
-    while (low < high) {
-      const int64_t middle = (low + high + 1) / 2;
-      if (holds(middle)) {
-        low = middle;
-      } else {
-        high = middle - 1;
-      }
-    }
-    return SizeCache(low);
+    return SizeCache(LargestThat(LeastContext(), wanted_ - 1, holds));
   }
 
   // The cache if sequences of `context` tokens are served.
