@@ -238,8 +238,9 @@ __device__ __forceinline__ void CopyAsyncWait() {
 
 // Constant memory here means global memory that nothing writes while steps run: weights, norms and
 // biases of the model, which have arrived before the first step begins (Device::PackWeight and
-// Upload do not return earlier). Only it may be accessed before WaitForPrevious(),
-// through the functions below. The emulation checks that, but not that the memory is constant.
+// Upload do not return earlier). Only it may be accessed before WaitForPrevious(), and
+// only with LoadConstant, PrefetchConstant and CopyConstantAsync16. The emulation checks that, but
+// not that the memory is constant.
 
 // Loads 16 bytes of constant memory that this kernel reads once: they are not kept in L1. Not
 // through the read-only path (.nc): assemblers move such loads past WaitForPrevious(), since no
