@@ -35,12 +35,6 @@ std::optional<double> TimeLeft(const grpc::ServerContextBase& context) {
   return static_cast<double>(left.tv_sec) + 1e-9 * left.tv_nsec;
 }
 
-bool PastDeadline(const grpc::ServerContextBase& context) {
-  constexpr double kMomentS = 0.05;
-  const std::optional<double> left = TimeLeft(context);
-  return left.has_value() && *left <= kMomentS;
-}
-
 LoggedCall::LoggedCall(CallLog& log, const char* method, const grpc::ServerContextBase& context)
     : log_(log), context_(context), arrival_(std::chrono::steady_clock::now()) {
   record_.method = method;
@@ -48,10 +42,12 @@ LoggedCall::LoggedCall(CallLog& log, const char* method, const grpc::ServerConte
   record_.request_id = RequestIdOf(context);
 }
 
+// gRPC and the client also end a call at its deadline. The client's clock may be slightly ahead.
 bool LoggedCall::IsCutByDeadline() {
+  constexpr double kMomentS = 0.05;
+  const bool late = TimeLeft(context_).value_or(1) <= kMomentS;
   Cut undecided = Cut::kNot;
-  cut_.compare_exchange_strong(undecided,
-                               PastDeadline(context_) ? Cut::kByDeadline : Cut::kByClient);
+  cut_.compare_exchange_strong(undecided, late ? Cut::kByDeadline : Cut::kByClient);
   return cut_.load() == Cut::kByDeadline;
 }
 

@@ -27,11 +27,8 @@ std::string RequestIdOf(const grpc::ServerContextBase& context);
 
 // The time left until the client's deadline in seconds, or nullopt if it set none.
 std::optional<double> TimeLeft(const grpc::ServerContextBase& context);
-// Whether the call was cancelled because of its own deadline: gRPC and the client also end it then.
-// The client's clock may be slightly ahead.
-bool PastDeadline(const grpc::ServerContextBase& context);
 
-// A call from its arrival to its log line. One thread at a time.
+// A call from its arrival to its log line. One thread at a time, except as stated.
 class LoggedCall {
  public:
   // Both references and the context must outlive it. The request id is that of the metadata.

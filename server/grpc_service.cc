@@ -108,7 +108,7 @@ class ShortCall final : public grpc::ServerUnaryReactor {
   }
 
   void OnCancel() override {
-    logged_.IsCutByDeadline();
+    logged_.IsCutByDeadline();  // decided now, for the log
     place_->Abandon();
   }
   void OnDone() override {
