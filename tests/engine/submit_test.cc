@@ -30,8 +30,7 @@ TEST(SubmitTest, InvalidRequestsAreRefusedAtTheDoor) {
       {"no prompt", longs(0), longs(1), "The prompt is empty: it needs at least one token."},
       {"a long prompt", longs(256), longs(255),
        "This model's maximum context length is 256 tokens, but the prompt has 256; shorten it to "
-       "at "
-       "most 255 tokens."},
+       "at most 255 tokens."},
       {"a token past the vocabulary", speaks(61), speaks(60), kUnknown},
       {"a negative token", speaks(-1), speaks(0), kUnknown},
       {"no tokens", [](Request& r) { r.max_tokens = 0; }, [](Request& r) { r.max_tokens = 1; },
