@@ -42,6 +42,8 @@ struct EngineConfig {
   int32_t mixed_step_tokens = 0;       // prompt tokens of one step that also decodes
   int32_t max_logit_rows = 256;        // scored tokens of one step (prompt log-probabilities)
   int32_t max_chunk_tokens = 0;        // of one prompt in one step; 0: whatever the step has left
+  // [0, 1): what a prompt that a step does not finish leaves of it to much shorter ones behind it.
+  double short_prompt_share = 0.5;
   bool prefix_cache = true;
   bool enforce_eager = false;       // no graphs, on a device that has them
   bool overlap_kernels = true;      // see DeviceOptions

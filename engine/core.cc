@@ -29,6 +29,7 @@ SchedulerConfig SchedulerFields(const EngineConfig& config, const LoadedModel& m
           .mixed_step_tokens = model.info.mixed_step_tokens,
           .max_logit_rows = model.info.max_logit_rows,
           .max_chunk_tokens = config.max_chunk_tokens,
+          .short_prompt_share = config.short_prompt_share,
           .prefix_cache = config.prefix_cache,
           .preempt_every_draw = config.preempt_every_draw,
           .longest_pause_s = config.longest_pause_s};

@@ -174,6 +174,9 @@ Sequence* Scheduler::PlanRows(Batch& batch, SteadyTime now) {
       const bool none_behind_runs = holders_.empty() || !RankBefore(*sequence, *holders_.back());
       if (admission.closed && none_behind_runs) break;
       if (!TryAdmit(*sequence, admission, budget, now)) continue;
+    } else if (budget.cut_off != nullptr && !sequence->token_set_aside &&
+               !MayPass(*sequence, budget)) {
+      continue;
     }
     const Progress progress = PlanRow(*sequence, budget, batch, now);
     if (progress != Progress::kPlanned) ReturnToken(*sequence, budget);
@@ -192,6 +195,10 @@ bool Scheduler::TryAdmit(Sequence& sequence, AdmissionState& admission, Budget& 
   }
   if (sequence.preempted_in_step == step_ || sequence.rows_in_flight > 0) {
     admission.closed = true;  // what it gave up is not for lower ranks
+    return false;
+  }
+  if (budget.cut_off != nullptr && !MayPass(sequence, budget)) {
+    admission.closed = RankBefore(*budget.last_to_pass, sequence);
     return false;
   }
   // It would hold a slot without making progress: prompts of higher rank use all the scores of this
@@ -271,10 +278,12 @@ Scheduler::Progress Scheduler::PlanRow(Sequence& sequence, Budget& budget, Batch
                                        SteadyTime now) {
   if (!sequence.wants_rows()) return Progress::kNotNow;
   int32_t count = sequence.remaining();
-  if (!sequence.token_set_aside) count = std::min(count, budget.tokens);
   if (config_.max_chunk_tokens > 0) count = std::min(count, config_.max_chunk_tokens);
   int32_t scores = 0;
   count = LimitToScores(sequence, count, budget.scores, &scores);
+  if (!sequence.token_set_aside && count > budget.tokens) {
+    count = budget.tokens - LeaveToShorter(sequence, budget, now);
+  }
   if (count == 0) return Progress::kNotNow;
   if (sequence.planned + count == sequence.known() && !HasRoom(sequence, now)) {
     waits_for_reader_ = true;

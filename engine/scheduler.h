@@ -3,10 +3,11 @@
 // There is no prefill phase and no decode phase: each sequence catches up to its known tokens, in
 // order of rank, within the step's budget. A token for every running sequence that can decode is
 // reserved from the budget first, so that prompts never starve decodes; the prompt tokens of a step
-// with decodes are bounded, so that they do not delay decodes for long. A sequence that needs a
-// page when none is free preempts a paused sequence, else the lowest-ranked one below it. The
-// victim keeps its tokens, recomputes their KV later, and is admitted before anything ranked below
-// it. The highest-ranked sequence can preempt every other, so some sequence always makes progress.
+// with decodes are bounded, so that they do not delay decodes for long. A prompt that the budget
+// cuts off leaves a share of it to much shorter ones behind it. A sequence that needs a page when
+// none is free preempts a paused sequence, else the lowest-ranked one below it. The victim keeps
+// its tokens, recomputes their KV later, and is admitted before anything ranked below it. The
+// highest-ranked sequence can preempt every other, so some sequence always makes progress.
 //
 // Engine thread only (I1). The caller passes the time, so tests control the clock. The only state
 // it shares with other threads is each request's Outbox, and Stats, which it only writes.
@@ -34,6 +35,7 @@ struct SchedulerConfig {
   int32_t mixed_step_tokens = 0;
   int32_t max_logit_rows = 0;
   int32_t max_chunk_tokens = 0;
+  double short_prompt_share = 0;
   bool prefix_cache = true;
   bool preempt_every_draw = false;
   double longest_pause_s = 30;
@@ -96,6 +98,11 @@ class Scheduler {
     int32_t tokens = 0;  // without those that are set aside
     int32_t scores = 0;
     int64_t pages_due = 0;  // PagesDue of all running sequences together
+    // The prompt that left the tokens to shorter ones behind it; null: none. Then only those that
+    // MayPass use them.
+    const Sequence* cut_off = nullptr;
+    int32_t cut_off_tokens = 0;              // that it had to compute before this step
+    const Sequence* last_to_pass = nullptr;  // in rank; if `cut_off` is set
   };
 
   // Whether the step being planned still admits sequences.
@@ -120,6 +127,7 @@ class Scheduler {
   int64_t PagesDueBeside(const Sequence& sequence, const Budget& budget) const;
   bool Fits(const Sequence& sequence, const PrefixMatch& match, int64_t available,
             int32_t running) const;
+  int64_t PagesFor(const Sequence& sequence, int32_t blocks) const;
   Need AdmissionNeed() const { return free_slots_.empty() ? Need::kSlot : Need::kAdmission; }
   bool PreemptionSuffices(const Sequence& sequence, const Budget& budget);
   void BeginTables(Sequence& sequence);
@@ -143,6 +151,12 @@ class Scheduler {
   void SetState(Sequence& sequence, SequenceState to);
   void SetPaused(Sequence& sequence, bool paused, SteadyTime now);
   void UpdateGauges();
+
+  // --- scheduler_passing.cc
+  int32_t TokensToCompute(Sequence& sequence);
+  bool CanUseTokens(Sequence& sequence, SteadyTime now);
+  int32_t LeaveToShorter(Sequence& sequence, Budget& budget, SteadyTime now);
+  bool MayPass(Sequence& sequence, const Budget& budget);
 
   // --- scheduler_preemption.cc
   bool PreemptFor(const Sequence& sequence, Need need, Budget& budget);

@@ -66,17 +66,23 @@ int64_t Scheduler::PagesDueBeside(const Sequence& sequence, const Budget& budget
   return due;
 }
 
+// The pages that hold all known tokens of the sequence, beyond its first `blocks` blocks.
+int64_t Scheduler::PagesFor(const Sequence& sequence, int32_t blocks) const {
+  const int32_t tokens = std::max(sequence.prompt_tokens, sequence.known());
+  const int32_t missing = BlocksFor(tokens) - blocks;
+  int64_t pages = 0;
+  for (int32_t group = 0; group < groups(); ++group) {
+    pages += std::min(missing, BlocksFor(tokens) - pool_.FirstNeededBlock(group, tokens));
+  }
+  return pages;
+}
+
 // Whether there are pages for all known tokens of the sequence, in addition to what must stay free,
 // if `available` pages can be allocated and `running` sequences run.
 bool Scheduler::Fits(const Sequence& sequence, const PrefixMatch& match, int64_t available,
                      int32_t running) const {
-  const int32_t tokens = std::max(sequence.prompt_tokens, sequence.known());
-  const int32_t have = sequence.blocks() > 0 ? sequence.blocks() : match.blocks();
-  const int32_t missing = BlocksFor(tokens) - have;
-  int64_t needed = 0;
-  for (int32_t group = 0; group < groups(); ++group) {
-    needed += std::min(missing, BlocksFor(tokens) - pool_.FirstNeededBlock(group, tokens));
-  }
+  const int64_t needed =
+      PagesFor(sequence, sequence.blocks() > 0 ? sequence.blocks() : match.blocks());
   available -= match.cached;
   if (running == 0) return available >= std::min<int64_t>(needed, groups());
   return needed + PagesToLeaveFree(sequence, running) <= available;

@@ -87,6 +87,7 @@ void Scheduler::ReleasePages(Sequence& sequence) {
     table.uploaded = 0;
   }
   sequence.planned = sequence.committed = 0;
+  sequence.likely_cached = -1;
   sequence.published_blocks = 0;
   sequence.published_node = {};
   sequence.init_pending = false;

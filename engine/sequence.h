@@ -47,6 +47,7 @@ struct Sequence {
   bool token_set_aside = false;   // from the budget of the step being planned
   int32_t planned = 0;            // tokens whose keys and values are computed or in flight
   int32_t committed = 0;          // tokens whose keys and values are computed
+  int32_t likely_cached = -1;     // see Scheduler::TokensToCompute; -1: not asked yet
   int32_t rows_in_flight = 0;
   int32_t draws_in_flight = 0;
 

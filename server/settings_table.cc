@@ -169,8 +169,14 @@ const std::vector<Group>& SettingsTable() {
          .max = 1 << 20,
          .value = "TOKENS",
          .unset = "what the step has left",
-         .help = "Tokens of one prompt in one step. Lower: short prompts behind a long one begin "
-                 "sooner, and the long one takes longer."},
+         .help = "Tokens of one prompt in one step. Lower: more prompts are read side by side."},
+        {.name = "short-prompt-share",
+         .kind = Kind::kShare,
+         .member = &C::short_prompt_share,
+         .max = 0.9,
+         .value = "SHARE",
+         .help = "Share of a step that a prompt too long for it leaves to prompts of half its "
+                 "length or less that wait behind it. 0: prompts are read strictly in order."},
         {.name = "max-logit-rows",
          .kind = Kind::kNumber,
          .member = &C::max_logit_rows,

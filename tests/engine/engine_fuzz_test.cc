@@ -64,6 +64,7 @@ class FuzzCase {
     config_.mixed_step_tokens = draw_.Of({0, 0, 0, 1, 5, 20});
     config_.max_logit_rows = draw_.Between(1, 12);
     config_.max_chunk_tokens = draw_.Of({0, 0, 1, 3, 7});
+    config_.short_prompt_share = draw_.Of({0.0, 0.25, 0.5, 0.9});
     config_.prefix_cache = !draw_.OneIn(4);
     config_.preempt_every_draw = draw_.OneIn(8);
     config_.stream_tokens = draw_.Of({2, 3, 8, 1024});

@@ -26,6 +26,7 @@ class Fairness {
     bool scoring = false;
     bool in_flight = false;
     int32_t planned = 0;
+    int32_t remaining = 0;
     int32_t blocks = 0;
     int32_t preemptions = 0;
   };
@@ -35,6 +36,9 @@ class Fairness {
   const Before* Find(const Sequence& sequence) const;
   // Still waits after the turn though it could have been admitted.
   bool LeftOut(const Sequence& sequence, const EngineRig& rig) const;
+  // Whether the step cut off a prompt that is long enough for `admitted` to pass it, and `waiting`.
+  bool MayPass(const Sequence& admitted, const Sequence& waiting,
+               const std::vector<const Sequence*>& sequences) const;
 
   void ExpectAdmissionsInOrder(const std::vector<const Sequence*>& sequences,
                                const EngineRig& rig) const;

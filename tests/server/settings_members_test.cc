@@ -63,6 +63,7 @@ std::vector<Wired> AllWired() {
       Wire<&C::max_num_seqs>("max-num-seqs", 0, 4),
       Wire<&C::max_num_batched_tokens>("max-num-batched-tokens", 0, 4),
       Wire<&C::mixed_step_tokens>("mixed-step-tokens", 0, 4),
+      Wire<&C::short_prompt_share>("short-prompt-share", 0.5, 0.25),
       Wire<&C::max_chunk_tokens>("max-chunk-tokens", 0, 4),
       Wire<&C::max_logit_rows>("max-logit-rows", 256, 4),
       Wire<&C::prefix_cache>("prefix-cache", true, false),

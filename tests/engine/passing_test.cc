@@ -1,0 +1,196 @@
+// How short prompts pass a long one (engine/scheduler_passing.cc), on the fake device. The rig
+// checks I2 and I3 after every turn.
+#include <optional>
+
+#include "gtest/gtest.h"
+#include "tests/engine/rig.h"
+
+namespace baram::testing {
+namespace {
+
+// A rig whose first client is a prompt of 400 tokens, of which a step has read 16.
+class PassingTest : public ::testing::Test {
+ protected:
+  Client* Submit(int32_t tokens, int32_t priority = 0) {
+    Request request = MakeRequest(RandomPrompt(++seed_, tokens), 3);
+    request.priority = priority;
+    return rig_->Submit(std::move(request));
+  }
+  void Begin(const EngineConfig& config = LongConfig(), int32_t pages = 0) {
+    rig_.emplace(FakeOptions{}, config, windows_, pages);
+    long_ = Submit(400);
+    rig_->Turn();
+    ASSERT_EQ(Read(long_), 16);
+  }
+  static EngineConfig LongConfig() {
+    EngineConfig config = SmallConfig();
+    config.max_model_len = 512;
+    return config;
+  }
+  Request Urgent() {
+    Request request = MakeRequest(RandomPrompt(++seed_, 4), 1);
+    request.priority = -1;
+    return request;
+  }
+  // Tokens of the prompt that were computed.
+  int32_t Read(const Client* client) const { return rig_->sequence(*client).committed; }
+  bool Waits(const Client* client) const {
+    return rig_->sequence(*client).state == SequenceState::kWaiting;
+  }
+  void ExpectAllExact() {
+    ASSERT_TRUE(rig_->Finish());
+    for (const auto& client : rig_->clients()) ExpectExact(*rig_, *client, windows_);
+  }
+
+  const std::vector<int32_t> windows_ = {0};
+  std::optional<EngineRig> rig_;
+  Client* long_ = nullptr;
+  uint64_t seed_ = 0;
+};
+
+TEST_F(PassingTest, ShortPromptsPassALongOneWithHalfOfTheStep) {
+  Begin();
+  const Client* first = Submit(12);
+  const Client* second = Submit(12);
+  const Client* shortest = Submit(3);
+  rig_->Turn();
+  EXPECT_EQ(Read(long_), 16 + 8);
+  EXPECT_EQ(Read(first), 8) << "among themselves they keep their order";
+  EXPECT_TRUE(Waits(second));
+  EXPECT_TRUE(Waits(shortest));
+  rig_->Turn();
+  EXPECT_EQ(Read(long_), 16 + 8 + 8);
+  EXPECT_EQ(Read(first), 12);
+  EXPECT_EQ(Read(second), 4);
+  rig_->Turn();
+  EXPECT_EQ(Read(second), 4 + 7) << "half of what the decode leaves";
+  ExpectAllExact();
+}
+
+TEST_F(PassingTest, ALongPromptGetsWhatShortOnesLeave) {
+  Begin();
+  const Client* shorter = Submit(3);
+  rig_->Turn();
+  EXPECT_EQ(Read(shorter), 3);
+  EXPECT_EQ(Read(long_), 16 + 13);
+  ExpectAllExact();
+}
+
+TEST_F(PassingTest, PromptsOfLikeLengthRunOneAfterTheOther) {
+  Begin();
+  const Client* like = Submit(193);  // more than half of the 384 that are left
+  const Client* half = Submit(192);
+  rig_->Turn();
+  EXPECT_TRUE(Waits(like));
+  EXPECT_EQ(Read(half), 8) << "it passes both";
+  rig_->Turn();
+  EXPECT_EQ(Read(half), 16) << "still half as long: 184 and 376";
+  ExpectAllExact();
+}
+
+// It is as long as the others, but the cache has most of it.
+TEST_F(PassingTest, TheCachedPartOfAPromptDoesNotCount) {
+  rig_.emplace(FakeOptions{}, LongConfig(), windows_);
+  const std::vector<int32_t> chat = RandomPrompt(99, 300);
+  rig_->Submit(MakeRequest(chat, 3));
+  ASSERT_TRUE(rig_->Finish());
+  long_ = Submit(400);
+  rig_->Turn();
+  const Client* again = rig_->Submit(MakeRequest(chat, 3));
+  rig_->Turn();
+  EXPECT_EQ(Read(again), 300);
+  EXPECT_EQ(Read(long_), 16 + 12);
+  ExpectAllExact();
+}
+
+TEST_F(PassingTest, PrioritiesAreStrict) {
+  Begin();
+  const Client* idle = Submit(4, 1);
+  rig_->Turn();
+  EXPECT_EQ(Read(long_), 16 + 16);
+  EXPECT_TRUE(Waits(idle));
+  ExpectAllExact();
+}
+
+TEST_F(PassingTest, NobodyPassesWithoutAShare) {
+  EngineConfig config = LongConfig();
+  config.short_prompt_share = 0;
+  Begin(config);
+  const Client* shorter = Submit(4);
+  rig_->Turn();
+  EXPECT_EQ(Read(long_), 16 + 16);
+  EXPECT_TRUE(Waits(shorter));
+  ExpectAllExact();
+}
+
+// The next long prompt finds a slot and its pages when the first is done.
+TEST_F(PassingTest, WhoPassesLeavesTheNextItsSlot) {
+  EngineConfig config = LongConfig();
+  config.max_num_seqs = 3;
+  Begin(config);
+  const Client* next = Submit(400);
+  const Client* first = Submit(4);
+  const Client* second = Submit(4);
+  rig_->Turn();
+  EXPECT_EQ(Read(first), 4);
+  EXPECT_TRUE(Waits(second));
+  EXPECT_EQ(Read(long_), 16 + 12) << "only for those that can run";
+  EXPECT_TRUE(Waits(next));
+  ExpectAllExact();
+}
+
+TEST_F(PassingTest, WhoPassesLeavesTheNextItsPages) {
+  constexpr int32_t kPages = 101 + 101 + 8;  // two long prompts with a token each, and some
+  Begin(LongConfig(), kPages);
+  const Client* next = Submit(400);
+  const Client* shorter = Submit(4 * 10);
+  rig_->Turn();
+  EXPECT_TRUE(Waits(shorter)) << "ten pages are not left";
+  EXPECT_EQ(Read(long_), 16 + 16) << "no tokens are kept for who cannot run";
+  const Client* shortest = Submit(4);
+  rig_->Turn();
+  EXPECT_TRUE(Waits(shortest)) << "in order among themselves";
+  EXPECT_TRUE(Waits(next));
+  ExpectAllExact();
+}
+
+// A prompt that passed, and is no longer short beside what the long one has left, waits for it.
+TEST_F(PassingTest, WhoIsNoLongerShorterLeavesTheShareToOthers) {
+  EngineConfig config = LongConfig();
+  config.short_prompt_share = 0.25;
+  Begin(config);
+  const Client* half = Submit(190);
+  do {
+    rig_->Turn();
+  } while (2 * (190 - Read(half)) <= 400 - Read(long_));
+  const int32_t read = Read(half);
+  EXPECT_GT(read, 0);
+  const Client* shorter = Submit(4);
+  rig_->Turn();
+  EXPECT_EQ(Read(half), read);
+  EXPECT_EQ(Read(shorter), 4);
+  ExpectAllExact();
+}
+
+TEST_F(PassingTest, NobodyPassesAPreemptedSequence) {
+  EngineConfig config = LongConfig();
+  config.max_num_seqs = 3;
+  config.prefix_cache = false;
+  Begin(config);
+  const Client* victim = Submit(180);
+  for (int turn = 0; turn < 6; ++turn) rig_->Turn();
+  ASSERT_GT(Read(victim), 0) << "it passed";
+  for (int i = 0; i < 2; ++i) rig_->Submit(Urgent());  // one takes the free slot, one the victim's
+  rig_->Turn();
+  ASSERT_EQ(rig_->sequence(*victim).preemptions, 1);
+  const Client* newcomer = Submit(4);
+  for (int turn = 0; turn < 4; ++turn) {
+    rig_->Turn();
+    EXPECT_TRUE(Waits(newcomer));
+    EXPECT_TRUE(Waits(victim)) << "more than half of what the long one has left";
+  }
+  ExpectAllExact();
+}
+
+}  // namespace
+}  // namespace baram::testing
