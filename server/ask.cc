@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_replace.h"
 #include "baram/v1/inference.grpc.pb.h"
 #include "engine/steady_time.h"
 #include "google/rpc/error_details.pb.h"
@@ -105,6 +106,12 @@ std::string InFlags(const std::string& message, const std::string& field) {
       {"sampling.repetition_penalty", "--repetition-penalty"},
       {"sampling.seed", "--seed"},
       {"stopping.stop", "--stop"}};
+  // Of a prompt that is too long; these sentences quote nothing of it.
+  if (field == "prompt" || field == "stopping.max_tokens") {
+    std::string plain = absl::StrReplaceAll(
+        message, {{" or set truncate_prompt_tokens", ""}, {" max_tokens ", " --max-tokens "}});
+    if (plain != message) return plain;
+  }
   const auto flag = kFlags.find(field);
   if (flag == kFlags.end() || !message.starts_with(field + " ")) return message;
   return flag->second + message.substr(field.size());
@@ -122,6 +129,10 @@ std::string DescribeSilence(const std::string& grpc_words, const AskOptions& opt
       {"http1.x server", "speaks HTTP/1, not gRPC"},
       {"Failed parsing HTTP/2", "does not speak gRPC"},
   };
+  if (grpc_words.starts_with("DNS resolution failed")) {
+    return absl::StrFormat("the host of %s can't be resolved; check its name, or give its address.",
+                           options.address);
+  }
   for (const auto& [met, meaning] : kForeign) {
     if (grpc_words.find(met) == std::string::npos) continue;
     return absl::StrFormat("what answers at %s %s; the gRPC port of a server is 50051 by default.",
@@ -231,6 +242,7 @@ Answer Stream(const AskOptions& options, const v1::GenerateRequest& request,
   // One connection per question: a failed one backs off before it reconnects.
   grpc::ChannelArguments own;
   own.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  own.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);  // the question goes to --server and nowhere else
   const auto stub = v1::Inference::NewStub(
       grpc::CreateCustomChannel(options.address, grpc::InsecureChannelCredentials(), own));
   grpc::ClientContext context;
@@ -341,8 +353,9 @@ int Ask(const std::string& program, const std::vector<std::string>& args) {
     return kExitUsage;
   }
   options->program = program;
-  if (options->chat && options->raw) {
-    std::fputs("baram ask: --raw has no dialogue; leave out --chat.\n", stderr);
+  if (options->raw && (options->chat || !options->system.empty())) {
+    absl::FPrintF(stderr, "baram ask: --raw has no %s.\n",
+                  options->chat ? "dialogue; leave out --chat" : "messages; leave out --system");
     return kExitUsage;
   }
   if (options->question.empty() && !options->chat) {

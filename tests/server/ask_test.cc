@@ -77,7 +77,10 @@ class FakeInference final : public v1::Inference::Service {
     if (word == "wrong") {
       return Refusal("stopping.max_tokens", "stopping.max_tokens is 0 but must be more.");
     }
-    if (word == "long") return Refusal("prompt", "The prompt is too long.");
+    if (word == "long") {
+      return Refusal("prompt",
+                     "The prompt is too long; shorten the prompt or set truncate_prompt_tokens.");
+    }
     if (word == "unknown") return {grpc::StatusCode::NOT_FOUND, "The model `x` does not exist."};
     if (word == "steer back") return {grpc::StatusCode::NOT_FOUND, kSteering};
     v1::GenerateResponse event;
@@ -392,6 +395,23 @@ TEST_F(AskTest, AServerThatGoesAwayIsOneSentence) {
   EXPECT_THAT(nobody.complaint,
               HasSubstr("no server answers at 127.0.0.1:1. Start one with: " +
                         server::ProgramName(BARAM_PROGRAM) + " serve --model DIR\n"));
+  Asking unresolved("nohost.invalid:1", {"fine"});
+  EXPECT_EQ(unresolved.Ends(), 69);
+  EXPECT_THAT(unresolved.complaint, HasSubstr("the host of nohost.invalid:1 can't be resolved;"));
+}
+
+// What is asked goes to the server and nowhere else.
+TEST_F(AskTest, NoProxyIsAsked) {
+  EXPECT_EQ(Shell("http_proxy=http://127.0.0.1:1 https_proxy=http://127.0.0.1:1 no_proxy= "
+                  "\"" BARAM_PROGRAM "\" ask --server " +
+                  address_ + " fine | grep -qx ok."),
+            0);
+}
+
+TEST_F(AskTest, RawTextHasNoMessages) {
+  Asking asking = Ask({"--raw", "--system", "Be brief.", "fine"});
+  EXPECT_EQ(asking.Ends(), 64);
+  EXPECT_EQ(asking.complaint, "baram ask: --raw has no messages; leave out --system.\n");
 }
 
 // Also where it is not on PATH.
@@ -461,7 +481,7 @@ TEST_F(AskTest, ADialogueThatOutgrewTheContextMayBeForgotten) {
   asking.Type("/quit\n");
   EXPECT_EQ(asking.Ends(), 64);
   EXPECT_EQ(asking.complaint,
-            "baram ask: The prompt is too long.\n"
+            "baram ask: The prompt is too long; shorten the prompt.\n"
             "baram ask: /clear forgets the dialogue and begins another.\n");
   Asking wrong = Ask({"--chat", "--max-tokens", "0", "wrong"});
   ASSERT_TRUE(wrong.Shows("> "));
