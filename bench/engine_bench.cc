@@ -282,6 +282,13 @@ int Main(int argc, char** argv) {
   const Clock::time_point started = Clock::now();
   Options options;
   if (!ParseOptions(argc, argv, &options)) return EXIT_FAILURE;
+  const auto below_one = [](int32_t number) { return number < 1; };
+  if (options.steps < 1 || options.context < 1 || std::ranges::any_of(options.prompts, below_one) ||
+      std::ranges::any_of(options.batches, below_one)) {
+    std::fprintf(stderr,
+                 "engine_bench: --steps, --context, --prompt and --batches are at least 1\n");
+    return EXIT_FAILURE;
+  }
   absl::StatusOr<std::unique_ptr<LoadedModel>> model = Open(options);
   if (!model.ok()) {
     std::fprintf(stderr, "engine_bench: %s\n", model.status().ToString().c_str());

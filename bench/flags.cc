@@ -40,7 +40,7 @@ std::vector<int32_t> ParseList(const std::string& text) {
   std::vector<int32_t> values;
   for (size_t at = 0; at < text.size(); at = text.find_first_of(',', at)) {
     if (text[at] == ',') ++at;
-    values.push_back(std::atoi(text.c_str() + at));
+    values.push_back(std::stoi(text.substr(at)));
   }
   return values;
 }

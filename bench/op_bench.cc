@@ -222,6 +222,10 @@ int Run(const Options& options) {
   testing::OpBed bed(*device, testing::TypesOf(info), set.limits);
   std::vector<OpCase>& cases = set.cases;
   std::erase_if(cases, [&](const OpCase& c) { return c.name.find(options.op) == c.name.npos; });
+  if (cases.empty()) {
+    std::fprintf(stderr, "op_bench: no case's name contains \"%s\"\n", options.op.c_str());
+    return 1;
+  }
   std::vector<Measured> all(cases.size());
   const auto keep = [&] {
     if (options.json.empty() || ReplaceFile(options.json, [&](std::FILE* file) {

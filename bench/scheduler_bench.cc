@@ -181,8 +181,8 @@ int Main(int argc, char** argv) {
                    {"--json", [&](const std::string& v) { options.json = v; }}})) {
     return EXIT_FAILURE;
   }
-  if (options.context < 2 || std::ranges::min(options.batches) < 1 || options.steps < 1 ||
-      std::min({options.queued, options.cancelled, options.urgent}) < 0) {
+  if (options.context < 2 || options.batches.empty() || std::ranges::min(options.batches) < 1 ||
+      options.steps < 1 || std::min({options.queued, options.cancelled, options.urgent}) < 0) {
     std::fprintf(
         stderr,
         "scheduler_bench: --context is at least 2, --batches and --steps 1, the others 0\n");
