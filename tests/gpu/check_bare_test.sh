@@ -13,7 +13,10 @@ checks() { "$tree/deploy/static/check_bare.sh" "$scratch/bin" >"$scratch/words" 
 
 cp "$(type -P true)" "$scratch/bin/program"
 truncate -s 33M "$scratch/bin/program" "$tree/ignored"
-checks && die "there is no tree"
+checks && die "65 MiB of an unpacked archive are taken"
+mkdir "$tree/build" && mv "$tree/ignored" "$tree/build"
+checks || die "what is built counts: $(<"$scratch/words")"
+mv "$tree/build/ignored" "$tree" && rmdir "$tree/build"
 git -C "$tree" init -q
 echo /ignored >"$tree/.gitignore"
 git -C "$tree" add -N deploy
