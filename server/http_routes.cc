@@ -2,8 +2,10 @@
 #include "server/http_routes.h"
 
 #include <string>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "server/setting_values.h"
 #include "server/text/utf8.h"
 
 namespace baram::server {
@@ -26,12 +28,16 @@ std::string NothingAt(std::span<const HttpRoute> routes, const std::string& path
   }
   if (plain.ends_with('/')) plain.pop_back();
   if (plain.empty()) return message;
+  std::vector<std::string_view> known;
   for (const HttpRoute& route : routes) {
     if (route.path.ends_with('*')) continue;
     const bool near = plain.ends_with(route.path) || route.path.ends_with(plain) ||
                       plain.starts_with(route.path + "/");
     if (near) return message + " Did you mean " + route.path + "?";
+    known.push_back(route.path);
   }
+  const std::string_view nearest = Nearest(plain, known);
+  if (!nearest.empty()) message += " Did you mean " + std::string(nearest) + "?";
   return message;
 }
 

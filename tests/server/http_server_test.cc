@@ -196,6 +196,8 @@ TEST_F(HttpServerTest, SaysWhatIsNotThere) {
     EXPECT_EQ(Ask(RawRequest("GET", path)).body,
               "404 NO_SUCH_PATH: There is nothing at " + path + ". Did you mean /echo?");
   }
+  EXPECT_EQ(Ask(RawRequest("GET", "/ecko")).body,
+            "404 NO_SUCH_PATH: There is nothing at /ecko. Did you mean /echo?");
   EXPECT_EQ(Ask(RawRequest("GET", "/")).body, "404 NO_SUCH_PATH: There is nothing at /.");
   response = Ask(RawRequest("DELETE", "/echo"));
   EXPECT_EQ(response.status, 405);
