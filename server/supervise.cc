@@ -28,9 +28,10 @@ Watched WatchUntilSignal(Server& server, Watchdog& watchdog, const WaitForSignal
     if (const auto signal = wait_for_signal(Watchdog::kInterval)) return {.signal = *signal};
     server.lifecycle().NotifyWatcher();
     if (LostLogLines() > lost_lines) {
-      const uint64_t all = LostLogLines();
-      spdlog::warn("log lines lost, as nobody read them in time: {}", all - lost_lines);
-      lost_lines = all;
+      lost_lines = LostLogLines();
+      // All of them: this line may be lost like those before it.
+      spdlog::warn("log lines lost since the start, not read in time or not written: {}",
+                   lost_lines);
     }
     int code = watchdog.Look();
     // The calls of a lost device have failed: give their clients time to be told.
