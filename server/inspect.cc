@@ -19,8 +19,10 @@ constexpr char kHelp[] =
 
 Reads a model folder without loading its weights: family, layers, sizes, tokenizer, chat template,
 what fits in this machine's memory, and why `serve` would refuse it if it would. Exit code 0 if
-`serve` would accept it, otherwise that of `serve`. Only `serve` checks byte by byte that a tied
-output head which is stored separately equals the embedding.
+`serve` would accept it, otherwise that of `serve`. Only `serve` opens addresses, and checks byte by
+byte that a tied output head which is stored separately equals the embedding.
+
+It takes and checks all settings of `serve`; these bear on what it reports:
 
 )";
 
@@ -36,7 +38,7 @@ int Inspect(const std::string& program, const std::vector<std::string>& args) {
     std::fprintf(stderr, "baram inspect: %s\n", std::string(status.message()).c_str());
     return ExitCode(status);
   };
-  const auto config = ParseSettings(Command::kInspect, args);
+  const auto config = ParseSettings(args);
   if (!config.ok()) return fail(config.status());
   for (const std::string& warning : UnknownVariables(ProcessVariables(), program)) {
     std::fprintf(stderr, "baram inspect: %s\n", warning.c_str());

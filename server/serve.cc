@@ -226,7 +226,7 @@ int Serve(const std::string& program, const std::vector<std::string>& args, Stea
                stdout);
     return 0;
   }
-  auto config = ParseSettings(Command::kServe, args);
+  auto config = ParseSettings(args);
   if (!config.ok()) {
     std::fprintf(stderr, "baram serve: %s\n", std::string(config.status().message()).c_str());
     return ExitCode(config.status());

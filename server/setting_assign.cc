@@ -39,23 +39,24 @@ std::string ShowSize(double value) { return FormatBytes(static_cast<int64_t>(val
 struct NumberForm {
   Kind kind;
   const char* name;
+  const char* note;  // behind the range
   bool whole;
   std::optional<double> (*read)(const std::string& text);
   std::string (*show)(double value);
 };
 
 constexpr NumberForm kNumberForms[] = {
-    {Kind::kNumber, "a whole number", true, ReadPlain, FormatNumber},
-    {Kind::kShare, "a share", false, ReadPlain, FormatNumber},
-    {Kind::kBytes, "whole bytes", true, ReadSize, ShowSize},
-    {Kind::kSeconds, "seconds", false, ReadPlain, FormatNumber},
+    {Kind::kNumber, "a whole number", "", true, ReadPlain, FormatNumber},
+    {Kind::kShare, "a share", ", not a percentage", false, ReadPlain, FormatNumber},
+    {Kind::kBytes, "whole bytes", "", true, ReadSize, ShowSize},
+    {Kind::kSeconds, "seconds", ", without a unit", false, ReadPlain, FormatNumber},
 };
 
 // Says what a number must be; empty if it is valid.
 std::string CheckNumber(const Setting& s, const NumberForm& form, std::optional<double> value) {
   const bool fits = value && *value >= s.min && *value <= s.max;
   if (!fits || (form.whole && *value != std::floor(*value))) {
-    return absl::StrCat(form.name, " from ", form.show(s.min), " to ", form.show(s.max));
+    return absl::StrCat(form.name, " from ", form.show(s.min), " to ", form.show(s.max), form.note);
   }
   const char* const wanted = s.check == nullptr ? nullptr : s.check(*value);
   return wanted == nullptr ? "" : wanted;

@@ -24,11 +24,11 @@ std::string FormatNumber(double v) {
 }
 
 std::string FormatBytes(int64_t v) {
-  constexpr std::pair<int, std::string_view> kUnits[] = {{30, "GiB"}, {20, "MiB"}, {10, "KiB"}};
-  for (const auto& [shift, unit] : kUnits) {
-    if (v != 0 && v % (1LL << shift) == 0) {
-      return absl::StrCat(v >> shift, Piece(unit));
-    }
+  constexpr std::pair<int64_t, std::string_view> kUnits[] = {
+      {1LL << 40, "TiB"},    {1LL << 30, "GiB"}, {1LL << 20, "MiB"}, {1'000'000'000'000, "TB"},
+      {1'000'000'000, "GB"}, {1'000'000, "MB"},  {1LL << 10, "KiB"}};
+  for (const auto& [bytes, unit] : kUnits) {
+    if (v != 0 && v % bytes == 0) return absl::StrCat(v / bytes, Piece(unit));
   }
   return absl::StrCat(v);
 }

@@ -18,7 +18,7 @@ inline constexpr double kMaxSettingBytes = 1LL << 50;
 std::optional<int64_t> ParseBytes(std::string text);
 // true, on, yes, enable, t, y, 1 or their opposites, in any case.
 std::optional<bool> ParseSwitch(std::string text);
-// The largest unit that keeps the number whole: "8MiB".
+// In a unit that keeps the number whole: "8MiB", "4GB".
 std::string FormatBytes(int64_t bytes);
 std::string FormatNumber(double value);
 

@@ -44,10 +44,10 @@ std::string Advice(const std::string& argument, const CLI::App& app) {
   return DescribeUnknown(argument, app);
 }
 
-// The names that a file may hold, whichever subcommand reads it.
+// The names that a file may hold.
 std::vector<FileName> NamesOfFiles() {
   std::vector<FileName> names;
-  for (const Setting* s : SettingsOf(Command::kServe)) {
+  for (const Setting* s : AllSettings()) {
     names.push_back({std::string(s->name), s->kind == Kind::kList});
     if (s->kind == Kind::kSwitch) names.push_back({absl::StrCat("no-", Piece(s->name))});
   }
@@ -62,11 +62,11 @@ struct Flags {
 
 // CLI11 does not say which switch has an invalid value, so switches are read here: the last one
 // counts.
-absl::Status ReadSwitch(Command command, std::string_view argument, Flags& flags) {
+absl::Status ReadSwitch(std::string_view argument, Flags& flags) {
   if (!argument.starts_with("--")) return absl::OkStatus();
   const size_t equals = argument.find('=');
   const std::string_view flag = argument.substr(0, equals);
-  const auto [s, negated] = FindNamed(command, flag.substr(2));
+  const auto [s, negated] = FindNamed(flag.substr(2));
   if (s == nullptr || s->kind != Kind::kSwitch) return absl::OkStatus();
   const std::string text(equals == std::string_view::npos ? "true" : argument.substr(equals + 1));
   const std::optional<bool> on = ParseSwitch(text);
@@ -78,13 +78,13 @@ absl::Status ReadSwitch(Command command, std::string_view argument, Flags& flags
   return absl::OkStatus();
 }
 
-absl::Status ReadFlags(Command command, std::span<const std::string> args, Flags& flags) {
+absl::Status ReadFlags(std::span<const std::string> args, Flags& flags) {
   for (const std::string& argument : args) {
-    if (absl::Status read = ReadSwitch(command, argument, flags); !read.ok()) return read;
+    if (absl::Status read = ReadSwitch(argument, flags); !read.ok()) return read;
   }
   CLI::App app;
   app.add_option("--config", flags.file)->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
-  for (const Setting* s : SettingsOf(command)) {
+  for (const Setting* s : AllSettings()) {
     const std::string flag = absl::StrCat("--", Piece(s->name));
     if (s->kind == Kind::kSwitch) {
       app.add_flag(absl::StrCat(flag, ",!--no-", Piece(s->name)));
@@ -118,9 +118,8 @@ std::vector<std::string> SplitAtCommas(const std::string& text) {
 }
 
 // Reads variables for settings that the arguments do not set.
-absl::Status ReadVariables(Command command, const Flags& flags, Environment environment,
-                           Config& config) {
-  for (const Setting* s : SettingsOf(command)) {
+absl::Status ReadVariables(const Flags& flags, Environment environment, Config& config) {
+  for (const Setting* s : AllSettings()) {
     const std::string variable = Variable(s->name);
     const char* value = environment(variable.c_str());
     if (value == nullptr || *value == '\0' || flags.values.contains(s)) continue;
@@ -133,8 +132,7 @@ absl::Status ReadVariables(Command command, const Flags& flags, Environment envi
 }
 
 // Reads the file for settings that neither arguments nor variables set.
-absl::Status ReadFile(Command command, const Flags& flags, Environment environment,
-                      Config& config) {
+absl::Status ReadFile(const Flags& flags, Environment environment, Config& config) {
   std::string name = "--config", path = flags.file;
   if (const char* variable = environment("BARAM_CONFIG"); path.empty() && variable != nullptr) {
     name = "BARAM_CONFIG";
@@ -149,8 +147,8 @@ absl::Status ReadFile(Command command, const Flags& flags, Environment environme
                         absl::StrCat(file, between, settings.status().message()));
   }
   for (const FileSetting& setting : *settings) {
-    const auto [s, negated] = FindNamed(command, setting.name);
-    if (s == nullptr || flags.values.contains(s)) continue;  // another subcommand's, or a flag's
+    const auto [s, negated] = FindNamed(setting.name);
+    if (flags.values.contains(s)) continue;
     const char* variable = environment(Variable(s->name).c_str());
     if (variable != nullptr && *variable != '\0') continue;
     const SettingSource source{absl::StrCat(file, ", line ", setting.line, ": ", setting.name),
@@ -180,13 +178,13 @@ absl::Status FitRequestTimeout(Config& config) {
   return absl::OkStatus();
 }
 
-// Whether the model can be served under its folder's name. `inspect` serves none.
-absl::Status CheckFolderName(Command command, const Config& config) {
+// Whether the model can be served under its folder's name.
+absl::Status CheckFolderName(const Config& config) {
   const std::string& name = config.served_model_names.front();
   const char* const fault = HoldsControl(name)         ? "holds a control character"
                             : !text::IsValidUtf8(name) ? "is not valid UTF-8"
                                                        : nullptr;
-  if (fault == nullptr || command != Command::kServe) return absl::OkStatus();
+  if (fault == nullptr) return absl::OkStatus();
   return WithSource(BlameSetting(absl::InvalidArgumentError(absl::StrCat(
                                      "the folder's name ", fault,
                                      "; give the model another name with --served-model-name.")),
@@ -219,7 +217,7 @@ std::vector<std::string> ProcessVariables() {
 std::vector<std::string> UnknownVariables(std::span<const std::string> entries,
                                           std::string_view program) {
   std::vector<std::string> known = {"BARAM_CONFIG", "BARAM_SERVER"};
-  for (const Setting* s : SettingsOf(Command::kServe)) known.push_back(Variable(s->name));
+  for (const Setting* s : AllSettings()) known.push_back(Variable(s->name));
   const std::vector<std::string_view> views(known.begin(), known.end());
   std::vector<std::string> warnings;
   for (const std::string& entry : entries) {
@@ -237,13 +235,12 @@ std::vector<std::string> UnknownVariables(std::span<const std::string> entries,
   return warnings;
 }
 
-absl::StatusOr<Config> ParseSettings(Command command, std::span<const std::string> args,
-                                     Environment environment) {
+absl::StatusOr<Config> ParseSettings(std::span<const std::string> args, Environment environment) {
   Config config;
   Flags flags;
-  if (absl::Status read = ReadFlags(command, args, flags); !read.ok()) return read;
-  absl::Status set = ReadFile(command, flags, environment, config);
-  if (set.ok()) set = ReadVariables(command, flags, environment, config);
+  if (absl::Status read = ReadFlags(args, flags); !read.ok()) return read;
+  absl::Status set = ReadFile(flags, environment, config);
+  if (set.ok()) set = ReadVariables(flags, environment, config);
   for (const auto& [s, texts] : flags.values) {
     const SettingSource source{absl::StrCat("--", Piece(s->name)),
                                absl::StatusCode::kInvalidArgument};
@@ -257,7 +254,7 @@ absl::StatusOr<Config> ParseSettings(Command command, std::span<const std::strin
   }
   if (config.served_model_names.empty()) {
     config.served_model_names.push_back(DefaultModelName(config.model));
-    if (absl::Status fits = CheckFolderName(command, config); !fits.ok()) return fits;
+    if (absl::Status fits = CheckFolderName(config); !fits.ok()) return fits;
   }
   return config;
 }

@@ -80,14 +80,11 @@ std::vector<std::string> ProcessVariables();
 std::vector<std::string> UnknownVariables(std::span<const std::string> entries,
                                           std::string_view program);
 
-// Which settings a subcommand takes.
-enum class Command { kServe, kInspect };
-
 // Parses the arguments after the subcommand. Errors are sentences for the operator that say where
 // the fault is: a flag that does not exist, with what was probably meant, or has an invalid value
 // (InvalidArgument), a variable or a line of the file (FailedPrecondition), a file that can't be
 // read (NotFound).
-absl::StatusOr<Config> ParseSettings(Command command, std::span<const std::string> args,
+absl::StatusOr<Config> ParseSettings(std::span<const std::string> args,
                                      Environment environment = ProcessEnvironment);
 // Rewrites an error that is found later and blames a setting (see BlameSetting) as ParseSettings
 // would report it: with the place the value comes from and, if the value is invalid, the code that
@@ -95,7 +92,9 @@ absl::StatusOr<Config> ParseSettings(Command command, std::span<const std::strin
 absl::Status WithSource(const absl::Status& error, const Config& config);
 // Whether the arguments ask for help.
 bool WantsHelp(std::span<const std::string> args);
-// The help text of a subcommand's settings, grouped.
+// The help text of the settings, grouped: all of them, or those that bear on what `inspect`
+// reports.
+enum class Command { kServe, kInspect };
 std::string SettingsHelp(Command command);
 // A setting in readable form.
 struct ShownSetting {

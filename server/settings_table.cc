@@ -81,7 +81,7 @@ const std::vector<Group>& SettingsTable() {
         {.name = "threads",
          .kind = Kind::kNumber,
          .member = &C::threads,
-         .max = 1024,
+         .max = 512,
          .value = "N",
          .unset = "the cores this process may use",
          .help = "Threads of the CPU device, one per physical core: hyper-threads share a core's "
@@ -400,24 +400,18 @@ const std::vector<Group>& SettingsTable() {
   return table;
 }
 
-bool Takes(Command command, const Setting& setting) {
-  return command == Command::kServe || setting.inspect;
-}
-
-std::vector<const Setting*> SettingsOf(Command command) {
+std::vector<const Setting*> AllSettings() {
   std::vector<const Setting*> settings;
   for (const Group& group : SettingsTable()) {
-    for (const Setting& s : group.settings) {
-      if (Takes(command, s)) settings.push_back(&s);
-    }
+    for (const Setting& s : group.settings) settings.push_back(&s);
   }
   return settings;
 }
 
-NamedSetting FindNamed(Command command, std::string_view name) {
+NamedSetting FindNamed(std::string_view name) {
   const bool negated = name.starts_with("no-");
   if (negated) name.remove_prefix(3);
-  for (const Setting* s : SettingsOf(command)) {
+  for (const Setting* s : AllSettings()) {
     if (s->name == name && (!negated || s->kind == Kind::kSwitch)) return {s, negated};
   }
   return {};

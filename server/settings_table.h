@@ -26,7 +26,7 @@ struct Setting {
   std::string_view value = "";  // help's placeholder for the value; the choices of a kChoice
   std::string_view unset = "";  // the meaning of an empty or zero value; empty: no special meaning
   std::string_view help = "";
-  bool inspect = false;  // also accepted by `baram inspect`
+  bool inspect = false;  // bears on what `baram inspect` reports: its help shows it
   bool required = false;
   bool may_be_off = false;  // a kEndpoint that may be "off"
   // A further check of a number within [min, max]: null if it passes, else what it must be.
@@ -43,17 +43,16 @@ struct Group {
 // Every setting, in display order.
 const std::vector<Group>& SettingsTable();
 
-bool Takes(Command command, const Setting& setting);
-// The settings that `command` accepts, in that order.
-std::vector<const Setting*> SettingsOf(Command command);
+// The same without their groups.
+std::vector<const Setting*> AllSettings();
 
-// The setting of `command` with this flag (without dashes) or file key; null if there is none. A
+// The setting with this flag (without dashes) or file key; null if there is none. A
 // switch may be prefixed with "no-".
 struct NamedSetting {
   const Setting* setting = nullptr;
   bool negated = false;
 };
-NamedSetting FindNamed(Command command, std::string_view name);
+NamedSetting FindNamed(std::string_view name);
 
 // "BARAM_MAX_N" for "max-n".
 std::string Variable(std::string_view name);

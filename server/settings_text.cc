@@ -102,7 +102,7 @@ std::string SettingsHelp(Command command) {
   for (const Group& group : SettingsTable()) {
     std::string body;
     for (const Setting& s : group.settings) {
-      if (!Takes(command, s)) continue;
+      if (command == Command::kInspect && !s.inspect) continue;
       std::string left = absl::StrCat("--", Piece(s.name));
       if (s.kind == Kind::kSwitch) {
         left = absl::StrCat("--[no-]", Piece(s.name));
@@ -132,7 +132,7 @@ std::vector<ShownSetting> ShowSettings(const Config& config) {
   Config defaults;
   defaults.served_model_names = {DefaultModelName(config.model)};
   std::vector<ShownSetting> settings;
-  for (const Setting* s : SettingsOf(Command::kServe)) {
+  for (const Setting* s : AllSettings()) {
     const std::string value = Shown(*s, config);
     settings.push_back({std::string(s->name), value, value == Shown(*s, defaults)});
   }

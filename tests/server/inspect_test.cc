@@ -68,6 +68,15 @@ TEST_F(InspectTest, AWholeFolderIsServable) {
   EXPECT_THAT(ran.output, HasSubstr("servable             yes"));
 }
 
+// A line of `serve` with the other subcommand.
+TEST_F(InspectTest, TakesAndChecksAllSettingsOfServe) {
+  EXPECT_EQ(Inspect(" --max-n 3 --http-listen off").code, 0);
+  const Ran wrong = Inspect(" --max-n 0");
+  EXPECT_EQ(wrong.code, server::kExitUsage);
+  EXPECT_THAT(wrong.output,
+              HasSubstr("--max-n is \"0\" but must be a whole number from 1 to 128."));
+}
+
 TEST_F(InspectTest, AFolderWithoutAChatTemplateServesPrompts) {
   std::filesystem::remove(File("chat_template.jinja"));
   std::filesystem::remove(File("tokenizer_config.json"));

@@ -28,7 +28,7 @@ class SettingsTest : public ::testing::Test {
 
   absl::StatusOr<Config> Parse(std::vector<std::string> args) {
     args.insert(args.begin(), {"--model", "/models/some"});
-    return ParseSettings(Command::kServe, args, TestEnvironment);
+    return ParseSettings(args, TestEnvironment);
   }
   std::string Error(std::vector<std::string> args) {
     const auto config = Parse(std::move(args));

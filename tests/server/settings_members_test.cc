@@ -119,13 +119,13 @@ TEST_F(SettingsTest, EachSetsItsOwnMemberAlone) {
     std::vector<std::string> args = {"--model=/models/some"};
     if (one.flag == "model") args.clear();
     variables = {{Variable(one.flag), one.other}};
-    expect(one.flag, ParseSettings(Command::kServe, args, TestEnvironment));
+    expect(one.flag, ParseSettings(args, TestEnvironment));
     variables.clear();
     const std::string file = folder.Write("baram.toml", one.flag + " = " + one.other + "\n");
     args.push_back("--config=" + file);
-    expect(one.flag, ParseSettings(Command::kServe, args, TestEnvironment));
+    expect(one.flag, ParseSettings(args, TestEnvironment));
   }
-  for (const Setting* s : SettingsOf(Command::kServe)) {
+  for (const Setting* s : AllSettings()) {
     EXPECT_EQ(std::ranges::count(wired, s->name, &Wired::flag), 1) << s->name;
   }
 }

@@ -117,6 +117,8 @@ TEST_F(SettingsTest, RangesAreSentencesThatNameTheFlag) {
   EXPECT_EQ(Error({"--max-body-bytes", "0.4"}),
             "--max-body-bytes is \"0.4\" but must be whole bytes from 1KiB to 1GiB.");
   // Beast throws where a header's name or value takes 64 KiB.
+  EXPECT_EQ(Error({"--drain-delay", "5s"}),
+            "--drain-delay is \"5s\" but must be seconds from 0 to 3600, without a unit.");
   EXPECT_EQ(Error({"--max-header-bytes", "64KiB"}),
             "--max-header-bytes is \"64KiB\" but must be whole bytes from 1KiB to 60KiB.");
   EXPECT_EQ(Parse({"--kv-cache-bytes", "0.5KiB"})->kv_cache_bytes, 512);
@@ -203,7 +205,7 @@ TEST_F(SettingsTest, ValuesThatTurnOutWrongNameTheirSource) {
 
 TEST_F(SettingsTest, AFoldersNameThatCantBeServedNamesItsSource) {
   const auto parse = [](std::vector<std::string> args) {
-    return ParseSettings(Command::kServe, args, TestEnvironment).status();
+    return ParseSettings(args, TestEnvironment).status();
   };
   const std::string another = "; give the model another name with --served-model-name.";
   for (const auto& [folder, fault] : {std::pair("a\nb", "holds a control character"),
@@ -214,7 +216,6 @@ TEST_F(SettingsTest, AFoldersNameThatCantBeServedNamesItsSource) {
     EXPECT_TRUE(parse({"--model", folder, "--served-model-name", "모델"}).ok());
     variables = {{"BARAM_MODEL", folder}};
     EXPECT_EQ(parse({}), absl::FailedPreconditionError("BARAM_MODEL" + rest));
-    EXPECT_TRUE(ParseSettings(Command::kInspect, {}, TestEnvironment).ok()) << "it serves no name";
   }
 }
 
@@ -234,8 +235,9 @@ TEST_F(SettingsTest, TheShareOfAGpuReachesTheEngine) {
   EXPECT_EQ(ToEngineConfig(*Parse({})).gpu_memory_utilization, 0.9);
   variables = {{"BARAM_GPU_MEMORY_UTILIZATION", "0.45"}};
   EXPECT_EQ(ToEngineConfig(*Parse({})).gpu_memory_utilization, 0.45);
-  EXPECT_EQ(Error({"--gpu-memory-utilization", "2"}),
-            "--gpu-memory-utilization is \"2\" but must be a share from 0.01 to 1.");
+  EXPECT_EQ(
+      Error({"--gpu-memory-utilization", "2"}),
+      "--gpu-memory-utilization is \"2\" but must be a share from 0.01 to 1, not a percentage.");
 }
 
 TEST_F(SettingsTest, TextsAreBoundedByTheContext) {
@@ -309,7 +311,7 @@ TEST_F(SettingsTest, WhatWasProbablyMeant) {
 // As vLLM takes its model.
 TEST_F(SettingsTest, AFolderWithoutItsFlagIsRecognized) {
   const std::vector<std::string> args = {"--max-n", "2", "./m=1"};
-  EXPECT_EQ(ParseSettings(Command::kServe, args, TestEnvironment).status().message(),
+  EXPECT_EQ(ParseSettings(args, TestEnvironment).status().message(),
             "\"./m=1\" is not expected here; did you mean --model ./m=1?");
 }
 
@@ -320,15 +322,6 @@ TEST_F(SettingsTest, ItemsOfAVariable) {
   EXPECT_THAT(config->http_allowed_origins, ElementsAre("http://a", "http://b"));
   variables = {{"BARAM_HTTP_ALLOWED_ORIGINS", "a,,b"}};
   EXPECT_EQ(Error({}), "BARAM_HTTP_ALLOWED_ORIGINS is \"a, , b\" but must have no empty item.");
-}
-
-TEST_F(SettingsTest, AFileServesEverySubcommand) {
-  const baram::testing::ScratchFolder folder;
-  const std::string file = folder.Write("baram.toml", "model = \"/m\"\nthreads = 2\nmax-n = 3\n");
-  const auto config =
-      ParseSettings(Command::kInspect, std::vector<std::string>{"--config", file}, TestEnvironment);
-  ASSERT_TRUE(config.ok()) << config.status();
-  EXPECT_EQ(config->threads, 2);
 }
 
 TEST_F(SettingsTest, ValuesThatAreMissing) {
@@ -383,16 +376,11 @@ TEST(ArgumentsTest, NumbersOfAsk) {
 }
 
 TEST_F(SettingsTest, TheModelIsRequired) {
-  const auto config = ParseSettings(Command::kServe, {}, TestEnvironment);
+  const auto config = ParseSettings(std::vector<std::string>{}, TestEnvironment);
   EXPECT_THAT(std::string(config.status().message()), HasSubstr("--model"));
   EXPECT_EQ(ExitCode(config.status()), kExitUsage);
   variables = {{"BARAM_MODEL", "/models/x"}};
-  EXPECT_EQ(ParseSettings(Command::kServe, {}, TestEnvironment)->model, "/models/x");
-}
-
-TEST_F(SettingsTest, InspectTakesOnlyWhatItNeeds) {
-  const std::vector<std::string> args = {"--model", "/m", "--max-n", "3"};
-  EXPECT_FALSE(ParseSettings(Command::kInspect, args, TestEnvironment).ok());
+  EXPECT_EQ(ParseSettings(std::vector<std::string>{}, TestEnvironment)->model, "/models/x");
 }
 
 TEST_F(SettingsTest, HelpAndDescriptionShowEverySetting) {
