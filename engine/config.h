@@ -41,7 +41,10 @@ struct EngineConfig {
   int32_t max_num_batched_tokens = 0;  // tokens of one step
   int32_t mixed_step_tokens = 0;       // prompt tokens of one step that also decodes
   int32_t max_logit_rows = 256;        // scored tokens of one step (prompt log-probabilities)
-  int32_t max_chunk_tokens = 0;        // of one prompt in one step; 0: whatever the step has left
+  // Logits are computed and sampled for this many outputs of a step at a time, or for max_num_seqs
+  // if that is more: they take 4 bytes per entry of the vocabulary each.
+  int32_t logit_rows_at_once = 128;
+  int32_t max_chunk_tokens = 0;  // of one prompt in one step; 0: whatever the step has left
   // [0, 1): what a prompt that a step does not finish leaves of it to much shorter ones behind it.
   double short_prompt_share = 0.5;
   bool prefix_cache = true;

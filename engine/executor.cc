@@ -3,6 +3,7 @@
 
 #include <pthread.h>
 
+#include <algorithm>
 #include <chrono>
 #include <utility>
 
@@ -32,14 +33,19 @@ void StepRunner::Issue(Batch& batch) {
     input.padded_rows = graphs_.PaddedRows(static_cast<int32_t>(input.rows.size()));
   }
   const StepView step = device.BeginStep(input);
-  const Tensor logits = graphs_.Forward(step, input.padded_rows > 0);
-  if (step.live_outputs > 0) {
-    auto* results = static_cast<TokenResult*>(model_.results_memory.data());
-    device.Sample({.step = step.Live(),
-                   .logits = logits.Rows(step.live_outputs),
+  Tensor logits = graphs_.Forward(step, input.padded_rows > 0);
+  auto* results = static_cast<TokenResult*>(model_.results_memory.data());
+  for (int32_t begin = 0; begin < step.live_outputs;) {
+    if (begin > 0) logits = LogitsFrom(model_.View(), step, begin);
+    const int32_t rows = std::min(static_cast<int32_t>(logits.rows), step.live_outputs - begin);
+    device.Sample({.step = step.Outputs(begin, rows),
+                   .logits = logits.Rows(rows),
                    .valid_vocab = model_.valid_vocab,
                    .masks = nullptr,
-                   .results = results});
+                   .results = results + begin});
+    begin += rows;
+  }
+  if (step.live_outputs > 0) {
     device.Download(batch.results.data(), results,
                     step.live_outputs * static_cast<int64_t>(sizeof(TokenResult)));
   }

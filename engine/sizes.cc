@@ -184,6 +184,7 @@ class Sizer {
     slots.vocab_size = spec_.vocab_size;
     slots.max_step_tokens = info_.max_num_batched_tokens;
     slots.max_step_outputs = info_.max_num_seqs + info_.max_logit_rows;
+    slots.logit_rows = std::max(info_.max_num_seqs, config_.logit_rows_at_once);
   }
 
   // Chooses the longest context, the wanted one at most, whose rope tables and page tables leave

@@ -37,8 +37,8 @@ class StepGraphs {
   // StepInput::padded_rows for a step of `rows` rows, each one token that is drawn from; 0: the
   // step runs eagerly.
   int32_t PaddedRows(int32_t rows) const;
-  // Issues the forward pass of the current step and returns its logits [outputs, V], including
-  // those of padding. `is_padded`: the step's padded_rows was PaddedRows() and not 0.
+  // Issues the forward pass of the current step and returns what baram::Forward returns, including
+  // the logits of padding. `is_padded`: the step's padded_rows was PaddedRows() and not 0.
   Tensor Forward(const StepView& step, bool is_padded);
 
   // Since construction.

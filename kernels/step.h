@@ -6,6 +6,7 @@
 #ifndef BARAM_KERNELS_STEP_H_
 #define BARAM_KERNELS_STEP_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 
@@ -96,7 +97,7 @@ struct StepInput {
 // In a padded step (StepInput::padded_rows) `tokens` and `outputs` count the padding, which comes
 // last: tokens of id 0, position 0 and slot -1, each its own output. Activations of padding may be
 // anything, NaN included, and reach no other row: StoreKv skips padding, Attend computes `rows`
-// rows, Sample is given live_outputs rows (see Live).
+// rows, Sample is given live_outputs rows at most (see Outputs).
 struct StepView {
   int32_t tokens = 0;
   int32_t rows = 0;                         // without padding
@@ -114,12 +115,16 @@ struct StepView {
   const int32_t* page_tables[kMaxKvGroups] = {};
   int32_t max_pages_per_slot = 0;
 
-  // The step without its padding, for Sample.
-  StepView Live() const {
-    StepView live = *this;
-    live.tokens -= outputs - live_outputs;
-    live.outputs = live_outputs;
-    return live;
+  // The step without its padding and with only outputs [begin, begin + count), which are not of
+  // padding, for Sample.
+  StepView Outputs(int32_t begin, int32_t count) const {
+    StepView part = *this;
+    part.tokens -= outputs - live_outputs;
+    part.outputs = part.live_outputs = count;
+    part.output_tokens += begin;
+    part.output_slots += begin;
+    part.output_targets += begin;
+    return part;
   }
 };
 
@@ -148,7 +153,11 @@ struct SlotShape {
   int32_t vocab_size = 0;
   int32_t max_step_tokens = 0;   // largest StepView::tokens
   int32_t max_step_outputs = 0;  // largest StepView::outputs
+  int32_t logit_rows = 0;        // outputs whose logits are computed and sampled at a time; 0: all
 
+  int32_t LogitRows() const {
+    return logit_rows > 0 ? std::min(logit_rows, max_step_outputs) : max_step_outputs;
+  }
   // Entries of all page tables; at most kMaxTableEntries.
   int64_t TableEntries() const { return int64_t{slots} * groups * max_pages_per_slot; }
 };

@@ -184,7 +184,7 @@ const std::vector<Group>& SettingsTable() {
          .max = 1 << 20,
          .value = "TOKENS",
          .help = "Prompt tokens per step for which log-probabilities are computed: limits how fast "
-                 "such prompts are processed. Each takes 4 bytes per vocabulary entry.",
+                 "such prompts are processed.",
          .inspect = true},
         {.name = "prefix-cache",
          .kind = Kind::kSwitch,

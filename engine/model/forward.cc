@@ -1,6 +1,8 @@
 // The forward pass, written once for every model and device.
 #include "engine/model/forward.h"
 
+#include <algorithm>
+
 namespace baram {
 namespace {
 
@@ -120,7 +122,6 @@ Tensor Forward(const ModelView& model, const StepView& step) {
   const Weights& weights = model.weights;
   Workspace& work = model.work;
   const ModelSpec& spec = weights.spec;
-  const Tensor logits = work.logits.Rows(step.outputs);
   Pass pass{model, step, step.tokens, work.residual.Rows(step.tokens)};
   Embedding(pass);
   for (size_t i = 0; i < spec.layers.size(); ++i) {
@@ -128,7 +129,7 @@ Tensor Forward(const ModelView& model, const StepView& step) {
     const bool last = i + 1 == spec.layers.size();
     BeginPart(work);
     Project(pass, i);
-    if (last && step.outputs == 0) return logits;  // only the cache was to be filled
+    if (last && step.outputs == 0) return work.logits.Rows(0);  // only the cache was to be filled
     BeginPart(work);
     Attend(pass, i);
     const Tensor attention = last ? KeepOutputs(pass) : pass.Rows(work.attention);
@@ -139,10 +140,17 @@ Tensor Forward(const ModelView& model, const StepView& step) {
     AddBranch(pass, spec.layers[i].residual_scale, layer.post_mlp,
               last ? weights.final_norm : weights.layers[i + 1].pre_attention);
   }
+  return LogitsFrom(model, step, 0);
+}
+
+Tensor LogitsFrom(const ModelView& model, const StepView& step, int32_t begin) {
+  Workspace& work = model.work;
+  const int64_t rows = std::min<int64_t>(step.outputs - begin, work.logits.rows);
+  const Tensor logits = work.logits.Rows(rows);
   BeginPart(work);
-  model.device.Gemm({.a = pass.Rows(work.input),
-                     .weight = weights.lm_head,
-                     .scale = spec.logit_scale,
+  model.device.Gemm({.a = work.input.Rows(begin, rows),
+                     .weight = model.weights.lm_head,
+                     .scale = model.weights.spec.logit_scale,
                      .out = logits});
   return logits;
 }

@@ -18,10 +18,13 @@ struct ModelView {
   Workspace& work;
 };
 
-// Runs the step's tokens through the model. Returns the logits [outputs, V], a view into the
-// model's workspace that the next call overwrites. Called by the thread that uses the device; only
-// issues ops, never waits.
+// Runs the step's tokens through the model. Returns the logits [min(outputs, L), V] of its first
+// outputs, where L is the rows of Workspace::logits: a view into the workspace that the next call
+// overwrites. Called by the thread that uses the device; only issues ops, never waits.
 Tensor Forward(const ModelView& model, const StepView& step);
+
+// The logits of the at most L outputs from `begin` on, of the step that Forward ran last.
+Tensor LogitsFrom(const ModelView& model, const StepView& step, int32_t begin);
 
 }  // namespace baram
 

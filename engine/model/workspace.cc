@@ -40,7 +40,7 @@ std::vector<TensorPlan> PlanTensors(const ModelSpec& spec, const Device& device,
       {&Workspace::gate_up, activation, rows, 2 * ffn},
       {&Workspace::activated, activation, rows, ffn},
       {&Workspace::lm_head_residual, residual, outputs, d},
-      {&Workspace::logits, DType::kF32, outputs, spec.vocab_size},
+      {&Workspace::logits, DType::kF32, slots.LogitRows(), spec.vocab_size},
   };
 }
 

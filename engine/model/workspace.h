@@ -14,7 +14,8 @@
 namespace baram {
 
 struct Workspace {
-  // T: tokens of a step, O: its outputs, which may be more; R: the larger of the two.
+  // T: tokens of a step, O: its outputs, which may be more; R: the larger of the two; L: the
+  // outputs whose logits are computed at a time.
   Tensor residual;          // [T, d] residual type
   Tensor input;             // [R, d] activation type: what a sub-layer reads
   Tensor qkv;               // [R, (heads + 2 kv_heads) * hd]
@@ -23,7 +24,7 @@ struct Workspace {
   Tensor gate_up;           // [R, 2 * widest ffn]
   Tensor activated;         // [R, widest ffn]
   Tensor lm_head_residual;  // [O, d] residual type: of the rows whose logits are needed
-  Tensor logits;            // [O, V] fp32
+  Tensor logits;            // [L, V] fp32
   void* attend_scratch = nullptr;
   std::vector<Buffer> buffers;
   // When the last part of a layer began, in ticks of the steady clock: on a synchronous device a

@@ -63,6 +63,7 @@ class FuzzCase {
     config_.max_num_batched_tokens = draw_.Between(1, 60);
     config_.mixed_step_tokens = draw_.Of({0, 0, 0, 1, 5, 20});
     config_.max_logit_rows = draw_.Between(1, 12);
+    config_.logit_rows_at_once = draw_.Of({1, 1, 128});
     config_.max_chunk_tokens = draw_.Of({0, 0, 1, 3, 7});
     config_.short_prompt_share = draw_.Of({0.0, 0.25, 0.5, 0.9});
     config_.prefix_cache = !draw_.OneIn(4);

@@ -1,6 +1,8 @@
 // I10 on the real devices: a row's bits depend only on its own prefix. Ids and log-probabilities
 // are the same for every chunking, cache hit, number of workers, instruction set, preemption,
 // output count and set of other requests.
+#include <utility>
+
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/engine/schedules.h"
@@ -85,9 +87,11 @@ TEST_P(ExactnessTest, EveryInstructionSetAndWorkerCountIsExactAndEqual) {
 TEST_P(ExactnessTest, PromptScoresDoNotDependOnTheirChunks) {
   for (const char* device : {"ref", "cpu"}) {
     std::vector<float> expected;
-    for (const int32_t rows : {256, 11}) {
+    for (const auto& [rows, at_once] : {std::pair(256, 256), {256, 5}, {11, 128}}) {
       EngineConfig config = PlainConfig();
+      config.max_num_seqs = 1;
       config.max_logit_rows = rows;
+      config.logit_rows_at_once = at_once;
       EngineRig rig(RealSpec(GetParam()), Place{device, {}}.Open(), config);
       Request request = Wanted();
       request.prompt_logprobs = 0;

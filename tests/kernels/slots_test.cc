@@ -64,8 +64,8 @@ TEST_F(SlotsTest, PadsDecodesToAFixedNumberOfRows) {
   EXPECT_THAT(Array(view.row_begin, 3), ElementsAre(0, 1, 2));
   EXPECT_THAT(Array(view.output_tokens, 5), ElementsAre(0, 1, 2, 3, 4));
   EXPECT_THAT(Array(view.output_slots, 5), ElementsAre(2, 0, -1, -1, -1));
-  EXPECT_EQ(view.Live().tokens, 2);
-  EXPECT_EQ(view.Live().outputs, 2);
+  EXPECT_EQ(view.Outputs(0, 2).tokens, 2);
+  EXPECT_EQ(view.Outputs(0, 2).outputs, 2);
 }
 
 TEST_F(SlotsTest, RefusesToPadWhatIsNoDecodeStep) {
