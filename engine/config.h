@@ -64,8 +64,9 @@ struct EngineConfig {
   double longest_pause_s = 30;
 
   // The most memory of the host that the rest of the process uses at a time, given the context
-  // length. A device without memory of its own leaves that much free. May be empty: nothing.
-  std::function<int64_t(int64_t context)> host_bytes;
+  // length; called after `vocabulary`. A device without memory of its own leaves that much free.
+  // May be empty: nothing.
+  std::function<std::vector<MemoryBudget::Part>(int64_t context)> host_parts;
 
   // Called once by the thread that opens the engine, after the device is open: the tokenizer may
   // load meanwhile. Its error ends the opening. May be empty: a default Vocabulary.
@@ -108,7 +109,9 @@ struct EngineInfo {
   int32_t page_tokens = 0;
   int32_t pages = 0;
   int64_t page_bytes = 0;
-  int64_t kv_tokens = 0;  // of the longest single sequence that fits into the pool
+  // Of the longest single sequence that fits into the pool; with a window in every layer, of all
+  // the longest sequences that fit.
+  int64_t kv_tokens = 0;
   double kv_bytes_per_token = 0;
   int32_t max_num_seqs = 0;
   int32_t max_num_batched_tokens = 0;

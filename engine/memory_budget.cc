@@ -40,8 +40,8 @@ int64_t PartsBytes(const MemoryBudget& budget) {
 }
 
 std::string Describe(const MemoryBudget& budget) {
-  return absl::StrCat(budget.device, " has ", ShowMemory(budget), "; ",
-                      ShowBytes(PartsBytes(budget)), " are taken: ", ListParts(budget));
+  return absl::StrCat(budget.device, " has ", ShowMemory(budget), "; up to ",
+                      ShowBytes(PartsBytes(budget)), " will be used: ", ListParts(budget));
 }
 
 absl::Status CheckFreeMemory(const MemoryBudget& budget) {
@@ -56,6 +56,15 @@ absl::Status CheckFreeMemory(const MemoryBudget& budget) {
           budget.share, ShowBytes(budget.usable_bytes), budget.device, ShowMemory(budget),
           std::floor(free_share * 100) / 100, ShowBytes(PartsBytes(budget)), ListParts(budget))),
       "gpu-memory-utilization");
+}
+
+std::string DescribeShortage(const MemoryBudget& budget) {
+  const bool known = !budget.own_memory && budget.free_bytes > 0;
+  if (!known || PartsBytes(budget) <= budget.free_bytes) return "";
+  return absl::StrCat("up to ", ShowBytes(PartsBytes(budget)), " of memory will be used, and only ",
+                      ShowBytes(budget.free_bytes),
+                      " are free: other processes hold the rest. Lower kv-cache-bytes, or free "
+                      "memory, or the system may end the server when it needs them");
 }
 
 absl::Status CheckFits(const MemoryBudget& budget) {

@@ -20,7 +20,7 @@ struct MemoryBudget {
   std::string device;
   bool own_memory = false;   // the device's own, not the host's
   int64_t total_bytes = 0;   // of the device; of the host, what this process may use
-  int64_t free_bytes = 0;    // of that; with own memory: not held by any other process
+  int64_t free_bytes = 0;    // of that, what no other process holds; 0: unknown
   int64_t usable_bytes = 0;  // what the parts may take in total
   double share = 0;          // usable / total, if gpu_memory_utilization sets it; else 0
   std::vector<Part> parts;   // the KV cache is last
@@ -32,10 +32,14 @@ int64_t PartsBytes(const MemoryBudget& budget);
 // FailedPrecondition: less of a device's own memory is free than the share asks for.
 absl::Status CheckFreeMemory(const MemoryBudget& budget);
 
+// A warning if the parts may need memory of the host that other processes hold now; else empty.
+std::string DescribeShortage(const MemoryBudget& budget);
+
 // FailedPrecondition, listing every part: their total exceeds what may be used.
 absl::Status CheckFits(const MemoryBudget& budget);
 
-// "cuda:0 has 143.77 GB, of which 143.10 GB are free; 129.39 GB are taken: weights 16.06 GB, ...".
+// "cuda:0 has 143.77 GB, of which 143.10 GB are free; up to 129.39 GB will be used: weights 16.06
+// GB, ...".
 std::string Describe(const MemoryBudget& budget);
 
 // "16.06 GB", "1.5 MB".

@@ -244,7 +244,10 @@ absl::StatusOr<std::unique_ptr<LoadedModel>> OpenModel(const EngineConfig& confi
       !status.ok()) {
     return status;
   }
-  if (sizes->info.memory.own_memory) spdlog::info(Describe(sizes->info.memory));
+  spdlog::info(Describe(sizes->info.memory));
+  if (const std::string shortage = DescribeShortage(sizes->info.memory); !shortage.empty()) {
+    spdlog::warn(shortage);
+  }
   if (const std::vector<int32_t>& ignored = sizes->info.ignored_eos_ids; !ignored.empty()) {
     spdlog::warn(
         "EOS ids {} are ignored: config.json or generation_config.json names them, and only "

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <bit>
 #include <limits>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "engine/memory_budget.h"
@@ -211,6 +212,11 @@ class Sizer {
     info_.pages = static_cast<int32_t>(std::min(*bytes / info_.page_bytes, kMaxPages));
     info_.memory.parts.back().bytes = info_.pages * info_.page_bytes;
     info_.kv_tokens = TokensThatFit(sizes_.plan, info_.pages, facts_.planning_depth);
+    // With a window in every layer, a sequence of any length fits: so many of the longest.
+    const std::vector<int32_t>& windows = sizes_.plan.windows;
+    if (std::ranges::find(windows, 0) == windows.end()) {
+      info_.kv_tokens = std::min(info_.kv_tokens, context * (info_.pages / PagesFor(context)));
+    }
     return absl::OkStatus();
   }
 
@@ -220,16 +226,16 @@ class Sizer {
                                 TakenBytes(facts_, ResultBytes(sizes_.slots));
     MemoryBudget budget = MemoryFor(config_, facts_);
     budget.parts = {{"weights", info_.weight_bytes}, {"activations", activations}};
-    if (facts_.own_memory) {
-      const DeviceUse use = device_.OwnUse(sizes_.slots);
-      budget.parts.push_back({"slots and work space", use.state_bytes});
-      budget.parts.push_back({"context and code", use.runtime_bytes});
-    }
+    const DeviceUse use = device_.OwnUse(sizes_.slots);
+    budget.parts.push_back({"slots and work space", use.state_bytes});
+    if (facts_.own_memory) budget.parts.push_back({"context and code", use.runtime_bytes});
     if (!sizes_.step_buckets.empty()) {
       budget.parts.push_back({"graphs", StepGraphBytes(spec_, sizes_.step_buckets)});
     }
-    if (!facts_.own_memory && config_.host_bytes) {
-      budget.parts.push_back({"texts", config_.host_bytes(info_.max_model_len)});
+    if (!facts_.own_memory && config_.host_parts) {
+      for (MemoryBudget::Part& part : config_.host_parts(info_.max_model_len)) {
+        budget.parts.push_back(std::move(part));
+      }
     }
     if (facts_.own_memory) {
       // What a share below 1 leaves free counts toward it.

@@ -28,7 +28,7 @@ struct DeviceInfo {
   int64_t memory_bytes = 0;
   // True: the memory is the device's alone, and other processes may hold some of it.
   bool own_memory = false;
-  int64_t free_bytes = 0;  // of own memory, what was free when the device was opened
+  int64_t free_bytes = 0;  // of that, when the device was opened; 0: unknown
   // Measured when the device was opened, for benchmarks: memory in use by any process once its
   // context existed, and what loading cuBLASLt took.
   int64_t context_bytes = 0;
@@ -71,7 +71,7 @@ inline int64_t TakenBytes(const DeviceInfo& info, int64_t bytes) {
   return RoundUp(bytes, info.alloc_multiple);
 }
 
-// Own memory that a device uses in addition to what Alloc returns.
+// Memory that a device uses in addition to what Alloc returns: its own, or else the process's.
 struct DeviceUse {
   int64_t state_bytes = 0;    // the slots, attention plans, GEMM workspace
   int64_t runtime_bytes = 0;  // the driver's context, code and libraries: an estimate
@@ -105,8 +105,7 @@ class Device {
   virtual std::string Unsupported(const OpArgs& args) const = 0;
   virtual int64_t KvBytesPerPage(const KvShape& shape) const = 0;
   virtual int64_t AttendScratchBytes(const KvShape& shape, const SlotShape& slots) const = 0;
-  // Own memory (DeviceInfo::own_memory) that the device uses itself, Alloc aside. Zeros without own
-  // memory: what the device uses then is ordinary process memory.
+  // Memory that the device uses itself, Alloc aside.
   virtual DeviceUse OwnUse(const SlotShape& slots) const {
     (void)slots;
     return {};

@@ -110,17 +110,8 @@ std::vector<uint64_t> BoundNodes() {
 }
 
 // "Node 1 MemTotal:       131916288 kB", in bytes; 0: no such line.
-int64_t TotalOfNode(const std::string& path) {
-  std::istringstream lines(ReadFile(path));
-  for (std::string line; std::getline(lines, line);) {
-    std::string word, node, name;
-    int64_t kilobytes = 0;
-    if (std::istringstream(line) >> word >> node >> name >> kilobytes && name == "MemTotal:") {
-      return kilobytes * 1024;
-    }
-  }
-  return 0;
-}
+// Lines of a node's meminfo begin with "Node 0 ".
+int64_t TotalOfNode(const std::string& path) { return MeminfoBytes(ReadFile(path), "MemTotal:"); }
 
 // A directory "node<number>".
 struct Node {
@@ -185,6 +176,17 @@ std::vector<Hierarchy> HierarchiesOf(const std::string& root, const std::string&
 int64_t MachineMemory() { return int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGESIZE); }
 
 }  // namespace
+
+int64_t MeminfoBytes(const std::string& text, const std::string& name) {
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    const size_t at = line.find(name);
+    int64_t kilobytes = 0;
+    if (at == std::string::npos) continue;
+    if (std::istringstream(line.substr(at + name.size())) >> kilobytes) return kilobytes * 1024;
+  }
+  return 0;
+}
 
 ProcessorOrder OrderByCore(const std::string& folder, const std::vector<int32_t>& processors) {
   ProcessorOrder order;
@@ -281,6 +283,8 @@ HostFacts ReadHostFacts() {
     facts.memory_bytes = static_cast<int64_t>(
         std::min<uint64_t>(limit.rlim_cur, static_cast<uint64_t>(facts.memory_bytes)));
   }
+  const int64_t available = MeminfoBytes(ReadFile("/proc/meminfo"), "MemAvailable:");
+  facts.free_bytes = std::min(facts.memory_bytes, available);
   return facts;
 }
 

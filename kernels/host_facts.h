@@ -21,6 +21,7 @@ struct HostFacts {
   int32_t nodes = 0;  // NUMA nodes with memory that the processors belong to; 0: unknown
   // The minimum of the machine's memory, the allowed NUMA nodes', the cgroup's limit and ulimit -v.
   int64_t memory_bytes = 0;
+  int64_t free_bytes = 0;  // of that, what other processes leave of the machine's now; 0: unknown
 };
 
 HostFacts ReadHostFacts();
@@ -43,6 +44,10 @@ int32_t WithinQuota(int32_t threads, double quota);
 double CgroupCpuQuota(const std::string& root, const std::string& membership);
 // The smallest memory limit in bytes; 0: unlimited.
 int64_t CgroupMemoryLimit(const std::string& root, const std::string& membership);
+
+// The value of a line such as "MemAvailable:  1024 kB" of `text`, as /proc/meminfo has them, in
+// bytes; 0: there is none.
+int64_t MeminfoBytes(const std::string& text, const std::string& name);
 
 // Memory of the NUMA nodes whose bits are set in every one of `masks` (bit b of word i stands for
 // node 64 * i + b; an empty mask allows all), in bytes; 0: unknown. `folder` is

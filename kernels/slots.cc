@@ -27,6 +27,13 @@ void SlotTable::Reserve(const SlotShape& shape) {
   CutArrays(shape, cut, &step_);
 }
 
+int64_t SlotTable::Bytes(const SlotShape& shape) {
+  const auto each =
+      static_cast<int64_t>(sizeof(SlotState) + kMaxBiasedTokens * sizeof(TokenBias) +
+                           kMaxStopIds * sizeof(int32_t) + shape.vocab_size * sizeof(uint16_t));
+  return shape.slots * each + shape.TableEntries() * static_cast<int64_t>(sizeof(int32_t));
+}
+
 void SlotTable::Apply(const SlotInit& init) {
   CheckInit(init, shape_);
   TokenBias* bias = bias_.data() + int64_t{init.slot} * kMaxBiasedTokens;

@@ -38,6 +38,8 @@ class SlotTable {
   // Reserves everything BeginStep will need; nothing is allocated afterwards. Throws
   // std::bad_alloc.
   void Reserve(const SlotShape& shape);
+  // What Reserve takes, but the arrays of a step.
+  static int64_t Bytes(const SlotShape& shape);
   const SlotShape& shape() const { return shape_; }
 
   // See Device::BeginStep. The view's arrays live in this table until the next call.

@@ -32,9 +32,9 @@ class Lines {
     absl::StrAppendFormat(&text_, "%-20s %s\n", name, value);
   }
 
-  // The GPU memory that will be used, part by part.
+  // The memory that will be used, part by part.
   void AddSum(const MemoryBudget& sum) {
-    AddPart("free", sum.free_bytes);
+    if (sum.free_bytes > 0) AddPart("free", sum.free_bytes);
     AddPart(sum.share > 0 ? absl::StrFormat("usable, share %.2f", sum.share) : "usable",
             sum.usable_bytes);
     for (const MemoryBudget::Part& part : sum.parts) AddPart(part.name, part.bytes);
@@ -79,13 +79,15 @@ std::string DescribeInspection(const Inspection& found, const InspectedText& tex
   }
   lines.Add("model's context", absl::StrCat(info.model_context_len));
   if (info.page_tokens > 0) {
-    lines.Add("KV cache", absl::StrCat(Bytes(info.kv_bytes_per_token), " a token, pages of ",
-                                       info.page_tokens, " tokens"));
+    const std::string each = info.kv_bytes_per_token > 0
+                                 ? Bytes(info.kv_bytes_per_token) + " a token"
+                                 : "nothing beyond the windows";
+    lines.Add("KV cache", absl::StrCat(each, ", pages of ", info.page_tokens, " tokens"));
   }
   lines.Add("device", info.processor.empty() ? info.device : info.processor);
   lines.Add("memory", Bytes(found.memory_bytes));
   if (found.servable.ok()) {
-    if (info.memory.own_memory) lines.AddSum(info.memory);
+    lines.AddSum(info.memory);
     lines.Add("fits",
               absl::StrCat(info.kv_tokens, " tokens of KV (", info.pages, " pages, ",
                            Bytes(info.pages * info.page_bytes), "), context ", info.max_model_len,

@@ -71,6 +71,11 @@ double ProcessStartTime() {
   return booted + stat->start_ticks / static_cast<double>(sysconf(_SC_CLK_TCK));
 }
 
+int64_t ResidentBytes() {
+  const std::optional<Stat> stat = ReadStat();
+  return stat ? static_cast<int64_t>(stat->resident_pages) * sysconf(_SC_PAGESIZE) : 0;
+}
+
 std::vector<prometheus::MetricFamily> ProcessMetrics(double start_time_s) {
   std::vector<prometheus::MetricFamily> families;
   const auto add = [&](const char* name, const char* help, MetricType type,

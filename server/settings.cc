@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <map>
 #include <optional>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/ascii.h"
@@ -17,6 +18,7 @@
 #include "engine/blame.h"
 #include "server/arguments.h"
 #include "server/foreign_flags.h"
+#include "server/process_metrics.h"
 #include "server/setting_assign.h"
 #include "server/setting_values.h"
 #include "server/settings_file.h"
@@ -289,7 +291,10 @@ EngineConfig ToEngineConfig(const Config& config) {
   // chunk of other outputs, or while one prompt waits for another. No call lasts longer than this,
   // so the engine never ends one for it.
   engine.longest_pause_s = config.max_request_timeout_s;
-  engine.host_bytes = [config](int64_t context) { return TokenizingBytes(config, context); };
+  engine.host_parts = [config](int64_t context) {
+    return std::vector<MemoryBudget::Part>{{"process and tokenizer", ResidentBytes()},
+                                           {"texts", TokenizingBytes(config, context)}};
+  };
   return engine;
 }
 

@@ -69,8 +69,8 @@ float DefaultAttentionScale(const HeadShape& head) {
 }  // namespace
 
 void RefuseForeignOptions(const ConfigFields& config) {
-  if (config.Has("quantization_config")) {
-    config.FailUnsupported("quantization_config", "serve a bf16, f16 or f32 checkpoint");
+  for (const char* name : {"quantization_config", "quantization"}) {
+    if (config.Has(name)) config.FailUnsupported(name, "serve a bf16, f16 or f32 checkpoint");
   }
   for (const char* name : {"num_experts", "num_local_experts", "n_routed_experts"}) {
     if (config.IntegerOr(name, 0, kMaxHidden, 0) > 0) {

@@ -72,6 +72,11 @@ void CpuDevice::Download(void* host, const void* device, int64_t bytes) {
   if (bytes > 0) std::memcpy(host, device, bytes);
 }
 
+DeviceUse CpuDevice::OwnUse(const SlotShape& slots) const {
+  return {.state_bytes =
+              SlotTable::Bytes(slots) + Sampler::Bytes(slots.vocab_size, pool_.workers())};
+}
+
 bool CpuDevice::ReserveSlots(const SlotShape& shape) {
   try {
     slots_.Reserve(shape);

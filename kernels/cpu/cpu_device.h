@@ -37,6 +37,7 @@ class CpuDevice final : public Device {
   void Upload(void* device, const void* host, int64_t bytes) override;
   void Download(void* host, const void* device, int64_t bytes) override;
 
+  DeviceUse OwnUse(const SlotShape& slots) const override;
   [[nodiscard]] bool ReserveSlots(const SlotShape& shape) override;
   StepView BeginStep(const StepInput& input) override;
 

@@ -48,6 +48,7 @@ DeviceInfo InfoOf(const CpuFacts& facts, const HostFacts& host, const KernelTabl
   info.processor = facts.model + ", " + info.isa + ", " + std::to_string(workers) +
                    (workers == 1 ? " thread" : " threads");
   info.memory_bytes = host.memory_bytes;
+  info.free_bytes = host.free_bytes;
   info.workers = workers;
   info.matrix_units = kernels.gemm_form.tiles;
   info.processors = host.processors_at_once;

@@ -67,6 +67,11 @@ bool IsEdited(const SlotState& slot, const uint32_t* mask) {
 
 }  // namespace
 
+int64_t Sampler::Bytes(int32_t vocab_size, int32_t workers) {
+  constexpr int64_t kEach = 3 * sizeof(float) + sizeof(int32_t);
+  return int64_t{workers} * vocab_size * kEach;
+}
+
 void Sampler::Reserve(int32_t vocab_size, int32_t workers) {
   const int64_t chunks = Chunks(vocab_size);
   scratch_.clear();

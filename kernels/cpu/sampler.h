@@ -24,6 +24,8 @@ class Sampler {
 
   // Throws std::bad_alloc.
   void Reserve(int32_t vocab_size, int32_t workers);
+  // What Reserve takes, rounded down.
+  static int64_t Bytes(int32_t vocab_size, int32_t workers);
 
   // Samples or scores row `output` of the logits, on worker `worker`. A drawn token is recorded in
   // `slots`.

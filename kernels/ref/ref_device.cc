@@ -46,7 +46,9 @@ class RefDevice final : public Device {
     info_.name = "ref";
     info_.processor = "plain fp32 loops, 1 thread";
     info_.isa = "scalar";
-    info_.memory_bytes = ReadHostFacts().memory_bytes;
+    const HostFacts host = ReadHostFacts();
+    info_.memory_bytes = host.memory_bytes;
+    info_.free_bytes = host.free_bytes;
     info_.exact = true;
   }
 
@@ -88,6 +90,9 @@ class RefDevice final : public Device {
     if (bytes > 0) std::memcpy(host, device, bytes);
   }
 
+  DeviceUse OwnUse(const SlotShape& slots) const override {
+    return {.state_bytes = SlotTable::Bytes(slots)};
+  }
   [[nodiscard]] bool ReserveSlots(const SlotShape& shape) override {
     try {
       slots_.Reserve(shape);

@@ -180,7 +180,9 @@ TEST(SizesTest, LargerStepsYieldWhereMemoryIsShort) {
 TEST(SizesTest, LargerStepsTakeNothingOfTheContext) {
   const ModelSpec spec = TinySpec({0}, /*max_positions=*/1 << 22);
   EngineConfig config;
-  config.host_bytes = [](int64_t) { return 2 * kGb; };  // what else is left for the cache is little
+  config.host_parts = [](int64_t) {  // what else is left for the cache is little
+    return std::vector<MemoryBudget::Part>{{"texts", 2 * kGb}};
+  };
   int shorter = 0, as_large = 0;
   for (int64_t left = 20'000'000; left < 400'000'000; left += left / 8) {
     SCOPED_TRACE(left);
@@ -235,9 +237,33 @@ TEST(SizesTest, OfAGpuTheSumTakesTheShare) {
   }
 }
 
+// With a window in every layer a sequence of any length fits, and the cache holds so many of them.
+TEST(SizesTest, TokensOfWindowsAlone) {
+  EngineConfig config;
+  config.kv_cache_bytes = 1 << 20;
+  const auto sizes = SizeEngine(config, TinySpec({6}, /*max_positions=*/2000), FakeDevice({}));
+  ASSERT_TRUE(sizes.ok()) << sizes.status();
+  const int64_t sequences = sizes->info.pages / PagesForSequence(sizes->plan, 2000, 1);
+  EXPECT_GT(sequences, 1);
+  EXPECT_EQ(sizes->info.kv_tokens, 2000 * sequences);
+}
+
+TEST(SizesTest, AWarningIfOthersHoldTheMemory) {
+  MemoryBudget budget;
+  budget.free_bytes = 3 * kGb;
+  budget.parts = {{"weights", 2 * kGb}, {"KV cache", kGb}};
+  EXPECT_EQ(DescribeShortage(budget), "");
+  budget.parts[1].bytes += 1;
+  EXPECT_THAT(DescribeShortage(budget), HasSubstr("only 3.00 GB are free"));
+  budget.free_bytes = 0;
+  EXPECT_EQ(DescribeShortage(budget), "") << "unknown";
+}
+
 TEST(SizesTest, TheHostsMemoryIsLeftToTexts) {
   EngineConfig config;
-  config.host_bytes = [](int64_t context) { return context * 1'000'000; };
+  config.host_parts = [](int64_t context) {
+    return std::vector<MemoryBudget::Part>{{"texts", context * 1'000'000}};
+  };
   const auto sized = [&](const FakeOptions& device) {
     const ModelSpec spec = TinySpec({0}, /*max_positions=*/2000);
     const auto sizes = SizeEngine(config, spec, FakeDevice(device));
@@ -361,10 +387,11 @@ TEST(SizesTest, EosIdsThatAreNeverDrawnAreIgnored) {
 TEST(SizesTest, TheSumInOneLine) {
   const auto sizes = SizeEngine(ManySequences(), HugeSpec(), FakeDevice(Gpu(99 * kGb)));
   ASSERT_TRUE(sizes.ok()) << sizes.status();
-  EXPECT_THAT(Describe(sizes->info.memory),
-              MatchesRegex("fake has 100.00 GB, of which 99.00 GB are free; 90.00 GB are taken: "
-                           "weights .*, activations .* MB, slots and work space 2.00 GB, "
-                           "context and code 3.00 GB, KV cache .* GB"));
+  EXPECT_THAT(
+      Describe(sizes->info.memory),
+      MatchesRegex("fake has 100.00 GB, of which 99.00 GB are free; up to 90.00 GB will be used: "
+                   "weights .*, activations .* MB, slots and work space 2.00 GB, "
+                   "context and code 3.00 GB, KV cache .* GB"));
 }
 
 TEST(SizesTest, AShareTooSmallForTheModelListsTheParts) {

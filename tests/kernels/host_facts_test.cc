@@ -173,6 +173,16 @@ TEST(HostFacts, CountsTheNodesOfItsProcessors) {
   EXPECT_EQ(NodesOf(nodes.root(), {129}), 0);
 }
 
+TEST(HostFacts, ReadsWhatIsFree) {
+  const std::string text = "MemTotal:       16000 kB\nMemFree:  10 kB\nMemAvailable:   7000 kB\n";
+  EXPECT_EQ(MeminfoBytes(text, "MemAvailable:"), 7000 * 1024);
+  EXPECT_EQ(MeminfoBytes("Node 0 MemTotal:  5 kB\n", "MemTotal:"), 5 * 1024);
+  EXPECT_EQ(MeminfoBytes(text, "Absent:"), 0);
+  const HostFacts facts = ReadHostFacts();
+  EXPECT_GT(facts.free_bytes, 0);
+  EXPECT_LE(facts.free_bytes, facts.memory_bytes);
+}
+
 TEST(HostFacts, SeesABoundNode) {
   // Of node 0 alone: on a single-node machine this only shows that it is no error.
   const int64_t before = ReadHostFacts().memory_bytes;

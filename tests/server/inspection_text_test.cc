@@ -28,7 +28,7 @@ Inspection Sample() {
   return found;
 }
 
-TEST(InspectionTextTest, OnAGpuTheSumIsListedPartByPart) {
+TEST(InspectionTextTest, TheSumIsListedPartByPart) {
   Inspection found = Sample();
   found.info.memory = {.device = "cuda:0",
                        .own_memory = true,
@@ -47,9 +47,19 @@ TEST(InspectionTextTest, OnAGpuTheSumIsListedPartByPart) {
                         "fits                 32000 tokens of KV"));
 }
 
-TEST(InspectionTextTest, OnACpuThereIsNoSum) {
-  const std::string text = DescribeInspection(Sample(), kText);
-  EXPECT_THAT(text, HasSubstr("memory               143.77 GB\nfits "));
+TEST(InspectionTextTest, OnACpuTheWholeMemoryCounts) {
+  Inspection found = Sample();
+  found.info.kv_bytes_per_token = 0;
+  found.info.memory.usable_bytes = 64'700'000'000;
+  found.info.memory.parts = {{"texts", 183'500'000}};
+  const std::string text = DescribeInspection(found, kText);
+  EXPECT_THAT(text, HasSubstr("memory               143.77 GB\n"
+                              "  usable                   64.70 GB\n"
+                              "  texts                   183.50 MB\n"
+                              "  together                183.50 MB\n"
+                              "fits "));
+  EXPECT_THAT(text,
+              HasSubstr("KV cache             nothing beyond the windows, pages of 32 tokens"));
   EXPECT_THAT(text, HasSubstr("servable             yes\n"));
 }
 

@@ -245,11 +245,17 @@ TEST_F(SettingsTest, TextsAreBoundedByTheContext) {
   EXPECT_EQ(MaxPromptBytes(config, 512), 256 << 10);
   EXPECT_EQ(MaxPromptBytes(config, 8192), 512 << 10);
   EXPECT_EQ(MaxPromptBytes(config, 1 << 20), 4 << 20);
-  EXPECT_EQ(ToEngineConfig(config).host_bytes(8192), 350 * (512 << 10));
+  const auto texts = [&config] {
+    const std::vector<MemoryBudget::Part> parts = ToEngineConfig(config).host_parts(8192);
+    EXPECT_EQ(parts.size(), 2u);
+    EXPECT_GT(parts[0].bytes, 1 << 20) << "the process as it is";
+    return parts[1].bytes;
+  };
+  EXPECT_EQ(texts(), 350 * (512 << 10));
   config.max_prompt_bytes = 1000;
   config.text_threads = 4;
   EXPECT_EQ(MaxPromptBytes(config, 8192), 1000);
-  EXPECT_EQ(ToEngineConfig(config).host_bytes(8192), 3 * 350'000);
+  EXPECT_EQ(texts(), 3 * 350'000);
 }
 
 // The advice says "There is no ...", so it must not be given for flags that exist.
