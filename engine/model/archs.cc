@@ -281,7 +281,8 @@ constexpr Arch kArchs[] = {
 std::span<const Arch> Archs() { return kArchs; }
 
 // YaRN is often enabled by adding its object alone, while max_position_embeddings keeps its old
-// value. Files with another scaling already state the extended context.
+// value. Files with another scaling usually state the extended context; of those that do not, only
+// the stated one is served.
 int32_t StretchedContext(int32_t max_positions, std::span<const RopeSpec> ropes) {
   for (const RopeSpec& rope : ropes) {
     if (rope.scaling != RopeScaling::kYarn) continue;
