@@ -113,12 +113,28 @@ struct HttpServer::Shared {
           if (error) return AcceptLater(door, error);
           try {
             Serve(std::move(socket));
-            Accept(door);
+            if (AcceptWaiting(door)) Accept(door);
           } catch (const std::exception&) {  // no memory, most likely
             namespace errc = boost::system::errc;
             AcceptLater(door, errc::make_error_code(errc::not_enough_memory));
           }
         });
+  }
+
+  // Accepts what else waits, up to a bound. A turn of this handler comes behind those of all busy
+  // connections: one connection a turn would keep new ones out for as long as they are busy.
+  // Returns false if no more can be accepted now.
+  bool AcceptWaiting(Door& door) {
+    constexpr int kMost = 256;
+    for (int i = 0; i < kMost; ++i) {
+      boost::system::error_code error;
+      tcp::socket socket(asio::make_strand(io));
+      door.acceptor.accept(socket, error);
+      if (error == asio::error::would_block || error == asio::error::try_again) return true;
+      if (error) return AcceptLater(door, error), false;
+      Serve(std::move(socket));
+    }
+    return true;
   }
 
   // Probably out of descriptors: retrying at once would spin.
@@ -198,8 +214,9 @@ absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Listen(ListeningSockets 
     auto& door = shared->doors.emplace_back(std::make_unique<Shared::Door>(shared->strand));
     boost::system::error_code error;
     door->acceptor.assign(socket->v6 ? tcp::v6() : tcp::v4(), socket->fd, error);
+    if (!error) door->acceptor.non_blocking(true, error);
     if (!error) continue;
-    close(socket->fd);
+    if (!door->acceptor.is_open()) close(socket->fd);
     return absl::UnavailableError(
         absl::StrCat("can't watch ", shared->address, ": ", error.message()));
   }

@@ -152,8 +152,8 @@ void HttpSession::ReadHead(size_t count) {
   const std::string_view text(static_cast<const char*>(buffer_.data().data()), buffer_.size());
   is_head_ = text.starts_with("HEAD ");
   const HttpHead::State state = head_->Add(text.substr(text.size() - count));
-  if (state != HttpHead::State::kMore && !WaitsFrom(kNotWaiting)) return Close();
   if (state == HttpHead::State::kWhole) {
+    if (!WaitsFrom(kInBody + Now())) return Close();
     parser_.emplace();
     parser_->header_limit(static_cast<uint32_t>(listener_->options.limits.max_header_bytes));
     parser_->body_limit(static_cast<uint64_t>(listener_->options.limits.max_body_bytes));
@@ -173,7 +173,6 @@ void HttpSession::ReadHead(size_t count) {
   socket_.async_read_some(buffer_.prepare(kReadBytes),
                           Guarded([](HttpSession& self, Error error, size_t count) {
                             if (self.phase_ == Phase::kClosed) return;
-                            if (error && !self.WaitsFrom(kNotWaiting)) return self.Close();
                             if (error) return self.AnswerReadError(error);
                             self.buffer_.commit(count);
                             self.ReadHead(count);
@@ -279,6 +278,7 @@ void HttpSession::TakeHead() {
 }
 
 void HttpSession::Dispatch() {
+  if (!WaitsFrom(kNotWaiting)) return Close();
   HttpRequest request = std::exchange(request_, {});
   request.peer = peer_;
   request.body = parser_->release().body();

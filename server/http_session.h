@@ -85,11 +85,13 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   // received must arrive soon.
   void EndSoon();
   // From any thread. When it began to wait for a request's head, or for the rest of one, on the
-  // steady clock; kNotWaiting or more: it does not.
+  // steady clock; for the rest of a body, kInBody more; kNotWaiting or more: it does not.
   int64_t waits_since() const { return waits_since_.load(std::memory_order_relaxed); }
   // From any thread. Closes the connection; returns false if it no longer waits since `since`.
   bool Evict(int64_t since);
   static constexpr int64_t kNotWaiting = std::numeric_limits<int64_t>::max() - 1;
+  // More than the clock ever shows: connections that wait for a body are evicted last.
+  static constexpr int64_t kInBody = kNotWaiting / 2;
 
   // The client has gone, or is to be dropped. Only when no thread runs the listener any more.
   void Drop() { Gone(HttpEnd::kGone); }

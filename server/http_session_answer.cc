@@ -52,6 +52,7 @@ void HttpSession::AnswerReadError(Error error) {
 }
 
 void HttpSession::AnswerError(const HttpError& error, HttpHeaders headers) {
+  if (!WaitsFrom(kNotWaiting)) return Close();
   phase_ = Phase::kAnswering;
   streaming_ = false;
   DropBody();

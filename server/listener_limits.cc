@@ -7,7 +7,8 @@
 namespace baram::server {
 namespace {
 
-// Seconds for a probe to ask, which takes one line: silent connections keep no others out.
+// Seconds for a probe to ask, which takes one line, and for each part of an answer to be read:
+// silent connections keep no others out.
 constexpr double kProbeS = 5;
 
 // How many HTTP answers of maximum size may be in flight.
@@ -34,7 +35,7 @@ HttpLimits CallLimits(const Config& config, const ConnectionShares& shares) {
 HttpLimits ProbeLimits(const Config& config, const ConnectionShares& shares) {
   HttpLimits limits = CallLimits(config, shares);
   limits.max_connections = shares.probes;
-  limits.first_idle_s = limits.request_s = kProbeS;
+  limits.first_idle_s = limits.request_s = limits.write_s = kProbeS;
   return limits;
 }
 

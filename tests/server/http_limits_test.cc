@@ -476,10 +476,60 @@ TEST_F(HttpLimitsTest, ConnectionsWithoutARequestMakeRoom) {
   EXPECT_EQ(called.Read().body, "z");
 }
 
-// Those who say nothing, or not all of a request's head, keep nobody out.
+// One that sends a body goes only if none waits for a request's head.
+TEST_F(HttpLimitsTest, HalfSentBodiesMakeRoomLast) {
+  Listen({.max_connections = 2});
+  RawClient sending(server_->address());
+  sending.Send("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nx");
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  RawClient silent(server_->address());
+  RawClient third(server_->address());
+  third.Send(RawRequest("POST", "/echo", "z"));
+  EXPECT_EQ(third.Read().body, "z");
+  EXPECT_EQ(silent.ReadToEnd(), "");
+  sending.Send("y");
+  EXPECT_EQ(sending.Read().body, "xy");
+}
+
+// Busy connections do not keep new ones in the kernel's queue, however many come at once.
+TEST_F(HttpLimitsTest, NewConnectionsAreAcceptedBesideBusyOnes) {
+  std::atomic<int> turns{0};
+  const HttpRoute slow{"GET", "/slow", [&turns](Exchange exchange) {
+                         ++turns;
+                         std::this_thread::sleep_for(std::chrono::milliseconds(2));
+                         exchange->Respond(200, {}, "slow");
+                       }};
+  auto sockets = ListeningSockets::Bind("127.0.0.1:0");
+  ASSERT_TRUE(sockets.ok()) << sockets.status();
+  auto server = HttpServer::Listen(
+      *std::move(sockets), {.routes = {slow},
+                            .error_body = [](const HttpError& error) { return error.message; },
+                            .threads = 1});
+  ASSERT_TRUE(server.ok()) << server.status();
+  const std::string request = RawRequest("GET", "/slow");
+  std::vector<std::unique_ptr<RawClient>> busy, silent;
+  for (int i = 0; i < 20; ++i) {
+    busy.push_back(std::make_unique<RawClient>((*server)->address()));
+    std::string many;
+    for (int j = 0; j < 100; ++j) many += request;
+    busy.back()->Send(many);
+  }
+  for (const auto& client : busy) EXPECT_EQ(client->Read().body, "slow");
+  const int before = turns;
+  for (int i = 0; i < 60; ++i) {
+    silent.push_back(std::make_unique<RawClient>((*server)->address()));
+  }
+  RawClient asking((*server)->address());
+  asking.Send(request);
+  EXPECT_EQ(asking.Read().body, "slow");
+  EXPECT_LT(turns - before, 20 * 5) << "not a turn of all the busy ones for each new one";
+}
+
+// Those who say nothing, or not all of a request, keep nobody out.
 TEST_F(HttpLimitsTest, SilentConnectionsKeepNobodyOut) {
   Listen({.max_connections = 4, .max_refused = 2});
-  for (const std::string start : {"", "G", "\r\n", "GET /echo HTTP/1.1\r\nHost: a\r\n"}) {
+  for (const std::string start : {"", "G", "\r\n", "GET /echo HTTP/1.1\r\nHost: a\r\n",
+                                  "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nx"}) {
     std::vector<std::unique_ptr<RawClient>> silent;
     for (int i = 0; i < 50; ++i) {
       silent.push_back(std::make_unique<RawClient>(server_->address()));

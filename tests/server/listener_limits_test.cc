@@ -45,6 +45,7 @@ TEST(ListenerLimitsTest, FollowTheSettings) {
   EXPECT_EQ(limits.max_connections, 3);
   EXPECT_EQ(limits.max_refused, 1);
   EXPECT_EQ(limits.write_s, 7);
+  EXPECT_LT(ProbeLimits(config, {}).write_s, 7) << "unread answers keep no probe out for long";
 }
 
 }  // namespace
