@@ -82,6 +82,20 @@ std::string KindOf(const Json& value) {
 
 }  // namespace
 
+bool ParsesQuickly(std::string_view body) {
+  constexpr size_t kSmallBytes = 8 << 10;
+  constexpr int kFewNodes = 1024;
+  if (body.size() <= kSmallBytes) return true;
+  int nodes = 0;
+  for (size_t i = 0; i < body.size() && nodes <= kFewNodes; ++i) {
+    const char c = body[i];
+    nodes += c == '"' || c == '{' || c == '[';
+    if (c != '"') continue;
+    for (++i; i < body.size() && body[i] != '"'; ++i) i += body[i] == '\\';
+  }
+  return nodes <= kFewNodes;
+}
+
 absl::StatusOr<Json> ParseBody(std::string_view body, std::string_view subject,
                                JsonBudget* budget) {
   JsonBudget of_body;

@@ -35,6 +35,10 @@ struct JsonBudget {
 absl::StatusOr<Json> ParseBody(std::string_view body, std::string_view subject = "The body",
                                JsonBudget* budget = nullptr);
 
+// Whether ParseBody takes a millisecond at most: the body is small, or has few strings, arrays and
+// objects for its size.
+bool ParsesQuickly(std::string_view body);
+
 // As text. Never fails: invalid UTF-8 becomes U+FFFD.
 std::string Dump(const Json& json);
 // Dump of a string, several times faster if no character needs an escape.

@@ -33,7 +33,8 @@ void RespondJson(HttpExchange& exchange, const Json& json) {
   exchange.Respond(200, {{"Content-Type", "application/json"}}, Dump(json));
 }
 
-// Larger bodies are parsed on the text pool, to keep a listener thread free for others.
+// Larger bodies, and those of many parts, are parsed on the text pool, to keep a listener thread
+// free for others.
 constexpr size_t kQuickBodyBytes = TextPool::kLongBytes;
 
 // The client's id in the header, else the body's, else one of ours.
@@ -120,7 +121,7 @@ HttpRoute GenerateRoute(const OpenAiContext& context, OpenAiEndpoint endpoint, c
   return {"POST", path, [context, endpoint, path](Exchange exchange) {
             const OpenAiCall call(context.serving, context.log, path, std::move(exchange));
             const HttpRequest& request = call.exchange->request();
-            if (request.body.size() <= kQuickBodyBytes) {
+            if (request.body.size() <= kQuickBodyBytes && ParsesQuickly(request.body)) {
               return Generate(endpoint, call, /*on_text_pool=*/false);
             }
             // The id in the body is not known yet.

@@ -32,6 +32,19 @@ std::string Keys(int count) {
   return body + "}";
 }
 
+TEST(ParsesQuicklyTest, ByParts) {
+  const auto list = [](const std::string& item, size_t items) {
+    std::string body = "[" + item;
+    for (size_t i = 1; i < items; ++i) body += "," + item;
+    return body + "]";
+  };
+  EXPECT_TRUE(ParsesQuickly(list("[]", 2000))) << "it is small";
+  EXPECT_FALSE(ParsesQuickly(list("[]", 20'000)));
+  EXPECT_FALSE(ParsesQuickly(list(R"({"a":1})", 5000)));
+  EXPECT_TRUE(ParsesQuickly(list("12345", 10'000))) << "token ids";
+  EXPECT_TRUE(ParsesQuickly(list("\"" + std::string(30'000, '[') + R"(\"[")", 2))) << "texts";
+}
+
 TEST(ParseBodyTest, SaysWhatIsNotJsonAndWhere) {
   EXPECT_EQ(ErrorOf(""), "The body is empty; send a JSON object.");
   for (const std::string body : {"{\"a\":\"\xed\xa0\x80\"}", "{\"a\":\"\xff\"}", "\xc3"}) {
