@@ -102,6 +102,7 @@ bool OpenAiStream::OnAccepted(size_t index, absl::StatusOr<Accepted> accepted) {
       prompt.text =
           EchoOf(tokenizer, ids.subspan(accepted->cut_after.value_or(0)), !format_.prompt_only);
     }
+    as_it_came.reset();
     // Its chunks come only after this function has returned.
     reply_.SetPrompt(index, std::move(prompt));
   }

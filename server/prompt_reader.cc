@@ -122,7 +122,10 @@ absl::Status PromptReader::Truncate(const Call& call, const Prompt& prompt,
     before = std::search(ids->begin(), ids->end(), bare->begin(), bare->end()) - ids->begin();
     if (before >= keep) before = 0;  // only special tokens would be kept, or the text is not found
   }
-  ids->erase(ids->begin() + before, ids->begin() + before + drop);
+  // Into memory of its own: the call may wait for long, and what it dropped may be much.
+  std::vector<int32_t> kept(ids->begin(), ids->begin() + before);
+  kept.insert(kept.end(), ids->begin() + before + drop, ids->end());
+  *ids = std::move(kept);
   *cut_after = static_cast<size_t>(before);
   return absl::OkStatus();
 }
