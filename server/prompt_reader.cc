@@ -63,8 +63,10 @@ absl::StatusOr<std::string> PromptReader::RenderText(const ChatPrompt& prompt) c
   }
   if (absl::Status size = CheckArgumentsSize(prompt.arguments_json); !size.ok()) return size;
   auto text = chat_template_->Render(prompt.messages_json, prompt.arguments_json,
-                                     prompt.add_generation_prompt.value_or(!go_on), go_on);
+                                     prompt.add_generation_prompt.value_or(!go_on), go_on,
+                                     static_cast<size_t>(max_prompt_bytes_));
   if (text.ok()) return text;
+  if (text::ChatTemplate::IsTooLarge(text.status())) return OfText("chat", text.status());
   const bool of_arguments = text::ChatTemplate::BlamesArguments(text.status());
   return OfText(of_arguments ? "chat.template_arguments_json" : "chat.messages", text.status());
 }

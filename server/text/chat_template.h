@@ -2,6 +2,7 @@
 #ifndef BARAM_SERVER_TEXT_CHAT_TEMPLATE_H_
 #define BARAM_SERVER_TEXT_CHAT_TEMPLATE_H_
 
+#include <cstddef>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -14,7 +15,8 @@ struct BaramTemplate;  // server/text/rust/baram_text.h
 namespace baram::text {
 
 // Immutable after Load: Render is thread-safe. Templates come from the model folder or the
-// operator, never from a request; the work and the output of one rendering are bounded nonetheless.
+// operator, never from a request; the steps, the copying and the output of one rendering are
+// bounded nonetheless.
 class ChatTemplate {
  public:
   // Takes the template from the file `override_path` if not empty, else from the folder's
@@ -36,12 +38,16 @@ class ChatTemplate {
   // `arguments_json` is a JSON object of further template variables ("enable_thinking"), or empty.
   // `continue_final_message` ends the prompt inside the last message, and excludes
   // `add_generation_prompt`. InvalidArgument says what is wrong with the conversation, in the
-  // template's own words if it raised an exception.
+  // template's own words if it raised an exception, or that the prompt has more than
+  // `max_output_bytes`.
   absl::StatusOr<std::string> Render(std::string_view messages_json,
                                      std::string_view arguments_json, bool add_generation_prompt,
-                                     bool continue_final_message) const;
+                                     bool continue_final_message,
+                                     size_t max_output_bytes = kMaxEncodeBytes) const;
   // Whether Render refused its arguments rather than the conversation.
   static bool BlamesArguments(const absl::Status& refused);
+  // Whether the conversation as a whole is too much, rather than wrong.
+  static bool IsTooLarge(const absl::Status& refused);
 
   // Whether the template reads the variable `name`, one that arguments can set. Walks the whole
   // template: too slow to call per request.

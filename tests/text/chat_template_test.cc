@@ -11,6 +11,7 @@
 #include <string_view>
 #include <utility>
 
+#include "tests/text/render_source.h"
 #include "tests/text/text_data.h"
 
 namespace baram::text {
@@ -19,31 +20,6 @@ namespace {
 using testing::HasSubstr;
 using testing::MatchesRegex;
 using testing::Not;
-
-constexpr std::string_view kOneMessage = R"([{"role":"user","content":"물음"}])";
-
-std::unique_ptr<ChatTemplate> LoadTemplate(std::string_view name) {
-  const auto tokenizer = LoadTokenizer("sentencepiece");
-  const std::string path = DataPath("templates/" + std::string(name) + ".jinja");
-  auto chat_template = ChatTemplate::Load(DataPath("sentencepiece"), path, *tokenizer);
-  if (!chat_template.ok()) {
-    ADD_FAILURE() << chat_template.status();
-    return nullptr;
-  }
-  return *std::move(chat_template);
-}
-
-// Uses the test's own template; returns the result of Load or Render.
-absl::StatusOr<std::string> RenderSource(std::string_view source,
-                                         std::string_view messages = kOneMessage,
-                                         std::string_view arguments = "") {
-  const ScratchFolder folder;
-  folder.Write("template.jinja", source);
-  const auto tokenizer = LoadTokenizer("sentencepiece");
-  auto chat_template = ChatTemplate::Load("", folder.path() + "/template.jinja", *tokenizer);
-  if (!chat_template.ok()) return chat_template.status();
-  return (*chat_template)->Render(messages, arguments, false, false);
-}
 
 TEST(ChatTemplate, RendersAsTheReference) {
   std::string loaded;
@@ -472,32 +448,6 @@ TEST(ChatTemplate, WritesTodaysDate) {
   EXPECT_EQ(write(std::string(3000, 'x') + "%Y"), std::string(3000, 'x') + year);
   for (const char* call : {"strftime_now()", "strftime_now('%Y', 1)", "strftime_now(5)"}) {
     EXPECT_FALSE(RenderSource("{{ " + std::string(call) + " }}").ok()) << call;
-  }
-}
-
-TEST(ChatTemplate, BoundsTheWorkOfARendering) {
-  const std::pair<std::string_view, std::string_view> cases[] = {
-      {"{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}",
-       "too much work"},
-      {"{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "render"},
-      {"{% for a in range(9999) %}{{ 'x' * 1000 }}{% endfor %}", "longer than"},
-      {"{{ range(99999999) | list }}", "render"},
-      {"{{ '{:>99999999}'.format(5) }}", "the width is above"},
-      {"{{ '{0:.99999999f}'.format(5.5) }}", "the width is above"},
-      {"{{ '%99999999d' | format(5) }}", "the width is above"},
-      {"{{ '%(x)99999999d' | format(x=5) }}", "the width is above"},
-      {"{{ 'a\\nb' | indent(99999999) }}", "the width is above"},
-      {"{{ 'a\\nb' | indent(width=99999999) }}", "the width is above"},
-      {"{{ '\\t'.expandtabs(99999999) }}", "the width is above"},
-      {"{{ ('\\t' * 10000).expandtabs(9999) }}", "the text grows above"},
-      {"{{ 'a' | center(99999999) }}", "the width is above"},
-      {"{{ dict([['a', 1]] * 99999999) }}", "a dict is made of"},
-      {"{{ ('\\n' * 10000) | indent(9999, blank=true) }}", "the text grows above"},
-  };
-  for (const auto& [source, sentence] : cases) {
-    const auto prompt = RenderSource(source);
-    EXPECT_EQ(prompt.status().code(), absl::StatusCode::kInvalidArgument) << source;
-    EXPECT_THAT(std::string(prompt.status().message()), HasSubstr(std::string(sentence)));
   }
 }
 

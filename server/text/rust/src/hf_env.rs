@@ -6,14 +6,17 @@ use minijinja::value::{Rest, Value, ValueKind, ValueOrKwargs};
 use minijinja::{filters, Environment, Error, ErrorKind};
 
 use crate::args::Args;
+use crate::copying::{self, count_text};
 use crate::functions;
 use crate::iterables;
 use crate::methods::call_method;
 use crate::python::{self, JsonStyle};
+use crate::tags::COPY_FILTER;
 use crate::text_filters;
 use crate::texts::{strip, Side};
 
 /// Steps per rendering. A long conversation takes about ten thousand; an endless loop stops here.
+/// What the steps copy is bounded by `copying`.
 const FUEL: u64 = 1_000_000;
 
 pub fn new_environment() -> Result<Environment<'static>, Error> {
@@ -22,8 +25,12 @@ pub fn new_environment() -> Result<Environment<'static>, Error> {
     env.set_fuel(Some(FUEL));
     env.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
     env.set_formatter(|out, _, value| {
+        // The output is limited, but not what a block captures.
         match value.as_str() {
-            Some(text) => out.write_str(text)?,
+            Some(text) => {
+                copying::count(text.len())?;
+                out.write_str(text)?;
+            }
             None => out.write_str(&python::str(value))?,
         }
         Ok(())
@@ -33,6 +40,7 @@ pub fn new_environment() -> Result<Environment<'static>, Error> {
     functions::add_to(&mut env);
     iterables::add_to(&mut env);
     text_filters::add_to(&mut env);
+    env.add_filter(COPY_FILTER, copying::copied);
     env.add_filter("tojson", to_json);
     env.add_filter("length", length);
     env.add_filter("count", length);
@@ -47,7 +55,8 @@ pub fn new_environment() -> Result<Environment<'static>, Error> {
     env.add_filter("e", escape);
     env.add_filter("escape", escape);
     env.add_filter("trim", |value: &Value, chars: Option<&str>| {
-        strip(&python::str(value), chars, Side::Both).to_string()
+        count_text(value)?;
+        Ok(strip(&python::str(value), chars, Side::Both).to_string())
     });
 
     env.add_test("iterable", |value: &Value| {
@@ -115,6 +124,7 @@ fn replace(value: &Value, args: Rest<ValueOrKwargs>) -> Result<String, Error> {
     let count = args.next("count")?.filter(|count| !count.is_none());
     let count = count.map_or(Ok(-1), i64::try_from)?;
     args.end()?;
+    count_text(value)?;
     let (text, old, new) = (python::str(value), python::str(&old), python::str(&new));
     Ok(match usize::try_from(count) {
         Ok(count) => text.replacen(&old, &new, count),

@@ -8,6 +8,7 @@ use minijinja::value::{
 };
 use minijinja::{filters, Environment, Error, ErrorKind, State};
 
+use crate::copying::{count, count_text};
 use crate::tags::LOOP_FILTER;
 
 pub fn add_to(env: &mut Environment) {
@@ -66,7 +67,9 @@ fn join(
     attribute: Option<&str>,
     options: Kwargs,
 ) -> Result<Value, Error> {
-    filters::join(state, &not_none(value)?, joiner, attribute, options)
+    let joined = filters::join(state, &not_none(value)?, joiner, attribute, options)?;
+    count_text(&joined)?;
+    Ok(joined)
 }
 
 fn sum(
@@ -113,7 +116,9 @@ fn loop_items(value: Value) -> Result<Value, Error> {
 struct Generator(Vec<Value>);
 
 fn generator(items: Value) -> Result<Value, Error> {
-    Ok(Value::from_object(Generator(items.try_iter()?.collect())))
+    let items: Vec<Value> = items.try_iter()?.collect();
+    count(items.len() * std::mem::size_of::<Value>())?;
+    Ok(Value::from_object(Generator(items)))
 }
 
 impl Object for Generator {

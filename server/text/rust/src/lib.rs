@@ -4,6 +4,7 @@
 mod args;
 mod clock;
 mod content;
+mod copying;
 mod dict_view;
 mod error;
 mod folder;

@@ -5,14 +5,27 @@ use minijinja::{Error, ErrorKind, State};
 use minijinja_contrib::pycompat;
 
 use crate::args::Args;
+use crate::copying::{self, count_text};
 use crate::dict_view::DictView;
 use crate::iterables::not_none;
 use crate::prepare::SLICE_METHOD;
 use crate::python;
 use crate::texts::{expand_tabs, is_title, rsplit, split, split_lines, strip, title, Side};
 
-/// Python's methods that pycompat lacks or implements differently; the rest are pycompat's.
 pub fn call_method(
+    state: &mut State,
+    value: &Value,
+    method: &str,
+    args: &[Value],
+) -> Result<Value, Error> {
+    count_text(value)?;
+    let result = call_own_method(state, value, method, args)?;
+    count_text(&result)?;
+    Ok(result)
+}
+
+/// Python's methods that pycompat lacks or implements differently; the rest are pycompat's.
+fn call_own_method(
     state: &mut State,
     value: &Value,
     method: &str,
@@ -261,6 +274,7 @@ fn slice(value: &Value, args: &[Value]) -> Result<Value, Error> {
             }
         }));
     }
+    copying::count(size * std::mem::size_of::<Value>())?;
     let taken: Vec<Value> = value.try_iter()?.skip(from).take(size).collect();
     let taken: Vec<Value> = match step > 0 {
         true => taken.into_iter().step_by(step_size).collect(),

@@ -9,8 +9,8 @@ pub const SLICE_METHOD: &str = "__slice";
 
 /// Normalizes line ends, as Jinja does for any file; turns `{% generation %}` tags of training
 /// templates into plain scopes, slices into calls of `SLICE_METHOD`, string escapes into what
-/// Python makes of them, and what loops iterate over into `tags::LOOP_FILTER`'s result. Err says
-/// what can't be read.
+/// Python makes of them, what loops iterate over into `tags::LOOP_FILTER`'s result, and what is
+/// assigned into `tags::COPY_FILTER`'s. Err says what can't be read.
 pub fn prepare_source(source: &str) -> Result<String, String> {
     let source = source.replace("\r\n", "\n").replace('\r', "\n");
     let size = source.len();
@@ -166,6 +166,7 @@ impl<'s> Reader<'s> {
                 tags::check_parameters(&self.out[begin..])
                     .map_err(|what| format!("{what} ({})", self.line_of(tag_at)))?;
             }
+            "set" if assigns => self.rewrite_code(begin, tags::write_set),
             "filter" => self.open_scope(),
             "set" if !assigns => self.open_scope(),
             _ => {}

@@ -6,6 +6,7 @@ use std::fmt::Write;
 use minijinja::value::{Value, ValueKind};
 use minijinja::{Error, ErrorKind};
 
+use crate::copying::count;
 use crate::dict_view::DictView;
 
 /// `str.isspace` for one character: Unicode whitespace and four ASCII separators that Rust omits.
@@ -29,7 +30,12 @@ pub fn is_list(value: &Value) -> bool {
 /// `str(value)`, and "" for an undefined value, as templates print it.
 pub fn str(value: &Value) -> String {
     match value.kind() {
-        ValueKind::String => value.as_str().unwrap_or_default().to_string(),
+        ValueKind::String => {
+            let text = value.as_str().unwrap_or_default();
+            // If it is too much, the next step that counts fails.
+            _ = count(text.len());
+            text.to_string()
+        }
         ValueKind::Undefined => String::new(),
         _ => repr(value),
     }
@@ -38,6 +44,7 @@ pub fn str(value: &Value) -> String {
 pub fn repr(value: &Value) -> String {
     let mut out = String::new();
     write_repr(&mut out, value);
+    _ = count(out.len());
     out
 }
 
@@ -186,6 +193,7 @@ pub struct JsonStyle {
 pub fn to_json(value: &Value, style: &JsonStyle) -> Result<String, Error> {
     let mut out = String::new();
     write_json(&mut out, value, style, 0)?;
+    count(out.len())?;
     Ok(out)
 }
 

@@ -14,18 +14,22 @@ pub fn render_error(error: &minijinja::Error, max_bytes: usize) -> Error {
             Status::TooLarge,
             "The conversation takes the chat template too much work; shorten it.",
         ),
-        ErrorKind::WriteFailure => Error::new(
-            Status::TooLarge,
-            format!(
-                "The conversation, as the chat template writes it, is longer than {max_bytes} \
-                 bytes; shorten it."
-            ),
-        ),
+        ErrorKind::WriteFailure => too_long(max_bytes),
         _ => Error::bad_input(format!(
             "The chat template can't render this conversation: {}",
             describe(error)
         )),
     }
+}
+
+pub fn too_long(max_bytes: usize) -> Error {
+    Error::new(
+        Status::TooLarge,
+        format!(
+            "The conversation, as the chat template writes it, is longer than the {max_bytes} \
+             bytes that a prompt may have (--max-prompt-bytes); shorten it."
+        ),
+    )
 }
 
 /// Whether the template fails because of what it calls, rather than because of the conversation.

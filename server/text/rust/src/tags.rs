@@ -8,6 +8,9 @@ use crate::prepare_text::closing_quote;
 /// The filter applied to what is looped over, see `iterables::loop_items`.
 pub const LOOP_FILTER: &str = "__iter";
 
+/// The filter applied to what is assigned, see `copying::copied`.
+pub const COPY_FILTER: &str = "__copied";
+
 /// A word or a sign outside of strings.
 struct Mark<'c> {
     at: usize,
@@ -69,6 +72,24 @@ pub fn write_for(code: &str) -> Option<String> {
         return None;
     }
     Some(format!("{before} ({items})|{LOOP_FILTER} {behind}"))
+}
+
+/// `x = (y)|__copied` for `x = y`, if `y` may be a text that is made here: of these every text
+/// consists that grows from step to step. None if it is not, or if its brackets do not match.
+pub fn write_set(code: &str) -> Option<String> {
+    let marks = marks(code);
+    let value_at = marks.iter().find(|mark| mark.text == "=")?.at + 1;
+    let (target, value) = code.split_at(value_at);
+    let mut open = 0usize;
+    for mark in all_marks(value) {
+        match mark.text {
+            "(" | "[" | "{" => open += 1,
+            ")" | "]" | "}" => open = open.checked_sub(1)?,
+            _ => {}
+        }
+    }
+    let makes_text = value.contains(['+', '~', '*', '|', '(']);
+    (open == 0 && makes_text).then(|| format!("{target} ({value})|{COPY_FILTER} "))
 }
 
 /// `(a, b) = (x, y)` for `a = x, b = y`: in Jinja later values do not see earlier names. None if

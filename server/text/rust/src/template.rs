@@ -9,11 +9,12 @@ use minijinja::{Environment, ErrorKind};
 use serde_json::{Map, Value};
 
 use crate::content::ContentForms;
+use crate::copying;
 use crate::error::{Error, Result, Status};
 use crate::guard;
 use crate::hf_env::new_environment;
 use crate::prepare::prepare_source;
-use crate::render_error::{describe, render_error, Panic};
+use crate::render_error::{describe, render_error, too_long, Panic};
 use crate::template_source::find_source;
 use crate::tokenizer::Tokenizer;
 
@@ -26,6 +27,9 @@ const COMPILE_STACK_BYTES: usize = 128 << 20;
 /// Appended to the last message to find its end in the prompt. The space is part of it: a template
 /// that trims messages removes the space, and so reveals that it trims.
 const CONTINUE_TAG: &str = "BARAM_CONTINUES_THE_LAST_MESSAGE_HERE ";
+
+/// The tag, and what a template writes behind the last message.
+const MAX_CUT_BYTES: usize = 1 << 10;
 
 /// Separate request fields, never template arguments.
 const RESERVED: [&str; 3] = ["messages", "add_generation_prompt", "continue_final_message"];
@@ -125,12 +129,17 @@ impl ChatTemplate {
         context.extend(arguments);
         context.insert("messages".to_string(), messages.into_iter().map(Value::Object).collect());
         context.insert("add_generation_prompt".to_string(), add_generation_prompt.into());
+        let cut_bytes = if continue_final_message { MAX_CUT_BYTES } else { 0 };
         let prompt = self
-            .render_context(context, max_output_bytes)
+            .render_context(context, max_output_bytes.saturating_add(cut_bytes))
             .map_err(|error| render_error(&error, max_output_bytes))?;
-        match continued {
-            Some(text) => cut_at_tag(prompt, &text),
-            None => Ok(prompt),
+        let prompt = match continued {
+            Some(text) => cut_at_tag(prompt, &text)?,
+            None => prompt,
+        };
+        match prompt.len() > max_output_bytes {
+            true => Err(too_long(max_output_bytes)),
+            false => Ok(prompt),
         }
     }
 
@@ -151,6 +160,7 @@ impl ChatTemplate {
         context: Map<String, Value>,
         max_bytes: usize,
     ) -> std::result::Result<String, minijinja::Error> {
+        copying::begin(max_bytes);
         let mut out = CappedOutput { bytes: Vec::new(), left: max_bytes };
         let context = minijinja::Value::from(Serde(Value::Object(context)));
         let template = self.env.get_template(NAME)?;
