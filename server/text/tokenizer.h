@@ -18,8 +18,9 @@ struct BaramStream;
 
 namespace baram::text {
 
-// Encoding peaks at about 100 to 170 bytes of memory per byte of ordinary text, and at 340 if every
-// character is a pre-token of its own, as digits are for some models; so longer text is refused.
+// Encoding peaks at about 100 to 190 bytes of memory per byte of normalized text, and at 340 if
+// every character is a pre-token of its own, as digits are for some models; so longer text is
+// refused.
 inline constexpr size_t kMaxEncodeBytes = size_t{4} << 20;
 
 // Immutable after Load: thread-safe.
@@ -37,7 +38,7 @@ class Tokenizer {
 
   // Special tokens spelled out in `text` become their ids. `add_special_tokens` adds what the model
   // expects around a text (usually the BOS token). InvalidArgument: not UTF-8, or longer than
-  // `max_bytes`.
+  // `max_bytes` before or after the model's normalization.
   absl::StatusOr<std::vector<int32_t>> Encode(std::string_view text, bool add_special_tokens,
                                               size_t max_bytes = kMaxEncodeBytes) const;
 

@@ -137,6 +137,32 @@ TEST(Tokenizer, RefusesMoreThanTheBytesAllowed) {
   EXPECT_EQ(ids.status().message(), "The text has 9 bytes; at most 8 can be tokenized at once.");
 }
 
+// Such a character becomes 18 others.
+TEST(Tokenizer, RefusesWhatTheNormalizerMakesTooLong) {
+  constexpr std::string_view kLigature = "\uFDFA";
+  constexpr size_t kWrittenBytes = 33;
+  std::string text;
+  while (text.size() < 100'000 * kLigature.size()) text += kLigature;
+  auto json = nlohmann::json::parse(ReadFile(DataPath("byte_level/tokenizer.json")));
+  for (const char* form : {"NFC", "NFKC", "Sequence"}) {
+    json["normalizer"] = {{"type", form}};
+    if (form == std::string_view("Sequence")) {
+      json["normalizer"]["normalizers"] = {{{"type", "NFD"}}, {{"type", "NFKC"}}};
+    }
+    const ScratchFolder folder;
+    folder.Write("tokenizer.json", json.dump());
+    const auto tokenizer = Tokenizer::Load(folder.path());
+    ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+    const bool grows = form != std::string_view("NFC");
+    const size_t least = grows ? 100'000 * kWrittenBytes : text.size();
+    EXPECT_TRUE((*tokenizer)->Encode(text, true, least).ok()) << form;
+    const auto refused = (*tokenizer)->Encode(text, true, least - 1).status();
+    EXPECT_EQ(refused.code(), absl::StatusCode::kInvalidArgument) << form;
+    const std::string sentence = grows ? "more than 3299999 once" : "at most 299999 can";
+    EXPECT_THAT(std::string(refused.message()), testing::HasSubstr(sentence));
+  }
+}
+
 // The pre-tokenizer's regular expression gives up after a million.
 TEST(Tokenizer, RefusesARunOfBlanksThatItCannotRead) {
   const auto tokenizer = LoadTokenizer("byte_level");

@@ -208,16 +208,7 @@ pub unsafe extern "C" fn baram_tokenizer_encode(
     out: *mut BaramIds,
     error: *mut BaramBuffer,
 ) -> i32 {
-    let body = || {
-        if text.size > max_bytes {
-            let size = text.size;
-            return Err(Error::new(
-                Status::TooLarge,
-                format!("The text has {size} bytes; at most {max_bytes} can be tokenized at once."),
-            ));
-        }
-        (*tokenizer).encode(text.text("text")?, add_special_tokens != 0)
-    };
+    let body = || (*tokenizer).encode(text.text("text")?, add_special_tokens != 0, max_bytes);
     report(body, |ids| *out = BaramIds::of(ids), error)
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 use tokenizers::models::ModelWrapper;
-use tokenizers::AddedToken;
+use tokenizers::{AddedToken, NormalizedString, Normalizer};
 
 use crate::error::{Error, Result, Status};
 use crate::folder::{read_file, read_side_files, SideFiles, TokenSpec};
@@ -27,6 +27,12 @@ const OWN_PROBES: usize = 32;
 /// After a million steps their engine gives up, and everything after that would be tokenized
 /// differently, or not at all.
 const MOST_BLANKS: usize = 900_000;
+
+/// A normalizer makes at most some hundred kilobytes of a text this short.
+const MOST_UNMEASURED: usize = 64 << 10;
+
+/// How much of a text is normalized at once to measure it.
+const NORMALIZED_PART: usize = 16 << 10;
 
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
@@ -58,7 +64,8 @@ impl Tokenizer {
         let bytes = read_file(&path, MAX_FILE_BYTES)?;
         let shown = path.display();
         if bytes.starts_with(b"version https://git-lfs") {
-            let message = format!("{shown} is a Git LFS pointer: fetch the file with git lfs pull.");
+            let message =
+                format!("{shown} is a Git LFS pointer: fetch the file with git lfs pull.");
             return Err(Error::bad_file(message));
         }
         // Malformed files cause panics as often as errors, so panics are also caught here, where
@@ -119,7 +126,8 @@ impl Tokenizer {
     /// would fail every request. A tokenizer may know few characters: any text will do.
     fn probe(&self) -> std::result::Result<(), String> {
         let caught = |text: &str, add_special| {
-            let encode = || self.encode(text, add_special).map_err(|error| error.message);
+            let encode =
+                || self.encode(text, add_special, usize::MAX).map_err(|error| error.message);
             std::panic::catch_unwind(std::panic::AssertUnwindSafe(encode))
                 .map_err(|panic| panic_text(&*panic))
         };
@@ -159,7 +167,30 @@ impl Tokenizer {
         }
     }
 
-    pub fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<i32>> {
+    /// Refuses more than `max_bytes` of text, as it is and as the normalizer writes it: that is what
+    /// takes memory and time, and a character may become many (U+FDFA, 18).
+    pub fn encode(
+        &self,
+        text: &str,
+        add_special_tokens: bool,
+        max_bytes: usize,
+    ) -> Result<Vec<i32>> {
+        let size = text.len();
+        if size > max_bytes {
+            return Err(Error::new(
+                Status::TooLarge,
+                format!("The text has {size} bytes; at most {max_bytes} can be tokenized at once."),
+            ));
+        }
+        if size > MOST_UNMEASURED && self.normalized_size(text, max_bytes) > max_bytes {
+            return Err(Error::new(
+                Status::TooLarge,
+                format!(
+                    "The text has {size} bytes, and more than {max_bytes} once this model's \
+                     tokenizer has normalized it; at most those can be tokenized at once."
+                ),
+            ));
+        }
         if longest_blank(text) > MOST_BLANKS {
             return Err(Error::bad_input(format!(
                 "The text has more than {MOST_BLANKS} blanks or line ends in a row; leave some out."
@@ -170,6 +201,27 @@ impl Tokenizer {
             .encode_fast(text, add_special_tokens)
             .map_err(|error| Error::bad_input(format!("The text cannot be tokenized: {error}.")))?;
         Ok(encoding.get_ids().iter().map(|id| *id as i32).collect())
+    }
+
+    /// The size of the normalized text, or a size above `max_bytes`. Parts of the text are normalized
+    /// by themselves, to hold only one: what spans two counts a few bytes more or less.
+    fn normalized_size(&self, text: &str, max_bytes: usize) -> usize {
+        let Some(normalizer) = self.inner.get_normalizer() else { return text.len() };
+        let mut size = 0;
+        let mut rest = text;
+        while !rest.is_empty() && size <= max_bytes {
+            let mut end = rest.len().min(NORMALIZED_PART);
+            while !rest.is_char_boundary(end) {
+                end -= 1;
+            }
+            let (part, behind) = rest.split_at(end);
+            let mut normalized = NormalizedString::from(part);
+            // If it fails, so will the whole text.
+            _ = normalizer.normalize(&mut normalized);
+            size += normalized.get().len();
+            rest = behind;
+        }
+        size
     }
 
     /// Ids without a token are ignored. (The library would look up special tokens by text, see
