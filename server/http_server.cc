@@ -122,11 +122,14 @@ struct HttpServer::Shared {
   }
 
   // Accepts what else waits, up to a bound. A turn of this handler comes behind those of all busy
-  // connections: one connection a turn would keep new ones out for as long as they are busy.
+  // connections: one connection a turn would keep new ones out for as long as they are busy. Those
+  // that are evicted or refused close in turns of their own, and have descriptors until then.
   // Returns false if no more can be accepted now.
   bool AcceptWaiting(Door& door) {
     constexpr int kMost = 256;
-    for (int i = 0; i < kMost; ++i) {
+    const HttpLimits& limits = state->options.limits;
+    const int64_t most = int64_t{limits.max_connections} + limits.max_refused;
+    for (int i = 0; i < kMost && state->connections.load() < most; ++i) {
       boost::system::error_code error;
       tcp::socket socket(asio::make_strand(io));
       door.acceptor.accept(socket, error);
