@@ -178,6 +178,7 @@ Sequence* Scheduler::PlanRows(Batch& batch, SteadyTime now) {
                !MayPass(*sequence, budget)) {
       continue;
     }
+    budget.admits = !admission.closed;
     const Progress progress = PlanRow(*sequence, budget, batch, now);
     if (progress != Progress::kPlanned) ReturnToken(*sequence, budget);
     if (progress == Progress::kNoPages && admission.stuck == nullptr) admission.stuck = sequence;
@@ -282,7 +283,8 @@ Scheduler::Progress Scheduler::PlanRow(Sequence& sequence, Budget& budget, Batch
   int32_t scores = 0;
   count = LimitToScores(sequence, count, budget.scores, &scores);
   if (!sequence.token_set_aside && count > budget.tokens) {
-    count = budget.tokens - LeaveToShorter(sequence, budget, now);
+    const int32_t scores_left = budget.scores - std::min(scores, budget.tokens);
+    count = budget.tokens - LeaveToShorter(sequence, scores_left, budget, now);
   }
   if (count == 0) return Progress::kNotNow;
   if (sequence.planned + count == sequence.known() && !HasRoom(sequence, now)) {

@@ -101,8 +101,10 @@ class Scheduler {
     // The prompt that left the tokens to shorter ones behind it; null: none. Then only those that
     // MayPass use them.
     const Sequence* cut_off = nullptr;
-    int32_t cut_off_tokens = 0;              // that it had to compute before this step
-    const Sequence* last_to_pass = nullptr;  // in rank; if `cut_off` is set
+    int32_t cut_off_tokens = 0;                 // that it had to compute before this step
+    const Sequence* last_to_pass = nullptr;     // in rank; if `cut_off` is set
+    const Sequence* first_passed_by = nullptr;  // of those that wait
+    bool admits = true;                         // AdmissionState::closed, reversed
   };
 
   // Whether the step being planned still admits sequences.
@@ -154,8 +156,8 @@ class Scheduler {
 
   // --- scheduler_passing.cc
   int32_t TokensToCompute(Sequence& sequence);
-  bool CanUseTokens(Sequence& sequence, SteadyTime now);
-  int32_t LeaveToShorter(Sequence& sequence, Budget& budget, SteadyTime now);
+  bool CanUseTokens(Sequence& sequence, int32_t scores, SteadyTime now);
+  int32_t LeaveToShorter(Sequence& sequence, int32_t scores, Budget& budget, SteadyTime now);
   bool MayPass(Sequence& sequence, const Budget& budget);
 
   // --- scheduler_preemption.cc

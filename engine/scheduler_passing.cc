@@ -1,10 +1,10 @@
 // Scheduler: which sequences pass a prompt that is too long for a step. In strict order of rank, a
 // question of one line would wait until every document before it is read, minutes on a CPU.
 //
-// The first prompt that a step's tokens do not suffice for gets at least 1 - short_prompt_share of
-// them, and the rest too if no shorter prompt can use it. So it takes at most twice as long at the
-// default, however many pass it. They take nothing else from those that they pass: the first that
-// waits keeps a slot and pages. Priorities are strict: nobody passes a more urgent prompt.
+// A prompt that the step's tokens do not suffice for gets at least 1 - short_prompt_share of them,
+// and the rest too if no shorter prompt can use it. Of what it leaves, the next one that is cut off
+// leaves a share in turn. Whoever passes leaves a slot, and for now the pages of its prompt, to the
+// first that waits and is passed by. Priorities are strict: nobody passes a more urgent prompt.
 #include <algorithm>
 #include <iterator>
 #include <utility>
@@ -32,8 +32,9 @@ int32_t Scheduler::TokensToCompute(Sequence& sequence) {
   return std::max(sequence.prompt_tokens, sequence.known()) - sequence.likely_cached;
 }
 
-// Whether tokens are all that the sequence may lack to continue, or to be admitted.
-bool Scheduler::CanUseTokens(Sequence& sequence, SteadyTime now) {
+// Whether tokens are all that the sequence may lack to continue, or to be admitted, if `scores` are
+// left.
+bool Scheduler::CanUseTokens(Sequence& sequence, int32_t scores, SteadyTime now) {
   if (sequence.state == SequenceState::kRunning) {
     if (sequence.token_set_aside || !sequence.wants_rows() || sequence.remaining() == 0) {
       return false;
@@ -41,44 +42,63 @@ bool Scheduler::CanUseTokens(Sequence& sequence, SteadyTime now) {
   } else if (WaitsForLeader(sequence)) {
     return false;
   }
+  const LiveRequest& live = *sequence.live;
+  if (scores == 0 && live.scoring() && sequence.planned >= live.scores_sent) return false;
   return HasRoom(sequence, now);
 }
 
 // How many of the budget's tokens a prompt that could use all of them leaves to shorter ones: as
-// many as those can use that find a slot and pages, up to the share.
-int32_t Scheduler::LeaveToShorter(Sequence& sequence, Budget& budget, SteadyTime now) {
+// many as those can use that find a slot and pages, up to the share. `scores`: what it leaves of
+// the scores.
+int32_t Scheduler::LeaveToShorter(Sequence& sequence, int32_t scores, Budget& budget,
+                                  SteadyTime now) {
   const auto share = static_cast<int32_t>(config_.short_prompt_share * budget.tokens);
-  if (budget.cut_off != nullptr || share == 0) return 0;
-  const int32_t most = sequence.remaining() / kMuchShorter;
+const int32_t most = sequence.remaining() / kMuchShorter;
+  bool admits = budget.admits;
   int64_t slots = std::ssize(free_slots_);
   int64_t pages = pool_.available() - budget.pages_due;
   int32_t running = running_;
-  bool passes_over = false;  // a waiting sequence, for which a slot and pages are kept
+  const auto take_place = [&](const Sequence& waiting) {
+    pages -= PagesFor(waiting, waiting.blocks());
+    --slots;
+    ++running;
+  };
+  if (budget.first_passed_by != nullptr) take_place(*budget.first_passed_by);
   int32_t wanted = 0;
+  const Sequence* last = nullptr;
   auto next = std::ranges::upper_bound(ordered_, RankOf(sequence), {},
                                        [](const Sequence* other) { return RankOf(*other); });
   for (int32_t i = 0; i < kLookAhead && next != ordered_.end() && wanted < share; ++i, ++next) {
     Sequence& other = **next;
     if (other.live->request.priority != sequence.live->request.priority) break;
-    if (!CanUseTokens(other, now)) continue;
+    const bool waits = other.state == SequenceState::kWaiting;
+    if ((waits && !admits) || !CanUseTokens(other, scores, now)) continue;
     const int32_t tokens = TokensToCompute(other);
     const bool shorter = tokens <= most;
-    if (other.state == SequenceState::kWaiting) {
-      if (!shorter && other.preemptions > 0) break;
-      if (!shorter && std::exchange(passes_over, true)) continue;
-      const int64_t needed = PagesFor(other, other.blocks());
-      if (shorter && (slots <= 0 || needed > pages - PagesToLeaveFree(other, running))) break;
-      pages -= needed;
-      --slots;
-      ++running;
+    if (waits) {
+      // See TryAdmit: what a preempted sequence gave up is not for lower ranks.
+      admits = other.preempted_in_step != step_ && other.rows_in_flight == 0 &&
+               (shorter || other.preemptions == 0);
+      if (!admits) continue;
+      if (!shorter && budget.first_passed_by == nullptr) {
+        budget.first_passed_by = &other;
+        take_place(other);
+      }
     }
     if (!shorter) continue;
+    if (waits) {
+      const int64_t needed = PagesFor(other, other.blocks());
+      admits = slots > 0 && needed <= pages - PagesToLeaveFree(other, running);
+      if (!admits) continue;
+      take_place(other);
+    }
     wanted += tokens;
-    budget.last_to_pass = &other;
+    last = &other;
   }
-  if (wanted == 0) return 0;
+  if (last == nullptr) return 0;
   budget.cut_off = &sequence;
   budget.cut_off_tokens = sequence.remaining();
+  budget.last_to_pass = last;
   return std::min(share, wanted);
 }
 

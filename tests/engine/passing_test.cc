@@ -52,18 +52,50 @@ TEST_F(PassingTest, ShortPromptsPassALongOneWithHalfOfTheStep) {
   Begin();
   const Client* first = Submit(12);
   const Client* second = Submit(12);
-  const Client* shortest = Submit(3);
   rig_->Turn();
   EXPECT_EQ(Read(long_), 16 + 8);
-  EXPECT_EQ(Read(first), 8) << "among themselves they keep their order";
+  EXPECT_EQ(Read(first), 8);
   EXPECT_TRUE(Waits(second));
-  EXPECT_TRUE(Waits(shortest));
   rig_->Turn();
   EXPECT_EQ(Read(long_), 16 + 8 + 8);
   EXPECT_EQ(Read(first), 12);
-  EXPECT_EQ(Read(second), 4);
+  EXPECT_EQ(Read(second), 4) << "in order of rank";
   rig_->Turn();
   EXPECT_EQ(Read(second), 4 + 7) << "half of what the decode leaves";
+  ExpectAllExact();
+}
+
+// Otherwise one of half the length would block all shorter ones until it is read.
+TEST_F(PassingTest, WhoPassesIsPassedByThoseThatAreShorterStill) {
+  Begin();
+  const Client* medium = Submit(190);
+  const Client* like = Submit(100);  // more than half of the medium one
+  const Client* shorter = Submit(3);
+  rig_->Turn();
+  EXPECT_EQ(Read(long_), 16 + 8);
+  EXPECT_EQ(Read(medium), 5);
+  EXPECT_TRUE(Waits(like));
+  EXPECT_EQ(Read(shorter), 3);
+  rig_->Turn();
+  EXPECT_EQ(Read(long_), 16 + 8 + 8) << "half of 15, rounded up";
+  EXPECT_EQ(Read(medium), 5 + 7);
+  ExpectAllExact();
+}
+
+TEST_F(PassingTest, NoTokensAreLeftToWhoLacksScores) {
+  EngineConfig config = LongConfig();
+  config.max_logit_rows = 4;
+  rig_.emplace(FakeOptions{}, config, windows_);
+  const auto scored = [&](int32_t tokens) {
+    Request request = MakeRequest(RandomPrompt(++seed_, tokens), 3);
+    request.prompt_logprobs = 0;
+    return rig_->Submit(std::move(request));
+  };
+  scored(100);
+  long_ = Submit(400);
+  scored(4);
+  rig_->Turn();
+  EXPECT_EQ(Read(long_), 16 - 4) << "the first takes all scores";
   ExpectAllExact();
 }
 
