@@ -229,6 +229,8 @@ void HttpSession::ReadBody() {
                           Guarded([](HttpSession& self, Error error, size_t count) {
                             if (self.phase_ == Phase::kClosed) return;
                             if (error) return self.AnswerReadError(error);
+                            // One that goes on is not the one to be evicted.
+                            if (!self.WaitsFrom(kInBody + Now())) return self.Close();
                             self.buffer_.commit(count);
                             self.ReadBody();
                           }));
