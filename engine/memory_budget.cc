@@ -20,6 +20,7 @@ std::string ListParts(const MemoryBudget& budget) {
 
 // "143.77 GB, of which 60.00 GB are free"
 std::string ShowMemory(const MemoryBudget& budget) {
+  if (budget.free_bytes == 0 && !budget.own_memory) return ShowBytes(budget.total_bytes);
   return absl::StrCat(ShowBytes(budget.total_bytes), ", of which ", ShowBytes(budget.free_bytes),
                       " are free");
 }

@@ -20,7 +20,7 @@ struct MemoryBudget {
   std::string device;
   bool own_memory = false;   // the device's own, not the host's
   int64_t total_bytes = 0;   // of the device; of the host, what this process may use
-  int64_t free_bytes = 0;    // of that, what no other process holds; 0: unknown
+  int64_t free_bytes = 0;    // of that, what other processes leave; 0: unknown
   int64_t usable_bytes = 0;  // what the parts may take in total
   double share = 0;          // usable / total, if gpu_memory_utilization sets it; else 0
   std::vector<Part> parts;   // the KV cache is last

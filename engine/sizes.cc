@@ -59,7 +59,7 @@ constexpr int64_t kHeldContext = 512;
 // running sequences can fill.
 constexpr int64_t kDefaultContext = 2048;
 constexpr double kHostKvShare = 0.25;
-// The engine's share of the host's memory: the rest is for the rest of the process.
+// The share of the host's memory that the parts may take: the rest is for what they do not list.
 constexpr double kUsableHostMemory = 0.92;
 // The smallest useful cache: one sequence that can grow.
 constexpr int64_t kMinPages = 2;

@@ -283,8 +283,11 @@ HostFacts ReadHostFacts() {
     facts.memory_bytes = static_cast<int64_t>(
         std::min<uint64_t>(limit.rlim_cur, static_cast<uint64_t>(facts.memory_bytes)));
   }
-  const int64_t available = MeminfoBytes(ReadFile("/proc/meminfo"), "MemAvailable:");
-  facts.free_bytes = std::min(facts.memory_bytes, available);
+  if (const int64_t available = MeminfoBytes(ReadFile("/proc/meminfo"), "MemAvailable:");
+      available > 0) {
+    const int64_t own = MeminfoBytes(ReadFile("/proc/self/status"), "VmRSS:");
+    facts.free_bytes = std::min(facts.memory_bytes, available + own);
+  }
   return facts;
 }
 

@@ -21,7 +21,8 @@ struct HostFacts {
   int32_t nodes = 0;  // NUMA nodes with memory that the processors belong to; 0: unknown
   // The minimum of the machine's memory, the allowed NUMA nodes', the cgroup's limit and ulimit -v.
   int64_t memory_bytes = 0;
-  int64_t free_bytes = 0;  // of that, what other processes leave of the machine's now; 0: unknown
+  // Of that, what the machine has free now and what this process holds already; 0: unknown.
+  int64_t free_bytes = 0;
 };
 
 HostFacts ReadHostFacts();
