@@ -53,7 +53,7 @@ bool Scheduler::CanUseTokens(Sequence& sequence, int32_t scores, SteadyTime now)
 int32_t Scheduler::LeaveToShorter(Sequence& sequence, int32_t scores, Budget& budget,
                                   SteadyTime now) {
   const auto share = static_cast<int32_t>(config_.short_prompt_share * budget.tokens);
-const int32_t most = sequence.remaining() / kMuchShorter;
+  const int32_t most = sequence.remaining() / kMuchShorter;
   bool admits = budget.admits;
   int64_t slots = std::ssize(free_slots_);
   int64_t pages = pool_.available() - budget.pages_due;
