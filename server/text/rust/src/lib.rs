@@ -16,6 +16,8 @@ mod pieces;
 mod prepare;
 mod prepare_text;
 mod python;
+mod regex_parts;
+mod regexes;
 mod render_error;
 mod stream;
 mod tags;

@@ -12,6 +12,7 @@ use tokenizers::{AddedToken, NormalizedString, Normalizer};
 use crate::error::{Error, Result, Status};
 use crate::folder::{read_file, read_side_files, SideFiles, TokenSpec};
 use crate::pieces::{Pieces, MAX_VOCAB};
+use crate::regex_parts::rewrite_file;
 
 /// The largest vocabularies take about 30 MB.
 const MAX_FILE_BYTES: u64 = 256 << 20;
@@ -68,6 +69,10 @@ impl Tokenizer {
                 format!("{shown} is a Git LFS pointer: fetch the file with git lfs pull.");
             return Err(Error::bad_file(message));
         }
+        let bytes = match rewrite_file(&bytes) {
+            Ok(rewritten) => rewritten.unwrap_or(bytes),
+            Err(what) => return Err(Error::bad_file(format!("{shown} {what}."))),
+        };
         // Malformed files cause panics as often as errors, so panics are also caught here, where
         // the file is known.
         let parsed = std::panic::catch_unwind(|| tokenizers::Tokenizer::from_bytes(&bytes));
