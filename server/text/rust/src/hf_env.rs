@@ -1,5 +1,8 @@
 //! The template environment of Hugging Face's `apply_chat_template`: Jinja's filters and tests
 //! where minijinja's differ, and the functions that chat templates expect.
+//!
+//! What remains different: minijinja orders any two values, where Python takes a bool for a number
+//! and refuses most other kinds, an undefined value among them.
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Rest, Value, ValueKind, ValueOrKwargs};
