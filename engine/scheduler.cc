@@ -168,46 +168,43 @@ Sequence* Scheduler::PlanRows(Batch& batch, SteadyTime now) {
   batch.planned_at = now;
   waits_for_reader_ = false;
   Budget budget = BeginBudget(now);
-  AdmissionState admission;
   for (Sequence* sequence : ordered_) {
     if (sequence->state != SequenceState::kRunning) {
       const bool none_behind_runs = holders_.empty() || !RankBefore(*sequence, *holders_.back());
-      if (admission.closed && none_behind_runs) break;
-      if (!TryAdmit(*sequence, admission, budget, now)) continue;
+      if (!budget.admits && none_behind_runs) break;
+      if (!TryAdmit(*sequence, budget, now)) continue;
     } else if (budget.cut_off != nullptr && !sequence->token_set_aside &&
                !MayPass(*sequence, budget)) {
       continue;
     }
-    budget.admits = !admission.closed;
     const Progress progress = PlanRow(*sequence, budget, batch, now);
     if (progress != Progress::kPlanned) ReturnToken(*sequence, budget);
-    if (progress == Progress::kNoPages && admission.stuck == nullptr) admission.stuck = sequence;
+    if (progress == Progress::kNoPages && budget.stuck == nullptr) budget.stuck = sequence;
   }
-  return admission.stuck;
+  return budget.stuck;
 }
 
 // Returns whether the waiting sequence was admitted, and runs from now on.
-bool Scheduler::TryAdmit(Sequence& sequence, AdmissionState& admission, Budget& budget,
-                         SteadyTime now) {
-  if (admission.closed || WaitsForLeader(sequence)) return false;
+bool Scheduler::TryAdmit(Sequence& sequence, Budget& budget, SteadyTime now) {
+  if (!budget.admits || WaitsForLeader(sequence)) return false;
   if (!HasRoom(sequence, now)) {
     waits_for_reader_ = true;
     return false;
   }
   if (sequence.preempted_in_step == step_ || sequence.rows_in_flight > 0) {
-    admission.closed = true;  // what it gave up is not for lower ranks
+    budget.admits = false;  // what it gave up is not for lower ranks
     return false;
   }
   if (budget.cut_off != nullptr && !MayPass(sequence, budget)) {
-    admission.closed = RankBefore(*budget.last_to_pass, sequence);
+    budget.admits = !RankBefore(*budget.last_to_pass, sequence);
     return false;
   }
   // It would hold a slot without making progress: prompts of higher rank use all the scores of this
   // step. Others may pass it, unless it was preempted. By rank, it is the next to get scores.
   if (sequence.preemptions == 0 && sequence.live->scoring() && budget.scores == 0) return false;
   if (Admit(sequence, budget, now)) return true;
-  admission.closed = true;
-  if (admission.stuck == nullptr) admission.stuck = &sequence;
+  budget.admits = false;
+  if (budget.stuck == nullptr) budget.stuck = &sequence;
   return false;
 }
 

@@ -93,7 +93,7 @@ class Scheduler {
   std::span<const std::unique_ptr<LiveRequest>> requests() const { return requests_; }
 
  private:
-  // What remains of a step's limits while it is planned.
+  // What remains of a step while it is planned, and for whom.
   struct Budget {
     int32_t tokens = 0;  // without those that are set aside
     int32_t scores = 0;
@@ -104,12 +104,8 @@ class Scheduler {
     int32_t cut_off_tokens = 0;                 // that it had to compute before this step
     const Sequence* last_to_pass = nullptr;     // in rank; if `cut_off` is set
     const Sequence* first_passed_by = nullptr;  // of those that wait
-    bool admits = true;                         // AdmissionState::closed, reversed
-  };
 
-  // Whether the step being planned still admits sequences.
-  struct AdmissionState {
-    bool closed = false;
+    bool admits = true;         // further sequences
     Sequence* stuck = nullptr;  // the first that was not admitted or had no pages to continue
   };
 
@@ -142,7 +138,7 @@ class Scheduler {
   bool HasRoom(Sequence& sequence, SteadyTime now);
   enum class Progress : uint8_t { kPlanned, kNotNow, kNoPages };
   Sequence* PlanRows(Batch& batch, SteadyTime now);
-  bool TryAdmit(Sequence& sequence, AdmissionState& admission, Budget& budget, SteadyTime now);
+  bool TryAdmit(Sequence& sequence, Budget& budget, SteadyTime now);
   Budget BeginBudget(SteadyTime now);
   void ReturnToken(Sequence& sequence, Budget& budget);
   Progress PlanRow(Sequence& sequence, Budget& budget, Batch& batch, SteadyTime now);
