@@ -7,7 +7,6 @@
 // first that waits and is passed by. Priorities are strict: nobody passes a more urgent prompt.
 #include <algorithm>
 #include <iterator>
-#include <utility>
 
 #include "engine/scheduler.h"
 
@@ -63,7 +62,8 @@ int32_t Scheduler::LeaveToShorter(Sequence& sequence, int32_t scores, Budget& bu
     --slots;
     ++running;
   };
-  if (budget.first_passed_by != nullptr) take_place(*budget.first_passed_by);
+  const Sequence* passed_by = budget.first_passed_by;
+  if (passed_by != nullptr) take_place(*passed_by);
   int32_t wanted = 0;
   const Sequence* last = nullptr;
   auto next = std::ranges::upper_bound(ordered_, RankOf(sequence), {},
@@ -80,8 +80,8 @@ int32_t Scheduler::LeaveToShorter(Sequence& sequence, int32_t scores, Budget& bu
       admits = other.preempted_in_step != step_ && other.rows_in_flight == 0 &&
                (shorter || other.preemptions == 0);
       if (!admits) continue;
-      if (!shorter && budget.first_passed_by == nullptr) {
-        budget.first_passed_by = &other;
+      if (!shorter && passed_by == nullptr) {
+        passed_by = &other;
         take_place(other);
       }
     }
@@ -99,6 +99,7 @@ int32_t Scheduler::LeaveToShorter(Sequence& sequence, int32_t scores, Budget& bu
   budget.cut_off = &sequence;
   budget.cut_off_tokens = sequence.remaining();
   budget.last_to_pass = last;
+  budget.first_passed_by = passed_by;
   return std::min(share, wanted);
 }
 
