@@ -291,8 +291,10 @@ EngineConfig ToEngineConfig(const Config& config) {
   // chunk of other outputs, or while one prompt waits for another. No call lasts longer than this,
   // so the engine never ends one for it.
   engine.longest_pause_s = config.max_request_timeout_s;
-  engine.host_parts = [config](int64_t context) {
-    return std::vector<MemoryBudget::Part>{{"process and tokenizer", ResidentBytes()},
+  // The process is measured once: sums for several contexts are compared.
+  engine.host_parts = [config, process = std::optional<int64_t>()](int64_t context) mutable {
+    if (!process) process = ResidentBytes();
+    return std::vector<MemoryBudget::Part>{{"process and tokenizer", *process},
                                            {"texts", TokenizingBytes(config, context)}};
   };
   return engine;
