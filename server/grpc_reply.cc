@@ -22,13 +22,13 @@ EventWriter::EventWriter(const text::Tokenizer& tokenizer, const v1::Output& out
 
 void EventWriter::Fill(const TokenResult& token, v1::TokenLogprob* out) const {
   out->set_token_id(static_cast<uint32_t>(token.token));
-  out->set_token(tokenizer_.TokenBytes(token.token));
+  out->set_token(std::string(tokenizer_.TokenBytes(token.token)));
   out->set_logprob(token.logprob);
   out->set_rank(static_cast<uint32_t>(token.rank));
   for (int32_t i = 0; i < token.top_count; ++i) {
     v1::TopLogprob* top = out->add_top();
     top->set_token_id(static_cast<uint32_t>(token.top_ids[i]));
-    top->set_token(tokenizer_.TokenBytes(token.top_ids[i]));
+    top->set_token(std::string(tokenizer_.TokenBytes(token.top_ids[i])));
     top->set_logprob(token.top_logprobs[i]);
   }
 }

@@ -181,7 +181,7 @@ grpc::ServerUnaryReactor* InferenceService::Tokenize(grpc::CallbackServerContext
             if (!ids.ok()) return ids.status();
             for (const int32_t id : *ids) {
               response->add_token_ids(static_cast<uint32_t>(id));
-              response->add_tokens(serving_.prompts().tokenizer().TokenBytes(id));
+              response->add_tokens(std::string(serving_.prompts().tokenizer().TokenBytes(id)));
             }
             response->set_max_model_len(static_cast<uint32_t>(serving_.info().max_model_len));
             return absl::OkStatus();

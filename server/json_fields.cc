@@ -3,7 +3,9 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <cmath>
+#include <iterator>
 
 #include "absl/strings/str_cat.h"
 #include "server/errors.h"
@@ -123,16 +125,31 @@ std::string Dump(const Json& json) {
 }
 
 std::string DumpText(std::string_view text) {
+  std::string json;
+  json.reserve(text.size() + 2);
+  AppendText(&json, text);
+  return json;
+}
+
+void AppendText(std::string* json, std::string_view text) {
   const bool plain = std::all_of(text.begin(), text.end(), [](char c) {
     return static_cast<unsigned char>(c) >= ' ' && c != '"' && c != '\\';
   });
-  if (!plain || !text::IsValidUtf8(text)) return Dump(text);
-  std::string json;
-  json.reserve(text.size() + 2);
-  json += '"';
-  json += text;
-  json += '"';
-  return json;
+  if (!plain || !text::IsValidUtf8(text)) {
+    *json += Dump(text);
+    return;
+  }
+  *json += '"';
+  json->append(text);
+  *json += '"';
+}
+
+void AppendFloat(std::string* json, float value) {
+  char digits[32];
+  const std::to_chars_result end = std::to_chars(std::begin(digits), std::end(digits), value);
+  const std::string_view text(digits, end.ptr - digits);
+  json->append(text);
+  if (text.find_first_of(".e") == std::string_view::npos) *json += ".0";
 }
 
 std::optional<int64_t> AsInteger(const Json& value) {

@@ -43,6 +43,10 @@ bool ParsesQuickly(std::string_view body);
 std::string Dump(const Json& json);
 // Dump of a string, several times faster if no character needs an escape.
 std::string DumpText(std::string_view text);
+void AppendText(std::string* json, std::string_view text);
+// The shortest decimals that a reader of floats takes for `value`, which must be finite; with a
+// point or an exponent, so that a reader in no case takes it for an integer.
+void AppendFloat(std::string* json, float value);
 
 // Absent and null are equivalent. If a field is invalid its getter records the error, unless there
 // already is one, and returns the default: a reader gets all fields it knows and checks status()

@@ -56,9 +56,11 @@ class JsonObjectText {
 class JsonArrayText {
  public:
   void Add(const Json& value) { AddText(Dump(value)); }
-  void AddText(std::string_view json) {
+  void AddText(std::string_view json) { *Next() += json; }
+  // Begins an item: append its JSON text here, before any other call.
+  std::string* Next() {
     text_ += text_.empty() ? '[' : ',';
-    text_ += json;
+    return &text_;
   }
   // Appends the items of another array.
   void AddAll(const JsonArrayText& other) {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "server/text/utf8.h"
@@ -13,16 +14,22 @@ namespace baram::server {
 namespace {
 
 // JSON has no infinity; clients of this field know this value.
-constexpr double kNoLogprob = -9999.0;
+constexpr float kNoLogprob = -9999;
 
-double Logprob(float value) {
-  return std::isfinite(value) ? std::max<double>(value, kNoLogprob) : kNoLogprob;
+void AppendLogprob(std::string* json, float value) {
+  AppendFloat(json, std::isfinite(value) ? std::max(value, kNoLogprob) : kNoLogprob);
 }
 
-Json Bytes(const std::string& text) {
-  Json bytes = Json::array();
-  for (unsigned char c : text) bytes.push_back(c);
-  return bytes;
+void AppendBytes(std::string* json, std::string_view bytes) {
+  *json += '[';
+  for (size_t i = 0; i < bytes.size(); ++i) {
+    if (i > 0) *json += ',';
+    const auto byte = static_cast<unsigned char>(bytes[i]);
+    if (byte >= 100) *json += static_cast<char>('0' + byte / 100);
+    if (byte >= 10) *json += static_cast<char>('0' + byte / 10 % 10);
+    *json += static_cast<char>('0' + byte % 10);
+  }
+  *json += ']';
 }
 
 }  // namespace
@@ -33,24 +40,31 @@ std::string OpenAiLogprobs::TokenName(int32_t id) const {
 
 // Valid UTF-8: a partial character becomes U+FFFD.
 std::string OpenAiLogprobs::TokenText(int32_t id) const {
-  std::string bytes = tokenizer_.TokenBytes(id);
-  if (text::IsValidUtf8(bytes)) return bytes;
+  const std::string_view bytes = tokenizer_.TokenBytes(id);
+  if (text::IsValidUtf8(bytes)) return std::string(bytes);
   const auto text = tokenizer_.Decode({&id, 1}, /*skip_special_tokens=*/false);
   return text.ok() ? *text : "\uFFFD";
 }
 
+void OpenAiLogprobs::AppendEntry(std::string* json, int32_t id, float logprob) const {
+  *json += R"({"token":)";
+  AppendText(json, TokenName(id));
+  *json += R"(,"logprob":)";
+  AppendLogprob(json, logprob);
+  *json += R"(,"bytes":)";
+  AppendBytes(json, tokenizer_.TokenBytes(id));
+}
+
 void OpenAiLogprobs::AddToChat(LogprobsText& text, const TokenResult& result) const {
-  const auto entry = [&](int32_t id, float logprob) -> Json {
-    return {{"token", TokenName(id)},
-            {"logprob", Logprob(logprob)},
-            {"bytes", Bytes(tokenizer_.TokenBytes(id))}};
-  };
-  Json one = entry(result.token, result.logprob);
-  Json& top = one["top_logprobs"] = Json::array();
+  std::string* const json = text.content.Next();
+  AppendEntry(json, result.token, result.logprob);
+  *json += R"(,"top_logprobs":[)";
   for (int i = 0; i < result.top_count; ++i) {
-    top.push_back(entry(result.top_ids[i], result.top_logprobs[i]));
+    if (i > 0) *json += ',';
+    AppendEntry(json, result.top_ids[i], result.top_logprobs[i]);
+    *json += '}';
   }
-  text.content.Add(one);
+  *json += "]}";
 }
 
 void OpenAiLogprobs::Add(LogprobsText& text, const TokenResult& result) const {
@@ -64,8 +78,7 @@ void OpenAiLogprobs::Add(LogprobsText& text, const TokenResult& result) const {
 // changed the text, or it is cut within a character, each token is shown by itself from there on.
 void OpenAiLogprobs::AddEchoed(LogprobsText& text, int32_t id, const TokenResult* result,
                                std::string_view echo, size_t* at) const {
-  const std::string bytes = tokenizer_.TokenBytes(id);
-  std::string_view shown = bytes;
+  std::string_view shown = tokenizer_.TokenBytes(id);
   if (*at != std::string_view::npos) {
     const std::string_view rest = echo.substr(*at);
     const bool has_blank = shown.starts_with(' ') && !rest.starts_with(' ');
@@ -84,7 +97,9 @@ void OpenAiLogprobs::AddEchoed(LogprobsText& text, int32_t id, const TokenResult
 
 void OpenAiLogprobs::AddToCompletion(LogprobsText& text, int32_t id, const TokenResult* result,
                                      std::string_view shown) const {
-  text.names.Add(TokenName(id));
+  std::vector<std::pair<std::string, float>> top;
+  top.emplace_back(TokenName(id), result == nullptr ? 0 : result->logprob);
+  AppendText(text.names.Next(), top[0].first);
   text.offsets.Add(text.shown.count());
   text.shown.Add(shown);
   if (result == nullptr) {
@@ -92,32 +107,47 @@ void OpenAiLogprobs::AddToCompletion(LogprobsText& text, int32_t id, const Token
     text.tops.Add(nullptr);
     return;
   }
-  text.values.Add(Logprob(result->logprob));
-  Json top = Json::object();
-  // Partial characters may share one text: the most likely keeps it.
-  const auto put = [&](int32_t top_id, float logprob) {
-    const double value = Logprob(logprob);
-    const auto [it, fresh] = top.emplace(TokenName(top_id), value);
-    if (!fresh && it->get<double>() < value) *it = value;
-  };
-  put(id, result->logprob);
+  AppendLogprob(text.values.Next(), result->logprob);
   const int count = std::min<int>(result->top_count, static_cast<int>(format_.top_logprobs));
-  for (int i = 0; i < count; ++i) put(result->top_ids[i], result->top_logprobs[i]);
-  text.tops.Add(top);
+  for (int i = 0; i < count; ++i) {
+    if (result->top_ids[i] == id) continue;
+    // Partial characters may share one text: the most likely keeps it.
+    std::string name = TokenName(result->top_ids[i]);
+    const float value = result->top_logprobs[i];
+    const auto same = std::ranges::find(top, name, &std::pair<std::string, float>::first);
+    if (same == top.end()) {
+      top.emplace_back(std::move(name), value);
+    } else {
+      same->second = std::max(same->second, value);
+    }
+  }
+  std::string* const json = text.tops.Next();
+  char separator = '{';
+  for (const auto& [name, value] : top) {
+    json->push_back(std::exchange(separator, ','));
+    AppendText(json, name);
+    *json += ':';
+    AppendLogprob(json, value);
+  }
+  *json += '}';
 }
 
 void OpenAiLogprobs::AddToPrompt(JsonArrayText& list, const TokenResult& score) const {
-  Json entry = Json::object();
-  const auto put = [&](int32_t id, float logprob, int rank) {
-    entry[std::to_string(id)] = {
-        {"logprob", Logprob(logprob)}, {"rank", rank}, {"decoded_token", TokenText(id)}};
+  std::string* const json = list.Next();
+  const auto put = [&](char before, int32_t id, float logprob, int rank) {
+    json->push_back(before);
+    absl::StrAppend(json, "\"", id, R"(":{"logprob":)");
+    AppendLogprob(json, logprob);
+    absl::StrAppend(json, R"(,"rank":)", rank, R"(,"decoded_token":)");
+    AppendText(json, TokenText(id));
+    *json += '}';
   };
-  put(score.token, score.logprob, score.rank);
+  put('{', score.token, score.logprob, score.rank);
   const int count = std::min<int>(score.top_count, static_cast<int>(*format_.prompt_logprobs));
   for (int i = 0; i < count; ++i) {
-    if (score.top_ids[i] != score.token) put(score.top_ids[i], score.top_logprobs[i], i + 1);
+    if (score.top_ids[i] != score.token) put(',', score.top_ids[i], score.top_logprobs[i], i + 1);
   }
-  list.Add(entry);
+  *json += '}';
 }
 
 std::string OpenAiLogprobs::Take(LogprobsText& text, const LogprobsText* before) const {

@@ -1,4 +1,5 @@
-// Log-probabilities in OpenAI's reply format: JSON text, written token by token.
+// Log-probabilities in OpenAI's reply format: JSON text, written token by token and without trees,
+// which would take a delivery thread ten times as long.
 #ifndef BARAM_SERVER_OPENAI_LOGPROBS_H_
 #define BARAM_SERVER_OPENAI_LOGPROBS_H_
 
@@ -51,7 +52,9 @@ class OpenAiLogprobs {
   // `shown`: the token's bytes in the text, possibly none.
   void AddToCompletion(LogprobsText& text, int32_t id, const TokenResult* result,
                        std::string_view shown) const;
-  // As `logprobs` shows a token: its text, or its id if the client wants ids.
+  // The members of a chat's entry, without its closing brace.
+  void AppendEntry(std::string* json, int32_t id, float logprob) const;
+  // A token as `logprobs` shows it: its text, or its id if the client wants ids.
   std::string TokenName(int32_t id) const;
   std::string TokenText(int32_t id) const;
 

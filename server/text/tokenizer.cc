@@ -65,8 +65,8 @@ absl::StatusOr<std::string> Tokenizer::Decode(std::span<const int32_t> ids,
   return TakeBuffer(text);
 }
 
-std::string Tokenizer::TokenBytes(int32_t id) const {
-  return std::string(FromView(baram_tokenizer_token_bytes(raw_, id)));
+std::string_view Tokenizer::TokenBytes(int32_t id) const {
+  return FromView(baram_tokenizer_token_bytes(raw_, id));
 }
 
 bool Tokenizer::IsSpecial(int32_t id) const { return baram_tokenizer_is_special(raw_, id) != 0; }

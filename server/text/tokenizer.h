@@ -47,8 +47,8 @@ class Tokenizer {
   absl::StatusOr<std::string> Decode(std::span<const int32_t> ids, bool skip_special_tokens) const;
 
   // The bytes that a token adds to a text, possibly part of a character. Empty if there is no such
-  // token.
-  std::string TokenBytes(int32_t id) const;
+  // token. They live as long as this.
+  std::string_view TokenBytes(int32_t id) const;
   // Whether Decode omits it when it skips special tokens.
   bool IsSpecial(int32_t id) const;
   // The token as the vocabulary spells it ("Ġthe", "<0xEA>"). Empty if there is no such token.

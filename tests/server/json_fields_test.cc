@@ -122,6 +122,24 @@ TEST(DumpTest, TextIsWrittenAsAnyValue) {
   }
 }
 
+TEST(AppendFloatTest, WritesTheShortestNumberThatIsNoInteger) {
+  const auto text = [](float value) {
+    std::string json;
+    AppendFloat(&json, value);
+    return json;
+  };
+  EXPECT_EQ(text(0), "0.0");
+  EXPECT_EQ(text(-0.1f), "-0.1");
+  EXPECT_EQ(text(-9999), "-9999.0");
+  EXPECT_EQ(text(-1e-7f), "-1e-07");
+  EXPECT_EQ(text(-3.4e38f), "-3.4e+38");
+  for (float value = -20; value < 0; value += 0.00123f) {
+    const Json number = Json::parse(text(value));
+    EXPECT_TRUE(number.is_number_float());
+    EXPECT_EQ(number.get<float>(), value);
+  }
+}
+
 TEST(AsIntegerTest, TakesWholeNumbers) {
   EXPECT_EQ(AsInteger(Json::parse("16")), 16);
   EXPECT_EQ(AsInteger(Json::parse("-16.0")), -16);

@@ -299,12 +299,12 @@ TEST_F(OpenAiReplyTest, CompletionLogprobs) {
                                  Token(b, low, {{a, 0}}, 9)})},
                          {End(0, EndReason::kStop)}));
   const Json logprobs = Json::parse(reply.Whole())["choices"][0]["logprobs"];
-  const std::string han_text = tokenizer_->TokenBytes(han);
+  const std::string han_text(tokenizer_->TokenBytes(han));
   EXPECT_EQ(logprobs["tokens"], Json({"a", han_text, "b"}));
   EXPECT_EQ(logprobs["token_logprobs"], Json({-2.0, -0.25, -9999.0}));
   const Json& tops = logprobs["top_logprobs"];
   EXPECT_EQ(tops[0]["a"], -2.0);
-  EXPECT_EQ(tops[0]["b"], static_cast<double>(-0.1f));
+  EXPECT_EQ(tops[0]["b"], -0.1) << "as few digits as a float has";
   EXPECT_EQ(tops[1], Json({{han_text, -0.25}}));
   EXPECT_EQ(tops[2]["b"], -9999.0);
 }

@@ -55,7 +55,7 @@ size_t CharacterOfBytes(const Tokenizer& tokenizer, std::span<const int32_t> ids
 // A token of one character that is not in `text`.
 int32_t Marker(const Tokenizer& tokenizer, const std::string& text) {
   for (int32_t id = 0; id < tokenizer.vocab_size(); ++id) {
-    const std::string token = tokenizer.TokenBytes(id);
+    const std::string token(tokenizer.TokenBytes(id));
     const bool hangul = token.size() == 3 && token >= "가" && token <= "힣";
     if (hangul && text.find(token) == std::string::npos) return id;
   }
@@ -89,7 +89,7 @@ std::string DecodeByCharacters(const Tokenizer& tokenizer, std::vector<int32_t> 
     i += size;
   }
   std::string text = tokenizer.Decode(apart, skip_special).value();
-  const std::string mark = tokenizer.TokenBytes(marker);
+  const std::string mark(tokenizer.TokenBytes(marker));
   for (size_t at; (at = text.find(mark)) != std::string::npos;) text.erase(at, mark.size());
   return text;
 }
