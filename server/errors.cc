@@ -111,6 +111,13 @@ absl::Status TooManyTexts() {
   return Overloaded("Too many texts wait to be read; try again in a moment.", "text-queue");
 }
 
+absl::Status TooMuchKept(std::string_view instead) {
+  return Overloaded(absl::StrCat("The answers that this server collects take too much memory "
+                                 "together, and this one most; ",
+                                 Piece(instead), ", ask for less, or try again later."),
+                    "kept-answers");
+}
+
 absl::Status SlowReader() {
   return WithFacts(absl::ResourceExhaustedError(
                        "The reply was not read fast enough and its buffer stayed full; read the "

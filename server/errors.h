@@ -54,9 +54,13 @@ absl::Status UnknownModel(std::string_view model, std::span<const std::string> s
 // out. `limit` is one of kLimits.
 absl::Status Overloaded(std::string_view message, std::string_view limit);
 // The limits that a server can reach, by their flags.
-inline constexpr const char* kLimits[] = {"max-queued-requests", "max-queued-tokens", "text-queue"};
+inline constexpr const char* kLimits[] = {"max-queued-requests", "max-queued-tokens", "text-queue",
+                                          "kept-answers"};
 // Overloaded, because too many texts wait to be parsed, rendered or tokenized.
 absl::Status TooManyTexts();
+// Overloaded, because of what all answers keep until they can be sent (see KeptAnswers). `instead`:
+// what the client may do, as in "set stream to true".
+absl::Status TooMuchKept(std::string_view instead);
 // RESOURCE_EXHAUSTED, reason SLOW_READER; never worth a retry.
 absl::Status SlowReader();
 // RESOURCE_EXHAUSTED, reason REPLY_TOO_LARGE: a single-message reply outgrew the setting.

@@ -262,6 +262,7 @@ class GenerateUnary final : public grpc::ServerUnaryReactor, public ReplySink {
                 grpc::CallbackServerContext* context, const v1::GenerateRequest& request,
                 v1::GenerateOnceResponse* response)
       : call_(serving, log, "GenerateOnce", context, request),
+        all_kept_(serving.kept()),
         all_unread_(unread),
         response_(response),
         max_bytes_(serving.config().max_reply_bytes) {
@@ -290,19 +291,23 @@ class GenerateUnary final : public grpc::ServerUnaryReactor, public ReplySink {
   }
 
  private:
-  // Once the reply exceeds its limit, the rest is discarded until the request has ended.
+  // Once the reply exceeds its limit, or is cut off, the rest is discarded until the request has
+  // ended.
   void OnChunk(ReplyChunk chunk) {
     const bool last = chunk.last;
     const absl::Status status = chunk.status;
+    if (!kept_) {
+      kept_.emplace(all_kept_);
+      kept_->OnCut([reply = call_.reply().shared_from_this()] { reply->Cancel(); });
+    }
     ChunkMessages messages = call_.Messages(std::move(chunk));
     v1::GenerateResponse message;
-    for (; !too_large_ && messages.Next(&message); message.Clear()) Add(message);
+    while (!too_large_ && !kept_->cut() && messages.Next(&message)) {
+      Add(message);
+      message.Clear();
+    }
     if (!last) return call_.reply().WriteDone();
-    // Report the size if that is why it was cancelled.
-    const absl::Status end =
-        too_large_ ? ReplyTooLarge(max_bytes_,
-                                   "ask for less, or use Generate, which sends several messages")
-                   : status;
+    const absl::Status end = EndOf(status);
     if (end.ok()) {
       const auto bytes = static_cast<int64_t>(response_->ByteSizeLong());
       unread_.emplace(all_unread_, bytes, [this] { call_.Break(SlowReader()); });
@@ -310,7 +315,17 @@ class GenerateUnary final : public grpc::ServerUnaryReactor, public ReplySink {
     } else {
       *response_ = {};  // not sent, but kept until the end of the call
     }
+    kept_.reset();
     Finish(call_.End(end));
+  }
+
+  // Reports the size if that is why it was cancelled.
+  absl::Status EndOf(const absl::Status& status) const {
+    if (too_large_) {
+      return ReplyTooLarge(max_bytes_,
+                           "ask for less, or use Generate, which sends several messages");
+    }
+    return kept_->cut() ? TooMuchKept("use Generate, which streams") : status;
   }
 
   void Add(v1::GenerateResponse& message) {
@@ -326,6 +341,7 @@ class GenerateUnary final : public grpc::ServerUnaryReactor, public ReplySink {
     } else if (message.has_usage()) {
       *response_->mutable_usage() = message.usage();
     }
+    kept_->Add(static_cast<int64_t>(message.SpaceUsedLong()));
     // The sum over messages overestimates the reply, and the more messages the more so. What counts
     // is the reply's own size; it is computed only when the sum exceeds the limit.
     bytes_ += static_cast<int64_t>(message.ByteSizeLong());
@@ -344,12 +360,14 @@ class GenerateUnary final : public grpc::ServerUnaryReactor, public ReplySink {
   }
 
   GenerateCall call_;
+  KeptAnswers& all_kept_;
   UnreadAnswers& all_unread_;
   v1::GenerateOnceResponse* const response_;
   const int64_t max_bytes_;
   int64_t bytes_ = 0;  // of the reply, slightly overestimated
   bool too_large_ = false;
-  std::optional<UnreadAnswers::One> unread_;
+  std::optional<KeptAnswers::One> kept_;      // from the first chunk to the last
+  std::optional<UnreadAnswers::One> unread_;  // after that
 };
 
 }  // namespace

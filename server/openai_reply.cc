@@ -39,12 +39,14 @@ Json UsageOf(int64_t prompt_tokens, int64_t completion_tokens, int64_t cached) {
 }  // namespace
 
 OpenAiReply::OpenAiReply(const OpenAiFormat& format, size_t prompts, OpenAiHeader header,
-                         const text::Tokenizer& tokenizer, int32_t primary_eos, int64_t max_bytes)
+                         const text::Tokenizer& tokenizer, int32_t primary_eos, int64_t max_bytes,
+                         KeptAnswers::One& kept)
     : format_(format),
       header_(std::move(header)),
       logprobs_(format_, tokenizer),
       primary_eos_(primary_eos),
       max_bytes_(max_bytes),
+      kept_(kept),
       envelope_(Envelope()),
       prompts_(prompts),
       choices_(prompts * static_cast<size_t>(format.n)) {}
@@ -120,7 +122,7 @@ void OpenAiReply::AddScores(Prompt& prompt, const std::vector<TokenResult>& scor
       if (prompt.echoed < prompt.facts.ids.size()) EchoNext(prompt, &score);
     }
     if (format_.prompt_logprobs) logprobs_.AddToPrompt(prompt.logprobs, score);
-    Count(prompt.size() - before);
+    CountKept(prompt.size() - before);
   }
 }
 
@@ -134,7 +136,7 @@ void OpenAiReply::Open(Choice& choice, Prompt& prompt) {
   if (!format_.echo || !format_.logprobs) return;
   const size_t before = prompt.size();
   while (prompt.echoed < prompt.facts.ids.size() && !too_large()) EchoNext(prompt, nullptr);
-  Count(prompt.size() - before);
+  CountKept(prompt.size() - before);
   choice.logprobs.shown = prompt.echo.shown;
 }
 
@@ -198,6 +200,7 @@ bool OpenAiReply::MayShow(const Prompt& prompt) {
 
 void OpenAiReply::Shown(Prompt& prompt) {
   if (++prompt.shown < format_.n || chat()) return;
+  kept_.Add(-static_cast<int64_t>(prompt.size()));
   prompt.echo = {};
   prompt.logprobs = {};
 }
@@ -216,18 +219,23 @@ void OpenAiReply::Count(size_t more) {
   if (bytes_.fetch_add(bytes) + bytes > max_bytes_) too_large_ = true;
 }
 
+void OpenAiReply::CountKept(size_t more) {
+  Count(more);
+  kept_.Add(static_cast<int64_t>(more));
+}
+
 // Once a reply is refused for its size, nothing more is kept.
 void OpenAiReply::Keep(Choice& choice, const DeltaEvent& delta) {
   if (too_large()) return;
   size_t before = choice.size();
   choice.text += StringContent(delta.text);
-  Count(choice.size() - before);
+  CountKept(choice.size() - before);
   for (const TokenResult& token : delta.tokens) {
     if (too_large()) return;
     before = choice.size();
     AddLogprobs(choice, token);
     if (format_.token_ids) choice.ids.Add(token.token);
-    Count(choice.size() - before);
+    CountKept(choice.size() - before);
   }
 }
 
@@ -242,7 +250,7 @@ void OpenAiReply::WriteChoice(size_t index, const EndEvent& end) {
   const size_t more = echo.size() + prompt_ids.size() + of_prompt - counted_of_prompt;
   if (bytes_ + static_cast<int64_t>(more) > max_bytes_) too_large_ = true;
   if (too_large()) return;
-  const size_t counted = choice.size() + counted_of_prompt;
+  const size_t kept = choice.size();
   const std::string text = std::exchange(choice.text, "");
   JsonObjectText json;
   json.Add("index", index);
@@ -260,7 +268,9 @@ void OpenAiReply::WriteChoice(size_t index, const EndEvent& end) {
   if (!chat() && format_.token_ids) json.AddText("prompt_token_ids", prompt_ids);
   if (!chat() && format_.prompt_logprobs) json.AddText("prompt_logprobs", PromptLogprobs(prompt));
   choice.json = json.Take();
-  Count(choice.json.size() - counted);  // all it shows, including the prompt
+  const size_t grown = choice.json.size() - kept;  // all it shows, including the prompt
+  Count(grown - counted_of_prompt);
+  kept_.Add(static_cast<int64_t>(grown));
   Shown(prompt);
 }
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "server/json_text.h"
+#include "server/kept_answers.h"
 #include "server/openai_logprobs.h"
 #include "server/openai_request.h"
 #include "server/reply_events.h"
@@ -33,11 +34,13 @@ struct OpenAiPrompt {
 // called after every prompt's last chunk.
 class OpenAiReply {
  public:
-  // For a call of `prompts` prompts. The tokenizer must outlive this. A reply that ends with
+  // For a call of `prompts` prompts. The references must outlive this. A reply that ends with
   // `primary_eos` has no stop_reason. `max_bytes` limits an unstreamed reply, and in a stream what
-  // it shows of its prompts, which is repeated for every output.
+  // it shows of its prompts, which is repeated for every output. What is kept here is added to
+  // `kept`.
   OpenAiReply(const OpenAiFormat& format, size_t prompts, OpenAiHeader header,
-              const text::Tokenizer& tokenizer, int32_t primary_eos, int64_t max_bytes);
+              const text::Tokenizer& tokenizer, int32_t primary_eos, int64_t max_bytes,
+              KeptAnswers::One& kept);
 
   // Call before the first chunk of that prompt.
   void SetPrompt(size_t prompt, OpenAiPrompt facts);
@@ -100,6 +103,8 @@ class OpenAiReply {
   static std::string PromptLogprobs(const Prompt& prompt);
   // The reply has grown by `more` bytes.
   void Count(size_t more);
+  // The same, by bytes that are kept here.
+  void CountKept(size_t more);
   // Whether a stream may show its prompt once more, which then counts.
   bool MayShow(const Prompt& prompt);
   // Drops the log-probabilities of a completion's prompt once every output has shown them.
@@ -117,6 +122,7 @@ class OpenAiReply {
   const OpenAiLogprobs logprobs_;
   const int32_t primary_eos_;
   const int64_t max_bytes_;
+  KeptAnswers::One& kept_;
   const JsonObjectText envelope_;  // the beginning of every event, or of the whole reply
   std::atomic<int64_t> bytes_{0};
   // Separate from the sum: what was not kept stays missing even if the sum shrinks.

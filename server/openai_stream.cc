@@ -53,9 +53,11 @@ OpenAiStream::OpenAiStream(const OpenAiCall& call, const OpenAiRequest& request,
       format_(request.format),
       max_tokens_name_(request.call.max_tokens_name),
       request_id_(std::move(request_id)),
+      kept_(call.serving.kept()),
       reply_(request.format, request.call.prompts.size(),
              HeaderOf(request, call.serving, request_id_), call.serving.prompts().tokenizer(),
-             SilentEos(request.call, call.serving), call.serving.config().max_http_reply_bytes) {}
+             SilentEos(request.call, call.serving), call.serving.config().max_http_reply_bytes,
+             kept_) {}
 
 void OpenAiStream::Start(Call call, bool on_text_pool) {
   const size_t count = call.prompts.size();
@@ -74,6 +76,12 @@ void OpenAiStream::Start(Call call, bool on_text_pool) {
   }
   call_.exchange->OnGone([weak = weak_from_this()](HttpEnd how) {
     if (const auto stream = weak.lock()) stream->OnGone(how);
+  });
+  // Whoever cuts this off may hold the lock of another stream.
+  kept_.OnCut([weak = weak_from_this(), &pool = call_.serving.pool()] {
+    pool.RunOutput([weak] {
+      if (const auto stream = weak.lock()) stream->OnCut();
+    });
   });
   call.request_id = request_id_;
   // Streamed or not, a reply shows all of a prompt at once.
@@ -143,7 +151,7 @@ void OpenAiStream::OnChunk(size_t index, const ReplyChunk& chunk) {
   std::lock_guard lock(mutex_);
   Part& part = *parts_[index];
   if (!chunk.ends.empty()) finish_ = NameOf(chunk.ends.back().reason);
-  if (status_.ok()) pending_ += events;
+  if (status_.ok()) Pend(events);
   if (!chunk.last) {
     part.waits = status_.ok() && !pending_.empty();
     if (!part.waits) part.reply->WriteDone();
@@ -182,9 +190,24 @@ void OpenAiStream::OnGone(HttpEnd how) {
   Advance();
 }
 
+void OpenAiStream::OnCut() {
+  std::lock_guard lock(mutex_);
+  Advance();
+}
+
+void OpenAiStream::Pend(std::string_view events) {
+  pending_ += events;
+  kept_.Add(std::ssize(events));
+}
+
+std::string OpenAiStream::TakePending() {
+  kept_.Add(-std::ssize(pending_));
+  return std::exchange(pending_, "");
+}
+
 void OpenAiStream::Fail(const absl::Status& status) {
   if (status_.ok()) status_ = status;
-  if (!streaming_) pending_.clear();
+  if (!streaming_) (void)TakePending();
   for (const auto& part : parts_) {
     if (part->reply == nullptr || part->over) continue;
     part->reply->Cancel(abandoned_ == HttpEnd::kSlow ? FinishReason::kSlowReader
@@ -211,14 +234,14 @@ void OpenAiStream::Skip(size_t index) {
     chunk.ends.push_back({.index = i, .reason = EndReason::kAbort, .stop_string = {}});
   }
   finish_ = NameOf(EndReason::kAbort);
-  pending_ += reply_.OnChunk(index, chunk);
+  Pend(reply_.OnChunk(index, chunk));
 }
 
 void OpenAiStream::Abandon(HttpEnd how) {
   if (!abandoned_) abandoned_ = how;
   call_.place->Abandon();
   Fail(absl::CancelledError("nobody takes the answer"));
-  pending_.clear();
+  (void)TakePending();
 }
 
 void OpenAiStream::Advance() {
@@ -229,13 +252,15 @@ void OpenAiStream::Advance() {
                                                          ? "ask for less"
                                                          : "set stream to true, or ask for less"));
   }
+  if (status_.ok() && running_ > 0 && kept_.cut()) {
+    Fail(TooMuchKept(format_.stream ? "read streams as they come" : "set stream to true"));
+  }
   if (writing_ || undecided_ > 0) return;
   if (!pending_.empty()) {
     BeginStream();
     for (const auto& part : parts_) part->sending = std::exchange(part->waits, false);
-    writing_ =
-        call_.exchange->Write(std::exchange(pending_, ""),
-                              [self = shared_from_this()](HttpEnd end) { self->OnWritten(end); });
+    writing_ = call_.exchange->Write(
+        TakePending(), [self = shared_from_this()](HttpEnd end) { self->OnWritten(end); });
     if (writing_) return;
     for (const auto& part : parts_) part->waits = std::exchange(part->sending, false);
     Abandon(HttpEnd::kGone);

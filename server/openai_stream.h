@@ -60,6 +60,7 @@ class OpenAiStream : public std::enable_shared_from_this<OpenAiStream> {
   void OnChunk(size_t index, const ReplyChunk& chunk);
   void OnWritten(HttpEnd end);
   void OnGone(HttpEnd how);
+  void OnCut();  // what all answers keep is too much, and this keeps most
 
   // The rest requires mutex_.
   // A part was aborted from elsewhere: so are the others, even those not accepted yet. The call
@@ -68,6 +69,9 @@ class OpenAiStream : public std::enable_shared_from_this<OpenAiStream> {
   // Ends a part whose prompt is not accepted. Unless the call has failed, it was aborted: its
   // choices say so, and show nothing of the prompt.
   void Skip(size_t index);
+  // Events to be written; kept until then.
+  void Pend(std::string_view events);
+  std::string TakePending();
   // Ends every part; the first status counts. Before the headers are sent it becomes an ordinary
   // error.
   void Fail(const absl::Status& status);
@@ -87,6 +91,7 @@ class OpenAiStream : public std::enable_shared_from_this<OpenAiStream> {
   std::mutex mutex_;                    // guards what follows
   std::shared_ptr<OpenAiStream> self_;  // until every part is over
   std::vector<std::unique_ptr<Part>> parts_;
+  KeptAnswers::One kept_;  // what reply_ and pending_ have
   OpenAiReply reply_;
   size_t undecided_ = 0;    // parts neither accepted nor refused
   size_t running_ = 0;      // parts that are not over
@@ -94,7 +99,7 @@ class OpenAiStream : public std::enable_shared_from_this<OpenAiStream> {
   bool writing_ = false;
   // Set with the reason once nothing more can be sent.
   std::optional<HttpEnd> abandoned_;
-  std::string pending_;      // events to write: at most one chunk per part
+  std::string pending_;      // at most one chunk per part
   absl::Status status_;      // of the whole call
   bool aborted_ = false;     // see EndAborted
   const char* finish_ = "";  // the last finish reason, for the log

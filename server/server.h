@@ -51,6 +51,7 @@ class Server {
   Metrics& metrics() { return *metrics_; }
   GrpcServer& grpc() { return *grpc_; }
   TextPool& text_pool() { return *pool_; }
+  KeptAnswers& kept_answers() { return serving_->kept(); }
   // Whether nothing is running or being tokenized, and no answer of the model is on its way to a
   // client. The pool is checked twice: calls begin there, and delivery has long answers written
   // there.

@@ -20,6 +20,7 @@
 #include "server/call.h"
 #include "server/calls_being_read.h"
 #include "server/delivery.h"
+#include "server/kept_answers.h"
 #include "server/lifecycle.h"
 #include "server/prompt_reader.h"
 #include "server/reply.h"
@@ -89,6 +90,8 @@ class Serving {
   // Unfinished requests, and texts that wait to be read.
   int64_t unfinished() const { return engine_.unfinished() + pool_.waiting(); }
   TextPool& pool() const { return pool_; }
+  // What all answers of both front ends keep until they can be sent.
+  KeptAnswers& kept() { return kept_; }
 
  private:
   absl::StatusOr<Accepted> AcceptPrompt(const Call& call, size_t prompt, uint64_t call_number,
@@ -111,6 +114,7 @@ class Serving {
   const std::string model_root_;
   const std::vector<int32_t> eos_ids_;
   CallsBeingRead reading_;
+  KeptAnswers kept_;
   std::atomic<uint64_t> calls_{0};  // so far
 };
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <future>
 #include <memory>
@@ -542,6 +543,29 @@ TEST_F(GrpcHostileTest, UnreadAnswersAreBoundedTogether) {
   v1::TokenizeResponse response;
   EXPECT_TRUE(inference().Tokenize(&context, request, &response).ok());
   EXPECT_LT(response.ByteSizeLong(), 64u << 10);
+}
+
+// Before they wait for their readers, answers are collected.
+TEST_F(GrpcHostileTest, WhatAnswersCollectIsBoundedTogether) {
+  StartServer([](server::Config& config) {
+    config.max_reply_bytes = 64 << 10;
+    config.max_http_reply_bytes = 1 << 20;  // 16 MiB for all
+  });
+  server::KeptAnswers& kept = server().kept_answers();
+  std::deque<server::KeptAnswers::One> others;  // each smaller than this one becomes
+  while (kept.bytes() < (16 << 20) - (8 << 10)) others.emplace_back(kept).Add(8 << 10);
+  v1::GenerateRequest request = TextRequest("hello", 100);
+  request.mutable_output()->set_logprobs(20);
+  grpc::ClientContext context;
+  v1::GenerateOnceResponse response;
+  const grpc::Status status = inference().GenerateOnce(&context, request, &response);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_THAT(status.error_message(), HasSubstr("use Generate, which streams"));
+  EXPECT_EQ(std::ranges::count_if(others, &server::KeptAnswers::One::cut), 0);
+  others.clear();
+  grpc::ClientContext again;
+  EXPECT_TRUE(inference().GenerateOnce(&again, request, &response).ok());
+  EXPECT_TRUE(Comes([&] { return kept.bytes() == 0; }));
 }
 
 // Each would be INVALID_ARGUMENT if its text were read.

@@ -59,7 +59,7 @@ class OpenAiReplyTest : public testing::Test {
     EXPECT_TRUE(request.ok()) << request.status();
     const size_t prompts = request->call.prompts.size();
     reply_.emplace(request->format, prompts, OpenAiHeader{"id-1", "m", 7}, *tokenizer_, kPrimaryEos,
-                   max_bytes_);
+                   max_bytes_, kept_);
     for (size_t i = 0; i < prompts; ++i) reply_->SetPrompt(i, {Ids("Hi"), "Hi"});
     return *reply_;
   }
@@ -100,6 +100,8 @@ class OpenAiReplyTest : public testing::Test {
 
   static const text::Tokenizer* tokenizer_;
   int64_t max_bytes_ = 64 << 20;
+  KeptAnswers all_kept_{INT64_MAX};
+  KeptAnswers::One kept_{all_kept_};
   std::optional<OpenAiReply> reply_;
 };
 
@@ -449,6 +451,38 @@ TEST_F(OpenAiReplyTest, SizesCountThePromptOfEveryOutput) {
     }
     const size_t size = whole.WholeSize();
     EXPECT_GE(size, whole.Whole().size() / 2) << fields;
+  }
+}
+
+// Of a stream, only its prompt is kept, until every output has shown it.
+TEST_F(OpenAiReplyTest, CountsWhatItKeeps) {
+  const int32_t a = Id("a");
+  const TokenResult token = Token(a, -1.5f, {{a, -1.5f}});
+  for (const bool streamed : {true, false}) {
+    OpenAiReply& reply = Completion(std::string(R"(,"n":2,"echo":true,"logprobs":1)") +
+                                    (streamed ? R"(,"stream":true)" : ""));
+    reply.SetPrompt(0, {std::vector<int32_t>(100, a), std::string(100, 'a')});
+    const auto take = [&](int32_t output, bool ends) {
+      std::vector<EndEvent> end;
+      if (ends) end.push_back(End(output, EndReason::kLength));
+      const int64_t before = all_kept_.bytes();
+      reply.OnChunk(0, Chunk({Delta(output, "a", {token})}, std::move(end)));
+      return all_kept_.bytes() - before;
+    };
+    reply.OnChunk(0, Chunk({}, {}, PromptEvent{100, 0, std::vector<TokenResult>(99, token)}));
+    const int64_t prompt = all_kept_.bytes();
+    EXPECT_GT(prompt, 100);
+    if (streamed) {
+      EXPECT_EQ(take(0, false), 0);
+      EXPECT_EQ(take(0, false), 0);
+      EXPECT_EQ(take(1, true), -prompt);
+      EXPECT_EQ(take(0, true), 0);
+    } else {
+      EXPECT_GT(take(0, false), 10);
+      EXPECT_GT(take(0, true), prompt) << "its choice repeats the prompt";
+      take(1, true);
+      EXPECT_EQ(all_kept_.bytes(), static_cast<int64_t>(reply.WholeSize()));
+    }
   }
 }
 
