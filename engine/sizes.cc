@@ -230,7 +230,7 @@ class Sizer {
     budget.parts.push_back({"slots and work space", use.state_bytes});
     if (facts_.own_memory) budget.parts.push_back({"context and code", use.runtime_bytes});
     if (!sizes_.step_buckets.empty()) {
-      budget.parts.push_back({"graphs", StepGraphBytes(spec_, sizes_.step_buckets)});
+      budget.parts.push_back({"graphs", StepGraphBytes(spec_, device_, sizes_.step_buckets)});
     }
     if (!facts_.own_memory && config_.host_parts) {
       for (MemoryBudget::Part& part : config_.host_parts(info_.max_model_len)) {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <bit>
 
+#include "engine/model/step_cost.h"
 #include "kernels/check.h"
 
 namespace baram {
@@ -21,10 +22,8 @@ constexpr int32_t kStepsADoubling = 8;  // beyond kFineRows
 // tests/gpu/check.sh prints what was used.
 constexpr int64_t kNodeBytes = 8 << 10;
 constexpr int64_t kGraphBytes = 2 << 20;
-// A layer has four products, each of which may take a second kernel; cache, attention, activation;
-// two norms. Outside the layers there are embedding, first norm, two gathers, LM head.
-constexpr int64_t kLayerNodes = 13;
-constexpr int64_t kOtherNodes = 6;
+// A product may take a second kernel, which adds up its parts.
+constexpr int64_t kProductNodes = 2;
 
 }  // namespace
 
@@ -45,8 +44,10 @@ std::vector<int32_t> StepBuckets(int32_t max_rows) {
   return buckets;
 }
 
-int64_t StepGraphBytes(const ModelSpec& spec, const std::vector<int32_t>& buckets) {
-  const int64_t nodes = std::ssize(spec.layers) * kLayerNodes + kOtherNodes;
+int64_t StepGraphBytes(const ModelSpec& spec, const Device& device,
+                       const std::vector<int32_t>& buckets) {
+  const StepOps ops = CountOps(spec, device);
+  const int64_t nodes = ops.products * kProductNodes + ops.others;
   return std::ssize(buckets) * (kGraphBytes + nodes * kNodeBytes);
 }
 

@@ -25,8 +25,9 @@ namespace baram {
 // does not see it.
 std::vector<int32_t> StepBuckets(int32_t max_rows);
 
-// An estimate of the device memory that the graphs of all buckets take.
-int64_t StepGraphBytes(const ModelSpec& spec, const std::vector<int32_t>& buckets);
+// An estimate of the memory of `device` that the graphs of all buckets take.
+int64_t StepGraphBytes(const ModelSpec& spec, const Device& device,
+                       const std::vector<int32_t>& buckets);
 
 // Owned by a StepRunner, used by its thread. `model` must outlive it. Allocates only when it
 // captures (exempt from I6).

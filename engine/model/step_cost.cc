@@ -1,4 +1,4 @@
-// StepCost: the sum over a traced step's ops. LeastStepCost: the products counted by hand.
+// CountOps, StepCost: sums over a traced step's ops. LeastStepCost: the products counted by hand.
 #include "engine/model/step_cost.h"
 
 #include <algorithm>
@@ -6,6 +6,16 @@
 #include "engine/model/trace_step.h"
 
 namespace baram {
+
+StepOps CountOps(const ModelSpec& spec, const Device& device) {
+  TraceDevice trace(device);
+  TraceStep(spec, /*page_tokens=*/0, /*tokens=*/1, /*outputs=*/1, trace);
+  StepOps ops;
+  for (const TraceDevice::Entry& entry : trace.Entries()) {
+    (entry.is_product ? ops.products : ops.others) += entry.count;
+  }
+  return ops;
+}
 
 OpCost StepCost(const ModelSpec& spec, const Device& device, int64_t tokens, int64_t outputs,
                 double context_tokens) {

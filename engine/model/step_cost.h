@@ -1,4 +1,4 @@
-// Lower bounds of the cost of one step: what a benchmark divides by.
+// What one step runs, and lower bounds of its cost: what a benchmark divides by.
 #ifndef BARAM_ENGINE_MODEL_STEP_COST_H_
 #define BARAM_ENGINE_MODEL_STEP_COST_H_
 
@@ -8,6 +8,13 @@
 #include "kernels/device.h"
 
 namespace baram {
+
+// The ops of a step of one token, except Sample.
+struct StepOps {
+  int64_t products = 0;  // Gemm
+  int64_t others = 0;
+};
+StepOps CountOps(const ModelSpec& spec, const Device& device);
 
 // Summed over the step's ops except Sample. `context_tokens` as for CostOf, of a layer without a
 // window.

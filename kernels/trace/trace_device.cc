@@ -38,7 +38,8 @@ void TraceDevice::Record(const OpArgs& args) {
   }
   std::string sentence = CheckShapes(args);
   if (sentence.empty()) sentence = target_.Unsupported(args);
-  entries_.push_back({std::move(description), std::move(sentence), 1, CostOf(args)});
+  const bool is_product = std::holds_alternative<GemmArgs>(args);
+  entries_.push_back({std::move(description), std::move(sentence), is_product, 1, CostOf(args)});
 }
 
 std::string TraceDevice::UnsupportedSentences() const {

@@ -22,6 +22,7 @@ class TraceDevice final : public Device {
   struct Entry {
     std::string description;  // OpDescription
     std::string unsupported;  // the target's sentence; empty: supported
+    bool is_product = false;  // a Gemm
     int64_t count = 0;
     OpCost cost;  // of one call; Attend without its context
   };

@@ -132,8 +132,9 @@ Outcome Run(const std::vector<Arrival>& arrivals, int32_t max_num_seqs, bool enf
     std::printf("%d graphs took %lld bytes of the GPU, estimated %lld\n",
                 static_cast<int>(outcome.captures),
                 static_cast<long long>(free_before - FreeBytes()),
-                static_cast<long long>(StepGraphBytes(
-                    GraphSpec(), std::vector<int32_t>(static_cast<size_t>(outcome.captures)))));
+                static_cast<long long>(
+                    StepGraphBytes(GraphSpec(), *rig.model().device,
+                                   std::vector<int32_t>(static_cast<size_t>(outcome.captures)))));
   }
   return outcome;
 }

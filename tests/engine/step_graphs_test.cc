@@ -206,8 +206,9 @@ TEST(StepGraphsTest, TheirMemoryIsCountedBeforehand) {
     while (!SizeEngine(config, spec, FakeDevice(fake)).ok()) fake.memory_bytes += kGrain;
     return fake.memory_bytes;
   };
-  const int64_t graphs = StepGraphBytes(spec, StepBuckets(64));
-  EXPECT_EQ(StepGraphBytes(spec, {}), 0);
+  const FakeDevice device(WithGraphs());
+  const int64_t graphs = StepGraphBytes(spec, device, StepBuckets(64));
+  EXPECT_EQ(StepGraphBytes(spec, device, {}), 0);
   EXPECT_GT(graphs, std::ssize(StepBuckets(64)) * kGrain);
   EXPECT_GE(least(false), least(true) + graphs - kGrain);
 }

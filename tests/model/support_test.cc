@@ -78,6 +78,18 @@ TEST(SupportTest, WhatIsNotSupportedIsNamed) {
   EXPECT_THAT(status.message(), HasSubstr("windows are beyond it"));
 }
 
+TEST(SupportTest, CountsTheOpsOfAStep) {
+  const std::unique_ptr<Device> device = TestDevices().front().Open();
+  for (const char* name : {"llama_untied", "gemma3"}) {
+    const ModelSpec spec = GoldenSpec(name);
+    const int64_t layers = std::ssize(spec.layers);
+    const StepOps ops = CountOps(spec, *device);
+    EXPECT_EQ(ops.products, layers * 4 + 1) << "QKV, output, gate and up, down; the head";
+    EXPECT_EQ(ops.others, layers * 5 + 4)
+        << "cache, attention, two norms, activation; embedding, first norm, two gathers";
+  }
+}
+
 // A decode step reads every weight once, so it costs at least their bytes, and little more.
 TEST(SupportTest, CostsFollowTheShapes) {
   const ModelSpec spec = GoldenSpec("llama_untied");
