@@ -4,7 +4,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <string>
+#include <vector>
 
 #include "nlohmann/json.hpp"
 #include "tests/model/config_bed.h"
@@ -57,14 +60,18 @@ TEST(HfConfigTest, SizesThatAreLeftOut) {
     int32_t kv_heads;
     int64_t max_positions;
   };
-  for (const Family& family : {Family{"LlamaForCausalLM", 64, 2048},
-                               {"MistralForCausalLM", 8, 131072},
-                               {"Qwen2ForCausalLM", 32, 32768},
-                               {"Qwen3ForCausalLM", 32, 32768},
-                               {"ExaoneForCausalLM", 64, 2048},
-                               {"Exaone4ForCausalLM", 32, 2048},
-                               {"HyperCLOVAXForCausalLM", 64, 2048},
-                               {"Gemma3ForCausalLM", 4, 131072}}) {
+  const std::vector<Family> families = {
+      {"LlamaForCausalLM", 64, 2048},       {"MistralForCausalLM", 8, 131072},
+      {"Qwen2ForCausalLM", 32, 32768},      {"Qwen3ForCausalLM", 32, 32768},
+      {"ExaoneForCausalLM", 64, 2048},      {"Exaone4ForCausalLM", 32, 2048},
+      {"HyperCLOVAXForCausalLM", 64, 2048}, {"Gemma3ForCausalLM", 4, 131072}};
+  for (const std::string& architecture : SupportedArchitectures()) {
+    // Gemma 3 with a vision model has its sizes in a config within.
+    EXPECT_TRUE(architecture == "Gemma3ForConditionalGeneration" ||
+                std::ranges::count(families, architecture, &Family::architecture) == 1)
+        << architecture << " is not in this list";
+  }
+  for (const Family& family : families) {
     json config = ConfigOf(family.architecture, {{"hidden_size", 1024},
                                                  {"num_attention_heads", 64},
                                                  {"num_layers", 2},

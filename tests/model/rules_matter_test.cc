@@ -293,7 +293,8 @@ TEST_P(EveryRuleMatters, ToItsGolden) {
     }
   }
   EXPECT_TRUE(explained) << "no break of one rule explains it: a rule is missing from the spec, a "
-                            "key of config.json is not read, or two rules are wrong";
+                            "key of config.json is not read or has another default, or two rules "
+                            "are wrong";
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, EveryRuleMatters, ::testing::ValuesIn(GoldenCaseNames()),
