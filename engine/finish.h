@@ -18,6 +18,7 @@ enum class FinishReason : uint8_t {
   kSlowReader,  // its ring stayed full for longest_pause_s
   kFailed,      // see Finish::message
 };
+inline bool EndedByItself(FinishReason reason) { return reason <= FinishReason::kLength; }
 inline constexpr int kFinishReasons = static_cast<int>(FinishReason::kFailed) + 1;
 
 struct Finish {

@@ -32,6 +32,7 @@ int32_t Scheduler::BlocksFor(int32_t tokens) const {
 void Scheduler::Add(std::unique_ptr<LiveRequest> live, SteadyTime now) {
   const Request& request = live->request;
   live->order = next_order_++;
+  live->queued_at = now;
   live->unfinished = request.n;
   live->salt = pool_.AcquireSalt(request.cache_salt);
   for (int32_t i = 0; i < request.n; ++i) {
@@ -46,9 +47,6 @@ void Scheduler::Add(std::unique_ptr<LiveRequest> live, SteadyTime now) {
   }
   holders_.reserve(ordered_.capacity());
   followers_ += request.n - 1;
-  stats_.prompt_length.Observe(live->prompt_tokens());
-  stats_.asked_outputs.Observe(request.n);
-  stats_.asked_tokens.Observe(request.max_tokens);
   next_event_ = std::min(next_event_, std::max(request.deadline, now));
   requests_.push_back(std::move(live));
   ended_.reserve(requests_.capacity());

@@ -198,7 +198,7 @@ void Scheduler::Bind(Sequence& sequence, const PrefixMatch& match, SteadyTime no
     stats_.prefix_queries.Add(live.prompt_tokens());
     stats_.prefix_hits.Add(sequence.planned);
   }
-  stats_.queue_time.Observe(SecondsBetween(live.request.arrival, now));
+  stats_.queue_time.Observe(SecondsBetween(live.queued_at, now));
   SetChanged(live);
 }
 

@@ -220,10 +220,12 @@ void Scheduler::EndOutput(Sequence& sequence, Finish finish, SteadyTime now) {
   SetState(sequence, SequenceState::kRetiring);
 
   finish.tokens = sequence.output_tokens();
-  stats_.generation_length.Observe(finish.tokens);
-  if (finish.tokens > 1) {
-    const double decode = SecondsBetween(sequence.first_token, sequence.last_token);
-    stats_.time_per_output_token.Observe(decode / (finish.tokens - 1));
+  if (EndedByItself(finish.reason)) {
+    stats_.generation_length.Observe(finish.tokens);
+    if (finish.tokens > 1) {
+      const double decode = SecondsBetween(sequence.first_token, sequence.last_token);
+      stats_.time_per_output_token.Observe(decode / (finish.tokens - 1));
+    }
   }
   live.worst_end = std::max(live.worst_end, finish.reason);
   if (!live.prompt_shared && !last) --followers_;
@@ -239,14 +241,22 @@ void Scheduler::EndOutput(Sequence& sequence, Finish finish, SteadyTime now) {
 void Scheduler::Record(const LiveRequest& live, SteadyTime now) {
   live.outbox->SetFinished(now);
   stats_.finished[static_cast<size_t>(live.worst_end)].Add();
-  stats_.e2e.Observe(SecondsBetween(live.request.arrival, now));
-  const Timeline times = live.outbox->timeline();
-  if (times.first_token == SteadyTime{}) return;
-  stats_.prefill_time.Observe(SecondsBetween(times.admitted, times.first_token));
-  stats_.decode_time.Observe(SecondsBetween(times.first_token, now));
-  stats_.inference_time.Observe(SecondsBetween(times.admitted, now));
+  // What was cut short says nothing about how long requests take or are.
+  if (!EndedByItself(live.worst_end) || !live.prompt_counted) return;
   int32_t longest = 0;
-  for (const Sequence& output : live.outputs) longest = std::max(longest, output.output_tokens());
+  SteadyTime last_token{};
+  for (const Sequence& output : live.outputs) {
+    longest = std::max(longest, output.output_tokens());
+    last_token = std::max(last_token, output.last_token);
+  }
+  const Timeline times = live.outbox->timeline();
+  stats_.e2e.Observe(SecondsBetween(live.request.arrival, now));
+  stats_.prefill_time.Observe(SecondsBetween(times.admitted, times.first_token));
+  stats_.decode_time.Observe(SecondsBetween(times.first_token, last_token));
+  stats_.inference_time.Observe(SecondsBetween(times.admitted, last_token));
+  stats_.prompt_length.Observe(live.prompt_tokens());
+  stats_.asked_outputs.Observe(live.request.n);
+  stats_.asked_tokens.Observe(live.request.max_tokens);
   stats_.longest_output.Observe(longest);
   stats_.computed_prompt.Observe(live.prompt_tokens() - std::max(0, live.outbox->cached_tokens()));
 }

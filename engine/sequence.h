@@ -91,6 +91,7 @@ struct LiveRequest {
   Request request;
   std::shared_ptr<Outbox> outbox;
   uint64_t order = 0;             // of arrival at the engine thread
+  SteadyTime queued_at{};         // when it arrived there
   std::vector<Sequence> outputs;  // never resized
   int32_t unfinished = 0;
   FinishReason worst_end = FinishReason::kStop;  // of the outputs that have ended

@@ -51,19 +51,19 @@ std::vector<double> TokenCountBounds(int64_t max) {
 Stats::Stats(int32_t max_model_len, int32_t max_step_tokens)
     : ttft(TtftBounds()),
       inter_token(TokenTimeBounds()),
+      queue_time(RequestTimeBounds()),
+      step_tokens(TokenCountBounds(max_step_tokens)),
+      step_time(TokenTimeBounds()),
+      generation_length(TokenCountBounds(max_model_len)),
       time_per_output_token(TokenTimeBounds()),
       e2e(RequestTimeBounds()),
-      queue_time(RequestTimeBounds()),
       prefill_time(RequestTimeBounds()),
       decode_time(RequestTimeBounds()),
       inference_time(RequestTimeBounds()),
       prompt_length(TokenCountBounds(max_model_len)),
-      generation_length(TokenCountBounds(max_model_len)),
-      step_tokens(TokenCountBounds(max_step_tokens)),
-      step_time(TokenTimeBounds()),
+      computed_prompt(TokenCountBounds(max_model_len)),
       asked_outputs(kOutputs),
       asked_tokens(TokenCountBounds(max_model_len)),
-      longest_output(TokenCountBounds(max_model_len)),
-      computed_prompt(TokenCountBounds(max_model_len)) {}
+      longest_output(TokenCountBounds(max_model_len)) {}
 
 }  // namespace baram

@@ -76,11 +76,13 @@ struct Stats {
   Counter nonfinite_rows;
   std::array<Counter, kFinishReasons> finished;  // requests, by the worst end of their outputs
   Counter accepted, refused;                     // by Submit
-  Histogram ttft, inter_token, time_per_output_token, e2e, queue_time, prefill_time, decode_time,
-      inference_time;
-  Histogram prompt_length, generation_length, step_tokens, step_time;
-  // Per request: its outputs, its max_tokens, its longest output, its prompt minus what was cached.
-  Histogram asked_outputs, asked_tokens, longest_output, computed_prompt;
+  Histogram ttft, inter_token, queue_time, step_tokens, step_time;
+  // Of outputs that ended by themselves (EndedByItself).
+  Histogram generation_length, time_per_output_token;
+  // Of requests whose outputs all did: durations; the prompt, and what of it was not cached; n and
+  // max_tokens; the longest output.
+  Histogram e2e, prefill_time, decode_time, inference_time;
+  Histogram prompt_length, computed_prompt, asked_outputs, asked_tokens, longest_output;
 };
 
 }  // namespace baram

@@ -20,7 +20,7 @@ struct CallRecord {
   std::string request_id;  // empty where the method has none
   std::string peer;        // the client's address: "10.0.0.7:51234", "[fd00::7]:51234"
   std::string code;        // "OK", "INVALID_ARGUMENT"; "200", "499", see RecordHttp
-  std::string reason;      // how it ended: "stop", "length", or ErrorFacts::reason; may be empty
+  std::string reason;      // "stop", "length": the worst end; or ErrorFacts::reason; may be empty
   std::string field;       // at fault, as reported to the client; only in the log; may be empty
   std::string limit;       // ErrorFacts::limit
   UsageEvent usage;

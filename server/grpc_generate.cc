@@ -106,8 +106,14 @@ class GenerateCall {
     return ToGrpc(status, *context_);
   }
   void Note(const ReplyChunk& chunk) {
-    if (!chunk.ends.empty()) logged_.record().reason = NameOf(chunk.ends.back().reason);
+    NoteEnds(chunk.ends, &worst_end_);
+    if (worst_end_) logged_.record().reason = NameOf(*worst_end_);
     if (chunk.usage) logged_.record().usage = *chunk.usage;
+  }
+  // What a call that delivery breaks has used.
+  void NoteBroken(const UsageEvent& so_far) {
+    std::lock_guard lock(mutex_);
+    broken_usage_ = so_far;
   }
   // Ends a call whose client does not read, even one that is finishing.
   void Break(const absl::Status& status) {
@@ -122,6 +128,7 @@ class GenerateCall {
     {
       std::lock_guard lock(mutex_);
       if (broken_) logged_.SetStatus(*broken_);
+      if (broken_usage_) logged_.record().usage = *broken_usage_;
     }
     logged_.Record();
     if (reply_) reply_->Over();
@@ -152,10 +159,13 @@ class GenerateCall {
   LoggedCall logged_;
   const Serving::Place place_;
   const EventWriter writer_;
+  std::optional<EndReason> worst_end_;  // of what delivery wrote
 
   std::mutex mutex_;  // guards what follows until the first chunk; then it is constant
   std::optional<FinishReason> cancelled_;  // by gRPC, with the reason
-  std::optional<absl::Status> broken_;     // guarded at all times
+  // Guarded at all times:
+  std::optional<absl::Status> broken_;
+  std::optional<UsageEvent> broken_usage_;
   std::shared_ptr<Reply> reply_;
   std::vector<int32_t> prompt_ids_;
 };
@@ -181,7 +191,8 @@ class GenerateStream final : public grpc::ServerWriteReactor<v1::GenerateRespons
     return true;
   }
 
-  void Break(absl::Status status) override {
+  void Break(absl::Status status, const UsageEvent& so_far) override {
+    call_.NoteBroken(so_far);
     {
       std::lock_guard lock(mutex_);
       broken_ = status;
@@ -281,7 +292,10 @@ class GenerateUnary final : public grpc::ServerUnaryReactor, public ReplySink {
     return last;
   }
   // All chunks but the last are consumed at once, so what stalls is the whole reply.
-  void Break(absl::Status status) override { call_.Break(status); }
+  void Break(absl::Status status, const UsageEvent& so_far) override {
+    call_.NoteBroken(so_far);
+    call_.Break(status);
+  }
 
   // --- gRPC's threads
   void OnCancel() override { call_.Cancel(); }

@@ -308,7 +308,7 @@ grpc::ServerUnaryReactor* OperatorService::Drain(grpc::CallbackServerContext* co
       return InvalidField(
           "limit_s", absl::StrCat("limit_s is ", limit, " but must be from 0 to ", kMaxS, "."));
     }
-    response->set_unfinished(static_cast<uint32_t>(serving_.engine().unfinished()));
+    response->set_unfinished(static_cast<uint32_t>(serving_.unfinished()));
     spdlog::warn("draining, as {} asked over gRPC: new calls are refused until a restart",
                  PeerOf(*context));
     lifecycle_.Drain(FromNow(limit));

@@ -70,15 +70,17 @@ constexpr Row<Histogram> kHistograms[] = {
     {"inter_token_latency_seconds", "Between two tokens of an output.", &Stats::inter_token},
     {"request_time_per_output_token_seconds",
      "Decoding time of an output, by its tokens after the first.", &Stats::time_per_output_token},
-    {"e2e_request_latency_seconds", "From a request's arrival to the end of its last output.",
+    {"e2e_request_latency_seconds",
+     "From a request's arrival to the end of its last output. This and what follows by request is "
+     "of those that ended with stop or length.",
      &Stats::e2e},
-    {"request_queue_time_seconds", "From arrival to the admission of the first output.",
+    {"request_queue_time_seconds",
+     "From a request's arrival at the engine, tokenized, to the admission of its first output.",
      &Stats::queue_time},
     {"request_prefill_time_seconds", "From admission to the first token.", &Stats::prefill_time},
-    {"request_decode_time_seconds", "From the first token to the end of the last output.",
+    {"request_decode_time_seconds", "From a request's first token to its last.",
      &Stats::decode_time},
-    {"request_inference_time_seconds", "From admission to the end of the last output.",
-     &Stats::inference_time},
+    {"request_inference_time_seconds", "From admission to the last token.", &Stats::inference_time},
     {"request_prompt_tokens", "Prompt tokens of a request.", &Stats::prompt_length},
     {"request_generation_tokens", "Tokens drawn for an output.", &Stats::generation_length},
     {"request_max_num_generation_tokens", "Tokens of a request's longest output.",
@@ -240,9 +242,11 @@ void Metrics::AddEngine(Exposition& out) const {
                    counter->value(), {{"source", source}});
   }
   for (int i = 0; i < kFinishReasons; ++i) {
-    out.AddCounter("request_success_total", "Requests by how they finished.",
-                   static_cast<double>(stats_.finished[i].value()),
-                   {{"finished_reason", kFinishNames[i]}});
+    out.AddCounter(
+        "request_success_total",
+        "Requests by the worst end of their outputs. A stop string that the last allowed "
+        "token completes counts as length.",
+        static_cast<double>(stats_.finished[i].value()), {{"finished_reason", kFinishNames[i]}});
   }
 }
 
@@ -255,9 +259,10 @@ void Metrics::AddCalls(Exposition& out) const {
                    {{"method", method}, {"code", code}, {"reason", reason}});
   }
   for (const auto& [limit, count] : overloads_) {
-    out.AddCounter("requests_overloaded_total",
-                   "Calls refused as SERVER_OVERLOADED, by the setting whose limit was reached.",
-                   static_cast<double>(count), {{"limit", limit}});
+    out.AddCounter(
+        "requests_overloaded_total",
+        "Calls refused or ended as SERVER_OVERLOADED, by the setting whose limit was reached.",
+        static_cast<double>(count), {{"limit", limit}});
   }
   for (const Listener& listener : listeners_) {
     out.AddGauge("connections", "Connections that are open, by listener.",

@@ -145,10 +145,10 @@ std::string OpenAiReply::OnDelta(size_t index, const DeltaEvent& delta, const En
   // A prompt-only reply hides the one token that the engine had to generate.
   const DeltaEvent nothing;
   const DeltaEvent& shown = format_.prompt_only ? nothing : delta;
-  choice.completion_tokens += shown.count;
   const bool first = !choice.begun;
   if (first) Open(choice, PromptOf(index));
   if (format_.stream) return DeltaEvents(index, shown, end, first);
+  choice.completion_tokens += shown.count;
   Keep(choice, shown);
   if (end != nullptr) WriteChoice(index, *end);
   return "";
@@ -159,6 +159,7 @@ std::string OpenAiReply::DeltaEvents(size_t index, const DeltaEvent& delta, cons
   Choice& choice = choices_[index];
   Prompt& prompt = PromptOf(index);
   std::string events = first && chat() ? RoleEvent(index) : "";
+  choice.completion_tokens += delta.count;
   // An echo and the prompt's ids are sent with a completion's first event.
   const bool opens = first && !chat() && (format_.echo || format_.token_ids);
   // A token without text also makes an event: clients count events as tokens.

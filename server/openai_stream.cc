@@ -150,7 +150,7 @@ void OpenAiStream::OnChunk(size_t index, const ReplyChunk& chunk) {
   const std::string events = wanted ? reply_.OnChunk(index, chunk) : "";
   std::lock_guard lock(mutex_);
   Part& part = *parts_[index];
-  if (!chunk.ends.empty()) finish_ = NameOf(chunk.ends.back().reason);
+  NoteEnds(chunk.ends, &worst_end_);
   if (status_.ok()) Pend(events);
   if (!chunk.last) {
     part.waits = status_.ok() && !pending_.empty();
@@ -161,9 +161,10 @@ void OpenAiStream::OnChunk(size_t index, const ReplyChunk& chunk) {
     if (chunk.usage) {
       usage_.prompt_tokens += chunk.usage->prompt_tokens;
       usage_.cached_tokens += chunk.usage->cached_tokens;
-      usage_.completion_tokens += chunk.usage->completion_tokens;
-      usage_.queued_s = std::max(usage_.queued_s, chunk.usage->queued_s);
-      usage_.first_token_s = std::max(usage_.first_token_s, chunk.usage->first_token_s);
+      if (!format_.prompt_only) usage_.completion_tokens += chunk.usage->completion_tokens;
+      const double first_token_s = chunk.usage->first_token_s;
+      const bool first = usage_.first_token_s == 0 || first_token_s < usage_.first_token_s;
+      if (first && first_token_s > 0) usage_.first_token_s = first_token_s;
     }
     if (absl::IsCancelled(chunk.status)) {
       EndAborted();
@@ -233,7 +234,7 @@ void OpenAiStream::Skip(size_t index) {
   for (int32_t i = 0; i < format_.n; ++i) {
     chunk.ends.push_back({.index = i, .reason = EndReason::kAbort, .stop_string = {}});
   }
-  finish_ = NameOf(EndReason::kAbort);
+  worst_end_ = EndReason::kAbort;
   Pend(reply_.OnChunk(index, chunk));
 }
 
@@ -309,7 +310,7 @@ absl::Status OpenAiStream::Told() const {
 CallRecord OpenAiStream::Record() const {
   CallRecord record = call_.Record(request_id_);
   record.SetError(Told());
-  if (status_.ok()) record.reason = finish_;
+  if (status_.ok() && worst_end_) record.reason = NameOf(*worst_end_);
   record.usage = usage_;
   return record;
 }

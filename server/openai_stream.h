@@ -41,7 +41,7 @@ class OpenAiStream : public std::enable_shared_from_this<OpenAiStream> {
       stream_.Bring(index_, std::move(chunk));
       return false;
     }
-    void Break(absl::Status) override {}  // never called: see Write
+    void Break(absl::Status, const UsageEvent&) override {}  // never called: see Write
 
     std::optional<std::string> echo;  // the prompt's text, if it came as text and is to be echoed
     std::shared_ptr<Reply> reply;     // once accepted
@@ -99,10 +99,10 @@ class OpenAiStream : public std::enable_shared_from_this<OpenAiStream> {
   bool writing_ = false;
   // Set with the reason once nothing more can be sent.
   std::optional<HttpEnd> abandoned_;
-  std::string pending_;      // at most one chunk per part
-  absl::Status status_;      // of the whole call
-  bool aborted_ = false;     // see EndAborted
-  const char* finish_ = "";  // the last finish reason, for the log
+  std::string pending_;                 // at most one chunk per part
+  absl::Status status_;                 // of the whole call
+  bool aborted_ = false;                // see EndAborted
+  std::optional<EndReason> worst_end_;  // for the log
   UsageEvent usage_;
 };
 

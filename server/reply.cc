@@ -148,7 +148,7 @@ void Reply::BreakIfStalled(SteadyTime now) {
     // A slow client that holds nothing up costs nothing. The last chunk is different: no news can
     // follow it, so it must be sent in any case.
     if (!last_sent_ && !HasNews()) return;
-    if (ReplySink* sink = std::exchange(sink_, nullptr)) sink->Break(SlowReader());
+    if (ReplySink* sink = std::exchange(sink_, nullptr)) sink->Break(SlowReader(), Usage());
   }
   Cancel(FinishReason::kSlowReader);
   WriteDone();
@@ -184,7 +184,7 @@ void Reply::Take() {
     Finish finish;
     if (outbox_->Finished(output.delta.index, &finish)) EndOutput(output, finish);
   }
-  if (finished_ == options_.outputs) EndReply();
+  if (finished_ == options_.outputs) usage_ = Usage();
 }
 
 // Sent with the first token, so that clients which time the first event time the first token.
@@ -271,15 +271,16 @@ void Reply::EndOutput(Output& output, const Finish& finish) {
   ends_.push_back(std::move(end));
 }
 
-void Reply::EndReply() {
+UsageEvent Reply::Usage() const {
   const Timeline times = outbox_->timeline();
-  usage_.emplace();
-  usage_->prompt_tokens = outbox_->prompt_tokens();
-  usage_->cached_tokens = std::max(0, outbox_->cached_tokens());
-  for (const Output& output : outputs_) usage_->completion_tokens += output.tokens;
-  usage_->queued_s = Elapsed(times.arrival, times.admitted);
-  usage_->first_token_s = Elapsed(times.arrival, times.first_token);
-  usage_->total_s = Elapsed(times.arrival, times.finished);
+  UsageEvent usage;
+  usage.prompt_tokens = outbox_->prompt_tokens();
+  usage.cached_tokens = std::max(0, outbox_->cached_tokens());
+  for (const Output& output : outputs_) usage.completion_tokens += output.tokens;
+  usage.queued_s = Elapsed(times.arrival, times.admitted);
+  usage.first_token_s = Elapsed(times.arrival, times.first_token);
+  usage.total_s = Elapsed(times.arrival, times.finished);
+  return usage;
 }
 
 ReplyChunk Reply::TakeChunk() {

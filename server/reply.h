@@ -104,7 +104,7 @@ class Reply : public std::enable_shared_from_this<Reply> {
   void FlushText(Output& output, bool whole);
   void CheckMatch(Output& output);
   void EndOutput(Output& output, const Finish& finish);
-  void EndReply();
+  UsageEvent Usage() const;  // so far
   ReplyChunk TakeChunk();
   bool Stalled(SteadyTime now);
 

@@ -3,6 +3,7 @@
 #ifndef BARAM_SERVER_REPLY_EVENTS_H_
 #define BARAM_SERVER_REPLY_EVENTS_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -29,6 +30,7 @@ struct DeltaEvent {
   std::vector<TokenResult> tokens;  // the same tokens, if Call requested ids or log-probabilities
 };
 
+// From the best end to the worst.
 enum class EndReason : uint8_t { kStop, kLength, kAbort };
 
 // The spelling in OpenAI's finish_reason, logs and metrics.
@@ -71,6 +73,11 @@ struct ReplyChunk {
   absl::Status status;
 };
 
+// The reason of a call with several outputs: the worst.
+inline void NoteEnds(const std::vector<EndEvent>& ends, std::optional<EndReason>* worst) {
+  for (const EndEvent& end : ends) *worst = std::max(worst->value_or(end.reason), end.reason);
+}
+
 // A front end's stream, or its single answer: for gRPC's two calls, and for a prompt over HTTP.
 // Both methods are called only on the delivery thread, and must not block. See reply.h for the life
 // of a reply.
@@ -85,8 +92,8 @@ class ReplySink {
   virtual bool Write(ReplyChunk chunk) = 0;
   // The client was too slow with a chunk that delivery watched (see ReplyLimits), and the reply has
   // been cancelled: break the connection. Nothing is called after this; `status` is for the log, or
-  // for a client that reads on.
-  virtual void Break(absl::Status status) = 0;
+  // for a client that reads on, `so_far` for the log.
+  virtual void Break(absl::Status status, const UsageEvent& so_far) = 0;
 };
 
 }  // namespace baram::server

@@ -87,8 +87,8 @@ class Serving {
   const EngineInfo& info() const { return engine_.info(); }
   Engine& engine() const { return engine_; }
   const PromptReader& prompts() const { return prompts_; }
-  // Unfinished requests, and texts that wait to be read.
-  int64_t unfinished() const { return engine_.unfinished() + pool_.waiting(); }
+  // Unfinished requests, and texts that wait to be read or are being read.
+  int64_t unfinished() const { return engine_.unfinished() + pool_.unfinished(); }
   TextPool& pool() const { return pool_; }
   // What all answers of both front ends keep until they can be sent.
   KeptAnswers& kept() { return kept_; }

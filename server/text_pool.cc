@@ -52,6 +52,11 @@ int64_t TextPool::waiting() const {
   return static_cast<int64_t>(queue_.size());
 }
 
+int64_t TextPool::unfinished() const {
+  std::lock_guard lock(mutex_);
+  return static_cast<int64_t>(queue_.size()) + running_texts_;
+}
+
 bool TextPool::idle() const {
   std::lock_guard lock(mutex_);
   return outputs_.empty() && queue_.empty() && running_ == 0;
@@ -108,12 +113,14 @@ void TextPool::Work() {
     // An expired job takes no time.
     const bool is_long = job.is_long() && std::chrono::steady_clock::now() < job.deadline;
     ++running_;
+    ++running_texts_;
     running_long_ += is_long;
     lock.unlock();
     job.work();
     job = {};  // as in RunNextOutput
     lock.lock();
     --running_;
+    --running_texts_;
     running_long_ -= is_long;
   }
 }

@@ -47,6 +47,8 @@ class TextPool {
   void RunOutput(std::function<void()> job);
   // Jobs of Run that are waiting.
   int64_t waiting() const;
+  // Jobs of Run that are waiting or running.
+  int64_t unfinished() const;
   // Whether no job is queued or running.
   bool idle() const;
   // Refuses new texts from now on, runs what is queued, joins. Not from a job.
@@ -74,7 +76,8 @@ class TextPool {
   std::deque<std::function<void()>> outputs_;  // queued by RunOutput
   std::deque<Job> queue_;                      // queued by Run
   size_t bytes_ = 0;                           // of queue_
-  int32_t running_ = 0, running_long_ = 0;
+  int32_t running_ = 0;  // jobs of both kinds; of Run, and of these the long ones:
+  int32_t running_texts_ = 0, running_long_ = 0;
   bool closing_ = false;
   std::vector<std::thread> threads_;
 };

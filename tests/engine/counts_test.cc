@@ -132,8 +132,8 @@ TEST(CountsTest, MeasuresWhatItDoes) {
   expect("inter_token", stats.inter_token, 3, 0.003);
   expect("time_per_output_token", stats.time_per_output_token, 2, 0.002);
   expect("prefill_time", stats.prefill_time, 1, 0.001);
-  expect("decode_time", stats.decode_time, 1, 0.005);
-  expect("inference_time", stats.inference_time, 1, 0.006);
+  expect("decode_time", stats.decode_time, 1, 0.004);  // to the last token
+  expect("inference_time", stats.inference_time, 1, 0.005);
   expect("e2e", stats.e2e, 1, 0.006);
   expect("prompt_length", stats.prompt_length, 1, 20);
   expect("computed_prompt", stats.computed_prompt, 1, 20);
@@ -144,6 +144,39 @@ TEST(CountsTest, MeasuresWhatItDoes) {
   // 20 prompt tokens, 4 of them computed again for the second output; 1 for each generated token
   // but the first.
   expect("step_tokens", stats.step_tokens, 6, 27);
+}
+
+// What ended early says nothing about how long requests take, or are.
+TEST(CountsTest, MeasuresOnlyWhatEndedByItself) {
+  EngineRig rig({}, SmallConfig(), {0});
+  Client* cancelled = rig.Submit(MakeRequest(RandomPrompt(1, 5), 9));
+  Request both = MakeRequest(RandomPrompt(2, 5), 9);
+  both.n = 2;
+  Client* partly = rig.Submit(std::move(both));
+  rig.Turn();
+  rig.Turn();
+  cancelled->outbox->Cancel();
+  partly->outbox->StopAt(0);
+  rig.Turn();
+  partly->outbox->Cancel(FinishReason::kSlowReader);
+  ASSERT_TRUE(rig.Finish());
+  const Stats& stats = rig.core().stats();
+  EXPECT_EQ(stats.finished[static_cast<size_t>(FinishReason::kCancelled)].value(), 1u);
+  EXPECT_EQ(stats.finished[static_cast<size_t>(FinishReason::kSlowReader)].value(), 1u);
+  const auto count = [](const Histogram& histogram) {
+    uint64_t seen = 0;
+    for (size_t i = 0; i <= histogram.bounds().size(); ++i) seen += histogram.bucket(i);
+    return seen;
+  };
+  EXPECT_EQ(count(stats.ttft), 2u);
+  EXPECT_EQ(count(stats.queue_time), 2u);
+  EXPECT_EQ(count(stats.generation_length), 1u) << "of the output that stopped";
+  for (const Histogram* histogram :
+       {&stats.e2e, &stats.prefill_time, &stats.decode_time, &stats.inference_time,
+        &stats.prompt_length, &stats.computed_prompt, &stats.asked_outputs, &stats.asked_tokens,
+        &stats.longest_output}) {
+    EXPECT_EQ(count(*histogram), 0u);
+  }
 }
 
 // Its only token is in flight when it is preempted, so it ends without running again; with two

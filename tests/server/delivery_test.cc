@@ -33,9 +33,10 @@ class HeldSink final : public ReplySink {
     chunks_.push_back(std::move(chunk));
     return watched_;
   }
-  void Break(absl::Status status) override {
+  void Break(absl::Status status, const UsageEvent& so_far) override {
     std::lock_guard lock(mutex_);
     broken_ = std::move(status);
+    used_ = so_far;
   }
 
   size_t chunks() const {
@@ -50,12 +51,17 @@ class HeldSink final : public ReplySink {
     std::lock_guard lock(mutex_);
     return broken_;
   }
+  UsageEvent used() const {
+    std::lock_guard lock(mutex_);
+    return used_;
+  }
 
  private:
   const bool watched_;
   mutable std::mutex mutex_;
   std::vector<ReplyChunk> chunks_;
   absl::Status broken_;
+  UsageEvent used_;  // when it was broken
 };
 
 // A reply, and the engine's side of it.

@@ -311,6 +311,53 @@ TEST_F(OpenAiLogTest, AReaderWhoStopsIsASlowReader) {
   EXPECT_TRUE(Comes([&] { return server().idle() && server().open_http_connections() == 0; }));
 }
 
+// It is told with what it used, although its last chunk was never written.
+TEST_F(OpenAiLogTest, AStreamThatIsCutOffTellsWhatItUsed) {
+  const std::string log = Logged([&] {
+    StartServer([](server::Config& config) {
+      config.stream_tokens = 16;
+      config.stream_bytes = 1024;
+      config.slow_reader_s = 0.2;
+    });
+    grpc::ChannelArguments arguments;
+    arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);  // keeps the flow-control window small
+    const auto stub = v1::Inference::NewStub(NewChannel(arguments));
+    v1::GenerateRequest request = TextRequest("hello", 400);
+    request.mutable_sampling()->set_n(8);
+    request.mutable_output()->set_logprobs(20);
+    grpc::ClientContext context;
+    const auto reader = stub->Generate(&context, request);
+    EXPECT_TRUE(Comes([&] { return ServerFixture::Counted("method=\"Generate\"").calls == 1; }));
+  });
+  EXPECT_THAT(log, ContainsRegex("call Generate RESOURCE_EXHAUSTED SLOW_READER id=.* prompt=[1-9] "
+                                 "cached=0 completion=[1-9][0-9]+ first_ms="));
+}
+
+// The first of several prompts to have one; the others wait for it here.
+TEST_F(OpenAiLogTest, TheFirstTokenIsTheCallsFirst) {
+  const std::string log = Logged([&] {
+    StartServer([](server::Config& config) { config.max_num_seqs = 1; });
+    EXPECT_EQ(Ask(Post("/v1/completions",
+                       R"({"prompt":["a","b","c"],"max_tokens":200,"ignore_eos":true})"))
+                  .status,
+              200);
+  });
+  const auto number = [&](const std::string& name) {
+    return std::stod(log.substr(log.find(name + "=") + name.size() + 1));
+  };
+  EXPECT_LT(number(" first_ms"), number(" ms") / 2);
+}
+
+TEST_F(OpenAiLogTest, AnEchoAloneUsesNoTokens) {
+  const std::string log = Logged([&] {
+    StartServer();
+    EXPECT_EQ(
+        Ask(Post("/v1/completions", R"({"prompt":"hello","max_tokens":0,"echo":true})")).status,
+        200);
+  });
+  EXPECT_THAT(log, ContainsRegex("call /v1/completions 200 length .* completion=0 "));
+}
+
 // The first prompt's text is ready long before the second one is read, and waits for it.
 TEST_F(OpenAiLogTest, WhatWaitsForAnotherPromptHasNoSlowReader) {
   StartServer([](server::Config& config) {

@@ -256,6 +256,13 @@ TEST_F(OpenAiReplyTest, ContinuousUsage) {
   EXPECT_EQ(usage["completion_tokens"], 2);
   EXPECT_EQ(usage["prompt_tokens"], Ids("Hi").size());
   EXPECT_EQ(usage["prompt_tokens_details"]["cached_tokens"], 1);
+
+  OpenAiReply& chat = Chat(
+      R"(,"stream":true,"stream_options":{"include_usage":true,"continuous_usage_stats":true})");
+  const std::vector<Json> events = Events(chat.OnChunk(0, Chunk({two}, {}, PromptEvent{2, 1, {}})));
+  ASSERT_EQ(events.size(), 2u);
+  EXPECT_EQ(events[0]["usage"]["completion_tokens"], 0) << "the role";
+  EXPECT_EQ(events[1]["usage"]["completion_tokens"], 2);
 }
 
 TEST_F(OpenAiReplyTest, ChatLogprobs) {

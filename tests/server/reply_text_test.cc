@@ -29,7 +29,7 @@ class EndedSink final : public ReplySink {
     if (!chunk.ends.empty()) ended.end = chunk.ends.back();
     return false;
   }
-  void Break(absl::Status) override {}
+  void Break(absl::Status, const UsageEvent&) override {}
 
   Ended ended;
 };
@@ -134,6 +134,21 @@ TEST_F(ReplyTextTest, AStopStringMayBeginWithinTheFirstTokens) {
   EXPECT_EQ(text_of(3, {b, a, a, b}), std::pair(std::string("baab"), false));
   EXPECT_EQ(text_of(2, {a, a, a, b}), std::pair(std::string("a"), true));
   EXPECT_EQ(text_of(3, {a, a, a}), std::pair(std::string("aaa"), false)) << "nothing is held back";
+}
+
+// Whichever ends last.
+TEST(NoteEndsTest, TheWorstReasonIsTheCalls) {
+  std::optional<EndReason> worst;
+  const auto note = [&worst](const std::vector<EndReason>& reasons) {
+    std::vector<EndEvent> ends(reasons.size());
+    for (size_t i = 0; i < reasons.size(); ++i) ends[i].reason = reasons[i];
+    NoteEnds(ends, &worst);
+    return worst;
+  };
+  EXPECT_EQ(note({}), std::nullopt);
+  EXPECT_EQ(note({EndReason::kStop}), EndReason::kStop);
+  EXPECT_EQ(note({EndReason::kLength, EndReason::kStop}), EndReason::kLength);
+  EXPECT_EQ(note({EndReason::kStop}), EndReason::kLength);
 }
 
 }  // namespace

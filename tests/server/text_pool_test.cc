@@ -122,6 +122,7 @@ TEST(TextPoolTest, ALongTextWhoseTimeIsOverWaitsForNoOther) {
   EXPECT_EQ(ended.get_future().wait_for(std::chrono::seconds(20)), std::future_status::ready);
   EXPECT_GE(std::chrono::steady_clock::now(), soon);
   EXPECT_EQ(pool.waiting(), 1) << "who has time waits";
+  EXPECT_EQ(pool.unfinished(), 2) << "the one that runs counts too";
   held.set_value();
   last.get_future().wait();
 }
