@@ -7,6 +7,7 @@
 // only delivery may touch it.
 #include "server/grpc_generate.h"
 
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -19,6 +20,7 @@
 #include "server/grpc_messages.h"
 #include "server/grpc_reply.h"
 #include "server/grpc_status.h"
+#include "server/grpc_wire.h"
 #include "server/request_id.h"
 
 namespace baram::server {
@@ -40,51 +42,42 @@ size_t EntriesOf(const ReplyChunk& chunk) {
 // State that both calls keep from their start to their log line.
 class GenerateCall {
  public:
-  GenerateCall(Serving& serving, CallLog& log, const char* method,
-               grpc::CallbackServerContext* context, const v1::GenerateRequest& request)
-      : serving_(serving),
+  GenerateCall(const GrpcCalls& calls, const char* method, grpc::CallbackServerContext* context,
+               const grpc::ByteBuffer* request)
+      : serving_(calls.serving),
         context_(context),
-        logged_(log, method, *context),
-        place_(serving.NewPlace()),
-        writer_(serving.prompts().tokenizer(), request.output()) {
-    if (!request.request_id().empty()) request_id() = request.request_id();
+        logged_(calls.log, method, *context),
+        place_(serving_.NewPlace()),
+        deadline_(serving_.Deadline(logged_.arrival(), TimeLeft(*context))),
+        message_(TakeMessage(request)) {
+    // The field identifies one call. Proxies write the metadata, the same into several calls.
+    const std::string id = StringField(message_, v1::GenerateRequest::kRequestIdFieldNumber);
+    own_id_ = !id.empty();
+    if (own_id_) request_id() = id;
     if (request_id().empty()) request_id() = NewRequestId();
   }
 
   // Calls `refused` with the reason, or has chunks delivered to `sink`. See Call::one_message.
-  template <typename Refused>
-  void Start(const v1::GenerateRequest& request, ReplySink* sink, Refused refused,
-             std::optional<OneMessage> one_message = {}) {
+  using Refused = std::function<void(const absl::Status&)>;
+  void Start(ReplySink* sink, const Refused& refused, std::optional<OneMessage> one_message = {}) {
     if (absl::Status id = CheckRequestId(request_id()); !id.ok()) {
       request_id().clear();  // it would go into the log
       return refused(id);
     }
     context_->AddInitialMetadata(kRequestIdKey, request_id());
-    absl::StatusOr<Call> call = ToCall(request, serving_);
-    if (!call.ok()) return refused(call.status());
-    call->request_id = request_id();
-    // The field identifies one call. Proxies write the metadata, the same into several calls.
-    call->own_id = !request.request_id().empty();
-    call->one_message = one_message;
-    call->arrival = logged_.arrival();
-    call->deadline = serving_.Deadline(call->arrival, TimeLeft(*context_));
-    const auto done = [this, refused](size_t, absl::StatusOr<Accepted> accepted) {
-      if (!accepted.ok()) {
-        refused(accepted.status());
-        return false;
-      }
-      std::optional<FinishReason> cancelled;
-      std::shared_ptr<Reply> reply = accepted->reply;
-      {
-        std::lock_guard lock(mutex_);
-        prompt_ids_ = std::move(accepted->prompt_ids);
-        reply_ = reply;
-        cancelled = cancelled_;
-      }
-      if (cancelled) reply->Cancel(*cancelled);
-      return true;
+    if (ParsesQuickly(message_, *v1::GenerateRequest::descriptor())) {
+      return Read(sink, refused, one_message, /*on_text_pool=*/false);
+    }
+    // A drain waits for the pool, so nothing new enters it during one.
+    if (absl::Status no = serving_.CheckAccepting(); !no.ok()) return refused(no);
+    place_->Enter(request_id());
+    const auto read = [=, this] {
+      const absl::Status wanted = serving_.CheckWanted(*place_, deadline_);
+      if (!wanted.ok()) return refused(place_->LeaveRefused(wanted));
+      Read(sink, refused, one_message, /*on_text_pool=*/true);
     };
-    serving_.Start(*std::move(call), {sink}, done, place_);
+    if (serving_.pool().Run(message_.Length(), deadline_, read)) return;
+    refused(place_->LeaveRefused(TooManyTexts()));
   }
 
   void Cancel() {
@@ -148,17 +141,59 @@ class GenerateCall {
   // Valid from the first chunk on:
   Reply& reply() const { return *reply_; }
   ChunkMessages Messages(ReplyChunk chunk) const {
-    return {writer_, std::move(chunk), logged_.record().request_id, prompt_ids_};
+    return {*writer_, std::move(chunk), logged_.record().request_id, prompt_ids_};
   }
 
  private:
   std::string& request_id() { return logged_.record().request_id; }
 
+  // The call, without what is known of it besides its message.
+  absl::StatusOr<Call> TakeCall() {
+    v1::GenerateRequest request;
+    const auto most = static_cast<size_t>(serving_.config().max_body_bytes);
+    absl::Status status = ParseMessage(&message_, most, &request);
+    if (!status.ok()) return status;
+    writer_.emplace(serving_.prompts().tokenizer(), request.output());
+    return ToCall(request, serving_);
+  }
+
+  void Read(ReplySink* sink, const Refused& refused, const std::optional<OneMessage>& one_message,
+            bool on_text_pool) {
+    absl::StatusOr<Call> call = TakeCall();
+    if (!call.ok()) return refused(place_->LeaveRefused(call.status()));
+    call->request_id = request_id();
+    call->own_id = own_id_;
+    call->one_message = one_message;
+    call->arrival = logged_.arrival();
+    call->deadline = deadline_;
+    const auto done = [this, refused](size_t, absl::StatusOr<Accepted> accepted) {
+      if (!accepted.ok()) {
+        refused(accepted.status());
+        return false;
+      }
+      std::optional<FinishReason> cancelled;
+      std::shared_ptr<Reply> reply = accepted->reply;
+      {
+        std::lock_guard lock(mutex_);
+        prompt_ids_ = std::move(accepted->prompt_ids);
+        reply_ = reply;
+        cancelled = cancelled_;
+      }
+      if (cancelled) reply->Cancel(*cancelled);
+      return true;
+    };
+    if (on_text_pool) return serving_.Read(*call, {sink}, done, *place_);
+    serving_.Start(*std::move(call), {sink}, done, place_);
+  }
+
   Serving& serving_;
   grpc::CallbackServerContext* const context_;
   LoggedCall logged_;
   const Serving::Place place_;
-  const EventWriter writer_;
+  const SteadyTime deadline_;
+  grpc::ByteBuffer message_;            // until it is parsed
+  bool own_id_ = false;                 // the message has a request_id
+  std::optional<EventWriter> writer_;   // once the message is parsed
   std::optional<EndReason> worst_end_;  // of what delivery wrote
 
   std::mutex mutex_;  // guards what follows until the first chunk; then it is constant
@@ -170,13 +205,12 @@ class GenerateCall {
   std::vector<int32_t> prompt_ids_;
 };
 
-class GenerateStream final : public grpc::ServerWriteReactor<v1::GenerateResponse>,
-                             public ReplySink {
+class GenerateStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer>, public ReplySink {
  public:
-  GenerateStream(Serving& serving, CallLog& log, grpc::CallbackServerContext* context,
-                 const v1::GenerateRequest& request)
-      : call_(serving, log, "Generate", context, request) {
-    call_.Start(request, this, [this](const absl::Status& status) { Finish(call_.End(status)); });
+  GenerateStream(const GrpcCalls& calls, grpc::CallbackServerContext* context,
+                 const grpc::ByteBuffer* request)
+      : call_(calls, "Generate", context, request) {
+    call_.Start(this, [this](const absl::Status& status) { Finish(call_.End(status)); });
   }
 
   // --- delivery thread
@@ -210,7 +244,7 @@ class GenerateStream final : public grpc::ServerWriteReactor<v1::GenerateRespons
       more = ok && !broken_ && more_;
     }
     if (more) {
-      call_.reply().Progressed(static_cast<int64_t>(message_.ByteSizeLong()));
+      call_.reply().Progressed(static_cast<int64_t>(message_.Length()));
       return WriteNext();
     }
     if (!ok) call_.Cancel();
@@ -228,13 +262,18 @@ class GenerateStream final : public grpc::ServerWriteReactor<v1::GenerateRespons
   // ping.
   void OnChunk(ReplyChunk chunk) {
     messages_.emplace(call_.Messages(std::move(chunk)));
-    if (messages_->Next(&next_)) return WriteNext();
+    MakeNext();
+    if (more_) return WriteNext();
     Written();
+  }
+  void MakeNext() {
+    v1::GenerateResponse message;
+    more_ = messages_->Next(&message);
+    if (more_) next_ = Serialized(message);
   }
   void WriteNext() {
     message_.Swap(&next_);
-    next_.Clear();
-    more_ = messages_->Next(&next_);
+    MakeNext();
     if (!more_ && final_) {
       StartWriteAndFinish(&message_, grpc::WriteOptions(), call_.End(*final_));
     } else {
@@ -259,7 +298,7 @@ class GenerateStream final : public grpc::ServerWriteReactor<v1::GenerateRespons
   GenerateCall call_;
   // Touched only by the thread that makes the one write.
   std::optional<ChunkMessages> messages_;  // of the chunk being written
-  v1::GenerateResponse message_, next_;    // in flight, and the one after it
+  grpc::ByteBuffer message_, next_;        // in flight, and the one after it
   bool more_ = false;                      // next_ holds a message
 
   std::mutex mutex_;      // guards what follows
@@ -269,16 +308,15 @@ class GenerateStream final : public grpc::ServerWriteReactor<v1::GenerateRespons
 
 class GenerateUnary final : public grpc::ServerUnaryReactor, public ReplySink {
  public:
-  GenerateUnary(Serving& serving, CallLog& log, UnreadAnswers& unread,
-                grpc::CallbackServerContext* context, const v1::GenerateRequest& request,
-                v1::GenerateOnceResponse* response)
-      : call_(serving, log, "GenerateOnce", context, request),
-        all_kept_(serving.kept()),
-        all_unread_(unread),
-        response_(response),
-        max_bytes_(serving.config().max_reply_bytes) {
+  GenerateUnary(const GrpcCalls& calls, grpc::CallbackServerContext* context,
+                const grpc::ByteBuffer* request, grpc::ByteBuffer* response)
+      : call_(calls, "GenerateOnce", context, request),
+        all_kept_(calls.serving.kept()),
+        all_unread_(calls.unread),
+        answer_(response),
+        max_bytes_(calls.serving.config().max_reply_bytes) {
     call_.Start(
-        request, this, [this](const absl::Status& status) { Finish(call_.End(status)); },
+        this, [this](const absl::Status& status) { Finish(call_.End(status)); },
         OneMessage{.max_bytes = max_bytes_,
                    .setting = "--max-reply-bytes",
                    .instead = "use Generate, which sends them in several messages, or "});
@@ -323,12 +361,12 @@ class GenerateUnary final : public grpc::ServerUnaryReactor, public ReplySink {
     if (!last) return call_.reply().WriteDone();
     const absl::Status end = EndOf(status);
     if (end.ok()) {
-      const auto bytes = static_cast<int64_t>(response_->ByteSizeLong());
+      *answer_ = Serialized(response_);
+      const auto bytes = static_cast<int64_t>(answer_->Length());
       unread_.emplace(all_unread_, bytes, [this] { call_.Break(SlowReader()); });
       call_.reply().WriteBegins(/*unseen_bytes=*/bytes);
-    } else {
-      *response_ = {};  // not sent, but kept until the end of the call
     }
+    response_ = {};
     kept_.reset();
     Finish(call_.End(end));
   }
@@ -344,7 +382,7 @@ class GenerateUnary final : public grpc::ServerUnaryReactor, public ReplySink {
 
   void Add(v1::GenerateResponse& message) {
     if (message.has_prompt()) {
-      response_->mutable_prompt()->MergeFrom(message.prompt());
+      response_.mutable_prompt()->MergeFrom(message.prompt());
     } else if (message.has_delta()) {
       v1::GenerateOnceResponse::Output* output = At(message.delta().index());
       output->mutable_text()->append(message.delta().text());
@@ -353,30 +391,31 @@ class GenerateUnary final : public grpc::ServerUnaryReactor, public ReplySink {
     } else if (message.has_finish()) {
       *At(message.finish().index())->mutable_finish() = message.finish();
     } else if (message.has_usage()) {
-      *response_->mutable_usage() = message.usage();
+      *response_.mutable_usage() = message.usage();
     }
     kept_->Add(static_cast<int64_t>(message.SpaceUsedLong()));
     // The sum over messages overestimates the reply, and the more messages the more so. What counts
     // is the reply's own size; it is computed only when the sum exceeds the limit.
     bytes_ += static_cast<int64_t>(message.ByteSizeLong());
     if (bytes_ <= max_bytes_) return;
-    bytes_ = static_cast<int64_t>(response_->ByteSizeLong());
+    bytes_ = static_cast<int64_t>(response_.ByteSizeLong());
     too_large_ = bytes_ > max_bytes_;
     if (too_large_) call_.reply().Cancel();
   }
 
   v1::GenerateOnceResponse::Output* At(uint32_t index) {
-    while (static_cast<uint32_t>(response_->outputs_size()) <= index) {
-      const auto next = static_cast<uint32_t>(response_->outputs_size());
-      response_->add_outputs()->set_index(next);
+    while (static_cast<uint32_t>(response_.outputs_size()) <= index) {
+      const auto next = static_cast<uint32_t>(response_.outputs_size());
+      response_.add_outputs()->set_index(next);
     }
-    return response_->mutable_outputs(static_cast<int>(index));
+    return response_.mutable_outputs(static_cast<int>(index));
   }
 
   GenerateCall call_;
   KeptAnswers& all_kept_;
   UnreadAnswers& all_unread_;
-  v1::GenerateOnceResponse* const response_;
+  grpc::ByteBuffer* const answer_;
+  v1::GenerateOnceResponse response_;  // so far
   const int64_t max_bytes_;
   int64_t bytes_ = 0;  // of the reply, slightly overestimated
   bool too_large_ = false;
@@ -386,21 +425,17 @@ class GenerateUnary final : public grpc::ServerUnaryReactor, public ReplySink {
 
 }  // namespace
 
-grpc::ServerWriteReactor<v1::GenerateResponse>* StartGenerate(Serving& serving, CallLog& log,
-                                                              grpc::CallbackServerContext* context,
-                                                              const v1::GenerateRequest* request) {
-  auto* const call = new GenerateStream(serving, log, context, *request);
-  ReleaseRequest(*request);
-  return call;
+grpc::ServerWriteReactor<grpc::ByteBuffer>* StartGenerate(const GrpcCalls& calls,
+                                                          grpc::CallbackServerContext* context,
+                                                          const grpc::ByteBuffer* request) {
+  return new GenerateStream(calls, context, request);
 }
 
-grpc::ServerUnaryReactor* StartGenerateOnce(Serving& serving, CallLog& log, UnreadAnswers& unread,
+grpc::ServerUnaryReactor* StartGenerateOnce(const GrpcCalls& calls,
                                             grpc::CallbackServerContext* context,
-                                            const v1::GenerateRequest* request,
-                                            v1::GenerateOnceResponse* response) {
-  auto* const call = new GenerateUnary(serving, log, unread, context, *request, response);
-  ReleaseRequest(*request);
-  return call;
+                                            const grpc::ByteBuffer* request,
+                                            grpc::ByteBuffer* response) {
+  return new GenerateUnary(calls, context, request, response);
 }
 
 }  // namespace baram::server

@@ -4,22 +4,19 @@
 
 #include <grpcpp/grpcpp.h>
 
-#include "baram/v1/inference.pb.h"
-#include "server/call_log.h"
-#include "server/serving.h"
-#include "server/unread_answers.h"
+#include "server/grpc_calls.h"
 
 namespace baram::server {
 
-// Start the call and release `request`. A whole answer counts among `unread`. The reactors own
-// themselves until gRPC has called OnDone.
-grpc::ServerWriteReactor<v1::GenerateResponse>* StartGenerate(Serving& serving, CallLog& log,
-                                                              grpc::CallbackServerContext* context,
-                                                              const v1::GenerateRequest* request);
-grpc::ServerUnaryReactor* StartGenerateOnce(Serving& serving, CallLog& log, UnreadAnswers& unread,
+// Start the call and take its message. A whole answer counts as unread until it is read. The
+// reactors own themselves until gRPC has called OnDone.
+grpc::ServerWriteReactor<grpc::ByteBuffer>* StartGenerate(const GrpcCalls& calls,
+                                                          grpc::CallbackServerContext* context,
+                                                          const grpc::ByteBuffer* request);
+grpc::ServerUnaryReactor* StartGenerateOnce(const GrpcCalls& calls,
                                             grpc::CallbackServerContext* context,
-                                            const v1::GenerateRequest* request,
-                                            v1::GenerateOnceResponse* response);
+                                            const grpc::ByteBuffer* request,
+                                            grpc::ByteBuffer* response);
 
 }  // namespace baram::server
 

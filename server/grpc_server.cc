@@ -56,8 +56,9 @@ void RefuseCompression(grpc::ServerBuilder& builder) {
 
 GrpcServer::GrpcServer(ListeningSockets sockets, Serving& serving, Lifecycle& lifecycle,
                        CallLog& log)
-    : inference_(serving, log),
-      operator_(serving, lifecycle, log),
+    : unread_(kLargestUnread * serving.config().max_reply_bytes),
+      inference_({serving, log, unread_}),
+      operator_({serving, log, unread_}, lifecycle),
       address_(sockets.address()),
       acceptor_(std::move(sockets)) {}
 

@@ -15,6 +15,7 @@
 #include "server/grpc_acceptor.h"
 #include "server/grpc_service.h"
 #include "server/listening_sockets.h"
+#include "server/unread_answers.h"
 
 namespace baram::server {
 
@@ -50,6 +51,10 @@ class GrpcServer {
  private:
   GrpcServer(ListeningSockets sockets, Serving& serving, Lifecycle& lifecycle, CallLog& log);
 
+  // How many of the largest answers may wait for their readers.
+  static constexpr int64_t kLargestUnread = 16;
+
+  UnreadAnswers unread_;
   InferenceService inference_;
   OperatorService operator_;
   const std::string address_;

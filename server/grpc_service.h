@@ -1,4 +1,5 @@
-// The gRPC services of baram.v1, as callback services: no thread waits for a call.
+// The gRPC services of baram.v1, as callback services: no thread waits for a call. Their methods
+// take and give bytes (grpc_wire.h).
 #ifndef BARAM_SERVER_GRPC_SERVICE_H_
 #define BARAM_SERVER_GRPC_SERVICE_H_
 
@@ -6,68 +7,79 @@
 #include "baram/v1/operator.grpc.pb.h"
 #include "engine/steady_time.h"
 #include "server/call_log.h"
+#include "server/grpc_calls.h"
 #include "server/lifecycle.h"
 #include "server/serving.h"
 #include "server/unread_answers.h"
 
 namespace baram::server {
 
+// clang-format off
+using RawInference =
+    v1::Inference::WithRawCallbackMethod_Generate<
+    v1::Inference::WithRawCallbackMethod_GenerateOnce<
+    v1::Inference::WithRawCallbackMethod_Tokenize<
+    v1::Inference::WithRawCallbackMethod_Detokenize<
+    v1::Inference::WithRawCallbackMethod_RenderChat<
+    v1::Inference::WithRawCallbackMethod_Abort<
+    v1::Inference::WithRawCallbackMethod_ListModels<
+    v1::Inference::Service>>>>>>>;
+using RawOperator =
+    v1::Operator::WithRawCallbackMethod_GetServerInfo<
+    v1::Operator::WithRawCallbackMethod_GetLoad<
+    v1::Operator::WithRawCallbackMethod_Drain<
+    v1::Operator::Service>>>;
+// clang-format on
+
 // Owned by GrpcServer. gRPC calls its methods on its threads, concurrently; longer work goes to the
 // text pool.
-class InferenceService final : public v1::Inference::CallbackService {
+class InferenceService final : public RawInference {
  public:
-  InferenceService(Serving& serving, CallLog& log)
-      : serving_(serving), log_(log), unread_(kLargestUnread * serving.config().max_reply_bytes) {}
+  explicit InferenceService(const GrpcCalls& calls) : calls_(calls) {}
 
-  grpc::ServerWriteReactor<v1::GenerateResponse>* Generate(
-      grpc::CallbackServerContext* context, const v1::GenerateRequest* request) override;
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* Generate(grpc::CallbackServerContext* context,
+                                                       const grpc::ByteBuffer* request) override;
   grpc::ServerUnaryReactor* GenerateOnce(grpc::CallbackServerContext* context,
-                                         const v1::GenerateRequest* request,
-                                         v1::GenerateOnceResponse* response) override;
+                                         const grpc::ByteBuffer* request,
+                                         grpc::ByteBuffer* response) override;
   grpc::ServerUnaryReactor* Tokenize(grpc::CallbackServerContext* context,
-                                     const v1::TokenizeRequest* request,
-                                     v1::TokenizeResponse* response) override;
+                                     const grpc::ByteBuffer* request,
+                                     grpc::ByteBuffer* response) override;
   grpc::ServerUnaryReactor* Detokenize(grpc::CallbackServerContext* context,
-                                       const v1::DetokenizeRequest* request,
-                                       v1::DetokenizeResponse* response) override;
+                                       const grpc::ByteBuffer* request,
+                                       grpc::ByteBuffer* response) override;
   grpc::ServerUnaryReactor* RenderChat(grpc::CallbackServerContext* context,
-                                       const v1::RenderChatRequest* request,
-                                       v1::RenderChatResponse* response) override;
+                                       const grpc::ByteBuffer* request,
+                                       grpc::ByteBuffer* response) override;
   grpc::ServerUnaryReactor* Abort(grpc::CallbackServerContext* context,
-                                  const v1::AbortRequest* request,
-                                  v1::AbortResponse* response) override;
+                                  const grpc::ByteBuffer* request,
+                                  grpc::ByteBuffer* response) override;
   grpc::ServerUnaryReactor* ListModels(grpc::CallbackServerContext* context,
-                                       const v1::ListModelsRequest* request,
-                                       v1::ListModelsResponse* response) override;
+                                       const grpc::ByteBuffer* request,
+                                       grpc::ByteBuffer* response) override;
 
  private:
-  // How many of the largest answers may wait for their readers.
-  static constexpr int64_t kLargestUnread = 16;
-
-  Serving& serving_;
-  CallLog& log_;
-  UnreadAnswers unread_;
+  const GrpcCalls calls_;
 };
 
 // Like InferenceService.
-class OperatorService final : public v1::Operator::CallbackService {
+class OperatorService final : public RawOperator {
  public:
-  OperatorService(Serving& serving, Lifecycle& lifecycle, CallLog& log);
+  OperatorService(const GrpcCalls& calls, Lifecycle& lifecycle);
 
   grpc::ServerUnaryReactor* GetServerInfo(grpc::CallbackServerContext* context,
-                                          const v1::GetServerInfoRequest* request,
-                                          v1::GetServerInfoResponse* response) override;
+                                          const grpc::ByteBuffer* request,
+                                          grpc::ByteBuffer* response) override;
   grpc::ServerUnaryReactor* GetLoad(grpc::CallbackServerContext* context,
-                                    const v1::GetLoadRequest* request,
-                                    v1::GetLoadResponse* response) override;
+                                    const grpc::ByteBuffer* request,
+                                    grpc::ByteBuffer* response) override;
   grpc::ServerUnaryReactor* Drain(grpc::CallbackServerContext* context,
-                                  const v1::DrainRequest* request,
-                                  v1::DrainResponse* response) override;
+                                  const grpc::ByteBuffer* request,
+                                  grpc::ByteBuffer* response) override;
 
  private:
-  Serving& serving_;
+  const GrpcCalls calls_;
   Lifecycle& lifecycle_;
-  CallLog& log_;
   const SteadyTime started_;
 };
 

@@ -10,9 +10,9 @@
 
 namespace baram::server {
 
-// Answers of one message each, which gRPC holds until they are sent: as bytes, and as an object of
-// up to 16 times as many. If all together exceed a limit, the oldest large ones are cut off as too
-// slow, and the oldest small ones if that is not enough. Thread-safe.
+// Answers of one message each, which gRPC holds until they are sent. If all together exceed a
+// limit, the oldest large ones are cut off as too slow, and the oldest small ones if that is not
+// enough. Thread-safe.
 class UnreadAnswers {
  public:
   // `max_bytes`: on the wire.
