@@ -99,6 +99,158 @@ TEST_F(PassingTest, NoTokensAreLeftToWhoLacksScores) {
   ExpectAllExact();
 }
 
+TEST_F(PassingTest, NoTokensAreLeftToWhoWaitsForItsLeader) {
+  Begin();
+  Request request = MakeRequest(RandomPrompt(9, 4), 3);
+  request.n = 2;
+  const Client* pair = rig_->Submit(std::move(request));
+  rig_->Turn();
+  EXPECT_EQ(Read(pair), 4);
+  EXPECT_EQ(Read(long_), 16 + 12);
+  ExpectAllExact();
+}
+
+// Its last token is in flight.
+TEST_F(PassingTest, NoTokensAreLeftToWhoDrawsNoMore) {
+  rig_.emplace(FakeOptions{.planning_depth = 2}, LongConfig(), windows_);
+  long_ = Submit(400);
+  rig_->Turn();
+  const Client* shorter = rig_->Submit(MakeRequest(RandomPrompt(9, 4), 1));
+  rig_->Turn();
+  ASSERT_EQ(rig_->sequence(*shorter).draws_in_flight, 1);
+  ASSERT_EQ(rig_->sequence(*long_).planned, 16 + 12);
+  rig_->Turn();
+  EXPECT_EQ(rig_->sequence(*long_).planned, 16 + 12 + 16);
+  ExpectAllExact();
+}
+
+TEST_F(PassingTest, APromptThatFitsTheStepLeavesNothing) {
+  rig_.emplace(FakeOptions{}, LongConfig(), windows_);
+  const Client* fits = Submit(16);
+  const Client* shorter = Submit(4);
+  rig_->Turn();
+  EXPECT_EQ(Read(fits), 16);
+  EXPECT_TRUE(Waits(shorter));
+  ExpectAllExact();
+}
+
+// A more urgent request has no pages until another ends, and nobody is admitted past it.
+TEST_F(PassingTest, NoTokensAreLeftWhenNobodyIsAdmitted) {
+  constexpr int32_t kPages = 130;
+  rig_.emplace(FakeOptions{}, LongConfig(), windows_, kPages);
+  const auto urgent = [&](int32_t tokens, int32_t output) {
+    Request request = MakeRequest(RandomPrompt(++seed_, tokens), output);
+    request.priority = -1;
+    return rig_->Submit(std::move(request));
+  };
+  const Client* decoding = urgent(80, 60);
+  do {
+    rig_->Turn();
+  } while (rig_->sequence(*decoding).output_tokens() == 0);
+  long_ = Submit(400);
+  rig_->Turn();
+  ASSERT_EQ(Read(long_), 15);
+  const Client* large = urgent(440, 1);
+  const Client* shorter = Submit(4);
+  rig_->Turn();
+  EXPECT_TRUE(Waits(large));
+  EXPECT_TRUE(Waits(shorter));
+  EXPECT_EQ(Read(long_), 15 + 15);
+  ExpectAllExact();
+}
+
+// The long one still takes 96 pages, and one stays free for each that runs.
+TEST_F(PassingTest, EachThatPassesLeavesAPageFreeForTheNext) {
+  constexpr int32_t kPages = 103;
+  Begin(LongConfig(), kPages);
+  const Client* first = Submit(4);
+  const Client* second = Submit(4);
+  rig_->Turn();
+  EXPECT_EQ(Read(first), 4);
+  EXPECT_TRUE(Waits(second));
+  EXPECT_EQ(Read(long_), 16 + 12) << "no tokens are kept for who cannot run";
+  ExpectAllExact();
+}
+
+TEST_F(PassingTest, WhoPassesOneThatPassesLeavesTheNextItsSlotToo) {
+  EngineConfig config = LongConfig();
+  config.max_num_seqs = 4;
+  Begin(config);
+  const Client* next = Submit(400);
+  const Client* medium = Submit(190);
+  const Client* first = Submit(3);
+  const Client* second = Submit(3);
+  rig_->Turn();
+  EXPECT_TRUE(Waits(next));
+  EXPECT_EQ(Read(long_), 16 + 8);
+  EXPECT_EQ(Read(medium), 5) << "only for those that can run";
+  EXPECT_EQ(Read(first), 3);
+  EXPECT_TRUE(Waits(second));
+  ExpectAllExact();
+}
+
+TEST_F(PassingTest, WhoFindsScoresLeftPassesALongPromptThatIsScored) {
+  EngineConfig config = LongConfig();
+  config.mixed_step_tokens = 8;
+  config.max_logit_rows = 16;
+  rig_.emplace(FakeOptions{}, config, windows_);
+  Submit(4);  // decodes in the next step
+  rig_->Turn();
+  const auto scored = [&](int32_t tokens) {
+    Request request = MakeRequest(RandomPrompt(++seed_, tokens), 3);
+    request.prompt_logprobs = 0;
+    return rig_->Submit(std::move(request));
+  };
+  long_ = scored(400);
+  const Client* shorter = scored(3);
+  rig_->Turn();
+  EXPECT_EQ(Read(long_), 5);
+  EXPECT_EQ(Read(shorter), 3);
+  ExpectAllExact();
+}
+
+// It recomputes what was scored before.
+TEST_F(PassingTest, APreemptedPromptNeedsNoScoresAgainToPass) {
+  EngineConfig config = LongConfig();
+  config.max_num_seqs = 3;
+  config.max_logit_rows = 4;
+  config.prefix_cache = false;
+  Begin(config);
+  const auto scored = [&](int32_t tokens, int32_t priority) {
+    Request request = MakeRequest(RandomPrompt(++seed_, tokens), 3);
+    request.priority = priority;
+    request.prompt_logprobs = 0;
+    return rig_->Submit(std::move(request));
+  };
+  const Client* victim = scored(20, 0);
+  for (int turn = 0; turn < 2; ++turn) rig_->Turn();
+  ASSERT_EQ(Read(victim), 8);
+  scored(100, -1);  // takes all scores from now on
+  rig_->Submit(Urgent());
+  rig_->Turn();
+  ASSERT_EQ(rig_->sequence(*victim).preemptions, 1);
+  const int32_t read = Read(long_);
+  rig_->Turn();
+  EXPECT_EQ(Read(victim), 6);
+  EXPECT_EQ(Read(long_), read + 6);
+  ExpectAllExact();
+}
+
+// It has scores for two tokens of its share.
+TEST_F(PassingTest, WhatAPasserLeavesOfTheShareIsNotForTheLessUrgent) {
+  EngineConfig config = LongConfig();
+  config.max_logit_rows = 2;
+  Begin(config);
+  Request request = MakeRequest(RandomPrompt(9, 100), 3);
+  request.prompt_logprobs = 0;
+  const Client* scored = rig_->Submit(std::move(request));
+  const Client* idle = Submit(4, 1);
+  rig_->Turn();
+  EXPECT_EQ(Read(scored), 2);
+  EXPECT_TRUE(Waits(idle));
+  ExpectAllExact();
+}
+
 TEST_F(PassingTest, ALongPromptGetsWhatShortOnesLeave) {
   Begin();
   const Client* shorter = Submit(3);
@@ -201,6 +353,22 @@ TEST_F(PassingTest, WhoIsNoLongerShorterLeavesTheShareToOthers) {
   rig_->Turn();
   EXPECT_EQ(Read(half), read);
   EXPECT_EQ(Read(shorter), 4);
+  ExpectAllExact();
+}
+
+// What it computed before is in the cache, and does not count.
+TEST_F(PassingTest, APreemptedSequencePassesAgainWithWhatIsCached) {
+  EngineConfig config = LongConfig();
+  config.max_num_seqs = 3;
+  Begin(config);
+  const Client* victim = Submit(180);
+  for (int turn = 0; turn < 6; ++turn) rig_->Turn();
+  ASSERT_EQ(Read(victim), 6 * 8);
+  for (int i = 0; i < 2; ++i) rig_->Submit(Urgent());
+  rig_->Turn();
+  ASSERT_EQ(rig_->sequence(*victim).preemptions, 1);
+  rig_->Turn();
+  EXPECT_EQ(Read(victim), 7 * 8);
   ExpectAllExact();
 }
 
