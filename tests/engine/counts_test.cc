@@ -7,6 +7,13 @@
 namespace baram::testing {
 namespace {
 
+void ExpectObserved(const char* name, const Histogram& histogram, uint64_t count, double sum) {
+  uint64_t seen = 0;
+  for (size_t i = 0; i <= histogram.bounds().size(); ++i) seen += histogram.bucket(i);
+  EXPECT_EQ(seen, count) << name;
+  EXPECT_NEAR(histogram.sum(), sum, 1e-9) << name;
+}
+
 // The second output ends after the first, which failed.
 TEST(CountsTest, ARequestCountsAsItsWorstOutput) {
   const FakeOptions fake{.nonfinite_divisor = 20};
@@ -69,6 +76,44 @@ TEST(CountsTest, SaysWhyRequestsWait) {
   EXPECT_TRUE(rig.Finish());
 }
 
+TEST(CountsTest, SaysWhoWaitsForItsReader) {
+  EngineConfig config = SmallConfig();
+  config.max_num_seqs = 1;
+  config.stream_tokens = 2;
+  EngineRig rig({}, config, {0});
+  rig.Submit(MakeRequest(RandomPrompt(1, 5), 10));
+  const Stats& stats = rig.core().stats();
+  for (int turn = 0; turn < 4; ++turn) rig.Turn();
+  EXPECT_EQ(stats.paused.value(), 1);
+  EXPECT_EQ(stats.deferred.value(), 0) << "it runs";
+  rig.Submit(MakeRequest(RandomPrompt(2, 5), 10));
+  rig.Turn();
+  EXPECT_EQ(stats.waiting.value(), 1) << "it gave its slot away";
+  EXPECT_EQ(stats.deferred.value(), 1);
+  EXPECT_TRUE(rig.Finish());
+}
+
+TEST(CountsTest, CountsAPromptOnceAllOfItIsComputed) {
+  EngineRig rig({}, SmallConfig(), {0});
+  Client* client = rig.Submit(MakeRequest(RandomPrompt(1, 40), 1));
+  rig.Turn();
+  rig.Turn();
+  client->outbox->Cancel();
+  ASSERT_TRUE(rig.Finish());
+  EXPECT_EQ(rig.core().stats().prompt_tokens.value(), 0u);
+}
+
+// It may not use what the cache holds, so it is no miss.
+TEST(CountsTest, AScoredPromptAsksNothingOfTheCache) {
+  EngineRig rig({}, SmallConfig(), {0});
+  Request request = MakeRequest(RandomPrompt(1, 24), 1);
+  request.prompt_logprobs = 0;
+  rig.Submit(std::move(request));
+  ASSERT_TRUE(rig.Finish());
+  EXPECT_EQ(rig.core().stats().prompt_tokens.value(), 24u);
+  EXPECT_EQ(rig.core().stats().prefix_queries.value(), 0u);
+}
+
 TEST(CountsTest, CountsWhatItDoes) {
   EngineRig rig({}, SmallConfig(), {0});
   for (int i = 0; i < 2; ++i) {
@@ -120,30 +165,46 @@ TEST(CountsTest, MeasuresWhatItDoes) {
   client->outbox->StopAt(1);
   ASSERT_TRUE(rig.Finish());
   ASSERT_EQ(client->outputs[1].tokens.size(), 2u);
-  const auto expect = [](const char* name, const Histogram& histogram, uint64_t count, double sum) {
-    uint64_t seen = 0;
-    for (size_t i = 0; i <= histogram.bounds().size(); ++i) seen += histogram.bucket(i);
-    EXPECT_EQ(seen, count) << name;
-    EXPECT_NEAR(histogram.sum(), sum, 1e-9) << name;
-  };
   const Stats& stats = rig.core().stats();
-  expect("queue_time", stats.queue_time, 1, 0);
-  expect("ttft", stats.ttft, 1, 0.001);
-  expect("inter_token", stats.inter_token, 3, 0.003);
-  expect("time_per_output_token", stats.time_per_output_token, 2, 0.002);
-  expect("prefill_time", stats.prefill_time, 1, 0.001);
-  expect("decode_time", stats.decode_time, 1, 0.004);  // to the last token
-  expect("inference_time", stats.inference_time, 1, 0.005);
-  expect("e2e", stats.e2e, 1, 0.006);
-  expect("prompt_length", stats.prompt_length, 1, 20);
-  expect("computed_prompt", stats.computed_prompt, 1, 20);
-  expect("generation_length", stats.generation_length, 2, 5);
-  expect("longest_output", stats.longest_output, 1, 3);
-  expect("asked_outputs", stats.asked_outputs, 1, 2);
-  expect("asked_tokens", stats.asked_tokens, 1, 3);
+  ExpectObserved("queue_time", stats.queue_time, 1, 0);
+  ExpectObserved("ttft", stats.ttft, 1, 0.001);
+  ExpectObserved("inter_token", stats.inter_token, 3, 0.003);
+  ExpectObserved("time_per_output_token", stats.time_per_output_token, 2, 0.002);
+  ExpectObserved("prefill_time", stats.prefill_time, 1, 0.001);
+  ExpectObserved("decode_time", stats.decode_time, 1, 0.004);  // to the last token
+  ExpectObserved("inference_time", stats.inference_time, 1, 0.005);
+  ExpectObserved("e2e", stats.e2e, 1, 0.006);
+  ExpectObserved("prompt_length", stats.prompt_length, 1, 20);
+  ExpectObserved("computed_prompt", stats.computed_prompt, 1, 20);
+  ExpectObserved("generation_length", stats.generation_length, 2, 5);
+  ExpectObserved("longest_output", stats.longest_output, 1, 3);
+  ExpectObserved("asked_outputs", stats.asked_outputs, 1, 2);
+  ExpectObserved("asked_tokens", stats.asked_tokens, 1, 3);
   // 20 prompt tokens, 4 of them computed again for the second output; 1 for each generated token
   // but the first.
-  expect("step_tokens", stats.step_tokens, 6, 27);
+  ExpectObserved("step_tokens", stats.step_tokens, 6, 27);
+}
+
+// A turn takes 1 ms. The second waits for the first one's slot, and the third is cancelled before
+// it has one.
+TEST(CountsTest, MeasuresWhoWaitsFromWhenItRuns) {
+  EngineConfig config = SmallConfig();
+  config.max_num_seqs = 1;
+  EngineRig rig({}, config, {0});
+  rig.Submit(MakeRequest(RandomPrompt(1, 5), 3));   // tokens at 0, 1, 2 ms
+  rig.Submit(MakeRequest(RandomPrompt(2, 20), 1));  // admitted at 3 ms, its token at 4 ms
+  Client* third = rig.Submit(MakeRequest(RandomPrompt(3, 5), 1));
+  rig.Turn();
+  third->outbox->Cancel();
+  ASSERT_TRUE(rig.Finish());
+  const Stats& stats = rig.core().stats();
+  ExpectObserved("e2e", stats.e2e, 2, 0.002 + 0.004);
+  ExpectObserved("queue_time", stats.queue_time, 2, 0.003);
+  ExpectObserved("ttft", stats.ttft, 2, 0.004);
+  ExpectObserved("prefill_time", stats.prefill_time, 2, 0.001);
+  ExpectObserved("decode_time", stats.decode_time, 2, 0.002);
+  ExpectObserved("longest_output", stats.longest_output, 2, 4);
+  ExpectObserved("time_per_output_token", stats.time_per_output_token, 1, 0.001);
 }
 
 // What ended early says nothing about how long requests take, or are.
