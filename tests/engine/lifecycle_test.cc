@@ -88,6 +88,19 @@ TEST(LifecycleTest, DeadlinesEndQueuedAndRunningRequests) {
 }
 
 // Whenever a request ends, the scheduler computes anew when the next time limit is due.
+TEST(LifecycleTest, WhatWasCancelledEndsAsCancelledAfterItsDeadlineToo) {
+  EngineRig rig({}, SmallConfig(), {0});
+  Request request = MakeRequest(RandomPrompt(1, 5), 100);
+  request.deadline = rig.now() + std::chrono::milliseconds(20);
+  Client* client = rig.Submit(std::move(request));
+  rig.Turn();
+  client->outbox->Cancel();
+  rig.Advance(1);
+  rig.Turn();
+  client->Read();
+  EXPECT_EQ(client->outputs[0].finish().reason, FinishReason::kCancelled);
+}
+
 TEST(LifecycleTest, OtherEndsPostponeNoTimeLimit) {
   EngineConfig config = SmallConfig();
   config.stream_tokens = 4;
@@ -233,6 +246,21 @@ TEST(LifecycleTest, AStopIdIsTheLastToken) {
     EXPECT_GT(later->outputs[0].tokens.size(), expected.ids.size() + 2);
     ExpectExact(rig, *later, {0});
   }
+}
+
+// It is drawn although others are masked: the second token may not end an output of at least two.
+TEST(LifecycleTest, AStopIdEndsNothingBeforeTheLeastTokens) {
+  EngineRig rig({}, SmallConfig(), {0});
+  Request request = MakeRequest(RandomPrompt(1, 5), 6);
+  const std::vector<int32_t> ids = Expect(request, 0, {0}, 256).ids;
+  request.stop_ids = {ids[1]};
+  request.masked_ids = {kTinyVocab - 1};
+  request.sampling.min_tokens = 2;
+  ASSERT_EQ(std::ranges::count(ids, ids[1]) + std::ranges::count(ids, kTinyVocab - 1), 1);
+  Client* client = rig.Submit(std::move(request));
+  ASSERT_TRUE(rig.Finish());
+  EXPECT_EQ(client->outputs[0].Ids(), ids);
+  EXPECT_EQ(client->outputs[0].finish().reason, FinishReason::kLength);
 }
 
 // Its reader found a stop string while a step was in flight.
