@@ -310,7 +310,7 @@ TEST(PreemptionTest, APausedSequenceYieldsItsPagesEvenIfItIsTheOldest) {
 TEST(PreemptionTest, APreemptedStreamComesBackToHalfARing) {
   EngineConfig config = SmallConfig();
   config.max_num_seqs = 1;
-  config.stream_tokens = 8;
+  config.stream_tokens = 7;
   EngineRig rig({}, config, {0});
   Client* slow = rig.Submit(MakeRequest(RandomPrompt(1, 20), 30));
   for (int turn = 0; turn < 12; ++turn) rig.Turn();
