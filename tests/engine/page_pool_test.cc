@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <map>
 #include <random>
+#include <utility>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -162,6 +163,28 @@ TEST_F(PagePoolTest, AParentIsAsOldAsItsOwnLastUse) {
   Check({&next, &last});
 }
 
+// Not the newest as soon as a few are older.
+TEST_F(PagePoolTest, AParentFindsItsPlaceBehindOlderOnes) {
+  Make(6, {0});
+  Chain chain = Publish({1, 2, 3, 4});
+  const std::vector<int32_t> ids = {1, 2};
+  Chain user{.ids = ids, .pages = {{pool_->Take(pool_->Match(salt_, ids, 2), 0, 0)}}, .node = {}};
+  std::vector<Chain> older;
+  for (const int32_t id : {5, 6, 7}) older.push_back(Publish({id, id}));
+  Chain newer = Publish({9, 9});
+  Release(chain);
+  for (Chain& one : older) Release(one);
+  Release(user);
+  Release(newer);
+  // The leaf, the older ones and then the parent are taken back.
+  Chain next = Publish({0, 0, 0, 0, 0, 0, 0, 0});
+  EXPECT_EQ(Matched({1, 2}), 1);
+  Chain last = Publish({8, 8});
+  EXPECT_EQ(Matched({1, 2}), 0);
+  EXPECT_EQ(Matched({9, 9}), 1);
+  Check({&next, &last});
+}
+
 TEST_F(PagePoolTest, WhatIsHeldIsNeverTakenBack) {
   Make(4, {0});
   Chain held = Publish({1, 2, 3, 4});
@@ -255,6 +278,58 @@ TEST_F(PagePoolTest, AGoneParentIsNoticed) {
   pool_->Release(first);
   pool_->Release(second);
   Check({});
+}
+
+// Not even if another prefix has its place, and the same page below it.
+TEST_F(PagePoolTest, AGoneParentIsNotMistakenForAnother) {
+  Make(4, {0});
+  Chain gone = Publish({1, 2});
+  Chain held{.ids = {}, .pages = {{}}, .node = {}};
+  for (int i = 0; i < 3; ++i) held.pages[0].push_back(pool_->Allocate());
+  Release(gone);
+  Chain other = Publish({9, 9});
+  ASSERT_EQ(other.node.index, gone.node.index);
+  Release(held);
+  other.ids.insert(other.ids.end(), {5, 6});
+  Extend(other, 1, salt_);
+  std::vector<int32_t> pages = {pool_->Allocate()};
+  EXPECT_FALSE(pool_->Publish(salt_, gone.node, std::vector<int32_t>{5, 6}, pages));
+  held.pages[0] = pages;
+  Check({&other, &held});
+}
+
+// Of those that it takes back here, only the last lets nodes go: all of a chain.
+TEST_F(PagePoolTest, CachedPagesMakeRoomForNodes) {
+  Make(4, {2});  // and 68 nodes
+  const auto slide = [&](int32_t id, int32_t blocks) {
+    Chain chain{.ids = {}, .pages = {{}}, .node = {}};
+    for (int32_t block = 0; block < blocks; ++block) {
+      chain.ids.insert(chain.ids.end(), {id, id});
+      Extend(chain, block, salt_);
+      if (block > 0) pool_->ReleaseBehindWindow(std::exchange(chain.pages[0][block - 1], -1));
+    }
+    return chain;
+  };
+  Chain first = slide(1, 60);
+  Release(first);
+  Chain second = slide(2, 20);
+  Check({&second});
+}
+
+TEST_F(PagePoolTest, SaysWhichPagesAMatchTakes) {
+  Make(16, {0, 3});
+  Chain chain = Publish({1, 2, 3, 4, 5, 6, 7, 8});
+  Chain other = Publish({1, 2, 9, 9});
+  const PrefixMatch match = pool_->Match(salt_, chain.ids, 6);
+  ASSERT_EQ(match.blocks(), 3);
+  for (int32_t group = 0; group < 2; ++group) {
+    for (int32_t block = 0; block < 4; ++block) {
+      const bool taken = block < 3 && block >= pool_->FirstNeededBlock(group, 6);
+      EXPECT_EQ(pool_->WouldReuse(match, block, chain.pages[group][block]), taken) << block;
+    }
+    EXPECT_FALSE(pool_->WouldReuse(match, 1, other.pages[group][1]));
+  }
+  Check({&chain, &other});
 }
 
 TEST_F(PagePoolTest, AncestorsAreFound) {
