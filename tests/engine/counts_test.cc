@@ -1,4 +1,6 @@
 // The engine's counters and measurements, on the fake device.
+#include <chrono>
+#include <thread>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -53,6 +55,43 @@ TEST(CountsTest, TimeSpentWaitingIsNoStandstill) {
   EXPECT_LE(stalled_s, SecondsBetween(before, std::chrono::steady_clock::now()));
   batch->lost = true;
   core.CommitStep(batch, before);
+}
+
+// Also one that nothing took yet: the engine's thread may hang before it does.
+TEST(CountsTest, AStandstillBeginsWithWhatArrives) {
+  EngineRig rig({}, SmallConfig(), {0});
+  EngineCore& core = rig.core();
+  core.Park();
+  rig.Submit(MakeRequest({1, 2, 3}, 4));
+  for (int i = 0; i < 2; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    EXPECT_GE(core.stalled_s(), 0.002);
+    core.Park();  // as if it had arrived just before
+  }
+  const SteadyTime now = std::chrono::steady_clock::now();
+  core.Intake(now);
+  core.Deliver(now);  // a turn that has nothing in flight
+  const double stalled_s = core.stalled_s();
+  EXPECT_LE(stalled_s, SecondsBetween(now, std::chrono::steady_clock::now()));
+}
+
+// While the next one is in flight.
+TEST(CountsTest, EveryCommittedStepIsProgress) {
+  EngineRig rig({.planning_depth = 2}, SmallConfig(), {0});
+  EngineCore& core = rig.core();
+  rig.Submit(MakeRequest(RandomPrompt(1, 40), 4));
+  core.Intake(std::chrono::steady_clock::now());
+  Batch* first = core.PlanStep(std::chrono::steady_clock::now());
+  Batch* second = core.PlanStep(std::chrono::steady_clock::now());
+  ASSERT_NE(second, nullptr);
+  std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  const SteadyTime now = std::chrono::steady_clock::now();
+  core.CommitStep(first, now);
+  core.Deliver(now);
+  const double stalled_s = core.stalled_s();
+  EXPECT_LE(stalled_s, SecondsBetween(now, std::chrono::steady_clock::now()));
+  second->lost = true;
+  core.CommitStep(second, now);
 }
 
 // Distinguishes requests that more slots would help from those that only wait for their request's
