@@ -257,6 +257,23 @@ TEST(EngineThreadTest, AReaderThatComesBackWakesTheEngine) {
   EXPECT_EQ(client->outputs[0].Ids(), Expect(client->request, 0, {0}, 128).ids);
 }
 
+// Not only when its reader's time is up.
+TEST(EngineThreadTest, ADrainWakesTheEngineForItsLimit) {
+  EngineConfig config = ThreadConfig();
+  config.stream_tokens = 4;
+  auto engine = StartEngine({}, config, {0});
+  const auto client = NewClient("one", 1, 20, 60);
+  const auto outbox = engine->Submit(client->request);
+  ASSERT_TRUE(outbox.ok());
+  client->outbox = *outbox;
+  ASSERT_TRUE(Await([&] { return client->outbox->Room(0) == 0 && engine->stalled_s() == 0; }));
+  engine->Drain(std::chrono::steady_clock::now() + std::chrono::milliseconds(20));
+  ASSERT_TRUE(Await([&] { return engine->idle(); }));
+  client->Read();
+  ASSERT_TRUE(client->done());
+  EXPECT_EQ(client->outputs[0].finish().reason, FinishReason::kDrained);
+}
+
 // A step may take long as long as its layers do not.
 TEST(EngineThreadTest, EveryLayerIsProgress) {
   HeldLayers layers;

@@ -346,10 +346,15 @@ TEST(LifecycleTest, DrainingRefusesAndEndsWhatIsLeftAtTheLimit) {
   EngineRig rig({}, SmallConfig(), {0});
   Client* brief = rig.Submit(MakeRequest(RandomPrompt(1, 4), 5));
   Client* lasting = rig.Submit(MakeRequest(RandomPrompt(2, 4), 200));
-  rig.core().Drain(rig.now() + std::chrono::milliseconds(30));
+  const SteadyTime limit = rig.now() + std::chrono::milliseconds(30);
+  rig.core().Drain(limit);
   EXPECT_TRUE(absl::IsUnavailable(rig.core().Submit(MakeRequest({1, 2}, 1)).status()));
-  for (int turn = 0; turn < 32; ++turn) rig.Turn();
+  while (rig.now() < limit) rig.Turn();
   brief->Read();
+  lasting->Read();
+  EXPECT_FALSE(lasting->done());
+  EXPECT_EQ(rig.core().next_event(), limit);
+  rig.Turn();
   lasting->Read();
   ASSERT_TRUE(lasting->done());
   EXPECT_EQ(brief->outputs[0].finish().reason, FinishReason::kLength);
@@ -392,6 +397,7 @@ TEST(LifecycleTest, WhoIsStillInTheInboxIsEndedToo) {
                 lost ? FinishReason::kFailed : FinishReason::kDrained);
     }
     EXPECT_TRUE(core.idle());
+    EXPECT_TRUE(absl::IsUnavailable(core.Submit(MakeRequest({1, 2}, 1)).status()));
   }
 }
 
