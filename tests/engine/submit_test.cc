@@ -1,6 +1,7 @@
 // What is accepted: valid requests, as many as may wait, ids that are free. On the fake device.
 #include <functional>
 
+#include "engine/blame.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/engine/rig.h"
@@ -94,7 +95,9 @@ TEST(SubmitTest, TheQueueIsBoundedByRequests) {
   EXPECT_TRUE(submit("x").ok());
   EXPECT_TRUE(absl::IsAlreadyExists(submit("x")));
   EXPECT_TRUE(submit("y").ok());
-  EXPECT_TRUE(absl::IsResourceExhausted(submit("z")));
+  const absl::Status refused = submit("z");
+  EXPECT_TRUE(absl::IsResourceExhausted(refused));
+  EXPECT_EQ(BlamedSetting(refused), "max-queued-requests");
   EXPECT_EQ(rig.core().stats().refused.value(), 2u);
   EXPECT_EQ(rig.core().stats().accepted.value(), 2u);
   EXPECT_TRUE(rig.core().Abort("x"));
@@ -120,7 +123,9 @@ TEST(SubmitTest, TheQueueIsBoundedByTokensToo) {
   rig.Submit(MakeRequest(RandomPrompt(1, 60), 1));
   Request request = MakeRequest({1}, 1);
   request.id = "second";
-  EXPECT_TRUE(absl::IsResourceExhausted(rig.core().Submit(request).status()));
+  const absl::Status refused = rig.core().Submit(request).status();
+  EXPECT_TRUE(absl::IsResourceExhausted(refused));
+  EXPECT_EQ(BlamedSetting(refused), "max-queued-tokens");
   rig.Turn();  // admitted: no longer queued
   EXPECT_TRUE(rig.core().Submit(request).ok());
 }
