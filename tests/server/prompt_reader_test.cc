@@ -1,0 +1,90 @@
+// PromptReader: what it cuts, what it keeps, what it refuses.
+#include "server/prompt_reader.h"
+
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <numeric>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "tests/text/text_data.h"
+
+namespace baram::server {
+namespace {
+
+class PromptReaderTest : public ::testing::Test {
+ protected:
+  PromptReaderTest() {
+    info_.vocab_size = 1000;
+    info_.max_model_len = 100;
+    Config config;
+    config.max_prompt_bytes = 1000;
+    reader_ = std::make_unique<PromptReader>(*tokenizer_, nullptr, info_, config);
+  }
+  // What is kept of a prompt of ids from 0 to `count` - 1.
+  std::vector<int32_t> Kept(const Call& call, int32_t count) const {
+    std::vector<int32_t> ids(count);
+    std::iota(ids.begin(), ids.end(), 0);
+    std::optional<size_t> cut_after;
+    EXPECT_TRUE(reader_->Truncate(call, Prompt(ids), &ids, &cut_after).ok());
+    EXPECT_EQ(cut_after.has_value(), std::ssize(ids) < count);
+    return ids;
+  }
+
+  const std::unique_ptr<text::Tokenizer> tokenizer_ = text::LoadTokenizer("byte_level");
+  EngineInfo info_;
+  std::unique_ptr<PromptReader> reader_;
+};
+
+TEST_F(PromptReaderTest, CutsToTheContextLessTheReply) {
+  Call call;
+  call.truncate_prompt_tokens = -1;
+  EXPECT_EQ(Kept(call, 300).size(), 99u);
+  EXPECT_EQ(Kept(call, 300).back(), 299) << "the end is kept";
+  call.max_tokens = 30;
+  EXPECT_EQ(Kept(call, 300).size(), 70u);
+  EXPECT_EQ(Kept(call, 70).size(), 70u);
+  call.max_tokens = 150;  // refused later
+  EXPECT_EQ(Kept(call, 300), std::vector<int32_t>{299});
+}
+
+TEST_F(PromptReaderTest, HoldsNothingOfWhatItCuts) {
+  Call call;
+  call.truncate_prompt_tokens = 4;
+  const std::vector<int32_t> kept = Kept(call, 100'000);
+  EXPECT_EQ(kept.size(), 4u);
+  EXPECT_LT(kept.capacity(), 100u);
+}
+
+TEST_F(PromptReaderTest, IdsFitTheContextOrAreToBeCut) {
+  EXPECT_TRUE(reader_->CheckPromptIds(99, /*truncated=*/false).ok());
+  EXPECT_FALSE(reader_->CheckPromptIds(100, /*truncated=*/false).ok());
+  EXPECT_TRUE(reader_->CheckPromptIds(100, /*truncated=*/true).ok());
+}
+
+TEST_F(PromptReaderTest, BoundsTextsByTheirBytes) {
+  EXPECT_TRUE(reader_->Tokenize(TextPrompt{std::string(1000, 'a')}).ok());
+  const auto longer = reader_->Tokenize(TextPrompt{std::string(1001, 'a')});
+  EXPECT_TRUE(absl::StrContains(longer.status().message(), "--max-prompt-bytes"));
+}
+
+// Special tokens that are left out count nothing.
+TEST_F(PromptReaderTest, BoundsTheTextOfIds) {
+  const absl::Status too_large = absl::ResourceExhaustedError("too large");
+  const int64_t special = tokenizer_->TokenToId("<|im_end|>").value();
+  const int64_t a = tokenizer_->TokenToId("a").value();
+  const std::vector<int64_t> ids = {special, a, a};
+  const auto text = [&](bool skip_special_tokens, int64_t max_bytes) {
+    return reader_->Detokenize(ids, skip_special_tokens, max_bytes, too_large);
+  };
+  EXPECT_EQ(text(true, 2).value(), "aa");
+  EXPECT_EQ(text(true, 1).status(), too_large);
+  EXPECT_EQ(text(false, 11).status(), too_large);
+  EXPECT_EQ(text(false, 12).value(), "<|im_end|>aa");
+}
+
+}  // namespace
+}  // namespace baram::server
