@@ -82,6 +82,17 @@ TEST_F(TextQueueTest, NothingIsReadForAStreamThatIsCancelled) {
   Release();
 }
 
+// It is short, but takes long to parse: the listener's threads do not look into it.
+TEST_F(TextQueueTest, ABodyOfManyPartsWaitsToo) {
+  Hold(0);
+  std::string parts = "{}";
+  for (int i = 0; i < 5000; ++i) parts += ",{}";
+  const auto post = Send(Post(absl::StrCat(R"({"max_tokens":1,"prompt":[)", parts, "]}")));
+  EXPECT_TRUE(Comes([&] { return server().text_pool().waiting() == 1; }));
+  Release();
+  EXPECT_EQ(post->Read().status, 400);
+}
+
 TEST_F(TextQueueTest, ADeadlineEndsWhatWaits) {
   const std::string deadline = "X-Request-Timeout: 0.2\r\n";
   const auto post = Send(LongPost(deadline));
