@@ -220,6 +220,13 @@ TEST_F(DeliveryTest, EachWayToEndHasItsStatus) {
     EXPECT_EQ(facts.reason, row.told) << status;
     EXPECT_EQ(facts.retry_ms >= 0, row.may_retry) << status;
   }
+  HeldSink sink(/*watched=*/false);
+  const Live both = Open(sink, /*outputs=*/2);
+  both.outbox->SetFinish(0, {.reason = FinishReason::kDeadline});
+  both.outbox->SetFinish(1, {.reason = FinishReason::kCancelled});
+  Touch(both);
+  ASSERT_TRUE(Comes([&] { return sink.chunks() == 1; }));
+  EXPECT_TRUE(absl::IsDeadlineExceeded(sink.chunk(0).status)) << "the first one's";
 }
 
 // Tokens that the engine generated meanwhile are dropped.
@@ -444,6 +451,14 @@ TEST_F(DeliveryTest, AClientThatTakesLittleIsBroken) {
   }));
 }
 
+TEST_F(DeliveryTest, AClientThatStopsAfterMuchIsBroken) {
+  Start(/*slow_reader_s=*/0.1);
+  const Live live = Open(watched_);
+  FillTwice(live, watched_);
+  live.reply->Progressed(1 << 30);
+  EXPECT_TRUE(Comes([&] { return !watched_.broken().ok(); }));
+}
+
 TEST_F(DeliveryTest, AClientThatKeepsToThePaceIsNot) {
   Start(/*slow_reader_s=*/1);
   const Live live = Open(watched_);
@@ -468,6 +483,12 @@ TEST_F(DeliveryTest, AWriteWhoseProgressNobodySeesHasTheTimeOfItsSize) {
     live.reply->WriteBegins(/*unseen_bytes=*/bytes);
     Fill(live);  // only now does the chunk hold anything up
   };
+  HeldSink waiting(/*watched=*/true);
+  const Live waits = Open(waiting);
+  Fill(waits);
+  ASSERT_TRUE(Comes([&] { return waiting.chunks() == 1; }));
+  waits.reply->WriteWaits();
+  Fill(waits);
   write(watched_, 1 << 30);
   write(last_, 1);
   EXPECT_TRUE(Comes([&] { return !last_.broken().ok(); }));
@@ -476,7 +497,8 @@ TEST_F(DeliveryTest, AWriteWhoseProgressNobodySeesHasTheTimeOfItsSize) {
   Fill(after);
   ASSERT_TRUE(Comes([&] { return sink.chunks() == 1; }));
   EXPECT_TRUE(watched_.broken().ok());
-  delivery_.reset();  // before the sink
+  EXPECT_TRUE(waiting.broken().ok()) << "it has not begun";
+  delivery_.reset();  // before the sinks
 }
 
 // Its chunk is slow, and nothing waits for it: it costs nothing.
