@@ -64,6 +64,26 @@ TEST_F(HttpConnectionsTest, ConnectionsWithoutARequestMakeRoom) {
   EXPECT_EQ(called.Read().body, "z");
 }
 
+// Those that made room count no more.
+TEST_F(HttpConnectionsTest, TheLimitHoldsAfterSomeMadeRoom) {
+  Listen({.max_connections = 2});
+  std::vector<std::unique_ptr<RawClient>> clients;
+  for (int i = 0; i < 8; ++i) {
+    clients.push_back(std::make_unique<RawClient>(server_->address()));
+    clients.back()->Send(RawRequest("POST", "/echo", "x"));
+    ASSERT_EQ(clients.back()->Read().body, "x");
+    // It waits for the next request soon after its answer has come.
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+  for (int i = 0; i < 6; ++i) EXPECT_EQ(clients[i]->ReadToEnd(), "");
+  std::vector<Exchange> held;
+  for (int i = 6; i < 8; ++i) {
+    clients[i]->Send(RawRequest("POST", "/hold"));
+    held.push_back(held_.Take());
+  }
+  EXPECT_EQ(Ask(RawRequest("POST", "/echo", "y")).status, 503);
+}
+
 // One that sends a body goes only if none waits for a request's head.
 TEST_F(HttpConnectionsTest, HalfSentBodiesMakeRoomLast) {
   Listen({.max_connections = 2});

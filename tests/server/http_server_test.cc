@@ -34,6 +34,17 @@ TEST_F(HttpServerTest, KeepsAConnection) {
   }
 }
 
+// The limit is one body's.
+TEST_F(HttpServerTest, TakesManyBodiesOnOneConnection) {
+  Listen({.max_body_bytes = 1000, .max_header_bytes = 1024});
+  RawClient client(server_->address());
+  const std::string body(900, 'b');
+  for (int i = 0; i < 10; ++i) {
+    client.Send(RawRequest("POST", "/echo", body));
+    ASSERT_EQ(client.Read().body, body) << i;
+  }
+}
+
 TEST_F(HttpServerTest, AnswersPipelinedRequestsInOrder) {
   Listen();
   RawClient client(server_->address());
@@ -118,6 +129,10 @@ TEST_F(HttpServerTest, AnswersExpectContinue) {
   EXPECT_EQ(client.Read().status, 100);
   client.Send("body");
   EXPECT_EQ(client.Read().body, "body");
+  // HTTP/1.0 has no such answer.
+  const std::string head =
+      "POST /echo HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n";
+  EXPECT_EQ(Ask(head + "body").body, "body");
 }
 
 // Even if it arrives in two pieces.
@@ -250,6 +265,9 @@ TEST_F(HttpServerTest, SendsOneRequestId) {
     client.Send(RawRequest("POST", "/hold", "", "X-Request-Id: " + id + "\r\n"));
     held_.Take()->Respond(200, {{"X-Request-Id", "ours"}}, "");
     EXPECT_EQ(client.Read().headers.at("x-request-id"), id == "theirs" ? id : "ours");
+    client.Send(RawRequest("POST", "/hold"));  // the next one has none
+    held_.Take()->Respond(200, {{"X-Request-Id", "ours"}}, "");
+    EXPECT_EQ(client.Read().headers["x-request-id"], "ours");
   }
 }
 
@@ -295,6 +313,16 @@ TEST_F(HttpServerTest, LetsNamedPagesRead) {
   EXPECT_EQ(response.headers.at("access-control-allow-origin"), "http://one");
   EXPECT_EQ(response.headers.at("access-control-allow-headers"), "x-stainless-lang, content-type");
   EXPECT_THAT(response.headers.at("access-control-allow-methods"), HasSubstr("POST"));
+}
+
+// A proxy may send others' requests on a page's connection.
+TEST_F(HttpServerTest, NamesAPageToItsOwnRequestsOnly) {
+  Listen({}, {"http://one"});
+  RawClient client(server_->address());
+  for (const bool page : {true, false}) {
+    client.Send(RawRequest("POST", "/echo", "x", page ? "Origin: http://one\r\n" : ""));
+    EXPECT_EQ(client.Read().headers.count("access-control-allow-origin"), page ? 1u : 0u);
+  }
 }
 
 TEST_F(HttpServerTest, SaysWhyItCannotListen) {
