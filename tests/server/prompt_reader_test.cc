@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <fstream>
 #include <memory>
 #include <numeric>
 #include <optional>
@@ -65,6 +66,34 @@ TEST_F(PromptReaderTest, IdsFitTheContextOrAreToBeCut) {
   EXPECT_TRUE(reader_->CheckPromptIds(100, /*truncated=*/true).ok());
 }
 
+// It answers the conversation, unless it is to go on with the last message.
+TEST_F(PromptReaderTest, AsksForAnAnswerUnlessItContinuesAMessage) {
+  const std::string path = ::testing::TempDir() + "prompt_reader_test.jinja";
+  std::ofstream(path) << "{{ messages[-1].content }}{% if add_generation_prompt %}>{% endif %}";
+  const auto chat_template = text::ChatTemplate::Load("", path, *tokenizer_);
+  ASSERT_TRUE(chat_template.ok()) << chat_template.status();
+  const PromptReader reader(*tokenizer_, chat_template->get(), info_, Config());
+  ChatPrompt prompt;
+  prompt.messages_json = R"([{"role":"assistant","content":"a"}])";
+  const auto text = [&](std::optional<bool> add, std::optional<bool> go_on) {
+    prompt.add_generation_prompt = add;
+    prompt.continue_final_message = go_on;
+    const absl::StatusOr<RenderedChat> rendered = reader.RenderChat(prompt);
+    return rendered.ok() ? rendered->text : rendered.status().ToString();
+  };
+  EXPECT_EQ(text({}, {}), "a>");
+  EXPECT_EQ(text({}, false), "a>");
+  EXPECT_EQ(text({}, true), "a");
+  EXPECT_EQ(text(false, true), "a");
+  EXPECT_EQ(text(false, {}), "a");
+}
+
+TEST_F(PromptReaderTest, BoundsTheArgumentsOfATemplate) {
+  constexpr size_t kMost = 64 << 10;
+  EXPECT_TRUE(PromptReader::CheckArgumentsSize(std::string(kMost, ' ')).ok());
+  EXPECT_FALSE(PromptReader::CheckArgumentsSize(std::string(kMost + 1, ' ')).ok());
+}
+
 TEST_F(PromptReaderTest, BoundsTextsByTheirBytes) {
   EXPECT_TRUE(reader_->Tokenize(TextPrompt{std::string(1000, 'a')}).ok());
   const auto longer = reader_->Tokenize(TextPrompt{std::string(1001, 'a')});
@@ -84,6 +113,8 @@ TEST_F(PromptReaderTest, BoundsTheTextOfIds) {
   EXPECT_EQ(text(true, 1).status(), too_large);
   EXPECT_EQ(text(false, 11).status(), too_large);
   EXPECT_EQ(text(false, 12).value(), "<|im_end|>aa");
+  const std::vector<int64_t> many(reader_->max_detokenized() + 1, a);
+  EXPECT_TRUE(absl::IsInvalidArgument(reader_->Detokenize(many, true, 9999, too_large).status()));
 }
 
 }  // namespace
