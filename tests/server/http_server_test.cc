@@ -176,7 +176,10 @@ TEST_F(HttpServerTest, ClosesWhenAskedTo) {
   const RawResponse response = client.Read();
   EXPECT_EQ(response.body, "x");
   EXPECT_EQ(response.headers.at("connection"), "close");
+  const auto answered = std::chrono::steady_clock::now();
   EXPECT_EQ(client.ReadToEnd(), "");
+  const std::chrono::duration<double> waited = std::chrono::steady_clock::now() - answered;
+  EXPECT_LT(waited.count(), HttpServer::kLingerS) << "it is told at once";
 }
 
 TEST_F(HttpServerTest, AnswersHeadWithoutABody) {
