@@ -593,6 +593,58 @@ TEST_F(OpenAiReplyTest, PromptLogprobs) {
 }
 
 // Not even built: every output shows the prompt once more.
+TEST_F(OpenAiReplyTest, SizesCountWhatIsWrittenWhenever) {
+  const int32_t a = Id("a");
+  const ReplyChunk end = Chunk({}, {End(0, EndReason::kLength)});
+  // What was kept until now.
+  OpenAiReply& whole = Completion("");
+  whole.OnChunk(0, Chunk({Delta(0, std::string(10'000, 'a'), {})}));
+  EXPECT_GE(whole.SizeOf(0, end), 10'000u);
+  // An echo, before its output ends.
+  OpenAiReply& echo = Completion(R"(,"stream":true,"echo":true)");
+  echo.SetPrompt(0, {Ids("Hi"), std::string(10'000, 'a')});
+  EXPECT_GE(echo.SizeOf(0, Chunk({Delta(0, "a", {})})), 10'000u);
+  // A prompt's log-probabilities: as they come, and as the whole shows them.
+  const ReplyChunk scores =
+      Chunk({}, {}, PromptEvent{1000, 0, std::vector<TokenResult>(999, Token(a, -1))});
+  OpenAiReply& chat = Chat(R"(,"prompt_logprobs":0)");
+  chat.SetPrompt(0, {std::vector<int32_t>(1000, a), ""});
+  EXPECT_GE(chat.SizeOf(0, scores), 50'000u);
+  chat.OnChunk(0, scores);
+  chat.OnChunk(0, end);
+  const size_t size = chat.WholeSize();
+  EXPECT_GE(size, chat.Whole().size() / 2);
+}
+
+// As its end would show it.
+TEST_F(OpenAiReplyTest, AReplyThatIsTooLargeKeepsNoMore) {
+  max_bytes_ = 1000;
+  const ReplyChunk end = Chunk({}, {End(0, EndReason::kLength)});
+  OpenAiReply& text = Completion("");
+  for (int i = 0; i < 9; ++i) text.OnChunk(0, Chunk({Delta(0, std::string(2000, 'a'), {})}));
+  EXPECT_TRUE(text.too_large());
+  EXPECT_LT(text.SizeOf(0, end), 3000u);
+  OpenAiReply& logprobs = Completion(R"(,"logprobs":0)");
+  logprobs.OnChunk(0, Chunk({Delta(0, "", std::vector<TokenResult>(999, Token(Id("a"), -1)))}));
+  EXPECT_TRUE(logprobs.too_large());
+  EXPECT_LT(logprobs.SizeOf(0, end), 3000u);
+}
+
+// Its log-probabilities, which come first, count once.
+TEST_F(OpenAiReplyTest, AStreamMayShowAPromptAsLargeAsTheLimit) {
+  const int32_t a = Id("a");
+  const auto shown = [&] {
+    OpenAiReply& reply = Completion(R"(,"stream":true,"echo":true,"logprobs":0)");
+    reply.SetPrompt(0, {std::vector<int32_t>(100, a), std::string(100, 'a')});
+    const PromptEvent scores{100, 0, std::vector<TokenResult>(99, Token(a, -1))};
+    return reply.OnChunk(0, Chunk({Delta(0, "a", {Token(a, -1)})}, {}, scores));
+  };
+  const std::string events = shown();
+  max_bytes_ = std::ssize(events);
+  EXPECT_EQ(shown(), events);
+  EXPECT_FALSE(reply_->too_large());
+}
+
 TEST_F(OpenAiReplyTest, AStreamEndsWhereItsPromptsPassTheLimit) {
   max_bytes_ = 4000;
   OpenAiReply& reply = Completion(R"(,"stream":true,"echo":true,"n":16)");
