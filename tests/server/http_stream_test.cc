@@ -291,6 +291,18 @@ TEST_F(HttpStreamTest, CutsASlowReaderOff) {
 
 // A reader that occasionally reads a little holds a connection no longer than one that reads
 // nothing.
+// However long the whole may take.
+TEST_F(HttpStreamTest, CutsAReaderOffWhoStopsWithinALargeAnswer) {
+  Listen({.write_s = 0.1});  // and 6 s for all of it
+  RawClient slow(server_->address(), /*receive_buffer_bytes=*/4096);
+  const Exchange exchange = Hold(slow);
+  Mailbox<HttpEnd> ended;
+  const auto began = std::chrono::steady_clock::now();
+  exchange->Respond(200, {}, std::string(64 << 20, 'x'), [&](HttpEnd end) { ended.Put(end); });
+  EXPECT_EQ(ended.Take(), HttpEnd::kSlow);
+  EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(5));
+}
+
 TEST_F(HttpStreamTest, CutsAReaderOffWhoIsTooSlowForTheWhole) {
   Listen({.write_s = 0.2});
   RawClient slow(server_->address(), /*receive_buffer_bytes=*/32 << 10);
