@@ -421,6 +421,22 @@ TEST_F(HttpLimitsTest, BoundsTheAnswersOnTheirWay) {
 }
 
 // The rest of the body is read and discarded; a reset would destroy the answer in flight.
+TEST_F(HttpLimitsTest, AnswersThatWereReadCountNoMore) {
+  Listen({.max_answers_bytes = 1200 << 10});
+  const auto hold = [&](RawClient& client, size_t bytes) {
+    client.Send(RawRequest("POST", "/hold"));
+    held_.Take()->Respond(200, {}, std::string(bytes, 'a'));
+  };
+  RawClient later(server_->address(), /*receive_buffer_bytes=*/4096);
+  hold(later, 600 << 10);
+  RawClient quick(server_->address());
+  for (int i = 0; i < 4; ++i) {
+    hold(quick, 400 << 10);
+    EXPECT_TRUE(quick.Read().whole);
+  }
+  EXPECT_TRUE(later.Read().whole);
+}
+
 TEST_F(HttpLimitsTest, AnswersReachAClientThatIsStillSending) {
   Listen({.max_body_bytes = 1000});
   RawClient client(server_->address());
