@@ -309,6 +309,8 @@ TEST_F(OpenAiLogTest, AReaderWhoStopsIsASlowReader) {
                    R"("stream":true})"));
   EXPECT_TRUE(Counted("/v1/completions", "408", "SLOW_READER", 2));
   EXPECT_TRUE(Comes([&] { return server().idle() && server().open_http_connections() == 0; }));
+  const Stats& stats = server().engine().stats();
+  EXPECT_EQ(stats.finished[static_cast<size_t>(FinishReason::kSlowReader)].value(), 1u);
 }
 
 // It is told with what it used, although its last chunk was never written.
