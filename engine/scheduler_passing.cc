@@ -92,7 +92,9 @@ int32_t Scheduler::LeaveToShorter(Sequence& sequence, int32_t scores, Budget& bu
       if (!admits) continue;
       take_place(other);
     }
-    wanted += tokens;
+    int32_t scored = 0;
+    wanted += LimitToScores(other, tokens, scores, &scored);
+    scores -= scored;
     last = &other;
   }
   if (last == nullptr) return 0;

@@ -247,6 +247,7 @@ TEST_F(PassingTest, WhatAPasserLeavesOfTheShareIsNotForTheLessUrgent) {
   const Client* idle = Submit(4, 1);
   rig_->Turn();
   EXPECT_EQ(Read(scored), 2);
+  EXPECT_EQ(Read(long_), 16 + 14) << "all that the scores leave";
   EXPECT_TRUE(Waits(idle));
   ExpectAllExact();
 }
