@@ -193,9 +193,11 @@ bool Scheduler::TryAdmit(Sequence& sequence, Budget& budget, SteadyTime now) {
     budget.admits = false;  // what it gave up is not for lower ranks
     return false;
   }
-  if (budget.cut_off != nullptr && !MayPass(sequence, budget)) {
-    budget.admits = !RankBefore(*budget.last_to_pass, sequence);
-    return false;
+  if (budget.cut_off != nullptr) {
+    // Behind the last that may be admitted waits one that nobody passes, or nobody who would be.
+    const Sequence* const last = budget.last_to_admit;
+    budget.admits = last != nullptr && !RankBefore(*last, sequence);
+    if (!budget.admits || !MayPass(sequence, budget)) return false;
   }
   // It would hold a slot without making progress: prompts of higher rank use all the scores of this
   // step. Others may pass it, unless it was preempted. By rank, it is the next to get scores.

@@ -103,6 +103,7 @@ class Scheduler {
     const Sequence* cut_off = nullptr;
     int32_t cut_off_tokens = 0;                 // that it had to compute before this step
     const Sequence* last_to_pass = nullptr;     // in rank; if `cut_off` is set
+    const Sequence* last_to_admit = nullptr;    // of those that wait; null: none
     const Sequence* first_passed_by = nullptr;  // of those that wait
 
     bool admits = true;         // further sequences

@@ -66,6 +66,7 @@ int32_t Scheduler::LeaveToShorter(Sequence& sequence, int32_t scores, Budget& bu
   if (passed_by != nullptr) take_place(*passed_by);
   int32_t wanted = 0;
   const Sequence* last = nullptr;
+  const Sequence* last_admitted = nullptr;
   auto next = std::ranges::upper_bound(ordered_, RankOf(sequence), {},
                                        [](const Sequence* other) { return RankOf(*other); });
   for (int32_t i = 0; i < kLookAhead && next != ordered_.end() && wanted < share; ++i, ++next) {
@@ -91,6 +92,7 @@ int32_t Scheduler::LeaveToShorter(Sequence& sequence, int32_t scores, Budget& bu
       admits = slots > 0 && needed <= pages - PagesToLeaveFree(other, running);
       if (!admits) continue;
       take_place(other);
+      last_admitted = &other;
     }
     int32_t scored = 0;
     wanted += LimitToScores(other, tokens, scores, &scored);
@@ -101,6 +103,7 @@ int32_t Scheduler::LeaveToShorter(Sequence& sequence, int32_t scores, Budget& bu
   budget.cut_off = &sequence;
   budget.cut_off_tokens = sequence.remaining();
   budget.last_to_pass = last;
+  budget.last_to_admit = last_admitted;
   budget.first_passed_by = passed_by;
   return std::min(share, wanted);
 }

@@ -247,5 +247,17 @@ TEST(EngineFuzz, EveryOutputIsExactAndEndsOnce) {
   RecordProperty("requests", std::to_string(requests));
 }
 
+// Configurations that found what the first ones do not.
+TEST(EngineFuzz, WhatOnceWentWrong) {
+  for (const int64_t seed : {
+           8322,   // tokens left to a sequence that its scores kept from using them
+           15806,  // a running sequence passed, and a waiting one with it, past a preempted one
+       }) {
+    FuzzCase fuzz(seed);
+    SCOPED_TRACE("BARAM_FUZZ_SEED=" + std::to_string(seed) + ": " + fuzz.Describe());
+    fuzz.Run();
+  }
+}
+
 }  // namespace
 }  // namespace baram::testing
