@@ -275,7 +275,7 @@ bool EngineCore::Deliver(SteadyTime now) {
       live_.erase(live_.find(LiveKeyView{request.id, request.call_number, request.part}));
     }
   }
-  const bool happened = !endings.empty() || !scheduler_.changed().empty();
+  const bool happened = !scheduler_.changed().empty();  // endings are changes
   for (LiveRequest* live : scheduler_.changed()) {
     live->changed = false;
     changed_.push_back(live->outbox);

@@ -102,7 +102,6 @@ int32_t PagePool::AcquireSalt(const std::string& salt) {
 void PagePool::ReleaseSalt(int32_t salt) {
   if (--salts_[salt].references > 0) return;
   salt_of_.erase(salts_[salt].text);
-  salts_[salt].text.clear();
   free_salts_.push_back(salt);
 }
 

@@ -84,14 +84,10 @@ void Scheduler::ReleasePages(Sequence& sequence) {
     }
     table.pages.clear();
     table.first = 0;
-    table.uploaded = 0;
   }
   sequence.planned = sequence.committed = 0;
   sequence.likely_cached = -1;
   sequence.published_blocks = 0;
-  sequence.published_node = {};
-  sequence.init_pending = false;
-  sequence.device_has_token = false;
 }
 
 // Nothing runs, nothing is in flight, and still the highest-ranked sequence cannot continue (I8).
