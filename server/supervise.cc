@@ -11,6 +11,7 @@
 #include "engine/steady_time.h"
 #include "server/exit_codes.h"
 #include "server/log.h"
+#include "server/memory_trim.h"
 
 namespace baram::server {
 namespace {
@@ -24,9 +25,11 @@ struct Watched {
 
 Watched WatchUntilSignal(Server& server, Watchdog& watchdog, const WaitForSignal& wait_for_signal) {
   uint64_t lost_lines = 0;
+  MemoryTrim trim;
   while (true) {
     if (const auto signal = wait_for_signal(Watchdog::kInterval)) return {.signal = *signal};
     server.lifecycle().NotifyWatcher();
+    trim.Look(steady_clock::now());
     if (LostLogLines() > lost_lines) {
       lost_lines = LostLogLines();
       // All of them: this line may be lost like those before it.
