@@ -67,6 +67,8 @@ Fairness::Fairness(const EngineRig& rig) {
                     sequence->planned < sequence->blocks() * rig.info().page_tokens;
     before.scoring = live.scoring();
     before.in_flight = sequence->rows_in_flight > 0;
+    before.priority = PriorityOf(*sequence);
+    before.prompt_tokens = sequence->prompt_tokens;
     before.planned = sequence->planned;
     before.remaining = sequence->remaining();
     before.blocks = sequence->blocks();
@@ -97,6 +99,14 @@ bool Fairness::LeftOut(const Sequence& sequence, const EngineRig& rig) const {
 bool Fairness::MayPass(const Sequence& admitted, const Sequence& waiting,
                        const std::vector<const Sequence*>& sequences) const {
   if (waiting.preemptions > 0 || PriorityOf(waiting) != PriorityOf(admitted)) return false;
+  // One that has ended since, with its whole request, cannot be asked whether it was cut off.
+  for (const auto& [key, before] : before_) {
+    const bool gone = std::ranges::none_of(
+        sequences, [&](const Sequence* sequence) { return KeyOf(*sequence) == key; });
+    if (!gone || before.ended || before.priority != PriorityOf(admitted)) continue;
+    const int32_t had = std::max(before.remaining, before.prompt_tokens);
+    if (key < KeyOf(waiting) && 2 * admitted.remaining() <= had) return true;
+  }
   return std::ranges::any_of(sequences, [&](const Sequence* cut_off) {
     if (!RankBefore(*cut_off, waiting)) return false;
     if (PriorityOf(*cut_off) != PriorityOf(admitted)) return false;

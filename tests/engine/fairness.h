@@ -25,6 +25,8 @@ class Fairness {
     bool decode = false;  // its next token has its page, and nothing else is missing
     bool scoring = false;
     bool in_flight = false;
+    int32_t priority = 0;
+    int32_t prompt_tokens = 0;
     int32_t planned = 0;
     int32_t remaining = 0;
     int32_t blocks = 0;
