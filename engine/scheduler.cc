@@ -197,7 +197,12 @@ bool Scheduler::TryAdmit(Sequence& sequence, Budget& budget, SteadyTime now) {
     // Behind the last that may be admitted waits one that nobody passes, or nobody who would be.
     const Sequence* const last = budget.last_to_admit;
     budget.admits = last != nullptr && !RankBefore(*last, sequence);
-    if (!budget.admits || !MayPass(sequence, budget)) return false;
+    if (!budget.admits) return false;
+    if (!MayPass(sequence, budget)) {
+      // The cache has lost what would have made a preempted one short enough.
+      budget.admits = sequence.preemptions == 0;
+      return false;
+    }
   }
   // It would hold a slot without making progress: prompts of higher rank use all the scores of this
   // step. Others may pass it, unless it was preempted. By rank, it is the next to get scores.

@@ -252,6 +252,7 @@ TEST(EngineFuzz, WhatOnceWentWrong) {
   for (const int64_t seed : {
            8322,   // tokens left to a sequence that its scores kept from using them
            15806,  // a running sequence passed, and a waiting one with it, past a preempted one
+           33786,  // a preempted one that was short enough while more of it was cached
        }) {
     FuzzCase fuzz(seed);
     SCOPED_TRACE("BARAM_FUZZ_SEED=" + std::to_string(seed) + ": " + fuzz.Describe());
