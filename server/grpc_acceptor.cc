@@ -121,7 +121,8 @@ void GrpcAcceptor::Loop() {
     for (const auto& [rule, reason] :
          {std::pair(Broken::kHeaderBytes, kHeadersTooLarge),
           std::pair(Broken::kResets, kTooManyResets), std::pair(Broken::kStreams, kTooManyStreams),
-          std::pair(Broken::kHalfSent, kTooManyHalfSent)}) {
+          std::pair(Broken::kHalfSent, kTooManyHalfSent),
+          std::pair(Broken::kFrames, kTooManyFrames)}) {
       for (auto n = TakeShutDown(rule); n > 0; --n) refused_(reason);
     }
     if (no_descriptors > 0) std::this_thread::sleep_for(kPause);

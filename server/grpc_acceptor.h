@@ -49,6 +49,7 @@ class GrpcAcceptor {
   static constexpr char kTooManyResets[] = "TOO_MANY_RESETS";
   static constexpr char kTooManyStreams[] = "TOO_MANY_STREAMS";
   static constexpr char kTooManyHalfSent[] = "TOO_MANY_HALF_SENT";
+  static constexpr char kTooManyFrames[] = "TOO_MANY_FRAMES";
 
   // Currently open.
   int64_t connections() const { return connections_.load(std::memory_order_relaxed); }

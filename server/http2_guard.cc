@@ -68,6 +68,11 @@ bool Http2Guard::Break(Broken rule) {
 // gRPC may end a stream that its client has not, as it does with a request that is too large.
 void Http2Guard::Wrote(std::span<const uint8_t> bytes) {
   server_.Read(bytes, [this](const Http2Frames::Head& head) {
+    if (Http2Frames::Type(head) == Http2Frames::kData) {
+      const int64_t size = Http2Frames::Bytes(head);
+      frames_until_ -= std::min(kFramesPerData, size / kMinDataBytes) * kFramePause;
+      frames_until_ -= size * kFramePause / kBytesPerFrame;
+    }
     if (EndsStream(head) || Http2Frames::Type(head) == Http2Frames::kRstStream) {
       NotHalfSent(Http2Frames::Stream(head));
     }
@@ -79,6 +84,7 @@ void Http2Guard::Wrote(std::span<const uint8_t> bytes) {
 // here.
 Http2Guard::Broken Http2Guard::OnFrame(const Http2Frames::Head& head, SteadyTime now) {
   Broken rule = Broken::kNothing;
+  if (IsBare(head) && !OnBare(head, now)) rule = Broken::kFrames;
   const uint8_t type = Http2Frames::Type(head);
   if (type == Http2Frames::kSettings && (Http2Frames::Flags(head) & Http2Frames::kAck) != 0) {
     if (!told_) rule = Broken::kStreams;
@@ -104,11 +110,41 @@ Http2Guard::Broken Http2Guard::OnFrame(const Http2Frames::Head& head, SteadyTime
   return rule;
 }
 
+// All but those that start a call or end its request, which are as many as the calls, and those
+// with a rule of their own.
+bool Http2Guard::IsBare(const Http2Frames::Head& head) {
+  const uint32_t stream = Http2Frames::Stream(head);
+  switch (Http2Frames::Type(head)) {
+    case Http2Frames::kData:
+      return !EndsStream(head) || FindHalfSent(stream) == half_sent_.end();
+    case Http2Frames::kHeaders:
+      return !StartsCall(stream);
+    case Http2Frames::kContinuation:
+    case Http2Frames::kRstStream:
+      return false;
+    default:
+      return true;
+  }
+}
+
+// Bytes of DATA do not count: they make up for frames as they arrive.
+bool Http2Guard::OnBare(const Http2Frames::Head& head, SteadyTime now) {
+  const bool data = Http2Frames::Type(head) == Http2Frames::kData;
+  const int64_t frames = data ? 1 : 1 + Http2Frames::Bytes(head) / 1024;
+  frames_until_ = std::max(frames_until_, now) + frames * kFramePause;
+  return frames_until_ - now <= kFramesAtOnce * kFramePause;
+}
+
 // gRPC ignores even stream ids; an id that is not above all previous ones carries trailers.
+bool Http2Guard::StartsCall(uint32_t stream) const {
+  return stream % 2 != 0 && stream > last_stream_;
+}
+
 bool Http2Guard::OnHeaders(const Http2Frames::Head& head, SteadyTime now) {
   block_bytes_ = 0;
   const uint32_t stream = Http2Frames::Stream(head);
-  if (stream % 2 == 0 || stream <= last_stream_) return true;
+  if (!StartsCall(stream)) return true;
+  frames_until_ -= kFramesPerCall * kFramePause;
   last_stream_ = stream;
   if (half_sent_.empty()) half_sent_since_ = now;
   half_sent_.push_back({.stream = stream, .bytes = 0, .since = now});
@@ -119,10 +155,12 @@ bool Http2Guard::OnHeaders(const Http2Frames::Head& head, SteadyTime now) {
 // A frame's header is not enough: a large frame can be announced by a client that never sends it,
 // or be the last of a request and stay half sent.
 void Http2Guard::OnPayload(const Http2Frames::Head& head, size_t size) {
+  const bool data = Http2Frames::Type(head) == Http2Frames::kData;
+  if (data) frames_until_ -= static_cast<int64_t>(size) * kFramePause / kBytesPerFrame;
   const uint32_t stream = Http2Frames::Stream(head);
   const auto at = FindHalfSent(stream);
   if (at == half_sent_.end()) return;
-  if (Http2Frames::Type(head) == Http2Frames::kData) {
+  if (data) {
     at->bytes += static_cast<int64_t>(size);
     CountHalfSent(static_cast<int64_t>(size));
   }

@@ -3,7 +3,8 @@
 // acknowledged gRPC's SETTINGS, which alone limit them; and, over all connections, calls whose
 // requests are half sent. All of these consume practically unlimited memory, and the resource quota
 // holds none of them back. It does hold back the bytes of half-sent requests, but by ending calls
-// of any client: so they are bounded here as well.
+// of any client: so they are bounded here as well. Frames that bring no part of a request cost a
+// core: gRPC reads as many as come, and other connections wait.
 //
 // This class holds the rules for one connection; http2_interpose.h describes how it gets to see the
 // bytes that gRPC reads and writes.
@@ -39,7 +40,7 @@ struct Http2Totals {
 // Follows the frames of one connection. One thread at a time, except as stated.
 class Http2Guard {
  public:
-  enum class Broken : uint8_t { kNothing, kHeaderBytes, kResets, kStreams, kHalfSent };
+  enum class Broken : uint8_t { kNothing, kHeaderBytes, kResets, kStreams, kHalfSent, kFrames };
 
   // The least that each frame of a header block counts: gRPC enforces its own limit only within a
   // frame, and a frame of a few bytes can name as much as one frame may hold.
@@ -49,6 +50,19 @@ class Http2Guard {
   // lets it keep open. A client may still cancel all its calls at once, several times over.
   static constexpr int kResetsAtOnce = 1000;
   static constexpr std::chrono::milliseconds kResetPause{5};
+  // Frames that bring no part of a request, such as WINDOW_UPDATE, PRIORITY and unknown ones: a
+  // burst of this many, then one per pause; each KiB in one counts as one more. DATA counts too, as
+  // it may be empty, except where it ends a request.
+  static constexpr int kFramesAtOnce = 10'000;
+  static constexpr std::chrono::microseconds kFramePause{500};
+  // What makes up for them, so that only time limits a client without any other traffic. gRPC's own
+  // client sends two WINDOW_UPDATEs per call, others up to four frames of DATA; on a fast stream
+  // some clients and proxies send one or two WINDOW_UPDATEs for each DATA frame, most one per 4 KiB
+  // or more. A message has at least 5 bytes: a window opened by less makes up for less than it
+  // costs.
+  static constexpr int64_t kFramesPerCall = 8;
+  static constexpr int64_t kFramesPerData = 2, kMinDataBytes = 5;  // of DATA that gRPC sends
+  static constexpr int64_t kBytesPerFrame = 128;                   // of DATA either side sends
   // Calls before the client has acknowledged the SETTINGS: max_streams, or this if it is more. It
   // is what client libraries start unasked, following RFC 9113 (6.5.2). After the acknowledgment
   // gRPC itself ends a connection that exceeds the limit.
@@ -92,6 +106,9 @@ class Http2Guard {
  private:
   Broken OnFrame(const Http2Frames::Head& head, SteadyTime now);
   bool OnHeaders(const Http2Frames::Head& head, SteadyTime now);  // false: one call too many
+  bool IsBare(const Http2Frames::Head& head);                     // counts for kFramesAtOnce
+  bool OnBare(const Http2Frames::Head& head, SteadyTime now);     // false: one too many
+  bool StartsCall(uint32_t stream) const;                         // if HEADERS are for it
   void OnPayload(const Http2Frames::Head& head, size_t size);
   struct HalfSent {
     uint32_t stream;
@@ -106,6 +123,7 @@ class Http2Guard {
   Http2Totals& all_;
   Http2Frames client_, server_;
   SteadyTime resets_until_;    // each reset moves it one pause ahead
+  SteadyTime frames_until_;    // likewise, and what makes up for frames moves it back
   uint32_t block_bytes_ = 0;   // of the most recent header block so far
   uint32_t unasked_;           // calls that may still begin before the SETTINGS are acknowledged
   int64_t unasked_bytes_ = 0;  // of header blocks before the acknowledgment

@@ -40,7 +40,7 @@ struct Place {
 constexpr size_t kMaxDescriptors = 1 << 19;
 constinit std::array<Place, kMaxDescriptors> places;
 constinit Http2Totals totals;
-constinit std::array<std::atomic<int64_t>, 5> shut_down;  // by Http2Guard::Broken
+constinit std::array<std::atomic<int64_t>, 6> shut_down;  // by Http2Guard::Broken
 
 // All that are guarded. Their descriptors stay open as long as they are listed.
 constinit std::mutex connections_mutex;            // may be locked while a place's mutex is held

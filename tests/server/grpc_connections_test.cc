@@ -136,11 +136,21 @@ TEST_F(GrpcConnectionsTest, WhatGrpcClosesIsClosed) {
   EXPECT_TRUE(Stream(TextRequest("hello", 2)).status.ok());
 }
 
-// A client that shuts down its side but leaves data unread still holds the connection. Each of its
-// settings frames is acknowledged; once the buffers are full, gRPC stops reading them.
+// A client that shuts down its side but leaves data unread still holds the connection. Once answers
+// fill the buffers, gRPC can't acknowledge settings, and past 10,000 of them it stops reading.
 TEST_F(GrpcConnectionsTest, HalfAConnectionCounts) {
-  std::string settings;
-  for (int i = 0; i < 8000; ++i) settings.append("\0\0\0\x04\0\0\0\0\0", 9);
+  constexpr uint64_t kWindow = 1 << 30;
+  constexpr uint32_t kCalls = 100;  // each with an answer of 60 KB or more
+  v1::TokenizeRequest request;
+  request.set_text(std::string(15'000, 'a'));
+  const std::string message = request.SerializeAsString();
+  std::string calls = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" +
+                      Frame(kSettingsFrame, 0, 0, BigEndian(4, 2) + BigEndian(kWindow, 4)) +
+                      Frame(kWindowFrame, 0, 0, BigEndian(kWindow, 4));
+  for (uint32_t stream = 1; stream < 2 * kCalls; stream += 2) {
+    calls += CallHeaders(stream, "Tokenize") +
+             Frame(kDataFrame, kEndStream, stream, MessagePrefix(message.size()) + message);
+  }
   const auto is_stuck = [&] {
     for (int look = 0; look < 300; ++look) {
       if (ServerSide().unread == 0) return false;
@@ -151,8 +161,14 @@ TEST_F(GrpcConnectionsTest, HalfAConnectionCounts) {
   // On a busy machine gRPC may merely have been slow, and then ends the connection.
   for (int attempt = 0; attempt < 3; ++attempt) {
     RawClient client(server_->grpc_address(), /*receive_buffer_bytes=*/4096);
-    client.Send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
-    for (int sent = 0; sent < 1000 && !is_stuck(); ++sent) client.Send(settings);
+    client.Send(calls);
+    for (int sent = 0; sent < 30 && !is_stuck(); ++sent) {
+      // Not more than is allowed: a burst, then 600 frames in each pause.
+      std::this_thread::sleep_for(std::chrono::milliseconds(300));
+      std::string settings;
+      for (int i = sent == 0 ? -8500 : 0; i < 500; ++i) settings += Frame(kSettingsFrame, 0, 0, "");
+      client.Send(settings);
+    }
     client.ShutdownSend();
     std::this_thread::sleep_for(std::chrono::milliseconds(300));
     if (ServerSide().client_ended) {

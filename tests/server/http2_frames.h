@@ -10,8 +10,8 @@
 
 namespace baram::testing {
 
-inline constexpr char kDataFrame = 0, kHeadersFrame = 1, kResetFrame = 3, kSettingsFrame = 4,
-                      kPingFrame = 6, kWindowFrame = 8, kContinuationFrame = 9;
+inline constexpr char kDataFrame = 0, kHeadersFrame = 1, kPriorityFrame = 2, kResetFrame = 3,
+                      kSettingsFrame = 4, kPingFrame = 6, kWindowFrame = 8, kContinuationFrame = 9;
 inline constexpr char kAck = 1, kEndStream = 1, kEndHeaders = 4;
 inline constexpr size_t kFirstWindow = 65535;  // of a stream and of a connection, in bytes
 inline constexpr size_t kMaxFrameBytes = 16384;
