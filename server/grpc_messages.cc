@@ -1,10 +1,10 @@
 // The request half of baram.v1: see the header.
 #include "server/grpc_messages.h"
 
-#include <limits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/call_checks.h"
 #include "server/errors.h"
 #include "server/json_fields.h"
 #include "server/prompt_reader.h"
@@ -55,25 +55,25 @@ absl::Status CheckSalt(const v1::Cache& cache) {
   return TooMany("cache.salt", cache.salt().size(), kMaxSaltBytes, "bytes");
 }
 
-// Protobuf ids are unsigned; an id beyond int32 is outside every vocabulary.
-int32_t NarrowId(uint32_t id) {
-  return id > static_cast<uint32_t>(std::numeric_limits<int32_t>::max())
-             ? std::numeric_limits<int32_t>::max()
-             : static_cast<int32_t>(id);
+// Protobuf ids are unsigned. The others are checked with the prompt.
+absl::StatusOr<Prompt> ToIds(const v1::TokenIds& sent, int32_t vocab_size) {
+  std::vector<int32_t> ids;
+  ids.reserve(sent.ids_size());
+  for (const uint32_t id : sent.ids()) {
+    if (!std::in_range<int32_t>(id)) return CheckTokenId("token_ids", id, vocab_size);
+    ids.push_back(static_cast<int32_t>(id));
+  }
+  return Prompt(std::move(ids));
 }
 
-absl::StatusOr<Prompt> ToPrompt(const v1::GenerateRequest& request) {
+absl::StatusOr<Prompt> ToPrompt(const v1::GenerateRequest& request, int32_t vocab_size) {
   switch (request.prompt_case()) {
     case v1::GenerateRequest::kText:
       return Prompt(TextPrompt{
           .text = request.text(),
           .add_special_tokens = !request.has_add_special_tokens() || request.add_special_tokens()});
-    case v1::GenerateRequest::kTokenIds: {
-      std::vector<int32_t> ids;
-      ids.reserve(request.token_ids().ids_size());
-      for (const uint32_t id : request.token_ids().ids()) ids.push_back(NarrowId(id));
-      return Prompt(std::move(ids));
-    }
+    case v1::GenerateRequest::kTokenIds:
+      return ToIds(request.token_ids(), vocab_size);
     case v1::GenerateRequest::kChat: {
       auto chat = ToChatPrompt(request.chat());
       if (!chat.ok()) return chat.status();
@@ -127,7 +127,7 @@ absl::StatusOr<Call> ToCall(const v1::GenerateRequest& request, const Serving& s
   const auto ids = static_cast<size_t>(request.token_ids().ids_size());
   absl::Status fits = serving.prompts().CheckPromptIds(ids, request.has_truncate_prompt_tokens());
   if (!fits.ok()) return fits;
-  auto prompt = ToPrompt(request);
+  auto prompt = ToPrompt(request, serving.info().vocab_size);
   if (!prompt.ok()) return prompt.status();
   Call call;
   call.request_id = request.request_id();

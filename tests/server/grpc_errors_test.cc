@@ -118,6 +118,17 @@ TEST_F(GrpcErrorsTest, EveryBadFieldIsNamedAndNothingElseDisturbed) {
   EXPECT_TRUE(Stream(TextRequest("hello", 8)).status.ok());
 }
 
+// Also beyond the range in which ids are kept.
+TEST_F(GrpcErrorsTest, AnIdOutsideOfTheVocabularyIsNamed) {
+  for (const uint32_t id : {720u, 0x7FFFFFFFu, 0x80000000u, 0xFFFFFFFFu}) {
+    v1::GenerateRequest request;
+    request.mutable_token_ids()->add_ids(id);
+    EXPECT_EQ(
+        Stream(request).status.error_message(),
+        "token_ids holds the token id " + std::to_string(id) + " but the vocabulary ends at 719.");
+  }
+}
+
 TEST_F(GrpcErrorsTest, TemplateArgumentsAreMeasuredBeforeTheyAreParsed) {
   v1::GenerateRequest request = TextRequest("", 1);
   request.mutable_chat()->add_messages()->set_role("user");
