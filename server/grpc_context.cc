@@ -26,6 +26,15 @@ std::string RequestIdOf(const grpc::ServerContextBase& context) {
   return IsRequestId(id) ? id : NewRequestId();
 }
 
+int64_t MetadataBytes(const grpc::ServerContextBase& context) {
+  constexpr size_t kEntryBytes = 32;
+  size_t bytes = 0;
+  for (const auto& [key, value] : context.client_metadata()) {
+    bytes += key.size() + value.size() + kEntryBytes;
+  }
+  return static_cast<int64_t>(bytes);
+}
+
 std::optional<double> TimeLeft(const grpc::ServerContextBase& context) {
   // Not deadline(), which is wall-clock time: a deadline centuries ahead, as Go clients send, wraps
   // to the past.

@@ -25,6 +25,9 @@ inline constexpr char kRequestIdKey[] = "x-request-id";
 // it, and the client can't fix it. Empty without the key.
 std::string RequestIdOf(const grpc::ServerContextBase& context);
 
+// What the client's metadata takes, as the limit on it counts: 32 bytes are added to each entry.
+int64_t MetadataBytes(const grpc::ServerContextBase& context);
+
 // The time left until the client's deadline in seconds, or nullopt if it set none.
 std::optional<double> TimeLeft(const grpc::ServerContextBase& context);
 

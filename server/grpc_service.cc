@@ -134,7 +134,8 @@ class ShortCall final : public grpc::ServerUnaryReactor {
     }
     if (status.ok()) {
       *answer_ = Serialized(response);
-      unread_.emplace(all_unread_, bytes, [client = client_] { client->Break(); });
+      unread_.emplace(all_unread_, bytes, MetadataBytes(*client_->context),
+                      [client = client_] { client->Break(); });
     }
     logged_.SetStatus(status);
     const double patience_s =

@@ -15,8 +15,9 @@ using ::testing::ElementsAre;
 
 class UnreadAnswersTest : public ::testing::Test {
  protected:
-  std::unique_ptr<UnreadAnswers::One> Hold(const std::string& name, int64_t kib) {
-    return std::make_unique<UnreadAnswers::One>(all_, kib << 10,
+  std::unique_ptr<UnreadAnswers::One> Hold(const std::string& name, int64_t kib,
+                                           int64_t metadata = 300) {
+    return std::make_unique<UnreadAnswers::One>(all_, kib << 10, metadata,
                                                 [this, name] { cut_off_.push_back(name); });
   }
 
@@ -35,6 +36,32 @@ TEST_F(UnreadAnswersTest, SmallOnesAreCutOffIfThereIsNoLargeOne) {
   std::vector<std::unique_ptr<UnreadAnswers::One>> held;
   for (int i = 0; i < 18; ++i) held.push_back(Hold(std::to_string(i), 60));
   EXPECT_THAT(cut_off_, ElementsAre("0"));
+}
+
+// However small, and whichever size the oldest has.
+TEST_F(UnreadAnswersTest, OfTooManyTheOldestIsCutOff) {
+  std::vector<std::unique_ptr<UnreadAnswers::One>> held;
+  held.push_back(Hold("small", 0));
+  held.push_back(Hold("large", 65));
+  while (held.size() < UnreadAnswers::kMaxCalls) held.push_back(Hold("other", 0));
+  EXPECT_THAT(cut_off_, ElementsAre());
+  held.push_back(Hold("one more", 0));
+  EXPECT_THAT(cut_off_, ElementsAre("small"));
+  held.push_back(Hold("another", 65));
+  EXPECT_THAT(cut_off_, ElementsAre("small", "large"));
+  held.erase(held.begin() + 2);  // read, so there is room for one
+  held.push_back(Hold("last", 0));
+  EXPECT_THAT(cut_off_, ElementsAre("small", "large"));
+}
+
+TEST_F(UnreadAnswersTest, MuchMetadataCountsAsSeveralCalls) {
+  std::vector<std::unique_ptr<UnreadAnswers::One>> held;
+  while (held.size() < 1024) held.push_back(Hold(std::to_string(held.size()), 0, 15 << 10));
+  EXPECT_THAT(cut_off_, ElementsAre());
+  held.push_back(Hold("one more", 0, 0));
+  EXPECT_THAT(cut_off_, ElementsAre("0"));
+  held.push_back(Hold("huge", 0, 1 << 30));
+  EXPECT_EQ(cut_off_.size(), held.size() - 1);
 }
 
 TEST_F(UnreadAnswersTest, WhatWasReadCountsNoLonger) {
