@@ -58,7 +58,8 @@ GrpcServer::GrpcServer(ListeningSockets sockets, Serving& serving, Lifecycle& li
                        CallLog& log)
     : unread_(kLargestUnread * serving.config().max_reply_bytes),
       inference_({serving, log, unread_}),
-      operator_({serving, log, unread_}, lifecycle),
+      operator_unread_(kLargestUnread * serving.config().max_reply_bytes),
+      operator_({serving, log, operator_unread_}, lifecycle),
       address_(sockets.address()),
       acceptor_(std::move(sockets)) {}
 

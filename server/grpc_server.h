@@ -56,6 +56,7 @@ class GrpcServer {
 
   UnreadAnswers unread_;
   InferenceService inference_;
+  UnreadAnswers operator_unread_;  // its own, so that operators' calls survive the others'
   OperatorService operator_;
   const std::string address_;
   GrpcAcceptor acceptor_;  // outlives the server it feeds

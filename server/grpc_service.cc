@@ -132,11 +132,9 @@ class ShortCall final : public grpc::ServerUnaryReactor {
     if (status.ok() && bytes > serving_.config().max_reply_bytes) {
       status = TooLarge(serving_.config());
     }
-    if (status.ok()) {
-      *answer_ = Serialized(response);
-      unread_.emplace(all_unread_, bytes, MetadataBytes(*client_->context),
-                      [client = client_] { client->Break(); });
-    }
+    if (status.ok()) *answer_ = Serialized(response);
+    unread_.emplace(all_unread_, status.ok() ? bytes : 0, MetadataBytes(*client_->context),
+                    [client = client_] { client->Break(); });
     logged_.SetStatus(status);
     const double patience_s =
         PatienceFor(static_cast<double>(bytes), serving_.config().slow_reader_s);

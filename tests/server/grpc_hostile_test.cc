@@ -452,6 +452,33 @@ TEST_F(GrpcHostileTest, UnreadAnswersAreBoundedTogether) {
   EXPECT_LT(response.ByteSizeLong(), 64u << 10);
 }
 
+// However small they are: their calls' metadata may be large.
+TEST_F(GrpcHostileTest, UnreadAnswersAreBoundedInNumber) {
+  StartServer([](server::Config& config) { config.slow_reader_s = 600; });
+  const std::string much(15 << 10, 'm');
+  std::vector<std::unique_ptr<server::RawClient>> clients;
+  for (const std::string method : {"Inference/ListModels", "Inference/Tokenize", "Operator/GetLoad",
+                                   "Operator/GetServerInfo"}) {
+    for (int i = 0; i < 5; ++i) {
+      clients.push_back(std::make_unique<server::RawClient>(server().grpc_address()));
+      AcknowledgeSettings(*clients.back());
+      clients.back()->Send(Frame(kSettingsFrame, 0, 0, BigEndian(4, 2) + BigEndian(0, 4)));
+      for (uint32_t call = 0; call < 250; ++call) {
+        const uint32_t stream = 2 * call + 1;
+        clients.back()->Send(PathHeaders(stream, "/baram.v1." + method, "", much) +
+                             Frame(kDataFrame, kEndStream, stream, MessagePrefix(0)));
+      }
+    }
+    const std::string name = method.substr(method.find('/') + 1);
+    const std::string cut = "method=\"" + name + "\",code=\"RESOURCE_EXHAUSTED\"";
+    EXPECT_TRUE(Comes([&] { return Counted(cut).calls >= 1250 - 1024; })) << name;
+    clients.clear();
+    EXPECT_TRUE(Comes([&] { return Counted("method=\"" + name + "\"").calls == 1250; })) << name;
+    EXPECT_EQ(Counted(cut).calls, 1250 - 1024) << name;
+  }
+  EXPECT_TRUE(Stream(TextRequest("hello", 4)).status.ok());
+}
+
 // Before they wait for their readers, answers are collected.
 TEST_F(GrpcHostileTest, WhatAnswersCollectIsBoundedTogether) {
   StartServer([](server::Config& config) {

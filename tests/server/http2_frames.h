@@ -32,17 +32,26 @@ inline std::string Preface() {
   return "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + Frame(kSettingsFrame, 0, 0, "");
 }
 
-// Starts a call, with `timeout` unless it is empty.
+// HPACK's length of a string that is not compressed: seven bits, or the rest seven by seven.
+inline std::string StringLength(size_t length) {
+  if (length < 127) return BigEndian(length, 1);
+  std::string bytes = BigEndian(127, 1);
+  for (length -= 127; length >= 128; length >>= 7) bytes += BigEndian(length % 128 + 128, 1);
+  return bytes + BigEndian(length, 1);
+}
+
+// Starts a call, with `timeout` and with `metadata` in one entry, unless they are empty.
 inline std::string PathHeaders(uint32_t stream, const std::string& path,
-                               const std::string& timeout = "") {
+                               const std::string& timeout = "", const std::string& metadata = "") {
   std::vector<std::pair<std::string, std::string>> fields = {
       {":method", "POST"},    {":scheme", "http"}, {":path", path},
       {":authority", "test"}, {"te", "trailers"},  {"content-type", "application/grpc"}};
   if (!timeout.empty()) fields.emplace_back("grpc-timeout", timeout);
+  if (!metadata.empty()) fields.emplace_back("x-metadata", metadata);
   std::string headers;
   for (const auto& [name, value] : fields) {
     headers +=
-        BigEndian(0, 1) + BigEndian(name.size(), 1) + name + BigEndian(value.size(), 1) + value;
+        BigEndian(0, 1) + StringLength(name.size()) + name + StringLength(value.size()) + value;
   }
   return Frame(kHeadersFrame, kEndHeaders, stream, headers);
 }
