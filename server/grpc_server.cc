@@ -2,7 +2,6 @@
 #include "server/grpc_server.h"
 
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
-#include <grpcpp/health_check_service_interface.h>
 
 #include <algorithm>
 #include <chrono>
@@ -60,6 +59,7 @@ GrpcServer::GrpcServer(ListeningSockets sockets, Serving& serving, Lifecycle& li
       inference_({serving, log, unread_}),
       operator_unread_(kLargestUnread * serving.config().max_reply_bytes),
       operator_({serving, log, operator_unread_}, lifecycle),
+      health_(serving.config().slow_reader_s),
       address_(sockets.address()),
       acceptor_(std::move(sockets)) {}
 
@@ -71,7 +71,6 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Listen(ListeningSockets 
   // For example about the field of a client's message that is not UTF-8. They would go to stderr
   // and block on its reader.
   RedirectLibraryLogs();
-  grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
 
   std::unique_ptr<GrpcServer> server(new GrpcServer(std::move(sockets), serving, lifecycle, log));
@@ -79,6 +78,7 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Listen(ListeningSockets 
   server->acceptor_.Register(builder);
   builder.RegisterService(&server->inference_);
   builder.RegisterService(&server->operator_);
+  builder.RegisterService(&server->health_);
   builder.SetMaxReceiveMessageSize(static_cast<int>(config.max_body_bytes));
   builder.SetResourceQuota(grpc::ResourceQuota("baram")
                                .Resize(MemoryBytes(config))
@@ -97,7 +97,6 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Listen(ListeningSockets 
                              kMinClientPingMs);
   server->server_ = builder.BuildAndStart();
   if (!server->server_) return absl::InternalError("gRPC can't start its server.");
-  server->server_->GetHealthCheckService()->SetServingStatus("startup", false);
   server->SetHealth(/*ready=*/false, /*live=*/true);
   const absl::Status accepts = server->acceptor_.Start(
       config.max_connections, max_closing,
@@ -113,30 +112,14 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Listen(ListeningSockets 
 
 GrpcServer::~GrpcServer() { Shutdown(std::chrono::steady_clock::now()); }
 
-void GrpcServer::SetHealth(bool ready, bool live) {
-  std::lock_guard lock(mutex_);
-  // Watchers get a message whenever a status is set, even to the same value.
-  const std::pair now(ready, live);
-  if (!server_ || health_ == now) return;
-  health_ = now;
-  grpc::HealthCheckServiceInterface* health = server_->GetHealthCheckService();
-  for (const char* name : {"", "readiness", "baram.v1.Inference", "baram.v1.Operator"}) {
-    health->SetServingStatus(name, ready);
-  }
-  if (ready) health->SetServingStatus("startup", true);  // stays true
-  health->SetServingStatus("liveness", live);
-}
-
 void GrpcServer::Shutdown(SteadyTime deadline) {
   if (!server_) return;
   acceptor_.Stop();
+  health_.EndWatches();
   const auto left = deadline - std::chrono::steady_clock::now();
   server_->Shutdown(std::chrono::system_clock::now() +
                     std::chrono::duration_cast<std::chrono::system_clock::duration>(left));
-  // Its destructor waits for gRPC's remaining work: outside the lock, which others need meanwhile.
-  std::unique_ptr<grpc::Server> ended;
-  std::lock_guard lock(mutex_);
-  ended = std::move(server_);
+  server_.reset();  // waits for gRPC's remaining work
 }
 
 }  // namespace baram::server

@@ -5,14 +5,12 @@
 #include <grpcpp/grpcpp.h>
 
 #include <memory>
-#include <mutex>
-#include <optional>
 #include <string>
-#include <utility>
 
 #include "absl/status/statusor.h"
 #include "engine/steady_time.h"
 #include "server/grpc_acceptor.h"
+#include "server/grpc_health.h"
 #include "server/grpc_service.h"
 #include "server/listening_sockets.h"
 #include "server/unread_answers.h"
@@ -31,16 +29,14 @@ class GrpcServer {
                                                             int32_t max_closing);
   ~GrpcServer();
 
-  // What grpc.health.v1 answers: `live` for "liveness", `ready` for "", "readiness" and the
-  // services; "startup" stays true after the first `ready`. May be called during and after
-  // Shutdown.
-  void SetHealth(bool ready, bool live);
+  // What grpc.health.v1 answers, see GrpcHealth. May be called during and after Shutdown.
+  void SetHealth(bool ready, bool live) { health_.Set(ready, live); }
 
   // From now on clients are asked to make their next calls on another connection, which a load
   // balancer may route to another server; calls that come here anyway are answered. Thread-safe.
   void SendAway() { acceptor_.SendAway(); }
-  // Refuses new calls, waits for running ones, cancels them at `deadline`; returns when all have
-  // ended.
+  // Refuses new calls, ends health watches, waits for other running calls and cancels them at
+  // `deadline`; returns when all have ended.
   void Shutdown(SteadyTime deadline);
 
   // "127.0.0.1:50051", with the port actually bound.
@@ -58,11 +54,10 @@ class GrpcServer {
   InferenceService inference_;
   UnreadAnswers operator_unread_;  // its own, so that operators' calls survive the others'
   OperatorService operator_;
+  GrpcHealth health_;
   const std::string address_;
   GrpcAcceptor acceptor_;  // outlives the server it feeds
-  std::mutex mutex_;       // guards what follows, except its use in Listen and Shutdown
   std::unique_ptr<grpc::Server> server_;
-  std::optional<std::pair<bool, bool>> health_;  // as last set
 };
 
 }  // namespace baram::server

@@ -221,7 +221,7 @@ TEST_F(GrpcDrainTest, LivenessIsToldWhileTheServerStops) {
   stopping.join();
 }
 
-// Only its client ends a watch of the health service.
+// A watch of the health service ends with the server.
 TEST_F(GrpcDrainTest, AForeignStreamDoesNotHoldTheStop) {
   StartServer();
   const auto health = grpc::health::v1::Health::NewStub(NewChannel());

@@ -1,6 +1,5 @@
 // How gRPC, as this server configures it, treats hostile clients.
 #include <gmock/gmock.h>
-#include <malloc.h>
 
 #include <algorithm>
 #include <chrono>
@@ -17,6 +16,7 @@
 #include "server/http2_frames.h"
 #include "tests/server/http2_frames.h"
 #include "tests/server/http_client.h"
+#include "tests/server/peak_memory.h"
 #include "tests/server/server_fixture.h"
 
 namespace baram::testing {
@@ -24,14 +24,7 @@ namespace {
 
 using ::testing::HasSubstr;
 
-class GrpcHostileTest : public ServerFixture {
- protected:
-  // Of this process's heap.
-  static int64_t LiveBytes() {
-    const struct mallinfo2 heap = mallinfo2();
-    return static_cast<int64_t>(heap.uordblks + heap.hblkhd);
-  }
-};
+class GrpcHostileTest : public ServerFixture {};
 
 // A call from its headers to the end of its message.
 std::string WholeCall(uint32_t stream, const std::string& method, const std::string& message) {

@@ -1,8 +1,9 @@
-// This process's peak memory, for tests of memory bounds.
+// This process's memory, for tests of memory bounds.
 #ifndef BARAM_TESTS_SERVER_PEAK_MEMORY_H_
 #define BARAM_TESTS_SERVER_PEAK_MEMORY_H_
 
 #include <gtest/gtest.h>
+#include <malloc.h>
 
 #include <cstdint>
 #include <fstream>
@@ -24,6 +25,12 @@ inline int64_t PeakBytes() {
   }
   ADD_FAILURE() << "no VmHWM in /proc/self/status";
   return 0;
+}
+
+// Of the heap; what was freed does not count, whether or not the system has it back.
+inline int64_t LiveBytes() {
+  const struct mallinfo2 heap = mallinfo2();
+  return static_cast<int64_t>(heap.uordblks + heap.hblkhd);
 }
 
 }  // namespace baram
