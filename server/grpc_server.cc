@@ -1,8 +1,6 @@
 // GrpcServer: listening, limits, health and reflection.
 #include "server/grpc_server.h"
 
-#include <grpcpp/ext/proto_server_reflection_plugin.h>
-
 #include <algorithm>
 #include <chrono>
 #include <utility>
@@ -38,10 +36,6 @@ size_t MemoryBytes(const Config& config) {
          static_cast<size_t>(2 * HalfSentBytes(config));
 }
 
-// The reflection service holds one thread per stream; nothing else uses these threads. A stream
-// that finds none fails with RESOURCE_EXHAUSTED.
-constexpr int kMaxReflectionThreads = 16;
-
 // The library checks the limit against a message's compressed size, and decompresses without one.
 void RefuseCompression(grpc::ServerBuilder& builder) {
   for (const auto algorithm : {GRPC_COMPRESS_DEFLATE, GRPC_COMPRESS_GZIP}) {
@@ -60,6 +54,8 @@ GrpcServer::GrpcServer(ListeningSockets sockets, Serving& serving, Lifecycle& li
       operator_unread_(kLargestUnread * serving.config().max_reply_bytes),
       operator_({serving, log, operator_unread_}, lifecycle),
       health_(serving.config().slow_reader_s),
+      reflection_({v1::Inference::service_full_name(), v1::Operator::service_full_name(),
+                   grpc::health::v1::Health::service_full_name()}),
       address_(sockets.address()),
       acceptor_(std::move(sockets)) {}
 
@@ -71,20 +67,15 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Listen(ListeningSockets 
   // For example about the field of a client's message that is not UTF-8. They would go to stderr
   // and block on its reader.
   RedirectLibraryLogs();
-  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
-
   std::unique_ptr<GrpcServer> server(new GrpcServer(std::move(sockets), serving, lifecycle, log));
   grpc::ServerBuilder builder;
   server->acceptor_.Register(builder);
   builder.RegisterService(&server->inference_);
   builder.RegisterService(&server->operator_);
   builder.RegisterService(&server->health_);
+  server->reflection_.Register(builder);
   builder.SetMaxReceiveMessageSize(static_cast<int>(config.max_body_bytes));
-  builder.SetResourceQuota(grpc::ResourceQuota("baram")
-                               .Resize(MemoryBytes(config))
-                               .SetMaxThreads(kMaxReflectionThreads));
-  // The default is one per core, each with threads that count.
-  builder.SetSyncServerOption(grpc::ServerBuilder::NUM_CQS, 1);
+  builder.SetResourceQuota(grpc::ResourceQuota("baram").Resize(MemoryBytes(config)));
   RefuseCompression(builder);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, config.max_streams);
   builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, config.max_header_bytes);
@@ -116,6 +107,7 @@ void GrpcServer::Shutdown(SteadyTime deadline) {
   if (!server_) return;
   acceptor_.Stop();
   health_.EndWatches();
+  reflection_.EndStreams();
   const auto left = deadline - std::chrono::steady_clock::now();
   server_->Shutdown(std::chrono::system_clock::now() +
                     std::chrono::duration_cast<std::chrono::system_clock::duration>(left));

@@ -11,6 +11,7 @@
 #include "engine/steady_time.h"
 #include "server/grpc_acceptor.h"
 #include "server/grpc_health.h"
+#include "server/grpc_reflection.h"
 #include "server/grpc_service.h"
 #include "server/listening_sockets.h"
 #include "server/unread_answers.h"
@@ -35,8 +36,8 @@ class GrpcServer {
   // From now on clients are asked to make their next calls on another connection, which a load
   // balancer may route to another server; calls that come here anyway are answered. Thread-safe.
   void SendAway() { acceptor_.SendAway(); }
-  // Refuses new calls, ends health watches, waits for other running calls and cancels them at
-  // `deadline`; returns when all have ended.
+  // Refuses new calls, ends health watches and streams of reflection, waits for other running calls
+  // and cancels them at `deadline`; returns when all have ended.
   void Shutdown(SteadyTime deadline);
 
   // "127.0.0.1:50051", with the port actually bound.
@@ -55,6 +56,7 @@ class GrpcServer {
   UnreadAnswers operator_unread_;  // its own, so that operators' calls survive the others'
   OperatorService operator_;
   GrpcHealth health_;
+  GrpcReflection reflection_;
   const std::string address_;
   GrpcAcceptor acceptor_;  // outlives the server it feeds
   std::unique_ptr<grpc::Server> server_;

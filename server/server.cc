@@ -204,7 +204,8 @@ void Server::Stop(SteadyTime limit) {
   constexpr auto kLook = std::chrono::milliseconds(10);
   while (!idle() && steady_clock::now() < last) std::this_thread::sleep_for(kLook);
   if (http_) http_->StopAccepting();
-  // What is left of gRPC are streams that never end, such as health watches, and short replies.
+  // What is left of gRPC are health watches and streams of reflection, which it ends, and short
+  // replies.
   if (grpc_) grpc_->Shutdown(std::min(steady_clock::now() + kLastWords, last));
   // A connection closes after its last bytes.
   while (http_ && http_->connections() > 0 && steady_clock::now() < last) {

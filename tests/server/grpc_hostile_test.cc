@@ -13,7 +13,6 @@
 #include <utility>
 #include <vector>
 
-#include "server/http2_frames.h"
 #include "tests/server/http2_frames.h"
 #include "tests/server/http_client.h"
 #include "tests/server/peak_memory.h"
@@ -258,33 +257,6 @@ TEST_F(GrpcHostileTest, HalfSentCallsOfAllConnectionsAreBounded) {
   }));
   EXPECT_GE(server().grpc().connections(), 16);  // 4000 calls
   for (int i = 0; i < 20; ++i) EXPECT_TRUE(Stream(TextRequest("hello", 4)).status.ok());
-}
-
-// gRPC's reflection holds a thread per stream: those that find none end at once.
-TEST_F(GrpcHostileTest, StreamsOfReflectionTakeFewThreads) {
-  StartServer();
-  constexpr int kStreams = 100, kMaxHeld = 16;
-  server::RawClient client(server().grpc_address());
-  client.Send(Preface());
-  for (uint32_t stream = 1; stream < 2 * kStreams; stream += 2) {
-    client.Send(
-        PathHeaders(stream, "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"));
-  }
-  // Before the server gives the client up, which answers none of its pings.
-  const SteadyTime limit = FromNow(20);
-  server::Http2Frames frames;
-  int ended = 0;
-  for (std::string received; ended < kStreams - kMaxHeld; received.clear()) {
-    ASSERT_TRUE(client.ReadSome(1 << 16, &received) > 0 && std::chrono::steady_clock::now() < limit)
-        << ended << " ended";
-    const auto* const bytes = reinterpret_cast<const uint8_t*>(received.data());
-    frames.Read({bytes, received.size()}, [&](const server::Http2Frames::Head& head) {
-      ended += server::Http2Frames::Type(head) == server::Http2Frames::kHeaders &&
-               (server::Http2Frames::Flags(head) & server::Http2Frames::kEndStream) != 0;
-      return true;
-    });
-  }
-  EXPECT_TRUE(Stream(TextRequest("hello", 4)).status.ok());
 }
 
 // A sender can turn two bytes into about 60 of memory each.
