@@ -12,8 +12,8 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "server/errors.h"
-#include "server/grpc_raw.h"
 #include "server/grpc_status.h"
+#include "server/grpc_wire.h"
 
 namespace baram::server {
 namespace {
@@ -95,7 +95,7 @@ class GrpcHealth::Watcher final : public grpc::ServerWriteReactor<grpc::ByteBuff
     sent_ = status;
     HealthCheckResponse message;
     message.set_status(status);
-    message_ = ToBytes(message);
+    message_ = Serialized(message);
     writing_ = true;
     StartWrite(&message_);
   }
@@ -150,9 +150,9 @@ void GrpcHealth::EndWatches() {
 grpc::ServerUnaryReactor* GrpcHealth::Check(grpc::CallbackServerContext* context,
                                             const grpc::ByteBuffer* request,
                                             grpc::ByteBuffer* response) {
-  grpc::ByteBuffer bytes = TakeBytes(request);
+  grpc::ByteBuffer bytes = TakeMessage(request);
   HealthCheckRequest question;
-  absl::Status status = ParseSmall(&bytes, kMaxRequestBytes, &question);
+  absl::Status status = ParseMessage(&bytes, kMaxRequestBytes, &question);
   if (status.ok()) {
     HealthCheckResponse answer;
     {
@@ -162,7 +162,7 @@ grpc::ServerUnaryReactor* GrpcHealth::Check(grpc::CallbackServerContext* context
     if (answer.status() == HealthCheckResponse::SERVICE_UNKNOWN) {
       status = absl::NotFoundError("This server has no service of this name.");
     } else {
-      *response = ToBytes(answer);
+      *response = Serialized(answer);
     }
   }
   return Answered::Start(context, status, slow_reader_s_);
@@ -170,9 +170,9 @@ grpc::ServerUnaryReactor* GrpcHealth::Check(grpc::CallbackServerContext* context
 
 grpc::ServerWriteReactor<grpc::ByteBuffer>* GrpcHealth::Watch(grpc::CallbackServerContext* context,
                                                               const grpc::ByteBuffer* request) {
-  grpc::ByteBuffer bytes = TakeBytes(request);
+  grpc::ByteBuffer bytes = TakeMessage(request);
   HealthCheckRequest question;
-  absl::Status status = ParseSmall(&bytes, kMaxRequestBytes, &question);
+  absl::Status status = ParseMessage(&bytes, kMaxRequestBytes, &question);
   if (status.ok()) {
     std::lock_guard lock(mutex_);
     if (ended_) {

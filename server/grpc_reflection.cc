@@ -14,8 +14,8 @@
 #include "grpc/reflection/v1alpha/reflection.grpc.pb.h"
 #include "server/errors.h"
 #include "server/grpc_descriptions.h"
-#include "server/grpc_raw.h"
 #include "server/grpc_status.h"
+#include "server/grpc_wire.h"
 
 namespace baram::server {
 namespace {
@@ -71,9 +71,9 @@ class GrpcReflection::Stream final : public Reactor, public std::enable_shared_f
   void OnReadDone(bool ok) override {
     if (!ok) return End(absl::OkStatus());  // the client has no more, or the call is over
     grpc::reflection::v1::ServerReflectionRequest request;
-    const absl::Status status = ParseSmall(&request_, kMaxRequestBytes, &request);
+    const absl::Status status = ParseMessage(&request_, kMaxRequestBytes, &request);
     if (!status.ok()) return End(status);
-    response_ = ToBytes(Describe(std::move(request), owner_.services_));
+    response_ = Serialized(Describe(std::move(request), owner_.services_));
     std::lock_guard lock(mutex_);
     if (finished_) return;
     writing_ = true;

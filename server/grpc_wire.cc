@@ -85,8 +85,10 @@ absl::Status ParseMessage(grpc::ByteBuffer* from, size_t max_bytes,
   bytes.Swap(from);
   const Descriptor& type = *message->GetDescriptor();
   if (bytes.Length() > max_bytes) {
-    return InvalidBody(absl::StrCat("A ", type.name(), " may have ", max_bytes,
-                                    " bytes, but this one has ", bytes.Length(), "."));
+    return WithFacts(absl::ResourceExhaustedError(
+                         absl::StrCat("The message has ", bytes.Length(),
+                                      " bytes, but this method takes at most ", max_bytes, ".")),
+                     {.reason = "BODY_TOO_LARGE"});
   }
   if (!HasAtMost(kMaxParts, bytes, type)) {
     return InvalidBody(

@@ -28,8 +28,8 @@ grpc::ByteBuffer TakeMessage(const grpc::ByteBuffer* message);
 // size.
 bool ParsesQuickly(const grpc::ByteBuffer& bytes, const google::protobuf::Descriptor& type);
 
-// Parses `*from`, which is then empty. InvalidArgument, reason INVALID_BODY: more than `max_bytes`
-// or kMaxParts, or no such message.
+// Parses `*from`, which is then empty. ResourceExhausted, reason BODY_TOO_LARGE: more than
+// `max_bytes`. InvalidArgument, reason INVALID_BODY: more than kMaxParts, or no such message.
 absl::Status ParseMessage(grpc::ByteBuffer* from, size_t max_bytes,
                           google::protobuf::Message* message);
 

@@ -140,7 +140,7 @@ TEST_F(GrpcConnectionsTest, WhatGrpcClosesIsClosed) {
 // fill the buffers, gRPC can't acknowledge settings, and past 10,000 of them it stops reading.
 TEST_F(GrpcConnectionsTest, HalfAConnectionCounts) {
   constexpr uint64_t kWindow = 1 << 30;
-  constexpr uint32_t kCalls = 100;  // each with an answer of 60 KB or more
+  constexpr uint32_t kCalls = 200;  // each with an answer of 40 KB
   v1::TokenizeRequest request;
   request.set_text(std::string(15'000, 'a'));
   const std::string message = request.SerializeAsString();
@@ -163,8 +163,8 @@ TEST_F(GrpcConnectionsTest, HalfAConnectionCounts) {
     RawClient client(server_->grpc_address(), /*receive_buffer_bytes=*/4096);
     client.Send(calls);
     for (int sent = 0; sent < 30 && !is_stuck(); ++sent) {
-      // Not more than is allowed: a burst, then 600 frames in each pause.
-      std::this_thread::sleep_for(std::chrono::milliseconds(300));
+      // Not more than is allowed: a burst once the answers are there, then 600 in each pause.
+      std::this_thread::sleep_for(std::chrono::milliseconds(sent == 0 ? 1000 : 300));
       std::string settings;
       for (int i = sent == 0 ? -8500 : 0; i < 500; ++i) settings += Frame(kSettingsFrame, 0, 0, "");
       client.Send(settings);
