@@ -15,7 +15,9 @@ void MemoryTrim::Look(SteadyTime now) {
   const int64_t bytes = ResidentBytes();
   least_bytes_ = std::min(least_bytes_, bytes);
   if (bytes - least_bytes_ < kWorthwhileBytes) return;
-  if (static_cast<int64_t>(mallinfo2().fordblks) >= kWorthwhileBytes) malloc_trim(0);
+  // What is in use now may be free at the next look.
+  if (static_cast<int64_t>(mallinfo2().fordblks) < kWorthwhileBytes) return;
+  malloc_trim(0);
   least_bytes_ = ResidentBytes();
 }
 
