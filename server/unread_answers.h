@@ -59,7 +59,9 @@ class UnreadAnswers {
     calls_ += answer.calls;
     OfSize(answer.bytes).emplace(++last_, std::move(answer));
     while (bytes_ > max_bytes_ && large_.size() + small_.size() > 1) {
-      CutOffOldest(large_.empty() ? small_ : large_);
+      // Not the one that has just come, whose client may be about to read it.
+      const bool old_large = !large_.empty() && large_.begin()->first != last_;
+      CutOffOldest(old_large ? large_ : small_);
     }
     while (calls_ > kMaxCalls && large_.size() + small_.size() > 1) {
       const bool large =

@@ -38,6 +38,13 @@ TEST_F(UnreadAnswersTest, SmallOnesAreCutOffIfThereIsNoLargeOne) {
   EXPECT_THAT(cut_off_, ElementsAre("0"));
 }
 
+TEST_F(UnreadAnswersTest, TheOneThatHasJustComeIsKept) {
+  std::vector<std::unique_ptr<UnreadAnswers::One>> held;
+  for (int i = 0; i < 17; ++i) held.push_back(Hold(std::to_string(i), 60));
+  held.push_back(Hold("large", 100));
+  EXPECT_THAT(cut_off_, ElementsAre("0", "1"));
+}
+
 // However small, and whichever size the oldest has.
 TEST_F(UnreadAnswersTest, OfTooManyTheOldestIsCutOff) {
   std::vector<std::unique_ptr<UnreadAnswers::One>> held;
