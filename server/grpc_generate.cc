@@ -121,6 +121,16 @@ class GenerateStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer>, 
   std::optional<absl::Status> final_, broken_;
 };
 
+// What response_ takes of a message.
+int64_t KeptBytes(const v1::GenerateResponse& message) {
+  const auto ids = message.prompt().token_ids_size() + message.delta().token_ids_size();
+  size_t bytes = message.delta().text().size() + sizeof(uint32_t) * static_cast<size_t>(ids);
+  for (const auto* scores : {&message.prompt().logprobs(), &message.delta().logprobs()}) {
+    for (const v1::TokenLogprob& score : *scores) bytes += score.SpaceUsedLong();
+  }
+  return static_cast<int64_t>(bytes);
+}
+
 class GenerateUnary final : public grpc::ServerUnaryReactor, public ReplySink {
  public:
   GenerateUnary(const GrpcCalls& calls, grpc::CallbackServerContext* context,
@@ -209,7 +219,7 @@ class GenerateUnary final : public grpc::ServerUnaryReactor, public ReplySink {
     } else if (message.has_usage()) {
       *response_.mutable_usage() = message.usage();
     }
-    kept_->Add(static_cast<int64_t>(message.SpaceUsedLong()));
+    kept_->Add(KeptBytes(message));
     // The sum over messages overestimates the reply, and the more messages the more so. What counts
     // is the reply's own size; it is computed only when the sum exceeds the limit.
     bytes_ += static_cast<int64_t>(message.ByteSizeLong());

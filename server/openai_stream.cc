@@ -77,7 +77,8 @@ void OpenAiStream::Start(Call call, bool on_text_pool) {
   call_.exchange->OnGone([weak = weak_from_this()](HttpEnd how) {
     if (const auto stream = weak.lock()) stream->OnGone(how);
   });
-  // Whoever cuts this off may hold the lock of another stream.
+  // Whoever cuts this off may hold the lock of a stream, so this must not run at once: nor does it,
+  // as all clients have gone before the pool closes.
   kept_.OnCut([weak = weak_from_this(), &pool = call_.serving.pool()] {
     pool.RunOutput([weak] {
       if (const auto stream = weak.lock()) stream->OnCut();

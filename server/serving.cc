@@ -27,9 +27,9 @@ constexpr int64_t kRetryWithIdMs = 1000;
 // Minimum size of a log-probability in a message: lengths, an id, a byte of text, a float.
 constexpr int64_t kScoreBytes = 12;
 // How many of the largest answers all together may keep. A gRPC answer is kept as an object, of up
-// to kObject times its bytes on the wire.
+// to kObjectPerWireByte times its bytes on the wire.
 constexpr int64_t kLargestKept = 16;
-constexpr int64_t kObject = 16;
+constexpr int64_t kObjectPerWireByte = 16;
 
 // The request's value, else the model's, else the neutral one.
 double Choose(const std::optional<double>& asked, const std::optional<double>& of_model,
@@ -92,7 +92,7 @@ Serving::Serving(Engine& engine, const PromptReader& prompts, Delivery& delivery
       model_root_(text::MendUtf8(AbsolutePath(config.model))),
       eos_ids_(EosIds(engine.info(), prompts.tokenizer())),
       kept_(kLargestKept *
-            std::max(config.max_http_reply_bytes, kObject * config.max_reply_bytes)) {}
+            std::max(config.max_http_reply_bytes, kObjectPerWireByte * config.max_reply_bytes)) {}
 
 void Serving::Start(Call call, std::vector<ReplySink*> sinks, Done done, Place place) {
   place->Enter(call.request_id);
