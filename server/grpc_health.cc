@@ -1,10 +1,8 @@
 // GrpcHealth: see the header.
 #include "server/grpc_health.h"
 
-#include <grpcpp/alarm.h>
-
-#include <chrono>
-#include <memory>
+#include <algorithm>
+#include <map>
 #include <optional>
 #include <string>
 #include <utility>
@@ -12,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "server/errors.h"
+#include "server/grpc_endings.h"
 #include "server/grpc_status.h"
 #include "server/grpc_wire.h"
 
@@ -21,57 +20,30 @@ namespace {
 using grpc::health::v1::HealthCheckRequest;
 using grpc::health::v1::HealthCheckResponse;
 
-// Ends with `status` at once.
-class Refusal final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
- public:
-  explicit Refusal(const grpc::Status& status) { Finish(status); }
-  void OnDone() override { delete this; }
-};
-
-absl::Status TooManyWatches() {
+absl::Status TooManyWatches(size_t most) {
   constexpr int64_t kRetryMs = 10'000;
-  return WithFacts(absl::ResourceExhaustedError(
-                       absl::StrCat("This server has ", GrpcHealth::kMaxWatches,
-                                    " health watches, its limit: use Check, or try again later.")),
-                   {.reason = "TOO_MANY_WATCHES", .retry_ms = kRetryMs});
+  return WithFacts(
+      absl::ResourceExhaustedError(absl::StrCat(
+          "This server has ", most, " health watches, its limit: use Check, or try again later.")),
+      {.reason = "TOO_MANY_WATCHES", .retry_ms = kRetryMs});
 }
 
 // A Check whose answer is on its way. Owns itself until gRPC has called OnDone.
 class Answered final : public grpc::ServerUnaryReactor {
  public:
-  static Answered* Start(grpc::CallbackServerContext* context, const absl::Status& status,
-                         double slow_reader_s) {
-    auto call = std::make_shared<Answered>(context);
-    call->self_ = call;
-    const auto limit = std::chrono::system_clock::now() +
-                       std::chrono::duration_cast<std::chrono::system_clock::duration>(
-                           std::chrono::duration<double>(slow_reader_s));
-    call->patience_.Set(limit, [weak = std::weak_ptr(call)](bool over) {
-      const auto call = weak.lock();
-      if (over && call) call->Break();
-    });
-    call->Finish(ToGrpc(status, *context));
-    return call.get();
+  Answered(grpc::CallbackServerContext* context, const absl::Status& status, UnreadAnswers& unread,
+           double slow_reader_s)
+      : unread_(context) {
+    unread_.Begin(unread, /*bytes=*/0, slow_reader_s);
+    Finish(ToGrpc(status, *context));
   }
-
-  explicit Answered(grpc::CallbackServerContext* context) : context_(context) {}
-
   void OnDone() override {
-    const std::shared_ptr<Answered> self = std::move(self_);
-    std::lock_guard lock(mutex_);
-    context_ = nullptr;
+    (void)unread_.Over();
+    delete this;
   }
 
  private:
-  void Break() {
-    std::lock_guard lock(mutex_);
-    if (context_ != nullptr) context_->TryCancel();
-  }
-
-  std::shared_ptr<Answered> self_;
-  grpc::Alarm patience_;
-  std::mutex mutex_;
-  grpc::CallbackServerContext* context_;  // null once the call is over
+  UnreadCall unread_;
 };
 
 }  // namespace
@@ -81,7 +53,11 @@ class Answered final : public grpc::ServerUnaryReactor {
 // so those may hold the lock.
 class GrpcHealth::Watcher final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
  public:
-  Watcher(GrpcHealth& health, Of of) : health_(health), of_(of) {}
+  Watcher(GrpcHealth& health, grpc::CallbackServerContext* context, Of of)
+      : health_(health), context_(context), peer_(context->peer()), of_(of) {}
+
+  // Its connection.
+  const std::string& peer() const { return peer_; }
 
   // Requires the mutex.
   void Advance() {
@@ -99,16 +75,27 @@ class GrpcHealth::Watcher final : public grpc::ServerWriteReactor<grpc::ByteBuff
     writing_ = true;
     StartWrite(&message_);
   }
+  // Requires the mutex. Whether it ends, or is to end.
+  bool ends() const { return end_.has_value(); }
   // Requires the mutex.
   void End(const grpc::Status& status) {
-    if (!end_) end_ = status;
+    if (!end_) {
+      end_ = status;
+      --health_.watching_;
+    }
     Advance();
+  }
+  // The same, if need be without the status, which waits for what the client does not read.
+  // Requires the mutex.
+  void CutOff(const grpc::Status& status) {
+    End(status);
+    if (writing_) context_->TryCancel();
   }
 
   void OnWriteDone(bool ok) override {
     std::lock_guard lock(health_.mutex_);
     writing_ = false;
-    if (!ok && !end_) end_ = grpc::Status::CANCELLED;
+    if (!ok) return End(grpc::Status::CANCELLED);
     Advance();
   }
   void OnCancel() override {
@@ -125,6 +112,8 @@ class GrpcHealth::Watcher final : public grpc::ServerWriteReactor<grpc::ByteBuff
 
  private:
   GrpcHealth& health_;
+  grpc::CallbackServerContext* const context_;
+  const std::string peer_;
   const Of of_;
   grpc::ByteBuffer message_;  // the last one
   std::optional<Status> sent_;
@@ -165,7 +154,7 @@ grpc::ServerUnaryReactor* GrpcHealth::Check(grpc::CallbackServerContext* context
       *response = Serialized(answer);
     }
   }
-  return Answered::Start(context, status, slow_reader_s_);
+  return new Answered(context, status, unread_, slow_reader_s_);
 }
 
 grpc::ServerWriteReactor<grpc::ByteBuffer>* GrpcHealth::Watch(grpc::CallbackServerContext* context,
@@ -177,16 +166,33 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* GrpcHealth::Watch(grpc::CallbackServ
     std::lock_guard lock(mutex_);
     if (ended_) {
       status = GoingDown();
-    } else if (watchers_.size() >= kMaxWatches) {
-      status = TooManyWatches();
+    } else if (watching_ >= max_watches_ && !MakeRoom(context->peer())) {
+      status = TooManyWatches(max_watches_);
     } else {
-      auto* const watcher = new Watcher(*this, Meaning(question.service()));
+      auto* const watcher = new Watcher(*this, context, Meaning(question.service()));
+      ++watching_;
       watchers_.insert(watcher);
       watcher->Advance();
       return watcher;
     }
   }
-  return new Refusal(ToGrpc(status, *context));
+  return new Refused<grpc::ServerWriteReactor<grpc::ByteBuffer>>(ToGrpc(status, *context));
+}
+
+bool GrpcHealth::MakeRoom(const std::string& peer) {
+  std::map<std::string_view, size_t> watches;  // by connection
+  for (const Watcher* const watcher : watchers_) {
+    if (!watcher->ends()) ++watches[watcher->peer()];
+  }
+  const auto most = std::ranges::max_element(
+      watches, {}, [](const auto& connection) { return connection.second; });
+  if (most == watches.end() || most->second <= watches[peer] + 1) return false;
+  const auto victim = std::ranges::find_if(watchers_, [&](const Watcher* watcher) {
+    return !watcher->ends() && watcher->peer() == most->first;
+  });
+  const absl::Status status = TooManyWatches(max_watches_);
+  (*victim)->CutOff({grpc::StatusCode::RESOURCE_EXHAUSTED, std::string(status.message())});
+  return true;
 }
 
 GrpcHealth::Of GrpcHealth::Meaning(std::string_view service) {

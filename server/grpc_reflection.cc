@@ -4,7 +4,6 @@
 #include <grpcpp/alarm.h>
 
 #include <algorithm>
-#include <chrono>
 #include <optional>
 #include <utility>
 
@@ -14,6 +13,7 @@
 #include "grpc/reflection/v1alpha/reflection.grpc.pb.h"
 #include "server/errors.h"
 #include "server/grpc_descriptions.h"
+#include "server/grpc_endings.h"
 #include "server/grpc_status.h"
 #include "server/grpc_wire.h"
 
@@ -23,13 +23,6 @@ namespace {
 using Reactor = grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>;
 using V1 = grpc::reflection::v1::ServerReflection;
 using V1Alpha = grpc::reflection::v1alpha::ServerReflection;
-
-// Ends with `status` at once.
-class Refusal final : public Reactor {
- public:
-  explicit Refusal(const grpc::Status& status) { Finish(status); }
-  void OnDone() override { delete this; }
-};
 
 absl::Status TooManyStreams() {
   constexpr int64_t kRetryMs = 1000;
@@ -106,13 +99,11 @@ class GrpcReflection::Stream final : public Reactor, public std::enable_shared_f
   }
   // Replaces the previous alarm, which may have gone off already.
   void SetAlarm() {
-    const auto limit = std::chrono::system_clock::now() +
-                       std::chrono::duration_cast<std::chrono::system_clock::duration>(
-                           std::chrono::duration<double>(owner_.idle_s_));
-    alarm_.emplace().Set(limit, [weak = weak_from_this(), alarm = ++alarms_](bool over) {
-      const auto stream = weak.lock();
-      if (over && stream) stream->OnAlarm(alarm);
-    });
+    alarm_.emplace().Set(SystemTimeIn(owner_.idle_s_),
+                         [weak = weak_from_this(), alarm = ++alarms_](bool over) {
+                           const auto stream = weak.lock();
+                           if (over && stream) stream->OnAlarm(alarm);
+                         });
   }
   void OnAlarm(int64_t alarm) {
     std::lock_guard lock(mutex_);
@@ -182,7 +173,7 @@ Reactor* GrpcReflection::Start(grpc::CallbackServerContext* context) {
       return stream.get();
     }
   }
-  return new Refusal(ToGrpc(refused, *context));
+  return new Refused<Reactor>(ToGrpc(refused, *context));
 }
 
 void GrpcReflection::Forget(Stream* stream) {

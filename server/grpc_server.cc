@@ -53,7 +53,7 @@ GrpcServer::GrpcServer(ListeningSockets sockets, Serving& serving, Lifecycle& li
       inference_({serving, log, unread_}),
       operator_unread_(kLargestUnread * serving.config().max_reply_bytes),
       operator_({serving, log, operator_unread_}, lifecycle),
-      health_(serving.config().slow_reader_s),
+      health_(serving.config().slow_reader_s, serving.config().max_connections),
       reflection_({v1::Inference::service_full_name(), v1::Operator::service_full_name(),
                    grpc::health::v1::Health::service_full_name()}),
       address_(sockets.address()),

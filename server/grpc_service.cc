@@ -1,13 +1,9 @@
 // The gRPC services of baram.v1: the calls with one short answer.
 #include "server/grpc_service.h"
 
-#include <grpcpp/alarm.h>
 #include <spdlog/spdlog.h>
 
 #include <chrono>
-#include <memory>
-#include <mutex>
-#include <optional>
 #include <string>
 #include <utility>
 #include <variant>
@@ -16,12 +12,12 @@
 #include "absl/strings/str_cat.h"
 #include "server/errors.h"
 #include "server/grpc_context.h"
+#include "server/grpc_endings.h"
 #include "server/grpc_generate.h"
 #include "server/grpc_messages.h"
 #include "server/grpc_status.h"
 #include "server/grpc_wire.h"
 #include "server/prompt_reader.h"
-#include "server/slow_reader.h"
 #include "server/version.h"
 
 namespace baram::server {
@@ -45,11 +41,12 @@ class ShortCall final : public grpc::ServerUnaryReactor {
       : serving_(calls.serving),
         all_unread_(calls.unread),
         logged_(calls.log, method, *context),
-        client_(new Client(context)),
+        context_(*context),
         deadline_(calls.serving.Deadline(logged_.arrival(), TimeLeft(*context))),
         place_(calls.serving.NewPlace()),
         message_(TakeMessage(request)),
-        answer_(response) {
+        answer_(response),
+        unread_(context) {
     const std::string& id = logged_.record().request_id;
     if (!id.empty()) context->AddInitialMetadata(kRequestIdKey, id);
   }
@@ -88,33 +85,12 @@ class ShortCall final : public grpc::ServerUnaryReactor {
     place_->Abandon();
   }
   void OnDone() override {
-    if (client_->Over()) logged_.SetStatus(SlowReader());
+    if (unread_.Over()) logged_.SetStatus(SlowReader());
     logged_.Record();
     delete this;
   }
 
  private:
-  // Shared with the alarm, which may fire concurrently with OnDone.
-  struct Client {
-    explicit Client(grpc::CallbackServerContext* context) : context(context) {}
-    void Break() {
-      std::lock_guard lock(mutex);
-      if (over) return;
-      broken = true;
-      context->TryCancel();
-    }
-    // Returns whether Break came first.
-    bool Over() {
-      std::lock_guard lock(mutex);
-      over = true;
-      return broken;
-    }
-
-    grpc::CallbackServerContext* const context;
-    std::mutex mutex;  // guards what follows
-    bool over = false, broken = false;
-  };
-
   template <typename Job>
   absl::Status Read(const Job& job, Response* response) {
     absl::Status status = serving_.CheckWanted(*place_, deadline_);
@@ -133,30 +109,20 @@ class ShortCall final : public grpc::ServerUnaryReactor {
       status = TooLarge(serving_.config());
     }
     if (status.ok()) *answer_ = Serialized(response);
-    unread_.emplace(all_unread_, status.ok() ? bytes : 0, MetadataBytes(*client_->context),
-                    [client = client_] { client->Break(); });
     logged_.SetStatus(status);
-    const double patience_s =
-        PatienceFor(static_cast<double>(bytes), serving_.config().slow_reader_s);
-    const auto limit = std::chrono::system_clock::now() +
-                       std::chrono::duration_cast<std::chrono::system_clock::duration>(
-                           std::chrono::duration<double>(patience_s));
-    patience_.Set(limit, [client = client_](bool over) {
-      if (over) client->Break();
-    });
-    Finish(ToGrpc(status, *client_->context));
+    unread_.Begin(all_unread_, status.ok() ? bytes : 0, serving_.config().slow_reader_s);
+    Finish(ToGrpc(status, context_));
   }
 
   Serving& serving_;
   UnreadAnswers& all_unread_;
   LoggedCall logged_;
-  const std::shared_ptr<Client> client_;
+  grpc::CallbackServerContext& context_;
   const SteadyTime deadline_;
   const Serving::Place place_;
   grpc::ByteBuffer message_;
   grpc::ByteBuffer* const answer_;
-  grpc::Alarm patience_;
-  std::optional<UnreadAnswers::One> unread_;
+  UnreadCall unread_;
 };
 
 }  // namespace

@@ -206,7 +206,7 @@ TEST_F(GrpcHealthTest, LargeWatchesHoldNothingAndCostNoOtherCall) {
 TEST_F(GrpcHealthTest, WatchesOfAllConnectionsAreBounded) {
   const auto other = Health::NewStub(NewChannel());
   std::vector<std::unique_ptr<Watch>> watches;
-  for (size_t i = 0; i < server::GrpcHealth::kMaxWatches; ++i) {
+  for (size_t i = 0; i < server::GrpcHealth::kLeastWatches; ++i) {
     watches.push_back(std::make_unique<Watch>(i % 2 == 0 ? *stub_ : *other, About("")));
     ASSERT_EQ(watches.back()->Next(), HealthCheckResponse::SERVING) << i;
   }
@@ -217,12 +217,59 @@ TEST_F(GrpcHealthTest, WatchesOfAllConnectionsAreBounded) {
     EXPECT_THAT(further.End().error_message(), HasSubstr("1024 health watches"));
     EXPECT_EQ(Reason(further.End()), "TOO_MANY_WATCHES");
   }
+  // Who has fewer than others still finds room.
+  const auto fewer = Health::NewStub(NewChannel());
+  Watch fair(*fewer, About("")), second(*fewer, About("readiness"));
+  EXPECT_EQ(fair.Next(), HealthCheckResponse::SERVING);
+  EXPECT_EQ(second.Next(), HealthCheckResponse::SERVING);
   HealthCheckResponse response;
   EXPECT_TRUE(Check(About(""), &response).ok());
   EXPECT_TRUE(Stream(TextRequest("hello", 4)).status.ok());
   watches.front()->Cancel();
   EXPECT_TRUE(Comes([&] { return Watch(*stub_, About("")).Next() != -1; }));
   for (const auto& watch : watches) watch->Cancel();
+}
+
+// No window admits their messages. Those that have waited longest are cut off.
+TEST_F(GrpcHealthTest, ChecksThatAreNotReadAreBounded) {
+  StartServer([](server::Config& config) { config.slow_reader_s = 600; });
+  constexpr uint32_t kCalls = 250, kClients = 5, kMost = 1024;
+  const std::string much(15 << 10, 'm');
+  struct Client {
+    explicit Client(const std::string& address) : connection(address) {}
+    server::RawClient connection;
+    server::Http2Frames frames;  // received
+  };
+  std::vector<std::unique_ptr<Client>> clients;
+  uint32_t cut_off = 0;
+  const auto read = [&](Client& client, const std::string& received) {
+    const auto* const bytes = reinterpret_cast<const uint8_t*>(received.data());
+    client.frames.Read({bytes, received.size()}, [&](const server::Http2Frames::Head& head) {
+      cut_off += server::Http2Frames::Type(head) == server::Http2Frames::kRstStream;
+      return true;
+    });
+  };
+  for (uint32_t i = 0; i < kClients; ++i) {
+    clients.push_back(std::make_unique<Client>(server().grpc_address()));
+    server::RawClient& connection = clients.back()->connection;
+    read(*clients.back(), AcknowledgeSettings(connection));
+    connection.Send(Frame(kSettingsFrame, 0, 0, BigEndian(4, 2) + BigEndian(0, 4)));
+    for (uint32_t call = 0; call < kCalls; ++call) {
+      const uint32_t stream = 2 * call + 1;
+      connection.Send(PathHeaders(stream, "/grpc.health.v1.Health/Check", "", much) +
+                      Frame(kDataFrame, kEndStream, stream, MessagePrefix(0)));
+    }
+  }
+  EXPECT_TRUE(Comes([&] {
+    for (const auto& client : clients) {
+      std::string received;
+      while (client->connection.HasMore() && client->connection.ReadSome(1 << 16, &received) > 0) {
+      }
+      read(*client, received);
+    }
+    return cut_off >= kClients * kCalls - kMost;
+  })) << cut_off;
+  EXPECT_TRUE(Stream(TextRequest("hello", 4)).status.ok());
 }
 
 // Its message fits into no window.

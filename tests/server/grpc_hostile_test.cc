@@ -121,17 +121,6 @@ TEST_F(GrpcHostileTest, HalfSentRequestsOfOneClientCostNoOther) {
   EXPECT_TRUE(Stream(TextRequest("hello", 4)).status.ok());
 }
 
-// Starts a connection and acknowledges the server's SETTINGS.
-void AcknowledgeSettings(server::RawClient& client) {
-  client.Send(Preface());
-  std::string received;
-  while (received.size() < 9 && client.ReadSome(9 - received.size(), &received) > 0) {
-  }
-  ASSERT_EQ(received.size(), 9u);
-  ASSERT_EQ(received[3], kSettingsFrame);
-  client.Send(Frame(kSettingsFrame, kAck, 0, ""));
-}
-
 // What RELIABILITY.md tells clients about keepalive.
 TEST_F(GrpcHostileTest, PingsWithoutEndEndTheConnection) {
   StartServer();
@@ -461,6 +450,10 @@ TEST_F(GrpcHostileTest, WhatAnswersCollectIsBoundedTogether) {
   EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
   EXPECT_THAT(status.error_message(), HasSubstr("use Generate, which streams"));
   EXPECT_EQ(std::ranges::count_if(others, &server::KeptAnswers::One::cut), 0);
+  // A text counts as it is kept, whatever its tokens' messages took.
+  v1::GenerateRequest text = TextRequest("hello", 400);
+  grpc::ClientContext small;
+  EXPECT_TRUE(inference().GenerateOnce(&small, text, &response).ok());
   others.clear();
   grpc::ClientContext again;
   EXPECT_TRUE(inference().GenerateOnce(&again, request, &response).ok());

@@ -2,11 +2,15 @@
 #ifndef BARAM_TESTS_SERVER_HTTP2_FRAMES_H_
 #define BARAM_TESTS_SERVER_HTTP2_FRAMES_H_
 
+#include <gtest/gtest.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <string>
 #include <utility>
 #include <vector>
+
+#include "tests/server/http_client.h"
 
 namespace baram::testing {
 
@@ -64,6 +68,18 @@ inline std::string CallHeaders(uint32_t stream, const std::string& method,
 
 // The prefix of an uncompressed gRPC message.
 inline std::string MessagePrefix(size_t bytes) { return BigEndian(0, 1) + BigEndian(bytes, 4); }
+
+// Starts a connection and acknowledges the server's SETTINGS, of which it returns the head.
+inline std::string AcknowledgeSettings(server::RawClient& client) {
+  client.Send(Preface());
+  std::string received;
+  while (received.size() < 9 && client.ReadSome(9 - received.size(), &received) > 0) {
+  }
+  EXPECT_EQ(received.size(), 9u);
+  EXPECT_EQ(received.at(3), kSettingsFrame);
+  client.Send(Frame(kSettingsFrame, kAck, 0, ""));
+  return received;
+}
 
 }  // namespace baram::testing
 
