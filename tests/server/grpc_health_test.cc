@@ -72,6 +72,48 @@ class Watch {
   grpc::Status status_;
 };
 
+// A connection to whose calls no message can be sent.
+class NoReader {
+ public:
+  explicit NoReader(const std::string& address) : connection_(address) {
+    Read(AcknowledgeSettings(connection_));
+    connection_.Send(Frame(kSettingsFrame, 0, 0, BigEndian(4, 2) + BigEndian(0, 4)));
+  }
+  // With an empty request.
+  void Call(const std::string& method, const std::string& metadata = "") {
+    connection_.Send(PathHeaders(stream_, "/grpc.health.v1.Health/" + method, "", metadata) +
+                     Frame(kDataFrame, kEndStream, stream_, MessagePrefix(0)));
+    stream_ += 2;
+  }
+  // How many of its calls have been reset so far.
+  uint32_t Resets() {
+    std::string received;
+    while (connection_.HasMore() && connection_.ReadSome(1 << 16, &received) > 0) {
+    }
+    Read(received);
+    return resets_;
+  }
+
+ private:
+  void Read(const std::string& received) {
+    const auto* const bytes = reinterpret_cast<const uint8_t*>(received.data());
+    frames_.Read({bytes, received.size()}, [&](const server::Http2Frames::Head& head) {
+      resets_ += server::Http2Frames::Type(head) == server::Http2Frames::kRstStream;
+      return true;
+    });
+  }
+
+  server::RawClient connection_;
+  server::Http2Frames frames_;  // received
+  uint32_t stream_ = 1, resets_ = 0;
+};
+
+uint32_t Resets(const std::vector<std::unique_ptr<NoReader>>& clients) {
+  uint32_t resets = 0;
+  for (const auto& client : clients) resets += client->Resets();
+  return resets;
+}
+
 class GrpcHealthTest : public ServerFixture {
  protected:
   void SetUp() override {
@@ -230,45 +272,37 @@ TEST_F(GrpcHealthTest, WatchesOfAllConnectionsAreBounded) {
   for (const auto& watch : watches) watch->Cancel();
 }
 
+// Not even their status can be sent to them.
+TEST_F(GrpcHealthTest, WatchesThatAreNotReadMakeRoomToo) {
+  constexpr uint32_t kClients = 4, kWatches = server::GrpcHealth::kLeastWatches / kClients;
+  std::vector<std::unique_ptr<NoReader>> clients;
+  for (uint32_t i = 0; i < kClients; ++i) {
+    clients.push_back(std::make_unique<NoReader>(server().grpc_address()));
+    for (uint32_t call = 0; call < kWatches; ++call) clients.back()->Call("Watch");
+  }
+  // Whenever the last of theirs come, each of these is beyond the limit from then on.
+  std::vector<std::unique_ptr<Watch>> fair;
+  EXPECT_TRUE(Comes([&] {
+    fair.push_back(std::make_unique<Watch>(*stub_, About("")));
+    EXPECT_EQ(fair.back()->Next(), HealthCheckResponse::SERVING);
+    return Resets(clients) > 3;
+  }));
+  HealthCheckResponse response;
+  EXPECT_TRUE(Check(About(""), &response).ok());
+}
+
 // No window admits their messages. Those that have waited longest are cut off.
 TEST_F(GrpcHealthTest, ChecksThatAreNotReadAreBounded) {
   StartServer([](server::Config& config) { config.slow_reader_s = 600; });
-  constexpr uint32_t kCalls = 250, kClients = 5, kMost = 1024;
+  constexpr uint32_t kClients = 5, kCalls = 250, kMost = 1024;
   const std::string much(15 << 10, 'm');
-  struct Client {
-    explicit Client(const std::string& address) : connection(address) {}
-    server::RawClient connection;
-    server::Http2Frames frames;  // received
-  };
-  std::vector<std::unique_ptr<Client>> clients;
-  uint32_t cut_off = 0;
-  const auto read = [&](Client& client, const std::string& received) {
-    const auto* const bytes = reinterpret_cast<const uint8_t*>(received.data());
-    client.frames.Read({bytes, received.size()}, [&](const server::Http2Frames::Head& head) {
-      cut_off += server::Http2Frames::Type(head) == server::Http2Frames::kRstStream;
-      return true;
-    });
-  };
+  std::vector<std::unique_ptr<NoReader>> clients;
   for (uint32_t i = 0; i < kClients; ++i) {
-    clients.push_back(std::make_unique<Client>(server().grpc_address()));
-    server::RawClient& connection = clients.back()->connection;
-    read(*clients.back(), AcknowledgeSettings(connection));
-    connection.Send(Frame(kSettingsFrame, 0, 0, BigEndian(4, 2) + BigEndian(0, 4)));
-    for (uint32_t call = 0; call < kCalls; ++call) {
-      const uint32_t stream = 2 * call + 1;
-      connection.Send(PathHeaders(stream, "/grpc.health.v1.Health/Check", "", much) +
-                      Frame(kDataFrame, kEndStream, stream, MessagePrefix(0)));
-    }
+    clients.push_back(std::make_unique<NoReader>(server().grpc_address()));
+    for (uint32_t call = 0; call < kCalls; ++call) clients.back()->Call("Check", much);
   }
-  EXPECT_TRUE(Comes([&] {
-    for (const auto& client : clients) {
-      std::string received;
-      while (client->connection.HasMore() && client->connection.ReadSome(1 << 16, &received) > 0) {
-      }
-      read(*client, received);
-    }
-    return cut_off >= kClients * kCalls - kMost;
-  })) << cut_off;
+  EXPECT_TRUE(Comes([&] { return Resets(clients) >= kClients * kCalls - kMost; }))
+      << Resets(clients);
   EXPECT_TRUE(Stream(TextRequest("hello", 4)).status.ok());
 }
 
