@@ -53,7 +53,7 @@ absl::Status UnknownModel(std::string_view model, std::span<const std::string> s
 // RESOURCE_EXHAUSTED, reason SERVER_OVERLOADED, with a jittered retry delay that spreads clients
 // out. `limit` is one of kLimits.
 absl::Status Overloaded(std::string_view message, std::string_view limit);
-// The limits that a server can reach, by their flags.
+// The limits that a server can reach, by their flags if they have one.
 inline constexpr const char* kLimits[] = {"max-queued-requests", "max-queued-tokens", "text-queue",
                                           "kept-answers"};
 // Overloaded, because too many texts wait to be parsed, rendered or tokenized.

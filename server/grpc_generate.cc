@@ -138,7 +138,6 @@ class GenerateUnary final : public grpc::ServerUnaryReactor, public ReplySink {
       : call_(calls, "GenerateOnce", context, request),
         all_kept_(calls.serving.kept()),
         all_unread_(calls.unread),
-        metadata_bytes_(MetadataBytes(*context)),
         answer_(response),
         max_bytes_(calls.serving.config().max_reply_bytes) {
     call_.Start(
@@ -189,7 +188,8 @@ class GenerateUnary final : public grpc::ServerUnaryReactor, public ReplySink {
     if (end.ok()) {
       *answer_ = Serialized(response_);
       const auto bytes = static_cast<int64_t>(answer_->Length());
-      unread_.emplace(all_unread_, bytes, metadata_bytes_, [this] { call_.Break(SlowReader()); });
+      unread_.emplace(all_unread_, bytes, call_.metadata_bytes(),
+                      [this] { call_.Break(SlowReader()); });
       call_.reply().WriteBegins(/*unseen_bytes=*/bytes);
     }
     response_ = {};
@@ -240,7 +240,6 @@ class GenerateUnary final : public grpc::ServerUnaryReactor, public ReplySink {
   GenerateCall call_;
   KeptAnswers& all_kept_;
   UnreadAnswers& all_unread_;
-  const int64_t metadata_bytes_;
   grpc::ByteBuffer* const answer_;
   v1::GenerateOnceResponse response_;  // so far
   const int64_t max_bytes_;

@@ -5,6 +5,7 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -54,6 +55,7 @@ class GenerateCall {
   // the text pool.
   void Bring(ReplyChunk chunk, const std::function<void(ReplyChunk)>& on_chunk) const;
   Reply& reply() const { return *reply_; }
+  int64_t metadata_bytes() const { return MetadataBytes(*context_); }
   ChunkMessages Messages(ReplyChunk chunk) const;
 
  private:
